@@ -1,0 +1,113 @@
+//! Sessions beside the primitives they are made of, in the same run: `cargo bench -p sealpost-e2ee --bench e2ee`.
+//!
+//! The last lines are ratios: 1.00 means that only the time of the primitives is spent.
+
+#![expect(clippy::print_stdout, reason = "the ratios are what this program is for")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a benchmark of something that fails measures nothing")]
+
+#[path = "e2ee/alone.rs"]
+mod alone;
+#[path = "e2ee/parties.rs"]
+mod parties;
+
+use alone::Alone;
+use criterion::Criterion;
+use parties::Parties;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Each round measures both sides of every contest, so that a slow moment hits both.
+const ROUNDS: usize = 31;
+const ROUND_TIME: Duration = Duration::from_millis(8);
+
+fn main() {
+    let criterion = Criterion::default().configure_from_args();
+    let criterion = criterion.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
+    let mut criterion = criterion.sample_size(20);
+    let mut contests = contests();
+    for contest in &mut contests {
+        let mut group = criterion.benchmark_group(contest.name);
+        group.bench_function("sealpost", |bencher| bencher.iter(|| (contest.ours)()));
+        group.bench_function("primitives alone", |bencher| bencher.iter(|| (contest.alone)()));
+        group.finish();
+    }
+    criterion.final_summary();
+    for contest in &mut contests {
+        contest.print_ratio();
+    }
+}
+
+/// What we do, and its primitives alone.
+struct Contest {
+    name: &'static str,
+    target: Option<f64>,
+    ours: Box<dyn FnMut()>,
+    alone: Box<dyn FnMut()>,
+}
+
+impl Contest {
+    fn new(
+        name: &'static str,
+        target: Option<f64>,
+        ours: impl FnMut() + 'static,
+        alone: impl FnMut() + 'static,
+    ) -> Self {
+        Self { name, target, ours: Box::new(ours), alone: Box::new(alone) }
+    }
+
+    fn print_ratio(&mut self) {
+        let mut times: Vec<_> = (0..ROUNDS).map(|_| (once(&mut self.ours), once(&mut self.alone))).collect();
+        let mut median = |part: fn(&(f64, f64)) -> f64| {
+            times.sort_by(|a, b| part(a).total_cmp(&part(b)));
+            part(&times[ROUNDS / 2])
+        };
+        let (ours, alone) = (median(|time| time.0), median(|time| time.1));
+        let target = self.target.map_or(String::new(), |target| format!(", target {target:.1}"));
+        let (name, micros) = (self.name, 1e6);
+        println!("{name}: {:.1} us / {:.1} us = {:.2}{target}", ours * micros, alone * micros, ours / alone);
+    }
+}
+
+/// Seconds for one run, over at least [`ROUND_TIME`].
+fn once(run: &mut dyn FnMut()) -> f64 {
+    let (start, mut runs) = (Instant::now(), 0_u32);
+    while start.elapsed() < ROUND_TIME {
+        run();
+        runs += 1;
+    }
+    start.elapsed().as_secs_f64() / f64::from(runs)
+}
+
+fn contests() -> Vec<Contest> {
+    let alone = Alone::new;
+    let [mut sealing, opening, mut stepping, mut beginning] = std::array::from_fn(|_| Parties::paired());
+    let envelope = opening.clone().seal();
+    let step = stepping.bring_a_step();
+    let (sealer, opener, stepper, beginner) = (alone(), alone(), alone(), alone());
+    vec![
+        Contest::new(
+            "seal 1.5 KB into an envelope of 2 KiB",
+            Some(2.0),
+            move || drop(black_box(sealing.seal())),
+            move || sealer.seal(),
+        ),
+        Contest::new(
+            "open an envelope of 2 KiB",
+            None,
+            move || opening.open(black_box(&envelope)),
+            move || opener.open(),
+        ),
+        Contest::new(
+            "a DH step: open what brings it, seal the answer",
+            None,
+            move || stepping.answer_step(black_box(&step)),
+            move || stepper.step(),
+        ),
+        Contest::new(
+            "a session: verify the base, initiate, seal, open",
+            Some(1.3),
+            move || beginning.begin(),
+            move || beginner.handshake(),
+        ),
+    ]
+}

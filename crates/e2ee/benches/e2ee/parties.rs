@@ -1,0 +1,124 @@
+//! Two nodes with a connection.
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+use sealpost_e2ee::envelope::{Dir, OuterKey, open_envelope, seal_envelope};
+use sealpost_e2ee::keys::{ConnId, ExpPairing, Identity, Incarnation};
+use sealpost_e2ee::plaintext::{Kind, Plaintext};
+use sealpost_e2ee::prekeys::{BaseTerms, PrekeyBase, PrekeySecrets, Scope};
+use sealpost_e2ee::sessions::{InitiateArgs, OpenContext, Reason, Sessions, Verdict};
+use sealpost_proto::limits::PREKEYS_LIFE;
+use sealpost_proto::{MailboxId, MessageId, Timestamp};
+use std::hint::black_box;
+use std::rc::Rc;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const MAILBOX: MailboxId = MailboxId::from_bytes([3; 16]);
+const CONNECTION: ConnId = ConnId::from_bytes([4; 32]);
+
+/// A sends, B receives.
+#[derive(Clone)]
+pub(crate) struct Parties {
+    a: Rc<Identity>,
+    b: Rc<Identity>,
+    from_a: Sessions,
+    to_b: Sessions,
+    base: Vec<u8>,
+    secrets: Vec<PrekeySecrets>,
+    outer: OuterKey,
+    plaintext: Plaintext,
+    rng: ChaCha20Rng,
+}
+
+impl Parties {
+    pub(crate) fn paired() -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let (a, b) = (Rc::new(Identity::generate(&mut rng)), Rc::new(Identity::generate(&mut rng)));
+        let terms = BaseTerms {
+            scope: Scope::connection(&CONNECTION),
+            incarnation: Incarnation::from_bytes([5; 8]),
+            epoch: NOW.as_millis(),
+            spk_id: 1,
+            now: NOW,
+            life: PREKEYS_LIFE,
+        };
+        let (secrets, base) = PrekeySecrets::generate(&b, &terms, &mut rng);
+        let outer = OuterKey::for_mailbox(&ExpPairing::from_bytes([6; 32]), Dir::AcceptorToInviter);
+        let plaintext = Plaintext {
+            kind: Kind::MESSAGE,
+            message_id: MessageId::from_bytes([7; 16]),
+            incarnation: Incarnation::from_bytes([5; 8]),
+            seq: 1,
+            sent_at: NOW,
+            body: vec![8; 1_500],
+        };
+        let (from_a, to_b, secrets) = (Sessions::new(), Sessions::new(), vec![secrets]);
+        let mut parties = Self { a, b, from_a, to_b, base, secrets, outer, plaintext, rng };
+        parties.exchange();
+        parties
+    }
+
+    /// INIT one way, an answer back: confirmed at A.
+    fn exchange(&mut self) {
+        self.from_a = self.initiate();
+        let init = self.from_a.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        self.to_b = opened(&self.to_b, &self.b, &self.a, &self.secrets, &init);
+        let answer = self.to_b.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        self.from_a = opened(&self.from_a, &self.a, &self.b, &[], &answer);
+        let confirmation = self.from_a.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        self.to_b = opened(&self.to_b, &self.b, &self.a, &self.secrets, &confirmation);
+    }
+
+    fn initiate(&mut self) -> Sessions {
+        let scope = Scope::connection(&CONNECTION);
+        let base = PrekeyBase::parse_verified(&self.base, self.b.public(), &scope).expect("a base");
+        let mut sessions = Sessions::new();
+        let args = InitiateArgs {
+            me: &self.a,
+            peer: self.b.public(),
+            conn_id: CONNECTION,
+            base: &base,
+            reason: Reason::Rotate,
+            incarnation: Incarnation::from_bytes([5; 8]),
+            resume: None,
+            sealed_card: None,
+            now: NOW,
+        };
+        sessions.initiate(&args, &mut self.rng).expect("sound keys");
+        sessions
+    }
+
+    pub(crate) fn seal(&mut self) -> Vec<u8> {
+        let inner = self.from_a.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        seal_envelope(&self.outer, &MAILBOX, &inner, &mut self.rng).expect("small")
+    }
+
+    pub(crate) fn open(&self, envelope: &[u8]) {
+        let inner = open_envelope(&self.outer, &MAILBOX, envelope).expect("sealed above");
+        drop(black_box(opened(&self.to_b, &self.b, &self.a, &self.secrets, &inner)));
+    }
+
+    /// A message of B that brings A a new ratchet key.
+    pub(crate) fn bring_a_step(&mut self) -> Vec<u8> {
+        self.to_b.seal(&self.plaintext, NOW, &mut self.rng).expect("a session")
+    }
+
+    pub(crate) fn answer_step(&mut self, inner: &[u8]) {
+        let mut sessions = opened(&self.from_a, &self.a, &self.b, &[], inner);
+        drop(black_box(sessions.seal(&self.plaintext, NOW, &mut self.rng).expect("a session")));
+    }
+
+    pub(crate) fn begin(&mut self) {
+        let mut sessions = self.initiate();
+        let init = sessions.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        drop(black_box(opened(&Sessions::new(), &self.b, &self.a, &self.secrets, &init)));
+    }
+}
+
+fn opened(sessions: &Sessions, me: &Identity, peer: &Identity, bases: &[PrekeySecrets], inner: &[u8]) -> Sessions {
+    let context = OpenContext { me, peer: peer.public(), conn_id: CONNECTION, bases, now: NOW };
+    match sessions.open(&context, inner) {
+        Verdict::Opened(opened) => opened.sessions,
+        Verdict::NotOpened(refused) => panic!("{}", refused.why),
+    }
+}

@@ -1,0 +1,169 @@
+//! Attachments beside the primitives they are made of, in the same run: `cargo bench -p sealpost-e2ee --bench stream`.
+//!
+//! The last lines are ratios: 1.00 means that only the time of the primitives in brackets is spent.
+
+#![expect(clippy::print_stdout, reason = "the ratios are what this program is for")]
+#![expect(clippy::expect_used, reason = "a benchmark of something that fails measures nothing")]
+
+use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
+use chacha20poly1305::{ChaCha20Poly1305, Nonce as PureNonce};
+use criterion::{Criterion, Throughput};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use sealpost_e2ee::attachment::{
+    BlobOpener, BlobSalt, BlobSealer, FileKey, PayloadCipher, Position, SealStep, Sealed, SealedPart,
+};
+use sealpost_proto::limits::CHUNK_BYTES;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+const KEY: [u8; 32] = [7; 32];
+/// 32 MiB: sixteen parts, and a length that Padmé leaves as it is.
+const FILE_BYTES: usize = 32 * 1024 * 1024;
+const ROUNDS: usize = 15;
+
+fn main() {
+    let criterion = Criterion::default().configure_from_args();
+    let criterion = criterion.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    let mut criterion = criterion.sample_size(20);
+    let mut contests = contests();
+    for contest in &mut contests {
+        let mut group = criterion.benchmark_group("stream");
+        group.throughput(Throughput::Bytes(contest.bytes as u64));
+        group.bench_function(contest.name, |bencher| bencher.iter(|| (contest.once)()));
+        group.finish();
+    }
+    criterion.final_summary();
+    print_ratios(&mut contests);
+}
+
+/// One thing to measure: what it does once, and with how many bytes.
+struct Contest {
+    name: &'static str,
+    bytes: usize,
+    once: Box<dyn FnMut()>,
+}
+
+impl Contest {
+    fn new(name: &'static str, bytes: usize, once: impl FnMut() + 'static) -> Self {
+        Self { name, bytes, once: Box::new(once) }
+    }
+
+    /// Seconds for a byte, over at least one file's worth of them.
+    fn time(&mut self) -> f64 {
+        let times = FILE_BYTES.div_ceil(self.bytes);
+        let start = Instant::now();
+        (0..times).for_each(|_| (self.once)());
+        start.elapsed().as_secs_f64() / (times * self.bytes) as f64
+    }
+}
+
+/// Measures all in turn, round after round, so that whatever else the machine does falls on all of them alike, and
+/// prints the median of each round's ratio.
+fn print_ratios(contests: &mut [Contest]) {
+    let rounds: Vec<BTreeMap<_, _>> =
+        (0..ROUNDS).map(|_| contests.iter_mut().map(|contest| (contest.name, contest.time())).collect()).collect();
+    for (name, primitives) in [
+        ("chunk/seal", &["raw/ring seal"][..]),
+        ("chunk/open", &["raw/ring open"]),
+        ("file/seal", &["raw/ring seal", "raw/sha256"]),
+        ("file/open", &["raw/ring open", "raw/sha256"]),
+        ("raw/pure-Rust seal", &["raw/ring seal"]),
+    ] {
+        let bound = |round: &BTreeMap<_, f64>| primitives.iter().map(|primitive| round[primitive]).sum::<f64>();
+        let ratio = median(rounds.iter().map(|round| bound(round) / round[name]));
+        let rate = 1e-6 / median(rounds.iter().map(|round| round[name]));
+        println!("ratio {name} / ({}): {ratio:.3} ({rate:.0} MB/s)", primitives.join(" and "));
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn contests() -> Vec<Contest> {
+    let raw = || LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &KEY).expect("32 bytes"));
+    let nonce = || Nonce::assume_unique_for_key([0; 12]);
+    let pure = ChaCha20Poly1305::new(&KEY.into());
+    let (seal_raw, open_raw) = (raw(), raw());
+    let (seal_chunk, open_chunk) = (PayloadCipher::new(&KEY), PayloadCipher::new(&KEY));
+    let [mut a, mut b, mut c, mut d, mut e] = [(); 5].map(|()| vec![1_u8; CHUNK_BYTES]);
+
+    // Opening in place needs the same ciphertext every time, so the copy is in both figures.
+    let mut sealed = vec![1_u8; CHUNK_BYTES];
+    let tag = open_chunk.seal(0, Position::Inner, &mut sealed);
+    let sealed_too = sealed.clone();
+    let hashed = sealed.clone();
+    let file: Rc<[u8]> = (1..=251).cycle().take(FILE_BYTES).collect();
+    vec![
+        Contest::new("raw/ring seal", CHUNK_BYTES, move || {
+            let tag = seal_raw.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut a);
+            black_box(tag.expect("short").as_ref());
+        }),
+        Contest::new("chunk/seal", CHUNK_BYTES, move || {
+            black_box(seal_chunk.seal(1, Position::Inner, &mut b));
+        }),
+        Contest::new("raw/ring open", CHUNK_BYTES, move || {
+            c.copy_from_slice(&sealed);
+            let opened = open_raw.open_in_place_separate_tag(nonce(), Aad::empty(), tag.into(), &mut c, 0..);
+            black_box(opened.expect("sealed"));
+        }),
+        Contest::new("chunk/open", CHUNK_BYTES, move || {
+            d.copy_from_slice(&sealed_too);
+            open_chunk.open(0, Position::Inner, &mut d, tag).expect("sealed");
+        }),
+        Contest::new("raw/pure-Rust seal", CHUNK_BYTES, move || {
+            let buffer = e.as_mut_slice().into();
+            black_box(pure.encrypt_inout_detached(&PureNonce::from([0; 12]), b"", buffer).expect("short"));
+        }),
+        Contest::new("raw/sha256", CHUNK_BYTES, move || {
+            black_box(Sha256::digest(&hashed));
+        }),
+        sealing(Rc::clone(&file)),
+        opening(&file),
+    ]
+}
+
+fn sealing(file: Rc<[u8]>) -> Contest {
+    Contest::new("file/seal", FILE_BYTES, move || {
+        seal(&file, |part| {
+            black_box(part.sha256);
+        });
+    })
+}
+
+/// The parts are copied to where they are opened, as if they were read from a disk.
+fn opening(file: &[u8]) -> Contest {
+    let mut parts = Vec::new();
+    let sealed = seal(file, |part| parts.push(part.bytes.to_vec()));
+    let mut buffer = Vec::new();
+    Contest::new("file/open", FILE_BYTES, move || {
+        let mut opener = BlobOpener::new(&FileKey::from_bytes(KEY), &sealed).expect("lengths agree");
+        for part in &parts {
+            buffer.clear();
+            buffer.extend_from_slice(part);
+            black_box(opener.open_part(&mut buffer).expect("sealed").pt_bytes());
+        }
+        let _verified = opener.finish().expect("whole");
+    })
+}
+
+fn seal(file: &[u8], mut keep: impl FnMut(SealedPart<'_>)) -> Sealed {
+    let mut sealer = BlobSealer::new(&FileKey::from_bytes(KEY), &BlobSalt::from_bytes([9; 16]));
+    for mut piece in file.chunks(256 * 1024) {
+        while let Some(part) = sealer.push(&mut piece).expect("within the limit") {
+            keep(part);
+        }
+    }
+    let mut tail = sealer.finish();
+    loop {
+        match tail.step() {
+            SealStep::Part(part) => keep(part),
+            SealStep::Done(sealed) => return sealed,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Writes `attachment.json`, `invite.json`, `safety_number.json` and `vault.json` into `proto/vectors`, or into the
+//! folder that is given. The same vectors every time.
+
+mod attachment;
+mod descriptor;
+mod invite;
+mod safety_number;
+mod vault;
+
+use sealpost_proto::b64;
+use serde_json::Value;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/vectors");
+    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from(committed), PathBuf::from);
+    write(&folder, "attachment.json", &attachment::vectors()?)?;
+    write(&folder, "invite.json", &invite::vectors()?)?;
+    write(&folder, "safety_number.json", &safety_number::vectors()?)?;
+    write(&folder, "vault.json", &vault::vectors()?)
+}
+
+fn write(folder: &Path, name: &str, vectors: &Value) -> Outcome<()> {
+    let text = serde_json::to_string_pretty(vectors)? + "\n";
+    Ok(std::fs::write(folder.join(name), text)?)
+}
+
+/// `N` bytes counting up from `first`.
+fn counting<const N: usize>(first: u8) -> [u8; N] {
+    std::array::from_fn(|index| first.wrapping_add(u8::try_from(index % 256).unwrap_or(0)))
+}
+
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    use sha2::{Digest as _, Sha256};
+    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+}
+
+fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1;
+    }
+    bytes
+}
+
+fn text(bytes: &[u8]) -> Value {
+    Value::String(b64::encode(bytes))
+}

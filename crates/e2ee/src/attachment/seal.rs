@@ -1,0 +1,181 @@
+//! Sealing: plaintext in any pieces goes in, parts come out.
+
+use super::stream_cipher::{PayloadCipher, Position};
+use super::{BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, Sealed, padded_len, sha256};
+use sealpost_proto::limits::{CHUNKS_PER_PART, FILE_BYTES_MAX, PART_BYTES_MAX};
+use sha2::{Digest as _, Sha256};
+
+/// Why a file is not sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// More plaintext than a file may have; nothing of the last piece was taken.
+    #[error("file too large: over {limit_bytes} bytes")]
+    TooLarge {
+        /// [`FILE_BYTES_MAX`].
+        limit_bytes: u64,
+    },
+}
+
+/// One part, ready to be sent; valid until the sealer goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct SealedPart<'a> {
+    /// Its number, from 0.
+    pub index: u32,
+    /// Its bytes: 32 sealed chunks, or fewer in the last part; part 0 begins with the head.
+    pub bytes: &'a [u8],
+    /// SHA-256 of these bytes.
+    pub sha256: [u8; 32],
+}
+
+/// What [`BlobTail::step`] gives.
+#[derive(Debug, Clone, Copy)]
+pub enum SealStep<'a> {
+    /// One more part.
+    Part(SealedPart<'a>),
+    /// All parts are out; this describes the blob.
+    Done(Sealed),
+}
+
+/// Seals one file. Holds one part; the length of the file need not be known in advance.
+///
+/// A chunk that is full stays open until more plaintext comes or the file ends, because only then is it known whether
+/// it is the last.
+pub struct BlobSealer {
+    cipher: PayloadCipher,
+    /// The part so far: sealed chunks, then the plaintext of the open one.
+    pub(super) part: Vec<u8>,
+    open_from: usize,
+    handed_out: bool,
+    chunks: u64,
+    parts: u32,
+    part_hash: Sha256,
+    blob_hash: Sha256,
+    pt_len: u64,
+    ct_len: u64,
+}
+
+impl BlobSealer {
+    /// Begins a blob. `file_key` and `salt` must be fresh: sealing another file under both would reuse nonces.
+    #[must_use]
+    pub fn new(file_key: &FileKey, salt: &BlobSalt) -> Self {
+        let keys = BlobKeys::derive(file_key, salt);
+        let mut sealer = Self {
+            cipher: keys.cipher,
+            part: Vec::with_capacity(PART_BYTES_MAX),
+            open_from: 0,
+            handed_out: false,
+            chunks: 0,
+            parts: 0,
+            part_hash: Sha256::new(),
+            blob_hash: Sha256::new(),
+            pt_len: 0,
+            ct_len: 0,
+        };
+        sealer.part.extend_from_slice(&salt.0);
+        sealer.part.extend_from_slice(&keys.commitment);
+        sealer.part_hash.update(&sealer.part);
+        sealer.open_from = sealer.part.len();
+        sealer
+    }
+
+    /// Takes plaintext from the front of `plaintext` until it is used up (`None`) or a part is complete.
+    ///
+    /// Call it again with the same slice while it returns a part.
+    ///
+    /// # Errors
+    /// [`SealError::TooLarge`] when the file passes [`FILE_BYTES_MAX`].
+    pub fn push(&mut self, plaintext: &mut &[u8]) -> Result<Option<SealedPart<'_>>, SealError> {
+        if self.pt_len.saturating_add(plaintext.len() as u64) > FILE_BYTES_MAX {
+            return Err(SealError::TooLarge { limit_bytes: FILE_BYTES_MAX });
+        }
+        self.begin_part_if_handed_out();
+        while !plaintext.is_empty() {
+            if self.room() == 0 && self.close_chunk(Position::Inner) {
+                return Ok(Some(self.close_part()));
+            }
+            let (taken, rest) = plaintext.split_at(plaintext.len().min(self.room()));
+            self.part.extend_from_slice(taken);
+            self.pt_len += taken.len() as u64;
+            *plaintext = rest;
+        }
+        Ok(None)
+    }
+
+    /// Ends the plaintext. The padding and the parts that are left come from the [`BlobTail`].
+    #[must_use]
+    pub fn finish(self) -> BlobTail {
+        let padding_left = padded_len(self.pt_len) - self.pt_len;
+        BlobTail { sealer: self, padding_left, ended: false }
+    }
+
+    fn begin_part_if_handed_out(&mut self) {
+        if self.handed_out {
+            self.part.clear();
+            self.open_from = 0;
+            self.handed_out = false;
+        }
+    }
+
+    /// Plaintext bytes that the open chunk still takes.
+    fn room(&self) -> usize {
+        CHUNK_BYTES - (self.part.len() - self.open_from)
+    }
+
+    /// Seals the open chunk and says whether it was the part's last.
+    fn close_chunk(&mut self, position: Position) -> bool {
+        let tag = self.cipher.seal(self.chunks, position, &mut self.part[self.open_from..]);
+        self.part.extend_from_slice(&tag);
+        // Hashed at once, while the chunk is still in the processor's cache.
+        self.part_hash.update(&self.part[self.open_from..]);
+        self.open_from = self.part.len();
+        self.chunks += 1;
+        self.chunks.is_multiple_of(CHUNKS_PER_PART as u64)
+    }
+
+    fn close_part(&mut self) -> SealedPart<'_> {
+        let sha256 = sha256(std::mem::take(&mut self.part_hash));
+        self.blob_hash.update(sha256);
+        self.ct_len += self.part.len() as u64;
+        self.handed_out = true;
+        let index = self.parts;
+        self.parts += 1;
+        SealedPart { index, bytes: &self.part, sha256 }
+    }
+}
+
+/// The end of a blob: its padding and its last parts.
+pub struct BlobTail {
+    sealer: BlobSealer,
+    padding_left: u64,
+    ended: bool,
+}
+
+impl BlobTail {
+    /// Yields the parts that are left, then the description of the blob.
+    pub fn step(&mut self) -> SealStep<'_> {
+        if self.ended {
+            return SealStep::Done(self.sealed());
+        }
+        self.sealer.begin_part_if_handed_out();
+        loop {
+            self.pad_chunk();
+            self.ended = self.padding_left == 0;
+            let position = if self.ended { Position::Last } else { Position::Inner };
+            if self.sealer.close_chunk(position) || self.ended {
+                return SealStep::Part(self.sealer.close_part());
+            }
+        }
+    }
+
+    fn pad_chunk(&mut self) {
+        let room = self.sealer.room();
+        let zeros = usize::try_from(self.padding_left).map_or(room, |left| left.min(room));
+        self.sealer.part.resize(self.sealer.part.len() + zeros, 0);
+        self.padding_left -= zeros as u64;
+    }
+
+    fn sealed(&self) -> Sealed {
+        let ct_hash = sha256(self.sealer.blob_hash.clone());
+        Sealed { ct_len: self.sealer.ct_len, ct_hash, pt_len: self.sealer.pt_len }
+    }
+}

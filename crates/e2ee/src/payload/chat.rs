@@ -1,0 +1,105 @@
+//! What happens to a chat, and what a side says about itself.
+
+use super::PayloadError;
+use super::cbor::{self, Map, MapWriter, encode};
+use super::message::{ChatId, chat_id};
+use sealpost_proto::limits::{
+    CARD_BYTES_MAX, CARD_NAME_BYTES_MAX, CHAT_DESCRIPTION_BYTES_MAX, CHAT_NAME_BYTES_MAX, PARTICIPANTS_PER_EVENT_MAX,
+};
+
+/// What happened to a chat. An unknown one is kept and skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ChatEvent(pub u8);
+
+impl ChatEvent {
+    /// It was made.
+    pub const CREATED: Self = Self(0);
+    /// It has another name or description.
+    pub const RENAMED: Self = Self(1);
+    /// Its participants changed.
+    pub const PARTICIPANTS: Self = Self(2);
+    /// It was closed.
+    pub const CLOSED: Self = Self(3);
+}
+
+/// Kind [`crate::plaintext::Kind::CHAT`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chat {
+    /// The chat.
+    pub chat: ChatId,
+    /// What happened.
+    pub event: ChatEvent,
+    /// Its type: 0 direct, 1 group, 2 case, 3 channel.
+    pub chat_type: Option<u8>,
+    /// At most 200 bytes.
+    pub name: Option<String>,
+    /// At most 2,048 bytes.
+    pub description: Option<String>,
+    /// Names of the sender's participants, at most 256 of at most 64 bytes.
+    pub participants: Vec<String>,
+}
+
+impl Chat {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let participants: Vec<_> = self.participants.iter().map(|name| encode(|e| e.str(name)?.ok())).collect();
+        MapWriter::new()
+            .bytes(0, &self.chat.0)
+            .number(1, self.event.0)
+            .some_number(2, self.chat_type.map(u64::from))
+            .some_text(3, self.name.as_deref())
+            .some_text(4, self.description.as_deref())
+            .items(5, &participants)
+            .finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(body)?;
+        Ok(Self {
+            chat: map.required(0, chat_id)?,
+            event: ChatEvent(map.required(1, cbor::small)?),
+            chat_type: map.optional(2, cbor::small)?,
+            name: map.optional(3, cbor::text(CHAT_NAME_BYTES_MAX))?,
+            description: map.optional(4, cbor::text(CHAT_DESCRIPTION_BYTES_MAX))?,
+            participants: map.items(5, PARTICIPANTS_PER_EVENT_MAX, cbor::text(CARD_NAME_BYTES_MAX))?,
+        })
+    }
+}
+
+/// Kind [`crate::plaintext::Kind::PROFILE`]: what changed about the sender's side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// A signed card of the same identity, still to be verified.
+    pub card: Option<Vec<u8>>,
+    /// SHA-256 of the avatar.
+    pub avatar: Option<[u8; 32]>,
+    /// A rotated card, still to be verified.
+    pub rotated_card: Option<Vec<u8>>,
+}
+
+impl Profile {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        MapWriter::new()
+            .some_bytes(0, self.card.as_deref())
+            .some_bytes(1, self.avatar.as_ref().map(|hash| &hash[..]))
+            .some_bytes(2, self.rotated_card.as_deref())
+            .finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(body)?;
+        let card = |key| map.optional(key, cbor::bytes(CARD_BYTES_MAX));
+        Ok(Self { card: card(0)?, avatar: map.optional(1, cbor::array)?, rotated_card: card(2)? })
+    }
+}

@@ -1,0 +1,137 @@
+//! How a connection is asked for, answered and moved.
+
+use super::PayloadError;
+use super::cbor::{self, Map, MapWriter};
+use sealpost_proto::limits::{ORIGIN_BYTES_MAX, REQUEST_NOTE_BYTES_MAX};
+use sealpost_proto::{MailboxId, MailboxRef, Origin, SendKey};
+
+/// What lets the peer post into a mailbox of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capability {
+    /// The mailbox at its owner's relay.
+    pub mailbox: MailboxRef,
+    /// Its key, for the one peer.
+    pub send_key: SendKey,
+}
+
+impl Capability {
+    fn encode(&self) -> Vec<u8> {
+        MapWriter::new()
+            .text(0, self.mailbox.relay.as_str())
+            .bytes(1, self.mailbox.id.as_bytes())
+            .bytes(2, self.send_key.expose())
+            .finish()
+    }
+
+    fn parse(item: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(item)?;
+        let relay = map.required(0, origin)?;
+        let id = MailboxId::from_bytes(map.required(1, cbor::array)?);
+        let send_key = SendKey::from_bytes(map.required(2, cbor::array)?);
+        Ok(Self { mailbox: MailboxRef { relay, id }, send_key })
+    }
+}
+
+/// An origin in its one spelling.
+fn origin(item: &[u8]) -> Result<Origin, PayloadError> {
+    let text = cbor::text(ORIGIN_BYTES_MAX)(item)?;
+    let origin = Origin::parse(&text).map_err(|_| PayloadError::Malformed)?;
+    if origin.as_str() == text { Ok(origin) } else { Err(PayloadError::Malformed) }
+}
+
+/// Kind [`crate::plaintext::Kind::CONNECTION_REQUEST`]: the first message of an acceptor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionRequest {
+    /// Where the answer goes.
+    pub capability: Capability,
+    /// What people read with the request, at most 200 bytes.
+    pub note: Option<String>,
+}
+
+impl ConnectionRequest {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        MapWriter::new().item(0, &self.capability.encode()).some_text(1, self.note.as_deref()).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(body)?;
+        let capability = map.required(0, Capability::parse)?;
+        Ok(Self { capability, note: map.optional(1, cbor::text(REQUEST_NOTE_BYTES_MAX))? })
+    }
+}
+
+/// Kind [`crate::plaintext::Kind::CONNECTION_ACCEPT`]: the inviter's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionAccept {
+    /// Where everything else goes.
+    pub capability: Capability,
+}
+
+impl ConnectionAccept {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        MapWriter::new().item(0, &self.capability.encode()).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        Ok(Self { capability: Map::parse(body)?.required(0, Capability::parse)? })
+    }
+}
+
+/// Kind [`crate::plaintext::Kind::CONNECTION_REJECT`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionReject {
+    /// What people read with it, at most 200 bytes.
+    pub note: Option<String>,
+}
+
+impl ConnectionReject {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut map = MapWriter::new();
+        map.some_text(0, self.note.as_deref()).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        Ok(Self { note: Map::parse(body)?.optional(0, cbor::text(REQUEST_NOTE_BYTES_MAX))? })
+    }
+}
+
+/// Kind [`crate::plaintext::Kind::CONNECTION_MOVED`]: the sender's mailbox is elsewhere from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionMoved {
+    /// The new mailbox.
+    pub capability: Capability,
+}
+
+impl ConnectionMoved {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        MapWriter::new().item(0, &self.capability.encode()).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        Ok(Self { capability: Map::parse(body)?.required(0, Capability::parse)? })
+    }
+}

@@ -1,0 +1,270 @@
+//! What people write, and what changes it.
+
+use super::cbor::{self, Map, MapWriter};
+use super::{PayloadError, cbor::encode};
+use crate::attachment::Descriptor;
+use minicbor::{Decoder, Encoder};
+use sealpost_proto::limits::{
+    CARD_NAME_BYTES_MAX, FILES_PER_MESSAGE_MAX, LINK_TEXT_BYTES_MAX, LINKS_PER_MESSAGE_MAX, MESSAGE_TEXT_BYTES_MAX,
+    REACTION_BYTES_MAX,
+};
+use sealpost_proto::{MessageId, Timestamp};
+
+/// A chat: 16 bytes, the same on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ChatId(pub [u8; 16]);
+
+/// How content is written. An unknown one is shown as plain text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentType(pub u8);
+
+impl ContentType {
+    /// Markdown.
+    pub const MARKDOWN: Self = Self(0);
+    /// HTML.
+    pub const HTML: Self = Self(1);
+}
+
+/// Who wrote a message: a person at the sender's side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// At most 64 bytes.
+    pub name: String,
+    /// SHA-256 of the avatar.
+    pub avatar: Option<[u8; 32]>,
+}
+
+/// A link that goes with a message: a URL or a business object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Where it leads.
+    pub url: Option<String>,
+    /// The business object it names.
+    pub object_id: Option<String>,
+    /// How it is called.
+    pub name: Option<String>,
+    /// Its icon.
+    pub icon: Option<String>,
+}
+
+/// Kind [`crate::plaintext::Kind::MESSAGE`].
+#[derive(Clone)]
+pub struct Message {
+    /// The chat; without it, the connection's direct chat.
+    pub chat: Option<ChatId>,
+    /// Who wrote it.
+    pub author: Option<Author>,
+    /// The text, at most 64 KiB.
+    pub content: String,
+    /// How it is written.
+    pub content_type: ContentType,
+    /// At most 5 files.
+    pub attachments: Vec<Descriptor>,
+    /// At most 64.
+    pub links: Vec<Link>,
+    /// The message it answers.
+    pub reply_to: Option<MessageId>,
+    /// Whether something is to be done.
+    pub action_required: bool,
+    /// After this it is of no use.
+    pub deliver_by: Option<Timestamp>,
+    /// By then it should be read.
+    pub read_by: Option<Timestamp>,
+}
+
+impl Message {
+    /// A text without anything else.
+    #[must_use]
+    pub fn text(content: impl Into<String>) -> Self {
+        Self {
+            chat: None,
+            author: None,
+            content: content.into(),
+            content_type: ContentType::MARKDOWN,
+            attachments: Vec::new(),
+            links: Vec::new(),
+            reply_to: None,
+            action_required: false,
+            deliver_by: None,
+            read_by: None,
+        }
+    }
+
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let attachments: Vec<_> = self.attachments.iter().map(encode_descriptor).collect();
+        let links: Vec<_> = self.links.iter().map(Link::encode).collect();
+        MapWriter::new()
+            .some_bytes(0, self.chat.as_ref().map(|chat| &chat.0[..]))
+            .some_item(1, self.author.as_ref().map(Author::encode))
+            .text(2, &self.content)
+            .number(3, self.content_type.0)
+            .items(4, &attachments)
+            .items(5, &links)
+            .some_bytes(6, self.reply_to.as_ref().map(|id| &id.as_bytes()[..]))
+            .flag(7, self.action_required)
+            .some_number(8, self.deliver_by.map(Timestamp::as_millis))
+            .some_number(9, self.read_by.map(Timestamp::as_millis))
+            .finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(body)?;
+        Ok(Self {
+            chat: map.optional(0, chat_id)?,
+            author: map.optional(1, Author::parse)?,
+            content: map.required(2, cbor::text(MESSAGE_TEXT_BYTES_MAX))?,
+            content_type: ContentType(map.required(3, cbor::small)?),
+            attachments: map.items(4, FILES_PER_MESSAGE_MAX, parse_descriptor)?,
+            links: map.items(5, LINKS_PER_MESSAGE_MAX, Link::parse)?,
+            reply_to: map.optional(6, message_id)?,
+            action_required: map.flag(7)?,
+            deliver_by: map.optional(8, time)?,
+            read_by: map.optional(9, time)?,
+        })
+    }
+}
+
+impl Author {
+    fn encode(&self) -> Vec<u8> {
+        MapWriter::new().text(0, &self.name).some_bytes(1, self.avatar.as_ref().map(|hash| &hash[..])).finish()
+    }
+
+    fn parse(item: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(item)?;
+        let name = map.required(0, cbor::text(CARD_NAME_BYTES_MAX))?;
+        Ok(Self { name, avatar: map.optional(1, cbor::array)? })
+    }
+}
+
+impl Link {
+    fn encode(&self) -> Vec<u8> {
+        let mut map = MapWriter::new();
+        for (key, text) in (0..).zip([&self.url, &self.object_id, &self.name, &self.icon]) {
+            map.some_text(key, text.as_deref());
+        }
+        map.finish()
+    }
+
+    fn parse(item: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(item)?;
+        let text = |key| map.optional(key, cbor::text(LINK_TEXT_BYTES_MAX));
+        Ok(Self { url: text(0)?, object_id: text(1)?, name: text(2)?, icon: text(3)? })
+    }
+}
+
+fn encode_descriptor(descriptor: &Descriptor) -> Vec<u8> {
+    encode(|encoder: &mut Encoder<&mut Vec<u8>>| descriptor.encode(encoder))
+}
+
+fn parse_descriptor(item: &[u8]) -> Result<Descriptor, PayloadError> {
+    cbor::whole(item, |decoder: &mut Decoder<'_>| Descriptor::parse(decoder).map_err(|_| PayloadError::Attachment))
+}
+
+pub(super) fn chat_id(item: &[u8]) -> Result<ChatId, PayloadError> {
+    cbor::array(item).map(ChatId)
+}
+
+pub(super) fn message_id(item: &[u8]) -> Result<MessageId, PayloadError> {
+    cbor::array(item).map(MessageId::from_bytes)
+}
+
+pub(super) fn time(item: &[u8]) -> Result<Timestamp, PayloadError> {
+    cbor::number(item).map(Timestamp::from_millis)
+}
+
+/// Message ids as items of a list.
+pub(super) fn encode_ids(ids: &[MessageId]) -> Vec<Vec<u8>> {
+    ids.iter().map(|id| encode(|e| e.bytes(id.as_bytes())?.ok())).collect()
+}
+
+/// Kind [`crate::plaintext::Kind::EDIT`]: new content for a message of the same author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// The message.
+    pub message: MessageId,
+    /// The new text, at most 64 KiB.
+    pub content: String,
+    /// How it is written.
+    pub content_type: ContentType,
+}
+
+impl Edit {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut map = MapWriter::new();
+        map.bytes(0, self.message.as_bytes()).text(1, &self.content).number(2, self.content_type.0).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(body)?;
+        Ok(Self {
+            message: map.required(0, message_id)?,
+            content: map.required(1, cbor::text(MESSAGE_TEXT_BYTES_MAX))?,
+            content_type: ContentType(map.required(2, cbor::small)?),
+        })
+    }
+}
+
+/// Kind [`crate::plaintext::Kind::RETRACT`]: takes back a message of the same author.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retract {
+    /// The message.
+    pub message: MessageId,
+}
+
+impl Retract {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        MapWriter::new().bytes(0, self.message.as_bytes()).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        Ok(Self { message: Map::parse(body)?.required(0, message_id)? })
+    }
+}
+
+/// Kind [`crate::plaintext::Kind::REACTION`]: a reaction to a message, or its removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaction {
+    /// The message.
+    pub message: MessageId,
+    /// One emoji, at most 64 bytes.
+    pub emoji: String,
+    /// Whether it is taken back.
+    pub removed: bool,
+}
+
+impl Reaction {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut map = MapWriter::new();
+        map.bytes(0, self.message.as_bytes()).text(1, &self.emoji).flag(2, self.removed).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(body)?;
+        let emoji = map.required(1, cbor::text(REACTION_BYTES_MAX))?;
+        Ok(Self { message: map.required(0, message_id)?, emoji, removed: map.flag(2)? })
+    }
+}

@@ -1,0 +1,74 @@
+//! Receipts, which alone say that something was delivered or read, and probes.
+
+use super::PayloadError;
+use super::cbor::{self, Map, MapWriter};
+use super::message::{encode_ids, message_id, time};
+use sealpost_proto::limits::RECEIPT_IDS_MAX;
+use sealpost_proto::{MessageId, Timestamp};
+
+/// What a receipt says. An unknown one is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReceiptKind(pub u8);
+
+impl ReceiptKind {
+    /// Stored by the recipient's node.
+    pub const DELIVERED: Self = Self(0);
+    /// Read by a person or the business system.
+    pub const READ: Self = Self(1);
+}
+
+/// Kind [`crate::plaintext::Kind::RECEIPT`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// What it says.
+    pub kind: ReceiptKind,
+    /// Of which messages; at most 64.
+    pub ids: Vec<MessageId>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Receipt {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut map = MapWriter::new();
+        map.number(0, self.kind.0).items(1, &encode_ids(&self.ids)).number(2, self.at.as_millis()).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(body)?;
+        let kind = ReceiptKind(map.required(0, cbor::small)?);
+        Ok(Self { kind, ids: map.items(1, RECEIPT_IDS_MAX, message_id)?, at: map.required(2, time)? })
+    }
+}
+
+/// Kind [`crate::plaintext::Kind::PROBE`]: asks whether the other node can open and answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// What the answer repeats.
+    pub nonce: [u8; 16],
+    /// Whether this is the answer.
+    pub answer: bool,
+}
+
+impl Probe {
+    /// Writes the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        MapWriter::new().bytes(0, &self.nonce).flag(1, self.answer).finish()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`PayloadError`] says what is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
+        let map = Map::parse(body)?;
+        Ok(Self { nonce: map.required(0, cbor::array)?, answer: map.flag(1)? })
+    }
+}

@@ -1,0 +1,414 @@
+//! Prekeys: the signed base that a peer reads before it writes, its secret half, and the form in which it lies at the
+//! relay.
+
+use crate::card::{CardError, SignedCard};
+use crate::envelope::Dir;
+use crate::keys::{ConnId, ExpPairing, Identity, Incarnation, InviteSecret, PeerIdentity};
+use crate::primitive::{
+    Key, NONCE_BYTES, SIGNATURE_BYTES, TAG_BYTES, hash, kdf_key, label, open, random, random_secret, seal, sign_record,
+    signature_holds, split_signed,
+};
+use crate::record::{Malformed, Reader, Writer};
+use ml_kem::KeyExport as _;
+use ml_kem::ml_kem_768::{DecapsulationKey, EncapsulationKey};
+use rand_core::CryptoRng;
+use sealpost_proto::limits::{PREKEYS_EARLY_MAX, SEALED_PREKEYS_BYTES};
+use sealpost_proto::{InviteId, MailboxId, Timestamp};
+use std::time::Duration;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+const BASE_VERSION: u8 = 1;
+const SECRETS_VERSION: u8 = 1;
+/// An ML-KEM-768 encapsulation key.
+const PQSPK_BYTES: usize = 1_184;
+const RECORD_BYTES: usize = 1 + 32 + 8 + 8 + 8 + 8 + 4 + 32 + PQSPK_BYTES;
+/// A base with its signature.
+pub(crate) const BASE_BYTES: usize = RECORD_BYTES + SIGNATURE_BYTES;
+const PADDED_BYTES: usize = SEALED_PREKEYS_BYTES - NONCE_BYTES - TAG_BYTES;
+
+/// What a base is for: one connection, or one invite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scope([u8; 32]);
+
+impl Scope {
+    /// The scope of a connection's base: its `conn_id`.
+    #[must_use]
+    pub const fn connection(conn_id: &ConnId) -> Self {
+        Self(*conn_id.as_bytes())
+    }
+
+    /// The scope of an invite's base: `H(P" invite" || invite_id)`.
+    #[must_use]
+    pub fn invite(invite_id: &InviteId) -> Self {
+        Self(hash(&[label!("invite"), invite_id.as_bytes()]))
+    }
+
+    /// The 32 raw bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Which base: the epoch it was made in and the number of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BaseRef {
+    /// The epoch of the base.
+    pub epoch: u64,
+    /// The number of its signed prekey.
+    pub spk_id: u32,
+}
+
+/// `max(last + 1, unix_ms)`: the epoch of the next base or session after `last`.
+#[must_use]
+pub const fn next_epoch(last: u64, now: Timestamp) -> u64 {
+    let after = last.saturating_add(1);
+    if after > now.as_millis() { after } else { now.as_millis() }
+}
+
+/// A prekey base whose signature holds (docs/e2ee.md#prekeys).
+#[derive(Clone)]
+pub struct PrekeyBase {
+    bytes: Vec<u8>,
+    fields: BaseFields,
+}
+
+#[derive(Clone)]
+struct BaseFields {
+    scope: Scope,
+    incarnation: Incarnation,
+    base_ref: BaseRef,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    spk: [u8; 32],
+    pqspk: EncapsulationKey,
+}
+
+/// Why a base is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BaseError {
+    /// Not the layout of a base, an unknown version, or a key that is none.
+    #[error("malformed prekeys")]
+    Malformed,
+    /// Not signed by that identity.
+    #[error("signature of the prekeys does not hold")]
+    Signature,
+    /// Made for another connection or invite.
+    #[error("prekeys of another connection or invite")]
+    Scope,
+    /// Past `not_after`.
+    #[error("prekeys have expired")]
+    Expired,
+    /// More than two days before `not_before`.
+    #[error("prekeys are not valid yet")]
+    Early,
+    /// Its epoch is below the last one seen.
+    #[error("prekeys are older than those seen before")]
+    Replayed,
+}
+
+impl From<Malformed> for BaseError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl PrekeyBase {
+    /// Reads a signed base, which must be `owner`'s and of that scope.
+    ///
+    /// # Errors
+    /// [`BaseError::Malformed`], [`BaseError::Signature`] or [`BaseError::Scope`].
+    pub fn parse_verified(bytes: &[u8], owner: &PeerIdentity, scope: &Scope) -> Result<Self, BaseError> {
+        let (record, signature) = split_signed(bytes).ok_or(BaseError::Malformed)?;
+        let fields = parse_record(record)?;
+        if !signature_holds(owner.ik_ed(), label!("prekeys"), record, signature) {
+            return Err(BaseError::Signature);
+        }
+        if fields.scope != *scope {
+            return Err(BaseError::Scope);
+        }
+        Ok(Self { bytes: bytes.to_vec(), fields })
+    }
+
+    /// Whether the base may be used at `now`, after `last_epoch` was the highest seen of this owner and scope.
+    ///
+    /// # Errors
+    /// [`BaseError::Expired`], [`BaseError::Early`] or [`BaseError::Replayed`].
+    pub fn check_fresh(&self, now: Timestamp, last_epoch: u64) -> Result<(), BaseError> {
+        if now > self.fields.not_after {
+            return Err(BaseError::Expired);
+        }
+        if now.plus(PREKEYS_EARLY_MAX) < self.fields.not_before {
+            return Err(BaseError::Early);
+        }
+        if self.fields.base_ref.epoch < last_epoch {
+            return Err(BaseError::Replayed);
+        }
+        Ok(())
+    }
+
+    /// Record and signature, as they travel.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Epoch and number.
+    #[must_use]
+    pub const fn base_ref(&self) -> BaseRef {
+        self.fields.base_ref
+    }
+
+    /// The owner's incarnation for this connection; [`Incarnation::NONE`] in an invite's.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.fields.incarnation
+    }
+
+    /// Until when the base may be used.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.fields.not_after
+    }
+
+    pub(crate) const fn spk(&self) -> &[u8; 32] {
+        &self.fields.spk
+    }
+
+    pub(crate) const fn pqspk(&self) -> &EncapsulationKey {
+        &self.fields.pqspk
+    }
+}
+
+fn parse_record(record: &[u8]) -> Result<BaseFields, BaseError> {
+    let mut reader = Reader::new(record);
+    if reader.u8()? != BASE_VERSION {
+        return Err(BaseError::Malformed);
+    }
+    let scope = Scope(reader.array()?);
+    let incarnation = Incarnation::from_bytes(reader.array()?);
+    let epoch = reader.u64()?;
+    let not_before = Timestamp::from_millis(reader.u64()?);
+    let not_after = Timestamp::from_millis(reader.u64()?);
+    let base_ref = BaseRef { epoch, spk_id: reader.u32()? };
+    let spk = reader.array()?;
+    let pqspk = EncapsulationKey::new(&reader.array::<PQSPK_BYTES>()?.into()).map_err(|_| BaseError::Malformed)?;
+    reader.end()?;
+    Ok(BaseFields { scope, incarnation, base_ref, not_before, not_after, spk, pqspk })
+}
+
+/// What a new base is to say.
+#[derive(Debug, Clone, Copy)]
+pub struct BaseTerms {
+    /// What it is for.
+    pub scope: Scope,
+    /// The owner's incarnation for the connection; [`Incarnation::NONE`] for an invite.
+    pub incarnation: Incarnation,
+    /// [`next_epoch`] after the last base of this scope.
+    pub epoch: u64,
+    /// The number of the key, the owner's own count.
+    pub spk_id: u32,
+    /// `not_before`: when it is made.
+    pub now: Timestamp,
+    /// `not_after` is this much later.
+    pub life: Duration,
+}
+
+/// The secret half of a base, with the signed base itself. The ML-KEM key is kept as its seed.
+#[derive(Clone)]
+pub struct PrekeySecrets {
+    base: Vec<u8>,
+    base_ref: BaseRef,
+    not_after: Timestamp,
+    spk: StaticSecret,
+    pq_seed: Zeroizing<[u8; 64]>,
+}
+
+/// Stored bytes that are no prekey secrets of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stored prekey secrets are malformed")]
+pub struct NotPrekeySecrets;
+
+impl PrekeySecrets {
+    /// Draws a new base and signs it. Returns the secret half and the signed base to publish.
+    #[must_use]
+    pub fn generate(identity: &Identity, terms: &BaseTerms, rng: &mut (impl CryptoRng + ?Sized)) -> (Self, Vec<u8>) {
+        let spk = random_secret(rng);
+        let pq_seed = Zeroizing::new(random::<64>(rng));
+        let not_after = terms.now.plus(terms.life);
+        let record = encode_record(terms, not_after, &spk, &pq_seed);
+        let base = sign_record(identity.signing(), label!("prekeys"), record);
+        let base_ref = BaseRef { epoch: terms.epoch, spk_id: terms.spk_id };
+        (Self { base: base.clone(), base_ref, not_after, spk, pq_seed }, base)
+    }
+
+    /// For the vault: `01 || LP(base) || SPK secret 32 || ML-KEM seed 64`.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut record = Writer::with_capacity(5 + BASE_BYTES + 96);
+        record.u8(SECRETS_VERSION).lp(&self.base).bytes(self.spk.as_bytes()).bytes(self.pq_seed.as_ref());
+        record.finish()
+    }
+
+    /// Reads what [`PrekeySecrets::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`NotPrekeySecrets`] for another layout or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NotPrekeySecrets> {
+        parse_secrets(bytes).map_err(|_| NotPrekeySecrets)
+    }
+
+    /// Epoch and number: with the scope, how an INIT names the base it used.
+    #[must_use]
+    pub const fn base_ref(&self) -> BaseRef {
+        self.base_ref
+    }
+
+    /// Until when a peer may use the base.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// The signed base, as published.
+    #[must_use]
+    pub fn base(&self) -> &[u8] {
+        &self.base
+    }
+
+    pub(crate) const fn spk(&self) -> &StaticSecret {
+        &self.spk
+    }
+
+    pub(crate) fn pq(&self) -> DecapsulationKey {
+        DecapsulationKey::from_seed((*self.pq_seed).into())
+    }
+}
+
+fn encode_record(terms: &BaseTerms, not_after: Timestamp, spk: &StaticSecret, pq_seed: &[u8; 64]) -> Vec<u8> {
+    let pqspk = DecapsulationKey::from_seed((*pq_seed).into()).encapsulation_key().to_bytes();
+    let mut record = Vec::with_capacity(BASE_BYTES);
+    record.push(BASE_VERSION);
+    record.extend_from_slice(&terms.scope.0);
+    record.extend_from_slice(terms.incarnation.as_bytes());
+    record.extend_from_slice(&terms.epoch.to_be_bytes());
+    record.extend_from_slice(&terms.now.as_millis().to_be_bytes());
+    record.extend_from_slice(&not_after.as_millis().to_be_bytes());
+    record.extend_from_slice(&terms.spk_id.to_be_bytes());
+    record.extend_from_slice(PublicKey::from(spk).as_bytes());
+    record.extend_from_slice(&pqspk);
+    record
+}
+
+fn parse_secrets(bytes: &[u8]) -> Result<PrekeySecrets, BaseError> {
+    let mut reader = Reader::new(bytes);
+    if reader.u8()? != SECRETS_VERSION {
+        return Err(BaseError::Malformed);
+    }
+    let base = reader.lp()?;
+    let spk = StaticSecret::from(*Zeroizing::new(reader.array::<32>()?));
+    let pq_seed = Zeroizing::new(reader.array::<64>()?);
+    reader.end()?;
+    let (record, _) = split_signed(base).ok_or(BaseError::Malformed)?;
+    let fields = parse_record(record)?;
+    Ok(PrekeySecrets { base: base.to_vec(), base_ref: fields.base_ref, not_after: fields.not_after, spk, pq_seed })
+}
+
+/// The key under which a mailbox's base lies at the relay, so that the relay can neither link two mailboxes nor test a
+/// guessed identity.
+pub struct RelayKey {
+    key: Key,
+    has_card: bool,
+}
+
+impl RelayKey {
+    /// Of a connection's mailbox; `dir` is that of the envelopes into it.
+    #[must_use]
+    pub fn for_mailbox(exp: &ExpPairing, dir: Dir) -> Self {
+        Self { key: kdf_key(exp.expose(), &[label!("prekeys"), &[dir.byte()]]), has_card: false }
+    }
+
+    /// Of an invite's mailbox, where the owner's card lies with the base.
+    #[must_use]
+    pub fn for_invite(secret: &InviteSecret) -> Self {
+        let dir = Dir::AcceptorToInviter.byte();
+        Self { key: kdf_key(secret.expose(), &[label!("prekeys"), &[dir]]), has_card: true }
+    }
+}
+
+/// Why a base cannot be sealed for the relay, or what lay there cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RelayPrekeysError {
+    /// An invite's needs a card, a connection's has none; or they do not fit.
+    #[error("an invite's prekeys come with a card, a connection's without")]
+    CardMismatch,
+    /// It does not open under that key for that mailbox, or is not padded with zeros.
+    #[error("sealed prekeys do not open")]
+    NotOpened,
+    /// The card inside does not hold.
+    #[error(transparent)]
+    Card(#[from] CardError),
+}
+
+impl From<Malformed> for RelayPrekeysError {
+    fn from(_: Malformed) -> Self {
+        Self::NotOpened
+    }
+}
+
+/// Seals a base, and an invite's card before it, into the 2,048 bytes that lie at the relay (docs/e2ee.md#prekeys-at-the-relay).
+///
+/// # Errors
+/// [`RelayPrekeysError::CardMismatch`] when a card comes with a connection's key or none with an invite's.
+pub fn seal_for_relay(
+    key: &RelayKey,
+    mailbox: &MailboxId,
+    card: Option<&SignedCard>,
+    base: &[u8],
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<[u8; SEALED_PREKEYS_BYTES], RelayPrekeysError> {
+    if card.is_some() != key.has_card {
+        return Err(RelayPrekeysError::CardMismatch);
+    }
+    let mut padded = Vec::with_capacity(PADDED_BYTES);
+    if let Some(card) = card {
+        crate::record::push_lp(&mut padded, card.as_bytes());
+    }
+    crate::record::push_lp(&mut padded, base);
+    if padded.len() > PADDED_BYTES {
+        return Err(RelayPrekeysError::CardMismatch);
+    }
+    padded.resize(PADDED_BYTES, 0);
+    let nonce = random::<NONCE_BYTES>(rng);
+    let sealed = seal(&key.key, &nonce, &padded, mailbox.as_bytes());
+    let mut bytes = [0; SEALED_PREKEYS_BYTES];
+    bytes[..NONCE_BYTES].copy_from_slice(&nonce);
+    bytes[NONCE_BYTES..].copy_from_slice(&sealed);
+    Ok(bytes)
+}
+
+/// Opens what lay at the relay: the verified card of an invite, and the bytes of a base that is still to be verified
+/// with [`PrekeyBase::parse_verified`].
+///
+/// # Errors
+/// [`RelayPrekeysError`] when it does not open under that key for that mailbox, is not padded with zeros, or the card
+/// does not hold.
+pub fn open_from_relay(
+    key: &RelayKey,
+    mailbox: &MailboxId,
+    bytes: &[u8],
+) -> Result<(Option<SignedCard>, Vec<u8>), RelayPrekeysError> {
+    let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(RelayPrekeysError::NotOpened)?;
+    if bytes.len() != SEALED_PREKEYS_BYTES {
+        return Err(RelayPrekeysError::NotOpened);
+    }
+    let padded = open(&key.key, nonce, sealed, mailbox.as_bytes()).ok_or(RelayPrekeysError::NotOpened)?;
+    let mut reader = Reader::new(&padded);
+    let card = if key.has_card { Some(SignedCard::parse_verified(reader.lp()?)?) } else { None };
+    let base = reader.lp()?.to_vec();
+    if reader.rest().iter().any(|byte| *byte != 0) {
+        return Err(RelayPrekeysError::NotOpened);
+    }
+    Ok((card, base))
+}

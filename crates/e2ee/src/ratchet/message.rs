@@ -1,0 +1,116 @@
+//! The layout of MSG: `01 02 || N(24) || EH(56) || body`.
+
+use super::{Opened, body_key};
+use crate::handshake::AD_BYTES;
+use crate::primitive::{Key, NONCE_BYTES, TAG_BYTES, hash, open, random, seal as seal_bytes};
+use crate::record::{Malformed, Reader};
+use crate::sessions::NotOpened;
+use rand_core::CryptoRng;
+
+/// `01 02`: version and frame type of a MSG.
+const MSG_FRAME: [u8; 2] = [1, 2];
+const HEADER_BYTES: usize = 32 + 4 + 4;
+const EH_BYTES: usize = HEADER_BYTES + TAG_BYTES;
+/// Everything before the body.
+const HEAD_BYTES: usize = MSG_FRAME.len() + NONCE_BYTES + EH_BYTES;
+
+/// What an encrypted header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The sender's ratchet key.
+    pub(super) dh: [u8; 32],
+    /// `pn`: the length of the sender's chain before this one.
+    pub(super) previous_len: u32,
+    /// The number of this message in its chain.
+    pub(super) n: u32,
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..32].copy_from_slice(&self.dh);
+        bytes[32..36].copy_from_slice(&self.previous_len.to_be_bytes());
+        bytes[36..].copy_from_slice(&self.n.to_be_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let header = Self { dh: reader.array()?, previous_len: reader.u32()?, n: reader.u32()? };
+        reader.end()?;
+        Ok(header)
+    }
+}
+
+/// Seals a record under one message key.
+pub(super) fn seal(
+    header_key: &Key,
+    message_key: &Key,
+    header: &Header,
+    ad: &[u8; AD_BYTES],
+    record: &[u8],
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Vec<u8> {
+    // Random although the key is used once: a node restored from an old backup derives old message keys again.
+    let nonce = random::<NONCE_BYTES>(rng);
+    let mut msg = Vec::with_capacity(HEAD_BYTES + record.len() + TAG_BYTES);
+    msg.extend_from_slice(&MSG_FRAME);
+    msg.extend_from_slice(&nonce);
+    msg.extend_from_slice(&seal_bytes(header_key, &nonce, &header.encode(), &MSG_FRAME));
+    let body = seal_bytes(&body_key(message_key), &nonce, record, &associated(ad, &msg));
+    msg.extend_from_slice(&body);
+    msg
+}
+
+/// `AD || 01 02 || N || EH`.
+fn associated(ad: &[u8; AD_BYTES], head: &[u8]) -> [u8; AD_BYTES + HEAD_BYTES] {
+    let mut whole = [0; AD_BYTES + HEAD_BYTES];
+    whole[..AD_BYTES].copy_from_slice(ad);
+    whole[AD_BYTES..].copy_from_slice(head);
+    whole
+}
+
+/// A MSG as it came; nothing in it is authentic yet.
+pub(super) struct Message<'a> {
+    whole: &'a [u8],
+    head: &'a [u8],
+    nonce: [u8; NONCE_BYTES],
+    header: &'a [u8],
+    body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn parse(whole: &'a [u8]) -> Result<Self, NotOpened> {
+        Self::split(whole).map_err(|Malformed| NotOpened::Malformed)
+    }
+
+    fn split(whole: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(whole);
+        if reader.array()? != MSG_FRAME {
+            return Err(Malformed);
+        }
+        let (nonce, header) = (reader.array()?, reader.take(EH_BYTES)?);
+        let (head, body) = (reader.consumed(), reader.rest());
+        if body.len() < TAG_BYTES {
+            return Err(Malformed);
+        }
+        Ok(Self { whole, head, nonce, header, body })
+    }
+
+    /// `H(MSG)`.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        hash(&[self.whole])
+    }
+
+    /// The header, when this is its key.
+    pub(super) fn header(&self, key: &Key) -> Option<Header> {
+        let bytes = open(key, &self.nonce, self.header, &MSG_FRAME)?;
+        Header::parse(&bytes).ok()
+    }
+
+    /// The record, when this is its message key.
+    pub(super) fn open(&self, message_key: &Key, ad: &[u8; AD_BYTES]) -> Result<Opened, NotOpened> {
+        let ad = associated(ad, self.head);
+        open(&body_key(message_key), &self.nonce, self.body, &ad).ok_or(NotOpened::BodyInvalid)
+    }
+}

@@ -1,0 +1,181 @@
+//! The Double Ratchet with header encryption (docs/e2ee.md#ratchet).
+//!
+//! The sending half of a DH step waits until the next message is sealed; opening therefore draws nothing and works on
+//! a copy.
+
+mod message;
+mod receiver;
+mod store;
+
+use crate::handshake::{AD_BYTES, Agreed};
+use crate::primitive::{Key, agree, kdf, kdf_key, keyed_hmac, label, random_secret};
+use crate::sessions::NotOpened;
+use hmac::Mac as _;
+use message::{Header, Message};
+use rand_core::CryptoRng;
+pub(crate) use receiver::Receiver;
+use receiver::{Chain, Fit};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+/// What a message opened to.
+pub(crate) type Opened = Zeroizing<Vec<u8>>;
+
+/// Why a message cannot be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SealFault {
+    /// Nothing of the peer has opened, so there is no key to step towards.
+    NothingOpened,
+    ChainExhausted,
+    WeakKey,
+}
+
+/// One session's ratchet, both ways.
+#[derive(Clone)]
+pub(crate) struct Ratchet {
+    /// RK.
+    root: Key,
+    /// DHs.
+    own: StaticSecret,
+    /// DHr; nothing at B before A's first message.
+    remote: Option<[u8; 32]>,
+    /// HKs, CKs and Ns with the public half of DHs; nothing when a DH step is due before the next message.
+    sending: Option<SendingChain>,
+    /// NHKs.
+    next_sending: Key,
+    /// PN.
+    previous_len: u32,
+    /// NHKr.
+    next_receiving: Key,
+    receiver: Receiver,
+}
+
+#[derive(Clone)]
+struct SendingChain {
+    dh: [u8; 32],
+    header: Key,
+    chain: Key,
+    next: u32,
+}
+
+/// `KDF_RK(rk, dh) -> rk || ck || nhk`.
+fn kdf_root(root: &Key, dh: &Key) -> (Key, Key, Key) {
+    let okm = kdf::<96>(&root.0, &dh.0, &[label!("root")]);
+    let part = |at: usize| Key(std::array::from_fn(|i| okm[32 * at + i]));
+    (part(0), part(1), part(2))
+}
+
+/// A chain's next message key and the chain key after it.
+fn kdf_chain(chain: &Key) -> (Key, Key) {
+    let keyed = keyed_hmac(chain);
+    let derive = |input: u8| Key(keyed.clone().chain_update([input]).finalize().into_bytes().into());
+    (derive(1), derive(2))
+}
+
+impl Ratchet {
+    /// A's ratchet: its first chain is ready, with SPK as B's ratchet key. `None` when SPK is of low order.
+    pub(crate) fn initiator(agreed: &Agreed, spk: &[u8; 32], rng: &mut (impl CryptoRng + ?Sized)) -> Option<Self> {
+        let own = random_secret(rng);
+        let dh = PublicKey::from(&own).to_bytes();
+        let (root, chain, next_sending) = kdf_root(&agreed.root, &agree(&own, spk)?);
+        Some(Self {
+            root,
+            own,
+            remote: Some(*spk),
+            sending: Some(SendingChain { dh, header: agreed.header_a.clone(), chain, next: 0 }),
+            next_sending,
+            previous_len: 0,
+            next_receiving: agreed.header_b.clone(),
+            receiver: Receiver::default(),
+        })
+    }
+
+    /// B's ratchet: SPK is its first ratchet key, and it can seal once A's first message has opened.
+    pub(crate) fn responder(agreed: &Agreed, spk: &StaticSecret) -> Self {
+        Self {
+            root: agreed.root.clone(),
+            own: spk.clone(),
+            remote: None,
+            sending: None,
+            next_sending: agreed.header_b.clone(),
+            previous_len: 0,
+            next_receiving: agreed.header_a.clone(),
+            receiver: Receiver::default(),
+        }
+    }
+
+    /// Seals one record into a MSG. On a fault nothing has changed.
+    pub(crate) fn seal(
+        &mut self,
+        ad: &[u8; AD_BYTES],
+        record: &[u8],
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> Result<Vec<u8>, SealFault> {
+        if self.sending.is_none() {
+            self.step_sending(rng)?;
+        }
+        let sending = self.sending.as_mut().ok_or(SealFault::NothingOpened)?;
+        let following = sending.next.checked_add(1).ok_or(SealFault::ChainExhausted)?;
+        let (message_key, chain) = kdf_chain(&sending.chain);
+        let header = Header { dh: sending.dh, previous_len: self.previous_len, n: sending.next };
+        let msg = message::seal(&sending.header, &message_key, &header, ad, record, rng);
+        (sending.chain, sending.next) = (chain, following);
+        Ok(msg)
+    }
+
+    /// The sending half of a DH step: a new ratchet key and a new chain.
+    fn step_sending(&mut self, rng: &mut (impl CryptoRng + ?Sized)) -> Result<(), SealFault> {
+        let remote = self.remote.ok_or(SealFault::NothingOpened)?;
+        let own = random_secret(rng);
+        let shared = agree(&own, &remote).ok_or(SealFault::WeakKey)?;
+        let (root, chain, next_sending) = kdf_root(&self.root, &shared);
+        let header = std::mem::replace(&mut self.next_sending, next_sending);
+        let dh = PublicKey::from(&own).to_bytes();
+        (self.root, self.own) = (root, own);
+        self.sending = Some(SendingChain { dh, header, chain, next: 0 });
+        Ok(())
+    }
+
+    /// Opens one MSG and returns the ratchet after it; this one is unchanged.
+    pub(crate) fn open(&self, ad: &[u8; AD_BYTES], msg: &[u8]) -> Result<(Self, Opened), NotOpened> {
+        let message = Message::parse(msg)?;
+        let mut next = self.clone();
+        let key = match next.receiver.fit(&message, Some(&self.next_receiving))? {
+            Fit::Chain { index, header } => next.receiver.take_key(index, &header, &message)?,
+            Fit::Next { header } => next.step_receiving(&header, &message)?,
+        };
+        let opened = message.open(&key, ad)?;
+        Ok((next, opened))
+    }
+
+    /// The receiving half of a DH step, then the key of the message that brought it.
+    fn step_receiving(&mut self, header: &Header, message: &Message<'_>) -> Result<Key, NotOpened> {
+        // A peer steps only after a new key of ours, so while ours is due its step cannot be genuine.
+        let due = self.sending.is_none() && self.remote.is_some();
+        if due || self.remote == Some(header.dh) {
+            return Err(NotOpened::HeaderRefused);
+        }
+        let dh = agree(&self.own, &header.dh).ok_or(NotOpened::HeaderRefused)?;
+        self.receiver.close_chain(header.previous_len)?;
+        let (root, chain, next_receiving) = kdf_root(&self.root, &dh);
+        let header_key = std::mem::replace(&mut self.next_receiving, next_receiving);
+        self.root = root;
+        self.remote = Some(header.dh);
+        self.previous_len = self.sending.take().map_or(0, |chain| chain.next);
+        let index = self.receiver.push(Chain::new(header_key, header.dh, chain));
+        self.receiver.take_key(index, header, message)
+    }
+
+    /// What remains of a session that has been replaced: it opens what its chains still hold, and steps no more.
+    pub(crate) fn into_receiver(self) -> Receiver {
+        self.receiver
+    }
+}
+
+/// `ek = KDF(0^32, mk, P" msg", 32)`.
+fn body_key(message_key: &Key) -> Key {
+    kdf_key(&message_key.0, &[label!("msg")])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! The receiving half of a session: its chains, the keys of messages that were skipped, and tombstones of those that
+//! had to go.
+
+use super::kdf_chain;
+use super::message::{Header, Message};
+use crate::handshake::AD_BYTES;
+use crate::primitive::Key;
+use crate::sessions::NotOpened;
+use sealpost_proto::limits::{
+    OLD_HEADER_KEYS_MAX, SKIPPED_KEYS_PER_MESSAGE_MAX, SKIPPED_KEYS_STORED_MAX, TOMBSTONES_MAX,
+};
+use std::collections::BTreeMap;
+
+/// Chains in the order they began; the last one may still grow.
+#[derive(Clone, Default)]
+pub(crate) struct Receiver {
+    pub(super) chains: Vec<Chain>,
+    pub(super) tombstones: Vec<Tombstone>,
+}
+
+/// One chain of the peer.
+#[derive(Clone)]
+pub(super) struct Chain {
+    /// HKr, or an old header key.
+    pub(super) header: Key,
+    /// The peer's ratchet key of this chain.
+    pub(super) dh: [u8; 32],
+    /// CKr and Nr while the chain may grow.
+    pub(super) head: Option<Head>,
+    /// Keys of messages that were skipped, by number.
+    pub(super) skipped: BTreeMap<u32, Key>,
+}
+
+#[derive(Clone)]
+pub(super) struct Head {
+    pub(super) chain: Key,
+    pub(super) next: u32,
+}
+
+/// Skipped keys that were evicted: numbers `from` to `to` of one chain.
+#[derive(Clone)]
+pub(super) struct Tombstone {
+    pub(super) header: Key,
+    pub(super) from: u32,
+    pub(super) to: u32,
+}
+
+/// Whose header key fits.
+pub(super) enum Fit {
+    /// That of a chain which is there.
+    Chain { index: usize, header: Header },
+    /// The next one: a DH step.
+    Next { header: Header },
+}
+
+impl Chain {
+    pub(super) const fn new(header: Key, dh: [u8; 32], chain: Key) -> Self {
+        Self { header, dh, head: Some(Head { chain, next: 0 }), skipped: BTreeMap::new() }
+    }
+
+    /// Stores the keys before number `until`.
+    fn skip_to(&mut self, until: u32) -> Result<(), NotOpened> {
+        let Some(head) = &mut self.head else { return Ok(()) };
+        if until.saturating_sub(head.next) > SKIPPED_KEYS_PER_MESSAGE_MAX {
+            return Err(NotOpened::GapTooLarge);
+        }
+        while head.next < until {
+            let (message_key, chain) = kdf_chain(&head.chain);
+            self.skipped.insert(head.next, message_key);
+            (head.chain, head.next) = (chain, head.next + 1);
+        }
+        Ok(())
+    }
+
+    /// The key of message `n`, when the chain can still derive it.
+    fn advance(&mut self, n: u32) -> Result<Option<Key>, NotOpened> {
+        if self.head.as_ref().is_none_or(|head| n < head.next) {
+            return Ok(None);
+        }
+        let following = n.checked_add(1).ok_or(NotOpened::HeaderRefused)?;
+        self.skip_to(n)?;
+        Ok(self.head.as_mut().map(|head| {
+            let (message_key, chain) = kdf_chain(&head.chain);
+            (head.chain, head.next) = (chain, following);
+            message_key
+        }))
+    }
+
+    const fn is_growing(&self) -> bool {
+        self.head.is_some()
+    }
+}
+
+impl Tombstone {
+    fn covers(&self, header: &Key, n: u32) -> bool {
+        (self.from..=self.to).contains(&n) && self.header.is(header)
+    }
+}
+
+impl Receiver {
+    /// Tries header keys in the order HKr, NHKr, old ones newest first.
+    pub(super) fn fit(&self, message: &Message<'_>, next: Option<&Key>) -> Result<Fit, NotOpened> {
+        let growing = self.chains.iter().rposition(Chain::is_growing);
+        if let Some(fit) = growing.and_then(|index| self.fit_chain(message, index)) {
+            return Ok(fit);
+        }
+        if let Some(header) = next.and_then(|key| message.header(key)) {
+            return Ok(Fit::Next { header });
+        }
+        let old = (0..self.chains.len()).rev().filter(|index| Some(*index) != growing);
+        old.into_iter().find_map(|index| self.fit_chain(message, index)).ok_or(NotOpened::NoHeaderKey)
+    }
+
+    fn fit_chain(&self, message: &Message<'_>, index: usize) -> Option<Fit> {
+        let header = message.header(&self.chains.get(index)?.header)?;
+        Some(Fit::Chain { index, header })
+    }
+
+    /// Takes the key of a message out of the chain its header fits, skipping what is missing before it.
+    pub(super) fn take_key(&mut self, index: usize, header: &Header, message: &Message<'_>) -> Result<Key, NotOpened> {
+        let chain = self.chains.get_mut(index).ok_or(NotOpened::NoHeaderKey)?;
+        if chain.dh != header.dh {
+            return Err(NotOpened::HeaderRefused);
+        }
+        let key = match chain.skipped.remove(&header.n) {
+            Some(key) => key,
+            None => match chain.advance(header.n)? {
+                Some(key) => key,
+                None => return Err(self.without_key(index, header.n, message)),
+            },
+        };
+        self.evict();
+        Ok(key)
+    }
+
+    /// A header that opened names a key that is not there.
+    fn without_key(&self, index: usize, n: u32, message: &Message<'_>) -> NotOpened {
+        let evicted = |chain: &Chain| self.tombstones.iter().any(|tombstone| tombstone.covers(&chain.header, n));
+        if self.chains.get(index).is_some_and(evicted) {
+            NotOpened::KeyEvicted
+        } else {
+            NotOpened::Consumed { msg_hash: message.hash() }
+        }
+    }
+
+    /// Ends the growing chain at the length the peer says it had.
+    pub(super) fn close_chain(&mut self, len: u32) -> Result<(), NotOpened> {
+        if let Some(chain) = self.chains.last_mut() {
+            chain.skip_to(len)?;
+            chain.head = None;
+        }
+        Ok(())
+    }
+
+    /// Adds a chain that grows, and returns where it is.
+    pub(super) fn push(&mut self, chain: Chain) -> usize {
+        self.chains.push(chain);
+        self.chains.len() - 1
+    }
+
+    /// Opens a message of a session that has been replaced; this state is unchanged.
+    pub(crate) fn open(&self, ad: &[u8; AD_BYTES], msg: &[u8]) -> Result<(Self, super::Opened), NotOpened> {
+        let message = Message::parse(msg)?;
+        let mut next = self.clone();
+        let Fit::Chain { index, header } = self.fit(&message, None)? else { return Err(NotOpened::NoHeaderKey) };
+        let key = next.take_key(index, &header, &message)?;
+        let opened = message.open(&key, ad)?;
+        Ok((next, opened))
+    }
+
+    /// Whether it can open anything at all.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.chains.is_empty()
+    }
+
+    /// Keeps within the limits, the oldest first to go.
+    fn evict(&mut self) {
+        let mut stored: usize = self.chains.iter().map(|chain| chain.skipped.len()).sum();
+        while stored > SKIPPED_KEYS_STORED_MAX {
+            self.evict_oldest_key();
+            stored -= 1;
+        }
+        let is_spent = |chain: &Chain| !chain.is_growing() && chain.skipped.is_empty();
+        while self.chains.iter().filter(|chain| is_spent(chain)).count() > OLD_HEADER_KEYS_MAX {
+            let Some(oldest) = self.chains.iter().position(is_spent) else { break };
+            self.chains.remove(oldest);
+        }
+        while self.tombstones.len() > TOMBSTONES_MAX {
+            self.tombstones.remove(0);
+        }
+    }
+
+    fn evict_oldest_key(&mut self) {
+        let Some(chain) = self.chains.iter_mut().find(|chain| !chain.skipped.is_empty()) else { return };
+        let Some((n, _)) = chain.skipped.pop_first() else { return };
+        let adjoining = |last: &&mut Tombstone| last.to.checked_add(1) == Some(n) && last.header.is(&chain.header);
+        match self.tombstones.last_mut().filter(adjoining) {
+            Some(last) => last.to = n,
+            None => self.tombstones.push(Tombstone { header: chain.header.clone(), from: n, to: n }),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The ratchet alone: what a peer that does not keep to it gets.
+
+use super::message::{self, Header, Message};
+use super::{Ratchet, SealFault, kdf_chain};
+use crate::handshake::{AD_BYTES, Agreed};
+use crate::keys::SessionId;
+use crate::primitive::Key;
+use crate::sessions::NotOpened;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+const AD: [u8; AD_BYTES] = [5; AD_BYTES];
+
+fn pair() -> (Ratchet, Ratchet, ChaCha20Rng) {
+    let mut rng = ChaCha20Rng::seed_from_u64(3);
+    let agreed = Agreed::for_tests([[1; 32], [2; 32], [3; 32], [4; 32]], SessionId([0; 16]));
+    let spk = StaticSecret::from([8; 32]);
+    let a = Ratchet::initiator(&agreed, PublicKey::from(&spk).as_bytes(), &mut rng).unwrap();
+    (a, Ratchet::responder(&agreed, &spk), rng)
+}
+
+fn exchange(from: &mut Ratchet, to: &mut Ratchet, rng: &mut ChaCha20Rng) {
+    let msg = from.seal(&AD, b"x", rng).unwrap();
+    *to = to.open(&AD, &msg).ok().unwrap().0;
+}
+
+#[test]
+fn the_responder_seals_only_after_it_opened() {
+    let (mut a, mut b, mut rng) = pair();
+    assert_eq!(b.seal(&AD, b"x", &mut rng), Err(SealFault::NothingOpened));
+    exchange(&mut a, &mut b, &mut rng);
+    exchange(&mut b, &mut a, &mut rng);
+}
+
+#[test]
+fn a_header_must_carry_the_key_of_its_chain() {
+    let (mut a, mut b, mut rng) = pair();
+    exchange(&mut a, &mut b, &mut rng);
+    exchange(&mut b, &mut a, &mut rng);
+    exchange(&mut a, &mut b, &mut rng);
+    let growing = b.receiver.chains.last().unwrap().header.clone();
+    let old = b.receiver.chains[0].header.clone();
+    for header_key in [growing, old] {
+        let header = Header { dh: [9; 32], previous_len: 0, n: 5 };
+        let msg = message::seal(&header_key, &Key([0; 32]), &header, &AD, b"x", &mut rng);
+        assert_eq!(b.open(&AD, &msg).err(), Some(NotOpened::HeaderRefused));
+    }
+}
+
+#[test]
+fn a_step_must_carry_a_new_key_and_wait_for_ours() {
+    let (mut a, mut b, mut rng) = pair();
+    exchange(&mut a, &mut b, &mut rng);
+    let step = |b: &Ratchet, dh: [u8; 32], rng: &mut ChaCha20Rng| {
+        let header = Header { dh, previous_len: 1, n: 0 };
+        let msg = message::seal(&b.next_receiving, &Key([0; 32]), &header, &AD, b"x", rng);
+        b.open(&AD, &msg).err()
+    };
+    assert_eq!(step(&b, [9; 32], &mut rng), Some(NotOpened::HeaderRefused), "ours is due");
+    exchange(&mut b, &mut a, &mut rng);
+    let known = b.remote.unwrap();
+    assert_eq!(step(&b, known, &mut rng), Some(NotOpened::HeaderRefused), "not new");
+    assert_eq!(step(&b, [0; 32], &mut rng), Some(NotOpened::HeaderRefused), "of low order");
+    assert_eq!(step(&b, [9; 32], &mut rng), Some(NotOpened::BodyInvalid), "new, but not the peer's");
+}
+
+#[test]
+fn old_header_keys_are_few_and_what_is_gone_fits_none() {
+    let (mut a, mut b, mut rng) = pair();
+    let first = a.seal(&AD, b"first", &mut rng).unwrap();
+    b = b.open(&AD, &first).ok().unwrap().0;
+    for _ in 0..258 {
+        exchange(&mut b, &mut a, &mut rng);
+        exchange(&mut a, &mut b, &mut rng);
+    }
+    assert_eq!(b.receiver.chains.len(), 257);
+    assert_eq!(b.open(&AD, &first).err(), Some(NotOpened::NoHeaderKey));
+}
+
+#[test]
+fn the_last_number_of_a_chain_cannot_be_used() {
+    let (mut a, mut b, mut rng) = pair();
+    exchange(&mut a, &mut b, &mut rng);
+    a.sending.as_mut().unwrap().next = u32::MAX;
+    assert_eq!(a.seal(&AD, b"x", &mut rng), Err(SealFault::ChainExhausted));
+    let chain = b.receiver.chains.last_mut().unwrap();
+    chain.head.as_mut().unwrap().next = u32::MAX;
+    let header = Header { dh: chain.dh, previous_len: 0, n: u32::MAX };
+    let msg = message::seal(&chain.header, &Key([0; 32]), &header, &AD, b"x", &mut rng);
+    assert_eq!(b.open(&AD, &msg).err(), Some(NotOpened::HeaderRefused));
+}
+
+#[test]
+fn frames_of_another_version_or_type_are_malformed() {
+    let (mut a, _, mut rng) = pair();
+    let msg = a.seal(&AD, b"x", &mut rng).unwrap();
+    for at in 0..2 {
+        let mut other = msg.clone();
+        other[at] ^= 1;
+        assert_eq!(Message::parse(&other).err(), Some(NotOpened::Malformed));
+    }
+    assert_eq!(Message::parse(&msg[..97]).err(), Some(NotOpened::Malformed));
+}
+
+#[test]
+fn message_and_chain_keys_differ() {
+    let (message_key, chain_key) = kdf_chain(&Key([7; 32]));
+    assert!(!message_key.is(&chain_key));
+}

@@ -1,0 +1,166 @@
+//! Fixed layouts: big-endian integers, raw arrays, and `LP(x)`, a u32 length and then x.
+
+use zeroize::Zeroizing;
+
+/// Bytes that are not the record they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed record")]
+pub(crate) struct Malformed;
+
+/// Reads a record front to back; every read checks what is left.
+pub(crate) struct Reader<'a> {
+    whole: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(whole: &'a [u8]) -> Self {
+        Self { whole, at: 0 }
+    }
+
+    /// Everything read so far.
+    pub(crate) fn consumed(&self) -> &'a [u8] {
+        self.whole.split_at(self.at).0
+    }
+
+    /// Everything not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.whole.split_at(self.at).1
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let taken = self.rest().get(..len).ok_or(Malformed)?;
+        self.at += len;
+        Ok(taken)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.take(N)?.try_into().map_err(|_| Malformed)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// A byte that is 0 or 1.
+    pub(crate) fn flag(&mut self) -> Result<bool, Malformed> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// `LP(x)`.
+    pub(crate) fn lp(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = self.lp_len()?;
+        self.take(len)
+    }
+
+    /// The length in front of an `LP(x)`, when what was read up to here matters to the caller.
+    pub(crate) fn lp_len(&mut self) -> Result<usize, Malformed> {
+        usize::try_from(self.u32()?).map_err(|_| Malformed)
+    }
+
+    /// A count of records to come, refused when over `max`.
+    pub(crate) fn count(&mut self, max: usize) -> Result<usize, Malformed> {
+        let count = self.lp_len()?;
+        if count > max { Err(Malformed) } else { Ok(count) }
+    }
+
+    pub(crate) fn end(&self) -> Result<(), Malformed> {
+        if self.rest().is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+/// Writes a record that may hold secrets: the buffer is zeroised when dropped.
+pub(crate) struct Writer(Zeroizing<Vec<u8>>);
+
+impl Writer {
+    /// A buffer that does not move while it holds at most `capacity` bytes.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(capacity)))
+    }
+
+    /// Appends raw bytes. A buffer that must grow is copied and the old one wiped, so that no secret stays behind.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.saturating_mul(2)));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) -> &mut Self {
+        self.bytes(&[value])
+    }
+
+    pub(crate) fn u32(&mut self, value: u32) -> &mut Self {
+        self.bytes(&value.to_be_bytes())
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) -> &mut Self {
+        self.bytes(&value.to_be_bytes())
+    }
+
+    pub(crate) fn flag(&mut self, value: bool) -> &mut Self {
+        self.u8(u8::from(value))
+    }
+
+    pub(crate) fn count(&mut self, count: usize) -> &mut Self {
+        self.u32(len_u32(count))
+    }
+
+    pub(crate) fn lp(&mut self, bytes: &[u8]) -> &mut Self {
+        self.count(bytes.len()).bytes(bytes)
+    }
+
+    pub(crate) fn finish(self) -> Zeroizing<Vec<u8>> {
+        self.0
+    }
+}
+
+/// A length as `LP` writes it.
+#[expect(clippy::cast_possible_truncation, reason = "every length here is bounded far below 4 GiB")]
+pub(crate) const fn len_u32(len: usize) -> u32 {
+    len as u32
+}
+
+/// Appends `LP(bytes)` to a record without secrets.
+pub(crate) fn push_lp(record: &mut Vec<u8>, bytes: &[u8]) {
+    record.extend_from_slice(&len_u32(bytes.len()).to_be_bytes());
+    record.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_past_it() {
+        let mut writer = Writer::with_capacity(1);
+        writer.u8(7).u32(1).u64(2).flag(true).lp(b"abc");
+        let bytes = writer.finish();
+        let mut reader = Reader::new(&bytes);
+        assert_eq!((reader.u8(), reader.u32(), reader.u64()), (Ok(7), Ok(1), Ok(2)));
+        assert_eq!((reader.flag(), reader.lp()), (Ok(true), Ok(&b"abc"[..])));
+        assert_eq!((reader.end(), reader.u8()), (Ok(()), Err(Malformed)));
+        assert_eq!(Reader::new(&[0, 0, 0, 2, 1]).lp(), Err(Malformed));
+        assert_eq!(Reader::new(&[2]).flag(), Err(Malformed));
+    }
+}

@@ -1,0 +1,143 @@
+//! What one session is while it is current, old, and retired.
+
+use super::Sessions;
+use crate::handshake::{AD_BYTES, Agreed, Previous};
+use crate::keys::SessionId;
+use crate::primitive::Key;
+use crate::ratchet::{Ratchet, Receiver};
+use sealpost_proto::Timestamp;
+use sealpost_proto::limits::{OLD_SESSION_RECEIVES, OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX};
+
+/// How far the current session is.
+#[derive(Clone)]
+pub(super) enum Stage {
+    /// Ours; no message of the peer has opened in it, so the prefix goes with every message.
+    Offered {
+        /// The INIT's prefix, made once.
+        prefix: Vec<u8>,
+    },
+    /// The peer's; every message of it so far came with the prefix.
+    Answered,
+    /// Both sides have it.
+    Confirmed,
+}
+
+/// The session that sends.
+#[derive(Clone)]
+pub(super) struct Current {
+    pub(super) id: SessionId,
+    pub(super) epoch: u64,
+    pub(super) started: Timestamp,
+    pub(super) ad: [u8; AD_BYTES],
+    pub(super) exp: Key,
+    /// `H(prefix)` when the INIT was the peer's.
+    pub(super) prefix_hash: Option<[u8; 32]>,
+    pub(super) stage: Stage,
+    pub(super) sealed: u64,
+    pub(super) opened: u64,
+    pub(super) ratchet: Ratchet,
+}
+
+impl Current {
+    pub(super) fn new(
+        agreed: Agreed,
+        epoch: u64,
+        started: Timestamp,
+        ratchet: Ratchet,
+        prefix_hash: Option<[u8; 32]>,
+        stage: Stage,
+    ) -> Self {
+        let Agreed { ad, exp, session_id: id, .. } = agreed;
+        Self { id, epoch, started, ad, exp, prefix_hash, stage, sealed: 0, opened: 0, ratchet }
+    }
+
+    pub(super) fn previous(&self) -> Previous {
+        Previous { id: self.id, exp: self.exp.clone() }
+    }
+}
+
+/// A session that was replaced and still receives.
+#[derive(Clone)]
+pub(super) struct Old {
+    pub(super) id: SessionId,
+    pub(super) prefix_hash: Option<[u8; 32]>,
+    pub(super) ad: [u8; AD_BYTES],
+    pub(super) until: Timestamp,
+    pub(super) receiver: Receiver,
+}
+
+/// Names of sessions and INITs that open nothing any more.
+#[derive(Clone, Default)]
+pub(super) struct Retired {
+    pub(super) ids: Vec<SessionId>,
+    pub(super) prefixes: Vec<[u8; 32]>,
+}
+
+impl Retired {
+    pub(super) fn record(&mut self, id: Option<SessionId>, prefix_hash: Option<[u8; 32]>) {
+        self.ids.extend(id);
+        self.prefixes.extend(prefix_hash);
+        keep_newest(&mut self.ids, RETIRED_SESSIONS_MAX);
+        keep_newest(&mut self.prefixes, RETIRED_SESSIONS_MAX);
+    }
+}
+
+fn keep_newest<T>(list: &mut Vec<T>, max: usize) {
+    list.drain(..list.len().saturating_sub(max));
+}
+
+/// M.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Top {
+    pub(super) epoch: u64,
+    pub(super) id: Option<SessionId>,
+}
+
+impl Top {
+    /// Whether a session of the peer wins: its epoch is above M, or equal with the lower name.
+    pub(super) fn loses_to(&self, epoch: u64, id: SessionId) -> bool {
+        epoch > self.epoch || (epoch == self.epoch && self.id.is_none_or(|top| id < top))
+    }
+}
+
+impl Sessions {
+    /// Puts a new session in place; the one before is old from now on.
+    pub(super) fn replace_current(&mut self, new: Current, now: Timestamp) {
+        self.last = self.last.max(new.epoch);
+        self.top = Top { epoch: new.epoch, id: Some(new.id) };
+        if let Some(before) = self.current.replace(new) {
+            self.make_old(before, now);
+        }
+        self.expire(now);
+    }
+
+    fn make_old(&mut self, before: Current, now: Timestamp) {
+        let receiver = before.ratchet.into_receiver();
+        if receiver.is_empty() {
+            self.retired.record(Some(before.id), before.prefix_hash);
+            return;
+        }
+        let until = now.plus(OLD_SESSION_RECEIVES);
+        self.old.push(Old { id: before.id, prefix_hash: before.prefix_hash, ad: before.ad, until, receiver });
+    }
+
+    /// Retires old sessions whose 24 hours are over, and those over the limit.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        let over = self.old.len().saturating_sub(OLD_SESSIONS_MAX);
+        let mut kept = Vec::with_capacity(self.old.len());
+        for (index, old) in std::mem::take(&mut self.old).into_iter().enumerate() {
+            if index < over || old.until <= now {
+                self.retired.record(Some(old.id), old.prefix_hash);
+            } else {
+                kept.push(old);
+            }
+        }
+        self.old = kept;
+    }
+
+    /// Remembers a session that is confirmed from now on.
+    pub(super) fn remember_confirmed(&mut self, previous: Previous) {
+        self.confirmed.insert(0, previous);
+        self.confirmed.truncate(PREVIOUS_SESSIONS_MAX);
+    }
+}

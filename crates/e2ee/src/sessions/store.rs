@@ -1,0 +1,175 @@
+//! How sessions are stored (docs/e2ee.md#session-serialisation).
+
+use super::Sessions;
+use super::state::{Current, Old, Retired, Stage, Top};
+use crate::handshake::Previous;
+use crate::keys::SessionId;
+use crate::primitive::Key;
+use crate::ratchet::{Ratchet, Receiver};
+use crate::record::{Malformed, Reader, Writer};
+use sealpost_proto::{
+    Timestamp,
+    limits::{OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX},
+};
+use zeroize::Zeroizing;
+
+const SESSIONS_VERSION: u8 = 1;
+/// A state without skipped keys fits; a larger one is copied once.
+const USUAL_BYTES: usize = 4_096;
+
+/// Stored bytes that are no sessions of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stored sessions are malformed")]
+pub struct NotSessions;
+
+impl Sessions {
+    /// For the vault.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut writer = Writer::with_capacity(USUAL_BYTES);
+        writer.u8(SESSIONS_VERSION).u64(self.last).u64(self.top.epoch).flag(self.top.id.is_some());
+        if let Some(id) = &self.top.id {
+            writer.bytes(id.as_bytes());
+        }
+        writer.count(self.confirmed.len());
+        for previous in &self.confirmed {
+            writer.bytes(previous.id.as_bytes()).bytes(&previous.exp.0);
+        }
+        writer.flag(self.current.is_some());
+        if let Some(current) = &self.current {
+            current.write(&mut writer);
+        }
+        writer.count(self.old.len());
+        for old in &self.old {
+            old.write(&mut writer);
+        }
+        self.retired.write(&mut writer);
+        writer.finish()
+    }
+
+    /// Reads what [`Sessions::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`NotSessions`] for another layout or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NotSessions> {
+        let mut reader = Reader::new(bytes);
+        let sessions = Self::read(&mut reader).map_err(|_| NotSessions)?;
+        reader.end().map_err(|_| NotSessions)?;
+        Ok(sessions)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if reader.u8()? != SESSIONS_VERSION {
+            return Err(Malformed);
+        }
+        let last = reader.u64()?;
+        let top = Top { epoch: reader.u64()?, id: read_option(reader, read_id)? };
+        let confirmed = read_list(reader, PREVIOUS_SESSIONS_MAX, |reader| {
+            Ok(Previous { id: read_id(reader)?, exp: reader.array().map(Key)? })
+        })?;
+        let current = read_option(reader, Current::read)?;
+        let old = read_list(reader, OLD_SESSIONS_MAX, Old::read)?;
+        let ids = read_list(reader, RETIRED_SESSIONS_MAX, read_id)?;
+        let prefixes = read_list(reader, RETIRED_SESSIONS_MAX, |reader| reader.array())?;
+        Ok(Self { last, top, current, old, confirmed, retired: Retired { ids, prefixes } })
+    }
+}
+
+fn read_id(reader: &mut Reader<'_>) -> Result<SessionId, Malformed> {
+    reader.array().map(SessionId)
+}
+
+fn read_option<'a, T>(
+    reader: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Option<T>, Malformed> {
+    if reader.flag()? { read(reader).map(Some) } else { Ok(None) }
+}
+
+fn read_list<'a, T>(
+    reader: &mut Reader<'a>,
+    max: usize,
+    read: impl Fn(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    (0..reader.count(max)?).map(|_| read(reader)).collect()
+}
+
+fn write_prefix_hash(writer: &mut Writer, prefix_hash: Option<&[u8; 32]>) {
+    writer.flag(prefix_hash.is_some());
+    if let Some(hash) = prefix_hash {
+        writer.bytes(hash);
+    }
+}
+
+impl Current {
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(self.id.as_bytes()).u64(self.epoch).u64(self.started.as_millis());
+        writer.bytes(&self.ad).bytes(&self.exp.0);
+        write_prefix_hash(writer, self.prefix_hash.as_ref());
+        match &self.stage {
+            Stage::Offered { prefix } => writer.u8(0).lp(prefix),
+            Stage::Answered => writer.u8(1),
+            Stage::Confirmed => writer.u8(2),
+        };
+        writer.u64(self.sealed).u64(self.opened);
+        self.ratchet.write(writer);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            id: read_id(reader)?,
+            epoch: reader.u64()?,
+            started: Timestamp::from_millis(reader.u64()?),
+            ad: reader.array()?,
+            exp: reader.array().map(Key)?,
+            prefix_hash: read_option(reader, |reader| reader.array())?,
+            stage: Stage::read(reader)?,
+            sealed: reader.u64()?,
+            opened: reader.u64()?,
+            ratchet: Ratchet::read(reader)?,
+        })
+    }
+}
+
+impl Stage {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match reader.u8()? {
+            0 => Ok(Self::Offered { prefix: reader.lp()?.to_vec() }),
+            1 => Ok(Self::Answered),
+            2 => Ok(Self::Confirmed),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Old {
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(self.id.as_bytes());
+        write_prefix_hash(writer, self.prefix_hash.as_ref());
+        writer.bytes(&self.ad).u64(self.until.as_millis());
+        self.receiver.write(writer);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            id: read_id(reader)?,
+            prefix_hash: read_option(reader, |reader| reader.array())?,
+            ad: reader.array()?,
+            until: Timestamp::from_millis(reader.u64()?),
+            receiver: Receiver::read(reader)?,
+        })
+    }
+}
+
+impl Retired {
+    fn write(&self, writer: &mut Writer) {
+        writer.count(self.ids.len());
+        for id in &self.ids {
+            writer.bytes(id.as_bytes());
+        }
+        writer.count(self.prefixes.len());
+        for prefix in &self.prefixes {
+            writer.bytes(prefix);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+use super::parties::{Party, START, body, paired};
+use crate::keys::ConnId;
+use crate::sessions::{NotOpened, Remedy, SealError, Sessions, Verdict};
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+/// One thing that happens between the two.
+#[derive(Debug, Clone)]
+enum Event {
+    Seal {
+        by_acceptor: bool,
+    },
+    /// Delivers one of the envelopes on the way, which may stay there to come again.
+    Deliver {
+        pick: usize,
+        again: bool,
+    },
+    Lose {
+        pick: usize,
+    },
+    /// Encodes and parses both states.
+    Restart,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => any::<bool>().prop_map(|by_acceptor| Event::Seal { by_acceptor }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(pick, again)| Event::Deliver { pick, again }),
+        1 => any::<usize>().prop_map(|pick| Event::Lose { pick }),
+        1 => Just(Event::Restart),
+    ]
+}
+
+/// An envelope on the way, and what it must open to.
+struct OnTheWay {
+    to_acceptor: bool,
+    body: Vec<u8>,
+    inner: Vec<u8>,
+}
+
+struct Story {
+    acceptor: Party,
+    inviter: Party,
+    conn_id: ConnId,
+    on_the_way: Vec<OnTheWay>,
+    seen: HashMap<(bool, Vec<u8>), [u8; 32]>,
+    sealed: u32,
+}
+
+impl Story {
+    fn new(seed: u64) -> Self {
+        let (acceptor, inviter, conn_id) = paired(seed);
+        Self { acceptor, inviter, conn_id, on_the_way: Vec::new(), seen: HashMap::new(), sealed: 0 }
+    }
+
+    fn step(&mut self, event: &Event) {
+        match event {
+            Event::Seal { by_acceptor } => self.seal(*by_acceptor),
+            Event::Deliver { pick, again } if !self.on_the_way.is_empty() => self.deliver(*pick, *again),
+            Event::Lose { pick } if !self.on_the_way.is_empty() => {
+                self.on_the_way.swap_remove(pick % self.on_the_way.len());
+            }
+            Event::Restart => {
+                for party in [&mut self.acceptor, &mut self.inviter] {
+                    party.sessions = Sessions::parse(&party.sessions.encode()).unwrap();
+                }
+            }
+            Event::Deliver { .. } | Event::Lose { .. } => {}
+        }
+    }
+
+    fn seal(&mut self, by_acceptor: bool) {
+        self.sealed += 1;
+        let body = self.sealed.to_be_bytes().to_vec();
+        let sender = if by_acceptor { &mut self.acceptor } else { &mut self.inviter };
+        let inner = sender.seal(&body);
+        self.on_the_way.push(OnTheWay { to_acceptor: !by_acceptor, body, inner });
+    }
+
+    fn deliver(&mut self, pick: usize, again: bool) {
+        let envelope = self.on_the_way.swap_remove(pick % self.on_the_way.len());
+        let (to, from) = if envelope.to_acceptor {
+            (&mut self.acceptor, &self.inviter)
+        } else {
+            (&mut self.inviter, &self.acceptor)
+        };
+        let key = (envelope.to_acceptor, envelope.body.clone());
+        match self.seen.get(&key) {
+            None => {
+                let opened = to.opens(from, self.conn_id, &envelope.inner);
+                assert_eq!(body(&opened), envelope.body);
+                self.seen.insert(key, opened.msg_hash);
+            }
+            Some(msg_hash) => {
+                let refused = to.refuses(from, self.conn_id, &envelope.inner);
+                assert_eq!(refused.why, NotOpened::Consumed { msg_hash: *msg_hash });
+                assert!(refused.sessions.is_none());
+            }
+        }
+        if again {
+            self.on_the_way.push(envelope);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_loss_and_repetition(seed in 0_u64..1_000, events in prop::collection::vec(event(), 1..120)) {
+        let mut story = Story::new(seed);
+        for event in &events {
+            story.step(event);
+        }
+        story.seal(true);
+        story.seal(false);
+        while !story.on_the_way.is_empty() {
+            story.deliver(0, false);
+        }
+    }
+}
+
+#[test]
+fn no_bit_of_a_message_can_change() {
+    let (mut acceptor, inviter, conn_id) = paired(20);
+    let inner = acceptor.seal(b"fifteen euros");
+    let before = inviter.sessions.encode();
+    for bit in 0..inner.len() * 8 {
+        let mut changed = inner.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let Verdict::NotOpened(refused) = inviter.verdict(&acceptor, conn_id, &changed) else { panic!("bit {bit}") };
+        assert!(refused.sessions.is_none(), "bit {bit}");
+    }
+    assert_eq!(inviter.sessions.encode(), before);
+    assert!(matches!(inviter.verdict(&acceptor, conn_id, &inner), Verdict::Opened(_)));
+}
+
+#[test]
+fn a_gap_of_1_000_opens_and_one_more_does_not() {
+    let (mut acceptor, mut inviter, conn_id) = paired(21);
+    let mut sealed: Vec<_> = (0..1_002_u32).map(|n| acceptor.seal(&n.to_be_bytes())).collect();
+    let last = sealed.pop().unwrap();
+    let refused = inviter.refuses(&acceptor, conn_id, &last);
+    assert_eq!((refused.why, refused.remedy), (NotOpened::GapTooLarge, Remedy::InitDesync));
+    assert!(refused.sessions.is_none());
+    let thousandth = sealed.pop().unwrap();
+    inviter.opens(&acceptor, conn_id, &thousandth);
+    inviter.opens(&acceptor, conn_id, &last);
+    for (n, inner) in (0_u32..).zip(&sealed) {
+        assert_eq!(body(&inviter.opens(&acceptor, conn_id, inner)), n.to_be_bytes());
+    }
+}
+
+#[test]
+fn at_most_1_000_are_skipped_in_the_old_chain_too() {
+    for (missing, fits) in [(1_000, true), (1_001, false)] {
+        let (mut acceptor, mut inviter, conn_id) = paired(22);
+        for _ in 0..missing {
+            acceptor.seal(b"lost");
+        }
+        let reply = inviter.seal(b"reply");
+        acceptor.opens(&inviter, conn_id, &reply);
+        let next_chain = acceptor.seal(b"next chain");
+        if fits {
+            inviter.opens(&acceptor, conn_id, &next_chain);
+        } else {
+            assert_eq!(inviter.refuses(&acceptor, conn_id, &next_chain).why, NotOpened::GapTooLarge);
+        }
+    }
+}
+
+#[test]
+fn the_oldest_of_2_000_keys_goes_and_leaves_a_tombstone() {
+    let (mut acceptor, mut inviter, conn_id) = paired(23);
+    let mut oldest = Vec::new();
+    for _ in 0..3 {
+        let skipped: Vec<_> = (0..900_u32).map(|n| acceptor.seal(&n.to_be_bytes())).collect();
+        oldest.push(skipped);
+        let arrives = acceptor.seal(b"arrives");
+        inviter.opens(&acceptor, conn_id, &arrives);
+        let reply = inviter.seal(b"reply");
+        acceptor.opens(&inviter, conn_id, &reply);
+    }
+    let refused = inviter.refuses(&acceptor, conn_id, &oldest[0][0]);
+    assert_eq!((refused.why, refused.remedy), (NotOpened::KeyEvicted, Remedy::ResumeDue));
+    inviter.sessions = Sessions::parse(&inviter.sessions.encode()).unwrap();
+    assert_eq!(inviter.refuses(&acceptor, conn_id, &oldest[0][699]).why, NotOpened::KeyEvicted);
+    inviter.opens(&acceptor, conn_id, &oldest[0][700]);
+    let again = inviter.refuses(&acceptor, conn_id, &oldest[0][700]);
+    assert!(matches!(again.why, NotOpened::Consumed { .. }));
+}
+
+#[test]
+fn a_fork_of_the_state_is_noticed() {
+    let (mut acceptor, mut inviter, conn_id) = paired(24);
+    let backup = acceptor.sessions.clone();
+    let first = acceptor.seal(b"first life");
+    inviter.opens(&acceptor, conn_id, &first);
+    acceptor.sessions = backup;
+    let second = acceptor.seal(b"second life");
+    let refused = inviter.refuses(&acceptor, conn_id, &second);
+    assert!(matches!(refused.why, NotOpened::Consumed { .. }));
+    assert_eq!(refused.remedy, Remedy::AlertAndInit);
+}
+
+#[test]
+fn nonces_differ_though_keys_repeat() {
+    let (mut acceptor, _, _) = paired(25);
+    let backup = acceptor.sessions.clone();
+    let first = acceptor.seal(b"same");
+    acceptor.sessions = backup;
+    let second = acceptor.seal(b"same");
+    assert_ne!(first[10..34], second[10..34]);
+}
+
+#[test]
+fn an_authentic_record_of_an_unknown_version_is_committed() {
+    let (mut acceptor, mut inviter, conn_id) = paired(26);
+    let current = acceptor.sessions.current.as_mut().unwrap();
+    let msg = current.ratchet.seal(&current.ad, &[2, 0, 0], &mut acceptor.rng).unwrap();
+    let inner = [&current.id.short()[..], &msg].concat();
+    let opened = inviter.opens(&acceptor, conn_id, &inner);
+    assert_eq!(opened.content, crate::sessions::Content::Unparseable);
+    assert!(matches!(inviter.refuses(&acceptor, conn_id, &inner).why, NotOpened::Consumed { .. }));
+}
+
+#[test]
+fn what_is_not_of_this_connection_is_told_apart() {
+    let (acceptor, mut inviter, conn_id) = paired(27);
+    for (inner, why, remedy) in [
+        (&b""[..], NotOpened::Malformed, Remedy::Discard),
+        (&[0; 8][..], NotOpened::Malformed, Remedy::Discard),
+        (&[7; 120][..], NotOpened::UnknownSession, Remedy::InitDesync),
+    ] {
+        let refused = inviter.refuses(&acceptor, conn_id, inner);
+        assert_eq!((refused.why, refused.remedy), (why, remedy));
+    }
+}
+
+#[test]
+fn a_message_under_no_header_key_asks_for_a_new_session() {
+    let (mut acceptor, mut inviter, conn_id) = paired(28);
+    let mut inner = acceptor.seal(b"x");
+    inner[40] ^= 1;
+    let refused = inviter.refuses(&acceptor, conn_id, &inner);
+    assert_eq!((refused.why, refused.remedy), (NotOpened::NoHeaderKey, Remedy::InitDesync));
+    inner[40] ^= 1;
+    let end = inner.len() - 1;
+    inner[end] ^= 1;
+    let refused = inviter.refuses(&acceptor, conn_id, &inner);
+    assert_eq!((refused.why, refused.remedy), (NotOpened::BodyInvalid, Remedy::Discard));
+}
+
+#[test]
+fn a_failed_seal_changes_nothing() {
+    let (mut acceptor, _, _) = paired(29);
+    let before = acceptor.sessions.encode();
+    let plaintext = acceptor.plaintext(&vec![0; 240 * 1024 + 1]);
+    let sealed = acceptor.sessions.seal(&plaintext, START, &mut acceptor.rng);
+    assert!(matches!(sealed, Err(SealError::BodyTooLarge(_))));
+    assert_eq!(acceptor.sessions.encode(), before);
+}
+
+#[test]
+fn stored_sessions_of_another_version_or_length_are_refused() {
+    let (acceptor, _, _) = paired(30);
+    let bytes = acceptor.sessions.encode();
+    assert!(Sessions::parse(&bytes).is_ok());
+    assert!(Sessions::parse(&[&bytes[..], &[0]].concat()).is_err());
+    for len in (0..bytes.len()).step_by(11) {
+        assert!(Sessions::parse(&bytes[..len]).is_err());
+    }
+    let mut other = bytes.to_vec();
+    other[0] = 2;
+    assert!(Sessions::parse(&other).is_err());
+}

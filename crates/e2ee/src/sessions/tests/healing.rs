@@ -1,0 +1,144 @@
+//! Whatever happened before, the two come to one session again, in at most three INITs.
+
+use super::parties::{Party, paired};
+use crate::keys::ConnId;
+use crate::sessions::{Reason, Remedy, Sessions, Verdict};
+use proptest::prelude::*;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone)]
+enum Event {
+    Seal(usize),
+    Initiate(usize),
+    Deliver(usize),
+    Lose(usize),
+    /// A side loses the secrets of its bases.
+    DropBases(usize),
+    /// A side loses all its sessions.
+    Restore(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let side = || 0_usize..2;
+    prop_oneof![
+        5 => side().prop_map(Event::Seal),
+        2 => side().prop_map(Event::Initiate),
+        5 => any::<usize>().prop_map(Event::Deliver),
+        2 => any::<usize>().prop_map(Event::Lose),
+        1 => side().prop_map(Event::DropBases),
+        1 => side().prop_map(Event::Restore),
+    ]
+}
+
+struct World {
+    sides: [Party; 2],
+    conn_id: ConnId,
+    /// Recipient and inner bytes.
+    on_the_way: Vec<(usize, Vec<u8>)>,
+    desync_due: [bool; 2],
+    inits: u32,
+}
+
+impl World {
+    fn new(seed: u64, apart: Duration) -> Self {
+        let (a, mut b, conn_id) = paired(seed);
+        b.now = b.now.plus(apart);
+        Self { sides: [a, b], conn_id, on_the_way: Vec::new(), desync_due: [false; 2], inits: 0 }
+    }
+
+    fn step(&mut self, event: &Event) {
+        match event {
+            Event::Seal(side) => self.seal(*side),
+            Event::Initiate(side) => self.initiate(*side, Reason::Rotate),
+            Event::Deliver(pick) if !self.on_the_way.is_empty() => {
+                let envelope = self.on_the_way.remove(pick % self.on_the_way.len());
+                self.deliver(&envelope);
+            }
+            Event::Lose(pick) if !self.on_the_way.is_empty() => {
+                self.on_the_way.remove(pick % self.on_the_way.len());
+            }
+            Event::DropBases(side) => self.sides[*side].bases.clear(),
+            Event::Restore(side) => {
+                self.sides[*side].sessions = Sessions::new();
+                self.initiate(*side, Reason::Restore);
+            }
+            Event::Deliver(_) | Event::Lose(_) => {}
+        }
+    }
+
+    fn seal(&mut self, side: usize) {
+        let inner = self.sides[side].seal(b"x");
+        self.on_the_way.push((1 - side, inner));
+    }
+
+    fn initiate(&mut self, side: usize, reason: Reason) {
+        self.inits += 1;
+        let [a, b] = &mut self.sides;
+        let (me, peer) = if side == 0 { (a, b) } else { (b, a) };
+        me.now = me.now.plus(MINUTE);
+        me.initiate(peer, self.conn_id, reason);
+        self.seal(side);
+    }
+
+    fn deliver(&mut self, (to, inner): &(usize, Vec<u8>)) -> bool {
+        let (me, peer) = (&self.sides[*to], &self.sides[1 - to]);
+        let verdict = me.verdict(peer, self.conn_id, inner);
+        let (sessions, remedy) = match verdict {
+            Verdict::Opened(opened) => (Some(opened.sessions), None),
+            Verdict::NotOpened(refused) => (refused.sessions, Some(refused.remedy)),
+        };
+        if let Some(sessions) = sessions {
+            self.sides[*to].sessions = sessions;
+        }
+        self.desync_due[*to] |= matches!(remedy, Some(Remedy::InitDesync | Remedy::AlertAndInit));
+        remedy.is_none()
+    }
+
+    /// Delivers everything, answers what is due, and lets both sides write; says whether all of it opened.
+    fn round(&mut self) -> bool {
+        for side in 0..2 {
+            if std::mem::take(&mut self.desync_due[side]) {
+                self.initiate(side, Reason::Desync);
+            }
+            self.seal(side);
+        }
+        let on_the_way = std::mem::take(&mut self.on_the_way);
+        let opened: Vec<_> = on_the_way.iter().map(|envelope| self.deliver(envelope)).collect();
+        opened.into_iter().all(|opened| opened)
+    }
+
+    fn is_whole(&self) -> bool {
+        let [a, b] = &self.sides;
+        let same = a.sessions.current_id() == b.sessions.current_id();
+        same && a.sessions.is_confirmed() && b.sessions.is_confirmed() && self.desync_due == [false; 2]
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_come_to_one_session(
+        seed in 0_u64..1_000,
+        a_day_apart in any::<bool>(),
+        events in prop::collection::vec(event(), 1..40),
+    ) {
+        let apart = if a_day_apart { Duration::from_secs(86_400) } else { Duration::ZERO };
+        let mut world = World::new(seed, apart);
+        for event in &events {
+            world.step(event);
+        }
+        for envelope in std::mem::take(&mut world.on_the_way) {
+            world.deliver(&envelope);
+        }
+        world.inits = 0;
+        let mut rounds = 0;
+        while !(world.round() && world.is_whole()) {
+            rounds += 1;
+            prop_assert!(rounds < 8, "no end");
+        }
+        prop_assert!(world.inits <= 3, "{} INITs", world.inits);
+    }
+}

@@ -1,0 +1,145 @@
+//! The two parties of every story here.
+
+use crate::card::SignedCard;
+use crate::keys::{ConnId, Identity, Incarnation};
+use crate::plaintext::{Kind, Plaintext};
+use crate::prekeys::{BaseTerms, PrekeyBase, PrekeySecrets, Scope};
+use crate::sessions::{
+    Content, InitiateArgs, Initiated, NotOpenedVerdict, OpenContext, Opened, Reason, Sessions, Verdict, open_pairing,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+use sealpost_proto::limits::PREKEYS_LIFE;
+use sealpost_proto::{InviteId, MessageId, Timestamp};
+
+pub(super) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(super) const INVITE: InviteId = InviteId::from_bytes([9; 16]);
+
+/// One side: its identity, its sessions, the bases it holds.
+pub(super) struct Party {
+    pub(super) identity: Identity,
+    pub(super) card: SignedCard,
+    pub(super) sessions: Sessions,
+    pub(super) bases: Vec<PrekeySecrets>,
+    pub(super) rng: ChaCha20Rng,
+    pub(super) now: Timestamp,
+    seq: u64,
+}
+
+impl Party {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let identity = Identity::generate(&mut rng);
+        let card = identity.sign_card("Party", START).unwrap();
+        Self { identity, card, sessions: Sessions::new(), bases: Vec::new(), rng, now: START, seq: 0 }
+    }
+
+    /// A new base of ours for this scope, verified as the peer does.
+    pub(super) fn publish(&mut self, scope: Scope) -> PrekeyBase {
+        let epoch = self.now.as_millis() + self.bases.len() as u64;
+        let terms = BaseTerms {
+            scope,
+            incarnation: Incarnation::NONE,
+            epoch,
+            spk_id: u32::try_from(self.bases.len()).unwrap(),
+            now: self.now,
+            life: PREKEYS_LIFE,
+        };
+        let (secrets, base) = PrekeySecrets::generate(&self.identity, &terms, &mut self.rng);
+        self.bases.push(secrets);
+        PrekeyBase::parse_verified(&base, self.identity.public(), &scope).unwrap()
+    }
+
+    pub(super) fn initiate(&mut self, peer: &mut Self, conn_id: ConnId, reason: Reason) -> Initiated {
+        let base = peer.publish(Scope::connection(&conn_id));
+        self.initiate_with(peer, conn_id, reason, &base)
+    }
+
+    pub(super) fn initiate_with(
+        &mut self,
+        peer: &Self,
+        conn_id: ConnId,
+        reason: Reason,
+        base: &PrekeyBase,
+    ) -> Initiated {
+        let args = InitiateArgs {
+            me: &self.identity,
+            peer: peer.identity.public(),
+            conn_id,
+            base,
+            reason,
+            incarnation: Incarnation::from_bytes([1; 8]),
+            resume: None,
+            sealed_card: (reason == Reason::Pairing).then_some(&self.card),
+            now: self.now,
+        };
+        self.sessions.initiate(&args, &mut self.rng).unwrap()
+    }
+
+    pub(super) fn plaintext(&mut self, body: &[u8]) -> Plaintext {
+        self.seq += 1;
+        Plaintext {
+            kind: Kind::MESSAGE,
+            message_id: MessageId::from_bytes([7; 16]),
+            incarnation: Incarnation::from_bytes([1; 8]),
+            seq: self.seq,
+            sent_at: self.now,
+            body: body.to_vec(),
+        }
+    }
+
+    pub(super) fn seal(&mut self, body: &[u8]) -> Vec<u8> {
+        let plaintext = self.plaintext(body);
+        self.sessions.seal(&plaintext, self.now, &mut self.rng).unwrap()
+    }
+
+    pub(super) fn verdict(&self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> Verdict {
+        let context = OpenContext {
+            me: &self.identity,
+            peer: peer.identity.public(),
+            conn_id,
+            bases: &self.bases,
+            now: self.now,
+        };
+        self.sessions.open(&context, inner)
+    }
+
+    /// Opens what must open, and commits.
+    pub(super) fn opens(&mut self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> Opened {
+        let Verdict::Opened(opened) = self.verdict(peer, conn_id, inner) else { panic!("did not open") };
+        self.sessions = opened.sessions.clone();
+        *opened
+    }
+
+    /// Opens what must not open, and commits the bookkeeping.
+    pub(super) fn refuses(&mut self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> NotOpenedVerdict {
+        let Verdict::NotOpened(refused) = self.verdict(peer, conn_id, inner) else { panic!("opened") };
+        if let Some(sessions) = &refused.sessions {
+            self.sessions = sessions.clone();
+        }
+        *refused
+    }
+}
+
+pub(super) fn body(opened: &Opened) -> &[u8] {
+    match &opened.content {
+        Content::Plaintext(plaintext) => &plaintext.body,
+        Content::Unparseable => panic!("unparseable"),
+    }
+}
+
+/// An acceptor and an inviter whose pairing is done: both sides confirmed, nothing on the way.
+pub(super) fn paired(seed: u64) -> (Party, Party, ConnId) {
+    let (mut acceptor, mut inviter) = (Party::new(seed * 2), Party::new(seed * 2 + 1));
+    let conn_id = ConnId::derive(acceptor.identity.fingerprint(), inviter.identity.fingerprint(), &INVITE);
+    let base = inviter.publish(Scope::invite(&INVITE));
+    acceptor.initiate_with(&inviter, conn_id, Reason::Pairing, &base);
+    let request = acceptor.seal(b"request");
+    let pairing = open_pairing(&inviter.identity, &INVITE, &inviter.bases, &request, inviter.now).ok().unwrap();
+    inviter.sessions = pairing.sessions;
+    let accept = inviter.seal(b"accept");
+    assert!(acceptor.opens(&inviter, conn_id, &accept).newly_confirmed);
+    let receipt = acceptor.seal(b"receipt");
+    assert!(inviter.opens(&acceptor, conn_id, &receipt).newly_confirmed);
+    (acceptor, inviter, conn_id)
+}

@@ -1,0 +1,165 @@
+use super::parties::{Party, START, body, paired};
+use crate::keys::{ConnId, Incarnation};
+use crate::payload::Resume;
+use crate::prekeys::Scope;
+use crate::sessions::{Continuity, InitiateArgs, NotOpened, Reason, Remedy, Sessions};
+use sealpost_proto::limits::OLD_SESSIONS_MAX;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Rotates from `a` and carries one message each way, so that both sides confirm.
+fn rotate(a: &mut Party, b: &mut Party, conn_id: ConnId) -> Continuity {
+    a.now = a.now.plus(DAY);
+    b.now = a.now;
+    a.initiate(b, conn_id, Reason::Rotate);
+    let inner = a.seal(b"new session");
+    let continuity = b.opens(a, conn_id, &inner).new_session.unwrap().continuity;
+    let inner = b.seal(b"seen");
+    assert!(a.opens(b, conn_id, &inner).newly_confirmed);
+    let inner = a.seal(b"without prefix");
+    assert!(b.opens(a, conn_id, &inner).newly_confirmed);
+    continuity
+}
+
+#[test]
+fn continuity_is_proven_again_and_again() {
+    let (mut a, mut b, conn_id) = paired(60);
+    for _ in 0..4 {
+        assert_eq!(rotate(&mut a, &mut b, conn_id), Continuity::Proven);
+        assert_eq!(rotate(&mut b, &mut a, conn_id), Continuity::Proven);
+    }
+}
+
+#[test]
+fn who_lost_everything_shows_a_reset() {
+    let (mut a, mut b, conn_id) = paired(61);
+    a.sessions = Sessions::new();
+    a.now = a.now.plus(DAY);
+    a.initiate(&mut b, conn_id, Reason::Restore);
+    let inner = a.seal(b"restored");
+    let new = b.opens(&a, conn_id, &inner).new_session.unwrap();
+    assert_eq!((new.continuity, new.reason), (Continuity::Reset, Reason::Restore));
+}
+
+#[test]
+fn pairing_again_within_a_connection_is_a_reset() {
+    let (mut a, mut b, conn_id) = paired(62);
+    a.now = a.now.plus(DAY);
+    a.initiate(&mut b, conn_id, Reason::Pairing);
+    let inner = a.seal(b"again");
+    assert_eq!(b.opens(&a, conn_id, &inner).new_session.unwrap().continuity, Continuity::Reset);
+}
+
+#[test]
+fn a_side_whose_confirmation_is_on_the_way_still_proves_continuity() {
+    let (mut a, mut b, conn_id) = paired(63);
+    a.now = a.now.plus(DAY);
+    a.initiate(&mut b, conn_id, Reason::Rotate);
+    let inner = a.seal(b"new");
+    b.opens(&a, conn_id, &inner);
+    let inner = b.seal(b"seen");
+    a.opens(&b, conn_id, &inner);
+    b.now = a.now.plus(DAY);
+    b.initiate(&mut a, conn_id, Reason::Desync);
+    let inner = b.seal(b"newer");
+    assert_eq!(a.opens(&b, conn_id, &inner).new_session.unwrap().continuity, Continuity::Proven);
+}
+
+#[test]
+fn an_old_session_receives_its_chain_and_takes_no_dh_step() {
+    let (mut a, mut b, conn_id) = paired(64);
+    let (skipped, arrives) = (b.seal(b"skipped"), b.seal(b"arrives"));
+    a.opens(&b, conn_id, &arrives);
+    let in_chain = b.seal(b"same chain");
+    let reply = a.seal(b"reply");
+    b.opens(&a, conn_id, &reply);
+    let next_chain = b.seal(b"next chain");
+    a.now = a.now.plus(DAY);
+    a.initiate(&mut b, conn_id, Reason::Rotate);
+    assert_eq!(body(&a.opens(&b, conn_id, &skipped)), b"skipped");
+    assert_eq!(body(&a.opens(&b, conn_id, &in_chain)), b"same chain");
+    let refused = a.refuses(&b, conn_id, &next_chain);
+    assert_eq!((refused.why, refused.remedy), (NotOpened::NoHeaderKey, Remedy::ResumeDue));
+    assert!(!a.sessions.is_confirmed());
+}
+
+#[test]
+fn rotation_is_due_by_age_and_by_count() {
+    let (mut a, _, _) = paired(65);
+    let at = |days: u32| START.plus(DAY * days);
+    assert!(!a.sessions.rotation_due(at(6), true));
+    assert!(a.sessions.rotation_due(at(7), true));
+    assert!(!a.sessions.rotation_due(at(7), false));
+    assert!(a.sessions.rotation_due(at(8), false));
+    for _ in 0..10_000 {
+        assert!(!a.sessions.rotation_due(START, true));
+        a.seal(b"");
+        if a.sessions.rotation_due(START, true) {
+            return;
+        }
+    }
+    panic!("10,000 messages and no rotation");
+}
+
+#[test]
+fn old_sessions_are_few() {
+    let (mut a, mut b, conn_id) = paired(66);
+    for _ in 0..OLD_SESSIONS_MAX + 3 {
+        a.now = a.now.plus(Duration::from_secs(1));
+        a.initiate(&mut b, conn_id, Reason::Rotate);
+        let inner = a.seal(b"new session");
+        b.opens(&a, conn_id, &inner);
+    }
+    assert_eq!(b.sessions.old.len(), OLD_SESSIONS_MAX);
+    assert!(Sessions::parse(&b.sessions.encode()).is_ok());
+}
+
+#[test]
+fn hello_carries_what_is_held() {
+    let (mut a, mut b, conn_id) = paired(67);
+    let base = b.publish(Scope::connection(&conn_id));
+    let resume = Resume { incarnation: Incarnation::from_bytes([5; 8]), upto: 3, bitmap: vec![0x40; 128] };
+    let args = InitiateArgs {
+        me: &a.identity,
+        peer: b.identity.public(),
+        conn_id,
+        base: &base,
+        reason: Reason::Desync,
+        incarnation: Incarnation::from_bytes([6; 8]),
+        resume: Some(&resume),
+        sealed_card: Some(&a.card),
+        now: a.now.plus(DAY),
+    };
+    a.sessions.initiate(&args, &mut a.rng).unwrap();
+    let inner = a.seal(b"x");
+    let new = b.opens(&a, conn_id, &inner).new_session.unwrap();
+    assert_eq!(new.resume, Some(resume));
+    assert_eq!(new.peer_incarnation, Incarnation::from_bytes([6; 8]));
+    assert_eq!(new.peer_card.as_ref(), Some(&a.card));
+}
+
+#[test]
+fn the_largest_body_fits_an_envelope_even_with_an_init() {
+    let (mut a, mut b, conn_id) = paired(68);
+    let base = b.publish(Scope::connection(&conn_id));
+    let resume = Resume { incarnation: Incarnation::from_bytes([5; 8]), upto: u64::MAX, bitmap: vec![1; 128] };
+    let card = a.identity.sign_card(&"x".repeat(64), START).unwrap();
+    let args = InitiateArgs {
+        me: &a.identity,
+        peer: b.identity.public(),
+        conn_id,
+        base: &base,
+        reason: Reason::Desync,
+        incarnation: Incarnation::from_bytes([6; 8]),
+        resume: Some(&resume),
+        sealed_card: Some(&card),
+        now: a.now.plus(DAY),
+    };
+    a.sessions.initiate(&args, &mut a.rng).unwrap();
+    let inner = a.seal(&vec![7; 240 * 1024]);
+    let key = crate::envelope::OuterKey::rendezvous(&crate::keys::InviteSecret::from_bytes([1; 32]));
+    let mailbox = sealpost_proto::MailboxId::from_bytes([2; 16]);
+    assert!(crate::envelope::seal_envelope(&key, &mailbox, &inner, &mut a.rng).is_ok());
+    assert_eq!(body(&b.opens(&a, conn_id, &inner)).len(), 240 * 1024);
+}

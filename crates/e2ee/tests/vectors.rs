@@ -1,0 +1,331 @@
+//! The vectors of cards, prekeys, handshake, ratchet, envelope and plaintext.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a vector that is not as it should be fails the test")]
+
+use sealpost_e2ee::card::SignedCard;
+use sealpost_e2ee::envelope::{Dir, OuterKey, open_envelope, padded_len};
+use sealpost_e2ee::keys::{ConnId, ExpPairing, Fingerprint, Identity, InviteSecret};
+use sealpost_e2ee::payload;
+use sealpost_e2ee::plaintext::Plaintext;
+use sealpost_e2ee::prekeys::{BaseError, PrekeyBase, PrekeySecrets, RelayKey, Scope, open_from_relay};
+use sealpost_e2ee::sessions::{
+    Content, Continuity, NotOpened, OpenContext, Sessions, Verdict, open_pairing, prefix_hash,
+};
+use sealpost_proto::{InviteId, MailboxId, Timestamp, b64};
+use serde_json::Value;
+
+const CARD: &str = include_str!("../../../proto/vectors/card.json");
+const PREKEYS: &str = include_str!("../../../proto/vectors/prekeys.json");
+const HANDSHAKE: &str = include_str!("../../../proto/vectors/handshake.json");
+const RATCHET: &str = include_str!("../../../proto/vectors/ratchet.json");
+const ENVELOPE: &str = include_str!("../../../proto/vectors/envelope.json");
+const PLAINTEXT: &str = include_str!("../../../proto/vectors/plaintext.json");
+
+fn file(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn list<'a>(vectors: &'a Value, name: &str) -> &'a [Value] {
+    let list = vectors[name].as_array().unwrap();
+    assert!(!list.is_empty(), "{name}");
+    list
+}
+
+fn bytes(vector: &Value, name: &str) -> Vec<u8> {
+    b64::parse(vector[name].as_str().unwrap()).unwrap()
+}
+
+fn array<const N: usize>(vector: &Value, name: &str) -> [u8; N] {
+    b64::parse_array(vector[name].as_str().unwrap()).unwrap()
+}
+
+fn number(vector: &Value, name: &str) -> u64 {
+    vector[name].as_u64().unwrap()
+}
+
+fn identity(seeds: &Value) -> Identity {
+    Identity::from_seeds(&array(seeds, "ed_seed"), &array(seeds, "x_seed"))
+}
+
+fn mailbox(vector: &Value) -> MailboxId {
+    MailboxId::from_bytes(array(vector, "mailbox"))
+}
+
+fn dir(vector: &Value) -> Dir {
+    if number(vector, "dir") == 0 { Dir::AcceptorToInviter } else { Dir::InviterToAcceptor }
+}
+
+#[test]
+fn cards() {
+    let vectors = file(CARD);
+    for vector in list(&vectors, "valid") {
+        let identity = identity(&vector["seeds"]);
+        assert_eq!(identity.public().ik_ed(), &array(vector, "ik_ed"));
+        assert_eq!(identity.public().ik_x(), &array(vector, "ik_x"));
+        assert_eq!(identity.fingerprint().as_bytes(), &array(vector, "fingerprint"));
+        let created = Timestamp::from_millis(number(vector, "created"));
+        let card = identity.sign_card(vector["name"].as_str().unwrap(), created).unwrap();
+        assert_eq!(card.as_bytes(), bytes(vector, "card"));
+        assert_eq!(SignedCard::parse_verified(card.as_bytes()).unwrap(), card);
+    }
+    for vector in list(&vectors, "invalid") {
+        assert!(SignedCard::parse_verified(&bytes(vector, "card")).is_err(), "{}", vector["name"]);
+    }
+    for vector in list(&vectors, "connections") {
+        let [a, b] = [0, 1]
+            .map(|at| Fingerprint::from_bytes(b64::parse_array(vector["fingerprints"][at].as_str().unwrap()).unwrap()));
+        let invite_id = InviteId::from_bytes(array(vector, "invite_id"));
+        assert_eq!(ConnId::derive(&a, &b, &invite_id).as_bytes(), &array(vector, "conn_id"));
+    }
+}
+
+fn scope(vector: &Value) -> Scope {
+    match vector["scope_of"].get("invite_id") {
+        Some(_) => Scope::invite(&InviteId::from_bytes(array(&vector["scope_of"], "invite_id"))),
+        None => Scope::connection(&ConnId::from_bytes(array(&vector["scope_of"], "conn_id"))),
+    }
+}
+
+#[test]
+fn prekey_bases() {
+    let vectors = file(PREKEYS);
+    let owner = identity(&vectors["owner"]);
+    let valid = list(&vectors, "valid");
+    for vector in valid {
+        let base = PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(vector)).unwrap();
+        assert_eq!(base.base_ref().epoch, number(vector, "epoch"));
+        assert_eq!(u64::from(base.base_ref().spk_id), number(vector, "spk_id"));
+        assert_eq!(base.incarnation().as_bytes(), &array(vector, "incarnation"));
+        assert_eq!(base.not_after().as_millis(), number(vector, "not_after"));
+        let secrets = PrekeySecrets::parse(&bytes(vector, "secrets")).unwrap();
+        assert_eq!((secrets.base(), secrets.base_ref()), (base.as_bytes(), base.base_ref()));
+        assert_eq!(secrets.encode()[..], bytes(vector, "secrets"));
+    }
+    for vector in list(&vectors, "invalid") {
+        let parsed = PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(&valid[0]));
+        assert!(parsed.is_err(), "{}", vector["name"]);
+    }
+    let base = PrekeyBase::parse_verified(&bytes(&valid[0], "base"), owner.public(), &scope(&valid[0])).unwrap();
+    for vector in list(&vectors, "freshness") {
+        let now = Timestamp::from_millis(number(vector, "now"));
+        let expected = match vector["outcome"].as_str().unwrap() {
+            "expired" => Err(BaseError::Expired),
+            "early" => Err(BaseError::Early),
+            "replayed" => Err(BaseError::Replayed),
+            _ => Ok(()),
+        };
+        assert_eq!(base.check_fresh(now, number(vector, "last_epoch")), expected);
+    }
+}
+
+fn relay_key(vector: &Value) -> RelayKey {
+    if vector.get("invite_secret").is_some() {
+        RelayKey::for_invite(&InviteSecret::from_bytes(array(vector, "invite_secret")))
+    } else {
+        RelayKey::for_mailbox(&ExpPairing::from_bytes(array(vector, "exp_pairing")), dir(vector))
+    }
+}
+
+#[test]
+fn prekeys_at_the_relay() {
+    let vectors = &file(PREKEYS)["relay"];
+    for vector in list(vectors, "valid") {
+        let opened = open_from_relay(&relay_key(vector), &mailbox(vector), &bytes(vector, "sealed"));
+        let (card, base) = opened.unwrap();
+        let expected = vector.get("card").map(|_| bytes(vector, "card"));
+        assert_eq!((card.map(|card| card.as_bytes().to_vec()), base), (expected, bytes(vector, "base")));
+    }
+    for vector in list(vectors, "invalid") {
+        let opened = open_from_relay(&relay_key(vector), &mailbox(vector), &bytes(vector, "sealed"));
+        assert!(opened.is_err(), "{}", vector["name"]);
+    }
+}
+
+fn record(content: &Content) -> Vec<u8> {
+    let Content::Plaintext(plaintext) = content else { panic!("unparseable") };
+    plaintext.encode().unwrap().to_vec()
+}
+
+fn reason(why: NotOpened) -> &'static str {
+    match why {
+        NotOpened::Malformed => "malformed",
+        NotOpened::UnknownSession => "unknown_session",
+        NotOpened::NoHeaderKey => "no_header_key",
+        NotOpened::GapTooLarge => "gap_too_large",
+        NotOpened::Consumed { .. } => "consumed",
+        NotOpened::BodyInvalid => "body_invalid",
+        NotOpened::BaseNotHeld => "base_not_held",
+        NotOpened::HandshakeInvalid => "handshake_invalid",
+        NotOpened::EpochTooFarAhead => "epoch_too_far_ahead",
+        _ => "another",
+    }
+}
+
+#[test]
+fn a_pairing() {
+    let vectors = file(HANDSHAKE);
+    let (pairing, now) = (&vectors["pairing"], Timestamp::from_millis(number(&vectors, "now")));
+    let me = identity(&pairing["b"]);
+    let invite_id = InviteId::from_bytes(array(pairing, "invite_id"));
+    let bases = [PrekeySecrets::parse(&bytes(pairing, "prekey_secrets")).unwrap()];
+    let inner = bytes(pairing, "inner");
+    let opened = open_pairing(&me, &invite_id, &bases, &inner, now).ok().unwrap();
+    assert_eq!(opened.peer_card.as_bytes(), bytes(pairing, "card"));
+    assert_eq!(opened.conn_id.as_bytes(), &array(pairing, "conn_id"));
+    assert_eq!(opened.new_session.session_id.as_bytes(), &array(pairing, "session_id"));
+    assert_eq!(opened.new_session.session_epoch, number(pairing, "session_epoch"));
+    assert_eq!(opened.new_session.exp.expose(), &array(pairing, "exp"));
+    assert_eq!(opened.new_session.peer_incarnation.as_bytes(), &array(&pairing["hello"], "incarnation"));
+    assert_eq!(prefix_hash(&inner), Some(array(pairing, "prefix_hash")));
+    assert_eq!((opened.msg_hash, record(&opened.content)), (array(pairing, "msg_hash"), bytes(pairing, "record")));
+    for vector in list(&vectors, "invalid") {
+        let refused = open_pairing(&me, &invite_id, &bases, &bytes(vector, "inner"), now).err();
+        assert_eq!(refused.map(reason), vector["why"].as_str(), "{}", vector["name"]);
+    }
+}
+
+#[test]
+fn a_rotation() {
+    let vectors = file(HANDSHAKE);
+    let rotation = &vectors["rotation"];
+    let (me, peer) = (identity(&rotation["b"]), identity(&rotation["a"]));
+    let context = OpenContext {
+        me: &me,
+        peer: peer.public(),
+        conn_id: ConnId::from_bytes(array(rotation, "conn_id")),
+        bases: &[PrekeySecrets::parse(&bytes(rotation, "prekey_secrets")).unwrap()],
+        now: Timestamp::from_millis(number(&vectors, "now")),
+    };
+    let sessions = Sessions::parse(&bytes(rotation, "b_sessions")).unwrap();
+    let Verdict::Opened(opened) = sessions.open(&context, &bytes(rotation, "inner")) else { panic!("did not open") };
+    let new = opened.new_session.unwrap();
+    assert_eq!(new.continuity, Continuity::Proven);
+    assert_eq!(new.session_id.as_bytes(), &array(rotation, "session_id"));
+    assert_eq!(new.exp.expose(), &array(rotation, "exp"));
+    assert_eq!(new.resume.unwrap().encode(), bytes(&rotation["hello"], "resume"));
+    assert_eq!(record(&opened.content), bytes(rotation, "record"));
+    assert_eq!(opened.sessions.encode()[..], bytes(rotation, "b_sessions_after"));
+}
+
+#[test]
+fn ratchets() {
+    let vectors = file(RATCHET);
+    let (me, peer) = (identity_of(101), identity_of(1));
+    let context = OpenContext {
+        me: &me,
+        peer: peer.public(),
+        conn_id: ConnId::from_bytes([0; 32]),
+        bases: &[],
+        now: Timestamp::from_millis(number(&vectors, "now")),
+    };
+    for story in list(&vectors, "stories") {
+        let mut sessions = Sessions::parse(&bytes(story, "sessions")).unwrap();
+        for step in list(story, "steps") {
+            if step.get("sessions").is_some() {
+                sessions = Sessions::parse(&bytes(step, "sessions")).unwrap();
+                continue;
+            }
+            match sessions.open(&context, &bytes(step, "inner")) {
+                Verdict::Opened(opened) => {
+                    assert_eq!(record(&opened.content), bytes(step, "record"), "{}", story["name"]);
+                    sessions = opened.sessions;
+                }
+                Verdict::NotOpened(refused) => {
+                    assert_eq!(Some(reason(refused.why)), step["why"].as_str(), "{}", story["name"]);
+                    assert!(refused.sessions.is_none());
+                }
+            }
+        }
+        assert_eq!(sessions.encode()[..], bytes(story, "sessions_after"), "{}", story["name"]);
+    }
+}
+
+fn identity_of(seed: u8) -> Identity {
+    Identity::from_seeds(&[seed; 32], &[seed + 1; 32])
+}
+
+fn outer_key(vector: &Value) -> OuterKey {
+    if vector.get("invite_secret").is_some() {
+        OuterKey::rendezvous(&InviteSecret::from_bytes(array(vector, "invite_secret")))
+    } else {
+        OuterKey::for_mailbox(&ExpPairing::from_bytes(array(vector, "exp_pairing")), dir(vector))
+    }
+}
+
+#[test]
+fn envelopes() {
+    let vectors = file(ENVELOPE);
+    for vector in list(&vectors, "sizes") {
+        let length = usize::try_from(number(vector, "length")).unwrap();
+        assert_eq!(padded_len(length).map(|size| size as u64), vector["size"].as_u64(), "{length}");
+    }
+    for vector in list(&vectors, "valid") {
+        let envelope = bytes(vector, "envelope");
+        let inner = open_envelope(&outer_key(&vector["key"]), &mailbox(vector), &envelope).unwrap();
+        let expected: Vec<_> =
+            (0..number(vector, "inner_bytes")).map(|at| u8::try_from(1 + at % 251).unwrap()).collect();
+        assert_eq!(inner, expected);
+    }
+    for vector in list(&vectors, "invalid") {
+        let opened = open_envelope(&outer_key(&vector["key"]), &mailbox(vector), &bytes(vector, "envelope"));
+        assert!(opened.is_err(), "{}", vector["name"]);
+    }
+}
+
+#[test]
+fn plaintexts() {
+    let vectors = file(PLAINTEXT);
+    for vector in list(&vectors, "valid") {
+        let plaintext = Plaintext::parse(&bytes(vector, "record")).unwrap();
+        assert_eq!(u64::from(plaintext.kind.0), number(vector, "kind"));
+        assert_eq!(plaintext.seq.to_string(), vector["seq"].as_str().unwrap());
+        assert_eq!(plaintext.sent_at.as_millis(), number(vector, "sent"));
+        assert_eq!(plaintext.message_id.as_bytes(), &array(vector, "message_id"));
+        assert_eq!(plaintext.incarnation.as_bytes(), &array(vector, "incarnation"));
+        assert_eq!(plaintext.body, bytes(vector, "body"));
+        assert_eq!(plaintext.encode().unwrap()[..], bytes(vector, "record"));
+    }
+    for vector in list(&vectors, "invalid") {
+        assert!(Plaintext::parse(&bytes(vector, "record")).is_err(), "{}", vector["name"]);
+    }
+}
+
+/// Reads a body as its kind and writes it again.
+fn rewritten(kind: &str, body: &[u8]) -> Result<Vec<u8>, payload::PayloadError> {
+    macro_rules! of {
+        ($($name:literal => $type:ident),* $(,)?) => {
+            match kind {
+                $($name => payload::$type::parse(body).map(|payload| payload.encode()),)*
+                _ => panic!("{kind}"),
+            }
+        };
+    }
+    of!(
+        "message" => Message,
+        "edit" => Edit,
+        "retract" => Retract,
+        "reaction" => Reaction,
+        "receipt" => Receipt,
+        "chat" => Chat,
+        "profile" => Profile,
+        "connection_request" => ConnectionRequest,
+        "connection_accept" => ConnectionAccept,
+        "connection_reject" => ConnectionReject,
+        "connection_moved" => ConnectionMoved,
+        "resend" => Resend,
+        "probe" => Probe,
+    )
+}
+
+#[test]
+fn payloads() {
+    let vectors = file(PLAINTEXT);
+    for vector in list(&vectors, "payloads") {
+        let (kind, body) = (vector["kind"].as_str().unwrap(), bytes(vector, "body"));
+        assert_eq!(rewritten(kind, &body).unwrap(), body, "{kind}");
+    }
+    for vector in list(&vectors, "invalid_payloads") {
+        let (kind, body) = (vector["kind"].as_str().unwrap(), bytes(vector, "body"));
+        assert!(rewritten(kind, &body).is_err(), "{kind}: {}", vector["name"]);
+    }
+}

@@ -1,0 +1,207 @@
+//! How a connection's secrets stand in the vault: a CBOR array, version first, in the order of the fields.
+
+use super::{Connection, OwnMailbox, Phase, Rendezvous, Role};
+use minicbor::{Decoder, Encoder, decode, encode};
+use sealpost_e2ee::{
+    ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions, payload::Capability,
+    prekeys::BaseRef,
+};
+use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp};
+use std::convert::Infallible;
+use zeroize::Zeroizing;
+
+const VERSION: u8 = 1;
+const FIELDS: u64 = 18;
+
+/// Stored bytes that are no connection of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a stored connection is malformed")]
+pub struct NotAConnection;
+
+impl From<decode::Error> for NotAConnection {
+    fn from(_: decode::Error) -> Self {
+        Self
+    }
+}
+
+type Out<'a> = Encoder<&'a mut Vec<u8>>;
+type Written = Result<(), encode::Error<Infallible>>;
+
+impl Connection {
+    /// For the vault.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
+        // A vector takes all that is written to it.
+        let _ = self.write(&mut Encoder::new(&mut *bytes));
+        bytes
+    }
+
+    fn write(&self, out: &mut Out<'_>) -> Written {
+        out.array(FIELDS)?.u8(VERSION)?;
+        out.bool(self.role == Role::Inviter)?;
+        out.u8(phase_number(self.phase))?;
+        out.bytes(self.invite_id.as_bytes())?.bytes(self.conn_id.as_bytes())?;
+        out.array(2)?.bytes(self.peer.ik_ed())?.bytes(self.peer.ik_x())?;
+        out.bytes(self.exp_pairing.expose())?;
+        match &self.inbound {
+            Some(own) => out.array(2)?.bytes(own.id.as_bytes())?.bytes(own.send_key.expose())?,
+            None => out.null()?,
+        };
+        match &self.outbound {
+            Some(capability) => write_mailbox(out.array(3)?, &capability.mailbox, &capability.send_key)?,
+            None => drop(out.null()?),
+        }
+        match &self.rendezvous {
+            Some(way) => {
+                write_mailbox(out.array(5)?, &way.mailbox, &way.send_key)?;
+                // The end of time stands for no end.
+                let expires_at = way.expires_at.map_or(u64::MAX, Timestamp::as_millis);
+                out.bytes(way.secret.expose())?.u64(expires_at)?;
+            }
+            None => drop(out.null()?),
+        }
+        match &self.accept_id {
+            Some(id) => out.bytes(id.as_bytes())?,
+            None => out.null()?,
+        };
+        out.bytes(&self.sessions.encode())?;
+        out.array(self.bases.len() as u64)?;
+        for base in &self.bases {
+            out.bytes(&base.encode())?;
+        }
+        out.array(self.used_bases.len() as u64)?;
+        for base in &self.used_bases {
+            write_base_ref(out, *base)?;
+        }
+        write_base_ref(out, self.latest_base)?;
+        out.u64(self.peer_base_epoch)?;
+        out.array(2)?.bytes(self.incarnation.as_bytes())?.u64(self.next_seq)?;
+        match &self.peer_incarnation {
+            Some(incarnation) => out.bytes(incarnation.as_bytes())?,
+            None => out.null()?,
+        };
+        Ok(())
+    }
+
+    /// Reads what [`Connection::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`NotAConnection`] for another layout or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NotAConnection> {
+        let mut input = Decoder::new(bytes);
+        if input.array()? != Some(FIELDS) || input.u8()? != VERSION {
+            return Err(NotAConnection);
+        }
+        Ok(Self {
+            role: if input.bool()? { Role::Inviter } else { Role::Acceptor },
+            phase: parse_phase(input.u8()?)?,
+            invite_id: InviteId::from_bytes(array(&mut input)?),
+            conn_id: ConnId::from_bytes(array(&mut input)?),
+            peer: parse_peer(&mut input)?,
+            exp_pairing: ExpPairing::from_bytes(array(&mut input)?),
+            inbound: optional(&mut input, parse_own)?,
+            outbound: optional(&mut input, parse_outbound)?,
+            rendezvous: optional(&mut input, parse_rendezvous)?,
+            accept_id: optional(&mut input, array)?.map(MessageId::from_bytes),
+            sessions: Sessions::parse(input.bytes()?).map_err(|_| NotAConnection)?,
+            bases: list(&mut input, |input| PrekeySecrets::parse(input.bytes()?).map_err(|_| NotAConnection))?,
+            used_bases: list(&mut input, parse_base_ref)?,
+            latest_base: parse_base_ref(&mut input)?,
+            peer_base_epoch: input.u64()?,
+            incarnation: {
+                tuple(&mut input, 2)?;
+                Incarnation::from_bytes(array(&mut input)?)
+            },
+            next_seq: input.u64()?,
+            peer_incarnation: optional(&mut input, array)?.map(Incarnation::from_bytes),
+        })
+    }
+}
+
+fn write_mailbox(out: &mut Out<'_>, mailbox: &MailboxRef, key: &SendKey) -> Written {
+    out.str(mailbox.relay.as_str())?.bytes(mailbox.id.as_bytes())?.bytes(key.expose())?;
+    Ok(())
+}
+
+fn write_base_ref(out: &mut Out<'_>, base: BaseRef) -> Written {
+    out.array(2)?.u64(base.epoch)?.u32(base.spk_id)?;
+    Ok(())
+}
+
+const fn phase_number(phase: Phase) -> u8 {
+    match phase {
+        Phase::Requested => 0,
+        Phase::Asked => 1,
+        Phase::Accepting => 2,
+        Phase::Accepted => 3,
+        Phase::Rejected => 4,
+        Phase::Blocked => 5,
+    }
+}
+
+fn parse_phase(number: u8) -> Result<Phase, NotAConnection> {
+    Phase::ALL.into_iter().find(|phase| phase_number(*phase) == number).ok_or(NotAConnection)
+}
+
+fn tuple(input: &mut Decoder<'_>, len: u64) -> Result<(), NotAConnection> {
+    if input.array()? == Some(len) { Ok(()) } else { Err(NotAConnection) }
+}
+
+fn array<const N: usize>(input: &mut Decoder<'_>) -> Result<[u8; N], NotAConnection> {
+    input.bytes()?.try_into().map_err(|_| NotAConnection)
+}
+
+fn optional<'b, T>(
+    input: &mut Decoder<'b>,
+    parse: impl FnOnce(&mut Decoder<'b>) -> Result<T, NotAConnection>,
+) -> Result<Option<T>, NotAConnection> {
+    if input.datatype()? == minicbor::data::Type::Null {
+        input.null()?;
+        return Ok(None);
+    }
+    parse(input).map(Some)
+}
+
+fn list<'b, T>(
+    input: &mut Decoder<'b>,
+    mut parse: impl FnMut(&mut Decoder<'b>) -> Result<T, NotAConnection>,
+) -> Result<Vec<T>, NotAConnection> {
+    let len = input.array()?.ok_or(NotAConnection)?;
+    (0..len).map(|_| parse(input)).collect()
+}
+
+fn parse_peer(input: &mut Decoder<'_>) -> Result<PeerIdentity, NotAConnection> {
+    tuple(input, 2)?;
+    PeerIdentity::new(array(input)?, array(input)?).map_err(|_| NotAConnection)
+}
+
+fn parse_own(input: &mut Decoder<'_>) -> Result<OwnMailbox, NotAConnection> {
+    tuple(input, 2)?;
+    Ok(OwnMailbox { id: MailboxId::from_bytes(array(input)?), send_key: SendKey::from_bytes(array(input)?) })
+}
+
+fn parse_mailbox(input: &mut Decoder<'_>) -> Result<(MailboxRef, SendKey), NotAConnection> {
+    let relay = Origin::parse(input.str()?).map_err(|_| NotAConnection)?;
+    let mailbox = MailboxRef { relay, id: MailboxId::from_bytes(array(input)?) };
+    Ok((mailbox, SendKey::from_bytes(array(input)?)))
+}
+
+fn parse_outbound(input: &mut Decoder<'_>) -> Result<Capability, NotAConnection> {
+    tuple(input, 3)?;
+    let (mailbox, send_key) = parse_mailbox(input)?;
+    Ok(Capability { mailbox, send_key })
+}
+
+fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<Rendezvous, NotAConnection> {
+    tuple(input, 5)?;
+    let (mailbox, send_key) = parse_mailbox(input)?;
+    let secret = InviteSecret::from_bytes(array(input)?);
+    let expires_at = Some(input.u64()?).filter(|millis| *millis != u64::MAX).map(Timestamp::from_millis);
+    Ok(Rendezvous { mailbox, secret, send_key, expires_at })
+}
+
+fn parse_base_ref(input: &mut Decoder<'_>) -> Result<BaseRef, NotAConnection> {
+    tuple(input, 2)?;
+    Ok(BaseRef { epoch: input.u64()?, spk_id: input.u32()? })
+}

@@ -1,0 +1,266 @@
+//! From an invite to a connection: what the acceptor sends, and what the inviter makes of it.
+
+use super::{Connection, OwnMailbox, Phase, Publishing, Rendezvous, Role};
+use rand_core::CryptoRng;
+use sealpost_e2ee::{
+    ConnId, Identity, Incarnation, PrekeySecrets, Scope, Sessions, SignedCard,
+    invite::{Invite, InviteKind},
+    payload::{Capability, ConnectionAccept, ConnectionReject, ConnectionRequest},
+    plaintext::Kind,
+    prekeys::{BaseRef, PrekeyBase, RelayKey, open_from_relay},
+    sessions::{Content, InitiateArgs, Pairing, Reason, open_pairing},
+};
+use sealpost_proto::{MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp, limits};
+
+/// What it takes to take up an invite.
+pub struct RequestArgs<'a> {
+    /// Our identity.
+    pub me: &'a Identity,
+    /// Our card.
+    pub card: &'a SignedCard,
+    /// Our relay, where our mailbox will be.
+    pub relay: &'a Origin,
+    /// The invite.
+    pub invite: &'a Invite,
+    /// What lay in the invite's mailbox.
+    pub sealed_prekeys: &'a [u8],
+    /// A few words to the other side, at most 200 bytes.
+    pub note: Option<String>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// A connection that was just asked for.
+pub struct Requested {
+    /// Its state.
+    pub connection: Connection,
+    /// The inviter's card, held to the invite's fingerprint.
+    pub peer_card: SignedCard,
+    /// What the relay has to be told first.
+    pub publishing: Publishing,
+    /// The body of the `connection.request` to send.
+    pub body: Vec<u8>,
+}
+
+/// Why an invite cannot be taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The keys at the relay do not open, do not fit the fingerprint in the invite, or are not signed by it.
+    #[error("the keys at the relay do not fit the invite")]
+    Untrusted,
+    /// The keys at the relay are past their life, or not yet in it.
+    #[error("the invite's keys have expired, or a clock is wrong")]
+    Stale,
+}
+
+/// A request that arrived at one of our invites.
+pub struct Asked {
+    /// Its state.
+    pub connection: Connection,
+    /// The acceptor's card.
+    pub peer_card: SignedCard,
+    /// What the acceptor says.
+    pub note: Option<String>,
+    /// The id of the `connection.request`.
+    pub message_id: MessageId,
+    /// `H(MSG)`, to be remembered.
+    pub msg_hash: [u8; 32],
+    /// Of several requests of one identity the one with the highest epoch counts.
+    pub session_epoch: u64,
+}
+
+/// Why a request cannot be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    /// It was answered before, or it was ours.
+    #[error("there is nothing to answer")]
+    NotAsked,
+}
+
+impl Connection {
+    /// Takes up an invite: checks the keys in its mailbox against the invite's fingerprint, starts a session with them, and
+    /// makes our own mailbox, whose capability goes with the request.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn request(args: &RequestArgs<'_>, rng: &mut dyn CryptoRng) -> Result<Requested, RequestError> {
+        let (peer_card, base) = open_invite_prekeys(args)?;
+        let peer = *peer_card.identity();
+        let conn_id = ConnId::derive(args.me.fingerprint(), peer.fingerprint(), &args.invite.id());
+        let incarnation = Incarnation::generate(rng);
+        let mut sessions = Sessions::new();
+        let initiate = InitiateArgs {
+            me: args.me,
+            peer: &peer,
+            conn_id,
+            base: &base,
+            reason: Reason::Pairing,
+            incarnation,
+            resume: None,
+            sealed_card: Some(args.card),
+            now: args.now,
+        };
+        let initiated = sessions.initiate(&initiate, rng).map_err(|_| RequestError::Untrusted)?;
+        let mailbox = draw_mailbox(rng);
+        let mut connection = Self {
+            role: Role::Acceptor,
+            phase: Phase::Requested,
+            invite_id: args.invite.id(),
+            conn_id,
+            peer,
+            exp_pairing: initiated.exp,
+            inbound: Some(mailbox.clone()),
+            outbound: None,
+            rendezvous: Some(Rendezvous {
+                mailbox: args.invite.mailbox().clone(),
+                secret: args.invite.secret().clone(),
+                send_key: args.invite.send_key(),
+                expires_at: match args.invite.kind() {
+                    InviteKind::SingleUse { expires } => Some(expires),
+                    InviteKind::ContactAddress => None,
+                },
+            }),
+            accept_id: None,
+            sessions,
+            bases: Vec::new(),
+            used_bases: Vec::new(),
+            latest_base: BaseRef { epoch: 0, spk_id: 0 },
+            peer_base_epoch: 0,
+            incarnation,
+            next_seq: 1,
+            peer_incarnation: None,
+        };
+        let publishing = connection.publish_base(args.me, args.now, rng).ok_or(RequestError::Untrusted)?;
+        let capability = capability(args.relay, &mailbox);
+        let body = ConnectionRequest { capability, note: args.note.clone() }.encode();
+        Ok(Requested { connection, peer_card, publishing, body })
+    }
+
+    /// Opens a request that came to one of our invites. `None`: it is discarded and counted, nothing is answered.
+    #[must_use]
+    pub fn asked(
+        me: &Identity,
+        invite: &Invite,
+        bases: &[PrekeySecrets],
+        inner: &[u8],
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<Asked> {
+        let pairing = open_pairing(me, &invite.id(), bases, inner, now).ok()?;
+        let Content::Plaintext(plaintext) = &pairing.content else { return None };
+        if plaintext.kind != Kind::CONNECTION_REQUEST {
+            return None;
+        }
+        let request = ConnectionRequest::parse(&plaintext.body).ok()?;
+        let message_id = plaintext.message_id;
+        Some(Self::from_pairing(pairing, invite, request, message_id, rng))
+    }
+
+    fn from_pairing(
+        pairing: Pairing,
+        invite: &Invite,
+        request: ConnectionRequest,
+        message_id: MessageId,
+        rng: &mut dyn CryptoRng,
+    ) -> Asked {
+        let connection = Self {
+            role: Role::Inviter,
+            phase: Phase::Asked,
+            invite_id: invite.id(),
+            conn_id: pairing.conn_id,
+            peer: *pairing.peer_card.identity(),
+            exp_pairing: pairing.new_session.exp,
+            inbound: None,
+            outbound: Some(request.capability),
+            rendezvous: None,
+            accept_id: None,
+            sessions: pairing.sessions,
+            bases: Vec::new(),
+            used_bases: Vec::new(),
+            latest_base: BaseRef { epoch: 0, spk_id: 0 },
+            peer_base_epoch: 0,
+            incarnation: Incarnation::generate(rng),
+            next_seq: 1,
+            peer_incarnation: Some(pairing.new_session.peer_incarnation),
+        };
+        Asked {
+            connection,
+            peer_card: pairing.peer_card,
+            note: request.note,
+            message_id,
+            msg_hash: pairing.msg_hash,
+            session_epoch: pairing.new_session.session_epoch,
+        }
+    }
+
+    /// Says yes to a request: makes our mailbox. Returns what the relay has to be told first, and the body of the
+    /// `connection.accept` to send under `accept_id`.
+    ///
+    /// # Errors
+    /// [`AcceptError::NotAsked`] in every phase but [`Phase::Asked`].
+    pub fn accept(
+        &mut self,
+        me: &Identity,
+        relay: &Origin,
+        accept_id: MessageId,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(Publishing, Vec<u8>), AcceptError> {
+        if self.phase != Phase::Asked {
+            return Err(AcceptError::NotAsked);
+        }
+        let mailbox = draw_mailbox(rng);
+        let body = ConnectionAccept { capability: capability(relay, &mailbox) }.encode();
+        self.inbound = Some(mailbox);
+        let publishing = self.publish_base(me, now, rng).ok_or(AcceptError::NotAsked)?;
+        self.phase = Phase::Accepting;
+        self.accept_id = Some(accept_id);
+        Ok((publishing, body))
+    }
+
+    /// Says no to a request. Returns the body of the `connection.reject` to send.
+    ///
+    /// # Errors
+    /// [`AcceptError::NotAsked`] in every phase but [`Phase::Asked`].
+    pub fn reject(&mut self, note: Option<String>) -> Result<Vec<u8>, AcceptError> {
+        if self.phase != Phase::Asked {
+            return Err(AcceptError::NotAsked);
+        }
+        self.phase = Phase::Rejected;
+        Ok(ConnectionReject { note }.encode())
+    }
+}
+
+fn open_invite_prekeys(args: &RequestArgs<'_>) -> Result<(SignedCard, PrekeyBase), RequestError> {
+    let key = RelayKey::for_invite(args.invite.secret());
+    let (card, base) =
+        open_from_relay(&key, &args.invite.mailbox().id, args.sealed_prekeys).map_err(|_| RequestError::Untrusted)?;
+    let card = card.ok_or(RequestError::Untrusted)?;
+    if card.identity().fingerprint() != args.invite.fingerprint() {
+        return Err(RequestError::Untrusted);
+    }
+    let scope = Scope::invite(&args.invite.id());
+    let base = PrekeyBase::parse_verified(&base, card.identity(), &scope).map_err(|_| RequestError::Untrusted)?;
+    base.check_fresh(args.now, 0).map_err(|_| RequestError::Stale)?;
+    Ok((card, base))
+}
+
+fn draw_mailbox(rng: &mut dyn CryptoRng) -> OwnMailbox {
+    let mut id = [0; 16];
+    let mut send_key = [0; 32];
+    rng.fill_bytes(&mut id);
+    rng.fill_bytes(&mut send_key);
+    OwnMailbox { id: MailboxId::from_bytes(id), send_key: SendKey::from_bytes(send_key) }
+}
+
+fn capability(relay: &Origin, mailbox: &OwnMailbox) -> Capability {
+    Capability { mailbox: MailboxRef { relay: relay.clone(), id: mailbox.id }, send_key: mailbox.send_key.clone() }
+}
+
+/// A note cut to what a request may carry, on a character boundary.
+#[must_use]
+pub fn fit_note(note: &str) -> Option<String> {
+    let note = note.trim();
+    let end = (0..=note.len().min(limits::REQUEST_NOTE_BYTES_MAX)).rev().find(|end| note.is_char_boundary(*end))?;
+    (end > 0).then(|| note[..end].to_owned())
+}

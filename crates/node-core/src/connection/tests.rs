@@ -1,0 +1,275 @@
+use super::*;
+use crate::held_invite::HeldInvite;
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
+use sealpost_e2ee::{
+    OuterKey,
+    envelope::open_envelope,
+    invite::{Invite, InviteKind},
+    payload::{Message, Receipt, ReceiptKind},
+    plaintext::Kind,
+};
+use sealpost_proto::{MailboxRef, Origin};
+
+const NOW: Timestamp = Timestamp::from_millis(1_766_000_000_000);
+
+struct World {
+    rng: ChaCha20Rng,
+    relay: Origin,
+    acme: Identity,
+    bolt: Identity,
+    held: HeldInvite,
+    sealed_prekeys: Vec<u8>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let relay = Origin::parse("https://relay.example").unwrap();
+        let (acme, bolt) = (Identity::generate(&mut rng), Identity::generate(&mut rng));
+        let mailbox = MailboxRef { relay: relay.clone(), id: MailboxId::from_bytes([1; 16]) };
+        let kind = InviteKind::SingleUse { expires: NOW.plus(limits::INVITE_LIFE_DEFAULT) };
+        let mut held = HeldInvite::new(Invite::generate(kind, mailbox, *acme.fingerprint(), &mut rng));
+        let card = acme.sign_card("Acme", NOW).unwrap();
+        let sealed = held.publish_base(&acme, &card, limits::INVITE_LIFE_DEFAULT, NOW, &mut rng).unwrap();
+        let held = HeldInvite::parse(&held.encode()).unwrap();
+        Self { rng, relay, acme, bolt, held, sealed_prekeys: sealed.to_vec() }
+    }
+
+    fn request(&mut self) -> Requested {
+        let card = self.bolt.sign_card("Bolt", NOW).unwrap();
+        let args = RequestArgs {
+            me: &self.bolt,
+            card: &card,
+            relay: &self.relay,
+            invite: &self.held.invite,
+            sealed_prekeys: &self.sealed_prekeys,
+            note: Some("hello".to_owned()),
+            now: NOW,
+        };
+        Connection::request(&args, &mut self.rng).unwrap()
+    }
+
+    fn seal(&mut self, connection: &mut Connection, kind: Kind, id: u8, body: &[u8]) -> Sealed {
+        *connection = Connection::parse(&connection.encode()).unwrap();
+        let outgoing = outgoing(kind, id, body);
+        connection.seal(&outgoing, NOW, &mut self.rng).unwrap()
+    }
+
+    fn asked(&mut self, envelope: &[u8]) -> Option<Asked> {
+        let key = OuterKey::rendezvous(self.held.invite.secret());
+        let inner = open_envelope(&key, &self.held.invite.mailbox().id, envelope).unwrap();
+        Connection::asked(&self.acme, &self.held.invite, &self.held.bases, &inner, NOW, &mut self.rng)
+    }
+
+    fn receive(&mut self, at_acme: bool, connection: &Connection, envelope: &[u8]) -> Incoming {
+        let me = if at_acme { &self.acme } else { &self.bolt };
+        let stored = Connection::parse(&connection.encode()).unwrap();
+        stored.receive(me, envelope, NOW, &mut self.rng)
+    }
+
+    fn open(&mut self, at_acme: bool, connection: &mut Connection, envelope: &[u8]) -> Opened {
+        let Incoming::Opened(opened) = self.receive(at_acme, connection, envelope) else { panic!("it does not open") };
+        *connection = opened.connection.clone();
+        *opened
+    }
+
+    /// Both sides accepted, and the accept is confirmed.
+    fn paired(&mut self) -> (Connection, Connection) {
+        let requested = self.request();
+        let mut bolt = requested.connection;
+        let request = self.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
+        let mut acme = self.asked(&request.envelope).unwrap().connection;
+        let (_, body) = acme.accept(&self.acme, &self.relay, id(2), NOW, &mut self.rng).unwrap();
+        let accept = self.seal(&mut acme, Kind::CONNECTION_ACCEPT, 2, &body);
+        let opened = self.open(false, &mut bolt, &accept.envelope);
+        assert!(matches!(opened.event, Event::Accepted) && opened.receipt == Some(id(2)));
+        let receipt = Receipt { kind: ReceiptKind::DELIVERED, ids: vec![id(2)], at: NOW }.encode();
+        let receipt = self.seal(&mut bolt, Kind::RECEIPT, 3, &receipt);
+        self.open(true, &mut acme, &receipt.envelope);
+        assert_eq!((acme.phase, bolt.phase), (Phase::Accepted, Phase::Accepted));
+        (acme, bolt)
+    }
+}
+
+const fn id(byte: u8) -> MessageId {
+    MessageId::from_bytes([byte; 16])
+}
+
+fn outgoing(kind: Kind, byte: u8, body: &[u8]) -> Outgoing {
+    Outgoing { kind, message_id: id(byte), seq: None, sent_at: None, body: body.to_vec() }
+}
+
+#[test]
+fn two_nodes_pair_and_talk() {
+    let mut world = World::new(1);
+    let (mut acme, mut bolt) = world.paired();
+    let text = Message::text("**hello**").encode();
+    for round in 10..20 {
+        let there = world.seal(&mut acme, Kind::MESSAGE, round, &text);
+        let Event::Message { frame, message } = world.open(false, &mut bolt, &there.envelope).event else {
+            panic!("no message")
+        };
+        assert_eq!((frame.message_id, message.content.as_str()), (id(round), "**hello**"));
+        let back = world.seal(&mut bolt, Kind::MESSAGE, round, &text);
+        assert_eq!(world.open(true, &mut acme, &back.envelope).receipt, Some(id(round)));
+    }
+    assert_eq!(acme.next_seq, 12, "the accept and ten messages are counted, receipts are not");
+}
+
+#[test]
+fn what_may_flow_follows_the_phase() {
+    let mut world = World::new(2);
+    let (mut connection, _) = world.paired();
+    let kinds =
+        [Kind::CONNECTION_REQUEST, Kind::CONNECTION_ACCEPT, Kind::CONNECTION_REJECT, Kind::MESSAGE, Kind::RECEIPT];
+    let expected = |phase| match phase {
+        Phase::Requested => [true, false, false, false, false],
+        Phase::Asked | Phase::Blocked => [false; 5],
+        Phase::Accepting => [false, true, false, false, false],
+        Phase::Accepted => [true; 5],
+        Phase::Rejected => [false, false, true, false, false],
+    };
+    for phase in Phase::ALL {
+        connection.phase = phase;
+        assert_eq!(kinds.map(|kind| connection.may_flow(kind)), expected(phase), "{phase:?}");
+    }
+}
+
+#[test]
+fn every_pair_of_phase_and_answer() {
+    let mut world = World::new(3);
+    let (connection, _) = world.paired();
+    for phase in Phase::ALL {
+        let mut one = Connection { phase, ..connection.clone() };
+        let accepted = one.accept(&world.acme, &world.relay, id(9), NOW, &mut world.rng).is_ok();
+        assert_eq!(accepted, phase == Phase::Asked, "{phase:?}");
+        assert_eq!(one.phase, if accepted { Phase::Accepting } else { phase });
+        let mut one = Connection { phase, ..connection.clone() };
+        assert_eq!(one.reject(None).is_ok(), phase == Phase::Asked, "{phase:?}");
+        one.block();
+        assert_eq!(one.phase, Phase::Blocked);
+    }
+}
+
+#[test]
+fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
+    let mut world = World::new(4);
+    let mallory = Identity::generate(&mut world.rng);
+    let card = mallory.sign_card("Acme", NOW).unwrap();
+    let forged = world.held.publish_base(&mallory, &card, limits::INVITE_LIFE_DEFAULT, NOW, &mut world.rng).unwrap();
+    let mut altered = world.sealed_prekeys.clone();
+    altered[100] ^= 1;
+    for sealed_prekeys in [forged.to_vec(), altered, Vec::new()] {
+        let card = world.bolt.sign_card("Bolt", NOW).unwrap();
+        let args = RequestArgs {
+            me: &world.bolt,
+            card: &card,
+            relay: &world.relay,
+            invite: &world.held.invite,
+            sealed_prekeys: &sealed_prekeys,
+            note: None,
+            now: NOW,
+        };
+        assert!(matches!(Connection::request(&args, &mut world.rng), Err(RequestError::Untrusted)));
+        let late =
+            RequestArgs { sealed_prekeys: &world.sealed_prekeys, now: NOW.plus(limits::INVITE_LIFE_MAX), ..args };
+        assert!(matches!(Connection::request(&late, &mut world.rng), Err(RequestError::Stale)));
+    }
+}
+
+#[test]
+fn a_repeated_request_goes_to_the_connection_that_it_made() {
+    let mut world = World::new(5);
+    let requested = world.request();
+    let mut bolt = requested.connection;
+    let first = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
+    let second = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
+    let acme = world.asked(&first.envelope).unwrap().connection;
+    let key = OuterKey::rendezvous(world.held.invite.secret());
+    let inner = open_envelope(&key, &world.held.invite.mailbox().id, &second.envelope).unwrap();
+    let prefix = sealpost_e2ee::sessions::prefix_hash(&inner).unwrap();
+    assert!(acme.sessions.knows_prefix(&prefix));
+    let Incoming::Opened(opened) = acme.receive_inner(&world.acme, &inner, NOW, &mut world.rng) else {
+        panic!("the repetition does not open")
+    };
+    assert!(matches!(opened.event, Event::Ignored));
+    assert_eq!(first.expires_at, Some(NOW.plus(limits::INVITE_LIFE_DEFAULT)), "a request ends with its invite");
+}
+
+#[test]
+fn a_repetition_and_an_altered_envelope_change_nothing() {
+    let mut world = World::new(6);
+    let (mut acme, mut bolt) = world.paired();
+    let sealed = world.seal(&mut acme, Kind::MESSAGE, 7, &Message::text("once").encode());
+    world.open(false, &mut bolt, &sealed.envelope);
+    assert!(matches!(world.receive(false, &bolt, &sealed.envelope), Incoming::Unopened(_)));
+    for at in [0, 30, 100, sealed.envelope.len() - 1] {
+        let mut altered = sealed.envelope.clone();
+        altered[at] ^= 1;
+        assert!(matches!(world.receive(false, &bolt, &altered), Incoming::Junk), "byte {at}");
+    }
+    let elsewhere = bolt.inbound.clone().unwrap();
+    let mut wrong_mailbox = bolt.clone();
+    wrong_mailbox.inbound = Some(OwnMailbox { id: MailboxId::from_bytes([9; 16]), ..elsewhere });
+    assert!(matches!(world.receive(false, &wrong_mailbox, &sealed.envelope), Incoming::Junk));
+}
+
+#[test]
+fn a_rejected_request_ends_with_a_word() {
+    let mut world = World::new(7);
+    let requested = world.request();
+    let mut bolt = requested.connection;
+    let request = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
+    let asked = world.asked(&request.envelope).unwrap();
+    assert_eq!((asked.note.as_deref(), asked.peer_card.card().name.as_str()), (Some("hello"), "Bolt"));
+    let mut acme = asked.connection;
+    let body = acme.reject(Some("not now".to_owned())).unwrap();
+    let reject = world.seal(&mut acme, Kind::CONNECTION_REJECT, 2, &body);
+    let opened = world.open(false, &mut bolt, &reject.envelope);
+    assert!(matches!(opened.event, Event::Rejected(Some(ref why)) if why == "not now"));
+    assert_eq!((bolt.phase, opened.receipt), (Phase::Rejected, None));
+}
+
+#[test]
+fn an_unknown_kind_is_kept_and_confirmed() {
+    let mut world = World::new(8);
+    let (mut acme, mut bolt) = world.paired();
+    let sealed = world.seal(&mut acme, Kind(0x7777), 8, b"of tomorrow");
+    let opened = world.open(false, &mut bolt, &sealed.envelope);
+    assert!(matches!(opened.event, Event::Kept { kind: Kind(0x7777), ref body, .. } if body == b"of tomorrow"));
+    assert_eq!(opened.receipt, Some(id(8)));
+    let broken = world.seal(&mut acme, Kind::MESSAGE, 9, b"no map");
+    let opened = world.open(false, &mut bolt, &broken.envelope);
+    assert!(matches!(opened.event, Event::Ignored) && opened.receipt.is_none());
+}
+
+#[test]
+fn a_session_is_replaced_with_the_peers_prekeys_and_proves_that_it_continues() {
+    let mut world = World::new(9);
+    let (mut acme, mut bolt) = world.paired();
+    let published = bolt.publish_base(&world.bolt, NOW, &mut world.rng).unwrap();
+    let before = acme.sessions.current_id();
+    acme.rotate(&world.acme, &published.sealed_base, NOW, &mut world.rng).unwrap();
+    assert_ne!(acme.sessions.current_id(), before);
+    let sealed = world.seal(&mut acme, Kind::MESSAGE, 7, &Message::text("new session").encode());
+    let opened = world.open(false, &mut bolt, &sealed.envelope);
+    assert!(opened.session_changed && !opened.reset && opened.publishing.is_some());
+    let answer = world.seal(&mut bolt, Kind::MESSAGE, 8, &Message::text("well").encode());
+    assert!(matches!(world.open(true, &mut acme, &answer.envelope).event, Event::Message { .. }));
+    assert!(acme.sessions.is_confirmed());
+    assert_eq!(acme.rotate(&world.acme, &world.sealed_prekeys, NOW, &mut world.rng), Err(RotateError::Prekeys));
+}
+
+#[test]
+fn a_stored_connection_reads_back_and_nothing_else_does() {
+    let mut world = World::new(10);
+    let (acme, bolt) = world.paired();
+    let requested = world.request().connection;
+    for connection in [&acme, &bolt, &requested] {
+        let bytes = connection.encode();
+        assert_eq!(*Connection::parse(&bytes).unwrap().encode(), *bytes);
+        for len in (0..bytes.len()).step_by(37) {
+            assert!(Connection::parse(&bytes[..len]).is_err(), "{len}");
+        }
+    }
+}

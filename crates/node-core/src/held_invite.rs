@@ -1,0 +1,109 @@
+//! An invite as its maker keeps it: the invite itself and the secrets of the prekey bases that lie in its mailbox.
+
+use minicbor::{Decoder, Encoder, decode, encode};
+use rand_core::CryptoRng;
+use sealpost_e2ee::{
+    Identity, Incarnation, PrekeySecrets, Scope, SignedCard,
+    invite::Invite,
+    prekeys::{BaseTerms, RelayKey, next_epoch, seal_for_relay},
+};
+use sealpost_proto::{Timestamp, limits};
+use std::{convert::Infallible, time::Duration};
+use zeroize::Zeroizing;
+
+const VERSION: u8 = 1;
+
+/// An invite of ours.
+#[derive(Clone)]
+pub struct HeldInvite {
+    /// The invite, as it is handed out.
+    pub invite: Invite,
+    /// The secrets of its bases, oldest first.
+    pub bases: Vec<PrekeySecrets>,
+}
+
+/// Stored bytes that are no invite of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a stored invite is malformed")]
+pub struct NotAnInvite;
+
+impl HeldInvite {
+    /// Holds a new invite, without a base yet.
+    #[must_use]
+    pub const fn new(invite: Invite) -> Self {
+        Self { invite, bases: Vec::new() }
+    }
+
+    /// Draws a new base, keeps its secrets and seals it with our card for the relay. `life` is how long it may be used.
+    pub fn publish_base(
+        &mut self,
+        me: &Identity,
+        card: &SignedCard,
+        life: Duration,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<[u8; limits::SEALED_PREKEYS_BYTES]> {
+        let last = self.bases.last().map(PrekeySecrets::base_ref);
+        let terms = BaseTerms {
+            scope: Scope::invite(&self.invite.id()),
+            incarnation: Incarnation::NONE,
+            epoch: next_epoch(last.map_or(0, |last| last.epoch), now),
+            spk_id: last.map_or(1, |last| last.spk_id.wrapping_add(1)),
+            now,
+            life,
+        };
+        let (secrets, base) = PrekeySecrets::generate(me, &terms, rng);
+        let key = RelayKey::for_invite(self.invite.secret());
+        let sealed = seal_for_relay(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
+        self.bases.retain(|held| held.not_after().plus(limits::ENVELOPE_LIFE_MAX) > now);
+        self.bases.push(secrets);
+        Some(sealed)
+    }
+
+    /// Whether the latest base should be replaced (a contact address's, every 7 days).
+    #[must_use]
+    pub fn base_is_old(&self, now: Timestamp) -> bool {
+        let last = self.bases.last().map_or(0, |last| last.base_ref().epoch);
+        now.since(Timestamp::from_millis(last)) >= limits::PREKEYS_ROTATION
+    }
+
+    /// For the vault: `[version, invite, [base, …]]` in CBOR.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(4 * 1024));
+        // A vector takes all that is written to it.
+        let _ = self.write(&mut Encoder::new(&mut *bytes));
+        bytes
+    }
+
+    fn write(&self, out: &mut Encoder<&mut Vec<u8>>) -> Result<(), encode::Error<Infallible>> {
+        out.array(3)?.u8(VERSION)?.str(&self.invite.encode_uri())?.array(self.bases.len() as u64)?;
+        for base in &self.bases {
+            out.bytes(&base.encode())?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`HeldInvite::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`NotAnInvite`] for another layout or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NotAnInvite> {
+        let mut input = Decoder::new(bytes);
+        if input.array()? != Some(3) || input.u8()? != VERSION {
+            return Err(NotAnInvite);
+        }
+        let invite = Invite::parse(input.str()?).map_err(|_| NotAnInvite)?;
+        let len = input.array()?.ok_or(NotAnInvite)?;
+        let bases = (0..len)
+            .map(|_| PrekeySecrets::parse(input.bytes()?).map_err(|_| NotAnInvite))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { invite, bases })
+    }
+}
+
+impl From<decode::Error> for NotAnInvite {
+    fn from(_: decode::Error) -> Self {
+        Self
+    }
+}

@@ -1,0 +1,100 @@
+use crate::{
+    ClientError, RelayClient,
+    transport::{Answer, Call, Signing},
+};
+use http::{Method, header};
+use sealpost_proto::{
+    ErrorCode,
+    wire::{Account, AccountChange, Checkpoint, RegisterRequest, Registered, WebhookTest, WellKnown},
+};
+
+/// A checkpoint with the tag that the next change has to name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// The sealed generation counter.
+    pub checkpoint: Checkpoint,
+    /// Its entity tag, quotes included.
+    pub tag: String,
+}
+
+/// What the first checkpoint of an account names.
+const NO_CHECKPOINT: &str = "\"none\"";
+
+impl RelayClient {
+    /// `GET /.well-known/sealpost`: who the relay is, what it allows. Needs no account.
+    ///
+    /// # Errors
+    /// No answer, or something else than a relay answers.
+    pub async fn well_known(&self) -> Result<WellKnown, ClientError> {
+        self.call_unsigned(&Call::get("/.well-known/sealpost")).await?.json()
+    }
+
+    /// `POST /v1/accounts`: registers the account key; the same again gets the same answer.
+    ///
+    /// # Errors
+    /// `registration_closed`, `registration_token_invalid`, `webhook_invalid`.
+    pub async fn register(&self, request: &RegisterRequest) -> Result<Registered, ClientError> {
+        self.call_json(&Call::new(Method::POST, "/v1/accounts", Signing::Account).json(request)?).await
+    }
+
+    /// `GET /v1/account`.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn account(&self) -> Result<Account, ClientError> {
+        self.call_json(&Call::get("/v1/account")).await
+    }
+
+    /// `PATCH /v1/account`.
+    ///
+    /// # Errors
+    /// `webhook_invalid`.
+    pub async fn change_account(&self, change: &AccountChange) -> Result<Account, ClientError> {
+        self.call_json(&Call::new(Method::PATCH, "/v1/account", Signing::Account).json(change)?).await
+    }
+
+    /// `DELETE /v1/account`: its mailboxes close and its blobs go.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn leave(&self) -> Result<(), ClientError> {
+        self.call(&Call::new(Method::DELETE, "/v1/account", Signing::Account)).await.map(|_| ())
+    }
+
+    /// `POST /v1/account/webhook-test`: the relay calls the webhook with a challenge. The node must be listening.
+    ///
+    /// # Errors
+    /// No answer; a webhook that fails is an answer.
+    pub async fn test_webhook(&self) -> Result<WebhookTest, ClientError> {
+        self.call_json(&Call::new(Method::POST, "/v1/account/webhook-test", Signing::Account)).await
+    }
+
+    /// `GET /v1/account/checkpoint`, or `None` when there is none yet.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, ClientError> {
+        match self.call(&Call::get("/v1/account/checkpoint")).await {
+            Ok(answer) => Ok(Some(StoredCheckpoint { checkpoint: answer.json()?, tag: tag(&answer)? })),
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `PUT /v1/account/checkpoint`: replaces the checkpoint that has the tag `replaced`, or writes the first one. Returns
+    /// the new tag.
+    ///
+    /// # Errors
+    /// `precondition_failed` when another one is there.
+    pub async fn put_checkpoint(&self, checkpoint: &Checkpoint, replaced: Option<&str>) -> Result<String, ClientError> {
+        let call = Call::new(Method::PUT, "/v1/account/checkpoint", Signing::Session)
+            .json(checkpoint)?
+            .header("if-match", replaced.unwrap_or(NO_CHECKPOINT))?;
+        tag(&self.call(&call).await?)
+    }
+}
+
+fn tag(answer: &Answer) -> Result<String, ClientError> {
+    let tag = answer.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+    tag.map(str::to_owned).ok_or_else(|| ClientError::unexpected("a checkpoint without a tag"))
+}

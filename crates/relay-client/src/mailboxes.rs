@@ -1,0 +1,73 @@
+use crate::{
+    ClientError, RelayClient,
+    transport::{Call, Signing},
+};
+use http::Method;
+use sealpost_proto::{
+    ErrorCode, MailboxId, MailboxRef, SendKey, b64,
+    wire::{Mailboxes, OpenMailbox, PROOF_HEADER, PROOF_TIME_HEADER, SealedPrekeys},
+};
+use sealpost_signatures::proofs;
+
+impl RelayClient {
+    /// `GET /v1/mailboxes`: one page of the account's own, by id, after `after`.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn mailboxes(&self, after: Option<MailboxId>) -> Result<Mailboxes, ClientError> {
+        let query = after.map(|id| format!("?after={id}")).unwrap_or_default();
+        self.call_json(&Call::get(format!("/v1/mailboxes{query}"))).await
+    }
+
+    /// `PUT /v1/mailboxes/{id}`: opens a mailbox, or replaces its keys.
+    ///
+    /// # Errors
+    /// `conflict`, `quota_exceeded`.
+    pub async fn open_mailbox(&self, id: MailboxId, keys: &OpenMailbox) -> Result<(), ClientError> {
+        let call = Call::new(Method::PUT, format!("/v1/mailboxes/{id}"), Signing::Account).json(keys)?;
+        self.call(&call).await.map(|_| ())
+    }
+
+    /// `DELETE /v1/mailboxes/{id}`: closes it for good, which blocks the peer. One that is gone is closed.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn close_mailbox(&self, id: MailboxId) -> Result<(), ClientError> {
+        self.call(&Call::new(Method::DELETE, format!("/v1/mailboxes/{id}"), Signing::Account)).await.map(|_| ())
+    }
+
+    /// `PUT /v1/mailboxes/{id}/prekeys`: publishes the sealed base of an own mailbox.
+    ///
+    /// # Errors
+    /// `not_found` when the mailbox is not the account's.
+    pub async fn publish_prekeys(&self, id: MailboxId, base: &SealedPrekeys) -> Result<(), ClientError> {
+        let call = Call::new(Method::PUT, format!("/v1/mailboxes/{id}/prekeys"), Signing::Account).json(base)?;
+        self.call(&call).await.map(|_| ())
+    }
+
+    /// `GET /v1/mailboxes/{id}/prekeys` of a peer's mailbox, with a proof under its send key.
+    ///
+    /// # Errors
+    /// `proof_invalid`, `mailbox_unknown`, `not_found` when none was published, `foreign_relay_unsupported`.
+    pub async fn prekeys(&self, mailbox: &MailboxRef, key: &SendKey) -> Result<SealedPrekeys, ClientError> {
+        let at = self.relay_now();
+        let proof = proofs::read(key, mailbox.id, at);
+        let target = self.path_at(&mailbox.relay, &format!("mailboxes/{}/prekeys", mailbox.id));
+        let call = Call::get(target)
+            .header(PROOF_HEADER, &b64::encode(&proof))?
+            .header(PROOF_TIME_HEADER, &at.as_millis().to_string())?;
+        self.call_json(&call).await
+    }
+
+    /// `GET /v1/mailboxes/{id}/prekeys` of an own mailbox, or `None` when none was published.
+    ///
+    /// # Errors
+    /// `mailbox_unknown`.
+    pub async fn own_prekeys(&self, id: MailboxId) -> Result<Option<SealedPrekeys>, ClientError> {
+        match self.call_json(&Call::get(format!("/v1/mailboxes/{id}/prekeys"))).await {
+            Ok(base) => Ok(Some(base)),
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

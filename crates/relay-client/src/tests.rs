@@ -1,0 +1,360 @@
+use super::*;
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use http::{HeaderMap, StatusCode};
+use sealpost_proto::{
+    AccountId, B64, BlobId, BlobRef, EnvelopeId, ErrorCode, FetchToken, MailboxId, MailboxRef, Origin, Problem,
+    SendKey, Timestamp, limits,
+    wire::{Checkpoint, OpenMailbox, Session, SubmitRequest},
+};
+use sealpost_service::{Clock as _, ManualClock, http::ProblemResponse, random_array};
+use sealpost_signatures::{AccountKey, ReceivedSignature, RelaySecret, RequestParts, SessionId, Signer, proofs};
+use serde_json::json;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::net::TcpListener;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const MAILBOX: MailboxId = MailboxId::from_bytes([3; 16]);
+const ENVELOPE: EnvelopeId = EnvelopeId::from_bytes([4; 16]);
+const BLOB: BlobId = BlobId::from_bytes([5; 16]);
+
+/// What the relay of a test saw of one request.
+#[derive(Clone)]
+struct Seen {
+    method: String,
+    target: String,
+    signer: Option<Signer>,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+type Answers = dyn Fn(&Seen) -> Response + Send + Sync;
+
+/// A relay that checks signatures as a real one does, signs in, and answers as the test says.
+struct Relay {
+    origin: Origin,
+    clock: ManualClock,
+    secret: RelaySecret,
+    generation: Mutex<u32>,
+    seen: Mutex<Vec<Seen>>,
+    answers: Box<Answers>,
+}
+
+impl Relay {
+    async fn start(answers: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = Arc::new(Self {
+            origin: Origin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap(),
+            clock: ManualClock::new(NOW),
+            secret: RelaySecret::from_bytes([1; 32]),
+            generation: Mutex::new(1),
+            seen: Mutex::new(Vec::new()),
+            answers: Box::new(answers),
+        });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&relay));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        relay
+    }
+
+    fn client(&self, clock: &ManualClock) -> RelayClient {
+        RelayClient::new(self.origin.clone(), account(), Arc::new(clock.clone()), http_client().unwrap())
+    }
+
+    /// Method and target of every request, in order.
+    fn requests(&self) -> Vec<String> {
+        self.seen.lock().unwrap().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect()
+    }
+
+    fn last(&self) -> Seen {
+        self.seen.lock().unwrap().last().unwrap().clone()
+    }
+
+    fn end_sessions(&self) {
+        *self.generation.lock().unwrap() += 1;
+    }
+
+    fn check(&self, signature: &ReceivedSignature, parts: &RequestParts<'_>) -> Result<Signer, Problem> {
+        let skewed =
+            |error: sealpost_signatures::SignatureError| Problem::new(error.code(), "").relay_time(self.clock.now());
+        match signature.params().signer {
+            Signer::Account(_) => {
+                assert!(signature.params().nonce.is_some());
+                signature.verify_ed25519(parts, self.clock.now()).map(Signer::Account).map_err(skewed)
+            }
+            Signer::Session(id) => {
+                if id.key_generation != *self.generation.lock().unwrap() {
+                    return Err(ErrorCode::SessionInvalid.into());
+                }
+                let key = self.secret.session_key(&id);
+                signature.verify_hmac(parts, &key, self.clock.now()).map(Signer::Session).map_err(skewed)
+            }
+        }
+    }
+
+    fn open_session(&self) -> Response {
+        let id = SessionId {
+            account: AccountId::from_bytes([9; 16]),
+            key_generation: *self.generation.lock().unwrap(),
+            expires_at: self.clock.now().plus(limits::SESSION_LIFE),
+            random: random_array(),
+        };
+        let key = self.secret.session_key(&id);
+        let relay_time = self.clock.now();
+        axum::Json(Session { session_id: id.to_string(), key, expires_at: id.expires_at, relay_time }).into_response()
+    }
+}
+
+async fn answer(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    let mut seen = Seen {
+        method: head.method.to_string(),
+        target: head.uri.to_string(),
+        signer: None,
+        headers: head.headers,
+        body,
+    };
+    let verdict = ReceivedSignature::from_headers(&seen.headers).ok().map(|signature| {
+        signature.check_body(&seen.body).unwrap();
+        let parts = RequestParts {
+            method: &seen.method,
+            authority: relay.origin.authority(),
+            path: head.uri.path(),
+            query: head.uri.query(),
+        };
+        relay.check(&signature, &parts)
+    });
+    seen.signer = verdict.as_ref().and_then(|verdict| verdict.as_ref().ok().copied());
+    relay.seen.lock().unwrap().push(seen.clone());
+    match verdict {
+        Some(Err(problem)) => ProblemResponse::from(problem).into_response(),
+        _ if seen.target == "/v1/session" => relay.open_session(),
+        _ => (relay.answers)(&seen),
+    }
+}
+
+fn account() -> SigningKey {
+    SigningKey::from_bytes(&[2; 32])
+}
+
+fn empty(_: &Seen) -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+fn account_json(_: &Seen) -> Response {
+    let account = json!({
+        "account_id": AccountId::from_bytes([9; 16]), "delivery": {"mode": "pull"}, "webhook_state": "none",
+        "backlog": 0, "created_at": 5, "of_tomorrow": true
+    });
+    axum::Json(account).into_response()
+}
+
+fn problem(code: ErrorCode) -> Response {
+    ProblemResponse::from(Problem::new(code, "so it is").retry_after_ms(1_500)).into_response()
+}
+
+#[tokio::test]
+async fn it_signs_in_once_and_then_uses_the_session() {
+    let relay = Relay::start(account_json).await;
+    let client = relay.client(&relay.clock);
+    let (one, two) = tokio::join!(client.account(), client.account());
+    assert_eq!(one.unwrap(), two.unwrap());
+    assert_eq!(relay.requests(), ["POST /v1/session", "GET /v1/account", "GET /v1/account"]);
+    let signers: Vec<_> = relay.seen.lock().unwrap().iter().map(|seen| seen.signer).collect();
+    assert_eq!(signers[0], Some(Signer::Account(AccountKey::of(&account()))));
+    assert!(matches!(signers[1], Some(Signer::Session(_))));
+}
+
+#[tokio::test]
+async fn an_ended_session_is_opened_again_once() {
+    let relay = Relay::start(account_json).await;
+    let client = relay.client(&relay.clock);
+    client.account().await.unwrap();
+    relay.end_sessions();
+    client.account().await.unwrap();
+    let expected = ["POST /v1/session", "GET /v1/account", "GET /v1/account", "POST /v1/session", "GET /v1/account"];
+    assert_eq!(relay.requests(), expected);
+
+    let stubborn = Relay::start(|_| problem(ErrorCode::SessionInvalid)).await;
+    let error = stubborn.client(&stubborn.clock).account().await.unwrap_err();
+    assert!(matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::SessionInvalid));
+    assert_eq!(stubborn.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_session_is_renewed_before_it_ends() {
+    let relay = Relay::start(account_json).await;
+    let client = relay.client(&relay.clock);
+    client.account().await.unwrap();
+    relay.clock.advance(limits::SESSION_LIFE - Duration::from_secs(30));
+    client.account().await.unwrap();
+    assert_eq!(relay.requests().iter().filter(|request| *request == "POST /v1/session").count(), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_clock_follows_the_relays() {
+    for (ours, offset) in
+        [(NOW.minus(Duration::from_secs(3_600)), 3_600_000), (NOW.plus(Duration::from_secs(7_200)), -7_200_000)]
+    {
+        let relay = Relay::start(account_json).await;
+        let client = relay.client(&ManualClock::new(ours));
+        assert_eq!(client.clock_offset_ms(), 0);
+        client.account().await.unwrap();
+        assert_eq!(client.clock_offset_ms(), offset);
+        assert_eq!(relay.requests(), ["POST /v1/session", "POST /v1/session", "GET /v1/account"]);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_right_again_is_followed_too() {
+    let relay = Relay::start(account_json).await;
+    let clock = ManualClock::new(NOW.minus(Duration::from_secs(3_600)));
+    let client = relay.client(&clock);
+    client.account().await.unwrap();
+    clock.set(NOW);
+    client.account().await.unwrap();
+    assert_eq!(client.clock_offset_ms(), 0);
+}
+
+#[tokio::test]
+async fn problems_come_typed() {
+    let relay = Relay::start(|_| problem(ErrorCode::Overloaded)).await;
+    let error = relay.client(&relay.clock).submit(&SubmitRequest::default()).await.unwrap_err();
+    assert!(error.is_retryable());
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(1_500)));
+    let relay = Relay::start(|_| problem(ErrorCode::TooLate)).await;
+    let mailbox = MailboxRef { relay: relay.origin.clone(), id: MAILBOX };
+    let key = SendKey::from_bytes([7; 32]);
+    let error = relay.client(&relay.clock).recall(&mailbox, ENVELOPE, &key).await.unwrap_err();
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn what_is_no_relay_is_said_so() {
+    let html = Relay::start(|_| (StatusCode::BAD_GATEWAY, "<html>").into_response()).await;
+    let error = html.client(&html.clock).account().await.unwrap_err();
+    assert_eq!(error, ClientError::Unexpected { reason: "status 502".to_owned() });
+    assert!(error.is_retryable());
+    let other = Relay::start(|_| axum::Json(json!({"a": 1})).into_response()).await;
+    assert!(matches!(other.client(&other.clock).account().await, Err(ClientError::Unexpected { .. })));
+    let redirecting = Relay::start(|_| Redirect::temporary("/v1/elsewhere").into_response()).await;
+    let error = redirecting.client(&redirecting.clock).account().await.unwrap_err();
+    assert_eq!(error, ClientError::Unexpected { reason: "status 307".to_owned() });
+    assert_eq!(redirecting.requests().len(), 2, "the redirect is not followed");
+}
+
+#[tokio::test]
+async fn a_relay_that_is_down_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = Origin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
+    let clock = Arc::new(ManualClock::new(NOW));
+    let client = RelayClient::new(origin, account(), clock, http_client().unwrap());
+    let error = client.sign_in().await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }) && error.is_retryable());
+    assert!(!error.to_string().contains("/v1"), "{error}");
+}
+
+#[tokio::test]
+async fn changes_are_signed_with_the_account_key() {
+    let relay = Relay::start(empty).await;
+    let client = relay.client(&relay.clock);
+    client.open_mailbox(MAILBOX, &OpenMailbox { send_keys: vec![SendKey::from_bytes([7; 32])] }).await.unwrap();
+    client.close_mailbox(MAILBOX).await.unwrap();
+    client.leave().await.unwrap();
+    let path = format!("/v1/mailboxes/{MAILBOX}");
+    assert_eq!(relay.requests(), [format!("PUT {path}"), format!("DELETE {path}"), "DELETE /v1/account".to_owned()]);
+    assert!(relay.seen.lock().unwrap().iter().all(|seen| matches!(seen.signer, Some(Signer::Account(_)))));
+}
+
+#[tokio::test]
+async fn prekeys_and_recalls_carry_their_proofs() {
+    let relay = Relay::start(|seen| match seen.method.as_str() {
+        "GET" => axum::Json(json!({"sealed": "AAAA"})).into_response(),
+        _ => empty(seen),
+    })
+    .await;
+    let client = relay.client(&relay.clock);
+    let key = SendKey::from_bytes([7; 32]);
+    let proof_of = |seen: &Seen| -> [u8; 16] {
+        sealpost_proto::b64::parse_array(seen.headers["sealpost-proof"].to_str().unwrap()).unwrap()
+    };
+    let mailbox = MailboxRef { relay: relay.origin.clone(), id: MAILBOX };
+    client.prekeys(&mailbox, &key).await.unwrap();
+    let read = relay.last();
+    assert_eq!(read.headers["sealpost-proof-time"], NOW.as_millis().to_string().as_str());
+    assert!(proofs::verify_read(std::slice::from_ref(&key), MAILBOX, NOW, NOW, &proof_of(&read)));
+    client.recall(&mailbox, ENVELOPE, &key).await.unwrap();
+    assert!(proofs::verify_recall(&[key], MAILBOX, ENVELOPE, &proof_of(&relay.last())));
+}
+
+#[tokio::test]
+async fn what_is_elsewhere_is_asked_for_through_the_home_relay() {
+    let relay = Relay::start(|_| problem(ErrorCode::ForeignRelayUnsupported)).await;
+    let client = relay.client(&relay.clock);
+    for (foreign, host) in [("https://other.example", "other.example"), ("https://[::1]:8443", "[::1]:8443")] {
+        let mailbox = MailboxRef { relay: Origin::parse(foreign).unwrap(), id: MAILBOX };
+        let error = client.prekeys(&mailbox, &SendKey::from_bytes([7; 32])).await.unwrap_err();
+        assert!(matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::ForeignRelayUnsupported));
+        assert_eq!(relay.last().target, format!("/v1/at/{host}/mailboxes/{MAILBOX}/prekeys"));
+    }
+}
+
+#[tokio::test]
+async fn parts_go_up_and_come_down_whole_and_never_larger() {
+    let relay = Relay::start(|seen| match seen.target.as_str() {
+        _ if seen.method == "PUT" => empty(seen),
+        target if target.ends_with("/0") => Body::from(vec![1; limits::PART_BYTES_MAX]).into_response(),
+        _ => Body::from(vec![1; limits::PART_BYTES_MAX + 1]).into_response(),
+    })
+    .await;
+    let client = relay.client(&relay.clock);
+    let part = Bytes::from(vec![8; limits::PART_BYTES]);
+    let digest = sealpost_signatures::ContentDigest::of(&part);
+    client.put_part(BLOB, 1, part.clone(), digest).await.unwrap();
+    let seen = relay.last();
+    assert_eq!((seen.body, &seen.headers["content-length"]), (part, &limits::PART_BYTES.to_string().parse().unwrap()));
+
+    let blob = BlobRef { relay: relay.origin.clone(), id: BLOB };
+    let token = FetchToken::from_bytes([6; 32]);
+    assert_eq!(client.part(&blob, 0, &token).await.unwrap().len(), limits::PART_BYTES_MAX);
+    assert_eq!(relay.last().headers["sealpost-fetch-token"], sealpost_proto::b64::encode(&[6; 32]).as_str());
+    assert!(matches!(client.part(&blob, 1, &token).await, Err(ClientError::Unexpected { .. })));
+}
+
+#[tokio::test]
+async fn a_checkpoint_names_what_it_replaces() {
+    let relay = Relay::start(|seen| match seen.method.as_str() {
+        "GET" => problem(ErrorCode::NotFound),
+        _ => ([("etag", "\"next\"")], axum::Json(json!({"sealed": "AAAA"}))).into_response(),
+    })
+    .await;
+    let client = relay.client(&relay.clock);
+    assert_eq!(client.checkpoint().await.unwrap(), None);
+    let checkpoint = Checkpoint { sealed: B64(vec![0; 3]) };
+    assert_eq!(client.put_checkpoint(&checkpoint, None).await.unwrap(), "\"next\"");
+    assert_eq!(relay.last().headers["if-match"], "\"none\"");
+    client.put_checkpoint(&checkpoint, Some("\"next\"")).await.unwrap();
+    assert_eq!(relay.last().headers["if-match"], "\"next\"");
+}
+
+#[tokio::test]
+async fn a_long_poll_asks_for_whole_seconds_within_the_limit() {
+    let relay =
+        Relay::start(|_| axum::Json(json!({"deliveries": [], "events": [], "backlog": 0, "lease": 1})).into_response())
+            .await;
+    let client = relay.client(&relay.clock);
+    client.pull(Duration::from_secs(600)).await.unwrap();
+    assert_eq!(relay.last().target, "/v1/deliveries?wait=25");
+    client.pull(Duration::ZERO).await.unwrap();
+    assert_eq!(relay.last().target, "/v1/deliveries?wait=0");
+}

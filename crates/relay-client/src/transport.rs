@@ -1,0 +1,320 @@
+//! One request: signed with the account key or the session's key, sent, read within limits, and repeated once each for an
+//! ended session and for a wrong clock.
+
+use crate::ClientError;
+use bytes::{Bytes, BytesMut};
+use ed25519_dalek::SigningKey;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use reqwest::{Response, Url, redirect};
+use sealpost_proto::{
+    ErrorCode, Origin, Problem, SessionKey, Timestamp,
+    limits::{
+        CLIENT_IDLE_TIMEOUT, ENVELOPES_REQUEST_BYTES_MAX, PROBLEM_BYTES_MAX, RELAY_CALL_TIMEOUT, RELAY_CONNECT_TIMEOUT,
+    },
+    wire::Session,
+};
+use sealpost_service::{SharedClock, random_array};
+use sealpost_signatures::{ContentDigest, Nonce, RequestParts, SignedHeaders, request};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::Mutex;
+
+/// A session is renewed this long before its end.
+const RENEWED_BEFORE_END: Duration = Duration::from_secs(60);
+/// No answer but a part is larger: a batch of deliveries is 1 MiB before base64.
+const ANSWER_BYTES_MAX: usize = ENVELOPES_REQUEST_BYTES_MAX;
+
+const USER_AGENT: &str = concat!("sealpost/", env!("CARGO_PKG_VERSION"));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A node's account at its home relay. Clones share the session and the connections.
+#[derive(Clone)]
+pub struct RelayClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    origin: Origin,
+    key: SigningKey,
+    clock: SharedClock,
+    http: reqwest::Client,
+    /// What has to be added to our clock to get the relay's.
+    offset_ms: AtomicI64,
+    session: Mutex<Option<Arc<SignedIn>>>,
+}
+
+struct SignedIn {
+    id: String,
+    key: SessionKey,
+    expires_at: Timestamp,
+}
+
+/// The HTTP client that [`RelayClient::new`] wants: TLS by rustls with the system's certificates, no redirects, no proxy,
+/// timeouts.
+///
+/// # Errors
+/// [`ClientError::Unexpected`] when TLS cannot be set up.
+pub fn http_client() -> Result<reqwest::Client, ClientError> {
+    // Somebody else in the process may have installed it: the same one, as nothing else is compiled in.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || {
+        reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(RELAY_CONNECT_TIMEOUT)
+            .pool_idle_timeout(CLIENT_IDLE_TIMEOUT)
+            .tcp_nodelay(true)
+    };
+    // A machine without certificates can still reach a relay without TLS, on loopback for example.
+    builder().build().or_else(|error| {
+        tracing::warn!(%error, "no certificates on this machine: relays with https cannot be reached");
+        builder().tls_certs_only([]).build().map_err(|error| ClientError::unexpected(error.to_string()))
+    })
+}
+
+/// Which key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signing {
+    /// The account key, with a nonce: changes to account, key, mailboxes and prekeys.
+    Account,
+    /// The session's key: everything else.
+    Session,
+}
+
+/// A request before it is signed.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) signing: Signing,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) digest: Option<ContentDigest>,
+    pub(crate) timeout: Duration,
+    pub(crate) answer_bytes_max: usize,
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, target: impl Into<String>, signing: Signing) -> Self {
+        Self {
+            method,
+            target: target.into(),
+            signing,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            digest: None,
+            timeout: RELAY_CALL_TIMEOUT,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        }
+    }
+
+    pub(crate) fn get(target: impl Into<String>) -> Self {
+        Self::new(Method::GET, target, Signing::Session)
+    }
+
+    pub(crate) fn json(mut self, body: &impl Serialize) -> Result<Self, ClientError> {
+        self.body = serde_json::to_vec(body).map_err(|error| ClientError::unexpected(error.to_string()))?.into();
+        self.headers.insert(header::CONTENT_TYPE, JSON);
+        Ok(self)
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Result<Self, ClientError> {
+        let value = HeaderValue::from_str(value).map_err(|_| ClientError::unexpected(format!("the header {name}")))?;
+        self.headers.insert(HeaderName::from_static(name), value);
+        Ok(self)
+    }
+}
+
+/// An answer with a status of success.
+pub(crate) struct Answer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            // Where, but not what: a body may hold a key.
+            ClientError::unexpected(format!("line {}, column {} is not as expected", error.line(), error.column()))
+        })
+    }
+}
+
+impl RelayClient {
+    /// A client of the relay at `origin` for the account with this key. Nothing is sent yet. `http` is what
+    /// [`http_client`] gives.
+    #[must_use]
+    pub fn new(origin: Origin, key: SigningKey, clock: SharedClock, http: reqwest::Client) -> Self {
+        let inner = Inner { origin, key, clock, http, offset_ms: AtomicI64::new(0), session: Mutex::new(None) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The home relay.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.inner.origin
+    }
+
+    /// How far the relay's clock is ahead of ours (negative: behind), once it has complained; zero before.
+    #[must_use]
+    pub fn clock_offset_ms(&self) -> i64 {
+        self.inner.offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Signs in, unless a session is open. The other methods do so by themselves.
+    ///
+    /// # Errors
+    /// `account_unknown`, `account_suspended`, or no answer.
+    pub async fn sign_in(&self) -> Result<(), ClientError> {
+        self.session().await.map(|_| ())
+    }
+
+    /// Sends a signed request and reads its answer.
+    pub(crate) async fn call(&self, call: &Call) -> Result<Answer, ClientError> {
+        match call.signing {
+            Signing::Account => self.call_with(call, None).await,
+            Signing::Session => self.call_in_session(call).await,
+        }
+    }
+
+    pub(crate) async fn call_json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ClientError> {
+        self.call(call).await?.json()
+    }
+
+    /// Sends a request that needs no signature.
+    pub(crate) async fn call_unsigned(&self, call: &Call) -> Result<Answer, ClientError> {
+        self.send(call, self.url(call)?, None).await
+    }
+
+    /// The path of what belongs to another relay leads through the home relay.
+    pub(crate) fn path_at(&self, relay: &Origin, path: &str) -> String {
+        if *relay == self.inner.origin { format!("/v1/{path}") } else { format!("/v1/at/{}/{path}", relay.authority()) }
+    }
+
+    /// The relay's time, as far as it is known.
+    pub(crate) fn relay_now(&self) -> Timestamp {
+        let now = self.inner.clock.now().as_millis();
+        Timestamp::from_millis(now.saturating_add_signed(self.clock_offset_ms()))
+    }
+
+    async fn call_in_session(&self, call: &Call) -> Result<Answer, ClientError> {
+        let session = self.session().await?;
+        match self.call_with(call, Some(&session)).await {
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::SessionInvalid => {
+                self.forget(&session).await;
+                let session = self.session().await?;
+                self.call_with(call, Some(&session)).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Sends once, and once more with the relay's time when ours is wrong.
+    async fn call_with(&self, call: &Call, session: Option<&SignedIn>) -> Result<Answer, ClientError> {
+        match self.send_signed(call, session).await {
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::ClockSkew => {
+                let Some(relay_time) = problem.relay_time else { return Err(problem.into()) };
+                self.follow(relay_time);
+                self.send_signed(call, session).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The open session, or a new one. While one task signs in the others wait for it.
+    async fn session(&self) -> Result<Arc<SignedIn>, ClientError> {
+        let mut open = self.inner.session.lock().await;
+        let renew_from = self.relay_now().plus(RENEWED_BEFORE_END);
+        if let Some(session) = open.as_ref().filter(|session| session.expires_at > renew_from) {
+            return Ok(Arc::clone(session));
+        }
+        let call = Call::new(Method::POST, "/v1/session", Signing::Account);
+        let Session { session_id, key, expires_at, .. } = self.call_with(&call, None).await?.json()?;
+        let session = Arc::new(SignedIn { id: session_id, key, expires_at });
+        *open = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Another task may have signed in meanwhile: that session stays.
+    async fn forget(&self, ended: &SignedIn) {
+        self.inner.session.lock().await.take_if(|open| open.id == ended.id);
+    }
+
+    fn follow(&self, relay_time: Timestamp) {
+        let ours = i128::from(self.inner.clock.now().as_millis());
+        let offset = i64::try_from(i128::from(relay_time.as_millis()) - ours).unwrap_or_default();
+        self.inner.offset_ms.store(offset, Ordering::Relaxed);
+        tracing::warn!(offset_ms = offset, "this machine's clock differs from the relay's; the relay's time is used");
+    }
+
+    async fn send_signed(&self, call: &Call, session: Option<&SignedIn>) -> Result<Answer, ClientError> {
+        let url = self.url(call)?;
+        let signed = self.sign(call, &url, session);
+        self.send(call, url, Some(&signed)).await
+    }
+
+    fn sign(&self, call: &Call, url: &Url, session: Option<&SignedIn>) -> SignedHeaders {
+        let parts = RequestParts {
+            method: call.method.as_str(),
+            authority: self.inner.origin.authority(),
+            path: url.path(),
+            query: url.query(),
+        };
+        let digest = call.digest.unwrap_or_else(|| ContentDigest::of(&call.body));
+        let now = self.relay_now();
+        match session {
+            Some(session) => request::sign_hmac(&session.id, &session.key, &parts, &digest, now),
+            None => {
+                let nonce = Nonce::from_random(random_array());
+                request::sign_ed25519(&self.inner.key, &parts, &digest, now, &nonce)
+            }
+        }
+    }
+
+    async fn send(&self, call: &Call, url: Url, signed: Option<&SignedHeaders>) -> Result<Answer, ClientError> {
+        let mut request = self.inner.http.request(call.method.clone(), url).headers(call.headers.clone());
+        for (name, value) in signed.iter().flat_map(|signed| signed.pairs()) {
+            request = request.header(name, value);
+        }
+        let response = request.timeout(call.timeout).body(call.body.clone()).send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        if !status.is_success() {
+            return Err(problem(status, &read_up_to(response, PROBLEM_BYTES_MAX).await?));
+        }
+        Ok(Answer { headers, body: read_up_to(response, call.answer_bytes_max).await? })
+    }
+
+    fn url(&self, call: &Call) -> Result<Url, ClientError> {
+        let url = format!("{}{}", self.inner.origin, call.target);
+        url.parse().map_err(|_| ClientError::unexpected("a path that cannot be asked for"))
+    }
+}
+
+fn problem(status: StatusCode, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.into(),
+        Err(_) => ClientError::unexpected(format!("status {}", status.as_u16())),
+    }
+}
+
+async fn read_up_to(mut response: Response, limit_bytes: usize) -> Result<Bytes, ClientError> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = response.chunk().await? {
+        if body.len() + piece.len() > limit_bytes {
+            return Err(ClientError::unexpected(format!("more than {limit_bytes} bytes")));
+        }
+        if body.is_empty() {
+            let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+            body.reserve(announced.min(limit_bytes));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}

@@ -1,0 +1,96 @@
+//! What one call of a webhook means for its lane (`docs/protocol.md`, *When it does not work*).
+
+use sealpost_proto::limits::RETRY_AFTER_MAX;
+use std::time::Duration;
+
+/// How a call went, as the edge saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// No connection: name, address, connect or TLS.
+    NotConnected,
+    /// A connection, and then no whole answer: timeout, reset, or an answer over the limit.
+    Broken,
+    /// An answer.
+    Status {
+        /// The HTTP status, 100 to 999.
+        status: u16,
+        /// The header `Retry-After`, where it was there and made sense.
+        retry_after: Option<Duration>,
+        /// Whether the body of a 200 was read as what was asked for.
+        parses: bool,
+    },
+}
+
+/// The failure classes, and the one that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// 200 with outcomes.
+    Answered,
+    /// The endpoint is not there: nothing the envelopes could have caused.
+    Unreachable,
+    /// The endpoint is there and failed: perhaps because of what was sent.
+    Broke,
+    /// It asks for patience, at most [`RETRY_AFTER_MAX`].
+    AskedToWait(Duration),
+    /// It does not want the call.
+    Refused,
+    /// It will never want a call again.
+    Gone,
+}
+
+/// Which class a call is of.
+///
+/// | seen | class |
+/// |---|---|
+/// | 200 that parses | answered |
+/// | no connection | unreachable |
+/// | timeout, reset, another 2xx, 200 that does not parse, 5xx, 408, 425, 429 | broke |
+/// | 429, 503, 504 with `Retry-After` | asked to wait |
+/// | 410 | gone |
+/// | any other status | refused |
+#[must_use]
+pub fn classify(call: Call) -> Class {
+    match call {
+        Call::NotConnected => Class::Unreachable,
+        Call::Broken => Class::Broke,
+        Call::Status { status: 200, parses: true, .. } => Class::Answered,
+        Call::Status { status: 429 | 503 | 504, retry_after: Some(wait), .. } => {
+            Class::AskedToWait(wait.min(RETRY_AFTER_MAX))
+        }
+        Call::Status { status: 410, .. } => Class::Gone,
+        Call::Status { status: 200..=299 | 408 | 425 | 429 | 500..=599, .. } => Class::Broke,
+        Call::Status { .. } => Class::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16, retry_after: Option<u64>, parses: bool) -> Class {
+        classify(Call::Status { status, retry_after: retry_after.map(Duration::from_secs), parses })
+    }
+
+    #[test]
+    fn every_status_has_its_class() {
+        assert_eq!(classify(Call::NotConnected), Class::Unreachable);
+        assert_eq!(classify(Call::Broken), Class::Broke);
+        assert_eq!(status(200, None, true), Class::Answered);
+        assert_eq!(status(410, None, false), Class::Gone);
+        for broke in [200, 201, 204, 408, 425, 429, 500, 502, 503, 504, 599] {
+            assert_eq!(status(broke, None, false), Class::Broke, "{broke}");
+        }
+        for refused in [100, 300, 301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 418, 600] {
+            assert_eq!(status(refused, Some(3), false), Class::Refused, "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_honoured_up_to_a_day() {
+        for asking in [429, 503, 504] {
+            assert_eq!(status(asking, Some(30), false), Class::AskedToWait(Duration::from_secs(30)));
+            assert_eq!(status(asking, Some(9_999_999), false), Class::AskedToWait(RETRY_AFTER_MAX));
+        }
+        assert_eq!(status(500, Some(30), false), Class::Broke);
+    }
+}

@@ -1,0 +1,19 @@
+//! Every decision that a relay takes: which envelope it accepts, when and how a lane is delivered, what an answer of a
+//! webhook means, how a blob divides into parts, who may register.
+//!
+//! Floor 2 of the house: facts, the time and random numbers come in as arguments and decisions leave as data. Nothing
+//! here awaits, reads a clock, draws randomness or touches a disk or a socket; the program `relay/` performs.
+//!
+//! Start reading at [`lane`], then [`accept`]. The rules are those of `docs/protocol.md`, *Submitting* and *Deliveries*.
+
+pub mod accept;
+pub mod answer;
+pub mod backoff;
+pub mod blob;
+pub mod classify;
+pub mod lane;
+pub mod quota;
+pub mod registration;
+
+pub use lane::{Effect, Event, Lane};
+pub use quota::Quotas;

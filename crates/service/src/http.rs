@@ -1,0 +1,10 @@
+//! HTTP as both daemons serve it: a listener with limits and timeouts of its own, problem documents, and JSON bodies that
+//! are bounded and answered with problems.
+
+mod body;
+mod listener;
+mod problem;
+
+pub use body::{JSON_TYPE, Json, json_body, parse_json, read_body};
+pub use listener::{ListenerLimits, serve};
+pub use problem::{PROBLEM_TYPE, ProblemResponse, with_problems};

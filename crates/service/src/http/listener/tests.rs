@@ -1,0 +1,129 @@
+use super::*;
+use axum::routing;
+use std::sync::Mutex;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinHandle,
+};
+
+const SHORT: Duration = Duration::from_millis(200);
+/// Longer than any test should wait.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Server {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+}
+
+fn limits() -> ListenerLimits {
+    ListenerLimits { connections: 3, first_byte: SHORT, header_read: SHORT, drain: SHORT }
+}
+
+async fn start(router: Router, limits: ListenerLimits) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::new();
+    let task = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+    Server { address, shutdown, task }
+}
+
+fn hello() -> Router {
+    Router::new().route("/", routing::get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
+}
+
+/// Everything the server sends until it hangs up; what was read before a reset counts.
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut text)).await.expect("the server hangs up");
+    String::from_utf8(text).unwrap()
+}
+
+async fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    read_all(&mut stream).await
+}
+
+#[tokio::test]
+async fn it_answers_and_tells_handlers_who_asks() {
+    let server = start(hello(), limits()).await;
+    let answer = ask(server.address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("127.0.0.1:"), "{answer}");
+}
+
+#[tokio::test]
+async fn slow_clients_are_cut_off() {
+    let server = start(hello(), limits()).await;
+    for begun in ["", "G", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nHost: x\r\nMore: and more"] {
+        let answer = ask(server.address, begun).await;
+        assert!(!answer.contains("200 OK"), "{begun:?} -> {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_many_is_closed_at_once_and_places_come_back() {
+    let limits = ListenerLimits { first_byte: DEADLINE, ..limits() };
+    let server = start(hello(), limits).await;
+    let mut held = Vec::new();
+    for _ in 0..limits.connections {
+        held.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    assert_eq!(read_all(&mut TcpStream::connect(server.address).await.unwrap()).await, "");
+    held.clear();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let answer = ask(server.address, "GET / HTTP/1.0\r\n\r\n").await;
+        if answer.contains("200 OK") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no place came back");
+    }
+}
+
+#[tokio::test]
+async fn open_requests_end_before_the_server_does() {
+    let release = Arc::new(Semaphore::new(0));
+    let waiting = Arc::clone(&release);
+    let (arrived, arrival) = tokio::sync::oneshot::channel();
+    let arrived = Arc::new(Mutex::new(Some(arrived)));
+    let handler = move || {
+        let (waiting, arrived) = (Arc::clone(&waiting), arrived.lock().unwrap().take());
+        async move {
+            arrived.unwrap().send(()).unwrap();
+            waiting.acquire().await.unwrap().forget();
+            "done"
+        }
+    };
+    let server =
+        start(Router::new().route("/", routing::get(handler)), ListenerLimits { drain: DEADLINE, ..limits() }).await;
+    let asking = tokio::spawn(ask(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    arrival.await.unwrap();
+    server.shutdown.trigger();
+    let deadline = Instant::now() + DEADLINE;
+    while TcpStream::connect(server.address).await.is_ok() {
+        assert!(Instant::now() < deadline, "it still accepts");
+    }
+    release.add_permits(1);
+    assert!(asking.await.unwrap().ends_with("done"));
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_does_not_hold_the_shutdown() {
+    let router = Router::new().route("/", routing::get(std::future::pending::<()>));
+    let server = start(router, limits()).await;
+    let _asking = tokio::spawn(ask(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    server.shutdown.trigger();
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn http_2_begins_with_its_preface() {
+    let server = start(hello(), limits()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut frame = [0; 9];
+    timeout(DEADLINE, stream.read_exact(&mut frame)).await.unwrap().unwrap();
+    assert_eq!(frame[3], 4, "the server's settings");
+}

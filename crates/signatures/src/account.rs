@@ -1,0 +1,67 @@
+//! The key by which a relay knows an account.
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use sealpost_proto::b64;
+use std::{fmt, str::FromStr};
+
+/// The public half of an account key: 32 bytes of Ed25519, base64url wherever it is text (43 characters).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountKey([u8; 32]);
+
+/// Text or bytes that are not an account key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an account key: expected 43 characters of base64url")]
+pub struct NotAnAccountKey;
+
+impl AccountKey {
+    /// The public half of `key`.
+    #[must_use]
+    pub fn of(key: &SigningKey) -> Self {
+        Self(key.verifying_key().to_bytes())
+    }
+
+    /// Takes 32 raw bytes as they are.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 raw bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Whether `signature` over `message` was made with this key (RFC 8032, cofactorless, small-order keys refused).
+    #[must_use]
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&self.0), signature.try_into()) else { return false };
+        key.verify_strict(message, &signature).is_ok()
+    }
+}
+
+impl fmt::Display for AccountKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&b64::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for AccountKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AccountKey({self})")
+    }
+}
+
+impl FromStr for AccountKey {
+    type Err = NotAnAccountKey;
+    fn from_str(text: &str) -> Result<Self, NotAnAccountKey> {
+        b64::parse_array(text).map(Self).map_err(|_| NotAnAccountKey)
+    }
+}
+
+impl TryFrom<&[u8]> for AccountKey {
+    type Error = NotAnAccountKey;
+    fn try_from(bytes: &[u8]) -> Result<Self, NotAnAccountKey> {
+        bytes.try_into().map(Self).map_err(|_| NotAnAccountKey)
+    }
+}

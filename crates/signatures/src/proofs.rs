@@ -1,0 +1,124 @@
+//! Proofs for mailboxes (`docs/e2ee.md`, Keys): who holds a mailbox's send key may post to it, recall what it posted, and
+//! read its prekeys. Each proof is the first 16 bytes of HMAC-SHA256 under the send key.
+
+use crate::mac::hmac;
+use sealpost_proto::{EnvelopeId, MailboxId, SendKey, Timestamp, limits::READ_PROOF_LIFE};
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+
+const POST: &[u8] = b"Sealpost-1 post";
+const RECALL: &[u8] = b"Sealpost-1 recall";
+const READ: &[u8] = b"Sealpost-1 read";
+
+/// Length of a proof.
+pub const PROOF_BYTES: usize = 16;
+
+/// A proof as it travels.
+pub type Proof = [u8; PROOF_BYTES];
+
+/// The proof that goes with an envelope: over its mailbox, its id and its SHA-256.
+#[must_use]
+pub fn post(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId, bytes: &[u8]) -> Proof {
+    let digest = Sha256::digest(bytes);
+    proof(key, &[POST, mailbox.as_bytes(), envelope.as_bytes(), &digest])
+}
+
+/// The proof for taking an envelope back.
+#[must_use]
+pub fn recall(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId) -> Proof {
+    proof(key, &[RECALL, mailbox.as_bytes(), envelope.as_bytes()])
+}
+
+/// The proof for reading a mailbox's prekeys; `at` is sent beside it.
+#[must_use]
+pub fn read(key: &SendKey, mailbox: MailboxId, at: Timestamp) -> Proof {
+    proof(key, &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()])
+}
+
+/// Whether the holder of one of the mailbox's keys posted this envelope. `digest` is the SHA-256 of its bytes.
+#[must_use]
+pub fn verify_post(
+    keys: &[SendKey],
+    mailbox: MailboxId,
+    envelope: EnvelopeId,
+    digest: &[u8; 32],
+    claimed: &[u8],
+) -> bool {
+    verify(keys, &[POST, mailbox.as_bytes(), envelope.as_bytes(), digest], claimed)
+}
+
+/// Whether the holder of one of the mailbox's keys takes this envelope back.
+#[must_use]
+pub fn verify_recall(keys: &[SendKey], mailbox: MailboxId, envelope: EnvelopeId, claimed: &[u8]) -> bool {
+    verify(keys, &[RECALL, mailbox.as_bytes(), envelope.as_bytes()], claimed)
+}
+
+/// Whether the holder of one of the mailbox's keys asks for its prekeys, at most
+/// [`READ_PROOF_LIFE`] before or after `now`.
+#[must_use]
+pub fn verify_read(keys: &[SendKey], mailbox: MailboxId, at: Timestamp, now: Timestamp, claimed: &[u8]) -> bool {
+    let in_time = now.since(at) <= READ_PROOF_LIFE && at.since(now) <= READ_PROOF_LIFE;
+    verify(keys, &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()], claimed) && in_time
+}
+
+fn proof(key: &SendKey, pieces: &[&[u8]]) -> Proof {
+    let mut proof = [0; PROOF_BYTES];
+    proof.copy_from_slice(&hmac(key.expose(), pieces)[..PROOF_BYTES]);
+    proof
+}
+
+/// Every key is tried whatever the others say, so that the time taken tells nothing about which one fits.
+fn verify(keys: &[SendKey], pieces: &[&[u8]], claimed: &[u8]) -> bool {
+    let fits = |key: &SendKey| proof(key, pieces).as_slice().ct_eq(claimed);
+    keys.iter().fold(Choice::from(0), |any, key| any | fits(key)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const MAILBOX: MailboxId = MailboxId::from_bytes([1; 16]);
+    const ENVELOPE: EnvelopeId = EnvelopeId::from_bytes([2; 16]);
+
+    fn key(fill: u8) -> SendKey {
+        SendKey::from_bytes([fill; 32])
+    }
+
+    #[test]
+    fn a_post_is_tied_to_key_mailbox_envelope_and_bytes() {
+        let made = post(&key(7), MAILBOX, ENVELOPE, b"bytes");
+        let digest: [u8; 32] = Sha256::digest(b"bytes").into();
+        let other: [u8; 32] = Sha256::digest(b"other").into();
+        let wrong = MailboxId::from_bytes([3; 16]);
+        assert!(verify_post(&[key(7)], MAILBOX, ENVELOPE, &digest, &made));
+        assert!(verify_post(&[key(6), key(7)], MAILBOX, ENVELOPE, &digest, &made));
+        assert!(!verify_post(&[key(6)], MAILBOX, ENVELOPE, &digest, &made));
+        assert!(!verify_post(&[], MAILBOX, ENVELOPE, &digest, &made));
+        assert!(!verify_post(&[key(7)], wrong, ENVELOPE, &digest, &made));
+        assert!(!verify_post(&[key(7)], MAILBOX, EnvelopeId::from_bytes([9; 16]), &digest, &made));
+        assert!(!verify_post(&[key(7)], MAILBOX, ENVELOPE, &other, &made));
+        assert!(!verify_post(&[key(7)], MAILBOX, ENVELOPE, &digest, &made[..15]));
+        assert!(!verify_post(&[key(7)], MAILBOX, ENVELOPE, &digest, b""));
+    }
+
+    #[test]
+    fn a_proof_is_good_for_its_purpose_only() {
+        let recalled = recall(&key(7), MAILBOX, ENVELOPE);
+        assert!(verify_recall(&[key(7)], MAILBOX, ENVELOPE, &recalled));
+        let posted = post(&key(7), MAILBOX, ENVELOPE, b"");
+        assert!(!verify_recall(&[key(7)], MAILBOX, ENVELOPE, &posted));
+    }
+
+    #[test]
+    fn a_reading_is_good_for_five_minutes_either_way() {
+        let at = Timestamp::from_millis(1_000_000_000);
+        let made = read(&key(7), MAILBOX, at);
+        for (seconds, good) in [(0, true), (300, true), (301, false)] {
+            let span = Duration::from_secs(seconds);
+            assert_eq!(verify_read(&[key(7)], MAILBOX, at, at.plus(span), &made), good, "{seconds}");
+            assert_eq!(verify_read(&[key(7)], MAILBOX, at, at.minus(span), &made), good, "-{seconds}");
+        }
+        assert!(!verify_read(&[key(7)], MAILBOX, at.plus(Duration::from_millis(1)), at, &made));
+    }
+}

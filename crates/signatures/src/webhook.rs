@@ -1,0 +1,216 @@
+//! Standard Webhooks (the `v1` scheme) under an account's webhook secret, and the challenge that shows whose a URL is.
+//!
+//! Written here and not taken from the `standardwebhooks` crate, which reads the clock by itself and takes no body that
+//! is not UTF-8; that crate is the foreign opinion in the tests.
+
+use crate::mac::{hmac, is_hmac};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue};
+use sealpost_proto::{
+    Timestamp, WebhookSecret,
+    limits::{WEBHOOK_CLOCK_TOLERANCE, WEBHOOK_SIGNATURES_MAX},
+};
+
+/// Names the call; the same in every attempt.
+pub const ID_HEADER: &str = "webhook-id";
+/// Unix seconds at which the call was signed.
+pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
+/// One or more of `v1,<base64>`, separated by spaces.
+pub const SIGNATURE_HEADER: &str = "webhook-signature";
+
+const SCHEME: &str = "v1,";
+const CHALLENGE: &[u8] = b"Sealpost-1 challenge";
+
+/// Why a webhook call is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookError {
+    /// One of the three headers is missing.
+    #[error("the call is not signed: the header {header} is missing")]
+    Missing {
+        /// Which.
+        header: &'static str,
+    },
+    /// A header that does not parse.
+    #[error("the header {header} does not parse")]
+    Malformed {
+        /// Which.
+        header: &'static str,
+    },
+    /// Signed more than five minutes from now, either way.
+    #[error("the call was signed more than five minutes ago, or the clocks differ")]
+    OutOfTime,
+    /// No signature fits.
+    #[error("the signature of the call is wrong")]
+    Invalid,
+}
+
+/// The headers of a signed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookHeaders {
+    /// `webhook-id`.
+    pub id: String,
+    /// `webhook-timestamp`.
+    pub timestamp: String,
+    /// `webhook-signature`.
+    pub signature: String,
+}
+
+impl WebhookHeaders {
+    /// Sets the three headers.
+    ///
+    /// # Errors
+    /// [`WebhookError::Malformed`] when the id holds what no header may.
+    pub fn insert_into(&self, headers: &mut HeaderMap) -> Result<(), WebhookError> {
+        let all = [(ID_HEADER, &self.id), (TIMESTAMP_HEADER, &self.timestamp), (SIGNATURE_HEADER, &self.signature)];
+        for (header, value) in all {
+            let value = HeaderValue::from_str(value).map_err(|_| WebhookError::Malformed { header })?;
+            headers.insert(header, value);
+        }
+        Ok(())
+    }
+}
+
+/// Signs a call.
+#[must_use]
+pub fn sign_webhook(secret: &WebhookSecret, id: &str, at: Timestamp, body: &[u8]) -> WebhookHeaders {
+    let timestamp = at.as_secs().to_string();
+    let signature = sign(secret.expose(), id, &timestamp, body);
+    WebhookHeaders { id: id.to_owned(), timestamp, signature }
+}
+
+/// Whether a call was signed within five minutes under one of the secrets (two while a secret is being replaced).
+///
+/// # Errors
+/// [`WebhookError`] says what is wrong with it.
+pub fn verify_webhook(
+    secrets: &[WebhookSecret],
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), WebhookError> {
+    let id = text(headers, ID_HEADER)?;
+    let timestamp = text(headers, TIMESTAMP_HEADER)?;
+    check_time(timestamp, now)?;
+    let pieces = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+    let tags: Vec<_> =
+        text(headers, SIGNATURE_HEADER)?.split(' ').take(WEBHOOK_SIGNATURES_MAX).filter_map(tag).collect();
+    let fits = |secret: &WebhookSecret| tags.iter().any(|tag| is_hmac(secret.expose(), &pieces, tag));
+    if secrets.iter().any(fits) { Ok(()) } else { Err(WebhookError::Invalid) }
+}
+
+/// The answer of a node to its relay's challenge.
+#[must_use]
+pub fn answer_challenge(secret: &WebhookSecret, challenge: &[u8]) -> [u8; 32] {
+    hmac(secret.expose(), &[CHALLENGE, &[0], challenge])
+}
+
+/// Whether `answer` shows that the answering node holds the secret.
+#[must_use]
+pub fn verify_challenge(secret: &WebhookSecret, challenge: &[u8], answer: &[u8]) -> bool {
+    is_hmac(secret.expose(), &[CHALLENGE, &[0], challenge], answer)
+}
+
+fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
+    let tag = hmac(key, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]);
+    format!("{SCHEME}{}", STANDARD.encode(tag))
+}
+
+/// The bytes of one signature; `None` for another scheme or what is not 32 bytes.
+fn tag(signature: &str) -> Option<[u8; 32]> {
+    STANDARD.decode(signature.strip_prefix(SCHEME)?).ok()?.try_into().ok()
+}
+
+fn check_time(timestamp: &str, now: Timestamp) -> Result<(), WebhookError> {
+    let seconds: u64 = timestamp.parse().map_err(|_| WebhookError::Malformed { header: TIMESTAMP_HEADER })?;
+    if seconds.abs_diff(now.as_secs()) > WEBHOOK_CLOCK_TOLERANCE.as_secs() {
+        Err(WebhookError::OutOfTime)
+    } else {
+        Ok(())
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, header: &'static str) -> Result<&'a str, WebhookError> {
+    let value = headers.get(header).ok_or(WebhookError::Missing { header })?;
+    value.to_str().map_err(|_| WebhookError::Malformed { header })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const BODY: &[u8] = br#"{"type":"deliveries"}"#;
+
+    fn secret(fill: u8) -> WebhookSecret {
+        WebhookSecret::from_bytes([fill; 32])
+    }
+
+    fn signed(fill: u8) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        sign_webhook(&secret(fill), "call-1", NOW, BODY).insert_into(&mut headers).unwrap();
+        headers
+    }
+
+    /// The example of the Standard Webhooks libraries; its secret has 24 bytes.
+    #[test]
+    fn the_example_of_the_specification() {
+        let key = STANDARD.decode("C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();
+        let body = br#"{"email":"test@example.com","username":"test_user"}"#;
+        let signature = sign(&key, "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk", "1649367553", body);
+        assert_eq!(signature, "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=");
+    }
+
+    #[test]
+    fn the_foreign_library_agrees() {
+        let foreign = standardwebhooks::Webhook::from_bytes(vec![7; 32]).unwrap();
+        let ours = sign_webhook(&secret(7), "call-1", NOW, BODY);
+        assert_eq!(foreign.sign("call-1", 1_700_000_000, BODY).unwrap(), ours.signature);
+    }
+
+    #[test]
+    fn one_of_several_secrets_and_signatures_is_enough() {
+        let mut headers = signed(7);
+        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(()));
+        assert_eq!(verify_webhook(&[secret(1), secret(7)], &headers, BODY, NOW), Ok(()));
+        assert_eq!(verify_webhook(&[secret(1)], &headers, BODY, NOW), Err(WebhookError::Invalid));
+        let both = format!("v1a,x v1,AAAA {}", headers[SIGNATURE_HEADER].to_str().unwrap());
+        headers.insert(SIGNATURE_HEADER, both.parse().unwrap());
+        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(()));
+    }
+
+    #[test]
+    fn an_empty_or_cut_signature_is_refused() {
+        let mut headers = signed(7);
+        let whole = headers[SIGNATURE_HEADER].to_str().unwrap().to_owned();
+        for bad in ["v1,", "", " ", "v1", "v1,AAAA", &whole[..whole.len() - 1], &whole.replace("v1", "v2")] {
+            headers.insert(SIGNATURE_HEADER, bad.parse().unwrap());
+            assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Err(WebhookError::Invalid), "{bad:?}");
+        }
+        headers.remove(SIGNATURE_HEADER);
+        let missing = Err(WebhookError::Missing { header: SIGNATURE_HEADER });
+        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), missing);
+    }
+
+    #[test]
+    fn what_was_signed_is_what_counts() {
+        let mut headers = signed(7);
+        assert_eq!(verify_webhook(&[secret(7)], &headers, b"{}", NOW), Err(WebhookError::Invalid));
+        headers.insert(ID_HEADER, "call-2".parse().unwrap());
+        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Err(WebhookError::Invalid));
+        for (seconds, expected) in [(300, Ok(())), (301, Err(WebhookError::OutOfTime))] {
+            let span = Duration::from_secs(seconds);
+            assert_eq!(verify_webhook(&[secret(7)], &signed(7), BODY, NOW.plus(span)), expected);
+            assert_eq!(verify_webhook(&[secret(7)], &signed(7), BODY, NOW.minus(span)), expected);
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_answered_by_the_holder() {
+        let answer = answer_challenge(&secret(7), b"challenge");
+        assert!(verify_challenge(&secret(7), b"challenge", &answer));
+        assert!(!verify_challenge(&secret(7), b"another", &answer));
+        assert!(!verify_challenge(&secret(6), b"challenge", &answer));
+        assert!(!verify_challenge(&secret(7), b"challenge", b""));
+    }
+}

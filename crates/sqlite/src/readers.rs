@@ -1,0 +1,154 @@
+//! The threads that read: each with a connection of its own, all taking from one bounded queue.
+
+use crate::{
+    BackupError, Failure, OpenError, Options, ReadError,
+    jobs::{Job, pack},
+    open,
+};
+use rusqlite::{Connection, backup::Backup};
+use sealpost_proto::limits::WRITER_QUEUE_MAX;
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+};
+
+/// All pages in one step: a step-wise backup starts anew whenever somebody writes in between.
+const ALL_PAGES: i32 = -1;
+
+/// Gone once the database is closed.
+type Queue = Option<SyncSender<Box<dyn Job>>>;
+
+#[derive(Clone)]
+pub(crate) struct Readers {
+    queue: Arc<Mutex<Queue>>,
+    path: Arc<Path>,
+}
+
+impl Readers {
+    pub(crate) fn start(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let (queue, jobs) = sync_channel(WRITER_QUEUE_MAX);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for number in 0..options.readers.max(1) {
+            let connection = open::open_reader(path)?;
+            let jobs = Arc::clone(&jobs);
+            std::thread::Builder::new()
+                .name(format!("sqlite-reader-{number}"))
+                .spawn(move || run_reader(&connection, &jobs))
+                .map_err(|error| OpenError::Failed { reason: error.to_string() })?;
+        }
+        Ok(Self { queue: Arc::new(Mutex::new(Some(queue))), path: Arc::from(path) })
+    }
+
+    pub(crate) async fn read<T, E, F>(&self, job: F) -> Result<T, ReadError<E>>
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (job, answer) = pack(job);
+        self.enqueue(job)?;
+        match answer.await {
+            Ok(Ok(outcome)) => outcome.map_err(ReadError::Job),
+            Ok(Err(failure)) => Err(ReadError::Failed { reason: failure.to_string() }),
+            Err(_) => Err(ReadError::Failed { reason: "the job did not end".to_owned() }),
+        }
+    }
+
+    fn enqueue<E>(&self, job: Box<dyn Job>) -> Result<(), ReadError<E>> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = queue.as_ref() else { return Err(ReadError::Closed) };
+        queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => ReadError::Busy,
+            TrySendError::Disconnected(_) => ReadError::Closed,
+        })
+    }
+
+    pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), BackupError> {
+        let (source, target) = (Arc::clone(&self.path), path.to_owned());
+        tokio::task::spawn_blocking(move || backup(&source, &target))
+            .await
+            .map_err(|error| BackupError::Failed { reason: error.to_string() })?
+    }
+
+    /// Takes nothing new; the threads end when what waits is done.
+    pub(crate) fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+fn run_reader(connection: &Connection, jobs: &Mutex<Receiver<Box<dyn Job>>>) {
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut job) = next else { return };
+        let outcome = run_in_snapshot(connection, job.as_mut());
+        job.answer(outcome);
+    }
+}
+
+fn run_in_snapshot(connection: &Connection, job: &mut dyn Job) -> Result<(), Failure> {
+    let snapshot = connection.unchecked_transaction()?;
+    job.run(connection);
+    // Nothing was changed, so there is nothing to keep.
+    Ok(snapshot.rollback()?)
+}
+
+fn backup(source: &Path, target: &Path) -> Result<(), BackupError> {
+    let file = create_private(target)?;
+    let copied = copy_pages(source, target).and_then(|()| sync_with_folder(&file, target));
+    if copied.is_err() {
+        remove_quietly(target);
+    }
+    copied
+}
+
+fn create_private(target: &Path) -> Result<File, BackupError> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).map_err(BackupError::from)
+}
+
+fn copy_pages(source: &Path, target: &Path) -> Result<(), BackupError> {
+    let source = open::open_reader(source).map_err(|error| BackupError::Failed { reason: error.to_string() })?;
+    let mut target = Connection::open(target).map_err(Failure::from)?;
+    let backup = Backup::new(&source, &mut target).map_err(Failure::from)?;
+    match backup.step(ALL_PAGES).map_err(Failure::from)? {
+        rusqlite::backup::StepResult::Done => Ok(()),
+        _ => Err(BackupError::Failed { reason: "the database is locked".to_owned() }),
+    }
+}
+
+fn sync_with_folder(file: &File, target: &Path) -> Result<(), BackupError> {
+    file.sync_all()?;
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()?;
+    Ok(())
+}
+
+fn remove_quietly(target: &Path) {
+    if let Err(error) = std::fs::remove_file(target) {
+        tracing::warn!(%error, "an unfinished backup could not be removed");
+    }
+}
+
+impl From<Failure> for BackupError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::DiskFull => Self::DiskFull,
+            Failure::Failed { reason } => Self::Failed { reason },
+        }
+    }
+}
+
+impl From<io::Error> for BackupError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => Self::Exists,
+            io::ErrorKind::StorageFull => Self::DiskFull,
+            _ => Self::Failed { reason: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `/v1/connections`
+
+use super::{Answer, Body, Params, page, page_items};
+use crate::{
+    api::{
+        model::{Connect, Connection, Page, PageQuery, Safety, Verify},
+        problem::{Problem, ProblemCode},
+        render,
+    },
+    daemon::Daemon,
+    fault::Fault,
+    pairing,
+    store::{Tx, connections},
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::IntoResponse,
+};
+use http::StatusCode;
+use sealpost_e2ee::{
+    PeerIdentity,
+    invite::{Invite, InviteRefusal},
+    safety_number::{SafetyNumber, VerificationCode},
+};
+use sealpost_proto::{ErrorCode, limits};
+use sealpost_relay_client::ClientError;
+use std::sync::Arc;
+
+/// `GET /v1/connections`
+pub(super) async fn list(
+    State(daemon): State<Arc<Daemon>>,
+    Params(query): Params<PageQuery>,
+) -> Answer<Json<Page<Connection>>> {
+    let limit = page_items(query.limit);
+    let after = query.after.unwrap_or_default();
+    let rows = daemon.read(move |tx| connections::page(tx, &after, limit)).await?;
+    let items = rows.iter().map(render::connection).collect();
+    Ok(Json(page(items, limit, |connection: &Connection| connection.id.clone())))
+}
+
+/// `GET /v1/connections/{id}`
+pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Connection>> {
+    let row = daemon.read(move |tx| load(tx, &id)).await?;
+    Ok(Json(render::connection(&row)))
+}
+
+fn load(tx: &Tx<'_>, id: &str) -> Result<connections::ConnectionRow, Fault> {
+    let name = connections::resolve(tx, id)?;
+    connections::load(tx, &name)
+}
+
+/// `POST /v1/connections`
+pub(super) async fn connect(
+    State(daemon): State<Arc<Daemon>>,
+    Body(asked): Body<Connect>,
+) -> Answer<impl IntoResponse> {
+    if asked.note.as_ref().is_some_and(|note| note.len() > limits::REQUEST_NOTE_BYTES_MAX) {
+        return Err(Problem::new(ProblemCode::Malformed, "a note has at most 200 bytes").into());
+    }
+    let invite = parse_invite(&daemon, &asked.invite)?;
+    let known = {
+        let invite = invite.clone();
+        daemon
+            .read(move |tx| pairing::taken_up(tx, &invite)?.map(|name| connections::load(tx, &name)).transpose())
+            .await?
+    };
+    if let Some(known) = known {
+        return Ok((StatusCode::OK, Json(render::connection(&known))));
+    }
+    let prekeys = fetch_prekeys(&daemon, &invite).await?;
+    let me = Arc::clone(&daemon.me);
+    let row = daemon
+        .write(move |tx| {
+            let name = pairing::connect(tx, &me, &invite, &prekeys, asked.note.as_deref())?;
+            connections::load(tx, &name)
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(render::connection(&row))))
+}
+
+fn parse_invite(daemon: &Daemon, text: &str) -> Answer<Invite> {
+    let invite = Invite::parse(text).map_err(|error| Problem::new(ProblemCode::InviteInvalid, error.to_string()))?;
+    invite.check(daemon.now(), daemon.me.identity.fingerprint()).map_err(|refusal| {
+        let code = match refusal {
+            InviteRefusal::Expired { .. } => ProblemCode::InviteExpired,
+            InviteRefusal::Own => ProblemCode::InviteOwn,
+        };
+        Problem::from(code)
+    })?;
+    if let Some(relay) = pairing::foreign_relay(&daemon.me, &invite) {
+        let detail = format!("the invite is for the relay {relay}, this node's relay is {}", daemon.me.relay);
+        let problem = Problem::new(ProblemCode::InviteUnreachable, detail)
+            .next("relays do not reach each other yet: both sides need an account at the same relay");
+        return Err(problem.into());
+    }
+    Ok(invite)
+}
+
+/// What lies in the invite's mailbox; none there means that the invite was revoked, or has served.
+async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> Answer<Vec<u8>> {
+    match daemon.relay.prekeys(invite.mailbox(), &invite.send_key()).await {
+        Ok(prekeys) => {
+            daemon.reached().await;
+            Ok(prekeys.sealed.0)
+        }
+        Err(ClientError::Problem(problem)) if is_gone(problem.code) => {
+            let detail = "the relay does not know the invite any more: it was revoked, was used before, or has ended";
+            Err(Problem::new(ProblemCode::InviteInvalid, detail).into())
+        }
+        Err(error) => {
+            daemon.lost(&error.to_string()).await;
+            let detail = format!("the relay {} of the invite does not answer: {error}", invite.mailbox().relay);
+            Err(Problem::new(ProblemCode::InviteUnreachable, detail).into())
+        }
+    }
+}
+
+const fn is_gone(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::MailboxUnknown | ErrorCode::NotFound | ErrorCode::ProofInvalid)
+}
+
+/// `POST /v1/connections/{id}/accept`
+pub(super) async fn accept(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Connection>> {
+    let me = Arc::clone(&daemon.me);
+    answer(&daemon, id, move |tx, name| pairing::accept(tx, &me, name)).await
+}
+
+/// `POST /v1/connections/{id}/reject`
+pub(super) async fn reject(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Connection>> {
+    answer(&daemon, id, |tx, name| pairing::reject(tx, name, None)).await
+}
+
+/// `POST /v1/connections/{id}/block`
+pub(super) async fn block(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Connection>> {
+    answer(&daemon, id, pairing::block).await
+}
+
+async fn answer(
+    daemon: &Daemon,
+    id: String,
+    change: impl FnOnce(&mut Tx<'_>, &str) -> Result<(), Fault> + Send + 'static,
+) -> Answer<Json<Connection>> {
+    let row = daemon
+        .write(move |tx| {
+            let name = connections::resolve(tx, &id)?;
+            change(tx, &name)?;
+            connections::load(tx, &name)
+        })
+        .await?;
+    Ok(Json(render::connection(&row)))
+}
+
+/// `GET /v1/connections/{id}/safety-number`
+pub(super) async fn safety_number(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Safety>> {
+    let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
+    let own = *daemon.me.identity.public();
+    Ok(Json(Safety {
+        number: number_between(own, peer).await?.to_string(),
+        qr: VerificationCode::new(*own.fingerprint(), *peer.fingerprint()).encode(),
+        verified: row.verified,
+    }))
+}
+
+/// `POST /v1/connections/{id}/verify`: with a number, it is compared; without, the caller says that people compared it.
+pub(super) async fn verify(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    Body(asked): Body<Verify>,
+) -> Answer<Json<Connection>> {
+    if let Some(number) = asked.number {
+        let id = id.clone();
+        let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
+        if !number_between(*daemon.me.identity.public(), peer).await?.matches(&number) {
+            let detail = format!("the number is not the one of this connection with {}", row.contact);
+            return Err(Problem::new(ProblemCode::SafetyNumberDiffers, detail).into());
+        }
+    }
+    answer(&daemon, id, |tx, name| connections::set_verified(tx, name)).await
+}
+
+fn load_peer(tx: &Tx<'_>, id: &str) -> Result<(connections::ConnectionRow, PeerIdentity), Fault> {
+    let row = load(tx, id)?;
+    let peer = connections::load_secrets(tx, &row.name)?.secrets.peer;
+    Ok((row, peer))
+}
+
+/// Takes some milliseconds of a core, so not on a core that serves.
+async fn number_between(own: PeerIdentity, peer: PeerIdentity) -> Result<SafetyNumber, Fault> {
+    tokio::task::spawn_blocking(move || SafetyNumber::between(&own, &peer))
+        .await
+        .map_err(|error| Fault::failed(error.to_string()))
+}

@@ -1,0 +1,222 @@
+//! `/v1/messages`
+
+use super::{Answer, Body, Params, page, page_items};
+use crate::{
+    api::{
+        model::{Direction, Message, MessagesQuery, Order, Page, SendMessage},
+        problem::{Problem, ProblemCode},
+        render,
+    },
+    daemon::Daemon,
+    fault::Fault,
+    inbox,
+    me::Me,
+    outbox::{self, Draft},
+    store::{Tx, attachments, connections, deliveries, messages, requests},
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::IntoResponse,
+};
+use http::StatusCode;
+use sealpost_node_core::text::{MessageText, TextRefusal};
+use sealpost_proto::limits;
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+/// `GET /v1/messages`
+pub(super) async fn list(
+    State(daemon): State<Arc<Daemon>>,
+    Params(query): Params<MessagesQuery>,
+) -> Answer<Json<Page<Message>>> {
+    let limit = page_items(query.limit);
+    let after = query.after.map(|after| after.parse()).transpose();
+    let filter = messages::Filter {
+        chat: query.chat,
+        direction: query.direction,
+        unread: query.unread.unwrap_or(false),
+        descending: query.order == Some(Order::Desc),
+        after: after.map_err(|_| Problem::new(ProblemCode::Malformed, "the cursor is not one of ours"))?,
+        limit,
+    };
+    let name = daemon.me.name.clone();
+    let shown = daemon
+        .read(move |tx| {
+            let rows = messages::page(tx, &filter)?;
+            rows.iter().map(|row| Ok((row.position, whole(tx, row, &name)?))).collect::<Result<Vec<_>, Fault>>()
+        })
+        .await?;
+    let cursor = page(shown, limit, |(position, _)| position.to_string());
+    Ok(Json(Page { items: cursor.items.into_iter().map(|(_, message)| message).collect(), next: cursor.next }))
+}
+
+/// `GET /v1/messages/{id}`
+pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Message>> {
+    let name = daemon.me.name.clone();
+    Ok(Json(daemon.read(move |tx| load(tx, &id, &name)).await?))
+}
+
+/// A message as the API shows it.
+///
+/// # Errors
+/// `not_found`.
+pub(super) fn load(tx: &Tx<'_>, id: &str, own_name: &str) -> Result<Message, Fault> {
+    whole(tx, &row(tx, id)?, own_name)
+}
+
+fn row(tx: &Tx<'_>, id: &str) -> Result<messages::Message, Fault> {
+    messages::load(tx, &id.to_uppercase())?
+        .ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no message {id:?}")))
+}
+
+fn whole(tx: &Tx<'_>, row: &messages::Message, own_name: &str) -> Result<Message, Fault> {
+    let files = attachments::of_message(tx, &row.name)?;
+    let on_the_way = match row.direction {
+        Direction::Out => deliveries::of_uuid(tx, &row.uuid)?,
+        Direction::In => Vec::new(),
+    };
+    Ok(render::message(row, &files, &on_the_way, own_name))
+}
+
+/// `POST /v1/messages/{id}/read`
+pub(super) async fn mark_read(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Message>> {
+    let name = daemon.me.name.clone();
+    let message = daemon
+        .write(move |tx| {
+            inbox::mark_read(tx, &row(tx, &id)?)?;
+            load(tx, &id, &name)
+        })
+        .await?;
+    Ok(Json(message))
+}
+
+/// `POST /v1/messages`: answers when the message is on disk for every recipient.
+pub(super) async fn send(
+    State(daemon): State<Arc<Daemon>>,
+    Body(asked): Body<SendMessage>,
+) -> Answer<impl IntoResponse> {
+    check(&asked)?;
+    let me = Arc::clone(&daemon.me);
+    let files_bytes_max = daemon.running.files_bytes_max;
+    let items = daemon
+        .write(move |tx| {
+            let names = send_once(tx, &me, &asked, files_bytes_max)?;
+            names.iter().map(|name| load(tx, name, &me.name)).collect::<Result<Vec<_>, _>>()
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(Page { items, next: None })))
+}
+
+fn check(asked: &SendMessage) -> Answer<()> {
+    if asked.attachments.len() > limits::FILES_PER_MESSAGE_MAX {
+        let detail = format!("{} files, the limit is {}", asked.attachments.len(), limits::FILES_PER_MESSAGE_MAX);
+        return Err(Problem::new(ProblemCode::TooManyFiles, detail).into());
+    }
+    if asked.to.is_empty() {
+        return Err(Problem::new(ProblemCode::Malformed, "a message needs a recipient").into());
+    }
+    if asked.to.len() > limits::RECIPIENTS_PER_MESSAGE_MAX {
+        let detail = format!("{} recipients, the limit is {}", asked.to.len(), limits::RECIPIENTS_PER_MESSAGE_MAX);
+        return Err(Problem::new(ProblemCode::TooManyRecipients, detail).into());
+    }
+    MessageText::parse(asked.content.clone(), !asked.attachments.is_empty()).map_err(|refusal| {
+        let code = match refusal {
+            TextRefusal::Empty => ProblemCode::TextEmpty,
+            TextRefusal::TooLong { .. } => ProblemCode::TextTooLong,
+        };
+        Problem::new(code, refusal.to_string())
+    })?;
+    Ok(())
+}
+
+/// Sends, unless the same request was carried out before: then it names what that one sent.
+fn send_once(tx: &mut Tx<'_>, me: &Me, asked: &SendMessage, files_bytes_max: u64) -> Result<Vec<String>, Fault> {
+    if let Some(names) = remembered(tx, asked)? {
+        return Ok(names);
+    }
+    let names = outbox::send(tx, me, &draft(tx, asked)?, files_bytes_max)?;
+    remember(tx, asked, &names)?;
+    Ok(names)
+}
+
+fn draft(tx: &Tx<'_>, asked: &SendMessage) -> Result<Draft, Fault> {
+    let mut to = Vec::with_capacity(asked.to.len());
+    for recipient in &asked.to {
+        let name = connections::resolve(tx, recipient)?;
+        if !to.contains(&name) {
+            to.push(name);
+        }
+    }
+    Ok(Draft {
+        to,
+        content: asked.content.clone(),
+        attachments: asked.attachments.clone(),
+        reply_to: asked.reply_to.clone(),
+        action_required: asked.action_required,
+        deliver_by: asked.deliver_by.map(Into::into),
+        read_by: asked.read_by.map(Into::into),
+    })
+}
+
+fn digest(asked: &SendMessage) -> Result<[u8; 32], Fault> {
+    let json = serde_json::to_vec(asked).map_err(|error| Fault::failed(error.to_string()))?;
+    Ok(Sha256::digest(json).into())
+}
+
+/// What the same request was answered before.
+fn remembered(tx: &Tx<'_>, asked: &SendMessage) -> Result<Option<Vec<String>>, Fault> {
+    let Some(client_id) = &asked.client_id else { return Ok(None) };
+    let Some((known, answer)) = requests::load(tx, client_id)? else { return Ok(None) };
+    if known != digest(asked)? {
+        let detail = "another message was sent under this client id";
+        return Err(Fault::refused(ProblemCode::Conflict, detail));
+    }
+    Ok(Some(answer.split(' ').map(str::to_owned).collect()))
+}
+
+fn remember(tx: &Tx<'_>, asked: &SendMessage, names: &[String]) -> Result<(), Fault> {
+    match &asked.client_id {
+        Some(client_id) => requests::insert(tx, client_id, &digest(asked)?, &names.join(" ")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pair;
+
+    fn asked(to: &str, content: &str, client_id: Option<&str>) -> SendMessage {
+        SendMessage {
+            to: vec![to.to_owned()],
+            content: content.to_owned(),
+            client_id: client_id.map(str::to_owned),
+            ..SendMessage::default()
+        }
+    }
+
+    #[test]
+    fn the_same_request_again_sends_nothing_and_another_under_its_id_is_refused() {
+        let mut pair = pair(600);
+        let mut send =
+            |asked: SendMessage| pair.acme.commit(|tx, me| send_once(tx, me, &asked, limits::MESSAGE_FILES_BYTES_MAX));
+        let once = send(asked(&pair.to_bolt, "hello", Some("one"))).unwrap();
+        assert_eq!(send(asked(&pair.to_bolt, "hello", Some("one"))).unwrap(), once);
+        let refused = send(asked(&pair.to_bolt, "something else", Some("one")));
+        assert!(matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict));
+        assert_ne!(send(asked(&pair.to_bolt, "hello", Some("two"))).unwrap(), once);
+        assert_ne!(send(asked(&pair.to_bolt, "hello", None)).unwrap(), once);
+        assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 3);
+    }
+
+    #[test]
+    fn one_recipient_that_cannot_be_reached_refuses_the_whole() {
+        let mut pair = pair(610);
+        let mut two = asked(&pair.to_bolt, "hello", Some("one"));
+        two.to.push("nobody".to_owned());
+        let refused = pair.acme.commit(|tx, me| send_once(tx, me, &two, limits::MESSAGE_FILES_BYTES_MAX));
+        assert!(matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::NotFound));
+        assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 0);
+    }
+}

@@ -1,0 +1,129 @@
+//! The routes of the local API, a file for each resource.
+
+mod attachments;
+mod chats;
+mod connections;
+mod events;
+mod guard;
+mod invites;
+mod messages;
+mod node;
+
+use super::problem::{Problem, ProblemCode};
+use crate::{daemon::Daemon, fault::Fault};
+use axum::{
+    Router,
+    extract::{FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::request::Parts;
+use sealpost_proto::limits;
+use sealpost_service::http::{parse_json, read_body};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// The local API. `token` is what callers show; `port` is the listener's, which `Host` must name.
+pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
+    let guard = guard::Guard::new(token, daemon.running.address);
+    Router::new()
+        .route("/v1/node", get(node::show))
+        .route("/v1/invites", get(invites::list).post(invites::create))
+        .route("/v1/invites/{id}", axum::routing::delete(invites::revoke))
+        .route("/v1/connections", get(connections::list).post(connections::connect))
+        .route("/v1/connections/{id}", get(connections::show))
+        .route("/v1/connections/{id}/accept", post(connections::accept))
+        .route("/v1/connections/{id}/reject", post(connections::reject))
+        .route("/v1/connections/{id}/block", post(connections::block))
+        .route("/v1/connections/{id}/safety-number", get(connections::safety_number))
+        .route("/v1/connections/{id}/verify", post(connections::verify))
+        .route("/v1/chats", get(chats::list))
+        .route("/v1/chats/{id}", get(chats::show))
+        .route("/v1/attachments", post(attachments::stage))
+        .route("/v1/attachments/{id}", get(attachments::show).delete(attachments::remove))
+        .route("/v1/attachments/{id}/content", get(attachments::content))
+        .route("/v1/messages", get(messages::list).post(messages::send))
+        .route("/v1/messages/{id}", get(messages::show))
+        .route("/v1/messages/{id}/read", post(messages::mark_read))
+        .route("/v1/events", get(events::stream))
+        .fallback(|| async { Problem::new(ProblemCode::NotFound, "there is no such path") })
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        .with_state(daemon)
+}
+
+/// What a handler answers when it does not do what was asked.
+pub(crate) struct Refused(Problem);
+
+/// A handler's answer.
+pub(crate) type Answer<T> = Result<T, Refused>;
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self(match fault {
+            Fault::Refused(problem) => problem,
+            Fault::DiskFull => ProblemCode::DiskFull.into(),
+            Fault::Busy => ProblemCode::Unavailable.into(),
+            Fault::Failed { reason } => {
+                tracing::error!(reason, "a request failed");
+                ProblemCode::Internal.into()
+            }
+        })
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
+
+/// A JSON body within the local API's limit.
+pub(crate) struct Body<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refused> {
+        let (parts, body) = request.into_parts();
+        let bytes = read_body(&parts.headers, body, limits::LOCAL_JSON_BYTES_MAX)
+            .await
+            .map_err(|error| malformed(&error.detail))?;
+        parse_json(&parts.headers, &bytes).map(Self).map_err(|error| malformed(&error.detail))
+    }
+}
+
+/// The query of a request.
+pub(crate) struct Params<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
+        query.map(|Query(value)| Self(value)).map_err(|error| malformed(&error.body_text()))
+    }
+}
+
+fn malformed(detail: &str) -> Refused {
+    Refused(Problem::new(ProblemCode::Malformed, detail.to_owned()))
+}
+
+/// How many items a page holds, as asked within the limits.
+fn page_items(limit: Option<u32>) -> i64 {
+    use sealpost_proto::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
+    i64::from(limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX))
+}
+
+/// A page: the cursor of the next one is there when this one is full.
+fn page<T>(items: Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> String) -> super::model::Page<T> {
+    let is_full = i64::try_from(items.len()).is_ok_and(|len| len == limit);
+    let next = if is_full { items.last().map(cursor) } else { None };
+    super::model::Page { items, next }
+}

@@ -1,0 +1,49 @@
+//! `/v1/node`
+
+use super::Answer;
+use crate::{
+    api::{
+        iso::Iso,
+        model::{DeliveryMode, Node, NodeRelay},
+        render,
+    },
+    daemon::Daemon,
+    fault::Fault,
+    store::{deliveries, messages},
+};
+use axum::{Json, extract::State};
+use std::sync::Arc;
+
+/// Who this node is and how it stands.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
+    let (pending_count, unread_count) =
+        daemon.read(|tx| Ok((deliveries::open_count(tx)?, messages::unread(tx)?))).await?;
+    let health = daemon.relay_health();
+    let running = &daemon.running;
+    Ok(Node {
+        name: daemon.me.name.clone(),
+        fingerprint: render::hex(daemon.me.identity.fingerprint().as_bytes()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        relay: NodeRelay {
+            origin: daemon.me.relay.to_string(),
+            state: health.state,
+            reason: health.reason,
+            last_contact_at: health.last_contact_at.map(Iso),
+            clock_offset_ms: health.clock_offset_ms,
+        },
+        delivery: if running.webhook_url.is_some() { DeliveryMode::Webhook } else { DeliveryMode::Pull },
+        webhook_url: running.webhook_url.clone(),
+        address: running.address.to_string(),
+        data_folder: running.folder.display().to_string(),
+        pending_count,
+        unread_count,
+    })
+}
+
+/// `GET /v1/node`
+pub(super) async fn show(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Node>> {
+    Ok(Json(load(&daemon).await?))
+}

@@ -1,0 +1,15 @@
+//! A file for each command.
+
+pub mod completions;
+pub mod connect;
+pub mod connections;
+pub mod files;
+pub mod inbox;
+pub mod init;
+pub mod invite;
+pub mod invites;
+pub mod read;
+pub mod send;
+pub mod show;
+pub mod status;
+pub mod watch;

@@ -1,0 +1,25 @@
+//! `sealpost read`
+
+use crate::{
+    api::model::{Message, Page},
+    cli::{args::ReadArgs, client::Client, console::Console, error::CliError},
+};
+
+/// Marks messages as read. The ones before a wrong id stay marked.
+///
+/// # Errors
+/// What the daemon refuses.
+pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
+    let mut items = Vec::new();
+    for id in &args.ids {
+        let message: Message = client.post(&["v1", "messages", id, "read"], &serde_json::json!({})).await?;
+        if !console.is_json() {
+            console.line(format!("Read {}; {} is told.", message.id, message.sender.contact))?;
+        }
+        items.push(message);
+    }
+    if console.is_json() {
+        return console.json(&Page { items, next: None });
+    }
+    Ok(())
+}

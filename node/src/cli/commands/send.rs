@@ -1,0 +1,161 @@
+//! `sealpost send`
+
+use crate::{
+    api::{
+        model::{Message, Node, Page, RelayState, SendMessage},
+        problem::ProblemCode,
+    },
+    cli::{args::SendArgs, client::Client, console::Console, error::CliError, upload::LocalFile, views},
+};
+use sealpost_node_core::text::{MessageText, TextRefusal, visible_line};
+use sealpost_proto::limits::{MESSAGE_TEXT_BYTES_MAX, RECIPIENTS_PER_MESSAGE_MAX};
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read},
+    path::Path,
+    time::Duration,
+};
+
+mod wait;
+
+/// Most of a text that is read; what is longer is refused anyway, and this much lets the refusal say by how much.
+const TEXT_BYTES_READ_MAX: u64 = 16 * 1024 * 1024;
+
+/// How long somebody who pressed Ctrl-C waits at most.
+const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Sends a message. Everything is looked at before a byte moves; when it fails or is interrupted before the daemon has
+/// the message, the files that were handed over are taken back.
+///
+/// # Errors
+/// What cannot be sent, what the daemon refuses, or with `--wait` that it did not arrive.
+pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
+    let files = LocalFile::check_all(&args.attach)?;
+    let mut request = request(&args, !files.is_empty(), console)?;
+    let waiter = match args.wait {
+        // Before the message goes, so that no change is missed.
+        Some(target) => Some(wait::Waiter::begin(target, client).await?),
+        None => None,
+    };
+    let mut staged = Vec::new();
+    let sent = tokio::select! {
+        sent = stage_and_send(&files, &mut staged, &mut request, client, console) => sent,
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+    };
+    let page = match sent {
+        Ok(page) => page,
+        Err(error) => {
+            take_back(&staged, client).await;
+            return Err(error);
+        }
+    };
+    let finish = async {
+        let Some(waiter) = waiter else { return report(&page, client, console).await };
+        if !console.is_json() {
+            report(&page, client, console).await?;
+        }
+        waiter.run(page, args.timeout, client, console).await
+    };
+    tokio::select! {
+        outcome = finish => outcome,
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+    }
+}
+
+/// The request, with everything but its files.
+fn request(args: &SendArgs, has_files: bool, console: &Console) -> Result<SendMessage, CliError> {
+    if args.to.len() > RECIPIENTS_PER_MESSAGE_MAX {
+        let detail = format!("{} recipients, the limit is {RECIPIENTS_PER_MESSAGE_MAX}", args.to.len());
+        return Err(CliError::problem(ProblemCode::TooManyRecipients, detail));
+    }
+    let text = MessageText::parse(text(args, has_files)?, has_files).map_err(|refusal| {
+        let code = match refusal {
+            TextRefusal::Empty => ProblemCode::TextEmpty,
+            TextRefusal::TooLong { .. } => ProblemCode::TextTooLong,
+        };
+        CliError::problem(code, refusal.to_string())
+    })?;
+    Ok(SendMessage {
+        to: args.to.clone(),
+        content: text.into_string(),
+        attachments: Vec::new(),
+        reply_to: args.reply_to.clone(),
+        action_required: args.action_required,
+        deliver_by: args.deliver_by.map(|when| when.resolve(console.now())),
+        read_by: args.read_by.map(|when| when.resolve(console.now())),
+        client_id: args.client_id.clone(),
+    })
+}
+
+/// From `-m`, `-t`, or what is piped in. Beside files a text is not needed, and nothing is waited for.
+fn text(args: &SendArgs, has_files: bool) -> Result<String, CliError> {
+    match (&args.message, &args.text_file) {
+        (Some(text), _) => Ok(text.clone()),
+        (None, Some(path)) if path == Path::new("-") => read_text(io::stdin().lock(), path),
+        (None, Some(path)) => {
+            let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+            read_text(file, path)
+        }
+        (None, None) if has_files => Ok(String::new()),
+        (None, None) if io::stdin().is_terminal() => {
+            Err(CliError::usage("there is nothing to send", "add -m TEXT, -t FILE or -a FILE, or pipe the text in"))
+        }
+        (None, None) => read_text(io::stdin().lock(), Path::new("-")),
+    }
+}
+
+fn read_text(source: impl Read, path: &Path) -> Result<String, CliError> {
+    let mut bytes = Vec::with_capacity(MESSAGE_TEXT_BYTES_MAX);
+    source.take(TEXT_BYTES_READ_MAX).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    String::from_utf8(bytes)
+        .map_err(|_| CliError::refused(format!("{} is not text in UTF-8", path.display()), "send it as a file with -a"))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> CliError {
+    CliError::refused(format!("{} cannot be read: {error}", path.display()), "check the path and its permissions")
+}
+
+async fn stage_and_send(
+    files: &[LocalFile],
+    staged: &mut Vec<String>,
+    request: &mut SendMessage,
+    client: &Client,
+    console: &Console,
+) -> Result<Page<Message>, CliError> {
+    for file in files {
+        staged.push(file.stage(client, !console.is_json()).await?.id);
+    }
+    request.attachments.clone_from(staged);
+    client.post(&["v1", "messages"], request).await
+}
+
+/// The daemon refuses to drop what a message uses, so that nothing is lost if its answer was. What it cannot be told of
+/// now, it forgets by itself after a while.
+async fn take_back(staged: &[String], client: &Client) {
+    let work = async {
+        for id in staged {
+            let _ = client.delete(&["v1", "attachments", id]).await;
+        }
+    };
+    let _ = tokio::time::timeout(TAKE_BACK_TIMEOUT, work).await;
+}
+
+async fn report(page: &Page<Message>, client: &Client, console: &mut Console) -> Result<(), CliError> {
+    if console.is_json() {
+        return console.json(page);
+    }
+    let files = page.items.first().map(|message| views::files(&message.attachments)).unwrap_or_default();
+    let with = if files.is_empty() { files } else { format!(" ({files})") };
+    for delivery in wait::deliveries(page) {
+        console.line(format!("{} to {}{with}: {}", delivery.message, delivery.contact, delivery.status))?;
+    }
+    if let Some(first) = page.items.first() {
+        console.hint(format!("It is on disk and goes out by itself. Follow it with: sealpost status {}", first.id))?;
+    }
+    // The message is sent; not to know more is no error.
+    let node = client.get::<Node>(&["v1", "node"], &()).await;
+    let Some(node) = node.ok().filter(|node| node.relay.state == RelayState::Unreachable) else { return Ok(()) };
+    let reason = node.relay.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    console
+        .line(visible_line(&format!("{} does not answer{reason}; it goes out as soon as it does.", node.relay.origin)))
+}

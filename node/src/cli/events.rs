@@ -1,0 +1,123 @@
+//! The event stream as the CLI reads it (server-sent events, HTML standard section 9.2).
+
+use crate::api::model::EventTopic;
+use reqwest::Response;
+use sealpost_proto::limits::EVENT_BYTES_MAX;
+use serde::Serialize;
+use std::collections::VecDeque;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// Its number, which grows.
+    pub id: u64,
+    /// What it is about.
+    pub topic: EventTopic,
+    /// The resource.
+    pub data: serde_json::Value,
+}
+
+/// The events of one connection.
+pub struct Events {
+    response: Response,
+    parser: Parser,
+    ready: VecDeque<Event>,
+}
+
+impl Events {
+    pub(super) fn new(response: Response) -> Self {
+        Self { response, parser: Parser::default(), ready: VecDeque::new() }
+    }
+
+    /// Waits for the next event; `None` when the daemon ended the stream or is gone. Safe to drop while it waits.
+    pub async fn next(&mut self) -> Option<Event> {
+        while self.ready.is_empty() {
+            let chunk = self.response.chunk().await.ok()??;
+            self.ready.extend(self.parser.feed(&chunk)?);
+        }
+        self.ready.pop_front()
+    }
+}
+
+/// Cuts a stream of bytes into events. Topics of a later version are skipped.
+#[derive(Debug, Default)]
+struct Parser {
+    line: Vec<u8>,
+    id: u64,
+    topic: Option<EventTopic>,
+    data: String,
+}
+
+impl Parser {
+    /// The events that these bytes complete; `None` when the stream is not one of ours.
+    fn feed(&mut self, bytes: &[u8]) -> Option<Vec<Event>> {
+        let mut events = Vec::new();
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if self.line.len() + self.data.len() > EVENT_BYTES_MAX {
+                return None;
+            }
+            if piece.ends_with(b"\n") {
+                let line = String::from_utf8(std::mem::take(&mut self.line)).ok()?;
+                events.extend(self.take_line(line.trim_end_matches(['\r', '\n'])));
+            }
+        }
+        Some(events)
+    }
+
+    fn take_line(&mut self, line: &str) -> Option<Event> {
+        if line.is_empty() {
+            return self.dispatch();
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "id" => self.id = value.parse().unwrap_or(self.id),
+            "event" => self.topic = EventTopic::parse(value),
+            "data" => {
+                if !self.data.is_empty() {
+                    self.data.push('\n');
+                }
+                self.data.push_str(value);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn dispatch(&mut self) -> Option<Event> {
+        let (topic, data) = (self.topic.take(), std::mem::take(&mut self.data));
+        Some(Event { id: self.id, topic: topic?, data: serde_json::from_str(&data).ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const STREAM: &str = "\
+: hello\n\nid: 7\nevent: delivery\ndata: {\"status\":\ndata: \"sent\"}\n\n\
+id: 8\r\nevent: of_tomorrow\r\ndata: {}\r\n\r\nid:9\nevent:node\ndata:{}\n\nid: 10\nevent: node\ndata: cut";
+
+    #[test]
+    fn events_are_the_same_however_the_bytes_come() {
+        let expected = [
+            Event { id: 7, topic: EventTopic::Delivery, data: json!({"status": "sent"}) },
+            Event { id: 9, topic: EventTopic::Node, data: json!({}) },
+        ];
+        for size in [1, 2, 3, 7, 1_000] {
+            let mut parser = Parser::default();
+            let events: Vec<Event> =
+                STREAM.as_bytes().chunks(size).flat_map(|chunk| parser.feed(chunk).unwrap()).collect();
+            assert_eq!(events, expected, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn an_endless_line_is_given_up() {
+        let mut parser = Parser::default();
+        let megabyte = vec![b'x'; 1024 * 1024];
+        assert!((0..9).any(|_| parser.feed(&megabyte).is_none()));
+    }
+}

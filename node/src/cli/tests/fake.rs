@@ -1,0 +1,278 @@
+//! A daemon that answers from a script: just enough of the local API to see what the CLI makes of it.
+
+use crate::{
+    api::{
+        model::{Attachment, AttachmentStatus, Delivery, Message, Node, Page, SendMessage, StageQuery},
+        problem::{Problem, ProblemCode},
+    },
+    cli::{
+        args::{Cli, Command},
+        ask,
+        client::{ADDRESS_FILE, Client, TOKEN_FILE},
+        console::{Console, Format},
+        error::CliError,
+    },
+};
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use clap::Parser as _;
+use sealpost_node_core::markdown::Paint;
+use sealpost_proto::Timestamp;
+use sealpost_service::ManualClock;
+use serde_json::{Value, json};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+use tempfile::TempDir;
+
+/// 2026-11-20T14:05:00Z
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_183_500_000);
+const TOKEN: &str = "token";
+
+/// What the daemon knows, and what it was asked for.
+#[derive(Default)]
+pub(super) struct Script {
+    pub(super) connections: Vec<Value>,
+    pub(super) messages: Vec<Message>,
+    pub(super) node: Option<Node>,
+    pub(super) safety: Value,
+    pub(super) content: Vec<u8>,
+    /// The whole event stream; it stays open after it.
+    pub(super) events: String,
+    /// A file that somebody writes to while it is handed over.
+    pub(super) disturbs: Option<PathBuf>,
+    /// The answer to every send.
+    pub(super) refuses_sends: Option<ProblemCode>,
+    pub(super) staged: Vec<(String, usize)>,
+    pub(super) dropped: Vec<String>,
+    pub(super) sent: Vec<SendMessage>,
+    pub(super) asked: Vec<String>,
+}
+
+pub(super) type Shared = Arc<Mutex<Script>>;
+
+/// The daemon and its data folder.
+pub(super) struct Fake {
+    pub(super) data: TempDir,
+    pub(super) script: Shared,
+}
+
+impl Fake {
+    pub(super) async fn start(script: Script) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let script = Arc::new(Mutex::new(script));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        std::fs::write(data.path().join(ADDRESS_FILE), listener.local_addr().unwrap().to_string()).unwrap();
+        std::fs::write(data.path().join(TOKEN_FILE), TOKEN).unwrap();
+        let app = router(script.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { data, script }
+    }
+
+    /// Runs a command at a terminal of 80 columns.
+    pub(super) async fn run(&self, line: &[&str]) -> (String, Result<(), CliError>) {
+        self.run_wide(line, 80).await
+    }
+
+    pub(super) async fn run_wide(&self, line: &[&str], width: u16) -> (String, Result<(), CliError>) {
+        let cli = Cli::try_parse_from([&["sealpost"], line].concat()).unwrap();
+        let Command::Ask(question) = cli.command else { panic!("not a question: {line:?}") };
+        let (mut console, out) = console(if cli.json { Format::Json } else { Format::Text }, width);
+        let client = Client::open(self.data.path()).unwrap();
+        let outcome = ask(question, &client, &mut console).await;
+        (out.text(), outcome)
+    }
+
+    /// Runs a command that must work.
+    pub(super) async fn output(&self, line: &[&str]) -> String {
+        let (text, outcome) = self.run(line).await;
+        outcome.unwrap();
+        text
+    }
+
+    pub(super) fn script(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+}
+
+/// What was printed.
+#[derive(Clone, Default)]
+pub(super) struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) fn console(format: Format, width: u16) -> (Console, Output) {
+    let out = Output::default();
+    let clock = Arc::new(ManualClock::new(NOW));
+    (Console::new(Box::new(out.clone()), format, Paint::Plain, Some(width), clock), out)
+}
+
+fn router(script: Shared) -> Router {
+    Router::new()
+        .route("/v1/node", get(|State(script): State<Shared>| async move { Json(known_node(&script)) }))
+        .route("/v1/invites", get(|| async { Json(json!({"items": [invite()]})) }).post(|| async { Json(invite()) }))
+        .route("/v1/connections", get(connections).post(|State(script): State<Shared>| first_connection(script)))
+        .route(
+            "/v1/connections/{id}/safety-number",
+            get(|State(script): State<Shared>| async move { Json(script.lock().unwrap().safety.clone()) }),
+        )
+        .route("/v1/connections/{id}/{verb}", post(|State(script): State<Shared>| first_connection(script)))
+        .route("/v1/messages", get(messages).post(send))
+        .route("/v1/messages/{id}", get(message))
+        .route("/v1/messages/{id}/read", post(message))
+        .route("/v1/attachments", post(stage))
+        .route("/v1/attachments/{id}", delete(drop_staged))
+        .route(
+            "/v1/attachments/{id}/content",
+            get(|State(script): State<Shared>| async move { script.lock().unwrap().content.clone() }),
+        )
+        .route("/v1/events", get(events))
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(script.clone(), remember))
+        .with_state(script)
+}
+
+async fn remember(State(script): State<Shared>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    if authorization != Some(format!("Bearer {TOKEN}")) {
+        return Problem::from(ProblemCode::Unauthorized).into_response();
+    }
+    script.lock().unwrap().asked.push(format!("{} {}", request.method(), request.uri()));
+    next.run(request).await
+}
+
+fn known_node(script: &Shared) -> Node {
+    script.lock().unwrap().node.clone().unwrap_or_else(|| node("connected", 0))
+}
+
+fn invite() -> Value {
+    json!({
+        "id": "INV-1111-2222-3333", "kind": "single", "url": "https://relay.example/i#secret", "status": "open",
+        "autoAccept": false, "expiresAt": "2026-11-27T14:05:00.000Z", "createdAt": "2026-11-20T14:03:00.000Z"
+    })
+}
+
+async fn connections(State(script): State<Shared>) -> Json<Value> {
+    Json(json!({"items": script.lock().unwrap().connections}))
+}
+
+async fn first_connection(script: Shared) -> Json<Value> {
+    Json(script.lock().unwrap().connections[0].clone())
+}
+
+async fn messages(State(script): State<Shared>) -> Json<Page<Message>> {
+    Json(Page { items: script.lock().unwrap().messages.clone(), next: None })
+}
+
+async fn message(State(script): State<Shared>, Path(id): Path<String>) -> Result<Json<Message>, Problem> {
+    let script = script.lock().unwrap();
+    let found = script.messages.iter().find(|message| message.id == id);
+    found.cloned().map(Json).ok_or_else(|| Problem::new(ProblemCode::NotFound, format!("there is no message {id}")))
+}
+
+async fn stage(State(script): State<Shared>, Query(query): Query<StageQuery>, body: Bytes) -> Json<Attachment> {
+    let mut script = script.lock().unwrap();
+    script.staged.push((query.filename.clone(), body.len()));
+    if let Some(path) = &script.disturbs {
+        std::fs::write(path, "something else").unwrap();
+    }
+    let id = format!("ATC-{}", script.staged.len());
+    Json(attachment(&id, &query.filename, body.len() as u64, AttachmentStatus::Staged))
+}
+
+async fn drop_staged(State(script): State<Shared>, Path(id): Path<String>) {
+    script.lock().unwrap().dropped.push(id);
+}
+
+async fn send(State(script): State<Shared>, Json(request): Json<SendMessage>) -> Result<Json<Page<Message>>, Problem> {
+    let mut script = script.lock().unwrap();
+    if let Some(code) = script.refuses_sends {
+        return Err(code.into());
+    }
+    let items = request.to.iter().zip(1..).map(|(name, number)| outgoing(number, name, &request.content)).collect();
+    script.sent.push(request);
+    Ok(Json(Page { items, next: None }))
+}
+
+async fn events(State(script): State<Shared>) -> Response {
+    let events = script.lock().unwrap().events.clone();
+    let first = futures_util::stream::iter([Ok::<_, io::Error>(events)]);
+    let stream = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+    ([("content-type", "text/event-stream")], Body::from_stream(stream)).into_response()
+}
+
+pub(super) fn attachment(id: &str, name: &str, size: u64, status: AttachmentStatus) -> Attachment {
+    let id = id.to_owned();
+    let (filename, safe_name) = (name.to_owned(), sealpost_node_core::filename::safe_name(name));
+    let content_type = "application/pdf".to_owned();
+    Attachment { id, filename, safe_name, content_type, size, status, transferred: size, sha256: None, reason: None }
+}
+
+pub(super) fn delivery(message: &str, contact: &str, status: &str) -> Delivery {
+    serde_json::from_value(json!({
+        "message": message, "connection": "CON-1111-2222-3333", "contact": contact, "status": status, "healing": false,
+        "attempts": 0, "pendingAt": "2026-11-20T14:03:00.000Z"
+    }))
+    .unwrap()
+}
+
+pub(super) fn outgoing(number: u32, contact: &str, content: &str) -> Message {
+    let mut message = incoming(number, contact, content);
+    message.direction = crate::api::model::Direction::Out;
+    message.delivery = vec![delivery(&message.id, contact, "pending")];
+    message
+}
+
+pub(super) fn incoming(number: u32, contact: &str, content: &str) -> Message {
+    serde_json::from_value(json!({
+        "id": format!("CMG-1111-2222-3333-{number:05}"), "uuid": "u", "chat": "CHT-1111-2222-3333", "direction": "in",
+        "sender": {"name": contact, "contact": contact}, "content": content, "contentType": "text/markdown",
+        "contentHtml": "", "visibility": "public", "isDeleted": false, "attachments": [], "actionRequired": false,
+        "isRead": false, "sentAt": "2026-11-20T14:02:00.000Z", "receivedAt": "2026-11-20T14:03:00.000Z", "delivery": [],
+        "revision": 1,
+        "audit": {
+            "created": {"at": "2026-11-20T14:03:00.000Z", "by": null},
+            "updated": {"at": "2026-11-20T14:03:00.000Z", "by": null}
+        }
+    }))
+    .unwrap()
+}
+
+pub(super) fn connection(id: &str, contact: &str, status: &str, direction: &str) -> Value {
+    json!({
+        "id": id, "contact": contact, "note": "", "status": status, "direction": direction, "fingerprint": "ab",
+        "verified": false, "health": {"state": "ok", "lastContactAt": "2026-11-20T13:05:00.000Z"},
+        "relay": "https://relay.example", "createdAt": "2026-11-20T12:00:00.000Z", "updatedAt": "2026-11-20T13:00:00.000Z"
+    })
+}
+
+pub(super) fn node(state: &str, offset_ms: i64) -> Node {
+    serde_json::from_value(json!({
+        "name": "Acme", "fingerprint": "0123abcd", "version": "0.1.0",
+        "relay": {"origin": "https://relay.example", "state": state, "clockOffsetMs": offset_ms},
+        "delivery": "pull", "address": "127.0.0.1:4680", "dataFolder": "/srv/acme", "pendingCount": 1, "unreadCount": 2
+    }))
+    .unwrap()
+}

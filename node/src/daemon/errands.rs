@@ -1,0 +1,111 @@
+//! Carries out chores: the calls of the relay that a change made necessary.
+
+use super::Daemon;
+use crate::{
+    fault::Fault,
+    outbox,
+    store::{
+        chores::{self, Chore, DueChore},
+        connections,
+    },
+};
+use sealpost_proto::{
+    SendKey,
+    wire::{OpenMailbox, SealedPrekeys},
+};
+use sealpost_relay_client::ClientError;
+use std::sync::Arc;
+
+/// Chores taken up at a time.
+const ROUND: i64 = 32;
+
+/// Carries out chores until the end.
+pub async fn run(daemon: Arc<Daemon>) {
+    while !daemon.shutdown.is_triggered() {
+        match round(&daemon).await {
+            Ok(0) => {
+                let due = daemon.read(|tx| chores::next_due(tx)).await.unwrap_or_default();
+                daemon.rest(&daemon.wakes.errands, due.filter(|due| *due > daemon.now())).await;
+            }
+            Ok(_) => {}
+            Err(fault) => {
+                tracing::error!(%fault, "the relay could not be told of a change; it is tried again");
+                daemon.rest(&daemon.wakes.errands, Some(daemon.now().plus(super::backoff(0)))).await;
+            }
+        }
+    }
+}
+
+/// Carries out what is due now; returns how many there were.
+async fn round(daemon: &Daemon) -> Result<usize, Fault> {
+    let due = daemon.read(|tx| chores::due(tx, ROUND)).await?;
+    let count = due.len();
+    for chore in due {
+        if daemon.shutdown.is_triggered() {
+            return Ok(0);
+        }
+        let id = chore.id;
+        let attempt = chore.attempt;
+        match carry_out(daemon, chore).await {
+            Ok(()) => {
+                daemon.reached().await;
+                daemon.write(move |tx| chores::finish(tx, id)).await?;
+            }
+            Err(Unfinished::Fault(fault)) => return Err(fault),
+            Err(Unfinished::Relay(error)) if error.is_retryable() => {
+                daemon.lost(&error.to_string()).await;
+                let at = daemon.now().plus(super::backoff(attempt));
+                daemon.commit(move |tx| chores::postpone(tx, id, at)).await?;
+            }
+            Err(Unfinished::Relay(error)) => {
+                tracing::error!(%error, "the relay refuses a change for good");
+                let at = daemon.now().plus(sealpost_proto::limits::BACKOFF_MAX);
+                daemon.commit(move |tx| chores::postpone(tx, id, at)).await?;
+            }
+        }
+    }
+    Ok(count)
+}
+
+enum Unfinished {
+    Relay(ClientError),
+    Fault(Fault),
+}
+
+impl From<ClientError> for Unfinished {
+    fn from(error: ClientError) -> Self {
+        Self::Relay(error)
+    }
+}
+
+impl From<Fault> for Unfinished {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+async fn carry_out(daemon: &Daemon, chore: DueChore) -> Result<(), Unfinished> {
+    let relay = &daemon.relay;
+    match chore.chore {
+        Chore::OpenMailbox => {
+            let key = <[u8; 32]>::try_from(chore.payload.as_slice())
+                .map_err(|_| Fault::failed("a chore in the database is broken"))?;
+            Ok(relay.open_mailbox(chore.mailbox, &OpenMailbox { send_keys: vec![SendKey::from_bytes(key)] }).await?)
+        }
+        Chore::PublishPrekeys => {
+            let sealed = SealedPrekeys { sealed: chore.payload.to_vec().into() };
+            Ok(relay.publish_prekeys(chore.mailbox, &sealed).await?)
+        }
+        Chore::RotateSession => rotate(daemon, &chore.subject).await,
+        Chore::CloseMailbox => Ok(relay.close_mailbox(chore.mailbox).await?),
+    }
+}
+
+async fn rotate(daemon: &Daemon, connection: &str) -> Result<(), Unfinished> {
+    let name = connection.to_owned();
+    let outbound = daemon.read(move |tx| Ok(connections::load_secrets(tx, &name)?.secrets.outbound)).await?;
+    let Some(outbound) = outbound else { return Ok(()) };
+    let base = daemon.relay.prekeys(&outbound.mailbox, &outbound.send_key).await?;
+    let (me, name) = (Arc::clone(&daemon.me), connection.to_owned());
+    Ok(daemon.commit(move |tx| outbox::rotate(tx, &me, &name, base.sealed.as_slice())).await?)
+}

@@ -1,0 +1,84 @@
+//! `sealpost init`: makes the keys and the database of a new node. Nothing is sent; the relay hears of it when the daemon
+//! starts.
+
+use super::vault;
+use crate::{
+    api::render,
+    cli::args::InitArgs,
+    store::{self, Store, settings},
+};
+use anyhow::{Context as _, bail};
+use ed25519_dalek::SigningKey;
+use sealpost_e2ee::Identity;
+use sealpost_proto::wire::DeliveryMode;
+use sealpost_service::{Clock as _, DataFolder, SystemClock};
+use sealpost_sqlite::Database;
+use serde::Serialize;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// A node that was just made.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Initialised {
+    /// Its name.
+    pub name: String,
+    /// Its fingerprint, in hexadecimal.
+    pub fingerprint: String,
+    /// Where it lives.
+    pub data_folder: String,
+}
+
+/// Makes a new node.
+///
+/// # Errors
+/// In words for the person who typed the command.
+pub async fn init(args: InitArgs) -> anyhow::Result<Initialised> {
+    let delivery = match (&args.webhook_url, args.webhook_listen) {
+        (None, None) => DeliveryMode::Pull,
+        (Some(url), Some(_)) => DeliveryMode::Webhook { url: url.to_string() },
+        _ => bail!("--webhook-url and --webhook-listen go together"),
+    };
+    let now = SystemClock.now();
+    let mut rng = sealpost_service::entropy();
+    let identity = Identity::generate(&mut rng);
+    let card = identity.sign_card(&args.name, now).context("choose a name of 1 to 64 bytes")?;
+    let folder = DataFolder::open(&args.data)?;
+    let data_key = Arc::new(vault::create(&folder)?);
+    let database = Database::open(&folder.join(super::serve::DATABASE), store::MIGRATIONS, store::OPTIONS)?;
+    let row = settings::Settings {
+        name: args.name.clone(),
+        identity: identity.encode(),
+        card: card.as_bytes().to_vec(),
+        account_key: Zeroizing::new(SigningKey::from_bytes(&sealpost_service::random_array()).to_bytes().to_vec()),
+        relay: args.relay,
+        delivery,
+        webhook_listen: args.webhook_listen,
+        listen: args.listen,
+        registration_token: args.registration_token.map(|token| token.to_string()),
+        account: None,
+    };
+    let store = Store::new(database, data_key);
+    let is_new = store
+        .write(now, move |tx| {
+            let is_new = settings::load(tx)?.is_none();
+            if is_new {
+                settings::insert(tx, &row)?;
+            }
+            Ok(is_new)
+        })
+        .await
+        .context("writing the new node")?;
+    store.close().await;
+    if !is_new {
+        bail!(
+            "{} holds a node already; start it with `sealpost serve`, or choose another folder with --data",
+            folder.path().display()
+        );
+    }
+    Ok(Initialised {
+        name: args.name,
+        fingerprint: render::hex(identity.fingerprint().as_bytes()),
+        data_folder: folder.path().display().to_string(),
+    })
+}

@@ -1,0 +1,240 @@
+//! The daemon: what stays in memory while it runs, and the tasks that carry out what the database says is due.
+//!
+//! | task | waits for | does |
+//! |---|---|---|
+//! | [`api`](crate::api::serve) | callers on loopback | answers the local API |
+//! | [`deliver`] | the relay's calls and pulls | takes envelopes in, says what became of each |
+//! | [`post`] | something in the outbox | seals, submits, records the answers |
+//! | [`errands`] | chores | opens mailboxes, publishes prekeys |
+//! | [`transfer`](crate::transfer) | files on the move | uploads and downloads parts |
+//! | [`tend`] | the hour | expiries, fresh prekeys, forgetting |
+//!
+//! Each task reads what is due from the database after every wake-up, so nothing is lost when a wake-up is.
+
+pub mod deliver;
+pub mod errands;
+mod init;
+pub mod post;
+mod serve;
+mod status;
+pub mod tend;
+mod vault;
+pub mod webhook;
+
+pub use init::{Initialised, init};
+pub use serve::serve;
+pub use status::RelayHealth;
+
+use crate::{
+    fault::Fault,
+    files::Files,
+    me::Me,
+    store::{Store, Tx, events},
+};
+use sealpost_proto::Timestamp;
+use sealpost_relay_client::RelayClient;
+use sealpost_service::{SharedClock, Shutdown};
+use status::Contact;
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::{Notify, watch};
+
+/// What all tasks share.
+pub struct Daemon {
+    /// Who this node is.
+    pub me: Arc<Me>,
+    /// The database.
+    pub store: Store,
+    /// Sealed files on disk.
+    pub files: Files,
+    /// The home relay.
+    pub relay: RelayClient,
+    /// The clock.
+    pub clock: SharedClock,
+    /// How this run was started.
+    pub running: Running,
+    /// Ends the tasks.
+    pub shutdown: Shutdown,
+    contact: Mutex<Contact>,
+    wakes: Wakes,
+    latest_event: watch::Sender<i64>,
+}
+
+/// How this run was started, for those who ask.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The data folder.
+    pub folder: PathBuf,
+    /// Where the local API listens.
+    pub address: std::net::SocketAddr,
+    /// The webhook's URL, when the relay calls one.
+    pub webhook_url: Option<String>,
+    /// Plaintext bytes of all files of one message.
+    pub files_bytes_max: u64,
+}
+
+#[derive(Default)]
+struct Wakes {
+    post: Notify,
+    errands: Notify,
+    upload: Notify,
+    download: Notify,
+}
+
+impl Daemon {
+    /// The time, by our own clock: a relay that lies about its own must not make us forget or expire anything.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The time by the relay's clock, as far as it is known: what the relay signs is held to it.
+    #[must_use]
+    pub fn relay_now(&self) -> Timestamp {
+        let offset = self.relay.clock_offset_ms();
+        Timestamp::from_millis(self.clock.now().as_millis().saturating_add_signed(offset))
+    }
+
+    /// Runs a change, tells those who follow the events, and wakes the tasks that may have something to do because of it.
+    ///
+    /// # Errors
+    /// The job's [`Fault`]; then nothing happened.
+    pub async fn write<T, F>(&self, job: F) -> Result<T, Fault>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let value = self.commit(job).await?;
+        self.wake_all();
+        Ok(value)
+    }
+
+    /// Runs a change of a task's own round, which wakes no task.
+    ///
+    /// # Errors
+    /// The job's [`Fault`]; then nothing happened.
+    pub async fn commit<T, F>(&self, job: F) -> Result<T, Fault>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let job = move |tx: &mut Tx<'_>| {
+            let value = job(tx)?;
+            Ok((value, events::latest(tx)?))
+        };
+        let (value, latest) = self.store.write(self.now(), job).await?;
+        self.latest_event.send_if_modified(|seen| {
+            let is_new = latest > *seen;
+            *seen = (*seen).max(latest);
+            is_new
+        });
+        Ok(value)
+    }
+
+    /// Runs a reading job.
+    ///
+    /// # Errors
+    /// The job's [`Fault`].
+    pub async fn read<T, F>(&self, job: F) -> Result<T, Fault>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.store.read(self.now(), job).await
+    }
+
+    /// Follows the number of the latest event.
+    #[must_use]
+    pub fn follow_events(&self) -> watch::Receiver<i64> {
+        self.latest_event.subscribe()
+    }
+
+    /// Notes that the relay answered; what waited because it did not goes at once.
+    pub async fn reached(&self) {
+        let was_lost = self.lock_contact().reached(self.now());
+        if was_lost {
+            tracing::info!(relay = %self.me.relay, "the relay answers");
+            self.hurry().await;
+        }
+    }
+
+    /// Notes that the relay did not answer.
+    pub async fn lost(&self, reason: &str) {
+        let is_new = self.lock_contact().lost(reason);
+        if is_new {
+            tracing::warn!(relay = %self.me.relay, reason, "the relay does not answer");
+            self.announce_node().await;
+        }
+    }
+
+    /// How this node stands with its relay.
+    #[must_use]
+    pub fn relay_health(&self) -> RelayHealth {
+        self.lock_contact().health(self.relay.clock_offset_ms())
+    }
+
+    fn lock_contact(&self) -> std::sync::MutexGuard<'_, Contact> {
+        self.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn hurry(&self) {
+        let hurried = self
+            .write(|tx| {
+                crate::store::outbox::hurry(tx)?;
+                crate::store::chores::hurry(tx)?;
+                crate::store::attachments::hurry(tx)
+            })
+            .await;
+        if let Err(fault) = hurried {
+            tracing::error!(%fault, "what waits for the relay could not be hurried");
+        }
+        self.announce_node().await;
+    }
+
+    async fn announce_node(&self) {
+        let announced = self.write(|tx| events::add(tx, crate::api::model::EventTopic::Node, "node", None)).await;
+        if let Err(fault) = announced {
+            tracing::error!(%fault, "an event could not be stored");
+        }
+    }
+
+    fn wake_all(&self) {
+        self.wakes.post.notify_one();
+        self.wakes.errands.notify_one();
+        self.wakes.upload.notify_one();
+        self.wakes.download.notify_one();
+    }
+
+    /// Waits for a wake-up, for `until`, or for the end, whichever comes first.
+    async fn rest(&self, wake: &Notify, until: Option<Timestamp>) {
+        let pause = until.map_or(LONGEST_REST, |at| at.since(self.now()).min(LONGEST_REST));
+        tokio::select! {
+            () = wake.notified() => {}
+            () = tokio::time::sleep(pause.max(SHORTEST_REST)) => {}
+            () = self.shutdown.triggered() => {}
+        }
+    }
+
+    /// Rests until a file of ours may have to move.
+    pub async fn rest_before_upload(&self, until: Option<Timestamp>) {
+        self.rest(&self.wakes.upload, until).await;
+    }
+
+    /// Rests until a file of the peer's may have to move.
+    pub async fn rest_before_download(&self, until: Option<Timestamp>) {
+        self.rest(&self.wakes.download, until).await;
+    }
+}
+
+const LONGEST_REST: Duration = Duration::from_secs(60);
+const SHORTEST_REST: Duration = Duration::from_millis(20);
+
+/// What the tasks do about a failure of the relay client: how long to wait.
+#[must_use]
+pub fn backoff(attempt: u32) -> Duration {
+    let random = u64::from_be_bytes(sealpost_service::random_array());
+    sealpost_proto::backoff::delay(attempt.saturating_add(1), random)
+}

@@ -1,0 +1,254 @@
+//! `sealpost serve`: opens the data folder, registers with the relay, and runs the tasks until Ctrl-C.
+
+use super::{Daemon, Running, Wakes, deliver, errands, post, status::Contact, tend, vault, webhook};
+use crate::{
+    api::routes,
+    cli::{
+        args::ServeArgs,
+        client::{ADDRESS_FILE, TOKEN_FILE},
+    },
+    files::Files,
+    me::Me,
+    store::{self, Store, attachments, events, settings},
+    transfer,
+};
+use anyhow::{Context as _, bail};
+use ed25519_dalek::SigningKey;
+use sealpost_proto::{
+    BlobId, WebhookSecret, b64, limits,
+    wire::{DeliveryMode, RegisterRequest},
+};
+use sealpost_relay_client::{RelayClient, http_client};
+use sealpost_service::{
+    DataFolder, Shutdown, SystemClock, config,
+    http::{self, ListenerLimits},
+    logs::{self, LogFormat},
+};
+use sealpost_sqlite::Database;
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use zeroize::Zeroizing;
+
+/// The database's file in the data folder.
+pub(super) const DATABASE: &str = "node.db";
+const FILES: &str = "files";
+const CONFIG: &str = "node.toml";
+
+/// `node.toml` in the data folder, which may be absent.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    /// Plaintext bytes of all files of one message.
+    message_files_bytes: u64,
+    /// `human` or `json`.
+    log_format: LogFormat,
+    /// What is logged, as `tracing` filters have it.
+    log_filter: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            message_files_bytes: limits::MESSAGE_FILES_BYTES_MAX,
+            log_format: LogFormat::Human,
+            log_filter: "info".to_owned(),
+        }
+    }
+}
+
+/// Runs the node until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// In words for the person who typed the command: no node in the folder, another daemon on it, a schema of a newer
+/// version, an address that is taken.
+pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    if !args.data.is_dir() {
+        bail!("there is no node in {}; make one with `sealpost init`", args.data.display());
+    }
+    let folder = DataFolder::open(&args.data)?;
+    let data_key = Arc::new(vault::open(&folder)?);
+    let path = folder.join(CONFIG);
+    let config: Config = config::load(path.exists().then_some(path.as_path()))?;
+    logs::init(config.log_format, &config.log_filter)?;
+    let database = Database::open(&folder.join(DATABASE), store::MIGRATIONS, store::OPTIONS)?;
+    let store = Store::new(database, data_key);
+    let shutdown = Shutdown::on_signals()?;
+    let (daemon, mut start) = start(store, &folder, &config, shutdown).await?;
+    let known = |blob: BlobId| daemon.read(move |tx| attachments::knows_blob(tx, blob.as_bytes()));
+    daemon.files.remove_leftovers(known).await?;
+    let mut tasks = JoinSet::new();
+    spawn_tasks(&mut tasks, &daemon, &mut start);
+    tracing::info!(name = daemon.me.name, address = %daemon.running.address, relay = %daemon.me.relay, "the node runs");
+    tasks.spawn(home(Arc::clone(&daemon), start));
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task of the node failed; the node stops");
+            daemon.shutdown.trigger();
+        }
+    }
+    daemon.store.close().await;
+    tracing::info!("the node has stopped");
+    Ok(())
+}
+
+/// What is only needed while the tasks are started.
+struct Start {
+    local: Option<(TcpListener, Zeroizing<String>)>,
+    webhook: Option<TcpListener>,
+    settings: settings::Settings,
+}
+
+async fn start(
+    store: Store,
+    folder: &DataFolder,
+    config: &Config,
+    shutdown: Shutdown,
+) -> anyhow::Result<(Arc<Daemon>, Start)> {
+    let clock: sealpost_service::SharedClock = Arc::new(SystemClock);
+    let (settings, latest) = store
+        .write(clock.now(), |tx| {
+            settings::raise_generation(tx)?;
+            Ok((settings::load(tx)?, events::latest(tx)?))
+        })
+        .await?;
+    let settings = settings.context("the data folder holds no node; make one with `sealpost init`")?;
+    let me = Me::from_settings(&settings)?;
+    let listener = listen(settings.listen).await?;
+    let address = listener.local_addr()?;
+    let token = write_access(folder, address)?;
+    let (webhook_listener, webhook_url) = match (&settings.delivery, settings.webhook_listen) {
+        (DeliveryMode::Webhook { url }, Some(address)) => (Some(listen(address).await?), Some(url.clone())),
+        _ => (None, None),
+    };
+    let seed =
+        Zeroizing::new(<[u8; 32]>::try_from(settings.account_key.as_slice()).context("the account key is broken")?);
+    let daemon = Arc::new(Daemon {
+        relay: RelayClient::new(me.relay.clone(), SigningKey::from_bytes(&seed), Arc::clone(&clock), http_client()?),
+        me: Arc::new(me),
+        store,
+        files: Files::open(folder.join(FILES)).await.context("opening the folder of sealed files")?,
+        clock,
+        running: Running {
+            folder: folder.path().to_owned(),
+            address,
+            webhook_url,
+            files_bytes_max: config.message_files_bytes.min(limits::MESSAGE_FILES_BYTES_MAX),
+        },
+        shutdown,
+        contact: Mutex::new(Contact::default()),
+        wakes: Wakes::default(),
+        latest_event: watch::channel(latest).0,
+    });
+    Ok((daemon, Start { local: Some((listener, token)), webhook: webhook_listener, settings }))
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening on {address}: stop what uses it, or choose another address"))
+}
+
+/// A new token at every start; whoever can read the data folder can read it.
+fn write_access(folder: &DataFolder, address: SocketAddr) -> anyhow::Result<Zeroizing<String>> {
+    let bytes = Zeroizing::new(sealpost_service::random_array::<32>());
+    let token = Zeroizing::new(b64::encode(&*bytes));
+    folder.write_secret(TOKEN_FILE, token.as_bytes())?;
+    folder.write_secret(ADDRESS_FILE, address.to_string().as_bytes())?;
+    Ok(token)
+}
+
+fn spawn_tasks(tasks: &mut JoinSet<()>, daemon: &Arc<Daemon>, start: &mut Start) {
+    if let Some((listener, token)) = start.local.take() {
+        let router = routes::router(Arc::clone(daemon), &token);
+        tasks.spawn(http::serve(listener, router, ListenerLimits::default(), daemon.shutdown.clone()));
+    }
+    tasks.spawn(tend::run(Arc::clone(daemon)));
+}
+
+/// Everything that needs the relay: begins once the account is registered, which may take until the relay is up.
+async fn home(daemon: Arc<Daemon>, start: Start) {
+    let Some(secret) = register(&daemon, &start.settings).await else { return };
+    let has_webhook = start.webhook.is_some();
+    let mut tasks = JoinSet::new();
+    if let Some(listener) = start.webhook {
+        let router = webhook::router(Arc::clone(&daemon), secret);
+        tasks.spawn(http::serve(listener, router, ListenerLimits::default(), daemon.shutdown.clone()));
+        tasks.spawn(activate_webhook(Arc::clone(&daemon)));
+    }
+    tasks.spawn(post::run(Arc::clone(&daemon)));
+    tasks.spawn(errands::run(Arc::clone(&daemon)));
+    tasks.spawn(transfer::upload(Arc::clone(&daemon)));
+    tasks.spawn(transfer::download(Arc::clone(&daemon)));
+    tasks.spawn(deliver::pull(Arc::clone(&daemon), has_webhook));
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task of the node failed; the node stops");
+            daemon.shutdown.trigger();
+        }
+    }
+}
+
+/// Registers the account, unless it was registered before; the same key gets the same account.
+async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<WebhookSecret> {
+    if let Some((_, secret)) = &settings.account {
+        return Some(secret.clone());
+    }
+    let request = RegisterRequest { delivery: settings.delivery.clone(), token: settings.registration_token.clone() };
+    let mut failures = 0;
+    loop {
+        let reason = match daemon.relay.register(&request).await {
+            Ok(registered) => {
+                daemon.reached().await;
+                let secret = registered.webhook_secret.clone();
+                let stored = daemon
+                    .write(move |tx| settings::registered(tx, &registered.account_id, &registered.webhook_secret))
+                    .await;
+                match stored {
+                    Ok(()) => return Some(secret),
+                    Err(fault) => fault.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        daemon.lost(&reason).await;
+        if !pause(daemon, super::backoff(failures).min(LONGEST_SILENCE)).await {
+            return None;
+        }
+        failures += 1;
+    }
+}
+
+/// The relay calls the webhook once it has answered a challenge; until then the node pulls.
+async fn activate_webhook(daemon: Arc<Daemon>) {
+    let mut failures = 0;
+    loop {
+        match daemon.relay.test_webhook().await {
+            Ok(test) if test.ok => return tracing::info!("the relay calls the webhook"),
+            Ok(test) => {
+                let failed = test.steps.iter().find(|step| !step.ok);
+                let detail = failed.map_or("", |step| step.detail.as_str());
+                tracing::warn!(detail, "the relay cannot call the webhook yet");
+            }
+            Err(error) => tracing::warn!(%error, "the relay did not test the webhook"),
+        }
+        if !pause(&daemon, super::backoff(failures)).await {
+            return;
+        }
+        failures += 1;
+    }
+}
+
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+
+/// Waits; false when the node stops meanwhile.
+async fn pause(daemon: &Daemon, pause: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => true,
+        () = daemon.shutdown.triggered() => false,
+    }
+}

@@ -1,0 +1,39 @@
+//! The data key of a data folder: made at `init`, wrapped by a key file of mode 0600.
+
+use anyhow::{Context as _, bail};
+use sealpost_e2ee::vault::{DataKey, KeyFile};
+use sealpost_service::DataFolder;
+
+const KEY_FILE: &str = "key";
+const WRAPPED: &str = "data-key";
+
+/// The data key of a folder that is to become a node: made now, or left by an `init` that was interrupted.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub(super) fn create(folder: &DataFolder) -> anyhow::Result<DataKey> {
+    if folder.read_secret(WRAPPED)?.is_some() {
+        return open(folder);
+    }
+    let mut rng = sealpost_service::entropy();
+    let data_key = DataKey::generate(&mut rng);
+    let key_file = KeyFile::generate(&mut rng);
+    folder.write_secret(KEY_FILE, key_file.encode().as_bytes()).context("writing the key file")?;
+    folder.write_secret(WRAPPED, &key_file.wrap(&data_key, &mut rng)).context("writing the data key")?;
+    Ok(data_key)
+}
+
+/// Opens the data key of a data folder.
+///
+/// # Errors
+/// When the folder was never initialised, or its key file is missing, damaged or another folder's.
+pub(super) fn open(folder: &DataFolder) -> anyhow::Result<DataKey> {
+    let Some(wrapped) = folder.read_secret(WRAPPED)? else {
+        bail!("there is no node in {}; make one with `sealpost init`", folder.path().display());
+    };
+    let Some(text) = folder.read_secret(KEY_FILE)? else {
+        bail!("the key file {} is missing; restore it from a copy", folder.join(KEY_FILE).display());
+    };
+    let text = std::str::from_utf8(&text).context("the key file is damaged: restore it from a copy")?;
+    Ok(KeyFile::parse(text)?.unwrap(&wrapped)?)
+}

@@ -1,0 +1,7 @@
+//! `sealpost`: the node's daemon and its command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sealpost_node::run(std::env::args_os())
+}

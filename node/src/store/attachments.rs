@@ -1,0 +1,273 @@
+//! Files, ours and theirs. On this node's disk a file is the same sealed blob that travels, in one file of the data folder;
+//! what opens it, its name and its type stand sealed in the row.
+
+use crate::{
+    api::model::{AttachmentStatus, Direction, EventTopic},
+    fault::Fault,
+    store::{Tx, count, events, millis, refs, refs::Noun, words},
+};
+use rusqlite::Row;
+use sealpost_e2ee::attachment::Descriptor;
+use sealpost_proto::Timestamp;
+use zeroize::Zeroizing;
+
+const TABLE: &str = "attachments";
+
+/// One file.
+#[derive(Clone)]
+pub struct Attachment {
+    /// `ATC-…`
+    pub name: String,
+    /// Ours or theirs.
+    pub direction: Direction,
+    /// Where it is.
+    pub status: AttachmentStatus,
+    /// What opens it.
+    pub descriptor: Descriptor,
+    /// Parts of the sealed blob.
+    pub parts: u32,
+    /// Sealed bytes that have moved.
+    pub transferred: u64,
+    /// SHA-256 of the plaintext, once known.
+    pub sha256: Option<[u8; 32]>,
+    /// Why it waits or failed.
+    pub reason: Option<String>,
+    /// Tries that failed in a row.
+    pub attempt: u32,
+}
+
+/// A file that is about to be stored.
+pub struct NewAttachment<'a> {
+    /// Ours or theirs.
+    pub direction: Direction,
+    /// Where it is.
+    pub status: AttachmentStatus,
+    /// What opens it.
+    pub descriptor: &'a Descriptor,
+    /// Parts of the sealed blob.
+    pub parts: u32,
+    /// SHA-256 of the plaintext, where it is known.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Stores a file under a new name and returns it.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn insert(tx: &mut Tx<'_>, new: &NewAttachment<'_>) -> Result<String, Fault> {
+    let name = refs::draw(tx, Noun::Attachment)?;
+    let details = tx.seal(TABLE, name.as_bytes(), "details", 1, &encode(new.descriptor));
+    let size = i64::try_from(new.descriptor.sealed.pt_len).unwrap_or(i64::MAX);
+    tx.execute(
+        "INSERT INTO attachments (ref, direction, status, blob, details, size, parts, sha256, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        &[
+            &name,
+            &words::word(&new.direction),
+            &words::word(&new.status),
+            new.descriptor.blob.id.as_bytes(),
+            &details,
+            &size,
+            &new.parts,
+            &new.sha256,
+            &millis(tx.now),
+        ],
+    )?;
+    Ok(name)
+}
+
+fn encode(descriptor: &Descriptor) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(512));
+    // A vector takes all that is written to it.
+    let _ = descriptor.encode(&mut minicbor::Encoder::new(&mut *bytes));
+    bytes
+}
+
+const COLUMNS: &str =
+    "SELECT a.ref, a.direction, a.status, a.parts, a.transferred, a.sha256, a.reason, a.attempt, a.details
+    FROM attachments a";
+
+struct Raw {
+    name: String,
+    direction: String,
+    status: String,
+    parts: u32,
+    transferred: i64,
+    sha256: Option<[u8; 32]>,
+    reason: Option<String>,
+    attempt: u32,
+    details: Vec<u8>,
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Raw> {
+    Ok(Raw {
+        name: row.get(0)?,
+        direction: row.get(1)?,
+        status: row.get(2)?,
+        parts: row.get(3)?,
+        transferred: row.get(4)?,
+        sha256: row.get(5)?,
+        reason: row.get(6)?,
+        attempt: row.get(7)?,
+        details: row.get(8)?,
+    })
+}
+
+fn open(tx: &Tx<'_>, raw: Raw) -> Result<Attachment, Fault> {
+    let broken = || Fault::failed("an attachment in the database is broken");
+    let details = tx.open(TABLE, raw.name.as_bytes(), "details", 1, &raw.details)?;
+    Ok(Attachment {
+        direction: words::parse(&raw.direction).ok_or_else(broken)?,
+        status: words::parse(&raw.status).ok_or_else(broken)?,
+        descriptor: Descriptor::parse(&mut minicbor::Decoder::new(&details)).map_err(|_| broken())?,
+        name: raw.name,
+        parts: raw.parts,
+        transferred: count(raw.transferred),
+        sha256: raw.sha256,
+        reason: raw.reason,
+        attempt: raw.attempt,
+    })
+}
+
+/// One file.
+///
+/// # Errors
+/// When SQLite fails or the row does not open.
+pub fn load(tx: &Tx<'_>, name: &str) -> Result<Option<Attachment>, Fault> {
+    let raw = tx.row(&format!("{COLUMNS} WHERE a.ref = ?1"), &[&name], read)?;
+    raw.map(|raw| open(tx, raw)).transpose()
+}
+
+/// The files of a message, in its order.
+///
+/// # Errors
+/// When SQLite fails or a row does not open.
+pub fn of_message(tx: &Tx<'_>, message: &str) -> Result<Vec<Attachment>, Fault> {
+    let sql =
+        format!("{COLUMNS} JOIN message_attachments l ON l.attachment = a.ref WHERE l.message = ?1 ORDER BY l.ordinal");
+    tx.rows(&sql, &[&message], read)?.into_iter().map(|raw| open(tx, raw)).collect()
+}
+
+/// Ties a file to a message.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn link(tx: &Tx<'_>, message: &str, ordinal: usize, attachment: &str) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO message_attachments (message, ordinal, attachment) VALUES (?1, ?2, ?3)",
+        &[&message, &i64::try_from(ordinal).unwrap_or(i64::MAX), &attachment],
+    )?;
+    Ok(())
+}
+
+/// The messages that a file belongs to.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn messages_of(tx: &Tx<'_>, attachment: &str) -> Result<Vec<String>, Fault> {
+    let sql = "SELECT message FROM message_attachments WHERE attachment = ?1 ORDER BY message";
+    tx.rows(sql, &[&attachment], |row| row.get(0))
+}
+
+/// The files of one direction that should be moving now, oldest first.
+///
+/// # Errors
+/// When SQLite fails or a row does not open.
+pub fn moving(tx: &Tx<'_>, direction: Direction, limit: i64) -> Result<Vec<Attachment>, Fault> {
+    let sql = format!(
+        "{COLUMNS} WHERE a.status IN ('uploading', 'waiting', 'downloading') AND a.next_at <= ?1 AND a.direction = ?3
+         ORDER BY a.position LIMIT ?2"
+    );
+    let rows = tx.rows(&sql, &[&millis(tx.now), &limit, &words::word(&direction)], read)?;
+    rows.into_iter().map(|raw| open(tx, raw)).collect()
+}
+
+/// When the next file of a direction should move again.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, Fault> {
+    let sql = "SELECT min(next_at) FROM attachments WHERE status IN ('uploading', 'waiting', 'downloading') AND direction = ?1";
+    Ok(tx.value::<Option<i64>>(sql, &[&words::word(&direction)])?.flatten().map(super::timestamp))
+}
+
+/// Moves a file to another status, with the reason where there is one, and tells the listeners.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn set_status(tx: &Tx<'_>, name: &str, status: AttachmentStatus, reason: Option<&str>) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE attachments SET status = ?2, reason = ?3, attempt = 0, next_at = 0 WHERE ref = ?1",
+        &[&name, &words::word(&status), &reason],
+    )?;
+    events::add(tx, EventTopic::Attachment, name, None)
+}
+
+/// Notes how far a file has come; that is progress, so failures count from zero again.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn set_transferred(tx: &Tx<'_>, name: &str, transferred: u64) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE attachments SET transferred = ?2, reason = NULL, attempt = 0, next_at = 0 WHERE ref = ?1",
+        &[&name, &i64::try_from(transferred).unwrap_or(i64::MAX)],
+    )?;
+    events::add(tx, EventTopic::Attachment, name, None)
+}
+
+/// Notes the digest of a verified file's plaintext.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn set_sha256(tx: &Tx<'_>, name: &str, sha256: &[u8; 32]) -> Result<(), Fault> {
+    tx.execute("UPDATE attachments SET sha256 = ?2 WHERE ref = ?1", &[&name, sha256])?;
+    Ok(())
+}
+
+/// Lets a file wait after a failure.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn postpone(tx: &Tx<'_>, name: &str, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE attachments SET reason = ?2, attempt = attempt + 1, next_at = ?3 WHERE ref = ?1",
+        &[&name, &reason, &millis(next_at)],
+    )?;
+    events::add(tx, EventTopic::Attachment, name, None)
+}
+
+/// Lets all files move again now: the relay is back.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
+    tx.execute("UPDATE attachments SET next_at = 0 WHERE next_at > 0", &[])?;
+    Ok(())
+}
+
+/// Forgets a staged file that no message uses; false when there is none such.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn remove_staged(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
+    let sql = "DELETE FROM attachments WHERE ref = ?1 AND status = 'staged'
+               AND NOT EXISTS (SELECT 1 FROM message_attachments WHERE attachment = ?1)";
+    Ok(tx.execute(sql, &[&name])? == 1)
+}
+
+/// Staged files that no message took up since `before`.
+///
+/// # Errors
+/// When SQLite fails or a row does not open.
+pub fn forgotten(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<Attachment>, Fault> {
+    let sql = format!("{COLUMNS} WHERE a.status = 'staged' AND a.created_at < ?1");
+    tx.rows(&sql, &[&millis(before)], read)?.into_iter().map(|raw| open(tx, raw)).collect()
+}
+
+/// The blobs that rows know of; any other file in the blob folder is a leftover.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn knows_blob(tx: &Tx<'_>, blob: &[u8; 16]) -> Result<bool, Fault> {
+    Ok(tx.value::<i64>("SELECT 1 FROM attachments WHERE blob = ?1", &[blob])?.is_some())
+}

@@ -1,0 +1,238 @@
+//! The node's database: one file for each table or two, functions on a [`Tx`] that read and write rows.
+//!
+//! Everything here runs inside a job of the database's one writer (or inside a reading snapshot), so whatever one
+//! function of the daemon changes is committed together or not at all. Decisions are not taken here: they are
+//! `node-core`'s. Values that are secret are sealed before they become columns.
+
+pub mod attachments;
+pub mod chats;
+pub mod chores;
+pub mod connections;
+pub mod deliveries;
+pub mod events;
+pub mod invites;
+pub mod kept;
+pub mod messages;
+pub mod outbox;
+pub mod receipts;
+pub mod refs;
+pub mod requests;
+pub mod seen;
+pub mod settings;
+pub mod words;
+
+use crate::fault::Fault;
+use rand_core::CryptoRng;
+use rusqlite::{Connection, ToSql, types::FromSql};
+use sealpost_e2ee::vault::{Column, DataKey, open_column, seal_column};
+use sealpost_proto::Timestamp;
+use sealpost_sqlite::{Database, Migration, Options};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// The schema, oldest first.
+pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("../../migrations/0001_first.sql") }];
+
+/// How the node's database is opened. The application id is "SPnd".
+pub const OPTIONS: Options = Options { application_id: 0x5350_6e64, readers: 2, secure_delete: true };
+
+/// Gives each transaction its random source.
+pub type DrawEntropy = Arc<dyn Fn() -> Box<dyn CryptoRng> + Send + Sync>;
+
+/// The database together with the key under which its secret columns are sealed.
+#[derive(Clone)]
+pub struct Store {
+    database: Database,
+    data_key: Arc<DataKey>,
+    entropy: DrawEntropy,
+}
+
+impl Store {
+    /// Joins an open database and its data key; randomness is the operating system's.
+    #[must_use]
+    pub fn new(database: Database, data_key: Arc<DataKey>) -> Self {
+        Self::with_entropy(database, data_key, Arc::new(|| Box::new(sealpost_service::entropy())))
+    }
+
+    /// Joins an open database, its data key and another source of randomness: a simulation's, which repeats itself.
+    #[must_use]
+    pub const fn with_entropy(database: Database, data_key: Arc<DataKey>, entropy: DrawEntropy) -> Self {
+        Self { database, data_key, entropy }
+    }
+
+    /// Runs a job on the writer and returns when its commit is on disk.
+    ///
+    /// # Errors
+    /// The job's own [`Fault`], or what kept the commit from the disk; then nothing of the job happened.
+    pub async fn write<T, F>(&self, now: Timestamp, job: F) -> Result<T, Fault>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (data_key, entropy) = (Arc::clone(&self.data_key), Arc::clone(&self.entropy));
+        let run = move |sql: &Connection| {
+            let mut rng = entropy();
+            job(&mut Tx { sql, data_key: &data_key, now, rng: &mut *rng })
+        };
+        self.database.write(run).await.map_err(Fault::from_write)
+    }
+
+    /// Runs a job that only reads.
+    ///
+    /// # Errors
+    /// The job's own [`Fault`], or why it did not run.
+    pub async fn read<T, F>(&self, now: Timestamp, job: F) -> Result<T, Fault>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (data_key, entropy) = (Arc::clone(&self.data_key), Arc::clone(&self.entropy));
+        let run = move |sql: &Connection| {
+            let mut rng = entropy();
+            job(&mut Tx { sql, data_key: &data_key, now, rng: &mut *rng })
+        };
+        self.database.read(run).await.map_err(Fault::from_read)
+    }
+
+    /// Folds the log into the database and closes it.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}
+
+/// One transaction: the rows, the key for secret columns, the time at which it began, and randomness from the edge.
+pub struct Tx<'a> {
+    /// The rows.
+    pub sql: &'a Connection,
+    data_key: &'a DataKey,
+    /// When the transaction began.
+    pub now: Timestamp,
+    /// Randomness, drawn at the edge.
+    pub rng: &'a mut dyn CryptoRng,
+}
+
+#[cfg(test)]
+impl<'a> Tx<'a> {
+    /// A transaction over rows that a test holds itself.
+    pub(crate) fn over(sql: &'a Connection, data_key: &'a DataKey, now: Timestamp, rng: &'a mut dyn CryptoRng) -> Self {
+        Self { sql, data_key, now, rng }
+    }
+}
+
+impl Tx<'_> {
+    /// Seals a value for its place; `version` is the row's, so that an older value cannot be put back unnoticed.
+    pub fn seal(&mut self, table: &str, pk: &[u8], column: &str, version: u64, value: &[u8]) -> Vec<u8> {
+        seal_column(self.data_key, &Column { table, pk, column, version }, value, self.rng)
+    }
+
+    /// Opens a sealed value in its place.
+    ///
+    /// # Errors
+    /// [`Fault::Failed`] when the value is not the one that was sealed there: the data folder was tampered with or is mixed
+    /// from two.
+    pub fn open(
+        &self,
+        table: &str,
+        pk: &[u8],
+        column: &str,
+        version: u64,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        open_column(self.data_key, &Column { table, pk, column, version }, sealed)
+            .map_err(|_| Fault::failed(format!("a sealed value of {table}.{column} does not open")))
+    }
+
+    /// Runs one statement; returns how many rows it changed.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn execute(&self, sql: &str, params: &[&dyn ToSql]) -> Result<usize, Fault> {
+        Ok(self.sql.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// Reads the first column of the first row, if there is one.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn value<T: FromSql>(&self, sql: &str, params: &[&dyn ToSql]) -> Result<Option<T>, Fault> {
+        self.row(sql, params, |row| row.get(0))
+    }
+
+    /// Reads the first row, if there is one.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn row<T>(
+        &self,
+        sql: &str,
+        params: &[&dyn ToSql],
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Fault> {
+        use rusqlite::OptionalExtension as _;
+        Ok(self.sql.prepare_cached(sql)?.query_row(params, read).optional()?)
+    }
+
+    /// Reads all rows.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn rows<T>(
+        &self,
+        sql: &str,
+        params: &[&dyn ToSql],
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Fault> {
+        let mut statement = self.sql.prepare_cached(sql)?;
+        let rows = statement.query_map(params, read)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// A time as SQLite holds it.
+#[must_use]
+pub fn millis(time: Timestamp) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A time as SQLite held it.
+#[must_use]
+pub fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// A count as SQLite held it.
+#[must_use]
+pub fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealpost_sqlite::OpenError;
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.db");
+        Database::open(&path, MIGRATIONS, OPTIONS).unwrap().close().await;
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let refused = Database::open(&path, MIGRATIONS, OPTIONS).err();
+        assert!(matches!(refused, Some(OpenError::NewerSchema { found: 99, supported: 1, .. })), "{refused:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_value_opens_in_its_own_place_only() {
+        let mut node = crate::testing::TestNode::new("Acme", 700);
+        node.step(|tx, _| {
+            let sealed = tx.seal("table", b"row", "column", 1, b"secret");
+            assert_eq!(tx.open("table", b"row", "column", 1, &sealed)?[..], *b"secret");
+            assert!(tx.open("table", b"another", "column", 1, &sealed).is_err());
+            assert!(tx.open("table", b"row", "another", 1, &sealed).is_err());
+            assert!(tx.open("table", b"row", "column", 2, &sealed).is_err());
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,51 @@
+//! Receipts that are due: committed with what they confirm, sealed a little later in batches.
+
+use crate::{
+    fault::Fault,
+    store::{Tx, millis, timestamp},
+};
+use sealpost_e2ee::payload::{Receipt, ReceiptKind};
+use sealpost_proto::{MessageId, limits};
+
+const fn word(kind: ReceiptKind) -> &'static str {
+    if kind.0 == ReceiptKind::READ.0 { "read" } else { "delivered" }
+}
+
+/// Notes that a receipt is due.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn add(tx: &Tx<'_>, connection: &str, id: &MessageId, kind: ReceiptKind) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT OR IGNORE INTO receipts_due (connection, uuid, kind, at) VALUES (?1, ?2, ?3, ?4)",
+        &[&connection, id.as_bytes(), &word(kind), &millis(tx.now)],
+    )?;
+    Ok(())
+}
+
+/// The connections that have receipts due.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn connections(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
+    tx.rows("SELECT DISTINCT connection FROM receipts_due", &[], |row| row.get(0))
+}
+
+/// Takes the due receipts of a connection, in batches of one kind and at most 64 ids.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn take(tx: &Tx<'_>, connection: &str) -> Result<Vec<Receipt>, Fault> {
+    let mut receipts = Vec::new();
+    for kind in [ReceiptKind::DELIVERED, ReceiptKind::READ] {
+        let sql = "DELETE FROM receipts_due WHERE connection = ?1 AND kind = ?2 RETURNING uuid, at";
+        let due: Vec<([u8; 16], i64)> =
+            tx.rows(sql, &[&connection, &word(kind)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for batch in due.chunks(limits::RECEIPT_IDS_MAX) {
+            let at = batch.iter().map(|(_, at)| *at).max().unwrap_or_default();
+            let ids = batch.iter().map(|(id, _)| MessageId::from_bytes(*id)).collect();
+            receipts.push(Receipt { kind, ids, at: timestamp(at) });
+        }
+    }
+    Ok(receipts)
+}

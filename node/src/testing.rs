@@ -1,0 +1,256 @@
+//! Two nodes in one process: what one seals is handed to the other by plain calls, and a test plays the relay between.
+
+use crate::{
+    api::model::{AttachmentStatus, Direction, InviteKind},
+    fault::Fault,
+    inbox,
+    me::Me,
+    outbox::{self, Draft},
+    pairing::{self, InviteTerms},
+    store::{
+        MIGRATIONS, Tx, attachments,
+        chores::{self, Chore},
+        connections, deliveries, messages,
+    },
+};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+use rusqlite::Connection;
+use sealpost_e2ee::{
+    Identity,
+    attachment::{Descriptor, FileKey, Sealed, blob_len},
+    invite::Invite,
+    vault::DataKey,
+};
+use sealpost_proto::{
+    BlobId, BlobRef, DeliveryId, FetchToken, Origin, Timestamp, limits,
+    wire::{Delivery, DeliveryBatch, DeliveryOutcome, SubmitOutcome, SubmitResult, SubmittedEnvelope},
+};
+use std::time::Duration;
+
+/// When every story begins.
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// One node, its clock in the test's hand.
+pub(crate) struct TestNode {
+    pub(crate) me: Me,
+    pub(crate) now: Timestamp,
+    sql: Connection,
+    data_key: DataKey,
+    rng: ChaCha20Rng,
+}
+
+impl TestNode {
+    pub(crate) fn new(name: &str, seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let identity = Identity::generate(&mut rng);
+        let card = identity.sign_card(name, START).unwrap();
+        let sql = Connection::open_in_memory().unwrap();
+        sql.pragma_update(None, "foreign_keys", true).unwrap();
+        MIGRATIONS.iter().for_each(|migration| sql.execute_batch(migration.sql).unwrap());
+        let relay = Origin::parse("https://relay.example").unwrap();
+        let me = Me { name: name.to_owned(), identity, card, relay };
+        Self { me, now: START, sql, data_key: DataKey::generate(&mut rng), rng }
+    }
+
+    /// One commit; nothing of it stays when the job fails.
+    pub(crate) fn commit<T>(&mut self, job: impl FnOnce(&mut Tx<'_>, &Me) -> Result<T, Fault>) -> Result<T, Fault> {
+        let savepoint = self.sql.savepoint().unwrap();
+        let done = job(&mut Tx::over(&savepoint, &self.data_key, self.now, &mut self.rng), &self.me)?;
+        savepoint.commit().unwrap();
+        Ok(done)
+    }
+
+    /// One commit that must succeed.
+    pub(crate) fn step<T>(&mut self, job: impl FnOnce(&mut Tx<'_>, &Me) -> Result<T, Fault>) -> T {
+        self.commit(job).unwrap()
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+    }
+
+    /// Runs a statement as it stands: for faults, and for looking.
+    pub(crate) fn sql(&mut self, sql: &str) {
+        self.sql.execute_batch(sql).unwrap();
+    }
+
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        self.sql.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// The relay does all that it is asked to; returns what was published last.
+    pub(crate) fn carry_out_chores(&mut self) -> Vec<u8> {
+        let mut published = Vec::new();
+        loop {
+            let due = self.step(|tx, _| chores::due(tx, 100));
+            if due.is_empty() {
+                return published;
+            }
+            for chore in due {
+                if chore.chore == Chore::PublishPrekeys {
+                    published = chore.payload.to_vec();
+                }
+                self.step(|tx, _| chores::finish(tx, chore.id));
+            }
+        }
+    }
+
+    /// Makes an invite; returns its name, itself, and what lies in its mailbox.
+    pub(crate) fn invite(&mut self, auto_accept: bool) -> (String, Invite, Vec<u8>) {
+        let terms = InviteTerms { kind: InviteKind::Single, life: limits::INVITE_LIFE_DEFAULT, auto_accept };
+        let name = self.step(|tx, me| pairing::make_invite(tx, me, terms));
+        let prekeys = self.carry_out_chores();
+        let invite = self.step(|tx, _| pairing::load_invite(tx, &name)).held.invite;
+        (name, Invite::parse(&invite.encode_link()).unwrap(), prekeys)
+    }
+
+    /// Takes an invite up; returns the new connection.
+    pub(crate) fn connect(&mut self, invite: &Invite, prekeys: &[u8]) -> String {
+        let name = self.step(|tx, me| pairing::connect(tx, me, invite, prekeys, Some("hello")));
+        self.carry_out_chores();
+        name
+    }
+
+    /// What is to be submitted now.
+    pub(crate) fn seal(&mut self) -> Vec<SubmittedEnvelope> {
+        self.step(outbox::seal_round)
+    }
+
+    /// The relay answers a request, the same for each envelope.
+    pub(crate) fn answered(&mut self, envelopes: &[SubmittedEnvelope], outcome: &SubmitOutcome) {
+        let result = |envelope: &SubmittedEnvelope| SubmitResult { id: envelope.id, outcome: outcome.clone() };
+        let results: Vec<_> = envelopes.iter().map(result).collect();
+        self.step(|tx, _| outbox::record(tx, &results));
+    }
+
+    /// The relay took everything.
+    pub(crate) fn accepted(&mut self, envelopes: &[SubmittedEnvelope]) {
+        let expires_at = self.now.plus(limits::ENVELOPE_LIFE_DEFAULT);
+        self.answered(envelopes, &SubmitOutcome::Accepted { expires_at });
+    }
+
+    pub(crate) fn receive(&mut self, envelope: &SubmittedEnvelope) -> DeliveryOutcome {
+        self.step(|tx, me| inbox::receive(tx, me, &delivered(envelope)))
+    }
+
+    pub(crate) fn send(&mut self, connection: &str, text: &str) -> String {
+        self.send_files(connection, text, &[])
+    }
+
+    pub(crate) fn send_files(&mut self, connection: &str, text: &str, files: &[String]) -> String {
+        let draft = Draft {
+            to: vec![connection.to_owned()],
+            content: text.to_owned(),
+            attachments: files.to_vec(),
+            reply_to: None,
+            action_required: false,
+            deliver_by: None,
+            read_by: None,
+        };
+        let mut names = self.step(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
+        names.pop().unwrap()
+    }
+
+    /// A staged file of `pt_len` bytes; its blob is nowhere.
+    pub(crate) fn stage(&mut self, pt_len: u64) -> String {
+        let mut id = [0; 16];
+        self.rng.fill_bytes(&mut id);
+        let descriptor = Descriptor {
+            blob: BlobRef { relay: self.me.relay.clone(), id: BlobId::from_bytes(id) },
+            fetch_token: FetchToken::from_bytes([1; 32]),
+            file_key: FileKey::generate(&mut self.rng),
+            sealed: Sealed { ct_len: blob_len(pt_len), ct_hash: [2; 32], pt_len },
+            name: "Angebot.pdf".to_owned(),
+            mime: "application/pdf".to_owned(),
+        };
+        let new = attachments::NewAttachment {
+            direction: Direction::Out,
+            status: AttachmentStatus::Staged,
+            descriptor: &descriptor,
+            parts: 1,
+            sha256: Some([3; 32]),
+        };
+        self.step(|tx, _| attachments::insert(tx, &new))
+    }
+
+    pub(crate) fn delivery(&mut self, message: &str) -> deliveries::Delivery {
+        self.step(|tx, _| deliveries::load(tx, message)).unwrap()
+    }
+
+    pub(crate) fn connection(&mut self, name: &str) -> connections::ConnectionRow {
+        self.step(|tx, _| connections::load(tx, name))
+    }
+
+    /// What arrived, in the order of arrival.
+    pub(crate) fn arrived(&mut self) -> Vec<messages::Message> {
+        let filter = messages::Filter { direction: Some(Direction::In), limit: 1_000, ..messages::Filter::default() };
+        self.step(|tx, _| messages::page(tx, &filter))
+    }
+
+    pub(crate) fn texts(&mut self) -> Vec<String> {
+        self.arrived().into_iter().map(|message| message.content).collect()
+    }
+}
+
+/// An envelope as the relay hands it over.
+pub(crate) fn delivered(envelope: &SubmittedEnvelope) -> Delivery {
+    Delivery {
+        id: DeliveryId(1),
+        mailbox: envelope.mailbox.id,
+        envelope: envelope.id,
+        accepted_at: START,
+        bytes: envelope.bytes.clone(),
+    }
+}
+
+/// Envelopes as the relay hands them over together.
+pub(crate) fn batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
+    let deliveries =
+        envelopes.iter().zip(1..).map(|(envelope, id)| Delivery { id: DeliveryId(id), ..delivered(envelope) });
+    DeliveryBatch { deliveries: deliveries.collect(), events: Vec::new(), backlog: 0, lease: 1 }
+}
+
+/// What `from` has to say is taken by the relay and handed over; returns how much that was.
+pub(crate) fn carry(from: &mut TestNode, to: &mut TestNode) -> usize {
+    from.carry_out_chores();
+    let envelopes = from.seal();
+    from.accepted(&envelopes);
+    for envelope in &envelopes {
+        assert_eq!(to.receive(envelope), DeliveryOutcome::Stored);
+    }
+    envelopes.len()
+}
+
+/// Carries both ways until nobody has anything to say.
+pub(crate) fn settle(one: &mut TestNode, other: &mut TestNode) {
+    while carry(one, other) + carry(other, one) > 0 {}
+}
+
+/// Connects two nodes by a new invite of `inviter`'s; returns the connection's name at `inviter` and at `acceptor`.
+pub(crate) fn join(inviter: &mut TestNode, acceptor: &mut TestNode) -> (String, String) {
+    let (name, invite, prekeys) = inviter.invite(true);
+    let at_acceptor = acceptor.connect(&invite, &prekeys);
+    settle(acceptor, inviter);
+    let at_inviter = inviter.step(|tx, _| connections::of_invite(tx, &invite.id())).remove(0);
+    assert_eq!(inviter.connection(&at_inviter).invite, Some(name));
+    (at_inviter, at_acceptor)
+}
+
+/// Two nodes that are connected, with nothing on the way.
+pub(crate) struct Pair {
+    pub(crate) acme: TestNode,
+    pub(crate) bolt: TestNode,
+    /// The connection with Bolt, at Acme.
+    pub(crate) to_bolt: String,
+    /// The connection with Acme, at Bolt.
+    pub(crate) to_acme: String,
+}
+
+pub(crate) fn pair(seed: u64) -> Pair {
+    let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
+    let (to_bolt, to_acme) = join(&mut acme, &mut bolt);
+    Pair { acme, bolt, to_bolt, to_acme }
+}

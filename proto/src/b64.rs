@@ -1,0 +1,88 @@
+//! Bytes as base64url without padding (RFC 4648 section 5), the only form in which bytes stand in our JSON.
+
+use base64::{Engine as _, alphabet, engine::general_purpose::GeneralPurpose, engine::general_purpose::NO_PAD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Canonical only: no padding, and the unused low bits of the last character are zero.
+const ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD);
+
+/// Text that is not canonical base64url without padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not base64url without padding")]
+pub struct NotBase64;
+
+/// Writes bytes as base64url without padding.
+#[must_use]
+pub fn encode(bytes: &[u8]) -> String {
+    ENGINE.encode(bytes)
+}
+
+/// Reads base64url without padding.
+///
+/// # Errors
+/// [`NotBase64`] for any other alphabet, padding, white space or non-canonical last character.
+pub fn parse(text: &str) -> Result<Vec<u8>, NotBase64> {
+    ENGINE.decode(text).map_err(|_| NotBase64)
+}
+
+/// Reads exactly `N` bytes of base64url without padding.
+///
+/// # Errors
+/// [`NotBase64`] when the text is malformed or holds another number of bytes.
+pub fn parse_array<const N: usize>(text: &str) -> Result<[u8; N], NotBase64> {
+    parse(text)?.try_into().map_err(|_| NotBase64)
+}
+
+/// Bytes that are base64url in JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct B64(pub Vec<u8>);
+
+impl B64 {
+    /// The bytes.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for B64 {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Serialize for B64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for B64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = B64;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("base64url without padding")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<B64, E> {
+                parse(text).map(B64).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_form_is_read() {
+        assert_eq!(parse("_-8").unwrap(), [0xff, 0xef]);
+        for bad in ["_-8=", "/+8", "_-9", "_-8 ", "_"] {
+            assert_eq!(parse(bad), Err(NotBase64), "{bad}");
+        }
+        assert_eq!(encode(&[0xff, 0xef]), "_-8");
+    }
+}

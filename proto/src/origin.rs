@@ -1,0 +1,132 @@
+//! The origin of a relay: scheme, host and port, in the one spelling that is compared and signed.
+
+use crate::limits::ORIGIN_BYTES_MAX;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{fmt, str::FromStr};
+use url::Url;
+
+/// `https://host` or `https://host:port` (or `http` where an operator allows it), lower case, without a default port
+/// and without a trailing slash; at most [`ORIGIN_BYTES_MAX`] bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin(String);
+
+/// Text that is not the origin of a relay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    /// Not a URL with a host and the scheme http or https.
+    #[error("not the address of a relay: expected https://host or https://host:port")]
+    NotAnOrigin,
+    /// A path, query, fragment, user or password stands in it.
+    #[error("the address of a relay has no path, query, fragment or user")]
+    MoreThanAnOrigin,
+    /// Over [`ORIGIN_BYTES_MAX`].
+    #[error("the address of a relay is too long: {actual_bytes} bytes, limit {limit_bytes}")]
+    TooLong {
+        /// What came.
+        actual_bytes: usize,
+        /// What is allowed.
+        limit_bytes: usize,
+    },
+}
+
+impl Origin {
+    /// Reads an origin and normalises it; a single trailing slash is allowed.
+    ///
+    /// # Errors
+    /// [`OriginError`] says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
+        if text.len() > ORIGIN_BYTES_MAX + 1 {
+            return Err(OriginError::TooLong { actual_bytes: text.len(), limit_bytes: ORIGIN_BYTES_MAX });
+        }
+        let url = Url::parse(text).map_err(|_| OriginError::NotAnOrigin)?;
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err(OriginError::NotAnOrigin);
+        }
+        let more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+        if more || !url.username().is_empty() || url.password().is_some() {
+            return Err(OriginError::MoreThanAnOrigin);
+        }
+        let origin = url.origin().ascii_serialization();
+        if origin.len() > ORIGIN_BYTES_MAX {
+            return Err(OriginError::TooLong { actual_bytes: origin.len(), limit_bytes: ORIGIN_BYTES_MAX });
+        }
+        Ok(Self(origin))
+    }
+
+    /// The origin as text, for example `https://relay.example`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Host and port as in the HTTP `Host` header and the `@authority` of RFC 9421: no default port.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.0.split_once("://").map_or(self.0.as_str(), |(_, authority)| authority)
+    }
+
+    /// Whether the scheme is https.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin({})", self.0)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = OriginError;
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        Self::parse(text)
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling() {
+        for (text, origin, authority) in [
+            ("https://Relay.Example/", "https://relay.example", "relay.example"),
+            ("https://relay.example:443", "https://relay.example", "relay.example"),
+            ("http://127.0.0.1:9000", "http://127.0.0.1:9000", "127.0.0.1:9000"),
+            ("https://[::1]:8443", "https://[::1]:8443", "[::1]:8443"),
+        ] {
+            let parsed = Origin::parse(text).unwrap();
+            assert_eq!((parsed.as_str(), parsed.authority()), (origin, authority));
+        }
+    }
+
+    #[test]
+    fn anything_more_is_refused() {
+        for bad in ["relay.example", "ftp://a", "https://a/x", "https://a?x", "https://a#x", "https://u@a", "https://"]
+        {
+            assert!(Origin::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Origin::parse(&format!("https://{}.example", "a".repeat(100))).is_err());
+    }
+}

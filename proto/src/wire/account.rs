@@ -1,0 +1,178 @@
+use crate::{
+    ids::AccountId,
+    origin::Origin,
+    secret::{SessionKey, WebhookSecret},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// How a relay hands envelopes to an account's node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum DeliveryMode {
+    /// The node asks for them.
+    Pull,
+    /// The relay calls the node; the node can still ask.
+    Webhook {
+        /// The absolute URL that is called.
+        url: String,
+    },
+}
+
+/// `POST /v1/accounts`, signed with the account key that it registers (the request's keyid).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterRequest {
+    /// How to deliver.
+    pub delivery: DeliveryMode,
+    /// The registration token, where the operator wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// Answer to `POST /v1/accounts`; the same key again gets the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// The new account.
+    pub account_id: AccountId,
+    /// Under which the relay signs its calls of the account's webhook (Standard Webhooks, `v1`).
+    pub webhook_secret: WebhookSecret,
+}
+
+/// Whether the relay calls an account's webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookState {
+    /// The account has none: it pulls.
+    None,
+    /// It has not answered the challenge yet; the queue waits for a pull.
+    Unverified,
+    /// It is called.
+    Active,
+    /// It refused too often or answered 410; the queue waits for a pull or a successful webhook test.
+    Off,
+}
+
+/// `GET /v1/account`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The account.
+    pub account_id: AccountId,
+    /// How it is delivered to.
+    pub delivery: DeliveryMode,
+    /// Whether its webhook is called.
+    pub webhook_state: WebhookState,
+    /// Why not, in words, when it is off or unverified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_reason: Option<String>,
+    /// Envelopes and events that wait for it.
+    pub backlog: u64,
+    /// When it was registered.
+    pub created_at: Timestamp,
+}
+
+/// `PATCH /v1/account`, signed with the account key and a nonce.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountChange {
+    /// A new way of delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryMode>,
+}
+
+/// Answer to `POST /v1/session`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The `keyid` of requests signed with this session's key.
+    pub session_id: String,
+    /// The key, for `hmac-sha256`.
+    pub key: SessionKey,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// The relay's clock.
+    pub relay_time: Timestamp,
+}
+
+/// One step of `POST /v1/account/webhook-test`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookTestStep {
+    /// `address`, `call`, `status` or `challenge`.
+    pub step: String,
+    /// Whether it went well.
+    pub ok: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// Answer to `POST /v1/account/webhook-test`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookTest {
+    /// Whether the webhook is active now.
+    pub ok: bool,
+    /// Each step up to the first that failed.
+    pub steps: Vec<WebhookTestStep>,
+    /// How long the call took.
+    pub elapsed_ms: u64,
+}
+
+/// `GET` and `PUT /v1/account/checkpoint`. The entity tag in `ETag` and `If-Match` is the SHA-256 of the sealed bytes,
+/// base64url in double quotes; `If-Match: "none"` writes the first one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The node's sealed generation counter.
+    pub sealed: crate::B64,
+}
+
+/// Who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistrationPolicy {
+    /// Everybody.
+    Open,
+    /// Who has a token.
+    Token,
+    /// Nobody.
+    Closed,
+}
+
+/// The limits of a relay, in `/.well-known/sealpost`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnouncedLimits {
+    /// Bytes of one envelope.
+    pub envelope_bytes: u64,
+    /// Envelopes in one request.
+    pub envelopes_per_request: u64,
+    /// Bytes of one request of envelopes.
+    pub envelopes_request_bytes: u64,
+    /// Life of an envelope whose sender asks for none.
+    pub envelope_life_default_ms: u64,
+    /// Longest life of an envelope.
+    pub envelope_life_max_ms: u64,
+    /// Envelopes that may wait in one mailbox.
+    pub mailbox_envelopes: u64,
+    /// Bytes that may wait in one mailbox.
+    pub mailbox_bytes: u64,
+    /// Bytes of one blob.
+    pub blob_bytes: u64,
+    /// Bytes of one part, part 0 excepted, which is 48 bytes longer.
+    pub part_bytes: u64,
+    /// Bytes of all blobs of one account.
+    pub account_blob_bytes: u64,
+    /// Mailboxes of one account.
+    pub account_mailboxes: u64,
+}
+
+/// `GET /.well-known/sealpost`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WellKnown {
+    /// The relay's public origin: what signatures name as `@authority`.
+    pub origin: Origin,
+    /// [`super::PROTOCOL_VERSION`].
+    pub protocol_version: u32,
+    /// The program's version.
+    pub software: String,
+    /// Who may register.
+    pub registration: RegistrationPolicy,
+    /// The limits.
+    pub limits: AnnouncedLimits,
+    /// The relay's clock.
+    pub relay_time: Timestamp,
+}

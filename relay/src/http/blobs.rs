@@ -1,0 +1,63 @@
+//! `POST /v1/blobs`, `GET, PATCH, DELETE /v1/blobs/{id}`, `POST /v1/blobs/{id}/complete`: announce, see, extend, delete,
+//! complete. Errors: `conflict`, `too_large`, `quota_exceeded`, `not_found`, `blob_incomplete`.
+
+use super::{Answer, auth::BySession, ids::Id, problem, refusal};
+use crate::{relay::Relay, store::NewBlob};
+use axum::{extract::State, response::IntoResponse as _};
+use http::StatusCode;
+use sealpost_proto::{
+    B64, BlobId, ErrorCode,
+    wire::{CompleteBlob, CreateBlob, ExtendBlob},
+};
+use sealpost_relay_core::blob::BlobSize;
+use sealpost_service::http::{ProblemResponse, json_body};
+use std::sync::Arc;
+
+pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+    let request: CreateBlob = signed.body.json()?;
+    let limit = relay.quotas.blob_bytes;
+    let size = BlobSize::parse(request.size_bytes, limit)
+        .map_err(|code| problem(code, format!("a blob has 49 to {limit} bytes")))?;
+    let now = relay.now();
+    if request.expires_at <= now {
+        return Err(problem(ErrorCode::Malformed, "the end of the blob's life is past"));
+    }
+    let new = NewBlob {
+        id: request.id,
+        account: signed.account,
+        size,
+        token_hash: digest(&request.fetch_token_hash, "fetch_token_hash")?,
+        expires_at: request.expires_at,
+    };
+    let (blob, created) = relay.store.create_blob(now, new, relay.quotas.clone()).await?.map_err(refusal)?;
+    Ok(json_body(if created { StatusCode::CREATED } else { StatusCode::OK }, &blob))
+}
+
+pub(super) async fn show(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
+    let blob = relay.store.blob(relay.now(), signed.account, id).await?.ok_or(ErrorCode::NotFound)?;
+    Ok(json_body(StatusCode::OK, &blob))
+}
+
+pub(super) async fn complete(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
+    let request: CompleteBlob = signed.body.json()?;
+    let digest = digest(&request.digest, "digest")?;
+    let blob = relay.store.complete_blob(relay.now(), signed.account, id, digest).await?.map_err(refusal)?;
+    Ok(json_body(StatusCode::OK, &blob))
+}
+
+pub(super) async fn extend(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
+    let ExtendBlob { expires_at } = signed.body.json()?;
+    let blob = relay.store.extend_blob(relay.now(), signed.account, id, expires_at).await?;
+    Ok(json_body(StatusCode::OK, &blob.ok_or(ErrorCode::NotFound)?))
+}
+
+pub(super) async fn remove(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
+    relay.store.delete_blob(signed.account, id).await?;
+    relay.wakes.sweeps.notify_one();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn digest(bytes: &B64, field: &str) -> Result<[u8; 32], ProblemResponse> {
+    let digest = bytes.as_slice().try_into();
+    digest.map_err(|_| problem(ErrorCode::Malformed, format!("{field} has 32 bytes")))
+}

@@ -1,0 +1,51 @@
+//! `GET, PUT /v1/account/checkpoint`: the node's sealed generation counter. Errors: `not_found` before the first,
+//! `precondition_failed` when `If-Match` names another one, `malformed` without `If-Match` or over 4,096 bytes.
+
+use super::{Answer, auth::BySession, problem};
+use crate::relay::Relay;
+use axum::{extract::State, response::Response};
+use http::{HeaderValue, StatusCode, header};
+use sealpost_proto::{B64, ErrorCode, b64, limits::CHECKPOINT_BYTES_MAX, wire::Checkpoint};
+use sealpost_service::http::json_body;
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+/// `If-Match` for writing the first one.
+const NONE: &str = "\"none\"";
+
+pub(super) async fn show(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+    let sealed = relay.store.checkpoint(signed.account).await?.ok_or(ErrorCode::NotFound)?;
+    Ok(tagged(sealed))
+}
+
+pub(super) async fn write(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+    let Checkpoint { sealed: B64(sealed) } = signed.body.json()?;
+    if sealed.is_empty() || sealed.len() > CHECKPOINT_BYTES_MAX {
+        return Err(problem(ErrorCode::Malformed, format!("a checkpoint has 1 to {CHECKPOINT_BYTES_MAX} bytes")));
+    }
+    let Some(expected) = signed.body.header("if-match").map(str::to_owned) else {
+        return Err(problem(
+            ErrorCode::Malformed,
+            "send If-Match with the tag of the checkpoint to replace, or \"none\"",
+        ));
+    };
+    let matches = move |current: Option<&[u8]>| current.map_or_else(|| NONE.to_owned(), tag) == expected;
+    if relay.store.write_checkpoint(signed.account, sealed.clone(), matches).await? {
+        Ok(tagged(sealed))
+    } else {
+        Err(ErrorCode::PreconditionFailed.into())
+    }
+}
+
+fn tag(sealed: &[u8]) -> String {
+    format!("\"{}\"", b64::encode(&Sha256::digest(sealed)))
+}
+
+fn tagged(sealed: Vec<u8>) -> Response {
+    let tag = HeaderValue::from_str(&tag(&sealed));
+    let mut response = json_body(StatusCode::OK, &Checkpoint { sealed: B64(sealed) });
+    if let Ok(tag) = tag {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}

@@ -1,0 +1,56 @@
+//! `POST /v1/envelopes`, `GET, DELETE /v1/envelopes/{id}`, `POST /v1/envelopes/status`: submit, ask, recall. Each item of a
+//! submission is answered for itself; `not_found`, `proof_invalid` and `too_late` for the others.
+
+use super::{
+    Answer,
+    auth::{BySession, Envelopes},
+    ids::Id,
+    problem,
+};
+use crate::{
+    relay::Relay,
+    store::{Recall, Submission},
+};
+use axum::{extract::State, response::IntoResponse as _};
+use http::StatusCode;
+use sealpost_proto::{
+    EnvelopeId, ErrorCode, b64,
+    limits::ENVELOPES_PER_REQUEST_MAX,
+    wire::{PROOF_HEADER, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse},
+};
+use sealpost_service::http::json_body;
+use std::sync::Arc;
+
+pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<Envelopes>) -> Answer {
+    let SubmitRequest { envelopes } = signed.body.json()?;
+    if !(1..=ENVELOPES_PER_REQUEST_MAX).contains(&envelopes.len()) {
+        let detail = format!("a request holds 1 to {ENVELOPES_PER_REQUEST_MAX} envelopes");
+        return Err(problem(ErrorCode::Malformed, detail));
+    }
+    let submissions = envelopes.into_iter().map(|envelope| Submission::new(&relay.origin, envelope)).collect();
+    let submitted = relay.store.submit(relay.now(), signed.account, submissions, relay.quotas.clone()).await?;
+    relay.wakes.wake(&submitted.woken);
+    Ok(json_body(StatusCode::OK, &SubmitResponse { results: submitted.results }))
+}
+
+pub(super) async fn status(State(relay): State<Arc<Relay>>, Id(id): Id<EnvelopeId>, signed: BySession) -> Answer {
+    let found = relay.store.statuses(signed.account, vec![id]).await?.pop();
+    Ok(json_body(StatusCode::OK, &found.ok_or(ErrorCode::NotFound)?))
+}
+
+pub(super) async fn statuses(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+    let StatusRequest { ids } = signed.body.json()?;
+    if ids.len() > ENVELOPES_PER_REQUEST_MAX {
+        return Err(problem(ErrorCode::Malformed, format!("at most {ENVELOPES_PER_REQUEST_MAX} ids")));
+    }
+    let envelopes = relay.store.statuses(signed.account, ids).await?;
+    Ok(json_body(StatusCode::OK, &StatusResponse { envelopes }))
+}
+
+pub(super) async fn recall(State(relay): State<Arc<Relay>>, Id(id): Id<EnvelopeId>, signed: BySession) -> Answer {
+    let proof = signed.body.header(PROOF_HEADER).and_then(|text| b64::parse(text).ok()).unwrap_or_default();
+    match relay.store.recall(relay.now(), signed.account, id, proof).await? {
+        Recall::Recalled => Ok(StatusCode::NO_CONTENT.into_response()),
+        Recall::Refused(code) => Err(code.into()),
+    }
+}

@@ -1,0 +1,51 @@
+//! What stands in a path or a query.
+
+use super::problem;
+use axum::{
+    RequestPartsExt as _,
+    extract::{FromRequestParts, Path},
+};
+use http::{Uri, request::Parts};
+use sealpost_proto::ErrorCode;
+use sealpost_service::http::ProblemResponse;
+use std::str::FromStr;
+
+/// The one id in a path.
+pub(super) struct Id<T>(pub(super) T);
+
+impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        let id = parts.extract::<Path<String>>().await.ok().and_then(|Path(text)| text.parse().ok());
+        id.map(Self).ok_or_else(|| problem(ErrorCode::Malformed, "the path holds no id of 22 characters of base64url"))
+    }
+}
+
+/// A blob's id and the number of a part.
+pub(super) struct PartId<T>(pub(super) T, pub(super) u32);
+
+impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PartId<T> {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        let path = parts.extract::<Path<(String, String)>>().await.ok();
+        let found = path.and_then(|Path((id, number))| Some(Self(id.parse().ok()?, number.parse().ok()?)));
+        found.ok_or_else(|| problem(ErrorCode::Malformed, "the path holds no blob id and number of a part"))
+    }
+}
+
+/// The value of a parameter of the query, if it stands there.
+///
+/// # Errors
+/// `malformed` when it does not parse.
+pub(super) fn query<T: FromStr>(uri: &Uri, name: &str) -> Result<Option<T>, ProblemResponse> {
+    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    match pairs.into_iter().find(|(found, _)| *found == name) {
+        None => Ok(None),
+        Some((_, value)) => match value.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(problem(ErrorCode::Malformed, format!("the parameter {name} does not parse"))),
+        },
+    }
+}

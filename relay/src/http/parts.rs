@@ -1,0 +1,108 @@
+//! `PUT, GET /v1/blobs/{id}/parts/{n}`: upload and download a part. Errors: `part_invalid`, `conflict`, `not_found`; for a
+//! download `not_found` for an unknown blob, a wrong token or an incomplete blob alike.
+
+use super::{
+    Answer,
+    auth::{BySession, Part},
+    ids::PartId,
+    problem,
+};
+use crate::{
+    blobs::{BlobError, Blobs, PartName},
+    relay::Relay,
+    store::PartPlace,
+};
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures_util::{Stream, stream::try_unfold};
+use http::{HeaderValue, StatusCode, header};
+use sealpost_proto::{BlobId, ErrorCode, b64, limits::PART_STRETCH_BYTES, wire::FETCH_TOKEN_HEADER};
+use sealpost_relay_core::blob::{Asked, range};
+use sealpost_service::http::ProblemResponse;
+use sha2::{Digest as _, Sha256};
+use std::{ops::Range, sync::Arc};
+
+pub(super) async fn upload(
+    State(relay): State<Arc<Relay>>,
+    PartId(blob, number): PartId<BlobId>,
+    signed: BySession<Part>,
+) -> Answer {
+    let (account, digest) = (signed.account, signed.body.digest);
+    let place = relay.store.part_place(relay.now(), account, blob, number).await?.ok_or(ErrorCode::NotFound)?;
+    match place {
+        PartPlace::OutOfRange => return Err(problem(ErrorCode::PartInvalid, "the blob has no part of this number")),
+        PartPlace::Present { digest: present } => return same(present, digest),
+        PartPlace::Missing { bytes } if bytes != signed.body.bytes.len() => {
+            return Err(problem(ErrorCode::PartInvalid, format!("this part has {bytes} bytes")));
+        }
+        PartPlace::Missing { .. } => {}
+    }
+    relay.blobs.write(&PartName { blob, number, digest }, signed.body.bytes.clone()).await?;
+    let counts = relay.store.part_written(relay.now(), account, blob, number, digest).await?;
+    same(counts.ok_or(ErrorCode::NotFound)?, digest)
+}
+
+fn same(present: [u8; 32], digest: [u8; 32]) -> Answer {
+    if present == digest { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(ErrorCode::Conflict.into()) }
+}
+
+pub(super) async fn download(
+    State(relay): State<Arc<Relay>>,
+    PartId(blob, number): PartId<BlobId>,
+    signed: BySession,
+) -> Answer {
+    let token = signed.body.header(FETCH_TOKEN_HEADER).and_then(|text| b64::parse_array::<32>(text).ok());
+    let token_hash = Sha256::digest(token.ok_or(ErrorCode::NotFound)?).into();
+    let part = relay.store.fetch_part(relay.now(), blob, number, token_hash).await?;
+    let (digest, bytes) = part.ok_or(ErrorCode::NotFound)?;
+    let name = PartName { blob, number, digest };
+    let length = bytes as u64;
+    match range(signed.body.header("range"), length) {
+        Asked::Whole => Ok(stream(&relay, name, 0..length, length, StatusCode::OK)),
+        Asked::Stretch(stretch) => Ok(stream(&relay, name, stretch, length, StatusCode::PARTIAL_CONTENT)),
+        Asked::Unsatisfiable => Ok(unsatisfiable(length)),
+    }
+}
+
+fn stream(relay: &Relay, name: PartName, stretch: Range<u64>, length: u64, status: StatusCode) -> Response {
+    let sent = stretch.end - stretch.start;
+    let content_range = format!("bytes {}-{}/{length}", stretch.start, stretch.end.saturating_sub(1));
+    let mut response = Response::new(Body::from_stream(stretches(relay.blobs.clone(), name, stretch)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(sent));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let (StatusCode::PARTIAL_CONTENT, Ok(value)) = (status, HeaderValue::from_str(&content_range)) {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    response
+}
+
+fn stretches(blobs: Blobs, name: PartName, whole: Range<u64>) -> impl Stream<Item = Result<Bytes, BlobError>> {
+    try_unfold(whole, move |left| {
+        let blobs = blobs.clone();
+        async move {
+            if left.is_empty() {
+                return Ok(None);
+            }
+            let next = left.start..left.end.min(left.start + PART_STRETCH_BYTES);
+            let bytes = blobs.read(&name, next.clone()).await?;
+            Ok(Some((bytes, next.end..left.end)))
+        }
+    })
+}
+
+fn unsatisfiable(length: u64) -> Response {
+    let problem = problem(ErrorCode::Malformed, format!("the range lies beyond the {length} bytes of this part"));
+    let mut response = ProblemResponse::into_response(problem);
+    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
+    response
+}

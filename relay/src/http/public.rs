@@ -1,0 +1,74 @@
+//! What needs no signature: `/.well-known/sealpost`, `/i`, `/healthz`, `/readyz`.
+
+use super::Answer;
+use crate::{health::Readiness, relay::Relay};
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use sealpost_proto::wire::{PROTOCOL_VERSION, WellKnown};
+use sealpost_service::http::json_body;
+use std::sync::Arc;
+
+const SOFTWARE: &str = concat!("sealpost-relay ", env!("CARGO_PKG_VERSION"));
+const INVITE_PAGE: &str = include_str!("invite.html");
+/// The page carries its own style, named by its SHA-256, and nothing else; it is shown nowhere but on its own.
+const INVITE_POLICY: &str = "default-src 'none'; style-src 'sha256-179CirN0gO+X95rtJsZchi5sKQxNhSqKhtiov8NfYyY='; \
+                             base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(super) async fn well_known(State(relay): State<Arc<Relay>>) -> Response {
+    let known = WellKnown {
+        origin: relay.origin.clone(),
+        protocol_version: PROTOCOL_VERSION,
+        software: SOFTWARE.to_owned(),
+        registration: relay.registration.policy,
+        limits: relay.quotas.announced(),
+        relay_time: relay.now(),
+    };
+    json_body(StatusCode::OK, &known)
+}
+
+pub(super) async fn invite_page() -> Response {
+    let mut response = INVITE_PAGE.into_response();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, INVITE_POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("x-robots-tag"), "noindex"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+pub(super) async fn healthz() -> &'static str {
+    "ok"
+}
+
+pub(super) async fn readyz(State(relay): State<Arc<Relay>>) -> Answer {
+    let unready = |reason: String| Ok((StatusCode::SERVICE_UNAVAILABLE, reason).into_response());
+    match relay.health.readiness() {
+        Readiness::Ready => Ok("ready".into_response()),
+        Readiness::Starting => unready("starting".to_owned()),
+        Readiness::Stopping => unready("stopping".to_owned()),
+        Readiness::StoreFails { reason } => unready(format!("the store does not commit: {reason}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use sha2::{Digest as _, Sha256};
+
+    #[test]
+    fn the_policy_names_the_style_of_the_page() {
+        let style = INVITE_PAGE.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+        let digest = STANDARD.encode(Sha256::digest(style));
+        assert!(INVITE_POLICY.contains(&format!("'sha256-{digest}'")), "sha256-{digest}");
+        assert!(!INVITE_PAGE.contains("<script") && !INVITE_PAGE.contains("http"));
+    }
+}

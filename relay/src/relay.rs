@@ -1,0 +1,177 @@
+//! What every part of the relay shares.
+
+use crate::{
+    blobs::Blobs,
+    cache::AccountCache,
+    health::Health,
+    store::{AccountFacts, Store, StoreError},
+    wakes::Wakes,
+};
+use sealpost_egress::Client;
+use sealpost_proto::{
+    AccountId, Origin, Timestamp,
+    limits::{DELIVERY_MEMORY_BYTES_MAX, PARTS_IN_MEMORY_MAX, REQUEST_MEMORY_BYTES_MAX},
+    wire::RegistrationPolicy,
+};
+use sealpost_relay_core::Quotas;
+use sealpost_service::{Clock as _, SharedClock, Shutdown};
+use sealpost_signatures::RelaySecret;
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use subtle::ConstantTimeEq as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A relay at work.
+pub(crate) struct Relay {
+    /// What signatures name, and where it is found.
+    pub(crate) origin: Origin,
+    /// Who may register.
+    pub(crate) registration: Registration,
+    /// How much one account or mailbox may hold.
+    pub(crate) quotas: Quotas,
+    /// Tells the time.
+    pub(crate) clock: SharedClock,
+    /// What it keeps.
+    pub(crate) store: Store,
+    /// The parts of blobs.
+    pub(crate) blobs: Blobs,
+    /// What session keys are made from.
+    pub(crate) secret: RelaySecret,
+    /// Calls webhooks.
+    pub(crate) client: Client,
+    /// Accounts that were heard of lately.
+    pub(crate) cache: AccountCache,
+    /// Who has to look again.
+    pub(crate) wakes: Wakes,
+    /// Whether it can do its work.
+    pub(crate) health: Arc<Health>,
+    /// What it holds in memory.
+    pub(crate) memory: Memory,
+    /// The wish that it ends.
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Relay {
+    /// The time now.
+    #[must_use]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What is known of an account, from memory where possible.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn facts(&self, account: AccountId) -> Result<Option<AccountFacts>, StoreError> {
+        if let Some(facts) = self.cache.find(account) {
+            return Ok(Some(facts));
+        }
+        let epoch = self.cache.epoch();
+        let facts = self.store.facts(account).await?;
+        if let Some(facts) = facts {
+            self.cache.keep(epoch, facts);
+        }
+        Ok(facts)
+    }
+
+    /// The account was heard of: a lane that backs off is woken.
+    pub(crate) async fn hear(&self, facts: AccountFacts) {
+        if !facts.heeds_contact {
+            return;
+        }
+        self.cache.note_contact(facts.account, false);
+        match self.store.contact(self.now(), facts.account).await {
+            Ok(()) => self.wakes.wake(&[facts.account]),
+            // The lane wakes by itself later; the request is not to blame.
+            Err(error) => tracing::debug!(%error, "a lane was not woken"),
+        }
+    }
+}
+
+/// Who may register.
+#[derive(Debug, Clone)]
+pub(crate) struct Registration {
+    /// The policy.
+    pub(crate) policy: RegistrationPolicy,
+    tokens: Vec<[u8; 32]>,
+}
+
+impl Registration {
+    /// A policy and the tokens that are good, of which only the digests are kept.
+    #[must_use]
+    pub(crate) fn new(policy: RegistrationPolicy, tokens: &[String]) -> Self {
+        Self { policy, tokens: tokens.iter().map(|token| Sha256::digest(token).into()).collect() }
+    }
+
+    /// Whether the token is one of the good ones, in constant time.
+    #[must_use]
+    pub(crate) fn is_good(&self, token: Option<&str>) -> bool {
+        let Some(token) = token else { return false };
+        let digest = Sha256::digest(token);
+        self.tokens.iter().fold(false, |any, good| any | bool::from(good.ct_eq(digest.as_slice())))
+    }
+}
+
+/// What the relay holds in memory, counted in KiB, so that it stays small whatever is asked.
+pub(crate) struct Memory {
+    requests: Arc<Semaphore>,
+    parts: Arc<Semaphore>,
+    deliveries: Arc<Semaphore>,
+}
+
+/// A share of the memory, given back when dropped.
+pub(crate) type Share = OwnedSemaphorePermit;
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            requests: Arc::new(Semaphore::new(REQUEST_MEMORY_BYTES_MAX / 1024)),
+            parts: Arc::new(Semaphore::new(PARTS_IN_MEMORY_MAX)),
+            deliveries: Arc::new(Semaphore::new(DELIVERY_MEMORY_BYTES_MAX / 1024)),
+        }
+    }
+}
+
+impl Memory {
+    /// Room for the body of a request, or nothing when there is none now.
+    #[must_use]
+    pub(crate) fn request(&self, bytes: u64) -> Option<Share> {
+        Arc::clone(&self.requests).try_acquire_many_owned(kibibytes(bytes)).ok()
+    }
+
+    /// Room for a part of a blob; waits for it.
+    pub(crate) async fn part(&self) -> Option<Share> {
+        Arc::clone(&self.parts).acquire_owned().await.ok()
+    }
+
+    /// Room for a batch of envelopes; waits for it.
+    pub(crate) async fn delivery(&self, bytes: u64) -> Option<Share> {
+        let share = kibibytes(bytes).min(kibibytes(DELIVERY_MEMORY_BYTES_MAX as u64));
+        Arc::clone(&self.deliveries).acquire_many_owned(share).await.ok()
+    }
+}
+
+fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_operators_tokens_are_good() {
+        let registration = Registration::new(RegistrationPolicy::Token, &["one".to_owned(), "two".to_owned()]);
+        assert!(registration.is_good(Some("one")) && registration.is_good(Some("two")));
+        assert!(!registration.is_good(Some("three")) && !registration.is_good(Some("")) && !registration.is_good(None));
+    }
+
+    #[test]
+    fn requests_beyond_the_memory_are_turned_away() {
+        let memory = Memory::default();
+        let all = memory.request(REQUEST_MEMORY_BYTES_MAX as u64 - 1024);
+        assert!(all.is_some() && memory.request(0).is_none());
+        drop(all);
+        assert!(memory.request(0).is_some());
+    }
+}

@@ -1,0 +1,173 @@
+//! Starting a relay, and its end.
+
+use crate::{
+    blobs::{BlobError, Blobs},
+    cache::AccountCache,
+    config::Config,
+    delivery,
+    health::Health,
+    http,
+    relay::{Memory, Registration, Relay},
+    store::{Store, StoreError},
+    sweeper,
+    wakes::Wakes,
+};
+use sealpost_egress::{CallError, Client, Guard, Limits};
+use sealpost_proto::{Origin, limits::ACCOUNT_CACHE_ENTRIES_MAX, origin::OriginError};
+use sealpost_service::{
+    DataFolder, FolderError, SecretError, SharedClock, Shutdown,
+    http::{ListenerLimits, serve},
+    random_array,
+};
+use sealpost_signatures::RelaySecret;
+use sealpost_sqlite::OpenError;
+use std::{io, net::SocketAddr, sync::Arc};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+const DATABASE: &str = "relay.db";
+const BLOBS: &str = "blobs";
+const SECRET: &str = "relay.secret";
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Its secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The secret is there and is none.
+    #[error("the file {SECRET} in the data folder is damaged: restore it from a backup")]
+    SecretDamaged,
+    /// Its database.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// Its first commit.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its folder of blobs.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// Its client for webhooks.
+    #[error("webhooks cannot be called: {0}")]
+    Client(#[from] CallError),
+    /// The address.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen {
+        /// As it was given.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Nodes could not sign for it.
+    #[error("the relay listens on {address} and does not know its public address: set --public-url https://…")]
+    NoPublicUrl {
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// The public address is none.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+}
+
+/// A relay that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where nodes find it.
+    pub origin: Origin,
+    ended: JoinHandle<()>,
+}
+
+impl Running {
+    /// Where it listens, as a URL.
+    #[must_use]
+    pub fn address_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns when the relay has ended in good order after its shutdown.
+    pub async fn ended(self) {
+        if let Err(error) = self.ended.await {
+            tracing::error!(%error, "the relay ended badly");
+        }
+    }
+}
+
+/// Starts a relay: opens its data folder, listens, and serves until the shutdown.
+///
+/// # Errors
+/// [`StartError`], in words for the operator.
+pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Result<Running, StartError> {
+    let folder = DataFolder::open(&config.data)?;
+    let secret = relay_secret(&folder)?;
+    let health = Arc::new(Health::default());
+    let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?;
+    let blobs = Blobs::open(&folder.join(BLOBS))?;
+    let client = Client::new(Guard::new(config.egress_allow.clone()), Limits::default())?;
+    let listener = listen(config.listen).await?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let origin = origin(config.public_url, address)?;
+    let relay = Arc::new(Relay {
+        origin: origin.clone(),
+        registration: Registration::new(config.registration, &config.registration_tokens),
+        quotas: config.quotas,
+        clock,
+        store,
+        blobs,
+        secret,
+        client,
+        cache: AccountCache::new(ACCOUNT_CACHE_ENTRIES_MAX),
+        wakes: Wakes::default(),
+        health,
+        memory: Memory::default(),
+        shutdown,
+    });
+    relay.store.restarted(relay.now()).await?;
+    sweeper::sweep(&relay).await?;
+    tracing::info!(%address, %origin, "the relay listens");
+    Ok(Running { address, origin, ended: tokio::spawn(work(relay, listener, folder)) })
+}
+
+/// Everything at once, and the end in order: no new requests, calls finished or given back, the database closed.
+async fn work(relay: Arc<Relay>, listener: TcpListener, folder: DataFolder) {
+    let router = http::router(Arc::clone(&relay));
+    let calls = tokio::spawn(delivery::run(Arc::clone(&relay)));
+    let sweeps = tokio::spawn(sweeper::run(Arc::clone(&relay)));
+    let requests = serve(listener, router, ListenerLimits::default(), relay.shutdown.clone());
+    let stopping = async {
+        relay.shutdown.triggered().await;
+        relay.health.stop();
+    };
+    let ((), calls, sweeps, ()) = tokio::join!(requests, calls, sweeps, stopping);
+    for error in [calls.err(), sweeps.err()].into_iter().flatten() {
+        tracing::error!(%error, "a task ended badly");
+    }
+    relay.store.close().await;
+    drop(folder);
+    tracing::info!("the relay has ended");
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+fn origin(configured: Option<Origin>, address: SocketAddr) -> Result<Origin, StartError> {
+    match configured {
+        Some(origin) => Ok(origin),
+        None if address.ip().is_loopback() => Ok(Origin::parse(&format!("http://{address}"))?),
+        None => Err(StartError::NoPublicUrl { address }),
+    }
+}
+
+fn relay_secret(folder: &DataFolder) -> Result<RelaySecret, StartError> {
+    if let Some(bytes) = folder.read_secret(SECRET)? {
+        let bytes = bytes.as_slice().try_into().map_err(|_| StartError::SecretDamaged)?;
+        return Ok(RelaySecret::from_bytes(bytes));
+    }
+    let fresh = random_array();
+    folder.write_secret(SECRET, &fresh)?;
+    Ok(RelaySecret::from_bytes(fresh))
+}

@@ -1,0 +1,213 @@
+//! The store by itself: what shares a commit, what a full disk leaves behind, which index a queue is read by.
+
+use super::*;
+use sealpost_proto::{
+    AccountId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
+    wire::{RegistrationPolicy, SubmitOutcome},
+};
+use sealpost_relay_core::{Quotas, classify::Class};
+use sealpost_signatures::{AccountKey, proofs};
+use sha2::{Digest as _, Sha256};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const MAILBOX: MailboxId = MailboxId::from_bytes([9; 16]);
+const ACME: AccountId = AccountId::from_bytes([1; 16]);
+const BOLT: AccountId = AccountId::from_bytes([2; 16]);
+
+struct Bench {
+    store: Store,
+    health: Arc<Health>,
+    folder: TempDir,
+}
+
+fn send_key() -> SendKey {
+    SendKey::from_bytes([7; 32])
+}
+
+impl Bench {
+    /// Acme, which sends, and Bolt, whose webhook is active.
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let health = Arc::new(Health::default());
+        let store = Store::open(&folder.path().join("relay.db"), Arc::clone(&health)).unwrap();
+        for account in [ACME, BOLT] {
+            let new = NewAccount {
+                account,
+                key: AccountKey::from_bytes([account.as_bytes()[0]; 32]),
+                webhook_url: Some("https://node.example/".to_owned()),
+                webhook_secret: WebhookSecret::from_bytes([3; 32]),
+                policy: RegistrationPolicy::Open,
+                token_good: false,
+            };
+            store.register(NOW, new).await.unwrap().unwrap();
+            store.verified(NOW, account).await.unwrap();
+        }
+        store.open_mailbox(NOW, BOLT, MAILBOX, vec![send_key()], Quotas::default()).await.unwrap().unwrap();
+        Self { store, health, folder }
+    }
+
+    async fn submit(&self, number: u16) -> Result<SubmitOutcome, StoreError> {
+        let submitted = self.store.submit(NOW, ACME, vec![submission(number)], Quotas::default()).await?;
+        Ok(submitted.results[0].outcome.clone())
+    }
+
+    async fn end(&self, leased: &LeasedBatch, class: Class) -> Handed {
+        let end = CallEnd {
+            account: BOLT,
+            fence: leased.fence,
+            items: leased.items(),
+            class,
+            results: Vec::new(),
+            reason: Some("why".to_owned()),
+            random: 0,
+        };
+        self.store.finish_call(NOW, end, false).await.unwrap()
+    }
+
+    async fn state(&self, number: u16) -> EnvelopeState {
+        self.store.statuses(ACME, vec![envelope(number)]).await.unwrap()[0].state
+    }
+}
+
+fn envelope(number: u16) -> EnvelopeId {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&number.to_be_bytes());
+    EnvelopeId::from_bytes(bytes)
+}
+
+fn submission(number: u16) -> Submission {
+    let bytes = vec![1; 2_048];
+    Submission {
+        id: envelope(number),
+        mailbox: MAILBOX,
+        home: true,
+        proof: proofs::post(&send_key(), MAILBOX, envelope(number), &bytes).to_vec(),
+        asked_expiry: None,
+        digest: Sha256::digest(&bytes).into(),
+        bytes,
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_together_share_a_commit() {
+    let bench = Bench::new().await;
+    let before = bench.store.stats().commits;
+    let submits = futures_util::future::join_all((0..64).map(|number| bench.submit(number))).await;
+    assert!(submits.iter().all(|outcome| matches!(outcome, Ok(SubmitOutcome::Accepted { .. }))));
+    let commits = bench.store.stats().commits - before;
+    assert!(commits <= 16, "64 requests took {commits} commits");
+}
+
+#[tokio::test]
+async fn what_is_too_much_at_once_is_refused_at_once_and_the_rest_is_kept() {
+    let bench = Bench::new().await;
+    let submits = futures_util::future::join_all((0..4_000).map(|number| bench.submit(number))).await;
+    let accepted = submits.iter().filter(|outcome| outcome.is_ok()).count();
+    assert!(submits.iter().all(|outcome| matches!(outcome, Ok(_) | Err(StoreError::Busy))));
+    assert!(accepted < 4_000, "the queue in memory has an end");
+    let known = bench.store.statuses(ACME, (0..4_000).map(envelope).collect()).await.unwrap();
+    assert_eq!(known.len(), accepted);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_keeps_its_word_and_recovers() {
+    let bench = Bench::new().await;
+    bench.health.store_works();
+    bench.submit(0).await.unwrap();
+    let pages = |limit: &'static str| {
+        bench.store.write(move |db| Ok(db.query_row(limit, [], |row| row.get::<_, i64>(0)).map(|_| ())?))
+    };
+    pages("PRAGMA max_page_count = 1").await.unwrap();
+    let mut number = 1;
+    let error = loop {
+        match bench.submit(number).await {
+            Ok(_) => number += 1,
+            Err(error) => break error,
+        }
+        assert!(number < 1_000, "the disk never filled");
+    };
+    assert_eq!(error, StoreError::DiskFull);
+    assert_eq!(error.code(), ErrorCode::StorageFull);
+    assert!(matches!(bench.health.readiness(), crate::health::Readiness::StoreFails { .. }));
+    let known = bench.store.statuses(ACME, (0..=number).map(envelope).collect()).await.unwrap();
+    assert_eq!(known.len(), usize::from(number), "all that was accepted, and not the refused one");
+    pages("PRAGMA max_page_count = 1000000").await.unwrap();
+    bench.submit(number).await.unwrap();
+    bench.store.sweep(NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
+    let bench = Bench::new().await;
+    for number in 0..3 {
+        bench.submit(number).await.unwrap();
+    }
+    let leased = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    assert_eq!(leased.envelopes.len(), 3);
+    let handed = bench.end(&leased, Class::Unreachable).await;
+    assert!(handed.heeds_contact && handed.woken.contains(&ACME));
+    bench.end(&leased, Class::Unreachable).await;
+    let news = bench.store.pull(NOW, ACME).await.unwrap().unwrap();
+    let told: Vec<_> = news.events.iter().map(|event| (event.envelope, event.attempts)).collect();
+    assert_eq!(told, [0, 1, 2].map(|number| (envelope(number), 1)), "the end of a lease counts once");
+    assert_eq!(bench.store.next_due(NOW).await.unwrap(), Some(NOW.plus(Duration::from_millis(2_500))));
+    bench.store.contact(NOW.plus(Duration::from_secs(2)), BOLT).await.unwrap();
+    assert_eq!(bench.store.due(NOW.plus(Duration::from_secs(2)), 9).await.unwrap(), [BOLT]);
+}
+
+#[tokio::test]
+async fn a_lease_that_the_process_took_with_it_is_free_after_the_restart() {
+    let bench = Bench::new().await;
+    bench.submit(0).await.unwrap();
+    let lost = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    assert!(bench.store.due(NOW, 9).await.unwrap().is_empty());
+    bench.store.close().await;
+    let again = Store::open(&bench.folder.path().join("relay.db"), Arc::default()).unwrap();
+    again.restarted(NOW).await.unwrap();
+    assert_eq!(again.due(NOW, 9).await.unwrap(), [BOLT]);
+    let leased = again.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    assert!(leased.fence > lost.fence);
+    assert_eq!(leased.items(), lost.items());
+}
+
+#[tokio::test]
+async fn what_ended_leaves_only_its_digest_and_that_goes_after_37_days() {
+    let bench = Bench::new().await;
+    bench.submit(0).await.unwrap();
+    let leased = bench.store.pull(NOW, BOLT).await.unwrap().unwrap();
+    let results = leased
+        .items()
+        .into_iter()
+        .map(|id| sealpost_proto::wire::DeliveryResult { id, outcome: sealpost_proto::wire::DeliveryOutcome::Stored });
+    let results = sealpost_proto::wire::DeliveryResults { lease: leased.fence, results: results.collect() };
+    bench.store.acknowledge(NOW, BOLT, results).await.unwrap();
+    assert_eq!(bench.store.bodies(leased.items()).await.unwrap(), [None]);
+    assert_eq!(bench.state(0).await, EnvelopeState::Stored);
+    let days = |days: u64| NOW.plus(Duration::from_secs(days * 86_400));
+    bench.store.sweep(days(36)).await.unwrap();
+    assert_eq!(bench.state(0).await, EnvelopeState::Stored);
+    bench.store.sweep(days(37)).await.unwrap();
+    assert!(bench.store.statuses(ACME, vec![envelope(0)]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_queue_is_read_by_its_index_whatever_waits() {
+    let bench = Bench::new().await;
+    let sql = format!(
+        "EXPLAIN QUERY PLAN SELECT id FROM envelopes WHERE account = ?1 AND state < 2 AND set_aside_until IS NULL \
+         AND {} ORDER BY id LIMIT 256",
+        lanes::DELIVERABLE
+    );
+    let plan = bench
+        .store
+        .read(move |db| rows::rows(db, &sql, [[0; 16].to_vec(), vec![0]], |row| row.get::<_, String>("detail")))
+        .await
+        .unwrap()
+        .join("\n");
+    assert!(plan.contains("envelopes_waiting") && !plan.contains("TEMP B-TREE"), "{plan}");
+    let due = "EXPLAIN QUERY PLAN SELECT account FROM lanes WHERE due_at IS NOT NULL AND due_at <= 5 ORDER BY due_at";
+    let plan = bench.store.read(move |db| rows::rows(db, due, [], |row| row.get::<_, String>("detail"))).await.unwrap();
+    assert!(plan.join("").contains("lanes_due"), "{plan:?}");
+}

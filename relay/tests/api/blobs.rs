@@ -1,0 +1,191 @@
+use crate::support::{Node, Relay, Reply};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use sealpost_proto::{
+    B64, BlobId, ErrorCode, FetchToken, b64,
+    limits::{BLOB_LIFE_MAX, PART_BYTES, PART_BYTES_MAX},
+    wire::{Blob, BlobState, CompleteBlob, CreateBlob, ExtendBlob},
+};
+use sealpost_service::random_array;
+use sha2::{Digest as _, Sha256};
+use std::time::Duration;
+
+struct Upload {
+    id: BlobId,
+    token: FetchToken,
+    parts: Vec<Bytes>,
+}
+
+impl Upload {
+    fn new(sizes: &[usize]) -> Self {
+        let parts = sizes.iter().map(|size| Bytes::from(vec![random_array::<1>()[0]; *size])).collect();
+        Self { id: BlobId::from_bytes(random_array()), token: FetchToken::from_bytes(random_array()), parts }
+    }
+
+    fn create(&self, relay: &Relay) -> CreateBlob {
+        CreateBlob {
+            id: self.id,
+            size_bytes: self.parts.iter().map(|part| part.len() as u64).sum(),
+            fetch_token_hash: B64(Sha256::digest(self.token.expose()).to_vec()),
+            expires_at: relay.now().plus(Duration::from_secs(86_400)),
+        }
+    }
+
+    async fn put(&self, node: &Node, number: usize) -> Reply {
+        put_bytes(node, self.id, number, self.parts[number].clone()).await
+    }
+
+    async fn complete(&self, node: &Node) -> Reply {
+        let mut hash = Sha256::new();
+        for part in &self.parts {
+            hash.update(Sha256::digest(part));
+        }
+        let body = CompleteBlob { digest: B64(hash.finalize().to_vec()) };
+        node.post(&format!("/v1/blobs/{}/complete", self.id), &body).await
+    }
+
+    async fn fetch(&self, node: &Node, number: usize, range: Option<&str>) -> Reply {
+        fetch(node, self.id, number, &self.token, range).await
+    }
+}
+
+async fn put_bytes(node: &Node, id: BlobId, number: usize, bytes: Bytes) -> Reply {
+    let mut request = node.by_session(Method::PUT, &format!("/v1/blobs/{id}/parts/{number}"), bytes);
+    request.headers_mut().insert("content-type", "application/octet-stream".parse().unwrap());
+    node.send(request).await
+}
+
+async fn fetch(node: &Node, id: BlobId, number: usize, token: &FetchToken, range: Option<&str>) -> Reply {
+    let mut request = node.by_session(Method::GET, &format!("/v1/blobs/{id}/parts/{number}"), "");
+    request.headers_mut().insert("sealpost-fetch-token", b64::encode(token.expose()).parse().unwrap());
+    if let Some(range) = range {
+        request.headers_mut().insert("range", range.parse().unwrap());
+    }
+    node.send(request).await
+}
+
+#[tokio::test]
+async fn a_blob_is_uploaded_in_any_order_resumed_and_fetched() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let upload = Upload::new(&[PART_BYTES_MAX, PART_BYTES, 1_000]);
+    let created = acme.post("/v1/blobs", &upload.create(&relay)).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    relay.clock.advance(Duration::from_secs(60));
+    let again = acme.post("/v1/blobs", &upload.create(&relay)).await;
+    assert_eq!(again.status, StatusCode::OK, "a node that resumes asks again, a little later");
+    assert_eq!(again.ok::<Blob>().expires_at, relay.now().plus(Duration::from_secs(86_400)));
+    upload.put(&acme, 2).await.done();
+    upload.put(&acme, 0).await.done();
+    assert_eq!(upload.complete(&acme).await.code(), ErrorCode::BlobIncomplete);
+    assert_eq!(upload.fetch(&bolt, 0, None).await.code(), ErrorCode::NotFound, "an incomplete blob is not given out");
+    let relay = relay.restart().await;
+    let blob: Blob = acme.get(&format!("/v1/blobs/{}", upload.id)).await.ok();
+    assert_eq!((blob.state, blob.parts, blob.present), (BlobState::Uploading, 3, vec![0, 2]));
+    upload.put(&acme, 1).await.done();
+    upload.put(&acme, 1).await.done();
+    let complete: Blob = upload.complete(&acme).await.ok();
+    assert_eq!((complete.state, complete.present), (BlobState::Complete, vec![0, 1, 2]));
+    assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
+    for number in 0..3 {
+        assert_eq!(upload.fetch(&bolt, number, None).await.body, upload.parts[number]);
+    }
+    drop(relay);
+}
+
+#[tokio::test]
+async fn a_range_of_a_part_is_given() {
+    let relay = Relay::start().await;
+    let acme = relay.node().await;
+    let upload = Upload::new(&[1_000]);
+    acme.post("/v1/blobs", &upload.create(&relay)).await;
+    upload.put(&acme, 0).await.done();
+    upload.complete(&acme).await;
+    let some = upload.fetch(&acme, 0, Some("bytes=100-199")).await;
+    assert_eq!((some.status, some.body.len()), (StatusCode::PARTIAL_CONTENT, 100));
+    assert_eq!(some.headers["content-range"], "bytes 100-199/1000");
+    let rest = upload.fetch(&acme, 0, Some("bytes=990-")).await;
+    assert_eq!(rest.headers["content-range"], "bytes 990-999/1000");
+    let beyond = upload.fetch(&acme, 0, Some("bytes=1000-")).await;
+    assert_eq!(beyond.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(beyond.headers["content-range"], "bytes */1000");
+}
+
+#[tokio::test]
+async fn who_lacks_the_token_learns_nothing() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let upload = Upload::new(&[500]);
+    acme.post("/v1/blobs", &upload.create(&relay)).await;
+    upload.put(&acme, 0).await.done();
+    upload.complete(&acme).await;
+    let wrong = fetch(&bolt, upload.id, 0, &FetchToken::from_bytes([0; 32]), None).await;
+    let absent = fetch(&bolt, BlobId::from_bytes([0; 16]), 0, &upload.token, None).await;
+    assert_eq!((wrong.status, &wrong.body), (absent.status, &absent.body));
+    assert_eq!(wrong.code(), ErrorCode::NotFound);
+    let path = format!("/v1/blobs/{}", upload.id);
+    assert_eq!(bolt.get(&path).await.code(), ErrorCode::NotFound, "only the owner sees the blob");
+    bolt.session_call(Method::DELETE, &path, "").await.done();
+    assert_eq!(upload.fetch(&bolt, 0, None).await.status, StatusCode::OK, "and only the owner deletes it");
+    acme.session_call(Method::DELETE, &path, "").await.done();
+    assert_eq!(upload.fetch(&bolt, 0, None).await.code(), ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn parts_that_do_not_fit_are_refused() {
+    let relay = Relay::start().await;
+    let acme = relay.node().await;
+    let upload = Upload::new(&[500]);
+    acme.post("/v1/blobs", &upload.create(&relay)).await;
+    for (number, size) in [(0, 499), (0, 501), (1, 500), (4_000_000_000, 500)] {
+        let reply = put_bytes(&acme, upload.id, number, vec![1; size].into()).await;
+        assert_eq!(reply.code(), ErrorCode::PartInvalid, "{number} {size}");
+    }
+    upload.put(&acme, 0).await.done();
+    assert_eq!(put_bytes(&acme, upload.id, 0, vec![255; 500].into()).await.code(), ErrorCode::Conflict);
+    let unknown = put_bytes(&acme, BlobId::from_bytes([0; 16]), 0, vec![1; 500].into()).await;
+    assert_eq!(unknown.code(), ErrorCode::NotFound);
+    let huge = put_bytes(&acme, upload.id, 0, vec![1; PART_BYTES_MAX + 1].into()).await;
+    assert_eq!(huge.code(), ErrorCode::TooLarge);
+}
+
+#[tokio::test]
+async fn a_blob_has_limits_and_a_life() {
+    let relay = Relay::start_with(|config| config.quotas.account_blob_bytes = 1_500).await;
+    let mut acme = relay.node().await;
+    let (first, second) = (Upload::new(&[1_000]), Upload::new(&[1_000]));
+    assert_eq!(acme.post("/v1/blobs", &first.create(&relay)).await.status, StatusCode::CREATED);
+    assert_eq!(acme.post("/v1/blobs", &second.create(&relay)).await.code(), ErrorCode::QuotaExceeded);
+    let mut other = first.create(&relay);
+    other.size_bytes = 999;
+    assert_eq!(acme.post("/v1/blobs", &other).await.code(), ErrorCode::Conflict);
+    for (size, code) in [(48, ErrorCode::Malformed), (100_687_921, ErrorCode::TooLarge)] {
+        let create = CreateBlob { size_bytes: size, ..second.create(&relay) };
+        assert_eq!(acme.post("/v1/blobs", &create).await.code(), code);
+    }
+    let path = format!("/v1/blobs/{}", first.id);
+    let extend = serde_json::to_vec(&ExtendBlob { expires_at: relay.now().plus(BLOB_LIFE_MAX * 2) }).unwrap();
+    let extended: Blob = acme.session_call(Method::PATCH, &path, extend).await.ok();
+    assert_eq!(extended.expires_at, relay.now().plus(BLOB_LIFE_MAX));
+    let sooner = serde_json::to_vec(&ExtendBlob { expires_at: relay.now() }).unwrap();
+    let same: Blob = acme.session_call(Method::PATCH, &path, sooner).await.ok();
+    assert_eq!(same.expires_at, extended.expires_at);
+    relay.clock.advance(BLOB_LIFE_MAX);
+    acme.sign_in().await;
+    assert_eq!(acme.get(&path).await.code(), ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn deleted_parts_leave_the_disk_and_their_bytes_the_quota() {
+    let relay = Relay::start_with(|config| config.quotas.account_blob_bytes = 1_500).await;
+    let acme = relay.node().await;
+    let upload = Upload::new(&[1_000]);
+    acme.post("/v1/blobs", &upload.create(&relay)).await;
+    upload.put(&acme, 0).await.done();
+    let folder = relay.folder.path().join("blobs").join(upload.id.to_string());
+    assert!(folder.exists());
+    acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", upload.id), "").await.done();
+    crate::support::eventually(|| !folder.exists()).await;
+    let next = Upload::new(&[1_000]);
+    assert_eq!(acme.post("/v1/blobs", &next.create(&relay)).await.status, StatusCode::CREATED);
+}

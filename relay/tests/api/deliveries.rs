@@ -1,0 +1,89 @@
+use crate::support::{Relay, fills, outcome, stored};
+use sealpost_proto::{EnvelopeState, limits::LEASE_LIFE, wire::DeliveryOutcome};
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+async fn a_long_poll_ends_when_something_comes() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    let started = Instant::now();
+    let (batch, id) = tokio::join!(bolt.pull(25), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        acme.post_to(&mailbox, 3).await
+    });
+    assert_eq!(batch.deliveries[0].envelope, id);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_pull_again_gives_the_same_under_a_higher_lease_and_a_late_acknowledgement_counts() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    let id = acme.post_to(&mailbox, 1).await;
+    let (first, second) = (bolt.pull(0).await, bolt.pull(0).await);
+    assert!(second.lease > first.lease);
+    assert_eq!(first.deliveries, second.deliveries);
+    bolt.acknowledge(first.lease, stored(&first)).await;
+    assert_eq!(acme.status(id).await.state, EnvelopeState::Stored);
+    bolt.acknowledge(second.lease, stored(&second)).await;
+    bolt.acknowledge(second.lease, stored(&second)).await;
+    assert!(bolt.pull(0).await.deliveries.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_acknowledged_comes_again_also_after_a_restart() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    for fill in 1..=3 {
+        acme.post_to(&mailbox, fill).await;
+    }
+    let before = bolt.pull(0).await;
+    bolt.acknowledge(before.lease, vec![outcome(before.deliveries[0].id, DeliveryOutcome::Stored)]).await;
+    let relay = relay.restart().await;
+    relay.clock.advance(LEASE_LIFE);
+    let after = bolt.pull(0).await;
+    assert_eq!(fills(&after.deliveries), [2, 3]);
+    assert_eq!(after.deliveries[0].id, before.deliveries[1].id);
+    assert!(after.lease > before.lease, "a fence rises across restarts");
+}
+
+#[tokio::test]
+async fn a_refused_envelope_fails_and_its_sender_hears_of_it() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    let id = acme.post_to(&mailbox, 1).await;
+    let batch = bolt.pull(0).await;
+    bolt.acknowledge(batch.lease, vec![outcome(batch.deliveries[0].id, DeliveryOutcome::Refused)]).await;
+    let event = acme.news(id, EnvelopeState::Failed).await;
+    assert!(event.reason.unwrap().contains("refused"));
+    assert!(bolt.pull(0).await.deliveries.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_acknowledges_for_another_account() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    let id = acme.post_to(&mailbox, 1).await;
+    let batch = bolt.pull(0).await;
+    acme.acknowledge(batch.lease, stored(&batch)).await;
+    assert_eq!(acme.status(id).await.state, EnvelopeState::Queued);
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_and_says_what_waits_beyond() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    for _ in 0..3 {
+        acme.submit((0..100).map(|_| acme.envelope(&mailbox, 1)).collect()).await;
+    }
+    let batch = bolt.take_all(0).await;
+    assert_eq!((batch.deliveries.len(), batch.backlog), (256, 44));
+    let rest = bolt.take_all(0).await;
+    assert_eq!((rest.deliveries.len(), rest.backlog), (44, 0));
+}

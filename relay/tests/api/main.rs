@@ -1,0 +1,18 @@
+//! The relay as nodes see it: a real listener on loopback, a small signing client, a clock that the tests move.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what is not as it should be fails the test"
+)]
+
+mod support;
+
+mod accounts;
+mod blobs;
+mod deliveries;
+mod envelopes;
+mod logs;
+mod requests;
+mod webhooks;

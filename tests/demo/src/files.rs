@@ -1,0 +1,69 @@
+//! The files that stories send.
+
+use crate::api::digest;
+use std::io::Write as _;
+
+/// The project's own README.
+const README: &[u8] = include_bytes!("../../../README.md");
+/// A picture.
+const PICTURE: &[u8] = include_bytes!("../assets/seal.png");
+/// How large the generated file is.
+const MEASUREMENTS_BYTES: usize = 20_000_000;
+/// Stands in the generated file and nowhere else in the world.
+pub const CANARY: &str = "canary 7c0e1d5a93b24f68";
+
+/// A file to be sent.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Its name.
+    pub name: String,
+    /// Its bytes.
+    pub content: Vec<u8>,
+}
+
+impl Sample {
+    /// A file.
+    #[must_use]
+    pub fn new(name: &str, content: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.to_owned(), content: content.into() }
+    }
+
+    /// The hex of its SHA-256.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest(&self.content)
+    }
+
+    /// Bytes from its middle that are long enough to be its own.
+    #[must_use]
+    pub fn excerpt(&self) -> &[u8] {
+        let middle = self.content.len() / 2;
+        &self.content[middle..(middle + 48).min(self.content.len())]
+    }
+}
+
+/// The three files of the demo: a text, a picture and 20 MB of measurements.
+#[must_use]
+pub fn samples() -> [Sample; 3] {
+    [
+        Sample::new("README-4711.md", README),
+        Sample::new("seal-4711.png", PICTURE),
+        Sample::new("measurements-4711.csv", measurements(MEASUREMENTS_BYTES)),
+    ]
+}
+
+/// Lines of measurements, always the same, with the canary in one of them.
+#[must_use]
+pub fn measurements(bytes: usize) -> Vec<u8> {
+    let mut text = format!("housing,millimetres,{CANARY}\n").into_bytes();
+    text.reserve(bytes);
+    let mut state = 4711_u32;
+    while text.len() < bytes {
+        // A linear congruential sequence (Numerical Recipes): nobody needs better noise here.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // Writing to a Vec cannot fail.
+        let _ = writeln!(text, "{:05},{}.{:04}", state >> 16, 20 + (state >> 12) % 10, state % 10_000);
+    }
+    text.truncate(bytes);
+    text
+}

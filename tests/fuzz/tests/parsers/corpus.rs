@@ -1,0 +1,62 @@
+//! The vectors of `proto/vectors` as seeds, valid and invalid ones.
+
+use sealpost_e2ee::Identity;
+use sealpost_proto::b64;
+use serde_json::Value;
+
+macro_rules! vector_files {
+    ($($name:literal),*) => {
+        fn text(name: &str) -> &'static str {
+            match name {
+                $($name => include_str!(concat!("../../../../proto/vectors/", $name, ".json")),)*
+                _ => "",
+            }
+        }
+    };
+}
+vector_files!["attachment", "card", "envelope", "handshake", "invite", "plaintext", "prekeys", "ratchet", "vault"];
+
+pub(crate) fn file(name: &str) -> Value {
+    serde_json::from_str(text(name)).unwrap()
+}
+
+/// Every text under one of these keys, wherever it stands.
+pub(crate) fn texts(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    collect(vectors, keys, &mut found);
+    assert!(!found.is_empty(), "no vector has {keys:?}");
+    found
+}
+
+/// The same as bytes, for what stands there in base64url.
+pub(crate) fn bytes(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
+    let texts = texts(vectors, keys);
+    texts.iter().filter_map(|text| b64::parse(std::str::from_utf8(text).unwrap()).ok()).collect()
+}
+
+fn collect(value: &Value, keys: &[&str], found: &mut Vec<Vec<u8>>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value {
+                    Value::String(text) if keys.contains(&key.as_str()) => found.push(text.clone().into_bytes()),
+                    _ => collect(value, keys, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, keys, found)),
+        _ => {}
+    }
+}
+
+pub(crate) fn one(vector: &Value, key: &str) -> Vec<u8> {
+    b64::parse(vector[key].as_str().unwrap()).unwrap()
+}
+
+pub(crate) fn array<const N: usize>(vector: &Value, key: &str) -> [u8; N] {
+    one(vector, key).try_into().unwrap()
+}
+
+pub(crate) fn identity(seeds: &Value) -> Identity {
+    Identity::from_seeds(&array(seeds, "ed_seed"), &array(seeds, "x_seed"))
+}

@@ -1,0 +1,100 @@
+//! Bodies of requests and answers as relay and node read them.
+
+use sealpost_fuzz::bombard;
+use sealpost_proto::{Problem, b64, wire};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A body that is taken is taken again from its own writing, and means the same.
+fn bodies<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(seeds: &[String]) {
+    let seeds: Vec<_> = seeds.iter().map(|seed| seed.clone().into_bytes()).collect();
+    bombard(&seeds, 10_000, |case| match serde_json::from_slice::<T>(case.bytes) {
+        Ok(body) => {
+            let written = serde_json::to_vec(&body).unwrap();
+            assert_eq!(serde_json::from_slice::<T>(&written).unwrap(), body);
+        }
+        Err(error) => assert!(!case.is_seed, "{error}: {}", String::from_utf8_lossy(case.bytes)),
+    });
+}
+
+fn id() -> String {
+    b64::encode(&[1; 16])
+}
+
+fn key() -> String {
+    b64::encode(&[2; 32])
+}
+
+#[test]
+fn registrations() {
+    bodies::<wire::RegisterRequest>(&[
+        r#"{"delivery":{"mode":"pull"}}"#.to_owned(),
+        r#"{"delivery":{"mode":"webhook","url":"https://node.example/hook"},"token":"let me in"}"#.to_owned(),
+    ]);
+    bodies::<wire::AccountChange>(&[r#"{"delivery":{"mode":"pull"}}"#.to_owned(), "{}".to_owned()]);
+    bodies::<wire::Checkpoint>(&[format!(r#"{{"sealed":"{}"}}"#, key())]);
+}
+
+#[test]
+fn mailboxes() {
+    bodies::<wire::OpenMailbox>(&[format!(r#"{{"send_keys":["{}"]}}"#, key())]);
+    bodies::<wire::SealedPrekeys>(&[format!(r#"{{"sealed":"{}"}}"#, key())]);
+    let mailbox = format!(r#"{{"id":"{}","created_at":1,"envelopes":2,"has_prekeys":true}}"#, id());
+    bodies::<wire::Mailboxes>(&[format!(r#"{{"mailboxes":[{mailbox}],"next":"{}"}}"#, id())]);
+}
+
+#[test]
+fn envelopes() {
+    let envelope = format!(
+        r#"{{"id":"{0}","mailbox":{{"relay":"https://relay.example","id":"{0}"}},"proof":"{0}","expires_at":5,"bytes":"{1}"}}"#,
+        id(),
+        key()
+    );
+    bodies::<wire::SubmitRequest>(&[format!(r#"{{"envelopes":[{envelope}]}}"#), r#"{"envelopes":[]}"#.to_owned()]);
+    bodies::<wire::StatusRequest>(&[format!(r#"{{"ids":["{}"]}}"#, id())]);
+    let rows = [
+        r#""outcome":"accepted","expires_at":5"#,
+        r#""outcome":"duplicate","state":"queued""#,
+        r#""outcome":"refused","code":"mailbox_full","retry_after_ms":7"#,
+    ];
+    let rows = rows.map(|row| format!(r#"{{"id":"{}",{row}}}"#, id()));
+    bodies::<wire::SubmitResponse>(&[format!(r#"{{"results":[{}]}}"#, rows.join(","))]);
+}
+
+#[test]
+fn deliveries() {
+    let delivery = format!(r#"{{"id":9,"mailbox":"{0}","envelope":"{0}","accepted_at":1,"bytes":"{1}"}}"#, id(), key());
+    let event = format!(r#"{{"id":10,"envelope":"{}","state":"retrying","attempts":2,"reason":"busy","at":3}}"#, id());
+    let batch = format!(r#"{{"deliveries":[{delivery}],"events":[{event}],"backlog":2,"lease":4}}"#);
+    bodies::<wire::WebhookCall>(&[
+        format!(r#"{{"type":"deliveries","timestamp":1,"data":{batch}}}"#),
+        format!(r#"{{"type":"challenge","timestamp":1,"challenge":"{}"}}"#, key()),
+    ]);
+    bodies::<wire::DeliveryBatch>(&[batch]);
+    bodies::<wire::ChallengeAnswer>(&[format!(r#"{{"answer":"{}"}}"#, key())]);
+    let results =
+        r#"{"lease":4,"results":[{"id":9,"outcome":"stored"},{"id":10,"outcome":"later","retry_after_ms":7}]}"#;
+    bodies::<wire::DeliveryResults>(&[results.to_owned(), r#"{"lease":0,"results":[]}"#.to_owned()]);
+}
+
+#[test]
+fn blobs() {
+    bodies::<wire::CreateBlob>(&[format!(
+        r#"{{"id":"{}","size_bytes":4160,"fetch_token_hash":"{}","expires_at":5}}"#,
+        id(),
+        key()
+    )]);
+    bodies::<wire::CompleteBlob>(&[format!(r#"{{"digest":"{}"}}"#, key())]);
+    bodies::<wire::ExtendBlob>(&[r#"{"expires_at":5}"#.to_owned()]);
+    bodies::<wire::Blob>(&[format!(
+        r#"{{"id":"{}","state":"uploading","size_bytes":4160,"parts":1,"present":[0],"expires_at":5}}"#,
+        id()
+    )]);
+}
+
+#[test]
+fn what_a_relay_says() {
+    bodies::<wire::Session>(&[format!(r#"{{"session_id":"opaque","key":"{}","expires_at":5,"relay_time":1}}"#, key())]);
+    bodies::<Problem>(&[
+        r#"{"code":"clock_skew","title":"t","status":401,"detail":"d","retry_after_ms":1,"relay_time":2}"#.to_owned(),
+    ]);
+}

@@ -1,0 +1,46 @@
+//! A relay and a few nodes in one process, without sockets and without time of their own: a seed decides what is lost,
+//! repeated, late or overtaken, when a process ends in the middle of its work and where a clock jumps, and a small
+//! reference model says whether all that was promised came true.
+//!
+//! What runs is the real thing: the node's transactions over its own schema in memory, the relay's store and decisions.
+//! What is played is what lies around them: the network, the tasks that carry out what rows say is due, and people. The
+//! same seed gives the same log, letter for letter.
+//!
+//! Start reading at [`run`], then `world`.
+
+mod agenda;
+mod chance;
+mod fault;
+mod model;
+mod network;
+mod node;
+mod people;
+mod relay;
+mod spoil;
+mod tasks;
+mod wire;
+mod world;
+
+pub use fault::Mutant;
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What happened, a line each.
+    pub log: String,
+    /// What was not as promised, if anything.
+    pub broken: Option<String>,
+    /// Messages that people sent.
+    pub sent: usize,
+    /// Times that a process ended in the middle of its work.
+    pub crashes: usize,
+}
+
+/// Plays one seed to its end, with a mutant or without.
+///
+/// # Errors
+/// When the simulation itself cannot go on; that a promise was broken is no error but the outcome.
+pub fn run(seed: u64, mutant: Option<Mutant>) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(async { world::World::new(seed, mutant).await?.play().await })
+}

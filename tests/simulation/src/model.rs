@@ -1,0 +1,223 @@
+//! The reference model: what people sent and what each node's database shows of it, and nothing of how it got there. It is
+//! told after every commit, and says what may not be.
+
+use crate::node::{SeenConnection, SeenMessage, Sight};
+use sealpost_proto::DeliveryStatus;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was not as promised, in words.
+#[derive(Debug)]
+pub(crate) struct Broken(pub(crate) String);
+
+/// A connection, the same for both of its sides: whose invite it came from and who took it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Link {
+    invite: [u8; 16],
+    acceptor: usize,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Road {
+    link: Link,
+    from: usize,
+}
+
+/// A connection as one side's database shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Side {
+    link: Link,
+    peer: usize,
+    pub(crate) is_inviter: bool,
+    pub(crate) status: String,
+    health: String,
+}
+
+/// What people did, and what came of it so far.
+#[derive(Default)]
+pub(crate) struct Model {
+    fingerprints: Vec<[u8; 32]>,
+    sides: BTreeMap<(usize, String), Side>,
+    /// What somebody tried to send, by text: a node, its connections.
+    intended: BTreeMap<String, (usize, BTreeSet<String>)>,
+    sent: BTreeMap<Road, Vec<String>>,
+    shown: BTreeMap<Road, Vec<String>>,
+    read: BTreeSet<(Road, String)>,
+    /// Messages that others may overtake.
+    excused: BTreeSet<(Road, String)>,
+    /// Where each message of each node belongs.
+    messages: BTreeMap<(usize, String), (Road, String)>,
+    statuses: BTreeMap<(usize, String), DeliveryStatus>,
+}
+
+impl Model {
+    pub(crate) fn new(fingerprints: Vec<[u8; 32]>) -> Self {
+        Self { fingerprints, ..Self::default() }
+    }
+
+    /// Somebody is about to send this text, which no other message has.
+    pub(crate) fn intend(&mut self, node: usize, connections: &[String], text: &str) {
+        self.intended.insert(text.to_owned(), (node, connections.iter().cloned().collect()));
+    }
+
+    /// A node's connections in the order of their names.
+    pub(crate) fn connections(&self, node: usize) -> Vec<(String, Side)> {
+        let of_node = self.sides.iter().filter(|((of, _), _)| *of == node);
+        of_node.map(|((_, name), side)| (name.clone(), side.clone())).collect()
+    }
+
+    /// The relay suspects the head of this node's lane, whatever it is, and may try what stands behind it: what is under
+    /// way to the node now may be overtaken.
+    pub(crate) fn excuse(&mut self, node: usize) {
+        for side in self.sides.iter().filter(|((of, _), _)| *of == node).map(|(_, side)| side) {
+            let road = Road { link: side.link, from: side.peer };
+            let shown = self.shown.get(&road).map_or(&[][..], Vec::as_slice);
+            let under_way = self.sent.get(&road).into_iter().flatten().filter(|text| !shown.contains(text));
+            self.excused.extend(under_way.map(|text| (road, text.clone())));
+        }
+    }
+
+    /// Whether this node has taken up that invite.
+    pub(crate) fn has_taken_up(&self, node: usize, invite: &[u8; 16]) -> bool {
+        let link = Link { invite: *invite, acceptor: node };
+        self.sides.iter().any(|((of, _), side)| *of == node && side.link == link)
+    }
+
+    /// Messages that people sent, one for each recipient.
+    pub(crate) fn sent_count(&self) -> usize {
+        self.sent.values().map(Vec::len).sum()
+    }
+
+    /// Takes in what a node's database shows after a commit.
+    ///
+    /// # Errors
+    /// [`Broken`] when it shows what may not be.
+    pub(crate) fn see(&mut self, node: usize, sight: Sight) -> Result<(), Broken> {
+        self.sides.retain(|(of, _), _| *of != node);
+        for connection in sight.connections {
+            self.see_connection(node, connection)?;
+        }
+        for message in sight.messages {
+            self.see_message(node, message)?;
+        }
+        let known = self.messages.range((node, String::new())..(node + 1, String::new())).count();
+        ensure(known as u64 == sight.message_count, || format!("node-{node} lost a message that it had"))?;
+        for name in sight.read {
+            let entry = self.messages.get(&(node, name)).cloned();
+            self.read.extend(entry);
+        }
+        for (message, status) in sight.statuses {
+            self.see_status(node, message, &status)?;
+        }
+        Ok(())
+    }
+
+    fn see_connection(&mut self, node: usize, seen: SeenConnection) -> Result<(), Broken> {
+        let peer = self.fingerprints.iter().position(|fingerprint| *fingerprint == seen.peer);
+        let peer = peer.ok_or_else(|| Broken(format!("node-{node} is connected with a stranger")))?;
+        let link = Link { invite: seen.invite, acceptor: if seen.is_inviter { peer } else { node } };
+        let side = Side { link, peer, is_inviter: seen.is_inviter, status: seen.status, health: seen.health };
+        ensure(side.health != "broken", || format!("{} of node-{node} is {}", seen.name, side.health))?;
+        let has_twin = self.sides.iter().any(|((of, _), other)| *of == node && other.link == link);
+        ensure(!has_twin, || format!("node-{node} made two connections of one"))?;
+        self.sides.insert((node, seen.name), side);
+        Ok(())
+    }
+
+    fn see_message(&mut self, node: usize, message: SeenMessage) -> Result<(), Broken> {
+        let side = self.sides.get(&(node, message.connection.clone()));
+        let side = side.ok_or_else(|| Broken(format!("{} of node-{node} has no connection", message.name)))?;
+        let road = Road { link: side.link, from: if message.is_incoming { side.peer } else { node } };
+        let text = message.content;
+        if message.is_incoming {
+            self.see_incoming(node, road, &text)?
+        } else {
+            self.see_outgoing(node, &message.connection, road, &text)?
+        }
+        self.messages.insert((node, message.name), (road, text));
+        Ok(())
+    }
+
+    fn see_outgoing(&mut self, node: usize, connection: &str, road: Road, text: &str) -> Result<(), Broken> {
+        let is_intended = self.intended.get(text).is_some_and(|(of, to)| *of == node && to.contains(connection));
+        ensure(is_intended, || format!("node-{node} sends {text:?}, which nobody wrote"))?;
+        let sent = self.sent.entry(road).or_default();
+        ensure(!sent.iter().any(|earlier| earlier == text), || format!("node-{node} sends {text:?} twice"))?;
+        sent.push(text.to_owned());
+        Ok(())
+    }
+
+    fn see_incoming(&mut self, node: usize, road: Road, text: &str) -> Result<(), Broken> {
+        let sent = self.sent.get(&road).map_or(&[][..], Vec::as_slice);
+        let place = |text: &str| sent.iter().position(|sent| sent == text);
+        let shown = self.shown.entry(road).or_default();
+        let here = place(text);
+        ensure(here.is_some(), || format!("node-{node} shows {text:?}, which nobody sent to it"))?;
+        ensure(!shown.iter().any(|earlier| earlier == text), || format!("node-{node} shows {text:?} twice"))?;
+        let overtaken = shown.iter().find(|earlier| place(earlier) > here);
+        let is_excused = self.excused.contains(&(road, text.to_owned()));
+        ensure(overtaken.is_none() || is_excused, || format!("node-{node} shows {text:?} after {overtaken:?}"))?;
+        shown.push(text.to_owned());
+        Ok(())
+    }
+
+    fn see_status(&mut self, node: usize, message: String, status: &str) -> Result<(), Broken> {
+        let status = DeliveryStatus::parse(status);
+        let status = status.ok_or_else(|| Broken(format!("{message} of node-{node} has no status")))?;
+        let before = self.statuses.insert((node, message.clone()), status);
+        if before == Some(status) {
+            return Ok(());
+        }
+        let is_legal = before.is_none_or(|before| before.may_become(status));
+        ensure(is_legal, || format!("{message} of node-{node} moved from {before:?} to {status}"))?;
+        let Some((road, text)) = self.messages.get(&(node, message)) else {
+            return Err(Broken(format!("node-{node} delivers a message that it has not")));
+        };
+        let is_shown = self.shown.get(road).is_some_and(|shown| shown.contains(text));
+        let is_read = self.read.contains(&(*road, text.clone()));
+        match status {
+            DeliveryStatus::Delivered => ensure(is_shown, || format!("{text:?} counts as delivered and is not there")),
+            DeliveryStatus::Read => ensure(is_read, || format!("{text:?} counts as read, and nobody read it")),
+            DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying | DeliveryStatus::Failed => {
+                Ok(())
+            }
+        }
+    }
+
+    /// What has to be so once faults have stopped and nothing is under way: `pairings` are who took up whose invite.
+    ///
+    /// # Errors
+    /// [`Broken`] says what is missing.
+    pub(crate) fn check_end(&self, pairings: &[(usize, usize, [u8; 16])]) -> Result<(), Broken> {
+        for (inviter, acceptor, invite) in pairings {
+            let link = Link { invite: *invite, acceptor: *acceptor };
+            for node in [inviter, acceptor] {
+                let side = self.sides.iter().find(|((of, _), side)| of == node && side.link == link);
+                let (status, health) =
+                    side.map_or(("not there", ""), |(_, side)| (side.status.as_str(), side.health.as_str()));
+                ensure((status, health) == ("accepted", "ok"), || {
+                    format!("node-{inviter} and node-{acceptor} end as {status} {health} at node-{node}")
+                })?;
+            }
+        }
+        for (road, sent) in &self.sent {
+            let shown = self.shown.get(road).map_or(&[][..], Vec::as_slice);
+            let missing = sent.iter().find(|text| !shown.contains(text));
+            ensure(missing.is_none(), || format!("{missing:?} was sent and never shown"))?;
+        }
+        for ((node, message), status) in &self.statuses {
+            let Some((road, text)) = self.messages.get(&(*node, message.clone())) else { continue };
+            let expected = if self.read.contains(&(*road, text.clone())) { "read" } else { "delivered" };
+            ensure(status.as_str() == expected, || format!("{text:?} ends as {status}, and was {expected}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Says what is broken unless it holds.
+///
+/// # Errors
+/// [`Broken`] when it does not.
+pub(crate) fn ensure(holds: bool, words: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken(words())) }
+}

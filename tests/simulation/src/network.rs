@@ -1,0 +1,228 @@
+//! What lies between the processes: it loses, repeats, delays and reorders what they say, and wakes them late.
+
+use crate::{
+    agenda::{MINUTE, SECOND},
+    model::Broken,
+    node::{Purpose, Task},
+    relay::CallUnderWay,
+    wire::Request,
+    world::{Happening, World},
+};
+use sealpost_node::daemon::deliver;
+use sealpost_proto::{
+    DeliveryId, Timestamp,
+    limits::ENVELOPE_FAILURES_MAX,
+    wire::{DeliveryBatch, DeliveryOutcome, DeliveryResults},
+};
+use sealpost_relay_core::classify::Class;
+
+/// How long a node waits for an answer.
+const ANSWER_TIMEOUT: u64 = 30 * SECOND;
+/// How long the relay waits for a connection, and for an answer.
+const CONNECT_TIMEOUT: u64 = 5 * SECOND;
+const CALL_TIMEOUT: u64 = 15 * SECOND;
+
+impl World {
+    /// Asks the relay; the answer, or that there is none, comes back for `purpose`.
+    pub(crate) fn ask(&mut self, node: usize, request: &Request, purpose: Purpose) {
+        self.tickets += 1;
+        let (ticket, life) = (self.tickets, self.nodes[node].life);
+        self.note(&format!("node-{node} asks {ticket}: {request}"));
+        self.nodes[node].memory.waits.insert(ticket, purpose);
+        self.agenda.enter(ANSWER_TIMEOUT, Happening::Timeout { node, life, ticket });
+        let request = request.clone();
+        self.carry(&format!("request {ticket}"), || Happening::Request {
+            node,
+            life,
+            ticket,
+            request: request.clone(),
+        });
+    }
+
+    /// Carries something over, or does not; false when it was lost.
+    fn carry(&mut self, what: &str, make: impl Fn() -> Happening) -> bool {
+        if self.chance.happens(self.rates.lost) {
+            self.note(&format!("{what} is lost"));
+            return false;
+        }
+        let copies = 1 + u64::from(self.chance.happens(self.rates.repeated));
+        for _ in 0..copies {
+            let is_late = self.chance.happens(self.rates.late);
+            let delay = if is_late { self.chance.between(SECOND, 20 * MINUTE) } else { self.chance.between(5, 300) };
+            self.agenda.enter(delay, make());
+        }
+        true
+    }
+
+    pub(crate) async fn take_request(
+        &mut self,
+        node: usize,
+        life: u32,
+        ticket: u64,
+        request: Request,
+    ) -> Result<(), Broken> {
+        if !self.relay.is_up || self.relay_crashes("before") {
+            return Ok(());
+        }
+        let (now, account) = (self.relay_now(), self.nodes[node].account);
+        let (words, changes) = (request.to_string(), !matches!(request, Request::Pull | Request::Prekeys(_)));
+        let answer = self.relay.answer(now, account, request, self.mutant, &mut self.chance).await?;
+        self.note(&format!("the relay answers {ticket} of node-{node}, {words}: {answer}"));
+        if self.relay_crashes("after") {
+            return Ok(());
+        }
+        if changes {
+            self.wake_relay();
+        }
+        self.carry(&format!("answer {ticket}"), || Happening::Answer { node, life, ticket, answer: answer.clone() });
+        Ok(())
+    }
+
+    /// Something may have come for those who wait at the relay: webhooks are called, long polls answered.
+    pub(crate) fn wake_relay(&mut self) {
+        self.look_in(1);
+        for node in 0..self.nodes.len() {
+            if !self.nodes[node].has_webhook && !self.chance.happens(self.rates.unheard) {
+                self.wake(node, Task::Pull, 20);
+            }
+        }
+    }
+
+    fn look_in(&mut self, after: u64) {
+        let at = self.agenda.now() + after;
+        if self.relay.is_up && self.relay.next_look.is_none_or(|planned| at < planned) {
+            self.relay.next_look = Some(at);
+            self.agenda.enter(after, Happening::Look { life: self.relay.life });
+        }
+    }
+
+    /// Calls the webhooks that are due.
+    pub(crate) async fn call_webhooks(&mut self, life: u32) -> Result<(), Broken> {
+        if life != self.relay.life || self.relay.next_look != Some(self.agenda.now()) {
+            return Ok(());
+        }
+        self.relay.next_look = None;
+        let now = self.relay_now();
+        for account in self.relay.bare.due(now, self.nodes.len()).await? {
+            let Some(node) = self.nodes.iter().position(|node| node.account == account) else { continue };
+            if self.relay_crashes("before") {
+                return Ok(());
+            }
+            let Some((call, batch)) = self.relay.bare.begin_call(now, account).await? else { continue };
+            self.tickets += 1;
+            let deliveries = batch.deliveries.iter().map(|delivery| delivery.id);
+            let head = deliveries.chain(batch.events.iter().map(|event| event.id)).min();
+            self.relay.calls.insert(self.tickets, CallUnderWay { call, node, head });
+            self.call(node, &batch);
+        }
+        let next = self.relay.bare.next_due(now).await?.map_or(MINUTE, |at| until(now, at));
+        self.look_in(next.max(1));
+        Ok(())
+    }
+
+    fn call(&mut self, node: usize, batch: &DeliveryBatch) {
+        let (number, life) = (self.tickets, self.relay.life);
+        self.note(&format!("the relay calls node-{node}, call {number}: {} envelopes", batch.deliveries.len()));
+        let is_carried =
+            self.carry(&format!("call {number}"), || Happening::Call { node, life, number, batch: batch.clone() });
+        let (after, class) =
+            if is_carried { (CALL_TIMEOUT, Class::Broke) } else { (CONNECT_TIMEOUT, Class::Unreachable) };
+        self.agenda.enter(after, Happening::CallEnds { life, number, class, results: DeliveryResults::default() });
+    }
+
+    pub(crate) async fn take_call(
+        &mut self,
+        node: usize,
+        life: u32,
+        number: u64,
+        batch: DeliveryBatch,
+    ) -> Result<(), Broken> {
+        if !self.nodes[node].is_up {
+            let results = DeliveryResults::default();
+            self.agenda.enter(5, Happening::CallEnds { life, number, class: Class::Unreachable, results });
+            return Ok(());
+        }
+        self.note(&format!("call {number} reaches node-{node}"));
+        self.reached(node).await?;
+        let Some(results) = self.take_in(node, batch).await? else { return Ok(()) };
+        self.carry(&format!("answer of call {number}"), || Happening::CallEnds {
+            life,
+            number,
+            class: Class::Answered,
+            results: results.clone(),
+        });
+        Ok(())
+    }
+
+    /// Takes a batch in, in one commit; none when the process ended over it.
+    pub(crate) async fn take_in(
+        &mut self,
+        node: usize,
+        batch: DeliveryBatch,
+    ) -> Result<Option<DeliveryResults>, Broken> {
+        if self.mutant == Some(crate::Mutant::NodeAnswersFirst) && self.chance.happens(200) {
+            return Ok(Some(all_stored(&batch)));
+        }
+        let (me, lease) = (self.me(node), batch.lease);
+        let Some(results) = self.commit(node, move |tx| deliver::take_in_all(tx, &me, &batch)).await? else {
+            return Ok(None);
+        };
+        self.wake_all(node);
+        let put_off = results.iter().find(|result| matches!(result.outcome, DeliveryOutcome::Later { .. }));
+        if let Some(result) = put_off {
+            return Err(Broken(format!("node-{node} cannot take in delivery {}", result.id)));
+        }
+        Ok(Some(DeliveryResults { lease, results }))
+    }
+
+    /// A call broke. The relay may soon think that it is the fault of what stood at its head.
+    fn suspect(&mut self, node: usize, head: Option<DeliveryId>) {
+        let Some(head) = head else { return };
+        let broken = self.relay.broken_calls.entry(head).or_default();
+        *broken += 1;
+        if *broken >= ENVELOPE_FAILURES_MAX {
+            self.model.excuse(node);
+        }
+    }
+
+    pub(crate) async fn end_call(
+        &mut self,
+        life: u32,
+        number: u64,
+        class: Class,
+        results: DeliveryResults,
+    ) -> Result<(), Broken> {
+        if life != self.relay.life || !self.relay.is_up || !self.relay.calls.contains_key(&number) {
+            return Ok(());
+        }
+        if self.relay_crashes("before") {
+            return Ok(());
+        }
+        let Some(CallUnderWay { call, node, head }) = self.relay.calls.remove(&number) else { return Ok(()) };
+        if class == Class::Broke {
+            self.suspect(node, head);
+        }
+        self.note(&format!("call {number} ends: {class:?}, {} results", results.results.len()));
+        let results =
+            if self.mutant == Some(crate::Mutant::RelayIgnoresAnswers) { Vec::new() } else { results.results };
+        let random = self.chance.number();
+        self.relay.bare.end_call(self.relay_now(), call, class, results, random).await?;
+        if !self.relay_crashes("after") {
+            self.wake_relay();
+        }
+        Ok(())
+    }
+}
+
+/// The answer of a node that has not looked.
+fn all_stored(batch: &DeliveryBatch) -> DeliveryResults {
+    use sealpost_proto::wire::DeliveryResult;
+    let ids = batch.deliveries.iter().map(|delivery| delivery.id).chain(batch.events.iter().map(|event| event.id));
+    let results = ids.map(|id| DeliveryResult { id, outcome: DeliveryOutcome::Stored }).collect();
+    DeliveryResults { lease: batch.lease, results }
+}
+
+/// How long it is from one time to a later one, in virtual time's unit.
+pub(crate) fn until(now: Timestamp, at: Timestamp) -> u64 {
+    sealpost_proto::time::millis(at.since(now))
+}

@@ -1,0 +1,138 @@
+//! The relay's side: what it answers to each request, and which mistakes a mutant makes there.
+
+use crate::{
+    chance::Chance,
+    fault::Mutant,
+    model::Broken,
+    wire::{Answer, Request},
+};
+use sealpost_proto::{
+    AccountId, DeliveryId, EnvelopeId, ErrorCode, Timestamp,
+    limits::ENVELOPE_LIFE_DEFAULT,
+    wire::{SubmitOutcome, SubmitRequest, SubmitResult},
+};
+use sealpost_relay::{
+    StoreError,
+    bare::{BareRelay, Call},
+};
+use std::collections::BTreeMap;
+
+/// The relay's process.
+pub(crate) struct Relay {
+    pub(crate) bare: BareRelay,
+    /// Its clock is ahead by so much, or behind.
+    pub(crate) skew_ms: i64,
+    /// Which run of the process this is.
+    pub(crate) life: u32,
+    pub(crate) is_up: bool,
+    /// When it looks for webhooks to call.
+    pub(crate) next_look: Option<u64>,
+    /// Calls of webhooks that are under way; it forgets them when it ends.
+    pub(crate) calls: BTreeMap<u64, CallUnderWay>,
+    /// How often a call broke at whose head stood this delivery.
+    pub(crate) broken_calls: BTreeMap<DeliveryId, u32>,
+    /// What it said `accepted` to, and to whom.
+    pub(crate) accepted: Vec<(AccountId, EnvelopeId)>,
+}
+
+/// A call of a webhook that is under way.
+pub(crate) struct CallUnderWay {
+    pub(crate) call: Call,
+    pub(crate) node: usize,
+    pub(crate) head: Option<DeliveryId>,
+}
+
+impl From<StoreError> for Broken {
+    fn from(error: StoreError) -> Self {
+        Self(format!("the relay's store: {error}"))
+    }
+}
+
+impl Relay {
+    pub(crate) const fn new(bare: BareRelay) -> Self {
+        Self {
+            bare,
+            skew_ms: 0,
+            life: 0,
+            is_up: true,
+            next_look: None,
+            calls: BTreeMap::new(),
+            broken_calls: BTreeMap::new(),
+            accepted: Vec::new(),
+        }
+    }
+
+    /// Carries out one request of an account; its commit is done when this returns.
+    pub(crate) async fn answer(
+        &mut self,
+        now: Timestamp,
+        account: AccountId,
+        request: Request,
+        mutant: Option<Mutant>,
+        chance: &mut Chance,
+    ) -> Result<Answer, Broken> {
+        self.bare.contact(now, account).await?;
+        Ok(match request {
+            Request::Submit(request) => self.submit(now, account, request, mutant, chance).await?,
+            Request::Pull => Answer::Pulled(self.bare.pull(now, account).await?),
+            Request::Acknowledge(results) => {
+                if mutant != Some(Mutant::RelayIgnoresAnswers) {
+                    self.bare.acknowledge(now, account, results).await?;
+                }
+                Answer::Done
+            }
+            Request::OpenMailbox(mailbox, key) => {
+                if mutant == Some(Mutant::RelayOpensNothing) {
+                    return Ok(Answer::Done);
+                }
+                let opened = self.bare.open_mailbox(now, account, mailbox, vec![key]).await?;
+                opened.map_or_else(Answer::Refused, |()| Answer::Done)
+            }
+            Request::CloseMailbox(mailbox) => {
+                self.bare.close_mailbox(now, account, mailbox).await?;
+                self.bare.sweep(now).await?;
+                Answer::Done
+            }
+            Request::PublishPrekeys(mailbox, sealed) => {
+                let is_open = self.bare.publish_prekeys(account, mailbox, sealed).await?;
+                if is_open { Answer::Done } else { Answer::Refused(ErrorCode::NotFound) }
+            }
+            Request::Prekeys(mailbox) => {
+                let sealed = self.bare.prekeys(mailbox).await?;
+                sealed.map_or(Answer::Refused(ErrorCode::MailboxUnknown), Answer::Prekeys)
+            }
+        })
+    }
+
+    async fn submit(
+        &mut self,
+        now: Timestamp,
+        account: AccountId,
+        mut request: SubmitRequest,
+        mutant: Option<Mutant>,
+        chance: &mut Chance,
+    ) -> Result<Answer, Broken> {
+        if mutant == Some(Mutant::RelayReverses) {
+            request.envelopes.reverse();
+        }
+        let swallows = mutant == Some(Mutant::RelaySwallows) && chance.happens(200);
+        let swallowed = if swallows { request.envelopes.pop().map(|envelope| envelope.id) } else { None };
+        let mut response = self.bare.submit(now, account, request).await?;
+        for result in &response.results {
+            if matches!(result.outcome, SubmitOutcome::Accepted { .. }) {
+                self.accepted.push((account, result.id));
+            }
+        }
+        let outcome = SubmitOutcome::Accepted { expires_at: now.plus(ENVELOPE_LIFE_DEFAULT) };
+        response.results.extend(swallowed.map(|id| SubmitResult { id, outcome }));
+        Ok(Answer::Submitted(response))
+    }
+
+    /// The process ends: what was under way is forgotten.
+    pub(crate) fn end(&mut self) {
+        self.life += 1;
+        self.is_up = false;
+        self.calls.clear();
+        self.next_look = None;
+    }
+}

@@ -1,0 +1,66 @@
+//! The mistakes that mutants make inside a node, in the transaction that they spoil.
+
+use crate::fault::Mutant;
+use sealpost_node::{
+    api::model::Direction,
+    fault::Fault,
+    store::{Tx, messages},
+};
+use sealpost_proto::MessageId;
+
+/// Spoils a transaction at its end; `fresh` is the position behind which messages are new, `roll` is 0 to 999.
+pub(crate) fn spoil(tx: &mut Tx<'_>, mutant: Mutant, fresh: i64, roll: u64) -> Result<(), Fault> {
+    match mutant {
+        Mutant::NodeForgetsWhatItSaw => run(tx, "DELETE FROM seen").and_then(|()| run(tx, "DELETE FROM message_ids")),
+        Mutant::NodeLosesReceipts if roll < 300 => run(tx, "DELETE FROM receipts_due"),
+        Mutant::NodeClaimsDelivery => run(tx, "UPDATE deliveries SET status = 'delivered' WHERE status = 'sent'"),
+        Mutant::NodeFallsBack if roll < 300 => {
+            run(tx, "UPDATE deliveries SET status = 'sent' WHERE status = 'delivered'")
+        }
+        Mutant::NodeShowsTwice if roll < 300 => show_twice(tx, fresh),
+        Mutant::NodeAlters if roll < 300 => alter(tx, fresh),
+        _ => Ok(()),
+    }
+}
+
+fn run(tx: &Tx<'_>, sql: &str) -> Result<(), Fault> {
+    tx.execute(sql, &[]).map(|_| ())
+}
+
+fn newest(tx: &Tx<'_>, fresh: i64) -> Result<Option<messages::Message>, Fault> {
+    let filter = messages::Filter {
+        after: Some(fresh),
+        direction: Some(Direction::In),
+        limit: 1,
+        ..messages::Filter::default()
+    };
+    Ok(messages::page(tx, &filter)?.pop())
+}
+
+fn show_twice(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
+    let Some(message) = newest(tx, fresh)? else { return Ok(()) };
+    let mut uuid = [0; 16];
+    tx.rng.fill_bytes(&mut uuid);
+    let again = messages::NewMessage {
+        chat: &message.chat,
+        uuid: MessageId::from_bytes(uuid),
+        direction: Direction::In,
+        kind: 1,
+        sender_name: &message.sender_name,
+        content: &message.content,
+        content_type: &message.content_type,
+        seq: None,
+        action_required: false,
+        reply_to: None,
+        deliver_by: None,
+        read_by: None,
+        sent_at: message.sent_at,
+    };
+    messages::insert(tx, &again).map(|_| ())
+}
+
+fn alter(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
+    let Some(message) = newest(tx, fresh)? else { return Ok(()) };
+    let content = tx.seal("messages", message.name.as_bytes(), "content", 1, b"something else");
+    tx.execute("UPDATE messages SET content = ?2 WHERE ref = ?1", &[&message.name, &content]).map(|_| ())
+}
