@@ -93,7 +93,7 @@ mod tests {
         let waiting = wakes.wait_for(ACCOUNT, 1).unwrap();
         let next = waiting.next();
         wakes.wake(&[ACCOUNT]);
-        tokio::time::timeout(std::time::Duration::from_secs(5), next).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(60), next).await.unwrap();
     }
 
     #[test]

@@ -7,11 +7,12 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use sealpost_proto::{
     AccountId, B64, DeliveryId, EnvelopeId, EnvelopeState, ErrorCode, MailboxId, MailboxRef, Origin, Problem, SendKey,
     SessionKey, Timestamp, WebhookSecret,
+    limits::CLIENT_IDLE_TIMEOUT,
     wire::{
         Delivery, DeliveryBatch, DeliveryMode, DeliveryOutcome, DeliveryResult, DeliveryResults, EnvelopeStatus,
         OpenMailbox, RegisterRequest, Registered, RegistrationPolicy, Session, StatusEvent, SubmitOutcome,
@@ -30,10 +31,33 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+    task::JoinHandle,
+};
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// How long a test waits for what has to come: far longer than a slow and busy machine takes.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// An address on loopback that is this one's as long as it lives, whether somebody listens there or not: a port that is
+/// bound is given to nobody else, and without a listener it refuses connections.
+#[derive(Clone)]
+pub(crate) struct Reserved {
+    pub(crate) address: SocketAddr,
+    _bound: Arc<TcpSocket>,
+}
+
+impl Reserved {
+    pub(crate) fn new() -> Self {
+        let bound = TcpSocket::new_v4().unwrap();
+        // So that others may listen there beside it.
+        bound.set_reuseaddr(true).unwrap();
+        bound.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self { address: bound.local_addr().unwrap(), _bound: Arc::new(bound) }
+    }
+}
 
 /// A relay that runs in this process, on a folder that outlives it.
 pub(crate) struct Relay {
@@ -42,8 +66,9 @@ pub(crate) struct Relay {
     pub(crate) origin: Origin,
     running: Running,
     shutdown: Shutdown,
-    /// Keeps the origin the same when the relay starts again.
     config: Config,
+    /// Keeps the origin the same when the relay starts again.
+    place: Reserved,
 }
 
 pub(crate) fn config(folder: &Path) -> Config {
@@ -63,26 +88,41 @@ impl Relay {
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let mut config = config(folder.path());
+        let place = Reserved::new();
+        let mut config = Config { listen: place.address, ..config(folder.path()) };
         change(&mut config);
-        Self::open(folder, config, ManualClock::new(START)).await
+        Self::open(folder, config, place, ManualClock::new(START)).await
     }
 
-    async fn open(folder: Arc<TempDir>, config: Config, clock: ManualClock) -> Self {
+    async fn open(folder: Arc<TempDir>, config: Config, place: Reserved, clock: ManualClock) -> Self {
         let shutdown = Shutdown::new();
         let running = start(config.clone(), Arc::new(clock.clone()), shutdown.clone()).await.unwrap();
         let origin = running.origin.clone();
-        Self { clock, folder, origin, running, shutdown, config }
+        Self { clock, folder, origin, running, shutdown, config, place }
     }
 
     /// Ends it in good order and starts it again on the same folder and under the same name.
     pub(crate) async fn restart(self) -> Self {
-        let Self { clock, folder, origin, running, shutdown, mut config } = self;
-        config.listen = running.address;
-        config.public_url = Some(origin);
+        self.restart_while(|| {}).await
+    }
+
+    /// As [`Self::restart`]; something happens when it was told to end and has not yet.
+    pub(crate) async fn restart_while(self, something: impl FnOnce()) -> Self {
+        let Self { clock, folder, running, shutdown, config, place, .. } = self;
         shutdown.trigger();
+        something();
         running.ended().await;
-        Self::open(folder, config, clock).await
+        Self::open(folder, config, place, clock).await
+    }
+
+    /// Returns when the scheduler has looked for lanes that are due: it has called one that was not due before.
+    pub(crate) async fn scheduler_looked(&self) {
+        let hook = Hook::listen().await;
+        let (sender, recipient) = (self.node().await, self.node_with_webhook(&hook).await);
+        let mailbox = recipient.open_mailbox().await;
+        assert!(recipient.test_webhook().await.ok);
+        sender.post_to(&mailbox, 0).await;
+        hook.called(1).await;
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -160,7 +200,10 @@ impl Node {
             account: None,
             session: None,
             secret: None,
-            http: Client::builder(TokioExecutor::new()).build_http(),
+            http: Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(CLIENT_IDLE_TIMEOUT)
+                .build_http(),
         }
     }
 
@@ -307,11 +350,20 @@ impl Node {
 
     /// Pulls until news of an envelope in this state came.
     pub(crate) async fn news(&self, envelope: EnvelopeId, state: EnvelopeState) -> StatusEvent {
+        self.event(|event| event.envelope == envelope && event.state == state).await
+    }
+
+    /// Pulls until news came that so many attempts failed: only then has the relay written the last one down and drawn
+    /// its delay, so only then may a test move the clock.
+    pub(crate) async fn failed_attempts(&self, envelope: EnvelopeId, attempts: u32) -> StatusEvent {
+        let is_it = |event: &StatusEvent| event.state == EnvelopeState::Retrying && event.attempts == attempts;
+        self.event(|event| event.envelope == envelope && is_it(event)).await
+    }
+
+    async fn event(&self, is_it: impl Fn(&StatusEvent) -> bool) -> StatusEvent {
         let looking = async {
             loop {
-                let batch = self.take_all(5).await;
-                let found = batch.events.into_iter().find(|event| event.envelope == envelope && event.state == state);
-                if let Some(event) = found {
+                if let Some(event) = self.take_all(5).await.events.into_iter().find(&is_it) {
                     return event;
                 }
             }
@@ -361,66 +413,61 @@ pub(crate) enum Script {
     Later {
         millis: u64,
     },
-    /// Stores, but takes its time.
-    Slow {
-        millis: u64,
-    },
+    /// Stores, once the test lets it.
+    Held,
     /// Fails whenever one of the envelopes starts with this byte.
     Choke {
         fill: u8,
     },
 }
 
-#[derive(Default)]
 struct HookState {
     secret: Option<WebhookSecret>,
     script: VecDeque<Script>,
-    always: Option<Script>,
-    batches: Vec<DeliveryBatch>,
+    always: Script,
+    calls: Vec<(Timestamp, DeliveryBatch)>,
 }
 
 /// A webhook on loopback.
-#[derive(Clone)]
 pub(crate) struct Hook {
     pub(crate) url: String,
     state: Arc<Mutex<HookState>>,
-    address: SocketAddr,
+    /// A permit for each held call that may go on.
+    release: Arc<Semaphore>,
+    place: Reserved,
     shutdown: Shutdown,
+    server: JoinHandle<()>,
 }
 
 impl Hook {
     pub(crate) async fn listen() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = HookState { always: Some(Script::Store), ..HookState::default() };
-        let url = format!("http://{address}/hook");
-        let hook = Self { url, state: Arc::new(Mutex::new(state)), address, shutdown: Shutdown::new() };
-        hook.serve(listener);
-        hook
-    }
-
-    fn serve(&self, listener: TcpListener) {
-        let router = Router::new().route("/hook", post(answer)).with_state(self.clone());
-        let shutdown = self.shutdown.clone();
-        tokio::spawn(sealpost_service::http::serve(listener, router, ListenerLimits::default(), shutdown));
+        let place = Reserved::new();
+        let state = HookState { secret: None, script: VecDeque::new(), always: Script::Store, calls: Vec::new() };
+        let (state, release) = (Arc::new(Mutex::new(state)), Arc::new(Semaphore::new(0)));
+        let shutdown = Shutdown::new();
+        let server = serve(&place, &state, &release, &shutdown).await;
+        Self { url: format!("http://{}/hook", place.address), state, release, place, shutdown, server }
     }
 
     /// Hangs up and takes no connection any more.
-    pub(crate) async fn stop(&self) {
+    pub(crate) async fn stop(&mut self) {
         self.shutdown.trigger();
-        let address = self.address;
-        let refused = async { while TcpStream::connect(address).await.is_ok() {} };
-        tokio::time::timeout(DEADLINE, refused).await.expect("it stopped in time");
+        tokio::time::timeout(DEADLINE, &mut self.server).await.expect("it stopped in time").unwrap();
     }
 
     /// Listens where it did before.
     pub(crate) async fn come_back(&mut self) {
         self.shutdown = Shutdown::new();
-        self.serve(TcpListener::bind(self.address).await.unwrap());
+        self.server = serve(&self.place, &self.state, &self.release, &self.shutdown).await;
+    }
+
+    /// Lets one call go on that is [held](Script::Held).
+    pub(crate) fn release(&self) {
+        self.release.add_permits(1);
     }
 
     pub(crate) fn always(&self, script: Script) {
-        self.state.lock().unwrap().always = Some(script);
+        self.state.lock().unwrap().always = script;
     }
 
     pub(crate) fn then(&self, script: Script) {
@@ -428,29 +475,48 @@ impl Hook {
     }
 
     pub(crate) fn calls(&self) -> usize {
-        self.state.lock().unwrap().batches.len()
+        self.state.lock().unwrap().calls.len()
     }
 
     pub(crate) fn batches(&self) -> Vec<DeliveryBatch> {
-        self.state.lock().unwrap().batches.clone()
+        self.state.lock().unwrap().calls.iter().map(|(_, batch)| batch.clone()).collect()
     }
 
-    /// Waits until so many calls came.
+    /// The relay's time at each call.
+    pub(crate) fn times(&self) -> Vec<Timestamp> {
+        self.state.lock().unwrap().calls.iter().map(|(at, _)| *at).collect()
+    }
+
+    /// Waits until so many calls came. What came of the last of them the relay has not written down yet.
     pub(crate) async fn called(&self, calls: usize) {
         eventually(|| self.calls() >= calls).await;
     }
 }
 
-async fn answer(State(hook): State<Hook>, headers: Headers, body: Body) -> (StatusCode, Headers, Vec<u8>) {
-    let (answer, pause) = decide(&hook, &headers, &body);
-    tokio::time::sleep(pause).await;
+type Answering = (Arc<Mutex<HookState>>, Arc<Semaphore>);
+
+async fn serve(
+    place: &Reserved,
+    state: &Arc<Mutex<HookState>>,
+    release: &Arc<Semaphore>,
+    shutdown: &Shutdown,
+) -> JoinHandle<()> {
+    let listener = TcpListener::bind(place.address).await.unwrap();
+    let router = Router::new().route("/hook", post(answer)).with_state((Arc::clone(state), Arc::clone(release)));
+    tokio::spawn(sealpost_service::http::serve(listener, router, ListenerLimits::default(), shutdown.clone()))
+}
+
+async fn answer(State((state, release)): State<Answering>, headers: Headers, body: Body) -> HookAnswer {
+    let (answer, is_held) = decide(&mut state.lock().unwrap(), &headers, &body);
+    if is_held {
+        release.acquire().await.unwrap().forget();
+    }
     answer
 }
 
 type HookAnswer = (StatusCode, Headers, Vec<u8>);
 
-fn decide(hook: &Hook, headers: &Headers, body: &[u8]) -> (HookAnswer, Duration) {
-    let mut state = hook.state.lock().unwrap();
+fn decide(state: &mut HookState, headers: &Headers, body: &[u8]) -> (HookAnswer, bool) {
     let secret = state.secret.clone().expect("the node has registered");
     let at: u64 = headers["webhook-timestamp"].to_str().unwrap().parse().unwrap();
     let now = Timestamp::from_millis(at * 1_000);
@@ -459,13 +525,12 @@ fn decide(hook: &Hook, headers: &Headers, body: &[u8]) -> (HookAnswer, Duration)
         WebhookCall::Challenge { challenge, .. } => {
             let answer = webhook::answer_challenge(&secret, challenge.as_slice());
             let json = serde_json::json!({ "answer": B64(answer.to_vec()) });
-            ((StatusCode::OK, Headers::new(), json.to_string().into_bytes()), Duration::ZERO)
+            ((StatusCode::OK, Headers::new(), json.to_string().into_bytes()), false)
         }
-        WebhookCall::Deliveries { data, .. } => {
-            let script = state.script.pop_front().or_else(|| state.always.clone()).unwrap();
-            state.batches.push(data.clone());
-            let pause = if let Script::Slow { millis } = script { millis } else { 0 };
-            (follow(&script, &data), Duration::from_millis(pause))
+        WebhookCall::Deliveries { data, timestamp } => {
+            let script = state.script.pop_front().unwrap_or_else(|| state.always.clone());
+            state.calls.push((timestamp, data.clone()));
+            (follow(&script, &data), matches!(script, Script::Held))
         }
     }
 }
@@ -475,9 +540,7 @@ fn follow(script: &Script, data: &DeliveryBatch) -> HookAnswer {
     let status = |code| (StatusCode::from_u16(code).unwrap(), Headers::new(), Vec::new());
     match script {
         Script::Choke { fill } if data.deliveries.iter().any(|delivery| delivery.bytes.0[0] == *fill) => status(500),
-        Script::Store | Script::Slow { .. } | Script::Choke { .. } => {
-            (StatusCode::OK, Headers::new(), results(stored(data)))
-        }
+        Script::Store | Script::Held | Script::Choke { .. } => (StatusCode::OK, Headers::new(), results(stored(data))),
         Script::Status(code) => status(*code),
         Script::Wait { seconds } => {
             let headers = [(http::header::RETRY_AFTER, seconds.to_string().parse().unwrap())].into_iter().collect();

@@ -1,7 +1,7 @@
-use crate::support::{Hook, Node, Relay, Script, eventually, fills};
+use crate::support::{DEADLINE, Hook, Node, Relay, Script, eventually, fills};
 use http::Method;
 use sealpost_proto::{
-    EnvelopeState, ErrorCode,
+    EnvelopeId, EnvelopeState, ErrorCode,
     wire::{Account, AccountChange, DeliveryMode, WebhookState},
 };
 use std::time::Duration;
@@ -28,14 +28,13 @@ async fn a_webhook_is_called_once_it_has_answered_its_challenge() {
     assert_eq!((account(&bolt).await.webhook_state, account(&bolt).await.backlog), (WebhookState::Active, 0));
 }
 
-async fn stored(node: &Node, id: sealpost_proto::EnvelopeId) {
-    for _ in 0..400 {
-        if node.status(id).await.state == EnvelopeState::Stored {
-            return;
+async fn stored(node: &Node, id: EnvelopeId) {
+    let looking = async {
+        while node.status(id).await.state != EnvelopeState::Stored {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the envelope was not stored in time");
+    };
+    tokio::time::timeout(DEADLINE, looking).await.expect("the envelope was stored in time");
 }
 
 #[tokio::test]
@@ -74,13 +73,14 @@ async fn while_a_webhook_is_down_senders_hear_retrying_and_contact_brings_it_bac
     let wait = event.next_attempt_at.unwrap().since(event.at);
     assert!(wait >= Duration::from_millis(2_500) && wait <= Duration::from_secs(5), "{wait:?}");
     assert_eq!(acme.status(id).await.state, EnvelopeState::Retrying);
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    relay.scheduler_looked().await;
     assert_eq!(hook.calls(), 1, "no call before its time");
     hook.always(Script::Store);
+    let before = relay.now();
     relay.clock.advance(Duration::from_millis(1_500));
     bolt.get("/v1/account").await;
-    hook.called(2).await;
     stored(&acme, id).await;
+    assert_eq!(hook.times(), [before, relay.now()]);
 }
 
 #[tokio::test]
@@ -92,26 +92,20 @@ async fn the_backoff_grows_and_survives_a_restart() {
     assert!(bolt.test_webhook().await.ok);
     hook.always(Script::Status(502));
     let id = acme.post_to(&mailbox, 1).await;
-    hook.called(1).await;
-    for calls in 2..=4 {
+    for attempts in 1..=3 {
+        acme.failed_attempts(id, attempts).await;
         relay.clock.advance(Duration::from_secs(41));
-        hook.called(calls).await;
     }
-    // Waits for the fourth attempt to be written down.
-    let event = loop {
-        let event = acme.news(id, EnvelopeState::Retrying).await;
-        if event.attempts == 4 {
-            break event;
-        }
-    };
-    assert!(event.next_attempt_at.unwrap().since(event.at) >= Duration::from_secs(20));
+    let event = acme.failed_attempts(id, 4).await;
+    let next = event.next_attempt_at.unwrap();
+    assert!(next.since(event.at) >= Duration::from_secs(20));
     let relay = relay.restart().await;
     hook.always(Script::Store);
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    relay.scheduler_looked().await;
     assert_eq!(hook.calls(), 4, "the restart does not forget the backoff");
-    relay.clock.advance(Duration::from_secs(41));
-    hook.called(5).await;
+    relay.clock.set(next);
     stored(&acme, id).await;
+    assert_eq!((hook.calls(), hook.times().last()), (5, Some(&next)));
 }
 
 #[tokio::test]
@@ -127,14 +121,15 @@ async fn an_endpoint_that_asks_to_wait_is_left_alone() {
     let event = acme.news(id, EnvelopeState::Retrying).await;
     assert_eq!(event.next_attempt_at.unwrap().since(event.at), Duration::from_secs(60));
     bolt.get("/v1/account").await;
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    relay.scheduler_looked().await;
     assert_eq!(hook.calls(), 1, "contact does not overrule a wish");
+    let begin = relay.now();
     relay.clock.advance(Duration::from_secs(60));
     let event = acme.news(id, EnvelopeState::Retrying).await;
     assert_eq!(event.next_attempt_at.unwrap().since(event.at), Duration::from_secs(30));
     relay.clock.advance(Duration::from_secs(30));
-    hook.called(3).await;
     stored(&acme, id).await;
+    assert_eq!(hook.times(), [0, 60, 90].map(|seconds| begin.plus(Duration::from_secs(seconds))));
 }
 
 #[tokio::test]
@@ -170,13 +165,13 @@ async fn an_envelope_that_chokes_the_endpoint_is_set_aside_and_the_others_pass()
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
     acme.submit(envelopes).await;
     assert!(bolt.test_webhook().await.ok);
-    let watching = async {
-        while acme.status(ids[2]).await.state != EnvelopeState::Stored {
-            relay.clock.advance(Duration::from_secs(45));
-            tokio::time::sleep(Duration::from_millis(60)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), watching).await.unwrap();
+    // All three, and then the first alone.
+    for attempts in 1..=4 {
+        let event = acme.failed_attempts(ids[0], attempts).await;
+        relay.clock.set(event.next_attempt_at.unwrap());
+    }
+    acme.failed_attempts(ids[0], 5).await;
+    stored(&acme, ids[2]).await;
     assert_eq!(acme.status(ids[1]).await.state, EnvelopeState::Stored);
     assert_eq!(acme.status(ids[0]).await.state, EnvelopeState::Retrying);
     assert_eq!(fills(&bolt.take_all(0).await.deliveries), [13], "a pull sees what is set aside");
@@ -228,10 +223,10 @@ async fn a_call_that_is_under_way_at_the_end_of_the_relay_is_finished() {
     let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
     let mailbox = bolt.open_mailbox().await;
     assert!(bolt.test_webhook().await.ok);
-    hook.always(Script::Slow { millis: 700 });
+    hook.always(Script::Held);
     let id = acme.post_to(&mailbox, 1).await;
     hook.called(1).await;
-    let relay = relay.restart().await;
+    let relay = relay.restart_while(|| hook.release()).await;
     assert_eq!(acme.status(id).await.state, EnvelopeState::Stored);
     assert_eq!(hook.calls(), 1);
     drop(relay);
