@@ -4,31 +4,26 @@ use crate::{
     blobs::Blobs,
     cache::AccountCache,
     health::Health,
+    rules::Rules,
     store::{AccountFacts, Store, StoreError},
     wakes::Wakes,
 };
-use sealpost_egress::Client;
+use arc_swap::ArcSwap;
 use sealpost_proto::{
     AccountId, Origin, Timestamp,
     limits::{DELIVERY_MEMORY_BYTES_MAX, PARTS_IN_MEMORY_MAX, REQUEST_MEMORY_BYTES_MAX},
-    wire::RegistrationPolicy,
 };
-use sealpost_relay_core::Quotas;
 use sealpost_service::{Clock as _, SharedClock, Shutdown};
 use sealpost_signatures::RelaySecret;
-use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
-use subtle::ConstantTimeEq as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A relay at work.
 pub(crate) struct Relay {
     /// What signatures name, and where it is found.
     pub(crate) origin: Origin,
-    /// Who may register.
-    pub(crate) registration: Registration,
-    /// How much one account or mailbox may hold.
-    pub(crate) quotas: Quotas,
+    /// What the operator may change while it runs.
+    pub(crate) rules: ArcSwap<Rules>,
     /// Tells the time.
     pub(crate) clock: SharedClock,
     /// What it keeps.
@@ -37,8 +32,6 @@ pub(crate) struct Relay {
     pub(crate) blobs: Blobs,
     /// What session keys are made from.
     pub(crate) secret: RelaySecret,
-    /// Calls webhooks.
-    pub(crate) client: Client,
     /// Accounts that were heard of lately.
     pub(crate) cache: AccountCache,
     /// Who has to look again.
@@ -56,6 +49,12 @@ impl Relay {
     #[must_use]
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The rules that are in force now; whoever needs two of them asks once.
+    #[must_use]
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
     }
 
     /// What is known of an account, from memory where possible.
@@ -85,30 +84,6 @@ impl Relay {
             // The lane wakes by itself later; the request is not to blame.
             Err(error) => tracing::debug!(%error, "a lane was not woken"),
         }
-    }
-}
-
-/// Who may register.
-#[derive(Debug, Clone)]
-pub(crate) struct Registration {
-    /// The policy.
-    pub(crate) policy: RegistrationPolicy,
-    tokens: Vec<[u8; 32]>,
-}
-
-impl Registration {
-    /// A policy and the tokens that are good, of which only the digests are kept.
-    #[must_use]
-    pub(crate) fn new(policy: RegistrationPolicy, tokens: &[String]) -> Self {
-        Self { policy, tokens: tokens.iter().map(|token| Sha256::digest(token).into()).collect() }
-    }
-
-    /// Whether the token is one of the good ones, in constant time.
-    #[must_use]
-    pub(crate) fn is_good(&self, token: Option<&str>) -> bool {
-        let Some(token) = token else { return false };
-        let digest = Sha256::digest(token);
-        self.tokens.iter().fold(false, |any, good| any | bool::from(good.ct_eq(digest.as_slice())))
     }
 }
 
@@ -158,13 +133,6 @@ fn kibibytes(bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_operators_tokens_are_good() {
-        let registration = Registration::new(RegistrationPolicy::Token, &["one".to_owned(), "two".to_owned()]);
-        assert!(registration.is_good(Some("one")) && registration.is_good(Some("two")));
-        assert!(!registration.is_good(Some("three")) && !registration.is_good(Some("")) && !registration.is_good(None));
-    }
 
     #[test]
     fn requests_beyond_the_memory_are_turned_away() {

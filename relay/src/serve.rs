@@ -7,12 +7,14 @@ use crate::{
     delivery,
     health::Health,
     http,
-    relay::{Memory, Registration, Relay},
+    relay::{Memory, Relay},
+    rules::Rules,
     store::{Store, StoreError},
     sweeper,
     wakes::Wakes,
 };
-use sealpost_egress::{CallError, Client, Guard, Limits};
+use arc_swap::ArcSwap;
+use sealpost_egress::CallError;
 use sealpost_proto::{Origin, limits::ACCOUNT_CACHE_ENTRIES_MAX, origin::OriginError};
 use sealpost_service::{
     DataFolder, FolderError, SecretError, SharedClock, Shutdown,
@@ -106,19 +108,17 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
     let health = Arc::new(Health::default());
     let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?;
     let blobs = Blobs::open(&folder.join(BLOBS))?;
-    let client = Client::new(Guard::new(config.egress_allow.clone()), Limits::default())?;
+    let rules = Rules::new(&config)?;
     let listener = listen(config.listen).await?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let origin = origin(config.public_url, address)?;
     let relay = Arc::new(Relay {
         origin: origin.clone(),
-        registration: Registration::new(config.registration, &config.registration_tokens),
-        quotas: config.quotas,
+        rules: ArcSwap::from_pointee(rules),
         clock,
         store,
         blobs,
         secret,
-        client,
         cache: AccountCache::new(ACCOUNT_CACHE_ENTRIES_MAX),
         wakes: Wakes::default(),
         health,

@@ -1,12 +1,10 @@
 //! How much one account or mailbox may hold. The defaults are `proto::limits`; an operator may lower or raise them.
 
 use sealpost_proto::{limits, time::millis, wire::AnnouncedLimits};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The quotas of a relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quotas {
     /// Envelopes that may wait in one mailbox.
     pub mailbox_envelopes: u64,

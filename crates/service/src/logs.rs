@@ -1,12 +1,12 @@
 //! Logs go to standard error, structured. What they never hold (an envelope, a token, the query of a URL) is the duty of
 //! whoever writes a line.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{io::IsTerminal as _, str::FromStr};
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// How a line looks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people; coloured on a terminal.

@@ -53,7 +53,7 @@ pub(crate) async fn send(
     headers.insert(header::USER_AGENT, HeaderValue::from_static("sealpost-relay"));
     let signed = sign_webhook(&target.secret, id, now, &body);
     signed.insert_into(&mut headers).map_err(|_| invalid("its headers cannot be written"))?;
-    relay.client.call(Request { method: Method::POST, url: &url, headers, body: Bytes::from(body) }).await
+    relay.rules().client.call(Request { method: Method::POST, url: &url, headers, body: Bytes::from(body) }).await
 }
 
 fn read(called: Result<Answer, CallError>, now: Timestamp) -> Called {

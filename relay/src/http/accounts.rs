@@ -17,13 +17,14 @@ use std::sync::Arc;
 
 pub(super) async fn register(State(relay): State<Arc<Relay>>, signed: ByAnyKey) -> Answer {
     let request: RegisterRequest = signed.body.json()?;
+    let rules = relay.rules();
     let new = NewAccount {
         account: AccountId::from_bytes(random_array()),
         key: signed.key,
         webhook_url: webhook_url(request.delivery)?,
         webhook_secret: WebhookSecret::from_bytes(random_array()),
-        policy: relay.registration.policy,
-        token_good: relay.registration.is_good(request.token.as_deref()),
+        policy: rules.registration.policy,
+        token_good: rules.registration.is_good(request.token.as_deref()),
     };
     let registration = relay.store.register(relay.now(), new).await?.map_err(refusal)?;
     if registration.created {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let request: CreateBlob = signed.body.json()?;
-    let limit = relay.quotas.blob_bytes;
+    let limit = relay.rules().quotas.blob_bytes;
     let size = BlobSize::parse(request.size_bytes, limit)
         .map_err(|code| problem(code, format!("a blob has 49 to {limit} bytes")))?;
     let now = relay.now();
@@ -29,7 +29,7 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -
         token_hash: digest(&request.fetch_token_hash, "fetch_token_hash")?,
         expires_at: request.expires_at,
     };
-    let (blob, created) = relay.store.create_blob(now, new, relay.quotas.clone()).await?.map_err(refusal)?;
+    let (blob, created) = relay.store.create_blob(now, new, relay.rules().quotas.clone()).await?.map_err(refusal)?;
     Ok(json_body(if created { StatusCode::CREATED } else { StatusCode::OK }, &blob))
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<En
         return Err(problem(ErrorCode::Malformed, detail));
     }
     let submissions = envelopes.into_iter().map(|envelope| Submission::new(&relay.origin, envelope)).collect();
-    let submitted = relay.store.submit(relay.now(), signed.account, submissions, relay.quotas.clone()).await?;
+    let submitted = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;
     relay.wakes.wake(&submitted.woken);
     Ok(json_body(StatusCode::OK, &SubmitResponse { results: submitted.results }))
 }

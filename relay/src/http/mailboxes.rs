@@ -25,8 +25,10 @@ pub(super) async fn open(State(relay): State<Arc<Relay>>, Id(mailbox): Id<Mailbo
     if !(1..=2).contains(&send_keys.len()) {
         return Err(problem(ErrorCode::Malformed, "a mailbox has one or two send keys"));
     }
-    let opened =
-        relay.store.open_mailbox(relay.now(), signed.facts.account, mailbox, send_keys, relay.quotas.clone()).await?;
+    let opened = relay
+        .store
+        .open_mailbox(relay.now(), signed.facts.account, mailbox, send_keys, relay.rules().quotas.clone())
+        .await?;
     opened.map_err(refusal)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

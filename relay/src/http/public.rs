@@ -18,12 +18,13 @@ const INVITE_POLICY: &str = "default-src 'none'; style-src 'sha256-179CirN0gO+X9
                              base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) async fn well_known(State(relay): State<Arc<Relay>>) -> Response {
+    let rules = relay.rules();
     let known = WellKnown {
         origin: relay.origin.clone(),
         protocol_version: PROTOCOL_VERSION,
         software: SOFTWARE.to_owned(),
-        registration: relay.registration.policy,
-        limits: relay.quotas.announced(),
+        registration: rules.registration.policy,
+        limits: rules.quotas.announced(),
         relay_time: relay.now(),
     };
     json_body(StatusCode::OK, &known)

@@ -26,8 +26,8 @@ async fn registering_again_answers_as_before() {
 #[tokio::test]
 async fn a_token_is_asked_for_where_the_operator_wants_one() {
     let relay = Relay::start_with(|config| {
-        config.registration = RegistrationPolicy::Token;
-        config.registration_tokens = vec!["open sesame".to_owned()];
+        config.registration.policy = RegistrationPolicy::Token;
+        config.registration.tokens = vec!["open sesame".to_owned()];
     })
     .await;
     let node = Node::new(&relay);
@@ -36,7 +36,7 @@ async fn a_token_is_asked_for_where_the_operator_wants_one() {
         let reply = node.key_call(Method::POST, "/v1/accounts", serde_json::to_vec(&request).unwrap()).await;
         assert_eq!(reply.status.as_u16(), status, "{token:?}");
     }
-    let closed = Relay::start_with(|config| config.registration = RegistrationPolicy::Closed).await;
+    let closed = Relay::start_with(|config| config.registration.policy = RegistrationPolicy::Closed).await;
     let request = RegisterRequest { delivery: DeliveryMode::Pull, token: Some("open sesame".to_owned()) };
     let reply = Node::new(&closed).key_call(Method::POST, "/v1/accounts", serde_json::to_vec(&request).unwrap()).await;
     assert_eq!(reply.code(), ErrorCode::RegistrationClosed);

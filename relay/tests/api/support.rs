@@ -72,13 +72,10 @@ pub(crate) struct Relay {
 }
 
 pub(crate) fn config(folder: &Path) -> Config {
-    Config {
-        listen: ([127, 0, 0, 1], 0).into(),
-        data: folder.to_owned(),
-        egress_allow: vec!["127.0.0.0/8".parse().unwrap()],
-        registration: RegistrationPolicy::Open,
-        ..Config::default()
-    }
+    let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.to_owned(), ..Config::default() };
+    config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    config.registration.policy = RegistrationPolicy::Open;
+    config
 }
 
 impl Relay {

@@ -39,7 +39,7 @@ async fn stored(node: &Node, id: EnvelopeId) {
 
 #[tokio::test]
 async fn a_webhook_inside_or_with_the_wrong_secret_fails_its_test_with_words() {
-    let relay = Relay::start_with(|config| config.egress_allow.clear()).await;
+    let relay = Relay::start_with(|config| config.egress.allow.clear()).await;
     let hook = Hook::listen().await;
     let bolt = relay.node_with_webhook(&hook).await;
     let test = bolt.test_webhook().await;

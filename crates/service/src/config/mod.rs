@@ -1,5 +1,10 @@
 //! Configuration files in TOML. The types are their owner's; they say `#[serde(deny_unknown_fields)]`, so that a misspelt
-//! key is an error and not a silent default.
+//! key is an error and not a silent default. [`Told`] puts flags and environment variables over a file, and knows where
+//! each setting comes from.
+
+mod layers;
+
+pub use layers::{Loaded, Origin, Setting, Settings, Told, defaults};
 
 use serde::de::DeserializeOwned;
 use std::{
@@ -46,9 +51,12 @@ pub fn load<T: DeserializeOwned>(path: Option<&Path>) -> Result<T, ConfigError> 
     let Some(path) = path else {
         return toml::from_str("").map_err(|error| ConfigError::Incomplete { reason: error.message().to_owned() });
     };
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text = read(path)?;
     toml::from_str(&text).map_err(|error| explain(path, &text, &error))
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
 
 fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
@@ -57,10 +65,15 @@ fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     ConfigError::Invalid {
         path: path.to_owned(),
-        line: before.matches('\n').count() + 1,
+        line: line_of(text, start),
         column: before[line_start..].chars().count() + 1,
         reason: error.message().replace('\n', ", "),
     }
+}
+
+/// Counted from 1.
+fn line_of(text: &str, start: usize) -> usize {
+    text.get(..start).unwrap_or_default().matches('\n').count() + 1
 }
 
 #[cfg(test)]

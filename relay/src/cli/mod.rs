@@ -1,0 +1,74 @@
+//! The command line: a file for each command that does more than start the relay.
+//!
+//! Commands that only look read the same settings as `serve` does, so that they speak of the relay that would run. Start
+//! reading at [`run`].
+
+mod config;
+
+use crate::{config::Told, serve::start};
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use sealpost_service::{Shutdown, SystemClock, logs};
+use std::{
+    ffi::OsString,
+    io::{Write as _, stderr, stdout},
+    process::ExitCode,
+    sync::Arc,
+};
+
+/// The relay between Sealpost nodes: it stores sealed envelopes and hands them over, and can read none of them.
+#[derive(Debug, Parser)]
+#[command(name = "sealpost-relay", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the relay until Ctrl-C
+    Serve(Box<Told>),
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Runs the program with these arguments, the first of which is its name, until it ends. The binary and the demo call it.
+///
+/// # Errors
+/// What went wrong, with what to do next.
+pub async fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
+    let command = match Cli::try_parse_from(args) {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
+    match command {
+        Command::Serve(told) => serve(&told).await,
+        Command::Config(command) => config::run(&command),
+    }
+}
+
+/// Runs [`run`] on a runtime of its own and turns its end into an exit code.
+pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = runtime.context("the runtime cannot start").and_then(|runtime| runtime.block_on(run(args)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // When standard error is closed there is nobody to tell.
+            let _ = writeln!(stderr(), "sealpost-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(told: &Told) -> anyhow::Result<()> {
+    let config = told.load()?.config;
+    logs::init(config.log.format, &config.log.filter)?;
+    let shutdown = Shutdown::on_signals().context("signals cannot be caught")?;
+    let running = start(config, Arc::new(SystemClock), shutdown).await?;
+    let mut out = stdout();
+    writeln!(out, "listening on {}", running.address_url()).and_then(|()| out.flush()).context("standard output")?;
+    running.ended().await;
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! The relay's configuration: flags over environment variables over the file over defaults.
+//!
+//! To add a setting: a field in its section below, whose `id` is `section.name`, with a doc comment and a default;
+//! the same key in `relay.example.toml` (a test asks for it). The flag `--section-name` and the variable
+//! `SEALPOST_RELAY_SECTION_NAME` follow, and `config show` lists it.
+
+use clap::Args;
+use sealpost_egress::IpRange;
+use sealpost_proto::{Origin, limits, wire::RegistrationPolicy};
+use sealpost_service::{
+    config::{self, Settings},
+    logs::LogFormat,
+};
+use serde::{Deserialize, Serialize};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// What the command line and the environment say of the configuration.
+pub type Told = config::Told<Config>;
+
+/// Everything the relay is told.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(id = "listen", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8440")]
+    pub listen: SocketAddr,
+    /// Folder for everything the relay keeps
+    #[arg(id = "data", value_name = "DIR", default_value = "sealpost-relay-data")]
+    pub data: PathBuf,
+    /// Where nodes find the relay, for example `https://relay.example`; may be left out when it listens on loopback
+    #[arg(id = "public_url", value_name = "ORIGIN")]
+    pub public_url: Option<Origin>,
+    /// Section `egress`.
+    #[command(flatten)]
+    pub egress: Egress,
+    /// Section `registration`.
+    #[command(flatten)]
+    pub registration: Registration,
+    /// Section `log`.
+    #[command(flatten)]
+    pub log: Log,
+    /// Section `quotas`.
+    #[command(flatten)]
+    pub quotas: Quotas,
+}
+
+/// Where webhooks may be.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// Inside address range that webhooks may have, for example 10.0.0.0/8 (can be repeated)
+    #[arg(id = "egress.allow", value_name = "CIDR", value_delimiter = ',')]
+    pub allow: Vec<IpRange>,
+}
+
+/// Who may register.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// Who may register: open, token or closed
+    #[arg(
+        id = "registration.policy",
+        long = "registration",
+        env = "SEALPOST_RELAY_REGISTRATION",
+        value_name = "POLICY",
+        value_parser = policy,
+        default_value = "closed"
+    )]
+    pub policy: RegistrationPolicy,
+    /// A token that lets a node register (can be repeated)
+    #[arg(
+        id = "registration.tokens",
+        long = "registration-token",
+        env = "SEALPOST_RELAY_REGISTRATION_TOKEN",
+        value_name = "TOKEN",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub tokens: Vec<String>,
+}
+
+/// What is written to standard error.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Form of the log lines: human or json
+    #[arg(id = "log.format", long = "log", env = "SEALPOST_RELAY_LOG", value_name = "FORMAT", default_value = "human")]
+    pub format: LogFormat,
+    /// Level of the log lines, for example info,sealpost_relay=debug
+    #[arg(id = "log.filter", value_name = "FILTER", default_value = "info")]
+    pub filter: String,
+}
+
+/// How much one account or mailbox may hold.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quotas {
+    /// Envelopes that may wait in one mailbox
+    #[arg(id = "quotas.mailbox_envelopes", value_name = "COUNT", default_value_t = limits::MAILBOX_ENVELOPES_MAX)]
+    pub mailbox_envelopes: u64,
+    /// Bytes of envelopes that may wait in one mailbox
+    #[arg(id = "quotas.mailbox_bytes", value_name = "BYTES", default_value_t = limits::MAILBOX_BYTES_MAX)]
+    pub mailbox_bytes: u64,
+    /// Open mailboxes of one account
+    #[arg(id = "quotas.account_mailboxes", value_name = "COUNT", default_value_t = limits::ACCOUNT_MAILBOXES_MAX)]
+    pub account_mailboxes: u64,
+    /// Bytes of all blobs of one account, announced sizes included
+    #[arg(id = "quotas.account_blob_bytes", value_name = "BYTES", default_value_t = limits::ACCOUNT_BLOB_BYTES_MAX)]
+    pub account_blob_bytes: u64,
+    /// Bytes of one blob
+    #[arg(id = "quotas.blob_bytes", value_name = "BYTES", default_value_t = limits::BLOB_BYTES_MAX)]
+    pub blob_bytes: u64,
+}
+
+impl Settings for Config {
+    const PREFIX: &'static str = "SEALPOST_RELAY_";
+}
+
+impl Default for Config {
+    #[expect(clippy::expect_used, reason = "a test parses the defaults, which are constants")]
+    fn default() -> Self {
+        config::defaults().expect("the defaults parse")
+    }
+}
+
+impl From<&Quotas> for sealpost_relay_core::Quotas {
+    fn from(quotas: &Quotas) -> Self {
+        let Quotas { mailbox_envelopes, mailbox_bytes, account_mailboxes, account_blob_bytes, blob_bytes } = *quotas;
+        Self { mailbox_envelopes, mailbox_bytes, account_mailboxes, account_blob_bytes, blob_bytes }
+    }
+}
+
+fn policy(text: &str) -> Result<RegistrationPolicy, String> {
+    match text {
+        "open" => Ok(RegistrationPolicy::Open),
+        "token" => Ok(RegistrationPolicy::Token),
+        "closed" => Ok(RegistrationPolicy::Closed),
+        _ => Err("the policy is open, token or closed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::{CommandFactory as _, Parser as _};
+    use sealpost_service::config::{Loaded, Setting};
+
+    const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.example.toml");
+    /// What the example sets to something else than the default, because the default is no example.
+    const EXAMPLES: [&str; 4] = ["data", "public_url", "registration.policy", "registration.tokens"];
+
+    fn loaded(args: &[&str]) -> Loaded<Config> {
+        let cli = Cli::try_parse_from(["sealpost-relay", "serve"].iter().chain(args)).unwrap();
+        let Command::Serve(told) = cli.command else { panic!("serve was asked for") };
+        told.load().unwrap()
+    }
+
+    #[test]
+    fn the_command_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let allow = ["--egress-allow", "127.0.0.0/8", "--quotas-blob-bytes", "7"];
+        let args = [&["--config", EXAMPLE, "--listen", "127.0.0.1:0", "--registration", "open"], &allow[..]].concat();
+        let config = loaded(&args).config;
+        assert_eq!(config.listen.port(), 0);
+        assert_eq!(config.registration.policy, RegistrationPolicy::Open);
+        assert_eq!(config.egress.allow, ["127.0.0.0/8".parse().unwrap()]);
+        assert_eq!(config.quotas.blob_bytes, 7);
+        assert_eq!(config.public_url.unwrap().as_str(), "https://relay.example");
+    }
+
+    #[test]
+    fn the_example_shows_every_setting_with_its_default_or_an_example() {
+        let defaults = loaded(&[]).settings;
+        for Setting { key, value, origin } in loaded(&["--config", EXAMPLE]).settings {
+            assert!(matches!(origin, config::Origin::File { .. }), "{key} is missing in relay.example.toml");
+            let default = defaults.iter().find(|setting| setting.key == key).unwrap();
+            assert_eq!(value == default.value, !EXAMPLES.contains(&key.as_str()), "{key} = {value:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_may_register_unless_the_operator_says_so() {
+        assert_eq!(Config::default().registration.policy, RegistrationPolicy::Closed);
+        assert_eq!(
+            sealpost_relay_core::Quotas::from(&Config::default().quotas),
+            sealpost_relay_core::Quotas::default()
+        );
+    }
+}
