@@ -1,7 +1,12 @@
 //! The accept loop. It is our own because the one of axum installs no timer, without which hyper's header timeout is
 //! silently off.
 
+mod endpoint;
+
+pub use endpoint::{Endpoint, EndpointError, SocketAccess, UnixEndpoint};
+
 use axum::{Router, extract::ConnectInfo};
+use endpoint::Stream;
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -14,7 +19,6 @@ use sealpost_proto::limits::{
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, task, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{Instant, Sleep, sleep_until, timeout},
 };
@@ -53,14 +57,15 @@ impl Default for ListenerLimits {
 }
 
 /// Serves HTTP/1.1, and HTTP/2 to clients that begin with it, until the shutdown; then lets open requests end and returns.
-/// Handlers find the client's address as `ConnectInfo<SocketAddr>`.
-pub async fn serve(listener: TcpListener, router: Router, limits: ListenerLimits, shutdown: Shutdown) {
+/// Handlers find the client's address as `ConnectInfo<SocketAddr>`, unless it came through a socket in the file system.
+pub async fn serve(endpoint: impl Into<Endpoint>, router: Router, limits: ListenerLimits, shutdown: Shutdown) {
+    let endpoint = endpoint.into();
     let builder = Arc::new(builder(limits));
     let places = Arc::new(Semaphore::new(limits.connections));
     let open = GracefulShutdown::new();
     loop {
         let (stream, peer) = tokio::select! {
-            accepted = accept(&listener) => accepted,
+            accepted = accept(&endpoint) => accepted,
             () = shutdown.triggered() => break,
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
@@ -78,7 +83,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ListenerLimits
             drop(place);
         });
     }
-    drop(listener);
+    drop(endpoint);
     if timeout(limits.drain, open.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time and were cut off");
     }
@@ -86,10 +91,12 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ListenerLimits
 
 async fn answer(
     mut router: Router,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     mut request: Request<Incoming>,
 ) -> Result<axum::response::Response, std::convert::Infallible> {
-    request.extensions_mut().insert(ConnectInfo(peer));
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(ConnectInfo(peer));
+    }
     router.call(request).await
 }
 
@@ -109,14 +116,10 @@ fn builder(limits: ListenerLimits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(endpoint: &Endpoint) -> (Box<dyn Stream>, Option<SocketAddr>) {
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                if stream.set_nodelay(true).is_ok() {
-                    return (stream, peer);
-                }
-            }
+        match endpoint.accept().await {
+            Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "connections cannot be accepted just now");
@@ -127,19 +130,20 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput};
+    // A connection that was reset before it was accepted does not take options: `InvalidInput` on some systems.
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput)
 }
 
 /// A stream whose first bytes must arrive in time.
 struct Prompt {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     missing: usize,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl Prompt {
-    fn new(stream: TcpStream, first_byte: Duration) -> Self {
+    fn new(stream: Box<dyn Stream>, first_byte: Duration) -> Self {
         Self { stream, missing: PREFACE_BYTES, deadline: Box::pin(sleep_until(Instant::now() + first_byte)) }
     }
 }

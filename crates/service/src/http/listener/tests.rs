@@ -1,8 +1,13 @@
 use super::*;
 use axum::routing;
-use std::sync::Mutex;
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    sync::Mutex,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UnixStream},
     task::JoinHandle,
 };
 
@@ -33,7 +38,7 @@ fn hello() -> Router {
 }
 
 /// Everything the server sends until it hangs up; what was read before a reset counts.
-async fn read_all(stream: &mut TcpStream) -> String {
+async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = Vec::new();
     let _ = timeout(DEADLINE, stream.read_to_end(&mut text)).await.expect("the server hangs up");
     String::from_utf8(text).unwrap()
@@ -126,4 +131,42 @@ async fn http_2_begins_with_its_preface() {
     let mut frame = [0; 9];
     timeout(DEADLINE, stream.read_exact(&mut frame)).await.unwrap().unwrap();
     assert_eq!(frame[3], 4, "the server's settings");
+}
+
+#[tokio::test]
+async fn a_socket_in_the_file_system_is_private_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    for (access, mode) in [(SocketAccess::Owner, 0o600), (SocketAccess::Group, 0o660)] {
+        let path = folder.path().join("admin.sock");
+        let endpoint = Endpoint::unix(&path, access).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        assert!(matches!(Endpoint::unix(&path, access), Err(EndpointError::InUse { .. })));
+        let router = Router::new().route("/", routing::get(|| async { "hello" }));
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn(serve(endpoint, router, limits(), shutdown.clone()));
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        assert!(read_all(&mut stream).await.ends_with("hello"));
+        shutdown.trigger();
+        timeout(DEADLINE, task).await.unwrap().unwrap();
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_dead_socket_is_replaced_and_anything_else_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dead = folder.path().join("dead.sock");
+    drop(UnixListener::bind(&dead).unwrap());
+    let first = Endpoint::unix(&dead, SocketAccess::Owner).unwrap();
+    fs::remove_file(&dead).unwrap();
+    let _second = Endpoint::unix(&dead, SocketAccess::Owner).unwrap();
+    drop(first);
+    assert!(dead.exists(), "it removes only the one that it made");
+    let file = folder.path().join("notes");
+    fs::write(&file, "mine").unwrap();
+    assert!(matches!(Endpoint::unix(&file, SocketAccess::Owner), Err(EndpointError::NotASocket { .. })));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    let far = folder.path().join("x".repeat(200));
+    assert!(matches!(Endpoint::unix(&far, SocketAccess::Owner), Err(EndpointError::Failed { .. })));
 }
