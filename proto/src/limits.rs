@@ -221,6 +221,8 @@ pub const STORAGE_FULL_RETRY: Duration = Duration::from_secs(10);
 pub const SWEEP_ROWS_MAX: usize = 500;
 /// How often a relay looks for what has expired.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How far behind the time that a relay has seen its clock may be before `check` says so.
+pub const CLOCK_BEHIND_MAX: Duration = MINUTE;
 
 // --- ratchet, sessions and prekeys (docs/e2ee.md) ---
 

@@ -8,11 +8,24 @@ use object_store::{
 };
 use sealpost_proto::{BlobId, ErrorCode, b64};
 use sealpost_service::http::ProblemResponse;
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// The parts of blobs.
 #[derive(Clone)]
-pub(crate) struct Blobs(Arc<dyn ObjectStore>);
+pub(crate) struct Blobs {
+    objects: Arc<dyn ObjectStore>,
+    folder: Arc<Path>,
+}
+
+/// The right to keep parts from being deleted, or to delete them. It ends with this value, or with its process.
+pub(crate) struct Held {
+    _folder: File,
+}
 
 /// Why a part was not written, read or deleted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +56,12 @@ pub(crate) struct PartName {
 }
 
 impl PartName {
+    /// Its file, relative to the folder of blobs.
+    #[must_use]
+    pub(crate) fn file(&self) -> PathBuf {
+        self.path().as_ref().into()
+    }
+
     fn path(&self) -> ObjectPath {
         let digest = b64::encode(&self.digest);
         ObjectPath::from_iter([self.blob.to_string(), format!("{}-{digest}", self.number)])
@@ -57,7 +76,24 @@ impl Blobs {
     pub(crate) fn open(folder: &Path) -> Result<Self, BlobError> {
         std::fs::create_dir_all(folder).map_err(|error| BlobError::Failed { reason: error.to_string() })?;
         let local = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
-        Ok(Self(Arc::new(local)))
+        Ok(Self { objects: Arc::new(local), folder: Arc::from(folder) })
+    }
+
+    /// Keeps all parts in a folder from being deleted, by whatever process; waits while one is deleting.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub(crate) fn hold(folder: &Path) -> Result<Held, BlobError> {
+        let lock = File::open(folder).and_then(|folder| folder.lock_shared().map(|()| folder));
+        lock.map(|folder| Held { _folder: folder }).map_err(|error| BlobError::Failed { reason: error.to_string() })
+    }
+
+    /// The right to delete parts, unless somebody holds them.
+    #[must_use]
+    pub(crate) fn may_delete(&self) -> Option<Held> {
+        let folder = File::open(&self.folder).ok()?;
+        folder.try_lock().ok()?;
+        Some(Held { _folder: folder })
     }
 
     /// Writes a part and returns when it is on disk.
@@ -65,7 +101,7 @@ impl Blobs {
     /// # Errors
     /// [`BlobError`].
     pub(crate) async fn write(&self, name: &PartName, bytes: Bytes) -> Result<(), BlobError> {
-        self.0.put(&name.path(), PutPayload::from_bytes(bytes)).await?;
+        self.objects.put(&name.path(), PutPayload::from_bytes(bytes)).await?;
         Ok(())
     }
 
@@ -74,7 +110,7 @@ impl Blobs {
     /// # Errors
     /// [`BlobError`].
     pub(crate) async fn read(&self, name: &PartName, stretch: Range<u64>) -> Result<Bytes, BlobError> {
-        Ok(self.0.get_range(&name.path(), stretch).await?)
+        Ok(self.objects.get_range(&name.path(), stretch).await?)
     }
 
     /// Deletes all parts of a blob, also those that no row knows.
@@ -84,9 +120,9 @@ impl Blobs {
     pub(crate) async fn delete(&self, blob: BlobId) -> Result<(), BlobError> {
         use futures_util::TryStreamExt as _;
         let folder = ObjectPath::from_iter([blob.to_string()]);
-        let parts: Vec<_> = self.0.list(Some(&folder)).map_ok(|meta| meta.location).try_collect().await?;
+        let parts: Vec<_> = self.objects.list(Some(&folder)).map_ok(|meta| meta.location).try_collect().await?;
         for part in parts {
-            match self.0.delete(&part).await {
+            match self.objects.delete(&part).await {
                 Ok(()) | Err(ObjectError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`start`].
 
+mod backup;
 pub mod bare;
 mod blobs;
 mod cache;
@@ -15,6 +16,7 @@ mod delivery;
 mod health;
 mod http;
 mod relay;
+mod reload;
 mod rules;
 mod serve;
 mod store;

@@ -13,9 +13,9 @@ use sealpost_proto::{
     AccountId, Origin, Timestamp,
     limits::{DELIVERY_MEMORY_BYTES_MAX, PARTS_IN_MEMORY_MAX, REQUEST_MEMORY_BYTES_MAX},
 };
-use sealpost_service::{Clock as _, SharedClock, Shutdown};
+use sealpost_service::{Clock as _, SharedClock, Shutdown, supervisor::Pulse};
 use sealpost_signatures::RelaySecret;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A relay at work.
@@ -40,6 +40,8 @@ pub(crate) struct Relay {
     pub(crate) health: Arc<Health>,
     /// What it holds in memory.
     pub(crate) memory: Memory,
+    /// Whether it moves.
+    pub(crate) pulses: Pulses,
     /// The wish that it ends.
     pub(crate) shutdown: Shutdown,
 }
@@ -55,6 +57,13 @@ impl Relay {
     #[must_use]
     pub(crate) fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
+    }
+
+    /// Whether the store committed and the scheduler looked around within this time. A relay that stops does as it should.
+    #[must_use]
+    pub(crate) fn moves_within(&self, patience: Duration) -> bool {
+        let Pulses { store, scheduler } = &self.pulses;
+        self.shutdown.is_triggered() || (store.stalled() < patience && scheduler.stalled() < patience)
     }
 
     /// What is known of an account, from memory where possible.
@@ -85,6 +94,15 @@ impl Relay {
             Err(error) => tracing::debug!(%error, "a lane was not woken"),
         }
     }
+}
+
+/// Signs of life of what must never stand still.
+#[derive(Debug, Default)]
+pub(crate) struct Pulses {
+    /// The store commits, as the sweeper sees it.
+    pub(crate) store: Pulse,
+    /// The scheduler of deliveries looks around.
+    pub(crate) scheduler: Pulse,
 }
 
 /// What the relay holds in memory, counted in KiB, so that it stays small whatever is asked.

@@ -7,7 +7,7 @@ use crate::{
     delivery,
     health::Health,
     http,
-    relay::{Memory, Relay},
+    relay::{Memory, Pulses, Relay},
     rules::Rules,
     store::{Store, StoreError},
     sweeper,
@@ -23,12 +23,15 @@ use sealpost_service::{
 };
 use sealpost_signatures::RelaySecret;
 use sealpost_sqlite::OpenError;
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-const DATABASE: &str = "relay.db";
-const BLOBS: &str = "blobs";
-const SECRET: &str = "relay.secret";
+/// The database in the data folder.
+pub(crate) const DATABASE: &str = "relay.db";
+/// The folder of blobs in it.
+pub(crate) const BLOBS: &str = "blobs";
+/// What session keys are made from.
+pub(crate) const SECRET: &str = "relay.secret";
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -74,13 +77,19 @@ pub enum StartError {
 }
 
 /// A relay that runs.
-#[derive(Debug)]
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     /// Where nodes find it.
     pub origin: Origin,
+    relay: Arc<Relay>,
     ended: JoinHandle<()>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("address", &self.address).field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 impl Running {
@@ -88,6 +97,11 @@ impl Running {
     #[must_use]
     pub fn address_url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The relay itself.
+    pub(crate) fn relay(&self) -> Arc<Relay> {
+        Arc::clone(&self.relay)
     }
 
     /// Returns when the relay has ended in good order after its shutdown.
@@ -123,12 +137,14 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
         wakes: Wakes::default(),
         health,
         memory: Memory::default(),
+        pulses: Pulses::default(),
         shutdown,
     });
     relay.store.restarted(relay.now()).await?;
     sweeper::sweep(&relay).await?;
     tracing::info!(%address, %origin, "the relay listens");
-    Ok(Running { address, origin, ended: tokio::spawn(work(relay, listener, folder)) })
+    let ended = tokio::spawn(work(Arc::clone(&relay), listener, folder));
+    Ok(Running { address, origin, relay, ended })
 }
 
 /// Everything at once, and the end in order: no new requests, calls finished or given back, the database closed.

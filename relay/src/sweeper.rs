@@ -14,6 +14,10 @@ pub(crate) async fn run(relay: Arc<Relay>) {
             Ok(true) => {}
             Ok(false) => pause(&relay).await,
             Err(error) => {
+                // A restart would make no room: a full disk is no reason to ask the supervisor for one.
+                if error == StoreError::DiskFull {
+                    relay.pulses.store.beat();
+                }
                 tracing::warn!(%error, "a sweep failed");
                 pause(&relay).await;
             }
@@ -28,6 +32,7 @@ pub(crate) async fn run(relay: Arc<Relay>) {
 pub(crate) async fn sweep(relay: &Relay) -> Result<bool, StoreError> {
     let Swept { woken, more, doomed } = relay.store.sweep(relay.now()).await?;
     relay.health.store_works();
+    relay.pulses.store.beat();
     relay.wakes.wake(&woken);
     if doomed.is_empty() {
         return Ok(more);
@@ -42,6 +47,10 @@ pub(crate) async fn sweep(relay: &Relay) -> Result<bool, StoreError> {
 }
 
 async fn delete(relay: &Relay, doomed: Vec<BlobId>) -> Vec<BlobId> {
+    let Some(_held) = relay.blobs.may_delete() else {
+        tracing::debug!("a backup is being made: blobs are deleted later");
+        return Vec::new();
+    };
     let mut deleted = Vec::with_capacity(doomed.len());
     for blob in doomed {
         match relay.blobs.delete(blob).await {
@@ -57,5 +66,35 @@ async fn pause(relay: &Relay) {
         () = relay.wakes.sweeps.notified() => {}
         () = tokio::time::sleep(SWEEP_INTERVAL) => {}
         () = relay.shutdown.triggered() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        blobs::{Blobs, PartName},
+        config::Config,
+        serve::{BLOBS, start},
+    };
+    use bytes::Bytes;
+    use sealpost_service::{Shutdown, SystemClock};
+
+    #[tokio::test]
+    async fn nothing_is_deleted_while_a_backup_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.path().to_owned(), ..Config::default() };
+        let running = start(config, Arc::new(SystemClock), Shutdown::new()).await.unwrap();
+        let relay = running.relay();
+        let name = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
+        relay.blobs.write(&name, Bytes::from_static(b"hello")).await.unwrap();
+        let held = Blobs::hold(&folder.path().join(BLOBS)).unwrap();
+        assert_eq!(delete(&relay, vec![name.blob]).await, []);
+        assert_eq!(relay.blobs.read(&name, 0..5).await.unwrap(), "hello");
+        drop(held);
+        assert_eq!(delete(&relay, vec![name.blob]).await, [name.blob]);
+        assert!(relay.blobs.read(&name, 0..5).await.is_err());
+        relay.shutdown.trigger();
+        running.ended().await;
     }
 }

@@ -93,6 +93,13 @@ impl DataFolder {
         }
     }
 
+    /// Whether a process holds the folder now. Nothing is made or changed.
+    #[must_use]
+    pub fn is_in_use(path: &Path) -> bool {
+        let lock = File::open(path.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -176,7 +183,9 @@ mod tests {
         let error = DataFolder::open(&path).unwrap_err();
         assert!(matches!(error, FolderError::AlreadyInUse { .. }));
         assert!(error.to_string().contains("stop that one first"));
+        assert!(DataFolder::is_in_use(&path));
         drop(first);
+        assert!(!DataFolder::is_in_use(&path) && !DataFolder::is_in_use(parent.path()));
         DataFolder::open(&path).unwrap();
     }
 

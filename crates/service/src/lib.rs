@@ -1,5 +1,5 @@
 //! What every daemon of Sealpost needs around its own work: the clock, entropy, configuration, logs, the data folder, the
-//! end of the process, and an HTTP listener that does not let a slow client hold it.
+//! end of the process, what a supervisor is told, and an HTTP listener that does not let a slow client hold it.
 //!
 //! Nothing here knows a message, a mailbox or a table. Start reading at [`http::serve`] and [`DataFolder`].
 
@@ -10,6 +10,7 @@ mod folder;
 pub mod http;
 pub mod logs;
 mod shutdown;
+pub mod supervisor;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use entropy::{Entropy, entropy, random_array};

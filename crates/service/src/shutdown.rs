@@ -1,3 +1,4 @@
+use crate::supervisor;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,8 @@ impl Shutdown {
         Self::default()
     }
 
-    /// One that ends on SIGINT or SIGTERM; a second signal ends the process at once. Call it inside a tokio runtime.
+    /// One that ends on SIGINT or SIGTERM; a second signal ends the process at once. The supervisor
+    /// is told. Call it inside a tokio runtime.
     ///
     /// # Errors
     /// When the system does not let the signals be caught.
@@ -52,6 +54,7 @@ impl Shutdown {
     async fn watch(self, mut interrupt: Signal, mut terminate: Signal) {
         either(&mut interrupt, &mut terminate).await;
         tracing::info!("stopping; a second signal stops at once");
+        supervisor::stopping();
         self.trigger();
         either(&mut interrupt, &mut terminate).await;
         std::process::exit(INTERRUPTED);

@@ -14,7 +14,8 @@ mod readers;
 mod writer;
 
 pub use failure::Failure;
-pub use open::{Migration, OpenError, Options};
+pub use open::{Migration, OpenError, Options, Schema, look};
+pub use readers::copy;
 
 use readers::Readers;
 use rusqlite::Connection;

@@ -86,6 +86,25 @@ pub(crate) fn open_in_memory(migrations: &[Migration], options: Options) -> Resu
     Ok(connection)
 }
 
+/// How new the schema of a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schema {
+    /// The number of its last migration; 0 when it has none.
+    pub found: u32,
+    /// The newest that this program knows.
+    pub supported: u32,
+}
+
+/// Opens a database for reading only, whoever else uses it, and changes nothing, also not its schema.
+///
+/// # Errors
+/// [`OpenError`]; a schema that is newer than this program is one.
+pub fn look(path: &Path, migrations: &[Migration], options: Options) -> Result<(Connection, Schema), OpenError> {
+    let connection = open_reader(path)?;
+    let schema = schema(&connection, migrations, options.application_id).map_err(|error| error.at(path))?;
+    Ok((connection, schema))
+}
+
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let open = || {
         let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
@@ -147,13 +166,8 @@ fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {
 
 fn prepare_writer(connection: &mut Connection, migrations: &[Migration], options: Options) -> Result<(), Trouble> {
     settle(connection)?;
-    let supported = newest(migrations)?;
     // Before anything is written: a foreign or newer file must stay as it is.
-    check_owner(connection, options.application_id)?;
-    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found > supported {
-        return Err(Trouble::Newer { found, supported });
-    }
+    let Schema { found, .. } = schema(connection, migrations, options.application_id)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "secure_delete", options.secure_delete)?;
@@ -162,6 +176,13 @@ fn prepare_writer(connection: &mut Connection, migrations: &[Migration], options
         migrate(connection, migration, options.application_id)?;
     }
     Ok(())
+}
+
+fn schema(connection: &Connection, migrations: &[Migration], application_id: u32) -> Result<Schema, Trouble> {
+    let supported = newest(migrations)?;
+    check_owner(connection, application_id)?;
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > supported { Err(Trouble::Newer { found, supported }) } else { Ok(Schema { found, supported }) }
 }
 
 /// What every connection has.

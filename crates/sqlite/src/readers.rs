@@ -5,7 +5,10 @@ use crate::{
     jobs::{Job, pack},
     open,
 };
-use rusqlite::{Connection, backup::Backup};
+use rusqlite::{
+    Connection,
+    backup::{Backup, StepResult},
+};
 use sealpost_proto::limits::WRITER_QUEUE_MAX;
 use std::{
     fs::{File, OpenOptions},
@@ -71,7 +74,7 @@ impl Readers {
 
     pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), BackupError> {
         let (source, target) = (Arc::clone(&self.path), path.to_owned());
-        tokio::task::spawn_blocking(move || backup(&source, &target))
+        tokio::task::spawn_blocking(move || copy(&source, &target))
             .await
             .map_err(|error| BackupError::Failed { reason: error.to_string() })?
     }
@@ -98,7 +101,11 @@ fn run_in_snapshot(connection: &Connection, job: &mut dyn Job) -> Result<(), Fai
     Ok(snapshot.rollback()?)
 }
 
-fn backup(source: &Path, target: &Path) -> Result<(), BackupError> {
+/// Writes a consistent copy of a database (mode 0600, fsynced), whoever else reads and writes it. Blocks.
+///
+/// # Errors
+/// [`BackupError`]; what was written so far is removed.
+pub fn copy(source: &Path, target: &Path) -> Result<(), BackupError> {
     let file = create_private(target)?;
     let copied = copy_pages(source, target).and_then(|()| sync_with_folder(&file, target));
     if copied.is_err() {
@@ -115,10 +122,14 @@ fn copy_pages(source: &Path, target: &Path) -> Result<(), BackupError> {
     let source = open::open_reader(source).map_err(|error| BackupError::Failed { reason: error.to_string() })?;
     let mut target = Connection::open(target).map_err(Failure::from)?;
     let backup = Backup::new(&source, &mut target).map_err(Failure::from)?;
-    match backup.step(ALL_PAGES).map_err(Failure::from)? {
-        rusqlite::backup::StepResult::Done => Ok(()),
-        _ => Err(BackupError::Failed { reason: "the database is locked".to_owned() }),
+    let step = backup.step(ALL_PAGES).map_err(Failure::from)?;
+    drop(backup);
+    if step != StepResult::Done {
+        return Err(BackupError::Failed { reason: "the database is locked".to_owned() });
     }
+    // Without a log beside it the copy is one file, also after somebody has looked into it.
+    target.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).map_err(Failure::from)?;
+    Ok(())
 }
 
 fn sync_with_folder(file: &File, target: &Path) -> Result<(), BackupError> {

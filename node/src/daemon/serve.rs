@@ -23,6 +23,7 @@ use sealpost_service::{
     DataFolder, Shutdown, SystemClock, config,
     http::{self, ListenerLimits},
     logs::{self, LogFormat},
+    supervisor,
 };
 use sealpost_sqlite::Database;
 use serde::Deserialize;
@@ -85,11 +86,23 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     spawn_tasks(&mut tasks, &daemon, &mut start);
     tracing::info!(name = daemon.me.name, address = %daemon.running.address, relay = %daemon.me.relay, "the node runs");
     tasks.spawn(home(Arc::clone(&daemon), start));
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a task of the node failed; the node stops");
-            daemon.shutdown.trigger();
+    supervisor::ready(&format!("{} at {}", daemon.me.name, daemon.me.relay));
+    let ended = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the node failed; the node stops");
+                daemon.shutdown.trigger();
+            }
         }
+    };
+    // What the store answers is not asked: a node whose disk is full has to stay.
+    let answers = async |_| {
+        let _ = daemon.commit(|_| Ok(())).await;
+        true
+    };
+    tokio::select! {
+        () = ended => {}
+        () = supervisor::feed_watchdog(answers) => {}
     }
     daemon.store.close().await;
     tracing::info!("the node has stopped");

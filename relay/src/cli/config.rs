@@ -36,13 +36,14 @@ pub(super) fn run(ConfigCommand::Show(show): &ConfigCommand) -> anyhow::Result<(
 fn toml(settings: &[Setting], with_origin: bool) -> String {
     let mut text = String::new();
     let mut section = "";
-    for Setting { key, value, origin } in settings {
+    for setting in settings {
+        let Setting { key, origin, .. } = setting;
         let (of, name) = key.split_once('.').unwrap_or(("", key));
         if of != section {
             section = of;
             let _ = write!(text, "\n[{section}]\n");
         }
-        let line = match value {
+        let line = match setting.shown() {
             Some(value) => format!("{name} = {value}"),
             None => format!("# {name} is not set"),
         };
@@ -53,7 +54,7 @@ fn toml(settings: &[Setting], with_origin: bool) -> String {
 
 fn json(settings: &[Setting]) -> anyhow::Result<String> {
     let entry = |setting: &Setting| {
-        let told = serde_json::json!({ "value": setting.value, "origin": setting.origin.to_string() });
+        let told = serde_json::json!({ "value": setting.shown(), "origin": setting.origin.to_string() });
         (setting.key.clone(), told)
     };
     let settings: serde_json::Map<_, _> = settings.iter().map(entry).collect();
@@ -80,7 +81,7 @@ mod tests {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(toml(&before, with_origin).as_bytes()).unwrap();
             let after = settings(&["--config", file.path().to_str().unwrap()]);
-            let values = |settings: &[Setting]| settings.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
+            let values = |settings: &[Setting]| settings.iter().map(Setting::shown).collect::<Vec<_>>();
             assert_eq!(values(&after), values(&before));
         }
     }

@@ -3,17 +3,19 @@
 //! Commands that only look read the same settings as `serve` does, so that they speak of the relay that would run. Start
 //! reading at [`run`].
 
+mod backup;
+mod check;
 mod config;
+mod migrate;
+mod serve;
 
-use crate::{config::Told, serve::start};
+use crate::config::Told;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use sealpost_service::{Shutdown, SystemClock, logs};
 use std::{
     ffi::OsString,
-    io::{Write as _, stderr, stdout},
+    io::{Write as _, stderr},
     process::ExitCode,
-    sync::Arc,
 };
 
 /// The relay between Sealpost nodes: it stores sealed envelopes and hands them over, and can read none of them.
@@ -31,6 +33,12 @@ pub(crate) enum Command {
     /// Look at the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Look at everything that the relay needs, whether it runs or not
+    Check(Box<check::Check>),
+    /// Copy everything that the relay keeps into a new folder, while it runs or not
+    Backup(Box<backup::Backup>),
+    /// Bring the database of a stopped relay up to date
+    Migrate(Box<migrate::Migrate>),
 }
 
 /// Runs the program with these arguments, the first of which is its name, until it ends. The binary and the demo call it.
@@ -43,8 +51,11 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()>
         Err(error) => error.exit(),
     };
     match command {
-        Command::Serve(told) => serve(&told).await,
+        Command::Serve(told) => serve::run(*told).await,
         Command::Config(command) => config::run(&command),
+        Command::Check(check) => check::run(&check).await,
+        Command::Backup(backup) => backup::run(&backup),
+        Command::Migrate(migrate) => migrate::run(&migrate).await,
     }
 }
 
@@ -60,15 +71,4 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-async fn serve(told: &Told) -> anyhow::Result<()> {
-    let config = told.load()?.config;
-    logs::init(config.log.format, &config.log.filter)?;
-    let shutdown = Shutdown::on_signals().context("signals cannot be caught")?;
-    let running = start(config, Arc::new(SystemClock), shutdown).await?;
-    let mut out = stdout();
-    writeln!(out, "listening on {}", running.address_url()).and_then(|()| out.flush()).context("standard output")?;
-    running.ended().await;
-    Ok(())
 }

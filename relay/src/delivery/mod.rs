@@ -24,6 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) async fn run(relay: Arc<Relay>) {
     let mut scheduler = Scheduler { relay, busy: BTreeSet::new(), calls: JoinSet::new(), cut: Shutdown::new() };
     while !scheduler.relay.shutdown.is_triggered() {
+        scheduler.relay.pulses.scheduler.beat();
         let pause = match scheduler.start_due().await {
             Ok(pause) => pause,
             Err(error) => {

@@ -11,6 +11,7 @@ mod deliveries;
 mod envelopes;
 mod lanes;
 mod mailboxes;
+mod offline;
 mod outcomes;
 mod rows;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub(crate) use blobs::{NewBlob, PartPlace};
 pub(crate) use deliveries::{CallEnd, Handed, LeasedBatch, Webhook};
 pub(crate) use envelopes::{Recall, Submission};
 pub(crate) use mailboxes::StoredPrekeys;
+pub(crate) use offline::Looked;
 pub(crate) use sweep::Swept;
 
 use crate::health::Health;

@@ -10,14 +10,14 @@ use sealpost_service::random_array;
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
-struct Upload {
-    id: BlobId,
+pub(crate) struct Upload {
+    pub(crate) id: BlobId,
     token: FetchToken,
-    parts: Vec<Bytes>,
+    pub(crate) parts: Vec<Bytes>,
 }
 
 impl Upload {
-    fn new(sizes: &[usize]) -> Self {
+    pub(crate) fn new(sizes: &[usize]) -> Self {
         let parts = sizes.iter().map(|size| Bytes::from(vec![random_array::<1>()[0]; *size])).collect();
         Self { id: BlobId::from_bytes(random_array()), token: FetchToken::from_bytes(random_array()), parts }
     }
@@ -29,6 +29,15 @@ impl Upload {
             fetch_token_hash: B64(Sha256::digest(self.token.expose()).to_vec()),
             expires_at: relay.now().plus(Duration::from_secs(86_400)),
         }
+    }
+
+    /// Uploads all of it.
+    pub(crate) async fn send(&self, relay: &Relay, node: &Node) {
+        assert_eq!(node.post("/v1/blobs", &self.create(relay)).await.status, StatusCode::CREATED);
+        for number in 0..self.parts.len() {
+            self.put(node, number).await.done();
+        }
+        self.complete(node).await.ok::<Blob>();
     }
 
     async fn put(&self, node: &Node, number: usize) -> Reply {
@@ -44,7 +53,7 @@ impl Upload {
         node.post(&format!("/v1/blobs/{}/complete", self.id), &body).await
     }
 
-    async fn fetch(&self, node: &Node, number: usize, range: Option<&str>) -> Reply {
+    pub(crate) async fn fetch(&self, node: &Node, number: usize, range: Option<&str>) -> Reply {
         fetch(node, self.id, number, &self.token, range).await
     }
 }

@@ -14,5 +14,6 @@ mod blobs;
 mod deliveries;
 mod envelopes;
 mod logs;
+mod operator;
 mod requests;
 mod webhooks;

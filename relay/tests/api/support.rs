@@ -112,6 +112,21 @@ impl Relay {
         Self::open(folder, config, place, clock).await
     }
 
+    /// Ends it in good order.
+    pub(crate) async fn end(self) {
+        self.shutdown.trigger();
+        self.running.ended().await;
+    }
+
+    /// Ends it in good order and starts it again under the same name on another folder.
+    pub(crate) async fn restart_on(mut self, folder: TempDir) -> Self {
+        self.config.data = folder.path().to_owned();
+        let before = std::mem::replace(&mut self.folder, Arc::new(folder));
+        let relay = self.restart().await;
+        drop(before);
+        relay
+    }
+
     /// Returns when the scheduler has looked for lanes that are due: it has called one that was not due before.
     pub(crate) async fn scheduler_looked(&self) {
         let hook = Hook::listen().await;

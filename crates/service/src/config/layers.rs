@@ -70,14 +70,29 @@ impl fmt::Display for Origin {
 }
 
 /// One setting as it is in force.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Setting {
     /// Dotted, as in the file.
     pub key: String,
-    /// Absent when it has no default and nobody said anything. Secrets are masked.
-    pub value: Option<Value>,
     /// Where it comes from.
     pub origin: Origin,
+    value: Option<Value>,
+    is_secret: bool,
+}
+
+impl Setting {
+    /// The value, a secret one masked. Absent when there is no default and nobody said anything.
+    #[must_use]
+    pub fn shown(&self) -> Option<Value> {
+        let value = self.value.clone();
+        if self.is_secret { value.map(masked) } else { value }
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?} ({})", self.key, self.shown(), self.origin)
+    }
 }
 
 /// All layers put together.
@@ -87,6 +102,14 @@ pub struct Loaded<S> {
     pub config: S,
     /// The same one by one, in the order of their declaration.
     pub settings: Vec<Setting>,
+}
+
+impl<S> Loaded<S> {
+    /// The keys whose values are others in `newer`.
+    pub fn changed<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = &'a str> {
+        let pairs = self.settings.iter().zip(&newer.settings);
+        pairs.filter(|(old, new)| old.value != new.value).map(|(old, _)| old.key.as_str())
+    }
 }
 
 /// The settings of somebody who says nothing.
@@ -100,6 +123,12 @@ pub fn defaults<S: Settings>() -> Result<S, clap::Error> {
 }
 
 impl<S: Settings> Told<S> {
+    /// The file that is named.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Puts the layers together, reading the file anew.
     ///
     /// # Errors
@@ -171,8 +200,7 @@ fn setting(values: &Table, arg: &Arg, origin: Origin) -> Setting {
     let key = arg.get_id().to_string();
     let (first, rest) = key.split_once('.').map_or((key.as_str(), None), |(first, rest)| (first, Some(rest)));
     let value = values.get(first).and_then(|value| rest.map_or(Some(value), |rest| value.get(rest))).cloned();
-    let value = if arg.is_hide_env_values_set() { value.map(masked) } else { value };
-    Setting { key, value, origin }
+    Setting { key, origin, value, is_secret: arg.is_hide_env_values_set() }
 }
 
 fn masked(value: Value) -> Value {

@@ -56,7 +56,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 fn shown(loaded: &Loaded<Example>) -> Vec<String> {
     let line = |setting: &Setting| {
-        let value = setting.value.as_ref().map_or("nothing".to_owned(), Value::to_string);
+        let value = setting.shown().map_or("nothing".to_owned(), |value| value.to_string());
         format!("{} = {value} from {}", setting.key, setting.origin)
     };
     loaded.settings.iter().map(line).collect()
@@ -124,7 +124,10 @@ fn a_file_that_does_not_fit_is_refused_with_its_line() {
 fn the_file_is_read_anew_each_time() {
     let mut file = file("port = 1\n");
     let told = told(&["--config", file.path().to_str().unwrap()]);
-    assert_eq!(told.load().unwrap().config.port, 1);
-    file.write_all(b"name = \"later\"\n").unwrap();
-    assert_eq!(told.load().unwrap().config.name.as_deref(), Some("later"));
+    let before = told.load().unwrap();
+    file.write_all(b"name = \"later\"\n[door]\nkeys = [\"c\"]\n").unwrap();
+    let after = told.load().unwrap();
+    assert_eq!(after.config.name.as_deref(), Some("later"));
+    assert_eq!(before.changed(&after).collect::<Vec<_>>(), ["name", "door.keys"], "a secret too");
+    assert!(!format!("{:?}", after.settings).contains("\"c\""));
 }
