@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const MAILBOX: MailboxId = MailboxId::from_bytes([3; 16]);
@@ -254,9 +254,10 @@ async fn what_is_no_relay_is_said_so() {
 
 #[tokio::test]
 async fn a_relay_that_is_down_is_unreachable() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = Origin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    drop(listener);
+    // Bound, so that nobody else gets it, and not listening.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let origin = Origin::parse(&format!("http://{}", nobody.local_addr().unwrap())).unwrap();
     let clock = Arc::new(ManualClock::new(NOW));
     let client = RelayClient::new(origin, account(), clock, http_client().unwrap());
     let error = client.sign_in().await.unwrap_err();

@@ -183,7 +183,7 @@ async fn waiting_ends_in_an_error_when_it_fails_or_takes_too_long() {
     assert_eq!(outcome.unwrap_err().to_string(), "1 of 1 deliveries failed");
     fake.script().events = event(1, &delivery(MESSAGE, "Bolt", "delivered"));
     let (text, outcome) =
-        fake.run(&["send", "--to", "Bolt", "-m", "hi", "--wait", "read", "--timeout", "1s", "--json"]).await;
+        fake.run(&["send", "--to", "Bolt", "-m", "hi", "--wait", "read", "--timeout", "3s", "--json"]).await;
     assert_eq!(outcome.unwrap_err().to_string(), "not read yet: Bolt");
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["items"][0]["delivery"][0]["status"], "delivered");
@@ -303,8 +303,11 @@ async fn an_unknown_message_is_said_in_words() {
 #[tokio::test]
 async fn a_daemon_that_stopped_is_said_with_the_command_that_starts_it() {
     let fake = Fake::start(Script::default()).await;
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    std::fs::write(fake.data.path().join(super::client::ADDRESS_FILE), closed.to_string()).unwrap();
+    // Bound, so that nobody else gets it, and not listening.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    std::fs::write(fake.data.path().join(super::client::ADDRESS_FILE), address).unwrap();
     let (_, outcome) = fake.run(&["inbox"]).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.code(), "daemon_unreachable");
@@ -337,9 +340,14 @@ async fn watch_prints_a_line_for_each_event() {
     for (format, lines) in [(Format::Text, 4), (Format::Json, 3)] {
         let (mut console, out) = console(format, 80);
         let args = WatchArgs { after: Some(0) };
+        let printed = async {
+            while out.text().lines().count() < lines {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
         tokio::select! {
             outcome = commands::watch::run(&args, fake.data.path(), &mut console) => outcome.unwrap(),
-            () = async { while out.text().lines().count() < lines { tokio::time::sleep(Duration::from_millis(5)).await } } => {}
+            in_time = tokio::time::timeout(Duration::from_secs(60), printed) => in_time.expect("it printed all lines"),
         }
         match format {
             Format::Text => assert_eq!(out.text().split_once('\n').unwrap().1, expected),
