@@ -1,27 +1,47 @@
 //! Ports on loopback for servers that come back at the same address after a restart.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
-    sync::atomic::{AtomicU32, Ordering},
+    net::Ipv4Addr,
+    sync::{Mutex, PoisonError},
 };
+use tokio::net::TcpSocket;
 
-/// Below the ports that the system gives to outgoing connections, which would take one while its server is down.
-const FIRST: u32 = 12_000;
-const COUNT: u32 = 18_000;
-/// Processes that start one after the other begin their search this far apart.
-const STRIDE: u32 = 37;
+/// Bound, and never listening: the system gives such a port to nobody else, and a server may listen there beside it.
+static HELD: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
 
-static TAKEN: AtomicU32 = AtomicU32::new(0);
-
-/// A port on which nobody listens, and which this process was not given before.
+/// A port that is this process's until it ends. While no server listens there, connections are refused.
 ///
 /// # Errors
 /// When all are taken.
 pub fn free_port() -> anyhow::Result<u16> {
-    let begin = std::process::id().wrapping_mul(STRIDE);
-    (0..COUNT)
-        .map(|_| FIRST + begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT)
-        .filter_map(|port| u16::try_from(port).ok())
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .ok_or_else(|| anyhow::anyhow!("no free port on 127.0.0.1 between {FIRST} and {}", FIRST + COUNT))
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let port = socket.local_addr()?.port();
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    Ok(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::ErrorKind,
+        net::{TcpListener, TcpStream},
+    };
+
+    #[test]
+    fn a_port_is_free_for_its_server_and_for_nobody_else() {
+        let port = free_port().unwrap();
+        for _ in 0..2 {
+            let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+            let second = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap_err();
+            assert_eq!(second.kind(), ErrorKind::AddrInUse);
+            drop(listener);
+        }
+        assert!((0..1_000).all(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() != port));
+    }
 }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// A process that should end and has not by then is stuck.
-const END_PATIENCE: Duration = Duration::from_secs(20);
+const END_PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of a log that help.
 const TAIL_LINES: usize = 40;
 

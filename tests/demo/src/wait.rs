@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long anything in a story may take before it counts as failed.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
