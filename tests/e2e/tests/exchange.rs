@@ -15,7 +15,9 @@ use sealpost_node::{
     api::model::{ConnectionStatus, Direction, Message, SendMessage},
     cli::error::CliError,
 };
-use sealpost_proto::DeliveryStatus;
+use sealpost_proto::{DeliveryStatus, Timestamp, wire::RegistrationPolicy};
+use sealpost_service::{Clock, Shutdown, SystemClock};
+use std::{sync::Arc, time::Duration};
 use support::program;
 
 async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Result<()> {
@@ -183,4 +185,50 @@ async fn what_is_away_for_a_while_loses_nothing() -> anyhow::Result<()> {
     let received: Vec<_> = api.messages(Direction::In).await?.into_iter().map(|message| message.content).collect();
     assert_eq!(received, texts, "each once, in the order in which they were sent");
     stop(world, [acme, bolt]).await
+}
+
+/// More than a signature may be off.
+const WRONG: Duration = Duration::from_secs(600);
+
+/// A relay's clock, so that the nodes' own is wrong by as much.
+enum Shifted {
+    Ahead,
+    Behind,
+}
+
+impl Clock for Shifted {
+    fn now(&self) -> Timestamp {
+        let now = SystemClock.now();
+        match self {
+            Self::Ahead => now.plus(WRONG),
+            Self::Behind => now.minus(WRONG),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_wrong_is_called_and_heard() -> anyhow::Result<()> {
+    for (clock, is_behind) in [(Shifted::Ahead, true), (Shifted::Behind, false)] {
+        let world = World::begin(program())?;
+        let mut config = sealpost_relay::Config {
+            listen: world.relay.origin().trim_start_matches("http://").parse()?,
+            data: world.relay.folder().to_owned(),
+            ..sealpost_relay::Config::default()
+        };
+        config.egress.allow = vec!["127.0.0.0/8".parse()?];
+        config.registration.policy = RegistrationPolicy::Open;
+        let shutdown = Shutdown::new();
+        let relay = sealpost_relay::start(config, Arc::new(clock), shutdown.clone()).await?;
+        // Bolt pulls once, when it starts: whatever comes later comes by calls, which it holds against the relay's time.
+        let (acme, bolt) = (world.node("Acme", Delivery::Pull).await?, world.node("Bolt", Delivery::Webhook).await?);
+        let pair = pair(&acme, &bolt).await?;
+        exchange(&acme, &bolt, &pair.inviter.id, "at last", &[]).await?;
+        exchange(&bolt, &acme, &pair.acceptor.id, "in time", &[]).await?;
+        let offset = bolt.api()?.node().await?.relay.clock_offset_ms;
+        ensure!(offset.abs() > 300_000 && (offset > 0) == is_behind, "the relay is {offset} ms ahead");
+        stop(world, [acme, bolt]).await?;
+        shutdown.trigger();
+        relay.ended().await;
+    }
+    Ok(())
 }
