@@ -11,14 +11,14 @@ mod support;
 mod terminal;
 
 use anyhow::{Context as _, bail, ensure};
-use sealpost_demo::{ports::free_port, process::tail, roles::Role};
+use sealpost_demo::{process::tail, roles::Role};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 use support::program;
-use terminal::{Block, COMPLAINTS, Terminal, blocks};
+use terminal::{Block, COMPLAINTS, Ports, Terminal, blocks};
 
 const GUIDE: &str = include_str!("../../../docs/operating.md");
 /// What a machine of the tests has not: a service manager that runs, a container engine, a public name with its certificate.
@@ -32,7 +32,7 @@ const ANSWERS: &str = "until sealpost status >/dev/null 2>&1; do sleep 0.05; don
 /// A home folder with the programs, and the terminals that are open in it.
 struct Desk {
     home: PathBuf,
-    ports: Vec<(&'static str, u16)>,
+    ports: Ports,
     terminals: BTreeMap<String, Terminal>,
     /// What the last block printed.
     printed: String,
@@ -45,15 +45,14 @@ impl Desk {
         }
         program().write_script(&home.join("bin/sealpost"), Role::NodeCommand, &[])?;
         program().write_script(&home.join("bin/sealpost-relay"), Role::RelayCommand, &[])?;
-        let ports = PORTS.into_iter().map(|port| Ok((port, free_port()?))).collect::<anyhow::Result<_>>()?;
+        let ports = Ports::instead_of(PORTS)?;
         Ok(Self { home: home.to_owned(), ports, terminals: BTreeMap::new(), printed: String::new() })
     }
 
     /// What is typed here for what the guide says.
     fn adapt(&self, text: &str) -> String {
         let text = text.replace("https://relay.example", "http://127.0.0.1:8440");
-        let text =
-            self.ports.iter().fold(text, |text, (port, free)| text.replace(&format!(":{port}"), &format!(":{free}")));
+        let text = self.ports.put_into(&text);
         ["/etc/", "/var/"].into_iter().fold(text, |text, root| {
             let here = format!("{}{root}", self.home.display());
             text.split_inclusive(char::is_whitespace)

@@ -9,32 +9,22 @@ mod support;
 mod terminal;
 
 use anyhow::Context as _;
-use sealpost_demo::{ports::free_port, process::tail, roles::Role};
+use sealpost_demo::{process::tail, roles::Role};
 use std::{collections::BTreeMap, fs, path::Path};
 use support::program;
-use terminal::{COMPLAINTS, Terminal, blocks};
+use terminal::{COMPLAINTS, Ports, Terminal, blocks};
 
 const README: &str = include_str!("../../../README.md");
 const INSTALL: &str = "\
 cargo install --locked --path relay    # sealpost-relay
 cargo install --locked --path node     # sealpost: the daemon and the command line
 ";
-/// The README's ports, and free ones.
-fn ports() -> anyhow::Result<BTreeMap<&'static str, String>> {
-    ["8440", "4680", "4681", "4690"].into_iter().map(|port| Ok((port, free_port()?.to_string()))).collect()
-}
+const PORTS: [&str; 4] = ["8440", "4680", "4681", "4690"];
 
-fn with_free_ports(block: &str, ports: &BTreeMap<&'static str, String>) -> String {
-    let mut block = ports
-        .iter()
-        .fold(block.to_owned(), |text, (port, free)| text.replace(&format!(":{port}"), &format!(":{free}")));
+fn with_free_ports(block: &str, ports: &Ports) -> String {
     // The defaults, which the README does not write.
-    block =
-        block.replace("sealpost-relay serve", &format!("sealpost-relay serve --listen 127.0.0.1:{}", ports["8440"]));
-    if block.contains("init --name Acme") {
-        block = block.replace("init --name Acme", &format!("init --name Acme --listen 127.0.0.1:{}", ports["4680"]));
-    }
-    block
+    let block = block.replace("sealpost-relay serve", "sealpost-relay serve --listen 127.0.0.1:8440");
+    ports.put_into(&block.replace("init --name Acme", "init --name Acme --listen 127.0.0.1:4680"))
 }
 
 /// What a person sees on the screen before going on with a block.
@@ -55,7 +45,7 @@ async fn the_first_exchange_of_the_readme_works_as_it_stands() -> anyhow::Result
 }
 
 async fn exchange(home: &Path) -> anyhow::Result<()> {
-    let (bin, ports) = (home.join("bin"), ports()?);
+    let (bin, ports) = (home.join("bin"), Ports::instead_of(PORTS)?);
     fs::create_dir(&bin)?;
     program().write_script(&bin.join("sealpost"), Role::NodeCommand, &[])?;
     program().write_script(&bin.join("sealpost-relay"), Role::RelayCommand, &[])?;

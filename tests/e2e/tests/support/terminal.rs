@@ -1,8 +1,8 @@
 //! A terminal in which the commands of a document are typed, and the code blocks of a document.
 
 use anyhow::{Context as _, bail, ensure};
-use sealpost_demo::wait::PATIENCE;
-use std::{fs::File, path::Path, process::Stdio};
+use sealpost_demo::{ports::free_port, wait::PATIENCE};
+use std::{collections::BTreeMap, fs::File, path::Path, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -76,6 +76,22 @@ impl Drop for Terminal {
         if let Some(group) = group {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
+    }
+}
+
+/// The ports of a document, and free ones in their places.
+pub(crate) struct Ports(BTreeMap<&'static str, u16>);
+
+impl Ports {
+    pub(crate) fn instead_of<const N: usize>(written: [&'static str; N]) -> anyhow::Result<Self> {
+        Ok(Self(written.into_iter().map(|port| Ok((port, free_port()?))).collect::<anyhow::Result<_>>()?))
+    }
+
+    /// The text with free ports, none of them replaced again: `:46801` begins like `:4680`.
+    pub(crate) fn put_into(&self, text: &str) -> String {
+        let mark = |text: String, port: &&str| text.replace(&format!(":{port}"), &format!(":{{{port}}}"));
+        let marked = self.0.keys().fold(text.to_owned(), mark);
+        self.0.iter().fold(marked, |text, (port, free)| text.replace(&format!("{{{port}}}"), &free.to_string()))
     }
 }
 
