@@ -100,6 +100,8 @@ codes! {
     TooLarge = "too_large", 413, false, "the request is over a limit";
     /// Not the content type the route takes.
     UnsupportedMediaType = "unsupported_media_type", 415, false, "the content type is not the one expected here";
+    /// A stretch that lies beyond the end.
+    RangeNotSatisfiable = "range_not_satisfiable", 416, false, "the range lies beyond the end";
     /// Bytes that cannot be an envelope: not a legal size.
     EnvelopeInvalid = "envelope_invalid", 422, false, "these bytes cannot be an envelope";
     /// The expiry has passed.
@@ -136,6 +138,7 @@ impl fmt::Display for ErrorCode {
 
 /// A problem document (RFC 9457). `type` is absent (`about:blank`); `code` is what programs read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{code}: {detail}")]
 pub struct Problem {
     /// The stable code.
@@ -188,6 +191,28 @@ impl From<ErrorCode> for Problem {
         Self::new(code, code.title())
     }
 }
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for ErrorCode {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let table = Self::ALL.iter().fold(String::from(TABLE_HEAD), |table, code| {
+            let again = if code.is_retryable() { "yes" } else { "no" };
+            format!("{table}| `{code}` | {} | {again} | {} |\n", code.status(), code.title())
+        });
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .description(Some(table))
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for ErrorCode {}
+
+#[cfg(feature = "openapi")]
+const TABLE_HEAD: &str = "What went wrong, as a word that programs can rely on.\n\n\
+                          | code | status | the same again may succeed later | meaning |\n|---|---|---|---|\n";
 
 #[cfg(test)]
 mod tests {

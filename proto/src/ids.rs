@@ -11,8 +11,8 @@ use std::{fmt, str::FromStr};
 pub struct NotAnId;
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident) => {
+        $(#[doc = $doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; 16]);
 
@@ -68,6 +68,9 @@ macro_rules! id {
                 text.parse().map_err(de::Error::custom)
             }
         }
+
+        #[cfg(feature = "openapi")]
+        crate::schema::schema_of_bytes!($name, 16, $($doc),*);
     };
 }
 
@@ -98,6 +101,7 @@ id!(
 
 /// One item of a delivery batch, an envelope or an event: the relay's own count, a number in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = 4_711))]
 pub struct DeliveryId(pub u64);
 
 impl fmt::Display for DeliveryId {
@@ -108,6 +112,7 @@ impl fmt::Display for DeliveryId {
 
 /// Where a mailbox is: no mailbox is named without its relay.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MailboxRef {
     /// The relay that holds it.
     pub relay: Origin,

@@ -12,6 +12,8 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod origin;
+#[cfg(feature = "openapi")]
+pub mod schema;
 pub mod secret;
 pub mod status;
 pub mod time;

@@ -62,6 +62,8 @@ pub const ORIGIN_BYTES_MAX: usize = 100;
 pub const ENVELOPE_BYTES_MIN: usize = 2 * 1024;
 /// Largest envelope: Padmé up to 256 KiB.
 pub const ENVELOPE_BYTES_MAX: usize = 256 * 1024;
+/// Send keys of one mailbox: a second one while a peer moves from one to the other.
+pub const SEND_KEYS_MAX: usize = 2;
 /// A sealed prekey base at the relay, exactly.
 pub const SEALED_PREKEYS_BYTES: usize = 2_048;
 /// Envelopes in one request.

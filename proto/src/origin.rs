@@ -104,6 +104,24 @@ impl<'de> Deserialize<'de> for Origin {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Origin {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .pattern(Some("^https?://[^/?#@]+/?$"))
+            .max_length(Some(ORIGIN_BYTES_MAX + 1))
+            .description(Some(format!(
+                "The origin of a relay: scheme, host and port, without default port, at most {ORIGIN_BYTES_MAX} bytes"
+            )))
+            .examples(["https://relay.example"])
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Origin {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

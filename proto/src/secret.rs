@@ -7,8 +7,8 @@ use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 macro_rules! secret {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident) => {
+        $(#[doc = $doc])*
         #[derive(Clone, Zeroize, ZeroizeOnDrop)]
         pub struct $name([u8; 32]);
 
@@ -52,6 +52,9 @@ macro_rules! secret {
                 b64::parse_array(&text).map(Self).map_err(de::Error::custom)
             }
         }
+
+        #[cfg(feature = "openapi")]
+        crate::schema::schema_of_bytes!($name, 32, $($doc),*);
     };
 }
 

@@ -185,6 +185,7 @@ impl fmt::Display for FailureCode {
 /// `queued` and `retrying` wait; the other four are final, and exactly one of them comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EnvelopeState {
     /// Durable, not handed over yet, no attempt failed.
     Queued,

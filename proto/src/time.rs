@@ -6,6 +6,7 @@ use std::time::Duration;
 /// Unix time in milliseconds. Read from the clock at the edges only, and passed down as an argument.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = 1_766_000_000_123_u64))]
 pub struct Timestamp(u64);
 
 impl Timestamp {

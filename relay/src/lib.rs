@@ -15,6 +15,7 @@ pub mod config;
 mod delivery;
 mod health;
 mod http;
+mod openapi;
 mod relay;
 mod reload;
 mod rules;

@@ -9,28 +9,33 @@ use serde::{Deserialize, Serialize};
 /// How a relay hands envelopes to an account's node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"mode": "webhook", "url": "https://node.example/sealpost"})))]
 pub enum DeliveryMode {
     /// The node asks for them.
     Pull,
     /// The relay calls the node; the node can still ask.
     Webhook {
         /// The absolute URL that is called.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::WebhookUrl))]
         url: String,
     },
 }
 
 /// `POST /v1/accounts`, signed with the account key that it registers (the request's keyid).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterRequest {
     /// How to deliver.
     pub delivery: DeliveryMode,
     /// The registration token, where the operator wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "f3Yq-one-of-the-operators-tokens"))]
     pub token: Option<String>,
 }
 
 /// Answer to `POST /v1/accounts`; the same key again gets the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Registered {
     /// The new account.
     pub account_id: AccountId,
@@ -41,6 +46,7 @@ pub struct Registered {
 /// Whether the relay calls an account's webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum WebhookState {
     /// The account has none: it pulls.
     None,
@@ -54,6 +60,7 @@ pub enum WebhookState {
 
 /// `GET /v1/account`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Account {
     /// The account.
     pub account_id: AccountId,
@@ -63,8 +70,10 @@ pub struct Account {
     pub webhook_state: WebhookState,
     /// Why not, in words, when it is off or unverified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "ten calls in a row were refused, the last with status 404"))]
     pub webhook_reason: Option<String>,
     /// Envelopes and events that wait for it.
+    #[cfg_attr(feature = "openapi", schema(example = 3))]
     pub backlog: u64,
     /// When it was registered.
     pub created_at: Timestamp,
@@ -72,6 +81,7 @@ pub struct Account {
 
 /// `PATCH /v1/account`, signed with the account key and a nonce.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AccountChange {
     /// A new way of delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,8 +90,10 @@ pub struct AccountChange {
 
 /// Answer to `POST /v1/session`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Session {
     /// The `keyid` of requests signed with this session's key.
+    #[cfg_attr(feature = "openapi", schema(example = "AVpaWlpaWlpaWlpaWlpaWlpaAAAAAQAAAZsvbZh7WlpaWlpaWlo"))]
     pub session_id: String,
     /// The key, for `hmac-sha256`.
     pub key: SessionKey,
@@ -93,37 +105,45 @@ pub struct Session {
 
 /// One step of `POST /v1/account/webhook-test`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WebhookTestStep {
     /// `address`, `call`, `status` or `challenge`.
+    #[cfg_attr(feature = "openapi", schema(example = "address"))]
     pub step: String,
     /// Whether it went well.
     pub ok: bool,
     /// What was seen.
+    #[cfg_attr(feature = "openapi", schema(example = "node.example is 203.0.113.7"))]
     pub detail: String,
 }
 
 /// Answer to `POST /v1/account/webhook-test`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WebhookTest {
     /// Whether the webhook is active now.
     pub ok: bool,
     /// Each step up to the first that failed.
     pub steps: Vec<WebhookTestStep>,
     /// How long the call took.
+    #[cfg_attr(feature = "openapi", schema(example = 41))]
     pub elapsed_ms: u64,
 }
 
 /// `GET` and `PUT /v1/account/checkpoint`. The entity tag in `ETag` and `If-Match` is the SHA-256 of the sealed bytes,
 /// base64url in double quotes; `If-Match: "none"` writes the first one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Checkpoint {
     /// The node's sealed generation counter.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::CheckpointBytes))]
     pub sealed: crate::B64,
 }
 
 /// Who may register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RegistrationPolicy {
     /// Everybody.
     Open,
@@ -135,6 +155,7 @@ pub enum RegistrationPolicy {
 
 /// The limits of a relay, in `/.well-known/sealpost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AnnouncedLimits {
     /// Bytes of one envelope.
     pub envelope_bytes: u64,
@@ -162,12 +183,15 @@ pub struct AnnouncedLimits {
 
 /// `GET /.well-known/sealpost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WellKnown {
     /// The relay's public origin: what signatures name as `@authority`.
     pub origin: Origin,
-    /// [`super::PROTOCOL_VERSION`].
+    /// The version of this protocol.
+    #[cfg_attr(feature = "openapi", schema(example = 1))]
     pub protocol_version: u32,
     /// The program's version.
+    #[cfg_attr(feature = "openapi", schema(example = "sealpost-relay 0.1.0"))]
     pub software: String,
     /// Who may register.
     pub registration: RegistrationPolicy,

@@ -1,12 +1,17 @@
 //! `POST /v1/accounts`: register. Errors: `registration_closed`, `registration_token_invalid`, `webhook_invalid`.
 
-use super::{Answer, auth::ByAnyKey, problem, refusal};
-use crate::{relay::Relay, store::NewAccount};
+use super::{
+    Answer,
+    auth::ByAnyKey,
+    openapi::{ANY_KEY, JSON},
+    problem, refusal,
+};
+use crate::{openapi::problems, relay::Relay, store::NewAccount};
 use axum::extract::State;
 use http::StatusCode;
 use sealpost_proto::{
     AccountId, ErrorCode, WebhookSecret,
-    wire::{DeliveryMode, RegisterRequest},
+    wire::{DeliveryMode, RegisterRequest, Registered},
 };
 use sealpost_relay_core::registration;
 use sealpost_service::{
@@ -15,6 +20,20 @@ use sealpost_service::{
 };
 use std::sync::Arc;
 
+problems!(RegisterProblems: ANY_KEY, JSON; RegistrationClosed, RegistrationTokenInvalid, WebhookInvalid);
+
+/// Register an account
+///
+/// The account is the one of the signing key. A known key is answered as before, whatever else the request says.
+#[utoipa::path(
+    post, path = "/v1/accounts", operation_id = "register_account", tag = "accounts", security(("account_key" = [])),
+    request_body = RegisterRequest,
+    responses(
+        (status = 201, description = "The account is registered", body = Registered),
+        (status = 200, description = "The key was known", body = Registered),
+        RegisterProblems,
+    )
+)]
 pub(super) async fn register(State(relay): State<Arc<Relay>>, signed: ByAnyKey) -> Answer {
     let request: RegisterRequest = signed.body.json()?;
     let rules = relay.rules();

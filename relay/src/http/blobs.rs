@@ -1,18 +1,38 @@
 //! `POST /v1/blobs`, `GET, PATCH, DELETE /v1/blobs/{id}`, `POST /v1/blobs/{id}/complete`: announce, see, extend, delete,
 //! complete. Errors: `conflict`, `too_large`, `quota_exceeded`, `not_found`, `blob_incomplete`.
 
-use super::{Answer, auth::BySession, ids::Id, problem, refusal};
-use crate::{relay::Relay, store::NewBlob};
+use super::{
+    Answer,
+    auth::BySession,
+    ids::Id,
+    openapi::{JSON, SESSION, WRITES},
+    problem, refusal,
+};
+use crate::{openapi::problems, relay::Relay, store::NewBlob};
 use axum::{extract::State, response::IntoResponse as _};
 use http::StatusCode;
 use sealpost_proto::{
     B64, BlobId, ErrorCode,
-    wire::{CompleteBlob, CreateBlob, ExtendBlob},
+    wire::{Blob, CompleteBlob, CreateBlob, ExtendBlob},
 };
 use sealpost_relay_core::blob::BlobSize;
 use sealpost_service::http::{ProblemResponse, json_body};
 use std::sync::Arc;
 
+problems!(CreateProblems: SESSION, JSON, WRITES; Conflict, QuotaExceeded);
+
+/// Announce a blob
+///
+/// The same again with a later expiry extends it.
+#[utoipa::path(
+    post, path = "/v1/blobs", operation_id = "create_blob", tag = "blobs", security(("session" = [])),
+    request_body = CreateBlob,
+    responses(
+        (status = 201, description = "Its parts can be uploaded", body = Blob),
+        (status = 200, description = "It was known", body = Blob),
+        CreateProblems,
+    )
+)]
 pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let request: CreateBlob = signed.body.json()?;
     let limit = relay.rules().quotas.blob_bytes;
@@ -33,11 +53,29 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -
     Ok(json_body(if created { StatusCode::CREATED } else { StatusCode::OK }, &blob))
 }
 
+problems!(ShowProblems: SESSION; NotFound);
+
+/// See a blob
+#[utoipa::path(
+    get, path = "/v1/blobs/{id}", operation_id = "show_blob", tag = "blobs", security(("session" = [])),
+    params(Id<BlobId>),
+    responses((status = 200, description = "Which parts are there", body = Blob), ShowProblems)
+)]
 pub(super) async fn show(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
     let blob = relay.store.blob(relay.now(), signed.account, id).await?.ok_or(ErrorCode::NotFound)?;
     Ok(json_body(StatusCode::OK, &blob))
 }
 
+problems!(CompleteProblems: SESSION, JSON, WRITES; NotFound, BlobIncomplete);
+
+/// Complete a blob
+///
+/// From then on it can be fetched.
+#[utoipa::path(
+    post, path = "/v1/blobs/{id}/complete", operation_id = "complete_blob", tag = "blobs", security(("session" = [])),
+    params(Id<BlobId>), request_body = CompleteBlob,
+    responses((status = 200, description = "It is complete", body = Blob), CompleteProblems)
+)]
 pub(super) async fn complete(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
     let request: CompleteBlob = signed.body.json()?;
     let digest = digest(&request.digest, "digest")?;
@@ -45,12 +83,28 @@ pub(super) async fn complete(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>
     Ok(json_body(StatusCode::OK, &blob))
 }
 
+problems!(ExtendProblems: SESSION, JSON, WRITES; NotFound);
+
+/// Extend the life of a blob
+#[utoipa::path(
+    patch, path = "/v1/blobs/{id}", operation_id = "extend_blob", tag = "blobs", security(("session" = [])),
+    params(Id<BlobId>), request_body = ExtendBlob,
+    responses((status = 200, description = "The blob as it is now", body = Blob), ExtendProblems)
+)]
 pub(super) async fn extend(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
     let ExtendBlob { expires_at } = signed.body.json()?;
     let blob = relay.store.extend_blob(relay.now(), signed.account, id, expires_at).await?;
     Ok(json_body(StatusCode::OK, &blob.ok_or(ErrorCode::NotFound)?))
 }
 
+problems!(RemoveProblems: SESSION, WRITES);
+
+/// Delete a blob
+#[utoipa::path(
+    delete, path = "/v1/blobs/{id}", operation_id = "delete_blob", tag = "blobs", security(("session" = [])),
+    params(Id<BlobId>),
+    responses((status = 204, description = "It is gone, now or before"), RemoveProblems)
+)]
 pub(super) async fn remove(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
     relay.store.delete_blob(signed.account, id).await?;
     relay.wakes.sweeps.notify_one();

@@ -1,8 +1,13 @@
 //! `GET, PUT /v1/account/checkpoint`: the node's sealed generation counter. Errors: `not_found` before the first,
 //! `precondition_failed` when `If-Match` names another one, `malformed` without `If-Match` or over 4,096 bytes.
 
-use super::{Answer, auth::BySession, problem};
-use crate::relay::Relay;
+use super::{
+    Answer,
+    auth::BySession,
+    openapi::{JSON, SESSION, WRITES},
+    problem,
+};
+use crate::{openapi::problems, relay::Relay};
 use axum::{extract::State, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use sealpost_proto::{B64, ErrorCode, b64, limits::CHECKPOINT_BYTES_MAX, wire::Checkpoint};
@@ -13,11 +18,36 @@ use std::sync::Arc;
 /// `If-Match` for writing the first one.
 const NONE: &str = "\"none\"";
 
+problems!(ShowProblems: SESSION; NotFound);
+
+/// Read the checkpoint
+#[utoipa::path(
+    get, path = "/v1/account/checkpoint", operation_id = "show_checkpoint", tag = "accounts", security(("session" = [])),
+    responses(
+        (status = 200, description = "The checkpoint", body = Checkpoint,
+            headers(("ETag" = String, description = "Its SHA-256, base64url in double quotes"))),
+        ShowProblems,
+    )
+)]
 pub(super) async fn show(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let sealed = relay.store.checkpoint(signed.account).await?.ok_or(ErrorCode::NotFound)?;
     Ok(tagged(sealed))
 }
 
+problems!(WriteProblems: SESSION, JSON, WRITES; PreconditionFailed);
+
+/// Write the checkpoint
+#[utoipa::path(
+    put, path = "/v1/account/checkpoint", operation_id = "write_checkpoint", tag = "accounts", security(("session" = [])),
+    params(("If-Match" = String, Header, example = "\"none\"",
+        description = "The `ETag` of the one that it replaces; `\"none\"` writes the first")),
+    request_body = Checkpoint,
+    responses(
+        (status = 200, description = "It is written", body = Checkpoint,
+            headers(("ETag" = String, description = "Its SHA-256, base64url in double quotes"))),
+        WriteProblems,
+    )
+)]
 pub(super) async fn write(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let Checkpoint { sealed: B64(sealed) } = signed.body.json()?;
     if sealed.is_empty() || sealed.len() > CHECKPOINT_BYTES_MAX {

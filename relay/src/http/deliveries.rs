@@ -1,8 +1,14 @@
 //! `GET /v1/deliveries`, `POST /v1/deliveries/ack`: pull what waits, say what became of it. No errors of their own.
 
-use super::{Answer, auth::BySession, ids::query};
+use super::{
+    Answer,
+    auth::BySession,
+    ids::query,
+    openapi::{JSON, SESSION, WRITES},
+};
 use crate::{
     delivery::batch,
+    openapi::problems,
     relay::Relay,
     store::{LeasedBatch, StoreError},
 };
@@ -20,6 +26,16 @@ use tokio::time::{Instant, sleep_until};
 /// A long poll looks again by itself this often, for leases that ended unheard.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+problems!(PullProblems: SESSION, WRITES);
+
+/// Pull what waits
+///
+/// A batch is leased for a minute: until it is acknowledged or the lease ends, nothing else is given out, but to another pull.
+#[utoipa::path(
+    get, path = "/v1/deliveries", operation_id = "pull_deliveries", tag = "deliveries", security(("session" = [])),
+    params(("wait" = Option<u64>, Query, example = 0, description = "Seconds to wait for something; more than 25 are 25")),
+    responses((status = 200, description = "A batch, which may be empty", body = DeliveryBatch), PullProblems)
+)]
 pub(super) async fn pull(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let seconds: u64 = query(&signed.body.uri, "wait")?.unwrap_or_default();
     let wait = Duration::from_secs(seconds).min(PULL_WAIT_MAX);
@@ -35,6 +51,16 @@ pub(super) async fn pull(State(relay): State<Arc<Relay>>, signed: BySession) -> 
     Ok(answer)
 }
 
+problems!(AcknowledgeProblems: SESSION, JSON, WRITES);
+
+/// Say what became of a batch
+///
+/// Acknowledging twice, or what is not the account's, changes nothing.
+#[utoipa::path(
+    post, path = "/v1/deliveries/ack", operation_id = "acknowledge_deliveries", tag = "deliveries",
+    security(("session" = [])), request_body = DeliveryResults,
+    responses((status = 204, description = "It is written down"), AcknowledgeProblems)
+)]
 pub(super) async fn acknowledge(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let results: DeliveryResults = signed.body.json()?;
     let handed = relay.store.acknowledge(relay.now(), signed.account, results).await?;

@@ -5,9 +5,11 @@ use super::{
     Answer,
     auth::{BySession, Envelopes},
     ids::Id,
+    openapi::{JSON, SESSION, WRITES},
     problem,
 };
 use crate::{
+    openapi::problems,
     relay::Relay,
     store::{Recall, Submission},
 };
@@ -16,11 +18,23 @@ use http::StatusCode;
 use sealpost_proto::{
     EnvelopeId, ErrorCode, b64,
     limits::ENVELOPES_PER_REQUEST_MAX,
-    wire::{PROOF_HEADER, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse},
+    schema::Bytes16,
+    wire::{EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse},
 };
 use sealpost_service::http::json_body;
 use std::sync::Arc;
 
+problems!(SubmitProblems: SESSION, JSON, WRITES);
+
+/// Submit envelopes
+///
+/// Each is answered for itself, in the order of the request. `accepted` and `duplicate` stand on the disk; `refused` names a
+/// code, and the time of another try when it passes.
+#[utoipa::path(
+    post, path = "/v1/envelopes", operation_id = "submit_envelopes", tag = "envelopes", security(("session" = [])),
+    request_body = SubmitRequest,
+    responses((status = 200, description = "What became of each", body = SubmitResponse), SubmitProblems)
+)]
 pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<Envelopes>) -> Answer {
     let SubmitRequest { envelopes } = signed.body.json()?;
     if !(1..=ENVELOPES_PER_REQUEST_MAX).contains(&envelopes.len()) {
@@ -33,11 +47,27 @@ pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<En
     Ok(json_body(StatusCode::OK, &SubmitResponse { results: submitted.results }))
 }
 
+problems!(StatusProblems: SESSION; NotFound);
+
+/// Ask for one envelope
+#[utoipa::path(
+    get, path = "/v1/envelopes/{id}", operation_id = "show_envelope", tag = "envelopes", security(("session" = [])),
+    params(Id<EnvelopeId>),
+    responses((status = 200, description = "Where it is", body = EnvelopeStatus), StatusProblems)
+)]
 pub(super) async fn status(State(relay): State<Arc<Relay>>, Id(id): Id<EnvelopeId>, signed: BySession) -> Answer {
     let found = relay.store.statuses(signed.account, vec![id]).await?.pop();
     Ok(json_body(StatusCode::OK, &found.ok_or(ErrorCode::NotFound)?))
 }
 
+problems!(ListProblems: SESSION, JSON);
+
+/// Ask for several envelopes
+#[utoipa::path(
+    post, path = "/v1/envelopes/status", operation_id = "list_envelopes", tag = "envelopes", security(("session" = [])),
+    request_body = StatusRequest,
+    responses((status = 200, description = "Where those are that are the account's", body = StatusResponse), ListProblems)
+)]
 pub(super) async fn statuses(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let StatusRequest { ids } = signed.body.json()?;
     if ids.len() > ENVELOPES_PER_REQUEST_MAX {
@@ -47,6 +77,14 @@ pub(super) async fn statuses(State(relay): State<Arc<Relay>>, signed: BySession)
     Ok(json_body(StatusCode::OK, &StatusResponse { envelopes }))
 }
 
+problems!(RecallProblems: SESSION, WRITES; NotFound, ProofInvalid, TooLate);
+
+/// Take an envelope back
+#[utoipa::path(
+    delete, path = "/v1/envelopes/{id}", operation_id = "recall_envelope", tag = "envelopes", security(("session" = [])),
+    params(Id<EnvelopeId>, ("Sealpost-Proof" = inline(Bytes16), Header, description = "The proof for recalling")),
+    responses((status = 204, description = "It is not handed over, as recalled now or before"), RecallProblems)
+)]
 pub(super) async fn recall(State(relay): State<Arc<Relay>>, Id(id): Id<EnvelopeId>, signed: BySession) -> Answer {
     let proof = signed.body.header(PROOF_HEADER).and_then(|text| b64::parse(text).ok()).unwrap_or_default();
     match relay.store.recall(relay.now(), signed.account, id, proof).await? {

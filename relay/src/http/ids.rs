@@ -9,6 +9,13 @@ use http::{Uri, request::Parts};
 use sealpost_proto::ErrorCode;
 use sealpost_service::http::ProblemResponse;
 use std::str::FromStr;
+use utoipa::{
+    IntoParams, PartialSchema as _, ToSchema,
+    openapi::{
+        RefOr, Required, Schema,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
 
 /// The one id in a path.
 pub(super) struct Id<T>(pub(super) T);
@@ -19,6 +26,12 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
         let id = parts.extract::<Path<String>>().await.ok().and_then(|Path(text)| text.parse().ok());
         id.map(Self).ok_or_else(|| problem(ErrorCode::Malformed, "the path holds no id of 22 characters of base64url"))
+    }
+}
+
+impl<T: ToSchema> IntoParams for Id<T> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![in_path("id", T::schema())]
     }
 }
 
@@ -33,6 +46,17 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PartId<T> {
         let found = path.and_then(|Path((id, number))| Some(Self(id.parse().ok()?, number.parse().ok()?)));
         found.ok_or_else(|| problem(ErrorCode::Malformed, "the path holds no blob id and number of a part"))
     }
+}
+
+impl<T: ToSchema> IntoParams for PartId<T> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![in_path("id", T::schema()), in_path("number", u32::schema())]
+    }
+}
+
+fn in_path(name: &str, schema: RefOr<Schema>) -> Parameter {
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
+    parameter.schema(Some(schema)).build()
 }
 
 /// The value of a parameter of the query, if it stands there.

@@ -13,18 +13,14 @@ mod envelopes;
 mod ids;
 mod log;
 mod mailboxes;
+mod openapi;
 mod parts;
 mod prekeys;
 mod public;
 mod session;
 
 use crate::relay::Relay;
-use axum::{
-    Router,
-    middleware::from_fn,
-    response::Response,
-    routing::{any, delete, get, patch, post, put},
-};
+use axum::{Router, middleware::from_fn, response::Response, routing::any};
 use sealpost_proto::{
     ErrorCode, Problem,
     limits::{BUSY_RETRY, MAILBOX_FULL_RETRY, STORAGE_FULL_RETRY},
@@ -32,36 +28,43 @@ use sealpost_proto::{
 };
 use sealpost_service::http::{ProblemResponse, with_problems};
 use std::sync::Arc;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What a handler answers.
 type Answer = Result<Response, ProblemResponse>;
 
 /// All routes of the relay.
 pub(crate) fn router(relay: Arc<Relay>) -> Router {
-    let routes = Router::new()
-        .route("/v1/accounts", post(accounts::register))
-        .route("/v1/session", post(session::sign_in))
-        .route("/v1/account", get(account::show).merge(patch(account::change)).merge(delete(account::leave)))
-        .route("/v1/account/webhook-test", post(account::test_webhook))
-        .route("/v1/account/checkpoint", get(checkpoint::show).merge(put(checkpoint::write)))
-        .route("/v1/mailboxes", get(mailboxes::list))
-        .route("/v1/mailboxes/{id}", put(mailboxes::open).merge(delete(mailboxes::close)))
-        .route("/v1/mailboxes/{id}/prekeys", put(prekeys::publish).merge(get(prekeys::show)))
-        .route("/v1/envelopes", post(envelopes::submit))
-        .route("/v1/envelopes/status", post(envelopes::statuses))
-        .route("/v1/envelopes/{id}", get(envelopes::status).merge(delete(envelopes::recall)))
-        .route("/v1/deliveries", get(deliveries::pull))
-        .route("/v1/deliveries/ack", post(deliveries::acknowledge))
-        .route("/v1/blobs", post(blobs::create))
-        .route("/v1/blobs/{id}", get(blobs::show).merge(patch(blobs::extend)).merge(delete(blobs::remove)))
-        .route("/v1/blobs/{id}/complete", post(blobs::complete))
-        .route("/v1/blobs/{id}/parts/{number}", put(parts::upload).merge(get(parts::download)))
-        .route("/v1/at/{host}/{*rest}", any(foreign))
-        .route("/.well-known/sealpost", get(public::well_known))
-        .route("/i", get(public::invite_page))
-        .route("/healthz", get(public::healthz))
-        .route("/readyz", get(public::readyz));
+    // What does not exist yet is not described.
+    let routes = Router::from(routes()).route("/v1/at/{host}/{*rest}", any(foreign));
     with_problems(routes).layer(from_fn(log::log)).with_state(relay)
+}
+
+/// All routes that are described.
+fn routes() -> OpenApiRouter<Arc<Relay>> {
+    OpenApiRouter::with_openapi(openapi::empty())
+        .routes(routes!(accounts::register))
+        .routes(routes!(session::sign_in))
+        .routes(routes!(account::show, account::change, account::leave))
+        .routes(routes!(account::test_webhook))
+        .routes(routes!(checkpoint::show, checkpoint::write))
+        .routes(routes!(mailboxes::list))
+        .routes(routes!(mailboxes::open, mailboxes::close))
+        .routes(routes!(prekeys::publish, prekeys::show))
+        .routes(routes!(envelopes::submit))
+        .routes(routes!(envelopes::statuses))
+        .routes(routes!(envelopes::status, envelopes::recall))
+        .routes(routes!(deliveries::pull))
+        .routes(routes!(deliveries::acknowledge))
+        .routes(routes!(blobs::create))
+        .routes(routes!(blobs::show, blobs::extend, blobs::remove))
+        .routes(routes!(blobs::complete))
+        .routes(routes!(parts::upload, parts::download))
+        .routes(routes!(public::well_known))
+        .routes(routes!(public::invite_page))
+        .routes(routes!(public::healthz))
+        .routes(routes!(public::readyz))
+        .routes(routes!(openapi::describe))
 }
 
 /// Mailboxes and blobs of other relays.

@@ -5,10 +5,12 @@ use super::{
     Answer,
     auth::{BySession, Part},
     ids::PartId,
+    openapi::{SESSION, WRITES},
     problem,
 };
 use crate::{
     blobs::{BlobError, Blobs, PartName},
+    openapi::problems,
     relay::Relay,
     store::PartPlace,
 };
@@ -20,12 +22,22 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{Stream, stream::try_unfold};
 use http::{HeaderValue, StatusCode, header};
-use sealpost_proto::{BlobId, ErrorCode, b64, limits::PART_STRETCH_BYTES, wire::FETCH_TOKEN_HEADER};
+use sealpost_proto::{BlobId, ErrorCode, FetchToken, b64, limits::PART_STRETCH_BYTES, wire::FETCH_TOKEN_HEADER};
 use sealpost_relay_core::blob::{Asked, range};
-use sealpost_service::http::ProblemResponse;
 use sha2::{Digest as _, Sha256};
 use std::{ops::Range, sync::Arc};
 
+problems!(UploadProblems: SESSION, WRITES; NotFound, Conflict, PartInvalid);
+
+/// Upload a part
+///
+/// Its `Content-Digest`, which is part of the signature, is the part's SHA-256. Part 0 is 48 bytes longer than the others, the
+/// last may be shorter.
+#[utoipa::path(
+    put, path = "/v1/blobs/{id}/parts/{number}", operation_id = "upload_part", tag = "blobs", security(("session" = [])),
+    params(PartId<BlobId>), request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 204, description = "It is on the disk"), UploadProblems)
+)]
 pub(super) async fn upload(
     State(relay): State<Arc<Relay>>,
     PartId(blob, number): PartId<BlobId>,
@@ -50,6 +62,25 @@ fn same(present: [u8; 32], digest: [u8; 32]) -> Answer {
     if present == digest { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(ErrorCode::Conflict.into()) }
 }
 
+problems!(DownloadProblems: SESSION; NotFound, RangeNotSatisfiable);
+
+/// Download a part
+///
+/// For any account that has the blob's fetch token. An unknown blob, a wrong token and an incomplete blob look alike.
+#[utoipa::path(
+    get, path = "/v1/blobs/{id}/parts/{number}", operation_id = "download_part", tag = "blobs", security(("session" = [])),
+    params(
+        PartId<BlobId>,
+        ("Sealpost-Fetch-Token" = inline(FetchToken), Header, description = "What the sender gave out"),
+        ("Range" = Option<String>, Header, example = "bytes=0-1023", description = "One stretch; anything else is the whole"),
+    ),
+    responses(
+        (status = 200, description = "The part", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "A stretch of it", body = Vec<u8>, content_type = "application/octet-stream",
+            headers(("Content-Range" = String, description = "Which stretch of how much"))),
+        DownloadProblems,
+    )
+)]
 pub(super) async fn download(
     State(relay): State<Arc<Relay>>,
     PartId(blob, number): PartId<BlobId>,
@@ -98,9 +129,8 @@ fn stretches(blobs: Blobs, name: PartName, whole: Range<u64>) -> impl Stream<Ite
 }
 
 fn unsatisfiable(length: u64) -> Response {
-    let problem = problem(ErrorCode::Malformed, format!("the range lies beyond the {length} bytes of this part"));
-    let mut response = ProblemResponse::into_response(problem);
-    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    let detail = format!("the range lies beyond the {length} bytes of this part");
+    let mut response = problem(ErrorCode::RangeNotSatisfiable, detail).into_response();
     if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }

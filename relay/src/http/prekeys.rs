@@ -5,20 +5,30 @@ use super::{
     Answer,
     auth::{ByAccountKey, BySession},
     ids::Id,
+    openapi::{ANY_KEY, JSON, KNOWN, SESSION},
     problem,
 };
-use crate::{relay::Relay, store::StoredPrekeys};
+use crate::{openapi::problems, relay::Relay, store::StoredPrekeys};
 use axum::{extract::State, response::IntoResponse as _};
 use http::StatusCode;
 use sealpost_proto::{
     B64, ErrorCode, MailboxId, Timestamp, b64,
     limits::SEALED_PREKEYS_BYTES,
+    schema::Bytes16,
     wire::{PROOF_HEADER, PROOF_TIME_HEADER, SealedPrekeys},
 };
 use sealpost_service::http::json_body;
 use sealpost_signatures::proofs;
 use std::sync::Arc;
 
+problems!(PublishProblems: ANY_KEY, KNOWN, JSON; NotFound);
+
+/// Publish prekeys
+#[utoipa::path(
+    put, path = "/v1/mailboxes/{id}/prekeys", operation_id = "publish_prekeys", tag = "mailboxes",
+    security(("account_key" = [])), params(Id<MailboxId>), request_body = SealedPrekeys,
+    responses((status = 204, description = "They replace the ones before"), PublishProblems)
+)]
 pub(super) async fn publish(
     State(relay): State<Arc<Relay>>,
     Id(mailbox): Id<MailboxId>,
@@ -35,6 +45,20 @@ pub(super) async fn publish(
     }
 }
 
+problems!(ShowProblems: SESSION; ProofInvalid, MailboxUnknown, NotFound);
+
+/// Read prekeys
+///
+/// The owner of the mailbox needs no proof, the holder of its send key does.
+#[utoipa::path(
+    get, path = "/v1/mailboxes/{id}/prekeys", operation_id = "show_prekeys", tag = "mailboxes", security(("session" = [])),
+    params(
+        Id<MailboxId>,
+        ("Sealpost-Proof" = inline(Option<Bytes16>), Header, description = "The proof for reading"),
+        ("Sealpost-Proof-Time" = inline(Option<Timestamp>), Header, description = "The time that the proof covers"),
+    ),
+    responses((status = 200, description = "The sealed base", body = SealedPrekeys), ShowProblems)
+)]
 pub(super) async fn show(State(relay): State<Arc<Relay>>, Id(mailbox): Id<MailboxId>, signed: BySession) -> Answer {
     let stored = relay.store.prekeys(mailbox).await?.ok_or(ErrorCode::MailboxUnknown)?;
     if stored.facts.account != signed.account && !proves(&signed, mailbox, &stored, relay.now()) {

@@ -17,6 +17,11 @@ const INVITE_PAGE: &str = include_str!("invite.html");
 const INVITE_POLICY: &str = "default-src 'none'; style-src 'sha256-179CirN0gO+X95rtJsZchi5sKQxNhSqKhtiov8NfYyY='; \
                              base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// See what the relay is, and its limits
+#[utoipa::path(
+    get, path = "/.well-known/sealpost", operation_id = "show_relay", tag = "relay",
+    responses((status = 200, description = "Its origin, policy, limits and clock", body = WellKnown))
+)]
 pub(super) async fn well_known(State(relay): State<Arc<Relay>>) -> Response {
     let rules = relay.rules();
     let known = WellKnown {
@@ -30,6 +35,13 @@ pub(super) async fn well_known(State(relay): State<Arc<Relay>>) -> Response {
     json_body(StatusCode::OK, &known)
 }
 
+/// Say what to do with an invite
+///
+/// A static page without script; the invite itself stands behind the `#` and is not sent.
+#[utoipa::path(
+    get, path = "/i", operation_id = "show_invite_page", tag = "relay",
+    responses((status = 200, description = "The page", body = String, content_type = "text/html"))
+)]
 pub(super) async fn invite_page() -> Response {
     let mut response = INVITE_PAGE.into_response();
     for (name, value) in [
@@ -45,10 +57,23 @@ pub(super) async fn invite_page() -> Response {
     response
 }
 
+/// Ask whether the process runs
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "show_health", tag = "relay",
+    responses((status = 200, description = "`ok`", body = String, content_type = "text/plain"))
+)]
 pub(super) async fn healthz() -> &'static str {
     "ok"
 }
 
+/// Ask whether the relay can work
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "show_readiness", tag = "relay",
+    responses(
+        (status = 200, description = "`ready`", body = String, content_type = "text/plain"),
+        (status = 503, description = "Why not", body = String, content_type = "text/plain"),
+    )
+)]
 pub(super) async fn readyz(State(relay): State<Arc<Relay>>) -> Answer {
     let unready = |reason: String| Ok((StatusCode::SERVICE_UNAVAILABLE, reason).into_response());
     match relay.health.readiness() {

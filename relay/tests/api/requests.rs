@@ -123,3 +123,17 @@ async fn a_body_over_the_limit_is_refused() {
         assert_eq!(reply.code(), ErrorCode::Malformed, "{route}");
     }
 }
+
+#[tokio::test]
+async fn the_description_is_read_once() {
+    let relay = Relay::start().await;
+    let node = Node::new(&relay);
+    let first = node.send(node.plain(Method::GET, "/openapi.json", "")).await;
+    assert_eq!((first.status, &first.headers["content-type"]), (StatusCode::OK, &"application/json".parse().unwrap()));
+    let mut again = node.plain(Method::GET, "/openapi.json", "");
+    again.headers_mut().insert("if-none-match", first.headers["etag"].clone());
+    assert_eq!(node.send(again).await.status, StatusCode::NOT_MODIFIED);
+    let mut other = node.plain(Method::GET, "/openapi.json", "");
+    other.headers_mut().insert("if-none-match", "\"another\"".parse().unwrap());
+    assert_eq!(node.send(other).await.body, first.body);
+}

@@ -1,5 +1,6 @@
 //! A relay in this process, a node that signs by hand, and a webhook that does as it is told.
 
+use crate::described;
 use axum::{Router, body::Bytes as Body, extract::State, http::HeaderMap as Headers, routing::post};
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -23,6 +24,7 @@ use sealpost_relay::{Config, Running, start};
 use sealpost_service::{Clock as _, ManualClock, Shutdown, http::ListenerLimits, random_array};
 use sealpost_signatures::{ContentDigest, Nonce, RequestParts, proofs, request, webhook};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -33,12 +35,14 @@ use std::{
 use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::Semaphore,
+    sync::{OnceCell, Semaphore},
     task::JoinHandle,
 };
 
 /// How long a test waits for what has to come: far longer than a slow and busy machine takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// `/openapi.json`, the same for every relay here.
+static DOCUMENT: OnceCell<Value> = OnceCell::const_new();
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 /// An address on loopback that is this one's as long as it lives, whether somebody listens there or not: a port that is
@@ -219,7 +223,17 @@ impl Node {
         }
     }
 
+    /// Sends a request and reads the answer, which has to be one that the relay describes.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
+        let document =
+            DOCUMENT.get_or_init(|| async { self.exchange(self.plain(Method::GET, "/openapi.json", "")).await.ok() });
+        let (document, method, path) = (document.await, request.method().clone(), request.uri().path().to_owned());
+        let reply = self.exchange(request).await;
+        described::check(document, &method, &path, &reply);
+        reply
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Reply {
         let response = tokio::time::timeout(DEADLINE, self.http.request(request)).await.unwrap().unwrap();
         let (parts, body) = response.into_parts();
         Reply { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
