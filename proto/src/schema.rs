@@ -6,8 +6,8 @@
 use crate::{
     ids::EnvelopeId,
     limits::{
-        CHECKPOINT_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPES_PER_REQUEST_MAX, SEALED_PREKEYS_BYTES, SEND_KEYS_MAX,
-        WEBHOOK_URL_BYTES_MAX,
+        CHECKPOINT_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPES_PER_REQUEST_MAX, PART_BYTES_MAX, SEALED_PREKEYS_BYTES,
+        SEND_KEYS_MAX, WEBHOOK_URL_BYTES_MAX,
     },
     secret::SendKey,
     wire::SubmittedEnvelope,
@@ -94,6 +94,22 @@ impl PartialSchema for WebhookUrl {
 }
 
 impl ToSchema for WebhookUrl {}
+
+/// A part of a blob, or a stretch of one: bytes as they are.
+#[derive(Debug)]
+pub struct Octets;
+
+impl PartialSchema for Octets {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .content_media_type("application/octet-stream")
+            .description(Some(format!("At most {PART_BYTES_MAX} bytes, as they are")))
+            .into()
+    }
+}
+
+impl ToSchema for Octets {}
 
 /// Describes a type that is so many bytes.
 macro_rules! schema_of_bytes {

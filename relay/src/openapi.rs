@@ -16,7 +16,10 @@ use utoipa::{
     PartialSchema as _, ToSchema,
     openapi::{
         AllOfBuilder, Components, ContentBuilder, HeaderBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Response,
-        ResponseBuilder, example::ExampleBuilder, schema::Type,
+        ResponseBuilder,
+        example::{Example, ExampleBuilder},
+        path::{Operation, PathItem},
+        schema::Type,
     },
 };
 
@@ -92,6 +95,7 @@ impl Document {
         let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
         Problem::schemas(&mut schemas);
         components.schemas.extend(schemas);
+        components.responses.extend(openapi.paths.paths.values_mut().flat_map(operations).flat_map(share_problems));
         components.examples.extend(ErrorCode::ALL.iter().map(|&code| (code.to_string(), example(code))));
         let json = Bytes::from(serde_json::to_vec(&openapi).unwrap_or_default());
         let tag = HeaderValue::from_str(&format!("\"{}\"", b64::encode(&Sha256::digest(&json)))).ok();
@@ -114,7 +118,25 @@ impl Document {
     }
 }
 
-fn example(code: ErrorCode) -> RefOr<utoipa::openapi::example::Example> {
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = path;
+    [get, put, post, delete, patch].into_iter().flatten()
+}
+
+/// Puts a name in the place of each problem of an operation, so that each stands in the document once.
+fn share_problems(operation: &mut Operation) -> Vec<(String, RefOr<Response>)> {
+    let mut shared = Vec::new();
+    for described in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = &*described else { continue };
+        let Some(RefOr::T(content)) = response.content.get(PROBLEM_TYPE) else { continue };
+        let name = content.examples.keys().cloned().collect::<Vec<_>>().join(".");
+        let reference = Ref::from_response_name(&name).into();
+        shared.push((name, std::mem::replace(described, reference)));
+    }
+    shared
+}
+
+fn example(code: ErrorCode) -> RefOr<Example> {
     let mut problem = Problem::from(code);
     if code.is_retryable() {
         problem = problem.retry_after_ms(millis(BUSY_RETRY));

@@ -67,8 +67,9 @@ def bad_examples(document: dict) -> list[str]:
             if name not in ("example", "examples"):
                 look(f"{place}/{name}", item)
 
-    look("", {"paths": document["paths"], "webhooks": document.get("webhooks", {})})
-    look("/components/schemas", document["components"]["schemas"])
+    components = document["components"]
+    look("", {"paths": document["paths"], "webhooks": document["webhooks"], "responses": components["responses"]})
+    look("/components/schemas", components["schemas"])
     return bad
 
 

@@ -22,7 +22,9 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{Stream, stream::try_unfold};
 use http::{HeaderValue, StatusCode, header};
-use sealpost_proto::{BlobId, ErrorCode, FetchToken, b64, limits::PART_STRETCH_BYTES, wire::FETCH_TOKEN_HEADER};
+use sealpost_proto::{
+    BlobId, ErrorCode, FetchToken, b64, limits::PART_STRETCH_BYTES, schema::Octets, wire::FETCH_TOKEN_HEADER,
+};
 use sealpost_relay_core::blob::{Asked, range};
 use sha2::{Digest as _, Sha256};
 use std::{ops::Range, sync::Arc};
@@ -35,7 +37,7 @@ problems!(UploadProblems: SESSION, WRITES; NotFound, Conflict, PartInvalid);
 /// last may be shorter.
 #[utoipa::path(
     put, path = "/v1/blobs/{id}/parts/{number}", operation_id = "upload_part", tag = "blobs", security(("session" = [])),
-    params(PartId<BlobId>), request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    params(PartId<BlobId>), request_body(content = Octets, content_type = "application/octet-stream"),
     responses((status = 204, description = "It is on the disk"), UploadProblems)
 )]
 pub(super) async fn upload(
@@ -75,8 +77,8 @@ problems!(DownloadProblems: SESSION; NotFound, RangeNotSatisfiable);
         ("Range" = Option<String>, Header, example = "bytes=0-1023", description = "One stretch; anything else is the whole"),
     ),
     responses(
-        (status = 200, description = "The part", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "A stretch of it", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The part", body = Octets, content_type = "application/octet-stream"),
+        (status = 206, description = "A stretch of it", body = Octets, content_type = "application/octet-stream",
             headers(("Content-Range" = String, description = "Which stretch of how much"))),
         DownloadProblems,
     )

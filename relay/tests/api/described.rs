@@ -24,6 +24,8 @@ pub(crate) fn check(document: &Value, method: &Method, path: &str, reply: &Reply
         return;
     };
     let answer = &operation["responses"][reply.status.as_str()];
+    let shared = answer["$ref"].as_str().and_then(|name| document.pointer(name.strip_prefix('#')?));
+    let answer = shared.unwrap_or(answer);
     assert!(answer.is_object(), "{asked}: say so with problems!, or among its responses");
     let kind = reply.headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap().split(';').next().unwrap());
     let content = answer["content"].as_object();
