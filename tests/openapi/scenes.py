@@ -35,20 +35,23 @@ class Node:
         self.call(self.key, "POST", "/v1/accounts", {"delivery": {"mode": "pull"}})
         self.session = SessionKey(self.call(self.key, "POST", "/v1/session"))
 
-    def call(self, key, method: str, target: str, value: dict | bytes = b"") -> dict:
-        """Makes a request that has to succeed."""
-        body = value if isinstance(value, bytes) else json.dumps(value).encode()
-        headers = signed(key, self.authority, method, target, body)
-        if not isinstance(value, bytes):
-            headers |= JSON
-        connection = http.client.HTTPConnection(self.authority, timeout=30)
-        connection.request(method, target, body, headers)
-        answer = connection.getresponse()
-        raw = answer.read()
-        connection.close()
+    def call(self, key, method: str, target: str, body: dict | bytes = b"", headers: dict | None = None) -> dict:
+        """Makes a request that has to succeed; a dictionary goes as JSON."""
+        if isinstance(body, dict):
+            body, headers = json.dumps(body).encode(), JSON
+        answer = self.ask(key, method, target, body, headers)
         if answer.status >= 300:
-            raise RuntimeError(f"{method} {target}: {answer.status} {raw!r}")
-        return json.loads(raw) if raw else {}
+            raise RuntimeError(f"{method} {target}: {answer.status} {answer.raw!r}")
+        return json.loads(answer.raw) if answer.raw else {}
+
+    def ask(self, key, method: str, target: str, body: bytes = b"", headers: dict | None = None):
+        """Makes a request; the answer has its body in `raw`."""
+        connection = http.client.HTTPConnection(self.authority, timeout=30)
+        connection.request(method, target, body, signed(key, self.authority, method, target, body) | (headers or {}))
+        answer = connection.getresponse()
+        answer.raw = answer.read()
+        connection.close()
+        return answer
 
 
 class World:
@@ -104,21 +107,16 @@ class World:
         return Scene(key=Node(self.authority).key)
 
     def show_checkpoint(self) -> Scene:
-        return Scene(key=self.checkpointed().session)
+        body = json.dumps({"sealed": b64(fresh(100))}).encode()
+        tagged = self.write_checkpoint().headers
+        self.node.call(self.node.session, "PUT", "/v1/account/checkpoint", body, tagged)
+        return Scene()
 
     def write_checkpoint(self) -> Scene:
-        scene = said({"sealed": b64(fresh(100))}, key=Node(self.authority).session)
-        scene.headers = scene.headers | {"If-Match": '"none"'}
+        scene = said({"sealed": b64(fresh(100))})
+        known = self.node.ask(self.node.session, "GET", "/v1/account/checkpoint")
+        scene.headers = JSON | {"If-Match": known.headers.get("ETag", '"none"')}
         return scene
-
-    def checkpointed(self) -> Node:
-        node, body = Node(self.authority), json.dumps({"sealed": b64(fresh(100))}).encode()
-        headers = signed(node.session, self.authority, "PUT", "/v1/account/checkpoint", body)
-        connection = http.client.HTTPConnection(self.authority, timeout=30)
-        connection.request("PUT", "/v1/account/checkpoint", body, headers | JSON | {"If-Match": '"none"'})
-        connection.getresponse().read()
-        connection.close()
-        return node
 
     def open_mailbox(self) -> Scene:
         return said({"send_keys": [b64(fresh(32))]}, path={"id": b64(fresh(16))})
