@@ -163,7 +163,8 @@ async fn work(relay: Arc<Relay>, listener: TcpListener, folder: DataFolder) {
     }
     relay.store.close().await;
     drop(folder);
-    tracing::info!("the relay has ended");
+    let sealpost_sqlite::Stats { commits, jobs } = relay.store.stats();
+    tracing::info!(commits, jobs, "the relay has ended");
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -92,7 +92,6 @@ impl Store {
     }
 
     /// Commits and jobs so far.
-    #[cfg(test)]
     #[must_use]
     pub(crate) fn stats(&self) -> sealpost_sqlite::Stats {
         self.db.stats()
