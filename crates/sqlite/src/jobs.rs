@@ -24,10 +24,10 @@ pub(crate) trait Job: Send {
 /// What the caller hears: the job's own result, or why it has none.
 pub(crate) type Answer<T, E> = Result<Result<T, E>, Failure>;
 
-struct Pending<T, E, F> {
+struct Pending<T, E, F, R> {
     job: Option<F>,
     outcome: Option<Result<T, E>>,
-    reply: oneshot::Sender<Answer<T, E>>,
+    reply: R,
 }
 
 /// Wraps a closure; the answer comes on the receiver. A job that panics answers nothing: the receiver sees its sender
@@ -39,12 +39,27 @@ where
     E: Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
-    (Box::new(Pending { job: Some(job), outcome: None, reply }), answer)
+    // A caller that went away loses only the answer.
+    let reply = move |answer| drop(reply.send(answer));
+    (pack_with(job, reply), answer)
 }
 
-impl<T, E, F> Job for Pending<T, E, F>
+/// Wraps a closure; `reply` is called with the answer on the thread that ran it. A job that panics answers nothing: `reply`
+/// is dropped.
+pub(crate) fn pack_with<T, E, F, R>(job: F, reply: R) -> Box<dyn Job>
+where
+    F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    R: FnOnce(Answer<T, E>) + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    Box::new(Pending { job: Some(job), outcome: None, reply })
+}
+
+impl<T, E, F, R> Job for Pending<T, E, F, R>
 where
     F: FnOnce(&Connection) -> Result<T, E> + Send,
+    R: FnOnce(Answer<T, E>) + Send,
     T: Send,
     E: Send,
 {
@@ -65,13 +80,12 @@ where
 
     fn answer(self: Box<Self>, commit: Result<(), Failure>) {
         let Self { outcome, reply, .. } = *self;
-        // A caller that went away loses only the answer.
-        let _ = match (outcome, commit) {
+        match (outcome, commit) {
             // What the job refused was never part of the commit.
-            (Some(Err(error)), _) => reply.send(Ok(Err(error))),
-            (Some(Ok(value)), Ok(())) => reply.send(Ok(Ok(value))),
-            (Some(Ok(_)) | None, Err(failure)) => reply.send(Err(failure)),
-            (None, Ok(())) => return,
-        };
+            (Some(Err(error)), _) => reply(Ok(Err(error))),
+            (Some(Ok(value)), Ok(())) => reply(Ok(Ok(value))),
+            (Some(Ok(_)) | None, Err(failure)) => reply(Err(failure)),
+            (None, Ok(())) => {}
+        }
     }
 }

@@ -159,6 +159,21 @@ impl Database {
         self.writer.write(job).await
     }
 
+    /// As [`Database::write`], for one job that answers several callers: `then` is called on the writer thread once the
+    /// commit is on disk or has failed, and must not block. A job that panics drops `then`.
+    ///
+    /// # Errors
+    /// [`WriteError::Busy`] and [`WriteError::Closed`], at once; then neither `job` nor `then` is called.
+    pub fn write_then<T, E, F, R>(&self, job: F, then: R) -> Result<(), WriteError<E>>
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        R: FnOnce(Result<T, WriteError<E>>) + Send + 'static,
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
+        self.writer.write_then(job, then)
+    }
+
     /// Runs `job` on a reading thread, inside one snapshot of the database.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use crate::{
     Counters, Failure, OpenError, WriteError,
-    jobs::{Job, Ran, pack},
+    jobs::{Answer, Job, Ran, pack, pack_with},
 };
 use rusqlite::Connection;
 use sealpost_proto::limits::{WRITER_BATCH_MAX, WRITER_QUEUE_MAX};
@@ -44,16 +44,35 @@ impl Writer {
         E: Send + 'static,
     {
         let (job, answer) = pack(job);
-        self.queue.try_send(Order::Run(job)).map_err(|error| match error {
-            TrySendError::Full(_) => WriteError::Busy,
-            TrySendError::Closed(_) => WriteError::Closed,
-        })?;
+        self.order(job)?;
         match answer.await {
             Ok(Ok(outcome)) => outcome.map_err(WriteError::Job),
             Ok(Err(failure)) => Err(failure.into()),
             Err(_) if self.queue.is_closed() => Err(WriteError::Closed),
             Err(_) => Err(WriteError::Failed { reason: "the job did not end".to_owned() }),
         }
+    }
+
+    pub(crate) fn write_then<T, E, F, R>(&self, job: F, then: R) -> Result<(), WriteError<E>>
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        R: FnOnce(Result<T, WriteError<E>>) + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.order(pack_with(job, |answer: Answer<T, E>| {
+            then(match answer {
+                Ok(outcome) => outcome.map_err(WriteError::Job),
+                Err(failure) => Err(failure.into()),
+            });
+        }))
+    }
+
+    fn order<E>(&self, job: Box<dyn Job>) -> Result<(), WriteError<E>> {
+        self.queue.try_send(Order::Run(job)).map_err(|error| match error {
+            TrySendError::Full(_) => WriteError::Busy,
+            TrySendError::Closed(_) => WriteError::Closed,
+        })
     }
 
     #[cfg(test)]

@@ -2,7 +2,7 @@
 //! before it returns.
 //!
 //! Nothing of SQLite leaves this folder; rows come out as words of the protocol and errors as [`StoreError`]. Decisions
-//! are asked of `relay-core` inside the transaction. Start reading at `envelopes` for accepting, then `deliveries` for what
+//! are asked of `relay-core` inside the transaction. Start reading at `submissions` for accepting, then `deliveries` for what
 //! goes out and `outcomes` for what is said of it.
 
 mod accounts;
@@ -16,6 +16,7 @@ mod outcomes;
 mod rows;
 #[cfg(test)]
 mod story;
+mod submissions;
 mod sweep;
 mod tally;
 #[cfg(test)]
@@ -24,9 +25,10 @@ mod tests;
 pub(crate) use accounts::{AccountFacts, NewAccount};
 pub(crate) use blobs::{NewBlob, PartPlace};
 pub(crate) use deliveries::{CallEnd, Handed, LeasedBatch, Webhook};
-pub(crate) use envelopes::{Recall, Submission};
+pub(crate) use envelopes::Recall;
 pub(crate) use mailboxes::StoredPrekeys;
 pub(crate) use offline::Looked;
+pub(crate) use submissions::Submission;
 pub(crate) use sweep::Swept;
 
 use crate::health::Health;
@@ -35,6 +37,7 @@ use sealpost_proto::ErrorCode;
 use sealpost_service::http::ProblemResponse;
 use sealpost_sqlite::{Database, Failure, Migration, OpenError, Options, ReadError, WriteError};
 use std::{path::Path, sync::Arc};
+use submissions::Arrivals;
 
 /// Marks the relay's database file: "SpRl".
 const APPLICATION_ID: u32 = 0x5370_526c;
@@ -46,6 +49,7 @@ const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("..
 #[derive(Clone)]
 pub(crate) struct Store {
     db: Database,
+    arrivals: Arrivals,
     health: Arc<Health>,
 }
 
@@ -75,7 +79,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`], in words for the operator.
     pub(crate) fn open(path: &Path, health: Arc<Health>) -> Result<Self, OpenError> {
-        Ok(Self { db: Database::open(path, MIGRATIONS, OPTIONS)?, health })
+        Ok(Self { db: Database::open(path, MIGRATIONS, OPTIONS)?, arrivals: Arrivals::default(), health })
     }
 
     /// A store that lives in memory and dies with its last clone.
@@ -83,7 +87,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`] when a migration does not apply.
     pub(crate) fn open_in_memory() -> Result<Self, OpenError> {
-        Ok(Self { db: Database::open_in_memory(MIGRATIONS, OPTIONS)?, health: Arc::default() })
+        Ok(Self { db: Database::open_in_memory(MIGRATIONS, OPTIONS)?, arrivals: Arrivals::default(), health: Arc::default() })
     }
 
     /// Finishes what waits and closes the database.
@@ -102,7 +106,10 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        let outcome = self.db.write(job).await.map_err(StoreError::from);
+        self.note_health(self.db.write(job).await.map_err(StoreError::from))
+    }
+
+    fn note_health<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error @ (StoreError::DiskFull | StoreError::Failed { .. })) = &outcome {
             self.health.store_failed(error);
         }
