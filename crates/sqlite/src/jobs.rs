@@ -14,7 +14,18 @@ pub(crate) enum Ran {
     Refused,
 }
 
+/// What the disk has to have of a commit before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// All of it: the log is fsynced.
+    Synced,
+    /// What the system writes by itself: a power cut may undo it, the end of the process does not.
+    Unsynced,
+}
+
 pub(crate) trait Job: Send {
+    /// What its commit has to have.
+    fn durability(&self) -> Durability;
     /// Runs it and remembers what came out.
     fn run(&mut self, connection: &Connection) -> Ran;
     /// Tells the caller what came out, or why nothing of it happened.
@@ -27,12 +38,13 @@ pub(crate) type Answer<T, E> = Result<Result<T, E>, Failure>;
 struct Pending<T, E, F, R> {
     job: Option<F>,
     outcome: Option<Result<T, E>>,
+    durability: Durability,
     reply: R,
 }
 
 /// Wraps a closure; the answer comes on the receiver. A job that panics answers nothing: the receiver sees its sender
 /// dropped.
-pub(crate) fn pack<T, E, F>(job: F) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>)
+pub(crate) fn pack<T, E, F>(durability: Durability, job: F) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>)
 where
     F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     T: Send + 'static,
@@ -41,19 +53,19 @@ where
     let (reply, answer) = oneshot::channel();
     // A caller that went away loses only the answer.
     let reply = move |answer| drop(reply.send(answer));
-    (pack_with(job, reply), answer)
+    (pack_with(durability, job, reply), answer)
 }
 
 /// Wraps a closure; `reply` is called with the answer on the thread that ran it. A job that panics answers nothing: `reply`
 /// is dropped.
-pub(crate) fn pack_with<T, E, F, R>(job: F, reply: R) -> Box<dyn Job>
+pub(crate) fn pack_with<T, E, F, R>(durability: Durability, job: F, reply: R) -> Box<dyn Job>
 where
     F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     R: FnOnce(Answer<T, E>) + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
-    Box::new(Pending { job: Some(job), outcome: None, reply })
+    Box::new(Pending { job: Some(job), outcome: None, durability, reply })
 }
 
 impl<T, E, F, R> Job for Pending<T, E, F, R>
@@ -63,6 +75,10 @@ where
     T: Send,
     E: Send,
 {
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
     fn run(&mut self, connection: &Connection) -> Ran {
         let Some(job) = self.job.take() else { return Ran::Refused };
         match catch_unwind(AssertUnwindSafe(|| job(connection))) {

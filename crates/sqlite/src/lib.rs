@@ -17,6 +17,7 @@ pub use failure::Failure;
 pub use open::{Migration, OpenError, Options, Schema, look};
 pub use readers::copy;
 
+use jobs::Durability;
 use readers::Readers;
 use rusqlite::Connection;
 use std::{
@@ -41,9 +42,9 @@ pub struct Database {
 /// What the writer has done since the database was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Commits that changed something: each cost one fsync of the log.
+    /// Commits that changed something and were fsynced.
     pub commits: u64,
-    /// Jobs whose changes stood in one of those commits, or that changed nothing.
+    /// Jobs whose changes were committed, or that changed nothing.
     pub jobs: u64,
 }
 
@@ -156,7 +157,22 @@ impl Database {
         T: Send + 'static,
         E: From<rusqlite::Error> + Send + 'static,
     {
-        self.writer.write(job).await
+        self.writer.write(Durability::Synced, job).await
+    }
+
+    /// As [`Database::write`], for what may be undone by a power cut (not by the end of the process) together with
+    /// everything that was written after it: the log is fsynced with the next commit that asks for it. Only for what a
+    /// restart puts right by itself.
+    ///
+    /// # Errors
+    /// As [`Database::write`].
+    pub async fn write_unsynced<T, E, F>(&self, job: F) -> Result<T, WriteError<E>>
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
+        self.writer.write(Durability::Unsynced, job).await
     }
 
     /// As [`Database::write`], for one job that answers several callers: `then` is called on the writer thread once the
@@ -186,7 +202,7 @@ impl Database {
     {
         match &self.readers {
             Some(readers) => readers.read(job).await,
-            None => self.writer.write(job).await.map_err(ReadError::from_write),
+            None => self.writer.write(Durability::Unsynced, job).await.map_err(ReadError::from_write),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     BackupError, Failure, OpenError, Options, ReadError,
-    jobs::{Job, pack},
+    jobs::{Durability, Job, pack},
     open,
 };
 use rusqlite::{
@@ -54,7 +54,7 @@ impl Readers {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (job, answer) = pack(job);
+        let (job, answer) = pack(Durability::Unsynced, job);
         self.enqueue(job)?;
         match answer.await {
             Ok(Ok(outcome)) => outcome.map_err(ReadError::Job),

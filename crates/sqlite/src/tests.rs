@@ -190,6 +190,44 @@ async fn looking_costs_no_commit() {
 }
 
 #[tokio::test]
+async fn a_commit_is_synced_when_one_of_its_jobs_asks_for_it() {
+    let place = place();
+    let database = open(&place);
+    let level = |name: &'static str| {
+        move |connection: &Connection| {
+            insert(connection, name)?;
+            connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).map_err(StoreError::from)
+        }
+    };
+    assert_eq!(database.write_unsynced(level("alone")).await, Ok(1));
+    assert_eq!(database.stats(), Stats { commits: 0, jobs: 1 });
+    let held = hold(&database).await;
+    let (one, other) = (database.clone(), database.clone());
+    let unsynced = tokio::spawn(async move { one.write_unsynced(level("with another")).await });
+    let synced = tokio::spawn(async move { other.write(level("that asks")).await });
+    until_waiting(&database, 2).await;
+    held.send(()).unwrap();
+    assert_eq!((unsynced.await.unwrap(), synced.await.unwrap()), (Ok(2), Ok(2)));
+    assert_eq!(database.stats(), Stats { commits: 1, jobs: 4 });
+    assert_eq!(database.write(level("afterwards")).await, Ok(2));
+    assert_eq!(names(&database).await.len(), 4);
+}
+
+#[tokio::test]
+async fn one_job_answers_many_after_the_commit() {
+    let place = place();
+    let database = open(&place);
+    let (told, hears) = tokio::sync::oneshot::channel();
+    let answer = move |outcome: Result<i64, WriteError<StoreError>>| drop(told.send(outcome));
+    database.write_then(|connection| insert(connection, "a").map(|()| 7), answer).unwrap();
+    assert_eq!(hears.await.unwrap(), Ok(7));
+    assert_eq!(names(&database).await, ["a"]);
+    database.close().await;
+    let refused = database.write_then(|connection| insert(connection, "b"), |_| panic!("it was never asked"));
+    assert_eq!(refused, Err(WriteError::Closed));
+}
+
+#[tokio::test]
 async fn a_panicking_job_harms_nobody_else() {
     let place = place();
     let database = open(&place);
@@ -359,7 +397,7 @@ async fn in_memory_it_behaves_the_same() {
 }
 
 #[test]
-fn every_commit_is_synced_in_full() {
+fn a_database_begins_synced_in_full() {
     let place = place();
     let connection = open::open_writer(&place.path, &[FIRST], OPTIONS).unwrap();
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();

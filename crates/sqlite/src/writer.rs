@@ -1,9 +1,9 @@
 //! The single writer. It takes whatever has arrived since its last commit, runs each job in a savepoint of its own inside
-//! one transaction, commits (one fsync), and only then answers all of them.
+//! one transaction, commits (one fsync, unless none of them asks for it), and only then answers all of them.
 
 use crate::{
     Counters, Failure, OpenError, WriteError,
-    jobs::{Answer, Job, Ran, pack, pack_with},
+    jobs::{Answer, Durability, Job, Ran, pack, pack_with},
 };
 use rusqlite::Connection;
 use sealpost_proto::limits::{WRITER_BATCH_MAX, WRITER_QUEUE_MAX};
@@ -29,7 +29,7 @@ enum Order {
 impl Writer {
     pub(crate) fn start(connection: Connection, counters: Arc<Counters>) -> Result<Self, OpenError> {
         let (queue, orders) = mpsc::channel(WRITER_QUEUE_MAX);
-        let thread = WriterThread { connection, orders, counters };
+        let thread = WriterThread { connection, orders, counters, durability: Durability::Synced };
         std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || thread.run())
@@ -37,13 +37,13 @@ impl Writer {
         Ok(Self { queue })
     }
 
-    pub(crate) async fn write<T, E, F>(&self, job: F) -> Result<T, WriteError<E>>
+    pub(crate) async fn write<T, E, F>(&self, durability: Durability, job: F) -> Result<T, WriteError<E>>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (job, answer) = pack(job);
+        let (job, answer) = pack(durability, job);
         self.order(job)?;
         match answer.await {
             Ok(Ok(outcome)) => outcome.map_err(WriteError::Job),
@@ -60,7 +60,7 @@ impl Writer {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.order(pack_with(job, |answer: Answer<T, E>| {
+        self.order(pack_with(Durability::Synced, job, |answer: Answer<T, E>| {
             then(match answer {
                 Ok(outcome) => outcome.map_err(WriteError::Job),
                 Err(failure) => Err(failure.into()),
@@ -93,6 +93,8 @@ struct WriterThread {
     connection: Connection,
     orders: mpsc::Receiver<Order>,
     counters: Arc<Counters>,
+    /// What the connection is set to.
+    durability: Durability,
 }
 
 impl WriterThread {
@@ -129,7 +131,7 @@ impl WriterThread {
         batch
     }
 
-    fn commit(&self, mut batch: Vec<Box<dyn Job>>) {
+    fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
         if batch.is_empty() {
             return;
         }
@@ -143,7 +145,9 @@ impl WriterThread {
         }
     }
 
-    fn run_in_transaction(&self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+    fn run_in_transaction(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let synced = batch.iter().any(|job| job.durability() == Durability::Synced);
+        self.set(if synced { Durability::Synced } else { Durability::Unsynced })?;
         let before = self.changes_so_far()?;
         self.execute("BEGIN IMMEDIATE")?;
         for job in batch.iter_mut() {
@@ -152,8 +156,21 @@ impl WriterThread {
         let changed = self.changes_so_far()? != before;
         self.execute("COMMIT")?;
         self.counters.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        if changed {
+        if changed && synced {
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// In WAL mode a commit is fsynced with `full` and is not with `normal`; whichever it is, the log is before a checkpoint.
+    fn set(&mut self, durability: Durability) -> Result<(), Failure> {
+        if self.durability != durability {
+            let synchronous = match durability {
+                Durability::Synced => "full",
+                Durability::Unsynced => "normal",
+            };
+            self.connection.pragma_update(None, "synchronous", synchronous)?;
+            self.durability = durability;
         }
         Ok(())
     }

@@ -142,7 +142,7 @@ impl Store {
         now: Timestamp,
         account: AccountId,
     ) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write(move |db| lease_for_call(db, now, account)).await
+        self.write_unsynced(move |db| lease_for_call(db, now, account)).await
     }
 
     /// The bytes of a batch's envelopes, in order; absent for one that ended meanwhile.
@@ -162,7 +162,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn finish_call(&self, now: Timestamp, end: CallEnd, go_on: bool) -> Result<Handed, StoreError> {
-        self.write(move |db| outcomes::finish(db, now, &end, go_on)).await
+        self.write_unsynced(move |db| outcomes::finish(db, now, &end, go_on)).await
     }
 
     /// Writes down what a node says of what it pulled. What is not the account's is skipped; a late acknowledgement still
@@ -260,7 +260,7 @@ impl Store {
     }
 
     async fn step_lane(&self, now: Timestamp, account: AccountId, event: Event) -> Result<(), StoreError> {
-        self.write(move |db| lanes::step(db, now, account, event, 0).map(|_| ())).await
+        self.write_unsynced(move |db| lanes::step(db, now, account, event, 0).map(|_| ())).await
     }
 }
 

@@ -87,7 +87,11 @@ impl Store {
     /// # Errors
     /// [`OpenError`] when a migration does not apply.
     pub(crate) fn open_in_memory() -> Result<Self, OpenError> {
-        Ok(Self { db: Database::open_in_memory(MIGRATIONS, OPTIONS)?, arrivals: Arrivals::default(), health: Arc::default() })
+        Ok(Self {
+            db: Database::open_in_memory(MIGRATIONS, OPTIONS)?,
+            arrivals: Arrivals::default(),
+            health: Arc::default(),
+        })
     }
 
     /// Finishes what waits and closes the database.
@@ -107,6 +111,16 @@ impl Store {
         T: Send + 'static,
     {
         self.note_health(self.db.write(job).await.map_err(StoreError::from))
+    }
+
+    /// For what a restart puts right by itself: a lease that a power cut undoes was never given out by the process that
+    /// starts, and an outcome that it undoes is asked for again and answered the same.
+    async fn write_unsynced<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.note_health(self.db.write_unsynced(job).await.map_err(StoreError::from))
     }
 
     fn note_health<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
