@@ -74,7 +74,7 @@ problems!(DownloadProblems: SESSION; NotFound, RangeNotSatisfiable);
     params(
         PartId<BlobId>,
         ("Sealpost-Fetch-Token" = inline(FetchToken), Header, description = "What the sender gave out"),
-        ("Range" = Option<String>, Header, example = "bytes=0-1023", description = "One stretch; anything else is the whole"),
+        ("Range" = Option<String>, Header, nullable = false, example = "bytes=0-1023", description = "One stretch; anything else is the whole"),
     ),
     responses(
         (status = 200, description = "The part", body = Octets, content_type = "application/octet-stream"),

@@ -54,8 +54,8 @@ problems!(ShowProblems: SESSION; ProofInvalid, MailboxUnknown, NotFound);
     get, path = "/v1/mailboxes/{id}/prekeys", operation_id = "show_prekeys", tag = "mailboxes", security(("session" = [])),
     params(
         Id<MailboxId>,
-        ("Sealpost-Proof" = inline(Option<Bytes16>), Header, description = "The proof for reading"),
-        ("Sealpost-Proof-Time" = inline(Option<Timestamp>), Header, description = "The time that the proof covers"),
+        ("Sealpost-Proof" = inline(Option<Bytes16>), Header, nullable = false, description = "The proof for reading"),
+        ("Sealpost-Proof-Time" = inline(Option<Timestamp>), Header, nullable = false, description = "The time that the proof covers"),
     ),
     responses((status = 200, description = "The sealed base", body = SealedPrekeys), ShowProblems)
 )]
