@@ -126,8 +126,8 @@ impl Tickets {
             Pace::Open { rate, time, .. } => {
                 let (tickets, due) = mpsc::unbounded_channel();
                 std::thread::Builder::new().spawn(move || issue(rate, time, began_ns, &tickets))?;
-                // The last ones get a moment; what is still not sent then is said.
-                Ok(Self::Open { due: Mutex::new(due), end: Instant::now() + time + Duration::from_millis(200) })
+                // What is late may be sent for as long again; what is still not sent then is said.
+                Ok(Self::Open { due: Mutex::new(due), end: Instant::now() + time + time })
             }
         }
     }
