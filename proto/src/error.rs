@@ -80,6 +80,10 @@ codes! {
     RegistrationClosed = "registration_closed", 403, false, "the relay takes no new accounts";
     /// A registration token is needed, or this one is not good.
     RegistrationTokenInvalid = "registration_token_invalid", 403, false, "the registration token is missing or wrong";
+    /// Admin API only: the token is missing or wrong.
+    AdminTokenInvalid = "admin_token_invalid", 401, false, "the admin token is missing or wrong";
+    /// Admin API only: asked by another name than this machine's, or from a page of another site.
+    HostForbidden = "host_forbidden", 403, false, "the admin API answers only to this machine by its own name";
     /// The proof does not fit the mailbox's keys.
     ProofInvalid = "proof_invalid", 403, false, "the proof for the mailbox is wrong";
     /// Nothing of the account's has this id or path.
@@ -112,6 +116,8 @@ codes! {
     WebhookInvalid = "webhook_invalid", 422, false, "the webhook did not answer the challenge";
     /// The mailbox holds all it can.
     MailboxFull = "mailbox_full", 429, true, "the mailbox is full";
+    /// The operator suspended the account of the mailbox.
+    MailboxSuspended = "mailbox_suspended", 429, true, "the operator of the relay suspended the mailbox's account";
     /// An earlier item of the request for the same mailbox was refused for a passing reason.
     AfterRefused = "after_refused", 429, true, "an earlier envelope for this mailbox was refused";
     /// Too many requests.

@@ -215,6 +215,8 @@ pub const MAILBOXES_PER_PAGE: usize = 500;
 pub const UPLOAD_LIFE: Duration = DAY.saturating_mul(2);
 /// When a sender may try a full mailbox again.
 pub const MAILBOX_FULL_RETRY: Duration = MINUTE;
+/// When a sender may try the mailbox of a suspended account again.
+pub const MAILBOX_SUSPENDED_RETRY: Duration = MINUTE.saturating_mul(15);
 /// When a relay that is too busy may be asked again.
 pub const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// When a relay without disk space may be asked again.
@@ -225,6 +227,21 @@ pub const SWEEP_ROWS_MAX: usize = 500;
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How far behind the time that a relay has seen its clock may be before `check` says so.
 pub const CLOCK_BEHIND_MAX: Duration = MINUTE;
+
+// --- a relay's operator ---
+
+/// Name of a registration token, in characters.
+pub const TOKEN_NAME_CHARS_MAX: usize = 64;
+/// Registration tokens of one relay.
+pub const REGISTRATION_TOKENS_MAX: u64 = 10_000;
+/// Longest life of a registration token.
+pub const REGISTRATION_TOKEN_LIFE_MAX: Duration = DAY.saturating_mul(3_653);
+/// Lanes or envelopes that one commit on the operator's behalf changes.
+pub const OPERATOR_ROWS_MAX: usize = 500;
+/// An answer of the operator's API as the commands read it.
+pub const ADMIN_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Minutes of a relay's throughput that are kept.
+pub const THROUGHPUT_MINUTES: usize = 60;
 
 // --- ratchet, sessions and prekeys (docs/e2ee.md) ---
 

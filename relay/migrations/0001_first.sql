@@ -13,6 +13,17 @@ CREATE TABLE accounts (
     created_at     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- uses_left: absent when the token is good for any number of accounts.
+CREATE TABLE registration_tokens (
+    name         TEXT    NOT NULL PRIMARY KEY,
+    digest       BLOB    NOT NULL UNIQUE,
+    uses         INTEGER NOT NULL DEFAULT 0,
+    uses_left    INTEGER,
+    expires_at   INTEGER,
+    created_at   INTEGER NOT NULL,
+    last_used_at INTEGER
+) STRICT, WITHOUT ROWID;
+
 -- machine: the lane of relay-core as JSON. free_at: from when new work could go to the webhook, absent when it is not
 -- called. due_at: when the scheduler has to look. lease_first and lease_last: which items the last lease holds.
 CREATE TABLE lanes (

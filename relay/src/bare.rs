@@ -61,6 +61,7 @@ impl BareRelay {
             webhook_secret: WebhookSecret::from_bytes([0; 32]),
             policy: RegistrationPolicy::Open,
             token_good: false,
+            token_digest: None,
         };
         let registered = self.store.register(now, new).await?;
         registered.map_err(|code| StoreError::Failed { reason: format!("registration was refused: {code:?}") })?;

@@ -1,7 +1,10 @@
 //! Whether the relay can do its work, as `/readyz` tells.
 
 use crate::store::StoreError;
-use std::sync::{Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
 /// Whether the relay can do its work.
 #[derive(Debug)]
@@ -21,6 +24,17 @@ pub(crate) enum Readiness {
     },
     /// Nothing new.
     Stopping,
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("starting"),
+            Self::Ready => f.write_str("ready"),
+            Self::StoreFails { reason } => write!(f, "the store does not commit: {reason}"),
+            Self::Stopping => f.write_str("stopping"),
+        }
+    }
 }
 
 impl Default for Health {

@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`start`].
 
+mod admin;
 mod backup;
 pub mod bare;
 mod blobs;
@@ -22,8 +23,10 @@ mod rules;
 mod serve;
 mod store;
 mod sweeper;
+mod throughput;
 mod wakes;
 
+pub use admin::{AdminError, AdminListen};
 pub use blobs::BlobError;
 pub use cli::{main_with_args, run};
 pub use config::Config;

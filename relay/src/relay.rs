@@ -6,6 +6,7 @@ use crate::{
     health::Health,
     rules::Rules,
     store::{AccountFacts, Store, StoreError},
+    throughput::Minutes,
     wakes::Wakes,
 };
 use arc_swap::ArcSwap;
@@ -15,7 +16,7 @@ use sealpost_proto::{
 };
 use sealpost_service::{Clock as _, SharedClock, Shutdown, supervisor::Pulse};
 use sealpost_signatures::RelaySecret;
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A relay at work.
@@ -42,6 +43,12 @@ pub(crate) struct Relay {
     pub(crate) memory: Memory,
     /// Whether it moves.
     pub(crate) pulses: Pulses,
+    /// What happened in the last hour.
+    pub(crate) throughput: Minutes,
+    /// Since when it runs.
+    pub(crate) started_at: Timestamp,
+    /// Where it keeps everything.
+    pub(crate) folder: PathBuf,
     /// The wish that it ends.
     pub(crate) shutdown: Shutdown,
 }

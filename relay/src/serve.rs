@@ -1,6 +1,7 @@
 //! Starting a relay, and its end.
 
 use crate::{
+    admin::{self, AdminError, AdminListen, AdminListener},
     blobs::{BlobError, Blobs},
     cache::AccountCache,
     config::Config,
@@ -11,6 +12,7 @@ use crate::{
     rules::Rules,
     store::{Store, StoreError},
     sweeper,
+    throughput::Minutes,
     wakes::Wakes,
 };
 use arc_swap::ArcSwap;
@@ -65,6 +67,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The operator's API.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// Nodes could not sign for it.
     #[error("the relay listens on {address} and does not know its public address: set --public-url https://…")]
     NoPublicUrl {
@@ -80,6 +85,8 @@ pub enum StartError {
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where the operator's API listens, unless it is off.
+    pub admin: Option<AdminListen>,
     /// Where nodes find it.
     pub origin: Origin,
     relay: Arc<Relay>,
@@ -125,11 +132,12 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
     let rules = Rules::new(&config)?;
     let listener = listen(config.listen).await?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let admin = AdminListener::open(&config.admin.listen, &folder).await?;
+    let admin_place = admin.as_ref().map(|admin| admin.place.clone());
     let origin = origin(config.public_url, address)?;
     let relay = Arc::new(Relay {
         origin: origin.clone(),
         rules: ArcSwap::from_pointee(rules),
-        clock,
         store,
         blobs,
         secret,
@@ -138,26 +146,31 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
         health,
         memory: Memory::default(),
         pulses: Pulses::default(),
+        throughput: Minutes::default(),
+        started_at: clock.now(),
+        folder: folder.path().to_owned(),
+        clock,
         shutdown,
     });
     relay.store.restarted(relay.now()).await?;
     sweeper::sweep(&relay).await?;
-    tracing::info!(%address, %origin, "the relay listens");
-    let ended = tokio::spawn(work(Arc::clone(&relay), listener, folder));
-    Ok(Running { address, origin, relay, ended })
+    tracing::info!(%address, %origin, admin = admin_place.as_ref().map(tracing::field::display), "the relay listens");
+    let ended = tokio::spawn(work(Arc::clone(&relay), listener, admin, folder));
+    Ok(Running { address, admin: admin_place, origin, relay, ended })
 }
 
 /// Everything at once, and the end in order: no new requests, calls finished or given back, the database closed.
-async fn work(relay: Arc<Relay>, listener: TcpListener, folder: DataFolder) {
+async fn work(relay: Arc<Relay>, listener: TcpListener, admin: Option<AdminListener>, folder: DataFolder) {
     let router = http::router(Arc::clone(&relay));
     let calls = tokio::spawn(delivery::run(Arc::clone(&relay)));
     let sweeps = tokio::spawn(sweeper::run(Arc::clone(&relay)));
     let requests = serve(listener, router, ListenerLimits::default(), relay.shutdown.clone());
+    let operator = serve_operator(&relay, admin);
     let stopping = async {
         relay.shutdown.triggered().await;
         relay.health.stop();
     };
-    let ((), calls, sweeps, ()) = tokio::join!(requests, calls, sweeps, stopping);
+    let ((), (), calls, sweeps, ()) = tokio::join!(requests, operator, calls, sweeps, stopping);
     for error in [calls.err(), sweeps.err()].into_iter().flatten() {
         tracing::error!(%error, "a task ended badly");
     }
@@ -165,6 +178,13 @@ async fn work(relay: Arc<Relay>, listener: TcpListener, folder: DataFolder) {
     drop(folder);
     let sealpost_sqlite::Stats { commits, jobs } = relay.store.stats();
     tracing::info!(commits, jobs, "the relay has ended");
+}
+
+async fn serve_operator(relay: &Arc<Relay>, admin: Option<AdminListener>) {
+    if let Some(AdminListener { endpoint, guard, .. }) = admin {
+        let router = admin::router(Arc::clone(relay), guard);
+        serve(endpoint, router, ListenerLimits::default(), relay.shutdown.clone()).await;
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

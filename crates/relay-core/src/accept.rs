@@ -11,6 +11,7 @@
 //! | proof wrong? | refused `proof_invalid` |
 //! | known, of another sender? | refused `conflict` |
 //! | expired? | refused `envelope_expired` |
+//! | account of the mailbox suspended? | refused `mailbox_suspended` |
 //! | an earlier one of the request refused for a passing reason? | refused `after_refused` |
 //! | mailbox full? | refused `mailbox_full` |
 //! | otherwise | accepted |
@@ -20,7 +21,7 @@ use sealpost_proto::{
     EnvelopeState, ErrorCode, Timestamp,
     limits::{
         DIGEST_KEPT_BEYOND_LIFE, ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN, ENVELOPE_LIFE_DEFAULT, ENVELOPE_LIFE_MAX,
-        MAILBOX_FULL_RETRY,
+        MAILBOX_FULL_RETRY, MAILBOX_SUSPENDED_RETRY,
     },
 };
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Facts {
     pub asked_expiry: Option<Timestamp>,
     /// What waits in the mailbox; absent when the mailbox is unknown or closed.
     pub mailbox: Option<Held>,
+    /// Whether the operator suspended the mailbox's account.
+    pub suspended: bool,
     /// Whether the proof fits one of the mailbox's keys.
     pub proof_good: bool,
     /// The record of an earlier envelope with this mailbox and id.
@@ -112,6 +115,9 @@ pub fn decide(now: Timestamp, quotas: &Quotas, facts: Facts) -> Verdict {
     if expires_at <= now {
         return finally(ErrorCode::EnvelopeExpired);
     }
+    if facts.suspended {
+        return later(ErrorCode::MailboxSuspended, MAILBOX_SUSPENDED_RETRY);
+    }
     if facts.after_refused {
         return passing(ErrorCode::AfterRefused);
     }
@@ -160,7 +166,11 @@ const fn finally(code: ErrorCode) -> Verdict {
 }
 
 const fn passing(code: ErrorCode) -> Verdict {
-    Verdict::Refuse(Refusal { code, retry_after: Some(MAILBOX_FULL_RETRY) })
+    later(code, MAILBOX_FULL_RETRY)
+}
+
+const fn later(code: ErrorCode, wait: Duration) -> Verdict {
+    Verdict::Refuse(Refusal { code, retry_after: Some(wait) })
 }
 
 #[cfg(test)]
@@ -175,6 +185,7 @@ mod tests {
             size_bytes: 2_048,
             asked_expiry: None,
             mailbox: Some(Held::default()),
+            suspended: false,
             proof_good: true,
             known: None,
             after_refused: false,
@@ -201,6 +212,7 @@ mod tests {
             (Facts { known: Some(known), ..good() }, ErrorCode::Conflict),
             (Facts { known: Some(changed), ..good() }, ErrorCode::Conflict),
             (Facts { asked_expiry: Some(NOW), ..good() }, ErrorCode::EnvelopeExpired),
+            (Facts { suspended: true, ..good() }, ErrorCode::MailboxSuspended),
             (Facts { after_refused: true, ..good() }, ErrorCode::AfterRefused),
             (Facts { mailbox: Some(full), ..good() }, ErrorCode::MailboxFull),
         ] {
@@ -220,6 +232,7 @@ mod tests {
     #[test]
     fn only_passing_refusals_hold_up_what_follows() {
         let refusal = |code| Refusal { code, retry_after: None };
+        assert!(refusal(ErrorCode::MailboxSuspended).is_passing());
         assert!(refusal(ErrorCode::MailboxFull).is_passing() && refusal(ErrorCode::AfterRefused).is_passing());
         assert!(!refusal(ErrorCode::ProofInvalid).is_passing() && !refusal(ErrorCode::EnvelopeInvalid).is_passing());
     }

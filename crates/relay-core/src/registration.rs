@@ -9,6 +9,8 @@ pub struct Request {
     pub policy: RegistrationPolicy,
     /// Whether the key has an account already.
     pub known: bool,
+    /// Whether the operator suspended that account.
+    pub suspended: bool,
     /// Whether the token that came is one of the operator's; compared in constant time by the caller.
     pub token_good: bool,
 }
@@ -16,9 +18,10 @@ pub struct Request {
 /// Whether the account may be made, or stands already.
 ///
 /// # Errors
-/// The code that the relay answers. A known key is never refused: registering is idempotent.
+/// The code that the relay answers. A known key is refused only while its account is suspended: registering is idempotent.
 pub const fn decide(request: Request) -> Result<(), ErrorCode> {
     match request {
+        Request { suspended: true, .. } => Err(ErrorCode::AccountSuspended),
         Request { known: true, .. }
         | Request { policy: RegistrationPolicy::Open, .. }
         | Request { policy: RegistrationPolicy::Token, token_good: true, .. } => Ok(()),
@@ -82,8 +85,11 @@ mod tests {
             (Closed, false, Err(ErrorCode::RegistrationClosed)),
             (Closed, true, Err(ErrorCode::RegistrationClosed)),
         ] {
-            assert_eq!(decide(Request { policy, known: false, token_good }), expected);
-            assert_eq!(decide(Request { policy, known: true, token_good }), Ok(()));
+            let request = Request { policy, known: false, suspended: false, token_good };
+            assert_eq!(decide(request), expected);
+            assert_eq!(decide(Request { known: true, ..request }), Ok(()));
+            let suspended = Request { known: true, suspended: true, ..request };
+            assert_eq!(decide(suspended), Err(ErrorCode::AccountSuspended));
         }
     }
 

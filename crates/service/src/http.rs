@@ -3,8 +3,10 @@
 
 mod body;
 mod listener;
+mod local;
 mod problem;
 
 pub use body::{JSON_TYPE, Json, json_body, parse_json, read_body};
 pub use listener::{Endpoint, EndpointError, ListenerLimits, SocketAccess, UnixEndpoint, serve};
+pub use local::LocalGuard;
 pub use problem::{PROBLEM_TYPE, ProblemResponse, with_problems};

@@ -1,5 +1,6 @@
 //! What every daemon of Sealpost needs around its own work: the clock, entropy, configuration, logs, the data folder, the
-//! end of the process, what a supervisor is told, and an HTTP listener that does not let a slow client hold it.
+//! end of the process, what a supervisor is told, an HTTP listener that does not let a slow client hold it, and how figures are
+//! written.
 //!
 //! Nothing here knows a message, a mailbox or a table. Start reading at [`http::serve`] and [`DataFolder`].
 
@@ -11,6 +12,7 @@ pub mod http;
 pub mod logs;
 mod shutdown;
 pub mod supervisor;
+pub mod units;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use entropy::{Entropy, entropy, random_array};

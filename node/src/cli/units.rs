@@ -2,12 +2,12 @@
 
 use crate::api::iso::Iso;
 use sealpost_proto::Timestamp;
+use sealpost_service::units::length;
+pub use sealpost_service::units::{count, parse_life, quoted, size};
 use std::time::Duration;
 
-const SECOND: u64 = 1_000;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+const SECOND: Duration = Duration::from_secs(1);
+const TWO_MONTHS: Duration = Duration::from_secs(60 * 86_400);
 
 /// A point in time as it is written on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,25 +29,6 @@ impl When {
     }
 }
 
-/// Reads `90s`, `30m`, `12h`, `7d` or `2w`.
-///
-/// # Errors
-/// What is expected, in words.
-pub fn parse_life(text: &str) -> Result<Duration, String> {
-    let expected = || "not a length of time like 30m, 12h or 7d".to_owned();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| expected())?;
-    let unit = match &text[digits.len()..] {
-        "s" => SECOND,
-        "m" | "min" => MINUTE,
-        "h" => HOUR,
-        "d" => DAY,
-        "w" => 7 * DAY,
-        _ => return Err(expected()),
-    };
-    number.checked_mul(unit).filter(|&millis| millis > 0).map(Duration::from_millis).ok_or_else(expected)
-}
-
 /// Reads a length of time from now, or a time in ISO 8601.
 ///
 /// # Errors
@@ -63,21 +44,12 @@ pub fn parse_when(text: &str) -> Result<When, String> {
 #[must_use]
 pub fn relative(at: Iso, now: Timestamp) -> String {
     let Iso(at_time) = at;
-    let (past, distance) = (at_time <= now, now.as_millis().abs_diff(at_time.as_millis()));
-    match (past, distance) {
-        (true, 0..SECOND) => "just now".to_owned(),
-        (_, far) if far >= 60 * DAY => day(at),
-        (true, _) => format!("{} ago", length(distance)),
-        (false, _) => format!("in {}", length(distance)),
-    }
-}
-
-fn length(millis: u64) -> String {
-    match millis {
-        ..MINUTE => format!("{} s", millis.div_ceil(SECOND)),
-        MINUTE..HOUR => format!("{} min", millis / MINUTE),
-        HOUR..DAY => format!("{} h", millis / HOUR),
-        _ => format!("{} d", millis / DAY),
+    let (past, distance) = (at_time <= now, at_time.since(now).max(now.since(at_time)));
+    match past {
+        true if distance < SECOND => "just now".to_owned(),
+        _ if distance >= TWO_MONTHS => day(at),
+        true => format!("{} ago", length(distance)),
+        false => format!("in {}", length(distance)),
     }
 }
 
@@ -97,85 +69,25 @@ fn day(at: Iso) -> String {
     at.to_string().get(..10).unwrap_or_default().to_owned()
 }
 
-/// `512 B`, `1.5 kB`, `20.0 MB`, in steps of 1,000 as the limits are.
-#[must_use]
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        ..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => tenths(bytes, 1_000, "kB"),
-        1_000_000..1_000_000_000 => tenths(bytes, 1_000_000, "MB"),
-        _ => tenths(bytes, 1_000_000_000, "GB"),
-    }
-}
-
-fn tenths(bytes: u64, unit: u64, name: &str) -> String {
-    format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10))
-}
-
-/// `1 file`, `3 files`.
-#[must_use]
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// A word as a shell reads it.
-#[must_use]
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@');
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.into()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lives_are_read() {
-        for (text, seconds) in [("90s", 90), ("30m", 1_800), ("12h", 43_200), ("7d", 604_800), ("2w", 1_209_600)] {
-            assert_eq!(parse_life(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for bad in ["", "7", "d", "-1d", "0s", "1.5h", "7 days", "99999999999999999w", "7é"] {
-            assert!(parse_life(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn times_are_relative() {
-        let now = Timestamp::from_millis(100 * DAY);
+        let (minute, day) = (SECOND * 60, SECOND * 86_400);
+        let now = Timestamp::default().plus(day * 100);
         for (offset, text) in [
-            (0, "just now"),
-            (1_500, "2 s ago"),
-            (2 * MINUTE + 3, "2 min ago"),
-            (3 * HOUR, "3 h ago"),
-            (5 * DAY, "5 d ago"),
-            (90 * DAY, "1970-01-11"),
+            (Duration::ZERO, "just now"),
+            (Duration::from_millis(1_500), "2 s ago"),
+            (minute * 2, "2 min ago"),
+            (minute * 180, "3 h ago"),
+            (day * 5, "5 d ago"),
+            (day * 90, "1970-01-11"),
         ] {
-            assert_eq!(relative(Iso(now.minus(Duration::from_millis(offset))), now), text);
+            assert_eq!(relative(Iso(now.minus(offset)), now), text);
         }
-        assert_eq!(relative(Iso(now.plus(Duration::from_secs(5))), now), "in 5 s");
-    }
-
-    #[test]
-    fn sizes_are_decimal() {
-        for (bytes, text) in
-            [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (20_000_000, "20.0 MB"), (1_234_567_890, "1.2 GB")]
-        {
-            assert_eq!(size(bytes), text);
-        }
-        assert_eq!((count(1, "file"), count(2, "file")), ("1 file".into(), "2 files".into()));
-    }
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        for (word, text) in
-            [("/srv/a-b", "/srv/a-b"), ("Bolt Works", "'Bolt Works'"), ("it's", r"'it'\''s'"), ("", "''")]
-        {
-            assert_eq!(quoted(word), text);
-        }
+        assert_eq!(relative(Iso(now.plus(SECOND * 5)), now), "in 5 s");
     }
 
     #[test]

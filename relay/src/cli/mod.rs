@@ -1,17 +1,27 @@
 //! The command line: a file for each command that does more than start the relay.
 //!
-//! Commands that only look read the same settings as `serve` does, so that they speak of the relay that would run. Start
+//! Commands that [ask](ask::Ask) the relay that runs do so through the operator's API; none opens its database. Commands that
+//! only look read the same settings as `serve` does, so that they speak of the relay that would run. Start
 //! reading at [`run`].
 
+mod accounts;
+mod ask;
 mod backup;
 mod check;
+mod client;
 mod config;
+mod error;
 mod migrate;
+mod output;
+mod queue;
 mod serve;
+mod stats;
+mod tokens;
 
 use crate::config::Told;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use error::Failed;
 use std::{
     ffi::OsString,
     io::{Write as _, stderr},
@@ -39,6 +49,8 @@ pub(crate) enum Command {
     Backup(Box<backup::Backup>),
     /// Bring the database of a stopped relay up to date
     Migrate(Box<migrate::Migrate>),
+    #[command(flatten)]
+    Ask(ask::Ask),
 }
 
 /// Runs the program with these arguments, the first of which is its name, until it ends. The binary and the demo call it.
@@ -56,6 +68,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()>
         Command::Check(check) => check::run(&check).await,
         Command::Backup(backup) => backup::run(&backup),
         Command::Migrate(migrate) => migrate::run(&migrate).await,
+        Command::Ask(question) => question.run().await,
     }
 }
 
@@ -65,10 +78,16 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = runtime.context("the runtime cannot start").and_then(|runtime| runtime.block_on(run(args)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // When standard error is closed there is nobody to tell.
-            let _ = writeln!(stderr(), "sealpost-relay: {error:#}");
-            ExitCode::FAILURE
-        }
+        // When standard error is closed there is nobody to tell.
+        Err(error) => match error.downcast_ref::<Failed>() {
+            Some(failed) => {
+                let _ = failed.write(stderr());
+                failed.exit_code()
+            }
+            None => {
+                let _ = writeln!(stderr(), "sealpost-relay: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

@@ -4,6 +4,7 @@
 //! the same key in `relay.example.toml` (a test asks for it). The flag `--section-name` and the variable
 //! `SEALPOST_RELAY_SECTION_NAME` follow, and `config show` lists it.
 
+use crate::AdminListen;
 use clap::Args;
 use sealpost_egress::IpRange;
 use sealpost_proto::{Origin, limits, wire::RegistrationPolicy};
@@ -30,6 +31,9 @@ pub struct Config {
     /// Where nodes find the relay, for example `https://relay.example`; may be left out when it listens on loopback
     #[arg(id = "public_url", value_name = "ORIGIN")]
     pub public_url: Option<Origin>,
+    /// Section `admin`.
+    #[command(flatten)]
+    pub admin: Admin,
     /// Section `egress`.
     #[command(flatten)]
     pub egress: Egress,
@@ -42,6 +46,15 @@ pub struct Config {
     /// Section `quotas`.
     #[command(flatten)]
     pub quotas: Quotas,
+}
+
+/// The operator's API and status page.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Where the operator's API listens: an address, `unix:PATH`, or off; port 0 takes a free one
+    #[arg(id = "admin.listen", value_name = "PLACE", default_value_t)]
+    pub listen: AdminListen,
 }
 
 /// Where webhooks may be.

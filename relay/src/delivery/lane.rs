@@ -2,10 +2,12 @@
 
 use super::{batch, webhook};
 use crate::{
+    admin::model::Throughput,
     relay::Relay,
     store::{CallEnd, Handed, LeasedBatch, StoreError},
 };
 use sealpost_proto::{AccountId, limits::LANE_BATCHES_MAX};
+use sealpost_relay_core::classify::Class;
 use sealpost_service::{Shutdown, random_array};
 use std::time::Duration;
 
@@ -66,6 +68,8 @@ async fn deliver(
     if handed.switched_off {
         tracing::info!("a webhook was switched off");
     }
+    let failed_calls = u64::from(called.class != Class::Answered);
+    relay.throughput.add(relay.now(), Throughput { delivered: handed.stored, failed_calls, ..Throughput::default() });
     relay.cache.note_contact(account, handed.heeds_contact);
     relay.wakes.wake(&handed.woken);
     Ok(handed.next)

@@ -1,4 +1,5 @@
-//! `POST /v1/accounts`: register. Errors: `registration_closed`, `registration_token_invalid`, `webhook_invalid`.
+//! `POST /v1/accounts`: register. Errors: `registration_closed`, `registration_token_invalid`, `webhook_invalid`,
+//! `account_suspended`.
 
 use super::{
     Answer,
@@ -18,6 +19,7 @@ use sealpost_service::{
     http::{ProblemResponse, json_body},
     random_array,
 };
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
 problems!(RegisterProblems: ANY_KEY, JSON; RegistrationClosed, RegistrationTokenInvalid, WebhookInvalid);
@@ -44,6 +46,7 @@ pub(super) async fn register(State(relay): State<Arc<Relay>>, signed: ByAnyKey) 
         webhook_secret: WebhookSecret::from_bytes(random_array()),
         policy: rules.registration.policy,
         token_good: rules.registration.is_good(request.token.as_deref()),
+        token_digest: request.token.as_deref().map(|token| Sha256::digest(token).into()),
     };
     let registration = relay.store.register(relay.now(), new).await?.map_err(refusal)?;
     if registration.created {

@@ -7,6 +7,7 @@ use super::{
     openapi::{JSON, SESSION, WRITES},
 };
 use crate::{
+    admin::model::Throughput,
     delivery::batch,
     openapi::problems,
     relay::Relay,
@@ -64,6 +65,7 @@ problems!(AcknowledgeProblems: SESSION, JSON, WRITES);
 pub(super) async fn acknowledge(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let results: DeliveryResults = signed.body.json()?;
     let handed = relay.store.acknowledge(relay.now(), signed.account, results).await?;
+    relay.throughput.add(relay.now(), Throughput { delivered: handed.stored, ..Throughput::default() });
     relay.cache.note_contact(signed.account, handed.heeds_contact);
     relay.wakes.wake(&handed.woken);
     Ok(StatusCode::NO_CONTENT.into_response())

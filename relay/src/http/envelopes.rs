@@ -9,6 +9,7 @@ use super::{
     problem,
 };
 use crate::{
+    admin::model::Throughput,
     openapi::problems,
     relay::Relay,
     store::{Recall, Submission},
@@ -19,7 +20,10 @@ use sealpost_proto::{
     EnvelopeId, ErrorCode, b64,
     limits::ENVELOPES_PER_REQUEST_MAX,
     schema::Bytes16,
-    wire::{EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse},
+    wire::{
+        EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitOutcome, SubmitRequest, SubmitResponse,
+        SubmitResult,
+    },
 };
 use sealpost_service::http::json_body;
 use std::sync::Arc;
@@ -43,8 +47,21 @@ pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<En
     }
     let submissions = envelopes.into_iter().map(|envelope| Submission::new(&relay.origin, envelope)).collect();
     let submitted = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;
+    relay.throughput.add(relay.now(), throughput(&submitted.results));
     relay.wakes.wake(&submitted.woken);
     Ok(json_body(StatusCode::OK, &SubmitResponse { results: submitted.results }))
+}
+
+fn throughput(results: &[SubmitResult]) -> Throughput {
+    let mut counts = Throughput::default();
+    for result in results {
+        match result.outcome {
+            SubmitOutcome::Accepted { .. } => counts.accepted += 1,
+            SubmitOutcome::Refused { .. } => counts.refused += 1,
+            SubmitOutcome::Duplicate { .. } => {}
+        }
+    }
+    counts
 }
 
 problems!(StatusProblems: SESSION; NotFound);

@@ -75,13 +75,9 @@ pub(super) async fn healthz() -> &'static str {
     )
 )]
 pub(super) async fn readyz(State(relay): State<Arc<Relay>>) -> Answer {
-    let unready = |reason: String| Ok((StatusCode::SERVICE_UNAVAILABLE, reason).into_response());
-    match relay.health.readiness() {
-        Readiness::Ready => Ok("ready".into_response()),
-        Readiness::Starting => unready("starting".to_owned()),
-        Readiness::Stopping => unready("stopping".to_owned()),
-        Readiness::StoreFails { reason } => unready(format!("the store does not commit: {reason}")),
-    }
+    let readiness = relay.health.readiness();
+    let status = if readiness == Readiness::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, readiness.to_string()).into_response())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Accounts, the nonces of their keys, and their checkpoints.
 
 use super::{
-    Store, StoreError, lanes,
+    Store, StoreError,
+    admin::tokens,
+    lanes,
     rows::{count, first, int, millis, row, run, small, time},
 };
 use rusqlite::{Connection, Row, params};
@@ -38,8 +40,10 @@ pub(crate) struct NewAccount {
     pub(crate) webhook_secret: WebhookSecret,
     /// The relay's policy.
     pub(crate) policy: RegistrationPolicy,
-    /// Whether it brought a good token.
+    /// Whether it brought a token of the configuration.
     pub(crate) token_good: bool,
+    /// SHA-256 of the token that it brought, which may be one that the operator made.
+    pub(crate) token_digest: Option<[u8; 32]>,
 }
 
 /// An account that is registered now.
@@ -184,19 +188,32 @@ fn facts(row: &Row<'_>) -> rusqlite::Result<AccountFacts> {
 }
 
 fn register(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<Result<Registration, ErrorCode>, StoreError> {
-    let sql = "SELECT account, webhook_secret FROM accounts WHERE key = ?";
+    let sql = "SELECT account, webhook_secret, suspended FROM accounts WHERE key = ?";
     let known = row(db, sql, [new.key.as_bytes()], |row| {
-        Ok(Registered {
+        let registered = Registered {
             account_id: AccountId::from_bytes(row.get("account")?),
             webhook_secret: WebhookSecret::from_bytes(row.get("webhook_secret")?),
-        })
+        };
+        Ok((registered, row.get("suspended")?))
     })?;
-    let request = registration::Request { policy: new.policy, known: known.is_some(), token_good: new.token_good };
+    let token = match new.token_digest.filter(|_| known.is_none() && !new.token_good) {
+        Some(digest) => tokens::find_good(db, now, digest)?,
+        None => None,
+    };
+    let request = registration::Request {
+        policy: new.policy,
+        known: known.is_some(),
+        suspended: known.as_ref().is_some_and(|(_, suspended)| *suspended),
+        token_good: new.token_good || token.is_some(),
+    };
     if let Err(code) = registration::decide(request) {
         return Ok(Err(code));
     }
-    if let Some(registered) = known {
+    if let Some((registered, _)) = known {
         return Ok(Ok(Registration { registered, created: false }));
+    }
+    if let Some(name) = token.filter(|_| new.policy == RegistrationPolicy::Token) {
+        tokens::spend(db, now, &name)?;
     }
     insert(db, now, new)?;
     let registered = Registered { account_id: new.account, webhook_secret: new.webhook_secret.clone() };
@@ -229,7 +246,7 @@ fn view(db: &Connection, account: AccountId) -> Result<Option<Account>, StoreErr
     })
 }
 
-fn delete(db: &Connection, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+pub(super) fn delete(db: &Connection, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
     let id = account.as_bytes();
     run(db, "INSERT OR IGNORE INTO closings SELECT mailbox, account FROM mailboxes WHERE account = ?", [id])?;
     run(

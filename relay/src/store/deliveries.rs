@@ -106,6 +106,8 @@ pub(crate) struct Handed {
     pub(crate) heeds_contact: bool,
     /// Whether this call switched the webhook off.
     pub(crate) switched_off: bool,
+    /// Envelopes that are stored now.
+    pub(crate) stored: u64,
 }
 
 impl Store {

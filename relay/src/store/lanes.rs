@@ -89,7 +89,12 @@ impl WaitingFacts {
     }
 }
 
+/// What waits, as far as it may go out: nothing while the account is suspended.
 pub(super) fn waiting(db: &Connection, now: Timestamp, account: AccountId) -> Result<WaitingFacts, StoreError> {
+    let suspended = first::<bool>(db, "SELECT suspended FROM accounts WHERE account = ?", [account.as_bytes()])?;
+    if suspended == Some(true) {
+        return Ok(WaitingFacts { items: 0, set_aside_at: None });
+    }
     let envelopes = format!(
         "SELECT 1 FROM envelopes WHERE account = ?1 AND state < 2 AND set_aside_until IS NULL AND {DELIVERABLE} LIMIT 2"
     );

@@ -21,6 +21,8 @@ pub(crate) struct OpenMailboxFacts {
     pub(crate) keys: Vec<SendKey>,
     /// What waits in it.
     pub(crate) held: Held,
+    /// Whether the operator suspended its owner.
+    pub(crate) suspended: bool,
 }
 
 /// The prekeys of an open mailbox.
@@ -92,10 +94,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn prekeys(&self, mailbox: MailboxId) -> Result<Option<StoredPrekeys>, StoreError> {
-        let sql = "SELECT account, key_1, key_2, envelopes, bytes, prekeys FROM mailboxes \
-                   WHERE mailbox = ? AND closed_at IS NULL";
+        let sql = format!("SELECT {FACTS}, m.prekeys {OPEN}");
         self.read(move |db| {
-            row(db, sql, [mailbox.as_bytes()], |row| {
+            row(db, &sql, [mailbox.as_bytes()], |row| {
                 Ok(StoredPrekeys { facts: facts(row)?, sealed: row.get("prekeys")? })
             })
         })
@@ -103,10 +104,13 @@ impl Store {
     }
 }
 
+const FACTS: &str = "m.account, m.key_1, m.key_2, m.envelopes, m.bytes, a.suspended";
+const OPEN: &str =
+    "FROM mailboxes m JOIN accounts a ON a.account = m.account WHERE m.mailbox = ? AND m.closed_at IS NULL";
+
 /// An open mailbox.
 pub(super) fn find(db: &Connection, mailbox: MailboxId) -> Result<Option<OpenMailboxFacts>, StoreError> {
-    let sql = "SELECT account, key_1, key_2, envelopes, bytes FROM mailboxes WHERE mailbox = ? AND closed_at IS NULL";
-    row(db, sql, [mailbox.as_bytes()], facts)
+    row(db, &format!("SELECT {FACTS} {OPEN}"), [mailbox.as_bytes()], facts)
 }
 
 /// Counts what came into a mailbox or left it.
@@ -125,6 +129,7 @@ fn facts(row: &Row<'_>) -> rusqlite::Result<OpenMailboxFacts> {
         account: AccountId::from_bytes(row.get("account")?),
         keys: keys.into_iter().flatten().map(SendKey::from_bytes).collect(),
         held: Held { envelopes: count(row, "envelopes")?, bytes: count(row, "bytes")? },
+        suspended: row.get("suspended")?,
     })
 }
 

@@ -6,6 +6,7 @@
 //! goes out and `outcomes` for what is said of it.
 
 mod accounts;
+mod admin;
 mod blobs;
 mod deliveries;
 mod envelopes;
@@ -23,6 +24,7 @@ mod tally;
 mod tests;
 
 pub(crate) use accounts::{AccountFacts, NewAccount};
+pub(crate) use admin::{NewRegistrationToken, QueueCursor};
 pub(crate) use blobs::{NewBlob, PartPlace};
 pub(crate) use deliveries::{CallEnd, Handed, LeasedBatch, Webhook};
 pub(crate) use envelopes::Recall;

@@ -21,6 +21,7 @@ struct Outcome<'a> {
     now: Timestamp,
     account: AccountId,
     tally: Tally,
+    stored: u64,
 }
 
 impl Outcome<'_> {
@@ -33,7 +34,10 @@ impl Outcome<'_> {
             };
             let reason = (state == EnvelopeState::Failed).then_some(REFUSED);
             match self.find(*id)? {
-                Some(waiting) => self.tally.end(self.db, self.now, &waiting, state, reason)?,
+                Some(waiting) => {
+                    self.stored += u64::from(state == EnvelopeState::Stored);
+                    self.tally.end(self.db, self.now, &waiting, state, reason)?;
+                }
                 None => self.drop_event(*id)?,
             }
         }
@@ -116,7 +120,7 @@ pub(super) fn finish(db: &Connection, now: Timestamp, end: &CallEnd, go_on: bool
     let Some(mut lane) = lanes::load(db, end.account)? else { return Ok(Handed::nothing()) };
     let event = Event::Finished { fence: end.fence, class: end.class, items: end.items.len(), later: answer.later };
     let effects = lane.step(now, event, end.random);
-    let mut outcome = Outcome { db, now, account: end.account, tally: Tally::default() };
+    let mut outcome = Outcome { db, now, account: end.account, tally: Tally::default(), stored: 0 };
     outcome.apply(&answer)?;
     let reason = end.reason.as_deref().or(answer.later.map(|_| LATER));
     let mut switched_off = false;
@@ -128,6 +132,7 @@ pub(super) fn finish(db: &Connection, now: Timestamp, end: &CallEnd, go_on: bool
             Effect::Lease { .. } => {}
         }
     }
+    let stored = outcome.stored;
     let mut woken = outcome.tally.write(db, now)?;
     lanes::note(db, end.account, end.reason.as_deref())?;
     lanes::save(db, now, end.account, &lane)?;
@@ -135,7 +140,7 @@ pub(super) fn finish(db: &Connection, now: Timestamp, end: &CallEnd, go_on: bool
     if next.is_none() {
         woken.push(end.account);
     }
-    Ok(Handed { woken, next, heeds_contact: lane.heeds_contact(), switched_off })
+    Ok(Handed { woken, next, heeds_contact: lane.heeds_contact(), switched_off, stored })
 }
 
 const LATER: &str = "the recipient's node asked to wait";
@@ -152,16 +157,17 @@ pub(super) fn acknowledge(
     let answer = answer::read(&items, &results.results);
     let Some(mut lane) = lanes::load(db, account)? else { return Ok(Handed::nothing()) };
     let _ = lane.step(now, Event::Acknowledged { fence: results.lease, later: answer.later }, 0);
-    let mut outcome = Outcome { db, now, account, tally: Tally::default() };
+    let mut outcome = Outcome { db, now, account, tally: Tally::default(), stored: 0 };
     outcome.apply(&answer)?;
+    let stored = outcome.stored;
     let mut woken = outcome.tally.write(db, now)?;
     lanes::save(db, now, account, &lane)?;
     woken.push(account);
-    Ok(Handed { woken, next: None, heeds_contact: lane.heeds_contact(), switched_off: false })
+    Ok(Handed { woken, next: None, heeds_contact: lane.heeds_contact(), switched_off: false, stored })
 }
 
 impl Handed {
     const fn nothing() -> Self {
-        Self { woken: Vec::new(), next: None, heeds_contact: false, switched_off: false }
+        Self { woken: Vec::new(), next: None, heeds_contact: false, switched_off: false, stored: 0 }
     }
 }

@@ -103,6 +103,7 @@ impl Story {
             webhook_secret: WebhookSecret::from_bytes([3; 32]),
             policy: RegistrationPolicy::Open,
             token_good: false,
+            token_digest: None,
         };
         self.store.register(self.now, new).await.unwrap().unwrap();
         self.store.verified(self.now, account).await.unwrap();

@@ -226,6 +226,7 @@ impl<'a> Desk<'a> {
             size_bytes: bytes.len(),
             asked_expiry: *asked_expiry,
             mailbox: open.map(|facts| facts.held),
+            suspended: open.is_some_and(|facts| facts.suspended),
             proof_good: proofs::verify_post(keys, *mailbox, *id, digest, proof),
             known: None,
             after_refused,

@@ -41,6 +41,7 @@ impl Bench {
                 webhook_secret: WebhookSecret::from_bytes([3; 32]),
                 policy: RegistrationPolicy::Open,
                 token_good: false,
+                token_digest: None,
             };
             store.register(NOW, new).await.unwrap().unwrap();
             store.verified(NOW, account).await.unwrap();
@@ -230,4 +231,32 @@ async fn a_queue_is_read_by_its_index_whatever_waits() {
     let due = "EXPLAIN QUERY PLAN SELECT account FROM lanes WHERE due_at IS NOT NULL AND due_at <= 5 ORDER BY due_at";
     let plan = bench.store.read(move |db| rows::rows(db, due, [], |row| row.get::<_, String>("detail"))).await.unwrap();
     assert!(plan.join("").contains("lanes_due"), "{plan:?}");
+}
+
+#[tokio::test]
+async fn nothing_goes_out_to_a_suspended_account_on_either_way_and_all_of_it_after() {
+    let bench = Bench::new().await;
+    bench.submit(1).await.unwrap();
+    let leased = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    bench.submit(2).await.unwrap();
+    bench.store.suspend(NOW, BOLT, true).await.unwrap().unwrap();
+    let refused = bench.submit(3).await.unwrap();
+    assert!(matches!(refused, SubmitOutcome::Refused { retry_after_ms: Some(_), .. }), "{refused:?}");
+    // The call that was under way ends as it ends, and brings no other.
+    let end = CallEnd {
+        account: BOLT,
+        fence: leased.fence,
+        items: leased.items(),
+        class: Class::Unreachable,
+        results: Vec::new(),
+        reason: Some("why".to_owned()),
+        random: 0,
+    };
+    assert!(bench.store.finish_call(NOW, end, true).await.unwrap().next.is_none());
+    let later = NOW.plus(Duration::from_secs(7_200));
+    assert!(bench.store.lease_call(later, BOLT).await.unwrap().is_none());
+    assert!(bench.store.pull(later, BOLT).await.unwrap().is_none());
+    bench.store.suspend(later, BOLT, false).await.unwrap().unwrap();
+    let batch = bench.store.pull(later, BOLT).await.unwrap().unwrap();
+    assert_eq!(batch.envelopes.len(), 2, "nothing is lost");
 }

@@ -11,7 +11,9 @@ mod described;
 mod support;
 
 mod accounts;
+mod admin;
 mod blobs;
+mod commands;
 mod deliveries;
 mod envelopes;
 mod logs;

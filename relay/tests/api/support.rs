@@ -20,7 +20,7 @@ use sealpost_proto::{
         SubmitRequest, SubmitResponse, SubmittedEnvelope, WebhookCall, WebhookTest,
     },
 };
-use sealpost_relay::{Config, Running, start};
+use sealpost_relay::{AdminListen, Config, Running, start};
 use sealpost_service::{Clock as _, ManualClock, Shutdown, http::ListenerLimits, random_array};
 use sealpost_signatures::{ContentDigest, Nonce, RequestParts, proofs, request, webhook};
 use serde::{Serialize, de::DeserializeOwned};
@@ -77,6 +77,7 @@ pub(crate) struct Relay {
 
 pub(crate) fn config(folder: &Path) -> Config {
     let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.to_owned(), ..Config::default() };
+    config.admin.listen = "127.0.0.1:0".parse().unwrap();
     config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
     config.registration.policy = RegistrationPolicy::Open;
     config
@@ -139,6 +140,21 @@ impl Relay {
         assert!(recipient.test_webhook().await.ok);
         sender.post_to(&mailbox, 0).await;
         hook.called(1).await;
+    }
+
+    /// Ends it in good order; what is left is its folder.
+    pub(crate) async fn stop(self) -> Arc<TempDir> {
+        self.shutdown.trigger();
+        self.running.ended().await;
+        self.folder
+    }
+
+    /// Where the operator's API listens.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        match &self.running.admin {
+            Some(AdminListen::Tcp(address)) => *address,
+            elsewhere => panic!("{elsewhere:?}"),
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

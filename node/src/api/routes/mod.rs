@@ -20,13 +20,13 @@ use axum::{
 };
 use http::request::Parts;
 use sealpost_proto::limits;
-use sealpost_service::http::{parse_json, read_body};
+use sealpost_service::http::{LocalGuard, parse_json, read_body};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// The local API. `token` is what callers show; `port` is the listener's, which `Host` must name.
 pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
-    let guard = guard::Guard::new(token, daemon.running.address);
+    let guard = LocalGuard::new(token, daemon.running.address);
     Router::new()
         .route("/v1/node", get(node::show))
         .route("/v1/invites", get(invites::list).post(invites::create))
