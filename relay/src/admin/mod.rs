@@ -7,6 +7,7 @@
 mod accounts;
 mod listen;
 pub(crate) mod model;
+mod openapi;
 mod page;
 mod query;
 mod queue;
@@ -22,11 +23,12 @@ use axum::{
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
-    routing::{delete, get, post},
+    routing::get,
 };
 use sealpost_proto::ErrorCode;
 use sealpost_service::http::{LocalGuard, ProblemResponse, with_problems};
 use std::sync::Arc;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What a handler answers.
 type Answer<T> = Result<T, ProblemResponse>;
@@ -34,21 +36,26 @@ type Answer<T> = Result<T, ProblemResponse>;
 /// All routes of the operator's listener.
 pub(crate) fn router(relay: Arc<Relay>, guard: LocalGuard) -> Router {
     let guard = Arc::new(guard);
-    let api = Router::new()
-        .route("/admin/v1/stats", get(stats::show))
-        .route("/admin/v1/accounts", get(accounts::list))
-        .route("/admin/v1/accounts/{id}", get(accounts::show).merge(delete(accounts::remove)))
-        .route("/admin/v1/accounts/{id}/suspend", post(accounts::suspend))
-        .route("/admin/v1/accounts/{id}/resume", post(accounts::resume))
-        .route("/admin/v1/tokens", get(tokens::list).merge(post(tokens::create)))
-        .route("/admin/v1/tokens/{name}", delete(tokens::revoke))
-        .route("/admin/v1/queues", get(queue::list))
-        .route("/admin/v1/queues/retry", post(queue::retry_all))
-        .route("/admin/v1/queues/{id}", get(queue::show).merge(delete(queue::drop_all)))
-        .route("/admin/v1/queues/{id}/retry", post(queue::retry))
-        .route("/admin/v1/envelopes/{id}", delete(queue::drop_envelope))
-        .layer(from_fn_with_state(Arc::clone(&guard), check_token));
-    with_problems(api.merge(page::routes())).layer(from_fn_with_state(guard, check_host)).with_state(relay)
+    let api = Router::from(routes()).layer(from_fn_with_state(Arc::clone(&guard), check_token));
+    let open = page::routes().route("/admin/openapi.json", get(openapi::describe));
+    with_problems(api.merge(open)).layer(from_fn_with_state(guard, check_host)).with_state(relay)
+}
+
+/// All routes that are described.
+fn routes() -> OpenApiRouter<Arc<Relay>> {
+    OpenApiRouter::with_openapi(openapi::empty())
+        .routes(routes!(stats::show))
+        .routes(routes!(accounts::list))
+        .routes(routes!(accounts::show, accounts::remove))
+        .routes(routes!(accounts::suspend))
+        .routes(routes!(accounts::resume))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(queue::list))
+        .routes(routes!(queue::retry_all))
+        .routes(routes!(queue::show, queue::drop_all))
+        .routes(routes!(queue::retry))
+        .routes(routes!(queue::drop_envelope))
 }
 
 async fn check_host(State(guard): State<Arc<LocalGuard>>, request: Request, next: Next) -> Response {

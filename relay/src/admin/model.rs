@@ -4,9 +4,10 @@
 use sealpost_proto::{AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{iter::Sum, ops::AddAssign};
+use utoipa::ToSchema;
 
 /// What the lane of an account does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LaneState {
     /// Nothing holds it: what comes goes out at once.
@@ -28,7 +29,7 @@ pub(crate) enum LaneState {
 }
 
 /// What waits for an account, and how its delivery goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Lane {
     /// Envelopes and events that wait.
     pub(crate) waiting: u64,
@@ -51,7 +52,7 @@ pub(crate) struct Lane {
 }
 
 /// An account as the operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Account {
     /// Which.
     pub(crate) account_id: AccountId,
@@ -69,7 +70,7 @@ pub(crate) struct Account {
 }
 
 /// A page of accounts, by id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Accounts {
     /// The relay's clock, by which ages are counted.
     pub(crate) relay_time: Timestamp,
@@ -81,7 +82,7 @@ pub(crate) struct Accounts {
 }
 
 /// The queue of one account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Queue {
     /// Whose.
     pub(crate) account_id: AccountId,
@@ -91,7 +92,7 @@ pub(crate) struct Queue {
 }
 
 /// A page of queues in which something waits, the oldest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Queues {
     /// The relay's clock, by which ages are counted.
     pub(crate) relay_time: Timestamp,
@@ -103,7 +104,7 @@ pub(crate) struct Queues {
 }
 
 /// What kind of thing waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ItemKind {
     /// A sealed envelope for one of the account's mailboxes.
@@ -113,7 +114,7 @@ pub(crate) enum ItemKind {
 }
 
 /// One thing that waits, without its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Item {
     /// Its number in the relay's count.
     pub(crate) id: DeliveryId,
@@ -145,7 +146,7 @@ pub(crate) struct Item {
 }
 
 /// A page of what waits for one account, in the order of delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Items {
     /// The relay's clock, by which ages are counted.
     pub(crate) relay_time: Timestamp,
@@ -160,7 +161,7 @@ pub(crate) struct Items {
 }
 
 /// What a wish to try again came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Retried {
     /// Queues that are tried now. One whose endpoint asked for patience is still left alone.
     pub(crate) queues: u64,
@@ -169,7 +170,7 @@ pub(crate) struct Retried {
 }
 
 /// What was dropped by one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Dropped {
     /// Envelopes that ended as `failed`; their senders are told.
     pub(crate) dropped: u64,
@@ -179,7 +180,7 @@ pub(crate) struct Dropped {
 }
 
 /// A token that lets nodes register.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Token {
     /// What the operator calls it.
     pub(crate) name: String,
@@ -199,7 +200,7 @@ pub(crate) struct Token {
 }
 
 /// A page of tokens, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Tokens {
     /// The relay's clock, by which ages are counted.
     pub(crate) relay_time: Timestamp,
@@ -211,7 +212,7 @@ pub(crate) struct Tokens {
 }
 
 /// The wish for a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
     /// What to call it: 1 to 64 letters, digits, `-`, `_` and `.`.
@@ -225,7 +226,7 @@ pub(crate) struct NewToken {
 }
 
 /// A token that was made just now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CreatedToken {
     /// The secret, shown this once: the relay keeps only its digest.
     pub(crate) token: String,
@@ -235,7 +236,7 @@ pub(crate) struct CreatedToken {
 }
 
 /// What happened in one minute, or in the last hour.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Throughput {
     /// Envelopes that were accepted.
     pub(crate) accepted: u64,
@@ -266,7 +267,7 @@ impl Sum for Throughput {
 }
 
 /// What the relay keeps on its disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Storage {
     /// The database.
     pub(crate) database_bytes: u64,
@@ -278,7 +279,7 @@ pub(crate) struct Storage {
 }
 
 /// The relay at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Stats {
     /// Version of the program.
     pub(crate) version: String,

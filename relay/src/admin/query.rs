@@ -12,6 +12,13 @@ use sealpost_proto::{
 use sealpost_service::http::ProblemResponse;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{
+        Required,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
 
 /// The query.
 pub(super) struct Params<T>(pub(super) T);
@@ -39,6 +46,13 @@ where
             return Err(malformed("the path does not parse"));
         };
         text.parse().map(Self).map_err(|error: T::Err| malformed(error.to_string()))
+    }
+}
+
+impl<T: ToSchema> IntoParams for Named<T> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let id = ParameterBuilder::new().name("id").parameter_in(ParameterIn::Path).required(Required::True);
+        vec![id.schema(Some(T::schema())).build()]
     }
 }
 

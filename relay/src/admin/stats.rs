@@ -3,13 +3,22 @@
 use super::{
     Answer,
     model::{Stats, Storage},
+    openapi::COMMON,
 };
-use crate::{relay::Relay, store::StoreError};
+use crate::{openapi::problems, relay::Relay, store::StoreError};
 use axum::extract::State;
 use sealpost_service::http::Json;
 use std::sync::Arc;
 
+problems!(ShowProblems: COMMON);
+
+/// Show the relay at a glance
+///
 /// The relay at a glance, with the throughput of the last hour.
+#[utoipa::path(
+    get, path = "/admin/v1/stats", operation_id = "stats", tag = "relay", security(("token" = [])),
+    responses((status = 200, description = "The figures", body = Stats), ShowProblems)
+)]
 pub(super) async fn show(State(relay): State<Arc<Relay>>) -> Answer<Json<Stats>> {
     Ok(Json(count(&relay).await?))
 }

@@ -3,9 +3,10 @@
 use super::{
     Answer,
     model::{CreatedToken, NewToken, Tokens},
+    openapi::{COMMON, WRITES},
     query::{Named, Params, malformed, page_items},
 };
-use crate::{http::passing_problem, relay::Relay, store::NewRegistrationToken};
+use crate::{http::passing_problem, openapi::problems, relay::Relay, store::NewRegistrationToken};
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use sealpost_proto::{
@@ -24,7 +25,8 @@ use std::{sync::Arc, time::Duration};
 const TOKEN_PREFIX: &str = "sealpost_rt_";
 
 /// Which tokens.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct List {
     /// The cursor: `next` of the page before.
     after: Option<String>,
@@ -32,12 +34,28 @@ pub(super) struct List {
     limit: Option<u32>,
 }
 
-/// A page of tokens, by name.
+problems!(ListProblems: COMMON);
+
+/// List registration tokens
+#[utoipa::path(
+    get, path = "/admin/v1/tokens", operation_id = "list_tokens", tag = "tokens", security(("token" = [])),
+    params(List),
+    responses((status = 200, description = "A page, by name", body = Tokens), ListProblems)
+)]
 pub(super) async fn list(State(relay): State<Arc<Relay>>, Params(query): Params<List>) -> Answer<Json<Tokens>> {
     Ok(Json(relay.store.tokens(relay.now(), query.after, page_items(query.limit)).await?))
 }
 
+problems!(CreateProblems: COMMON, WRITES; UnsupportedMediaType, TooLarge, Conflict, QuotaExceeded);
+
+/// Make a registration token
+///
 /// Makes a token and shows it, once.
+#[utoipa::path(
+    post, path = "/admin/v1/tokens", operation_id = "create_token", tag = "tokens", security(("token" = [])),
+    request_body = NewToken,
+    responses((status = 201, description = "The token, shown this once", body = CreatedToken), CreateProblems)
+)]
 pub(super) async fn create(State(relay): State<Arc<Relay>>, Json(new): Json<NewToken>) -> Answer<Response> {
     let now = relay.now();
     if !is_name(&new.name) {
@@ -61,10 +79,19 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, Json(new): Json<NewT
     Ok(json_body(StatusCode::CREATED, &CreatedToken { token, kept }))
 }
 
+problems!(RevokeProblems: COMMON, WRITES; NotFound);
+
+/// Revoke a registration token
+///
 /// Revokes a token: nobody registers with it any more. Accounts that did stay.
+#[utoipa::path(
+    delete, path = "/admin/v1/tokens/{name}", operation_id = "revoke_token", tag = "tokens", security(("token" = [])),
+    params(("name" = String, Path, description = "What the operator calls it")),
+    responses((status = 204, description = "It is revoked"), RevokeProblems)
+)]
 pub(super) async fn revoke(State(relay): State<Arc<Relay>>, Named(name): Named<String>) -> Answer<StatusCode> {
     if !relay.store.revoke_token(name).await? {
-        return Err(ErrorCode::NotFound.into());
+        return Err(Problem::new(ErrorCode::NotFound, "no token has this name").into());
     }
     tracing::info!("the operator revoked a registration token");
     Ok(StatusCode::NO_CONTENT)

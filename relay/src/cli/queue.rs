@@ -123,16 +123,15 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     if page.queues.is_empty() {
         return output.line(if args.failing { "No endpoint fails." } else { "Nothing waits." });
     }
-    let header = ["ACCOUNT", "WAITING", "OLDEST", "STATE", "FAILURES", "NEXT TRY", "ENDPOINT", "LAST REASON"];
-    let mut grid = Grid::new(&header).keep(&[0, 3]).right(&[1, 2, 4, 5]);
+    let header = ["ACCOUNT", "WAITING", "OLDEST", "STATE", "NEXT TRY", "ENDPOINT", "LAST REASON"];
+    let mut grid = Grid::new(&header).keep(&[0, 3]).right(&[1, 2, 4]);
     for Queue { account_id, lane } in &page.queues {
         let (words, light) = state(lane.state);
         grid.row(vec![
             cell(short(*account_id)),
             cell(lane.waiting),
             cell(ago(lane.oldest_at, page.relay_time)),
-            coloured(words, light),
-            cell(lane.failures),
+            coloured(if lane.failures == 0 { words.to_owned() } else { format!("{words} ({})", lane.failures) }, light),
             cell(until(lane.next_attempt_at, page.relay_time)),
             cell(endpoint(lane)),
             cell(lane.reason.as_deref().unwrap_or("-")),

@@ -22,7 +22,7 @@ use sealpost_service::{
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
-problems!(RegisterProblems: ANY_KEY, JSON; RegistrationClosed, RegistrationTokenInvalid, WebhookInvalid);
+problems!(RegisterProblems: ANY_KEY, JSON; RegistrationClosed, RegistrationTokenInvalid, WebhookInvalid, AccountSuspended);
 
 /// Register an account
 ///

@@ -1,4 +1,7 @@
-use crate::support::{DEADLINE, Hook, Node, Relay, Reply, Script};
+use crate::{
+    described,
+    support::{DEADLINE, Hook, Node, Relay, Reply, Script},
+};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -39,8 +42,19 @@ impl Operator {
         Reply { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
     }
 
+    /// Asks the API; what is answered has to stand in its document.
     async fn call(&self, method: Method, target: &str, body: Value) -> Reply {
-        self.send(self.request(method, target, &body)).await
+        let reply = self.send(self.request(method.clone(), target, &body)).await;
+        let (path, _) = target.split_once('?').unwrap_or((target, ""));
+        if path.starts_with("/admin/v1/") {
+            described::check(&self.document().await, &method, path, &reply);
+        }
+        reply
+    }
+
+    async fn document(&self) -> Value {
+        let request = self.request(Method::GET, "/admin/openapi.json", &Value::Null);
+        self.send(request).await.ok()
     }
 
     async fn get(&self, target: &str) -> Value {
@@ -503,6 +517,24 @@ async fn the_figures_are_those_of_the_relay() {
     assert!(done["storage"]["database_bytes"].as_u64().unwrap() > 0 && done["storage"]["free_bytes"].is_u64());
     relay.clock.advance(Duration::from_secs(3_600));
     assert_eq!(operator.get("/admin/v1/stats").await["last_hour"]["accepted"], 0);
+}
+
+#[tokio::test]
+async fn the_document_is_whole_and_needs_no_token() {
+    let relay = Relay::start().await;
+    let operator = Operator::of(&relay);
+    let mut request = operator.request(Method::GET, "/admin/openapi.json", &Value::Null);
+    request.headers_mut().remove("authorization");
+    let document: Value = operator.send(request).await.ok();
+    let text = document.to_string();
+    for name in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document.pointer(name).is_some(), "{name} is named and not there");
+    }
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    for operation in operations {
+        assert!(operation["summary"].is_string() && operation["security"][0]["token"].is_array(), "{operation}");
+    }
 }
 
 #[tokio::test]
