@@ -24,13 +24,11 @@ use std::{sync::Arc, time::Duration};
 
 /// Files looked at in one round of a direction.
 const ROUND: i64 = 16;
-/// While the relay is away a file waits no longer than this.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Why a file did not come further.
 enum Halt {
-    /// Try again later.
-    Later(String),
+    /// Try again after a while.
+    Later { reason: String, wait: Option<Duration> },
     /// It cannot be.
     Never(String),
     /// Our own fault.
@@ -51,8 +49,14 @@ impl From<std::io::Error> for Halt {
 
 impl From<ClientError> for Halt {
     fn from(error: ClientError) -> Self {
-        if error.is_retryable() { Self::Later(error.to_string()) } else { Self::Never(error.to_string()) }
+        let (reason, asks) = (error.to_string(), error.retry_after().is_some());
+        let wait = asks.then(|| daemon::wait_after(&error, 0));
+        if error.is_retryable() { Self::Later { reason, wait } } else { Self::Never(reason) }
     }
+}
+
+fn later(reason: &str) -> Halt {
+    Halt::Later { reason: reason.to_owned(), wait: None }
 }
 
 /// Uploads until the end.
@@ -94,11 +98,11 @@ async fn move_one(daemon: &Daemon, file: &Attachment) {
     };
     let noted = match moved {
         Ok(()) => Ok(()),
-        Err(Halt::Later(reason)) => postpone(daemon, file, reason).await,
+        Err(Halt::Later { reason, wait }) => postpone(daemon, file, reason, wait).await,
         Err(Halt::Never(reason)) => give_up(daemon, file, reason).await,
         Err(Halt::Fault(fault)) => {
             tracing::error!(%fault, file = file.name, "a file does not move; it is tried again");
-            postpone(daemon, file, fault.to_string()).await
+            postpone(daemon, file, fault.to_string(), None).await
         }
     };
     if let Err(fault) = noted {
@@ -108,8 +112,8 @@ async fn move_one(daemon: &Daemon, file: &Attachment) {
 }
 
 /// A file that waits says why, and so do the messages of ours that wait for it.
-async fn postpone(daemon: &Daemon, file: &Attachment, reason: String) -> Result<(), Fault> {
-    let at = daemon.now().plus(daemon::backoff(file.attempt).min(LONGEST_SILENCE));
+async fn postpone(daemon: &Daemon, file: &Attachment, reason: String, wait: Option<Duration>) -> Result<(), Fault> {
+    let at = daemon.now().plus(wait.unwrap_or_else(|| daemon::backoff(file.attempt).min(daemon::LONGEST_SILENCE)));
     let (name, is_ours) = (file.name.clone(), file.direction == Direction::Out);
     daemon
         .commit(move |tx| {
@@ -166,7 +170,7 @@ async fn upload_one(daemon: &Daemon, file: &Attachment) -> Result<(), Halt> {
         blob = daemon.relay.complete_blob(descriptor.blob.id, &complete).await?;
     }
     if blob.state != BlobState::Complete {
-        return Err(Halt::Later("the relay does not have all parts".to_owned()));
+        return Err(later("the relay does not have all parts"));
     }
     let name = file.name.clone();
     Ok(daemon.write(move |tx| attachments::set_status(tx, &name, AttachmentStatus::Uploaded, None)).await?)
@@ -226,7 +230,7 @@ async fn finish_download(daemon: &Daemon, file: &Attachment) -> Result<(), Halt>
         }
         Fetched::Missing => {
             note_progress(daemon, file, 0).await?;
-            return Err(Halt::Later("its parts have gone from this disk; they are fetched again".to_owned()));
+            return Err(later("its parts have gone from this disk; they are fetched again"));
         }
     };
     let name = file.name.clone();

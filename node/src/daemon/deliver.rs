@@ -6,6 +6,7 @@ use sealpost_proto::{
     limits,
     wire::{DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
+use sealpost_relay_client::ClientError;
 use std::{sync::Arc, time::Duration};
 
 /// How long the relay shall wait when this node cannot store anything.
@@ -24,37 +25,27 @@ pub async fn pull(daemon: Arc<Daemon>, has_webhook: bool) {
             Ok(more) => {
                 failures = 0;
                 if has_webhook && !more {
-                    pause(&daemon, limits::WEBHOOK_NODE_PULL_INTERVAL).await;
+                    daemon.pause(limits::WEBHOOK_NODE_PULL_INTERVAL).await;
                 }
             }
-            Err(reason) => {
-                daemon.lost(&reason).await;
-                pause(&daemon, super::backoff(failures).min(LONGEST_SILENCE)).await;
+            Err(error) => {
+                daemon.failed(&error).await;
+                daemon.pause(super::wait_after(&error, failures)).await;
                 failures += 1;
             }
         }
     }
 }
 
-/// A node that pulls must notice soon that its relay is back.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-
-async fn pause(daemon: &Daemon, pause: Duration) {
-    tokio::select! {
-        () = tokio::time::sleep(pause) => {}
-        () = daemon.shutdown.triggered() => {}
-    }
-}
-
 /// One pull; true when there may be more.
-async fn pull_once(daemon: &Daemon, wait: Duration) -> Result<bool, String> {
-    let batch = daemon.relay.pull(wait).await.map_err(|error| error.to_string())?;
+async fn pull_once(daemon: &Daemon, wait: Duration) -> Result<bool, ClientError> {
+    let batch = daemon.relay.pull(wait).await?;
     daemon.reached().await;
     if batch.deliveries.is_empty() && batch.events.is_empty() {
         return Ok(false);
     }
     let results = take_in(daemon, batch).await;
-    daemon.relay.acknowledge(&results).await.map_err(|error| error.to_string())?;
+    daemon.relay.acknowledge(&results).await?;
     Ok(true)
 }
 

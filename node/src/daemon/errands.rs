@@ -53,8 +53,8 @@ async fn round(daemon: &Daemon) -> Result<usize, Fault> {
             }
             Err(Unfinished::Fault(fault)) => return Err(fault),
             Err(Unfinished::Relay(error)) if error.is_retryable() => {
-                daemon.lost(&error.to_string()).await;
-                let at = daemon.now().plus(super::backoff(attempt));
+                daemon.failed(&error).await;
+                let at = daemon.now().plus(super::wait_after(&error, attempt));
                 daemon.commit(move |tx| chores::postpone(tx, id, at)).await?;
             }
             Err(Unfinished::Relay(error)) => {

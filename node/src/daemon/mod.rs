@@ -31,8 +31,8 @@ use crate::{
     me::Me,
     store::{Store, Tx, events},
 };
-use sealpost_proto::Timestamp;
-use sealpost_relay_client::RelayClient;
+use sealpost_proto::{ErrorCode, Timestamp, limits};
+use sealpost_relay_client::{ClientError, RelayClient};
 use sealpost_service::{SharedClock, Shutdown};
 use status::Contact;
 use std::{
@@ -162,12 +162,27 @@ impl Daemon {
     }
 
     /// Notes that the relay did not answer.
-    pub async fn lost(&self, reason: &str) {
+    async fn lost(&self, reason: &str) {
         let is_new = self.lock_contact().lost(reason);
         if is_new {
             tracing::warn!(relay = %self.me.relay, reason, "the relay does not answer");
             self.announce_node().await;
         }
+    }
+
+    /// Notes that a request was not answered as wished; gives the words for what waits because of it. A relay that asks to
+    /// wait has answered: it is not lost, and its next answer to something else hurries nothing.
+    pub async fn failed(&self, error: &ClientError) -> String {
+        if let ClientError::Problem(problem) = error
+            && problem.retry_after_ms.is_some()
+        {
+            let words = format!("the relay says: {}", problem.code.title());
+            tracing::warn!(relay = %self.me.relay, reason = words, "the relay asks to wait");
+            self.lock_contact().asked_to_wait(self.now(), &words);
+            return words;
+        }
+        self.lost(&error.to_string()).await;
+        format!("the relay does not answer: {error}")
     }
 
     /// How this node stands with its relay.
@@ -218,6 +233,14 @@ impl Daemon {
         }
     }
 
+    /// Does nothing for so long, or until the end.
+    async fn pause(&self, pause: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.shutdown.triggered() => {}
+        }
+    }
+
     /// Rests until a file of ours may have to move.
     pub async fn rest_before_upload(&self, until: Option<Timestamp>) {
         self.rest(&self.wakes.upload, until).await;
@@ -231,6 +254,23 @@ impl Daemon {
 
 const LONGEST_REST: Duration = Duration::from_secs(60);
 const SHORTEST_REST: Duration = Duration::from_millis(20);
+
+/// How long a task waits after a failure: by its own backoff, but never shorter than the relay asks, and while the relay is
+/// silent no longer than [`LONGEST_SILENCE`], because a person may be watching. Who asked too often is told exactly when to
+/// come again, and a little of chance keeps the tasks apart.
+#[must_use]
+pub fn wait_after(error: &ClientError, attempt: u32) -> Duration {
+    let asked = error.retry_after().unwrap_or_default().min(limits::RETRY_AFTER_MAX);
+    match error {
+        ClientError::Problem(problem) if problem.code == ErrorCode::RateLimited => {
+            asked.saturating_add(backoff(0) / 10)
+        }
+        _ => backoff(attempt).min(LONGEST_SILENCE).max(asked),
+    }
+}
+
+/// While the relay is away nothing waits longer than this.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// What the tasks do about a failure of the relay client: how long to wait.
 #[must_use]

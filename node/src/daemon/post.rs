@@ -3,10 +3,8 @@
 use super::Daemon;
 use crate::{fault::Fault, outbox, store::outbox as rows};
 use sealpost_proto::wire::{SubmitRequest, SubmittedEnvelope};
-use std::{sync::Arc, time::Duration};
-
-/// While the relay is away the wait grows no longer than this: a person may be watching.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+use sealpost_relay_client::ClientError;
+use std::sync::Arc;
 
 /// Posts until the end.
 pub async fn run(daemon: Arc<Daemon>) {
@@ -18,13 +16,13 @@ pub async fn run(daemon: Arc<Daemon>) {
                 daemon.rest(&daemon.wakes.post, due).await;
             }
             Ok(Round::Posted) => failures = 0,
-            Ok(Round::Silent { reason }) => {
-                silent(&daemon, &reason, failures).await;
+            Ok(Round::Failed(error)) => {
+                failed(&daemon, &error, failures).await;
                 failures += 1;
             }
             Err(fault) => {
                 tracing::error!(%fault, "posting failed; it is tried again");
-                daemon.rest(&daemon.wakes.post, Some(daemon.now().plus(LONGEST_SILENCE))).await;
+                daemon.rest(&daemon.wakes.post, Some(daemon.now().plus(super::LONGEST_SILENCE))).await;
             }
         }
     }
@@ -33,7 +31,7 @@ pub async fn run(daemon: Arc<Daemon>) {
 enum Round {
     Idle,
     Posted,
-    Silent { reason: String },
+    Failed(ClientError),
 }
 
 async fn round(daemon: &Daemon) -> Result<Round, Fault> {
@@ -57,18 +55,23 @@ async fn submit(daemon: &Daemon, envelopes: Vec<SubmittedEnvelope>) -> Result<Ro
             daemon.commit(move |tx| outbox::record(tx, &answer.results)).await?;
             Ok(Round::Posted)
         }
-        Err(error) => Ok(Round::Silent { reason: error.to_string() }),
+        Err(error) => Ok(Round::Failed(error)),
     }
 }
 
-/// The relay did not answer: what waits says so, and goes again by itself, at once when the relay is heard of.
-async fn silent(daemon: &Daemon, reason: &str, failures: u32) {
-    daemon.lost(reason).await;
-    let next_at = daemon.now().plus(super::backoff(failures).min(LONGEST_SILENCE));
-    let words = format!("the relay does not answer: {reason}");
+/// The relay did not take it: what waits says so, and goes again by itself; at once when a relay that was silent is heard of,
+/// and not before the time that a relay asked for.
+async fn failed(daemon: &Daemon, error: &ClientError, failures: u32) {
+    let words = daemon.failed(error).await;
+    let wait = super::wait_after(error, failures);
+    let next_at = daemon.now().plus(wait);
     let explained = daemon.commit(move |tx| outbox::unreachable(tx, &words, next_at)).await;
     if let Err(fault) = explained {
         tracing::error!(%fault, "a reason could not be stored");
     }
-    daemon.rest(&daemon.wakes.post, Some(next_at)).await;
+    if error.retry_after().is_some() {
+        daemon.pause(wait).await;
+    } else {
+        daemon.rest(&daemon.wakes.post, Some(next_at)).await;
+    }
 }

@@ -214,7 +214,7 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
     let request = RegisterRequest { delivery: settings.delivery.clone(), token: settings.registration_token.clone() };
     let mut failures = 0;
     loop {
-        let reason = match daemon.relay.register(&request).await {
+        let wait = match daemon.relay.register(&request).await {
             Ok(registered) => {
                 daemon.reached().await;
                 let secret = registered.webhook_secret.clone();
@@ -223,13 +223,18 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
                     .await;
                 match stored {
                     Ok(()) => return Some(secret),
-                    Err(fault) => fault.to_string(),
+                    Err(fault) => {
+                        tracing::error!(%fault, "the account could not be stored; it is tried again");
+                        super::backoff(failures).min(super::LONGEST_SILENCE)
+                    }
                 }
             }
-            Err(error) => error.to_string(),
+            Err(error) => {
+                daemon.failed(&error).await;
+                super::wait_after(&error, failures)
+            }
         };
-        daemon.lost(&reason).await;
-        if !pause(daemon, super::backoff(failures).min(LONGEST_SILENCE)).await {
+        if !pause(daemon, wait).await {
             return None;
         }
         failures += 1;
@@ -255,8 +260,6 @@ async fn activate_webhook(daemon: Arc<Daemon>) {
         failures += 1;
     }
 }
-
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Waits; false when the node stops meanwhile.
 async fn pause(daemon: &Daemon, pause: Duration) -> bool {

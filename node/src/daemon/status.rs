@@ -20,14 +20,23 @@ pub struct RelayHealth {
 pub(super) struct Contact {
     last_at: Option<Timestamp>,
     lost: Option<String>,
+    /// What the relay said when it last asked to wait, and nothing else since.
+    waits: Option<String>,
 }
 
 impl Contact {
     /// Notes an answer; true when there was none before it.
     pub(super) fn reached(&mut self, now: Timestamp) -> bool {
         let was_lost = self.lost.take().is_some() || self.last_at.is_none();
+        self.waits = None;
         self.last_at = Some(now);
         was_lost
+    }
+
+    /// Notes that the relay answered, and asked to wait.
+    pub(super) fn asked_to_wait(&mut self, now: Timestamp, reason: &str) {
+        self.last_at = Some(now);
+        self.waits = Some(reason.to_owned());
     }
 
     /// Notes a silence; true when it is a new one.
@@ -43,6 +52,24 @@ impl Contact {
             (None, Some(_)) => RelayState::Connected,
             (None, None) => RelayState::Starting,
         };
-        RelayHealth { state, reason: self.lost.clone(), last_contact_at: self.last_at, clock_offset_ms }
+        let reason = self.lost.as_ref().or(self.waits.as_ref()).cloned();
+        RelayHealth { state, reason, last_contact_at: self.last_at, clock_offset_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_asks_to_wait_is_there_and_says_why() {
+        let mut contact = Contact::default();
+        contact.reached(Timestamp::from_millis(1));
+        contact.asked_to_wait(Timestamp::from_millis(2), "too many requests");
+        let health = contact.health(0);
+        assert_eq!((health.state, health.reason.as_deref()), (RelayState::Connected, Some("too many requests")));
+        assert_eq!(health.last_contact_at, Some(Timestamp::from_millis(2)));
+        assert!(!contact.reached(Timestamp::from_millis(3)), "it was not lost, so nothing is hurried");
+        assert_eq!(contact.health(0).reason, None);
     }
 }

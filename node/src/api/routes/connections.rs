@@ -109,8 +109,8 @@ async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> Answer<Vec<u8>> {
             Err(Problem::new(ProblemCode::InviteInvalid, detail).into())
         }
         Err(error) => {
-            daemon.lost(&error.to_string()).await;
-            let detail = format!("the relay {} of the invite does not answer: {error}", invite.mailbox().relay);
+            let words = daemon.failed(&error).await;
+            let detail = format!("the prekeys of the invite cannot be fetched: {words}");
             Err(Problem::new(ProblemCode::InviteUnreachable, detail).into())
         }
     }
