@@ -82,8 +82,14 @@ pub const DIGEST_KEPT_BEYOND_LIFE: Duration = DAY.saturating_mul(7);
 pub const MAILBOX_ENVELOPES_MAX: u64 = 10_000;
 /// Bytes of envelopes that may wait in one mailbox, before configuration.
 pub const MAILBOX_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Envelopes that may wait in all mailboxes of one account, before configuration.
+pub const ACCOUNT_ENVELOPES_MAX: u64 = 1_000_000;
+/// Bytes of envelopes that may wait in all mailboxes of one account, before configuration.
+pub const ACCOUNT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Mailboxes of one account, before configuration.
 pub const ACCOUNT_MAILBOXES_MAX: u64 = 100_000;
+/// Blobs of one account, before configuration.
+pub const ACCOUNT_BLOBS_MAX: u64 = 100_000;
 /// Bytes of blobs of one account, before configuration.
 pub const ACCOUNT_BLOB_BYTES_MAX: u64 = 20_000_000_000;
 /// A sealed checkpoint.
@@ -195,18 +201,35 @@ pub const WEBHOOK_CALLS_MAX: usize = 256;
 /// Bytes of envelopes that a relay holds in memory for webhook calls and pulls.
 pub const DELIVERY_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+// --- how often a relay may be asked, before configuration ---
+
+/// Requests of one account in a second, over time.
+pub const REQUESTS_PER_SECOND_MAX: u32 = 200;
+/// Requests of one account at once.
+pub const REQUESTS_BURST_MAX: u32 = 1_000;
+/// Envelopes of one account in a minute.
+pub const ENVELOPES_PER_MINUTE_MAX: u32 = 30_000;
+/// Bytes of parts of blobs that one account uploads in a day.
+pub const BLOB_BYTES_PER_DAY_MAX: u64 = 100_000_000_000;
+/// Requests without a session in a minute from one address.
+pub const ADDRESS_REQUESTS_PER_MINUTE_MAX: u32 = 600;
+/// Addresses that are counted one by one.
+pub const METERED_ADDRESSES_MAX: usize = 100_000;
+
 // --- what a relay holds and answers ---
 
-/// Parts of blobs that a relay holds in memory at a time, coming and going.
-pub const PARTS_IN_MEMORY_MAX: usize = 6;
+/// Parts of blobs that come to a relay at a time, and as many that go; of each a stretch is in memory.
+pub const PARTS_MOVING_MAX: usize = 64;
+/// Of those, the parts of one account.
+pub const PARTS_MOVING_PER_ACCOUNT_MAX: usize = 4;
 /// Bytes of request bodies, parts excepted, that a relay holds in memory at a time.
 pub const REQUEST_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Long polls that a relay holds open at a time; more are answered at once.
+/// Accounts whose long polls a relay holds open at a time; more are answered at once.
 pub const LONG_POLLS_MAX: usize = 10_000;
-/// How long a request with a body waits for room in a relay's memory.
-pub const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How much of a part is in a relay's memory while it is sent.
-pub const PART_STRETCH_BYTES: u64 = 256 * 1024;
+/// Long polls of one account that a relay holds open at a time; more are answered at once.
+pub const LONG_POLLS_PER_ACCOUNT_MAX: usize = 8;
+/// How much of a part is in a relay's memory while it comes or goes.
+pub const PART_STRETCH_BYTES: usize = 128 * 1024;
 /// Accounts whose facts a relay keeps in memory.
 pub const ACCOUNT_CACHE_ENTRIES_MAX: usize = 20_000;
 /// Mailboxes on one page of a list.
@@ -219,6 +242,16 @@ pub const MAILBOX_FULL_RETRY: Duration = MINUTE;
 pub const MAILBOX_SUSPENDED_RETRY: Duration = MINUTE.saturating_mul(15);
 /// When a relay that is too busy may be asked again.
 pub const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// Bytes of its disk that a relay keeps for finishing what it accepted, before configuration.
+pub const STORAGE_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+/// Percent of its disk that the reserve takes at most, before configuration.
+pub const STORAGE_RESERVE_PERCENT: u8 = 10;
+/// How often a relay looks how much of its disk is free.
+pub const STORAGE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What a request costs on disk beside its body: rows, indices, the log's frames.
+pub const STORAGE_BYTES_PER_REQUEST: u64 = 32 * 1024;
+/// How often the bytes of a body are written: as they came, in the log, in the database.
+pub const STORAGE_COPIES: u64 = 3;
 /// When a relay without disk space may be asked again.
 pub const STORAGE_FULL_RETRY: Duration = Duration::from_secs(10);
 /// Rows that one sweep of a relay ends or deletes in one commit.
@@ -334,8 +367,10 @@ pub const LISTENER_CONNECTIONS_MAX: usize = 4_096;
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the headers of a request.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the body of a request, so that a client cannot hold it open byte by byte.
-pub const BODY_READ_TIMEOUT: Duration = MINUTE;
+/// Time for a body of a request that does not come; a client that sends byte by byte is cut off.
+pub const BODY_GRACE: Duration = Duration::from_secs(10);
+/// Bytes of a body that must come in a second on average, once [`BODY_GRACE`] is over.
+pub const BODY_BYTES_PER_SECOND_MIN: u32 = 32 * 1024;
 /// Time that open requests have to end when a listener stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers of one request.

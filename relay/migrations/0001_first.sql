@@ -9,6 +9,7 @@ CREATE TABLE accounts (
     webhook_secret BLOB    NOT NULL,
     checkpoint     BLOB,
     mailboxes      INTEGER NOT NULL DEFAULT 0,
+    blobs          INTEGER NOT NULL DEFAULT 0,
     blob_bytes     INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -24,12 +25,21 @@ CREATE TABLE registration_tokens (
     last_used_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
+-- What the operator said of one account's quotas, as JSON of relay-core's QuotaOverrides; no row: as for all.
+CREATE TABLE quotas (
+    account   BLOB NOT NULL PRIMARY KEY,
+    overrides TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- envelopes and bytes: what waits in all mailboxes of the account; waiting counts events too.
 -- machine: the lane of relay-core as JSON. free_at: from when new work could go to the webhook, absent when it is not
 -- called. due_at: when the scheduler has to look. lease_first and lease_last: which items the last lease holds.
 CREATE TABLE lanes (
     account     BLOB    NOT NULL PRIMARY KEY,
     machine     TEXT    NOT NULL,
     waiting     INTEGER NOT NULL DEFAULT 0,
+    envelopes   INTEGER NOT NULL DEFAULT 0,
+    bytes       INTEGER NOT NULL DEFAULT 0,
     free_at     INTEGER,
     due_at      INTEGER,
     lease_first INTEGER NOT NULL DEFAULT 0,

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use object_store::{
-    Error as ObjectError, ObjectStore, ObjectStoreExt as _, PutPayload, local::LocalFileSystem,
+    Error as ObjectError, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload, local::LocalFileSystem,
     path::Path as ObjectPath,
 };
 use sealpost_proto::{BlobId, ErrorCode, b64};
@@ -96,13 +96,20 @@ impl Blobs {
         Some(Held { _folder: folder })
     }
 
-    /// Writes a part and returns when it is on disk.
+    /// Begins to write a part.
     ///
     /// # Errors
     /// [`BlobError`].
+    pub(crate) async fn begin(&self, name: &PartName) -> Result<Writing, BlobError> {
+        Ok(Writing(self.objects.put_multipart(&name.path()).await?))
+    }
+
+    /// Writes a whole part.
+    #[cfg(test)]
     pub(crate) async fn write(&self, name: &PartName, bytes: Bytes) -> Result<(), BlobError> {
-        self.objects.put(&name.path(), PutPayload::from_bytes(bytes)).await?;
-        Ok(())
+        let mut writing = self.begin(name).await?;
+        writing.add(bytes).await?;
+        writing.finish().await
     }
 
     /// Reads a stretch of a part.
@@ -127,6 +134,28 @@ impl Blobs {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
+    }
+}
+
+/// A part that is being written. It is there only once it is finished; what is dropped before leaves nothing.
+pub(crate) struct Writing(Box<dyn MultipartUpload>);
+
+impl Writing {
+    /// Adds what comes next.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub(crate) async fn add(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        Ok(self.0.put_part(PutPayload::from_bytes(bytes)).await?)
+    }
+
+    /// Returns when all of it is on disk.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub(crate) async fn finish(mut self) -> Result<(), BlobError> {
+        self.0.complete().await?;
         Ok(())
     }
 }
@@ -173,7 +202,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
         let name = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
-        blobs.write(&name, Bytes::from_static(b"hello")).await.unwrap();
+        let mut writing = blobs.begin(&name).await.unwrap();
+        writing.add(Bytes::from_static(b"hel")).await.unwrap();
+        assert_eq!(blobs.read(&name, 0..1).await, Err(BlobError::Missing), "it is not whole");
+        writing.add(Bytes::from_static(b"lo")).await.unwrap();
+        writing.finish().await.unwrap();
         assert_eq!(blobs.read(&name, 1..4).await.unwrap(), "ell");
         blobs.delete(name.blob).await.unwrap();
         assert_eq!(blobs.read(&name, 0..1).await, Err(BlobError::Missing));

@@ -3,12 +3,19 @@
 use crate::store::StoreError;
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Whether the relay can do its work.
 #[derive(Debug)]
-pub(crate) struct Health(Mutex<Readiness>);
+pub(crate) struct Health(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    readiness: Readiness,
+    /// Why nothing new is taken though the store commits.
+    storage_low: Option<String>,
+}
 
 /// What the relay is ready for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +29,11 @@ pub(crate) enum Readiness {
         /// In words for the operator.
         reason: String,
     },
+    /// Finishing what was accepted, and nothing new: the disk has too little room.
+    StorageLow {
+        /// In words for the operator.
+        reason: String,
+    },
     /// Nothing new.
     Stopping,
 }
@@ -31,6 +43,7 @@ impl fmt::Display for Readiness {
         match self {
             Self::Starting => f.write_str("starting"),
             Self::Ready => f.write_str("ready"),
+            Self::StorageLow { reason } => write!(f, "nothing new is taken: {reason}"),
             Self::StoreFails { reason } => write!(f, "the store does not commit: {reason}"),
             Self::Stopping => f.write_str("stopping"),
         }
@@ -39,7 +52,7 @@ impl fmt::Display for Readiness {
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Mutex::new(Readiness::Starting))
+        Self(Mutex::new(State { readiness: Readiness::Starting, storage_low: None }))
     }
 }
 
@@ -47,7 +60,22 @@ impl Health {
     /// What the relay is ready for.
     #[must_use]
     pub(crate) fn readiness(&self) -> Readiness {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let State { readiness, storage_low } = &*self.lock();
+        match (readiness, storage_low) {
+            (Readiness::Ready, Some(reason)) => Readiness::StorageLow { reason: reason.clone() },
+            (readiness, _) => readiness.clone(),
+        }
+    }
+
+    /// Why the disk has too little room for new work, if it has.
+    pub(crate) fn storage(&self, low: Option<String>) {
+        let mut state = self.lock();
+        match (&state.storage_low, &low) {
+            (None, Some(reason)) => tracing::error!(reason, "nothing new is taken"),
+            (Some(_), None) => tracing::info!("the disk has room again: new work is taken"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        state.storage_low = low;
     }
 
     /// A commit failed.
@@ -58,7 +86,7 @@ impl Health {
                 tracing::error!(reason = %error, "the store does not commit");
                 Some(failing)
             }
-            Readiness::StoreFails { .. } | Readiness::Stopping => None,
+            Readiness::StoreFails { .. } | Readiness::StorageLow { .. } | Readiness::Stopping => None,
         });
     }
 
@@ -70,7 +98,7 @@ impl Health {
                 tracing::info!("the store commits again");
                 Some(Readiness::Ready)
             }
-            Readiness::Ready | Readiness::Stopping => None,
+            Readiness::Ready | Readiness::StorageLow { .. } | Readiness::Stopping => None,
         });
     }
 
@@ -80,10 +108,14 @@ impl Health {
     }
 
     fn change(&self, next: impl FnOnce(&Readiness) -> Option<Readiness>) {
-        let mut readiness = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changed) = next(&readiness) {
-            *readiness = changed;
+        let mut state = self.lock();
+        if let Some(changed) = next(&state.readiness) {
+            state.readiness = changed;
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,6 +132,12 @@ mod tests {
         health.store_failed(&StoreError::DiskFull);
         assert_eq!(health.readiness(), Readiness::StoreFails { reason: "the disk is full".to_owned() });
         health.store_works();
+        assert_eq!(health.readiness(), Readiness::Ready);
+        health.storage(Some("10 bytes are free".to_owned()));
+        assert_eq!(health.readiness(), Readiness::StorageLow { reason: "10 bytes are free".to_owned() });
+        health.store_works();
+        assert!(matches!(health.readiness(), Readiness::StorageLow { .. }), "a commit makes no room");
+        health.storage(None);
         assert_eq!(health.readiness(), Readiness::Ready);
         health.stop();
         health.store_works();

@@ -4,17 +4,22 @@ use crate::{
     blobs::Blobs,
     cache::AccountCache,
     health::Health,
+    http::passing_problem,
+    rates::Asker,
     rules::Rules,
+    slots::Slots,
+    storage::Storage,
     store::{AccountFacts, Store, StoreError},
     throughput::Minutes,
     wakes::Wakes,
 };
 use arc_swap::ArcSwap;
+use http::{Extensions, HeaderMap};
 use sealpost_proto::{
-    AccountId, Origin, Timestamp,
-    limits::{DELIVERY_MEMORY_BYTES_MAX, PARTS_IN_MEMORY_MAX, REQUEST_MEMORY_BYTES_MAX},
+    AccountId, ErrorCode, Origin, Timestamp,
+    limits::{DELIVERY_MEMORY_BYTES_MAX, PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX, REQUEST_MEMORY_BYTES_MAX},
 };
-use sealpost_service::{Clock as _, SharedClock, Shutdown, supervisor::Pulse};
+use sealpost_service::{Clock as _, SharedClock, Shutdown, http::ProblemResponse, supervisor::Pulse};
 use sealpost_signatures::RelaySecret;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -39,6 +44,8 @@ pub(crate) struct Relay {
     pub(crate) wakes: Wakes,
     /// Whether it can do its work.
     pub(crate) health: Arc<Health>,
+    /// The disk and the reserve on it.
+    pub(crate) storage: Arc<Storage>,
     /// What it holds in memory.
     pub(crate) memory: Memory,
     /// Whether it moves.
@@ -71,6 +78,23 @@ impl Relay {
     pub(crate) fn moves_within(&self, patience: Duration) -> bool {
         let Pulses { store, scheduler } = &self.pulses;
         self.shutdown.is_triggered() || (store.stalled() < patience && scheduler.stalled() < patience)
+    }
+
+    /// Takes a request with so many bytes that makes the relay keep more.
+    ///
+    /// # Errors
+    /// `storage_full` while the disk has too little room.
+    pub(crate) fn admit(&self, bytes: usize) -> Result<(), ProblemResponse> {
+        if self.storage.admit(bytes as u64) { Ok(()) } else { Err(passing_problem(ErrorCode::StorageFull)) }
+    }
+
+    /// Counts a request that has no session.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn meet(&self, extensions: &Extensions, headers: &HeaderMap) -> Result<(), ProblemResponse> {
+        let rules = self.rules();
+        rules.meters.asker(Asker::of(extensions, headers, &rules.proxies))
     }
 
     /// What is known of an account, from memory where possible.
@@ -115,33 +139,51 @@ pub(crate) struct Pulses {
 /// What the relay holds in memory, counted in KiB, so that it stays small whatever is asked.
 pub(crate) struct Memory {
     requests: Arc<Semaphore>,
-    parts: Arc<Semaphore>,
+    /// Parts of blobs that come, a stretch of each.
+    pub(crate) coming: Slots,
+    /// Parts of blobs that go, a stretch of each.
+    pub(crate) going: Slots,
     deliveries: Arc<Semaphore>,
 }
 
 /// A share of the memory, given back when dropped.
 pub(crate) type Share = OwnedSemaphorePermit;
 
+/// Room for the body of a request, which grows as it comes: who announces much and sends little takes little.
+pub(crate) struct Room {
+    memory: Arc<Semaphore>,
+    share: Option<Share>,
+}
+
+impl Room {
+    /// Takes room for so many more bytes; false when there is none.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let Ok(more) = Arc::clone(&self.memory).try_acquire_many_owned(kibibytes(bytes as u64)) else { return false };
+        match &mut self.share {
+            Some(share) => share.merge(more),
+            none => *none = Some(more),
+        }
+        true
+    }
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Self {
             requests: Arc::new(Semaphore::new(REQUEST_MEMORY_BYTES_MAX / 1024)),
-            parts: Arc::new(Semaphore::new(PARTS_IN_MEMORY_MAX)),
+            coming: Slots::new(PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX),
+            going: Slots::new(PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX),
             deliveries: Arc::new(Semaphore::new(DELIVERY_MEMORY_BYTES_MAX / 1024)),
         }
     }
 }
 
 impl Memory {
-    /// Room for the body of a request, or nothing when there is none now.
+    /// Room for the body of a request, or nothing when there would be none now for so many bytes.
     #[must_use]
-    pub(crate) fn request(&self, bytes: u64) -> Option<Share> {
-        Arc::clone(&self.requests).try_acquire_many_owned(kibibytes(bytes)).ok()
-    }
-
-    /// Room for a part of a blob; waits for it.
-    pub(crate) async fn part(&self) -> Option<Share> {
-        Arc::clone(&self.parts).acquire_owned().await.ok()
+    pub(crate) fn request(&self, bytes: u64) -> Option<Room> {
+        let enough = self.requests.available_permits() >= kibibytes(bytes) as usize;
+        enough.then(|| Room { memory: Arc::clone(&self.requests), share: None })
     }
 
     /// Room for a batch of envelopes; waits for it.
@@ -162,9 +204,11 @@ mod tests {
     #[test]
     fn requests_beyond_the_memory_are_turned_away() {
         let memory = Memory::default();
-        let all = memory.request(REQUEST_MEMORY_BYTES_MAX as u64 - 1024);
-        assert!(all.is_some() && memory.request(0).is_none());
+        let mut idle = memory.request(4_000_000).unwrap();
+        let mut all = memory.request(REQUEST_MEMORY_BYTES_MAX as u64 - 1024).unwrap();
+        assert!(all.grow(REQUEST_MEMORY_BYTES_MAX - 1024), "what is only announced takes no room");
+        assert!(memory.request(0).is_none() && !idle.grow(1));
         drop(all);
-        assert!(memory.request(0).is_some());
+        assert!(memory.request(0).is_some() && idle.grow(1));
     }
 }

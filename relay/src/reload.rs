@@ -9,7 +9,7 @@ use sealpost_service::{config::Loaded, logs::Logs};
 use std::sync::Arc;
 
 /// Settings, or sections of them, that take effect without a restart.
-const AT_ONCE: [&str; 4] = ["egress.allow", "log.filter", "quotas", "registration"];
+const AT_ONCE: [&str; 5] = ["egress.allow", "log.filter", "quotas", "rates", "registration"];
 
 /// Knows what is in force, and where news of it come from.
 pub(crate) struct Reloader {

@@ -1,6 +1,9 @@
 //! What the operator may change while the relay runs. It is replaced as a whole, so that nobody sees half of two versions.
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    rates::{Meters, TrustedProxies},
+};
 use sealpost_egress::{CallError, Client, Guard, Limits};
 use sealpost_proto::wire::RegistrationPolicy;
 use sealpost_relay_core::Quotas;
@@ -13,6 +16,10 @@ pub(crate) struct Rules {
     pub(crate) registration: Registration,
     /// How much one account or mailbox may hold.
     pub(crate) quotas: Quotas,
+    /// Counts how often it is asked; new rules begin to count anew.
+    pub(crate) meters: Meters,
+    /// Whom it believes where a request came from.
+    pub(crate) proxies: TrustedProxies,
     /// Calls webhooks, as far as they may be called.
     pub(crate) client: Client,
 }
@@ -26,6 +33,8 @@ impl Rules {
         Ok(Self {
             registration: Registration::new(config.registration.policy, &config.registration.tokens),
             quotas: (&config.quotas).into(),
+            meters: Meters::new(&(&config.rates).into()),
+            proxies: TrustedProxies::new(config.rates.trusted_proxies.clone()),
             client: Client::new(Guard::new(config.egress.allow.clone()), Limits::default())?,
         })
     }

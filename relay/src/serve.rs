@@ -10,6 +10,7 @@ use crate::{
     http,
     relay::{Memory, Pulses, Relay},
     rules::Rules,
+    storage::Storage,
     store::{Store, StoreError},
     sweeper,
     throughput::Minutes,
@@ -56,6 +57,9 @@ pub enum StartError {
     /// Its folder of blobs.
     #[error(transparent)]
     Blobs(#[from] BlobError),
+    /// The reserve on its disk.
+    #[error("the file for the reserve cannot be opened in the data folder: {0}")]
+    Reserve(#[source] io::Error),
     /// Its client for webhooks.
     #[error("webhooks cannot be called: {0}")]
     Client(#[from] CallError),
@@ -127,7 +131,10 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
     let folder = DataFolder::open(&config.data)?;
     let secret = relay_secret(&folder)?;
     let health = Arc::new(Health::default());
-    let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?;
+    let storage =
+        Storage::open(&folder, BLOBS, config.storage.reserve(), Arc::clone(&health)).map_err(StartError::Reserve)?;
+    let storage = Arc::new(storage);
+    let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?.with_reserve(Arc::clone(&storage));
     let blobs = Blobs::open(&folder.join(BLOBS))?;
     let rules = Rules::new(&config)?;
     let listener = listen(config.listen).await?;
@@ -144,6 +151,7 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
         cache: AccountCache::new(ACCOUNT_CACHE_ENTRIES_MAX),
         wakes: Wakes::default(),
         health,
+        storage,
         memory: Memory::default(),
         pulses: Pulses::default(),
         throughput: Minutes::default(),
@@ -170,7 +178,8 @@ async fn work(relay: Arc<Relay>, listener: TcpListener, admin: Option<AdminListe
         relay.shutdown.triggered().await;
         relay.health.stop();
     };
-    let ((), (), calls, sweeps, ()) = tokio::join!(requests, operator, calls, sweeps, stopping);
+    let watch = relay.storage.watch(&relay.shutdown);
+    let ((), (), calls, sweeps, (), ()) = tokio::join!(requests, operator, calls, sweeps, stopping, watch);
     for error in [calls.err(), sweeps.err()].into_iter().flatten() {
         tracing::error!(%error, "a task ended badly");
     }

@@ -62,6 +62,7 @@ async fn delete(relay: &Relay, doomed: Vec<BlobId>) -> Vec<BlobId> {
 }
 
 async fn pause(relay: &Relay) {
+    relay.rules().meters.forget();
     tokio::select! {
         () = relay.wakes.sweeps.notified() => {}
         () = tokio::time::sleep(SWEEP_INTERVAL) => {}

@@ -1,7 +1,7 @@
 //! Who has to look again: the scheduler of calls, long polls, the sweeper. A wake is a hint and may come for nothing; what
 //! is to be done stands in the database.
 
-use sealpost_proto::AccountId;
+use sealpost_proto::{AccountId, limits::LONG_POLLS_PER_ACCOUNT_MAX};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -45,7 +45,7 @@ impl Wakes {
         }
     }
 
-    /// Waits for an account, unless `polls_max` wait already.
+    /// Waits for an account, unless polls of `polls_max` accounts or [`LONG_POLLS_PER_ACCOUNT_MAX`] of its own wait already.
     #[must_use]
     pub(crate) fn wait_for(&self, account: AccountId, polls_max: usize) -> Option<Waiting<'_>> {
         let mut polls = self.lock();
@@ -53,6 +53,9 @@ impl Wakes {
             return None;
         }
         let poll = polls.entry(account).or_insert_with(|| Poll { notify: Arc::default(), waiting: 0 });
+        if poll.waiting >= LONG_POLLS_PER_ACCOUNT_MAX {
+            return None;
+        }
         poll.waiting += 1;
         Some(Waiting { wakes: self, account, notify: Arc::clone(&poll.notify) })
     }
@@ -101,8 +104,10 @@ mod tests {
         let wakes = Wakes::default();
         let first = wakes.wait_for(ACCOUNT, 1).unwrap();
         assert!(wakes.wait_for(AccountId::from_bytes([2; 16]), 1).is_none());
-        let second = wakes.wait_for(ACCOUNT, 1).unwrap();
-        drop((first, second));
+        let more: Vec<_> = (1..LONG_POLLS_PER_ACCOUNT_MAX).filter_map(|_| wakes.wait_for(ACCOUNT, 1)).collect();
+        assert_eq!(more.len(), LONG_POLLS_PER_ACCOUNT_MAX - 1);
+        assert!(wakes.wait_for(ACCOUNT, 1).is_none(), "one account does not wait without end");
+        drop((first, more));
         assert!(wakes.lock().is_empty());
     }
 }

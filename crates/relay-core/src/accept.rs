@@ -13,7 +13,7 @@
 //! | expired? | refused `envelope_expired` |
 //! | account of the mailbox suspended? | refused `mailbox_suspended` |
 //! | an earlier one of the request refused for a passing reason? | refused `after_refused` |
-//! | mailbox full? | refused `mailbox_full` |
+//! | mailbox full, or all mailboxes of its account together? | refused `mailbox_full` |
 //! | otherwise | accepted |
 
 use crate::quota::{Held, Quotas};
@@ -39,6 +39,8 @@ pub struct Facts {
     pub mailbox: Option<Held>,
     /// Whether the operator suspended the mailbox's account.
     pub suspended: bool,
+    /// What waits in all mailboxes of that mailbox's account.
+    pub account: Held,
     /// Whether the proof fits one of the mailbox's keys.
     pub proof_good: bool,
     /// The record of an earlier envelope with this mailbox and id.
@@ -92,7 +94,7 @@ impl Refusal {
     }
 }
 
-/// Decides about one envelope.
+/// Decides about one envelope; the quotas are those of the account that receives it.
 #[must_use]
 pub fn decide(now: Timestamp, quotas: &Quotas, facts: Facts) -> Verdict {
     if !facts.home {
@@ -121,7 +123,7 @@ pub fn decide(now: Timestamp, quotas: &Quotas, facts: Facts) -> Verdict {
     if facts.after_refused {
         return passing(ErrorCode::AfterRefused);
     }
-    if !quotas.allows_envelope(held, facts.size_bytes as u64) {
+    if !quotas.allows_envelope(held, facts.account, facts.size_bytes as u64) {
         return passing(ErrorCode::MailboxFull);
     }
     Verdict::Accept { expires_at }
@@ -186,6 +188,7 @@ mod tests {
             asked_expiry: None,
             mailbox: Some(Held::default()),
             suspended: false,
+            account: Held::default(),
             proof_good: true,
             known: None,
             after_refused: false,
@@ -204,6 +207,7 @@ mod tests {
         let known = Known { same_digest: true, same_sender: false, state: EnvelopeState::Queued };
         let changed = Known { same_digest: false, same_sender: true, state: EnvelopeState::Queued };
         let full = Held { envelopes: Quotas::default().mailbox_envelopes, bytes: 0 };
+        let overfull = Held { envelopes: 0, bytes: Quotas::default().account_bytes };
         for (facts, expected) in [
             (Facts { home: false, ..good() }, ErrorCode::ForeignRelayUnsupported),
             (Facts { size_bytes: 2_047, ..good() }, ErrorCode::EnvelopeInvalid),
@@ -215,6 +219,7 @@ mod tests {
             (Facts { suspended: true, ..good() }, ErrorCode::MailboxSuspended),
             (Facts { after_refused: true, ..good() }, ErrorCode::AfterRefused),
             (Facts { mailbox: Some(full), ..good() }, ErrorCode::MailboxFull),
+            (Facts { account: overfull, ..good() }, ErrorCode::MailboxFull),
         ] {
             assert_eq!(code(facts), Some(expected));
         }

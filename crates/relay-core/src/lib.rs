@@ -13,7 +13,9 @@ pub mod blob;
 pub mod classify;
 pub mod lane;
 pub mod quota;
+pub mod rates;
 pub mod registration;
+pub mod space;
 
 pub use lane::{Effect, Event, Lane};
-pub use quota::Quotas;
+pub use quota::{QuotaOverrides, Quotas};

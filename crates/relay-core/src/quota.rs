@@ -1,6 +1,8 @@
-//! How much one account or mailbox may hold. The defaults are `proto::limits`; an operator may lower or raise them.
+//! How much one account or mailbox may hold. The defaults are `proto::limits`; an operator may lower or raise them, for all
+//! accounts or for one.
 
 use sealpost_proto::{limits, time::millis, wire::AnnouncedLimits};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The quotas of a relay.
@@ -10,8 +12,14 @@ pub struct Quotas {
     pub mailbox_envelopes: u64,
     /// Bytes of envelopes that may wait in one mailbox.
     pub mailbox_bytes: u64,
+    /// Envelopes that may wait in all mailboxes of one account.
+    pub account_envelopes: u64,
+    /// Bytes of envelopes that may wait in all mailboxes of one account.
+    pub account_bytes: u64,
     /// Open mailboxes of one account.
     pub account_mailboxes: u64,
+    /// Blobs of one account.
+    pub account_blobs: u64,
     /// Bytes of all blobs of one account, announced sizes included.
     pub account_blob_bytes: u64,
     /// Bytes of one blob.
@@ -23,7 +31,10 @@ impl Default for Quotas {
         Self {
             mailbox_envelopes: limits::MAILBOX_ENVELOPES_MAX,
             mailbox_bytes: limits::MAILBOX_BYTES_MAX,
+            account_envelopes: limits::ACCOUNT_ENVELOPES_MAX,
+            account_bytes: limits::ACCOUNT_BYTES_MAX,
             account_mailboxes: limits::ACCOUNT_MAILBOXES_MAX,
+            account_blobs: limits::ACCOUNT_BLOBS_MAX,
             account_blob_bytes: limits::ACCOUNT_BLOB_BYTES_MAX,
             blob_bytes: limits::BLOB_BYTES_MAX,
         }
@@ -42,10 +53,28 @@ impl Quotas {
             envelope_life_max_ms: life(limits::ENVELOPE_LIFE_MAX),
             mailbox_envelopes: self.mailbox_envelopes,
             mailbox_bytes: self.mailbox_bytes,
+            account_envelopes: Some(self.account_envelopes),
+            account_bytes: Some(self.account_bytes),
             blob_bytes: self.blob_bytes,
             part_bytes: bytes(limits::PART_BYTES),
+            account_blobs: Some(self.account_blobs),
             account_blob_bytes: self.account_blob_bytes,
             account_mailboxes: self.account_mailboxes,
+        }
+    }
+
+    /// The quotas of an account of which the operator said something else.
+    #[must_use]
+    pub fn with(&self, own: &QuotaOverrides) -> Self {
+        Self {
+            mailbox_envelopes: own.mailbox_envelopes.unwrap_or(self.mailbox_envelopes),
+            mailbox_bytes: own.mailbox_bytes.unwrap_or(self.mailbox_bytes),
+            account_envelopes: own.account_envelopes.unwrap_or(self.account_envelopes),
+            account_bytes: own.account_bytes.unwrap_or(self.account_bytes),
+            account_mailboxes: own.account_mailboxes.unwrap_or(self.account_mailboxes),
+            account_blobs: own.account_blobs.unwrap_or(self.account_blobs),
+            account_blob_bytes: own.account_blob_bytes.unwrap_or(self.account_blob_bytes),
+            blob_bytes: own.blob_bytes.unwrap_or(self.blob_bytes),
         }
     }
 
@@ -55,25 +84,71 @@ impl Quotas {
         mailboxes < self.account_mailboxes
     }
 
-    /// Whether an account whose blobs have so many bytes may add one of `size_bytes`.
+    /// Whether an account that holds so much may add a blob of `size_bytes`.
     #[must_use]
-    pub const fn allows_blob(&self, held_bytes: u64, size_bytes: u64) -> bool {
-        held_bytes.saturating_add(size_bytes) <= self.account_blob_bytes
+    pub const fn allows_blob(&self, held: HeldBlobs, size_bytes: u64) -> bool {
+        held.blobs < self.account_blobs && held.bytes.saturating_add(size_bytes) <= self.account_blob_bytes
     }
 
-    /// Whether a mailbox that holds so much may take another envelope.
+    /// Whether another envelope may wait in a mailbox that holds so much, of an account whose mailboxes together hold so
+    /// much.
     #[must_use]
-    pub const fn allows_envelope(&self, held: Held, size_bytes: u64) -> bool {
-        held.envelopes < self.mailbox_envelopes && held.bytes.saturating_add(size_bytes) <= self.mailbox_bytes
+    pub const fn allows_envelope(&self, mailbox: Held, account: Held, size_bytes: u64) -> bool {
+        mailbox.fits(size_bytes, self.mailbox_envelopes, self.mailbox_bytes)
+            && account.fits(size_bytes, self.account_envelopes, self.account_bytes)
     }
 }
 
-/// What waits in one mailbox.
+/// What the operator said of one account; what is absent is as for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are those of Quotas")]
+pub struct QuotaOverrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mailbox_envelopes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mailbox_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_envelopes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_mailboxes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_blobs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_blob_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blob_bytes: Option<u64>,
+}
+
+/// What waits in one mailbox, or in all mailboxes of an account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     /// Envelopes.
     pub envelopes: u64,
     /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Held {
+    /// One more.
+    pub const fn add(&mut self, size_bytes: u64) {
+        self.envelopes += 1;
+        self.bytes += size_bytes;
+    }
+
+    const fn fits(self, size_bytes: u64, envelopes: u64, bytes: u64) -> bool {
+        self.envelopes < envelopes && self.bytes.saturating_add(size_bytes) <= bytes
+    }
+}
+
+/// The blobs of one account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldBlobs {
+    /// How many.
+    pub blobs: u64,
+    /// Their bytes, announced sizes included.
     pub bytes: u64,
 }
 
@@ -94,14 +169,35 @@ mod tests {
         let quotas = Quotas {
             mailbox_envelopes: 2,
             mailbox_bytes: 10_000,
+            account_envelopes: 4,
+            account_bytes: 20_000,
             account_mailboxes: 3,
+            account_blobs: 2,
             account_blob_bytes: 100,
             blob_bytes: 100,
         };
-        assert!(quotas.allows_envelope(Held { envelopes: 1, bytes: 7_952 }, 2_048));
-        assert!(!quotas.allows_envelope(Held { envelopes: 2, bytes: 0 }, 2_048));
-        assert!(!quotas.allows_envelope(Held { envelopes: 1, bytes: 7_953 }, 2_048));
+        let held = |envelopes, bytes| Held { envelopes, bytes };
+        let none = Held::default();
+        assert!(quotas.allows_envelope(held(1, 7_952), none, 2_048));
+        assert!(
+            !quotas.allows_envelope(held(2, 0), none, 2_048) && !quotas.allows_envelope(held(1, 7_953), none, 2_048)
+        );
+        assert!(quotas.allows_envelope(none, held(3, 17_952), 2_048));
+        assert!(
+            !quotas.allows_envelope(none, held(4, 0), 2_048) && !quotas.allows_envelope(none, held(0, 17_953), 2_048)
+        );
         assert!(quotas.allows_mailbox(2) && !quotas.allows_mailbox(3));
-        assert!(quotas.allows_blob(40, 60) && !quotas.allows_blob(41, 60) && !quotas.allows_blob(u64::MAX, 1));
+        let blobs = |blobs, bytes| HeldBlobs { blobs, bytes };
+        assert!(quotas.allows_blob(blobs(1, 40), 60) && !quotas.allows_blob(blobs(1, 41), 60));
+        assert!(!quotas.allows_blob(blobs(2, 0), 1) && !quotas.allows_blob(blobs(0, u64::MAX), 1));
+    }
+
+    #[test]
+    fn what_is_said_of_one_account_counts_and_the_rest_is_as_for_all() {
+        let own: QuotaOverrides = serde_json::from_str(r#"{"account_bytes": 7, "account_blobs": 0}"#).unwrap();
+        let quotas = Quotas::default().with(&own);
+        assert_eq!(quotas, Quotas { account_bytes: 7, account_blobs: 0, ..Quotas::default() });
+        assert_eq!(serde_json::to_string(&own).unwrap(), r#"{"account_bytes":7,"account_blobs":0}"#);
+        assert!(serde_json::from_str::<QuotaOverrides>(r#"{"acount_bytes": 7}"#).is_err());
     }
 }

@@ -6,7 +6,7 @@ mod listener;
 mod local;
 mod problem;
 
-pub use body::{JSON_TYPE, Json, json_body, parse_json, read_body};
+pub use body::{Arriving, JSON_TYPE, Json, json_body, parse_json, read_body, read_body_with};
 pub use listener::{Endpoint, EndpointError, ListenerLimits, SocketAccess, UnixEndpoint, serve};
 pub use local::LocalGuard;
 pub use problem::{PROBLEM_TYPE, ProblemResponse, with_problems};

@@ -171,14 +171,44 @@ pub struct AnnouncedLimits {
     pub mailbox_envelopes: u64,
     /// Bytes that may wait in one mailbox.
     pub mailbox_bytes: u64,
+    /// Envelopes that may wait in all mailboxes of one account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_envelopes: Option<u64>,
+    /// Bytes that may wait in all mailboxes of one account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_bytes: Option<u64>,
     /// Bytes of one blob.
     pub blob_bytes: u64,
     /// Bytes of one part, part 0 excepted, which is 48 bytes longer.
     pub part_bytes: u64,
+    /// Blobs of one account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_blobs: Option<u64>,
     /// Bytes of all blobs of one account.
     pub account_blob_bytes: u64,
     /// Mailboxes of one account.
     pub account_mailboxes: u64,
+}
+
+/// How often a relay may be asked, in `/.well-known/sealpost`; what is absent has no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AnnouncedRates {
+    /// Requests of one account in a second, over time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u64>,
+    /// Requests of one account at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_burst: Option<u64>,
+    /// Envelopes of one account in a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelopes_per_minute: Option<u64>,
+    /// Bytes of parts of blobs that one account uploads in a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob_bytes_per_day: Option<u64>,
+    /// Requests without a session in a minute from one address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_requests_per_minute: Option<u64>,
 }
 
 /// `GET /.well-known/sealpost`.
@@ -197,6 +227,9 @@ pub struct WellKnown {
     pub registration: RegistrationPolicy,
     /// The limits.
     pub limits: AnnouncedLimits,
+    /// The rates.
+    #[serde(default)]
+    pub rates: AnnouncedRates,
     /// The relay's clock.
     pub relay_time: Timestamp,
 }

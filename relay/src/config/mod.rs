@@ -8,6 +8,7 @@ use crate::AdminListen;
 use clap::Args;
 use sealpost_egress::IpRange;
 use sealpost_proto::{Origin, limits, wire::RegistrationPolicy};
+use sealpost_relay_core::space::Reserve;
 use sealpost_service::{
     config::{self, Settings},
     logs::LogFormat,
@@ -46,6 +47,12 @@ pub struct Config {
     /// Section `quotas`.
     #[command(flatten)]
     pub quotas: Quotas,
+    /// Section `rates`.
+    #[command(flatten)]
+    pub rates: Rates,
+    /// Section `storage`.
+    #[command(flatten)]
+    pub storage: Storage,
 }
 
 /// The operator's API and status page.
@@ -114,15 +121,77 @@ pub struct Quotas {
     /// Bytes of envelopes that may wait in one mailbox
     #[arg(id = "quotas.mailbox_bytes", value_name = "BYTES", default_value_t = limits::MAILBOX_BYTES_MAX)]
     pub mailbox_bytes: u64,
+    /// Envelopes that may wait in all mailboxes of one account
+    #[arg(id = "quotas.account_envelopes", value_name = "COUNT", default_value_t = limits::ACCOUNT_ENVELOPES_MAX)]
+    pub account_envelopes: u64,
+    /// Bytes of envelopes that may wait in all mailboxes of one account
+    #[arg(id = "quotas.account_bytes", value_name = "BYTES", default_value_t = limits::ACCOUNT_BYTES_MAX)]
+    pub account_bytes: u64,
     /// Open mailboxes of one account
     #[arg(id = "quotas.account_mailboxes", value_name = "COUNT", default_value_t = limits::ACCOUNT_MAILBOXES_MAX)]
     pub account_mailboxes: u64,
+    /// Blobs of one account
+    #[arg(id = "quotas.account_blobs", value_name = "COUNT", default_value_t = limits::ACCOUNT_BLOBS_MAX)]
+    pub account_blobs: u64,
     /// Bytes of all blobs of one account, announced sizes included
     #[arg(id = "quotas.account_blob_bytes", value_name = "BYTES", default_value_t = limits::ACCOUNT_BLOB_BYTES_MAX)]
     pub account_blob_bytes: u64,
     /// Bytes of one blob
     #[arg(id = "quotas.blob_bytes", value_name = "BYTES", default_value_t = limits::BLOB_BYTES_MAX)]
     pub blob_bytes: u64,
+}
+
+/// How often the relay may be asked; a rate of 0 is none.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
+    /// Requests of one account in a second, over time; 0 for as many as it likes
+    #[arg(id = "rates.requests_per_second", value_name = "COUNT", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
+    pub requests_per_second: u32,
+    /// Requests of one account at once
+    #[arg(id = "rates.requests_burst", value_name = "COUNT", default_value_t = limits::REQUESTS_BURST_MAX)]
+    pub requests_burst: u32,
+    /// Envelopes of one account in a minute; 0 for as many as it likes
+    #[arg(id = "rates.envelopes_per_minute", value_name = "COUNT", default_value_t = limits::ENVELOPES_PER_MINUTE_MAX)]
+    pub envelopes_per_minute: u32,
+    /// Bytes of parts of blobs that one account uploads in a day; 0 for as many as it likes
+    #[arg(id = "rates.blob_bytes_per_day", value_name = "BYTES", default_value_t = limits::BLOB_BYTES_PER_DAY_MAX)]
+    pub blob_bytes_per_day: u64,
+    /// Requests in a minute from one address that has no session; 0 for as many as it likes
+    #[arg(
+        id = "rates.address_requests_per_minute",
+        value_name = "COUNT",
+        default_value_t = limits::ADDRESS_REQUESTS_PER_MINUTE_MAX
+    )]
+    pub address_requests_per_minute: u32,
+    /// Range of proxies whose X-Forwarded-For is believed (can be repeated)
+    #[arg(
+        id = "rates.trusted_proxies",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        default_value = "127.0.0.0/8,::1/128"
+    )]
+    pub trusted_proxies: Vec<IpRange>,
+}
+
+/// What of the disk is kept for finishing what was accepted.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// Bytes of the disk that are kept for finishing what was accepted
+    #[arg(id = "storage.reserve_bytes", value_name = "BYTES", default_value_t = limits::STORAGE_RESERVE_BYTES)]
+    pub reserve_bytes: u64,
+    /// Percent of the disk that those bytes are at most
+    #[arg(id = "storage.reserve_percent", value_name = "PERCENT", default_value_t = limits::STORAGE_RESERVE_PERCENT)]
+    pub reserve_percent: u8,
+}
+
+impl Storage {
+    /// The reserve.
+    #[must_use]
+    pub const fn reserve(&self) -> Reserve {
+        Reserve { bytes: self.reserve_bytes, percent: self.reserve_percent }
+    }
 }
 
 impl Settings for Config {
@@ -138,8 +207,46 @@ impl Default for Config {
 
 impl From<&Quotas> for sealpost_relay_core::Quotas {
     fn from(quotas: &Quotas) -> Self {
-        let Quotas { mailbox_envelopes, mailbox_bytes, account_mailboxes, account_blob_bytes, blob_bytes } = *quotas;
-        Self { mailbox_envelopes, mailbox_bytes, account_mailboxes, account_blob_bytes, blob_bytes }
+        let Quotas {
+            mailbox_envelopes,
+            mailbox_bytes,
+            account_envelopes,
+            account_bytes,
+            account_mailboxes,
+            account_blobs,
+            account_blob_bytes,
+            blob_bytes,
+        } = *quotas;
+        Self {
+            mailbox_envelopes,
+            mailbox_bytes,
+            account_envelopes,
+            account_bytes,
+            account_mailboxes,
+            account_blobs,
+            account_blob_bytes,
+            blob_bytes,
+        }
+    }
+}
+
+impl From<&Rates> for sealpost_relay_core::rates::Rates {
+    fn from(rates: &Rates) -> Self {
+        let Rates {
+            requests_per_second,
+            requests_burst,
+            envelopes_per_minute,
+            blob_bytes_per_day,
+            address_requests_per_minute,
+            trusted_proxies: _,
+        } = *rates;
+        Self {
+            requests_per_second,
+            requests_burst,
+            envelopes_per_minute,
+            blob_bytes_per_day,
+            address_requests_per_minute,
+        }
     }
 }
 
@@ -203,5 +310,8 @@ mod tests {
             sealpost_relay_core::Quotas::from(&Config::default().quotas),
             sealpost_relay_core::Quotas::default()
         );
+        let rates = sealpost_relay_core::rates::Rates::from(&Config::default().rates);
+        assert_eq!(rates, sealpost_relay_core::rates::Rates::default());
+        assert_eq!(Config::default().storage.reserve(), Reserve::default());
     }
 }

@@ -38,6 +38,7 @@ problems!(RegisterProblems: ANY_KEY, JSON; RegistrationClosed, RegistrationToken
 )]
 pub(super) async fn register(State(relay): State<Arc<Relay>>, signed: ByAnyKey) -> Answer {
     let request: RegisterRequest = signed.body.json()?;
+    relay.admit(0)?;
     let rules = relay.rules();
     let new = NewAccount {
         account: AccountId::from_bytes(random_array()),

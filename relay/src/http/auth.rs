@@ -1,9 +1,10 @@
 //! Who asks. In this order: the announced length against the route's limit, the signature over the headers, the session or
-//! account, room in memory, the body, and the body's digest. Only an account that is known can make the relay hold a body.
+//! account, how often it asks, room in memory, the body, and the body's digest. Only an account that is known can make the
+//! relay hold a body.
 
 use super::{passing_problem, problem};
 use crate::{
-    relay::{Relay, Share},
+    relay::{Relay, Room},
     store::AccountFacts,
 };
 use axum::{
@@ -14,9 +15,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Uri, header, request::Parts};
 use sealpost_proto::{
     AccountId, ErrorCode, Problem, Timestamp,
-    limits::{ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX, ROOM_WAIT_MAX},
+    limits::{ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX},
 };
-use sealpost_service::http::{ProblemResponse, parse_json, read_body};
+use sealpost_service::http::{Arriving, ProblemResponse, parse_json, read_body_with};
 use sealpost_signatures::{AccountKey, Nonce, ReceivedSignature, RequestParts, SignatureError, request::Signer};
 use serde::de::DeserializeOwned;
 use std::{marker::PhantomData, sync::Arc};
@@ -25,8 +26,6 @@ use std::{marker::PhantomData, sync::Arc};
 pub(super) trait Kind: Send {
     /// Its longest body.
     const LIMIT_BYTES: usize;
-    /// Whether it is a part of a blob.
-    const IS_PART: bool = false;
 }
 
 /// JSON, or nothing.
@@ -46,7 +45,6 @@ impl Kind for Envelopes {
 
 impl Kind for Part {
     const LIMIT_BYTES: usize = PART_BYTES_MAX;
-    const IS_PART: bool = true;
 }
 
 /// A request signed with the key of a session.
@@ -54,6 +52,14 @@ pub(super) struct BySession<K = Small> {
     pub(super) account: AccountId,
     pub(super) body: SignedBody,
     kind: PhantomData<fn() -> K>,
+}
+
+/// A part of a blob, signed with the key of a session, that has still to come.
+pub(super) struct PartBySession {
+    pub(super) account: AccountId,
+    /// The SHA-256 that was signed.
+    pub(super) digest: [u8; 32],
+    pub(super) body: Arriving,
 }
 
 /// A request signed with the key of an account that is known.
@@ -73,9 +79,8 @@ pub(super) struct SignedBody {
     pub(super) headers: HeaderMap,
     pub(super) uri: Uri,
     pub(super) bytes: Bytes,
-    pub(super) digest: [u8; 32],
     /// Held until the handler has answered.
-    _share: Share,
+    _room: Room,
 }
 
 impl SignedBody {
@@ -95,9 +100,26 @@ impl<K: Kind> FromRequest<Arc<Relay>> for BySession<K> {
     async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
         let unread = Unread::<K>::begin(request, relay)?;
         let facts = unread.head.session(relay).await?;
+        relay.rules().meters.request(facts.account)?;
         relay.hear(facts).await;
         let body = unread.read(relay).await?;
         Ok(Self { account: facts.account, body, kind: PhantomData })
+    }
+}
+
+impl FromRequest<Arc<Relay>> for PartBySession {
+    type Rejection = ProblemResponse;
+
+    async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
+        let Unread { head, body, .. } = Unread::<Part>::begin(request, relay)?;
+        let body = Arriving::new(&head.parts.headers, body, PART_BYTES_MAX)?;
+        let facts = head.session(relay).await?;
+        if let Err(problem) = relay.rules().meters.request(facts.account) {
+            body.drain().await;
+            return Err(problem);
+        }
+        relay.hear(facts).await;
+        Ok(Self { account: facts.account, digest: *head.signature.digest().as_bytes(), body })
     }
 }
 
@@ -105,12 +127,14 @@ impl FromRequest<Arc<Relay>> for ByAccountKey {
     type Rejection = ProblemResponse;
 
     async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
+        relay.meet(request.extensions(), request.headers())?;
         let unread = Unread::<Small>::begin(request, relay)?;
         let spendable = unread.head.account_key(relay.now())?;
         let facts = relay.store.facts_by_key(spendable.key).await?.ok_or(ErrorCode::AccountUnknown)?;
         if facts.suspended {
             return Err(ErrorCode::AccountSuspended.into());
         }
+        relay.rules().meters.request(facts.account)?;
         let body = unread.read(relay).await?;
         spendable.spend(relay).await?;
         relay.hear(facts).await;
@@ -122,6 +146,7 @@ impl FromRequest<Arc<Relay>> for ByAnyKey {
     type Rejection = ProblemResponse;
 
     async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
+        relay.meet(request.extensions(), request.headers())?;
         let unread = Unread::<Small>::begin(request, relay)?;
         let spendable = unread.head.account_key(relay.now())?;
         let body = unread.read(relay).await?;
@@ -160,11 +185,10 @@ impl<K: Kind> Unread<K> {
         let Self { head: Head { parts, signature, .. }, body, .. } = self;
         let empty = http_body::Body::is_end_stream(&body);
         let bytes = announced_bytes(&parts.headers).unwrap_or(if empty { 0 } else { K::LIMIT_BYTES as u64 });
-        let share = room::<K>(relay, bytes).await.ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
-        let bytes = read_body(&parts.headers, body, K::LIMIT_BYTES).await?;
+        let mut room = relay.memory.request(bytes).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
+        let bytes = read_body_with(&parts.headers, body, K::LIMIT_BYTES, |bytes| room.grow(bytes)).await?;
         signature.check_body(&bytes).map_err(|error| unbelieved(error, relay.now()))?;
-        let digest = *signature.digest().as_bytes();
-        Ok(SignedBody { headers: parts.headers, uri: parts.uri, bytes, digest, _share: share })
+        Ok(SignedBody { headers: parts.headers, uri: parts.uri, bytes, _room: room })
     }
 }
 
@@ -219,13 +243,6 @@ impl Spendable {
         let first = relay.store.use_nonce(key, nonce, expires_at).await?;
         if first { Ok(key) } else { Err(ErrorCode::NonceUsed.into()) }
     }
-}
-
-async fn room<K: Kind>(relay: &Relay, bytes: u64) -> Option<Share> {
-    if K::IS_PART {
-        return tokio::time::timeout(ROOM_WAIT_MAX, relay.memory.part()).await.ok().flatten();
-    }
-    relay.memory.request(bytes)
 }
 
 fn announced_bytes(headers: &HeaderMap) -> Option<u64> {

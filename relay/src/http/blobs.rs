@@ -13,6 +13,7 @@ use axum::{extract::State, response::IntoResponse as _};
 use http::StatusCode;
 use sealpost_proto::{
     B64, BlobId, ErrorCode,
+    limits::BLOB_BYTES_MAX,
     wire::{Blob, CompleteBlob, CreateBlob, ExtendBlob},
 };
 use sealpost_relay_core::blob::BlobSize;
@@ -35,9 +36,9 @@ problems!(CreateProblems: SESSION, JSON, WRITES; Conflict, QuotaExceeded);
 )]
 pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let request: CreateBlob = signed.body.json()?;
-    let limit = relay.rules().quotas.blob_bytes;
-    let size = BlobSize::parse(request.size_bytes, limit)
-        .map_err(|code| problem(code, format!("a blob has 49 to {limit} bytes")))?;
+    let size = BlobSize::parse(request.size_bytes, BLOB_BYTES_MAX)
+        .map_err(|code| problem(code, format!("a blob has 49 to {BLOB_BYTES_MAX} bytes")))?;
+    relay.admit(0)?;
     let now = relay.now();
     if request.expires_at <= now {
         return Err(problem(ErrorCode::Malformed, "the end of the blob's life is past"));

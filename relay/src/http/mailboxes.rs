@@ -48,6 +48,7 @@ pub(super) async fn open(State(relay): State<Arc<Relay>>, Id(mailbox): Id<Mailbo
     if !(1..=SEND_KEYS_MAX).contains(&send_keys.len()) {
         return Err(problem(ErrorCode::Malformed, "a mailbox has one or two send keys"));
     }
+    relay.admit(0)?;
     let opened = relay
         .store
         .open_mailbox(relay.now(), signed.facts.account, mailbox, send_keys, relay.rules().quotas.clone())

@@ -19,7 +19,7 @@ mod prekeys;
 mod public;
 mod session;
 
-use crate::relay::Relay;
+use crate::{rates, relay::Relay};
 use axum::{Router, middleware::from_fn, response::Response, routing::any};
 use sealpost_proto::{
     ErrorCode, Problem,
@@ -37,7 +37,7 @@ type Answer = Result<Response, ProblemResponse>;
 pub(crate) fn router(relay: Arc<Relay>) -> Router {
     // What does not exist yet is not described.
     let routes = Router::from(routes()).route("/v1/at/{host}/{*rest}", any(foreign));
-    with_problems(routes).layer(from_fn(log::log)).with_state(relay)
+    with_problems(routes).layer(from_fn(rates::say)).layer(from_fn(log::log)).with_state(relay)
 }
 
 /// All routes that are described.

@@ -13,7 +13,7 @@ use sealpost_proto::{
     time::millis,
     wire::{ChallengeAnswer, DeliveryResults, WebhookCall},
 };
-use sealpost_relay_core::Quotas;
+use sealpost_relay_core::{Quotas, rates::Rates};
 use std::sync::LazyLock;
 use utoipa::{
     ToSchema,
@@ -57,6 +57,8 @@ pub(super) const ANY_KEY: &[ErrorCode] = &[
 ];
 /// What the account of the key may add to [`ANY_KEY`].
 pub(super) const KNOWN: &[ErrorCode] = &[AccountUnknown, AccountSuspended];
+/// What a request that is not signed may be answered.
+pub(super) const PUBLIC: &[ErrorCode] = &[RateLimited];
 /// What a body of JSON may be answered.
 pub(super) const JSON: &[ErrorCode] = &[UnsupportedMediaType];
 /// What a request that needs room on the disk may be answered.
@@ -181,11 +183,15 @@ fn limits_table() -> String {
         ("life of a signature, and how far a clock may be off, ms", millis(limits::SIGNATURE_LIFE_MAX)),
         ("nonce of a signature, characters", limits::NONCE_CHARS_MAX as u64),
         ("time for the headers of a request, ms", millis(limits::HEADER_READ_TIMEOUT)),
-        ("time for the body of a request, ms", millis(limits::BODY_READ_TIMEOUT)),
+        ("time in which the body of a request has to begin, ms", millis(limits::BODY_GRACE)),
+        ("bytes of a body that have to come in a second, on average", u64::from(limits::BODY_BYTES_PER_SECOND_MIN)),
     ];
-    let announced = serde_json::to_value(Quotas::default().announced()).unwrap_or_default();
-    let announced =
-        announced.as_object().into_iter().flatten().map(|(name, value)| format!("| `{name}` | {value} |\n"));
+    let named = [
+        serde_json::to_value(Quotas::default().announced()).unwrap_or_default(),
+        serde_json::to_value(Rates::default().announced()).unwrap_or_default(),
+    ];
+    let announced = named.iter().filter_map(|named| named.as_object()).flatten();
+    let announced = announced.map(|(name, value)| format!("| `{name}` | {value} |\n"));
     let fixed = fixed.map(|(words, value)| format!("| {words} | {value} |\n"));
     let rows: String = announced.chain(fixed).collect();
     format!(

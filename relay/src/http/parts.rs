@@ -3,15 +3,16 @@
 
 use super::{
     Answer,
-    auth::{BySession, Part},
+    auth::{BySession, PartBySession},
     ids::PartId,
     openapi::{SESSION, WRITES},
-    problem,
+    passing_problem, problem,
 };
 use crate::{
     blobs::{BlobError, Blobs, PartName},
     openapi::problems,
     relay::Relay,
+    slots::Slot,
     store::PartPlace,
 };
 use axum::{
@@ -19,15 +20,20 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use bytes::Bytes;
-use futures_util::{Stream, stream::try_unfold};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, stream::unfold};
 use http::{HeaderValue, StatusCode, header};
 use sealpost_proto::{
-    BlobId, ErrorCode, FetchToken, b64, limits::PART_STRETCH_BYTES, schema::Octets, wire::FETCH_TOKEN_HEADER,
+    AccountId, BlobId, ErrorCode, FetchToken, b64,
+    limits::{PART_STRETCH_BYTES, PART_TIMEOUT},
+    schema::Octets,
+    wire::FETCH_TOKEN_HEADER,
 };
 use sealpost_relay_core::blob::{Asked, range};
+use sealpost_service::http::{Arriving, ProblemResponse};
 use sha2::{Digest as _, Sha256};
 use std::{ops::Range, sync::Arc};
+use tokio::sync::mpsc;
 
 problems!(UploadProblems: SESSION, WRITES; NotFound, Conflict, PartInvalid);
 
@@ -43,21 +49,63 @@ problems!(UploadProblems: SESSION, WRITES; NotFound, Conflict, PartInvalid);
 pub(super) async fn upload(
     State(relay): State<Arc<Relay>>,
     PartId(blob, number): PartId<BlobId>,
-    signed: BySession<Part>,
+    signed: PartBySession,
 ) -> Answer {
-    let (account, digest) = (signed.account, signed.body.digest);
-    let place = relay.store.part_place(relay.now(), account, blob, number).await?.ok_or(ErrorCode::NotFound)?;
-    match place {
-        PartPlace::OutOfRange => return Err(problem(ErrorCode::PartInvalid, "the blob has no part of this number")),
-        PartPlace::Present { digest: present } => return same(present, digest),
-        PartPlace::Missing { bytes } if bytes != signed.body.bytes.len() => {
-            return Err(problem(ErrorCode::PartInvalid, format!("this part has {bytes} bytes")));
-        }
-        PartPlace::Missing { .. } => {}
+    let PartBySession { account, digest, mut body } = signed;
+    let name = PartName { blob, number, digest };
+    let taken = take(&relay, account, name, &mut body).await;
+    if taken.is_err() {
+        body.drain().await;
     }
-    relay.blobs.write(&PartName { blob, number, digest }, signed.body.bytes.clone()).await?;
+    taken
+}
+
+/// Decides before a byte of the part is read, and writes it down as it comes.
+async fn take(relay: &Relay, account: AccountId, name: PartName, body: &mut Arriving) -> Answer {
+    let PartName { blob, number, digest } = name;
+    let place = relay.store.part_place(relay.now(), account, blob, number).await?.ok_or(ErrorCode::NotFound)?;
+    let bytes = match place {
+        PartPlace::OutOfRange => return Err(problem(ErrorCode::PartInvalid, "the blob has no part of this number")),
+        PartPlace::Present { digest: present } => {
+            while body.next().await?.is_some() {}
+            return same(present, digest);
+        }
+        PartPlace::Missing { bytes } => bytes,
+    };
+    relay.rules().meters.part(account, bytes)?;
+    relay.admit(bytes)?;
+    let _slot = relay.memory.coming.take(account).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
+    write(&relay.blobs, &name, bytes, body).await?;
     let counts = relay.store.part_written(relay.now(), account, blob, number, digest).await?;
     same(counts.ok_or(ErrorCode::NotFound)?, digest)
+}
+
+/// Writes a part of exactly so many bytes with exactly that digest, or none.
+async fn write(blobs: &Blobs, name: &PartName, bytes: usize, body: &mut Arriving) -> Result<(), ProblemResponse> {
+    let wrong_length = || problem(ErrorCode::PartInvalid, format!("this part has {bytes} bytes"));
+    let mut writing = blobs.begin(name).await?;
+    let (mut hash, mut received, mut stretch) = (Sha256::new(), 0, BytesMut::new());
+    while let Some(piece) = body.next().await? {
+        received += piece.len();
+        if received > bytes {
+            return Err(wrong_length());
+        }
+        hash.update(&piece);
+        stretch.extend_from_slice(&piece);
+        if stretch.len() >= PART_STRETCH_BYTES {
+            writing.add(stretch.split().freeze()).await?;
+        }
+    }
+    if received != bytes {
+        return Err(wrong_length());
+    }
+    if <[u8; 32]>::from(hash.finalize()) != name.digest {
+        return Err(problem(ErrorCode::SignatureInvalid, "the body does not have the digest that was signed"));
+    }
+    if !stretch.is_empty() {
+        writing.add(stretch.freeze()).await?;
+    }
+    Ok(writing.finish().await?)
 }
 
 fn same(present: [u8; 32], digest: [u8; 32]) -> Answer {
@@ -94,17 +142,18 @@ pub(super) async fn download(
     let (digest, bytes) = part.ok_or(ErrorCode::NotFound)?;
     let name = PartName { blob, number, digest };
     let length = bytes as u64;
+    let slot = relay.memory.going.take(signed.account).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
     match range(signed.body.header("range"), length) {
-        Asked::Whole => Ok(stream(&relay, name, 0..length, length, StatusCode::OK)),
-        Asked::Stretch(stretch) => Ok(stream(&relay, name, stretch, length, StatusCode::PARTIAL_CONTENT)),
+        Asked::Whole => Ok(stream(&relay, name, slot, 0..length, length, StatusCode::OK)),
+        Asked::Stretch(stretch) => Ok(stream(&relay, name, slot, stretch, length, StatusCode::PARTIAL_CONTENT)),
         Asked::Unsatisfiable => Ok(unsatisfiable(length)),
     }
 }
 
-fn stream(relay: &Relay, name: PartName, stretch: Range<u64>, length: u64, status: StatusCode) -> Response {
+fn stream(relay: &Relay, name: PartName, slot: Slot, stretch: Range<u64>, length: u64, status: StatusCode) -> Response {
     let sent = stretch.end - stretch.start;
     let content_range = format!("bytes {}-{}/{length}", stretch.start, stretch.end.saturating_sub(1));
-    let mut response = Response::new(Body::from_stream(stretches(relay.blobs.clone(), name, stretch)));
+    let mut response = Response::new(Body::from_stream(stretches(relay.blobs.clone(), name, slot, stretch)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -116,18 +165,28 @@ fn stream(relay: &Relay, name: PartName, stretch: Range<u64>, length: u64, statu
     response
 }
 
-fn stretches(blobs: Blobs, name: PartName, whole: Range<u64>) -> impl Stream<Item = Result<Bytes, BlobError>> {
-    try_unfold(whole, move |left| {
-        let blobs = blobs.clone();
-        async move {
-            if left.is_empty() {
-                return Ok(None);
+/// Reads one stretch after the other, each when the one before is on its way. A client that takes none for too long is given
+/// up, so that it does not keep its place.
+fn stretches(
+    blobs: Blobs,
+    name: PartName,
+    slot: Slot,
+    whole: Range<u64>,
+) -> impl Stream<Item = Result<Bytes, BlobError>> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut left = whole;
+        while !left.is_empty() {
+            let next = left.start..left.end.min(left.start + PART_STRETCH_BYTES as u64);
+            left.start = next.end;
+            let bytes = blobs.read(&name, next).await;
+            if sender.send_timeout(bytes, PART_TIMEOUT).await.is_err() {
+                break;
             }
-            let next = left.start..left.end.min(left.start + PART_STRETCH_BYTES);
-            let bytes = blobs.read(&name, next.clone()).await?;
-            Ok(Some((bytes, next.end..left.end)))
         }
-    })
+        drop(slot);
+    });
+    unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
 }
 
 fn unsatisfiable(length: u64) -> Response {

@@ -38,6 +38,7 @@ pub(super) async fn publish(
     if sealed.len() != SEALED_PREKEYS_BYTES {
         return Err(problem(ErrorCode::Malformed, format!("sealed prekeys have {SEALED_PREKEYS_BYTES} bytes")));
     }
+    relay.admit(SEALED_PREKEYS_BYTES)?;
     if relay.store.publish_prekeys(signed.facts.account, mailbox, sealed).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {

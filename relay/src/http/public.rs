@@ -1,14 +1,14 @@
 //! What needs no signature: `/.well-known/sealpost`, `/i`, `/healthz`, `/readyz`.
 
-use super::Answer;
-use crate::{health::Readiness, relay::Relay};
+use super::{Answer, openapi::PUBLIC};
+use crate::{health::Readiness, openapi::problems, relay::Relay};
 use axum::{
-    extract::State,
+    extract::{FromRequestParts, State},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use sealpost_proto::wire::{PROTOCOL_VERSION, WellKnown};
-use sealpost_service::http::json_body;
+use sealpost_service::http::{ProblemResponse, json_body};
 use std::sync::Arc;
 
 const SOFTWARE: &str = concat!("sealpost-relay ", env!("CARGO_PKG_VERSION"));
@@ -17,12 +17,26 @@ const INVITE_PAGE: &str = include_str!("invite.html");
 const INVITE_POLICY: &str = "default-src 'none'; style-src 'sha256-179CirN0gO+X95rtJsZchi5sKQxNhSqKhtiov8NfYyY='; \
                              base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// A request from an address that does not ask too often.
+pub(super) struct Met;
+
+impl FromRequestParts<Arc<Relay>> for Met {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
+        relay.meet(&parts.extensions, &parts.headers)?;
+        Ok(Self)
+    }
+}
+
+problems!(PublicProblems: PUBLIC);
+
 /// See what the relay is, and its limits
 #[utoipa::path(
     get, path = "/.well-known/sealpost", operation_id = "show_relay", tag = "relay",
-    responses((status = 200, description = "Its origin, policy, limits and clock", body = WellKnown))
+    responses((status = 200, description = "Its origin, policy, limits and clock", body = WellKnown), PublicProblems)
 )]
-pub(super) async fn well_known(State(relay): State<Arc<Relay>>) -> Response {
+pub(super) async fn well_known(State(relay): State<Arc<Relay>>, _: Met) -> Response {
     let rules = relay.rules();
     let known = WellKnown {
         origin: relay.origin.clone(),
@@ -30,6 +44,7 @@ pub(super) async fn well_known(State(relay): State<Arc<Relay>>) -> Response {
         software: SOFTWARE.to_owned(),
         registration: rules.registration.policy,
         limits: rules.quotas.announced(),
+        rates: rules.meters.announced(),
         relay_time: relay.now(),
     };
     json_body(StatusCode::OK, &known)
@@ -40,9 +55,9 @@ pub(super) async fn well_known(State(relay): State<Arc<Relay>>) -> Response {
 /// A static page without script; the invite itself stands behind the `#` and is not sent.
 #[utoipa::path(
     get, path = "/i", operation_id = "show_invite_page", tag = "relay",
-    responses((status = 200, description = "The page", body = String, content_type = "text/html"))
+    responses((status = 200, description = "The page", body = String, content_type = "text/html"), PublicProblems)
 )]
-pub(super) async fn invite_page() -> Response {
+pub(super) async fn invite_page(_: Met) -> Response {
     let mut response = INVITE_PAGE.into_response();
     for (name, value) in [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),

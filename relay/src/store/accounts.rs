@@ -68,7 +68,7 @@ impl Store {
         now: Timestamp,
         new: NewAccount,
     ) -> Result<Result<Registration, ErrorCode>, StoreError> {
-        self.write(move |db| register(db, now, &new)).await
+        self.write_new(move |db| register(db, now, &new)).await
     }
 
     /// Remembers that this key used this nonce. False when it had before.
@@ -163,7 +163,7 @@ impl Store {
         &self,
         account: AccountId,
         sealed: Vec<u8>,
-        matches: impl FnOnce(Option<&[u8]>) -> bool + Send + 'static,
+        matches: impl FnOnce(Option<&[u8]>) -> bool + Clone + Send + 'static,
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
             let sql = "SELECT checkpoint FROM accounts WHERE account = ?";
@@ -260,6 +260,7 @@ pub(super) fn delete(db: &Connection, now: Timestamp, account: AccountId) -> Res
     run(db, "DELETE FROM blobs WHERE account = ?", [id])?;
     run(db, "DELETE FROM events WHERE account = ?", [id])?;
     run(db, "DELETE FROM lanes WHERE account = ?", [id])?;
+    run(db, "DELETE FROM quotas WHERE account = ?", [id])?;
     run(db, "DELETE FROM accounts WHERE account = ?", [id])?;
     Ok(())
 }
@@ -270,9 +271,16 @@ pub(super) fn count_mailboxes(db: &Connection, account: AccountId, by: i64) -> R
     Ok(())
 }
 
-/// Counts bytes of blobs up or down.
-pub(super) fn count_blob_bytes(db: &Connection, account: &[u8; 16], up: u64, down: u64) -> Result<(), StoreError> {
-    let sql = "UPDATE accounts SET blob_bytes = max(0, blob_bytes + ? - ?) WHERE account = ?";
-    run(db, sql, params![int(up), int(down), account])?;
+/// Counts a blob that was announced.
+pub(super) fn blob_came(db: &Connection, account: &[u8; 16], size: u64) -> Result<(), StoreError> {
+    let sql = "UPDATE accounts SET blobs = blobs + 1, blob_bytes = blob_bytes + ? WHERE account = ?";
+    run(db, sql, params![int(size), account])?;
+    Ok(())
+}
+
+/// Counts a blob that is doomed.
+pub(super) fn blob_left(db: &Connection, account: &[u8; 16], size: u64) -> Result<(), StoreError> {
+    let sql = "UPDATE accounts SET blobs = max(0, blobs - 1), blob_bytes = max(0, blob_bytes - ?) WHERE account = ?";
+    run(db, sql, params![int(size), account])?;
     Ok(())
 }

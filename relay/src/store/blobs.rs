@@ -1,8 +1,8 @@
 //! Blobs: what was announced, which parts are on disk, until when.
 
 use super::{
-    Store, StoreError, accounts,
-    rows::{count, first, int, millis, row, rows, run, small, time, uint},
+    Store, StoreError, accounts, quotas,
+    rows::{count, first, int, millis, row, rows, run, small, time},
 };
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
@@ -13,6 +13,7 @@ use sealpost_proto::{
 use sealpost_relay_core::{
     Quotas,
     blob::{self, BlobSize},
+    quota::HeldBlobs,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -61,14 +62,14 @@ impl Store {
     /// Announces a blob, or finds the same one. The flag says whether it is new.
     ///
     /// # Errors
-    /// [`StoreError`]; inside, `conflict`, `quota_exceeded`, or `unavailable` while a blob of that id is deleted.
+    /// [`StoreError`]; inside, `conflict`, `too_large`, `quota_exceeded`, or `unavailable` while a blob of that id is deleted.
     pub(crate) async fn create_blob(
         &self,
         now: Timestamp,
         new: NewBlob,
         quotas: Quotas,
     ) -> Result<Result<(Blob, bool), ErrorCode>, StoreError> {
-        self.write(move |db| create(db, now, &new, &quotas)).await
+        self.write_new(move |db| create(db, now, &new, &quotas)).await
     }
 
     /// A blob of the account's.
@@ -204,7 +205,7 @@ pub(super) fn doom(db: &Connection, id: &[u8; 16]) -> Result<(), StoreError> {
         Ok((row.get::<_, [u8; 16]>("account")?, count(row, "size")?))
     })?;
     if let Some((account, size)) = owner {
-        accounts::count_blob_bytes(db, &account, 0, size)?;
+        accounts::blob_left(db, &account, size)?;
     }
     run(db, "INSERT OR IGNORE INTO doomed (blob) VALUES (?)", [id])?;
     run(db, "DELETE FROM parts WHERE blob = ?", [id])?;
@@ -249,7 +250,7 @@ fn create(
     db: &Connection,
     now: Timestamp,
     new: &NewBlob,
-    quotas: &Quotas,
+    for_all: &Quotas,
 ) -> Result<Result<(Blob, bool), ErrorCode>, StoreError> {
     if first::<i64>(db, "SELECT 1 FROM blobs WHERE blob = ?", [new.id.as_bytes()])?.is_some() {
         return Ok(again(db, now, new)?.map(|blob| (blob, false)).ok_or(ErrorCode::Conflict));
@@ -258,8 +259,14 @@ fn create(
     if first::<i64>(db, "SELECT 1 FROM doomed WHERE blob = ?", [new.id.as_bytes()])?.is_some() {
         return Ok(Err(ErrorCode::Unavailable));
     }
-    let held = first::<i64>(db, "SELECT blob_bytes FROM accounts WHERE account = ?", [new.account.as_bytes()])?;
-    if !quotas.allows_blob(held.map(uint).unwrap_or_default(), new.size.bytes()) {
+    let quotas = quotas::of(db, new.account, for_all)?;
+    if new.size.bytes() > quotas.blob_bytes {
+        return Ok(Err(ErrorCode::TooLarge));
+    }
+    let held = row(db, "SELECT blobs, blob_bytes FROM accounts WHERE account = ?", [new.account.as_bytes()], |row| {
+        Ok(HeldBlobs { blobs: count(row, "blobs")?, bytes: count(row, "blob_bytes")? })
+    })?;
+    if !quotas.allows_blob(held.unwrap_or_default(), new.size.bytes()) {
         return Ok(Err(ErrorCode::QuotaExceeded));
     }
     insert(db, now, new)?;
@@ -303,7 +310,7 @@ fn insert(db: &Connection, now: Timestamp, new: &NewBlob) -> Result<(), StoreErr
             millis(now)
         ],
     )?;
-    accounts::count_blob_bytes(db, new.account.as_bytes(), new.size.bytes(), 0)
+    accounts::blob_came(db, new.account.as_bytes(), new.size.bytes())
 }
 
 fn complete(

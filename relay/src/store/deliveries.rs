@@ -77,7 +77,7 @@ impl LeasedBatch {
 }
 
 /// How the call of a webhook ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct CallEnd {
     /// Whose lane.
     pub(crate) account: AccountId,

@@ -3,6 +3,7 @@
 use super::{
     StoreError,
     rows::{first, int, maybe_time, millis, row, rows, run},
+    tally::Items,
 };
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{AccountId, Timestamp, wire::WebhookState};
@@ -116,23 +117,27 @@ pub(super) fn count(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
-    came: usize,
-    left: usize,
+    came: Items,
+    left: Items,
 ) -> Result<(), StoreError> {
-    let difference = int(came as u64) - int(left as u64);
-    if came == 0 {
-        let sql = "UPDATE lanes SET waiting = max(0, waiting + ?) WHERE account = ?";
-        run(db, sql, params![difference, account.as_bytes()])?;
+    let envelopes = int(came.envelopes.envelopes) - int(left.envelopes.envelopes);
+    let bytes = int(came.envelopes.bytes) - int(left.envelopes.bytes);
+    let items = envelopes + int(came.events) - int(left.events);
+    if came == Items::default() {
+        let sql = "UPDATE lanes SET waiting = max(0, waiting + ?2), envelopes = max(0, envelopes + ?3), \
+                   bytes = max(0, bytes + ?4) WHERE account = ?1";
+        run(db, sql, params![account.as_bytes(), items, envelopes, bytes])?;
         return Ok(());
     }
     run(
         db,
-        "UPDATE lanes SET waiting = max(0, waiting + ?1), due_at = CASE \
+        "UPDATE lanes SET waiting = max(0, waiting + ?2), envelopes = max(0, envelopes + ?3), \
+             bytes = max(0, bytes + ?4), due_at = CASE \
              WHEN free_at IS NULL THEN NULL \
-             WHEN due_at IS NULL OR due_at > max(free_at, ?2) THEN max(free_at, ?2) \
+             WHEN due_at IS NULL OR due_at > max(free_at, ?5) THEN max(free_at, ?5) \
              ELSE due_at END \
-         WHERE account = ?3",
-        params![difference, millis(now), account.as_bytes()],
+         WHERE account = ?1",
+        params![account.as_bytes(), items, envelopes, bytes, millis(now)],
     )?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Mailboxes, their send keys and the prekeys in them.
 
 use super::{
-    Store, StoreError, accounts,
+    Store, StoreError, accounts, quotas,
     rows::{count, first, int, millis, row, rows, run, time},
 };
 use rusqlite::{Connection, Row, params};
@@ -10,7 +10,7 @@ use sealpost_proto::{
     limits::MAILBOXES_PER_PAGE,
     wire::{Mailbox, Mailboxes},
 };
-use sealpost_relay_core::{Quotas, quota::Held};
+use sealpost_relay_core::{QuotaOverrides, Quotas, quota::Held};
 
 /// An open mailbox, as far as accepting and reading prekeys need it.
 #[derive(Debug, Clone)]
@@ -23,6 +23,15 @@ pub(crate) struct OpenMailboxFacts {
     pub(crate) held: Held,
     /// Whether the operator suspended its owner.
     pub(crate) suspended: bool,
+}
+
+/// The account of a mailbox, as far as accepting needs it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recipient {
+    /// What waits in all its mailboxes.
+    pub(super) held: Held,
+    /// What of its quotas is different from what is said for all.
+    pub(super) own: Option<QuotaOverrides>,
 }
 
 /// The prekeys of an open mailbox.
@@ -47,7 +56,7 @@ impl Store {
         keys: Vec<SendKey>,
         quotas: Quotas,
     ) -> Result<Result<(), ErrorCode>, StoreError> {
-        self.write(move |db| open(db, now, account, mailbox, &keys, &quotas)).await
+        self.write_new(move |db| open(db, now, account, mailbox, &keys, &quotas)).await
     }
 
     /// Closes a mailbox; one that is not the account's is left alone. What waits in it is ended by the next sweep.
@@ -86,7 +95,7 @@ impl Store {
         sealed: Vec<u8>,
     ) -> Result<bool, StoreError> {
         let sql = "UPDATE mailboxes SET prekeys = ? WHERE mailbox = ? AND account = ? AND closed_at IS NULL";
-        self.write(move |db| Ok(run(db, sql, params![sealed, mailbox.as_bytes(), account.as_bytes()])? == 1)).await
+        self.write_new(move |db| Ok(run(db, sql, params![sealed, mailbox.as_bytes(), account.as_bytes()])? == 1)).await
     }
 
     /// The prekeys of an open mailbox.
@@ -113,6 +122,14 @@ pub(super) fn find(db: &Connection, mailbox: MailboxId) -> Result<Option<OpenMai
     row(db, &format!("SELECT {FACTS} {OPEN}"), [mailbox.as_bytes()], facts)
 }
 
+/// The account that mailboxes belong to.
+pub(super) fn recipient(db: &Connection, account: AccountId) -> Result<Recipient, StoreError> {
+    let sql = "SELECT l.envelopes, l.bytes, q.overrides FROM lanes l LEFT JOIN quotas q ON q.account = l.account \
+               WHERE l.account = ?";
+    let found = row(db, sql, [account.as_bytes()], |row| Ok(Recipient { held: held(row)?, own: quotas::read(row)? }))?;
+    Ok(found.unwrap_or_default())
+}
+
 /// Counts what came into a mailbox or left it.
 pub(super) fn change_held(db: &Connection, mailbox: MailboxId, came: Held, left: Held) -> Result<(), StoreError> {
     run(
@@ -128,9 +145,13 @@ fn facts(row: &Row<'_>) -> rusqlite::Result<OpenMailboxFacts> {
     Ok(OpenMailboxFacts {
         account: AccountId::from_bytes(row.get("account")?),
         keys: keys.into_iter().flatten().map(SendKey::from_bytes).collect(),
-        held: Held { envelopes: count(row, "envelopes")?, bytes: count(row, "bytes")? },
+        held: held(row)?,
         suspended: row.get("suspended")?,
     })
+}
+
+fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
+    Ok(Held { envelopes: count(row, "envelopes")?, bytes: count(row, "bytes")? })
 }
 
 fn open(
@@ -139,7 +160,7 @@ fn open(
     account: AccountId,
     mailbox: MailboxId,
     keys: &[SendKey],
-    quotas: &Quotas,
+    for_all: &Quotas,
 ) -> Result<Result<(), ErrorCode>, StoreError> {
     let sql = "SELECT account = ? AND closed_at IS NULL FROM mailboxes WHERE mailbox = ?";
     let ours: Option<bool> = first(db, sql, params![account.as_bytes(), mailbox.as_bytes()])?;
@@ -154,7 +175,9 @@ fn open(
         None => {}
     }
     let open = first::<i64>(db, "SELECT mailboxes FROM accounts WHERE account = ?", [account.as_bytes()])?;
-    if !quotas.allows_mailbox(open.and_then(|open| u64::try_from(open).ok()).unwrap_or_default()) {
+    if !quotas::of(db, account, for_all)?
+        .allows_mailbox(open.and_then(|open| u64::try_from(open).ok()).unwrap_or_default())
+    {
         return Ok(Err(ErrorCode::QuotaExceeded));
     }
     run(

@@ -14,6 +14,8 @@ mod lanes;
 mod mailboxes;
 mod offline;
 mod outcomes;
+#[allow(dead_code, reason = "set_quota and quota_of are for the operator's tools, which come with them")]
+mod quotas;
 mod rows;
 #[cfg(test)]
 mod story;
@@ -33,7 +35,7 @@ pub(crate) use offline::Looked;
 pub(crate) use submissions::Submission;
 pub(crate) use sweep::Swept;
 
-use crate::health::Health;
+use crate::{health::Health, storage::Storage};
 use rusqlite::Connection;
 use sealpost_proto::ErrorCode;
 use sealpost_service::http::ProblemResponse;
@@ -53,6 +55,8 @@ pub(crate) struct Store {
     db: Database,
     arrivals: Arrivals,
     health: Arc<Health>,
+    /// The disk, when there is one.
+    storage: Option<Arc<Storage>>,
 }
 
 /// Why an operation did not happen; the database is as if it had never been asked.
@@ -81,7 +85,18 @@ impl Store {
     /// # Errors
     /// [`OpenError`], in words for the operator.
     pub(crate) fn open(path: &Path, health: Arc<Health>) -> Result<Self, OpenError> {
-        Ok(Self { db: Database::open(path, MIGRATIONS, OPTIONS)?, arrivals: Arrivals::default(), health })
+        Ok(Self {
+            db: Database::open(path, MIGRATIONS, OPTIONS)?,
+            arrivals: Arrivals::default(),
+            health,
+            storage: None,
+        })
+    }
+
+    /// The same, with the reserve of a disk for what has to be written even when the disk is full.
+    #[must_use]
+    pub(crate) fn with_reserve(self, storage: Arc<Storage>) -> Self {
+        Self { storage: Some(storage), ..self }
     }
 
     /// A store that lives in memory and dies with its last clone.
@@ -93,6 +108,7 @@ impl Store {
             db: Database::open_in_memory(MIGRATIONS, OPTIONS)?,
             arrivals: Arrivals::default(),
             health: Arc::default(),
+            storage: None,
         })
     }
 
@@ -107,7 +123,22 @@ impl Store {
         self.db.stats()
     }
 
+    /// Runs a job that finishes, changes or takes away what was accepted. When the disk is full it is tried once more on
+    /// the reserve.
     async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
+        T: Send + 'static,
+    {
+        let mut outcome = self.db.write(job.clone()).await.map_err(StoreError::from);
+        if self.made_room(&outcome) {
+            outcome = self.db.write(job).await.map_err(StoreError::from);
+        }
+        self.note_health(outcome)
+    }
+
+    /// Runs a job that makes the relay keep more than before: it has no claim to the reserve.
+    async fn write_new<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
@@ -115,14 +146,26 @@ impl Store {
         self.note_health(self.db.write(job).await.map_err(StoreError::from))
     }
 
-    /// For what a restart puts right by itself: a lease that a power cut undoes was never given out by the process that
-    /// starts, and an outcome that it undoes is asked for again and answered the same.
+    /// As [`Self::write`], for what a restart puts right by itself: a lease that a power cut undoes was never given out by
+    /// the process that starts, and an outcome that it undoes is asked for again and answered the same.
     async fn write_unsynced<T, F>(&self, job: F) -> Result<T, StoreError>
     where
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
         T: Send + 'static,
     {
-        self.note_health(self.db.write_unsynced(job).await.map_err(StoreError::from))
+        let mut outcome = self.db.write_unsynced(job.clone()).await.map_err(StoreError::from);
+        if self.made_room(&outcome) {
+            outcome = self.db.write_unsynced(job).await.map_err(StoreError::from);
+        }
+        self.note_health(outcome)
+    }
+
+    /// Gives the reserve to what found no room; true when another try makes sense.
+    fn made_room<T>(&self, outcome: &Result<T, StoreError>) -> bool {
+        let (Err(StoreError::DiskFull), Some(storage)) = (outcome, &self.storage) else { return false };
+        // Whoever shared the commit asks at the same time, and all but one find that it was given.
+        storage.give_way();
+        true
     }
 
     fn note_health<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {

@@ -3,7 +3,7 @@
 
 use super::{
     Store, StoreError, lanes,
-    mailboxes::{self, OpenMailboxFacts},
+    mailboxes::{self, OpenMailboxFacts, Recipient},
     rows::{int, millis, row, run, state},
     tally::Tally,
 };
@@ -167,6 +167,8 @@ struct Desk<'a> {
     db: &'a Connection,
     next_id: i64,
     mailboxes: HashMap<MailboxId, Option<OpenMailboxFacts>>,
+    /// The accounts of those that are open.
+    recipients: HashMap<AccountId, Recipient>,
     /// Mailboxes for which an earlier item of the request was refused for a passing reason.
     refused: BTreeSet<MailboxId>,
     tally: Tally,
@@ -175,7 +177,8 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     fn open(db: &'a Connection, envelopes: usize) -> Result<Self, StoreError> {
         let next_id = lanes::next_items(db, envelopes)?;
-        Ok(Self { db, next_id, mailboxes: HashMap::new(), refused: BTreeSet::new(), tally: Tally::default() })
+        let (mailboxes, recipients) = (HashMap::new(), HashMap::new());
+        Ok(Self { db, next_id, mailboxes, recipients, refused: BTreeSet::new(), tally: Tally::default() })
     }
 
     fn decide_request(&mut self, request: &Request) -> Result<Vec<SubmitResult>, StoreError> {
@@ -191,7 +194,9 @@ impl<'a> Desk<'a> {
     /// is looked for only when there is one or when it is not taken.
     fn decide(&mut self, request: &Request, submission: &Submission) -> Result<SubmitOutcome, StoreError> {
         let facts = self.facts(submission)?;
-        let Request { now, quotas, .. } = request;
+        let now = &request.now;
+        let own = self.recipient(submission.mailbox).and_then(|recipient| recipient.own);
+        let quotas = &own.map_or_else(|| request.quotas.clone(), |own| request.quotas.with(&own));
         if let Verdict::Accept { expires_at } = accept::decide(*now, quotas, facts)
             && self.write_down(request, submission, expires_at)?
         {
@@ -219,7 +224,8 @@ impl<'a> Desk<'a> {
     fn facts(&mut self, submission: &Submission) -> Result<Facts, StoreError> {
         let Submission { id, mailbox, home, proof, asked_expiry, digest, bytes } = submission;
         let after_refused = self.refused.contains(mailbox);
-        let open = self.mailbox(*mailbox)?.as_ref();
+        self.mailbox(*mailbox)?;
+        let open = self.mailboxes.get(mailbox).and_then(Option::as_ref);
         let keys = open.map_or(&[][..], |facts| &facts.keys);
         Ok(Facts {
             home: *home,
@@ -227,6 +233,7 @@ impl<'a> Desk<'a> {
             asked_expiry: *asked_expiry,
             mailbox: open.map(|facts| facts.held),
             suspended: open.is_some_and(|facts| facts.suspended),
+            account: self.recipient(*mailbox).map(|recipient| recipient.held).unwrap_or_default(),
             proof_good: proofs::verify_post(keys, *mailbox, *id, digest, proof),
             known: None,
             after_refused,
@@ -237,8 +244,22 @@ impl<'a> Desk<'a> {
         use std::collections::hash_map::Entry;
         match self.mailboxes.entry(mailbox) {
             Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(unknown) => Ok(unknown.insert(mailboxes::find(self.db, mailbox)?)),
+            Entry::Vacant(unknown) => {
+                let open = mailboxes::find(self.db, mailbox)?;
+                if let Some(OpenMailboxFacts { account, .. }) = &open
+                    && !self.recipients.contains_key(account)
+                {
+                    self.recipients.insert(*account, mailboxes::recipient(self.db, *account)?);
+                }
+                Ok(unknown.insert(open))
+            }
         }
+    }
+
+    /// The account of a mailbox that was looked for and is open.
+    fn recipient(&self, mailbox: MailboxId) -> Option<&Recipient> {
+        let open = self.mailboxes.get(&mailbox)?.as_ref()?;
+        self.recipients.get(&open.account)
     }
 
     /// False, and nothing is written, when one of the same name was accepted before.
@@ -271,8 +292,10 @@ impl<'a> Desk<'a> {
             return Ok(false);
         }
         run(db, "INSERT INTO bodies (id, bytes) VALUES (?, ?)", params![id, submission.bytes])?;
-        facts.held.envelopes += 1;
-        facts.held.bytes += size;
+        facts.held.add(size);
+        if let Some(recipient) = self.recipients.get_mut(&account) {
+            recipient.held.add(size);
+        }
         self.next_id += 1;
         self.tally.envelope_came(submission.mailbox, account, size);
         Ok(true)

@@ -52,31 +52,36 @@ struct Change<T> {
     left: T,
 }
 
+/// What comes into a lane or leaves it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Items {
+    pub(super) envelopes: Held,
+    pub(super) events: u64,
+}
+
 /// What came and went.
 #[derive(Default)]
 pub(super) struct Tally {
     mailboxes: BTreeMap<MailboxId, Change<Held>>,
-    lanes: BTreeMap<AccountId, Change<usize>>,
+    lanes: BTreeMap<AccountId, Change<Items>>,
 }
 
 impl Tally {
     pub(super) fn envelope_came(&mut self, mailbox: MailboxId, account: AccountId, size: u64) {
         let held = &mut self.mailboxes.entry(mailbox).or_default().came;
-        held.envelopes += 1;
-        held.bytes += size;
-        self.lanes.entry(account).or_default().came += 1;
+        held.add(size);
+        self.lanes.entry(account).or_default().came.envelopes.add(size);
     }
 
     fn envelope_left(&mut self, waiting: &WaitingEnvelope) {
         let held = &mut self.mailboxes.entry(waiting.mailbox).or_default().left;
-        held.envelopes += 1;
-        held.bytes += waiting.size;
-        self.lanes.entry(waiting.account).or_default().left += 1;
+        held.add(waiting.size);
+        self.lanes.entry(waiting.account).or_default().left.envelopes.add(waiting.size);
     }
 
     pub(super) fn events_left(&mut self, account: AccountId, count: usize) {
         if count > 0 {
-            self.lanes.entry(account).or_default().left += count;
+            self.lanes.entry(account).or_default().left.events += count as u64;
         }
     }
 
@@ -131,7 +136,7 @@ impl Tally {
                 waiting.sender.as_bytes()
             ],
         )?;
-        self.lanes.entry(waiting.sender).or_default().came += told;
+        self.lanes.entry(waiting.sender).or_default().came.events += told as u64;
         Ok(())
     }
 
@@ -150,7 +155,7 @@ impl Tally {
         let mut woken = Vec::new();
         for (account, change) in self.lanes {
             lanes::count(db, now, account, change.came, change.left)?;
-            if change.came > 0 {
+            if change.came != Items::default() {
                 woken.push(account);
             }
         }

@@ -6,7 +6,7 @@ use sealpost_proto::{
     limits::WRITER_QUEUE_MAX,
     wire::{RegistrationPolicy, SubmitOutcome},
 };
-use sealpost_relay_core::{Quotas, classify::Class};
+use sealpost_relay_core::{QuotaOverrides, Quotas, classify::Class};
 use sealpost_signatures::{AccountKey, proofs};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl Bench {
     async fn submit_at_once(&self, count: u16) -> Vec<Result<SubmitOutcome, StoreError>> {
         let (held, holding) = tokio::sync::oneshot::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();
-        let at_work = self.store.write(move |_| {
+        let at_work = self.store.write_new(move |_| {
             let _ = held.send(());
             let _ = released.recv();
             Ok(())
@@ -259,4 +259,42 @@ async fn nothing_goes_out_to_a_suspended_account_on_either_way_and_all_of_it_aft
     bench.store.suspend(later, BOLT, false).await.unwrap().unwrap();
     let batch = bench.store.pull(later, BOLT).await.unwrap().unwrap();
     assert_eq!(batch.envelopes.len(), 2, "nothing is lost");
+}
+
+fn refused(outcome: &SubmitOutcome) -> Option<ErrorCode> {
+    match outcome {
+        SubmitOutcome::Refused { code, .. } => Some(*code),
+        SubmitOutcome::Accepted { .. } | SubmitOutcome::Duplicate { .. } => None,
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_one_account_counts_at_once_and_its_queue_is_counted_over_all_mailboxes() {
+    let bench = Bench::new().await;
+    let queue = async || {
+        let quota = bench.store.quota_of(BOLT).await.unwrap().unwrap();
+        (quota.queue.envelopes, quota.queue.bytes)
+    };
+    let own = QuotaOverrides { account_envelopes: Some(2), ..QuotaOverrides::default() };
+    assert!(bench.store.set_quota(BOLT, own).await.unwrap());
+    assert_eq!(bench.store.quota_of(BOLT).await.unwrap().unwrap().overrides, own);
+    assert_eq!(refused(&bench.submit(1).await.unwrap()), None);
+    assert_eq!(refused(&bench.submit(2).await.unwrap()), None);
+    assert_eq!(refused(&bench.submit(3).await.unwrap()), Some(ErrorCode::MailboxFull));
+    assert_eq!(queue().await, (2, 4_096));
+    let other = MailboxId::from_bytes([8; 16]);
+    bench.store.open_mailbox(NOW, BOLT, other, vec![send_key()], Quotas::default()).await.unwrap().unwrap();
+    let bytes = vec![1; 2_048];
+    let proof = proofs::post(&send_key(), other, envelope(4), &bytes).to_vec();
+    let elsewhere = Submission { mailbox: other, proof, ..submission(4) };
+    let submitted = bench.store.submit(NOW, ACME, vec![elsewhere], Quotas::default()).await.unwrap();
+    assert_eq!(refused(&submitted.results[0].outcome), Some(ErrorCode::MailboxFull), "all mailboxes share it");
+    assert!(bench.store.set_quota(BOLT, QuotaOverrides::default()).await.unwrap());
+    assert_eq!(refused(&bench.submit(3).await.unwrap()), None, "as all others again");
+    bench.store.close_mailbox(NOW, BOLT, MAILBOX).await.unwrap();
+    bench.store.sweep(NOW).await.unwrap();
+    assert_eq!(queue().await, (0, 0));
+    let nobody = AccountId::from_bytes([200; 16]);
+    assert!(!bench.store.set_quota(nobody, own).await.unwrap());
+    assert_eq!(bench.store.quota_of(nobody).await.unwrap(), None);
 }

@@ -3,12 +3,13 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use sealpost_proto::{
     B64, BlobId, ErrorCode, FetchToken, b64,
-    limits::{BLOB_LIFE_MAX, PART_BYTES, PART_BYTES_MAX},
+    limits::{BLOB_LIFE_MAX, PART_BYTES, PART_BYTES_MAX, PARTS_MOVING_PER_ACCOUNT_MAX},
     wire::{Blob, BlobState, CompleteBlob, CreateBlob, ExtendBlob},
 };
 use sealpost_service::random_array;
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 pub(crate) struct Upload {
     pub(crate) id: BlobId,
@@ -197,4 +198,93 @@ async fn deleted_parts_leave_the_disk_and_their_bytes_the_quota() {
     crate::support::eventually(|| !folder.exists()).await;
     let next = Upload::new(&[1_000]);
     assert_eq!(acme.post("/v1/blobs", &next.create(&relay)).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_part_that_was_changed_on_the_way_leaves_nothing() {
+    let relay = Relay::start().await;
+    let acme = relay.node().await;
+    let upload = Upload::new(&[300_000]);
+    acme.post("/v1/blobs", &upload.create(&relay)).await;
+    let path = format!("/v1/blobs/{}/parts/0", upload.id);
+    let mut changed = upload.parts[0].to_vec();
+    changed[299_999] ^= 1;
+    let mut request = acme.by_session(Method::PUT, &path, upload.parts[0].clone());
+    *request.body_mut() = http_body_util::Full::new(changed.into());
+    assert_eq!(acme.send(request).await.code(), ErrorCode::SignatureInvalid);
+    let folder = relay.folder.path().join("blobs").join(upload.id.to_string());
+    crate::support::eventually(|| std::fs::read_dir(&folder).map_or(0, Iterator::count) == 0).await;
+    upload.put(&acme, 0).await.done();
+    assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
+}
+
+/// Begins an upload and sends no more than the head of it.
+async fn begin_upload(node: &Node, upload: &Upload) -> TcpStream {
+    let target = format!("/v1/blobs/{}/parts/0", upload.id);
+    let (parts, _) = node.by_session(Method::PUT, &target, upload.parts[0].clone()).into_parts();
+    let mut head = format!("PUT {target} HTTP/1.1\r\nhost: {}\r\ncontent-length: 500\r\n", node.origin.authority());
+    for (name, value) in &parts.headers {
+        head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+    }
+    let mut stream = TcpStream::connect(node.origin.authority()).await.unwrap();
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+/// Uploads blobs of one part until one is answered so.
+async fn upload_until(relay: &Relay, node: &Node, status: StatusCode) -> Reply {
+    let trying = async {
+        loop {
+            let upload = Upload::new(&[500]);
+            node.post("/v1/blobs", &upload.create(relay)).await;
+            let reply = upload.put(node, 0).await;
+            if reply.status == status {
+                return reply;
+            }
+        }
+    };
+    tokio::time::timeout(crate::support::DEADLINE, trying).await.expect("it was answered so in time")
+}
+
+#[tokio::test]
+async fn slow_uploads_hold_up_only_their_own_account() {
+    let relay = Relay::start_with(|config| config.rates.requests_per_second = 0).await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mut slow = Vec::new();
+    for _ in 0..PARTS_MOVING_PER_ACCOUNT_MAX {
+        let upload = Upload::new(&[500]);
+        acme.post("/v1/blobs", &upload.create(&relay)).await;
+        slow.push(begin_upload(&acme, &upload).await);
+    }
+    let refused = upload_until(&relay, &acme, StatusCode::SERVICE_UNAVAILABLE).await;
+    assert_eq!(refused.code(), ErrorCode::Overloaded);
+    assert!(refused.headers.contains_key("retry-after"), "refused at once, and told when to come again");
+    upload_until(&relay, &bolt, StatusCode::NO_CONTENT).await;
+    drop(slow);
+    upload_until(&relay, &acme, StatusCode::NO_CONTENT).await;
+}
+
+#[tokio::test]
+async fn the_bytes_of_parts_are_counted() {
+    // A whole part may always come at once; the next one tomorrow.
+    let relay = Relay::start_with(|config| config.rates.blob_bytes_per_day = 1).await;
+    let acme = relay.node().await;
+    let upload = Upload::new(&[PART_BYTES_MAX, 500]);
+    acme.post("/v1/blobs", &upload.create(&relay)).await;
+    upload.put(&acme, 0).await.done();
+    let refused = upload.put(&acme, 1).await;
+    assert_eq!(refused.code(), ErrorCode::RateLimited);
+    assert!(refused.headers["ratelimit"].to_str().unwrap().contains("\"blob-kib\";r=0;"), "{refused:?}");
+    upload.put(&acme, 0).await.done();
+}
+
+#[tokio::test]
+async fn an_account_has_so_many_blobs_and_no_more() {
+    let relay = Relay::start_with(|config| config.quotas.account_blobs = 1).await;
+    let acme = relay.node().await;
+    let (first, second) = (Upload::new(&[500]), Upload::new(&[500]));
+    assert_eq!(acme.post("/v1/blobs", &first.create(&relay)).await.status, StatusCode::CREATED);
+    assert_eq!(acme.post("/v1/blobs", &second.create(&relay)).await.code(), ErrorCode::QuotaExceeded);
+    acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", first.id), "").await.done();
+    assert_eq!(acme.post("/v1/blobs", &second.create(&relay)).await.status, StatusCode::CREATED);
 }

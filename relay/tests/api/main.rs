@@ -12,10 +12,13 @@ mod support;
 
 mod accounts;
 mod admin;
+mod bad_input;
 mod blobs;
 mod commands;
 mod deliveries;
 mod envelopes;
+mod full_disk;
+mod limits;
 mod logs;
 mod operator;
 mod requests;

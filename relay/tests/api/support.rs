@@ -80,6 +80,8 @@ pub(crate) fn config(folder: &Path) -> Config {
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
     config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
     config.registration.policy = RegistrationPolicy::Open;
+    // Many relays at a time keep as many reserves.
+    config.storage.reserve_bytes = 8 * 1024 * 1024;
     config
 }
 
@@ -110,7 +112,17 @@ impl Relay {
 
     /// As [`Self::restart`]; something happens when it was told to end and has not yet.
     pub(crate) async fn restart_while(self, something: impl FnOnce()) -> Self {
-        let Self { clock, folder, running, shutdown, config, place, .. } = self;
+        self.restart_as(something, |_| {}).await
+    }
+
+    /// As [`Self::restart`], with another configuration.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        self.restart_as(|| {}, change).await
+    }
+
+    async fn restart_as(self, something: impl FnOnce(), change: impl FnOnce(&mut Config)) -> Self {
+        let Self { clock, folder, running, shutdown, mut config, place, .. } = self;
+        change(&mut config);
         shutdown.trigger();
         something();
         running.ended().await;

@@ -18,6 +18,7 @@ pub struct Relay {
     folder: PathBuf,
     log: PathBuf,
     address: String,
+    settings: Vec<String>,
     process: Option<Process>,
 }
 
@@ -32,8 +33,14 @@ impl Relay {
             folder: parent.join("relay"),
             log: parent.join("relay.log"),
             address: format!("127.0.0.1:{}", free_port()?),
+            settings: Vec::new(),
             process: None,
         })
+    }
+
+    /// Tells it something more on its command line, from the next start on.
+    pub fn configure(&mut self, settings: &[&str]) {
+        self.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
     }
 
     /// Keeps its data somewhere else, from the next start on.
@@ -60,7 +67,8 @@ impl Relay {
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let args =
             ["serve", "--listen", &self.address, "--registration", "open", "--egress-allow", "127.0.0.0/8", "--data"];
-        let args: Vec<&OsStr> = args.iter().map(OsStr::new).chain([self.folder.as_os_str()]).collect();
+        let more = self.settings.iter().map(OsStr::new);
+        let args: Vec<&OsStr> = args.iter().map(OsStr::new).chain([self.folder.as_os_str()]).chain(more).collect();
         let mut process = self.program.start("the relay", Role::Relay, &args, &self.log)?;
         let line = process.first_line().await?;
         ensure!(line == format!("listening on {}", self.origin()), "the relay says \"{line}\"");

@@ -312,10 +312,33 @@ async fn a_full_disk_of_the_relay_delays_and_loses_nothing() -> anyhow::Result<(
     })
     .await?;
     ensure!(waiting.contains("full") || waiting.contains("room") || waiting.contains("storage"), "{waiting}");
+    world.relay.kill().await?;
+    world.relay.start().await.context("a relay that was killed starts on a full disk")?;
     disk.make_room()?;
     let received = bolt.api()?.received(&sent.uuid).await?;
     ensure!(bolt.api()?.content_digest(&received.attachments[0].id).await? == order.digest());
     acme.api()?.reached(&sent.id, DeliveryStatus::Delivered).await?;
+    stop(world, [acme, bolt]).await
+}
+
+#[tokio::test]
+async fn a_node_that_asks_too_often_slows_down_says_why_and_loses_nothing() -> anyhow::Result<()> {
+    let mut world = World::begin(program())?;
+    world.relay.configure(&["--rates-requests-per-second", "2", "--rates-requests-burst", "2"]);
+    world.relay.start().await?;
+    let (acme, bolt) = (world.node("Acme", Delivery::Pull).await?, world.node("Bolt", Delivery::Webhook).await?);
+    let pair = pair(&acme, &bolt).await?;
+    let mut sent = Vec::new();
+    for number in 0..12 {
+        sent.push(send(&acme.api()?, &pair.inviter.id, &format!("number {number}"), &[]).await?);
+    }
+    for message in &sent {
+        acme.api()?.reached(&message.id, DeliveryStatus::Delivered).await?;
+    }
+    let texts: Vec<_> = bolt.api()?.messages(Direction::In).await?.into_iter().map(|message| message.content).collect();
+    ensure!(texts.len() == sent.len(), "{texts:?}");
+    let log = fs::read_to_string(world.folder().join("acme.log"))?;
+    ensure!(log.contains("too many requests") && !log.contains("does not answer"), "{log}");
     stop(world, [acme, bolt]).await
 }
 

@@ -4,14 +4,17 @@ use axum::{
     extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use sealpost_proto::{
     ErrorCode, Problem,
-    limits::{BODY_READ_TIMEOUT, JSON_REQUEST_BYTES_MAX, PROBLEM_REASON_CHARS_MAX},
+    limits::{BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BUSY_RETRY, JSON_REQUEST_BYTES_MAX, PROBLEM_REASON_CHARS_MAX},
+    time::millis,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// The content type of every JSON body.
 pub const JSON_TYPE: &str = "application/json";
@@ -48,20 +51,93 @@ pub fn json_body<T: Serialize>(status: StatusCode, value: &T) -> Response {
     response
 }
 
-/// Reads a whole body of at most `limit_bytes`, within a minute.
+/// Reads a whole body of at most `limit_bytes`.
 ///
 /// # Errors
-/// `too_large`, before anything is read when the header already says so; `malformed` when the client stops sending.
+/// Those of [`Arriving`].
 pub async fn read_body(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result<Bytes, Problem> {
-    if announced_length(headers).is_some_and(|length| length > limit_bytes as u64) {
-        return Err(too_large(limit_bytes));
+    read_body_with(headers, body, limit_bytes, |_| true).await
+}
+
+/// Reads a whole body of at most `limit_bytes`, and asks for room for each piece of so many bytes that has come.
+///
+/// # Errors
+/// Those of [`Arriving`]; `overloaded` when there is no room.
+pub async fn read_body_with(
+    headers: &HeaderMap,
+    body: Body,
+    limit_bytes: usize,
+    mut room: impl FnMut(usize) -> bool,
+) -> Result<Bytes, Problem> {
+    let mut arriving = Arriving::new(headers, body, limit_bytes)?;
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(piece) = arriving.next().await? {
+        if !room(piece.len()) {
+            return Err(Problem::from(ErrorCode::Overloaded).retry_after_ms(millis(BUSY_RETRY)));
+        }
+        // Most bodies come in one piece, which needs no copy.
+        if first.is_empty() && whole.is_empty() {
+            first = piece;
+        } else {
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&piece);
+        }
     }
-    let reading = Limited::new(body, limit_bytes).collect();
-    match tokio::time::timeout(BODY_READ_TIMEOUT, reading).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit_bytes)),
-        Ok(Err(_)) => Err(Problem::new(ErrorCode::Malformed, "the body ended early")),
-        Err(_) => Err(Problem::new(ErrorCode::Malformed, "the body took too long to arrive")),
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+/// A body on its way: so large at most, and not slower than [`BODY_BYTES_PER_SECOND_MIN`] on average.
+pub struct Arriving {
+    body: Body,
+    limit_bytes: usize,
+    received_bytes: usize,
+    began: Instant,
+}
+
+impl Arriving {
+    /// A body of which nothing was read.
+    ///
+    /// # Errors
+    /// `too_large` when its header says so.
+    pub fn new(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result<Self, Problem> {
+        if announced_length(headers).is_some_and(|length| length > limit_bytes as u64) {
+            return Err(too_large(limit_bytes));
+        }
+        Ok(Self { body, limit_bytes, received_bytes: 0, began: Instant::now() })
+    }
+
+    /// The next piece, or nothing at the end.
+    ///
+    /// # Errors
+    /// `too_large`; `malformed` when the client stops sending or sends too slowly.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            let frame = match timeout_at(self.deadline(), self.body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => return Err(Problem::new(ErrorCode::Malformed, "the body ended early")),
+                Err(_) => return Err(Problem::new(ErrorCode::Malformed, "the body took too long to arrive")),
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            self.received_bytes += piece.len();
+            if self.received_bytes > self.limit_bytes {
+                return Err(too_large(self.limit_bytes));
+            }
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// Reads the rest and forgets it: a client that is still sending hears the answer only after that.
+    pub async fn drain(mut self) {
+        while let Ok(Some(_)) = self.next().await {}
+    }
+
+    fn deadline(&self) -> Instant {
+        let received = u32::try_from(self.received_bytes).unwrap_or(u32::MAX);
+        self.began + BODY_GRACE + Duration::from_secs(received.into()) / BODY_BYTES_PER_SECOND_MIN
     }
 }
 
@@ -132,5 +208,48 @@ mod tests {
     async fn deep_json_is_refused() {
         let deep = "[".repeat(10_000);
         assert_eq!(code_of::<20_000>(request(Some(JSON_TYPE), deep)).await, Some(ErrorCode::Malformed));
+    }
+
+    /// A body that comes in pieces, one a second.
+    fn drips(piece_bytes: usize, pieces: usize) -> Body {
+        Body::from_stream(futures_util::stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            (sent < pieces).then(|| (Ok::<_, std::io::Error>(vec![b' '; piece_bytes]), sent + 1))
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_must_come_but_may_come_slowly() {
+        let read = async |body| read_body(&HeaderMap::new(), body, 10_000_000).await;
+        let steady = read(drips(BODY_BYTES_PER_SECOND_MIN as usize, 100)).await.unwrap();
+        assert_eq!(steady.len(), BODY_BYTES_PER_SECOND_MIN as usize * 100);
+        let began = Instant::now();
+        let slow = read(drips(100, 1_000)).await.unwrap_err();
+        assert!(slow.detail.contains("too long") && began.elapsed() < BODY_GRACE * 2, "{slow}");
+        let silent = read(Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())).await;
+        assert!(silent.unwrap_err().detail.contains("too long"));
+    }
+
+    #[tokio::test]
+    async fn what_has_come_needs_room() {
+        let pieces = || {
+            let pieces = [vec![1; 1_000], vec![2; 1_000]].map(Ok::<_, std::io::Error>);
+            Body::from_stream(futures_util::stream::iter(pieces))
+        };
+        let (none, mut asked) = (HeaderMap::new(), Vec::new());
+        let whole = read_body_with(&none, pieces(), 2_000, |bytes| {
+            asked.push(bytes);
+            true
+        });
+        assert_eq!(whole.await.unwrap(), [vec![1; 1_000], vec![2; 1_000]].concat());
+        assert_eq!(asked, [1_000, 1_000]);
+        let mut room = 1_000;
+        let full = read_body_with(&none, pieces(), 2_000, |bytes| {
+            let fits = bytes <= room;
+            room -= bytes.min(room);
+            fits
+        });
+        let problem = full.await.unwrap_err();
+        assert_eq!((problem.code, problem.retry_after_ms), (ErrorCode::Overloaded, Some(1_000)));
     }
 }

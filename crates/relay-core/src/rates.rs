@@ -1,0 +1,189 @@
+//! How often something may be asked, and how that is said in the headers `RateLimit` and `RateLimit-Policy`
+//! (draft-ietf-httpapi-ratelimit-headers, structured fields).
+
+use sealpost_proto::{limits, wire::AnnouncedRates};
+use std::{fmt, time::Duration};
+
+/// The rates of a relay; a rate of 0 is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rates {
+    /// Requests of one account in a second, over time.
+    pub requests_per_second: u32,
+    /// Requests of one account at once.
+    pub requests_burst: u32,
+    /// Envelopes of one account in a minute.
+    pub envelopes_per_minute: u32,
+    /// Bytes of parts of blobs that one account uploads in a day.
+    pub blob_bytes_per_day: u64,
+    /// Requests in a minute from one address that have no session yet: to register, to sign in, to read the public pages.
+    pub address_requests_per_minute: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            requests_per_second: limits::REQUESTS_PER_SECOND_MAX,
+            requests_burst: limits::REQUESTS_BURST_MAX,
+            envelopes_per_minute: limits::ENVELOPES_PER_MINUTE_MAX,
+            blob_bytes_per_day: limits::BLOB_BYTES_PER_DAY_MAX,
+            address_requests_per_minute: limits::ADDRESS_REQUESTS_PER_MINUTE_MAX,
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Rates {
+    /// Of one account's requests.
+    #[must_use]
+    pub fn requests(&self) -> Option<Rate> {
+        let burst = self.requests_burst.max(self.requests_per_second);
+        let window = SECOND.checked_mul(burst)?.checked_div(self.requests_per_second)?;
+        Rate::new("requests", burst, window)
+    }
+
+    /// Of one account's envelopes; a request of as many as it may hold is never too much at once.
+    #[must_use]
+    pub fn envelopes(&self) -> Option<Rate> {
+        per("envelopes", self.envelopes_per_minute, limits::ENVELOPES_PER_REQUEST_MAX, MINUTE)
+    }
+
+    /// Of the KiB that one account uploads.
+    #[must_use]
+    pub fn blob_kibibytes(&self) -> Option<Rate> {
+        let kibibytes = u32::try_from(self.blob_bytes_per_day.div_ceil(1024)).unwrap_or(u32::MAX);
+        per("blob-kib", kibibytes, kibibytes_of(limits::PART_BYTES_MAX) as usize, DAY)
+    }
+
+    /// Of the requests without a session from one address.
+    #[must_use]
+    pub fn addresses(&self) -> Option<Rate> {
+        per("addresses", self.address_requests_per_minute, 1, MINUTE)
+    }
+
+    /// What `/.well-known/sealpost` says.
+    #[must_use]
+    pub fn announced(&self) -> AnnouncedRates {
+        let some = |rate: u64| (rate > 0).then_some(rate);
+        AnnouncedRates {
+            requests_per_second: some(self.requests_per_second.into()),
+            requests_burst: self.requests().map(|rate| rate.quantity.into()),
+            envelopes_per_minute: some(self.envelopes_per_minute.into()),
+            blob_bytes_per_day: some(self.blob_bytes_per_day),
+            address_requests_per_minute: some(self.address_requests_per_minute.into()),
+        }
+    }
+}
+
+/// So many KiB an upload counts for.
+#[must_use]
+pub fn kibibytes_of(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// A rate whose quantity is at least what one request may need; the window grows with it.
+fn per(name: &'static str, quantity: u32, at_least: usize, window: Duration) -> Option<Rate> {
+    let least = u32::try_from(at_least).unwrap_or(u32::MAX);
+    let stretched = least.max(quantity);
+    Rate::new(name, stretched, window.checked_mul(stretched)?.checked_div(quantity)?)
+}
+
+/// So much at once, and as much again evenly over a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    name: &'static str,
+    quantity: u32,
+    window: Duration,
+}
+
+impl Rate {
+    fn new(name: &'static str, quantity: u32, window: Duration) -> Option<Self> {
+        (quantity > 0).then_some(Self { name, quantity, window })
+    }
+
+    /// What is allowed at once.
+    #[must_use]
+    pub const fn quantity(self) -> u32 {
+        self.quantity
+    }
+
+    /// The time in which one is allowed again.
+    #[must_use]
+    pub fn period(self) -> Duration {
+        (self.window / self.quantity).max(Duration::from_nanos(1))
+    }
+}
+
+/// An item of `RateLimit-Policy`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, quantity, window } = self;
+        write!(f, "\"{name}\";q={quantity};w={}", whole_seconds(*window))
+    }
+}
+
+/// Where somebody stands: what is left of a rate. Shown, it is an item of `RateLimit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Of which rate.
+    pub rate: Rate,
+    /// What is allowed now.
+    pub remaining: u32,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rate, remaining } = self;
+        let used = rate.quantity.saturating_sub(*remaining);
+        let whole_again = rate.period().saturating_mul(used);
+        write!(f, "\"{}\";r={remaining};t={}", rate.name, whole_seconds(whole_again))
+    }
+}
+
+/// Rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_in_the_headers() {
+        let rates = Rates { requests_per_second: 200, requests_burst: 1_000, ..Rates::default() };
+        let rate = rates.requests().unwrap();
+        assert_eq!(rate.to_string(), r#""requests";q=1000;w=5"#);
+        assert_eq!(rate.period(), Duration::from_millis(5));
+        assert_eq!(Standing { rate, remaining: 1_000 }.to_string(), r#""requests";r=1000;t=0"#);
+        assert_eq!(Standing { rate, remaining: 999 }.to_string(), r#""requests";r=999;t=1"#);
+        assert_eq!(Standing { rate, remaining: 0 }.to_string(), r#""requests";r=0;t=5"#);
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_none() {
+        let none = Rates {
+            requests_per_second: 0,
+            envelopes_per_minute: 0,
+            blob_bytes_per_day: 0,
+            address_requests_per_minute: 0,
+            ..Rates::default()
+        };
+        assert_eq!(
+            (none.requests(), none.envelopes(), none.blob_kibibytes(), none.addresses()),
+            (None, None, None, None)
+        );
+        assert_eq!(none.announced(), AnnouncedRates::default());
+    }
+
+    #[test]
+    fn one_request_is_never_more_than_is_allowed_at_once() {
+        let small = Rates { envelopes_per_minute: 10, blob_bytes_per_day: 1, requests_burst: 0, ..Rates::default() };
+        let envelopes = small.envelopes().unwrap();
+        assert_eq!((envelopes.quantity(), envelopes.period()), (100, Duration::from_secs(6)));
+        assert!(small.blob_kibibytes().unwrap().quantity() >= kibibytes_of(limits::PART_BYTES_MAX));
+        assert_eq!(small.requests().unwrap().quantity(), small.requests_per_second);
+    }
+}
