@@ -162,6 +162,8 @@ pub const DELIVERY_BATCH_ITEMS_MAX: usize = 256;
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 /// Longest delay of the backoff.
 pub const BACKOFF_MAX: Duration = HOUR;
+/// Shortest `Retry-After` that is honoured: whoever asks to be called again at once is called a second later.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Longest `Retry-After` that is honoured.
 pub const RETRY_AFTER_MAX: Duration = DAY;
 /// Refused calls in a row after which a webhook is switched off.
@@ -174,6 +176,8 @@ pub const ENVELOPE_LATERS_MAX: u32 = 10;
 pub const SET_ASIDE_RETRY: Duration = HOUR;
 /// Longest webhook call.
 pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest webhook call that begins while more than half of the calls that may be under way are.
+pub const WEBHOOK_TIMEOUT_CROWDED: Duration = Duration::from_secs(3);
 /// Most of a webhook's answer that is read.
 pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Time for a connection to one address of a webhook.
@@ -195,11 +199,21 @@ pub const CONTACT_SPACING: Duration = Duration::from_secs(1);
 /// Envelopes and events in one call of a webhook whose last call failed.
 pub const PROBE_ITEMS_MAX: usize = 32;
 /// Bytes of envelopes in one call of a webhook whose last call failed, unless one alone is larger.
-pub const PROBE_BYTES_MAX: usize = 64 * 1024;
-/// Webhook calls of one relay at a time.
-pub const WEBHOOK_CALLS_MAX: usize = 256;
+pub const PROBE_BYTES_MAX: usize = 16 * 1024;
+/// Webhook calls of one relay at a time, besides those of webhooks whose last call failed.
+pub const WEBHOOK_CALLS_MAX: usize = 512;
+/// Calls of webhooks whose last call failed, at a time.
+pub const FAILING_CALLS_MAX: usize = 128;
+/// Calls of webhooks whose last call failed that fail again, in a second.
+pub const FAILING_CALLS_PER_SECOND: u64 = 100;
+/// Lanes that are due of which a relay's scheduler knows at a time; it reads the next ones when these have begun.
+pub const DUE_LANES_AT_A_TIME: usize = 256;
 /// Bytes of envelopes that a relay holds in memory for webhook calls and pulls.
 pub const DELIVERY_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a call waits for room in that memory before its lease is given back.
+pub const DELIVERY_ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Bytes of envelopes that a relay holds in memory for calls of webhooks whose last call failed.
+pub const FAILING_MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 // --- how often a relay may be asked, before configuration ---
 

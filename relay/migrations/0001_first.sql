@@ -33,7 +33,8 @@ CREATE TABLE quotas (
 
 -- envelopes and bytes: what waits in all mailboxes of the account; waiting counts events too.
 -- machine: the lane of relay-core as JSON. free_at: from when new work could go to the webhook, absent when it is not
--- called. due_at: when the scheduler has to look. lease_first and lease_last: which items the last lease holds.
+-- called. due_at: when the scheduler has to look. failing: the last call failed. lease_first and lease_last: which items
+-- the last lease holds.
 CREATE TABLE lanes (
     account     BLOB    NOT NULL PRIMARY KEY,
     machine     TEXT    NOT NULL,
@@ -42,11 +43,12 @@ CREATE TABLE lanes (
     bytes       INTEGER NOT NULL DEFAULT 0,
     free_at     INTEGER,
     due_at      INTEGER,
+    failing     INTEGER NOT NULL DEFAULT 0,
     lease_first INTEGER NOT NULL DEFAULT 0,
     lease_last  INTEGER NOT NULL DEFAULT 0,
     reason      TEXT
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX lanes_due ON lanes (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX lanes_due ON lanes (failing, due_at) WHERE due_at IS NOT NULL;
 
 CREATE TABLE mailboxes (
     mailbox    BLOB    NOT NULL PRIMARY KEY,
@@ -63,8 +65,9 @@ CREATE INDEX mailboxes_of_account ON mailboxes (account, mailbox) WHERE closed_a
 
 -- Mailboxes whose waiting envelopes have still to be ended.
 CREATE TABLE closings (
-    mailbox BLOB NOT NULL PRIMARY KEY,
-    account BLOB NOT NULL
+    account BLOB NOT NULL,
+    mailbox BLOB NOT NULL,
+    PRIMARY KEY (account, mailbox)
 ) STRICT, WITHOUT ROWID;
 
 -- The one count of envelopes and events.
@@ -75,7 +78,8 @@ CREATE TABLE counters (
 INSERT INTO counters (name, value) VALUES ('item', 0), ('heartbeat', 0);
 
 -- state: 0 queued, 1 retrying, 2 stored, 3 recalled, 4 expired, 5 failed. A row outlives its envelope as the memory of
--- its digest; the bytes stand in bodies.
+-- its digest; the bytes stand in bodies. place: 0 in the queue, 1 set aside until then, 2 behind one of its mailbox that
+-- is set aside.
 CREATE TABLE envelopes (
     id              INTEGER PRIMARY KEY,
     envelope        BLOB    NOT NULL,
@@ -90,12 +94,13 @@ CREATE TABLE envelopes (
     accepted_at     INTEGER NOT NULL,
     expires_at      INTEGER NOT NULL,
     next_attempt_at INTEGER,
+    place           INTEGER NOT NULL DEFAULT 0,
     set_aside_until INTEGER,
     reason          TEXT
 ) STRICT;
 CREATE UNIQUE INDEX envelopes_once ON envelopes (envelope, mailbox);
-CREATE INDEX envelopes_waiting ON envelopes (account, id) WHERE state < 2 AND set_aside_until IS NULL;
-CREATE INDEX envelopes_set_aside ON envelopes (account, set_aside_until) WHERE state < 2 AND set_aside_until IS NOT NULL;
+CREATE INDEX envelopes_waiting ON envelopes (account, place, id) WHERE state < 2;
+CREATE INDEX envelopes_set_aside ON envelopes (account, set_aside_until) WHERE state < 2 AND place = 1;
 CREATE INDEX envelopes_ending ON envelopes (expires_at) WHERE state < 2;
 
 CREATE TABLE bodies (

@@ -14,7 +14,7 @@ use sealpost_proto::{
         SubmitResponse,
     },
 };
-use sealpost_relay_core::{Quotas, classify::Class};
+use sealpost_relay_core::{Quotas, Standing, classify::Class};
 use sealpost_signatures::AccountKey;
 use sealpost_sqlite::OpenError;
 
@@ -148,6 +148,14 @@ impl BareRelay {
         self.store.has_waiting(account).await
     }
 
+    /// How many envelopes are set aside.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_aside(&self) -> Result<u64, StoreError> {
+        self.store.set_aside().await
+    }
+
     /// What waits for a node that asks; empty when nothing does or a call is under way.
     ///
     /// # Errors
@@ -172,20 +180,15 @@ impl BareRelay {
         self.store.acknowledge(now, account, results).await.map(|_| ())
     }
 
-    /// Accounts whose webhooks are to be called now.
+    /// Accounts whose webhooks are to be called now, and when the next one is.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreError> {
-        self.store.due(now, limit).await
-    }
-
-    /// When the next webhook is to be called, later than `now`.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        self.store.next_due(now).await
+    pub async fn due(&self, now: Timestamp, limit: usize) -> Result<(Vec<AccountId>, Option<Timestamp>), StoreError> {
+        let living = self.store.due(now, Standing::Living, limit).await?;
+        let failing = self.store.due(now, Standing::Failing, limit).await?;
+        let next_at = [living.next_at, failing.next_at].into_iter().flatten().min();
+        Ok(([living.lanes, failing.lanes].concat(), next_at))
     }
 
     /// Begins the call of a webhook, if its lane lets one through.

@@ -17,7 +17,10 @@ use arc_swap::ArcSwap;
 use http::{Extensions, HeaderMap};
 use sealpost_proto::{
     AccountId, ErrorCode, Origin, Timestamp,
-    limits::{DELIVERY_MEMORY_BYTES_MAX, PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX, REQUEST_MEMORY_BYTES_MAX},
+    limits::{
+        DELIVERY_MEMORY_BYTES_MAX, FAILING_MEMORY_BYTES_MAX, PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX,
+        REQUEST_MEMORY_BYTES_MAX,
+    },
 };
 use sealpost_service::{Clock as _, SharedClock, Shutdown, http::ProblemResponse, supervisor::Pulse};
 use sealpost_signatures::RelaySecret;
@@ -144,6 +147,7 @@ pub(crate) struct Memory {
     /// Parts of blobs that go, a stretch of each.
     pub(crate) going: Slots,
     deliveries: Arc<Semaphore>,
+    tries: Arc<Semaphore>,
 }
 
 /// A share of the memory, given back when dropped.
@@ -174,6 +178,7 @@ impl Default for Memory {
             coming: Slots::new(PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX),
             going: Slots::new(PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX),
             deliveries: Arc::new(Semaphore::new(DELIVERY_MEMORY_BYTES_MAX / 1024)),
+            tries: Arc::new(Semaphore::new(FAILING_MEMORY_BYTES_MAX / 1024)),
         }
     }
 }
@@ -188,9 +193,18 @@ impl Memory {
 
     /// Room for a batch of envelopes; waits for it.
     pub(crate) async fn delivery(&self, bytes: u64) -> Option<Share> {
-        let share = kibibytes(bytes).min(kibibytes(DELIVERY_MEMORY_BYTES_MAX as u64));
-        Arc::clone(&self.deliveries).acquire_many_owned(share).await.ok()
+        share(&self.deliveries, bytes, DELIVERY_MEMORY_BYTES_MAX).await
     }
+
+    /// Room for the batch of a call after one that failed; waits for it.
+    pub(crate) async fn failing_delivery(&self, bytes: u64) -> Option<Share> {
+        share(&self.tries, bytes, FAILING_MEMORY_BYTES_MAX).await
+    }
+}
+
+async fn share(room: &Arc<Semaphore>, bytes: u64, most: usize) -> Option<Share> {
+    let share = kibibytes(bytes).min(kibibytes(most as u64) - 1);
+    Arc::clone(room).acquire_many_owned(share).await.ok()
 }
 
 fn kibibytes(bytes: u64) -> u32 {

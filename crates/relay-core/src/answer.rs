@@ -2,7 +2,7 @@
 
 use sealpost_proto::{
     DeliveryId,
-    limits::{BACKOFF_FIRST, ENVELOPE_LATERS_MAX, RETRY_AFTER_MAX},
+    limits::{BACKOFF_FIRST, ENVELOPE_LATERS_MAX, RETRY_AFTER_MAX, RETRY_AFTER_MIN},
     wire::{DeliveryOutcome, DeliveryResult},
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -78,7 +78,7 @@ pub const fn sets_aside(laters: u32) -> bool {
 }
 
 fn patience(asked_ms: Option<u64>) -> Duration {
-    asked_ms.map_or(BACKOFF_FIRST, Duration::from_millis).min(RETRY_AFTER_MAX)
+    asked_ms.map_or(BACKOFF_FIRST, Duration::from_millis).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
 }
 
 #[cfg(test)]
@@ -129,9 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_of_years_is_a_day() {
-        let years = DeliveryOutcome::Later { retry_after_ms: Some(u64::MAX) };
-        assert_eq!(read(&ids(&[1]), &[result(1, years)]).later, Some(RETRY_AFTER_MAX));
+    fn a_wait_of_years_is_a_day_and_none_is_a_second() {
+        for (asked, wait) in [(u64::MAX, RETRY_AFTER_MAX), (0, RETRY_AFTER_MIN)] {
+            let later = DeliveryOutcome::Later { retry_after_ms: Some(asked) };
+            assert_eq!(read(&ids(&[1]), &[result(1, later)]).later, Some(wait));
+        }
     }
 
     #[test]

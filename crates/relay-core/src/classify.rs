@@ -1,6 +1,6 @@
 //! What one call of a webhook means for its lane (`docs/protocol.md`, *When it does not work*).
 
-use sealpost_proto::limits::RETRY_AFTER_MAX;
+use sealpost_proto::limits::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
 use std::time::Duration;
 
 /// How a call went, as the edge saw it.
@@ -8,7 +8,9 @@ use std::time::Duration;
 pub enum Call {
     /// No connection: name, address, connect or TLS.
     NotConnected,
-    /// A connection, and then no whole answer: timeout, reset, or an answer over the limit.
+    /// No whole answer in time.
+    TimedOut,
+    /// A connection, and then no whole answer: reset, or not HTTP.
     Broken,
     /// An answer.
     Status {
@@ -26,11 +28,11 @@ pub enum Call {
 pub enum Class {
     /// 200 with outcomes.
     Answered,
-    /// The endpoint is not there: nothing the envelopes could have caused.
+    /// The endpoint is not there, or what stands before it says so: the signs of an outage, not of what was sent.
     Unreachable,
     /// The endpoint is there and failed: perhaps because of what was sent.
     Broke,
-    /// It asks for patience, at most [`RETRY_AFTER_MAX`].
+    /// It asks for patience, at least [`RETRY_AFTER_MIN`], at most [`RETRY_AFTER_MAX`].
     AskedToWait(Duration),
     /// It does not want the call.
     Refused,
@@ -43,22 +45,23 @@ pub enum Class {
 /// | seen | class |
 /// |---|---|
 /// | 200 that parses | answered |
-/// | no connection | unreachable |
-/// | timeout, reset, another 2xx, 200 that does not parse, 5xx, 408, 425, 429 | broke |
+/// | no connection, timeout, 408, 425, 429, 502, 503, 504 | unreachable |
+/// | reset, another 2xx, 200 that does not parse, any other 5xx | broke |
 /// | 429, 503, 504 with `Retry-After` | asked to wait |
 /// | 410 | gone |
 /// | any other status | refused |
 #[must_use]
 pub fn classify(call: Call) -> Class {
     match call {
-        Call::NotConnected => Class::Unreachable,
+        Call::NotConnected | Call::TimedOut => Class::Unreachable,
         Call::Broken => Class::Broke,
         Call::Status { status: 200, parses: true, .. } => Class::Answered,
         Call::Status { status: 429 | 503 | 504, retry_after: Some(wait), .. } => {
-            Class::AskedToWait(wait.min(RETRY_AFTER_MAX))
+            Class::AskedToWait(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
         }
         Call::Status { status: 410, .. } => Class::Gone,
-        Call::Status { status: 200..=299 | 408 | 425 | 429 | 500..=599, .. } => Class::Broke,
+        Call::Status { status: 408 | 425 | 429 | 502..=504, .. } => Class::Unreachable,
+        Call::Status { status: 200..=299 | 500..=599, .. } => Class::Broke,
         Call::Status { .. } => Class::Refused,
     }
 }
@@ -74,10 +77,14 @@ mod tests {
     #[test]
     fn every_status_has_its_class() {
         assert_eq!(classify(Call::NotConnected), Class::Unreachable);
+        assert_eq!(classify(Call::TimedOut), Class::Unreachable);
         assert_eq!(classify(Call::Broken), Class::Broke);
         assert_eq!(status(200, None, true), Class::Answered);
         assert_eq!(status(410, None, false), Class::Gone);
-        for broke in [200, 201, 204, 408, 425, 429, 500, 502, 503, 504, 599] {
+        for outage in [408, 425, 429, 502, 503, 504] {
+            assert_eq!(status(outage, None, false), Class::Unreachable, "{outage}");
+        }
+        for broke in [200, 201, 204, 500, 501, 505, 599] {
             assert_eq!(status(broke, None, false), Class::Broke, "{broke}");
         }
         for refused in [100, 300, 301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 418, 600] {
@@ -86,8 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_honoured_up_to_a_day() {
+    fn a_wait_is_honoured_from_a_second_up_to_a_day() {
         for asking in [429, 503, 504] {
+            assert_eq!(status(asking, Some(0), false), Class::AskedToWait(RETRY_AFTER_MIN));
             assert_eq!(status(asking, Some(30), false), Class::AskedToWait(Duration::from_secs(30)));
             assert_eq!(status(asking, Some(9_999_999), false), Class::AskedToWait(RETRY_AFTER_MAX));
         }

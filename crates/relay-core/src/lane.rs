@@ -1,39 +1,80 @@
 //! The lane of an account: when its queue is handed out, to whom, how much of it, and what follows when that fails.
 //!
 //! One lane for each account, stored with it. Two ways lead out of it, the call of a webhook and the pull of the node,
-//! under one lease at a time. `until` stands for a point in time that the state carries; a `Leased` whose time has
-//! passed behaves as `Ready`, a `BackingOff` or `AskedToWait` whose time has passed lets calls through.
+//! under one lease at a time. The tables are complete: a test reads them from this page and tries every cell. `same` means
+//! that nothing changes. A time that lies further ahead than any that the state can have been given counts as passed, so
+//! that a clock that was put back holds nothing up.
 //!
-//! | state \ event | pull | call | finished | acknowledged | returned | contact | restarted | verified, changed |
-//! |---|---|---|---|---|---|---|---|---|
-//! | Ready | Leased(pull) | Leased(webhook) | same | same | same | same | same | Ready |
-//! | Leased(pull) | Leased(pull), next fence | same | same | Ready, AskedToWait | same | same | same | same |
-//! | Leased(webhook) | same | same | see below | same | Ready | same | Ready | same |
-//! | BackingOff | Leased(pull) | after `until`: Leased(webhook) | same | same | same | Ready, or BackingOff a moment | same | Ready |
-//! | AskedToWait | Leased(pull) | after `until`: Leased(webhook) | same | same | same | same | same | Ready |
+//! # What a lane does
 //!
-//! A call leases only while the webhook is active and something waits. *Finished*, *acknowledged* and *returned* count
-//! only with the fencing number of the lease that stands. A finished call leads to:
+//! Of a lane whose webhook is active and in which something waits. *Answered* to *gone* are the ends of a call, *stored*
+//! and *put off* what the node says of what it pulled; they count, as *returned* does, only with the fencing number of the
+//! lease that stands. The second `pulled` and `called` are leases whose time has passed, the second `backing off` and
+//! `waiting` those that are due.
 //!
-//! | class | state | besides |
-//! |---|---|---|
-//! | answered | Ready, or AskedToWait when something was put off | failures and refusals in a row start anew |
-//! | unreachable | BackingOff | senders are told |
-//! | broke | BackingOff | senders are told; [`Suspicion`] moves on |
-//! | asked to wait | AskedToWait | senders are told |
-//! | refused | BackingOff; at the tenth in a row Ready with the webhook off | senders are told; [`Suspicion`] moves on |
-//! | gone | Ready with the webhook off | senders are told |
+//! | state | pull | call | answered | later | outage | broke | refused | asked to wait | gone | stored | put off | returned | contact | restarted | verified | changed |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | ready | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | same | same |
+//! | pulled | pulled | same | same | same | same | same | same | same | same | ready | waiting | same | same | same | same | same |
+//! | pulled, passed | pulled | called | same | same | same | same | same | same | same | ready | waiting | same | same | same | same | same |
+//! | called | same | same | ready | waiting | backing off | backing off | backing off | waiting | ready | same | same | ready | same | ready | same | same |
+//! | called, passed | pulled | called | ready | waiting | backing off | backing off | backing off | waiting | ready | same | same | ready | same | ready | same | same |
+//! | backing off | pulled | same | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
+//! | backing off, due | pulled | called | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
+//! | backing off since a moment | pulled | same | same | same | same | same | same | same | same | same | same | same | backing off | same | ready | ready |
+//! | waiting | pulled | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
+//! | waiting, due | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
 //!
-//! [`Suspicion`] finds the one envelope that makes calls fail: a batch that broke is sent singly from its head; when the
-//! head failed three times alone, the one behind it is tried; if that passes, the head gets a last try, and if it fails
-//! again it is set aside. If the one behind fails too, it is the endpoint, and the head is tried again.
+//! # Whether its webhook is called
+//!
+//! | webhook | call | gone | refused for the tenth time | verified | changed to a webhook | changed to pulling |
+//! |---|---|---|---|---|---|---|
+//! | none | not called | same | same | same | unverified | same |
+//! | unverified | not called | same | same | active | same | none |
+//! | active | called | off | off | same | unverified | none |
+//! | off | not called | same | same | active | unverified | none |
+//!
+//! # Which envelope is the trouble
+//!
+//! [`Suspicion`] finds the one that makes calls fail. What tells of an outage, and not of what was sent, neither moves it
+//! on nor back, except that the last try is only worth something right after another one passed. When another item has
+//! come to the head of the queue, the search starts anew.
+//!
+//! | suspicion | is called with | passed | later | broke | refused | outage | asked to wait |
+//! |---|---|---|---|---|---|---|---|
+//! | nobody | batch | nobody | same | head 0 | head 0 | same | same |
+//! | nobody, one waits | batch | nobody | same | head 1 | head 1 | same | same |
+//! | head 0 | head | nobody | same | head 1 | head 1 | same | same |
+//! | head 1 | head | nobody | same | head 2 | head 2 | same | same |
+//! | head 2 | head | nobody | same | others | others | same | same |
+//! | others | other | last try | same | head 0 | head 0 | same | same |
+//! | others, one set aside is due | set aside | last try | same | same | same | same | same |
+//! | others, there is none | head | nobody | same | same | same | same | same |
+//! | last try | head | nobody | same | nobody | nobody | others | others |
+//!
+//! The failure of the last try sets the item aside. From then on it is tried alone every hour, and what came later to the
+//! same mailbox waits behind it; so the order within a mailbox holds, and no mailbox holds up another.
+//!
+//! # What has to be done
+//!
+//! | end of a call | with batch, probe, head or other | with one set aside | as last try |
+//! |---|---|---|---|
+//! | answered | nothing | nothing | nothing |
+//! | later | retry | set aside | retry |
+//! | outage | retry | set aside | retry |
+//! | broke | retry | set aside | set aside |
+//! | refused | retry | set aside | set aside |
+//! | asked to wait | retry | retry | retry |
+//! | gone | switched off, retry | switched off, retry | switched off, retry |
 
-use crate::{backoff, classify::Class};
+mod ended;
+
+use crate::classify::Class;
 use sealpost_proto::{
-    Timestamp,
+    DeliveryId, Timestamp,
     limits::{
-        CONTACT_SPACING, DELIVERY_BATCH_BYTES_MAX, DELIVERY_BATCH_ITEMS_MAX, ENVELOPE_FAILURES_MAX, LEASE_LIFE,
-        PROBE_BYTES_MAX, PROBE_ITEMS_MAX, REFUSED_CALLS_MAX, SET_ASIDE_RETRY,
+        BACKOFF_MAX, CONTACT_SPACING, DELIVERY_BATCH_BYTES_MAX, DELIVERY_BATCH_ITEMS_MAX, LEASE_LIFE, PROBE_BYTES_MAX,
+        PROBE_ITEMS_MAX, RETRY_AFTER_MAX,
     },
     wire::WebhookState,
 };
@@ -104,17 +145,15 @@ pub enum Selection {
     Probe,
     /// The first item alone.
     Head,
-    /// The item behind the first, alone.
-    Second,
+    /// The first item that is not of the first one's mailbox, alone.
+    Other,
     /// An envelope that was set aside and is due, alone.
     SetAside,
 }
 
-/// How much of the queue a batch takes.
+/// How much a batch holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Take {
-    /// Items from the front that are left out.
-    pub skip: usize,
     /// Items at most.
     pub items: usize,
     /// Bytes of envelopes at most, unless the first alone is larger.
@@ -122,42 +161,63 @@ pub struct Take {
 }
 
 impl Way {
-    /// How much of the queue goes out this way.
+    /// How much goes out this way.
     #[must_use]
     pub const fn take(self) -> Take {
-        let single = Take { skip: 0, items: 1, bytes: DELIVERY_BATCH_BYTES_MAX };
         match self {
-            Self::Pull | Self::Webhook(Selection::Batch) => Take { items: DELIVERY_BATCH_ITEMS_MAX, ..single },
-            Self::Webhook(Selection::Probe) => Take { skip: 0, items: PROBE_ITEMS_MAX, bytes: PROBE_BYTES_MAX },
-            Self::Webhook(Selection::Head | Selection::SetAside) => single,
-            Self::Webhook(Selection::Second) => Take { skip: 1, ..single },
+            Self::Pull | Self::Webhook(Selection::Batch) => {
+                Take { items: DELIVERY_BATCH_ITEMS_MAX, bytes: DELIVERY_BATCH_BYTES_MAX }
+            }
+            Self::Webhook(Selection::Probe) => Take { items: PROBE_ITEMS_MAX, bytes: PROBE_BYTES_MAX },
+            Self::Webhook(Selection::Head | Selection::Other | Selection::SetAside) => {
+                Take { items: 1, bytes: DELIVERY_BATCH_BYTES_MAX }
+            }
         }
     }
 }
 
-/// How far the search for an envelope that makes calls fail has come.
+/// How far the search for an item that makes calls fail has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Suspicion {
     /// None: batches go out.
     #[default]
     Nobody,
-    /// A batch failed; the head is sent alone and failed so many times.
+    /// A call failed that this item headed; it is sent alone.
     Head {
-        /// Failures of the head alone.
+        /// The suspect.
+        item: DeliveryId,
+        /// How often it failed alone.
         failures: u32,
     },
-    /// The head failed three times; does the one behind it pass?
-    Others,
-    /// It did; the head gets its last try.
-    LastTry,
+    /// It failed three times; does one of another mailbox pass?
+    Others {
+        /// The suspect.
+        item: DeliveryId,
+    },
+    /// One did; the suspect gets its last try.
+    LastTry {
+        /// The suspect.
+        item: DeliveryId,
+    },
+}
+
+impl Suspicion {
+    const fn suspect(self) -> Option<DeliveryId> {
+        match self {
+            Self::Nobody => None,
+            Self::Head { item, .. } | Self::Others { item } | Self::LastTry { item } => Some(item),
+        }
+    }
 }
 
 /// What waits in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// Items that are not set aside, counted to 2 at most.
-    pub items: usize,
+    /// The first item of the queue. What is set aside, and what waits behind that, is not in the queue.
+    pub head: Option<DeliveryId>,
+    /// Whether an item waits that is not of the head's mailbox; looked at only where [`Lane::compares`] asks.
+    pub others: bool,
     /// Whether an envelope that was set aside is due.
     pub set_aside_due: bool,
 }
@@ -175,7 +235,9 @@ pub enum Event {
         fence: u64,
         /// How it went.
         class: Class,
-        /// Items that were in the batch.
+        /// The first item of the batch.
+        first: DeliveryId,
+        /// Items of the batch.
         items: usize,
         /// With [`Class::Answered`]: how long the node asks to be left alone.
         later: Option<Duration>,
@@ -251,10 +313,9 @@ impl Lane {
         match event {
             Event::Pull => self.pull(now),
             Event::Call(waiting) => self.call(now, waiting),
-            Event::Finished { fence, class, items, later } => {
+            Event::Finished { fence, class, first, items, later } => {
                 let Some(selection) = self.called(fence) else { return Vec::new() };
-                let mut call = Ended { now, selection, items, random };
-                call.finish(self, class, later)
+                ended::Ended { now, selection, first, items, random }.finish(self, class, later)
             }
             Event::Acknowledged { fence, later } => self.acknowledge(now, fence, later),
             Event::Returned { fence } => self.give_back(fence),
@@ -275,12 +336,7 @@ impl Lane {
             return None;
         }
         let work = if waits { Some(now) } else { set_aside_at };
-        match self.state {
-            State::Ready => work,
-            State::Leased { until, .. } | State::BackingOff { until, .. } | State::AskedToWait { until } => {
-                work.map(|at| at.max(until))
-            }
-        }
+        work.map(|at| self.held_until(now).map_or(at, |until| at.max(until)))
     }
 
     /// Whether [`Event::Contact`] would change anything.
@@ -292,12 +348,40 @@ impl Lane {
     /// Whether a batch is out at this time.
     #[must_use]
     pub fn is_leased(&self, now: Timestamp) -> bool {
-        matches!(self.state, State::Leased { until, .. } if until > now)
+        matches!(self.state, State::Leased { .. }) && self.held_until(now).is_some()
+    }
+
+    /// Whether the last call failed, so that the next one is a try.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// The item that the next call compares with another one.
+    #[must_use]
+    pub const fn compares(&self) -> Option<DeliveryId> {
+        match self.suspicion {
+            Suspicion::Others { item } => Some(item),
+            Suspicion::Nobody | Suspicion::Head { .. } | Suspicion::LastTry { .. } => None,
+        }
+    }
+
+    /// Until when no call goes out, if it is held up now. A time beyond the longest that the state can have been given is no time: the clock was
+    /// put back.
+    #[must_use]
+    pub fn held_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let (until, longest) = match self.state {
+            State::Ready => return None,
+            State::Leased { until, .. } => (until, LEASE_LIFE),
+            State::BackingOff { until, .. } => (until, BACKOFF_MAX),
+            State::AskedToWait { until } => (until, RETRY_AFTER_MAX),
+        };
+        (until > now && until <= now.plus(longest)).then_some(until)
     }
 
     fn pull(&mut self, now: Timestamp) -> Vec<Effect> {
         match self.state {
-            State::Leased { way: Way::Webhook(_), until } if until > now => Vec::new(),
+            State::Leased { way: Way::Webhook(_), .. } if self.held_until(now).is_some() => Vec::new(),
             State::Ready | State::Leased { .. } | State::BackingOff { .. } | State::AskedToWait { .. } => {
                 self.lease(now, Way::Pull)
             }
@@ -305,12 +389,11 @@ impl Lane {
     }
 
     fn call(&mut self, now: Timestamp, waiting: Waiting) -> Vec<Effect> {
-        let held = match self.state {
-            State::Ready => false,
-            State::Leased { until, .. } | State::BackingOff { until, .. } | State::AskedToWait { until } => until > now,
-        };
-        if held || self.webhook != WebhookState::Active {
+        if self.held_until(now).is_some() || self.webhook != WebhookState::Active {
             return Vec::new();
+        }
+        if self.suspicion.suspect().is_some_and(|suspect| waiting.head != Some(suspect)) {
+            self.suspicion = Suspicion::Nobody;
         }
         match self.select(waiting) {
             Some(selection) => self.lease(now, Way::Webhook(selection)),
@@ -319,17 +402,17 @@ impl Lane {
     }
 
     const fn select(&self, waiting: Waiting) -> Option<Selection> {
-        match (waiting, self.suspicion) {
-            (Waiting { items: 0, set_aside_due: false }, _) => None,
-            (Waiting { set_aside_due: true, .. }, Suspicion::Nobody) | (Waiting { items: 0, .. }, _) => {
-                Some(Selection::SetAside)
-            }
-            (_, Suspicion::Nobody) if self.failures > 0 => Some(Selection::Probe),
-            (_, Suspicion::Nobody) => Some(Selection::Batch),
-            (Waiting { items: 1, .. }, Suspicion::Others) | (_, Suspicion::Head { .. } | Suspicion::LastTry) => {
-                Some(Selection::Head)
-            }
-            (_, Suspicion::Others) => Some(Selection::Second),
+        let aside = if waiting.set_aside_due { Some(Selection::SetAside) } else { None };
+        if waiting.head.is_none() {
+            return aside;
+        }
+        match self.suspicion {
+            Suspicion::Nobody if waiting.set_aside_due => aside,
+            Suspicion::Nobody if self.is_failing() => Some(Selection::Probe),
+            Suspicion::Nobody => Some(Selection::Batch),
+            Suspicion::Others { .. } if waiting.others => Some(Selection::Other),
+            Suspicion::Others { .. } if waiting.set_aside_due => aside,
+            Suspicion::Head { .. } | Suspicion::Others { .. } | Suspicion::LastTry { .. } => Some(Selection::Head),
         }
     }
 
@@ -350,12 +433,13 @@ impl Lane {
     fn acknowledge(&mut self, now: Timestamp, fence: u64, later: Option<Duration>) -> Vec<Effect> {
         match self.state {
             State::Leased { way: Way::Pull, .. } if fence == self.fence => {
-                self.failures = 0;
+                // That the node pulls says nothing of its webhook: the next call of one that failed is still a try.
+                self.failures = self.failures.min(1);
                 self.state = rest(now, later);
+                later.map(|wait| Effect::Retry { next_attempt_at: Some(now.plus(wait)) }).into_iter().collect()
             }
-            State::Ready | State::Leased { .. } | State::BackingOff { .. } | State::AskedToWait { .. } => {}
+            State::Ready | State::Leased { .. } | State::BackingOff { .. } | State::AskedToWait { .. } => Vec::new(),
         }
-        Vec::new()
     }
 
     fn give_back(&mut self, fence: u64) -> Vec<Effect> {
@@ -410,126 +494,7 @@ fn rest(now: Timestamp, later: Option<Duration>) -> State {
     later.map_or(State::Ready, |wait| State::AskedToWait { until: now.plus(wait) })
 }
 
-/// A call of the webhook that came to its end.
-struct Ended {
-    now: Timestamp,
-    selection: Selection,
-    items: usize,
-    random: u64,
-}
-
-impl Ended {
-    fn finish(&mut self, lane: &mut Lane, class: Class, later: Option<Duration>) -> Vec<Effect> {
-        match class {
-            Class::Answered => self.answered(lane, later),
-            Class::Unreachable => self.unreachable(lane),
-            Class::Broke => self.broke(lane),
-            Class::AskedToWait(wait) => self.wait(lane, wait),
-            Class::Refused => self.refused(lane),
-            Class::Gone => Self::switch_off(lane),
-        }
-    }
-
-    fn answered(&self, lane: &mut Lane, later: Option<Duration>) -> Vec<Effect> {
-        lane.passed();
-        lane.state = rest(self.now, later);
-        match later {
-            Some(wait) if self.selection == Selection::SetAside => {
-                lane.state = State::Ready;
-                vec![Effect::SetAside { until: self.now.plus(SET_ASIDE_RETRY.max(wait)) }]
-            }
-            Some(wait) => vec![Effect::Retry { next_attempt_at: Some(self.now.plus(wait)) }],
-            None => {
-                lane.suspicion = match (self.selection, lane.suspicion) {
-                    (Selection::Second, Suspicion::Others) => Suspicion::LastTry,
-                    (Selection::SetAside, suspicion) => suspicion,
-                    (Selection::Batch | Selection::Probe | Selection::Head | Selection::Second, _) => Suspicion::Nobody,
-                };
-                Vec::new()
-            }
-        }
-    }
-
-    fn unreachable(&self, lane: &mut Lane) -> Vec<Effect> {
-        let mut effects = self.back_off(lane);
-        if self.selection == Selection::SetAside {
-            effects = vec![Effect::SetAside { until: self.now.plus(SET_ASIDE_RETRY) }];
-        }
-        effects
-    }
-
-    fn wait(&self, lane: &mut Lane, wait: Duration) -> Vec<Effect> {
-        let until = self.now.plus(wait);
-        lane.state = State::AskedToWait { until };
-        vec![Effect::Retry { next_attempt_at: Some(until) }]
-    }
-
-    fn refused(&mut self, lane: &mut Lane) -> Vec<Effect> {
-        if self.selection != Selection::SetAside {
-            lane.refusals += 1;
-            if lane.refusals >= REFUSED_CALLS_MAX {
-                return Self::switch_off(lane);
-            }
-        }
-        self.broke(lane)
-    }
-
-    fn broke(&mut self, lane: &mut Lane) -> Vec<Effect> {
-        let guilty = match (self.selection, lane.suspicion) {
-            (Selection::SetAside, _) => true,
-            (Selection::Head, Suspicion::LastTry) => {
-                lane.suspicion = Suspicion::Nobody;
-                lane.passed();
-                true
-            }
-            (Selection::Batch | Selection::Probe | Selection::Head | Selection::Second, suspicion) => {
-                lane.suspicion = self.suspect(suspicion);
-                false
-            }
-        };
-        if guilty {
-            lane.state = State::Ready;
-            return vec![Effect::SetAside { until: self.now.plus(SET_ASIDE_RETRY) }];
-        }
-        self.back_off(lane)
-    }
-
-    /// Where the search goes after a call that may have failed because of what it carried.
-    const fn suspect(&self, suspicion: Suspicion) -> Suspicion {
-        let failures = match (self.selection, suspicion) {
-            (Selection::Head, Suspicion::Others) => return Suspicion::Others,
-            (Selection::Head, Suspicion::Head { failures }) => failures + 1,
-            (Selection::Batch | Selection::Probe, _) if self.items == 1 => 1,
-            (
-                Selection::Batch | Selection::Probe | Selection::Head | Selection::Second | Selection::SetAside,
-                Suspicion::Nobody | Suspicion::Head { .. } | Suspicion::Others | Suspicion::LastTry,
-            ) => 0,
-        };
-        if failures >= ENVELOPE_FAILURES_MAX { Suspicion::Others } else { Suspicion::Head { failures } }
-    }
-
-    fn back_off(&self, lane: &mut Lane) -> Vec<Effect> {
-        lane.failures = lane.failures.saturating_add(1);
-        let until = self.now.plus(backoff::delay(lane.failures, self.random));
-        lane.state = State::BackingOff { since: self.now, until };
-        vec![Effect::Retry { next_attempt_at: Some(until) }]
-    }
-
-    fn switch_off(lane: &mut Lane) -> Vec<Effect> {
-        lane.state = State::Ready;
-        lane.suspicion = Suspicion::Nobody;
-        lane.passed();
-        match lane.webhook {
-            WebhookState::Active => {
-                lane.webhook = WebhookState::Off;
-                vec![Effect::SwitchedOff, Effect::Retry { next_attempt_at: None }]
-            }
-            WebhookState::None | WebhookState::Unverified | WebhookState::Off => {
-                vec![Effect::Retry { next_attempt_at: None }]
-            }
-        }
-    }
-}
-
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ pub mod accept;
 pub mod answer;
 pub mod backoff;
 pub mod blob;
+pub mod budget;
 pub mod classify;
 pub mod lane;
 pub mod quota;
@@ -17,5 +18,6 @@ pub mod rates;
 pub mod registration;
 pub mod space;
 
+pub use budget::{Budget, Standing};
 pub use lane::{Effect, Event, Lane};
 pub use quota::{QuotaOverrides, Quotas};

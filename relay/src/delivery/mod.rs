@@ -1,7 +1,8 @@
 //! Handing envelopes over: one scheduler that finds lanes that are due, and a bounded number of calls at a time.
 //!
-//! What is due, and when, stands in the database; memory holds only the calls that are under way. Start reading at
-//! [`run`], then `lane` for what happens to one of them.
+//! What is due, and when, stands in the database; memory holds only the calls that are under way and the next few lanes.
+//! How many calls there may be is decided by `relay-core`'s budget. Start reading at [`run`], then `lane` for what happens
+//! to one of them.
 
 pub(crate) mod batch;
 pub(crate) mod challenge;
@@ -10,19 +11,24 @@ pub(crate) mod webhook;
 
 use crate::{relay::Relay, store::StoreError};
 use sealpost_proto::{
-    AccountId,
-    limits::{WEBHOOK_CALLS_MAX, WEBHOOK_DRAIN},
+    AccountId, Timestamp,
+    limits::{DUE_LANES_AT_A_TIME, WEBHOOK_DRAIN},
 };
+use sealpost_relay_core::{Budget, Standing};
 use sealpost_service::Shutdown;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::task::{Id, JoinError, JoinSet};
 
 /// The scheduler looks at the clock at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Calls webhooks until the relay's shutdown, then finishes what is under way or gives it back.
 pub(crate) async fn run(relay: Arc<Relay>) {
-    let mut scheduler = Scheduler { relay, busy: BTreeSet::new(), calls: JoinSet::new(), cut: Shutdown::new() };
+    let mut scheduler = Scheduler::new(relay);
     while !scheduler.relay.shutdown.is_triggered() {
         scheduler.relay.pulses.scheduler.beat();
         let pause = match scheduler.start_due().await {
@@ -39,54 +45,94 @@ pub(crate) async fn run(relay: Arc<Relay>) {
 
 struct Scheduler {
     relay: Arc<Relay>,
-    busy: BTreeSet<AccountId>,
-    calls: JoinSet<AccountId>,
+    budget: Budget,
+    /// Lanes that are due and have not begun, the longest waiting first.
+    living: VecDeque<AccountId>,
+    failing: VecDeque<AccountId>,
+    busy: HashSet<AccountId>,
+    calls: JoinSet<bool>,
+    whose: HashMap<Id, (AccountId, Standing)>,
     /// Cuts calls off that take too long at the shutdown.
     cut: Shutdown,
 }
 
 impl Scheduler {
+    fn new(relay: Arc<Relay>) -> Self {
+        let budget = Budget::new(relay.now());
+        Self {
+            relay,
+            budget,
+            living: VecDeque::new(),
+            failing: VecDeque::new(),
+            busy: HashSet::new(),
+            calls: JoinSet::new(),
+            whose: HashMap::new(),
+            cut: Shutdown::new(),
+        }
+    }
+
     /// Starts what is due, as far as there is room; gives the time until it has to look again.
     async fn start_due(&mut self) -> Result<Duration, StoreError> {
-        let free = WEBHOOK_CALLS_MAX.saturating_sub(self.calls.len());
-        if free == 0 {
-            return Ok(LOOK_AGAIN);
+        let mut pause = LOOK_AGAIN;
+        for standing in Standing::ALL {
+            let now = self.relay.now();
+            if self.found(standing).is_empty() && self.budget.room(now, standing) > 0 {
+                let next_at = self.find(now, standing).await?;
+                pause = pause.min(next_at.map_or(LOOK_AGAIN, |at| at.since(now)));
+            }
+            self.start_found(now, standing);
         }
-        let now = self.relay.now();
-        let due = self.relay.store.due(now, free + self.busy.len()).await?;
-        for account in due.into_iter().filter(|account| !self.busy.contains(account)).take(free).collect::<Vec<_>>() {
+        Ok(pause)
+    }
+
+    const fn found(&mut self, standing: Standing) -> &mut VecDeque<AccountId> {
+        match standing {
+            Standing::Living => &mut self.living,
+            Standing::Failing => &mut self.failing,
+        }
+    }
+
+    /// Reads the next lanes that are due; gives the time when the one after those is.
+    async fn find(&mut self, now: Timestamp, standing: Standing) -> Result<Option<Timestamp>, StoreError> {
+        // A lane that has just begun is due until its lease is written.
+        let due = self.relay.store.due(now, standing, DUE_LANES_AT_A_TIME + self.busy.len()).await?;
+        let idle = due.lanes.into_iter().filter(|account| !self.busy.contains(account)).take(DUE_LANES_AT_A_TIME);
+        let idle: Vec<_> = idle.collect();
+        self.found(standing).extend(idle);
+        Ok(due.next_at)
+    }
+
+    fn start_found(&mut self, now: Timestamp, standing: Standing) {
+        while let Some(&account) = self.found(standing).front() {
+            let Some(time) = self.budget.begin(now, standing) else { return };
+            self.found(standing).pop_front();
+            let turn = lane::Turn { relay: Arc::clone(&self.relay), account, standing, time, cut: self.cut.clone() };
+            let handle = self.calls.spawn(turn.take());
             self.busy.insert(account);
-            let (relay, cut) = (Arc::clone(&self.relay), self.cut.clone());
-            self.calls.spawn(async move {
-                lane::drain(&relay, account, &cut).await;
-                account
-            });
+            self.whose.insert(handle.id(), (account, standing));
         }
-        let next = self.relay.store.next_due(now).await?;
-        Ok(next.map_or(LOOK_AGAIN, |at| at.since(now)).min(LOOK_AGAIN))
     }
 
     async fn wait(&mut self, pause: Duration) {
         tokio::select! {
-            Some(ended) = self.calls.join_next() => self.note_end(ended),
+            Some(ended) = self.calls.join_next_with_id() => self.note_end(ended),
             () = self.relay.wakes.calls.notified() => {}
             () = tokio::time::sleep(pause) => {}
             () = self.relay.shutdown.triggered() => {}
         }
+        while let Some(ended) = self.calls.try_join_next_with_id() {
+            self.note_end(ended);
+        }
     }
 
-    fn note_end(&mut self, ended: Result<AccountId, tokio::task::JoinError>) {
-        match ended {
-            Ok(account) => {
-                self.busy.remove(&account);
-            }
-            Err(error) => {
-                tracing::error!(%error, "a delivery ended badly");
-                // Which lane it was is lost with it; those that are not under way are found again.
-                if self.calls.is_empty() {
-                    self.busy.clear();
-                }
-            }
+    fn note_end(&mut self, ended: Result<(Id, bool), JoinError>) {
+        let (id, passed) = ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "a delivery ended badly");
+            (error.id(), false)
+        });
+        if let Some((account, standing)) = self.whose.remove(&id) {
+            self.busy.remove(&account);
+            self.budget.end(standing, passed);
         }
     }
 

@@ -31,11 +31,12 @@ impl Called {
     }
 }
 
-/// Calls a webhook with a batch.
-pub(crate) async fn deliver(relay: &Relay, target: &Webhook, id: &str, data: DeliveryBatch) -> Called {
+/// Calls a webhook with a batch; it may take so much time.
+pub(crate) async fn deliver(relay: &Relay, target: &Webhook, id: &str, data: DeliveryBatch, time: Duration) -> Called {
     let now = relay.now();
     let body = serde_json::to_vec(&WebhookCall::Deliveries { timestamp: now, data }).unwrap_or_default();
-    read(send(relay, target, id, now, body).await, now)
+    let answer = tokio::time::timeout(time, send(relay, target, id, now, body)).await;
+    read(answer.unwrap_or(Err(CallError::Timeout)), now)
 }
 
 /// Signs and sends one body.
@@ -89,7 +90,8 @@ const fn how_it_failed(error: &CallError) -> Call {
         | CallError::Dns
         | CallError::Connect { .. }
         | CallError::Tls { .. } => Call::NotConnected,
-        CallError::Timeout | CallError::Http => Call::Broken,
+        CallError::Timeout => Call::TimedOut,
+        CallError::Http => Call::Broken,
     }
 }
 
@@ -132,9 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn what_never_connected_is_unreachable_and_what_broke_off_may_be_the_envelope() {
+    fn what_never_answered_is_unreachable_and_what_broke_off_may_be_the_envelope() {
         assert_eq!(read(Err(CallError::Dns), NOW).class, Class::Unreachable);
-        assert_eq!(read(Err(CallError::Timeout), NOW).class, Class::Broke);
+        assert_eq!(read(Err(CallError::Timeout), NOW).class, Class::Unreachable);
+        assert_eq!(read(Err(CallError::Http), NOW).class, Class::Broke);
     }
 
     #[test]

@@ -248,7 +248,7 @@ fn view(db: &Connection, account: AccountId) -> Result<Option<Account>, StoreErr
 
 pub(super) fn delete(db: &Connection, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
     let id = account.as_bytes();
-    run(db, "INSERT OR IGNORE INTO closings SELECT mailbox, account FROM mailboxes WHERE account = ?", [id])?;
+    run(db, "INSERT OR IGNORE INTO closings SELECT account, mailbox FROM mailboxes WHERE account = ?", [id])?;
     run(
         db,
         "UPDATE mailboxes SET closed_at = ?, key_1 = NULL, key_2 = NULL, prekeys = NULL \

@@ -13,7 +13,7 @@ use sealpost_proto::{
     wire::{DeliveryResult, DeliveryResults, StatusEvent},
 };
 use sealpost_relay_core::{
-    Effect, Event,
+    Effect, Event, Lane, Standing,
     classify::Class,
     lane::{Selection, Way},
 };
@@ -57,6 +57,8 @@ pub(crate) struct LeasedBatch {
     pub(crate) backlog: u64,
     /// The account's webhook, if it has one.
     pub(crate) webhook: Option<Webhook>,
+    /// Whether the call before failed.
+    pub(crate) was_failing: bool,
 }
 
 impl LeasedBatch {
@@ -74,6 +76,15 @@ impl LeasedBatch {
     pub(crate) fn size_bytes(&self) -> u64 {
         self.envelopes.iter().map(|envelope| envelope.size_bytes).sum()
     }
+}
+
+/// What the scheduler has to look at.
+#[derive(Debug)]
+pub(crate) struct Due {
+    /// Lanes that are due.
+    pub(crate) lanes: Vec<AccountId>,
+    /// When the next one is.
+    pub(crate) next_at: Option<Timestamp>,
 }
 
 /// How the call of a webhook ended.
@@ -116,14 +127,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn pull(&self, now: Timestamp, account: AccountId) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write(move |db| {
-            let waiting = lanes::waiting(db, now, account)?;
-            if waiting.items == 0 && waiting.set_aside_at.is_none() {
-                return Ok(None);
-            }
-            lease(db, now, account, Event::Pull)
-        })
-        .await
+        self.write(move |db| pull(db, now, account)).await
     }
 
     /// Whether anything waits for an account.
@@ -133,6 +137,15 @@ impl Store {
     pub(crate) async fn has_waiting(&self, account: AccountId) -> Result<bool, StoreError> {
         let sql = "SELECT 1 FROM lanes WHERE account = ? AND waiting > 0";
         self.read(move |db| Ok(first::<i64>(db, sql, [account.as_bytes()])?.is_some())).await
+    }
+
+    /// How many envelopes are set aside.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn set_aside(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM envelopes WHERE state < 2 AND place = 1";
+        self.read(move |db| Ok(first::<i64>(db, sql, [])?.map(super::rows::uint).unwrap_or_default())).await
     }
 
     /// Leases a batch for the call of a webhook, if its lane lets a call through.
@@ -240,25 +253,12 @@ impl Store {
         self.read(move |db| webhook(db, account)).await
     }
 
-    /// Accounts whose lanes are due, the longest waiting first.
+    /// The lanes of one standing that are due, the longest waiting first.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreError> {
-        let sql = "SELECT account FROM lanes WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?";
-        self.read(move |db| {
-            rows(db, sql, params![millis(now), int(limit as u64)], |row| Ok(AccountId::from_bytes(row.get("account")?)))
-        })
-        .await
-    }
-
-    /// When the next lane after `now` is due.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT due_at FROM lanes WHERE due_at IS NOT NULL AND due_at > ? ORDER BY due_at LIMIT 1";
-        self.read(move |db| row(db, sql, [millis(now)], |row| time(row, "due_at"))).await
+    pub(crate) async fn due(&self, now: Timestamp, standing: Standing, limit: usize) -> Result<Due, StoreError> {
+        self.read(move |db| due(db, now, standing, limit)).await
     }
 
     async fn step_lane(&self, now: Timestamp, account: AccountId, event: Event) -> Result<(), StoreError> {
@@ -273,21 +273,77 @@ fn webhook(db: &Connection, account: AccountId) -> Result<Option<Webhook>, Store
     })
 }
 
+fn due(db: &Connection, now: Timestamp, standing: Standing, limit: usize) -> Result<Due, StoreError> {
+    let failing = standing == Standing::Failing;
+    let lanes = rows(db, DUE, params![failing, millis(now), int(limit as u64)], |row| {
+        Ok(AccountId::from_bytes(row.get("account")?))
+    })?;
+    let next_at = row(db, NEXT_DUE, params![failing, millis(now)], |row| time(row, "due_at"))?;
+    Ok(Due { lanes, next_at })
+}
+
+/// Lanes of one standing that are due.
+pub(super) const DUE: &str = "SELECT account FROM lanes WHERE failing = ? AND due_at IS NOT NULL AND due_at <= ? \
+                              ORDER BY due_at LIMIT ?";
+/// When the next one is.
+pub(super) const NEXT_DUE: &str =
+    "SELECT due_at FROM lanes WHERE failing = ? AND due_at IS NOT NULL AND due_at > ? ORDER BY due_at LIMIT 1";
+
 pub(super) fn lease_for_call(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
 ) -> Result<Option<LeasedBatch>, StoreError> {
-    let waiting = lanes::waiting(db, now, account)?.at(now);
-    lease(db, now, account, Event::Call(waiting))
+    match lanes::load(db, account)? {
+        Some(mut lane) => call(db, now, account, &mut lane),
+        None => Ok(None),
+    }
 }
 
-fn lease(db: &Connection, now: Timestamp, account: AccountId, event: Event) -> Result<Option<LeasedBatch>, StoreError> {
-    let effects = lanes::step(db, now, account, event, 0)?;
+/// Leases the next batch of a lane for a call, if it lets one through, and writes the lane down in any case.
+pub(super) fn call(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    lane: &mut Lane,
+) -> Result<Option<LeasedBatch>, StoreError> {
+    lanes::hold_back(db, account)?;
+    let waiting = lanes::waiting(db, now, account)?;
+    let others = match lane.compares() {
+        Some(suspect) => other(db, now, account, suspect)?.is_some(),
+        None => false,
+    };
+    let was_failing = lane.is_failing();
+    let effects = lane.step(now, Event::Call(waiting.at(now, others)), 0);
+    lanes::save_with(db, now, account, lane, waiting)?;
+    let leased = lease(db, now, account, lane, &effects)?;
+    Ok(leased.map(|batch| LeasedBatch { was_failing, ..batch }))
+}
+
+fn pull(db: &Connection, now: Timestamp, account: AccountId) -> Result<Option<LeasedBatch>, StoreError> {
+    let Some(mut lane) = lanes::load(db, account)? else { return Ok(None) };
+    let waiting = lanes::waiting(db, now, account)?;
+    if waiting.head.is_none() && waiting.set_aside_at.is_none() {
+        return Ok(None);
+    }
+    let effects = lane.step(now, Event::Pull, 0);
+    lanes::save_with(db, now, account, &lane, waiting)?;
+    lease(db, now, account, &lane, &effects)
+}
+
+fn lease(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    lane: &Lane,
+    effects: &[Effect],
+) -> Result<Option<LeasedBatch>, StoreError> {
     let [Effect::Lease { fence, way, .. }] = effects[..] else { return Ok(None) };
-    let batch = take(db, now, account, fence, way)?;
+    let batch = take(db, now, account, fence, way, lane.compares())?;
     let items = batch.items();
-    let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(None) };
+    let (Some(first), Some(last)) = (items.first(), items.last()) else {
+        return Err(StoreError::Failed { reason: "a batch was leased and holds nothing".to_owned() });
+    };
     let sql = "UPDATE lanes SET lease_first = ?, lease_last = ? WHERE account = ?";
     run(db, sql, params![item(*first), item(*last), account.as_bytes()])?;
     Ok(Some(batch))
@@ -315,9 +371,16 @@ impl Item {
     }
 }
 
-fn take(db: &Connection, now: Timestamp, account: AccountId, fence: u64, way: Way) -> Result<LeasedBatch, StoreError> {
+fn take(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    fence: u64,
+    way: Way,
+    suspect: Option<DeliveryId>,
+) -> Result<LeasedBatch, StoreError> {
     let bounds = way.take();
-    let mut items = candidates(db, now, account, way, bounds.skip + bounds.items)?;
+    let mut items = candidates(db, now, account, way, bounds.items, suspect)?;
     items.sort_by_key(Item::id);
     let mut batch = LeasedBatch {
         account,
@@ -326,10 +389,11 @@ fn take(db: &Connection, now: Timestamp, account: AccountId, fence: u64, way: Wa
         events: Vec::new(),
         backlog: 0,
         webhook: webhook(db, account)?,
+        was_failing: false,
     };
     let mut bytes = 0;
     let mut taken = 0_u64;
-    for item in items.into_iter().skip(bounds.skip).take(bounds.items) {
+    for item in items.into_iter().take(bounds.items) {
         bytes += item.size_bytes();
         if taken > 0 && bytes > bounds.bytes as u64 {
             break;
@@ -345,27 +409,44 @@ fn take(db: &Connection, now: Timestamp, account: AccountId, fence: u64, way: Wa
     Ok(batch)
 }
 
+const IN_ORDER: &str = "ORDER BY id";
+
 fn candidates(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     way: Way,
     limit: usize,
+    suspect: Option<DeliveryId>,
 ) -> Result<Vec<Item>, StoreError> {
-    let (waiting, set_aside) = match way {
-        Way::Pull => (true, Some("ORDER BY id")),
-        Way::Webhook(Selection::SetAside) => (false, Some("AND set_aside_until <= ?2 ORDER BY set_aside_until")),
-        Way::Webhook(Selection::Batch | Selection::Probe | Selection::Head | Selection::Second) => (true, None),
+    let envelopes = |which, order| envelopes(db, now, account, which, order, limit);
+    let mut items = match (way, suspect) {
+        (Way::Webhook(Selection::SetAside), _) => return envelopes("place = 1", "ORDER BY set_aside_until"),
+        (Way::Webhook(Selection::Other), Some(suspect)) => {
+            return Ok(other(db, now, account, suspect)?.into_iter().collect());
+        }
+        // A pull gets everything: each place in its order, to be merged.
+        (Way::Pull, _) => {
+            let mut items = envelopes("place = 0", IN_ORDER)?;
+            items.extend(envelopes("place = 1", IN_ORDER)?);
+            items.extend(envelopes("place = 2", IN_ORDER)?);
+            items
+        }
+        (Way::Webhook(Selection::Batch | Selection::Probe | Selection::Head | Selection::Other), _) => {
+            envelopes(lanes::QUEUED, IN_ORDER)?
+        }
     };
-    let mut items = Vec::new();
-    if waiting {
-        items.extend(envelopes(db, now, account, "set_aside_until IS NULL", "ORDER BY id", limit)?);
-        items.extend(events(db, account, limit)?);
-    }
-    if let Some(order) = set_aside {
-        items.extend(envelopes(db, now, account, "set_aside_until IS NOT NULL", order, limit)?);
-    }
+    items.extend(events(db, account, limit)?);
     Ok(items)
+}
+
+/// The first item of the queue that is neither the suspect nor of its mailbox.
+fn other(db: &Connection, now: Timestamp, account: AccountId, suspect: DeliveryId) -> Result<Option<Item>, StoreError> {
+    let which =
+        format!("{} AND mailbox IS NOT (SELECT mailbox FROM envelopes WHERE id = {})", lanes::QUEUED, item(suspect));
+    let mut items = envelopes(db, now, account, &which, IN_ORDER, 1)?;
+    items.extend(events(db, account, 2)?.into_iter().filter(|event| event.id() != suspect));
+    Ok(items.into_iter().min_by_key(Item::id))
 }
 
 fn envelopes(

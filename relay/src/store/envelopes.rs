@@ -18,7 +18,8 @@ pub(crate) enum Recall {
     Refused(ErrorCode),
 }
 
-const STATUS_COLUMNS: &str = "envelope, state, attempts, reason, next_attempt_at, expires_at";
+const STATUS_COLUMNS: &str = "envelope, state, attempts, next_attempt_at, expires_at, CASE \
+     WHEN state < 2 AND place = 2 THEN 'an earlier envelope of its mailbox is set aside' ELSE reason END AS reason";
 
 impl Store {
     /// Where the account's envelopes are; ids of others are left out.

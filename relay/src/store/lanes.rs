@@ -1,20 +1,25 @@
-//! Lanes as rows: loading one, taking a step, and writing down when the scheduler has to look at it.
+//! Lanes as rows: loading one, taking a step, and writing down when the scheduler has to look at it. What waits in one, and
+//! what waits behind an envelope that was set aside.
 
 use super::{
     StoreError,
-    rows::{first, int, maybe_time, millis, row, rows, run},
+    rows::{first, int, maybe_time, millis, row, run, uint},
     tally::Items,
 };
 use rusqlite::{Connection, Row, params};
-use sealpost_proto::{AccountId, Timestamp, wire::WebhookState};
-use sealpost_relay_core::{
-    Effect, Event, Lane,
-    lane::{State, Waiting},
-};
+use sealpost_proto::{AccountId, DeliveryId, MailboxId, Timestamp, limits::RETRY_AFTER_MAX, wire::WebhookState};
+use sealpost_relay_core::{Effect, Event, Lane, lane::Waiting};
 
-/// What stands in the way of an envelope going out: it has expired, or its mailbox was closed.
+/// What does not stand in the way of an envelope going out: its expiry, and that its mailbox was closed.
 pub(super) const DELIVERABLE: &str =
     "expires_at > ?2 AND mailbox NOT IN (SELECT mailbox FROM closings WHERE account = ?1)";
+
+/// Which envelopes are in the queue: not set aside, and not behind one of their mailbox that is.
+pub(super) const QUEUED: &str = "place = 0 AND mailbox NOT IN \
+     (SELECT mailbox FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1)";
+
+/// How many envelopes at the front of the queue are looked at for those that have to wait behind another.
+const HOLD_BACK_AT_A_TIME: i64 = 512;
 
 /// Reads the column `machine`.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Lane> {
@@ -41,23 +46,38 @@ pub(super) fn load(db: &Connection, account: AccountId) -> Result<Option<Lane>, 
 /// Writes the lane and when the scheduler has to look at it.
 pub(super) fn save(db: &Connection, now: Timestamp, account: AccountId, lane: &Lane) -> Result<(), StoreError> {
     let waiting = waiting(db, now, account)?;
-    let due_at = lane.due_at(now, waiting.items > 0, waiting.set_aside_at);
+    save_with(db, now, account, lane, waiting)
+}
+
+/// The same where it is known what waits.
+pub(super) fn save_with(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    lane: &Lane,
+    waiting: WaitingFacts,
+) -> Result<(), StoreError> {
+    let due_at = lane.due_at(now, waiting.head.is_some(), waiting.set_aside_at);
     run(
         db,
-        "UPDATE lanes SET machine = ?, free_at = ?, due_at = ? WHERE account = ?",
-        params![write(lane)?, free_at(lane), due_at.map(millis), account.as_bytes()],
+        "UPDATE lanes SET machine = ?, free_at = ?, due_at = ?, failing = ? WHERE account = ?",
+        params![write(lane)?, free_at(lane, now), due_at.map(millis), lane.is_failing(), account.as_bytes()],
     )?;
     Ok(())
 }
 
-fn free_at(lane: &Lane) -> Option<i64> {
-    match (lane.webhook, lane.state) {
-        (WebhookState::None | WebhookState::Unverified | WebhookState::Off, _) => None,
-        (WebhookState::Active, State::Ready) => Some(0),
-        (
-            WebhookState::Active,
-            State::Leased { until, .. } | State::BackingOff { until, .. } | State::AskedToWait { until },
-        ) => Some(millis(until)),
+/// Writes down anew when the scheduler has to look at a lane, if the account still has one.
+pub(super) fn refresh(db: &Connection, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+    match load(db, account)? {
+        Some(lane) => save(db, now, account, &lane),
+        None => Ok(()),
+    }
+}
+
+fn free_at(lane: &Lane, now: Timestamp) -> Option<i64> {
+    match lane.webhook {
+        WebhookState::None | WebhookState::Unverified | WebhookState::Off => None,
+        WebhookState::Active => Some(lane.held_until(now).map_or(0, millis)),
     }
 }
 
@@ -78,15 +98,16 @@ pub(super) fn step(
 /// What waits in a lane, as far as decisions need it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WaitingFacts {
-    /// Items that are not set aside, counted to 2.
-    pub(super) items: usize,
+    /// The first item of the queue.
+    pub(super) head: Option<DeliveryId>,
     /// When the first that is set aside is due.
     pub(super) set_aside_at: Option<Timestamp>,
 }
 
 impl WaitingFacts {
-    pub(super) fn at(self, now: Timestamp) -> Waiting {
-        Waiting { items: self.items, set_aside_due: self.set_aside_at.is_some_and(|at| at <= now) }
+    /// What a call would find; `others` is whether something of another mailbox than the head's waits.
+    pub(super) fn at(self, now: Timestamp, others: bool) -> Waiting {
+        Waiting { head: self.head, others, set_aside_due: self.set_aside_at.is_some_and(|at| at <= now) }
     }
 }
 
@@ -94,22 +115,52 @@ impl WaitingFacts {
 pub(super) fn waiting(db: &Connection, now: Timestamp, account: AccountId) -> Result<WaitingFacts, StoreError> {
     let suspended = first::<bool>(db, "SELECT suspended FROM accounts WHERE account = ?", [account.as_bytes()])?;
     if suspended == Some(true) {
-        return Ok(WaitingFacts { items: 0, set_aside_at: None });
+        return Ok(WaitingFacts { head: None, set_aside_at: None });
     }
     let envelopes = format!(
-        "SELECT 1 FROM envelopes WHERE account = ?1 AND state < 2 AND set_aside_until IS NULL AND {DELIVERABLE} LIMIT 2"
+        "SELECT id FROM envelopes WHERE account = ?1 AND state < 2 AND {QUEUED} AND {DELIVERABLE} ORDER BY id LIMIT 1"
     );
-    let mut items = rows(db, &envelopes, params![account.as_bytes(), millis(now)], |_| Ok(()))?.len();
-    if items < 2 {
-        items += rows(db, "SELECT 1 FROM events WHERE account = ? LIMIT 2", [account.as_bytes()], |_| Ok(()))?.len();
-    }
+    let envelope = first::<i64>(db, &envelopes, params![account.as_bytes(), millis(now)])?;
+    let event = first::<i64>(db, "SELECT id FROM events WHERE account = ? ORDER BY id LIMIT 1", [account.as_bytes()])?;
     let aside = format!(
-        "SELECT set_aside_until FROM envelopes WHERE account = ?1 AND state < 2 AND set_aside_until IS NOT NULL \
-         AND {DELIVERABLE} ORDER BY set_aside_until LIMIT 1"
+        "SELECT set_aside_until FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1 AND {DELIVERABLE} \
+         ORDER BY set_aside_until LIMIT 1"
     );
     let set_aside_at =
         row(db, &aside, params![account.as_bytes(), millis(now)], |row| maybe_time(row, "set_aside_until"))?;
-    Ok(WaitingFacts { items: items.min(2), set_aside_at: set_aside_at.flatten() })
+    let head = [envelope, event].into_iter().flatten().min().map(|id| DeliveryId(uint(id)));
+    // Nothing is set aside for longer: the clock was put back.
+    let set_aside_at = set_aside_at.flatten().map(|at| if at > now.plus(RETRY_AFTER_MAX) { now } else { at });
+    Ok(WaitingFacts { head, set_aside_at })
+}
+
+/// Takes from the front of the queue what has to wait behind an envelope of its mailbox that is set aside, so that nobody
+/// reads past it again. Each envelope is moved once.
+pub(super) fn hold_back(db: &Connection, account: AccountId) -> Result<(), StoreError> {
+    let sql = "UPDATE envelopes SET place = 2 WHERE id IN (SELECT id FROM envelopes \
+                   WHERE account = ?1 AND state < 2 AND place = 0 ORDER BY id LIMIT ?2) \
+               AND mailbox IN (SELECT mailbox FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1)";
+    let is_any = "SELECT 1 FROM envelopes WHERE account = ? AND state < 2 AND place = 1 LIMIT 1";
+    if first::<i64>(db, is_any, [account.as_bytes()])?.is_none() {
+        return Ok(());
+    }
+    while run(db, sql, params![account.as_bytes(), HOLD_BACK_AT_A_TIME])? > 0 {}
+    Ok(())
+}
+
+/// Sets an envelope aside that is the first of its mailbox in the queue, or was set aside before. False when it is neither.
+pub(super) fn set_aside(db: &Connection, account: AccountId, item: i64, until: Timestamp) -> Result<bool, StoreError> {
+    let sql = "UPDATE envelopes AS e SET place = 1, set_aside_until = ?1 WHERE id = ?2 AND account = ?3 AND state < 2 \
+               AND (place = 1 OR place = 0 AND NOT EXISTS (SELECT 1 FROM envelopes b WHERE b.account = ?3 \
+                   AND b.state < 2 AND b.place = 0 AND b.id < ?2 AND b.mailbox = e.mailbox))";
+    Ok(run(db, sql, params![millis(until), item, account.as_bytes()])? == 1)
+}
+
+/// An envelope that was set aside has ended: what waited behind it is in the queue again.
+pub(super) fn let_on(db: &Connection, account: AccountId, mailbox: MailboxId) -> Result<(), StoreError> {
+    let sql = "UPDATE envelopes SET place = 0 WHERE account = ? AND state < 2 AND place = 2 AND mailbox = ?";
+    run(db, sql, params![account.as_bytes(), mailbox.as_bytes()])?;
+    Ok(())
 }
 
 /// Counts what came into a lane or left it; what came makes it due.

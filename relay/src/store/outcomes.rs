@@ -60,12 +60,11 @@ impl Outcome<'_> {
     }
 
     fn blame(&self, id: DeliveryId) -> Result<(), StoreError> {
-        let sql =
-            "UPDATE envelopes SET laters = laters + 1 WHERE id = ? AND account = ? AND state < 2 RETURNING laters";
+        let sql = "UPDATE envelopes SET laters = laters + 1 WHERE id = ? AND account = ? AND state < 2 AND place = 0 \
+                   RETURNING laters";
         let laters = row(self.db, sql, params![item(id), self.account.as_bytes()], |row| small(row, "laters"))?;
         if laters.is_some_and(answer::sets_aside) {
-            let sql = "UPDATE envelopes SET set_aside_until = ? WHERE id = ?";
-            run(self.db, sql, params![millis(self.now.plus(SET_ASIDE_RETRY)), item(id)])?;
+            lanes::set_aside(self.db, self.account, item(id), self.now.plus(SET_ASIDE_RETRY))?;
         }
         Ok(())
     }
@@ -95,9 +94,19 @@ impl Outcome<'_> {
     fn set_aside(&mut self, items: &[DeliveryId], reason: Option<&str>, until: Timestamp) -> Result<(), StoreError> {
         self.retry(items, reason, Some(until))?;
         for id in items {
-            let sql = "UPDATE envelopes SET set_aside_until = ? WHERE id = ? AND account = ? AND state < 2";
-            if run(self.db, sql, params![millis(until), item(*id), self.account.as_bytes()])? == 0 {
+            if !lanes::set_aside(self.db, self.account, item(*id), until)? {
                 self.put_last(*id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effects: &[Effect], items: &[DeliveryId], reason: Option<&str>) -> Result<(), StoreError> {
+        for effect in effects {
+            match *effect {
+                Effect::Retry { next_attempt_at } => self.retry(items, reason, next_attempt_at)?,
+                Effect::SetAside { until } => self.set_aside(items, reason, until)?,
+                Effect::SwitchedOff | Effect::Lease { .. } => {}
             }
         }
         Ok(())
@@ -118,28 +127,26 @@ pub(super) fn finish(db: &Connection, now: Timestamp, end: &CallEnd, go_on: bool
         Class::Unreachable | Class::Broke | Class::AskedToWait(_) | Class::Refused | Class::Gone => Answer::none(),
     };
     let Some(mut lane) = lanes::load(db, end.account)? else { return Ok(Handed::nothing()) };
-    let event = Event::Finished { fence: end.fence, class: end.class, items: end.items.len(), later: answer.later };
-    let effects = lane.step(now, event, end.random);
+    let first = end.items.first().copied().unwrap_or(DeliveryId(0));
+    let (fence, class, items) = (end.fence, end.class, end.items.len());
+    let effects = lane.step(now, Event::Finished { fence, class, first, items, later: answer.later }, end.random);
+    let reason = end.reason.as_deref().or(answer.later.map(|_| LATER));
     let mut outcome = Outcome { db, now, account: end.account, tally: Tally::default(), stored: 0 };
     outcome.apply(&answer)?;
-    let reason = end.reason.as_deref().or(answer.later.map(|_| LATER));
-    let mut switched_off = false;
-    for effect in effects {
-        match effect {
-            Effect::Retry { next_attempt_at } => outcome.retry(&end.items, reason, next_attempt_at)?,
-            Effect::SetAside { until } => outcome.set_aside(&end.items, reason, until)?,
-            Effect::SwitchedOff => switched_off = true,
-            Effect::Lease { .. } => {}
-        }
-    }
+    outcome.perform(&effects, &end.items, reason)?;
     let stored = outcome.stored;
     let mut woken = outcome.tally.write(db, now)?;
     lanes::note(db, end.account, end.reason.as_deref())?;
-    lanes::save(db, now, end.account, &lane)?;
-    let next = if go_on { deliveries::lease_for_call(db, now, end.account)? } else { None };
+    let next = if go_on {
+        deliveries::call(db, now, end.account, &mut lane)?
+    } else {
+        lanes::save(db, now, end.account, &lane)?;
+        None
+    };
     if next.is_none() {
         woken.push(end.account);
     }
+    let switched_off = effects.contains(&Effect::SwitchedOff);
     Ok(Handed { woken, next, heeds_contact: lane.heeds_contact(), switched_off, stored })
 }
 
@@ -156,9 +163,10 @@ pub(super) fn acknowledge(
     items.dedup();
     let answer = answer::read(&items, &results.results);
     let Some(mut lane) = lanes::load(db, account)? else { return Ok(Handed::nothing()) };
-    let _ = lane.step(now, Event::Acknowledged { fence: results.lease, later: answer.later }, 0);
+    let effects = lane.step(now, Event::Acknowledged { fence: results.lease, later: answer.later }, 0);
     let mut outcome = Outcome { db, now, account, tally: Tally::default(), stored: 0 };
     outcome.apply(&answer)?;
+    outcome.perform(&effects, &items, Some(LATER))?;
     let stored = outcome.stored;
     let mut woken = outcome.tally.write(db, now)?;
     lanes::save(db, now, account, &lane)?;

@@ -8,7 +8,7 @@ use sealpost_proto::{
     limits::LEASE_LIFE,
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
-use sealpost_relay_core::{Quotas, classify::Class};
+use sealpost_relay_core::{Quotas, Standing, classify::Class};
 use sealpost_signatures::{AccountKey, proofs};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, time::Duration};
@@ -158,8 +158,10 @@ impl Story {
     }
 
     async fn call(&mut self) {
-        for account in self.store.due(self.now, 8).await.unwrap() {
-            self.calls.extend(self.store.lease_call(self.now, account).await.unwrap());
+        for standing in Standing::ALL {
+            for account in self.store.due(self.now, standing, 8).await.unwrap().lanes {
+                self.calls.extend(self.store.lease_call(self.now, account).await.unwrap());
+            }
         }
     }
 
@@ -287,7 +289,7 @@ fn count(db: &Connection, sql: &str) -> Result<u64, StoreError> {
 }
 
 /// Each counts the rows that are wrong.
-const BOOKS: [(&str, &str); 6] = [
+const BOOKS: [(&str, &str); 9] = [
     (
         "what a lane counts is what waits in it",
         "SELECT count(*) FROM lanes l WHERE waiting <> \
@@ -311,6 +313,19 @@ const BOOKS: [(&str, &str); 6] = [
     (
         "there is one piece of news of an envelope at most",
         "SELECT count(*) FROM (SELECT 1 FROM events GROUP BY account, envelope HAVING count(*) > 1)",
+    ),
+    (
+        "one of a mailbox is set aside at most",
+        "SELECT count(*) FROM (SELECT 1 FROM envelopes WHERE state < 2 AND place = 1 GROUP BY mailbox HAVING count(*) > 1)",
+    ),
+    (
+        "what waits behind another waits behind an earlier one of its mailbox that is set aside",
+        "SELECT count(*) FROM envelopes e WHERE state < 2 AND place = 2 AND NOT EXISTS (SELECT 1 FROM envelopes a \
+             WHERE a.account = e.account AND a.mailbox = e.mailbox AND a.state < 2 AND a.place = 1 AND a.id < e.id)",
+    ),
+    (
+        "what is set aside has its time, and nothing else has",
+        "SELECT count(*) FROM envelopes WHERE state < 2 AND (place = 1) <> (set_aside_until IS NOT NULL)",
     ),
     ("a mailbox is never over its quota", "SELECT count(*) FROM mailboxes WHERE envelopes > 8"),
 ];

@@ -2,7 +2,7 @@
 
 use super::{
     Store, StoreError, blobs,
-    rows::{int, millis, rows, run},
+    rows::{first, int, millis, rows, run},
     tally::{Tally, WAITING_COLUMNS, WaitingEnvelope},
 };
 use rusqlite::{Connection, params};
@@ -33,8 +33,8 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn sweep(&self, now: Timestamp) -> Result<Swept, StoreError> {
         self.write(move |db| {
-            run(db, "UPDATE counters SET value = ? WHERE name = 'heartbeat'", [millis(now)])?;
             let mut sweep = Sweep { db, now, tally: Tally::default(), more: false };
+            sweep.heed_clock()?;
             sweep.expire_envelopes()?;
             sweep.fail_closed()?;
             sweep.forget_digests()?;
@@ -74,6 +74,17 @@ impl Sweep<'_> {
         self.more |= found >= SWEEP_ROWS_MAX;
     }
 
+    /// Where the clock was put back all lanes are looked at: the times that they wait for may lie far ahead.
+    fn heed_clock(&self) -> Result<(), StoreError> {
+        let before = first::<i64>(self.db, "SELECT value FROM counters WHERE name = 'heartbeat'", [])?;
+        if before.is_some_and(|before| before > millis(self.now)) {
+            let sql = "UPDATE lanes SET due_at = ?1, free_at = 0 WHERE due_at > ?1 OR free_at > ?1";
+            run(self.db, sql, [millis(self.now)])?;
+        }
+        run(self.db, "UPDATE counters SET value = ? WHERE name = 'heartbeat'", [millis(self.now)])?;
+        Ok(())
+    }
+
     /// An expired envelope is not given out any more, and ends when the last lease that may hold it has ended.
     fn expire_envelopes(&mut self) -> Result<(), StoreError> {
         let sql = format!("SELECT {WAITING_COLUMNS} FROM envelopes WHERE state < 2 AND expires_at <= ? LIMIT ?");
@@ -87,18 +98,15 @@ impl Sweep<'_> {
     }
 
     fn fail_closed(&mut self) -> Result<(), StoreError> {
-        let closing = rows(self.db, "SELECT mailbox, account FROM closings LIMIT ?", [limit()], |row| {
-            Ok((row.get::<_, [u8; 16]>("mailbox")?, row.get::<_, [u8; 16]>("account")?))
+        let closing = rows(self.db, "SELECT account, mailbox FROM closings LIMIT ?", [limit()], |row| {
+            Ok((row.get::<_, [u8; 16]>("account")?, row.get::<_, [u8; 16]>("mailbox")?))
         })?;
         self.note_more(closing.len());
         let mut room = SWEEP_ROWS_MAX;
-        for (mailbox, account) in closing {
-            let sql = format!(
-                "SELECT {WAITING_COLUMNS} FROM envelopes WHERE account = ? AND mailbox = ? AND state < 2 LIMIT ?"
-            );
-            let found = rows(self.db, &sql, params![account, mailbox, int(room as u64)], WaitingEnvelope::read)?;
+        for (account, mailbox) in closing {
+            let found = self.waiting_in(account, mailbox, room)?;
             if found.len() < room {
-                run(self.db, "DELETE FROM closings WHERE mailbox = ?", [mailbox])?;
+                run(self.db, "DELETE FROM closings WHERE account = ? AND mailbox = ?", [account, mailbox])?;
             }
             room -= found.len();
             for waiting in found {
@@ -110,6 +118,21 @@ impl Sweep<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Looks for a mailbox's envelopes among all that wait in its lane, so not where the mailbox says that it has none.
+    fn waiting_in(
+        &self,
+        account: [u8; 16],
+        mailbox: [u8; 16],
+        room: usize,
+    ) -> Result<Vec<WaitingEnvelope>, StoreError> {
+        if first::<i64>(self.db, "SELECT envelopes FROM mailboxes WHERE mailbox = ?", [mailbox])? == Some(0) {
+            return Ok(Vec::new());
+        }
+        let sql =
+            format!("SELECT {WAITING_COLUMNS} FROM envelopes WHERE account = ? AND mailbox = ? AND state < 2 LIMIT ?");
+        rows(self.db, &sql, params![account, mailbox, int(room as u64)], WaitingEnvelope::read)
     }
 
     fn forget_digests(&mut self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use super::{
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{AccountId, EnvelopeState, MailboxId, Timestamp};
 use sealpost_relay_core::quota::Held;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An envelope that waits, as far as ending it needs it.
 #[derive(Debug, Clone)]
@@ -19,10 +19,11 @@ pub(super) struct WaitingEnvelope {
     pub(super) sender: AccountId,
     pub(super) size: u64,
     pub(super) attempts: u32,
+    pub(super) is_set_aside: bool,
 }
 
 /// The columns that [`WaitingEnvelope::read`] takes.
-pub(super) const WAITING_COLUMNS: &str = "id, envelope, mailbox, account, sender, size, attempts";
+pub(super) const WAITING_COLUMNS: &str = "id, envelope, mailbox, account, sender, size, attempts, place";
 
 impl WaitingEnvelope {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -34,6 +35,7 @@ impl WaitingEnvelope {
             sender: AccountId::from_bytes(row.get("sender")?),
             size: super::rows::count(row, "size")?,
             attempts: small(row, "attempts")?,
+            is_set_aside: small(row, "place")? == 1,
         })
     }
 }
@@ -64,6 +66,8 @@ pub(super) struct Items {
 pub(super) struct Tally {
     mailboxes: BTreeMap<MailboxId, Change<Held>>,
     lanes: BTreeMap<AccountId, Change<Items>>,
+    /// Lanes whose queue holds again what waited behind something.
+    let_on: BTreeSet<AccountId>,
 }
 
 impl Tally {
@@ -101,6 +105,10 @@ impl Tally {
         )?;
         run(db, "DELETE FROM bodies WHERE id = ?", [waiting.id])?;
         self.envelope_left(waiting);
+        if waiting.is_set_aside {
+            lanes::let_on(db, waiting.account, waiting.mailbox)?;
+            self.let_on.insert(waiting.account);
+        }
         match state {
             EnvelopeState::Stored | EnvelopeState::Recalled if waiting.attempts == 0 => Ok(()),
             EnvelopeState::Stored | EnvelopeState::Recalled => self.forget_news(db, waiting),
@@ -158,6 +166,10 @@ impl Tally {
             if change.came != Items::default() {
                 woken.push(account);
             }
+        }
+        for account in self.let_on {
+            lanes::refresh(db, now, account)?;
+            woken.push(account);
         }
         Ok(woken)
     }

@@ -4,9 +4,9 @@ use super::*;
 use sealpost_proto::{
     AccountId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
     limits::WRITER_QUEUE_MAX,
-    wire::{RegistrationPolicy, SubmitOutcome},
+    wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
-use sealpost_relay_core::{QuotaOverrides, Quotas, classify::Class};
+use sealpost_relay_core::{QuotaOverrides, Quotas, Standing, classify::Class};
 use sealpost_signatures::{AccountKey, proofs};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -86,6 +86,10 @@ impl Bench {
             random: 0,
         };
         self.store.finish_call(NOW, end, false).await.unwrap()
+    }
+
+    async fn due(&self, now: Timestamp, standing: Standing) -> deliveries::Due {
+        self.store.due(now, standing, 9).await.unwrap()
     }
 
     async fn state(&self, number: u16) -> EnvelopeState {
@@ -173,9 +177,10 @@ async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
     let news = bench.store.pull(NOW, ACME).await.unwrap().unwrap();
     let told: Vec<_> = news.events.iter().map(|event| (event.envelope, event.attempts)).collect();
     assert_eq!(told, [0, 1, 2].map(|number| (envelope(number), 1)), "the end of a lease counts once");
-    assert_eq!(bench.store.next_due(NOW).await.unwrap(), Some(NOW.plus(Duration::from_millis(2_500))));
+    let due = bench.due(NOW, Standing::Failing).await;
+    assert_eq!((due.lanes, due.next_at), (vec![], Some(NOW.plus(Duration::from_millis(2_500)))));
     bench.store.contact(NOW.plus(Duration::from_secs(2)), BOLT).await.unwrap();
-    assert_eq!(bench.store.due(NOW.plus(Duration::from_secs(2)), 9).await.unwrap(), [BOLT]);
+    assert_eq!(bench.due(NOW.plus(Duration::from_secs(2)), Standing::Failing).await.lanes, [BOLT]);
 }
 
 #[tokio::test]
@@ -183,11 +188,11 @@ async fn a_lease_that_the_process_took_with_it_is_free_after_the_restart() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
     let lost = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
-    assert!(bench.store.due(NOW, 9).await.unwrap().is_empty());
+    assert!(bench.due(NOW, Standing::Living).await.lanes.is_empty());
     bench.store.close().await;
     let again = Store::open(&bench.folder.path().join("relay.db"), Arc::default()).unwrap();
     again.restarted(NOW).await.unwrap();
-    assert_eq!(again.due(NOW, 9).await.unwrap(), [BOLT]);
+    assert_eq!(again.due(NOW, Standing::Living, 9).await.unwrap().lanes, [BOLT]);
     let leased = again.lease_call(NOW, BOLT).await.unwrap().unwrap();
     assert!(leased.fence > lost.fence);
     assert_eq!(leased.items(), lost.items());
@@ -198,11 +203,8 @@ async fn what_ended_leaves_only_its_digest_and_that_goes_after_37_days() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
     let leased = bench.store.pull(NOW, BOLT).await.unwrap().unwrap();
-    let results = leased
-        .items()
-        .into_iter()
-        .map(|id| sealpost_proto::wire::DeliveryResult { id, outcome: sealpost_proto::wire::DeliveryOutcome::Stored });
-    let results = sealpost_proto::wire::DeliveryResults { lease: leased.fence, results: results.collect() };
+    let results = leased.items().into_iter().map(|id| DeliveryResult { id, outcome: DeliveryOutcome::Stored });
+    let results = DeliveryResults { lease: leased.fence, results: results.collect() };
     bench.store.acknowledge(NOW, BOLT, results).await.unwrap();
     assert_eq!(bench.store.bodies(leased.items()).await.unwrap(), [None]);
     assert_eq!(bench.state(0).await, EnvelopeState::Stored);
@@ -214,23 +216,88 @@ async fn what_ended_leaves_only_its_digest_and_that_goes_after_37_days() {
 }
 
 #[tokio::test]
+async fn a_lane_that_had_its_turn_goes_behind_the_others() {
+    let bench = Bench::new().await;
+    let after = |seconds| NOW.plus(Duration::from_secs(seconds));
+    for number in 0..2 {
+        bench.submit(number).await.unwrap();
+    }
+    let leased = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    bench.submit(2).await.unwrap();
+    // What fails becomes news for Acme, a second before the turn of Bolt's lane ends.
+    let refused = DeliveryResult { id: leased.items()[0], outcome: DeliveryOutcome::Refused };
+    let results = DeliveryResults { lease: 0, results: vec![refused] };
+    bench.store.acknowledge(after(1), BOLT, results).await.unwrap();
+    let stored = DeliveryResult { id: leased.items()[1], outcome: DeliveryOutcome::Stored };
+    let end = CallEnd {
+        account: BOLT,
+        fence: leased.fence,
+        items: leased.items()[1..].to_vec(),
+        class: Class::Answered,
+        results: vec![stored],
+        reason: None,
+        random: 0,
+    };
+    let handed = bench.store.finish_call(after(2), end, false).await.unwrap();
+    assert!(handed.next.is_none());
+    assert_eq!(bench.due(after(3), Standing::Living).await.lanes, [ACME, BOLT]);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_put_back_holds_nothing_up() {
+    let bench = Bench::new().await;
+    bench.submit(0).await.unwrap();
+    bench.store.sweep(NOW).await.unwrap();
+    let leased = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    bench.end(&leased, Class::Unreachable).await;
+    let before = NOW.minus(Duration::from_secs(3 * 3_600));
+    assert!(bench.due(before, Standing::Failing).await.lanes.is_empty());
+    bench.store.sweep(before).await.unwrap();
+    assert_eq!(bench.due(before, Standing::Failing).await.lanes, [BOLT]);
+    assert!(bench.store.lease_call(before, BOLT).await.unwrap().is_some());
+}
+
+/// How SQLite would answer a question.
+async fn plan(bench: &Bench, sql: &str) -> String {
+    let sql = format!("EXPLAIN QUERY PLAN {sql}");
+    let read = bench.store.read(move |db| {
+        let mut asked = db.prepare(&sql)?;
+        for number in 1..=asked.parameter_count() {
+            asked.raw_bind_parameter(number, 0)?;
+        }
+        let mut lines = asked.raw_query();
+        let mut plan = String::new();
+        while let Some(line) = lines.next()? {
+            plan += &line.get::<_, String>("detail")?;
+            plan.push('\n');
+        }
+        Ok(plan)
+    });
+    read.await.unwrap()
+}
+
+#[tokio::test]
 async fn a_queue_is_read_by_its_index_whatever_waits() {
     let bench = Bench::new().await;
-    let sql = format!(
-        "EXPLAIN QUERY PLAN SELECT id FROM envelopes WHERE account = ?1 AND state < 2 AND set_aside_until IS NULL \
-         AND {} ORDER BY id LIMIT 256",
-        lanes::DELIVERABLE
-    );
-    let plan = bench
-        .store
-        .read(move |db| rows::rows(db, &sql, [[0; 16].to_vec(), vec![0]], |row| row.get::<_, String>("detail")))
-        .await
-        .unwrap()
-        .join("\n");
-    assert!(plan.contains("envelopes_waiting") && !plan.contains("TEMP B-TREE"), "{plan}");
-    let due = "EXPLAIN QUERY PLAN SELECT account FROM lanes WHERE due_at IS NOT NULL AND due_at <= 5 ORDER BY due_at";
-    let plan = bench.store.read(move |db| rows::rows(db, due, [], |row| row.get::<_, String>("detail"))).await.unwrap();
-    assert!(plan.join("").contains("lanes_due"), "{plan:?}");
+    let of_account = |which: &str, order: &str| {
+        let deliverable = lanes::DELIVERABLE;
+        format!(
+            "SELECT id FROM envelopes WHERE account = ?1 AND state < 2 AND {which} AND {deliverable} {order} LIMIT 256"
+        )
+    };
+    let questions = [
+        (of_account(lanes::QUEUED, "ORDER BY id"), "envelopes_waiting (account=? AND place=?)"),
+        (of_account("place = 0", "ORDER BY id"), "envelopes_waiting (account=? AND place=?)"),
+        (of_account("place = 2", "ORDER BY id"), "envelopes_waiting (account=? AND place=?)"),
+        (of_account("place = 1", "ORDER BY set_aside_until"), "envelopes_set_aside (account=?)"),
+        (deliveries::DUE.to_owned(), "lanes_due (failing=? AND due_at"),
+        (deliveries::NEXT_DUE.to_owned(), "lanes_due (failing=? AND due_at"),
+        ("SELECT id FROM events WHERE account = ? ORDER BY id LIMIT 9".to_owned(), "events_waiting (account=?)"),
+    ];
+    for (sql, index) in questions {
+        let plan = plan(&bench, &sql).await;
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{sql}\n{plan}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 use crate::support::{DEADLINE, Relay, fills, outcome, stored};
 use sealpost_proto::{EnvelopeState, limits::LEASE_LIFE, wire::DeliveryOutcome};
+use std::time::Duration;
 
 /// So many polls that looked again only by themselves, after five seconds, would not end in time.
 const POLLS: usize = 30;
@@ -88,4 +89,21 @@ async fn a_batch_is_bounded_and_says_what_waits_beyond() {
     assert_eq!((batch.deliveries.len(), batch.backlog), (256, 44));
     let rest = bolt.take_all(0).await;
     assert_eq!((rest.deliveries.len(), rest.backlog), (44, 0));
+}
+
+#[tokio::test]
+async fn the_sender_hears_that_a_pull_was_put_off() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    let (stays, goes) = (acme.post_to(&mailbox, 1).await, acme.post_to(&mailbox, 2).await);
+    let batch = bolt.pull(0).await;
+    let later = DeliveryOutcome::Later { retry_after_ms: Some(90_000) };
+    let [first, second] = [0, 1].map(|at| batch.deliveries[at].id);
+    bolt.acknowledge(batch.lease, vec![outcome(first, later), outcome(second, DeliveryOutcome::Stored)]).await;
+    let event = acme.failed_attempts(stays, 1).await;
+    assert_eq!(event.reason.as_deref(), Some("the recipient's node asked to wait"));
+    assert_eq!(event.next_attempt_at, Some(event.at.plus(Duration::from_secs(90))));
+    assert_eq!(acme.status(stays).await.state, EnvelopeState::Retrying);
+    assert_eq!(acme.status(goes).await.state, EnvelopeState::Stored);
 }

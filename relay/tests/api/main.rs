@@ -21,5 +21,6 @@ mod full_disk;
 mod limits;
 mod logs;
 mod operator;
+mod outage;
 mod requests;
 mod webhooks;

@@ -376,6 +376,17 @@ impl Node {
         id
     }
 
+    /// Submits one envelope to each.
+    pub(crate) async fn post_to_each(&self, mailboxes: &[Mailbox]) -> Vec<EnvelopeId> {
+        let envelopes: Vec<_> = mailboxes.iter().map(|mailbox| self.envelope(mailbox, 1)).collect();
+        let ids = envelopes.iter().map(|envelope| envelope.id).collect();
+        for some in envelopes.chunks(100) {
+            let outcomes = self.submit(some.to_vec()).await;
+            assert!(outcomes.iter().all(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. })), "{outcomes:?}");
+        }
+        ids
+    }
+
     pub(crate) async fn status(&self, id: EnvelopeId) -> EnvelopeStatus {
         self.get(&format!("/v1/envelopes/{id}")).await.ok()
     }

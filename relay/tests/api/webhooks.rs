@@ -154,27 +154,62 @@ async fn gone_switches_the_webhook_off_and_the_queue_waits_for_a_pull() {
     stored(&acme, next).await;
 }
 
+/// Has an envelope set aside that makes every call fail: all that waits, it alone three times, and after another one it
+/// again.
+async fn until_it_is_set_aside(relay: &Relay, sender: &Node, id: EnvelopeId) {
+    for attempts in 1..=4 {
+        let event = sender.failed_attempts(id, attempts).await;
+        relay.clock.set(event.next_attempt_at.unwrap());
+    }
+    sender.failed_attempts(id, 5).await;
+}
+
+const BEHIND: &str = "an earlier envelope of its mailbox is set aside";
+
 #[tokio::test]
-async fn an_envelope_that_chokes_the_endpoint_is_set_aside_and_the_others_pass() {
+async fn an_envelope_that_chokes_the_endpoint_is_set_aside_and_holds_up_only_its_own_mailbox() {
     let relay = Relay::start().await;
     let hook = Hook::listen().await;
-    let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
-    let mailbox = bolt.open_mailbox().await;
+    let (mut acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
+    let (sick, sound) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
     hook.always(Script::Choke { fill: 13 });
-    let envelopes: Vec<_> = [13, 1, 2].map(|fill| acme.envelope(&mailbox, fill)).to_vec();
+    let envelopes = [(&sick, 13), (&sick, 1), (&sound, 2)].map(|(mailbox, fill)| acme.envelope(mailbox, fill)).to_vec();
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
     acme.submit(envelopes).await;
     assert!(bolt.test_webhook().await.ok);
-    // All three, and then the first alone.
-    for attempts in 1..=4 {
-        let event = acme.failed_attempts(ids[0], attempts).await;
-        relay.clock.set(event.next_attempt_at.unwrap());
-    }
-    acme.failed_attempts(ids[0], 5).await;
+    until_it_is_set_aside(&relay, &acme, ids[0]).await;
     stored(&acme, ids[2]).await;
-    assert_eq!(acme.status(ids[1]).await.state, EnvelopeState::Stored);
+    let third = acme.post_to(&sound, 3).await;
+    stored(&acme, third).await;
     assert_eq!(acme.status(ids[0]).await.state, EnvelopeState::Retrying);
-    assert_eq!(fills(&bolt.take_all(0).await.deliveries), [13], "a pull sees what is set aside");
+    assert_eq!(acme.status(ids[1]).await.reason.as_deref(), Some(BEHIND));
+    let calls = hook.calls();
+    hook.always(Script::Store);
+    relay.clock.advance(Duration::from_secs(3_600));
+    acme.sign_in().await;
+    stored(&acme, ids[1]).await;
+    let batches: Vec<_> = hook.batches()[calls..].iter().map(|batch| fills(&batch.deliveries)).collect();
+    assert_eq!(batches, [[13], [1]]);
+}
+
+#[tokio::test]
+async fn a_pull_sees_what_is_set_aside_and_what_waits_behind_it_in_order() {
+    let relay = Relay::start().await;
+    let hook = Hook::listen().await;
+    let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
+    let (sick, sound) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
+    hook.always(Script::Choke { fill: 13 });
+    let envelopes = [(&sick, 13), (&sick, 1), (&sound, 2)].map(|(mailbox, fill)| acme.envelope(mailbox, fill)).to_vec();
+    let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
+    acme.submit(envelopes).await;
+    assert!(bolt.test_webhook().await.ok);
+    until_it_is_set_aside(&relay, &acme, ids[0]).await;
+    stored(&acme, ids[2]).await;
+    let batch = bolt.take_all(20).await;
+    assert_eq!(fills(&batch.deliveries), [13, 1]);
+    for id in [ids[0], ids[1]] {
+        assert_eq!(acme.status(id).await.state, EnvelopeState::Stored);
+    }
 }
 
 #[tokio::test]
@@ -230,4 +265,22 @@ async fn a_call_that_is_under_way_at_the_end_of_the_relay_is_finished() {
     assert_eq!(acme.status(id).await.state, EnvelopeState::Stored);
     assert_eq!(hook.calls(), 1);
     drop(relay);
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_at_the_end_of_the_relay_is_given_back() {
+    let relay = Relay::start().await;
+    let hook = Hook::listen().await;
+    let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
+    let mailbox = bolt.open_mailbox().await;
+    assert!(bolt.test_webhook().await.ok);
+    hook.always(Script::Held);
+    acme.post_to(&mailbox, 1).await;
+    hook.called(1).await;
+    let folder = relay.stop().await;
+    let db = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
+    let account = bolt.account.unwrap();
+    let sql = "SELECT json_extract(machine, '$.state'), due_at IS NOT NULL FROM lanes WHERE account = ?";
+    let lane: (String, bool) = db.query_row(sql, [account.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(lane, ("ready".to_owned(), true));
 }

@@ -11,6 +11,10 @@ pub(crate) struct Rates {
     pub(crate) late: u64,
     /// A process ends just before or just after a commit.
     pub(crate) crashed: u64,
+    /// A webhook answers 500 to a call.
+    pub(crate) stumbles: u64,
+    /// An envelope breaks every call that carries it.
+    pub(crate) poisoned: u64,
     /// A wake-up inside a process is lost.
     pub(crate) unheard: u64,
 }
@@ -26,6 +30,8 @@ pub enum Mutant {
     RelayOpensNothing,
     /// Envelopes of one request arrive in the opposite order.
     RelayReverses,
+    /// The relay leaves out of a call what would break it, and sends what stands behind that.
+    RelaySkipsTrouble,
     /// A node forgets which messages and envelopes it has stored.
     NodeForgetsWhatItSaw,
     /// A node answers `stored` before its commit, and then loses the commit.
@@ -44,11 +50,12 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RelaySwallows,
         Self::RelayIgnoresAnswers,
         Self::RelayOpensNothing,
         Self::RelayReverses,
+        Self::RelaySkipsTrouble,
         Self::NodeForgetsWhatItSaw,
         Self::NodeAnswersFirst,
         Self::NodeLosesReceipts,

@@ -34,6 +34,8 @@ pub struct Outcome {
     pub sent: usize,
     /// Times that a process ended in the middle of its work.
     pub crashes: usize,
+    /// Envelopes that were set aside at a time.
+    pub set_aside: u64,
 }
 
 /// Plays one seed to its end, with a mutant or without.

@@ -43,8 +43,6 @@ pub(crate) struct Model {
     sent: BTreeMap<Road, Vec<String>>,
     shown: BTreeMap<Road, Vec<String>>,
     read: BTreeSet<(Road, String)>,
-    /// Messages that others may overtake.
-    excused: BTreeSet<(Road, String)>,
     /// Where each message of each node belongs.
     messages: BTreeMap<(usize, String), (Road, String)>,
     statuses: BTreeMap<(usize, String), DeliveryStatus>,
@@ -64,17 +62,6 @@ impl Model {
     pub(crate) fn connections(&self, node: usize) -> Vec<(String, Side)> {
         let of_node = self.sides.iter().filter(|((of, _), _)| *of == node);
         of_node.map(|((_, name), side)| (name.clone(), side.clone())).collect()
-    }
-
-    /// The relay suspects the head of this node's lane, whatever it is, and may try what stands behind it: what is under
-    /// way to the node now may be overtaken.
-    pub(crate) fn excuse(&mut self, node: usize) {
-        for side in self.sides.iter().filter(|((of, _), _)| *of == node).map(|(_, side)| side) {
-            let road = Road { link: side.link, from: side.peer };
-            let shown = self.shown.get(&road).map_or(&[][..], Vec::as_slice);
-            let under_way = self.sent.get(&road).into_iter().flatten().filter(|text| !shown.contains(text));
-            self.excused.extend(under_way.map(|text| (road, text.clone())));
-        }
     }
 
     /// Whether this node has taken up that invite.
@@ -155,8 +142,7 @@ impl Model {
         ensure(here.is_some(), || format!("node-{node} shows {text:?}, which nobody sent to it"))?;
         ensure(!shown.iter().any(|earlier| earlier == text), || format!("node-{node} shows {text:?} twice"))?;
         let overtaken = shown.iter().find(|earlier| place(earlier) > here);
-        let is_excused = self.excused.contains(&(road, text.to_owned()));
-        ensure(overtaken.is_none() || is_excused, || format!("node-{node} shows {text:?} after {overtaken:?}"))?;
+        ensure(overtaken.is_none(), || format!("node-{node} shows {text:?} after {overtaken:?}"))?;
         shown.push(text.to_owned());
         Ok(())
     }

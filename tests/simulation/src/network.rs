@@ -2,7 +2,8 @@
 
 use crate::{
     agenda::{MINUTE, SECOND},
-    model::Broken,
+    fault::Mutant,
+    model::{Broken, ensure},
     node::{Purpose, Task},
     relay::CallUnderWay,
     wire::Request,
@@ -10,8 +11,8 @@ use crate::{
 };
 use sealpost_node::daemon::deliver;
 use sealpost_proto::{
-    DeliveryId, Timestamp,
-    limits::ENVELOPE_FAILURES_MAX,
+    Timestamp,
+    limits::LEASE_LIFE,
     wire::{DeliveryBatch, DeliveryOutcome, DeliveryResults},
 };
 use sealpost_relay_core::classify::Class;
@@ -66,7 +67,8 @@ impl World {
         }
         let (now, account) = (self.relay_now(), self.nodes[node].account);
         let (words, changes) = (request.to_string(), !matches!(request, Request::Pull | Request::Prekeys(_)));
-        let answer = self.relay.answer(now, account, request, self.mutant, &mut self.chance).await?;
+        let poison = self.poison();
+        let answer = self.relay.answer(now, account, request, self.mutant, poison, &mut self.chance).await?;
         self.note(&format!("the relay answers {ticket} of node-{node}, {words}: {answer}"));
         if self.relay_crashes("after") {
             return Ok(());
@@ -103,21 +105,33 @@ impl World {
         }
         self.relay.next_look = None;
         let now = self.relay_now();
-        for account in self.relay.bare.due(now, self.nodes.len()).await? {
+        let (due, next_at) = self.relay.bare.due(now, self.nodes.len()).await?;
+        for account in due {
             let Some(node) = self.nodes.iter().position(|node| node.account == account) else { continue };
             if self.relay_crashes("before") {
                 return Ok(());
             }
-            let Some((call, batch)) = self.relay.bare.begin_call(now, account).await? else { continue };
+            let Some((call, mut batch)) = self.relay.bare.begin_call(now, account).await? else { continue };
+            self.ensure_only_call(node)?;
+            if self.mutant == Some(Mutant::RelaySkipsTrouble) {
+                batch.deliveries.retain(|delivery| !self.relay.poisoned.contains(&delivery.envelope));
+            }
             self.tickets += 1;
-            let deliveries = batch.deliveries.iter().map(|delivery| delivery.id);
-            let head = deliveries.chain(batch.events.iter().map(|event| event.id)).min();
-            self.relay.calls.insert(self.tickets, CallUnderWay { call, node, head });
+            let (began, is_poisoned) = (self.agenda.now(), self.relay.is_poisoned(&batch));
+            self.relay.calls.insert(self.tickets, CallUnderWay { call, node, began, is_poisoned });
             self.call(node, &batch);
         }
-        let next = self.relay.bare.next_due(now).await?.map_or(MINUTE, |at| until(now, at));
+        let next = next_at.map_or(MINUTE, |at| until(now, at));
         self.look_in(next.max(1));
         Ok(())
+    }
+
+    /// While a call is under way and its lease stands no other one goes to the same node.
+    fn ensure_only_call(&self, node: usize) -> Result<(), Broken> {
+        let lease = sealpost_proto::time::millis(LEASE_LIFE);
+        let mut others = self.relay.calls.values().filter(|call| call.node == node);
+        let is_busy = others.any(|call| call.began + lease > self.agenda.now() && !self.relay.has_jumped(call.began));
+        ensure(!is_busy, || format!("the relay calls node-{node} twice at a time"))
     }
 
     fn call(&mut self, node: usize, batch: &DeliveryBatch) {
@@ -125,9 +139,9 @@ impl World {
         self.note(&format!("the relay calls node-{node}, call {number}: {} envelopes", batch.deliveries.len()));
         let is_carried =
             self.carry(&format!("call {number}"), || Happening::Call { node, life, number, batch: batch.clone() });
-        let (after, class) =
-            if is_carried { (CALL_TIMEOUT, Class::Broke) } else { (CONNECT_TIMEOUT, Class::Unreachable) };
-        self.agenda.enter(after, Happening::CallEnds { life, number, class, results: DeliveryResults::default() });
+        let after = if is_carried { CALL_TIMEOUT } else { CONNECT_TIMEOUT };
+        let (class, results) = (Class::Unreachable, DeliveryResults::default());
+        self.agenda.enter(after, Happening::CallEnds { life, number, class, results });
     }
 
     pub(crate) async fn take_call(
@@ -144,14 +158,27 @@ impl World {
         }
         self.note(&format!("call {number} reaches node-{node}"));
         self.reached(node).await?;
+        let stumbles = self.chance.happens(self.rates.stumbles);
+        let is_poisoned = self.relay.calls.get(&number).is_some_and(|call| call.is_poisoned);
+        // One that stumbles may have stored everything before it does.
+        if is_poisoned || stumbles && self.chance.happens(500) {
+            self.answer_call(life, number, Class::Broke, DeliveryResults::default());
+            return Ok(());
+        }
         let Some(results) = self.take_in(node, batch).await? else { return Ok(()) };
+        let class = if stumbles { Class::Broke } else { Class::Answered };
+        self.answer_call(life, number, class, results);
+        Ok(())
+    }
+
+    fn answer_call(&mut self, life: u32, number: u64, class: Class, results: DeliveryResults) {
+        let results = if class == Class::Answered { results } else { DeliveryResults::default() };
         self.carry(&format!("answer of call {number}"), || Happening::CallEnds {
             life,
             number,
-            class: Class::Answered,
+            class,
             results: results.clone(),
         });
-        Ok(())
     }
 
     /// Takes a batch in, in one commit; none when the process ended over it.
@@ -160,7 +187,7 @@ impl World {
         node: usize,
         batch: DeliveryBatch,
     ) -> Result<Option<DeliveryResults>, Broken> {
-        if self.mutant == Some(crate::Mutant::NodeAnswersFirst) && self.chance.happens(200) {
+        if self.mutant == Some(Mutant::NodeAnswersFirst) && self.chance.happens(200) {
             return Ok(Some(all_stored(&batch)));
         }
         let (me, lease) = (self.me(node), batch.lease);
@@ -173,16 +200,6 @@ impl World {
             return Err(Broken(format!("node-{node} cannot take in delivery {}", result.id)));
         }
         Ok(Some(DeliveryResults { lease, results }))
-    }
-
-    /// A call broke. The relay may soon think that it is the fault of what stood at its head.
-    fn suspect(&mut self, node: usize, head: Option<DeliveryId>) {
-        let Some(head) = head else { return };
-        let broken = self.relay.broken_calls.entry(head).or_default();
-        *broken += 1;
-        if *broken >= ENVELOPE_FAILURES_MAX {
-            self.model.excuse(node);
-        }
     }
 
     pub(crate) async fn end_call(
@@ -198,15 +215,14 @@ impl World {
         if self.relay_crashes("before") {
             return Ok(());
         }
-        let Some(CallUnderWay { call, node, head }) = self.relay.calls.remove(&number) else { return Ok(()) };
-        if class == Class::Broke {
-            self.suspect(node, head);
-        }
+        let Some(CallUnderWay { call, .. }) = self.relay.calls.remove(&number) else { return Ok(()) };
         self.note(&format!("call {number} ends: {class:?}, {} results", results.results.len()));
-        let results =
-            if self.mutant == Some(crate::Mutant::RelayIgnoresAnswers) { Vec::new() } else { results.results };
+        let results = if self.mutant == Some(Mutant::RelayIgnoresAnswers) { Vec::new() } else { results.results };
         let random = self.chance.number();
         self.relay.bare.end_call(self.relay_now(), call, class, results, random).await?;
+        if class == Class::Broke {
+            self.set_aside = self.set_aside.max(self.relay.bare.set_aside().await?);
+        }
         if !self.relay_crashes("after") {
             self.wake_relay();
         }

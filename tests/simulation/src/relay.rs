@@ -7,15 +7,15 @@ use crate::{
     wire::{Answer, Request},
 };
 use sealpost_proto::{
-    AccountId, DeliveryId, EnvelopeId, ErrorCode, Timestamp,
+    AccountId, EnvelopeId, ErrorCode, Timestamp,
     limits::ENVELOPE_LIFE_DEFAULT,
-    wire::{SubmitOutcome, SubmitRequest, SubmitResult},
+    wire::{DeliveryBatch, SubmitOutcome, SubmitRequest, SubmitResult},
 };
 use sealpost_relay::{
     StoreError,
     bare::{BareRelay, Call},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The relay's process.
 pub(crate) struct Relay {
@@ -29,8 +29,10 @@ pub(crate) struct Relay {
     pub(crate) next_look: Option<u64>,
     /// Calls of webhooks that are under way; it forgets them when it ends.
     pub(crate) calls: BTreeMap<u64, CallUnderWay>,
-    /// How often a call broke at whose head stood this delivery.
-    pub(crate) broken_calls: BTreeMap<DeliveryId, u32>,
+    /// Envelopes that break every call of a webhook that carries them, until faults stop.
+    pub(crate) poisoned: BTreeSet<EnvelopeId>,
+    /// When its clock jumped last.
+    jumped: Option<u64>,
     /// What it said `accepted` to, and to whom.
     pub(crate) accepted: Vec<(AccountId, EnvelopeId)>,
 }
@@ -39,7 +41,10 @@ pub(crate) struct Relay {
 pub(crate) struct CallUnderWay {
     pub(crate) call: Call,
     pub(crate) node: usize,
-    pub(crate) head: Option<DeliveryId>,
+    /// When it began.
+    pub(crate) began: u64,
+    /// Whether it carries an envelope that breaks it.
+    pub(crate) is_poisoned: bool,
 }
 
 impl From<StoreError> for Broken {
@@ -57,7 +62,8 @@ impl Relay {
             is_up: true,
             next_look: None,
             calls: BTreeMap::new(),
-            broken_calls: BTreeMap::new(),
+            poisoned: BTreeSet::new(),
+            jumped: None,
             accepted: Vec::new(),
         }
     }
@@ -69,11 +75,12 @@ impl Relay {
         account: AccountId,
         request: Request,
         mutant: Option<Mutant>,
+        poison: u64,
         chance: &mut Chance,
     ) -> Result<Answer, Broken> {
         self.bare.contact(now, account).await?;
         Ok(match request {
-            Request::Submit(request) => self.submit(now, account, request, mutant, chance).await?,
+            Request::Submit(request) => self.submit(now, account, request, mutant, poison, chance).await?,
             Request::Pull => Answer::Pulled(self.bare.pull(now, account).await?),
             Request::Acknowledge(results) => {
                 if mutant != Some(Mutant::RelayIgnoresAnswers) {
@@ -110,6 +117,7 @@ impl Relay {
         account: AccountId,
         mut request: SubmitRequest,
         mutant: Option<Mutant>,
+        poison: u64,
         chance: &mut Chance,
     ) -> Result<Answer, Broken> {
         if mutant == Some(Mutant::RelayReverses) {
@@ -121,11 +129,29 @@ impl Relay {
         for result in &response.results {
             if matches!(result.outcome, SubmitOutcome::Accepted { .. }) {
                 self.accepted.push((account, result.id));
+                if chance.happens(poison) {
+                    self.poisoned.insert(result.id);
+                }
             }
         }
         let outcome = SubmitOutcome::Accepted { expires_at: now.plus(ENVELOPE_LIFE_DEFAULT) };
         response.results.extend(swallowed.map(|id| SubmitResult { id, outcome }));
         Ok(Answer::Submitted(response))
+    }
+
+    /// Whether one of its envelopes breaks the call that carries this batch.
+    pub(crate) fn is_poisoned(&self, batch: &DeliveryBatch) -> bool {
+        batch.deliveries.iter().any(|delivery| self.poisoned.contains(&delivery.envelope))
+    }
+
+    /// Its clock is off by so much from now on.
+    pub(crate) fn jump(&mut self, at: u64, skew_ms: i64) {
+        (self.skew_ms, self.jumped) = (skew_ms, Some(at));
+    }
+
+    /// Whether its clock has jumped since.
+    pub(crate) fn has_jumped(&self, since: u64) -> bool {
+        self.jumped.is_some_and(|at| at >= since)
     }
 
     /// The process ends: what was under way is forgotten.

@@ -80,6 +80,7 @@ pub(crate) struct World {
     pub(crate) tickets: u64,
     log: String,
     crashes: usize,
+    pub(crate) set_aside: u64,
     is_over: bool,
 }
 
@@ -103,6 +104,8 @@ impl World {
             repeated: chance.below(80),
             late: chance.below(60),
             crashed: chance.below(40),
+            stumbles: chance.below(400).saturating_sub(200),
+            poisoned: chance.below(250).saturating_sub(50),
             unheard: chance.below(200),
         };
         let mut world = Self {
@@ -118,6 +121,7 @@ impl World {
             tickets: 0,
             log: String::new(),
             crashes: 0,
+            set_aside: 0,
             is_over: false,
         };
         world.begin();
@@ -155,7 +159,13 @@ impl World {
         for node in &self.nodes {
             node.store.close().await;
         }
-        Ok(Outcome { log: self.log, broken, sent: self.model.sent_count(), crashes: self.crashes })
+        Ok(Outcome {
+            log: self.log,
+            broken,
+            sent: self.model.sent_count(),
+            crashes: self.crashes,
+            set_aside: self.set_aside,
+        })
     }
 
     async fn play_on(&mut self) -> Result<(), Broken> {
@@ -188,6 +198,7 @@ impl World {
             }
             Happening::Calm => {
                 self.rates = Rates::default();
+                self.relay.poisoned.clear();
                 self.note("faults stop");
                 Ok(())
             }
@@ -211,6 +222,15 @@ impl World {
         self.local(self.relay.skew_ms)
     }
 
+    /// How often an envelope is poisoned. What skips trouble shows only where there is some, once connections stand.
+    pub(crate) fn poison(&self) -> u64 {
+        match self.mutant {
+            Some(Mutant::RelaySkipsTrouble) if self.agenda.now() < STORM / 2 => 0,
+            Some(Mutant::RelaySkipsTrouble) if self.agenda.now() < STORM => 300,
+            _ => self.rates.poisoned,
+        }
+    }
+
     fn local(&self, skew_ms: i64) -> Timestamp {
         let true_ms = START.as_millis() + self.agenda.now();
         Timestamp::from_millis(true_ms.saturating_add_signed(skew_ms))
@@ -224,7 +244,7 @@ impl World {
                 self.wake_all(node);
             }
             None => {
-                self.relay.skew_ms = skew;
+                self.relay.jump(self.agenda.now(), skew);
                 self.wake_relay();
             }
         }

@@ -17,10 +17,10 @@ const NEVER: i64 = i64::MAX;
 
 /// Since when the oldest item of the lane `l` waits: one look into an index for each kind.
 pub(super) const OLDEST: &str = "min( \
-    ifnull((SELECT accepted_at FROM envelopes WHERE account = l.account AND state < 2 AND set_aside_until IS NULL \
+    ifnull((SELECT accepted_at FROM envelopes WHERE account = l.account AND state < 2 AND place = 0 \
             ORDER BY id LIMIT 1), 9223372036854775807), \
     ifnull((SELECT accepted_at FROM envelopes WHERE id = (SELECT min(id) FROM envelopes \
-            WHERE account = l.account AND state < 2 AND set_aside_until IS NOT NULL)), 9223372036854775807), \
+            WHERE account = l.account AND state < 2 AND place = 1)), 9223372036854775807), \
     ifnull((SELECT at FROM events WHERE account = l.account ORDER BY id LIMIT 1), 9223372036854775807))";
 
 /// The columns that [`read`] takes, besides `oldest_at`.

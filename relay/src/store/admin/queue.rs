@@ -158,7 +158,7 @@ impl Store {
             let newest: Option<i64> = first(db, "SELECT value FROM counters WHERE name = 'item'", [])?;
             let up_to = up_to.unwrap_or(DeliveryId(uint(newest.unwrap_or_default())));
             let mut found = Vec::new();
-            for which in ["set_aside_until IS NULL", "set_aside_until IS NOT NULL"] {
+            for which in ["place = 0", "place = 1", "place = 2"] {
                 let room = OPERATOR_ROWS_MAX.saturating_sub(found.len());
                 let sql = format!(
                     "SELECT {WAITING_COLUMNS} FROM envelopes WHERE account = ? AND state < 2 AND {which} AND id <= ? \
@@ -202,7 +202,7 @@ fn waiting_items(
     limit: usize,
 ) -> Result<Vec<Item>, StoreError> {
     let mut items = Vec::new();
-    for which in ["set_aside_until IS NULL", "set_aside_until IS NOT NULL"] {
+    for which in ["place = 0", "place = 1", "place = 2"] {
         let sql = format!(
             "SELECT id, envelope, mailbox, size, state, attempts, accepted_at, expires_at, set_aside_until, reason \
              FROM envelopes WHERE account = ? AND state < 2 AND {which} AND id > ? ORDER BY id LIMIT ?"
