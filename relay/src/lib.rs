@@ -16,6 +16,7 @@ pub mod config;
 mod delivery;
 mod health;
 mod http;
+mod metrics;
 mod openapi;
 mod rates;
 mod relay;

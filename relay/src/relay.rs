@@ -5,6 +5,7 @@ use crate::{
     cache::AccountCache,
     health::Health,
     http::passing_problem,
+    metrics::Metrics,
     rates::Asker,
     rules::Rules,
     slots::Slots,
@@ -51,6 +52,8 @@ pub(crate) struct Relay {
     pub(crate) storage: Arc<Storage>,
     /// What it holds in memory.
     pub(crate) memory: Memory,
+    /// What it counts.
+    pub(crate) metrics: Metrics,
     /// Whether it moves.
     pub(crate) pulses: Pulses,
     /// What happened in the last hour.

@@ -1,11 +1,12 @@
 //! The operator's API, on a listener of its own that only this machine reaches, with a token that lies in the data folder.
 //!
 //! A file for each resource; [`model`] holds their JSON. `Host` and `Origin` are checked before anything else, so that no
-//! page of another site gets an answer; then, but for the status page itself, the token. Nothing here shows the bytes of an
+//! page of another site gets an answer; then, but for the status page itself and the metrics, the token. Nothing here shows the bytes of an
 //! envelope, a webhook's path or a secret, and nothing decides: it asks the store. Start reading at [`router`].
 
 mod accounts;
 mod listen;
+mod metrics;
 pub(crate) mod model;
 mod openapi;
 mod page;
@@ -37,7 +38,8 @@ type Answer<T> = Result<T, ProblemResponse>;
 pub(crate) fn router(relay: Arc<Relay>, guard: LocalGuard) -> Router {
     let guard = Arc::new(guard);
     let api = Router::from(routes()).layer(from_fn_with_state(Arc::clone(&guard), check_token));
-    let open = page::routes().route("/admin/openapi.json", get(openapi::describe));
+    let open =
+        page::routes().route("/admin/openapi.json", get(openapi::describe)).route("/metrics", get(metrics::show));
     with_problems(api.merge(open)).layer(from_fn_with_state(guard, check_host)).with_state(relay)
 }
 

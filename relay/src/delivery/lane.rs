@@ -61,6 +61,7 @@ impl Turn {
     async fn deliver(&self, leased: LeasedBatch, go_on: bool) -> Result<(bool, Option<LeasedBatch>), StoreError> {
         let (relay, account, fence) = (&*self.relay, leased.account, leased.fence);
         let items = leased.items();
+        let sent: Vec<_> = leased.envelopes.iter().map(|envelope| (envelope.id, envelope.accepted_at)).collect();
         let called = tokio::select! {
             called = self.call(leased) => called?,
             () = self.cut.triggered() => None,
@@ -79,6 +80,7 @@ impl Turn {
             random: u64::from_le_bytes(random_array()),
         };
         let handed = finish(relay, write, go_on).await?;
+        relay.metrics.called(relay.now(), called.class, &called.results, &sent);
         if handed.switched_off {
             tracing::info!("a webhook was switched off");
         }

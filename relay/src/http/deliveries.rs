@@ -64,7 +64,8 @@ problems!(AcknowledgeProblems: SESSION, JSON, WRITES);
 )]
 pub(super) async fn acknowledge(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let results: DeliveryResults = signed.body.json()?;
-    let handed = relay.store.acknowledge(relay.now(), signed.account, results).await?;
+    let handed = relay.store.acknowledge(relay.now(), signed.account, results.clone()).await?;
+    relay.metrics.handed(&results.results);
     relay.throughput.add(relay.now(), Throughput { delivered: handed.stored, ..Throughput::default() });
     relay.cache.note_contact(signed.account, handed.heeds_contact);
     relay.wakes.wake(&handed.woken);

@@ -50,6 +50,7 @@ pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<En
     let submissions = envelopes.into_iter().map(|envelope| Submission::new(&relay.origin, envelope)).collect();
     let submitted = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;
     relay.throughput.add(relay.now(), throughput(&submitted.results));
+    relay.metrics.submitted(submitted.results.iter().map(|result| &result.outcome));
     relay.wakes.wake(&submitted.woken);
     Ok(json_body(StatusCode::OK, &SubmitResponse { results: submitted.results }))
 }

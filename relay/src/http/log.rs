@@ -1,17 +1,19 @@
-//! One line for each request: method, the route that matched, status and time. Never a path, a query, a header or a body.
+//! One line and one count for each request: method, the route that matched, status and time. Never a path, a query, a header or a body.
 
+use crate::relay::Relay;
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     middleware::Next,
     response::Response,
 };
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-pub(super) async fn log(request: Request, next: Next) -> Response {
+pub(super) async fn log(State(relay): State<Arc<Relay>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
+    relay.metrics.answered(route.as_ref().map(MatchedPath::as_str), response.status(), started.elapsed());
     let status = response.status().as_u16();
     let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
     let elapsed_us = started.elapsed().as_micros();

@@ -20,7 +20,12 @@ mod public;
 mod session;
 
 use crate::{rates, relay::Relay};
-use axum::{Router, middleware::from_fn, response::Response, routing::any};
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+    response::Response,
+    routing::any,
+};
 use sealpost_proto::{
     ErrorCode, Problem,
     limits::{BUSY_RETRY, MAILBOX_FULL_RETRY, STORAGE_FULL_RETRY},
@@ -37,7 +42,10 @@ type Answer = Result<Response, ProblemResponse>;
 pub(crate) fn router(relay: Arc<Relay>) -> Router {
     // What does not exist yet is not described.
     let routes = Router::from(routes()).route("/v1/at/{host}/{*rest}", any(foreign));
-    with_problems(routes).layer(from_fn(rates::say)).layer(from_fn(log::log)).with_state(relay)
+    with_problems(routes)
+        .layer(from_fn(rates::say))
+        .layer(from_fn_with_state(Arc::clone(&relay), log::log))
+        .with_state(relay)
 }
 
 /// All routes that are described.

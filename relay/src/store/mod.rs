@@ -26,7 +26,7 @@ mod tally;
 mod tests;
 
 pub(crate) use accounts::{AccountFacts, NewAccount};
-pub(crate) use admin::{NewRegistrationToken, QueueCursor};
+pub(crate) use admin::{Census, NewRegistrationToken, QueueCursor};
 pub(crate) use blobs::{NewBlob, PartPlace};
 pub(crate) use deliveries::{CallEnd, Handed, LeasedBatch, Webhook};
 pub(crate) use envelopes::Recall;

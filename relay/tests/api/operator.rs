@@ -2,7 +2,7 @@
 
 use crate::{
     blobs::Upload,
-    support::{DEADLINE, Node, Relay, fills},
+    support::{DEADLINE, Hook, Node, Relay, eventually, fills},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use sealpost_proto::{EnvelopeId, limits::PART_BYTES_MAX};
@@ -131,9 +131,9 @@ fn told(supervisor: &UnixDatagram, lines: &[&str]) {
     }
 }
 
-fn well_known(address: &str) -> String {
+fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /.well-known/sealpost HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -175,13 +175,52 @@ fn the_supervisor_is_told_and_a_hangup_reads_the_settings_again() {
     let address = line.trim().strip_prefix("listening on http://").unwrap();
     told(&supervisor, &["READY=1", "STATUS=serves http"]);
     told(&supervisor, &["WATCHDOG=1"]);
-    assert!(well_known(address).contains("\"registration\":\"closed\""));
+    assert!(get(address, "/.well-known/sealpost").contains("\"registration\":\"closed\""));
     std::fs::write(&file, "[registration]\npolicy = \"open\"\n").unwrap();
     relay.signal(Signal::HUP);
     told(&supervisor, &["RELOADING=1", "MONOTONIC_USEC="]);
     told(&supervisor, &["READY=1"]);
-    assert!(well_known(address).contains("\"registration\":\"open\""));
+    assert!(get(address, "/.well-known/sealpost").contains("\"registration\":\"open\""));
     relay.signal(Signal::TERM);
     told(&supervisor, &["STOPPING=1"]);
     assert!(relay.0.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happened_stands_in_the_metrics_and_names_nobody() {
+    let relay = Relay::start().await;
+    let hook = Hook::listen().await;
+    let (acme, bolt, cork) = (relay.node().await, relay.node_with_webhook(&hook).await, relay.node().await);
+    assert!(bolt.test_webhook().await.ok);
+    let (called, pulled) = (bolt.open_mailbox().await, cork.open_mailbox().await);
+    acme.post_to(&called, 1).await;
+    acme.post_to(&pulled, 2).await;
+    acme.post_to(&pulled, 3).await;
+    let mut unknown = acme.envelope(&pulled, 4);
+    unknown.mailbox.id = sealpost_proto::MailboxId::from_bytes([9; 16]);
+    acme.submit(vec![unknown]).await;
+    let metrics = || get(&relay.admin().to_string(), "/metrics");
+    let has = |line: &str| metrics().lines().any(|found| found == line);
+    eventually(|| has("sealpost_relay_deliveries_total{outcome=\"stored\"} 1")).await;
+    for line in [
+        "sealpost_relay_envelopes_total{outcome=\"accepted\"} 3",
+        "sealpost_relay_envelopes_refused_total{code=\"mailbox_unknown\"} 1",
+        "sealpost_relay_webhook_calls_total{outcome=\"answered\"} 1",
+        "sealpost_relay_delivery_delay_seconds_count 1",
+        "sealpost_relay_queue_items 2",
+        "sealpost_relay_queues 1",
+        "sealpost_relay_accounts 3",
+    ] {
+        assert!(has(line), "{line} is missing in\n{}", metrics());
+    }
+    relay.clock.advance(std::time::Duration::from_secs(90));
+    assert!(has("sealpost_relay_queue_oldest_age_seconds 90.0"), "{}", metrics());
+    cork.take_all(0).await;
+    assert!(has("sealpost_relay_deliveries_total{outcome=\"stored\"} 3") && has("sealpost_relay_queue_items 0"));
+    let text = metrics();
+    assert!(text.contains("application/openmetrics-text; version=1.0.0") && text.trim_end().ends_with("# EOF"));
+    for node in [&acme, &bolt, &cork] {
+        assert!(!text.contains(&node.account.unwrap().to_string()));
+    }
+    assert!(!text.contains("127.0.0.1"), "{text}");
 }

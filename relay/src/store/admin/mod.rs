@@ -10,4 +10,5 @@ mod stats;
 pub(super) mod tokens;
 
 pub(crate) use queue::QueueCursor;
+pub(crate) use stats::Census;
 pub(crate) use tokens::NewRegistrationToken;
