@@ -3,6 +3,7 @@
 use crate::{
     blobs::Blobs,
     cache::AccountCache,
+    door::Certificates,
     health::Health,
     rules::Rules,
     store::{AccountFacts, Store, StoreError},
@@ -13,7 +14,7 @@ use sealpost_proto::{
     AccountId, Origin, Timestamp,
     limits::{DELIVERY_MEMORY_BYTES_MAX, PARTS_IN_MEMORY_MAX, REQUEST_MEMORY_BYTES_MAX},
 };
-use sealpost_service::{Clock as _, SharedClock, Shutdown, supervisor::Pulse};
+use sealpost_service::{Clock as _, SharedClock, Shutdown, http::ListenerCounts, supervisor::Pulse};
 use sealpost_signatures::RelaySecret;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -42,6 +43,10 @@ pub(crate) struct Relay {
     pub(crate) memory: Memory,
     /// Whether it moves.
     pub(crate) pulses: Pulses,
+    /// Who has been connected.
+    pub(crate) connections: Arc<ListenerCounts>,
+    /// Where the certificate comes from, when it speaks TLS itself.
+    pub(crate) certificates: Option<Certificates>,
     /// The wish that it ends.
     pub(crate) shutdown: Shutdown,
 }

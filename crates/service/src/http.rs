@@ -6,5 +6,8 @@ mod listener;
 mod problem;
 
 pub use body::{JSON_TYPE, Json, json_body, parse_json, read_body};
-pub use listener::{Endpoint, EndpointError, ListenerLimits, SocketAccess, UnixEndpoint, serve};
+pub use listener::{
+    AcmeCertificates, AcmeError, AcmeOrder, CertificateError, CertificateFiles, Endpoint, EndpointError, Listener,
+    ListenerCounts, ListenerLimits, SocketAccess, Tls, UnixEndpoint, serve,
+};
 pub use problem::{PROBLEM_TYPE, ProblemResponse, with_problems};

@@ -9,10 +9,12 @@ mod entropy;
 mod folder;
 pub mod http;
 pub mod logs;
+mod open_files;
 mod shutdown;
 pub mod supervisor;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use entropy::{Entropy, entropy, random_array};
 pub use folder::{DataFolder, FolderError, SecretError};
+pub use open_files::raise_open_files;
 pub use shutdown::Shutdown;
