@@ -375,8 +375,38 @@ pub const LOCAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const LOCAL_ANSWER_TIMEOUT: Duration = MINUTE;
 /// A file that holds one secret: a key or a token.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
-/// Connections of one listener, before configuration.
-pub const LISTENER_CONNECTIONS_MAX: usize = 4_096;
+/// Connections of one listener, before configuration: each long poll needs one.
+pub const LISTENER_CONNECTIONS_MAX: usize = LONG_POLLS_MAX + 2_048;
+/// Connections of one listener from one address, before configuration.
+pub const LISTENER_CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
+/// TLS handshakes of one listener at a time.
+pub const HANDSHAKES_MAX: usize = 1_024;
+/// A connection that has rested this long may be closed to make room for a new one.
+pub const MAKE_ROOM_AFTER_REST: Duration = Duration::from_secs(1);
+/// How long a connection may be without a request, or without taking more of the answer to one.
+pub const CONNECTION_REST_MAX: Duration = MINUTE;
+/// Age after which a connection ends when its requests have.
+pub const CONNECTION_AGE_MAX: Duration = HOUR;
+/// How long a client may take nothing of an answer.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// How much of an answer a client takes in a second at least, once [`WRITE_STALL_MAX`] is used up.
+pub const WRITE_BYTES_PER_SECOND_MIN: u32 = 4 * 1024;
+/// Bytes of a connection that the system takes from us before it has sent them.
+pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+/// Files that a process has open besides its connections: databases, parts, webhook calls.
+pub const OPEN_FILES_RESERVED: usize = 1_024;
+/// How often it is looked whether a certificate has to be ordered anew.
+pub const ACME_LOOK_INTERVAL: Duration = HOUR;
+/// First pause after an order that failed; authorities allow few failures an hour.
+pub const ACME_RETRY_FIRST: Duration = Duration::from_secs(120);
+/// Longest pause after an order that failed.
+pub const ACME_RETRY_MAX: Duration = HOUR.saturating_mul(6);
+/// How long an authority may take for a step of an order.
+pub const ACME_WAIT_MAX: Duration = Duration::from_secs(120);
+/// How often the files of a certificate are looked at.
+pub const CERTIFICATE_LOOK_INTERVAL: Duration = MINUTE;
+/// How long before a certificate expires its operator is warned.
+pub const CERTIFICATE_WARNING: Duration = DAY.saturating_mul(14);
 /// Time for the first byte of a request.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the headers of a request.

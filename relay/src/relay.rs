@@ -3,6 +3,7 @@
 use crate::{
     blobs::Blobs,
     cache::AccountCache,
+    door::Certificates,
     health::Health,
     http::passing_problem,
     metrics::Metrics,
@@ -23,7 +24,11 @@ use sealpost_proto::{
         REQUEST_MEMORY_BYTES_MAX,
     },
 };
-use sealpost_service::{Clock as _, SharedClock, Shutdown, http::ProblemResponse, supervisor::Pulse};
+use sealpost_service::{
+    Clock as _, SharedClock, Shutdown,
+    http::{ListenerCounts, ProblemResponse},
+    supervisor::Pulse,
+};
 use sealpost_signatures::RelaySecret;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -62,6 +67,10 @@ pub(crate) struct Relay {
     pub(crate) started_at: Timestamp,
     /// Where it keeps everything.
     pub(crate) folder: PathBuf,
+    /// Who has been connected.
+    pub(crate) connections: Arc<ListenerCounts>,
+    /// Where the certificate comes from, when it speaks TLS itself.
+    pub(crate) certificates: Option<Certificates>,
     /// The wish that it ends.
     pub(crate) shutdown: Shutdown,
 }

@@ -26,6 +26,9 @@ pub(crate) struct Reloader {
 impl Reloader {
     /// Reads the settings again. When something is wrong with them, the old ones stay, all of them.
     pub(crate) fn reload(&mut self) {
+        if let Some(certificates) = &self.relay.certificates {
+            certificates.reload();
+        }
         match self.try_reload() {
             Ok(later) if later.is_empty() => tracing::info!("the settings were read again"),
             Ok(later) => {

@@ -6,6 +6,7 @@ use crate::{
     cache::AccountCache,
     config::Config,
     delivery,
+    door::{self, Certificates, DoorError},
     health::Health,
     http,
     metrics::Metrics,
@@ -22,7 +23,7 @@ use sealpost_egress::CallError;
 use sealpost_proto::{Origin, limits::ACCOUNT_CACHE_ENTRIES_MAX, origin::OriginError};
 use sealpost_service::{
     DataFolder, FolderError, SecretError, SharedClock, Shutdown,
-    http::{ListenerLimits, serve},
+    http::{Endpoint, Listener, ListenerCounts},
     random_array,
 };
 use sealpost_signatures::RelaySecret;
@@ -75,6 +76,9 @@ pub enum StartError {
     /// The operator's API.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// What lets people in.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// Nodes could not sign for it.
     #[error("the relay listens on {address} and does not know its public address: set --public-url https://…")]
     NoPublicUrl {
@@ -108,7 +112,14 @@ impl Running {
     /// Where it listens, as a URL.
     #[must_use]
     pub fn address_url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.relay.certificates.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Who has been connected.
+    #[must_use]
+    pub fn connections(&self) -> &ListenerCounts {
+        &self.relay.connections
     }
 
     /// The relay itself.
@@ -138,8 +149,10 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
     let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?.with_reserve(Arc::clone(&storage));
     let blobs = Blobs::open(&folder.join(BLOBS))?;
     let rules = Rules::new(&config)?;
-    let listener = listen(config.listen).await?;
-    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let certificates = Certificates::open(&config, &folder)?;
+    let listener = door::listener(&config.listener, certificates.as_ref())?;
+    let socket = listen(config.listen).await?;
+    let address = socket.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let admin = AdminListener::open(&config.admin.listen, &folder).await?;
     let admin_place = admin.as_ref().map(|admin| admin.place.clone());
     let origin = origin(config.public_url, address)?;
@@ -160,21 +173,32 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
         started_at: clock.now(),
         folder: folder.path().to_owned(),
         clock,
+        connections: listener.counts(),
+        certificates,
         shutdown,
     });
     relay.store.restarted(relay.now()).await?;
     sweeper::sweep(&relay).await?;
     tracing::info!(%address, %origin, admin = admin_place.as_ref().map(tracing::field::display), "the relay listens");
-    let ended = tokio::spawn(work(Arc::clone(&relay), listener, admin, folder));
+    if let Some(certificates) = relay.certificates.clone() {
+        tokio::spawn(certificates.tend(Arc::clone(&relay.clock), relay.shutdown.clone()));
+    }
+    let ended = tokio::spawn(work(Arc::clone(&relay), listener, socket.into(), admin, folder));
     Ok(Running { address, admin: admin_place, origin, relay, ended })
 }
 
 /// Everything at once, and the end in order: no new requests, calls finished or given back, the database closed.
-async fn work(relay: Arc<Relay>, listener: TcpListener, admin: Option<AdminListener>, folder: DataFolder) {
+async fn work(
+    relay: Arc<Relay>,
+    listener: Listener,
+    endpoint: Endpoint,
+    admin: Option<AdminListener>,
+    folder: DataFolder,
+) {
     let router = http::router(Arc::clone(&relay));
     let calls = tokio::spawn(delivery::run(Arc::clone(&relay)));
     let sweeps = tokio::spawn(sweeper::run(Arc::clone(&relay)));
-    let requests = serve(listener, router, ListenerLimits::default(), relay.shutdown.clone());
+    let requests = listener.serve(endpoint, router, relay.shutdown.clone());
     let operator = serve_operator(&relay, admin);
     let stopping = async {
         relay.shutdown.triggered().await;

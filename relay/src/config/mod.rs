@@ -35,6 +35,15 @@ pub struct Config {
     /// Section `admin`.
     #[command(flatten)]
     pub admin: Admin,
+    /// Section `listener`.
+    #[command(flatten)]
+    pub listener: Listener,
+    /// Section `tls`.
+    #[command(flatten)]
+    pub tls: Tls,
+    /// Section `acme`.
+    #[command(flatten)]
+    pub acme: Acme,
     /// Section `egress`.
     #[command(flatten)]
     pub egress: Egress,
@@ -62,6 +71,49 @@ pub struct Admin {
     /// Where the operator's API listens: an address, `unix:PATH`, or off; port 0 takes a free one
     #[arg(id = "admin.listen", value_name = "PLACE", default_value_t)]
     pub listen: AdminListen,
+}
+
+/// Who may be connected.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Connections at a time; each long poll needs one
+    #[arg(id = "listener.connections", value_name = "COUNT", default_value_t = limits::LISTENER_CONNECTIONS_MAX)]
+    pub connections: usize,
+    /// Connections at a time from one IPv4 address or IPv6 network of 64 bits; loopback is not counted
+    #[arg(
+        id = "listener.connections_per_address",
+        value_name = "COUNT",
+        default_value_t = limits::LISTENER_CONNECTIONS_PER_ADDRESS_MAX
+    )]
+    pub connections_per_address: usize,
+}
+
+/// TLS without a proxy.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// File with the certificate and those above it (PEM); empty: no TLS, a proxy speaks it
+    #[arg(id = "tls.certificate", value_name = "FILE", default_value = "")]
+    pub certificate: String,
+    /// File with the certificate's key (PEM)
+    #[arg(id = "tls.key", value_name = "FILE", default_value = "")]
+    pub key: String,
+}
+
+/// A certificate from an authority.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acme {
+    /// Directory URL of an authority that gives the certificate (RFC 8555); empty: none is asked
+    #[arg(id = "acme.directory", value_name = "URL", default_value = "")]
+    pub directory: String,
+    /// Mail address that the authority may write to; empty: it gets none
+    #[arg(id = "acme.contact", value_name = "ADDRESS", default_value = "")]
+    pub contact: String,
+    /// `agreed` once you have read the authority's terms of service and agree to them
+    #[arg(id = "acme.terms", value_name = "agreed", default_value = "")]
+    pub terms: String,
 }
 
 /// Where webhooks may be.

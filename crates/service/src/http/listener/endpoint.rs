@@ -1,5 +1,7 @@
 //! Where connections come from: an address of the network, or a socket in the file system.
 
+use sealpost_proto::limits::UNSENT_BYTES_MAX;
+use socket2::SockRef;
 use std::{
     fmt::{self, Display},
     fs::{self, Metadata, Permissions},
@@ -118,6 +120,9 @@ impl Endpoint {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                // So that room to write comes in small steps, by which a slow reader is told from one that reads nothing,
+                // and so that the system does not hold megabytes for either.
+                SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
                 Ok((Box::new(stream), Some(peer)))
             }
             Self::Unix(endpoint) => Ok((Box::new(endpoint.listener.accept().await?.0), None)),

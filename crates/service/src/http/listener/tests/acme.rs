@@ -1,0 +1,273 @@
+//! ACME against an authority in this process: it speaks RFC 8555 as far as an order goes, does not check the signatures of
+//! what it is told, and does look behind the name as RFC 8737 says.
+
+use super::*;
+use crate::SystemClock;
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use hyper::StatusCode;
+use rcgen::{
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData,
+    SignatureAlgorithm,
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use sealpost_proto::b64;
+use serde_json::{Value, json};
+use tokio_rustls::TlsConnector;
+use x509_cert::{der::Decode as _, request::CertReq};
+
+const NAME: &str = "relay.example";
+const TOKEN: &str = "a-token-of-the-authority";
+
+/// The authority, which looks for every name at one address.
+struct Authority {
+    url: String,
+    looks_at: SocketAddr,
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+    order: Mutex<OrderAtAuthority>,
+}
+
+#[derive(Default)]
+struct OrderAtAuthority {
+    accounts: usize,
+    thumbprint: String,
+    status: &'static str,
+    chain: String,
+}
+
+impl Authority {
+    async fn start(looks_at: SocketAddr) -> Arc<Self> {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap());
+        let issuer = Issuer::new(params, key);
+        let authority = Arc::new(Self { url, looks_at, issuer, certificate, order: Mutex::default() });
+        let router = Router::new().fallback(asked).with_state(Arc::clone(&authority));
+        tokio::spawn(serve(socket, router, ListenerLimits::default(), Shutdown::new()));
+        authority
+    }
+
+    fn directory(&self) -> Value {
+        let url = |path: &str| format!("{}{path}", self.url);
+        json!({ "newNonce": url("/nonce"), "newAccount": url("/account"), "newOrder": url("/order"),
+            "revokeCert": url("/revoke"), "keyChange": url("/key") })
+    }
+
+    fn order(&self) -> Value {
+        let url = |path: &str| format!("{}{path}", self.url);
+        let status = self.order.lock().unwrap().status;
+        json!({ "status": status, "identifiers": [{ "type": "dns", "value": NAME }], "authorizations": [url("/authorization")],
+            "finalize": url("/finalize"), "certificate": (status == "valid").then(|| url("/certificate")) })
+    }
+
+    fn challenge(&self) -> Value {
+        json!({ "type": "tls-alpn-01", "url": format!("{}/challenge", self.url), "token": TOKEN, "status": "pending" })
+    }
+
+    /// Connects to the name and looks for the answer in the certificate that it is shown (RFC 8737, section 3).
+    async fn look(&self) -> bool {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anything))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+        let stream = TcpStream::connect(self.looks_at).await.unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        let Ok(stream) = TlsConnector::from(Arc::new(config)).connect(name, stream).await else { return false };
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        let shown = x509_cert::Certificate::from_der(&shown).unwrap();
+        let authorization = format!("{TOKEN}.{}", self.order.lock().unwrap().thumbprint);
+        let expected =
+            [b"\x04\x20", ring::digest::digest(&ring::digest::SHA256, authorization.as_bytes()).as_ref()].concat();
+        let extensions = shown.tbs_certificate().extensions().unwrap();
+        stream.get_ref().1.alpn_protocol() == Some(b"acme-tls/1")
+            && extensions.iter().any(|extension| {
+                extension.critical
+                    && extension.extn_id.to_string() == "1.3.6.1.5.5.7.1.31"
+                    && extension.extn_value.as_bytes() == expected
+            })
+    }
+
+    fn issue(&self, csr: &str) {
+        let request = CertReq::from_der(&b64::parse(csr).unwrap()).unwrap();
+        let key = Requested(request.info.public_key.subject_public_key.raw_bytes().to_vec());
+        let issued = CertificateParams::new(vec![NAME.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut order = self.order.lock().unwrap();
+        order.chain = format!("{}{}", issued.pem(), self.certificate.pem());
+        order.status = "valid";
+    }
+}
+
+struct Requested(Vec<u8>);
+
+impl PublicKeyData for Requested {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+async fn asked(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: Bytes) -> Response {
+    let part = |name: &str| -> Value {
+        let jws: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let part = jws[name].as_str().and_then(|part| b64::parse(part).ok()).unwrap_or_default();
+        serde_json::from_slice(&part).unwrap_or_default()
+    };
+    let answer = match uri.path() {
+        "/directory" => Json(authority.directory()).into_response(),
+        "/account" => {
+            let jwk = &part("protected")["jwk"];
+            let canonical =
+                format!(r#"{{"crv":{},"kty":{},"x":{},"y":{}}}"#, jwk["crv"], jwk["kty"], jwk["x"], jwk["y"]);
+            let mut order = authority.order.lock().unwrap();
+            order.accounts += 1;
+            order.thumbprint = b64::encode(ring::digest::digest(&ring::digest::SHA256, canonical.as_bytes()).as_ref());
+            created(&authority, "/account/1", json!({ "status": "valid" }))
+        }
+        "/order" => {
+            authority.order.lock().unwrap().status = "pending";
+            created(&authority, "/order/1", authority.order())
+        }
+        "/order/1" => Json(authority.order()).into_response(),
+        "/authorization" => Json(json!({ "identifier": { "type": "dns", "value": NAME }, "status": "pending",
+            "challenges": [authority.challenge()] }))
+        .into_response(),
+        "/challenge" => {
+            let found = authority.look().await;
+            authority.order.lock().unwrap().status = if found { "ready" } else { "invalid" };
+            Json(authority.challenge()).into_response()
+        }
+        "/finalize" => {
+            authority.issue(part("payload")["csr"].as_str().unwrap());
+            Json(authority.order()).into_response()
+        }
+        "/certificate" => authority.order.lock().unwrap().chain.clone().into_response(),
+        _ => ().into_response(),
+    };
+    ([("replay-nonce", "once")], answer).into_response()
+}
+
+fn created(authority: &Authority, place: &str, body: Value) -> Response {
+    (StatusCode::CREATED, [("location", format!("{}{place}", authority.url))], Json(body)).into_response()
+}
+
+/// Believes every certificate, as an authority has to before it looks into it.
+#[derive(Debug)]
+struct Anything;
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn order(authority: &Authority, folder: &tempfile::TempDir) -> AcmeOrder {
+    AcmeOrder {
+        names: vec![NAME.to_owned()],
+        contact: vec!["mailto:ops@relay.example".to_owned()],
+        directory: format!("{}/directory", authority.url),
+        folder: folder.path().join("acme"),
+    }
+}
+
+/// The endpoint exists before the certificates, because the authority has to know where to look.
+async fn place() -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[tokio::test]
+async fn a_certificate_is_ordered_served_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, address) = place().await;
+    let authority = Authority::start(address).await;
+    let certificates = AcmeCertificates::open(order(&authority, &folder)).unwrap();
+    let tls = Tls::with_acme(&certificates).unwrap();
+    tokio::spawn(Listener::default().with_tls(Some(tls)).serve(socket, hello(), Shutdown::new()));
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate.der().clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let shake = async || {
+        let stream = TcpStream::connect(address).await.unwrap();
+        connector.connect(ServerName::try_from(NAME).unwrap(), stream).await
+    };
+    assert!(shake().await.is_err(), "there is no certificate yet");
+    timeout(DEADLINE, certificates.obtain()).await.unwrap().unwrap();
+    let mut stream = shake().await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert!(read_all(&mut stream).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(fs::metadata(folder.path().join("acme")).unwrap().permissions().mode() & 0o777, 0o700);
+    for file in fs::read_dir(folder.path().join("acme")).unwrap() {
+        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let again = AcmeCertificates::open(order(&authority, &folder)).unwrap();
+    assert!(!again.is_due(&SystemClock), "a restart asks for nothing");
+    timeout(DEADLINE, again.obtain()).await.unwrap().expect_err("nobody answers for this one");
+    assert_eq!(authority.order.lock().unwrap().accounts, 1, "the account is kept");
+}
+
+#[tokio::test]
+async fn an_authority_that_is_not_convinced_gives_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, address) = place().await;
+    let authority = Authority::start(address).await;
+    let certificates = AcmeCertificates::open(order(&authority, &folder)).unwrap();
+    // Somebody else listens behind the name.
+    let tls = Tls::with_acme(&AcmeCertificates::open(order(&authority, &folder)).unwrap()).unwrap();
+    tokio::spawn(Listener::default().with_tls(Some(tls)).serve(socket, hello(), Shutdown::new()));
+    let error = timeout(DEADLINE, certificates.obtain()).await.unwrap().unwrap_err();
+    assert!(matches!(error, AcmeError::NotConvinced { .. }) && error.to_string().contains(NAME), "{error}");
+    assert!(certificates.is_due(&SystemClock));
+}
