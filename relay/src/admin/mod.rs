@@ -12,6 +12,7 @@ mod openapi;
 mod page;
 mod query;
 mod queue;
+mod quotas;
 mod stats;
 mod tokens;
 
@@ -51,6 +52,7 @@ fn routes() -> OpenApiRouter<Arc<Relay>> {
         .routes(routes!(accounts::show, accounts::remove))
         .routes(routes!(accounts::suspend))
         .routes(routes!(accounts::resume))
+        .routes(routes!(quotas::show, quotas::set))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(queue::list))

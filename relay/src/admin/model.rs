@@ -3,7 +3,7 @@
 
 use sealpost_proto::{AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{iter::Sum, ops::AddAssign};
+use std::{collections::BTreeMap, iter::Sum, ops::AddAssign};
 use utoipa::ToSchema;
 
 /// What the lane of an account does.
@@ -68,6 +68,32 @@ pub(crate) struct Account {
     #[serde(flatten)]
     pub(crate) lane: Lane,
 }
+
+/// One quota of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Quota {
+    /// Its name, as in the configuration.
+    pub(crate) name: String,
+    /// What is in force for this account.
+    pub(crate) limit: u64,
+    /// What is said for all accounts.
+    pub(crate) for_all: u64,
+    /// What the account holds of it; absent where it is one of many mailboxes or blobs that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<u64>,
+}
+
+/// The quotas of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AccountQuotas {
+    /// Whose.
+    pub(crate) account_id: AccountId,
+    /// All of them.
+    pub(crate) quotas: Vec<Quota>,
+}
+
+/// What is different for one account: its quotas by name. What is left out is as for all.
+pub(crate) type OwnQuotas = BTreeMap<String, u64>;
 
 /// A page of accounts, by id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -6,7 +6,7 @@ use super::{
     output::{Grid, Output, ago, cell, coloured},
     queue::{endpoint, reason, short, state},
 };
-use crate::admin::model::{Account, Accounts};
+use crate::admin::model::{Account, AccountQuotas, Accounts, OwnQuotas};
 use clap::{Args, Subcommand};
 use sealpost_proto::Timestamp;
 use sealpost_service::units::size;
@@ -24,6 +24,8 @@ pub(crate) enum AccountsCommand {
     Resume(Which),
     /// Delete an account: senders of what waits are told that it failed, its files go
     Delete(DeleteArgs),
+    /// Show what an account may hold, or set it
+    Quota(QuotaArgs),
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +54,26 @@ pub(crate) struct DeleteArgs {
     yes: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct QuotaArgs {
+    #[command(flatten)]
+    which: Which,
+    /// What is different for this account; `default` is as for all
+    #[arg(value_name = "NAME=NUMBER|NAME=default", value_parser = assignment)]
+    set: Vec<(String, Option<u64>)>,
+}
+
+fn assignment(text: &str) -> Result<(String, Option<u64>), String> {
+    match text.split_once('=') {
+        Some((name, "default")) => Ok((name.to_owned(), None)),
+        Some((name, number)) => match number.parse() {
+            Ok(number) => Ok((name.to_owned(), Some(number))),
+            Err(_) => Err(format!("{number} is no number")),
+        },
+        None => Err("say NAME=NUMBER or NAME=default".to_owned()),
+    }
+}
+
 impl AccountsCommand {
     pub(super) async fn run(self, client: &Client, output: &mut Output) -> Result<(), CliError> {
         match self {
@@ -63,6 +85,7 @@ impl AccountsCommand {
             Self::Suspend(which) => change(&which, "suspend", client, output).await,
             Self::Resume(which) => change(&which, "resume", client, output).await,
             Self::Delete(args) => delete(&args, client, output).await,
+            Self::Quota(args) => quota(args, client, output).await,
         }
     }
 }
@@ -142,4 +165,40 @@ async fn delete(args: &DeleteArgs, client: &Client, output: &mut Output) -> Resu
     output.confirm(&question, args.yes)?;
     client.delete(&format!("accounts/{id}")).await?;
     if output.is_json() { output.json(&json!({ "deleted": id })) } else { output.line(format!("Deleted {id}.")) }
+}
+
+async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
+    let (account, _) = client.account(&args.which.account).await?;
+    let path = format!("accounts/{}/quotas", account.account_id);
+    let mut quotas: AccountQuotas = client.get(&path, &[]).await?;
+    if !args.set.is_empty() {
+        let own = quotas.quotas.iter().filter(|quota| quota.limit != quota.for_all);
+        let mut own: OwnQuotas = own.map(|quota| (quota.name.clone(), quota.limit)).collect();
+        for (name, number) in args.set {
+            if !quotas.quotas.iter().any(|quota| quota.name == name) {
+                return Err(CliError::usage(
+                    format!("there is no quota {name}"),
+                    "take a name from the list without NAME=",
+                ));
+            }
+            match number {
+                Some(number) => own.insert(name, number),
+                None => own.remove(&name),
+            };
+        }
+        quotas = client.put(&path, &own).await?;
+    }
+    if output.is_json() {
+        return output.json(&quotas);
+    }
+    let mut grid = Grid::new(&["QUOTA", "LIMIT", "FOR ALL", "HELD"]).keep(&[0]).right(&[1, 2, 3]);
+    for quota in &quotas.quotas {
+        grid.row(vec![
+            cell(&quota.name),
+            cell(quota.limit),
+            cell(if quota.limit == quota.for_all { "same".to_owned() } else { quota.for_all.to_string() }),
+            cell(quota.held.map_or_else(|| "-".to_owned(), |held| held.to_string())),
+        ]);
+    }
+    output.grid(grid)
 }

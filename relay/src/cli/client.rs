@@ -91,6 +91,10 @@ impl Client {
         self.resource(Method::POST, path, &[], body).await
     }
 
+    pub(super) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CliError> {
+        self.resource(Method::PUT, path, &[], Some(body)).await
+    }
+
     /// `DELETE`, for what became of it.
     pub(super) async fn drop<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, CliError> {
         self.resource(Method::DELETE, path, query, None::<&()>).await

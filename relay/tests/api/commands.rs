@@ -97,6 +97,35 @@ fn is_table(table: &str, header: &str, row: &str) {
 }
 
 #[tokio::test]
+async fn the_quotas_of_an_account_are_set_and_taken_back() {
+    let relay = Relay::start().await;
+    let bolt = relay.node().await;
+    let folder = relay.folder.path();
+    let id = bolt.account.unwrap();
+    bolt.open_mailbox().await;
+    let set = typed(folder, &format!("accounts quota {id} account_mailboxes=1 blob_bytes=100")).await.ok();
+    let row =
+        |name: &str| set.lines().find(|line| line.starts_with(name)).map(|line| line.split_whitespace().collect());
+    let expected: Vec<&str> = vec!["account_mailboxes", "1", "100000", "1"];
+    assert_eq!(row("account_mailboxes"), Some(expected), "{set}");
+    let open = || async {
+        let mailbox = sealpost_proto::MailboxId::from_bytes(sealpost_service::random_array());
+        let keys = sealpost_proto::wire::OpenMailbox { send_keys: vec![sealpost_proto::SendKey::from_bytes([1; 32])] };
+        let body = serde_json::to_vec(&keys).unwrap();
+        bolt.key_call(http::Method::PUT, &format!("/v1/mailboxes/{mailbox}"), body).await
+    };
+    assert_eq!(open().await.code(), sealpost_proto::ErrorCode::QuotaExceeded);
+    let back = typed(folder, &format!("accounts quota {id} account_mailboxes=default --json")).await.ok();
+    let back: Value = serde_json::from_str(&back).unwrap();
+    let limits: Vec<_> =
+        back["quotas"].as_array().unwrap().iter().filter(|one| one["limit"] != one["for_all"]).collect();
+    assert_eq!((limits.len(), &limits[0]["name"]), (1, &"blob_bytes".into()), "the other one stays");
+    open().await.done();
+    let wrong = typed(folder, &format!("accounts quota {id} colour=1")).await;
+    assert_eq!(wrong.code, 2, "{}", wrong.err);
+}
+
+#[tokio::test]
 async fn a_queue_is_listed_shown_tried_again_and_dropped() {
     let relay = Relay::start().await;
     let hook = Hook::listen().await;
