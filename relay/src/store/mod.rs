@@ -14,7 +14,6 @@ mod lanes;
 mod mailboxes;
 mod offline;
 mod outcomes;
-#[allow(dead_code, reason = "set_quota and quota_of are for the operator's tools, which come with them")]
 mod quotas;
 mod rows;
 #[cfg(test)]
