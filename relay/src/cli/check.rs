@@ -366,15 +366,15 @@ mod tests {
         running.ended().await;
         let name = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
         let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
-        let blob = "INSERT INTO blobs (blob, account, size, token_hash, expires_at, touched_at) VALUES (?, x'00', 5, x'00', 0, 0)";
+        let blob = "INSERT INTO blobs (blob, account, size, token_hash, expires_at, touched_at) VALUES (?, x'00', 50, x'00', 0, 0)";
         database.execute(blob, [name.blob.as_bytes()]).unwrap();
         let part = "INSERT INTO parts (blob, number, digest) VALUES (?, 0, ?)";
         database.execute(part, rusqlite::params![name.blob.as_bytes(), name.digest]).unwrap();
         assert_eq!(check(folder.path(), &[]).await.failed(), 2, "the part, and the sum");
         let blobs = Blobs::open(&folder.path().join(BLOBS)).unwrap();
-        blobs.write(&name, Bytes::from_static(b"hello")).await.unwrap();
+        blobs.write(&name, Bytes::from_static(&[5; 50])).await.unwrap();
         assert_eq!(complaints(&check(folder.path(), &[]).await), [""; 0]);
-        blobs.write(&name, Bytes::from_static(b"hell")).await.unwrap();
+        blobs.write(&name, Bytes::from_static(&[5; 49])).await.unwrap();
         assert_eq!(check(folder.path(), &[]).await.failed(), 2, "it is cut short");
         let nobodys = PartName { blob: BlobId::from_bytes([9; 16]), ..name };
         blobs.write(&nobodys, Bytes::from_static(b"x")).await.unwrap();

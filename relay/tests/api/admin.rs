@@ -430,9 +430,9 @@ async fn what_was_set_aside_is_tried_again_at_once() {
     let hook = Hook::listen().await;
     let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
     let operator = Operator::of(&relay);
-    let mailbox = bolt.open_mailbox().await;
+    let (mailbox, other) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
     hook.always(Script::Choke { fill: 13 });
-    let envelopes: Vec<_> = [13, 1, 2].map(|fill| acme.envelope(&mailbox, fill)).to_vec();
+    let envelopes = vec![acme.envelope(&mailbox, 13), acme.envelope(&other, 1), acme.envelope(&other, 2)];
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
     acme.submit(envelopes).await;
     assert!(bolt.test_webhook().await.ok);
