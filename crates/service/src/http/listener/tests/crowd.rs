@@ -26,7 +26,7 @@ async fn connect(server: &Server, begin: &[u8]) -> TcpStream {
 async fn until(server: &Server, holds: impl Fn(&ListenerCounts) -> bool) {
     let waiting = async {
         while !holds(&server.counts) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("not in time: {:?}", server.counts));
@@ -74,13 +74,14 @@ async fn a_thousand_slow_connections_do_not_disturb_the_others_and_are_closed() 
 
 #[tokio::test]
 async fn a_byte_now_and_then_is_not_enough() {
-    let server = start(hello(), ListenerLimits { rest: SHORT, ..limits() }).await;
+    let quick = ListenerLimits { first_byte: SHORT, header_read: SHORT, rest: SHORT, ..limits() };
+    let server = start(hello(), quick).await;
     let half_a_frame = [PREFACE, b"\0\x10\0\x01\x04\0\0\0\x01"].concat();
     for begin in [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", half_a_frame.as_slice(), b""] {
         let mut stream = connect(&server, begin).await;
         let dripping = async {
             while stream.write_all(b"a").await.is_ok() {
-                tokio::time::sleep(SHORT / 10).await;
+                sleep(SHORT / 10).await;
             }
         };
         timeout(DEADLINE, dripping).await.expect("the server hangs up");
@@ -101,7 +102,7 @@ async fn who_takes_nothing_of_an_answer_is_cut_off_and_who_takes_it_slowly_is_no
         }
         taken += read;
         // In all longer than the stall, so that only the steps can have saved it.
-        tokio::time::sleep(SHORT / 5).await;
+        sleep(SHORT / 5).await;
     }
     assert!(taken > 8 * 1024 * 1024 && begun.elapsed() > stall, "{taken}");
     until(&server, |counts| counts.open() == 0).await;
@@ -110,7 +111,7 @@ async fn who_takes_nothing_of_an_answer_is_cut_off_and_who_takes_it_slowly_is_no
 
 #[tokio::test]
 async fn an_http_2_client_that_gives_no_room_for_an_answer_is_cut_off() {
-    let server = start(large(), ListenerLimits { rest: SHORT, ..limits() }).await;
+    let server = start(large(), ListenerLimits { header_read: SHORT, rest: SHORT, ..limits() }).await;
     // Its settings: windows of no size. Then a request (HPACK: GET http / x) for which there is no room.
     let no_room = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
     let request = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01\x78";

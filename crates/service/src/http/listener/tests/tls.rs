@@ -134,7 +134,8 @@ fn what_cannot_be_used_is_refused_in_words() {
 #[tokio::test]
 async fn a_handshake_that_does_not_come_is_given_up() {
     let files = Files::new();
-    let server = start_tls(limits(), &files.open().unwrap()).await;
+    let limits = ListenerLimits { first_byte: SHORT, ..limits() };
+    let server = start_tls(limits, &files.open().unwrap()).await;
     for begun in ["", "\u{16}\u{3}\u{1}\u{2}", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let answer = {
             let mut stream = TcpStream::connect(server.address).await.unwrap();
