@@ -23,7 +23,7 @@ use sealpost_egress::CallError;
 use sealpost_proto::{Origin, limits::ACCOUNT_CACHE_ENTRIES_MAX, origin::OriginError};
 use sealpost_service::{
     DataFolder, FolderError, SecretError, SharedClock, Shutdown,
-    http::{Endpoint, Listener, ListenerCounts},
+    http::{Endpoint, Listener, ListenerCounts, ListenerLimits, serve},
     random_array,
 };
 use sealpost_signatures::RelaySecret;

@@ -31,6 +31,7 @@ pub(crate) use deliveries::{CallEnd, Handed, LeasedBatch, Webhook};
 pub(crate) use envelopes::Recall;
 pub(crate) use mailboxes::StoredPrekeys;
 pub(crate) use offline::Looked;
+pub(crate) use quotas::AccountQuota;
 pub(crate) use submissions::Submission;
 pub(crate) use sweep::Swept;
 

@@ -238,8 +238,9 @@ fn answer(name: &str, authorization: &KeyAuthorization) -> Result<Arc<CertifiedK
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(authorization.digest().as_ref())];
     let certificate = params.self_signed(&key).map_err(|error| odd(&error))?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let served = CertifiedKey::from_der(vec![certificate.der().clone()], key, &ring::default_provider());
-    served.map(Arc::new).map_err(|error| odd(&error))
+    let key = ring::default_provider().key_provider.load_private_key(key).map_err(|error| odd(&error))?;
+    // Not `from_der`: it reads the certificate and refuses the critical extension that is the answer.
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
 }
 
 /// Whole or not at all, and for nobody else to read.
