@@ -131,12 +131,12 @@ CREATE TABLE attachments (
     ref         TEXT NOT NULL UNIQUE,
     direction   TEXT NOT NULL,
     status      TEXT NOT NULL,
+    file        BLOB NOT NULL UNIQUE, -- its name on this disk
     blob        BLOB NOT NULL,
     details     BLOB NOT NULL, -- sealed: the descriptor
     size        INTEGER NOT NULL,
-    parts       INTEGER NOT NULL,
+    digests     BLOB,          -- of ours: SHA-256 of each part
     transferred INTEGER NOT NULL DEFAULT 0,
-    sha256      BLOB,
     reason      TEXT,
     attempt     INTEGER NOT NULL DEFAULT 0,
     next_at     INTEGER NOT NULL DEFAULT 0,

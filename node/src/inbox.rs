@@ -7,6 +7,7 @@ use crate::{
         render,
     },
     fault::Fault,
+    files::FileId,
     me::Me,
     pairing,
     store::{
@@ -215,8 +216,8 @@ fn store_files(tx: &mut Tx<'_>, message: &str, content: &Message) -> Result<(), 
             direction: Direction::In,
             status: if fits { AttachmentStatus::Waiting } else { AttachmentStatus::Failed },
             descriptor,
-            parts: size.map_or(0, BlobSize::parts),
-            sha256: None,
+            file: FileId::from_bytes(pairing::draw(tx)),
+            part_digests: &[],
         };
         let attachment = attachments::insert(tx, &new)?;
         attachments::link(tx, message, ordinal, &attachment)?;

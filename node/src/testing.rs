@@ -3,6 +3,7 @@
 use crate::{
     api::model::{AttachmentStatus, Direction, InviteKind},
     fault::Fault,
+    files::FileId,
     inbox,
     me::Me,
     outbox::{self, Draft},
@@ -170,8 +171,8 @@ impl TestNode {
             direction: Direction::Out,
             status: AttachmentStatus::Staged,
             descriptor: &descriptor,
-            parts: 1,
-            sha256: Some([3; 32]),
+            file: FileId::from_bytes(id),
+            part_digests: &[[3; 32]],
         };
         self.step(|tx, _| attachments::insert(tx, &new))
     }

@@ -1,278 +1,266 @@
-//! Files on the move: ours to the relay, theirs from it, in parts, each on disk before the next. After a crash or a cut
-//! both go on where they were.
+//! Files on the move: ours to the relay, theirs from it, several parts at a time. What moves next is decided in
+//! [`sealpost_node_core::transfer`]; here it is done. After a crash, a cut or a failure both ways go on where they were,
+//! because what is there is asked of the relay and of this disk, never remembered.
+//!
+//! A file that fails for a passing reason leaves the schedule and waits in its row; when its time has come it is taken up
+//! like one that was never tried.
+
+mod download;
+mod halt;
+mod meter;
+mod upload;
 
 use crate::{
-    api::model::{AttachmentStatus, Direction},
-    daemon::{self, Daemon},
+    api::model::Direction,
+    daemon::Daemon,
     fault::Fault,
-    files::Fetched,
     store::{
         Tx,
         attachments::{self, Attachment},
-        deliveries::{self, Change},
-        outbox,
     },
 };
-use sealpost_proto::{
-    BlobSize, DeliveryStatus, ErrorCode, FailureCode, limits,
-    wire::{BlobState, CompleteBlob, CreateBlob},
+use download::Download;
+use futures_util::future::Either;
+use halt::Halt;
+use sealpost_node_core::transfer::{PartSet, Schedule, Step};
+use sealpost_proto::{BlobSize, Timestamp, limits};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::Instant,
 };
-use sealpost_relay_client::ClientError;
-use sealpost_signatures::ContentDigest;
-use sha2::{Digest as _, Sha256};
-use std::{sync::Arc, time::Duration};
+use upload::Upload;
 
-/// Files looked at in one round of a direction.
-const ROUND: i64 = 16;
-
-/// Why a file did not come further.
-enum Halt {
-    /// Try again after a while.
-    Later { reason: String, wait: Option<Duration> },
-    /// It cannot be.
-    Never(String),
-    /// Our own fault.
-    Fault(Fault),
-}
-
-impl From<Fault> for Halt {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<std::io::Error> for Halt {
-    fn from(error: std::io::Error) -> Self {
-        Self::Fault(error.into())
-    }
-}
-
-impl From<ClientError> for Halt {
-    fn from(error: ClientError) -> Self {
-        let (reason, asks) = (error.to_string(), error.retry_after().is_some());
-        let wait = asks.then(|| daemon::wait_after(&error, 0));
-        if error.is_retryable() { Self::Later { reason, wait } } else { Self::Never(reason) }
-    }
-}
-
-fn later(reason: &str) -> Halt {
-    Halt::Later { reason: reason.to_owned(), wait: None }
-}
+/// Files of a direction that are on the move at a time.
+const FILES_MOVING_MAX: usize = 16;
+/// How often it is written down how far a file is.
+const NOTED_EVERY: Duration = Duration::from_secs(1);
+/// The database fails, or its disk is full: so long nothing is tried.
+const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Uploads until the end.
 pub async fn upload(daemon: Arc<Daemon>) {
-    move_all(daemon, Direction::Out).await;
+    Transfer::new(daemon, Direction::Out).run().await;
 }
 
 /// Downloads until the end.
 pub async fn download(daemon: Arc<Daemon>) {
-    move_all(daemon, Direction::In).await;
+    Transfer::new(daemon, Direction::In).run().await;
 }
 
-async fn move_all(daemon: Arc<Daemon>, direction: Direction) {
-    while !daemon.shutdown.is_triggered() {
-        let moving = daemon.read(move |tx| attachments::moving(tx, direction, ROUND)).await.unwrap_or_else(|fault| {
-            tracing::error!(%fault, "files on the move could not be read");
-            Vec::new()
-        });
-        if moving.is_empty() {
-            let due = daemon.read(move |tx| attachments::next_due(tx, direction)).await.unwrap_or_default();
-            match direction {
-                Direction::Out => daemon.rest_before_upload(due).await,
-                Direction::In => daemon.rest_before_download(due).await,
+/// The files of one direction.
+struct Transfer {
+    daemon: Arc<Daemon>,
+    direction: Direction,
+    schedule: Schedule<u64>,
+    files: HashMap<u64, File>,
+    taken_up: u64,
+    under_way: JoinSet<Ended>,
+}
+
+/// A file on the move, and what is under way of it.
+struct File {
+    way: Way,
+    row: Attachment,
+    noted_at: Instant,
+    under_way: Vec<AbortHandle>,
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.under_way.iter().for_each(AbortHandle::abort);
+    }
+}
+
+#[derive(Clone)]
+enum Way {
+    Up(Arc<Upload>),
+    Down(Arc<Download>),
+}
+
+struct Ended {
+    key: u64,
+    step: Step,
+    outcome: Result<Outcome, Halt>,
+}
+
+enum Outcome {
+    There(PartSet),
+    Done,
+}
+
+impl Way {
+    async fn carry_out(self, step: Step) -> Result<Outcome, Halt> {
+        match (self, step) {
+            (Self::Up(file), Step::Begin) => file.begin().await.map(Outcome::There),
+            (Self::Up(file), Step::Part(number)) => file.part(number).await.map(|()| Outcome::Done),
+            (Self::Up(file), Step::End) => file.end().await.map(|()| Outcome::Done),
+            (Self::Down(file), Step::Begin) => file.begin().await.map(Outcome::There),
+            (Self::Down(file), Step::Part(number)) => file.part(number).await.map(|()| Outcome::Done),
+            (Self::Down(file), Step::End) => file.end().await.map(|()| Outcome::Done),
+        }
+    }
+
+    /// Sealed bytes that have moved.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Up(file) => file.meter.bytes(),
+            Self::Down(file) => file.meter.bytes(),
+        }
+    }
+}
+
+impl Transfer {
+    fn new(daemon: Arc<Daemon>, direction: Direction) -> Self {
+        Self {
+            daemon,
+            direction,
+            schedule: Schedule::default(),
+            files: HashMap::new(),
+            taken_up: 0,
+            under_way: JoinSet::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        let daemon = Arc::clone(&self.daemon);
+        while !daemon.shutdown.is_triggered() {
+            let due = self.look().await.unwrap_or_else(|fault| {
+                tracing::error!(%fault, "files on the move could not be read");
+                Some(daemon.now().plus(PAUSE_AFTER_FAULT))
+            });
+            let rest = match self.direction {
+                Direction::Out => Either::Left(daemon.rest_before_upload(due)),
+                Direction::In => Either::Right(daemon.rest_before_download(due)),
+            };
+            tokio::pin!(rest);
+            loop {
+                self.start_what_may_go();
+                let files = self.files.len();
+                tokio::select! {
+                    () = &mut rest => break,
+                    Some(ended) = self.under_way.join_next() => if let Ok(ended) = ended {
+                        self.settle(ended).await;
+                    },
+                }
+                if self.files.len() < files {
+                    break;
+                }
             }
         }
-        for file in moving {
-            tokio::select! {
-                () = move_one(&daemon, &file) => {}
-                () = daemon.shutdown.triggered() => return,
+    }
+
+    /// Takes up what should move now, and lets go of what should not any more; returns when more will be due.
+    async fn look(&mut self) -> Result<Option<Timestamp>, Fault> {
+        let direction = self.direction;
+        let taken_up: Vec<_> = self.files.iter().map(|(key, file)| (*key, file.row.name.clone())).collect();
+        let seen = self.daemon.read(move |tx| Seen::read(tx, direction, &taken_up)).await?;
+        for key in seen.stopped {
+            self.schedule.remove(key);
+            self.files.remove(&key);
+        }
+        let room = FILES_MOVING_MAX - self.files.len();
+        for (row, part_digests) in seen.new.into_iter().take(room) {
+            self.take_up(row, part_digests).await?;
+        }
+        Ok(seen.due)
+    }
+
+    async fn take_up(&mut self, row: Attachment, part_digests: Vec<[u8; 32]>) -> Result<(), Fault> {
+        let Ok(size) = BlobSize::parse(row.descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX) else {
+            return Halt::Never("no file is that large".to_owned()).note(&self.daemon, &row, 0).await;
+        };
+        let way = match self.direction {
+            Direction::Out => Way::Up(Arc::new(Upload::new(&self.daemon, row.clone(), size, part_digests))),
+            Direction::In => Way::Down(Arc::new(Download::new(&self.daemon, row.clone(), size))),
+        };
+        self.taken_up += 1;
+        self.schedule.add(self.taken_up, size.parts());
+        self.files.insert(self.taken_up, File { way, row, noted_at: Instant::now(), under_way: Vec::new() });
+        Ok(())
+    }
+
+    fn start_what_may_go(&mut self) {
+        while let Some((key, step)) = self.schedule.turn() {
+            let Some(file) = self.files.get_mut(&key) else {
+                self.schedule.remove(key);
+                continue;
+            };
+            let way = file.way.clone();
+            let job = async move { Ended { key, step, outcome: way.carry_out(step).await } };
+            file.under_way.retain(|started| !started.is_finished());
+            file.under_way.push(self.under_way.spawn(job));
+        }
+    }
+
+    async fn settle(&mut self, ended: Ended) {
+        let Ended { key, step, outcome } = ended;
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let noted = match outcome {
+            Ok(Outcome::There(parts)) => {
+                self.schedule.begun(key, parts);
+                Ok(())
+            }
+            Ok(Outcome::Done) => {
+                self.schedule.done(key, step);
+                file.went_on(&self.daemon).await
+            }
+            Err(halt) if self.schedule.failed(key, step) => {
+                if halt.is_final() {
+                    self.schedule.remove(key);
+                }
+                halt.note(&self.daemon, &file.row, file.way.bytes()).await
+            }
+            Err(_) => Ok(()),
+        };
+        if let Err(fault) = noted {
+            tracing::error!(%fault, file = file.row.name, "how far a file is could not be stored");
+            tokio::time::sleep(PAUSE_AFTER_FAULT).await;
+        }
+        if !self.schedule.knows(key) {
+            self.files.remove(&key);
+        }
+    }
+}
+
+/// What the rows say.
+struct Seen {
+    /// Files that are taken up and should not move any more.
+    stopped: Vec<u64>,
+    /// Files that should move now and are not taken up, with the digests of their parts.
+    new: Vec<(Attachment, Vec<[u8; 32]>)>,
+    /// When the next will be due.
+    due: Option<Timestamp>,
+}
+
+impl Seen {
+    fn read(tx: &Tx<'_>, direction: Direction, taken_up: &[(u64, String)]) -> Result<Self, Fault> {
+        let mut stopped = Vec::new();
+        for (key, name) in taken_up {
+            if !attachments::is_moving(tx, name)? {
+                stopped.push(*key);
             }
         }
-    }
-}
-
-async fn move_one(daemon: &Daemon, file: &Attachment) {
-    let moved = match file.direction {
-        Direction::Out => upload_one(daemon, file).await,
-        Direction::In => download_one(daemon, file).await,
-    };
-    let noted = match moved {
-        Ok(()) => Ok(()),
-        Err(Halt::Later { reason, wait }) => postpone(daemon, file, reason, wait).await,
-        Err(Halt::Never(reason)) => give_up(daemon, file, reason).await,
-        Err(Halt::Fault(fault)) => {
-            tracing::error!(%fault, file = file.name, "a file does not move; it is tried again");
-            postpone(daemon, file, fault.to_string(), None).await
+        let mut new = Vec::new();
+        for row in attachments::moving(tx, direction, 2 * FILES_MOVING_MAX)? {
+            if !taken_up.iter().any(|(_, name)| *name == row.name) {
+                let digests = attachments::part_digests(tx, &row.name)?;
+                new.push((row, digests));
+            }
         }
-    };
-    if let Err(fault) = noted {
-        tracing::error!(%fault, file = file.name, "how far a file is could not be stored");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(Self { stopped, new, due: attachments::next_due(tx, direction)? })
     }
 }
 
-/// A file that waits says why, and so do the messages of ours that wait for it.
-async fn postpone(daemon: &Daemon, file: &Attachment, reason: String, wait: Option<Duration>) -> Result<(), Fault> {
-    let at = daemon.now().plus(wait.unwrap_or_else(|| daemon::backoff(file.attempt).min(daemon::LONGEST_SILENCE)));
-    let (name, is_ours) = (file.name.clone(), file.direction == Direction::Out);
-    daemon
-        .commit(move |tx| {
-            attachments::postpone(tx, &name, &reason, at)?;
-            let waiting = if is_ours { attachments::messages_of(tx, &name)? } else { Vec::new() };
-            let why = format!("a file is not at the relay yet: {reason}");
-            waiting.iter().try_for_each(|message| deliveries::explain(tx, message, &why, Some(at)))
-        })
-        .await
-}
-
-/// A file that cannot be moved ends; the messages of ours that need it fail, and say so.
-async fn give_up(daemon: &Daemon, file: &Attachment, reason: String) -> Result<(), Fault> {
-    tracing::error!(file = file.name, reason, "a file cannot be moved");
-    let (name, direction) = (file.name.clone(), file.direction);
-    daemon.write(move |tx| lose(tx, &name, direction, &reason)).await
-}
-
-fn lose(tx: &Tx<'_>, name: &str, direction: Direction, reason: &str) -> Result<(), Fault> {
-    attachments::set_status(tx, name, AttachmentStatus::Failed, Some(reason))?;
-    if direction == Direction::In {
-        return Ok(());
-    }
-    let change = Change { code: Some(FailureCode::FileLost), reason: Some(reason.to_owned()), ..Change::default() };
-    for message in attachments::messages_of(tx, name)? {
-        outbox::remove_message(tx, &message)?;
-        deliveries::advance(tx, &message, DeliveryStatus::Failed, &change)?;
-    }
-    Ok(())
-}
-
-async fn upload_one(daemon: &Daemon, file: &Attachment) -> Result<(), Halt> {
-    let descriptor = &file.descriptor;
-    let size = BlobSize::parse(descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX)
-        .map_err(|code| Halt::Never(code.title().to_owned()))?;
-    let life = limits::ENVELOPE_LIFE_DEFAULT.saturating_add(limits::BLOB_LIFE_BEYOND_MESSAGE);
-    let create = CreateBlob {
-        id: descriptor.blob.id,
-        size_bytes: size.bytes(),
-        fetch_token_hash: Sha256::digest(descriptor.fetch_token.expose()).to_vec().into(),
-        expires_at: daemon.now().plus(life),
-    };
-    let mut blob = daemon.relay.create_blob(&create).await?;
-    daemon.reached().await;
-    if blob.state == BlobState::Uploading {
-        for number in (0..size.parts()).filter(|number| !blob.present.contains(number)) {
-            let range = size.part_range(number).unwrap_or_default();
-            let end = range.end;
-            let bytes = daemon.files.read_range(&descriptor.blob.id, range).await?;
-            daemon.relay.put_part(descriptor.blob.id, number, bytes.clone(), ContentDigest::of(&bytes)).await?;
-            note_progress(daemon, file, end).await?;
+impl File {
+    /// A step succeeded: failures count from zero again, and how far it is is written down now and then.
+    async fn went_on(&mut self, daemon: &Daemon) -> Result<(), Fault> {
+        let is_well = self.row.attempt == 0 && self.row.reason.is_none();
+        if is_well && self.noted_at.elapsed() < NOTED_EVERY {
+            return Ok(());
         }
-        let complete = CompleteBlob { digest: descriptor.sealed.ct_hash.to_vec().into() };
-        blob = daemon.relay.complete_blob(descriptor.blob.id, &complete).await?;
-    }
-    if blob.state != BlobState::Complete {
-        return Err(later("the relay does not have all parts"));
-    }
-    let name = file.name.clone();
-    Ok(daemon.write(move |tx| attachments::set_status(tx, &name, AttachmentStatus::Uploaded, None)).await?)
-}
-
-async fn note_progress(daemon: &Daemon, file: &Attachment, transferred: u64) -> Result<(), Fault> {
-    let name = file.name.clone();
-    daemon.commit(move |tx| attachments::set_transferred(tx, &name, transferred)).await
-}
-
-async fn download_one(daemon: &Daemon, file: &Attachment) -> Result<(), Halt> {
-    let descriptor = &file.descriptor;
-    let size = BlobSize::parse(descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX)
-        .map_err(|code| Halt::Never(code.title().to_owned()))?;
-    if daemon.files.has(&descriptor.blob.id).await {
-        return finish_download(daemon, file).await;
-    }
-    if file.status == AttachmentStatus::Waiting {
-        let name = file.name.clone();
-        daemon.commit(move |tx| attachments::set_status(tx, &name, AttachmentStatus::Downloading, None)).await?;
-    }
-    for number in 0..size.parts() {
-        let range = size.part_range(number).unwrap_or_default();
-        if range.end <= file.transferred {
-            continue;
-        }
-        let bytes = fetch(daemon, file, number).await?;
-        if bytes.len() as u64 != range.end - range.start {
-            return Err(Halt::Never("the relay answers with parts of another length".to_owned()));
-        }
-        daemon.files.write_part(&descriptor.blob.id, range.start, &bytes).await?;
-        note_progress(daemon, file, range.end).await?;
-    }
-    finish_download(daemon, file).await
-}
-
-async fn fetch(daemon: &Daemon, file: &Attachment, number: u32) -> Result<bytes::Bytes, Halt> {
-    let descriptor = &file.descriptor;
-    match daemon.relay.part(&descriptor.blob, number, &descriptor.fetch_token).await {
-        Ok(bytes) => Ok(bytes),
-        Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => {
-            Err(Halt::Never("the relay does not have the file any more: ask for it to be sent again".to_owned()))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// All parts are here: the file is handed out only when it is the one that its sender described.
-async fn finish_download(daemon: &Daemon, file: &Attachment) -> Result<(), Halt> {
-    let descriptor = &file.descriptor;
-    let fetched = daemon.files.verify_fetched(&descriptor.blob.id, &descriptor.file_key, &descriptor.sealed).await?;
-    let sha256 = match fetched {
-        Fetched::Whole(sha256) => sha256,
-        Fetched::Other => {
-            let why = "the file is not the one that its sender described: ask for it to be sent again";
-            return Err(Halt::Never(why.to_owned()));
-        }
-        Fetched::Missing => {
-            note_progress(daemon, file, 0).await?;
-            return Err(later("its parts have gone from this disk; they are fetched again"));
-        }
-    };
-    let name = file.name.clone();
-    let store = daemon.write(move |tx| {
-        attachments::set_sha256(tx, &name, &sha256)?;
-        attachments::set_status(tx, &name, AttachmentStatus::Ready, None)
-    });
-    Ok(store.await?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{pair, settle};
-
-    #[test]
-    fn a_file_that_is_lost_fails_its_message_and_those_behind_go_on() {
-        let mut pair = pair(500);
-        let file = pair.acme.stage(10);
-        let lost = pair.acme.send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
-        let goes = pair.acme.send(&pair.to_bolt, "without");
-        pair.acme.step(|tx, _| lose(tx, &file, Direction::Out, "the disk lost it"));
-        let shown = pair.acme.delivery(&lost);
-        assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::FileLost)));
-        assert_eq!(shown.reason.as_deref(), Some("the disk lost it"));
-        settle(&mut pair.acme, &mut pair.bolt);
-        assert_eq!(pair.bolt.texts(), ["without"]);
-        assert_eq!(pair.acme.delivery(&goes).status, DeliveryStatus::Delivered);
-    }
-
-    #[test]
-    fn a_file_of_theirs_that_is_lost_fails_alone() {
-        let mut pair = pair(510);
-        let file = pair.acme.stage(10);
-        pair.acme.send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
-        pair.acme.step(|tx, _| attachments::set_status(tx, &file, AttachmentStatus::Uploaded, None));
-        settle(&mut pair.acme, &mut pair.bolt);
-        let message = pair.bolt.arrived().remove(0).name;
-        let theirs = pair.bolt.step(|tx, _| attachments::of_message(tx, &message)).remove(0).name;
-        pair.bolt.step(|tx, _| lose(tx, &theirs, Direction::In, "not the file that was described"));
-        let shown = pair.bolt.step(|tx, _| attachments::load(tx, &theirs)).unwrap();
-        assert_eq!(shown.status, AttachmentStatus::Failed);
-        assert_eq!(pair.bolt.texts(), ["with a file"]);
+        (self.row.attempt, self.row.reason, self.noted_at) = (0, None, Instant::now());
+        let (name, bytes) = (self.row.name.clone(), self.way.bytes());
+        daemon.commit(move |tx| attachments::set_transferred(tx, &name, bytes)).await
     }
 }

@@ -236,6 +236,8 @@ pub const METERED_ADDRESSES_MAX: usize = 100_000;
 pub const PARTS_MOVING_MAX: usize = 64;
 /// Of those, the parts of one account.
 pub const PARTS_MOVING_PER_ACCOUNT_MAX: usize = 4;
+/// Of those, the parts that a node moves at a time each way: one place stays free for a part whose connection hangs.
+pub const PARTS_IN_FLIGHT_MAX: u32 = 3;
 /// Bytes of request bodies, parts excepted, that a relay holds in memory at a time.
 pub const REQUEST_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Accounts whose long polls a relay holds open at a time; more are answered at once.

@@ -12,3 +12,4 @@ pub mod held_invite;
 pub mod markdown;
 pub mod submission;
 pub mod text;
+pub mod transfer;

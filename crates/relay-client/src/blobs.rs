@@ -1,6 +1,6 @@
 use crate::{
     ClientError, RelayClient,
-    transport::{Call, Signing},
+    transport::{Call, Moved, Signing},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
@@ -21,6 +21,7 @@ impl RelayClient {
     }
 
     /// `PUT /v1/blobs/{id}/parts/{n}`: uploads a part whose SHA-256 is `digest`. The same part again changes nothing.
+    /// `moved` is told how far it is.
     ///
     /// # Errors
     /// `part_invalid`, `conflict`, `not_found`.
@@ -30,11 +31,13 @@ impl RelayClient {
         number: u32,
         part: Bytes,
         digest: ContentDigest,
+        moved: Moved,
     ) -> Result<(), ClientError> {
         let mut call = Call::new(Method::PUT, format!("/v1/blobs/{id}/parts/{number}"), Signing::Session);
         call.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         call.body = part;
         call.digest = Some(digest);
+        call.moved = Some(moved);
         call.timeout = PART_TIMEOUT;
         self.call(&call).await.map(|_| ())
     }
@@ -73,15 +76,22 @@ impl RelayClient {
     }
 
     /// `GET /v1/blobs/{id}/parts/{n}`: downloads one part, at most
-    /// [`PART_BYTES_MAX`].
+    /// [`PART_BYTES_MAX`]. `moved` is told how far it is.
     ///
     /// # Errors
     /// `not_found` for an unknown blob, a wrong token or an incomplete blob alike; `foreign_relay_unsupported`.
-    pub async fn part(&self, blob: &BlobRef, number: u32, token: &FetchToken) -> Result<Bytes, ClientError> {
+    pub async fn part(
+        &self,
+        blob: &BlobRef,
+        number: u32,
+        token: &FetchToken,
+        moved: Moved,
+    ) -> Result<Bytes, ClientError> {
         let target = self.path_at(&blob.relay, &format!("blobs/{}/parts/{number}", blob.id));
         let mut call = Call::get(target).header(FETCH_TOKEN_HEADER, &b64::encode(token.expose()))?;
         call.timeout = PART_TIMEOUT;
         call.answer_bytes_max = PART_BYTES_MAX;
+        call.moved = Some(moved);
         Ok(self.call(&call).await?.body)
     }
 }

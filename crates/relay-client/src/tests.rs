@@ -310,6 +310,18 @@ async fn what_is_elsewhere_is_asked_for_through_the_home_relay() {
     }
 }
 
+fn watched() -> (Moved, Arc<Mutex<Vec<usize>>>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&told);
+    (Arc::new(move |bytes| noted.lock().unwrap().push(bytes)), told)
+}
+
+/// Told of in small steps, up to the whole.
+fn assert_rises(told: &[usize], whole: usize) {
+    assert_eq!(told.last(), Some(&whole));
+    assert!(told.windows(2).all(|two| two[0] <= two[1] && two[1] - two[0] <= 1 << 20), "{told:?}");
+}
+
 #[tokio::test]
 async fn parts_go_up_and_come_down_whole_and_never_larger() {
     let relay = Relay::start(|seen| match seen.target.as_str() {
@@ -321,15 +333,19 @@ async fn parts_go_up_and_come_down_whole_and_never_larger() {
     let client = relay.client(&relay.clock);
     let part = Bytes::from(vec![8; limits::PART_BYTES]);
     let digest = sealpost_signatures::ContentDigest::of(&part);
-    client.put_part(BLOB, 1, part.clone(), digest).await.unwrap();
+    let (moved, told) = watched();
+    client.put_part(BLOB, 1, part.clone(), digest, moved).await.unwrap();
+    assert_rises(&told.lock().unwrap(), limits::PART_BYTES);
     let seen = relay.last();
     assert_eq!((seen.body, &seen.headers["content-length"]), (part, &limits::PART_BYTES.to_string().parse().unwrap()));
 
     let blob = BlobRef { relay: relay.origin.clone(), id: BLOB };
     let token = FetchToken::from_bytes([6; 32]);
-    assert_eq!(client.part(&blob, 0, &token).await.unwrap().len(), limits::PART_BYTES_MAX);
+    let (moved, told) = watched();
+    assert_eq!(client.part(&blob, 0, &token, moved).await.unwrap().len(), limits::PART_BYTES_MAX);
+    assert_rises(&told.lock().unwrap(), limits::PART_BYTES_MAX);
     assert_eq!(relay.last().headers["sealpost-fetch-token"], sealpost_proto::b64::encode(&[6; 32]).as_str());
-    assert!(matches!(client.part(&blob, 1, &token).await, Err(ClientError::Unexpected { .. })));
+    assert!(matches!(client.part(&blob, 1, &token, watched().0).await, Err(ClientError::Unexpected { .. })));
 }
 
 #[tokio::test]

@@ -5,11 +5,13 @@ use crate::ClientError;
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
 use reqwest::{Response, Url, redirect};
 use sealpost_proto::{
     ErrorCode, Origin, Problem, SessionKey, Timestamp,
     limits::{
-        CLIENT_IDLE_TIMEOUT, ENVELOPES_REQUEST_BYTES_MAX, PROBLEM_BYTES_MAX, RELAY_CALL_TIMEOUT, RELAY_CONNECT_TIMEOUT,
+        CLIENT_IDLE_TIMEOUT, ENVELOPES_REQUEST_BYTES_MAX, PART_STRETCH_BYTES, PROBLEM_BYTES_MAX, RELAY_CALL_TIMEOUT,
+        RELAY_CONNECT_TIMEOUT,
     },
     wire::Session,
 };
@@ -17,10 +19,13 @@ use sealpost_service::{SharedClock, random_array};
 use sealpost_signatures::{ContentDigest, Nonce, RequestParts, SignedHeaders, request};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    convert::Infallible,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::sync::Mutex;
@@ -88,6 +93,48 @@ pub(crate) enum Signing {
     Session,
 }
 
+/// Is told how many bytes of a part have moved; it begins anew when the part does.
+pub type Moved = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// A body that says how much of it the connection has taken.
+struct Watched {
+    left: Bytes,
+    taken: usize,
+    moved: Moved,
+}
+
+impl Watched {
+    fn body(bytes: &Bytes, moved: Option<&Moved>) -> reqwest::Body {
+        match moved {
+            Some(moved) if !bytes.is_empty() => {
+                moved(0);
+                reqwest::Body::wrap(Self { left: bytes.clone(), taken: 0, moved: Arc::clone(moved) })
+            }
+            _ => bytes.clone().into(),
+        }
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left.is_empty() {
+            return Poll::Ready(None);
+        }
+        let next = self.left.len().min(PART_STRETCH_BYTES);
+        let piece = self.left.split_to(next);
+        self.taken += next;
+        (self.moved)(self.taken);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.len() as u64)
+    }
+}
+
 /// A request before it is signed.
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -97,6 +144,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) digest: Option<ContentDigest>,
+    /// Is told how many bytes of the body, or of the answer to a call without one, have moved.
+    pub(crate) moved: Option<Moved>,
     pub(crate) timeout: Duration,
     pub(crate) answer_bytes_max: usize,
 }
@@ -110,6 +159,7 @@ impl Call {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             digest: None,
+            moved: None,
             timeout: RELAY_CALL_TIMEOUT,
             answer_bytes_max: ANSWER_BYTES_MAX,
         }
@@ -283,12 +333,14 @@ impl RelayClient {
         for (name, value) in signed.iter().flat_map(|signed| signed.pairs()) {
             request = request.header(name, value);
         }
-        let response = request.timeout(call.timeout).body(call.body.clone()).send().await?;
+        let body = Watched::body(&call.body, call.moved.as_ref());
+        let response = request.timeout(call.timeout).body(body).send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
-            return Err(problem(status, &read_up_to(response, PROBLEM_BYTES_MAX).await?));
+            return Err(problem(status, &read_up_to(response, PROBLEM_BYTES_MAX, None).await?));
         }
-        Ok(Answer { headers, body: read_up_to(response, call.answer_bytes_max).await? })
+        let watched = call.moved.as_ref().filter(|_| call.body.is_empty());
+        Ok(Answer { headers, body: read_up_to(response, call.answer_bytes_max, watched).await? })
     }
 
     fn url(&self, call: &Call) -> Result<Url, ClientError> {
@@ -304,7 +356,7 @@ fn problem(status: StatusCode, body: &[u8]) -> ClientError {
     }
 }
 
-async fn read_up_to(mut response: Response, limit_bytes: usize) -> Result<Bytes, ClientError> {
+async fn read_up_to(mut response: Response, limit_bytes: usize, moved: Option<&Moved>) -> Result<Bytes, ClientError> {
     let mut body = BytesMut::new();
     while let Some(piece) = response.chunk().await? {
         if body.len() + piece.len() > limit_bytes {
@@ -315,6 +367,9 @@ async fn read_up_to(mut response: Response, limit_bytes: usize) -> Result<Bytes,
             body.reserve(announced.min(limit_bytes));
         }
         body.extend_from_slice(&piece);
+        if let Some(moved) = moved {
+            moved(body.len());
+        }
     }
     Ok(body.freeze())
 }

@@ -59,7 +59,6 @@ pub fn attachment(row: &attachments::Attachment) -> Attachment {
         size: row.descriptor.sealed.pt_len,
         status: row.status,
         transferred: row.transferred.min(row.descriptor.sealed.pt_len),
-        sha256: row.sha256.as_ref().map(|digest| hex(digest)),
         reason: row.reason.clone(),
     }
 }

@@ -189,11 +189,9 @@ async fn waiting_ends_in_an_error_when_it_fails_or_takes_too_long() {
     assert_eq!(document["items"][0]["delivery"][0]["status"], "delivered");
 }
 
-fn with_file(sha256: Option<&str>) -> Script {
+fn with_file(size: u64) -> Script {
     let mut message = incoming(1, "Bolt", "see the file");
-    let mut file = attachment("ATC-1", "../report.pdf", 5, AttachmentStatus::Ready);
-    file.sha256 = sha256.map(str::to_owned);
-    message.attachments = vec![file];
+    message.attachments = vec![attachment("ATC-1", "../report.pdf", size, AttachmentStatus::Ready)];
     Script { messages: vec![message], content: b"hello".to_vec(), ..Script::default() }
 }
 
@@ -203,8 +201,7 @@ fn names(folder: &tempfile::TempDir) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn files_are_saved_under_a_safe_name_and_never_over_another() {
-    let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-    let (fake, folder) = (Fake::start(with_file(Some(sha256))).await, tempfile::tempdir().unwrap());
+    let (fake, folder) = (Fake::start(with_file(5)).await, tempfile::tempdir().unwrap());
     let to = folder.path().to_str().unwrap();
     let saved = folder.path().join("_report.pdf");
     fake.output(&["files", "save", MESSAGE, "--to", to]).await;
@@ -221,7 +218,7 @@ async fn files_are_saved_under_a_safe_name_and_never_over_another() {
 
 #[tokio::test]
 async fn a_wrong_file_leaves_nothing_behind() {
-    let (fake, folder) = (Fake::start(with_file(Some("00"))).await, tempfile::tempdir().unwrap());
+    let (fake, folder) = (Fake::start(with_file(6)).await, tempfile::tempdir().unwrap());
     let (_, outcome) = fake.run(&["files", "save", MESSAGE, "--to", folder.path().to_str().unwrap()]).await;
     assert!(outcome.is_err());
     assert!(names(&folder).is_empty());

@@ -15,7 +15,7 @@ use crate::{
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use sealpost_proto::{
-    BlobId, WebhookSecret, b64, limits,
+    WebhookSecret, b64, limits,
     wire::{DeliveryMode, RegisterRequest},
 };
 use sealpost_relay_client::{RelayClient, http_client};
@@ -80,7 +80,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let store = Store::new(database, data_key);
     let shutdown = Shutdown::on_signals()?;
     let (daemon, mut start) = start(store, &folder, &config, shutdown).await?;
-    let known = |blob: BlobId| daemon.read(move |tx| attachments::knows_blob(tx, blob.as_bytes()));
+    let known = |file| daemon.read(move |tx| attachments::knows_file(tx, file));
     daemon.files.remove_leftovers(known).await?;
     let mut tasks = JoinSet::new();
     spawn_tasks(&mut tasks, &daemon, &mut start);

@@ -33,7 +33,7 @@ async fn round(daemon: &Daemon) -> Result<(), Fault> {
     let me = Arc::clone(&daemon.me);
     let dropped = daemon.write(move |tx| look_after(tx, &me)).await?;
     for file in dropped {
-        daemon.files.remove(&file.descriptor.blob.id).await;
+        daemon.files.remove(file.file).await;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use crate::{
     api::model::{AttachmentStatus, Direction, EventTopic},
     fault::Fault,
+    files::FileId,
     store::{Tx, count, events, millis, refs, refs::Noun, words},
 };
 use rusqlite::Row;
@@ -24,12 +25,10 @@ pub struct Attachment {
     pub status: AttachmentStatus,
     /// What opens it.
     pub descriptor: Descriptor,
-    /// Parts of the sealed blob.
-    pub parts: u32,
+    /// Where it is on this disk.
+    pub file: FileId,
     /// Sealed bytes that have moved.
     pub transferred: u64,
-    /// SHA-256 of the plaintext, once known.
-    pub sha256: Option<[u8; 32]>,
     /// Why it waits or failed.
     pub reason: Option<String>,
     /// Tries that failed in a row.
@@ -44,10 +43,10 @@ pub struct NewAttachment<'a> {
     pub status: AttachmentStatus,
     /// What opens it.
     pub descriptor: &'a Descriptor,
-    /// Parts of the sealed blob.
-    pub parts: u32,
-    /// SHA-256 of the plaintext, where it is known.
-    pub sha256: Option<[u8; 32]>,
+    /// Where it is on this disk.
+    pub file: FileId,
+    /// SHA-256 of each part of a blob of ours.
+    pub part_digests: &'a [[u8; 32]],
 }
 
 /// Stores a file under a new name and returns it.
@@ -59,17 +58,17 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewAttachment<'_>) -> Result<String, Fault>
     let details = tx.seal(TABLE, name.as_bytes(), "details", 1, &encode(new.descriptor));
     let size = i64::try_from(new.descriptor.sealed.pt_len).unwrap_or(i64::MAX);
     tx.execute(
-        "INSERT INTO attachments (ref, direction, status, blob, details, size, parts, sha256, created_at)
+        "INSERT INTO attachments (ref, direction, status, file, blob, details, size, digests, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         &[
             &name,
             &words::word(&new.direction),
             &words::word(&new.status),
+            new.file.as_bytes(),
             new.descriptor.blob.id.as_bytes(),
             &details,
             &size,
-            &new.parts,
-            &new.sha256,
+            &new.part_digests.concat(),
             &millis(tx.now),
         ],
     )?;
@@ -84,16 +83,14 @@ fn encode(descriptor: &Descriptor) -> Zeroizing<Vec<u8>> {
 }
 
 const COLUMNS: &str =
-    "SELECT a.ref, a.direction, a.status, a.parts, a.transferred, a.sha256, a.reason, a.attempt, a.details
-    FROM attachments a";
+    "SELECT a.ref, a.direction, a.status, a.file, a.transferred, a.reason, a.attempt, a.details FROM attachments a";
 
 struct Raw {
     name: String,
     direction: String,
     status: String,
-    parts: u32,
+    file: [u8; 16],
     transferred: i64,
-    sha256: Option<[u8; 32]>,
     reason: Option<String>,
     attempt: u32,
     details: Vec<u8>,
@@ -104,12 +101,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Raw> {
         name: row.get(0)?,
         direction: row.get(1)?,
         status: row.get(2)?,
-        parts: row.get(3)?,
+        file: row.get(3)?,
         transferred: row.get(4)?,
-        sha256: row.get(5)?,
-        reason: row.get(6)?,
-        attempt: row.get(7)?,
-        details: row.get(8)?,
+        reason: row.get(5)?,
+        attempt: row.get(6)?,
+        details: row.get(7)?,
     })
 }
 
@@ -121,9 +117,8 @@ fn open(tx: &Tx<'_>, raw: Raw) -> Result<Attachment, Fault> {
         status: words::parse(&raw.status).ok_or_else(broken)?,
         descriptor: Descriptor::parse(&mut minicbor::Decoder::new(&details)).map_err(|_| broken())?,
         name: raw.name,
-        parts: raw.parts,
+        file: FileId::from_bytes(raw.file),
         transferred: count(raw.transferred),
-        sha256: raw.sha256,
         reason: raw.reason,
         attempt: raw.attempt,
     })
@@ -173,7 +168,7 @@ pub fn messages_of(tx: &Tx<'_>, attachment: &str) -> Result<Vec<String>, Fault> 
 ///
 /// # Errors
 /// When SQLite fails or a row does not open.
-pub fn moving(tx: &Tx<'_>, direction: Direction, limit: i64) -> Result<Vec<Attachment>, Fault> {
+pub fn moving(tx: &Tx<'_>, direction: Direction, limit: usize) -> Result<Vec<Attachment>, Fault> {
     let sql = format!(
         "{COLUMNS} WHERE a.status IN ('uploading', 'waiting', 'downloading') AND a.next_at <= ?1 AND a.direction = ?3
          ORDER BY a.position LIMIT ?2"
@@ -182,13 +177,14 @@ pub fn moving(tx: &Tx<'_>, direction: Direction, limit: i64) -> Result<Vec<Attac
     rows.into_iter().map(|raw| open(tx, raw)).collect()
 }
 
-/// When the next file of a direction should move again.
+/// When the next file of a direction that waits should move again.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, Fault> {
-    let sql = "SELECT min(next_at) FROM attachments WHERE status IN ('uploading', 'waiting', 'downloading') AND direction = ?1";
-    Ok(tx.value::<Option<i64>>(sql, &[&words::word(&direction)])?.flatten().map(super::timestamp))
+    let sql = "SELECT min(next_at) FROM attachments
+               WHERE status IN ('uploading', 'waiting', 'downloading') AND direction = ?1 AND next_at > ?2";
+    Ok(tx.value::<Option<i64>>(sql, &[&words::word(&direction), &millis(tx.now)])?.flatten().map(super::timestamp))
 }
 
 /// Moves a file to another status, with the reason where there is one, and tells the listeners.
@@ -215,23 +211,14 @@ pub fn set_transferred(tx: &Tx<'_>, name: &str, transferred: u64) -> Result<(), 
     events::add(tx, EventTopic::Attachment, name, None)
 }
 
-/// Notes the digest of a verified file's plaintext.
+/// Lets a file wait after a failure, the `attempt`th in a row.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_sha256(tx: &Tx<'_>, name: &str, sha256: &[u8; 32]) -> Result<(), Fault> {
-    tx.execute("UPDATE attachments SET sha256 = ?2 WHERE ref = ?1", &[&name, sha256])?;
-    Ok(())
-}
-
-/// Lets a file wait after a failure.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn postpone(tx: &Tx<'_>, name: &str, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
+pub fn postpone(tx: &Tx<'_>, name: &str, attempt: u32, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE attachments SET reason = ?2, attempt = attempt + 1, next_at = ?3 WHERE ref = ?1",
-        &[&name, &reason, &millis(next_at)],
+        "UPDATE attachments SET reason = ?2, attempt = ?3, next_at = ?4 WHERE ref = ?1",
+        &[&name, &reason, &attempt, &millis(next_at)],
     )?;
     events::add(tx, EventTopic::Attachment, name, None)
 }
@@ -264,10 +251,28 @@ pub fn forgotten(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<Attachment>, Faul
     tx.rows(&sql, &[&millis(before)], read)?.into_iter().map(|raw| open(tx, raw)).collect()
 }
 
-/// The blobs that rows know of; any other file in the blob folder is a leftover.
+/// Whether a row knows a file on this disk; any other there is a leftover.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn knows_blob(tx: &Tx<'_>, blob: &[u8; 16]) -> Result<bool, Fault> {
-    Ok(tx.value::<i64>("SELECT 1 FROM attachments WHERE blob = ?1", &[blob])?.is_some())
+pub fn knows_file(tx: &Tx<'_>, file: FileId) -> Result<bool, Fault> {
+    Ok(tx.value::<i64>("SELECT 1 FROM attachments WHERE file = ?1", &[file.as_bytes()])?.is_some())
+}
+
+/// SHA-256 of each part of a blob of ours.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn part_digests(tx: &Tx<'_>, name: &str) -> Result<Vec<[u8; 32]>, Fault> {
+    let digests: Option<Vec<u8>> = tx.value("SELECT digests FROM attachments WHERE ref = ?1", &[&name])?;
+    Ok(digests.unwrap_or_default().as_chunks().0.to_vec())
+}
+
+/// Whether a file is on the move, or waits to be.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_moving(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM attachments WHERE ref = ?1 AND status IN ('uploading', 'waiting', 'downloading')";
+    Ok(tx.value::<i64>(sql, &[&name])?.is_some())
 }

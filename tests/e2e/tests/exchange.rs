@@ -24,7 +24,6 @@ async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Resu
     ensure!(message.attachments.len() == files.len(), "{} files of {}", message.attachments.len(), files.len());
     for (attachment, file) in message.attachments.iter().zip(files) {
         ensure!(attachment.filename == file.name && attachment.size == file.content.len() as u64);
-        ensure!(attachment.sha256.as_deref() == Some(&file.digest()), "the node has another digest of {}", file.name);
         ensure!(api.content_digest(&attachment.id).await? == file.digest(), "{} is another file", file.name);
     }
     Ok(())

@@ -82,7 +82,8 @@ impl<'p> Iterator for OpenedPart<'p> {
 /// Opens one blob, part by part.
 ///
 /// The plaintext of a part is *provisional*: keep it where nobody reads it until [`BlobOpener::finish`] returns
-/// [`Verified`].
+/// [`Verified`]. A clone that was made before a part did not open can be given other bytes for it.
+#[derive(Clone)]
 pub struct BlobOpener {
     file_key: FileKey,
     sealed: Sealed,
@@ -90,7 +91,7 @@ pub struct BlobOpener {
     ct_left: u64,
     pt_left: u64,
     chunks: u64,
-    blob_hash: Sha256,
+    blob_hash: Option<Sha256>,
     spent: bool,
 }
 
@@ -110,9 +111,18 @@ impl BlobOpener {
             ct_left: sealed.ct_len,
             pt_left: sealed.pt_len,
             chunks: 0,
-            blob_hash: Sha256::new(),
+            blob_hash: Some(Sha256::new()),
             spent: false,
         })
+    }
+
+    /// Begins to open a blob that an opener has verified before, and that has stood since where nobody else writes. Every
+    /// other check is made again, but its bytes are not hashed a second time.
+    ///
+    /// # Errors
+    /// [`OpenError`] as [`BlobOpener::new`].
+    pub fn of_verified(file_key: &FileKey, sealed: &Sealed) -> Result<Self, OpenError> {
+        Ok(Self { blob_hash: None, ..Self::new(file_key, sealed)? })
     }
 
     /// Bytes of the part that comes next; 0 when none does.
@@ -143,12 +153,12 @@ impl BlobOpener {
     /// # Errors
     /// [`OpenError`] when a part is missing or did not open, or the hash differs.
     pub fn finish(self) -> Result<Verified, OpenError> {
-        let ct_hash = sha256(self.blob_hash);
+        let is_described = self.blob_hash.is_none_or(|hash| sha256(hash).ct_eq(&self.sealed.ct_hash).into());
         if self.spent {
             Err(OpenError(Reason::Spent))
         } else if self.ct_left > 0 {
             Err(OpenError(Reason::Truncated))
-        } else if !bool::from(ct_hash.ct_eq(&self.sealed.ct_hash)) {
+        } else if !is_described {
             Err(OpenError(Reason::Hash))
         } else {
             Ok(Verified(()))
@@ -161,28 +171,34 @@ impl BlobOpener {
             return Err(Reason::PartLength);
         }
         self.ct_left -= part.len() as u64;
-        let mut part_hash = Sha256::new();
+        let mut part_hash = self.blob_hash.as_ref().map(|_| Sha256::new());
         let (cipher, from) = match self.cipher.take() {
             Some(cipher) => (cipher, 0),
-            None => (self.open_head(part, &mut part_hash)?, BLOB_HEAD_BYTES),
+            None => (self.open_head(part, part_hash.as_mut())?, BLOB_HEAD_BYTES),
         };
         let mut pt_bytes = 0;
         let mut chunks = part[from..].chunks_mut(SEALED_CHUNK_BYTES).peekable();
         while let Some(chunk) = chunks.next() {
             // Hashed just before it is opened, so that the second reading finds it in the processor's cache.
-            part_hash.update(&chunk);
+            if let Some(hash) = &mut part_hash {
+                hash.update(&chunk);
+            }
             let last = self.ct_left == 0 && chunks.peek().is_none();
             pt_bytes += self.open_chunk(&cipher, chunk, last)?;
         }
         self.cipher = Some(cipher);
-        self.blob_hash.update(sha256(part_hash));
+        if let (Some(blob_hash), Some(part_hash)) = (&mut self.blob_hash, part_hash) {
+            blob_hash.update(sha256(part_hash));
+        }
         Ok((from, pt_bytes))
     }
 
     /// Reads salt and commitment, and checks that the head commits to the file key.
-    fn open_head(&self, part: &[u8], part_hash: &mut Sha256) -> Result<PayloadCipher, Reason> {
+    fn open_head(&self, part: &[u8], part_hash: Option<&mut Sha256>) -> Result<PayloadCipher, Reason> {
         let (head, _) = part.split_first_chunk::<BLOB_HEAD_BYTES>().ok_or(Reason::PartLength)?;
-        part_hash.update(head);
+        if let Some(hash) = part_hash {
+            hash.update(head);
+        }
         let (salt, commitment) = head.split_first_chunk::<SALT_BYTES>().ok_or(Reason::PartLength)?;
         let keys = BlobKeys::derive(&self.file_key, &BlobSalt(*salt));
         if !bool::from(keys.commitment.ct_eq(commitment)) {

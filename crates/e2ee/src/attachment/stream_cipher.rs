@@ -23,6 +23,7 @@ pub enum Position {
 pub struct Broken;
 
 /// The payload key of one blob (`PK`), ready to seal and open its chunks.
+#[derive(Clone)]
 pub struct PayloadCipher(LessSafeKey);
 
 impl PayloadCipher {

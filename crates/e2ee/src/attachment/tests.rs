@@ -175,6 +175,43 @@ fn an_opener_that_failed_stays_failed() {
 }
 
 #[test]
+fn a_clone_from_before_takes_the_right_part_after_a_wrong_one() {
+    let file = plaintext(40 * CHUNK_BYTES);
+    let (parts, sealed) = seal(&file);
+    let mut opener = BlobOpener::new(&FILE_KEY, &sealed).unwrap();
+    for part in &parts {
+        let before = opener.clone();
+        let mut wrong = part.clone();
+        wrong[100] ^= 1;
+        assert_eq!(opener.open_part(&mut wrong).unwrap_err().reason(), Reason::Chunk);
+        opener = before;
+        assert!(opener.open_part(&mut part.clone()).is_ok());
+    }
+    assert!(opener.finish().is_ok());
+}
+
+#[test]
+fn a_verified_blob_is_held_to_everything_but_its_hash() {
+    let (parts, mut sealed) = seal(&plaintext(40 * CHUNK_BYTES));
+    let reason = |sealed: &Sealed, parts: &[Vec<u8>]| {
+        let mut opener = BlobOpener::of_verified(&FILE_KEY, sealed).map_err(OpenError::reason)?;
+        for part in parts {
+            let _ = opener.open_part(&mut part.clone()).map_err(OpenError::reason)?;
+        }
+        opener.finish().map(|_| ()).map_err(OpenError::reason)
+    };
+    assert_eq!(reason(&sealed, &parts), Ok(()));
+    for at in [0, 100, parts[0].len() - 1] {
+        let mut altered = parts.clone();
+        altered[0][at] ^= 1;
+        assert!(reason(&sealed, &altered).is_err(), "{at}");
+    }
+    assert_eq!(reason(&sealed, &parts[..1]), Err(Reason::Truncated));
+    sealed.ct_hash = [0; 32];
+    assert_eq!(reason(&sealed, &parts), Ok(()), "another than the descriptor's, as a first opening would say");
+}
+
+#[test]
 fn another_keys_blob_does_not_open() {
     let (parts, sealed) = seal(&plaintext(10));
     assert_eq!(open(&FileKey::from_bytes([8; 32]), &sealed, &parts), Err(Reason::Commitment));

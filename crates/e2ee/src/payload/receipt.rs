@@ -1,4 +1,4 @@
-//! Receipts, which alone say that something was delivered or read, and probes.
+//! Receipts, which alone say that something was delivered, read or fetched, and probes.
 
 use super::PayloadError;
 use super::cbor::{self, Map, MapWriter};
@@ -15,6 +15,8 @@ impl ReceiptKind {
     pub const DELIVERED: Self = Self(0);
     /// Read by a person or the business system.
     pub const READ: Self = Self(1);
+    /// Files were fetched and verified: the ids are those of blobs. Their sender need not keep them any longer.
+    pub const FETCHED: Self = Self(2);
 }
 
 /// Kind [`crate::plaintext::Kind::RECEIPT`].
@@ -22,7 +24,7 @@ impl ReceiptKind {
 pub struct Receipt {
     /// What it says.
     pub kind: ReceiptKind,
-    /// Of which messages; at most 64.
+    /// Of which messages, or of which blobs; at most 64.
     pub ids: Vec<MessageId>,
     /// When.
     pub at: Timestamp,

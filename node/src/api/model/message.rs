@@ -144,9 +144,6 @@ pub struct Attachment {
     pub status: AttachmentStatus,
     /// Bytes uploaded or downloaded so far.
     pub transferred: u64,
-    /// Hex of the plaintext's SHA-256, once it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
     /// Why it waits or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

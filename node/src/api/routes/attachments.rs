@@ -10,6 +10,7 @@ use crate::{
     daemon::Daemon,
     fault::Fault,
     files::{StageError, Staged},
+    pairing,
     store::{Tx, attachments},
 };
 use axum::{
@@ -21,7 +22,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sealpost_e2ee::attachment::Descriptor;
 use sealpost_node_core::filename::{self, FileName};
-use sealpost_proto::{BlobRef, BlobSize, FetchToken, limits};
+use sealpost_proto::{BlobId, BlobRef, FetchToken};
 use std::sync::Arc;
 
 /// `POST /v1/attachments?filename=NAME`: seals the body while it arrives.
@@ -49,20 +50,19 @@ fn insert(
     let relay = daemon.me.relay.clone();
     move |tx| {
         let descriptor = Descriptor {
-            blob: BlobRef { relay, id: staged.blob },
+            blob: BlobRef { relay, id: BlobId::from_bytes(pairing::draw(tx)) },
             fetch_token: FetchToken::from_bytes(sealpost_service::random_array()),
             file_key: staged.file_key,
             sealed: staged.sealed,
             mime: filename::content_type(&staged.first_bytes, name.as_str()).to_owned(),
             name: name.as_str().to_owned(),
         };
-        let size = BlobSize::parse(descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX);
         let new = attachments::NewAttachment {
             direction: Direction::Out,
             status: AttachmentStatus::Staged,
             descriptor: &descriptor,
-            parts: size.map_or(0, BlobSize::parts),
-            sha256: Some(staged.sha256),
+            file: staged.file,
+            part_digests: &staged.part_digests,
         };
         let name = attachments::insert(tx, &new)?;
         load(tx, &name)
@@ -95,17 +95,17 @@ pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<Strin
 
 /// `DELETE /v1/attachments/{id}`
 pub(super) async fn remove(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<StatusCode> {
-    let blob = daemon
+    let file = daemon
         .write(move |tx| {
             let row = load(tx, &id)?;
             if attachments::remove_staged(tx, &row.name)? {
-                Ok(row.descriptor.blob.id)
+                Ok(row.file)
             } else {
                 Err(Fault::refused(ProblemCode::Conflict, "a message uses this file"))
             }
         })
         .await?;
-    daemon.files.remove(&blob).await;
+    daemon.files.remove(file).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn content(State(daemon): State<Arc<Daemon>>, Path(id): Path<St
         return Err(Problem::new(ProblemCode::Conflict, detail).into());
     }
     let descriptor = &row.descriptor;
-    let opened = daemon.files.read_plaintext(&descriptor.blob.id, &descriptor.file_key, &descriptor.sealed).await;
+    let opened = daemon.files.read_plaintext(row.file, &descriptor.file_key, &descriptor.sealed).await;
     let stream = opened.map_err(Fault::from)?;
     let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();

@@ -227,7 +227,7 @@ pub(super) fn attachment(id: &str, name: &str, size: u64, status: AttachmentStat
     let id = id.to_owned();
     let (filename, safe_name) = (name.to_owned(), sealpost_node_core::filename::safe_name(name));
     let content_type = "application/pdf".to_owned();
-    Attachment { id, filename, safe_name, content_type, size, status, transferred: size, sha256: None, reason: None }
+    Attachment { id, filename, safe_name, content_type, size, status, transferred: size, reason: None }
 }
 
 pub(super) fn delivery(message: &str, contact: &str, status: &str) -> Delivery {

@@ -1,0 +1,177 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+type Plan = Schedule<char>;
+
+/// Takes all steps that may begin now.
+fn turns(plan: &mut Plan) -> Vec<(char, Step)> {
+    std::iter::from_fn(|| plan.turn()).collect()
+}
+
+fn moving(files: &[(char, u32)]) -> Plan {
+    let mut plan = Plan::default();
+    for (key, parts) in files {
+        plan.add(*key, *parts);
+        assert_eq!(plan.turn(), Some((*key, Step::Begin)));
+        plan.begun(*key, PartSet::default());
+    }
+    plan
+}
+
+#[test]
+fn a_file_begins_moves_its_parts_and_ends() {
+    let mut plan = Plan::default();
+    plan.add('a', 4);
+    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
+    plan.begun('a', [1, 40, 70].into_iter().collect());
+    assert_eq!(turns(&mut plan), [('a', Step::Part(0)), ('a', Step::Part(2))], "part 1 is there, 3 is too far ahead");
+    plan.done('a', Step::Part(2));
+    assert_eq!(turns(&mut plan), []);
+    plan.done('a', Step::Part(0));
+    assert_eq!(turns(&mut plan), [('a', Step::Part(3))]);
+    plan.done('a', Step::Part(3));
+    assert_eq!(turns(&mut plan), [('a', Step::End)]);
+    plan.done('a', Step::End);
+    assert!(!plan.knows('a'));
+}
+
+#[test]
+fn what_is_whole_already_only_ends() {
+    let mut plan = Plan::default();
+    plan.add('a', 48);
+    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
+    plan.begun('a', PartSet::before(48));
+    assert_eq!(turns(&mut plan), [('a', Step::End)]);
+}
+
+#[test]
+fn several_files_share_what_may_move() {
+    let mut plan = moving(&[('a', 9), ('b', 9), ('c', 9)]);
+    assert_eq!(turns(&mut plan), [('a', Step::Part(0)), ('b', Step::Part(0)), ('c', Step::Part(0))]);
+    for (key, part) in [('b', 0), ('b', 1), ('a', 0), ('b', 2)] {
+        plan.done(key, Step::Part(part));
+        assert_eq!(turns(&mut plan), [(key, Step::Part(part + 1))], "nobody takes another's place");
+    }
+    plan.remove('b');
+    assert_eq!(turns(&mut plan), [('c', Step::Part(1))], "its place goes to the one whose turn was longest ago");
+}
+
+#[test]
+fn a_failure_leaves_one_at_a_time_and_success_brings_the_others_back() {
+    let mut plan = moving(&[('a', 30), ('b', 30)]);
+    let under_way = turns(&mut plan);
+    assert_eq!(under_way, [('a', Step::Part(0)), ('b', Step::Part(0)), ('a', Step::Part(1))]);
+    assert!(plan.failed('a', Step::Part(0)), "its first failure");
+    assert!(plan.knows('a') && turns(&mut plan).is_empty(), "what is under way of it may still come");
+    assert!(!plan.failed('a', Step::Part(1)) && !plan.knows('a'));
+    let mut counts = Vec::new();
+    let mut under_way = vec![('b', Step::Part(0))];
+    for _ in 0..6 {
+        let (key, step) = under_way.remove(0);
+        plan.done(key, step);
+        under_way.extend(turns(&mut plan));
+        counts.push(under_way.len());
+    }
+    assert_eq!(counts, [2, 2, 3, 3, 3, 3]);
+}
+
+#[test]
+fn what_ends_after_its_file_has_gone_changes_nothing() {
+    let mut plan = moving(&[('a', 3)]);
+    assert_eq!(turns(&mut plan).len(), 3);
+    plan.remove('a');
+    plan.done('a', Step::Part(0));
+    assert!(!plan.failed('a', Step::Part(1)));
+    plan.add('b', 3);
+    assert_eq!(turns(&mut plan), [('b', Step::Begin)]);
+    plan.done('b', Step::Part(0));
+    plan.done('b', Step::End);
+    assert!(turns(&mut plan).is_empty(), "only what is under way can end");
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Add(u32, u64),
+    Ends(usize, bool),
+    Remove(usize),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        2 => (1..=BLOB_PARTS_MAX, any::<u64>()).prop_map(|(parts, there)| Event::Add(parts, there)),
+        20 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Event::Ends(which, well)),
+        1 => any::<usize>().prop_map(Event::Remove),
+    ];
+    prop::collection::vec(event, 0..600)
+}
+
+proptest! {
+    #[test]
+    fn a_set_holds_what_was_put_in(parts in prop::collection::btree_set(0..BLOB_PARTS_MAX, 0..48)) {
+        let set: PartSet = parts.iter().copied().collect();
+        prop_assert_eq!((0..200).filter(|part| set.contains(*part)).collect::<Vec<_>>(), parts.iter().copied().collect::<Vec<_>>());
+        prop_assert_eq!(set.len() as usize, parts.len());
+        prop_assert_eq!(set.first_missing(), (0..).find(|part| !parts.contains(part)).unwrap());
+    }
+
+    /// Whatever comes: never too many at a time, no part twice, none that is there, none too far ahead; and whatever has a
+    /// place and no failure comes to its end.
+    #[test]
+    fn any_story_keeps_the_rules(events in events()) {
+        let mut plan = Schedule::<u32>::default();
+        let mut under_way: Vec<(u32, Step)> = Vec::new();
+        let mut there: HashMap<u32, (u32, PartSet)> = HashMap::new();
+        let mut begin: HashMap<u32, (u32, PartSet)> = HashMap::new();
+        let mut keys = 0;
+        let drain = std::iter::repeat_n(Event::Ends(0, true), 5_000);
+        for event in events.into_iter().chain(drain) {
+            match event {
+                Event::Add(parts, present) => {
+                    plan.add(keys, parts);
+                    begin.insert(keys, (parts, PartSet(present).within(parts)));
+                    keys += 1;
+                }
+                Event::Remove(which) if keys > 0 => {
+                    let key = u32::try_from(which % keys as usize).unwrap();
+                    plan.remove(key);
+                    under_way.retain(|(other, _)| *other != key);
+                }
+                Event::Ends(which, well) if !under_way.is_empty() => {
+                    let (key, step) = under_way.remove(which % under_way.len());
+                    match step {
+                        _ if !well => drop(plan.failed(key, step)),
+                        Step::Begin => {
+                            there.insert(key, begin[&key]);
+                            plan.begun(key, begin[&key].1);
+                        }
+                        Step::Part(part) => {
+                            there.get_mut(&key).unwrap().1.add(part);
+                            plan.done(key, step);
+                        }
+                        Step::End => {
+                            plan.done(key, step);
+                            prop_assert!(!plan.knows(key));
+                        }
+                    }
+                }
+                Event::Ends(..) | Event::Remove(_) => {}
+            }
+            while let Some((key, step)) = plan.turn() {
+                prop_assert!(!under_way.contains(&(key, step)), "twice at a time");
+                match step {
+                    Step::Begin => {}
+                    Step::Part(part) => {
+                        let (parts, there) = there[&key];
+                        prop_assert!(part < parts && !there.contains(part));
+                        prop_assert!(part < there.first_missing() + PARTS_IN_FLIGHT_MAX);
+                    }
+                    Step::End => prop_assert_eq!(there[&key].1.len(), there[&key].0),
+                }
+                under_way.push((key, step));
+            }
+            prop_assert!(under_way.len() <= PARTS_IN_FLIGHT_MAX as usize);
+        }
+        prop_assert!((0..keys).all(|key| !plan.knows(key)), "all have come to their end");
+    }
+}

@@ -1,0 +1,82 @@
+//! One file of theirs on its way from the relay.
+
+use super::{halt::Halt, meter::Meter};
+use crate::{
+    api::model::AttachmentStatus,
+    daemon::Daemon,
+    files::Fetching,
+    store::attachments::{self, Attachment},
+};
+use bytes::{Bytes, BytesMut};
+use sealpost_node_core::transfer::PartSet;
+use sealpost_proto::{BlobSize, ErrorCode};
+use sealpost_relay_client::ClientError;
+use std::sync::{Arc, OnceLock};
+
+pub(super) struct Download {
+    daemon: Arc<Daemon>,
+    row: Attachment,
+    size: BlobSize,
+    fetching: OnceLock<Arc<Fetching>>,
+    pub(super) meter: Arc<Meter>,
+}
+
+impl Download {
+    pub(super) fn new(daemon: &Arc<Daemon>, row: Attachment, size: BlobSize) -> Self {
+        let meter = Arc::new(Meter::new());
+        Self { daemon: Arc::clone(daemon), row, size, fetching: OnceLock::new(), meter }
+    }
+
+    /// Looks what is on this disk.
+    pub(super) async fn begin(&self) -> Result<PartSet, Halt> {
+        let descriptor = &self.row.descriptor;
+        let fetching = self.daemon.files.fetch(self.row.file, &descriptor.file_key, &descriptor.sealed).await?;
+        let there = fetching.there();
+        let _ = self.fetching.set(Arc::new(fetching));
+        if self.row.status == AttachmentStatus::Waiting {
+            let name = self.row.name.clone();
+            let status = AttachmentStatus::Downloading;
+            self.daemon.commit(move |tx| attachments::set_status(tx, &name, status, None)).await?;
+        }
+        self.meter.begin(self.size, there);
+        Ok(there)
+    }
+
+    fn fetching(&self) -> Result<Arc<Fetching>, Halt> {
+        self.fetching.get().cloned().ok_or_else(|| Halt::later("it was not begun"))
+    }
+
+    /// Fetches a part, writes it down and opens it.
+    pub(super) async fn part(&self, number: u32) -> Result<(), Halt> {
+        let bytes = self.fetch(number).await?;
+        self.daemon.reached().await;
+        if Some(bytes.len()) != self.size.part_bytes(number) {
+            return Err(Halt::later("the relay answers with a part of another length"));
+        }
+        let bytes = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&*bytes));
+        Ok(self.fetching()?.put(number, bytes).await?)
+    }
+
+    async fn fetch(&self, number: u32) -> Result<Bytes, Halt> {
+        let descriptor = &self.row.descriptor;
+        let moved = self.meter.part(number);
+        match self.daemon.relay.part(&descriptor.blob, number, &descriptor.fetch_token, moved).await {
+            Ok(bytes) => Ok(bytes),
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => {
+                Err(Halt::Never("the relay does not have the file any more: ask for it to be sent again".to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// All parts are here: the file is handed out only when it is the one that its sender described.
+    pub(super) async fn end(&self) -> Result<(), Halt> {
+        self.fetching()?.finish().await?;
+        let (name, bytes) = (self.row.name.clone(), self.size.bytes());
+        let store = self.daemon.write(move |tx| {
+            attachments::set_transferred(tx, &name, bytes)?;
+            attachments::set_status(tx, &name, AttachmentStatus::Ready, None)
+        });
+        Ok(store.await?)
+    }
+}

@@ -1,0 +1,92 @@
+//! One file of ours on its way to the relay.
+
+use super::{halt::Halt, meter::Meter};
+use crate::{
+    api::model::AttachmentStatus,
+    daemon::Daemon,
+    store::attachments::{self, Attachment},
+};
+use sealpost_node_core::transfer::PartSet;
+use sealpost_proto::{
+    BlobSize, ErrorCode, limits,
+    wire::{Blob, BlobState, CompleteBlob, CreateBlob},
+};
+use sealpost_relay_client::ClientError;
+use sealpost_signatures::ContentDigest;
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+pub(super) struct Upload {
+    daemon: Arc<Daemon>,
+    row: Attachment,
+    size: BlobSize,
+    part_digests: Vec<[u8; 32]>,
+    pub(super) meter: Arc<Meter>,
+}
+
+impl Upload {
+    pub(super) fn new(daemon: &Arc<Daemon>, row: Attachment, size: BlobSize, part_digests: Vec<[u8; 32]>) -> Self {
+        Self { daemon: Arc::clone(daemon), row, size, part_digests, meter: Arc::new(Meter::new()) }
+    }
+
+    /// Announces the blob, or asks which parts of it are there.
+    pub(super) async fn begin(&self) -> Result<PartSet, Halt> {
+        let descriptor = &self.row.descriptor;
+        let life = limits::ENVELOPE_LIFE_DEFAULT.saturating_add(limits::BLOB_LIFE_BEYOND_MESSAGE);
+        let create = CreateBlob {
+            id: descriptor.blob.id,
+            size_bytes: self.size.bytes(),
+            fetch_token_hash: Sha256::digest(descriptor.fetch_token.expose()).to_vec().into(),
+            expires_at: self.daemon.now().plus(life),
+        };
+        let blob = self.daemon.relay.create_blob(&create).await?;
+        self.daemon.reached().await;
+        let there = self.parts_of(&blob);
+        self.meter.begin(self.size, there);
+        Ok(there)
+    }
+
+    fn parts_of(&self, blob: &Blob) -> PartSet {
+        match blob.state {
+            BlobState::Complete => PartSet::before(self.size.parts()),
+            BlobState::Uploading => blob.present.iter().copied().collect(),
+        }
+    }
+
+    /// Sends a part. Its digest is the one that it was sealed with.
+    pub(super) async fn part(&self, number: u32) -> Result<(), Halt> {
+        let lost = || Halt::Never("the sealed file is not complete on this disk: send it again".to_owned());
+        let range = self.size.part_range(number).ok_or_else(lost)?;
+        let digest = *self.part_digests.get(number as usize).ok_or_else(lost)?;
+        let bytes = match self.daemon.files.read_range(self.row.file, range).await {
+            Ok(bytes) => bytes,
+            Err(error) if is_gone(&error) => return Err(lost()),
+            Err(error) => return Err(error.into()),
+        };
+        let (id, digest) = (self.row.descriptor.blob.id, ContentDigest::from_sha256(digest));
+        Ok(self.daemon.relay.put_part(id, number, bytes, digest, self.meter.part(number)).await?)
+    }
+
+    pub(super) async fn end(&self) -> Result<(), Halt> {
+        let descriptor = &self.row.descriptor;
+        let complete = CompleteBlob { digest: descriptor.sealed.ct_hash.to_vec().into() };
+        match self.daemon.relay.complete_blob(descriptor.blob.id, &complete).await {
+            Ok(blob) if blob.state == BlobState::Complete => {}
+            Ok(_) => return Err(Halt::later("the relay does not have all parts")),
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::BlobIncomplete => {
+                return Err(Halt::later("the relay does not have all parts that it said it has"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let (name, bytes) = (self.row.name.clone(), self.size.bytes());
+        let store = self.daemon.write(move |tx| {
+            attachments::set_transferred(tx, &name, bytes)?;
+            attachments::set_status(tx, &name, AttachmentStatus::Uploaded, None)
+        });
+        Ok(store.await?)
+    }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof)
+}
