@@ -166,6 +166,7 @@ impl TestNode {
             sealed: Sealed { ct_len: blob_len(pt_len), ct_hash: [2; 32], pt_len },
             name: "Angebot.pdf".to_owned(),
             mime: "application/pdf".to_owned(),
+            preview: None,
         };
         let new = attachments::NewAttachment {
             direction: Direction::Out,

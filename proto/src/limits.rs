@@ -48,6 +48,22 @@ pub const CARD_BYTES_MAX: usize = 512;
 pub const MAP_ENTRIES_MAX: u64 = 32;
 /// First bytes of a file by which its type is told.
 pub const SNIFFED_BYTES: usize = 8 * 1024;
+/// A preview of an image, as it travels in a message.
+pub const PREVIEW_BYTES_MAX: usize = 16 * 1024;
+/// The longer side of a preview, in pixels.
+pub const PREVIEW_SIDE_MAX: u32 = 256;
+/// An image of which a preview is made.
+pub const PREVIEWED_BYTES_MAX: u64 = 64_000_000;
+/// Its pixels.
+pub const PREVIEWED_PIXELS_MAX: u64 = 64_000_000;
+/// Its longer side, in pixels.
+pub const PREVIEWED_SIDE_MAX: u32 = 32_768;
+/// Its pixels when it is a progressive JPEG, which cannot be decoded line by line.
+pub const PREVIEWED_PROGRESSIVE_PIXELS_MAX: u64 = 2_000_000;
+/// What a decoder may take for lines or a picture that is already scaled down.
+pub const PREVIEW_MEMORY_BYTES: usize = 8 * 1024 * 1024;
+/// How long making a preview may take.
+pub const PREVIEW_TIME_MAX: Duration = Duration::from_secs(10);
 /// Extension that survives when the name of a file is cut, with its dot, as UTF-8.
 pub const FILE_EXTENSION_BYTES_MAX: usize = 16;
 /// How deep quotes, lists and emphasis may stand in each other; what is deeper is shown flat. The work of an HTML parser
@@ -358,6 +374,12 @@ pub const SEALED_PER_CONNECTION_MAX: usize = 16;
 pub const CONNECTIONS_PER_ROUND_MAX: usize = 32;
 /// Events of the local API that are kept for listeners that come back.
 pub const EVENTS_KEPT: u64 = 10_000;
+/// How often a listener is told how far a file on the move is.
+pub const TRANSFER_TOLD_EVERY: Duration = Duration::from_millis(250);
+/// The time over which a file's rate is measured.
+pub const TRANSFER_RATE_WINDOW: Duration = Duration::from_secs(4);
+/// How long the end of a transfer is remembered for listeners that are busy.
+pub const TRANSFER_ENDED_KEPT: Duration = Duration::from_secs(10);
 /// How long a staged file waits for a message to take it.
 pub const STAGED_FILES_KEPT: Duration = DAY;
 

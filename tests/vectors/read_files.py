@@ -226,6 +226,7 @@ class Cbor:
 
 
 SHAPES = {0: str, 1: 16, 2: 32, 3: 32, 4: int, 5: 32, 6: int, 7: str, 8: str}
+PREVIEW = 9
 NAMES = ["relay", "blob_id", "fetch_token", "file_key", "ct_len", "ct_hash", "pt_len", "file_name", "mime"]
 
 
@@ -235,9 +236,11 @@ def check_entry(key, value):
         refuse_unless(isinstance(value, bytes) and len(value) == shape, "malformed")
     elif shape:
         refuse_unless(isinstance(value, shape), "malformed")
+    refuse_unless(key != PREVIEW or isinstance(value, bytes), "malformed")
     refuse_unless(key != 0 or is_origin(value), "relay")
     refuse_unless(key != 7 or 1 <= len(value.encode()) <= 255, "name")
     refuse_unless(key != 8 or len(value.encode()) <= 127, "mime")
+    refuse_unless(key != PREVIEW or 1 <= len(value) <= 16_384, "preview")
 
 
 def read_descriptor(data):
@@ -254,6 +257,8 @@ def descriptors(vectors, check):
         for key, name in enumerate(NAMES):
             value = tobase64(entries[key]) if isinstance(entries[key], bytes) else entries[key]
             check(f"{vector['name']}, {name}", value, vector[name])
+        preview = tobase64(entries[PREVIEW]) if PREVIEW in entries else None
+        check(f"{vector['name']}, preview", preview, vector.get("preview"))
     for vector in vectors["invalid_descriptors"]:
         check(vector["name"], reason_of(read_descriptor, unbase64(vector["cbor"])), vector["reason"])
 

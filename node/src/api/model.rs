@@ -9,11 +9,13 @@ mod chat;
 mod message;
 mod node;
 mod request;
+mod transfer;
 
 pub use chat::*;
 pub use message::*;
 pub use node::*;
 pub use request::*;
+pub use transfer::*;
 
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// Its number, which grows.
-    pub id: u64,
+    /// Its number, which grows; what is told only while it happens has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
     /// What it is about.
     pub topic: EventTopic,
     /// The resource.
@@ -43,7 +44,7 @@ impl Events {
 #[derive(Debug, Default)]
 struct Parser {
     line: Vec<u8>,
-    id: u64,
+    id: Option<u64>,
     topic: Option<EventTopic>,
     data: String,
 }
@@ -72,7 +73,7 @@ impl Parser {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "id" => self.id = value.parse().unwrap_or(self.id),
+            "id" => self.id = value.parse().ok(),
             "event" => self.topic = EventTopic::parse(value),
             "data" => {
                 if !self.data.is_empty() {
@@ -86,8 +87,8 @@ impl Parser {
     }
 
     fn dispatch(&mut self) -> Option<Event> {
-        let (topic, data) = (self.topic.take(), std::mem::take(&mut self.data));
-        Some(Event { id: self.id, topic: topic?, data: serde_json::from_str(&data).ok()? })
+        let (id, topic, data) = (self.id.take(), self.topic.take(), std::mem::take(&mut self.data));
+        Some(Event { id, topic: topic?, data: serde_json::from_str(&data).ok()? })
     }
 }
 
@@ -98,13 +99,14 @@ mod tests {
 
     const STREAM: &str = "\
 : hello\n\nid: 7\nevent: delivery\ndata: {\"status\":\ndata: \"sent\"}\n\n\
-id: 8\r\nevent: of_tomorrow\r\ndata: {}\r\n\r\nid:9\nevent:node\ndata:{}\n\nid: 10\nevent: node\ndata: cut";
+id: 8\r\nevent: of_tomorrow\r\ndata: {}\r\n\r\nevent: transfer\ndata: {}\n\nid:9\nevent:node\ndata:{}\n\nid: 10\nevent: node\ndata: cut";
 
     #[test]
     fn events_are_the_same_however_the_bytes_come() {
         let expected = [
-            Event { id: 7, topic: EventTopic::Delivery, data: json!({"status": "sent"}) },
-            Event { id: 9, topic: EventTopic::Node, data: json!({}) },
+            Event { id: Some(7), topic: EventTopic::Delivery, data: json!({"status": "sent"}) },
+            Event { id: None, topic: EventTopic::Transfer, data: json!({}) },
+            Event { id: Some(9), topic: EventTopic::Node, data: json!({}) },
         ];
         for size in [1, 2, 3, 7, 1_000] {
             let mut parser = Parser::default();

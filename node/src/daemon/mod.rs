@@ -29,6 +29,7 @@ use crate::{
     fault::Fault,
     files::Files,
     me::Me,
+    progress::Progress,
     store::{Store, Tx, events},
 };
 use sealpost_proto::{ErrorCode, Timestamp, limits};
@@ -50,6 +51,8 @@ pub struct Daemon {
     pub store: Store,
     /// Sealed files on disk.
     pub files: Files,
+    /// Which of them move.
+    pub progress: Progress,
     /// The home relay.
     pub relay: RelayClient,
     /// The clock.

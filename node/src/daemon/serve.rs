@@ -9,6 +9,7 @@ use crate::{
     },
     files::Files,
     me::Me,
+    progress::Progress,
     store::{self, Store, attachments, events, settings},
     transfer,
 };
@@ -145,6 +146,7 @@ async fn start(
         me: Arc::new(me),
         store,
         files: Files::open(folder.join(FILES)).await.context("opening the folder of sealed files")?,
+        progress: Progress::default(),
         clock,
         running: Running {
             folder: folder.path().to_owned(),

@@ -38,7 +38,7 @@ impl Download {
             let status = AttachmentStatus::Downloading;
             self.daemon.commit(move |tx| attachments::set_status(tx, &name, status, None)).await?;
         }
-        self.meter.begin(self.size, there);
+        self.meter.begin(&self.daemon.progress, &self.row, self.size, there);
         Ok(there)
     }
 

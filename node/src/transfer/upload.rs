@@ -42,7 +42,7 @@ impl Upload {
         let blob = self.daemon.relay.create_blob(&create).await?;
         self.daemon.reached().await;
         let there = self.parts_of(&blob);
-        self.meter.begin(self.size, there);
+        self.meter.begin(&self.daemon.progress, &self.row, self.size, there);
         Ok(there)
     }
 

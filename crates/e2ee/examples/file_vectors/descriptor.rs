@@ -13,17 +13,17 @@ type Replacement = (&'static str, &'static str, usize, Vec<u8>);
 
 pub(crate) fn valid() -> Outcome<Vec<Value>> {
     let longest_name = format!("{}.pdf", "é".repeat(125)) + "x";
-    let named = |name: &str, mime: &str| {
-        Ok::<_, Box<dyn std::error::Error>>((encode(name, mime)?, name.to_owned(), mime.to_owned()))
-    };
     let mut vectors = Vec::new();
-    for (title, (cbor, name, mime)) in [
-        ("ordinary", named("Angebot.pdf", "application/pdf")?),
-        ("no media type", named("a", "")?),
-        ("longest name and media type", named(&longest_name, &"x".repeat(127))?),
-        ("unknown entry", (with_unknown()?, "Angebot.pdf".to_owned(), "application/pdf".to_owned())),
+    for (title, described) in [
+        ("ordinary", descriptor("Angebot.pdf", "application/pdf")?),
+        ("no media type", descriptor("a", "")?),
+        ("longest name and media type", descriptor(&longest_name, &"x".repeat(127))?),
+        ("unknown entry", descriptor("Angebot.pdf", "application/pdf")?),
+        ("preview", previewed(b"\xff\xd8\xff\xe0")?),
+        ("longest preview", previewed(&[7; 16_384])?),
     ] {
-        vectors.push(json!({
+        let cbor = if title == "unknown entry" { with_unknown()? } else { encode(&described)? };
+        let mut vector = json!({
             "name": title,
             "cbor": text(&cbor),
             "relay": "https://relay.example",
@@ -33,9 +33,13 @@ pub(crate) fn valid() -> Outcome<Vec<Value>> {
             "ct_len": blob_len(10),
             "ct_hash": text(&counting::<32>(0x60)),
             "pt_len": 10,
-            "file_name": name,
-            "mime": mime,
-        }));
+            "file_name": described.name,
+            "mime": described.mime,
+        });
+        if let Some(preview) = &described.preview {
+            vector["preview"] = text(preview);
+        }
+        vectors.push(vector);
     }
     Ok(vectors)
 }
@@ -61,7 +65,13 @@ pub(crate) fn invalid() -> Outcome<Vec<Value>> {
     let mut twice = entries.clone();
     twice.insert(8, entries[7].clone());
     refuse("a key twice", "malformed", &map(&twice)?);
-    let many: Vec<_> = (9..33).map(|key| (key, vec![0])).collect();
+    let empty_preview = (9, bytes(&[])?);
+    refuse("preview empty", "preview", &map(&[entries.clone(), vec![empty_preview]].concat())?);
+    let long_preview = (9, bytes(&[7; 16_385])?);
+    refuse("preview of 16,385 bytes", "preview", &map(&[entries.clone(), vec![long_preview]].concat())?);
+    let preview_as_text = (9, string("JPEG")?);
+    refuse("preview as text", "malformed", &map(&[entries.clone(), vec![preview_as_text]].concat())?);
+    let many: Vec<_> = (10..34).map(|key| (key, vec![0])).collect();
     refuse("33 entries", "malformed", &map(&[entries.clone(), many].concat())?);
     for (name, reason, key, value) in replacements()? {
         let mut replaced = entries.clone();
@@ -102,12 +112,16 @@ fn descriptor(name: &str, mime: &str) -> Outcome<Descriptor> {
         sealed: Sealed { ct_len: blob_len(10), ct_hash: counting(0x60), pt_len: 10 },
         name: name.to_owned(),
         mime: mime.to_owned(),
+        preview: None,
     })
 }
 
-fn encode(name: &str, mime: &str) -> Outcome<Vec<u8>> {
+fn previewed(preview: &[u8]) -> Outcome<Descriptor> {
+    Ok(Descriptor { preview: Some(preview.to_vec()), ..descriptor("Foto.jpg", "image/jpeg")? })
+}
+
+fn encode(descriptor: &Descriptor) -> Outcome<Vec<u8>> {
     let mut encoder = Encoder::new(Vec::new());
-    let descriptor = descriptor(name, mime)?;
     descriptor.check()?;
     descriptor.encode(&mut encoder)?;
     Ok(encoder.into_writer())

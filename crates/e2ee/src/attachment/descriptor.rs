@@ -3,7 +3,7 @@
 use super::{FileKey, Sealed};
 use minicbor::decode::{Decoder, Error as DecodeError};
 use minicbor::encode::{Encoder, Error as EncodeError, Write};
-use sealpost_proto::limits::{FILE_NAME_BYTES_MAX, MAP_ENTRIES_MAX, MIME_BYTES_MAX};
+use sealpost_proto::limits::{FILE_NAME_BYTES_MAX, MAP_ENTRIES_MAX, MIME_BYTES_MAX, PREVIEW_BYTES_MAX};
 use sealpost_proto::{BlobId, BlobRef, FetchToken, Origin};
 
 /// What a recipient needs to fetch and open one file, and to show it.
@@ -24,6 +24,8 @@ pub struct Descriptor {
     pub name: String,
     /// The media type as its sender claims it: at most 127 bytes, a hint; empty when unknown.
     pub mime: String,
+    /// A small picture of an image as its sender made it: 1 to 16,384 bytes, nothing else is promised about it.
+    pub preview: Option<Vec<u8>>,
 }
 
 /// Why a descriptor is refused.
@@ -57,6 +59,14 @@ pub enum DescriptorError {
         /// [`MIME_BYTES_MAX`].
         limit_bytes: usize,
     },
+    /// The preview is empty or too long.
+    #[error("preview of {actual_bytes} bytes, allowed are 1 to {limit_bytes}")]
+    Preview {
+        /// What came.
+        actual_bytes: usize,
+        /// [`PREVIEW_BYTES_MAX`].
+        limit_bytes: usize,
+    },
     /// A length is over its limit, or the blob's is not the one that the file's gives.
     #[error("the descriptor's lengths are over a limit or do not belong together")]
     Lengths,
@@ -72,6 +82,7 @@ mod key {
     pub(super) const PT_LEN: u8 = 6;
     pub(super) const NAME: u8 = 7;
     pub(super) const MIME: u8 = 8;
+    pub(super) const PREVIEW: u8 = 9;
 }
 
 impl Descriptor {
@@ -82,6 +93,7 @@ impl Descriptor {
     pub fn check(&self) -> Result<(), DescriptorError> {
         check_name(&self.name)?;
         check_mime(&self.mime)?;
+        self.preview.as_deref().map(check_preview).transpose()?;
         check_lengths(&self.sealed)
     }
 
@@ -90,7 +102,7 @@ impl Descriptor {
     /// # Errors
     /// Those of the writer; a `Vec<u8>` has none.
     pub fn encode<W: Write>(&self, encoder: &mut Encoder<W>) -> Result<(), EncodeError<W::Error>> {
-        encoder.map(9)?;
+        encoder.map(if self.preview.is_some() { 10 } else { 9 })?;
         encoder.u8(key::RELAY)?.str(self.blob.relay.as_str())?;
         encoder.u8(key::BLOB_ID)?.bytes(self.blob.id.as_bytes())?;
         encoder.u8(key::FETCH_TOKEN)?.bytes(self.fetch_token.expose())?;
@@ -100,6 +112,9 @@ impl Descriptor {
         encoder.u8(key::PT_LEN)?.u64(self.sealed.pt_len)?;
         encoder.u8(key::NAME)?.str(&self.name)?;
         encoder.u8(key::MIME)?.str(&self.mime)?;
+        if let Some(preview) = &self.preview {
+            encoder.u8(key::PREVIEW)?.bytes(preview)?;
+        }
         Ok(())
     }
 
@@ -135,6 +150,7 @@ struct Entries {
     pt_len: Option<u64>,
     name: Option<String>,
     mime: Option<String>,
+    preview: Option<Vec<u8>>,
 }
 
 impl Entries {
@@ -149,6 +165,7 @@ impl Entries {
             key::PT_LEN => self.pt_len = Some(decoder.u64()?),
             key::NAME => self.name = Some(check_name(decoder.str()?)?.to_owned()),
             key::MIME => self.mime = Some(check_mime(decoder.str()?)?.to_owned()),
+            key::PREVIEW => self.preview = Some(check_preview(decoder.bytes()?)?.to_vec()),
             _ => decoder.skip()?,
         }
         Ok(())
@@ -167,7 +184,7 @@ impl Entries {
         let mime = self.mime.ok_or(missing(key::MIME))?;
         let sealed = Sealed { ct_len, ct_hash, pt_len };
         check_lengths(&sealed)?;
-        Ok(Descriptor { blob: BlobRef { relay, id }, fetch_token, file_key, sealed, name, mime })
+        Ok(Descriptor { blob: BlobRef { relay, id }, fetch_token, file_key, sealed, name, mime, preview: self.preview })
     }
 }
 
@@ -196,6 +213,13 @@ fn check_mime(mime: &str) -> Result<&str, DescriptorError> {
     match mime.len() {
         0..=MIME_BYTES_MAX => Ok(mime),
         actual_bytes => Err(DescriptorError::Mime { actual_bytes, limit_bytes: MIME_BYTES_MAX }),
+    }
+}
+
+fn check_preview(preview: &[u8]) -> Result<&[u8], DescriptorError> {
+    match preview.len() {
+        1..=PREVIEW_BYTES_MAX => Ok(preview),
+        actual_bytes => Err(DescriptorError::Preview { actual_bytes, limit_bytes: PREVIEW_BYTES_MAX }),
     }
 }
 

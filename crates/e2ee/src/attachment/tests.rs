@@ -236,13 +236,19 @@ fn a_sender_checks_what_a_reader_would_refuse() {
         sealed: Sealed { ct_len, ct_hash: [3; 32], pt_len: 10 },
         name: name.to_owned(),
         mime: mime.to_owned(),
+        preview: None,
     };
+    let with_preview = |bytes| Descriptor { preview: Some(vec![7; bytes]), ..descriptor("a.png", "", blob_len(10)) };
+    let preview = |actual_bytes| Some(DescriptorError::Preview { actual_bytes, limit_bytes: 16_384 });
     for (sent, error) in [
         (descriptor("a.pdf", "", blob_len(10)), None),
         (descriptor("", "", blob_len(10)), Some(DescriptorError::Name { actual_bytes: 0, limit_bytes: 255 })),
         (descriptor(&"é".repeat(150), "", 1), Some(DescriptorError::Name { actual_bytes: 300, limit_bytes: 255 })),
         (descriptor("a", &"x".repeat(128), 1), Some(DescriptorError::Mime { actual_bytes: 128, limit_bytes: 127 })),
         (descriptor("a", "", blob_len(10) + 1), Some(DescriptorError::Lengths)),
+        (with_preview(16_384), None),
+        (with_preview(16_385), preview(16_385)),
+        (with_preview(0), preview(0)),
     ] {
         assert_eq!(sent.check().err(), error);
         let mut encoder = minicbor::Encoder::new(Vec::new());

@@ -128,6 +128,8 @@ fn descriptors_of_the_vectors_are_read() {
             (descriptor.name.as_str(), descriptor.mime.as_str()),
             (text(vector, "file_name"), text(vector, "mime"))
         );
+        let preview = vector.get("preview").map(|_| bytes(vector, "preview"));
+        assert_eq!(descriptor.preview, preview);
         if vector["name"] != "unknown entry" {
             let mut encoder = minicbor::Encoder::new(Vec::new());
             descriptor.encode(&mut encoder).unwrap();
@@ -150,6 +152,7 @@ fn invalid_descriptors_are_refused_for_their_reason() {
             DescriptorError::Relay => "relay",
             DescriptorError::Name { .. } => "name",
             DescriptorError::Mime { .. } => "mime",
+            DescriptorError::Preview { .. } => "preview",
             DescriptorError::Lengths => "lengths",
         };
         assert_eq!(reason, text(vector, "reason"), "{}", vector["name"]);

@@ -1,6 +1,9 @@
 use super::*;
+use crate::attachment::{Descriptor, FileKey, Sealed, blob_len};
 use crate::keys::Incarnation;
-use sealpost_proto::{BlobId, MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp};
+use sealpost_proto::{
+    BlobId, BlobRef, FetchToken, MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp, limits,
+};
 
 const ID: MessageId = MessageId::from_bytes([1; 16]);
 
@@ -106,6 +109,26 @@ fn every_entry_has_its_limit() {
     assert_eq!(Receipt::parse(&many.encode()), Err(PayloadError::TooMany { key: 1 }));
     let note = ConnectionReject { note: Some("x".repeat(201)) };
     assert_eq!(ConnectionReject::parse(&note.encode()), Err(PayloadError::TooLong { limit_bytes: 200 }));
+}
+
+#[test]
+fn the_longest_message_with_the_longest_previews_fits_a_body() {
+    let relay = Origin::parse(&format!("https://{}.example", "x".repeat(60))).unwrap();
+    let file = Descriptor {
+        blob: BlobRef { relay, id: BlobId::from_bytes([1; 16]) },
+        fetch_token: FetchToken::from_bytes([2; 32]),
+        file_key: FileKey::from_bytes([3; 32]),
+        sealed: Sealed { ct_len: blob_len(limits::FILE_BYTES_MAX), ct_hash: [4; 32], pt_len: limits::FILE_BYTES_MAX },
+        name: "x".repeat(limits::FILE_NAME_BYTES_MAX),
+        mime: "x".repeat(limits::MIME_BYTES_MAX),
+        preview: Some(vec![5; limits::PREVIEW_BYTES_MAX]),
+    };
+    let mut message = Message::text("x".repeat(limits::MESSAGE_TEXT_BYTES_MAX));
+    message.attachments = vec![file; limits::FILES_PER_MESSAGE_MAX];
+    let body = message.encode();
+    assert!(body.len() < limits::PLAINTEXT_BODY_BYTES_MAX, "{}", body.len());
+    let previews = Message::parse(&body).unwrap().attachments.into_iter().map(|file| file.preview);
+    assert_eq!(previews.flatten().map(|preview| preview.len()).sum::<usize>(), 5 * limits::PREVIEW_BYTES_MAX);
 }
 
 #[test]

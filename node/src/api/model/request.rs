@@ -141,13 +141,16 @@ pub enum EventTopic {
     Connection,
     /// A file's status changed.
     Attachment,
+    /// A file moves: told as it happens, without a number, and never again.
+    Transfer,
     /// The relay was reached or lost.
     Node,
 }
 
 impl EventTopic {
     /// Every topic.
-    pub const ALL: [Self; 5] = [Self::Message, Self::Delivery, Self::Connection, Self::Attachment, Self::Node];
+    pub const ALL: [Self; 6] =
+        [Self::Message, Self::Delivery, Self::Connection, Self::Attachment, Self::Transfer, Self::Node];
 
     /// The word in the stream.
     #[must_use]
@@ -157,6 +160,7 @@ impl EventTopic {
             Self::Delivery => "delivery",
             Self::Connection => "connection",
             Self::Attachment => "attachment",
+            Self::Transfer => "transfer",
             Self::Node => "node",
         }
     }

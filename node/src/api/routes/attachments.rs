@@ -56,6 +56,7 @@ fn insert(
             sealed: staged.sealed,
             mime: filename::content_type(&staged.first_bytes, name.as_str()).to_owned(),
             name: name.as_str().to_owned(),
+            preview: None,
         };
         let new = attachments::NewAttachment {
             direction: Direction::Out,

@@ -1,14 +1,17 @@
 //! `/v1/events`: what changes, as server-sent events. The log is in the database, so a listener that comes back misses
-//! nothing of the last 10,000.
+//! nothing of the last 10,000. How far files on the move are is told between them and has no number, so that the last
+//! number a listener saw stays that of the log.
 
 use super::{Answer, Params, attachments, messages, node};
 use crate::{
     api::{
         model::{EventTopic, EventsQuery},
+        problem::ProblemCode,
         render,
     },
     daemon::Daemon,
     fault::Fault,
+    progress::Follower,
     store::{
         connections,
         events::{self, Event},
@@ -39,7 +42,8 @@ pub(super) async fn stream(
         Some(after) => i64::try_from(after).unwrap_or(i64::MAX),
         None => daemon.read(|tx| events::latest(tx)).await?,
     };
-    let listener = Listener { news: daemon.follow_events(), daemon, after, ready: VecDeque::new() };
+    let (news, transfers) = (daemon.follow_events(), daemon.progress.follow());
+    let listener = Listener { news, transfers, daemon, after, ready: VecDeque::new() };
     let stream = futures_util::stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok(event), listener))
@@ -50,6 +54,7 @@ pub(super) async fn stream(
 struct Listener {
     daemon: Arc<Daemon>,
     news: watch::Receiver<i64>,
+    transfers: Follower,
     after: i64,
     ready: VecDeque<sse::Event>,
 }
@@ -71,6 +76,10 @@ impl Listener {
             }
             tokio::select! {
                 changed = self.news.changed() => changed.ok()?,
+                transfer = self.transfers.next() => {
+                    let told = sse::Event::default().event(EventTopic::Transfer.as_str());
+                    return told.json_data(transfer).ok();
+                }
                 () = self.daemon.shutdown.triggered() => return None,
             }
         }
@@ -119,6 +128,7 @@ async fn resource(daemon: &Daemon, event: Event) -> Result<String, Fault> {
             let row = daemon.read(move |tx| attachments::load(tx, &subject)).await?;
             serde_json::to_string(&render::attachment(&row))
         }
+        EventTopic::Transfer => return Err(Fault::refused(ProblemCode::NotFound, "a transfer stands in no log")),
     };
     json.map_err(|error| Fault::failed(error.to_string()))
 }

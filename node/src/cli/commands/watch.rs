@@ -31,7 +31,7 @@ pub async fn run(args: &WatchArgs, data: &Path, console: &mut Console) -> Result
     console.hint("Everything that happens, until Ctrl-C. Times are UTC.")?;
     loop {
         while let Some(event) = events.next().await {
-            last = Some(event.id);
+            last = event.id.or(last);
             show(&event, console)?;
         }
         console.hint("The daemon went away; waiting for it.")?;
@@ -62,7 +62,7 @@ fn show(event: &Event, console: &mut Console) -> Result<(), CliError> {
     }
 }
 
-/// The event in words; nothing when it is of a later version.
+/// The event in words; nothing when it is of a later version, or passes too quickly for a line.
 fn words(event: &Event, now: Timestamp) -> Option<String> {
     let data = event.data.clone();
     Some(match event.topic {
@@ -70,6 +70,7 @@ fn words(event: &Event, now: Timestamp) -> Option<String> {
         EventTopic::Delivery => delivery(&serde_json::from_value(data).ok()?, now),
         EventTopic::Connection => connection(&serde_json::from_value(data).ok()?),
         EventTopic::Attachment => attachment(&serde_json::from_value(data).ok()?),
+        EventTopic::Transfer => return None,
         EventTopic::Node => node(&serde_json::from_value(data).ok()?),
     })
 }
