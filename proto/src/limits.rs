@@ -224,8 +224,10 @@ pub const FAILING_CALLS_MAX: usize = 128;
 pub const FAILING_CALLS_PER_SECOND: u64 = 100;
 /// Lanes that are due of which a relay's scheduler knows at a time; it reads the next ones when these have begun.
 pub const DUE_LANES_AT_A_TIME: usize = 256;
-/// Bytes of envelopes that a relay holds in memory for webhook calls and pulls.
-pub const DELIVERY_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of envelopes that a relay holds in memory for webhook calls and pulls, besides what each call has of its own.
+pub const DELIVERY_MEMORY_SHARED_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of envelopes that each of [`WEBHOOK_CALLS_MAX`] calls may hold in memory whatever the others do.
+pub const DELIVERY_MEMORY_OF_CALL_BYTES: usize = 8 * 1024;
 /// How long a call waits for room in that memory before its lease is given back.
 pub const DELIVERY_ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of envelopes that a relay holds in memory for calls of webhooks whose last call failed.

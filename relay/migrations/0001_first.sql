@@ -14,6 +14,9 @@ CREATE TABLE accounts (
     created_at     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What is added up over all accounts.
+CREATE INDEX accounts_counted ON accounts (suspended, mailboxes, blob_bytes);
+
 -- uses_left: absent when the token is good for any number of accounts.
 CREATE TABLE registration_tokens (
     name         TEXT    NOT NULL PRIMARY KEY,

@@ -9,6 +9,7 @@ use crate::{
 };
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, SendKey, Timestamp, WebhookSecret,
+    limits::DELIVERY_BATCH_BYTES_MAX,
     wire::{
         DeliveryBatch, DeliveryResult, DeliveryResults, EnvelopeStatus, RegistrationPolicy, SubmitRequest,
         SubmitResponse,
@@ -161,7 +162,7 @@ impl BareRelay {
     /// # Errors
     /// [`StoreError`].
     pub async fn pull(&self, now: Timestamp, account: AccountId) -> Result<DeliveryBatch, StoreError> {
-        match self.store.pull(now, account).await? {
+        match self.store.pull(now, account, DELIVERY_BATCH_BYTES_MAX).await? {
             Some(leased) => batch::fill(&self.store, leased).await,
             None => Ok(DeliveryBatch::default()),
         }
@@ -200,7 +201,9 @@ impl BareRelay {
         now: Timestamp,
         account: AccountId,
     ) -> Result<Option<(Call, DeliveryBatch)>, StoreError> {
-        let Some(leased) = self.store.lease_call(now, account).await? else { return Ok(None) };
+        let Some(leased) = self.store.lease_call(now, account, DELIVERY_BATCH_BYTES_MAX).await? else {
+            return Ok(None);
+        };
         let call = Call { account, fence: leased.fence, items: LeasedBatch::items(&leased) };
         Ok(Some((call, batch::fill(&self.store, leased).await?)))
     }
@@ -220,7 +223,7 @@ impl BareRelay {
         let Call { account, fence, items } = call;
         let reason = (class != Class::Answered).then(|| "the call failed".to_owned());
         let end = CallEnd { account, fence, items, class, results, reason, random };
-        self.store.finish_call(now, end, false).await.map(|_| ())
+        self.store.finish_call(now, end, None, |_| ()).await.map(|_| ())
     }
 
     /// The account was heard of.

@@ -10,10 +10,14 @@ use sealpost_proto::{BlobId, ErrorCode, b64};
 use sealpost_service::http::ProblemResponse;
 use std::{
     fs::File,
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// Stands in the name of a file as long as it is written, and in that of no part.
+const STAGED: u8 = b'#';
 
 /// The parts of blobs.
 #[derive(Clone)]
@@ -120,21 +124,35 @@ impl Blobs {
         Ok(self.objects.get_range(&name.path(), stretch).await?)
     }
 
-    /// Deletes all parts of a blob, also those that no row knows.
+    /// Deletes all parts of a blob, also those that no row knows and those that are not whole.
     ///
     /// # Errors
     /// [`BlobError`].
     pub(crate) async fn delete(&self, blob: BlobId) -> Result<(), BlobError> {
-        use futures_util::TryStreamExt as _;
-        let folder = ObjectPath::from_iter([blob.to_string()]);
-        let parts: Vec<_> = self.objects.list(Some(&folder)).map_ok(|meta| meta.location).try_collect().await?;
-        for part in parts {
-            match self.objects.delete(&part).await {
-                Ok(()) | Err(ObjectError::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
+        match tokio::fs::remove_dir_all(self.folder.join(blob.to_string())).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::from(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes away what was begun of the parts of a blob and never finished, as a process leaves it that is killed; says how
+    /// much that was. Only while no part of the blob is being written.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub(crate) async fn clear(&self, blob: BlobId) -> Result<u64, BlobError> {
+        let mut cleared = 0;
+        let mut files = match tokio::fs::read_dir(self.folder.join(blob.to_string())).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            files => files?,
+        };
+        while let Some(file) = files.next_entry().await? {
+            if file.file_name().as_encoded_bytes().contains(&STAGED) {
+                tokio::fs::remove_file(file.path()).await?;
+                cleared += 1;
             }
         }
-        Ok(())
+        Ok(cleared)
     }
 }
 
@@ -161,23 +179,32 @@ impl Writing {
 }
 
 impl From<ObjectError> for BlobError {
-    fn from(error: ObjectError) -> Self {
-        if matches!(error, ObjectError::NotFound { .. }) {
-            return Self::Missing;
+    fn from(whole: ObjectError) -> Self {
+        let mut cause: Option<&dyn std::error::Error> = Some(&whole);
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                return Self::of(io.kind(), &whole);
+            }
+            cause = error.source();
         }
-        if is_disk_full(&error) { Self::DiskFull } else { Self::Failed { reason: error.to_string() } }
+        Self::Failed { reason: whole.to_string() }
     }
 }
 
-fn is_disk_full(error: &ObjectError) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
-            return true;
-        }
-        cause = error.source();
+impl From<io::Error> for BlobError {
+    fn from(error: io::Error) -> Self {
+        Self::of(error.kind(), &error)
     }
-    false
+}
+
+impl BlobError {
+    fn of(kind: io::ErrorKind, error: &dyn std::error::Error) -> Self {
+        match kind {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::StorageFull => Self::DiskFull,
+            _ => Self::Failed { reason: error.to_string() },
+        }
+    }
 }
 
 impl From<BlobError> for ProblemResponse {
@@ -211,5 +238,25 @@ mod tests {
         blobs.delete(name.blob).await.unwrap();
         assert_eq!(blobs.read(&name, 0..1).await, Err(BlobError::Missing));
         blobs.delete(name.blob).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_and_never_finished_goes_and_the_rest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let whole = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
+        let begun = PartName { number: 1, ..whole };
+        assert_eq!(blobs.clear(whole.blob).await, Ok(0), "there is nothing yet");
+        blobs.write(&whole, Bytes::from_static(b"hello")).await.unwrap();
+        let mut first = blobs.begin(&begun).await.unwrap();
+        let mut second = blobs.begin(&begun).await.unwrap();
+        first.add(Bytes::from_static(b"hel")).await.unwrap();
+        second.add(Bytes::from_static(b"h")).await.unwrap();
+        assert_eq!(blobs.clear(whole.blob).await, Ok(2));
+        assert_eq!(blobs.read(&whole, 0..5).await.unwrap(), "hello");
+        let third = blobs.begin(&begun).await.unwrap();
+        blobs.delete(whole.blob).await.unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "all of it goes with the blob");
+        assert_eq!(third.finish().await, Err(BlobError::Missing), "what is deleted while it comes was never there");
     }
 }

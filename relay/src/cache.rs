@@ -92,6 +92,7 @@ impl AccountCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sealpost_relay_core::rates::OwnRates;
 
     fn facts(account: u8) -> AccountFacts {
         AccountFacts {
@@ -99,6 +100,7 @@ mod tests {
             generation: 1,
             suspended: false,
             heeds_contact: false,
+            own_rates: OwnRates::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The relay's listener as its operator wants it: how many may be connected, and where the certificate comes from.
 
 use crate::config::{Acme, Config, Listener as Wanted, Tls as Files};
-use sealpost_proto::{Origin, limits::OPEN_FILES_RESERVED};
+use sealpost_proto::{Origin, Timestamp, limits::OPEN_FILES_RESERVED};
 use sealpost_service::{
     DataFolder, SharedClock, Shutdown,
     http::{AcmeCertificates, AcmeError, AcmeOrder, CertificateError, CertificateFiles, Listener, ListenerLimits, Tls},
@@ -64,11 +64,20 @@ impl Certificates {
         match (from_files(&config.tls)?, &config.acme) {
             (files, Acme { directory, .. }) if directory.is_empty() => Ok(files.map(Self::Files)),
             (None, acme) => {
-                let order = order(acme, config.public_url.as_ref(), folder)?;
+                let order = order(acme, config.public_url.as_ref(), folder.path())?;
                 Ok(Some(Self::Acme(AcmeCertificates::open(order)?)))
             }
             (Some(_), _) => Err(DoorError::Both),
         }
+    }
+
+    /// When the one that is served expires; `None` before an authority has given the first.
+    pub(crate) fn not_after(&self) -> Option<Timestamp> {
+        let validity = match self {
+            Self::Files(files) => Some(files.validity()),
+            Self::Acme(acme) => acme.validity(),
+        };
+        validity.map(|validity| validity.not_after)
     }
 
     /// Keeps it fresh until the shutdown.
@@ -96,6 +105,33 @@ impl Certificates {
     }
 }
 
+/// What a relay would let people in with, for whoever only looks.
+#[derive(Debug)]
+pub(crate) enum Lying {
+    /// A proxy speaks TLS, or nobody.
+    Nothing,
+    /// An authority was not asked yet.
+    NotOrdered,
+    /// A certificate and its key.
+    Certificate(Arc<CertificateFiles>),
+}
+
+impl Lying {
+    /// As the operator wants it; makes nothing and asks nobody.
+    pub(crate) fn find(config: &Config) -> Result<Self, DoorError> {
+        let files = from_files(&config.tls)?;
+        match (files, config.acme.directory.is_empty()) {
+            (Some(_), false) => Err(DoorError::Both),
+            (Some(files), true) => Ok(Self::Certificate(files)),
+            (None, true) => Ok(Self::Nothing),
+            (None, false) => {
+                let kept = order(&config.acme, config.public_url.as_ref(), &config.data)?.kept()?;
+                Ok(kept.map_or(Self::NotOrdered, Self::Certificate))
+            }
+        }
+    }
+}
+
 /// The listener, with as many places as there may be open files.
 pub(crate) fn listener(wanted: &Wanted, certificates: Option<&Certificates>) -> Result<Listener, DoorError> {
     let files = raise_open_files();
@@ -117,7 +153,7 @@ fn from_files(files: &Files) -> Result<Option<Arc<CertificateFiles>>, DoorError>
     }
 }
 
-fn order(acme: &Acme, public_url: Option<&Origin>, folder: &DataFolder) -> Result<AcmeOrder, DoorError> {
+fn order(acme: &Acme, public_url: Option<&Origin>, folder: &Path) -> Result<AcmeOrder, DoorError> {
     let directory = acme.directory.clone();
     if acme.terms != AGREED {
         return Err(DoorError::Terms { directory });

@@ -18,6 +18,7 @@ use sealpost_proto::{
     wire::{DeliveryOutcome, DeliveryResult, SubmitOutcome},
 };
 use sealpost_relay_core::classify::Class;
+use sealpost_service::http::ListenerCounts;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -62,6 +63,10 @@ struct Asked {
     blobs: Gauge,
     database: Gauge,
     storage_free: Gauge,
+    connections: Gauge,
+    connections_accepted: Counter,
+    connections_cut: Counters<1>,
+    certificate_end: Family<Labels<0>, Gauge>,
     store_commits: Counter,
     store_jobs: Counter,
     resident_memory: Gauge,
@@ -170,6 +175,7 @@ impl Asked {
         plain("accounts", "Accounts", &self.accounts);
         plain("accounts_suspended", "Accounts that the operator suspended", &self.accounts_suspended);
         plain("mailboxes", "Open mailboxes", &self.mailboxes);
+        plain("connections", "Connections of nodes that are open", &self.connections);
         let mut bytes = |name: &str, help: &str, metric: &Gauge| {
             registry.register_with_unit(name, help, Unit::Bytes, metric.clone());
         };
@@ -178,9 +184,31 @@ impl Asked {
         bytes("storage_free", "Free space where the data folder is", &self.storage_free);
         let help = "How long the oldest envelope or event waits";
         registry.register_with_unit("queue_oldest_age", help, Unit::Seconds, self.queue_oldest_age.clone());
+        let help = "Connections of nodes that got a place";
+        registry.register("connections_accepted", help, self.connections_accepted.clone());
+        let help = "Connections of nodes that the relay ended to keep its limits, by why";
+        registry.register("connections_cut", help, self.connections_cut.clone());
+        let help = "When the certificate expires, since 1970; absent when a proxy speaks TLS";
+        registry.register_with_unit("certificate_not_after", help, Unit::Seconds, self.certificate_end.clone());
         let help = "Commits of the database that changed something, one fsync each";
         registry.register("store_commits", help, self.store_commits.clone());
         registry.register("store_jobs", "Changes that shared these commits", self.store_jobs.clone());
+    }
+
+    fn set_door(&self, counts: &ListenerCounts, certificate_end: Option<Timestamp>) {
+        self.connections.set(number(counts.open()));
+        self.connections_accepted.inner().store(counts.accepted(), Ordering::Relaxed);
+        for (why, cut) in [
+            ("all_places_taken", counts.refused_full()),
+            ("share_of_address", counts.refused_address()),
+            ("rested_longest", counts.pushed_out()),
+            ("tls_handshake", counts.handshakes_failed()),
+        ] {
+            self.connections_cut.get_or_create(&[("why", why)]).inner().store(cut, Ordering::Relaxed);
+        }
+        if let Some(end) = certificate_end {
+            self.certificate_end.get_or_create(&[]).set(number(end.as_millis() / 1_000));
+        }
     }
 
     fn set(&self, now: Timestamp, census: &Census) {
@@ -207,6 +235,7 @@ pub(crate) async fn scrape(relay: &Relay) -> Result<String, StoreError> {
     let stats = relay.store.stats();
     asked.store_commits.inner().store(stats.commits, Ordering::Relaxed);
     asked.store_jobs.inner().store(stats.jobs, Ordering::Relaxed);
+    asked.set_door(&relay.connections, relay.certificate_end());
     asked.storage_free.set(number(relay.storage.seen().free_bytes));
     asked.resident_memory.set(number(resident_bytes().unwrap_or_default()));
     let mut text = String::new();
@@ -277,6 +306,14 @@ mod tests {
         metrics.called(at(3_000), Class::Answered, &[stored], &[(DeliveryId(1), at(1_000))]);
         metrics.called(at(3_000), Class::Unreachable, &[], &[(DeliveryId(2), at(1_000)), (DeliveryId(3), at(1_000))]);
         metrics.answered(Some("/v1/blobs"), StatusCode::CREATED, Duration::from_millis(3));
+        metrics.asked.set_door(&ListenerCounts::default(), None);
+        let mut before = String::new();
+        encode(&mut before, &metrics.registry).unwrap();
+        assert!(
+            !before.lines().any(|line| line.starts_with("sealpost_relay_certificate_not_after_seconds")),
+            "{before}"
+        );
+        metrics.asked.set_door(&ListenerCounts::default(), Some(at(1_900_000_000_999)));
         let mut text = String::new();
         encode(&mut text, &metrics.registry).unwrap();
         for line in [
@@ -287,6 +324,9 @@ mod tests {
             "sealpost_relay_delivery_delay_seconds_bucket{le=\"2.5\"} 1",
             "sealpost_relay_requests_total{route=\"blobs\",status=\"2xx\"} 1",
             "process_start_time_seconds 1.5",
+            "sealpost_relay_connections 0",
+            "sealpost_relay_connections_cut_total{why=\"share_of_address\"} 0",
+            "sealpost_relay_certificate_not_after_seconds{} 1900000000",
             "# TYPE sealpost_relay_queue_oldest_age_seconds gauge",
             "# EOF",
         ] {

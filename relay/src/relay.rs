@@ -20,10 +20,11 @@ use http::{Extensions, HeaderMap};
 use sealpost_proto::{
     AccountId, ErrorCode, Origin, Timestamp,
     limits::{
-        DELIVERY_MEMORY_BYTES_MAX, FAILING_MEMORY_BYTES_MAX, PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX,
-        REQUEST_MEMORY_BYTES_MAX,
+        DELIVERY_MEMORY_OF_CALL_BYTES, DELIVERY_MEMORY_SHARED_BYTES, FAILING_MEMORY_BYTES_MAX, PARTS_MOVING_MAX,
+        PARTS_MOVING_PER_ACCOUNT_MAX, REQUEST_MEMORY_BYTES_MAX,
     },
 };
+use sealpost_relay_core::budget::{Portion, portion};
 use sealpost_service::{
     Clock as _, SharedClock, Shutdown,
     http::{ListenerCounts, ProblemResponse},
@@ -48,7 +49,7 @@ pub(crate) struct Relay {
     /// What session keys are made from.
     pub(crate) secret: RelaySecret,
     /// Accounts that were heard of lately.
-    pub(crate) cache: AccountCache,
+    pub(crate) cache: Arc<AccountCache>,
     /// Who has to look again.
     pub(crate) wakes: Wakes,
     /// Whether it can do its work.
@@ -86,6 +87,12 @@ impl Relay {
     #[must_use]
     pub(crate) fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
+    }
+
+    /// When the certificate expires; `None` when a proxy speaks TLS, or none was ordered yet.
+    #[must_use]
+    pub(crate) fn certificate_end(&self) -> Option<Timestamp> {
+        self.certificates.as_ref().and_then(Certificates::not_after)
     }
 
     /// Whether the store committed and the scheduler looked around within this time. A relay that stops does as it should.
@@ -136,8 +143,11 @@ impl Relay {
         self.cache.note_contact(facts.account, false);
         match self.store.contact(self.now(), facts.account).await {
             Ok(()) => self.wakes.wake(&[facts.account]),
-            // The lane wakes by itself later; the request is not to blame.
-            Err(error) => tracing::debug!(%error, "a lane was not woken"),
+            // The lane wakes by itself later, or with the next request; this one is not to blame.
+            Err(error) => {
+                self.cache.note_contact(facts.account, true);
+                tracing::debug!(%error, "a lane was not woken");
+            }
         }
     }
 }
@@ -189,7 +199,7 @@ impl Default for Memory {
             requests: Arc::new(Semaphore::new(REQUEST_MEMORY_BYTES_MAX / 1024)),
             coming: Slots::new(PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX),
             going: Slots::new(PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX),
-            deliveries: Arc::new(Semaphore::new(DELIVERY_MEMORY_BYTES_MAX / 1024)),
+            deliveries: Arc::new(Semaphore::new(DELIVERY_MEMORY_SHARED_BYTES / 1024)),
             tries: Arc::new(Semaphore::new(FAILING_MEMORY_BYTES_MAX / 1024)),
         }
     }
@@ -203,9 +213,22 @@ impl Memory {
         enough.then(|| Room { memory: Arc::clone(&self.requests), share: None })
     }
 
-    /// Room for a batch of envelopes; waits for it.
+    /// What a call or a pull may take now.
+    pub(crate) fn portion(&self) -> Portion {
+        portion(self.deliveries.available_permits() * 1024)
+    }
+
+    /// Room for the batch of a pull; waits for it.
+    pub(crate) async fn pulled(&self, bytes: u64) -> Option<Share> {
+        share(&self.deliveries, bytes, DELIVERY_MEMORY_SHARED_BYTES).await
+    }
+
+    /// Room for the batch of a call, which has some of its own; waits for the rest.
     pub(crate) async fn delivery(&self, bytes: u64) -> Option<Share> {
-        share(&self.deliveries, bytes, DELIVERY_MEMORY_BYTES_MAX).await
+        match bytes.saturating_sub(DELIVERY_MEMORY_OF_CALL_BYTES as u64) {
+            0 => Arc::clone(&self.deliveries).try_acquire_many_owned(0).ok(),
+            beyond => share(&self.deliveries, beyond, DELIVERY_MEMORY_SHARED_BYTES).await,
+        }
     }
 
     /// Room for the batch of a call after one that failed; waits for it.

@@ -33,7 +33,7 @@ impl Rules {
         Ok(Self {
             registration: Registration::new(config.registration.policy, &config.registration.tokens),
             quotas: (&config.quotas).into(),
-            meters: Meters::new(&(&config.rates).into()),
+            meters: Meters::new((&config.rates).into()),
             proxies: TrustedProxies::new(config.rates.trusted_proxies.clone()),
             client: Client::new(Guard::new(config.egress.allow.clone()), Limits::default())?,
         })

@@ -135,11 +135,39 @@ impl Running {
     }
 }
 
+/// A relay that has everything it needs, and does nothing yet.
+pub(crate) struct Opened {
+    pub(crate) relay: Arc<Relay>,
+    admin: Option<AdminListener>,
+    listener: Listener,
+    socket: TcpListener,
+    address: SocketAddr,
+    folder: DataFolder,
+}
+
 /// Starts a relay: opens its data folder, listens, and serves until the shutdown.
 ///
 /// # Errors
 /// [`StartError`], in words for the operator.
 pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Result<Running, StartError> {
+    let Opened { relay, admin, listener, socket, address, folder } = open(config, clock, shutdown).await?;
+    relay.store.restarted(relay.now()).await?;
+    sweeper::sweep(&relay).await?;
+    sweeper::clear(&relay).await?;
+    let (origin, place) = (relay.origin.clone(), admin.as_ref().map(|admin| admin.place.clone()));
+    tracing::info!(%address, %origin, admin = place.as_ref().map(tracing::field::display), "the relay listens");
+    if let Some(certificates) = relay.certificates.clone() {
+        tokio::spawn(certificates.tend(Arc::clone(&relay.clock), relay.shutdown.clone()));
+    }
+    let ended = tokio::spawn(work(Arc::clone(&relay), listener, socket.into(), admin, folder));
+    Ok(Running { address, admin: place, origin, relay, ended })
+}
+
+/// Opens the data folder and the sockets.
+///
+/// # Errors
+/// [`StartError`], in words for the operator.
+pub(crate) async fn open(config: Config, clock: SharedClock, shutdown: Shutdown) -> Result<Opened, StartError> {
     let folder = DataFolder::open(&config.data)?;
     let secret = relay_secret(&folder)?;
     let health = Arc::new(Health::default());
@@ -154,15 +182,13 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
     let socket = listen(config.listen).await?;
     let address = socket.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let admin = AdminListener::open(&config.admin.listen, &folder).await?;
-    let admin_place = admin.as_ref().map(|admin| admin.place.clone());
-    let origin = origin(config.public_url, address)?;
     let relay = Arc::new(Relay {
-        origin: origin.clone(),
+        origin: origin(config.public_url, address)?,
         rules: ArcSwap::from_pointee(rules),
         store,
         blobs,
         secret,
-        cache: AccountCache::new(ACCOUNT_CACHE_ENTRIES_MAX),
+        cache: Arc::new(AccountCache::new(ACCOUNT_CACHE_ENTRIES_MAX)),
         wakes: Wakes::default(),
         health,
         storage,
@@ -177,14 +203,7 @@ pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Re
         certificates,
         shutdown,
     });
-    relay.store.restarted(relay.now()).await?;
-    sweeper::sweep(&relay).await?;
-    tracing::info!(%address, %origin, admin = admin_place.as_ref().map(tracing::field::display), "the relay listens");
-    if let Some(certificates) = relay.certificates.clone() {
-        tokio::spawn(certificates.tend(Arc::clone(&relay.clock), relay.shutdown.clone()));
-    }
-    let ended = tokio::spawn(work(Arc::clone(&relay), listener, socket.into(), admin, folder));
-    Ok(Running { address, admin: admin_place, origin, relay, ended })
+    Ok(Opened { relay, admin, listener, socket, address, folder })
 }
 
 /// Everything at once, and the end in order: no new requests, calls finished or given back, the database closed.

@@ -11,7 +11,7 @@ use sealpost_proto::limits::{STORAGE_BYTES_PER_REQUEST, STORAGE_COPIES, STORAGE_
 use sealpost_relay_core::space::{Reserve, Space};
 use sealpost_service::{DataFolder, Shutdown};
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::PathBuf,
@@ -21,7 +21,8 @@ use std::{
     },
 };
 
-const FILE: &str = "reserve";
+/// The file of the reserve in the data folder.
+pub(crate) const FILE: &str = "reserve";
 /// Of the unit that `st_blocks` counts, whatever the file system's own is.
 const BLOCK_BYTES: u64 = 512;
 
@@ -51,6 +52,28 @@ pub(crate) struct Seen {
     pub(crate) free_bytes: u64,
     /// What is kept for finishing what was accepted.
     pub(crate) reserve_bytes: u64,
+}
+
+/// What a disk has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Disk {
+    /// Free bytes, the reserve's file counted as free.
+    pub(crate) free_bytes: u64,
+    /// What of it is the reserve's file.
+    pub(crate) held_bytes: u64,
+    /// What is kept for finishing what was accepted.
+    pub(crate) reserve_bytes: u64,
+}
+
+impl Disk {
+    /// The one of two folders that has less; absent when the system does not say. `file` is the reserve's.
+    pub(crate) fn look(folders: &[PathBuf], file: Option<&Metadata>, reserve: Reserve) -> Option<Self> {
+        let bytes =
+            |stat: StatVfs| (stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize));
+        let (free, total) = folders.iter().filter_map(|folder| statvfs(folder).ok().map(bytes)).min()?;
+        let held_bytes = file.map(|file| file.blocks().saturating_mul(BLOCK_BYTES)).unwrap_or_default();
+        Some(Self { free_bytes: free.saturating_add(held_bytes), held_bytes, reserve_bytes: reserve.of(total) })
+    }
 }
 
 impl Storage {
@@ -126,9 +149,9 @@ impl Storage {
 
     fn look(&self) -> Seen {
         let mut state = self.lock();
-        let Some((free, total)) = self.scarcest() else { return state.seen };
-        let held = state.held_bytes();
-        let (free_bytes, reserve_bytes) = (free.saturating_add(held), self.reserve.of(total));
+        let file = state.file.metadata().ok();
+        let Some(disk) = Disk::look(&self.folders, file.as_ref(), self.reserve) else { return state.seen };
+        let Disk { free_bytes, reserve_bytes, .. } = disk;
         let space = state.seen.space.step(free_bytes, reserve_bytes);
         state.seen = Seen { space, free_bytes, reserve_bytes };
         if space == Space::Roomy {
@@ -138,13 +161,6 @@ impl Storage {
         self.budget.store(i64::try_from(room).unwrap_or(i64::MAX), Ordering::Relaxed);
         self.report(state.seen);
         state.seen
-    }
-
-    /// Free and all bytes of the folder whose disk has less of them.
-    fn scarcest(&self) -> Option<(u64, u64)> {
-        let bytes =
-            |stat: StatVfs| (stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize));
-        self.folders.iter().filter_map(|folder| statvfs(folder).ok().map(bytes)).min()
     }
 
     fn report(&self, seen: Seen) {

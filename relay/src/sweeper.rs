@@ -46,6 +46,31 @@ pub(crate) async fn sweep(relay: &Relay) -> Result<bool, StoreError> {
     Ok(more)
 }
 
+/// Takes away what a killed process had of parts that were on their way. A relay does so before it lets anybody in.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn clear(relay: &Relay) -> Result<(), StoreError> {
+    let (mut after, mut cleared) = (None, 0);
+    loop {
+        let page = relay.store.unfinished_blobs(after).await?;
+        for unfinished in &page {
+            match relay.blobs.clear(unfinished.blob).await {
+                Ok(some) => cleared += some,
+                Err(error) => tracing::warn!(%error, "what is left of a part that never came was not taken away"),
+            }
+        }
+        after = page.last().copied();
+        if after.is_none() {
+            break;
+        }
+    }
+    if cleared > 0 {
+        tracing::info!(cleared, "what was left of parts that never came is gone");
+    }
+    Ok(())
+}
+
 async fn delete(relay: &Relay, doomed: Vec<BlobId>) -> Vec<BlobId> {
     let Some(_held) = relay.blobs.may_delete() else {
         tracing::debug!("a backup is being made: blobs are deleted later");

@@ -4,11 +4,15 @@
 //! with a storm and ten thousand dead endpoints leave the living all their room. A lane whose endpoint died just now still
 //! counts as living once, and holds its place until the call has timed out; so calls that begin while more than half of
 //! the places are taken get little time.
+//!
+//! The memory for what the living are called with is theirs together, but for a little that each place has of its own. Nobody
+//! takes more than a part of what is free of it ([`portion`]): those that hang leave something to all others.
 
 use sealpost_proto::{
     Timestamp,
     limits::{
-        FAILING_CALLS_MAX, FAILING_CALLS_PER_SECOND, WEBHOOK_CALLS_MAX, WEBHOOK_TIMEOUT, WEBHOOK_TIMEOUT_CROWDED,
+        DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_OF_CALL_BYTES, DELIVERY_MEMORY_SHARED_BYTES, FAILING_CALLS_MAX,
+        FAILING_CALLS_PER_SECOND, WEBHOOK_CALLS_MAX, WEBHOOK_TIMEOUT, WEBHOOK_TIMEOUT_CROWDED,
     },
 };
 use std::time::Duration;
@@ -25,6 +29,29 @@ pub enum Standing {
 impl Standing {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Living, Self::Failing];
+}
+
+/// What the call of a living lane may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portion {
+    /// Bytes of envelopes, unless the first alone is larger.
+    pub bytes: usize,
+    /// Time.
+    pub time: Duration,
+}
+
+/// Of what is free of the shared memory one call takes this part.
+const PART: usize = 4;
+
+/// What a call may take that begins while so many bytes of the shared memory are free.
+#[must_use]
+pub const fn portion(free_bytes: usize) -> Portion {
+    let bytes = DELIVERY_MEMORY_OF_CALL_BYTES + free_bytes / PART;
+    let crowded = free_bytes < DELIVERY_MEMORY_SHARED_BYTES / 2;
+    Portion {
+        bytes: if bytes < DELIVERY_BATCH_BYTES_MAX { bytes } else { DELIVERY_BATCH_BYTES_MAX },
+        time: if crowded { WEBHOOK_TIMEOUT_CROWDED } else { WEBHOOK_TIMEOUT },
+    }
 }
 
 /// What may be called, and what is under way.
@@ -152,6 +179,19 @@ mod tests {
                 let time = if number > most / 2 { WEBHOOK_TIMEOUT_CROWDED } else { WEBHOOK_TIMEOUT };
                 assert_eq!(budget.begin(NOW, standing), Some(time));
             }
+        }
+    }
+
+    #[test]
+    fn however_many_hang_there_is_memory_for_the_next_call() {
+        let mut free = DELIVERY_MEMORY_SHARED_BYTES;
+        assert_eq!(portion(free), Portion { bytes: DELIVERY_BATCH_BYTES_MAX, time: WEBHOOK_TIMEOUT });
+        for hanging in 1..=WEBHOOK_CALLS_MAX {
+            let Portion { bytes, time } = portion(free);
+            assert!(bytes >= DELIVERY_MEMORY_OF_CALL_BYTES);
+            free -= bytes - DELIVERY_MEMORY_OF_CALL_BYTES;
+            assert!(hanging < 4 || time == WEBHOOK_TIMEOUT_CROWDED, "the first few have shown that it is crowded");
+            assert!(hanging != 8 || free > DELIVERY_BATCH_BYTES_MAX / 4, "eight leave a good batch to the others");
         }
     }
 

@@ -1,6 +1,7 @@
 //! How much one account or mailbox may hold. The defaults are `proto::limits`; an operator may lower or raise them, for all
 //! accounts or for one.
 
+use crate::rates::OwnRates;
 use sealpost_proto::{limits, time::millis, wire::AnnouncedLimits};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -102,7 +103,7 @@ impl Quotas {
 /// What the operator said of one account; what is absent is as for all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields are those of Quotas")]
+#[expect(missing_docs, reason = "the fields are those of Quotas and of OwnRates")]
 pub struct QuotaOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mailbox_envelopes: Option<u64>,
@@ -120,6 +121,27 @@ pub struct QuotaOverrides {
     pub account_blob_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blob_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_burst: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub envelopes_per_minute: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blob_bytes_per_day: Option<u64>,
+}
+
+impl QuotaOverrides {
+    /// Those that are rates.
+    #[must_use]
+    pub const fn rates(&self) -> OwnRates {
+        OwnRates {
+            requests_per_second: self.requests_per_second,
+            requests_burst: self.requests_burst,
+            envelopes_per_minute: self.envelopes_per_minute,
+            blob_bytes_per_day: self.blob_bytes_per_day,
+        }
+    }
 }
 
 /// What waits in one mailbox, or in all mailboxes of an account.

@@ -31,11 +31,36 @@ impl Default for Rates {
     }
 }
 
+/// The rates that the operator said of one account; what is absent is as for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct OwnRates {
+    /// Requests in a second, over time.
+    pub requests_per_second: Option<u32>,
+    /// Requests at once.
+    pub requests_burst: Option<u32>,
+    /// Envelopes in a minute.
+    pub envelopes_per_minute: Option<u32>,
+    /// Bytes of parts of blobs that it uploads in a day.
+    pub blob_bytes_per_day: Option<u64>,
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Rates {
+    /// The rates of an account of which the operator said something else.
+    #[must_use]
+    pub fn with(&self, own: OwnRates) -> Self {
+        Self {
+            requests_per_second: own.requests_per_second.unwrap_or(self.requests_per_second),
+            requests_burst: own.requests_burst.unwrap_or(self.requests_burst),
+            envelopes_per_minute: own.envelopes_per_minute.unwrap_or(self.envelopes_per_minute),
+            blob_bytes_per_day: own.blob_bytes_per_day.unwrap_or(self.blob_bytes_per_day),
+            address_requests_per_minute: self.address_requests_per_minute,
+        }
+    }
+
     /// Of one account's requests.
     #[must_use]
     pub fn requests(&self) -> Option<Rate> {
@@ -160,6 +185,14 @@ mod tests {
         assert_eq!(Standing { rate, remaining: 1_000 }.to_string(), r#""requests";r=1000;t=0"#);
         assert_eq!(Standing { rate, remaining: 999 }.to_string(), r#""requests";r=999;t=1"#);
         assert_eq!(Standing { rate, remaining: 0 }.to_string(), r#""requests";r=0;t=5"#);
+    }
+
+    #[test]
+    fn what_is_said_of_one_account_counts_and_the_rest_is_as_for_all() {
+        let own = OwnRates { requests_per_second: Some(0), blob_bytes_per_day: Some(7), ..OwnRates::default() };
+        let expected = Rates { requests_per_second: 0, blob_bytes_per_day: 7, ..Rates::default() };
+        assert_eq!(Rates::default().with(own), expected);
+        assert_eq!(Rates::default().with(OwnRates::default()), Rates::default());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) fn router(relay: Arc<Relay>, guard: LocalGuard) -> Router {
 }
 
 /// All routes that are described.
-fn routes() -> OpenApiRouter<Arc<Relay>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<Relay>> {
     OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(stats::show))
         .routes(routes!(accounts::list))

@@ -69,7 +69,7 @@ pub(crate) struct Account {
     pub(crate) lane: Lane,
 }
 
-/// One quota of an account.
+/// One quota or rate of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Quota {
     /// Its name, as in the configuration.
@@ -78,7 +78,10 @@ pub(crate) struct Quota {
     pub(crate) limit: u64,
     /// What is said for all accounts.
     pub(crate) for_all: u64,
-    /// What the account holds of it; absent where it is one of many mailboxes or blobs that counts.
+    /// What is said for this account, also when it is the same; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) own: Option<u64>,
+    /// What the account holds of it; absent of rates, and where it is one of many mailboxes or blobs that counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<u64>,
 }
@@ -163,12 +166,28 @@ pub(crate) struct Item {
     /// When it is given up; absent for news.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<Timestamp>,
-    /// It held the others up and is tried alone, next at this time.
+    /// Where it stands.
+    #[serde(default)]
+    pub(crate) place: Place,
+    /// When what is set aside is tried next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) set_aside_until: Option<Timestamp>,
     /// Why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+}
+
+/// Where something stands in its queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Place {
+    /// In its order.
+    #[default]
+    InOrder,
+    /// It held the others up and is tried alone.
+    SetAside,
+    /// Behind one of its mailbox that is set aside.
+    Behind,
 }
 
 /// A page of what waits for one account, in the order of delivery.
@@ -332,6 +351,11 @@ pub(crate) struct Stats {
     /// Since when the oldest waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) oldest_at: Option<Timestamp>,
+    /// Connections of nodes that are open.
+    pub(crate) connections: u64,
+    /// When the certificate expires; absent when a proxy speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate_not_after: Option<Timestamp>,
     /// The last hour, or since the start if that was later.
     pub(crate) last_hour: Throughput,
     /// The same minute by minute, the one under way last.

@@ -40,6 +40,8 @@ async fn count(relay: &Relay) -> Result<Stats, StoreError> {
         queues: census.queues,
         failing: census.failing,
         oldest_at: census.oldest_at,
+        connections: relay.connections.open(),
+        certificate_not_after: relay.certificate_end(),
         last_hour: minutes.iter().copied().sum(),
         minutes,
         storage: Storage {

@@ -24,7 +24,7 @@ pub(crate) enum AccountsCommand {
     Resume(Which),
     /// Delete an account: senders of what waits are told that it failed, its files go
     Delete(DeleteArgs),
-    /// Show what an account may hold, or set it
+    /// Show what an account may hold and how often it may ask, or set it
     Quota(QuotaArgs),
 }
 
@@ -172,8 +172,8 @@ async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<
     let path = format!("accounts/{}/quotas", account.account_id);
     let mut quotas: AccountQuotas = client.get(&path, &[]).await?;
     if !args.set.is_empty() {
-        let own = quotas.quotas.iter().filter(|quota| quota.limit != quota.for_all);
-        let mut own: OwnQuotas = own.map(|quota| (quota.name.clone(), quota.limit)).collect();
+        let own = quotas.quotas.iter().filter_map(|quota| Some((quota.name.clone(), quota.own?)));
+        let mut own: OwnQuotas = own.collect();
         for (name, number) in args.set {
             if !quotas.quotas.iter().any(|quota| quota.name == name) {
                 return Err(CliError::usage(
@@ -196,7 +196,7 @@ async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<
         grid.row(vec![
             cell(&quota.name),
             cell(quota.limit),
-            cell(if quota.limit == quota.for_all { "same".to_owned() } else { quota.for_all.to_string() }),
+            cell(if quota.own.is_none() { "same".to_owned() } else { quota.for_all.to_string() }),
             cell(quota.held.map_or_else(|| "-".to_owned(), |held| held.to_string())),
         ]);
     }

@@ -5,9 +5,9 @@ use super::{
     error::CliError,
     output::{Grid, Light, Output, ago, cell, coloured, until},
 };
-use crate::admin::model::{Account, Dropped, ItemKind, Items, Lane, LaneState, Queue, Queues, Retried};
+use crate::admin::model::{Account, Dropped, Item, ItemKind, Items, Lane, LaneState, Place, Queue, Queues, Retried};
 use clap::{Args, Subcommand};
-use sealpost_proto::{AccountId, EnvelopeId, EnvelopeState};
+use sealpost_proto::{AccountId, EnvelopeId, EnvelopeState, Timestamp};
 use sealpost_service::units::{count, quoted, size};
 
 /// As much of an account's id as is shown in tables; commands take it in place of the whole.
@@ -180,8 +180,16 @@ fn failures(number: u32) -> String {
     count(usize::try_from(number).unwrap_or(usize::MAX), "failure")
 }
 
+fn place(item: &Item, now: Timestamp) -> String {
+    match item.place {
+        Place::InOrder => "-".to_owned(),
+        Place::SetAside => format!("set aside, next {}", until(item.set_aside_until, now)),
+        Place::Behind => "behind that".to_owned(),
+    }
+}
+
 fn items(page: &Items) -> Grid {
-    let mut grid = Grid::new(&["ITEM", "ENVELOPE", "SIZE", "WAITS", "STATE", "TRIES", "SET ASIDE", "REASON"])
+    let mut grid = Grid::new(&["ITEM", "ENVELOPE", "SIZE", "WAITS", "STATE", "TRIES", "PLACE", "REASON"])
         .keep(&[0, 1])
         .right(&[0, 2, 3, 5]);
     for item in &page.items {
@@ -204,7 +212,7 @@ fn items(page: &Items) -> Grid {
             cell(ago(Some(item.waits_since), page.relay_time)),
             coloured(format!("{news}{words}"), light),
             cell(item.attempts),
-            cell(until(item.set_aside_until, page.relay_time)),
+            cell(place(item, page.relay_time)),
             cell(item.reason.as_deref().unwrap_or("-")),
         ]);
     }

@@ -3,7 +3,7 @@
 use super::{
     client::Client,
     error::CliError,
-    output::{Output, ago},
+    output::{Output, ago, until},
 };
 use crate::admin::model::Stats;
 use clap::Args;
@@ -48,6 +48,11 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
     let mailboxes =
         if stats.mailboxes == 1 { "1 mailbox".to_owned() } else { format!("{} mailboxes", stats.mailboxes) };
     output.line(format!("accounts   {}{suspended}, {mailboxes}", stats.accounts))?;
+    let certificate = match stats.certificate_not_after {
+        Some(_) => format!(", the certificate expires {}", until(stats.certificate_not_after, stats.relay_time)),
+        None => String::new(),
+    };
+    output.line(format!("connected  {}{certificate}", several(stats.connections, "connection")))?;
     output.line(format!(
         "last hour  {} accepted, {} delivered, {} refused, {}",
         hour.accepted,

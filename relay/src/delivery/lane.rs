@@ -8,7 +8,7 @@ use crate::{
 };
 use sealpost_proto::{
     AccountId,
-    limits::{DELIVERY_ROOM_WAIT_MAX, LANE_BATCHES_MAX},
+    limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_ROOM_WAIT_MAX, LANE_BATCHES_MAX},
 };
 use sealpost_relay_core::{Standing, classify::Class};
 use sealpost_service::{Shutdown, random_array};
@@ -32,7 +32,7 @@ impl Turn {
     /// Delivers what waits, until nothing does, the turn is over or the relay stops. Says whether the last call was
     /// answered.
     pub(super) async fn take(self) -> bool {
-        let mut next = match self.relay.store.lease_call(self.relay.now(), self.account).await {
+        let mut next = match self.relay.store.lease_call(self.relay.now(), self.account, self.bytes_max()).await {
             Ok(leased) => leased,
             Err(error) => {
                 tracing::debug!(%error, "a lane was not leased");
@@ -45,7 +45,8 @@ impl Turn {
         let (mut batches, mut passed) = (0, true);
         while let Some(leased) = next {
             batches += 1;
-            let go_on = batches < batches_max && !self.relay.shutdown.is_triggered();
+            let goes_on = batches < batches_max && !self.relay.shutdown.is_triggered();
+            let go_on = goes_on.then(|| self.bytes_max());
             match self.deliver(leased, go_on).await {
                 Ok(delivered) => (passed, next) = delivered,
                 Err(error) => {
@@ -58,7 +59,19 @@ impl Turn {
         passed
     }
 
-    async fn deliver(&self, leased: LeasedBatch, go_on: bool) -> Result<(bool, Option<LeasedBatch>), StoreError> {
+    /// How much the next batch may hold. What failing lanes are called with is little anyway, and they have memory of their own.
+    fn bytes_max(&self) -> usize {
+        match self.standing {
+            Standing::Living => self.relay.memory.portion().bytes,
+            Standing::Failing => DELIVERY_BATCH_BYTES_MAX,
+        }
+    }
+
+    async fn deliver(
+        &self,
+        leased: LeasedBatch,
+        go_on: Option<usize>,
+    ) -> Result<(bool, Option<LeasedBatch>), StoreError> {
         let (relay, account, fence) = (&*self.relay, leased.account, leased.fence);
         let items = leased.items();
         let sent: Vec<_> = leased.envelopes.iter().map(|envelope| (envelope.id, envelope.accepted_at)).collect();
@@ -87,6 +100,7 @@ impl Turn {
         let failed_calls = u64::from(called.class != Class::Answered);
         let throughput = Throughput { delivered: handed.stored, failed_calls, ..Throughput::default() };
         relay.throughput.add(relay.now(), throughput);
+        // Again, for facts that were read before the end was committed and kept after it was noted.
         relay.cache.note_contact(account, handed.heeds_contact);
         relay.wakes.wake(&handed.woken);
         Ok((called.class == Class::Answered, handed.next))
@@ -96,9 +110,13 @@ impl Turn {
     async fn call(&self, leased: LeasedBatch) -> Result<Option<webhook::Called>, StoreError> {
         let Some(target) = leased.webhook.clone() else { return Ok(Some(webhook::Called::without_webhook())) };
         let id = format!("{}-{}", leased.account, leased.fence);
+        let time = match self.standing {
+            Standing::Living => self.time.min(self.relay.memory.portion().time),
+            Standing::Failing => self.time,
+        };
         let Some(_share) = self.room(&leased).await else { return Ok(None) };
         let data = batch::fill(&self.relay.store, leased).await?;
-        Ok(Some(webhook::deliver(&self.relay, &target, &id, data, self.time).await))
+        Ok(Some(webhook::deliver(&self.relay, &target, &id, data, time).await))
     }
 
     async fn room(&self, leased: &LeasedBatch) -> Option<Share> {
@@ -114,10 +132,13 @@ impl Turn {
     }
 }
 
-async fn finish(relay: &Relay, end: impl Fn() -> CallEnd, go_on: bool) -> Result<Handed, StoreError> {
+async fn finish(relay: &Relay, end: impl Fn() -> CallEnd, go_on: Option<usize>) -> Result<Handed, StoreError> {
     let mut tries = 1;
     loop {
-        match relay.store.finish_call(relay.now(), end(), go_on).await {
+        let (end, cache) = (end(), Arc::clone(&relay.cache));
+        let account = end.account;
+        let heeds = move |heeds_contact| cache.note_contact(account, heeds_contact);
+        match relay.store.finish_call(relay.now(), end, go_on, heeds).await {
             Err(error) if tries < WRITE_TRIES && error != StoreError::Closed => {
                 tracing::debug!(%error, "the end of a call is written down again");
                 tries += 1;
@@ -125,5 +146,158 @@ async fn finish(relay: &Relay, end: impl Fn() -> CallEnd, go_on: bool) -> Result
             }
             handed => return handed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        serve::open,
+        store::{NewAccount, Submission},
+    };
+    use axum::{Router, routing::post};
+    use sealpost_proto::{
+        B64, EnvelopeId, MailboxId, SendKey, Timestamp, WebhookSecret,
+        limits::{CONTACT_SPACING, DELIVERY_MEMORY_OF_CALL_BYTES, WEBHOOK_TIMEOUT},
+        wire::{RegistrationPolicy, SubmittedEnvelope},
+    };
+    use sealpost_relay_core::Quotas;
+    use sealpost_service::{
+        Clock as _, ManualClock,
+        http::{ListenerLimits, serve},
+    };
+    use sealpost_signatures::{AccountKey, proofs};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tempfile::TempDir;
+
+    const BOLT: AccountId = AccountId::from_bytes([2; 16]);
+    const MAILBOX: MailboxId = MailboxId::from_bytes([9; 16]);
+
+    /// A relay that does nothing by itself, with one account whose webhook is active.
+    struct Bench {
+        relay: Arc<Relay>,
+        clock: ManualClock,
+        _folder: TempDir,
+    }
+
+    impl Bench {
+        async fn new(webhook_url: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let mut config =
+                Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.path().to_owned(), ..Config::default() };
+            config.admin.listen = "off".parse().unwrap();
+            config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
+            let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
+            let relay = open(config, Arc::new(clock.clone()), Shutdown::new()).await.unwrap().relay;
+            let new = NewAccount {
+                account: BOLT,
+                key: AccountKey::from_bytes([2; 32]),
+                webhook_url: Some(webhook_url.to_owned()),
+                webhook_secret: WebhookSecret::from_bytes([3; 32]),
+                policy: RegistrationPolicy::Open,
+                token_good: false,
+                token_digest: None,
+            };
+            relay.store.register(clock.now(), new).await.unwrap().unwrap();
+            relay.store.verified(clock.now(), BOLT).await.unwrap();
+            let keys = vec![SendKey::from_bytes([7; 32])];
+            relay.store.open_mailbox(clock.now(), BOLT, MAILBOX, keys, Quotas::default()).await.unwrap().unwrap();
+            Self { relay, clock, _folder: folder }
+        }
+
+        async fn submit(&self, number: u8, bytes: usize) {
+            let (id, bytes) = (EnvelopeId::from_bytes([number; 16]), vec![number; bytes]);
+            let envelope = SubmittedEnvelope {
+                id,
+                mailbox: sealpost_proto::MailboxRef { relay: self.relay.origin.clone(), id: MAILBOX },
+                proof: B64(proofs::post(&SendKey::from_bytes([7; 32]), MAILBOX, id, &bytes).to_vec()),
+                expires_at: None,
+                bytes: B64(bytes),
+            };
+            let submission = Submission::new(&self.relay.origin, envelope);
+            self.relay.store.submit(self.clock.now(), BOLT, vec![submission], Quotas::default()).await.unwrap();
+        }
+
+        fn turn(&self) -> Turn {
+            Turn {
+                relay: Arc::clone(&self.relay),
+                account: BOLT,
+                standing: Standing::Living,
+                time: WEBHOOK_TIMEOUT,
+                cut: Shutdown::new(),
+            }
+        }
+    }
+
+    /// Stores everything; counts the calls.
+    async fn endpoint(calls: &Arc<AtomicUsize>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let calls = Arc::clone(calls);
+        let answer = move |body: axum::body::Bytes| async move {
+            calls.fetch_add(1, Ordering::Relaxed);
+            let call: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let items = call["data"]["deliveries"].as_array().unwrap().iter();
+            let results: Vec<_> =
+                items.map(|item| serde_json::json!({"id": item["id"], "outcome": "stored"})).collect();
+            axum::Json(serde_json::json!({"lease": call["data"]["lease"], "results": results}))
+        };
+        let router = Router::new().route("/", post(answer));
+        tokio::spawn(serve(listener, router, ListenerLimits::default(), Shutdown::new()));
+        url
+    }
+
+    #[tokio::test]
+    async fn whatever_others_hold_in_memory_a_living_lane_is_called() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let bench = Bench::new(&endpoint(&calls).await).await;
+        for number in 0..8 {
+            bench.submit(number, 4_096).await;
+        }
+        // Endpoints that hang: each holds as much as a call may.
+        let mut hanging = Vec::new();
+        while bench.relay.memory.portion().bytes > DELIVERY_MEMORY_OF_CALL_BYTES {
+            let bytes = bench.relay.memory.portion().bytes as u64;
+            hanging.push(bench.relay.memory.delivery(bytes).await.unwrap());
+        }
+        assert!(hanging.len() > 8);
+        assert!(bench.turn().take().await);
+        assert_eq!(calls.load(Ordering::Relaxed), 4, "two envelopes fit into what a call has of its own");
+        assert!(!bench.relay.store.has_waiting(BOLT).await.unwrap());
+        bench.submit(8, 4_096).await;
+        bench.submit(9, 4_096).await;
+        bench.submit(10, 4_096).await;
+        drop(hanging);
+        assert!(bench.turn().take().await);
+        assert_eq!(calls.load(Ordering::Relaxed), 5, "all at once when there is room");
+    }
+
+    #[tokio::test]
+    async fn a_contact_right_after_the_end_of_a_call_is_heard() {
+        let bench = Bench::new("https://node.example/").await;
+        let Bench { relay, clock, .. } = &bench;
+        bench.submit(1, 2_048).await;
+        assert!(!relay.facts(BOLT).await.unwrap().unwrap().heeds_contact, "it is kept in memory from now on");
+        let leased = relay.store.lease_call(clock.now(), BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
+        let end = || CallEnd {
+            account: BOLT,
+            fence: leased.fence,
+            items: leased.items(),
+            class: Class::Unreachable,
+            results: Vec::new(),
+            reason: None,
+            random: 0,
+        };
+        // What is done once the end of the call is written down has not begun.
+        finish(relay, end, None).await.unwrap();
+        clock.advance(CONTACT_SPACING);
+        let facts = relay.facts(BOLT).await.unwrap().unwrap();
+        assert!(facts.heeds_contact);
+        relay.hear(facts).await;
+        assert_eq!(relay.store.due(clock.now(), Standing::Living, 9).await.unwrap().lanes, []);
+        let failing = relay.store.due(clock.now(), Standing::Failing, 9).await.unwrap();
+        assert_eq!(failing.lanes, [BOLT], "its next call is due");
     }
 }

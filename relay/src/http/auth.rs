@@ -17,6 +17,7 @@ use sealpost_proto::{
     AccountId, ErrorCode, Problem, Timestamp,
     limits::{ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX},
 };
+use sealpost_relay_core::rates::OwnRates;
 use sealpost_service::http::{Arriving, ProblemResponse, parse_json, read_body_with};
 use sealpost_signatures::{AccountKey, Nonce, ReceivedSignature, RequestParts, SignatureError, request::Signer};
 use serde::de::DeserializeOwned;
@@ -50,6 +51,7 @@ impl Kind for Part {
 /// A request signed with the key of a session.
 pub(super) struct BySession<K = Small> {
     pub(super) account: AccountId,
+    pub(super) own_rates: OwnRates,
     pub(super) body: SignedBody,
     kind: PhantomData<fn() -> K>,
 }
@@ -57,6 +59,7 @@ pub(super) struct BySession<K = Small> {
 /// A part of a blob, signed with the key of a session, that has still to come.
 pub(super) struct PartBySession {
     pub(super) account: AccountId,
+    pub(super) own_rates: OwnRates,
     /// The SHA-256 that was signed.
     pub(super) digest: [u8; 32],
     pub(super) body: Arriving,
@@ -100,10 +103,10 @@ impl<K: Kind> FromRequest<Arc<Relay>> for BySession<K> {
     async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
         let unread = Unread::<K>::begin(request, relay)?;
         let facts = unread.head.session(relay).await?;
-        relay.rules().meters.request(facts.account)?;
+        relay.rules().meters.of(facts.own_rates).request(facts.account)?;
         relay.hear(facts).await;
         let body = unread.read(relay).await?;
-        Ok(Self { account: facts.account, body, kind: PhantomData })
+        Ok(Self { account: facts.account, own_rates: facts.own_rates, body, kind: PhantomData })
     }
 }
 
@@ -114,12 +117,13 @@ impl FromRequest<Arc<Relay>> for PartBySession {
         let Unread { head, body, .. } = Unread::<Part>::begin(request, relay)?;
         let body = Arriving::new(&head.parts.headers, body, PART_BYTES_MAX)?;
         let facts = head.session(relay).await?;
-        if let Err(problem) = relay.rules().meters.request(facts.account) {
+        if let Err(problem) = relay.rules().meters.of(facts.own_rates).request(facts.account) {
             body.drain().await;
             return Err(problem);
         }
         relay.hear(facts).await;
-        Ok(Self { account: facts.account, digest: *head.signature.digest().as_bytes(), body })
+        let digest = *head.signature.digest().as_bytes();
+        Ok(Self { account: facts.account, own_rates: facts.own_rates, digest, body })
     }
 }
 
@@ -134,7 +138,7 @@ impl FromRequest<Arc<Relay>> for ByAccountKey {
         if facts.suspended {
             return Err(ErrorCode::AccountSuspended.into());
         }
-        relay.rules().meters.request(facts.account)?;
+        relay.rules().meters.of(facts.own_rates).request(facts.account)?;
         let body = unread.read(relay).await?;
         spendable.spend(relay).await?;
         relay.hear(facts).await;

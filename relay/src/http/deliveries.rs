@@ -45,7 +45,7 @@ pub(super) async fn pull(State(relay): State<Arc<Relay>>, signed: BySession) -> 
     let Some(leased) = next(&relay, account, wait).await? else {
         return Ok(json_body(StatusCode::OK, &DeliveryBatch::default()));
     };
-    let share = relay.memory.delivery(leased.size_bytes()).await;
+    let share = relay.memory.pulled(leased.size_bytes()).await;
     let batch = batch::fill(&relay.store, leased).await?;
     let answer = json_body(StatusCode::OK, &batch);
     drop(share);
@@ -93,5 +93,9 @@ async fn next(relay: &Relay, account: AccountId, wait: Duration) -> Result<Optio
 }
 
 async fn look(relay: &Relay, account: AccountId) -> Result<Option<LeasedBatch>, StoreError> {
-    if relay.store.has_waiting(account).await? { relay.store.pull(relay.now(), account).await } else { Ok(None) }
+    if relay.store.has_waiting(account).await? {
+        relay.store.pull(relay.now(), account, relay.memory.portion().bytes).await
+    } else {
+        Ok(None)
+    }
 }

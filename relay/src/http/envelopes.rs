@@ -45,7 +45,7 @@ pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<En
         let detail = format!("a request holds 1 to {ENVELOPES_PER_REQUEST_MAX} envelopes");
         return Err(problem(ErrorCode::Malformed, detail));
     }
-    relay.rules().meters.envelopes(signed.account, envelopes.len())?;
+    relay.rules().meters.of(signed.own_rates).envelopes(signed.account, envelopes.len())?;
     relay.admit(signed.body.bytes.len())?;
     let submissions = envelopes.into_iter().map(|envelope| Submission::new(&relay.origin, envelope)).collect();
     let submitted = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;

@@ -99,3 +99,57 @@ fn refusal(code: ErrorCode) -> ProblemResponse {
 fn problem(code: ErrorCode, detail: impl Into<String>) -> ProblemResponse {
     Problem::new(code, detail).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, serve::open};
+    use axum::body::Body;
+    use http::{Method, Request, StatusCode};
+    use sealpost_service::{Shutdown, SystemClock, http::LocalGuard};
+    use std::collections::BTreeSet;
+    use tower::ServiceExt as _;
+
+    /// The paths of a router: they stand in what it shows for debugging, and nowhere else.
+    fn paths(router: &Router) -> BTreeSet<String> {
+        let shown = format!("{router:?}");
+        let routes = shown.split("fallback_router").next().unwrap();
+        let quoted = routes.split('"').skip(1).step_by(2);
+        quoted.filter(|text| text.starts_with('/')).map(str::to_owned).collect()
+    }
+
+    async fn answered(router: &Router, method: Method, path: &str) -> StatusCode {
+        let path = path.replace("{id}", "AAAAAAAAAAAAAAAAAAAAAA").replace("{number}", "0").replace("{name}", "acme");
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("host", "127.0.0.1:1").header("authorization", "Bearer token").body(Body::empty());
+        router.clone().oneshot(request.unwrap()).await.unwrap().status()
+    }
+
+    /// Every route is described with all its methods, and what is described is a route.
+    async fn compare(router: &Router, described: &utoipa::openapi::OpenApi, others: &[&str]) {
+        let document = serde_json::to_value(&described.paths).unwrap();
+        let mut expected: BTreeSet<_> = document.as_object().unwrap().keys().cloned().collect();
+        expected.extend(others.iter().map(|&path| path.to_owned()));
+        assert_eq!(paths(router), expected);
+        for (path, operations) in document.as_object().unwrap() {
+            for method in [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE] {
+                let is_described = operations.get(method.as_str().to_lowercase()).is_some();
+                let is_served = answered(router, method.clone(), path).await != StatusCode::METHOD_NOT_ALLOWED;
+                assert_eq!(is_served, is_described, "{method} {path}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_served_is_described_and_what_is_described_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config =
+            Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.path().to_owned(), ..Config::default() };
+        config.admin.listen = "off".parse().unwrap();
+        let relay = open(config, Arc::new(SystemClock), Shutdown::new()).await.unwrap().relay;
+        compare(&router(Arc::clone(&relay)), &routes().into_openapi(), &["/v1/at/{host}/{*rest}"]).await;
+        let page = ["/", "/page.css", "/page.js", "/chart.js", "/icon.svg", "/metrics", "/admin/openapi.json"];
+        let guard = LocalGuard::new("token", "127.0.0.1:1".parse().unwrap());
+        compare(&crate::admin::router(relay, guard), &crate::admin::routes().into_openapi(), &page).await;
+    }
+}

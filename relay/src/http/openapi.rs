@@ -1,7 +1,7 @@
 //! `/openapi.json`: the API described from its routes; what they share stands here. No errors.
 
 use super::routes;
-use crate::openapi::Document;
+use crate::openapi::{Document, operations};
 use axum::response::Response;
 use http::HeaderMap;
 use sealpost_proto::{
@@ -18,10 +18,11 @@ use std::sync::LazyLock;
 use utoipa::{
     ToSchema,
     openapi::{
-        Content, InfoBuilder, LicenseBuilder, OneOfBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr,
-        ResponseBuilder, Schema, ServerBuilder,
+        Content, HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OneOfBuilder, OpenApi, OpenApiBuilder,
+        PathsBuilder, Ref, RefOr, ResponseBuilder, Schema, ServerBuilder,
         path::{HttpMethod, Operation, OperationBuilder, PathItem},
         request_body::RequestBodyBuilder,
+        schema::Type,
         security::{ApiKey, ApiKeyValue, SecurityScheme},
         tag::TagBuilder,
     },
@@ -64,7 +65,7 @@ pub(super) const JSON: &[ErrorCode] = &[UnsupportedMediaType];
 /// What a request that needs room on the disk may be answered.
 pub(super) const WRITES: &[ErrorCode] = &[StorageFull];
 
-static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(routes().into_openapi()));
+static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(with_standings(routes().into_openapi())));
 
 /// Describe this API
 ///
@@ -109,6 +110,38 @@ pub(super) fn empty() -> OpenApi {
     components
         .schemas
         .extend(referred::<WebhookCall>().chain(referred::<DeliveryResults>()).chain(referred::<ChallengeAnswer>()));
+    openapi
+}
+
+/// The headers that tell where one stands, and what they say.
+const STANDINGS: [(&str, &str, &str); 2] = [
+    (
+        "RateLimit",
+        "What is left of each rate that was counted, and the seconds until it is whole again",
+        "\"requests\";r=999;t=1",
+    ),
+    ("RateLimit-Policy", "These rates: so many in so many seconds", "\"requests\";q=1000;w=5"),
+];
+
+/// Adds these headers to all answers of operations that are counted: those that may be answered 429. There is none where the
+/// operator has set no rate.
+fn with_standings(mut openapi: OpenApi) -> OpenApi {
+    let responses = openapi.paths.paths.values_mut().flat_map(operations).map(|operation| &mut operation.responses);
+    for responses in responses.filter(|responses| responses.responses.contains_key("429")) {
+        for response in responses.responses.values_mut() {
+            let RefOr::T(response) = response else { continue };
+            let refer = |(name, ..): (&str, _, _)| {
+                (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))))
+            };
+            response.headers.extend(STANDINGS.map(refer));
+        }
+    }
+    let header = |(name, words, example): (&str, &str, &str)| {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let header = HeaderBuilder::new().schema(Some(text)).description(Some(words)).example(Some(example.into()));
+        (name.to_owned(), header.build().into())
+    };
+    openapi.components.get_or_insert_default().headers.extend(STANDINGS.map(header));
     openapi
 }
 

@@ -29,7 +29,10 @@ use sealpost_proto::{
     schema::Octets,
     wire::FETCH_TOKEN_HEADER,
 };
-use sealpost_relay_core::blob::{Asked, range};
+use sealpost_relay_core::{
+    blob::{Asked, range},
+    rates::OwnRates,
+};
 use sealpost_service::http::{Arriving, ProblemResponse};
 use sha2::{Digest as _, Sha256};
 use std::{ops::Range, sync::Arc};
@@ -51,9 +54,9 @@ pub(super) async fn upload(
     PartId(blob, number): PartId<BlobId>,
     signed: PartBySession,
 ) -> Answer {
-    let PartBySession { account, digest, mut body } = signed;
+    let PartBySession { account, own_rates, digest, mut body } = signed;
     let name = PartName { blob, number, digest };
-    let taken = take(&relay, account, name, &mut body).await;
+    let taken = take(&relay, (account, own_rates), name, &mut body).await;
     if taken.is_err() {
         body.drain().await;
     }
@@ -61,7 +64,12 @@ pub(super) async fn upload(
 }
 
 /// Decides before a byte of the part is read, and writes it down as it comes.
-async fn take(relay: &Relay, account: AccountId, name: PartName, body: &mut Arriving) -> Answer {
+async fn take(
+    relay: &Relay,
+    (account, own_rates): (AccountId, OwnRates),
+    name: PartName,
+    body: &mut Arriving,
+) -> Answer {
     let PartName { blob, number, digest } = name;
     let place = relay.store.part_place(relay.now(), account, blob, number).await?.ok_or(ErrorCode::NotFound)?;
     let bytes = match place {
@@ -72,7 +80,7 @@ async fn take(relay: &Relay, account: AccountId, name: PartName, body: &mut Arri
         }
         PartPlace::Missing { bytes } => bytes,
     };
-    relay.rules().meters.part(account, bytes)?;
+    relay.rules().meters.of(own_rates).part(account, bytes)?;
     relay.admit(bytes)?;
     let _slot = relay.memory.coming.take(account).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
     write(&relay.blobs, &name, bytes, body).await?;

@@ -44,7 +44,7 @@ pub(super) async fn well_known(State(relay): State<Arc<Relay>>, _: Met) -> Respo
         software: SOFTWARE.to_owned(),
         registration: rules.registration.policy,
         limits: rules.quotas.announced(),
-        rates: rules.meters.announced(),
+        rates: rules.meters.rates().announced(),
         relay_time: relay.now(),
     };
     json_body(StatusCode::OK, &known)

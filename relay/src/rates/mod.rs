@@ -17,12 +17,15 @@ use axum::{
     response::Response,
 };
 use meter::Meter;
-use sealpost_proto::{
-    AccountId, ErrorCode, Problem, limits::METERED_ADDRESSES_MAX, time::millis, wire::AnnouncedRates,
-};
-use sealpost_relay_core::rates::{Rates, Standing, kibibytes_of};
+use sealpost_proto::{AccountId, ErrorCode, Problem, limits::METERED_ADDRESSES_MAX, time::millis};
+use sealpost_relay_core::rates::{OwnRates, Rates, Standing, kibibytes_of};
 use sealpost_service::http::ProblemResponse;
-use std::{cell::RefCell, fmt::Write as _};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -34,30 +37,85 @@ tokio::task_local! {
 
 /// The meters of a relay.
 pub(crate) struct Meters {
-    announced: AnnouncedRates,
+    rates: Rates,
+    for_all: Arc<AccountMeters>,
+    /// Of accounts that have rates of their own: one set of meters for all that have the same.
+    own: Mutex<HashMap<OwnRates, Arc<AccountMeters>>>,
+    addresses: Option<Meter<Network>>,
+}
+
+/// The meters of accounts.
+pub(crate) struct AccountMeters {
     requests: Option<Meter<AccountId>>,
     envelopes: Option<Meter<AccountId>>,
     blob_kibibytes: Option<Meter<AccountId>>,
-    addresses: Option<Meter<Network>>,
 }
 
 impl Meters {
     /// Meters at rest.
     #[must_use]
-    pub(crate) fn new(rates: &Rates) -> Self {
+    pub(crate) fn new(rates: Rates) -> Self {
         Self {
-            announced: rates.announced(),
-            requests: rates.requests().map(Meter::new),
-            envelopes: rates.envelopes().map(Meter::new),
-            blob_kibibytes: rates.blob_kibibytes().map(Meter::new),
+            for_all: Arc::new(AccountMeters::new(&rates)),
+            own: Mutex::default(),
             addresses: rates.addresses().map(Meter::new),
+            rates,
         }
     }
 
-    /// What `/.well-known/sealpost` says.
+    /// What is said for all.
     #[must_use]
-    pub(crate) fn announced(&self) -> AnnouncedRates {
-        self.announced.clone()
+    pub(crate) const fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// The meters of accounts of which the operator said this.
+    #[must_use]
+    pub(crate) fn of(&self, own: OwnRates) -> Arc<AccountMeters> {
+        if own == OwnRates::default() {
+            return Arc::clone(&self.for_all);
+        }
+        let mut known = self.own();
+        Arc::clone(known.entry(own).or_insert_with(|| Arc::new(AccountMeters::new(&self.rates.with(own)))))
+    }
+
+    /// Counts a request that has no session yet. One whose address is not known is not counted.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn asker(&self, asker: Asker) -> Result<(), ProblemResponse> {
+        let (Some(meter), Some(mut network)) = (&self.addresses, asker.network()) else { return Ok(()) };
+        if meter.len() >= METERED_ADDRESSES_MAX {
+            // So many at once are not people: whoever is new shares one count.
+            network = Network::EVERYBODY;
+        }
+        count(Some(meter), &network, 1)
+    }
+
+    /// Forgets those who have not asked for so long that nothing is counted of them any more.
+    pub(crate) fn forget(&self) {
+        self.for_all.forget();
+        self.own().retain(|_, meters| {
+            meters.forget();
+            !meters.is_empty()
+        });
+        if let Some(meter) = &self.addresses {
+            meter.forget();
+        }
+    }
+
+    fn own(&self) -> MutexGuard<'_, HashMap<OwnRates, Arc<AccountMeters>>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AccountMeters {
+    fn new(rates: &Rates) -> Self {
+        Self {
+            requests: rates.requests().map(Meter::new),
+            envelopes: rates.envelopes().map(Meter::new),
+            blob_kibibytes: rates.blob_kibibytes().map(Meter::new),
+        }
     }
 
     /// Counts a request of an account.
@@ -84,27 +142,16 @@ impl Meters {
         count(self.blob_kibibytes.as_ref(), &account, kibibytes_of(bytes))
     }
 
-    /// Counts a request that has no session yet. One whose address is not known is not counted.
-    ///
-    /// # Errors
-    /// `rate_limited`.
-    pub(crate) fn asker(&self, asker: Asker) -> Result<(), ProblemResponse> {
-        let (Some(meter), Some(mut network)) = (&self.addresses, asker.network()) else { return Ok(()) };
-        if meter.len() >= METERED_ADDRESSES_MAX {
-            // So many at once are not people: whoever is new shares one count.
-            network = Network::EVERYBODY;
-        }
-        count(Some(meter), &network, 1)
+    fn all(&self) -> impl Iterator<Item = &Meter<AccountId>> {
+        [&self.requests, &self.envelopes, &self.blob_kibibytes].into_iter().flatten()
     }
 
-    /// Forgets those who have not asked for so long that nothing is counted of them any more.
-    pub(crate) fn forget(&self) {
-        for meter in [&self.requests, &self.envelopes, &self.blob_kibibytes].into_iter().flatten() {
-            meter.forget();
-        }
-        if let Some(meter) = &self.addresses {
-            meter.forget();
-        }
+    fn forget(&self) {
+        self.all().for_each(Meter::forget);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all().all(|meter| meter.len() == 0)
     }
 }
 
@@ -153,4 +200,29 @@ fn list(items: impl Iterator<Item = impl std::fmt::Display>) -> Option<HeaderVal
         write!(text, "{comma}{item}").ok()?;
     }
     HeaderValue::try_from(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACME: AccountId = AccountId::from_bytes([1; 16]);
+    const BOLT: AccountId = AccountId::from_bytes([2; 16]);
+
+    #[test]
+    fn accounts_with_the_same_rates_share_meters_and_no_count_and_nothing_is_kept_of_those_at_rest() {
+        let meters = Meters::new(Rates { requests_per_second: 0, ..Rates::default() });
+        // So slow that no machine waits for the next one.
+        let slow = OwnRates { requests_per_second: Some(1), requests_burst: Some(1_000), ..OwnRates::default() };
+        let quick = OwnRates { requests_per_second: Some(1_000_000), ..OwnRates::default() };
+        assert!(Arc::ptr_eq(&meters.of(slow), &meters.of(slow)));
+        assert!((0..1_000).all(|_| meters.of(slow).request(ACME).is_ok() && meters.of(slow).request(BOLT).is_ok()));
+        assert!(meters.of(slow).request(ACME).is_err() && meters.of(slow).request(BOLT).is_err());
+        assert!(meters.of(OwnRates::default()).request(ACME).is_ok(), "for all there is none");
+        assert!(meters.of(quick).request(ACME).is_ok());
+        while meters.own().len() > 1 {
+            meters.forget();
+        }
+        assert!(meters.of(slow).request(ACME).is_err(), "whoever has to wait is not forgotten");
+    }
 }

@@ -3,7 +3,7 @@
 use super::{
     Store, StoreError,
     admin::tokens,
-    lanes,
+    lanes, quotas,
     rows::{count, first, int, millis, row, run, small, time},
 };
 use rusqlite::{Connection, Row, params};
@@ -11,7 +11,7 @@ use sealpost_proto::{
     AccountId, ErrorCode, Timestamp, WebhookSecret,
     wire::{Account, DeliveryMode, Registered, RegistrationPolicy},
 };
-use sealpost_relay_core::{Event, Lane, registration};
+use sealpost_relay_core::{Event, Lane, rates::OwnRates, registration};
 use sealpost_signatures::{AccountKey, Nonce};
 
 /// What every request of an account needs to know of it.
@@ -25,6 +25,8 @@ pub(crate) struct AccountFacts {
     pub(crate) suspended: bool,
     /// Whether its lane backs off, so that hearing of it changes something.
     pub(crate) heeds_contact: bool,
+    /// What the operator said of its rates.
+    pub(crate) own_rates: OwnRates,
 }
 
 /// An account that asks to be registered.
@@ -55,8 +57,9 @@ pub(crate) struct Registration {
     pub(crate) created: bool,
 }
 
-const FACTS: &str = "SELECT a.account, a.generation, a.suspended, l.machine \
-                     FROM accounts a JOIN lanes l ON l.account = a.account WHERE ";
+const FACTS: &str = "SELECT a.account, a.generation, a.suspended, l.machine, q.overrides \
+                     FROM accounts a JOIN lanes l ON l.account = a.account \
+                     LEFT JOIN quotas q ON q.account = a.account WHERE ";
 
 impl Store {
     /// Registers an account, or finds the one that its key has already.
@@ -184,6 +187,7 @@ fn facts(row: &Row<'_>) -> rusqlite::Result<AccountFacts> {
         generation: small(row, "generation")?,
         suspended: row.get("suspended")?,
         heeds_contact: lanes::read(row)?.heeds_contact(),
+        own_rates: quotas::read(row)?.unwrap_or_default().rates(),
     })
 }
 

@@ -7,7 +7,7 @@ use super::{
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
     AccountId, BlobId, ErrorCode, Timestamp,
-    limits::BLOB_BYTES_MAX,
+    limits::{BLOB_BYTES_MAX, SWEEP_ROWS_MAX},
     wire::{Blob, BlobState},
 };
 use sealpost_relay_core::{
@@ -47,6 +47,14 @@ pub(crate) enum PartPlace {
     },
     /// The blob has no such part.
     OutOfRange,
+}
+
+/// A blob that is not complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    touched_at: i64,
+    /// Which.
+    pub(crate) blob: BlobId,
 }
 
 struct Stored {
@@ -120,12 +128,32 @@ impl Store {
     ) -> Result<Option<[u8; 32]>, StoreError> {
         self.write(move |db| {
             if find(db, now, account, id)?.is_none() {
+                // Deleted while the part came, which was perhaps written after a sweep had cleared the disk of the others.
+                if first::<i64>(db, "SELECT 1 FROM blobs WHERE blob = ?", [id.as_bytes()])?.is_none() {
+                    doom(db, id.as_bytes())?;
+                }
                 return Ok(None);
             }
             let sql = "INSERT OR IGNORE INTO parts (blob, number, digest) VALUES (?, ?, ?)";
             run(db, sql, params![id.as_bytes(), number, digest])?;
             run(db, "UPDATE blobs SET touched_at = ? WHERE blob = ?", params![millis(now), id.as_bytes()])?;
             digest_of(db, id, number)
+        })
+        .await
+    }
+
+    /// Blobs that are not complete, a page after this one; the next one begins after the last of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn unfinished_blobs(&self, after: Option<Unfinished>) -> Result<Vec<Unfinished>, StoreError> {
+        let (touched_at, blob) = after.map_or((i64::MIN, [0; 16]), |after| (after.touched_at, *after.blob.as_bytes()));
+        let sql = "SELECT touched_at, blob FROM blobs WHERE complete = 0 AND (touched_at, blob) > (?, ?) \
+                   ORDER BY touched_at, blob LIMIT ?";
+        self.read(move |db| {
+            rows(db, sql, params![touched_at, blob, int(SWEEP_ROWS_MAX as u64)], |row| {
+                Ok(Unfinished { touched_at: row.get("touched_at")?, blob: BlobId::from_bytes(row.get("blob")?) })
+            })
         })
         .await
     }

@@ -122,12 +122,17 @@ pub(crate) struct Handed {
 }
 
 impl Store {
-    /// Leases what waits to the node that asks for it; absent when nothing waits or a call is under way.
+    /// Leases what waits, so many bytes at most, to the node that asks for it; absent when nothing waits or a call is under way.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn pull(&self, now: Timestamp, account: AccountId) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write(move |db| pull(db, now, account)).await
+    pub(crate) async fn pull(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+        bytes_max: usize,
+    ) -> Result<Option<LeasedBatch>, StoreError> {
+        self.write(move |db| pull(db, now, account, bytes_max)).await
     }
 
     /// Whether anything waits for an account.
@@ -148,7 +153,7 @@ impl Store {
         self.read(move |db| Ok(first::<i64>(db, sql, [])?.map(super::rows::uint).unwrap_or_default())).await
     }
 
-    /// Leases a batch for the call of a webhook, if its lane lets a call through.
+    /// Leases a batch of so many bytes at most for the call of a webhook, if its lane lets a call through.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -156,8 +161,9 @@ impl Store {
         &self,
         now: Timestamp,
         account: AccountId,
+        bytes_max: usize,
     ) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write_unsynced(move |db| lease_for_call(db, now, account)).await
+        self.write_unsynced(move |db| lease_for_call(db, now, account, bytes_max)).await
     }
 
     /// The bytes of a batch's envelopes, in order; absent for one that ended meanwhile.
@@ -172,12 +178,26 @@ impl Store {
     }
 
     /// Writes down how a call ended: what was stored goes, senders are told, the lane moves on. With `go_on` the next batch
-    /// is leased in the same transaction.
+    /// is leased in the same transaction, of so many bytes at most.
+    ///
+    /// `heeds` hears whether contact changes something from now on, and it does before the transaction commits: a contact
+    /// that asks then is written down after the end of the call, because there is one writer.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn finish_call(&self, now: Timestamp, end: CallEnd, go_on: bool) -> Result<Handed, StoreError> {
-        self.write_unsynced(move |db| outcomes::finish(db, now, &end, go_on)).await
+    pub(crate) async fn finish_call(
+        &self,
+        now: Timestamp,
+        end: CallEnd,
+        go_on: Option<usize>,
+        heeds: impl Fn(bool) + Clone + Send + 'static,
+    ) -> Result<Handed, StoreError> {
+        self.write_unsynced(move |db| {
+            let handed = outcomes::finish(db, now, &end, go_on)?;
+            heeds(handed.heeds_contact);
+            Ok(handed)
+        })
+        .await
     }
 
     /// Writes down what a node says of what it pulled. What is not the account's is skipped; a late acknowledgement still
@@ -293,9 +313,10 @@ pub(super) fn lease_for_call(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
+    bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
     match lanes::load(db, account)? {
-        Some(mut lane) => call(db, now, account, &mut lane),
+        Some(mut lane) => call(db, now, account, &mut lane, bytes_max),
         None => Ok(None),
     }
 }
@@ -306,6 +327,7 @@ pub(super) fn call(
     now: Timestamp,
     account: AccountId,
     lane: &mut Lane,
+    bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
     lanes::hold_back(db, account)?;
     let waiting = lanes::waiting(db, now, account)?;
@@ -316,11 +338,16 @@ pub(super) fn call(
     let was_failing = lane.is_failing();
     let effects = lane.step(now, Event::Call(waiting.at(now, others)), 0);
     lanes::save_with(db, now, account, lane, waiting)?;
-    let leased = lease(db, now, account, lane, &effects)?;
+    let leased = lease(db, now, account, lane, &effects, bytes_max)?;
     Ok(leased.map(|batch| LeasedBatch { was_failing, ..batch }))
 }
 
-fn pull(db: &Connection, now: Timestamp, account: AccountId) -> Result<Option<LeasedBatch>, StoreError> {
+fn pull(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    bytes_max: usize,
+) -> Result<Option<LeasedBatch>, StoreError> {
     let Some(mut lane) = lanes::load(db, account)? else { return Ok(None) };
     let waiting = lanes::waiting(db, now, account)?;
     if waiting.head.is_none() && waiting.set_aside_at.is_none() {
@@ -328,7 +355,7 @@ fn pull(db: &Connection, now: Timestamp, account: AccountId) -> Result<Option<Le
     }
     let effects = lane.step(now, Event::Pull, 0);
     lanes::save_with(db, now, account, &lane, waiting)?;
-    lease(db, now, account, &lane, &effects)
+    lease(db, now, account, &lane, &effects, bytes_max)
 }
 
 fn lease(
@@ -337,9 +364,10 @@ fn lease(
     account: AccountId,
     lane: &Lane,
     effects: &[Effect],
+    bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
     let [Effect::Lease { fence, way, .. }] = effects[..] else { return Ok(None) };
-    let batch = take(db, now, account, fence, way, lane.compares())?;
+    let batch = take(db, now, account, fence, (way, bytes_max), lane.compares())?;
     let items = batch.items();
     let (Some(first), Some(last)) = (items.first(), items.last()) else {
         return Err(StoreError::Failed { reason: "a batch was leased and holds nothing".to_owned() });
@@ -376,10 +404,11 @@ fn take(
     now: Timestamp,
     account: AccountId,
     fence: u64,
-    way: Way,
+    (way, bytes_max): (Way, usize),
     suspect: Option<DeliveryId>,
 ) -> Result<LeasedBatch, StoreError> {
     let bounds = way.take();
+    let bytes_max = bounds.bytes.min(bytes_max) as u64;
     let mut items = candidates(db, now, account, way, bounds.items, suspect)?;
     items.sort_by_key(Item::id);
     let mut batch = LeasedBatch {
@@ -395,7 +424,7 @@ fn take(
     let mut taken = 0_u64;
     for item in items.into_iter().take(bounds.items) {
         bytes += item.size_bytes();
-        if taken > 0 && bytes > bounds.bytes as u64 {
+        if taken > 0 && bytes > bytes_max {
             break;
         }
         taken += 1;

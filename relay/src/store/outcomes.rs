@@ -121,7 +121,12 @@ impl Outcome<'_> {
     }
 }
 
-pub(super) fn finish(db: &Connection, now: Timestamp, end: &CallEnd, go_on: bool) -> Result<Handed, StoreError> {
+pub(super) fn finish(
+    db: &Connection,
+    now: Timestamp,
+    end: &CallEnd,
+    go_on: Option<usize>,
+) -> Result<Handed, StoreError> {
     let answer = match end.class {
         Class::Answered => answer::read(&end.items, &end.results),
         Class::Unreachable | Class::Broke | Class::AskedToWait(_) | Class::Refused | Class::Gone => Answer::none(),
@@ -137,11 +142,12 @@ pub(super) fn finish(db: &Connection, now: Timestamp, end: &CallEnd, go_on: bool
     let stored = outcome.stored;
     let mut woken = outcome.tally.write(db, now)?;
     lanes::note(db, end.account, end.reason.as_deref())?;
-    let next = if go_on {
-        deliveries::call(db, now, end.account, &mut lane)?
-    } else {
-        lanes::save(db, now, end.account, &lane)?;
-        None
+    let next = match go_on {
+        Some(bytes_max) => deliveries::call(db, now, end.account, &mut lane, bytes_max)?,
+        None => {
+            lanes::save(db, now, end.account, &lane)?;
+            None
+        }
     };
     if next.is_none() {
         woken.push(end.account);

@@ -5,7 +5,7 @@ use super::*;
 use rows::{first, rows, uint};
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
-    limits::LEASE_LIFE,
+    limits::{DELIVERY_BATCH_BYTES_MAX, LEASE_LIFE},
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
 use sealpost_relay_core::{Quotas, Standing, classify::Class};
@@ -160,7 +160,7 @@ impl Story {
     async fn call(&mut self) {
         for standing in Standing::ALL {
             for account in self.store.due(self.now, standing, 8).await.unwrap().lanes {
-                self.calls.extend(self.store.lease_call(self.now, account).await.unwrap());
+                self.calls.extend(self.store.lease_call(self.now, account, DELIVERY_BATCH_BYTES_MAX).await.unwrap());
             }
         }
     }
@@ -189,7 +189,8 @@ impl Story {
             random: self.draw.next(),
         };
         let go_on = self.draw.below(2) == 0;
-        let handed = self.store.finish_call(self.now, end, go_on).await.unwrap();
+        let handed =
+            self.store.finish_call(self.now, end, go_on.then_some(DELIVERY_BATCH_BYTES_MAX), |_| ()).await.unwrap();
         self.calls.extend(handed.next);
     }
 
@@ -206,7 +207,7 @@ impl Story {
 
     async fn pull(&mut self) {
         let account = self.draw.of(&self.accounts);
-        self.pulls.extend(self.store.pull(self.now, account).await.unwrap());
+        self.pulls.extend(self.store.pull(self.now, account, DELIVERY_BATCH_BYTES_MAX).await.unwrap());
     }
 
     async fn acknowledge(&mut self) {
@@ -253,7 +254,7 @@ impl Story {
         self.now = self.now.plus(LEASE_LIFE);
         while self.store.sweep(self.now).await.unwrap().more {}
         for account in self.accounts.clone() {
-            while let Some(batch) = self.store.pull(self.now, account).await.unwrap() {
+            while let Some(batch) = self.store.pull(self.now, account, DELIVERY_BATCH_BYTES_MAX).await.unwrap() {
                 let stored = |id: DeliveryId| DeliveryResult { id, outcome: DeliveryOutcome::Stored };
                 let results = batch.items().into_iter().map(stored).collect();
                 let results = DeliveryResults { lease: batch.fence, results };

@@ -1,9 +1,10 @@
 //! The store by itself: what shares a commit, what a full disk leaves behind, which index a queue is read by.
 
 use super::*;
+use crate::admin::model::Place;
 use sealpost_proto::{
     AccountId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
-    limits::WRITER_QUEUE_MAX,
+    limits::{DELIVERY_BATCH_BYTES_MAX, WRITER_QUEUE_MAX},
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
 use sealpost_relay_core::{QuotaOverrides, Quotas, Standing, classify::Class};
@@ -85,7 +86,7 @@ impl Bench {
             reason: Some("why".to_owned()),
             random: 0,
         };
-        self.store.finish_call(NOW, end, false).await.unwrap()
+        self.store.finish_call(NOW, end, None, |_| ()).await.unwrap()
     }
 
     async fn due(&self, now: Timestamp, standing: Standing) -> deliveries::Due {
@@ -169,12 +170,12 @@ async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
     for number in 0..3 {
         bench.submit(number).await.unwrap();
     }
-    let leased = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    let leased = bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     assert_eq!(leased.envelopes.len(), 3);
     let handed = bench.end(&leased, Class::Unreachable).await;
     assert!(handed.heeds_contact && handed.woken.contains(&ACME));
     bench.end(&leased, Class::Unreachable).await;
-    let news = bench.store.pull(NOW, ACME).await.unwrap().unwrap();
+    let news = bench.store.pull(NOW, ACME, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     let told: Vec<_> = news.events.iter().map(|event| (event.envelope, event.attempts)).collect();
     assert_eq!(told, [0, 1, 2].map(|number| (envelope(number), 1)), "the end of a lease counts once");
     let due = bench.due(NOW, Standing::Failing).await;
@@ -187,13 +188,13 @@ async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
 async fn a_lease_that_the_process_took_with_it_is_free_after_the_restart() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
-    let lost = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    let lost = bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     assert!(bench.due(NOW, Standing::Living).await.lanes.is_empty());
     bench.store.close().await;
     let again = Store::open(&bench.folder.path().join("relay.db"), Arc::default()).unwrap();
     again.restarted(NOW).await.unwrap();
     assert_eq!(again.due(NOW, Standing::Living, 9).await.unwrap().lanes, [BOLT]);
-    let leased = again.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    let leased = again.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     assert!(leased.fence > lost.fence);
     assert_eq!(leased.items(), lost.items());
 }
@@ -202,7 +203,7 @@ async fn a_lease_that_the_process_took_with_it_is_free_after_the_restart() {
 async fn what_ended_leaves_only_its_digest_and_that_goes_after_37_days() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
-    let leased = bench.store.pull(NOW, BOLT).await.unwrap().unwrap();
+    let leased = bench.store.pull(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     let results = leased.items().into_iter().map(|id| DeliveryResult { id, outcome: DeliveryOutcome::Stored });
     let results = DeliveryResults { lease: leased.fence, results: results.collect() };
     bench.store.acknowledge(NOW, BOLT, results).await.unwrap();
@@ -222,7 +223,7 @@ async fn a_lane_that_had_its_turn_goes_behind_the_others() {
     for number in 0..2 {
         bench.submit(number).await.unwrap();
     }
-    let leased = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    let leased = bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     bench.submit(2).await.unwrap();
     // What fails becomes news for Acme, a second before the turn of Bolt's lane ends.
     let refused = DeliveryResult { id: leased.items()[0], outcome: DeliveryOutcome::Refused };
@@ -238,7 +239,7 @@ async fn a_lane_that_had_its_turn_goes_behind_the_others() {
         reason: None,
         random: 0,
     };
-    let handed = bench.store.finish_call(after(2), end, false).await.unwrap();
+    let handed = bench.store.finish_call(after(2), end, None, |_| ()).await.unwrap();
     assert!(handed.next.is_none());
     assert_eq!(bench.due(after(3), Standing::Living).await.lanes, [ACME, BOLT]);
 }
@@ -248,13 +249,37 @@ async fn a_clock_that_was_put_back_holds_nothing_up() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
     bench.store.sweep(NOW).await.unwrap();
-    let leased = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    let leased = bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     bench.end(&leased, Class::Unreachable).await;
     let before = NOW.minus(Duration::from_secs(3 * 3_600));
     assert!(bench.due(before, Standing::Failing).await.lanes.is_empty());
     bench.store.sweep(before).await.unwrap();
     assert_eq!(bench.due(before, Standing::Failing).await.lanes, [BOLT]);
-    assert!(bench.store.lease_call(before, BOLT).await.unwrap().is_some());
+    assert!(bench.store.lease_call(before, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_oldest_of_all_is_found_whatever_ended_and_in_which_place_it_waits() {
+    let bench = Bench::new().await;
+    let oldest = async || bench.store.census().await.unwrap().oldest_at;
+    assert_eq!(oldest().await, None);
+    for number in 0..3 {
+        let at = NOW.plus(Duration::from_secs(number.into()));
+        bench.store.submit(at, ACME, vec![submission(number)], Quotas::default()).await.unwrap();
+    }
+    assert_eq!(oldest().await, Some(NOW));
+    let items = bench.store.items(NOW, BOLT, sealpost_proto::DeliveryId(0), 9).await.unwrap().unwrap().items;
+    let until = NOW.plus(Duration::from_secs(3_600));
+    let (stored, refused) = (items[0].id, items[1].id);
+    bench.store.write(move |db| lanes::set_aside(db, BOLT, tally::item(stored), until)).await.unwrap();
+    assert_eq!(oldest().await, Some(NOW), "set aside it waits too");
+    let results = [(stored, DeliveryOutcome::Stored), (refused, DeliveryOutcome::Refused)];
+    let results = results.map(|(id, outcome)| DeliveryResult { id, outcome }).to_vec();
+    let later = NOW.plus(Duration::from_secs(60));
+    bench.store.acknowledge(later, BOLT, DeliveryResults { lease: 0, results }).await.unwrap();
+    assert_eq!(oldest().await, Some(NOW.plus(Duration::from_secs(2))), "news for the sender came later");
+    let census = bench.store.census().await.unwrap();
+    assert_eq!((census.accounts, census.mailboxes, census.queued, census.queues, census.failing), (2, 1, 2, 2, 0));
 }
 
 /// How SQLite would answer a question.
@@ -304,7 +329,7 @@ async fn a_queue_is_read_by_its_index_whatever_waits() {
 async fn nothing_goes_out_to_a_suspended_account_on_either_way_and_all_of_it_after() {
     let bench = Bench::new().await;
     bench.submit(1).await.unwrap();
-    let leased = bench.store.lease_call(NOW, BOLT).await.unwrap().unwrap();
+    let leased = bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     bench.submit(2).await.unwrap();
     bench.store.suspend(NOW, BOLT, true).await.unwrap().unwrap();
     let refused = bench.submit(3).await.unwrap();
@@ -319,12 +344,12 @@ async fn nothing_goes_out_to_a_suspended_account_on_either_way_and_all_of_it_aft
         reason: Some("why".to_owned()),
         random: 0,
     };
-    assert!(bench.store.finish_call(NOW, end, true).await.unwrap().next.is_none());
+    assert!(bench.store.finish_call(NOW, end, Some(DELIVERY_BATCH_BYTES_MAX), |_| ()).await.unwrap().next.is_none());
     let later = NOW.plus(Duration::from_secs(7_200));
-    assert!(bench.store.lease_call(later, BOLT).await.unwrap().is_none());
-    assert!(bench.store.pull(later, BOLT).await.unwrap().is_none());
+    assert!(bench.store.lease_call(later, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().is_none());
+    assert!(bench.store.pull(later, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().is_none());
     bench.store.suspend(later, BOLT, false).await.unwrap().unwrap();
-    let batch = bench.store.pull(later, BOLT).await.unwrap().unwrap();
+    let batch = bench.store.pull(later, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
     assert_eq!(batch.envelopes.len(), 2, "nothing is lost");
 }
 
@@ -364,4 +389,51 @@ async fn what_is_said_of_one_account_counts_at_once_and_its_queue_is_counted_ove
     let nobody = AccountId::from_bytes([200; 16]);
     assert!(!bench.store.set_quota(nobody, own).await.unwrap());
     assert_eq!(bench.store.quota_of(nobody).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_operator_sees_what_is_set_aside_and_what_waits_behind_it() {
+    let bench = Bench::new().await;
+    let other = MailboxId::from_bytes([8; 16]);
+    bench.store.open_mailbox(NOW, BOLT, other, vec![send_key()], Quotas::default()).await.unwrap().unwrap();
+    for number in 0..2 {
+        bench.submit(number).await.unwrap();
+    }
+    let proof = proofs::post(&send_key(), other, envelope(2), &submission(2).bytes).to_vec();
+    let elsewhere = Submission { mailbox: other, proof, ..submission(2) };
+    bench.store.submit(NOW, ACME, vec![elsewhere], Quotas::default()).await.unwrap();
+    let places = async || {
+        let items = bench.store.items(NOW, BOLT, sealpost_proto::DeliveryId(0), 9).await.unwrap().unwrap().items;
+        items.iter().map(|item| (item.place, item.set_aside_until)).collect::<Vec<_>>()
+    };
+    assert_eq!(places().await, [(Place::InOrder, None); 3]);
+    let until = NOW.plus(Duration::from_secs(3_600));
+    let first = bench.store.items(NOW, BOLT, sealpost_proto::DeliveryId(0), 1).await.unwrap().unwrap().items[0].id;
+    let aside = move |db: &Connection| lanes::set_aside(db, BOLT, tally::item(first), until);
+    assert!(bench.store.write(aside).await.unwrap());
+    let expected = [(Place::SetAside, Some(until)), (Place::Behind, None), (Place::InOrder, None)];
+    assert_eq!(places().await, expected, "also before the one behind was put in its place");
+    bench.store.write(|db| lanes::hold_back(db, BOLT)).await.unwrap();
+    assert_eq!(places().await, expected);
+}
+
+#[tokio::test]
+async fn a_part_that_comes_after_its_blob_went_is_taken_away_too() {
+    let bench = Bench::new().await;
+    let id = sealpost_proto::BlobId::from_bytes([5; 16]);
+    let size = sealpost_relay_core::blob::BlobSize::parse(500, u64::MAX).unwrap();
+    let new = NewBlob { id, account: ACME, size, token_hash: [1; 32], expires_at: NOW.plus(Duration::from_secs(60)) };
+    let create = async || bench.store.create_blob(NOW, new, Quotas::default()).await.unwrap();
+    create().await.unwrap();
+    bench.store.delete_blob(ACME, id).await.unwrap();
+    assert_eq!(bench.store.sweep(NOW).await.unwrap().doomed, [id]);
+    bench.store.forget_doomed(vec![id]).await.unwrap();
+    assert_eq!(bench.store.part_written(NOW, ACME, id, 0, [2; 32]).await.unwrap(), None);
+    assert_eq!(create().await, Err(ErrorCode::Unavailable), "until the part is gone from the disk");
+    assert_eq!(bench.store.sweep(NOW).await.unwrap().doomed, [id]);
+    bench.store.forget_doomed(vec![id]).await.unwrap();
+    create().await.unwrap();
+    let page = bench.store.unfinished_blobs(None).await.unwrap();
+    assert_eq!(page.iter().map(|unfinished| unfinished.blob).collect::<Vec<_>>(), [id]);
+    assert_eq!(bench.store.unfinished_blobs(page.last().copied()).await.unwrap(), []);
 }

@@ -1,12 +1,15 @@
-use crate::support::{Node, Relay, Reply};
+use crate::{
+    process::Process,
+    support::{Node, Relay, Reply, Reserved, eventually},
+};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use sealpost_proto::{
-    B64, BlobId, ErrorCode, FetchToken, b64,
+    B64, BlobId, ErrorCode, FetchToken, Timestamp, b64,
     limits::{BLOB_LIFE_MAX, PART_BYTES, PART_BYTES_MAX, PARTS_MOVING_PER_ACCOUNT_MAX},
-    wire::{Blob, BlobState, CompleteBlob, CreateBlob, ExtendBlob},
+    wire::{Blob, BlobState, CompleteBlob, CreateBlob, DeliveryMode, ExtendBlob},
 };
-use sealpost_service::random_array;
+use sealpost_service::{Clock as _, ManualClock, SystemClock, random_array};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -24,11 +27,15 @@ impl Upload {
     }
 
     fn create(&self, relay: &Relay) -> CreateBlob {
+        self.create_at(relay.now())
+    }
+
+    fn create_at(&self, now: Timestamp) -> CreateBlob {
         CreateBlob {
             id: self.id,
             size_bytes: self.parts.iter().map(|part| part.len() as u64).sum(),
             fetch_token_hash: B64(Sha256::digest(self.token.expose()).to_vec()),
-            expires_at: relay.now().plus(Duration::from_secs(86_400)),
+            expires_at: now.plus(Duration::from_secs(86_400)),
         }
     }
 
@@ -195,7 +202,7 @@ async fn deleted_parts_leave_the_disk_and_their_bytes_the_quota() {
     let folder = relay.folder.path().join("blobs").join(upload.id.to_string());
     assert!(folder.exists());
     acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", upload.id), "").await.done();
-    crate::support::eventually(|| !folder.exists()).await;
+    eventually(|| !folder.exists()).await;
     let next = Upload::new(&[1_000]);
     assert_eq!(acme.post("/v1/blobs", &next.create(&relay)).await.status, StatusCode::CREATED);
 }
@@ -213,7 +220,7 @@ async fn a_part_that_was_changed_on_the_way_leaves_nothing() {
     *request.body_mut() = http_body_util::Full::new(changed.into());
     assert_eq!(acme.send(request).await.code(), ErrorCode::SignatureInvalid);
     let folder = relay.folder.path().join("blobs").join(upload.id.to_string());
-    crate::support::eventually(|| std::fs::read_dir(&folder).map_or(0, Iterator::count) == 0).await;
+    eventually(|| std::fs::read_dir(&folder).map_or(0, Iterator::count) == 0).await;
     upload.put(&acme, 0).await.done();
     assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
 }
@@ -222,13 +229,43 @@ async fn a_part_that_was_changed_on_the_way_leaves_nothing() {
 async fn begin_upload(node: &Node, upload: &Upload) -> TcpStream {
     let target = format!("/v1/blobs/{}/parts/0", upload.id);
     let (parts, _) = node.by_session(Method::PUT, &target, upload.parts[0].clone()).into_parts();
-    let mut head = format!("PUT {target} HTTP/1.1\r\nhost: {}\r\ncontent-length: 500\r\n", node.origin.authority());
+    let (authority, length) = (node.origin.authority(), upload.parts[0].len());
+    let mut head = format!("PUT {target} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: {length}\r\n");
     for (name, value) in &parts.headers {
         head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
     }
     let mut stream = TcpStream::connect(node.origin.authority()).await.unwrap();
     stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
     stream
+}
+
+#[tokio::test]
+async fn what_a_killed_relay_had_of_a_part_is_gone_when_it_starts_again() {
+    let (folder, place) = (tempfile::tempdir().unwrap(), Reserved::new());
+    let (relay, origin) = Process::serve_in(folder.path(), &place);
+    let mut acme = Node::of(origin, ManualClock::new(SystemClock.now()));
+    acme.register(DeliveryMode::Pull).await;
+    acme.sign_in().await;
+    let upload = Upload::new(&[1_000_000]);
+    let created = acme.post("/v1/blobs", &upload.create_at(acme.clock.now())).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    let mut begun = begin_upload(&acme, &upload).await;
+    begun.write_all(&upload.parts[0][..500_000]).await.unwrap();
+    let parts = folder.path().join("blobs").join(upload.id.to_string());
+    let files = || std::fs::read_dir(&parts).map_or(0, Iterator::count);
+    eventually(|| files() == 1).await;
+    relay.kill();
+    assert_eq!(files(), 1, "nobody was left to take it away");
+    let (relay, origin) = Process::serve_in(folder.path(), &place);
+    assert_eq!(files(), 0);
+    // With connections of its own: the old ones are dead.
+    let before = acme;
+    let mut acme = Node::of(origin, before.clock.clone());
+    (acme.key, acme.session) = (before.key.clone(), before.session.clone());
+    upload.put(&acme, 0).await.done();
+    assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
+    assert_eq!((files(), upload.fetch(&acme, 0, None).await.body), (1, upload.parts[0].clone()));
+    drop((relay, begun));
 }
 
 /// Uploads blobs of one part until one is answered so.

@@ -1,7 +1,7 @@
 //! The operator's commands as they are typed: the binary, asked about a relay in this process.
 
 use crate::support::{DEADLINE, Hook, Node, Relay, Script};
-use sealpost_proto::EnvelopeState;
+use sealpost_proto::{EnvelopeState, wire::SubmitRequest};
 use serde_json::Value;
 use std::{path::Path, process::Stdio};
 use tokio::process::Command;
@@ -103,7 +103,9 @@ async fn the_quotas_of_an_account_are_set_and_taken_back() {
     let folder = relay.folder.path();
     let id = bolt.account.unwrap();
     bolt.open_mailbox().await;
-    let set = typed(folder, &format!("accounts quota {id} account_mailboxes=1 blob_bytes=100")).await.ok();
+    let set = typed(folder, &format!("accounts quota {id} account_mailboxes=1 blob_bytes=100 account_blobs=100000"))
+        .await
+        .ok();
     let row =
         |name: &str| set.lines().find(|line| line.starts_with(name)).map(|line| line.split_whitespace().collect());
     let expected: Vec<&str> = vec!["account_mailboxes", "1", "100000", "1"];
@@ -117,12 +119,38 @@ async fn the_quotas_of_an_account_are_set_and_taken_back() {
     assert_eq!(open().await.code(), sealpost_proto::ErrorCode::QuotaExceeded);
     let back = typed(folder, &format!("accounts quota {id} account_mailboxes=default --json")).await.ok();
     let back: Value = serde_json::from_str(&back).unwrap();
-    let limits: Vec<_> =
-        back["quotas"].as_array().unwrap().iter().filter(|one| one["limit"] != one["for_all"]).collect();
-    assert_eq!((limits.len(), &limits[0]["name"]), (1, &"blob_bytes".into()), "the other one stays");
+    let own = back["quotas"].as_array().unwrap().iter().filter(|one| one.get("own").is_some());
+    let own: Vec<_> = own.map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(own, ["account_blobs", "blob_bytes"], "the others stay, also the one that is as for all");
     open().await.done();
     let wrong = typed(folder, &format!("accounts quota {id} colour=1")).await;
     assert_eq!(wrong.code, 2, "{}", wrong.err);
+}
+
+#[tokio::test]
+async fn one_account_may_ask_more_or_less_often_than_the_others() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let id = bolt.account.unwrap();
+    let policy = async |node: &Node| node.get("/v1/account").await.headers["ratelimit-policy"].clone();
+    let for_all = policy(&bolt).await;
+    let rates = "requests_per_second=2 requests_burst=600 envelopes_per_minute=1000 blob_bytes_per_day=0";
+    let set = typed(relay.folder.path(), &format!("accounts quota {id} {rates}")).await.ok();
+    assert!(set.lines().any(|line| line.split_whitespace().eq(["requests_per_second", "2", "200", "-"])), "{set}");
+    assert_eq!(policy(&bolt).await, r#""requests";q=600;w=300"#);
+    let mailbox = bolt.open_mailbox().await;
+    let submit = SubmitRequest { envelopes: vec![bolt.envelope(&mailbox, 1)] };
+    let counted = bolt.post("/v1/envelopes", &submit).await.headers["ratelimit-policy"].clone();
+    assert!(counted.to_str().unwrap().ends_with(r#""envelopes";q=1000;w=60"#), "{counted:?}");
+    assert_eq!(policy(&acme).await, for_all, "of this one nothing was said");
+    let relay = relay.restart().await;
+    assert_eq!(policy(&bolt).await, r#""requests";q=600;w=300"#);
+    let back = rates.split(' ').map(|rate| format!("{}=default", rate.split_once('=').unwrap().0));
+    let back = back.collect::<Vec<_>>().join(" ");
+    typed(relay.folder.path(), &format!("accounts quota {id} {back}")).await.ok();
+    assert_eq!(policy(&bolt).await, for_all);
+    let much = typed(relay.folder.path(), &format!("accounts quota {id} requests_per_second=5000000000")).await;
+    assert_eq!(much.code, 1, "{}", much.err);
 }
 
 #[tokio::test]
@@ -206,7 +234,8 @@ async fn the_figures_and_the_page_are_found() {
     acme.post_to(&mailbox, 1).await;
     let folder = relay.folder.path();
     let stats = typed(folder, "stats").await.ok();
-    let lines: Vec<_> = stats.lines().collect();
+    let (connected, lines): (Vec<_>, Vec<_>) = stats.lines().partition(|line| line.starts_with("connected  "));
+    assert!(connected.len() == 1 && connected[0].contains(" connection"), "{stats}");
     assert_eq!(
         lines[1..5],
         [

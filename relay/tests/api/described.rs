@@ -28,6 +28,10 @@ pub(crate) fn check(document: &Value, method: &Method, path: &str, reply: &Reply
     let answer = shared.unwrap_or(answer);
     assert!(answer.is_object(), "{asked}: say so with problems!, or among its responses");
     let kind = reply.headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap().split(';').next().unwrap());
+    for name in ["RateLimit", "RateLimit-Policy"] {
+        let is_said = answer["headers"].get(name).is_some();
+        assert!(is_said || !reply.headers.contains_key(name), "{asked}: {name}");
+    }
     let content = answer["content"].as_object();
     match content {
         None => assert!(reply.body.is_empty(), "{asked}"),

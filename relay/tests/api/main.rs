@@ -8,6 +8,7 @@
 )]
 
 mod described;
+mod process;
 mod support;
 
 mod accounts;

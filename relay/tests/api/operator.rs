@@ -2,17 +2,17 @@
 
 use crate::{
     blobs::Upload,
+    process::Process,
     support::{DEADLINE, Hook, Node, Relay, eventually, fills},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use sealpost_proto::{EnvelopeId, limits::PART_BYTES_MAX};
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::net::UnixDatagram,
     path::Path,
-    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -139,22 +139,6 @@ fn get(address: &str, path: &str) -> String {
     answer
 }
 
-/// Ends the process also when the test fails.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn the_supervisor_is_told_and_a_hangup_reads_the_settings_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -162,17 +146,12 @@ fn the_supervisor_is_told_and_a_hangup_reads_the_settings_again() {
     std::fs::write(&file, "[registration]\npolicy = \"closed\"\n").unwrap();
     let supervisor = UnixDatagram::bind(&socket).unwrap();
     supervisor.set_read_timeout(Some(DEADLINE)).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_sealpost-relay"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()])
-        .args(["--data", folder.path().join("data").to_str().unwrap()])
-        .env("NOTIFY_SOCKET", &socket)
-        .env("WATCHDOG_USEC", "60000000")
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut relay = Process(child.unwrap());
-    let mut line = String::new();
-    BufReader::new(relay.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on http://").unwrap();
+    let (mut relay, origin) = Process::serve(|command| {
+        command.args(["--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()]);
+        command.args(["--data", folder.path().join("data").to_str().unwrap()]);
+        command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "60000000");
+    });
+    let address = origin.authority();
     told(&supervisor, &["READY=1", "STATUS=serves http"]);
     told(&supervisor, &["WATCHDOG=1"]);
     assert!(get(address, "/.well-known/sealpost").contains("\"registration\":\"closed\""));

@@ -237,10 +237,15 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(relay: &Relay) -> Self {
+        Self::of(relay.origin.clone(), relay.clock.clone())
+    }
+
+    /// One of a relay that may be another process.
+    pub(crate) fn of(origin: Origin, clock: ManualClock) -> Self {
         Self {
             key: SigningKey::from_bytes(&random_array()),
-            clock: relay.clock.clone(),
-            origin: relay.origin.clone(),
+            clock,
+            origin,
             account: None,
             session: None,
             secret: None,

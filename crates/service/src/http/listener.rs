@@ -16,7 +16,7 @@ mod stream;
 mod tls;
 
 pub use acme::{AcmeCertificates, AcmeError, AcmeOrder};
-pub use certificate::{CertificateError, CertificateFiles};
+pub use certificate::{CertificateError, CertificateFiles, Validity};
 pub use counts::ListenerCounts;
 pub use endpoint::{Endpoint, EndpointError, SocketAccess, UnixEndpoint};
 pub use tls::Tls;

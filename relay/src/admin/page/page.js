@@ -6,6 +6,7 @@ import { bars } from "/chart.js";
 const REFRESH_MS = 5_000;
 const ANSWER_MS = 10_000;
 const ROWS = 50;
+const CERTIFICATE_WARNING_MS = 14 * 86_400_000;
 const KEPT = "sealpost-admin-token";
 
 const CHARTS = [
@@ -184,6 +185,10 @@ function showStats(stats) {
   say("accounts", number(stats.accounts));
   const suspended = stats.suspended === 0 ? "" : `, ${number(stats.suspended)} suspended`;
   say("mailboxes", `${plural(stats.mailboxes, "mailbox", "mailboxes")}${suspended}`);
+  say("connections", number(stats.connections));
+  const left = stats.certificate_not_after === undefined ? Infinity : stats.certificate_not_after - now;
+  const words = left > 0 ? `certificate for ${length(left)}` : `certificate expired ${length(-left)} ago`;
+  say("certificate", left === Infinity ? "" : words, left < CERTIFICATE_WARNING_MS ? "quiet bad" : "quiet");
   say("free", storage.free_bytes === undefined ? "–" : size(storage.free_bytes));
   say("used", `${size(storage.database_bytes)} database, ${size(storage.blob_bytes)} files`);
   byId("charts").replaceChildren(...CHARTS.map((which) => chart(which, stats)));

@@ -2,7 +2,7 @@
 
 use super::lane::{self, COLUMNS, OLDEST};
 use crate::{
-    admin::model::{Dropped, Item, ItemKind, Items, Queue, Queues, Retried},
+    admin::model::{Dropped, Item, ItemKind, Items, Place, Queue, Queues, Retried},
     store::{
         Store, StoreError, lanes,
         rows::{count, first, int, maybe_time, millis, row, rows, run, small, state, time, uint},
@@ -194,6 +194,10 @@ fn queue(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Queue> {
     Ok(Queue { account_id: AccountId::from_bytes(row.get("account")?), lane: lane::read(row, now)? })
 }
 
+/// Whether an envelope waits behind one of its mailbox: some are put in their place only when the queue is read for a call.
+const BEHIND: &str = "place <> 1 AND mailbox IN \
+                      (SELECT mailbox FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1)";
+
 /// At least the first `limit` items behind `after`, in no order.
 fn waiting_items(
     db: &Connection,
@@ -204,8 +208,9 @@ fn waiting_items(
     let mut items = Vec::new();
     for which in ["place = 0", "place = 1", "place = 2"] {
         let sql = format!(
-            "SELECT id, envelope, mailbox, size, state, attempts, accepted_at, expires_at, set_aside_until, reason \
-             FROM envelopes WHERE account = ? AND state < 2 AND {which} AND id > ? ORDER BY id LIMIT ?"
+            "SELECT id, envelope, mailbox, size, state, attempts, accepted_at, expires_at, place, {BEHIND} AS is_behind, \
+             set_aside_until, reason \
+             FROM envelopes WHERE account = ?1 AND state < 2 AND {which} AND id > ?2 ORDER BY id LIMIT ?3"
         );
         let params = params![account.as_bytes(), int(after.0), int(limit as u64)];
         items.extend(rows(db, &sql, params, envelope_item)?);
@@ -227,8 +232,17 @@ fn envelope_item(row: &Row<'_>) -> rusqlite::Result<Item> {
         attempts: small(row, "attempts")?,
         waits_since: time(row, "accepted_at")?,
         expires_at: maybe_time(row, "expires_at")?,
+        place: place(row)?,
         set_aside_until: maybe_time(row, "set_aside_until")?,
         reason: row.get("reason")?,
+    })
+}
+
+fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
+    Ok(match (small(row, "place")?, row.get("is_behind")?) {
+        (1, _) => Place::SetAside,
+        (_, true) => Place::Behind,
+        (_, false) => Place::InOrder,
     })
 }
 
@@ -243,6 +257,7 @@ fn event_item(row: &Row<'_>) -> rusqlite::Result<Item> {
         attempts: small(row, "attempts")?,
         waits_since: time(row, "at")?,
         expires_at: None,
+        place: Place::InOrder,
         set_aside_until: None,
         reason: row.get("reason")?,
     })

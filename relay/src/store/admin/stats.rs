@@ -1,9 +1,9 @@
-//! The relay at a glance. What is counted is counted over accounts, never over envelopes.
+//! The relay at a glance. What is counted is counted over accounts, never over envelopes, and the oldest is
+//! found without a look into each queue: ten thousand accounts cost a few milliseconds.
 
-use super::lane::OLDEST;
 use crate::store::{
     Store, StoreError,
-    rows::{count, row, uint},
+    rows::{count, maybe_time, row},
 };
 use rusqlite::Connection;
 use sealpost_proto::Timestamp;
@@ -41,18 +41,17 @@ impl Store {
     }
 }
 
+/// The oldest envelope is the first that has bytes: those of envelopes that ended are gone.
+const CENSUS: &str = "SELECT *, \
+        (SELECT min(at) FROM (SELECT accepted_at AS at FROM envelopes WHERE id = (SELECT min(id) FROM bodies) \
+             UNION ALL SELECT * FROM (SELECT at FROM events ORDER BY id LIMIT 1))) AS oldest_at FROM \
+    (SELECT count(*) AS accounts, ifnull(sum(suspended), 0) AS suspended, ifnull(sum(mailboxes), 0) AS mailboxes, \
+         ifnull(sum(blob_bytes), 0) AS blob_bytes FROM accounts), \
+    (SELECT ifnull(sum(waiting), 0) AS queued, count(*) AS queues, count(reason) AS failing FROM lanes WHERE waiting > 0), \
+    (SELECT page_count * page_size AS database_bytes FROM pragma_page_count(), pragma_page_size())";
+
 fn take(db: &Connection) -> Result<Census, StoreError> {
-    let sql = format!(
-        "WITH waiting AS MATERIALIZED (SELECT l.waiting, l.reason IS NOT NULL AS failing, {OLDEST} AS oldest_at \
-             FROM lanes l WHERE l.waiting > 0) \
-         SELECT * FROM \
-             (SELECT count(*) AS accounts, ifnull(sum(suspended), 0) AS suspended, ifnull(sum(mailboxes), 0) AS mailboxes, \
-                  ifnull(sum(blob_bytes), 0) AS blob_bytes FROM accounts), \
-             (SELECT ifnull(sum(waiting), 0) AS queued, count(*) AS queues, ifnull(sum(failing), 0) AS failing, \
-                  min(oldest_at) AS oldest_at FROM waiting), \
-             (SELECT page_count * page_size AS database_bytes FROM pragma_page_count(), pragma_page_size())"
-    );
-    let census = row(db, &sql, [], |row| {
+    let census = row(db, CENSUS, [], |row| {
         Ok(Census {
             accounts: count(row, "accounts")?,
             suspended: count(row, "suspended")?,
@@ -61,10 +60,7 @@ fn take(db: &Connection) -> Result<Census, StoreError> {
             queued: count(row, "queued")?,
             queues: count(row, "queues")?,
             failing: count(row, "failing")?,
-            oldest_at: row
-                .get::<_, Option<i64>>("oldest_at")?
-                .filter(|at| *at != i64::MAX)
-                .map(|at| Timestamp::from_millis(uint(at))),
+            oldest_at: maybe_time(row, "oldest_at")?,
             database_bytes: count(row, "database_bytes")?,
         })
     })?;

@@ -3,7 +3,7 @@
 //!
 //! The account, the chain and its key are files of one private folder, so that a restart asks for nothing.
 
-use super::certificate::{Good, read};
+use super::certificate::{CertificateError, CertificateFiles, Good, Validity, read};
 use crate::{Clock, SharedClock, Shutdown};
 use bytes::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -56,6 +56,17 @@ pub struct AcmeOrder {
     pub folder: PathBuf,
 }
 
+impl AcmeOrder {
+    /// The certificate that was given last, for whoever only looks; `None` before the first one.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn kept(&self) -> Result<Option<Arc<CertificateFiles>>, CertificateError> {
+        let (chain, key) = (self.folder.join(CHAIN), self.folder.join(KEY));
+        chain.exists().then(|| CertificateFiles::open(&chain, &key)).transpose()
+    }
+}
+
 /// The certificate that an authority gives, and the answers to its challenges.
 pub struct AcmeCertificates {
     order: AcmeOrder,
@@ -90,7 +101,7 @@ pub enum AcmeError {
     },
     /// What was given is no certificate.
     #[error(transparent)]
-    Certificate(#[from] super::CertificateError),
+    Certificate(#[from] CertificateError),
 }
 
 impl AcmeCertificates {
@@ -104,6 +115,12 @@ impl AcmeCertificates {
         made.map_err(|source| AcmeError::Folder { path: path.clone(), source })?;
         let good = RwLock::new(stored(path));
         Ok(Arc::new(Self { order, good, answers: Mutex::default() }))
+    }
+
+    /// When the certificate that is served is good; `None` before the first one.
+    #[must_use]
+    pub fn validity(&self) -> Option<Validity> {
+        self.good.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|good| good.validity)
     }
 
     /// Orders a certificate when there is none or a third of its life is left, until the shutdown.
@@ -190,7 +207,7 @@ impl AcmeCertificates {
 
     pub(super) fn is_due(&self, clock: &dyn Clock) -> bool {
         let good = self.good.read().unwrap_or_else(PoisonError::into_inner);
-        good.as_ref().is_none_or(|good| good.not_after.since(clock.now()) <= good.life / 3)
+        good.as_ref().is_none_or(|good| good.validity.not_after.since(clock.now()) <= good.validity.life() / 3)
     }
 
     fn tell(&self, ordered: &Result<(), AcmeError>, pause: Duration) {

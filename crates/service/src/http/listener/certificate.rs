@@ -1,9 +1,10 @@
 //! The certificate and its key, from two files that may change while the listener runs.
 
 use rustls::{
+    client::verify_server_name,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use sealpost_proto::{
@@ -40,9 +41,24 @@ pub struct CertificateFiles {
 /// A certificate that can be served.
 pub(super) struct Good {
     pub(super) served: Arc<CertifiedKey>,
-    pub(super) not_after: Timestamp,
-    /// From its beginning to its end.
-    pub(super) life: Duration,
+    pub(super) validity: Validity,
+}
+
+/// From when until when a certificate is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// Before this it is refused.
+    pub not_before: Timestamp,
+    /// After this it has expired.
+    pub not_after: Timestamp,
+}
+
+impl Validity {
+    /// How long it is good altogether.
+    #[must_use]
+    pub const fn life(self) -> Duration {
+        self.not_after.since(self.not_before)
+    }
 }
 
 /// Why a certificate cannot be used.
@@ -104,10 +120,21 @@ impl CertificateFiles {
         Ok(())
     }
 
-    /// When the certificate that is served expires.
+    /// When the certificate that is served is good.
     #[must_use]
-    pub fn not_after(&self) -> Timestamp {
-        self.good.read().unwrap_or_else(PoisonError::into_inner).not_after
+    pub fn validity(&self) -> Validity {
+        self.good.read().unwrap_or_else(PoisonError::into_inner).validity
+    }
+
+    /// Whether the certificate that is served names a host, as those who connect will ask.
+    ///
+    /// # Errors
+    /// Words that say which names it has.
+    pub fn names(&self, host: &str) -> Result<(), rustls::Error> {
+        let served = Arc::clone(&self.good.read().unwrap_or_else(PoisonError::into_inner).served);
+        let certificate = ParsedCertificate::try_from(served.end_entity_cert()?)?;
+        let name = ServerName::try_from(host).map_err(|error| rustls::Error::General(error.to_string()))?;
+        verify_server_name(&certificate, &name)
     }
 
     /// Reads the files again whenever they have changed, and warns before the certificate expires, until the shutdown.
@@ -138,7 +165,7 @@ impl CertificateFiles {
     }
 
     fn warn_before_expiry(&self, now: Timestamp, warned_at: &mut Option<Timestamp>) {
-        let left = self.not_after().since(now);
+        let left = self.validity().not_after.since(now);
         let again = warned_at.is_none_or(|at| now.since(at) >= DAY);
         if left < CERTIFICATE_WARNING && again {
             let days = left.as_secs() / DAY.as_secs();
@@ -181,7 +208,7 @@ pub(super) fn read(certificate: &Path, key: &Path) -> Result<Good, CertificateEr
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
     let chain = chain.map_err(|error| no_certificate(error.to_string()))?;
     let first = chain.first().ok_or_else(|| no_certificate("it has no section CERTIFICATE".to_owned()))?;
-    let (not_before, not_after) = validity(first).map_err(|error| no_certificate(error.to_string()))?;
+    let validity = validity(first).map_err(|error| no_certificate(error.to_string()))?;
     let private = read_file(key, true)?;
     let private =
         PrivateKeyDer::from_pem_slice(&private).map_err(|error| malformed(key, "private key", error.to_string()))?;
@@ -191,14 +218,14 @@ pub(super) fn read(certificate: &Path, key: &Path) -> Result<Good, CertificateEr
         key: key.to_owned(),
         reason: error.to_string(),
     })?;
-    Ok(Good { served: Arc::new(served), not_after, life: not_after.since(not_before) })
+    Ok(Good { served: Arc::new(served), validity })
 }
 
-fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), x509_cert::der::Error> {
+fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, x509_cert::der::Error> {
     let certificate = Certificate::from_der(certificate)?;
     let validity = certificate.tbs_certificate().validity();
-    let [not_before, not_after] = [validity.not_before, validity.not_after].map(|time| time.to_unix_duration());
-    Ok((Timestamp::from_millis(millis(not_before)), Timestamp::from_millis(millis(not_after))))
+    let time = |time: x509_cert::time::Time| Timestamp::from_millis(millis(time.to_unix_duration()));
+    Ok(Validity { not_before: time(validity.not_before), not_after: time(validity.not_after) })
 }
 
 fn read_file(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, CertificateError> {

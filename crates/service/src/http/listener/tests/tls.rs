@@ -113,7 +113,7 @@ async fn a_new_certificate_is_served_and_a_broken_one_is_not() {
 fn what_cannot_be_used_is_refused_in_words() {
     let (files, pair) = (Files::new(), Pair::new());
     files.write(&pair);
-    assert!(files.open().unwrap().not_after() > SystemClock.now());
+    assert!(files.open().unwrap().validity().not_after > SystemClock.now());
     fs::set_permissions(files.key(), fs::Permissions::from_mode(0o644)).unwrap();
     let error = files.open().unwrap_err();
     assert!(matches!(error, CertificateError::KeyTooOpen { .. }) && error.to_string().contains("chmod"), "{error}");

@@ -1,5 +1,8 @@
 //! `check`: looks at everything a relay needs, beside one that runs or without one, and says what to do next.
 
+mod disk;
+mod tls;
+
 use crate::{
     blobs::{Blobs, PartName},
     config::{Config, Told},
@@ -10,11 +13,7 @@ use crate::{
 use clap::Args;
 use http::{HeaderMap, Method};
 use sealpost_egress::{Client, Guard, Limits, Request};
-use sealpost_proto::{
-    BlobId, Origin, Timestamp,
-    limits::{CLOCK_BEHIND_MAX, DISK_FULL_BELOW_BYTES},
-    wire::WellKnown,
-};
+use sealpost_proto::{BlobId, Origin, Timestamp, limits::CLOCK_BEHIND_MAX, wire::WellKnown};
 use sealpost_service::{Clock as _, DataFolder, SystemClock};
 use sealpost_sqlite::Schema;
 use std::{
@@ -103,8 +102,9 @@ async fn look_at_everything(told: &Told) -> Findings {
     if config.data.join(DATABASE).exists() {
         secret(&mut findings, &config.data.join(SECRET));
         database(&mut findings, &config.data);
-        storage(&mut findings, &config.data);
     }
+    disk::look(&mut findings, &config, runs);
+    tls::look(&mut findings, &config, SystemClock.now());
     if let Some(origin) = &config.public_url {
         address(&mut findings, origin, runs).await;
     }
@@ -259,17 +259,6 @@ fn blobs(findings: &mut Findings, looked: &Looked, folder: &Path) -> Result<(), 
         findings.fail("files", text)
     }
     Ok(())
-}
-
-fn storage(findings: &mut Findings, folder: &Path) {
-    match fs4::available_space(folder) {
-        Ok(free) if free < DISK_FULL_BELOW_BYTES => {
-            findings
-                .fail("storage", format!("{free} bytes are free: make room, the relay refuses new work until then"));
-        }
-        Ok(free) => findings.ok("storage", format!("{free} bytes are free")),
-        Err(error) => findings.fail("storage", error),
-    }
 }
 
 /// Whether nodes would find this relay where it says that it is.
