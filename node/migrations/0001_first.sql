@@ -137,6 +137,9 @@ CREATE TABLE attachments (
     size        INTEGER NOT NULL,
     digests     BLOB,          -- of ours: SHA-256 of each part
     transferred INTEGER NOT NULL DEFAULT 0,
+    blob_until  INTEGER,       -- of ours: until when the relay has it
+    keep_until  INTEGER,       -- of ours: until when the relay shall have it
+    relay_due   TEXT,          -- of ours: what the relay has still to be asked: 'extend' or 'delete'
     reason      TEXT,
     attempt     INTEGER NOT NULL DEFAULT 0,
     next_at     INTEGER NOT NULL DEFAULT 0,
@@ -144,10 +147,14 @@ CREATE TABLE attachments (
 ) STRICT;
 CREATE INDEX attachments_moving ON attachments (next_at) WHERE status IN ('uploading', 'waiting', 'downloading');
 
+CREATE INDEX attachments_by_blob ON attachments (blob);
+CREATE INDEX attachments_at_relay ON attachments (next_at) WHERE relay_due IS NOT NULL;
+
 CREATE TABLE message_attachments (
     message    TEXT NOT NULL REFERENCES messages (ref),
     ordinal    INTEGER NOT NULL,
     attachment TEXT NOT NULL REFERENCES attachments (ref),
+    fetched_at INTEGER, -- when the recipient said that it has it
     PRIMARY KEY (message, ordinal)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX message_attachments_by_attachment ON message_attachments (attachment);

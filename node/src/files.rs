@@ -3,25 +3,28 @@
 
 mod fetching;
 mod reading;
+mod staging;
 
 pub use fetching::{FetchError, Fetching};
+pub use staging::{StageError, Staged};
 
 use crate::fault::Fault;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use reading::Reader;
-use sealpost_e2ee::attachment::{BlobSalt, BlobSealer, FileKey, SealStep, Sealed, SealedPart};
+use sealpost_e2ee::attachment::{FileKey, Sealed, blob_len};
+use sealpost_node_core::transfer::has_room;
 use sealpost_proto::{b64, limits};
+use staging::CutOff;
 use std::{
     fmt, io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
-use tokio::{
-    fs::{File, OpenOptions},
-    io::AsyncWriteExt as _,
-    task::spawn_blocking,
-};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+/// Pieces of a file that wait to be sealed.
+const PIECES_WAITING_MAX: usize = 8;
 
 /// The name of a sealed file on this disk: 16 random bytes of this node's own, so that nobody else can choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,54 +55,6 @@ impl fmt::Display for FileId {
 pub struct Files {
     folder: PathBuf,
 }
-
-/// A file that was just sealed.
-pub struct Staged {
-    /// Where it is.
-    pub file: FileId,
-    /// Its key.
-    pub file_key: FileKey,
-    /// Its lengths and digest.
-    pub sealed: Sealed,
-    /// SHA-256 of each of its parts, so that none is hashed again.
-    pub part_digests: Vec<[u8; 32]>,
-    /// The first bytes of the plaintext, to tell its type.
-    pub first_bytes: Vec<u8>,
-}
-
-/// Why a file was not staged.
-#[derive(Debug, thiserror::Error)]
-pub enum StageError {
-    /// More than a file may have.
-    #[error("the file is over {limit_bytes} bytes")]
-    TooLarge {
-        /// The limit.
-        limit_bytes: u64,
-    },
-    /// Fewer or more bytes came than were announced.
-    #[error("{actual_bytes} bytes came, {announced_bytes} were announced")]
-    Changed {
-        /// What came.
-        actual_bytes: u64,
-        /// What was announced.
-        announced_bytes: u64,
-    },
-    /// The caller went away.
-    #[error("the upload was cut off")]
-    CutOff,
-    /// Our disk.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-}
-
-impl From<io::Error> for StageError {
-    fn from(error: io::Error) -> Self {
-        Self::Fault(error.into())
-    }
-}
-
-/// How much of a file is looked at to tell its type.
-const FIRST_BYTES: usize = limits::SNIFFED_BYTES;
 
 impl Files {
     /// Opens the folder, and makes it when there is none.
@@ -148,67 +103,35 @@ impl Files {
     ///
     /// # Errors
     /// [`StageError`]; nothing is left on disk then.
-    pub async fn stage<S, E>(&self, body: S, announced: u64) -> Result<Staged, StageError>
+    pub async fn stage<S, E>(&self, mut body: S, announced: u64) -> Result<Staged, StageError>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
         if announced > limits::FILE_BYTES_MAX {
             return Err(StageError::TooLarge { limit_bytes: limits::FILE_BYTES_MAX });
         }
+        check_room(&self.folder, blob_len(announced))?;
         let file = FileId(sealpost_service::random_array());
-        let path = self.half_done(file, STAGING);
-        let staged = self.seal_into(&path, file, body, announced).await;
-        match staged {
-            Ok(staged) => {
-                tokio::fs::rename(&path, self.path(file)).await?;
-                File::open(&self.folder).await?.sync_all().await?;
+        let (path, whole, folder) = (self.half_done(file, STAGING), self.path(file), self.folder.clone());
+        let (pieces, arriving) = mpsc::channel(PIECES_WAITING_MAX);
+        let sealing = blocking(move || {
+            let staged = staging::seal(&path, file, arriving, announced).and_then(|staged| {
+                std::fs::rename(&path, whole)?;
+                std::fs::File::open(folder)?.sync_all()?;
                 Ok(staged)
+            });
+            staged.inspect_err(|_| drop(std::fs::remove_file(&path)))
+        });
+        let arrives = async {
+            while let Some(piece) = body.next().await {
+                // Nobody takes it any more when the sealing has failed, which says why.
+                if pieces.send(piece.map_err(|_| CutOff)).await.is_err() {
+                    break;
+                }
             }
-            Err(error) => {
-                let _ = tokio::fs::remove_file(&path).await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn seal_into<S, E>(&self, path: &Path, id: FileId, mut body: S, announced: u64) -> Result<Staged, StageError>
-    where
-        S: Stream<Item = Result<Bytes, E>> + Unpin,
-    {
-        let (file_key, salt) = {
-            let mut rng = sealpost_service::entropy();
-            (FileKey::generate(&mut rng), BlobSalt::generate(&mut rng))
+            drop(pieces);
         };
-        let mut spool = Spool { file: create(path).await?, digests: Vec::new() };
-        let mut sealer = BlobSealer::new(&file_key, &salt);
-        let mut first_bytes = Vec::new();
-        let mut actual = 0_u64;
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|_| StageError::CutOff)?;
-            actual += piece.len() as u64;
-            if actual > announced {
-                return Err(StageError::Changed { actual_bytes: actual, announced_bytes: announced });
-            }
-            first_bytes.extend(piece.iter().take(FIRST_BYTES - first_bytes.len()));
-            let mut rest = &piece[..];
-            while let Some(part) =
-                sealer.push(&mut rest).map_err(|_| StageError::TooLarge { limit_bytes: limits::FILE_BYTES_MAX })?
-            {
-                spool.add(part).await?;
-            }
-        }
-        if actual != announced {
-            return Err(StageError::Changed { actual_bytes: actual, announced_bytes: announced });
-        }
-        let mut tail = sealer.finish();
-        let sealed = loop {
-            match tail.step() {
-                SealStep::Part(part) => spool.add(part).await?,
-                SealStep::Done(sealed) => break sealed,
-            }
-        };
-        let part_digests = spool.finish().await?;
-        Ok(Staged { file: id, file_key, sealed, part_digests, first_bytes })
+        tokio::join!(sealing, arrives).0
     }
 
     /// Reads a range of a complete blob.
@@ -265,6 +188,17 @@ impl Files {
     }
 }
 
+#[cfg(test)]
+impl Files {
+    /// Changes one byte on the disk.
+    pub(crate) fn damage(&self, file: FileId) {
+        let file = std::fs::File::options().read(true).write(true).open(self.path(file)).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 1_000).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], 1_000).unwrap();
+    }
+}
+
 const STAGING: &str = "staging";
 const FETCHING: &str = "fetching";
 
@@ -277,28 +211,11 @@ where
     spawn_blocking(job).await.map_err(|error| E::from(io::Error::other(error)))?
 }
 
-async fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).await
-}
-
-/// A blob that is being sealed, part by part.
-struct Spool {
-    file: File,
-    digests: Vec<[u8; 32]>,
-}
-
-impl Spool {
-    async fn add(&mut self, part: SealedPart<'_>) -> io::Result<()> {
-        self.digests.push(part.sha256);
-        self.file.write_all(part.bytes).await
-    }
-
-    /// Returns when all of it is on disk.
-    async fn finish(mut self) -> io::Result<Vec<[u8; 32]>> {
-        self.file.flush().await?;
-        self.file.sync_all().await?;
-        Ok(self.digests)
-    }
+/// Refuses before a byte moves what would not leave room for the database.
+fn check_room(folder: &Path, bytes: u64) -> io::Result<()> {
+    let disk = rustix::fs::statvfs(folder)?;
+    let (free, all) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
+    if has_room(free, all, bytes) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
 #[cfg(test)]

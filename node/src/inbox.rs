@@ -27,9 +27,10 @@ use sealpost_e2ee::{
 use sealpost_node_core::{
     connection::{Connection, Event, Frame, Incoming, Opened, Phase, Unopened},
     submission,
+    transfer::DownloadPolicy,
 };
 use sealpost_proto::{
-    BlobSize, DeliveryStatus, MailboxId, MessageId, limits,
+    BlobId, BlobSize, DeliveryStatus, MailboxId, MessageId, limits,
     wire::{Delivery, DeliveryOutcome, StatusEvent},
 };
 use sha2::{Digest as _, Sha256};
@@ -60,7 +61,7 @@ pub fn receive(tx: &mut Tx<'_>, me: &Me, delivery: &Delivery) -> Result<Delivery
 fn receive_on_connection(tx: &mut Tx<'_>, me: &Me, name: &str, envelope: &[u8]) -> Result<DeliveryOutcome, Fault> {
     let loaded = connections::load_secrets(tx, name)?;
     let incoming = loaded.secrets.receive(&me.identity, envelope, tx.now, tx.rng);
-    take_in(tx, loaded, incoming)
+    take_in(tx, me, loaded, incoming)
 }
 
 /// An invite's mailbox: a request that opens makes a connection; a repetition of one goes to the connection it made; all
@@ -80,7 +81,7 @@ fn receive_on_invite(
             let loaded = connections::load_secrets(tx, &connection)?;
             if loaded.secrets.sessions.knows_prefix(&prefix) {
                 let incoming = loaded.secrets.receive_inner(&me.identity, &inner, tx.now, tx.rng);
-                return take_in(tx, loaded, incoming);
+                return take_in(tx, me, loaded, incoming);
             }
         }
     }
@@ -92,16 +93,16 @@ fn receive_on_invite(
     Ok(DeliveryOutcome::Stored)
 }
 
-fn take_in(tx: &mut Tx<'_>, mut loaded: Loaded, incoming: Incoming) -> Result<DeliveryOutcome, Fault> {
+fn take_in(tx: &mut Tx<'_>, me: &Me, mut loaded: Loaded, incoming: Incoming) -> Result<DeliveryOutcome, Fault> {
     match incoming {
         Incoming::Junk => return Ok(DeliveryOutcome::Refused),
-        Incoming::Opened(opened) => take_in_opened(tx, loaded, *opened)?,
+        Incoming::Opened(opened) => take_in_opened(tx, me, loaded, *opened)?,
         Incoming::Unopened(unopened) => take_in_unopened(tx, &mut loaded, *unopened)?,
     }
     Ok(DeliveryOutcome::Stored)
 }
 
-fn take_in_opened(tx: &mut Tx<'_>, mut loaded: Loaded, opened: Opened) -> Result<(), Fault> {
+fn take_in_opened(tx: &mut Tx<'_>, me: &Me, mut loaded: Loaded, opened: Opened) -> Result<(), Fault> {
     let name = loaded.name.clone();
     let was = loaded.secrets.phase;
     loaded.secrets = opened.connection;
@@ -124,7 +125,7 @@ fn take_in_opened(tx: &mut Tx<'_>, mut loaded: Loaded, opened: Opened) -> Result
     if loaded.secrets.phase == Phase::Accepting {
         pairing::await_confirmation(tx, &name)?;
     }
-    take_up(tx, &loaded, opened.event)?;
+    take_up(tx, me, &loaded, opened.event)?;
     if let Some(id) = opened.receipt {
         receipts::add(tx, &name, &id, ReceiptKind::DELIVERED)?;
     }
@@ -154,7 +155,7 @@ fn take_in_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) ->
     }
 }
 
-fn take_up(tx: &mut Tx<'_>, loaded: &Loaded, event: Event) -> Result<(), Fault> {
+fn take_up(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, event: Event) -> Result<(), Fault> {
     match event {
         Event::Accepted => {
             pairing::open_chat(tx, loaded)?;
@@ -170,14 +171,14 @@ fn take_up(tx: &mut Tx<'_>, loaded: &Loaded, event: Event) -> Result<(), Fault> 
             }
             connections::set_note(tx, &loaded.name, &why.unwrap_or_default())
         }
-        Event::Message { frame, message } => store_message(tx, loaded, frame, &message),
+        Event::Message { frame, message } => store_message(tx, me, loaded, frame, &message),
         Event::Receipt(receipt) => confirm(tx, &loaded.name, &receipt),
         Event::Kept { frame, kind, body } => keep(tx, loaded, frame, kind, &body),
         Event::Ignored => Ok(()),
     }
 }
 
-fn store_message(tx: &mut Tx<'_>, loaded: &Loaded, frame: Frame, message: &Message) -> Result<(), Fault> {
+fn store_message(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, frame: Frame, message: &Message) -> Result<(), Fault> {
     if !seen::remember_message(tx, &loaded.name, &frame.message_id)? {
         return Ok(());
     }
@@ -200,13 +201,13 @@ fn store_message(tx: &mut Tx<'_>, loaded: &Loaded, frame: Frame, message: &Messa
         sent_at: frame.sent_at,
     };
     let name = messages::insert(tx, &new)?;
-    store_files(tx, &name, message)?;
+    store_files(tx, &name, message, me.downloads)?;
     events::add(tx, EventTopic::Message, &name, None)
 }
 
-/// The files of a message wait to be fetched. Together they may hold no more than a message may; what is over is not
-/// fetched.
-fn store_files(tx: &mut Tx<'_>, message: &str, content: &Message) -> Result<(), Fault> {
+/// The files of a message wait to be fetched, or to be asked for. Together they may hold no more than a message may; what is
+/// over is not fetched.
+fn store_files(tx: &mut Tx<'_>, message: &str, content: &Message, policy: DownloadPolicy) -> Result<(), Fault> {
     let mut total = 0_u64;
     for (ordinal, descriptor) in content.attachments.iter().enumerate() {
         total = total.saturating_add(descriptor.sealed.pt_len);
@@ -214,7 +215,13 @@ fn store_files(tx: &mut Tx<'_>, message: &str, content: &Message) -> Result<(), 
         let fits = total <= limits::MESSAGE_FILES_BYTES_MAX && size.is_ok();
         let new = attachments::NewAttachment {
             direction: Direction::In,
-            status: if fits { AttachmentStatus::Waiting } else { AttachmentStatus::Failed },
+            status: if !fits {
+                AttachmentStatus::Failed
+            } else if policy.fetches(descriptor.sealed.pt_len) {
+                AttachmentStatus::Waiting
+            } else {
+                AttachmentStatus::Offered
+            },
             descriptor,
             file: FileId::from_bytes(pairing::draw(tx)),
             part_digests: &[],
@@ -230,6 +237,10 @@ fn confirm(tx: &mut Tx<'_>, name: &str, receipt: &Receipt) -> Result<(), Fault> 
     let status = match receipt.kind {
         ReceiptKind::DELIVERED => DeliveryStatus::Delivered,
         ReceiptKind::READ => DeliveryStatus::Read,
+        ReceiptKind::FETCHED => {
+            let mut blobs = receipt.ids.iter().map(|id| BlobId::from_bytes(*id.as_bytes()));
+            return blobs.try_for_each(|blob| attachments::fetched(tx, name, &blob, receipt.at));
+        }
         _ => return Ok(()),
     };
     let change = deliveries::Change { at: Some(receipt.at), ..deliveries::Change::default() };
@@ -413,7 +424,7 @@ mod tests {
         let staged: Vec<_> = files.iter().map(|bytes| pair.acme.stage(*bytes)).collect();
         pair.acme.send_files(&pair.to_bolt, "files", &staged);
         for file in &staged {
-            pair.acme.step(|tx, _| attachments::set_status(tx, file, AttachmentStatus::Uploaded, None));
+            pair.acme.uploaded(file);
         }
         settle(&mut pair.acme, &mut pair.bolt);
         let name = pair.bolt.arrived().remove(0).name;

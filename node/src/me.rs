@@ -2,6 +2,7 @@
 
 use crate::{fault::Fault, store::settings::Settings};
 use sealpost_e2ee::{Identity, SignedCard};
+use sealpost_node_core::transfer::DownloadPolicy;
 use sealpost_proto::Origin;
 
 /// The node's own identity and home.
@@ -14,6 +15,8 @@ pub struct Me {
     pub card: SignedCard,
     /// The home relay.
     pub relay: Origin,
+    /// Which files it fetches by itself.
+    pub downloads: DownloadPolicy,
 }
 
 impl Me {
@@ -21,11 +24,11 @@ impl Me {
     ///
     /// # Errors
     /// [`Fault::Failed`] when the stored identity or card is broken.
-    pub fn from_settings(settings: &Settings) -> Result<Self, Fault> {
+    pub fn from_settings(settings: &Settings, downloads: DownloadPolicy) -> Result<Self, Fault> {
         let identity =
             Identity::parse(&settings.identity).map_err(|_| Fault::failed("the stored identity is broken"))?;
         let card =
             SignedCard::parse_verified(&settings.card).map_err(|_| Fault::failed("the stored card is broken"))?;
-        Ok(Self { name: settings.name.clone(), identity, card, relay: settings.relay.clone() })
+        Ok(Self { name: settings.name.clone(), identity, card, relay: settings.relay.clone(), downloads })
     }
 }

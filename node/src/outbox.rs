@@ -117,8 +117,12 @@ fn take_files(tx: &Tx<'_>, names: &[String], bytes_max: u64) -> Result<Vec<attac
         let file = attachments::load(tx, name)?.filter(|file| file.direction == Direction::Out);
         let file = file.ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no file {name:?}")))?;
         total = total.saturating_add(file.descriptor.sealed.pt_len);
+        if !matches!(file.status, AttachmentStatus::Staged | AttachmentStatus::Uploading | AttachmentStatus::Uploaded) {
+            let detail = format!("the file {name:?} is not here any more: hand it over again");
+            return Err(Fault::refused(ProblemCode::NotFound, detail));
+        }
         if file.status == AttachmentStatus::Staged {
-            attachments::set_status(tx, name, AttachmentStatus::Uploading, None)?;
+            attachments::advance(tx, name, AttachmentStatus::Uploading, None)?;
         }
         files.push(file);
     }
@@ -285,6 +289,7 @@ fn accepted(tx: &mut Tx<'_>, row: &outbox::Row, expires_at: Option<Timestamp>) -
         deliveries::advance(tx, message, DeliveryStatus::Sent, &Change::default())?;
         if let Some(expires_at) = expires_at {
             deliveries::set_expiry(tx, message, expires_at)?;
+            attachments::keep_until(tx, message, expires_at.plus(limits::BLOB_LIFE_BEYOND_MESSAGE))?;
         }
     }
     Ok(())
@@ -415,7 +420,7 @@ mod tests {
         pair.acme.send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
         pair.acme.send(&pair.to_bolt, "without");
         assert!(pair.acme.seal().is_empty());
-        pair.acme.step(|tx, _| attachments::set_status(tx, &file, AttachmentStatus::Uploaded, None));
+        pair.acme.uploaded(&file);
         settle(&mut pair.acme, &mut pair.bolt);
         assert_eq!(pair.bolt.texts(), ["with a file", "without"]);
     }

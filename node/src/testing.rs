@@ -25,6 +25,7 @@ use sealpost_e2ee::{
     invite::Invite,
     vault::DataKey,
 };
+use sealpost_node_core::transfer::DownloadPolicy;
 use sealpost_proto::{
     BlobId, BlobRef, DeliveryId, FetchToken, Origin, Timestamp, limits,
     wire::{Delivery, DeliveryBatch, DeliveryOutcome, SubmitOutcome, SubmitResult, SubmittedEnvelope},
@@ -52,7 +53,7 @@ impl TestNode {
         sql.pragma_update(None, "foreign_keys", true).unwrap();
         MIGRATIONS.iter().for_each(|migration| sql.execute_batch(migration.sql).unwrap());
         let relay = Origin::parse("https://relay.example").unwrap();
-        let me = Me { name: name.to_owned(), identity, card, relay };
+        let me = Me { name: name.to_owned(), identity, card, relay, downloads: DownloadPolicy::Always };
         Self { me, now: START, sql, data_key: DataKey::generate(&mut rng), rng }
     }
 
@@ -176,6 +177,22 @@ impl TestNode {
             part_digests: &[[3; 32]],
         };
         self.step(|tx, _| attachments::insert(tx, &new))
+    }
+
+    /// The relay has a file of ours whole.
+    pub(crate) fn uploaded(&mut self, file: &str) {
+        let until = self.now.plus(limits::ENVELOPE_LIFE_DEFAULT + limits::BLOB_LIFE_BEYOND_MESSAGE);
+        assert!(self.step(|tx, _| attachments::uploaded(tx, file, until)));
+    }
+
+    pub(crate) fn file(&mut self, name: &str) -> attachments::Attachment {
+        self.step(|tx, _| attachments::load(tx, name)).unwrap()
+    }
+
+    /// The files of the message that came last.
+    pub(crate) fn files_that_came(&mut self) -> Vec<attachments::Attachment> {
+        let message = self.arrived().pop().unwrap().name;
+        self.step(|tx, _| attachments::of_message(tx, &message))
     }
 
     pub(crate) fn delivery(&mut self, message: &str) -> deliveries::Delivery {

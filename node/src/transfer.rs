@@ -7,8 +7,13 @@
 
 mod download;
 mod halt;
+mod keep;
 mod meter;
+mod stop;
 mod upload;
+
+pub use keep::keep;
+pub use stop::{cancel, fetch};
 
 use crate::{
     api::model::Direction,
@@ -264,3 +269,6 @@ impl File {
         daemon.commit(move |tx| attachments::set_transferred(tx, &name, bytes)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,6 +131,8 @@ pub const BLOB_BYTES_MAX: u64 = 100_687_920;
 pub const BLOB_PARTS_MAX: u32 = 48;
 /// How much longer than its message a blob lives at least.
 pub const BLOB_LIFE_BEYOND_MESSAGE: Duration = DAY.saturating_mul(7);
+/// The node of a blob's owner asks for a longer life once this much of the one that its waiting messages need is used up.
+pub const BLOB_EXTENDED_BY: Duration = DAY;
 /// Longest life of a blob.
 pub const BLOB_LIFE_MAX: Duration = DAY.saturating_mul(37);
 
@@ -156,8 +158,10 @@ pub const SUBMITTED_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const RELAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for one call of a relay, long polls and parts excepted.
 pub const RELAY_CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for one part of a blob, either way: two megabytes over a slow line.
-pub const PART_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for one part of a blob, either way: two megabytes over a line of 64 kbit/s.
+pub const PART_TIMEOUT: Duration = Duration::from_secs(300);
+/// Bytes of a part that must come in a second on average, once [`BODY_GRACE`] is over.
+pub const PART_BYTES_PER_SECOND_MIN: u32 = 7 * 1024;
 /// How much later than asked a long poll may be answered.
 pub const PULL_GRACE: Duration = Duration::from_secs(15);
 /// Most of a relay's problem that is read.
@@ -382,6 +386,10 @@ pub const TRANSFER_TOLD_EVERY: Duration = Duration::from_millis(250);
 pub const TRANSFER_RATE_WINDOW: Duration = Duration::from_secs(4);
 /// How long the end of a transfer is remembered for listeners that are busy.
 pub const TRANSFER_ENDED_KEPT: Duration = Duration::from_secs(10);
+/// Bytes of its disk that a node does not fill with files.
+pub const FILES_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// Percent of its disk that this reserve takes at most.
+pub const FILES_RESERVE_PERCENT: u8 = 5;
 /// How long a staged file waits for a message to take it.
 pub const STAGED_FILES_KEPT: Duration = DAY;
 

@@ -18,6 +18,12 @@
 
 use sealpost_proto::limits::{BLOB_PARTS_MAX, PARTS_IN_FLIGHT_MAX};
 
+mod policy;
+mod room;
+
+pub use policy::{DownloadPolicy, NotAPolicy};
+pub use room::has_room;
+
 /// Some parts of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PartSet(u64);

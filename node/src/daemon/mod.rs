@@ -6,7 +6,7 @@
 //! | [`deliver`] | the relay's calls and pulls | takes envelopes in, says what became of each |
 //! | [`post`] | something in the outbox | seals, submits, records the answers |
 //! | [`errands`] | chores | opens mailboxes, publishes prekeys |
-//! | [`transfer`](crate::transfer) | files on the move | uploads and downloads parts |
+//! | [`transfer`](crate::transfer) | files on the move | uploads and downloads parts, deletes blobs that nobody needs |
 //! | [`tend`] | the hour | expiries, fresh prekeys, forgetting |
 //!
 //! Each task reads what is due from the database after every wake-up, so nothing is lost when a wake-up is.
@@ -85,6 +85,7 @@ struct Wakes {
     errands: Notify,
     upload: Notify,
     download: Notify,
+    keeping: Notify,
 }
 
 impl Daemon {
@@ -224,6 +225,7 @@ impl Daemon {
         self.wakes.errands.notify_one();
         self.wakes.upload.notify_one();
         self.wakes.download.notify_one();
+        self.wakes.keeping.notify_one();
     }
 
     /// Waits for a wake-up, for `until`, or for the end, whichever comes first.
@@ -253,6 +255,11 @@ impl Daemon {
     pub async fn rest_before_download(&self, until: Option<Timestamp>) {
         self.rest(&self.wakes.download, until).await;
     }
+
+    /// Rests until the relay may have to be asked something about a file of ours.
+    pub async fn rest_before_keeping(&self, until: Option<Timestamp>) {
+        self.rest(&self.wakes.keeping, until).await;
+    }
 }
 
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -280,4 +287,40 @@ pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 pub fn backoff(attempt: u32) -> Duration {
     let random = u64::from_be_bytes(sealpost_service::random_array());
     sealpost_proto::backoff::delay(attempt.saturating_add(1), random)
+}
+
+#[cfg(test)]
+impl Daemon {
+    /// A daemon with a database and a folder of its own, and no task.
+    pub(crate) async fn for_test(
+        folder: &std::path::Path,
+        relay: sealpost_proto::Origin,
+        clock: sealpost_service::ManualClock,
+    ) -> Arc<Self> {
+        use crate::store::{MIGRATIONS, OPTIONS};
+        let mut rng = sealpost_service::entropy();
+        let database = sealpost_sqlite::Database::open(&folder.join("node.db"), MIGRATIONS, OPTIONS).unwrap();
+        let data_key = Arc::new(sealpost_e2ee::vault::DataKey::generate(&mut rng));
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let clock: SharedClock = Arc::new(clock);
+        let http = sealpost_relay_client::http_client().unwrap();
+        Arc::new(Self {
+            me: Arc::new(Me { relay: relay.clone(), ..crate::testing::TestNode::new("Acme", 1).me }),
+            store: Store::new(database, data_key),
+            files: Files::open(folder.join("files")).await.unwrap(),
+            progress: Progress::default(),
+            relay: RelayClient::new(relay, key, Arc::clone(&clock), http),
+            clock,
+            running: Running {
+                folder: folder.to_owned(),
+                address: ([127, 0, 0, 1], 1).into(),
+                webhook_url: None,
+                files_bytes_max: limits::MESSAGE_FILES_BYTES_MAX,
+            },
+            shutdown: Shutdown::new(),
+            contact: Mutex::new(Contact::default()),
+            wakes: Wakes::default(),
+            latest_event: watch::channel(0).0,
+        })
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
+use sealpost_node_core::transfer::DownloadPolicy;
 use sealpost_proto::{
     WebhookSecret, b64, limits,
     wire::{DeliveryMode, RegisterRequest},
@@ -47,6 +48,8 @@ const CONFIG: &str = "node.toml";
 struct Config {
     /// Plaintext bytes of all files of one message.
     message_files_bytes: u64,
+    /// `[files]`.
+    files: FilesConfig,
     /// `human` or `json`.
     log_format: LogFormat,
     /// What is logged, as `tracing` filters have it.
@@ -57,9 +60,24 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             message_files_bytes: limits::MESSAGE_FILES_BYTES_MAX,
+            files: FilesConfig::default(),
             log_format: LogFormat::Human,
             log_filter: "info".to_owned(),
         }
+    }
+}
+
+/// What the node does with files.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FilesConfig {
+    /// Which are fetched by themselves: `always`, `on_demand`, or as in `up_to 20 MB`.
+    download: String,
+}
+
+impl Default for FilesConfig {
+    fn default() -> Self {
+        Self { download: "always".to_owned() }
     }
 }
 
@@ -131,7 +149,8 @@ async fn start(
         })
         .await?;
     let settings = settings.context("the data folder holds no node; make one with `sealpost init`")?;
-    let me = Me::from_settings(&settings)?;
+    let downloads = config.files.download.parse::<DownloadPolicy>().context("files.download in node.toml")?;
+    let me = Me::from_settings(&settings, downloads)?;
     let listener = listen(settings.listen).await?;
     let address = listener.local_addr()?;
     let token = write_access(folder, address)?;
@@ -199,6 +218,7 @@ async fn home(daemon: Arc<Daemon>, start: Start) {
     tasks.spawn(errands::run(Arc::clone(&daemon)));
     tasks.spawn(transfer::upload(Arc::clone(&daemon)));
     tasks.spawn(transfer::download(Arc::clone(&daemon)));
+    tasks.spawn(transfer::keep(Arc::clone(&daemon)));
     tasks.spawn(deliver::pull(Arc::clone(&daemon), has_webhook));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -46,6 +46,7 @@ pub fn look_after(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<Attachment>, Fault> {
     pairing::tend_invites(tx, me)?;
     pairing::tend_connections(tx, me)?;
     deliveries::fail_unconfirmed(tx, tx.now.minus(limits::UNCONFIRMED_AFTER))?;
+    attachments::look_after_blobs(tx)?;
     seen::forget_old(tx)?;
     requests::forget_old(tx)?;
     events::forget_old(tx)?;

@@ -1,7 +1,7 @@
 //! A blob on its way in: its parts are written in any order and opened in theirs, each once, while others are still
 //! coming. It gets its name when all checks have held.
 
-use super::blocking;
+use super::{blocking, check_room};
 use bytes::BytesMut;
 use sealpost_e2ee::attachment::{BlobOpener, FileKey, OpenError, Sealed};
 use sealpost_node_core::transfer::PartSet;
@@ -59,6 +59,8 @@ impl Fetching {
             opening.opened = size.parts();
         } else {
             opening.take_up(&file, size)?;
+            let missing = size.bytes().saturating_sub(file.metadata()?.len());
+            check_room(path.parent().unwrap_or(Path::new(".")), missing)?;
         }
         Ok(Self { path, whole, size, file, opening: Mutex::new(opening) })
     }

@@ -1,6 +1,10 @@
 //! Files, ours and theirs. On this node's disk a file is the same sealed blob that travels, in one file of the data folder;
 //! what opens it, its name and its type stand sealed in the row.
 
+mod keeping;
+
+pub use keeping::*;
+
 use crate::{
     api::model::{AttachmentStatus, Direction, EventTopic},
     fault::Fault,
@@ -187,37 +191,74 @@ pub fn next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, 
     Ok(tx.value::<Option<i64>>(sql, &[&words::word(&direction), &millis(tx.now)])?.flatten().map(super::timestamp))
 }
 
-/// Moves a file to another status, with the reason where there is one, and tells the listeners.
+/// Whether a file may go from one status to another.
+///
+/// | ours | |
+/// |---|---|
+/// | `staged` | `uploading` when a message takes it |
+/// | `uploading` | `uploaded`, `failed`, `cancelled` |
+/// | `uploaded` | `released`, `cancelled`; `uploading` when the relay has lost it |
+///
+/// | theirs | |
+/// |---|---|
+/// | `offered`, `failed` | `waiting` when somebody asks for it |
+/// | `waiting` | `downloading`, `failed`; `offered` when somebody stops it |
+/// | `downloading` | `ready`, `failed`; `offered` when somebody stops it |
+const fn may_become(from: AttachmentStatus, to: AttachmentStatus) -> bool {
+    use AttachmentStatus::{
+        Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading, Waiting,
+    };
+    match from {
+        Staged => matches!(to, Uploading),
+        Uploading => matches!(to, Uploaded | Failed | Cancelled),
+        Uploaded => matches!(to, Released | Cancelled | Uploading),
+        Offered | Failed => matches!(to, Waiting),
+        Waiting => matches!(to, Downloading | Offered | Failed),
+        Downloading => matches!(to, Ready | Offered | Failed),
+        Released | Cancelled | Ready => false,
+    }
+}
+
+/// Moves a file to another status, if the move is legal, with the reason where there is one, and tells the listeners.
+/// Returns whether it moved.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_status(tx: &Tx<'_>, name: &str, status: AttachmentStatus, reason: Option<&str>) -> Result<(), Fault> {
+pub fn advance(tx: &Tx<'_>, name: &str, to: AttachmentStatus, reason: Option<&str>) -> Result<bool, Fault> {
+    let from: Option<String> = tx.value("SELECT status FROM attachments WHERE ref = ?1", &[&name])?;
+    let from = from.and_then(|word| words::parse(&word));
+    if !from.is_some_and(|from| may_become(from, to)) {
+        return Ok(false);
+    }
     tx.execute(
         "UPDATE attachments SET status = ?2, reason = ?3, attempt = 0, next_at = 0 WHERE ref = ?1",
-        &[&name, &words::word(&status), &reason],
+        &[&name, &words::word(&to), &reason],
     )?;
-    events::add(tx, EventTopic::Attachment, name, None)
+    events::add(tx, EventTopic::Attachment, name, None)?;
+    Ok(true)
 }
 
-/// Notes how far a file has come; that is progress, so failures count from zero again.
+/// Notes how far a file that moves has come; that is progress, so failures count from zero again.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn set_transferred(tx: &Tx<'_>, name: &str, transferred: u64) -> Result<(), Fault> {
-    tx.execute(
-        "UPDATE attachments SET transferred = ?2, reason = NULL, attempt = 0, next_at = 0 WHERE ref = ?1",
+    let changed = tx.execute(
+        "UPDATE attachments SET transferred = ?2, reason = NULL, attempt = 0, next_at = 0
+         WHERE ref = ?1 AND status IN ('uploading', 'waiting', 'downloading')",
         &[&name, &i64::try_from(transferred).unwrap_or(i64::MAX)],
     )?;
-    events::add(tx, EventTopic::Attachment, name, None)
+    if changed == 1 { events::add(tx, EventTopic::Attachment, name, None) } else { Ok(()) }
 }
 
-/// Lets a file wait after a failure, the `attempt`th in a row.
+/// Lets a file that moves wait after a failure, the `attempt`th in a row.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn postpone(tx: &Tx<'_>, name: &str, attempt: u32, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE attachments SET reason = ?2, attempt = ?3, next_at = ?4 WHERE ref = ?1",
+        "UPDATE attachments SET reason = ?2, attempt = ?3, next_at = ?4
+         WHERE ref = ?1 AND (status IN ('uploading', 'waiting', 'downloading') OR relay_due IS NOT NULL)",
         &[&name, &reason, &attempt, &millis(next_at)],
     )?;
     events::add(tx, EventTopic::Attachment, name, None)
@@ -275,4 +316,40 @@ pub fn part_digests(tx: &Tx<'_>, name: &str) -> Result<Vec<[u8; 32]>, Fault> {
 pub fn is_moving(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM attachments WHERE ref = ?1 AND status IN ('uploading', 'waiting', 'downloading')";
     Ok(tx.value::<i64>(sql, &[&name])?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_these_moves_are_legal() {
+        use AttachmentStatus::{
+            Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading, Waiting,
+        };
+        const ALL: [AttachmentStatus; 10] =
+            [Staged, Uploading, Uploaded, Released, Cancelled, Offered, Waiting, Downloading, Ready, Failed];
+        let legal = [
+            (Staged, Uploading),
+            (Uploading, Uploaded),
+            (Uploading, Cancelled),
+            (Uploading, Failed),
+            (Uploaded, Uploading),
+            (Uploaded, Released),
+            (Uploaded, Cancelled),
+            (Offered, Waiting),
+            (Waiting, Offered),
+            (Waiting, Downloading),
+            (Waiting, Failed),
+            (Downloading, Offered),
+            (Downloading, Ready),
+            (Downloading, Failed),
+            (Failed, Waiting),
+        ];
+        for from in ALL {
+            for to in ALL {
+                assert_eq!(may_become(from, to), legal.contains(&(from, to)), "{from:?} to {to:?}");
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::{
     api::model::EventTopic,
     fault::Fault,
-    store::{Tx, count, events, millis, timestamp},
+    store::{Tx, attachments, count, events, millis, timestamp},
 };
 use rusqlite::Row;
 use sealpost_proto::{DeliveryStatus, FailureCode, MessageId, Timestamp};
@@ -124,6 +124,9 @@ pub fn advance(tx: &Tx<'_>, message: &str, to: DeliveryStatus, change: &Change) 
         ],
     )?;
     announce(tx, message)?;
+    if to == DeliveryStatus::Failed {
+        attachments::release_of(tx, message)?;
+    }
     Ok(true)
 }
 

@@ -224,6 +224,15 @@ pub fn remove_message(tx: &Tx<'_>, message: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whether a message waits for its turn: nothing of it has been sealed.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_waiting(tx: &Tx<'_>, message: &str) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM outbox WHERE message = ?1 AND state = 'waiting' AND seq IS NULL";
+    Ok(tx.value::<i64>(sql, &[&message])?.is_some())
+}
+
 /// The peer confirmed this id: it is not needed again.
 ///
 /// # Errors

@@ -5,10 +5,14 @@ use crate::{
     store::{Tx, millis, timestamp},
 };
 use sealpost_e2ee::payload::{Receipt, ReceiptKind};
-use sealpost_proto::{MessageId, limits};
+use sealpost_proto::{BlobId, MessageId, limits};
 
 const fn word(kind: ReceiptKind) -> &'static str {
-    if kind.0 == ReceiptKind::READ.0 { "read" } else { "delivered" }
+    match kind {
+        ReceiptKind::READ => "read",
+        ReceiptKind::FETCHED => "fetched",
+        _ => "delivered",
+    }
 }
 
 /// Notes that a receipt is due.
@@ -21,6 +25,14 @@ pub fn add(tx: &Tx<'_>, connection: &str, id: &MessageId, kind: ReceiptKind) -> 
         &[&connection, id.as_bytes(), &word(kind), &millis(tx.now)],
     )?;
     Ok(())
+}
+
+/// Notes that the sender of a file is to be told that it is here.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn add_fetched(tx: &Tx<'_>, connection: &str, blob: &BlobId) -> Result<(), Fault> {
+    add(tx, connection, &MessageId::from_bytes(*blob.as_bytes()), ReceiptKind::FETCHED)
 }
 
 /// The connections that have receipts due.
@@ -37,7 +49,7 @@ pub fn connections(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
 /// When SQLite fails.
 pub fn take(tx: &Tx<'_>, connection: &str) -> Result<Vec<Receipt>, Fault> {
     let mut receipts = Vec::new();
-    for kind in [ReceiptKind::DELIVERED, ReceiptKind::READ] {
+    for kind in [ReceiptKind::DELIVERED, ReceiptKind::READ, ReceiptKind::FETCHED] {
         let sql = "DELETE FROM receipts_due WHERE connection = ?1 AND kind = ?2 RETURNING uuid, at";
         let due: Vec<([u8; 16], i64)> =
             tx.rows(sql, &[&connection, &word(kind)], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -4,12 +4,17 @@ use super::{halt::Halt, meter::Meter};
 use crate::{
     api::model::AttachmentStatus,
     daemon::Daemon,
+    fault::Fault,
     files::Fetching,
-    store::attachments::{self, Attachment},
+    store::{
+        Tx,
+        attachments::{self, Attachment},
+        receipts,
+    },
 };
 use bytes::{Bytes, BytesMut};
 use sealpost_node_core::transfer::PartSet;
-use sealpost_proto::{BlobSize, ErrorCode};
+use sealpost_proto::{BlobId, BlobSize, ErrorCode};
 use sealpost_relay_client::ClientError;
 use std::sync::{Arc, OnceLock};
 
@@ -36,7 +41,7 @@ impl Download {
         if self.row.status == AttachmentStatus::Waiting {
             let name = self.row.name.clone();
             let status = AttachmentStatus::Downloading;
-            self.daemon.commit(move |tx| attachments::set_status(tx, &name, status, None)).await?;
+            self.daemon.commit(move |tx| attachments::advance(tx, &name, status, None)).await?;
         }
         self.meter.begin(&self.daemon.progress, &self.row, self.size, there);
         Ok(there)
@@ -65,6 +70,9 @@ impl Download {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => {
                 Err(Halt::Never("the relay does not have the file any more: ask for it to be sent again".to_owned()))
             }
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::ForeignRelayUnsupported => {
+                Err(Halt::Never(problem.to_string()))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -72,11 +80,19 @@ impl Download {
     /// All parts are here: the file is handed out only when it is the one that its sender described.
     pub(super) async fn end(&self) -> Result<(), Halt> {
         self.fetching()?.finish().await?;
-        let (name, bytes) = (self.row.name.clone(), self.size.bytes());
+        let (name, blob, bytes) = (self.row.name.clone(), self.row.descriptor.blob.id, self.size.bytes());
         let store = self.daemon.write(move |tx| {
             attachments::set_transferred(tx, &name, bytes)?;
-            attachments::set_status(tx, &name, AttachmentStatus::Ready, None)
+            arrived(tx, &name, &blob)
         });
         Ok(store.await?)
     }
+}
+
+/// The file is here, verified: its sender is told, and need not keep it.
+pub(super) fn arrived(tx: &Tx<'_>, name: &str, blob: &BlobId) -> Result<(), Fault> {
+    if attachments::advance(tx, name, AttachmentStatus::Ready, None)? {
+        attachments::senders(tx, name)?.iter().try_for_each(|sender| receipts::add_fetched(tx, sender, blob))?;
+    }
+    Ok(())
 }

@@ -51,11 +51,12 @@ impl From<FetchError> for Halt {
     }
 }
 
+/// Whatever the relay says passes: a suspended account is resumed, a part that came too slowly or changed on the way is sent
+/// again. What does not pass is told apart where it is asked.
 impl From<ClientError> for Halt {
     fn from(error: ClientError) -> Self {
-        let (reason, asks) = (error.to_string(), error.retry_after().is_some());
-        let wait = asks.then(|| daemon::wait_after(&error, 0));
-        if error.is_retryable() { Self::Later { reason, wait } } else { Self::Never(reason) }
+        let wait = error.retry_after().map(|_| daemon::wait_after(&error, 0));
+        Self::Later { reason: error.to_string(), wait }
     }
 }
 
@@ -104,16 +105,23 @@ async fn postpone(
 
 /// A file that cannot be moved ends; the messages of ours that need it fail, and say so.
 fn lose(tx: &Tx<'_>, name: &str, direction: Direction, reason: &str) -> Result<(), Fault> {
-    attachments::set_status(tx, name, AttachmentStatus::Failed, Some(reason))?;
-    if direction == Direction::In {
-        return Ok(());
+    if attachments::advance(tx, name, AttachmentStatus::Failed, Some(reason))? && direction == Direction::Out {
+        fail_messages(tx, name, FailureCode::FileLost, reason)?;
     }
-    let change = Change { code: Some(FailureCode::FileLost), reason: Some(reason.to_owned()), ..Change::default() };
+    Ok(())
+}
+
+/// The messages that need a file of ours are not sent.
+///
+/// # Errors
+/// When the database fails.
+pub(super) fn fail_messages(tx: &Tx<'_>, name: &str, code: FailureCode, reason: &str) -> Result<(), Fault> {
+    let change = Change { code: Some(code), reason: Some(reason.to_owned()), ..Change::default() };
     for message in attachments::messages_of(tx, name)? {
         outbox::remove_message(tx, &message)?;
         deliveries::advance(tx, &message, DeliveryStatus::Failed, &change)?;
     }
-    Ok(())
+    attachments::release_unless_needed(tx, name)
 }
 
 #[cfg(test)]
@@ -141,7 +149,7 @@ mod tests {
         let mut pair = pair(510);
         let file = pair.acme.stage(10);
         pair.acme.send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
-        pair.acme.step(|tx, _| attachments::set_status(tx, &file, AttachmentStatus::Uploaded, None));
+        pair.acme.uploaded(&file);
         settle(&mut pair.acme, &mut pair.bolt);
         let message = pair.bolt.arrived().remove(0).name;
         let theirs = pair.bolt.step(|tx, _| attachments::of_message(tx, &message)).remove(0).name;

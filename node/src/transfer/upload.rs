@@ -2,7 +2,6 @@
 
 use super::{halt::Halt, meter::Meter};
 use crate::{
-    api::model::AttachmentStatus,
     daemon::Daemon,
     store::attachments::{self, Attachment},
 };
@@ -39,7 +38,7 @@ impl Upload {
             fetch_token_hash: Sha256::digest(descriptor.fetch_token.expose()).to_vec().into(),
             expires_at: self.daemon.now().plus(life),
         };
-        let blob = self.daemon.relay.create_blob(&create).await?;
+        let blob = self.daemon.relay.create_blob(&create).await.map_err(refused)?;
         self.daemon.reached().await;
         let there = self.parts_of(&blob);
         self.meter.begin(&self.daemon.progress, &self.row, self.size, there);
@@ -57,33 +56,51 @@ impl Upload {
     pub(super) async fn part(&self, number: u32) -> Result<(), Halt> {
         let lost = || Halt::Never("the sealed file is not complete on this disk: send it again".to_owned());
         let range = self.size.part_range(number).ok_or_else(lost)?;
-        let digest = *self.part_digests.get(number as usize).ok_or_else(lost)?;
+        let digest = ContentDigest::from_sha256(*self.part_digests.get(number as usize).ok_or_else(lost)?);
         let bytes = match self.daemon.files.read_range(self.row.file, range).await {
             Ok(bytes) => bytes,
             Err(error) if is_gone(&error) => return Err(lost()),
             Err(error) => return Err(error.into()),
         };
-        let (id, digest) = (self.row.descriptor.blob.id, ContentDigest::from_sha256(digest));
-        Ok(self.daemon.relay.put_part(id, number, bytes, digest, self.meter.part(number)).await?)
+        let id = self.row.descriptor.blob.id;
+        let sent = self.daemon.relay.put_part(id, number, bytes.clone(), digest, self.meter.part(number)).await;
+        match sent {
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::SignatureInvalid => {
+                // Changed on the way, or on this disk; only the first can be sent again.
+                if ContentDigest::of(&bytes) == digest { Err(ClientError::from(problem).into()) } else { Err(lost()) }
+            }
+            sent => sent.map_err(refused),
+        }
     }
 
     pub(super) async fn end(&self) -> Result<(), Halt> {
         let descriptor = &self.row.descriptor;
         let complete = CompleteBlob { digest: descriptor.sealed.ct_hash.to_vec().into() };
-        match self.daemon.relay.complete_blob(descriptor.blob.id, &complete).await {
-            Ok(blob) if blob.state == BlobState::Complete => {}
+        let until = match self.daemon.relay.complete_blob(descriptor.blob.id, &complete).await {
+            Ok(blob) if blob.state == BlobState::Complete => blob.expires_at,
             Ok(_) => return Err(Halt::later("the relay does not have all parts")),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::BlobIncomplete => {
                 return Err(Halt::later("the relay does not have all parts that it said it has"));
             }
-            Err(error) => return Err(error.into()),
-        }
+            Err(error) => return Err(refused(error)),
+        };
         let (name, bytes) = (self.row.name.clone(), self.size.bytes());
         let store = self.daemon.write(move |tx| {
             attachments::set_transferred(tx, &name, bytes)?;
-            attachments::set_status(tx, &name, AttachmentStatus::Uploaded, None)
+            attachments::uploaded(tx, &name, until)
         });
-        Ok(store.await?)
+        store.await?;
+        Ok(())
+    }
+}
+
+/// The relay has something else under this id, or takes no blob of this size: trying again changes nothing.
+fn refused(error: ClientError) -> Halt {
+    match error {
+        ClientError::Problem(problem) if matches!(problem.code, ErrorCode::Conflict | ErrorCode::TooLarge) => {
+            Halt::Never(format!("the relay does not take the file: {problem}"))
+        }
+        error => error.into(),
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Uri, header, request::Parts};
 use sealpost_proto::{
     AccountId, ErrorCode, Problem, Timestamp,
-    limits::{ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX},
+    limits::{ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX, PART_BYTES_PER_SECOND_MIN},
 };
 use sealpost_relay_core::rates::OwnRates;
 use sealpost_service::http::{Arriving, ProblemResponse, parse_json, read_body_with};
@@ -115,7 +115,7 @@ impl FromRequest<Arc<Relay>> for PartBySession {
 
     async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
         let Unread { head, body, .. } = Unread::<Part>::begin(request, relay)?;
-        let body = Arriving::new(&head.parts.headers, body, PART_BYTES_MAX)?;
+        let body = Arriving::new(&head.parts.headers, body, PART_BYTES_MAX)?.at_least(PART_BYTES_PER_SECOND_MIN);
         let facts = head.session(relay).await?;
         if let Err(problem) = relay.rules().meters.of(facts.own_rates).request(facts.account) {
             body.drain().await;

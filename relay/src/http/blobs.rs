@@ -6,7 +6,7 @@ use super::{
     auth::BySession,
     ids::Id,
     openapi::{JSON, SESSION, WRITES},
-    problem, refusal,
+    passing_problem_with, problem, refusal,
 };
 use crate::{openapi::problems, relay::Relay, store::NewBlob};
 use axum::{extract::State, response::IntoResponse as _};
@@ -50,8 +50,32 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -
         token_hash: digest(&request.fetch_token_hash, "fetch_token_hash")?,
         expires_at: request.expires_at,
     };
-    let (blob, created) = relay.store.create_blob(now, new, relay.rules().quotas.clone()).await?.map_err(refusal)?;
+    let created = relay.store.create_blob(now, new, relay.rules().quotas.clone()).await?;
+    let (blob, created) = match created {
+        Ok(created) => created,
+        Err(ErrorCode::QuotaExceeded) => return Err(over_quota(&relay, &new).await?),
+        Err(code) => return Err(refusal(code)),
+    };
     Ok(json_body(if created { StatusCode::CREATED } else { StatusCode::OK }, &blob))
+}
+
+/// Says what the account holds, what is free, and what to do.
+async fn over_quota(relay: &Relay, new: &NewBlob) -> Result<ProblemResponse, ProblemResponse> {
+    let quota = relay.store.quota_of(new.account).await?.ok_or(ErrorCode::AccountUnknown)?;
+    let may = relay.rules().quotas.with(&quota.overrides);
+    let free_bytes = may.account_blob_bytes.saturating_sub(quota.blobs.bytes);
+    let detail = if quota.blobs.blobs >= may.account_blobs {
+        format!("the account keeps {} files here, as many as it may", quota.blobs.blobs)
+    } else {
+        format!(
+            "the account keeps {} of {} bytes of files here: {free_bytes} are free, this file needs {}",
+            quota.blobs.bytes,
+            may.account_blob_bytes,
+            new.size.bytes()
+        )
+    };
+    let what_to_do = "room is made when files are fetched, deleted or expire; the relay's operator can give more";
+    Ok(passing_problem_with(ErrorCode::QuotaExceeded, format!("{detail}; {what_to_do}")))
 }
 
 problems!(ShowProblems: SESSION; NotFound);

@@ -82,12 +82,21 @@ async fn foreign(_: auth::BySession) -> ProblemResponse {
 
 /// A problem that passes, with the time after which another try makes sense.
 pub(crate) fn passing_problem(code: ErrorCode) -> ProblemResponse {
+    passing(code, Problem::from(code))
+}
+
+/// A problem that passes, in words.
+fn passing_problem_with(code: ErrorCode, detail: impl Into<String>) -> ProblemResponse {
+    passing(code, Problem::new(code, detail))
+}
+
+fn passing(code: ErrorCode, problem: Problem) -> ProblemResponse {
     let wait = match code {
         ErrorCode::StorageFull => STORAGE_FULL_RETRY,
         ErrorCode::QuotaExceeded | ErrorCode::MailboxFull | ErrorCode::AfterRefused => MAILBOX_FULL_RETRY,
         _ => BUSY_RETRY,
     };
-    Problem::from(code).retry_after_ms(millis(wait)).into()
+    problem.retry_after_ms(millis(wait)).into()
 }
 
 /// A code as the answer: with a time when it passes.

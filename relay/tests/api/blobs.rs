@@ -172,7 +172,10 @@ async fn a_blob_has_limits_and_a_life() {
     let mut acme = relay.node().await;
     let (first, second) = (Upload::new(&[1_000]), Upload::new(&[1_000]));
     assert_eq!(acme.post("/v1/blobs", &first.create(&relay)).await.status, StatusCode::CREATED);
-    assert_eq!(acme.post("/v1/blobs", &second.create(&relay)).await.code(), ErrorCode::QuotaExceeded);
+    let refused = acme.post("/v1/blobs", &second.create(&relay)).await;
+    assert_eq!(refused.code(), ErrorCode::QuotaExceeded);
+    let detail = refused.json::<sealpost_proto::Problem>().detail;
+    assert!(detail.contains("1000 of 1500 bytes") && detail.contains("500 are free, this file needs 1000"), "{detail}");
     let mut other = first.create(&relay);
     other.size_bytes = 999;
     assert_eq!(acme.post("/v1/blobs", &other).await.code(), ErrorCode::Conflict);

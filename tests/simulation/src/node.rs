@@ -96,7 +96,7 @@ impl Node {
         let database = Database::open_in_memory(store::MIGRATIONS, store::OPTIONS).context("a node's database")?;
         let data_key = Arc::new(DataKey::generate(&mut *entropy()));
         Ok(Self {
-            me: Arc::new(Me { name, identity, card, relay: origin.clone() }),
+            me: Arc::new(Me { name, identity, card, relay: origin.clone(), downloads: Default::default() }),
             store: Store::with_entropy(database, data_key, entropy),
             account: AccountId::from_bytes(chance.bytes()),
             has_webhook: chance.happens(500),

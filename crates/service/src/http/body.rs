@@ -87,11 +87,13 @@ pub async fn read_body_with(
     Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
-/// A body on its way: so large at most, and not slower than [`BODY_BYTES_PER_SECOND_MIN`] on average.
+/// A body on its way: so large at most, and not slower than [`BODY_BYTES_PER_SECOND_MIN`] on average, unless it is said
+/// otherwise.
 pub struct Arriving {
     body: Body,
     limit_bytes: usize,
     received_bytes: usize,
+    bytes_per_second_min: u32,
     began: Instant,
 }
 
@@ -104,7 +106,14 @@ impl Arriving {
         if announced_length(headers).is_some_and(|length| length > limit_bytes as u64) {
             return Err(too_large(limit_bytes));
         }
-        Ok(Self { body, limit_bytes, received_bytes: 0, began: Instant::now() })
+        let bytes_per_second_min = BODY_BYTES_PER_SECOND_MIN;
+        Ok(Self { body, limit_bytes, received_bytes: 0, bytes_per_second_min, began: Instant::now() })
+    }
+
+    /// Lets it come more slowly, or asks for more.
+    #[must_use]
+    pub fn at_least(self, bytes_per_second_min: u32) -> Self {
+        Self { bytes_per_second_min, ..self }
     }
 
     /// The next piece, or nothing at the end.
@@ -137,7 +146,7 @@ impl Arriving {
 
     fn deadline(&self) -> Instant {
         let received = u32::try_from(self.received_bytes).unwrap_or(u32::MAX);
-        self.began + BODY_GRACE + Duration::from_secs(received.into()) / BODY_BYTES_PER_SECOND_MIN
+        self.began + BODY_GRACE + Duration::from_secs(received.into()) / self.bytes_per_second_min
     }
 }
 

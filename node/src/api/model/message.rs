@@ -149,7 +149,7 @@ pub struct Attachment {
     pub reason: Option<String>,
 }
 
-/// Where a file is: the first three when it goes out, the others when it comes in; either way may fail.
+/// Where a file is: as far as `cancelled` when it goes out, from `offered` on when it comes in; either way may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachmentStatus {
@@ -159,6 +159,12 @@ pub enum AttachmentStatus {
     Uploading,
     /// At the relay.
     Uploaded,
+    /// Every recipient has it, or none can want it any more: gone from this disk and from the relay.
+    Released,
+    /// Somebody here stopped it before it was sent.
+    Cancelled,
+    /// At the relay; fetched when somebody asks for it.
+    Offered,
     /// To be downloaded.
     Waiting,
     /// On its way from the relay.

@@ -12,6 +12,7 @@ use crate::{
     files::{StageError, Staged},
     pairing,
     store::{Tx, attachments},
+    transfer,
 };
 use axum::{
     Json,
@@ -110,6 +111,30 @@ pub(super) async fn remove(State(daemon): State<Arc<Daemon>>, Path(id): Path<Str
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// `POST /v1/attachments/{id}/download`: fetches a file that is not fetched by itself, was stopped or failed.
+pub(super) async fn download(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Attachment>> {
+    change(&daemon, id, transfer::fetch).await
+}
+
+/// `POST /v1/attachments/{id}/cancel`: stops a file. The messages that need one of ours are not sent; one of theirs can be
+/// asked for again.
+pub(super) async fn cancel(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Attachment>> {
+    change(&daemon, id, transfer::cancel).await
+}
+
+async fn change(
+    daemon: &Daemon,
+    id: String,
+    change: impl FnOnce(&Tx<'_>, &attachments::Attachment) -> Result<(), Fault> + Send + 'static,
+) -> Answer<Json<Attachment>> {
+    let changed = daemon.write(move |tx| {
+        let row = load(tx, &id)?;
+        change(tx, &row)?;
+        load(tx, &row.name)
+    });
+    Ok(Json(render::attachment(&changed.await?)))
+}
+
 /// `GET /v1/attachments/{id}/content`: the plaintext, only of a file that is whole and verified.
 pub(super) async fn content(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Response> {
     let row = daemon.read(move |tx| load(tx, &id)).await?;
@@ -136,7 +161,12 @@ const fn is_readable(status: AttachmentStatus) -> bool {
         | AttachmentStatus::Uploading
         | AttachmentStatus::Uploaded
         | AttachmentStatus::Ready => true,
-        AttachmentStatus::Waiting | AttachmentStatus::Downloading | AttachmentStatus::Failed => false,
+        AttachmentStatus::Released
+        | AttachmentStatus::Cancelled
+        | AttachmentStatus::Offered
+        | AttachmentStatus::Waiting
+        | AttachmentStatus::Downloading
+        | AttachmentStatus::Failed => false,
     }
 }
 

@@ -43,6 +43,8 @@ pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
         .route("/v1/attachments", post(attachments::stage))
         .route("/v1/attachments/{id}", get(attachments::show).delete(attachments::remove))
         .route("/v1/attachments/{id}/content", get(attachments::content))
+        .route("/v1/attachments/{id}/download", post(attachments::download))
+        .route("/v1/attachments/{id}/cancel", post(attachments::cancel))
         .route("/v1/messages", get(messages::list).post(messages::send))
         .route("/v1/messages/{id}", get(messages::show))
         .route("/v1/messages/{id}/read", post(messages::mark_read))

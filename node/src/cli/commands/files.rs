@@ -85,10 +85,13 @@ fn check_ready(attachment: &Attachment) -> Result<(), CliError> {
         AttachmentStatus::Waiting | AttachmentStatus::Downloading => {
             "wait until it is ready (sealpost watch), then run it again"
         }
+        AttachmentStatus::Offered => "let the node fetch it first (POST /v1/attachments/ID/download)",
         AttachmentStatus::Failed => "ask the sender to send it again",
-        AttachmentStatus::Staged | AttachmentStatus::Uploading | AttachmentStatus::Uploaded => {
-            "take the file that you sent: only received files are kept here"
-        }
+        AttachmentStatus::Staged
+        | AttachmentStatus::Uploading
+        | AttachmentStatus::Uploaded
+        | AttachmentStatus::Released
+        | AttachmentStatus::Cancelled => "take the file that you sent: only received files are kept here",
     };
     let (status, _) = views::attachment_status(attachment);
     Err(CliError::refused(format!("{} ({}) is not ready: {status}", attachment.filename, attachment.id), next))

@@ -1,0 +1,97 @@
+//! Which files a node fetches by itself.
+
+use std::str::FromStr;
+
+/// Which files are fetched as soon as their message has come; the others wait until somebody asks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DownloadPolicy {
+    /// All.
+    #[default]
+    Always,
+    /// Those of at most so many bytes.
+    UpTo(u64),
+    /// None.
+    OnDemand,
+}
+
+/// Text that is no [`DownloadPolicy`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} says not which files are fetched: \"always\", \"on_demand\" or as in \"up_to 20 MB\"")]
+pub struct NotAPolicy {
+    text: String,
+}
+
+impl DownloadPolicy {
+    /// Whether a file of so many bytes is fetched by itself.
+    #[must_use]
+    pub const fn fetches(self, file_bytes: u64) -> bool {
+        match self {
+            Self::Always => true,
+            Self::UpTo(limit_bytes) => file_bytes <= limit_bytes,
+            Self::OnDemand => false,
+        }
+    }
+}
+
+impl FromStr for DownloadPolicy {
+    type Err = NotAPolicy;
+
+    /// Reads `always`, `on_demand`, or `up_to` and a size: a number with `kB`, `MB` or nothing for bytes.
+    fn from_str(text: &str) -> Result<Self, NotAPolicy> {
+        match text.trim() {
+            "always" => Ok(Self::Always),
+            "on_demand" => Ok(Self::OnDemand),
+            other => {
+                let size = other.strip_prefix("up_to ").and_then(bytes);
+                size.map(Self::UpTo).ok_or_else(|| NotAPolicy { text: text.to_owned() })
+            }
+        }
+    }
+}
+
+fn bytes(size: &str) -> Option<u64> {
+    let size = size.trim();
+    let unit_at = size.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(size.len());
+    let (number, unit) = size.split_at(unit_at);
+    let factor = match unit.trim() {
+        "" => 1,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_read_as_it_is_written() {
+        for (text, policy) in [
+            ("always", Some(DownloadPolicy::Always)),
+            ("on_demand", Some(DownloadPolicy::OnDemand)),
+            ("up_to 1500", Some(DownloadPolicy::UpTo(1_500))),
+            ("up_to 0", Some(DownloadPolicy::UpTo(0))),
+            ("up_to 20 MB", Some(DownloadPolicy::UpTo(20_000_000))),
+            ("up_to 20kB", Some(DownloadPolicy::UpTo(20_000))),
+            ("up_to", None),
+            ("up_to MB", None),
+            ("up_to 20 MiB", None),
+            ("up_to -1", None),
+            ("up_to 99999999999999999999", None),
+            ("up_to 99999999999999999 MB", None),
+            ("Always", None),
+            ("", None),
+        ] {
+            assert_eq!(text.parse().ok(), policy, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_the_largest_that_is_fetched() {
+        let fetched = |policy: DownloadPolicy| [0, 10, 11].map(|bytes| policy.fetches(bytes));
+        assert_eq!(fetched(DownloadPolicy::UpTo(10)), [true, true, false]);
+        assert_eq!((fetched(DownloadPolicy::Always), fetched(DownloadPolicy::OnDemand)), ([true; 3], [false; 3]));
+    }
+}
