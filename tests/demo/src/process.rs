@@ -25,9 +25,17 @@ const TAIL_LINES: usize = 40;
 
 pub use rustix::process::Signal;
 
-/// The program that plays the roles.
+/// The program that plays the roles, or the programs that have them by name.
 #[derive(Debug, Clone)]
-pub struct Program(PathBuf);
+pub struct Program(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// One that plays all.
+    Player(PathBuf),
+    /// The folder of `sealpost` and `sealpost-relay`.
+    Installed(PathBuf),
+}
 
 impl Program {
     /// The one that runs now.
@@ -35,13 +43,19 @@ impl Program {
     /// # Errors
     /// When the system does not say which that is.
     pub fn this() -> anyhow::Result<Self> {
-        Ok(Self(std::env::current_exe().context("this program does not know its own path")?))
+        Ok(Self::at(std::env::current_exe().context("this program does not know its own path")?))
     }
 
     /// One whose `main` calls [`crate::roles::play`].
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self(Kind::Player(path.into()))
+    }
+
+    /// `sealpost` and `sealpost-relay` themselves, in this folder. They outlive a parent that is killed.
+    #[must_use]
+    pub fn installed(folder: impl Into<PathBuf>) -> Self {
+        Self(Kind::Installed(folder.into()))
     }
 
     /// Writes an executable script that plays a role with these arguments in front of its own.
@@ -50,7 +64,8 @@ impl Program {
     /// When the file cannot be written.
     pub fn write_script(&self, path: &Path, role: Role, args: &[&OsStr]) -> anyhow::Result<()> {
         let mut script = OpenOptions::new().write(true).create_new(true).mode(0o755).open(path)?;
-        write!(script, "#!/bin/sh\nexec '{}' {}", self.0.display(), role.as_str())?;
+        let (program, first) = self.words(role);
+        write!(script, "#!/bin/sh\nexec '{}' {}", program.display(), first.unwrap_or_default())?;
         for arg in args {
             write!(script, " '{}'", arg.display())?;
         }
@@ -63,7 +78,7 @@ impl Program {
     /// When it does not start.
     pub async fn output(&self, role: Role, args: &[&OsStr]) -> anyhow::Result<Output> {
         let mut command = self.command(role, args);
-        command.stdin(Stdio::null()).output().await.with_context(|| format!("{} does not start", self.0.display()))
+        command.stdin(Stdio::null()).output().await.with_context(|| format!("{:?} does not start", self.0))
     }
 
     /// Starts a role that stays until it is stopped. What it logs is added to a file.
@@ -74,15 +89,24 @@ impl Program {
         let stderr = File::options().append(true).create(true).open(log)?;
         let mut command = self.command(role, args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-        let mut child = command.spawn().with_context(|| format!("{} does not start", self.0.display()))?;
+        let mut child = command.spawn().with_context(|| format!("{:?} does not start", self.0))?;
         let (tie, stdout) = (child.stdin.take(), child.stdout.take());
         Ok(Process { name: name.to_owned(), child, log: log.to_owned(), stdout, _tie: tie })
     }
 
     fn command(&self, role: Role, args: &[&OsStr]) -> Command {
-        let mut command = Command::new(&self.0);
-        command.arg(role.as_str()).args(args).env_remove("SEALPOST_DATA").kill_on_drop(true);
+        let (program, first) = self.words(role);
+        let mut command = Command::new(program);
+        command.args(first).args(args).env_remove("SEALPOST_DATA").kill_on_drop(true);
         command
+    }
+
+    /// What is called, and what it is told first.
+    fn words(&self, role: Role) -> (PathBuf, Option<&'static str>) {
+        match &self.0 {
+            Kind::Player(path) => (path.clone(), Some(role.as_str())),
+            Kind::Installed(folder) => (folder.join(role.binary()), None),
+        }
     }
 }
 

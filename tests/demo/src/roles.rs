@@ -31,6 +31,15 @@ impl Role {
             Self::NodeCommand => "sealpost",
         }
     }
+
+    /// The binary that has this role alone.
+    #[must_use]
+    pub const fn binary(self) -> &'static str {
+        match self {
+            Self::Relay | Self::RelayCommand => Self::RelayCommand.as_str(),
+            Self::Node | Self::NodeCommand => Self::NodeCommand.as_str(),
+        }
+    }
 }
 
 /// Plays the role that the first argument after the program's name asks for; `None` when it asks for none.

@@ -112,10 +112,18 @@ pub struct Pair {
 /// # Errors
 /// When they do not come together.
 pub async fn pair(inviter: &Node, acceptor: &Node) -> anyhow::Result<Pair> {
-    let (_, url) = inviter.api()?.invite(true).await?;
     let note = format!("{} asks {}", acceptor.home().name(), inviter.home().name());
-    let asked = acceptor.api()?.connect(&url, &note).await?;
-    let request = inviter.api()?.request(&note).await?;
+    pair_with_note(inviter, acceptor, &note).await
+}
+
+/// The same, for nodes that are connected more than once: each request has a note of its own.
+///
+/// # Errors
+/// When they do not come together.
+pub async fn pair_with_note(inviter: &Node, acceptor: &Node, note: &str) -> anyhow::Result<Pair> {
+    let (_, url) = inviter.api()?.invite(true).await?;
+    let asked = acceptor.api()?.connect(&url, note).await?;
+    let request = inviter.api()?.request(note).await?;
     Ok(Pair {
         inviter: inviter.api()?.accepted(&request.id).await?,
         acceptor: acceptor.api()?.accepted(&asked.id).await?,

@@ -7,11 +7,13 @@ mod support;
 
 use anyhow::{Context as _, ensure};
 use disk::SmallDisk;
+use rustix::process::geteuid;
 use sealpost_demo::{
     checks::files_below,
     files::{self, Sample},
     node::{Delivery, Home, Node},
     process::Signal,
+    roles::Role,
     wait::until,
     world::{World, pair, send},
 };
@@ -23,9 +25,12 @@ use serde_json::Value;
 use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    process::{Output, Stdio},
 };
 use support::program;
+use tokio::process::Command;
 
 /// Runs a command that must be refused with this code; every refusal says what is wrong and what to do. Returns both.
 async fn refused(home: &Home, args: &[&str], code: &str) -> anyhow::Result<String> {
@@ -186,27 +191,89 @@ async fn nothing_staged(home: &Home) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_file_that_changes_or_vanishes_is_not_sent() -> anyhow::Result<()> {
+async fn a_file_that_changes_while_it_is_read_is_not_sent() -> anyhow::Result<()> {
     let (world, acme, bolt) = two().await?;
-    let path = file(world.folder(), "growing", limits::FILE_BYTES_MAX)?;
-    let send = ["send", "--to", "Bolt", "-m", "x", "-a", &path];
-    let grow = async {
-        staging(acme.home()).await?;
-        Ok(OpenOptions::new().append(true).open(&path)?.write_all(b"more")?)
-    };
-    let (words, grown): (_, anyhow::Result<()>) = tokio::join!(refused(acme.home(), &send, "file_changed"), grow);
-    grown.and(words.map(drop))?;
-    nothing_staged(acme.home()).await?;
-
-    file(world.folder(), "growing", limits::FILE_BYTES_MAX)?;
-    let vanish = async {
-        staging(acme.home()).await?;
-        Ok(fs::remove_file(&path)?)
-    };
-    let (words, vanished): (_, anyhow::Result<()>) = tokio::join!(refused(acme.home(), &send, "file_changed"), vanish);
-    vanished.and(words.map(drop))?;
-    nothing_staged(acme.home()).await?;
+    let folder = world.folder();
+    let path = folder.join("moving");
+    let changes: [(&str, &dyn Fn() -> std::io::Result<()>); 4] = [
+        ("grows", &|| OpenOptions::new().append(true).open(&path)?.write_all(b"more")),
+        ("shrinks", &|| OpenOptions::new().write(true).open(&path)?.set_len(1)),
+        ("is replaced", &|| {
+            File::create(folder.join("other"))?.set_len(limits::FILE_BYTES_MAX)?;
+            fs::rename(folder.join("other"), &path)
+        }),
+        ("vanishes", &|| fs::remove_file(&path)),
+    ];
+    for (what, change) in changes {
+        let path = file(folder, "moving", limits::FILE_BYTES_MAX)?;
+        let change = async {
+            staging(acme.home()).await?;
+            Ok(change()?)
+        };
+        let send = ["send", "--to", "Bolt", "-m", "x", "-a", &path];
+        let (words, changed): (_, anyhow::Result<()>) =
+            tokio::join!(refused(acme.home(), &send, "file_changed"), change);
+        changed.and(words.map(drop)).context(what)?;
+        nothing_staged(acme.home()).await.context(what)?;
+    }
     ensure!(acme.api()?.messages(Direction::Out).await?.is_empty());
+    stop(world, [acme, bolt]).await
+}
+
+/// Runs a command as somebody who may read only what is theirs, also where the tests run as root.
+async fn without_power(home: &Home, args: &[&str]) -> anyhow::Result<Output> {
+    let mut command = Command::new(if geteuid().is_root() { "setpriv" } else { "env" });
+    if geteuid().is_root() {
+        command.arg("--bounding-set=-dac_override,-dac_read_search");
+    }
+    command.arg(env!("CARGO_BIN_EXE_sealpost-e2e")).arg(Role::NodeCommand.as_str());
+    Ok(command.arg("--data").arg(home.folder()).args(args).stdin(Stdio::null()).output().await?)
+}
+
+#[tokio::test]
+async fn what_is_not_a_readable_file_is_not_sent() -> anyhow::Result<()> {
+    let (world, acme, bolt) = two().await?;
+    let folder = world.folder();
+    let good = file(folder, "good", 1)?;
+    for (name, target) in [("dangling", "nowhere"), ("to-a-folder", ".")] {
+        symlink(target, folder.join(name))?;
+    }
+    ensure!(Command::new("mkfifo").arg(folder.join("pipe")).status().await?.success());
+    for (path, why) in [
+        (folder.join("dangling"), "cannot be read"),
+        (folder.join("to-a-folder"), "is a folder"),
+        (folder.join("pipe"), "is not a regular file"),
+        ("/dev/zero".into(), "is not a regular file"),
+    ] {
+        let path = path.to_str().context("a path")?;
+        let words = refused(acme.home(), &["send", "--to", "Bolt", "-m", "x", "-a", &good, path], "refused").await?;
+        ensure!(words.contains(why) && words.contains(path), "{words}");
+    }
+    let locked = file(folder, "locked", 1)?;
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000))?;
+    let output = without_power(acme.home(), &["send", "--to", "Bolt", "-m", "x", "-a", &locked]).await?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && words.contains("cannot be read") && words.contains("permissions"), "{words}");
+    ensure!(acme.api()?.messages(Direction::Out).await?.is_empty());
+    nothing_staged(acme.home()).await?;
+    stop(world, [acme, bolt]).await
+}
+
+#[tokio::test]
+async fn five_empty_files_arrive() -> anyhow::Result<()> {
+    let (world, acme, bolt) = two().await?;
+    let empty =
+        (0..5).map(|number| file(world.folder(), &format!("empty-{number}"), 0)).collect::<Result<Vec<_>, _>>()?;
+    let mut send = vec!["send", "--to", "Bolt", "-m", "five times nothing", "--wait", "delivered", "-a"];
+    send.extend(empty.iter().map(String::as_str));
+    done(acme.home(), &send).await?;
+    let sent = acme.api()?.messages(Direction::Out).await?;
+    let received = bolt.api()?.received(&sent[0].uuid).await?;
+    ensure!(received.attachments.len() == 5 && received.attachments.iter().all(|file| file.size == 0), "{received:?}");
+    let to = world.folder().join("saved");
+    fs::create_dir(&to)?;
+    done(bolt.home(), &["files", "save", &received.id, "--to", to.to_str().context("a path")?]).await?;
+    ensure!(files_below(&to)?.len() == 5);
     stop(world, [acme, bolt]).await
 }
 
@@ -351,7 +418,7 @@ async fn a_relay_s_folder_is_for_one_relay() -> anyhow::Result<()> {
     let folder: PathBuf = world.relay.folder().to_owned();
     let args = ["serve", "--listen", "127.0.0.1:0", "--data", folder.to_str().context("a path")?];
     let args = args.map(std::ffi::OsStr::new);
-    let output = world.program().output(sealpost_demo::roles::Role::RelayCommand, &args).await?;
+    let output = world.program().output(Role::RelayCommand, &args).await?;
     ensure!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("stop that one first"));
     world.relay.stop().await?;
     world.relay.start().await?;

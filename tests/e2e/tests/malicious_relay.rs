@@ -1,9 +1,12 @@
 //! A relay that does not play by the rules: whoever runs it has its database and its files, and changes what they like. What
 //! they changed is refused and said to be; what they repeat is shown once.
 
+#[path = "support/liar.rs"]
+mod liar;
 mod support;
 
 use anyhow::{Context as _, ensure};
+use liar::{Liar, Lie};
 use rusqlite::Connection as Database;
 use sealpost_demo::{
     api::digest,
@@ -196,4 +199,40 @@ async fn an_invite_with_another_fingerprint_is_not_trusted() -> anyhow::Result<(
     ensure!(refusal.as_ref().is_err_and(|error| error.code() == "invite_untrusted"), "{refusal:?}");
     bolt.api()?.connect(&url, "").await?;
     stop(world, [acme, bolt]).await
+}
+
+#[tokio::test]
+async fn parts_that_are_not_what_was_sent_are_never_handed_out() -> anyhow::Result<()> {
+    let mut world = World::begin(program())?;
+    let liar = Liar::before(&world.relay).await?;
+    world.relay.configure(&["--public-url", &liar.origin()]);
+    world.relay.start().await?;
+    let mut nodes = Vec::new();
+    for name in ["Acme", "Bolt"] {
+        let mut node = Node::init(world.program(), world.folder(), name, &liar.origin(), Delivery::Pull).await?;
+        node.start().await?;
+        node.connected().await?;
+        nodes.push(node);
+    }
+    let [acme, bolt] = &nodes[..] else { unreachable!() };
+    let pair = pair(acme, bolt).await?;
+    let order = [Sample::new("order.csv", files::measurements(7_000_000))];
+    for lie in [Lie::Short, Lie::Long, Lie::Swapped, Lie::OfAnotherBlob] {
+        liar.tell(lie);
+        let sent = send(&acme.api()?, &pair.inviter.id, "lied about", &order).await?;
+        acme.api()?.reached(&sent.id, DeliveryStatus::Delivered).await?;
+        let file = until("the lie is found out", async || {
+            let message = bolt.api()?.messages(Direction::In).await?.into_iter().find(|one| one.uuid == sent.uuid);
+            Ok(message.and_then(|one| one.attachments.into_iter().next()).filter(|file| file.reason.is_some()))
+        })
+        .await
+        .with_context(|| format!("{lie:?}"))?;
+        ensure!(file.status != AttachmentStatus::Ready && file.sha256.is_none(), "{lie:?}: {file:?}");
+        ensure!(bolt.api()?.content_digest(&file.id).await.is_err(), "{lie:?}: it was handed out");
+        liar.tell(Lie::None);
+        let honest = send(&acme.api()?, &pair.inviter.id, "not lied about", &order).await?;
+        let received = bolt.api()?.received(&honest.uuid).await?;
+        ensure!(bolt.api()?.content_digest(&received.attachments[0].id).await? == order[0].digest(), "{lie:?}");
+    }
+    stop(world, nodes).await
 }

@@ -1,0 +1,57 @@
+//! The plain server: a PUT is written to a file and fsynced, a GET is read from it. No authentication, no hash, no limits:
+//! what anybody would pipe a sealed file into.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Path, State},
+    http::StatusCode,
+    routing::put,
+};
+use futures_util::StreamExt as _;
+use std::{io::Write as _, path::PathBuf, sync::Arc};
+use tokio::{
+    fs::File,
+    io::{AsyncWriteExt as _, BufWriter},
+    net::TcpListener,
+};
+use tokio_util::io::ReaderStream;
+
+/// Written and read at a time.
+const STRETCH_BYTES: usize = 1024 * 1024;
+
+type Folder = State<Arc<PathBuf>>;
+
+/// Serves until the process ends. What is uploaded stands in `folder`.
+///
+/// # Errors
+/// When it cannot listen.
+pub(crate) async fn serve(folder: PathBuf) -> anyhow::Result<()> {
+    let routes = Router::new().route("/{name}", put(upload).get(download));
+    let app = routes.layer(DefaultBodyLimit::disable()).with_state(Arc::new(folder));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
+    Ok(axum::serve(listener, app).await?)
+}
+
+async fn upload(State(folder): Folder, Path(name): Path<String>, body: Body) -> StatusCode {
+    match write(folder.join(name), body).await {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+async fn write(path: PathBuf, body: Body) -> anyhow::Result<()> {
+    let mut file = BufWriter::with_capacity(STRETCH_BYTES, File::create(&path).await?);
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        file.write_all(&piece?).await?;
+    }
+    file.flush().await?;
+    Ok(file.get_ref().sync_all().await?)
+}
+
+async fn download(State(folder): Folder, Path(name): Path<String>) -> Result<Body, StatusCode> {
+    let file = File::open(folder.join(name)).await.map_err(|_| StatusCode::NOT_FOUND)?;
+    Ok(Body::from_stream(ReaderStream::with_capacity(file, STRETCH_BYTES)))
+}
