@@ -100,9 +100,9 @@ async fn kill(node: &mut Node) -> anyhow::Result<()> {
 fn ensure_resumed(what: &str, parts: &Parts) -> anyhow::Result<()> {
     // Half of the cuts, two kills, and two cuts that what was sent again has pushed to this half.
     const BREAKS: usize = CUTS / 2 + 2 + 2;
-    println!("{what}: {} parts, {} of them again", parts.distinct(), parts.again());
     ensure!(parts.distinct() == FILES_PER_MESSAGE_MAX * BLOB_PARTS_MAX as usize);
-    ensure!(parts.again() <= BREAKS * PARTS_IN_FLIGHT_MAX as usize, "{what} began again");
+    let again = parts.again();
+    ensure!(again <= BREAKS * PARTS_IN_FLIGHT_MAX as usize, "{what} began again: {again} parts more than once");
     Ok(())
 }
 
