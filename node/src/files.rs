@@ -110,11 +110,11 @@ impl Files {
         if announced > limits::FILE_BYTES_MAX {
             return Err(StageError::TooLarge { limit_bytes: limits::FILE_BYTES_MAX });
         }
-        check_room(&self.folder, blob_len(announced))?;
         let file = FileId(sealpost_service::random_array());
         let (path, whole, folder) = (self.half_done(file, STAGING), self.path(file), self.folder.clone());
         let (pieces, arriving) = mpsc::channel(PIECES_WAITING_MAX);
         let sealing = blocking(move || {
+            check_room(&folder, blob_len(announced))?;
             let staged = staging::seal(&path, file, arriving, announced).and_then(|staged| {
                 std::fs::rename(&path, whole)?;
                 std::fs::File::open(folder)?.sync_all()?;
@@ -123,13 +123,15 @@ impl Files {
             staged.inspect_err(|_| drop(std::fs::remove_file(&path)))
         });
         let arrives = async {
+            let mut taken = Some(pieces);
+            // When the sealing has failed the rest is read and forgotten: a caller that still sends hears why only after that.
             while let Some(piece) = body.next().await {
-                // Nobody takes it any more when the sealing has failed, which says why.
-                if pieces.send(piece.map_err(|_| CutOff)).await.is_err() {
-                    break;
+                if let Some(pieces) = &taken
+                    && pieces.send(piece.map_err(|_| CutOff)).await.is_err()
+                {
+                    taken = None;
                 }
             }
-            drop(pieces);
         };
         tokio::join!(sealing, arrives).0
     }

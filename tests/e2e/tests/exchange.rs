@@ -110,12 +110,13 @@ async fn a_person_decides_who_is_connected() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_file_for_several_is_uploaded_once() -> anyhow::Result<()> {
+async fn a_file_for_several_is_uploaded_once_and_deleted_when_all_have_it() -> anyhow::Result<()> {
     let world = World::with_relay(program()).await?;
     let acme = world.node("Acme", Delivery::Pull).await?;
-    let others = [world.node("Bolt", Delivery::Webhook).await?, world.node("Cargo", Delivery::Pull).await?];
-    for other in &others {
+    let mut others = [world.node("Bolt", Delivery::Webhook).await?, world.node("Cargo", Delivery::Pull).await?];
+    for other in &mut others {
         pair(&acme, other).await?;
+        other.stop().await?;
     }
     let api = acme.api()?;
     let file = Sample::new("order.csv", files::measurements(1_000_000));
@@ -131,6 +132,19 @@ async fn a_file_for_several_is_uploaded_once() -> anyhow::Result<()> {
     ensure!(sent.len() == 2 && sent[0].uuid == sent[1].uuid && sent[0].chat != sent[1].chat);
     let again = api.send(&request).await?;
     ensure!(again.iter().map(|one| &one.id).eq(sent.iter().map(|one| &one.id)), "the same client id sent it again");
+    for message in &sent {
+        until("it is at the relay", async || {
+            let delivery = api.message(&message.id).await?.delivery;
+            Ok(delivery.iter().all(|one| one.status != DeliveryStatus::Pending).then_some(()))
+        })
+        .await?;
+    }
+    let blobs = world.relay.folder().join("blobs");
+    let parts: Vec<_> = checks::files_below(&blobs)?;
+    ensure!(parts.len() == 1, "the relay holds {parts:?}");
+    for other in &mut others {
+        other.start().await?;
+    }
     for other in &others {
         let received = other.api()?.received(&sent[0].uuid).await?;
         compare(&other.api()?, &received, std::slice::from_ref(&file)).await?;
@@ -141,8 +155,8 @@ async fn a_file_for_several_is_uploaded_once() -> anyhow::Result<()> {
         api.reached(&message.id, DeliveryStatus::Read).await?;
     }
     ensure!(api.message(&sent[0].id).await?.delivery.len() == 2, "a message shows all its recipients");
-    let parts: Vec<_> = checks::files_below(&world.relay.folder().join("blobs"))?;
-    ensure!(parts.len() == 1, "the relay holds {parts:?}");
+    until("both have it, and the relay nothing", async || Ok(checks::files_below(&blobs)?.is_empty().then_some(())))
+        .await?;
     stop(world, [acme].into_iter().chain(others)).await
 }
 
