@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use sealpost_demo::{
     api::digest,
+    checks::files_below,
     files::{self, Sample},
     node::{Delivery, Node},
     process::Process,
@@ -82,6 +83,14 @@ fn large_file(folder: &Path, number: u64) -> anyhow::Result<PathBuf> {
 /// A place in a stretch of the road.
 fn draw(rng: &mut ChaCha8Rng, stretch: Range<u64>) -> u64 {
     stretch.start + rng.next_u64() % (stretch.end - stretch.start)
+}
+
+/// What everybody has fetched is gone from the relay.
+async fn nothing_left(world: &World) -> anyhow::Result<()> {
+    let blobs = world.relay.folder().join("blobs");
+    // Folders go while they are looked through.
+    until("the relay keeps nothing", async || Ok(files_below(&blobs).is_ok_and(|files| files.is_empty()).then_some(())))
+        .await
 }
 
 fn ensure_flat(process: &Process) -> anyhow::Result<()> {
@@ -167,6 +176,7 @@ async fn a_message_of_500_mb_passes_20_cuts_and_a_kill_of_each_process() -> anyh
     }
     ensure!(bolt.api()?.messages(Direction::In).await?.len() == 1, "it is shown twice");
     acme.api()?.reached(&sent.id, DeliveryStatus::Delivered).await?;
+    nothing_left(&world).await?;
     for process in [acme.process()?, world.relay.process()?, bolt.process()?] {
         ensure_flat(process)?;
     }
@@ -220,6 +230,7 @@ async fn a_file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
     }
     // Parts are 2 MiB.
     ensure!((proxy.puts().distinct(), proxy.puts().again()) == (3, 0), "{:?}", proxy.puts());
+    nothing_left(&world).await?;
     for mut node in [acme].into_iter().chain(others) {
         node.stop().await?;
     }
