@@ -133,7 +133,9 @@ CREATE TABLE attachments (
     status      TEXT NOT NULL,
     file        BLOB NOT NULL UNIQUE, -- its name on this disk
     blob        BLOB NOT NULL,
-    details     BLOB NOT NULL, -- sealed: the descriptor
+    details     BLOB NOT NULL, -- sealed: the descriptor, but its preview
+    preview     BLOB,          -- sealed
+    file_type   BLOB,          -- sealed: what its first bytes tell, JSON
     size        INTEGER NOT NULL,
     digests     BLOB,          -- of ours: SHA-256 of each part
     transferred INTEGER NOT NULL DEFAULT 0,

@@ -9,7 +9,7 @@ use crate::{
     fault::Fault,
     files::FileId,
     me::Me,
-    pairing,
+    pairing, preview,
     store::{
         Tx, attachments,
         chores::{self, Chore},
@@ -19,6 +19,7 @@ use crate::{
 };
 use sealpost_e2ee::{
     OuterKey,
+    attachment::Descriptor,
     envelope::open_envelope,
     payload::{ContentType, Message, Receipt, ReceiptKind},
     plaintext::Kind,
@@ -210,6 +211,8 @@ fn store_message(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, frame: Frame, messag
 fn store_files(tx: &mut Tx<'_>, message: &str, content: &Message, policy: DownloadPolicy) -> Result<(), Fault> {
     let mut total = 0_u64;
     for (ordinal, descriptor) in content.attachments.iter().enumerate() {
+        let preview = descriptor.preview.clone().filter(|preview| preview::content_type(preview).is_some());
+        let descriptor = &Descriptor { preview, ..descriptor.clone() };
         total = total.saturating_add(descriptor.sealed.pt_len);
         let size = BlobSize::parse(descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX);
         let fits = total <= limits::MESSAGE_FILES_BYTES_MAX && size.is_ok();
@@ -223,6 +226,7 @@ fn store_files(tx: &mut Tx<'_>, message: &str, content: &Message, policy: Downlo
                 AttachmentStatus::Offered
             },
             descriptor,
+            file_type: None,
             file: FileId::from_bytes(pairing::draw(tx)),
             part_digests: &[],
         };
@@ -316,6 +320,7 @@ pub fn mark_read(tx: &Tx<'_>, message: &messages::Message) -> Result<(), Fault> 
 mod tests {
     use super::*;
     use crate::testing::{TestNode, join, pair, settle};
+    use sealpost_node_core::file_type::{Danger, FileType};
     use sealpost_proto::B64;
 
     fn receipts_due(node: &TestNode) -> i64 {
@@ -436,6 +441,51 @@ mod tests {
     fn files_of_a_message_wait_to_be_fetched() {
         let statuses = attachment_statuses(&[10, limits::FILE_BYTES_MAX, 0]);
         assert_eq!(statuses, [AttachmentStatus::Waiting; 3]);
+    }
+
+    #[test]
+    fn a_preview_travels_with_its_message_and_what_is_no_picture_does_not_count() {
+        let mut pair = pair(265);
+        let picture = [b"\xff\xd8\xff\xe0".as_slice(), &[7; 16_380]].concat();
+        let previews = [Some(picture.as_slice()), Some(b"<svg onload='x'>"), None, Some(&picture), Some(&picture)];
+        let staged = previews.map(|preview| pair.acme.stage_with(10, "Foto.jpg", "image/jpeg", preview));
+        pair.acme.send_files(&pair.to_bolt, &"x".repeat(limits::MESSAGE_TEXT_BYTES_MAX), &staged);
+        for file in &staged {
+            pair.acme.uploaded(file);
+        }
+        settle(&mut pair.acme, &mut pair.bolt);
+        let name = pair.bolt.arrived().remove(0).name;
+        let arrived = pair.bolt.step(|tx, _| attachments::of_message(tx, &name));
+        let has_preview: Vec<_> = arrived.iter().map(|file| file.has_preview).collect();
+        assert_eq!(has_preview, [true, false, false, true, true]);
+        assert!(arrived.iter().all(|file| file.descriptor.preview.is_none()), "rows are read without it");
+        let kept = [0, 1].map(|at: usize| pair.bolt.step(|tx, _| attachments::preview(tx, &arrived[at].name)));
+        assert_eq!(kept, [Some(picture.clone()), None]);
+    }
+
+    #[test]
+    fn a_file_is_what_its_bytes_tell_once_they_are_here() {
+        let mut pair = pair(266);
+        let staged = [pair.acme.stage_with(10, "photo.jpg", "image/jpeg", None)];
+        pair.acme.send_files(&pair.to_bolt, "", &staged);
+        pair.acme.uploaded(&staged[0]);
+        settle(&mut pair.acme, &mut pair.bolt);
+        let message = pair.bolt.arrived().remove(0).name;
+        let listed = attachments::Filter { limit: 9, ..attachments::Filter::default() };
+        let shown =
+            |node: &mut TestNode| render::listed_attachment(&node.step(|tx, _| attachments::page(tx, &listed))[0]);
+        let claimed = shown(&mut pair.bolt);
+        assert_eq!(
+            (claimed.message.as_ref(), claimed.contacts.as_slice(), claimed.message_count),
+            (Some(&message), ["Acme".to_owned()].as_slice(), 1)
+        );
+        assert_eq!((claimed.attachment.content_type.as_str(), claimed.attachment.claimed_type), ("image/jpeg", None));
+        let program = FileType::of(b"MZ\x90\0\x03\0\0\0\x04\0", 10, "photo.jpg");
+        pair.bolt.step(|tx, _| attachments::set_file_type(tx, &claimed.attachment.id, &program));
+        let told = shown(&mut pair.bolt).attachment;
+        assert_eq!(told.content_type, "application/vnd.microsoft.portable-executable");
+        assert_eq!(told.claimed_type.as_deref(), Some("image/jpeg"));
+        assert_eq!(told.dangers.iter().map(|danger| danger.code).collect::<Vec<_>>(), [Danger::Executable]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod inbox;
 pub mod me;
 pub mod outbox;
 pub mod pairing;
+pub mod preview;
 pub mod progress;
 pub mod store;
 pub mod transfer;

@@ -22,6 +22,7 @@ use crate::{
     },
 };
 use sealpost_e2ee::{
+    attachment::Descriptor,
     payload::{Author, ContentType, Message, Receipt},
     plaintext::Kind,
 };
@@ -230,7 +231,7 @@ fn message_body(tx: &Tx<'_>, name: &str) -> Result<Vec<u8>, Fault> {
     let payload = Message {
         author: Some(Author { name: message.sender_name, avatar: None }),
         content_type: ContentType::MARKDOWN,
-        attachments: files.into_iter().map(|file| file.descriptor).collect(),
+        attachments: files.into_iter().map(|file| described(tx, file)).collect::<Result<_, _>>()?,
         reply_to,
         action_required: message.action_required,
         deliver_by: message.deliver_by,
@@ -238,6 +239,11 @@ fn message_body(tx: &Tx<'_>, name: &str) -> Result<Vec<u8>, Fault> {
         ..Message::text(message.content)
     };
     Ok(payload.encode())
+}
+
+fn described(tx: &Tx<'_>, file: attachments::Attachment) -> Result<Descriptor, Fault> {
+    let preview = attachments::preview(tx, &file.name)?;
+    Ok(Descriptor { preview, ..file.descriptor })
 }
 
 /// A session that is old or has carried enough is replaced with the peer's fresh prekeys; until then it goes on.

@@ -158,6 +158,11 @@ impl TestNode {
 
     /// A staged file of `pt_len` bytes; its blob is nowhere.
     pub(crate) fn stage(&mut self, pt_len: u64) -> String {
+        self.stage_with(pt_len, "Angebot.pdf", "application/pdf", None)
+    }
+
+    /// A staged file with another name, claimed type and preview.
+    pub(crate) fn stage_with(&mut self, pt_len: u64, name: &str, mime: &str, preview: Option<&[u8]>) -> String {
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         let descriptor = Descriptor {
@@ -165,14 +170,15 @@ impl TestNode {
             fetch_token: FetchToken::from_bytes([1; 32]),
             file_key: FileKey::generate(&mut self.rng),
             sealed: Sealed { ct_len: blob_len(pt_len), ct_hash: [2; 32], pt_len },
-            name: "Angebot.pdf".to_owned(),
-            mime: "application/pdf".to_owned(),
-            preview: None,
+            name: name.to_owned(),
+            mime: mime.to_owned(),
+            preview: preview.map(<[u8]>::to_vec),
         };
         let new = attachments::NewAttachment {
             direction: Direction::Out,
             status: AttachmentStatus::Staged,
             descriptor: &descriptor,
+            file_type: None,
             file: FileId::from_bytes(id),
             part_digests: &[[3; 32]],
         };

@@ -1,4 +1,4 @@
-//! Names of files: the one that people see, the one that a file system takes, and the type of what is inside.
+//! Names of files: the one that people see, and the one that a file system takes.
 //!
 //! A name comes from the other side and is not trusted: [`FileName::from_remote`] makes it visible, and
 //! [`FileName::safe_name`] is the only form that may touch a disk.
@@ -107,29 +107,6 @@ pub fn safe_name(name: &str) -> String {
     if safe.is_empty() { NAMELESS.to_owned() } else { safe }
 }
 
-/// The media type of a file, from its first bytes (see [`SNIFFED_BYTES`]), then from its name. What a sender claims is
-/// never asked for. A hint for people: nothing may be opened or run because of it.
-#[must_use]
-pub fn content_type(first_bytes: &[u8], name: &str) -> &'static str {
-    if let Some(kind) = infer::get(first_bytes) {
-        return kind.mime_type();
-    }
-    match mime_guess::from_path(name).first_raw() {
-        Some(guess) => guess,
-        None if is_text(first_bytes) => "text/plain",
-        None => "application/octet-stream",
-    }
-}
-
-/// UTF-8 as far as it goes; the last character may be cut.
-fn is_text(bytes: &[u8]) -> bool {
-    let whole = match std::str::from_utf8(bytes) {
-        Ok(_) => true,
-        Err(error) => error.error_len().is_none(),
-    };
-    whole && !bytes.is_empty() && !bytes.contains(&0)
-}
-
 fn is_hidden(c: char) -> bool {
     is_active(c) || is_invisible(c)
 }
@@ -235,17 +212,6 @@ mod tests {
             ("\u{fffd}", "_"),
         ] {
             assert_eq!(safe_name(name), safe, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn the_first_bytes_count_more_than_the_name() {
-        assert_eq!(content_type(b"\x89PNG\r\n\x1a\n....", "a.txt"), "image/png");
-        assert_eq!(content_type(b"# Title", "README.md"), "text/markdown");
-        assert_eq!(content_type("Grüß".as_bytes(), "LICENSE"), "text/plain");
-        assert_eq!(content_type(&"Grü".as_bytes()[..3], "cut"), "text/plain");
-        for none in [b"".as_slice(), b"\0\x01", b"\xff\xfea"] {
-            assert_eq!(content_type(none, "x"), "application/octet-stream", "{none:?}");
         }
     }
 

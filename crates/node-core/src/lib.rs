@@ -7,6 +7,7 @@
 //! Start reading at [`connection::Connection`].
 
 pub mod connection;
+pub mod file_type;
 pub mod filename;
 pub mod held_invite;
 pub mod markdown;

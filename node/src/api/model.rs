@@ -6,12 +6,14 @@ use sealpost_proto::DeliveryStatus;
 use serde::{Deserialize, Serialize};
 
 mod chat;
+mod file;
 mod message;
 mod node;
 mod request;
 mod transfer;
 
 pub use chat::*;
+pub use file::*;
 pub use message::*;
 pub use node::*;
 pub use request::*;

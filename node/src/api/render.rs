@@ -3,12 +3,12 @@
 use super::{
     iso::Iso,
     model::{
-        Attachment, Audit, Chat, ChatType, Connection, Delivery, Direction, Health, Identity, Invite, Message,
-        Participant, ParticipantStatus, Sender, Stamp, Visibility,
+        Attachment, Audit, Chat, ChatType, Connection, DangerMark, Delivery, Direction, Health, Identity, Invite,
+        ListedAttachment, Message, Participant, ParticipantStatus, Sender, Stamp, Visibility,
     },
 };
 use crate::store::{attachments, chats, connections, deliveries, invites, messages};
-use sealpost_node_core::{filename::FileName, markdown};
+use sealpost_node_core::{file_type::FileType, filename::FileName, markdown};
 use std::fmt::Write as _;
 
 /// The media type of Markdown.
@@ -51,15 +51,38 @@ pub fn delivery(row: &deliveries::Delivery) -> Delivery {
 #[must_use]
 pub fn attachment(row: &attachments::Attachment) -> Attachment {
     let name = FileName::from_remote(&row.descriptor.name);
+    let claim = FileType::claimed(&row.descriptor.mime, &row.descriptor.name);
+    let file_type = row.file_type.clone().unwrap_or_else(|| claim.clone());
+    let claimed_type = (claim.content_type != file_type.content_type).then_some(claim.content_type);
     Attachment {
         id: row.name.clone(),
+        direction: row.direction,
         filename: name.as_str().to_owned(),
         safe_name: name.safe_name(),
-        content_type: row.descriptor.mime.clone(),
+        content_type: file_type.content_type,
+        claimed_type,
+        dangers: file_type
+            .dangers
+            .into_iter()
+            .map(|code| DangerMark { code, reason: code.reason().to_owned() })
+            .collect(),
+        has_preview: row.has_preview,
         size: row.descriptor.sealed.pt_len,
         status: row.status,
         transferred: row.transferred.min(row.descriptor.sealed.pt_len),
         reason: row.reason.clone(),
+    }
+}
+
+/// A file with the messages that it belongs to.
+#[must_use]
+pub fn listed_attachment(row: &attachments::Listed) -> ListedAttachment {
+    ListedAttachment {
+        attachment: attachment(&row.file),
+        message: row.messages.first().map(|(message, _)| message.clone()),
+        contacts: row.messages.iter().map(|(_, contact)| contact.clone()).collect(),
+        message_count: row.message_count,
+        created_at: Iso(row.created_at),
     }
 }
 

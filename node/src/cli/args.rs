@@ -8,6 +8,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
 use zeroize::Zeroizing;
 
+/// Files of a list when nobody asks for a number.
+pub const LISTED_DEFAULT: u32 = 50;
+
 /// Where the local API listens when nobody says otherwise.
 const LISTEN_DEFAULT: &str = "127.0.0.1:4680";
 
@@ -79,11 +82,11 @@ pub enum Ask {
     Read(ReadArgs),
     /// Show the node and what is on its way, or how far one message is
     Status(StatusArgs),
-    /// Save received files
+    /// List, fetch, save or cancel files
     Files {
-        /// What to do with them.
+        /// `list` when nothing is said.
         #[command(subcommand)]
-        command: FilesCommand,
+        command: Option<FilesCommand>,
     },
 }
 
@@ -287,8 +290,41 @@ pub struct WatchArgs {
 /// `files …`
 #[derive(Subcommand)]
 pub enum FilesCommand {
+    /// List them, the newest first
+    List(FilesArgs),
+    /// Fetch the files of a message, or one file, that did not come by themselves
+    Fetch(FetchArgs),
     /// Save the files of a message, or one file, under a safe name
     Save(SaveArgs),
+    /// Stop a file that is on its way
+    Cancel(FileArgs),
+}
+
+/// `files list`
+#[derive(Args)]
+pub struct FilesArgs {
+    /// How many, the newest first
+    #[arg(long, default_value_t = LISTED_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub limit: u32,
+}
+
+/// One file.
+#[derive(Args)]
+pub struct FileArgs {
+    /// ATC-…
+    #[arg(value_name = "FILE")]
+    pub id: String,
+}
+
+/// `files fetch`
+#[derive(Args)]
+pub struct FetchArgs {
+    /// CMG-… for all its files, ATC-… for one
+    #[arg(value_name = "MESSAGE_OR_FILE")]
+    pub id: String,
+    /// Do not stay until they are here
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// `files save`
@@ -303,6 +339,9 @@ pub struct SaveArgs {
     /// Replace files that are there
     #[arg(long)]
     pub force: bool,
+    /// Do not wait for files that are still on their way
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// `completions`

@@ -5,11 +5,13 @@
 //! nothing of the other side can act on the terminal.
 
 pub mod args;
+mod bars;
 pub mod client;
 pub mod commands;
 pub mod console;
 pub mod error;
 pub mod events;
+mod files_wait;
 pub mod units;
 mod upload;
 mod views;

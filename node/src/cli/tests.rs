@@ -1,6 +1,7 @@
 //! The commands against a daemon that answers from a script: what they print, what they ask, what they leave behind.
 
 mod fake;
+mod files;
 
 use super::{args::WatchArgs, client::Client, commands, console::Format};
 use crate::api::{model::AttachmentStatus, problem::ProblemCode};
@@ -325,7 +326,7 @@ async fn watch_prints_a_line_for_each_event() {
     let node = serde_json::to_string(&node("unreachable", 0)).unwrap();
     let message = serde_json::to_string(&incoming(1, "Bolt", "hi\nthere")).unwrap();
     let events = format!(
-        "{}id: 2\nevent: node\ndata: {node}\n\nid: 3\nevent: message\ndata: {message}\n\n",
+        "{}event: transfer\ndata: {{\"attachment\": \"ATC-1\"}}\n\nid: 2\nevent: node\ndata: {node}\n\nid: 3\nevent: message\ndata: {message}\n\n",
         event(1, &delivery(MESSAGE, "Bolt", "sent"))
     );
     let fake = Fake::start(Script { events, ..Script::default() }).await;
@@ -334,7 +335,7 @@ async fn watch_prints_a_line_for_each_event() {
 14:05:00  relay       https://relay.example: unreachable
 14:05:00  message     CMG-1111-2222-3333-00001 from Bolt: hi there
 ";
-    for (format, lines) in [(Format::Text, 4), (Format::Json, 3)] {
+    for (format, lines) in [(Format::Text, 4), (Format::Json, 4)] {
         let (mut console, out) = console(format, 80);
         let args = WatchArgs { after: Some(0) };
         let printed = async {

@@ -1,13 +1,12 @@
 //! Files on their way into the daemon: looked at before any byte moves, streamed, and looked at again, because a file
 //! that changed in between would arrive as something that never existed.
 
-use super::{client::Client, error::CliError, units};
+use super::{bars::Bars, client::Client, error::CliError, units};
 use crate::api::{
     model::{Attachment, StageQuery},
     problem::{Problem, ProblemCode},
 };
 use futures_util::TryStreamExt as _;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealpost_node_core::filename::FileName;
 use sealpost_proto::limits::{FILE_BYTES_MAX, FILES_PER_MESSAGE_MAX, MESSAGE_FILES_BYTES_MAX};
 use std::{
@@ -85,9 +84,9 @@ impl LocalFile {
     ///
     /// # Errors
     /// `file_changed` when it is not what it was; then the daemon keeps nothing of it. Else what the daemon refuses.
-    pub(super) async fn stage(&self, client: &Client, is_shown: bool) -> Result<Attachment, CliError> {
+    pub(super) async fn stage(&self, client: &Client, bars: &Bars) -> Result<Attachment, CliError> {
         let file = tokio::fs::File::open(&self.path).await.map_err(|error| unreadable(&self.path, &error))?;
-        let bar = self.bar(is_shown);
+        let bar = bars.own(self.name.as_str(), self.state.bytes);
         let moved = bar.clone();
         let chunks = ReaderStream::with_capacity(file.take(self.state.bytes), READ_BYTES)
             .inspect_ok(move |chunk| moved.inc(chunk.len() as u64));
@@ -107,15 +106,6 @@ impl LocalFile {
 
     fn is_unchanged(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|metadata| State::of(&metadata) == self.state)
-    }
-
-    fn bar(&self, is_shown: bool) -> ProgressBar {
-        let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(self.state.bytes), target);
-        if let Ok(style) = ProgressStyle::with_template("{msg:.bold} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
-            bar.set_style(style);
-        }
-        bar.with_message(self.name.to_string())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::api::{
     iso::Iso,
     model::{Attachment, AttachmentStatus, Delivery, Message},
 };
+use comfy_table::Cell;
 use sealpost_node_core::{markdown, text::visible_line};
 use sealpost_proto::{DeliveryStatus, Timestamp};
 
@@ -43,12 +44,29 @@ pub(super) fn attachments(attachments: &[Attachment]) -> Grid {
         grid.row(vec![
             cell(&file.id),
             cell(&file.filename),
-            cell(&file.content_type),
+            file_type(file),
             number(units::size(file.size)),
             coloured(status, light),
         ]);
     }
     grid
+}
+
+/// A file's type, marked when it is dangerous.
+pub(super) fn file_type(file: &Attachment) -> Cell {
+    match file.dangers.is_empty() {
+        true => cell(&file.content_type),
+        false => coloured(format!("! {}", file.content_type), Light::Bad),
+    }
+}
+
+/// A line for each file that is dangerous.
+pub(super) fn dangers(files: &[Attachment]) -> Vec<String> {
+    let warning = |file: &Attachment| {
+        let reasons: Vec<&str> = file.dangers.iter().map(|danger| danger.reason.as_str()).collect();
+        format!("Careful with {} ({}): {}.", file.filename, file.id, reasons.join("; "))
+    };
+    files.iter().filter(|file| !file.dangers.is_empty()).map(warning).collect()
 }
 
 /// A file's status in words, with how far it is.

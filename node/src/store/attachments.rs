@@ -1,9 +1,13 @@
 //! Files, ours and theirs. On this node's disk a file is the same sealed blob that travels, in one file of the data folder;
 //! what opens it, its name and its type stand sealed in the row.
 
+mod contents;
 mod keeping;
+mod listing;
 
+pub use contents::*;
 pub use keeping::*;
+pub use listing::*;
 
 use crate::{
     api::model::{AttachmentStatus, Direction, EventTopic},
@@ -13,6 +17,7 @@ use crate::{
 };
 use rusqlite::Row;
 use sealpost_e2ee::attachment::Descriptor;
+use sealpost_node_core::file_type::FileType;
 use sealpost_proto::Timestamp;
 use zeroize::Zeroizing;
 
@@ -27,10 +32,14 @@ pub struct Attachment {
     pub direction: Direction,
     /// Where it is.
     pub status: AttachmentStatus,
-    /// What opens it.
+    /// What opens it, without its preview.
     pub descriptor: Descriptor,
     /// Where it is on this disk.
     pub file: FileId,
+    /// What its bytes tell, once they are here.
+    pub file_type: Option<FileType>,
+    /// Whether it has a preview.
+    pub has_preview: bool,
     /// Sealed bytes that have moved.
     pub transferred: u64,
     /// Why it waits or failed.
@@ -45,8 +54,10 @@ pub struct NewAttachment<'a> {
     pub direction: Direction,
     /// Where it is.
     pub status: AttachmentStatus,
-    /// What opens it.
+    /// What opens it, with its preview.
     pub descriptor: &'a Descriptor,
+    /// What its bytes tell, where they are here.
+    pub file_type: Option<&'a FileType>,
     /// Where it is on this disk.
     pub file: FileId,
     /// SHA-256 of each part of a blob of ours.
@@ -59,11 +70,14 @@ pub struct NewAttachment<'a> {
 /// When SQLite fails.
 pub fn insert(tx: &mut Tx<'_>, new: &NewAttachment<'_>) -> Result<String, Fault> {
     let name = refs::draw(tx, Noun::Attachment)?;
-    let details = tx.seal(TABLE, name.as_bytes(), "details", 1, &encode(new.descriptor));
+    let (pk, bare) = (name.as_bytes(), Descriptor { preview: None, ..new.descriptor.clone() });
+    let details = tx.seal(TABLE, pk, "details", 1, &encode(&bare));
+    let preview = new.descriptor.preview.as_ref().map(|preview| tx.seal(TABLE, pk, "preview", 1, preview));
+    let file_type = new.file_type.map(|file_type| seal_file_type(tx, &name, file_type)).transpose()?;
     let size = i64::try_from(new.descriptor.sealed.pt_len).unwrap_or(i64::MAX);
     tx.execute(
-        "INSERT INTO attachments (ref, direction, status, file, blob, details, size, digests, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO attachments (ref, direction, status, file, blob, details, preview, file_type, size, digests, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         &[
             &name,
             &words::word(&new.direction),
@@ -71,6 +85,8 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewAttachment<'_>) -> Result<String, Fault>
             new.file.as_bytes(),
             new.descriptor.blob.id.as_bytes(),
             &details,
+            &preview,
+            &file_type,
             &size,
             &new.part_digests.concat(),
             &millis(tx.now),
@@ -86,8 +102,8 @@ fn encode(descriptor: &Descriptor) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-const COLUMNS: &str =
-    "SELECT a.ref, a.direction, a.status, a.file, a.transferred, a.reason, a.attempt, a.details FROM attachments a";
+const COLUMNS: &str = "SELECT a.ref, a.direction, a.status, a.file, a.transferred, a.reason, a.attempt, a.details,
+     a.file_type, a.preview IS NOT NULL FROM attachments a";
 
 struct Raw {
     name: String,
@@ -98,6 +114,8 @@ struct Raw {
     reason: Option<String>,
     attempt: u32,
     details: Vec<u8>,
+    file_type: Option<Vec<u8>>,
+    has_preview: bool,
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Raw> {
@@ -110,18 +128,23 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Raw> {
         reason: row.get(5)?,
         attempt: row.get(6)?,
         details: row.get(7)?,
+        file_type: row.get(8)?,
+        has_preview: row.get(9)?,
     })
 }
 
 fn open(tx: &Tx<'_>, raw: Raw) -> Result<Attachment, Fault> {
     let broken = || Fault::failed("an attachment in the database is broken");
     let details = tx.open(TABLE, raw.name.as_bytes(), "details", 1, &raw.details)?;
+    let file_type = raw.file_type.as_ref().map(|sealed| open_file_type(tx, &raw.name, sealed)).transpose()?;
     Ok(Attachment {
         direction: words::parse(&raw.direction).ok_or_else(broken)?,
         status: words::parse(&raw.status).ok_or_else(broken)?,
         descriptor: Descriptor::parse(&mut minicbor::Decoder::new(&details)).map_err(|_| broken())?,
         name: raw.name,
         file: FileId::from_bytes(raw.file),
+        file_type,
+        has_preview: raw.has_preview,
         transferred: count(raw.transferred),
         reason: raw.reason,
         attempt: raw.attempt,

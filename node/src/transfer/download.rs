@@ -13,8 +13,10 @@ use crate::{
     },
 };
 use bytes::{Bytes, BytesMut};
-use sealpost_node_core::transfer::PartSet;
-use sealpost_proto::{BlobId, BlobSize, ErrorCode};
+use futures_util::TryStreamExt as _;
+use sealpost_e2ee::attachment::Descriptor;
+use sealpost_node_core::{file_type::FileType, transfer::PartSet};
+use sealpost_proto::{BlobId, BlobSize, ErrorCode, limits::SNIFFED_BYTES};
 use sealpost_relay_client::ClientError;
 use std::sync::{Arc, OnceLock};
 
@@ -80,12 +82,28 @@ impl Download {
     /// All parts are here: the file is handed out only when it is the one that its sender described.
     pub(super) async fn end(&self) -> Result<(), Halt> {
         self.fetching()?.finish().await?;
+        let file_type = self.file_type().await?;
         let (name, blob, bytes) = (self.row.name.clone(), self.row.descriptor.blob.id, self.size.bytes());
         let store = self.daemon.write(move |tx| {
+            attachments::set_file_type(tx, &name, &file_type)?;
             attachments::set_transferred(tx, &name, bytes)?;
             arrived(tx, &name, &blob)
         });
         Ok(store.await?)
+    }
+
+    /// What the first bytes of the file tell.
+    async fn file_type(&self) -> Result<FileType, Halt> {
+        let Descriptor { file_key, sealed, name, .. } = &self.row.descriptor;
+        let mut pieces = Box::pin(self.daemon.files.read_plaintext(self.row.file, file_key, sealed).await?);
+        let mut first_bytes = Vec::new();
+        while let Some(piece) = pieces.try_next().await? {
+            first_bytes.extend(piece.iter().take(SNIFFED_BYTES - first_bytes.len()));
+            if first_bytes.len() == SNIFFED_BYTES {
+                break;
+            }
+        }
+        Ok(FileType::of(&first_bytes, sealed.pt_len, name))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Messages, their files, and how far they are on their way.
 
-use super::{Audit, DeliveryStatus, Iso};
+use super::{Audit, DangerMark, DeliveryStatus, Iso};
 use serde::{Deserialize, Serialize};
 
 /// A message as one chat holds it.
@@ -132,12 +132,22 @@ pub struct Delivery {
 pub struct Attachment {
     /// `ATC-…`.
     pub id: String,
+    /// Ours or theirs.
+    pub direction: Direction,
     /// Its name as the sender wrote it, made visible.
     pub filename: String,
     /// A name that no file system misreads.
     pub safe_name: String,
-    /// As sniffed here.
+    /// As its first bytes tell; what the sender claims as long as they are not here.
     pub content_type: String,
+    /// What the sender claims, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_type: Option<String>,
+    /// How opening it can do harm, the worst first; of most files nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dangers: Vec<DangerMark>,
+    /// Whether a small picture of it can be had.
+    pub has_preview: bool,
     /// Bytes of the plaintext.
     pub size: u64,
     /// Where it is.

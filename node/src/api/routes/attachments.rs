@@ -1,16 +1,16 @@
 //! `/v1/attachments`
 
-use super::{Answer, Params};
+use super::{Answer, Params, page, page_items, parse_cursor};
 use crate::{
     api::{
-        model::{Attachment, AttachmentStatus, Direction, StageQuery},
+        model::{Attachment, AttachmentStatus, AttachmentsQuery, Direction, ListedAttachment, Order, Page, StageQuery},
         problem::{Problem, ProblemCode},
         render,
     },
     daemon::Daemon,
     fault::Fault,
     files::{StageError, Staged},
-    pairing,
+    pairing, preview,
     store::{Tx, attachments},
     transfer,
 };
@@ -22,8 +22,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sealpost_e2ee::attachment::Descriptor;
-use sealpost_node_core::filename::{self, FileName};
-use sealpost_proto::{BlobId, BlobRef, FetchToken};
+use sealpost_node_core::{file_type::FileType, filename::FileName};
+use sealpost_proto::{BlobId, BlobRef, FetchToken, limits};
 use std::sync::Arc;
 
 /// `POST /v1/attachments?filename=NAME`: seals the body while it arrives.
@@ -39,7 +39,9 @@ pub(super) async fn stage(
     let announced =
         announced.ok_or_else(|| Problem::new(ProblemCode::Malformed, "the length of the file must be announced"))?;
     let staged = daemon.files.stage(body.into_data_stream(), announced).await.map_err(stage_problem)?;
-    let row = daemon.write(insert(&daemon, name, staged)).await?;
+    let file_type = FileType::of(&staged.first_bytes, announced, name.as_str());
+    let preview = preview(&daemon, &staged, &file_type.content_type).await;
+    let row = daemon.write(insert(&daemon, name, staged, file_type, preview)).await?;
     Ok((StatusCode::CREATED, Json(render::attachment(&row))))
 }
 
@@ -47,6 +49,8 @@ fn insert(
     daemon: &Daemon,
     name: FileName,
     staged: Staged,
+    file_type: FileType,
+    preview: Option<Vec<u8>>,
 ) -> impl FnOnce(&mut Tx<'_>) -> Result<attachments::Attachment, Fault> + Send + 'static {
     let relay = daemon.me.relay.clone();
     move |tx| {
@@ -55,20 +59,30 @@ fn insert(
             fetch_token: FetchToken::from_bytes(sealpost_service::random_array()),
             file_key: staged.file_key,
             sealed: staged.sealed,
-            mime: filename::content_type(&staged.first_bytes, name.as_str()).to_owned(),
+            mime: file_type.content_type.clone(),
             name: name.as_str().to_owned(),
-            preview: None,
+            preview,
         };
         let new = attachments::NewAttachment {
             direction: Direction::Out,
             status: AttachmentStatus::Staged,
             descriptor: &descriptor,
+            file_type: Some(&file_type),
             file: staged.file,
             part_digests: &staged.part_digests,
         };
         let name = attachments::insert(tx, &new)?;
         load(tx, &name)
     }
+}
+
+/// A preview of an image; without one it is sent all the same.
+async fn preview(daemon: &Daemon, staged: &Staged, content_type: &str) -> Option<Vec<u8>> {
+    if !preview::is_drawn(content_type) || staged.sealed.pt_len > limits::PREVIEWED_BYTES_MAX {
+        return None;
+    }
+    let image = daemon.files.read_plaintext(staged.file, &staged.file_key, &staged.sealed).await.ok()?;
+    preview::draw_stream(content_type.to_owned(), image).await
 }
 
 fn stage_problem(error: StageError) -> super::Refused {
@@ -87,6 +101,23 @@ fn stage_problem(error: StageError) -> super::Refused {
 pub(super) fn load(tx: &Tx<'_>, id: &str) -> Result<attachments::Attachment, Fault> {
     attachments::load(tx, &id.to_uppercase())?
         .ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no file {id:?}")))
+}
+
+/// `GET /v1/attachments`
+pub(super) async fn list(
+    State(daemon): State<Arc<Daemon>>,
+    Params(query): Params<AttachmentsQuery>,
+) -> Answer<Json<Page<ListedAttachment>>> {
+    let limit = page_items(query.limit);
+    let filter = attachments::Filter {
+        direction: query.direction,
+        descending: query.order == Some(Order::Desc),
+        after: parse_cursor(query.after.as_deref())?,
+        limit,
+    };
+    let listed =
+        page(daemon.read(move |tx| attachments::page(tx, &filter)).await?, limit, |row| row.position.to_string());
+    Ok(Json(Page { items: listed.items.iter().map(render::listed_attachment).collect(), next: listed.next }))
 }
 
 /// `GET /v1/attachments/{id}`
@@ -153,6 +184,20 @@ pub(super) async fn content(State(daemon): State<Arc<Daemon>>, Path(id): Path<St
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_DISPOSITION, disposition(&FileName::from_remote(&descriptor.name).safe_name()));
     Ok(response)
+}
+
+/// `GET /v1/attachments/{id}/preview`: a small picture, which its sender made and nobody here has decoded.
+pub(super) async fn show_preview(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Response> {
+    let preview = daemon.read(move |tx| attachments::preview(tx, &load(tx, &id)?.name)).await?.unwrap_or_default();
+    let Some(content_type) = preview::content_type(&preview) else {
+        return Err(Problem::new(ProblemCode::NotFound, "the file has no preview").into());
+    };
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+    ];
+    Ok((headers, preview).into_response())
 }
 
 const fn is_readable(status: AttachmentStatus) -> bool {

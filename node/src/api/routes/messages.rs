@@ -1,6 +1,6 @@
 //! `/v1/messages`
 
-use super::{Answer, Body, Params, page, page_items};
+use super::{Answer, Body, Params, page, page_items, parse_cursor};
 use crate::{
     api::{
         model::{Direction, Message, MessagesQuery, Order, Page, SendMessage},
@@ -31,13 +31,12 @@ pub(super) async fn list(
     Params(query): Params<MessagesQuery>,
 ) -> Answer<Json<Page<Message>>> {
     let limit = page_items(query.limit);
-    let after = query.after.map(|after| after.parse()).transpose();
     let filter = messages::Filter {
         chat: query.chat,
         direction: query.direction,
         unread: query.unread.unwrap_or(false),
         descending: query.order == Some(Order::Desc),
-        after: after.map_err(|_| Problem::new(ProblemCode::Malformed, "the cursor is not one of ours"))?,
+        after: parse_cursor(query.after.as_deref())?,
         limit,
     };
     let name = daemon.me.name.clone();

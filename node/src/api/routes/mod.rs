@@ -40,11 +40,12 @@ pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
         .route("/v1/connections/{id}/verify", post(connections::verify))
         .route("/v1/chats", get(chats::list))
         .route("/v1/chats/{id}", get(chats::show))
-        .route("/v1/attachments", post(attachments::stage))
+        .route("/v1/attachments", get(attachments::list).post(attachments::stage))
         .route("/v1/attachments/{id}", get(attachments::show).delete(attachments::remove))
         .route("/v1/attachments/{id}/content", get(attachments::content))
         .route("/v1/attachments/{id}/download", post(attachments::download))
         .route("/v1/attachments/{id}/cancel", post(attachments::cancel))
+        .route("/v1/attachments/{id}/preview", get(attachments::show_preview))
         .route("/v1/messages", get(messages::list).post(messages::send))
         .route("/v1/messages/{id}", get(messages::show))
         .route("/v1/messages/{id}/read", post(messages::mark_read))
@@ -121,6 +122,11 @@ fn malformed(detail: &str) -> Refused {
 fn page_items(limit: Option<u32>) -> i64 {
     use sealpost_proto::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
     i64::from(limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX))
+}
+
+/// The position that a cursor of a page names.
+fn parse_cursor(after: Option<&str>) -> Answer<Option<i64>> {
+    after.map(str::parse).transpose().map_err(|_| malformed("the cursor is not one of ours"))
 }
 
 /// A page: the cursor of the next one is there when this one is full.

@@ -2,19 +2,20 @@
 
 use crate::{
     api::{
-        model::{Attachment, AttachmentStatus, Message},
+        model::{Attachment, AttachmentStatus, AttachmentsQuery, Direction, ListedAttachment, Message, Order, Page},
         problem::ProblemCode,
     },
     cli::{
-        args::{FilesCommand, SaveArgs},
+        args::{FetchArgs, FileArgs, FilesArgs, FilesCommand, LISTED_DEFAULT, SaveArgs},
+        bars::Bars,
         client::Client,
-        console::Console,
+        console::{Console, Grid, cell, coloured, number},
         error::CliError,
+        files_wait::{is_coming, until_here},
         units, views,
     },
 };
-use indicatif::ProgressBar;
-use sealpost_node_core::filename::safe_name;
+use sealpost_node_core::{filename::safe_name, text::visible_line};
 use serde::Serialize;
 use std::{
     collections::HashSet,
@@ -34,26 +35,113 @@ struct Saved {
 }
 
 #[derive(Serialize)]
-struct SavedFiles {
-    items: Vec<Saved>,
+struct Items<T> {
+    items: Vec<T>,
 }
 
-/// Saves files.
+/// Lists, fetches, saves or stops files.
 ///
 /// # Errors
 /// What the daemon refuses, what is there already, or what the disk does not take.
-pub async fn run(command: FilesCommand, client: &Client, console: &mut Console) -> Result<(), CliError> {
+pub async fn run(command: Option<FilesCommand>, client: &Client, console: &mut Console) -> Result<(), CliError> {
     match command {
-        FilesCommand::Save(args) => save(&args, client, console).await,
+        None => list(&FilesArgs { limit: LISTED_DEFAULT }, client, console).await,
+        Some(FilesCommand::List(args)) => list(&args, client, console).await,
+        Some(FilesCommand::Fetch(args)) => fetch(&args, client, console).await,
+        Some(FilesCommand::Save(args)) => save(&args, client, console).await,
+        Some(FilesCommand::Cancel(args)) => cancel(&args, client, console).await,
     }
+}
+
+async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
+    let query = AttachmentsQuery { order: Some(Order::Desc), limit: Some(args.limit), ..AttachmentsQuery::default() };
+    let page: Page<ListedAttachment> = client.get(&["v1", "attachments"], &query).await?;
+    if console.is_json() {
+        return console.json(&page);
+    }
+    if page.items.is_empty() {
+        return console.line("No files.");
+    }
+    let mut grid = Grid::new(&["FILE", "WITH", "NAME", "TYPE", "SIZE", "STATUS"]).keep(&[0, 4]).cut(3);
+    for listed in &page.items {
+        let file = &listed.attachment;
+        let (status, light) = views::attachment_status(file);
+        grid.row(vec![
+            cell(&file.id),
+            cell(with(listed)),
+            cell(&file.filename),
+            views::file_type(file),
+            number(units::size(file.size)),
+            coloured(status, light),
+        ]);
+    }
+    console.grid(grid)?;
+    if page.next.is_some() {
+        console.line(format!("There are more than {}. See them with: --limit 500", args.limit))?;
+    }
+    Ok(())
+}
+
+/// `to Bolt and 3 more`
+fn with(listed: &ListedAttachment) -> String {
+    let Some(first) = listed.contacts.first() else { return "-".to_owned() };
+    let way = if listed.attachment.direction == Direction::Out { "to" } else { "from" };
+    match listed.message_count {
+        0 | 1 => format!("{way} {first}"),
+        count => format!("{way} {first} and {} more", count - 1),
+    }
+}
+
+async fn cancel(args: &FileArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
+    let file: Attachment = client.post(&["v1", "attachments", &args.id, "cancel"], &serde_json::json!({})).await?;
+    if console.is_json() {
+        return console.json(&file);
+    }
+    let (status, _) = views::attachment_status(&file);
+    console.line(visible_line(&format!("{} ({}): {status}", file.filename, file.id)))
+}
+
+/// Asks for what did not come by itself, and waits for what is on its way.
+async fn fetch(args: &FetchArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
+    let mut files = attachments(&args.id, client).await?;
+    for file in files.iter_mut().filter(|file| file.status != AttachmentStatus::Ready) {
+        ask_for(file, client).await?;
+    }
+    if !args.no_wait {
+        files = until_here(files, client, console).await?;
+    }
+    if console.is_json() {
+        console.json(&Items { items: files.clone() })?;
+    } else {
+        for file in &files {
+            let (status, _) = views::attachment_status(file);
+            console.line(visible_line(&format!("{} ({}): {status}", file.filename, file.id)))?;
+        }
+        console.hint(format!("Save with: sealpost files save {}", args.id))?;
+    }
+    let is_left = |file: &&Attachment| !args.no_wait && file.status != AttachmentStatus::Ready;
+    files.iter().find(is_left).map_or(Ok(()), check_ready)
+}
+
+async fn ask_for(file: &mut Attachment, client: &Client) -> Result<(), CliError> {
+    *file = client.post(&["v1", "attachments", &file.id, "download"], &serde_json::json!({})).await?;
+    Ok(())
 }
 
 /// Looks at all files and all targets first, so that it saves all of them or says why not.
 async fn save(args: &SaveArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
-    let attachments = attachments(&args.id, client).await?;
-    attachments.iter().try_for_each(check_ready)?;
+    let mut attachments = attachments(&args.id, client).await?;
     let targets = targets(&attachments, &args.to);
     check_targets(&targets, args)?;
+    for file in attachments.iter_mut().filter(|file| !args.no_wait && file.status == AttachmentStatus::Offered) {
+        ask_for(file, client).await?;
+    }
+    attachments.iter().filter(|file| args.no_wait || !is_coming(file)).try_for_each(check_ready)?;
+    attachments = until_here(attachments, client, console).await?;
+    attachments.iter().try_for_each(check_ready)?;
+    if !console.is_json() {
+        views::dangers(&attachments).into_iter().try_for_each(|line| console.line(visible_line(&line)))?;
+    }
     let mut items = Vec::new();
     for (attachment, path) in attachments.into_iter().zip(targets) {
         download(&attachment, &path, args.force, client, console).await?;
@@ -63,13 +151,13 @@ async fn save(args: &SaveArgs, client: &Client, console: &mut Console) -> Result
         items.push(Saved { attachment, path });
     }
     if console.is_json() {
-        return console.json(&SavedFiles { items });
+        return console.json(&Items { items });
     }
     Ok(())
 }
 
 async fn attachments(id: &str, client: &Client) -> Result<Vec<Attachment>, CliError> {
-    if id.starts_with(ATTACHMENT_PREFIX) {
+    if id.to_uppercase().starts_with(ATTACHMENT_PREFIX) {
         return Ok(vec![client.get(&["v1", "attachments", id], &()).await?]);
     }
     let message: Message = client.get(&["v1", "messages", id], &()).await?;
@@ -83,9 +171,9 @@ fn check_ready(attachment: &Attachment) -> Result<(), CliError> {
     let next = match attachment.status {
         AttachmentStatus::Ready => return Ok(()),
         AttachmentStatus::Waiting | AttachmentStatus::Downloading => {
-            "wait until it is ready (sealpost watch), then run it again"
+            "leave out --no-wait, or wait until it is ready (sealpost watch)"
         }
-        AttachmentStatus::Offered => "let the node fetch it first (POST /v1/attachments/ID/download)",
+        AttachmentStatus::Offered => "leave out --no-wait, or fetch it first: sealpost files fetch FILE",
         AttachmentStatus::Failed => "ask the sender to send it again",
         AttachmentStatus::Staged
         | AttachmentStatus::Uploading
@@ -134,7 +222,7 @@ fn is_there(path: &Path) -> CliError {
 }
 
 /// Writes beside the target under a passing name, makes it durable, checks it, and only then gives it its name. The
-/// passing file goes away by itself whenever this ends early.
+/// passing file goes away by itself whenever this ends early. Nobody but the user may read it, and nobody run it.
 async fn download(
     attachment: &Attachment,
     path: &Path,
@@ -146,7 +234,8 @@ async fn download(
     let failed = |error: &io::Error| unwritable(path, error);
     let mut file = NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
     let mut response = client.content(&["v1", "attachments", &attachment.id, "content"]).await?;
-    let bar = if console.is_terminal() { ProgressBar::new(attachment.size) } else { ProgressBar::hidden() };
+    let bars = Bars::new(console);
+    let bar = bars.own(&attachment.filename, attachment.size);
     let mut bytes = 0_u64;
     while let Some(chunk) = response.chunk().await.map_err(|error| client.unreachable(&error))? {
         file.write_all(&chunk).map_err(|error| failed(&error))?;
@@ -187,9 +276,13 @@ mod tests {
     fn attachment(safe_name: &str) -> Attachment {
         Attachment {
             id: "ATC-1".into(),
+            direction: Direction::In,
             filename: safe_name.into(),
             safe_name: safe_name.into(),
             content_type: "text/plain".into(),
+            claimed_type: None,
+            dangers: Vec::new(),
+            has_preview: false,
             size: 1,
             status: AttachmentStatus::Ready,
             transferred: 1,

@@ -5,7 +5,7 @@ use crate::{
         model::{Message, Node, Page, RelayState, SendMessage},
         problem::ProblemCode,
     },
-    cli::{args::SendArgs, client::Client, console::Console, error::CliError, upload::LocalFile, views},
+    cli::{args::SendArgs, bars::Bars, client::Client, console::Console, error::CliError, upload::LocalFile, views},
 };
 use sealpost_node_core::text::{MessageText, TextRefusal, visible_line};
 use sealpost_proto::limits::{MESSAGE_TEXT_BYTES_MAX, RECIPIENTS_PER_MESSAGE_MAX};
@@ -122,8 +122,9 @@ async fn stage_and_send(
     client: &Client,
     console: &Console,
 ) -> Result<Page<Message>, CliError> {
+    let bars = Bars::new(console);
     for file in files {
-        staged.push(file.stage(client, !console.is_json()).await?.id);
+        staged.push(file.stage(client, &bars).await?.id);
     }
     request.attachments.clone_from(staged);
     client.post(&["v1", "messages"], request).await

@@ -25,6 +25,7 @@ pub async fn run(args: &MessageArgs, client: &Client, console: &mut Console) -> 
     if !message.attachments.is_empty() {
         console.line("")?;
         console.grid(views::attachments(&message.attachments))?;
+        views::dangers(&message.attachments).into_iter().try_for_each(|line| console.line(visible_line(&line)))?;
     }
     match message.direction {
         Direction::Out => {

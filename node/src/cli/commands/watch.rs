@@ -7,46 +7,50 @@ use crate::{
     },
     cli::{
         args::WatchArgs,
+        bars::Bars,
         client::Client,
         console::Console,
         error::CliError,
         events::{Event, Events},
+        files_wait::RETRY_INTERVAL,
         units, views,
     },
 };
 use sealpost_node_core::text::visible_line;
 use sealpost_proto::Timestamp;
-use std::{path::Path, time::Duration};
-
-/// How often it looks whether a daemon that went away is back.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+use std::path::Path;
 
 /// Prints everything that happens, and stays when the daemon is started again.
 ///
 /// # Errors
 /// When the daemon cannot be reached at the beginning, or the output is closed.
 pub async fn run(args: &WatchArgs, data: &Path, console: &mut Console) -> Result<(), CliError> {
-    let mut events = Client::open(data)?.events(args.after).await?;
+    let mut client = Client::open(data)?;
+    let mut events = client.events(args.after).await?;
     let mut last = args.after;
+    let mut bars = Bars::new(console);
     console.hint("Everything that happens, until Ctrl-C. Times are UTC.")?;
     loop {
         while let Some(event) = events.next().await {
             last = event.id.or(last);
-            show(&event, console)?;
+            bars.take(&event, &client).await;
+            bars.above(|| show(&event, console))?;
         }
+        bars.clear();
         console.hint("The daemon went away; waiting for it.")?;
-        events = reconnect(data, last).await?;
+        (client, events) = reconnect(data, last).await?;
         console.hint("The daemon is back.")?;
     }
 }
 
 /// The address and the token may be new ones.
-async fn reconnect(data: &Path, last: Option<u64>) -> Result<Events, CliError> {
+async fn reconnect(data: &Path, last: Option<u64>) -> Result<(Client, Events), CliError> {
     loop {
         tokio::time::sleep(RETRY_INTERVAL).await;
-        match Client::open(data)?.events(last).await {
+        let client = Client::open(data)?;
+        match client.events(last).await {
             Err(CliError::Unreachable { .. }) => {}
-            outcome => return outcome,
+            outcome => return outcome.map(|events| (client, events)),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::{
     api::{
-        model::{Attachment, AttachmentStatus, Delivery, Message, Node, Page, SendMessage, StageQuery},
+        model::{
+            Attachment, AttachmentStatus, Delivery, ListedAttachment, Message, Node, Page, SendMessage, StageQuery,
+        },
         problem::{Problem, ProblemCode},
     },
     cli::{
@@ -19,7 +21,7 @@ use axum::{
     extract::{DefaultBodyLimit, Path, Query, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{get, post},
 };
 use clap::Parser as _;
 use sealpost_node_core::markdown::Paint;
@@ -45,6 +47,8 @@ pub(super) struct Script {
     pub(super) node: Option<Node>,
     pub(super) safety: Value,
     pub(super) content: Vec<u8>,
+    pub(super) files: Vec<Attachment>,
+    pub(super) listed: Vec<ListedAttachment>,
     /// The whole event stream; it stays open after it.
     pub(super) events: String,
     /// A file that somebody writes to while it is handed over.
@@ -142,8 +146,10 @@ fn router(script: Shared) -> Router {
         .route("/v1/messages", get(messages).post(send))
         .route("/v1/messages/{id}", get(message))
         .route("/v1/messages/{id}/read", post(message))
-        .route("/v1/attachments", post(stage))
-        .route("/v1/attachments/{id}", delete(drop_staged))
+        .route("/v1/attachments", get(listed).post(stage))
+        .route("/v1/attachments/{id}", get(file).delete(drop_staged))
+        .route("/v1/attachments/{id}/cancel", post(file))
+        .route("/v1/attachments/{id}/download", post(file))
         .route(
             "/v1/attachments/{id}/content",
             get(|State(script): State<Shared>| async move { script.lock().unwrap().content.clone() }),
@@ -202,6 +208,14 @@ async fn stage(State(script): State<Shared>, Query(query): Query<StageQuery>, bo
     Json(attachment(&id, &query.filename, body.len() as u64, AttachmentStatus::Staged))
 }
 
+async fn listed(State(script): State<Shared>) -> Json<Page<ListedAttachment>> {
+    Json(Page { items: script.lock().unwrap().listed.clone(), next: None })
+}
+
+async fn file(State(script): State<Shared>) -> Json<Attachment> {
+    Json(script.lock().unwrap().files[0].clone())
+}
+
 async fn drop_staged(State(script): State<Shared>, Path(id): Path<String>) {
     script.lock().unwrap().dropped.push(id);
 }
@@ -226,8 +240,23 @@ async fn events(State(script): State<Shared>) -> Response {
 pub(super) fn attachment(id: &str, name: &str, size: u64, status: AttachmentStatus) -> Attachment {
     let id = id.to_owned();
     let (filename, safe_name) = (name.to_owned(), sealpost_node_core::filename::safe_name(name));
+    let direction = crate::api::model::Direction::In;
     let content_type = "application/pdf".to_owned();
-    Attachment { id, filename, safe_name, content_type, size, status, transferred: size, reason: None }
+    let dangers = Vec::new();
+    Attachment {
+        id,
+        direction,
+        filename,
+        safe_name,
+        content_type,
+        claimed_type: None,
+        dangers,
+        has_preview: false,
+        size,
+        status,
+        transferred: size,
+        reason: None,
+    }
 }
 
 pub(super) fn delivery(message: &str, contact: &str, status: &str) -> Delivery {

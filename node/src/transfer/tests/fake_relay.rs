@@ -156,7 +156,14 @@ impl World {
                 Direction::In => crate::files::FileId::from_bytes(sealpost_service::random_array()),
             };
             let part_digests = &part_digests;
-            let new = attachments::NewAttachment { direction, status, descriptor: &descriptor, file, part_digests };
+            let new = attachments::NewAttachment {
+                direction,
+                status,
+                descriptor: &descriptor,
+                file_type: None,
+                file,
+                part_digests,
+            };
             attachments::insert(tx, &new)
         });
         insert.await.unwrap()

@@ -2,7 +2,8 @@
 
 use sealpost_fuzz::bombard;
 use sealpost_node_core::{
-    filename::{FileName, content_type, safe_name},
+    file_type::FileType,
+    filename::{FileName, safe_name},
     markdown::{Paint, html_to_terminal, sanitise_html, to_html, to_terminal, to_words},
     text::{MessageText, visible_block, visible_line},
 };
@@ -54,7 +55,9 @@ fn names_of_files() {
             assert!(!safe.is_empty() && safe.len() <= limits::FILE_NAME_BYTES_MAX, "{safe:?}");
             assert!(!safe.contains(['/', '\\', '\0']) && !safe.starts_with('.'), "{safe:?}");
         }
-        let _ = (FileName::parse(&name).is_ok(), content_type(case.bytes, &name));
+        let told = FileType::of(case.bytes, case.bytes.len() as u64, &name);
+        assert!(told.content_type.contains('/') && told.dangers.is_sorted(), "{told:?}");
+        let _ = FileName::parse(&name);
     });
 }
 

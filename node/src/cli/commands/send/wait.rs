@@ -4,6 +4,7 @@ use crate::{
     api::model::{Delivery, EventTopic, Message, Page},
     cli::{
         args::WaitFor,
+        bars::Bars,
         client::Client,
         console::Console,
         error::CliError,
@@ -55,12 +56,21 @@ impl Waiter {
         client: &Client,
         console: &mut Console,
     ) -> Result<(), CliError> {
+        let files = page.items.first().map(|message| message.attachments.as_slice()).unwrap_or_default();
+        let mut bars = Bars::of(files, console);
         while deliveries(page).any(|delivery| is_waited_for(delivery, self.target)) {
             match self.events.next().await {
-                Some(event) => take(event, page, console)?,
-                None => self.events = client.events(None).await?,
+                Some(event) => {
+                    bars.take(&event, client).await;
+                    take(event, page, &bars, console)?;
+                }
+                None => {
+                    bars.clear();
+                    self.events = client.events(None).await?;
+                }
             }
         }
+        bars.clear();
         let failed = deliveries(page).filter(|delivery| delivery.status == DeliveryStatus::Failed).count();
         if failed == 0 {
             return Ok(());
@@ -80,7 +90,7 @@ const fn is_waited_for(delivery: &Delivery, target: DeliveryStatus) -> bool {
 }
 
 /// Takes up a change of a delivery of ours.
-fn take(event: Event, page: &mut Page<Message>, console: &mut Console) -> Result<(), CliError> {
+fn take(event: Event, page: &mut Page<Message>, bars: &Bars, console: &mut Console) -> Result<(), CliError> {
     if event.topic != EventTopic::Delivery {
         return Ok(());
     }
@@ -98,7 +108,7 @@ fn take(event: Event, page: &mut Page<Message>, console: &mut Console) -> Result
     let detail = views::delivery_detail(&changed, console.now());
     let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
     let line = format!("{} to {}: {}{detail}", changed.message, changed.contact, views::delivery_word(&changed));
-    console.line(line)
+    bars.above(|| console.line(line))
 }
 
 fn late(page: &Page<Message>, target: DeliveryStatus) -> CliError {
