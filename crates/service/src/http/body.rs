@@ -239,6 +239,19 @@ mod tests {
         assert!(silent.unwrap_err().detail.contains("too long"));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_may_come_more_slowly_does() {
+        let piece_bytes = BODY_BYTES_PER_SECOND_MIN as usize / 4;
+        assert!(read_body(&HeaderMap::new(), drips(piece_bytes, 100), 10_000_000).await.is_err());
+        let slow = Arriving::new(&HeaderMap::new(), drips(piece_bytes, 100), 10_000_000).unwrap();
+        let mut slow = slow.at_least(BODY_BYTES_PER_SECOND_MIN / 4);
+        let mut received_bytes = 0;
+        while let Some(piece) = slow.next().await.unwrap() {
+            received_bytes += piece.len();
+        }
+        assert_eq!(received_bytes, piece_bytes * 100);
+    }
+
     #[tokio::test]
     async fn what_has_come_needs_room() {
         let pieces = || {
