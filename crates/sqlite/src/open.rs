@@ -190,6 +190,8 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(DATABASE_BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(DATABASE_STATEMENTS_KEPT);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    // Else each new value of a `LIMIT ?` makes SQLite prepare the statement again.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // Else a large savepoint is copied into a file of the system's folder for temporary files, on whatever disk that is.
     connection.pragma_update(None, "temp_store", "memory")?;

@@ -1,5 +1,5 @@
 use super::*;
-use rusqlite::params;
+use rusqlite::{StatementStatus, params};
 use sealpost_proto::limits::{WRITER_BATCH_MAX, WRITER_QUEUE_MAX};
 use std::{
     path::PathBuf,
@@ -404,4 +404,22 @@ fn a_database_begins_synced_in_full() {
     assert_eq!((pragma("synchronous"), pragma("foreign_keys"), pragma("secure_delete")), (2, 1, 1));
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn a_statement_is_prepared_once_whatever_its_limit() {
+    let place = place();
+    let database = open(&place);
+    let prepared_again = |connection: &Connection| {
+        let mut again = 0;
+        for limit in 1..4 {
+            let mut statement =
+                connection.prepare_cached("SELECT name FROM item WHERE size = ? ORDER BY name LIMIT ?")?;
+            let names = statement.query_map([1, limit], |row| row.get::<_, String>(0))?;
+            names.collect::<Result<Vec<_>, _>>()?;
+            again += statement.reset_status(StatementStatus::RePrepare);
+        }
+        Ok::<_, StoreError>(again)
+    };
+    assert_eq!((database.write(prepared_again).await, database.read(prepared_again).await), (Ok(0), Ok(0)));
 }
