@@ -41,7 +41,8 @@ macro_rules! problems {
 }
 pub(crate) use problems;
 
-/// An answer for each status of these codes: a problem document with one of them.
+/// An answer for each status of these codes: a problem document with one of them. It is only named here, as each stands in
+/// the document once: put into every operation, all of them together are several MiB.
 pub(crate) fn problem_responses(sets: &[&[ErrorCode]]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status = BTreeMap::<u16, Vec<ErrorCode>>::new();
     for &code in sets.iter().copied().flatten() {
@@ -50,7 +51,28 @@ pub(crate) fn problem_responses(sets: &[&[ErrorCode]]) -> BTreeMap<String, RefOr
             codes.push(code);
         }
     }
-    by_status.into_iter().map(|(status, codes)| (status.to_string(), problem(&codes).into())).collect()
+    let named = |(status, mut codes): (u16, Vec<_>)| {
+        codes.sort_unstable_by_key(|code: &ErrorCode| code.as_str());
+        (status.to_string(), Ref::from_response_name(names(&codes).join(BETWEEN_CODES)).into())
+    };
+    by_status.into_iter().map(named).collect()
+}
+
+/// What stands between the codes in the name of a problem.
+const BETWEEN_CODES: &str = ".";
+
+/// The name of an answer that stands elsewhere in the document.
+pub(crate) fn name_of(described: &RefOr<Response>) -> Option<&str> {
+    let RefOr::Ref(Ref { ref_location, .. }) = described else { return None };
+    ref_location.strip_prefix("#/components/responses/")
+}
+
+/// A problem that an operation names, if this is one.
+fn named_problem(described: &RefOr<Response>) -> Option<(String, RefOr<Response>)> {
+    let name = name_of(described)?;
+    let code = |name| ErrorCode::ALL.iter().copied().find(|code| code.as_str() == name);
+    let codes = name.split(BETWEEN_CODES).map(code).collect::<Option<Vec<_>>>()?;
+    Some((name.to_owned(), problem(&codes).into()))
 }
 
 /// A problem document with one of these codes, which have one status.
@@ -89,14 +111,17 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Adds the problem and an example of each code to what the routes say.
-    pub(crate) fn of(mut openapi: OpenApi) -> Self {
+    /// What the routes say, with the problems that they name; `finish` may add to that.
+    pub(crate) fn of(mut openapi: OpenApi, finish: impl FnOnce(&mut OpenApi)) -> Self {
         let components = openapi.components.get_or_insert_with(Components::new);
         let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
         Problem::schemas(&mut schemas);
         components.schemas.extend(schemas);
-        components.responses.extend(openapi.paths.paths.values_mut().flat_map(operations).flat_map(share_problems));
+        let described =
+            openapi.paths.paths.values_mut().flat_map(operations).flat_map(|of| of.responses.responses.values());
+        components.responses.extend(described.filter_map(named_problem));
         components.examples.extend(ErrorCode::ALL.iter().map(|&code| (code.to_string(), example(code))));
+        finish(&mut openapi);
         let json = Bytes::from(serde_json::to_vec(&openapi).unwrap_or_default());
         let tag = HeaderValue::from_str(&format!("\"{}\"", b64::encode(&Sha256::digest(&json)))).ok();
         Self { json, tag }
@@ -122,19 +147,6 @@ impl Document {
 pub(crate) fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, delete, patch, .. } = path;
     [get, put, post, delete, patch].into_iter().flatten()
-}
-
-/// Puts a name in the place of each problem of an operation, so that each stands in the document once.
-fn share_problems(operation: &mut Operation) -> Vec<(String, RefOr<Response>)> {
-    let mut shared = Vec::new();
-    for described in operation.responses.responses.values_mut() {
-        let RefOr::T(response) = &*described else { continue };
-        let Some(RefOr::T(content)) = response.content.get(PROBLEM_TYPE) else { continue };
-        let name = content.examples.keys().cloned().collect::<Vec<_>>().join(".");
-        let reference = Ref::from_response_name(&name).into();
-        shared.push((name, std::mem::replace(described, reference)));
-    }
-    shared
 }
 
 fn example(code: ErrorCode) -> RefOr<Example> {

@@ -20,7 +20,7 @@ pub(super) const COMMON: &[ErrorCode] =
 /// What a request that writes may be answered besides.
 pub(super) const WRITES: &[ErrorCode] = &[StorageFull];
 
-static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(routes().into_openapi()));
+static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(routes().into_openapi(), |_| ()));
 
 /// This document.
 pub(super) async fn describe(headers: HeaderMap) -> Response {

@@ -1,7 +1,7 @@
 //! `/openapi.json`: the API described from its routes; what they share stands here. No errors.
 
 use super::routes;
-use crate::openapi::{Document, operations};
+use crate::openapi::{Document, name_of, operations};
 use axum::response::Response;
 use http::HeaderMap;
 use sealpost_proto::{
@@ -65,7 +65,7 @@ pub(super) const JSON: &[ErrorCode] = &[UnsupportedMediaType];
 /// What a request that needs room on the disk may be answered.
 pub(super) const WRITES: &[ErrorCode] = &[StorageFull];
 
-static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(with_standings(routes().into_openapi())));
+static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(routes().into_openapi(), add_standings));
 
 /// Describe this API
 ///
@@ -125,14 +125,15 @@ const STANDINGS: [(&str, &str, &str); 2] = [
 
 /// Adds these headers to all answers of operations that are counted: those that may be answered 429. There is none where the
 /// operator has set no rate.
-fn with_standings(mut openapi: OpenApi) -> OpenApi {
-    let responses = openapi.paths.paths.values_mut().flat_map(operations).map(|operation| &mut operation.responses);
-    for responses in responses.filter(|responses| responses.responses.contains_key("429")) {
-        for response in responses.responses.values_mut() {
-            let RefOr::T(response) = response else { continue };
-            let refer = |(name, ..): (&str, _, _)| {
-                (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))))
-            };
+fn add_standings(openapi: &mut OpenApi) {
+    let components = openapi.components.get_or_insert_default();
+    let refer =
+        |(name, ..): (&str, _, _)| (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))));
+    let operations = openapi.paths.paths.values_mut().flat_map(operations);
+    let counted = operations.filter(|operation| operation.responses.responses.contains_key("429"));
+    for described in counted.flat_map(|operation| operation.responses.responses.values_mut()) {
+        let named = name_of(described).and_then(|name| components.responses.get_mut(name));
+        if let RefOr::T(response) = named.unwrap_or(described) {
             response.headers.extend(STANDINGS.map(refer));
         }
     }
@@ -141,8 +142,7 @@ fn with_standings(mut openapi: OpenApi) -> OpenApi {
         let header = HeaderBuilder::new().schema(Some(text)).description(Some(words)).example(Some(example.into()));
         (name.to_owned(), header.build().into())
     };
-    openapi.components.get_or_insert_default().headers.extend(STANDINGS.map(header));
-    openapi
+    components.headers.extend(STANDINGS.map(header));
 }
 
 /// What the relay asks of a node that has a webhook.
