@@ -15,7 +15,7 @@ use sealpost_proto::{
         SubmitResponse,
     },
 };
-use sealpost_relay_core::{Quotas, Standing, classify::Class};
+use sealpost_relay_core::{Quotas, classify::Class};
 use sealpost_signatures::AccountKey;
 use sealpost_sqlite::OpenError;
 
@@ -186,8 +186,7 @@ impl BareRelay {
     /// # Errors
     /// [`StoreError`].
     pub async fn due(&self, now: Timestamp, limit: usize) -> Result<(Vec<AccountId>, Option<Timestamp>), StoreError> {
-        let living = self.store.due(now, Standing::Living, limit).await?;
-        let failing = self.store.due(now, Standing::Failing, limit).await?;
+        let [living, failing] = self.store.due(now, limit).await?;
         let next_at = [living.next_at, failing.next_at].into_iter().flatten().min();
         Ok(([living.lanes, failing.lanes].concat(), next_at))
     }

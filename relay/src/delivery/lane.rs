@@ -296,8 +296,8 @@ mod tests {
         let facts = relay.facts(BOLT).await.unwrap().unwrap();
         assert!(facts.heeds_contact);
         relay.hear(facts).await;
-        assert_eq!(relay.store.due(clock.now(), Standing::Living, 9).await.unwrap().lanes, []);
-        let failing = relay.store.due(clock.now(), Standing::Failing, 9).await.unwrap();
+        let [living, failing] = relay.store.due(clock.now(), 9).await.unwrap();
+        assert_eq!(living.lanes, []);
         assert_eq!(failing.lanes, [BOLT], "its next call is due");
     }
 }

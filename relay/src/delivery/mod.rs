@@ -9,7 +9,10 @@ pub(crate) mod challenge;
 mod lane;
 pub(crate) mod webhook;
 
-use crate::{relay::Relay, store::StoreError};
+use crate::{
+    relay::Relay,
+    store::{Due, StoreError},
+};
 use sealpost_proto::{
     AccountId, Timestamp,
     limits::{DUE_LANES_AT_A_TIME, WEBHOOK_DRAIN},
@@ -74,14 +77,22 @@ impl Scheduler {
     /// Starts what is due, as far as there is room; gives the time until it has to look again.
     async fn start_due(&mut self) -> Result<Duration, StoreError> {
         let mut pause = LOOK_AGAIN;
-        for standing in Standing::ALL {
-            let now = self.relay.now();
-            if self.found(standing).is_empty() && self.budget.room(now, standing) > 0 {
-                let next_at = self.find(now, standing).await?;
-                pause = pause.min(next_at.map_or(LOOK_AGAIN, |at| at.since(now)));
+        let now = self.relay.now();
+        let looks =
+            Standing::ALL.map(|standing| self.found(standing).is_empty() && self.budget.room(now, standing) > 0);
+        if looks.contains(&true) {
+            // A lane that has just begun is due until its lease is written.
+            let due = self.relay.store.due(now, DUE_LANES_AT_A_TIME + self.busy.len()).await?;
+            for ((standing, look), Due { lanes, next_at }) in Standing::ALL.into_iter().zip(looks).zip(due) {
+                if look {
+                    let idle = lanes.into_iter().filter(|account| !self.busy.contains(account));
+                    let idle: Vec<_> = idle.take(DUE_LANES_AT_A_TIME).collect();
+                    self.found(standing).extend(idle);
+                    pause = pause.min(next_at.map_or(LOOK_AGAIN, |at| at.since(now)));
+                }
             }
-            self.start_found(now, standing);
         }
+        Standing::ALL.into_iter().for_each(|standing| self.start_found(now, standing));
         Ok(pause)
     }
 
@@ -90,16 +101,6 @@ impl Scheduler {
             Standing::Living => &mut self.living,
             Standing::Failing => &mut self.failing,
         }
-    }
-
-    /// Reads the next lanes that are due; gives the time when the one after those is.
-    async fn find(&mut self, now: Timestamp, standing: Standing) -> Result<Option<Timestamp>, StoreError> {
-        // A lane that has just begun is due until its lease is written.
-        let due = self.relay.store.due(now, standing, DUE_LANES_AT_A_TIME + self.busy.len()).await?;
-        let idle = due.lanes.into_iter().filter(|account| !self.busy.contains(account)).take(DUE_LANES_AT_A_TIME);
-        let idle: Vec<_> = idle.collect();
-        self.found(standing).extend(idle);
-        Ok(due.next_at)
     }
 
     fn start_found(&mut self, now: Timestamp, standing: Standing) {

@@ -2,9 +2,9 @@
 
 use super::{
     Store, StoreError,
-    lanes::{self, DELIVERABLE},
+    lanes::{self, DELIVERABLE, WaitingFacts},
     outcomes,
-    rows::{count, first, int, maybe_time, millis, row, rows, run, small, state, time},
+    rows::{count, first, int, maybe_time, millis, row, rows, small, state, time},
     tally::item,
 };
 use rusqlite::{Connection, Row, params};
@@ -78,12 +78,12 @@ impl LeasedBatch {
     }
 }
 
-/// What the scheduler has to look at.
+/// What the scheduler has to look at, of one standing.
 #[derive(Debug)]
 pub(crate) struct Due {
     /// Lanes that are due.
     pub(crate) lanes: Vec<AccountId>,
-    /// When the next one is.
+    /// When the next one is, unless there are more of those.
     pub(crate) next_at: Option<Timestamp>,
 }
 
@@ -273,12 +273,16 @@ impl Store {
         self.read(move |db| webhook(db, account)).await
     }
 
-    /// The lanes of one standing that are due, the longest waiting first.
+    /// The lanes that are due, so many of each of [`Standing::ALL`] at most, the longest waiting first.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn due(&self, now: Timestamp, standing: Standing, limit: usize) -> Result<Due, StoreError> {
-        self.read(move |db| due(db, now, standing, limit)).await
+    pub(crate) async fn due(&self, now: Timestamp, limit: usize) -> Result<[Due; 2], StoreError> {
+        self.read(move |db| {
+            let [living, failing] = Standing::ALL.map(|standing| due(db, now, standing, limit));
+            Ok([living?, failing?])
+        })
+        .await
     }
 
     async fn step_lane(&self, now: Timestamp, account: AccountId, event: Event) -> Result<(), StoreError> {
@@ -287,27 +291,34 @@ impl Store {
 }
 
 fn webhook(db: &Connection, account: AccountId) -> Result<Option<Webhook>, StoreError> {
-    let sql = "SELECT webhook_url, webhook_secret FROM accounts WHERE account = ? AND webhook_url IS NOT NULL";
-    row(db, sql, [account.as_bytes()], |row| {
-        Ok(Webhook { url: row.get("webhook_url")?, secret: WebhookSecret::from_bytes(row.get("webhook_secret")?) })
-    })
+    let sql = "SELECT webhook_url, webhook_secret FROM accounts WHERE account = ?";
+    Ok(row(db, sql, [account.as_bytes()], read_webhook)?.flatten())
+}
+
+fn read_webhook(row: &Row<'_>) -> rusqlite::Result<Option<Webhook>> {
+    let Some(url) = row.get("webhook_url")? else { return Ok(None) };
+    Ok(Some(Webhook { url, secret: WebhookSecret::from_bytes(row.get("webhook_secret")?) }))
 }
 
 fn due(db: &Connection, now: Timestamp, standing: Standing, limit: usize) -> Result<Due, StoreError> {
     let failing = standing == Standing::Failing;
-    let lanes = rows(db, DUE, params![failing, millis(now), int(limit as u64)], |row| {
-        Ok(AccountId::from_bytes(row.get("account")?))
-    })?;
-    let next_at = row(db, NEXT_DUE, params![failing, millis(now)], |row| time(row, "due_at"))?;
-    Ok(Due { lanes, next_at })
+    let mut due = Due { lanes: Vec::new(), next_at: None };
+    let mut statement = db.prepare_cached(DUE)?;
+    let mut rows = statement.query(params![failing, int(limit as u64)])?;
+    while let Some(row) = rows.next()? {
+        let at = time(row, "due_at")?;
+        if at > now {
+            due.next_at = Some(at);
+            break;
+        }
+        due.lanes.push(AccountId::from_bytes(row.get("account")?));
+    }
+    Ok(due)
 }
 
-/// Lanes of one standing that are due.
-pub(super) const DUE: &str = "SELECT account FROM lanes WHERE failing = ? AND due_at IS NOT NULL AND due_at <= ? \
-                              ORDER BY due_at LIMIT ?";
-/// When the next one is.
-pub(super) const NEXT_DUE: &str =
-    "SELECT due_at FROM lanes WHERE failing = ? AND due_at IS NOT NULL AND due_at > ? ORDER BY due_at LIMIT 1";
+/// Lanes of one standing by when they are due.
+pub(super) const DUE: &str =
+    "SELECT account, due_at FROM lanes WHERE failing = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ?";
 
 pub(super) fn lease_for_call(
     db: &Connection,
@@ -329,16 +340,17 @@ pub(super) fn call(
     lane: &mut Lane,
     bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
-    lanes::hold_back(db, account)?;
     let waiting = lanes::waiting(db, now, account)?;
+    if waiting.has_set_aside {
+        lanes::hold_back(db, account)?;
+    }
     let others = match lane.compares() {
         Some(suspect) => other(db, now, account, suspect)?.is_some(),
         None => false,
     };
     let was_failing = lane.is_failing();
     let effects = lane.step(now, Event::Call(waiting.at(now, others)), 0);
-    lanes::save_with(db, now, account, lane, waiting)?;
-    let leased = lease(db, now, account, lane, &effects, bytes_max)?;
+    let leased = lease(db, now, account, lane, waiting, &effects, bytes_max)?;
     Ok(leased.map(|batch| LeasedBatch { was_failing, ..batch }))
 }
 
@@ -354,26 +366,30 @@ fn pull(
         return Ok(None);
     }
     let effects = lane.step(now, Event::Pull, 0);
-    lanes::save_with(db, now, account, &lane, waiting)?;
-    lease(db, now, account, &lane, &effects, bytes_max)
+    lease(db, now, account, &lane, waiting, &effects, bytes_max)
 }
 
+/// Takes a batch if the lane gave a lease, and writes the lane down in any case.
 fn lease(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     lane: &Lane,
+    waiting: WaitingFacts,
     effects: &[Effect],
     bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
-    let [Effect::Lease { fence, way, .. }] = effects[..] else { return Ok(None) };
-    let batch = take(db, now, account, fence, (way, bytes_max), lane.compares())?;
+    let [Effect::Lease { fence, way, .. }] = effects[..] else {
+        lanes::save_with(db, now, account, lane, waiting, None)?;
+        return Ok(None);
+    };
+    let items = candidates(db, now, account, way, waiting, lane.compares())?;
+    let batch = take(db, account, fence, (way, bytes_max), items)?;
     let items = batch.items();
     let (Some(first), Some(last)) = (items.first(), items.last()) else {
         return Err(StoreError::Failed { reason: "a batch was leased and holds nothing".to_owned() });
     };
-    let sql = "UPDATE lanes SET lease_first = ?, lease_last = ? WHERE account = ?";
-    run(db, sql, params![item(*first), item(*last), account.as_bytes()])?;
+    lanes::save_with(db, now, account, lane, waiting, Some((*first, *last)))?;
     Ok(Some(batch))
 }
 
@@ -401,23 +417,22 @@ impl Item {
 
 fn take(
     db: &Connection,
-    now: Timestamp,
     account: AccountId,
     fence: u64,
     (way, bytes_max): (Way, usize),
-    suspect: Option<DeliveryId>,
+    mut items: Vec<Item>,
 ) -> Result<LeasedBatch, StoreError> {
     let bounds = way.take();
     let bytes_max = bounds.bytes.min(bytes_max) as u64;
-    let mut items = candidates(db, now, account, way, bounds.items, suspect)?;
     items.sort_by_key(Item::id);
+    let (webhook, waiting) = place(db, account)?;
     let mut batch = LeasedBatch {
         account,
         fence,
         envelopes: Vec::new(),
         events: Vec::new(),
         backlog: 0,
-        webhook: webhook(db, account)?,
+        webhook,
         was_failing: false,
     };
     let mut bytes = 0;
@@ -433,9 +448,16 @@ fn take(
             Item::Event(event) => batch.events.push(event),
         }
     }
-    let waiting = first::<i64>(db, "SELECT waiting FROM lanes WHERE account = ?", [account.as_bytes()])?;
-    batch.backlog = waiting.and_then(|waiting| u64::try_from(waiting).ok()).unwrap_or_default().saturating_sub(taken);
+    batch.backlog = waiting.saturating_sub(taken);
     Ok(batch)
+}
+
+/// Where a lane's batches go, and how much waits in it.
+fn place(db: &Connection, account: AccountId) -> Result<(Option<Webhook>, u64), StoreError> {
+    let sql = "SELECT a.webhook_url, a.webhook_secret, l.waiting FROM accounts a JOIN lanes l ON l.account = a.account \
+               WHERE a.account = ?";
+    let found = row(db, sql, [account.as_bytes()], |row| Ok((read_webhook(row)?, count(row, "waiting")?)))?;
+    Ok(found.unwrap_or_default())
 }
 
 const IN_ORDER: &str = "ORDER BY id";
@@ -445,9 +467,10 @@ fn candidates(
     now: Timestamp,
     account: AccountId,
     way: Way,
-    limit: usize,
+    waiting: WaitingFacts,
     suspect: Option<DeliveryId>,
 ) -> Result<Vec<Item>, StoreError> {
+    let limit = way.take().items;
     let envelopes = |which, order| envelopes(db, now, account, which, order, limit);
     let mut items = match (way, suspect) {
         (Way::Webhook(Selection::SetAside), _) => return envelopes("place = 1", "ORDER BY set_aside_until"),
@@ -465,7 +488,9 @@ fn candidates(
             envelopes(lanes::QUEUED, IN_ORDER)?
         }
     };
-    items.extend(events(db, account, limit)?);
+    if waiting.has_events {
+        items.extend(events(db, account, limit)?);
+    }
     Ok(items)
 }
 

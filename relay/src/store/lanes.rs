@@ -11,12 +11,14 @@ use sealpost_proto::{AccountId, DeliveryId, MailboxId, Timestamp, limits::RETRY_
 use sealpost_relay_core::{Effect, Event, Lane, lane::Waiting};
 
 /// What does not stand in the way of an envelope going out: its expiry, and that its mailbox was closed.
-pub(super) const DELIVERABLE: &str =
-    "expires_at > ?2 AND mailbox NOT IN (SELECT mailbox FROM closings WHERE account = ?1)";
+pub(super) const DELIVERABLE: &str = "expires_at > ?2 AND NOT EXISTS \
+     (SELECT 1 FROM closings c WHERE c.account = ?1 AND c.mailbox = envelopes.mailbox)";
 
-/// Which envelopes are in the queue: not set aside, and not behind one of their mailbox that is.
-pub(super) const QUEUED: &str = "place = 0 AND mailbox NOT IN \
-     (SELECT mailbox FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1)";
+/// Which envelopes are in the queue: not set aside, and not behind one of their mailbox that is. The list of those
+/// mailboxes is made only when there is any.
+pub(super) const QUEUED: &str = "place = 0 AND \
+     (NOT EXISTS (SELECT 1 FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1) \
+      OR mailbox NOT IN (SELECT mailbox FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1))";
 
 /// How many envelopes at the front of the queue are looked at for those that have to wait behind another.
 const HOLD_BACK_AT_A_TIME: i64 = 512;
@@ -46,22 +48,33 @@ pub(super) fn load(db: &Connection, account: AccountId) -> Result<Option<Lane>, 
 /// Writes the lane and when the scheduler has to look at it.
 pub(super) fn save(db: &Connection, now: Timestamp, account: AccountId, lane: &Lane) -> Result<(), StoreError> {
     let waiting = waiting(db, now, account)?;
-    save_with(db, now, account, lane, waiting)
+    save_with(db, now, account, lane, waiting, None)
 }
 
-/// The same where it is known what waits.
+/// The same where it is known what waits; and with a new lease, the first and the last item that it holds.
 pub(super) fn save_with(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     lane: &Lane,
     waiting: WaitingFacts,
+    leased: Option<(DeliveryId, DeliveryId)>,
 ) -> Result<(), StoreError> {
     let due_at = lane.due_at(now, waiting.head.is_some(), waiting.set_aside_at);
+    let (first, last) = leased.map(|(first, last)| (int(first.0), int(last.0))).unzip();
     run(
         db,
-        "UPDATE lanes SET machine = ?, free_at = ?, due_at = ?, failing = ? WHERE account = ?",
-        params![write(lane)?, free_at(lane, now), due_at.map(millis), lane.is_failing(), account.as_bytes()],
+        "UPDATE lanes SET machine = ?1, free_at = ?2, due_at = ?3, failing = ?4, \
+             lease_first = ifnull(?5, lease_first), lease_last = ifnull(?6, lease_last) WHERE account = ?7",
+        params![
+            write(lane)?,
+            free_at(lane, now),
+            due_at.map(millis),
+            lane.is_failing(),
+            first,
+            last,
+            account.as_bytes()
+        ],
     )?;
     Ok(())
 }
@@ -96,10 +109,14 @@ pub(super) fn step(
 }
 
 /// What waits in a lane, as far as decisions need it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct WaitingFacts {
     /// The first item of the queue.
     pub(super) head: Option<DeliveryId>,
+    /// Whether any of the items is an event.
+    pub(super) has_events: bool,
+    /// Whether any envelope is set aside.
+    pub(super) has_set_aside: bool,
     /// When the first that is set aside is due.
     pub(super) set_aside_at: Option<Timestamp>,
 }
@@ -113,25 +130,30 @@ impl WaitingFacts {
 
 /// What waits, as far as it may go out: nothing while the account is suspended.
 pub(super) fn waiting(db: &Connection, now: Timestamp, account: AccountId) -> Result<WaitingFacts, StoreError> {
-    let suspended = first::<bool>(db, "SELECT suspended FROM accounts WHERE account = ?", [account.as_bytes()])?;
-    if suspended == Some(true) {
-        return Ok(WaitingFacts { head: None, set_aside_at: None });
-    }
-    let envelopes = format!(
-        "SELECT id FROM envelopes WHERE account = ?1 AND state < 2 AND {QUEUED} AND {DELIVERABLE} ORDER BY id LIMIT 1"
+    // Most lanes have just been emptied when they are asked: those are not searched.
+    let sql = format!(
+        "SELECT (SELECT id FROM envelopes WHERE account = ?1 AND state < 2 AND {QUEUED} AND {DELIVERABLE} \
+                 ORDER BY id LIMIT 1) AS envelope, \
+             (SELECT id FROM events WHERE account = ?1 ORDER BY id LIMIT 1) AS event, \
+             EXISTS (SELECT 1 FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1) AS has_set_aside, \
+             (SELECT set_aside_until FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1 AND {DELIVERABLE} \
+                 ORDER BY set_aside_until LIMIT 1) AS set_aside_at \
+         FROM lanes l JOIN accounts a ON a.account = l.account \
+         WHERE l.account = ?1 AND l.waiting > 0 AND a.suspended = 0"
     );
-    let envelope = first::<i64>(db, &envelopes, params![account.as_bytes(), millis(now)])?;
-    let event = first::<i64>(db, "SELECT id FROM events WHERE account = ? ORDER BY id LIMIT 1", [account.as_bytes()])?;
-    let aside = format!(
-        "SELECT set_aside_until FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1 AND {DELIVERABLE} \
-         ORDER BY set_aside_until LIMIT 1"
-    );
-    let set_aside_at =
-        row(db, &aside, params![account.as_bytes(), millis(now)], |row| maybe_time(row, "set_aside_until"))?;
-    let head = [envelope, event].into_iter().flatten().min().map(|id| DeliveryId(uint(id)));
-    // Nothing is set aside for longer: the clock was put back.
-    let set_aside_at = set_aside_at.flatten().map(|at| if at > now.plus(RETRY_AFTER_MAX) { now } else { at });
-    Ok(WaitingFacts { head, set_aside_at })
+    let found = row(db, &sql, params![account.as_bytes(), millis(now)], |row| {
+        let (envelope, event): (Option<i64>, Option<i64>) = (row.get("envelope")?, row.get("event")?);
+        // Nothing is set aside for longer: the clock was put back.
+        let set_aside_at =
+            maybe_time(row, "set_aside_at")?.map(|at| if at > now.plus(RETRY_AFTER_MAX) { now } else { at });
+        Ok(WaitingFacts {
+            head: [envelope, event].into_iter().flatten().min().map(|id| DeliveryId(uint(id))),
+            has_events: event.is_some(),
+            has_set_aside: row.get("has_set_aside")?,
+            set_aside_at,
+        })
+    })?;
+    Ok(found.unwrap_or_default())
 }
 
 /// Takes from the front of the queue what has to wait behind an envelope of its mailbox that is set aside, so that nobody
@@ -140,10 +162,6 @@ pub(super) fn hold_back(db: &Connection, account: AccountId) -> Result<(), Store
     let sql = "UPDATE envelopes SET place = 2 WHERE id IN (SELECT id FROM envelopes \
                    WHERE account = ?1 AND state < 2 AND place = 0 ORDER BY id LIMIT ?2) \
                AND mailbox IN (SELECT mailbox FROM envelopes WHERE account = ?1 AND state < 2 AND place = 1)";
-    let is_any = "SELECT 1 FROM envelopes WHERE account = ? AND state < 2 AND place = 1 LIMIT 1";
-    if first::<i64>(db, is_any, [account.as_bytes()])?.is_none() {
-        return Ok(());
-    }
     while run(db, sql, params![account.as_bytes(), HOLD_BACK_AT_A_TIME])? > 0 {}
     Ok(())
 }

@@ -27,7 +27,7 @@ mod tests;
 pub(crate) use accounts::{AccountFacts, NewAccount};
 pub(crate) use admin::{Census, NewRegistrationToken, QueueCursor};
 pub(crate) use blobs::{NewBlob, PartPlace};
-pub(crate) use deliveries::{CallEnd, Handed, LeasedBatch, Webhook};
+pub(crate) use deliveries::{CallEnd, Due, Handed, LeasedBatch, Webhook};
 pub(crate) use envelopes::Recall;
 pub(crate) use mailboxes::StoredPrekeys;
 pub(crate) use offline::Looked;

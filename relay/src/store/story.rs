@@ -8,7 +8,7 @@ use sealpost_proto::{
     limits::{DELIVERY_BATCH_BYTES_MAX, LEASE_LIFE},
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
-use sealpost_relay_core::{Quotas, Standing, classify::Class};
+use sealpost_relay_core::{Quotas, classify::Class};
 use sealpost_signatures::{AccountKey, proofs};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, time::Duration};
@@ -158,10 +158,8 @@ impl Story {
     }
 
     async fn call(&mut self) {
-        for standing in Standing::ALL {
-            for account in self.store.due(self.now, standing, 8).await.unwrap().lanes {
-                self.calls.extend(self.store.lease_call(self.now, account, DELIVERY_BATCH_BYTES_MAX).await.unwrap());
-            }
+        for account in self.store.due(self.now, 8).await.unwrap().into_iter().flat_map(|due| due.lanes) {
+            self.calls.extend(self.store.lease_call(self.now, account, DELIVERY_BATCH_BYTES_MAX).await.unwrap());
         }
     }
 
