@@ -14,6 +14,8 @@ mod lanes;
 mod mailboxes;
 mod offline;
 mod outcomes;
+#[cfg(test)]
+mod power_cut;
 mod quotas;
 mod rows;
 #[cfg(test)]
