@@ -260,7 +260,8 @@ mod tests {
         let mut hanging = Vec::new();
         while bench.relay.memory.portion().bytes > DELIVERY_MEMORY_OF_CALL_BYTES {
             let bytes = bench.relay.memory.portion().bytes as u64;
-            hanging.push(bench.relay.memory.delivery(bytes).await.unwrap());
+            let share = tokio::time::timeout(Duration::from_secs(60), bench.relay.memory.delivery(bytes)).await;
+            hanging.push(share.expect("a portion is never more than there is"));
         }
         assert!(hanging.len() > 8);
         assert!(bench.turn().take().await);

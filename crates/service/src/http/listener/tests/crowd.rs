@@ -167,6 +167,23 @@ async fn those_who_rest_longest_make_room() {
 }
 
 #[tokio::test]
+async fn who_takes_nothing_of_an_answer_makes_room() {
+    let patient = ListenerLimits { write_stall: DEADLINE, rest: DEADLINE, ..limits() };
+    let server = start(large(), patient).await;
+    let mut idle = Vec::new();
+    for _ in 0..patient.connections {
+        idle.push(connect(&server, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await);
+    }
+    until(&server, |counts| counts.open() == 3).await;
+    let deadline = Instant::now() + DEADLINE / 2;
+    while !is_answered(&server).await {
+        assert!(Instant::now() < deadline, "what it does not take is not ours to do");
+    }
+    assert_eq!(server.counts.pushed_out(), 1);
+    drop(idle);
+}
+
+#[tokio::test]
 async fn who_has_a_request_under_way_does_not_make_room() {
     let release = Arc::new(Semaphore::new(0));
     let waiting = Arc::clone(&release);
