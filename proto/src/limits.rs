@@ -472,7 +472,10 @@ pub const DATABASE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements that a database connection keeps prepared.
 pub const DATABASE_STATEMENTS_KEPT: usize = 128;
 /// The write-ahead log of a database is cut back to this after a checkpoint.
-pub const DATABASE_LOG_BYTES_KEPT: i64 = 16 * 1024 * 1024;
+pub const DATABASE_LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+/// Pages of 4 KiB in the write-ahead log of a database after which a commit takes it over into the database. Many commits
+/// change the same pages, which are taken over once.
+pub const DATABASE_LOG_PAGES: u32 = 8_192;
 /// With less than this left on the disk, a failed write is put down to it.
 pub const DISK_FULL_BELOW_BYTES: u64 = 1024 * 1024;
 

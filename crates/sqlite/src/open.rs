@@ -2,7 +2,9 @@
 
 use crate::Failure;
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
-use sealpost_proto::limits::{DATABASE_BUSY_TIMEOUT, DATABASE_LOG_BYTES_KEPT, DATABASE_STATEMENTS_KEPT};
+use sealpost_proto::limits::{
+    DATABASE_BUSY_TIMEOUT, DATABASE_LOG_BYTES_KEPT, DATABASE_LOG_PAGES, DATABASE_STATEMENTS_KEPT,
+};
 use std::{
     fs::OpenOptions,
     io,
@@ -171,6 +173,7 @@ fn prepare_writer(connection: &mut Connection, migrations: &[Migration], options
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "secure_delete", options.secure_delete)?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", DATABASE_LOG_PAGES, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", DATABASE_LOG_BYTES_KEPT, |_| Ok(()))?;
     for migration in migrations.iter().filter(|migration| migration.version > found) {
         migrate(connection, migration, options.application_id)?;
