@@ -261,17 +261,19 @@ pub fn advance(tx: &Tx<'_>, name: &str, to: AttachmentStatus, reason: Option<&st
     Ok(true)
 }
 
-/// Notes how far a file that moves has come; that is progress, so failures count from zero again.
+/// Notes how far a file that moves has come; that is progress, so failures count from zero again. Listeners are told when
+/// it had waited; how far it is they hear in `transfer` events.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn set_transferred(tx: &Tx<'_>, name: &str, transferred: u64) -> Result<(), Fault> {
-    let changed = tx.execute(
+    let waited: Option<bool> = tx.value("SELECT reason IS NOT NULL FROM attachments WHERE ref = ?1", &[&name])?;
+    let moved = tx.execute(
         "UPDATE attachments SET transferred = ?2, reason = NULL, attempt = 0, next_at = 0
          WHERE ref = ?1 AND status IN ('uploading', 'waiting', 'downloading')",
         &[&name, &i64::try_from(transferred).unwrap_or(i64::MAX)],
     )?;
-    if changed == 1 { events::add(tx, EventTopic::Attachment, name, None) } else { Ok(()) }
+    if moved == 1 && waited == Some(true) { events::add(tx, EventTopic::Attachment, name, None) } else { Ok(()) }
 }
 
 /// Lets a file that moves wait after a failure, the `attempt`th in a row.

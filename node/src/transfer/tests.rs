@@ -259,7 +259,13 @@ fn a_failure_says_why_and_when_it_goes_on_and_progress_forgets_it() {
     assert_eq!((shown.attempt, shown.reason.as_deref()), (3, Some("the line is cut")));
     pair.acme.pass(Duration::from_secs(5));
     assert_eq!(moving(&mut pair.acme), 1);
+    let told = |node: &mut TestNode| node.step(|tx, _| tx.value::<i64>("SELECT max(id) FROM events", &[]));
+    let before = told(&mut pair.acme);
     pair.acme.step(|tx, _| attachments::set_transferred(tx, &file, 7));
+    let since = told(&mut pair.acme);
+    assert!(since > before, "it goes on: that is told");
+    pair.acme.step(|tx, _| attachments::set_transferred(tx, &file, 7));
+    assert_eq!(told(&mut pair.acme), since, "how far it is, is no event of its own");
     let shown = pair.acme.file(&file);
     assert_eq!((shown.attempt, shown.reason, shown.transferred), (0, None, 7));
     change(&mut pair.acme, &file, cancel);
