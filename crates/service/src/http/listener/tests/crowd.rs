@@ -1,12 +1,13 @@
 //! Many who are slow or ask for too much, and the others, who do not notice.
 
 use super::*;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use http_body_util::Empty;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use std::convert::Infallible;
 
 const SLOW: usize = 1_000;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -169,10 +170,16 @@ async fn those_who_rest_longest_make_room() {
 #[tokio::test]
 async fn who_takes_nothing_of_an_answer_makes_room() {
     let patient = ListenerLimits { write_stall: DEADLINE, rest: DEADLINE, ..limits() };
-    let server = start(large(), patient).await;
+    // In pieces: one alone would be handed over whole, and nothing of it be ours any more.
+    let piece = Bytes::from(vec![0; 64 * 1024]);
+    let pieces = move || {
+        let pieces = std::iter::repeat_n(Ok::<_, Infallible>(piece.clone()), 256);
+        async move { Body::from_stream(futures_util::stream::iter(pieces)) }
+    };
+    let server = start(hello().route("/pieces", routing::get(pieces)), patient).await;
     let mut idle = Vec::new();
     for _ in 0..patient.connections {
-        idle.push(connect(&server, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await);
+        idle.push(connect(&server, b"GET /pieces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await);
     }
     until(&server, |counts| counts.open() == 3).await;
     let deadline = Instant::now() + DEADLINE / 2;
