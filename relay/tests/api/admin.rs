@@ -85,15 +85,6 @@ fn account(node: &Node) -> AccountId {
     node.account.expect("registered")
 }
 
-async fn stored(node: &Node, id: sealpost_proto::EnvelopeId) {
-    let waiting = async {
-        while node.status(id).await.state != EnvelopeState::Stored {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, waiting).await.expect("it was stored in time");
-}
-
 #[tokio::test]
 async fn only_this_machine_with_the_token_gets_an_answer() {
     let relay = Relay::start().await;
@@ -245,7 +236,7 @@ async fn a_suspended_account_is_held_and_goes_on_where_it_was() {
     for round in 1..=3 {
         relay.clock.advance(Duration::from_secs(3_600));
         let control = acme_again(&relay, &acme).await.post_to(&control, round).await;
-        stored(&acme_again(&relay, &acme).await, control).await;
+        acme_again(&relay, &acme).await.sees(control, EnvelopeState::Stored).await;
     }
     assert_eq!(hook.calls(), calls, "others were called, this one was not");
     let shown = operator.get(&format!("/admin/v1/queues/{}", account(&bolt))).await;
@@ -253,9 +244,9 @@ async fn a_suspended_account_is_held_and_goes_on_where_it_was() {
 
     operator.post(&format!("/admin/v1/accounts/{}/resume", account(&bolt))).await;
     let acme = acme_again(&relay, &acme).await;
-    stored(&acme, first).await;
+    acme.sees(first, EnvelopeState::Stored).await;
     let second = acme.post_to(&mailbox, 4).await;
-    stored(&acme, second).await;
+    acme.sees(second, EnvelopeState::Stored).await;
 }
 
 /// The same node with a session of now: an hour ends the one it had.
@@ -420,7 +411,7 @@ async fn a_queue_that_backs_off_is_tried_again_at_once() {
         let target = if all { "retry".to_owned() } else { format!("{}/retry", account(&bolt)) };
         let retried = operator.post(&format!("/admin/v1/queues/{target}")).await;
         assert_eq!(retried["queues"], 1 + u64::from(all), "all: {all}; the sender's own has news");
-        stored(&acme, id).await;
+        acme.sees(id, EnvelopeState::Stored).await;
     }
 }
 
@@ -445,7 +436,7 @@ async fn what_was_set_aside_is_tried_again_at_once() {
     hook.always(Script::Store);
     let retried = operator.post(&format!("/admin/v1/queues/{}/retry", account(&bolt))).await;
     assert_eq!(retried["set_aside"], 1);
-    stored(&acme_again(&relay, &acme).await, ids[0]).await;
+    acme_again(&relay, &acme).await.sees(ids[0], EnvelopeState::Stored).await;
 }
 
 #[tokio::test]
@@ -509,7 +500,7 @@ async fn the_figures_are_those_of_the_relay() {
     assert_eq!((&busy["queues"], &busy["failing"], &busy["mailboxes"]), (&json!(2), &json!(1), &json!(1)));
     assert_eq!(busy["oldest_at"].as_u64().map(Timestamp::from_millis), Some(accepted_at));
     relay.clock.advance(Duration::from_secs(60));
-    stored(&acme, id).await;
+    acme.sees(id, EnvelopeState::Stored).await;
     // What happened is counted after it was written down.
     let counting = async {
         loop {

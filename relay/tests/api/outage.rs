@@ -119,14 +119,9 @@ async fn answer(State(crowd): State<Crowd>, Path(number): Path<usize>, body: Byt
 }
 
 async fn all_are(sender: &Node, ids: &[EnvelopeId], state: EnvelopeState) {
-    let watching = async {
-        for id in ids {
-            while sender.status(*id).await.state != state {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), watching).await.expect("all are in time");
+    for id in ids {
+        sender.sees(*id, state).await;
+    }
 }
 
 #[tokio::test]

@@ -396,6 +396,16 @@ impl Node {
         self.get(&format!("/v1/envelopes/{id}")).await.ok()
     }
 
+    /// Waits until an envelope that it sent is in this state.
+    pub(crate) async fn sees(&self, id: EnvelopeId, state: EnvelopeState) {
+        let looking = async {
+            while self.status(id).await.state != state {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, looking).await.unwrap_or_else(|_| panic!("{id} is not {state:?} in time"));
+    }
+
     pub(crate) async fn recall(&self, mailbox: &Mailbox, id: EnvelopeId) -> Reply {
         let proof = proofs::recall(&mailbox.key, mailbox.id, id);
         let mut request = self.by_session(Method::DELETE, &format!("/v1/envelopes/{id}"), "");

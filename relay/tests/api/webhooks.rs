@@ -1,4 +1,4 @@
-use crate::support::{DEADLINE, Hook, Node, Relay, Script, eventually, fills};
+use crate::support::{Hook, Node, Relay, Script, eventually, fills};
 use http::Method;
 use sealpost_proto::{
     EnvelopeId, EnvelopeState, ErrorCode,
@@ -24,17 +24,8 @@ async fn a_webhook_is_called_once_it_has_answered_its_challenge() {
     assert_eq!(steps, ["address", "call", "status", "challenge"]);
     hook.called(1).await;
     assert_eq!(fills(&hook.batches()[0].deliveries), [5]);
-    stored(&acme, id).await;
+    acme.sees(id, EnvelopeState::Stored).await;
     assert_eq!((account(&bolt).await.webhook_state, account(&bolt).await.backlog), (WebhookState::Active, 0));
-}
-
-async fn stored(node: &Node, id: EnvelopeId) {
-    let looking = async {
-        while node.status(id).await.state != EnvelopeState::Stored {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, looking).await.expect("the envelope was stored in time");
 }
 
 #[tokio::test]
@@ -79,7 +70,7 @@ async fn while_a_webhook_is_down_senders_hear_retrying_and_contact_brings_it_bac
     let before = relay.now();
     relay.clock.advance(Duration::from_millis(1_500));
     bolt.get("/v1/account").await;
-    stored(&acme, id).await;
+    acme.sees(id, EnvelopeState::Stored).await;
     assert_eq!(hook.times(), [before, relay.now()]);
 }
 
@@ -104,7 +95,7 @@ async fn the_backoff_grows_and_survives_a_restart() {
     relay.scheduler_looked().await;
     assert_eq!(hook.calls(), 4, "the restart does not forget the backoff");
     relay.clock.set(next);
-    stored(&acme, id).await;
+    acme.sees(id, EnvelopeState::Stored).await;
     assert_eq!((hook.calls(), hook.times().last()), (5, Some(&next)));
 }
 
@@ -128,7 +119,7 @@ async fn an_endpoint_that_asks_to_wait_is_left_alone() {
     let event = acme.news(id, EnvelopeState::Retrying).await;
     assert_eq!(event.next_attempt_at.unwrap().since(event.at), Duration::from_secs(30));
     relay.clock.advance(Duration::from_secs(30));
-    stored(&acme, id).await;
+    acme.sees(id, EnvelopeState::Stored).await;
     assert_eq!(hook.times(), [0, 60, 90].map(|seconds| begin.plus(Duration::from_secs(seconds))));
 }
 
@@ -151,7 +142,7 @@ async fn gone_switches_the_webhook_off_and_the_queue_waits_for_a_pull() {
     hook.always(Script::Store);
     assert!(bolt.test_webhook().await.ok);
     let next = acme.post_to(&mailbox, 9).await;
-    stored(&acme, next).await;
+    acme.sees(next, EnvelopeState::Stored).await;
 }
 
 /// Has an envelope set aside that makes every call fail: all that waits, it alone three times, and after another one it
@@ -178,16 +169,16 @@ async fn an_envelope_that_chokes_the_endpoint_is_set_aside_and_holds_up_only_its
     acme.submit(envelopes).await;
     assert!(bolt.test_webhook().await.ok);
     until_it_is_set_aside(&relay, &acme, ids[0]).await;
-    stored(&acme, ids[2]).await;
+    acme.sees(ids[2], EnvelopeState::Stored).await;
     let third = acme.post_to(&sound, 3).await;
-    stored(&acme, third).await;
+    acme.sees(third, EnvelopeState::Stored).await;
     assert_eq!(acme.status(ids[0]).await.state, EnvelopeState::Retrying);
     assert_eq!(acme.status(ids[1]).await.reason.as_deref(), Some(BEHIND));
     let calls = hook.calls();
     hook.always(Script::Store);
     relay.clock.advance(Duration::from_secs(3_600));
     acme.sign_in().await;
-    stored(&acme, ids[1]).await;
+    acme.sees(ids[1], EnvelopeState::Stored).await;
     let batches: Vec<_> = hook.batches()[calls..].iter().map(|batch| fills(&batch.deliveries)).collect();
     assert_eq!(batches, [[13], [1]]);
 }
@@ -204,7 +195,7 @@ async fn a_pull_sees_what_is_set_aside_and_what_waits_behind_it_in_order() {
     acme.submit(envelopes).await;
     assert!(bolt.test_webhook().await.ok);
     until_it_is_set_aside(&relay, &acme, ids[0]).await;
-    stored(&acme, ids[2]).await;
+    acme.sees(ids[2], EnvelopeState::Stored).await;
     let batch = bolt.take_all(20).await;
     assert_eq!(fills(&batch.deliveries), [13, 1]);
     for id in [ids[0], ids[1]] {
@@ -248,7 +239,7 @@ async fn an_endpoint_that_was_away_gets_everything_in_order_when_it_is_back() {
     eventually(|| hook.batches().iter().map(|batch| batch.deliveries.len()).sum::<usize>() >= 5).await;
     let came: Vec<_> = hook.batches().iter().flat_map(|batch| fills(&batch.deliveries)).collect();
     assert_eq!(came, [1, 2, 3, 4, 5]);
-    stored(&acme, first).await;
+    acme.sees(first, EnvelopeState::Stored).await;
 }
 
 #[tokio::test]
