@@ -4,8 +4,9 @@
 mod fetching;
 mod reading;
 mod staging;
+mod syncing;
 
-pub use fetching::{FetchError, Fetching};
+pub use fetching::{ComingPart, FetchError, Fetching};
 pub use staging::{StageError, Staged};
 
 use crate::fault::Fault;
@@ -160,7 +161,7 @@ impl Files {
         blocking(move || Fetching::begin(path, whole, &file_key, &sealed)).await
     }
 
-    /// The plaintext of a complete blob, part by part. An error ends the stream: what came before it is authentic, but the
+    /// The plaintext of a complete blob, piece by piece. An error ends the stream: what came before it is authentic, but the
     /// file is not whole.
     ///
     /// # Errors
@@ -174,7 +175,7 @@ impl Files {
         let (path, file_key, sealed) = (self.path(file), file_key.clone(), *sealed);
         let reader = blocking(move || Reader::open(&path, &file_key, &sealed)).await?;
         Ok(futures_util::stream::try_unfold(reader, |mut reader| async move {
-            blocking(move || Ok(reader.next_part()?.map(|bytes| (bytes, reader)))).await
+            blocking(move || Ok(reader.next_piece()?.map(|bytes| (bytes, reader)))).await
         }))
     }
 

@@ -1,6 +1,6 @@
 use crate::{
     ClientError, RelayClient,
-    transport::{Call, Moved, Signing},
+    transport::{Call, Coming, Moved, Signing},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
@@ -76,7 +76,7 @@ impl RelayClient {
     }
 
     /// `GET /v1/blobs/{id}/parts/{n}`: downloads one part, at most
-    /// [`PART_BYTES_MAX`]. `moved` is told how far it is.
+    /// [`PART_BYTES_MAX`], to be read as it comes. `moved` is told how far it is.
     ///
     /// # Errors
     /// `not_found` for an unknown blob, a wrong token or an incomplete blob alike; `foreign_relay_unsupported`.
@@ -86,12 +86,12 @@ impl RelayClient {
         number: u32,
         token: &FetchToken,
         moved: Moved,
-    ) -> Result<Bytes, ClientError> {
+    ) -> Result<Coming, ClientError> {
         let target = self.path_at(&blob.relay, &format!("blobs/{}/parts/{number}", blob.id));
         let mut call = Call::get(target).header(FETCH_TOKEN_HEADER, &b64::encode(token.expose()))?;
         call.timeout = PART_TIMEOUT;
         call.answer_bytes_max = PART_BYTES_MAX;
         call.moved = Some(moved);
-        Ok(self.call(&call).await?.body)
+        self.call_for_body(&call).await
     }
 }

@@ -16,7 +16,7 @@ mod transport;
 
 pub use account::StoredCheckpoint;
 pub use error::ClientError;
-pub use transport::{Moved, RelayClient, http_client};
+pub use transport::{Coming, Moved, RelayClient, http_client};
 
 #[cfg(test)]
 mod tests;

@@ -182,6 +182,40 @@ impl Call {
     }
 }
 
+/// The body of an answer as it comes.
+pub struct Coming {
+    response: Response,
+    bytes: usize,
+    limit_bytes: usize,
+    moved: Option<Moved>,
+}
+
+impl Coming {
+    /// The next piece; none at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks, or more comes than may.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let Some(piece) = self.response.chunk().await? else { return Ok(None) };
+        self.bytes += piece.len();
+        if self.bytes > self.limit_bytes {
+            return Err(ClientError::unexpected(format!("more than {} bytes", self.limit_bytes)));
+        }
+        if let Some(moved) = &self.moved {
+            moved(self.bytes);
+        }
+        Ok(Some(piece))
+    }
+
+    async fn whole(mut self) -> Result<Bytes, ClientError> {
+        let mut body = BytesMut::new();
+        while let Some(piece) = self.next().await? {
+            body.extend_from_slice(&piece);
+        }
+        Ok(body.freeze())
+    }
+}
+
 /// An answer with a status of success.
 pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
@@ -228,6 +262,15 @@ impl RelayClient {
 
     /// Sends a signed request and reads its answer.
     pub(crate) async fn call(&self, call: &Call) -> Result<Answer, ClientError> {
+        read(self.begin(call).await?, call).await
+    }
+
+    /// Sends a signed request whose answer is read as it comes.
+    pub(crate) async fn call_for_body(&self, call: &Call) -> Result<Coming, ClientError> {
+        Ok(coming(self.begin(call).await?, call))
+    }
+
+    async fn begin(&self, call: &Call) -> Result<Response, ClientError> {
         match call.signing {
             Signing::Account => self.call_with(call, None).await,
             Signing::Session => self.call_in_session(call).await,
@@ -240,7 +283,7 @@ impl RelayClient {
 
     /// Sends a request that needs no signature.
     pub(crate) async fn call_unsigned(&self, call: &Call) -> Result<Answer, ClientError> {
-        self.send(call, self.url(call)?, None).await
+        read(self.send(call, self.url(call)?, None).await?, call).await
     }
 
     /// The path of what belongs to another relay leads through the home relay.
@@ -254,7 +297,7 @@ impl RelayClient {
         Timestamp::from_millis(now.saturating_add_signed(self.clock_offset_ms()))
     }
 
-    async fn call_in_session(&self, call: &Call) -> Result<Answer, ClientError> {
+    async fn call_in_session(&self, call: &Call) -> Result<Response, ClientError> {
         let session = self.session().await?;
         match self.call_with(call, Some(&session)).await {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::SessionInvalid => {
@@ -267,7 +310,7 @@ impl RelayClient {
     }
 
     /// Sends once, and once more with the relay's time when ours is wrong.
-    async fn call_with(&self, call: &Call, session: Option<&SignedIn>) -> Result<Answer, ClientError> {
+    async fn call_with(&self, call: &Call, session: Option<&SignedIn>) -> Result<Response, ClientError> {
         match self.send_signed(call, session).await {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::ClockSkew => {
                 let Some(relay_time) = problem.relay_time else { return Err(problem.into()) };
@@ -286,7 +329,8 @@ impl RelayClient {
             return Ok(Arc::clone(session));
         }
         let call = Call::new(Method::POST, "/v1/session", Signing::Account);
-        let Session { session_id, key, expires_at, .. } = self.call_with(&call, None).await?.json()?;
+        let Session { session_id, key, expires_at, .. } =
+            read(self.call_with(&call, None).await?, &call).await?.json()?;
         let session = Arc::new(SignedIn { id: session_id, key, expires_at });
         *open = Some(Arc::clone(&session));
         Ok(session)
@@ -304,7 +348,7 @@ impl RelayClient {
         tracing::warn!(offset_ms = offset, "this machine's clock differs from the relay's; the relay's time is used");
     }
 
-    async fn send_signed(&self, call: &Call, session: Option<&SignedIn>) -> Result<Answer, ClientError> {
+    async fn send_signed(&self, call: &Call, session: Option<&SignedIn>) -> Result<Response, ClientError> {
         let url = self.url(call)?;
         let signed = self.sign(call, &url, session);
         self.send(call, url, Some(&signed)).await
@@ -328,19 +372,19 @@ impl RelayClient {
         }
     }
 
-    async fn send(&self, call: &Call, url: Url, signed: Option<&SignedHeaders>) -> Result<Answer, ClientError> {
+    async fn send(&self, call: &Call, url: Url, signed: Option<&SignedHeaders>) -> Result<Response, ClientError> {
         let mut request = self.inner.http.request(call.method.clone(), url).headers(call.headers.clone());
         for (name, value) in signed.iter().flat_map(|signed| signed.pairs()) {
             request = request.header(name, value);
         }
         let body = Watched::body(&call.body, call.moved.as_ref());
         let response = request.timeout(call.timeout).body(body).send().await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        if !status.is_success() {
-            return Err(problem(status, &read_up_to(response, PROBLEM_BYTES_MAX, None).await?));
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
         }
-        let watched = call.moved.as_ref().filter(|_| call.body.is_empty());
-        Ok(Answer { headers, body: read_up_to(response, call.answer_bytes_max, watched).await? })
+        let said = Coming { response, bytes: 0, limit_bytes: PROBLEM_BYTES_MAX, moved: None };
+        Err(problem(status, &said.whole().await?))
     }
 
     fn url(&self, call: &Call) -> Result<Url, ClientError> {
@@ -356,20 +400,13 @@ fn problem(status: StatusCode, body: &[u8]) -> ClientError {
     }
 }
 
-async fn read_up_to(mut response: Response, limit_bytes: usize, moved: Option<&Moved>) -> Result<Bytes, ClientError> {
-    let mut body = BytesMut::new();
-    while let Some(piece) = response.chunk().await? {
-        if body.len() + piece.len() > limit_bytes {
-            return Err(ClientError::unexpected(format!("more than {limit_bytes} bytes")));
-        }
-        if body.is_empty() {
-            let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
-            body.reserve(announced.min(limit_bytes));
-        }
-        body.extend_from_slice(&piece);
-        if let Some(moved) = moved {
-            moved(body.len());
-        }
-    }
-    Ok(body.freeze())
+fn coming(response: Response, call: &Call) -> Coming {
+    // What is told of a call with a body is how far that is.
+    let moved = call.moved.clone().filter(|_| call.body.is_empty());
+    Coming { response, bytes: 0, limit_bytes: call.answer_bytes_max, moved }
+}
+
+async fn read(response: Response, call: &Call) -> Result<Answer, ClientError> {
+    let headers = response.headers().clone();
+    Ok(Answer { headers, body: coming(response, call).whole().await? })
 }

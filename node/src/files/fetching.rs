@@ -1,17 +1,19 @@
-//! A blob on its way in: its parts are written in any order and opened in theirs, each once, while others are still
-//! coming. It gets its name when all checks have held.
+//! A blob on its way in: its parts are written as they come, in any order, and opened in theirs, each once, while others
+//! are still coming; no more than a chunk is held in memory for that. It gets its name when all checks have held and all of
+//! it is on disk. Until then nothing of it has to be: whoever takes it up again opens what is there.
 
-use super::{blocking, check_room};
-use bytes::BytesMut;
+use super::{blocking, check_room, syncing::Syncing};
+use bytes::Bytes;
 use sealpost_e2ee::attachment::{BlobOpener, FileKey, OpenError, Sealed};
 use sealpost_node_core::transfer::PartSet;
 use sealpost_proto::{BlobSize, limits};
 use std::{
     fs::{File, OpenOptions},
     io,
+    ops::Range,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Why a blob that is being fetched does not come further.
@@ -20,6 +22,9 @@ pub enum FetchError {
     /// What came is not what its sender described.
     #[error("the file is not the one that its sender described")]
     NotDescribed,
+    /// More or less came of a part than it has.
+    #[error("the relay answers with a part of another length")]
+    PartLength,
     /// Our disk.
     #[error(transparent)]
     Disk(#[from] io::Error),
@@ -36,15 +41,27 @@ pub struct Fetching {
     path: PathBuf,
     whole: PathBuf,
     size: BlobSize,
-    file: File,
+    file: Arc<File>,
+    written: Mutex<PartSet>,
+    syncing: Mutex<Syncing>,
     opening: Mutex<Opening>,
 }
 
-/// What was opened, and what came before its turn.
+/// How far it is opened.
 struct Opening {
+    file: Arc<File>,
+    size: BlobSize,
     opener: BlobOpener,
+    chunk: Vec<u8>,
     opened: u32,
-    written: PartSet,
+}
+
+/// A part of it that comes.
+pub struct ComingPart {
+    fetching: Arc<Fetching>,
+    number: u32,
+    /// Where what comes next belongs, and where the part ends.
+    left: Range<u64>,
 }
 
 impl Fetching {
@@ -53,48 +70,48 @@ impl Fetching {
     pub(super) fn begin(path: PathBuf, whole: PathBuf, key: &FileKey, sealed: &Sealed) -> Result<Self, FetchError> {
         let opener = BlobOpener::new(key, sealed)?;
         let size = BlobSize::parse(sealed.ct_len, limits::BLOB_BYTES_MAX).map_err(|_| FetchError::NotDescribed)?;
-        let file = open(&path)?;
-        let mut opening = Opening { opener, opened: 0, written: PartSet::default() };
+        let file = Arc::new(open(&path)?);
+        let mut opening = Opening { file: Arc::clone(&file), size, opener, chunk: Vec::new(), opened: 0 };
         if whole.try_exists()? {
             opening.opened = size.parts();
         } else {
-            opening.take_up(&file, size)?;
+            opening.take_up()?;
             let missing = size.bytes().saturating_sub(file.metadata()?.len());
             check_room(path.parent().unwrap_or(Path::new(".")), missing)?;
         }
-        Ok(Self { path, whole, size, file, opening: Mutex::new(opening) })
+        let (written, syncing) = (Mutex::default(), Mutex::new(Syncing::new(Arc::clone(&file))));
+        Ok(Self { path, whole, size, file, written, syncing, opening: Mutex::new(opening) })
     }
 
     /// The parts that need not be fetched again.
     #[must_use]
     pub fn there(&self) -> PartSet {
-        PartSet::before(self.lock().opened)
+        PartSet::before(lock(&self.opening).opened)
     }
 
-    /// Writes a part, and opens all whose turn has come; returns when it is on disk.
+    /// Takes in a part.
     ///
     /// # Errors
-    /// [`FetchError`].
-    pub async fn put(self: Arc<Self>, number: u32, bytes: BytesMut) -> Result<(), FetchError> {
-        blocking(move || self.put_now(number, bytes)).await
+    /// [`FetchError::NotDescribed`] when the blob has no such part.
+    pub fn part(self: Arc<Self>, number: u32) -> Result<ComingPart, FetchError> {
+        let left = self.size.part_range(number).ok_or(FetchError::NotDescribed)?;
+        Ok(ComingPart { fetching: self, number, left })
     }
 
-    fn put_now(&self, number: u32, mut bytes: BytesMut) -> Result<(), FetchError> {
-        let range = self.size.part_range(number).filter(|range| range.end - range.start == bytes.len() as u64);
-        let range = range.ok_or(FetchError::NotDescribed)?;
-        self.file.write_all_at(&bytes, range.start)?;
-        self.file.sync_data()?;
-        let mut opening = self.lock();
-        opening.written.extend([number]);
-        while opening.written.contains(opening.opened) {
-            let next = opening.opened;
-            if next != number {
-                bytes = read(&self.file, self.size, next)?;
-            }
-            let _provisional = opening.opener.open_part(&mut bytes)?;
-            opening.opened += 1;
+    /// One opens at a time; a part that comes meanwhile is opened by who does, so that nobody waits for that.
+    fn part_came(&self, number: u32) -> Result<(), FetchError> {
+        lock(&self.written).extend([number]);
+        let bytes = self.size.part_bytes(number).unwrap_or_default();
+        self.unless_lost(lock(&self.syncing).wrote(bytes))?;
+        match self.opening.try_lock() {
+            Ok(mut opening) => opening.open_those(&self.written),
+            Err(_) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What the disk did not take cannot be told from what it did: then nothing stays.
+    fn unless_lost(&self, synced: io::Result<()>) -> io::Result<()> {
+        synced.inspect_err(|_| drop(remove(&self.path)))
     }
 
     /// Ends the blob: only when it is whole and the one that was described it gets its name. Of another one nothing stays.
@@ -109,46 +126,98 @@ impl Fetching {
         if self.whole.try_exists()? {
             return Ok(remove(&self.path)?);
         }
-        if self.lock().opener.clone().finish().is_err() {
-            remove(&self.path)?;
-            return Err(FetchError::NotDescribed);
+        let mut opening = lock(&self.opening);
+        // One may have come just when who opened had looked for the last time.
+        if let Err(error) = opening.open_those(&self.written).and_then(|()| opening.verified()) {
+            if matches!(error, FetchError::NotDescribed) {
+                remove(&self.path)?;
+            }
+            return Err(error);
         }
-        self.file.sync_all()?;
+        self.unless_lost(lock(&self.syncing).finish())?;
         std::fs::rename(&self.path, &self.whole)?;
         let folder = self.whole.parent().unwrap_or(Path::new("."));
         Ok(File::open(folder)?.sync_all()?)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Opening> {
-        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+impl ComingPart {
+    /// Writes down what came next of it.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), FetchError> {
+        let at = self.left.start;
+        self.left.start += piece.len() as u64;
+        if self.left.start > self.left.end {
+            return Err(FetchError::PartLength);
+        }
+        let file = Arc::clone(&self.fetching.file);
+        blocking(move || Ok(file.write_all_at(&piece, at)?)).await
+    }
+
+    /// All of it came: it is opened, and all whose turn comes with it.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn end(self) -> Result<(), FetchError> {
+        if !self.left.is_empty() {
+            return Err(FetchError::PartLength);
+        }
+        blocking(move || self.fetching.part_came(self.number)).await
     }
 }
 
 impl Opening {
-    fn take_up(&mut self, file: &File, size: BlobSize) -> io::Result<()> {
-        let length = file.metadata()?.len();
-        while size.part_range(self.opened).is_some_and(|range| range.end <= length) {
+    fn take_up(&mut self) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        while self.size.part_range(self.opened).is_some_and(|range| range.end <= length) {
             let before = self.opener.clone();
-            if self.opener.open_part(&mut read(file, size, self.opened)?).is_err() {
+            match self.open_next_part() {
+                Ok(()) => {}
+                Err(FetchError::Disk(error)) => return Err(error),
                 // A hole, or what a power cut left: it is fetched again.
-                self.opener = before;
-                break;
+                Err(FetchError::NotDescribed | FetchError::PartLength) => {
+                    self.opener = before;
+                    break;
+                }
             }
-            self.opened += 1;
         }
+        Ok(())
+    }
+
+    /// Opens all whose turn has come.
+    fn open_those(&mut self, written: &Mutex<PartSet>) -> Result<(), FetchError> {
+        while lock(written).contains(self.opened) {
+            self.open_next_part()?;
+        }
+        Ok(())
+    }
+
+    fn verified(&self) -> Result<(), FetchError> {
+        let _verified = self.opener.clone().finish()?;
+        Ok(())
+    }
+
+    fn open_next_part(&mut self) -> Result<(), FetchError> {
+        let mut left = self.size.part_range(self.opened).ok_or(FetchError::NotDescribed)?;
+        while !left.is_empty() {
+            self.chunk.resize(self.opener.next_chunk_bytes(), 0);
+            self.file.read_exact_at(&mut self.chunk, left.start)?;
+            let _provisional = self.opener.open_chunk(&mut self.chunk)?;
+            left.start += self.chunk.len() as u64;
+        }
+        self.opened += 1;
         Ok(())
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read(file: &File, size: BlobSize, number: u32) -> io::Result<BytesMut> {
-    let range = size.part_range(number).unwrap_or_default();
-    let mut bytes = BytesMut::zeroed(usize::try_from(range.end - range.start).map_err(io::Error::other)?);
-    file.read_exact_at(&mut bytes, range.start)?;
-    Ok(bytes)
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -1,36 +1,41 @@
-//! Reading a verified blob: part by part, each opened before it is handed out.
+//! Reading a verified blob: chunk by chunk, each opened before it is handed out.
 
 use bytes::Bytes;
 use sealpost_e2ee::attachment::{BlobOpener, FileKey, Sealed};
+use sealpost_proto::limits::CHUNK_BYTES;
 use std::{fs::File, io, io::Read as _, path::Path};
 
-/// Opens a sealed file part by part; holds one part in memory.
+/// So much is handed out at a time.
+const PIECE_BYTES: usize = 4 * CHUNK_BYTES;
+
+/// Opens a sealed file; holds one piece in memory.
 pub(super) struct Reader {
     file: File,
     opener: Option<BlobOpener>,
-    part: Vec<u8>,
+    chunk: Vec<u8>,
 }
 
 impl Reader {
     pub(super) fn open(path: &Path, file_key: &FileKey, sealed: &Sealed) -> io::Result<Self> {
         let opener = BlobOpener::of_verified(file_key, sealed).map_err(io::Error::other)?;
-        Ok(Self { file: File::open(path)?, opener: Some(opener), part: Vec::new() })
+        Ok(Self { file: File::open(path)?, opener: Some(opener), chunk: Vec::new() })
     }
 
-    /// The plaintext of the next part; none after the last, when everything was checked.
-    pub(super) fn next_part(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(opener) = &mut self.opener else { return Ok(None) };
-        let len = opener.next_part_bytes();
-        if len == 0 {
-            let opener = self.opener.take();
-            let _verified = opener.map(BlobOpener::finish).transpose().map_err(io::Error::other)?;
-            return Ok(None);
+    /// The plaintext that comes next; none at the end, when everything was checked.
+    pub(super) fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        while let Some(opener) = &mut self.opener
+            && piece.len() < PIECE_BYTES
+        {
+            self.chunk.resize(opener.next_chunk_bytes(), 0);
+            if self.chunk.is_empty() {
+                let opener = self.opener.take();
+                let _verified = opener.map(BlobOpener::finish).transpose().map_err(io::Error::other)?;
+                break;
+            }
+            self.file.read_exact(&mut self.chunk)?;
+            piece.extend_from_slice(opener.open_chunk(&mut self.chunk).map_err(io::Error::other)?);
         }
-        self.part.resize(len, 0);
-        self.file.read_exact(&mut self.part)?;
-        let opened = opener.open_part(&mut self.part).map_err(io::Error::other)?;
-        let mut plaintext = Vec::with_capacity(opened.pt_bytes());
-        opened.for_each(|piece| plaintext.extend_from_slice(piece));
-        Ok(Some(plaintext.into()))
+        Ok((!piece.is_empty()).then(|| piece.into()))
     }
 }

@@ -1,6 +1,6 @@
 //! Sealing a file while it arrives, into the bytes that will travel.
 
-use super::FileId;
+use super::{FileId, syncing::Syncing};
 use crate::fault::Fault;
 use bytes::Bytes;
 use sealpost_e2ee::attachment::{BlobSalt, BlobSealer, FileKey, SealError, SealStep, Sealed, SealedPart};
@@ -12,11 +12,7 @@ use std::{
     path::Path,
     sync::Arc,
 };
-use tokio::{
-    runtime::Handle,
-    sync::mpsc,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::sync::mpsc;
 
 /// A file that was just sealed.
 pub struct Staged {
@@ -74,8 +70,6 @@ pub(super) struct CutOff;
 
 /// How much of a file is looked at to tell its type.
 const FIRST_BYTES: usize = limits::SNIFFED_BYTES;
-/// So much is written before the disk is asked to have it, while more is sealed.
-const SYNCED_EVERY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Seals what arrives, and returns when it is on disk. For a thread that may block.
 pub(super) fn seal(
@@ -120,43 +114,25 @@ pub(super) fn seal(
 /// A blob that is being written, part by part.
 struct Spool {
     file: Arc<File>,
+    syncing: Syncing,
     digests: Vec<[u8; 32]>,
-    unsynced_bytes: usize,
-    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Spool {
     fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-        Ok(Self { file: Arc::new(file), digests: Vec::new(), unsynced_bytes: 0, syncing: None })
+        let file = Arc::new(OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?);
+        Ok(Self { syncing: Syncing::new(Arc::clone(&file)), file, digests: Vec::new() })
     }
 
     fn add(&mut self, part: SealedPart<'_>) -> io::Result<()> {
         self.digests.push(part.sha256);
         (&*self.file).write_all(part.bytes)?;
-        self.unsynced_bytes += part.bytes.len();
-        let is_idle = self.syncing.as_ref().is_none_or(JoinHandle::is_finished);
-        if self.unsynced_bytes >= SYNCED_EVERY_BYTES && is_idle {
-            self.synced()?;
-            let file = Arc::clone(&self.file);
-            self.syncing = Some(spawn_blocking(move || file.sync_data()));
-            self.unsynced_bytes = 0;
-        }
-        Ok(())
-    }
-
-    /// Waits for what the disk was asked; a failure is told once, and only to who asked.
-    fn synced(&mut self) -> io::Result<()> {
-        match self.syncing.take() {
-            Some(syncing) => Handle::current().block_on(syncing).map_err(io::Error::other)?,
-            None => Ok(()),
-        }
+        self.syncing.wrote(part.bytes.len())
     }
 
     /// Returns when all of it is on disk.
     fn finish(mut self) -> io::Result<Vec<[u8; 32]>> {
-        self.synced()?;
-        self.file.sync_all()?;
+        self.syncing.finish()?;
         Ok(self.digests)
     }
 }

@@ -12,12 +12,11 @@ use crate::{
         receipts,
     },
 };
-use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use sealpost_e2ee::attachment::Descriptor;
 use sealpost_node_core::{file_type::FileType, transfer::PartSet};
 use sealpost_proto::{BlobId, BlobSize, ErrorCode, limits::SNIFFED_BYTES};
-use sealpost_relay_client::ClientError;
+use sealpost_relay_client::{ClientError, Coming};
 use std::sync::{Arc, OnceLock};
 
 pub(super) struct Download {
@@ -53,22 +52,21 @@ impl Download {
         self.fetching.get().cloned().ok_or_else(|| Halt::later("it was not begun"))
     }
 
-    /// Fetches a part, writes it down and opens it.
+    /// Fetches a part, writes it down as it comes and opens it.
     pub(super) async fn part(&self, number: u32) -> Result<(), Halt> {
-        let bytes = self.fetch(number).await?;
+        let (mut coming, mut part) = (self.fetch(number).await?, self.fetching()?.part(number)?);
         self.daemon.reached().await;
-        if Some(bytes.len()) != self.size.part_bytes(number) {
-            return Err(Halt::later("the relay answers with a part of another length"));
+        while let Some(piece) = coming.next().await? {
+            part.write(piece).await?;
         }
-        let bytes = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&*bytes));
-        Ok(self.fetching()?.put(number, bytes).await?)
+        Ok(part.end().await?)
     }
 
-    async fn fetch(&self, number: u32) -> Result<Bytes, Halt> {
+    async fn fetch(&self, number: u32) -> Result<Coming, Halt> {
         let descriptor = &self.row.descriptor;
         let moved = self.meter.part(number);
         match self.daemon.relay.part(&descriptor.blob, number, &descriptor.fetch_token, moved).await {
-            Ok(bytes) => Ok(bytes),
+            Ok(coming) => Ok(coming),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => {
                 Err(Halt::Never("the relay does not have the file any more: ask for it to be sent again".to_owned()))
             }

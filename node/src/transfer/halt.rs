@@ -46,6 +46,7 @@ impl From<FetchError> for Halt {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::NotDescribed => Self::Never(format!("{error}: ask for it to be sent again")),
+            FetchError::PartLength => Self::later(error.to_string()),
             FetchError::Disk(error) => error.into(),
         }
     }

@@ -1,8 +1,9 @@
-//! Opening: parts go in, in order; plaintext comes out, and at the very end the word that it is what was sealed.
+//! Opening: parts go in, in order, whole or chunk by chunk; plaintext comes out, and at the very end the word that it is
+//! what was sealed.
 
 use super::stream_cipher::{PayloadCipher, Position, TAG_BYTES};
 use super::{BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, SALT_BYTES, SEALED_CHUNK_BYTES, Sealed, sha256};
-use sealpost_proto::limits::{BLOB_HEAD_BYTES, PART_BYTES};
+use sealpost_proto::limits::{BLOB_HEAD_BYTES, CHUNKS_PER_PART, PART_BYTES};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -91,8 +92,15 @@ pub struct BlobOpener {
     ct_left: u64,
     pt_left: u64,
     chunks: u64,
-    blob_hash: Option<Sha256>,
+    hashes: Option<Hashes>,
     spent: bool,
+}
+
+/// Over the digests of the parts that are open, and over the part that is being opened.
+#[derive(Clone, Default)]
+struct Hashes {
+    blob: Sha256,
+    part: Sha256,
 }
 
 impl BlobOpener {
@@ -111,7 +119,7 @@ impl BlobOpener {
             ct_left: sealed.ct_len,
             pt_left: sealed.pt_len,
             chunks: 0,
-            blob_hash: Some(Sha256::new()),
+            hashes: Some(Hashes::default()),
             spent: false,
         })
     }
@@ -122,14 +130,20 @@ impl BlobOpener {
     /// # Errors
     /// [`OpenError`] as [`BlobOpener::new`].
     pub fn of_verified(file_key: &FileKey, sealed: &Sealed) -> Result<Self, OpenError> {
-        Ok(Self { blob_hash: None, ..Self::new(file_key, sealed)? })
+        Ok(Self { hashes: None, ..Self::new(file_key, sealed)? })
     }
 
-    /// Bytes of the part that comes next; 0 when none does.
+    /// Bytes of the part that comes next, or of what is left of it; 0 when none does.
     #[must_use]
     pub fn next_part_bytes(&self) -> usize {
-        let head = if self.cipher.is_none() { BLOB_HEAD_BYTES } else { 0 };
-        usize::try_from(self.ct_left).map_or(PART_BYTES + head, |left| left.min(PART_BYTES + head))
+        let opened = self.chunks_of_part() * SEALED_CHUNK_BYTES;
+        self.bytes_due(PART_BYTES - opened)
+    }
+
+    /// Bytes of the chunk that comes next, the first with the head before it; 0 when none does.
+    #[must_use]
+    pub fn next_chunk_bytes(&self) -> usize {
+        self.bytes_due(SEALED_CHUNK_BYTES)
     }
 
     /// Opens the next part where it stands. What remains of it as plaintext is in the [`OpenedPart`]; padding is left
@@ -139,13 +153,28 @@ impl BlobOpener {
     /// [`OpenError`] when the part is not the next of this blob. The opener is then spent, and `part` holds nothing of
     /// use.
     pub fn open_part<'p>(&mut self, part: &'p mut [u8]) -> Result<OpenedPart<'p>, OpenError> {
-        if self.spent {
-            return Err(OpenError(Reason::Spent));
-        }
-        self.spent = true;
-        let (from, pt_bytes) = self.open_whole_part(part).map_err(OpenError)?;
-        self.spent = false;
-        Ok(OpenedPart { chunks: &part[from..], left: pt_bytes })
+        self.unless_spent(move |opener| {
+            if part.is_empty() || part.len() != opener.next_part_bytes() {
+                return Err(Reason::PartLength);
+            }
+            let (from, mut left, mut rest) = (opener.head_bytes(), 0, &mut *part);
+            while !rest.is_empty() {
+                let (chunk, after) = rest.split_at_mut(opener.next_chunk_bytes());
+                left += opener.open_next(chunk)?.len();
+                rest = after;
+            }
+            Ok(OpenedPart { chunks: &part[from..], left })
+        })
+    }
+
+    /// Opens the next chunk where it stands, so that nobody has to hold a whole part; the first comes with the head.
+    /// Returns what of it is file, which is as *provisional* as an [`OpenedPart`].
+    ///
+    /// # Errors
+    /// [`OpenError`] when the chunk is not the next of this blob. The opener is then spent, and `chunk` holds nothing of
+    /// use.
+    pub fn open_chunk<'c>(&mut self, chunk: &'c mut [u8]) -> Result<&'c [u8], OpenError> {
+        self.unless_spent(|opener| opener.open_next(chunk))
     }
 
     /// Ends the blob: all parts have come, and their hash is the one that was announced.
@@ -153,7 +182,7 @@ impl BlobOpener {
     /// # Errors
     /// [`OpenError`] when a part is missing or did not open, or the hash differs.
     pub fn finish(self) -> Result<Verified, OpenError> {
-        let is_described = self.blob_hash.is_none_or(|hash| sha256(hash).ct_eq(&self.sealed.ct_hash).into());
+        let is_described = self.hashes.is_none_or(|hashes| sha256(hashes.blob).ct_eq(&self.sealed.ct_hash).into());
         if self.spent {
             Err(OpenError(Reason::Spent))
         } else if self.ct_left > 0 {
@@ -165,59 +194,75 @@ impl BlobOpener {
         }
     }
 
-    /// Returns where the part's first chunk begins, and how many bytes of file are in all of them.
-    fn open_whole_part(&mut self, part: &mut [u8]) -> Result<(usize, usize), Reason> {
-        if part.is_empty() || part.len() != self.next_part_bytes() {
+    fn unless_spent<T>(&mut self, open: impl FnOnce(&mut Self) -> Result<T, Reason>) -> Result<T, OpenError> {
+        if self.spent {
+            return Err(OpenError(Reason::Spent));
+        }
+        let opened = open(self);
+        self.spent = opened.is_err();
+        opened.map_err(OpenError)
+    }
+
+    const fn head_bytes(&self) -> usize {
+        if self.cipher.is_none() { BLOB_HEAD_BYTES } else { 0 }
+    }
+
+    fn bytes_due(&self, without_head: usize) -> usize {
+        let bytes = without_head + self.head_bytes();
+        usize::try_from(self.ct_left).map_or(bytes, |left| left.min(bytes))
+    }
+
+    /// Chunks of the part that are open.
+    fn chunks_of_part(&self) -> usize {
+        usize::try_from(self.chunks % CHUNKS_PER_PART as u64).unwrap_or_default()
+    }
+
+    fn open_next<'c>(&mut self, chunk: &'c mut [u8]) -> Result<&'c [u8], Reason> {
+        if chunk.is_empty() || chunk.len() != self.next_chunk_bytes() {
             return Err(Reason::PartLength);
         }
-        self.ct_left -= part.len() as u64;
-        let mut part_hash = self.blob_hash.as_ref().map(|_| Sha256::new());
-        let (cipher, from) = match self.cipher.take() {
-            Some(cipher) => (cipher, 0),
-            None => (self.open_head(part, part_hash.as_mut())?, BLOB_HEAD_BYTES),
+        self.ct_left -= chunk.len() as u64;
+        // Hashed just before it is opened, so that the second reading finds it in the processor's cache.
+        if let Some(hashes) = &mut self.hashes {
+            hashes.part.update(&*chunk);
+        }
+        let (cipher, chunk) = match self.cipher.take() {
+            Some(cipher) => (cipher, chunk),
+            None => self.open_head(chunk)?,
         };
-        let mut pt_bytes = 0;
-        let mut chunks = part[from..].chunks_mut(SEALED_CHUNK_BYTES).peekable();
-        while let Some(chunk) = chunks.next() {
-            // Hashed just before it is opened, so that the second reading finds it in the processor's cache.
-            if let Some(hash) = &mut part_hash {
-                hash.update(&chunk);
-            }
-            let last = self.ct_left == 0 && chunks.peek().is_none();
-            pt_bytes += self.open_chunk(&cipher, chunk, last)?;
-        }
+        let opened = self.open_sealed(&cipher, chunk)?;
         self.cipher = Some(cipher);
-        if let (Some(blob_hash), Some(part_hash)) = (&mut self.blob_hash, part_hash) {
-            blob_hash.update(sha256(part_hash));
+        if (self.chunks_of_part() == 0 || self.ct_left == 0)
+            && let Some(hashes) = &mut self.hashes
+        {
+            hashes.blob.update(sha256(std::mem::take(&mut hashes.part)));
         }
-        Ok((from, pt_bytes))
+        Ok(opened)
     }
 
     /// Reads salt and commitment, and checks that the head commits to the file key.
-    fn open_head(&self, part: &[u8], part_hash: Option<&mut Sha256>) -> Result<PayloadCipher, Reason> {
-        let (head, _) = part.split_first_chunk::<BLOB_HEAD_BYTES>().ok_or(Reason::PartLength)?;
-        if let Some(hash) = part_hash {
-            hash.update(head);
-        }
+    fn open_head<'c>(&self, first: &'c mut [u8]) -> Result<(PayloadCipher, &'c mut [u8]), Reason> {
+        let (head, chunk) = first.split_first_chunk_mut::<BLOB_HEAD_BYTES>().ok_or(Reason::PartLength)?;
         let (salt, commitment) = head.split_first_chunk::<SALT_BYTES>().ok_or(Reason::PartLength)?;
         let keys = BlobKeys::derive(&self.file_key, &BlobSalt(*salt));
         if !bool::from(keys.commitment.ct_eq(commitment)) {
             return Err(Reason::Commitment);
         }
-        Ok(keys.cipher)
+        Ok((keys.cipher, chunk))
     }
 
-    /// Opens one chunk where it stands and returns how much of it is file; the rest is padding.
-    fn open_chunk(&mut self, cipher: &PayloadCipher, chunk: &mut [u8], last: bool) -> Result<usize, Reason> {
+    /// Opens one chunk where it stands and returns what of it is file; the rest is padding.
+    fn open_sealed<'c>(&mut self, cipher: &PayloadCipher, chunk: &'c mut [u8]) -> Result<&'c [u8], Reason> {
         let (text, tag) = chunk.split_last_chunk_mut::<TAG_BYTES>().ok_or(Reason::PartLength)?;
-        let position = if last { Position::Last } else { Position::Inner };
+        let position = if self.ct_left == 0 { Position::Last } else { Position::Inner };
         cipher.open(self.chunks, position, text, *tag).map_err(|_| Reason::Chunk)?;
         self.chunks += 1;
         let kept = usize::try_from(self.pt_left).unwrap_or(usize::MAX).min(text.len());
         self.pt_left -= kept as u64;
-        if text[kept..].iter().any(|byte| *byte != 0) {
+        let (file, padding) = text.split_at(kept);
+        if padding.iter().any(|byte| *byte != 0) {
             return Err(Reason::Padding);
         }
-        Ok(kept)
+        Ok(file)
     }
 }

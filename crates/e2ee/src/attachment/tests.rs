@@ -166,6 +166,40 @@ fn parts_open_in_their_order_only() {
 }
 
 #[test]
+fn a_blob_opens_chunk_by_chunk_and_is_held_to_the_same() {
+    let chunk_by_chunk = |sealed: &Sealed, parts: &[Vec<u8>]| {
+        let (mut opener, mut text, blob) = (BlobOpener::new(&FILE_KEY, sealed).unwrap(), Vec::new(), parts.concat());
+        let mut rest = &blob[..];
+        while opener.next_chunk_bytes() > 0 && rest.len() >= opener.next_chunk_bytes() {
+            let (chunk, after) = rest.split_at(opener.next_chunk_bytes());
+            text.extend_from_slice(opener.open_chunk(&mut chunk.to_vec()).map_err(OpenError::reason)?);
+            rest = after;
+        }
+        let Verified { .. } = opener.finish().map_err(OpenError::reason)?;
+        Ok(text)
+    };
+    for pt_len in [0, CHUNK_BYTES, 32 * CHUNK_BYTES, 40 * CHUNK_BYTES + 1] {
+        let file = plaintext(pt_len);
+        let (parts, mut sealed) = seal(&file);
+        assert_eq!(chunk_by_chunk(&sealed, &parts), Ok(file));
+        assert_eq!(chunk_by_chunk(&sealed, &parts[..parts.len() - 1]), Err(Reason::Truncated));
+        let mut altered = parts;
+        *altered.last_mut().unwrap().last_mut().unwrap() ^= 1;
+        assert_eq!(chunk_by_chunk(&sealed, &altered), Err(Reason::Chunk));
+        *altered.last_mut().unwrap().last_mut().unwrap() ^= 1;
+        sealed.ct_hash[0] ^= 1;
+        assert_eq!(chunk_by_chunk(&sealed, &altered), Err(Reason::Hash));
+    }
+    let (parts, sealed) = seal(&plaintext(40 * CHUNK_BYTES));
+    let mut opener = BlobOpener::new(&FILE_KEY, &sealed).unwrap();
+    let first = opener.next_chunk_bytes();
+    assert!(opener.open_chunk(&mut parts[0][..first].to_vec()).is_ok());
+    assert_eq!(opener.next_part_bytes(), parts[0].len() - first, "what is left of the part");
+    assert!(opener.open_part(&mut parts[0][first..].to_vec()).is_ok());
+    assert_eq!(opener.open_chunk(&mut parts[1][..100].to_vec()).unwrap_err().reason(), Reason::PartLength);
+}
+
+#[test]
 fn an_opener_that_failed_stays_failed() {
     let (parts, sealed) = seal(&plaintext(10));
     let mut opener = BlobOpener::new(&FILE_KEY, &sealed).unwrap();
