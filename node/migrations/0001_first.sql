@@ -152,6 +152,14 @@ CREATE INDEX attachments_moving ON attachments (next_at) WHERE status IN ('uploa
 CREATE INDEX attachments_by_blob ON attachments (blob);
 CREATE INDEX attachments_at_relay ON attachments (next_at) WHERE relay_due IS NOT NULL;
 
+-- Blobs that the relay may have parts of, and that no file is: it is to delete them. One whose file is still being sealed
+-- stands here too, and leaves with the transaction that makes it a file; so a crash needs nobody who remembers it.
+CREATE TABLE unwanted_blobs (
+    blob    BLOB PRIMARY KEY,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    next_at INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE message_attachments (
     message    TEXT NOT NULL REFERENCES messages (ref),
     ordinal    INTEGER NOT NULL,

@@ -7,7 +7,7 @@ mod staging;
 mod syncing;
 
 pub use fetching::{ComingPart, FetchError, Fetching};
-pub use staging::{StageError, Staged};
+pub use staging::{SealedParts, StageError, Staged};
 
 use crate::fault::Fault;
 use bytes::Bytes;
@@ -18,9 +18,12 @@ use sealpost_node_core::transfer::has_room;
 use sealpost_proto::{b64, limits};
 use staging::CutOff;
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -100,25 +103,26 @@ impl Files {
         self.folder.join(format!("{file}.{extension}"))
     }
 
-    /// Seals a file while it arrives, and returns when it is on disk. `announced` is the length that its sender said.
+    /// Seals a file while it arrives, and returns when it is on disk. `announced` is the length that its sender said; its
+    /// `parts` can be read as they are sealed.
     ///
     /// # Errors
     /// [`StageError`]; nothing is left on disk then.
-    pub async fn stage<S, E>(&self, mut body: S, announced: u64) -> Result<Staged, StageError>
+    pub async fn stage<S, E>(&self, mut body: S, announced: u64, parts: Arc<SealedParts>) -> Result<Staged, StageError>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
         if announced > limits::FILE_BYTES_MAX {
             return Err(StageError::TooLarge { limit_bytes: limits::FILE_BYTES_MAX });
         }
-        let file = FileId(sealpost_service::random_array());
-        let (path, whole, folder) = (self.half_done(file, STAGING), self.path(file), self.folder.clone());
+        let (path, whole) = (self.half_done(parts.file, STAGING), self.path(parts.file));
+        let folder = self.folder.clone();
         let (pieces, arriving) = mpsc::channel(PIECES_WAITING_MAX);
         let sealing = blocking(move || {
             check_room(&folder, blob_len(announced))?;
-            let staged = staging::seal(&path, file, arriving, announced).and_then(|staged| {
+            let staged = staging::seal(&path, &parts, arriving, announced).and_then(|staged| {
                 std::fs::rename(&path, whole)?;
-                std::fs::File::open(folder)?.sync_all()?;
+                File::open(folder)?.sync_all()?;
                 Ok(staged)
             });
             staged.inspect_err(|_| drop(std::fs::remove_file(&path)))
@@ -137,15 +141,17 @@ impl Files {
         tokio::join!(sealing, arrives).0
     }
 
-    /// Reads a range of a complete blob.
+    /// Reads a range of a blob of ours that is complete, or sealed so far.
     ///
     /// # Errors
     /// When the file is missing, short or unreadable.
     pub async fn read_range(&self, file: FileId, range: std::ops::Range<u64>) -> io::Result<Bytes> {
-        let path = self.path(file);
+        let (whole, staging) = (self.path(file), self.half_done(file, STAGING));
         blocking(move || {
+            // It may get its name between two looks.
+            let opened = File::open(&whole).or_else(|_| File::open(staging)).or_else(|_| File::open(whole))?;
             let mut bytes = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
-            std::fs::File::open(path)?.read_exact_at(&mut bytes, range.start)?;
+            opened.read_exact_at(&mut bytes, range.start)?;
             Ok(bytes.into())
         })
         .await
@@ -195,7 +201,7 @@ impl Files {
 impl Files {
     /// Changes one byte on the disk.
     pub(crate) fn damage(&self, file: FileId) {
-        let file = std::fs::File::options().read(true).write(true).open(self.path(file)).unwrap();
+        let file = File::options().read(true).write(true).open(self.path(file)).unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, 1_000).unwrap();
         file.write_all_at(&[byte[0] ^ 1], 1_000).unwrap();

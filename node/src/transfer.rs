@@ -3,20 +3,22 @@
 //! because what is there is asked of the relay and of this disk, never remembered.
 //!
 //! A file that fails for a passing reason leaves the schedule and waits in its row; when its time has come it is taken up
-//! like one that was never tried.
+//! like one that was never tried. A file that is still being sealed goes out early, as far as it is; then it has no row.
 
 mod download;
+mod early;
 mod halt;
 mod keep;
 mod meter;
 mod stop;
 mod upload;
 
+pub use early::{EarlyUploads, Staging};
 pub use keep::keep;
 pub use stop::{cancel, fetch};
 
 use crate::{
-    api::model::Direction,
+    api::model::{AttachmentStatus, Direction},
     daemon::Daemon,
     fault::Fault,
     store::{
@@ -25,10 +27,11 @@ use crate::{
     },
 };
 use download::Download;
+use early::Early;
 use futures_util::future::Either;
 use halt::Halt;
 use sealpost_node_core::transfer::{PartSet, Schedule, Step};
-use sealpost_proto::{BlobSize, Timestamp, limits};
+use sealpost_proto::{BlobId, BlobSize, Timestamp, limits};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     task::{AbortHandle, JoinSet},
@@ -38,6 +41,8 @@ use upload::Upload;
 
 /// Files of a direction that are on the move at a time.
 const FILES_MOVING_MAX: usize = 16;
+/// Files that go out early at a time, beside them.
+const EARLY_FILES_MAX: usize = limits::FILES_PER_MESSAGE_MAX;
 /// How often it is written down how far a file is.
 const NOTED_EVERY: Duration = Duration::from_secs(1);
 /// The database fails, or its disk is full: so long nothing is tried.
@@ -66,7 +71,8 @@ struct Transfer {
 /// A file on the move, and what is under way of it.
 struct File {
     way: Way,
-    row: Attachment,
+    /// None as long as no message needs it.
+    row: Option<Attachment>,
     noted_at: Instant,
     under_way: Vec<AbortHandle>,
 }
@@ -106,6 +112,14 @@ impl Way {
         }
     }
 
+    /// What goes out early, or did when it was taken up.
+    fn early(&self) -> Option<(&Arc<Upload>, &Arc<Early>)> {
+        match self {
+            Self::Up(file) => file.early.as_ref().map(|early| (file, early)),
+            Self::Down(_) => None,
+        }
+    }
+
     /// Sealed bytes that have moved.
     fn bytes(&self) -> u64 {
         match self {
@@ -129,6 +143,7 @@ impl Transfer {
 
     async fn run(mut self) {
         let daemon = Arc::clone(&self.daemon);
+        let sealed = daemon.part_sealed();
         while !daemon.shutdown.is_triggered() {
             let due = self.look().await.unwrap_or_else(|fault| {
                 tracing::error!(%fault, "files on the move could not be read");
@@ -147,6 +162,7 @@ impl Transfer {
                     Some(ended) = self.under_way.join_next() => if let Ok(ended) = ended {
                         self.settle(ended).await;
                     },
+                    () = sealed.notified(), if self.direction == Direction::Out => {}
                 }
                 if self.files.len() < files {
                     break;
@@ -158,17 +174,53 @@ impl Transfer {
     /// Takes up what should move now, and lets go of what should not any more; returns when more will be due.
     async fn look(&mut self) -> Result<Option<Timestamp>, Fault> {
         let direction = self.direction;
-        let taken_up: Vec<_> = self.files.iter().map(|(key, file)| (*key, file.row.name.clone())).collect();
+        let taken_up: Vec<_> = self.files.iter().map(|(key, file)| (*key, file.taken_up())).collect();
         let seen = self.daemon.read(move |tx| Seen::read(tx, direction, &taken_up)).await?;
-        for key in seen.stopped {
-            self.schedule.remove(key);
-            self.files.remove(&key);
+        for (key, ending) in seen.stopped {
+            match ending {
+                Ending::AtOnce => self.schedule.remove(key),
+                Ending::WhenSettled => self.schedule.leave(key),
+            }
+            self.forget_unless_known(key);
         }
-        let room = FILES_MOVING_MAX - self.files.len();
+        for (key, row) in seen.needed {
+            self.keep(key, row);
+        }
+        if direction == Direction::Out {
+            self.take_up_early();
+        }
+        let room = FILES_MOVING_MAX.saturating_sub(self.files.len());
         for (row, part_digests) in seen.new.into_iter().take(room) {
             self.take_up(row, part_digests).await?;
         }
         Ok(seen.due)
+    }
+
+    /// A message needs what goes out early. What leaves is taken up anew once it has left.
+    fn keep(&mut self, key: u64, row: Attachment) {
+        let Some(there) = self.schedule.keep(key) else { return };
+        if let Some(file) = self.files.get_mut(&key)
+            && let Some((upload, _)) = file.way.early()
+        {
+            upload.keep(&row, there);
+            file.row = Some(row);
+        }
+    }
+
+    fn take_up_early(&mut self) {
+        let going = self.files.values().filter(|file| file.row.is_none()).count();
+        for early in self.daemon.early.take_up(EARLY_FILES_MAX.saturating_sub(going)) {
+            self.taken_up += 1;
+            self.schedule.add_early(self.taken_up, early.size.parts());
+            let way = Way::Up(Arc::new(Upload::early(&self.daemon, early)));
+            self.files.insert(self.taken_up, File { way, row: None, noted_at: Instant::now(), under_way: Vec::new() });
+        }
+    }
+
+    fn forget_unless_known(&mut self, key: u64) {
+        if !self.schedule.knows(key) {
+            self.files.remove(&key);
+        }
     }
 
     async fn take_up(&mut self, row: Attachment, part_digests: Vec<[u8; 32]>) -> Result<(), Fault> {
@@ -181,11 +233,16 @@ impl Transfer {
         };
         self.taken_up += 1;
         self.schedule.add(self.taken_up, size.parts());
-        self.files.insert(self.taken_up, File { way, row, noted_at: Instant::now(), under_way: Vec::new() });
+        self.files.insert(self.taken_up, File { way, row: Some(row), noted_at: Instant::now(), under_way: Vec::new() });
         Ok(())
     }
 
     fn start_what_may_go(&mut self) {
+        for (key, file) in &self.files {
+            if let Some((upload, _)) = file.way.early() {
+                self.schedule.made(*key, upload.parts.count());
+            }
+        }
         while let Some((key, step)) = self.schedule.turn() {
             let Some(file) = self.files.get_mut(&key) else {
                 self.schedule.remove(key);
@@ -210,28 +267,48 @@ impl Transfer {
                 self.schedule.done(key, step);
                 file.went_on(&self.daemon).await
             }
-            Err(halt) if self.schedule.failed(key, step) => {
-                if halt.is_final() {
-                    self.schedule.remove(key);
+            Err(halt) => match (self.schedule.failed(key, step), &file.row) {
+                (true, Some(row)) => {
+                    if halt.is_final() {
+                        self.schedule.remove(key);
+                    }
+                    halt.note(&self.daemon, row, file.way.bytes()).await
                 }
-                halt.note(&self.daemon, &file.row, file.way.bytes()).await
-            }
-            Err(_) => Ok(()),
+                // What goes out early and fails goes out later.
+                (true, None) | (false, _) => Ok(()),
+            },
         };
         if let Err(fault) = noted {
-            tracing::error!(%fault, file = file.row.name, "how far a file is could not be stored");
+            let file = file.row.as_ref().map(|row| &row.name);
+            tracing::error!(%fault, file, "how far a file is could not be stored");
             tokio::time::sleep(PAUSE_AFTER_FAULT).await;
         }
-        if !self.schedule.knows(key) {
-            self.files.remove(&key);
-        }
+        self.forget_unless_known(key);
     }
+}
+
+/// A file that is taken up.
+enum TakenUp {
+    /// By the name of its row.
+    Row(String),
+    /// It goes out early.
+    Early { blob: BlobId, is_being_sealed: bool },
+}
+
+/// How a file stops.
+enum Ending {
+    /// What is under way of it is given up.
+    AtOnce,
+    /// What is under way of it is waited for, so that nothing reaches the relay after it was asked to delete the blob.
+    WhenSettled,
 }
 
 /// What the rows say.
 struct Seen {
     /// Files that are taken up and should not move any more.
-    stopped: Vec<u64>,
+    stopped: Vec<(u64, Ending)>,
+    /// Files that go out early and that a message needs now.
+    needed: Vec<(u64, Attachment)>,
     /// Files that should move now and are not taken up, with the digests of their parts.
     new: Vec<(Attachment, Vec<[u8; 32]>)>,
     /// When the next will be due.
@@ -239,33 +316,64 @@ struct Seen {
 }
 
 impl Seen {
-    fn read(tx: &Tx<'_>, direction: Direction, taken_up: &[(u64, String)]) -> Result<Self, Fault> {
-        let mut stopped = Vec::new();
-        for (key, name) in taken_up {
-            if !attachments::is_moving(tx, name)? {
-                stopped.push(*key);
+    fn read(tx: &Tx<'_>, direction: Direction, taken_up: &[(u64, TakenUp)]) -> Result<Self, Fault> {
+        let due = attachments::next_due(tx, direction)?;
+        let mut seen = Self { stopped: Vec::new(), needed: Vec::new(), new: Vec::new(), due };
+        for (key, file) in taken_up {
+            match file {
+                TakenUp::Row(name) if attachments::is_moving(tx, name)? => {}
+                TakenUp::Row(_) => seen.stopped.push((*key, Ending::AtOnce)),
+                TakenUp::Early { blob, is_being_sealed } => seen.look_at_early(tx, *key, blob, *is_being_sealed)?,
             }
         }
-        let mut new = Vec::new();
         for row in attachments::moving(tx, direction, 2 * FILES_MOVING_MAX)? {
-            if !taken_up.iter().any(|(_, name)| *name == row.name) {
+            if !taken_up.iter().any(|(_, file)| file.is(&row)) {
                 let digests = attachments::part_digests(tx, &row.name)?;
-                new.push((row, digests));
+                seen.new.push((row, digests));
             }
         }
-        Ok(Self { stopped, new, due: attachments::next_due(tx, direction)? })
+        Ok(seen)
+    }
+
+    fn look_at_early(&mut self, tx: &Tx<'_>, key: u64, blob: &BlobId, is_being_sealed: bool) -> Result<(), Fault> {
+        match attachments::of_blob(tx, blob)? {
+            Some(row) if row.status == AttachmentStatus::Uploading => self.needed.push((key, row)),
+            Some(row) if row.status == AttachmentStatus::Staged => {}
+            None if is_being_sealed => {}
+            Some(_) | None => self.stopped.push((key, Ending::WhenSettled)),
+        }
+        Ok(())
+    }
+}
+
+impl TakenUp {
+    fn is(&self, row: &Attachment) -> bool {
+        match self {
+            Self::Row(name) => *name == row.name,
+            Self::Early { blob, .. } => *blob == row.descriptor.blob.id,
+        }
     }
 }
 
 impl File {
+    fn taken_up(&self) -> TakenUp {
+        match (&self.row, self.way.early()) {
+            (None, Some((upload, early))) => {
+                TakenUp::Early { blob: upload.blob, is_being_sealed: early.is_being_sealed() }
+            }
+            (row, _) => TakenUp::Row(row.as_ref().map(|row| row.name.clone()).unwrap_or_default()),
+        }
+    }
+
     /// A step succeeded: failures count from zero again, and how far it is is written down now and then.
     async fn went_on(&mut self, daemon: &Daemon) -> Result<(), Fault> {
-        let is_well = self.row.attempt == 0 && self.row.reason.is_none();
+        let Some(row) = &mut self.row else { return Ok(()) };
+        let is_well = row.attempt == 0 && row.reason.is_none();
         if is_well && self.noted_at.elapsed() < NOTED_EVERY {
             return Ok(());
         }
-        (self.row.attempt, self.row.reason, self.noted_at) = (0, None, Instant::now());
-        let (name, bytes) = (self.row.name.clone(), self.way.bytes());
+        (row.attempt, row.reason, self.noted_at) = (0, None, Instant::now());
+        let (name, bytes) = (row.name.clone(), self.way.bytes());
         daemon.commit(move |tx| attachments::set_transferred(tx, &name, bytes)).await
     }
 }

@@ -112,7 +112,7 @@ impl Blobs {
     #[cfg(test)]
     pub(crate) async fn write(&self, name: &PartName, bytes: Bytes) -> Result<(), BlobError> {
         let mut writing = self.begin(name).await?;
-        writing.add(bytes).await?;
+        writing.add(vec![bytes]).await?;
         writing.finish().await
     }
 
@@ -164,8 +164,8 @@ impl Writing {
     ///
     /// # Errors
     /// [`BlobError`].
-    pub(crate) async fn add(&mut self, bytes: Bytes) -> Result<(), BlobError> {
-        Ok(self.0.put_part(PutPayload::from_bytes(bytes)).await?)
+    pub(crate) async fn add(&mut self, pieces: Vec<Bytes>) -> Result<(), BlobError> {
+        Ok(self.0.put_part(PutPayload::from_iter(pieces)).await?)
     }
 
     /// Returns when all of it is on disk.
@@ -230,9 +230,9 @@ mod tests {
         let blobs = Blobs::open(folder.path()).unwrap();
         let name = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
         let mut writing = blobs.begin(&name).await.unwrap();
-        writing.add(Bytes::from_static(b"hel")).await.unwrap();
+        writing.add(vec![Bytes::from_static(b"hel")]).await.unwrap();
         assert_eq!(blobs.read(&name, 0..1).await, Err(BlobError::Missing), "it is not whole");
-        writing.add(Bytes::from_static(b"lo")).await.unwrap();
+        writing.add(vec![Bytes::from_static(b"lo")]).await.unwrap();
         writing.finish().await.unwrap();
         assert_eq!(blobs.read(&name, 1..4).await.unwrap(), "ell");
         blobs.delete(name.blob).await.unwrap();
@@ -250,8 +250,8 @@ mod tests {
         blobs.write(&whole, Bytes::from_static(b"hello")).await.unwrap();
         let mut first = blobs.begin(&begun).await.unwrap();
         let mut second = blobs.begin(&begun).await.unwrap();
-        first.add(Bytes::from_static(b"hel")).await.unwrap();
-        second.add(Bytes::from_static(b"h")).await.unwrap();
+        first.add(vec![Bytes::from_static(b"hel")]).await.unwrap();
+        second.add(vec![Bytes::from_static(b"h")]).await.unwrap();
         assert_eq!(blobs.clear(whole.blob).await, Ok(2));
         assert_eq!(blobs.read(&whole, 0..5).await.unwrap(), "hello");
         let third = blobs.begin(&begun).await.unwrap();

@@ -10,6 +10,11 @@
 //! | ending | [`Schedule::done`] | (gone) |
 //! | any | [`Schedule::failed`] | it leaves: no step begins; (gone) once none is under way |
 //! | any | [`Schedule::remove`] | (gone) |
+//! | any | [`Schedule::leave`] | it leaves, as after a failure |
+//!
+//! A file that is still being made is taken up with [`Schedule::add_early`]: of it moves what [`Schedule::made`] says is
+//! there to be moved, and when all has moved it is gone, without an end. Once it is wanted, [`Schedule::keep`] makes it a
+//! file like any other.
 //!
 //! How many steps are under way at a time falls to one with a failure and grows again by one with each full round that
 //! succeeds. They are shared out fairly: the file with the fewest goes first, among equals the one whose turn was longest
@@ -118,6 +123,8 @@ pub struct Schedule<K> {
 struct File<K> {
     key: K,
     parts: u32,
+    made: u32,
+    ends: bool,
     stage: Stage,
     under_way: u32,
     last_turn: u64,
@@ -137,13 +144,25 @@ impl<K> File<K> {
         match self.stage {
             _ if self.leaves => None,
             Stage::New => Some(Step::Begin),
-            Stage::Moving { there, .. } if there.len() == self.parts => Some(Step::End),
+            Stage::Moving { there, .. } if there.len() == self.parts => self.ends.then_some(Step::End),
             Stage::Moving { there, going } => {
                 let first = there.first_missing();
-                let mut reachable = first..(first + PARTS_IN_FLIGHT_MAX).min(self.parts);
+                let mut reachable = first..(first + PARTS_IN_FLIGHT_MAX).min(self.made);
                 reachable.find(|part| !there.contains(*part) && !going.contains(*part)).map(Step::Part)
             }
             Stage::Beginning | Stage::Ending => None,
+        }
+    }
+
+    /// Whether nothing more is to be done for it than to wait for what is under way.
+    fn is_over(&self) -> bool {
+        self.leaves || (!self.ends && self.there().len() == self.parts)
+    }
+
+    const fn there(&self) -> PartSet {
+        match self.stage {
+            Stage::Moving { there, .. } => there,
+            Stage::New | Stage::Beginning | Stage::Ending => PartSet(0),
         }
     }
 
@@ -178,8 +197,40 @@ impl<K> Default for Schedule<K> {
 impl<K: Copy + Eq> Schedule<K> {
     /// Takes up a file of `parts` parts, of which nothing is known yet.
     pub fn add(&mut self, key: K, parts: u32) {
+        self.take_up(key, parts, parts, true);
+    }
+
+    /// Takes up a file that will have `parts` parts and has none yet.
+    pub fn add_early(&mut self, key: K, parts: u32) {
+        self.take_up(key, parts, 0, false);
+    }
+
+    fn take_up(&mut self, key: K, parts: u32, made: u32, ends: bool) {
         let parts = parts.min(BLOB_PARTS_MAX);
-        self.files.push(File { key, parts, stage: Stage::New, under_way: 0, last_turn: 0, leaves: false });
+        self.files.push(File { key, parts, made, ends, stage: Stage::New, under_way: 0, last_turn: 0, leaves: false });
+    }
+
+    /// So many parts of a file are made by now.
+    pub fn made(&mut self, key: K, parts: u32) {
+        if let Some(file) = self.find(key) {
+            file.made = file.made.max(parts.min(file.parts));
+        }
+    }
+
+    /// A file that was taken up early is wanted and has all its parts: it goes on to its end. Returns those that have
+    /// moved; none when it leaves and has to be taken up anew once it is gone.
+    pub fn keep(&mut self, key: K) -> Option<PartSet> {
+        let file = self.find(key).filter(|file| !file.leaves)?;
+        (file.made, file.ends) = (file.parts, true);
+        Some(file.there())
+    }
+
+    /// No step of a file begins any more; it is gone once none is under way.
+    pub fn leave(&mut self, key: K) {
+        if let Some(file) = self.find(key) {
+            file.leaves = true;
+        }
+        self.let_go(key);
     }
 
     /// Whether a file is on the move.
@@ -236,11 +287,15 @@ impl<K: Copy + Eq> Schedule<K> {
     }
 
     fn ended(&mut self, key: K, step: Step) -> Option<&mut File<K>> {
-        self.files.iter_mut().find(|file| file.key == key).and_then(|file| file.ended(step).then_some(file))
+        self.find(key).and_then(|file| file.ended(step).then_some(file))
+    }
+
+    fn find(&mut self, key: K) -> Option<&mut File<K>> {
+        self.files.iter_mut().find(|file| file.key == key)
     }
 
     fn let_go(&mut self, key: K) {
-        self.files.retain(|file| file.key != key || !file.leaves || file.under_way > 0);
+        self.files.retain(|file| file.key != key || !file.is_over() || file.under_way > 0);
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
     me::Me,
     progress::Progress,
     store::{Store, Tx, events},
+    transfer::EarlyUploads,
 };
 use sealpost_proto::{ErrorCode, Timestamp, limits};
 use sealpost_relay_client::{ClientError, RelayClient};
@@ -53,6 +54,8 @@ pub struct Daemon {
     pub files: Files,
     /// Which of them move.
     pub progress: Progress,
+    /// Which go out before a message needs them.
+    pub early: EarlyUploads,
     /// The home relay.
     pub relay: RelayClient,
     /// The clock.
@@ -85,7 +88,8 @@ struct Wakes {
     errands: Notify,
     upload: Notify,
     download: Notify,
-    keeping: Notify,
+    keeping: Arc<Notify>,
+    sealed: Arc<Notify>,
 }
 
 impl Daemon {
@@ -204,6 +208,7 @@ impl Daemon {
             .write(|tx| {
                 crate::store::outbox::hurry(tx)?;
                 crate::store::chores::hurry(tx)?;
+                crate::store::unwanted::hurry(tx)?;
                 crate::store::attachments::hurry(tx)
             })
             .await;
@@ -249,6 +254,23 @@ impl Daemon {
     /// Rests until a file of ours may have to move.
     pub async fn rest_before_upload(&self, until: Option<Timestamp>) {
         self.rest(&self.wakes.upload, until).await;
+    }
+
+    /// A file of ours may have to move, or may not any more.
+    pub fn wake_upload(&self) {
+        self.wakes.upload.notify_one();
+    }
+
+    /// Is told that the relay may have to be asked something about a file of ours.
+    #[must_use]
+    pub fn keeping(&self) -> Arc<Notify> {
+        Arc::clone(&self.wakes.keeping)
+    }
+
+    /// Is told of each part of a file of ours that is sealed.
+    #[must_use]
+    pub fn part_sealed(&self) -> Arc<Notify> {
+        Arc::clone(&self.wakes.sealed)
     }
 
     /// Rests until a file of the peer's may have to move.
@@ -309,6 +331,7 @@ impl Daemon {
             store: Store::new(database, data_key),
             files: Files::open(folder.join("files")).await.unwrap(),
             progress: Progress::default(),
+            early: EarlyUploads::default(),
             relay: RelayClient::new(relay, key, Arc::clone(&clock), http),
             clock,
             running: Running {

@@ -166,6 +166,7 @@ async fn start(
         store,
         files: Files::open(folder.join(FILES)).await.context("opening the folder of sealed files")?,
         progress: Progress::default(),
+        early: transfer::EarlyUploads::default(),
         clock,
         running: Running {
             folder: folder.path().to_owned(),

@@ -10,9 +10,52 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+
+/// The parts of a file that are sealed so far, for whoever sends them meanwhile.
+pub struct SealedParts {
+    /// Where they are.
+    pub file: FileId,
+    digests: Mutex<Vec<[u8; 32]>>,
+    more: Arc<Notify>,
+}
+
+impl SealedParts {
+    /// Those of a file that is about to be sealed; `more` is told of each.
+    #[must_use]
+    pub const fn of_new(file: FileId, more: Arc<Notify>) -> Self {
+        Self { file, digests: Mutex::new(Vec::new()), more }
+    }
+
+    /// All parts of a file, by their SHA-256.
+    #[must_use]
+    pub fn of_whole(file: FileId, digests: Vec<[u8; 32]>) -> Self {
+        Self { file, digests: Mutex::new(digests), more: Arc::default() }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.lock().len()).unwrap_or(u32::MAX)
+    }
+
+    /// SHA-256 of one of them.
+    #[must_use]
+    pub fn digest(&self, number: u32) -> Option<[u8; 32]> {
+        self.lock().get(number as usize).copied()
+    }
+
+    fn add(&self, digest: [u8; 32]) {
+        self.lock().push(digest);
+        self.more.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<[u8; 32]>> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A file that was just sealed.
 pub struct Staged {
@@ -74,7 +117,7 @@ const FIRST_BYTES: usize = limits::SNIFFED_BYTES;
 /// Seals what arrives, and returns when it is on disk. For a thread that may block.
 pub(super) fn seal(
     path: &Path,
-    file: FileId,
+    parts: &Arc<SealedParts>,
     mut arriving: mpsc::Receiver<Result<Bytes, CutOff>>,
     announced_bytes: u64,
 ) -> Result<Staged, StageError> {
@@ -82,7 +125,7 @@ pub(super) fn seal(
         let mut rng = sealpost_service::entropy();
         (FileKey::generate(&mut rng), BlobSalt::generate(&mut rng))
     };
-    let mut spool = Spool::create(path)?;
+    let mut spool = Spool::create(path, Arc::clone(parts))?;
     let mut sealer = BlobSealer::new(&file_key, &salt);
     let mut first_bytes = Vec::new();
     let mut actual_bytes = 0_u64;
@@ -108,31 +151,27 @@ pub(super) fn seal(
             SealStep::Done(sealed) => break sealed,
         }
     };
-    Ok(Staged { file, file_key, sealed, part_digests: spool.finish()?, first_bytes })
+    spool.syncing.finish()?;
+    let part_digests = parts.lock().clone();
+    Ok(Staged { file: parts.file, file_key, sealed, part_digests, first_bytes })
 }
 
 /// A blob that is being written, part by part.
 struct Spool {
     file: Arc<File>,
     syncing: Syncing,
-    digests: Vec<[u8; 32]>,
+    parts: Arc<SealedParts>,
 }
 
 impl Spool {
-    fn create(path: &Path) -> io::Result<Self> {
+    fn create(path: &Path, parts: Arc<SealedParts>) -> io::Result<Self> {
         let file = Arc::new(OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?);
-        Ok(Self { syncing: Syncing::new(Arc::clone(&file)), file, digests: Vec::new() })
+        Ok(Self { syncing: Syncing::new(Arc::clone(&file)), file, parts })
     }
 
     fn add(&mut self, part: SealedPart<'_>) -> io::Result<()> {
-        self.digests.push(part.sha256);
         (&*self.file).write_all(part.bytes)?;
+        self.parts.add(part.sha256);
         self.syncing.wrote(part.bytes.len())
-    }
-
-    /// Returns when all of it is on disk.
-    fn finish(mut self) -> io::Result<Vec<[u8; 32]>> {
-        self.syncing.finish()?;
-        Ok(self.digests)
     }
 }

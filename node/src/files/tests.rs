@@ -18,9 +18,13 @@ fn left(files: &Files) -> usize {
     std::fs::read_dir(&files.folder).unwrap().count()
 }
 
+fn new_parts() -> Arc<SealedParts> {
+    Arc::new(SealedParts::of_new(FileId::from_bytes(sealpost_service::random_array()), Arc::default()))
+}
+
 async fn stage(files: &Files, pieces: &[&[u8]], announced: u64) -> Result<Staged, StageError> {
     let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
-    files.stage(stream::iter(pieces), announced).await
+    files.stage(stream::iter(pieces), announced, new_parts()).await
 }
 
 async fn read(files: &Files, file: FileId, staged: &Staged) -> io::Result<Vec<u8>> {
@@ -87,7 +91,7 @@ async fn what_is_not_as_announced_leaves_nothing() {
     let refused = stage(&files, &[TEXT], limits::FILE_BYTES_MAX + 1).await.err();
     assert!(matches!(refused, Some(StageError::TooLarge { limit_bytes: limits::FILE_BYTES_MAX })));
     let cut = stream::iter([Ok(Bytes::from_static(TEXT)), Err(io::Error::other("gone"))]);
-    assert!(matches!(files.stage(cut, 100).await, Err(StageError::CutOff)));
+    assert!(matches!(files.stage(cut, 100, new_parts()).await, Err(StageError::CutOff)));
     assert_eq!(left(&files), 0);
 }
 
@@ -115,7 +119,7 @@ async fn what_a_run_before_wrote_is_opened_as_far_as_it_is_right() {
     put(&fetch(&files, &staged).await, &parts, &[0, 1, 3]).await.unwrap();
     assert_eq!(fetch(&files, &staged).await.there(), PartSet::before(2), "part 2 is a hole");
     let path = files.half_done(SOME, FETCHING);
-    std::fs::File::options().write(true).open(&path).unwrap().write_all_at(b"torn", 3_000_000).unwrap();
+    File::options().write(true).open(&path).unwrap().write_all_at(b"torn", 3_000_000).unwrap();
     let fetching = fetch(&files, &staged).await;
     assert_eq!(fetching.there(), PartSet::before(1), "a power cut took a piece of part 1");
     put(&fetching, &parts, &[1, 2, 3, 4]).await.unwrap();

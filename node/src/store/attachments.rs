@@ -13,12 +13,12 @@ use crate::{
     api::model::{AttachmentStatus, Direction, EventTopic},
     fault::Fault,
     files::FileId,
-    store::{Tx, count, events, millis, refs, refs::Noun, words},
+    store::{Tx, count, events, millis, refs, refs::Noun, unwanted, words},
 };
 use rusqlite::Row;
 use sealpost_e2ee::attachment::Descriptor;
 use sealpost_node_core::file_type::FileType;
-use sealpost_proto::Timestamp;
+use sealpost_proto::{BlobId, Timestamp};
 use zeroize::Zeroizing;
 
 const TABLE: &str = "attachments";
@@ -298,14 +298,24 @@ pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Forgets a staged file that no message uses; false when there is none such.
+/// Forgets a staged file that no message uses, and whatever the relay may have of it; false when there is none such.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn remove_staged(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
     let sql = "DELETE FROM attachments WHERE ref = ?1 AND status = 'staged'
-               AND NOT EXISTS (SELECT 1 FROM message_attachments WHERE attachment = ?1)";
-    Ok(tx.execute(sql, &[&name])? == 1)
+               AND NOT EXISTS (SELECT 1 FROM message_attachments WHERE attachment = ?1) RETURNING blob";
+    let blob: Option<[u8; 16]> = tx.value(sql, &[&name])?;
+    blob.map(|blob| unwanted::add(tx, &BlobId::from_bytes(blob))).transpose().map(|added| added.is_some())
+}
+
+/// The file of ours that a blob is.
+///
+/// # Errors
+/// When SQLite fails or the row does not open.
+pub fn of_blob(tx: &Tx<'_>, blob: &BlobId) -> Result<Option<Attachment>, Fault> {
+    let sql = format!("{COLUMNS} WHERE a.blob = ?1 AND a.direction = 'out'");
+    tx.row(&sql, &[blob.as_bytes()], read)?.map(|raw| open(tx, raw)).transpose()
 }
 
 /// Staged files that no message took up since `before`.

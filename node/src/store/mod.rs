@@ -19,6 +19,7 @@ pub mod refs;
 pub mod requests;
 pub mod seen;
 pub mod settings;
+pub mod unwanted;
 pub mod words;
 
 use crate::fault::Fault;

@@ -3,9 +3,13 @@
 use crate::{
     daemon::{self, Daemon},
     fault::Fault,
-    store::attachments::{self, Attachment, RelayDue},
+    store::{
+        Tx,
+        attachments::{self, Attachment, RelayDue},
+        unwanted::{self, Unwanted},
+    },
 };
-use sealpost_proto::{ErrorCode, wire::ExtendBlob};
+use sealpost_proto::{ErrorCode, Timestamp, wire::ExtendBlob};
 use sealpost_relay_client::ClientError;
 use std::sync::Arc;
 
@@ -15,20 +19,67 @@ const ROUND: usize = 32;
 /// Asks what the rows say is to be asked, until the end.
 pub async fn keep(daemon: Arc<Daemon>) {
     while !daemon.shutdown.is_triggered() {
-        let due = daemon.read(|tx| Ok((attachments::relay_due(tx, ROUND)?, attachments::next_relay_due(tx)?))).await;
-        let (files, next) = due.unwrap_or_else(|fault| {
+        let due = daemon.read(|tx| Due::read(tx)).await;
+        let mut due = due.unwrap_or_else(|fault| {
             tracing::error!(%fault, "what the relay has to be asked about files could not be read");
-            (Vec::new(), None)
+            Due::default()
         });
-        if files.is_empty() {
-            daemon.rest_before_keeping(next.filter(|next| *next > daemon.now())).await;
+        due.unwanted.retain(|unwanted| !daemon.early.contains(unwanted.blob));
+        if due.files.is_empty() && due.unwanted.is_empty() {
+            daemon.rest_before_keeping(due.next.filter(|next| *next > daemon.now())).await;
         }
-        for (file, what) in files {
-            tokio::select! {
-                () = ask(&daemon, &file, what) => {}
-                () = daemon.shutdown.triggered() => return,
+        let ask_all = async {
+            for (file, what) in due.files {
+                ask(&daemon, &file, what).await;
             }
+            for unwanted in due.unwanted {
+                delete(&daemon, unwanted).await;
+            }
+        };
+        tokio::select! {
+            () = ask_all => {}
+            () = daemon.shutdown.triggered() => return,
         }
+    }
+}
+
+/// What the relay has to be asked, and when the next of it will be due.
+#[derive(Default)]
+struct Due {
+    files: Vec<(Attachment, RelayDue)>,
+    unwanted: Vec<Unwanted>,
+    next: Option<Timestamp>,
+}
+
+impl Due {
+    fn read(tx: &Tx<'_>) -> Result<Self, Fault> {
+        let next = [attachments::next_relay_due(tx)?, unwanted::next_due(tx)?];
+        let next = next.into_iter().flatten().min();
+        Ok(Self { files: attachments::relay_due(tx, ROUND)?, unwanted: unwanted::due(tx)?, next })
+    }
+}
+
+/// Deletes what nobody wants and nobody sends any more.
+async fn delete(daemon: &Daemon, unwanted: Unwanted) {
+    let blob = unwanted.blob;
+    // It may have become a file after it was read that it is none, and before it was seen that nobody sends it.
+    let noted = match daemon.read(move |tx| unwanted::contains(tx, &blob)).await {
+        Ok(true) => match daemon.relay.delete_blob(blob).await {
+            Ok(()) => {
+                daemon.reached().await;
+                daemon.commit(move |tx| unwanted::remove(tx, &blob)).await
+            }
+            Err(error) => {
+                let at = daemon.now().plus(daemon::wait_after(&error, unwanted.attempt));
+                daemon.commit(move |tx| unwanted::postpone(tx, &unwanted, at)).await
+            }
+        },
+        Ok(false) => Ok(()),
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = noted {
+        tracing::error!(%fault, "what became of a blob that nobody wants could not be stored");
+        tokio::time::sleep(super::PAUSE_AFTER_FAULT).await;
     }
 }
 
@@ -53,7 +104,7 @@ async fn ask(daemon: &Daemon, file: &Attachment, what: RelayDue) {
     }
 }
 
-async fn note(daemon: &Daemon, file: &Attachment, until: Option<sealpost_proto::Timestamp>) -> Result<(), Fault> {
+async fn note(daemon: &Daemon, file: &Attachment, until: Option<Timestamp>) -> Result<(), Fault> {
     let name = file.name.clone();
     match until {
         Some(until) => daemon.commit(move |tx| attachments::extended(tx, &name, until)).await,

@@ -1,5 +1,6 @@
 //! What becomes of files and their messages, row by row; a test plays the relay.
 
+mod early;
 mod fake_relay;
 mod moving;
 

@@ -20,7 +20,7 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, stream::unfold};
 use http::{HeaderValue, StatusCode, header};
 use sealpost_proto::{
@@ -37,6 +37,9 @@ use sealpost_service::http::{Arriving, ProblemResponse};
 use sha2::{Digest as _, Sha256};
 use std::{ops::Range, sync::Arc};
 use tokio::sync::mpsc;
+
+/// Written together at most, however small they come.
+const STRETCH_PIECES_MAX: usize = 64;
 
 problems!(UploadProblems: SESSION, WRITES; NotFound, Conflict, PartInvalid);
 
@@ -92,16 +95,18 @@ async fn take(
 async fn write(blobs: &Blobs, name: &PartName, bytes: usize, body: &mut Arriving) -> Result<(), ProblemResponse> {
     let wrong_length = || problem(ErrorCode::PartInvalid, format!("this part has {bytes} bytes"));
     let mut writing = blobs.begin(name).await?;
-    let (mut hash, mut received, mut stretch) = (Sha256::new(), 0, BytesMut::new());
+    let (mut hash, mut received, mut stretch, mut waiting) = (Sha256::new(), 0, Vec::new(), 0);
     while let Some(piece) = body.next().await? {
         received += piece.len();
         if received > bytes {
             return Err(wrong_length());
         }
         hash.update(&piece);
-        stretch.extend_from_slice(&piece);
-        if stretch.len() >= PART_STRETCH_BYTES {
-            writing.add(stretch.split().freeze()).await?;
+        waiting += piece.len();
+        stretch.push(piece);
+        if waiting >= PART_STRETCH_BYTES || stretch.len() == STRETCH_PIECES_MAX {
+            writing.add(std::mem::take(&mut stretch)).await?;
+            waiting = 0;
         }
     }
     if received != bytes {
@@ -111,7 +116,7 @@ async fn write(blobs: &Blobs, name: &PartName, bytes: usize, body: &mut Arriving
         return Err(problem(ErrorCode::SignatureInvalid, "the body does not have the digest that was signed"));
     }
     if !stretch.is_empty() {
-        writing.add(stretch.freeze()).await?;
+        writing.add(stretch).await?;
     }
     Ok(writing.finish().await?)
 }

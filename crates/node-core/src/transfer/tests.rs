@@ -90,6 +90,57 @@ fn what_ends_after_its_file_has_gone_changes_nothing() {
     assert!(turns(&mut plan).is_empty(), "only what is under way can end");
 }
 
+#[test]
+fn of_a_file_that_is_still_made_moves_what_there_is() {
+    let mut plan = Plan::default();
+    plan.add_early('a', 3);
+    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
+    plan.begun('a', PartSet::default());
+    assert_eq!(turns(&mut plan), []);
+    plan.made('a', 2);
+    assert_eq!(turns(&mut plan), [('a', Step::Part(0)), ('a', Step::Part(1))]);
+    plan.made('a', 9);
+    assert_eq!(turns(&mut plan), [('a', Step::Part(2))]);
+    for part in [1, 0, 2] {
+        assert!(plan.knows('a'));
+        plan.done('a', Step::Part(part));
+    }
+    assert!(!plan.knows('a'), "it is gone without an end");
+}
+
+#[test]
+fn a_file_that_is_wanted_while_it_moves_early_comes_to_its_end() {
+    let mut plan = Plan::default();
+    plan.add_early('a', 2);
+    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
+    plan.made('a', 1);
+    plan.begun('a', PartSet::default());
+    assert_eq!(turns(&mut plan), [('a', Step::Part(0))]);
+    plan.done('a', Step::Part(0));
+    assert_eq!(plan.keep('a'), Some(PartSet::before(1)));
+    assert_eq!(turns(&mut plan), [('a', Step::Part(1))], "all of it is made");
+    plan.done('a', Step::Part(1));
+    assert_eq!(turns(&mut plan), [('a', Step::End)]);
+}
+
+#[test]
+fn what_leaves_is_not_kept() {
+    let mut plan = Plan::default();
+    plan.add_early('a', 9);
+    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
+    plan.made('a', 9);
+    plan.begun('a', PartSet::default());
+    assert_eq!(turns(&mut plan).len(), 3);
+    plan.leave('a');
+    assert_eq!((plan.keep('a'), turns(&mut plan).len()), (None, 0));
+    for part in 0..3 {
+        assert!(plan.knows('a'), "part {part} is under way");
+        plan.done('a', Step::Part(part));
+    }
+    assert!(!plan.knows('a'));
+    plan.leave('a');
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Add(u32, u64),

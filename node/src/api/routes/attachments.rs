@@ -10,9 +10,9 @@ use crate::{
     daemon::Daemon,
     fault::Fault,
     files::{StageError, Staged},
-    pairing, preview,
-    store::{Tx, attachments},
-    transfer,
+    preview,
+    store::{Tx, attachments, unwanted},
+    transfer::{self, Staging},
 };
 use axum::{
     Json,
@@ -23,7 +23,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sealpost_e2ee::attachment::Descriptor;
 use sealpost_node_core::{file_type::FileType, filename::FileName};
-use sealpost_proto::{BlobId, BlobRef, FetchToken, limits};
+use sealpost_proto::{BlobRef, limits};
 use std::sync::Arc;
 
 /// `POST /v1/attachments?filename=NAME`: seals the body while it arrives.
@@ -38,42 +38,39 @@ pub(super) async fn stage(
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let announced =
         announced.ok_or_else(|| Problem::new(ProblemCode::Malformed, "the length of the file must be announced"))?;
-    let staged = daemon.files.stage(body.into_data_stream(), announced).await.map_err(stage_problem)?;
+    let staging = Staging::begin(&daemon, announced);
+    let sealing = daemon.files.stage(body.into_data_stream(), announced, Arc::clone(&staging.parts));
+    let (staged, ()) = tokio::join!(sealing, staging.go_out());
+    let staged = staged.map_err(stage_problem)?;
     let file_type = FileType::of(&staged.first_bytes, announced, name.as_str());
     let preview = preview(&daemon, &staged, &file_type.content_type).await;
-    let row = daemon.write(insert(&daemon, name, staged, file_type, preview)).await?;
-    Ok((StatusCode::CREATED, Json(render::attachment(&row))))
-}
-
-fn insert(
-    daemon: &Daemon,
-    name: FileName,
-    staged: Staged,
-    file_type: FileType,
-    preview: Option<Vec<u8>>,
-) -> impl FnOnce(&mut Tx<'_>) -> Result<attachments::Attachment, Fault> + Send + 'static {
-    let relay = daemon.me.relay.clone();
-    move |tx| {
-        let descriptor = Descriptor {
-            blob: BlobRef { relay, id: BlobId::from_bytes(pairing::draw(tx)) },
-            fetch_token: FetchToken::from_bytes(sealpost_service::random_array()),
-            file_key: staged.file_key,
-            sealed: staged.sealed,
-            mime: file_type.content_type.clone(),
-            name: name.as_str().to_owned(),
-            preview,
-        };
+    let blob = BlobRef { relay: daemon.me.relay.clone(), id: staging.blob };
+    let descriptor = Descriptor {
+        blob,
+        fetch_token: staging.fetch_token.clone(),
+        file_key: staged.file_key,
+        sealed: staged.sealed,
+        mime: file_type.content_type.clone(),
+        name: name.as_str().to_owned(),
+        preview,
+    };
+    let (file, part_digests) = (staged.file, staged.part_digests);
+    let insert = daemon.write(move |tx| {
         let new = attachments::NewAttachment {
             direction: Direction::Out,
             status: AttachmentStatus::Staged,
             descriptor: &descriptor,
             file_type: Some(&file_type),
-            file: staged.file,
-            part_digests: &staged.part_digests,
+            file,
+            part_digests: &part_digests,
         };
         let name = attachments::insert(tx, &new)?;
+        // From now on its row says what becomes of the blob.
+        unwanted::remove(tx, &descriptor.blob.id)?;
         load(tx, &name)
-    }
+    });
+    let row = insert.await?;
+    Ok((StatusCode::CREATED, Json(render::attachment(&row))))
 }
 
 /// A preview of an image; without one it is sent all the same.

@@ -3,7 +3,7 @@
 use crate::{
     api::model::{AttachmentStatus, Direction},
     daemon::Daemon,
-    files::Staged,
+    files::{FileId, SealedParts, Staged},
     store::attachments,
     transfer,
 };
@@ -16,7 +16,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
-use sealpost_e2ee::attachment::Descriptor;
+use sealpost_e2ee::attachment::{Descriptor, Sealed};
 use sealpost_proto::{
     BlobId, BlobRef, BlobSize, ErrorCode, FetchToken, Origin, SessionKey, limits,
     wire::{Blob, BlobState, CompleteBlob, CreateBlob, ExtendBlob, Session},
@@ -81,6 +81,11 @@ impl FakeBlob {
     }
 }
 
+/// Those of a file that is about to be sealed.
+fn new_parts() -> Arc<SealedParts> {
+    Arc::new(SealedParts::of_new(FileId::from_bytes(sealpost_service::random_array()), Arc::default()))
+}
+
 /// A connection that ends in the middle of an answer.
 pub(super) fn cut() -> Response {
     let pieces = [Ok(Bytes::from_static(b"half")), Err(io::Error::other("cut"))];
@@ -121,7 +126,7 @@ impl World {
     pub(super) async fn upload(&self, bytes: usize) -> (String, Staged) {
         let text: Vec<u8> = (1..=251).cycle().take(bytes).collect();
         let pieces = stream::iter([Ok::<_, Infallible>(Bytes::from(text))]);
-        let staged = self.daemon.files.stage(pieces, bytes as u64).await.unwrap();
+        let staged = self.daemon.files.stage(pieces, bytes as u64, new_parts()).await.unwrap();
         let id = BlobId::from_bytes(*staged.file.as_bytes());
         (self.add(&staged, id, Direction::Out, AttachmentStatus::Uploading).await, staged)
     }
@@ -153,7 +158,7 @@ impl World {
         let insert = self.daemon.write(move |tx| {
             let file = match direction {
                 Direction::Out => file,
-                Direction::In => crate::files::FileId::from_bytes(sealpost_service::random_array()),
+                Direction::In => FileId::from_bytes(sealpost_service::random_array()),
             };
             let part_digests = &part_digests;
             let new = attachments::NewAttachment {
@@ -196,9 +201,24 @@ impl World {
 
     /// Whether the relay has a blob, whole and as it was sealed.
     pub(super) fn has(&self, staged: &Staged) -> bool {
+        self.is_whole(BlobId::from_bytes(*staged.file.as_bytes()), &staged.sealed)
+    }
+
+    /// Whether the relay has a blob whole and as it is described.
+    pub(super) fn is_whole(&self, id: BlobId, sealed: &Sealed) -> bool {
         let blobs = self.relay.blobs.lock().unwrap();
-        let blob = blobs.get(&BlobId::from_bytes(*staged.file.as_bytes()));
-        blob.is_some_and(|blob| blob.is_complete && blob.digest() == staged.sealed.ct_hash)
+        blobs.get(&id).is_some_and(|blob| blob.is_complete && blob.digest() == sealed.ct_hash)
+    }
+
+    pub(super) fn holds_no_blob(&self) -> bool {
+        self.relay.blobs.lock().unwrap().is_empty()
+    }
+
+    /// As somebody left it who went away.
+    pub(super) fn begin_blob(&self, id: BlobId) {
+        let size = BlobSize::parse(limits::BLOB_BYTES_MAX, limits::BLOB_BYTES_MAX).unwrap();
+        let begun = FakeBlob { size, parts: BTreeMap::new(), is_complete: false };
+        self.relay.blobs.lock().unwrap().insert(id, begun);
     }
 
     pub(super) fn holds_anything_of(&self, staged: &Staged) -> bool {
