@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    sealpost_node::run(std::env::args_os())
+    sealpost_node::run(std::env::args_os().collect())
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    sealpost_relay::main_with_args(std::env::args_os())
+    sealpost_relay::main_with_args(std::env::args_os().collect())
 }

@@ -19,6 +19,7 @@ use crate::{
     wakes::Wakes,
 };
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use sealpost_egress::CallError;
 use sealpost_proto::{Origin, limits::ACCOUNT_CACHE_ENTRIES_MAX, origin::OriginError};
 use sealpost_service::{
@@ -149,7 +150,16 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// [`StartError`], in words for the operator.
-pub async fn start(config: Config, clock: SharedClock, shutdown: Shutdown) -> Result<Running, StartError> {
+pub fn start(
+    config: Config,
+    clock: SharedClock,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<Running, StartError>> {
+    // Boxed, so that the relay is compiled here once and not again in every program that starts one.
+    Box::pin(begin(config, clock, shutdown))
+}
+
+async fn begin(config: Config, clock: SharedClock, shutdown: Shutdown) -> Result<Running, StartError> {
     let Opened { relay, admin, listener, socket, address, folder } = open(config, clock, shutdown).await?;
     relay.store.restarted(relay.now()).await?;
     sweeper::sweep(&relay).await?;

@@ -25,7 +25,9 @@ use std::{ffi::OsString, io, process::ExitCode};
 use tokio::runtime::{Builder, Runtime};
 
 /// Runs one command; `args` begins with the program's name.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+///
+/// Not generic, so that the node is compiled here once and not again in every program that calls it.
+pub fn run(args: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

@@ -11,6 +11,8 @@ use sealpost_node_core::filename::FileName;
 use sealpost_proto::limits::{FILE_BYTES_MAX, FILES_PER_MESSAGE_MAX, MESSAGE_FILES_BYTES_MAX};
 use std::{
     fs::Metadata,
+    io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -77,6 +79,12 @@ impl LocalFile {
             let detail = format!("{} has {size}, the limit is {limit}", path.display());
             return Err(CliError::problem(ProblemCode::FileTooLarge, detail));
         }
+        if !has_length(path, state.bytes).map_err(|error| unreadable(path, &error))? {
+            let what = format!("{} holds more or less than the {} bytes that it says", path.display(), state.bytes);
+            let next =
+                "wait until nothing writes to it; of a file that the system makes up, save the content in another";
+            return Err(CliError::refused(what, next));
+        }
         Ok(Self { path: path.to_owned(), name: file_name(path)?, state })
     }
 
@@ -109,6 +117,13 @@ impl LocalFile {
     }
 }
 
+/// What the kernel makes up as it is read, as in `/proc` and `/sys`, has a length that means nothing.
+fn has_length(path: &Path, bytes: u64) -> io::Result<bool> {
+    let file = std::fs::File::open(path)?;
+    let has_byte = |at| Ok::<_, io::Error>(file.read_at(&mut [0], at)? > 0);
+    Ok(bytes.checked_sub(1).map_or(Ok(true), has_byte)? && !has_byte(bytes)?)
+}
+
 fn file_name(path: &Path) -> Result<FileName, CliError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     FileName::parse(name).map_err(|refusal| {
@@ -117,7 +132,7 @@ fn file_name(path: &Path) -> Result<FileName, CliError> {
     })
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
+fn unreadable(path: &Path, error: &io::Error) -> CliError {
     CliError::refused(format!("{} cannot be read: {error}", path.display()), "check the path and its permissions")
 }
 
@@ -145,5 +160,7 @@ mod tests {
         assert_eq!(refusal(&[folder.path().to_owned()]), "refused");
         assert_eq!(refusal(&[folder.path().join("none")]), "refused");
         assert_eq!(refusal(&["/dev/null".into()]), "refused");
+        assert_eq!(refusal(&["/proc/self/status".into()]), "refused", "it says that it is empty");
+        assert_eq!(LocalFile::check_all(&[file("empty.txt", 0)]).unwrap().len(), 1);
     }
 }

@@ -22,6 +22,7 @@ use crate::config::Told;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use error::Failed;
+use futures_util::future::LocalBoxFuture;
 use std::{
     ffi::OsString,
     io::{Write as _, stderr},
@@ -57,7 +58,12 @@ pub(crate) enum Command {
 ///
 /// # Errors
 /// What went wrong, with what to do next.
-pub async fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
+pub fn run(args: Vec<OsString>) -> LocalBoxFuture<'static, anyhow::Result<()>> {
+    // Boxed, so that the relay is compiled here once and not again in every program that calls it.
+    Box::pin(obey(args))
+}
+
+async fn obey(args: Vec<OsString>) -> anyhow::Result<()> {
     let command = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
@@ -73,7 +79,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()>
 }
 
 /// Runs [`run`] on a runtime of its own and turns its end into an exit code.
-pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = runtime.context("the runtime cannot start").and_then(|runtime| runtime.block_on(run(args)));
     match outcome {

@@ -18,7 +18,7 @@ use std::{
 
 async fn command(args: &[&str], folder: &Path) -> Result<(), String> {
     let data = ["--data", folder.to_str().unwrap()];
-    let args = ["sealpost-relay"].iter().chain(args).chain(&data).map(Into::into);
+    let args = ["sealpost-relay"].iter().chain(args).chain(&data).map(Into::into).collect();
     sealpost_relay::run(args).await.map_err(|error| format!("{error:#}"))
 }
 

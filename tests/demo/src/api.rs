@@ -171,6 +171,15 @@ impl Api {
         Ok(hex(&hash.finalize()))
     }
 
+    /// The small picture of a file.
+    ///
+    /// # Errors
+    /// When it has none, the node refuses or the connection breaks.
+    pub async fn preview(&self, id: &str) -> anyhow::Result<Vec<u8>> {
+        let response = self.0.content(&["v1", "attachments", id, "preview"]).await?;
+        Ok(response.bytes().await?.into())
+    }
+
     /// What happens from now on.
     ///
     /// # Errors

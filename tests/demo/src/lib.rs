@@ -41,7 +41,7 @@ struct Args {
 }
 
 /// Tells the story; `args` begins with the program's name.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn run(args: Vec<OsString>) -> ExitCode {
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(error) => error.exit(),

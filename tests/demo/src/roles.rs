@@ -47,7 +47,7 @@ impl Role {
 pub fn play(args: &[OsString]) -> Option<ExitCode> {
     let word = args.get(1)?;
     let role = Role::ALL.into_iter().find(|role| word == role.as_str())?;
-    let named = |name: &str| std::iter::once(OsString::from(name)).chain(args.iter().skip(2).cloned());
+    let named = |name: &str| std::iter::once(OsString::from(name)).chain(args.iter().skip(2).cloned()).collect();
     if matches!(role, Role::Relay | Role::Node) {
         thread::spawn(end_with_parent);
     }

@@ -8,17 +8,18 @@ use sealpost_demo::{
     checks::{self, Secret},
     files::{self, CANARY, Sample},
     node::{Delivery, Node},
-    wait::until,
+    wait::{PATIENCE, until},
     world::{World, pair, send},
 };
 use sealpost_node::{
-    api::model::{ConnectionStatus, Direction, Message, SendMessage},
-    cli::error::CliError,
+    api::model::{Attachment, ConnectionStatus, Direction, EventTopic, Message, SendMessage, Transfer, TransferState},
+    cli::{error::CliError, events::Events},
 };
-use sealpost_proto::{DeliveryStatus, Timestamp, wire::RegistrationPolicy};
+use sealpost_proto::{DeliveryStatus, Timestamp, limits::PREVIEW_BYTES_MAX, wire::RegistrationPolicy};
 use sealpost_service::{Clock, Shutdown, SystemClock};
 use std::{sync::Arc, time::Duration};
 use support::program;
+use tokio::time::timeout;
 
 async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Result<()> {
     ensure!(message.attachments.len() == files.len(), "{} files of {}", message.attachments.len(), files.len());
@@ -158,6 +159,51 @@ async fn a_file_for_several_is_uploaded_once_and_deleted_when_all_have_it() -> a
     until("both have it, and the relay nothing", async || Ok(checks::files_below(&blobs)?.is_empty().then_some(())))
         .await?;
     stop(world, [acme].into_iter().chain(others)).await
+}
+
+/// Follows a node's events until all of a file has moved, and holds what is said of it on the way against each other.
+async fn follow(events: &mut Events, file: &Attachment, direction: Direction) -> anyhow::Result<()> {
+    let mut before = 0;
+    loop {
+        let event = timeout(PATIENCE, events.next()).await?.context("the events ended")?;
+        if event.topic != EventTopic::Transfer || event.data["attachment"] != file.id {
+            continue;
+        }
+        let told: Transfer = serde_json::from_value(event.data)?;
+        ensure!(event.id.is_none() && told.direction == direction && told.total > file.size, "{told:?}");
+        ensure!(before <= told.bytes && told.bytes <= told.total, "{told:?} after {before}");
+        before = told.bytes;
+        match told.state {
+            TransferState::Moving => {}
+            TransferState::Done => {
+                break Ok(ensure!(told.bytes == told.total && told.bytes_per_second > 0, "{told:?}"));
+            }
+            TransferState::Stopped => anyhow::bail!("nothing held it up: {told:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_picture_is_followed_on_its_way_and_seen_small_by_both() -> anyhow::Result<()> {
+    let world = World::with_relay(program()).await?;
+    let (acme, bolt) = (world.node("Acme", Delivery::Pull).await?, world.node("Bolt", Delivery::Webhook).await?);
+    let pair = pair(&acme, &bolt).await?;
+    let (sender, recipient) = (acme.api()?, bolt.api()?);
+    let (mut at_sender, mut at_recipient) = (sender.events().await?, recipient.events().await?);
+    let [text, picture, _] = files::samples();
+    let sent = send(&sender, &pair.inviter.id, "the seal", &[picture, text]).await?;
+    follow(&mut at_sender, &sent.attachments[0], Direction::Out).await?;
+    let received = recipient.received(&sent.uuid).await?;
+    follow(&mut at_recipient, &received.attachments[0], Direction::In).await?;
+
+    let small = recipient.preview(&received.attachments[0].id).await?;
+    ensure!(small == sender.preview(&sent.attachments[0].id).await?, "both see the same");
+    ensure!(small.starts_with(&[0xff, 0xd8, 0xff]) && small.len() <= PREVIEW_BYTES_MAX, "{} bytes", small.len());
+    ensure!(received.attachments[0].has_preview && !received.attachments[1].has_preview);
+    let none = recipient.preview(&received.attachments[1].id).await.unwrap_err();
+    ensure!(none.downcast_ref::<CliError>().is_some_and(|error| error.code() == "not_found"), "{none}");
+    checks::ensure_blind(world.relay.folder(), &[Secret::new("the small picture", &small[small.len() / 2..][..48])])?;
+    stop(world, [acme, bolt]).await
 }
 
 #[tokio::test]
