@@ -176,7 +176,8 @@ async fn follow(events: &mut Events, file: &Attachment, direction: Direction) ->
         match told.state {
             TransferState::Moving => {}
             TransferState::Done => {
-                break Ok(ensure!(told.bytes == told.total && told.bytes_per_second > 0, "{told:?}"));
+                ensure!(told.bytes == told.total && told.bytes_per_second > 0, "{told:?}");
+                return Ok(());
             }
             TransferState::Stopped => anyhow::bail!("nothing held it up: {told:?}"),
         }
