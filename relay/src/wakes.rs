@@ -1,9 +1,14 @@
 //! Who has to look again: the scheduler of calls, long polls, the sweeper. A wake is a hint and may come for nothing; what
 //! is to be done stands in the database.
 
-use sealpost_proto::{AccountId, limits::LONG_POLLS_PER_ACCOUNT_MAX};
+use crate::store::Woken;
+use sealpost_proto::{
+    AccountId,
+    limits::{DUE_LANES_AT_A_TIME, LONG_POLLS_PER_ACCOUNT_MAX},
+};
 use std::{
     collections::HashMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
@@ -15,7 +20,17 @@ pub(crate) struct Wakes {
     pub(crate) calls: Notify,
     /// The sweeper.
     pub(crate) sweeps: Notify,
+    news: Mutex<News>,
     polls: Mutex<HashMap<AccountId, Poll>>,
+}
+
+/// What the scheduler has not heard yet.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Lanes that can be called at once.
+    pub(crate) callable: Vec<AccountId>,
+    /// Whether other lanes may be due: the database has to be asked.
+    pub(crate) others: bool,
 }
 
 #[derive(Debug)]
@@ -38,9 +53,37 @@ impl Wakes {
         if accounts.is_empty() {
             return;
         }
+        lock(&self.news).others = true;
         self.calls.notify_one();
-        let polls = self.lock();
-        for poll in accounts.iter().filter_map(|account| polls.get(account)) {
+        self.wake_polls(accounts.iter());
+    }
+
+    /// The same, where it is known which of them can be called.
+    pub(crate) fn wake_lanes(&self, lanes: &[Woken]) {
+        if lanes.is_empty() {
+            return;
+        }
+        let mut news = lock(&self.news);
+        for lane in lanes {
+            if lane.is_callable && news.callable.len() < DUE_LANES_AT_A_TIME {
+                news.callable.push(lane.account);
+            } else {
+                news.others = true;
+            }
+        }
+        drop(news);
+        self.calls.notify_one();
+        self.wake_polls(lanes.iter().map(|lane| &lane.account));
+    }
+
+    /// What the scheduler has not heard yet.
+    pub(crate) fn news(&self) -> News {
+        mem::take(&mut lock(&self.news))
+    }
+
+    fn wake_polls<'a>(&self, accounts: impl Iterator<Item = &'a AccountId>) {
+        let polls = lock(&self.polls);
+        for poll in accounts.filter_map(|account| polls.get(account)) {
             poll.notify.notify_waiters();
         }
     }
@@ -48,7 +91,7 @@ impl Wakes {
     /// Waits for an account, unless polls of `polls_max` accounts or [`LONG_POLLS_PER_ACCOUNT_MAX`] of its own wait already.
     #[must_use]
     pub(crate) fn wait_for(&self, account: AccountId, polls_max: usize) -> Option<Waiting<'_>> {
-        let mut polls = self.lock();
+        let mut polls = lock(&self.polls);
         if polls.len() >= polls_max && !polls.contains_key(&account) {
             return None;
         }
@@ -59,10 +102,10 @@ impl Wakes {
         poll.waiting += 1;
         Some(Waiting { wakes: self, account, notify: Arc::clone(&poll.notify) })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, Poll>> {
-        self.polls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Waiting<'_> {
@@ -74,7 +117,7 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut polls = self.wakes.lock();
+        let mut polls = lock(&self.wakes.polls);
         if let Some(poll) = polls.get_mut(&self.account) {
             poll.waiting -= 1;
             if poll.waiting == 0 {
@@ -108,6 +151,6 @@ mod tests {
         assert_eq!(more.len(), LONG_POLLS_PER_ACCOUNT_MAX - 1);
         assert!(wakes.wait_for(ACCOUNT, 1).is_none(), "one account does not wait without end");
         drop((first, more));
-        assert!(wakes.lock().is_empty());
+        assert!(lock(&wakes.polls).is_empty());
     }
 }

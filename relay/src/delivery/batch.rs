@@ -6,13 +6,15 @@ use sealpost_proto::{
     wire::{Delivery, DeliveryBatch},
 };
 
-/// Reads the bytes of a batch's envelopes. One that ended meanwhile is left out.
+/// Reads the bytes of a batch's envelopes, unless they came with it. One that ended meanwhile is left out.
 ///
 /// # Errors
 /// [`StoreError`].
 pub(crate) async fn fill(store: &Store, leased: LeasedBatch) -> Result<DeliveryBatch, StoreError> {
-    let ids: Vec<_> = leased.envelopes.iter().map(|envelope| envelope.id).collect();
-    let bodies = if ids.is_empty() { Vec::new() } else { store.bodies(ids).await? };
+    let bodies = match leased.bodies {
+        Some(bodies) => bodies.into_iter().map(Some).collect(),
+        None => store.bodies(leased.envelopes.iter().map(|envelope| envelope.id).collect()).await?,
+    };
     let deliveries = leased.envelopes.into_iter().zip(bodies).filter_map(|(envelope, bytes)| {
         Some(Delivery {
             id: envelope.id,

@@ -12,6 +12,7 @@ pub(crate) mod webhook;
 use crate::{
     relay::Relay,
     store::{Due, StoreError},
+    wakes::News,
 };
 use sealpost_proto::{
     AccountId, Timestamp,
@@ -22,7 +23,7 @@ use sealpost_service::Shutdown;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -53,8 +54,14 @@ struct Scheduler {
     living: VecDeque<AccountId>,
     failing: VecDeque<AccountId>,
     busy: HashSet<AccountId>,
+    /// Busy lanes for which something came: whether their turn takes it is seen when it ends.
+    again: HashSet<AccountId>,
     calls: JoinSet<bool>,
     whose: HashMap<Id, (AccountId, Standing)>,
+    /// When the database is asked again, if nothing speaks for an earlier time.
+    look_at: Instant,
+    /// Whether lanes may be due in the database that were not read for want of room.
+    more: bool,
     /// Cuts calls off that take too long at the shutdown.
     cut: Shutdown,
 }
@@ -68,18 +75,52 @@ impl Scheduler {
             living: VecDeque::new(),
             failing: VecDeque::new(),
             busy: HashSet::new(),
+            again: HashSet::new(),
             calls: JoinSet::new(),
             whose: HashMap::new(),
+            look_at: Instant::now(),
+            more: true,
             cut: Shutdown::new(),
         }
     }
 
     /// Starts what is due, as far as there is room; gives the time until it has to look again.
     async fn start_due(&mut self) -> Result<Duration, StoreError> {
-        let mut pause = LOOK_AGAIN;
         let now = self.relay.now();
+        self.hear_news(now);
+        self.start_found(now);
+        if self.more || Instant::now() >= self.look_at {
+            self.look(now).await?;
+            self.start_found(now);
+        }
+        Ok(self.look_at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Most lanes that become due have just been woken, and are called without asking the database which those are; unless
+    /// others wait for room, which have waited longer.
+    fn hear_news(&mut self, now: Timestamp) {
+        let News { callable, others } = self.relay.wakes.news();
+        let mut look = others;
+        for account in callable {
+            if self.busy.contains(&account) {
+                self.again.insert(account);
+            } else if self.more || self.budget.room(now, Standing::Living) <= self.living.len() {
+                look = true;
+            } else if !self.living.contains(&account) {
+                self.living.push_back(account);
+            }
+        }
+        if look {
+            self.look_at = Instant::now();
+        }
+    }
+
+    /// Asks the database what is due, of the lanes for which there is room.
+    async fn look(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let looks =
             Standing::ALL.map(|standing| self.found(standing).is_empty() && self.budget.room(now, standing) > 0);
+        self.more = looks.contains(&false);
+        let mut pause = LOOK_AGAIN;
         if looks.contains(&true) {
             // A lane that has just begun is due until its lease is written.
             let due = self.relay.store.due(now, DUE_LANES_AT_A_TIME + self.busy.len()).await?;
@@ -87,13 +128,14 @@ impl Scheduler {
                 if look {
                     let idle = lanes.into_iter().filter(|account| !self.busy.contains(account));
                     let idle: Vec<_> = idle.take(DUE_LANES_AT_A_TIME).collect();
+                    self.more |= idle.len() == DUE_LANES_AT_A_TIME;
                     self.found(standing).extend(idle);
                     pause = pause.min(next_at.map_or(LOOK_AGAIN, |at| at.since(now)));
                 }
             }
         }
-        Standing::ALL.into_iter().for_each(|standing| self.start_found(now, standing));
-        Ok(pause)
+        self.look_at = Instant::now() + pause;
+        Ok(())
     }
 
     const fn found(&mut self, standing: Standing) -> &mut VecDeque<AccountId> {
@@ -103,7 +145,11 @@ impl Scheduler {
         }
     }
 
-    fn start_found(&mut self, now: Timestamp, standing: Standing) {
+    fn start_found(&mut self, now: Timestamp) {
+        Standing::ALL.into_iter().for_each(|standing| self.start_of(now, standing));
+    }
+
+    fn start_of(&mut self, now: Timestamp, standing: Standing) {
         while let Some(&account) = self.found(standing).front() {
             let Some(time) = self.budget.begin(now, standing) else { return };
             self.found(standing).pop_front();
@@ -134,6 +180,9 @@ impl Scheduler {
         if let Some((account, standing)) = self.whose.remove(&id) {
             self.busy.remove(&account);
             self.budget.end(standing, passed);
+            if self.again.remove(&account) || !passed {
+                self.look_at = Instant::now();
+            }
         }
     }
 

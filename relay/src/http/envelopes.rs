@@ -51,7 +51,7 @@ pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<En
     let submitted = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;
     relay.throughput.add(relay.now(), throughput(&submitted.results));
     relay.metrics.submitted(submitted.results.iter().map(|result| &result.outcome));
-    relay.wakes.wake(&submitted.woken);
+    relay.wakes.wake_lanes(&submitted.woken);
     Ok(json_body(StatusCode::OK, &SubmitResponse { results: submitted.results }))
 }
 

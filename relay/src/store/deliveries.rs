@@ -10,6 +10,7 @@ use super::{
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, MailboxId, Timestamp, WebhookSecret,
+    limits::DELIVERY_MEMORY_OF_CALL_BYTES,
     wire::{DeliveryResult, DeliveryResults, StatusEvent},
 };
 use sealpost_relay_core::{
@@ -59,6 +60,8 @@ pub(crate) struct LeasedBatch {
     pub(crate) webhook: Option<Webhook>,
     /// Whether the call before failed.
     pub(crate) was_failing: bool,
+    /// The bytes of the envelopes, in order, when they are few enough to be read with the lease.
+    pub(crate) bodies: Option<Vec<Vec<u8>>>,
 }
 
 impl LeasedBatch {
@@ -140,8 +143,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn has_waiting(&self, account: AccountId) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM lanes WHERE account = ? AND waiting > 0";
-        self.read(move |db| Ok(first::<i64>(db, sql, [account.as_bytes()])?.is_some())).await
+        self.read(move |db| lanes::has_waiting(db, account)).await
     }
 
     /// How many envelopes are set aside.
@@ -171,10 +173,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn bodies(&self, items: Vec<DeliveryId>) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.read(move |db| {
-            items.into_iter().map(|id| first(db, "SELECT bytes FROM bodies WHERE id = ?", [item(id)])).collect()
-        })
-        .await
+        self.read(move |db| items.into_iter().map(|id| body(db, id)).collect()).await
     }
 
     /// Writes down how a call ended: what was stored goes, senders are told, the lane moves on. With `go_on` the next batch
@@ -290,6 +289,10 @@ impl Store {
     }
 }
 
+fn body(db: &Connection, id: DeliveryId) -> Result<Option<Vec<u8>>, StoreError> {
+    first(db, "SELECT bytes FROM bodies WHERE id = ?", [item(id)])
+}
+
 fn webhook(db: &Connection, account: AccountId) -> Result<Option<Webhook>, StoreError> {
     let sql = "SELECT webhook_url, webhook_secret FROM accounts WHERE account = ?";
     Ok(row(db, sql, [account.as_bytes()], read_webhook)?.flatten())
@@ -351,7 +354,11 @@ pub(super) fn call(
     let was_failing = lane.is_failing();
     let effects = lane.step(now, Event::Call(waiting.at(now, others)), 0);
     let leased = lease(db, now, account, lane, waiting, &effects, bytes_max)?;
-    Ok(leased.map(|batch| LeasedBatch { was_failing, ..batch }))
+    let Some(batch) = leased else { return Ok(None) };
+    // What every call has memory of its own for is read at once, without a way to a reading thread and back.
+    let few = !was_failing && batch.size_bytes() <= DELIVERY_MEMORY_OF_CALL_BYTES as u64;
+    let bodies = if few { batch.envelopes.iter().map(|envelope| body(db, envelope.id)).collect() } else { Ok(None) };
+    Ok(Some(LeasedBatch { was_failing, bodies: bodies?, ..batch }))
 }
 
 fn pull(
@@ -434,6 +441,7 @@ fn take(
         backlog: 0,
         webhook,
         was_failing: false,
+        bodies: None,
     };
     let mut bytes = 0;
     let mut taken = 0_u64;

@@ -128,6 +128,12 @@ impl WaitingFacts {
     }
 }
 
+/// Whether anything waits.
+pub(super) fn has_waiting(db: &Connection, account: AccountId) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM lanes WHERE account = ? AND waiting > 0";
+    Ok(first::<i64>(db, sql, [account.as_bytes()])?.is_some())
+}
+
 /// What waits, as far as it may go out: nothing while the account is suspended.
 pub(super) fn waiting(db: &Connection, now: Timestamp, account: AccountId) -> Result<WaitingFacts, StoreError> {
     // Most lanes have just been emptied when they are asked: those are not searched.
@@ -181,34 +187,39 @@ pub(super) fn let_on(db: &Connection, account: AccountId, mailbox: MailboxId) ->
     Ok(())
 }
 
-/// Counts what came into a lane or left it; what came makes it due.
+/// Counts what left a lane.
+pub(super) fn count_left(db: &Connection, account: AccountId, left: Items) -> Result<(), StoreError> {
+    let sql = "UPDATE lanes SET waiting = max(0, waiting - ?2), envelopes = max(0, envelopes - ?3), \
+               bytes = max(0, bytes - ?4) WHERE account = ?1";
+    let Items { envelopes, events } = left;
+    let waiting = int(envelopes.envelopes) + int(events);
+    run(db, sql, params![account.as_bytes(), waiting, int(envelopes.envelopes), int(envelopes.bytes)])?;
+    Ok(())
+}
+
+/// Counts what came into a lane, which makes it due, and what left it. Says whether its webhook can be called at once, and
+/// the last call was answered.
 pub(super) fn count(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     came: Items,
     left: Items,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let envelopes = int(came.envelopes.envelopes) - int(left.envelopes.envelopes);
     let bytes = int(came.envelopes.bytes) - int(left.envelopes.bytes);
     let items = envelopes + int(came.events) - int(left.events);
-    if came == Items::default() {
-        let sql = "UPDATE lanes SET waiting = max(0, waiting + ?2), envelopes = max(0, envelopes + ?3), \
-                   bytes = max(0, bytes + ?4) WHERE account = ?1";
-        run(db, sql, params![account.as_bytes(), items, envelopes, bytes])?;
-        return Ok(());
-    }
-    run(
+    let callable = first(
         db,
         "UPDATE lanes SET waiting = max(0, waiting + ?2), envelopes = max(0, envelopes + ?3), \
              bytes = max(0, bytes + ?4), due_at = CASE \
              WHEN free_at IS NULL THEN NULL \
              WHEN due_at IS NULL OR due_at > max(free_at, ?5) THEN max(free_at, ?5) \
              ELSE due_at END \
-         WHERE account = ?1",
+         WHERE account = ?1 RETURNING failing = 0 AND ifnull(due_at <= ?5, 0)",
         params![account.as_bytes(), items, envelopes, bytes, millis(now)],
     )?;
-    Ok(())
+    Ok(callable.unwrap_or_default())
 }
 
 /// Writes down, in words, why the webhook fails or is off.

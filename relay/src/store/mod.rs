@@ -36,6 +36,7 @@ pub(crate) use offline::Looked;
 pub(crate) use quotas::AccountQuota;
 pub(crate) use submissions::Submission;
 pub(crate) use sweep::Swept;
+pub(crate) use tally::Woken;
 
 use crate::{health::Health, storage::Storage};
 use rusqlite::Connection;

@@ -149,7 +149,7 @@ pub(super) fn finish(
             None
         }
     };
-    if next.is_none() {
+    if next.is_none() && lanes::has_waiting(db, end.account)? {
         woken.push(end.account);
     }
     let switched_off = effects.contains(&Effect::SwitchedOff);

@@ -5,7 +5,7 @@ use super::{
     Store, StoreError, lanes,
     mailboxes::{self, OpenMailboxFacts, Recipient},
     rows::{int, millis, row, run, state},
-    tally::Tally,
+    tally::{Tally, Woken},
 };
 use rusqlite::{Connection, params};
 use sealpost_proto::{
@@ -68,7 +68,7 @@ pub(crate) struct Submitted {
     /// One for each, in their order.
     pub(crate) results: Vec<SubmitResult>,
     /// Accounts for which something waits now, of this request and of others that were decided with it.
-    pub(crate) woken: Vec<AccountId>,
+    pub(crate) woken: Vec<Woken>,
 }
 
 /// A request of envelopes.
@@ -140,7 +140,7 @@ impl Store {
 }
 
 /// Tells each what became of its request. Somebody who is still there wakes whom it concerns.
-fn answer(answers: Vec<Answer>, outcome: Result<(Vec<Vec<SubmitResult>>, Vec<AccountId>), StoreError>) {
+fn answer(answers: Vec<Answer>, outcome: Result<(Vec<Vec<SubmitResult>>, Vec<Woken>), StoreError>) {
     let (results, mut woken) = match outcome {
         Ok(decided) => decided,
         Err(error) => {
@@ -155,11 +155,11 @@ fn answer(answers: Vec<Answer>, outcome: Result<(Vec<Vec<SubmitResult>>, Vec<Acc
     }
 }
 
-fn decide(db: &Connection, requests: &[Request]) -> Result<(Vec<Vec<SubmitResult>>, Vec<AccountId>), StoreError> {
+fn decide(db: &Connection, requests: &[Request]) -> Result<(Vec<Vec<SubmitResult>>, Vec<Woken>), StoreError> {
     let mut desk = Desk::open(db, requests.iter().map(|request| request.submissions.len()).sum())?;
     let results = requests.iter().map(|request| desk.decide_request(request)).collect::<Result<_, _>>()?;
     let latest = requests.iter().map(|request| request.now).max().unwrap_or(Timestamp::from_millis(0));
-    Ok((results, desk.tally.write(db, latest)?))
+    Ok((results, desk.tally.write_lanes(db, latest)?))
 }
 
 /// Where requests are decided.

@@ -61,6 +61,15 @@ pub(super) struct Items {
     pub(super) events: u64,
 }
 
+/// An account for which something waits now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Woken {
+    /// Whose lane.
+    pub(crate) account: AccountId,
+    /// Whether its webhook can be called at once, and the last call was answered.
+    pub(crate) is_callable: bool,
+}
+
 /// What came and went.
 #[derive(Default)]
 pub(super) struct Tally {
@@ -157,19 +166,26 @@ impl Tally {
 
     /// Writes it all down; gives the accounts for which something came.
     pub(super) fn write(self, db: &Connection, now: Timestamp) -> Result<Vec<AccountId>, StoreError> {
+        Ok(self.write_lanes(db, now)?.into_iter().map(|woken| woken.account).collect())
+    }
+
+    /// The same, for who calls those that can be called without looking for them.
+    pub(super) fn write_lanes(self, db: &Connection, now: Timestamp) -> Result<Vec<Woken>, StoreError> {
         for (mailbox, change) in self.mailboxes {
             mailboxes::change_held(db, mailbox, change.came, change.left)?;
         }
         let mut woken = Vec::new();
         for (account, change) in self.lanes {
-            lanes::count(db, now, account, change.came, change.left)?;
-            if change.came != Items::default() {
-                woken.push(account);
+            if change.came == Items::default() {
+                lanes::count_left(db, account, change.left)?;
+            } else {
+                let is_callable = lanes::count(db, now, account, change.came, change.left)?;
+                woken.push(Woken { account, is_callable });
             }
         }
         for account in self.let_on {
             lanes::refresh(db, now, account)?;
-            woken.push(account);
+            woken.push(Woken { account, is_callable: false });
         }
         Ok(woken)
     }

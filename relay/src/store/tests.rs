@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::model::Place;
 use sealpost_proto::{
     AccountId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
-    limits::{DELIVERY_BATCH_BYTES_MAX, WRITER_QUEUE_MAX},
+    limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_OF_CALL_BYTES, WRITER_QUEUE_MAX},
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
 use sealpost_relay_core::{QuotaOverrides, Quotas, Standing, classify::Class};
@@ -183,6 +183,40 @@ async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
     assert_eq!((due.lanes, due.next_at), (vec![], Some(NOW.plus(Duration::from_millis(2_500)))));
     bench.store.contact(NOW.plus(Duration::from_secs(2)), BOLT).await.unwrap();
     assert_eq!(bench.due(NOW.plus(Duration::from_secs(2)), Standing::Failing).await.lanes, [BOLT]);
+}
+
+#[tokio::test]
+async fn whose_webhook_can_be_called_is_said_with_what_came() {
+    let bench = Bench::new().await;
+    let later = NOW.plus(Duration::from_secs(2));
+    let come = async |number, now| {
+        let submitted = bench.store.submit(now, ACME, vec![submission(number)], Quotas::default()).await.unwrap();
+        submitted.woken.iter().map(|woken| (woken.account, woken.is_callable)).collect::<Vec<_>>()
+    };
+    assert_eq!(come(0, NOW).await, [(BOLT, true)]);
+    let leased = bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
+    assert_eq!(come(1, NOW).await, [(BOLT, false)], "a call is under way");
+    bench.end(&leased, Class::Unreachable).await;
+    assert_eq!(come(2, NOW).await, [(BOLT, false)], "the lane backs off");
+    bench.store.contact(later, BOLT).await.unwrap();
+    assert_eq!(bench.due(later, Standing::Failing).await.lanes, [BOLT]);
+    assert_eq!(come(3, later).await, [(BOLT, false)], "the next call has its turn among those that failed");
+}
+
+#[tokio::test]
+async fn few_bytes_come_with_the_lease() {
+    let bench = Bench::new().await;
+    let lease = || bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX);
+    for number in 0..4 {
+        bench.submit(number).await.unwrap();
+    }
+    let few = lease().await.unwrap().unwrap();
+    assert_eq!(few.size_bytes(), DELIVERY_MEMORY_OF_CALL_BYTES as u64);
+    assert_eq!(few.bodies, Some(vec![vec![1; 2_048]; 4]));
+    bench.store.return_lease(NOW, BOLT, few.fence).await.unwrap();
+    bench.submit(4).await.unwrap();
+    let many = lease().await.unwrap().unwrap();
+    assert_eq!((many.envelopes.len(), many.bodies), (5, None), "these need room in the memory that is shared");
 }
 
 #[tokio::test]
