@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::model::Place;
 use sealpost_proto::{
     AccountId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
-    limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_OF_CALL_BYTES, WRITER_QUEUE_MAX},
+    limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_OF_CALL_BYTES, LEASE_LIFE, WRITER_QUEUE_MAX},
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
 use sealpost_relay_core::{QuotaOverrides, Quotas, Standing, classify::Class};
@@ -217,6 +217,17 @@ async fn few_bytes_come_with_the_lease() {
     bench.submit(4).await.unwrap();
     let many = lease().await.unwrap().unwrap();
     assert_eq!((many.envelopes.len(), many.bodies), (5, None), "these need room in the memory that is shared");
+}
+
+#[tokio::test]
+async fn the_late_end_of_a_call_says_nothing_of_the_one_that_is_under_way() {
+    let bench = Bench::new().await;
+    bench.submit(0).await.unwrap();
+    let call = async |at| bench.store.lease_call(at, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
+    let (lost, under_way) = (call(NOW).await, call(NOW.plus(LEASE_LIFE)).await);
+    assert_eq!(lost.items(), under_way.items());
+    assert!(!bench.end(&lost, Class::Gone).await.switched_off);
+    assert!(bench.end(&under_way, Class::Gone).await.switched_off);
 }
 
 #[tokio::test]
