@@ -31,7 +31,7 @@ use sealpost_node_core::{
     transfer::DownloadPolicy,
 };
 use sealpost_proto::{
-    BlobId, BlobSize, DeliveryStatus, MailboxId, MessageId, limits,
+    BlobId, BlobSize, DeliveryStatus, FailureCode, MailboxId, MessageId, limits,
     wire::{Delivery, DeliveryOutcome, StatusEvent},
 };
 use sha2::{Digest as _, Sha256};
@@ -285,19 +285,22 @@ pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
     }
     if status == DeliveryStatus::Failed {
         outbox::remove(tx, row.id)?;
-        on_failed_control(tx, &row)?;
+        on_failed_control(tx, &row, code.unwrap_or(FailureCode::Refused))?;
     }
     Ok(())
 }
 
-/// A request or an accept that will never arrive is shown on its connection.
+/// A request or an accept that will never arrive is shown on its connection; what waited for the accept ends with it.
 ///
 /// # Errors
 /// When the database fails.
-pub fn on_failed_control(tx: &Tx<'_>, row: &outbox::Row) -> Result<(), Fault> {
+pub fn on_failed_control(tx: &Tx<'_>, row: &outbox::Row, code: FailureCode) -> Result<(), Fault> {
     let what = match row.kind {
         Kind::CONNECTION_REQUEST => "the request was not taken: ask for a new invite",
-        Kind::CONNECTION_ACCEPT => "the answer did not arrive: the other side has to connect again",
+        Kind::CONNECTION_ACCEPT => {
+            pairing::fail_all(tx, &row.connection, code)?;
+            "the answer did not arrive: the other side has to connect again"
+        }
         _ => return Ok(()),
     };
     connections::set_health(tx, &row.connection, HealthState::Broken, Some(what))

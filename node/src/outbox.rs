@@ -95,6 +95,12 @@ pub fn send(tx: &mut Tx<'_>, me: &Me, draft: &Draft, files_bytes_max: u64) -> Re
 
 fn sendable_chat(tx: &Tx<'_>, connection: &str) -> Result<String, Fault> {
     let row = connections::load(tx, connection)?;
+    // Our yes did not arrive, and nothing would ever confirm it: a message would wait for ever.
+    if row.health == HealthState::Broken && row.last_contact_at.is_none() {
+        let why = row.health_reason.unwrap_or_default();
+        let detail = format!("the connection with {} was never confirmed: {why}", row.contact);
+        return Err(Fault::refused(ProblemCode::NotAccepted, detail));
+    }
     let accepted = row.status == crate::api::model::ConnectionStatus::Accepted;
     row.chat.filter(|_| accepted).ok_or_else(|| {
         let detail = format!("the connection with {} is {}", row.contact, crate::store::words::word(&row.status));
@@ -274,7 +280,7 @@ pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
             }
             Submitted::Failed(code) => {
                 outbox::remove(tx, row.id)?;
-                inbox::on_failed_control(tx, &row)?;
+                inbox::on_failed_control(tx, &row, code)?;
                 if let Some(message) = &row.message {
                     let change = Change { code: Some(code), ..Change::default() };
                     deliveries::advance(tx, message, DeliveryStatus::Failed, &change)?;
@@ -293,10 +299,10 @@ fn accepted(tx: &mut Tx<'_>, row: &outbox::Row, expires_at: Option<Timestamp>) -
     outbox::set_accepted(tx, row.id, again)?;
     if let Some(message) = &row.message {
         deliveries::advance(tx, message, DeliveryStatus::Sent, &Change::default())?;
-        if let Some(expires_at) = expires_at {
-            deliveries::set_expiry(tx, message, expires_at)?;
-            attachments::keep_until(tx, message, expires_at.plus(limits::BLOB_LIFE_BEYOND_MESSAGE))?;
-        }
+        // Of one that it knew before, the relay says no end: it is no later than that of one that came now.
+        let expires_at = expires_at.unwrap_or_else(|| tx.now.plus(limits::ENVELOPE_LIFE_DEFAULT));
+        deliveries::set_expiry(tx, message, expires_at)?;
+        attachments::keep_until(tx, message, expires_at.plus(limits::BLOB_LIFE_BEYOND_MESSAGE))?;
     }
     Ok(())
 }
@@ -340,7 +346,7 @@ mod tests {
         testing::{TestNode, carry, join, pair, settle},
     };
     use sealpost_e2ee::payload::ReceiptKind;
-    use sealpost_proto::{ErrorCode, FailureCode, wire::SubmitOutcome};
+    use sealpost_proto::{EnvelopeState, ErrorCode, FailureCode, wire::SubmitOutcome};
     use std::time::Duration;
 
     #[test]
@@ -358,6 +364,19 @@ mod tests {
             pair.bolt.receive(envelope);
         }
         assert_eq!(pair.bolt.texts(), texts);
+    }
+
+    #[test]
+    fn a_message_whose_first_answer_was_lost_is_not_waited_for_for_ever() {
+        let mut pair = pair(105);
+        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let sealed = pair.acme.seal();
+        pair.acme.answered(&sealed, &SubmitOutcome::Duplicate { state: EnvelopeState::Stored });
+        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
+        pair.acme.pass(limits::ENVELOPE_LIFE_DEFAULT + limits::UNCONFIRMED_AFTER + Duration::from_secs(1));
+        pair.acme.step(crate::daemon::tend::look_after);
+        let shown = pair.acme.delivery(&message);
+        assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed)));
     }
 
     #[test]

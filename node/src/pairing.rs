@@ -11,7 +11,7 @@ use crate::{
         Tx, chats,
         chores::{self, Chore},
         connections::{self, Loaded, NewConnection},
-        deliveries, invites, outbox, seen,
+        deliveries, invites, outbox, receipts, seen,
     },
 };
 use sealpost_e2ee::{
@@ -92,6 +92,9 @@ pub fn load_invite(tx: &Tx<'_>, name: &str) -> Result<invites::InviteRow, Fault>
     invites::load(tx, name)?
         .ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no invite {name:?}")))
 }
+
+/// What everybody but the first hears at an invite for one.
+const USED: &str = "the invite was used before";
 
 fn close_mailbox_at(tx: &mut Tx<'_>, subject: &str, mailbox: &MailboxId, later: Duration) -> Result<(), Fault> {
     let at = tx.now.plus(later);
@@ -182,7 +185,7 @@ pub fn on_request(tx: &mut Tx<'_>, me: &Me, invite: &invites::InviteRow, asked: 
         InviteStatus::Open if !is_past => None,
         InviteStatus::Open | InviteStatus::Expired => Some("the invite has expired"),
         InviteStatus::Revoked => Some("the invite was revoked"),
-        InviteStatus::Used => Some("the invite was used before"),
+        InviteStatus::Used => Some(USED),
     };
     let new = NewConnection {
         secrets: &asked.connection,
@@ -248,6 +251,9 @@ pub fn accept(tx: &mut Tx<'_>, me: &Me, name: &str) -> Result<(), Fault> {
         && load_invite(tx, &invite)?.kind == InviteKind::Single
     {
         invites::close(tx, &invite, InviteStatus::Used)?;
+        // It lets one in: who waits beside them is told the same as who comes later.
+        let others = connections::waiting_of_invite(tx, &invite)?;
+        others.iter().try_for_each(|other| reject(tx, other, Some(USED)))?;
     }
     await_confirmation(tx, name)?;
     connections::touch(tx, name)
@@ -302,6 +308,7 @@ pub fn block(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
     if let Some(own) = loaded.secrets.inbound.clone() {
         close_mailbox_at(tx, name, &own.id, Duration::ZERO)?;
     }
+    receipts::forget(tx, name)?;
     fail_all(tx, name, FailureCode::Cancelled)
 }
 
@@ -389,6 +396,10 @@ mod tests {
         api::model::ConnectionStatus,
         testing::{TestNode, carry, settle},
     };
+    use sealpost_proto::{
+        ErrorCode,
+        wire::{DeliveryOutcome, SubmitOutcome},
+    };
 
     fn three() -> [TestNode; 3] {
         [TestNode::new("Acme", 300), TestNode::new("Bolt", 301), TestNode::new("Carl", 302)]
@@ -416,6 +427,30 @@ mod tests {
         assert_eq!(bolt.connection(&at_bolt).status, ConnectionStatus::Accepted);
         let late = carl.connection(&at_carl);
         assert_eq!((late.status, late.note.as_str()), (ConnectionStatus::Rejected, "the invite was used before"));
+    }
+
+    #[test]
+    fn of_those_who_wait_at_an_invite_for_one_the_others_are_rejected_with_the_first_yes() {
+        let [mut acme, mut bolt, mut carl] = three();
+        let (_, invite, prekeys) = acme.invite(false);
+        let (at_bolt, at_carl) = (bolt.connect(&invite, &prekeys), carl.connect(&invite, &prekeys));
+        settle(&mut bolt, &mut acme);
+        let asked = acme.step(|tx, _| connections::of_invite(tx, &invite.id())).remove(0);
+        settle(&mut carl, &mut acme);
+        acme.step(|tx, me| accept(tx, me, &asked));
+        acme.carry_out_chores();
+        let sealed = acme.seal();
+        acme.accepted(&sealed);
+        for (node, at) in [(&mut bolt, &at_bolt), (&mut carl, &at_carl)] {
+            assert_eq!(
+                sealed.iter().filter(|envelope| node.receive(envelope) == DeliveryOutcome::Stored).count(),
+                1,
+                "{at}"
+            );
+        }
+        assert_eq!(bolt.connection(&at_bolt).status, ConnectionStatus::Accepted);
+        let beside = carl.connection(&at_carl);
+        assert_eq!((beside.status, beside.note.as_str()), (ConnectionStatus::Rejected, USED));
     }
 
     #[test]
@@ -494,5 +529,46 @@ mod tests {
         acme.receive(&sealed[0]);
         assert!(acme.texts().is_empty());
         assert_eq!(carry(&mut acme, &mut bolt), 0);
+    }
+
+    #[test]
+    fn what_waits_for_an_accept_that_will_never_arrive_ends_with_it() {
+        let [mut acme, mut bolt, _] = three();
+        let (_, invite, prekeys) = acme.invite(false);
+        bolt.connect(&invite, &prekeys);
+        settle(&mut bolt, &mut acme);
+        let at_acme = acme.step(|tx, _| connections::of_invite(tx, &invite.id())).remove(0);
+        acme.step(|tx, me| accept(tx, me, &at_acme));
+        acme.carry_out_chores();
+        let message = acme.send(&at_acme, "welcome");
+        let sealed = acme.seal();
+        let gone = SubmitOutcome::Refused { code: ErrorCode::MailboxUnknown, retry_after_ms: None };
+        acme.answered(&sealed, &gone);
+        let shown = acme.delivery(&message);
+        assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown)));
+        assert_eq!(acme.number("SELECT count(*) FROM outbox"), 0);
+        let draft = crate::testing::draft(&at_acme, "are you there?");
+        let again = acme.commit(|tx, me| crate::outbox::send(tx, me, &draft, 0));
+        assert!(matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::NotAccepted));
+    }
+
+    #[test]
+    fn no_receipt_waits_for_a_connection_that_is_blocked() {
+        let [mut acme, mut bolt, _] = three();
+        let (to_bolt, to_acme) = crate::testing::join(&mut acme, &mut bolt);
+        for text in ["read before", "read after"] {
+            bolt.send(&to_acme, text);
+        }
+        let sealed = bolt.seal();
+        bolt.accepted(&sealed);
+        for envelope in &sealed {
+            acme.receive(envelope);
+        }
+        let [first, second] = acme.arrived().try_into().ok().unwrap();
+        acme.step(|tx, _| crate::inbox::mark_read(tx, &first));
+        acme.step(|tx, _| block(tx, &to_bolt));
+        acme.step(|tx, _| crate::inbox::mark_read(tx, &second));
+        assert!(acme.seal().is_empty());
+        assert_eq!(acme.number("SELECT (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM outbox)"), 0);
     }
 }

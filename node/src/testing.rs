@@ -143,15 +143,7 @@ impl TestNode {
     }
 
     pub(crate) fn send_files(&mut self, connection: &str, text: &str, files: &[String]) -> String {
-        let draft = Draft {
-            to: vec![connection.to_owned()],
-            content: text.to_owned(),
-            attachments: files.to_vec(),
-            reply_to: None,
-            action_required: false,
-            deliver_by: None,
-            read_by: None,
-        };
+        let draft = Draft { attachments: files.to_vec(), ..draft(connection, text) };
         let mut names = self.step(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
         names.pop().unwrap()
     }
@@ -217,6 +209,19 @@ impl TestNode {
 
     pub(crate) fn texts(&mut self) -> Vec<String> {
         self.arrived().into_iter().map(|message| message.content).collect()
+    }
+}
+
+/// A message to one connection.
+pub(crate) fn draft(connection: &str, text: &str) -> Draft {
+    Draft {
+        to: vec![connection.to_owned()],
+        content: text.to_owned(),
+        attachments: Vec::new(),
+        reply_to: None,
+        action_required: false,
+        deliver_by: None,
+        read_by: None,
     }
 }
 

@@ -44,12 +44,14 @@ async fn round(daemon: &Daemon) -> Result<usize, Fault> {
         if daemon.shutdown.is_triggered() {
             return Ok(0);
         }
-        let id = chore.id;
-        let attempt = chore.attempt;
+        let (id, attempt, kind) = (chore.id, chore.attempt, chore.chore);
         match carry_out(daemon, chore).await {
             Ok(()) => {
                 daemon.reached().await;
                 daemon.write(move |tx| chores::finish(tx, id)).await?;
+            }
+            Err(Unfinished::Relay(ClientError::Problem(problem))) if kind.is_over(problem.code) => {
+                daemon.commit(move |tx| chores::finish(tx, id)).await?;
             }
             Err(Unfinished::Fault(fault)) => return Err(fault),
             Err(Unfinished::Relay(error)) if error.is_retryable() => {

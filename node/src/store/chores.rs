@@ -4,7 +4,7 @@ use crate::{
     fault::Fault,
     store::{Tx, millis, timestamp},
 };
-use sealpost_proto::{MailboxId, Timestamp};
+use sealpost_proto::{ErrorCode, MailboxId, Timestamp};
 use zeroize::Zeroizing;
 
 const TABLE: &str = "chores";
@@ -24,6 +24,12 @@ pub enum Chore {
 
 impl Chore {
     const ALL: [Self; 4] = [Self::OpenMailbox, Self::PublishPrekeys, Self::RotateSession, Self::CloseMailbox];
+
+    /// Whether this refusal ends it: of a peer that closed its mailbox there are no prekeys to come.
+    #[must_use]
+    pub const fn is_over(self, refusal: ErrorCode) -> bool {
+        matches!((self, refusal), (Self::RotateSession, ErrorCode::MailboxUnknown))
+    }
 
     const fn as_str(self) -> &'static str {
         match self {

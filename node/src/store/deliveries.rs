@@ -3,7 +3,7 @@
 use crate::{
     api::model::EventTopic,
     fault::Fault,
-    store::{Tx, attachments, count, events, millis, timestamp},
+    store::{Tx, attachments, count, events, millis, outbox, timestamp},
 };
 use rusqlite::Row;
 use sealpost_proto::{DeliveryStatus, FailureCode, MessageId, Timestamp};
@@ -208,6 +208,7 @@ pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
     let change = Change { code: Some(FailureCode::Unconfirmed), ..Change::default() };
     for message in messages {
         advance(tx, &message, DeliveryStatus::Failed, &change)?;
+        outbox::remove_message(tx, &message)?;
     }
     Ok(())
 }
@@ -289,6 +290,7 @@ mod tests {
         pair.acme.step(|tx, _| fail_unconfirmed(tx, expires_at.plus(Duration::from_millis(1))));
         let shown = pair.acme.delivery(&message);
         assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed)));
+        assert_eq!(pair.acme.number("SELECT count(*) FROM outbox"), 0, "nothing is left of it there");
         pair.acme.step(|tx, _| advance(tx, &message, DeliveryStatus::Delivered, &Change::default()));
         assert!(!pair.acme.delivery(&message).healing);
     }

@@ -15,13 +15,14 @@ const fn word(kind: ReceiptKind) -> &'static str {
     }
 }
 
-/// Notes that a receipt is due.
+/// Notes that a receipt is due, unless nothing flows to the connection any more.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn add(tx: &Tx<'_>, connection: &str, id: &MessageId, kind: ReceiptKind) -> Result<(), Fault> {
     tx.execute(
-        "INSERT OR IGNORE INTO receipts_due (connection, uuid, kind, at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT OR IGNORE INTO receipts_due (connection, uuid, kind, at) SELECT ?1, ?2, ?3, ?4
+         WHERE NOT EXISTS (SELECT 1 FROM connections WHERE ref = ?1 AND status = 'blocked')",
         &[&connection, id.as_bytes(), &word(kind), &millis(tx.now)],
     )?;
     Ok(())
@@ -33,6 +34,15 @@ pub fn add(tx: &Tx<'_>, connection: &str, id: &MessageId, kind: ReceiptKind) -> 
 /// When SQLite fails.
 pub fn add_fetched(tx: &Tx<'_>, connection: &str, blob: &BlobId) -> Result<(), Fault> {
     add(tx, connection, &MessageId::from_bytes(*blob.as_bytes()), ReceiptKind::FETCHED)
+}
+
+/// A connection has ended: nothing more is told to it.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn forget(tx: &Tx<'_>, connection: &str) -> Result<(), Fault> {
+    tx.execute("DELETE FROM receipts_due WHERE connection = ?1", &[&connection])?;
+    Ok(())
 }
 
 /// The connections that have receipts due.
