@@ -69,6 +69,14 @@ impl BareRelay {
         if has_webhook { self.store.verified(now, account).await } else { Ok(()) }
     }
 
+    /// Deletes an account: its mailboxes close, and what waits in them fails with the next sweep.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_account(&self, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+        self.store.delete_account(now, account).await
+    }
+
     /// Opens a mailbox or replaces its keys.
     ///
     /// # Errors

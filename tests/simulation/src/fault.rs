@@ -17,6 +17,8 @@ pub(crate) struct Rates {
     pub(crate) poisoned: u64,
     /// A wake-up inside a process is lost.
     pub(crate) unheard: u64,
+    /// A node takes a part of what is handed to it and asks for the rest again.
+    pub(crate) put_off: u64,
 }
 
 /// A deliberate mistake. Each has to turn a run red, or the run would not notice the real one.
@@ -32,6 +34,16 @@ pub enum Mutant {
     RelayReverses,
     /// The relay leaves out of a call what would break it, and sends what stands behind that.
     RelaySkipsTrouble,
+    /// The relay takes the answer to a part of what it handed over for the answer to all of it.
+    RelayTakesPartForWhole,
+    /// The relay gives out envelopes for longer than it said.
+    RelayOutlivesItsWord,
+    /// The relay never ends what has expired, nor what waits in closed mailboxes.
+    RelayNeverSweeps,
+    /// The relay says that a mailbox is closed that is not.
+    RelayClosesNothing,
+    /// The relay keeps an account that left.
+    RelayKeepsWhoLeft,
     /// A node forgets which messages and envelopes it has stored.
     NodeForgetsWhatItSaw,
     /// A node answers `stored` before its commit, and then loses the commit.
@@ -46,16 +58,27 @@ pub enum Mutant {
     NodeShowsTwice,
     /// A node stores a message under its sender's words, altered.
     NodeAlters,
+    /// A node waits for a receipt for ever.
+    NodeNeverGivesUp,
+    /// A node opens invites again that were used or revoked.
+    NodeReopensInvites,
+    /// A node does not tell that it said no.
+    NodeSwallowsRejections,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 20] = [
         Self::RelaySwallows,
         Self::RelayIgnoresAnswers,
         Self::RelayOpensNothing,
         Self::RelayReverses,
         Self::RelaySkipsTrouble,
+        Self::RelayTakesPartForWhole,
+        Self::RelayOutlivesItsWord,
+        Self::RelayNeverSweeps,
+        Self::RelayClosesNothing,
+        Self::RelayKeepsWhoLeft,
         Self::NodeForgetsWhatItSaw,
         Self::NodeAnswersFirst,
         Self::NodeLosesReceipts,
@@ -63,5 +86,8 @@ impl Mutant {
         Self::NodeFallsBack,
         Self::NodeShowsTwice,
         Self::NodeAlters,
+        Self::NodeNeverGivesUp,
+        Self::NodeReopensInvites,
+        Self::NodeSwallowsRejections,
     ];
 }

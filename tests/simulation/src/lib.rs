@@ -23,6 +23,8 @@ mod world;
 
 pub use fault::Mutant;
 
+use std::collections::BTreeMap;
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -36,6 +38,14 @@ pub struct Outcome {
     pub crashes: usize,
     /// Envelopes that were set aside at a time.
     pub set_aside: u64,
+    /// Calls of webhooks that carried several envelopes.
+    pub several: usize,
+    /// Those of them of which a part was stored and a part put off.
+    pub mixed: usize,
+    /// How messages ended, each word with its count.
+    pub endings: BTreeMap<&'static str, usize>,
+    /// How connections ended at those who asked for them, each word with its count.
+    pub joinings: BTreeMap<String, usize>,
 }
 
 /// Plays one seed to its end, with a mutant or without.

@@ -5,7 +5,7 @@ use crate::{
     fault::Mutant,
     model::{Broken, ensure},
     node::{Purpose, Task},
-    relay::CallUnderWay,
+    relay::{CallUnderWay, spoil_answer},
     wire::Request,
     world::{Happening, World},
 };
@@ -13,7 +13,7 @@ use sealpost_node::daemon::deliver;
 use sealpost_proto::{
     Timestamp,
     limits::LEASE_LIFE,
-    wire::{DeliveryBatch, DeliveryOutcome, DeliveryResults},
+    wire::{Delivery, DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
 use sealpost_relay_core::classify::Class;
 
@@ -62,7 +62,7 @@ impl World {
         ticket: u64,
         request: Request,
     ) -> Result<(), Broken> {
-        if !self.relay.is_up || self.relay_crashes("before") {
+        if self.nodes[node].has_left || !self.relay.is_up || self.relay_crashes("before") {
             return Ok(());
         }
         let (now, account) = (self.relay_now(), self.nodes[node].account);
@@ -84,7 +84,7 @@ impl World {
     pub(crate) fn wake_relay(&mut self) {
         self.look_in(1);
         for node in 0..self.nodes.len() {
-            if !self.nodes[node].has_webhook && !self.chance.happens(self.rates.unheard) {
+            if self.nodes[node].is_up && !self.nodes[node].has_webhook && !self.chance.happens(self.rates.unheard) {
                 self.wake(node, Task::Pull, 20);
             }
         }
@@ -113,6 +113,7 @@ impl World {
             }
             let Some((call, mut batch)) = self.relay.bare.begin_call(now, account).await? else { continue };
             self.ensure_only_call(node)?;
+            self.relay.ensure_alive(now, &batch)?;
             if self.mutant == Some(Mutant::RelaySkipsTrouble) {
                 batch.deliveries.retain(|delivery| !self.relay.poisoned.contains(&delivery.envelope));
             }
@@ -165,7 +166,10 @@ impl World {
             self.answer_call(life, number, Class::Broke, DeliveryResults::default());
             return Ok(());
         }
+        let has_several = batch.deliveries.len() > 1;
         let Some(results) = self.take_in(node, batch).await? else { return Ok(()) };
+        self.several += usize::from(has_several);
+        self.mixed += usize::from(is_mixed(&results));
         let class = if stumbles { Class::Broke } else { Class::Answered };
         self.answer_call(life, number, class, results);
         Ok(())
@@ -191,7 +195,8 @@ impl World {
             return Ok(Some(all_stored(&batch)));
         }
         let (me, lease) = (self.me(node), batch.lease);
-        let Some(results) = self.commit(node, move |tx| deliver::take_in_all(tx, &me, &batch)).await? else {
+        let (batch, later) = self.put_off(batch);
+        let Some(mut results) = self.commit(node, move |tx| deliver::take_in_all(tx, &me, &batch)).await? else {
             return Ok(None);
         };
         self.wake_all(node);
@@ -199,7 +204,28 @@ impl World {
         if let Some(result) = put_off {
             return Err(Broken(format!("node-{node} cannot take in delivery {}", result.id)));
         }
+        // What has no outcome counts as put off, too.
+        if self.chance.happens(700) {
+            results.extend(later);
+            results.sort_by_key(|result| result.id);
+        }
         Ok(Some(DeliveryResults { lease, results }))
+    }
+
+    /// Takes out of a batch what a node cannot store now: of one mailbox everything from one envelope on.
+    fn put_off(&mut self, mut batch: DeliveryBatch) -> (DeliveryBatch, Vec<DeliveryResult>) {
+        let mut later = Vec::new();
+        if batch.deliveries.len() > 1 && self.chance.happens(self.rates.put_off) {
+            let first = &batch.deliveries[self.chance.index(batch.deliveries.len())];
+            let (mailbox, from) = (first.mailbox, first.id);
+            let outcome = DeliveryOutcome::Later { retry_after_ms: None };
+            let is_put_off = |item: &Delivery| item.mailbox == mailbox && item.id >= from;
+            let (put_off, taken): (Vec<_>, _) = batch.deliveries.into_iter().partition(is_put_off);
+            later.extend(put_off.iter().map(|item| DeliveryResult { id: item.id, outcome: outcome.clone() }));
+            batch.deliveries = taken;
+            self.note(&format!("of what is handed over {} are put off, {} taken", later.len(), batch.deliveries.len()));
+        }
+        (batch, later)
     }
 
     pub(crate) async fn end_call(
@@ -217,7 +243,8 @@ impl World {
         }
         let Some(CallUnderWay { call, .. }) = self.relay.calls.remove(&number) else { return Ok(()) };
         self.note(&format!("call {number} ends: {class:?}, {} results", results.results.len()));
-        let results = if self.mutant == Some(Mutant::RelayIgnoresAnswers) { Vec::new() } else { results.results };
+        let mut results = if self.mutant == Some(Mutant::RelayIgnoresAnswers) { Vec::new() } else { results.results };
+        spoil_answer(self.mutant, &mut results);
         let random = self.chance.number();
         self.relay.bare.end_call(self.relay_now(), call, class, results, random).await?;
         if class == Class::Broke {
@@ -230,9 +257,14 @@ impl World {
     }
 }
 
+/// Whether some of a batch is stored and some put off.
+fn is_mixed(results: &DeliveryResults) -> bool {
+    let is_stored = |result: &DeliveryResult| result.outcome == DeliveryOutcome::Stored;
+    results.results.iter().any(is_stored) && !results.results.iter().all(is_stored)
+}
+
 /// The answer of a node that has not looked.
 fn all_stored(batch: &DeliveryBatch) -> DeliveryResults {
-    use sealpost_proto::wire::DeliveryResult;
     let ids = batch.deliveries.iter().map(|delivery| delivery.id).chain(batch.events.iter().map(|event| event.id));
     let results = ids.map(|id| DeliveryResult { id, outcome: DeliveryOutcome::Stored }).collect();
     DeliveryResults { lease: batch.lease, results }

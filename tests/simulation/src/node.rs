@@ -37,7 +37,7 @@ pub(crate) enum Purpose {
     Acknowledge,
     Errand { id: i64, attempt: u32 },
     Rotate { id: i64, attempt: u32, connection: String },
-    Connect(Box<Invite>),
+    Connect { pairing: usize, invite: Box<Invite> },
 }
 
 impl Purpose {
@@ -47,7 +47,7 @@ impl Purpose {
             Self::Post => Some(Task::Post),
             Self::Pull | Self::Acknowledge => Some(Task::Pull),
             Self::Errand { .. } | Self::Rotate { .. } => Some(Task::Errands),
-            Self::Connect(_) => None,
+            Self::Connect { .. } => None,
         }
     }
 }
@@ -81,10 +81,14 @@ pub(crate) struct Node {
     /// Which run of the process this is.
     pub(crate) life: u32,
     pub(crate) is_up: bool,
+    /// Its account was deleted, and it does not start again.
+    pub(crate) has_left: bool,
     pub(crate) memory: Memory,
     pub(crate) seen_position: i64,
     /// The rows that are still to go somewhere.
     pub(crate) open_rows: u64,
+    /// Messages that the relay has or had, and that no receipt confirmed.
+    pub(crate) unconfirmed: u64,
 }
 
 impl Node {
@@ -103,10 +107,26 @@ impl Node {
             skew_ms: 0,
             life: 0,
             is_up: true,
+            has_left: false,
             memory: Memory::default(),
             seen_position: 0,
             open_rows: 0,
+            unconfirmed: 0,
         })
+    }
+
+    /// The process ends: what it holds in memory is forgotten.
+    pub(crate) fn end(&mut self) {
+        self.life += 1;
+        self.is_up = false;
+        self.memory = Memory::default();
+    }
+
+    /// It ends for good.
+    pub(crate) fn leave(&mut self) {
+        self.end();
+        self.has_left = true;
+        (self.open_rows, self.unconfirmed) = (0, 0);
     }
 
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
@@ -115,20 +135,35 @@ impl Node {
 }
 
 /// What a node's database shows after a commit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sight {
+    /// The time of the commit, by the node's clock.
+    pub(crate) now: Timestamp,
     /// Messages that were not there before, in the order of their arrival.
     pub(crate) messages: Vec<SeenMessage>,
     /// The connections.
     pub(crate) connections: Vec<SeenConnection>,
-    /// Outgoing messages and their statuses.
-    pub(crate) statuses: Vec<(String, String)>,
+    /// The invites that it made.
+    pub(crate) invites: Vec<SeenInvite>,
+    /// Outgoing messages, their statuses and why they failed.
+    pub(crate) statuses: Vec<(String, String, Option<String>)>,
     /// Incoming messages that were read.
     pub(crate) read: Vec<String>,
     /// All messages there are.
     pub(crate) message_count: u64,
-    /// Rows of outbox, receipts that are due, and chores.
+    /// Rows of the outbox that are to be sent again unless something comes, receipts that are due, and chores.
     pub(crate) open_rows: u64,
+    /// Messages that are at the relay as far as the node knows.
+    pub(crate) unconfirmed: u64,
+}
+
+/// An invite in its maker's database.
+#[derive(Debug)]
+pub(crate) struct SeenInvite {
+    pub(crate) id: [u8; 16],
+    pub(crate) is_single: bool,
+    pub(crate) is_open: bool,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 /// A message in a node's database.
@@ -173,12 +208,23 @@ pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
             health: row.get(5)?,
         })
     })?;
+    let sql = "SELECT invite_id, kind, status, expires_at FROM invites ORDER BY ref";
+    let invites = tx.rows(sql, &[], |row| {
+        Ok(SeenInvite {
+            id: row.get(0)?,
+            is_single: row.get::<_, String>(1)? == "single",
+            is_open: row.get::<_, String>(2)? == "open",
+            expires_at: row.get::<_, Option<i64>>(3)?.map(store::timestamp),
+        })
+    })?;
     let count = |sql: &str| Ok::<_, Fault>(store::count(tx.value(sql, &[])?.unwrap_or(0)));
     Ok(Sight {
+        now: tx.now,
         messages: messages.collect(),
         connections,
-        statuses: tx.rows("SELECT message, status FROM deliveries ORDER BY message", &[], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+        invites,
+        statuses: tx.rows("SELECT message, status, code FROM deliveries ORDER BY message", &[], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?,
         read: tx.rows(
             "SELECT ref FROM messages WHERE direction = 'in' AND read_at IS NOT NULL ORDER BY position",
@@ -187,7 +233,9 @@ pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
         )?,
         message_count: count("SELECT count(*) FROM messages")?,
         open_rows: count(
-            "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM chores)",
+            "SELECT (SELECT count(*) FROM outbox WHERE state <> 'accepted' OR next_at < 9223372036854775807)
+                 + (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM chores)",
         )?,
+        unconfirmed: count("SELECT count(*) FROM outbox WHERE state = 'accepted' AND message IS NOT NULL")?,
     })
 }

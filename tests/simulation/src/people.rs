@@ -1,22 +1,22 @@
-//! What people do: make invites, take them up, accept, write and read.
+//! What people do and when they mean to. What they do about invites is in `pairings`.
+
+mod pairings;
 
 use crate::{
-    agenda::{HOUR, MINUTE, SECOND},
+    agenda::{DAY, HOUR, MINUTE, SECOND},
     chance::Chance,
-    model::Broken,
-    node::Purpose,
-    wire::Request,
-    world::{Happening, World},
+    model::{Broken, Wish},
+    world::{Happening, STORM, World},
 };
 use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
     api::model::{Direction, InviteKind},
     inbox,
     outbox::{self, Draft},
-    pairing::{self, InviteTerms},
     store::{Tx, messages},
 };
 use sealpost_proto::limits;
+use std::time::Duration;
 
 /// Something that somebody does.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,12 @@ pub(crate) enum Act {
     Send(usize),
     /// Reads some of what arrived at a node, again and again.
     Read(usize),
+    /// Takes an invite back.
+    Revoke(usize),
+    /// Ends one of a node's connections.
+    Block(usize),
+    /// Gives a node up.
+    Leave(usize),
 }
 
 impl Act {
@@ -44,14 +50,29 @@ impl Act {
 struct PlannedInvite {
     inviter: usize,
     kind: InviteKind,
+    life: Duration,
     auto_accept: bool,
+    /// Whoever comes by it is told no.
+    is_unwelcome: bool,
     made: Option<(String, Invite)>,
+}
+
+impl PlannedInvite {
+    fn draw(inviter: usize, kind: InviteKind, chance: &mut Chance) -> Self {
+        let is_short = kind == InviteKind::Single && chance.happens(200);
+        let life = if is_short { chance.between(10 * MINUTE, 40 * MINUTE) } else { 7 * DAY };
+        let auto_accept = chance.happens(500);
+        let is_unwelcome = !auto_accept && chance.happens(200);
+        Self { inviter, kind, life: Duration::from_millis(life), auto_accept, is_unwelcome, made: None }
+    }
 }
 
 /// Who takes up which invite.
 struct Pairing {
     invite: usize,
     acceptor: usize,
+    /// The invite was not there any more, or its keys were too old.
+    has_given_up: bool,
 }
 
 /// The people of a run and their plans.
@@ -68,23 +89,29 @@ impl People {
         for node in 1..nodes {
             let friend = chance.index(node);
             let (inviter, acceptor) = if chance.happens(500) { (friend, node) } else { (node, friend) };
-            people.plan_pairing(inviter, acceptor, chance);
+            people.plan_pairing(inviter, acceptor, nodes, chance);
             if chance.happens(300) {
-                people.plan_pairing(acceptor, inviter, chance);
+                people.plan_pairing(acceptor, inviter, nodes, chance);
             }
         }
         people
     }
 
-    fn plan_pairing(&mut self, inviter: usize, acceptor: usize, chance: &mut Chance) {
+    fn plan_pairing(&mut self, inviter: usize, acceptor: usize, nodes: usize, chance: &mut Chance) {
         let address =
             self.invites.iter().position(|invite| invite.inviter == inviter && invite.kind == InviteKind::Contact);
         let invite = address.unwrap_or_else(|| {
             let kind = if chance.happens(400) { InviteKind::Contact } else { InviteKind::Single };
-            self.invites.push(PlannedInvite { inviter, kind, auto_accept: chance.happens(500), made: None });
+            self.invites.push(PlannedInvite::draw(inviter, kind, chance));
             self.invites.len() - 1
         });
-        self.pairings.push(Pairing { invite, acceptor });
+        self.pairings.push(Pairing { invite, acceptor, has_given_up: false });
+        // Now and then somebody passes on an invite that was for one.
+        let other = (0..nodes).find(|node| *node != inviter && *node != acceptor);
+        if let Some(acceptor) = other.filter(|_| self.invites[invite].kind == InviteKind::Single && chance.happens(400))
+        {
+            self.pairings.push(Pairing { invite, acceptor, has_given_up: false });
+        }
     }
 
     /// Their acts, each with its time.
@@ -102,16 +129,34 @@ impl People {
             for _ in 0..chance.between(2, 7) {
                 acts.push((chance.below(storm), Act::Send(node)));
             }
+            if chance.happens(150) {
+                acts.push((chance.between(storm / 3, storm), Act::Block(node)));
+            }
+        }
+        for invite in 0..self.invites.len() {
+            if chance.happens(120) {
+                acts.push((chance.below(storm), Act::Revoke(invite)));
+            }
+        }
+        if nodes > 2 && chance.happens(400) {
+            acts.push((chance.between(storm / 3, storm), Act::Leave(chance.index(nodes))));
         }
         acts
     }
 
-    /// Who shall be connected: inviter, acceptor, the invite's name.
-    pub(crate) fn pairings(&self) -> Vec<(usize, usize, [u8; 16])> {
+    /// Whether those who come by this invite are told no.
+    pub(crate) fn is_unwelcome(&self, invite: &[u8; 16]) -> bool {
+        let mut made = self.invites.iter().filter_map(|planned| Some((planned, planned.made.as_ref()?)));
+        made.any(|(planned, (_, made))| planned.is_unwelcome && made.id().as_bytes() == invite)
+    }
+
+    /// Who tried to be connected with whom.
+    pub(crate) fn wishes(&self) -> Vec<Wish> {
         let named = |pairing: &Pairing| {
-            let invite = &self.invites[pairing.invite];
-            let id = invite.made.as_ref().map_or([0; 16], |(_, made)| *made.id().as_bytes());
-            (invite.inviter, pairing.acceptor, id)
+            let planned = &self.invites[pairing.invite];
+            let invite = planned.made.as_ref().map_or([0; 16], |(_, made)| *made.id().as_bytes());
+            let (inviter, acceptor, is_unwelcome) = (planned.inviter, pairing.acceptor, planned.is_unwelcome);
+            Wish { inviter, acceptor, invite, is_unwelcome }
         };
         self.pairings.iter().map(named).collect()
     }
@@ -125,6 +170,9 @@ impl World {
             Act::Answer(node) => self.answer_requests(node).await?,
             Act::Send(node) => self.send(node).await?,
             Act::Read(node) => self.read_messages(node).await?,
+            Act::Revoke(invite) => self.revoke(invite).await?,
+            Act::Block(node) => self.block(node).await?,
+            Act::Leave(node) => self.leave(node).await?,
         };
         if let Some(after) = again {
             self.agenda.enter(after, Happening::Person(act));
@@ -132,59 +180,12 @@ impl World {
         Ok(())
     }
 
-    async fn invite(&mut self, number: usize) -> Result<Option<u64>, Broken> {
-        let planned = &self.people.invites[number];
-        let (node, kind, auto_accept) = (planned.inviter, planned.kind, planned.auto_accept);
-        if !self.nodes[node].is_up {
-            return Ok(Some(MINUTE));
-        }
-        let me = self.me(node);
-        let terms = InviteTerms { kind, life: limits::INVITE_LIFE_DEFAULT, auto_accept };
-        let made = self
-            .commit(node, move |tx| {
-                let name = pairing::make_invite(tx, &me, terms)?;
-                let invite = pairing::load_invite(tx, &name)?.held.invite;
-                Ok((name, invite))
-            })
-            .await?;
-        let Some((name, invite)) = made else { return Ok(Some(MINUTE)) };
-        self.note(&format!("node-{node} makes {name}"));
-        self.people.invites[number].made = Some((name, invite));
-        self.wake_all(node);
-        Ok(None)
-    }
-
-    async fn take_up(&mut self, number: usize) -> Result<Option<u64>, Broken> {
-        let Pairing { invite, acceptor } = self.people.pairings[number];
-        let planned = &self.people.invites[invite];
-        let Some((name, invite)) = planned.made.clone() else { return Ok(Some(MINUTE)) };
-        if self.model.has_taken_up(acceptor, invite.id().as_bytes()) {
-            return Ok(None);
-        }
-        if self.nodes[acceptor].is_up && self.is_published(planned.inviter, name).await? {
-            let mailbox = invite.mailbox().id;
-            self.ask(acceptor, &Request::Prekeys(mailbox), Purpose::Connect(Box::new(invite)));
-        }
-        Ok(Some(40 * SECOND))
-    }
-
-    async fn answer_requests(&mut self, node: usize) -> Result<Option<u64>, Broken> {
-        for (name, side) in self.model.connections(node) {
-            if !self.nodes[node].is_up || !side.is_inviter || side.status != "pending" {
-                continue;
-            }
-            let (me, connection) = (self.me(node), name.clone());
-            if self.commit(node, move |tx| pairing::accept(tx, &me, &connection)).await?.is_some() {
-                self.note(&format!("node-{node} accepts {name}"));
-                self.wake_all(node);
-            }
-        }
-        Ok(Some(10 * MINUTE))
-    }
-
     async fn send(&mut self, node: usize) -> Result<Option<u64>, Broken> {
         let ready: Vec<_> =
-            self.model.connections(node).into_iter().filter(|(_, side)| side.status == "accepted").collect();
+            self.model.connections(node).into_iter().filter(|(_, side)| side.takes_messages()).collect();
+        if self.nodes[node].has_left || ready.is_empty() && self.agenda.now() > STORM + 4 * HOUR {
+            return Ok(None);
+        }
         if ready.is_empty() || !self.nodes[node].is_up {
             return Ok(Some(5 * MINUTE));
         }
@@ -215,6 +216,9 @@ impl World {
     }
 
     async fn read_messages(&mut self, node: usize) -> Result<Option<u64>, Broken> {
+        if self.nodes[node].has_left {
+            return Ok(None);
+        }
         if !self.nodes[node].is_up {
             return Ok(Some(MINUTE));
         }

@@ -3,13 +3,13 @@
 use crate::{
     chance::Chance,
     fault::Mutant,
-    model::Broken,
+    model::{Broken, ensure},
     wire::{Answer, Request},
 };
 use sealpost_proto::{
-    AccountId, EnvelopeId, ErrorCode, Timestamp,
-    limits::ENVELOPE_LIFE_DEFAULT,
-    wire::{DeliveryBatch, SubmitOutcome, SubmitRequest, SubmitResult},
+    AccountId, EnvelopeId, ErrorCode, MailboxId, Timestamp,
+    limits::{ENVELOPE_LIFE_DEFAULT, ENVELOPE_LIFE_MAX},
+    wire::{DeliveryBatch, DeliveryOutcome, DeliveryResult, SubmitOutcome, SubmitRequest, SubmitResult},
 };
 use sealpost_relay::{
     StoreError,
@@ -35,6 +35,12 @@ pub(crate) struct Relay {
     jumped: Option<u64>,
     /// What it said `accepted` to, and to whom.
     pub(crate) accepted: Vec<(AccountId, EnvelopeId)>,
+    /// Until when it said that it would try to hand over each of them.
+    ends: BTreeMap<EnvelopeId, Timestamp>,
+    /// Mailboxes that it opened, and for whom.
+    opened: BTreeMap<MailboxId, AccountId>,
+    /// Mailboxes of which it said that they are closed.
+    pub(crate) closed: BTreeSet<MailboxId>,
 }
 
 /// A call of a webhook that is under way.
@@ -65,6 +71,9 @@ impl Relay {
             poisoned: BTreeSet::new(),
             jumped: None,
             accepted: Vec::new(),
+            ends: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            closed: BTreeSet::new(),
         }
     }
 
@@ -81,8 +90,13 @@ impl Relay {
         self.bare.contact(now, account).await?;
         Ok(match request {
             Request::Submit(request) => self.submit(now, account, request, mutant, poison, chance).await?,
-            Request::Pull => Answer::Pulled(self.bare.pull(now, account).await?),
-            Request::Acknowledge(results) => {
+            Request::Pull => {
+                let batch = self.bare.pull(now, account).await?;
+                self.ensure_alive(now, &batch)?;
+                Answer::Pulled(batch)
+            }
+            Request::Acknowledge(mut results) => {
+                spoil_answer(mutant, &mut results.results);
                 if mutant != Some(Mutant::RelayIgnoresAnswers) {
                     self.bare.acknowledge(now, account, results).await?;
                 }
@@ -93,11 +107,14 @@ impl Relay {
                     return Ok(Answer::Done);
                 }
                 let opened = self.bare.open_mailbox(now, account, mailbox, vec![key]).await?;
+                self.opened.insert(mailbox, account);
                 opened.map_or_else(Answer::Refused, |()| Answer::Done)
             }
             Request::CloseMailbox(mailbox) => {
-                self.bare.close_mailbox(now, account, mailbox).await?;
-                self.bare.sweep(now).await?;
+                if mutant != Some(Mutant::RelayClosesNothing) {
+                    self.bare.close_mailbox(now, account, mailbox).await?;
+                }
+                self.closed.insert(mailbox);
                 Answer::Done
             }
             Request::PublishPrekeys(mailbox, sealed) => {
@@ -125,9 +142,17 @@ impl Relay {
         }
         let swallows = mutant == Some(Mutant::RelaySwallows) && chance.happens(200);
         let swallowed = if swallows { request.envelopes.pop().map(|envelope| envelope.id) } else { None };
+        let asked: Vec<_> = request.envelopes.iter().map(|envelope| envelope.expires_at).collect();
+        if mutant == Some(Mutant::RelayOutlivesItsWord) {
+            request.envelopes.iter_mut().for_each(|envelope| envelope.expires_at = Some(now.plus(ENVELOPE_LIFE_MAX)));
+        }
         let mut response = self.bare.submit(now, account, request).await?;
-        for result in &response.results {
-            if matches!(result.outcome, SubmitOutcome::Accepted { .. }) {
+        for (result, asked) in response.results.iter_mut().zip(asked) {
+            if let SubmitOutcome::Accepted { expires_at } = &mut result.outcome {
+                if mutant == Some(Mutant::RelayOutlivesItsWord) {
+                    *expires_at = asked.unwrap_or(now.plus(ENVELOPE_LIFE_DEFAULT));
+                }
+                self.ends.insert(result.id, *expires_at);
                 self.accepted.push((account, result.id));
                 if chance.happens(poison) {
                     self.poisoned.insert(result.id);
@@ -142,6 +167,35 @@ impl Relay {
     /// Whether one of its envelopes breaks the call that carries this batch.
     pub(crate) fn is_poisoned(&self, batch: &DeliveryBatch) -> bool {
         batch.deliveries.iter().any(|delivery| self.poisoned.contains(&delivery.envelope))
+    }
+
+    /// What it hands over has not expired.
+    pub(crate) fn ensure_alive(&self, now: Timestamp, batch: &DeliveryBatch) -> Result<(), Broken> {
+        let has_expired = |envelope| self.ends.get(envelope).is_some_and(|end| *end <= now);
+        let expired = batch.deliveries.iter().find(|delivery| has_expired(&delivery.envelope));
+        ensure(expired.is_none(), || "the relay hands over what has expired".to_owned())
+    }
+
+    /// The account is deleted, as its node or the operator asks.
+    pub(crate) async fn forget_account(
+        &mut self,
+        now: Timestamp,
+        account: AccountId,
+        mutant: Option<Mutant>,
+    ) -> Result<(), Broken> {
+        if mutant != Some(Mutant::RelayKeepsWhoLeft) {
+            self.bare.delete_account(now, account).await?;
+        }
+        self.closed.extend(self.opened.iter().filter(|(_, owner)| **owner == account).map(|(mailbox, _)| *mailbox));
+        Ok(())
+    }
+
+    /// Ends what time ends.
+    pub(crate) async fn sweep(&self, now: Timestamp, mutant: Option<Mutant>) -> Result<(), Broken> {
+        if mutant != Some(Mutant::RelayNeverSweeps) {
+            self.bare.sweep(now).await?;
+        }
+        Ok(())
     }
 
     /// Its clock is off by so much from now on.
@@ -160,5 +214,13 @@ impl Relay {
         self.is_up = false;
         self.calls.clear();
         self.next_look = None;
+    }
+}
+
+/// The answer to a part becomes the answer to all, where a mutant takes it so.
+pub(crate) fn spoil_answer(mutant: Option<Mutant>, results: &mut [DeliveryResult]) {
+    let has_stored = results.iter().any(|result| result.outcome == DeliveryOutcome::Stored);
+    if mutant == Some(Mutant::RelayTakesPartForWhole) && has_stored {
+        results.iter_mut().for_each(|result| result.outcome = DeliveryOutcome::Stored);
     }
 }

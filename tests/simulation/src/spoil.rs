@@ -1,6 +1,7 @@
 //! The mistakes that mutants make inside a node, in the transaction that they spoil.
 
 use crate::fault::Mutant;
+use sealpost_e2ee::plaintext::Kind;
 use sealpost_node::{
     api::model::Direction,
     fault::Fault,
@@ -19,6 +20,11 @@ pub(crate) fn spoil(tx: &mut Tx<'_>, mutant: Mutant, fresh: i64, roll: u64) -> R
         }
         Mutant::NodeShowsTwice if roll < 300 => show_twice(tx, fresh),
         Mutant::NodeAlters if roll < 300 => alter(tx, fresh),
+        Mutant::NodeNeverGivesUp => run(tx, "UPDATE deliveries SET expires_at = NULL"),
+        Mutant::NodeReopensInvites => run(tx, "UPDATE invites SET status = 'open'"),
+        Mutant::NodeSwallowsRejections => {
+            tx.execute("DELETE FROM outbox WHERE kind = ?1", &[&Kind::CONNECTION_REJECT.0]).map(|_| ())
+        }
         _ => Ok(()),
     }
 }

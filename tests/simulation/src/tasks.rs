@@ -10,7 +10,9 @@ use crate::{
 };
 use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
+    api::problem::ProblemCode,
     daemon::tend,
+    fault::Fault,
     outbox, pairing,
     store::{
         Tx,
@@ -182,10 +184,19 @@ impl World {
                 }
                 self.end_errand(node, id, 0, Answer::Done).await
             }
+            (Purpose::Rotate { id, .. }, Answer::Refused(code)) if Chore::RotateSession.is_over(code) => {
+                self.end_errand(node, id, 0, Answer::Done).await
+            }
             (Purpose::Rotate { id, attempt, .. }, answer) => self.end_errand(node, id, attempt, answer).await,
-            (Purpose::Connect(invite), Answer::Prekeys(sealed)) => self.connect(node, *invite, sealed).await,
+            (Purpose::Connect { pairing, invite }, Answer::Prekeys(sealed)) => {
+                self.connect(node, pairing, *invite, sealed).await
+            }
+            (Purpose::Connect { pairing, .. }, Answer::Refused(_)) => {
+                self.give_up(pairing);
+                Ok(())
+            }
             // A person sees why and tries again.
-            (Purpose::Connect(_), _) => Ok(()),
+            (Purpose::Connect { .. }, _) => Ok(()),
             (Purpose::Post | Purpose::Pull | Purpose::Acknowledge, answer) => {
                 Err(Broken(format!("the relay answers node-{node} with {answer}")))
             }
@@ -226,12 +237,21 @@ impl World {
         Ok(())
     }
 
-    async fn connect(&mut self, node: usize, invite: Invite, sealed: Vec<u8>) -> Result<(), Broken> {
+    async fn connect(&mut self, node: usize, number: usize, invite: Invite, sealed: Vec<u8>) -> Result<(), Broken> {
         let me = self.me(node);
-        let job = move |tx: &mut Tx<'_>| pairing::connect(tx, &me, &invite, &sealed, None);
-        if let Some(name) = self.commit(node, job).await? {
-            self.note(&format!("node-{node} asks for {name}"));
-            self.wake_all(node);
+        let job = move |tx: &mut Tx<'_>| match pairing::connect(tx, &me, &invite, &sealed, None) {
+            Err(Fault::Refused(problem)) if problem.code == ProblemCode::InviteExpired => Ok(None),
+            connected => connected.map(Some),
+        };
+        match self.commit(node, job).await? {
+            Some(Some(name)) => {
+                self.note(&format!("node-{node} asks for {name}"));
+                self.wake_all(node);
+            }
+            // With a clock that is off somebody tries again when it is right.
+            Some(None) if self.weeks => {}
+            Some(None) => self.give_up(number),
+            None => {}
         }
         Ok(())
     }
@@ -260,7 +280,7 @@ impl World {
                 }
                 Ok(())
             }
-            Purpose::Connect(_) => Ok(()),
+            Purpose::Connect { .. } => Ok(()),
         }
     }
 

@@ -26,13 +26,20 @@ use std::{fmt::Write as _, sync::Arc};
 /// When virtual time begins.
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// How long things go wrong.
-const STORM: u64 = HOUR;
+pub(crate) const STORM: u64 = HOUR;
 /// How long everything may take after that. A clock that was put back by a day makes things wait for a day.
 const CALM: u64 = 3 * DAY;
 /// How much may happen in one run; many times what is usual.
 const HAPPENINGS_MAX: u32 = 20_000;
 /// How far a clock may be off to either side; it jumps by up to twice as much.
 const SKEW_MAX: u64 = 12 * HOUR;
+
+/// How far it may be off in a run where clocks jump by weeks.
+const SKEW_WEEKS: u64 = 10 * DAY;
+/// How long everybody rests at most in such a run.
+const REST_MAX: u64 = 6 * DAY;
+/// How long after the end of a storm the last lives end for which nobody can say how it went.
+const LAST_REST: u64 = 10 * DAY;
 
 /// Something that happens.
 pub(crate) enum Happening {
@@ -46,8 +53,8 @@ pub(crate) enum Happening {
     Timeout { node: usize, life: u32, ticket: u64 },
     /// The relay looks which webhooks are to be called.
     Look { life: u32 },
-    /// The relay sweeps.
-    Sweep,
+    /// The relay sweeps, as it does again and again, or because something happened.
+    Sweep { is_habit: bool },
     /// A call reaches a node's webhook.
     Call { node: usize, life: u32, number: u64, batch: DeliveryBatch },
     /// A call ends for the relay, with results or with a failure.
@@ -58,6 +65,8 @@ pub(crate) enum Happening {
     RelayStarts,
     /// A clock jumps: a node's or the relay's.
     ClockJumps { node: Option<usize> },
+    /// Nothing happens anywhere for so long.
+    Rest { time: u64 },
     /// Somebody does something.
     Person(Act),
     /// Faults stop.
@@ -73,6 +82,10 @@ pub(crate) struct World {
     pub(crate) chance: Chance,
     pub(crate) agenda: Agenda<Happening>,
     pub(crate) rates: Rates,
+    /// Whether clocks jump by weeks in this run, and weeks pass.
+    pub(crate) weeks: bool,
+    /// Time that passed while nothing happened.
+    rested: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) relay: Relay,
     pub(crate) model: Model,
@@ -81,7 +94,10 @@ pub(crate) struct World {
     log: String,
     crashes: usize,
     pub(crate) set_aside: u64,
+    pub(crate) several: usize,
+    pub(crate) mixed: usize,
     is_over: bool,
+    has_rested: bool,
 }
 
 impl World {
@@ -97,7 +113,8 @@ impl World {
             bare.register(START, node.account, AccountKey::from_bytes(chance.bytes()), webhook).await?;
             nodes.push(node);
         }
-        let model = Model::new(nodes.iter().map(Node::fingerprint).collect());
+        let weeks = chance.happens(300);
+        let model = Model::new(nodes.iter().map(Node::fingerprint).collect(), weeks);
         let people = People::plan(nodes.len(), &mut chance);
         let rates = Rates {
             lost: chance.below(120),
@@ -105,8 +122,9 @@ impl World {
             late: chance.below(60),
             crashed: chance.below(40),
             stumbles: chance.below(400).saturating_sub(200),
-            poisoned: chance.below(250).saturating_sub(50),
+            poisoned: chance.below(300).saturating_sub(50),
             unheard: chance.below(200),
+            put_off: chance.below(600),
         };
         let mut world = Self {
             seed,
@@ -114,6 +132,8 @@ impl World {
             chance,
             agenda: Agenda::new(),
             rates,
+            weeks,
+            rested: 0,
             nodes,
             relay: Relay::new(bare),
             model,
@@ -122,7 +142,10 @@ impl World {
             log: String::new(),
             crashes: 0,
             set_aside: 0,
+            several: 0,
+            mixed: 0,
             is_over: false,
+            has_rested: false,
         };
         world.begin();
         Ok(world)
@@ -141,10 +164,16 @@ impl World {
                 self.agenda.enter(at, Happening::ClockJumps { node });
             }
         }
+        if self.weeks {
+            for time in [self.chance.below(REST_MAX), self.chance.below(REST_MAX)] {
+                let at = self.chance.between(STORM / 3, STORM);
+                self.agenda.enter(at, Happening::Rest { time });
+            }
+        }
         for (at, act) in self.people.acts(STORM, self.nodes.len(), &mut self.chance) {
             self.agenda.enter(at, Happening::Person(act));
         }
-        self.agenda.enter(MINUTE, Happening::Sweep);
+        self.agenda.enter(MINUTE, Happening::Sweep { is_habit: true });
         self.agenda.enter(STORM, Happening::Calm);
         self.agenda.enter(STORM + HOUR, Happening::Inspect);
     }
@@ -165,6 +194,10 @@ impl World {
             sent: self.model.sent_count(),
             crashes: self.crashes,
             set_aside: self.set_aside,
+            several: self.several,
+            mixed: self.mixed,
+            endings: self.model.endings(),
+            joinings: self.model.joinings(),
         })
     }
 
@@ -189,17 +222,19 @@ impl World {
             Happening::Call { node, life, number, batch } => self.take_call(node, life, number, batch).await,
             Happening::CallEnds { life, number, class, results } => self.end_call(life, number, class, results).await,
             Happening::Person(act) => self.act(act).await,
-            Happening::Sweep => self.sweep().await,
+            Happening::Sweep { is_habit } => self.sweep(is_habit).await,
             Happening::NodeStarts { node } => self.start_node(node),
             Happening::RelayStarts => self.start_relay().await,
             Happening::ClockJumps { node } => {
                 self.jump(node);
                 Ok(())
             }
+            Happening::Rest { time } => {
+                self.rest_all(time);
+                Ok(())
+            }
             Happening::Calm => {
-                self.rates = Rates::default();
-                self.relay.poisoned.clear();
-                self.note("faults stop");
+                self.calm();
                 Ok(())
             }
             Happening::Inspect => self.inspect().await,
@@ -232,26 +267,52 @@ impl World {
     }
 
     fn local(&self, skew_ms: i64) -> Timestamp {
-        let true_ms = START.as_millis() + self.agenda.now();
+        let true_ms = START.as_millis() + self.agenda.now() + self.rested;
         Timestamp::from_millis(true_ms.saturating_add_signed(skew_ms))
     }
 
     fn jump(&mut self, node: Option<usize>) {
-        let skew = self.chance.below(2 * SKEW_MAX).cast_signed() - SKEW_MAX.cast_signed();
+        let most = if self.weeks && self.chance.happens(700) { SKEW_WEEKS } else { SKEW_MAX };
+        let skew = self.chance.below(2 * most).cast_signed() - most.cast_signed();
+        self.set_clock(node, skew);
+    }
+
+    fn set_clock(&mut self, node: Option<usize>, skew: i64) {
         match node {
             Some(node) => {
                 self.nodes[node].skew_ms = skew;
                 self.wake_all(node);
+                self.wake(node, Task::Tend, MINUTE);
             }
             None => {
                 self.relay.jump(self.agenda.now(), skew);
                 self.wake_relay();
+                self.agenda.enter(MINUTE, Happening::Sweep { is_habit: false });
             }
         }
         self.note(&format!(
             "the clock of {} is off by {skew} ms",
             node.map_or("relay".to_owned(), |n| format!("node-{n}"))
         ));
+    }
+
+    /// Faults stop. Who has a clock that is off by weeks sets it.
+    fn calm(&mut self) {
+        self.rates = Rates::default();
+        self.relay.poisoned.clear();
+        self.note("faults stop");
+        if self.weeks {
+            (0..self.nodes.len()).for_each(|node| self.set_clock(Some(node), 0));
+            self.set_clock(None, 0);
+        }
+    }
+
+    /// Time passes everywhere while nothing happens.
+    fn rest_all(&mut self, time: u64) {
+        self.rested += time;
+        self.note(&format!("{} hours pass", time / HOUR));
+        (0..self.nodes.len()).for_each(|node| self.set_clock(Some(node), self.nodes[node].skew_ms));
+        self.set_clock(None, self.relay.skew_ms);
     }
 
     /// Runs a job as one transaction of a node and shows the model what it left behind. None when the process ended just
@@ -279,7 +340,7 @@ impl World {
             Ok((value, sight)) => {
                 let last = sight.messages.last().map(|message| message.position);
                 self.nodes[node].seen_position = last.unwrap_or(fresh);
-                self.nodes[node].open_rows = sight.open_rows;
+                (self.nodes[node].open_rows, self.nodes[node].unconfirmed) = (sight.open_rows, sight.unconfirmed);
                 self.model.see(node, sight)?;
                 Some(value)
             }
@@ -306,15 +367,15 @@ impl World {
     fn crash_node(&mut self, node: usize, when: &str) {
         self.crashes += 1;
         self.note(&format!("node-{node} ends just {when} a commit"));
-        let process = &mut self.nodes[node];
-        process.life += 1;
-        process.is_up = false;
-        process.memory = node::Memory::default();
+        self.nodes[node].end();
         let pause = self.chance.between(SECOND, MINUTE);
         self.agenda.enter(pause, Happening::NodeStarts { node });
     }
 
     fn start_node(&mut self, node: usize) -> Result<(), Broken> {
+        if self.nodes[node].has_left {
+            return Ok(());
+        }
         self.note(&format!("node-{node} starts"));
         self.nodes[node].is_up = true;
         for task in Task::ALL {
@@ -344,26 +405,35 @@ impl World {
         Ok(())
     }
 
-    async fn sweep(&mut self) -> Result<(), Broken> {
+    async fn sweep(&mut self, is_habit: bool) -> Result<(), Broken> {
         if self.relay.is_up {
-            self.relay.bare.sweep(self.relay_now()).await?;
+            self.relay.sweep(self.relay_now(), self.mutant).await?;
             self.wake_relay();
         }
-        self.agenda.enter(HOUR, Happening::Sweep);
+        if is_habit {
+            let pause = if self.agenda.now() < STORM { 10 * MINUTE } else { HOUR };
+            self.agenda.enter(pause, Happening::Sweep { is_habit });
+        }
         Ok(())
     }
 
     /// Whether all is done; looks again later unless it took too long.
     async fn inspect(&mut self) -> Result<(), Broken> {
-        if self.has_settled().await? {
+        let unconfirmed: u64 = self.nodes.iter().map(|node| node.unconfirmed).sum();
+        let has_settled = self.has_settled().await?;
+        if has_settled && unconfirmed == 0 {
             self.note("all is done");
             self.is_over = true;
-            let pairings = self.people.pairings();
-            self.model.check_end(&pairings)?;
+            self.model.check_end(&self.people.wishes())?;
             return self.check_relay().await;
         }
+        // Nobody will say any more what became of them: they fail when their time is over.
+        if has_settled && self.model.has_disturbed() && !self.has_rested {
+            self.has_rested = true;
+            self.rest_all(LAST_REST);
+        }
         if self.agenda.now() > STORM + CALM {
-            let open: Vec<_> = self.nodes.iter().map(|node| node.open_rows).collect();
+            let open: Vec<_> = self.nodes.iter().map(|node| (node.open_rows, node.unconfirmed)).collect();
             return Err(Broken(format!("queues do not drain: rows that wait at the nodes: {open:?}")));
         }
         self.agenda.enter(HOUR, Happening::Inspect);
@@ -376,7 +446,8 @@ impl World {
                 || matches!(happening, Happening::Call { .. })
                 || matches!(happening, Happening::Person(act) if !act.is_a_habit())
         };
-        if self.nodes.iter().any(|node| node.open_rows > 0 || !node.is_up) || self.agenda.any(is_open) {
+        if self.nodes.iter().any(|node| node.open_rows > 0 || !node.is_up && !node.has_left) || self.agenda.any(is_open)
+        {
             return Ok(false);
         }
         for node in &self.nodes {
@@ -394,6 +465,10 @@ impl World {
             let state = found.first().map(|status| status.state);
             let has_ended = !matches!(state, None | Some(EnvelopeState::Queued | EnvelopeState::Retrying));
             ensure(has_ended, || format!("the relay accepted {envelope} and has it as {state:?}"))?;
+        }
+        for mailbox in &self.relay.closed {
+            let is_closed = self.relay.bare.prekeys(*mailbox).await?.is_none();
+            ensure(is_closed, || format!("the relay said that {mailbox} is closed, and it is not"))?;
         }
         Ok(())
     }

@@ -6,11 +6,11 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test speaks by panicking")]
 
 use sealpost_simulation::{Mutant, Outcome, run};
-use std::{panic::resume_unwind, sync::Mutex};
+use std::{collections::BTreeMap, panic::resume_unwind, sync::Mutex};
 
 const SEEDS: u64 = 50;
 /// A mutant has to be noticed within so many.
-const MUTANT_SEEDS: u64 = 10;
+const MUTANT_SEEDS: u64 = 20;
 
 fn chosen() -> Option<u64> {
     std::env::var("SEALPOST_SEED").ok().map(|text| text.parse().expect("SEALPOST_SEED is a number"))
@@ -42,6 +42,14 @@ fn on_all_cores<I: Send, O: Send>(items: impl Iterator<Item = I> + Send, work: i
     })
 }
 
+fn sum<'a, W: Ord + Clone + 'a>(counts: impl Iterator<Item = &'a BTreeMap<W, usize>>) -> BTreeMap<W, usize> {
+    let mut total = BTreeMap::new();
+    for (word, count) in counts.flatten() {
+        *total.entry(word.clone()).or_default() += count;
+    }
+    total
+}
+
 #[test]
 fn every_seed_ends_as_promised() {
     if let Some(seed) = chosen() {
@@ -53,9 +61,23 @@ fn every_seed_ends_as_promised() {
     let sent: usize = outcomes.iter().map(|outcome| outcome.sent).sum();
     let crashes: usize = outcomes.iter().map(|outcome| outcome.crashes).sum();
     let set_aside: u64 = outcomes.iter().map(|outcome| outcome.set_aside).sum();
-    let what = format!("{sent} messages, {crashes} crashes, {set_aside} envelopes set aside");
+    let several: usize = outcomes.iter().map(|outcome| outcome.several).sum();
+    let mixed: usize = outcomes.iter().map(|outcome| outcome.mixed).sum();
+    let endings = sum(outcomes.iter().map(|outcome| &outcome.endings));
+    let joinings = sum(outcomes.iter().map(|outcome| &outcome.joinings));
+    let what = format!(
+        "{sent} messages ({endings:?}), {joinings:?}, {crashes} crashes, {set_aside} envelopes set aside, \
+         {several} calls with several envelopes, {mixed} answered in part"
+    );
     println!("{SEEDS} seeds, {what}");
-    assert!(sent > 500 && crashes > 50 && set_aside > 5, "the seeds have become tame: {what}");
+    let is_wild = sent > 500 && crashes > 50 && set_aside > 5 && several > 20 && mixed > 3;
+    assert!(is_wild, "the seeds have become tame: {what}");
+    let ended = |word: &str| endings.get(word).copied().unwrap_or_default();
+    assert!(ended("failed") > 10 && ended("read") + ended("delivered") > 500, "{what}");
+    assert!(
+        ["accepted ok", "blocked ok", "pending broken", "rejected ok"].iter().all(|end| joinings.contains_key(*end)),
+        "{what}"
+    );
 }
 
 #[test]
