@@ -30,7 +30,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::RwLock};
 
 /// What a test says to one request, in place of what should be answered. One that is refused is not carried out.
 pub(super) type Twist = dyn Fn(&Asked) -> Option<Response> + Send + Sync;
@@ -57,6 +57,8 @@ pub(super) struct FakeRelay {
     blobs: Mutex<HashMap<BlobId, FakeBlob>>,
     asked: Mutex<Vec<Asked>>,
     under_way: Mutex<usize>,
+    /// Whoever writes here holds up the answers to all parts.
+    pub(super) gate: RwLock<()>,
     twist: Box<Twist>,
 }
 
@@ -110,6 +112,7 @@ impl World {
             blobs: Mutex::default(),
             asked: Mutex::default(),
             under_way: Mutex::default(),
+            gate: RwLock::default(),
             twist: Box::new(twist),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&relay));
@@ -255,6 +258,9 @@ async fn answer(State(relay): State<Arc<FakeRelay>>, request: Request) -> Respon
     let rest = path.get(if is_part { 3 } else { 2 }).cloned().unwrap_or_default();
     let asked = Asked { method: head.method.to_string(), blob, rest, at_a_time };
     relay.asked.lock().unwrap().push(asked.clone());
+    if is_part {
+        drop(relay.gate.read().await);
+    }
     let twisted = (relay.twist)(&asked);
     match twisted {
         Some(refusal) if !refusal.status().is_success() => refusal,
