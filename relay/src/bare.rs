@@ -6,6 +6,7 @@
 use crate::{
     delivery::batch,
     store::{CallEnd, LeasedBatch, NewAccount, Store, StoreError, Submission},
+    wakes::{Offer, Wakes},
 };
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, SendKey, Timestamp, WebhookSecret,
@@ -18,11 +19,13 @@ use sealpost_proto::{
 use sealpost_relay_core::{Quotas, classify::Class};
 use sealpost_signatures::AccountKey;
 use sealpost_sqlite::OpenError;
+use std::sync::Arc;
 
 /// A relay in memory.
 #[derive(Clone)]
 pub struct BareRelay {
     store: Store,
+    wakes: Arc<Wakes>,
     origin: Origin,
 }
 
@@ -34,13 +37,22 @@ pub struct Call {
     items: Vec<DeliveryId>,
 }
 
+impl Call {
+    /// Whose webhook is called.
+    #[must_use]
+    pub const fn account(&self) -> AccountId {
+        self.account
+    }
+}
+
 impl BareRelay {
     /// A relay without accounts, with the quotas that are the defaults.
     ///
     /// # Errors
     /// [`OpenError`] when a migration does not apply.
     pub fn open(origin: Origin) -> Result<Self, OpenError> {
-        Ok(Self { store: Store::open_in_memory()?, origin })
+        let wakes = Arc::<Wakes>::default();
+        Ok(Self { store: Store::open_in_memory()?.with_wakes(Arc::clone(&wakes)), wakes, origin })
     }
 
     /// Registers an account; one with a webhook has answered its challenge.
@@ -125,7 +137,7 @@ impl BareRelay {
         Ok(self.store.prekeys(mailbox).await?.and_then(|stored| stored.sealed))
     }
 
-    /// Takes a request of envelopes.
+    /// Takes a request of envelopes, and begins calls with what it brought: so many at most.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing of it was accepted.
@@ -134,11 +146,17 @@ impl BareRelay {
         now: Timestamp,
         sender: AccountId,
         request: SubmitRequest,
-    ) -> Result<SubmitResponse, StoreError> {
+        places: usize,
+    ) -> Result<(SubmitResponse, Vec<(Call, DeliveryBatch)>), StoreError> {
         let submissions =
             request.envelopes.into_iter().map(|envelope| Submission::new(&self.origin, envelope)).collect();
-        let submitted = self.store.submit(now, sender, submissions, Quotas::default()).await?;
-        Ok(SubmitResponse { results: submitted.results })
+        self.wakes.offer(Offer { places, bytes_max: DELIVERY_BATCH_BYTES_MAX });
+        let results = self.store.submit(now, sender, submissions, Quotas::default()).await?;
+        let mut begun = Vec::new();
+        for leased in self.wakes.news().leased {
+            begun.push(self.begin(leased).await?);
+        }
+        Ok((SubmitResponse { results }, begun))
     }
 
     /// Where the account's envelopes are.
@@ -208,11 +226,15 @@ impl BareRelay {
         now: Timestamp,
         account: AccountId,
     ) -> Result<Option<(Call, DeliveryBatch)>, StoreError> {
-        let Some(leased) = self.store.lease_call(now, account, DELIVERY_BATCH_BYTES_MAX).await? else {
-            return Ok(None);
-        };
-        let call = Call { account, fence: leased.fence, items: LeasedBatch::items(&leased) };
-        Ok(Some((call, batch::fill(&self.store, leased).await?)))
+        match self.store.lease_call(now, account, DELIVERY_BATCH_BYTES_MAX).await? {
+            Some(leased) => Ok(Some(self.begin(leased).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn begin(&self, leased: LeasedBatch) -> Result<(Call, DeliveryBatch), StoreError> {
+        let call = Call { account: leased.account, fence: leased.fence, items: leased.items() };
+        Ok((call, batch::fill(&self.store, leased).await?))
     }
 
     /// Writes down how a call ended; `results` count with [`Class::Answered`].

@@ -51,7 +51,7 @@ pub(crate) struct Relay {
     /// Accounts that were heard of lately.
     pub(crate) cache: Arc<AccountCache>,
     /// Who has to look again.
-    pub(crate) wakes: Wakes,
+    pub(crate) wakes: Arc<Wakes>,
     /// Whether it can do its work.
     pub(crate) health: Arc<Health>,
     /// The disk and the reserve on it.

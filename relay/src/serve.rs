@@ -184,7 +184,10 @@ pub(crate) async fn open(config: Config, clock: SharedClock, shutdown: Shutdown)
     let storage =
         Storage::open(&folder, BLOBS, config.storage.reserve(), Arc::clone(&health)).map_err(StartError::Reserve)?;
     let storage = Arc::new(storage);
-    let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?.with_reserve(Arc::clone(&storage));
+    let wakes = Arc::<Wakes>::default();
+    let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?
+        .with_reserve(Arc::clone(&storage))
+        .with_wakes(Arc::clone(&wakes));
     let blobs = Blobs::open(&folder.join(BLOBS))?;
     let rules = Rules::new(&config)?;
     let certificates = Certificates::open(&config, &folder)?;
@@ -199,7 +202,7 @@ pub(crate) async fn open(config: Config, clock: SharedClock, shutdown: Shutdown)
         blobs,
         secret,
         cache: Arc::new(AccountCache::new(ACCOUNT_CACHE_ENTRIES_MAX)),
-        wakes: Wakes::default(),
+        wakes,
         health,
         storage,
         memory: Memory::default(),

@@ -1,9 +1,12 @@
 //! Who has to look again: the scheduler of calls, long polls, the sweeper. A wake is a hint and may come for nothing; what
 //! is to be done stands in the database.
+//!
+//! Whoever accepts envelopes takes the lease for their call in the same commit, as long as the scheduler offers places for
+//! calls ([`Wakes::offer`]): an envelope that comes alone waits for one commit on its way, not for two.
 
-use crate::store::Woken;
+use crate::store::{LeasedBatch, Woken};
 use sealpost_proto::{
-    AccountId,
+    AccountId, Timestamp,
     limits::{DUE_LANES_AT_A_TIME, LONG_POLLS_PER_ACCOUNT_MAX},
 };
 use std::{
@@ -20,18 +23,38 @@ pub(crate) struct Wakes {
     pub(crate) calls: Notify,
     /// The sweeper.
     pub(crate) sweeps: Notify,
+    offer: Mutex<Offer>,
     news: Mutex<News>,
     polls: Mutex<HashMap<AccountId, Poll>>,
+}
+
+/// What whoever accepts envelopes may lease at once.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Offer {
+    /// For so many calls.
+    pub(crate) places: usize,
+    /// Bytes of envelopes for each.
+    pub(crate) bytes_max: usize,
 }
 
 /// What the scheduler has not heard yet.
 #[derive(Debug, Default)]
 pub(crate) struct News {
+    /// Batches that are leased for a call.
+    pub(crate) leased: Vec<LeasedBatch>,
     /// Lanes that can be called at once.
     pub(crate) callable: Vec<AccountId>,
-    /// Whether other lanes may be due: the database has to be asked.
-    pub(crate) others: bool,
+    /// When other lanes may be due: then the database has to be asked.
+    pub(crate) due_at: Option<Timestamp>,
 }
+
+impl News {
+    fn others(&mut self, due_at: Timestamp) {
+        self.due_at = Some(self.due_at.map_or(due_at, |known| known.min(due_at)));
+    }
+}
+
+const NOW: Timestamp = Timestamp::from_millis(0);
 
 #[derive(Debug)]
 struct Poll {
@@ -53,27 +76,40 @@ impl Wakes {
         if accounts.is_empty() {
             return;
         }
-        lock(&self.news).others = true;
+        lock(&self.news).others(NOW);
         self.calls.notify_one();
         self.wake_polls(accounts.iter());
     }
 
-    /// The same, where it is known which of them can be called.
-    pub(crate) fn wake_lanes(&self, lanes: &[Woken]) {
-        if lanes.is_empty() {
+    /// The same, where it is known when they are due; and these batches are leased already.
+    pub(crate) fn wake_lanes(&self, lanes: &[Woken], leased: Vec<LeasedBatch>) {
+        if lanes.is_empty() && leased.is_empty() {
             return;
         }
         let mut news = lock(&self.news);
-        for lane in lanes {
-            if lane.is_callable && news.callable.len() < DUE_LANES_AT_A_TIME {
-                news.callable.push(lane.account);
-            } else {
-                news.others = true;
+        news.leased.extend(leased);
+        for Woken { account, due_at, is_callable } in lanes {
+            if *is_callable && news.callable.len() < DUE_LANES_AT_A_TIME {
+                news.callable.push(*account);
+            } else if let Some(due_at) = due_at {
+                news.others(*due_at);
             }
         }
         drop(news);
         self.calls.notify_one();
         self.wake_polls(lanes.iter().map(|lane| &lane.account));
+    }
+
+    /// Replaces what was offered before.
+    pub(crate) fn offer(&self, offer: Offer) {
+        *lock(&self.offer) = offer;
+    }
+
+    /// Takes one of the places that are offered; gives the bytes for it.
+    pub(crate) fn take_place(&self) -> Option<usize> {
+        let mut offer = lock(&self.offer);
+        offer.places = offer.places.checked_sub(1)?;
+        Some(offer.bytes_max)
     }
 
     /// What the scheduler has not heard yet.

@@ -29,11 +29,15 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Delivers what waits, until nothing does, the turn is over or the relay stops. Says whether the last call was
-    /// answered.
-    pub(super) async fn take(self) -> bool {
-        let mut next = match self.relay.store.lease_call(self.relay.now(), self.account, self.bytes_max()).await {
-            Ok(leased) => leased,
+    /// Delivers what waits, beginning with what is leased already, until nothing does, the turn is over or the relay stops.
+    /// Says whether the last call was answered.
+    pub(super) async fn take(self, leased: Option<LeasedBatch>) -> bool {
+        let first = match leased {
+            Some(leased) => Ok(Some(leased)),
+            None => self.relay.store.lease_call(self.relay.now(), self.account, self.bytes_max()).await,
+        };
+        let mut next = match first {
+            Ok(first) => first,
             Err(error) => {
                 tracing::debug!(%error, "a lane was not leased");
                 tokio::time::sleep(WRITE_PAUSE).await;
@@ -151,103 +155,13 @@ async fn finish(relay: &Relay, end: impl Fn() -> CallEnd, go_on: Option<usize>) 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{
-        config::Config,
-        serve::open,
-        store::{NewAccount, Submission},
+    use super::{
+        super::bench::{BOLT, Bench, endpoint},
+        *,
     };
-    use axum::{Router, routing::post};
-    use sealpost_proto::{
-        B64, EnvelopeId, MailboxId, SendKey, Timestamp, WebhookSecret,
-        limits::{CONTACT_SPACING, DELIVERY_MEMORY_OF_CALL_BYTES, WEBHOOK_TIMEOUT},
-        wire::{RegistrationPolicy, SubmittedEnvelope},
-    };
-    use sealpost_relay_core::Quotas;
-    use sealpost_service::{
-        Clock as _, ManualClock,
-        http::{ListenerLimits, serve},
-    };
-    use sealpost_signatures::{AccountKey, proofs};
+    use sealpost_proto::limits::{CONTACT_SPACING, DELIVERY_MEMORY_OF_CALL_BYTES};
+    use sealpost_service::Clock as _;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use tempfile::TempDir;
-
-    const BOLT: AccountId = AccountId::from_bytes([2; 16]);
-    const MAILBOX: MailboxId = MailboxId::from_bytes([9; 16]);
-
-    /// A relay that does nothing by itself, with one account whose webhook is active.
-    struct Bench {
-        relay: Arc<Relay>,
-        clock: ManualClock,
-        _folder: TempDir,
-    }
-
-    impl Bench {
-        async fn new(webhook_url: &str) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let mut config =
-                Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.path().to_owned(), ..Config::default() };
-            config.admin.listen = "off".parse().unwrap();
-            config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
-            let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
-            let relay = open(config, Arc::new(clock.clone()), Shutdown::new()).await.unwrap().relay;
-            let new = NewAccount {
-                account: BOLT,
-                key: AccountKey::from_bytes([2; 32]),
-                webhook_url: Some(webhook_url.to_owned()),
-                webhook_secret: WebhookSecret::from_bytes([3; 32]),
-                policy: RegistrationPolicy::Open,
-                token_good: false,
-                token_digest: None,
-            };
-            relay.store.register(clock.now(), new).await.unwrap().unwrap();
-            relay.store.verified(clock.now(), BOLT).await.unwrap();
-            let keys = vec![SendKey::from_bytes([7; 32])];
-            relay.store.open_mailbox(clock.now(), BOLT, MAILBOX, keys, Quotas::default()).await.unwrap().unwrap();
-            Self { relay, clock, _folder: folder }
-        }
-
-        async fn submit(&self, number: u8, bytes: usize) {
-            let (id, bytes) = (EnvelopeId::from_bytes([number; 16]), vec![number; bytes]);
-            let envelope = SubmittedEnvelope {
-                id,
-                mailbox: sealpost_proto::MailboxRef { relay: self.relay.origin.clone(), id: MAILBOX },
-                proof: B64(proofs::post(&SendKey::from_bytes([7; 32]), MAILBOX, id, &bytes).to_vec()),
-                expires_at: None,
-                bytes: B64(bytes),
-            };
-            let submission = Submission::new(&self.relay.origin, envelope);
-            self.relay.store.submit(self.clock.now(), BOLT, vec![submission], Quotas::default()).await.unwrap();
-        }
-
-        fn turn(&self) -> Turn {
-            Turn {
-                relay: Arc::clone(&self.relay),
-                account: BOLT,
-                standing: Standing::Living,
-                time: WEBHOOK_TIMEOUT,
-                cut: Shutdown::new(),
-            }
-        }
-    }
-
-    /// Stores everything; counts the calls.
-    async fn endpoint(calls: &Arc<AtomicUsize>) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let calls = Arc::clone(calls);
-        let answer = move |body: axum::body::Bytes| async move {
-            calls.fetch_add(1, Ordering::Relaxed);
-            let call: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            let items = call["data"]["deliveries"].as_array().unwrap().iter();
-            let results: Vec<_> =
-                items.map(|item| serde_json::json!({"id": item["id"], "outcome": "stored"})).collect();
-            axum::Json(serde_json::json!({"lease": call["data"]["lease"], "results": results}))
-        };
-        let router = Router::new().route("/", post(answer));
-        tokio::spawn(serve(listener, router, ListenerLimits::default(), Shutdown::new()));
-        url
-    }
 
     #[tokio::test]
     async fn whatever_others_hold_in_memory_a_living_lane_is_called() {
@@ -264,14 +178,14 @@ mod tests {
             hanging.push(share.expect("a portion is never more than there is"));
         }
         assert!(hanging.len() > 8);
-        assert!(bench.turn().take().await);
+        assert!(bench.turn().take(None).await);
         assert_eq!(calls.load(Ordering::Relaxed), 4, "two envelopes fit into what a call has of its own");
         assert!(!bench.relay.store.has_waiting(BOLT).await.unwrap());
         bench.submit(8, 4_096).await;
         bench.submit(9, 4_096).await;
         bench.submit(10, 4_096).await;
         drop(hanging);
-        assert!(bench.turn().take().await);
+        assert!(bench.turn().take(None).await);
         assert_eq!(calls.load(Ordering::Relaxed), 5, "all at once when there is room");
     }
 

@@ -5,14 +5,18 @@
 //! to one of them.
 
 pub(crate) mod batch;
+#[cfg(test)]
+mod bench;
 pub(crate) mod challenge;
 mod lane;
+#[cfg(test)]
+mod tests;
 pub(crate) mod webhook;
 
 use crate::{
     relay::Relay,
-    store::{Due, StoreError},
-    wakes::News,
+    store::{Due, LeasedBatch, StoreError},
+    wakes::{News, Offer},
 };
 use sealpost_proto::{
     AccountId, Timestamp,
@@ -50,10 +54,13 @@ pub(crate) async fn run(relay: Arc<Relay>) {
 struct Scheduler {
     relay: Arc<Relay>,
     budget: Budget,
+    /// Batches that were leased with what came.
+    leased: VecDeque<LeasedBatch>,
     /// Lanes that are due and have not begun, the longest waiting first.
     living: VecDeque<AccountId>,
     failing: VecDeque<AccountId>,
-    busy: HashSet<AccountId>,
+    /// Lanes that have begun, with the last of their turns: the one before may still be ending.
+    busy: HashMap<AccountId, Id>,
     /// Busy lanes for which something came: whether their turn takes it is seen when it ends.
     again: HashSet<AccountId>,
     calls: JoinSet<bool>,
@@ -72,9 +79,10 @@ impl Scheduler {
         Self {
             relay,
             budget,
+            leased: VecDeque::new(),
             living: VecDeque::new(),
             failing: VecDeque::new(),
-            busy: HashSet::new(),
+            busy: HashMap::new(),
             again: HashSet::new(),
             calls: JoinSet::new(),
             whose: HashMap::new(),
@@ -93,26 +101,37 @@ impl Scheduler {
             self.look(now).await?;
             self.start_found(now);
         }
+        let places = if self.is_awaited() { 0 } else { self.budget.room(now, Standing::Living) };
+        self.relay.wakes.offer(Offer { places, bytes_max: self.relay.memory.portion().bytes });
         Ok(self.look_at.saturating_duration_since(Instant::now()))
     }
 
     /// Most lanes that become due have just been woken, and are called without asking the database which those are; unless
     /// others wait for room, which have waited longer.
     fn hear_news(&mut self, now: Timestamp) {
-        let News { callable, others } = self.relay.wakes.news();
-        let mut look = others;
+        let News { leased, callable, due_at } = self.relay.wakes.news();
+        self.leased.extend(leased);
+        if let Some(at) = due_at {
+            self.look_in(at.since(now).min(LOOK_AGAIN));
+        }
         for account in callable {
-            if self.busy.contains(&account) {
+            if self.busy.contains_key(&account) {
                 self.again.insert(account);
             } else if self.more || self.budget.room(now, Standing::Living) <= self.living.len() {
-                look = true;
+                self.look_in(Duration::ZERO);
             } else if !self.living.contains(&account) {
                 self.living.push_back(account);
             }
         }
-        if look {
-            self.look_at = Instant::now();
-        }
+    }
+
+    /// Whether a living lane waits for a place.
+    fn is_awaited(&self) -> bool {
+        self.more || !self.living.is_empty() || !self.leased.is_empty()
+    }
+
+    fn look_in(&mut self, pause: Duration) {
+        self.look_at = self.look_at.min(Instant::now() + pause);
     }
 
     /// Asks the database what is due, of the lanes for which there is room.
@@ -126,7 +145,7 @@ impl Scheduler {
             let due = self.relay.store.due(now, DUE_LANES_AT_A_TIME + self.busy.len()).await?;
             for ((standing, look), Due { lanes, next_at }) in Standing::ALL.into_iter().zip(looks).zip(due) {
                 if look {
-                    let idle = lanes.into_iter().filter(|account| !self.busy.contains(account));
+                    let idle = lanes.into_iter().filter(|account| !self.busy.contains_key(account));
                     let idle: Vec<_> = idle.take(DUE_LANES_AT_A_TIME).collect();
                     self.more |= idle.len() == DUE_LANES_AT_A_TIME;
                     self.found(standing).extend(idle);
@@ -145,7 +164,14 @@ impl Scheduler {
         }
     }
 
+    /// What is leased goes first: its time runs.
     fn start_found(&mut self, now: Timestamp) {
+        while !self.leased.is_empty()
+            && let Some(time) = self.budget.begin(now, Standing::Living)
+            && let Some(batch) = self.leased.pop_front()
+        {
+            self.start(batch.account, Standing::Living, time, Some(batch));
+        }
         Standing::ALL.into_iter().for_each(|standing| self.start_of(now, standing));
     }
 
@@ -153,11 +179,15 @@ impl Scheduler {
         while let Some(&account) = self.found(standing).front() {
             let Some(time) = self.budget.begin(now, standing) else { return };
             self.found(standing).pop_front();
-            let turn = lane::Turn { relay: Arc::clone(&self.relay), account, standing, time, cut: self.cut.clone() };
-            let handle = self.calls.spawn(turn.take());
-            self.busy.insert(account);
-            self.whose.insert(handle.id(), (account, standing));
+            self.start(account, standing, time, None);
         }
+    }
+
+    fn start(&mut self, account: AccountId, standing: Standing, time: Duration, leased: Option<LeasedBatch>) {
+        let turn = lane::Turn { relay: Arc::clone(&self.relay), account, standing, time, cut: self.cut.clone() };
+        let handle = self.calls.spawn(turn.take(leased));
+        self.busy.insert(account, handle.id());
+        self.whose.insert(handle.id(), (account, standing));
     }
 
     async fn wait(&mut self, pause: Duration) {
@@ -178,7 +208,9 @@ impl Scheduler {
             (error.id(), false)
         });
         if let Some((account, standing)) = self.whose.remove(&id) {
-            self.busy.remove(&account);
+            if self.busy.get(&account) == Some(&id) {
+                self.busy.remove(&account);
+            }
             self.budget.end(standing, passed);
             if self.again.remove(&account) || !passed {
                 self.look_at = Instant::now();
@@ -187,6 +219,13 @@ impl Scheduler {
     }
 
     async fn drain(mut self) {
+        self.relay.wakes.offer(Offer::default());
+        self.leased.extend(self.relay.wakes.news().leased);
+        for LeasedBatch { account, fence, .. } in self.leased {
+            if let Err(error) = self.relay.store.return_lease(self.relay.now(), account, fence).await {
+                tracing::debug!(%error, "a lease was not given back; the next start does it");
+            }
+        }
         let ending = async { while self.calls.join_next().await.is_some() {} };
         if tokio::time::timeout(WEBHOOK_DRAIN, ending).await.is_ok() {
             return;

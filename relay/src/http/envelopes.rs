@@ -48,11 +48,10 @@ pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<En
     relay.rules().meters.of(signed.own_rates).envelopes(signed.account, envelopes.len())?;
     relay.admit(signed.body.bytes.len())?;
     let submissions = envelopes.into_iter().map(|envelope| Submission::new(&relay.origin, envelope)).collect();
-    let submitted = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;
-    relay.throughput.add(relay.now(), throughput(&submitted.results));
-    relay.metrics.submitted(submitted.results.iter().map(|result| &result.outcome));
-    relay.wakes.wake_lanes(&submitted.woken);
-    Ok(json_body(StatusCode::OK, &SubmitResponse { results: submitted.results }))
+    let results = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;
+    relay.throughput.add(relay.now(), throughput(&results));
+    relay.metrics.submitted(results.iter().map(|result| &result.outcome));
+    Ok(json_body(StatusCode::OK, &SubmitResponse { results }))
 }
 
 fn throughput(results: &[SubmitResult]) -> Throughput {

@@ -4,7 +4,7 @@
 use super::{
     StoreError,
     rows::{first, int, maybe_time, millis, row, run, uint},
-    tally::Items,
+    tally::{Items, Woken},
 };
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{AccountId, DeliveryId, MailboxId, Timestamp, limits::RETRY_AFTER_MAX, wire::WebhookState};
@@ -197,29 +197,32 @@ pub(super) fn count_left(db: &Connection, account: AccountId, left: Items) -> Re
     Ok(())
 }
 
-/// Counts what came into a lane, which makes it due, and what left it. Says whether its webhook can be called at once, and
-/// the last call was answered.
+/// Counts what came into a lane, which makes it due, and what left it.
 pub(super) fn count(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     came: Items,
     left: Items,
-) -> Result<bool, StoreError> {
+) -> Result<Woken, StoreError> {
     let envelopes = int(came.envelopes.envelopes) - int(left.envelopes.envelopes);
     let bytes = int(came.envelopes.bytes) - int(left.envelopes.bytes);
     let items = envelopes + int(came.events) - int(left.events);
-    let callable = first(
+    let woken = row(
         db,
         "UPDATE lanes SET waiting = max(0, waiting + ?2), envelopes = max(0, envelopes + ?3), \
              bytes = max(0, bytes + ?4), due_at = CASE \
              WHEN free_at IS NULL THEN NULL \
              WHEN due_at IS NULL OR due_at > max(free_at, ?5) THEN max(free_at, ?5) \
              ELSE due_at END \
-         WHERE account = ?1 RETURNING failing = 0 AND ifnull(due_at <= ?5, 0)",
+         WHERE account = ?1 RETURNING due_at, failing",
         params![account.as_bytes(), items, envelopes, bytes, millis(now)],
+        |row| {
+            let (due_at, failing): (_, bool) = (maybe_time(row, "due_at")?, row.get("failing")?);
+            Ok(Woken { account, due_at, is_callable: !failing && due_at.is_some_and(|at| at <= now) })
+        },
     )?;
-    Ok(callable.unwrap_or_default())
+    Ok(woken.unwrap_or(Woken { account, due_at: None, is_callable: false }))
 }
 
 /// Writes down, in words, why the webhook fails or is off.

@@ -38,7 +38,7 @@ pub(crate) use submissions::Submission;
 pub(crate) use sweep::Swept;
 pub(crate) use tally::Woken;
 
-use crate::{health::Health, storage::Storage};
+use crate::{health::Health, storage::Storage, wakes::Wakes};
 use rusqlite::Connection;
 use sealpost_proto::ErrorCode;
 use sealpost_service::http::ProblemResponse;
@@ -60,6 +60,8 @@ pub(crate) struct Store {
     health: Arc<Health>,
     /// The disk, when there is one.
     storage: Option<Arc<Storage>>,
+    /// Who hears of what waits now.
+    wakes: Arc<Wakes>,
 }
 
 /// Why an operation did not happen; the database is as if it had never been asked.
@@ -93,6 +95,7 @@ impl Store {
             arrivals: Arrivals::default(),
             health,
             storage: None,
+            wakes: Arc::default(),
         })
     }
 
@@ -112,7 +115,14 @@ impl Store {
             arrivals: Arrivals::default(),
             health: Arc::default(),
             storage: None,
+            wakes: Arc::default(),
         })
+    }
+
+    /// The same, with somebody who calls webhooks.
+    #[must_use]
+    pub(crate) fn with_wakes(self, wakes: Arc<Wakes>) -> Self {
+        Self { wakes, ..self }
     }
 
     /// Finishes what waits and closes the database.

@@ -134,8 +134,8 @@ impl Story {
         let sender = self.draw.of(&self.accounts);
         let to = self.draw.of(&self.mailboxes);
         let submissions: Vec<_> = (0..=self.draw.below(4)).map(|_| self.submission(to.id)).collect();
-        let submitted = self.store.submit(self.now, sender, submissions, quotas()).await.unwrap();
-        for result in submitted.results {
+        let results = self.store.submit(self.now, sender, submissions, quotas()).await.unwrap();
+        for result in results {
             if matches!(result.outcome, SubmitOutcome::Accepted { .. }) {
                 self.accepted.insert(result.id, (sender, to.id, None));
             }

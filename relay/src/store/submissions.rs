@@ -2,11 +2,12 @@
 //! they share, a mailbox, a lane, the count of items, is read and written once for all of them.
 
 use super::{
-    Store, StoreError, lanes,
+    LeasedBatch, Store, StoreError, deliveries, lanes,
     mailboxes::{self, OpenMailboxFacts, Recipient},
     rows::{int, millis, row, run, state},
     tally::{Tally, Woken},
 };
+use crate::wakes::Wakes;
 use rusqlite::{Connection, params};
 use sealpost_proto::{
     AccountId, EnvelopeId, MailboxId, Origin, Timestamp,
@@ -19,6 +20,7 @@ use sealpost_relay_core::{
     accept::{self, Facts, Known, Verdict},
 };
 use sealpost_signatures::proofs;
+use sealpost_sqlite::WriteError;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -62,15 +64,6 @@ impl Submission {
     }
 }
 
-/// What became of a request of envelopes.
-#[derive(Debug)]
-pub(crate) struct Submitted {
-    /// One for each, in their order.
-    pub(crate) results: Vec<SubmitResult>,
-    /// Accounts for which something waits now, of this request and of others that were decided with it.
-    pub(crate) woken: Vec<Woken>,
-}
-
 /// A request of envelopes.
 struct Request {
     now: Timestamp,
@@ -79,7 +72,7 @@ struct Request {
     quotas: Quotas,
 }
 
-type Answer = oneshot::Sender<Result<Submitted, StoreError>>;
+type Answer = oneshot::Sender<Result<Vec<SubmitResult>, StoreError>>;
 
 /// Requests that wait for the writer's next job, with whom to answer.
 #[derive(Clone, Default)]
@@ -102,7 +95,8 @@ impl Arrivals {
 }
 
 impl Store {
-    /// Decides about a request of envelopes and writes down what is accepted, all in one transaction.
+    /// Decides about a request of envelopes and writes down what is accepted, all in one transaction; gives one result for
+    /// each, in their order. Whom something waits for now is woken.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing of it was accepted.
@@ -112,7 +106,7 @@ impl Store {
         sender: AccountId,
         submissions: Vec<Submission>,
         quotas: Quotas,
-    ) -> Result<Submitted, StoreError> {
+    ) -> Result<Vec<SubmitResult>, StoreError> {
         let (answer, answered) = oneshot::channel();
         if self.arrivals.add(Request { now, sender, submissions, quotas }, answer)? {
             self.decide_arrivals();
@@ -122,44 +116,68 @@ impl Store {
     }
 
     fn decide_arrivals(&self) {
-        let arrivals = self.arrivals.clone();
+        let (arrivals, wakes) = (self.arrivals.clone(), Arc::clone(&self.wakes));
         let answers = Arc::new(Mutex::new(Vec::new()));
         let taken = Arc::clone(&answers);
         let job = move |db: &Connection| {
             let (requests, senders): (Vec<_>, Vec<_>) = arrivals.take().into_iter().unzip();
             *lock(&taken) = senders;
-            decide(db, &requests)
+            decide(db, &requests, &wakes)
         };
-        let then =
-            move |outcome: Result<_, _>| answer(mem::take(&mut lock(&answers)), outcome.map_err(StoreError::from));
+        let wakes = Arc::clone(&self.wakes);
+        let then = move |outcome: Result<_, WriteError<StoreError>>| {
+            let answers = mem::take(&mut *lock(&answers));
+            match outcome {
+                Ok(Decided { results, woken, leased }) => {
+                    wakes.wake_lanes(&woken, leased);
+                    answers.into_iter().zip(results).for_each(|(answer, results)| drop(answer.send(Ok(results))));
+                }
+                Err(error) => refuse(answers, &error.into()),
+            }
+        };
         if let Err(error) = self.db.write_then(job, then) {
-            let answers = self.arrivals.take().into_iter().map(|(_, answer)| answer).collect();
-            answer(answers, Err(error.into()));
+            refuse(self.arrivals.take().into_iter().map(|(_, answer)| answer), &error.into());
         }
     }
 }
 
-/// Tells each what became of its request. Somebody who is still there wakes whom it concerns.
-fn answer(answers: Vec<Answer>, outcome: Result<(Vec<Vec<SubmitResult>>, Vec<Woken>), StoreError>) {
-    let (results, mut woken) = match outcome {
-        Ok(decided) => decided,
-        Err(error) => {
-            answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
-            return;
-        }
-    };
-    for (answer, results) in answers.into_iter().zip(results) {
-        if let Err(Ok(unheard)) = answer.send(Ok(Submitted { results, woken: mem::take(&mut woken) })) {
-            woken = unheard.woken;
-        }
-    }
+/// Tells each that nothing of its request was accepted.
+fn refuse(answers: impl IntoIterator<Item = Answer>, error: &StoreError) {
+    answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
 }
 
-fn decide(db: &Connection, requests: &[Request]) -> Result<(Vec<Vec<SubmitResult>>, Vec<Woken>), StoreError> {
+/// What came of requests that were decided together.
+struct Decided {
+    /// For each request, one for each of its envelopes.
+    results: Vec<Vec<SubmitResult>>,
+    /// Lanes that are called from now on.
+    leased: Vec<LeasedBatch>,
+    /// Other accounts for which something waits now.
+    woken: Vec<Woken>,
+}
+
+fn decide(db: &Connection, requests: &[Request], wakes: &Wakes) -> Result<Decided, StoreError> {
     let mut desk = Desk::open(db, requests.iter().map(|request| request.submissions.len()).sum())?;
     let results = requests.iter().map(|request| desk.decide_request(request)).collect::<Result<_, _>>()?;
     let latest = requests.iter().map(|request| request.now).max().unwrap_or(Timestamp::from_millis(0));
-    Ok((results, desk.tally.write_lanes(db, latest)?))
+    let (mut leased, mut woken) = (Vec::new(), Vec::new());
+    for lane in desk.tally.write_lanes(db, latest)? {
+        match lease(db, latest, &lane, wakes)? {
+            Some(batch) => leased.push(batch),
+            None => woken.push(lane),
+        }
+    }
+    Ok(Decided { results, leased, woken })
+}
+
+/// Leases what is to be called with at once, if there is a place for it.
+fn lease(db: &Connection, now: Timestamp, lane: &Woken, wakes: &Wakes) -> Result<Option<LeasedBatch>, StoreError> {
+    if lane.is_callable
+        && let Some(bytes_max) = wakes.take_place()
+    {
+        return deliveries::lease_for_call(db, now, lane.account, bytes_max);
+    }
+    Ok(None)
 }
 
 /// Where requests are decided.

@@ -66,6 +66,8 @@ pub(super) struct Items {
 pub(crate) struct Woken {
     /// Whose lane.
     pub(crate) account: AccountId,
+    /// When the scheduler has to look at it; absent while its webhook is not called.
+    pub(crate) due_at: Option<Timestamp>,
     /// Whether its webhook can be called at once, and the last call was answered.
     pub(crate) is_callable: bool,
 }
@@ -179,13 +181,12 @@ impl Tally {
             if change.came == Items::default() {
                 lanes::count_left(db, account, change.left)?;
             } else {
-                let is_callable = lanes::count(db, now, account, change.came, change.left)?;
-                woken.push(Woken { account, is_callable });
+                woken.push(lanes::count(db, now, account, change.came, change.left)?);
             }
         }
         for account in self.let_on {
             lanes::refresh(db, now, account)?;
-            woken.push(Woken { account, is_callable: false });
+            woken.push(Woken { account, due_at: Some(now), is_callable: false });
         }
         Ok(woken)
     }

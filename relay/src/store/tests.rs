@@ -1,7 +1,10 @@
 //! The store by itself: what shares a commit, what a full disk leaves behind, which index a queue is read by.
 
 use super::*;
-use crate::admin::model::Place;
+use crate::{
+    admin::model::Place,
+    wakes::{News, Offer},
+};
 use sealpost_proto::{
     AccountId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
     limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_OF_CALL_BYTES, LEASE_LIFE, WRITER_QUEUE_MAX},
@@ -52,8 +55,8 @@ impl Bench {
     }
 
     pub(super) async fn submit(&self, number: u16) -> Result<SubmitOutcome, StoreError> {
-        let submitted = self.store.submit(NOW, ACME, vec![submission(number)], Quotas::default()).await?;
-        Ok(submitted.results[0].outcome.clone())
+        let results = self.store.submit(NOW, ACME, vec![submission(number)], Quotas::default()).await?;
+        Ok(results[0].outcome.clone())
     }
 
     /// So many requests that all come while the writer is at work.
@@ -186,21 +189,49 @@ async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
 }
 
 #[tokio::test]
-async fn whose_webhook_can_be_called_is_said_with_what_came() {
+async fn when_a_lane_is_due_is_said_with_what_came() {
     let bench = Bench::new().await;
     let later = NOW.plus(Duration::from_secs(2));
     let come = async |number, now| {
-        let submitted = bench.store.submit(now, ACME, vec![submission(number)], Quotas::default()).await.unwrap();
-        submitted.woken.iter().map(|woken| (woken.account, woken.is_callable)).collect::<Vec<_>>()
+        bench.store.submit(now, ACME, vec![submission(number)], Quotas::default()).await.unwrap();
+        let News { leased, callable, due_at } = bench.store.wakes.news();
+        assert!(leased.is_empty(), "no place was offered");
+        (callable, due_at)
     };
-    assert_eq!(come(0, NOW).await, [(BOLT, true)]);
+    assert_eq!(come(0, NOW).await, (vec![BOLT], None));
     let leased = bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
-    assert_eq!(come(1, NOW).await, [(BOLT, false)], "a call is under way");
+    assert_eq!(come(1, NOW).await, (vec![], Some(NOW.plus(LEASE_LIFE))), "a call is under way");
     bench.end(&leased, Class::Unreachable).await;
-    assert_eq!(come(2, NOW).await, [(BOLT, false)], "the lane backs off");
+    assert_eq!(come(2, NOW).await, (vec![], Some(NOW.plus(Duration::from_millis(2_500)))), "the lane backs off");
     bench.store.contact(later, BOLT).await.unwrap();
     assert_eq!(bench.due(later, Standing::Failing).await.lanes, [BOLT]);
-    assert_eq!(come(3, later).await, [(BOLT, false)], "the next call has its turn among those that failed");
+    assert_eq!(come(3, later).await, (vec![], Some(later)), "the next call has its turn among those that failed");
+}
+
+#[tokio::test]
+async fn what_comes_to_a_lane_that_can_be_called_is_leased_with_its_commit() {
+    let bench = Bench::new().await;
+    bench.store.wakes.offer(Offer { places: 3, bytes_max: DELIVERY_BATCH_BYTES_MAX });
+    bench.submit_at_once(2).await;
+    let News { mut leased, callable, due_at } = bench.store.wakes.news();
+    let batch = leased.pop().unwrap();
+    assert_eq!((leased.len(), callable, due_at), (0, vec![], None));
+    assert_eq!((batch.account, batch.bodies.clone()), (BOLT, Some(vec![vec![1; 2_048]; 2])));
+    bench.submit(2).await.unwrap();
+    assert_eq!(bench.store.wakes.news().leased.len(), 0, "its call is under way");
+    bench.end(&batch, Class::Unreachable).await;
+    bench.store.contact(NOW.plus(Duration::from_secs(2)), BOLT).await.unwrap();
+    bench.submit(3).await.unwrap();
+    assert_eq!(bench.store.wakes.news().leased.len(), 0, "a call after one that failed is the scheduler's");
+    bench.store.verified(NOW, BOLT).await.unwrap();
+    bench.submit(4).await.unwrap();
+    let leased = bench.store.wakes.news().leased;
+    assert_eq!(leased[0].items().len(), 5, "with all that waited");
+    bench.store.return_lease(NOW, BOLT, leased[0].fence).await.unwrap();
+    bench.submit(5).await.unwrap();
+    bench.store.return_lease(NOW, BOLT, bench.store.wakes.news().leased[0].fence).await.unwrap();
+    bench.submit(6).await.unwrap();
+    assert_eq!(bench.store.wakes.news().callable, [BOLT], "the places were three");
 }
 
 #[tokio::test]
@@ -424,8 +455,8 @@ async fn what_is_said_of_one_account_counts_at_once_and_its_queue_is_counted_ove
     let bytes = vec![1; 2_048];
     let proof = proofs::post(&send_key(), other, envelope(4), &bytes).to_vec();
     let elsewhere = Submission { mailbox: other, proof, ..submission(4) };
-    let submitted = bench.store.submit(NOW, ACME, vec![elsewhere], Quotas::default()).await.unwrap();
-    assert_eq!(refused(&submitted.results[0].outcome), Some(ErrorCode::MailboxFull), "all mailboxes share it");
+    let results = bench.store.submit(NOW, ACME, vec![elsewhere], Quotas::default()).await.unwrap();
+    assert_eq!(refused(&results[0].outcome), Some(ErrorCode::MailboxFull), "all mailboxes share it");
     assert!(bench.store.set_quota(BOLT, QuotaOverrides::default()).await.unwrap());
     assert_eq!(refused(&bench.submit(3).await.unwrap()), None, "as all others again");
     bench.store.close_mailbox(NOW, BOLT, MAILBOX).await.unwrap();

@@ -15,7 +15,9 @@ use sealpost_proto::{
     limits::LEASE_LIFE,
     wire::{Delivery, DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
+use sealpost_relay::bare::Call;
 use sealpost_relay_core::classify::Class;
+use std::mem;
 
 /// How long a node waits for an answer.
 const ANSWER_TIMEOUT: u64 = 30 * SECOND;
@@ -73,6 +75,9 @@ impl World {
         if self.relay_crashes("after") {
             return Ok(());
         }
+        for (call, batch) in mem::take(&mut self.relay.begun) {
+            self.begin_call(now, call, batch)?;
+        }
         if changes {
             self.wake_relay();
         }
@@ -107,23 +112,28 @@ impl World {
         let now = self.relay_now();
         let (due, next_at) = self.relay.bare.due(now, self.nodes.len()).await?;
         for account in due {
-            let Some(node) = self.nodes.iter().position(|node| node.account == account) else { continue };
             if self.relay_crashes("before") {
                 return Ok(());
             }
-            let Some((call, mut batch)) = self.relay.bare.begin_call(now, account).await? else { continue };
-            self.ensure_only_call(node)?;
-            self.relay.ensure_alive(now, &batch)?;
-            if self.mutant == Some(Mutant::RelaySkipsTrouble) {
-                batch.deliveries.retain(|delivery| !self.relay.poisoned.contains(&delivery.envelope));
-            }
-            self.tickets += 1;
-            let (began, is_poisoned) = (self.agenda.now(), self.relay.is_poisoned(&batch));
-            self.relay.calls.insert(self.tickets, CallUnderWay { call, node, began, is_poisoned });
-            self.call(node, &batch);
+            let Some((call, batch)) = self.relay.bare.begin_call(now, account).await? else { continue };
+            self.begin_call(now, call, batch)?;
         }
         let next = next_at.map_or(MINUTE, |at| until(now, at));
         self.look_in(next.max(1));
+        Ok(())
+    }
+
+    fn begin_call(&mut self, now: Timestamp, call: Call, mut batch: DeliveryBatch) -> Result<(), Broken> {
+        let Some(node) = self.nodes.iter().position(|node| node.account == call.account()) else { return Ok(()) };
+        self.ensure_only_call(node)?;
+        self.relay.ensure_alive(now, &batch)?;
+        if self.mutant == Some(Mutant::RelaySkipsTrouble) {
+            batch.deliveries.retain(|delivery| !self.relay.poisoned.contains(&delivery.envelope));
+        }
+        self.tickets += 1;
+        let (began, is_poisoned) = (self.agenda.now(), self.relay.is_poisoned(&batch));
+        self.relay.calls.insert(self.tickets, CallUnderWay { call, node, began, is_poisoned });
+        self.call(node, &batch);
         Ok(())
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Relay {
     pub(crate) next_look: Option<u64>,
     /// Calls of webhooks that are under way; it forgets them when it ends.
     pub(crate) calls: BTreeMap<u64, CallUnderWay>,
+    /// Calls that began with what was just submitted.
+    pub(crate) begun: Vec<(Call, DeliveryBatch)>,
     /// Envelopes that break every call of a webhook that carries them, until faults stop.
     pub(crate) poisoned: BTreeSet<EnvelopeId>,
     /// When its clock jumped last.
@@ -68,6 +70,7 @@ impl Relay {
             is_up: true,
             next_look: None,
             calls: BTreeMap::new(),
+            begun: Vec::new(),
             poisoned: BTreeSet::new(),
             jumped: None,
             accepted: Vec::new(),
@@ -146,7 +149,10 @@ impl Relay {
         if mutant == Some(Mutant::RelayOutlivesItsWord) {
             request.envelopes.iter_mut().for_each(|envelope| envelope.expires_at = Some(now.plus(ENVELOPE_LIFE_MAX)));
         }
-        let mut response = self.bare.submit(now, account, request).await?;
+        // Whether it has room for a call at that moment.
+        let places = chance.index(2);
+        let (mut response, begun) = self.bare.submit(now, account, request, places).await?;
+        self.begun = begun;
         for (result, asked) in response.results.iter_mut().zip(asked) {
             if let SubmitOutcome::Accepted { expires_at } = &mut result.outcome {
                 if mutant == Some(Mutant::RelayOutlivesItsWord) {
@@ -213,6 +219,7 @@ impl Relay {
         self.life += 1;
         self.is_up = false;
         self.calls.clear();
+        self.begun.clear();
         self.next_look = None;
     }
 }

@@ -1,0 +1,102 @@
+//! A relay at rest, for tests of what delivers.
+
+use super::lane::Turn;
+use crate::{
+    config::Config,
+    relay::Relay,
+    serve::open,
+    store::{NewAccount, Submission},
+};
+use axum::{Router, routing::post};
+use sealpost_proto::{
+    AccountId, B64, EnvelopeId, MailboxId, MailboxRef, SendKey, Timestamp, WebhookSecret,
+    limits::WEBHOOK_TIMEOUT,
+    wire::{RegistrationPolicy, SubmittedEnvelope},
+};
+use sealpost_relay_core::{Quotas, Standing};
+use sealpost_service::{
+    Clock as _, ManualClock, Shutdown,
+    http::{ListenerLimits, serve},
+};
+use sealpost_signatures::{AccountKey, proofs};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tempfile::TempDir;
+
+pub(super) const BOLT: AccountId = AccountId::from_bytes([2; 16]);
+const MAILBOX: MailboxId = MailboxId::from_bytes([9; 16]);
+
+/// A relay that does nothing by itself, with one account whose webhook is active.
+pub(super) struct Bench {
+    pub(super) relay: Arc<Relay>,
+    pub(super) clock: ManualClock,
+    _folder: TempDir,
+}
+
+impl Bench {
+    pub(super) async fn new(webhook_url: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config =
+            Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.path().to_owned(), ..Config::default() };
+        config.admin.listen = "off".parse().unwrap();
+        config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
+        let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
+        let relay = open(config, Arc::new(clock.clone()), Shutdown::new()).await.unwrap().relay;
+        let new = NewAccount {
+            account: BOLT,
+            key: AccountKey::from_bytes([2; 32]),
+            webhook_url: Some(webhook_url.to_owned()),
+            webhook_secret: WebhookSecret::from_bytes([3; 32]),
+            policy: RegistrationPolicy::Open,
+            token_good: false,
+            token_digest: None,
+        };
+        relay.store.register(clock.now(), new).await.unwrap().unwrap();
+        relay.store.verified(clock.now(), BOLT).await.unwrap();
+        let keys = vec![SendKey::from_bytes([7; 32])];
+        relay.store.open_mailbox(clock.now(), BOLT, MAILBOX, keys, Quotas::default()).await.unwrap().unwrap();
+        Self { relay, clock, _folder: folder }
+    }
+
+    pub(super) async fn submit(&self, number: u8, bytes: usize) {
+        let (id, bytes) = (EnvelopeId::from_bytes([number; 16]), vec![number; bytes]);
+        let envelope = SubmittedEnvelope {
+            id,
+            mailbox: MailboxRef { relay: self.relay.origin.clone(), id: MAILBOX },
+            proof: B64(proofs::post(&SendKey::from_bytes([7; 32]), MAILBOX, id, &bytes).to_vec()),
+            expires_at: None,
+            bytes: B64(bytes),
+        };
+        let submission = Submission::new(&self.relay.origin, envelope);
+        self.relay.store.submit(self.clock.now(), BOLT, vec![submission], Quotas::default()).await.unwrap();
+    }
+
+    pub(super) fn turn(&self) -> Turn {
+        Turn {
+            relay: Arc::clone(&self.relay),
+            account: BOLT,
+            standing: Standing::Living,
+            time: WEBHOOK_TIMEOUT,
+            cut: Shutdown::new(),
+        }
+    }
+}
+
+/// Stores everything; counts the calls.
+pub(super) async fn endpoint(calls: &Arc<AtomicUsize>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let calls = Arc::clone(calls);
+    let answer = move |body: axum::body::Bytes| async move {
+        calls.fetch_add(1, Ordering::Relaxed);
+        let call: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let items = call["data"]["deliveries"].as_array().unwrap().iter();
+        let results: Vec<_> = items.map(|item| serde_json::json!({"id": item["id"], "outcome": "stored"})).collect();
+        axum::Json(serde_json::json!({"lease": call["data"]["lease"], "results": results}))
+    };
+    let router = Router::new().route("/", post(answer));
+    tokio::spawn(serve(listener, router, ListenerLimits::default(), Shutdown::new()));
+    url
+}
