@@ -221,7 +221,7 @@ fn seal_row(tx: &mut Tx<'_>, connection: &mut Connection, mut row: Waiting) -> R
         Ok(sealed) => sealed,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let envelope_id = EnvelopeId::from_bytes(pairing::draw(tx));
+    let envelope_id = EnvelopeId::new(tx.now, pairing::draw(tx));
     outbox::set_sealed(tx, row.id, &sealed, envelope_id)?;
     Ok(Ok(()))
 }

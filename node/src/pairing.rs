@@ -382,9 +382,9 @@ pub fn foreign_relay<'a>(me: &Me, invite: &'a Invite) -> Option<&'a Origin> {
     Some(&invite.mailbox().relay).filter(|relay| **relay != me.relay)
 }
 
-/// Sixteen random bytes for a new id.
-pub fn draw(tx: &mut Tx<'_>) -> [u8; 16] {
-    let mut id = [0; 16];
+/// Random bytes for a new id.
+pub fn draw<const N: usize>(tx: &mut Tx<'_>) -> [u8; N] {
+    let mut id = [0; N];
     tx.rng.fill_bytes(&mut id);
     id
 }

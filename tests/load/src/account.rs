@@ -119,10 +119,10 @@ impl Target {
     /// When it cannot be written.
     pub(crate) fn submission(&self, tickets: Range<u64>, stamp: Stamp) -> anyhow::Result<Request<Full<Bytes>>> {
         let account = &self.accounts[self.sender_of(&tickets)];
-        let envelopes = tickets.map(|ticket| self.envelope(account, ticket, stamp)).collect();
+        let now = Timestamp::from_millis(now_ns() / 1_000_000);
+        let envelopes = tickets.map(|ticket| self.envelope(account, now, ticket, stamp)).collect();
         let body = serde_json::to_vec(&SubmitRequest { envelopes })?;
         let parts = parts("POST", &self.authority, SUBMIT);
-        let now = Timestamp::from_millis(now_ns() / 1_000_000);
         let signed = request::sign_hmac(&account.session, &account.key, &parts, &ContentDigest::of(&body), now);
         write(&parts, &signed, body)
     }
@@ -134,11 +134,11 @@ impl Target {
         usize::try_from(request).unwrap_or_default() % self.accounts.len()
     }
 
-    fn envelope(&self, account: &Account, ticket: u64, stamp: Stamp) -> SubmittedEnvelope {
+    fn envelope(&self, account: &Account, now: Timestamp, ticket: u64, stamp: Stamp) -> SubmittedEnvelope {
         let start = usize::try_from(ticket).unwrap_or_default() % (NOISE_BYTES - ENVELOPE_BYTES_MIN);
         let mut bytes = self.noise[start..start + ENVELOPE_BYTES_MIN].to_vec();
         stamp.put(&mut bytes);
-        let id = EnvelopeId::from_bytes(random_array());
+        let id = EnvelopeId::new(now, random_array());
         let proof = proofs::post(&account.send_key, account.mailbox.id, id, &bytes);
         let mailbox = account.mailbox.clone();
         SubmittedEnvelope { id, mailbox, proof: B64(proof.to_vec()), expires_at: None, bytes: B64(bytes) }
