@@ -17,26 +17,26 @@ use serde_json::{Value, json};
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration};
 
 /// The operator, who reads the token in the data folder.
-struct Operator {
-    address: SocketAddr,
+pub(crate) struct Operator {
+    pub(crate) address: SocketAddr,
     token: String,
     http: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Operator {
-    fn of(relay: &Relay) -> Self {
+    pub(crate) fn of(relay: &Relay) -> Self {
         let token = std::fs::read_to_string(relay.folder.path().join("admin-token")).unwrap();
         Self { address: relay.admin(), token, http: Client::builder(TokioExecutor::new()).build_http() }
     }
 
-    fn request(&self, method: Method, target: &str, body: &Value) -> Request<Full<Bytes>> {
+    pub(crate) fn request(&self, method: Method, target: &str, body: &Value) -> Request<Full<Bytes>> {
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         let builder = Request::builder().method(method).uri(format!("http://{}{target}", self.address));
         let builder = builder.header("authorization", format!("Bearer {}", self.token));
         builder.header("content-type", "application/json").body(Full::new(body.into())).unwrap()
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
         let response = tokio::time::timeout(DEADLINE, self.http.request(request)).await.unwrap().unwrap();
         let (parts, body) = response.into_parts();
         Reply { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
@@ -52,7 +52,7 @@ impl Operator {
         reply
     }
 
-    async fn document(&self) -> Value {
+    pub(crate) async fn document(&self) -> Value {
         let request = self.request(Method::GET, "/admin/openapi.json", &Value::Null);
         self.send(request).await.ok()
     }

@@ -178,7 +178,7 @@ fn good_bodies(relay: &Relay) -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// Every value of a document, replaced by what does not belong there, or left out.
-fn bent(document: &Value) -> Vec<String> {
+pub(crate) fn bent(document: &Value) -> Vec<String> {
     let mut paths = vec![String::new()];
     collect(document, "", &mut paths);
     let strange = [
@@ -213,6 +213,17 @@ fn bent(document: &Value) -> Vec<String> {
     all
 }
 
+/// The text with single bytes changed, left out and doubled, all over it.
+fn damaged(text: &[u8]) -> Vec<Vec<u8>> {
+    let places = (0..text.len()).step_by(text.len().div_ceil(100));
+    let at = |place: usize| {
+        let (before, after) = (&text[..place], &text[place + 1..]);
+        let flips = [0x01, 0x08, 0x20, 0x80].map(|bit| [before, &[text[place] ^ bit], after].concat());
+        flips.into_iter().chain([[before, after].concat(), [before, &text[place..=place], &text[place..]].concat()])
+    };
+    places.flat_map(at).collect()
+}
+
 fn collect(value: &Value, path: &str, paths: &mut Vec<String>) {
     let below: Vec<(String, &Value)> = match value {
         Value::Object(fields) => fields.iter().map(|(name, value)| (format!("{path}/{name}"), value)).collect(),
@@ -243,6 +254,7 @@ async fn no_body_makes_the_relay_fail() {
         bodies.push([text.as_bytes(), text.as_bytes()].concat());
         bodies.push(vec![0xff; 1_000]);
         bodies.push("[".repeat(50_000).into_bytes());
+        bodies.extend(damaged(text.as_bytes()));
         for body in bodies {
             let reply = node.send(request(&node, route, &body)).await;
             never_fails(format!("{name} {path} {:.80}", String::from_utf8_lossy(&body)), &reply);

@@ -14,6 +14,7 @@ mod support;
 mod accounts;
 mod admin;
 mod bad_input;
+mod bad_operator;
 mod blobs;
 mod commands;
 mod deliveries;
