@@ -7,7 +7,7 @@ mod staging;
 mod syncing;
 
 pub use fetching::{ComingPart, FetchError, Fetching};
-pub use staging::{SealedParts, StageError, Staged};
+pub use staging::{PartInMemory, PartRoom, SealedParts, StageError, Staged};
 
 use crate::fault::Fault;
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -218,6 +218,10 @@ where
     E: From<io::Error> + Send + 'static,
 {
     spawn_blocking(job).await.map_err(|error| E::from(io::Error::other(error)))?
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Refuses before a byte moves what would not leave room for the database.

@@ -6,20 +6,23 @@ use crate::api::{
     model::{Attachment, StageQuery},
     problem::{Problem, ProblemCode},
 };
-use futures_util::TryStreamExt as _;
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _, stream::unfold};
 use sealpost_node_core::filename::FileName;
 use sealpost_proto::limits::{FILE_BYTES_MAX, FILES_PER_MESSAGE_MAX, MESSAGE_FILES_BYTES_MAX};
 use std::{
-    fs::Metadata,
-    io,
+    fs::{File, Metadata},
+    io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
-use tokio::io::AsyncReadExt as _;
-use tokio_util::io::ReaderStream;
+use tokio::{sync::mpsc, task::spawn_blocking};
 
-const READ_BYTES: usize = 64 * 1024;
+/// Read and handed on at a time.
+const PIECE_BYTES: u64 = 256 * 1024;
+/// Pieces that are read ahead.
+const PIECES_AHEAD: usize = 2;
 
 /// A file that may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,13 +96,12 @@ impl LocalFile {
     /// # Errors
     /// `file_changed` when it is not what it was; then the daemon keeps nothing of it. Else what the daemon refuses.
     pub(super) async fn stage(&self, client: &Client, bars: &Bars) -> Result<Attachment, CliError> {
-        let file = tokio::fs::File::open(&self.path).await.map_err(|error| unreadable(&self.path, &error))?;
+        let file = File::open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
         let bar = bars.own(self.name.as_str(), self.state.bytes);
         let moved = bar.clone();
-        let chunks = ReaderStream::with_capacity(file.take(self.state.bytes), READ_BYTES)
-            .inspect_ok(move |chunk| moved.inc(chunk.len() as u64));
+        let pieces = read_ahead(file, self.state.bytes).inspect_ok(move |piece| moved.inc(piece.len() as u64));
         let query = StageQuery { filename: self.name.as_str().to_owned() };
-        let body = reqwest::Body::wrap_stream(chunks);
+        let body = reqwest::Body::wrap_stream(pieces);
         let staged: Result<Attachment, _> = client.upload(&["v1", "attachments"], &query, self.state.bytes, body).await;
         bar.finish_and_clear();
         if self.is_unchanged() {
@@ -117,9 +119,27 @@ impl LocalFile {
     }
 }
 
+/// The first so many bytes of a file, or fewer when it ends before; read while those before them are on their way.
+fn read_ahead(mut file: File, bytes: u64) -> impl Stream<Item = io::Result<Bytes>> {
+    let (ahead, pieces) = mpsc::channel(PIECES_AHEAD);
+    spawn_blocking(move || {
+        let mut left = bytes;
+        while left > 0 {
+            let next = left.min(PIECE_BYTES);
+            let mut piece = Vec::with_capacity(usize::try_from(next).unwrap_or_default());
+            let read = (&mut file).take(next).read_to_end(&mut piece);
+            left = if read.as_ref().is_ok_and(|read| *read as u64 == next) { left - next } else { 0 };
+            if ahead.blocking_send(read.map(|_| Bytes::from(piece))).is_err() {
+                break;
+            }
+        }
+    });
+    unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) })
+}
+
 /// What the kernel makes up as it is read, as in `/proc` and `/sys`, has a length that means nothing.
 fn has_length(path: &Path, bytes: u64) -> io::Result<bool> {
-    let file = std::fs::File::open(path)?;
+    let file = File::open(path)?;
     let has_byte = |at| Ok::<_, io::Error>(file.read_at(&mut [0], at)? > 0);
     Ok(bytes.checked_sub(1).map_or(Ok(true), has_byte)? && !has_byte(bytes)?)
 }
@@ -149,7 +169,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, bytes: u64| {
             let path = folder.path().join(name);
-            std::fs::File::create(&path).unwrap().set_len(bytes).unwrap();
+            File::create(&path).unwrap().set_len(bytes).unwrap();
             path
         };
         let largest = file("largest.bin", FILE_BYTES_MAX);

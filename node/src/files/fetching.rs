@@ -2,7 +2,7 @@
 //! are still coming; no more than a chunk is held in memory for that. It gets its name when all checks have held and all of
 //! it is on disk. Until then nothing of it has to be: whoever takes it up again opens what is there.
 
-use super::{blocking, check_room, syncing::Syncing};
+use super::{blocking, check_room, lock, syncing::Syncing};
 use bytes::Bytes;
 use sealpost_e2ee::attachment::{BlobOpener, FileKey, OpenError, Sealed};
 use sealpost_node_core::transfer::PartSet;
@@ -13,8 +13,11 @@ use std::{
     ops::Range,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
+
+/// So much of a part is written at a time.
+const STRETCH_BYTES: usize = 256 * 1024;
 
 /// Why a blob that is being fetched does not come further.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +63,10 @@ struct Opening {
 pub struct ComingPart {
     fetching: Arc<Fetching>,
     number: u32,
-    /// Where what comes next belongs, and where the part ends.
+    /// Where what is written next belongs, and where the part ends.
     left: Range<u64>,
+    /// What came and is not written.
+    stretch: Vec<u8>,
 }
 
 impl Fetching {
@@ -95,7 +100,7 @@ impl Fetching {
     /// [`FetchError::NotDescribed`] when the blob has no such part.
     pub fn part(self: Arc<Self>, number: u32) -> Result<ComingPart, FetchError> {
         let left = self.size.part_range(number).ok_or(FetchError::NotDescribed)?;
-        Ok(ComingPart { fetching: self, number, left })
+        Ok(ComingPart { fetching: self, number, left, stretch: Vec::with_capacity(STRETCH_BYTES) })
     }
 
     /// One opens at a time; a part that comes meanwhile is opened by who does, so that nobody waits for that.
@@ -142,18 +147,28 @@ impl Fetching {
 }
 
 impl ComingPart {
-    /// Writes down what came next of it.
+    /// Takes in what came next of it, and writes it down when it is enough for that.
     ///
     /// # Errors
     /// [`FetchError`].
     pub async fn write(&mut self, piece: Bytes) -> Result<(), FetchError> {
-        let at = self.left.start;
-        self.left.start += piece.len() as u64;
-        if self.left.start > self.left.end {
+        self.stretch.extend_from_slice(&piece);
+        if self.came() > self.left.end {
             return Err(FetchError::PartLength);
         }
-        let file = Arc::clone(&self.fetching.file);
-        blocking(move || Ok(file.write_all_at(&piece, at)?)).await
+        if self.stretch.len() >= STRETCH_BYTES {
+            let (at, stretch) = (self.left.start, std::mem::take(&mut self.stretch));
+            self.left.start += stretch.len() as u64;
+            let file = Arc::clone(&self.fetching.file);
+            self.stretch = blocking(move || file.write_all_at(&stretch, at).map(|()| stretch)).await?;
+            self.stretch.clear();
+        }
+        Ok(())
+    }
+
+    /// Where in the blob it ends so far.
+    fn came(&self) -> u64 {
+        self.left.start + self.stretch.len() as u64
     }
 
     /// All of it came: it is opened, and all whose turn comes with it.
@@ -161,10 +176,14 @@ impl ComingPart {
     /// # Errors
     /// [`FetchError`].
     pub async fn end(self) -> Result<(), FetchError> {
-        if !self.left.is_empty() {
+        if self.came() != self.left.end {
             return Err(FetchError::PartLength);
         }
-        blocking(move || self.fetching.part_came(self.number)).await
+        blocking(move || {
+            self.fetching.file.write_all_at(&self.stretch, self.left.start)?;
+            self.fetching.part_came(self.number)
+        })
+        .await
     }
 }
 
@@ -210,10 +229,6 @@ impl Opening {
         self.opened += 1;
         Ok(())
     }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn open(path: &Path) -> io::Result<File> {

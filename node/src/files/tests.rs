@@ -19,7 +19,7 @@ fn left(files: &Files) -> usize {
 }
 
 fn new_parts() -> Arc<SealedParts> {
-    Arc::new(SealedParts::of_new(FileId::from_bytes(sealpost_service::random_array()), Arc::default()))
+    Arc::new(SealedParts::of_new(FileId::from_bytes(sealpost_service::random_array()), Arc::default(), None))
 }
 
 async fn stage(files: &Files, pieces: &[&[u8]], announced: u64) -> Result<Staged, StageError> {
@@ -70,6 +70,29 @@ async fn a_file_is_sealed_on_disk_and_reads_as_it_was() {
     assert_eq!(read(&files, staged.file, &staged).await.unwrap(), TEXT);
     let on_disk = std::fs::read(files.path(staged.file)).unwrap();
     assert!(!on_disk.windows(6).any(|window| window == b"a file"));
+}
+
+#[tokio::test]
+async fn some_parts_are_had_from_memory_once_and_the_sealing_waits_for_nobody() {
+    let (_folder, files) = files().await;
+    let room = PartRoom::default();
+    let text: &'static [u8] = (1..=251).cycle().take(9_000_000).collect::<Vec<u8>>().leak();
+    for _ in 0..2 {
+        let file = FileId::from_bytes(sealpost_service::random_array());
+        let parts = Arc::new(SealedParts::of_new(file, Arc::default(), Some(room.clone())));
+        let pieces = stream::iter(text.chunks(100_000).map(|piece| Ok::<_, Infallible>(Bytes::from_static(piece))));
+        let staged = files.stage(pieces, 9_000_000, Arc::clone(&parts)).await.unwrap();
+        assert_eq!(read(&files, file, &staged).await.unwrap(), text, "all of it is on the disk too");
+        let size = BlobSize::parse(staged.sealed.ct_len, limits::BLOB_BYTES_MAX).unwrap();
+        for number in 0..limits::PARTS_IN_FLIGHT_MAX - 1 {
+            let on_disk = files.read_range(file, size.part_range(number).unwrap()).await.unwrap();
+            assert_eq!(parts.take(number).unwrap().bytes, on_disk, "{number}");
+            assert!(parts.take(number).is_none(), "once");
+        }
+        // Whoever should send the last one gives up: the next file finds as much room.
+        parts.forget();
+        assert!((0..size.parts()).all(|number| parts.take(number).is_none()), "there is room for no more");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 use crate::{
     daemon::Daemon,
-    files::{FileId, SealedParts},
+    files::{FileId, PartRoom, SealedParts},
     store::unwanted,
 };
 use sealpost_e2ee::attachment::blob_len;
@@ -46,11 +46,14 @@ impl Drop for Early {
 
 /// All of them.
 #[derive(Default)]
-pub struct EarlyUploads(Mutex<Vec<Weak<Early>>>);
+pub struct EarlyUploads {
+    uploads: Mutex<Vec<Weak<Early>>>,
+    room: PartRoom,
+}
 
 impl EarlyUploads {
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Early>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, early: &Arc<Early>) {
@@ -92,11 +95,13 @@ impl Staging {
         let blob = BlobId::from_bytes(sealpost_service::random_array());
         let fetch_token = FetchToken::from_bytes(sealpost_service::random_array());
         let file = FileId::from_bytes(sealpost_service::random_array());
-        let parts = Arc::new(SealedParts::of_new(file, daemon.part_sealed()));
         let may_be_sent = announced_bytes <= limits::FILE_BYTES_MAX.min(daemon.running.files_bytes_max);
         let size =
             may_be_sent.then(|| BlobSize::parse(blob_len(announced_bytes), limits::BLOB_BYTES_MAX).ok()).flatten();
-        let early = size.filter(|size| size.parts() > 1).map(|size| {
+        let size = size.filter(|size| size.parts() > 1);
+        let room = size.map(|_| daemon.early.room.clone());
+        let parts = Arc::new(SealedParts::of_new(file, daemon.part_sealed(), room));
+        let early = size.map(|size| {
             Arc::new(Early {
                 blob,
                 fetch_token: fetch_token.clone(),

@@ -103,10 +103,14 @@ impl Upload {
         let lost = || Halt::Never("the sealed file is not complete on this disk: send it again".to_owned());
         let range = self.size.part_range(number).ok_or_else(lost)?;
         let digest = ContentDigest::from_sha256(self.parts.digest(number).ok_or_else(lost)?);
-        let bytes = match self.daemon.files.read_range(self.parts.file, range).await {
-            Ok(bytes) => bytes,
-            Err(error) if is_gone(&error) => return Err(lost()),
-            Err(error) => return Err(error.into()),
+        let in_memory = self.parts.take(number);
+        let bytes = match &in_memory {
+            Some(part) => part.bytes.clone(),
+            None => match self.daemon.files.read_range(self.parts.file, range).await {
+                Ok(bytes) => bytes,
+                Err(error) if is_gone(&error) => return Err(lost()),
+                Err(error) => return Err(error.into()),
+            },
         };
         let sent = self.daemon.relay.put_part(self.blob, number, bytes.clone(), digest, self.meter.part(number)).await;
         match sent {
@@ -136,6 +140,12 @@ impl Upload {
         });
         store.await?;
         Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.parts.forget();
     }
 }
 

@@ -184,6 +184,16 @@ async fn staging(home: &Home) -> anyhow::Result<()> {
     until("the file is on its way", async || Ok((!files_below(&folder)?.is_empty()).then_some(()))).await
 }
 
+/// Waits until something of it is at the relay, or nothing any more.
+async fn at_the_relay(world: &World, is_any: bool) -> anyhow::Result<()> {
+    let blobs = world.relay.folder().join("blobs");
+    // Folders go while they are looked through.
+    until("the relay has what it should have", async || {
+        Ok(files_below(&blobs).is_ok_and(|files| files.is_empty() != is_any).then_some(()))
+    })
+    .await
+}
+
 /// Waits until a node keeps nothing of what was staged.
 async fn nothing_staged(home: &Home) -> anyhow::Result<()> {
     let folder = home.folder().join("files");
@@ -207,7 +217,7 @@ async fn a_file_that_changes_while_it_is_read_is_not_sent() -> anyhow::Result<()
     for (what, change) in changes {
         let path = file(folder, "moving", limits::FILE_BYTES_MAX)?;
         let change = async {
-            staging(acme.home()).await?;
+            at_the_relay(&world, true).await?;
             Ok(change()?)
         };
         let send = ["send", "--to", "Bolt", "-m", "x", "-a", &path];
@@ -215,6 +225,7 @@ async fn a_file_that_changes_while_it_is_read_is_not_sent() -> anyhow::Result<()
             tokio::join!(refused(acme.home(), &send, "file_changed"), change);
         changed.and(words.map(drop)).context(what)?;
         nothing_staged(acme.home()).await.context(what)?;
+        at_the_relay(&world, false).await.context(what)?;
     }
     ensure!(acme.api()?.messages(Direction::Out).await?.is_empty());
     stop(world, [acme, bolt]).await

@@ -17,18 +17,18 @@ pub enum SealError {
 }
 
 /// One part, ready to be sent; valid until the sealer goes on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct SealedPart<'a> {
     /// Its number, from 0.
     pub index: u32,
-    /// Its bytes: 32 sealed chunks, or fewer in the last part; part 0 begins with the head.
-    pub bytes: &'a [u8],
+    /// Its bytes: 32 sealed chunks, or fewer in the last part; part 0 begins with the head. They may be taken away.
+    pub bytes: &'a mut Vec<u8>,
     /// SHA-256 of these bytes.
     pub sha256: [u8; 32],
 }
 
 /// What [`BlobTail::step`] gives.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum SealStep<'a> {
     /// One more part.
     Part(SealedPart<'a>),
@@ -111,6 +111,8 @@ impl BlobSealer {
     fn begin_part_if_handed_out(&mut self) {
         if self.handed_out {
             self.part.clear();
+            // When it was taken away.
+            self.part.reserve(PART_BYTES_MAX);
             self.open_from = 0;
             self.handed_out = false;
         }
@@ -139,7 +141,7 @@ impl BlobSealer {
         self.handed_out = true;
         let index = self.parts;
         self.parts += 1;
-        SealedPart { index, bytes: &self.part, sha256 }
+        SealedPart { index, bytes: &mut self.part, sha256 }
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn seal_in_pieces<'a>(
     let mut parts: Vec<Vec<u8>> = Vec::new();
     let mut keep = |part: SealedPart<'_>| {
         assert_eq!(part.index as usize, parts.len());
-        assert_eq!(part.sha256, <[u8; 32]>::from(Sha256::digest(part.bytes)));
+        assert_eq!(part.sha256, <[u8; 32]>::from(Sha256::digest(&*part.bytes)));
         parts.push(part.bytes.to_vec());
     };
     let mut sealer = BlobSealer::new(file_key, salt);

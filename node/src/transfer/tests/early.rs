@@ -10,8 +10,15 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use sealpost_proto::{BlobId, ErrorCode};
-use std::{io, sync::Arc, time::Duration};
+use sealpost_proto::{BlobId, ErrorCode, Problem};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 
 /// Five parts.
@@ -169,9 +176,9 @@ async fn a_staged_file_that_is_deleted_leaves_the_relay() {
 
 #[tokio::test]
 async fn what_a_crash_left_at_the_relay_is_deleted_until_the_relay_says_so() {
-    let refusals = std::sync::atomic::AtomicUsize::new(0);
+    let refusals = AtomicUsize::new(0);
     let world = World::start(move |asked| {
-        let is_refused = asked.method == "DELETE" && refusals.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2;
+        let is_refused = asked.method == "DELETE" && refusals.fetch_add(1, Ordering::SeqCst) < 2;
         is_refused.then(|| problem(ErrorCode::Overloaded))
     })
     .await;
@@ -185,9 +192,9 @@ async fn what_a_crash_left_at_the_relay_is_deleted_until_the_relay_says_so() {
 #[tokio::test]
 async fn a_relay_that_refuses_while_a_file_is_sealed_fails_nothing() {
     for code in [ErrorCode::QuotaExceeded, ErrorCode::Conflict, ErrorCode::StorageFull] {
-        let refusals = std::sync::atomic::AtomicUsize::new(0);
+        let refusals = AtomicUsize::new(0);
         let world = World::start(move |asked| {
-            let is_first = is_create(asked) && refusals.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+            let is_first = is_create(asked) && refusals.fetch_add(1, Ordering::SeqCst) == 0;
             is_first.then(|| problem(code))
         })
         .await;
@@ -203,10 +210,35 @@ async fn a_relay_that_refuses_while_a_file_is_sealed_fails_nothing() {
 }
 
 #[tokio::test]
+async fn a_relay_that_is_full_at_a_part_says_so_once_a_message_needs_the_file_and_takes_it_later() {
+    for code in [ErrorCode::StorageFull, ErrorCode::QuotaExceeded] {
+        let is_full = Arc::new(AtomicBool::new(true));
+        let full = Arc::clone(&is_full);
+        let world =
+            World::start(move |asked| (asked.rest == "1" && full.load(Ordering::SeqCst)).then(|| problem(code))).await;
+        let handing_over = Caller::of(&world).await.begin();
+        handing_over.send(BYTES).await;
+        let name = handing_over.end().await;
+        world.until(async |world| puts(world).contains(&"1".to_owned())).await;
+        assert_eq!(world.row(&name).await.reason, None, "nobody waits for it yet");
+        is_needed(&world, &name).await;
+        world.until(async |world| world.row(&name).await.reason.is_some()).await;
+        let row = world.row(&name).await;
+        assert_eq!((row.status, row.reason), (AttachmentStatus::Uploading, Some(Problem::from(code).to_string())));
+        is_full.store(false, Ordering::SeqCst);
+        world.until_status(&name, AttachmentStatus::Uploaded).await;
+        let row = world.row(&name).await;
+        assert!(world.is_whole(row.descriptor.blob.id, &row.descriptor.sealed));
+        assert_eq!((row.attempt, row.reason), (0, None));
+        assert_eq!(deletes(&world), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_part_that_fails_early_goes_the_ordinary_way() {
-    let fails = std::sync::atomic::AtomicBool::new(true);
+    let fails = AtomicBool::new(true);
     let world = World::start(move |asked| {
-        let is_it = asked.rest == "1" && fails.swap(false, std::sync::atomic::Ordering::SeqCst);
+        let is_it = asked.rest == "1" && fails.swap(false, Ordering::SeqCst);
         is_it.then(|| problem(ErrorCode::Overloaded))
     })
     .await;

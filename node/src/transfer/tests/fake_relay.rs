@@ -85,7 +85,7 @@ impl FakeBlob {
 
 /// Those of a file that is about to be sealed.
 fn new_parts() -> Arc<SealedParts> {
-    Arc::new(SealedParts::of_new(FileId::from_bytes(sealpost_service::random_array()), Arc::default()))
+    Arc::new(SealedParts::of_new(FileId::from_bytes(sealpost_service::random_array()), Arc::default(), None))
 }
 
 /// A connection that ends in the middle of an answer.

@@ -303,7 +303,6 @@ mod tests {
         cli::{Cli, Command},
         serve::{Running, start},
     };
-    use bytes::Bytes;
     use clap::Parser as _;
     use sealpost_service::Shutdown;
     use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
@@ -361,12 +360,12 @@ mod tests {
         database.execute(part, rusqlite::params![name.blob.as_bytes(), name.digest]).unwrap();
         assert_eq!(check(folder.path(), &[]).await.failed(), 2, "the part, and the sum");
         let blobs = Blobs::open(&folder.path().join(BLOBS)).unwrap();
-        blobs.write(&name, Bytes::from_static(&[5; 50])).await.unwrap();
+        blobs.put(&name, &[5; 50]);
         assert_eq!(complaints(&check(folder.path(), &[]).await), [""; 0]);
-        blobs.write(&name, Bytes::from_static(&[5; 49])).await.unwrap();
+        blobs.put(&name, &[5; 49]);
         assert_eq!(check(folder.path(), &[]).await.failed(), 2, "it is cut short");
         let nobodys = PartName { blob: BlobId::from_bytes([9; 16]), ..name };
-        blobs.write(&nobodys, Bytes::from_static(b"x")).await.unwrap();
+        blobs.put(&nobodys, b"x");
         assert_eq!(complaints(&check(folder.path(), &[]).await), ["files"; 3]);
     }
 
