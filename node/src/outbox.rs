@@ -439,6 +439,20 @@ mod tests {
     }
 
     #[test]
+    fn an_accept_is_repeated_when_the_clock_had_been_ahead() {
+        let (mut acme, mut bolt) = (TestNode::new("Acme", 132), TestNode::new("Bolt", 133));
+        let (_, invite, prekeys) = acme.invite(true);
+        bolt.connect(&invite, &prekeys);
+        carry(&mut bolt, &mut acme);
+        acme.carry_out_chores();
+        let lost = acme.seal();
+        acme.accepted(&lost);
+        assert!(acme.seal().is_empty());
+        acme.now = acme.now.minus(Duration::from_secs(1));
+        assert_eq!(acme.seal().len(), 1, "an hour from then is further ahead than an hour from now");
+    }
+
+    #[test]
     fn a_message_waits_for_its_files_and_those_behind_wait_with_it() {
         let mut pair = pair(140);
         let file = pair.acme.stage(10);

@@ -160,11 +160,11 @@ impl Daemon {
         self.latest_event.subscribe()
     }
 
-    /// Notes that the relay answered; what waited because it did not goes at once.
+    /// Notes that the relay answered; what waited because it did not, or because our clock was ahead, goes at once.
     pub async fn reached(&self) {
-        let was_lost = self.lock_contact().reached(self.now());
-        if was_lost {
-            tracing::info!(relay = %self.me.relay, "the relay answers");
+        let hurries = self.lock_contact().reached(self.now());
+        if hurries {
+            tracing::info!(relay = %self.me.relay, "the relay answers; what waited for it goes");
             self.hurry().await;
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::api::model::RelayState;
 use sealpost_proto::Timestamp;
+use std::time::Duration;
 
 /// How this node stands with its relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub struct RelayHealth {
     pub clock_offset_ms: i64,
 }
 
+/// A clock that is behind its own past by more than this was put back, and not only corrected.
+const CLOCK_PUT_BACK: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Default)]
 pub(super) struct Contact {
     last_at: Option<Timestamp>,
@@ -25,12 +29,14 @@ pub(super) struct Contact {
 }
 
 impl Contact {
-    /// Notes an answer; true when there was none before it.
+    /// Notes an answer; true when what waits has to be hurried: there was no answer before it, or our clock was put back
+    /// since, and what waits may be meant for a time that is far away now.
     pub(super) fn reached(&mut self, now: Timestamp) -> bool {
         let was_lost = self.lost.take().is_some() || self.last_at.is_none();
+        let was_put_back = self.last_at.is_some_and(|last_at| now.plus(CLOCK_PUT_BACK) < last_at);
         self.waits = None;
         self.last_at = Some(now);
-        was_lost
+        was_lost || was_put_back
     }
 
     /// Notes that the relay answered, and asked to wait.
@@ -71,5 +77,15 @@ mod tests {
         assert_eq!(health.last_contact_at, Some(Timestamp::from_millis(2)));
         assert!(!contact.reached(Timestamp::from_millis(3)), "it was not lost, so nothing is hurried");
         assert_eq!(contact.health(0).reason, None);
+    }
+    #[test]
+    fn a_clock_that_was_put_back_hurries_what_waits() {
+        let at = |seconds: u64| Timestamp::from_millis(seconds * 1_000);
+        let mut contact = Contact::default();
+        assert!(contact.reached(at(1_000_000)), "nothing is known yet");
+        assert!(!contact.reached(at(1_000_010)));
+        assert!(!contact.reached(at(1_000_000)), "it was corrected a little");
+        assert!(contact.reached(at(500_000)), "it was ahead by days");
+        assert!(!contact.reached(at(500_010)));
     }
 }

@@ -16,9 +16,14 @@ use crate::{
 };
 use sealpost_e2ee::plaintext::Kind;
 use sealpost_node_core::connection::{Outgoing, Sealed};
-use sealpost_proto::{EnvelopeId, MailboxId, MailboxRef, MessageId, Origin, Timestamp, wire::SubmittedEnvelope};
+use sealpost_proto::{
+    EnvelopeId, MailboxId, MailboxRef, MessageId, Origin, Timestamp, limits, wire::SubmittedEnvelope,
+};
 
 const TABLE: &str = "outbox";
+
+/// The time of what is not tried again.
+const NEVER: i64 = i64::MAX;
 
 /// Puts something into the outbox.
 ///
@@ -192,7 +197,7 @@ pub fn by_envelope(tx: &Tx<'_>, envelope: &EnvelopeId) -> Result<Option<Row>, Fa
 pub fn set_accepted(tx: &Tx<'_>, id: i64, again_at: Option<Timestamp>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'accepted', envelope = NULL, attempt = 0, next_at = ?2 WHERE id = ?1",
-        &[&id, &again_at.map_or(i64::MAX, millis)],
+        &[&id, &again_at.map_or(NEVER, millis)],
     )?;
     Ok(())
 }
@@ -264,14 +269,16 @@ pub fn seal_again(tx: &Tx<'_>, connection: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What is repeated until it is receipted, and was not for long enough, waits again.
+/// What is repeated until it is receipted, and was not for long enough, waits again; also what is meant for a time further
+/// ahead than any that it can have been given, because the clock was put back.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0 WHERE state = 'accepted' AND next_at <= ?1",
-        &[&millis(tx.now)],
+        "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0
+         WHERE state = 'accepted' AND next_at < ?3 AND (next_at <= ?1 OR next_at > ?2)",
+        &[&millis(tx.now), &millis(tx.now.plus(limits::ACCEPT_REPEATED_AFTER)), &NEVER],
     )?;
     Ok(())
 }
