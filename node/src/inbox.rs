@@ -283,6 +283,10 @@ pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
         };
         deliveries::advance(tx, message, status, &change)?;
     }
+    if row.kind == Kind::CONNECTION_ACCEPT && code == Some(FailureCode::Expired) {
+        // The other side waits for it as long as it has not come.
+        return outbox::repeat(tx, row.id);
+    }
     if status == DeliveryStatus::Failed {
         outbox::remove(tx, row.id)?;
         on_failed_control(tx, &row, code.unwrap_or(FailureCode::Refused))?;

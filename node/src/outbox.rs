@@ -346,7 +346,10 @@ mod tests {
         testing::{TestNode, carry, join, pair, settle},
     };
     use sealpost_e2ee::payload::ReceiptKind;
-    use sealpost_proto::{EnvelopeState, ErrorCode, FailureCode, wire::SubmitOutcome};
+    use sealpost_proto::{
+        DeliveryId, EnvelopeState, ErrorCode, FailureCode,
+        wire::{StatusEvent, SubmitOutcome},
+    };
     use std::time::Duration;
 
     #[test]
@@ -436,6 +439,30 @@ mod tests {
         settle(&mut bolt, &mut acme);
         acme.pass(2 * limits::ACCEPT_REPEATED_AFTER);
         assert!(acme.seal().is_empty());
+    }
+
+    #[test]
+    fn an_accept_that_expired_at_the_relay_goes_again() {
+        let (mut acme, mut bolt) = (TestNode::new("Acme", 134), TestNode::new("Bolt", 135));
+        let (_, invite, prekeys) = acme.invite(true);
+        bolt.connect(&invite, &prekeys);
+        carry(&mut bolt, &mut acme);
+        acme.carry_out_chores();
+        let expired = acme.seal();
+        acme.accepted(&expired);
+        let (envelope, at) = (expired[0].id, acme.now);
+        let event = StatusEvent {
+            id: DeliveryId(1),
+            envelope,
+            state: EnvelopeState::Expired,
+            attempts: 0,
+            reason: None,
+            next_attempt_at: None,
+            at,
+        };
+        acme.step(|tx, _| inbox::relay_event(tx, &event));
+        settle(&mut acme, &mut bolt);
+        assert_eq!(bolt.number("SELECT count(*) FROM connections WHERE status = 'accepted'"), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | `sealed` | the relay has it on disk | `accepted` (a receipt's row goes) |
 //! | `sealed` | the peer began a new session | `waiting` |
 //! | `accepted` | the peer confirms it | (gone) |
-//! | `accepted` | it is a `connection.accept`, and no receipt came for an hour | `waiting` |
+//! | `accepted` | it is a `connection.accept`, and no receipt came for an hour, or its envelope expired | `waiting` |
 
 use crate::{
     fault::Fault,
@@ -280,6 +280,15 @@ pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
          WHERE state = 'accepted' AND next_at < ?3 AND (next_at <= ?1 OR next_at > ?2)",
         &[&millis(tx.now), &millis(tx.now.plus(limits::ACCEPT_REPEATED_AFTER)), &NEVER],
     )?;
+    Ok(())
+}
+
+/// A row's envelope expired, and it is worth another one.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn repeat(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
+    tx.execute("UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0 WHERE id = ?1", &[&id])?;
     Ok(())
 }
 
