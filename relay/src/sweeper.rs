@@ -103,6 +103,7 @@ mod tests {
         config::Config,
         serve::{BLOBS, start},
     };
+    use bytes::Bytes;
     use sealpost_service::{Shutdown, SystemClock};
 
     #[tokio::test]
@@ -112,10 +113,10 @@ mod tests {
         let running = start(config, Arc::new(SystemClock), Shutdown::new()).await.unwrap();
         let relay = running.relay();
         let name = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
-        relay.blobs.put(&name, b"hello");
+        relay.blobs.write(&name, Bytes::from_static(b"hello")).await.unwrap();
         let held = Blobs::hold(&folder.path().join(BLOBS)).unwrap();
         assert_eq!(delete(&relay, vec![name.blob]).await, []);
-        assert_eq!(relay.blobs.read_all(&name, 0..5).await.unwrap(), b"hello");
+        assert_eq!(relay.blobs.read(&name, 0..5).await.unwrap(), "hello");
         drop(held);
         assert_eq!(delete(&relay, vec![name.blob]).await, [name.blob]);
         assert!(relay.blobs.read(&name, 0..5).await.is_err());

@@ -105,7 +105,7 @@ fn refusal(code: ErrorCode) -> ProblemResponse {
 }
 
 /// A problem in words.
-pub(crate) fn problem(code: ErrorCode, detail: impl Into<String>) -> ProblemResponse {
+fn problem(code: ErrorCode, detail: impl Into<String>) -> ProblemResponse {
     Problem::new(code, detail).into()
 }
 

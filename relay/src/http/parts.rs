@@ -9,7 +9,7 @@ use super::{
     passing_problem, problem,
 };
 use crate::{
-    blobs::{BlobError, Blobs, PartName, Reading},
+    blobs::{BlobError, Blobs, PartName},
     openapi::problems,
     relay::Relay,
     slots::Slot,
@@ -24,7 +24,10 @@ use bytes::Bytes;
 use futures_util::{Stream, stream::unfold};
 use http::{HeaderValue, StatusCode, header};
 use sealpost_proto::{
-    AccountId, BlobId, ErrorCode, FetchToken, b64, limits::PART_TIMEOUT, schema::Octets, wire::FETCH_TOKEN_HEADER,
+    AccountId, BlobId, ErrorCode, FetchToken, b64,
+    limits::{PART_STRETCH_BYTES, PART_TIMEOUT},
+    schema::Octets,
+    wire::FETCH_TOKEN_HEADER,
 };
 use sealpost_relay_core::{
     blob::{Asked, range},
@@ -34,6 +37,9 @@ use sealpost_service::http::{Arriving, ProblemResponse};
 use sha2::{Digest as _, Sha256};
 use std::{ops::Range, sync::Arc};
 use tokio::sync::mpsc;
+
+/// Written together at most, however small they come.
+const STRETCH_PIECES_MAX: usize = 64;
 
 problems!(UploadProblems: SESSION, WRITES; NotFound, Conflict, PartInvalid);
 
@@ -80,16 +86,37 @@ async fn take(
     relay.rules().meters.of(own_rates).part(account, bytes)?;
     relay.admit(bytes)?;
     let _slot = relay.memory.coming.take(account).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
-    write(&relay.blobs, name, bytes, body).await?;
+    write(&relay.blobs, &name, bytes, body).await?;
     let counts = relay.store.part_written(relay.now(), account, blob, number, digest).await?;
     same(counts.ok_or(ErrorCode::NotFound)?, digest)
 }
 
 /// Writes a part of exactly so many bytes with exactly that digest, or none.
-async fn write(blobs: &Blobs, name: PartName, bytes: usize, body: &mut Arriving) -> Result<(), ProblemResponse> {
-    let mut writing = blobs.begin(name, bytes);
+async fn write(blobs: &Blobs, name: &PartName, bytes: usize, body: &mut Arriving) -> Result<(), ProblemResponse> {
+    let wrong_length = || problem(ErrorCode::PartInvalid, format!("this part has {bytes} bytes"));
+    let mut writing = blobs.begin(name).await?;
+    let (mut hash, mut received, mut stretch, mut waiting) = (Sha256::new(), 0, Vec::new(), 0);
     while let Some(piece) = body.next().await? {
-        writing.add(piece).await?;
+        received += piece.len();
+        if received > bytes {
+            return Err(wrong_length());
+        }
+        hash.update(&piece);
+        waiting += piece.len();
+        stretch.push(piece);
+        if waiting >= PART_STRETCH_BYTES || stretch.len() == STRETCH_PIECES_MAX {
+            writing.add(std::mem::take(&mut stretch)).await?;
+            waiting = 0;
+        }
+    }
+    if received != bytes {
+        return Err(wrong_length());
+    }
+    if <[u8; 32]>::from(hash.finalize()) != name.digest {
+        return Err(problem(ErrorCode::SignatureInvalid, "the body does not have the digest that was signed"));
+    }
+    if !stretch.is_empty() {
+        writing.add(stretch).await?;
     }
     Ok(writing.finish().await?)
 }
@@ -129,19 +156,17 @@ pub(super) async fn download(
     let name = PartName { blob, number, digest };
     let length = bytes as u64;
     let slot = relay.memory.going.take(signed.account).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
-    let (stretch, status) = match range(signed.body.header("range"), length) {
-        Asked::Whole => (0..length, StatusCode::OK),
-        Asked::Stretch(stretch) => (stretch, StatusCode::PARTIAL_CONTENT),
-        Asked::Unsatisfiable => return Ok(unsatisfiable(length)),
-    };
-    let reading = relay.blobs.read(&name, stretch.clone()).await?;
-    Ok(response(reading, slot, &stretch, length, status))
+    match range(signed.body.header("range"), length) {
+        Asked::Whole => Ok(stream(&relay, name, slot, 0..length, length, StatusCode::OK)),
+        Asked::Stretch(stretch) => Ok(stream(&relay, name, slot, stretch, length, StatusCode::PARTIAL_CONTENT)),
+        Asked::Unsatisfiable => Ok(unsatisfiable(length)),
+    }
 }
 
-fn response(reading: Reading, slot: Slot, stretch: &Range<u64>, length: u64, status: StatusCode) -> Response {
+fn stream(relay: &Relay, name: PartName, slot: Slot, stretch: Range<u64>, length: u64, status: StatusCode) -> Response {
     let sent = stretch.end - stretch.start;
     let content_range = format!("bytes {}-{}/{length}", stretch.start, stretch.end.saturating_sub(1));
-    let mut response = Response::new(Body::from_stream(stretches(reading, slot)));
+    let mut response = Response::new(Body::from_stream(stretches(relay.blobs.clone(), name, slot, stretch)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -155,11 +180,20 @@ fn response(reading: Reading, slot: Slot, stretch: &Range<u64>, length: u64, sta
 
 /// Reads one stretch after the other, each when the one before is on its way. A client that takes none for too long is given
 /// up, so that it does not keep its place.
-fn stretches(mut reading: Reading, slot: Slot) -> impl Stream<Item = Result<Bytes, BlobError>> {
+fn stretches(
+    blobs: Blobs,
+    name: PartName,
+    slot: Slot,
+    whole: Range<u64>,
+) -> impl Stream<Item = Result<Bytes, BlobError>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        while let Some(stretch) = reading.next().await.transpose() {
-            if sender.send_timeout(stretch, PART_TIMEOUT).await.is_err() {
+        let mut left = whole;
+        while !left.is_empty() {
+            let next = left.start..left.end.min(left.start + PART_STRETCH_BYTES as u64);
+            left.start = next.end;
+            let bytes = blobs.read(&name, next).await;
+            if sender.send_timeout(bytes, PART_TIMEOUT).await.is_err() {
                 break;
             }
         }

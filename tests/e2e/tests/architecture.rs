@@ -47,7 +47,7 @@ const PURE: [&str; 5] =
     ["sealpost-proto", "sealpost-e2ee", "sealpost-signatures", "sealpost-relay-core", "sealpost-node-core"];
 
 /// What awaits, stores, logs or speaks to the network: a pure package reaches none of it, on no way.
-const EDGES: [&str; 6] = ["tokio", "reqwest", "hyper", "axum", "rusqlite", "tracing-subscriber"];
+const EDGES: [&str; 7] = ["tokio", "reqwest", "hyper", "axum", "rusqlite", "object_store", "tracing-subscriber"];
 
 /// Sources of randomness and time: a pure package does not ask them itself. (Others name them: ring does for keys that it is
 /// never asked to make here.)

@@ -303,6 +303,7 @@ mod tests {
         cli::{Cli, Command},
         serve::{Running, start},
     };
+    use bytes::Bytes;
     use clap::Parser as _;
     use sealpost_service::Shutdown;
     use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
@@ -360,12 +361,12 @@ mod tests {
         database.execute(part, rusqlite::params![name.blob.as_bytes(), name.digest]).unwrap();
         assert_eq!(check(folder.path(), &[]).await.failed(), 2, "the part, and the sum");
         let blobs = Blobs::open(&folder.path().join(BLOBS)).unwrap();
-        blobs.put(&name, &[5; 50]);
+        blobs.write(&name, Bytes::from_static(&[5; 50])).await.unwrap();
         assert_eq!(complaints(&check(folder.path(), &[]).await), [""; 0]);
-        blobs.put(&name, &[5; 49]);
+        blobs.write(&name, Bytes::from_static(&[5; 49])).await.unwrap();
         assert_eq!(check(folder.path(), &[]).await.failed(), 2, "it is cut short");
         let nobodys = PartName { blob: BlobId::from_bytes([9; 16]), ..name };
-        blobs.put(&nobodys, b"x");
+        blobs.write(&nobodys, Bytes::from_static(b"x")).await.unwrap();
         assert_eq!(complaints(&check(folder.path(), &[]).await), ["files"; 3]);
     }
 
