@@ -47,6 +47,7 @@ pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<En
     }
     relay.rules().meters.of(signed.own_rates).envelopes(signed.account, envelopes.len())?;
     relay.admit(signed.body.bytes.len())?;
+    let _room = signed.body.into_room();
     let submissions = envelopes.into_iter().map(|envelope| Submission::new(&relay.origin, envelope)).collect();
     let results = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;
     relay.throughput.add(relay.now(), throughput(&results));
