@@ -419,15 +419,21 @@ mod tests {
         assert_eq!(pair.bolt.number("SELECT count(*) FROM receipts_due"), 0);
     }
 
-    #[test]
-    fn an_accept_is_repeated_every_hour_until_it_is_confirmed() {
-        let (mut acme, mut bolt) = (TestNode::new("Acme", 130), TestNode::new("Bolt", 131));
+    /// Acme has accepted Bolt, and the relay has that.
+    fn with_an_accept_at_the_relay(seed: u64) -> (TestNode, TestNode, Vec<SubmittedEnvelope>) {
+        let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
         let (_, invite, prekeys) = acme.invite(true);
         bolt.connect(&invite, &prekeys);
         carry(&mut bolt, &mut acme);
         acme.carry_out_chores();
-        let lost = acme.seal();
-        acme.accepted(&lost);
+        let accept = acme.seal();
+        acme.accepted(&accept);
+        (acme, bolt, accept)
+    }
+
+    #[test]
+    fn an_accept_is_repeated_every_hour_until_it_is_confirmed() {
+        let (mut acme, mut bolt, lost) = with_an_accept_at_the_relay(130);
         acme.pass(limits::ACCEPT_REPEATED_AFTER - Duration::from_secs(1));
         assert!(acme.seal().is_empty());
         acme.pass(Duration::from_secs(1));
@@ -443,13 +449,7 @@ mod tests {
 
     #[test]
     fn an_accept_that_expired_at_the_relay_goes_again() {
-        let (mut acme, mut bolt) = (TestNode::new("Acme", 134), TestNode::new("Bolt", 135));
-        let (_, invite, prekeys) = acme.invite(true);
-        bolt.connect(&invite, &prekeys);
-        carry(&mut bolt, &mut acme);
-        acme.carry_out_chores();
-        let expired = acme.seal();
-        acme.accepted(&expired);
+        let (mut acme, mut bolt, expired) = with_an_accept_at_the_relay(134);
         let (envelope, at) = (expired[0].id, acme.now);
         let event = StatusEvent {
             id: DeliveryId(1),
@@ -467,13 +467,7 @@ mod tests {
 
     #[test]
     fn an_accept_is_repeated_when_the_clock_had_been_ahead() {
-        let (mut acme, mut bolt) = (TestNode::new("Acme", 132), TestNode::new("Bolt", 133));
-        let (_, invite, prekeys) = acme.invite(true);
-        bolt.connect(&invite, &prekeys);
-        carry(&mut bolt, &mut acme);
-        acme.carry_out_chores();
-        let lost = acme.seal();
-        acme.accepted(&lost);
+        let (mut acme, _, _) = with_an_accept_at_the_relay(132);
         assert!(acme.seal().is_empty());
         acme.now = acme.now.minus(Duration::from_secs(1));
         assert_eq!(acme.seal().len(), 1, "an hour from then is further ahead than an hour from now");

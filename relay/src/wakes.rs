@@ -54,7 +54,8 @@ impl News {
     }
 }
 
-const NOW: Timestamp = Timestamp::from_millis(0);
+/// Before any time that a clock shows.
+const AT_ONCE: Timestamp = Timestamp::from_millis(0);
 
 #[derive(Debug)]
 struct Poll {
@@ -76,7 +77,7 @@ impl Wakes {
         if accounts.is_empty() {
             return;
         }
-        lock(&self.news).others(NOW);
+        lock(&self.news).others(AT_ONCE);
         self.calls.notify_one();
         self.wake_polls(accounts.iter());
     }
