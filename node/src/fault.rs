@@ -27,7 +27,9 @@ impl Fault {
     /// A failure with its reason.
     #[must_use]
     pub fn failed(reason: impl Into<String>) -> Self {
-        Self::Failed { reason: reason.into() }
+        Self::Failed {
+            reason: reason.into(),
+        }
     }
 
     /// A refusal with its code and detail.

@@ -81,8 +81,12 @@ impl Files {
         let mut entries = tokio::fs::read_dir(&self.folder).await?;
         while let Some(entry) = entries.next_entry().await? {
             let path = entry.path();
-            let file = path.file_stem().and_then(|stem| b64::parse_array(stem.to_str()?).ok());
-            let is_half_sealed = path.extension().is_some_and(|extension| extension == STAGING);
+            let file = path
+                .file_stem()
+                .and_then(|stem| b64::parse_array(stem.to_str()?).ok());
+            let is_half_sealed = path
+                .extension()
+                .is_some_and(|extension| extension == STAGING);
             let keep = match file {
                 Some(file) if !is_half_sealed => is_known(FileId(file)).await?,
                 _ => false,
@@ -108,12 +112,19 @@ impl Files {
     ///
     /// # Errors
     /// [`StageError`]; nothing is left on disk then.
-    pub async fn stage<S, E>(&self, mut body: S, announced: u64, parts: Arc<SealedParts>) -> Result<Staged, StageError>
+    pub async fn stage<S, E>(
+        &self,
+        mut body: S,
+        announced: u64,
+        parts: Arc<SealedParts>,
+    ) -> Result<Staged, StageError>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
         if announced > limits::FILE_BYTES_MAX {
-            return Err(StageError::TooLarge { limit_bytes: limits::FILE_BYTES_MAX });
+            return Err(StageError::TooLarge {
+                limit_bytes: limits::FILE_BYTES_MAX,
+            });
         }
         let (path, whole) = (self.half_done(parts.file, STAGING), self.path(parts.file));
         let folder = self.folder.clone();
@@ -149,8 +160,11 @@ impl Files {
         let (whole, staging) = (self.path(file), self.half_done(file, STAGING));
         blocking(move || {
             // It may get its name between two looks.
-            let opened = File::open(&whole).or_else(|_| File::open(staging)).or_else(|_| File::open(whole))?;
-            let mut bytes = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
+            let opened = File::open(&whole)
+                .or_else(|_| File::open(staging))
+                .or_else(|_| File::open(whole))?;
+            let mut bytes =
+                vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
             opened.read_exact_at(&mut bytes, range.start)?;
             Ok(bytes.into())
         })
@@ -161,7 +175,12 @@ impl Files {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn fetch(&self, file: FileId, file_key: &FileKey, sealed: &Sealed) -> Result<Fetching, FetchError> {
+    pub async fn fetch(
+        &self,
+        file: FileId,
+        file_key: &FileKey,
+        sealed: &Sealed,
+    ) -> Result<Fetching, FetchError> {
         let (file_key, sealed) = (file_key.clone(), *sealed);
         let (path, whole) = (self.half_done(file, FETCHING), self.path(file));
         blocking(move || Fetching::begin(path, whole, &file_key, &sealed)).await
@@ -180,9 +199,12 @@ impl Files {
     ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>> {
         let (path, file_key, sealed) = (self.path(file), file_key.clone(), *sealed);
         let reader = blocking(move || Reader::open(&path, &file_key, &sealed)).await?;
-        Ok(futures_util::stream::try_unfold(reader, |mut reader| async move {
-            blocking(move || Ok(reader.next_piece()?.map(|bytes| (bytes, reader)))).await
-        }))
+        Ok(futures_util::stream::try_unfold(
+            reader,
+            |mut reader| async move {
+                blocking(move || Ok(reader.next_piece()?.map(|bytes| (bytes, reader)))).await
+            },
+        ))
     }
 
     /// Removes a blob, in whatever state; one that is not there is no error.
@@ -201,7 +223,11 @@ impl Files {
 impl Files {
     /// Changes one byte on the disk.
     pub(crate) fn damage(&self, file: FileId) {
-        let file = File::options().read(true).write(true).open(self.path(file)).unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(self.path(file))
+            .unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, 1_000).unwrap();
         file.write_all_at(&[byte[0] ^ 1], 1_000).unwrap();
@@ -217,7 +243,9 @@ where
     T: Send + 'static,
     E: From<io::Error> + Send + 'static,
 {
-    spawn_blocking(job).await.map_err(|error| E::from(io::Error::other(error)))?
+    spawn_blocking(job)
+        .await
+        .map_err(|error| E::from(io::Error::other(error)))?
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -227,8 +255,15 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Refuses before a byte moves what would not leave room for the database.
 fn check_room(folder: &Path, bytes: u64) -> io::Result<()> {
     let disk = rustix::fs::statvfs(folder)?;
-    let (free, all) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
-    if has_room(free, all, bytes) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    let (free, all) = (
+        disk.f_bavail.saturating_mul(disk.f_frsize),
+        disk.f_blocks.saturating_mul(disk.f_frsize),
+    );
+    if has_room(free, all, bytes) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::StorageFull.into())
+    }
 }
 
 #[cfg(test)]

@@ -59,9 +59,16 @@ pub fn receive(tx: &mut Tx<'_>, me: &Me, delivery: &Delivery) -> Result<Delivery
     Ok(outcome)
 }
 
-fn receive_on_connection(tx: &mut Tx<'_>, me: &Me, name: &str, envelope: &[u8]) -> Result<DeliveryOutcome, Fault> {
+fn receive_on_connection(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    name: &str,
+    envelope: &[u8],
+) -> Result<DeliveryOutcome, Fault> {
     let loaded = connections::load_secrets(tx, name)?;
-    let incoming = loaded.secrets.receive(&me.identity, envelope, tx.now, tx.rng);
+    let incoming = loaded
+        .secrets
+        .receive(&me.identity, envelope, tx.now, tx.rng);
     take_in(tx, me, loaded, incoming)
 }
 
@@ -76,25 +83,44 @@ fn receive_on_invite(
 ) -> Result<DeliveryOutcome, Fault> {
     let invite = pairing::load_invite(tx, name)?;
     let key = OuterKey::rendezvous(invite.held.invite.secret());
-    let Ok(inner) = open_envelope(&key, mailbox, envelope) else { return Ok(DeliveryOutcome::Refused) };
+    let Ok(inner) = open_envelope(&key, mailbox, envelope) else {
+        return Ok(DeliveryOutcome::Refused);
+    };
     if let Some(prefix) = prefix_hash(&inner) {
         for connection in connections::of_invite(tx, &invite.held.invite.id())? {
             let loaded = connections::load_secrets(tx, &connection)?;
             if loaded.secrets.sessions.knows_prefix(&prefix) {
-                let incoming = loaded.secrets.receive_inner(&me.identity, &inner, tx.now, tx.rng);
+                let incoming = loaded
+                    .secrets
+                    .receive_inner(&me.identity, &inner, tx.now, tx.rng);
                 return take_in(tx, me, loaded, incoming);
             }
         }
     }
     let held = &invite.held;
-    match Connection::asked(&me.identity, &held.invite, &held.bases, &inner, tx.now, tx.rng) {
+    match Connection::asked(
+        &me.identity,
+        &held.invite,
+        &held.bases,
+        &inner,
+        tx.now,
+        tx.rng,
+    ) {
         Some(asked) => pairing::on_request(tx, me, &invite, &asked)?,
-        None => tracing::info!(invite = name, "an envelope at an invite does not open; discarded"),
+        None => tracing::info!(
+            invite = name,
+            "an envelope at an invite does not open; discarded"
+        ),
     }
     Ok(DeliveryOutcome::Stored)
 }
 
-fn take_in(tx: &mut Tx<'_>, me: &Me, mut loaded: Loaded, incoming: Incoming) -> Result<DeliveryOutcome, Fault> {
+fn take_in(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    mut loaded: Loaded,
+    incoming: Incoming,
+) -> Result<DeliveryOutcome, Fault> {
     match incoming {
         Incoming::Junk => return Ok(DeliveryOutcome::Refused),
         Incoming::Opened(opened) => take_in_opened(tx, me, loaded, *opened)?,
@@ -103,7 +129,12 @@ fn take_in(tx: &mut Tx<'_>, me: &Me, mut loaded: Loaded, incoming: Incoming) -> 
     Ok(DeliveryOutcome::Stored)
 }
 
-fn take_in_opened(tx: &mut Tx<'_>, me: &Me, mut loaded: Loaded, opened: Opened) -> Result<(), Fault> {
+fn take_in_opened(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    mut loaded: Loaded,
+    opened: Opened,
+) -> Result<(), Fault> {
     let name = loaded.name.clone();
     let was = loaded.secrets.phase;
     loaded.secrets = opened.connection;
@@ -149,7 +180,10 @@ fn take_in_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) ->
     match unopened.remedy {
         Remedy::Discard => Ok(()),
         Remedy::ResumeDue | Remedy::InitDesync | Remedy::AlertAndInit | Remedy::Suspend => {
-            let reason = format!("something from the other side could not be opened ({})", unopened.why);
+            let reason = format!(
+                "something from the other side could not be opened ({})",
+                unopened.why
+            );
             connections::set_health(tx, &loaded.name, HealthState::Broken, Some(&reason))?;
             deliveries::mark_healing(tx, &loaded.name, &reason)
         }
@@ -179,7 +213,13 @@ fn take_up(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, event: Event) -> Result<()
     }
 }
 
-fn store_message(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, frame: Frame, message: &Message) -> Result<(), Fault> {
+fn store_message(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    loaded: &Loaded,
+    frame: Frame,
+    message: &Message,
+) -> Result<(), Fault> {
     if !seen::remember_message(tx, &loaded.name, &frame.message_id)? {
         return Ok(());
     }
@@ -191,7 +231,10 @@ fn store_message(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, frame: Frame, messag
         uuid: frame.message_id,
         direction: Direction::In,
         kind: Kind::MESSAGE.0,
-        sender_name: message.author.as_ref().map_or(&contact, |author| &author.name),
+        sender_name: message
+            .author
+            .as_ref()
+            .map_or(&contact, |author| &author.name),
         content: &message.content,
         content_type: if html { render::HTML } else { render::MARKDOWN },
         seq: Some(frame.seq),
@@ -208,11 +251,22 @@ fn store_message(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, frame: Frame, messag
 
 /// The files of a message wait to be fetched, or to be asked for. Together they may hold no more than a message may; what is
 /// over is not fetched.
-fn store_files(tx: &mut Tx<'_>, message: &str, content: &Message, policy: DownloadPolicy) -> Result<(), Fault> {
+fn store_files(
+    tx: &mut Tx<'_>,
+    message: &str,
+    content: &Message,
+    policy: DownloadPolicy,
+) -> Result<(), Fault> {
     let mut total = 0_u64;
     for (ordinal, descriptor) in content.attachments.iter().enumerate() {
-        let preview = descriptor.preview.clone().filter(|preview| preview::content_type(preview).is_some());
-        let descriptor = &Descriptor { preview, ..descriptor.clone() };
+        let preview = descriptor
+            .preview
+            .clone()
+            .filter(|preview| preview::content_type(preview).is_some());
+        let descriptor = &Descriptor {
+            preview,
+            ..descriptor.clone()
+        };
         total = total.saturating_add(descriptor.sealed.pt_len);
         let size = BlobSize::parse(descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX);
         let fits = total <= limits::MESSAGE_FILES_BYTES_MAX && size.is_ok();
@@ -242,12 +296,18 @@ fn confirm(tx: &mut Tx<'_>, name: &str, receipt: &Receipt) -> Result<(), Fault> 
         ReceiptKind::DELIVERED => DeliveryStatus::Delivered,
         ReceiptKind::READ => DeliveryStatus::Read,
         ReceiptKind::FETCHED => {
-            let mut blobs = receipt.ids.iter().map(|id| BlobId::from_bytes(*id.as_bytes()));
+            let mut blobs = receipt
+                .ids
+                .iter()
+                .map(|id| BlobId::from_bytes(*id.as_bytes()));
             return blobs.try_for_each(|blob| attachments::fetched(tx, name, &blob, receipt.at));
         }
         _ => return Ok(()),
     };
-    let change = deliveries::Change { at: Some(receipt.at), ..deliveries::Change::default() };
+    let change = deliveries::Change {
+        at: Some(receipt.at),
+        ..deliveries::Change::default()
+    };
     for id in &receipt.ids {
         outbox::confirm(tx, name, id)?;
         if let Some(message) = deliveries::by_uuid(tx, name, id)? {
@@ -258,11 +318,21 @@ fn confirm(tx: &mut Tx<'_>, name: &str, receipt: &Receipt) -> Result<(), Fault> 
 }
 
 /// A kind that this version does not show: kept as it came, for the version that will.
-fn keep(tx: &mut Tx<'_>, loaded: &Loaded, frame: Frame, kind: Kind, body: &[u8]) -> Result<(), Fault> {
+fn keep(
+    tx: &mut Tx<'_>,
+    loaded: &Loaded,
+    frame: Frame,
+    kind: Kind,
+    body: &[u8],
+) -> Result<(), Fault> {
     if !seen::remember_message(tx, &loaded.name, &frame.message_id)? {
         return Ok(());
     }
-    tracing::info!(connection = loaded.name, kind = kind.0, "kept an event of a kind that this version does not show");
+    tracing::info!(
+        connection = loaded.name,
+        kind = kind.0,
+        "kept an event of a kind that this version does not show"
+    );
     crate::store::kept::insert(tx, &loaded.name, &frame, kind, body)
 }
 
@@ -271,8 +341,12 @@ fn keep(tx: &mut Tx<'_>, loaded: &Loaded, frame: Frame, kind: Kind, body: &[u8])
 /// # Errors
 /// When the database fails.
 pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
-    let Some(row) = outbox::by_envelope(tx, &event.envelope)? else { return Ok(()) };
-    let Some((status, code)) = submission::claimed(event) else { return Ok(()) };
+    let Some(row) = outbox::by_envelope(tx, &event.envelope)? else {
+        return Ok(());
+    };
+    let Some((status, code)) = submission::claimed(event) else {
+        return Ok(());
+    };
     if let Some(message) = &row.message {
         let change = deliveries::Change {
             code,
@@ -343,12 +417,18 @@ mod tests {
         let second = pair.acme.seal();
         for envelope in [&first[0], &second[0]] {
             assert_eq!(pair.bolt.receive(envelope), DeliveryOutcome::Stored);
-            assert_eq!((pair.bolt.texts(), receipts_due(&pair.bolt)), (vec!["hello".to_owned()], 1));
+            assert_eq!(
+                (pair.bolt.texts(), receipts_due(&pair.bolt)),
+                (vec!["hello".to_owned()], 1)
+            );
             let receipt = pair.bolt.seal();
             pair.bolt.accepted(&receipt);
             assert_eq!(pair.acme.receive(&receipt[0]), DeliveryOutcome::Stored);
         }
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Delivered);
+        assert_eq!(
+            pair.acme.delivery(&message).status,
+            DeliveryStatus::Delivered
+        );
     }
 
     #[test]
@@ -360,7 +440,10 @@ mod tests {
         let version = "SELECT sum(version) FROM connections";
         let before = (pair.bolt.number(version), receipts_due(&pair.bolt));
         assert_eq!(pair.bolt.receive(&sealed[0]), DeliveryOutcome::Stored);
-        assert_eq!((pair.bolt.number(version), receipts_due(&pair.bolt)), before);
+        assert_eq!(
+            (pair.bolt.number(version), receipts_due(&pair.bolt)),
+            before
+        );
         assert_eq!(pair.bolt.texts(), ["hello"]);
     }
 
@@ -388,7 +471,8 @@ mod tests {
         let sealed = pair.acme.seal();
         pair.acme.accepted(&sealed);
         let uuid = pair.acme.delivery(&message).uuid;
-        pair.bolt.step(|tx, _| receipts::add(tx, &elsewhere, &uuid, ReceiptKind::READ));
+        pair.bolt
+            .step(|tx, _| receipts::add(tx, &elsewhere, &uuid, ReceiptKind::READ));
         settle(&mut pair.bolt, &mut pair.acme);
         assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
     }
@@ -428,7 +512,10 @@ mod tests {
         assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Failed);
         pair.bolt.receive(&sealed[0]);
         settle(&mut pair.bolt, &mut pair.acme);
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Delivered);
+        assert_eq!(
+            pair.acme.delivery(&message).status,
+            DeliveryStatus::Delivered
+        );
     }
 
     fn attachment_statuses(files: &[u64]) -> Vec<AttachmentStatus> {
@@ -454,9 +541,20 @@ mod tests {
     fn a_preview_travels_with_its_message_and_what_is_no_picture_does_not_count() {
         let mut pair = pair(265);
         let picture = [b"\xff\xd8\xff\xe0".as_slice(), &[7; 16_380]].concat();
-        let previews = [Some(picture.as_slice()), Some(b"<svg onload='x'>"), None, Some(&picture), Some(&picture)];
-        let staged = previews.map(|preview| pair.acme.stage_with(10, "Foto.jpg", "image/jpeg", preview));
-        pair.acme.send_files(&pair.to_bolt, &"x".repeat(limits::MESSAGE_TEXT_BYTES_MAX), &staged);
+        let previews = [
+            Some(picture.as_slice()),
+            Some(b"<svg onload='x'>"),
+            None,
+            Some(&picture),
+            Some(&picture),
+        ];
+        let staged =
+            previews.map(|preview| pair.acme.stage_with(10, "Foto.jpg", "image/jpeg", preview));
+        pair.acme.send_files(
+            &pair.to_bolt,
+            &"x".repeat(limits::MESSAGE_TEXT_BYTES_MAX),
+            &staged,
+        );
         for file in &staged {
             pair.acme.uploaded(file);
         }
@@ -465,8 +563,14 @@ mod tests {
         let arrived = pair.bolt.step(|tx, _| attachments::of_message(tx, &name));
         let has_preview: Vec<_> = arrived.iter().map(|file| file.has_preview).collect();
         assert_eq!(has_preview, [true, false, false, true, true]);
-        assert!(arrived.iter().all(|file| file.descriptor.preview.is_none()), "rows are read without it");
-        let kept = [0, 1].map(|at: usize| pair.bolt.step(|tx, _| attachments::preview(tx, &arrived[at].name)));
+        assert!(
+            arrived.iter().all(|file| file.descriptor.preview.is_none()),
+            "rows are read without it"
+        );
+        let kept = [0, 1].map(|at: usize| {
+            pair.bolt
+                .step(|tx, _| attachments::preview(tx, &arrived[at].name))
+        });
         assert_eq!(kept, [Some(picture.clone()), None]);
     }
 
@@ -478,21 +582,45 @@ mod tests {
         pair.acme.uploaded(&staged[0]);
         settle(&mut pair.acme, &mut pair.bolt);
         let message = pair.bolt.arrived().remove(0).name;
-        let listed = attachments::Filter { limit: 9, ..attachments::Filter::default() };
-        let shown =
-            |node: &mut TestNode| render::listed_attachment(&node.step(|tx, _| attachments::page(tx, &listed))[0]);
+        let listed = attachments::Filter {
+            limit: 9,
+            ..attachments::Filter::default()
+        };
+        let shown = |node: &mut TestNode| {
+            render::listed_attachment(&node.step(|tx, _| attachments::page(tx, &listed))[0])
+        };
         let claimed = shown(&mut pair.bolt);
         assert_eq!(
-            (claimed.message.as_ref(), claimed.contacts.as_slice(), claimed.message_count),
+            (
+                claimed.message.as_ref(),
+                claimed.contacts.as_slice(),
+                claimed.message_count
+            ),
             (Some(&message), ["Acme".to_owned()].as_slice(), 1)
         );
-        assert_eq!((claimed.attachment.content_type.as_str(), claimed.attachment.claimed_type), ("image/jpeg", None));
+        assert_eq!(
+            (
+                claimed.attachment.content_type.as_str(),
+                claimed.attachment.claimed_type
+            ),
+            ("image/jpeg", None)
+        );
         let program = FileType::of(b"MZ\x90\0\x03\0\0\0\x04\0", 10, "photo.jpg");
-        pair.bolt.step(|tx, _| attachments::set_file_type(tx, &claimed.attachment.id, &program));
+        pair.bolt
+            .step(|tx, _| attachments::set_file_type(tx, &claimed.attachment.id, &program));
         let told = shown(&mut pair.bolt).attachment;
-        assert_eq!(told.content_type, "application/vnd.microsoft.portable-executable");
+        assert_eq!(
+            told.content_type,
+            "application/vnd.microsoft.portable-executable"
+        );
         assert_eq!(told.claimed_type.as_deref(), Some("image/jpeg"));
-        assert_eq!(told.dangers.iter().map(|danger| danger.code).collect::<Vec<_>>(), [Danger::Executable]);
+        assert_eq!(
+            told.dangers
+                .iter()
+                .map(|danger| danger.code)
+                .collect::<Vec<_>>(),
+            [Danger::Executable]
+        );
     }
 
     #[test]

@@ -25,10 +25,16 @@ impl Me {
     /// # Errors
     /// [`Fault::Failed`] when the stored identity or card is broken.
     pub fn from_settings(settings: &Settings, downloads: DownloadPolicy) -> Result<Self, Fault> {
-        let identity =
-            Identity::parse(&settings.identity).map_err(|_| Fault::failed("the stored identity is broken"))?;
-        let card =
-            SignedCard::parse_verified(&settings.card).map_err(|_| Fault::failed("the stored card is broken"))?;
-        Ok(Self { name: settings.name.clone(), identity, card, relay: settings.relay.clone(), downloads })
+        let identity = Identity::parse(&settings.identity)
+            .map_err(|_| Fault::failed("the stored identity is broken"))?;
+        let card = SignedCard::parse_verified(&settings.card)
+            .map_err(|_| Fault::failed("the stored card is broken"))?;
+        Ok(Self {
+            name: settings.name.clone(),
+            identity,
+            card,
+            relay: settings.relay.clone(),
+            downloads,
+        })
     }
 }

@@ -59,7 +59,12 @@ pub struct Draft {
 /// # Errors
 /// `not_accepted` for a connection that messages cannot flow on, `not_found` for a file that is not staged,
 /// `files_too_large` over `files_bytes_max`.
-pub fn send(tx: &mut Tx<'_>, me: &Me, draft: &Draft, files_bytes_max: u64) -> Result<Vec<String>, Fault> {
+pub fn send(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    draft: &Draft,
+    files_bytes_max: u64,
+) -> Result<Vec<String>, Fault> {
     let files = take_files(tx, &draft.attachments, files_bytes_max)?;
     let uuid = MessageId::from_bytes(pairing::draw(tx));
     let now = tx.now;
@@ -98,12 +103,19 @@ fn sendable_chat(tx: &Tx<'_>, connection: &str) -> Result<String, Fault> {
     // Our yes did not arrive, and nothing would ever confirm it: a message would wait for ever.
     if row.health == HealthState::Broken && row.last_contact_at.is_none() {
         let why = row.health_reason.unwrap_or_default();
-        let detail = format!("the connection with {} was never confirmed: {why}", row.contact);
+        let detail = format!(
+            "the connection with {} was never confirmed: {why}",
+            row.contact
+        );
         return Err(Fault::refused(ProblemCode::NotAccepted, detail));
     }
     let accepted = row.status == crate::api::model::ConnectionStatus::Accepted;
     row.chat.filter(|_| accepted).ok_or_else(|| {
-        let detail = format!("the connection with {} is {}", row.contact, crate::store::words::word(&row.status));
+        let detail = format!(
+            "the connection with {} is {}",
+            row.contact,
+            crate::store::words::word(&row.status)
+        );
         Fault::refused(ProblemCode::NotAccepted, detail)
     })
 }
@@ -111,20 +123,33 @@ fn sendable_chat(tx: &Tx<'_>, connection: &str) -> Result<String, Fault> {
 fn reply_uuid(tx: &Tx<'_>, name: Option<&str>) -> Result<Option<MessageId>, Fault> {
     let Some(name) = name else { return Ok(None) };
     let message = messages::load(tx, name)?;
-    let message =
-        message.ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no message {name:?}")))?;
+    let message = message.ok_or_else(|| {
+        Fault::refused(
+            ProblemCode::NotFound,
+            format!("there is no message {name:?}"),
+        )
+    })?;
     Ok(Some(message.uuid))
 }
 
 /// Staged files begin to move with the message that takes them; one that is uploaded already can be sent again.
-fn take_files(tx: &Tx<'_>, names: &[String], bytes_max: u64) -> Result<Vec<attachments::Attachment>, Fault> {
+fn take_files(
+    tx: &Tx<'_>,
+    names: &[String],
+    bytes_max: u64,
+) -> Result<Vec<attachments::Attachment>, Fault> {
     let mut files = Vec::new();
     let mut total = 0_u64;
     for name in names {
         let file = attachments::load(tx, name)?.filter(|file| file.direction == Direction::Out);
-        let file = file.ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no file {name:?}")))?;
+        let file = file.ok_or_else(|| {
+            Fault::refused(ProblemCode::NotFound, format!("there is no file {name:?}"))
+        })?;
         total = total.saturating_add(file.descriptor.sealed.pt_len);
-        if !matches!(file.status, AttachmentStatus::Staged | AttachmentStatus::Uploading | AttachmentStatus::Uploaded) {
+        if !matches!(
+            file.status,
+            AttachmentStatus::Staged | AttachmentStatus::Uploading | AttachmentStatus::Uploaded
+        ) {
             let detail = format!("the file {name:?} is not here any more: hand it over again");
             return Err(Fault::refused(ProblemCode::NotFound, detail));
         }
@@ -149,7 +174,14 @@ pub fn seal_round(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<SubmittedEnvelope>, Fa
     for name in receipts::connections(tx)? {
         for receipt in receipts::take(tx, &name)? {
             let id = MessageId::from_bytes(pairing::draw(tx));
-            outbox::add(tx, &name, Kind::RECEIPT, &id, None, &Receipt::encode(&receipt))?;
+            outbox::add(
+                tx,
+                &name,
+                Kind::RECEIPT,
+                &id,
+                None,
+                &Receipt::encode(&receipt),
+            )?;
         }
     }
     // Counted are those that did seal: what waits for a file or a broken session holds up no other connection.
@@ -160,7 +192,11 @@ pub fn seal_round(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<SubmittedEnvelope>, Fa
             break;
         }
     }
-    outbox::to_submit(tx, limits::ENVELOPES_PER_REQUEST_MAX, limits::SUBMITTED_BYTES_MAX)
+    outbox::to_submit(
+        tx,
+        limits::ENVELOPES_PER_REQUEST_MAX,
+        limits::SUBMITTED_BYTES_MAX,
+    )
 }
 
 /// Seals what may go to one connection; returns whether anything did.
@@ -194,7 +230,12 @@ fn seal_connection(tx: &mut Tx<'_>, me: &Me, name: &str) -> Result<bool, Fault> 
 
 /// Whether a row's turn has come: what flows in this phase, whose files are uploaded, and not before the mailbox that its
 /// capability names is open.
-fn is_ready(tx: &Tx<'_>, name: &str, connection: &Connection, row: &Waiting) -> Result<bool, Fault> {
+fn is_ready(
+    tx: &Tx<'_>,
+    name: &str,
+    connection: &Connection,
+    row: &Waiting,
+) -> Result<bool, Fault> {
     if !connection.may_flow(row.outgoing.kind) {
         return Ok(false);
     }
@@ -206,12 +247,20 @@ fn is_ready(tx: &Tx<'_>, name: &str, connection: &Connection, row: &Waiting) -> 
 }
 
 fn files_are_uploaded(tx: &Tx<'_>, message: Option<&str>) -> Result<bool, Fault> {
-    let Some(message) = message else { return Ok(false) };
+    let Some(message) = message else {
+        return Ok(false);
+    };
     let files = attachments::of_message(tx, message)?;
-    Ok(files.iter().all(|file| file.status == AttachmentStatus::Uploaded))
+    Ok(files
+        .iter()
+        .all(|file| file.status == AttachmentStatus::Uploaded))
 }
 
-fn seal_row(tx: &mut Tx<'_>, connection: &mut Connection, mut row: Waiting) -> Result<Result<(), SealRefusal>, Fault> {
+fn seal_row(
+    tx: &mut Tx<'_>,
+    connection: &mut Connection,
+    mut row: Waiting,
+) -> Result<Result<(), SealRefusal>, Fault> {
     if row.outgoing.kind == Kind::MESSAGE
         && let Some(message) = &row.message
     {
@@ -235,9 +284,15 @@ fn message_body(tx: &Tx<'_>, name: &str) -> Result<Vec<u8>, Fault> {
         None => None,
     };
     let payload = Message {
-        author: Some(Author { name: message.sender_name, avatar: None }),
+        author: Some(Author {
+            name: message.sender_name,
+            avatar: None,
+        }),
         content_type: ContentType::MARKDOWN,
-        attachments: files.into_iter().map(|file| described(tx, file)).collect::<Result<_, _>>()?,
+        attachments: files
+            .into_iter()
+            .map(|file| described(tx, file))
+            .collect::<Result<_, _>>()?,
         reply_to,
         action_required: message.action_required,
         deliver_by: message.deliver_by,
@@ -249,17 +304,31 @@ fn message_body(tx: &Tx<'_>, name: &str) -> Result<Vec<u8>, Fault> {
 
 fn described(tx: &Tx<'_>, file: attachments::Attachment) -> Result<Descriptor, Fault> {
     let preview = attachments::preview(tx, &file.name)?;
-    Ok(Descriptor { preview, ..file.descriptor })
+    Ok(Descriptor {
+        preview,
+        ..file.descriptor
+    })
 }
 
 /// A session that is old or has carried enough is replaced with the peer's fresh prekeys; until then it goes on.
 fn rotate_if_due(tx: &mut Tx<'_>, me: &Me, loaded: &connections::Loaded) -> Result<(), Fault> {
-    if !loaded.secrets.rotation_due(&me.identity, tx.now) || chores::has(tx, &loaded.name, Chore::RotateSession)? {
+    if !loaded.secrets.rotation_due(&me.identity, tx.now)
+        || chores::has(tx, &loaded.name, Chore::RotateSession)?
+    {
         return Ok(());
     }
-    let Some(outbound) = &loaded.secrets.outbound else { return Ok(()) };
+    let Some(outbound) = &loaded.secrets.outbound else {
+        return Ok(());
+    };
     let now = tx.now;
-    chores::add(tx, &loaded.name, Chore::RotateSession, &outbound.mailbox.id, &[], now)
+    chores::add(
+        tx,
+        &loaded.name,
+        Chore::RotateSession,
+        &outbound.mailbox.id,
+        &[],
+        now,
+    )
 }
 
 /// Records the relay's answer to a request.
@@ -268,7 +337,9 @@ fn rotate_if_due(tx: &mut Tx<'_>, me: &Me, loaded: &connections::Loaded) -> Resu
 /// When the database fails; the same envelopes are then submitted again, and the relay knows them.
 pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
     for result in results {
-        let Some(row) = outbox::by_envelope(tx, &result.id)? else { continue };
+        let Some(row) = outbox::by_envelope(tx, &result.id)? else {
+            continue;
+        };
         let random = tx.rng.next_u64();
         match submission::submitted(&result.outcome, row.attempt, tx.now, random) {
             Submitted::Accepted { expires_at } => accepted(tx, &row, expires_at)?,
@@ -282,7 +353,10 @@ pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
                 outbox::remove(tx, row.id)?;
                 inbox::on_failed_control(tx, &row, code)?;
                 if let Some(message) = &row.message {
-                    let change = Change { code: Some(code), ..Change::default() };
+                    let change = Change {
+                        code: Some(code),
+                        ..Change::default()
+                    };
                     deliveries::advance(tx, message, DeliveryStatus::Failed, &change)?;
                 }
             }
@@ -291,18 +365,27 @@ pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn accepted(tx: &mut Tx<'_>, row: &outbox::Row, expires_at: Option<Timestamp>) -> Result<(), Fault> {
+fn accepted(
+    tx: &mut Tx<'_>,
+    row: &outbox::Row,
+    expires_at: Option<Timestamp>,
+) -> Result<(), Fault> {
     if row.kind == Kind::RECEIPT || row.kind == Kind::CONNECTION_REJECT {
         return outbox::remove(tx, row.id);
     }
-    let again = (row.kind == Kind::CONNECTION_ACCEPT).then(|| tx.now.plus(limits::ACCEPT_REPEATED_AFTER));
+    let again =
+        (row.kind == Kind::CONNECTION_ACCEPT).then(|| tx.now.plus(limits::ACCEPT_REPEATED_AFTER));
     outbox::set_accepted(tx, row.id, again)?;
     if let Some(message) = &row.message {
         deliveries::advance(tx, message, DeliveryStatus::Sent, &Change::default())?;
         // Of one that it knew before, the relay says no end: it is no later than that of one that came now.
         let expires_at = expires_at.unwrap_or_else(|| tx.now.plus(limits::ENVELOPE_LIFE_DEFAULT));
         deliveries::set_expiry(tx, message, expires_at)?;
-        attachments::keep_until(tx, message, expires_at.plus(limits::BLOB_LIFE_BEYOND_MESSAGE))?;
+        attachments::keep_until(
+            tx,
+            message,
+            expires_at.plus(limits::BLOB_LIFE_BEYOND_MESSAGE),
+        )?;
     }
     Ok(())
 }
@@ -314,7 +397,9 @@ fn accepted(tx: &mut Tx<'_>, row: &outbox::Row, expires_at: Option<Timestamp>) -
 pub fn unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
     let sql = "SELECT message FROM deliveries WHERE status = 'pending' LIMIT 1000";
     let messages: Vec<String> = tx.rows(sql, &[], |row| row.get(0))?;
-    messages.iter().try_for_each(|message| deliveries::explain(tx, message, reason, Some(next_at)))
+    messages
+        .iter()
+        .try_for_each(|message| deliveries::explain(tx, message, reason, Some(next_at)))
 }
 
 /// Starts the new session for which the peer's base was fetched; nothing changes when the base cannot be used.
@@ -323,10 +408,14 @@ pub fn unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Result<(), 
 /// When the database fails.
 pub fn rotate(tx: &mut Tx<'_>, me: &Me, name: &str, sealed_base: &[u8]) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, name)?;
-    if loaded.secrets.phase != Phase::Accepted || !loaded.secrets.rotation_due(&me.identity, tx.now) {
+    if loaded.secrets.phase != Phase::Accepted || !loaded.secrets.rotation_due(&me.identity, tx.now)
+    {
         return Ok(());
     }
-    match loaded.secrets.rotate(&me.identity, sealed_base, tx.now, tx.rng) {
+    match loaded
+        .secrets
+        .rotate(&me.identity, sealed_base, tx.now, tx.rng)
+    {
         Ok(()) => {
             outbox::seal_again(tx, name)?;
             connections::save(tx, &mut loaded)
@@ -356,10 +445,16 @@ mod tests {
     fn messages_go_in_order_and_one_request_is_in_flight() {
         let mut pair = pair(100);
         let texts: Vec<_> = (0..20).map(|number| format!("number {number}")).collect();
-        texts.iter().for_each(|text| drop(pair.acme.send(&pair.to_bolt, text)));
+        texts
+            .iter()
+            .for_each(|text| drop(pair.acme.send(&pair.to_bolt, text)));
         let first = pair.acme.seal();
         assert_eq!(first.len(), limits::SEALED_PER_CONNECTION_MAX);
-        assert_eq!(pair.acme.seal(), first, "byte for byte, until the relay has answered");
+        assert_eq!(
+            pair.acme.seal(),
+            first,
+            "byte for byte, until the relay has answered"
+        );
         pair.acme.accepted(&first);
         let second = pair.acme.seal();
         assert_eq!(second.len(), texts.len() - first.len());
@@ -374,12 +469,22 @@ mod tests {
         let mut pair = pair(105);
         let message = pair.acme.send(&pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
-        pair.acme.answered(&sealed, &SubmitOutcome::Duplicate { state: EnvelopeState::Stored });
+        pair.acme.answered(
+            &sealed,
+            &SubmitOutcome::Duplicate {
+                state: EnvelopeState::Stored,
+            },
+        );
         assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
-        pair.acme.pass(limits::ENVELOPE_LIFE_DEFAULT + limits::UNCONFIRMED_AFTER + Duration::from_secs(1));
+        pair.acme.pass(
+            limits::ENVELOPE_LIFE_DEFAULT + limits::UNCONFIRMED_AFTER + Duration::from_secs(1),
+        );
         pair.acme.step(crate::daemon::tend::look_after);
         let shown = pair.acme.delivery(&message);
-        assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed)));
+        assert_eq!(
+            (shown.status, shown.code),
+            (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed))
+        );
     }
 
     #[test]
@@ -393,8 +498,17 @@ mod tests {
         pair.acme.step(|tx, _| outbox::seal_again(tx, &to_bolt));
         let second = pair.acme.seal();
         assert_eq!((pair.acme.number(seq), pair.acme.number(sent_at)), before);
-        assert_ne!((first[0].id, &first[0].bytes), (second[0].id, &second[0].bytes));
-        pair.acme.answered(&first, &SubmitOutcome::Refused { code: ErrorCode::MailboxUnknown, retry_after_ms: None });
+        assert_ne!(
+            (first[0].id, &first[0].bytes),
+            (second[0].id, &second[0].bytes)
+        );
+        pair.acme.answered(
+            &first,
+            &SubmitOutcome::Refused {
+                code: ErrorCode::MailboxUnknown,
+                retry_after_ms: None,
+            },
+        );
         assert_eq!(
             pair.acme.delivery(&message).status,
             DeliveryStatus::Pending,
@@ -411,11 +525,17 @@ mod tests {
         let to_acme = pair.to_acme.clone();
         for number in 0..130 {
             let id = MessageId::from_bytes([number; 16]);
-            pair.bolt.step(|tx, _| receipts::add(tx, &to_acme, &id, ReceiptKind::DELIVERED));
+            pair.bolt
+                .step(|tx, _| receipts::add(tx, &to_acme, &id, ReceiptKind::DELIVERED));
         }
         let id = MessageId::from_bytes([1; 16]);
-        pair.bolt.step(|tx, _| receipts::add(tx, &to_acme, &id, ReceiptKind::READ));
-        assert_eq!(pair.bolt.seal().len(), 4, "64, 64 and 2 delivered, and one read");
+        pair.bolt
+            .step(|tx, _| receipts::add(tx, &to_acme, &id, ReceiptKind::READ));
+        assert_eq!(
+            pair.bolt.seal().len(),
+            4,
+            "64, 64 and 2 delivered, and one read"
+        );
         assert_eq!(pair.bolt.number("SELECT count(*) FROM receipts_due"), 0);
     }
 
@@ -462,7 +582,10 @@ mod tests {
         };
         acme.step(|tx, _| inbox::relay_event(tx, &event));
         settle(&mut acme, &mut bolt);
-        assert_eq!(bolt.number("SELECT count(*) FROM connections WHERE status = 'accepted'"), 1);
+        assert_eq!(
+            bolt.number("SELECT count(*) FROM connections WHERE status = 'accepted'"),
+            1
+        );
     }
 
     #[test]
@@ -470,14 +593,19 @@ mod tests {
         let (mut acme, _, _) = with_an_accept_at_the_relay(132);
         assert!(acme.seal().is_empty());
         acme.now = acme.now.minus(Duration::from_secs(1));
-        assert_eq!(acme.seal().len(), 1, "an hour from then is further ahead than an hour from now");
+        assert_eq!(
+            acme.seal().len(),
+            1,
+            "an hour from then is further ahead than an hour from now"
+        );
     }
 
     #[test]
     fn a_message_waits_for_its_files_and_those_behind_wait_with_it() {
         let mut pair = pair(140);
         let file = pair.acme.stage(10);
-        pair.acme.send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
+        pair.acme
+            .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
         pair.acme.send(&pair.to_bolt, "without");
         assert!(pair.acme.seal().is_empty());
         pair.acme.uploaded(&file);
@@ -490,10 +618,12 @@ mod tests {
         let mut pair = pair(145);
         let (file, to_bolt) = (pair.acme.stage(10), pair.to_bolt.clone());
         for _ in 0..=limits::SEALED_PER_CONNECTION_MAX {
-            pair.acme.send_files(&to_bolt, "with a file", std::slice::from_ref(&file));
+            pair.acme
+                .send_files(&to_bolt, "with a file", std::slice::from_ref(&file));
         }
         let id = MessageId::from_bytes([1; 16]);
-        pair.acme.step(|tx, _| receipts::add(tx, &to_bolt, &id, ReceiptKind::DELIVERED));
+        pair.acme
+            .step(|tx, _| receipts::add(tx, &to_bolt, &id, ReceiptKind::DELIVERED));
         assert_eq!(pair.acme.seal().len(), 1);
     }
 
@@ -515,11 +645,17 @@ mod tests {
         let mut pair = pair(160);
         let message = pair.acme.send(&pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
-        let full = SubmitOutcome::Refused { code: ErrorCode::MailboxFull, retry_after_ms: Some(60_000) };
+        let full = SubmitOutcome::Refused {
+            code: ErrorCode::MailboxFull,
+            retry_after_ms: Some(60_000),
+        };
         pair.acme.answered(&sealed, &full);
         let waits = pair.acme.delivery(&message);
         assert_eq!(waits.status, DeliveryStatus::Pending);
-        assert!(waits.reason.is_some() && waits.next_attempt_at >= Some(pair.acme.now.plus(Duration::from_secs(60))));
+        assert!(
+            waits.reason.is_some()
+                && waits.next_attempt_at >= Some(pair.acme.now.plus(Duration::from_secs(60)))
+        );
         assert!(pair.acme.seal().is_empty(), "not before its time");
         pair.acme.now = waits.next_attempt_at.unwrap();
         assert_eq!(pair.acme.seal(), sealed);
@@ -527,7 +663,10 @@ mod tests {
         assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
         pair.bolt.receive(&sealed[0]);
         settle(&mut pair.bolt, &mut pair.acme);
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Delivered);
+        assert_eq!(
+            pair.acme.delivery(&message).status,
+            DeliveryStatus::Delivered
+        );
         assert_eq!(pair.acme.number("SELECT count(*) FROM outbox"), 0);
     }
 
@@ -536,11 +675,17 @@ mod tests {
         let mut pair = pair(170);
         let messages = ["one", "two"].map(|text| pair.acme.send(&pair.to_bolt, text));
         let sealed = pair.acme.seal();
-        let gone = SubmitOutcome::Refused { code: ErrorCode::MailboxUnknown, retry_after_ms: None };
+        let gone = SubmitOutcome::Refused {
+            code: ErrorCode::MailboxUnknown,
+            retry_after_ms: None,
+        };
         pair.acme.answered(&sealed[..1], &gone);
         pair.acme.accepted(&sealed[1..]);
         let [failed, sent] = messages.map(|message| pair.acme.delivery(&message));
-        assert_eq!((failed.status, failed.code), (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown)));
+        assert_eq!(
+            (failed.status, failed.code),
+            (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown))
+        );
         assert_eq!(sent.status, DeliveryStatus::Sent);
     }
 }

@@ -23,7 +23,9 @@ use sealpost_node_core::{
     connection::{Asked, Connection, Phase, Publishing, RequestArgs, RequestError, fit_note},
     held_invite::HeldInvite,
 };
-use sealpost_proto::{DeliveryStatus, FailureCode, MailboxId, MailboxRef, MessageId, Origin, limits};
+use sealpost_proto::{
+    DeliveryStatus, FailureCode, MailboxId, MailboxRef, MessageId, Origin, limits,
+};
 use std::time::Duration;
 
 /// What the maker of an invite asks for.
@@ -42,10 +44,19 @@ pub struct InviteTerms {
 /// # Errors
 /// When the database fails.
 pub fn make_invite(tx: &mut Tx<'_>, me: &Me, terms: InviteTerms) -> Result<String, Fault> {
-    let mailbox = MailboxRef { relay: me.relay.clone(), id: MailboxId::from_bytes(draw(tx)) };
+    let mailbox = MailboxRef {
+        relay: me.relay.clone(),
+        id: MailboxId::from_bytes(draw(tx)),
+    };
     let expires_at = tx.now.plus(terms.life);
     let (kind, expires_at, base_life) = match terms.kind {
-        InviteKind::Single => (KindOnWire::SingleUse { expires: expires_at }, Some(expires_at), terms.life),
+        InviteKind::Single => (
+            KindOnWire::SingleUse {
+                expires: expires_at,
+            },
+            Some(expires_at),
+            terms.life,
+        ),
         InviteKind::Contact => (KindOnWire::ContactAddress, None, limits::PREKEYS_LIFE),
     };
     let invite = Invite::generate(kind, mailbox, *me.identity.fingerprint(), tx.rng);
@@ -56,7 +67,14 @@ pub fn make_invite(tx: &mut Tx<'_>, me: &Me, terms: InviteTerms) -> Result<Strin
     let name = invites::insert(tx, terms.kind, terms.auto_accept, expires_at, &held)?;
     let mailbox = held.invite.mailbox().id;
     let now = tx.now;
-    chores::add(tx, &name, Chore::OpenMailbox, &mailbox, held.invite.send_key().expose(), now)?;
+    chores::add(
+        tx,
+        &name,
+        Chore::OpenMailbox,
+        &mailbox,
+        held.invite.send_key().expose(),
+        now,
+    )?;
     chores::add(tx, &name, Chore::PublishPrekeys, &mailbox, &sealed, now)?;
     Ok(name)
 }
@@ -68,7 +86,10 @@ pub fn make_invite(tx: &mut Tx<'_>, me: &Me, terms: InviteTerms) -> Result<Strin
 pub fn revoke_invite(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
     let row = load_invite(tx, name)?;
     if !invites::close(tx, name, InviteStatus::Revoked)? {
-        return Err(Fault::refused(ProblemCode::Conflict, "the invite is not open any more"));
+        return Err(Fault::refused(
+            ProblemCode::Conflict,
+            "the invite is not open any more",
+        ));
     }
     close_mailbox_at(tx, name, &row.held.invite.mailbox().id, Duration::ZERO)
 }
@@ -89,14 +110,23 @@ pub fn discard_invite(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
 /// # Errors
 /// `not_found`.
 pub fn load_invite(tx: &Tx<'_>, name: &str) -> Result<invites::InviteRow, Fault> {
-    invites::load(tx, name)?
-        .ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no invite {name:?}")))
+    invites::load(tx, name)?.ok_or_else(|| {
+        Fault::refused(
+            ProblemCode::NotFound,
+            format!("there is no invite {name:?}"),
+        )
+    })
 }
 
 /// What everybody but the first hears at an invite for one.
 const USED: &str = "the invite was used before";
 
-fn close_mailbox_at(tx: &mut Tx<'_>, subject: &str, mailbox: &MailboxId, later: Duration) -> Result<(), Fault> {
+fn close_mailbox_at(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    mailbox: &MailboxId,
+    later: Duration,
+) -> Result<(), Fault> {
     let at = tx.now.plus(later);
     chores::add(tx, subject, Chore::CloseMailbox, mailbox, &[], at)
 }
@@ -146,7 +176,14 @@ pub fn connect(
     let name = connections::insert(tx, &new)?;
     publish(tx, &name, &requested.publishing)?;
     let id = MessageId::from_bytes(draw(tx));
-    outbox::add(tx, &name, Kind::CONNECTION_REQUEST, &id, None, &requested.body)?;
+    outbox::add(
+        tx,
+        &name,
+        Kind::CONNECTION_REQUEST,
+        &id,
+        None,
+        &requested.body,
+    )?;
     Ok(name)
 }
 
@@ -158,7 +195,14 @@ fn contact_name(card: &SignedCard) -> &str {
 fn publish(tx: &mut Tx<'_>, name: &str, publishing: &Publishing) -> Result<(), Fault> {
     let now = tx.now;
     let mailbox = publishing.mailbox.id;
-    chores::add(tx, name, Chore::OpenMailbox, &mailbox, publishing.mailbox.send_key.expose(), now)?;
+    chores::add(
+        tx,
+        name,
+        Chore::OpenMailbox,
+        &mailbox,
+        publishing.mailbox.send_key.expose(),
+        now,
+    )?;
     publish_base(tx, name, publishing)
 }
 
@@ -168,14 +212,26 @@ fn publish(tx: &mut Tx<'_>, name: &str, publishing: &Publishing) -> Result<(), F
 /// When the database fails.
 pub fn publish_base(tx: &mut Tx<'_>, name: &str, publishing: &Publishing) -> Result<(), Fault> {
     let now = tx.now;
-    chores::add(tx, name, Chore::PublishPrekeys, &publishing.mailbox.id, &publishing.sealed_base, now)
+    chores::add(
+        tx,
+        name,
+        Chore::PublishPrekeys,
+        &publishing.mailbox.id,
+        &publishing.sealed_base,
+        now,
+    )
 }
 
 /// What becomes of a request that opened at an invite of ours.
 ///
 /// # Errors
 /// When the database fails.
-pub fn on_request(tx: &mut Tx<'_>, me: &Me, invite: &invites::InviteRow, asked: &Asked) -> Result<(), Fault> {
+pub fn on_request(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    invite: &invites::InviteRow,
+    asked: &Asked,
+) -> Result<(), Fault> {
     if same_peer(tx, asked)? == Earlier::Stays {
         return Ok(());
     }
@@ -192,7 +248,11 @@ pub fn on_request(tx: &mut Tx<'_>, me: &Me, invite: &invites::InviteRow, asked: 
         contact: contact_name(&asked.peer_card),
         note: asked.note.as_deref().unwrap_or_default(),
         invite: Some(&invite.name),
-        relay: asked.connection.outbound.as_ref().map_or("", |way| way.mailbox.relay.as_str()),
+        relay: asked
+            .connection
+            .outbound
+            .as_ref()
+            .map_or("", |way| way.mailbox.relay.as_str()),
     };
     let name = connections::insert(tx, &new)?;
     seen::remember_digest(tx, &name, &asked.msg_hash)?;
@@ -219,7 +279,10 @@ fn same_peer(tx: &Tx<'_>, asked: &Asked) -> Result<Earlier, Fault> {
         if earlier.peer.fingerprint() != fingerprint {
             continue;
         }
-        let is_newer = earlier.sessions.current_epoch().is_none_or(|epoch| epoch < asked.session_epoch);
+        let is_newer = earlier
+            .sessions
+            .current_epoch()
+            .is_none_or(|epoch| epoch < asked.session_epoch);
         if earlier.phase != Phase::Asked || !is_newer {
             return Ok(Earlier::Stays);
         }
@@ -231,7 +294,10 @@ fn same_peer(tx: &Tx<'_>, asked: &Asked) -> Result<Earlier, Fault> {
 /// At most 100 requests wait at an invite; the oldest goes.
 fn forget_overflow(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<(), Fault> {
     let waiting = connections::waiting_of_invite(tx, &invite.name)?;
-    waiting.iter().skip(limits::WAITING_REQUESTS_MAX).try_for_each(|name| connections::forget_request(tx, name))
+    waiting
+        .iter()
+        .skip(limits::WAITING_REQUESTS_MAX)
+        .try_for_each(|name| connections::forget_request(tx, name))
 }
 
 /// Says yes to a request.
@@ -241,8 +307,10 @@ fn forget_overflow(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<(), Fault
 pub fn accept(tx: &mut Tx<'_>, me: &Me, name: &str) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, name)?;
     let id = MessageId::from_bytes(draw(tx));
-    let (publishing, body) =
-        loaded.secrets.accept(&me.identity, &me.relay, id, tx.now, tx.rng).map_err(|_| nothing_to_answer(name))?;
+    let (publishing, body) = loaded
+        .secrets
+        .accept(&me.identity, &me.relay, id, tx.now, tx.rng)
+        .map_err(|_| nothing_to_answer(name))?;
     connections::save(tx, &mut loaded)?;
     publish(tx, name, &publishing)?;
     outbox::add(tx, name, Kind::CONNECTION_ACCEPT, &id, None, &body)?;
@@ -253,7 +321,9 @@ pub fn accept(tx: &mut Tx<'_>, me: &Me, name: &str) -> Result<(), Fault> {
         invites::close(tx, &invite, InviteStatus::Used)?;
         // It lets one in: who waits beside them is told the same as who comes later.
         let others = connections::waiting_of_invite(tx, &invite)?;
-        others.iter().try_for_each(|other| reject(tx, other, Some(USED)))?;
+        others
+            .iter()
+            .try_for_each(|other| reject(tx, other, Some(USED)))?;
     }
     await_confirmation(tx, name)?;
     connections::touch(tx, name)
@@ -264,12 +334,16 @@ pub fn accept(tx: &mut Tx<'_>, me: &Me, name: &str) -> Result<(), Fault> {
 /// # Errors
 /// When the database fails.
 pub fn await_confirmation(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
-    let why = "the other side has not confirmed the connection yet; messages go out as soon as it has";
+    let why =
+        "the other side has not confirmed the connection yet; messages go out as soon as it has";
     connections::set_health(tx, name, HealthState::Waiting, Some(why))
 }
 
 fn nothing_to_answer(name: &str) -> Fault {
-    Fault::refused(ProblemCode::Conflict, format!("{name} is not a request that waits for an answer"))
+    Fault::refused(
+        ProblemCode::Conflict,
+        format!("{name} is not a request that waits for an answer"),
+    )
 }
 
 /// Makes the direct chat; its uuid is the same on both sides because it comes from the connection's own name.
@@ -288,7 +362,10 @@ pub fn open_chat(tx: &mut Tx<'_>, loaded: &Loaded) -> Result<String, Fault> {
 /// `conflict` when there is nothing to answer.
 pub fn reject(tx: &mut Tx<'_>, name: &str, why: Option<&str>) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, name)?;
-    let body = loaded.secrets.reject(why.map(str::to_owned)).map_err(|_| nothing_to_answer(name))?;
+    let body = loaded
+        .secrets
+        .reject(why.map(str::to_owned))
+        .map_err(|_| nothing_to_answer(name))?;
     connections::save(tx, &mut loaded)?;
     let id = MessageId::from_bytes(draw(tx));
     outbox::add(tx, name, Kind::CONNECTION_REJECT, &id, None, &body)
@@ -317,7 +394,10 @@ pub fn block(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
 /// # Errors
 /// When the database fails.
 pub fn fail_all(tx: &Tx<'_>, name: &str, code: FailureCode) -> Result<(), Fault> {
-    let change = deliveries::Change { code: Some(code), ..deliveries::Change::default() };
+    let change = deliveries::Change {
+        code: Some(code),
+        ..deliveries::Change::default()
+    };
     for message in outbox::drop_connection(tx, name)? {
         deliveries::advance(tx, &message, DeliveryStatus::Failed, &change)?;
     }
@@ -329,10 +409,17 @@ pub fn fail_all(tx: &Tx<'_>, name: &str, code: FailureCode) -> Result<(), Fault>
 /// # Errors
 /// When the database fails.
 pub fn complete(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
-    let Some(invite) = connections::load(tx, name)?.invite else { return Ok(()) };
+    let Some(invite) = connections::load(tx, name)?.invite else {
+        return Ok(());
+    };
     let row = load_invite(tx, &invite)?;
     if row.kind == InviteKind::Single && !chores::has(tx, &invite, Chore::CloseMailbox)? {
-        close_mailbox_at(tx, &invite, &row.held.invite.mailbox().id, limits::INVITE_MAILBOX_KEPT)?;
+        close_mailbox_at(
+            tx,
+            &invite,
+            &row.held.invite.mailbox().id,
+            limits::INVITE_MAILBOX_KEPT,
+        )?;
     }
     Ok(())
 }
@@ -348,8 +435,11 @@ pub fn tend_invites(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
             invites::close(tx, &row.name, InviteStatus::Expired)?;
             close_mailbox_at(tx, &row.name, &mailbox, Duration::ZERO)?;
         } else if row.held.base_is_old(tx.now) {
-            let sealed = row.held.publish_base(&me.identity, &me.card, limits::PREKEYS_LIFE, tx.now, tx.rng);
-            let sealed = sealed.ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))?;
+            let sealed =
+                row.held
+                    .publish_base(&me.identity, &me.card, limits::PREKEYS_LIFE, tx.now, tx.rng);
+            let sealed =
+                sealed.ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))?;
             invites::save(tx, &row)?;
             let now = tx.now;
             chores::add(tx, &row.name, Chore::PublishPrekeys, &mailbox, &sealed, now)?;
@@ -402,7 +492,11 @@ mod tests {
     };
 
     fn three() -> [TestNode; 3] {
-        [TestNode::new("Acme", 300), TestNode::new("Bolt", 301), TestNode::new("Carl", 302)]
+        [
+            TestNode::new("Acme", 300),
+            TestNode::new("Bolt", 301),
+            TestNode::new("Carl", 302),
+        ]
     }
 
     /// What Carl sees when he takes the invite up after `before` happened at Acme.
@@ -420,22 +514,36 @@ mod tests {
     fn a_second_acceptor_is_rejected_with_words() {
         let [mut acme, mut bolt, mut carl] = three();
         let (name, invite, prekeys) = acme.invite(true);
-        let (at_bolt, at_carl) = (bolt.connect(&invite, &prekeys), carl.connect(&invite, &prekeys));
+        let (at_bolt, at_carl) = (
+            bolt.connect(&invite, &prekeys),
+            carl.connect(&invite, &prekeys),
+        );
         settle(&mut bolt, &mut acme);
-        assert_eq!(acme.step(|tx, _| load_invite(tx, &name)).status, InviteStatus::Used);
+        assert_eq!(
+            acme.step(|tx, _| load_invite(tx, &name)).status,
+            InviteStatus::Used
+        );
         settle(&mut carl, &mut acme);
         assert_eq!(bolt.connection(&at_bolt).status, ConnectionStatus::Accepted);
         let late = carl.connection(&at_carl);
-        assert_eq!((late.status, late.note.as_str()), (ConnectionStatus::Rejected, "the invite was used before"));
+        assert_eq!(
+            (late.status, late.note.as_str()),
+            (ConnectionStatus::Rejected, "the invite was used before")
+        );
     }
 
     #[test]
     fn of_those_who_wait_at_an_invite_for_one_the_others_are_rejected_with_the_first_yes() {
         let [mut acme, mut bolt, mut carl] = three();
         let (_, invite, prekeys) = acme.invite(false);
-        let (at_bolt, at_carl) = (bolt.connect(&invite, &prekeys), carl.connect(&invite, &prekeys));
+        let (at_bolt, at_carl) = (
+            bolt.connect(&invite, &prekeys),
+            carl.connect(&invite, &prekeys),
+        );
         settle(&mut bolt, &mut acme);
-        let asked = acme.step(|tx, _| connections::of_invite(tx, &invite.id())).remove(0);
+        let asked = acme
+            .step(|tx, _| connections::of_invite(tx, &invite.id()))
+            .remove(0);
         settle(&mut carl, &mut acme);
         acme.step(|tx, me| accept(tx, me, &asked));
         acme.carry_out_chores();
@@ -443,20 +551,29 @@ mod tests {
         acme.accepted(&sealed);
         for (node, at) in [(&mut bolt, &at_bolt), (&mut carl, &at_carl)] {
             assert_eq!(
-                sealed.iter().filter(|envelope| node.receive(envelope) == DeliveryOutcome::Stored).count(),
+                sealed
+                    .iter()
+                    .filter(|envelope| node.receive(envelope) == DeliveryOutcome::Stored)
+                    .count(),
                 1,
                 "{at}"
             );
         }
         assert_eq!(bolt.connection(&at_bolt).status, ConnectionStatus::Accepted);
         let beside = carl.connection(&at_carl);
-        assert_eq!((beside.status, beside.note.as_str()), (ConnectionStatus::Rejected, USED));
+        assert_eq!(
+            (beside.status, beside.note.as_str()),
+            (ConnectionStatus::Rejected, USED)
+        );
     }
 
     #[test]
     fn a_revoked_invite_says_so() {
         let (status, note) = refused(|acme, name| acme.step(|tx, _| revoke_invite(tx, name)));
-        assert_eq!((status, note.as_str()), (ConnectionStatus::Rejected, "the invite was revoked"));
+        assert_eq!(
+            (status, note.as_str()),
+            (ConnectionStatus::Rejected, "the invite was revoked")
+        );
     }
 
     #[test]
@@ -464,11 +581,21 @@ mod tests {
         let expire = |acme: &mut TestNode, name: &str| {
             acme.pass(limits::INVITE_LIFE_DEFAULT);
             acme.step(tend_invites);
-            assert_eq!(acme.step(|tx, _| load_invite(tx, name)).status, InviteStatus::Expired);
+            assert_eq!(
+                acme.step(|tx, _| load_invite(tx, name)).status,
+                InviteStatus::Expired
+            );
         };
-        let words = (ConnectionStatus::Rejected, "the invite has expired".to_owned());
+        let words = (
+            ConnectionStatus::Rejected,
+            "the invite has expired".to_owned(),
+        );
         assert_eq!(refused(expire), words);
-        assert_eq!(refused(|acme, _| acme.pass(limits::INVITE_LIFE_DEFAULT)), words, "before anybody looked after it");
+        assert_eq!(
+            refused(|acme, _| acme.pass(limits::INVITE_LIFE_DEFAULT)),
+            words,
+            "before anybody looked after it"
+        );
     }
 
     #[test]
@@ -477,7 +604,9 @@ mod tests {
         let (name, ..) = acme.invite(true);
         acme.step(|tx, _| revoke_invite(tx, &name));
         let again = acme.commit(|tx, _| revoke_invite(tx, &name));
-        assert!(matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict));
+        assert!(
+            matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict)
+        );
     }
 
     #[test]
@@ -485,7 +614,9 @@ mod tests {
         let [mut acme, mut bolt, mut carl] = three();
         let ((_, invite, _), (_, _, strange)) = (acme.invite(true), bolt.invite(true));
         let refused = carl.commit(|tx, me| connect(tx, me, &invite, &strange, None));
-        assert!(matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::InviteUntrusted));
+        assert!(
+            matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::InviteUntrusted)
+        );
         assert_eq!(carl.number("SELECT count(*) FROM connections"), 0);
     }
 
@@ -506,11 +637,15 @@ mod tests {
         let (_, invite, prekeys) = acme.invite(false);
         let at_bolt = bolt.connect(&invite, &prekeys);
         settle(&mut bolt, &mut acme);
-        let at_acme = acme.step(|tx, _| connections::of_invite(tx, &invite.id())).remove(0);
+        let at_acme = acme
+            .step(|tx, _| connections::of_invite(tx, &invite.id()))
+            .remove(0);
         assert_eq!(acme.connection(&at_acme).status, ConnectionStatus::Pending);
         acme.step(|tx, me| accept(tx, me, &at_acme));
         let again = acme.commit(|tx, me| accept(tx, me, &at_acme));
-        assert!(matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict));
+        assert!(
+            matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict)
+        );
         settle(&mut acme, &mut bolt);
         assert_eq!(bolt.connection(&at_bolt).status, ConnectionStatus::Accepted);
     }
@@ -522,7 +657,10 @@ mod tests {
         let message = acme.send(&to_bolt, "hello");
         acme.step(|tx, _| block(tx, &to_bolt));
         let shown = acme.delivery(&message);
-        assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::Cancelled)));
+        assert_eq!(
+            (shown.status, shown.code),
+            (DeliveryStatus::Failed, Some(FailureCode::Cancelled))
+        );
         bolt.send(&to_acme, "are you there?");
         let sealed = bolt.seal();
         bolt.accepted(&sealed);
@@ -537,19 +675,29 @@ mod tests {
         let (_, invite, prekeys) = acme.invite(false);
         bolt.connect(&invite, &prekeys);
         settle(&mut bolt, &mut acme);
-        let at_acme = acme.step(|tx, _| connections::of_invite(tx, &invite.id())).remove(0);
+        let at_acme = acme
+            .step(|tx, _| connections::of_invite(tx, &invite.id()))
+            .remove(0);
         acme.step(|tx, me| accept(tx, me, &at_acme));
         acme.carry_out_chores();
         let message = acme.send(&at_acme, "welcome");
         let sealed = acme.seal();
-        let gone = SubmitOutcome::Refused { code: ErrorCode::MailboxUnknown, retry_after_ms: None };
+        let gone = SubmitOutcome::Refused {
+            code: ErrorCode::MailboxUnknown,
+            retry_after_ms: None,
+        };
         acme.answered(&sealed, &gone);
         let shown = acme.delivery(&message);
-        assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown)));
+        assert_eq!(
+            (shown.status, shown.code),
+            (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown))
+        );
         assert_eq!(acme.number("SELECT count(*) FROM outbox"), 0);
         let draft = crate::testing::draft(&at_acme, "are you there?");
         let again = acme.commit(|tx, me| crate::outbox::send(tx, me, &draft, 0));
-        assert!(matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::NotAccepted));
+        assert!(
+            matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::NotAccepted)
+        );
     }
 
     #[test]
@@ -569,6 +717,11 @@ mod tests {
         acme.step(|tx, _| block(tx, &to_bolt));
         acme.step(|tx, _| crate::inbox::mark_read(tx, &second));
         assert!(acme.seal().is_empty());
-        assert_eq!(acme.number("SELECT (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM outbox)"), 0);
+        assert_eq!(
+            acme.number(
+                "SELECT (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM outbox)"
+            ),
+            0
+        );
     }
 }

@@ -27,9 +27,19 @@ impl Progress {
     pub fn begin(&self, name: &str, direction: Direction, bytes: u64, total: u64) -> Moving {
         let now = Instant::now();
         let course = Mutex::new(Course::new(bytes, now));
-        let track = Arc::new(Track { name: name.to_owned(), direction, total, course });
+        let track = Arc::new(Track {
+            name: name.to_owned(),
+            direction,
+            total,
+            course,
+        });
         self.tracks.send_modify(|tracks| {
-            tracks.retain(|track| track.lock().ended.is_none_or(|ended| now - ended < TRANSFER_ENDED_KEPT));
+            tracks.retain(|track| {
+                track
+                    .lock()
+                    .ended
+                    .is_none_or(|ended| now - ended < TRANSFER_ENDED_KEPT)
+            });
             tracks.push(Arc::clone(&track));
         });
         Moving(track)
@@ -39,8 +49,17 @@ impl Progress {
     #[must_use]
     pub fn follow(&self) -> Follower {
         let mut tracks = self.tracks.subscribe();
-        let followed = tracks.borrow_and_update().iter().map(Followed::begin).collect();
-        Follower { tracks, followed, ready: VecDeque::new(), due: Instant::now() }
+        let followed = tracks
+            .borrow_and_update()
+            .iter()
+            .map(Followed::begin)
+            .collect();
+        Follower {
+            tracks,
+            followed,
+            ready: VecDeque::new(),
+            due: Instant::now(),
+        }
     }
 }
 
@@ -121,16 +140,29 @@ impl Sample {
 impl Course {
     fn new(bytes: u64, now: Instant) -> Self {
         let first = Sample { at: now, bytes };
-        Self { bytes, first, recent: VecDeque::from([first]), ended: None }
+        Self {
+            bytes,
+            first,
+            recent: VecDeque::from([first]),
+            ended: None,
+        }
     }
 
     fn note(&mut self, bytes: u64, now: Instant) {
         self.bytes = bytes;
-        if self.recent.back().is_some_and(|last| now - last.at < TRANSFER_TOLD_EVERY) {
+        if self
+            .recent
+            .back()
+            .is_some_and(|last| now - last.at < TRANSFER_TOLD_EVERY)
+        {
             return;
         }
         self.recent.push_back(Sample { at: now, bytes });
-        while self.recent.get(1).is_some_and(|second| now - second.at >= TRANSFER_RATE_WINDOW) {
+        while self
+            .recent
+            .get(1)
+            .is_some_and(|second| now - second.at >= TRANSFER_RATE_WINDOW)
+        {
             self.recent.pop_front();
         }
     }
@@ -145,7 +177,9 @@ impl Course {
             return self.first.rate(self.bytes, ended);
         }
         self.note(self.bytes, now);
-        self.recent.front().map_or(0, |oldest| oldest.rate(self.bytes, now))
+        self.recent
+            .front()
+            .map_or(0, |oldest| oldest.rate(self.bytes, now))
     }
 }
 
@@ -168,7 +202,11 @@ struct Followed {
 
 impl Followed {
     fn begin(track: &Arc<Track>) -> Self {
-        Self { track: Arc::clone(track), told: None, is_over: track.lock().ended.is_some() }
+        Self {
+            track: Arc::clone(track),
+            told: None,
+            is_over: track.lock().ended.is_some(),
+        }
     }
 
     /// What there is to tell, if that is something else than before.
@@ -208,11 +246,23 @@ impl Follower {
 
     fn take_up(&mut self) {
         let tracks = self.tracks.borrow_and_update();
-        self.followed
-            .retain(|followed| !followed.is_over || tracks.iter().any(|track| Arc::ptr_eq(track, &followed.track)));
+        self.followed.retain(|followed| {
+            !followed.is_over
+                || tracks
+                    .iter()
+                    .any(|track| Arc::ptr_eq(track, &followed.track))
+        });
         for track in tracks.iter() {
-            if !self.followed.iter().any(|followed| Arc::ptr_eq(track, &followed.track)) {
-                let mut followed = Followed { track: Arc::clone(track), told: None, is_over: false };
+            if !self
+                .followed
+                .iter()
+                .any(|followed| Arc::ptr_eq(track, &followed.track))
+            {
+                let mut followed = Followed {
+                    track: Arc::clone(track),
+                    told: None,
+                    is_over: false,
+                };
                 self.ready.extend(followed.look(Instant::now()));
                 self.followed.push(followed);
             }
@@ -230,7 +280,12 @@ mod tests {
 
     async fn none_is_told(follower: &mut Follower) {
         // The paused clock runs ahead only while everything waits.
-        assert_eq!(timeout(Duration::from_secs(3_600), follower.next()).await.ok(), None);
+        assert_eq!(
+            timeout(Duration::from_secs(3_600), follower.next())
+                .await
+                .ok(),
+            None
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -248,9 +303,17 @@ mod tests {
         told.push(follower.next().await);
         assert!((9..=10).contains(&told.len()), "{told:?}");
         assert!(told.windows(2).all(|two| two[0].bytes < two[1].bytes));
-        let [first, .., last] = &told[..] else { panic!() };
-        assert_eq!((first.state, first.bytes, first.total), (TransferState::Moving, 0, TOTAL));
-        assert_eq!((last.state, last.bytes, last.bytes_per_second), (TransferState::Done, TOTAL, 50_000_000));
+        let [first, .., last] = &told[..] else {
+            panic!()
+        };
+        assert_eq!(
+            (first.state, first.bytes, first.total),
+            (TransferState::Moving, 0, TOTAL)
+        );
+        assert_eq!(
+            (last.state, last.bytes, last.bytes_per_second),
+            (TransferState::Done, TOTAL, 50_000_000)
+        );
         none_is_told(&mut follower).await;
     }
 
@@ -273,7 +336,10 @@ mod tests {
         let mut still = follower.next().await;
         while still.bytes_per_second > 0 {
             let next = follower.next().await;
-            assert!(next.bytes_per_second < still.bytes_per_second && next.bytes == bytes, "{next:?}");
+            assert!(
+                next.bytes_per_second < still.bytes_per_second && next.bytes == bytes,
+                "{next:?}"
+            );
             still = next;
         }
         none_is_told(&mut follower).await;
@@ -282,20 +348,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_comes_sees_what_moves_and_nobody_misses_an_end() {
         let progress = Progress::default();
-        let (mut early, long) = (progress.follow(), progress.begin("ATC-1", Direction::Out, 0, 10));
+        let (mut early, long) = (
+            progress.follow(),
+            progress.begin("ATC-1", Direction::Out, 0, 10),
+        );
         drop(progress.begin("ATC-2", Direction::In, 10, 10));
         let mut late = progress.follow();
         assert_eq!(late.next().await.attachment, "ATC-1");
         none_is_told(&mut late).await;
-        let both = [early.next().await, early.next().await].map(|told| (told.attachment, told.state));
-        assert_eq!(both, [("ATC-1".into(), TransferState::Moving), ("ATC-2".into(), TransferState::Done)]);
+        let both =
+            [early.next().await, early.next().await].map(|told| (told.attachment, told.state));
+        assert_eq!(
+            both,
+            [
+                ("ATC-1".into(), TransferState::Moving),
+                ("ATC-2".into(), TransferState::Done)
+            ]
+        );
         drop(long);
         for follower in [&mut early, &mut late] {
             let told = follower.next().await;
-            assert_eq!((told.attachment.as_str(), told.state), ("ATC-1", TransferState::Stopped));
+            assert_eq!(
+                (told.attachment.as_str(), told.state),
+                ("ATC-1", TransferState::Stopped)
+            );
             none_is_told(follower).await;
         }
         drop(progress.begin("ATC-3", Direction::In, 10, 10));
-        assert_eq!(progress.tracks.borrow().len(), 1, "what ended long ago is forgotten");
+        assert_eq!(
+            progress.tracks.borrow().len(),
+            1,
+            "what ended long ago is forgotten"
+        );
     }
 }

@@ -28,7 +28,9 @@ use sealpost_e2ee::{
 use sealpost_node_core::transfer::DownloadPolicy;
 use sealpost_proto::{
     BlobId, BlobRef, DeliveryId, FetchToken, Origin, Timestamp, limits,
-    wire::{Delivery, DeliveryBatch, DeliveryOutcome, SubmitOutcome, SubmitResult, SubmittedEnvelope},
+    wire::{
+        Delivery, DeliveryBatch, DeliveryOutcome, SubmitOutcome, SubmitResult, SubmittedEnvelope,
+    },
 };
 use std::time::Duration;
 
@@ -51,16 +53,36 @@ impl TestNode {
         let card = identity.sign_card(name, START).unwrap();
         let sql = Connection::open_in_memory().unwrap();
         sql.pragma_update(None, "foreign_keys", true).unwrap();
-        MIGRATIONS.iter().for_each(|migration| sql.execute_batch(migration.sql).unwrap());
+        MIGRATIONS
+            .iter()
+            .for_each(|migration| sql.execute_batch(migration.sql).unwrap());
         let relay = Origin::parse("https://relay.example").unwrap();
-        let me = Me { name: name.to_owned(), identity, card, relay, downloads: DownloadPolicy::Always };
-        Self { me, now: START, sql, data_key: DataKey::generate(&mut rng), rng }
+        let me = Me {
+            name: name.to_owned(),
+            identity,
+            card,
+            relay,
+            downloads: DownloadPolicy::Always,
+        };
+        Self {
+            me,
+            now: START,
+            sql,
+            data_key: DataKey::generate(&mut rng),
+            rng,
+        }
     }
 
     /// One commit; nothing of it stays when the job fails.
-    pub(crate) fn commit<T>(&mut self, job: impl FnOnce(&mut Tx<'_>, &Me) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub(crate) fn commit<T>(
+        &mut self,
+        job: impl FnOnce(&mut Tx<'_>, &Me) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let savepoint = self.sql.savepoint().unwrap();
-        let done = job(&mut Tx::over(&savepoint, &self.data_key, self.now, &mut self.rng), &self.me)?;
+        let done = job(
+            &mut Tx::over(&savepoint, &self.data_key, self.now, &mut self.rng),
+            &self.me,
+        )?;
         savepoint.commit().unwrap();
         Ok(done)
     }
@@ -102,10 +124,17 @@ impl TestNode {
 
     /// Makes an invite; returns its name, itself, and what lies in its mailbox.
     pub(crate) fn invite(&mut self, auto_accept: bool) -> (String, Invite, Vec<u8>) {
-        let terms = InviteTerms { kind: InviteKind::Single, life: limits::INVITE_LIFE_DEFAULT, auto_accept };
+        let terms = InviteTerms {
+            kind: InviteKind::Single,
+            life: limits::INVITE_LIFE_DEFAULT,
+            auto_accept,
+        };
         let name = self.step(|tx, me| pairing::make_invite(tx, me, terms));
         let prekeys = self.carry_out_chores();
-        let invite = self.step(|tx, _| pairing::load_invite(tx, &name)).held.invite;
+        let invite = self
+            .step(|tx, _| pairing::load_invite(tx, &name))
+            .held
+            .invite;
         (name, Invite::parse(&invite.encode_link()).unwrap(), prekeys)
     }
 
@@ -123,7 +152,10 @@ impl TestNode {
 
     /// The relay answers a request, the same for each envelope.
     pub(crate) fn answered(&mut self, envelopes: &[SubmittedEnvelope], outcome: &SubmitOutcome) {
-        let result = |envelope: &SubmittedEnvelope| SubmitResult { id: envelope.id, outcome: outcome.clone() };
+        let result = |envelope: &SubmittedEnvelope| SubmitResult {
+            id: envelope.id,
+            outcome: outcome.clone(),
+        };
         let results: Vec<_> = envelopes.iter().map(result).collect();
         self.step(|tx, _| outbox::record(tx, &results));
     }
@@ -143,8 +175,12 @@ impl TestNode {
     }
 
     pub(crate) fn send_files(&mut self, connection: &str, text: &str, files: &[String]) -> String {
-        let draft = Draft { attachments: files.to_vec(), ..draft(connection, text) };
-        let mut names = self.step(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
+        let draft = Draft {
+            attachments: files.to_vec(),
+            ..draft(connection, text)
+        };
+        let mut names =
+            self.step(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
         names.pop().unwrap()
     }
 
@@ -154,14 +190,27 @@ impl TestNode {
     }
 
     /// A staged file with another name, claimed type and preview.
-    pub(crate) fn stage_with(&mut self, pt_len: u64, name: &str, mime: &str, preview: Option<&[u8]>) -> String {
+    pub(crate) fn stage_with(
+        &mut self,
+        pt_len: u64,
+        name: &str,
+        mime: &str,
+        preview: Option<&[u8]>,
+    ) -> String {
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         let descriptor = Descriptor {
-            blob: BlobRef { relay: self.me.relay.clone(), id: BlobId::from_bytes(id) },
+            blob: BlobRef {
+                relay: self.me.relay.clone(),
+                id: BlobId::from_bytes(id),
+            },
             fetch_token: FetchToken::from_bytes([1; 32]),
             file_key: FileKey::generate(&mut self.rng),
-            sealed: Sealed { ct_len: blob_len(pt_len), ct_hash: [2; 32], pt_len },
+            sealed: Sealed {
+                ct_len: blob_len(pt_len),
+                ct_hash: [2; 32],
+                pt_len,
+            },
             name: name.to_owned(),
             mime: mime.to_owned(),
             preview: preview.map(<[u8]>::to_vec),
@@ -179,7 +228,9 @@ impl TestNode {
 
     /// The relay has a file of ours whole.
     pub(crate) fn uploaded(&mut self, file: &str) {
-        let until = self.now.plus(limits::ENVELOPE_LIFE_DEFAULT + limits::BLOB_LIFE_BEYOND_MESSAGE);
+        let until = self
+            .now
+            .plus(limits::ENVELOPE_LIFE_DEFAULT + limits::BLOB_LIFE_BEYOND_MESSAGE);
         assert!(self.step(|tx, _| attachments::uploaded(tx, file, until)));
     }
 
@@ -203,12 +254,19 @@ impl TestNode {
 
     /// What arrived, in the order of arrival.
     pub(crate) fn arrived(&mut self) -> Vec<messages::Message> {
-        let filter = messages::Filter { direction: Some(Direction::In), limit: 1_000, ..messages::Filter::default() };
+        let filter = messages::Filter {
+            direction: Some(Direction::In),
+            limit: 1_000,
+            ..messages::Filter::default()
+        };
         self.step(|tx, _| messages::page(tx, &filter))
     }
 
     pub(crate) fn texts(&mut self) -> Vec<String> {
-        self.arrived().into_iter().map(|message| message.content).collect()
+        self.arrived()
+            .into_iter()
+            .map(|message| message.content)
+            .collect()
     }
 }
 
@@ -238,9 +296,16 @@ pub(crate) fn delivered(envelope: &SubmittedEnvelope) -> Delivery {
 
 /// Envelopes as the relay hands them over together.
 pub(crate) fn batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
-    let deliveries =
-        envelopes.iter().zip(1..).map(|(envelope, id)| Delivery { id: DeliveryId(id), ..delivered(envelope) });
-    DeliveryBatch { deliveries: deliveries.collect(), events: Vec::new(), backlog: 0, lease: 1 }
+    let deliveries = envelopes.iter().zip(1..).map(|(envelope, id)| Delivery {
+        id: DeliveryId(id),
+        ..delivered(envelope)
+    });
+    DeliveryBatch {
+        deliveries: deliveries.collect(),
+        events: Vec::new(),
+        backlog: 0,
+        lease: 1,
+    }
 }
 
 /// What `from` has to say is taken by the relay and handed over; returns how much that was.
@@ -264,7 +329,9 @@ pub(crate) fn join(inviter: &mut TestNode, acceptor: &mut TestNode) -> (String, 
     let (name, invite, prekeys) = inviter.invite(true);
     let at_acceptor = acceptor.connect(&invite, &prekeys);
     settle(acceptor, inviter);
-    let at_inviter = inviter.step(|tx, _| connections::of_invite(tx, &invite.id())).remove(0);
+    let at_inviter = inviter
+        .step(|tx, _| connections::of_invite(tx, &invite.id()))
+        .remove(0);
     assert_eq!(inviter.connection(&at_inviter).invite, Some(name));
     (at_inviter, at_acceptor)
 }
@@ -282,5 +349,10 @@ pub(crate) struct Pair {
 pub(crate) fn pair(seed: u64) -> Pair {
     let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
     let (to_bolt, to_acme) = join(&mut acme, &mut bolt);
-    Pair { acme, bolt, to_bolt, to_acme }
+    Pair {
+        acme,
+        bolt,
+        to_bolt,
+        to_acme,
+    }
 }

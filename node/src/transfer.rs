@@ -107,7 +107,9 @@ impl Way {
             (Self::Up(file), Step::Part(number)) => file.part(number).await.map(|()| Outcome::Done),
             (Self::Up(file), Step::End) => file.end().await.map(|()| Outcome::Done),
             (Self::Down(file), Step::Begin) => file.begin().await.map(Outcome::There),
-            (Self::Down(file), Step::Part(number)) => file.part(number).await.map(|()| Outcome::Done),
+            (Self::Down(file), Step::Part(number)) => {
+                file.part(number).await.map(|()| Outcome::Done)
+            }
             (Self::Down(file), Step::End) => file.end().await.map(|()| Outcome::Done),
         }
     }
@@ -174,8 +176,15 @@ impl Transfer {
     /// Takes up what should move now, and lets go of what should not any more; returns when more will be due.
     async fn look(&mut self) -> Result<Option<Timestamp>, Fault> {
         let direction = self.direction;
-        let taken_up: Vec<_> = self.files.iter().map(|(key, file)| (*key, file.taken_up())).collect();
-        let seen = self.daemon.read(move |tx| Seen::read(tx, direction, &taken_up)).await?;
+        let taken_up: Vec<_> = self
+            .files
+            .iter()
+            .map(|(key, file)| (*key, file.taken_up()))
+            .collect();
+        let seen = self
+            .daemon
+            .read(move |tx| Seen::read(tx, direction, &taken_up))
+            .await?;
         for (key, ending) in seen.stopped {
             match ending {
                 Ending::AtOnce => self.schedule.remove(key),
@@ -198,7 +207,9 @@ impl Transfer {
 
     /// A message needs what goes out early. What leaves is taken up anew once it has left.
     fn keep(&mut self, key: u64, row: Attachment) {
-        let Some(there) = self.schedule.keep(key) else { return };
+        let Some(there) = self.schedule.keep(key) else {
+            return;
+        };
         if let Some(file) = self.files.get_mut(&key)
             && let Some((upload, _)) = file.way.early()
         {
@@ -208,12 +219,28 @@ impl Transfer {
     }
 
     fn take_up_early(&mut self) {
-        let going = self.files.values().filter(|file| file.row.is_none()).count();
-        for early in self.daemon.early.take_up(EARLY_FILES_MAX.saturating_sub(going)) {
+        let going = self
+            .files
+            .values()
+            .filter(|file| file.row.is_none())
+            .count();
+        for early in self
+            .daemon
+            .early
+            .take_up(EARLY_FILES_MAX.saturating_sub(going))
+        {
             self.taken_up += 1;
             self.schedule.add_early(self.taken_up, early.size.parts());
             let way = Way::Up(Arc::new(Upload::early(&self.daemon, early)));
-            self.files.insert(self.taken_up, File { way, row: None, noted_at: Instant::now(), under_way: Vec::new() });
+            self.files.insert(
+                self.taken_up,
+                File {
+                    way,
+                    row: None,
+                    noted_at: Instant::now(),
+                    under_way: Vec::new(),
+                },
+            );
         }
     }
 
@@ -225,15 +252,30 @@ impl Transfer {
 
     async fn take_up(&mut self, row: Attachment, part_digests: Vec<[u8; 32]>) -> Result<(), Fault> {
         let Ok(size) = BlobSize::parse(row.descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX) else {
-            return Halt::Never("no file is that large".to_owned()).note(&self.daemon, &row, 0).await;
+            return Halt::Never("no file is that large".to_owned())
+                .note(&self.daemon, &row, 0)
+                .await;
         };
         let way = match self.direction {
-            Direction::Out => Way::Up(Arc::new(Upload::new(&self.daemon, row.clone(), size, part_digests))),
+            Direction::Out => Way::Up(Arc::new(Upload::new(
+                &self.daemon,
+                row.clone(),
+                size,
+                part_digests,
+            ))),
             Direction::In => Way::Down(Arc::new(Download::new(&self.daemon, row.clone(), size))),
         };
         self.taken_up += 1;
         self.schedule.add(self.taken_up, size.parts());
-        self.files.insert(self.taken_up, File { way, row: Some(row), noted_at: Instant::now(), under_way: Vec::new() });
+        self.files.insert(
+            self.taken_up,
+            File {
+                way,
+                row: Some(row),
+                noted_at: Instant::now(),
+                under_way: Vec::new(),
+            },
+        );
         Ok(())
     }
 
@@ -249,7 +291,13 @@ impl Transfer {
                 continue;
             };
             let way = file.way.clone();
-            let job = async move { Ended { key, step, outcome: way.carry_out(step).await } };
+            let job = async move {
+                Ended {
+                    key,
+                    step,
+                    outcome: way.carry_out(step).await,
+                }
+            };
             file.under_way.retain(|started| !started.is_finished());
             file.under_way.push(self.under_way.spawn(job));
         }
@@ -257,7 +305,9 @@ impl Transfer {
 
     async fn settle(&mut self, ended: Ended) {
         let Ended { key, step, outcome } = ended;
-        let Some(file) = self.files.get_mut(&key) else { return };
+        let Some(file) = self.files.get_mut(&key) else {
+            return;
+        };
         let noted = match outcome {
             Ok(Outcome::There(parts)) => {
                 self.schedule.begun(key, parts);
@@ -318,12 +368,20 @@ struct Seen {
 impl Seen {
     fn read(tx: &Tx<'_>, direction: Direction, taken_up: &[(u64, TakenUp)]) -> Result<Self, Fault> {
         let due = attachments::next_due(tx, direction)?;
-        let mut seen = Self { stopped: Vec::new(), needed: Vec::new(), new: Vec::new(), due };
+        let mut seen = Self {
+            stopped: Vec::new(),
+            needed: Vec::new(),
+            new: Vec::new(),
+            due,
+        };
         for (key, file) in taken_up {
             match file {
                 TakenUp::Row(name) if attachments::is_moving(tx, name)? => {}
                 TakenUp::Row(_) => seen.stopped.push((*key, Ending::AtOnce)),
-                TakenUp::Early { blob, is_being_sealed } => seen.look_at_early(tx, *key, blob, *is_being_sealed)?,
+                TakenUp::Early {
+                    blob,
+                    is_being_sealed,
+                } => seen.look_at_early(tx, *key, blob, *is_being_sealed)?,
             }
         }
         for row in attachments::moving(tx, direction, 2 * FILES_MOVING_MAX)? {
@@ -335,7 +393,13 @@ impl Seen {
         Ok(seen)
     }
 
-    fn look_at_early(&mut self, tx: &Tx<'_>, key: u64, blob: &BlobId, is_being_sealed: bool) -> Result<(), Fault> {
+    fn look_at_early(
+        &mut self,
+        tx: &Tx<'_>,
+        key: u64,
+        blob: &BlobId,
+        is_being_sealed: bool,
+    ) -> Result<(), Fault> {
         match attachments::of_blob(tx, blob)? {
             Some(row) if row.status == AttachmentStatus::Uploading => self.needed.push((key, row)),
             Some(row) if row.status == AttachmentStatus::Staged => {}
@@ -358,23 +422,28 @@ impl TakenUp {
 impl File {
     fn taken_up(&self) -> TakenUp {
         match (&self.row, self.way.early()) {
-            (None, Some((upload, early))) => {
-                TakenUp::Early { blob: upload.blob, is_being_sealed: early.is_being_sealed() }
-            }
+            (None, Some((upload, early))) => TakenUp::Early {
+                blob: upload.blob,
+                is_being_sealed: early.is_being_sealed(),
+            },
             (row, _) => TakenUp::Row(row.as_ref().map(|row| row.name.clone()).unwrap_or_default()),
         }
     }
 
     /// A step succeeded: failures count from zero again, and how far it is is written down now and then.
     async fn went_on(&mut self, daemon: &Daemon) -> Result<(), Fault> {
-        let Some(row) = &mut self.row else { return Ok(()) };
+        let Some(row) = &mut self.row else {
+            return Ok(());
+        };
         let is_well = row.attempt == 0 && row.reason.is_none();
         if is_well && self.noted_at.elapsed() < NOTED_EVERY {
             return Ok(());
         }
         (row.attempt, row.reason, self.noted_at) = (0, None, Instant::now());
         let (name, bytes) = (row.name.clone(), self.way.bytes());
-        daemon.commit(move |tx| attachments::set_transferred(tx, &name, bytes)).await
+        daemon
+            .commit(move |tx| attachments::set_transferred(tx, &name, bytes))
+            .await
     }
 }
 

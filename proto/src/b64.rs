@@ -1,6 +1,8 @@
 //! Bytes as base64url without padding (RFC 4648 section 5), the only form in which bytes stand in our JSON.
 
-use base64::{Engine as _, alphabet, engine::general_purpose::GeneralPurpose, engine::general_purpose::NO_PAD};
+use base64::{
+    Engine as _, alphabet, engine::general_purpose::GeneralPurpose, engine::general_purpose::NO_PAD,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Canonical only: no padding, and the unused low bits of the last character are zero.

@@ -8,7 +8,9 @@ use std::time::Duration;
 #[must_use]
 pub fn whole(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
-    BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX)
+    BACKOFF_FIRST
+        .saturating_mul(1 << doublings)
+        .min(BACKOFF_MAX)
 }
 
 /// The delay after the `failures`th failure in a row, drawn between half and the whole of [`whole`]. `random` is
@@ -27,7 +29,10 @@ mod tests {
     #[test]
     fn it_doubles_from_five_seconds_to_an_hour() {
         let seconds: Vec<u64> = (1..=12).map(|failures| whole(failures).as_secs()).collect();
-        assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600]);
+        assert_eq!(
+            seconds,
+            [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600]
+        );
         assert_eq!(whole(u32::MAX), BACKOFF_MAX);
         assert_eq!(whole(0), BACKOFF_FIRST);
     }

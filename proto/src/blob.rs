@@ -19,7 +19,9 @@ impl BlobSize {
         let size = Self(size_bytes);
         match size_bytes {
             0..=HEAD => Err(ErrorCode::Malformed),
-            _ if size_bytes > limit_bytes || size.parts_wide() > u64::from(BLOB_PARTS_MAX) => Err(ErrorCode::TooLarge),
+            _ if size_bytes > limit_bytes || size.parts_wide() > u64::from(BLOB_PARTS_MAX) => {
+                Err(ErrorCode::TooLarge)
+            }
             _ => Ok(size),
         }
     }
@@ -49,7 +51,11 @@ impl BlobSize {
         if number >= self.parts() {
             return None;
         }
-        let start = if number == 0 { 0 } else { HEAD + u64::from(number) * PART };
+        let start = if number == 0 {
+            0
+        } else {
+            HEAD + u64::from(number) * PART
+        };
         Some(start..(HEAD + (u64::from(number) + 1) * PART).min(self.0))
     }
 
@@ -69,7 +75,9 @@ mod tests {
     fn parts_follow_one_another_without_a_gap() {
         for size in [HEAD + 1, HEAD + PART, HEAD + PART + 1, 100_687_920] {
             let blob = BlobSize::parse(size, 100_687_920).unwrap();
-            let ranges: Vec<_> = (0..blob.parts()).filter_map(|part| blob.part_range(part)).collect();
+            let ranges: Vec<_> = (0..blob.parts())
+                .filter_map(|part| blob.part_range(part))
+                .collect();
             assert_eq!(ranges.first().unwrap().start, 0);
             assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert_eq!(ranges.last().unwrap().end, size);
@@ -84,10 +92,16 @@ mod tests {
         assert_eq!(size(48), Err(ErrorCode::Malformed));
         assert_eq!(size(BLOB_BYTES_MAX + 1), Err(ErrorCode::TooLarge));
         assert_eq!(BlobSize::parse(200, 199), Err(ErrorCode::TooLarge));
-        assert_eq!(BlobSize::parse(u64::MAX, u64::MAX), Err(ErrorCode::TooLarge));
+        assert_eq!(
+            BlobSize::parse(u64::MAX, u64::MAX),
+            Err(ErrorCode::TooLarge)
+        );
         assert_eq!(size(49).unwrap().part_bytes(0), Some(49));
         let one = size(PART_BYTES_MAX as u64).unwrap();
-        assert_eq!((one.parts(), one.part_bytes(0), one.part_bytes(1)), (1, Some(PART_BYTES_MAX), None));
+        assert_eq!(
+            (one.parts(), one.part_bytes(0), one.part_bytes(1)),
+            (1, Some(PART_BYTES_MAX), None)
+        );
         let two = size(PART_BYTES_MAX as u64 + 1).unwrap();
         assert_eq!((two.parts(), two.part_bytes(1)), (2, Some(1)));
         assert_eq!(size(BLOB_BYTES_MAX).unwrap().parts(), BLOB_PARTS_MAX);

@@ -201,10 +201,16 @@ impl From<ErrorCode> for Problem {
 #[cfg(feature = "openapi")]
 impl utoipa::PartialSchema for ErrorCode {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        let table = Self::ALL.iter().fold(String::from(TABLE_HEAD), |table, code| {
-            let again = if code.is_retryable() { "yes" } else { "no" };
-            format!("{table}| `{code}` | {} | {again} | {} |\n", code.status(), code.title())
-        });
+        let table = Self::ALL
+            .iter()
+            .fold(String::from(TABLE_HEAD), |table, code| {
+                let again = if code.is_retryable() { "yes" } else { "no" };
+                format!(
+                    "{table}| `{code}` | {} | {again} | {} |\n",
+                    code.status(),
+                    code.title()
+                )
+            });
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::schema::Type::String)
             .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
@@ -234,6 +240,9 @@ mod tests {
             assert_eq!(serde_json::from_str::<ErrorCode>(&json).unwrap(), code);
             assert!((400..600).contains(&code.status()));
         }
-        assert_eq!(serde_json::from_str::<ErrorCode>("\"of_tomorrow\"").unwrap(), ErrorCode::Unknown);
+        assert_eq!(
+            serde_json::from_str::<ErrorCode>("\"of_tomorrow\"").unwrap(),
+            ErrorCode::Unknown
+        );
     }
 }

@@ -162,8 +162,15 @@ mod tests {
     fn an_envelope_id_is_the_uuid_of_rfc_9562() {
         let random = [0x0c, 0xc3, 0x18, 0xc4, 0xdc, 0x0c, 0x0c, 0x07, 0x39, 0x8f];
         let expected = 0x017f_22e2_79b0_7cc3_98c4_dc0c_0c07_398f_u128.to_be_bytes();
-        assert_eq!(EnvelopeId::new(Timestamp::from_millis(1_645_557_742_000), random).as_bytes(), &expected);
+        assert_eq!(
+            EnvelopeId::new(Timestamp::from_millis(1_645_557_742_000), random).as_bytes(),
+            &expected
+        );
         let all_ones = EnvelopeId::new(Timestamp::from_millis(0), [0xff; 10]);
-        assert_eq!((all_ones.as_bytes()[6], all_ones.as_bytes()[8]), (0x7f, 0xbf), "version and variant are fixed");
+        assert_eq!(
+            (all_ones.as_bytes()[6], all_ones.as_bytes()[8]),
+            (0x7f, 0xbf),
+            "version and variant are fixed"
+        );
     }
 }

@@ -22,7 +22,9 @@ pub mod wire;
 pub use b64::B64;
 pub use blob::BlobSize;
 pub use error::{ErrorCode, Problem};
-pub use ids::{AccountId, BlobId, BlobRef, DeliveryId, EnvelopeId, InviteId, MailboxId, MailboxRef, MessageId};
+pub use ids::{
+    AccountId, BlobId, BlobRef, DeliveryId, EnvelopeId, InviteId, MailboxId, MailboxRef, MessageId,
+};
 pub use origin::Origin;
 pub use secret::{FetchToken, SendKey, SessionKey, WebhookSecret};
 pub use status::{DeliveryStatus, EnvelopeState, FailureCode};

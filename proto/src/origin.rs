@@ -36,7 +36,10 @@ impl Origin {
     /// [`OriginError`] says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
         if text.len() > ORIGIN_BYTES_MAX + 1 {
-            return Err(OriginError::TooLong { actual_bytes: text.len(), limit_bytes: ORIGIN_BYTES_MAX });
+            return Err(OriginError::TooLong {
+                actual_bytes: text.len(),
+                limit_bytes: ORIGIN_BYTES_MAX,
+            });
         }
         let url = Url::parse(text).map_err(|_| OriginError::NotAnOrigin)?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -48,7 +51,10 @@ impl Origin {
         }
         let origin = url.origin().ascii_serialization();
         if origin.len() > ORIGIN_BYTES_MAX {
-            return Err(OriginError::TooLong { actual_bytes: origin.len(), limit_bytes: ORIGIN_BYTES_MAX });
+            return Err(OriginError::TooLong {
+                actual_bytes: origin.len(),
+                limit_bytes: ORIGIN_BYTES_MAX,
+            });
         }
         Ok(Self(origin))
     }
@@ -62,7 +68,9 @@ impl Origin {
     /// Host and port as in the HTTP `Host` header and the `@authority` of RFC 9421: no default port.
     #[must_use]
     pub fn authority(&self) -> &str {
-        self.0.split_once("://").map_or(self.0.as_str(), |(_, authority)| authority)
+        self.0
+            .split_once("://")
+            .map_or(self.0.as_str(), |(_, authority)| authority)
     }
 
     /// Whether the scheme is https.
@@ -129,9 +137,21 @@ mod tests {
     #[test]
     fn one_spelling() {
         for (text, origin, authority) in [
-            ("https://Relay.Example/", "https://relay.example", "relay.example"),
-            ("https://relay.example:443", "https://relay.example", "relay.example"),
-            ("http://127.0.0.1:9000", "http://127.0.0.1:9000", "127.0.0.1:9000"),
+            (
+                "https://Relay.Example/",
+                "https://relay.example",
+                "relay.example",
+            ),
+            (
+                "https://relay.example:443",
+                "https://relay.example",
+                "relay.example",
+            ),
+            (
+                "http://127.0.0.1:9000",
+                "http://127.0.0.1:9000",
+                "127.0.0.1:9000",
+            ),
             ("https://[::1]:8443", "https://[::1]:8443", "[::1]:8443"),
         ] {
             let parsed = Origin::parse(text).unwrap();
@@ -141,8 +161,15 @@ mod tests {
 
     #[test]
     fn anything_more_is_refused() {
-        for bad in ["relay.example", "ftp://a", "https://a/x", "https://a?x", "https://a#x", "https://u@a", "https://"]
-        {
+        for bad in [
+            "relay.example",
+            "ftp://a",
+            "https://a/x",
+            "https://a?x",
+            "https://a#x",
+            "https://u@a",
+            "https://",
+        ] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
         assert!(Origin::parse(&format!("https://{}.example", "a".repeat(100))).is_err());

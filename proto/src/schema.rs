@@ -6,8 +6,8 @@
 use crate::{
     ids::EnvelopeId,
     limits::{
-        CHECKPOINT_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPES_PER_REQUEST_MAX, PART_BYTES_MAX, SEALED_PREKEYS_BYTES,
-        SEND_KEYS_MAX, WEBHOOK_URL_BYTES_MAX,
+        CHECKPOINT_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPES_PER_REQUEST_MAX, PART_BYTES_MAX,
+        SEALED_PREKEYS_BYTES, SEND_KEYS_MAX, WEBHOOK_URL_BYTES_MAX,
     },
     secret::SendKey,
     wire::SubmittedEnvelope,
@@ -41,14 +41,25 @@ pub struct Bytes<const MIN: usize, const MAX: usize>;
 
 impl<const MIN: usize, const MAX: usize> PartialSchema for Bytes<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        let size = if MIN == MAX { format!("{MIN} bytes") } else { format!("{MIN} to {MAX} bytes") };
-        bytes(MIN, MAX).description(Some(format!("{size} as base64url without padding"))).into()
+        let size = if MIN == MAX {
+            format!("{MIN} bytes")
+        } else {
+            format!("{MIN} to {MAX} bytes")
+        };
+        bytes(MIN, MAX)
+            .description(Some(format!("{size} as base64url without padding")))
+            .into()
     }
 }
 
 impl<const MIN: usize, const MAX: usize> ToSchema for Bytes<MIN, MAX> {
     fn name() -> Cow<'static, str> {
-        if MIN == MAX { format!("Bytes{MIN}") } else { format!("Bytes{MIN}To{MAX}") }.into()
+        if MIN == MAX {
+            format!("Bytes{MIN}")
+        } else {
+            format!("Bytes{MIN}To{MAX}")
+        }
+        .into()
     }
 }
 
@@ -87,7 +98,9 @@ impl PartialSchema for WebhookUrl {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .max_length(Some(WEBHOOK_URL_BYTES_MAX))
-            .description(Some("An absolute URL: https, or http where the relay's operator allows the address"))
+            .description(Some(
+                "An absolute URL: https, or http where the relay's operator allows the address",
+            ))
             .examples(["https://node.example/sealpost"])
             .into()
     }
@@ -133,7 +146,11 @@ pub(crate) fn bytes(min: usize, max: usize) -> ObjectBuilder {
         _ => "",
     };
     let free = chars(max) - usize::from(!last.is_empty());
-    let counted = if min == max { format!("{{{free}}}") } else { "*".to_owned() };
+    let counted = if min == max {
+        format!("{{{free}}}")
+    } else {
+        "*".to_owned()
+    };
     let example = crate::b64::encode(&vec![0x5a; min.max(16).min(max)]);
     ObjectBuilder::new()
         .schema_type(Type::String)
@@ -156,7 +173,10 @@ mod tests {
     #[test]
     fn exact_sizes_end_canonically() {
         for (bytes, chars_of) in [(16, 22), (32, 43), (48, 64), (SEALED_PREKEYS_BYTES, 2_731)] {
-            assert_eq!((chars(bytes), crate::b64::encode(&vec![0xff; bytes]).len()), (chars_of, chars_of));
+            assert_eq!(
+                (chars(bytes), crate::b64::encode(&vec![0xff; bytes]).len()),
+                (chars_of, chars_of)
+            );
         }
         let pattern = bytes(16, 16).build().pattern;
         assert_eq!(pattern.as_deref(), Some("^[A-Za-z0-9_-]{21}[AQgw]$"));

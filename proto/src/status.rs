@@ -34,7 +34,14 @@ pub enum DeliveryStatus {
 
 impl DeliveryStatus {
     /// Every status, in the order of life.
-    pub const ALL: [Self; 6] = [Self::Pending, Self::Sent, Self::Retrying, Self::Delivered, Self::Read, Self::Failed];
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Sent,
+        Self::Retrying,
+        Self::Delivered,
+        Self::Read,
+        Self::Failed,
+    ];
 
     /// Whether the move is legal. `retrying` may follow itself: its reason and times change.
     #[must_use]
@@ -43,11 +50,24 @@ impl DeliveryStatus {
             (Self::Pending, Self::Sent | Self::Retrying | Self::Failed)
             | (Self::Sent, Self::Retrying | Self::Failed)
             | (Self::Retrying, Self::Retrying | Self::Failed)
-            | (Self::Pending | Self::Sent | Self::Retrying | Self::Failed, Self::Delivered | Self::Read)
+            | (
+                Self::Pending | Self::Sent | Self::Retrying | Self::Failed,
+                Self::Delivered | Self::Read,
+            )
             | (Self::Delivered, Self::Read) => true,
             (
-                Self::Pending | Self::Sent | Self::Retrying | Self::Delivered | Self::Read | Self::Failed,
-                Self::Pending | Self::Sent | Self::Retrying | Self::Delivered | Self::Read | Self::Failed,
+                Self::Pending
+                | Self::Sent
+                | Self::Retrying
+                | Self::Delivered
+                | Self::Read
+                | Self::Failed,
+                Self::Pending
+                | Self::Sent
+                | Self::Retrying
+                | Self::Delivered
+                | Self::Read
+                | Self::Failed,
             ) => false,
         }
     }
@@ -165,9 +185,13 @@ impl FailureCode {
             Self::Recalled => "it was taken back before it was handed over",
             Self::Refused => "ask the other side to look at its node's log, then send it again",
             Self::MailboxUnknown => "the other side closed the connection: ask for a new invite",
-            Self::Unconfirmed => "the other side never confirmed it: ask whether it arrived, then send it again",
+            Self::Unconfirmed => {
+                "the other side never confirmed it: ask whether it arrived, then send it again"
+            }
             Self::Cancelled => "it was cancelled before it was sent",
-            Self::NoSpace => "the other side has no space left: ask it to make room, then send it again",
+            Self::NoSpace => {
+                "the other side has no space left: ask it to make room, then send it again"
+            }
             Self::FileLost => "a file of it is gone: attach it again",
             Self::Unknown => "this version does not know the reason: upgrade",
         }
@@ -203,13 +227,22 @@ pub enum EnvelopeState {
 
 impl EnvelopeState {
     /// Every state, in the order of life.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Retrying, Self::Stored, Self::Recalled, Self::Expired, Self::Failed];
+    pub const ALL: [Self; 6] = [
+        Self::Queued,
+        Self::Retrying,
+        Self::Stored,
+        Self::Recalled,
+        Self::Expired,
+        Self::Failed,
+    ];
 
     /// Whether the envelope's road has ended.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Stored | Self::Recalled | Self::Expired | Self::Failed)
+        matches!(
+            self,
+            Self::Stored | Self::Recalled | Self::Expired | Self::Failed
+        )
     }
 
     /// The word on the wire and in databases.

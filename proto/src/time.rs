@@ -4,9 +4,15 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Unix time in milliseconds. Read from the clock at the edges only, and passed down as an argument.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = 1_766_000_000_123_u64))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(example = 1_766_000_000_123_u64)
+)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
@@ -51,5 +57,9 @@ impl Timestamp {
 #[must_use]
 pub const fn millis(duration: Duration) -> u64 {
     let millis = duration.as_millis();
-    if millis > u64::MAX as u128 { u64::MAX } else { (duration.as_secs() * 1000) + duration.subsec_millis() as u64 }
+    if millis > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        (duration.as_secs() * 1000) + duration.subsec_millis() as u64
+    }
 }

@@ -73,12 +73,16 @@ pub(crate) struct Made {
 /// [`MakeError`], in words for the operator.
 pub(crate) fn make(folder: &Path, destination: &Path) -> Result<Made, MakeError> {
     if !folder.join(DATABASE).exists() {
-        return Err(MakeError::NoRelay { folder: folder.to_owned() });
+        return Err(MakeError::NoRelay {
+            folder: folder.to_owned(),
+        });
     }
     let unfinished = destination.with_extension("unfinished");
     for path in [destination, &unfinished] {
         if path.exists() {
-            return Err(MakeError::Exists { path: path.to_owned() });
+            return Err(MakeError::Exists {
+                path: path.to_owned(),
+            });
         }
     }
     make_folder(&unfinished)?;
@@ -103,7 +107,8 @@ fn copy_parts(folder: &Path, copy: &Path) -> Result<Made, MakeError> {
         let blob = to.join(parent(&file));
         if open.as_ref() != Some(&blob) {
             // Parts come blob by blob: what was written of the last one is complete.
-            open.replace(blob.clone()).map_or(Ok(()), |done| sync(&done))?;
+            open.replace(blob.clone())
+                .map_or(Ok(()), |done| sync(&done))?;
             make_folder(&blob)?;
         }
         made.parts += 1;
@@ -126,20 +131,34 @@ fn link_or_copy(from: &Path, to: &Path) -> Result<(), MakeError> {
 
 fn copy(from: &Path, to: &Path) -> Result<(), MakeError> {
     let mut source = File::open(from).map_err(at(from))?;
-    let mut target = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(to).map_err(at(to))?;
-    io::copy(&mut source, &mut target).and_then(|_| target.sync_all()).map_err(at(to))
+    let mut target = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(PRIVATE_FILE)
+        .open(to)
+        .map_err(at(to))?;
+    io::copy(&mut source, &mut target)
+        .and_then(|_| target.sync_all())
+        .map_err(at(to))
 }
 
 fn make_folder(path: &Path) -> Result<(), MakeError> {
-    DirBuilder::new().mode(PRIVATE_FOLDER).create(path).map_err(at(path))
+    DirBuilder::new()
+        .mode(PRIVATE_FOLDER)
+        .create(path)
+        .map_err(at(path))
 }
 
 fn sync(folder: &Path) -> Result<(), MakeError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(at(folder))
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> MakeError {

@@ -9,11 +9,12 @@ use crate::{
     wakes::{Offer, Wakes},
 };
 use sealpost_proto::{
-    AccountId, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, SendKey, Timestamp, WebhookSecret,
+    AccountId, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, SendKey, Timestamp,
+    WebhookSecret,
     limits::DELIVERY_BATCH_BYTES_MAX,
     wire::{
-        DeliveryBatch, DeliveryResult, DeliveryResults, EnvelopeStatus, RegistrationPolicy, SubmitRequest,
-        SubmitResponse,
+        DeliveryBatch, DeliveryResult, DeliveryResults, EnvelopeStatus, RegistrationPolicy,
+        SubmitRequest, SubmitResponse,
     },
 };
 use sealpost_relay_core::{Quotas, classify::Class};
@@ -52,7 +53,11 @@ impl BareRelay {
     /// [`OpenError`] when a migration does not apply.
     pub fn open(origin: Origin) -> Result<Self, OpenError> {
         let wakes = Arc::<Wakes>::default();
-        Ok(Self { store: Store::open_in_memory()?.with_wakes(Arc::clone(&wakes)), wakes, origin })
+        Ok(Self {
+            store: Store::open_in_memory()?.with_wakes(Arc::clone(&wakes)),
+            wakes,
+            origin,
+        })
     }
 
     /// Registers an account; one with a webhook has answered its challenge.
@@ -77,15 +82,25 @@ impl BareRelay {
             token_digest: None,
         };
         let registered = self.store.register(now, new).await?;
-        registered.map_err(|code| StoreError::Failed { reason: format!("registration was refused: {code:?}") })?;
-        if has_webhook { self.store.verified(now, account).await } else { Ok(()) }
+        registered.map_err(|code| StoreError::Failed {
+            reason: format!("registration was refused: {code:?}"),
+        })?;
+        if has_webhook {
+            self.store.verified(now, account).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Deletes an account: its mailboxes close, and what waits in them fails with the next sweep.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn delete_account(&self, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+    pub async fn delete_account(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
         self.store.delete_account(now, account).await
     }
 
@@ -100,7 +115,9 @@ impl BareRelay {
         mailbox: MailboxId,
         keys: Vec<SendKey>,
     ) -> Result<Result<(), ErrorCode>, StoreError> {
-        self.store.open_mailbox(now, account, mailbox, keys, Quotas::default()).await
+        self.store
+            .open_mailbox(now, account, mailbox, keys, Quotas::default())
+            .await
     }
 
     /// Closes a mailbox.
@@ -134,7 +151,11 @@ impl BareRelay {
     /// # Errors
     /// [`StoreError`].
     pub async fn prekeys(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.store.prekeys(mailbox).await?.and_then(|stored| stored.sealed))
+        Ok(self
+            .store
+            .prekeys(mailbox)
+            .await?
+            .and_then(|stored| stored.sealed))
     }
 
     /// Takes a request of envelopes, and begins calls with what it brought: so many at most.
@@ -148,10 +169,19 @@ impl BareRelay {
         request: SubmitRequest,
         places: usize,
     ) -> Result<(SubmitResponse, Vec<(Call, DeliveryBatch)>), StoreError> {
-        let submissions =
-            request.envelopes.into_iter().map(|envelope| Submission::new(&self.origin, envelope)).collect();
-        self.wakes.offer(Offer { places, bytes_max: DELIVERY_BATCH_BYTES_MAX });
-        let results = self.store.submit(now, sender, submissions, Quotas::default()).await?;
+        let submissions = request
+            .envelopes
+            .into_iter()
+            .map(|envelope| Submission::new(&self.origin, envelope))
+            .collect();
+        self.wakes.offer(Offer {
+            places,
+            bytes_max: DELIVERY_BATCH_BYTES_MAX,
+        });
+        let results = self
+            .store
+            .submit(now, sender, submissions, Quotas::default())
+            .await?;
         let mut begun = Vec::new();
         for leased in self.wakes.news().leased {
             begun.push(self.begin(leased).await?);
@@ -163,7 +193,11 @@ impl BareRelay {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn statuses(&self, sender: AccountId, ids: Vec<EnvelopeId>) -> Result<Vec<EnvelopeStatus>, StoreError> {
+    pub async fn statuses(
+        &self,
+        sender: AccountId,
+        ids: Vec<EnvelopeId>,
+    ) -> Result<Vec<EnvelopeStatus>, StoreError> {
         self.store.statuses(sender, ids).await
     }
 
@@ -187,8 +221,16 @@ impl BareRelay {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn pull(&self, now: Timestamp, account: AccountId) -> Result<DeliveryBatch, StoreError> {
-        match self.store.pull(now, account, DELIVERY_BATCH_BYTES_MAX).await? {
+    pub async fn pull(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+    ) -> Result<DeliveryBatch, StoreError> {
+        match self
+            .store
+            .pull(now, account, DELIVERY_BATCH_BYTES_MAX)
+            .await?
+        {
             Some(leased) => batch::fill(&self.store, leased).await,
             None => Ok(DeliveryBatch::default()),
         }
@@ -204,16 +246,26 @@ impl BareRelay {
         account: AccountId,
         results: DeliveryResults,
     ) -> Result<(), StoreError> {
-        self.store.acknowledge(now, account, results).await.map(|_| ())
+        self.store
+            .acknowledge(now, account, results)
+            .await
+            .map(|_| ())
     }
 
     /// Accounts whose webhooks are to be called now, and when the next one is.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn due(&self, now: Timestamp, limit: usize) -> Result<(Vec<AccountId>, Option<Timestamp>), StoreError> {
+    pub async fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<AccountId>, Option<Timestamp>), StoreError> {
         let [living, failing] = self.store.due(now, limit).await?;
-        let next_at = [living.next_at, failing.next_at].into_iter().flatten().min();
+        let next_at = [living.next_at, failing.next_at]
+            .into_iter()
+            .flatten()
+            .min();
         Ok(([living.lanes, failing.lanes].concat(), next_at))
     }
 
@@ -226,14 +278,22 @@ impl BareRelay {
         now: Timestamp,
         account: AccountId,
     ) -> Result<Option<(Call, DeliveryBatch)>, StoreError> {
-        match self.store.lease_call(now, account, DELIVERY_BATCH_BYTES_MAX).await? {
+        match self
+            .store
+            .lease_call(now, account, DELIVERY_BATCH_BYTES_MAX)
+            .await?
+        {
             Some(leased) => Ok(Some(self.begin(leased).await?)),
             None => Ok(None),
         }
     }
 
     async fn begin(&self, leased: LeasedBatch) -> Result<(Call, DeliveryBatch), StoreError> {
-        let call = Call { account: leased.account, fence: leased.fence, items: leased.items() };
+        let call = Call {
+            account: leased.account,
+            fence: leased.fence,
+            items: leased.items(),
+        };
         Ok((call, batch::fill(&self.store, leased).await?))
     }
 
@@ -249,10 +309,25 @@ impl BareRelay {
         results: Vec<DeliveryResult>,
         random: u64,
     ) -> Result<(), StoreError> {
-        let Call { account, fence, items } = call;
+        let Call {
+            account,
+            fence,
+            items,
+        } = call;
         let reason = (class != Class::Answered).then(|| "the call failed".to_owned());
-        let end = CallEnd { account, fence, items, class, results, reason, random };
-        self.store.finish_call(now, end, None, |_| ()).await.map(|_| ())
+        let end = CallEnd {
+            account,
+            fence,
+            items,
+            class,
+            results,
+            reason,
+            random,
+        };
+        self.store
+            .finish_call(now, end, None, |_| ())
+            .await
+            .map(|_| ())
     }
 
     /// The account was heard of.

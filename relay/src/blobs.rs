@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use object_store::{
-    Error as ObjectError, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload, local::LocalFileSystem,
-    path::Path as ObjectPath,
+    Error as ObjectError, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload,
+    local::LocalFileSystem, path::Path as ObjectPath,
 };
 use sealpost_proto::{BlobId, ErrorCode, b64};
 use sealpost_service::http::ProblemResponse;
@@ -78,9 +78,16 @@ impl Blobs {
     /// # Errors
     /// [`BlobError`].
     pub(crate) fn open(folder: &Path) -> Result<Self, BlobError> {
-        std::fs::create_dir_all(folder).map_err(|error| BlobError::Failed { reason: error.to_string() })?;
-        let local = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
-        Ok(Self { objects: Arc::new(local), folder: Arc::from(folder) })
+        std::fs::create_dir_all(folder).map_err(|error| BlobError::Failed {
+            reason: error.to_string(),
+        })?;
+        let local = LocalFileSystem::new_with_prefix(folder)?
+            .with_fsync(true)
+            .with_automatic_cleanup(true);
+        Ok(Self {
+            objects: Arc::new(local),
+            folder: Arc::from(folder),
+        })
     }
 
     /// Keeps all parts in a folder from being deleted, by whatever process; waits while one is deleting.
@@ -89,7 +96,10 @@ impl Blobs {
     /// [`BlobError`].
     pub(crate) fn hold(folder: &Path) -> Result<Held, BlobError> {
         let lock = File::open(folder).and_then(|folder| folder.lock_shared().map(|()| folder));
-        lock.map(|folder| Held { _folder: folder }).map_err(|error| BlobError::Failed { reason: error.to_string() })
+        lock.map(|folder| Held { _folder: folder })
+            .map_err(|error| BlobError::Failed {
+                reason: error.to_string(),
+            })
     }
 
     /// The right to delete parts, unless somebody holds them.
@@ -120,7 +130,11 @@ impl Blobs {
     ///
     /// # Errors
     /// [`BlobError`].
-    pub(crate) async fn read(&self, name: &PartName, stretch: Range<u64>) -> Result<Bytes, BlobError> {
+    pub(crate) async fn read(
+        &self,
+        name: &PartName,
+        stretch: Range<u64>,
+    ) -> Result<Bytes, BlobError> {
         Ok(self.objects.get_range(&name.path(), stretch).await?)
     }
 
@@ -187,7 +201,9 @@ impl From<ObjectError> for BlobError {
             }
             cause = error.source();
         }
-        Self::Failed { reason: whole.to_string() }
+        Self::Failed {
+            reason: whole.to_string(),
+        }
     }
 }
 
@@ -202,7 +218,9 @@ impl BlobError {
         match kind {
             io::ErrorKind::NotFound => Self::Missing,
             io::ErrorKind::StorageFull => Self::DiskFull,
-            _ => Self::Failed { reason: error.to_string() },
+            _ => Self::Failed {
+                reason: error.to_string(),
+            },
         }
     }
 }
@@ -228,10 +246,18 @@ mod tests {
     async fn parts_are_written_read_and_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
-        let name = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
+        let name = PartName {
+            blob: BlobId::from_bytes([1; 16]),
+            number: 0,
+            digest: [2; 32],
+        };
         let mut writing = blobs.begin(&name).await.unwrap();
         writing.add(vec![Bytes::from_static(b"hel")]).await.unwrap();
-        assert_eq!(blobs.read(&name, 0..1).await, Err(BlobError::Missing), "it is not whole");
+        assert_eq!(
+            blobs.read(&name, 0..1).await,
+            Err(BlobError::Missing),
+            "it is not whole"
+        );
         writing.add(vec![Bytes::from_static(b"lo")]).await.unwrap();
         writing.finish().await.unwrap();
         assert_eq!(blobs.read(&name, 1..4).await.unwrap(), "ell");
@@ -244,10 +270,17 @@ mod tests {
     async fn what_was_begun_and_never_finished_goes_and_the_rest_stays() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
-        let whole = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
+        let whole = PartName {
+            blob: BlobId::from_bytes([1; 16]),
+            number: 0,
+            digest: [2; 32],
+        };
         let begun = PartName { number: 1, ..whole };
         assert_eq!(blobs.clear(whole.blob).await, Ok(0), "there is nothing yet");
-        blobs.write(&whole, Bytes::from_static(b"hello")).await.unwrap();
+        blobs
+            .write(&whole, Bytes::from_static(b"hello"))
+            .await
+            .unwrap();
         let mut first = blobs.begin(&begun).await.unwrap();
         let mut second = blobs.begin(&begun).await.unwrap();
         first.add(vec![Bytes::from_static(b"hel")]).await.unwrap();
@@ -256,7 +289,15 @@ mod tests {
         assert_eq!(blobs.read(&whole, 0..5).await.unwrap(), "hello");
         let third = blobs.begin(&begun).await.unwrap();
         blobs.delete(whole.blob).await.unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "all of it goes with the blob");
-        assert_eq!(third.finish().await, Err(BlobError::Missing), "what is deleted while it comes was never there");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "all of it goes with the blob"
+        );
+        assert_eq!(
+            third.finish().await,
+            Err(BlobError::Missing),
+            "what is deleted while it comes was never there"
+        );
     }
 }

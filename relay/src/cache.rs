@@ -30,7 +30,10 @@ impl AccountCache {
     /// A cache for so many accounts.
     #[must_use]
     pub(crate) fn new(entries_max: usize) -> Self {
-        Self { generations: Mutex::default(), half: (entries_max / 2).max(1) }
+        Self {
+            generations: Mutex::default(),
+            half: (entries_max / 2).max(1),
+        }
     }
 
     /// What is known of an account.
@@ -85,7 +88,9 @@ impl AccountCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+        self.generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,10 @@ use crate::config::{Acme, Config, Listener as Wanted, Tls as Files};
 use sealpost_proto::{Origin, Timestamp, limits::OPEN_FILES_RESERVED};
 use sealpost_service::{
     DataFolder, SharedClock, Shutdown,
-    http::{AcmeCertificates, AcmeError, AcmeOrder, CertificateError, CertificateFiles, Listener, ListenerLimits, Tls},
+    http::{
+        AcmeCertificates, AcmeError, AcmeOrder, CertificateError, CertificateFiles, Listener,
+        ListenerLimits, Tls,
+    },
     raise_open_files,
 };
 use std::{path::Path, sync::Arc};
@@ -18,10 +21,14 @@ const AGREED: &str = "agreed";
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// A certificate without a key, or a key without a certificate.
-    #[error("tls.certificate and tls.key belong together: set both, or neither to let a proxy speak TLS")]
+    #[error(
+        "tls.certificate and tls.key belong together: set both, or neither to let a proxy speak TLS"
+    )]
     Half,
     /// The certificate cannot come from two places.
-    #[error("the certificate comes from files (tls) or from an authority (acme): leave one of them empty")]
+    #[error(
+        "the certificate comes from files (tls) or from an authority (acme): leave one of them empty"
+    )]
     Both,
     /// Nobody has read the terms.
     #[error("read the terms of service of {directory}, then set acme.terms to \"{AGREED}\"")]
@@ -133,15 +140,29 @@ impl Lying {
 }
 
 /// The listener, with as many places as there may be open files.
-pub(crate) fn listener(wanted: &Wanted, certificates: Option<&Certificates>) -> Result<Listener, DoorError> {
+pub(crate) fn listener(
+    wanted: &Wanted,
+    certificates: Option<&Certificates>,
+) -> Result<Listener, DoorError> {
     let files = raise_open_files();
-    let connections = wanted.connections.min(files.saturating_sub(OPEN_FILES_RESERVED).max(1));
+    let connections = wanted
+        .connections
+        .min(files.saturating_sub(OPEN_FILES_RESERVED).max(1));
     if connections < wanted.connections {
         let asked = wanted.connections;
-        tracing::warn!(asked, connections, files, "too few open files are allowed: raise the limit (LimitNOFILE)");
+        tracing::warn!(
+            asked,
+            connections,
+            files,
+            "too few open files are allowed: raise the limit (LimitNOFILE)"
+        );
     }
     let connections_per_address = wanted.connections_per_address;
-    let limits = ListenerLimits { connections, connections_per_address, ..ListenerLimits::default() };
+    let limits = ListenerLimits {
+        connections,
+        connections_per_address,
+        ..ListenerLimits::default()
+    };
     Ok(Listener::new(limits).with_tls(certificates.map(Certificates::tls).transpose()?))
 }
 
@@ -149,7 +170,10 @@ fn from_files(files: &Files) -> Result<Option<Arc<CertificateFiles>>, DoorError>
     match (files.certificate.as_str(), files.key.as_str()) {
         ("", "") => Ok(None),
         ("", _) | (_, "") => Err(DoorError::Half),
-        (certificate, key) => Ok(Some(CertificateFiles::open(Path::new(certificate), Path::new(key))?)),
+        (certificate, key) => Ok(Some(CertificateFiles::open(
+            Path::new(certificate),
+            Path::new(key),
+        )?)),
     }
 }
 
@@ -162,16 +186,30 @@ fn order(acme: &Acme, public_url: Option<&Origin>, folder: &Path) -> Result<Acme
         return Err(DoorError::Directory { directory });
     }
     let public = public_url.filter(|origin| origin.is_https());
-    let public = public.and_then(|origin| Url::parse(origin.as_str()).ok()).ok_or(DoorError::NoName)?;
-    let Some(Host::Domain(name)) = public.host() else { return Err(DoorError::NoName) };
+    let public = public
+        .and_then(|origin| Url::parse(origin.as_str()).ok())
+        .ok_or(DoorError::NoName)?;
+    let Some(Host::Domain(name)) = public.host() else {
+        return Err(DoorError::NoName);
+    };
     let contact = Some(&acme.contact).filter(|contact| !contact.is_empty());
-    let contact = contact.map(|address| format!("mailto:{address}")).into_iter().collect();
-    Ok(AcmeOrder { names: vec![name.to_owned()], contact, directory, folder: folder.join(ACME) })
+    let contact = contact
+        .map(|address| format!("mailto:{address}"))
+        .into_iter()
+        .collect();
+    Ok(AcmeOrder {
+        names: vec![name.to_owned()],
+        contact,
+        directory,
+        folder: folder.join(ACME),
+    })
 }
 
 /// An authority on this machine needs no TLS.
 fn is_safe(directory: &str) -> bool {
-    let Ok(url) = Url::parse(directory) else { return false };
+    let Ok(url) = Url::parse(directory) else {
+        return false;
+    };
     let local = match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
@@ -201,13 +239,19 @@ mod tests {
     #[test]
     fn without_settings_a_proxy_speaks_tls() {
         assert!(opened(|_| ()).unwrap().is_none());
-        assert!(matches!(opened(|config| config.tls.key = "key.pem".to_owned()), Err(DoorError::Half)));
+        assert!(matches!(
+            opened(|config| config.tls.key = "key.pem".to_owned()),
+            Err(DoorError::Half)
+        ));
     }
 
     #[test]
     fn an_authority_is_asked_only_when_its_terms_are_agreed_to() {
         let ordered = opened(acme).unwrap();
-        assert!(matches!(&ordered, Some(Certificates::Acme(_))), "{ordered:?}");
+        assert!(
+            matches!(&ordered, Some(Certificates::Acme(_))),
+            "{ordered:?}"
+        );
         let refused = |change: fn(&mut Config)| {
             opened(|config| {
                 acme(config);
@@ -215,11 +259,21 @@ mod tests {
             })
             .unwrap_err()
         };
-        assert!(matches!(refused(|config| config.acme.terms.clear()), DoorError::Terms { .. }));
-        assert!(matches!(refused(|config| config.public_url = None), DoorError::NoName));
-        let ip = |config: &mut Config| config.public_url = Some(Origin::parse("https://192.0.2.1").unwrap());
+        assert!(matches!(
+            refused(|config| config.acme.terms.clear()),
+            DoorError::Terms { .. }
+        ));
+        assert!(matches!(
+            refused(|config| config.public_url = None),
+            DoorError::NoName
+        ));
+        let ip = |config: &mut Config| {
+            config.public_url = Some(Origin::parse("https://192.0.2.1").unwrap())
+        };
         assert!(matches!(refused(ip), DoorError::NoName));
-        let open = |config: &mut Config| config.acme.directory = "http://authority.example/directory".to_owned();
+        let open = |config: &mut Config| {
+            config.acme.directory = "http://authority.example/directory".to_owned()
+        };
         assert!(matches!(refused(open), DoorError::Directory { .. }));
     }
 }

@@ -52,7 +52,10 @@ impl fmt::Display for Readiness {
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Mutex::new(State { readiness: Readiness::Starting, storage_low: None }))
+        Self(Mutex::new(State {
+            readiness: Readiness::Starting,
+            storage_low: None,
+        }))
     }
 }
 
@@ -60,9 +63,14 @@ impl Health {
     /// What the relay is ready for.
     #[must_use]
     pub(crate) fn readiness(&self) -> Readiness {
-        let State { readiness, storage_low } = &*self.lock();
+        let State {
+            readiness,
+            storage_low,
+        } = &*self.lock();
         match (readiness, storage_low) {
-            (Readiness::Ready, Some(reason)) => Readiness::StorageLow { reason: reason.clone() },
+            (Readiness::Ready, Some(reason)) => Readiness::StorageLow {
+                reason: reason.clone(),
+            },
             (readiness, _) => readiness.clone(),
         }
     }
@@ -80,13 +88,17 @@ impl Health {
 
     /// A commit failed.
     pub(crate) fn store_failed(&self, error: &StoreError) {
-        let failing = Readiness::StoreFails { reason: error.to_string() };
+        let failing = Readiness::StoreFails {
+            reason: error.to_string(),
+        };
         self.change(|now| match now {
             Readiness::Starting | Readiness::Ready => {
                 tracing::error!(reason = %error, "the store does not commit");
                 Some(failing)
             }
-            Readiness::StoreFails { .. } | Readiness::StorageLow { .. } | Readiness::Stopping => None,
+            Readiness::StoreFails { .. } | Readiness::StorageLow { .. } | Readiness::Stopping => {
+                None
+            }
         });
     }
 
@@ -130,13 +142,26 @@ mod tests {
         health.store_works();
         assert_eq!(health.readiness(), Readiness::Ready);
         health.store_failed(&StoreError::DiskFull);
-        assert_eq!(health.readiness(), Readiness::StoreFails { reason: "the disk is full".to_owned() });
+        assert_eq!(
+            health.readiness(),
+            Readiness::StoreFails {
+                reason: "the disk is full".to_owned()
+            }
+        );
         health.store_works();
         assert_eq!(health.readiness(), Readiness::Ready);
         health.storage(Some("10 bytes are free".to_owned()));
-        assert_eq!(health.readiness(), Readiness::StorageLow { reason: "10 bytes are free".to_owned() });
+        assert_eq!(
+            health.readiness(),
+            Readiness::StorageLow {
+                reason: "10 bytes are free".to_owned()
+            }
+        );
         health.store_works();
-        assert!(matches!(health.readiness(), Readiness::StorageLow { .. }), "a commit makes no room");
+        assert!(
+            matches!(health.readiness(), Readiness::StorageLow { .. }),
+            "a commit makes no room"
+        );
         health.storage(None);
         assert_eq!(health.readiness(), Readiness::Ready);
         health.stop();

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use utoipa::{
     PartialSchema as _, ToSchema,
     openapi::{
-        AllOfBuilder, Components, ContentBuilder, HeaderBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Response,
-        ResponseBuilder,
+        AllOfBuilder, Components, ContentBuilder, HeaderBuilder, ObjectBuilder, OpenApi, Ref,
+        RefOr, Response, ResponseBuilder,
         example::{Example, ExampleBuilder},
         path::{Operation, PathItem},
         schema::Type,
@@ -53,7 +53,10 @@ pub(crate) fn problem_responses(sets: &[&[ErrorCode]]) -> BTreeMap<String, RefOr
     }
     let named = |(status, mut codes): (u16, Vec<_>)| {
         codes.sort_unstable_by_key(|code: &ErrorCode| code.as_str());
-        (status.to_string(), Ref::from_response_name(names(&codes).join(BETWEEN_CODES)).into())
+        (
+            status.to_string(),
+            Ref::from_response_name(names(&codes).join(BETWEEN_CODES)).into(),
+        )
     };
     by_status.into_iter().map(named).collect()
 }
@@ -63,34 +66,70 @@ const BETWEEN_CODES: &str = ".";
 
 /// The name of an answer that stands elsewhere in the document.
 pub(crate) fn name_of(described: &RefOr<Response>) -> Option<&str> {
-    let RefOr::Ref(Ref { ref_location, .. }) = described else { return None };
+    let RefOr::Ref(Ref { ref_location, .. }) = described else {
+        return None;
+    };
     ref_location.strip_prefix("#/components/responses/")
 }
 
 /// A problem that an operation names, if this is one.
 fn named_problem(described: &RefOr<Response>) -> Option<(String, RefOr<Response>)> {
     let name = name_of(described)?;
-    let code = |name| ErrorCode::ALL.iter().copied().find(|code| code.as_str() == name);
-    let codes = name.split(BETWEEN_CODES).map(code).collect::<Option<Vec<_>>>()?;
+    let code = |name| {
+        ErrorCode::ALL
+            .iter()
+            .copied()
+            .find(|code| code.as_str() == name)
+    };
+    let codes = name
+        .split(BETWEEN_CODES)
+        .map(code)
+        .collect::<Option<Vec<_>>>()?;
     Some((name.to_owned(), problem(&codes).into()))
 }
 
 /// A problem document with one of these codes, which have one status.
 fn problem(codes: &[ErrorCode]) -> Response {
-    let words: Vec<_> = codes.iter().map(|code| format!("`{code}`: {}", code.title())).collect();
+    let words: Vec<_> = codes
+        .iter()
+        .map(|code| format!("`{code}`: {}", code.title()))
+        .collect();
     let narrowed = ObjectBuilder::new()
-        .property("code", ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names(codes))))
-        .property("status", ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some(statuses(codes))));
-    let schema = AllOfBuilder::new().item(Ref::from_schema_name(Problem::name())).item(narrowed);
-    let examples = codes.iter().map(|code| (code.as_str(), Ref::new(format!("#/components/examples/{code}"))));
-    let content = examples.fold(ContentBuilder::new().schema(Some(schema)), |content, (name, example)| {
-        content.examples_from_iter([(name, RefOr::Ref(example))])
+        .property(
+            "code",
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .enum_values(Some(names(codes))),
+        )
+        .property(
+            "status",
+            ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .enum_values(Some(statuses(codes))),
+        );
+    let schema = AllOfBuilder::new()
+        .item(Ref::from_schema_name(Problem::name()))
+        .item(narrowed);
+    let examples = codes.iter().map(|code| {
+        (
+            code.as_str(),
+            Ref::new(format!("#/components/examples/{code}")),
+        )
     });
-    let response = ResponseBuilder::new().description(words.join("; ")).content(PROBLEM_TYPE, content.build());
+    let content = examples.fold(
+        ContentBuilder::new().schema(Some(schema)),
+        |content, (name, example)| content.examples_from_iter([(name, RefOr::Ref(example))]),
+    );
+    let response = ResponseBuilder::new()
+        .description(words.join("; "))
+        .content(PROBLEM_TYPE, content.build());
     if codes.iter().any(|code| code.is_retryable()) {
-        let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
-        let retry_after =
-            HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds until another try makes sense"));
+        let seconds = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(0));
+        let retry_after = HeaderBuilder::new()
+            .schema(Some(seconds))
+            .description(Some("Seconds until another try makes sense"));
         return response.header("Retry-After", retry_after.build()).build();
     }
     response.build()
@@ -101,7 +140,11 @@ fn names(codes: &[ErrorCode]) -> Vec<&'static str> {
 }
 
 fn statuses(codes: &[ErrorCode]) -> Vec<u16> {
-    codes.first().map(|code| code.status()).into_iter().collect()
+    codes
+        .first()
+        .map(|code| code.status())
+        .into_iter()
+        .collect()
 }
 
 /// An OpenAPI document as it is served.
@@ -117,21 +160,35 @@ impl Document {
         let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
         Problem::schemas(&mut schemas);
         components.schemas.extend(schemas);
-        let described =
-            openapi.paths.paths.values_mut().flat_map(operations).flat_map(|of| of.responses.responses.values());
-        components.responses.extend(described.filter_map(named_problem));
-        components.examples.extend(ErrorCode::ALL.iter().map(|&code| (code.to_string(), example(code))));
+        let described = openapi
+            .paths
+            .paths
+            .values_mut()
+            .flat_map(operations)
+            .flat_map(|of| of.responses.responses.values());
+        components
+            .responses
+            .extend(described.filter_map(named_problem));
+        components.examples.extend(
+            ErrorCode::ALL
+                .iter()
+                .map(|&code| (code.to_string(), example(code))),
+        );
         finish(&mut openapi);
         let json = Bytes::from(serde_json::to_vec(&openapi).unwrap_or_default());
-        let tag = HeaderValue::from_str(&format!("\"{}\"", b64::encode(&Sha256::digest(&json)))).ok();
+        let tag =
+            HeaderValue::from_str(&format!("\"{}\"", b64::encode(&Sha256::digest(&json)))).ok();
         Self { json, tag }
     }
 
     /// The document, or 304 for who has it.
     pub(crate) fn answer(&self, asked: &HeaderMap) -> Answer {
         let known = self.tag.is_some() && asked.get(header::IF_NONE_MATCH) == self.tag.as_ref();
-        let mut answer =
-            if known { StatusCode::NOT_MODIFIED.into_response() } else { self.json.clone().into_response() };
+        let mut answer = if known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            self.json.clone().into_response()
+        };
         let headers = answer.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.extend(self.tag.clone().map(|tag| (header::ETAG, tag)));
@@ -145,7 +202,14 @@ impl Document {
 
 /// The operations of a path.
 pub(crate) fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, patch, .. } = path;
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        patch,
+        ..
+    } = path;
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
@@ -158,5 +222,9 @@ fn example(code: ErrorCode) -> RefOr<Example> {
         problem = problem.relay_time(Timestamp::from_millis(1_766_000_400_123));
     }
     let value = serde_json::to_value(&problem).unwrap_or_default();
-    ExampleBuilder::new().summary(code.title()).value(Some(value)).build().into()
+    ExampleBuilder::new()
+        .summary(code.title())
+        .value(Some(value))
+        .build()
+        .into()
 }

@@ -20,8 +20,8 @@ use http::{Extensions, HeaderMap};
 use sealpost_proto::{
     AccountId, ErrorCode, Origin, Timestamp,
     limits::{
-        DELIVERY_MEMORY_OF_CALL_BYTES, DELIVERY_MEMORY_SHARED_BYTES, FAILING_MEMORY_BYTES_MAX, PARTS_MOVING_MAX,
-        PARTS_MOVING_PER_ACCOUNT_MAX, REQUEST_MEMORY_BYTES_MAX,
+        DELIVERY_MEMORY_OF_CALL_BYTES, DELIVERY_MEMORY_SHARED_BYTES, FAILING_MEMORY_BYTES_MAX,
+        PARTS_MOVING_MAX, PARTS_MOVING_PER_ACCOUNT_MAX, REQUEST_MEMORY_BYTES_MAX,
     },
 };
 use sealpost_relay_core::budget::{Portion, portion};
@@ -99,7 +99,8 @@ impl Relay {
     #[must_use]
     pub(crate) fn moves_within(&self, patience: Duration) -> bool {
         let Pulses { store, scheduler } = &self.pulses;
-        self.shutdown.is_triggered() || (store.stalled() < patience && scheduler.stalled() < patience)
+        self.shutdown.is_triggered()
+            || (store.stalled() < patience && scheduler.stalled() < patience)
     }
 
     /// Takes a request with so many bytes that makes the relay keep more.
@@ -107,23 +108,36 @@ impl Relay {
     /// # Errors
     /// `storage_full` while the disk has too little room.
     pub(crate) fn admit(&self, bytes: usize) -> Result<(), ProblemResponse> {
-        if self.storage.admit(bytes as u64) { Ok(()) } else { Err(passing_problem(ErrorCode::StorageFull)) }
+        if self.storage.admit(bytes as u64) {
+            Ok(())
+        } else {
+            Err(passing_problem(ErrorCode::StorageFull))
+        }
     }
 
     /// Counts a request that has no session.
     ///
     /// # Errors
     /// `rate_limited`.
-    pub(crate) fn meet(&self, extensions: &Extensions, headers: &HeaderMap) -> Result<(), ProblemResponse> {
+    pub(crate) fn meet(
+        &self,
+        extensions: &Extensions,
+        headers: &HeaderMap,
+    ) -> Result<(), ProblemResponse> {
         let rules = self.rules();
-        rules.meters.asker(Asker::of(extensions, headers, &rules.proxies))
+        rules
+            .meters
+            .asker(Asker::of(extensions, headers, &rules.proxies))
     }
 
     /// What is known of an account, from memory where possible.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn facts(&self, account: AccountId) -> Result<Option<AccountFacts>, StoreError> {
+    pub(crate) async fn facts(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<AccountFacts>, StoreError> {
         if let Some(facts) = self.cache.find(account) {
             return Ok(Some(facts));
         }
@@ -184,7 +198,10 @@ pub(crate) struct Room {
 impl Room {
     /// Takes room for so many more bytes; false when there is none.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let Ok(more) = Arc::clone(&self.memory).try_acquire_many_owned(kibibytes(bytes as u64)) else { return false };
+        let Ok(more) = Arc::clone(&self.memory).try_acquire_many_owned(kibibytes(bytes as u64))
+        else {
+            return false;
+        };
         match &mut self.share {
             Some(share) => share.merge(more),
             none => *none = Some(more),
@@ -210,7 +227,10 @@ impl Memory {
     #[must_use]
     pub(crate) fn request(&self, bytes: u64) -> Option<Room> {
         let enough = self.requests.available_permits() >= kibibytes(bytes) as usize;
-        enough.then(|| Room { memory: Arc::clone(&self.requests), share: None })
+        enough.then(|| Room {
+            memory: Arc::clone(&self.requests),
+            share: None,
+        })
     }
 
     /// What a call or a pull may take now.
@@ -254,8 +274,13 @@ mod tests {
     fn requests_beyond_the_memory_are_turned_away() {
         let memory = Memory::default();
         let mut idle = memory.request(4_000_000).unwrap();
-        let mut all = memory.request(REQUEST_MEMORY_BYTES_MAX as u64 - 1024).unwrap();
-        assert!(all.grow(REQUEST_MEMORY_BYTES_MAX - 1024), "what is only announced takes no room");
+        let mut all = memory
+            .request(REQUEST_MEMORY_BYTES_MAX as u64 - 1024)
+            .unwrap();
+        assert!(
+            all.grow(REQUEST_MEMORY_BYTES_MAX - 1024),
+            "what is only announced takes no room"
+        );
         assert!(memory.request(0).is_none() && !idle.grow(1));
         drop(all);
         assert!(memory.request(0).is_some() && idle.grow(1));

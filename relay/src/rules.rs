@@ -31,7 +31,10 @@ impl Rules {
     /// [`CallError`] when webhooks could not be called.
     pub(crate) fn new(config: &Config) -> Result<Self, CallError> {
         Ok(Self {
-            registration: Registration::new(config.registration.policy, &config.registration.tokens),
+            registration: Registration::new(
+                config.registration.policy,
+                &config.registration.tokens,
+            ),
             quotas: (&config.quotas).into(),
             meters: Meters::new((&config.rates).into()),
             proxies: TrustedProxies::new(config.rates.trusted_proxies.clone()),
@@ -52,7 +55,13 @@ impl Registration {
     /// A policy and the tokens that are good, of which only the digests are kept.
     #[must_use]
     pub(crate) fn new(policy: RegistrationPolicy, tokens: &[String]) -> Self {
-        Self { policy, tokens: tokens.iter().map(|token| Sha256::digest(token).into()).collect() }
+        Self {
+            policy,
+            tokens: tokens
+                .iter()
+                .map(|token| Sha256::digest(token).into())
+                .collect(),
+        }
     }
 
     /// Whether the token is one of the good ones, in constant time.
@@ -60,7 +69,9 @@ impl Registration {
     pub(crate) fn is_good(&self, token: Option<&str>) -> bool {
         let Some(token) = token else { return false };
         let digest = Sha256::digest(token);
-        self.tokens.iter().fold(false, |any, good| any | bool::from(good.ct_eq(digest.as_slice())))
+        self.tokens.iter().fold(false, |any, good| {
+            any | bool::from(good.ct_eq(digest.as_slice()))
+        })
     }
 }
 
@@ -70,8 +81,15 @@ mod tests {
 
     #[test]
     fn only_the_operators_tokens_are_good() {
-        let registration = Registration::new(RegistrationPolicy::Token, &["one".to_owned(), "two".to_owned()]);
+        let registration = Registration::new(
+            RegistrationPolicy::Token,
+            &["one".to_owned(), "two".to_owned()],
+        );
         assert!(registration.is_good(Some("one")) && registration.is_good(Some("two")));
-        assert!(!registration.is_good(Some("three")) && !registration.is_good(Some("")) && !registration.is_good(None));
+        assert!(
+            !registration.is_good(Some("three"))
+                && !registration.is_good(Some(""))
+                && !registration.is_good(None)
+        );
     }
 }

@@ -81,7 +81,9 @@ pub enum StartError {
     #[error(transparent)]
     Door(#[from] DoorError),
     /// Nodes could not sign for it.
-    #[error("the relay listens on {address} and does not know its public address: set --public-url https://…")]
+    #[error(
+        "the relay listens on {address} and does not know its public address: set --public-url https://…"
+    )]
     NoPublicUrl {
         /// Where it listens.
         address: SocketAddr,
@@ -105,7 +107,10 @@ pub struct Running {
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("address", &self.address).field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("address", &self.address)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +118,11 @@ impl Running {
     /// Where it listens, as a URL.
     #[must_use]
     pub fn address_url(&self) -> String {
-        let scheme = if self.relay.certificates.is_some() { "https" } else { "http" };
+        let scheme = if self.relay.certificates.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         format!("{scheme}://{}", self.address)
     }
 
@@ -159,30 +168,65 @@ pub fn start(
     Box::pin(begin(config, clock, shutdown))
 }
 
-async fn begin(config: Config, clock: SharedClock, shutdown: Shutdown) -> Result<Running, StartError> {
-    let Opened { relay, admin, listener, socket, address, folder } = open(config, clock, shutdown).await?;
+async fn begin(
+    config: Config,
+    clock: SharedClock,
+    shutdown: Shutdown,
+) -> Result<Running, StartError> {
+    let Opened {
+        relay,
+        admin,
+        listener,
+        socket,
+        address,
+        folder,
+    } = open(config, clock, shutdown).await?;
     relay.store.restarted(relay.now()).await?;
     sweeper::sweep(&relay).await?;
     sweeper::clear(&relay).await?;
-    let (origin, place) = (relay.origin.clone(), admin.as_ref().map(|admin| admin.place.clone()));
+    let (origin, place) = (
+        relay.origin.clone(),
+        admin.as_ref().map(|admin| admin.place.clone()),
+    );
     tracing::info!(%address, %origin, admin = place.as_ref().map(tracing::field::display), "the relay listens");
     if let Some(certificates) = relay.certificates.clone() {
         tokio::spawn(certificates.tend(Arc::clone(&relay.clock), relay.shutdown.clone()));
     }
-    let ended = tokio::spawn(work(Arc::clone(&relay), listener, socket.into(), admin, folder));
-    Ok(Running { address, admin: place, origin, relay, ended })
+    let ended = tokio::spawn(work(
+        Arc::clone(&relay),
+        listener,
+        socket.into(),
+        admin,
+        folder,
+    ));
+    Ok(Running {
+        address,
+        admin: place,
+        origin,
+        relay,
+        ended,
+    })
 }
 
 /// Opens the data folder and the sockets.
 ///
 /// # Errors
 /// [`StartError`], in words for the operator.
-pub(crate) async fn open(config: Config, clock: SharedClock, shutdown: Shutdown) -> Result<Opened, StartError> {
+pub(crate) async fn open(
+    config: Config,
+    clock: SharedClock,
+    shutdown: Shutdown,
+) -> Result<Opened, StartError> {
     let folder = DataFolder::open(&config.data)?;
     let secret = relay_secret(&folder)?;
     let health = Arc::new(Health::default());
-    let storage =
-        Storage::open(&folder, BLOBS, config.storage.reserve(), Arc::clone(&health)).map_err(StartError::Reserve)?;
+    let storage = Storage::open(
+        &folder,
+        BLOBS,
+        config.storage.reserve(),
+        Arc::clone(&health),
+    )
+    .map_err(StartError::Reserve)?;
     let storage = Arc::new(storage);
     let wakes = Arc::<Wakes>::default();
     let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?
@@ -193,7 +237,10 @@ pub(crate) async fn open(config: Config, clock: SharedClock, shutdown: Shutdown)
     let certificates = Certificates::open(&config, &folder)?;
     let listener = door::listener(&config.listener, certificates.as_ref())?;
     let socket = listen(config.listen).await?;
-    let address = socket.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address = socket.local_addr().map_err(|source| StartError::Listen {
+        address: config.listen,
+        source,
+    })?;
     let admin = AdminListener::open(&config.admin.listen, &folder).await?;
     let relay = Arc::new(Relay {
         origin: origin(config.public_url, address)?,
@@ -216,7 +263,14 @@ pub(crate) async fn open(config: Config, clock: SharedClock, shutdown: Shutdown)
         certificates,
         shutdown,
     });
-    Ok(Opened { relay, admin, listener, socket, address, folder })
+    Ok(Opened {
+        relay,
+        admin,
+        listener,
+        socket,
+        address,
+        folder,
+    })
 }
 
 /// Everything at once, and the end in order: no new requests, calls finished or given back, the database closed.
@@ -237,7 +291,8 @@ async fn work(
         relay.health.stop();
     };
     let watch = relay.storage.watch(&relay.shutdown);
-    let ((), (), calls, sweeps, (), ()) = tokio::join!(requests, operator, calls, sweeps, stopping, watch);
+    let ((), (), calls, sweeps, (), ()) =
+        tokio::join!(requests, operator, calls, sweeps, stopping, watch);
     for error in [calls.err(), sweeps.err()].into_iter().flatten() {
         tracing::error!(%error, "a task ended badly");
     }
@@ -248,14 +303,25 @@ async fn work(
 }
 
 async fn serve_operator(relay: &Arc<Relay>, admin: Option<AdminListener>) {
-    if let Some(AdminListener { endpoint, guard, .. }) = admin {
+    if let Some(AdminListener {
+        endpoint, guard, ..
+    }) = admin
+    {
         let router = admin::router(Arc::clone(relay), guard);
-        serve(endpoint, router, ListenerLimits::default(), relay.shutdown.clone()).await;
+        serve(
+            endpoint,
+            router,
+            ListenerLimits::default(),
+            relay.shutdown.clone(),
+        )
+        .await;
     }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen { address, source })
 }
 
 fn origin(configured: Option<Origin>, address: SocketAddr) -> Result<Origin, StartError> {
@@ -268,7 +334,10 @@ fn origin(configured: Option<Origin>, address: SocketAddr) -> Result<Origin, Sta
 
 fn relay_secret(folder: &DataFolder) -> Result<RelaySecret, StartError> {
     if let Some(bytes) = folder.read_secret(SECRET)? {
-        let bytes = bytes.as_slice().try_into().map_err(|_| StartError::SecretDamaged)?;
+        let bytes = bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| StartError::SecretDamaged)?;
         return Ok(RelaySecret::from_bytes(bytes));
     }
     let fresh = random_array();

@@ -31,7 +31,11 @@ impl Slots {
     /// So many places, of one account so many.
     #[must_use]
     pub(crate) fn new(all_max: usize, account_max: usize) -> Self {
-        Self { taken: Arc::default(), all_max, account_max }
+        Self {
+            taken: Arc::default(),
+            all_max,
+            account_max,
+        }
     }
 
     /// A place, or nothing when there is none now.
@@ -44,7 +48,10 @@ impl Slots {
         }
         taken.all += 1;
         taken.of_account.insert(account, own + 1);
-        Some(Slot { taken: Arc::clone(&self.taken), account })
+        Some(Slot {
+            taken: Arc::clone(&self.taken),
+            account,
+        })
     }
 }
 
@@ -72,7 +79,10 @@ mod tests {
         let first = [slots.take(account(1)), slots.take(account(1))];
         assert!(first.iter().all(Option::is_some) && slots.take(account(1)).is_none());
         let second = slots.take(account(2));
-        assert!(second.is_some() && slots.take(account(3)).is_none(), "all are taken");
+        assert!(
+            second.is_some() && slots.take(account(3)).is_none(),
+            "all are taken"
+        );
         drop(first);
         assert!(slots.take(account(3)).is_some());
         drop(second);

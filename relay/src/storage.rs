@@ -67,12 +67,29 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// The one of two folders that has less; absent when the system does not say. `file` is the reserve's.
-    pub(crate) fn look(folders: &[PathBuf], file: Option<&Metadata>, reserve: Reserve) -> Option<Self> {
-        let bytes =
-            |stat: StatVfs| (stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize));
-        let (free, total) = folders.iter().filter_map(|folder| statvfs(folder).ok().map(bytes)).min()?;
-        let held_bytes = file.map(|file| file.blocks().saturating_mul(BLOCK_BYTES)).unwrap_or_default();
-        Some(Self { free_bytes: free.saturating_add(held_bytes), held_bytes, reserve_bytes: reserve.of(total) })
+    pub(crate) fn look(
+        folders: &[PathBuf],
+        file: Option<&Metadata>,
+        reserve: Reserve,
+    ) -> Option<Self> {
+        let bytes = |stat: StatVfs| {
+            (
+                stat.f_bavail.saturating_mul(stat.f_frsize),
+                stat.f_blocks.saturating_mul(stat.f_frsize),
+            )
+        };
+        let (free, total) = folders
+            .iter()
+            .filter_map(|folder| statvfs(folder).ok().map(bytes))
+            .min()?;
+        let held_bytes = file
+            .map(|file| file.blocks().saturating_mul(BLOCK_BYTES))
+            .unwrap_or_default();
+        Some(Self {
+            free_bytes: free.saturating_add(held_bytes),
+            held_bytes,
+            reserve_bytes: reserve.of(total),
+        })
     }
 }
 
@@ -82,15 +99,29 @@ impl Storage {
     ///
     /// # Errors
     /// When the reserve's file cannot be opened.
-    pub(crate) fn open(folder: &DataFolder, other: &str, reserve: Reserve, health: Arc<Health>) -> io::Result<Self> {
+    pub(crate) fn open(
+        folder: &DataFolder,
+        other: &str,
+        reserve: Reserve,
+        health: Arc<Health>,
+    ) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(folder.join(FILE))?;
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(folder.join(FILE))?;
         let storage = Self {
             folders: vec![folder.path().to_owned(), folder.join(other)],
             reserve,
             health,
             budget: AtomicI64::new(0),
-            state: Mutex::new(State { file, warned: false, seen: Seen::default() }),
+            state: Mutex::new(State {
+                file,
+                warned: false,
+                seen: Seen::default(),
+            }),
         };
         let seen = storage.look();
         let held = storage.lock().held_bytes();
@@ -103,7 +134,9 @@ impl Storage {
     /// Whether there is room for a request with so many bytes that makes the relay keep more.
     #[must_use]
     pub(crate) fn admit(&self, bytes: u64) -> bool {
-        let cost = bytes.saturating_mul(STORAGE_COPIES).saturating_add(STORAGE_BYTES_PER_REQUEST);
+        let cost = bytes
+            .saturating_mul(STORAGE_COPIES)
+            .saturating_add(STORAGE_BYTES_PER_REQUEST);
         let cost = i64::try_from(cost).unwrap_or(i64::MAX);
         if self.budget.fetch_sub(cost, Ordering::Relaxed) >= cost {
             return true;
@@ -131,7 +164,10 @@ impl Storage {
         }
         state.seen.space = Space::Low;
         self.budget.store(0, Ordering::Relaxed);
-        tracing::error!(bytes = held, "the disk is full: the reserve is used to finish what was accepted");
+        tracing::error!(
+            bytes = held,
+            "the disk is full: the reserve is used to finish what was accepted"
+        );
         self.report(state.seen);
         true
     }
@@ -150,21 +186,40 @@ impl Storage {
     fn look(&self) -> Seen {
         let mut state = self.lock();
         let file = state.file.metadata().ok();
-        let Some(disk) = Disk::look(&self.folders, file.as_ref(), self.reserve) else { return state.seen };
-        let Disk { free_bytes, reserve_bytes, .. } = disk;
+        let Some(disk) = Disk::look(&self.folders, file.as_ref(), self.reserve) else {
+            return state.seen;
+        };
+        let Disk {
+            free_bytes,
+            reserve_bytes,
+            ..
+        } = disk;
         let space = state.seen.space.step(free_bytes, reserve_bytes);
-        state.seen = Seen { space, free_bytes, reserve_bytes };
+        state.seen = Seen {
+            space,
+            free_bytes,
+            reserve_bytes,
+        };
         if space == Space::Roomy {
             state.fill(Reserve::of_file(reserve_bytes));
         }
-        let room = if space == Space::Roomy { free_bytes.saturating_sub(reserve_bytes) } else { 0 };
-        self.budget.store(i64::try_from(room).unwrap_or(i64::MAX), Ordering::Relaxed);
+        let room = if space == Space::Roomy {
+            free_bytes.saturating_sub(reserve_bytes)
+        } else {
+            0
+        };
+        self.budget
+            .store(i64::try_from(room).unwrap_or(i64::MAX), Ordering::Relaxed);
         self.report(state.seen);
         state.seen
     }
 
     fn report(&self, seen: Seen) {
-        let Seen { space, free_bytes, reserve_bytes } = seen;
+        let Seen {
+            space,
+            free_bytes,
+            reserve_bytes,
+        } = seen;
         self.health.storage((space == Space::Low).then(|| {
             format!("{free_bytes} bytes are free on the disk, {reserve_bytes} are kept to finish what was accepted: make room")
         }));
@@ -177,17 +232,26 @@ impl Storage {
 
 impl State {
     fn held_bytes(&self) -> u64 {
-        self.file.metadata().map(|meta| meta.blocks().saturating_mul(BLOCK_BYTES)).unwrap_or_default()
+        self.file
+            .metadata()
+            .map(|meta| meta.blocks().saturating_mul(BLOCK_BYTES))
+            .unwrap_or_default()
     }
 
     /// Makes the file so long, with blocks of its own.
     fn fill(&mut self, bytes: u64) {
-        let length = self.file.metadata().map(|meta| meta.len()).unwrap_or_default();
+        let length = self
+            .file
+            .metadata()
+            .map(|meta| meta.len())
+            .unwrap_or_default();
         if length == bytes {
             return;
         }
         let filled = match bytes.checked_sub(length) {
-            Some(_) => fallocate(&self.file, FallocateFlags::empty(), 0, bytes).map_err(io::Error::from),
+            Some(_) => {
+                fallocate(&self.file, FallocateFlags::empty(), 0, bytes).map_err(io::Error::from)
+            }
             None => self.file.set_len(bytes),
         };
         match filled {

@@ -30,7 +30,11 @@ pub(crate) async fn run(relay: Arc<Relay>) {
 /// # Errors
 /// [`StoreError`].
 pub(crate) async fn sweep(relay: &Relay) -> Result<bool, StoreError> {
-    let Swept { woken, more, doomed } = relay.store.sweep(relay.now()).await?;
+    let Swept {
+        woken,
+        more,
+        doomed,
+    } = relay.store.sweep(relay.now()).await?;
     relay.health.store_works();
     relay.pulses.store.beat();
     relay.wakes.wake(&woken);
@@ -57,7 +61,9 @@ pub(crate) async fn clear(relay: &Relay) -> Result<(), StoreError> {
         for unfinished in &page {
             match relay.blobs.clear(unfinished.blob).await {
                 Ok(some) => cleared += some,
-                Err(error) => tracing::warn!(%error, "what is left of a part that never came was not taken away"),
+                Err(error) => {
+                    tracing::warn!(%error, "what is left of a part that never came was not taken away")
+                }
             }
         }
         after = page.last().copied();
@@ -80,7 +86,9 @@ async fn delete(relay: &Relay, doomed: Vec<BlobId>) -> Vec<BlobId> {
     for blob in doomed {
         match relay.blobs.delete(blob).await {
             Ok(()) => deleted.push(blob),
-            Err(error) => tracing::warn!(%error, "the parts of a blob were not deleted; it is tried again"),
+            Err(error) => {
+                tracing::warn!(%error, "the parts of a blob were not deleted; it is tried again")
+            }
         }
     }
     deleted
@@ -109,11 +117,25 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_deleted_while_a_backup_holds_it() {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.path().to_owned(), ..Config::default() };
-        let running = start(config, Arc::new(SystemClock), Shutdown::new()).await.unwrap();
+        let config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data: folder.path().to_owned(),
+            ..Config::default()
+        };
+        let running = start(config, Arc::new(SystemClock), Shutdown::new())
+            .await
+            .unwrap();
         let relay = running.relay();
-        let name = PartName { blob: BlobId::from_bytes([1; 16]), number: 0, digest: [2; 32] };
-        relay.blobs.write(&name, Bytes::from_static(b"hello")).await.unwrap();
+        let name = PartName {
+            blob: BlobId::from_bytes([1; 16]),
+            number: 0,
+            digest: [2; 32],
+        };
+        relay
+            .blobs
+            .write(&name, Bytes::from_static(b"hello"))
+            .await
+            .unwrap();
         let held = Blobs::hold(&folder.path().join(BLOBS)).unwrap();
         assert_eq!(delete(&relay, vec![name.blob]).await, []);
         assert_eq!(relay.blobs.read(&name, 0..5).await.unwrap(), "hello");

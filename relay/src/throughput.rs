@@ -30,7 +30,10 @@ impl Minutes {
         let number = now.as_millis() / MINUTE_MILLIS;
         let minute = &mut self.lock()[place(number)];
         if minute.number != number {
-            *minute = Minute { number, counts: Throughput::default() };
+            *minute = Minute {
+                number,
+                counts: Throughput::default(),
+            };
         }
         minute.counts += counts;
     }
@@ -43,7 +46,11 @@ impl Minutes {
         (first..=last)
             .map(|number| {
                 let minute = ring[place(number)];
-                if minute.number == number { minute.counts } else { Throughput::default() }
+                if minute.number == number {
+                    minute.counts
+                } else {
+                    Throughput::default()
+                }
             })
             .collect()
     }
@@ -66,7 +73,10 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn accepted(accepted: u64) -> Throughput {
-        Throughput { accepted, ..Throughput::default() }
+        Throughput {
+            accepted,
+            ..Throughput::default()
+        }
     }
 
     #[test]
@@ -76,10 +86,19 @@ mod tests {
         minutes.add(NOON, accepted(2));
         minutes.add(NOON.plus(MINUTE), accepted(5));
         let hour = minutes.last_hour(NOON.plus(MINUTE));
-        assert_eq!((hour.len(), hour[58], hour[59]), (60, accepted(3), accepted(5)));
+        assert_eq!(
+            (hour.len(), hour[58], hour[59]),
+            (60, accepted(3), accepted(5))
+        );
         let later = minutes.last_hour(NOON.plus(MINUTE * 60));
-        assert_eq!((later[0], later.iter().copied().sum::<Throughput>()), (accepted(5), accepted(5)));
+        assert_eq!(
+            (later[0], later.iter().copied().sum::<Throughput>()),
+            (accepted(5), accepted(5))
+        );
         minutes.add(NOON.plus(MINUTE * 60), accepted(7));
-        assert_eq!(minutes.last_hour(NOON.plus(MINUTE * 120)), vec![Throughput::default(); 60]);
+        assert_eq!(
+            minutes.last_hour(NOON.plus(MINUTE * 120)),
+            vec![Throughput::default(); 60]
+        );
     }
 }

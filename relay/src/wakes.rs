@@ -89,7 +89,12 @@ impl Wakes {
         }
         let mut news = lock(&self.news);
         news.leased.extend(leased);
-        for Woken { account, due_at, is_callable } in lanes {
+        for Woken {
+            account,
+            due_at,
+            is_callable,
+        } in lanes
+        {
             if *is_callable && news.callable.len() < DUE_LANES_AT_A_TIME {
                 news.callable.push(*account);
             } else if let Some(due_at) = due_at {
@@ -132,12 +137,19 @@ impl Wakes {
         if polls.len() >= polls_max && !polls.contains_key(&account) {
             return None;
         }
-        let poll = polls.entry(account).or_insert_with(|| Poll { notify: Arc::default(), waiting: 0 });
+        let poll = polls.entry(account).or_insert_with(|| Poll {
+            notify: Arc::default(),
+            waiting: 0,
+        });
         if poll.waiting >= LONG_POLLS_PER_ACCOUNT_MAX {
             return None;
         }
         poll.waiting += 1;
-        Some(Waiting { wakes: self, account, notify: Arc::clone(&poll.notify) })
+        Some(Waiting {
+            wakes: self,
+            account,
+            notify: Arc::clone(&poll.notify),
+        })
     }
 }
 
@@ -176,7 +188,9 @@ mod tests {
         let waiting = wakes.wait_for(ACCOUNT, 1).unwrap();
         let next = waiting.next();
         wakes.wake(&[ACCOUNT]);
-        tokio::time::timeout(std::time::Duration::from_secs(60), next).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(60), next)
+            .await
+            .unwrap();
     }
 
     #[test]
@@ -184,9 +198,14 @@ mod tests {
         let wakes = Wakes::default();
         let first = wakes.wait_for(ACCOUNT, 1).unwrap();
         assert!(wakes.wait_for(AccountId::from_bytes([2; 16]), 1).is_none());
-        let more: Vec<_> = (1..LONG_POLLS_PER_ACCOUNT_MAX).filter_map(|_| wakes.wait_for(ACCOUNT, 1)).collect();
+        let more: Vec<_> = (1..LONG_POLLS_PER_ACCOUNT_MAX)
+            .filter_map(|_| wakes.wait_for(ACCOUNT, 1))
+            .collect();
         assert_eq!(more.len(), LONG_POLLS_PER_ACCOUNT_MAX - 1);
-        assert!(wakes.wait_for(ACCOUNT, 1).is_none(), "one account does not wait without end");
+        assert!(
+            wakes.wait_for(ACCOUNT, 1).is_none(),
+            "one account does not wait without end"
+        );
         drop((first, more));
         assert!(lock(&wakes.polls).is_empty());
     }

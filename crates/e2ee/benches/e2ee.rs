@@ -2,8 +2,15 @@
 //!
 //! The last lines are ratios: 1.00 means that only the time of the primitives is spent.
 
-#![expect(clippy::print_stdout, reason = "the ratios are what this program is for")]
-#![expect(clippy::expect_used, clippy::panic, reason = "a benchmark of something that fails measures nothing")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the ratios are what this program is for"
+)]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark of something that fails measures nothing"
+)]
 
 #[path = "e2ee/alone.rs"]
 mod alone;
@@ -22,13 +29,17 @@ const ROUND_TIME: Duration = Duration::from_millis(8);
 
 fn main() {
     let criterion = Criterion::default().configure_from_args();
-    let criterion = criterion.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
+    let criterion = criterion
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500));
     let mut criterion = criterion.sample_size(20);
     let mut contests = contests();
     for contest in &mut contests {
         let mut group = criterion.benchmark_group(contest.name);
         group.bench_function("sealpost", |bencher| bencher.iter(|| (contest.ours)()));
-        group.bench_function("primitives alone", |bencher| bencher.iter(|| (contest.alone)()));
+        group.bench_function("primitives alone", |bencher| {
+            bencher.iter(|| (contest.alone)())
+        });
         group.finish();
     }
     criterion.final_summary();
@@ -52,19 +63,33 @@ impl Contest {
         ours: impl FnMut() + 'static,
         alone: impl FnMut() + 'static,
     ) -> Self {
-        Self { name, target, ours: Box::new(ours), alone: Box::new(alone) }
+        Self {
+            name,
+            target,
+            ours: Box::new(ours),
+            alone: Box::new(alone),
+        }
     }
 
     fn print_ratio(&mut self) {
-        let mut times: Vec<_> = (0..ROUNDS).map(|_| (once(&mut self.ours), once(&mut self.alone))).collect();
+        let mut times: Vec<_> = (0..ROUNDS)
+            .map(|_| (once(&mut self.ours), once(&mut self.alone)))
+            .collect();
         let mut median = |part: fn(&(f64, f64)) -> f64| {
             times.sort_by(|a, b| part(a).total_cmp(&part(b)));
             part(&times[ROUNDS / 2])
         };
         let (ours, alone) = (median(|time| time.0), median(|time| time.1));
-        let target = self.target.map_or(String::new(), |target| format!(", target {target:.1}"));
+        let target = self
+            .target
+            .map_or(String::new(), |target| format!(", target {target:.1}"));
         let (name, micros) = (self.name, 1e6);
-        println!("{name}: {:.1} us / {:.1} us = {:.2}{target}", ours * micros, alone * micros, ours / alone);
+        println!(
+            "{name}: {:.1} us / {:.1} us = {:.2}{target}",
+            ours * micros,
+            alone * micros,
+            ours / alone
+        );
     }
 }
 
@@ -80,7 +105,8 @@ fn once(run: &mut dyn FnMut()) -> f64 {
 
 fn contests() -> Vec<Contest> {
     let alone = Alone::new;
-    let [mut sealing, opening, mut stepping, mut beginning] = std::array::from_fn(|_| Parties::paired());
+    let [mut sealing, opening, mut stepping, mut beginning] =
+        std::array::from_fn(|_| Parties::paired());
     let envelope = opening.clone().seal();
     let step = stepping.bring_a_step();
     let (sealer, opener, stepper, beginner) = (alone(), alone(), alone(), alone());

@@ -2,15 +2,22 @@
 //!
 //! The last lines are ratios: 1.00 means that only the time of the primitives in brackets is spent.
 
-#![expect(clippy::print_stdout, reason = "the ratios are what this program is for")]
-#![expect(clippy::expect_used, reason = "a benchmark of something that fails measures nothing")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the ratios are what this program is for"
+)]
+#![expect(
+    clippy::expect_used,
+    reason = "a benchmark of something that fails measures nothing"
+)]
 
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce as PureNonce};
 use criterion::{Criterion, Throughput};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sealpost_e2ee::attachment::{
-    BlobOpener, BlobSalt, BlobSealer, FileKey, PayloadCipher, Position, SealStep, Sealed, SealedPart,
+    BlobOpener, BlobSalt, BlobSealer, FileKey, PayloadCipher, Position, SealStep, Sealed,
+    SealedPart,
 };
 use sealpost_proto::limits::CHUNK_BYTES;
 use sha2::{Digest as _, Sha256};
@@ -26,7 +33,9 @@ const ROUNDS: usize = 15;
 
 fn main() {
     let criterion = Criterion::default().configure_from_args();
-    let criterion = criterion.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    let criterion = criterion
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
     let mut criterion = criterion.sample_size(20);
     let mut contests = contests();
     for contest in &mut contests {
@@ -48,7 +57,11 @@ struct Contest {
 
 impl Contest {
     fn new(name: &'static str, bytes: usize, once: impl FnMut() + 'static) -> Self {
-        Self { name, bytes, once: Box::new(once) }
+        Self {
+            name,
+            bytes,
+            once: Box::new(once),
+        }
     }
 
     /// Seconds for a byte, over at least one file's worth of them.
@@ -63,8 +76,14 @@ impl Contest {
 /// Measures all in turn, round after round, so that whatever else the machine does falls on all of them alike, and
 /// prints the median of each round's ratio.
 fn print_ratios(contests: &mut [Contest]) {
-    let rounds: Vec<BTreeMap<_, _>> =
-        (0..ROUNDS).map(|_| contests.iter_mut().map(|contest| (contest.name, contest.time())).collect()).collect();
+    let rounds: Vec<BTreeMap<_, _>> = (0..ROUNDS)
+        .map(|_| {
+            contests
+                .iter_mut()
+                .map(|contest| (contest.name, contest.time()))
+                .collect()
+        })
+        .collect();
     for (name, primitives) in [
         ("chunk/seal", &["raw/ring seal"][..]),
         ("chunk/open", &["raw/ring open"]),
@@ -72,10 +91,18 @@ fn print_ratios(contests: &mut [Contest]) {
         ("file/open", &["raw/ring open", "raw/sha256"]),
         ("raw/pure-Rust seal", &["raw/ring seal"]),
     ] {
-        let bound = |round: &BTreeMap<_, f64>| primitives.iter().map(|primitive| round[primitive]).sum::<f64>();
+        let bound = |round: &BTreeMap<_, f64>| {
+            primitives
+                .iter()
+                .map(|primitive| round[primitive])
+                .sum::<f64>()
+        };
         let ratio = median(rounds.iter().map(|round| bound(round) / round[name]));
         let rate = 1e-6 / median(rounds.iter().map(|round| round[name]));
-        println!("ratio {name} / ({}): {ratio:.3} ({rate:.0} MB/s)", primitives.join(" and "));
+        println!(
+            "ratio {name} / ({}): {ratio:.3} ({rate:.0} MB/s)",
+            primitives.join(" and ")
+        );
     }
 }
 
@@ -109,16 +136,22 @@ fn contests() -> Vec<Contest> {
         }),
         Contest::new("raw/ring open", CHUNK_BYTES, move || {
             c.copy_from_slice(&sealed);
-            let opened = open_raw.open_in_place_separate_tag(nonce(), Aad::empty(), tag.into(), &mut c, 0..);
+            let opened =
+                open_raw.open_in_place_separate_tag(nonce(), Aad::empty(), tag.into(), &mut c, 0..);
             black_box(opened.expect("sealed"));
         }),
         Contest::new("chunk/open", CHUNK_BYTES, move || {
             d.copy_from_slice(&sealed_too);
-            open_chunk.open(0, Position::Inner, &mut d, tag).expect("sealed");
+            open_chunk
+                .open(0, Position::Inner, &mut d, tag)
+                .expect("sealed");
         }),
         Contest::new("raw/pure-Rust seal", CHUNK_BYTES, move || {
             let buffer = e.as_mut_slice().into();
-            black_box(pure.encrypt_inout_detached(&PureNonce::from([0; 12]), b"", buffer).expect("short"));
+            black_box(
+                pure.encrypt_inout_detached(&PureNonce::from([0; 12]), b"", buffer)
+                    .expect("short"),
+            );
         }),
         Contest::new("raw/sha256", CHUNK_BYTES, move || {
             black_box(Sha256::digest(&hashed));
@@ -142,7 +175,8 @@ fn opening(file: &[u8]) -> Contest {
     let sealed = seal(file, |part| parts.push(part.bytes.to_vec()));
     let mut buffer = Vec::new();
     Contest::new("file/open", FILE_BYTES, move || {
-        let mut opener = BlobOpener::new(&FileKey::from_bytes(KEY), &sealed).expect("lengths agree");
+        let mut opener =
+            BlobOpener::new(&FileKey::from_bytes(KEY), &sealed).expect("lengths agree");
         for part in &parts {
             buffer.clear();
             buffer.extend_from_slice(part);

@@ -56,7 +56,10 @@ impl SignedCard {
         if !signature_holds(card.identity.ik_ed(), label!("card"), record, signature) {
             return Err(CardError::Signature);
         }
-        Ok(Self { bytes: bytes.to_vec(), card })
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            card,
+        })
     }
 
     /// Record and signature, as they travel.
@@ -84,9 +87,16 @@ impl Identity {
     /// # Errors
     /// [`CardError::Name`] when the name is empty, over 64 bytes, or has control characters.
     pub fn sign_card(&self, name: &str, created: Timestamp) -> Result<SignedCard, CardError> {
-        let card = Card { name: parse_name(name.as_bytes())?, identity: *self.public(), created };
+        let card = Card {
+            name: parse_name(name.as_bytes())?,
+            identity: *self.public(),
+            created,
+        };
         let record = encode_record(&card);
-        Ok(SignedCard { bytes: sign_record(self.signing(), label!("card"), record), card })
+        Ok(SignedCard {
+            bytes: sign_record(self.signing(), label!("card"), record),
+            card,
+        })
     }
 }
 
@@ -106,10 +116,15 @@ fn parse_record(record: &[u8]) -> Result<Card, CardError> {
         return Err(CardError::Malformed);
     }
     let name = parse_name(reader.lp()?)?;
-    let identity = PeerIdentity::new(reader.array()?, reader.array()?).map_err(|_| CardError::Signature)?;
+    let identity =
+        PeerIdentity::new(reader.array()?, reader.array()?).map_err(|_| CardError::Signature)?;
     let created = Timestamp::from_millis(reader.u64()?);
     reader.end()?;
-    Ok(Card { name, identity, created })
+    Ok(Card {
+        name,
+        identity,
+        created,
+    })
 }
 
 fn parse_name(bytes: &[u8]) -> Result<String, CardError> {
@@ -126,7 +141,9 @@ mod tests {
     use super::*;
 
     fn card() -> SignedCard {
-        Identity::from_seeds(&[1; 32], &[2; 32]).sign_card("Acme", Timestamp::from_millis(7)).unwrap()
+        Identity::from_seeds(&[1; 32], &[2; 32])
+            .sign_card("Acme", Timestamp::from_millis(7))
+            .unwrap()
     }
 
     #[test]

@@ -110,11 +110,17 @@ pub fn seal_envelope(
 /// # Errors
 /// [`EnvelopeNotOpened`], for every cause the same: size, key, mailbox, tag, or padding that is not zero or not the
 /// bucket's.
-pub fn open_envelope(key: &OuterKey, mailbox: &MailboxId, envelope: &[u8]) -> Result<Vec<u8>, EnvelopeNotOpened> {
+pub fn open_envelope(
+    key: &OuterKey,
+    mailbox: &MailboxId,
+    envelope: &[u8],
+) -> Result<Vec<u8>, EnvelopeNotOpened> {
     if !(ENVELOPE_BYTES_MIN..=ENVELOPE_BYTES_MAX).contains(&envelope.len()) {
         return Err(EnvelopeNotOpened);
     }
-    let (nonce, sealed) = envelope.split_first_chunk::<NONCE_BYTES>().ok_or(EnvelopeNotOpened)?;
+    let (nonce, sealed) = envelope
+        .split_first_chunk::<NONCE_BYTES>()
+        .ok_or(EnvelopeNotOpened)?;
     let padded = open(&key.0, nonce, sealed, &associated(mailbox)).ok_or(EnvelopeNotOpened)?;
     let mut reader = Reader::new(&padded);
     let inner = reader.lp().map_err(|_| EnvelopeNotOpened)?;
@@ -158,9 +164,15 @@ mod tests {
     #[test]
     fn an_envelope_opens_for_its_mailbox_only() {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let (mailbox, other) = (MailboxId::from_bytes([1; 16]), MailboxId::from_bytes([2; 16]));
+        let (mailbox, other) = (
+            MailboxId::from_bytes([1; 16]),
+            MailboxId::from_bytes([2; 16]),
+        );
         let envelope = seal_envelope(&key(), &mailbox, b"inner", &mut rng).unwrap();
-        assert_eq!(open_envelope(&key(), &mailbox, &envelope).as_deref(), Ok(&b"inner"[..]));
+        assert_eq!(
+            open_envelope(&key(), &mailbox, &envelope).as_deref(),
+            Ok(&b"inner"[..])
+        );
         assert!(open_envelope(&key(), &other, &envelope).is_err());
         let back = OuterKey::for_mailbox(&ExpPairing::from_bytes([1; 32]), Dir::InviterToAcceptor);
         assert!(open_envelope(&back, &mailbox, &envelope).is_err());
@@ -174,7 +186,10 @@ mod tests {
         for bit in 0..envelope.len() * 8 {
             let mut changed = envelope.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(open_envelope(&key(), &mailbox, &changed).is_err(), "bit {bit}");
+            assert!(
+                open_envelope(&key(), &mailbox, &changed).is_err(),
+                "bit {bit}"
+            );
         }
         assert!(open_envelope(&key(), &mailbox, &envelope[..2_047]).is_err());
         assert!(open_envelope(&key(), &mailbox, &[&envelope[..], &[0]].concat()).is_err());
@@ -185,15 +200,25 @@ mod tests {
         let mailbox = MailboxId::from_bytes([1; 16]);
         let seal_raw = |padded: &[u8]| {
             let nonce = [7; NONCE_BYTES];
-            [&nonce[..], &seal(&key().0, &nonce, padded, &associated(&mailbox))].concat()
+            [
+                &nonce[..],
+                &seal(&key().0, &nonce, padded, &associated(&mailbox)),
+            ]
+            .concat()
         };
         let mut padded = vec![0; 2_048 - 40];
         padded[3] = 1;
         assert!(open_envelope(&key(), &mailbox, &seal_raw(&padded)).is_ok());
         padded.resize(4_096 - 40, 0);
-        assert!(open_envelope(&key(), &mailbox, &seal_raw(&padded)).is_err(), "too large a bucket");
+        assert!(
+            open_envelope(&key(), &mailbox, &seal_raw(&padded)).is_err(),
+            "too large a bucket"
+        );
         padded.truncate(2_048 - 40);
         padded[2_000] = 1;
-        assert!(open_envelope(&key(), &mailbox, &seal_raw(&padded)).is_err(), "padding");
+        assert!(
+            open_envelope(&key(), &mailbox, &seal_raw(&padded)).is_err(),
+            "padding"
+        );
     }
 }

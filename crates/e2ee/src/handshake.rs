@@ -5,7 +5,8 @@ use crate::keys::{ConnId, Fingerprint, Identity, Incarnation, PeerIdentity, Sess
 use crate::payload::Resume;
 use crate::prekeys::{BaseRef, PrekeySecrets};
 use crate::primitive::{
-    Key, TAG_BYTES, ZERO_NONCE, ZERO_SALT, agree, hash, hmac, kdf, kdf_key, label, open, random_secret, seal,
+    Key, TAG_BYTES, ZERO_NONCE, ZERO_SALT, agree, hash, hmac, kdf, kdf_key, label, open,
+    random_secret, seal,
 };
 use crate::record::{Malformed, Reader, len_u32, push_lp};
 use crate::sessions::{InitiateArgs, InitiateError, Reason};
@@ -67,11 +68,19 @@ struct Secrets<'a> {
 impl Agreed {
     fn derive(secrets: &Secrets<'_>, transcript: &Transcript<'_>) -> Self {
         let mut ikm = Zeroizing::new([0xff; 32 * 5]);
-        for (part, secret) in ikm.chunks_exact_mut(32).skip(1).zip([secrets.dh1, secrets.dh2, secrets.dh3, secrets.ss])
-        {
+        for (part, secret) in ikm.chunks_exact_mut(32).skip(1).zip([
+            secrets.dh1,
+            secrets.dh2,
+            secrets.dh3,
+            secrets.ss,
+        ]) {
             part.copy_from_slice(&secret.0);
         }
-        let okm = kdf::<128>(&ZERO_SALT, ikm.as_ref(), &[b"Sealpost-1_CURVE25519_SHA-256_ML-KEM-768"]);
+        let okm = kdf::<128>(
+            &ZERO_SALT,
+            ikm.as_ref(),
+            &[b"Sealpost-1_CURVE25519_SHA-256_ML-KEM-768"],
+        );
         let th = transcript.hash();
         let part = |at: usize| Key(std::array::from_fn(|i| okm[32 * at + i]));
         let id = hash(&[label!("sid"), &th]);
@@ -90,7 +99,15 @@ impl Agreed {
     #[cfg(test)]
     pub(crate) fn for_tests(okm: [[u8; 32]; 4], session_id: SessionId) -> Self {
         let [root, header_a, header_b, exp] = okm.map(Key);
-        Self { root, header_a, header_b, exp, ad: [5; AD_BYTES], session_id, transcript: [0; 32] }
+        Self {
+            root,
+            header_a,
+            header_b,
+            exp,
+            ad: [5; AD_BYTES],
+            session_id,
+            transcript: [0; 32],
+        }
     }
 
     /// The key of `hello`.
@@ -148,7 +165,11 @@ pub(crate) struct Hello {
 }
 
 impl Hello {
-    fn encode(args: &InitiateArgs<'_>, previous: Option<&Previous>, agreed: &Agreed) -> Result<Vec<u8>, InitiateError> {
+    fn encode(
+        args: &InitiateArgs<'_>,
+        previous: Option<&Previous>,
+        agreed: &Agreed,
+    ) -> Result<Vec<u8>, InitiateError> {
         let resume = args.resume.map(Resume::encode).unwrap_or_default();
         if resume.len() > RESUME_BYTES_MAX {
             return Err(InitiateError::ResumeTooLarge);
@@ -157,7 +178,9 @@ impl Hello {
         hello.push(args.reason.byte());
         push_lp(&mut hello, &resume);
         hello.extend_from_slice(&previous.map_or([0; 16], |previous| previous.id.0));
-        hello.extend_from_slice(&previous.map_or([0; 32], |previous| agreed.continuity_tag(&previous.exp)));
+        hello.extend_from_slice(
+            &previous.map_or([0; 32], |previous| agreed.continuity_tag(&previous.exp)),
+        );
         Ok(hello)
     }
 
@@ -183,9 +206,20 @@ impl Hello {
     }
 
     /// Whether its tag was made with the EXP of one of these sessions.
-    pub(crate) fn proves<'p>(&self, agreed: &Agreed, candidates: impl IntoIterator<Item = &'p Previous>) -> bool {
-        let mut named = candidates.into_iter().filter(|candidate| candidate.id.0 == self.previous);
-        named.any(|candidate| agreed.continuity_tag(&candidate.exp).ct_eq(&self.tag).into())
+    pub(crate) fn proves<'p>(
+        &self,
+        agreed: &Agreed,
+        candidates: impl IntoIterator<Item = &'p Previous>,
+    ) -> bool {
+        let mut named = candidates
+            .into_iter()
+            .filter(|candidate| candidate.id.0 == self.previous);
+        named.any(|candidate| {
+            agreed
+                .continuity_tag(&candidate.exp)
+                .ct_eq(&self.tag)
+                .into()
+        })
     }
 }
 
@@ -240,20 +274,41 @@ pub(crate) fn begin(
         base: args.base.as_bytes(),
         ct: &ct,
     };
-    let agreed = Agreed::derive(&Secrets { dh1: &dh1, dh2: &dh2, dh3: &dh3, ss: &ss }, &transcript);
+    let agreed = Agreed::derive(
+        &Secrets {
+            dh1: &dh1,
+            dh2: &dh2,
+            dh3: &dh3,
+            ss: &ss,
+        },
+        &transcript,
+    );
     let mut prefix = fixed_prefix(args, session_epoch, &ek, &ct);
     match args.sealed_card {
         Some(card) => push_sealed(&mut prefix, &static_key(&dh3, &ss), card.as_bytes()),
         None => push_lp(&mut prefix, b""),
     }
-    push_sealed(&mut prefix, &agreed.hello_key(), &Hello::encode(args, previous, &agreed)?);
+    push_sealed(
+        &mut prefix,
+        &agreed.hello_key(),
+        &Hello::encode(args, previous, &agreed)?,
+    );
     Ok(Begun { prefix, agreed })
 }
 
 /// Everything before `sealed`.
-fn fixed_prefix(args: &InitiateArgs<'_>, session_epoch: u64, ek: &[u8; 32], ct: &[u8; CT_BYTES]) -> Vec<u8> {
+fn fixed_prefix(
+    args: &InitiateArgs<'_>,
+    session_epoch: u64,
+    ek: &[u8; 32],
+    ct: &[u8; CT_BYTES],
+) -> Vec<u8> {
     let base = args.base.base_ref();
-    let initiator = if args.sealed_card.is_some() { [0; 8] } else { args.me.fingerprint().short() };
+    let initiator = if args.sealed_card.is_some() {
+        [0; 8]
+    } else {
+        args.me.fingerprint().short()
+    };
     let mut prefix = Vec::with_capacity(1_600);
     prefix.extend_from_slice(&INIT_FRAME);
     prefix.extend_from_slice(&SUITE.to_be_bytes());
@@ -297,7 +352,10 @@ struct SealedField<'a> {
 impl<'a> SealedField<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let len = reader.lp_len()?;
-        Ok(Self { before: reader.consumed(), sealed: reader.take(len)? })
+        Ok(Self {
+            before: reader.consumed(),
+            sealed: reader.take(len)?,
+        })
     }
 
     fn open(&self, key: &Key) -> Option<Zeroizing<Vec<u8>>> {
@@ -315,12 +373,31 @@ impl<'a> Prefix<'a> {
         }
         let ek = reader.array()?;
         let session_epoch = reader.u64()?;
-        let base = BaseRef { epoch: reader.u64()?, spk_id: reader.u32()? };
+        let base = BaseRef {
+            epoch: reader.u64()?,
+            spk_id: reader.u32()?,
+        };
         let (initiator, responder) = (reader.array()?, reader.array()?);
         let ct = reader.take(CT_BYTES)?.try_into().map_err(|_| Malformed)?;
-        let (sealed, hello) = (SealedField::read(&mut reader)?, SealedField::read(&mut reader)?);
+        let (sealed, hello) = (
+            SealedField::read(&mut reader)?,
+            SealedField::read(&mut reader)?,
+        );
         let raw = reader.consumed();
-        Ok((Self { raw, ek, session_epoch, base, initiator, responder, ct, sealed, hello }, reader.rest()))
+        Ok((
+            Self {
+                raw,
+                ek,
+                session_epoch,
+                base,
+                initiator,
+                responder,
+                ct,
+                sealed,
+                hello,
+            },
+            reader.rest(),
+        ))
     }
 
     /// `H(prefix)`.
@@ -338,7 +415,11 @@ impl<'a> Prefix<'a> {
 
     /// Whether it names us, and either the peer or, with a sealed card, nobody.
     pub(crate) fn names(&self, me: &Fingerprint, peer: Option<&Fingerprint>) -> bool {
-        let expected = if self.has_card() { Some([0; 8]) } else { peer.map(Fingerprint::short) };
+        let expected = if self.has_card() {
+            Some([0; 8])
+        } else {
+            peer.map(Fingerprint::short)
+        };
         self.responder == me.short() && expected == Some(self.initiator)
     }
 
@@ -358,10 +439,20 @@ pub(crate) struct Answering<'a> {
 
 impl<'a> Answering<'a> {
     /// Begins to answer; `None` when EK_A is of low order.
-    pub(crate) fn new(prefix: &'a Prefix<'a>, me: &'a Identity, secrets: &'a PrekeySecrets) -> Option<Self> {
+    pub(crate) fn new(
+        prefix: &'a Prefix<'a>,
+        me: &'a Identity,
+        secrets: &'a PrekeySecrets,
+    ) -> Option<Self> {
         let dh3 = agree(secrets.spk(), &prefix.ek)?;
         let ss = Key(secrets.pq().decapsulate(&(*prefix.ct).into()).into());
-        Some(Self { prefix, me, secrets, dh3, ss })
+        Some(Self {
+            prefix,
+            me,
+            secrets,
+            dh3,
+            ss,
+        })
     }
 
     /// The card in `sealed`; `None` when it does not open or hold.
@@ -383,7 +474,12 @@ impl<'a> Answering<'a> {
             base: self.secrets.base(),
             ct: self.prefix.ct,
         };
-        let secrets = Secrets { dh1: &dh1, dh2: &dh2, dh3: &self.dh3, ss: &self.ss };
+        let secrets = Secrets {
+            dh1: &dh1,
+            dh2: &dh2,
+            dh3: &self.dh3,
+            ss: &self.ss,
+        };
         let agreed = Agreed::derive(&secrets, &transcript);
         let hello = self.prefix.hello.open(&agreed.hello_key())?;
         Some((agreed, Hello::parse(&hello).ok()?))

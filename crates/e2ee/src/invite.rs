@@ -25,8 +25,11 @@ const SCHEME: &str = "sealpost:";
 const PAGE: &str = "/i";
 
 /// Longest text of an invite: an origin, `/i#sp1.`, and the largest record as base64url.
-pub const INVITE_TEXT_BYTES_MAX: usize =
-    ORIGIN_BYTES_MAX + PAGE.len() + 1 + MARKER.len() + ((FIXED_BYTES + ORIGIN_BYTES_MAX) * 4).div_ceil(3);
+pub const INVITE_TEXT_BYTES_MAX: usize = ORIGIN_BYTES_MAX
+    + PAGE.len()
+    + 1
+    + MARKER.len()
+    + ((FIXED_BYTES + ORIGIN_BYTES_MAX) * 4).div_ceil(3);
 
 /// How often an invite may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +68,9 @@ pub enum InviteError {
     #[error("the invite was made wrongly; ask for a new one")]
     Malformed,
     /// The link leads to another relay than the invite inside it.
-    #[error("the link leads to {link}, but the invite in it belongs to {invite}; do not open it, ask its sender")]
+    #[error(
+        "the link leads to {link}, but the invite in it belongs to {invite}; do not open it, ask its sender"
+    )]
     ForeignOrigin {
         /// Where the link leads.
         link: Origin,
@@ -108,7 +113,13 @@ impl Invite {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Self {
         let id = InviteId::from_bytes(random(rng));
-        Self { kind, mailbox, id, secret: InviteSecret::generate(rng), fingerprint }
+        Self {
+            kind,
+            mailbox,
+            id,
+            secret: InviteSecret::generate(rng),
+            fingerprint,
+        }
     }
 
     /// Reads either form; white space around it is allowed.
@@ -123,9 +134,10 @@ impl Invite {
         let (link, token) = split_text(text)?;
         let invite = Self::parse_record(&parse_token(token)?)?;
         match link {
-            Some(link) if link != invite.mailbox.relay => {
-                Err(InviteError::ForeignOrigin { link, invite: invite.mailbox.relay })
-            }
+            Some(link) if link != invite.mailbox.relay => Err(InviteError::ForeignOrigin {
+                link,
+                invite: invite.mailbox.relay,
+            }),
             _ => Ok(invite),
         }
     }
@@ -139,7 +151,9 @@ impl Invite {
             return Err(InviteRefusal::Own);
         }
         match self.kind {
-            InviteKind::SingleUse { expires } if expires <= now => Err(InviteRefusal::Expired { at: expires }),
+            InviteKind::SingleUse { expires } if expires <= now => {
+                Err(InviteRefusal::Expired { at: expires })
+            }
             InviteKind::SingleUse { .. } | InviteKind::ContactAddress => Ok(()),
         }
     }
@@ -208,8 +222,13 @@ impl Invite {
         };
         let mut record = Writer::with_capacity(FIXED_BYTES + origin.len());
         record.u8(VERSION).u8(kind).lp(origin);
-        record.bytes(self.mailbox.id.as_bytes()).bytes(self.id.as_bytes());
-        record.bytes(self.secret.expose()).bytes(self.fingerprint.as_bytes()).u64(expiry);
+        record
+            .bytes(self.mailbox.id.as_bytes())
+            .bytes(self.id.as_bytes());
+        record
+            .bytes(self.secret.expose())
+            .bytes(self.fingerprint.as_bytes())
+            .u64(expiry);
         let mut record = record.finish();
         let checksum = checksum(&record);
         record.extend_from_slice(&checksum);
@@ -217,33 +236,49 @@ impl Invite {
     }
 
     fn parse_record(record: &[u8]) -> Result<Self, InviteError> {
-        let (body, sum) = record.split_last_chunk::<CHECKSUM_BYTES>().ok_or(InviteError::Damaged)?;
+        let (body, sum) = record
+            .split_last_chunk::<CHECKSUM_BYTES>()
+            .ok_or(InviteError::Damaged)?;
         if checksum(body) != *sum {
             return Err(InviteError::Damaged);
         }
         let mut reader = Reader::new(body);
         let version = reader.u8()?;
         if version != VERSION {
-            return Err(InviteError::UnknownVersion { version: version.into() });
+            return Err(InviteError::UnknownVersion {
+                version: version.into(),
+            });
         }
         let kind = reader.u8()?;
         if !matches!(kind, KIND_SINGLE_USE | KIND_CONTACT_ADDRESS) {
             return Err(InviteError::UnknownKind { kind });
         }
         let relay = parse_origin(reader.lp()?)?;
-        let mailbox = MailboxRef { relay, id: MailboxId::from_bytes(reader.array()?) };
+        let mailbox = MailboxRef {
+            relay,
+            id: MailboxId::from_bytes(reader.array()?),
+        };
         let id = InviteId::from_bytes(reader.array()?);
         let secret = InviteSecret::from_bytes(reader.array()?);
         let fingerprint = Fingerprint::from_bytes(reader.array()?);
         let kind = parse_kind(kind, reader.u64()?)?;
         reader.end()?;
-        Ok(Self { kind, mailbox, id, secret, fingerprint })
+        Ok(Self {
+            kind,
+            mailbox,
+            id,
+            secret,
+            fingerprint,
+        })
     }
 }
 
 impl std::fmt::Debug for Invite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Invite").field("kind", &self.kind).field("mailbox", &self.mailbox).finish_non_exhaustive()
+        f.debug_struct("Invite")
+            .field("kind", &self.kind)
+            .field("mailbox", &self.mailbox)
+            .finish_non_exhaustive()
     }
 }
 
@@ -266,13 +301,18 @@ fn split_text(text: &str) -> Result<(Option<Origin>, &str), InviteError> {
 
 fn parse_token(token: &str) -> Result<Zeroizing<Vec<u8>>, InviteError> {
     if let Some(base64) = token.strip_prefix(MARKER) {
-        return b64::parse(base64).map(Zeroizing::new).map_err(|_| InviteError::Damaged);
+        return b64::parse(base64)
+            .map(Zeroizing::new)
+            .map_err(|_| InviteError::Damaged);
     }
     // A link whose fragment was cut off or cut short is damaged; any other fragment is no invite.
     if MARKER.starts_with(token) {
         return Err(InviteError::Damaged);
     }
-    let version = token.strip_prefix("sp").and_then(|rest| rest.split_once('.')).map(|(version, _)| version);
+    let version = token
+        .strip_prefix("sp")
+        .and_then(|rest| rest.split_once('.'))
+        .map(|(version, _)| version);
     match version.and_then(|version| version.parse().ok()) {
         Some(version) => Err(InviteError::UnknownVersion { version }),
         None => Err(InviteError::NotAnInvite),
@@ -281,12 +321,17 @@ fn parse_token(token: &str) -> Result<Zeroizing<Vec<u8>>, InviteError> {
 
 fn parse_origin(text: &[u8]) -> Result<Origin, InviteError> {
     let text = std::str::from_utf8(text).map_err(|_| InviteError::Malformed)?;
-    Origin::parse(text).ok().filter(|origin| origin.as_str() == text).ok_or(InviteError::Malformed)
+    Origin::parse(text)
+        .ok()
+        .filter(|origin| origin.as_str() == text)
+        .ok_or(InviteError::Malformed)
 }
 
 fn parse_kind(kind: u8, expiry: u64) -> Result<InviteKind, InviteError> {
     match (kind, expiry) {
-        (KIND_SINGLE_USE, 1..) => Ok(InviteKind::SingleUse { expires: Timestamp::from_millis(expiry) }),
+        (KIND_SINGLE_USE, 1..) => Ok(InviteKind::SingleUse {
+            expires: Timestamp::from_millis(expiry),
+        }),
         (KIND_CONTACT_ADDRESS, 0) => Ok(InviteKind::ContactAddress),
         _ => Err(InviteError::Malformed),
     }

@@ -62,7 +62,12 @@ impl ConnId {
     #[must_use]
     pub fn derive(a: &Fingerprint, b: &Fingerprint, invite_id: &InviteId) -> Self {
         let (low, high) = if a <= b { (a, b) } else { (b, a) };
-        Self(hash(&[label!("conn"), &low.0, &high.0, invite_id.as_bytes()]))
+        Self(hash(&[
+            label!("conn"),
+            &low.0,
+            &high.0,
+            invite_id.as_bytes(),
+        ]))
     }
 
     /// Takes 32 raw bytes as they are, from our own store.
@@ -198,7 +203,11 @@ impl PeerIdentity {
 
     fn from_sound(ik_ed: [u8; 32], ik_x: [u8; 32]) -> Self {
         let fingerprint = Fingerprint(hash(&[label!("id"), &ik_ed, &ik_x]));
-        Self { ik_ed, ik_x, fingerprint }
+        Self {
+            ik_ed,
+            ik_x,
+            fingerprint,
+        }
     }
 
     /// The Ed25519 key that signs cards and prekeys.
@@ -240,7 +249,11 @@ impl Identity {
         let agreement = StaticSecret::from(*x_seed);
         let ik_x = PublicKey::from(&agreement).to_bytes();
         let public = PeerIdentity::from_sound(signing.verifying_key().to_bytes(), ik_x);
-        Self { signing, agreement, public }
+        Self {
+            signing,
+            agreement,
+            public,
+        }
     }
 
     /// A new one.
@@ -255,7 +268,10 @@ impl Identity {
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut record = Writer::with_capacity(65);
-        record.u8(IDENTITY_VERSION).bytes(self.signing.as_bytes()).bytes(self.agreement.as_bytes());
+        record
+            .u8(IDENTITY_VERSION)
+            .bytes(self.signing.as_bytes())
+            .bytes(self.agreement.as_bytes());
         record.finish()
     }
 
@@ -303,15 +319,24 @@ mod tests {
     fn a_connection_has_one_name_on_both_sides() {
         let (a, b) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
         let invite = InviteId::from_bytes([3; 16]);
-        assert_eq!(ConnId::derive(&a, &b, &invite), ConnId::derive(&b, &a, &invite));
-        assert_ne!(ConnId::derive(&a, &b, &invite), ConnId::derive(&a, &a, &invite));
+        assert_eq!(
+            ConnId::derive(&a, &b, &invite),
+            ConnId::derive(&b, &a, &invite)
+        );
+        assert_ne!(
+            ConnId::derive(&a, &b, &invite),
+            ConnId::derive(&a, &a, &invite)
+        );
     }
 
     #[test]
     fn an_identity_survives_the_vault() {
         let identity = Identity::from_seeds(&[1; 32], &[2; 32]);
         let bytes = identity.encode();
-        assert_eq!(Identity::parse(&bytes).ok().unwrap().public(), identity.public());
+        assert_eq!(
+            Identity::parse(&bytes).ok().unwrap().public(),
+            identity.public()
+        );
         assert!(Identity::parse(&bytes[..64]).is_err());
         assert!(Identity::parse(&[&bytes[..], &[0]].concat()).is_err());
     }

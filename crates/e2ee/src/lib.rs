@@ -29,7 +29,9 @@ mod record;
 
 pub use card::{Card, CardError, SignedCard};
 pub use envelope::{Dir, OuterKey};
-pub use keys::{ConnId, ExpPairing, Fingerprint, Identity, Incarnation, InviteSecret, PeerIdentity, SessionId};
+pub use keys::{
+    ConnId, ExpPairing, Fingerprint, Identity, Incarnation, InviteSecret, PeerIdentity, SessionId,
+};
 pub use plaintext::{Kind, Plaintext};
 pub use prekeys::{PrekeyBase, PrekeySecrets, Scope};
 pub use sessions::Sessions;

@@ -65,7 +65,10 @@ impl fmt::Debug for Plaintext {
     /// Everything but the body, which holds what people wrote, and keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, id, seq, body_bytes) = (self.kind, self.message_id, self.seq, self.body.len());
-        write!(f, "Plaintext({kind:?}, {id}, seq {seq}, {body_bytes} bytes)")
+        write!(
+            f,
+            "Plaintext({kind:?}, {id}, seq {seq}, {body_bytes} bytes)"
+        )
     }
 }
 
@@ -95,11 +98,20 @@ impl Plaintext {
     /// [`BodyTooLarge`] over 240 KiB.
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BodyTooLarge> {
         if self.body.len() > PLAINTEXT_BODY_BYTES_MAX {
-            return Err(BodyTooLarge { actual_bytes: self.body.len() });
+            return Err(BodyTooLarge {
+                actual_bytes: self.body.len(),
+            });
         }
         let mut record = Writer::with_capacity(HEAD_BYTES + self.body.len());
-        record.u8(PLAINTEXT_VERSION).bytes(&self.kind.0.to_be_bytes()).bytes(self.message_id.as_bytes());
-        record.bytes(self.incarnation.as_bytes()).u64(self.seq).u64(self.sent_at.as_millis()).lp(&self.body);
+        record
+            .u8(PLAINTEXT_VERSION)
+            .bytes(&self.kind.0.to_be_bytes())
+            .bytes(self.message_id.as_bytes());
+        record
+            .bytes(self.incarnation.as_bytes())
+            .u64(self.seq)
+            .u64(self.sent_at.as_millis())
+            .lp(&self.body);
         Ok(record.finish())
     }
 
@@ -121,7 +133,14 @@ impl Plaintext {
         if body.len() > PLAINTEXT_BODY_BYTES_MAX {
             return Err(NotAPlaintext);
         }
-        Ok(Self { kind, message_id, incarnation, seq, sent_at, body })
+        Ok(Self {
+            kind,
+            message_id,
+            incarnation,
+            seq,
+            sent_at,
+            body,
+        })
     }
 }
 
@@ -143,7 +162,10 @@ mod tests {
     #[test]
     fn an_unknown_kind_is_carried() {
         let plaintext = plaintext(b"body".to_vec());
-        assert_eq!(Plaintext::parse(&plaintext.encode().unwrap()), Ok(plaintext));
+        assert_eq!(
+            Plaintext::parse(&plaintext.encode().unwrap()),
+            Ok(plaintext)
+        );
     }
 
     #[test]
@@ -152,14 +174,27 @@ mod tests {
         let mut other_version = bytes.to_vec();
         other_version[0] = 2;
         assert_eq!(Plaintext::parse(&other_version), Err(NotAPlaintext));
-        assert_eq!(Plaintext::parse(&bytes[..bytes.len() - 1]), Err(NotAPlaintext));
-        assert_eq!(Plaintext::parse(&[&bytes[..], &[0]].concat()), Err(NotAPlaintext));
+        assert_eq!(
+            Plaintext::parse(&bytes[..bytes.len() - 1]),
+            Err(NotAPlaintext)
+        );
+        assert_eq!(
+            Plaintext::parse(&[&bytes[..], &[0]].concat()),
+            Err(NotAPlaintext)
+        );
     }
 
     #[test]
     fn a_body_has_a_limit() {
-        assert!(plaintext(vec![0; PLAINTEXT_BODY_BYTES_MAX]).encode().is_ok());
+        assert!(
+            plaintext(vec![0; PLAINTEXT_BODY_BYTES_MAX])
+                .encode()
+                .is_ok()
+        );
         let actual_bytes = PLAINTEXT_BODY_BYTES_MAX + 1;
-        assert_eq!(plaintext(vec![0; actual_bytes]).encode(), Err(BodyTooLarge { actual_bytes }));
+        assert_eq!(
+            plaintext(vec![0; actual_bytes]).encode(),
+            Err(BodyTooLarge { actual_bytes })
+        );
     }
 }

@@ -5,8 +5,8 @@ use crate::card::{CardError, SignedCard};
 use crate::envelope::Dir;
 use crate::keys::{ConnId, ExpPairing, Identity, Incarnation, InviteSecret, PeerIdentity};
 use crate::primitive::{
-    Key, NONCE_BYTES, SIGNATURE_BYTES, TAG_BYTES, hash, kdf_key, label, open, random, random_secret, seal, sign_record,
-    signature_holds, split_signed,
+    Key, NONCE_BYTES, SIGNATURE_BYTES, TAG_BYTES, hash, kdf_key, label, open, random,
+    random_secret, seal, sign_record, signature_holds, split_signed,
 };
 use crate::record::{Malformed, Reader, Writer};
 use ml_kem::KeyExport as _;
@@ -64,7 +64,11 @@ pub struct BaseRef {
 #[must_use]
 pub const fn next_epoch(last: u64, now: Timestamp) -> u64 {
     let after = last.saturating_add(1);
-    if after > now.as_millis() { after } else { now.as_millis() }
+    if after > now.as_millis() {
+        after
+    } else {
+        now.as_millis()
+    }
 }
 
 /// A prekey base whose signature holds (docs/e2ee.md#prekeys).
@@ -119,7 +123,11 @@ impl PrekeyBase {
     ///
     /// # Errors
     /// [`BaseError::Malformed`], [`BaseError::Signature`] or [`BaseError::Scope`].
-    pub fn parse_verified(bytes: &[u8], owner: &PeerIdentity, scope: &Scope) -> Result<Self, BaseError> {
+    pub fn parse_verified(
+        bytes: &[u8],
+        owner: &PeerIdentity,
+        scope: &Scope,
+    ) -> Result<Self, BaseError> {
         let (record, signature) = split_signed(bytes).ok_or(BaseError::Malformed)?;
         let fields = parse_record(record)?;
         if !signature_holds(owner.ik_ed(), label!("prekeys"), record, signature) {
@@ -128,7 +136,10 @@ impl PrekeyBase {
         if fields.scope != *scope {
             return Err(BaseError::Scope);
         }
-        Ok(Self { bytes: bytes.to_vec(), fields })
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            fields,
+        })
     }
 
     /// Whether the base may be used at `now`, after `last_epoch` was the highest seen of this owner and scope.
@@ -191,11 +202,23 @@ fn parse_record(record: &[u8]) -> Result<BaseFields, BaseError> {
     let epoch = reader.u64()?;
     let not_before = Timestamp::from_millis(reader.u64()?);
     let not_after = Timestamp::from_millis(reader.u64()?);
-    let base_ref = BaseRef { epoch, spk_id: reader.u32()? };
+    let base_ref = BaseRef {
+        epoch,
+        spk_id: reader.u32()?,
+    };
     let spk = reader.array()?;
-    let pqspk = EncapsulationKey::new(&reader.array::<PQSPK_BYTES>()?.into()).map_err(|_| BaseError::Malformed)?;
+    let pqspk = EncapsulationKey::new(&reader.array::<PQSPK_BYTES>()?.into())
+        .map_err(|_| BaseError::Malformed)?;
     reader.end()?;
-    Ok(BaseFields { scope, incarnation, base_ref, not_before, not_after, spk, pqspk })
+    Ok(BaseFields {
+        scope,
+        incarnation,
+        base_ref,
+        not_before,
+        not_after,
+        spk,
+        pqspk,
+    })
 }
 
 /// What a new base is to say.
@@ -233,21 +256,41 @@ pub struct NotPrekeySecrets;
 impl PrekeySecrets {
     /// Draws a new base and signs it. Returns the secret half and the signed base to publish.
     #[must_use]
-    pub fn generate(identity: &Identity, terms: &BaseTerms, rng: &mut (impl CryptoRng + ?Sized)) -> (Self, Vec<u8>) {
+    pub fn generate(
+        identity: &Identity,
+        terms: &BaseTerms,
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> (Self, Vec<u8>) {
         let spk = random_secret(rng);
         let pq_seed = Zeroizing::new(random::<64>(rng));
         let not_after = terms.now.plus(terms.life);
         let record = encode_record(terms, not_after, &spk, &pq_seed);
         let base = sign_record(identity.signing(), label!("prekeys"), record);
-        let base_ref = BaseRef { epoch: terms.epoch, spk_id: terms.spk_id };
-        (Self { base: base.clone(), base_ref, not_after, spk, pq_seed }, base)
+        let base_ref = BaseRef {
+            epoch: terms.epoch,
+            spk_id: terms.spk_id,
+        };
+        (
+            Self {
+                base: base.clone(),
+                base_ref,
+                not_after,
+                spk,
+                pq_seed,
+            },
+            base,
+        )
     }
 
     /// For the vault: `01 || LP(base) || SPK secret 32 || ML-KEM seed 64`.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut record = Writer::with_capacity(5 + BASE_BYTES + 96);
-        record.u8(SECRETS_VERSION).lp(&self.base).bytes(self.spk.as_bytes()).bytes(self.pq_seed.as_ref());
+        record
+            .u8(SECRETS_VERSION)
+            .lp(&self.base)
+            .bytes(self.spk.as_bytes())
+            .bytes(self.pq_seed.as_ref());
         record.finish()
     }
 
@@ -286,8 +329,15 @@ impl PrekeySecrets {
     }
 }
 
-fn encode_record(terms: &BaseTerms, not_after: Timestamp, spk: &StaticSecret, pq_seed: &[u8; 64]) -> Vec<u8> {
-    let pqspk = DecapsulationKey::from_seed((*pq_seed).into()).encapsulation_key().to_bytes();
+fn encode_record(
+    terms: &BaseTerms,
+    not_after: Timestamp,
+    spk: &StaticSecret,
+    pq_seed: &[u8; 64],
+) -> Vec<u8> {
+    let pqspk = DecapsulationKey::from_seed((*pq_seed).into())
+        .encapsulation_key()
+        .to_bytes();
     let mut record = Vec::with_capacity(BASE_BYTES);
     record.push(BASE_VERSION);
     record.extend_from_slice(&terms.scope.0);
@@ -312,7 +362,13 @@ fn parse_secrets(bytes: &[u8]) -> Result<PrekeySecrets, BaseError> {
     reader.end()?;
     let (record, _) = split_signed(base).ok_or(BaseError::Malformed)?;
     let fields = parse_record(record)?;
-    Ok(PrekeySecrets { base: base.to_vec(), base_ref: fields.base_ref, not_after: fields.not_after, spk, pq_seed })
+    Ok(PrekeySecrets {
+        base: base.to_vec(),
+        base_ref: fields.base_ref,
+        not_after: fields.not_after,
+        spk,
+        pq_seed,
+    })
 }
 
 /// The key under which a mailbox's base lies at the relay, so that the relay can neither link two mailboxes nor test a
@@ -326,14 +382,20 @@ impl RelayKey {
     /// Of a connection's mailbox; `dir` is that of the envelopes into it.
     #[must_use]
     pub fn for_mailbox(exp: &ExpPairing, dir: Dir) -> Self {
-        Self { key: kdf_key(exp.expose(), &[label!("prekeys"), &[dir.byte()]]), has_card: false }
+        Self {
+            key: kdf_key(exp.expose(), &[label!("prekeys"), &[dir.byte()]]),
+            has_card: false,
+        }
     }
 
     /// Of an invite's mailbox, where the owner's card lies with the base.
     #[must_use]
     pub fn for_invite(secret: &InviteSecret) -> Self {
         let dir = Dir::AcceptorToInviter.byte();
-        Self { key: kdf_key(secret.expose(), &[label!("prekeys"), &[dir]]), has_card: true }
+        Self {
+            key: kdf_key(secret.expose(), &[label!("prekeys"), &[dir]]),
+            has_card: true,
+        }
     }
 }
 
@@ -399,13 +461,20 @@ pub fn open_from_relay(
     mailbox: &MailboxId,
     bytes: &[u8],
 ) -> Result<(Option<SignedCard>, Vec<u8>), RelayPrekeysError> {
-    let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(RelayPrekeysError::NotOpened)?;
+    let (nonce, sealed) = bytes
+        .split_first_chunk::<NONCE_BYTES>()
+        .ok_or(RelayPrekeysError::NotOpened)?;
     if bytes.len() != SEALED_PREKEYS_BYTES {
         return Err(RelayPrekeysError::NotOpened);
     }
-    let padded = open(&key.key, nonce, sealed, mailbox.as_bytes()).ok_or(RelayPrekeysError::NotOpened)?;
+    let padded =
+        open(&key.key, nonce, sealed, mailbox.as_bytes()).ok_or(RelayPrekeysError::NotOpened)?;
     let mut reader = Reader::new(&padded);
-    let card = if key.has_card { Some(SignedCard::parse_verified(reader.lp()?)?) } else { None };
+    let card = if key.has_card {
+        Some(SignedCard::parse_verified(reader.lp()?)?)
+    } else {
+        None
+    };
     let base = reader.lp()?.to_vec();
     if reader.rest().iter().any(|byte| *byte != 0) {
         return Err(RelayPrekeysError::NotOpened);

@@ -52,10 +52,19 @@ pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// `KDF(salt, ikm, info, N)`: HKDF-SHA256 (RFC 5869), `info` in parts.
-pub(crate) fn kdf<const N: usize>(salt: &[u8; 32], ikm: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; N]> {
+pub(crate) fn kdf<const N: usize>(
+    salt: &[u8; 32],
+    ikm: &[u8],
+    info: &[&[u8]],
+) -> Zeroizing<[u8; N]> {
     let mut okm = Zeroizing::new([0; N]);
-    #[expect(clippy::expect_used, reason = "HKDF-SHA256 refuses only more than 8,160 bytes")]
-    hkdf::Hkdf::<Sha256>::new(Some(salt), ikm).expand_multi_info(info, okm.as_mut()).expect("length fits");
+    #[expect(
+        clippy::expect_used,
+        reason = "HKDF-SHA256 refuses only more than 8,160 bytes"
+    )]
+    hkdf::Hkdf::<Sha256>::new(Some(salt), ikm)
+        .expand_multi_info(info, okm.as_mut())
+        .expect("length fits");
     okm
 }
 
@@ -66,7 +75,11 @@ pub(crate) fn kdf_key(ikm: &[u8], info: &[&[u8]]) -> Key {
 
 /// `HMAC(key, message)`: HMAC-SHA256.
 pub(crate) fn hmac(key: &Key, message: &[u8]) -> [u8; 32] {
-    keyed_hmac(key).chain_update(message).finalize().into_bytes().into()
+    keyed_hmac(key)
+        .chain_update(message)
+        .finalize()
+        .into_bytes()
+        .into()
 }
 
 /// HMAC-SHA256 with the key already taken in, for several messages under one key.
@@ -78,14 +91,39 @@ pub(crate) fn keyed_hmac(key: &Key) -> Hmac<Sha256> {
 /// `X(key, nonce, plaintext, ad)`: XChaCha20-Poly1305, the tag at the end.
 pub(crate) fn seal(key: &Key, nonce: &[u8; NONCE_BYTES], plaintext: &[u8], ad: &[u8]) -> Vec<u8> {
     let cipher = XChaCha20Poly1305::new(&key.0.into());
-    #[expect(clippy::expect_used, reason = "the cipher refuses only more than 256 GiB")]
-    cipher.encrypt(nonce.into(), Payload { msg: plaintext, aad: ad }).expect("length fits")
+    #[expect(
+        clippy::expect_used,
+        reason = "the cipher refuses only more than 256 GiB"
+    )]
+    cipher
+        .encrypt(
+            nonce.into(),
+            Payload {
+                msg: plaintext,
+                aad: ad,
+            },
+        )
+        .expect("length fits")
 }
 
 /// Opens what [`seal`] made; `None` when the tag does not verify.
-pub(crate) fn open(key: &Key, nonce: &[u8; NONCE_BYTES], sealed: &[u8], ad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn open(
+    key: &Key,
+    nonce: &[u8; NONCE_BYTES],
+    sealed: &[u8],
+    ad: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
     let cipher = XChaCha20Poly1305::new(&key.0.into());
-    cipher.decrypt(nonce.into(), Payload { msg: sealed, aad: ad }).ok().map(Zeroizing::new)
+    cipher
+        .decrypt(
+            nonce.into(),
+            Payload {
+                msg: sealed,
+                aad: ad,
+            },
+        )
+        .ok()
+        .map(Zeroizing::new)
 }
 
 /// X25519 (RFC 7748); `None` when the result is not contributory.
@@ -121,10 +159,17 @@ pub(crate) fn split_signed(signed: &[u8]) -> Option<(&[u8], &[u8; SIGNATURE_BYTE
 }
 
 /// Whether the signature over `label || 00 || record` is `ik_ed`'s (RFC 8032, strictly).
-pub(crate) fn signature_holds(ik_ed: &[u8; 32], label: &[u8], record: &[u8], signature: &[u8; 64]) -> bool {
+pub(crate) fn signature_holds(
+    ik_ed: &[u8; 32],
+    label: &[u8],
+    record: &[u8],
+    signature: &[u8; 64],
+) -> bool {
     let signature = Signature::from_bytes(signature);
-    VerifyingKey::from_bytes(ik_ed)
-        .is_ok_and(|key| key.verify_strict(&[label, &[0], record].concat(), &signature).is_ok())
+    VerifyingKey::from_bytes(ik_ed).is_ok_and(|key| {
+        key.verify_strict(&[label, &[0], record].concat(), &signature)
+            .is_ok()
+    })
 }
 
 #[cfg(test)]

@@ -77,11 +77,19 @@ impl<'a> Reader<'a> {
     /// A count of records to come, refused when over `max`.
     pub(crate) fn count(&mut self, max: usize) -> Result<usize, Malformed> {
         let count = self.lp_len()?;
-        if count > max { Err(Malformed) } else { Ok(count) }
+        if count > max {
+            Err(Malformed)
+        } else {
+            Ok(count)
+        }
     }
 
     pub(crate) fn end(&self) -> Result<(), Malformed> {
-        if self.rest().is_empty() { Ok(()) } else { Err(Malformed) }
+        if self.rest().is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -136,7 +144,10 @@ impl Writer {
 }
 
 /// A length as `LP` writes it.
-#[expect(clippy::cast_possible_truncation, reason = "every length here is bounded far below 4 GiB")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "every length here is bounded far below 4 GiB"
+)]
 pub(crate) const fn len_u32(len: usize) -> u32 {
     len as u32
 }
@@ -157,7 +168,10 @@ mod tests {
         writer.u8(7).u32(1).u64(2).flag(true).lp(b"abc");
         let bytes = writer.finish();
         let mut reader = Reader::new(&bytes);
-        assert_eq!((reader.u8(), reader.u32(), reader.u64()), (Ok(7), Ok(1), Ok(2)));
+        assert_eq!(
+            (reader.u8(), reader.u32(), reader.u64()),
+            (Ok(7), Ok(1), Ok(2))
+        );
         assert_eq!((reader.flag(), reader.lp()), (Ok(true), Ok(&b"abc"[..])));
         assert_eq!((reader.end(), reader.u8()), (Ok(()), Err(Malformed)));
         assert_eq!(Reader::new(&[0, 0, 0, 2, 1]).lp(), Err(Malformed));

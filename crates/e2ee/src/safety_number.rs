@@ -28,10 +28,16 @@ impl HalfFingerprint {
     /// Signal's iterated hash over `version || keys || id`, then `iterations - 1` times over the hash and `keys`.
     #[must_use]
     pub fn compute(version: u16, id: &[u8], keys: &[u8], iterations: u32) -> Self {
-        let first = Sha512::new().chain_update(version.to_be_bytes()).chain_update(keys).chain_update(id);
+        let first = Sha512::new()
+            .chain_update(version.to_be_bytes())
+            .chain_update(keys)
+            .chain_update(id);
         let mut hash = first.chain_update(keys).finalize();
         for _ in 1..iterations {
-            hash = Sha512::new().chain_update(hash).chain_update(keys).finalize();
+            hash = Sha512::new()
+                .chain_update(hash)
+                .chain_update(keys)
+                .finalize();
         }
         let mut half = [0; 32];
         half.copy_from_slice(&hash[..32]);
@@ -48,13 +54,17 @@ impl HalfFingerprint {
     #[must_use]
     pub fn digits(&self) -> String {
         let groups = self.0.chunks_exact(GROUP_BYTES).take(GROUPS_PER_HALF);
-        groups.map(|group| group.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)) % 100_000).fold(
-            String::with_capacity(DIGITS),
-            |mut digits, group| {
+        groups
+            .map(|group| {
+                group
+                    .iter()
+                    .fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+                    % 100_000
+            })
+            .fold(String::with_capacity(DIGITS), |mut digits, group| {
                 digits.push_str(&format!("{group:05}"));
                 digits
-            },
-        )
+            })
     }
 }
 
@@ -68,7 +78,12 @@ impl SafetyNumber {
     pub fn between(one: &PeerIdentity, other: &PeerIdentity) -> Self {
         let [one, other] = [one, other].map(|side| {
             let keys = [*side.ik_ed(), *side.ik_x()].concat();
-            HalfFingerprint::compute(FINGERPRINT_VERSION, side.fingerprint().as_bytes(), &keys, ITERATIONS)
+            HalfFingerprint::compute(
+                FINGERPRINT_VERSION,
+                side.fingerprint().as_bytes(),
+                &keys,
+                ITERATIONS,
+            )
         });
         Self::from_halves(&one, &other)
     }
@@ -77,7 +92,11 @@ impl SafetyNumber {
     #[must_use]
     pub fn from_halves(one: &HalfFingerprint, other: &HalfFingerprint) -> Self {
         let (one, other) = (one.digits(), other.digits());
-        Self(if one <= other { one + &other } else { other + &one })
+        Self(if one <= other {
+            one + &other
+        } else {
+            other + &one
+        })
     }
 
     /// The 60 digits without spaces.
@@ -89,7 +108,9 @@ impl SafetyNumber {
     /// Whether `text`, as a person typed it, is this number; white space and hyphens do not matter.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        let typed = text.chars().filter(|typed| !typed.is_whitespace() && *typed != '-');
+        let typed = text
+            .chars()
+            .filter(|typed| !typed.is_whitespace() && *typed != '-');
         self.0.chars().eq(typed)
     }
 }
@@ -125,7 +146,9 @@ pub enum Mismatch {
     #[error("this is your own code; scan the one on the other side's screen")]
     OwnCode,
     /// The code was shown by somebody else than this connection's peer.
-    #[error("the code belongs to another identity than this connection's; do not trust the connection")]
+    #[error(
+        "the code belongs to another identity than this connection's; do not trust the connection"
+    )]
     Peer,
     /// The peer shows a code for another identity than one's own.
     #[error("the other side knows you under another identity; do not trust the connection")]
@@ -136,13 +159,19 @@ impl VerificationCode {
     /// The code that the holder of `own` shows to the holder of `peer`.
     #[must_use]
     pub const fn new(own: Fingerprint, peer: Fingerprint) -> Self {
-        Self { shown_by: own, meant_for: peer }
+        Self {
+            shown_by: own,
+            meant_for: peer,
+        }
     }
 
     /// The text in the QR code: `sealpost:sn1.` and both fingerprints as base64url.
     #[must_use]
     pub fn encode(&self) -> String {
-        format!("{QR_MARKER}{}", b64::encode(&[*self.shown_by.as_bytes(), *self.meant_for.as_bytes()].concat()))
+        format!(
+            "{QR_MARKER}{}",
+            b64::encode(&[*self.shown_by.as_bytes(), *self.meant_for.as_bytes()].concat())
+        )
     }
 
     /// Reads the text of a scanned code.
@@ -154,7 +183,10 @@ impl VerificationCode {
         let both: [u8; 64] = b64::parse_array(base64).map_err(|_| NotAVerificationCode)?;
         let (shown_by, rest) = both.split_first_chunk::<32>().ok_or(NotAVerificationCode)?;
         let meant_for = rest.first_chunk::<32>().ok_or(NotAVerificationCode)?;
-        Ok(Self { shown_by: Fingerprint::from_bytes(*shown_by), meant_for: Fingerprint::from_bytes(*meant_for) })
+        Ok(Self {
+            shown_by: Fingerprint::from_bytes(*shown_by),
+            meant_for: Fingerprint::from_bytes(*meant_for),
+        })
     }
 
     /// Compares a scanned code with what the scanner knows: its own fingerprint and its peer's.

@@ -17,7 +17,8 @@ pub const COLUMN_OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES;
 /// Longest text of a key file.
 pub const KEY_FILE_BYTES_MAX: usize = 128;
 /// Longest wrapped data key.
-pub const WRAPPED_KEY_BYTES_MAX: usize = 2 + 4 + parameters_bytes(WrapKind::Passphrase) + NONCE_BYTES + 32 + TAG_BYTES;
+pub const WRAPPED_KEY_BYTES_MAX: usize =
+    2 + 4 + parameters_bytes(WrapKind::Passphrase) + NONCE_BYTES + 32 + TAG_BYTES;
 
 const KEY_FILE_MARKER: &str = "sealpost-key1.";
 const KEY_FILE_VERSION: u8 = 1;
@@ -52,7 +53,9 @@ pub enum UnwrapError {
     #[error("the wrapped data key is malformed")]
     Malformed,
     /// A form that this program does not know.
-    #[error("the wrapped data key has version {version}, which is unknown here; update this program")]
+    #[error(
+        "the wrapped data key has version {version}, which is unknown here; update this program"
+    )]
     UnknownVersion {
         /// As it stands in the record.
         version: u8,
@@ -142,7 +145,8 @@ pub struct Column<'a> {
 impl Column<'_> {
     /// `LP(table) || LP(pk) || LP(column) || version u64`.
     fn associated(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(20 + self.table.len() + self.pk.len() + self.column.len());
+        let mut bytes =
+            Vec::with_capacity(20 + self.table.len() + self.pk.len() + self.column.len());
         for field in [self.table.as_bytes(), self.pk, self.column.as_bytes()] {
             push_lp(&mut bytes, field);
         }
@@ -166,7 +170,11 @@ pub fn seal_column(
 ///
 /// # Errors
 /// [`ColumnError`] for any other key, place or bytes.
-pub fn open_column(data_key: &DataKey, column: &Column<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, ColumnError> {
+pub fn open_column(
+    data_key: &DataKey,
+    column: &Column<'_>,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, ColumnError> {
     open(&data_key.0, sealed, &column.associated()).ok_or(ColumnError)
 }
 
@@ -201,16 +209,22 @@ impl KeyFile {
         if text.len() > KEY_FILE_BYTES_MAX {
             return Err(KeyFileError::NotAKeyFile);
         }
-        let base64 = text.trim().strip_prefix(KEY_FILE_MARKER).ok_or(KeyFileError::NotAKeyFile)?;
+        let base64 = text
+            .trim()
+            .strip_prefix(KEY_FILE_MARKER)
+            .ok_or(KeyFileError::NotAKeyFile)?;
         let record = Zeroizing::new(b64::parse(base64).map_err(|_| KeyFileError::Damaged)?);
-        let (body, sum) = record.split_last_chunk::<CHECKSUM_BYTES>().ok_or(KeyFileError::Damaged)?;
+        let (body, sum) = record
+            .split_last_chunk::<CHECKSUM_BYTES>()
+            .ok_or(KeyFileError::Damaged)?;
         if checksum(body) != *sum {
             return Err(KeyFileError::Damaged);
         }
         match body.split_first() {
-            Some((&KEY_FILE_VERSION, key)) => {
-                key.try_into().map(|key| Self(Key(key))).map_err(|_| KeyFileError::Damaged)
-            }
+            Some((&KEY_FILE_VERSION, key)) => key
+                .try_into()
+                .map(|key| Self(Key(key)))
+                .map_err(|_| KeyFileError::Damaged),
             Some((&version, _)) => Err(KeyFileError::UnknownVersion { version }),
             None => Err(KeyFileError::Damaged),
         }
@@ -235,8 +249,12 @@ impl KeyFile {
         if wrapped.kind != WrapKind::KeyFile {
             return Err(UnwrapError::OtherWrap { kind: wrapped.kind });
         }
-        let key = open(&self.0, wrapped.sealed, &wrap_associated(wrapped.head)).ok_or(UnwrapError::WrongKeyFile)?;
-        key.as_slice().try_into().map(DataKey::from_bytes).map_err(|_| UnwrapError::Malformed)
+        let key = open(&self.0, wrapped.sealed, &wrap_associated(wrapped.head))
+            .ok_or(UnwrapError::WrongKeyFile)?;
+        key.as_slice()
+            .try_into()
+            .map(DataKey::from_bytes)
+            .map_err(|_| UnwrapError::Malformed)
     }
 }
 
@@ -287,9 +305,18 @@ fn wrap_associated(head: &[u8]) -> Vec<u8> {
 }
 
 /// A random nonce, then `X(key, nonce, value, associated)`.
-fn seal(key: &Key, value: &[u8], associated: &[u8], rng: &mut (impl CryptoRng + ?Sized)) -> Vec<u8> {
+fn seal(
+    key: &Key,
+    value: &[u8],
+    associated: &[u8],
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Vec<u8> {
     let nonce = random(rng);
-    [&nonce, primitive::seal(key, &nonce, value, associated).as_slice()].concat()
+    [
+        &nonce,
+        primitive::seal(key, &nonce, value, associated).as_slice(),
+    ]
+    .concat()
 }
 
 fn open(key: &Key, sealed: &[u8], associated: &[u8]) -> Option<Zeroizing<Vec<u8>>> {

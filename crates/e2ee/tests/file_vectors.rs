@@ -1,16 +1,21 @@
 //! The vectors of invites, safety numbers and the vault, and a few rules beside them.
 
-#![expect(clippy::unwrap_used, reason = "a vector that is not as it should be fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a vector that is not as it should be fails the test"
+)]
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
-use sealpost_e2ee::invite::{INVITE_TEXT_BYTES_MAX, Invite, InviteError, InviteKind, InviteRefusal};
+use sealpost_e2ee::invite::{
+    INVITE_TEXT_BYTES_MAX, Invite, InviteError, InviteKind, InviteRefusal,
+};
 use sealpost_e2ee::keys::{Fingerprint, PeerIdentity};
 use sealpost_e2ee::safety_number::{HalfFingerprint, Mismatch, SafetyNumber, VerificationCode};
 use sealpost_e2ee::vault::{
-    Column, DataKey, KEY_FILE_BYTES_MAX, KeyFile, KeyFileError, UnwrapError, WRAPPED_KEY_BYTES_MAX, open_column,
-    seal_column,
+    Column, DataKey, KEY_FILE_BYTES_MAX, KeyFile, KeyFileError, UnwrapError, WRAPPED_KEY_BYTES_MAX,
+    open_column, seal_column,
 };
 use sealpost_proto::{MailboxId, MailboxRef, Origin, Timestamp, b64};
 use serde_json::Value;
@@ -59,7 +64,9 @@ fn invites_are_read_and_written_as_in_the_vectors() {
             assert_eq!(invite.send_key().expose(), &array(&vector, "send_key"));
             let kind = match text(&vector, "kind") {
                 "contact_address" => InviteKind::ContactAddress,
-                _ => InviteKind::SingleUse { expires: Timestamp::from_millis(vector["expiry"].as_u64().unwrap()) },
+                _ => InviteKind::SingleUse {
+                    expires: Timestamp::from_millis(vector["expiry"].as_u64().unwrap()),
+                },
             };
             assert_eq!(invite.kind(), kind);
             assert!(text(&vector, form).len() <= INVITE_TEXT_BYTES_MAX);
@@ -97,24 +104,42 @@ fn invites_are_refused_after_their_time_and_to_their_maker() {
 }
 
 fn some_invite(kind: InviteKind) -> Invite {
-    let mailbox =
-        MailboxRef { relay: Origin::parse("https://relay.example").unwrap(), id: MailboxId::from_bytes([4; 16]) };
-    Invite::generate(kind, mailbox, Fingerprint::from_bytes([5; 32]), &mut ChaCha20Rng::from_seed([6; 32]))
+    let mailbox = MailboxRef {
+        relay: Origin::parse("https://relay.example").unwrap(),
+        id: MailboxId::from_bytes([4; 16]),
+    };
+    Invite::generate(
+        kind,
+        mailbox,
+        Fingerprint::from_bytes([5; 32]),
+        &mut ChaCha20Rng::from_seed([6; 32]),
+    )
 }
 
 #[test]
 fn no_flipped_bit_is_another_invite() {
-    for kind in [InviteKind::ContactAddress, InviteKind::SingleUse { expires: Timestamp::from_millis(1) }] {
+    for kind in [
+        InviteKind::ContactAddress,
+        InviteKind::SingleUse {
+            expires: Timestamp::from_millis(1),
+        },
+    ] {
         let invite = some_invite(kind);
         for form in [invite.encode_link(), invite.encode_uri()] {
             for bit in 0..form.len() * 8 {
                 let mut altered = form.as_bytes().to_vec();
                 altered[bit / 8] ^= 1 << (bit % 8);
-                let Ok(altered) = String::from_utf8(altered) else { continue };
+                let Ok(altered) = String::from_utf8(altered) else {
+                    continue;
+                };
                 // A host's capitals mean the same host; nothing else may mean the same.
-                let same = altered.to_lowercase() == form.to_lowercase() && bit / 8 < "https://relay.example".len();
+                let same = altered.to_lowercase() == form.to_lowercase()
+                    && bit / 8 < "https://relay.example".len();
                 match Invite::parse(&altered) {
-                    Ok(parsed) => assert!(same && parsed.encode_link() == invite.encode_link(), "{altered}"),
+                    Ok(parsed) => assert!(
+                        same && parsed.encode_link() == invite.encode_link(),
+                        "{altered}"
+                    ),
                     Err(_) => assert!(!same || form.starts_with("sealpost:"), "{altered}"),
                 }
             }
@@ -136,7 +161,9 @@ fn an_invites_secret_is_not_printed() {
     let invite = some_invite(InviteKind::ContactAddress);
     let printed = format!("{invite:?}");
     assert!(printed.contains("relay.example"));
-    assert!(!printed.contains(&b64::encode(invite.secret().expose())) && !printed.contains("secret"));
+    assert!(
+        !printed.contains(&b64::encode(invite.secret().expose())) && !printed.contains("secret")
+    );
 }
 
 #[test]
@@ -146,16 +173,30 @@ fn signals_published_number_comes_out() {
             let version = u16::try_from(vector["version"].as_u64().unwrap()).unwrap();
             let iterations = u32::try_from(vector["iterations"].as_u64().unwrap()).unwrap();
             let side = &vector[side];
-            HalfFingerprint::compute(version, text(side, "id").as_bytes(), &hexadecimal(text(side, "key")), iterations)
+            HalfFingerprint::compute(
+                version,
+                text(side, "id").as_bytes(),
+                &hexadecimal(text(side, "key")),
+                iterations,
+            )
         });
-        assert_eq!(SafetyNumber::from_halves(&one, &other).as_digits(), text(&vector, "digits"));
-        assert_eq!(SafetyNumber::from_halves(&other, &one).as_digits(), text(&vector, "digits"));
+        assert_eq!(
+            SafetyNumber::from_halves(&one, &other).as_digits(),
+            text(&vector, "digits")
+        );
+        assert_eq!(
+            SafetyNumber::from_halves(&other, &one).as_digits(),
+            text(&vector, "digits")
+        );
     }
 }
 
 fn hexadecimal(text: &str) -> Vec<u8> {
     let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
-    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+        .collect()
 }
 
 #[test]
@@ -173,7 +214,10 @@ fn a_pairs_number_is_the_same_on_both_sides() {
             (number.as_digits(), number.to_string().as_str()),
             (text(&vector, "digits"), text(&vector, "shown"))
         );
-        assert!(number.matches(text(&vector, "shown")) && number.matches(&format!("{} ", text(&vector, "digits"))));
+        assert!(
+            number.matches(text(&vector, "shown"))
+                && number.matches(&format!("{} ", text(&vector, "digits")))
+        );
         assert!(!number.matches(&text(&vector, "digits")[1..]) && !number.matches(""));
         assert_ne!(number, SafetyNumber::between(&one, &one));
     }
@@ -184,16 +228,21 @@ fn codes_verify_the_pair_that_they_name_and_no_other() {
     for vector in list(SAFETY_NUMBER, "codes") {
         let code = VerificationCode::parse(text(&vector, "code")).unwrap();
         assert_eq!(code.encode(), text(&vector, "code"));
-        let mismatch = match code.compare(&fingerprint(&vector, "own"), &fingerprint(&vector, "peer")) {
-            Ok(()) => None,
-            Err(Mismatch::OwnCode) => Some("own_code"),
-            Err(Mismatch::Peer) => Some("peer"),
-            Err(Mismatch::Own) => Some("own"),
-        };
+        let mismatch =
+            match code.compare(&fingerprint(&vector, "own"), &fingerprint(&vector, "peer")) {
+                Ok(()) => None,
+                Err(Mismatch::OwnCode) => Some("own_code"),
+                Err(Mismatch::Peer) => Some("peer"),
+                Err(Mismatch::Own) => Some("own"),
+            };
         assert_eq!(mismatch, vector["mismatch"].as_str(), "{}", vector["name"]);
     }
     for vector in list(SAFETY_NUMBER, "invalid_codes") {
-        assert!(VerificationCode::parse(text(&vector, "code")).is_err(), "{}", vector["name"]);
+        assert!(
+            VerificationCode::parse(text(&vector, "code")).is_err(),
+            "{}",
+            vector["name"]
+        );
     }
 }
 
@@ -206,13 +255,20 @@ fn open_vector(vector: &Value) -> Option<Vec<u8>> {
         version: vector["version"].as_u64().unwrap(),
     };
     let data_key = DataKey::from_bytes(array(vector, "data_key"));
-    open_column(&data_key, &column, &bytes(vector, "sealed")).ok().map(|value| value.to_vec())
+    open_column(&data_key, &column, &bytes(vector, "sealed"))
+        .ok()
+        .map(|value| value.to_vec())
 }
 
 #[test]
 fn columns_open_where_they_were_sealed_and_nowhere_else() {
     for vector in list(VAULT, "columns") {
-        assert_eq!(open_vector(&vector), Some(bytes(&vector, "value")), "{}", vector["name"]);
+        assert_eq!(
+            open_vector(&vector),
+            Some(bytes(&vector, "value")),
+            "{}",
+            vector["name"]
+        );
     }
     for vector in list(VAULT, "invalid_columns") {
         assert_eq!(open_vector(&vector), None, "{}", vector["name"]);
@@ -238,13 +294,31 @@ fn key_files_are_read_or_refused_for_their_reason() {
 
 #[test]
 fn the_data_key_comes_out_of_its_own_wrap_only() {
-    let place = Column { table: "t", pk: b"1", column: "c", version: 0 };
+    let place = Column {
+        table: "t",
+        pk: b"1",
+        column: "c",
+        version: 0,
+    };
     for vector in list(VAULT, "wrapped") {
         let data_key = DataKey::from_bytes(array(&vector, "data_key"));
-        let sealed = seal_column(&data_key, &place, b"value", &mut ChaCha20Rng::from_seed([1; 32]));
+        let sealed = seal_column(
+            &data_key,
+            &place,
+            b"value",
+            &mut ChaCha20Rng::from_seed([1; 32]),
+        );
         let record = bytes(&vector, "record");
-        let unwrapped = KeyFile::parse(text(&vector, "key_file")).ok().unwrap().unwrap(&record).ok().unwrap();
-        assert_eq!(open_column(&unwrapped, &place, &sealed).unwrap().as_slice(), b"value");
+        let unwrapped = KeyFile::parse(text(&vector, "key_file"))
+            .ok()
+            .unwrap()
+            .unwrap(&record)
+            .ok()
+            .unwrap();
+        assert_eq!(
+            open_column(&unwrapped, &place, &sealed).unwrap().as_slice(),
+            b"value"
+        );
         assert!(record.len() <= WRAPPED_KEY_BYTES_MAX);
     }
     for vector in list(VAULT, "invalid_wrapped") {
@@ -263,12 +337,20 @@ fn the_data_key_comes_out_of_its_own_wrap_only() {
 fn no_flipped_bit_of_a_sealed_column_or_a_wrapped_key_opens() {
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
     let (key_file, data_key) = (KeyFile::generate(&mut rng), DataKey::generate(&mut rng));
-    let place = Column { table: "t", pk: b"1", column: "c", version: 3 };
+    let place = Column {
+        table: "t",
+        pk: b"1",
+        column: "c",
+        version: 3,
+    };
     let mut sealed = seal_column(&data_key, &place, b"value", &mut rng);
     let mut record = key_file.wrap(&data_key, &mut rng);
     for bit in 0..sealed.len() * 8 {
         sealed[bit / 8] ^= 1 << (bit % 8);
-        assert!(open_column(&data_key, &place, &sealed).is_err(), "bit {bit}");
+        assert!(
+            open_column(&data_key, &place, &sealed).is_err(),
+            "bit {bit}"
+        );
         sealed[bit / 8] ^= 1 << (bit % 8);
     }
     for bit in 0..record.len() * 8 {

@@ -1,13 +1,19 @@
 //! The vectors of cards, prekeys, handshake, ratchet, envelope and plaintext.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a vector that is not as it should be fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a vector that is not as it should be fails the test"
+)]
 
 use sealpost_e2ee::card::SignedCard;
 use sealpost_e2ee::envelope::{Dir, OuterKey, open_envelope, padded_len};
 use sealpost_e2ee::keys::{ConnId, ExpPairing, Fingerprint, Identity, InviteSecret};
 use sealpost_e2ee::payload;
 use sealpost_e2ee::plaintext::Plaintext;
-use sealpost_e2ee::prekeys::{BaseError, PrekeyBase, PrekeySecrets, RelayKey, Scope, open_from_relay};
+use sealpost_e2ee::prekeys::{
+    BaseError, PrekeyBase, PrekeySecrets, RelayKey, Scope, open_from_relay,
+};
 use sealpost_e2ee::sessions::{
     Content, Continuity, NotOpened, OpenContext, Sessions, Verdict, open_pairing, prefix_hash,
 };
@@ -52,7 +58,11 @@ fn mailbox(vector: &Value) -> MailboxId {
 }
 
 fn dir(vector: &Value) -> Dir {
-    if number(vector, "dir") == 0 { Dir::AcceptorToInviter } else { Dir::InviterToAcceptor }
+    if number(vector, "dir") == 0 {
+        Dir::AcceptorToInviter
+    } else {
+        Dir::InviterToAcceptor
+    }
 }
 
 #[test]
@@ -62,26 +72,44 @@ fn cards() {
         let identity = identity(&vector["seeds"]);
         assert_eq!(identity.public().ik_ed(), &array(vector, "ik_ed"));
         assert_eq!(identity.public().ik_x(), &array(vector, "ik_x"));
-        assert_eq!(identity.fingerprint().as_bytes(), &array(vector, "fingerprint"));
+        assert_eq!(
+            identity.fingerprint().as_bytes(),
+            &array(vector, "fingerprint")
+        );
         let created = Timestamp::from_millis(number(vector, "created"));
-        let card = identity.sign_card(vector["name"].as_str().unwrap(), created).unwrap();
+        let card = identity
+            .sign_card(vector["name"].as_str().unwrap(), created)
+            .unwrap();
         assert_eq!(card.as_bytes(), bytes(vector, "card"));
         assert_eq!(SignedCard::parse_verified(card.as_bytes()).unwrap(), card);
     }
     for vector in list(&vectors, "invalid") {
-        assert!(SignedCard::parse_verified(&bytes(vector, "card")).is_err(), "{}", vector["name"]);
+        assert!(
+            SignedCard::parse_verified(&bytes(vector, "card")).is_err(),
+            "{}",
+            vector["name"]
+        );
     }
     for vector in list(&vectors, "connections") {
-        let [a, b] = [0, 1]
-            .map(|at| Fingerprint::from_bytes(b64::parse_array(vector["fingerprints"][at].as_str().unwrap()).unwrap()));
+        let [a, b] = [0, 1].map(|at| {
+            Fingerprint::from_bytes(
+                b64::parse_array(vector["fingerprints"][at].as_str().unwrap()).unwrap(),
+            )
+        });
         let invite_id = InviteId::from_bytes(array(vector, "invite_id"));
-        assert_eq!(ConnId::derive(&a, &b, &invite_id).as_bytes(), &array(vector, "conn_id"));
+        assert_eq!(
+            ConnId::derive(&a, &b, &invite_id).as_bytes(),
+            &array(vector, "conn_id")
+        );
     }
 }
 
 fn scope(vector: &Value) -> Scope {
     match vector["scope_of"].get("invite_id") {
-        Some(_) => Scope::invite(&InviteId::from_bytes(array(&vector["scope_of"], "invite_id"))),
+        Some(_) => Scope::invite(&InviteId::from_bytes(array(
+            &vector["scope_of"],
+            "invite_id",
+        ))),
         None => Scope::connection(&ConnId::from_bytes(array(&vector["scope_of"], "conn_id"))),
     }
 }
@@ -92,20 +120,28 @@ fn prekey_bases() {
     let owner = identity(&vectors["owner"]);
     let valid = list(&vectors, "valid");
     for vector in valid {
-        let base = PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(vector)).unwrap();
+        let base =
+            PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(vector))
+                .unwrap();
         assert_eq!(base.base_ref().epoch, number(vector, "epoch"));
         assert_eq!(u64::from(base.base_ref().spk_id), number(vector, "spk_id"));
         assert_eq!(base.incarnation().as_bytes(), &array(vector, "incarnation"));
         assert_eq!(base.not_after().as_millis(), number(vector, "not_after"));
         let secrets = PrekeySecrets::parse(&bytes(vector, "secrets")).unwrap();
-        assert_eq!((secrets.base(), secrets.base_ref()), (base.as_bytes(), base.base_ref()));
+        assert_eq!(
+            (secrets.base(), secrets.base_ref()),
+            (base.as_bytes(), base.base_ref())
+        );
         assert_eq!(secrets.encode()[..], bytes(vector, "secrets"));
     }
     for vector in list(&vectors, "invalid") {
-        let parsed = PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(&valid[0]));
+        let parsed =
+            PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(&valid[0]));
         assert!(parsed.is_err(), "{}", vector["name"]);
     }
-    let base = PrekeyBase::parse_verified(&bytes(&valid[0], "base"), owner.public(), &scope(&valid[0])).unwrap();
+    let base =
+        PrekeyBase::parse_verified(&bytes(&valid[0], "base"), owner.public(), &scope(&valid[0]))
+            .unwrap();
     for vector in list(&vectors, "freshness") {
         let now = Timestamp::from_millis(number(vector, "now"));
         let expected = match vector["outcome"].as_str().unwrap() {
@@ -114,7 +150,10 @@ fn prekey_bases() {
             "replayed" => Err(BaseError::Replayed),
             _ => Ok(()),
         };
-        assert_eq!(base.check_fresh(now, number(vector, "last_epoch")), expected);
+        assert_eq!(
+            base.check_fresh(now, number(vector, "last_epoch")),
+            expected
+        );
     }
 }
 
@@ -122,7 +161,10 @@ fn relay_key(vector: &Value) -> RelayKey {
     if vector.get("invite_secret").is_some() {
         RelayKey::for_invite(&InviteSecret::from_bytes(array(vector, "invite_secret")))
     } else {
-        RelayKey::for_mailbox(&ExpPairing::from_bytes(array(vector, "exp_pairing")), dir(vector))
+        RelayKey::for_mailbox(
+            &ExpPairing::from_bytes(array(vector, "exp_pairing")),
+            dir(vector),
+        )
     }
 }
 
@@ -130,19 +172,32 @@ fn relay_key(vector: &Value) -> RelayKey {
 fn prekeys_at_the_relay() {
     let vectors = &file(PREKEYS)["relay"];
     for vector in list(vectors, "valid") {
-        let opened = open_from_relay(&relay_key(vector), &mailbox(vector), &bytes(vector, "sealed"));
+        let opened = open_from_relay(
+            &relay_key(vector),
+            &mailbox(vector),
+            &bytes(vector, "sealed"),
+        );
         let (card, base) = opened.unwrap();
         let expected = vector.get("card").map(|_| bytes(vector, "card"));
-        assert_eq!((card.map(|card| card.as_bytes().to_vec()), base), (expected, bytes(vector, "base")));
+        assert_eq!(
+            (card.map(|card| card.as_bytes().to_vec()), base),
+            (expected, bytes(vector, "base"))
+        );
     }
     for vector in list(vectors, "invalid") {
-        let opened = open_from_relay(&relay_key(vector), &mailbox(vector), &bytes(vector, "sealed"));
+        let opened = open_from_relay(
+            &relay_key(vector),
+            &mailbox(vector),
+            &bytes(vector, "sealed"),
+        );
         assert!(opened.is_err(), "{}", vector["name"]);
     }
 }
 
 fn record(content: &Content) -> Vec<u8> {
-    let Content::Plaintext(plaintext) = content else { panic!("unparseable") };
+    let Content::Plaintext(plaintext) = content else {
+        panic!("unparseable")
+    };
     plaintext.encode().unwrap().to_vec()
 }
 
@@ -164,23 +219,45 @@ fn reason(why: NotOpened) -> &'static str {
 #[test]
 fn a_pairing() {
     let vectors = file(HANDSHAKE);
-    let (pairing, now) = (&vectors["pairing"], Timestamp::from_millis(number(&vectors, "now")));
+    let (pairing, now) = (
+        &vectors["pairing"],
+        Timestamp::from_millis(number(&vectors, "now")),
+    );
     let me = identity(&pairing["b"]);
     let invite_id = InviteId::from_bytes(array(pairing, "invite_id"));
     let bases = [PrekeySecrets::parse(&bytes(pairing, "prekey_secrets")).unwrap()];
     let inner = bytes(pairing, "inner");
-    let opened = open_pairing(&me, &invite_id, &bases, &inner, now).ok().unwrap();
+    let opened = open_pairing(&me, &invite_id, &bases, &inner, now)
+        .ok()
+        .unwrap();
     assert_eq!(opened.peer_card.as_bytes(), bytes(pairing, "card"));
     assert_eq!(opened.conn_id.as_bytes(), &array(pairing, "conn_id"));
-    assert_eq!(opened.new_session.session_id.as_bytes(), &array(pairing, "session_id"));
-    assert_eq!(opened.new_session.session_epoch, number(pairing, "session_epoch"));
+    assert_eq!(
+        opened.new_session.session_id.as_bytes(),
+        &array(pairing, "session_id")
+    );
+    assert_eq!(
+        opened.new_session.session_epoch,
+        number(pairing, "session_epoch")
+    );
     assert_eq!(opened.new_session.exp.expose(), &array(pairing, "exp"));
-    assert_eq!(opened.new_session.peer_incarnation.as_bytes(), &array(&pairing["hello"], "incarnation"));
+    assert_eq!(
+        opened.new_session.peer_incarnation.as_bytes(),
+        &array(&pairing["hello"], "incarnation")
+    );
     assert_eq!(prefix_hash(&inner), Some(array(pairing, "prefix_hash")));
-    assert_eq!((opened.msg_hash, record(&opened.content)), (array(pairing, "msg_hash"), bytes(pairing, "record")));
+    assert_eq!(
+        (opened.msg_hash, record(&opened.content)),
+        (array(pairing, "msg_hash"), bytes(pairing, "record"))
+    );
     for vector in list(&vectors, "invalid") {
         let refused = open_pairing(&me, &invite_id, &bases, &bytes(vector, "inner"), now).err();
-        assert_eq!(refused.map(reason), vector["why"].as_str(), "{}", vector["name"]);
+        assert_eq!(
+            refused.map(reason),
+            vector["why"].as_str(),
+            "{}",
+            vector["name"]
+        );
     }
 }
 
@@ -197,14 +274,22 @@ fn a_rotation() {
         now: Timestamp::from_millis(number(&vectors, "now")),
     };
     let sessions = Sessions::parse(&bytes(rotation, "b_sessions")).unwrap();
-    let Verdict::Opened(opened) = sessions.open(&context, &bytes(rotation, "inner")) else { panic!("did not open") };
+    let Verdict::Opened(opened) = sessions.open(&context, &bytes(rotation, "inner")) else {
+        panic!("did not open")
+    };
     let new = opened.new_session.unwrap();
     assert_eq!(new.continuity, Continuity::Proven);
     assert_eq!(new.session_id.as_bytes(), &array(rotation, "session_id"));
     assert_eq!(new.exp.expose(), &array(rotation, "exp"));
-    assert_eq!(new.resume.unwrap().encode(), bytes(&rotation["hello"], "resume"));
+    assert_eq!(
+        new.resume.unwrap().encode(),
+        bytes(&rotation["hello"], "resume")
+    );
     assert_eq!(record(&opened.content), bytes(rotation, "record"));
-    assert_eq!(opened.sessions.encode()[..], bytes(rotation, "b_sessions_after"));
+    assert_eq!(
+        opened.sessions.encode()[..],
+        bytes(rotation, "b_sessions_after")
+    );
 }
 
 #[test]
@@ -227,16 +312,31 @@ fn ratchets() {
             }
             match sessions.open(&context, &bytes(step, "inner")) {
                 Verdict::Opened(opened) => {
-                    assert_eq!(record(&opened.content), bytes(step, "record"), "{}", story["name"]);
+                    assert_eq!(
+                        record(&opened.content),
+                        bytes(step, "record"),
+                        "{}",
+                        story["name"]
+                    );
                     sessions = opened.sessions;
                 }
                 Verdict::NotOpened(refused) => {
-                    assert_eq!(Some(reason(refused.why)), step["why"].as_str(), "{}", story["name"]);
+                    assert_eq!(
+                        Some(reason(refused.why)),
+                        step["why"].as_str(),
+                        "{}",
+                        story["name"]
+                    );
                     assert!(refused.sessions.is_none());
                 }
             }
         }
-        assert_eq!(sessions.encode()[..], bytes(story, "sessions_after"), "{}", story["name"]);
+        assert_eq!(
+            sessions.encode()[..],
+            bytes(story, "sessions_after"),
+            "{}",
+            story["name"]
+        );
     }
 }
 
@@ -248,7 +348,10 @@ fn outer_key(vector: &Value) -> OuterKey {
     if vector.get("invite_secret").is_some() {
         OuterKey::rendezvous(&InviteSecret::from_bytes(array(vector, "invite_secret")))
     } else {
-        OuterKey::for_mailbox(&ExpPairing::from_bytes(array(vector, "exp_pairing")), dir(vector))
+        OuterKey::for_mailbox(
+            &ExpPairing::from_bytes(array(vector, "exp_pairing")),
+            dir(vector),
+        )
     }
 }
 
@@ -257,17 +360,26 @@ fn envelopes() {
     let vectors = file(ENVELOPE);
     for vector in list(&vectors, "sizes") {
         let length = usize::try_from(number(vector, "length")).unwrap();
-        assert_eq!(padded_len(length).map(|size| size as u64), vector["size"].as_u64(), "{length}");
+        assert_eq!(
+            padded_len(length).map(|size| size as u64),
+            vector["size"].as_u64(),
+            "{length}"
+        );
     }
     for vector in list(&vectors, "valid") {
         let envelope = bytes(vector, "envelope");
         let inner = open_envelope(&outer_key(&vector["key"]), &mailbox(vector), &envelope).unwrap();
-        let expected: Vec<_> =
-            (0..number(vector, "inner_bytes")).map(|at| u8::try_from(1 + at % 251).unwrap()).collect();
+        let expected: Vec<_> = (0..number(vector, "inner_bytes"))
+            .map(|at| u8::try_from(1 + at % 251).unwrap())
+            .collect();
         assert_eq!(inner, expected);
     }
     for vector in list(&vectors, "invalid") {
-        let opened = open_envelope(&outer_key(&vector["key"]), &mailbox(vector), &bytes(vector, "envelope"));
+        let opened = open_envelope(
+            &outer_key(&vector["key"]),
+            &mailbox(vector),
+            &bytes(vector, "envelope"),
+        );
         assert!(opened.is_err(), "{}", vector["name"]);
     }
 }
@@ -280,13 +392,23 @@ fn plaintexts() {
         assert_eq!(u64::from(plaintext.kind.0), number(vector, "kind"));
         assert_eq!(plaintext.seq.to_string(), vector["seq"].as_str().unwrap());
         assert_eq!(plaintext.sent_at.as_millis(), number(vector, "sent"));
-        assert_eq!(plaintext.message_id.as_bytes(), &array(vector, "message_id"));
-        assert_eq!(plaintext.incarnation.as_bytes(), &array(vector, "incarnation"));
+        assert_eq!(
+            plaintext.message_id.as_bytes(),
+            &array(vector, "message_id")
+        );
+        assert_eq!(
+            plaintext.incarnation.as_bytes(),
+            &array(vector, "incarnation")
+        );
         assert_eq!(plaintext.body, bytes(vector, "body"));
         assert_eq!(plaintext.encode().unwrap()[..], bytes(vector, "record"));
     }
     for vector in list(&vectors, "invalid") {
-        assert!(Plaintext::parse(&bytes(vector, "record")).is_err(), "{}", vector["name"]);
+        assert!(
+            Plaintext::parse(&bytes(vector, "record")).is_err(),
+            "{}",
+            vector["name"]
+        );
     }
 }
 
@@ -326,6 +448,10 @@ fn payloads() {
     }
     for vector in list(&vectors, "invalid_payloads") {
         let (kind, body) = (vector["kind"].as_str().unwrap(), bytes(vector, "body"));
-        assert!(rewritten(kind, &body).is_err(), "{kind}: {}", vector["name"]);
+        assert!(
+            rewritten(kind, &body).is_err(),
+            "{kind}: {}",
+            vector["name"]
+        );
     }
 }

@@ -31,7 +31,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connect: WEBHOOK_CONNECT_TIMEOUT, whole: WEBHOOK_TIMEOUT, answer_bytes: WEBHOOK_ANSWER_BYTES_MAX }
+        Self {
+            connect: WEBHOOK_CONNECT_TIMEOUT,
+            whole: WEBHOOK_TIMEOUT,
+            answer_bytes: WEBHOOK_ANSWER_BYTES_MAX,
+        }
     }
 }
 
@@ -134,19 +138,33 @@ impl Client {
         Self::with_resolver(guard, limits, system_resolver())
     }
 
-    pub(crate) fn with_resolver(guard: Guard, limits: Limits, resolve: Resolve) -> Result<Self, CallError> {
+    pub(crate) fn with_resolver(
+        guard: Guard,
+        limits: Limits,
+        resolve: Resolve,
+    ) -> Result<Self, CallError> {
         let guard = Arc::new(guard);
-        let connector = GuardedConnector { guard: Arc::clone(&guard), resolve, connect_timeout: limits.connect };
+        let connector = GuardedConnector {
+            guard: Arc::clone(&guard),
+            resolve,
+            connect_timeout: limits.connect,
+        };
         let tls = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| CallError::Tls { detail: error.to_string() })?;
+            .map_err(|error| CallError::Tls {
+                detail: error.to_string(),
+            })?;
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(CLIENT_IDLE_TIMEOUT)
             .pool_max_idle_per_host(CLIENT_IDLE_PER_HOST_MAX)
             .http1_max_buf_size(HTTP1_BUFFER_BYTES)
             .build(tls.https_or_http().enable_http1().wrap_connector(connector));
-        Ok(Self { http, guard, limits })
+        Ok(Self {
+            http,
+            guard,
+            limits,
+        })
     }
 
     /// Calls once. Connections are kept; redirects are not followed.
@@ -156,11 +174,23 @@ impl Client {
     pub async fn call(&self, request: Request<'_>) -> Result<Answer, CallError> {
         let request = self.checked(request)?;
         let answering = async {
-            let (parts, body) = self.http.request(request).await.map_err(|error| explain(&error))?.into_parts();
+            let (parts, body) = self
+                .http
+                .request(request)
+                .await
+                .map_err(|error| explain(&error))?
+                .into_parts();
             let (body, truncated) = read_up_to(body, self.limits.answer_bytes).await?;
-            Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, truncated })
+            Ok(Answer {
+                status: parts.status.as_u16(),
+                headers: parts.headers,
+                body,
+                truncated,
+            })
         };
-        tokio::time::timeout(self.limits.whole, answering).await.unwrap_or(Err(CallError::Timeout))
+        tokio::time::timeout(self.limits.whole, answering)
+            .await
+            .unwrap_or(Err(CallError::Timeout))
     }
 
     /// What a URL says without asking anybody is checked before anything is sent; the connector checks the rest.
@@ -195,14 +225,19 @@ fn checked_uri(url: &Url) -> Result<Uri, CallError> {
     }
     let mut plain = url.clone();
     plain.set_fragment(None);
-    plain.as_str().parse().or_else(|_| refuse("it does not parse"))
+    plain
+        .as_str()
+        .parse()
+        .or_else(|_| refuse("it does not parse"))
 }
 
 async fn read_up_to(mut body: Incoming, limit_bytes: usize) -> Result<(Bytes, bool), CallError> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| CallError::Http)?;
-        let Ok(piece) = frame.into_data() else { continue };
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
         let room = limit_bytes - read.len();
         if piece.len() > room {
             read.extend_from_slice(&piece[..room]);
@@ -217,14 +252,22 @@ fn explain(error: &hyper_util::client::legacy::Error) -> CallError {
     let mut source = error.source();
     while let Some(cause) = source {
         match cause.downcast_ref::<ConnectError>() {
-            Some(ConnectError::Forbidden { address }) => return CallError::Forbidden { address: *address },
+            Some(ConnectError::Forbidden { address }) => {
+                return CallError::Forbidden { address: *address };
+            }
             Some(ConnectError::Dns) => return CallError::Dns,
             Some(ConnectError::Connect(kind)) => return CallError::Connect { kind: *kind },
             None => source = cause.source(),
         }
     }
     // Whatever else goes wrong while connecting is the handshake.
-    if error.is_connect() { CallError::Tls { detail: innermost(error) } } else { CallError::Http }
+    if error.is_connect() {
+        CallError::Tls {
+            detail: innermost(error),
+        }
+    } else {
+        CallError::Http
+    }
 }
 
 fn innermost(error: &dyn Error) -> String {

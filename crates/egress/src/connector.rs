@@ -82,19 +82,35 @@ impl GuardedConnector {
     /// mistake or an attack.
     async fn checked_addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ConnectError> {
         let addresses = self.addresses(uri).await?;
-        match addresses.iter().find(|address| !self.guard.permits(address.ip())) {
-            Some(address) => Err(ConnectError::Forbidden { address: address.ip() }),
+        match addresses
+            .iter()
+            .find(|address| !self.guard.permits(address.ip()))
+        {
+            Some(address) => Err(ConnectError::Forbidden {
+                address: address.ip(),
+            }),
             None => Ok(addresses),
         }
     }
 
     async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ConnectError> {
         let host = uri.host().ok_or(ConnectError::Dns)?;
-        let port = uri.port_u16().unwrap_or(if uri.scheme() == Some(&http::uri::Scheme::HTTPS) { 443 } else { 80 });
-        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port = uri
+            .port_u16()
+            .unwrap_or(if uri.scheme() == Some(&http::uri::Scheme::HTTPS) {
+                443
+            } else {
+                80
+            });
+        let literal = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
         if let Ok(address) = literal.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        (self.resolve)(host.to_owned(), port).await.map_err(|_| ConnectError::Dns)
+        (self.resolve)(host.to_owned(), port)
+            .await
+            .map_err(|_| ConnectError::Dns)
     }
 }

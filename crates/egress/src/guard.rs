@@ -79,7 +79,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         let [.., a, b, c, d] = address.octets();
         return is_public_v4(Ipv4Addr::new(a, b, c, d));
     }
-    GLOBAL_V6.contains(address.into()) && !INSIDE_V6.iter().any(|range| range.contains(address.into()))
+    GLOBAL_V6.contains(address.into())
+        && !INSIDE_V6.iter().any(|range| range.contains(address.into()))
 }
 
 #[cfg(test)]
@@ -114,7 +115,10 @@ mod tests {
 
     #[test]
     fn what_the_operator_allows_is_permitted_and_nothing_beside() {
-        let guard = Guard::new(vec!["127.0.0.0/8".parse().unwrap(), "fd12::/16".parse().unwrap()]);
+        let guard = Guard::new(vec![
+            "127.0.0.0/8".parse().unwrap(),
+            "fd12::/16".parse().unwrap(),
+        ]);
         for (address, permitted) in [
             ("127.0.0.1", true),
             ("::ffff:127.0.0.1", true),
@@ -125,7 +129,11 @@ mod tests {
             // A gateway is another machine than this one.
             ("64:ff9b::7f00:1", false),
         ] {
-            assert_eq!(guard.permits(address.parse().unwrap()), permitted, "{address}");
+            assert_eq!(
+                guard.permits(address.parse().unwrap()),
+                permitted,
+                "{address}"
+            );
         }
     }
 }

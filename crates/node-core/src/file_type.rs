@@ -68,23 +68,40 @@ impl FileType {
         dangers.extend(dangers_of_bytes(content_type, first_bytes, is_whole));
         dangers.sort_unstable();
         dangers.dedup();
-        Self { content_type: content_type.to_owned(), dangers }
+        Self {
+            content_type: content_type.to_owned(),
+            dangers,
+        }
     }
 
     /// What can be said before the bytes are here: what the sender claims, and what the name tells.
     #[must_use]
     pub fn claimed(claim: &str, name: &str) -> Self {
-        Self { content_type: essence(claim).unwrap_or_else(|| UNKNOWN.to_owned()), dangers: dangers_of_name(name) }
+        Self {
+            content_type: essence(claim).unwrap_or_else(|| UNKNOWN.to_owned()),
+            dangers: dangers_of_name(name),
+        }
     }
 }
 
 /// A media type without its parameters, in lower case (RFC 9110, section 8.3.1); none when it is no such thing.
 #[must_use]
 pub fn essence(media_type: &str) -> Option<String> {
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let is_token =
-        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b));
-    let is_type = essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
+    let essence = media_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let is_token = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
+    };
+    let is_type = essence
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
     is_type.then_some(essence)
 }
 
@@ -109,8 +126,16 @@ fn content_type(first_bytes: &[u8], name: &str) -> &'static str {
 }
 
 /// What reads as text is text, unless it begins as one of the few others that do.
-fn text_type(found: Option<&'static str>, guess: Option<&'static str>, text: &[u8]) -> &'static str {
-    let is_markup = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start().starts_with(b"<");
+fn text_type(
+    found: Option<&'static str>,
+    guess: Option<&'static str>,
+    text: &[u8],
+) -> &'static str {
+    let is_markup = text
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(text)
+        .trim_ascii_start()
+        .starts_with(b"<");
     match (found, guess) {
         (Some(found), _) if found == "text/html" || LIKE_TEXT.contains(&found) => found,
         _ if is_markup && contains(text, b"<svg") => "image/svg+xml",
@@ -122,7 +147,12 @@ fn text_type(found: Option<&'static str>, guess: Option<&'static str>, text: &[u
 }
 
 /// What infer finds in bytes that read as text, and is right about.
-const LIKE_TEXT: [&str; 4] = ["text/x-shellscript", "application/pdf", "application/rtf", "application/postscript"];
+const LIKE_TEXT: [&str; 4] = [
+    "text/x-shellscript",
+    "application/pdf",
+    "application/rtf",
+    "application/postscript",
+];
 
 fn is_textual(media_type: &str) -> bool {
     const OTHERS: [&str; 7] = [
@@ -141,7 +171,10 @@ fn is_textual(media_type: &str) -> bool {
 }
 
 fn is_packed_as_zip(media_type: &str) -> bool {
-    const OTHERS: [&str; 2] = ["application/java-archive", "application/vnd.android.package-archive"];
+    const OTHERS: [&str; 2] = [
+        "application/java-archive",
+        "application/vnd.android.package-archive",
+    ];
     media_type.starts_with("application/vnd.openxmlformats-")
         || media_type.starts_with("application/vnd.oasis.opendocument.")
         || media_type.ends_with(".macroenabled.12")
@@ -151,20 +184,27 @@ fn is_packed_as_zip(media_type: &str) -> bool {
 
 /// UTF-8 as far as it goes, without controls that no text has; the last character may be cut.
 fn is_text(bytes: &[u8]) -> bool {
-    let is_utf8 = std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true);
+    let is_utf8 =
+        std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true);
     let is_control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\x0c\r\x1b".contains(byte);
     is_utf8 && !bytes.is_empty() && !bytes.iter().any(is_control)
 }
 
 /// Whether `word`, in lower case, stands somewhere, in any case.
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
-    bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+    bytes
+        .windows(word.len())
+        .any(|window| window.eq_ignore_ascii_case(word))
 }
 
 fn dangers_of_bytes(content_type: &str, bytes: &[u8], is_whole: bool) -> Option<Danger> {
     const LINK: &[u8] = b"\x4c\0\0\0\x01\x14\x02\0";
     const SHORTCUTS: [&[u8]; 2] = [b"[InternetShortcut]", b"[Desktop Entry]"];
-    if bytes.starts_with(LINK) || SHORTCUTS.iter().any(|shortcut| bytes.trim_ascii_start().starts_with(shortcut)) {
+    if bytes.starts_with(LINK)
+        || SHORTCUTS
+            .iter()
+            .any(|shortcut| bytes.trim_ascii_start().starts_with(shortcut))
+    {
         return Some(Danger::Shortcut);
     }
     match content_type {
@@ -193,16 +233,28 @@ fn dangers_of_bytes(content_type: &str, bytes: &[u8], is_whole: bool) -> Option<
 
 /// Whether an SVG does more than draw.
 fn is_active(svg: &[u8]) -> bool {
-    const SIGNS: [&[u8]; 5] = [b"<script", b"javascript:", b"<foreignobject", b"<iframe", b"<!entity"];
+    const SIGNS: [&[u8]; 5] = [
+        b"<script",
+        b"javascript:",
+        b"<foreignobject",
+        b"<iframe",
+        b"<!entity",
+    ];
     SIGNS.iter().any(|sign| contains(svg, sign)) || (0..svg.len()).any(|at| is_handler(&svg[at..]))
 }
 
 /// Whether this begins as in ` onload=`.
 fn is_handler(svg: &[u8]) -> bool {
-    let [before, name @ ..] = svg else { return false };
-    let Some((on, rest)) = name.split_at_checked(2) else { return false };
-    let mut after =
-        rest.iter().skip_while(|byte| byte.is_ascii_alphabetic()).skip_while(|byte| byte.is_ascii_whitespace());
+    let [before, name @ ..] = svg else {
+        return false;
+    };
+    let Some((on, rest)) = name.split_at_checked(2) else {
+        return false;
+    };
+    let mut after = rest
+        .iter()
+        .skip_while(|byte| byte.is_ascii_alphabetic())
+        .skip_while(|byte| byte.is_ascii_whitespace());
     !before.is_ascii_alphanumeric() && on.eq_ignore_ascii_case(b"on") && after.next() == Some(&b'=')
 }
 
@@ -216,7 +268,10 @@ fn has_macros(bytes: &[u8]) -> bool {
 
 /// Extensions that make a file dangerous, whatever is in it: a double click asks for nothing more.
 const EXTENSIONS: [(Danger, &str); 7] = [
-    (Danger::Executable, "exe com scr pif cpl dll ocx sys drv gadget jar jnlp app appimage run elf xll msc"),
+    (
+        Danger::Executable,
+        "exe com scr pif cpl dll ocx sys drv gadget jar jnlp app appimage run elf xll msc",
+    ),
     (
         Danger::Installer,
         "msi msp mst msix msixbundle appx appxbundle appinstaller deb rpm pkg apk ipa crx xpi vsix application",
@@ -230,13 +285,22 @@ const EXTENSIONS: [(Danger, &str); 7] = [
         "lnk url desktop website webloc scf library-ms search-ms searchconnector-ms settingcontent-ms theme themepack rdp",
     ),
     (Danger::DiskImage, "iso img vhd vhdx dmg vmdk udf"),
-    (Danger::Macros, "docm dotm xlsm xltm xlam xlsb xla pptm potm ppam ppsm sldm accdb accde mdb mde one chm wll"),
-    (Danger::ActivePage, "html htm xhtml xht shtml mht mhtml svgz"),
+    (
+        Danger::Macros,
+        "docm dotm xlsm xltm xlam xlsb xla pptm potm ppam ppsm sldm accdb accde mdb mde one chm wll",
+    ),
+    (
+        Danger::ActivePage,
+        "html htm xhtml xht shtml mht mhtml svgz",
+    ),
 ];
 
 fn danger_of_extension(extension: &str) -> Option<Danger> {
     let lists = EXTENSIONS.into_iter();
-    lists.filter(|(_, list)| list.split(' ').any(|item| item == extension)).map(|(danger, _)| danger).next()
+    lists
+        .filter(|(_, list)| list.split(' ').any(|item| item == extension))
+        .map(|(danger, _)| danger)
+        .next()
 }
 
 /// Extensions that people take for harmless; before another one they mislead.
@@ -247,16 +311,25 @@ const ARCHIVES: &str = "zip rar 7z gz tgz bz2 xz tar cab ace arj z";
 fn dangers_of_name(name: &str) -> Vec<Danger> {
     let is_in = |list: &str, extension: &str| list.split(' ').any(|item| item == extension);
     // Windows does not see these at the end.
-    let plain = name.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).to_lowercase();
+    let plain = name
+        .trim_end_matches(|c: char| c == '.' || c.is_whitespace())
+        .to_lowercase();
     let mut parts = plain.rsplit('.').map(str::trim_end);
-    let (last, before) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (last, before) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     let has_extension = plain.contains('.');
     let danger = danger_of_extension(last).filter(|_| has_extension);
-    let misleads =
-        is_in(HARMLESS, before) && plain.matches('.').count() > 1 && (danger.is_some() || is_in(ARCHIVES, last));
+    let misleads = is_in(HARMLESS, before)
+        && plain.matches('.').count() > 1
+        && (danger.is_some() || is_in(ARCHIVES, last));
     // Far to the right nobody sees the extension.
     let is_pushed = plain.contains("     ") || FileName::from_remote(name).as_str() != name;
-    danger.into_iter().chain((misleads || is_pushed).then_some(Danger::Disguised)).collect()
+    danger
+        .into_iter()
+        .chain((misleads || is_pushed).then_some(Danger::Disguised))
+        .collect()
 }
 
 #[cfg(test)]
@@ -290,7 +363,11 @@ mod tests {
             (b"\0\x01\x02", "a.png", UNKNOWN),
             (b"\0\x01\x02", "a.p7m", "application/pkcs7-mime"),
             (b"\0\x01\x02", "a.txt", UNKNOWN),
-            (b"PK\x03\x04\x14\0\0\0", "a.odt", "application/vnd.oasis.opendocument.text"),
+            (
+                b"PK\x03\x04\x14\0\0\0",
+                "a.odt",
+                "application/vnd.oasis.opendocument.text",
+            ),
             (b"PK\x03\x04\x14\0\0\0", "a.pdf", "application/zip"),
             (b"", "x", UNKNOWN),
             (b"\xff\xfea", "x", UNKNOWN),
@@ -305,11 +382,26 @@ mod tests {
         let elf = [b"\x7fELF\x02\x01\x01\0".as_slice(), &[0; 60]].concat();
         assert_eq!(dangers(&pe, "invoice.pdf"), [Danger::Executable]);
         assert_eq!(dangers(&elf, "readme"), [Danger::Executable]);
-        assert_eq!(dangers(b"#!/bin/sh\nrm -rf ~", "notes.txt"), [Danger::Script]);
-        assert_eq!(dangers(b"\x4c\0\0\0\x01\x14\x02\0....", "report.doc"), [Danger::Shortcut]);
-        assert_eq!(dangers(b"[InternetShortcut]\r\nURL=x", "a.txt"), [Danger::Shortcut]);
-        assert_eq!(dangers(b"<!DOCTYPE html><p>", "a.txt"), [Danger::ActivePage]);
-        assert_eq!(dangers(b"PK\x03\x04........word/vbaProject.bin....", "a.docx"), [Danger::Macros]);
+        assert_eq!(
+            dangers(b"#!/bin/sh\nrm -rf ~", "notes.txt"),
+            [Danger::Script]
+        );
+        assert_eq!(
+            dangers(b"\x4c\0\0\0\x01\x14\x02\0....", "report.doc"),
+            [Danger::Shortcut]
+        );
+        assert_eq!(
+            dangers(b"[InternetShortcut]\r\nURL=x", "a.txt"),
+            [Danger::Shortcut]
+        );
+        assert_eq!(
+            dangers(b"<!DOCTYPE html><p>", "a.txt"),
+            [Danger::ActivePage]
+        );
+        assert_eq!(
+            dangers(b"PK\x03\x04........word/vbaProject.bin....", "a.docx"),
+            [Danger::Macros]
+        );
         assert_eq!(dangers(b"\xd0\xcf\x11\xe0....", "old.doc"), []);
     }
 
@@ -325,13 +417,21 @@ mod tests {
         ] {
             assert_eq!(
                 dangers(svg.as_bytes(), "logo.svg"),
-                if is_marked { vec![Danger::ActivePage] } else { vec![] },
+                if is_marked {
+                    vec![Danger::ActivePage]
+                } else {
+                    vec![]
+                },
                 "{svg}"
             );
         }
         let first_bytes = b"<svg><path/>";
         let longer = FileType::of(first_bytes, 100_000, "logo.svg");
-        assert_eq!(longer.dangers, [Danger::ActivePage], "nobody looked at the rest");
+        assert_eq!(
+            longer.dangers,
+            [Danger::ActivePage],
+            "nobody looked at the rest"
+        );
     }
 
     #[test]
@@ -350,10 +450,19 @@ mod tests {
             ("a.iso", vec![Danger::DiskImage]),
             ("a.xlsm", vec![Danger::Macros]),
             ("a.htm", vec![Danger::ActivePage]),
-            ("invoice.pdf.exe", vec![Danger::Executable, Danger::Disguised]),
+            (
+                "invoice.pdf.exe",
+                vec![Danger::Executable, Danger::Disguised],
+            ),
             ("invoice.pdf.zip", vec![Danger::Disguised]),
-            ("invoice.pdf          .exe", vec![Danger::Executable, Danger::Disguised]),
-            ("invoice\u{202e}fdp.exe", vec![Danger::Executable, Danger::Disguised]),
+            (
+                "invoice.pdf          .exe",
+                vec![Danger::Executable, Danger::Disguised],
+            ),
+            (
+                "invoice\u{202e}fdp.exe",
+                vec![Danger::Executable, Danger::Disguised],
+            ),
             ("invoice\u{202e}exe.pdf", vec![Danger::Disguised]),
             ("backup.tar.gz", vec![]),
             (".bashrc", vec![]),
@@ -371,13 +480,20 @@ mod tests {
             ("a/b/c", UNKNOWN),
             ("text/\u{1b}[31m", UNKNOWN),
         ] {
-            assert_eq!(FileType::claimed(claim, "a").content_type, shown, "{claim:?}");
+            assert_eq!(
+                FileType::claimed(claim, "a").content_type,
+                shown,
+                "{claim:?}"
+            );
         }
     }
 
     #[test]
     fn every_extension_stands_in_one_list() {
-        let mut all: Vec<_> = EXTENSIONS.iter().flat_map(|(_, list)| list.split(' ')).collect();
+        let mut all: Vec<_> = EXTENSIONS
+            .iter()
+            .flat_map(|(_, list)| list.split(' '))
+            .collect();
         all.extend(HARMLESS.split(' ').chain(ARCHIVES.split(' ')));
         let count = all.len();
         all.sort_unstable();

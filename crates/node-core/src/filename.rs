@@ -52,13 +52,18 @@ impl FileName {
             return Err(FileNameRefusal::Empty);
         }
         if name.len() > FILE_NAME_BYTES_MAX {
-            return Err(FileNameRefusal::TooLong { actual_bytes: name.len(), limit_bytes: FILE_NAME_BYTES_MAX });
+            return Err(FileNameRefusal::TooLong {
+                actual_bytes: name.len(),
+                limit_bytes: FILE_NAME_BYTES_MAX,
+            });
         }
         if name == "." || name == ".." || name.contains('/') {
             return Err(FileNameRefusal::Path);
         }
         match name.chars().find(|&c| is_hidden(c)) {
-            Some(c) => Err(FileNameRefusal::Hidden { code_point: u32::from(c) }),
+            Some(c) => Err(FileNameRefusal::Hidden {
+                code_point: u32::from(c),
+            }),
             None => Ok(Self(name.to_owned())),
         }
     }
@@ -67,8 +72,15 @@ impl FileName {
     /// before its extension.
     #[must_use]
     pub fn from_remote(name: &str) -> Self {
-        let shown: String = name.chars().map(|c| if c == '/' { '\u{2215}' } else { shown(c) }).collect();
-        let shown = if shown.trim().is_empty() || shown == "." || shown == ".." { NAMELESS.to_owned() } else { shown };
+        let shown: String = name
+            .chars()
+            .map(|c| if c == '/' { '\u{2215}' } else { shown(c) })
+            .collect();
+        let shown = if shown.trim().is_empty() || shown == "." || shown == ".." {
+            NAMELESS.to_owned()
+        } else {
+            shown
+        };
         Self(cut(&shown).into_owned())
     }
 
@@ -97,14 +109,21 @@ impl fmt::Display for FileName {
 /// does not end with a dot or a space; no device of Windows (`CON`, `LPT1.txt`); 1 to 255 bytes, cut before the extension.
 #[must_use]
 pub fn safe_name(name: &str) -> String {
-    let replaced: String = name.nfc().map(|c| if is_unsafe(c) { PLACEHOLDER } else { c }).collect();
+    let replaced: String = name
+        .nfc()
+        .map(|c| if is_unsafe(c) { PLACEHOLDER } else { c })
+        .collect();
     let mut safe = cut(trim(&replaced)).into_owned();
     safe.truncate(trim(&safe).len());
     if is_device(&safe) {
         safe.insert(0, PLACEHOLDER);
         safe = cut(&safe).into_owned();
     }
-    if safe.is_empty() { NAMELESS.to_owned() } else { safe }
+    if safe.is_empty() {
+        NAMELESS.to_owned()
+    } else {
+        safe
+    }
 }
 
 fn is_hidden(c: char) -> bool {
@@ -112,11 +131,19 @@ fn is_hidden(c: char) -> bool {
 }
 
 fn shown(c: char) -> char {
-    if is_invisible(c) { char::REPLACEMENT_CHARACTER } else { visible(c) }
+    if is_invisible(c) {
+        char::REPLACEMENT_CHARACTER
+    } else {
+        visible(c)
+    }
 }
 
 fn is_unsafe(c: char) -> bool {
-    is_hidden(c) || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | char::REPLACEMENT_CHARACTER)
+    is_hidden(c)
+        || matches!(
+            c,
+            '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | char::REPLACEMENT_CHARACTER
+        )
 }
 
 fn trim(name: &str) -> &str {
@@ -126,16 +153,27 @@ fn trim(name: &str) -> &str {
 
 /// Windows takes these for devices, whatever follows the first dot.
 fn is_device(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let stem = name
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_ascii_uppercase();
     match stem.as_str() {
         "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$" => true,
-        _ => stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT")).is_some_and(is_port),
+        _ => stem
+            .strip_prefix("COM")
+            .or_else(|| stem.strip_prefix("LPT"))
+            .is_some_and(is_port),
     }
 }
 
 fn is_port(number: &str) -> bool {
     let mut chars = number.chars();
-    matches!((chars.next(), chars.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
+    matches!(
+        (chars.next(), chars.next()),
+        (Some('0'..='9' | '¹' | '²' | '³'), None)
+    )
 }
 
 /// At most [`FILE_NAME_BYTES_MAX`] bytes, cut between characters and before the extension.
@@ -164,14 +202,26 @@ mod tests {
             ("..", FileNameRefusal::Path),
             ("a/b", FileNameRefusal::Path),
             ("a\0b", FileNameRefusal::Hidden { code_point: 0 }),
-            ("invoice\u{202e}fdp.exe", FileNameRefusal::Hidden { code_point: 0x202e }),
-            ("a\u{200b}.pdf", FileNameRefusal::Hidden { code_point: 0x200b }),
+            (
+                "invoice\u{202e}fdp.exe",
+                FileNameRefusal::Hidden { code_point: 0x202e },
+            ),
+            (
+                "a\u{200b}.pdf",
+                FileNameRefusal::Hidden { code_point: 0x200b },
+            ),
         ] {
             assert_eq!(FileName::parse(bad), Err(refusal), "{bad:?}");
         }
         let refusal = FileName::parse(&"x".repeat(300)).unwrap_err();
-        assert_eq!(refusal.to_string(), "the file name has 300 bytes, the limit is 255");
-        assert_eq!(FileName::parse("Grüße (1).pdf").unwrap().as_str(), "Grüße (1).pdf");
+        assert_eq!(
+            refusal.to_string(),
+            "the file name has 300 bytes, the limit is 255"
+        );
+        assert_eq!(
+            FileName::parse("Grüße (1).pdf").unwrap().as_str(),
+            "Grüße (1).pdf"
+        );
     }
 
     #[test]

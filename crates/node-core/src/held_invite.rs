@@ -31,7 +31,10 @@ impl HeldInvite {
     /// Holds a new invite, without a base yet.
     #[must_use]
     pub const fn new(invite: Invite) -> Self {
-        Self { invite, bases: Vec::new() }
+        Self {
+            invite,
+            bases: Vec::new(),
+        }
     }
 
     /// Draws a new base, keeps its secrets and seals it with our card for the relay. `life` is how long it may be used.
@@ -54,8 +57,10 @@ impl HeldInvite {
         };
         let (secrets, base) = PrekeySecrets::generate(me, &terms, rng);
         let key = RelayKey::for_invite(self.invite.secret());
-        let sealed = seal_for_relay(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
-        self.bases.retain(|held| held.not_after().plus(limits::ENVELOPE_LIFE_MAX) > now);
+        let sealed =
+            seal_for_relay(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
+        self.bases
+            .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFE_MAX) > now);
         self.bases.push(secrets);
         Some(sealed)
     }
@@ -77,7 +82,10 @@ impl HeldInvite {
     }
 
     fn write(&self, out: &mut Encoder<&mut Vec<u8>>) -> Result<(), encode::Error<Infallible>> {
-        out.array(3)?.u8(VERSION)?.str(&self.invite.encode_uri())?.array(self.bases.len() as u64)?;
+        out.array(3)?
+            .u8(VERSION)?
+            .str(&self.invite.encode_uri())?
+            .array(self.bases.len() as u64)?;
         for base in &self.bases {
             out.bytes(&base.encode())?;
         }

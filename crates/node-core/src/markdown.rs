@@ -48,8 +48,10 @@ const TAGS: [&str; 28] = [
     "ul",
 ];
 /// Their content is not text.
-const TAGS_WITHOUT_TEXT: [&str; 10] =
-    ["iframe", "math", "noembed", "noframes", "noscript", "script", "style", "svg", "template", "title"];
+const TAGS_WITHOUT_TEXT: [&str; 10] = [
+    "iframe", "math", "noembed", "noframes", "noscript", "script", "style", "svg", "template",
+    "title",
+];
 
 static SANITISER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     let mut builder = Builder::empty();
@@ -88,9 +90,23 @@ pub fn to_words(markdown: &str) -> String {
     let mut words = String::with_capacity(text.len());
     for event in events(&text) {
         match event {
-            Event::Text(piece) | Event::Code(piece) => words.push_str(&visible_line(&piece.replace('\n', " "))),
-            Event::Start(Tag::Emphasis | Tag::Strong | Tag::Strikethrough | Tag::Link { .. } | Tag::Image { .. })
-            | Event::End(TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough | TagEnd::Link | TagEnd::Image) => {}
+            Event::Text(piece) | Event::Code(piece) => {
+                words.push_str(&visible_line(&piece.replace('\n', " ")))
+            }
+            Event::Start(
+                Tag::Emphasis
+                | Tag::Strong
+                | Tag::Strikethrough
+                | Tag::Link { .. }
+                | Tag::Image { .. },
+            )
+            | Event::End(
+                TagEnd::Emphasis
+                | TagEnd::Strong
+                | TagEnd::Strikethrough
+                | TagEnd::Link
+                | TagEnd::Image,
+            ) => {}
             _ => words.push(' '),
         }
     }
@@ -110,9 +126,19 @@ fn events(text: &str) -> Parser<'_> {
 fn images_as_links<'a>(events: impl Iterator<Item = Event<'a>>) -> impl Iterator<Item = Event<'a>> {
     let mut links: usize = 0;
     events.filter_map(move |event| match event {
-        Event::Start(Tag::Image { link_type, dest_url, title, id }) => {
+        Event::Start(Tag::Image {
+            link_type,
+            dest_url,
+            title,
+            id,
+        }) => {
             links += 1;
-            (links == 1).then_some(Event::Start(Tag::Link { link_type, dest_url, title, id }))
+            (links == 1).then_some(Event::Start(Tag::Link {
+                link_type,
+                dest_url,
+                title,
+                id,
+            }))
         }
         Event::End(TagEnd::Image) => {
             links = links.saturating_sub(1);
@@ -154,11 +180,17 @@ mod tests {
     #[test]
     fn what_is_allowed_comes_through() {
         for (markdown, html) in [
-            ("**b** *i* ~~s~~ `c`", "<p><strong>b</strong> <em>i</em> <del>s</del> <code>c</code></p>\n"),
+            (
+                "**b** *i* ~~s~~ `c`",
+                "<p><strong>b</strong> <em>i</em> <del>s</del> <code>c</code></p>\n",
+            ),
             ("- a\n- b", "<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n"),
             ("3. a", "<ol start=\"3\">\n<li>a</li>\n</ol>\n"),
             ("> q", "<blockquote>\n<p>q</p>\n</blockquote>\n"),
-            ("```rust\na < b\n```", "<pre><code>a &lt; b\n</code></pre>\n"),
+            (
+                "```rust\na < b\n```",
+                "<pre><code>a &lt; b\n</code></pre>\n",
+            ),
             (
                 "[l](https://a.example)",
                 "<p><a href=\"https://a.example\" rel=\"noopener noreferrer nofollow\">l</a></p>\n",
@@ -167,15 +199,24 @@ mod tests {
             assert_eq!(to_html(markdown), html);
         }
         let table = to_html("|a|b|\n|-|-|\n|1|2|");
-        assert!(table.starts_with("<table><thead><tr><th>a</th>") && table.contains("<td>2</td>"), "{table}");
+        assert!(
+            table.starts_with("<table><thead><tr><th>a</th>") && table.contains("<td>2</td>"),
+            "{table}"
+        );
     }
 
     #[test]
     fn an_image_becomes_a_link() {
         let html = to_html("![logo](https://a.example/x.png)");
-        assert!(html.contains("<a href=\"https://a.example/x.png\"") && html.contains(">logo</a>"), "{html}");
+        assert!(
+            html.contains("<a href=\"https://a.example/x.png\"") && html.contains(">logo</a>"),
+            "{html}"
+        );
         let html = to_html("[![logo](https://a.example/x.png)](https://b.example)");
-        assert!(html.contains("b.example") && !html.contains("a.example") && html.contains("logo"), "{html}");
+        assert!(
+            html.contains("b.example") && !html.contains("a.example") && html.contains("logo"),
+            "{html}"
+        );
     }
 
     #[test]
@@ -194,7 +235,10 @@ mod tests {
         ] {
             for html in [to_html(hostile), sanitise_html(hostile)] {
                 for trace in ["alert", "spy", "style", "class", "on", "src", "<!--"] {
-                    assert!(!html.replace("noopener", "").contains(trace), "{hostile} -> {html}");
+                    assert!(
+                        !html.replace("noopener", "").contains(trace),
+                        "{hostile} -> {html}"
+                    );
                 }
             }
         }
@@ -202,13 +246,28 @@ mod tests {
 
     #[test]
     fn only_three_kinds_of_links() {
-        for address in
-            ["javascript:alert(1)", "JaVaScript:x", "data:text/html,x", "file:///etc/passwd", "/x", "//a.example"]
-        {
-            assert!(!to_html(&format!("[x]({address})")).contains("href"), "{address}");
+        for address in [
+            "javascript:alert(1)",
+            "JaVaScript:x",
+            "data:text/html,x",
+            "file:///etc/passwd",
+            "/x",
+            "//a.example",
+        ] {
+            assert!(
+                !to_html(&format!("[x]({address})")).contains("href"),
+                "{address}"
+            );
         }
-        for address in ["http://a.example", "https://a.example/x?y#z", "mailto:a@b.example"] {
-            assert!(to_html(&format!("[x]({address})")).contains(&format!("href=\"{address}\"")), "{address}");
+        for address in [
+            "http://a.example",
+            "https://a.example/x?y#z",
+            "mailto:a@b.example",
+        ] {
+            assert!(
+                to_html(&format!("[x]({address})")).contains(&format!("href=\"{address}\"")),
+                "{address}"
+            );
         }
     }
 
@@ -221,7 +280,10 @@ mod tests {
     #[test]
     fn words_have_no_marks() {
         let markdown = "# Order *17*\n\nDear **Bo**lt,\nsee [the `terms`](https://a.example):\n\n- nuts\n- bolts\n\n```\nx\ny\n```";
-        assert_eq!(to_words(markdown), "Order 17 Dear Bolt, see the terms: nuts bolts x y");
+        assert_eq!(
+            to_words(markdown),
+            "Order 17 Dear Bolt, see the terms: nuts bolts x y"
+        );
     }
 
     #[test]

@@ -29,7 +29,9 @@ pub enum Submitted {
 #[must_use]
 pub fn submitted(outcome: &SubmitOutcome, attempt: u32, now: Timestamp, random: u64) -> Submitted {
     match outcome {
-        SubmitOutcome::Accepted { expires_at } => Submitted::Accepted { expires_at: Some(*expires_at) },
+        SubmitOutcome::Accepted { expires_at } => Submitted::Accepted {
+            expires_at: Some(*expires_at),
+        },
         SubmitOutcome::Duplicate { state } => match state {
             EnvelopeState::Queued | EnvelopeState::Retrying | EnvelopeState::Stored => {
                 Submitted::Accepted { expires_at: None }
@@ -38,12 +40,19 @@ pub fn submitted(outcome: &SubmitOutcome, attempt: u32, now: Timestamp, random: 
             EnvelopeState::Expired => Submitted::Failed(FailureCode::Expired),
             EnvelopeState::Failed => Submitted::Failed(FailureCode::Refused),
         },
-        SubmitOutcome::Refused { code, retry_after_ms } => match failure(*code) {
+        SubmitOutcome::Refused {
+            code,
+            retry_after_ms,
+        } => match failure(*code) {
             Some(failure) => Submitted::Failed(failure),
             None => {
                 let own = backoff::delay(attempt.saturating_add(1), random);
-                let wait = retry_after_ms.map_or(own, |millis| own.max(Duration::from_millis(millis)));
-                Submitted::Again { at: now.plus(wait), reason: format!("the relay says: {}", code.title()) }
+                let wait =
+                    retry_after_ms.map_or(own, |millis| own.max(Duration::from_millis(millis)));
+                Submitted::Again {
+                    at: now.plus(wait),
+                    reason: format!("the relay says: {}", code.title()),
+                }
             }
         },
     }
@@ -66,7 +75,9 @@ pub fn claimed(event: &StatusEvent) -> Option<(DeliveryStatus, Option<FailureCod
         EnvelopeState::Retrying => Some((DeliveryStatus::Retrying, None)),
         EnvelopeState::Expired => Some((DeliveryStatus::Failed, Some(FailureCode::Expired))),
         EnvelopeState::Recalled => Some((DeliveryStatus::Failed, Some(FailureCode::Recalled))),
-        EnvelopeState::Failed if event.reason.as_deref() == Some(ErrorCode::MailboxUnknown.as_str()) => {
+        EnvelopeState::Failed
+            if event.reason.as_deref() == Some(ErrorCode::MailboxUnknown.as_str()) =>
+        {
             Some((DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown)))
         }
         EnvelopeState::Failed => Some((DeliveryStatus::Failed, Some(FailureCode::Refused))),
@@ -81,7 +92,10 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn refused(code: ErrorCode, retry_after_ms: Option<u64>) -> SubmitOutcome {
-        SubmitOutcome::Refused { code, retry_after_ms }
+        SubmitOutcome::Refused {
+            code,
+            retry_after_ms,
+        }
     }
 
     #[test]
@@ -97,7 +111,9 @@ mod tests {
 
     #[test]
     fn the_relays_wait_is_honoured() {
-        let Submitted::Again { at, .. } = submitted(&refused(ErrorCode::MailboxFull, Some(60_000)), 0, NOW, 0) else {
+        let Submitted::Again { at, .. } =
+            submitted(&refused(ErrorCode::MailboxFull, Some(60_000)), 0, NOW, 0)
+        else {
             panic!("a full mailbox is no failure")
         };
         assert_eq!(at.since(NOW), Duration::from_secs(60));
@@ -106,15 +122,36 @@ mod tests {
     #[test]
     fn a_duplicate_counts_for_what_became_of_it() {
         let expected = [
-            (EnvelopeState::Queued, Submitted::Accepted { expires_at: None }),
-            (EnvelopeState::Retrying, Submitted::Accepted { expires_at: None }),
-            (EnvelopeState::Stored, Submitted::Accepted { expires_at: None }),
-            (EnvelopeState::Recalled, Submitted::Failed(FailureCode::Recalled)),
-            (EnvelopeState::Expired, Submitted::Failed(FailureCode::Expired)),
-            (EnvelopeState::Failed, Submitted::Failed(FailureCode::Refused)),
+            (
+                EnvelopeState::Queued,
+                Submitted::Accepted { expires_at: None },
+            ),
+            (
+                EnvelopeState::Retrying,
+                Submitted::Accepted { expires_at: None },
+            ),
+            (
+                EnvelopeState::Stored,
+                Submitted::Accepted { expires_at: None },
+            ),
+            (
+                EnvelopeState::Recalled,
+                Submitted::Failed(FailureCode::Recalled),
+            ),
+            (
+                EnvelopeState::Expired,
+                Submitted::Failed(FailureCode::Expired),
+            ),
+            (
+                EnvelopeState::Failed,
+                Submitted::Failed(FailureCode::Refused),
+            ),
         ];
         for (state, outcome) in expected {
-            assert_eq!(submitted(&SubmitOutcome::Duplicate { state }, 0, NOW, 0), outcome);
+            assert_eq!(
+                submitted(&SubmitOutcome::Duplicate { state }, 0, NOW, 0),
+                outcome
+            );
         }
     }
 }

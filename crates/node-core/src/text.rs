@@ -34,7 +34,10 @@ impl MessageText {
     /// [`TextRefusal`] when it is too long, or when there is nothing to see in it and no file goes with it.
     pub fn parse(text: String, has_files: bool) -> Result<Self, TextRefusal> {
         if text.len() > MESSAGE_TEXT_BYTES_MAX {
-            return Err(TextRefusal::TooLong { actual_bytes: text.len(), limit_bytes: MESSAGE_TEXT_BYTES_MAX });
+            return Err(TextRefusal::TooLong {
+                actual_bytes: text.len(),
+                limit_bytes: MESSAGE_TEXT_BYTES_MAX,
+            });
         }
         match (is_blank(&text), has_files) {
             (false, _) => Ok(Self(text)),
@@ -59,7 +62,8 @@ impl MessageText {
 /// Whether a reader would see nothing at all.
 #[must_use]
 pub fn is_blank(text: &str) -> bool {
-    text.chars().all(|c| c.is_whitespace() || c.is_control() || is_invisible(c) || turns_direction(c))
+    text.chars()
+        .all(|c| c.is_whitespace() || c.is_control() || is_invisible(c) || turns_direction(c))
 }
 
 /// For names, notes and reasons: one line in which every character shows, line breaks and tabs as well.
@@ -99,7 +103,8 @@ pub(crate) fn is_active(c: char) -> bool {
 pub(crate) const fn is_invisible(c: char) -> bool {
     matches!(
         c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}'
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}'
+            ..='\u{2064}' | '\u{feff}'
     )
 }
 
@@ -111,7 +116,9 @@ const fn turns_direction(c: char) -> bool {
 /// The picture of a control character, or the replacement character.
 pub(crate) fn visible(c: char) -> char {
     match c {
-        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        '\0'..='\u{1f}' => {
+            char::from_u32(0x2400 + u32::from(c)).unwrap_or(char::REPLACEMENT_CHARACTER)
+        }
         '\u{7f}' => '\u{2421}',
         _ if is_active(c) => char::REPLACEMENT_CHARACTER,
         _ => c,
@@ -126,30 +133,52 @@ mod tests {
     #[test]
     fn a_text_up_to_the_limit_is_taken() {
         let longest = "x".repeat(MESSAGE_TEXT_BYTES_MAX);
-        assert_eq!(MessageText::parse(longest.clone(), false).unwrap().as_str(), longest);
+        assert_eq!(
+            MessageText::parse(longest.clone(), false).unwrap().as_str(),
+            longest
+        );
         let refusal = MessageText::parse(longest + "x", true).unwrap_err();
-        assert_eq!(refusal.to_string(), "the text has 65537 bytes, the limit is 65536");
+        assert_eq!(
+            refusal.to_string(),
+            "the text has 65537 bytes, the limit is 65536"
+        );
     }
 
     #[test]
     fn an_empty_text_needs_a_file() {
         for blank in ["", " \r\n\t", "\u{3000}\u{200b}", "\u{0}\u{202e}"] {
-            assert_eq!(MessageText::parse(blank.into(), false), Err(TextRefusal::Empty), "{blank:?}");
+            assert_eq!(
+                MessageText::parse(blank.into(), false),
+                Err(TextRefusal::Empty),
+                "{blank:?}"
+            );
             assert_eq!(MessageText::parse(blank.into(), true).unwrap().as_str(), "");
         }
-        assert_eq!(MessageText::parse(" x ".into(), false).unwrap().into_string(), " x ");
+        assert_eq!(
+            MessageText::parse(" x ".into(), false)
+                .unwrap()
+                .into_string(),
+            " x "
+        );
     }
 
     #[test]
     fn escapes_and_overrides_become_visible() {
-        assert_eq!(visible_line("\u{1b}[2Jhi\n\u{7f}\u{9b}31m"), "␛[2Jhi␊␡\u{fffd}31m");
-        assert_eq!(visible_line("invoice\u{202e}fdp.exe"), "invoice\u{fffd}fdp.exe");
+        assert_eq!(
+            visible_line("\u{1b}[2Jhi\n\u{7f}\u{9b}31m"),
+            "␛[2Jhi␊␡\u{fffd}31m"
+        );
+        assert_eq!(
+            visible_line("invoice\u{202e}fdp.exe"),
+            "invoice\u{fffd}fdp.exe"
+        );
         assert_eq!(visible_block("a\r\nb\tc\rd\u{2066}"), "a\nb    c␍d\u{fffd}");
     }
 
     #[test]
     fn languages_and_emoji_stay_as_they_are() {
-        for text in ["Grüße, ‏שלום‎, 你好", "👩‍👩‍👧", "نمی‌خواهم"] {
+        for text in ["Grüße, ‏שלום‎, 你好", "👩‍👩‍👧", "نمی‌خواهم"]
+        {
             assert_eq!(visible_line(text), text);
             assert_eq!(visible_block(text), text);
         }

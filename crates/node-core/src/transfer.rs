@@ -97,7 +97,11 @@ impl Extend<u32> for PartSet {
 
 /// No blob has a part of a number that is too large; it is never among them.
 const fn bit(number: u32) -> u64 {
-    if number < BLOB_PARTS_MAX { 1 << number } else { 0 }
+    if number < BLOB_PARTS_MAX {
+        1 << number
+    } else {
+        0
+    }
 }
 
 /// One thing to do for one file.
@@ -144,11 +148,15 @@ impl<K> File<K> {
         match self.stage {
             _ if self.leaves => None,
             Stage::New => Some(Step::Begin),
-            Stage::Moving { there, .. } if there.len() == self.parts => self.ends.then_some(Step::End),
+            Stage::Moving { there, .. } if there.len() == self.parts => {
+                self.ends.then_some(Step::End)
+            }
             Stage::Moving { there, going } => {
                 let first = there.first_missing();
                 let mut reachable = first..(first + PARTS_IN_FLIGHT_MAX).min(self.made);
-                reachable.find(|part| !there.contains(*part) && !going.contains(*part)).map(Step::Part)
+                reachable
+                    .find(|part| !there.contains(*part) && !going.contains(*part))
+                    .map(Step::Part)
             }
             Stage::Beginning | Stage::Ending => None,
         }
@@ -190,7 +198,11 @@ impl<K> File<K> {
 
 impl<K> Default for Schedule<K> {
     fn default() -> Self {
-        Self { files: Vec::new(), turns: 0, pace: Pace::default() }
+        Self {
+            files: Vec::new(),
+            turns: 0,
+            pace: Pace::default(),
+        }
     }
 }
 
@@ -207,7 +219,16 @@ impl<K: Copy + Eq> Schedule<K> {
 
     fn take_up(&mut self, key: K, parts: u32, made: u32, ends: bool) {
         let parts = parts.min(BLOB_PARTS_MAX);
-        self.files.push(File { key, parts, made, ends, stage: Stage::New, under_way: 0, last_turn: 0, leaves: false });
+        self.files.push(File {
+            key,
+            parts,
+            made,
+            ends,
+            stage: Stage::New,
+            under_way: 0,
+            last_turn: 0,
+            leaves: false,
+        });
     }
 
     /// So many parts of a file are made by now.
@@ -245,7 +266,10 @@ impl<K: Copy + Eq> Schedule<K> {
         if under_way >= self.pace.at_a_time {
             return None;
         }
-        let ready = self.files.iter_mut().filter_map(|file| file.next().map(|step| (file, step)));
+        let ready = self
+            .files
+            .iter_mut()
+            .filter_map(|file| file.next().map(|step| (file, step)));
         let (file, step) = ready.min_by_key(|(file, _)| (file.under_way, file.last_turn))?;
         self.turns += 1;
         file.take(step, self.turns);
@@ -254,15 +278,22 @@ impl<K: Copy + Eq> Schedule<K> {
 
     /// A [`Step::Begin`] came out: these parts are there.
     pub fn begun(&mut self, key: K, there: PartSet) {
-        let Some(file) = self.ended(key, Step::Begin) else { return };
-        file.stage = Stage::Moving { there: there.within(file.parts), going: PartSet::default() };
+        let Some(file) = self.ended(key, Step::Begin) else {
+            return;
+        };
+        file.stage = Stage::Moving {
+            there: there.within(file.parts),
+            going: PartSet::default(),
+        };
         self.pace.succeeded();
         self.let_go(key);
     }
 
     /// A [`Step::Part`] or [`Step::End`] succeeded.
     pub fn done(&mut self, key: K, step: Step) {
-        let Some(file) = self.ended(key, step) else { return };
+        let Some(file) = self.ended(key, step) else {
+            return;
+        };
         match (step, &mut file.stage) {
             (Step::Part(part), Stage::Moving { there, .. }) => there.add(part),
             (Step::Begin | Step::Part(_) | Step::End, _) => file.leaves = true,
@@ -273,7 +304,9 @@ impl<K: Copy + Eq> Schedule<K> {
 
     /// A step failed: the file leaves as soon as nothing of it is under way. Returns whether this is its first failure.
     pub fn failed(&mut self, key: K, step: Step) -> bool {
-        let Some(file) = self.ended(key, step) else { return false };
+        let Some(file) = self.ended(key, step) else {
+            return false;
+        };
         let is_first = !file.leaves;
         file.leaves = true;
         self.pace.failed();
@@ -287,7 +320,8 @@ impl<K: Copy + Eq> Schedule<K> {
     }
 
     fn ended(&mut self, key: K, step: Step) -> Option<&mut File<K>> {
-        self.find(key).and_then(|file| file.ended(step).then_some(file))
+        self.find(key)
+            .and_then(|file| file.ended(step).then_some(file))
     }
 
     fn find(&mut self, key: K) -> Option<&mut File<K>> {
@@ -295,7 +329,8 @@ impl<K: Copy + Eq> Schedule<K> {
     }
 
     fn let_go(&mut self, key: K) {
-        self.files.retain(|file| file.key != key || !file.is_over() || file.under_way > 0);
+        self.files
+            .retain(|file| file.key != key || !file.is_over() || file.under_way > 0);
     }
 }
 
@@ -308,7 +343,10 @@ struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { at_a_time: PARTS_IN_FLIGHT_MAX, succeeded: 0 }
+        Self {
+            at_a_time: PARTS_IN_FLIGHT_MAX,
+            succeeded: 0,
+        }
     }
 }
 
@@ -322,7 +360,10 @@ impl Pace {
     }
 
     const fn failed(&mut self) {
-        *self = Self { at_a_time: 1, succeeded: 0 };
+        *self = Self {
+            at_a_time: 1,
+            succeeded: 0,
+        };
     }
 }
 

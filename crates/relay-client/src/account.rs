@@ -5,7 +5,9 @@ use crate::{
 use http::{Method, header};
 use sealpost_proto::{
     ErrorCode,
-    wire::{Account, AccountChange, Checkpoint, RegisterRequest, Registered, WebhookTest, WellKnown},
+    wire::{
+        Account, AccountChange, Checkpoint, RegisterRequest, Registered, WebhookTest, WellKnown,
+    },
 };
 
 /// A checkpoint with the tag that the next change has to name.
@@ -26,7 +28,9 @@ impl RelayClient {
     /// # Errors
     /// No answer, or something else than a relay answers.
     pub async fn well_known(&self) -> Result<WellKnown, ClientError> {
-        self.call_unsigned(&Call::get("/.well-known/sealpost")).await?.json()
+        self.call_unsigned(&Call::get("/.well-known/sealpost"))
+            .await?
+            .json()
     }
 
     /// `POST /v1/accounts`: registers the account key; the same again gets the same answer.
@@ -34,7 +38,8 @@ impl RelayClient {
     /// # Errors
     /// `registration_closed`, `registration_token_invalid`, `webhook_invalid`.
     pub async fn register(&self, request: &RegisterRequest) -> Result<Registered, ClientError> {
-        self.call_json(&Call::new(Method::POST, "/v1/accounts", Signing::Account).json(request)?).await
+        self.call_json(&Call::new(Method::POST, "/v1/accounts", Signing::Account).json(request)?)
+            .await
     }
 
     /// `GET /v1/account`.
@@ -50,7 +55,8 @@ impl RelayClient {
     /// # Errors
     /// `webhook_invalid`.
     pub async fn change_account(&self, change: &AccountChange) -> Result<Account, ClientError> {
-        self.call_json(&Call::new(Method::PATCH, "/v1/account", Signing::Account).json(change)?).await
+        self.call_json(&Call::new(Method::PATCH, "/v1/account", Signing::Account).json(change)?)
+            .await
     }
 
     /// `DELETE /v1/account`: its mailboxes close and its blobs go.
@@ -58,7 +64,9 @@ impl RelayClient {
     /// # Errors
     /// No answer.
     pub async fn leave(&self) -> Result<(), ClientError> {
-        self.call(&Call::new(Method::DELETE, "/v1/account", Signing::Account)).await.map(|_| ())
+        self.call(&Call::new(Method::DELETE, "/v1/account", Signing::Account))
+            .await
+            .map(|_| ())
     }
 
     /// `POST /v1/account/webhook-test`: the relay calls the webhook with a challenge. The node must be listening.
@@ -66,7 +74,12 @@ impl RelayClient {
     /// # Errors
     /// No answer; a webhook that fails is an answer.
     pub async fn test_webhook(&self) -> Result<WebhookTest, ClientError> {
-        self.call_json(&Call::new(Method::POST, "/v1/account/webhook-test", Signing::Account)).await
+        self.call_json(&Call::new(
+            Method::POST,
+            "/v1/account/webhook-test",
+            Signing::Account,
+        ))
+        .await
     }
 
     /// `GET /v1/account/checkpoint`, or `None` when there is none yet.
@@ -75,7 +88,10 @@ impl RelayClient {
     /// No answer.
     pub async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, ClientError> {
         match self.call(&Call::get("/v1/account/checkpoint")).await {
-            Ok(answer) => Ok(Some(StoredCheckpoint { checkpoint: answer.json()?, tag: tag(&answer)? })),
+            Ok(answer) => Ok(Some(StoredCheckpoint {
+                checkpoint: answer.json()?,
+                tag: tag(&answer)?,
+            })),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -86,7 +102,11 @@ impl RelayClient {
     ///
     /// # Errors
     /// `precondition_failed` when another one is there.
-    pub async fn put_checkpoint(&self, checkpoint: &Checkpoint, replaced: Option<&str>) -> Result<String, ClientError> {
+    pub async fn put_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        replaced: Option<&str>,
+    ) -> Result<String, ClientError> {
         let call = Call::new(Method::PUT, "/v1/account/checkpoint", Signing::Session)
             .json(checkpoint)?
             .header("if-match", replaced.unwrap_or(NO_CHECKPOINT))?;
@@ -95,6 +115,10 @@ impl RelayClient {
 }
 
 fn tag(answer: &Answer) -> Result<String, ClientError> {
-    let tag = answer.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
-    tag.map(str::to_owned).ok_or_else(|| ClientError::unexpected("a checkpoint without a tag"))
+    let tag = answer
+        .headers
+        .get(header::ETAG)
+        .and_then(|tag| tag.to_str().ok());
+    tag.map(str::to_owned)
+        .ok_or_else(|| ClientError::unexpected("a checkpoint without a tag"))
 }

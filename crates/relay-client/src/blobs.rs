@@ -17,7 +17,8 @@ impl RelayClient {
     /// # Errors
     /// `conflict`, `too_large`, `quota_exceeded`.
     pub async fn create_blob(&self, blob: &CreateBlob) -> Result<Blob, ClientError> {
-        self.call_json(&Call::new(Method::POST, "/v1/blobs", Signing::Session).json(blob)?).await
+        self.call_json(&Call::new(Method::POST, "/v1/blobs", Signing::Session).json(blob)?)
+            .await
     }
 
     /// `PUT /v1/blobs/{id}/parts/{n}`: uploads a part whose SHA-256 is `digest`. The same part again changes nothing.
@@ -33,8 +34,15 @@ impl RelayClient {
         digest: ContentDigest,
         moved: Moved,
     ) -> Result<(), ClientError> {
-        let mut call = Call::new(Method::PUT, format!("/v1/blobs/{id}/parts/{number}"), Signing::Session);
-        call.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let mut call = Call::new(
+            Method::PUT,
+            format!("/v1/blobs/{id}/parts/{number}"),
+            Signing::Session,
+        );
+        call.headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
         call.body = part;
         call.digest = Some(digest);
         call.moved = Some(moved);
@@ -54,8 +62,17 @@ impl RelayClient {
     ///
     /// # Errors
     /// `blob_incomplete`.
-    pub async fn complete_blob(&self, id: BlobId, digest: &CompleteBlob) -> Result<Blob, ClientError> {
-        let call = Call::new(Method::POST, format!("/v1/blobs/{id}/complete"), Signing::Session).json(digest)?;
+    pub async fn complete_blob(
+        &self,
+        id: BlobId,
+        digest: &CompleteBlob,
+    ) -> Result<Blob, ClientError> {
+        let call = Call::new(
+            Method::POST,
+            format!("/v1/blobs/{id}/complete"),
+            Signing::Session,
+        )
+        .json(digest)?;
         self.call_json(&call).await
     }
 
@@ -64,7 +81,10 @@ impl RelayClient {
     /// # Errors
     /// `not_found`.
     pub async fn extend_blob(&self, id: BlobId, life: &ExtendBlob) -> Result<Blob, ClientError> {
-        self.call_json(&Call::new(Method::PATCH, format!("/v1/blobs/{id}"), Signing::Session).json(life)?).await
+        self.call_json(
+            &Call::new(Method::PATCH, format!("/v1/blobs/{id}"), Signing::Session).json(life)?,
+        )
+        .await
     }
 
     /// `DELETE /v1/blobs/{id}`; one that is gone is deleted.
@@ -72,7 +92,13 @@ impl RelayClient {
     /// # Errors
     /// No answer.
     pub async fn delete_blob(&self, id: BlobId) -> Result<(), ClientError> {
-        self.call(&Call::new(Method::DELETE, format!("/v1/blobs/{id}"), Signing::Session)).await.map(|_| ())
+        self.call(&Call::new(
+            Method::DELETE,
+            format!("/v1/blobs/{id}"),
+            Signing::Session,
+        ))
+        .await
+        .map(|_| ())
     }
 
     /// `GET /v1/blobs/{id}/parts/{n}`: downloads one part, at most
@@ -88,7 +114,8 @@ impl RelayClient {
         moved: Moved,
     ) -> Result<Coming, ClientError> {
         let target = self.path_at(&blob.relay, &format!("blobs/{}/parts/{number}", blob.id));
-        let mut call = Call::get(target).header(FETCH_TOKEN_HEADER, &b64::encode(token.expose()))?;
+        let mut call =
+            Call::get(target).header(FETCH_TOKEN_HEADER, &b64::encode(token.expose()))?;
         call.timeout = PART_TIMEOUT;
         call.answer_bytes_max = PART_BYTES_MAX;
         call.moved = Some(moved);

@@ -5,7 +5,9 @@ use crate::{
 use http::Method;
 use sealpost_proto::{
     EnvelopeId, MailboxRef, Origin, SendKey, b64,
-    wire::{EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse},
+    wire::{
+        EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse,
+    },
 };
 use sealpost_signatures::proofs;
 
@@ -15,15 +17,23 @@ impl RelayClient {
     /// # Errors
     /// When the request as a whole was not taken; what became of each envelope is in the answer.
     pub async fn submit(&self, request: &SubmitRequest) -> Result<SubmitResponse, ClientError> {
-        self.call_json(&Call::new(Method::POST, "/v1/envelopes", Signing::Session).json(request)?).await
+        self.call_json(&Call::new(Method::POST, "/v1/envelopes", Signing::Session).json(request)?)
+            .await
     }
 
     /// `GET /v1/envelopes/{id}` of an envelope that this account sent to `mailbox`.
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn envelope_status(&self, mailbox: &MailboxRef, id: EnvelopeId) -> Result<EnvelopeStatus, ClientError> {
-        self.call_json(&Call::get(self.path_at(&mailbox.relay, &format!("envelopes/{id}")))).await
+    pub async fn envelope_status(
+        &self,
+        mailbox: &MailboxRef,
+        id: EnvelopeId,
+    ) -> Result<EnvelopeStatus, ClientError> {
+        self.call_json(&Call::get(
+            self.path_at(&mailbox.relay, &format!("envelopes/{id}")),
+        ))
+        .await
     }
 
     /// `POST /v1/envelopes/status`: at most 100 that this account sent to mailboxes of `relay`; unknown ones are left out.
@@ -35,7 +45,11 @@ impl RelayClient {
         relay: &Origin,
         ids: Vec<EnvelopeId>,
     ) -> Result<Vec<EnvelopeStatus>, ClientError> {
-        let call = Call::new(Method::POST, self.path_at(relay, "envelopes/status"), Signing::Session);
+        let call = Call::new(
+            Method::POST,
+            self.path_at(relay, "envelopes/status"),
+            Signing::Session,
+        );
         let answer: StatusResponse = self.call_json(&call.json(&StatusRequest { ids })?).await?;
         Ok(answer.envelopes)
     }
@@ -44,10 +58,16 @@ impl RelayClient {
     ///
     /// # Errors
     /// `too_late`, `proof_invalid`, `not_found`.
-    pub async fn recall(&self, mailbox: &MailboxRef, id: EnvelopeId, key: &SendKey) -> Result<(), ClientError> {
+    pub async fn recall(
+        &self,
+        mailbox: &MailboxRef,
+        id: EnvelopeId,
+        key: &SendKey,
+    ) -> Result<(), ClientError> {
         let target = self.path_at(&mailbox.relay, &format!("envelopes/{id}"));
         let proof = proofs::recall(key, mailbox.id, id);
-        let call = Call::new(Method::DELETE, target, Signing::Session).header(PROOF_HEADER, &b64::encode(&proof))?;
+        let call = Call::new(Method::DELETE, target, Signing::Session)
+            .header(PROOF_HEADER, &b64::encode(&proof))?;
         self.call(&call).await.map(|_| ())
     }
 }

@@ -42,7 +42,9 @@ impl ClientError {
     }
 
     pub(crate) fn unexpected(reason: impl Into<String>) -> Self {
-        Self::Unexpected { reason: reason.into() }
+        Self::Unexpected {
+            reason: reason.into(),
+        }
     }
 }
 

@@ -16,7 +16,8 @@ impl RelayClient {
     /// No answer.
     pub async fn mailboxes(&self, after: Option<MailboxId>) -> Result<Mailboxes, ClientError> {
         let query = after.map(|id| format!("?after={id}")).unwrap_or_default();
-        self.call_json(&Call::get(format!("/v1/mailboxes{query}"))).await
+        self.call_json(&Call::get(format!("/v1/mailboxes{query}")))
+            .await
     }
 
     /// `PUT /v1/mailboxes/{id}`: opens a mailbox, or replaces its keys.
@@ -24,7 +25,8 @@ impl RelayClient {
     /// # Errors
     /// `conflict`, `quota_exceeded`.
     pub async fn open_mailbox(&self, id: MailboxId, keys: &OpenMailbox) -> Result<(), ClientError> {
-        let call = Call::new(Method::PUT, format!("/v1/mailboxes/{id}"), Signing::Account).json(keys)?;
+        let call =
+            Call::new(Method::PUT, format!("/v1/mailboxes/{id}"), Signing::Account).json(keys)?;
         self.call(&call).await.map(|_| ())
     }
 
@@ -33,15 +35,30 @@ impl RelayClient {
     /// # Errors
     /// No answer.
     pub async fn close_mailbox(&self, id: MailboxId) -> Result<(), ClientError> {
-        self.call(&Call::new(Method::DELETE, format!("/v1/mailboxes/{id}"), Signing::Account)).await.map(|_| ())
+        self.call(&Call::new(
+            Method::DELETE,
+            format!("/v1/mailboxes/{id}"),
+            Signing::Account,
+        ))
+        .await
+        .map(|_| ())
     }
 
     /// `PUT /v1/mailboxes/{id}/prekeys`: publishes the sealed base of an own mailbox.
     ///
     /// # Errors
     /// `not_found` when the mailbox is not the account's.
-    pub async fn publish_prekeys(&self, id: MailboxId, base: &SealedPrekeys) -> Result<(), ClientError> {
-        let call = Call::new(Method::PUT, format!("/v1/mailboxes/{id}/prekeys"), Signing::Account).json(base)?;
+    pub async fn publish_prekeys(
+        &self,
+        id: MailboxId,
+        base: &SealedPrekeys,
+    ) -> Result<(), ClientError> {
+        let call = Call::new(
+            Method::PUT,
+            format!("/v1/mailboxes/{id}/prekeys"),
+            Signing::Account,
+        )
+        .json(base)?;
         self.call(&call).await.map(|_| ())
     }
 
@@ -49,7 +66,11 @@ impl RelayClient {
     ///
     /// # Errors
     /// `proof_invalid`, `mailbox_unknown`, `not_found` when none was published, `foreign_relay_unsupported`.
-    pub async fn prekeys(&self, mailbox: &MailboxRef, key: &SendKey) -> Result<SealedPrekeys, ClientError> {
+    pub async fn prekeys(
+        &self,
+        mailbox: &MailboxRef,
+        key: &SendKey,
+    ) -> Result<SealedPrekeys, ClientError> {
         let at = self.relay_now();
         let proof = proofs::read(key, mailbox.id, at);
         let target = self.path_at(&mailbox.relay, &format!("mailboxes/{}/prekeys", mailbox.id));
@@ -64,7 +85,10 @@ impl RelayClient {
     /// # Errors
     /// `mailbox_unknown`.
     pub async fn own_prekeys(&self, id: MailboxId) -> Result<Option<SealedPrekeys>, ClientError> {
-        match self.call_json(&Call::get(format!("/v1/mailboxes/{id}/prekeys"))).await {
+        match self
+            .call_json(&Call::get(format!("/v1/mailboxes/{id}/prekeys")))
+            .await
+        {
             Ok(base) => Ok(Some(base)),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(error),

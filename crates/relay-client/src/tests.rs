@@ -9,12 +9,14 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use http::{HeaderMap, StatusCode};
 use sealpost_proto::{
-    AccountId, B64, BlobId, BlobRef, EnvelopeId, ErrorCode, FetchToken, MailboxId, MailboxRef, Origin, Problem,
-    SendKey, Timestamp, limits,
+    AccountId, B64, BlobId, BlobRef, EnvelopeId, ErrorCode, FetchToken, MailboxId, MailboxRef,
+    Origin, Problem, SendKey, Timestamp, limits,
     wire::{Checkpoint, OpenMailbox, Session, SubmitRequest},
 };
 use sealpost_service::{Clock as _, ManualClock, http::ProblemResponse, random_array};
-use sealpost_signatures::{AccountKey, ReceivedSignature, RelaySecret, RequestParts, SessionId, Signer, proofs};
+use sealpost_signatures::{
+    AccountKey, ReceivedSignature, RelaySecret, RequestParts, SessionId, Signer, proofs,
+};
 use serde_json::json;
 use std::{
     sync::{Arc, Mutex},
@@ -60,18 +62,30 @@ impl Relay {
             seen: Mutex::new(Vec::new()),
             answers: Box::new(answers),
         });
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&relay));
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&relay));
         tokio::spawn(async move { axum::serve(listener, router).await });
         relay
     }
 
     fn client(&self, clock: &ManualClock) -> RelayClient {
-        RelayClient::new(self.origin.clone(), account(), Arc::new(clock.clone()), http_client().unwrap())
+        RelayClient::new(
+            self.origin.clone(),
+            account(),
+            Arc::new(clock.clone()),
+            http_client().unwrap(),
+        )
     }
 
     /// Method and target of every request, in order.
     fn requests(&self) -> Vec<String> {
-        self.seen.lock().unwrap().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect()
+        self.seen
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|seen| format!("{} {}", seen.method, seen.target))
+            .collect()
     }
 
     fn last(&self) -> Seen {
@@ -82,20 +96,31 @@ impl Relay {
         *self.generation.lock().unwrap() += 1;
     }
 
-    fn check(&self, signature: &ReceivedSignature, parts: &RequestParts<'_>) -> Result<Signer, Problem> {
-        let skewed =
-            |error: sealpost_signatures::SignatureError| Problem::new(error.code(), "").relay_time(self.clock.now());
+    fn check(
+        &self,
+        signature: &ReceivedSignature,
+        parts: &RequestParts<'_>,
+    ) -> Result<Signer, Problem> {
+        let skewed = |error: sealpost_signatures::SignatureError| {
+            Problem::new(error.code(), "").relay_time(self.clock.now())
+        };
         match signature.params().signer {
             Signer::Account(_) => {
                 assert!(signature.params().nonce.is_some());
-                signature.verify_ed25519(parts, self.clock.now()).map(Signer::Account).map_err(skewed)
+                signature
+                    .verify_ed25519(parts, self.clock.now())
+                    .map(Signer::Account)
+                    .map_err(skewed)
             }
             Signer::Session(id) => {
                 if id.key_generation != *self.generation.lock().unwrap() {
                     return Err(ErrorCode::SessionInvalid.into());
                 }
                 let key = self.secret.session_key(&id);
-                signature.verify_hmac(parts, &key, self.clock.now()).map(Signer::Session).map_err(skewed)
+                signature
+                    .verify_hmac(parts, &key, self.clock.now())
+                    .map(Signer::Session)
+                    .map_err(skewed)
             }
         }
     }
@@ -109,7 +134,13 @@ impl Relay {
         };
         let key = self.secret.session_key(&id);
         let relay_time = self.clock.now();
-        axum::Json(Session { session_id: id.to_string(), key, expires_at: id.expires_at, relay_time }).into_response()
+        axum::Json(Session {
+            session_id: id.to_string(),
+            key,
+            expires_at: id.expires_at,
+            relay_time,
+        })
+        .into_response()
     }
 }
 
@@ -123,17 +154,21 @@ async fn answer(State(relay): State<Arc<Relay>>, request: Request) -> Response {
         headers: head.headers,
         body,
     };
-    let verdict = ReceivedSignature::from_headers(&seen.headers).ok().map(|signature| {
-        signature.check_body(&seen.body).unwrap();
-        let parts = RequestParts {
-            method: &seen.method,
-            authority: relay.origin.authority(),
-            path: head.uri.path(),
-            query: head.uri.query(),
-        };
-        relay.check(&signature, &parts)
-    });
-    seen.signer = verdict.as_ref().and_then(|verdict| verdict.as_ref().ok().copied());
+    let verdict = ReceivedSignature::from_headers(&seen.headers)
+        .ok()
+        .map(|signature| {
+            signature.check_body(&seen.body).unwrap();
+            let parts = RequestParts {
+                method: &seen.method,
+                authority: relay.origin.authority(),
+                path: head.uri.path(),
+                query: head.uri.query(),
+            };
+            relay.check(&signature, &parts)
+        });
+    seen.signer = verdict
+        .as_ref()
+        .and_then(|verdict| verdict.as_ref().ok().copied());
     relay.seen.lock().unwrap().push(seen.clone());
     match verdict {
         Some(Err(problem)) => ProblemResponse::from(problem).into_response(),
@@ -168,9 +203,21 @@ async fn it_signs_in_once_and_then_uses_the_session() {
     let client = relay.client(&relay.clock);
     let (one, two) = tokio::join!(client.account(), client.account());
     assert_eq!(one.unwrap(), two.unwrap());
-    assert_eq!(relay.requests(), ["POST /v1/session", "GET /v1/account", "GET /v1/account"]);
-    let signers: Vec<_> = relay.seen.lock().unwrap().iter().map(|seen| seen.signer).collect();
-    assert_eq!(signers[0], Some(Signer::Account(AccountKey::of(&account()))));
+    assert_eq!(
+        relay.requests(),
+        ["POST /v1/session", "GET /v1/account", "GET /v1/account"]
+    );
+    let signers: Vec<_> = relay
+        .seen
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|seen| seen.signer)
+        .collect();
+    assert_eq!(
+        signers[0],
+        Some(Signer::Account(AccountKey::of(&account())))
+    );
     assert!(matches!(signers[1], Some(Signer::Session(_))));
 }
 
@@ -181,12 +228,24 @@ async fn an_ended_session_is_opened_again_once() {
     client.account().await.unwrap();
     relay.end_sessions();
     client.account().await.unwrap();
-    let expected = ["POST /v1/session", "GET /v1/account", "GET /v1/account", "POST /v1/session", "GET /v1/account"];
+    let expected = [
+        "POST /v1/session",
+        "GET /v1/account",
+        "GET /v1/account",
+        "POST /v1/session",
+        "GET /v1/account",
+    ];
     assert_eq!(relay.requests(), expected);
 
     let stubborn = Relay::start(|_| problem(ErrorCode::SessionInvalid)).await;
-    let error = stubborn.client(&stubborn.clock).account().await.unwrap_err();
-    assert!(matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::SessionInvalid));
+    let error = stubborn
+        .client(&stubborn.clock)
+        .account()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::SessionInvalid)
+    );
     assert_eq!(stubborn.requests().len(), 4);
 }
 
@@ -195,22 +254,35 @@ async fn a_session_is_renewed_before_it_ends() {
     let relay = Relay::start(account_json).await;
     let client = relay.client(&relay.clock);
     client.account().await.unwrap();
-    relay.clock.advance(limits::SESSION_LIFE - Duration::from_secs(30));
+    relay
+        .clock
+        .advance(limits::SESSION_LIFE - Duration::from_secs(30));
     client.account().await.unwrap();
-    assert_eq!(relay.requests().iter().filter(|request| *request == "POST /v1/session").count(), 2);
+    assert_eq!(
+        relay
+            .requests()
+            .iter()
+            .filter(|request| *request == "POST /v1/session")
+            .count(),
+        2
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_clock_follows_the_relays() {
-    for (ours, offset) in
-        [(NOW.minus(Duration::from_secs(3_600)), 3_600_000), (NOW.plus(Duration::from_secs(7_200)), -7_200_000)]
-    {
+    for (ours, offset) in [
+        (NOW.minus(Duration::from_secs(3_600)), 3_600_000),
+        (NOW.plus(Duration::from_secs(7_200)), -7_200_000),
+    ] {
         let relay = Relay::start(account_json).await;
         let client = relay.client(&ManualClock::new(ours));
         assert_eq!(client.clock_offset_ms(), 0);
         client.account().await.unwrap();
         assert_eq!(client.clock_offset_ms(), offset);
-        assert_eq!(relay.requests(), ["POST /v1/session", "POST /v1/session", "GET /v1/account"]);
+        assert_eq!(
+            relay.requests(),
+            ["POST /v1/session", "POST /v1/session", "GET /v1/account"]
+        );
     }
 }
 
@@ -228,13 +300,24 @@ async fn a_clock_that_is_set_right_again_is_followed_too() {
 #[tokio::test]
 async fn problems_come_typed() {
     let relay = Relay::start(|_| problem(ErrorCode::Overloaded)).await;
-    let error = relay.client(&relay.clock).submit(&SubmitRequest::default()).await.unwrap_err();
+    let error = relay
+        .client(&relay.clock)
+        .submit(&SubmitRequest::default())
+        .await
+        .unwrap_err();
     assert!(error.is_retryable());
     assert_eq!(error.retry_after(), Some(Duration::from_millis(1_500)));
     let relay = Relay::start(|_| problem(ErrorCode::TooLate)).await;
-    let mailbox = MailboxRef { relay: relay.origin.clone(), id: MAILBOX };
+    let mailbox = MailboxRef {
+        relay: relay.origin.clone(),
+        id: MAILBOX,
+    };
     let key = SendKey::from_bytes([7; 32]);
-    let error = relay.client(&relay.clock).recall(&mailbox, ENVELOPE, &key).await.unwrap_err();
+    let error = relay
+        .client(&relay.clock)
+        .recall(&mailbox, ENVELOPE, &key)
+        .await
+        .unwrap_err();
     assert!(!error.is_retryable());
 }
 
@@ -242,14 +325,35 @@ async fn problems_come_typed() {
 async fn what_is_no_relay_is_said_so() {
     let html = Relay::start(|_| (StatusCode::BAD_GATEWAY, "<html>").into_response()).await;
     let error = html.client(&html.clock).account().await.unwrap_err();
-    assert_eq!(error, ClientError::Unexpected { reason: "status 502".to_owned() });
+    assert_eq!(
+        error,
+        ClientError::Unexpected {
+            reason: "status 502".to_owned()
+        }
+    );
     assert!(error.is_retryable());
     let other = Relay::start(|_| axum::Json(json!({"a": 1})).into_response()).await;
-    assert!(matches!(other.client(&other.clock).account().await, Err(ClientError::Unexpected { .. })));
+    assert!(matches!(
+        other.client(&other.clock).account().await,
+        Err(ClientError::Unexpected { .. })
+    ));
     let redirecting = Relay::start(|_| Redirect::temporary("/v1/elsewhere").into_response()).await;
-    let error = redirecting.client(&redirecting.clock).account().await.unwrap_err();
-    assert_eq!(error, ClientError::Unexpected { reason: "status 307".to_owned() });
-    assert_eq!(redirecting.requests().len(), 2, "the redirect is not followed");
+    let error = redirecting
+        .client(&redirecting.clock)
+        .account()
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error,
+        ClientError::Unexpected {
+            reason: "status 307".to_owned()
+        }
+    );
+    assert_eq!(
+        redirecting.requests().len(),
+        2,
+        "the redirect is not followed"
+    );
 }
 
 #[tokio::test]
@@ -269,12 +373,34 @@ async fn a_relay_that_is_down_is_unreachable() {
 async fn changes_are_signed_with_the_account_key() {
     let relay = Relay::start(empty).await;
     let client = relay.client(&relay.clock);
-    client.open_mailbox(MAILBOX, &OpenMailbox { send_keys: vec![SendKey::from_bytes([7; 32])] }).await.unwrap();
+    client
+        .open_mailbox(
+            MAILBOX,
+            &OpenMailbox {
+                send_keys: vec![SendKey::from_bytes([7; 32])],
+            },
+        )
+        .await
+        .unwrap();
     client.close_mailbox(MAILBOX).await.unwrap();
     client.leave().await.unwrap();
     let path = format!("/v1/mailboxes/{MAILBOX}");
-    assert_eq!(relay.requests(), [format!("PUT {path}"), format!("DELETE {path}"), "DELETE /v1/account".to_owned()]);
-    assert!(relay.seen.lock().unwrap().iter().all(|seen| matches!(seen.signer, Some(Signer::Account(_)))));
+    assert_eq!(
+        relay.requests(),
+        [
+            format!("PUT {path}"),
+            format!("DELETE {path}"),
+            "DELETE /v1/account".to_owned()
+        ]
+    );
+    assert!(
+        relay
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|seen| matches!(seen.signer, Some(Signer::Account(_))))
+    );
 }
 
 #[tokio::test]
@@ -289,44 +415,84 @@ async fn prekeys_and_recalls_carry_their_proofs() {
     let proof_of = |seen: &Seen| -> [u8; 16] {
         sealpost_proto::b64::parse_array(seen.headers["sealpost-proof"].to_str().unwrap()).unwrap()
     };
-    let mailbox = MailboxRef { relay: relay.origin.clone(), id: MAILBOX };
+    let mailbox = MailboxRef {
+        relay: relay.origin.clone(),
+        id: MAILBOX,
+    };
     client.prekeys(&mailbox, &key).await.unwrap();
     let read = relay.last();
-    assert_eq!(read.headers["sealpost-proof-time"], NOW.as_millis().to_string().as_str());
-    assert!(proofs::verify_read(std::slice::from_ref(&key), MAILBOX, NOW, NOW, &proof_of(&read)));
+    assert_eq!(
+        read.headers["sealpost-proof-time"],
+        NOW.as_millis().to_string().as_str()
+    );
+    assert!(proofs::verify_read(
+        std::slice::from_ref(&key),
+        MAILBOX,
+        NOW,
+        NOW,
+        &proof_of(&read)
+    ));
     client.recall(&mailbox, ENVELOPE, &key).await.unwrap();
-    assert!(proofs::verify_recall(&[key], MAILBOX, ENVELOPE, &proof_of(&relay.last())));
+    assert!(proofs::verify_recall(
+        &[key],
+        MAILBOX,
+        ENVELOPE,
+        &proof_of(&relay.last())
+    ));
 }
 
 #[tokio::test]
 async fn what_is_elsewhere_is_asked_for_through_the_home_relay() {
     let relay = Relay::start(|_| problem(ErrorCode::ForeignRelayUnsupported)).await;
     let client = relay.client(&relay.clock);
-    for (foreign, host) in [("https://other.example", "other.example"), ("https://[::1]:8443", "[::1]:8443")] {
-        let mailbox = MailboxRef { relay: Origin::parse(foreign).unwrap(), id: MAILBOX };
-        let error = client.prekeys(&mailbox, &SendKey::from_bytes([7; 32])).await.unwrap_err();
-        assert!(matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::ForeignRelayUnsupported));
-        assert_eq!(relay.last().target, format!("/v1/at/{host}/mailboxes/{MAILBOX}/prekeys"));
+    for (foreign, host) in [
+        ("https://other.example", "other.example"),
+        ("https://[::1]:8443", "[::1]:8443"),
+    ] {
+        let mailbox = MailboxRef {
+            relay: Origin::parse(foreign).unwrap(),
+            id: MAILBOX,
+        };
+        let error = client
+            .prekeys(&mailbox, &SendKey::from_bytes([7; 32]))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::ForeignRelayUnsupported)
+        );
+        assert_eq!(
+            relay.last().target,
+            format!("/v1/at/{host}/mailboxes/{MAILBOX}/prekeys")
+        );
     }
 }
 
 fn watched() -> (Moved, Arc<Mutex<Vec<usize>>>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&told);
-    (Arc::new(move |bytes| noted.lock().unwrap().push(bytes)), told)
+    (
+        Arc::new(move |bytes| noted.lock().unwrap().push(bytes)),
+        told,
+    )
 }
 
 /// Told of in small steps, up to the whole.
 fn assert_rises(told: &[usize], whole: usize) {
     assert_eq!(told.last(), Some(&whole));
-    assert!(told.windows(2).all(|two| two[0] <= two[1] && two[1] - two[0] <= 1 << 20), "{told:?}");
+    assert!(
+        told.windows(2)
+            .all(|two| two[0] <= two[1] && two[1] - two[0] <= 1 << 20),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
 async fn parts_go_up_and_come_down_whole_and_never_larger() {
     let relay = Relay::start(|seen| match seen.target.as_str() {
         _ if seen.method == "PUT" => empty(seen),
-        target if target.ends_with("/0") => Body::from(vec![1; limits::PART_BYTES_MAX]).into_response(),
+        target if target.ends_with("/0") => {
+            Body::from(vec![1; limits::PART_BYTES_MAX]).into_response()
+        }
         _ => Body::from(vec![1; limits::PART_BYTES_MAX + 1]).into_response(),
     })
     .await;
@@ -334,12 +500,21 @@ async fn parts_go_up_and_come_down_whole_and_never_larger() {
     let part = Bytes::from(vec![8; limits::PART_BYTES]);
     let digest = sealpost_signatures::ContentDigest::of(&part);
     let (moved, told) = watched();
-    client.put_part(BLOB, 1, part.clone(), digest, moved).await.unwrap();
+    client
+        .put_part(BLOB, 1, part.clone(), digest, moved)
+        .await
+        .unwrap();
     assert_rises(&told.lock().unwrap(), limits::PART_BYTES);
     let seen = relay.last();
-    assert_eq!((seen.body, &seen.headers["content-length"]), (part, &limits::PART_BYTES.to_string().parse().unwrap()));
+    assert_eq!(
+        (seen.body, &seen.headers["content-length"]),
+        (part, &limits::PART_BYTES.to_string().parse().unwrap())
+    );
 
-    let blob = BlobRef { relay: relay.origin.clone(), id: BLOB };
+    let blob = BlobRef {
+        relay: relay.origin.clone(),
+        id: BLOB,
+    };
     let token = FetchToken::from_bytes([6; 32]);
     let (moved, told) = watched();
     let read = async |number, moved| {
@@ -351,31 +526,51 @@ async fn parts_go_up_and_come_down_whole_and_never_larger() {
     };
     assert_eq!(read(0, moved).await.unwrap(), limits::PART_BYTES_MAX);
     assert_rises(&told.lock().unwrap(), limits::PART_BYTES_MAX);
-    assert_eq!(relay.last().headers["sealpost-fetch-token"], sealpost_proto::b64::encode(&[6; 32]).as_str());
-    assert!(matches!(read(1, watched().0).await, Err(ClientError::Unexpected { .. })));
+    assert_eq!(
+        relay.last().headers["sealpost-fetch-token"],
+        sealpost_proto::b64::encode(&[6; 32]).as_str()
+    );
+    assert!(matches!(
+        read(1, watched().0).await,
+        Err(ClientError::Unexpected { .. })
+    ));
 }
 
 #[tokio::test]
 async fn a_checkpoint_names_what_it_replaces() {
     let relay = Relay::start(|seen| match seen.method.as_str() {
         "GET" => problem(ErrorCode::NotFound),
-        _ => ([("etag", "\"next\"")], axum::Json(json!({"sealed": "AAAA"}))).into_response(),
+        _ => (
+            [("etag", "\"next\"")],
+            axum::Json(json!({"sealed": "AAAA"})),
+        )
+            .into_response(),
     })
     .await;
     let client = relay.client(&relay.clock);
     assert_eq!(client.checkpoint().await.unwrap(), None);
-    let checkpoint = Checkpoint { sealed: B64(vec![0; 3]) };
-    assert_eq!(client.put_checkpoint(&checkpoint, None).await.unwrap(), "\"next\"");
+    let checkpoint = Checkpoint {
+        sealed: B64(vec![0; 3]),
+    };
+    assert_eq!(
+        client.put_checkpoint(&checkpoint, None).await.unwrap(),
+        "\"next\""
+    );
     assert_eq!(relay.last().headers["if-match"], "\"none\"");
-    client.put_checkpoint(&checkpoint, Some("\"next\"")).await.unwrap();
+    client
+        .put_checkpoint(&checkpoint, Some("\"next\""))
+        .await
+        .unwrap();
     assert_eq!(relay.last().headers["if-match"], "\"next\"");
 }
 
 #[tokio::test]
 async fn a_long_poll_asks_for_whole_seconds_within_the_limit() {
-    let relay =
-        Relay::start(|_| axum::Json(json!({"deliveries": [], "events": [], "backlog": 0, "lease": 1})).into_response())
-            .await;
+    let relay = Relay::start(|_| {
+        axum::Json(json!({"deliveries": [], "events": [], "backlog": 0, "lease": 1}))
+            .into_response()
+    })
+    .await;
     let client = relay.client(&relay.clock);
     client.pull(Duration::from_secs(600)).await.unwrap();
     assert_eq!(relay.last().target, "/v1/deliveries?wait=25");

@@ -10,8 +10,8 @@ use reqwest::{Response, Url, redirect};
 use sealpost_proto::{
     ErrorCode, Origin, Problem, SessionKey, Timestamp,
     limits::{
-        CLIENT_IDLE_TIMEOUT, ENVELOPES_REQUEST_BYTES_MAX, PART_STRETCH_BYTES, PROBLEM_BYTES_MAX, RELAY_CALL_TIMEOUT,
-        RELAY_CONNECT_TIMEOUT,
+        CLIENT_IDLE_TIMEOUT, ENVELOPES_REQUEST_BYTES_MAX, PART_STRETCH_BYTES, PROBLEM_BYTES_MAX,
+        RELAY_CALL_TIMEOUT, RELAY_CONNECT_TIMEOUT,
     },
     wire::Session,
 };
@@ -108,7 +108,11 @@ impl Watched {
         match moved {
             Some(moved) if !bytes.is_empty() => {
                 moved(0);
-                reqwest::Body::wrap(Self { left: bytes.clone(), taken: 0, moved: Arc::clone(moved) })
+                reqwest::Body::wrap(Self {
+                    left: bytes.clone(),
+                    taken: 0,
+                    moved: Arc::clone(moved),
+                })
             }
             _ => bytes.clone().into(),
         }
@@ -119,7 +123,10 @@ impl Body for Watched {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
@@ -170,13 +177,16 @@ impl Call {
     }
 
     pub(crate) fn json(mut self, body: &impl Serialize) -> Result<Self, ClientError> {
-        self.body = serde_json::to_vec(body).map_err(|error| ClientError::unexpected(error.to_string()))?.into();
+        self.body = serde_json::to_vec(body)
+            .map_err(|error| ClientError::unexpected(error.to_string()))?
+            .into();
         self.headers.insert(header::CONTENT_TYPE, JSON);
         Ok(self)
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Result<Self, ClientError> {
-        let value = HeaderValue::from_str(value).map_err(|_| ClientError::unexpected(format!("the header {name}")))?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| ClientError::unexpected(format!("the header {name}")))?;
         self.headers.insert(HeaderName::from_static(name), value);
         Ok(self)
     }
@@ -196,10 +206,15 @@ impl Coming {
     /// # Errors
     /// When the connection breaks, or more comes than may.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let Some(piece) = self.response.chunk().await? else { return Ok(None) };
+        let Some(piece) = self.response.chunk().await? else {
+            return Ok(None);
+        };
         self.bytes += piece.len();
         if self.bytes > self.limit_bytes {
-            return Err(ClientError::unexpected(format!("more than {} bytes", self.limit_bytes)));
+            return Err(ClientError::unexpected(format!(
+                "more than {} bytes",
+                self.limit_bytes
+            )));
         }
         if let Some(moved) = &self.moved {
             moved(self.bytes);
@@ -226,7 +241,11 @@ impl Answer {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body).map_err(|error| {
             // Where, but not what: a body may hold a key.
-            ClientError::unexpected(format!("line {}, column {} is not as expected", error.line(), error.column()))
+            ClientError::unexpected(format!(
+                "line {}, column {} is not as expected",
+                error.line(),
+                error.column()
+            ))
         })
     }
 }
@@ -236,8 +255,17 @@ impl RelayClient {
     /// [`http_client`] gives.
     #[must_use]
     pub fn new(origin: Origin, key: SigningKey, clock: SharedClock, http: reqwest::Client) -> Self {
-        let inner = Inner { origin, key, clock, http, offset_ms: AtomicI64::new(0), session: Mutex::new(None) };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            origin,
+            key,
+            clock,
+            http,
+            offset_ms: AtomicI64::new(0),
+            session: Mutex::new(None),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The home relay.
@@ -277,7 +305,10 @@ impl RelayClient {
         }
     }
 
-    pub(crate) async fn call_json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ClientError> {
+    pub(crate) async fn call_json<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+    ) -> Result<T, ClientError> {
         self.call(call).await?.json()
     }
 
@@ -288,7 +319,11 @@ impl RelayClient {
 
     /// The path of what belongs to another relay leads through the home relay.
     pub(crate) fn path_at(&self, relay: &Origin, path: &str) -> String {
-        if *relay == self.inner.origin { format!("/v1/{path}") } else { format!("/v1/at/{}/{path}", relay.authority()) }
+        if *relay == self.inner.origin {
+            format!("/v1/{path}")
+        } else {
+            format!("/v1/at/{}/{path}", relay.authority())
+        }
     }
 
     /// The relay's time, as far as it is known.
@@ -310,10 +345,16 @@ impl RelayClient {
     }
 
     /// Sends once, and once more with the relay's time when ours is wrong.
-    async fn call_with(&self, call: &Call, session: Option<&SignedIn>) -> Result<Response, ClientError> {
+    async fn call_with(
+        &self,
+        call: &Call,
+        session: Option<&SignedIn>,
+    ) -> Result<Response, ClientError> {
         match self.send_signed(call, session).await {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::ClockSkew => {
-                let Some(relay_time) = problem.relay_time else { return Err(problem.into()) };
+                let Some(relay_time) = problem.relay_time else {
+                    return Err(problem.into());
+                };
                 self.follow(relay_time);
                 self.send_signed(call, session).await
             }
@@ -325,30 +366,54 @@ impl RelayClient {
     async fn session(&self) -> Result<Arc<SignedIn>, ClientError> {
         let mut open = self.inner.session.lock().await;
         let renew_from = self.relay_now().plus(RENEWED_BEFORE_END);
-        if let Some(session) = open.as_ref().filter(|session| session.expires_at > renew_from) {
+        if let Some(session) = open
+            .as_ref()
+            .filter(|session| session.expires_at > renew_from)
+        {
             return Ok(Arc::clone(session));
         }
         let call = Call::new(Method::POST, "/v1/session", Signing::Account);
-        let Session { session_id, key, expires_at, .. } =
-            read(self.call_with(&call, None).await?, &call).await?.json()?;
-        let session = Arc::new(SignedIn { id: session_id, key, expires_at });
+        let Session {
+            session_id,
+            key,
+            expires_at,
+            ..
+        } = read(self.call_with(&call, None).await?, &call)
+            .await?
+            .json()?;
+        let session = Arc::new(SignedIn {
+            id: session_id,
+            key,
+            expires_at,
+        });
         *open = Some(Arc::clone(&session));
         Ok(session)
     }
 
     /// Another task may have signed in meanwhile: that session stays.
     async fn forget(&self, ended: &SignedIn) {
-        self.inner.session.lock().await.take_if(|open| open.id == ended.id);
+        self.inner
+            .session
+            .lock()
+            .await
+            .take_if(|open| open.id == ended.id);
     }
 
     fn follow(&self, relay_time: Timestamp) {
         let ours = i128::from(self.inner.clock.now().as_millis());
         let offset = i64::try_from(i128::from(relay_time.as_millis()) - ours).unwrap_or_default();
         self.inner.offset_ms.store(offset, Ordering::Relaxed);
-        tracing::warn!(offset_ms = offset, "this machine's clock differs from the relay's; the relay's time is used");
+        tracing::warn!(
+            offset_ms = offset,
+            "this machine's clock differs from the relay's; the relay's time is used"
+        );
     }
 
-    async fn send_signed(&self, call: &Call, session: Option<&SignedIn>) -> Result<Response, ClientError> {
+    async fn send_signed(
+        &self,
+        call: &Call,
+        session: Option<&SignedIn>,
+    ) -> Result<Response, ClientError> {
         let url = self.url(call)?;
         let signed = self.sign(call, &url, session);
         self.send(call, url, Some(&signed)).await
@@ -372,8 +437,17 @@ impl RelayClient {
         }
     }
 
-    async fn send(&self, call: &Call, url: Url, signed: Option<&SignedHeaders>) -> Result<Response, ClientError> {
-        let mut request = self.inner.http.request(call.method.clone(), url).headers(call.headers.clone());
+    async fn send(
+        &self,
+        call: &Call,
+        url: Url,
+        signed: Option<&SignedHeaders>,
+    ) -> Result<Response, ClientError> {
+        let mut request = self
+            .inner
+            .http
+            .request(call.method.clone(), url)
+            .headers(call.headers.clone());
         for (name, value) in signed.iter().flat_map(|signed| signed.pairs()) {
             request = request.header(name, value);
         }
@@ -383,13 +457,19 @@ impl RelayClient {
         if status.is_success() {
             return Ok(response);
         }
-        let said = Coming { response, bytes: 0, limit_bytes: PROBLEM_BYTES_MAX, moved: None };
+        let said = Coming {
+            response,
+            bytes: 0,
+            limit_bytes: PROBLEM_BYTES_MAX,
+            moved: None,
+        };
         Err(problem(status, &said.whole().await?))
     }
 
     fn url(&self, call: &Call) -> Result<Url, ClientError> {
         let url = format!("{}{}", self.inner.origin, call.target);
-        url.parse().map_err(|_| ClientError::unexpected("a path that cannot be asked for"))
+        url.parse()
+            .map_err(|_| ClientError::unexpected("a path that cannot be asked for"))
     }
 }
 
@@ -403,10 +483,18 @@ fn problem(status: StatusCode, body: &[u8]) -> ClientError {
 fn coming(response: Response, call: &Call) -> Coming {
     // What is told of a call with a body is how far that is.
     let moved = call.moved.clone().filter(|_| call.body.is_empty());
-    Coming { response, bytes: 0, limit_bytes: call.answer_bytes_max, moved }
+    Coming {
+        response,
+        bytes: 0,
+        limit_bytes: call.answer_bytes_max,
+        moved,
+    }
 }
 
 async fn read(response: Response, call: &Call) -> Result<Answer, ClientError> {
     let headers = response.headers().clone();
-    Ok(Answer { headers, body: coming(response, call).whole().await? })
+    Ok(Answer {
+        headers,
+        body: coming(response, call).whole().await?,
+    })
 }

@@ -20,8 +20,8 @@ use crate::quota::{Held, Quotas};
 use sealpost_proto::{
     EnvelopeState, ErrorCode, Timestamp,
     limits::{
-        DIGEST_KEPT_BEYOND_LIFE, ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN, ENVELOPE_LIFE_DEFAULT, ENVELOPE_LIFE_MAX,
-        MAILBOX_FULL_RETRY, MAILBOX_SUSPENDED_RETRY,
+        DIGEST_KEPT_BEYOND_LIFE, ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN, ENVELOPE_LIFE_DEFAULT,
+        ENVELOPE_LIFE_MAX, MAILBOX_FULL_RETRY, MAILBOX_SUSPENDED_RETRY,
     },
 };
 use std::time::Duration;
@@ -100,13 +100,20 @@ pub fn decide(now: Timestamp, quotas: &Quotas, facts: Facts) -> Verdict {
     if !facts.home {
         return finally(ErrorCode::ForeignRelayUnsupported);
     }
-    if let Some(known @ Known { same_sender: true, .. }) = facts.known {
+    if let Some(
+        known @ Known {
+            same_sender: true, ..
+        },
+    ) = facts.known
+    {
         return again(known);
     }
     if !is_legal_size(facts.size_bytes) {
         return finally(ErrorCode::EnvelopeInvalid);
     }
-    let Some(held) = facts.mailbox else { return finally(ErrorCode::MailboxUnknown) };
+    let Some(held) = facts.mailbox else {
+        return finally(ErrorCode::MailboxUnknown);
+    };
     if !facts.proof_good {
         return finally(ErrorCode::ProofInvalid);
     }
@@ -133,7 +140,9 @@ pub fn decide(now: Timestamp, quotas: &Quotas, facts: Facts) -> Verdict {
 /// [`ENVELOPE_LIFE_MAX`] from now.
 #[must_use]
 pub fn expiry(now: Timestamp, asked: Option<Timestamp>) -> Timestamp {
-    asked.unwrap_or(now.plus(ENVELOPE_LIFE_DEFAULT)).min(now.plus(ENVELOPE_LIFE_MAX))
+    asked
+        .unwrap_or(now.plus(ENVELOPE_LIFE_DEFAULT))
+        .min(now.plus(ENVELOPE_LIFE_MAX))
 }
 
 /// Until when the digest of an envelope that is accepted now is kept.
@@ -160,11 +169,18 @@ pub const fn is_legal_size(bytes: usize) -> bool {
 }
 
 const fn again(known: Known) -> Verdict {
-    if known.same_digest { Verdict::Duplicate { state: known.state } } else { finally(ErrorCode::Conflict) }
+    if known.same_digest {
+        Verdict::Duplicate { state: known.state }
+    } else {
+        finally(ErrorCode::Conflict)
+    }
 }
 
 const fn finally(code: ErrorCode) -> Verdict {
-    Verdict::Refuse(Refusal { code, retry_after: None })
+    Verdict::Refuse(Refusal {
+        code,
+        retry_after: None,
+    })
 }
 
 const fn passing(code: ErrorCode) -> Verdict {
@@ -172,7 +188,10 @@ const fn passing(code: ErrorCode) -> Verdict {
 }
 
 const fn later(code: ErrorCode, wait: Duration) -> Verdict {
-    Verdict::Refuse(Refusal { code, retry_after: Some(wait) })
+    Verdict::Refuse(Refusal {
+        code,
+        retry_after: Some(wait),
+    })
 }
 
 #[cfg(test)]
@@ -204,22 +223,102 @@ mod tests {
 
     #[test]
     fn each_fact_alone_refuses() {
-        let known = Known { same_digest: true, same_sender: false, state: EnvelopeState::Queued };
-        let changed = Known { same_digest: false, same_sender: true, state: EnvelopeState::Queued };
-        let full = Held { envelopes: Quotas::default().mailbox_envelopes, bytes: 0 };
-        let overfull = Held { envelopes: 0, bytes: Quotas::default().account_bytes };
+        let known = Known {
+            same_digest: true,
+            same_sender: false,
+            state: EnvelopeState::Queued,
+        };
+        let changed = Known {
+            same_digest: false,
+            same_sender: true,
+            state: EnvelopeState::Queued,
+        };
+        let full = Held {
+            envelopes: Quotas::default().mailbox_envelopes,
+            bytes: 0,
+        };
+        let overfull = Held {
+            envelopes: 0,
+            bytes: Quotas::default().account_bytes,
+        };
         for (facts, expected) in [
-            (Facts { home: false, ..good() }, ErrorCode::ForeignRelayUnsupported),
-            (Facts { size_bytes: 2_047, ..good() }, ErrorCode::EnvelopeInvalid),
-            (Facts { mailbox: None, ..good() }, ErrorCode::MailboxUnknown),
-            (Facts { proof_good: false, ..good() }, ErrorCode::ProofInvalid),
-            (Facts { known: Some(known), ..good() }, ErrorCode::Conflict),
-            (Facts { known: Some(changed), ..good() }, ErrorCode::Conflict),
-            (Facts { asked_expiry: Some(NOW), ..good() }, ErrorCode::EnvelopeExpired),
-            (Facts { suspended: true, ..good() }, ErrorCode::MailboxSuspended),
-            (Facts { after_refused: true, ..good() }, ErrorCode::AfterRefused),
-            (Facts { mailbox: Some(full), ..good() }, ErrorCode::MailboxFull),
-            (Facts { account: overfull, ..good() }, ErrorCode::MailboxFull),
+            (
+                Facts {
+                    home: false,
+                    ..good()
+                },
+                ErrorCode::ForeignRelayUnsupported,
+            ),
+            (
+                Facts {
+                    size_bytes: 2_047,
+                    ..good()
+                },
+                ErrorCode::EnvelopeInvalid,
+            ),
+            (
+                Facts {
+                    mailbox: None,
+                    ..good()
+                },
+                ErrorCode::MailboxUnknown,
+            ),
+            (
+                Facts {
+                    proof_good: false,
+                    ..good()
+                },
+                ErrorCode::ProofInvalid,
+            ),
+            (
+                Facts {
+                    known: Some(known),
+                    ..good()
+                },
+                ErrorCode::Conflict,
+            ),
+            (
+                Facts {
+                    known: Some(changed),
+                    ..good()
+                },
+                ErrorCode::Conflict,
+            ),
+            (
+                Facts {
+                    asked_expiry: Some(NOW),
+                    ..good()
+                },
+                ErrorCode::EnvelopeExpired,
+            ),
+            (
+                Facts {
+                    suspended: true,
+                    ..good()
+                },
+                ErrorCode::MailboxSuspended,
+            ),
+            (
+                Facts {
+                    after_refused: true,
+                    ..good()
+                },
+                ErrorCode::AfterRefused,
+            ),
+            (
+                Facts {
+                    mailbox: Some(full),
+                    ..good()
+                },
+                ErrorCode::MailboxFull,
+            ),
+            (
+                Facts {
+                    account: overfull,
+                    ..good()
+                },
+                ErrorCode::MailboxFull,
+            ),
         ] {
             assert_eq!(code(facts), Some(expected));
         }
@@ -228,33 +327,74 @@ mod tests {
 
     #[test]
     fn a_duplicate_is_one_even_when_its_mailbox_closed_and_its_life_ended() {
-        let known = Some(Known { same_digest: true, same_sender: true, state: EnvelopeState::Stored });
-        let facts = Facts { known, mailbox: None, proof_good: false, asked_expiry: Some(NOW), ..good() };
+        let known = Some(Known {
+            same_digest: true,
+            same_sender: true,
+            state: EnvelopeState::Stored,
+        });
+        let facts = Facts {
+            known,
+            mailbox: None,
+            proof_good: false,
+            asked_expiry: Some(NOW),
+            ..good()
+        };
         let verdict = decide(NOW, &Quotas::default(), facts);
-        assert_eq!(verdict, Verdict::Duplicate { state: EnvelopeState::Stored });
+        assert_eq!(
+            verdict,
+            Verdict::Duplicate {
+                state: EnvelopeState::Stored
+            }
+        );
     }
 
     #[test]
     fn only_passing_refusals_hold_up_what_follows() {
-        let refusal = |code| Refusal { code, retry_after: None };
+        let refusal = |code| Refusal {
+            code,
+            retry_after: None,
+        };
         assert!(refusal(ErrorCode::MailboxSuspended).is_passing());
-        assert!(refusal(ErrorCode::MailboxFull).is_passing() && refusal(ErrorCode::AfterRefused).is_passing());
-        assert!(!refusal(ErrorCode::ProofInvalid).is_passing() && !refusal(ErrorCode::EnvelopeInvalid).is_passing());
+        assert!(
+            refusal(ErrorCode::MailboxFull).is_passing()
+                && refusal(ErrorCode::AfterRefused).is_passing()
+        );
+        assert!(
+            !refusal(ErrorCode::ProofInvalid).is_passing()
+                && !refusal(ErrorCode::EnvelopeInvalid).is_passing()
+        );
     }
 
     #[test]
     fn a_life_is_clamped() {
         assert_eq!(expiry(NOW, None), NOW.plus(ENVELOPE_LIFE_DEFAULT));
-        assert_eq!(expiry(NOW, Some(Timestamp::from_millis(u64::MAX))), NOW.plus(ENVELOPE_LIFE_MAX));
+        assert_eq!(
+            expiry(NOW, Some(Timestamp::from_millis(u64::MAX))),
+            NOW.plus(ENVELOPE_LIFE_MAX)
+        );
         assert_eq!(expiry(NOW, Some(NOW)), NOW);
     }
 
     #[test]
     fn legal_sizes() {
-        for legal in [2_048, 4_096, 32_768, 65_536, 67_584, 129_024, 131_072, 135_168, 262_144] {
+        for legal in [
+            2_048, 4_096, 32_768, 65_536, 67_584, 129_024, 131_072, 135_168, 262_144,
+        ] {
             assert!(is_legal_size(legal), "{legal}");
         }
-        for illegal in [0, 1_024, 2_049, 3_072, 65_537, 66_560, 131_073, 133_120, 262_145, 524_288, usize::MAX] {
+        for illegal in [
+            0,
+            1_024,
+            2_049,
+            3_072,
+            65_537,
+            66_560,
+            131_073,
+            133_120,
+            262_145,
+            524_288,
+            usize::MAX,
+        ] {
             assert!(!is_legal_size(illegal), "{illegal}");
         }
     }

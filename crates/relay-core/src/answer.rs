@@ -33,7 +33,11 @@ impl Answer {
     /// No answer at all: everything waits on.
     #[must_use]
     pub const fn none() -> Self {
-        Self { verdicts: Vec::new(), later: None, blamed: None }
+        Self {
+            verdicts: Vec::new(),
+            later: None,
+            blamed: None,
+        }
     }
 }
 
@@ -63,7 +67,9 @@ pub fn read(batch: &[DeliveryId], results: &[DeliveryResult]) -> Answer {
         };
         verdicts.push((id, verdict));
     }
-    let others_pass = verdicts.iter().any(|(_, verdict)| *verdict == Verdict::Stored);
+    let others_pass = verdicts
+        .iter()
+        .any(|(_, verdict)| *verdict == Verdict::Stored);
     Answer {
         later: first_later.map(|(_, asked)| patience(asked)),
         blamed: first_later.map(|(id, _)| id).filter(|_| others_pass),
@@ -78,7 +84,9 @@ pub const fn sets_aside(laters: u32) -> bool {
 }
 
 fn patience(asked_ms: Option<u64>) -> Duration {
-    asked_ms.map_or(BACKOFF_FIRST, Duration::from_millis).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+    asked_ms
+        .map_or(BACKOFF_FIRST, Duration::from_millis)
+        .clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
 }
 
 #[cfg(test)]
@@ -90,14 +98,23 @@ mod tests {
     }
 
     fn result(id: u64, outcome: DeliveryOutcome) -> DeliveryResult {
-        DeliveryResult { id: DeliveryId(id), outcome }
+        DeliveryResult {
+            id: DeliveryId(id),
+            outcome,
+        }
     }
 
     fn verdicts(answer: &Answer) -> Vec<Verdict> {
-        answer.verdicts.iter().map(|(_, verdict)| *verdict).collect()
+        answer
+            .verdicts
+            .iter()
+            .map(|(_, verdict)| *verdict)
+            .collect()
     }
 
-    const LATER: DeliveryOutcome = DeliveryOutcome::Later { retry_after_ms: Some(7_000) };
+    const LATER: DeliveryOutcome = DeliveryOutcome::Later {
+        retry_after_ms: Some(7_000),
+    };
 
     #[test]
     fn after_the_first_later_only_stored_counts() {
@@ -124,14 +141,19 @@ mod tests {
 
     #[test]
     fn everything_stored_asks_for_nothing() {
-        let answer = read(&ids(&[1]), &[result(1, DeliveryOutcome::Stored), result(1, LATER)]);
+        let answer = read(
+            &ids(&[1]),
+            &[result(1, DeliveryOutcome::Stored), result(1, LATER)],
+        );
         assert_eq!((answer.later, answer.blamed), (None, None));
     }
 
     #[test]
     fn a_wait_of_years_is_a_day_and_none_is_a_second() {
         for (asked, wait) in [(u64::MAX, RETRY_AFTER_MAX), (0, RETRY_AFTER_MIN)] {
-            let later = DeliveryOutcome::Later { retry_after_ms: Some(asked) };
+            let later = DeliveryOutcome::Later {
+                retry_after_ms: Some(asked),
+            };
             assert_eq!(read(&ids(&[1]), &[result(1, later)]).later, Some(wait));
         }
     }

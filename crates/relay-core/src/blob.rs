@@ -32,7 +32,9 @@ pub enum Asked {
 /// Reads a `Range` header with one range of bytes (RFC 9110, section 14.1.2) for an object of `length` bytes.
 #[must_use]
 pub fn range(header: Option<&str>, length: u64) -> Asked {
-    let ends = header.and_then(|text| text.strip_prefix("bytes=")).and_then(|set| set.split_once('-'));
+    let ends = header
+        .and_then(|text| text.strip_prefix("bytes="))
+        .and_then(|set| set.split_once('-'));
     match ends.and_then(|(first, last)| Some((position(first)?, position(last)?))) {
         None | Some((None, None)) => Asked::Whole,
         Some((None, Some(suffix))) => within(length.saturating_sub(suffix)..length),
@@ -43,7 +45,11 @@ pub fn range(header: Option<&str>, length: u64) -> Asked {
 }
 
 fn within(stretch: Range<u64>) -> Asked {
-    if stretch.is_empty() { Asked::Unsatisfiable } else { Asked::Stretch(stretch) }
+    if stretch.is_empty() {
+        Asked::Unsatisfiable
+    } else {
+        Asked::Stretch(stretch)
+    }
 }
 
 /// `Some(None)` for no digits at all, `None` for anything else that is not a number.
@@ -96,7 +102,18 @@ mod tests {
         let now = Timestamp::from_millis(1_000);
         let end = now.plus(BLOB_LIFE_MAX);
         assert_eq!(expiry(now, Timestamp::from_millis(u64::MAX)), end);
-        assert_eq!(extended(now, Timestamp::from_millis(9_000), Timestamp::from_millis(8_000)).as_millis(), 9_000);
-        assert_eq!(extended(now, now, now.plus(Duration::from_secs(9))), now.plus(Duration::from_secs(9)));
+        assert_eq!(
+            extended(
+                now,
+                Timestamp::from_millis(9_000),
+                Timestamp::from_millis(8_000)
+            )
+            .as_millis(),
+            9_000
+        );
+        assert_eq!(
+            extended(now, now, now.plus(Duration::from_secs(9))),
+            now.plus(Duration::from_secs(9))
+        );
     }
 }

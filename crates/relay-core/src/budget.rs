@@ -11,8 +11,9 @@
 use sealpost_proto::{
     Timestamp,
     limits::{
-        DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_OF_CALL_BYTES, DELIVERY_MEMORY_SHARED_BYTES, FAILING_CALLS_MAX,
-        FAILING_CALLS_PER_SECOND, WEBHOOK_CALLS_MAX, WEBHOOK_TIMEOUT, WEBHOOK_TIMEOUT_CROWDED,
+        DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_OF_CALL_BYTES, DELIVERY_MEMORY_SHARED_BYTES,
+        FAILING_CALLS_MAX, FAILING_CALLS_PER_SECOND, WEBHOOK_CALLS_MAX, WEBHOOK_TIMEOUT,
+        WEBHOOK_TIMEOUT_CROWDED,
     },
 };
 use std::time::Duration;
@@ -49,8 +50,16 @@ pub const fn portion(free_bytes: usize) -> Portion {
     let bytes = DELIVERY_MEMORY_OF_CALL_BYTES + free_bytes / PART;
     let crowded = free_bytes < DELIVERY_MEMORY_SHARED_BYTES / 2;
     Portion {
-        bytes: if bytes < DELIVERY_BATCH_BYTES_MAX { bytes } else { DELIVERY_BATCH_BYTES_MAX },
-        time: if crowded { WEBHOOK_TIMEOUT_CROWDED } else { WEBHOOK_TIMEOUT },
+        bytes: if bytes < DELIVERY_BATCH_BYTES_MAX {
+            bytes
+        } else {
+            DELIVERY_BATCH_BYTES_MAX
+        },
+        time: if crowded {
+            WEBHOOK_TIMEOUT_CROWDED
+        } else {
+            WEBHOOK_TIMEOUT
+        },
     }
 }
 
@@ -73,7 +82,12 @@ impl Budget {
     /// A budget of which nothing is spent.
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
-        Self { living: 0, failing: 0, credit: CREDIT_MAX, counted_at: now }
+        Self {
+            living: 0,
+            failing: 0,
+            credit: CREDIT_MAX,
+            counted_at: now,
+        }
     }
 
     /// How many calls of such lanes may begin now.
@@ -102,7 +116,11 @@ impl Budget {
             }
         };
         *under_way += 1;
-        Some(if *under_way > most / 2 { WEBHOOK_TIMEOUT_CROWDED } else { WEBHOOK_TIMEOUT })
+        Some(if *under_way > most / 2 {
+            WEBHOOK_TIMEOUT_CROWDED
+        } else {
+            WEBHOOK_TIMEOUT
+        })
     }
 
     /// A call ended. A try that passed costs nothing: when everybody is back nobody waits for the rate.
@@ -135,14 +153,22 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn begin_all(budget: &mut Budget, now: Timestamp, standing: Standing) -> usize {
-        std::iter::from_fn(|| budget.begin(now, standing)).take(100_000).count()
+        std::iter::from_fn(|| budget.begin(now, standing))
+            .take(100_000)
+            .count()
     }
 
     #[test]
     fn the_dead_take_no_place_of_the_living() {
         let mut budget = Budget::new(NOW);
-        assert_eq!(begin_all(&mut budget, NOW, Standing::Failing), FAILING_CALLS_MAX);
-        assert_eq!(begin_all(&mut budget, NOW, Standing::Living), WEBHOOK_CALLS_MAX);
+        assert_eq!(
+            begin_all(&mut budget, NOW, Standing::Failing),
+            FAILING_CALLS_MAX
+        );
+        assert_eq!(
+            begin_all(&mut budget, NOW, Standing::Living),
+            WEBHOOK_CALLS_MAX
+        );
         assert_eq!(budget.begin(NOW, Standing::Living), None);
         budget.end(Standing::Living, false);
         assert!(budget.begin(NOW, Standing::Living).is_some());
@@ -159,7 +185,10 @@ mod tests {
                 budget.end(Standing::Failing, false);
             }
         }
-        assert_eq!(tried, FAILING_CALLS_MAX as u64 + 59 * FAILING_CALLS_PER_SECOND);
+        assert_eq!(
+            tried,
+            FAILING_CALLS_MAX as u64 + 59 * FAILING_CALLS_PER_SECOND
+        );
     }
 
     #[test]
@@ -173,10 +202,17 @@ mod tests {
 
     #[test]
     fn in_a_crowd_a_call_gets_little_time() {
-        for (standing, most) in [(Standing::Living, WEBHOOK_CALLS_MAX), (Standing::Failing, FAILING_CALLS_MAX)] {
+        for (standing, most) in [
+            (Standing::Living, WEBHOOK_CALLS_MAX),
+            (Standing::Failing, FAILING_CALLS_MAX),
+        ] {
             let mut budget = Budget::new(NOW);
             for number in 1..=most {
-                let time = if number > most / 2 { WEBHOOK_TIMEOUT_CROWDED } else { WEBHOOK_TIMEOUT };
+                let time = if number > most / 2 {
+                    WEBHOOK_TIMEOUT_CROWDED
+                } else {
+                    WEBHOOK_TIMEOUT
+                };
                 assert_eq!(budget.begin(NOW, standing), Some(time));
             }
         }
@@ -185,13 +221,25 @@ mod tests {
     #[test]
     fn however_many_hang_there_is_memory_for_the_next_call() {
         let mut free = DELIVERY_MEMORY_SHARED_BYTES;
-        assert_eq!(portion(free), Portion { bytes: DELIVERY_BATCH_BYTES_MAX, time: WEBHOOK_TIMEOUT });
+        assert_eq!(
+            portion(free),
+            Portion {
+                bytes: DELIVERY_BATCH_BYTES_MAX,
+                time: WEBHOOK_TIMEOUT
+            }
+        );
         for hanging in 1..=WEBHOOK_CALLS_MAX {
             let Portion { bytes, time } = portion(free);
             assert!(bytes >= DELIVERY_MEMORY_OF_CALL_BYTES);
             free -= bytes - DELIVERY_MEMORY_OF_CALL_BYTES;
-            assert!(hanging < 4 || time == WEBHOOK_TIMEOUT_CROWDED, "the first few have shown that it is crowded");
-            assert!(hanging != 8 || free > DELIVERY_BATCH_BYTES_MAX / 4, "eight leave a good batch to the others");
+            assert!(
+                hanging < 4 || time == WEBHOOK_TIMEOUT_CROWDED,
+                "the first few have shown that it is crowded"
+            );
+            assert!(
+                hanging != 8 || free > DELIVERY_BATCH_BYTES_MAX / 4,
+                "eight leave a good batch to the others"
+            );
         }
     }
 

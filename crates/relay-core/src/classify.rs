@@ -55,13 +55,25 @@ pub fn classify(call: Call) -> Class {
     match call {
         Call::NotConnected | Call::TimedOut => Class::Unreachable,
         Call::Broken => Class::Broke,
-        Call::Status { status: 200, parses: true, .. } => Class::Answered,
-        Call::Status { status: 429 | 503 | 504, retry_after: Some(wait), .. } => {
-            Class::AskedToWait(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
-        }
+        Call::Status {
+            status: 200,
+            parses: true,
+            ..
+        } => Class::Answered,
+        Call::Status {
+            status: 429 | 503 | 504,
+            retry_after: Some(wait),
+            ..
+        } => Class::AskedToWait(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)),
         Call::Status { status: 410, .. } => Class::Gone,
-        Call::Status { status: 408 | 425 | 429 | 502..=504, .. } => Class::Unreachable,
-        Call::Status { status: 200..=299 | 500..=599, .. } => Class::Broke,
+        Call::Status {
+            status: 408 | 425 | 429 | 502..=504,
+            ..
+        } => Class::Unreachable,
+        Call::Status {
+            status: 200..=299 | 500..=599,
+            ..
+        } => Class::Broke,
         Call::Status { .. } => Class::Refused,
     }
 }
@@ -71,7 +83,11 @@ mod tests {
     use super::*;
 
     fn status(status: u16, retry_after: Option<u64>, parses: bool) -> Class {
-        classify(Call::Status { status, retry_after: retry_after.map(Duration::from_secs), parses })
+        classify(Call::Status {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+            parses,
+        })
     }
 
     #[test]
@@ -87,7 +103,9 @@ mod tests {
         for broke in [200, 201, 204, 500, 501, 505, 599] {
             assert_eq!(status(broke, None, false), Class::Broke, "{broke}");
         }
-        for refused in [100, 300, 301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 418, 600] {
+        for refused in [
+            100, 300, 301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 418, 600,
+        ] {
             assert_eq!(status(refused, Some(3), false), Class::Refused, "{refused}");
         }
     }
@@ -95,9 +113,18 @@ mod tests {
     #[test]
     fn a_wait_is_honoured_from_a_second_up_to_a_day() {
         for asking in [429, 503, 504] {
-            assert_eq!(status(asking, Some(0), false), Class::AskedToWait(RETRY_AFTER_MIN));
-            assert_eq!(status(asking, Some(30), false), Class::AskedToWait(Duration::from_secs(30)));
-            assert_eq!(status(asking, Some(9_999_999), false), Class::AskedToWait(RETRY_AFTER_MAX));
+            assert_eq!(
+                status(asking, Some(0), false),
+                Class::AskedToWait(RETRY_AFTER_MIN)
+            );
+            assert_eq!(
+                status(asking, Some(30), false),
+                Class::AskedToWait(Duration::from_secs(30))
+            );
+            assert_eq!(
+                status(asking, Some(9_999_999), false),
+                Class::AskedToWait(RETRY_AFTER_MAX)
+            );
         }
         assert_eq!(status(500, Some(30), false), Class::Broke);
     }

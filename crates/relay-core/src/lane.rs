@@ -73,8 +73,8 @@ use crate::classify::Class;
 use sealpost_proto::{
     DeliveryId, Timestamp,
     limits::{
-        BACKOFF_MAX, CONTACT_SPACING, DELIVERY_BATCH_BYTES_MAX, DELIVERY_BATCH_ITEMS_MAX, LEASE_LIFE, PROBE_BYTES_MAX,
-        PROBE_ITEMS_MAX, RETRY_AFTER_MAX,
+        BACKOFF_MAX, CONTACT_SPACING, DELIVERY_BATCH_BYTES_MAX, DELIVERY_BATCH_ITEMS_MAX,
+        LEASE_LIFE, PROBE_BYTES_MAX, PROBE_ITEMS_MAX, RETRY_AFTER_MAX,
     },
     wire::WebhookState,
 };
@@ -165,13 +165,18 @@ impl Way {
     #[must_use]
     pub const fn take(self) -> Take {
         match self {
-            Self::Pull | Self::Webhook(Selection::Batch) => {
-                Take { items: DELIVERY_BATCH_ITEMS_MAX, bytes: DELIVERY_BATCH_BYTES_MAX }
-            }
-            Self::Webhook(Selection::Probe) => Take { items: PROBE_ITEMS_MAX, bytes: PROBE_BYTES_MAX },
-            Self::Webhook(Selection::Head | Selection::Other | Selection::SetAside) => {
-                Take { items: 1, bytes: DELIVERY_BATCH_BYTES_MAX }
-            }
+            Self::Pull | Self::Webhook(Selection::Batch) => Take {
+                items: DELIVERY_BATCH_ITEMS_MAX,
+                bytes: DELIVERY_BATCH_BYTES_MAX,
+            },
+            Self::Webhook(Selection::Probe) => Take {
+                items: PROBE_ITEMS_MAX,
+                bytes: PROBE_BYTES_MAX,
+            },
+            Self::Webhook(Selection::Head | Selection::Other | Selection::SetAside) => Take {
+                items: 1,
+                bytes: DELIVERY_BATCH_BYTES_MAX,
+            },
         }
     }
 }
@@ -299,7 +304,11 @@ impl Lane {
     pub const fn new(webhook: bool) -> Self {
         Self {
             state: State::Ready,
-            webhook: if webhook { WebhookState::Unverified } else { WebhookState::None },
+            webhook: if webhook {
+                WebhookState::Unverified
+            } else {
+                WebhookState::None
+            },
             fence: 0,
             failures: 0,
             refusals: 0,
@@ -313,17 +322,34 @@ impl Lane {
         match event {
             Event::Pull => self.pull(now),
             Event::Call(waiting) => self.call(now, waiting),
-            Event::Finished { fence, class, first, items, later } => {
-                let Some(selection) = self.called(fence) else { return Vec::new() };
-                ended::Ended { now, selection, first, items, random }.finish(self, class, later)
+            Event::Finished {
+                fence,
+                class,
+                first,
+                items,
+                later,
+            } => {
+                let Some(selection) = self.called(fence) else {
+                    return Vec::new();
+                };
+                ended::Ended {
+                    now,
+                    selection,
+                    first,
+                    items,
+                    random,
+                }
+                .finish(self, class, later)
             }
             Event::Acknowledged { fence, later } => self.acknowledge(now, fence, later),
             Event::Returned { fence } => self.give_back(fence),
             Event::Contact => self.hear(now),
             Event::Restarted => self.restart(),
-            Event::Verified => {
-                self.renew(if self.webhook == WebhookState::None { WebhookState::None } else { WebhookState::Active })
-            }
+            Event::Verified => self.renew(if self.webhook == WebhookState::None {
+                WebhookState::None
+            } else {
+                WebhookState::Active
+            }),
             Event::Changed { webhook } => self.renew(Self::new(webhook).webhook),
         }
     }
@@ -331,7 +357,12 @@ impl Lane {
     /// When the scheduler has to look at this lane: absent when only the node can move it. `set_aside_at` is when the
     /// first envelope that was set aside is due.
     #[must_use]
-    pub fn due_at(&self, now: Timestamp, waits: bool, set_aside_at: Option<Timestamp>) -> Option<Timestamp> {
+    pub fn due_at(
+        &self,
+        now: Timestamp,
+        waits: bool,
+        set_aside_at: Option<Timestamp>,
+    ) -> Option<Timestamp> {
         if self.webhook != WebhookState::Active {
             return None;
         }
@@ -381,10 +412,14 @@ impl Lane {
 
     fn pull(&mut self, now: Timestamp) -> Vec<Effect> {
         match self.state {
-            State::Leased { way: Way::Webhook(_), .. } if self.held_until(now).is_some() => Vec::new(),
-            State::Ready | State::Leased { .. } | State::BackingOff { .. } | State::AskedToWait { .. } => {
-                self.lease(now, Way::Pull)
-            }
+            State::Leased {
+                way: Way::Webhook(_),
+                ..
+            } if self.held_until(now).is_some() => Vec::new(),
+            State::Ready
+            | State::Leased { .. }
+            | State::BackingOff { .. }
+            | State::AskedToWait { .. } => self.lease(now, Way::Pull),
         }
     }
 
@@ -392,7 +427,11 @@ impl Lane {
         if self.held_until(now).is_some() || self.webhook != WebhookState::Active {
             return Vec::new();
         }
-        if self.suspicion.suspect().is_some_and(|suspect| waiting.head != Some(suspect)) {
+        if self
+            .suspicion
+            .suspect()
+            .is_some_and(|suspect| waiting.head != Some(suspect))
+        {
             self.suspicion = Suspicion::Nobody;
         }
         match self.select(waiting) {
@@ -402,7 +441,11 @@ impl Lane {
     }
 
     const fn select(&self, waiting: Waiting) -> Option<Selection> {
-        let aside = if waiting.set_aside_due { Some(Selection::SetAside) } else { None };
+        let aside = if waiting.set_aside_due {
+            Some(Selection::SetAside)
+        } else {
+            None
+        };
         if waiting.head.is_none() {
             return aside;
         }
@@ -412,7 +455,9 @@ impl Lane {
             Suspicion::Nobody => Some(Selection::Batch),
             Suspicion::Others { .. } if waiting.others => Some(Selection::Other),
             Suspicion::Others { .. } if waiting.set_aside_due => aside,
-            Suspicion::Head { .. } | Suspicion::Others { .. } | Suspicion::LastTry { .. } => Some(Selection::Head),
+            Suspicion::Head { .. } | Suspicion::Others { .. } | Suspicion::LastTry { .. } => {
+                Some(Selection::Head)
+            }
         }
     }
 
@@ -420,13 +465,23 @@ impl Lane {
         let until = now.plus(LEASE_LIFE);
         self.fence += 1;
         self.state = State::Leased { way, until };
-        vec![Effect::Lease { fence: self.fence, until, way }]
+        vec![Effect::Lease {
+            fence: self.fence,
+            until,
+            way,
+        }]
     }
 
     const fn called(&self, fence: u64) -> Option<Selection> {
         match self.state {
-            State::Leased { way: Way::Webhook(selection), .. } if fence == self.fence => Some(selection),
-            State::Ready | State::Leased { .. } | State::BackingOff { .. } | State::AskedToWait { .. } => None,
+            State::Leased {
+                way: Way::Webhook(selection),
+                ..
+            } if fence == self.fence => Some(selection),
+            State::Ready
+            | State::Leased { .. }
+            | State::BackingOff { .. }
+            | State::AskedToWait { .. } => None,
         }
     }
 
@@ -436,9 +491,17 @@ impl Lane {
                 // That the node pulls says nothing of its webhook: the next call of one that failed is still a try.
                 self.failures = self.failures.min(1);
                 self.state = rest(now, later);
-                later.map(|wait| Effect::Retry { next_attempt_at: Some(now.plus(wait)) }).into_iter().collect()
+                later
+                    .map(|wait| Effect::Retry {
+                        next_attempt_at: Some(now.plus(wait)),
+                    })
+                    .into_iter()
+                    .collect()
             }
-            State::Ready | State::Leased { .. } | State::BackingOff { .. } | State::AskedToWait { .. } => Vec::new(),
+            State::Ready
+            | State::Leased { .. }
+            | State::BackingOff { .. }
+            | State::AskedToWait { .. } => Vec::new(),
         }
     }
 
@@ -454,8 +517,14 @@ impl Lane {
             State::BackingOff { since, until } => {
                 let soonest = since.plus(CONTACT_SPACING);
                 self.failures = self.failures.min(1);
-                self.state =
-                    if now < soonest { State::BackingOff { since, until: until.min(soonest) } } else { State::Ready };
+                self.state = if now < soonest {
+                    State::BackingOff {
+                        since,
+                        until: until.min(soonest),
+                    }
+                } else {
+                    State::Ready
+                };
             }
             State::Ready | State::Leased { .. } | State::AskedToWait { .. } => {}
         }
@@ -464,7 +533,10 @@ impl Lane {
 
     fn restart(&mut self) -> Vec<Effect> {
         match self.state {
-            State::Leased { way: Way::Webhook(_), .. } => self.state = State::Ready,
+            State::Leased {
+                way: Way::Webhook(_),
+                ..
+            } => self.state = State::Ready,
             State::Ready
             | State::Leased { way: Way::Pull, .. }
             | State::BackingOff { .. }
@@ -491,7 +563,9 @@ impl Lane {
 }
 
 fn rest(now: Timestamp, later: Option<Duration>) -> State {
-    later.map_or(State::Ready, |wait| State::AskedToWait { until: now.plus(wait) })
+    later.map_or(State::Ready, |wait| State::AskedToWait {
+        until: now.plus(wait),
+    })
 }
 
 #[cfg(test)]

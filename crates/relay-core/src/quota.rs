@@ -88,7 +88,8 @@ impl Quotas {
     /// Whether an account that holds so much may add a blob of `size_bytes`.
     #[must_use]
     pub const fn allows_blob(&self, held: HeldBlobs, size_bytes: u64) -> bool {
-        held.blobs < self.account_blobs && held.bytes.saturating_add(size_bytes) <= self.account_blob_bytes
+        held.blobs < self.account_blobs
+            && held.bytes.saturating_add(size_bytes) <= self.account_blob_bytes
     }
 
     /// Whether another envelope may wait in a mailbox that holds so much, of an account whose mailboxes together hold so
@@ -103,7 +104,10 @@ impl Quotas {
 /// What the operator said of one account; what is absent is as for all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields are those of Quotas and of OwnRates")]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of Quotas and of OwnRates"
+)]
 pub struct QuotaOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mailbox_envelopes: Option<u64>,
@@ -202,11 +206,13 @@ mod tests {
         let none = Held::default();
         assert!(quotas.allows_envelope(held(1, 7_952), none, 2_048));
         assert!(
-            !quotas.allows_envelope(held(2, 0), none, 2_048) && !quotas.allows_envelope(held(1, 7_953), none, 2_048)
+            !quotas.allows_envelope(held(2, 0), none, 2_048)
+                && !quotas.allows_envelope(held(1, 7_953), none, 2_048)
         );
         assert!(quotas.allows_envelope(none, held(3, 17_952), 2_048));
         assert!(
-            !quotas.allows_envelope(none, held(4, 0), 2_048) && !quotas.allows_envelope(none, held(0, 17_953), 2_048)
+            !quotas.allows_envelope(none, held(4, 0), 2_048)
+                && !quotas.allows_envelope(none, held(0, 17_953), 2_048)
         );
         assert!(quotas.allows_mailbox(2) && !quotas.allows_mailbox(3));
         let blobs = |blobs, bytes| HeldBlobs { blobs, bytes };
@@ -216,10 +222,21 @@ mod tests {
 
     #[test]
     fn what_is_said_of_one_account_counts_and_the_rest_is_as_for_all() {
-        let own: QuotaOverrides = serde_json::from_str(r#"{"account_bytes": 7, "account_blobs": 0}"#).unwrap();
+        let own: QuotaOverrides =
+            serde_json::from_str(r#"{"account_bytes": 7, "account_blobs": 0}"#).unwrap();
         let quotas = Quotas::default().with(&own);
-        assert_eq!(quotas, Quotas { account_bytes: 7, account_blobs: 0, ..Quotas::default() });
-        assert_eq!(serde_json::to_string(&own).unwrap(), r#"{"account_bytes":7,"account_blobs":0}"#);
+        assert_eq!(
+            quotas,
+            Quotas {
+                account_bytes: 7,
+                account_blobs: 0,
+                ..Quotas::default()
+            }
+        );
+        assert_eq!(
+            serde_json::to_string(&own).unwrap(),
+            r#"{"account_bytes":7,"account_blobs":0}"#
+        );
         assert!(serde_json::from_str::<QuotaOverrides>(r#"{"acount_bytes": 7}"#).is_err());
     }
 }

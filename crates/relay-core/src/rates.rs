@@ -55,7 +55,9 @@ impl Rates {
         Self {
             requests_per_second: own.requests_per_second.unwrap_or(self.requests_per_second),
             requests_burst: own.requests_burst.unwrap_or(self.requests_burst),
-            envelopes_per_minute: own.envelopes_per_minute.unwrap_or(self.envelopes_per_minute),
+            envelopes_per_minute: own
+                .envelopes_per_minute
+                .unwrap_or(self.envelopes_per_minute),
             blob_bytes_per_day: own.blob_bytes_per_day.unwrap_or(self.blob_bytes_per_day),
             address_requests_per_minute: self.address_requests_per_minute,
         }
@@ -65,21 +67,33 @@ impl Rates {
     #[must_use]
     pub fn requests(&self) -> Option<Rate> {
         let burst = self.requests_burst.max(self.requests_per_second);
-        let window = SECOND.checked_mul(burst)?.checked_div(self.requests_per_second)?;
+        let window = SECOND
+            .checked_mul(burst)?
+            .checked_div(self.requests_per_second)?;
         Rate::new("requests", burst, window)
     }
 
     /// Of one account's envelopes; a request of as many as it may hold is never too much at once.
     #[must_use]
     pub fn envelopes(&self) -> Option<Rate> {
-        per("envelopes", self.envelopes_per_minute, limits::ENVELOPES_PER_REQUEST_MAX, MINUTE)
+        per(
+            "envelopes",
+            self.envelopes_per_minute,
+            limits::ENVELOPES_PER_REQUEST_MAX,
+            MINUTE,
+        )
     }
 
     /// Of the KiB that one account uploads.
     #[must_use]
     pub fn blob_kibibytes(&self) -> Option<Rate> {
         let kibibytes = u32::try_from(self.blob_bytes_per_day.div_ceil(1024)).unwrap_or(u32::MAX);
-        per("blob-kib", kibibytes, kibibytes_of(limits::PART_BYTES_MAX) as usize, DAY)
+        per(
+            "blob-kib",
+            kibibytes,
+            kibibytes_of(limits::PART_BYTES_MAX) as usize,
+            DAY,
+        )
     }
 
     /// Of the requests without a session from one address.
@@ -112,7 +126,11 @@ pub fn kibibytes_of(bytes: usize) -> u32 {
 fn per(name: &'static str, quantity: u32, at_least: usize, window: Duration) -> Option<Rate> {
     let least = u32::try_from(at_least).unwrap_or(u32::MAX);
     let stretched = least.max(quantity);
-    Rate::new(name, stretched, window.checked_mul(stretched)?.checked_div(quantity)?)
+    Rate::new(
+        name,
+        stretched,
+        window.checked_mul(stretched)?.checked_div(quantity)?,
+    )
 }
 
 /// So much at once, and as much again evenly over a window.
@@ -125,7 +143,11 @@ pub struct Rate {
 
 impl Rate {
     fn new(name: &'static str, quantity: u32, window: Duration) -> Option<Self> {
-        (quantity > 0).then_some(Self { name, quantity, window })
+        (quantity > 0).then_some(Self {
+            name,
+            quantity,
+            window,
+        })
     }
 
     /// What is allowed at once.
@@ -144,7 +166,11 @@ impl Rate {
 /// An item of `RateLimit-Policy`.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, quantity, window } = self;
+        let Self {
+            name,
+            quantity,
+            window,
+        } = self;
         write!(f, "\"{name}\";q={quantity};w={}", whole_seconds(*window))
     }
 }
@@ -163,7 +189,12 @@ impl fmt::Display for Standing {
         let Self { rate, remaining } = self;
         let used = rate.quantity.saturating_sub(*remaining);
         let whole_again = rate.period().saturating_mul(used);
-        write!(f, "\"{}\";r={remaining};t={}", rate.name, whole_seconds(whole_again))
+        write!(
+            f,
+            "\"{}\";r={remaining};t={}",
+            rate.name,
+            whole_seconds(whole_again)
+        )
     }
 }
 
@@ -178,19 +209,48 @@ mod tests {
 
     #[test]
     fn what_is_said_in_the_headers() {
-        let rates = Rates { requests_per_second: 200, requests_burst: 1_000, ..Rates::default() };
+        let rates = Rates {
+            requests_per_second: 200,
+            requests_burst: 1_000,
+            ..Rates::default()
+        };
         let rate = rates.requests().unwrap();
         assert_eq!(rate.to_string(), r#""requests";q=1000;w=5"#);
         assert_eq!(rate.period(), Duration::from_millis(5));
-        assert_eq!(Standing { rate, remaining: 1_000 }.to_string(), r#""requests";r=1000;t=0"#);
-        assert_eq!(Standing { rate, remaining: 999 }.to_string(), r#""requests";r=999;t=1"#);
-        assert_eq!(Standing { rate, remaining: 0 }.to_string(), r#""requests";r=0;t=5"#);
+        assert_eq!(
+            Standing {
+                rate,
+                remaining: 1_000
+            }
+            .to_string(),
+            r#""requests";r=1000;t=0"#
+        );
+        assert_eq!(
+            Standing {
+                rate,
+                remaining: 999
+            }
+            .to_string(),
+            r#""requests";r=999;t=1"#
+        );
+        assert_eq!(
+            Standing { rate, remaining: 0 }.to_string(),
+            r#""requests";r=0;t=5"#
+        );
     }
 
     #[test]
     fn what_is_said_of_one_account_counts_and_the_rest_is_as_for_all() {
-        let own = OwnRates { requests_per_second: Some(0), blob_bytes_per_day: Some(7), ..OwnRates::default() };
-        let expected = Rates { requests_per_second: 0, blob_bytes_per_day: 7, ..Rates::default() };
+        let own = OwnRates {
+            requests_per_second: Some(0),
+            blob_bytes_per_day: Some(7),
+            ..OwnRates::default()
+        };
+        let expected = Rates {
+            requests_per_second: 0,
+            blob_bytes_per_day: 7,
+            ..Rates::default()
+        };
         assert_eq!(Rates::default().with(own), expected);
         assert_eq!(Rates::default().with(OwnRates::default()), Rates::default());
     }
@@ -205,7 +265,12 @@ mod tests {
             ..Rates::default()
         };
         assert_eq!(
-            (none.requests(), none.envelopes(), none.blob_kibibytes(), none.addresses()),
+            (
+                none.requests(),
+                none.envelopes(),
+                none.blob_kibibytes(),
+                none.addresses()
+            ),
             (None, None, None, None)
         );
         assert_eq!(none.announced(), AnnouncedRates::default());
@@ -213,10 +278,21 @@ mod tests {
 
     #[test]
     fn one_request_is_never_more_than_is_allowed_at_once() {
-        let small = Rates { envelopes_per_minute: 10, blob_bytes_per_day: 1, requests_burst: 0, ..Rates::default() };
+        let small = Rates {
+            envelopes_per_minute: 10,
+            blob_bytes_per_day: 1,
+            requests_burst: 0,
+            ..Rates::default()
+        };
         let envelopes = small.envelopes().unwrap();
-        assert_eq!((envelopes.quantity(), envelopes.period()), (100, Duration::from_secs(6)));
+        assert_eq!(
+            (envelopes.quantity(), envelopes.period()),
+            (100, Duration::from_secs(6))
+        );
         assert!(small.blob_kibibytes().unwrap().quantity() >= kibibytes_of(limits::PART_BYTES_MAX));
-        assert_eq!(small.requests().unwrap().quantity(), small.requests_per_second);
+        assert_eq!(
+            small.requests().unwrap().quantity(),
+            small.requests_per_second
+        );
     }
 }

@@ -21,14 +21,28 @@ pub struct Request {
 /// The code that the relay answers. A known key is refused only while its account is suspended: registering is idempotent.
 pub const fn decide(request: Request) -> Result<(), ErrorCode> {
     match request {
-        Request { suspended: true, .. } => Err(ErrorCode::AccountSuspended),
+        Request {
+            suspended: true, ..
+        } => Err(ErrorCode::AccountSuspended),
         Request { known: true, .. }
-        | Request { policy: RegistrationPolicy::Open, .. }
-        | Request { policy: RegistrationPolicy::Token, token_good: true, .. } => Ok(()),
-        Request { policy: RegistrationPolicy::Token, token_good: false, .. } => {
-            Err(ErrorCode::RegistrationTokenInvalid)
+        | Request {
+            policy: RegistrationPolicy::Open,
+            ..
         }
-        Request { policy: RegistrationPolicy::Closed, .. } => Err(ErrorCode::RegistrationClosed),
+        | Request {
+            policy: RegistrationPolicy::Token,
+            token_good: true,
+            ..
+        } => Ok(()),
+        Request {
+            policy: RegistrationPolicy::Token,
+            token_good: false,
+            ..
+        } => Err(ErrorCode::RegistrationTokenInvalid),
+        Request {
+            policy: RegistrationPolicy::Closed,
+            ..
+        } => Err(ErrorCode::RegistrationClosed),
     }
 }
 
@@ -60,7 +74,10 @@ pub enum UrlRefusal {
 /// [`UrlRefusal`].
 pub fn webhook_url(url: &str) -> Result<(), UrlRefusal> {
     if url.len() > WEBHOOK_URL_BYTES_MAX {
-        return Err(UrlRefusal::TooLong { actual_bytes: url.len(), limit_bytes: WEBHOOK_URL_BYTES_MAX });
+        return Err(UrlRefusal::TooLong {
+            actual_bytes: url.len(),
+            limit_bytes: WEBHOOK_URL_BYTES_MAX,
+        });
     }
     if !(url.starts_with("https://") || url.starts_with("http://")) {
         return Err(UrlRefusal::Scheme);
@@ -85,10 +102,25 @@ mod tests {
             (Closed, false, Err(ErrorCode::RegistrationClosed)),
             (Closed, true, Err(ErrorCode::RegistrationClosed)),
         ] {
-            let request = Request { policy, known: false, suspended: false, token_good };
+            let request = Request {
+                policy,
+                known: false,
+                suspended: false,
+                token_good,
+            };
             assert_eq!(decide(request), expected);
-            assert_eq!(decide(Request { known: true, ..request }), Ok(()));
-            let suspended = Request { known: true, suspended: true, ..request };
+            assert_eq!(
+                decide(Request {
+                    known: true,
+                    ..request
+                }),
+                Ok(())
+            );
+            let suspended = Request {
+                known: true,
+                suspended: true,
+                ..request
+            };
             assert_eq!(decide(suspended), Err(ErrorCode::AccountSuspended));
         }
     }
@@ -97,7 +129,13 @@ mod tests {
     fn a_webhook_url_is_looked_at() {
         assert_eq!(webhook_url("https://acme.example/hook?k=1"), Ok(()));
         assert_eq!(webhook_url("ftp://acme.example"), Err(UrlRefusal::Scheme));
-        assert_eq!(webhook_url("https://acme.example/a b"), Err(UrlRefusal::Characters));
-        assert!(matches!(webhook_url(&format!("https://{}", "a".repeat(3_000))), Err(UrlRefusal::TooLong { .. })));
+        assert_eq!(
+            webhook_url("https://acme.example/a b"),
+            Err(UrlRefusal::Characters)
+        );
+        assert!(matches!(
+            webhook_url(&format!("https://{}", "a".repeat(3_000))),
+            Err(UrlRefusal::TooLong { .. })
+        ));
     }
 }

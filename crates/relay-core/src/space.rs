@@ -21,7 +21,10 @@ pub struct Reserve {
 
 impl Default for Reserve {
     fn default() -> Self {
-        Self { bytes: limits::STORAGE_RESERVE_BYTES, percent: limits::STORAGE_RESERVE_PERCENT }
+        Self {
+            bytes: limits::STORAGE_RESERVE_BYTES,
+            percent: limits::STORAGE_RESERVE_PERCENT,
+        }
     }
 }
 
@@ -58,7 +61,11 @@ impl Space {
             Self::Roomy => reserve_bytes,
             Self::Low => reserve_bytes.saturating_add(reserve_bytes / 8),
         };
-        if free_bytes < enough { Self::Low } else { Self::Roomy }
+        if free_bytes < enough {
+            Self::Low
+        } else {
+            Self::Roomy
+        }
     }
 }
 
@@ -86,8 +93,21 @@ mod tests {
 
     #[test]
     fn a_small_disk_keeps_a_small_reserve() {
-        let reserve = Reserve { bytes: 1_000, percent: 10 };
-        assert_eq!((reserve.of(100_000), reserve.of(5_000), reserve.of(0)), (1_000, 500, 0));
-        assert_eq!(Reserve { percent: 255, ..reserve }.of(500), 500);
+        let reserve = Reserve {
+            bytes: 1_000,
+            percent: 10,
+        };
+        assert_eq!(
+            (reserve.of(100_000), reserve.of(5_000), reserve.of(0)),
+            (1_000, 500, 0)
+        );
+        assert_eq!(
+            Reserve {
+                percent: 255,
+                ..reserve
+            }
+            .of(500),
+            500
+        );
     }
 }

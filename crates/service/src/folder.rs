@@ -80,15 +80,34 @@ impl DataFolder {
     /// # Errors
     /// [`FolderError::AlreadyInUse`] while another process holds it; the others when it cannot be used at all.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
-        let failed = |source| FolderError::Failed { path: path.to_owned(), source };
+        let failed = |source| FolderError::Failed {
+            path: path.to_owned(),
+            source,
+        };
         if path.exists() && !path.is_dir() {
-            return Err(FolderError::NotAFolder { path: path.to_owned() });
+            return Err(FolderError::NotAFolder {
+                path: path.to_owned(),
+            });
         }
-        DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path).map_err(failed)?;
-        let lock = private_file().write(true).create(true).truncate(false).open(path.join(LOCK)).map_err(failed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(PRIVATE_FOLDER)
+            .create(path)
+            .map_err(failed)?;
+        let lock = private_file()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join(LOCK))
+            .map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(FolderError::AlreadyInUse { path: path.to_owned() }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(FolderError::AlreadyInUse {
+                path: path.to_owned(),
+            }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
@@ -118,7 +137,8 @@ impl DataFolder {
     /// [`SecretError::Failed`]; the old file is then still there.
     pub fn write_secret(&self, name: &str, content: &[u8]) -> Result<(), SecretError> {
         let path = self.join(name);
-        self.replace(&path, content).map_err(|source| SecretError::Failed { path, source })
+        self.replace(&path, content)
+            .map_err(|source| SecretError::Failed { path, source })
     }
 
     /// Reads a file written by [`DataFolder::write_secret`], or `None` when there is none.
@@ -136,7 +156,11 @@ impl DataFolder {
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let next = path.with_extension("new");
-        let mut file = private_file().write(true).create(true).truncate(true).open(&next)?;
+        let mut file = private_file()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&next)?;
         // One left over from a crash keeps the mode it was made with.
         file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
         file.write_all(content)?;
@@ -153,16 +177,27 @@ fn private_file() -> OpenOptions {
 }
 
 fn read_private(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let failed = |source| SecretError::Failed { path: path.to_owned(), source };
+    let failed = |source| SecretError::Failed {
+        path: path.to_owned(),
+        source,
+    };
     let metadata = file.metadata().map_err(failed)?;
     if metadata.permissions().mode() & OTHERS != 0 {
-        return Err(SecretError::TooOpen { path: path.to_owned() });
+        return Err(SecretError::TooOpen {
+            path: path.to_owned(),
+        });
     }
     if metadata.len() > SECRET_FILE_BYTES_MAX {
-        return Err(SecretError::TooLarge { path: path.to_owned() });
+        return Err(SecretError::TooLarge {
+            path: path.to_owned(),
+        });
     }
-    let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default()));
-    file.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut content).map_err(failed)?;
+    let mut content = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(metadata.len()).unwrap_or_default(),
+    ));
+    file.take(SECRET_FILE_BYTES_MAX)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
     Ok(content)
 }
 
@@ -192,7 +227,10 @@ mod tests {
     #[test]
     fn a_file_is_no_folder() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(DataFolder::open(file.path()), Err(FolderError::NotAFolder { .. })));
+        assert!(matches!(
+            DataFolder::open(file.path()),
+            Err(FolderError::NotAFolder { .. })
+        ));
     }
 
     #[test]
@@ -203,8 +241,15 @@ mod tests {
         folder.write_secret("key", b"one, and longer").unwrap();
         folder.write_secret("key", b"two").unwrap();
         assert_eq!(mode(&folder.join("key")), 0o600);
-        assert_eq!(folder.read_secret("key").unwrap().unwrap().as_slice(), b"two");
-        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 2, "the lock and the key, nothing left over");
+        assert_eq!(
+            folder.read_secret("key").unwrap().unwrap().as_slice(),
+            b"two"
+        );
+        assert_eq!(
+            std::fs::read_dir(parent.path()).unwrap().count(),
+            2,
+            "the lock and the key, nothing left over"
+        );
     }
 
     #[test]
@@ -213,6 +258,9 @@ mod tests {
         let folder = DataFolder::open(parent.path()).unwrap();
         folder.write_secret("key", b"x").unwrap();
         std::fs::set_permissions(folder.join("key"), Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(folder.read_secret("key"), Err(SecretError::TooOpen { .. })));
+        assert!(matches!(
+            folder.read_secret("key"),
+            Err(SecretError::TooOpen { .. })
+        ));
     }
 }

@@ -8,8 +8,9 @@ mod problem;
 
 pub use body::{Arriving, JSON_TYPE, Json, json_body, parse_json, read_body, read_body_with};
 pub use listener::{
-    AcmeCertificates, AcmeError, AcmeOrder, CertificateError, CertificateFiles, Endpoint, EndpointError, Listener,
-    ListenerCounts, ListenerLimits, SocketAccess, Tls, UnixEndpoint, Validity, serve,
+    AcmeCertificates, AcmeError, AcmeOrder, CertificateError, CertificateFiles, Endpoint,
+    EndpointError, Listener, ListenerCounts, ListenerLimits, SocketAccess, Tls, UnixEndpoint,
+    Validity, serve,
 };
 pub use local::LocalGuard;
 pub use problem::{PROBLEM_TYPE, ProblemResponse, with_problems};

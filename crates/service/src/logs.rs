@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::{io::IsTerminal as _, str::FromStr};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, reload,
+    util::SubscriberInitExt as _,
 };
 
 /// How a line looks.
@@ -37,7 +38,9 @@ pub enum LogsError {
     #[error("the format of logs is \"human\" or \"json\"")]
     Format,
     /// The filter does not parse.
-    #[error("the log filter \"{filter}\" does not parse: write for example \"info\" or \"info,sealpost_relay=debug\"")]
+    #[error(
+        "the log filter \"{filter}\" does not parse: write for example \"info\" or \"info,sealpost_relay=debug\""
+    )]
     Filter {
         /// As it was given.
         filter: String,
@@ -65,10 +68,14 @@ impl Logs {
 /// # Errors
 /// [`LogsError`] when the filter does not parse, or logs were set up before.
 pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LogsError> {
-    let lines = fmt().with_env_filter(parse(filter)?).with_writer(std::io::stderr);
+    let lines = fmt()
+        .with_env_filter(parse(filter)?)
+        .with_writer(std::io::stderr);
     let (logs, started) = match format {
         LogFormat::Human => {
-            let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let lines = lines
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_filter_reloading();
             let handle = lines.reload_handle();
             (
                 Logs(Box::new(move |filter| handle.reload(filter))),
@@ -93,7 +100,9 @@ fn is_discreet(line: &Metadata<'_>) -> bool {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LogsError> {
-    EnvFilter::try_new(filter).map_err(|_| LogsError::Filter { filter: filter.to_owned() })
+    EnvFilter::try_new(filter).map_err(|_| LogsError::Filter {
+        filter: filter.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -102,14 +111,20 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_named() {
-        assert!(matches!(init(LogFormat::Human, "a=b=c"), Err(LogsError::Filter { .. })));
+        assert!(matches!(
+            init(LogFormat::Human, "a=b=c"),
+            Err(LogsError::Filter { .. })
+        ));
     }
 
     #[test]
     fn only_our_own_crates_are_heard_at_every_level() {
         let logs = init(LogFormat::Human, "trace").unwrap();
         assert!(tracing::enabled!(target: "sealpost_relay::http", Level::TRACE));
-        assert!(tracing::enabled!(target: "hyper", Level::INFO) && !tracing::enabled!(target: "hyper", Level::DEBUG));
+        assert!(
+            tracing::enabled!(target: "hyper", Level::INFO)
+                && !tracing::enabled!(target: "hyper", Level::DEBUG)
+        );
         logs.refilter("sealpost_relay=debug").unwrap();
         assert!(!tracing::enabled!(target: "sealpost_relay::http", Level::TRACE));
         assert!(tracing::enabled!(target: "sealpost_relay::http", Level::DEBUG));

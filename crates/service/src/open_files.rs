@@ -4,9 +4,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[must_use]
 pub fn raise_open_files() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
     let allowed = if raised.is_ok() { maximum } else { current };
-    allowed.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+    allowed.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    })
 }
 
 #[cfg(test)]
@@ -18,6 +26,9 @@ mod tests {
         let allowed = raise_open_files();
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         assert_eq!(current, maximum);
-        assert_eq!(maximum.map_or(usize::MAX, |files| usize::try_from(files).unwrap()), allowed);
+        assert_eq!(
+            maximum.map_or(usize::MAX, |files| usize::try_from(files).unwrap()),
+            allowed
+        );
     }
 }

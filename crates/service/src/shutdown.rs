@@ -24,7 +24,10 @@ impl Shutdown {
     /// When the system does not let the signals be caught.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::new();
-        let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let signals = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
         tokio::spawn(shutdown.clone().watch(signals.0, signals.1));
         Ok(shutdown)
     }

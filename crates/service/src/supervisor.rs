@@ -18,7 +18,9 @@ pub fn ready(status: &str) {
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "the supervisor was not told of the reload: there is no clock"),
+        Err(error) => {
+            tracing::warn!(%error, "the supervisor was not told of the reload: there is no clock")
+        }
     }
 }
 
@@ -30,7 +32,8 @@ pub fn stopping() {
 /// Pings the supervisor's watchdog as long as `moves` says that the daemon has moved within the watchdog's patience; a
 /// `moves` that does not answer says no. Never returns: drop it when the daemon has ended.
 pub async fn feed_watchdog(moves: impl AsyncFn(Duration) -> bool) {
-    let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero()) else {
+    let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
+    else {
         return std::future::pending().await;
     };
     feed(patience, moves, || tell(&[NotifyState::Watchdog])).await;
@@ -62,20 +65,26 @@ pub struct Pulse {
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { started: Instant::now(), beat_ms: AtomicU64::new(0) }
+        Self {
+            started: Instant::now(),
+            beat_ms: AtomicU64::new(0),
+        }
     }
 }
 
 impl Pulse {
     /// The task moves.
     pub fn beat(&self) {
-        self.beat_ms.store(millis(self.started.elapsed()), Ordering::Relaxed);
+        self.beat_ms
+            .store(millis(self.started.elapsed()), Ordering::Relaxed);
     }
 
     /// Time since it last did.
     #[must_use]
     pub fn stalled(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.load(Ordering::Relaxed)))
+        self.started
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.beat_ms.load(Ordering::Relaxed)))
     }
 }
 
@@ -99,7 +108,9 @@ mod tests {
             story.borrow_mut().push("asked");
             asked.get() != 2
         };
-        let feeding = feed(Duration::from_millis(3), moves, || story.borrow_mut().push("fed"));
+        let feeding = feed(Duration::from_millis(3), moves, || {
+            story.borrow_mut().push("fed")
+        });
         let asked_often = async {
             while asked.get() < 4 {
                 tokio::task::yield_now().await;
@@ -114,8 +125,13 @@ mod tests {
 
     #[test]
     fn a_pulse_is_as_old_as_its_last_beat() {
-        let old = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
-        let pulse = Pulse { started: old, beat_ms: AtomicU64::new(0) };
+        let old = Instant::now()
+            .checked_sub(Duration::from_secs(100))
+            .unwrap();
+        let pulse = Pulse {
+            started: old,
+            beat_ms: AtomicU64::new(0),
+        };
         assert!(pulse.stalled() >= Duration::from_secs(100));
         pulse.beat();
         assert!(pulse.stalled() < Duration::from_secs(100));

@@ -35,7 +35,10 @@ impl AccountKey {
     /// Whether `signature` over `message` was made with this key (RFC 8032, cofactorless, small-order keys refused).
     #[must_use]
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&self.0), signature.try_into()) else { return false };
+        let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&self.0), signature.try_into())
+        else {
+            return false;
+        };
         key.verify_strict(message, &signature).is_ok()
     }
 }
@@ -55,7 +58,9 @@ impl fmt::Debug for AccountKey {
 impl FromStr for AccountKey {
     type Err = NotAnAccountKey;
     fn from_str(text: &str) -> Result<Self, NotAnAccountKey> {
-        b64::parse_array(text).map(Self).map_err(|_| NotAnAccountKey)
+        b64::parse_array(text)
+            .map(Self)
+            .map_err(|_| NotAnAccountKey)
     }
 }
 

@@ -12,5 +12,7 @@ pub mod session;
 pub mod webhook;
 
 pub use account::AccountKey;
-pub use request::{ContentDigest, Nonce, ReceivedSignature, RequestParts, SignatureError, SignedHeaders, Signer};
+pub use request::{
+    ContentDigest, Nonce, ReceivedSignature, RequestParts, SignatureError, SignedHeaders, Signer,
+};
 pub use session::{RelaySecret, SessionId};

@@ -20,7 +20,10 @@ pub type Proof = [u8; PROOF_BYTES];
 #[must_use]
 pub fn post(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId, bytes: &[u8]) -> Proof {
     let digest = Sha256::digest(bytes);
-    proof(key, &[POST, mailbox.as_bytes(), envelope.as_bytes(), &digest])
+    proof(
+        key,
+        &[POST, mailbox.as_bytes(), envelope.as_bytes(), &digest],
+    )
 }
 
 /// The proof for taking an envelope back.
@@ -32,7 +35,10 @@ pub fn recall(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId) -> Proof 
 /// The proof for reading a mailbox's prekeys; `at` is sent beside it.
 #[must_use]
 pub fn read(key: &SendKey, mailbox: MailboxId, at: Timestamp) -> Proof {
-    proof(key, &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()])
+    proof(
+        key,
+        &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()],
+    )
 }
 
 /// Whether the holder of one of the mailbox's keys posted this envelope. `digest` is the SHA-256 of its bytes.
@@ -44,21 +50,44 @@ pub fn verify_post(
     digest: &[u8; 32],
     claimed: &[u8],
 ) -> bool {
-    verify(keys, &[POST, mailbox.as_bytes(), envelope.as_bytes(), digest], claimed)
+    verify(
+        keys,
+        &[POST, mailbox.as_bytes(), envelope.as_bytes(), digest],
+        claimed,
+    )
 }
 
 /// Whether the holder of one of the mailbox's keys takes this envelope back.
 #[must_use]
-pub fn verify_recall(keys: &[SendKey], mailbox: MailboxId, envelope: EnvelopeId, claimed: &[u8]) -> bool {
-    verify(keys, &[RECALL, mailbox.as_bytes(), envelope.as_bytes()], claimed)
+pub fn verify_recall(
+    keys: &[SendKey],
+    mailbox: MailboxId,
+    envelope: EnvelopeId,
+    claimed: &[u8],
+) -> bool {
+    verify(
+        keys,
+        &[RECALL, mailbox.as_bytes(), envelope.as_bytes()],
+        claimed,
+    )
 }
 
 /// Whether the holder of one of the mailbox's keys asks for its prekeys, at most
 /// [`READ_PROOF_LIFE`] before or after `now`.
 #[must_use]
-pub fn verify_read(keys: &[SendKey], mailbox: MailboxId, at: Timestamp, now: Timestamp, claimed: &[u8]) -> bool {
+pub fn verify_read(
+    keys: &[SendKey],
+    mailbox: MailboxId,
+    at: Timestamp,
+    now: Timestamp,
+    claimed: &[u8],
+) -> bool {
     let in_time = now.since(at) <= READ_PROOF_LIFE && at.since(now) <= READ_PROOF_LIFE;
-    verify(keys, &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()], claimed) && in_time
+    verify(
+        keys,
+        &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()],
+        claimed,
+    ) && in_time
 }
 
 fn proof(key: &SendKey, pieces: &[&[u8]]) -> Proof {
@@ -70,7 +99,9 @@ fn proof(key: &SendKey, pieces: &[&[u8]]) -> Proof {
 /// Every key is tried whatever the others say, so that the time taken tells nothing about which one fits.
 fn verify(keys: &[SendKey], pieces: &[&[u8]], claimed: &[u8]) -> bool {
     let fits = |key: &SendKey| proof(key, pieces).as_slice().ct_eq(claimed);
-    keys.iter().fold(Choice::from(0), |any, key| any | fits(key)).into()
+    keys.iter()
+        .fold(Choice::from(0), |any, key| any | fits(key))
+        .into()
 }
 
 #[cfg(test)]
@@ -92,13 +123,31 @@ mod tests {
         let other: [u8; 32] = Sha256::digest(b"other").into();
         let wrong = MailboxId::from_bytes([3; 16]);
         assert!(verify_post(&[key(7)], MAILBOX, ENVELOPE, &digest, &made));
-        assert!(verify_post(&[key(6), key(7)], MAILBOX, ENVELOPE, &digest, &made));
+        assert!(verify_post(
+            &[key(6), key(7)],
+            MAILBOX,
+            ENVELOPE,
+            &digest,
+            &made
+        ));
         assert!(!verify_post(&[key(6)], MAILBOX, ENVELOPE, &digest, &made));
         assert!(!verify_post(&[], MAILBOX, ENVELOPE, &digest, &made));
         assert!(!verify_post(&[key(7)], wrong, ENVELOPE, &digest, &made));
-        assert!(!verify_post(&[key(7)], MAILBOX, EnvelopeId::from_bytes([9; 16]), &digest, &made));
+        assert!(!verify_post(
+            &[key(7)],
+            MAILBOX,
+            EnvelopeId::from_bytes([9; 16]),
+            &digest,
+            &made
+        ));
         assert!(!verify_post(&[key(7)], MAILBOX, ENVELOPE, &other, &made));
-        assert!(!verify_post(&[key(7)], MAILBOX, ENVELOPE, &digest, &made[..15]));
+        assert!(!verify_post(
+            &[key(7)],
+            MAILBOX,
+            ENVELOPE,
+            &digest,
+            &made[..15]
+        ));
         assert!(!verify_post(&[key(7)], MAILBOX, ENVELOPE, &digest, b""));
     }
 
@@ -116,9 +165,23 @@ mod tests {
         let made = read(&key(7), MAILBOX, at);
         for (seconds, good) in [(0, true), (300, true), (301, false)] {
             let span = Duration::from_secs(seconds);
-            assert_eq!(verify_read(&[key(7)], MAILBOX, at, at.plus(span), &made), good, "{seconds}");
-            assert_eq!(verify_read(&[key(7)], MAILBOX, at, at.minus(span), &made), good, "-{seconds}");
+            assert_eq!(
+                verify_read(&[key(7)], MAILBOX, at, at.plus(span), &made),
+                good,
+                "{seconds}"
+            );
+            assert_eq!(
+                verify_read(&[key(7)], MAILBOX, at, at.minus(span), &made),
+                good,
+                "-{seconds}"
+            );
         }
-        assert!(!verify_read(&[key(7)], MAILBOX, at.plus(Duration::from_millis(1)), at, &made));
+        assert!(!verify_read(
+            &[key(7)],
+            MAILBOX,
+            at.plus(Duration::from_millis(1)),
+            at,
+            &made
+        ));
     }
 }

@@ -119,7 +119,9 @@ impl Nonce {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\;".contains(&byte));
+        let visible = text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"\\;".contains(&byte));
         (visible && (1..=NONCE_CHARS_MAX).contains(&text.len())).then(|| Self(text.to_owned()))
     }
 }
@@ -179,7 +181,9 @@ impl SignatureError {
         match self {
             Self::Missing => ErrorCode::SignatureMissing,
             Self::ClockSkew => ErrorCode::ClockSkew,
-            Self::Malformed { .. } | Self::Digest | Self::WrongKey | Self::Invalid => ErrorCode::SignatureInvalid,
+            Self::Malformed { .. } | Self::Digest | Self::WrongKey | Self::Invalid => {
+                ErrorCode::SignatureInvalid
+            }
         }
     }
 }
@@ -193,7 +197,12 @@ pub fn sign_ed25519(
     now: Timestamp,
     nonce: &Nonce,
 ) -> SignedHeaders {
-    let parameters = parameters(now, &AccountKey::of(key).to_string(), "ed25519", Some(nonce));
+    let parameters = parameters(
+        now,
+        &AccountKey::of(key).to_string(),
+        "ed25519",
+        Some(nonce),
+    );
     sign(parts, digest, &parameters, |base| key.sign(base).to_bytes())
 }
 
@@ -207,7 +216,9 @@ pub fn sign_hmac(
     now: Timestamp,
 ) -> SignedHeaders {
     let parameters = parameters(now, session_id, "hmac-sha256", None);
-    sign(parts, digest, &parameters, |base| hmac(key.expose(), &[base]))
+    sign(parts, digest, &parameters, |base| {
+        hmac(key.expose(), &[base])
+    })
 }
 
 fn sign<const N: usize>(
@@ -228,8 +239,12 @@ fn sign<const N: usize>(
 fn parameters(now: Timestamp, keyid: &str, algorithm: &str, nonce: Option<&Nonce>) -> String {
     let created = now.as_secs();
     let expires = created.saturating_add(SIGNATURE_LIFE_MAX.as_secs());
-    let nonce = nonce.map(|nonce| format!(";nonce=\"{}\"", nonce.as_str())).unwrap_or_default();
-    format!(";created={created};expires={expires};keyid=\"{keyid}\";alg=\"{algorithm}\"{nonce};tag=\"{SIGNATURE_TAG}\"")
+    let nonce = nonce
+        .map(|nonce| format!(";nonce=\"{}\"", nonce.as_str()))
+        .unwrap_or_default();
+    format!(
+        ";created={created};expires={expires};keyid=\"{keyid}\";alg=\"{algorithm}\"{nonce};tag=\"{SIGNATURE_TAG}\""
+    )
 }
 
 fn request_base(parts: &RequestParts<'_>, content_digest: &str, parameters: &str) -> String {
@@ -271,19 +286,28 @@ impl ReceivedSignature {
     /// # Errors
     /// [`SignatureError::Missing`] without a signature, [`SignatureError::Malformed`] for any other form than ours.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, SignatureError> {
-        if !headers.contains_key(SIGNATURE_INPUT_HEADER) && !headers.contains_key(SIGNATURE_HEADER) {
+        if !headers.contains_key(SIGNATURE_INPUT_HEADER) && !headers.contains_key(SIGNATURE_HEADER)
+        {
             return Err(SignatureError::Missing);
         }
         let input = parse::only(headers, SIGNATURE_INPUT_HEADER)?;
         let signature = parse::only(headers, SIGNATURE_HEADER)?;
-        Self::parse(input, signature, parse::only(headers, CONTENT_DIGEST_HEADER)?)
+        Self::parse(
+            input,
+            signature,
+            parse::only(headers, CONTENT_DIGEST_HEADER)?,
+        )
     }
 
     /// Reads the values of the three headers.
     ///
     /// # Errors
     /// [`SignatureError::Malformed`] for any other form than ours.
-    pub fn parse(signature_input: &str, signature: &str, content_digest: &str) -> Result<Self, SignatureError> {
+    pub fn parse(
+        signature_input: &str,
+        signature: &str,
+        content_digest: &str,
+    ) -> Result<Self, SignatureError> {
         let parameters = parse::covered(signature_input)?;
         Ok(Self {
             params: parse::parameters(parameters)?,
@@ -311,17 +335,31 @@ impl ReceivedSignature {
     /// # Errors
     /// [`SignatureError::Digest`].
     pub fn check_body(&self, body: &[u8]) -> Result<(), SignatureError> {
-        if ContentDigest::of(body) == self.digest { Ok(()) } else { Err(SignatureError::Digest) }
+        if ContentDigest::of(body) == self.digest {
+            Ok(())
+        } else {
+            Err(SignatureError::Digest)
+        }
     }
 
     /// Whether the account whose key is named signed this request, and it is good now. The body is not looked at.
     ///
     /// # Errors
     /// [`SignatureError`]; time comes first, so that a node with a wrong clock is told so.
-    pub fn verify_ed25519(&self, parts: &RequestParts<'_>, now: Timestamp) -> Result<AccountKey, SignatureError> {
-        let Signer::Account(key) = self.params.signer else { return Err(SignatureError::WrongKey) };
+    pub fn verify_ed25519(
+        &self,
+        parts: &RequestParts<'_>,
+        now: Timestamp,
+    ) -> Result<AccountKey, SignatureError> {
+        let Signer::Account(key) = self.params.signer else {
+            return Err(SignatureError::WrongKey);
+        };
         self.check_time(now)?;
-        if key.has_signed(self.base(parts).as_bytes(), &self.bytes) { Ok(key) } else { Err(SignatureError::Invalid) }
+        if key.has_signed(self.base(parts).as_bytes(), &self.bytes) {
+            Ok(key)
+        } else {
+            Err(SignatureError::Invalid)
+        }
     }
 
     /// Whether the holder of the session's key signed this request, and it is good now. Whether the session itself has
@@ -335,10 +373,16 @@ impl ReceivedSignature {
         key: &SessionKey,
         now: Timestamp,
     ) -> Result<SessionId, SignatureError> {
-        let Signer::Session(id) = self.params.signer else { return Err(SignatureError::WrongKey) };
+        let Signer::Session(id) = self.params.signer else {
+            return Err(SignatureError::WrongKey);
+        };
         self.check_time(now)?;
         let fits = is_hmac(key.expose(), &[self.base(parts).as_bytes()], &self.bytes);
-        if fits { Ok(id) } else { Err(SignatureError::Invalid) }
+        if fits {
+            Ok(id)
+        } else {
+            Err(SignatureError::Invalid)
+        }
     }
 
     fn base(&self, parts: &RequestParts<'_>) -> String {
@@ -347,7 +391,11 @@ impl ReceivedSignature {
 
     fn check_time(&self, now: Timestamp) -> Result<(), SignatureError> {
         let ahead = self.params.created.since(now) > CLOCK_AHEAD_MAX;
-        if ahead || self.params.expires <= now { Err(SignatureError::ClockSkew) } else { Ok(()) }
+        if ahead || self.params.expires <= now {
+            Err(SignatureError::ClockSkew)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -93,7 +93,10 @@ impl fmt::Display for SessionId {
 impl FromStr for SessionId {
     type Err = NotASessionId;
     fn from_str(text: &str) -> Result<Self, NotASessionId> {
-        b64::parse_array(text).ok().and_then(|bytes| Self::from_bytes(&bytes)).ok_or(NotASessionId)
+        b64::parse_array(text)
+            .ok()
+            .and_then(|bytes| Self::from_bytes(&bytes))
+            .ok_or(NotASessionId)
     }
 }
 
@@ -113,7 +116,12 @@ mod tests {
         let text = ID.to_string();
         assert_eq!(text.len(), 50);
         assert_eq!(text.parse(), Ok(ID));
-        for bad in ["", &text[1..], &format!("{text}A"), &b64::encode(&[2; ID_BYTES])] {
+        for bad in [
+            "",
+            &text[1..],
+            &format!("{text}A"),
+            &b64::encode(&[2; ID_BYTES]),
+        ] {
             assert_eq!(bad.parse::<SessionId>(), Err(NotASessionId), "{bad}");
         }
     }
@@ -125,10 +133,22 @@ mod tests {
         assert!(key == secret.session_key(&ID));
         assert!(key != RelaySecret::from_bytes([2; 32]).session_key(&ID));
         for other in [
-            SessionId { account: AccountId::from_bytes([6; 16]), ..ID },
-            SessionId { key_generation: 4, ..ID },
-            SessionId { expires_at: Timestamp::from_millis(1_700_000_000_001), ..ID },
-            SessionId { random: [8; 8], ..ID },
+            SessionId {
+                account: AccountId::from_bytes([6; 16]),
+                ..ID
+            },
+            SessionId {
+                key_generation: 4,
+                ..ID
+            },
+            SessionId {
+                expires_at: Timestamp::from_millis(1_700_000_000_001),
+                ..ID
+            },
+            SessionId {
+                random: [8; 8],
+                ..ID
+            },
         ] {
             assert!(key != secret.session_key(&other));
         }

@@ -61,9 +61,14 @@ impl WebhookHeaders {
     /// # Errors
     /// [`WebhookError::Malformed`] when the id holds what no header may.
     pub fn insert_into(&self, headers: &mut HeaderMap) -> Result<(), WebhookError> {
-        let all = [(ID_HEADER, &self.id), (TIMESTAMP_HEADER, &self.timestamp), (SIGNATURE_HEADER, &self.signature)];
+        let all = [
+            (ID_HEADER, &self.id),
+            (TIMESTAMP_HEADER, &self.timestamp),
+            (SIGNATURE_HEADER, &self.signature),
+        ];
         for (header, value) in all {
-            let value = HeaderValue::from_str(value).map_err(|_| WebhookError::Malformed { header })?;
+            let value =
+                HeaderValue::from_str(value).map_err(|_| WebhookError::Malformed { header })?;
             headers.insert(header, value);
         }
         Ok(())
@@ -72,10 +77,19 @@ impl WebhookHeaders {
 
 /// Signs a call.
 #[must_use]
-pub fn sign_webhook(secret: &WebhookSecret, id: &str, at: Timestamp, body: &[u8]) -> WebhookHeaders {
+pub fn sign_webhook(
+    secret: &WebhookSecret,
+    id: &str,
+    at: Timestamp,
+    body: &[u8],
+) -> WebhookHeaders {
     let timestamp = at.as_secs().to_string();
     let signature = sign(secret.expose(), id, &timestamp, body);
-    WebhookHeaders { id: id.to_owned(), timestamp, signature }
+    WebhookHeaders {
+        id: id.to_owned(),
+        timestamp,
+        signature,
+    }
 }
 
 /// Whether a call was signed within five minutes under one of the secrets (two while a secret is being replaced).
@@ -92,10 +106,20 @@ pub fn verify_webhook(
     let timestamp = text(headers, TIMESTAMP_HEADER)?;
     check_time(timestamp, now)?;
     let pieces = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-    let tags: Vec<_> =
-        text(headers, SIGNATURE_HEADER)?.split(' ').take(WEBHOOK_SIGNATURES_MAX).filter_map(tag).collect();
-    let fits = |secret: &WebhookSecret| tags.iter().any(|tag| is_hmac(secret.expose(), &pieces, tag));
-    if secrets.iter().any(fits) { Ok(()) } else { Err(WebhookError::Invalid) }
+    let tags: Vec<_> = text(headers, SIGNATURE_HEADER)?
+        .split(' ')
+        .take(WEBHOOK_SIGNATURES_MAX)
+        .filter_map(tag)
+        .collect();
+    let fits = |secret: &WebhookSecret| {
+        tags.iter()
+            .any(|tag| is_hmac(secret.expose(), &pieces, tag))
+    };
+    if secrets.iter().any(fits) {
+        Ok(())
+    } else {
+        Err(WebhookError::Invalid)
+    }
 }
 
 /// The answer of a node to its relay's challenge.
@@ -111,17 +135,26 @@ pub fn verify_challenge(secret: &WebhookSecret, challenge: &[u8], answer: &[u8])
 }
 
 fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
-    let tag = hmac(key, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]);
+    let tag = hmac(
+        key,
+        &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body],
+    );
     format!("{SCHEME}{}", STANDARD.encode(tag))
 }
 
 /// The bytes of one signature; `None` for another scheme or what is not 32 bytes.
 fn tag(signature: &str) -> Option<[u8; 32]> {
-    STANDARD.decode(signature.strip_prefix(SCHEME)?).ok()?.try_into().ok()
+    STANDARD
+        .decode(signature.strip_prefix(SCHEME)?)
+        .ok()?
+        .try_into()
+        .ok()
 }
 
 fn check_time(timestamp: &str, now: Timestamp) -> Result<(), WebhookError> {
-    let seconds: u64 = timestamp.parse().map_err(|_| WebhookError::Malformed { header: TIMESTAMP_HEADER })?;
+    let seconds: u64 = timestamp.parse().map_err(|_| WebhookError::Malformed {
+        header: TIMESTAMP_HEADER,
+    })?;
     if seconds.abs_diff(now.as_secs()) > WEBHOOK_CLOCK_TOLERANCE.as_secs() {
         Err(WebhookError::OutOfTime)
     } else {
@@ -130,8 +163,12 @@ fn check_time(timestamp: &str, now: Timestamp) -> Result<(), WebhookError> {
 }
 
 fn text<'a>(headers: &'a HeaderMap, header: &'static str) -> Result<&'a str, WebhookError> {
-    let value = headers.get(header).ok_or(WebhookError::Missing { header })?;
-    value.to_str().map_err(|_| WebhookError::Malformed { header })
+    let value = headers
+        .get(header)
+        .ok_or(WebhookError::Missing { header })?;
+    value
+        .to_str()
+        .map_err(|_| WebhookError::Malformed { header })
 }
 
 #[cfg(test)]
@@ -148,7 +185,9 @@ mod tests {
 
     fn signed(fill: u8) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        sign_webhook(&secret(fill), "call-1", NOW, BODY).insert_into(&mut headers).unwrap();
+        sign_webhook(&secret(fill), "call-1", NOW, BODY)
+            .insert_into(&mut headers)
+            .unwrap();
         headers
     }
 
@@ -165,16 +204,28 @@ mod tests {
     fn the_foreign_library_agrees() {
         let foreign = standardwebhooks::Webhook::from_bytes(vec![7; 32]).unwrap();
         let ours = sign_webhook(&secret(7), "call-1", NOW, BODY);
-        assert_eq!(foreign.sign("call-1", 1_700_000_000, BODY).unwrap(), ours.signature);
+        assert_eq!(
+            foreign.sign("call-1", 1_700_000_000, BODY).unwrap(),
+            ours.signature
+        );
     }
 
     #[test]
     fn one_of_several_secrets_and_signatures_is_enough() {
         let mut headers = signed(7);
         assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(()));
-        assert_eq!(verify_webhook(&[secret(1), secret(7)], &headers, BODY, NOW), Ok(()));
-        assert_eq!(verify_webhook(&[secret(1)], &headers, BODY, NOW), Err(WebhookError::Invalid));
-        let both = format!("v1a,x v1,AAAA {}", headers[SIGNATURE_HEADER].to_str().unwrap());
+        assert_eq!(
+            verify_webhook(&[secret(1), secret(7)], &headers, BODY, NOW),
+            Ok(())
+        );
+        assert_eq!(
+            verify_webhook(&[secret(1)], &headers, BODY, NOW),
+            Err(WebhookError::Invalid)
+        );
+        let both = format!(
+            "v1a,x v1,AAAA {}",
+            headers[SIGNATURE_HEADER].to_str().unwrap()
+        );
         headers.insert(SIGNATURE_HEADER, both.parse().unwrap());
         assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(()));
     }
@@ -183,25 +234,51 @@ mod tests {
     fn an_empty_or_cut_signature_is_refused() {
         let mut headers = signed(7);
         let whole = headers[SIGNATURE_HEADER].to_str().unwrap().to_owned();
-        for bad in ["v1,", "", " ", "v1", "v1,AAAA", &whole[..whole.len() - 1], &whole.replace("v1", "v2")] {
+        for bad in [
+            "v1,",
+            "",
+            " ",
+            "v1",
+            "v1,AAAA",
+            &whole[..whole.len() - 1],
+            &whole.replace("v1", "v2"),
+        ] {
             headers.insert(SIGNATURE_HEADER, bad.parse().unwrap());
-            assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Err(WebhookError::Invalid), "{bad:?}");
+            assert_eq!(
+                verify_webhook(&[secret(7)], &headers, BODY, NOW),
+                Err(WebhookError::Invalid),
+                "{bad:?}"
+            );
         }
         headers.remove(SIGNATURE_HEADER);
-        let missing = Err(WebhookError::Missing { header: SIGNATURE_HEADER });
+        let missing = Err(WebhookError::Missing {
+            header: SIGNATURE_HEADER,
+        });
         assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), missing);
     }
 
     #[test]
     fn what_was_signed_is_what_counts() {
         let mut headers = signed(7);
-        assert_eq!(verify_webhook(&[secret(7)], &headers, b"{}", NOW), Err(WebhookError::Invalid));
+        assert_eq!(
+            verify_webhook(&[secret(7)], &headers, b"{}", NOW),
+            Err(WebhookError::Invalid)
+        );
         headers.insert(ID_HEADER, "call-2".parse().unwrap());
-        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Err(WebhookError::Invalid));
+        assert_eq!(
+            verify_webhook(&[secret(7)], &headers, BODY, NOW),
+            Err(WebhookError::Invalid)
+        );
         for (seconds, expected) in [(300, Ok(())), (301, Err(WebhookError::OutOfTime))] {
             let span = Duration::from_secs(seconds);
-            assert_eq!(verify_webhook(&[secret(7)], &signed(7), BODY, NOW.plus(span)), expected);
-            assert_eq!(verify_webhook(&[secret(7)], &signed(7), BODY, NOW.minus(span)), expected);
+            assert_eq!(
+                verify_webhook(&[secret(7)], &signed(7), BODY, NOW.plus(span)),
+                expected
+            );
+            assert_eq!(
+                verify_webhook(&[secret(7)], &signed(7), BODY, NOW.minus(span)),
+                expected
+            );
         }
     }
 

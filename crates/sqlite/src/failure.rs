@@ -25,24 +25,36 @@ impl From<Error> for Failure {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        if is_disk_full(error) { Self::DiskFull } else { Self::Failed { reason: error.to_string() } }
+        if is_disk_full(error) {
+            Self::DiskFull
+        } else {
+            Self::Failed {
+                reason: error.to_string(),
+            }
+        }
     }
 }
 
 impl Failure {
     /// Why SQLite gave up a whole transaction by itself, which it does not tell: by far most often a full disk.
     pub(crate) fn of_lost_transaction(path: Option<&Path>) -> Self {
-        let space = path.and_then(Path::parent).and_then(|folder| fs4::available_space(folder).ok());
+        let space = path
+            .and_then(Path::parent)
+            .and_then(|folder| fs4::available_space(folder).ok());
         match space {
             Some(bytes) if bytes < DISK_FULL_BELOW_BYTES => Self::DiskFull,
-            _ => Self::Failed { reason: "the transaction was rolled back by SQLite".to_owned() },
+            _ => Self::Failed {
+                reason: "the transaction was rolled back by SQLite".to_owned(),
+            },
         }
     }
 }
 
 /// SQLITE_FULL, and the one I/O error that a full disk shows itself as: the shared-memory file cannot grow.
 fn is_disk_full(error: &Error) -> bool {
-    let Error::SqliteFailure(code, _) = error else { return false };
+    let Error::SqliteFailure(code, _) = error else {
+        return false;
+    };
     code.code == ErrorCode::DiskFull || code.extended_code == ffi::SQLITE_IOERR_SHMSIZE
 }
 
@@ -59,7 +71,11 @@ mod tests {
             (ffi::SQLITE_CORRUPT, false),
         ] {
             let error = Error::SqliteFailure(ffi::Error::new(code), None);
-            assert_eq!(Failure::from(error) == Failure::DiskFull, expected, "{code}");
+            assert_eq!(
+                Failure::from(error) == Failure::DiskFull,
+                expected,
+                "{code}"
+            );
         }
     }
 }

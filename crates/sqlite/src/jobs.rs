@@ -44,7 +44,10 @@ struct Pending<T, E, F, R> {
 
 /// Wraps a closure; the answer comes on the receiver. A job that panics answers nothing: the receiver sees its sender
 /// dropped.
-pub(crate) fn pack<T, E, F>(durability: Durability, job: F) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>)
+pub(crate) fn pack<T, E, F>(
+    durability: Durability,
+    job: F,
+) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>)
 where
     F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     T: Send + 'static,
@@ -65,7 +68,12 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    Box::new(Pending { job: Some(job), outcome: None, durability, reply })
+    Box::new(Pending {
+        job: Some(job),
+        outcome: None,
+        durability,
+        reply,
+    })
 }
 
 impl<T, E, F, R> Job for Pending<T, E, F, R>
@@ -80,10 +88,16 @@ where
     }
 
     fn run(&mut self, connection: &Connection) -> Ran {
-        let Some(job) = self.job.take() else { return Ran::Refused };
+        let Some(job) = self.job.take() else {
+            return Ran::Refused;
+        };
         match catch_unwind(AssertUnwindSafe(|| job(connection))) {
             Ok(outcome) => {
-                let ran = if outcome.is_ok() { Ran::Done } else { Ran::Refused };
+                let ran = if outcome.is_ok() {
+                    Ran::Done
+                } else {
+                    Ran::Refused
+                };
                 self.outcome = Some(outcome);
                 ran
             }

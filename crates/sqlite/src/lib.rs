@@ -122,7 +122,11 @@ impl Database {
     ///
     /// # Errors
     /// [`OpenError`] says whether the file is newer than this program, somebody else's, in use, or unreadable.
-    pub fn open(path: &Path, migrations: &[Migration], options: Options) -> Result<Self, OpenError> {
+    pub fn open(
+        path: &Path,
+        migrations: &[Migration],
+        options: Options,
+    ) -> Result<Self, OpenError> {
         let connection = open::open_writer(path, migrations, options)?;
         let readers = Readers::start(path, options)?;
         Self::start(connection, Some(readers))
@@ -140,7 +144,11 @@ impl Database {
     fn start(connection: Connection, readers: Option<Readers>) -> Result<Self, OpenError> {
         let counters = Arc::new(Counters::default());
         let writer = Writer::start(connection, Arc::clone(&counters))?;
-        Ok(Self { writer, readers, counters })
+        Ok(Self {
+            writer,
+            readers,
+            counters,
+        })
     }
 
     /// Runs `job` on the writer thread, inside a savepoint of its own, and returns once the commit with its changes is on
@@ -202,7 +210,11 @@ impl Database {
     {
         match &self.readers {
             Some(readers) => readers.read(job).await,
-            None => self.writer.write(Durability::Unsynced, job).await.map_err(ReadError::from_write),
+            None => self
+                .writer
+                .write(Durability::Unsynced, job)
+                .await
+                .map_err(ReadError::from_write),
         }
     }
 
@@ -221,7 +233,9 @@ impl Database {
     /// [`BackupError`]; what was written so far is removed. A database in memory has no backup.
     pub async fn backup_to(&self, path: &Path) -> Result<(), BackupError> {
         let Some(readers) = &self.readers else {
-            return Err(BackupError::Failed { reason: "the database is in memory".to_owned() });
+            return Err(BackupError::Failed {
+                reason: "the database is in memory".to_owned(),
+            });
         };
         readers.backup_to(path).await
     }
@@ -240,7 +254,9 @@ impl<E> ReadError<E> {
         match error {
             WriteError::Job(error) => Self::Job(error),
             WriteError::Busy => Self::Busy,
-            WriteError::DiskFull => Self::Failed { reason: WriteError::<E>::DISK_FULL.to_owned() },
+            WriteError::DiskFull => Self::Failed {
+                reason: WriteError::<E>::DISK_FULL.to_owned(),
+            },
             WriteError::Failed { reason } => Self::Failed { reason },
             WriteError::Closed => Self::Closed,
         }

@@ -73,15 +73,23 @@ pub enum OpenError {
 }
 
 /// Opens, creates and migrates the file for the writer.
-pub(crate) fn open_writer(path: &Path, migrations: &[Migration], options: Options) -> Result<Connection, OpenError> {
+pub(crate) fn open_writer(
+    path: &Path,
+    migrations: &[Migration],
+    options: Options,
+) -> Result<Connection, OpenError> {
     create_private(path)?;
-    let mut connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))
-        .map_err(|error| explain(path, &error))?;
+    let mut connection =
+        Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))
+            .map_err(|error| explain(path, &error))?;
     prepare_writer(&mut connection, migrations, options).map_err(|error| error.at(path))?;
     Ok(connection)
 }
 
-pub(crate) fn open_in_memory(migrations: &[Migration], options: Options) -> Result<Connection, OpenError> {
+pub(crate) fn open_in_memory(
+    migrations: &[Migration],
+    options: Options,
+) -> Result<Connection, OpenError> {
     let path = Path::new(":memory:");
     let mut connection = Connection::open_in_memory().map_err(|error| explain(path, &error))?;
     prepare_writer(&mut connection, migrations, options).map_err(|error| error.at(path))?;
@@ -101,15 +109,21 @@ pub struct Schema {
 ///
 /// # Errors
 /// [`OpenError`]; a schema that is newer than this program is one.
-pub fn look(path: &Path, migrations: &[Migration], options: Options) -> Result<(Connection, Schema), OpenError> {
+pub fn look(
+    path: &Path,
+    migrations: &[Migration],
+    options: Options,
+) -> Result<(Connection, Schema), OpenError> {
     let connection = open_reader(path)?;
-    let schema = schema(&connection, migrations, options.application_id).map_err(|error| error.at(path))?;
+    let schema =
+        schema(&connection, migrations, options.application_id).map_err(|error| error.at(path))?;
     Ok((connection, schema))
 }
 
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let open = || {
-        let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+        let connection =
+            Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
         settle(&connection)?;
         Ok(connection)
     };
@@ -122,11 +136,18 @@ fn flags(access: OpenFlags) -> OpenFlags {
 
 /// SQLite gives its side files the mode of the database, so making that one private is enough.
 fn create_private(path: &Path) -> Result<(), OpenError> {
-    let created = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let created = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
     match created {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(OpenError::DiskFull),
-        Err(error) => Err(OpenError::Failed { reason: format!("{}: {error}", path.display()) }),
+        Err(error) => Err(OpenError::Failed {
+            reason: format!("{}: {error}", path.display()),
+        }),
     }
 }
 
@@ -147,8 +168,14 @@ impl From<rusqlite::Error> for Trouble {
 impl Trouble {
     fn at(self, path: &Path) -> OpenError {
         match self {
-            Self::Newer { found, supported } => OpenError::NewerSchema { path: path.to_owned(), found, supported },
-            Self::NotOurs => OpenError::NotOurs { path: path.to_owned() },
+            Self::Newer { found, supported } => OpenError::NewerSchema {
+                path: path.to_owned(),
+                found,
+                supported,
+            },
+            Self::NotOurs => OpenError::NotOurs {
+                path: path.to_owned(),
+            },
             Self::Sql(error) => explain(path, &error),
             Self::Migrations(reason) => OpenError::Failed { reason },
         }
@@ -157,35 +184,62 @@ impl Trouble {
 
 fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => OpenError::NotOurs { path: path.to_owned() },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path: path.to_owned() },
+        Some(ErrorCode::NotADatabase) => OpenError::NotOurs {
+            path: path.to_owned(),
+        },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked {
+            path: path.to_owned(),
+        },
         _ => match Failure::from(error) {
             Failure::DiskFull => OpenError::DiskFull,
-            Failure::Failed { reason } => OpenError::Failed { reason: format!("{}: {reason}", path.display()) },
+            Failure::Failed { reason } => OpenError::Failed {
+                reason: format!("{}: {reason}", path.display()),
+            },
         },
     }
 }
 
-fn prepare_writer(connection: &mut Connection, migrations: &[Migration], options: Options) -> Result<(), Trouble> {
+fn prepare_writer(
+    connection: &mut Connection,
+    migrations: &[Migration],
+    options: Options,
+) -> Result<(), Trouble> {
     settle(connection)?;
     // Before anything is written: a foreign or newer file must stay as it is.
     let Schema { found, .. } = schema(connection, migrations, options.application_id)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "secure_delete", options.secure_delete)?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", DATABASE_LOG_PAGES, |_| Ok(()))?;
-    connection.pragma_update_and_check(None, "journal_size_limit", DATABASE_LOG_BYTES_KEPT, |_| Ok(()))?;
-    for migration in migrations.iter().filter(|migration| migration.version > found) {
+    connection
+        .pragma_update_and_check(None, "wal_autocheckpoint", DATABASE_LOG_PAGES, |_| Ok(()))?;
+    connection.pragma_update_and_check(
+        None,
+        "journal_size_limit",
+        DATABASE_LOG_BYTES_KEPT,
+        |_| Ok(()),
+    )?;
+    for migration in migrations
+        .iter()
+        .filter(|migration| migration.version > found)
+    {
         migrate(connection, migration, options.application_id)?;
     }
     Ok(())
 }
 
-fn schema(connection: &Connection, migrations: &[Migration], application_id: u32) -> Result<Schema, Trouble> {
+fn schema(
+    connection: &Connection,
+    migrations: &[Migration],
+    application_id: u32,
+) -> Result<Schema, Trouble> {
     let supported = newest(migrations)?;
     check_owner(connection, application_id)?;
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found > supported { Err(Trouble::Newer { found, supported }) } else { Ok(Schema { found, supported }) }
+    if found > supported {
+        Err(Trouble::Newer { found, supported })
+    } else {
+        Ok(Schema { found, supported })
+    }
 }
 
 /// What every connection has.
@@ -204,7 +258,10 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
 fn newest(migrations: &[Migration]) -> Result<u32, Trouble> {
     for (migration, expected) in migrations.iter().zip(1..) {
         if migration.version != expected {
-            let reason = format!("migration {} stands where {expected} belongs", migration.version);
+            let reason = format!(
+                "migration {} stands where {expected} belongs",
+                migration.version
+            );
             return Err(Trouble::Migrations(reason));
         }
     }
@@ -218,16 +275,30 @@ fn check_owner(connection: &Connection, ours: u32) -> Result<(), Trouble> {
         return Ok(());
     }
     let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let objects: u64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if owner == 0 && version == 0 && objects == 0 { Ok(()) } else { Err(Trouble::NotOurs) }
+    let objects: u64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if owner == 0 && version == 0 && objects == 0 {
+        Ok(())
+    } else {
+        Err(Trouble::NotOurs)
+    }
 }
 
-fn migrate(connection: &mut Connection, migration: &Migration, application_id: u32) -> Result<(), Trouble> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    transaction.execute_batch(migration.sql).map_err(|error| match Failure::from(&error) {
-        Failure::DiskFull => Trouble::Sql(error),
-        Failure::Failed { reason } => Trouble::Migrations(format!("migration {}: {reason}", migration.version)),
-    })?;
+fn migrate(
+    connection: &mut Connection,
+    migration: &Migration,
+    application_id: u32,
+) -> Result<(), Trouble> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    transaction
+        .execute_batch(migration.sql)
+        .map_err(|error| match Failure::from(&error) {
+            Failure::DiskFull => Trouble::Sql(error),
+            Failure::Failed { reason } => {
+                Trouble::Migrations(format!("migration {}: {reason}", migration.version))
+            }
+        })?;
     transaction.pragma_update(None, "application_id", application_id.cast_signed())?;
     transaction.pragma_update(None, "user_version", migration.version)?;
     transaction.commit()?;

@@ -43,9 +43,14 @@ impl Readers {
             std::thread::Builder::new()
                 .name(format!("sqlite-reader-{number}"))
                 .spawn(move || run_reader(&connection, &jobs))
-                .map_err(|error| OpenError::Failed { reason: error.to_string() })?;
+                .map_err(|error| OpenError::Failed {
+                    reason: error.to_string(),
+                })?;
         }
-        Ok(Self { queue: Arc::new(Mutex::new(Some(queue))), path: Arc::from(path) })
+        Ok(Self {
+            queue: Arc::new(Mutex::new(Some(queue))),
+            path: Arc::from(path),
+        })
     }
 
     pub(crate) async fn read<T, E, F>(&self, job: F) -> Result<T, ReadError<E>>
@@ -58,14 +63,20 @@ impl Readers {
         self.enqueue(job)?;
         match answer.await {
             Ok(Ok(outcome)) => outcome.map_err(ReadError::Job),
-            Ok(Err(failure)) => Err(ReadError::Failed { reason: failure.to_string() }),
-            Err(_) => Err(ReadError::Failed { reason: "the job did not end".to_owned() }),
+            Ok(Err(failure)) => Err(ReadError::Failed {
+                reason: failure.to_string(),
+            }),
+            Err(_) => Err(ReadError::Failed {
+                reason: "the job did not end".to_owned(),
+            }),
         }
     }
 
     fn enqueue<E>(&self, job: Box<dyn Job>) -> Result<(), ReadError<E>> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(queue) = queue.as_ref() else { return Err(ReadError::Closed) };
+        let Some(queue) = queue.as_ref() else {
+            return Err(ReadError::Closed);
+        };
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => ReadError::Busy,
             TrySendError::Disconnected(_) => ReadError::Closed,
@@ -76,12 +87,17 @@ impl Readers {
         let (source, target) = (Arc::clone(&self.path), path.to_owned());
         tokio::task::spawn_blocking(move || copy(&source, &target))
             .await
-            .map_err(|error| BackupError::Failed { reason: error.to_string() })?
+            .map_err(|error| BackupError::Failed {
+                reason: error.to_string(),
+            })?
     }
 
     /// Takes nothing new; the threads end when what waits is done.
     pub(crate) fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 }
 
@@ -115,26 +131,39 @@ pub fn copy(source: &Path, target: &Path) -> Result<(), BackupError> {
 }
 
 fn create_private(target: &Path) -> Result<File, BackupError> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).map_err(BackupError::from)
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(target)
+        .map_err(BackupError::from)
 }
 
 fn copy_pages(source: &Path, target: &Path) -> Result<(), BackupError> {
-    let source = open::open_reader(source).map_err(|error| BackupError::Failed { reason: error.to_string() })?;
+    let source = open::open_reader(source).map_err(|error| BackupError::Failed {
+        reason: error.to_string(),
+    })?;
     let mut target = Connection::open(target).map_err(Failure::from)?;
     let backup = Backup::new(&source, &mut target).map_err(Failure::from)?;
     let step = backup.step(ALL_PAGES).map_err(Failure::from)?;
     drop(backup);
     if step != StepResult::Done {
-        return Err(BackupError::Failed { reason: "the database is locked".to_owned() });
+        return Err(BackupError::Failed {
+            reason: "the database is locked".to_owned(),
+        });
     }
     // Without a log beside it the copy is one file, also after somebody has looked into it.
-    target.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).map_err(Failure::from)?;
+    target
+        .pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))
+        .map_err(Failure::from)?;
     Ok(())
 }
 
 fn sync_with_folder(file: &File, target: &Path) -> Result<(), BackupError> {
     file.sync_all()?;
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = target
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()?;
     Ok(())
 }
@@ -159,7 +188,9 @@ impl From<io::Error> for BackupError {
         match error.kind() {
             io::ErrorKind::AlreadyExists => Self::Exists,
             io::ErrorKind::StorageFull => Self::DiskFull,
-            _ => Self::Failed { reason: error.to_string() },
+            _ => Self::Failed {
+                reason: error.to_string(),
+            },
         }
     }
 }

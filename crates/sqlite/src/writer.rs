@@ -27,17 +27,31 @@ enum Order {
 }
 
 impl Writer {
-    pub(crate) fn start(connection: Connection, counters: Arc<Counters>) -> Result<Self, OpenError> {
+    pub(crate) fn start(
+        connection: Connection,
+        counters: Arc<Counters>,
+    ) -> Result<Self, OpenError> {
         let (queue, orders) = mpsc::channel(WRITER_QUEUE_MAX);
-        let thread = WriterThread { connection, orders, counters, durability: Durability::Synced };
+        let thread = WriterThread {
+            connection,
+            orders,
+            counters,
+            durability: Durability::Synced,
+        };
         std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || thread.run())
-            .map_err(|error| OpenError::Failed { reason: error.to_string() })?;
+            .map_err(|error| OpenError::Failed {
+                reason: error.to_string(),
+            })?;
         Ok(Self { queue })
     }
 
-    pub(crate) async fn write<T, E, F>(&self, durability: Durability, job: F) -> Result<T, WriteError<E>>
+    pub(crate) async fn write<T, E, F>(
+        &self,
+        durability: Durability,
+        job: F,
+    ) -> Result<T, WriteError<E>>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
@@ -49,7 +63,9 @@ impl Writer {
             Ok(Ok(outcome)) => outcome.map_err(WriteError::Job),
             Ok(Err(failure)) => Err(failure.into()),
             Err(_) if self.queue.is_closed() => Err(WriteError::Closed),
-            Err(_) => Err(WriteError::Failed { reason: "the job did not end".to_owned() }),
+            Err(_) => Err(WriteError::Failed {
+                reason: "the job did not end".to_owned(),
+            }),
         }
     }
 
@@ -60,19 +76,25 @@ impl Writer {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.order(pack_with(Durability::Synced, job, |answer: Answer<T, E>| {
-            then(match answer {
-                Ok(outcome) => outcome.map_err(WriteError::Job),
-                Err(failure) => Err(failure.into()),
-            });
-        }))
+        self.order(pack_with(
+            Durability::Synced,
+            job,
+            |answer: Answer<T, E>| {
+                then(match answer {
+                    Ok(outcome) => outcome.map_err(WriteError::Job),
+                    Err(failure) => Err(failure.into()),
+                });
+            },
+        ))
     }
 
     fn order<E>(&self, job: Box<dyn Job>) -> Result<(), WriteError<E>> {
-        self.queue.try_send(Order::Run(job)).map_err(|error| match error {
-            TrySendError::Full(_) => WriteError::Busy,
-            TrySendError::Closed(_) => WriteError::Closed,
-        })
+        self.queue
+            .try_send(Order::Run(job))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => WriteError::Busy,
+                TrySendError::Closed(_) => WriteError::Closed,
+            })
     }
 
     #[cfg(test)]
@@ -115,7 +137,11 @@ impl WriterThread {
     }
 
     /// What waits, up to the limit. Once told to close, the queue takes nothing new but what waits is still done.
-    fn take_batch(&mut self, first: Order, closing: &mut Vec<oneshot::Sender<()>>) -> Vec<Box<dyn Job>> {
+    fn take_batch(
+        &mut self,
+        first: Order,
+        closing: &mut Vec<oneshot::Sender<()>>,
+    ) -> Vec<Box<dyn Job>> {
         let mut batch = Vec::new();
         let mut next = Some(first);
         while let Some(order) = next {
@@ -126,7 +152,11 @@ impl WriterThread {
                     closing.push(done);
                 }
             }
-            next = if batch.len() < WRITER_BATCH_MAX { self.orders.try_recv().ok() } else { None };
+            next = if batch.len() < WRITER_BATCH_MAX {
+                self.orders.try_recv().ok()
+            } else {
+                None
+            };
         }
         batch
     }
@@ -146,8 +176,14 @@ impl WriterThread {
     }
 
     fn run_in_transaction(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        let synced = batch.iter().any(|job| job.durability() == Durability::Synced);
-        self.set(if synced { Durability::Synced } else { Durability::Unsynced })?;
+        let synced = batch
+            .iter()
+            .any(|job| job.durability() == Durability::Synced);
+        self.set(if synced {
+            Durability::Synced
+        } else {
+            Durability::Unsynced
+        })?;
         let before = self.changes_so_far()?;
         self.execute("BEGIN IMMEDIATE")?;
         for job in batch.iter_mut() {
@@ -155,7 +191,9 @@ impl WriterThread {
         }
         let changed = self.changes_so_far()? != before;
         self.execute("COMMIT")?;
-        self.counters.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.counters
+            .jobs
+            .fetch_add(batch.len() as u64, Ordering::Relaxed);
         if changed && synced {
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
         }
@@ -169,7 +207,8 @@ impl WriterThread {
                 Durability::Synced => "full",
                 Durability::Unsynced => "normal",
             };
-            self.connection.pragma_update(None, "synchronous", synchronous)?;
+            self.connection
+                .pragma_update(None, "synchronous", synchronous)?;
             self.durability = durability;
         }
         Ok(())
@@ -180,7 +219,9 @@ impl WriterThread {
         let ran = job.run(&self.connection);
         // On some errors, a full disk among them, SQLite rolls the whole transaction back by itself.
         if self.connection.is_autocommit() {
-            return Err(Failure::of_lost_transaction(self.connection.path().map(Path::new)));
+            return Err(Failure::of_lost_transaction(
+                self.connection.path().map(Path::new),
+            ));
         }
         if ran == Ran::Refused {
             self.execute("ROLLBACK TO job")?;
@@ -197,11 +238,18 @@ impl WriterThread {
     }
 
     fn execute(&self, sql: &'static str) -> Result<(), Failure> {
-        Ok(self.connection.prepare_cached(sql)?.execute([]).map(|_| ())?)
+        Ok(self
+            .connection
+            .prepare_cached(sql)?
+            .execute([])
+            .map(|_| ())?)
     }
 
     fn changes_so_far(&self) -> Result<i64, Failure> {
-        Ok(self.connection.prepare_cached("SELECT total_changes()")?.query_row([], |row| row.get(0))?)
+        Ok(self
+            .connection
+            .prepare_cached("SELECT total_changes()")?
+            .query_row([], |row| row.get(0))?)
     }
 }
 

@@ -32,17 +32,24 @@ impl From<Iso> for Timestamp {
 impl fmt::Display for Iso {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis().min(MILLIS_MAX);
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).map_err(|_| fmt::Error)?;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
+            .map_err(|_| fmt::Error)?;
         let (year, month, day) = at.to_calendar_date();
         let (hour, minute, second, milli) = at.to_hms_milli();
-        write!(f, "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z", u8::from(month))
+        write!(
+            f,
+            "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
+            u8::from(month)
+        )
     }
 }
 
 impl FromStr for Iso {
     type Err = NotATime;
     fn from_str(text: &str) -> Result<Self, NotATime> {
-        let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| NotATime)?.to_offset(UtcOffset::UTC);
+        let at = OffsetDateTime::parse(text, &Rfc3339)
+            .map_err(|_| NotATime)?
+            .to_offset(UtcOffset::UTC);
         let millis = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| NotATime)?;
         Ok(Self(Timestamp::from_millis(millis)))
     }
@@ -72,16 +79,29 @@ mod tests {
     #[test]
     fn written_in_utc_with_milliseconds() {
         assert_eq!(iso(0).to_string(), "1970-01-01T00:00:00.000Z");
-        assert_eq!(iso(1_795_183_500_007).to_string(), "2026-11-20T14:05:00.007Z");
+        assert_eq!(
+            iso(1_795_183_500_007).to_string(),
+            "2026-11-20T14:05:00.007Z"
+        );
         assert_eq!(iso(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]
     fn read_with_any_offset() {
-        for text in ["2026-11-20T14:05:00.007Z", "2026-11-20T15:05:00.007+01:00", "2026-11-20T14:05:00.0079Z"] {
+        for text in [
+            "2026-11-20T14:05:00.007Z",
+            "2026-11-20T15:05:00.007+01:00",
+            "2026-11-20T14:05:00.0079Z",
+        ] {
             assert_eq!(text.parse(), Ok(iso(1_795_183_500_007)), "{text}");
         }
-        for bad in ["", "2026-11-20", "2026-13-20T14:05:00Z", "1969-12-31T23:59:59Z", "1795183500007"] {
+        for bad in [
+            "",
+            "2026-11-20",
+            "2026-13-20T14:05:00Z",
+            "1969-12-31T23:59:59Z",
+            "1795183500007",
+        ] {
             assert_eq!(bad.parse::<Iso>(), Err(NotATime), "{bad}");
         }
     }

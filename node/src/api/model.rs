@@ -68,7 +68,8 @@ mod tests {
     fn a_request_with_an_unknown_field_is_refused() {
         let typo = json!({"to": ["Bolt"], "content": "x", "attachment": ["ATC-1"]});
         assert!(serde_json::from_value::<SendMessage>(typo).is_err());
-        let least: SendMessage = serde_json::from_value(json!({"to": ["Bolt"], "content": "x"})).unwrap();
+        let least: SendMessage =
+            serde_json::from_value(json!({"to": ["Bolt"], "content": "x"})).unwrap();
         assert!(least.attachments.is_empty() && !least.action_required);
     }
 

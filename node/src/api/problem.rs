@@ -182,7 +182,9 @@ impl From<ProblemCode> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.code.status(), axum::Json(self)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         response
     }
 }
@@ -201,12 +203,16 @@ mod tests {
             assert_eq!(serde_json::from_str::<ProblemCode>(&json).unwrap(), code);
             assert!(!code.next().is_empty());
         }
-        assert_eq!(serde_json::from_str::<ProblemCode>("\"of_tomorrow\"").unwrap(), ProblemCode::Unknown);
+        assert_eq!(
+            serde_json::from_str::<ProblemCode>("\"of_tomorrow\"").unwrap(),
+            ProblemCode::Unknown
+        );
     }
 
     #[test]
     fn a_problem_is_a_problem_document() {
-        let problem = Problem::new(ProblemCode::DiskFull, "2 MB are needed").next("delete something");
+        let problem =
+            Problem::new(ProblemCode::DiskFull, "2 MB are needed").next("delete something");
         let response = problem.clone().into_response();
         assert_eq!(response.status(), StatusCode::INSUFFICIENT_STORAGE);
         assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);

@@ -3,8 +3,9 @@
 use super::{
     iso::Iso,
     model::{
-        Attachment, Audit, Chat, ChatType, Connection, DangerMark, Delivery, Direction, Health, Identity, Invite,
-        ListedAttachment, Message, Participant, ParticipantStatus, Sender, Stamp, Visibility,
+        Attachment, Audit, Chat, ChatType, Connection, DangerMark, Delivery, Direction, Health,
+        Identity, Invite, ListedAttachment, Message, Participant, ParticipantStatus, Sender, Stamp,
+        Visibility,
     },
 };
 use crate::store::{attachments, chats, connections, deliveries, invites, messages};
@@ -19,10 +20,12 @@ pub const HTML: &str = "text/html";
 /// Bytes as lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// A delivery.
@@ -64,7 +67,10 @@ pub fn attachment(row: &attachments::Attachment) -> Attachment {
         dangers: file_type
             .dangers
             .into_iter()
-            .map(|code| DangerMark { code, reason: code.reason().to_owned() })
+            .map(|code| DangerMark {
+                code,
+                reason: code.reason().to_owned(),
+            })
             .collect(),
         has_preview: row.has_preview,
         size: row.descriptor.sealed.pt_len,
@@ -80,7 +86,11 @@ pub fn listed_attachment(row: &attachments::Listed) -> ListedAttachment {
     ListedAttachment {
         attachment: attachment(&row.file),
         message: row.messages.first().map(|(message, _)| message.clone()),
-        contacts: row.messages.iter().map(|(_, contact)| contact.clone()).collect(),
+        contacts: row
+            .messages
+            .iter()
+            .map(|(_, contact)| contact.clone())
+            .collect(),
         message_count: row.message_count,
         created_at: Iso(row.created_at),
     }
@@ -145,7 +155,10 @@ pub fn message(
         uuid: row.uuid.to_string(),
         chat: row.chat.clone(),
         direction: row.direction,
-        sender: Sender { name: row.sender_name.clone(), contact: contact.clone() },
+        sender: Sender {
+            name: row.sender_name.clone(),
+            contact: contact.clone(),
+        },
         content: row.content.clone(),
         content_type: row.content_type.clone(),
         content_html,
@@ -162,8 +175,14 @@ pub fn message(
         delivery: on_the_way.iter().map(delivery).collect(),
         revision: row.revision,
         audit: Audit {
-            created: Stamp { at: Iso(created), by: Some(contact) },
-            updated: Stamp { at: Iso(row.updated_at), by: None },
+            created: Stamp {
+                at: Iso(created),
+                by: Some(contact),
+            },
+            updated: Stamp {
+                at: Iso(row.updated_at),
+                by: None,
+            },
         },
     }
 }
@@ -188,7 +207,10 @@ pub fn chat(
             status: ParticipantStatus::Active,
             contact,
             is_self: participant.is_self,
-            identity: Identity { fingerprint, verified },
+            identity: Identity {
+                fingerprint,
+                verified,
+            },
         }
     };
     Chat {
@@ -206,8 +228,14 @@ pub fn chat(
         error_count: row.errors,
         revision: row.revision,
         audit: Audit {
-            created: Stamp { at: Iso(row.created_at), by: None },
-            updated: Stamp { at: Iso(row.updated_at), by: None },
+            created: Stamp {
+                at: Iso(row.created_at),
+                by: None,
+            },
+            updated: Stamp {
+                at: Iso(row.updated_at),
+                by: None,
+            },
         },
     }
 }

@@ -363,8 +363,14 @@ fn parse_secret(text: &str) -> Result<Zeroizing<String>, String> {
 }
 
 fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| "not an address like 127.0.0.1:4680".to_owned())?;
-    if address.ip().is_loopback() { Ok(address) } else { Err("the local API listens on loopback only".to_owned()) }
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "not an address like 127.0.0.1:4680".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the local API listens on loopback only".to_owned())
+    }
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -373,7 +379,10 @@ fn parse_name(text: &str) -> Result<String, String> {
         0 => Err("it is empty".to_owned()),
         _ if visible_line(name) != name => Err("it has control characters".to_owned()),
         1..=limits::CARD_NAME_BYTES_MAX => Ok(name.to_owned()),
-        length => Err(format!("it has {length} bytes, the limit is {}", limits::CARD_NAME_BYTES_MAX)),
+        length => Err(format!(
+            "it has {length} bytes, the limit is {}",
+            limits::CARD_NAME_BYTES_MAX
+        )),
     }
 }
 
@@ -381,7 +390,11 @@ fn parse_note(text: &str) -> Result<String, String> {
     if text.len() <= limits::REQUEST_NOTE_BYTES_MAX {
         return Ok(text.to_owned());
     }
-    Err(format!("it has {} bytes, the limit is {}", text.len(), limits::REQUEST_NOTE_BYTES_MAX))
+    Err(format!(
+        "it has {} bytes, the limit is {}",
+        text.len(),
+        limits::REQUEST_NOTE_BYTES_MAX
+    ))
 }
 
 #[cfg(test)]
@@ -400,16 +413,26 @@ mod tests {
 
     #[test]
     fn several_recipients_and_files() {
-        let line = ["send", "--to", "Bolt", "Cargo", "--to", "Dock", "-m", "hi", "-a", "a.pdf", "b.png", "--json"];
-        let Command::Ask(Ask::Send(send)) = parsed(&line).unwrap().command else { panic!() };
+        let line = [
+            "send", "--to", "Bolt", "Cargo", "--to", "Dock", "-m", "hi", "-a", "a.pdf", "b.png",
+            "--json",
+        ];
+        let Command::Ask(Ask::Send(send)) = parsed(&line).unwrap().command else {
+            panic!()
+        };
         assert_eq!((send.to.len(), send.attach.len()), (3, 2));
         assert_eq!(send.message.as_deref(), Some("hi"));
     }
 
     #[test]
     fn lists_are_the_default() {
-        for (line, lists) in [(vec!["connections"], true), (vec!["connections", "accept", "Bolt"], false)] {
-            let Command::Ask(Ask::Connections { command }) = parsed(&line).unwrap().command else { panic!() };
+        for (line, lists) in [
+            (vec!["connections"], true),
+            (vec!["connections", "accept", "Bolt"], false),
+        ] {
+            let Command::Ask(Ask::Connections { command }) = parsed(&line).unwrap().command else {
+                panic!()
+            };
             assert_eq!(command.is_none(), lists);
         }
     }
@@ -422,11 +445,31 @@ mod tests {
             vec!["send", "--to", "Bolt", "-m", "hi", "--timeout", "3s"],
             vec!["invite", "--contact", "--expires", "7d"],
             vec!["init", "--name", "A", "--relay", "relay.example"],
-            vec!["init", "--name", "A", "--relay", "https://r.example", "--listen", "0.0.0.0:4680"],
-            vec!["init", "--name", "A", "--relay", "https://r.example", "--webhook-url", "https://a.example"],
+            vec![
+                "init",
+                "--name",
+                "A",
+                "--relay",
+                "https://r.example",
+                "--listen",
+                "0.0.0.0:4680",
+            ],
+            vec![
+                "init",
+                "--name",
+                "A",
+                "--relay",
+                "https://r.example",
+                "--webhook-url",
+                "https://a.example",
+            ],
             vec!["inbox", "--limit", "501"],
         ] {
-            assert_eq!(parsed(&line).err().map(|error| error.exit_code()), Some(2), "{line:?}");
+            assert_eq!(
+                parsed(&line).err().map(|error| error.exit_code()),
+                Some(2),
+                "{line:?}"
+            );
         }
     }
 }

@@ -7,7 +7,8 @@ use sealpost_node_core::text::visible_line;
 use std::collections::HashMap;
 
 /// Of what this command moves itself.
-const OWN: &str = "{msg:.bold} {bar:24} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
+const OWN: &str =
+    "{msg:.bold} {bar:24} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
 /// Of what the daemon tells of, with its rate.
 const TOLD: &str = "{msg:.bold} {bar:24} {decimal_bytes}/{decimal_total_bytes} {prefix}";
 /// Characters of a name before its bar; the rest of the line is for the bar and the numbers.
@@ -25,15 +26,31 @@ pub(super) struct Bars {
 impl Bars {
     /// For all files; none is drawn yet.
     pub(super) fn new(console: &Console) -> Self {
-        let target = if console.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if console.is_json() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         let all = MultiProgress::with_draw_target(target);
-        Self { all, moving: HashMap::new(), names: HashMap::new(), is_choosy: false }
+        Self {
+            all,
+            moving: HashMap::new(),
+            names: HashMap::new(),
+            is_choosy: false,
+        }
     }
 
     /// For these files only.
     pub(super) fn of(files: &[Attachment], console: &Console) -> Self {
-        let names = files.iter().map(|file| (file.id.clone(), file.filename.clone())).collect();
-        Self { names, is_choosy: true, ..Self::new(console) }
+        let names = files
+            .iter()
+            .map(|file| (file.id.clone(), file.filename.clone()))
+            .collect();
+        Self {
+            names,
+            is_choosy: true,
+            ..Self::new(console)
+        }
     }
 
     /// One of what its owner moves.
@@ -54,13 +71,17 @@ impl Bars {
         if event.topic != EventTopic::Transfer || self.all.is_hidden() {
             return;
         }
-        let Ok(transfer) = serde_json::from_value::<Transfer>(event.data.clone()) else { return };
+        let Ok(transfer) = serde_json::from_value::<Transfer>(event.data.clone()) else {
+            return;
+        };
         if !self.names.contains_key(&transfer.attachment) {
             if self.is_choosy {
                 return;
             }
             // One without a name is shown by its id.
-            let file = client.get::<Attachment>(&["v1", "attachments", &transfer.attachment], &()).await;
+            let file = client
+                .get::<Attachment>(&["v1", "attachments", &transfer.attachment], &())
+                .await;
             let name = file.map_or_else(|_| transfer.attachment.clone(), |file| file.filename);
             self.names.insert(transfer.attachment.clone(), name);
         }
@@ -75,9 +96,19 @@ impl Bars {
             return;
         }
         if !self.moving.contains_key(&transfer.attachment) {
-            let name = self.names.get(&transfer.attachment).map_or("", String::as_str);
-            let arrow = if transfer.direction == Direction::Out { "↑" } else { "↓" };
-            self.moving.insert(transfer.attachment.clone(), self.add(TOLD, &format!("{arrow} {name}"), transfer.total));
+            let name = self
+                .names
+                .get(&transfer.attachment)
+                .map_or("", String::as_str);
+            let arrow = if transfer.direction == Direction::Out {
+                "↑"
+            } else {
+                "↓"
+            };
+            self.moving.insert(
+                transfer.attachment.clone(),
+                self.add(TOLD, &format!("{arrow} {name}"), transfer.total),
+            );
         }
         if let Some(bar) = self.moving.get(&transfer.attachment) {
             bar.set_prefix(rate(transfer));
@@ -100,8 +131,13 @@ impl Bars {
 
 /// `12.3 MB/s, 8 s left`
 fn rate(transfer: &Transfer) -> String {
-    let left = transfer.total.saturating_sub(transfer.bytes).checked_div(transfer.bytes_per_second);
-    let left = left.map(|seconds| format!(", {seconds} s left")).unwrap_or_default();
+    let left = transfer
+        .total
+        .saturating_sub(transfer.bytes)
+        .checked_div(transfer.bytes_per_second);
+    let left = left
+        .map(|seconds| format!(", {seconds} s left"))
+        .unwrap_or_default();
     format!("{}/s{left}", units::size(transfer.bytes_per_second))
 }
 

@@ -43,21 +43,39 @@ impl Client {
         let start_command = format!("sealpost --data {} serve", quoted(&data.to_string_lossy()));
         let address = read(data, ADDRESS_FILE, &start_command)?;
         let token = read(data, TOKEN_FILE, &start_command)?;
-        let address: SocketAddr =
-            address.trim().parse().map_err(|_| foreign("the address in its data folder does not parse"))?;
+        let address: SocketAddr = address
+            .trim()
+            .parse()
+            .map_err(|_| foreign("the address in its data folder does not parse"))?;
         if !address.ip().is_loopback() {
-            return Err(foreign("the address in its data folder is not a loopback address"));
+            return Err(foreign(
+                "the address in its data folder is not a loopback address",
+            ));
         }
-        let base = Url::parse(&format!("http://{address}/")).map_err(|_| foreign("its address does not parse"))?;
-        Ok(Self { http: http_client(token.trim())?, base, start_command })
+        let base = Url::parse(&format!("http://{address}/"))
+            .map_err(|_| foreign("its address does not parse"))?;
+        Ok(Self {
+            http: http_client(token.trim())?,
+            base,
+            start_command,
+        })
     }
 
     /// `GET`, for a resource.
     ///
     /// # Errors
     /// What the daemon refuses, or [`CliError::Unreachable`].
-    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &impl Serialize) -> Result<T, CliError> {
-        self.resource(self.request(Method::GET, path).query(query).timeout(LOCAL_ANSWER_TIMEOUT)).await
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &impl Serialize,
+    ) -> Result<T, CliError> {
+        self.resource(
+            self.request(Method::GET, path)
+                .query(query)
+                .timeout(LOCAL_ANSWER_TIMEOUT),
+        )
+        .await
     }
 
     /// `GET`, for a whole list, up to [`LIST_PAGES_MAX`] pages.
@@ -65,9 +83,15 @@ impl Client {
     /// # Errors
     /// What the daemon refuses, or [`CliError::Unreachable`].
     pub async fn list<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Page<T>, CliError> {
-        let mut list = Page { items: Vec::new(), next: None };
+        let mut list = Page {
+            items: Vec::new(),
+            next: None,
+        };
         for _ in 0..LIST_PAGES_MAX {
-            let query = PageQuery { limit: Some(PAGE_ITEMS_MAX), after: list.next.take() };
+            let query = PageQuery {
+                limit: Some(PAGE_ITEMS_MAX),
+                after: list.next.take(),
+            };
             let page: Page<T> = self.get(path, &query).await?;
             list.items.extend(page.items);
             list.next = page.next;
@@ -82,8 +106,17 @@ impl Client {
     ///
     /// # Errors
     /// What the daemon refuses, or [`CliError::Unreachable`].
-    pub async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, CliError> {
-        self.resource(self.request(Method::POST, path).json(body).timeout(LOCAL_ANSWER_TIMEOUT)).await
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        self.resource(
+            self.request(Method::POST, path)
+                .json(body)
+                .timeout(LOCAL_ANSWER_TIMEOUT),
+        )
+        .await
     }
 
     /// `POST` with raw bytes of a known length, for a resource. Takes as long as it takes.
@@ -110,7 +143,12 @@ impl Client {
     /// # Errors
     /// What the daemon refuses, or [`CliError::Unreachable`].
     pub async fn delete(&self, path: &[&str]) -> Result<(), CliError> {
-        self.send(self.request(Method::DELETE, path).timeout(LOCAL_ANSWER_TIMEOUT)).await.map(drop)
+        self.send(
+            self.request(Method::DELETE, path)
+                .timeout(LOCAL_ANSWER_TIMEOUT),
+        )
+        .await
+        .map(drop)
     }
 
     /// `GET`, for bytes.
@@ -126,8 +164,13 @@ impl Client {
     /// # Errors
     /// What the daemon refuses, or [`CliError::Unreachable`].
     pub async fn events(&self, after: Option<u64>) -> Result<Events, CliError> {
-        let request = self.request(Method::GET, &["v1", "events"]).query(&EventsQuery { after });
-        Ok(Events::new(self.send(request.header(header::ACCEPT, "text/event-stream")).await?))
+        let request = self
+            .request(Method::GET, &["v1", "events"])
+            .query(&EventsQuery { after });
+        Ok(Events::new(
+            self.send(request.header(header::ACCEPT, "text/event-stream"))
+                .await?,
+        ))
     }
 
     /// What a lost connection means.
@@ -142,7 +185,10 @@ impl Client {
         };
         let authority = self.base.authority();
         let what = format!("the daemon does not answer at {authority}: {cause}");
-        CliError::Unreachable { what, next: format!("start it: {}", self.start_command) }
+        CliError::Unreachable {
+            what,
+            next: format!("start it: {}", self.start_command),
+        }
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
@@ -154,17 +200,29 @@ impl Client {
     }
 
     async fn resource<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CliError> {
-        let body = self.send(request).await?.bytes().await.map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&body).map_err(|_| foreign("its answer does not have the form of this version"))
+        let body = self
+            .send(request)
+            .await?
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&body)
+            .map_err(|_| foreign("its answer does not have the form of this version"))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Err(problem.into()),
             Err(_) => Err(foreign(&format!("it answered {status} without saying why"))),
@@ -175,8 +233,8 @@ impl Client {
 /// Loopback only: no proxy, no redirect, and no certificate is ever good.
 fn http_client(token: &str) -> Result<reqwest::Client, CliError> {
     let bearer = Zeroizing::new(format!("Bearer {token}"));
-    let mut value =
-        header::HeaderValue::from_str(&bearer).map_err(|_| foreign("the token in its data folder does not parse"))?;
+    let mut value = header::HeaderValue::from_str(&bearer)
+        .map_err(|_| foreign("the token in its data folder does not parse"))?;
     value.set_sensitive(true);
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -194,23 +252,25 @@ fn http_client(token: &str) -> Result<reqwest::Client, CliError> {
 }
 
 fn read(data: &Path, name: &str, start_command: &str) -> Result<Zeroizing<String>, CliError> {
-    std::fs::read_to_string(data.join(name)).map(Zeroizing::new).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if !is_node(data) => CliError::Unreachable {
-            what: format!("there is no node in {}", data.display()),
-            next: format!(
-                "make one: sealpost --data {} init --name NAME --relay ORIGIN",
-                quoted(&data.to_string_lossy())
+    std::fs::read_to_string(data.join(name))
+        .map(Zeroizing::new)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if !is_node(data) => CliError::Unreachable {
+                what: format!("there is no node in {}", data.display()),
+                next: format!(
+                    "make one: sealpost --data {} init --name NAME --relay ORIGIN",
+                    quoted(&data.to_string_lossy())
+                ),
+            },
+            io::ErrorKind::NotFound => CliError::Unreachable {
+                what: format!("the daemon of {} never ran", data.display()),
+                next: format!("start it: {start_command}"),
+            },
+            _ => CliError::refused(
+                format!("{} cannot be read: {error}", data.join(name).display()),
+                "run the command as the user of the daemon",
             ),
-        },
-        io::ErrorKind::NotFound => CliError::Unreachable {
-            what: format!("the daemon of {} never ran", data.display()),
-            next: format!("start it: {start_command}"),
-        },
-        _ => CliError::refused(
-            format!("{} cannot be read: {error}", data.join(name).display()),
-            "run the command as the user of the daemon",
-        ),
-    })
+        })
 }
 
 /// A folder with anything in it may be a node; the daemon knows better.
@@ -219,7 +279,10 @@ fn is_node(data: &Path) -> bool {
 }
 
 fn foreign(what: &str) -> CliError {
-    CliError::refused(format!("the daemon cannot be understood: {what}"), "run the same version of daemon and command")
+    CliError::refused(
+        format!("the daemon cannot be understood: {what}"),
+        "run the same version of daemon and command",
+    )
 }
 
 /// The data folder when nobody names one: `$XDG_DATA_HOME/sealpost`, else `~/.local/share/sealpost`.
@@ -227,11 +290,18 @@ fn foreign(what: &str) -> CliError {
 /// # Errors
 /// [`CliError::Usage`] without a home.
 pub fn default_data_folder() -> Result<PathBuf, CliError> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let share = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
-    share
-        .map(|share| share.join("sealpost"))
-        .ok_or_else(|| CliError::usage("there is no home folder", "name the data folder with --data DIR"))
+    share.map(|share| share.join("sealpost")).ok_or_else(|| {
+        CliError::usage(
+            "there is no home folder",
+            "name the data folder with --data DIR",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -242,7 +312,10 @@ mod tests {
     fn without_a_node_it_says_how_to_make_one() {
         let folder = tempfile::tempdir().unwrap();
         let error = Client::open(folder.path()).err().unwrap();
-        assert!(error.to_string().starts_with("there is no node in"), "{error}");
+        assert!(
+            error.to_string().starts_with("there is no node in"),
+            "{error}"
+        );
         std::fs::write(folder.path().join("node.db"), "").unwrap();
         let error = Client::open(folder.path()).err().unwrap();
         assert!(error.to_string().ends_with("never ran"), "{error}");

@@ -4,7 +4,8 @@
 use super::error::CliError;
 use crate::api::iso::Iso;
 use comfy_table::{
-    Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Row, Table, TableStyle, Width, presets,
+    Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Row, Table,
+    TableStyle, Width, presets,
 };
 use sealpost_node_core::{
     markdown::{self, Paint},
@@ -20,10 +21,14 @@ use std::{
 };
 
 /// One space between columns and a rule under the header: readable without colour, and short.
-const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+const STYLE: TableStyle =
+    presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// What a narrow column gets of a line: a name is recognised by its beginning.
-const NARROW: ColumnConstraint = ColumnConstraint::Boundaries { lower: Width::Fixed(8), upper: Width::Percentage(15) };
+const NARROW: ColumnConstraint = ColumnConstraint::Boundaries {
+    lower: Width::Fixed(8),
+    upper: Width::Percentage(15),
+};
 
 /// Text for people or JSON for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +54,16 @@ impl Console {
     #[must_use]
     pub fn stdout(format: Format) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        let is_plain =
-            std::env::var_os("NO_COLOR").is_some() || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let is_plain = std::env::var_os("NO_COLOR").is_some()
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             out: Box::new(io::stdout()),
             format,
-            paint: if is_terminal && !is_plain { Paint::Ansi } else { Paint::Plain },
+            paint: if is_terminal && !is_plain {
+                Paint::Ansi
+            } else {
+                Paint::Plain
+            },
             width: Table::new().width(),
             clock: Arc::new(SystemClock),
         }
@@ -69,7 +78,13 @@ impl Console {
         width: Option<u16>,
         clock: SharedClock,
     ) -> Self {
-        Self { out, format, paint, width, clock }
+        Self {
+            out,
+            format,
+            paint,
+            width,
+            clock,
+        }
     }
 
     /// Whether programs read it.
@@ -93,7 +108,10 @@ impl Console {
     /// `2 min ago`, or a dash.
     #[must_use]
     pub fn relative(&self, at: Option<Iso>) -> String {
-        at.map_or_else(|| "-".to_owned(), |at| super::units::relative(at, self.now()))
+        at.map_or_else(
+            || "-".to_owned(),
+            |at| super::units::relative(at, self.now()),
+        )
     }
 
     /// A line, or several.
@@ -145,7 +163,8 @@ impl Console {
     /// # Errors
     /// [`CliError::Output`]
     pub fn json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
-        let text = serde_json::to_string_pretty(document).map_err(|error| CliError::Output(error.into()))?;
+        let text = serde_json::to_string_pretty(document)
+            .map_err(|error| CliError::Output(error.into()))?;
         self.write(&escaped(&text))
     }
 
@@ -154,7 +173,8 @@ impl Console {
     /// # Errors
     /// [`CliError::Output`]
     pub fn json_line(&mut self, document: &impl Serialize) -> Result<(), CliError> {
-        let text = serde_json::to_string(document).map_err(|error| CliError::Output(error.into()))?;
+        let text =
+            serde_json::to_string(document).map_err(|error| CliError::Output(error.into()))?;
         self.write(&escaped(&text))
     }
 
@@ -167,7 +187,9 @@ impl Console {
     }
 
     fn write(&mut self, text: &str) -> Result<(), CliError> {
-        writeln!(self.out, "{text}").and_then(|()| self.out.flush()).map_err(CliError::Output)
+        writeln!(self.out, "{text}")
+            .and_then(|()| self.out.flush())
+            .map_err(CliError::Output)
     }
 }
 
@@ -202,7 +224,11 @@ impl Grid {
         head.max_height(1);
         let mut table = Table::new();
         table.load_style(STYLE).set_header(head);
-        Self { table, rows: 0, is_cut: false }
+        Self {
+            table,
+            rows: 0,
+            is_cut: false,
+        }
     }
 
     /// Never breaks or cuts these columns: an id that is not whole is of no use.
@@ -251,14 +277,23 @@ impl Grid {
             Paint::Plain => self.table.force_no_tty(),
         };
         match width {
-            Some(width) => self.table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic),
-            None => self.table.set_content_arrangement(ContentArrangement::Disabled),
+            Some(width) => self
+                .table
+                .set_width(width)
+                .set_content_arrangement(ContentArrangement::Dynamic),
+            None => self
+                .table
+                .set_content_arrangement(ContentArrangement::Disabled),
         };
         let last = self.table.column_count().saturating_sub(1);
         for (index, column) in self.table.column_iter_mut().enumerate() {
             column.set_padding((0, u16::from(index != last)));
         }
-        self.table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        self.table
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -299,7 +334,9 @@ pub enum Light {
 impl From<DeliveryStatus> for Light {
     fn from(status: DeliveryStatus) -> Self {
         match status {
-            DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying => Self::Waiting,
+            DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying => {
+                Self::Waiting
+            }
             DeliveryStatus::Delivered | DeliveryStatus::Read => Self::Good,
             DeliveryStatus::Failed => Self::Bad,
         }
@@ -312,8 +349,16 @@ mod tests {
 
     fn grid() -> Grid {
         let mut grid = Grid::new(&["ID", "CONTACT", "TEXT"]).keep(&[0]).cut(1);
-        grid.row(vec![cell("CON-1"), cell("Bolt\u{1b}[2J"), cell("a long text that does not fit in forty columns")]);
-        grid.row(vec![cell("CON-22"), coloured("Cargo", Light::Good), cell("short")]);
+        grid.row(vec![
+            cell("CON-1"),
+            cell("Bolt\u{1b}[2J"),
+            cell("a long text that does not fit in forty columns"),
+        ]);
+        grid.row(vec![
+            cell("CON-22"),
+            coloured("Cargo", Light::Good),
+            cell("short"),
+        ]);
         grid
     }
 
@@ -331,14 +376,20 @@ CON-22  Cargo     short";
     #[test]
     fn a_narrow_terminal_cuts_rows() {
         let text = grid().into_text(Paint::Plain, Some(40));
-        assert!(text.lines().count() == 4 && text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(
+            text.lines().count() == 4 && text.lines().all(|line| line.chars().count() <= 40),
+            "{text}"
+        );
         assert!(text.contains('…'), "{text}");
     }
 
     #[test]
     fn only_our_own_colours_get_through() {
         let text = grid().into_text(Paint::Ansi, Some(80));
-        assert!(text.contains("\u{1b}[38;5;10m") || text.contains("\u{1b}[32m"), "{text:?}");
+        assert!(
+            text.contains("\u{1b}[38;5;10m") || text.contains("\u{1b}[32m"),
+            "{text:?}"
+        );
         assert!(!text.contains("\u{1b}[2J"));
     }
 
@@ -346,6 +397,9 @@ CON-22  Cargo     short";
     fn json_cannot_act_and_reads_back() {
         let text = escaped(&serde_json::to_string("a\u{9b}31m\u{202e}é\u{e0001}\n").unwrap());
         assert_eq!(text, "\"a\\u009b31m\\u202eé\\udb40\\udc01\\n\"");
-        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), "a\u{9b}31m\u{202e}é\u{e0001}\n");
+        assert_eq!(
+            serde_json::from_str::<String>(&text).unwrap(),
+            "a\u{9b}31m\u{202e}é\u{e0001}\n"
+        );
     }
 }

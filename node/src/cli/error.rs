@@ -58,13 +58,19 @@ impl CliError {
     /// Refused here, with words.
     #[must_use]
     pub fn refused(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self::Refused { what: what.into(), next: next.into() }
+        Self::Refused {
+            what: what.into(),
+            next: next.into(),
+        }
     }
 
     /// Wrong use, with words.
     #[must_use]
     pub fn usage(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self::Usage { what: what.into(), next: next.into() }
+        Self::Usage {
+            what: what.into(),
+            next: next.into(),
+        }
     }
 
     /// A refusal of the contract that the CLI already knows.
@@ -92,7 +98,9 @@ impl CliError {
     pub fn next(&self) -> &str {
         match self {
             Self::Problem(problem) => &problem.next,
-            Self::Refused { next, .. } | Self::Usage { next, .. } | Self::Unreachable { next, .. } => next,
+            Self::Refused { next, .. }
+            | Self::Usage { next, .. }
+            | Self::Unreachable { next, .. } => next,
             Self::Daemon(error) => match error.downcast_ref::<Problem>() {
                 Some(problem) => &problem.next,
                 None => "correct what it says, then run the command again",
@@ -124,10 +132,19 @@ impl CliError {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             _ if as_json => {
-                let document = Document { code: self.code(), detail: what, next: self.next() };
+                let document = Document {
+                    code: self.code(),
+                    detail: what,
+                    next: self.next(),
+                };
                 writeln!(out, "{}", serde_json::to_string(&document)?)
             }
-            _ => writeln!(out, "error: {}\nnext:  {}", visible_line(&what), visible_line(self.next())),
+            _ => writeln!(
+                out,
+                "error: {}\nnext:  {}",
+                visible_line(&what),
+                visible_line(self.next())
+            ),
         }
     }
 }

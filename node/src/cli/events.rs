@@ -27,7 +27,11 @@ pub struct Events {
 
 impl Events {
     pub(super) fn new(response: Response) -> Self {
-        Self { response, parser: Parser::default(), ready: VecDeque::new() }
+        Self {
+            response,
+            parser: Parser::default(),
+            ready: VecDeque::new(),
+        }
     }
 
     /// Waits for the next event; `None` when the daemon ended the stream or is gone. Safe to drop while it waits.
@@ -87,8 +91,16 @@ impl Parser {
     }
 
     fn dispatch(&mut self) -> Option<Event> {
-        let (id, topic, data) = (self.id.take(), self.topic.take(), std::mem::take(&mut self.data));
-        Some(Event { id, topic: topic?, data: serde_json::from_str(&data).ok()? })
+        let (id, topic, data) = (
+            self.id.take(),
+            self.topic.take(),
+            std::mem::take(&mut self.data),
+        );
+        Some(Event {
+            id,
+            topic: topic?,
+            data: serde_json::from_str(&data).ok()?,
+        })
     }
 }
 
@@ -104,14 +116,29 @@ id: 8\r\nevent: of_tomorrow\r\ndata: {}\r\n\r\nevent: transfer\ndata: {}\n\nid:9
     #[test]
     fn events_are_the_same_however_the_bytes_come() {
         let expected = [
-            Event { id: Some(7), topic: EventTopic::Delivery, data: json!({"status": "sent"}) },
-            Event { id: None, topic: EventTopic::Transfer, data: json!({}) },
-            Event { id: Some(9), topic: EventTopic::Node, data: json!({}) },
+            Event {
+                id: Some(7),
+                topic: EventTopic::Delivery,
+                data: json!({"status": "sent"}),
+            },
+            Event {
+                id: None,
+                topic: EventTopic::Transfer,
+                data: json!({}),
+            },
+            Event {
+                id: Some(9),
+                topic: EventTopic::Node,
+                data: json!({}),
+            },
         ];
         for size in [1, 2, 3, 7, 1_000] {
             let mut parser = Parser::default();
-            let events: Vec<Event> =
-                STREAM.as_bytes().chunks(size).flat_map(|chunk| parser.feed(chunk).unwrap()).collect();
+            let events: Vec<Event> = STREAM
+                .as_bytes()
+                .chunks(size)
+                .flat_map(|chunk| parser.feed(chunk).unwrap())
+                .collect();
             assert_eq!(events, expected, "in pieces of {size}");
         }
     }

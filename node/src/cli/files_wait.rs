@@ -17,7 +17,10 @@ pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a file comes by itself.
 pub(super) const fn is_coming(file: &Attachment) -> bool {
-    matches!(file.status, AttachmentStatus::Waiting | AttachmentStatus::Downloading)
+    matches!(
+        file.status,
+        AttachmentStatus::Waiting | AttachmentStatus::Downloading
+    )
 }
 
 /// Waits until none of the files is on its way any more, and shows how far they are; returns them as they are then.
@@ -60,12 +63,21 @@ async fn follow(files: &mut [Attachment], client: &Client) -> Result<Events, Cli
     Ok(events)
 }
 
-fn take(event: &Event, files: &mut [Attachment], bars: &Bars, console: &mut Console) -> Result<(), CliError> {
+fn take(
+    event: &Event,
+    files: &mut [Attachment],
+    bars: &Bars,
+    console: &mut Console,
+) -> Result<(), CliError> {
     if event.topic != EventTopic::Attachment {
         return Ok(());
     }
-    let Ok(changed) = serde_json::from_value::<Attachment>(event.data.clone()) else { return Ok(()) };
-    let Some(file) = files.iter_mut().find(|file| file.id == changed.id) else { return Ok(()) };
+    let Ok(changed) = serde_json::from_value::<Attachment>(event.data.clone()) else {
+        return Ok(());
+    };
+    let Some(file) = files.iter_mut().find(|file| file.id == changed.id) else {
+        return Ok(());
+    };
     let is_news = changed.reason.is_some() && changed.reason != file.reason && !console.is_json();
     *file = changed;
     if !is_news {

@@ -65,12 +65,20 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     };
     match cli.command {
         Command::Init(args) => Box::pin(commands::init::run(args, data, &mut console)).await,
-        Command::Serve => Box::pin(crate::daemon::serve(ServeArgs { data })).await.map_err(CliError::Daemon),
+        Command::Serve => Box::pin(crate::daemon::serve(ServeArgs { data }))
+            .await
+            .map_err(CliError::Daemon),
         Command::Completions(args) => commands::completions::run(&args, &mut console),
-        Command::Watch(args) => until_interrupt(commands::watch::run(&args, &data, &mut console)).await,
+        Command::Watch(args) => {
+            until_interrupt(commands::watch::run(&args, &data, &mut console)).await
+        }
         // It takes back what it staged before it obeys Ctrl-C.
-        Command::Ask(question @ Ask::Send(_)) => Box::pin(ask(question, &Client::open(&data)?, &mut console)).await,
-        Command::Ask(question) => until_interrupt(Box::pin(ask(question, &Client::open(&data)?, &mut console))).await,
+        Command::Ask(question @ Ask::Send(_)) => {
+            Box::pin(ask(question, &Client::open(&data)?, &mut console)).await
+        }
+        Command::Ask(question) => {
+            until_interrupt(Box::pin(ask(question, &Client::open(&data)?, &mut console))).await
+        }
     }
 }
 

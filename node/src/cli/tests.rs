@@ -15,8 +15,15 @@ const MESSAGE: &str = "CMG-1111-2222-3333-00001";
 async fn connections_are_a_table_with_what_to_do() {
     let mut asks = connection("CON-4444-5555-6666", "Cargo\u{1b}[2J", "pending", "in");
     asks["note"] = json!("it is us\nreally");
-    let connections = vec![connection("CON-1111-2222-3333", "Bolt", "accepted", "out"), asks];
-    let fake = Fake::start(Script { connections, ..Script::default() }).await;
+    let connections = vec![
+        connection("CON-1111-2222-3333", "Bolt", "accepted", "out"),
+        asks,
+    ];
+    let fake = Fake::start(Script {
+        connections,
+        ..Script::default()
+    })
+    .await;
     let expected = "\
 ID                  CONTACT    STATUS    VERIFIED  HEALTH  LAST CONTACT
 ───────────────────────────────────────────────────────────────────────
@@ -31,26 +38,61 @@ Cargo␛[2J asks for a connection, and says: it is us␊really
 
 #[tokio::test]
 async fn the_inbox_fits_80_and_120_columns() {
-    let mut long = incoming(1, "Bolt Manufacturing", &"**Order 17**: nuts and bolts, ".repeat(9));
-    long.attachments = vec![attachment("ATC-1", "a.pdf", 20_100_000, AttachmentStatus::Ready)];
+    let mut long = incoming(
+        1,
+        "Bolt Manufacturing",
+        &"**Order 17**: nuts and bolts, ".repeat(9),
+    );
+    long.attachments = vec![attachment(
+        "ATC-1",
+        "a.pdf",
+        20_100_000,
+        AttachmentStatus::Ready,
+    )];
     let messages = vec![long, incoming(2, "Cargo", "short")];
-    let fake = Fake::start(Script { messages, ..Script::default() }).await;
+    let fake = Fake::start(Script {
+        messages,
+        ..Script::default()
+    })
+    .await;
     for width in [80, 120] {
         let (text, outcome) = fake.run_wide(&["inbox"], width).await;
         outcome.unwrap();
-        assert!(text.lines().all(|line| line.chars().count() <= width.into()), "{text}");
+        assert!(
+            text.lines()
+                .all(|line| line.chars().count() <= width.into()),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 5, "{text}");
-        assert!(text.contains(MESSAGE) && text.contains("2 min ago") && text.contains("Order 17"), "{text}");
+        assert!(
+            text.contains(MESSAGE) && text.contains("2 min ago") && text.contains("Order 17"),
+            "{text}"
+        );
     }
-    assert_eq!(fake.script().asked[0], "GET /v1/messages?direction=in&unread=true&order=desc&limit=50");
+    assert_eq!(
+        fake.script().asked[0],
+        "GET /v1/messages?direction=in&unread=true&order=desc&limit=50"
+    );
 }
 
 #[tokio::test]
 async fn a_message_cannot_act_on_the_terminal() {
-    let mut hostile =
-        incoming(1, "Bolt\u{202e}", "# Hi\n\x1b]0;owned\x07 &#27;[2J [bank](https://evil.example)\n\nFrom     Acme");
-    hostile.attachments = vec![attachment("ATC-1", "invoice\u{202e}fdp.exe", 5, AttachmentStatus::Ready)];
-    let fake = Fake::start(Script { messages: vec![hostile], ..Script::default() }).await;
+    let mut hostile = incoming(
+        1,
+        "Bolt\u{202e}",
+        "# Hi\n\x1b]0;owned\x07 &#27;[2J [bank](https://evil.example)\n\nFrom     Acme",
+    );
+    hostile.attachments = vec![attachment(
+        "ATC-1",
+        "invoice\u{202e}fdp.exe",
+        5,
+        AttachmentStatus::Ready,
+    )];
+    let fake = Fake::start(Script {
+        messages: vec![hostile],
+        ..Script::default()
+    })
+    .await;
     let expected = "\
 Message  CMG-1111-2222-3333-00001
 From     Bolt\u{fffd}
@@ -75,21 +117,42 @@ Mark it as read, and tell the sender, with: sealpost read CMG-1111-2222-3333-000
 #[tokio::test]
 async fn a_message_goes_to_several_with_files() {
     let fake = Fake::start(Script::default()).await;
-    let (small, empty) = (fake.data.path().join("a.pdf"), fake.data.path().join("b c.txt"));
+    let (small, empty) = (
+        fake.data.path().join("a.pdf"),
+        fake.data.path().join("b c.txt"),
+    );
     std::fs::write(&small, vec![7; 200_000]).unwrap();
     std::fs::write(&empty, "").unwrap();
     let files = [small.to_str().unwrap(), empty.to_str().unwrap()];
-    let line =
-        ["send", "--to", "Bolt", "Cargo", "-m", "hi", "--action-required", "--read-by", "1h", "-a", files[0], files[1]];
+    let line = [
+        "send",
+        "--to",
+        "Bolt",
+        "Cargo",
+        "-m",
+        "hi",
+        "--action-required",
+        "--read-by",
+        "1h",
+        "-a",
+        files[0],
+        files[1],
+    ];
     let text = fake.output(&line).await;
     assert!(
         text.starts_with("CMG-1111-2222-3333-00001 to Bolt: pending\nCMG-1111-2222-3333-00002 to Cargo: pending\n"),
         "{text}"
     );
     let script = fake.script();
-    assert_eq!(script.staged, [("a.pdf".to_owned(), 200_000), ("b c.txt".to_owned(), 0)]);
+    assert_eq!(
+        script.staged,
+        [("a.pdf".to_owned(), 200_000), ("b c.txt".to_owned(), 0)]
+    );
     assert_eq!(script.sent[0].attachments, ["ATC-1", "ATC-2"]);
-    assert_eq!(script.sent[0].read_by.unwrap().to_string(), "2026-11-20T15:05:00.000Z");
+    assert_eq!(
+        script.sent[0].read_by.unwrap().to_string(),
+        "2026-11-20T15:05:00.000Z"
+    );
     assert!(script.dropped.is_empty());
 }
 
@@ -99,7 +162,9 @@ async fn a_file_that_changes_is_taken_back() {
     let path = fake.data.path().join("a.log");
     std::fs::write(&path, "one").unwrap();
     fake.script().disturbs = Some(path.clone());
-    let (_, outcome) = fake.run(&["send", "--to", "Bolt", "-a", path.to_str().unwrap()]).await;
+    let (_, outcome) = fake
+        .run(&["send", "--to", "Bolt", "-a", path.to_str().unwrap()])
+        .await;
     assert_eq!(outcome.unwrap_err().code(), "file_changed");
     assert_eq!(fake.script().dropped, ["ATC-1"]);
     assert!(fake.script().sent.is_empty());
@@ -107,10 +172,24 @@ async fn a_file_that_changes_is_taken_back() {
 
 #[tokio::test]
 async fn a_refused_send_leaves_nothing_staged() {
-    let fake = Fake::start(Script { refuses_sends: Some(ProblemCode::NotAccepted), ..Script::default() }).await;
+    let fake = Fake::start(Script {
+        refuses_sends: Some(ProblemCode::NotAccepted),
+        ..Script::default()
+    })
+    .await;
     let path = fake.data.path().join("a.txt");
     std::fs::write(&path, "one").unwrap();
-    let (text, outcome) = fake.run(&["send", "--to", "Bolt", "-m", "x", "-a", path.to_str().unwrap()]).await;
+    let (text, outcome) = fake
+        .run(&[
+            "send",
+            "--to",
+            "Bolt",
+            "-m",
+            "x",
+            "-a",
+            path.to_str().unwrap(),
+        ])
+        .await;
     let error = outcome.unwrap_err();
     assert_eq!((error.code(), text.as_str()), ("not_accepted", ""));
     assert!(error.next().contains("sealpost connections accept"));
@@ -130,7 +209,9 @@ async fn what_cannot_be_sent_is_refused_before_anything_is_asked() {
         (vec!["-a", "/etc"], "refused"),
         (vec!["-t", "/nowhere/x"], "refused"),
     ] {
-        let (_, outcome) = fake.run(&[vec!["send", "--to", "Bolt"], line.clone()].concat()).await;
+        let (_, outcome) = fake
+            .run(&[vec!["send", "--to", "Bolt"], line.clone()].concat())
+            .await;
         assert_eq!(outcome.unwrap_err().code(), code, "{line:?}");
     }
     assert!(fake.script().asked.is_empty());
@@ -140,14 +221,21 @@ async fn what_cannot_be_sent_is_refused_before_anything_is_asked() {
 async fn a_relay_that_is_away_is_said_at_once() {
     let mut away = node("unreachable", 0);
     away.relay.reason = Some("connection refused".into());
-    let fake = Fake::start(Script { node: Some(away), ..Script::default() }).await;
+    let fake = Fake::start(Script {
+        node: Some(away),
+        ..Script::default()
+    })
+    .await;
     let text = fake.output(&["send", "--to", "Bolt", "-m", "hi"]).await;
     let expected = "https://relay.example does not answer (connection refused); it goes out as soon as it does.";
     assert_eq!(text.lines().last(), Some(expected));
 }
 
 fn event(id: u64, delivery: &crate::api::model::Delivery) -> String {
-    format!("id: {id}\nevent: delivery\ndata: {}\n\n", serde_json::to_string(delivery).unwrap())
+    format!(
+        "id: {id}\nevent: delivery\ndata: {}\n\n",
+        serde_json::to_string(delivery).unwrap()
+    )
 }
 
 #[tokio::test]
@@ -163,9 +251,28 @@ async fn waiting_shows_each_step_and_ends_with_the_last_recipient() {
         delivery("CMG-9", "Dock", "sent"),
         delivery(MESSAGE, "Bolt", "delivered"),
     ];
-    let events = steps.iter().zip(1..).map(|(step, id)| event(id, step)).collect();
-    let fake = Fake::start(Script { events, ..Script::default() }).await;
-    let text = fake.output(&["send", "--to", "Bolt", "Cargo", "-m", "hi", "--wait", "delivered"]).await;
+    let events = steps
+        .iter()
+        .zip(1..)
+        .map(|(step, id)| event(id, step))
+        .collect();
+    let fake = Fake::start(Script {
+        events,
+        ..Script::default()
+    })
+    .await;
+    let text = fake
+        .output(&[
+            "send",
+            "--to",
+            "Bolt",
+            "Cargo",
+            "-m",
+            "hi",
+            "--wait",
+            "delivered",
+        ])
+        .await;
     let steps: Vec<&str> = text.lines().skip(3).collect();
     let expected = [
         "CMG-1111-2222-3333-00001 to Bolt: retrying (connection refused; attempt 2; next in 5 s)",
@@ -173,18 +280,39 @@ async fn waiting_shows_each_step_and_ends_with_the_last_recipient() {
         "CMG-1111-2222-3333-00001 to Bolt: delivered",
     ];
     assert_eq!(steps, expected);
-    assert!(fake.script().asked[0].starts_with("GET /v1/events"), "it listens before it sends");
+    assert!(
+        fake.script().asked[0].starts_with("GET /v1/events"),
+        "it listens before it sends"
+    );
 }
 
 #[tokio::test]
 async fn waiting_ends_in_an_error_when_it_fails_or_takes_too_long() {
     let events = event(1, &delivery(MESSAGE, "Bolt", "failed"));
-    let fake = Fake::start(Script { events, ..Script::default() }).await;
-    let (_, outcome) = fake.run(&["send", "--to", "Bolt", "-m", "hi", "--wait", "read"]).await;
+    let fake = Fake::start(Script {
+        events,
+        ..Script::default()
+    })
+    .await;
+    let (_, outcome) = fake
+        .run(&["send", "--to", "Bolt", "-m", "hi", "--wait", "read"])
+        .await;
     assert_eq!(outcome.unwrap_err().to_string(), "1 of 1 deliveries failed");
     fake.script().events = event(1, &delivery(MESSAGE, "Bolt", "delivered"));
-    let (text, outcome) =
-        fake.run(&["send", "--to", "Bolt", "-m", "hi", "--wait", "read", "--timeout", "3s", "--json"]).await;
+    let (text, outcome) = fake
+        .run(&[
+            "send",
+            "--to",
+            "Bolt",
+            "-m",
+            "hi",
+            "--wait",
+            "read",
+            "--timeout",
+            "3s",
+            "--json",
+        ])
+        .await;
     assert_eq!(outcome.unwrap_err().to_string(), "not read yet: Bolt");
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["items"][0]["delivery"][0]["status"], "delivered");
@@ -192,17 +320,32 @@ async fn waiting_ends_in_an_error_when_it_fails_or_takes_too_long() {
 
 fn with_file(size: u64) -> Script {
     let mut message = incoming(1, "Bolt", "see the file");
-    message.attachments = vec![attachment("ATC-1", "../report.pdf", size, AttachmentStatus::Ready)];
-    Script { messages: vec![message], content: b"hello".to_vec(), ..Script::default() }
+    message.attachments = vec![attachment(
+        "ATC-1",
+        "../report.pdf",
+        size,
+        AttachmentStatus::Ready,
+    )];
+    Script {
+        messages: vec![message],
+        content: b"hello".to_vec(),
+        ..Script::default()
+    }
 }
 
 fn names(folder: &tempfile::TempDir) -> Vec<PathBuf> {
-    std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect()
 }
 
 #[tokio::test]
 async fn files_are_saved_under_a_safe_name_and_never_over_another() {
-    let (fake, folder) = (Fake::start(with_file(5)).await, tempfile::tempdir().unwrap());
+    let (fake, folder) = (
+        Fake::start(with_file(5)).await,
+        tempfile::tempdir().unwrap(),
+    );
     let to = folder.path().to_str().unwrap();
     let saved = folder.path().join("_report.pdf");
     fake.output(&["files", "save", MESSAGE, "--to", to]).await;
@@ -211,16 +354,32 @@ async fn files_are_saved_under_a_safe_name_and_never_over_another() {
     let (_, outcome) = fake.run(&["files", "save", MESSAGE, "--to", to]).await;
     assert!(outcome.unwrap_err().next().contains("--force"));
     assert_eq!(std::fs::read(&saved).unwrap(), b"mine");
-    let text = fake.output(&["files", "save", MESSAGE, "--to", to, "--force", "--json"]).await;
+    let text = fake
+        .output(&["files", "save", MESSAGE, "--to", to, "--force", "--json"])
+        .await;
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["items"][0]["path"], saved.to_str().unwrap());
-    assert_eq!((std::fs::read(&saved).unwrap(), names(&folder).len()), (b"hello".to_vec(), 1));
+    assert_eq!(
+        (std::fs::read(&saved).unwrap(), names(&folder).len()),
+        (b"hello".to_vec(), 1)
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_file_leaves_nothing_behind() {
-    let (fake, folder) = (Fake::start(with_file(6)).await, tempfile::tempdir().unwrap());
-    let (_, outcome) = fake.run(&["files", "save", MESSAGE, "--to", folder.path().to_str().unwrap()]).await;
+    let (fake, folder) = (
+        Fake::start(with_file(6)).await,
+        tempfile::tempdir().unwrap(),
+    );
+    let (_, outcome) = fake
+        .run(&[
+            "files",
+            "save",
+            MESSAGE,
+            "--to",
+            folder.path().to_str().unwrap(),
+        ])
+        .await;
     assert!(outcome.is_err());
     assert!(names(&folder).is_empty());
 }
@@ -228,7 +387,12 @@ async fn a_wrong_file_leaves_nothing_behind() {
 #[tokio::test]
 async fn status_shows_the_node_what_is_on_its_way_and_a_wrong_clock() {
     let messages = vec![outgoing(1, "Bolt", "hi")];
-    let fake = Fake::start(Script { node: Some(node("connected", 300_000)), messages, ..Script::default() }).await;
+    let fake = Fake::start(Script {
+        node: Some(node("connected", 300_000)),
+        messages,
+        ..Script::default()
+    })
+    .await;
     let expected = "\
 NODE         Acme
 ─────────────────────────────────────────────
@@ -252,12 +416,27 @@ CMG-1111-2222-3333-00001  Bolt  pending  2 min ago
 
 #[tokio::test]
 async fn the_safety_number_is_shown_to_be_compared() {
-    let number = (0..12).map(|group| format!("{group:05}")).collect::<Vec<_>>().join(" ");
+    let number = (0..12)
+        .map(|group| format!("{group:05}"))
+        .collect::<Vec<_>>()
+        .join(" ");
     let safety = json!({"number": number, "qr": "x", "verified": false});
-    let fake = Fake::start(Script { safety, ..Script::default() }).await;
-    let text = fake.output(&["connections", "verify", "Bolt & Sons/x"]).await;
-    assert!(text.starts_with("    00000  00001  00002  00003\n    00004  "), "{text}");
-    assert_eq!(fake.script().asked, ["GET /v1/connections/Bolt%20&%20Sons%2Fx/safety-number"]);
+    let fake = Fake::start(Script {
+        safety,
+        ..Script::default()
+    })
+    .await;
+    let text = fake
+        .output(&["connections", "verify", "Bolt & Sons/x"])
+        .await;
+    assert!(
+        text.starts_with("    00000  00001  00002  00003\n    00004  "),
+        "{text}"
+    );
+    assert_eq!(
+        fake.script().asked,
+        ["GET /v1/connections/Bolt%20&%20Sons%2Fx/safety-number"]
+    );
 }
 
 #[tokio::test]
@@ -286,7 +465,10 @@ async fn every_json_output_is_one_document() {
         vec!["status", MESSAGE],
     ] {
         let text = fake.output(&[line.clone(), vec!["--json"]].concat()).await;
-        assert!(serde_json::from_str::<Value>(&text).is_ok(), "{line:?}: {text}");
+        assert!(
+            serde_json::from_str::<Value>(&text).is_ok(),
+            "{line:?}: {text}"
+        );
         assert!(!text.contains('\u{9b}'), "{line:?}");
     }
 }
@@ -295,7 +477,10 @@ async fn every_json_output_is_one_document() {
 async fn an_unknown_message_is_said_in_words() {
     let fake = Fake::start(Script::default()).await;
     let (_, outcome) = fake.run(&["show", "CMG-9"]).await;
-    assert_eq!(outcome.unwrap_err().to_string(), "there is no message CMG-9");
+    assert_eq!(
+        outcome.unwrap_err().to_string(),
+        "there is no message CMG-9"
+    );
 }
 
 #[tokio::test]
@@ -309,7 +494,9 @@ async fn a_daemon_that_stopped_is_said_with_the_command_that_starts_it() {
     let (_, outcome) = fake.run(&["inbox"]).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.code(), "daemon_unreachable");
-    assert!(error.next().starts_with("start it: sealpost --data ") && error.next().ends_with(" serve"));
+    assert!(
+        error.next().starts_with("start it: sealpost --data ") && error.next().ends_with(" serve")
+    );
 }
 
 #[tokio::test]
@@ -329,7 +516,11 @@ async fn watch_prints_a_line_for_each_event() {
         "{}event: transfer\ndata: {{\"attachment\": \"ATC-1\"}}\n\nid: 2\nevent: node\ndata: {node}\n\nid: 3\nevent: message\ndata: {message}\n\n",
         event(1, &delivery(MESSAGE, "Bolt", "sent"))
     );
-    let fake = Fake::start(Script { events, ..Script::default() }).await;
+    let fake = Fake::start(Script {
+        events,
+        ..Script::default()
+    })
+    .await;
     let expected = "\
 14:05:00  delivery    CMG-1111-2222-3333-00001 to Bolt: sent
 14:05:00  relay       https://relay.example: unreachable
@@ -349,7 +540,11 @@ async fn watch_prints_a_line_for_each_event() {
         }
         match format {
             Format::Text => assert_eq!(out.text().split_once('\n').unwrap().1, expected),
-            Format::Json => assert!(out.text().lines().all(|line| serde_json::from_str::<Value>(line).is_ok())),
+            Format::Json => assert!(
+                out.text()
+                    .lines()
+                    .all(|line| serde_json::from_str::<Value>(line).is_ok())
+            ),
         }
     }
 }

@@ -37,7 +37,9 @@ pub fn parse_when(text: &str) -> Result<When, String> {
     if let Ok(life) = parse_life(text) {
         return Ok(When::In(life));
     }
-    text.parse().map(When::At).map_err(|_| "not a time like 2h, 3d or 2026-11-20T14:00:00Z".to_owned())
+    text.parse()
+        .map(When::At)
+        .map_err(|_| "not a time like 2h, 3d or 2026-11-20T14:00:00Z".to_owned())
 }
 
 /// `2 min ago`, `in 5 s`, or the day when it is far.
@@ -92,6 +94,9 @@ mod tests {
 
     #[test]
     fn a_moment_says_its_zone() {
-        assert_eq!(moment(Iso(Timestamp::from_millis(1_795_183_500_007))), "2026-11-20 14:05:00 UTC");
+        assert_eq!(
+            moment(Iso(Timestamp::from_millis(1_795_183_500_007))),
+            "2026-11-20 14:05:00 UTC"
+        );
     }
 }

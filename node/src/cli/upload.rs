@@ -41,7 +41,10 @@ struct State {
 
 impl State {
     fn of(metadata: &Metadata) -> Self {
-        Self { bytes: metadata.len(), modified: metadata.modified().ok() }
+        Self {
+            bytes: metadata.len(),
+            modified: metadata.modified().ok(),
+        }
     }
 }
 
@@ -52,14 +55,25 @@ impl LocalFile {
     /// The first that cannot be sent, or what is too much together.
     pub(super) fn check_all(paths: &[PathBuf]) -> Result<Vec<Self>, CliError> {
         if paths.len() > FILES_PER_MESSAGE_MAX {
-            let detail = format!("{} files, the limit is {FILES_PER_MESSAGE_MAX} in one message", paths.len());
+            let detail = format!(
+                "{} files, the limit is {FILES_PER_MESSAGE_MAX} in one message",
+                paths.len()
+            );
             return Err(CliError::problem(ProblemCode::TooManyFiles, detail));
         }
-        let files = paths.iter().map(|path| Self::check(path)).collect::<Result<Vec<_>, _>>()?;
-        let total = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.state.bytes));
+        let files = paths
+            .iter()
+            .map(|path| Self::check(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        let total = files
+            .iter()
+            .fold(0_u64, |sum, file| sum.saturating_add(file.state.bytes));
         if total > MESSAGE_FILES_BYTES_MAX {
             let limit = units::size(MESSAGE_FILES_BYTES_MAX);
-            let detail = format!("the files have {} together, the limit is {limit}", units::size(total));
+            let detail = format!(
+                "the files have {} together, the limit is {limit}",
+                units::size(total)
+            );
             return Err(CliError::problem(ProblemCode::FilesTooLarge, detail));
         }
         Ok(files)
@@ -68,9 +82,14 @@ impl LocalFile {
     fn check(path: &Path) -> Result<Self, CliError> {
         let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
         if metadata.is_dir() {
-            let next =
-                format!("pack it first, as in: tar -czf folder.tar.gz {}", units::quoted(&path.to_string_lossy()));
-            return Err(CliError::refused(format!("{} is a folder", path.display()), next));
+            let next = format!(
+                "pack it first, as in: tar -czf folder.tar.gz {}",
+                units::quoted(&path.to_string_lossy())
+            );
+            return Err(CliError::refused(
+                format!("{} is a folder", path.display()),
+                next,
+            ));
         }
         if !metadata.is_file() {
             let what = format!("{} is not a regular file", path.display());
@@ -83,12 +102,19 @@ impl LocalFile {
             return Err(CliError::problem(ProblemCode::FileTooLarge, detail));
         }
         if !has_length(path, state.bytes).map_err(|error| unreadable(path, &error))? {
-            let what = format!("{} holds more or less than the {} bytes that it says", path.display(), state.bytes);
-            let next =
-                "wait until nothing writes to it; of a file that the system makes up, save the content in another";
+            let what = format!(
+                "{} holds more or less than the {} bytes that it says",
+                path.display(),
+                state.bytes
+            );
+            let next = "wait until nothing writes to it; of a file that the system makes up, save the content in another";
             return Err(CliError::refused(what, next));
         }
-        Ok(Self { path: path.to_owned(), name: file_name(path)?, state })
+        Ok(Self {
+            path: path.to_owned(),
+            name: file_name(path)?,
+            state,
+        })
     }
 
     /// Hands the file to the daemon.
@@ -99,16 +125,23 @@ impl LocalFile {
         let file = File::open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
         let bar = bars.own(self.name.as_str(), self.state.bytes);
         let moved = bar.clone();
-        let pieces = read_ahead(file, self.state.bytes).inspect_ok(move |piece| moved.inc(piece.len() as u64));
-        let query = StageQuery { filename: self.name.as_str().to_owned() };
+        let pieces = read_ahead(file, self.state.bytes)
+            .inspect_ok(move |piece| moved.inc(piece.len() as u64));
+        let query = StageQuery {
+            filename: self.name.as_str().to_owned(),
+        };
         let body = reqwest::Body::wrap_stream(pieces);
-        let staged: Result<Attachment, _> = client.upload(&["v1", "attachments"], &query, self.state.bytes, body).await;
+        let staged: Result<Attachment, _> = client
+            .upload(&["v1", "attachments"], &query, self.state.bytes, body)
+            .await;
         bar.finish_and_clear();
         if self.is_unchanged() {
             return staged;
         }
         if let Ok(attachment) = staged {
-            client.delete(&["v1", "attachments", &attachment.id]).await?;
+            client
+                .delete(&["v1", "attachments", &attachment.id])
+                .await?;
         }
         let detail = format!("{} changed while it was read", self.path.display());
         Err(Problem::new(ProblemCode::FileChanged, detail).into())
@@ -128,13 +161,22 @@ fn read_ahead(mut file: File, bytes: u64) -> impl Stream<Item = io::Result<Bytes
             let next = left.min(PIECE_BYTES);
             let mut piece = Vec::with_capacity(usize::try_from(next).unwrap_or_default());
             let read = (&mut file).take(next).read_to_end(&mut piece);
-            left = if read.as_ref().is_ok_and(|read| *read as u64 == next) { left - next } else { 0 };
-            if ahead.blocking_send(read.map(|_| Bytes::from(piece))).is_err() {
+            left = if read.as_ref().is_ok_and(|read| *read as u64 == next) {
+                left - next
+            } else {
+                0
+            };
+            if ahead
+                .blocking_send(read.map(|_| Bytes::from(piece)))
+                .is_err()
+            {
                 break;
             }
         }
     });
-    unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) })
+    unfold(pieces, |mut pieces| async {
+        Some((pieces.recv().await?, pieces))
+    })
 }
 
 /// What the kernel makes up as it is read, as in `/proc` and `/sys`, has a length that means nothing.
@@ -145,7 +187,10 @@ fn has_length(path: &Path, bytes: u64) -> io::Result<bool> {
 }
 
 fn file_name(path: &Path) -> Result<FileName, CliError> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     FileName::parse(name).map_err(|refusal| {
         let detail = format!("{}: {refusal}", path.display());
         CliError::problem(ProblemCode::FileNameInvalid, detail)
@@ -153,7 +198,10 @@ fn file_name(path: &Path) -> Result<FileName, CliError> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> CliError {
-    CliError::refused(format!("{} cannot be read: {error}", path.display()), "check the path and its permissions")
+    CliError::refused(
+        format!("{} cannot be read: {error}", path.display()),
+        "check the path and its permissions",
+    )
 }
 
 #[cfg(test)]
@@ -173,14 +221,29 @@ mod tests {
             path
         };
         let largest = file("largest.bin", FILE_BYTES_MAX);
-        assert_eq!(LocalFile::check_all(&vec![largest.clone(); 5]).unwrap().len(), 5);
+        assert_eq!(
+            LocalFile::check_all(&vec![largest.clone(); 5])
+                .unwrap()
+                .len(),
+            5
+        );
         assert_eq!(refusal(&vec![largest; 6]), "too_many_files");
-        assert_eq!(refusal(&[file("larger.bin", FILE_BYTES_MAX + 1)]), "file_too_large");
+        assert_eq!(
+            refusal(&[file("larger.bin", FILE_BYTES_MAX + 1)]),
+            "file_too_large"
+        );
         assert_eq!(refusal(&[file("a\u{202e}b", 1)]), "file_name_invalid");
         assert_eq!(refusal(&[folder.path().to_owned()]), "refused");
         assert_eq!(refusal(&[folder.path().join("none")]), "refused");
         assert_eq!(refusal(&["/dev/null".into()]), "refused");
-        assert_eq!(refusal(&["/proc/self/status".into()]), "refused", "it says that it is empty");
-        assert_eq!(LocalFile::check_all(&[file("empty.txt", 0)]).unwrap().len(), 1);
+        assert_eq!(
+            refusal(&["/proc/self/status".into()]),
+            "refused",
+            "it says that it is empty"
+        );
+        assert_eq!(
+            LocalFile::check_all(&[file("empty.txt", 0)]).unwrap().len(),
+            1
+        );
     }
 }

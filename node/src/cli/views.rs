@@ -32,8 +32,14 @@ pub(super) fn files(attachments: &[Attachment]) -> String {
     if attachments.is_empty() {
         return String::new();
     }
-    let total = attachments.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
-    format!("{}, {}", units::count(attachments.len(), "file"), units::size(total))
+    let total = attachments
+        .iter()
+        .fold(0_u64, |sum, file| sum.saturating_add(file.size));
+    format!(
+        "{}, {}",
+        units::count(attachments.len(), "file"),
+        units::size(total)
+    )
 }
 
 /// The files of a message.
@@ -63,16 +69,38 @@ pub(super) fn file_type(file: &Attachment) -> Cell {
 /// A line for each file that is dangerous.
 pub(super) fn dangers(files: &[Attachment]) -> Vec<String> {
     let warning = |file: &Attachment| {
-        let reasons: Vec<&str> = file.dangers.iter().map(|danger| danger.reason.as_str()).collect();
-        format!("Careful with {} ({}): {}.", file.filename, file.id, reasons.join("; "))
+        let reasons: Vec<&str> = file
+            .dangers
+            .iter()
+            .map(|danger| danger.reason.as_str())
+            .collect();
+        format!(
+            "Careful with {} ({}): {}.",
+            file.filename,
+            file.id,
+            reasons.join("; ")
+        )
     };
-    files.iter().filter(|file| !file.dangers.is_empty()).map(warning).collect()
+    files
+        .iter()
+        .filter(|file| !file.dangers.is_empty())
+        .map(warning)
+        .collect()
 }
 
 /// A file's status in words, with how far it is.
 pub(super) fn attachment_status(file: &Attachment) -> (String, Light) {
-    let percent = file.transferred.saturating_mul(100).checked_div(file.size).unwrap_or(100).min(100);
-    let reason = file.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let percent = file
+        .transferred
+        .saturating_mul(100)
+        .checked_div(file.size)
+        .unwrap_or(100)
+        .min(100);
+    let reason = file
+        .reason
+        .as_ref()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
     match file.status {
         AttachmentStatus::Staged => ("staged".to_owned(), Light::Waiting),
         AttachmentStatus::Uploading => (format!("uploading {percent} %{reason}"), Light::Waiting),
@@ -81,7 +109,9 @@ pub(super) fn attachment_status(file: &Attachment) -> (String, Light) {
         AttachmentStatus::Cancelled => ("cancelled".to_owned(), Light::Bad),
         AttachmentStatus::Offered => (format!("offered{reason}"), Light::Waiting),
         AttachmentStatus::Waiting => (format!("waiting{reason}"), Light::Waiting),
-        AttachmentStatus::Downloading => (format!("downloading {percent} %{reason}"), Light::Waiting),
+        AttachmentStatus::Downloading => {
+            (format!("downloading {percent} %{reason}"), Light::Waiting)
+        }
         AttachmentStatus::Ready => ("ready".to_owned(), Light::Good),
         AttachmentStatus::Failed => (format!("failed{reason}"), Light::Bad),
     }
@@ -121,7 +151,11 @@ pub(super) fn delivery_detail(delivery: &Delivery, now: Timestamp) -> String {
     parts.extend(delivery.reason.clone().or_else(|| delivery.code.clone()));
     if delivery.status == DeliveryStatus::Retrying {
         parts.push(format!("attempt {}", delivery.attempts));
-        parts.extend(delivery.next_attempt_at.map(|at| format!("next {}", units::relative(at, now))));
+        parts.extend(
+            delivery
+                .next_attempt_at
+                .map(|at| format!("next {}", units::relative(at, now))),
+        );
     }
     if delivery.status == DeliveryStatus::Failed {
         parts.extend(delivery.advice.clone());
@@ -131,7 +165,12 @@ pub(super) fn delivery_detail(delivery: &Delivery, now: Timestamp) -> String {
 
 /// What has to differ for a change to be worth a line.
 pub(super) fn delivery_state(delivery: &Delivery) -> (DeliveryStatus, bool, u32, Option<&str>) {
-    (delivery.status, delivery.healing, delivery.attempts, delivery.reason.as_deref())
+    (
+        delivery.status,
+        delivery.healing,
+        delivery.attempts,
+        delivery.reason.as_deref(),
+    )
 }
 
 /// When it came to its present status.

@@ -16,7 +16,11 @@ const LATER: Duration = Duration::from_secs(30);
 pub async fn pull(daemon: Arc<Daemon>, has_webhook: bool) {
     let mut failures = 0;
     while !daemon.shutdown.is_triggered() {
-        let wait = if has_webhook { Duration::ZERO } else { limits::PULL_WAIT_MAX };
+        let wait = if has_webhook {
+            Duration::ZERO
+        } else {
+            limits::PULL_WAIT_MAX
+        };
         let pulled = tokio::select! {
             pulled = pull_once(&daemon, wait) => pulled,
             () = daemon.shutdown.triggered() => return,
@@ -52,17 +56,29 @@ async fn pull_once(daemon: &Daemon, wait: Duration) -> Result<bool, ClientError>
 /// Takes in one batch in one commit, and says what became of each item. What cannot be stored now is asked for again.
 pub async fn take_in(daemon: &Daemon, batch: DeliveryBatch) -> DeliveryResults {
     let lease = batch.lease;
-    let ids: Vec<_> =
-        batch.deliveries.iter().map(|item| item.id).chain(batch.events.iter().map(|item| item.id)).collect();
+    let ids: Vec<_> = batch
+        .deliveries
+        .iter()
+        .map(|item| item.id)
+        .chain(batch.events.iter().map(|item| item.id))
+        .collect();
     let me = Arc::clone(&daemon.me);
     match daemon.write(move |tx| take_in_all(tx, &me, &batch)).await {
         Ok(results) => DeliveryResults { lease, results },
         Err(fault) => {
             tracing::error!(%fault, "what the relay delivered could not be stored; it will come again");
-            let later = || DeliveryOutcome::Later { retry_after_ms: Some(LATER.as_secs() * 1_000) };
+            let later = || DeliveryOutcome::Later {
+                retry_after_ms: Some(LATER.as_secs() * 1_000),
+            };
             DeliveryResults {
                 lease,
-                results: ids.into_iter().map(|id| DeliveryResult { id, outcome: later() }).collect(),
+                results: ids
+                    .into_iter()
+                    .map(|id| DeliveryResult {
+                        id,
+                        outcome: later(),
+                    })
+                    .collect(),
             }
         }
     }
@@ -72,27 +88,40 @@ pub async fn take_in(daemon: &Daemon, batch: DeliveryBatch) -> DeliveryResults {
 ///
 /// # Errors
 /// When the disk is full or the database fails as a whole: then nothing of it happened.
-pub fn take_in_all(tx: &mut Tx<'_>, me: &Me, batch: &DeliveryBatch) -> Result<Vec<DeliveryResult>, Fault> {
+pub fn take_in_all(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    batch: &DeliveryBatch,
+) -> Result<Vec<DeliveryResult>, Fault> {
     let mut results = Vec::with_capacity(batch.deliveries.len() + batch.events.len());
     for delivery in &batch.deliveries {
         let outcome = alone(tx, |tx| inbox::receive(tx, me, delivery))?;
         results.push(DeliveryResult {
             id: delivery.id,
-            outcome: outcome.unwrap_or(DeliveryOutcome::Later { retry_after_ms: None }),
+            outcome: outcome.unwrap_or(DeliveryOutcome::Later {
+                retry_after_ms: None,
+            }),
         });
     }
     for event in &batch.events {
-        let outcome = alone(tx, |tx| inbox::relay_event(tx, event).map(|()| DeliveryOutcome::Stored))?;
+        let outcome = alone(tx, |tx| {
+            inbox::relay_event(tx, event).map(|()| DeliveryOutcome::Stored)
+        })?;
         results.push(DeliveryResult {
             id: event.id,
-            outcome: outcome.unwrap_or(DeliveryOutcome::Later { retry_after_ms: None }),
+            outcome: outcome.unwrap_or(DeliveryOutcome::Later {
+                retry_after_ms: None,
+            }),
         });
     }
     Ok(results)
 }
 
 /// Runs one item in a savepoint of its own: a broken row of ours holds up that item and no other. A full disk holds up all.
-fn alone<T>(tx: &mut Tx<'_>, job: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+fn alone<T>(
+    tx: &mut Tx<'_>,
+    job: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
     tx.sql.execute_batch("SAVEPOINT item")?;
     match job(tx) {
         Ok(value) => {
@@ -115,7 +144,10 @@ mod tests {
     use sealpost_proto::wire::SubmittedEnvelope;
 
     /// Bolt, his two connections with Acme, and a message on each.
-    fn two_messages(seed: u64, texts: [&str; 2]) -> (TestNode, [String; 2], Vec<SubmittedEnvelope>) {
+    fn two_messages(
+        seed: u64,
+        texts: [&str; 2],
+    ) -> (TestNode, [String; 2], Vec<SubmittedEnvelope>) {
         let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
         let (first, second) = (join(&mut acme, &mut bolt), join(&mut acme, &mut bolt));
         acme.send(&first.0, texts[0]);
@@ -133,14 +165,27 @@ mod tests {
     fn a_broken_row_of_ours_holds_up_its_own_item_and_no_other() {
         let (mut bolt, [broken, _], sealed) = two_messages(400, ["first", "second"]);
         bolt.sql("CREATE TEMP TABLE whole AS SELECT ref, secrets FROM connections");
-        bolt.sql(&format!("UPDATE connections SET secrets = zeroblob(40) WHERE ref = '{broken}'"));
+        bolt.sql(&format!(
+            "UPDATE connections SET secrets = zeroblob(40) WHERE ref = '{broken}'"
+        ));
         let results = bolt.step(|tx, me| take_in_all(tx, me, &batch(&sealed)));
-        assert_eq!(outcomes(results), [DeliveryOutcome::Later { retry_after_ms: None }, DeliveryOutcome::Stored]);
+        assert_eq!(
+            outcomes(results),
+            [
+                DeliveryOutcome::Later {
+                    retry_after_ms: None
+                },
+                DeliveryOutcome::Stored
+            ]
+        );
         assert_eq!(bolt.texts(), ["second"]);
         let mend = "UPDATE connections SET secrets = (SELECT secrets FROM whole WHERE whole.ref = connections.ref)";
         bolt.sql(&format!("{mend} WHERE ref = '{broken}'"));
         let results = bolt.step(|tx, me| take_in_all(tx, me, &batch(&sealed)));
-        assert_eq!(outcomes(results), [DeliveryOutcome::Stored, DeliveryOutcome::Stored]);
+        assert_eq!(
+            outcomes(results),
+            [DeliveryOutcome::Stored, DeliveryOutcome::Stored]
+        );
         assert_eq!(bolt.texts(), ["second", "first"]);
     }
 
@@ -156,7 +201,10 @@ mod tests {
         bolt.sql("PRAGMA max_page_count = 1000000");
         assert!(bolt.texts().is_empty());
         let results = bolt.step(|tx, me| take_in_all(tx, me, &batch(&sealed)));
-        assert_eq!(outcomes(results), [DeliveryOutcome::Stored, DeliveryOutcome::Stored]);
+        assert_eq!(
+            outcomes(results),
+            [DeliveryOutcome::Stored, DeliveryOutcome::Stored]
+        );
         assert_eq!(bolt.texts(), ["short", &long]);
     }
 }

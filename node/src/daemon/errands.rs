@@ -24,13 +24,23 @@ pub async fn run(daemon: Arc<Daemon>) {
     while !daemon.shutdown.is_triggered() {
         match round(&daemon).await {
             Ok(0) => {
-                let due = daemon.read(|tx| chores::next_due(tx)).await.unwrap_or_default();
-                daemon.rest(&daemon.wakes.errands, due.filter(|due| *due > daemon.now())).await;
+                let due = daemon
+                    .read(|tx| chores::next_due(tx))
+                    .await
+                    .unwrap_or_default();
+                daemon
+                    .rest(&daemon.wakes.errands, due.filter(|due| *due > daemon.now()))
+                    .await;
             }
             Ok(_) => {}
             Err(fault) => {
                 tracing::error!(%fault, "the relay could not be told of a change; it is tried again");
-                daemon.rest(&daemon.wakes.errands, Some(daemon.now().plus(super::backoff(0)))).await;
+                daemon
+                    .rest(
+                        &daemon.wakes.errands,
+                        Some(daemon.now().plus(super::backoff(0))),
+                    )
+                    .await;
             }
         }
     }
@@ -57,12 +67,16 @@ async fn round(daemon: &Daemon) -> Result<usize, Fault> {
             Err(Unfinished::Relay(error)) if error.is_retryable() => {
                 daemon.failed(&error).await;
                 let at = daemon.now().plus(super::wait_after(&error, attempt));
-                daemon.commit(move |tx| chores::postpone(tx, id, at)).await?;
+                daemon
+                    .commit(move |tx| chores::postpone(tx, id, at))
+                    .await?;
             }
             Err(Unfinished::Relay(error)) => {
                 tracing::error!(%error, "the relay refuses a change for good");
                 let at = daemon.now().plus(sealpost_proto::limits::BACKOFF_MAX);
-                daemon.commit(move |tx| chores::postpone(tx, id, at)).await?;
+                daemon
+                    .commit(move |tx| chores::postpone(tx, id, at))
+                    .await?;
             }
         }
     }
@@ -92,10 +106,19 @@ async fn carry_out(daemon: &Daemon, chore: DueChore) -> Result<(), Unfinished> {
         Chore::OpenMailbox => {
             let key = <[u8; 32]>::try_from(chore.payload.as_slice())
                 .map_err(|_| Fault::failed("a chore in the database is broken"))?;
-            Ok(relay.open_mailbox(chore.mailbox, &OpenMailbox { send_keys: vec![SendKey::from_bytes(key)] }).await?)
+            Ok(relay
+                .open_mailbox(
+                    chore.mailbox,
+                    &OpenMailbox {
+                        send_keys: vec![SendKey::from_bytes(key)],
+                    },
+                )
+                .await?)
         }
         Chore::PublishPrekeys => {
-            let sealed = SealedPrekeys { sealed: chore.payload.to_vec().into() };
+            let sealed = SealedPrekeys {
+                sealed: chore.payload.to_vec().into(),
+            };
             Ok(relay.publish_prekeys(chore.mailbox, &sealed).await?)
         }
         Chore::RotateSession => rotate(daemon, &chore.subject).await,
@@ -105,9 +128,18 @@ async fn carry_out(daemon: &Daemon, chore: DueChore) -> Result<(), Unfinished> {
 
 async fn rotate(daemon: &Daemon, connection: &str) -> Result<(), Unfinished> {
     let name = connection.to_owned();
-    let outbound = daemon.read(move |tx| Ok(connections::load_secrets(tx, &name)?.secrets.outbound)).await?;
-    let Some(outbound) = outbound else { return Ok(()) };
-    let base = daemon.relay.prekeys(&outbound.mailbox, &outbound.send_key).await?;
+    let outbound = daemon
+        .read(move |tx| Ok(connections::load_secrets(tx, &name)?.secrets.outbound))
+        .await?;
+    let Some(outbound) = outbound else {
+        return Ok(());
+    };
+    let base = daemon
+        .relay
+        .prekeys(&outbound.mailbox, &outbound.send_key)
+        .await?;
     let (me, name) = (Arc::clone(&daemon.me), connection.to_owned());
-    Ok(daemon.commit(move |tx| outbox::rotate(tx, &me, &name, base.sealed.as_slice())).await?)
+    Ok(daemon
+        .commit(move |tx| outbox::rotate(tx, &me, &name, base.sealed.as_slice()))
+        .await?)
 }

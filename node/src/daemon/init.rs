@@ -36,21 +36,33 @@ pub struct Initialised {
 pub async fn init(args: InitArgs) -> anyhow::Result<Initialised> {
     let delivery = match (&args.webhook_url, args.webhook_listen) {
         (None, None) => DeliveryMode::Pull,
-        (Some(url), Some(_)) => DeliveryMode::Webhook { url: url.to_string() },
+        (Some(url), Some(_)) => DeliveryMode::Webhook {
+            url: url.to_string(),
+        },
         _ => bail!("--webhook-url and --webhook-listen go together"),
     };
     let now = SystemClock.now();
     let mut rng = sealpost_service::entropy();
     let identity = Identity::generate(&mut rng);
-    let card = identity.sign_card(&args.name, now).context("choose a name of 1 to 64 bytes")?;
+    let card = identity
+        .sign_card(&args.name, now)
+        .context("choose a name of 1 to 64 bytes")?;
     let folder = DataFolder::open(&args.data)?;
     let data_key = Arc::new(vault::create(&folder)?);
-    let database = Database::open(&folder.join(super::serve::DATABASE), store::MIGRATIONS, store::OPTIONS)?;
+    let database = Database::open(
+        &folder.join(super::serve::DATABASE),
+        store::MIGRATIONS,
+        store::OPTIONS,
+    )?;
     let row = settings::Settings {
         name: args.name.clone(),
         identity: identity.encode(),
         card: card.as_bytes().to_vec(),
-        account_key: Zeroizing::new(SigningKey::from_bytes(&sealpost_service::random_array()).to_bytes().to_vec()),
+        account_key: Zeroizing::new(
+            SigningKey::from_bytes(&sealpost_service::random_array())
+                .to_bytes()
+                .to_vec(),
+        ),
         relay: args.relay,
         delivery,
         webhook_listen: args.webhook_listen,

@@ -200,7 +200,9 @@ impl Daemon {
     }
 
     fn lock_contact(&self) -> std::sync::MutexGuard<'_, Contact> {
-        self.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.contact
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     async fn hurry(&self) {
@@ -219,7 +221,9 @@ impl Daemon {
     }
 
     async fn announce_node(&self) {
-        let announced = self.write(|tx| events::add(tx, crate::api::model::EventTopic::Node, "node", None)).await;
+        let announced = self
+            .write(|tx| events::add(tx, crate::api::model::EventTopic::Node, "node", None))
+            .await;
         if let Err(fault) = announced {
             tracing::error!(%fault, "an event could not be stored");
         }
@@ -292,7 +296,10 @@ const SHORTEST_REST: Duration = Duration::from_millis(20);
 /// come again, and a little of chance keeps the tasks apart.
 #[must_use]
 pub fn wait_after(error: &ClientError, attempt: u32) -> Duration {
-    let asked = error.retry_after().unwrap_or_default().min(limits::RETRY_AFTER_MAX);
+    let asked = error
+        .retry_after()
+        .unwrap_or_default()
+        .min(limits::RETRY_AFTER_MAX);
     match error {
         ClientError::Problem(problem) if problem.code == ErrorCode::RateLimited => {
             asked.saturating_add(backoff(0) / 10)
@@ -321,13 +328,17 @@ impl Daemon {
     ) -> Arc<Self> {
         use crate::store::{MIGRATIONS, OPTIONS};
         let mut rng = sealpost_service::entropy();
-        let database = sealpost_sqlite::Database::open(&folder.join("node.db"), MIGRATIONS, OPTIONS).unwrap();
+        let database =
+            sealpost_sqlite::Database::open(&folder.join("node.db"), MIGRATIONS, OPTIONS).unwrap();
         let data_key = Arc::new(sealpost_e2ee::vault::DataKey::generate(&mut rng));
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let clock: SharedClock = Arc::new(clock);
         let http = sealpost_relay_client::http_client().unwrap();
         Arc::new(Self {
-            me: Arc::new(Me { relay: relay.clone(), ..crate::testing::TestNode::new("Acme", 1).me }),
+            me: Arc::new(Me {
+                relay: relay.clone(),
+                ..crate::testing::TestNode::new("Acme", 1).me
+            }),
             store: Store::new(database, data_key),
             files: Files::open(folder.join("files")).await.unwrap(),
             progress: Progress::default(),

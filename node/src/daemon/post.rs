@@ -12,7 +12,10 @@ pub async fn run(daemon: Arc<Daemon>) {
     while !daemon.shutdown.is_triggered() {
         match round(&daemon).await {
             Ok(Round::Idle) => {
-                let due = daemon.read(|tx| rows::next_due(tx)).await.unwrap_or_default();
+                let due = daemon
+                    .read(|tx| rows::next_due(tx))
+                    .await
+                    .unwrap_or_default();
                 daemon.rest(&daemon.wakes.post, due).await;
             }
             Ok(Round::Posted) => failures = 0,
@@ -22,7 +25,12 @@ pub async fn run(daemon: Arc<Daemon>) {
             }
             Err(fault) => {
                 tracing::error!(%fault, "posting failed; it is tried again");
-                daemon.rest(&daemon.wakes.post, Some(daemon.now().plus(super::LONGEST_SILENCE))).await;
+                daemon
+                    .rest(
+                        &daemon.wakes.post,
+                        Some(daemon.now().plus(super::LONGEST_SILENCE)),
+                    )
+                    .await;
             }
         }
     }
@@ -52,7 +60,9 @@ async fn submit(daemon: &Daemon, envelopes: Vec<SubmittedEnvelope>) -> Result<Ro
     match answer {
         Ok(answer) => {
             daemon.reached().await;
-            daemon.commit(move |tx| outbox::record(tx, &answer.results)).await?;
+            daemon
+                .commit(move |tx| outbox::record(tx, &answer.results))
+                .await?;
             Ok(Round::Posted)
         }
         Err(error) => Ok(Round::Failed(error)),
@@ -65,7 +75,9 @@ async fn failed(daemon: &Daemon, error: &ClientError, failures: u32) {
     let words = daemon.failed(error).await;
     let wait = super::wait_after(error, failures);
     let next_at = daemon.now().plus(wait);
-    let explained = daemon.commit(move |tx| outbox::unreachable(tx, &words, next_at)).await;
+    let explained = daemon
+        .commit(move |tx| outbox::unreachable(tx, &words, next_at))
+        .await;
     if let Err(fault) = explained {
         tracing::error!(%fault, "a reason could not be stored");
     }

@@ -1,6 +1,8 @@
 //! `sealpost serve`: opens the data folder, registers with the relay, and runs the tasks until Ctrl-C.
 
-use super::{Daemon, Running, Wakes, deliver, errands, post, status::Contact, tend, vault, webhook};
+use super::{
+    Daemon, Running, Wakes, deliver, errands, post, status::Contact, tend, vault, webhook,
+};
 use crate::{
     api::routes,
     cli::{
@@ -77,7 +79,9 @@ struct FilesConfig {
 
 impl Default for FilesConfig {
     fn default() -> Self {
-        Self { download: "always".to_owned() }
+        Self {
+            download: "always".to_owned(),
+        }
     }
 }
 
@@ -88,7 +92,10 @@ impl Default for FilesConfig {
 /// version, an address that is taken.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     if !args.data.is_dir() {
-        bail!("there is no node in {}; make one with `sealpost init`", args.data.display());
+        bail!(
+            "there is no node in {}; make one with `sealpost init`",
+            args.data.display()
+        );
     }
     let folder = DataFolder::open(&args.data)?;
     let data_key = Arc::new(vault::open(&folder)?);
@@ -148,23 +155,39 @@ async fn start(
             Ok((settings::load(tx)?, events::latest(tx)?))
         })
         .await?;
-    let settings = settings.context("the data folder holds no node; make one with `sealpost init`")?;
-    let downloads = config.files.download.parse::<DownloadPolicy>().context("files.download in node.toml")?;
+    let settings =
+        settings.context("the data folder holds no node; make one with `sealpost init`")?;
+    let downloads = config
+        .files
+        .download
+        .parse::<DownloadPolicy>()
+        .context("files.download in node.toml")?;
     let me = Me::from_settings(&settings, downloads)?;
     let listener = listen(settings.listen).await?;
     let address = listener.local_addr()?;
     let token = write_access(folder, address)?;
     let (webhook_listener, webhook_url) = match (&settings.delivery, settings.webhook_listen) {
-        (DeliveryMode::Webhook { url }, Some(address)) => (Some(listen(address).await?), Some(url.clone())),
+        (DeliveryMode::Webhook { url }, Some(address)) => {
+            (Some(listen(address).await?), Some(url.clone()))
+        }
         _ => (None, None),
     };
-    let seed =
-        Zeroizing::new(<[u8; 32]>::try_from(settings.account_key.as_slice()).context("the account key is broken")?);
+    let seed = Zeroizing::new(
+        <[u8; 32]>::try_from(settings.account_key.as_slice())
+            .context("the account key is broken")?,
+    );
     let daemon = Arc::new(Daemon {
-        relay: RelayClient::new(me.relay.clone(), SigningKey::from_bytes(&seed), Arc::clone(&clock), http_client()?),
+        relay: RelayClient::new(
+            me.relay.clone(),
+            SigningKey::from_bytes(&seed),
+            Arc::clone(&clock),
+            http_client()?,
+        ),
         me: Arc::new(me),
         store,
-        files: Files::open(folder.join(FILES)).await.context("opening the folder of sealed files")?,
+        files: Files::open(folder.join(FILES))
+            .await
+            .context("opening the folder of sealed files")?,
         progress: Progress::default(),
         early: transfer::EarlyUploads::default(),
         clock,
@@ -172,20 +195,29 @@ async fn start(
             folder: folder.path().to_owned(),
             address,
             webhook_url,
-            files_bytes_max: config.message_files_bytes.min(limits::MESSAGE_FILES_BYTES_MAX),
+            files_bytes_max: config
+                .message_files_bytes
+                .min(limits::MESSAGE_FILES_BYTES_MAX),
         },
         shutdown,
         contact: Mutex::new(Contact::default()),
         wakes: Wakes::default(),
         latest_event: watch::channel(latest).0,
     });
-    Ok((daemon, Start { local: Some((listener, token)), webhook: webhook_listener, settings }))
+    Ok((
+        daemon,
+        Start {
+            local: Some((listener, token)),
+            webhook: webhook_listener,
+            settings,
+        },
+    ))
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}: stop what uses it, or choose another address"))
+    TcpListener::bind(address).await.with_context(|| {
+        format!("listening on {address}: stop what uses it, or choose another address")
+    })
 }
 
 /// A new token at every start; whoever can read the data folder can read it.
@@ -200,19 +232,31 @@ fn write_access(folder: &DataFolder, address: SocketAddr) -> anyhow::Result<Zero
 fn spawn_tasks(tasks: &mut JoinSet<()>, daemon: &Arc<Daemon>, start: &mut Start) {
     if let Some((listener, token)) = start.local.take() {
         let router = routes::router(Arc::clone(daemon), &token);
-        tasks.spawn(http::serve(listener, router, ListenerLimits::default(), daemon.shutdown.clone()));
+        tasks.spawn(http::serve(
+            listener,
+            router,
+            ListenerLimits::default(),
+            daemon.shutdown.clone(),
+        ));
     }
     tasks.spawn(tend::run(Arc::clone(daemon)));
 }
 
 /// Everything that needs the relay: begins once the account is registered, which may take until the relay is up.
 async fn home(daemon: Arc<Daemon>, start: Start) {
-    let Some(secret) = register(&daemon, &start.settings).await else { return };
+    let Some(secret) = register(&daemon, &start.settings).await else {
+        return;
+    };
     let has_webhook = start.webhook.is_some();
     let mut tasks = JoinSet::new();
     if let Some(listener) = start.webhook {
         let router = webhook::router(Arc::clone(&daemon), secret);
-        tasks.spawn(http::serve(listener, router, ListenerLimits::default(), daemon.shutdown.clone()));
+        tasks.spawn(http::serve(
+            listener,
+            router,
+            ListenerLimits::default(),
+            daemon.shutdown.clone(),
+        ));
         tasks.spawn(activate_webhook(Arc::clone(&daemon)));
     }
     tasks.spawn(post::run(Arc::clone(&daemon)));
@@ -234,7 +278,10 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
     if let Some((_, secret)) = &settings.account {
         return Some(secret.clone());
     }
-    let request = RegisterRequest { delivery: settings.delivery.clone(), token: settings.registration_token.clone() };
+    let request = RegisterRequest {
+        delivery: settings.delivery.clone(),
+        token: settings.registration_token.clone(),
+    };
     let mut failures = 0;
     loop {
         let wait = match daemon.relay.register(&request).await {
@@ -242,7 +289,9 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
                 daemon.reached().await;
                 let secret = registered.webhook_secret.clone();
                 let stored = daemon
-                    .write(move |tx| settings::registered(tx, &registered.account_id, &registered.webhook_secret))
+                    .write(move |tx| {
+                        settings::registered(tx, &registered.account_id, &registered.webhook_secret)
+                    })
                     .await;
                 match stored {
                     Ok(()) => return Some(secret),

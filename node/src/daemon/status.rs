@@ -33,7 +33,9 @@ impl Contact {
     /// since, and what waits may be meant for a time that is far away now.
     pub(super) fn reached(&mut self, now: Timestamp) -> bool {
         let was_lost = self.lost.take().is_some() || self.last_at.is_none();
-        let was_put_back = self.last_at.is_some_and(|last_at| now.plus(CLOCK_PUT_BACK) < last_at);
+        let was_put_back = self
+            .last_at
+            .is_some_and(|last_at| now.plus(CLOCK_PUT_BACK) < last_at);
         self.waits = None;
         self.last_at = Some(now);
         was_lost || was_put_back
@@ -59,7 +61,12 @@ impl Contact {
             (None, None) => RelayState::Starting,
         };
         let reason = self.lost.as_ref().or(self.waits.as_ref()).cloned();
-        RelayHealth { state, reason, last_contact_at: self.last_at, clock_offset_ms }
+        RelayHealth {
+            state,
+            reason,
+            last_contact_at: self.last_at,
+            clock_offset_ms,
+        }
     }
 }
 
@@ -73,9 +80,15 @@ mod tests {
         contact.reached(Timestamp::from_millis(1));
         contact.asked_to_wait(Timestamp::from_millis(2), "too many requests");
         let health = contact.health(0);
-        assert_eq!((health.state, health.reason.as_deref()), (RelayState::Connected, Some("too many requests")));
+        assert_eq!(
+            (health.state, health.reason.as_deref()),
+            (RelayState::Connected, Some("too many requests"))
+        );
         assert_eq!(health.last_contact_at, Some(Timestamp::from_millis(2)));
-        assert!(!contact.reached(Timestamp::from_millis(3)), "it was not lost, so nothing is hurried");
+        assert!(
+            !contact.reached(Timestamp::from_millis(3)),
+            "it was not lost, so nothing is hurried"
+        );
         assert_eq!(contact.health(0).reason, None);
     }
     #[test]

@@ -18,8 +18,12 @@ pub(super) fn create(folder: &DataFolder) -> anyhow::Result<DataKey> {
     let mut rng = sealpost_service::entropy();
     let data_key = DataKey::generate(&mut rng);
     let key_file = KeyFile::generate(&mut rng);
-    folder.write_secret(KEY_FILE, key_file.encode().as_bytes()).context("writing the key file")?;
-    folder.write_secret(WRAPPED, &key_file.wrap(&data_key, &mut rng)).context("writing the data key")?;
+    folder
+        .write_secret(KEY_FILE, key_file.encode().as_bytes())
+        .context("writing the key file")?;
+    folder
+        .write_secret(WRAPPED, &key_file.wrap(&data_key, &mut rng))
+        .context("writing the data key")?;
     Ok(data_key)
 }
 
@@ -29,11 +33,18 @@ pub(super) fn create(folder: &DataFolder) -> anyhow::Result<DataKey> {
 /// When the folder was never initialised, or its key file is missing, damaged or another folder's.
 pub(super) fn open(folder: &DataFolder) -> anyhow::Result<DataKey> {
     let Some(wrapped) = folder.read_secret(WRAPPED)? else {
-        bail!("there is no node in {}; make one with `sealpost init`", folder.path().display());
+        bail!(
+            "there is no node in {}; make one with `sealpost init`",
+            folder.path().display()
+        );
     };
     let Some(text) = folder.read_secret(KEY_FILE)? else {
-        bail!("the key file {} is missing; restore it from a copy", folder.join(KEY_FILE).display());
+        bail!(
+            "the key file {} is missing; restore it from a copy",
+            folder.join(KEY_FILE).display()
+        );
     };
-    let text = std::str::from_utf8(&text).context("the key file is damaged: restore it from a copy")?;
+    let text =
+        std::str::from_utf8(&text).context("the key file is damaged: restore it from a copy")?;
     Ok(KeyFile::parse(text)?.unwrap(&wrapped)?)
 }

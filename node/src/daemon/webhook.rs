@@ -25,8 +25,14 @@ struct Receiver {
 
 /// The receiver's routes: every path, so that a proxy may put it anywhere.
 pub fn router(daemon: Arc<Daemon>, secret: WebhookSecret) -> Router {
-    let receiver = Receiver { daemon, secret: Arc::new(secret) };
-    Router::new().route("/", post(receive)).route("/{*path}", post(receive)).with_state(receiver)
+    let receiver = Receiver {
+        daemon,
+        secret: Arc::new(secret),
+    };
+    Router::new()
+        .route("/", post(receive))
+        .route("/{*path}", post(receive))
+        .with_state(receiver)
 }
 
 async fn receive(State(receiver): State<Receiver>, request: Request<Body>) -> Response {
@@ -45,11 +51,19 @@ async fn answer(receiver: &Receiver, request: Request<Body>) -> Result<Response,
     match parse_json::<WebhookCall>(&parts.headers, &body)? {
         WebhookCall::Challenge { challenge, .. } => {
             let answer = webhook::answer_challenge(&receiver.secret, challenge.as_slice());
-            Ok(json_body(StatusCode::OK, &ChallengeAnswer { answer: answer.to_vec().into() }))
+            Ok(json_body(
+                StatusCode::OK,
+                &ChallengeAnswer {
+                    answer: answer.to_vec().into(),
+                },
+            ))
         }
         WebhookCall::Deliveries { data, .. } => {
             receiver.daemon.reached().await;
-            Ok(json_body(StatusCode::OK, &deliver::take_in(&receiver.daemon, data).await))
+            Ok(json_body(
+                StatusCode::OK,
+                &deliver::take_in(&receiver.daemon, data).await,
+            ))
         }
     }
 }

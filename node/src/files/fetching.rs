@@ -72,11 +72,23 @@ pub struct ComingPart {
 impl Fetching {
     /// Takes up what is there: whatever a run before wrote is opened now, as far as it is right. Of a blob that has its
     /// name already all parts are there.
-    pub(super) fn begin(path: PathBuf, whole: PathBuf, key: &FileKey, sealed: &Sealed) -> Result<Self, FetchError> {
+    pub(super) fn begin(
+        path: PathBuf,
+        whole: PathBuf,
+        key: &FileKey,
+        sealed: &Sealed,
+    ) -> Result<Self, FetchError> {
         let opener = BlobOpener::new(key, sealed)?;
-        let size = BlobSize::parse(sealed.ct_len, limits::BLOB_BYTES_MAX).map_err(|_| FetchError::NotDescribed)?;
+        let size = BlobSize::parse(sealed.ct_len, limits::BLOB_BYTES_MAX)
+            .map_err(|_| FetchError::NotDescribed)?;
         let file = Arc::new(open(&path)?);
-        let mut opening = Opening { file: Arc::clone(&file), size, opener, chunk: Vec::new(), opened: 0 };
+        let mut opening = Opening {
+            file: Arc::clone(&file),
+            size,
+            opener,
+            chunk: Vec::new(),
+            opened: 0,
+        };
         if whole.try_exists()? {
             opening.opened = size.parts();
         } else {
@@ -84,8 +96,19 @@ impl Fetching {
             let missing = size.bytes().saturating_sub(file.metadata()?.len());
             check_room(path.parent().unwrap_or(Path::new(".")), missing)?;
         }
-        let (written, syncing) = (Mutex::default(), Mutex::new(Syncing::new(Arc::clone(&file))));
-        Ok(Self { path, whole, size, file, written, syncing, opening: Mutex::new(opening) })
+        let (written, syncing) = (
+            Mutex::default(),
+            Mutex::new(Syncing::new(Arc::clone(&file))),
+        );
+        Ok(Self {
+            path,
+            whole,
+            size,
+            file,
+            written,
+            syncing,
+            opening: Mutex::new(opening),
+        })
     }
 
     /// The parts that need not be fetched again.
@@ -99,8 +122,16 @@ impl Fetching {
     /// # Errors
     /// [`FetchError::NotDescribed`] when the blob has no such part.
     pub fn part(self: Arc<Self>, number: u32) -> Result<ComingPart, FetchError> {
-        let left = self.size.part_range(number).ok_or(FetchError::NotDescribed)?;
-        Ok(ComingPart { fetching: self, number, left, stretch: Vec::with_capacity(STRETCH_BYTES) })
+        let left = self
+            .size
+            .part_range(number)
+            .ok_or(FetchError::NotDescribed)?;
+        Ok(ComingPart {
+            fetching: self,
+            number,
+            left,
+            stretch: Vec::with_capacity(STRETCH_BYTES),
+        })
     }
 
     /// One opens at a time; a part that comes meanwhile is opened by who does, so that nobody waits for that.
@@ -133,7 +164,10 @@ impl Fetching {
         }
         let mut opening = lock(&self.opening);
         // One may have come just when who opened had looked for the last time.
-        if let Err(error) = opening.open_those(&self.written).and_then(|()| opening.verified()) {
+        if let Err(error) = opening
+            .open_those(&self.written)
+            .and_then(|()| opening.verified())
+        {
             if matches!(error, FetchError::NotDescribed) {
                 remove(&self.path)?;
             }
@@ -160,7 +194,8 @@ impl ComingPart {
             let (at, stretch) = (self.left.start, std::mem::take(&mut self.stretch));
             self.left.start += stretch.len() as u64;
             let file = Arc::clone(&self.fetching.file);
-            self.stretch = blocking(move || file.write_all_at(&stretch, at).map(|()| stretch)).await?;
+            self.stretch =
+                blocking(move || file.write_all_at(&stretch, at).map(|()| stretch)).await?;
             self.stretch.clear();
         }
         Ok(())
@@ -180,7 +215,9 @@ impl ComingPart {
             return Err(FetchError::PartLength);
         }
         blocking(move || {
-            self.fetching.file.write_all_at(&self.stretch, self.left.start)?;
+            self.fetching
+                .file
+                .write_all_at(&self.stretch, self.left.start)?;
             self.fetching.part_came(self.number)
         })
         .await
@@ -190,7 +227,11 @@ impl ComingPart {
 impl Opening {
     fn take_up(&mut self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
-        while self.size.part_range(self.opened).is_some_and(|range| range.end <= length) {
+        while self
+            .size
+            .part_range(self.opened)
+            .is_some_and(|range| range.end <= length)
+        {
             let before = self.opener.clone();
             match self.open_next_part() {
                 Ok(()) => {}
@@ -219,7 +260,10 @@ impl Opening {
     }
 
     fn open_next_part(&mut self) -> Result<(), FetchError> {
-        let mut left = self.size.part_range(self.opened).ok_or(FetchError::NotDescribed)?;
+        let mut left = self
+            .size
+            .part_range(self.opened)
+            .ok_or(FetchError::NotDescribed)?;
         while !left.is_empty() {
             self.chunk.resize(self.opener.next_chunk_bytes(), 0);
             self.file.read_exact_at(&mut self.chunk, left.start)?;
@@ -232,7 +276,13 @@ impl Opening {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

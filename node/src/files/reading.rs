@@ -18,7 +18,11 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn open(path: &Path, file_key: &FileKey, sealed: &Sealed) -> io::Result<Self> {
         let opener = BlobOpener::of_verified(file_key, sealed).map_err(io::Error::other)?;
-        Ok(Self { file: File::open(path)?, opener: Some(opener), chunk: Vec::new() })
+        Ok(Self {
+            file: File::open(path)?,
+            opener: Some(opener),
+            chunk: Vec::new(),
+        })
     }
 
     /// The plaintext that comes next; none at the end, when everything was checked.
@@ -30,11 +34,18 @@ impl Reader {
             self.chunk.resize(opener.next_chunk_bytes(), 0);
             if self.chunk.is_empty() {
                 let opener = self.opener.take();
-                let _verified = opener.map(BlobOpener::finish).transpose().map_err(io::Error::other)?;
+                let _verified = opener
+                    .map(BlobOpener::finish)
+                    .transpose()
+                    .map_err(io::Error::other)?;
                 break;
             }
             self.file.read_exact(&mut self.chunk)?;
-            piece.extend_from_slice(opener.open_chunk(&mut self.chunk).map_err(io::Error::other)?);
+            piece.extend_from_slice(
+                opener
+                    .open_chunk(&mut self.chunk)
+                    .map_err(io::Error::other)?,
+            );
         }
         Ok((!piece.is_empty()).then(|| piece.into()))
     }

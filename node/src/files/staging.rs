@@ -3,7 +3,9 @@
 use super::{FileId, lock, syncing::Syncing};
 use crate::fault::Fault;
 use bytes::Bytes;
-use sealpost_e2ee::attachment::{BlobSalt, BlobSealer, FileKey, SealError, SealStep, Sealed, SealedPart};
+use sealpost_e2ee::attachment::{
+    BlobSalt, BlobSealer, FileKey, SealError, SealStep, Sealed, SealedPart,
+};
 use sealpost_proto::limits::{self, PARTS_IN_FLIGHT_MAX};
 use std::{
     collections::HashMap,
@@ -38,7 +40,10 @@ impl PartRoom {
     /// Room for one; for threads that may block.
     fn take(self, waits: bool) -> Option<OwnedSemaphorePermit> {
         match Arc::clone(&self.0).try_acquire_owned() {
-            Err(_) if waits => Handle::current().block_on(timeout(ROOM_WAIT, self.0.acquire_owned())).ok()?.ok(),
+            Err(_) if waits => Handle::current()
+                .block_on(timeout(ROOM_WAIT, self.0.acquire_owned()))
+                .ok()?
+                .ok(),
             room => room.ok(),
         }
     }
@@ -71,13 +76,27 @@ impl SealedParts {
     /// Those of a file that is about to be sealed; `more` is told of each. With `room` some of them can be had from memory.
     #[must_use]
     pub fn of_new(file: FileId, more: Arc<Notify>, room: Option<PartRoom>) -> Self {
-        Self { file, so_far: Mutex::new(SoFar { room, ..SoFar::default() }), more }
+        Self {
+            file,
+            so_far: Mutex::new(SoFar {
+                room,
+                ..SoFar::default()
+            }),
+            more,
+        }
     }
 
     /// All parts of a file, by their SHA-256.
     #[must_use]
     pub fn of_whole(file: FileId, digests: Vec<[u8; 32]>) -> Self {
-        Self { file, so_far: Mutex::new(SoFar { digests, ..SoFar::default() }), more: Arc::default() }
+        Self {
+            file,
+            so_far: Mutex::new(SoFar {
+                digests,
+                ..SoFar::default()
+            }),
+            more: Arc::default(),
+        }
     }
 
     /// How many there are.
@@ -106,12 +125,18 @@ impl SealedParts {
     }
 
     fn add(&self, part: SealedPart<'_>, room: Option<OwnedSemaphorePermit>) {
-        let SealedPart { index, bytes, sha256 } = part;
+        let SealedPart {
+            index,
+            bytes,
+            sha256,
+        } = part;
         let mut so_far = lock(&self.so_far);
         so_far.digests.push(sha256);
         if let (Some(room), Some(_)) = (room, &so_far.room) {
             let bytes = std::mem::take(bytes).into();
-            so_far.in_memory.insert(index, PartInMemory { bytes, _room: room });
+            so_far
+                .in_memory
+                .insert(index, PartInMemory { bytes, _room: room });
         }
         drop(so_far);
         self.more.notify_one();
@@ -165,7 +190,9 @@ impl From<io::Error> for StageError {
 
 impl From<SealError> for StageError {
     fn from(_: SealError) -> Self {
-        Self::TooLarge { limit_bytes: limits::FILE_BYTES_MAX }
+        Self::TooLarge {
+            limit_bytes: limits::FILE_BYTES_MAX,
+        }
     }
 }
 
@@ -194,7 +221,10 @@ pub(super) fn seal(
         let piece = piece.map_err(|CutOff| StageError::CutOff)?;
         actual_bytes += piece.len() as u64;
         if actual_bytes > announced_bytes {
-            return Err(StageError::Changed { actual_bytes, announced_bytes });
+            return Err(StageError::Changed {
+                actual_bytes,
+                announced_bytes,
+            });
         }
         first_bytes.extend(piece.iter().take(FIRST_BYTES - first_bytes.len()));
         let mut rest = &piece[..];
@@ -203,7 +233,10 @@ pub(super) fn seal(
         }
     }
     if actual_bytes != announced_bytes {
-        return Err(StageError::Changed { actual_bytes, announced_bytes });
+        return Err(StageError::Changed {
+            actual_bytes,
+            announced_bytes,
+        });
     }
     let mut tail = sealer.finish();
     let sealed = loop {
@@ -214,7 +247,13 @@ pub(super) fn seal(
     };
     spool.syncing.finish()?;
     let part_digests = lock(&parts.so_far).digests.clone();
-    Ok(Staged { file: parts.file, file_key, sealed, part_digests, first_bytes })
+    Ok(Staged {
+        file: parts.file,
+        file_key,
+        sealed,
+        part_digests,
+        first_bytes,
+    })
 }
 
 /// A blob that is being written, part by part.
@@ -227,8 +266,19 @@ struct Spool {
 
 impl Spool {
     fn create(path: &Path, parts: Arc<SealedParts>) -> io::Result<Self> {
-        let file = Arc::new(OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?);
-        Ok(Self { syncing: Syncing::new(Arc::clone(&file)), file, parts, last_found_room: true })
+        let file = Arc::new(
+            OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .mode(0o600)
+                .open(path)?,
+        );
+        Ok(Self {
+            syncing: Syncing::new(Arc::clone(&file)),
+            file,
+            parts,
+            last_found_room: true,
+        })
     }
 
     fn add(&mut self, part: SealedPart<'_>) -> io::Result<()> {

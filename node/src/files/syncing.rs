@@ -18,7 +18,11 @@ pub(super) struct Syncing {
 
 impl Syncing {
     pub(super) const fn new(file: Arc<File>) -> Self {
-        Self { file, unsynced_bytes: 0, under_way: None }
+        Self {
+            file,
+            unsynced_bytes: 0,
+            under_way: None,
+        }
     }
 
     /// So much more was written; fails when the disk did not take what was written before.
@@ -37,7 +41,9 @@ impl Syncing {
     /// Waits for what the disk was asked; a failure is told once, and only to who asked.
     fn synced(&mut self) -> io::Result<()> {
         match self.under_way.take() {
-            Some(under_way) => Handle::current().block_on(under_way).map_err(io::Error::other)?,
+            Some(under_way) => Handle::current()
+                .block_on(under_way)
+                .map_err(io::Error::other)?,
             None => Ok(()),
         }
     }

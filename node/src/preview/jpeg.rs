@@ -39,15 +39,24 @@ fn average(scaled: &[u8], info: ImageInfo) -> Option<Small> {
     let bytes = info.pixel_format.pixel_bytes();
     let lines = scaled.chunks_exact(usize::from(info.width) * bytes);
     for (y, line) in (0..height).zip(lines) {
-        small.add(y, 0, 1, line.chunks_exact(bytes).map(|samples| pixel(info.pixel_format, samples)));
+        small.add(
+            y,
+            0,
+            1,
+            line.chunks_exact(bytes)
+                .map(|samples| pixel(info.pixel_format, samples)),
+        );
     }
     Some(small.finish())
 }
 
 fn pixel(format: PixelFormat, samples: &[u8]) -> [u8; 3] {
     match (format, samples) {
-        (PixelFormat::CMYK32, &[cyan, magenta, yellow, black]) => [cyan, magenta, yellow]
-            .map(|ink| u8::try_from(u16::from(255 - ink) * u16::from(255 - black) / 255).unwrap_or(u8::MAX)),
+        (PixelFormat::CMYK32, &[cyan, magenta, yellow, black]) => {
+            [cyan, magenta, yellow].map(|ink| {
+                u8::try_from(u16::from(255 - ink) * u16::from(255 - black) / 255).unwrap_or(u8::MAX)
+            })
+        }
         (PixelFormat::RGB24, &[red, green, blue]) => [red, green, blue],
         (_, samples) => [samples.first().copied().unwrap_or_default(); 3],
     }
@@ -59,7 +68,11 @@ fn orientation(exif: &[u8]) -> Option<u16> {
     let number = |at: usize, width: usize| {
         let bytes = exif.get(at..at.checked_add(width)?)?;
         let append = |number: usize, byte: &u8| (number << 8) | usize::from(*byte);
-        Some(if is_little { bytes.iter().rev().fold(0, append) } else { bytes.iter().fold(0, append) })
+        Some(if is_little {
+            bytes.iter().rev().fold(0, append)
+        } else {
+            bytes.iter().fold(0, append)
+        })
     };
     let directory = number(4, 4)?;
     let entries = number(directory, 2)?;
@@ -67,6 +80,10 @@ fn orientation(exif: &[u8]) -> Option<u16> {
         let at = directory.checked_add(2 + 12 * entry)?;
         Some((number(at, 2)?, number(at + 8, 2)?))
     });
-    let (_, turn) = tags.into_iter().find(|(tag, _)| *tag == usize::from(ORIENTATION))?;
-    u16::try_from(turn).ok().filter(|turn| (1..=8).contains(turn))
+    let (_, turn) = tags
+        .into_iter()
+        .find(|(tag, _)| *tag == usize::from(ORIENTATION))?;
+    u16::try_from(turn)
+        .ok()
+        .filter(|turn| (1..=8).contains(turn))
 }

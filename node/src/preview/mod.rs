@@ -28,7 +28,11 @@ pub fn is_drawn(content_type: &str) -> bool {
 /// of what is no such image, broken, too large, or takes too long. Blocks, and may panic in a decoder.
 #[must_use]
 pub fn draw(content_type: &str, image: impl Read) -> Option<Vec<u8>> {
-    let image = Hurried { image, began: Instant::now(), patience: PREVIEW_TIME_MAX };
+    let image = Hurried {
+        image,
+        began: Instant::now(),
+        patience: PREVIEW_TIME_MAX,
+    };
     let small = match content_type {
         "image/jpeg" => jpeg::shrink(image)?,
         "image/png" => png::shrink(image)?,
@@ -56,8 +60,15 @@ where
 /// The media type of a preview by its first bytes; none of what no preview is.
 #[must_use]
 pub fn content_type(preview: &[u8]) -> Option<&'static str> {
-    const BEGINNINGS: [(&[u8], &str); 2] = [(b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png")];
-    BEGINNINGS.into_iter().find_map(|(beginning, content_type)| preview.starts_with(beginning).then_some(content_type))
+    const BEGINNINGS: [(&[u8], &str); 2] = [
+        (b"\xff\xd8\xff", "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+    ];
+    BEGINNINGS
+        .into_iter()
+        .find_map(|(beginning, content_type)| {
+            preview.starts_with(beginning).then_some(content_type)
+        })
 }
 
 /// A source that ends in an error when it has taken too long.

@@ -6,13 +6,25 @@ use sealpost_proto::limits::PREVIEW_MEMORY_BYTES;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 /// The seven passes of Adam7 (PNG, section 8.2): first column and line, and the distance to the next of each.
-const PASSES: [[u32; 4]; 7] =
-    [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
+const PASSES: [[u32; 4]; 7] = [
+    [0, 0, 8, 8],
+    [4, 0, 8, 8],
+    [0, 4, 4, 8],
+    [2, 0, 4, 4],
+    [0, 2, 2, 4],
+    [1, 0, 2, 2],
+    [0, 1, 1, 2],
+];
 
 /// A small picture of the image; none when it is broken or too large.
 pub(super) fn shrink(image: impl Read) -> Option<Small> {
     let image = Forward(BufReader::new(image));
-    let mut decoder = Decoder::new_with_limits(image, Limits { bytes: PREVIEW_MEMORY_BYTES });
+    let mut decoder = Decoder::new_with_limits(
+        image,
+        Limits {
+            bytes: PREVIEW_MEMORY_BYTES,
+        },
+    );
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(Transformations::normalize_to_color8());
@@ -20,11 +32,22 @@ pub(super) fn shrink(image: impl Read) -> Option<Small> {
     let mut small = Shrinker::new(width, height)?;
     let mut reader = decoder.read_info().ok()?;
     let (color, _) = reader.output_color_type();
-    let passes: &[_] = if reader.info().interlaced { &PASSES } else { &[[0, 0, 1, 1]] };
+    let passes: &[_] = if reader.info().interlaced {
+        &PASSES
+    } else {
+        &[[0, 0, 1, 1]]
+    };
     for &[from, first_line, step, lines] in passes.iter().filter(|[from, ..]| *from < width) {
         for y in (first_line..height).step_by(lines as usize) {
             let row = reader.next_row().ok()??;
-            small.add(y, from, step, row.data().chunks_exact(color.samples()).map(|samples| pixel(color, samples)));
+            small.add(
+                y,
+                from,
+                step,
+                row.data()
+                    .chunks_exact(color.samples())
+                    .map(|samples| pixel(color, samples)),
+            );
         }
     }
     Some(small.finish())
@@ -38,7 +61,9 @@ fn pixel(color: ColorType, samples: &[u8]) -> Pixel {
     };
     match (color, samples) {
         (ColorType::GrayscaleAlpha, &[gray, alpha]) => [over_white(gray, alpha); 3],
-        (ColorType::Rgba, &[red, green, blue, alpha]) => [red, green, blue].map(|part| over_white(part, alpha)),
+        (ColorType::Rgba, &[red, green, blue, alpha]) => {
+            [red, green, blue].map(|part| over_white(part, alpha))
+        }
         (_, &[red, green, blue]) => [red, green, blue],
         (_, samples) => [samples.first().copied().unwrap_or_default(); 3],
     }

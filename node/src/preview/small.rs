@@ -1,7 +1,9 @@
 //! A large picture becomes a small one while its pixels come by, in any order.
 
 use jpeg_encoder::{ColorType, Encoder};
-use sealpost_proto::limits::{PREVIEW_BYTES_MAX, PREVIEW_SIDE_MAX, PREVIEWED_PIXELS_MAX, PREVIEWED_SIDE_MAX};
+use sealpost_proto::limits::{
+    PREVIEW_BYTES_MAX, PREVIEW_SIDE_MAX, PREVIEWED_PIXELS_MAX, PREVIEWED_SIDE_MAX,
+};
 
 /// How good the JPEG may be; the first that fits is taken.
 const QUALITIES: [u8; 5] = [80, 60, 40, 20, 5];
@@ -34,18 +36,41 @@ impl Shrinker {
         if pixels == 0 || pixels > PREVIEWED_PIXELS_MAX || longer > PREVIEWED_SIDE_MAX {
             return None;
         }
-        let small =
-            |side: u32| if longer > PREVIEW_SIDE_MAX { (side * PREVIEW_SIDE_MAX / longer).max(1) } else { side };
+        let small = |side: u32| {
+            if longer > PREVIEW_SIDE_MAX {
+                (side * PREVIEW_SIDE_MAX / longer).max(1)
+            } else {
+                side
+            }
+        };
         let (to_width, to_height) = (small(width), small(height));
-        let columns = (0..width).map(|x| (x * to_width / width) as usize).collect();
+        let columns = (0..width)
+            .map(|x| (x * to_width / width) as usize)
+            .collect();
         let cells = vec![Cell::default(); (to_width * to_height) as usize];
-        Some(Self { height, to_height, columns, to_width: to_width as usize, cells })
+        Some(Self {
+            height,
+            to_height,
+            columns,
+            to_width: to_width as usize,
+            cells,
+        })
     }
 
     /// Adds pixels of the line `y`: that of the column `from`, and of every `step`th after it.
-    pub(super) fn add(&mut self, y: u32, from: u32, step: u32, pixels: impl Iterator<Item = Pixel>) {
+    pub(super) fn add(
+        &mut self,
+        y: u32,
+        from: u32,
+        step: u32,
+        pixels: impl Iterator<Item = Pixel>,
+    ) {
         let row = (y * self.to_height / self.height) as usize * self.to_width;
-        let columns = self.columns.iter().skip(from as usize).step_by(step as usize);
+        let columns = self
+            .columns
+            .iter()
+            .skip(from as usize)
+            .step_by(step as usize);
         for (column, pixel) in columns.zip(pixels) {
             if let Some(cell) = self.cells.get_mut(row + column) {
                 cell.count += 1;
@@ -58,7 +83,10 @@ impl Shrinker {
 
     /// The small picture.
     pub(super) fn finish(self) -> Small {
-        let average = |cell: &Cell| cell.sums.map(|sum| u8::try_from(sum / cell.count.max(1)).unwrap_or(u8::MAX));
+        let average = |cell: &Cell| {
+            cell.sums
+                .map(|sum| u8::try_from(sum / cell.count.max(1)).unwrap_or(u8::MAX))
+        };
         Small {
             width: self.to_width,
             height: self.to_height as usize,
@@ -90,18 +118,29 @@ impl Small {
             _ => (x, y),
         };
         let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
-        let pixels =
-            places.map(|(x, y)| source(x, y)).filter_map(|(x, y)| self.pixels.get(y * w + x).copied()).collect();
-        Self { width, height, pixels }
+        let pixels = places
+            .map(|(x, y)| source(x, y))
+            .filter_map(|(x, y)| self.pixels.get(y * w + x).copied())
+            .collect();
+        Self {
+            width,
+            height,
+            pixels,
+        }
     }
 
     /// As a JPEG that is small enough, as good as it may be.
     pub(super) fn encode(self) -> Option<Vec<u8>> {
-        let (width, height) = (u16::try_from(self.width).ok()?, u16::try_from(self.height).ok()?);
+        let (width, height) = (
+            u16::try_from(self.width).ok()?,
+            u16::try_from(self.height).ok()?,
+        );
         QUALITIES.into_iter().find_map(|quality| {
             let mut jpeg = Vec::new();
             let encoder = Encoder::new(&mut jpeg, quality);
-            encoder.encode(self.pixels.as_flattened(), width, height, ColorType::Rgb).ok()?;
+            encoder
+                .encode(self.pixels.as_flattened(), width, height, ColorType::Rgb)
+                .ok()?;
             (jpeg.len() <= PREVIEW_BYTES_MAX).then_some(jpeg)
         })
     }

@@ -15,7 +15,9 @@ fn pixel(x: u32, y: u32, width: u32, height: u32) -> [u8; 3] {
 }
 
 fn pixels(width: u32, height: u32) -> Vec<u8> {
-    (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y, width, height))).collect()
+    (0..height)
+        .flat_map(|y| (0..width).flat_map(move |x| pixel(x, y, width, height)))
+        .collect()
 }
 
 fn png(width: u32, height: u32, color: ColorType, samples: &[u8]) -> Vec<u8> {
@@ -23,7 +25,11 @@ fn png(width: u32, height: u32, color: ColorType, samples: &[u8]) -> Vec<u8> {
     let mut encoder = Encoder::new(&mut file, width, height);
     encoder.set_color(color);
     encoder.set_depth(BitDepth::Eight);
-    encoder.write_header().unwrap().write_image_data(samples).unwrap();
+    encoder
+        .write_header()
+        .unwrap()
+        .write_image_data(samples)
+        .unwrap();
     file
 }
 
@@ -35,7 +41,9 @@ fn jpeg(width: u16, height: u16, is_progressive: bool, exif: Option<&[u8]>) -> V
         encoder.add_exif_metadata(exif).unwrap();
     }
     let samples = pixels(u32::from(width), u32::from(height));
-    encoder.encode(&samples, width, height, jpeg_encoder::ColorType::Rgb).unwrap();
+    encoder
+        .encode(&samples, width, height, jpeg_encoder::ColorType::Rgb)
+        .unwrap();
     file
 }
 
@@ -53,20 +61,31 @@ fn shows(preview: &[u8], x: usize, y: usize, expected: [u8; 3]) {
     let (width, _, pixels) = opened(preview);
     let at = (y * usize::from(width) + x) * 3;
     let seen = &pixels[at..at + 3];
-    assert!(seen.iter().zip(expected).all(|(seen, expected)| seen.abs_diff(expected) < 60), "{seen:?}");
+    assert!(
+        seen.iter()
+            .zip(expected)
+            .all(|(seen, expected)| seen.abs_diff(expected) < 60),
+        "{seen:?}"
+    );
 }
 
 #[test]
 fn an_image_becomes_a_small_jpeg_of_the_same_shape() {
     let images = [
-        ("image/png", png(1_024, 512, ColorType::Rgb, &pixels(1_024, 512))),
+        (
+            "image/png",
+            png(1_024, 512, ColorType::Rgb, &pixels(1_024, 512)),
+        ),
         ("image/jpeg", jpeg(1_024, 512, false, None)),
         ("image/jpeg", jpeg(1_024, 512, true, None)),
     ];
     for (content_type, image) in images {
         let preview = draw(content_type, Cursor::new(image)).unwrap();
         let (width, height, _) = opened(&preview);
-        assert_eq!((width, height, super::content_type(&preview)), (256, 128, Some("image/jpeg")));
+        assert_eq!(
+            (width, height, super::content_type(&preview)),
+            (256, 128, Some("image/jpeg"))
+        );
         assert!(preview.len() <= PREVIEW_BYTES_MAX);
         shows(&preview, 20, 20, [255, 0, 0]);
         shows(&preview, 236, 20, [0, 0, 255]);
@@ -75,7 +94,12 @@ fn an_image_becomes_a_small_jpeg_of_the_same_shape() {
 
 #[test]
 fn a_small_image_stays_as_it_is_and_a_narrow_one_has_a_pixel_left() {
-    for (from, to) in [((3, 2), (3, 2)), ((256, 256), (256, 256)), ((10_000, 3), (256, 1)), ((2, 3_000), (1, 256))] {
+    for (from, to) in [
+        ((3, 2), (3, 2)),
+        ((256, 256), (256, 256)),
+        ((10_000, 3), (256, 1)),
+        ((2, 3_000), (1, 256)),
+    ] {
         let image = png(from.0, from.1, ColorType::Rgb, &pixels(from.0, from.1));
         let (width, height, _) = opened(&draw("image/png", Cursor::new(image)).unwrap());
         assert_eq!((width, height), to, "{from:?}");
@@ -85,20 +109,48 @@ fn a_small_image_stays_as_it_is_and_a_narrow_one_has_a_pixel_left() {
 #[test]
 fn what_shines_through_is_white_and_grey_is_grey() {
     let clear = png(64, 64, ColorType::Rgba, &[0, 0, 0, 0].repeat(64 * 64));
-    shows(&draw("image/png", Cursor::new(clear)).unwrap(), 5, 5, [255; 3]);
-    let grey = png(64, 64, ColorType::GrayscaleAlpha, &[128, 255].repeat(64 * 64));
-    shows(&draw("image/png", Cursor::new(grey)).unwrap(), 5, 5, [128; 3]);
+    shows(
+        &draw("image/png", Cursor::new(clear)).unwrap(),
+        5,
+        5,
+        [255; 3],
+    );
+    let grey = png(
+        64,
+        64,
+        ColorType::GrayscaleAlpha,
+        &[128, 255].repeat(64 * 64),
+    );
+    shows(
+        &draw("image/png", Cursor::new(grey)).unwrap(),
+        5,
+        5,
+        [128; 3],
+    );
 }
 
 /// An interlaced PNG of red and blue, made by hand: the encoder writes none.
 fn interlaced(width: u32, height: u32) -> Vec<u8> {
     let mut rows = Vec::new();
-    for [from, first, step, lines] in
-        [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]]
-    {
-        for y in (first..height).step_by(lines as usize).filter(|_| from < width) {
+    for [from, first, step, lines] in [
+        [0, 0, 8, 8],
+        [4, 0, 8, 8],
+        [0, 4, 4, 8],
+        [2, 0, 4, 4],
+        [0, 2, 2, 4],
+        [1, 0, 2, 2],
+        [0, 1, 1, 2],
+    ] {
+        for y in (first..height)
+            .step_by(lines as usize)
+            .filter(|_| from < width)
+        {
             rows.push(0);
-            rows.extend((from..width).step_by(step as usize).flat_map(|x| pixel(x, y, width, height)));
+            rows.extend(
+                (from..width)
+                    .step_by(step as usize)
+                    .flat_map(|x| pixel(x, y, width, height)),
+            );
         }
     }
     // The same bytes as the rows of a picture one byte wide give the deflated stream.
@@ -139,25 +191,42 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
 #[test]
 fn an_interlaced_image_is_put_together() {
     for (width, height) in [(600, 300), (5, 3), (1, 1), (2, 9)] {
-        let plain = draw("image/png", Cursor::new(png(width, height, ColorType::Rgb, &pixels(width, height))));
-        assert_eq!(draw("image/png", Cursor::new(interlaced(width, height))), plain, "{width} x {height}");
+        let plain = draw(
+            "image/png",
+            Cursor::new(png(width, height, ColorType::Rgb, &pixels(width, height))),
+        );
+        assert_eq!(
+            draw("image/png", Cursor::new(interlaced(width, height))),
+            plain,
+            "{width} x {height}"
+        );
         assert!(plain.is_some());
     }
 }
 
 /// EXIF with an orientation, and a secret beside it.
 fn exif(orientation: u8, is_little: bool) -> Vec<u8> {
-    let mut tiff = if is_little { b"II*\0".to_vec() } else { b"MM\0*".to_vec() };
+    let mut tiff = if is_little {
+        b"II*\0".to_vec()
+    } else {
+        b"MM\0*".to_vec()
+    };
     let mut number = |value: u32, width: usize| {
         let bytes = value.to_be_bytes()[4 - width..].to_vec();
-        tiff.extend(if is_little { bytes.into_iter().rev().collect() } else { bytes });
+        tiff.extend(if is_little {
+            bytes.into_iter().rev().collect()
+        } else {
+            bytes
+        });
     };
     number(8, 4);
     number(2, 2);
@@ -213,7 +282,10 @@ fn hostile_images_have_no_preview() {
     let frame = wide.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
     wide[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xff, 0xff, 0xff]);
     let mut progressive = jpeg(64, 64, true, None);
-    let frame = progressive.windows(2).position(|two| two == [0xff, 0xc2]).unwrap();
+    let frame = progressive
+        .windows(2)
+        .position(|two| two == [0xff, 0xc2])
+        .unwrap();
     progressive[frame + 5..frame + 9].copy_from_slice(&[0x20, 0, 0x20, 0]);
     let whole = png(300, 300, ColorType::Rgb, &pixels(300, 300));
     for (content_type, image) in [
@@ -226,7 +298,11 @@ fn hostile_images_have_no_preview() {
         ("image/jpeg", b"\xff\xd8\xff".to_vec()),
         ("image/gif", whole.clone()),
     ] {
-        assert_eq!(draw(content_type, Cursor::new(image)), None, "{content_type}");
+        assert_eq!(
+            draw(content_type, Cursor::new(image)),
+            None,
+            "{content_type}"
+        );
     }
 }
 
@@ -237,7 +313,12 @@ fn noise_is_made_worse_until_it_fits() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         state.to_be_bytes()[0]
     });
-    let image = png(256, 256, ColorType::Rgb, &noise.take(256 * 256 * 3).collect::<Vec<_>>());
+    let image = png(
+        256,
+        256,
+        ColorType::Rgb,
+        &noise.take(256 * 256 * 3).collect::<Vec<_>>(),
+    );
     let preview = draw("image/png", Cursor::new(image)).unwrap();
     assert!(preview.len() <= PREVIEW_BYTES_MAX, "{}", preview.len());
 }
@@ -246,7 +327,11 @@ fn noise_is_made_worse_until_it_fits() {
 fn a_source_that_never_ends_is_left_after_a_while() {
     // A marker may have as many bytes before it as it likes.
     let endless = b"\xff\xd8".chain(io::repeat(0xff));
-    let image = Hurried { image: endless, began: Instant::now(), patience: Duration::from_millis(20) };
+    let image = Hurried {
+        image: endless,
+        began: Instant::now(),
+        patience: Duration::from_millis(20),
+    };
     assert!(jpeg::shrink(image).is_none());
 }
 
@@ -254,7 +339,10 @@ fn a_source_that_never_ends_is_left_after_a_while() {
 async fn a_stream_that_breaks_is_no_error() {
     let image = png(300, 300, ColorType::Rgb, &pixels(300, 300));
     let pieces = |end: io::Result<Bytes>| {
-        let pieces: Vec<_> = image.chunks(100).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let pieces: Vec<_> = image
+            .chunks(100)
+            .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+            .collect();
         futures_util::stream::iter(pieces.into_iter().take(2).chain([end]))
     };
     let broken = pieces(Err(io::ErrorKind::Other.into()));

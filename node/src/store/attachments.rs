@@ -70,10 +70,23 @@ pub struct NewAttachment<'a> {
 /// When SQLite fails.
 pub fn insert(tx: &mut Tx<'_>, new: &NewAttachment<'_>) -> Result<String, Fault> {
     let name = refs::draw(tx, Noun::Attachment)?;
-    let (pk, bare) = (name.as_bytes(), Descriptor { preview: None, ..new.descriptor.clone() });
+    let (pk, bare) = (
+        name.as_bytes(),
+        Descriptor {
+            preview: None,
+            ..new.descriptor.clone()
+        },
+    );
     let details = tx.seal(TABLE, pk, "details", 1, &encode(&bare));
-    let preview = new.descriptor.preview.as_ref().map(|preview| tx.seal(TABLE, pk, "preview", 1, preview));
-    let file_type = new.file_type.map(|file_type| seal_file_type(tx, &name, file_type)).transpose()?;
+    let preview = new
+        .descriptor
+        .preview
+        .as_ref()
+        .map(|preview| tx.seal(TABLE, pk, "preview", 1, preview));
+    let file_type = new
+        .file_type
+        .map(|file_type| seal_file_type(tx, &name, file_type))
+        .transpose()?;
     let size = i64::try_from(new.descriptor.sealed.pt_len).unwrap_or(i64::MAX);
     tx.execute(
         "INSERT INTO attachments (ref, direction, status, file, blob, details, preview, file_type, size, digests, created_at)
@@ -102,7 +115,8 @@ fn encode(descriptor: &Descriptor) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-const COLUMNS: &str = "SELECT a.ref, a.direction, a.status, a.file, a.transferred, a.reason, a.attempt, a.details,
+const COLUMNS: &str =
+    "SELECT a.ref, a.direction, a.status, a.file, a.transferred, a.reason, a.attempt, a.details,
      a.file_type, a.preview IS NOT NULL FROM attachments a";
 
 struct Raw {
@@ -136,11 +150,16 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Raw> {
 fn open(tx: &Tx<'_>, raw: Raw) -> Result<Attachment, Fault> {
     let broken = || Fault::failed("an attachment in the database is broken");
     let details = tx.open(TABLE, raw.name.as_bytes(), "details", 1, &raw.details)?;
-    let file_type = raw.file_type.as_ref().map(|sealed| open_file_type(tx, &raw.name, sealed)).transpose()?;
+    let file_type = raw
+        .file_type
+        .as_ref()
+        .map(|sealed| open_file_type(tx, &raw.name, sealed))
+        .transpose()?;
     Ok(Attachment {
         direction: words::parse(&raw.direction).ok_or_else(broken)?,
         status: words::parse(&raw.status).ok_or_else(broken)?,
-        descriptor: Descriptor::parse(&mut minicbor::Decoder::new(&details)).map_err(|_| broken())?,
+        descriptor: Descriptor::parse(&mut minicbor::Decoder::new(&details))
+            .map_err(|_| broken())?,
         name: raw.name,
         file: FileId::from_bytes(raw.file),
         file_type,
@@ -165,9 +184,13 @@ pub fn load(tx: &Tx<'_>, name: &str) -> Result<Option<Attachment>, Fault> {
 /// # Errors
 /// When SQLite fails or a row does not open.
 pub fn of_message(tx: &Tx<'_>, message: &str) -> Result<Vec<Attachment>, Fault> {
-    let sql =
-        format!("{COLUMNS} JOIN message_attachments l ON l.attachment = a.ref WHERE l.message = ?1 ORDER BY l.ordinal");
-    tx.rows(&sql, &[&message], read)?.into_iter().map(|raw| open(tx, raw)).collect()
+    let sql = format!(
+        "{COLUMNS} JOIN message_attachments l ON l.attachment = a.ref WHERE l.message = ?1 ORDER BY l.ordinal"
+    );
+    tx.rows(&sql, &[&message], read)?
+        .into_iter()
+        .map(|raw| open(tx, raw))
+        .collect()
 }
 
 /// Ties a file to a message.
@@ -177,7 +200,11 @@ pub fn of_message(tx: &Tx<'_>, message: &str) -> Result<Vec<Attachment>, Fault> 
 pub fn link(tx: &Tx<'_>, message: &str, ordinal: usize, attachment: &str) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO message_attachments (message, ordinal, attachment) VALUES (?1, ?2, ?3)",
-        &[&message, &i64::try_from(ordinal).unwrap_or(i64::MAX), &attachment],
+        &[
+            &message,
+            &i64::try_from(ordinal).unwrap_or(i64::MAX),
+            &attachment,
+        ],
     )?;
     Ok(())
 }
@@ -200,7 +227,11 @@ pub fn moving(tx: &Tx<'_>, direction: Direction, limit: usize) -> Result<Vec<Att
         "{COLUMNS} WHERE a.status IN ('uploading', 'waiting', 'downloading') AND a.next_at <= ?1 AND a.direction = ?3
          ORDER BY a.position LIMIT ?2"
     );
-    let rows = tx.rows(&sql, &[&millis(tx.now), &limit, &words::word(&direction)], read)?;
+    let rows = tx.rows(
+        &sql,
+        &[&millis(tx.now), &limit, &words::word(&direction)],
+        read,
+    )?;
     rows.into_iter().map(|raw| open(tx, raw)).collect()
 }
 
@@ -211,7 +242,10 @@ pub fn moving(tx: &Tx<'_>, direction: Direction, limit: usize) -> Result<Vec<Att
 pub fn next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(next_at) FROM attachments
                WHERE status IN ('uploading', 'waiting', 'downloading') AND direction = ?1 AND next_at > ?2";
-    Ok(tx.value::<Option<i64>>(sql, &[&words::word(&direction), &millis(tx.now)])?.flatten().map(super::timestamp))
+    Ok(tx
+        .value::<Option<i64>>(sql, &[&words::word(&direction), &millis(tx.now)])?
+        .flatten()
+        .map(super::timestamp))
 }
 
 /// Whether a file may go from one status to another.
@@ -229,7 +263,8 @@ pub fn next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, 
 /// | `downloading` | `ready`, `failed`; `offered` when somebody stops it |
 const fn may_become(from: AttachmentStatus, to: AttachmentStatus) -> bool {
     use AttachmentStatus::{
-        Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading, Waiting,
+        Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading,
+        Waiting,
     };
     match from {
         Staged => matches!(to, Uploading),
@@ -247,8 +282,14 @@ const fn may_become(from: AttachmentStatus, to: AttachmentStatus) -> bool {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn advance(tx: &Tx<'_>, name: &str, to: AttachmentStatus, reason: Option<&str>) -> Result<bool, Fault> {
-    let from: Option<String> = tx.value("SELECT status FROM attachments WHERE ref = ?1", &[&name])?;
+pub fn advance(
+    tx: &Tx<'_>,
+    name: &str,
+    to: AttachmentStatus,
+    reason: Option<&str>,
+) -> Result<bool, Fault> {
+    let from: Option<String> =
+        tx.value("SELECT status FROM attachments WHERE ref = ?1", &[&name])?;
     let from = from.and_then(|word| words::parse(&word));
     if !from.is_some_and(|from| may_become(from, to)) {
         return Ok(false);
@@ -267,20 +308,33 @@ pub fn advance(tx: &Tx<'_>, name: &str, to: AttachmentStatus, reason: Option<&st
 /// # Errors
 /// When SQLite fails.
 pub fn set_transferred(tx: &Tx<'_>, name: &str, transferred: u64) -> Result<(), Fault> {
-    let waited: Option<bool> = tx.value("SELECT reason IS NOT NULL FROM attachments WHERE ref = ?1", &[&name])?;
+    let waited: Option<bool> = tx.value(
+        "SELECT reason IS NOT NULL FROM attachments WHERE ref = ?1",
+        &[&name],
+    )?;
     let moved = tx.execute(
         "UPDATE attachments SET transferred = ?2, reason = NULL, attempt = 0, next_at = 0
          WHERE ref = ?1 AND status IN ('uploading', 'waiting', 'downloading')",
         &[&name, &i64::try_from(transferred).unwrap_or(i64::MAX)],
     )?;
-    if moved == 1 && waited == Some(true) { events::add(tx, EventTopic::Attachment, name, None) } else { Ok(()) }
+    if moved == 1 && waited == Some(true) {
+        events::add(tx, EventTopic::Attachment, name, None)
+    } else {
+        Ok(())
+    }
 }
 
 /// Lets a file that moves wait after a failure, the `attempt`th in a row.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn postpone(tx: &Tx<'_>, name: &str, attempt: u32, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
+pub fn postpone(
+    tx: &Tx<'_>,
+    name: &str,
+    attempt: u32,
+    reason: &str,
+    next_at: Timestamp,
+) -> Result<(), Fault> {
     tx.execute(
         "UPDATE attachments SET reason = ?2, attempt = ?3, next_at = ?4
          WHERE ref = ?1 AND (status IN ('uploading', 'waiting', 'downloading') OR relay_due IS NOT NULL)",
@@ -306,7 +360,9 @@ pub fn remove_staged(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
     let sql = "DELETE FROM attachments WHERE ref = ?1 AND status = 'staged'
                AND NOT EXISTS (SELECT 1 FROM message_attachments WHERE attachment = ?1) RETURNING blob";
     let blob: Option<[u8; 16]> = tx.value(sql, &[&name])?;
-    blob.map(|blob| unwanted::add(tx, &BlobId::from_bytes(blob))).transpose().map(|added| added.is_some())
+    blob.map(|blob| unwanted::add(tx, &BlobId::from_bytes(blob)))
+        .transpose()
+        .map(|added| added.is_some())
 }
 
 /// The file of ours that a blob is.
@@ -315,7 +371,9 @@ pub fn remove_staged(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
 /// When SQLite fails or the row does not open.
 pub fn of_blob(tx: &Tx<'_>, blob: &BlobId) -> Result<Option<Attachment>, Fault> {
     let sql = format!("{COLUMNS} WHERE a.blob = ?1 AND a.direction = 'out'");
-    tx.row(&sql, &[blob.as_bytes()], read)?.map(|raw| open(tx, raw)).transpose()
+    tx.row(&sql, &[blob.as_bytes()], read)?
+        .map(|raw| open(tx, raw))
+        .transpose()
 }
 
 /// Staged files that no message took up since `before`.
@@ -324,7 +382,10 @@ pub fn of_blob(tx: &Tx<'_>, blob: &BlobId) -> Result<Option<Attachment>, Fault> 
 /// When SQLite fails or a row does not open.
 pub fn forgotten(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<Attachment>, Fault> {
     let sql = format!("{COLUMNS} WHERE a.status = 'staged' AND a.created_at < ?1");
-    tx.rows(&sql, &[&millis(before)], read)?.into_iter().map(|raw| open(tx, raw)).collect()
+    tx.rows(&sql, &[&millis(before)], read)?
+        .into_iter()
+        .map(|raw| open(tx, raw))
+        .collect()
 }
 
 /// Whether a row knows a file on this disk; any other there is a leftover.
@@ -332,7 +393,12 @@ pub fn forgotten(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<Attachment>, Faul
 /// # Errors
 /// When SQLite fails.
 pub fn knows_file(tx: &Tx<'_>, file: FileId) -> Result<bool, Fault> {
-    Ok(tx.value::<i64>("SELECT 1 FROM attachments WHERE file = ?1", &[file.as_bytes()])?.is_some())
+    Ok(tx
+        .value::<i64>(
+            "SELECT 1 FROM attachments WHERE file = ?1",
+            &[file.as_bytes()],
+        )?
+        .is_some())
 }
 
 /// SHA-256 of each part of a blob of ours.
@@ -340,7 +406,8 @@ pub fn knows_file(tx: &Tx<'_>, file: FileId) -> Result<bool, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn part_digests(tx: &Tx<'_>, name: &str) -> Result<Vec<[u8; 32]>, Fault> {
-    let digests: Option<Vec<u8>> = tx.value("SELECT digests FROM attachments WHERE ref = ?1", &[&name])?;
+    let digests: Option<Vec<u8>> =
+        tx.value("SELECT digests FROM attachments WHERE ref = ?1", &[&name])?;
     Ok(digests.unwrap_or_default().as_chunks().0.to_vec())
 }
 
@@ -360,10 +427,21 @@ mod tests {
     #[test]
     fn only_these_moves_are_legal() {
         use AttachmentStatus::{
-            Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading, Waiting,
+            Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading,
+            Waiting,
         };
-        const ALL: [AttachmentStatus; 10] =
-            [Staged, Uploading, Uploaded, Released, Cancelled, Offered, Waiting, Downloading, Ready, Failed];
+        const ALL: [AttachmentStatus; 10] = [
+            Staged,
+            Uploading,
+            Uploaded,
+            Released,
+            Cancelled,
+            Offered,
+            Waiting,
+            Downloading,
+            Ready,
+            Failed,
+        ];
         let legal = [
             (Staged, Uploading),
             (Uploading, Uploaded),
@@ -383,7 +461,11 @@ mod tests {
         ];
         for from in ALL {
             for to in ALL {
-                assert_eq!(may_become(from, to), legal.contains(&(from, to)), "{from:?} to {to:?}");
+                assert_eq!(
+                    may_become(from, to),
+                    legal.contains(&(from, to)),
+                    "{from:?} to {to:?}"
+                );
             }
         }
     }

@@ -100,7 +100,10 @@ pub fn direct(tx: &mut Tx<'_>, connection: &str, uuid: &[u8; 16]) -> Result<Stri
 /// # Errors
 /// When SQLite fails.
 pub fn of_connection(tx: &Tx<'_>, connection: &str) -> Result<Option<String>, Fault> {
-    tx.value("SELECT ref FROM chats WHERE connection = ?1", &[&connection])
+    tx.value(
+        "SELECT ref FROM chats WHERE connection = ?1",
+        &[&connection],
+    )
 }
 
 /// Counts one more message and returns its number.
@@ -110,7 +113,8 @@ pub fn of_connection(tx: &Tx<'_>, connection: &str) -> Result<Option<String>, Fa
 pub fn next_number(tx: &Tx<'_>, chat: &str) -> Result<i64, Fault> {
     let sql = "UPDATE chats SET message_count = message_count + 1, revision = revision + 1, updated_at = ?2
                WHERE ref = ?1 RETURNING message_count";
-    tx.value(sql, &[&chat, &millis(tx.now)])?.ok_or_else(|| Fault::failed("a chat is missing"))
+    tx.value(sql, &[&chat, &millis(tx.now)])?
+        .ok_or_else(|| Fault::failed("a chat is missing"))
 }
 
 /// One conversation.
@@ -126,7 +130,11 @@ pub fn load(tx: &Tx<'_>, name: &str) -> Result<Option<Chat>, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Chat>, Fault> {
-    tx.rows(&format!("{COLUMNS} WHERE c.ref > ?1 ORDER BY c.ref LIMIT ?2"), &[&after, &limit], read)
+    tx.rows(
+        &format!("{COLUMNS} WHERE c.ref > ?1 ORDER BY c.ref LIMIT ?2"),
+        &[&after, &limit],
+        read,
+    )
 }
 
 /// Who takes part, this node first.
@@ -134,7 +142,15 @@ pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Chat>, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn participants(tx: &Tx<'_>, chat: &str) -> Result<Vec<Participant>, Fault> {
-    tx.rows("SELECT ref, self, status FROM participants WHERE chat = ?1 ORDER BY self DESC", &[&chat], |row| {
-        Ok(Participant { name: row.get(0)?, is_self: row.get(1)?, status: row.get(2)? })
-    })
+    tx.rows(
+        "SELECT ref, self, status FROM participants WHERE chat = ?1 ORDER BY self DESC",
+        &[&chat],
+        |row| {
+            Ok(Participant {
+                name: row.get(0)?,
+                is_self: row.get(1)?,
+                status: row.get(2)?,
+            })
+        },
+    )
 }

@@ -23,12 +23,20 @@ pub enum Chore {
 }
 
 impl Chore {
-    const ALL: [Self; 4] = [Self::OpenMailbox, Self::PublishPrekeys, Self::RotateSession, Self::CloseMailbox];
+    const ALL: [Self; 4] = [
+        Self::OpenMailbox,
+        Self::PublishPrekeys,
+        Self::RotateSession,
+        Self::CloseMailbox,
+    ];
 
     /// Whether this refusal ends it: of a peer that closed its mailbox there are no prekeys to come.
     #[must_use]
     pub const fn is_over(self, refusal: ErrorCode) -> bool {
-        matches!((self, refusal), (Self::RotateSession, ErrorCode::MailboxUnknown))
+        matches!(
+            (self, refusal),
+            (Self::RotateSession, ErrorCode::MailboxUnknown)
+        )
     }
 
     const fn as_str(self) -> &'static str {
@@ -119,7 +127,9 @@ pub fn due(tx: &Tx<'_>, limit: i64) -> Result<Vec<DueChore>, Fault> {
 /// When SQLite fails.
 pub fn has(tx: &Tx<'_>, subject: &str, chore: Chore) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM chores WHERE subject = ?1 AND kind = ?2";
-    Ok(tx.value::<i64>(sql, &[&subject, &chore.as_str()])?.is_some())
+    Ok(tx
+        .value::<i64>(sql, &[&subject, &chore.as_str()])?
+        .is_some())
 }
 
 /// Whether the subject's mailbox is open and its prekeys are published.
@@ -127,7 +137,8 @@ pub fn has(tx: &Tx<'_>, subject: &str, chore: Chore) -> Result<bool, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn is_ready(tx: &Tx<'_>, subject: &str) -> Result<bool, Fault> {
-    let sql = "SELECT 1 FROM chores WHERE subject = ?1 AND kind IN ('open_mailbox', 'publish_prekeys')";
+    let sql =
+        "SELECT 1 FROM chores WHERE subject = ?1 AND kind IN ('open_mailbox', 'publish_prekeys')";
     Ok(tx.value::<i64>(sql, &[&subject])?.is_none())
 }
 
@@ -154,7 +165,10 @@ pub fn finish(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn postpone(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
-    tx.execute("UPDATE chores SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1", &[&id, &millis(at)])?;
+    tx.execute(
+        "UPDATE chores SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1",
+        &[&id, &millis(at)],
+    )?;
     Ok(())
 }
 
@@ -172,5 +186,8 @@ pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
-    Ok(tx.value::<Option<i64>>("SELECT min(next_at) FROM chores", &[])?.flatten().map(timestamp))
+    Ok(tx
+        .value::<Option<i64>>("SELECT min(next_at) FROM chores", &[])?
+        .flatten()
+        .map(timestamp))
 }

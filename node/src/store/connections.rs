@@ -108,7 +108,10 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewConnection<'_>) -> Result<String, Fault>
 
 fn note_mailbox(tx: &Tx<'_>, name: &str, secrets: &Connection) -> Result<(), Fault> {
     if let Some(own) = &secrets.inbound {
-        tx.execute("INSERT OR IGNORE INTO mailboxes (id, connection) VALUES (?1, ?2)", &[own.id.as_bytes(), &name])?;
+        tx.execute(
+            "INSERT OR IGNORE INTO mailboxes (id, connection) VALUES (?1, ?2)",
+            &[own.id.as_bytes(), &name],
+        )?;
     }
     Ok(())
 }
@@ -127,14 +130,20 @@ pub struct Loaded {
 /// # Errors
 /// When SQLite fails, there is no such connection, or the row does not open.
 pub fn load_secrets(tx: &Tx<'_>, name: &str) -> Result<Loaded, Fault> {
-    let row = tx.row("SELECT secrets, version FROM connections WHERE ref = ?1", &[&name], |row| {
-        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?))
-    })?;
+    let row = tx.row(
+        "SELECT secrets, version FROM connections WHERE ref = ?1",
+        &[&name],
+        |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)),
+    )?;
     let (sealed, version) = row.ok_or_else(|| not_found(name))?;
     let version = count(version);
     let secrets = tx.open(TABLE, name.as_bytes(), "secrets", version, &sealed)?;
     let secrets = Connection::parse(&secrets).map_err(|error| Fault::failed(error.to_string()))?;
-    Ok(Loaded { name: name.to_owned(), secrets, version })
+    Ok(Loaded {
+        name: name.to_owned(),
+        secrets,
+        version,
+    })
 }
 
 /// Commits stepped secrets; what people see follows their phase.
@@ -143,9 +152,18 @@ pub fn load_secrets(tx: &Tx<'_>, name: &str) -> Result<Loaded, Fault> {
 /// When SQLite fails, or somebody else stepped the connection since it was loaded.
 pub fn save(tx: &mut Tx<'_>, loaded: &mut Loaded) -> Result<(), Fault> {
     let version = loaded.version + 1;
-    let sealed = tx.seal(TABLE, loaded.name.as_bytes(), "secrets", version, &loaded.secrets.encode());
+    let sealed = tx.seal(
+        TABLE,
+        loaded.name.as_bytes(),
+        "secrets",
+        version,
+        &loaded.secrets.encode(),
+    );
     let status = words::word(&status_of(loaded.secrets.phase));
-    let before = tx.value::<String>("SELECT status FROM connections WHERE ref = ?1", &[&loaded.name])?;
+    let before = tx.value::<String>(
+        "SELECT status FROM connections WHERE ref = ?1",
+        &[&loaded.name],
+    )?;
     let changed = tx.execute(
         "UPDATE connections SET secrets = ?2, status = ?3, version = version + 1 WHERE ref = ?1 AND version = ?4",
         &[&loaded.name, &sealed, &status, &i64::try_from(loaded.version).unwrap_or(i64::MAX)],
@@ -155,7 +173,11 @@ pub fn save(tx: &mut Tx<'_>, loaded: &mut Loaded) -> Result<(), Fault> {
     }
     loaded.version = version;
     note_mailbox(tx, &loaded.name, &loaded.secrets)?;
-    if before.is_some_and(|before| before != status) { touch(tx, &loaded.name) } else { Ok(()) }
+    if before.is_some_and(|before| before != status) {
+        touch(tx, &loaded.name)
+    } else {
+        Ok(())
+    }
 }
 
 /// Notes a change that people see, and tells the listeners.
@@ -163,7 +185,10 @@ pub fn save(tx: &mut Tx<'_>, loaded: &mut Loaded) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn touch(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
-    tx.execute("UPDATE connections SET updated_at = ?2 WHERE ref = ?1", &[&name, &millis(tx.now)])?;
+    tx.execute(
+        "UPDATE connections SET updated_at = ?2 WHERE ref = ?1",
+        &[&name, &millis(tx.now)],
+    )?;
     events::add(tx, EventTopic::Connection, name, None)
 }
 
@@ -172,7 +197,10 @@ pub fn touch(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn heard(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
-    tx.execute("UPDATE connections SET last_contact_at = ?2 WHERE ref = ?1", &[&name, &millis(tx.now)])?;
+    tx.execute(
+        "UPDATE connections SET last_contact_at = ?2 WHERE ref = ?1",
+        &[&name, &millis(tx.now)],
+    )?;
     set_health(tx, name, HealthState::Ok, None)
 }
 
@@ -180,13 +208,22 @@ pub fn heard(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_health(tx: &Tx<'_>, name: &str, health: HealthState, reason: Option<&str>) -> Result<(), Fault> {
+pub fn set_health(
+    tx: &Tx<'_>,
+    name: &str,
+    health: HealthState,
+    reason: Option<&str>,
+) -> Result<(), Fault> {
     let changed = tx.execute(
         "UPDATE connections SET health = ?2, health_reason = ?3
          WHERE ref = ?1 AND (health <> ?2 OR health_reason IS NOT ?3)",
         &[&name, &words::word(&health), &reason],
     )?;
-    if changed == 1 { touch(tx, name) } else { Ok(()) }
+    if changed == 1 {
+        touch(tx, name)
+    } else {
+        Ok(())
+    }
 }
 
 /// Remembers that people compared the safety number.
@@ -194,7 +231,10 @@ pub fn set_health(tx: &Tx<'_>, name: &str, health: HealthState, reason: Option<&
 /// # Errors
 /// When SQLite fails.
 pub fn set_verified(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
-    tx.execute("UPDATE connections SET verified = 1 WHERE ref = ?1", &[&name])?;
+    tx.execute(
+        "UPDATE connections SET verified = 1 WHERE ref = ?1",
+        &[&name],
+    )?;
     touch(tx, name)
 }
 
@@ -203,7 +243,10 @@ pub fn set_verified(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn set_note(tx: &Tx<'_>, name: &str, note: &str) -> Result<(), Fault> {
-    tx.execute("UPDATE connections SET note = ?2 WHERE ref = ?1", &[&name, &note])?;
+    tx.execute(
+        "UPDATE connections SET note = ?2 WHERE ref = ?1",
+        &[&name, &note],
+    )?;
     touch(tx, name)
 }
 
@@ -237,7 +280,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ConnectionRow> {
 /// # Errors
 /// When SQLite fails or there is no such connection.
 pub fn load(tx: &Tx<'_>, name: &str) -> Result<ConnectionRow, Fault> {
-    tx.row(&format!("{COLUMNS} WHERE n.ref = ?1"), &[&name], read)?.ok_or_else(|| not_found(name))
+    tx.row(&format!("{COLUMNS} WHERE n.ref = ?1"), &[&name], read)?
+        .ok_or_else(|| not_found(name))
 }
 
 /// A page of connections, by name after `after`.
@@ -245,7 +289,11 @@ pub fn load(tx: &Tx<'_>, name: &str) -> Result<ConnectionRow, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<ConnectionRow>, Fault> {
-    tx.rows(&format!("{COLUMNS} WHERE n.ref > ?1 ORDER BY n.ref LIMIT ?2"), &[&after, &limit], read)
+    tx.rows(
+        &format!("{COLUMNS} WHERE n.ref > ?1 ORDER BY n.ref LIMIT ?2"),
+        &[&after, &limit],
+        read,
+    )
 }
 
 /// Finds a connection by its name or, while that is unique, by its contact's.
@@ -254,11 +302,13 @@ pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<ConnectionRow>, 
 /// `not_found` or `ambiguous_name`.
 pub fn resolve(tx: &Tx<'_>, text: &str) -> Result<String, Fault> {
     let text = text.trim();
-    if let Some(name) = tx.value("SELECT ref FROM connections WHERE ref = upper(?1)", &[&text])? {
+    if let Some(name) = tx.value(
+        "SELECT ref FROM connections WHERE ref = upper(?1)",
+        &[&text],
+    )? {
         return Ok(name);
     }
-    let alive =
-        "SELECT ref FROM connections WHERE lower(name) = lower(?1) AND status NOT IN ('rejected', 'blocked') LIMIT 2";
+    let alive = "SELECT ref FROM connections WHERE lower(name) = lower(?1) AND status NOT IN ('rejected', 'blocked') LIMIT 2";
     let any = "SELECT ref FROM connections WHERE lower(name) = lower(?1) LIMIT 2";
     for sql in [alive, any] {
         let mut found: Vec<String> = tx.rows(sql, &[&text], |row| row.get(0))?;
@@ -275,7 +325,10 @@ pub fn resolve(tx: &Tx<'_>, text: &str) -> Result<String, Fault> {
 }
 
 fn not_found(name: &str) -> Fault {
-    Fault::refused(ProblemCode::NotFound, format!("there is no connection {name:?}"))
+    Fault::refused(
+        ProblemCode::NotFound,
+        format!("there is no connection {name:?}"),
+    )
 }
 
 /// The connection that a mailbox of ours belongs to.
@@ -283,7 +336,12 @@ fn not_found(name: &str) -> Fault {
 /// # Errors
 /// When SQLite fails.
 pub fn of_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<String>, Fault> {
-    Ok(tx.value::<Option<String>>("SELECT connection FROM mailboxes WHERE id = ?1", &[mailbox.as_bytes()])?.flatten())
+    Ok(tx
+        .value::<Option<String>>(
+            "SELECT connection FROM mailboxes WHERE id = ?1",
+            &[mailbox.as_bytes()],
+        )?
+        .flatten())
 }
 
 /// The connections that came from an invite, latest first.
@@ -300,7 +358,11 @@ pub fn of_invite(tx: &Tx<'_>, invite_id: &InviteId) -> Result<Vec<String>, Fault
 /// # Errors
 /// When SQLite fails.
 pub fn living(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
-    tx.rows("SELECT ref FROM connections WHERE status IN ('pending', 'accepted') ORDER BY ref", &[], |row| row.get(0))
+    tx.rows(
+        "SELECT ref FROM connections WHERE status IN ('pending', 'accepted') ORDER BY ref",
+        &[],
+        |row| row.get(0),
+    )
 }
 
 /// Forgets a waiting request that a later one of the same identity replaces, or that overflowed.
@@ -310,7 +372,10 @@ pub fn living(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
 pub fn forget_request(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
     tx.execute("DELETE FROM seen WHERE scope = ?1", &[&name])?;
     tx.execute("DELETE FROM message_ids WHERE connection = ?1", &[&name])?;
-    tx.execute("DELETE FROM connections WHERE ref = ?1 AND status = 'pending' AND direction = 'in'", &[&name])?;
+    tx.execute(
+        "DELETE FROM connections WHERE ref = ?1 AND status = 'pending' AND direction = 'in'",
+        &[&name],
+    )?;
     Ok(())
 }
 

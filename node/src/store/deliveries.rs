@@ -58,7 +58,8 @@ pub struct Change {
     pub at: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "SELECT d.message, d.uuid, d.connection, n.name, d.status, d.code, d.reason, d.attempts,
+const COLUMNS: &str =
+    "SELECT d.message, d.uuid, d.connection, n.name, d.status, d.code, d.reason, d.attempts,
     d.next_attempt_at, d.healing, d.pending_at, d.sent_at, d.delivered_at, d.read_at, d.failed_at
     FROM deliveries d JOIN connections n ON n.ref = d.connection";
 
@@ -70,7 +71,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         connection: row.get(2)?,
         contact: row.get(3)?,
         status: DeliveryStatus::parse(&row.get::<_, String>(4)?).unwrap_or(DeliveryStatus::Pending),
-        code: row.get::<_, Option<String>>(5)?.map(|code| FailureCode::parse(&code)),
+        code: row
+            .get::<_, Option<String>>(5)?
+            .map(|code| FailureCode::parse(&code)),
         reason: row.get(6)?,
         attempts: u32::try_from(row.get::<_, i64>(7)?).unwrap_or(u32::MAX),
         next_attempt_at: time(8)?,
@@ -99,8 +102,15 @@ pub fn insert(tx: &Tx<'_>, message: &str, connection: &str, uuid: &MessageId) ->
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn advance(tx: &Tx<'_>, message: &str, to: DeliveryStatus, change: &Change) -> Result<bool, Fault> {
-    let Some(delivery) = load(tx, message)? else { return Ok(false) };
+pub fn advance(
+    tx: &Tx<'_>,
+    message: &str,
+    to: DeliveryStatus,
+    change: &Change,
+) -> Result<bool, Fault> {
+    let Some(delivery) = load(tx, message)? else {
+        return Ok(false);
+    };
     if !delivery.status.may_become(to) {
         return Ok(false);
     }
@@ -134,13 +144,22 @@ pub fn advance(tx: &Tx<'_>, message: &str, to: DeliveryStatus, change: &Change) 
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn explain(tx: &Tx<'_>, message: &str, reason: &str, next_attempt_at: Option<Timestamp>) -> Result<(), Fault> {
+pub fn explain(
+    tx: &Tx<'_>,
+    message: &str,
+    reason: &str,
+    next_attempt_at: Option<Timestamp>,
+) -> Result<(), Fault> {
     let changed = tx.execute(
         "UPDATE deliveries SET reason = ?2, next_attempt_at = ?3
          WHERE message = ?1 AND status = 'pending' AND (reason IS NOT ?2 OR next_attempt_at IS NOT ?3)",
         &[&message, &reason, &next_attempt_at.map(millis)],
     )?;
-    if changed == 1 { announce(tx, message) } else { Ok(()) }
+    if changed == 1 {
+        announce(tx, message)
+    } else {
+        Ok(())
+    }
 }
 
 /// Marks what is under way to a connection as waiting for its session to heal.
@@ -154,12 +173,16 @@ pub fn mark_healing(tx: &Tx<'_>, connection: &str, reason: &str) -> Result<(), F
         &[&connection, &reason],
         |row| row.get(0),
     )?;
-    messages.iter().try_for_each(|message| announce(tx, message))
+    messages
+        .iter()
+        .try_for_each(|message| announce(tx, message))
 }
 
 /// Tells the listeners the values of now: they pass quickly.
 fn announce(tx: &Tx<'_>, message: &str) -> Result<(), Fault> {
-    let Some(delivery) = load(tx, message)? else { return Ok(()) };
+    let Some(delivery) = load(tx, message)? else {
+        return Ok(());
+    };
     let shown = crate::api::render::delivery(&delivery);
     let data = serde_json::to_string(&shown).map_err(|error| Fault::failed(error.to_string()))?;
     events::add(tx, EventTopic::Delivery, message, Some(&data))
@@ -170,7 +193,11 @@ fn announce(tx: &Tx<'_>, message: &str) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn load(tx: &Tx<'_>, message: &str) -> Result<Option<Delivery>, Fault> {
-    tx.row(&format!("{COLUMNS} WHERE d.message = ?1"), &[&message], read)
+    tx.row(
+        &format!("{COLUMNS} WHERE d.message = ?1"),
+        &[&message],
+        read,
+    )
 }
 
 /// The deliveries of one message to all its recipients.
@@ -178,7 +205,11 @@ pub fn load(tx: &Tx<'_>, message: &str) -> Result<Option<Delivery>, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn of_uuid(tx: &Tx<'_>, uuid: &MessageId) -> Result<Vec<Delivery>, Fault> {
-    tx.rows(&format!("{COLUMNS} WHERE d.uuid = ?1 ORDER BY n.name, d.message"), &[uuid.as_bytes()], read)
+    tx.rows(
+        &format!("{COLUMNS} WHERE d.uuid = ?1 ORDER BY n.name, d.message"),
+        &[uuid.as_bytes()],
+        read,
+    )
 }
 
 /// The message of that id to that recipient.
@@ -186,7 +217,10 @@ pub fn of_uuid(tx: &Tx<'_>, uuid: &MessageId) -> Result<Vec<Delivery>, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn by_uuid(tx: &Tx<'_>, connection: &str, uuid: &MessageId) -> Result<Option<String>, Fault> {
-    tx.value("SELECT message FROM deliveries WHERE uuid = ?1 AND connection = ?2", &[uuid.as_bytes(), &connection])
+    tx.value(
+        "SELECT message FROM deliveries WHERE uuid = ?1 AND connection = ?2",
+        &[uuid.as_bytes(), &connection],
+    )
 }
 
 /// How many have neither arrived nor failed.
@@ -203,9 +237,13 @@ pub fn open_count(tx: &Tx<'_>) -> Result<u64, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
-    let sql = "SELECT message FROM deliveries WHERE status IN ('sent', 'retrying') AND expires_at < ?1";
+    let sql =
+        "SELECT message FROM deliveries WHERE status IN ('sent', 'retrying') AND expires_at < ?1";
     let messages: Vec<String> = tx.rows(sql, &[&millis(before)], |row| row.get(0))?;
-    let change = Change { code: Some(FailureCode::Unconfirmed), ..Change::default() };
+    let change = Change {
+        code: Some(FailureCode::Unconfirmed),
+        ..Change::default()
+    };
     for message in messages {
         advance(tx, &message, DeliveryStatus::Failed, &change)?;
         outbox::remove_message(tx, &message)?;
@@ -218,7 +256,10 @@ pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn set_expiry(tx: &Tx<'_>, message: &str, expires_at: Timestamp) -> Result<(), Fault> {
-    tx.execute("UPDATE deliveries SET expires_at = ?2 WHERE message = ?1", &[&message, &millis(expires_at)])?;
+    tx.execute(
+        "UPDATE deliveries SET expires_at = ?2 WHERE message = ?1",
+        &[&message, &millis(expires_at)],
+    )?;
     Ok(())
 }
 
@@ -229,7 +270,10 @@ mod tests {
     use std::time::Duration;
 
     fn force(pair: &mut Pair, message: &str, status: DeliveryStatus) {
-        pair.acme.sql(&format!("UPDATE deliveries SET status = '{}' WHERE message = '{message}'", status.as_str()));
+        pair.acme.sql(&format!(
+            "UPDATE deliveries SET status = '{}' WHERE message = '{message}'",
+            status.as_str()
+        ));
     }
 
     #[test]
@@ -240,10 +284,18 @@ mod tests {
             for to in DeliveryStatus::ALL {
                 force(&mut pair, &message, from);
                 let announced = pair.acme.number("SELECT count(*) FROM events");
-                let moved = pair.acme.step(|tx, _| advance(tx, &message, to, &Change::default()));
+                let moved = pair
+                    .acme
+                    .step(|tx, _| advance(tx, &message, to, &Change::default()));
                 assert_eq!(moved, from.may_become(to), "{from:?} to {to:?}");
-                assert_eq!(pair.acme.delivery(&message).status, if moved { to } else { from });
-                assert_eq!(pair.acme.number("SELECT count(*) FROM events") - announced, i64::from(moved));
+                assert_eq!(
+                    pair.acme.delivery(&message).status,
+                    if moved { to } else { from }
+                );
+                assert_eq!(
+                    pair.acme.number("SELECT count(*) FROM events") - announced,
+                    i64::from(moved)
+                );
             }
         }
     }
@@ -252,27 +304,45 @@ mod tests {
     fn a_late_receipt_overrules_a_failure_and_nothing_overrules_a_receipt() {
         let mut pair = pair(20);
         let message = pair.acme.send(&pair.to_bolt, "hello");
-        let failed = Change { code: Some(FailureCode::Unconfirmed), ..Change::default() };
-        let mut go = |to, change: &Change| pair.acme.step(|tx, _| advance(tx, &message, to, change));
+        let failed = Change {
+            code: Some(FailureCode::Unconfirmed),
+            ..Change::default()
+        };
+        let mut go =
+            |to, change: &Change| pair.acme.step(|tx, _| advance(tx, &message, to, change));
         assert!(go(DeliveryStatus::Failed, &failed));
         assert!(!go(DeliveryStatus::Sent, &Change::default()));
         assert!(go(DeliveryStatus::Delivered, &Change::default()));
-        assert!(!go(DeliveryStatus::Failed, &failed) && !go(DeliveryStatus::Retrying, &Change::default()));
+        assert!(
+            !go(DeliveryStatus::Failed, &failed)
+                && !go(DeliveryStatus::Retrying, &Change::default())
+        );
         let shown = pair.acme.delivery(&message);
-        assert_eq!((shown.status, shown.code), (DeliveryStatus::Delivered, None));
+        assert_eq!(
+            (shown.status, shown.code),
+            (DeliveryStatus::Delivered, None)
+        );
     }
 
     #[test]
     fn a_time_that_the_other_side_claims_is_never_later_than_now() {
         let mut pair = pair(30);
         let message = pair.acme.send(&pair.to_bolt, "hello");
-        let claim = |at| Change { at: Some(at), ..Change::default() };
+        let claim = |at| Change {
+            at: Some(at),
+            ..Change::default()
+        };
         let (now, earlier) = (pair.acme.now, pair.acme.now.minus(Duration::from_secs(60)));
         let ahead = claim(now.plus(Duration::from_secs(86_400)));
-        pair.acme.step(|tx, _| advance(tx, &message, DeliveryStatus::Delivered, &claim(earlier)));
-        pair.acme.step(|tx, _| advance(tx, &message, DeliveryStatus::Read, &ahead));
+        pair.acme
+            .step(|tx, _| advance(tx, &message, DeliveryStatus::Delivered, &claim(earlier)));
+        pair.acme
+            .step(|tx, _| advance(tx, &message, DeliveryStatus::Read, &ahead));
         let shown = pair.acme.delivery(&message);
-        assert_eq!((shown.delivered_at, shown.read_at), (Some(earlier), Some(now)));
+        assert_eq!(
+            (shown.delivered_at, shown.read_at),
+            (Some(earlier), Some(now))
+        );
     }
 
     #[test]
@@ -282,16 +352,33 @@ mod tests {
         let sealed = pair.acme.seal();
         pair.acme.accepted(&sealed);
         let to_bolt = pair.to_bolt.clone();
-        pair.acme.step(|tx, _| mark_healing(tx, &to_bolt, "the session heals"));
+        pair.acme
+            .step(|tx, _| mark_healing(tx, &to_bolt, "the session heals"));
         assert!(pair.acme.delivery(&message).healing);
-        let expires_at = pair.acme.now.plus(sealpost_proto::limits::ENVELOPE_LIFE_DEFAULT);
+        let expires_at = pair
+            .acme
+            .now
+            .plus(sealpost_proto::limits::ENVELOPE_LIFE_DEFAULT);
         pair.acme.step(|tx, _| fail_unconfirmed(tx, expires_at));
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent, "its life has not ended");
-        pair.acme.step(|tx, _| fail_unconfirmed(tx, expires_at.plus(Duration::from_millis(1))));
+        assert_eq!(
+            pair.acme.delivery(&message).status,
+            DeliveryStatus::Sent,
+            "its life has not ended"
+        );
+        pair.acme
+            .step(|tx, _| fail_unconfirmed(tx, expires_at.plus(Duration::from_millis(1))));
         let shown = pair.acme.delivery(&message);
-        assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed)));
-        assert_eq!(pair.acme.number("SELECT count(*) FROM outbox"), 0, "nothing is left of it there");
-        pair.acme.step(|tx, _| advance(tx, &message, DeliveryStatus::Delivered, &Change::default()));
+        assert_eq!(
+            (shown.status, shown.code),
+            (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed))
+        );
+        assert_eq!(
+            pair.acme.number("SELECT count(*) FROM outbox"),
+            0,
+            "nothing is left of it there"
+        );
+        pair.acme
+            .step(|tx, _| advance(tx, &message, DeliveryStatus::Delivered, &Change::default()));
         assert!(!pair.acme.delivery(&message).healing);
     }
 }

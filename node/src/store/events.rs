@@ -41,11 +41,25 @@ pub fn after(tx: &Tx<'_>, after: i64, limit: i64) -> Result<Vec<Event>, Fault> {
     let rows = tx.rows(
         "SELECT id, topic, subject, data FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
         &[&after, &limit],
-        |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?)),
+        |row| {
+            Ok((
+                row.get(0)?,
+                row.get::<_, String>(1)?,
+                row.get(2)?,
+                row.get(3)?,
+            ))
+        },
     )?;
     Ok(rows
         .into_iter()
-        .filter_map(|(id, topic, subject, data)| Some(Event { id, topic: EventTopic::parse(&topic)?, subject, data }))
+        .filter_map(|(id, topic, subject, data)| {
+            Some(Event {
+                id,
+                topic: EventTopic::parse(&topic)?,
+                subject,
+                data,
+            })
+        })
         .collect())
 }
 
@@ -54,7 +68,10 @@ pub fn after(tx: &Tx<'_>, after: i64, limit: i64) -> Result<Vec<Event>, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn latest(tx: &Tx<'_>) -> Result<i64, Fault> {
-    Ok(tx.value::<Option<i64>>("SELECT max(id) FROM events", &[])?.flatten().unwrap_or(0))
+    Ok(tx
+        .value::<Option<i64>>("SELECT max(id) FROM events", &[])?
+        .flatten()
+        .unwrap_or(0))
 }
 
 /// Forgets all but the latest [`EVENTS_KEPT`].
@@ -62,6 +79,9 @@ pub fn latest(tx: &Tx<'_>) -> Result<i64, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn forget_old(tx: &Tx<'_>) -> Result<(), Fault> {
-    tx.execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1", &[&EVENTS_KEPT])?;
+    tx.execute(
+        "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1",
+        &[&EVENTS_KEPT],
+    )?;
     Ok(())
 }

@@ -59,11 +59,15 @@ pub fn insert(
             &millis(tx.now),
         ],
     )?;
-    tx.execute("INSERT INTO mailboxes (id, invite) VALUES (?1, ?2)", &[mailbox.as_bytes(), &name])?;
+    tx.execute(
+        "INSERT INTO mailboxes (id, invite) VALUES (?1, ?2)",
+        &[mailbox.as_bytes(), &name],
+    )?;
     Ok(name)
 }
 
-const COLUMNS: &str = "SELECT ref, kind, status, auto_accept, expires_at, created_at, secrets, version FROM invites";
+const COLUMNS: &str =
+    "SELECT ref, kind, status, auto_accept, expires_at, created_at, secrets, version FROM invites";
 
 struct Raw {
     name: String,
@@ -119,7 +123,11 @@ pub fn load(tx: &Tx<'_>, name: &str) -> Result<Option<InviteRow>, Fault> {
 /// # Errors
 /// When SQLite fails or a row does not open.
 pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<InviteRow>, Fault> {
-    let rows = tx.rows(&format!("{COLUMNS} WHERE ref > ?1 ORDER BY ref LIMIT ?2"), &[&after, &limit], read)?;
+    let rows = tx.rows(
+        &format!("{COLUMNS} WHERE ref > ?1 ORDER BY ref LIMIT ?2"),
+        &[&after, &limit],
+        read,
+    )?;
     rows.into_iter().map(|raw| open(tx, raw)).collect()
 }
 
@@ -128,7 +136,12 @@ pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<InviteRow>, Faul
 /// # Errors
 /// When SQLite fails.
 pub fn of_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<String>, Fault> {
-    Ok(tx.value::<Option<String>>("SELECT invite FROM mailboxes WHERE id = ?1", &[mailbox.as_bytes()])?.flatten())
+    Ok(tx
+        .value::<Option<String>>(
+            "SELECT invite FROM mailboxes WHERE id = ?1",
+            &[mailbox.as_bytes()],
+        )?
+        .flatten())
 }
 
 /// Moves an invite to another status; false when it was not open.
@@ -156,12 +169,26 @@ pub fn remove(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
 /// When SQLite fails.
 pub fn save(tx: &mut Tx<'_>, row: &InviteRow) -> Result<(), Fault> {
     let version = row.version + 1;
-    let secrets = tx.seal(TABLE, row.name.as_bytes(), "secrets", version, &row.held.encode());
+    let secrets = tx.seal(
+        TABLE,
+        row.name.as_bytes(),
+        "secrets",
+        version,
+        &row.held.encode(),
+    );
     let changed = tx.execute(
         "UPDATE invites SET secrets = ?2, version = version + 1 WHERE ref = ?1 AND version = ?3",
-        &[&row.name, &secrets, &i64::try_from(row.version).unwrap_or(i64::MAX)],
+        &[
+            &row.name,
+            &secrets,
+            &i64::try_from(row.version).unwrap_or(i64::MAX),
+        ],
     )?;
-    if changed == 1 { Ok(()) } else { Err(Fault::failed("an invite changed meanwhile")) }
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(Fault::failed("an invite changed meanwhile"))
+    }
 }
 
 /// Open single-use invites that are past their end, and open contact addresses.
@@ -170,5 +197,8 @@ pub fn save(tx: &mut Tx<'_>, row: &InviteRow) -> Result<(), Fault> {
 /// When SQLite fails or a row does not open.
 pub fn to_tend(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
     let sql = format!("{COLUMNS} WHERE status = 'open' AND (expires_at <= ?1 OR kind = 'contact')");
-    tx.rows(&sql, &[&millis(tx.now)], read)?.into_iter().map(|raw| open(tx, raw)).collect()
+    tx.rows(&sql, &[&millis(tx.now)], read)?
+        .into_iter()
+        .map(|raw| open(tx, raw))
+        .collect()
 }

@@ -11,7 +11,13 @@ use sealpost_node_core::connection::Frame;
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn insert(tx: &mut Tx<'_>, connection: &str, frame: &Frame, kind: Kind, body: &[u8]) -> Result<(), Fault> {
+pub fn insert(
+    tx: &mut Tx<'_>,
+    connection: &str,
+    frame: &Frame,
+    kind: Kind,
+    body: &[u8],
+) -> Result<(), Fault> {
     let body = tx.seal("kept", frame.message_id.as_bytes(), "body", 1, body);
     tx.execute(
         "INSERT OR IGNORE INTO kept (connection, uuid, kind, seq, sent_at, body, received_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -187,14 +187,28 @@ pub struct Filter {
 /// # Errors
 /// When SQLite fails.
 pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Message>, Fault> {
-    let (compare, order, start) = if filter.descending { ("<", "DESC", i64::MAX) } else { (">", "ASC", 0) };
+    let (compare, order, start) = if filter.descending {
+        ("<", "DESC", i64::MAX)
+    } else {
+        (">", "ASC", 0)
+    };
     let sql = format!(
         "{COLUMNS} WHERE m.position {compare} ?1 AND (?2 IS NULL OR m.chat = ?2) AND (?3 IS NULL OR m.direction = ?3)
          AND (NOT ?4 OR (m.direction = 'in' AND m.read_at IS NULL)) ORDER BY m.position {order} LIMIT ?5"
     );
     let direction = filter.direction.as_ref().map(words::word);
     let start = filter.after.unwrap_or(start);
-    let rows = tx.rows(&sql, &[&start, &filter.chat, &direction, &filter.unread, &filter.limit], read)?;
+    let rows = tx.rows(
+        &sql,
+        &[
+            &start,
+            &filter.chat,
+            &direction,
+            &filter.unread,
+            &filter.limit,
+        ],
+        read,
+    )?;
     rows.into_iter().map(|row| open(tx, row)).collect()
 }
 

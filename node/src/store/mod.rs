@@ -32,10 +32,17 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The schema, oldest first.
-pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("../../migrations/0001_first.sql") }];
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    sql: include_str!("../../migrations/0001_first.sql"),
+}];
 
 /// How the node's database is opened. The application id is "SPnd".
-pub const OPTIONS: Options = Options { application_id: 0x5350_6e64, readers: 2, secure_delete: true };
+pub const OPTIONS: Options = Options {
+    application_id: 0x5350_6e64,
+    readers: 2,
+    secure_delete: true,
+};
 
 /// Gives each transaction its random source.
 pub type DrawEntropy = Arc<dyn Fn() -> Box<dyn CryptoRng> + Send + Sync>;
@@ -52,13 +59,25 @@ impl Store {
     /// Joins an open database and its data key; randomness is the operating system's.
     #[must_use]
     pub fn new(database: Database, data_key: Arc<DataKey>) -> Self {
-        Self::with_entropy(database, data_key, Arc::new(|| Box::new(sealpost_service::entropy())))
+        Self::with_entropy(
+            database,
+            data_key,
+            Arc::new(|| Box::new(sealpost_service::entropy())),
+        )
     }
 
     /// Joins an open database, its data key and another source of randomness: a simulation's, which repeats itself.
     #[must_use]
-    pub const fn with_entropy(database: Database, data_key: Arc<DataKey>, entropy: DrawEntropy) -> Self {
-        Self { database, data_key, entropy }
+    pub const fn with_entropy(
+        database: Database,
+        data_key: Arc<DataKey>,
+        entropy: DrawEntropy,
+    ) -> Self {
+        Self {
+            database,
+            data_key,
+            entropy,
+        }
     }
 
     /// Runs a job on the writer and returns when its commit is on disk.
@@ -73,7 +92,12 @@ impl Store {
         let (data_key, entropy) = (Arc::clone(&self.data_key), Arc::clone(&self.entropy));
         let run = move |sql: &Connection| {
             let mut rng = entropy();
-            job(&mut Tx { sql, data_key: &data_key, now, rng: &mut *rng })
+            job(&mut Tx {
+                sql,
+                data_key: &data_key,
+                now,
+                rng: &mut *rng,
+            })
         };
         self.database.write(run).await.map_err(Fault::from_write)
     }
@@ -90,7 +114,12 @@ impl Store {
         let (data_key, entropy) = (Arc::clone(&self.data_key), Arc::clone(&self.entropy));
         let run = move |sql: &Connection| {
             let mut rng = entropy();
-            job(&mut Tx { sql, data_key: &data_key, now, rng: &mut *rng })
+            job(&mut Tx {
+                sql,
+                data_key: &data_key,
+                now,
+                rng: &mut *rng,
+            })
         };
         self.database.read(run).await.map_err(Fault::from_read)
     }
@@ -115,15 +144,42 @@ pub struct Tx<'a> {
 #[cfg(test)]
 impl<'a> Tx<'a> {
     /// A transaction over rows that a test holds itself.
-    pub(crate) fn over(sql: &'a Connection, data_key: &'a DataKey, now: Timestamp, rng: &'a mut dyn CryptoRng) -> Self {
-        Self { sql, data_key, now, rng }
+    pub(crate) fn over(
+        sql: &'a Connection,
+        data_key: &'a DataKey,
+        now: Timestamp,
+        rng: &'a mut dyn CryptoRng,
+    ) -> Self {
+        Self {
+            sql,
+            data_key,
+            now,
+            rng,
+        }
     }
 }
 
 impl Tx<'_> {
     /// Seals a value for its place; `version` is the row's, so that an older value cannot be put back unnoticed.
-    pub fn seal(&mut self, table: &str, pk: &[u8], column: &str, version: u64, value: &[u8]) -> Vec<u8> {
-        seal_column(self.data_key, &Column { table, pk, column, version }, value, self.rng)
+    pub fn seal(
+        &mut self,
+        table: &str,
+        pk: &[u8],
+        column: &str,
+        version: u64,
+        value: &[u8],
+    ) -> Vec<u8> {
+        seal_column(
+            self.data_key,
+            &Column {
+                table,
+                pk,
+                column,
+                version,
+            },
+            value,
+            self.rng,
+        )
     }
 
     /// Opens a sealed value in its place.
@@ -139,8 +195,17 @@ impl Tx<'_> {
         version: u64,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        open_column(self.data_key, &Column { table, pk, column, version }, sealed)
-            .map_err(|_| Fault::failed(format!("a sealed value of {table}.{column} does not open")))
+        open_column(
+            self.data_key,
+            &Column {
+                table,
+                pk,
+                column,
+                version,
+            },
+            sealed,
+        )
+        .map_err(|_| Fault::failed(format!("a sealed value of {table}.{column} does not open")))
     }
 
     /// Runs one statement; returns how many rows it changed.
@@ -170,7 +235,11 @@ impl Tx<'_> {
         read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, Fault> {
         use rusqlite::OptionalExtension as _;
-        Ok(self.sql.prepare_cached(sql)?.query_row(params, read).optional()?)
+        Ok(self
+            .sql
+            .prepare_cached(sql)?
+            .query_row(params, read)
+            .optional()?)
     }
 
     /// Reads all rows.
@@ -216,11 +285,27 @@ mod tests {
     async fn a_database_of_a_newer_version_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.db");
-        Database::open(&path, MIGRATIONS, OPTIONS).unwrap().close().await;
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        Database::open(&path, MIGRATIONS, OPTIONS)
+            .unwrap()
+            .close()
+            .await;
+        Connection::open(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
         let before = std::fs::read(&path).unwrap();
         let refused = Database::open(&path, MIGRATIONS, OPTIONS).err();
-        assert!(matches!(refused, Some(OpenError::NewerSchema { found: 99, supported: 1, .. })), "{refused:?}");
+        assert!(
+            matches!(
+                refused,
+                Some(OpenError::NewerSchema {
+                    found: 99,
+                    supported: 1,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 
@@ -229,7 +314,10 @@ mod tests {
         let mut node = crate::testing::TestNode::new("Acme", 700);
         node.step(|tx, _| {
             let sealed = tx.seal("table", b"row", "column", 1, b"secret");
-            assert_eq!(tx.open("table", b"row", "column", 1, &sealed)?[..], *b"secret");
+            assert_eq!(
+                tx.open("table", b"row", "column", 1, &sealed)?[..],
+                *b"secret"
+            );
             assert!(tx.open("table", b"another", "column", 1, &sealed).is_err());
             assert!(tx.open("table", b"row", "another", 1, &sealed).is_err());
             assert!(tx.open("table", b"row", "column", 2, &sealed).is_err());

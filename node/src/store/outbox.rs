@@ -17,7 +17,8 @@ use crate::{
 use sealpost_e2ee::plaintext::Kind;
 use sealpost_node_core::connection::{Outgoing, Sealed};
 use sealpost_proto::{
-    EnvelopeId, MailboxId, MailboxRef, MessageId, Origin, Timestamp, limits, wire::SubmittedEnvelope,
+    EnvelopeId, MailboxId, MailboxRef, MessageId, Origin, Timestamp, limits,
+    wire::SubmittedEnvelope,
 };
 
 const TABLE: &str = "outbox";
@@ -104,8 +105,18 @@ pub fn waiting(tx: &Tx<'_>, connection: &str, limit: usize) -> Result<Vec<Waitin
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn set_sealed(tx: &Tx<'_>, id: i64, sealed: &Sealed, envelope_id: EnvelopeId) -> Result<(), Fault> {
-    let proof = sealpost_signatures::proofs::post(&sealed.send_key, sealed.mailbox.id, envelope_id, &sealed.envelope);
+pub fn set_sealed(
+    tx: &Tx<'_>,
+    id: i64,
+    sealed: &Sealed,
+    envelope_id: EnvelopeId,
+) -> Result<(), Fault> {
+    let proof = sealpost_signatures::proofs::post(
+        &sealed.send_key,
+        sealed.mailbox.id,
+        envelope_id,
+        &sealed.envelope,
+    );
     tx.execute(
         "UPDATE outbox SET state = 'sealed', seq = ?2, sent_at = ?3, envelope_id = ?4, relay = ?5, mailbox = ?6, proof = ?7,
              envelope = ?8, expires_at = ?9, next_at = 0 WHERE id = ?1",
@@ -128,7 +139,11 @@ pub fn set_sealed(tx: &Tx<'_>, id: i64, sealed: &Sealed, envelope_id: EnvelopeId
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn to_submit(tx: &Tx<'_>, limit: usize, bytes_max: usize) -> Result<Vec<SubmittedEnvelope>, Fault> {
+pub fn to_submit(
+    tx: &Tx<'_>,
+    limit: usize,
+    bytes_max: usize,
+) -> Result<Vec<SubmittedEnvelope>, Fault> {
     let sql = "SELECT envelope_id, relay, mailbox, proof, envelope, expires_at FROM outbox
                WHERE state = 'sealed' AND next_at <= ?1 ORDER BY id LIMIT ?2";
     let rows = tx.rows(sql, &[&millis(tx.now), &limit], |row| {
@@ -150,7 +165,13 @@ pub fn to_submit(tx: &Tx<'_>, limit: usize, bytes_max: usize) -> Result<Vec<Subm
         }
         let relay = Origin::parse(&relay).map_err(|_| Fault::failed("an outbox row is broken"))?;
         let mailbox = MailboxRef { relay, id: mailbox };
-        envelopes.push(SubmittedEnvelope { id, mailbox, proof: proof.into(), expires_at, bytes: bytes.into() });
+        envelopes.push(SubmittedEnvelope {
+            id,
+            mailbox,
+            proof: proof.into(),
+            expires_at,
+            bytes: bytes.into(),
+        });
     }
     Ok(envelopes)
 }
@@ -176,7 +197,8 @@ pub struct Row {
 /// # Errors
 /// When SQLite fails.
 pub fn by_envelope(tx: &Tx<'_>, envelope: &EnvelopeId) -> Result<Option<Row>, Fault> {
-    let sql = "SELECT id, kind, connection, uuid, message, attempt FROM outbox WHERE envelope_id = ?1";
+    let sql =
+        "SELECT id, kind, connection, uuid, message, attempt FROM outbox WHERE envelope_id = ?1";
     tx.row(sql, &[envelope.as_bytes()], |row| {
         Ok(Row {
             id: row.get(0)?,
@@ -207,7 +229,10 @@ pub fn set_accepted(tx: &Tx<'_>, id: i64, again_at: Option<Timestamp>) -> Result
 /// # Errors
 /// When SQLite fails.
 pub fn postpone(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
-    tx.execute("UPDATE outbox SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1", &[&id, &millis(at)])?;
+    tx.execute(
+        "UPDATE outbox SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1",
+        &[&id, &millis(at)],
+    )?;
     Ok(())
 }
 
@@ -243,7 +268,10 @@ pub fn is_waiting(tx: &Tx<'_>, message: &str) -> Result<bool, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn confirm(tx: &Tx<'_>, connection: &str, uuid: &MessageId) -> Result<(), Fault> {
-    tx.execute("DELETE FROM outbox WHERE connection = ?1 AND uuid = ?2", &[&connection, uuid.as_bytes()])?;
+    tx.execute(
+        "DELETE FROM outbox WHERE connection = ?1 AND uuid = ?2",
+        &[&connection, uuid.as_bytes()],
+    )?;
     Ok(())
 }
 
@@ -252,7 +280,10 @@ pub fn confirm(tx: &Tx<'_>, connection: &str, uuid: &MessageId) -> Result<(), Fa
 /// # Errors
 /// When SQLite fails.
 pub fn confirm_kind(tx: &Tx<'_>, connection: &str, kind: Kind) -> Result<(), Fault> {
-    tx.execute("DELETE FROM outbox WHERE connection = ?1 AND kind = ?2", &[&connection, &kind.0])?;
+    tx.execute(
+        "DELETE FROM outbox WHERE connection = ?1 AND kind = ?2",
+        &[&connection, &kind.0],
+    )?;
     Ok(())
 }
 
@@ -278,7 +309,11 @@ pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0
          WHERE state = 'accepted' AND next_at < ?3 AND (next_at <= ?1 OR next_at > ?2)",
-        &[&millis(tx.now), &millis(tx.now.plus(limits::ACCEPT_REPEATED_AFTER)), &NEVER],
+        &[
+            &millis(tx.now),
+            &millis(tx.now.plus(limits::ACCEPT_REPEATED_AFTER)),
+            &NEVER,
+        ],
     )?;
     Ok(())
 }
@@ -288,7 +323,10 @@ pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn repeat(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
-    tx.execute("UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0 WHERE id = ?1", &[&id])?;
+    tx.execute(
+        "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0 WHERE id = ?1",
+        &[&id],
+    )?;
     Ok(())
 }
 
@@ -297,8 +335,11 @@ pub fn repeat(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn drop_connection(tx: &Tx<'_>, connection: &str) -> Result<Vec<String>, Fault> {
-    let messages: Vec<Option<String>> =
-        tx.rows("DELETE FROM outbox WHERE connection = ?1 RETURNING message", &[&connection], |row| row.get(0))?;
+    let messages: Vec<Option<String>> = tx.rows(
+        "DELETE FROM outbox WHERE connection = ?1 RETURNING message",
+        &[&connection],
+        |row| row.get(0),
+    )?;
     Ok(messages.into_iter().flatten().collect())
 }
 
@@ -307,7 +348,10 @@ pub fn drop_connection(tx: &Tx<'_>, connection: &str) -> Result<Vec<String>, Fau
 /// # Errors
 /// When SQLite fails.
 pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
-    tx.execute("UPDATE outbox SET next_at = 0 WHERE state = 'sealed' AND attempt > 0", &[])?;
+    tx.execute(
+        "UPDATE outbox SET next_at = 0 WHERE state = 'sealed' AND attempt > 0",
+        &[],
+    )?;
     Ok(())
 }
 
@@ -317,5 +361,8 @@ pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
 /// When SQLite fails.
 pub fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(next_at) FROM outbox WHERE next_at > ?1";
-    Ok(tx.value::<Option<i64>>(sql, &[&millis(tx.now)])?.flatten().map(timestamp))
+    Ok(tx
+        .value::<Option<i64>>(sql, &[&millis(tx.now)])?
+        .flatten()
+        .map(timestamp))
 }

@@ -33,7 +33,12 @@ pub fn add(tx: &Tx<'_>, connection: &str, id: &MessageId, kind: ReceiptKind) -> 
 /// # Errors
 /// When SQLite fails.
 pub fn add_fetched(tx: &Tx<'_>, connection: &str, blob: &BlobId) -> Result<(), Fault> {
-    add(tx, connection, &MessageId::from_bytes(*blob.as_bytes()), ReceiptKind::FETCHED)
+    add(
+        tx,
+        connection,
+        &MessageId::from_bytes(*blob.as_bytes()),
+        ReceiptKind::FETCHED,
+    )
 }
 
 /// A connection has ended: nothing more is told to it.
@@ -41,7 +46,10 @@ pub fn add_fetched(tx: &Tx<'_>, connection: &str, blob: &BlobId) -> Result<(), F
 /// # Errors
 /// When SQLite fails.
 pub fn forget(tx: &Tx<'_>, connection: &str) -> Result<(), Fault> {
-    tx.execute("DELETE FROM receipts_due WHERE connection = ?1", &[&connection])?;
+    tx.execute(
+        "DELETE FROM receipts_due WHERE connection = ?1",
+        &[&connection],
+    )?;
     Ok(())
 }
 
@@ -50,7 +58,9 @@ pub fn forget(tx: &Tx<'_>, connection: &str) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn connections(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
-    tx.rows("SELECT DISTINCT connection FROM receipts_due", &[], |row| row.get(0))
+    tx.rows("SELECT DISTINCT connection FROM receipts_due", &[], |row| {
+        row.get(0)
+    })
 }
 
 /// Takes the due receipts of a connection, in batches of one kind and at most 64 ids.
@@ -59,14 +69,26 @@ pub fn connections(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
 /// When SQLite fails.
 pub fn take(tx: &Tx<'_>, connection: &str) -> Result<Vec<Receipt>, Fault> {
     let mut receipts = Vec::new();
-    for kind in [ReceiptKind::DELIVERED, ReceiptKind::READ, ReceiptKind::FETCHED] {
+    for kind in [
+        ReceiptKind::DELIVERED,
+        ReceiptKind::READ,
+        ReceiptKind::FETCHED,
+    ] {
         let sql = "DELETE FROM receipts_due WHERE connection = ?1 AND kind = ?2 RETURNING uuid, at";
-        let due: Vec<([u8; 16], i64)> =
-            tx.rows(sql, &[&connection, &word(kind)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let due: Vec<([u8; 16], i64)> = tx.rows(sql, &[&connection, &word(kind)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
         for batch in due.chunks(limits::RECEIPT_IDS_MAX) {
             let at = batch.iter().map(|(_, at)| *at).max().unwrap_or_default();
-            let ids = batch.iter().map(|(id, _)| MessageId::from_bytes(*id)).collect();
-            receipts.push(Receipt { kind, ids, at: timestamp(at) });
+            let ids = batch
+                .iter()
+                .map(|(id, _)| MessageId::from_bytes(*id))
+                .collect();
+            receipts.push(Receipt {
+                kind,
+                ids,
+                at: timestamp(at),
+            });
         }
     }
     Ok(receipts)

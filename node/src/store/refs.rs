@@ -74,7 +74,13 @@ pub fn message(chat: &str, number: i64) -> String {
 mod tests {
     #[test]
     fn a_message_is_named_after_its_chat() {
-        assert_eq!(super::message("CHT-1111-2222-3333", 7), "CMG-1111-2222-3333-00007");
-        assert_eq!(super::message("CHT-1111-2222-3333", 123_456), "CMG-1111-2222-3333-123456");
+        assert_eq!(
+            super::message("CHT-1111-2222-3333", 7),
+            "CMG-1111-2222-3333-00007"
+        );
+        assert_eq!(
+            super::message("CHT-1111-2222-3333", 123_456),
+            "CMG-1111-2222-3333-123456"
+        );
     }
 }

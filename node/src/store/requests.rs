@@ -32,6 +32,9 @@ pub fn insert(tx: &Tx<'_>, client_id: &str, digest: &[u8; 32], answer: &str) -> 
 /// # Errors
 /// When SQLite fails.
 pub fn forget_old(tx: &Tx<'_>) -> Result<(), Fault> {
-    tx.execute("DELETE FROM requests WHERE at < ?1", &[&millis(tx.now.minus(limits::MESSAGE_IDS_KEPT))])?;
+    tx.execute(
+        "DELETE FROM requests WHERE at < ?1",
+        &[&millis(tx.now.minus(limits::MESSAGE_IDS_KEPT))],
+    )?;
     Ok(())
 }

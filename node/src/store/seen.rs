@@ -11,7 +11,12 @@ use sealpost_proto::{MessageId, limits};
 /// # Errors
 /// When SQLite fails.
 pub fn has_digest(tx: &Tx<'_>, scope: &str, digest: &[u8; 32]) -> Result<bool, Fault> {
-    Ok(tx.value::<i64>("SELECT 1 FROM seen WHERE scope = ?1 AND hash = ?2", &[&scope, digest])?.is_some())
+    Ok(tx
+        .value::<i64>(
+            "SELECT 1 FROM seen WHERE scope = ?1 AND hash = ?2",
+            &[&scope, digest],
+        )?
+        .is_some())
 }
 
 /// Remembers a digest.
@@ -19,7 +24,10 @@ pub fn has_digest(tx: &Tx<'_>, scope: &str, digest: &[u8; 32]) -> Result<bool, F
 /// # Errors
 /// When SQLite fails.
 pub fn remember_digest(tx: &Tx<'_>, scope: &str, digest: &[u8; 32]) -> Result<(), Fault> {
-    tx.execute("INSERT OR IGNORE INTO seen (scope, hash, at) VALUES (?1, ?2, ?3)", &[&scope, digest, &millis(tx.now)])?;
+    tx.execute(
+        "INSERT OR IGNORE INTO seen (scope, hash, at) VALUES (?1, ?2, ?3)",
+        &[&scope, digest, &millis(tx.now)],
+    )?;
     Ok(())
 }
 
@@ -40,7 +48,10 @@ pub fn remember_message(tx: &Tx<'_>, connection: &str, id: &MessageId) -> Result
 /// # Errors
 /// When SQLite fails.
 pub fn forget_old(tx: &Tx<'_>) -> Result<(), Fault> {
-    let digests = millis(tx.now.minus(limits::ENVELOPE_LIFE_MAX.saturating_add(limits::DIGEST_KEPT_BEYOND_LIFE)));
+    let digests = millis(
+        tx.now
+            .minus(limits::ENVELOPE_LIFE_MAX.saturating_add(limits::DIGEST_KEPT_BEYOND_LIFE)),
+    );
     let ids = millis(tx.now.minus(limits::MESSAGE_IDS_KEPT));
     tx.execute("DELETE FROM seen WHERE at < ?1", &[&digests])?;
     tx.execute("DELETE FROM message_ids WHERE at < ?1", &[&ids])?;

@@ -43,7 +43,8 @@ pub fn insert(tx: &mut Tx<'_>, settings: &Settings) -> Result<(), Fault> {
     let account_key = tx.seal("node", PK, "account_key", 1, &settings.account_key);
     let token = settings.registration_token.as_ref();
     let token = token.map(|token| tx.seal("node", PK, "registration_token", 1, token.as_bytes()));
-    let delivery = serde_json::to_string(&settings.delivery).map_err(|error| Fault::failed(error.to_string()))?;
+    let delivery = serde_json::to_string(&settings.delivery)
+        .map_err(|error| Fault::failed(error.to_string()))?;
     tx.execute(
         "INSERT INTO node (id, name, identity, card, account_key, relay, delivery, webhook_listen, registration_token, listen,
              created_at)
@@ -109,13 +110,18 @@ pub fn load(tx: &Tx<'_>) -> Result<Option<Settings>, Fault> {
 
 fn open_row(tx: &Tx<'_>, row: Row) -> Result<Settings, Fault> {
     let broken = |what: &str| Fault::failed(format!("the node's {what} in the database is broken"));
-    let token = row.registration_token.map(|sealed| tx.open("node", PK, "registration_token", 1, &sealed));
-    let token = token.transpose()?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let token = row
+        .registration_token
+        .map(|sealed| tx.open("node", PK, "registration_token", 1, &sealed));
+    let token = token
+        .transpose()?
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let account = match (row.account_id, row.webhook_secret) {
         (Some(id), Some(sealed)) => {
             let id = AccountId::try_from(id.as_slice()).map_err(|_| broken("account"))?;
             let secret = tx.open("node", PK, "webhook_secret", 1, &sealed)?;
-            let secret = <[u8; 32]>::try_from(secret.as_slice()).map_err(|_| broken("webhook secret"))?;
+            let secret =
+                <[u8; 32]>::try_from(secret.as_slice()).map_err(|_| broken("webhook secret"))?;
             Some((id, WebhookSecret::from_bytes(secret)))
         }
         _ => None,
@@ -144,7 +150,10 @@ fn open_row(tx: &Tx<'_>, row: Row) -> Result<Settings, Fault> {
 /// When SQLite fails.
 pub fn registered(tx: &mut Tx<'_>, id: &AccountId, secret: &WebhookSecret) -> Result<(), Fault> {
     let sealed = tx.seal("node", PK, "webhook_secret", 1, secret.expose());
-    tx.execute("UPDATE node SET account_id = ?1, webhook_secret = ?2", &[id.as_bytes(), &sealed])?;
+    tx.execute(
+        "UPDATE node SET account_id = ?1, webhook_secret = ?2",
+        &[id.as_bytes(), &sealed],
+    )?;
     Ok(())
 }
 
@@ -154,7 +163,9 @@ pub fn registered(tx: &mut Tx<'_>, id: &AccountId, secret: &WebhookSecret) -> Re
 /// When SQLite fails.
 pub fn raise_generation(tx: &Tx<'_>) -> Result<u64, Fault> {
     tx.execute("UPDATE node SET generation = generation + 1", &[])?;
-    Ok(count(tx.value("SELECT generation FROM node", &[])?.unwrap_or(0)))
+    Ok(count(
+        tx.value("SELECT generation FROM node", &[])?.unwrap_or(0),
+    ))
 }
 
 /// When the node was initialised.
@@ -162,5 +173,7 @@ pub fn raise_generation(tx: &Tx<'_>) -> Result<u64, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn created_at(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
-    Ok(tx.value("SELECT created_at FROM node", &[])?.map(super::timestamp))
+    Ok(tx
+        .value("SELECT created_at FROM node", &[])?
+        .map(super::timestamp))
 }

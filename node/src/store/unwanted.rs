@@ -18,7 +18,10 @@ pub struct Unwanted {
 /// # Errors
 /// When SQLite fails.
 pub fn add(tx: &Tx<'_>, blob: &BlobId) -> Result<(), Fault> {
-    tx.execute("INSERT OR IGNORE INTO unwanted_blobs (blob) VALUES (?1)", &[blob.as_bytes()])?;
+    tx.execute(
+        "INSERT OR IGNORE INTO unwanted_blobs (blob) VALUES (?1)",
+        &[blob.as_bytes()],
+    )?;
     Ok(())
 }
 
@@ -27,7 +30,10 @@ pub fn add(tx: &Tx<'_>, blob: &BlobId) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn remove(tx: &Tx<'_>, blob: &BlobId) -> Result<(), Fault> {
-    tx.execute("DELETE FROM unwanted_blobs WHERE blob = ?1", &[blob.as_bytes()])?;
+    tx.execute(
+        "DELETE FROM unwanted_blobs WHERE blob = ?1",
+        &[blob.as_bytes()],
+    )?;
     Ok(())
 }
 
@@ -36,7 +42,12 @@ pub fn remove(tx: &Tx<'_>, blob: &BlobId) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn contains(tx: &Tx<'_>, blob: &BlobId) -> Result<bool, Fault> {
-    Ok(tx.value::<i64>("SELECT 1 FROM unwanted_blobs WHERE blob = ?1", &[blob.as_bytes()])?.is_some())
+    Ok(tx
+        .value::<i64>(
+            "SELECT 1 FROM unwanted_blobs WHERE blob = ?1",
+            &[blob.as_bytes()],
+        )?
+        .is_some())
 }
 
 /// Those that the relay may be asked about now.
@@ -44,9 +55,16 @@ pub fn contains(tx: &Tx<'_>, blob: &BlobId) -> Result<bool, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn due(tx: &Tx<'_>) -> Result<Vec<Unwanted>, Fault> {
-    tx.rows("SELECT blob, attempt FROM unwanted_blobs WHERE next_at <= ?1", &[&millis(tx.now)], |row| {
-        Ok(Unwanted { blob: BlobId::from_bytes(row.get(0)?), attempt: row.get(1)? })
-    })
+    tx.rows(
+        "SELECT blob, attempt FROM unwanted_blobs WHERE next_at <= ?1",
+        &[&millis(tx.now)],
+        |row| {
+            Ok(Unwanted {
+                blob: BlobId::from_bytes(row.get(0)?),
+                attempt: row.get(1)?,
+            })
+        },
+    )
 }
 
 /// When the relay may be asked about the next one that waits.
@@ -55,7 +73,10 @@ pub fn due(tx: &Tx<'_>) -> Result<Vec<Unwanted>, Fault> {
 /// When SQLite fails.
 pub fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(next_at) FROM unwanted_blobs WHERE next_at > ?1";
-    Ok(tx.value::<Option<i64>>(sql, &[&millis(tx.now)])?.flatten().map(timestamp))
+    Ok(tx
+        .value::<Option<i64>>(sql, &[&millis(tx.now)])?
+        .flatten()
+        .map(timestamp))
 }
 
 /// The relay did not delete it: it is asked again then.
@@ -64,7 +85,14 @@ pub fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
 /// When SQLite fails.
 pub fn postpone(tx: &Tx<'_>, unwanted: &Unwanted, next_at: Timestamp) -> Result<(), Fault> {
     let sql = "UPDATE unwanted_blobs SET attempt = ?2, next_at = ?3 WHERE blob = ?1";
-    tx.execute(sql, &[unwanted.blob.as_bytes(), &(unwanted.attempt + 1), &millis(next_at)])?;
+    tx.execute(
+        sql,
+        &[
+            unwanted.blob.as_bytes(),
+            &(unwanted.attempt + 1),
+            &millis(next_at),
+        ],
+    )?;
     Ok(())
 }
 
@@ -73,6 +101,9 @@ pub fn postpone(tx: &Tx<'_>, unwanted: &Unwanted, next_at: Timestamp) -> Result<
 /// # Errors
 /// When SQLite fails.
 pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
-    tx.execute("UPDATE unwanted_blobs SET next_at = 0 WHERE next_at > 0", &[])?;
+    tx.execute(
+        "UPDATE unwanted_blobs SET next_at = 0 WHERE next_at > 0",
+        &[],
+    )?;
     Ok(())
 }

@@ -66,13 +66,19 @@ impl EarlyUploads {
     pub(super) fn take_up(&self, at_most: usize) -> Vec<Arc<Early>> {
         let uploads = self.lock();
         let alive = uploads.iter().filter_map(Weak::upgrade);
-        let may_go = alive.filter(|early| early.may_go.load(Ordering::SeqCst)).take(at_most);
-        may_go.inspect(|early| early.may_go.store(false, Ordering::SeqCst)).collect()
+        let may_go = alive
+            .filter(|early| early.may_go.load(Ordering::SeqCst))
+            .take(at_most);
+        may_go
+            .inspect(|early| early.may_go.store(false, Ordering::SeqCst))
+            .collect()
     }
 
     /// Whether parts of a blob may be on their way.
     pub(super) fn contains(&self, blob: BlobId) -> bool {
-        self.lock().iter().any(|upload| upload.upgrade().is_some_and(|early| early.blob == blob))
+        self.lock()
+            .iter()
+            .any(|upload| upload.upgrade().is_some_and(|early| early.blob == blob))
     }
 }
 
@@ -95,9 +101,11 @@ impl Staging {
         let blob = BlobId::from_bytes(sealpost_service::random_array());
         let fetch_token = FetchToken::from_bytes(sealpost_service::random_array());
         let file = FileId::from_bytes(sealpost_service::random_array());
-        let may_be_sent = announced_bytes <= limits::FILE_BYTES_MAX.min(daemon.running.files_bytes_max);
-        let size =
-            may_be_sent.then(|| BlobSize::parse(blob_len(announced_bytes), limits::BLOB_BYTES_MAX).ok()).flatten();
+        let may_be_sent =
+            announced_bytes <= limits::FILE_BYTES_MAX.min(daemon.running.files_bytes_max);
+        let size = may_be_sent
+            .then(|| BlobSize::parse(blob_len(announced_bytes), limits::BLOB_BYTES_MAX).ok())
+            .flatten();
         let size = size.filter(|size| size.parts() > 1);
         let room = size.map(|_| daemon.early.room.clone());
         let parts = Arc::new(SealedParts::of_new(file, daemon.part_sealed(), room));
@@ -112,7 +120,13 @@ impl Staging {
                 gone: daemon.keeping(),
             })
         });
-        Self { daemon: Arc::clone(daemon), early, blob, fetch_token, parts }
+        Self {
+            daemon: Arc::clone(daemon),
+            early,
+            blob,
+            fetch_token,
+            parts,
+        }
     }
 
     /// Lets its parts go out as they are sealed. That the relay may have something of it is on disk before.

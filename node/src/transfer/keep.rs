@@ -24,9 +24,12 @@ pub async fn keep(daemon: Arc<Daemon>) {
             tracing::error!(%fault, "what the relay has to be asked about files could not be read");
             Due::default()
         });
-        due.unwanted.retain(|unwanted| !daemon.early.contains(unwanted.blob));
+        due.unwanted
+            .retain(|unwanted| !daemon.early.contains(unwanted.blob));
         if due.files.is_empty() && due.unwanted.is_empty() {
-            daemon.rest_before_keeping(due.next.filter(|next| *next > daemon.now())).await;
+            daemon
+                .rest_before_keeping(due.next.filter(|next| *next > daemon.now()))
+                .await;
         }
         let ask_all = async {
             for (file, what) in due.files {
@@ -55,7 +58,11 @@ impl Due {
     fn read(tx: &Tx<'_>) -> Result<Self, Fault> {
         let next = [attachments::next_relay_due(tx)?, unwanted::next_due(tx)?];
         let next = next.into_iter().flatten().min();
-        Ok(Self { files: attachments::relay_due(tx, ROUND)?, unwanted: unwanted::due(tx)?, next })
+        Ok(Self {
+            files: attachments::relay_due(tx, ROUND)?,
+            unwanted: unwanted::due(tx)?,
+            next,
+        })
     }
 }
 
@@ -70,8 +77,12 @@ async fn delete(daemon: &Daemon, unwanted: Unwanted) {
                 daemon.commit(move |tx| unwanted::remove(tx, &blob)).await
             }
             Err(error) => {
-                let at = daemon.now().plus(daemon::wait_after(&error, unwanted.attempt));
-                daemon.commit(move |tx| unwanted::postpone(tx, &unwanted, at)).await
+                let at = daemon
+                    .now()
+                    .plus(daemon::wait_after(&error, unwanted.attempt));
+                daemon
+                    .commit(move |tx| unwanted::postpone(tx, &unwanted, at))
+                    .await
             }
         },
         Ok(false) => Ok(()),
@@ -86,9 +97,11 @@ async fn delete(daemon: &Daemon, unwanted: Unwanted) {
 async fn ask(daemon: &Daemon, file: &Attachment, what: RelayDue) {
     let blob = file.descriptor.blob.id;
     let answer = match what {
-        RelayDue::Extend(expires_at) => {
-            daemon.relay.extend_blob(blob, &ExtendBlob { expires_at }).await.map(|blob| Some(blob.expires_at))
-        }
+        RelayDue::Extend(expires_at) => daemon
+            .relay
+            .extend_blob(blob, &ExtendBlob { expires_at })
+            .await
+            .map(|blob| Some(blob.expires_at)),
         RelayDue::Delete => daemon.relay.delete_blob(blob).await.map(|()| None),
     };
     let noted = match answer {
@@ -107,7 +120,11 @@ async fn ask(daemon: &Daemon, file: &Attachment, what: RelayDue) {
 async fn note(daemon: &Daemon, file: &Attachment, until: Option<Timestamp>) -> Result<(), Fault> {
     let name = file.name.clone();
     match until {
-        Some(until) => daemon.commit(move |tx| attachments::extended(tx, &name, until)).await,
+        Some(until) => {
+            daemon
+                .commit(move |tx| attachments::extended(tx, &name, until))
+                .await
+        }
         None => {
             daemon.files.remove(file.file).await;
             daemon.commit(move |tx| attachments::asked(tx, &name)).await
@@ -115,13 +132,21 @@ async fn note(daemon: &Daemon, file: &Attachment, until: Option<Timestamp>) -> R
     }
 }
 
-async fn refused(daemon: &Daemon, file: &Attachment, what: RelayDue, error: &ClientError) -> Result<(), Fault> {
+async fn refused(
+    daemon: &Daemon,
+    file: &Attachment,
+    what: RelayDue,
+    error: &ClientError,
+) -> Result<(), Fault> {
     let name = file.name.clone();
-    let is_gone = matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::NotFound);
+    let is_gone =
+        matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::NotFound);
     if is_gone && what != RelayDue::Delete {
         return daemon.write(move |tx| attachments::lost(tx, &name)).await;
     }
     let (attempt, reason) = (file.attempt + 1, error.to_string());
     let at = daemon.now().plus(daemon::wait_after(error, file.attempt));
-    daemon.commit(move |tx| attachments::postpone(tx, &name, attempt, &reason, at)).await
+    daemon
+        .commit(move |tx| attachments::postpone(tx, &name, attempt, &reason, at))
+        .await
 }

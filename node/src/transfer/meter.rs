@@ -19,16 +19,30 @@ struct Course {
 
 impl Meter {
     pub(super) const fn new() -> Self {
-        Self(Mutex::new(Course { parts: [0; BLOB_PARTS_MAX as usize], moving: None }))
+        Self(Mutex::new(Course {
+            parts: [0; BLOB_PARTS_MAX as usize],
+            moving: None,
+        }))
     }
 
     /// These parts are there; from now on the others move, until the meter is dropped.
-    pub(super) fn begin(&self, progress: &Progress, file: &Attachment, size: BlobSize, there: PartSet) {
+    pub(super) fn begin(
+        &self,
+        progress: &Progress,
+        file: &Attachment,
+        size: BlobSize,
+        there: PartSet,
+    ) {
         let mut course = self.lock();
         for (number, bytes) in (0..).zip(&mut course.parts) {
-            *bytes = if there.contains(number) { size.part_bytes(number).unwrap_or_default() as u64 } else { 0 };
+            *bytes = if there.contains(number) {
+                size.part_bytes(number).unwrap_or_default() as u64
+            } else {
+                0
+            };
         }
-        course.moving = Some(progress.begin(&file.name, file.direction, course.bytes(), size.bytes()));
+        course.moving =
+            Some(progress.begin(&file.name, file.direction, course.bytes(), size.bytes()));
     }
 
     /// What is to be told how far part `number` is.

@@ -23,13 +23,21 @@ use sealpost_proto::{FailureCode, limits};
 pub fn cancel(tx: &Tx<'_>, file: &Attachment) -> Result<(), Fault> {
     match file.status {
         AttachmentStatus::Uploading | AttachmentStatus::Uploaded => cancel_ours(tx, file),
-        AttachmentStatus::Waiting | AttachmentStatus::Downloading => {
-            attachments::advance(tx, &file.name, AttachmentStatus::Offered, Some("it was stopped here")).map(|_| ())
+        AttachmentStatus::Waiting | AttachmentStatus::Downloading => attachments::advance(
+            tx,
+            &file.name,
+            AttachmentStatus::Offered,
+            Some("it was stopped here"),
+        )
+        .map(|_| ()),
+        AttachmentStatus::Cancelled | AttachmentStatus::Offered | AttachmentStatus::Failed => {
+            Ok(())
         }
-        AttachmentStatus::Cancelled | AttachmentStatus::Offered | AttachmentStatus::Failed => Ok(()),
         AttachmentStatus::Staged => Err(conflict("no message has taken it yet: delete it")),
         AttachmentStatus::Ready => Err(conflict("it is here already")),
-        AttachmentStatus::Released => Err(conflict("it has arrived already, or its message has ended")),
+        AttachmentStatus::Released => {
+            Err(conflict("it has arrived already, or its message has ended"))
+        }
     }
 }
 
@@ -54,9 +62,14 @@ pub fn fetch(tx: &Tx<'_>, file: &Attachment) -> Result<(), Fault> {
     }
     for message in attachments::messages_of(tx, &file.name)? {
         let files = attachments::of_message(tx, &message)?;
-        let total = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.descriptor.sealed.pt_len));
+        let total = files.iter().fold(0_u64, |sum, file| {
+            sum.saturating_add(file.descriptor.sealed.pt_len)
+        });
         if total > limits::MESSAGE_FILES_BYTES_MAX {
-            let detail = format!("{total} bytes in all, the limit is {}", limits::MESSAGE_FILES_BYTES_MAX);
+            let detail = format!(
+                "{total} bytes in all, the limit is {}",
+                limits::MESSAGE_FILES_BYTES_MAX
+            );
             return Err(Fault::refused(ProblemCode::FilesTooLarge, detail));
         }
     }

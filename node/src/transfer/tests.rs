@@ -31,11 +31,17 @@ fn status(node: &mut TestNode, file: &str) -> AttachmentStatus {
 
 fn due(node: &mut TestNode) -> Vec<(String, RelayDue)> {
     let due = node.step(|tx, _| attachments::relay_due(tx, 100));
-    due.into_iter().map(|(file, what)| (file.name, what)).collect()
+    due.into_iter()
+        .map(|(file, what)| (file.name, what))
+        .collect()
 }
 
 fn deletes(node: &mut TestNode) -> Vec<String> {
-    due(node).into_iter().filter(|(_, what)| *what == RelayDue::Delete).map(|(name, _)| name).collect()
+    due(node)
+        .into_iter()
+        .filter(|(_, what)| *what == RelayDue::Delete)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// A node has fetched all files of the message that came last.
@@ -48,7 +54,11 @@ fn fetches(node: &mut TestNode) {
     }
 }
 
-fn change(node: &mut TestNode, file: &str, change: impl FnOnce(&Tx<'_>, &Attachment) -> Result<(), Fault>) -> bool {
+fn change(
+    node: &mut TestNode,
+    file: &str,
+    change: impl FnOnce(&Tx<'_>, &Attachment) -> Result<(), Fault>,
+) -> bool {
     let row = node.file(file);
     match node.commit(|tx, _| change(tx, &row)) {
         Ok(()) => true,
@@ -63,33 +73,56 @@ fn a_cancelled_upload_fails_its_message_and_nothing_of_it_arrives() {
     let (stays, other) = (pair.acme.stage(10), pair.acme.stage(10));
     let files = [stays.clone(), other.clone()];
     let cancelled = pair.acme.send_files(&pair.to_bolt, "with two", &files);
-    let shared = pair.acme.send_files(&pair.to_bolt, "with one of them", std::slice::from_ref(&other));
+    let shared = pair.acme.send_files(
+        &pair.to_bolt,
+        "with one of them",
+        std::slice::from_ref(&other),
+    );
     for _ in 0..2 {
-        assert!(change(&mut pair.acme, &stays, cancel), "as often as it is asked");
+        assert!(
+            change(&mut pair.acme, &stays, cancel),
+            "as often as it is asked"
+        );
     }
     let shown = pair.acme.delivery(&cancelled);
-    assert_eq!((shown.status, shown.code), (DeliveryStatus::Failed, Some(FailureCode::Cancelled)));
+    assert_eq!(
+        (shown.status, shown.code),
+        (DeliveryStatus::Failed, Some(FailureCode::Cancelled))
+    );
     assert!(shown.reason.unwrap().contains(&stays));
     assert_eq!(status(&mut pair.acme, &stays), AttachmentStatus::Cancelled);
-    assert_eq!(status(&mut pair.acme, &other), AttachmentStatus::Uploading, "another message needs it");
+    assert_eq!(
+        status(&mut pair.acme, &other),
+        AttachmentStatus::Uploading,
+        "another message needs it"
+    );
     assert_eq!(deletes(&mut pair.acme), [stays]);
     pair.acme.uploaded(&other);
     settle(&mut pair.acme, &mut pair.bolt);
     assert_eq!(pair.bolt.texts(), ["with one of them"]);
-    assert_eq!(pair.acme.delivery(&shared).status, DeliveryStatus::Delivered);
+    assert_eq!(
+        pair.acme.delivery(&shared).status,
+        DeliveryStatus::Delivered
+    );
 }
 
 #[test]
 fn files_that_no_message_needs_any_more_go_with_the_one_that_is_cancelled() {
     let mut pair = pair(610);
     let (_, files) = send_uploaded(&mut pair, 3);
-    assert!(change(&mut pair.acme, &files[1], cancel), "nothing of the message is sealed yet");
+    assert!(
+        change(&mut pair.acme, &files[1], cancel),
+        "nothing of the message is sealed yet"
+    );
     let mut gone = deletes(&mut pair.acme);
     gone.sort();
     let mut all = files.clone();
     all.sort();
     assert_eq!(gone, all);
-    assert_eq!(status(&mut pair.acme, &files[0]), AttachmentStatus::Released);
+    assert_eq!(
+        status(&mut pair.acme, &files[0]),
+        AttachmentStatus::Released
+    );
     pair.acme.step(|tx, _| attachments::asked(tx, &files[0]));
     assert!(!deletes(&mut pair.acme).contains(&files[0]));
     let draft = outbox::Draft {
@@ -101,8 +134,13 @@ fn files_that_no_message_needs_any_more_go_with_the_one_that_is_cancelled() {
         deliver_by: None,
         read_by: None,
     };
-    let again = pair.acme.commit(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
-    assert!(matches!(again, Err(Fault::Refused(_))), "what has gone cannot be sent again");
+    let again = pair
+        .acme
+        .commit(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
+    assert!(
+        matches!(again, Err(Fault::Refused(_))),
+        "what has gone cannot be sent again"
+    );
 }
 
 #[test]
@@ -110,13 +148,19 @@ fn what_is_sealed_or_unused_cannot_be_cancelled() {
     let mut pair = pair(620);
     let (message, files) = send_uploaded(&mut pair, 1);
     let staged = pair.acme.stage(10);
-    assert!(!change(&mut pair.acme, &staged, cancel), "it is deleted, not cancelled");
+    assert!(
+        !change(&mut pair.acme, &staged, cancel),
+        "it is deleted, not cancelled"
+    );
     assert!(!change(&mut pair.acme, &files[0], fetch), "it is here");
     pair.acme.seal();
     assert!(!change(&mut pair.acme, &files[0], cancel));
     settle(&mut pair.acme, &mut pair.bolt);
     assert!(!change(&mut pair.acme, &files[0], cancel));
-    assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Delivered);
+    assert_eq!(
+        pair.acme.delivery(&message).status,
+        DeliveryStatus::Delivered
+    );
 }
 
 #[test]
@@ -151,15 +195,28 @@ fn the_policy_says_which_files_are_fetched_by_themselves() {
     settle(&mut pair.acme, &mut pair.bolt);
     let came = pair.bolt.files_that_came();
     let statuses: Vec<_> = came.iter().map(|file| file.status).collect();
-    assert_eq!(statuses, [AttachmentStatus::Waiting, AttachmentStatus::Waiting, AttachmentStatus::Offered]);
+    assert_eq!(
+        statuses,
+        [
+            AttachmentStatus::Waiting,
+            AttachmentStatus::Waiting,
+            AttachmentStatus::Offered
+        ]
+    );
     assert!(change(&mut pair.bolt, &came[2].name, fetch));
-    assert_eq!(status(&mut pair.bolt, &came[2].name), AttachmentStatus::Waiting);
+    assert_eq!(
+        status(&mut pair.bolt, &came[2].name),
+        AttachmentStatus::Waiting
+    );
 }
 
 #[test]
 fn a_blob_is_deleted_when_every_recipient_has_said_that_it_is_here() {
-    let (mut acme, mut bolt, mut cora) =
-        (TestNode::new("Acme", 650), TestNode::new("Bolt", 651), TestNode::new("Cora", 652));
+    let (mut acme, mut bolt, mut cora) = (
+        TestNode::new("Acme", 650),
+        TestNode::new("Bolt", 651),
+        TestNode::new("Cora", 652),
+    );
     let (to_bolt, to_cora) = (join(&mut acme, &mut bolt).0, join(&mut acme, &mut cora).0);
     let file = acme.stage(10);
     acme.send_files(&to_bolt, "to both", std::slice::from_ref(&file));
@@ -172,18 +229,31 @@ fn a_blob_is_deleted_when_every_recipient_has_said_that_it_is_here() {
     }
     fetches(&mut bolt);
     settle(&mut bolt, &mut acme);
-    assert_eq!((status(&mut acme, &file), deletes(&mut acme)), (AttachmentStatus::Uploaded, vec![]));
+    assert_eq!(
+        (status(&mut acme, &file), deletes(&mut acme)),
+        (AttachmentStatus::Uploaded, vec![])
+    );
     settle(&mut bolt, &mut acme);
-    assert_eq!(deletes(&mut acme), Vec::<String>::new(), "one recipient never counts for two");
+    assert_eq!(
+        deletes(&mut acme),
+        Vec::<String>::new(),
+        "one recipient never counts for two"
+    );
     fetches(&mut cora);
     settle(&mut cora, &mut acme);
-    assert_eq!((status(&mut acme, &file), deletes(&mut acme)), (AttachmentStatus::Released, vec![file]));
+    assert_eq!(
+        (status(&mut acme, &file), deletes(&mut acme)),
+        (AttachmentStatus::Released, vec![file])
+    );
 }
 
 #[test]
 fn a_receipt_for_a_file_counts_only_from_whom_it_was_sent_to() {
-    let (mut acme, mut bolt, mut eve) =
-        (TestNode::new("Acme", 660), TestNode::new("Bolt", 661), TestNode::new("Eve", 662));
+    let (mut acme, mut bolt, mut eve) = (
+        TestNode::new("Acme", 660),
+        TestNode::new("Bolt", 661),
+        TestNode::new("Eve", 662),
+    );
     let (to_bolt, _) = join(&mut acme, &mut bolt);
     let (_, eve_to_acme) = join(&mut acme, &mut eve);
     let file = acme.stage(10);
@@ -208,22 +278,40 @@ fn a_blob_lives_as_long_as_its_message_and_a_week() {
     pair.acme.pass(DAY * 3 / 2);
     pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
     let until = pair.acme.now.plus(DAY * 14);
-    assert_eq!(due(&mut pair.acme), [(files[0].clone(), RelayDue::Extend(until))]);
-    pair.acme.step(|tx, _| attachments::extended(tx, &files[0], until));
+    assert_eq!(
+        due(&mut pair.acme),
+        [(files[0].clone(), RelayDue::Extend(until))]
+    );
+    pair.acme
+        .step(|tx, _| attachments::extended(tx, &files[0], until));
     assert!(due(&mut pair.acme).is_empty());
     pair.acme.pass(DAY / 10);
     let sealed = pair.acme.seal();
     pair.acme.accepted(&sealed);
-    let until = pair.acme.now.plus(limits::ENVELOPE_LIFE_DEFAULT + BLOB_LIFE_BEYOND_MESSAGE);
-    assert_eq!(due(&mut pair.acme), [(files[0].clone(), RelayDue::Extend(until))], "from when the relay took it");
-    pair.acme.step(|tx, _| attachments::extended(tx, &files[0], until));
+    let until = pair
+        .acme
+        .now
+        .plus(limits::ENVELOPE_LIFE_DEFAULT + BLOB_LIFE_BEYOND_MESSAGE);
+    assert_eq!(
+        due(&mut pair.acme),
+        [(files[0].clone(), RelayDue::Extend(until))],
+        "from when the relay took it"
+    );
+    pair.acme
+        .step(|tx, _| attachments::extended(tx, &files[0], until));
     pair.acme.pass(DAY * 10);
     pair.acme.step(|tx, _| {
         crate::store::deliveries::fail_unconfirmed(tx, tx.now)?;
         attachments::look_after_blobs(tx)
     });
-    assert_eq!(pair.acme.delivery(&message).code, Some(FailureCode::Unconfirmed));
-    assert!(due(&mut pair.acme).is_empty(), "its recipient may have it and still be fetching");
+    assert_eq!(
+        pair.acme.delivery(&message).code,
+        Some(FailureCode::Unconfirmed)
+    );
+    assert!(
+        due(&mut pair.acme).is_empty(),
+        "its recipient may have it and still be fetching"
+    );
     pair.acme.pass(DAY * 5);
     pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
     assert_eq!(deletes(&mut pair.acme), files);
@@ -234,13 +322,19 @@ fn a_blob_that_the_relay_has_lost_is_sent_again_while_a_message_waits_for_it() {
     let mut pair = pair(680);
     let (_, files) = send_uploaded(&mut pair, 1);
     pair.acme.step(|tx, _| attachments::lost(tx, &files[0]));
-    assert_eq!(status(&mut pair.acme, &files[0]), AttachmentStatus::Uploading);
+    assert_eq!(
+        status(&mut pair.acme, &files[0]),
+        AttachmentStatus::Uploading
+    );
     assert!(pair.acme.seal().is_empty(), "not before it is there again");
     pair.acme.uploaded(&files[0]);
     // The node was off for a month.
     pair.acme.pass(DAY * 30);
     pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
-    assert_eq!(status(&mut pair.acme, &files[0]), AttachmentStatus::Uploading);
+    assert_eq!(
+        status(&mut pair.acme, &files[0]),
+        AttachmentStatus::Uploading
+    );
     pair.acme.uploaded(&files[0]);
     assert!(!pair.acme.seal().is_empty());
 }
@@ -249,30 +343,61 @@ fn a_blob_that_the_relay_has_lost_is_sent_again_while_a_message_waits_for_it() {
 fn a_failure_says_why_and_when_it_goes_on_and_progress_forgets_it() {
     let mut pair = pair(690);
     let file = pair.acme.stage(10);
-    let message = pair.acme.send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
-    let moving = |node: &mut TestNode| node.step(|tx, _| attachments::moving(tx, Direction::Out, 10)).len();
+    let message = pair
+        .acme
+        .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
+    let moving = |node: &mut TestNode| {
+        node.step(|tx, _| attachments::moving(tx, Direction::Out, 10))
+            .len()
+    };
     assert_eq!(moving(&mut pair.acme), 1);
     let at = pair.acme.now.plus(Duration::from_secs(5));
-    pair.acme.step(|tx, _| attachments::postpone(tx, &file, 3, "the line is cut", at));
+    pair.acme
+        .step(|tx, _| attachments::postpone(tx, &file, 3, "the line is cut", at));
     assert_eq!(moving(&mut pair.acme), 0);
-    assert_eq!(pair.acme.step(|tx, _| attachments::next_due(tx, Direction::Out)), Some(at));
+    assert_eq!(
+        pair.acme
+            .step(|tx, _| attachments::next_due(tx, Direction::Out)),
+        Some(at)
+    );
     let shown = pair.acme.file(&file);
-    assert_eq!((shown.attempt, shown.reason.as_deref()), (3, Some("the line is cut")));
+    assert_eq!(
+        (shown.attempt, shown.reason.as_deref()),
+        (3, Some("the line is cut"))
+    );
     pair.acme.pass(Duration::from_secs(5));
     assert_eq!(moving(&mut pair.acme), 1);
-    let told = |node: &mut TestNode| node.step(|tx, _| tx.value::<i64>("SELECT max(id) FROM events", &[]));
+    let told =
+        |node: &mut TestNode| node.step(|tx, _| tx.value::<i64>("SELECT max(id) FROM events", &[]));
     let before = told(&mut pair.acme);
-    pair.acme.step(|tx, _| attachments::set_transferred(tx, &file, 7));
+    pair.acme
+        .step(|tx, _| attachments::set_transferred(tx, &file, 7));
     let since = told(&mut pair.acme);
     assert!(since > before, "it goes on: that is told");
-    pair.acme.step(|tx, _| attachments::set_transferred(tx, &file, 7));
-    assert_eq!(told(&mut pair.acme), since, "how far it is, is no event of its own");
+    pair.acme
+        .step(|tx, _| attachments::set_transferred(tx, &file, 7));
+    assert_eq!(
+        told(&mut pair.acme),
+        since,
+        "how far it is, is no event of its own"
+    );
     let shown = pair.acme.file(&file);
-    assert_eq!((shown.attempt, shown.reason, shown.transferred), (0, None, 7));
+    assert_eq!(
+        (shown.attempt, shown.reason, shown.transferred),
+        (0, None, 7)
+    );
     change(&mut pair.acme, &file, cancel);
     let at = pair.acme.now;
-    pair.acme.step(|tx, _| attachments::set_transferred(tx, &file, 9));
-    assert_eq!(pair.acme.file(&file).transferred, 7, "what ends after it was stopped changes nothing");
+    pair.acme
+        .step(|tx, _| attachments::set_transferred(tx, &file, 9));
+    assert_eq!(
+        pair.acme.file(&file).transferred,
+        7,
+        "what ends after it was stopped changes nothing"
+    );
     assert!(!pair.acme.step(|tx, _| attachments::uploaded(tx, &file, at)));
-    assert_eq!(pair.acme.delivery(&message).code, Some(FailureCode::Cancelled));
+    assert_eq!(
+        pair.acme.delivery(&message).code,
+        Some(FailureCode::Cancelled)
+    );
 }

@@ -37,7 +37,12 @@ pub(super) struct Upload {
 
 impl Upload {
     /// A file that a message needs.
-    pub(super) fn new(daemon: &Arc<Daemon>, row: Attachment, size: BlobSize, part_digests: Vec<[u8; 32]>) -> Self {
+    pub(super) fn new(
+        daemon: &Arc<Daemon>,
+        row: Attachment,
+        size: BlobSize,
+        part_digests: Vec<[u8; 32]>,
+    ) -> Self {
         Self {
             daemon: Arc::clone(daemon),
             blob: row.descriptor.blob.id,
@@ -67,13 +72,16 @@ impl Upload {
     /// A message needs it now; these parts are there already.
     pub(super) fn keep(&self, row: &Attachment, there: PartSet) {
         let row = self.row.get_or_init(|| row.clone());
-        self.meter.begin(&self.daemon.progress, row, self.size, there);
+        self.meter
+            .begin(&self.daemon.progress, row, self.size, there);
     }
 
     /// Announces the blob, or asks which parts of it are there.
     pub(super) async fn begin(&self) -> Result<PartSet, Halt> {
         let life = match self.row.get() {
-            Some(_) => limits::ENVELOPE_LIFE_DEFAULT.saturating_add(limits::BLOB_LIFE_BEYOND_MESSAGE),
+            Some(_) => {
+                limits::ENVELOPE_LIFE_DEFAULT.saturating_add(limits::BLOB_LIFE_BEYOND_MESSAGE)
+            }
             None => EARLY_LIFE,
         };
         let create = CreateBlob {
@@ -82,11 +90,17 @@ impl Upload {
             fetch_token_hash: Sha256::digest(self.fetch_token.expose()).to_vec().into(),
             expires_at: self.daemon.now().plus(life),
         };
-        let blob = self.daemon.relay.create_blob(&create).await.map_err(refused)?;
+        let blob = self
+            .daemon
+            .relay
+            .create_blob(&create)
+            .await
+            .map_err(refused)?;
         self.daemon.reached().await;
         let there = self.parts_of(&blob);
         if let Some(row) = self.row.get() {
-            self.meter.begin(&self.daemon.progress, row, self.size, there);
+            self.meter
+                .begin(&self.daemon.progress, row, self.size, there);
         }
         Ok(there)
     }
@@ -100,7 +114,9 @@ impl Upload {
 
     /// Sends a part. Its digest is the one that it was sealed with.
     pub(super) async fn part(&self, number: u32) -> Result<(), Halt> {
-        let lost = || Halt::Never("the sealed file is not complete on this disk: send it again".to_owned());
+        let lost = || {
+            Halt::Never("the sealed file is not complete on this disk: send it again".to_owned())
+        };
         let range = self.size.part_range(number).ok_or_else(lost)?;
         let digest = ContentDigest::from_sha256(self.parts.digest(number).ok_or_else(lost)?);
         let in_memory = self.parts.take(number);
@@ -112,24 +128,44 @@ impl Upload {
                 Err(error) => return Err(error.into()),
             },
         };
-        let sent = self.daemon.relay.put_part(self.blob, number, bytes.clone(), digest, self.meter.part(number)).await;
+        let sent = self
+            .daemon
+            .relay
+            .put_part(
+                self.blob,
+                number,
+                bytes.clone(),
+                digest,
+                self.meter.part(number),
+            )
+            .await;
         match sent {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::SignatureInvalid => {
                 // Changed on the way, or on this disk; only the first can be sent again.
-                if ContentDigest::of(&bytes) == digest { Err(ClientError::from(problem).into()) } else { Err(lost()) }
+                if ContentDigest::of(&bytes) == digest {
+                    Err(ClientError::from(problem).into())
+                } else {
+                    Err(lost())
+                }
             }
             sent => sent.map_err(refused),
         }
     }
 
     pub(super) async fn end(&self) -> Result<(), Halt> {
-        let Some(row) = self.row.get() else { return Ok(()) };
-        let complete = CompleteBlob { digest: row.descriptor.sealed.ct_hash.to_vec().into() };
+        let Some(row) = self.row.get() else {
+            return Ok(());
+        };
+        let complete = CompleteBlob {
+            digest: row.descriptor.sealed.ct_hash.to_vec().into(),
+        };
         let until = match self.daemon.relay.complete_blob(self.blob, &complete).await {
             Ok(blob) if blob.state == BlobState::Complete => blob.expires_at,
             Ok(_) => return Err(Halt::later("the relay does not have all parts")),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::BlobIncomplete => {
-                return Err(Halt::later("the relay does not have all parts that it said it has"));
+                return Err(Halt::later(
+                    "the relay does not have all parts that it said it has",
+                ));
             }
             Err(error) => return Err(refused(error)),
         };
@@ -152,7 +188,9 @@ impl Drop for Upload {
 /// The relay has something else under this id, or takes no blob of this size: trying again changes nothing.
 fn refused(error: ClientError) -> Halt {
     match error {
-        ClientError::Problem(problem) if matches!(problem.code, ErrorCode::Conflict | ErrorCode::TooLarge) => {
+        ClientError::Problem(problem)
+            if matches!(problem.code, ErrorCode::Conflict | ErrorCode::TooLarge) =>
+        {
             Halt::Never(format!("the relay does not take the file: {problem}"))
         }
         error => error.into(),
@@ -160,5 +198,8 @@ fn refused(error: ClientError) -> Halt {
 }
 
 fn is_gone(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof)
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof
+    )
 }

@@ -29,7 +29,10 @@ pub struct RegisterRequest {
     pub delivery: DeliveryMode,
     /// The registration token, where the operator wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(example = "f3Yq-one-of-the-operators-tokens"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "f3Yq-one-of-the-operators-tokens")
+    )]
     pub token: Option<String>,
 }
 
@@ -70,7 +73,10 @@ pub struct Account {
     pub webhook_state: WebhookState,
     /// Why not, in words, when it is off or unverified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(example = "ten calls in a row were refused, the last with status 404"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "ten calls in a row were refused, the last with status 404")
+    )]
     pub webhook_reason: Option<String>,
     /// Envelopes and events that wait for it.
     #[cfg_attr(feature = "openapi", schema(example = 3))]
@@ -93,7 +99,10 @@ pub struct AccountChange {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Session {
     /// The `keyid` of requests signed with this session's key.
-    #[cfg_attr(feature = "openapi", schema(example = "AVpaWlpaWlpaWlpaWlpaWlpaAAAAAQAAAZsvbZh7WlpaWlpaWlo"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "AVpaWlpaWlpaWlpaWlpaWlpaAAAAAQAAAZsvbZh7WlpaWlpaWlo")
+    )]
     pub session_id: String,
     /// The key, for `hmac-sha256`.
     pub key: SessionKey,

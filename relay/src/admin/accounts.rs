@@ -35,13 +35,23 @@ problems!(ListProblems: COMMON);
     params(List),
     responses((status = 200, description = "A page, by id", body = Accounts), ListProblems)
 )]
-pub(super) async fn list(State(relay): State<Arc<Relay>>, Params(query): Params<List>) -> Answer<Json<Accounts>> {
+pub(super) async fn list(
+    State(relay): State<Arc<Relay>>,
+    Params(query): Params<List>,
+) -> Answer<Json<Accounts>> {
     let prefix: Prefix = match query.prefix {
-        Some(text) => text.parse().map_err(|error| malformed(format!("{error}")))?,
+        Some(text) => text
+            .parse()
+            .map_err(|error| malformed(format!("{error}")))?,
         None => Prefix::ANY,
     };
     let between = (prefix.first, prefix.last);
-    Ok(Json(relay.store.accounts(relay.now(), between, query.after, page_items(query.limit)).await?))
+    Ok(Json(
+        relay
+            .store
+            .accounts(relay.now(), between, query.after, page_items(query.limit))
+            .await?,
+    ))
 }
 
 problems!(OneProblems: COMMON; NotFound);
@@ -52,7 +62,10 @@ problems!(OneProblems: COMMON; NotFound);
     params(Named<AccountId>),
     responses((status = 200, description = "The account", body = Account), OneProblems)
 )]
-pub(super) async fn show(State(relay): State<Arc<Relay>>, Named(id): Named<AccountId>) -> Answer<Json<Account>> {
+pub(super) async fn show(
+    State(relay): State<Arc<Relay>>,
+    Named(id): Named<AccountId>,
+) -> Answer<Json<Account>> {
     let account = relay.store.seen_account(relay.now(), id).await?;
     Ok(Json(account.ok_or(ErrorCode::NotFound)?))
 }
@@ -68,7 +81,10 @@ problems!(ChangeProblems: COMMON, WRITES; NotFound);
     params(Named<AccountId>),
     responses((status = 200, description = "The account", body = Account), ChangeProblems)
 )]
-pub(super) async fn suspend(State(relay): State<Arc<Relay>>, Named(id): Named<AccountId>) -> Answer<Json<Account>> {
+pub(super) async fn suspend(
+    State(relay): State<Arc<Relay>>,
+    Named(id): Named<AccountId>,
+) -> Answer<Json<Account>> {
     set_suspended(&relay, id, true).await
 }
 
@@ -80,12 +96,19 @@ pub(super) async fn suspend(State(relay): State<Arc<Relay>>, Named(id): Named<Ac
     params(Named<AccountId>),
     responses((status = 200, description = "The account", body = Account), ChangeProblems)
 )]
-pub(super) async fn resume(State(relay): State<Arc<Relay>>, Named(id): Named<AccountId>) -> Answer<Json<Account>> {
+pub(super) async fn resume(
+    State(relay): State<Arc<Relay>>,
+    Named(id): Named<AccountId>,
+) -> Answer<Json<Account>> {
     set_suspended(&relay, id, false).await
 }
 
 async fn set_suspended(relay: &Relay, id: AccountId, suspended: bool) -> Answer<Json<Account>> {
-    let account = relay.store.suspend(relay.now(), id, suspended).await?.ok_or(ErrorCode::NotFound)?;
+    let account = relay
+        .store
+        .suspend(relay.now(), id, suspended)
+        .await?
+        .ok_or(ErrorCode::NotFound)?;
     relay.cache.forget(id);
     relay.wakes.wake(&[id]);
     tracing::info!(account = %id, suspended, "the operator changed an account");
@@ -100,7 +123,10 @@ async fn set_suspended(relay: &Relay, id: AccountId, suspended: bool) -> Answer<
     params(Named<AccountId>),
     responses((status = 204, description = "It is gone"), ChangeProblems)
 )]
-pub(super) async fn remove(State(relay): State<Arc<Relay>>, Named(id): Named<AccountId>) -> Answer<StatusCode> {
+pub(super) async fn remove(
+    State(relay): State<Arc<Relay>>,
+    Named(id): Named<AccountId>,
+) -> Answer<StatusCode> {
     let known = relay.store.expel(relay.now(), id).await?;
     relay.cache.forget(id);
     if !known {

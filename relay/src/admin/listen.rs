@@ -110,7 +110,10 @@ impl AdminListener {
     ///
     /// # Errors
     /// [`AdminError`].
-    pub(crate) async fn open(listen: &AdminListen, folder: &DataFolder) -> Result<Option<Self>, AdminError> {
+    pub(crate) async fn open(
+        listen: &AdminListen,
+        folder: &DataFolder,
+    ) -> Result<Option<Self>, AdminError> {
         let endpoint = match listen {
             AdminListen::Off => {
                 folder.write_secret(ADDRESS_FILE, OFF.as_bytes())?;
@@ -125,14 +128,20 @@ impl AdminListener {
             None => (LocalGuard::on_socket(&token), listen.clone()),
         };
         folder.write_secret(ADDRESS_FILE, place.to_string().as_bytes())?;
-        Ok(Some(Self { endpoint, guard, place }))
+        Ok(Some(Self {
+            endpoint,
+            guard,
+            place,
+        }))
     }
 }
 
 /// A second relay on the machine takes a free port where nobody has chosen one.
 async fn tcp(wanted: SocketAddr) -> Result<Endpoint, EndpointError> {
     let endpoint = match Endpoint::tcp(wanted).await {
-        Err(EndpointError::Failed { source, .. }) if source.kind() == io::ErrorKind::AddrInUse && wanted == DEFAULT => {
+        Err(EndpointError::Failed { source, .. })
+            if source.kind() == io::ErrorKind::AddrInUse && wanted == DEFAULT =>
+        {
             Endpoint::tcp((wanted.ip(), 0).into()).await
         }
         endpoint => endpoint,
@@ -156,8 +165,14 @@ fn token(folder: &DataFolder) -> Result<Zeroizing<String>, SecretError> {
 /// The token that lies there, if it is one: half a token lets nobody in.
 fn kept(folder: &DataFolder) -> Result<Option<Zeroizing<String>>, SecretError> {
     let bytes = folder.read_secret(TOKEN_FILE)?;
-    let text = bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok().map(|text| text.trim().to_owned()));
-    Ok(text.filter(|text| b64::parse_array::<32>(text).is_ok()).map(Zeroizing::new))
+    let text = bytes.and_then(|bytes| {
+        std::str::from_utf8(&bytes)
+            .ok()
+            .map(|text| text.trim().to_owned())
+    });
+    Ok(text
+        .filter(|text| b64::parse_array::<32>(text).is_ok())
+        .map(Zeroizing::new))
 }
 
 #[cfg(test)]
@@ -166,7 +181,12 @@ mod tests {
 
     #[test]
     fn a_place_is_an_address_or_none() {
-        for text in ["off", "127.0.0.1:8441", "[::1]:0", "unix:/run/sealpost/admin"] {
+        for text in [
+            "off",
+            "127.0.0.1:8441",
+            "[::1]:0",
+            "unix:/run/sealpost/admin",
+        ] {
             assert_eq!(text.parse::<AdminListen>().unwrap().to_string(), text);
         }
         for none in ["8441", "unix:", "localhost:1"] {

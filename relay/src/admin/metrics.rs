@@ -13,5 +13,9 @@ use http::header;
 use std::sync::Arc;
 
 pub(super) async fn show(State(relay): State<Arc<Relay>>) -> Answer<Response> {
-    Ok(([(header::CONTENT_TYPE, OPENMETRICS_TYPE)], scrape(&relay).await?).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, OPENMETRICS_TYPE)],
+        scrape(&relay).await?,
+    )
+        .into_response())
 }

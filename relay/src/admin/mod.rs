@@ -39,9 +39,12 @@ type Answer<T> = Result<T, ProblemResponse>;
 pub(crate) fn router(relay: Arc<Relay>, guard: LocalGuard) -> Router {
     let guard = Arc::new(guard);
     let api = Router::from(routes()).layer(from_fn_with_state(Arc::clone(&guard), check_token));
-    let open =
-        page::routes().route("/admin/openapi.json", get(openapi::describe)).route("/metrics", get(metrics::show));
-    with_problems(api.merge(open)).layer(from_fn_with_state(guard, check_host)).with_state(relay)
+    let open = page::routes()
+        .route("/admin/openapi.json", get(openapi::describe))
+        .route("/metrics", get(metrics::show));
+    with_problems(api.merge(open))
+        .layer(from_fn_with_state(guard, check_host))
+        .with_state(relay)
 }
 
 /// All routes that are described.
@@ -62,14 +65,22 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Relay>> {
         .routes(routes!(queue::drop_envelope))
 }
 
-async fn check_host(State(guard): State<Arc<LocalGuard>>, request: Request, next: Next) -> Response {
+async fn check_host(
+    State(guard): State<Arc<LocalGuard>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if guard.is_local(request.headers()) {
         return next.run(request).await;
     }
     ProblemResponse::from(ErrorCode::HostForbidden).into_response()
 }
 
-async fn check_token(State(guard): State<Arc<LocalGuard>>, request: Request, next: Next) -> Response {
+async fn check_token(
+    State(guard): State<Arc<LocalGuard>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if guard.is_authorized(request.headers()) {
         return next.run(request).await;
     }

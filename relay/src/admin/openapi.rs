@@ -5,7 +5,8 @@ use crate::openapi::Document;
 use axum::response::Response;
 use http::HeaderMap;
 use sealpost_proto::ErrorCode::{
-    self, AdminTokenInvalid, HostForbidden, Internal, Malformed, Overloaded, StorageFull, Unavailable,
+    self, AdminTokenInvalid, HostForbidden, Internal, Malformed, Overloaded, StorageFull,
+    Unavailable,
 };
 use std::sync::LazyLock;
 use utoipa::openapi::{
@@ -15,12 +16,19 @@ use utoipa::openapi::{
 };
 
 /// What every request may be answered.
-pub(super) const COMMON: &[ErrorCode] =
-    &[Malformed, AdminTokenInvalid, HostForbidden, Internal, Overloaded, Unavailable];
+pub(super) const COMMON: &[ErrorCode] = &[
+    Malformed,
+    AdminTokenInvalid,
+    HostForbidden,
+    Internal,
+    Overloaded,
+    Unavailable,
+];
 /// What a request that writes may be answered besides.
 pub(super) const WRITES: &[ErrorCode] = &[StorageFull];
 
-static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(routes().into_openapi(), |_| ()));
+static DOCUMENT: LazyLock<Document> =
+    LazyLock::new(|| Document::of(routes().into_openapi(), |_| ()));
 
 /// This document.
 pub(super) async fn describe(headers: HeaderMap) -> Response {
@@ -35,20 +43,39 @@ pub(super) fn empty() -> OpenApi {
         ("queues", "What waits, tried again, dropped."),
         ("relay", "The relay as a whole."),
     ];
-    let tag = |(name, words)| TagBuilder::new().name(name).description(Some(words)).build();
+    let tag = |(name, words)| {
+        TagBuilder::new()
+            .name(name)
+            .description(Some(words))
+            .build()
+    };
     let mut openapi = OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
                 .title("Sealpost relay, for its operator")
                 .version(env!("CARGO_PKG_VERSION"))
                 .description(Some(WORDS))
-                .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build())),
+                .license(Some(
+                    LicenseBuilder::new()
+                        .name("Apache-2.0")
+                        .identifier(Some("Apache-2.0"))
+                        .build(),
+                )),
         )
-        .servers(Some([ServerBuilder::new().url("/").description(Some("The relay that was asked")).build()]))
+        .servers(Some([ServerBuilder::new()
+            .url("/")
+            .description(Some("The relay that was asked"))
+            .build()]))
         .tags(Some(tags.map(tag)))
         .build();
-    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(TOKEN_WORDS)).build();
-    openapi.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(token));
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(TOKEN_WORDS))
+        .build();
+    openapi
+        .components
+        .get_or_insert_default()
+        .add_security_scheme("token", SecurityScheme::Http(token));
     openapi
 }
 

@@ -15,11 +15,36 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 pub(super) fn routes() -> Router<Arc<Relay>> {
     Router::new()
-        .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("page/index.html")) }))
-        .route("/page.css", get(|| async { file("text/css; charset=utf-8", include_str!("page/page.css")) }))
-        .route("/page.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("page/page.js")) }))
-        .route("/chart.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("page/chart.js")) }))
-        .route("/icon.svg", get(|| async { file("image/svg+xml", include_str!("page/icon.svg")) }))
+        .route(
+            "/",
+            get(|| async { file("text/html; charset=utf-8", include_str!("page/index.html")) }),
+        )
+        .route(
+            "/page.css",
+            get(|| async { file("text/css; charset=utf-8", include_str!("page/page.css")) }),
+        )
+        .route(
+            "/page.js",
+            get(|| async {
+                file(
+                    "text/javascript; charset=utf-8",
+                    include_str!("page/page.js"),
+                )
+            }),
+        )
+        .route(
+            "/chart.js",
+            get(|| async {
+                file(
+                    "text/javascript; charset=utf-8",
+                    include_str!("page/chart.js"),
+                )
+            }),
+        )
+        .route(
+            "/icon.svg",
+            get(|| async { file("image/svg+xml", include_str!("page/icon.svg")) }),
+        )
 }
 
 fn file(content_type: &'static str, text: &'static str) -> Response {
@@ -31,7 +56,9 @@ fn file(content_type: &'static str, text: &'static str) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-cache"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

@@ -28,7 +28,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
         let query = Query::try_from_uri(&parts.uri);
-        query.map(|Query(value)| Self(value)).map_err(|error| malformed(error.body_text()))
+        query
+            .map(|Query(value)| Self(value))
+            .map_err(|error| malformed(error.body_text()))
     }
 }
 
@@ -45,13 +47,18 @@ where
         let Ok(Path(text)) = parts.extract::<Path<String>>().await else {
             return Err(malformed("the path does not parse"));
         };
-        text.parse().map(Self).map_err(|error: T::Err| malformed(error.to_string()))
+        text.parse()
+            .map(Self)
+            .map_err(|error: T::Err| malformed(error.to_string()))
     }
 }
 
 impl<T: ToSchema> IntoParams for Named<T> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let id = ParameterBuilder::new().name("id").parameter_in(ParameterIn::Path).required(Required::True);
+        let id = ParameterBuilder::new()
+            .name("id")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True);
         vec![id.schema(Some(T::schema())).build()]
     }
 }
@@ -76,8 +83,10 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// Every id.
-    pub(super) const ANY: Self =
-        Self { first: AccountId::from_bytes([0; 16]), last: AccountId::from_bytes([0xff; 16]) };
+    pub(super) const ANY: Self = Self {
+        first: AccountId::from_bytes([0; 16]),
+        last: AccountId::from_bytes([0xff; 16]),
+    };
 }
 
 /// A text with which no id begins.
@@ -100,7 +109,10 @@ impl FromStr for Prefix {
             let bytes = b64::parse_array::<18>(&text).map_err(|_| NotAPrefix)?;
             AccountId::try_from(&bytes[..16]).map_err(|_| NotAPrefix)
         };
-        Ok(Self { first: filled("A")?, last: filled("_")? })
+        Ok(Self {
+            first: filled("A")?,
+            last: filled("_")?,
+        })
     }
 }
 
@@ -111,13 +123,25 @@ mod tests {
     #[test]
     fn a_prefix_spans_the_ids_that_begin_with_it() {
         let prefix: Prefix = "Bw".parse().unwrap();
-        for id in [[7; 16], [0x07, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        for id in [
+            [7; 16],
+            [0x07, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ] {
             let id = AccountId::from_bytes(id);
-            assert!((prefix.first..=prefix.last).contains(&id) && id.to_string().starts_with("Bw"), "{id}");
+            assert!(
+                (prefix.first..=prefix.last).contains(&id) && id.to_string().starts_with("Bw"),
+                "{id}"
+            );
         }
         assert!(prefix.last.to_string().starts_with("Bw"));
         let id = AccountId::from_bytes([0xfb; 16]);
-        assert_eq!(id.to_string().parse(), Ok(Prefix { first: id, last: id }));
+        assert_eq!(
+            id.to_string().parse(),
+            Ok(Prefix {
+                first: id,
+                last: id
+            })
+        );
         assert_eq!("".parse(), Ok(Prefix::ANY));
         for none in ["+", "é", "a b", "BwcHBwcHBwcHBwcHBwcHBwc"] {
             assert_eq!(none.parse::<Prefix>(), Err(NotAPrefix), "{none}");

@@ -56,8 +56,21 @@ problems!(ListProblems: COMMON);
     params(List),
     responses((status = 200, description = "A page", body = Queues), ListProblems)
 )]
-pub(super) async fn list(State(relay): State<Arc<Relay>>, Params(query): Params<List>) -> Answer<Json<Queues>> {
-    Ok(Json(relay.store.queues(relay.now(), query.failing, query.after, page_items(query.limit)).await?))
+pub(super) async fn list(
+    State(relay): State<Arc<Relay>>,
+    Params(query): Params<List>,
+) -> Answer<Json<Queues>> {
+    Ok(Json(
+        relay
+            .store
+            .queues(
+                relay.now(),
+                query.failing,
+                query.after,
+                page_items(query.limit),
+            )
+            .await?,
+    ))
 }
 
 problems!(ShowProblems: COMMON; NotFound);
@@ -76,7 +89,10 @@ pub(super) async fn show(
     Params(query): Params<Show>,
 ) -> Answer<Json<Items>> {
     let after = DeliveryId(query.after.unwrap_or_default());
-    let items = relay.store.items(relay.now(), id, after, page_items(query.limit)).await?;
+    let items = relay
+        .store
+        .items(relay.now(), id, after, page_items(query.limit))
+        .await?;
     Ok(Json(items.ok_or(ErrorCode::NotFound)?))
 }
 
@@ -90,8 +106,15 @@ problems!(ChangeProblems: COMMON, WRITES; NotFound);
     params(Named<AccountId>),
     responses((status = 200, description = "What is tried", body = Retried), ChangeProblems)
 )]
-pub(super) async fn retry(State(relay): State<Arc<Relay>>, Named(id): Named<AccountId>) -> Answer<Json<Retried>> {
-    let retried = relay.store.retry(relay.now(), id).await?.ok_or(ErrorCode::NotFound)?;
+pub(super) async fn retry(
+    State(relay): State<Arc<Relay>>,
+    Named(id): Named<AccountId>,
+) -> Answer<Json<Retried>> {
+    let retried = relay
+        .store
+        .retry(relay.now(), id)
+        .await?
+        .ok_or(ErrorCode::NotFound)?;
     relay.cache.forget(id);
     relay.wakes.wake(&[id]);
     Ok(Json(retried))
@@ -107,12 +130,20 @@ problems!(AllProblems: COMMON, WRITES);
     responses((status = 200, description = "What is tried", body = Retried), AllProblems)
 )]
 pub(super) async fn retry_all(State(relay): State<Arc<Relay>>) -> Answer<Json<Retried>> {
-    let (mut all, mut after) = (Retried { queues: 0, set_aside: 0 }, None);
+    let (mut all, mut after) = (
+        Retried {
+            queues: 0,
+            set_aside: 0,
+        },
+        None,
+    );
     loop {
         let some = relay.store.retry_some(relay.now(), after).await?;
         all.queues += some.accounts.len() as u64;
         all.set_aside += some.set_aside;
-        some.accounts.iter().for_each(|account| relay.cache.forget(*account));
+        some.accounts
+            .iter()
+            .for_each(|account| relay.cache.forget(*account));
         relay.wakes.wake(&some.accounts);
         after = some.accounts.last().copied();
         if some.accounts.len() < OPERATOR_ROWS_MAX {
@@ -135,7 +166,10 @@ pub(super) async fn drop_all(
     Named(id): Named<AccountId>,
     Params(query): Params<DropAll>,
 ) -> Answer<Json<Dropped>> {
-    let some = relay.store.drop_queue(relay.now(), id, query.up_to.map(DeliveryId)).await?;
+    let some = relay
+        .store
+        .drop_queue(relay.now(), id, query.up_to.map(DeliveryId))
+        .await?;
     let some = some.ok_or(ErrorCode::NotFound)?;
     relay.wakes.wake(&some.woken);
     tracing::info!(account = %id, dropped = some.dropped.dropped, "the operator dropped envelopes");
@@ -165,5 +199,6 @@ pub(super) async fn drop_envelope(
 
 fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<QueueCursor>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    text.map(|text| text.parse().map_err(D::Error::custom))
+        .transpose()
 }

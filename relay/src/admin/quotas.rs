@@ -21,10 +21,16 @@ problems!(ShowProblems: COMMON; NotFound);
     security(("token" = [])), params(Named<AccountId>),
     responses((status = 200, description = "Its quotas", body = AccountQuotas), ShowProblems)
 )]
-pub(super) async fn show(State(relay): State<Arc<Relay>>, Named(id): Named<AccountId>) -> Answer<Json<AccountQuotas>> {
+pub(super) async fn show(
+    State(relay): State<Arc<Relay>>,
+    Named(id): Named<AccountId>,
+) -> Answer<Json<AccountQuotas>> {
     let quota = relay.store.quota_of(id).await?.ok_or(ErrorCode::NotFound)?;
     let rules = relay.rules();
-    Ok(Json(AccountQuotas { account_id: id, quotas: view(&quota, &rules.quotas, rules.meters.rates()) }))
+    Ok(Json(AccountQuotas {
+        account_id: id,
+        quotas: view(&quota, &rules.quotas, rules.meters.rates()),
+    }))
 }
 
 problems!(ChangeProblems: COMMON, WRITES; NotFound, UnsupportedMediaType, TooLarge);
@@ -54,7 +60,12 @@ pub(super) async fn set(
 }
 
 fn view(account: &AccountQuota, quotas: &Quotas, rates: &Rates) -> Vec<Quota> {
-    let AccountQuota { overrides: own, queue, mailboxes, blobs } = account;
+    let AccountQuota {
+        overrides: own,
+        queue,
+        mailboxes,
+        blobs,
+    } = account;
     let quota = |name: &str, for_all, own: Option<u64>, held| Quota {
         name: name.to_owned(),
         limit: own.unwrap_or(for_all),
@@ -62,19 +73,69 @@ fn view(account: &AccountQuota, quotas: &Quotas, rates: &Rates) -> Vec<Quota> {
         own,
         held,
     };
-    let rate = |name, for_all: u32, own: Option<u32>| quota(name, for_all.into(), own.map(u64::from), None);
+    let rate = |name, for_all: u32, own: Option<u32>| {
+        quota(name, for_all.into(), own.map(u64::from), None)
+    };
     vec![
-        quota("mailbox_envelopes", quotas.mailbox_envelopes, own.mailbox_envelopes, None),
-        quota("mailbox_bytes", quotas.mailbox_bytes, own.mailbox_bytes, None),
-        quota("account_envelopes", quotas.account_envelopes, own.account_envelopes, Some(queue.envelopes)),
-        quota("account_bytes", quotas.account_bytes, own.account_bytes, Some(queue.bytes)),
-        quota("account_mailboxes", quotas.account_mailboxes, own.account_mailboxes, Some(*mailboxes)),
-        quota("account_blobs", quotas.account_blobs, own.account_blobs, Some(blobs.blobs)),
-        quota("account_blob_bytes", quotas.account_blob_bytes, own.account_blob_bytes, Some(blobs.bytes)),
+        quota(
+            "mailbox_envelopes",
+            quotas.mailbox_envelopes,
+            own.mailbox_envelopes,
+            None,
+        ),
+        quota(
+            "mailbox_bytes",
+            quotas.mailbox_bytes,
+            own.mailbox_bytes,
+            None,
+        ),
+        quota(
+            "account_envelopes",
+            quotas.account_envelopes,
+            own.account_envelopes,
+            Some(queue.envelopes),
+        ),
+        quota(
+            "account_bytes",
+            quotas.account_bytes,
+            own.account_bytes,
+            Some(queue.bytes),
+        ),
+        quota(
+            "account_mailboxes",
+            quotas.account_mailboxes,
+            own.account_mailboxes,
+            Some(*mailboxes),
+        ),
+        quota(
+            "account_blobs",
+            quotas.account_blobs,
+            own.account_blobs,
+            Some(blobs.blobs),
+        ),
+        quota(
+            "account_blob_bytes",
+            quotas.account_blob_bytes,
+            own.account_blob_bytes,
+            Some(blobs.bytes),
+        ),
         quota("blob_bytes", quotas.blob_bytes, own.blob_bytes, None),
-        rate("requests_per_second", rates.requests_per_second, own.requests_per_second),
+        rate(
+            "requests_per_second",
+            rates.requests_per_second,
+            own.requests_per_second,
+        ),
         rate("requests_burst", rates.requests_burst, own.requests_burst),
-        rate("envelopes_per_minute", rates.envelopes_per_minute, own.envelopes_per_minute),
-        quota("blob_bytes_per_day", rates.blob_bytes_per_day, own.blob_bytes_per_day, None),
+        rate(
+            "envelopes_per_minute",
+            rates.envelopes_per_minute,
+            own.envelopes_per_minute,
+        ),
+        quota(
+            "blob_bytes_per_day",
+            rates.blob_bytes_per_day,
+            own.blob_bytes_per_day,
+            None,
+        ),
     ]
 }

@@ -42,8 +42,16 @@ problems!(ListProblems: COMMON);
     params(List),
     responses((status = 200, description = "A page, by name", body = Tokens), ListProblems)
 )]
-pub(super) async fn list(State(relay): State<Arc<Relay>>, Params(query): Params<List>) -> Answer<Json<Tokens>> {
-    Ok(Json(relay.store.tokens(relay.now(), query.after, page_items(query.limit)).await?))
+pub(super) async fn list(
+    State(relay): State<Arc<Relay>>,
+    Params(query): Params<List>,
+) -> Answer<Json<Tokens>> {
+    Ok(Json(
+        relay
+            .store
+            .tokens(relay.now(), query.after, page_items(query.limit))
+            .await?,
+    ))
 }
 
 problems!(CreateProblems: COMMON, WRITES; UnsupportedMediaType, TooLarge, Conflict, QuotaExceeded);
@@ -56,7 +64,10 @@ problems!(CreateProblems: COMMON, WRITES; UnsupportedMediaType, TooLarge, Confli
     request_body = NewToken,
     responses((status = 201, description = "The token, shown this once", body = CreatedToken), CreateProblems)
 )]
-pub(super) async fn create(State(relay): State<Arc<Relay>>, Json(new): Json<NewToken>) -> Answer<Response> {
+pub(super) async fn create(
+    State(relay): State<Arc<Relay>>,
+    Json(new): Json<NewToken>,
+) -> Answer<Response> {
     let now = relay.now();
     if !is_name(&new.name) {
         return Err(malformed(format!(
@@ -64,7 +75,9 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, Json(new): Json<NewT
         )));
     }
     if new.uses == Some(0) || new.life_ms == Some(0) {
-        return Err(malformed("a token is good for one account at least, and for some time"));
+        return Err(malformed(
+            "a token is good for one account at least, and for some time",
+        ));
     }
     let token = format!("{TOKEN_PREFIX}{}", b64::encode(&random_array::<32>()));
     let life = new.life_ms.map(Duration::from_millis);
@@ -74,9 +87,16 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, Json(new): Json<NewT
         uses: new.uses,
         expires_at: life.map(|life| now.plus(life.min(REGISTRATION_TOKEN_LIFE_MAX))),
     };
-    let kept = relay.store.create_token(now, kept).await?.map_err(refusal)?;
+    let kept = relay
+        .store
+        .create_token(now, kept)
+        .await?
+        .map_err(refusal)?;
     tracing::info!(name = kept.name, "the operator made a registration token");
-    Ok(json_body(StatusCode::CREATED, &CreatedToken { token, kept }))
+    Ok(json_body(
+        StatusCode::CREATED,
+        &CreatedToken { token, kept },
+    ))
 }
 
 problems!(RevokeProblems: COMMON, WRITES; NotFound);
@@ -89,7 +109,10 @@ problems!(RevokeProblems: COMMON, WRITES; NotFound);
     params(("name" = String, Path, description = "What the operator calls it")),
     responses((status = 204, description = "It is revoked"), RevokeProblems)
 )]
-pub(super) async fn revoke(State(relay): State<Arc<Relay>>, Named(name): Named<String>) -> Answer<StatusCode> {
+pub(super) async fn revoke(
+    State(relay): State<Arc<Relay>>,
+    Named(name): Named<String>,
+) -> Answer<StatusCode> {
     if !relay.store.revoke_token(name).await? {
         return Err(Problem::new(ErrorCode::NotFound, "no token has this name").into());
     }

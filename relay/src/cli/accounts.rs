@@ -99,9 +99,19 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         return output.json(&page);
     }
     if page.accounts.is_empty() {
-        return output.line("No accounts. Who may register is said by the setting registration.policy.");
+        return output
+            .line("No accounts. Who may register is said by the setting registration.policy.");
     }
-    let header = ["ACCOUNT", "STATE", "WAITING", "OLDEST", "MAILBOXES", "FILES", "REGISTERED", "ENDPOINT"];
+    let header = [
+        "ACCOUNT",
+        "STATE",
+        "WAITING",
+        "OLDEST",
+        "MAILBOXES",
+        "FILES",
+        "REGISTERED",
+        "ENDPOINT",
+    ];
     let mut grid = Grid::new(&header).keep(&[0, 1]).right(&[2, 3, 4, 5, 6]);
     for account in &page.accounts {
         let (words, light) = state(account.lane.state);
@@ -129,17 +139,26 @@ fn show(account: &Account, now: Timestamp, output: &mut Output) -> Result<(), Cl
     }
     let (words, _) = state(account.lane.state);
     output.line(format!("account     {}", account.account_id))?;
-    output.line(format!("registered  {} ago", ago(Some(account.created_at), now)))?;
+    output.line(format!(
+        "registered  {} ago",
+        ago(Some(account.created_at), now)
+    ))?;
     output.line(format!("state       {words}{}", reason(&account.lane)))?;
     output.line(format!("endpoint    {}", endpoint(&account.lane)))?;
     output.line(format!("mailboxes   {}", account.mailboxes))?;
     output.line(format!("files       {}", size(account.blob_bytes)))?;
-    let since =
-        account.lane.oldest_at.map_or_else(String::new, |at| format!(", the oldest since {}", ago(Some(at), now)));
+    let since = account.lane.oldest_at.map_or_else(String::new, |at| {
+        format!(", the oldest since {}", ago(Some(at), now))
+    });
     output.line(format!("waiting     {}{since}", account.lane.waiting))
 }
 
-async fn change(which: &Which, verb: &str, client: &Client, output: &mut Output) -> Result<(), CliError> {
+async fn change(
+    which: &Which,
+    verb: &str,
+    client: &Client,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let (account, _) = client.account(&which.account).await?;
     let path = format!("accounts/{}/{verb}", account.account_id);
     let account: Account = client.post(&path, None::<&()>).await?;
@@ -148,7 +167,10 @@ async fn change(which: &Which, verb: &str, client: &Client, output: &mut Output)
     }
     let id = account.account_id;
     if account.suspended {
-        output.line(format!("Suspended {id}. What waits for it stays: {}.", account.lane.waiting))
+        output.line(format!(
+            "Suspended {id}. What waits for it stays: {}.",
+            account.lane.waiting
+        ))
     } else {
         output.line(format!("Resumed {id}."))
     }
@@ -164,7 +186,11 @@ async fn delete(args: &DeleteArgs, client: &Client, output: &mut Output) -> Resu
     );
     output.confirm(&question, args.yes)?;
     client.delete(&format!("accounts/{id}")).await?;
-    if output.is_json() { output.json(&json!({ "deleted": id })) } else { output.line(format!("Deleted {id}.")) }
+    if output.is_json() {
+        output.json(&json!({ "deleted": id }))
+    } else {
+        output.line(format!("Deleted {id}."))
+    }
 }
 
 async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
@@ -172,7 +198,10 @@ async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<
     let path = format!("accounts/{}/quotas", account.account_id);
     let mut quotas: AccountQuotas = client.get(&path, &[]).await?;
     if !args.set.is_empty() {
-        let own = quotas.quotas.iter().filter_map(|quota| Some((quota.name.clone(), quota.own?)));
+        let own = quotas
+            .quotas
+            .iter()
+            .filter_map(|quota| Some((quota.name.clone(), quota.own?)));
         let mut own: OwnQuotas = own.collect();
         for (name, number) in args.set {
             if !quotas.quotas.iter().any(|quota| quota.name == name) {
@@ -191,13 +220,23 @@ async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<
     if output.is_json() {
         return output.json(&quotas);
     }
-    let mut grid = Grid::new(&["QUOTA", "LIMIT", "FOR ALL", "HELD"]).keep(&[0]).right(&[1, 2, 3]);
+    let mut grid = Grid::new(&["QUOTA", "LIMIT", "FOR ALL", "HELD"])
+        .keep(&[0])
+        .right(&[1, 2, 3]);
     for quota in &quotas.quotas {
         grid.row(vec![
             cell(&quota.name),
             cell(quota.limit),
-            cell(if quota.own.is_none() { "same".to_owned() } else { quota.for_all.to_string() }),
-            cell(quota.held.map_or_else(|| "-".to_owned(), |held| held.to_string())),
+            cell(if quota.own.is_none() {
+                "same".to_owned()
+            } else {
+                quota.for_all.to_string()
+            }),
+            cell(
+                quota
+                    .held
+                    .map_or_else(|| "-".to_owned(), |held| held.to_string()),
+            ),
         ]);
     }
     output.grid(grid)

@@ -55,7 +55,12 @@ pub(crate) struct Common {
     #[arg(long, global = true, env = "SEALPOST_RELAY_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Configuration file that names the data folder
-    #[arg(long, global = true, env = "SEALPOST_RELAY_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "SEALPOST_RELAY_CONFIG",
+        value_name = "FILE"
+    )]
     config: Option<PathBuf>,
     /// JSON in place of text
     #[arg(long, global = true)]
@@ -74,9 +79,8 @@ impl Common {
             return Ok(data.clone());
         }
         let file: Place = match &self.config {
-            Some(path) => {
-                config::load(Some(path)).map_err(|error| CliError::usage(error, "name the data folder with --data"))?
-            }
+            Some(path) => config::load(Some(path))
+                .map_err(|error| CliError::usage(error, "name the data folder with --data"))?,
             None => Place::default(),
         };
         Ok(file.data.unwrap_or_else(|| Config::default().data))
@@ -99,7 +103,9 @@ impl Ask {
     /// [`Failed`]: what the relay refuses, or that it does not answer.
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let as_json = self.common().json;
-        self.ask(as_json).await.map_err(|error| Failed { error, as_json }.into())
+        self.ask(as_json)
+            .await
+            .map_err(|error| Failed { error, as_json }.into())
     }
 
     async fn ask(self, as_json: bool) -> Result<(), CliError> {
@@ -122,14 +128,29 @@ mod tests {
 
     #[test]
     fn an_id_may_begin_with_a_hyphen() {
-        for line in ["accounts show -abc --json", "queue show --json -abc", "queue drop -abc --json --yes"] {
+        for line in [
+            "accounts show -abc --json",
+            "queue show --json -abc",
+            "queue drop -abc --json --yes",
+        ] {
             let words = ["sealpost-relay"].into_iter().chain(line.split(' '));
-            let Command::Ask(question) = Cli::try_parse_from(words).unwrap().command else { panic!("{line}") };
+            let Command::Ask(question) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("{line}")
+            };
             assert!(question.common().json, "{line}");
             let id = match question {
-                Ask::Accounts { command: AccountsCommand::Show(which), .. } => which.account,
-                Ask::Queue { command: QueueCommand::Show(args), .. } => args.account,
-                Ask::Queue { command: QueueCommand::Drop(args), .. } if args.yes => args.what,
+                Ask::Accounts {
+                    command: AccountsCommand::Show(which),
+                    ..
+                } => which.account,
+                Ask::Queue {
+                    command: QueueCommand::Show(args),
+                    ..
+                } => args.account,
+                Ask::Queue {
+                    command: QueueCommand::Drop(args),
+                    ..
+                } if args.yes => args.what,
                 _ => panic!("{line}"),
             };
             assert_eq!(id, "-abc", "{line}");

@@ -18,6 +18,9 @@ pub(crate) struct Backup {
 pub(super) fn run(Backup { destination, told }: &Backup) -> anyhow::Result<()> {
     let made = backup::make(&told.load()?.config.data, destination)?;
     let (path, parts, bytes) = (destination.display(), made.parts, made.bytes);
-    writeln!(stdout(), "the backup is in {path}: the database, the secret and {parts} parts of files ({bytes} bytes)")?;
+    writeln!(
+        stdout(),
+        "the backup is in {path}: the database, the secret and {parts} parts of files ({bytes} bytes)"
+    )?;
     Ok(())
 }

@@ -52,20 +52,33 @@ impl Client {
     /// # Errors
     /// [`CliError::Unreachable`] when no relay ever ran on the folder, or its API is off.
     pub(super) fn open(data: &Path) -> Result<Self, CliError> {
-        let start = format!("start the relay: sealpost-relay serve --data {}", quoted(&data.to_string_lossy()));
+        let start = format!(
+            "start the relay: sealpost-relay serve --data {}",
+            quoted(&data.to_string_lossy())
+        );
         let place = read(data, ADDRESS_FILE, &start)?;
         let place = match place.parse() {
             Ok(AdminListen::Tcp(address)) => AdminListen::Tcp(reachable(address)),
             Ok(place @ AdminListen::Unix(_)) => place,
             Ok(AdminListen::Off) => {
                 let what = "the operator's API of this relay is off";
-                return Err(CliError::unreachable(what, "start the relay without --admin-listen off"));
+                return Err(CliError::unreachable(
+                    what,
+                    "start the relay without --admin-listen off",
+                ));
             }
             Err(error) => {
-                return Err(CliError::unreachable(format!("{ADDRESS_FILE} says \"{place}\": {error}"), start));
+                return Err(CliError::unreachable(
+                    format!("{ADDRESS_FILE} says \"{place}\": {error}"),
+                    start,
+                ));
             }
         };
-        Ok(Self { place, token: Zeroizing::new(read(data, TOKEN_FILE, &start)?), start })
+        Ok(Self {
+            place,
+            token: Zeroizing::new(read(data, TOKEN_FILE, &start)?),
+            start,
+        })
     }
 
     /// The address of the status page, which brings the token along in its fragment; none where no browser gets.
@@ -79,7 +92,11 @@ impl Client {
         }
     }
 
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, CliError> {
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Query<'_>,
+    ) -> Result<T, CliError> {
         self.resource(Method::GET, path, query, None::<&()>).await
     }
 
@@ -91,26 +108,41 @@ impl Client {
         self.resource(Method::POST, path, &[], body).await
     }
 
-    pub(super) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CliError> {
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
         self.resource(Method::PUT, path, &[], Some(body)).await
     }
 
     /// `DELETE`, for what became of it.
-    pub(super) async fn drop<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, CliError> {
-        self.resource(Method::DELETE, path, query, None::<&()>).await
+    pub(super) async fn drop<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Query<'_>,
+    ) -> Result<T, CliError> {
+        self.resource(Method::DELETE, path, query, None::<&()>)
+            .await
     }
 
     /// `DELETE`, for nothing.
     pub(super) async fn delete(&self, path: &str) -> Result<(), CliError> {
-        self.ask(Method::DELETE, path, &[], None::<&()>).await.map(drop)
+        self.ask(Method::DELETE, path, &[], None::<&()>)
+            .await
+            .map(drop)
     }
 
     /// The account whose id begins like this, and the relay's clock.
     pub(super) async fn account(&self, prefix: &str) -> Result<(Account, Timestamp), CliError> {
-        let found: Accounts = self.get("accounts", &[("prefix", prefix), ("limit", "2")]).await?;
+        let found: Accounts = self
+            .get("accounts", &[("prefix", prefix), ("limit", "2")])
+            .await?;
         match &found.accounts[..] {
             [one] => Ok((one.clone(), found.relay_time)),
-            [] => Err(CliError::not_found(format!("no account has an id that begins with {prefix}"))),
+            [] => Err(CliError::not_found(format!(
+                "no account has an id that begins with {prefix}"
+            ))),
             _ => Err(CliError::usage(
                 format!("more than one account has an id that begins with {prefix}"),
                 "type more of it",
@@ -126,7 +158,8 @@ impl Client {
         body: Option<&impl Serialize>,
     ) -> Result<T, CliError> {
         let answer = self.ask(method, path, query, body).await?;
-        serde_json::from_slice(&answer).map_err(|_| self.foreign("its answer does not have the form of this version"))
+        serde_json::from_slice(&answer)
+            .map_err(|_| self.foreign("its answer does not have the form of this version"))
     }
 
     async fn ask(
@@ -138,9 +171,16 @@ impl Client {
     ) -> Result<Bytes, CliError> {
         let mut target = format!("/admin/v1/{path}");
         if !query.is_empty() {
-            target = format!("{target}?{}", Serializer::new(String::new()).extend_pairs(query).finish());
+            target = format!(
+                "{target}?{}",
+                Serializer::new(String::new()).extend_pairs(query).finish()
+            );
         }
-        let body = body.map(serde_json::to_vec).transpose().map_err(io::Error::from)?.unwrap_or_default();
+        let body = body
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(io::Error::from)?
+            .unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(target)
@@ -159,7 +199,10 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), CliError> {
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), CliError> {
         let connecting = async {
             Ok::<Box<dyn Stream>, io::Error>(match &self.place {
                 AdminListen::Tcp(address) => Box::new(TcpStream::connect(address).await?),
@@ -168,7 +211,8 @@ impl Client {
             })
         };
         let stream = self.within(LOCAL_CONNECT_TIMEOUT, connecting).await?;
-        self.within(LOCAL_ANSWER_TIMEOUT, answer(stream, request)).await
+        self.within(LOCAL_ANSWER_TIMEOUT, answer(stream, request))
+            .await
     }
 
     fn host(&self) -> String {
@@ -206,19 +250,25 @@ async fn answer(
     tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ADMIN_ANSWER_BYTES_MAX).collect().await?;
+    let body = Limited::new(response.into_body(), ADMIN_ANSWER_BYTES_MAX)
+        .collect()
+        .await?;
     Ok((status, body.to_bytes()))
 }
 
 fn read(data: &Path, name: &str, start: &str) -> Result<String, CliError> {
     match std::fs::read_to_string(data.join(name)) {
         Ok(text) => Ok(text.trim().to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(CliError::unreachable(format!("no relay runs on {}", data.display()), start))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CliError::unreachable(
+            format!("no relay runs on {}", data.display()),
+            start,
+        )),
         Err(error) => {
             let next = "run this as the relay's user, or with sudo";
-            Err(CliError::unreachable(format!("{} cannot be read: {error}", data.join(name).display()), next))
+            Err(CliError::unreachable(
+                format!("{} cannot be read: {error}", data.join(name).display()),
+                next,
+            ))
         }
     }
 }

@@ -55,11 +55,17 @@ struct Document<'a> {
 
 impl CliError {
     pub(super) fn usage(what: impl Display, next: impl Into<String>) -> Self {
-        Self::Usage { what: what.to_string(), next: next.into() }
+        Self::Usage {
+            what: what.to_string(),
+            next: next.into(),
+        }
     }
 
     pub(super) fn unreachable(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self::Unreachable { what: what.into(), next: next.into() }
+        Self::Unreachable {
+            what: what.into(),
+            next: next.into(),
+        }
     }
 
     pub(super) fn not_found(what: impl Into<String>) -> Self {
@@ -102,7 +108,11 @@ impl Failed {
         match error {
             CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             _ if *as_json => {
-                let document = Document { code: error.code(), detail: error.to_string(), next: error.next() };
+                let document = Document {
+                    code: error.code(),
+                    detail: error.to_string(),
+                    next: error.next(),
+                };
                 writeln!(out, "{}", serde_json::to_string(&document)?)
             }
             _ => writeln!(out, "error: {error}\nnext:  {}", error.next()),
@@ -113,11 +123,17 @@ impl Failed {
 /// What to do about a refusal of the operator's API.
 const fn next(code: ErrorCode) -> &'static str {
     match code {
-        ErrorCode::NotFound => "list what there is (sealpost-relay accounts list, queue list, tokens list)",
+        ErrorCode::NotFound => {
+            "list what there is (sealpost-relay accounts list, queue list, tokens list)"
+        }
         ErrorCode::Malformed => "correct the command",
         ErrorCode::Conflict => "choose another name, or revoke the token of this name first",
-        ErrorCode::QuotaExceeded => "revoke tokens that nobody needs any more (sealpost-relay tokens list)",
-        ErrorCode::AdminTokenInvalid => "start the relay again: it writes its token into the data folder",
+        ErrorCode::QuotaExceeded => {
+            "revoke tokens that nobody needs any more (sealpost-relay tokens list)"
+        }
+        ErrorCode::AdminTokenInvalid => {
+            "start the relay again: it writes its token into the data folder"
+        }
         ErrorCode::StorageFull => "make room on the disk of the data folder",
         _ => "try again in a moment; the relay's log says more",
     }

@@ -27,7 +27,10 @@ pub(crate) struct Migrate {
 pub(super) async fn run(Migrate { check, told }: &Migrate) -> anyhow::Result<()> {
     let data = told.load()?.config.data;
     if !data.join(DATABASE).exists() {
-        bail!("there is no relay in {}: name its data folder with --data or --config", data.display());
+        bail!(
+            "there is no relay in {}: name its data folder with --data or --config",
+            data.display()
+        );
     }
     let folder = DataFolder::open(&data)?;
     let path = folder.join(DATABASE);
@@ -37,9 +40,16 @@ pub(super) async fn run(Migrate { check, told }: &Migrate) -> anyhow::Result<()>
         return Ok(());
     }
     if *check {
-        bail!("the database has schema {found}, this version uses {supported}: run sealpost-relay migrate");
+        bail!(
+            "the database has schema {found}, this version uses {supported}: run sealpost-relay migrate"
+        );
     }
-    Store::open(&path, Arc::new(Health::default()))?.close().await;
-    writeln!(stdout(), "the database was migrated from schema {found} to {supported}")?;
+    Store::open(&path, Arc::new(Health::default()))?
+        .close()
+        .await;
+    writeln!(
+        stdout(),
+        "the database was migrated from schema {found} to {supported}"
+    )?;
     Ok(())
 }

@@ -80,8 +80,12 @@ async fn obey(args: Vec<OsString>) -> anyhow::Result<()> {
 
 /// Runs [`run`] on a runtime of its own and turns its end into an exit code.
 pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.context("the runtime cannot start").and_then(|runtime| runtime.block_on(run(args)));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .context("the runtime cannot start")
+        .and_then(|runtime| runtime.block_on(run(args)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // When standard error is closed there is nobody to tell.

@@ -3,7 +3,8 @@
 
 use super::error::CliError;
 use comfy_table::{
-    Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, presets,
+    Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle,
+    presets,
 };
 use sealpost_proto::Timestamp;
 use sealpost_service::units::length;
@@ -11,7 +12,8 @@ use serde::Serialize;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
 /// Two spaces between columns and a rule under the header: readable without colour, and short.
-const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+const STYLE: TableStyle =
+    presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// The output of a command.
 pub(super) struct Output {
@@ -33,8 +35,8 @@ pub(super) enum Light {
 
 impl Output {
     pub(super) fn stdout(is_json: bool) -> Self {
-        let is_plain =
-            std::env::var_os("NO_COLOR").is_some() || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let is_plain = std::env::var_os("NO_COLOR").is_some()
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             out: Box::new(io::stdout()),
             is_json,
@@ -53,7 +55,11 @@ impl Output {
 
     /// What a person may want to know; programs and files do not see it.
     pub(super) fn hint(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
-        if self.width.is_none() || self.is_json { Ok(()) } else { self.line(text) }
+        if self.width.is_none() || self.is_json {
+            Ok(())
+        } else {
+            self.line(text)
+        }
     }
 
     pub(super) fn json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
@@ -63,7 +69,9 @@ impl Output {
             if c == '\n' || !is_hidden(c) {
                 write!(self.out, "{c}")?;
             } else {
-                c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(self.out, "\\u{unit:04x}"))?;
+                c.encode_utf16(&mut [0; 2])
+                    .iter()
+                    .try_for_each(|unit| write!(self.out, "\\u{unit:04x}"))?;
             }
         }
         Ok(writeln!(self.out)?)
@@ -77,7 +85,9 @@ impl Output {
             table.force_no_tty()
         };
         match self.width {
-            Some(width) => table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic),
+            Some(width) => table
+                .set_width(width)
+                .set_content_arrangement(ContentArrangement::Dynamic),
             None => table.set_content_arrangement(ContentArrangement::Disabled),
         };
         let last = table.column_count().saturating_sub(1);
@@ -96,14 +106,20 @@ impl Output {
             return Ok(());
         }
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Err(CliError::usage("this cannot be taken back", "say --yes if you are sure"));
+            return Err(CliError::usage(
+                "this cannot be taken back",
+                "say --yes if you are sure",
+            ));
         }
         write!(io::stderr(), "{question} [y/N] ")?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
-            _ => Err(CliError::usage("nothing was done", "answer y, or say --yes, if you are sure")),
+            _ => Err(CliError::usage(
+                "nothing was done",
+                "answer y, or say --yes, if you are sure",
+            )),
         }
     }
 }
@@ -143,7 +159,10 @@ impl Grid {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a number, a name, or the text that was just made of one")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a number, a name, or the text that was just made of one"
+)]
 pub(super) fn cell(value: impl ToString) -> Cell {
     Cell::new(visible(&value.to_string()))
 }
@@ -165,16 +184,28 @@ pub(super) fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
 
 /// How long until then, or a dash.
 pub(super) fn until(at: Option<Timestamp>, now: Timestamp) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| format!("in {}", length(at.since(now))))
+    at.map_or_else(
+        || "-".to_owned(),
+        |at| format!("in {}", length(at.since(now))),
+    )
 }
 
 fn visible(text: &str) -> String {
-    text.chars().map(|c| if is_hidden(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if is_hidden(c) && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// Controls and the marks that turn the direction of writing around.
 fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -183,6 +214,9 @@ mod tests {
 
     #[test]
     fn nothing_acts_on_the_terminal() {
-        assert_eq!(visible("a\u{1b}[31mb\u{9b}\u{202e}c\nd"), "a\u{fffd}[31mb\u{fffd}\u{fffd}c\nd");
+        assert_eq!(
+            visible("a\u{1b}[31mb\u{9b}\u{202e}c\nd"),
+            "a\u{fffd}[31mb\u{fffd}\u{fffd}c\nd"
+        );
     }
 }

@@ -5,7 +5,9 @@ use super::{
     error::CliError,
     output::{Grid, Light, Output, ago, cell, coloured, until},
 };
-use crate::admin::model::{Account, Dropped, Item, ItemKind, Items, Lane, LaneState, Place, Queue, Queues, Retried};
+use crate::admin::model::{
+    Account, Dropped, Item, ItemKind, Items, Lane, LaneState, Place, Queue, Queues, Retried,
+};
 use clap::{Args, Subcommand};
 use sealpost_proto::{AccountId, EnvelopeId, EnvelopeState, Timestamp};
 use sealpost_service::units::{count, quoted, size};
@@ -54,7 +56,11 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
     /// Id of the account, or as much of its beginning as no other has
-    #[arg(allow_hyphen_values = true, required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        allow_hyphen_values = true,
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     account: Option<String>,
     /// Every queue
     #[arg(long)]
@@ -108,7 +114,10 @@ pub(super) fn endpoint(lane: &Lane) -> &str {
 
 /// Why, when there is a reason.
 pub(super) fn reason(lane: &Lane) -> String {
-    lane.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
+    lane.reason
+        .as_ref()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default()
 }
 
 async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
@@ -121,9 +130,21 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         return output.json(&page);
     }
     if page.queues.is_empty() {
-        return output.line(if args.failing { "No endpoint fails." } else { "Nothing waits." });
+        return output.line(if args.failing {
+            "No endpoint fails."
+        } else {
+            "Nothing waits."
+        });
     }
-    let header = ["ACCOUNT", "WAITING", "OLDEST", "STATE", "NEXT TRY", "ENDPOINT", "LAST REASON"];
+    let header = [
+        "ACCOUNT",
+        "WAITING",
+        "OLDEST",
+        "STATE",
+        "NEXT TRY",
+        "ENDPOINT",
+        "LAST REASON",
+    ];
     let mut grid = Grid::new(&header).keep(&[0, 3]).right(&[1, 2, 4]);
     for Queue { account_id, lane } in &page.queues {
         let (words, light) = state(lane.state);
@@ -131,7 +152,14 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
             cell(short(*account_id)),
             cell(lane.waiting),
             cell(ago(lane.oldest_at, page.relay_time)),
-            coloured(if lane.failures == 0 { words.to_owned() } else { format!("{words} ({})", lane.failures) }, light),
+            coloured(
+                if lane.failures == 0 {
+                    words.to_owned()
+                } else {
+                    format!("{words} ({})", lane.failures)
+                },
+                light,
+            ),
             cell(until(lane.next_attempt_at, page.relay_time)),
             cell(endpoint(lane)),
             cell(lane.reason.as_deref().unwrap_or("-")),
@@ -140,13 +168,18 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     output.grid(grid)?;
     let failing = if args.failing { " --failing" } else { "" };
     match page.next {
-        Some(next) => output.line(format!("More: sealpost-relay queue list{failing} --after {next}")),
+        Some(next) => output.line(format!(
+            "More: sealpost-relay queue list{failing} --after {next}"
+        )),
         None => Ok(()),
     }
 }
 
 async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
-    let (limit, after) = (args.limit.to_string(), args.after.map(|after| after.to_string()));
+    let (limit, after) = (
+        args.limit.to_string(),
+        args.after.map(|after| after.to_string()),
+    );
     let mut query = vec![("limit", limit.as_str())];
     query.extend(after.as_deref().map(|after| ("after", after)));
     let id = client.account(&args.account).await?.0.account_id;
@@ -171,7 +204,10 @@ async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(
         output.grid(items(&page))?;
     }
     match page.next {
-        Some(next) => output.line(format!("More: sealpost-relay queue show {} --after {next}", quoted(&args.account))),
+        Some(next) => output.line(format!(
+            "More: sealpost-relay queue show {} --after {next}",
+            quoted(&args.account)
+        )),
         None => Ok(()),
     }
 }
@@ -189,9 +225,11 @@ fn place(item: &Item, now: Timestamp) -> String {
 }
 
 fn items(page: &Items) -> Grid {
-    let mut grid = Grid::new(&["ITEM", "ENVELOPE", "SIZE", "WAITS", "STATE", "TRIES", "PLACE", "REASON"])
-        .keep(&[0, 1])
-        .right(&[0, 2, 3, 5]);
+    let mut grid = Grid::new(&[
+        "ITEM", "ENVELOPE", "SIZE", "WAITS", "STATE", "TRIES", "PLACE", "REASON",
+    ])
+    .keep(&[0, 1])
+    .right(&[0, 2, 3, 5]);
     for item in &page.items {
         let news = match item.kind {
             ItemKind::Envelope => "",
@@ -221,14 +259,20 @@ fn items(page: &Items) -> Grid {
 
 async fn retry(args: &RetryArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
     let path = match &args.account {
-        Some(account) => format!("queues/{}/retry", client.account(account).await?.0.account_id),
+        Some(account) => format!(
+            "queues/{}/retry",
+            client.account(account).await?.0.account_id
+        ),
         None => "queues/retry".to_owned(),
     };
     let retried: Retried = client.post(&path, None::<&()>).await?;
     if output.is_json() {
         return output.json(&retried);
     }
-    let queues = count(usize::try_from(retried.queues).unwrap_or(usize::MAX), "queue");
+    let queues = count(
+        usize::try_from(retried.queues).unwrap_or(usize::MAX),
+        "queue",
+    );
     let aside = if retried.set_aside == 0 {
         String::new()
     } else {
@@ -239,25 +283,43 @@ async fn retry(args: &RetryArgs, client: &Client, output: &mut Output) -> Result
 }
 
 async fn drop(args: &DropArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
-    let dropped = match (client.account(&args.what).await, args.what.parse::<EnvelopeId>()) {
+    let dropped = match (
+        client.account(&args.what).await,
+        args.what.parse::<EnvelopeId>(),
+    ) {
         (Ok((account, _)), _) => drop_queue(&account, args.yes, client, output).await?,
         (Err(CliError::Refused(_)), Ok(envelope)) => {
-            output.confirm(&format!("Drop envelope {envelope}? Its sender is told that it failed."), args.yes)?;
-            client.drop::<Dropped>(&format!("envelopes/{envelope}"), &[]).await?.dropped
+            output.confirm(
+                &format!("Drop envelope {envelope}? Its sender is told that it failed."),
+                args.yes,
+            )?;
+            client
+                .drop::<Dropped>(&format!("envelopes/{envelope}"), &[])
+                .await?
+                .dropped
         }
         (Err(error), _) => return Err(error),
     };
     if output.is_json() {
-        return output.json(&Dropped { dropped, up_to: None });
+        return output.json(&Dropped {
+            dropped,
+            up_to: None,
+        });
     }
     let envelopes = count(usize::try_from(dropped).unwrap_or(usize::MAX), "envelope");
     output.line(format!("Dropped {envelopes}; senders are told."))
 }
 
-async fn drop_queue(account: &Account, yes: bool, client: &Client, output: &mut Output) -> Result<u64, CliError> {
+async fn drop_queue(
+    account: &Account,
+    yes: bool,
+    client: &Client,
+    output: &mut Output,
+) -> Result<u64, CliError> {
     let (id, waiting) = (account.account_id, account.lane.waiting);
     let path = format!("queues/{id}");
-    let question = format!("Drop what waits for account {id} ({waiting})? Senders are told that it failed.");
+    let question =
+        format!("Drop what waits for account {id} ({waiting})? Senders are told that it failed.");
     output.confirm(&question, yes)?;
     let mut done: Dropped = client.drop(&path, &[]).await?;
     let mut dropped = done.dropped;

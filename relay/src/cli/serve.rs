@@ -16,11 +16,18 @@ pub(super) async fn run(told: Told) -> anyhow::Result<()> {
     let mut hangups = signal(SignalKind::hangup()).context("signals cannot be caught")?;
     let running = start(loaded.config.clone(), Arc::new(SystemClock), shutdown).await?;
     let mut out = stdout();
-    writeln!(out, "listening on {}", running.address_url()).and_then(|()| out.flush()).context("standard output")?;
+    writeln!(out, "listening on {}", running.address_url())
+        .and_then(|()| out.flush())
+        .context("standard output")?;
     let status = format!("serves {}", running.origin);
     supervisor::ready(&status);
     let relay = running.relay();
-    let mut reloader = Reloader { told, loaded, logs, relay: Arc::clone(&relay) };
+    let mut reloader = Reloader {
+        told,
+        loaded,
+        logs,
+        relay: Arc::clone(&relay),
+    };
     let reloads = async {
         while hangups.recv().await.is_some() {
             supervisor::reloading();

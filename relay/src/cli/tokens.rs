@@ -61,7 +61,11 @@ impl TokensCommand {
 }
 
 async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
-    let new = NewToken { name: args.name, uses: args.uses, life_ms: args.expires.map(millis) };
+    let new = NewToken {
+        name: args.name,
+        uses: args.uses,
+        life_ms: args.expires.map(millis),
+    };
     let created: CreatedToken = client.post("tokens", Some(&new)).await?;
     if output.is_json() {
         return output.json(&created);
@@ -74,8 +78,12 @@ async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Resul
             uses => format!("{uses} accounts"),
         },
     );
-    let end = args.expires.map_or_else(String::new, |life| format!(", for {}", length(life)));
-    output.hint(format!("Good for {uses}{end}. It is not shown again; a node takes it as --registration-token."))
+    let end = args
+        .expires
+        .map_or_else(String::new, |life| format!(", for {}", length(life)));
+    output.hint(format!(
+        "Good for {uses}{end}. It is not shown again; a node takes it as --registration-token."
+    ))
 }
 
 async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
@@ -89,16 +97,25 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     if page.tokens.is_empty() {
         return output.line("No tokens. Make one: sealpost-relay tokens create NAME");
     }
-    let mut grid =
-        Grid::new(&["NAME", "STATE", "USES", "LEFT", "ENDS", "MADE", "LAST USED"]).keep(&[0]).right(&[2, 3, 4, 5, 6]);
+    let mut grid = Grid::new(&["NAME", "STATE", "USES", "LEFT", "ENDS", "MADE", "LAST USED"])
+        .keep(&[0])
+        .right(&[2, 3, 4, 5, 6]);
     for token in &page.tokens {
         let (words, light) = state(token, page.relay_time);
         grid.row(vec![
             cell(&token.name),
             coloured(words, light),
             cell(token.uses),
-            cell(token.uses_left.map_or_else(|| "any".to_owned(), |left| left.to_string())),
-            cell(token.expires_at.map_or_else(|| "never".to_owned(), |at| until(Some(at), page.relay_time))),
+            cell(
+                token
+                    .uses_left
+                    .map_or_else(|| "any".to_owned(), |left| left.to_string()),
+            ),
+            cell(
+                token
+                    .expires_at
+                    .map_or_else(|| "never".to_owned(), |at| until(Some(at), page.relay_time)),
+            ),
             cell(ago(Some(token.created_at), page.relay_time)),
             cell(ago(token.last_used_at, page.relay_time)),
         ]);
@@ -122,5 +139,9 @@ fn state(token: &Token, now: Timestamp) -> (&'static str, Light) {
 
 async fn revoke(name: &str, client: &Client, output: &mut Output) -> Result<(), CliError> {
     client.delete(&format!("tokens/{name}")).await?;
-    if output.is_json() { output.json(&json!({ "revoked": name })) } else { output.line(format!("Revoked {name}.")) }
+    if output.is_json() {
+        output.json(&json!({ "revoked": name }))
+    } else {
+        output.line(format!("Revoked {name}."))
+    }
 }

@@ -24,7 +24,11 @@ pub type Told = config::Told<Config>;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Address to listen on; port 0 takes a free one
-    #[arg(id = "listen", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8440")]
+    #[arg(
+        id = "listen",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8440"
+    )]
     pub listen: SocketAddr,
     /// Folder for everything the relay keeps
     #[arg(id = "data", value_name = "DIR", default_value = "sealpost-relay-data")]
@@ -156,7 +160,13 @@ pub struct Registration {
 #[serde(deny_unknown_fields)]
 pub struct Log {
     /// Form of the log lines: human or json
-    #[arg(id = "log.format", long = "log", env = "SEALPOST_RELAY_LOG", value_name = "FORMAT", default_value = "human")]
+    #[arg(
+        id = "log.format",
+        long = "log",
+        env = "SEALPOST_RELAY_LOG",
+        value_name = "FORMAT",
+        default_value = "human"
+    )]
     pub format: LogFormat,
     /// Level of the log lines, for example info,sealpost_relay=debug
     #[arg(id = "log.filter", value_name = "FILTER", default_value = "info")]
@@ -242,7 +252,10 @@ impl Storage {
     /// The reserve.
     #[must_use]
     pub const fn reserve(&self) -> Reserve {
-        Reserve { bytes: self.reserve_bytes, percent: self.reserve_percent }
+        Reserve {
+            bytes: self.reserve_bytes,
+            percent: self.reserve_percent,
+        }
     }
 }
 
@@ -251,7 +264,10 @@ impl Settings for Config {
 }
 
 impl Default for Config {
-    #[expect(clippy::expect_used, reason = "a test parses the defaults, which are constants")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a test parses the defaults, which are constants"
+    )]
     fn default() -> Self {
         config::defaults().expect("the defaults parse")
     }
@@ -320,11 +336,18 @@ mod tests {
 
     const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.example.toml");
     /// What the example sets to something else than the default, because the default is no example.
-    const EXAMPLES: [&str; 4] = ["data", "public_url", "registration.policy", "registration.tokens"];
+    const EXAMPLES: [&str; 4] = [
+        "data",
+        "public_url",
+        "registration.policy",
+        "registration.tokens",
+    ];
 
     fn loaded(args: &[&str]) -> Loaded<Config> {
         let cli = Cli::try_parse_from(["sealpost-relay", "serve"].iter().chain(args)).unwrap();
-        let Command::Serve(told) = cli.command else { panic!("serve was asked for") };
+        let Command::Serve(told) = cli.command else {
+            panic!("serve was asked for")
+        };
         told.load().unwrap()
     }
 
@@ -336,7 +359,18 @@ mod tests {
     #[test]
     fn the_command_line_wins_over_the_file() {
         let allow = ["--egress-allow", "127.0.0.0/8", "--quotas-blob-bytes", "7"];
-        let args = [&["--config", EXAMPLE, "--listen", "127.0.0.1:0", "--registration", "open"], &allow[..]].concat();
+        let args = [
+            &[
+                "--config",
+                EXAMPLE,
+                "--listen",
+                "127.0.0.1:0",
+                "--registration",
+                "open",
+            ],
+            &allow[..],
+        ]
+        .concat();
         let config = loaded(&args).config;
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.registration.policy, RegistrationPolicy::Open);
@@ -348,16 +382,30 @@ mod tests {
     #[test]
     fn the_example_shows_every_setting_with_its_default_or_an_example() {
         let defaults = loaded(&[]).settings;
-        for (setting, default) in loaded(&["--config", EXAMPLE]).settings.iter().zip(&defaults) {
+        for (setting, default) in loaded(&["--config", EXAMPLE])
+            .settings
+            .iter()
+            .zip(&defaults)
+        {
             let Setting { key, origin, .. } = setting;
-            assert!(matches!(origin, config::Origin::File { .. }), "{key} is missing in relay.example.toml");
-            assert_eq!(setting.shown() == default.shown(), !EXAMPLES.contains(&key.as_str()), "{setting:?}");
+            assert!(
+                matches!(origin, config::Origin::File { .. }),
+                "{key} is missing in relay.example.toml"
+            );
+            assert_eq!(
+                setting.shown() == default.shown(),
+                !EXAMPLES.contains(&key.as_str()),
+                "{setting:?}"
+            );
         }
     }
 
     #[test]
     fn nobody_may_register_unless_the_operator_says_so() {
-        assert_eq!(Config::default().registration.policy, RegistrationPolicy::Closed);
+        assert_eq!(
+            Config::default().registration.policy,
+            RegistrationPolicy::Closed
+        );
         assert_eq!(
             sealpost_relay_core::Quotas::from(&Config::default().quotas),
             sealpost_relay_core::Quotas::default()

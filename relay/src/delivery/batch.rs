@@ -13,17 +13,31 @@ use sealpost_proto::{
 pub(crate) async fn fill(store: &Store, leased: LeasedBatch) -> Result<DeliveryBatch, StoreError> {
     let bodies = match leased.bodies {
         Some(bodies) => bodies.into_iter().map(Some).collect(),
-        None => store.bodies(leased.envelopes.iter().map(|envelope| envelope.id).collect()).await?,
+        None => {
+            store
+                .bodies(
+                    leased
+                        .envelopes
+                        .iter()
+                        .map(|envelope| envelope.id)
+                        .collect(),
+                )
+                .await?
+        }
     };
-    let deliveries = leased.envelopes.into_iter().zip(bodies).filter_map(|(envelope, bytes)| {
-        Some(Delivery {
-            id: envelope.id,
-            mailbox: envelope.mailbox,
-            envelope: envelope.envelope,
-            accepted_at: envelope.accepted_at,
-            bytes: B64(bytes?),
-        })
-    });
+    let deliveries = leased
+        .envelopes
+        .into_iter()
+        .zip(bodies)
+        .filter_map(|(envelope, bytes)| {
+            Some(Delivery {
+                id: envelope.id,
+                mailbox: envelope.mailbox,
+                envelope: envelope.envelope,
+                accepted_at: envelope.accepted_at,
+                bytes: B64(bytes?),
+            })
+        });
     Ok(DeliveryBatch {
         deliveries: deliveries.collect(),
         events: leased.events,

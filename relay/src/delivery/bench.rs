@@ -38,12 +38,18 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) async fn new(webhook_url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config =
-            Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.path().to_owned(), ..Config::default() };
+        let mut config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data: folder.path().to_owned(),
+            ..Config::default()
+        };
         config.admin.listen = "off".parse().unwrap();
         config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
         let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
-        let relay = open(config, Arc::new(clock.clone()), Shutdown::new()).await.unwrap().relay;
+        let relay = open(config, Arc::new(clock.clone()), Shutdown::new())
+            .await
+            .unwrap()
+            .relay;
         let new = NewAccount {
             account: BOLT,
             key: AccountKey::from_bytes([2; 32]),
@@ -53,24 +59,45 @@ impl Bench {
             token_good: false,
             token_digest: None,
         };
-        relay.store.register(clock.now(), new).await.unwrap().unwrap();
+        relay
+            .store
+            .register(clock.now(), new)
+            .await
+            .unwrap()
+            .unwrap();
         relay.store.verified(clock.now(), BOLT).await.unwrap();
         let keys = vec![SendKey::from_bytes([7; 32])];
-        relay.store.open_mailbox(clock.now(), BOLT, MAILBOX, keys, Quotas::default()).await.unwrap().unwrap();
-        Self { relay, clock, _folder: folder }
+        relay
+            .store
+            .open_mailbox(clock.now(), BOLT, MAILBOX, keys, Quotas::default())
+            .await
+            .unwrap()
+            .unwrap();
+        Self {
+            relay,
+            clock,
+            _folder: folder,
+        }
     }
 
     pub(super) async fn submit(&self, number: u8, bytes: usize) {
         let (id, bytes) = (EnvelopeId::from_bytes([number; 16]), vec![number; bytes]);
         let envelope = SubmittedEnvelope {
             id,
-            mailbox: MailboxRef { relay: self.relay.origin.clone(), id: MAILBOX },
+            mailbox: MailboxRef {
+                relay: self.relay.origin.clone(),
+                id: MAILBOX,
+            },
             proof: B64(proofs::post(&SendKey::from_bytes([7; 32]), MAILBOX, id, &bytes).to_vec()),
             expires_at: None,
             bytes: B64(bytes),
         };
         let submission = Submission::new(&self.relay.origin, envelope);
-        self.relay.store.submit(self.clock.now(), BOLT, vec![submission], Quotas::default()).await.unwrap();
+        self.relay
+            .store
+            .submit(self.clock.now(), BOLT, vec![submission], Quotas::default())
+            .await
+            .unwrap();
     }
 
     pub(super) fn turn(&self) -> Turn {
@@ -93,10 +120,17 @@ pub(super) async fn endpoint(calls: &Arc<AtomicUsize>) -> String {
         calls.fetch_add(1, Ordering::Relaxed);
         let call: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let items = call["data"]["deliveries"].as_array().unwrap().iter();
-        let results: Vec<_> = items.map(|item| serde_json::json!({"id": item["id"], "outcome": "stored"})).collect();
+        let results: Vec<_> = items
+            .map(|item| serde_json::json!({"id": item["id"], "outcome": "stored"}))
+            .collect();
         axum::Json(serde_json::json!({"lease": call["data"]["lease"], "results": results}))
     };
     let router = Router::new().route("/", post(answer));
-    tokio::spawn(serve(listener, router, ListenerLimits::default(), Shutdown::new()));
+    tokio::spawn(serve(
+        listener,
+        router,
+        ListenerLimits::default(),
+        Shutdown::new(),
+    ));
     url
 }

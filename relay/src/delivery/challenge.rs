@@ -23,7 +23,10 @@ pub(crate) async fn test(relay: &Relay, account: AccountId) -> Result<WebhookTes
     let mut steps = Steps::default();
     match relay.store.webhook(account).await? {
         Some(target) => challenge(relay, account, &target, &mut steps).await,
-        None => steps.failed("address", "the account has no webhook: choose one with PATCH /v1/account"),
+        None => steps.failed(
+            "address",
+            "the account has no webhook: choose one with PATCH /v1/account",
+        ),
     }
     match steps.failure() {
         None => {
@@ -34,13 +37,20 @@ pub(crate) async fn test(relay: &Relay, account: AccountId) -> Result<WebhookTes
     }
     relay.cache.forget(account);
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(WebhookTest { ok: steps.failure().is_none(), steps: steps.0, elapsed_ms })
+    Ok(WebhookTest {
+        ok: steps.failure().is_none(),
+        steps: steps.0,
+        elapsed_ms,
+    })
 }
 
 async fn challenge(relay: &Relay, account: AccountId, target: &Webhook, steps: &mut Steps) {
     let challenge: [u8; 32] = random_array();
     let now = relay.now();
-    let call = WebhookCall::Challenge { timestamp: now, challenge: B64(challenge.to_vec()) };
+    let call = WebhookCall::Challenge {
+        timestamp: now,
+        challenge: B64(challenge.to_vec()),
+    };
     let body = serde_json::to_vec(&call).unwrap_or_default();
     let id = format!("{account}-challenge-{}", now.as_millis());
     let answer = match webhook::send(relay, target, &id, now, body).await {
@@ -50,13 +60,19 @@ async fn challenge(relay: &Relay, account: AccountId, target: &Webhook, steps: &
     steps.passed("address", "it may be called");
     steps.passed("call", "it answered");
     if answer.status != 200 {
-        return steps.failed("status", &format!("it answered {}, expected 200", answer.status));
+        return steps.failed(
+            "status",
+            &format!("it answered {}, expected 200", answer.status),
+        );
     }
     steps.passed("status", "200");
     if fits(&answer, target, &challenge) {
         steps.passed("challenge", "the answer is the one of this account's node");
     } else {
-        steps.failed("challenge", "the answer is not the one that this account's node would give");
+        steps.failed(
+            "challenge",
+            "the answer is not the one that this account's node would give",
+        );
     }
 }
 
@@ -71,11 +87,19 @@ struct Steps(Vec<WebhookTestStep>);
 
 impl Steps {
     fn passed(&mut self, step: &str, detail: &str) {
-        self.0.push(WebhookTestStep { step: step.to_owned(), ok: true, detail: detail.to_owned() });
+        self.0.push(WebhookTestStep {
+            step: step.to_owned(),
+            ok: true,
+            detail: detail.to_owned(),
+        });
     }
 
     fn failed(&mut self, step: &str, detail: &str) {
-        self.0.push(WebhookTestStep { step: step.to_owned(), ok: false, detail: detail.to_owned() });
+        self.0.push(WebhookTestStep {
+            step: step.to_owned(),
+            ok: false,
+            detail: detail.to_owned(),
+        });
     }
 
     fn call_failed(&mut self, error: &CallError) {
@@ -83,7 +107,10 @@ impl Steps {
             CallError::Url { .. } | CallError::Forbidden { .. } | CallError::Dns => {
                 self.failed("address", &error.to_string());
             }
-            CallError::Connect { .. } | CallError::Tls { .. } | CallError::Timeout | CallError::Http => {
+            CallError::Connect { .. }
+            | CallError::Tls { .. }
+            | CallError::Timeout
+            | CallError::Http => {
                 self.passed("address", "it may be called");
                 self.failed("call", &error.to_string());
             }
@@ -91,6 +118,9 @@ impl Steps {
     }
 
     fn failure(&self) -> Option<String> {
-        self.0.iter().find(|step| !step.ok).map(|step| format!("{}: {}", step.step, step.detail))
+        self.0
+            .iter()
+            .find(|step| !step.ok)
+            .map(|step| format!("{}: {}", step.step, step.detail))
     }
 }

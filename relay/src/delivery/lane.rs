@@ -34,7 +34,12 @@ impl Turn {
     pub(super) async fn take(self, leased: Option<LeasedBatch>) -> bool {
         let first = match leased {
             Some(leased) => Ok(Some(leased)),
-            None => self.relay.store.lease_call(self.relay.now(), self.account, self.bytes_max()).await,
+            None => {
+                self.relay
+                    .store
+                    .lease_call(self.relay.now(), self.account, self.bytes_max())
+                    .await
+            }
         };
         let mut next = match first {
             Ok(first) => first,
@@ -45,7 +50,11 @@ impl Turn {
             }
         };
         // A try that passed makes a living lane, which has its place among those.
-        let batches_max = if self.standing == Standing::Failing { 1 } else { LANE_BATCHES_MAX };
+        let batches_max = if self.standing == Standing::Failing {
+            1
+        } else {
+            LANE_BATCHES_MAX
+        };
         let (mut batches, mut passed) = (0, true);
         while let Some(leased) = next {
             batches += 1;
@@ -78,13 +87,20 @@ impl Turn {
     ) -> Result<(bool, Option<LeasedBatch>), StoreError> {
         let (relay, account, fence) = (&*self.relay, leased.account, leased.fence);
         let items = leased.items();
-        let sent: Vec<_> = leased.envelopes.iter().map(|envelope| (envelope.id, envelope.accepted_at)).collect();
+        let sent: Vec<_> = leased
+            .envelopes
+            .iter()
+            .map(|envelope| (envelope.id, envelope.accepted_at))
+            .collect();
         let called = tokio::select! {
             called = self.call(leased) => called?,
             () = self.cut.triggered() => None,
         };
         let Some(called) = called else {
-            relay.store.return_lease(relay.now(), account, fence).await?;
+            relay
+                .store
+                .return_lease(relay.now(), account, fence)
+                .await?;
             return Ok((false, None));
         };
         let write = || CallEnd {
@@ -97,12 +113,18 @@ impl Turn {
             random: u64::from_le_bytes(random_array()),
         };
         let handed = finish(relay, write, go_on).await?;
-        relay.metrics.called(relay.now(), called.class, &called.results, &sent);
+        relay
+            .metrics
+            .called(relay.now(), called.class, &called.results, &sent);
         if handed.switched_off {
             tracing::info!("a webhook was switched off");
         }
         let failed_calls = u64::from(called.class != Class::Answered);
-        let throughput = Throughput { delivered: handed.stored, failed_calls, ..Throughput::default() };
+        let throughput = Throughput {
+            delivered: handed.stored,
+            failed_calls,
+            ..Throughput::default()
+        };
         relay.throughput.add(relay.now(), throughput);
         // Again, for facts that were read before the end was committed and kept after it was noted.
         relay.cache.note_contact(account, handed.heeds_contact);
@@ -112,15 +134,21 @@ impl Turn {
 
     /// Calls with a batch; none when there was no room for it in memory in time.
     async fn call(&self, leased: LeasedBatch) -> Result<Option<webhook::Called>, StoreError> {
-        let Some(target) = leased.webhook.clone() else { return Ok(Some(webhook::Called::without_webhook())) };
+        let Some(target) = leased.webhook.clone() else {
+            return Ok(Some(webhook::Called::without_webhook()));
+        };
         let id = format!("{}-{}", leased.account, leased.fence);
         let time = match self.standing {
             Standing::Living => self.time.min(self.relay.memory.portion().time),
             Standing::Failing => self.time,
         };
-        let Some(_share) = self.room(&leased).await else { return Ok(None) };
+        let Some(_share) = self.room(&leased).await else {
+            return Ok(None);
+        };
         let data = batch::fill(&self.relay.store, leased).await?;
-        Ok(Some(webhook::deliver(&self.relay, &target, &id, data, time).await))
+        Ok(Some(
+            webhook::deliver(&self.relay, &target, &id, data, time).await,
+        ))
     }
 
     async fn room(&self, leased: &LeasedBatch) -> Option<Share> {
@@ -132,17 +160,28 @@ impl Turn {
                 memory.delivery(leased.size_bytes()).await
             }
         };
-        tokio::time::timeout(DELIVERY_ROOM_WAIT_MAX, room).await.ok().flatten()
+        tokio::time::timeout(DELIVERY_ROOM_WAIT_MAX, room)
+            .await
+            .ok()
+            .flatten()
     }
 }
 
-async fn finish(relay: &Relay, end: impl Fn() -> CallEnd, go_on: Option<usize>) -> Result<Handed, StoreError> {
+async fn finish(
+    relay: &Relay,
+    end: impl Fn() -> CallEnd,
+    go_on: Option<usize>,
+) -> Result<Handed, StoreError> {
     let mut tries = 1;
     loop {
         let (end, cache) = (end(), Arc::clone(&relay.cache));
         let account = end.account;
         let heeds = move |heeds_contact| cache.note_contact(account, heeds_contact);
-        match relay.store.finish_call(relay.now(), end, go_on, heeds).await {
+        match relay
+            .store
+            .finish_call(relay.now(), end, go_on, heeds)
+            .await
+        {
             Err(error) if tries < WRITE_TRIES && error != StoreError::Closed => {
                 tracing::debug!(%error, "the end of a call is written down again");
                 tries += 1;
@@ -174,19 +213,29 @@ mod tests {
         let mut hanging = Vec::new();
         while bench.relay.memory.portion().bytes > DELIVERY_MEMORY_OF_CALL_BYTES {
             let bytes = bench.relay.memory.portion().bytes as u64;
-            let share = tokio::time::timeout(Duration::from_secs(60), bench.relay.memory.delivery(bytes)).await;
+            let share =
+                tokio::time::timeout(Duration::from_secs(60), bench.relay.memory.delivery(bytes))
+                    .await;
             hanging.push(share.expect("a portion is never more than there is"));
         }
         assert!(hanging.len() > 8);
         assert!(bench.turn().take(None).await);
-        assert_eq!(calls.load(Ordering::Relaxed), 4, "two envelopes fit into what a call has of its own");
+        assert_eq!(
+            calls.load(Ordering::Relaxed),
+            4,
+            "two envelopes fit into what a call has of its own"
+        );
         assert!(!bench.relay.store.has_waiting(BOLT).await.unwrap());
         bench.submit(8, 4_096).await;
         bench.submit(9, 4_096).await;
         bench.submit(10, 4_096).await;
         drop(hanging);
         assert!(bench.turn().take(None).await);
-        assert_eq!(calls.load(Ordering::Relaxed), 5, "all at once when there is room");
+        assert_eq!(
+            calls.load(Ordering::Relaxed),
+            5,
+            "all at once when there is room"
+        );
     }
 
     #[tokio::test]
@@ -194,8 +243,16 @@ mod tests {
         let bench = Bench::new("https://node.example/").await;
         let Bench { relay, clock, .. } = &bench;
         bench.submit(1, 2_048).await;
-        assert!(!relay.facts(BOLT).await.unwrap().unwrap().heeds_contact, "it is kept in memory from now on");
-        let leased = relay.store.lease_call(clock.now(), BOLT, DELIVERY_BATCH_BYTES_MAX).await.unwrap().unwrap();
+        assert!(
+            !relay.facts(BOLT).await.unwrap().unwrap().heeds_contact,
+            "it is kept in memory from now on"
+        );
+        let leased = relay
+            .store
+            .lease_call(clock.now(), BOLT, DELIVERY_BATCH_BYTES_MAX)
+            .await
+            .unwrap()
+            .unwrap();
         let end = || CallEnd {
             account: BOLT,
             fence: leased.fence,

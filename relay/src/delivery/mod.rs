@@ -101,15 +101,26 @@ impl Scheduler {
             self.look(now).await?;
             self.start_found(now);
         }
-        let places = if self.is_awaited() { 0 } else { self.budget.room(now, Standing::Living) };
-        self.relay.wakes.offer(Offer { places, bytes_max: self.relay.memory.portion().bytes });
+        let places = if self.is_awaited() {
+            0
+        } else {
+            self.budget.room(now, Standing::Living)
+        };
+        self.relay.wakes.offer(Offer {
+            places,
+            bytes_max: self.relay.memory.portion().bytes,
+        });
         Ok(self.look_at.saturating_duration_since(Instant::now()))
     }
 
     /// Most lanes that become due have just been woken, and are called without asking the database which those are; unless
     /// others wait for room, which have waited longer.
     fn hear_news(&mut self, now: Timestamp) {
-        let News { leased, callable, due_at } = self.relay.wakes.news();
+        let News {
+            leased,
+            callable,
+            due_at,
+        } = self.relay.wakes.news();
         self.leased.extend(leased);
         if let Some(at) = due_at {
             self.look_in(at.since(now).min(LOOK_AGAIN));
@@ -136,16 +147,24 @@ impl Scheduler {
 
     /// Asks the database what is due, of the lanes for which there is room.
     async fn look(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let looks =
-            Standing::ALL.map(|standing| self.found(standing).is_empty() && self.budget.room(now, standing) > 0);
+        let looks = Standing::ALL
+            .map(|standing| self.found(standing).is_empty() && self.budget.room(now, standing) > 0);
         self.more = looks.contains(&false);
         let mut pause = LOOK_AGAIN;
         if looks.contains(&true) {
             // A lane that has just begun is due until its lease is written.
-            let due = self.relay.store.due(now, DUE_LANES_AT_A_TIME + self.busy.len()).await?;
-            for ((standing, look), Due { lanes, next_at }) in Standing::ALL.into_iter().zip(looks).zip(due) {
+            let due = self
+                .relay
+                .store
+                .due(now, DUE_LANES_AT_A_TIME + self.busy.len())
+                .await?;
+            for ((standing, look), Due { lanes, next_at }) in
+                Standing::ALL.into_iter().zip(looks).zip(due)
+            {
                 if look {
-                    let idle = lanes.into_iter().filter(|account| !self.busy.contains_key(account));
+                    let idle = lanes
+                        .into_iter()
+                        .filter(|account| !self.busy.contains_key(account));
                     let idle: Vec<_> = idle.take(DUE_LANES_AT_A_TIME).collect();
                     self.more |= idle.len() == DUE_LANES_AT_A_TIME;
                     self.found(standing).extend(idle);
@@ -172,19 +191,35 @@ impl Scheduler {
         {
             self.start(batch.account, Standing::Living, time, Some(batch));
         }
-        Standing::ALL.into_iter().for_each(|standing| self.start_of(now, standing));
+        Standing::ALL
+            .into_iter()
+            .for_each(|standing| self.start_of(now, standing));
     }
 
     fn start_of(&mut self, now: Timestamp, standing: Standing) {
         while let Some(&account) = self.found(standing).front() {
-            let Some(time) = self.budget.begin(now, standing) else { return };
+            let Some(time) = self.budget.begin(now, standing) else {
+                return;
+            };
             self.found(standing).pop_front();
             self.start(account, standing, time, None);
         }
     }
 
-    fn start(&mut self, account: AccountId, standing: Standing, time: Duration, leased: Option<LeasedBatch>) {
-        let turn = lane::Turn { relay: Arc::clone(&self.relay), account, standing, time, cut: self.cut.clone() };
+    fn start(
+        &mut self,
+        account: AccountId,
+        standing: Standing,
+        time: Duration,
+        leased: Option<LeasedBatch>,
+    ) {
+        let turn = lane::Turn {
+            relay: Arc::clone(&self.relay),
+            account,
+            standing,
+            time,
+            cut: self.cut.clone(),
+        };
         let handle = self.calls.spawn(turn.take(leased));
         self.busy.insert(account, handle.id());
         self.whose.insert(handle.id(), (account, standing));
@@ -222,7 +257,12 @@ impl Scheduler {
         self.relay.wakes.offer(Offer::default());
         self.leased.extend(self.relay.wakes.news().leased);
         for LeasedBatch { account, fence, .. } in self.leased {
-            if let Err(error) = self.relay.store.return_lease(self.relay.now(), account, fence).await {
+            if let Err(error) = self
+                .relay
+                .store
+                .return_lease(self.relay.now(), account, fence)
+                .await
+            {
                 tracing::debug!(%error, "a lease was not given back; the next start does it");
             }
         }

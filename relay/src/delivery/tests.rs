@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What waits, with the lease for its call.
 async fn submit_leased(bench: &Bench, number: u8) {
-    bench.relay.wakes.offer(Offer { places: 1, bytes_max: DELIVERY_BATCH_BYTES_MAX });
+    bench.relay.wakes.offer(Offer {
+        places: 1,
+        bytes_max: DELIVERY_BATCH_BYTES_MAX,
+    });
     bench.submit(number, 2_048).await;
 }
 
@@ -21,7 +24,11 @@ async fn what_came_with_its_lease_is_called_when_there_is_a_place() {
     while scheduler.budget.begin(now, Standing::Living).is_some() {}
     submit_leased(&bench, 1).await;
     scheduler.start_due().await.unwrap();
-    assert_eq!((scheduler.leased.len(), scheduler.calls.len()), (1, 0), "all places are taken");
+    assert_eq!(
+        (scheduler.leased.len(), scheduler.calls.len()),
+        (1, 0),
+        "all places are taken"
+    );
     assert_eq!(bench.relay.wakes.take_place(), None, "others wait");
     scheduler.budget.end(Standing::Living, true);
     scheduler.start_due().await.unwrap();
@@ -36,11 +43,17 @@ async fn places_are_offered_while_nobody_waits_for_one() {
     let bench = Bench::new("https://node.example/").await;
     let mut scheduler = Scheduler::new(Arc::clone(&bench.relay));
     scheduler.start_due().await.unwrap();
-    let offered = std::iter::from_fn(|| bench.relay.wakes.take_place()).take(2 * WEBHOOK_CALLS_MAX).count();
+    let offered = std::iter::from_fn(|| bench.relay.wakes.take_place())
+        .take(2 * WEBHOOK_CALLS_MAX)
+        .count();
     assert_eq!(offered, WEBHOOK_CALLS_MAX);
     scheduler.start_due().await.unwrap();
     scheduler.drain().await;
-    assert_eq!(bench.relay.wakes.take_place(), None, "nobody calls any more");
+    assert_eq!(
+        bench.relay.wakes.take_place(),
+        None,
+        "nobody calls any more"
+    );
 }
 
 #[tokio::test]

@@ -27,14 +27,28 @@ pub(crate) struct Called {
 impl Called {
     /// The account has no webhook any more.
     pub(crate) fn without_webhook() -> Self {
-        Self { class: Class::Unreachable, results: Vec::new(), reason: Some("there is no endpoint".to_owned()) }
+        Self {
+            class: Class::Unreachable,
+            results: Vec::new(),
+            reason: Some("there is no endpoint".to_owned()),
+        }
     }
 }
 
 /// Calls a webhook with a batch; it may take so much time.
-pub(crate) async fn deliver(relay: &Relay, target: &Webhook, id: &str, data: DeliveryBatch, time: Duration) -> Called {
+pub(crate) async fn deliver(
+    relay: &Relay,
+    target: &Webhook,
+    id: &str,
+    data: DeliveryBatch,
+    time: Duration,
+) -> Called {
     let now = relay.now();
-    let body = serde_json::to_vec(&WebhookCall::Deliveries { timestamp: now, data }).unwrap_or_default();
+    let body = serde_json::to_vec(&WebhookCall::Deliveries {
+        timestamp: now,
+        data,
+    })
+    .unwrap_or_default();
     let answer = tokio::time::timeout(time, send(relay, target, id, now, body)).await;
     read(answer.unwrap_or(Err(CallError::Timeout)), now)
 }
@@ -50,11 +64,28 @@ pub(crate) async fn send(
     let invalid = |reason| CallError::Url { reason };
     let url = Url::parse(&target.url).map_err(|_| invalid("it does not parse"))?;
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static("sealpost-relay"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static("sealpost-relay"),
+    );
     let signed = sign_webhook(&target.secret, id, now, &body);
-    signed.insert_into(&mut headers).map_err(|_| invalid("its headers cannot be written"))?;
-    relay.rules().client.call(Request { method: Method::POST, url: &url, headers, body: Bytes::from(body) }).await
+    signed
+        .insert_into(&mut headers)
+        .map_err(|_| invalid("its headers cannot be written"))?;
+    relay
+        .rules()
+        .client
+        .call(Request {
+            method: Method::POST,
+            url: &url,
+            headers,
+            body: Bytes::from(body),
+        })
+        .await
 }
 
 fn read(called: Result<Answer, CallError>, now: Timestamp) -> Called {
@@ -62,7 +93,11 @@ fn read(called: Result<Answer, CallError>, now: Timestamp) -> Called {
         Ok(answer) => answer,
         Err(error) => {
             let class = classify(how_it_failed(&error));
-            return Called { class, results: Vec::new(), reason: Some(error.reason().to_owned()) };
+            return Called {
+                class,
+                results: Vec::new(),
+                reason: Some(error.reason().to_owned()),
+            };
         }
     };
     let results = (answer.status == 200 && !answer.truncated)
@@ -75,12 +110,20 @@ fn read(called: Result<Answer, CallError>, now: Timestamp) -> Called {
     });
     let reason = match class {
         Class::Answered => None,
-        Class::Broke if answer.status == 200 => Some("the endpoint's answer does not parse".to_owned()),
-        Class::Unreachable | Class::Broke | Class::AskedToWait(_) | Class::Refused | Class::Gone => {
-            Some(format!("the endpoint answered {}", answer.status))
+        Class::Broke if answer.status == 200 => {
+            Some("the endpoint's answer does not parse".to_owned())
         }
+        Class::Unreachable
+        | Class::Broke
+        | Class::AskedToWait(_)
+        | Class::Refused
+        | Class::Gone => Some(format!("the endpoint answered {}", answer.status)),
     };
-    Called { class, results: results.map(|results| results.results).unwrap_or_default(), reason }
+    Called {
+        class,
+        results: results.map(|results| results.results).unwrap_or_default(),
+        reason,
+    }
 }
 
 const fn how_it_failed(error: &CallError) -> Call {
@@ -101,7 +144,10 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => {
-            let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+            let at = httpdate::parse_http_date(text)
+                .ok()?
+                .duration_since(UNIX_EPOCH)
+                .ok()?;
             Some(Timestamp::from_millis(millis(at)).since(now))
         }
     }
@@ -117,13 +163,27 @@ mod tests {
     fn answer(status: u16, body: &'static str) -> Called {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
-        read(Ok(Answer { status, headers, body: Bytes::from_static(body.as_bytes()), truncated: false }), NOW)
+        read(
+            Ok(Answer {
+                status,
+                headers,
+                body: Bytes::from_static(body.as_bytes()),
+                truncated: false,
+            }),
+            NOW,
+        )
     }
 
     #[test]
     fn only_a_200_that_parses_is_an_answer() {
-        let good = answer(200, r#"{"lease":1,"results":[{"id":1,"outcome":"stored"}]}"#);
-        assert_eq!((good.class, good.results.len(), good.reason), (Class::Answered, 1, None));
+        let good = answer(
+            200,
+            r#"{"lease":1,"results":[{"id":1,"outcome":"stored"}]}"#,
+        );
+        assert_eq!(
+            (good.class, good.results.len(), good.reason),
+            (Class::Answered, 1, None)
+        );
         let junk = answer(200, "<html>");
         assert_eq!(junk.class, Class::Broke);
         assert!(junk.reason.unwrap().contains("does not parse"));
@@ -150,8 +210,14 @@ mod tests {
             ("-1", None),
             ("soon", None),
         ] {
-            let headers = [(header::RETRY_AFTER, HeaderValue::from_static(text))].into_iter().collect();
-            assert_eq!(retry_after(&headers, NOW), seconds.map(Duration::from_secs), "{text}");
+            let headers = [(header::RETRY_AFTER, HeaderValue::from_static(text))]
+                .into_iter()
+                .collect();
+            assert_eq!(
+                retry_after(&headers, NOW),
+                seconds.map(Duration::from_secs),
+                "{text}"
+            );
         }
     }
 }

@@ -45,7 +45,10 @@ pub(super) async fn change(State(relay): State<Arc<Relay>>, signed: ByAccountKey
     let account = signed.facts.account;
     if let Some(delivery) = change.delivery {
         let url = accounts::webhook_url(delivery)?;
-        relay.store.change_delivery(relay.now(), account, url).await?;
+        relay
+            .store
+            .change_delivery(relay.now(), account, url)
+            .await?;
         relay.cache.forget(account);
     }
     view(&relay, account).await
@@ -61,7 +64,10 @@ problems!(LeaveProblems: ANY_KEY, KNOWN);
     responses((status = 204, description = "It is gone"), LeaveProblems)
 )]
 pub(super) async fn leave(State(relay): State<Arc<Relay>>, signed: ByAccountKey) -> Answer {
-    relay.store.delete_account(relay.now(), signed.facts.account).await?;
+    relay
+        .store
+        .delete_account(relay.now(), signed.facts.account)
+        .await?;
     relay.cache.forget(signed.facts.account);
     relay.wakes.sweeps.notify_one();
     tracing::info!("an account left");
@@ -83,7 +89,14 @@ pub(super) async fn test_webhook(State(relay): State<Arc<Relay>>, signed: ByAcco
     Ok(json_body(StatusCode::OK, &test))
 }
 
-async fn view(relay: &Relay, account: AccountId) -> Result<Response, sealpost_service::http::ProblemResponse> {
-    let account = relay.store.account(account).await?.ok_or(ErrorCode::SessionInvalid)?;
+async fn view(
+    relay: &Relay,
+    account: AccountId,
+) -> Result<Response, sealpost_service::http::ProblemResponse> {
+    let account = relay
+        .store
+        .account(account)
+        .await?
+        .ok_or(ErrorCode::SessionInvalid)?;
     Ok(json_body(StatusCode::OK, &account))
 }

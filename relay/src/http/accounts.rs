@@ -47,22 +47,39 @@ pub(super) async fn register(State(relay): State<Arc<Relay>>, signed: ByAnyKey) 
         webhook_secret: WebhookSecret::from_bytes(random_array()),
         policy: rules.registration.policy,
         token_good: rules.registration.is_good(request.token.as_deref()),
-        token_digest: request.token.as_deref().map(|token| Sha256::digest(token).into()),
+        token_digest: request
+            .token
+            .as_deref()
+            .map(|token| Sha256::digest(token).into()),
     };
-    let registration = relay.store.register(relay.now(), new).await?.map_err(refusal)?;
+    let registration = relay
+        .store
+        .register(relay.now(), new)
+        .await?
+        .map_err(refusal)?;
     if registration.created {
         tracing::info!("an account was registered");
     }
-    let status = if registration.created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if registration.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     Ok(json_body(status, &registration.registered))
 }
 
 /// The webhook's URL of a way of delivery, looked at.
 pub(super) fn webhook_url(delivery: DeliveryMode) -> Result<Option<String>, ProblemResponse> {
-    let DeliveryMode::Webhook { url } = delivery else { return Ok(None) };
-    registration::webhook_url(&url).map_err(|error| problem(ErrorCode::WebhookInvalid, error.to_string()))?;
+    let DeliveryMode::Webhook { url } = delivery else {
+        return Ok(None);
+    };
+    registration::webhook_url(&url)
+        .map_err(|error| problem(ErrorCode::WebhookInvalid, error.to_string()))?;
     match url::Url::parse(&url) {
         Ok(parsed) if parsed.has_host() => Ok(Some(url)),
-        Ok(_) | Err(_) => Err(problem(ErrorCode::WebhookInvalid, "the webhook's URL does not parse")),
+        Ok(_) | Err(_) => Err(problem(
+            ErrorCode::WebhookInvalid,
+            "the webhook's URL does not parse",
+        )),
     }
 }

@@ -15,11 +15,16 @@ use bytes::Bytes;
 use http::{HeaderMap, Uri, header, request::Parts};
 use sealpost_proto::{
     AccountId, ErrorCode, Problem, Timestamp,
-    limits::{ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX, PART_BYTES_PER_SECOND_MIN},
+    limits::{
+        ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX,
+        PART_BYTES_PER_SECOND_MIN,
+    },
 };
 use sealpost_relay_core::rates::OwnRates;
 use sealpost_service::http::{Arriving, ProblemResponse, parse_json, read_body_with};
-use sealpost_signatures::{AccountKey, Nonce, ReceivedSignature, RequestParts, SignatureError, request::Signer};
+use sealpost_signatures::{
+    AccountKey, Nonce, ReceivedSignature, RequestParts, SignatureError, request::Signer,
+};
 use serde::de::DeserializeOwned;
 use std::{marker::PhantomData, sync::Arc};
 
@@ -108,10 +113,19 @@ impl<K: Kind> FromRequest<Arc<Relay>> for BySession<K> {
     async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
         let unread = Unread::<K>::begin(request, relay)?;
         let facts = unread.head.session(relay).await?;
-        relay.rules().meters.of(facts.own_rates).request(facts.account)?;
+        relay
+            .rules()
+            .meters
+            .of(facts.own_rates)
+            .request(facts.account)?;
         relay.hear(facts).await;
         let body = unread.read(relay).await?;
-        Ok(Self { account: facts.account, own_rates: facts.own_rates, body, kind: PhantomData })
+        Ok(Self {
+            account: facts.account,
+            own_rates: facts.own_rates,
+            body,
+            kind: PhantomData,
+        })
     }
 }
 
@@ -120,15 +134,26 @@ impl FromRequest<Arc<Relay>> for PartBySession {
 
     async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
         let Unread { head, body, .. } = Unread::<Part>::begin(request, relay)?;
-        let body = Arriving::new(&head.parts.headers, body, PART_BYTES_MAX)?.at_least(PART_BYTES_PER_SECOND_MIN);
+        let body = Arriving::new(&head.parts.headers, body, PART_BYTES_MAX)?
+            .at_least(PART_BYTES_PER_SECOND_MIN);
         let facts = head.session(relay).await?;
-        if let Err(problem) = relay.rules().meters.of(facts.own_rates).request(facts.account) {
+        if let Err(problem) = relay
+            .rules()
+            .meters
+            .of(facts.own_rates)
+            .request(facts.account)
+        {
             body.drain().await;
             return Err(problem);
         }
         relay.hear(facts).await;
         let digest = *head.signature.digest().as_bytes();
-        Ok(Self { account: facts.account, own_rates: facts.own_rates, digest, body })
+        Ok(Self {
+            account: facts.account,
+            own_rates: facts.own_rates,
+            digest,
+            body,
+        })
     }
 }
 
@@ -139,11 +164,19 @@ impl FromRequest<Arc<Relay>> for ByAccountKey {
         relay.meet(request.extensions(), request.headers())?;
         let unread = Unread::<Small>::begin(request, relay)?;
         let spendable = unread.head.account_key(relay.now())?;
-        let facts = relay.store.facts_by_key(spendable.key).await?.ok_or(ErrorCode::AccountUnknown)?;
+        let facts = relay
+            .store
+            .facts_by_key(spendable.key)
+            .await?
+            .ok_or(ErrorCode::AccountUnknown)?;
         if facts.suspended {
             return Err(ErrorCode::AccountSuspended.into());
         }
-        relay.rules().meters.of(facts.own_rates).request(facts.account)?;
+        relay
+            .rules()
+            .meters
+            .of(facts.own_rates)
+            .request(facts.account)?;
         let body = unread.read(relay).await?;
         spendable.spend(relay).await?;
         relay.hear(facts).await;
@@ -159,7 +192,10 @@ impl FromRequest<Arc<Relay>> for ByAnyKey {
         let unread = Unread::<Small>::begin(request, relay)?;
         let spendable = unread.head.account_key(relay.now())?;
         let body = unread.read(relay).await?;
-        Ok(Self { key: spendable.spend(relay).await?, body })
+        Ok(Self {
+            key: spendable.spend(relay).await?,
+            body,
+        })
     }
 }
 
@@ -182,22 +218,56 @@ impl<K: Kind> Unread<K> {
         let (parts, body) = request.into_parts();
         if announced_bytes(&parts.headers).is_some_and(|bytes| bytes > K::LIMIT_BYTES as u64) {
             let limit = K::LIMIT_BYTES;
-            return Err(problem(ErrorCode::TooLarge, format!("the body is over the limit of {limit} bytes")));
+            return Err(problem(
+                ErrorCode::TooLarge,
+                format!("the body is over the limit of {limit} bytes"),
+            ));
         }
         let signature = ReceivedSignature::from_headers(&parts.headers);
         let signature = signature.map_err(|error| unbelieved(error, relay.now()))?;
         let authority = relay.origin.authority().to_owned();
-        Ok(Self { head: Head { parts, signature, authority }, body, kind: PhantomData })
+        Ok(Self {
+            head: Head {
+                parts,
+                signature,
+                authority,
+            },
+            body,
+            kind: PhantomData,
+        })
     }
 
     async fn read(self, relay: &Relay) -> Result<SignedBody, ProblemResponse> {
-        let Self { head: Head { parts, signature, .. }, body, .. } = self;
+        let Self {
+            head: Head {
+                parts, signature, ..
+            },
+            body,
+            ..
+        } = self;
         let empty = http_body::Body::is_end_stream(&body);
-        let bytes = announced_bytes(&parts.headers).unwrap_or(if empty { 0 } else { K::LIMIT_BYTES as u64 });
-        let mut room = relay.memory.request(bytes).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
-        let bytes = read_body_with(&parts.headers, body, K::LIMIT_BYTES, |bytes| room.grow(bytes)).await?;
-        signature.check_body(&bytes).map_err(|error| unbelieved(error, relay.now()))?;
-        Ok(SignedBody { headers: parts.headers, uri: parts.uri, bytes, room })
+        let bytes = announced_bytes(&parts.headers).unwrap_or(if empty {
+            0
+        } else {
+            K::LIMIT_BYTES as u64
+        });
+        let mut room = relay
+            .memory
+            .request(bytes)
+            .ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
+        let bytes = read_body_with(&parts.headers, body, K::LIMIT_BYTES, |bytes| {
+            room.grow(bytes)
+        })
+        .await?;
+        signature
+            .check_body(&bytes)
+            .map_err(|error| unbelieved(error, relay.now()))?;
+        Ok(SignedBody {
+            headers: parts.headers,
+            uri: parts.uri,
+            bytes,
+            room,
+        })
     }
 }
 
@@ -217,7 +287,10 @@ impl Head {
             return Err(unbelieved(SignatureError::WrongKey, now));
         };
         let key = relay.secret.session_key(&claimed);
-        let id = self.signature.verify_hmac(&self.signed_parts(), &key, now).map_err(|error| unbelieved(error, now))?;
+        let id = self
+            .signature
+            .verify_hmac(&self.signed_parts(), &key, now)
+            .map_err(|error| unbelieved(error, now))?;
         match relay.facts(id.account).await? {
             Some(facts) if facts.generation != id.key_generation || id.expires_at <= now => {
                 Err(ErrorCode::SessionInvalid.into())
@@ -233,8 +306,15 @@ impl Head {
         let key = verified.map_err(|error| unbelieved(error, now))?;
         let params = self.signature.params();
         match params.nonce.clone() {
-            Some(nonce) => Ok(Spendable { key, nonce, expires_at: params.expires }),
-            None => Err(problem(ErrorCode::SignatureInvalid, "this route needs a nonce")),
+            Some(nonce) => Ok(Spendable {
+                key,
+                nonce,
+                expires_at: params.expires,
+            }),
+            None => Err(problem(
+                ErrorCode::SignatureInvalid,
+                "this route needs a nonce",
+            )),
         }
     }
 }
@@ -248,14 +328,27 @@ struct Spendable {
 
 impl Spendable {
     async fn spend(self, relay: &Relay) -> Result<AccountKey, ProblemResponse> {
-        let Self { key, nonce, expires_at } = self;
+        let Self {
+            key,
+            nonce,
+            expires_at,
+        } = self;
         let first = relay.store.use_nonce(key, nonce, expires_at).await?;
-        if first { Ok(key) } else { Err(ErrorCode::NonceUsed.into()) }
+        if first {
+            Ok(key)
+        } else {
+            Err(ErrorCode::NonceUsed.into())
+        }
     }
 }
 
 fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// Why a signature is not believed, as a problem; with the relay's clock when it is about time.

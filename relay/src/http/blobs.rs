@@ -41,7 +41,10 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -
     relay.admit(0)?;
     let now = relay.now();
     if request.expires_at <= now {
-        return Err(problem(ErrorCode::Malformed, "the end of the blob's life is past"));
+        return Err(problem(
+            ErrorCode::Malformed,
+            "the end of the blob's life is past",
+        ));
     }
     let new = NewBlob {
         id: request.id,
@@ -50,22 +53,39 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -
         token_hash: digest(&request.fetch_token_hash, "fetch_token_hash")?,
         expires_at: request.expires_at,
     };
-    let created = relay.store.create_blob(now, new, relay.rules().quotas.clone()).await?;
+    let created = relay
+        .store
+        .create_blob(now, new, relay.rules().quotas.clone())
+        .await?;
     let (blob, created) = match created {
         Ok(created) => created,
         Err(ErrorCode::QuotaExceeded) => return Err(over_quota(&relay, &new).await?),
         Err(code) => return Err(refusal(code)),
     };
-    Ok(json_body(if created { StatusCode::CREATED } else { StatusCode::OK }, &blob))
+    Ok(json_body(
+        if created {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        },
+        &blob,
+    ))
 }
 
 /// Says what the account holds, what is free, and what to do.
 async fn over_quota(relay: &Relay, new: &NewBlob) -> Result<ProblemResponse, ProblemResponse> {
-    let quota = relay.store.quota_of(new.account).await?.ok_or(ErrorCode::AccountUnknown)?;
+    let quota = relay
+        .store
+        .quota_of(new.account)
+        .await?
+        .ok_or(ErrorCode::AccountUnknown)?;
     let may = relay.rules().quotas.with(&quota.overrides);
     let free_bytes = may.account_blob_bytes.saturating_sub(quota.blobs.bytes);
     let detail = if quota.blobs.blobs >= may.account_blobs {
-        format!("the account keeps {} files here, as many as it may", quota.blobs.blobs)
+        format!(
+            "the account keeps {} files here, as many as it may",
+            quota.blobs.blobs
+        )
     } else {
         format!(
             "the account keeps {} of {} bytes of files here: {free_bytes} are free, this file needs {}",
@@ -75,7 +95,10 @@ async fn over_quota(relay: &Relay, new: &NewBlob) -> Result<ProblemResponse, Pro
         )
     };
     let what_to_do = "room is made when files are fetched, deleted or expire; the relay's operator can give more";
-    Ok(passing_problem_with(ErrorCode::QuotaExceeded, format!("{detail}; {what_to_do}")))
+    Ok(passing_problem_with(
+        ErrorCode::QuotaExceeded,
+        format!("{detail}; {what_to_do}"),
+    ))
 }
 
 problems!(ShowProblems: SESSION; NotFound);
@@ -86,8 +109,16 @@ problems!(ShowProblems: SESSION; NotFound);
     params(Id<BlobId>),
     responses((status = 200, description = "Which parts are there", body = Blob), ShowProblems)
 )]
-pub(super) async fn show(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
-    let blob = relay.store.blob(relay.now(), signed.account, id).await?.ok_or(ErrorCode::NotFound)?;
+pub(super) async fn show(
+    State(relay): State<Arc<Relay>>,
+    Id(id): Id<BlobId>,
+    signed: BySession,
+) -> Answer {
+    let blob = relay
+        .store
+        .blob(relay.now(), signed.account, id)
+        .await?
+        .ok_or(ErrorCode::NotFound)?;
     Ok(json_body(StatusCode::OK, &blob))
 }
 
@@ -101,10 +132,18 @@ problems!(CompleteProblems: SESSION, JSON, WRITES; NotFound, BlobIncomplete);
     params(Id<BlobId>), request_body = CompleteBlob,
     responses((status = 200, description = "It is complete", body = Blob), CompleteProblems)
 )]
-pub(super) async fn complete(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
+pub(super) async fn complete(
+    State(relay): State<Arc<Relay>>,
+    Id(id): Id<BlobId>,
+    signed: BySession,
+) -> Answer {
     let request: CompleteBlob = signed.body.json()?;
     let digest = digest(&request.digest, "digest")?;
-    let blob = relay.store.complete_blob(relay.now(), signed.account, id, digest).await?.map_err(refusal)?;
+    let blob = relay
+        .store
+        .complete_blob(relay.now(), signed.account, id, digest)
+        .await?
+        .map_err(refusal)?;
     Ok(json_body(StatusCode::OK, &blob))
 }
 
@@ -116,9 +155,16 @@ problems!(ExtendProblems: SESSION, JSON, WRITES; NotFound);
     params(Id<BlobId>), request_body = ExtendBlob,
     responses((status = 200, description = "The blob as it is now", body = Blob), ExtendProblems)
 )]
-pub(super) async fn extend(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
+pub(super) async fn extend(
+    State(relay): State<Arc<Relay>>,
+    Id(id): Id<BlobId>,
+    signed: BySession,
+) -> Answer {
     let ExtendBlob { expires_at } = signed.body.json()?;
-    let blob = relay.store.extend_blob(relay.now(), signed.account, id, expires_at).await?;
+    let blob = relay
+        .store
+        .extend_blob(relay.now(), signed.account, id, expires_at)
+        .await?;
     Ok(json_body(StatusCode::OK, &blob.ok_or(ErrorCode::NotFound)?))
 }
 
@@ -130,7 +176,11 @@ problems!(RemoveProblems: SESSION, WRITES);
     params(Id<BlobId>),
     responses((status = 204, description = "It is gone, now or before"), RemoveProblems)
 )]
-pub(super) async fn remove(State(relay): State<Arc<Relay>>, Id(id): Id<BlobId>, signed: BySession) -> Answer {
+pub(super) async fn remove(
+    State(relay): State<Arc<Relay>>,
+    Id(id): Id<BlobId>,
+    signed: BySession,
+) -> Answer {
     relay.store.delete_blob(signed.account, id).await?;
     relay.wakes.sweeps.notify_one();
     Ok(StatusCode::NO_CONTENT.into_response())

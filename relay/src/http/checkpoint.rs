@@ -30,7 +30,11 @@ problems!(ShowProblems: SESSION; NotFound);
     )
 )]
 pub(super) async fn show(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
-    let sealed = relay.store.checkpoint(signed.account).await?.ok_or(ErrorCode::NotFound)?;
+    let sealed = relay
+        .store
+        .checkpoint(signed.account)
+        .await?
+        .ok_or(ErrorCode::NotFound)?;
     Ok(tagged(sealed))
 }
 
@@ -49,9 +53,14 @@ problems!(WriteProblems: SESSION, JSON, WRITES; PreconditionFailed);
     )
 )]
 pub(super) async fn write(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
-    let Checkpoint { sealed: B64(sealed) } = signed.body.json()?;
+    let Checkpoint {
+        sealed: B64(sealed),
+    } = signed.body.json()?;
     if sealed.is_empty() || sealed.len() > CHECKPOINT_BYTES_MAX {
-        return Err(problem(ErrorCode::Malformed, format!("a checkpoint has 1 to {CHECKPOINT_BYTES_MAX} bytes")));
+        return Err(problem(
+            ErrorCode::Malformed,
+            format!("a checkpoint has 1 to {CHECKPOINT_BYTES_MAX} bytes"),
+        ));
     }
     let Some(expected) = signed.body.header("if-match").map(str::to_owned) else {
         return Err(problem(
@@ -59,8 +68,13 @@ pub(super) async fn write(State(relay): State<Arc<Relay>>, signed: BySession) ->
             "send If-Match with the tag of the checkpoint to replace, or \"none\"",
         ));
     };
-    let matches = move |current: Option<&[u8]>| current.map_or_else(|| NONE.to_owned(), tag) == expected;
-    if relay.store.write_checkpoint(signed.account, sealed.clone(), matches).await? {
+    let matches =
+        move |current: Option<&[u8]>| current.map_or_else(|| NONE.to_owned(), tag) == expected;
+    if relay
+        .store
+        .write_checkpoint(signed.account, sealed.clone(), matches)
+        .await?
+    {
         Ok(tagged(sealed))
     } else {
         Err(ErrorCode::PreconditionFailed.into())
@@ -73,7 +87,12 @@ fn tag(sealed: &[u8]) -> String {
 
 fn tagged(sealed: Vec<u8>) -> Response {
     let tag = HeaderValue::from_str(&tag(&sealed));
-    let mut response = json_body(StatusCode::OK, &Checkpoint { sealed: B64(sealed) });
+    let mut response = json_body(
+        StatusCode::OK,
+        &Checkpoint {
+            sealed: B64(sealed),
+        },
+    );
     if let Ok(tag) = tag {
         response.headers_mut().insert(header::ETAG, tag);
     }

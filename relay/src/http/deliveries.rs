@@ -64,18 +64,35 @@ problems!(AcknowledgeProblems: SESSION, JSON, WRITES);
 )]
 pub(super) async fn acknowledge(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let results: DeliveryResults = signed.body.json()?;
-    let handed = relay.store.acknowledge(relay.now(), signed.account, results.clone()).await?;
+    let handed = relay
+        .store
+        .acknowledge(relay.now(), signed.account, results.clone())
+        .await?;
     relay.metrics.handed(&results.results);
-    relay.throughput.add(relay.now(), Throughput { delivered: handed.stored, ..Throughput::default() });
-    relay.cache.note_contact(signed.account, handed.heeds_contact);
+    relay.throughput.add(
+        relay.now(),
+        Throughput {
+            delivered: handed.stored,
+            ..Throughput::default()
+        },
+    );
+    relay
+        .cache
+        .note_contact(signed.account, handed.heeds_contact);
     relay.wakes.wake(&handed.woken);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// What waits for the account, once something does and no call is under way.
-async fn next(relay: &Relay, account: AccountId, wait: Duration) -> Result<Option<LeasedBatch>, StoreError> {
+async fn next(
+    relay: &Relay,
+    account: AccountId,
+    wait: Duration,
+) -> Result<Option<LeasedBatch>, StoreError> {
     let deadline = Instant::now() + wait;
-    let Some(waiting) = relay.wakes.wait_for(account, LONG_POLLS_MAX) else { return look(relay, account).await };
+    let Some(waiting) = relay.wakes.wait_for(account, LONG_POLLS_MAX) else {
+        return look(relay, account).await;
+    };
     loop {
         let woken = waiting.next();
         if let Some(leased) = look(relay, account).await? {
@@ -94,7 +111,10 @@ async fn next(relay: &Relay, account: AccountId, wait: Duration) -> Result<Optio
 
 async fn look(relay: &Relay, account: AccountId) -> Result<Option<LeasedBatch>, StoreError> {
     if relay.store.has_waiting(account).await? {
-        relay.store.pull(relay.now(), account, relay.memory.portion().bytes).await
+        relay
+            .store
+            .pull(relay.now(), account, relay.memory.portion().bytes)
+            .await
     } else {
         Ok(None)
     }

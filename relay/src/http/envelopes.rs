@@ -21,8 +21,8 @@ use sealpost_proto::{
     limits::ENVELOPES_PER_REQUEST_MAX,
     schema::Bytes16,
     wire::{
-        EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitOutcome, SubmitRequest, SubmitResponse,
-        SubmitResult,
+        EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitOutcome, SubmitRequest,
+        SubmitResponse, SubmitResult,
     },
 };
 use sealpost_service::http::json_body;
@@ -39,19 +39,39 @@ problems!(SubmitProblems: SESSION, JSON, WRITES);
     request_body = SubmitRequest,
     responses((status = 200, description = "What became of each", body = SubmitResponse), SubmitProblems)
 )]
-pub(super) async fn submit(State(relay): State<Arc<Relay>>, signed: BySession<Envelopes>) -> Answer {
+pub(super) async fn submit(
+    State(relay): State<Arc<Relay>>,
+    signed: BySession<Envelopes>,
+) -> Answer {
     let SubmitRequest { envelopes } = signed.body.json()?;
     if !(1..=ENVELOPES_PER_REQUEST_MAX).contains(&envelopes.len()) {
         let detail = format!("a request holds 1 to {ENVELOPES_PER_REQUEST_MAX} envelopes");
         return Err(problem(ErrorCode::Malformed, detail));
     }
-    relay.rules().meters.of(signed.own_rates).envelopes(signed.account, envelopes.len())?;
+    relay
+        .rules()
+        .meters
+        .of(signed.own_rates)
+        .envelopes(signed.account, envelopes.len())?;
     relay.admit(signed.body.bytes.len())?;
     let _room = signed.body.into_room();
-    let submissions = envelopes.into_iter().map(|envelope| Submission::new(&relay.origin, envelope)).collect();
-    let results = relay.store.submit(relay.now(), signed.account, submissions, relay.rules().quotas.clone()).await?;
+    let submissions = envelopes
+        .into_iter()
+        .map(|envelope| Submission::new(&relay.origin, envelope))
+        .collect();
+    let results = relay
+        .store
+        .submit(
+            relay.now(),
+            signed.account,
+            submissions,
+            relay.rules().quotas.clone(),
+        )
+        .await?;
     relay.throughput.add(relay.now(), throughput(&results));
-    relay.metrics.submitted(results.iter().map(|result| &result.outcome));
+    relay
+        .metrics
+        .submitted(results.iter().map(|result| &result.outcome));
     Ok(json_body(StatusCode::OK, &SubmitResponse { results }))
 }
 
@@ -75,9 +95,16 @@ problems!(StatusProblems: SESSION; NotFound);
     params(Id<EnvelopeId>),
     responses((status = 200, description = "Where it is", body = EnvelopeStatus), StatusProblems)
 )]
-pub(super) async fn status(State(relay): State<Arc<Relay>>, Id(id): Id<EnvelopeId>, signed: BySession) -> Answer {
+pub(super) async fn status(
+    State(relay): State<Arc<Relay>>,
+    Id(id): Id<EnvelopeId>,
+    signed: BySession,
+) -> Answer {
     let found = relay.store.statuses(signed.account, vec![id]).await?.pop();
-    Ok(json_body(StatusCode::OK, &found.ok_or(ErrorCode::NotFound)?))
+    Ok(json_body(
+        StatusCode::OK,
+        &found.ok_or(ErrorCode::NotFound)?,
+    ))
 }
 
 problems!(ListProblems: SESSION, JSON);
@@ -91,7 +118,10 @@ problems!(ListProblems: SESSION, JSON);
 pub(super) async fn statuses(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
     let StatusRequest { ids } = signed.body.json()?;
     if ids.len() > ENVELOPES_PER_REQUEST_MAX {
-        return Err(problem(ErrorCode::Malformed, format!("at most {ENVELOPES_PER_REQUEST_MAX} ids")));
+        return Err(problem(
+            ErrorCode::Malformed,
+            format!("at most {ENVELOPES_PER_REQUEST_MAX} ids"),
+        ));
     }
     let envelopes = relay.store.statuses(signed.account, ids).await?;
     Ok(json_body(StatusCode::OK, &StatusResponse { envelopes }))
@@ -105,9 +135,21 @@ problems!(RecallProblems: SESSION, WRITES; NotFound, ProofInvalid, TooLate);
     params(Id<EnvelopeId>, ("Sealpost-Proof" = inline(Bytes16), Header, description = "The proof for recalling")),
     responses((status = 204, description = "It is not handed over, as recalled now or before"), RecallProblems)
 )]
-pub(super) async fn recall(State(relay): State<Arc<Relay>>, Id(id): Id<EnvelopeId>, signed: BySession) -> Answer {
-    let proof = signed.body.header(PROOF_HEADER).and_then(|text| b64::parse(text).ok()).unwrap_or_default();
-    match relay.store.recall(relay.now(), signed.account, id, proof).await? {
+pub(super) async fn recall(
+    State(relay): State<Arc<Relay>>,
+    Id(id): Id<EnvelopeId>,
+    signed: BySession,
+) -> Answer {
+    let proof = signed
+        .body
+        .header(PROOF_HEADER)
+        .and_then(|text| b64::parse(text).ok())
+        .unwrap_or_default();
+    match relay
+        .store
+        .recall(relay.now(), signed.account, id, proof)
+        .await?
+    {
         Recall::Recalled => Ok(StatusCode::NO_CONTENT.into_response()),
         Recall::Refused(code) => Err(code.into()),
     }

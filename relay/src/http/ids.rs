@@ -24,8 +24,17 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
     type Rejection = ProblemResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
-        let id = parts.extract::<Path<String>>().await.ok().and_then(|Path(text)| text.parse().ok());
-        id.map(Self).ok_or_else(|| problem(ErrorCode::Malformed, "the path holds no id of 22 characters of base64url"))
+        let id = parts
+            .extract::<Path<String>>()
+            .await
+            .ok()
+            .and_then(|Path(text)| text.parse().ok());
+        id.map(Self).ok_or_else(|| {
+            problem(
+                ErrorCode::Malformed,
+                "the path holds no id of 22 characters of base64url",
+            )
+        })
     }
 }
 
@@ -43,8 +52,14 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PartId<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
         let path = parts.extract::<Path<(String, String)>>().await.ok();
-        let found = path.and_then(|Path((id, number))| Some(Self(id.parse().ok()?, number.parse().ok()?)));
-        found.ok_or_else(|| problem(ErrorCode::Malformed, "the path holds no blob id and number of a part"))
+        let found =
+            path.and_then(|Path((id, number))| Some(Self(id.parse().ok()?, number.parse().ok()?)));
+        found.ok_or_else(|| {
+            problem(
+                ErrorCode::Malformed,
+                "the path holds no blob id and number of a part",
+            )
+        })
     }
 }
 
@@ -55,7 +70,10 @@ impl<T: ToSchema> IntoParams for PartId<T> {
 }
 
 fn in_path(name: &str, schema: RefOr<Schema>) -> Parameter {
-    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True);
     parameter.schema(Some(schema)).build()
 }
 
@@ -64,12 +82,19 @@ fn in_path(name: &str, schema: RefOr<Schema>) -> Parameter {
 /// # Errors
 /// `malformed` when it does not parse.
 pub(super) fn query<T: FromStr>(uri: &Uri, name: &str) -> Result<Option<T>, ProblemResponse> {
-    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let pairs = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.split_once('='));
     match pairs.into_iter().find(|(found, _)| *found == name) {
         None => Ok(None),
         Some((_, value)) => match value.parse() {
             Ok(value) => Ok(Some(value)),
-            Err(_) => Err(problem(ErrorCode::Malformed, format!("the parameter {name} does not parse"))),
+            Err(_) => Err(problem(
+                ErrorCode::Malformed,
+                format!("the parameter {name} does not parse"),
+            )),
         },
     }
 }

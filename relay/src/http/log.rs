@@ -13,7 +13,11 @@ pub(super) async fn log(State(relay): State<Arc<Relay>>, request: Request, next:
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
-    relay.metrics.answered(route.as_ref().map(MatchedPath::as_str), response.status(), started.elapsed());
+    relay.metrics.answered(
+        route.as_ref().map(MatchedPath::as_str),
+        response.status(),
+        started.elapsed(),
+    );
     let status = response.status().as_u16();
     let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
     let elapsed_us = started.elapsed().as_micros();

@@ -43,15 +43,28 @@ problems!(OpenProblems: ANY_KEY, KNOWN, JSON; Conflict, QuotaExceeded);
     params(Id<MailboxId>), request_body = OpenMailbox,
     responses((status = 204, description = "It is open"), OpenProblems)
 )]
-pub(super) async fn open(State(relay): State<Arc<Relay>>, Id(mailbox): Id<MailboxId>, signed: ByAccountKey) -> Answer {
+pub(super) async fn open(
+    State(relay): State<Arc<Relay>>,
+    Id(mailbox): Id<MailboxId>,
+    signed: ByAccountKey,
+) -> Answer {
     let OpenMailbox { send_keys } = signed.body.json()?;
     if !(1..=SEND_KEYS_MAX).contains(&send_keys.len()) {
-        return Err(problem(ErrorCode::Malformed, "a mailbox has one or two send keys"));
+        return Err(problem(
+            ErrorCode::Malformed,
+            "a mailbox has one or two send keys",
+        ));
     }
     relay.admit(0)?;
     let opened = relay
         .store
-        .open_mailbox(relay.now(), signed.facts.account, mailbox, send_keys, relay.rules().quotas.clone())
+        .open_mailbox(
+            relay.now(),
+            signed.facts.account,
+            mailbox,
+            send_keys,
+            relay.rules().quotas.clone(),
+        )
         .await?;
     opened.map_err(refusal)?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -67,8 +80,15 @@ problems!(CloseProblems: ANY_KEY, KNOWN);
     security(("account_key" = [])), params(Id<MailboxId>),
     responses((status = 204, description = "It is closed, now or before"), CloseProblems)
 )]
-pub(super) async fn close(State(relay): State<Arc<Relay>>, Id(mailbox): Id<MailboxId>, signed: ByAccountKey) -> Answer {
-    relay.store.close_mailbox(relay.now(), signed.facts.account, mailbox).await?;
+pub(super) async fn close(
+    State(relay): State<Arc<Relay>>,
+    Id(mailbox): Id<MailboxId>,
+    signed: ByAccountKey,
+) -> Answer {
+    relay
+        .store
+        .close_mailbox(relay.now(), signed.facts.account, mailbox)
+        .await?;
     relay.wakes.sweeps.notify_one();
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -93,7 +93,9 @@ fn passing_problem_with(code: ErrorCode, detail: impl Into<String>) -> ProblemRe
 fn passing(code: ErrorCode, problem: Problem) -> ProblemResponse {
     let wait = match code {
         ErrorCode::StorageFull => STORAGE_FULL_RETRY,
-        ErrorCode::QuotaExceeded | ErrorCode::MailboxFull | ErrorCode::AfterRefused => MAILBOX_FULL_RETRY,
+        ErrorCode::QuotaExceeded | ErrorCode::MailboxFull | ErrorCode::AfterRefused => {
+            MAILBOX_FULL_RETRY
+        }
         _ => BUSY_RETRY,
     };
     problem.retry_after_ms(millis(wait)).into()
@@ -101,7 +103,11 @@ fn passing(code: ErrorCode, problem: Problem) -> ProblemResponse {
 
 /// A code as the answer: with a time when it passes.
 fn refusal(code: ErrorCode) -> ProblemResponse {
-    if code.is_retryable() { passing_problem(code) } else { code.into() }
+    if code.is_retryable() {
+        passing_problem(code)
+    } else {
+        code.into()
+    }
 }
 
 /// A problem in words.
@@ -124,14 +130,28 @@ mod tests {
         let shown = format!("{router:?}");
         let routes = shown.split("fallback_router").next().unwrap();
         let quoted = routes.split('"').skip(1).step_by(2);
-        quoted.filter(|text| text.starts_with('/')).map(str::to_owned).collect()
+        quoted
+            .filter(|text| text.starts_with('/'))
+            .map(str::to_owned)
+            .collect()
     }
 
     async fn answered(router: &Router, method: Method, path: &str) -> StatusCode {
-        let path = path.replace("{id}", "AAAAAAAAAAAAAAAAAAAAAA").replace("{number}", "0").replace("{name}", "acme");
+        let path = path
+            .replace("{id}", "AAAAAAAAAAAAAAAAAAAAAA")
+            .replace("{number}", "0")
+            .replace("{name}", "acme");
         let request = Request::builder().method(method).uri(path);
-        let request = request.header("host", "127.0.0.1:1").header("authorization", "Bearer token").body(Body::empty());
-        router.clone().oneshot(request.unwrap()).await.unwrap().status()
+        let request = request
+            .header("host", "127.0.0.1:1")
+            .header("authorization", "Bearer token")
+            .body(Body::empty());
+        router
+            .clone()
+            .oneshot(request.unwrap())
+            .await
+            .unwrap()
+            .status()
     }
 
     /// Every route is described with all its methods, and what is described is a route.
@@ -141,9 +161,16 @@ mod tests {
         expected.extend(others.iter().map(|&path| path.to_owned()));
         assert_eq!(paths(router), expected);
         for (path, operations) in document.as_object().unwrap() {
-            for method in [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE] {
+            for method in [
+                Method::GET,
+                Method::PUT,
+                Method::POST,
+                Method::PATCH,
+                Method::DELETE,
+            ] {
                 let is_described = operations.get(method.as_str().to_lowercase()).is_some();
-                let is_served = answered(router, method.clone(), path).await != StatusCode::METHOD_NOT_ALLOWED;
+                let is_served =
+                    answered(router, method.clone(), path).await != StatusCode::METHOD_NOT_ALLOWED;
                 assert_eq!(is_served, is_described, "{method} {path}");
             }
         }
@@ -152,13 +179,37 @@ mod tests {
     #[tokio::test]
     async fn what_is_served_is_described_and_what_is_described_is_served() {
         let folder = tempfile::tempdir().unwrap();
-        let mut config =
-            Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.path().to_owned(), ..Config::default() };
+        let mut config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data: folder.path().to_owned(),
+            ..Config::default()
+        };
         config.admin.listen = "off".parse().unwrap();
-        let relay = open(config, Arc::new(SystemClock), Shutdown::new()).await.unwrap().relay;
-        compare(&router(Arc::clone(&relay)), &routes().into_openapi(), &["/v1/at/{host}/{*rest}"]).await;
-        let page = ["/", "/page.css", "/page.js", "/chart.js", "/icon.svg", "/metrics", "/admin/openapi.json"];
+        let relay = open(config, Arc::new(SystemClock), Shutdown::new())
+            .await
+            .unwrap()
+            .relay;
+        compare(
+            &router(Arc::clone(&relay)),
+            &routes().into_openapi(),
+            &["/v1/at/{host}/{*rest}"],
+        )
+        .await;
+        let page = [
+            "/",
+            "/page.css",
+            "/page.js",
+            "/chart.js",
+            "/icon.svg",
+            "/metrics",
+            "/admin/openapi.json",
+        ];
         let guard = LocalGuard::new("token", "127.0.0.1:1".parse().unwrap());
-        compare(&crate::admin::router(relay, guard), &crate::admin::routes().into_openapi(), &page).await;
+        compare(
+            &crate::admin::router(relay, guard),
+            &crate::admin::routes().into_openapi(),
+            &page,
+        )
+        .await;
     }
 }

@@ -6,8 +6,9 @@ use axum::response::Response;
 use http::HeaderMap;
 use sealpost_proto::{
     ErrorCode::{
-        self, AccountSuspended, AccountUnknown, ClockSkew, Internal, Malformed, NonceUsed, Overloaded, RateLimited,
-        SessionInvalid, SignatureInvalid, SignatureMissing, StorageFull, TooLarge, Unavailable, UnsupportedMediaType,
+        self, AccountSuspended, AccountUnknown, ClockSkew, Internal, Malformed, NonceUsed,
+        Overloaded, RateLimited, SessionInvalid, SignatureInvalid, SignatureMissing, StorageFull,
+        TooLarge, Unavailable, UnsupportedMediaType,
     },
     limits,
     time::millis,
@@ -18,8 +19,8 @@ use std::sync::LazyLock;
 use utoipa::{
     ToSchema,
     openapi::{
-        Content, HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OneOfBuilder, OpenApi, OpenApiBuilder,
-        PathsBuilder, Ref, RefOr, ResponseBuilder, Schema, ServerBuilder,
+        Content, HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OneOfBuilder, OpenApi,
+        OpenApiBuilder, PathsBuilder, Ref, RefOr, ResponseBuilder, Schema, ServerBuilder,
         path::{HttpMethod, Operation, OperationBuilder, PathItem},
         request_body::RequestBodyBuilder,
         schema::Type,
@@ -65,7 +66,8 @@ pub(super) const JSON: &[ErrorCode] = &[UnsupportedMediaType];
 /// What a request that needs room on the disk may be answered.
 pub(super) const WRITES: &[ErrorCode] = &[StorageFull];
 
-static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(routes().into_openapi(), add_standings));
+static DOCUMENT: LazyLock<Document> =
+    LazyLock::new(|| Document::of(routes().into_openapi(), add_standings));
 
 /// Describe this API
 ///
@@ -83,33 +85,64 @@ pub(super) async fn describe(headers: HeaderMap) -> Response {
 pub(super) fn empty() -> OpenApi {
     let tags = [
         ("accounts", "Register, sign in, change, leave."),
-        ("mailboxes", "Open and close mailboxes, publish and read prekeys."),
-        ("envelopes", "Submit envelopes, ask where they are, take them back."),
+        (
+            "mailboxes",
+            "Open and close mailboxes, publish and read prekeys.",
+        ),
+        (
+            "envelopes",
+            "Submit envelopes, ask where they are, take them back.",
+        ),
         ("deliveries", "Take what came, and say what became of it."),
         ("blobs", "Sealed files, in parts."),
-        ("relay", "What the relay says about itself; nothing here is signed."),
+        (
+            "relay",
+            "What the relay says about itself; nothing here is signed.",
+        ),
     ];
-    let tag = |(name, words)| TagBuilder::new().name(name).description(Some(words)).build();
+    let tag = |(name, words)| {
+        TagBuilder::new()
+            .name(name)
+            .description(Some(words))
+            .build()
+    };
     let mut openapi = OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
                 .title("Sealpost relay")
                 .version(env!("CARGO_PKG_VERSION"))
                 .description(Some(format!("{WORDS}{}", limits_table())))
-                .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build())),
+                .license(Some(
+                    LicenseBuilder::new()
+                        .name("Apache-2.0")
+                        .identifier(Some("Apache-2.0"))
+                        .build(),
+                )),
         )
-        .servers(Some([ServerBuilder::new().url("/").description(Some("The relay that was asked")).build()]))
+        .servers(Some([ServerBuilder::new()
+            .url("/")
+            .description(Some("The relay that was asked"))
+            .build()]))
         .tags(Some(tags.map(tag)))
-        .webhooks(Some(PathsBuilder::new().path("account", PathItem::new(HttpMethod::Post, webhook())).build()))
+        .webhooks(Some(
+            PathsBuilder::new()
+                .path("account", PathItem::new(HttpMethod::Post, webhook()))
+                .build(),
+        ))
         .build();
     let components = openapi.components.get_or_insert_default();
-    for (name, words) in [("session", SESSION_WORDS), ("account_key", ACCOUNT_KEY_WORDS)] {
+    for (name, words) in [
+        ("session", SESSION_WORDS),
+        ("account_key", ACCOUNT_KEY_WORDS),
+    ] {
         let key = ApiKeyValue::with_description("Signature", words);
         components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(key)));
     }
-    components
-        .schemas
-        .extend(referred::<WebhookCall>().chain(referred::<DeliveryResults>()).chain(referred::<ChallengeAnswer>()));
+    components.schemas.extend(
+        referred::<WebhookCall>()
+            .chain(referred::<DeliveryResults>())
+            .chain(referred::<ChallengeAnswer>()),
+    );
     openapi
 }
 
@@ -120,15 +153,23 @@ const STANDINGS: [(&str, &str, &str); 2] = [
         "What is left of each rate that was counted, and the seconds until it is whole again",
         "\"requests\";r=999;t=1",
     ),
-    ("RateLimit-Policy", "These rates: so many in so many seconds", "\"requests\";q=1000;w=5"),
+    (
+        "RateLimit-Policy",
+        "These rates: so many in so many seconds",
+        "\"requests\";q=1000;w=5",
+    ),
 ];
 
 /// Adds these headers to all answers of operations that are counted: those that may be answered 429. There is none where the
 /// operator has set no rate.
 fn add_standings(openapi: &mut OpenApi) {
     let components = openapi.components.get_or_insert_default();
-    let refer =
-        |(name, ..): (&str, _, _)| (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))));
+    let refer = |(name, ..): (&str, _, _)| {
+        (
+            name.to_owned(),
+            RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))),
+        )
+    };
     let operations = openapi.paths.paths.values_mut().flat_map(operations);
     let counted = operations.filter(|operation| operation.responses.responses.contains_key("429"));
     for described in counted.flat_map(|operation| operation.responses.responses.values_mut()) {
@@ -139,7 +180,10 @@ fn add_standings(openapi: &mut OpenApi) {
     }
     let header = |(name, words, example): (&str, &str, &str)| {
         let text = ObjectBuilder::new().schema_type(Type::String);
-        let header = HeaderBuilder::new().schema(Some(text)).description(Some(words)).example(Some(example.into()));
+        let header = HeaderBuilder::new()
+            .schema(Some(text))
+            .description(Some(words))
+            .example(Some(example.into()));
         (name.to_owned(), header.build().into())
     };
     components.headers.extend(STANDINGS.map(header));
@@ -148,7 +192,10 @@ fn add_standings(openapi: &mut OpenApi) {
 /// What the relay asks of a node that has a webhook.
 fn webhook() -> Operation {
     let refer = |name| RefOr::from(Ref::from_schema_name(name));
-    let answers = OneOfBuilder::new().item(refer(DeliveryResults::name())).item(refer(ChallengeAnswer::name())).build();
+    let answers = OneOfBuilder::new()
+        .item(refer(DeliveryResults::name()))
+        .item(refer(ChallengeAnswer::name()))
+        .build();
     let json = |schema: RefOr<Schema>| Content::new(Some(schema));
     OperationBuilder::new()
         .operation_id(Some("call_webhook"))
@@ -156,7 +203,9 @@ fn webhook() -> Operation {
         .summary(Some("What the relay sends to the webhook of an account"))
         .description(Some(WEBHOOK_WORDS))
         .request_body(Some(
-            RequestBodyBuilder::new().content("application/json", json(refer(WebhookCall::name()))).build(),
+            RequestBodyBuilder::new()
+                .content("application/json", json(refer(WebhookCall::name())))
+                .build(),
         ))
         .response(
             "200",
@@ -198,26 +247,65 @@ const ACCOUNT_KEY_WORDS: &str = "The same, signed with the account key: `keyid` 
 /// Every limit that a client can meet: those that an operator sets, as they are when he does not, and the fixed ones.
 fn limits_table() -> String {
     let fixed = [
-        ("body of another JSON request, bytes", limits::JSON_REQUEST_BYTES_MAX as u64),
-        ("headers of a request, bytes", u64::from(limits::HEADER_BYTES_MAX)),
-        ("smallest envelope, bytes", limits::ENVELOPE_BYTES_MIN as u64),
+        (
+            "body of another JSON request, bytes",
+            limits::JSON_REQUEST_BYTES_MAX as u64,
+        ),
+        (
+            "headers of a request, bytes",
+            u64::from(limits::HEADER_BYTES_MAX),
+        ),
+        (
+            "smallest envelope, bytes",
+            limits::ENVELOPE_BYTES_MIN as u64,
+        ),
         ("send keys of a mailbox", limits::SEND_KEYS_MAX as u64),
-        ("sealed prekeys, bytes, exactly", limits::SEALED_PREKEYS_BYTES as u64),
-        ("sealed checkpoint, bytes", limits::CHECKPOINT_BYTES_MAX as u64),
-        ("URL of a webhook, bytes", limits::WEBHOOK_URL_BYTES_MAX as u64),
+        (
+            "sealed prekeys, bytes, exactly",
+            limits::SEALED_PREKEYS_BYTES as u64,
+        ),
+        (
+            "sealed checkpoint, bytes",
+            limits::CHECKPOINT_BYTES_MAX as u64,
+        ),
+        (
+            "URL of a webhook, bytes",
+            limits::WEBHOOK_URL_BYTES_MAX as u64,
+        ),
         ("part 0 of a blob, bytes", limits::PART_BYTES_MAX as u64),
         ("parts of a blob", u64::from(limits::BLOB_PARTS_MAX)),
         ("life of a blob, ms", millis(limits::BLOB_LIFE_MAX)),
-        ("envelopes of a delivery batch, bytes", limits::DELIVERY_BATCH_BYTES_MAX as u64),
-        ("items of a delivery batch", limits::DELIVERY_BATCH_ITEMS_MAX as u64),
+        (
+            "envelopes of a delivery batch, bytes",
+            limits::DELIVERY_BATCH_BYTES_MAX as u64,
+        ),
+        (
+            "items of a delivery batch",
+            limits::DELIVERY_BATCH_ITEMS_MAX as u64,
+        ),
         ("lease of a delivery batch, ms", millis(limits::LEASE_LIFE)),
         ("long poll, ms", millis(limits::PULL_WAIT_MAX)),
         ("life of a session, ms", millis(limits::SESSION_LIFE)),
-        ("life of a signature, and how far a clock may be off, ms", millis(limits::SIGNATURE_LIFE_MAX)),
-        ("nonce of a signature, characters", limits::NONCE_CHARS_MAX as u64),
-        ("time for the headers of a request, ms", millis(limits::HEADER_READ_TIMEOUT)),
-        ("time in which the body of a request has to begin, ms", millis(limits::BODY_GRACE)),
-        ("bytes of a body that have to come in a second, on average", u64::from(limits::BODY_BYTES_PER_SECOND_MIN)),
+        (
+            "life of a signature, and how far a clock may be off, ms",
+            millis(limits::SIGNATURE_LIFE_MAX),
+        ),
+        (
+            "nonce of a signature, characters",
+            limits::NONCE_CHARS_MAX as u64,
+        ),
+        (
+            "time for the headers of a request, ms",
+            millis(limits::HEADER_READ_TIMEOUT),
+        ),
+        (
+            "time in which the body of a request has to begin, ms",
+            millis(limits::BODY_GRACE),
+        ),
+        (
+            "bytes of a body that have to come in a second, on average",
+            u64::from(limits::BODY_BYTES_PER_SECOND_MIN),
+        ),
     ];
     let named = [
         serde_json::to_value(Quotas::default().announced()).unwrap_or_default(),

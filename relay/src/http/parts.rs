@@ -57,8 +57,17 @@ pub(super) async fn upload(
     PartId(blob, number): PartId<BlobId>,
     signed: PartBySession,
 ) -> Answer {
-    let PartBySession { account, own_rates, digest, mut body } = signed;
-    let name = PartName { blob, number, digest };
+    let PartBySession {
+        account,
+        own_rates,
+        digest,
+        mut body,
+    } = signed;
+    let name = PartName {
+        blob,
+        number,
+        digest,
+    };
     let taken = take(&relay, (account, own_rates), name, &mut body).await;
     if taken.is_err() {
         body.drain().await;
@@ -73,10 +82,23 @@ async fn take(
     name: PartName,
     body: &mut Arriving,
 ) -> Answer {
-    let PartName { blob, number, digest } = name;
-    let place = relay.store.part_place(relay.now(), account, blob, number).await?.ok_or(ErrorCode::NotFound)?;
+    let PartName {
+        blob,
+        number,
+        digest,
+    } = name;
+    let place = relay
+        .store
+        .part_place(relay.now(), account, blob, number)
+        .await?
+        .ok_or(ErrorCode::NotFound)?;
     let bytes = match place {
-        PartPlace::OutOfRange => return Err(problem(ErrorCode::PartInvalid, "the blob has no part of this number")),
+        PartPlace::OutOfRange => {
+            return Err(problem(
+                ErrorCode::PartInvalid,
+                "the blob has no part of this number",
+            ));
+        }
         PartPlace::Present { digest: present } => {
             while body.next().await?.is_some() {}
             return same(present, digest);
@@ -85,15 +107,32 @@ async fn take(
     };
     relay.rules().meters.of(own_rates).part(account, bytes)?;
     relay.admit(bytes)?;
-    let _slot = relay.memory.coming.take(account).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
+    let _slot = relay
+        .memory
+        .coming
+        .take(account)
+        .ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
     write(&relay.blobs, &name, bytes, body).await?;
-    let counts = relay.store.part_written(relay.now(), account, blob, number, digest).await?;
+    let counts = relay
+        .store
+        .part_written(relay.now(), account, blob, number, digest)
+        .await?;
     same(counts.ok_or(ErrorCode::NotFound)?, digest)
 }
 
 /// Writes a part of exactly so many bytes with exactly that digest, or none.
-async fn write(blobs: &Blobs, name: &PartName, bytes: usize, body: &mut Arriving) -> Result<(), ProblemResponse> {
-    let wrong_length = || problem(ErrorCode::PartInvalid, format!("this part has {bytes} bytes"));
+async fn write(
+    blobs: &Blobs,
+    name: &PartName,
+    bytes: usize,
+    body: &mut Arriving,
+) -> Result<(), ProblemResponse> {
+    let wrong_length = || {
+        problem(
+            ErrorCode::PartInvalid,
+            format!("this part has {bytes} bytes"),
+        )
+    };
     let mut writing = blobs.begin(name).await?;
     let (mut hash, mut received, mut stretch, mut waiting) = (Sha256::new(), 0, Vec::new(), 0);
     while let Some(piece) = body.next().await? {
@@ -113,7 +152,10 @@ async fn write(blobs: &Blobs, name: &PartName, bytes: usize, body: &mut Arriving
         return Err(wrong_length());
     }
     if <[u8; 32]>::from(hash.finalize()) != name.digest {
-        return Err(problem(ErrorCode::SignatureInvalid, "the body does not have the digest that was signed"));
+        return Err(problem(
+            ErrorCode::SignatureInvalid,
+            "the body does not have the digest that was signed",
+        ));
     }
     if !stretch.is_empty() {
         writing.add(stretch).await?;
@@ -122,7 +164,11 @@ async fn write(blobs: &Blobs, name: &PartName, bytes: usize, body: &mut Arriving
 }
 
 fn same(present: [u8; 32], digest: [u8; 32]) -> Answer {
-    if present == digest { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(ErrorCode::Conflict.into()) }
+    if present == digest {
+        Ok(StatusCode::NO_CONTENT.into_response())
+    } else {
+        Err(ErrorCode::Conflict.into())
+    }
 }
 
 problems!(DownloadProblems: SESSION; NotFound, RangeNotSatisfiable);
@@ -149,30 +195,79 @@ pub(super) async fn download(
     PartId(blob, number): PartId<BlobId>,
     signed: BySession,
 ) -> Answer {
-    let token = signed.body.header(FETCH_TOKEN_HEADER).and_then(|text| b64::parse_array::<32>(text).ok());
+    let token = signed
+        .body
+        .header(FETCH_TOKEN_HEADER)
+        .and_then(|text| b64::parse_array::<32>(text).ok());
     let token_hash = Sha256::digest(token.ok_or(ErrorCode::NotFound)?).into();
-    let part = relay.store.fetch_part(relay.now(), blob, number, token_hash).await?;
+    let part = relay
+        .store
+        .fetch_part(relay.now(), blob, number, token_hash)
+        .await?;
     let (digest, bytes) = part.ok_or(ErrorCode::NotFound)?;
-    let name = PartName { blob, number, digest };
+    let name = PartName {
+        blob,
+        number,
+        digest,
+    };
     let length = bytes as u64;
-    let slot = relay.memory.going.take(signed.account).ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
+    let slot = relay
+        .memory
+        .going
+        .take(signed.account)
+        .ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
     match range(signed.body.header("range"), length) {
-        Asked::Whole => Ok(stream(&relay, name, slot, 0..length, length, StatusCode::OK)),
-        Asked::Stretch(stretch) => Ok(stream(&relay, name, slot, stretch, length, StatusCode::PARTIAL_CONTENT)),
+        Asked::Whole => Ok(stream(
+            &relay,
+            name,
+            slot,
+            0..length,
+            length,
+            StatusCode::OK,
+        )),
+        Asked::Stretch(stretch) => Ok(stream(
+            &relay,
+            name,
+            slot,
+            stretch,
+            length,
+            StatusCode::PARTIAL_CONTENT,
+        )),
         Asked::Unsatisfiable => Ok(unsatisfiable(length)),
     }
 }
 
-fn stream(relay: &Relay, name: PartName, slot: Slot, stretch: Range<u64>, length: u64, status: StatusCode) -> Response {
+fn stream(
+    relay: &Relay,
+    name: PartName,
+    slot: Slot,
+    stretch: Range<u64>,
+    length: u64,
+    status: StatusCode,
+) -> Response {
     let sent = stretch.end - stretch.start;
-    let content_range = format!("bytes {}-{}/{length}", stretch.start, stretch.end.saturating_sub(1));
-    let mut response = Response::new(Body::from_stream(stretches(relay.blobs.clone(), name, slot, stretch)));
+    let content_range = format!(
+        "bytes {}-{}/{length}",
+        stretch.start,
+        stretch.end.saturating_sub(1)
+    );
+    let mut response = Response::new(Body::from_stream(stretches(
+        relay.blobs.clone(),
+        name,
+        slot,
+        stretch,
+    )));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(sent));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if let (StatusCode::PARTIAL_CONTENT, Ok(value)) = (status, HeaderValue::from_str(&content_range)) {
+    if let (StatusCode::PARTIAL_CONTENT, Ok(value)) =
+        (status, HeaderValue::from_str(&content_range))
+    {
         headers.insert(header::CONTENT_RANGE, value);
     }
     response
@@ -199,7 +294,9 @@ fn stretches(
         }
         drop(slot);
     });
-    unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
+    unfold(receiver, |mut receiver| async {
+        Some((receiver.recv().await?, receiver))
+    })
 }
 
 fn unsatisfiable(length: u64) -> Response {

@@ -34,12 +34,21 @@ pub(super) async fn publish(
     Id(mailbox): Id<MailboxId>,
     signed: ByAccountKey,
 ) -> Answer {
-    let SealedPrekeys { sealed: B64(sealed) } = signed.body.json()?;
+    let SealedPrekeys {
+        sealed: B64(sealed),
+    } = signed.body.json()?;
     if sealed.len() != SEALED_PREKEYS_BYTES {
-        return Err(problem(ErrorCode::Malformed, format!("sealed prekeys have {SEALED_PREKEYS_BYTES} bytes")));
+        return Err(problem(
+            ErrorCode::Malformed,
+            format!("sealed prekeys have {SEALED_PREKEYS_BYTES} bytes"),
+        ));
     }
     relay.admit(SEALED_PREKEYS_BYTES)?;
-    if relay.store.publish_prekeys(signed.facts.account, mailbox, sealed).await? {
+    if relay
+        .store
+        .publish_prekeys(signed.facts.account, mailbox, sealed)
+        .await?
+    {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(ErrorCode::NotFound.into())
@@ -60,18 +69,40 @@ problems!(ShowProblems: SESSION; ProofInvalid, MailboxUnknown, NotFound);
     ),
     responses((status = 200, description = "The sealed base", body = SealedPrekeys), ShowProblems)
 )]
-pub(super) async fn show(State(relay): State<Arc<Relay>>, Id(mailbox): Id<MailboxId>, signed: BySession) -> Answer {
-    let stored = relay.store.prekeys(mailbox).await?.ok_or(ErrorCode::MailboxUnknown)?;
+pub(super) async fn show(
+    State(relay): State<Arc<Relay>>,
+    Id(mailbox): Id<MailboxId>,
+    signed: BySession,
+) -> Answer {
+    let stored = relay
+        .store
+        .prekeys(mailbox)
+        .await?
+        .ok_or(ErrorCode::MailboxUnknown)?;
     if stored.facts.account != signed.account && !proves(&signed, mailbox, &stored, relay.now()) {
         return Err(ErrorCode::ProofInvalid.into());
     }
     let sealed = stored.sealed.ok_or(ErrorCode::NotFound)?;
-    Ok(json_body(StatusCode::OK, &SealedPrekeys { sealed: B64(sealed) }))
+    Ok(json_body(
+        StatusCode::OK,
+        &SealedPrekeys {
+            sealed: B64(sealed),
+        },
+    ))
 }
 
 fn proves(signed: &BySession, mailbox: MailboxId, stored: &StoredPrekeys, now: Timestamp) -> bool {
-    let proof = signed.body.header(PROOF_HEADER).and_then(|text| b64::parse(text).ok());
-    let at = signed.body.header(PROOF_TIME_HEADER).and_then(|text| text.parse().ok()).map(Timestamp::from_millis);
-    let (Some(proof), Some(at)) = (proof, at) else { return false };
+    let proof = signed
+        .body
+        .header(PROOF_HEADER)
+        .and_then(|text| b64::parse(text).ok());
+    let at = signed
+        .body
+        .header(PROOF_TIME_HEADER)
+        .and_then(|text| text.parse().ok())
+        .map(Timestamp::from_millis);
+    let (Some(proof), Some(at)) = (proof, at) else {
+        return false;
+    };
     proofs::verify_read(&stored.facts.keys, mailbox, at, now, &proof)
 }

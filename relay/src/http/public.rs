@@ -23,7 +23,10 @@ pub(super) struct Met;
 impl FromRequestParts<Arc<Relay>> for Met {
     type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        relay: &Arc<Relay>,
+    ) -> Result<Self, ProblemResponse> {
         relay.meet(&parts.extensions, &parts.headers)?;
         Ok(Self)
     }
@@ -67,7 +70,9 @@ pub(super) async fn invite_page(_: Met) -> Response {
         (header::CACHE_CONTROL, "no-store"),
         (HeaderName::from_static("x-robots-tag"), "noindex"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }
@@ -91,7 +96,11 @@ pub(super) async fn healthz() -> &'static str {
 )]
 pub(super) async fn readyz(State(relay): State<Arc<Relay>>) -> Answer {
     let readiness = relay.health.readiness();
-    let status = if readiness == Readiness::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if readiness == Readiness::Ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     Ok((status, readiness.to_string()).into_response())
 }
 
@@ -103,9 +112,18 @@ mod tests {
 
     #[test]
     fn the_policy_names_the_style_of_the_page() {
-        let style = INVITE_PAGE.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+        let style = INVITE_PAGE
+            .split_once("<style>")
+            .unwrap()
+            .1
+            .split_once("</style>")
+            .unwrap()
+            .0;
         let digest = STANDARD.encode(Sha256::digest(style));
-        assert!(INVITE_POLICY.contains(&format!("'sha256-{digest}'")), "sha256-{digest}");
+        assert!(
+            INVITE_POLICY.contains(&format!("'sha256-{digest}'")),
+            "sha256-{digest}"
+        );
         assert!(!INVITE_PAGE.contains("<script") && !INVITE_PAGE.contains("http"));
     }
 }

@@ -22,7 +22,9 @@ impl TrustedProxies {
     }
 
     fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|range| range.contains(address.to_canonical()))
+        self.0
+            .iter()
+            .any(|range| range.contains(address.to_canonical()))
     }
 }
 
@@ -34,22 +36,37 @@ impl Asker {
     /// Who sent a request. Not known when it came from a trusted proxy that does not say, a program of this machine for
     /// example: all of them together are nobody.
     #[must_use]
-    pub(crate) fn of(extensions: &Extensions, headers: &HeaderMap, proxies: &TrustedProxies) -> Self {
+    pub(crate) fn of(
+        extensions: &Extensions,
+        headers: &HeaderMap,
+        proxies: &TrustedProxies,
+    ) -> Self {
         // Without an address it came through a socket in the file system, which only a proxy of ours may open.
-        let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        let peer = extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|ConnectInfo(peer)| peer.ip());
         if let Some(stranger) = peer.filter(|peer| !proxies.contains(*peer)) {
             return Self(Some(stranger));
         }
-        let values = headers.get_all(FORWARDED_FOR).into_iter().rev().filter_map(|value| value.to_str().ok());
-        let mut hops = values.flat_map(|value| value.rsplit(',')).map(|hop| parse(hop.trim()));
-        Self(hops.find(|hop| hop.is_none_or(|address| !proxies.contains(address))).flatten())
+        let values = headers
+            .get_all(FORWARDED_FOR)
+            .into_iter()
+            .rev()
+            .filter_map(|value| value.to_str().ok());
+        let mut hops = values
+            .flat_map(|value| value.rsplit(','))
+            .map(|hop| parse(hop.trim()));
+        Self(
+            hops.find(|hop| hop.is_none_or(|address| !proxies.contains(address)))
+                .flatten(),
+        )
     }
 
     pub(super) fn network(self) -> Option<Network> {
         self.0.map(|address| match address.to_canonical() {
-            IpAddr::V6(address) => {
-                Network(Ipv6Addr::from_bits(address.to_bits() >> NETWORK_BITS << NETWORK_BITS).into())
-            }
+            IpAddr::V6(address) => Network(
+                Ipv6Addr::from_bits(address.to_bits() >> NETWORK_BITS << NETWORK_BITS).into(),
+            ),
             v4 @ IpAddr::V4(_) => Network(v4),
         })
     }
@@ -65,8 +82,12 @@ impl Network {
 
 /// Some proxies add the port.
 fn parse(hop: &str) -> Option<IpAddr> {
-    let address = hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip()));
-    address.or_else(|_| hop.trim_start_matches('[').trim_end_matches(']').parse()).ok()
+    let address = hop
+        .parse()
+        .or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip()));
+    address
+        .or_else(|_| hop.trim_start_matches('[').trim_end_matches(']').parse())
+        .ok()
 }
 
 #[cfg(test)]
@@ -74,7 +95,11 @@ mod tests {
     use super::*;
 
     fn asker(peer: &str, forwarded: &[&str]) -> Option<String> {
-        let proxies = TrustedProxies::new(["127.0.0.0/8", "10.0.0.0/8"].map(|range| range.parse().unwrap()).to_vec());
+        let proxies = TrustedProxies::new(
+            ["127.0.0.0/8", "10.0.0.0/8"]
+                .map(|range| range.parse().unwrap())
+                .to_vec(),
+        );
         let mut extensions = Extensions::new();
         if let Ok(peer) = peer.parse() {
             extensions.insert(ConnectInfo(SocketAddr::new(peer, 4_000)));
@@ -94,12 +119,28 @@ mod tests {
             ("192.0.2.1", &["198.51.100.1"], Some("192.0.2.1")),
             ("127.0.0.1", &["198.51.100.1"], Some("198.51.100.1")),
             ("::ffff:127.0.0.1", &["198.51.100.1"], Some("198.51.100.1")),
-            ("127.0.0.1", &["1.1.1.1, 198.51.100.1"], Some("198.51.100.1")),
-            ("127.0.0.1", &["1.1.1.1", "198.51.100.1"], Some("198.51.100.1")),
-            ("127.0.0.1", &["198.51.100.1, 10.0.0.3"], Some("198.51.100.1")),
+            (
+                "127.0.0.1",
+                &["1.1.1.1, 198.51.100.1"],
+                Some("198.51.100.1"),
+            ),
+            (
+                "127.0.0.1",
+                &["1.1.1.1", "198.51.100.1"],
+                Some("198.51.100.1"),
+            ),
+            (
+                "127.0.0.1",
+                &["198.51.100.1, 10.0.0.3"],
+                Some("198.51.100.1"),
+            ),
             ("127.0.0.1", &["198.51.100.1:1234"], Some("198.51.100.1")),
             ("127.0.0.1", &["2001:db8:1:2:3::4"], Some("2001:db8:1:2::")),
-            ("127.0.0.1", &["[2001:db8:1:2:3::4]:443"], Some("2001:db8:1:2::")),
+            (
+                "127.0.0.1",
+                &["[2001:db8:1:2:3::4]:443"],
+                Some("2001:db8:1:2::"),
+            ),
             ("127.0.0.1", &["[2001:db8::4]"], Some("2001:db8::")),
             ("a Unix socket", &["198.51.100.1"], Some("198.51.100.1")),
             ("a Unix socket", &[], None),
@@ -107,7 +148,11 @@ mod tests {
             ("127.0.0.1", &["10.0.0.3"], None),
             ("127.0.0.1", &["198.51.100.1, unknown"], None),
         ] {
-            assert_eq!(asker(peer, forwarded).as_deref(), expected, "{peer} {forwarded:?}");
+            assert_eq!(
+                asker(peer, forwarded).as_deref(),
+                expected,
+                "{peer} {forwarded:?}"
+            );
         }
     }
 }

@@ -22,7 +22,9 @@ impl<K: Key> Meter<K> {
     pub(super) fn new(rate: Rate) -> Self {
         let burst = NonZeroU32::new(rate.quantity()).unwrap_or(NonZeroU32::MIN);
         // The period is never zero, so the other quota is never taken.
-        let quota = Quota::with_period(rate.period()).unwrap_or(Quota::per_second(burst)).allow_burst(burst);
+        let quota = Quota::with_period(rate.period())
+            .unwrap_or(Quota::per_second(burst))
+            .allow_burst(burst);
         let counts = RateLimiter::dashmap_with_clock(quota, MonotonicClock).with_middleware();
         Self { rate, counts }
     }
@@ -36,7 +38,10 @@ impl<K: Key> Meter<K> {
         };
         let wait = |not_until: NotUntil<_>| not_until.wait_time_from(MonotonicClock.now());
         match taken {
-            Ok(Ok(snapshot)) => Ok(Standing { rate: self.rate, remaining: snapshot.remaining_burst_capacity() }),
+            Ok(Ok(snapshot)) => Ok(Standing {
+                rate: self.rate,
+                remaining: snapshot.remaining_burst_capacity(),
+            }),
             Ok(Err(not_until)) => Err(wait(not_until)),
             Err(_) => Err(self.rate.period().saturating_mul(quantity.get())),
         }
@@ -44,7 +49,10 @@ impl<K: Key> Meter<K> {
 
     /// Where somebody stands who was refused.
     pub(super) fn nothing_left(&self) -> Standing {
-        Standing { rate: self.rate, remaining: 0 }
+        Standing {
+            rate: self.rate,
+            remaining: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -64,19 +72,37 @@ mod tests {
     use sealpost_relay_core::rates::Rates;
 
     fn rate(per_second: u32, burst: u32) -> Rate {
-        let rates = Rates { requests_per_second: per_second, requests_burst: burst, ..Rates::default() };
+        let rates = Rates {
+            requests_per_second: per_second,
+            requests_burst: burst,
+            ..Rates::default()
+        };
         rates.requests().unwrap()
     }
 
     #[test]
     fn each_has_its_own_count_and_hears_how_long_to_wait() {
         // Slow enough that no machine waits for the next one.
-        let meter = Meter::new(Rates { address_requests_per_minute: 2, ..Rates::default() }.addresses().unwrap());
+        let meter = Meter::new(
+            Rates {
+                address_requests_per_minute: 2,
+                ..Rates::default()
+            }
+            .addresses()
+            .unwrap(),
+        );
         assert_eq!(meter.take(&1, 1).unwrap().remaining, 1);
         assert_eq!(meter.take(&1, 1).unwrap().remaining, 0);
         let wait = meter.take(&1, 1).unwrap_err();
-        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(30), "{wait:?}");
-        assert_eq!(meter.take(&2, 2).unwrap().remaining, 0, "another has its own, and may take all at once");
+        assert!(
+            wait > Duration::ZERO && wait <= Duration::from_secs(30),
+            "{wait:?}"
+        );
+        assert_eq!(
+            meter.take(&2, 2).unwrap().remaining,
+            0,
+            "another has its own, and may take all at once"
+        );
         assert!(meter.take(&3, 3).is_err(), "more than there ever is");
     }
 

@@ -76,7 +76,11 @@ impl Meters {
             return Arc::clone(&self.for_all);
         }
         let mut known = self.own();
-        Arc::clone(known.entry(own).or_insert_with(|| Arc::new(AccountMeters::new(&self.rates.with(own)))))
+        Arc::clone(
+            known
+                .entry(own)
+                .or_insert_with(|| Arc::new(AccountMeters::new(&self.rates.with(own)))),
+        )
     }
 
     /// Counts a request that has no session yet. One whose address is not known is not counted.
@@ -84,7 +88,9 @@ impl Meters {
     /// # Errors
     /// `rate_limited`.
     pub(crate) fn asker(&self, asker: Asker) -> Result<(), ProblemResponse> {
-        let (Some(meter), Some(mut network)) = (&self.addresses, asker.network()) else { return Ok(()) };
+        let (Some(meter), Some(mut network)) = (&self.addresses, asker.network()) else {
+            return Ok(());
+        };
         if meter.len() >= METERED_ADDRESSES_MAX {
             // So many at once are not people: whoever is new shares one count.
             network = Network::EVERYBODY;
@@ -130,8 +136,16 @@ impl AccountMeters {
     ///
     /// # Errors
     /// `rate_limited`; then none was counted.
-    pub(crate) fn envelopes(&self, account: AccountId, envelopes: usize) -> Result<(), ProblemResponse> {
-        count(self.envelopes.as_ref(), &account, u32::try_from(envelopes).unwrap_or(u32::MAX))
+    pub(crate) fn envelopes(
+        &self,
+        account: AccountId,
+        envelopes: usize,
+    ) -> Result<(), ProblemResponse> {
+        count(
+            self.envelopes.as_ref(),
+            &account,
+            u32::try_from(envelopes).unwrap_or(u32::MAX),
+        )
     }
 
     /// Counts a part of a blob that an account uploads.
@@ -143,7 +157,9 @@ impl AccountMeters {
     }
 
     fn all(&self) -> impl Iterator<Item = &Meter<AccountId>> {
-        [&self.requests, &self.envelopes, &self.blob_kibibytes].into_iter().flatten()
+        [&self.requests, &self.envelopes, &self.blob_kibibytes]
+            .into_iter()
+            .flatten()
     }
 
     fn forget(&self) {
@@ -155,7 +171,11 @@ impl AccountMeters {
     }
 }
 
-fn count<K: meter::Key>(meter: Option<&Meter<K>>, key: &K, quantity: u32) -> Result<(), ProblemResponse> {
+fn count<K: meter::Key>(
+    meter: Option<&Meter<K>>,
+    key: &K,
+    quantity: u32,
+) -> Result<(), ProblemResponse> {
     let Some(meter) = meter else { return Ok(()) };
     match meter.take(key, quantity) {
         Ok(standing) => {
@@ -164,7 +184,9 @@ fn count<K: meter::Key>(meter: Option<&Meter<K>>, key: &K, quantity: u32) -> Res
         }
         Err(wait) => {
             note(meter.nothing_left());
-            Err(Problem::from(ErrorCode::RateLimited).retry_after_ms(millis(wait).max(1)).into())
+            Err(Problem::from(ErrorCode::RateLimited)
+                .retry_after_ms(millis(wait).max(1))
+                .into())
         }
     }
 }
@@ -184,7 +206,8 @@ pub(crate) async fn say(request: Request, next: Next) -> Response {
                 let headers = response.headers_mut();
                 headers.extend(list(standings.iter()).map(|value| (RATE_LIMIT, value)));
                 headers.extend(
-                    list(standings.iter().map(|standing| standing.rate)).map(|value| (RATE_LIMIT_POLICY, value)),
+                    list(standings.iter().map(|standing| standing.rate))
+                        .map(|value| (RATE_LIMIT_POLICY, value)),
                 );
             }
             response
@@ -210,19 +233,38 @@ mod tests {
     const BOLT: AccountId = AccountId::from_bytes([2; 16]);
 
     #[test]
-    fn accounts_with_the_same_rates_share_meters_and_no_count_and_nothing_is_kept_of_those_at_rest() {
-        let meters = Meters::new(Rates { requests_per_second: 0, ..Rates::default() });
+    fn accounts_with_the_same_rates_share_meters_and_no_count_and_nothing_is_kept_of_those_at_rest()
+    {
+        let meters = Meters::new(Rates {
+            requests_per_second: 0,
+            ..Rates::default()
+        });
         // So slow that no machine waits for the next one.
-        let slow = OwnRates { requests_per_second: Some(1), requests_burst: Some(1_000), ..OwnRates::default() };
-        let quick = OwnRates { requests_per_second: Some(1_000_000), ..OwnRates::default() };
+        let slow = OwnRates {
+            requests_per_second: Some(1),
+            requests_burst: Some(1_000),
+            ..OwnRates::default()
+        };
+        let quick = OwnRates {
+            requests_per_second: Some(1_000_000),
+            ..OwnRates::default()
+        };
         assert!(Arc::ptr_eq(&meters.of(slow), &meters.of(slow)));
-        assert!((0..1_000).all(|_| meters.of(slow).request(ACME).is_ok() && meters.of(slow).request(BOLT).is_ok()));
+        assert!((0..1_000).all(
+            |_| meters.of(slow).request(ACME).is_ok() && meters.of(slow).request(BOLT).is_ok()
+        ));
         assert!(meters.of(slow).request(ACME).is_err() && meters.of(slow).request(BOLT).is_err());
-        assert!(meters.of(OwnRates::default()).request(ACME).is_ok(), "for all there is none");
+        assert!(
+            meters.of(OwnRates::default()).request(ACME).is_ok(),
+            "for all there is none"
+        );
         assert!(meters.of(quick).request(ACME).is_ok());
         while meters.own().len() > 1 {
             meters.forget();
         }
-        assert!(meters.of(slow).request(ACME).is_err(), "whoever has to wait is not forgotten");
+        assert!(
+            meters.of(slow).request(ACME).is_err(),
+            "whoever has to wait is not forgotten"
+        );
     }
 }

@@ -86,7 +86,11 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
             let sql = "INSERT OR IGNORE INTO nonces (key, nonce, expires_at) VALUES (?, ?, ?)";
-            Ok(run(db, sql, params![key.as_bytes(), nonce.as_str(), millis(expires_at)])? == 1)
+            Ok(run(
+                db,
+                sql,
+                params![key.as_bytes(), nonce.as_str(), millis(expires_at)],
+            )? == 1)
         })
         .await
     }
@@ -95,16 +99,31 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn facts(&self, account: AccountId) -> Result<Option<AccountFacts>, StoreError> {
-        self.read(move |db| row(db, &format!("{FACTS} a.account = ?"), [account.as_bytes()], facts)).await
+    pub(crate) async fn facts(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<AccountFacts>, StoreError> {
+        self.read(move |db| {
+            row(
+                db,
+                &format!("{FACTS} a.account = ?"),
+                [account.as_bytes()],
+                facts,
+            )
+        })
+        .await
     }
 
     /// What is known of the account with this key.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn facts_by_key(&self, key: AccountKey) -> Result<Option<AccountFacts>, StoreError> {
-        self.read(move |db| row(db, &format!("{FACTS} a.key = ?"), [key.as_bytes()], facts)).await
+    pub(crate) async fn facts_by_key(
+        &self,
+        key: AccountKey,
+    ) -> Result<Option<AccountFacts>, StoreError> {
+        self.read(move |db| row(db, &format!("{FACTS} a.key = ?"), [key.as_bytes()], facts))
+            .await
     }
 
     /// The account as its owner sees it.
@@ -127,14 +146,26 @@ impl Store {
         webhook_url: Option<String>,
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
-            let sql = "UPDATE accounts SET webhook_url = ?2 WHERE account = ?1 AND webhook_url IS NOT ?2";
+            let sql =
+                "UPDATE accounts SET webhook_url = ?2 WHERE account = ?1 AND webhook_url IS NOT ?2";
             if run(db, sql, params![account.as_bytes(), webhook_url])? == 0 {
-                return Ok(
-                    first::<i64>(db, "SELECT 1 FROM accounts WHERE account = ?", [account.as_bytes()])?.is_some()
-                );
+                return Ok(first::<i64>(
+                    db,
+                    "SELECT 1 FROM accounts WHERE account = ?",
+                    [account.as_bytes()],
+                )?
+                .is_some());
             }
             lanes::note(db, account, None)?;
-            lanes::step(db, now, account, Event::Changed { webhook: webhook_url.is_some() }, 0)?;
+            lanes::step(
+                db,
+                now,
+                account,
+                Event::Changed {
+                    webhook: webhook_url.is_some(),
+                },
+                0,
+            )?;
             Ok(true)
         })
         .await
@@ -145,7 +176,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn delete_account(&self, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+    pub(crate) async fn delete_account(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
         self.write(move |db| delete(db, now, account)).await
     }
 
@@ -153,9 +188,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn checkpoint(&self, account: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) async fn checkpoint(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let sql = "SELECT checkpoint FROM accounts WHERE account = ?";
-        self.read(move |db| Ok(first::<Option<Vec<u8>>>(db, sql, [account.as_bytes()])?.flatten())).await
+        self.read(move |db| Ok(first::<Option<Vec<u8>>>(db, sql, [account.as_bytes()])?.flatten()))
+            .await
     }
 
     /// Writes a checkpoint where `matches` agrees to the one that stands. False when it does not.
@@ -174,7 +213,11 @@ impl Store {
             if !matches(current.as_deref()) {
                 return Ok(false);
             }
-            run(db, "UPDATE accounts SET checkpoint = ? WHERE account = ?", params![sealed, account.as_bytes()])?;
+            run(
+                db,
+                "UPDATE accounts SET checkpoint = ? WHERE account = ?",
+                params![sealed, account.as_bytes()],
+            )?;
             Ok(true)
         })
         .await
@@ -191,7 +234,11 @@ fn facts(row: &Row<'_>) -> rusqlite::Result<AccountFacts> {
     })
 }
 
-fn register(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<Result<Registration, ErrorCode>, StoreError> {
+fn register(
+    db: &Connection,
+    now: Timestamp,
+    new: &NewAccount,
+) -> Result<Result<Registration, ErrorCode>, StoreError> {
     let sql = "SELECT account, webhook_secret, suspended FROM accounts WHERE key = ?";
     let known = row(db, sql, [new.key.as_bytes()], |row| {
         let registered = Registered {
@@ -200,7 +247,10 @@ fn register(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<Result<
         };
         Ok((registered, row.get("suspended")?))
     })?;
-    let token = match new.token_digest.filter(|_| known.is_none() && !new.token_good) {
+    let token = match new
+        .token_digest
+        .filter(|_| known.is_none() && !new.token_good)
+    {
         Some(digest) => tokens::find_good(db, now, digest)?,
         None => None,
     };
@@ -214,14 +264,23 @@ fn register(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<Result<
         return Ok(Err(code));
     }
     if let Some((registered, _)) = known {
-        return Ok(Ok(Registration { registered, created: false }));
+        return Ok(Ok(Registration {
+            registered,
+            created: false,
+        }));
     }
     if let Some(name) = token.filter(|_| new.policy == RegistrationPolicy::Token) {
         tokens::spend(db, now, &name)?;
     }
     insert(db, now, new)?;
-    let registered = Registered { account_id: new.account, webhook_secret: new.webhook_secret.clone() };
-    Ok(Ok(Registration { registered, created: true }))
+    let registered = Registered {
+        account_id: new.account,
+        webhook_secret: new.webhook_secret.clone(),
+    };
+    Ok(Ok(Registration {
+        registered,
+        created: true,
+    }))
 }
 
 fn insert(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<(), StoreError> {
@@ -229,7 +288,13 @@ fn insert(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<(), Store
         db,
         "INSERT INTO accounts (account, key, generation, webhook_url, webhook_secret, created_at) \
          VALUES (?, ?, 1, ?, ?, ?)",
-        params![new.account.as_bytes(), new.key.as_bytes(), new.webhook_url, new.webhook_secret.expose(), millis(now)],
+        params![
+            new.account.as_bytes(),
+            new.key.as_bytes(),
+            new.webhook_url,
+            new.webhook_secret.expose(),
+            millis(now)
+        ],
     )?;
     lanes::insert(db, new.account, &Lane::new(new.webhook_url.is_some()))
 }
@@ -250,17 +315,33 @@ fn view(db: &Connection, account: AccountId) -> Result<Option<Account>, StoreErr
     })
 }
 
-pub(super) fn delete(db: &Connection, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+pub(super) fn delete(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+) -> Result<(), StoreError> {
     let id = account.as_bytes();
-    run(db, "INSERT OR IGNORE INTO closings SELECT account, mailbox FROM mailboxes WHERE account = ?", [id])?;
+    run(
+        db,
+        "INSERT OR IGNORE INTO closings SELECT account, mailbox FROM mailboxes WHERE account = ?",
+        [id],
+    )?;
     run(
         db,
         "UPDATE mailboxes SET closed_at = ?, key_1 = NULL, key_2 = NULL, prekeys = NULL \
          WHERE account = ? AND closed_at IS NULL",
         params![millis(now), id],
     )?;
-    run(db, "INSERT OR IGNORE INTO doomed SELECT blob FROM blobs WHERE account = ?", [id])?;
-    run(db, "DELETE FROM parts WHERE blob IN (SELECT blob FROM blobs WHERE account = ?)", [id])?;
+    run(
+        db,
+        "INSERT OR IGNORE INTO doomed SELECT blob FROM blobs WHERE account = ?",
+        [id],
+    )?;
+    run(
+        db,
+        "DELETE FROM parts WHERE blob IN (SELECT blob FROM blobs WHERE account = ?)",
+        [id],
+    )?;
     run(db, "DELETE FROM blobs WHERE account = ?", [id])?;
     run(db, "DELETE FROM events WHERE account = ?", [id])?;
     run(db, "DELETE FROM lanes WHERE account = ?", [id])?;
@@ -270,14 +351,23 @@ pub(super) fn delete(db: &Connection, now: Timestamp, account: AccountId) -> Res
 }
 
 /// Counts mailboxes up or down.
-pub(super) fn count_mailboxes(db: &Connection, account: AccountId, by: i64) -> Result<(), StoreError> {
-    run(db, "UPDATE accounts SET mailboxes = mailboxes + ? WHERE account = ?", params![by, account.as_bytes()])?;
+pub(super) fn count_mailboxes(
+    db: &Connection,
+    account: AccountId,
+    by: i64,
+) -> Result<(), StoreError> {
+    run(
+        db,
+        "UPDATE accounts SET mailboxes = mailboxes + ? WHERE account = ?",
+        params![by, account.as_bytes()],
+    )?;
     Ok(())
 }
 
 /// Counts a blob that was announced.
 pub(super) fn blob_came(db: &Connection, account: &[u8; 16], size: u64) -> Result<(), StoreError> {
-    let sql = "UPDATE accounts SET blobs = blobs + 1, blob_bytes = blob_bytes + ? WHERE account = ?";
+    let sql =
+        "UPDATE accounts SET blobs = blobs + 1, blob_bytes = blob_bytes + ? WHERE account = ?";
     run(db, sql, params![int(size), account])?;
     Ok(())
 }

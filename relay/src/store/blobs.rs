@@ -77,7 +77,8 @@ impl Store {
         new: NewBlob,
         quotas: Quotas,
     ) -> Result<Result<(Blob, bool), ErrorCode>, StoreError> {
-        self.write_new(move |db| create(db, now, &new, &quotas)).await
+        self.write_new(move |db| create(db, now, &new, &quotas))
+            .await
     }
 
     /// A blob of the account's.
@@ -105,10 +106,18 @@ impl Store {
         number: u32,
     ) -> Result<Option<PartPlace>, StoreError> {
         self.read(move |db| {
-            let Some(stored) = find(db, now, account, id)? else { return Ok(None) };
-            let Some(bytes) = stored.size.part_bytes(number) else { return Ok(Some(PartPlace::OutOfRange)) };
+            let Some(stored) = find(db, now, account, id)? else {
+                return Ok(None);
+            };
+            let Some(bytes) = stored.size.part_bytes(number) else {
+                return Ok(Some(PartPlace::OutOfRange));
+            };
             let digest = digest_of(db, id, number)?;
-            Ok(Some(digest.map_or(PartPlace::Missing { bytes }, |digest| PartPlace::Present { digest })))
+            Ok(Some(
+                digest.map_or(PartPlace::Missing { bytes }, |digest| PartPlace::Present {
+                    digest,
+                }),
+            ))
         })
         .await
     }
@@ -129,14 +138,20 @@ impl Store {
         self.write(move |db| {
             if find(db, now, account, id)?.is_none() {
                 // Deleted while the part came, which was perhaps written after a sweep had cleared the disk of the others.
-                if first::<i64>(db, "SELECT 1 FROM blobs WHERE blob = ?", [id.as_bytes()])?.is_none() {
+                if first::<i64>(db, "SELECT 1 FROM blobs WHERE blob = ?", [id.as_bytes()])?
+                    .is_none()
+                {
                     doom(db, id.as_bytes())?;
                 }
                 return Ok(None);
             }
             let sql = "INSERT OR IGNORE INTO parts (blob, number, digest) VALUES (?, ?, ?)";
             run(db, sql, params![id.as_bytes(), number, digest])?;
-            run(db, "UPDATE blobs SET touched_at = ? WHERE blob = ?", params![millis(now), id.as_bytes()])?;
+            run(
+                db,
+                "UPDATE blobs SET touched_at = ? WHERE blob = ?",
+                params![millis(now), id.as_bytes()],
+            )?;
             digest_of(db, id, number)
         })
         .await
@@ -146,14 +161,27 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn unfinished_blobs(&self, after: Option<Unfinished>) -> Result<Vec<Unfinished>, StoreError> {
-        let (touched_at, blob) = after.map_or((i64::MIN, [0; 16]), |after| (after.touched_at, *after.blob.as_bytes()));
+    pub(crate) async fn unfinished_blobs(
+        &self,
+        after: Option<Unfinished>,
+    ) -> Result<Vec<Unfinished>, StoreError> {
+        let (touched_at, blob) = after.map_or((i64::MIN, [0; 16]), |after| {
+            (after.touched_at, *after.blob.as_bytes())
+        });
         let sql = "SELECT touched_at, blob FROM blobs WHERE complete = 0 AND (touched_at, blob) > (?, ?) \
                    ORDER BY touched_at, blob LIMIT ?";
         self.read(move |db| {
-            rows(db, sql, params![touched_at, blob, int(SWEEP_ROWS_MAX as u64)], |row| {
-                Ok(Unfinished { touched_at: row.get("touched_at")?, blob: BlobId::from_bytes(row.get("blob")?) })
-            })
+            rows(
+                db,
+                sql,
+                params![touched_at, blob, int(SWEEP_ROWS_MAX as u64)],
+                |row| {
+                    Ok(Unfinished {
+                        touched_at: row.get("touched_at")?,
+                        blob: BlobId::from_bytes(row.get("blob")?),
+                    })
+                },
+            )
         })
         .await
     }
@@ -169,7 +197,8 @@ impl Store {
         id: BlobId,
         digest: [u8; 32],
     ) -> Result<Result<Blob, ErrorCode>, StoreError> {
-        self.write(move |db| complete(db, now, account, id, digest)).await
+        self.write(move |db| complete(db, now, account, id, digest))
+            .await
     }
 
     /// Lets a blob live longer; an earlier end than it has changes nothing.
@@ -184,7 +213,9 @@ impl Store {
         asked: Timestamp,
     ) -> Result<Option<Blob>, StoreError> {
         self.write(move |db| {
-            let Some(stored) = find(db, now, account, id)? else { return Ok(None) };
+            let Some(stored) = find(db, now, account, id)? else {
+                return Ok(None);
+            };
             extend(db, now, account, id, &stored, asked)
         })
         .await
@@ -194,7 +225,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn delete_blob(&self, account: AccountId, id: BlobId) -> Result<(), StoreError> {
+    pub(crate) async fn delete_blob(
+        &self,
+        account: AccountId,
+        id: BlobId,
+    ) -> Result<(), StoreError> {
         self.write(move |db| {
             let sql = "SELECT 1 FROM blobs WHERE blob = ? AND account = ?";
             match first::<i64>(db, sql, params![id.as_bytes(), account.as_bytes()])? {
@@ -217,10 +252,16 @@ impl Store {
         token_hash: [u8; 32],
     ) -> Result<Option<([u8; 32], usize)>, StoreError> {
         self.read(move |db| {
-            let sql = format!("SELECT {COLUMNS} FROM blobs WHERE blob = ? AND complete = 1 AND expires_at > ?");
-            let Some(stored) = row(db, &sql, params![id.as_bytes(), millis(now)], read)? else { return Ok(None) };
+            let sql = format!(
+                "SELECT {COLUMNS} FROM blobs WHERE blob = ? AND complete = 1 AND expires_at > ?"
+            );
+            let Some(stored) = row(db, &sql, params![id.as_bytes(), millis(now)], read)? else {
+                return Ok(None);
+            };
             let fits = subtle::ConstantTimeEq::ct_eq(&stored.token_hash[..], &token_hash[..]);
-            let (Some(bytes), true) = (stored.size.part_bytes(number), bool::from(fits)) else { return Ok(None) };
+            let (Some(bytes), true) = (stored.size.part_bytes(number), bool::from(fits)) else {
+                return Ok(None);
+            };
             Ok(digest_of(db, id, number)?.map(|digest| (digest, bytes)))
         })
         .await
@@ -229,9 +270,12 @@ impl Store {
 
 /// Takes a blob's rows away and leaves its parts on disk to the next sweep.
 pub(super) fn doom(db: &Connection, id: &[u8; 16]) -> Result<(), StoreError> {
-    let owner = row(db, "SELECT account, size FROM blobs WHERE blob = ?", [id], |row| {
-        Ok((row.get::<_, [u8; 16]>("account")?, count(row, "size")?))
-    })?;
+    let owner = row(
+        db,
+        "SELECT account, size FROM blobs WHERE blob = ?",
+        [id],
+        |row| Ok((row.get::<_, [u8; 16]>("account")?, count(row, "size")?)),
+    )?;
     if let Some((account, size)) = owner {
         accounts::blob_left(db, &account, size)?;
     }
@@ -251,22 +295,48 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Stored> {
     })
 }
 
-fn find(db: &Connection, now: Timestamp, account: AccountId, id: BlobId) -> Result<Option<Stored>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM blobs WHERE blob = ? AND account = ? AND expires_at > ?");
-    row(db, &sql, params![id.as_bytes(), account.as_bytes(), millis(now)], read)
+fn find(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    id: BlobId,
+) -> Result<Option<Stored>, StoreError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM blobs WHERE blob = ? AND account = ? AND expires_at > ?");
+    row(
+        db,
+        &sql,
+        params![id.as_bytes(), account.as_bytes(), millis(now)],
+        read,
+    )
 }
 
 fn digest_of(db: &Connection, id: BlobId, number: u32) -> Result<Option<[u8; 32]>, StoreError> {
-    first(db, "SELECT digest FROM parts WHERE blob = ? AND number = ?", params![id.as_bytes(), number])
+    first(
+        db,
+        "SELECT digest FROM parts WHERE blob = ? AND number = ?",
+        params![id.as_bytes(), number],
+    )
 }
 
-fn view(db: &Connection, now: Timestamp, account: AccountId, id: BlobId) -> Result<Option<Blob>, StoreError> {
-    let Some(stored) = find(db, now, account, id)? else { return Ok(None) };
+fn view(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    id: BlobId,
+) -> Result<Option<Blob>, StoreError> {
+    let Some(stored) = find(db, now, account, id)? else {
+        return Ok(None);
+    };
     let sql = "SELECT number FROM parts WHERE blob = ? ORDER BY number";
     let present = rows(db, sql, [id.as_bytes()], |row| small(row, "number"))?;
     Ok(Some(Blob {
         id,
-        state: if stored.complete { BlobState::Complete } else { BlobState::Uploading },
+        state: if stored.complete {
+            BlobState::Complete
+        } else {
+            BlobState::Uploading
+        },
         size_bytes: stored.size.bytes(),
         parts: stored.size.parts(),
         present,
@@ -280,31 +350,56 @@ fn create(
     new: &NewBlob,
     for_all: &Quotas,
 ) -> Result<Result<(Blob, bool), ErrorCode>, StoreError> {
-    if first::<i64>(db, "SELECT 1 FROM blobs WHERE blob = ?", [new.id.as_bytes()])?.is_some() {
-        return Ok(again(db, now, new)?.map(|blob| (blob, false)).ok_or(ErrorCode::Conflict));
+    if first::<i64>(
+        db,
+        "SELECT 1 FROM blobs WHERE blob = ?",
+        [new.id.as_bytes()],
+    )?
+    .is_some()
+    {
+        return Ok(again(db, now, new)?
+            .map(|blob| (blob, false))
+            .ok_or(ErrorCode::Conflict));
     }
     // Its parts on disk are still being deleted, and a sweep could not tell new ones from them.
-    if first::<i64>(db, "SELECT 1 FROM doomed WHERE blob = ?", [new.id.as_bytes()])?.is_some() {
+    if first::<i64>(
+        db,
+        "SELECT 1 FROM doomed WHERE blob = ?",
+        [new.id.as_bytes()],
+    )?
+    .is_some()
+    {
         return Ok(Err(ErrorCode::Unavailable));
     }
     let quotas = quotas::of(db, new.account, for_all)?;
     if new.size.bytes() > quotas.blob_bytes {
         return Ok(Err(ErrorCode::TooLarge));
     }
-    let held = row(db, "SELECT blobs, blob_bytes FROM accounts WHERE account = ?", [new.account.as_bytes()], |row| {
-        Ok(HeldBlobs { blobs: count(row, "blobs")?, bytes: count(row, "blob_bytes")? })
-    })?;
+    let held = row(
+        db,
+        "SELECT blobs, blob_bytes FROM accounts WHERE account = ?",
+        [new.account.as_bytes()],
+        |row| {
+            Ok(HeldBlobs {
+                blobs: count(row, "blobs")?,
+                bytes: count(row, "blob_bytes")?,
+            })
+        },
+    )?;
     if !quotas.allows_blob(held.unwrap_or_default(), new.size.bytes()) {
         return Ok(Err(ErrorCode::QuotaExceeded));
     }
     insert(db, now, new)?;
-    Ok(view(db, now, new.account, new.id)?.map(|blob| (blob, true)).ok_or(ErrorCode::Malformed))
+    Ok(view(db, now, new.account, new.id)?
+        .map(|blob| (blob, true))
+        .ok_or(ErrorCode::Malformed))
 }
 
 /// The same blob again, as a node does that resumes; it lives as long as was asked for last, if that is longer.
 fn again(db: &Connection, now: Timestamp, new: &NewBlob) -> Result<Option<Blob>, StoreError> {
     let stored = find(db, now, new.account, new.id)?;
-    let same = stored.filter(|stored| stored.size == new.size && stored.token_hash == new.token_hash);
+    let same =
+        stored.filter(|stored| stored.size == new.size && stored.token_hash == new.token_hash);
     match same {
         Some(stored) => extend(db, now, new.account, new.id, &stored, new.expires_at),
         None => Ok(None),
@@ -348,17 +443,26 @@ fn complete(
     id: BlobId,
     digest: [u8; 32],
 ) -> Result<Result<Blob, ErrorCode>, StoreError> {
-    let Some(stored) = find(db, now, account, id)? else { return Ok(Err(ErrorCode::NotFound)) };
+    let Some(stored) = find(db, now, account, id)? else {
+        return Ok(Err(ErrorCode::NotFound));
+    };
     let sql = "SELECT digest FROM parts WHERE blob = ? ORDER BY number";
-    let digests = rows(db, sql, [id.as_bytes()], |row| row.get::<_, [u8; 32]>("digest"))?;
+    let digests = rows(db, sql, [id.as_bytes()], |row| {
+        row.get::<_, [u8; 32]>("digest")
+    })?;
     let mut hash = Sha256::new();
     for part in &digests {
         hash.update(part);
     }
-    let whole = digests.len() == stored.size.parts() as usize && <[u8; 32]>::from(hash.finalize()) == digest;
+    let whole = digests.len() == stored.size.parts() as usize
+        && <[u8; 32]>::from(hash.finalize()) == digest;
     if !whole {
         return Ok(Err(ErrorCode::BlobIncomplete));
     }
-    run(db, "UPDATE blobs SET complete = 1 WHERE blob = ?", [id.as_bytes()])?;
+    run(
+        db,
+        "UPDATE blobs SET complete = 1 WHERE blob = ?",
+        [id.as_bytes()],
+    )?;
     Ok(view(db, now, account, id)?.ok_or(ErrorCode::NotFound))
 }

@@ -69,7 +69,9 @@ impl LeasedBatch {
     #[must_use]
     pub(crate) fn items(&self) -> Vec<DeliveryId> {
         let envelopes = self.envelopes.iter().map(|envelope| envelope.id);
-        let mut items: Vec<_> = envelopes.chain(self.events.iter().map(|event| event.id)).collect();
+        let mut items: Vec<_> = envelopes
+            .chain(self.events.iter().map(|event| event.id))
+            .collect();
         items.sort_unstable();
         items
     }
@@ -77,7 +79,10 @@ impl LeasedBatch {
     /// Bytes of its envelopes.
     #[must_use]
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.envelopes.iter().map(|envelope| envelope.size_bytes).sum()
+        self.envelopes
+            .iter()
+            .map(|envelope| envelope.size_bytes)
+            .sum()
     }
 }
 
@@ -135,7 +140,8 @@ impl Store {
         account: AccountId,
         bytes_max: usize,
     ) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write(move |db| pull(db, now, account, bytes_max)).await
+        self.write(move |db| pull(db, now, account, bytes_max))
+            .await
     }
 
     /// Whether anything waits for an account.
@@ -152,7 +158,12 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn set_aside(&self) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM envelopes WHERE state < 2 AND place = 1";
-        self.read(move |db| Ok(first::<i64>(db, sql, [])?.map(super::rows::uint).unwrap_or_default())).await
+        self.read(move |db| {
+            Ok(first::<i64>(db, sql, [])?
+                .map(super::rows::uint)
+                .unwrap_or_default())
+        })
+        .await
     }
 
     /// Leases a batch of so many bytes at most for the call of a webhook, if its lane lets a call through.
@@ -165,15 +176,20 @@ impl Store {
         account: AccountId,
         bytes_max: usize,
     ) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write_unsynced(move |db| lease_for_call(db, now, account, bytes_max)).await
+        self.write_unsynced(move |db| lease_for_call(db, now, account, bytes_max))
+            .await
     }
 
     /// The bytes of a batch's envelopes, in order; absent for one that ended meanwhile.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn bodies(&self, items: Vec<DeliveryId>) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.read(move |db| items.into_iter().map(|id| body(db, id)).collect()).await
+    pub(crate) async fn bodies(
+        &self,
+        items: Vec<DeliveryId>,
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.read(move |db| items.into_iter().map(|id| body(db, id)).collect())
+            .await
     }
 
     /// Writes down how a call ended: what was stored goes, senders are told, the lane moves on. With `go_on` the next batch
@@ -210,22 +226,33 @@ impl Store {
         account: AccountId,
         results: DeliveryResults,
     ) -> Result<Handed, StoreError> {
-        self.write(move |db| outcomes::acknowledge(db, now, account, &results)).await
+        self.write(move |db| outcomes::acknowledge(db, now, account, &results))
+            .await
     }
 
     /// Gives a lease back unused.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn return_lease(&self, now: Timestamp, account: AccountId, fence: u64) -> Result<(), StoreError> {
-        self.step_lane(now, account, Event::Returned { fence }).await
+    pub(crate) async fn return_lease(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+        fence: u64,
+    ) -> Result<(), StoreError> {
+        self.step_lane(now, account, Event::Returned { fence })
+            .await
     }
 
     /// The account was heard of.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn contact(&self, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+    pub(crate) async fn contact(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
         self.step_lane(now, account, Event::Contact).await
     }
 
@@ -233,7 +260,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn verified(&self, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+    pub(crate) async fn verified(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
         self.write(move |db| {
             lanes::note(db, account, None)?;
             lanes::step(db, now, account, Event::Verified, 0).map(|_| ())
@@ -245,8 +276,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn note_webhook(&self, account: AccountId, reason: String) -> Result<(), StoreError> {
-        self.write(move |db| lanes::note(db, account, Some(&reason))).await
+    pub(crate) async fn note_webhook(
+        &self,
+        account: AccountId,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        self.write(move |db| lanes::note(db, account, Some(&reason)))
+            .await
     }
 
     /// The relay started: calls that were under way are not any more.
@@ -255,7 +291,12 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn restarted(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |db| {
-            let held = rows(db, "SELECT account FROM lanes WHERE free_at > 0", [], |row| row.get("account"))?;
+            let held = rows(
+                db,
+                "SELECT account FROM lanes WHERE free_at > 0",
+                [],
+                |row| row.get("account"),
+            )?;
             for account in held {
                 lanes::step(db, now, AccountId::from_bytes(account), Event::Restarted, 0)?;
             }
@@ -284,8 +325,14 @@ impl Store {
         .await
     }
 
-    async fn step_lane(&self, now: Timestamp, account: AccountId, event: Event) -> Result<(), StoreError> {
-        self.write_unsynced(move |db| lanes::step(db, now, account, event, 0).map(|_| ())).await
+    async fn step_lane(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+        event: Event,
+    ) -> Result<(), StoreError> {
+        self.write_unsynced(move |db| lanes::step(db, now, account, event, 0).map(|_| ()))
+            .await
     }
 }
 
@@ -299,13 +346,26 @@ fn webhook(db: &Connection, account: AccountId) -> Result<Option<Webhook>, Store
 }
 
 fn read_webhook(row: &Row<'_>) -> rusqlite::Result<Option<Webhook>> {
-    let Some(url) = row.get("webhook_url")? else { return Ok(None) };
-    Ok(Some(Webhook { url, secret: WebhookSecret::from_bytes(row.get("webhook_secret")?) }))
+    let Some(url) = row.get("webhook_url")? else {
+        return Ok(None);
+    };
+    Ok(Some(Webhook {
+        url,
+        secret: WebhookSecret::from_bytes(row.get("webhook_secret")?),
+    }))
 }
 
-fn due(db: &Connection, now: Timestamp, standing: Standing, limit: usize) -> Result<Due, StoreError> {
+fn due(
+    db: &Connection,
+    now: Timestamp,
+    standing: Standing,
+    limit: usize,
+) -> Result<Due, StoreError> {
     let failing = standing == Standing::Failing;
-    let mut due = Due { lanes: Vec::new(), next_at: None };
+    let mut due = Due {
+        lanes: Vec::new(),
+        next_at: None,
+    };
     let mut statement = db.prepare_cached(DUE)?;
     let mut rows = statement.query(params![failing, int(limit as u64)])?;
     while let Some(row) = rows.next()? {
@@ -320,8 +380,7 @@ fn due(db: &Connection, now: Timestamp, standing: Standing, limit: usize) -> Res
 }
 
 /// Lanes of one standing by when they are due.
-pub(super) const DUE: &str =
-    "SELECT account, due_at FROM lanes WHERE failing = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ?";
+pub(super) const DUE: &str = "SELECT account, due_at FROM lanes WHERE failing = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ?";
 
 pub(super) fn lease_for_call(
     db: &Connection,
@@ -357,8 +416,20 @@ pub(super) fn call(
     let Some(batch) = leased else { return Ok(None) };
     // What every call has memory of its own for is read at once, without a way to a reading thread and back.
     let few = !was_failing && batch.size_bytes() <= DELIVERY_MEMORY_OF_CALL_BYTES as u64;
-    let bodies = if few { batch.envelopes.iter().map(|envelope| body(db, envelope.id)).collect() } else { Ok(None) };
-    Ok(Some(LeasedBatch { was_failing, bodies: bodies?, ..batch }))
+    let bodies = if few {
+        batch
+            .envelopes
+            .iter()
+            .map(|envelope| body(db, envelope.id))
+            .collect()
+    } else {
+        Ok(None)
+    };
+    Ok(Some(LeasedBatch {
+        was_failing,
+        bodies: bodies?,
+        ..batch
+    }))
 }
 
 fn pull(
@@ -367,7 +438,9 @@ fn pull(
     account: AccountId,
     bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
-    let Some(mut lane) = lanes::load(db, account)? else { return Ok(None) };
+    let Some(mut lane) = lanes::load(db, account)? else {
+        return Ok(None);
+    };
     let waiting = lanes::waiting(db, now, account)?;
     if waiting.head.is_none() && waiting.set_aside_at.is_none() {
         return Ok(None);
@@ -394,7 +467,9 @@ fn lease(
     let batch = take(db, account, fence, (way, bytes_max), items)?;
     let items = batch.items();
     let (Some(first), Some(last)) = (items.first(), items.last()) else {
-        return Err(StoreError::Failed { reason: "a batch was leased and holds nothing".to_owned() });
+        return Err(StoreError::Failed {
+            reason: "a batch was leased and holds nothing".to_owned(),
+        });
     };
     lanes::save_with(db, now, account, lane, waiting, Some((*first, *last)))?;
     Ok(Some(batch))
@@ -464,7 +539,9 @@ fn take(
 fn place(db: &Connection, account: AccountId) -> Result<(Option<Webhook>, u64), StoreError> {
     let sql = "SELECT a.webhook_url, a.webhook_secret, l.waiting FROM accounts a JOIN lanes l ON l.account = a.account \
                WHERE a.account = ?";
-    let found = row(db, sql, [account.as_bytes()], |row| Ok((read_webhook(row)?, count(row, "waiting")?)))?;
+    let found = row(db, sql, [account.as_bytes()], |row| {
+        Ok((read_webhook(row)?, count(row, "waiting")?))
+    })?;
     Ok(found.unwrap_or_default())
 }
 
@@ -481,7 +558,9 @@ fn candidates(
     let limit = way.take().items;
     let envelopes = |which, order| envelopes(db, now, account, which, order, limit);
     let mut items = match (way, suspect) {
-        (Way::Webhook(Selection::SetAside), _) => return envelopes("place = 1", "ORDER BY set_aside_until"),
+        (Way::Webhook(Selection::SetAside), _) => {
+            return envelopes("place = 1", "ORDER BY set_aside_until");
+        }
         (Way::Webhook(Selection::Other), Some(suspect)) => {
             return Ok(other(db, now, account, suspect)?.into_iter().collect());
         }
@@ -492,9 +571,10 @@ fn candidates(
             items.extend(envelopes("place = 2", IN_ORDER)?);
             items
         }
-        (Way::Webhook(Selection::Batch | Selection::Probe | Selection::Head | Selection::Other), _) => {
-            envelopes(lanes::QUEUED, IN_ORDER)?
-        }
+        (
+            Way::Webhook(Selection::Batch | Selection::Probe | Selection::Head | Selection::Other),
+            _,
+        ) => envelopes(lanes::QUEUED, IN_ORDER)?,
     };
     if waiting.has_events {
         items.extend(events(db, account, limit)?);
@@ -503,11 +583,23 @@ fn candidates(
 }
 
 /// The first item of the queue that is neither the suspect nor of its mailbox.
-fn other(db: &Connection, now: Timestamp, account: AccountId, suspect: DeliveryId) -> Result<Option<Item>, StoreError> {
-    let which =
-        format!("{} AND mailbox IS NOT (SELECT mailbox FROM envelopes WHERE id = {})", lanes::QUEUED, item(suspect));
+fn other(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    suspect: DeliveryId,
+) -> Result<Option<Item>, StoreError> {
+    let which = format!(
+        "{} AND mailbox IS NOT (SELECT mailbox FROM envelopes WHERE id = {})",
+        lanes::QUEUED,
+        item(suspect)
+    );
     let mut items = envelopes(db, now, account, &which, IN_ORDER, 1)?;
-    items.extend(events(db, account, 2)?.into_iter().filter(|event| event.id() != suspect));
+    items.extend(
+        events(db, account, 2)?
+            .into_iter()
+            .filter(|event| event.id() != suspect),
+    );
     Ok(items.into_iter().min_by_key(Item::id))
 }
 
@@ -523,21 +615,31 @@ fn envelopes(
         "SELECT id, mailbox, envelope, accepted_at, size FROM envelopes \
          WHERE account = ?1 AND state < 2 AND {which} AND {DELIVERABLE} {order} LIMIT ?3"
     );
-    rows(db, &sql, params![account.as_bytes(), millis(now), int(limit as u64)], |row| {
-        Ok(Item::Envelope(LeasedEnvelope {
-            id: DeliveryId(count(row, "id")?),
-            mailbox: MailboxId::from_bytes(row.get("mailbox")?),
-            envelope: EnvelopeId::from_bytes(row.get("envelope")?),
-            accepted_at: time(row, "accepted_at")?,
-            size_bytes: count(row, "size")?,
-        }))
-    })
+    rows(
+        db,
+        &sql,
+        params![account.as_bytes(), millis(now), int(limit as u64)],
+        |row| {
+            Ok(Item::Envelope(LeasedEnvelope {
+                id: DeliveryId(count(row, "id")?),
+                mailbox: MailboxId::from_bytes(row.get("mailbox")?),
+                envelope: EnvelopeId::from_bytes(row.get("envelope")?),
+                accepted_at: time(row, "accepted_at")?,
+                size_bytes: count(row, "size")?,
+            }))
+        },
+    )
 }
 
 fn events(db: &Connection, account: AccountId, limit: usize) -> Result<Vec<Item>, StoreError> {
     let sql = "SELECT id, envelope, state, attempts, reason, next_attempt_at, at FROM events \
                WHERE account = ? ORDER BY id LIMIT ?";
-    rows(db, sql, params![account.as_bytes(), int(limit as u64)], |row| event(row).map(Item::Event))
+    rows(
+        db,
+        sql,
+        params![account.as_bytes(), int(limit as u64)],
+        |row| event(row).map(Item::Event),
+    )
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<StatusEvent> {

@@ -6,7 +6,9 @@ use super::{
     tally::{Tally, WAITING_COLUMNS, WaitingEnvelope},
 };
 use rusqlite::{Connection, Row, params};
-use sealpost_proto::{AccountId, EnvelopeId, EnvelopeState, ErrorCode, Timestamp, wire::EnvelopeStatus};
+use sealpost_proto::{
+    AccountId, EnvelopeId, EnvelopeState, ErrorCode, Timestamp, wire::EnvelopeStatus,
+};
 use sealpost_signatures::proofs;
 
 /// What became of the wish to take an envelope back.
@@ -37,7 +39,12 @@ impl Store {
         self.read(move |db| {
             let mut found = Vec::with_capacity(ids.len());
             for id in ids {
-                found.extend(row(db, &sql, params![id.as_bytes(), sender.as_bytes()], status)?);
+                found.extend(row(
+                    db,
+                    &sql,
+                    params![id.as_bytes(), sender.as_bytes()],
+                    status,
+                )?);
             }
             Ok(found)
         })
@@ -55,7 +62,8 @@ impl Store {
         envelope: EnvelopeId,
         proof: Vec<u8>,
     ) -> Result<Recall, StoreError> {
-        self.write(move |db| recall(db, now, sender, envelope, &proof)).await
+        self.write(move |db| recall(db, now, sender, envelope, &proof))
+            .await
     }
 }
 
@@ -77,11 +85,15 @@ fn recall(
     envelope: EnvelopeId,
     proof: &[u8],
 ) -> Result<Recall, StoreError> {
-    let sql =
-        format!("SELECT {WAITING_COLUMNS}, state FROM envelopes WHERE envelope = ? AND sender = ? ORDER BY id DESC");
-    let found = rows(db, &sql, params![envelope.as_bytes(), sender.as_bytes()], |row| {
-        Ok((WaitingEnvelope::read(row)?, state(row, "state")?))
-    })?;
+    let sql = format!(
+        "SELECT {WAITING_COLUMNS}, state FROM envelopes WHERE envelope = ? AND sender = ? ORDER BY id DESC"
+    );
+    let found = rows(
+        db,
+        &sql,
+        params![envelope.as_bytes(), sender.as_bytes()],
+        |row| Ok((WaitingEnvelope::read(row)?, state(row, "state")?)),
+    )?;
     let mut answer = Recall::Refused(ErrorCode::NotFound);
     for (waiting, state) in found {
         answer = recall_one(db, now, &waiting, state, envelope, proof)?;
@@ -102,9 +114,15 @@ fn recall_one(
 ) -> Result<Recall, StoreError> {
     if state_number(state) > state_number(EnvelopeState::Retrying) {
         let before = state == EnvelopeState::Recalled;
-        return Ok(if before { Recall::Recalled } else { Recall::Refused(ErrorCode::TooLate) });
+        return Ok(if before {
+            Recall::Recalled
+        } else {
+            Recall::Refused(ErrorCode::TooLate)
+        });
     }
-    let keys = mailboxes::find(db, waiting.mailbox)?.map(|facts| facts.keys).unwrap_or_default();
+    let keys = mailboxes::find(db, waiting.mailbox)?
+        .map(|facts| facts.keys)
+        .unwrap_or_default();
     if !proofs::verify_recall(&keys, waiting.mailbox, envelope, proof) {
         return Ok(Recall::Refused(ErrorCode::ProofInvalid));
     }

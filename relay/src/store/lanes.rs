@@ -7,7 +7,9 @@ use super::{
     tally::{Items, Woken},
 };
 use rusqlite::{Connection, Row, params};
-use sealpost_proto::{AccountId, DeliveryId, MailboxId, Timestamp, limits::RETRY_AFTER_MAX, wire::WebhookState};
+use sealpost_proto::{
+    AccountId, DeliveryId, MailboxId, Timestamp, limits::RETRY_AFTER_MAX, wire::WebhookState,
+};
 use sealpost_relay_core::{Effect, Event, Lane, lane::Waiting};
 
 /// What does not stand in the way of an envelope going out: its expiry, and that its mailbox was closed.
@@ -26,12 +28,15 @@ const HOLD_BACK_AT_A_TIME: i64 = 512;
 /// Reads the column `machine`.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Lane> {
     let text = row.get_ref("machine")?.as_str()?;
-    serde_json::from_str(text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
 }
 
 fn write(lane: &Lane) -> Result<String, StoreError> {
-    serde_json::to_string(lane).map_err(|error| StoreError::Failed { reason: error.to_string() })
+    serde_json::to_string(lane).map_err(|error| StoreError::Failed {
+        reason: error.to_string(),
+    })
 }
 
 /// The lane of a new account.
@@ -42,11 +47,21 @@ pub(super) fn insert(db: &Connection, account: AccountId, lane: &Lane) -> Result
 }
 
 pub(super) fn load(db: &Connection, account: AccountId) -> Result<Option<Lane>, StoreError> {
-    row(db, "SELECT machine FROM lanes WHERE account = ?", [account.as_bytes()], read)
+    row(
+        db,
+        "SELECT machine FROM lanes WHERE account = ?",
+        [account.as_bytes()],
+        read,
+    )
 }
 
 /// Writes the lane and when the scheduler has to look at it.
-pub(super) fn save(db: &Connection, now: Timestamp, account: AccountId, lane: &Lane) -> Result<(), StoreError> {
+pub(super) fn save(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    lane: &Lane,
+) -> Result<(), StoreError> {
     let waiting = waiting(db, now, account)?;
     save_with(db, now, account, lane, waiting, None)
 }
@@ -61,7 +76,9 @@ pub(super) fn save_with(
     leased: Option<(DeliveryId, DeliveryId)>,
 ) -> Result<(), StoreError> {
     let due_at = lane.due_at(now, waiting.head.is_some(), waiting.set_aside_at);
-    let (first, last) = leased.map(|(first, last)| (int(first.0), int(last.0))).unzip();
+    let (first, last) = leased
+        .map(|(first, last)| (int(first.0), int(last.0)))
+        .unzip();
     run(
         db,
         "UPDATE lanes SET machine = ?1, free_at = ?2, due_at = ?3, failing = ?4, \
@@ -80,7 +97,11 @@ pub(super) fn save_with(
 }
 
 /// Writes down anew when the scheduler has to look at a lane, if the account still has one.
-pub(super) fn refresh(db: &Connection, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
+pub(super) fn refresh(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+) -> Result<(), StoreError> {
     match load(db, account)? {
         Some(lane) => save(db, now, account, &lane),
         None => Ok(()),
@@ -102,7 +123,9 @@ pub(super) fn step(
     event: Event,
     random: u64,
 ) -> Result<Vec<Effect>, StoreError> {
-    let Some(mut lane) = load(db, account)? else { return Ok(Vec::new()) };
+    let Some(mut lane) = load(db, account)? else {
+        return Ok(Vec::new());
+    };
     let effects = lane.step(now, event, random);
     save(db, now, account, &lane)?;
     Ok(effects)
@@ -124,7 +147,11 @@ pub(super) struct WaitingFacts {
 impl WaitingFacts {
     /// What a call would find; `others` is whether something of another mailbox than the head's waits.
     pub(super) fn at(self, now: Timestamp, others: bool) -> Waiting {
-        Waiting { head: self.head, others, set_aside_due: self.set_aside_at.is_some_and(|at| at <= now) }
+        Waiting {
+            head: self.head,
+            others,
+            set_aside_due: self.set_aside_at.is_some_and(|at| at <= now),
+        }
     }
 }
 
@@ -135,7 +162,11 @@ pub(super) fn has_waiting(db: &Connection, account: AccountId) -> Result<bool, S
 }
 
 /// What waits, as far as it may go out: nothing while the account is suspended.
-pub(super) fn waiting(db: &Connection, now: Timestamp, account: AccountId) -> Result<WaitingFacts, StoreError> {
+pub(super) fn waiting(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+) -> Result<WaitingFacts, StoreError> {
     // Most lanes have just been emptied when they are asked: those are not searched.
     let sql = format!(
         "SELECT (SELECT id FROM envelopes WHERE account = ?1 AND state < 2 AND {QUEUED} AND {DELIVERABLE} \
@@ -148,12 +179,22 @@ pub(super) fn waiting(db: &Connection, now: Timestamp, account: AccountId) -> Re
          WHERE l.account = ?1 AND l.waiting > 0 AND a.suspended = 0"
     );
     let found = row(db, &sql, params![account.as_bytes(), millis(now)], |row| {
-        let (envelope, event): (Option<i64>, Option<i64>) = (row.get("envelope")?, row.get("event")?);
+        let (envelope, event): (Option<i64>, Option<i64>) =
+            (row.get("envelope")?, row.get("event")?);
         // Nothing is set aside for longer: the clock was put back.
-        let set_aside_at =
-            maybe_time(row, "set_aside_at")?.map(|at| if at > now.plus(RETRY_AFTER_MAX) { now } else { at });
+        let set_aside_at = maybe_time(row, "set_aside_at")?.map(|at| {
+            if at > now.plus(RETRY_AFTER_MAX) {
+                now
+            } else {
+                at
+            }
+        });
         Ok(WaitingFacts {
-            head: [envelope, event].into_iter().flatten().min().map(|id| DeliveryId(uint(id))),
+            head: [envelope, event]
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|id| DeliveryId(uint(id))),
             has_events: event.is_some(),
             has_set_aside: row.get("has_set_aside")?,
             set_aside_at,
@@ -173,7 +214,12 @@ pub(super) fn hold_back(db: &Connection, account: AccountId) -> Result<(), Store
 }
 
 /// Sets an envelope aside that is the first of its mailbox in the queue, or was set aside before. False when it is neither.
-pub(super) fn set_aside(db: &Connection, account: AccountId, item: i64, until: Timestamp) -> Result<bool, StoreError> {
+pub(super) fn set_aside(
+    db: &Connection,
+    account: AccountId,
+    item: i64,
+    until: Timestamp,
+) -> Result<bool, StoreError> {
     let sql = "UPDATE envelopes AS e SET place = 1, set_aside_until = ?1 WHERE id = ?2 AND account = ?3 AND state < 2 \
                AND (place = 1 OR place = 0 AND NOT EXISTS (SELECT 1 FROM envelopes b WHERE b.account = ?3 \
                    AND b.state < 2 AND b.place = 0 AND b.id < ?2 AND b.mailbox = e.mailbox))";
@@ -181,19 +227,36 @@ pub(super) fn set_aside(db: &Connection, account: AccountId, item: i64, until: T
 }
 
 /// An envelope that was set aside has ended: what waited behind it is in the queue again.
-pub(super) fn let_on(db: &Connection, account: AccountId, mailbox: MailboxId) -> Result<(), StoreError> {
+pub(super) fn let_on(
+    db: &Connection,
+    account: AccountId,
+    mailbox: MailboxId,
+) -> Result<(), StoreError> {
     let sql = "UPDATE envelopes SET place = 0 WHERE account = ? AND state < 2 AND place = 2 AND mailbox = ?";
     run(db, sql, params![account.as_bytes(), mailbox.as_bytes()])?;
     Ok(())
 }
 
 /// Counts what left a lane.
-pub(super) fn count_left(db: &Connection, account: AccountId, left: Items) -> Result<(), StoreError> {
+pub(super) fn count_left(
+    db: &Connection,
+    account: AccountId,
+    left: Items,
+) -> Result<(), StoreError> {
     let sql = "UPDATE lanes SET waiting = max(0, waiting - ?2), envelopes = max(0, envelopes - ?3), \
                bytes = max(0, bytes - ?4) WHERE account = ?1";
     let Items { envelopes, events } = left;
     let waiting = int(envelopes.envelopes) + int(events);
-    run(db, sql, params![account.as_bytes(), waiting, int(envelopes.envelopes), int(envelopes.bytes)])?;
+    run(
+        db,
+        sql,
+        params![
+            account.as_bytes(),
+            waiting,
+            int(envelopes.envelopes),
+            int(envelopes.bytes)
+        ],
+    )?;
     Ok(())
 }
 
@@ -219,22 +282,40 @@ pub(super) fn count(
         params![account.as_bytes(), items, envelopes, bytes, millis(now)],
         |row| {
             let (due_at, failing): (_, bool) = (maybe_time(row, "due_at")?, row.get("failing")?);
-            Ok(Woken { account, due_at, is_callable: !failing && due_at.is_some_and(|at| at <= now) })
+            Ok(Woken {
+                account,
+                due_at,
+                is_callable: !failing && due_at.is_some_and(|at| at <= now),
+            })
         },
     )?;
-    Ok(woken.unwrap_or(Woken { account, due_at: None, is_callable: false }))
+    Ok(woken.unwrap_or(Woken {
+        account,
+        due_at: None,
+        is_callable: false,
+    }))
 }
 
 /// Writes down, in words, why the webhook fails or is off.
-pub(super) fn note(db: &Connection, account: AccountId, reason: Option<&str>) -> Result<(), StoreError> {
+pub(super) fn note(
+    db: &Connection,
+    account: AccountId,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
     let sql = "UPDATE lanes SET reason = ?1 WHERE account = ?2 AND reason IS NOT ?1";
     run(db, sql, params![reason, account.as_bytes()])?;
     Ok(())
 }
 
 /// Whether the item is in a batch that is out.
-pub(super) fn holds(db: &Connection, now: Timestamp, account: AccountId, item: i64) -> Result<bool, StoreError> {
-    let sql = "SELECT machine FROM lanes WHERE account = ? AND ? BETWEEN lease_first AND lease_last";
+pub(super) fn holds(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    item: i64,
+) -> Result<bool, StoreError> {
+    let sql =
+        "SELECT machine FROM lanes WHERE account = ? AND ? BETWEEN lease_first AND lease_last";
     let lane = row(db, sql, params![account.as_bytes(), item], read)?;
     Ok(lane.is_some_and(|lane| lane.is_leased(now)))
 }
@@ -245,6 +326,8 @@ pub(super) fn next_items(db: &Connection, count: usize) -> Result<i64, StoreErro
     let sql = "UPDATE counters SET value = value + ? WHERE name = 'item' RETURNING value";
     match first::<i64>(db, sql, [count])? {
         Some(last) => Ok(last - count + 1),
-        None => Err(StoreError::Failed { reason: "the count of items is missing".to_owned() }),
+        None => Err(StoreError::Failed {
+            reason: "the count of items is missing".to_owned(),
+        }),
     }
 }

@@ -56,7 +56,8 @@ impl Store {
         keys: Vec<SendKey>,
         quotas: Quotas,
     ) -> Result<Result<(), ErrorCode>, StoreError> {
-        self.write_new(move |db| open(db, now, account, mailbox, &keys, &quotas)).await
+        self.write_new(move |db| open(db, now, account, mailbox, &keys, &quotas))
+            .await
     }
 
     /// Closes a mailbox; one that is not the account's is left alone. What waits in it is ended by the next sweep.
@@ -95,18 +96,31 @@ impl Store {
         sealed: Vec<u8>,
     ) -> Result<bool, StoreError> {
         let sql = "UPDATE mailboxes SET prekeys = ? WHERE mailbox = ? AND account = ? AND closed_at IS NULL";
-        self.write_new(move |db| Ok(run(db, sql, params![sealed, mailbox.as_bytes(), account.as_bytes()])? == 1)).await
+        self.write_new(move |db| {
+            Ok(run(
+                db,
+                sql,
+                params![sealed, mailbox.as_bytes(), account.as_bytes()],
+            )? == 1)
+        })
+        .await
     }
 
     /// The prekeys of an open mailbox.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn prekeys(&self, mailbox: MailboxId) -> Result<Option<StoredPrekeys>, StoreError> {
+    pub(crate) async fn prekeys(
+        &self,
+        mailbox: MailboxId,
+    ) -> Result<Option<StoredPrekeys>, StoreError> {
         let sql = format!("SELECT {FACTS}, m.prekeys {OPEN}");
         self.read(move |db| {
             row(db, &sql, [mailbox.as_bytes()], |row| {
-                Ok(StoredPrekeys { facts: facts(row)?, sealed: row.get("prekeys")? })
+                Ok(StoredPrekeys {
+                    facts: facts(row)?,
+                    sealed: row.get("prekeys")?,
+                })
             })
         })
         .await
@@ -114,28 +128,49 @@ impl Store {
 }
 
 const FACTS: &str = "m.account, m.key_1, m.key_2, m.envelopes, m.bytes, a.suspended";
-const OPEN: &str =
-    "FROM mailboxes m JOIN accounts a ON a.account = m.account WHERE m.mailbox = ? AND m.closed_at IS NULL";
+const OPEN: &str = "FROM mailboxes m JOIN accounts a ON a.account = m.account WHERE m.mailbox = ? AND m.closed_at IS NULL";
 
 /// An open mailbox.
-pub(super) fn find(db: &Connection, mailbox: MailboxId) -> Result<Option<OpenMailboxFacts>, StoreError> {
-    row(db, &format!("SELECT {FACTS} {OPEN}"), [mailbox.as_bytes()], facts)
+pub(super) fn find(
+    db: &Connection,
+    mailbox: MailboxId,
+) -> Result<Option<OpenMailboxFacts>, StoreError> {
+    row(
+        db,
+        &format!("SELECT {FACTS} {OPEN}"),
+        [mailbox.as_bytes()],
+        facts,
+    )
 }
 
 /// The account that mailboxes belong to.
 pub(super) fn recipient(db: &Connection, account: AccountId) -> Result<Recipient, StoreError> {
     let sql = "SELECT l.envelopes, l.bytes, q.overrides FROM lanes l LEFT JOIN quotas q ON q.account = l.account \
                WHERE l.account = ?";
-    let found = row(db, sql, [account.as_bytes()], |row| Ok(Recipient { held: held(row)?, own: quotas::read(row)? }))?;
+    let found = row(db, sql, [account.as_bytes()], |row| {
+        Ok(Recipient {
+            held: held(row)?,
+            own: quotas::read(row)?,
+        })
+    })?;
     Ok(found.unwrap_or_default())
 }
 
 /// Counts what came into a mailbox or left it.
-pub(super) fn change_held(db: &Connection, mailbox: MailboxId, came: Held, left: Held) -> Result<(), StoreError> {
+pub(super) fn change_held(
+    db: &Connection,
+    mailbox: MailboxId,
+    came: Held,
+    left: Held,
+) -> Result<(), StoreError> {
     run(
         db,
         "UPDATE mailboxes SET envelopes = max(0, envelopes + ?), bytes = max(0, bytes + ?) WHERE mailbox = ?",
-        params![int(came.envelopes) - int(left.envelopes), int(came.bytes) - int(left.bytes), mailbox.as_bytes()],
+        params![
+            int(came.envelopes) - int(left.envelopes),
+            int(came.bytes) - int(left.bytes),
+            mailbox.as_bytes()
+        ],
     )?;
     Ok(())
 }
@@ -144,14 +179,21 @@ fn facts(row: &Row<'_>) -> rusqlite::Result<OpenMailboxFacts> {
     let keys = [row.get::<_, Option<[u8; 32]>>("key_1")?, row.get("key_2")?];
     Ok(OpenMailboxFacts {
         account: AccountId::from_bytes(row.get("account")?),
-        keys: keys.into_iter().flatten().map(SendKey::from_bytes).collect(),
+        keys: keys
+            .into_iter()
+            .flatten()
+            .map(SendKey::from_bytes)
+            .collect(),
         held: held(row)?,
         suspended: row.get("suspended")?,
     })
 }
 
 fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
-    Ok(Held { envelopes: count(row, "envelopes")?, bytes: count(row, "bytes")? })
+    Ok(Held {
+        envelopes: count(row, "envelopes")?,
+        bytes: count(row, "bytes")?,
+    })
 }
 
 fn open(
@@ -164,7 +206,10 @@ fn open(
 ) -> Result<Result<(), ErrorCode>, StoreError> {
     let sql = "SELECT account = ? AND closed_at IS NULL FROM mailboxes WHERE mailbox = ?";
     let ours: Option<bool> = first(db, sql, params![account.as_bytes(), mailbox.as_bytes()])?;
-    let (key_1, key_2) = (keys.first().map(SendKey::expose), keys.get(1).map(SendKey::expose));
+    let (key_1, key_2) = (
+        keys.first().map(SendKey::expose),
+        keys.get(1).map(SendKey::expose),
+    );
     match ours {
         Some(false) => return Ok(Err(ErrorCode::Conflict)),
         Some(true) => {
@@ -174,22 +219,38 @@ fn open(
         }
         None => {}
     }
-    let open = first::<i64>(db, "SELECT mailboxes FROM accounts WHERE account = ?", [account.as_bytes()])?;
-    if !quotas::of(db, account, for_all)?
-        .allows_mailbox(open.and_then(|open| u64::try_from(open).ok()).unwrap_or_default())
-    {
+    let open = first::<i64>(
+        db,
+        "SELECT mailboxes FROM accounts WHERE account = ?",
+        [account.as_bytes()],
+    )?;
+    if !quotas::of(db, account, for_all)?.allows_mailbox(
+        open.and_then(|open| u64::try_from(open).ok())
+            .unwrap_or_default(),
+    ) {
         return Ok(Err(ErrorCode::QuotaExceeded));
     }
     run(
         db,
         "INSERT INTO mailboxes (mailbox, account, key_1, key_2, created_at) VALUES (?, ?, ?, ?, ?)",
-        params![mailbox.as_bytes(), account.as_bytes(), key_1, key_2, millis(now)],
+        params![
+            mailbox.as_bytes(),
+            account.as_bytes(),
+            key_1,
+            key_2,
+            millis(now)
+        ],
     )?;
     accounts::count_mailboxes(db, account, 1)?;
     Ok(Ok(()))
 }
 
-fn close(db: &Connection, now: Timestamp, account: AccountId, mailbox: MailboxId) -> Result<(), StoreError> {
+fn close(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    mailbox: MailboxId,
+) -> Result<(), StoreError> {
     let closed = run(
         db,
         "UPDATE mailboxes SET closed_at = ?, key_1 = NULL, key_2 = NULL, prekeys = NULL \
@@ -204,7 +265,11 @@ fn close(db: &Connection, now: Timestamp, account: AccountId, mailbox: MailboxId
     Ok(())
 }
 
-fn list(db: &Connection, account: AccountId, after: Option<MailboxId>) -> Result<Mailboxes, StoreError> {
+fn list(
+    db: &Connection,
+    account: AccountId,
+    after: Option<MailboxId>,
+) -> Result<Mailboxes, StoreError> {
     let sql = "SELECT mailbox, created_at, envelopes, prekeys IS NOT NULL AS has_prekeys FROM mailboxes \
                WHERE account = ? AND closed_at IS NULL AND mailbox > ? ORDER BY mailbox LIMIT ?";
     let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();

@@ -49,8 +49,15 @@ use submissions::Arrivals;
 /// Marks the relay's database file: "SpRl".
 const APPLICATION_ID: u32 = 0x5370_526c;
 const READERS: usize = 3;
-const OPTIONS: Options = Options { application_id: APPLICATION_ID, readers: READERS, secure_delete: false };
-const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("../../migrations/0001_first.sql") }];
+const OPTIONS: Options = Options {
+    application_id: APPLICATION_ID,
+    readers: READERS,
+    secure_delete: false,
+};
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    sql: include_str!("../../migrations/0001_first.sql"),
+}];
 
 /// The relay's database.
 #[derive(Clone)]
@@ -102,7 +109,10 @@ impl Store {
     /// The same, with the reserve of a disk for what has to be written even when the disk is full.
     #[must_use]
     pub(crate) fn with_reserve(self, storage: Arc<Storage>) -> Self {
-        Self { storage: Some(storage), ..self }
+        Self {
+            storage: Some(storage),
+            ..self
+        }
     }
 
     /// A store that lives in memory and dies with its last clone.
@@ -166,7 +176,11 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
         T: Send + 'static,
     {
-        let mut outcome = self.db.write_unsynced(job.clone()).await.map_err(StoreError::from);
+        let mut outcome = self
+            .db
+            .write_unsynced(job.clone())
+            .await
+            .map_err(StoreError::from);
         if self.made_room(&outcome) {
             outcome = self.db.write_unsynced(job).await.map_err(StoreError::from);
         }
@@ -175,7 +189,9 @@ impl Store {
 
     /// Gives the reserve to what found no room; true when another try makes sense.
     fn made_room<T>(&self, outcome: &Result<T, StoreError>) -> bool {
-        let (Err(StoreError::DiskFull), Some(storage)) = (outcome, &self.storage) else { return false };
+        let (Err(StoreError::DiskFull), Some(storage)) = (outcome, &self.storage) else {
+            return false;
+        };
         // Whoever shared the commit asks at the same time, and all but one find that it was given.
         storage.give_way();
         true

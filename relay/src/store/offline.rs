@@ -32,7 +32,9 @@ impl Looked {
     /// # Errors
     /// [`StoreError`] when it cannot be read.
     pub(crate) fn damage(&self) -> Result<Vec<String>, StoreError> {
-        let found = super::rows::rows(&self.db, "PRAGMA quick_check(10)", [], |row| row.get::<_, String>(0))?;
+        let found = super::rows::rows(&self.db, "PRAGMA quick_check(10)", [], |row| {
+            row.get::<_, String>(0)
+        })?;
         Ok(found.into_iter().filter(|line| line != "ok").collect())
     }
 
@@ -41,8 +43,15 @@ impl Looked {
     /// # Errors
     /// [`StoreError`].
     pub(crate) fn heartbeat(&self) -> Result<Option<Timestamp>, StoreError> {
-        let at = first::<i64>(&self.db, "SELECT value FROM counters WHERE name = 'heartbeat'", [])?;
-        Ok(at.map(uint).filter(|at| *at > 0).map(Timestamp::from_millis))
+        let at = first::<i64>(
+            &self.db,
+            "SELECT value FROM counters WHERE name = 'heartbeat'",
+            [],
+        )?;
+        Ok(at
+            .map(uint)
+            .filter(|at| *at > 0)
+            .map(Timestamp::from_millis))
     }
 
     /// One state of the database, for several questions.
@@ -81,7 +90,8 @@ impl Snapshot<'_> {
     /// # Errors
     /// [`StoreError`].
     pub(crate) fn knows_blob(&self, blob: BlobId) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM blobs WHERE blob = ?1 UNION ALL SELECT 1 FROM doomed WHERE blob = ?1";
+        let sql =
+            "SELECT 1 FROM blobs WHERE blob = ?1 UNION ALL SELECT 1 FROM doomed WHERE blob = ?1";
         Ok(row(&self.0, sql, [blob.as_bytes()], |_| Ok(()))?.is_some())
     }
 }
@@ -91,6 +101,10 @@ fn part(row: &rusqlite::Row<'_>) -> rusqlite::Result<(PartName, u64)> {
     let odd = || rusqlite::Error::IntegralValueOutOfRange(0, i64::from(number));
     let size = BlobSize::parse(count(row, "size")?, BLOB_BYTES_MAX).map_err(|_| odd())?;
     let bytes = size.part_bytes(number).ok_or_else(odd)?;
-    let name = PartName { blob: BlobId::from_bytes(row.get("blob")?), number, digest: row.get("digest")? };
+    let name = PartName {
+        blob: BlobId::from_bytes(row.get("blob")?),
+        number,
+        digest: row.get("digest")?,
+    };
     Ok((name, bytes as u64))
 }

@@ -6,7 +6,9 @@ use super::{
     tally::{News, Tally, WAITING_COLUMNS, WaitingEnvelope, item},
 };
 use rusqlite::{Connection, params};
-use sealpost_proto::{AccountId, DeliveryId, EnvelopeState, Timestamp, limits::SET_ASIDE_RETRY, wire::DeliveryResults};
+use sealpost_proto::{
+    AccountId, DeliveryId, EnvelopeState, Timestamp, limits::SET_ASIDE_RETRY, wire::DeliveryResults,
+};
 use sealpost_relay_core::{
     Effect, Event,
     answer::{self, Answer, Verdict},
@@ -48,8 +50,15 @@ impl Outcome<'_> {
     }
 
     fn find(&self, id: DeliveryId) -> Result<Option<WaitingEnvelope>, StoreError> {
-        let sql = format!("SELECT {WAITING_COLUMNS} FROM envelopes WHERE id = ? AND account = ? AND state < 2");
-        row(self.db, &sql, params![item(id), self.account.as_bytes()], WaitingEnvelope::read)
+        let sql = format!(
+            "SELECT {WAITING_COLUMNS} FROM envelopes WHERE id = ? AND account = ? AND state < 2"
+        );
+        row(
+            self.db,
+            &sql,
+            params![item(id), self.account.as_bytes()],
+            WaitingEnvelope::read,
+        )
     }
 
     fn drop_event(&mut self, id: DeliveryId) -> Result<(), StoreError> {
@@ -62,9 +71,19 @@ impl Outcome<'_> {
     fn blame(&self, id: DeliveryId) -> Result<(), StoreError> {
         let sql = "UPDATE envelopes SET laters = laters + 1 WHERE id = ? AND account = ? AND state < 2 AND place = 0 \
                    RETURNING laters";
-        let laters = row(self.db, sql, params![item(id), self.account.as_bytes()], |row| small(row, "laters"))?;
+        let laters = row(
+            self.db,
+            sql,
+            params![item(id), self.account.as_bytes()],
+            |row| small(row, "laters"),
+        )?;
         if laters.is_some_and(answer::sets_aside) {
-            lanes::set_aside(self.db, self.account, item(id), self.now.plus(SET_ASIDE_RETRY))?;
+            lanes::set_aside(
+                self.db,
+                self.account,
+                item(id),
+                self.now.plus(SET_ASIDE_RETRY),
+            )?;
         }
         Ok(())
     }
@@ -78,20 +97,38 @@ impl Outcome<'_> {
     ) -> Result<(), StoreError> {
         let state = EnvelopeState::Retrying;
         for id in items {
-            let Some(waiting) = self.find(*id)? else { continue };
+            let Some(waiting) = self.find(*id)? else {
+                continue;
+            };
             let attempts = waiting.attempts.saturating_add(1);
             run(
                 self.db,
                 "UPDATE envelopes SET state = ?, attempts = ?, reason = ?, next_attempt_at = ? WHERE id = ?",
-                params![state_number(state), attempts, reason, next_attempt_at.map(millis), waiting.id],
+                params![
+                    state_number(state),
+                    attempts,
+                    reason,
+                    next_attempt_at.map(millis),
+                    waiting.id
+                ],
             )?;
-            let news = News { state, attempts, reason, next_attempt_at };
+            let news = News {
+                state,
+                attempts,
+                reason,
+                next_attempt_at,
+            };
             self.tally.tell(self.db, self.now, &waiting, &news)?;
         }
         Ok(())
     }
 
-    fn set_aside(&mut self, items: &[DeliveryId], reason: Option<&str>, until: Timestamp) -> Result<(), StoreError> {
+    fn set_aside(
+        &mut self,
+        items: &[DeliveryId],
+        reason: Option<&str>,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
         self.retry(items, reason, Some(until))?;
         for id in items {
             if !lanes::set_aside(self.db, self.account, item(*id), until)? {
@@ -101,7 +138,12 @@ impl Outcome<'_> {
         Ok(())
     }
 
-    fn perform(&mut self, effects: &[Effect], items: &[DeliveryId], reason: Option<&str>) -> Result<(), StoreError> {
+    fn perform(
+        &mut self,
+        effects: &[Effect],
+        items: &[DeliveryId],
+        reason: Option<&str>,
+    ) -> Result<(), StoreError> {
         for effect in effects {
             match *effect {
                 Effect::Retry { next_attempt_at } => self.retry(items, reason, next_attempt_at)?,
@@ -116,7 +158,11 @@ impl Outcome<'_> {
     fn put_last(&self, id: DeliveryId) -> Result<(), StoreError> {
         let last = lanes::next_items(self.db, 1)?;
         let sql = "UPDATE events SET id = ? WHERE id = ? AND account = ?";
-        run(self.db, sql, params![last, item(id), self.account.as_bytes()])?;
+        run(
+            self.db,
+            sql,
+            params![last, item(id), self.account.as_bytes()],
+        )?;
         Ok(())
     }
 }
@@ -129,14 +175,36 @@ pub(super) fn finish(
 ) -> Result<Handed, StoreError> {
     let answer = match end.class {
         Class::Answered => answer::read(&end.items, &end.results),
-        Class::Unreachable | Class::Broke | Class::AskedToWait(_) | Class::Refused | Class::Gone => Answer::none(),
+        Class::Unreachable
+        | Class::Broke
+        | Class::AskedToWait(_)
+        | Class::Refused
+        | Class::Gone => Answer::none(),
     };
-    let Some(mut lane) = lanes::load(db, end.account)? else { return Ok(Handed::nothing()) };
+    let Some(mut lane) = lanes::load(db, end.account)? else {
+        return Ok(Handed::nothing());
+    };
     let first = end.items.first().copied().unwrap_or(DeliveryId(0));
     let (fence, class, items) = (end.fence, end.class, end.items.len());
-    let effects = lane.step(now, Event::Finished { fence, class, first, items, later: answer.later }, end.random);
+    let effects = lane.step(
+        now,
+        Event::Finished {
+            fence,
+            class,
+            first,
+            items,
+            later: answer.later,
+        },
+        end.random,
+    );
     let reason = end.reason.as_deref().or(answer.later.map(|_| LATER));
-    let mut outcome = Outcome { db, now, account: end.account, tally: Tally::default(), stored: 0 };
+    let mut outcome = Outcome {
+        db,
+        now,
+        account: end.account,
+        tally: Tally::default(),
+        stored: 0,
+    };
     outcome.apply(&answer)?;
     outcome.perform(&effects, &end.items, reason)?;
     let stored = outcome.stored;
@@ -153,7 +221,13 @@ pub(super) fn finish(
         woken.push(end.account);
     }
     let switched_off = effects.contains(&Effect::SwitchedOff);
-    Ok(Handed { woken, next, heeds_contact: lane.heeds_contact(), switched_off, stored })
+    Ok(Handed {
+        woken,
+        next,
+        heeds_contact: lane.heeds_contact(),
+        switched_off,
+        stored,
+    })
 }
 
 const LATER: &str = "the recipient's node asked to wait";
@@ -168,20 +242,47 @@ pub(super) fn acknowledge(
     items.sort_unstable();
     items.dedup();
     let answer = answer::read(&items, &results.results);
-    let Some(mut lane) = lanes::load(db, account)? else { return Ok(Handed::nothing()) };
-    let effects = lane.step(now, Event::Acknowledged { fence: results.lease, later: answer.later }, 0);
-    let mut outcome = Outcome { db, now, account, tally: Tally::default(), stored: 0 };
+    let Some(mut lane) = lanes::load(db, account)? else {
+        return Ok(Handed::nothing());
+    };
+    let effects = lane.step(
+        now,
+        Event::Acknowledged {
+            fence: results.lease,
+            later: answer.later,
+        },
+        0,
+    );
+    let mut outcome = Outcome {
+        db,
+        now,
+        account,
+        tally: Tally::default(),
+        stored: 0,
+    };
     outcome.apply(&answer)?;
     outcome.perform(&effects, &items, Some(LATER))?;
     let stored = outcome.stored;
     let mut woken = outcome.tally.write(db, now)?;
     lanes::save(db, now, account, &lane)?;
     woken.push(account);
-    Ok(Handed { woken, next: None, heeds_contact: lane.heeds_contact(), switched_off: false, stored })
+    Ok(Handed {
+        woken,
+        next: None,
+        heeds_contact: lane.heeds_contact(),
+        switched_off: false,
+        stored,
+    })
 }
 
 impl Handed {
     const fn nothing() -> Self {
-        Self { woken: Vec::new(), next: None, heeds_contact: false, switched_off: false, stored: 0 }
+        Self {
+            woken: Vec::new(),
+            next: None,
+            heeds_contact: false,
+            switched_off: false,
+            stored: 0,
+        }
     }
 }

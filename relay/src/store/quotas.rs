@@ -30,7 +30,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn set_quota(&self, account: AccountId, overrides: QuotaOverrides) -> Result<bool, StoreError> {
+    pub(crate) async fn set_quota(
+        &self,
+        account: AccountId,
+        overrides: QuotaOverrides,
+    ) -> Result<bool, StoreError> {
         self.write(move |db| set(db, account, &overrides)).await
     }
 
@@ -38,7 +42,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn quota_of(&self, account: AccountId) -> Result<Option<AccountQuota>, StoreError> {
+    pub(crate) async fn quota_of(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<AccountQuota>, StoreError> {
         let sql = "SELECT a.mailboxes, a.blobs, a.blob_bytes, l.envelopes, l.bytes, q.overrides FROM accounts a \
                    JOIN lanes l ON l.account = a.account LEFT JOIN quotas q ON q.account = a.account \
                    WHERE a.account = ?";
@@ -46,9 +53,15 @@ impl Store {
             row(db, sql, [account.as_bytes()], |row| {
                 Ok(AccountQuota {
                     overrides: read(row)?.unwrap_or_default(),
-                    queue: Held { envelopes: count(row, "envelopes")?, bytes: count(row, "bytes")? },
+                    queue: Held {
+                        envelopes: count(row, "envelopes")?,
+                        bytes: count(row, "bytes")?,
+                    },
                     mailboxes: count(row, "mailboxes")?,
-                    blobs: HeldBlobs { blobs: count(row, "blobs")?, bytes: count(row, "blob_bytes")? },
+                    blobs: HeldBlobs {
+                        blobs: count(row, "blobs")?,
+                        bytes: count(row, "blob_bytes")?,
+                    },
                 })
             })
         })
@@ -57,20 +70,36 @@ impl Store {
 }
 
 /// The quotas of an account.
-pub(super) fn of(db: &Connection, account: AccountId, for_all: &Quotas) -> Result<Quotas, StoreError> {
-    let own = row(db, "SELECT overrides FROM quotas WHERE account = ?", [account.as_bytes()], read)?.flatten();
+pub(super) fn of(
+    db: &Connection,
+    account: AccountId,
+    for_all: &Quotas,
+) -> Result<Quotas, StoreError> {
+    let own = row(
+        db,
+        "SELECT overrides FROM quotas WHERE account = ?",
+        [account.as_bytes()],
+        read,
+    )?
+    .flatten();
     Ok(own.map_or_else(|| for_all.clone(), |own| for_all.with(&own)))
 }
 
 /// Reads the column `overrides`.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<QuotaOverrides>> {
-    let Some(text) = row.get_ref("overrides")?.as_str_or_null()? else { return Ok(None) };
-    serde_json::from_str(text)
-        .map(Some)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
+    let Some(text) = row.get_ref("overrides")?.as_str_or_null()? else {
+        return Ok(None);
+    };
+    serde_json::from_str(text).map(Some).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
 }
 
-fn set(db: &Connection, account: AccountId, overrides: &QuotaOverrides) -> Result<bool, StoreError> {
+fn set(
+    db: &Connection,
+    account: AccountId,
+    overrides: &QuotaOverrides,
+) -> Result<bool, StoreError> {
     let id = account.as_bytes();
     if first::<i64>(db, "SELECT 1 FROM accounts WHERE account = ?", [id])?.is_none() {
         return Ok(false);
@@ -79,7 +108,13 @@ fn set(db: &Connection, account: AccountId, overrides: &QuotaOverrides) -> Resul
         run(db, "DELETE FROM quotas WHERE account = ?", [id])?;
         return Ok(true);
     }
-    let text = serde_json::to_string(overrides).map_err(|error| StoreError::Failed { reason: error.to_string() })?;
-    run(db, "INSERT OR REPLACE INTO quotas (account, overrides) VALUES (?, ?)", params![id, text])?;
+    let text = serde_json::to_string(overrides).map_err(|error| StoreError::Failed {
+        reason: error.to_string(),
+    })?;
+    run(
+        db,
+        "INSERT OR REPLACE INTO quotas (account, overrides) VALUES (?, ?)",
+        params![id, text],
+    )?;
     Ok(true)
 }

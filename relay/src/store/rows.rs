@@ -23,7 +23,9 @@ pub(super) fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
 }
 
 pub(super) fn maybe_time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(|at| Timestamp::from_millis(uint(at))))
+    Ok(row
+        .get::<_, Option<i64>>(column)?
+        .map(|at| Timestamp::from_millis(uint(at))))
 }
 
 pub(super) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
@@ -48,7 +50,9 @@ pub(super) const fn state_number(state: EnvelopeState) -> i64 {
 
 pub(super) fn state(row: &Row<'_>, column: &str) -> rusqlite::Result<EnvelopeState> {
     let number: i64 = row.get(column)?;
-    let found = EnvelopeState::ALL.into_iter().find(|state| state_number(*state) == number);
+    let found = EnvelopeState::ALL
+        .into_iter()
+        .find(|state| state_number(*state) == number);
     found.ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, number))
 }
 
@@ -79,10 +83,17 @@ pub(super) fn rows<T>(
     params: impl rusqlite::Params,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<T>, StoreError> {
-    Ok(db.prepare_cached(sql)?.query_map(params, read)?.collect::<Result<_, _>>()?)
+    Ok(db
+        .prepare_cached(sql)?
+        .query_map(params, read)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Runs a statement and says how many rows it changed.
-pub(super) fn run(db: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
+pub(super) fn run(
+    db: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> Result<usize, StoreError> {
     Ok(db.prepare_cached(sql)?.execute(params)?)
 }

@@ -69,7 +69,10 @@ fn key(mailbox: MailboxId) -> SendKey {
 }
 
 fn quotas() -> Quotas {
-    Quotas { mailbox_envelopes: MAILBOX_ENVELOPES, ..Quotas::default() }
+    Quotas {
+        mailbox_envelopes: MAILBOX_ENVELOPES,
+        ..Quotas::default()
+    }
 }
 
 impl Story {
@@ -111,8 +114,15 @@ impl Story {
     }
 
     async fn open(&mut self) {
-        let (id, owner) = (MailboxId::from_bytes(self.draw.id()), self.draw.of(&self.accounts));
-        self.store.open_mailbox(self.now, owner, id, vec![key(id)], quotas()).await.unwrap().unwrap();
+        let (id, owner) = (
+            MailboxId::from_bytes(self.draw.id()),
+            self.draw.of(&self.accounts),
+        );
+        self.store
+            .open_mailbox(self.now, owner, id, vec![key(id)], quotas())
+            .await
+            .unwrap()
+            .unwrap();
         self.mailboxes.push(Address { id, owner });
     }
 
@@ -133,8 +143,14 @@ impl Story {
     async fn submit(&mut self) {
         let sender = self.draw.of(&self.accounts);
         let to = self.draw.of(&self.mailboxes);
-        let submissions: Vec<_> = (0..=self.draw.below(4)).map(|_| self.submission(to.id)).collect();
-        let results = self.store.submit(self.now, sender, submissions, quotas()).await.unwrap();
+        let submissions: Vec<_> = (0..=self.draw.below(4))
+            .map(|_| self.submission(to.id))
+            .collect();
+        let results = self
+            .store
+            .submit(self.now, sender, submissions, quotas())
+            .await
+            .unwrap();
         for result in results {
             if matches!(result.outcome, SubmitOutcome::Accepted { .. }) {
                 self.accepted.insert(result.id, (sender, to.id, None));
@@ -158,13 +174,27 @@ impl Story {
     }
 
     async fn call(&mut self) {
-        for account in self.store.due(self.now, 8).await.unwrap().into_iter().flat_map(|due| due.lanes) {
-            self.calls.extend(self.store.lease_call(self.now, account, DELIVERY_BATCH_BYTES_MAX).await.unwrap());
+        for account in self
+            .store
+            .due(self.now, 8)
+            .await
+            .unwrap()
+            .into_iter()
+            .flat_map(|due| due.lanes)
+        {
+            self.calls.extend(
+                self.store
+                    .lease_call(self.now, account, DELIVERY_BATCH_BYTES_MAX)
+                    .await
+                    .unwrap(),
+            );
         }
     }
 
     async fn end_call(&mut self) {
-        let Some(batch) = self.calls.pop() else { return };
+        let Some(batch) = self.calls.pop() else {
+            return;
+        };
         let wait = Duration::from_secs(self.draw.below(600));
         let classes = [
             Class::Answered,
@@ -176,7 +206,11 @@ impl Story {
             Class::Refused,
         ];
         let class = self.draw.of(&classes);
-        let results = if class == Class::Answered { self.results(&batch) } else { Vec::new() };
+        let results = if class == Class::Answered {
+            self.results(&batch)
+        } else {
+            Vec::new()
+        };
         let end = CallEnd {
             account: batch.account,
             fence: batch.fence,
@@ -187,8 +221,16 @@ impl Story {
             random: self.draw.next(),
         };
         let go_on = self.draw.below(2) == 0;
-        let handed =
-            self.store.finish_call(self.now, end, go_on.then_some(DELIVERY_BATCH_BYTES_MAX), |_| ()).await.unwrap();
+        let handed = self
+            .store
+            .finish_call(
+                self.now,
+                end,
+                go_on.then_some(DELIVERY_BATCH_BYTES_MAX),
+                |_| (),
+            )
+            .await
+            .unwrap();
         self.calls.extend(handed.next);
     }
 
@@ -198,30 +240,59 @@ impl Story {
             DeliveryOutcome::Stored,
             DeliveryOutcome::Stored,
             DeliveryOutcome::Refused,
-            DeliveryOutcome::Later { retry_after_ms: Some(self.draw.below(60_000)) },
+            DeliveryOutcome::Later {
+                retry_after_ms: Some(self.draw.below(60_000)),
+            },
         ];
-        batch.items().into_iter().map(|id| DeliveryResult { id, outcome: self.draw.of(&outcomes) }).collect()
+        batch
+            .items()
+            .into_iter()
+            .map(|id| DeliveryResult {
+                id,
+                outcome: self.draw.of(&outcomes),
+            })
+            .collect()
     }
 
     async fn pull(&mut self) {
         let account = self.draw.of(&self.accounts);
-        self.pulls.extend(self.store.pull(self.now, account, DELIVERY_BATCH_BYTES_MAX).await.unwrap());
+        self.pulls.extend(
+            self.store
+                .pull(self.now, account, DELIVERY_BATCH_BYTES_MAX)
+                .await
+                .unwrap(),
+        );
     }
 
     async fn acknowledge(&mut self) {
-        let Some(batch) = self.pulls.pop() else { return };
-        let results = DeliveryResults { lease: batch.fence, results: self.results(&batch) };
-        self.store.acknowledge(self.now, batch.account, results).await.unwrap();
+        let Some(batch) = self.pulls.pop() else {
+            return;
+        };
+        let results = DeliveryResults {
+            lease: batch.fence,
+            results: self.results(&batch),
+        };
+        self.store
+            .acknowledge(self.now, batch.account, results)
+            .await
+            .unwrap();
     }
 
     async fn recall(&mut self) {
-        let all: Vec<_> = self.accepted.iter().map(|(id, (sender, mailbox, _))| (*id, *sender, *mailbox)).collect();
+        let all: Vec<_> = self
+            .accepted
+            .iter()
+            .map(|(id, (sender, mailbox, _))| (*id, *sender, *mailbox))
+            .collect();
         if all.is_empty() {
             return;
         }
         let (id, sender, mailbox) = self.draw.of(&all);
         let proof = proofs::recall(&key(mailbox), mailbox, id).to_vec();
-        self.store.recall(self.now, sender, id, proof).await.unwrap();
+        self.store
+            .recall(self.now, sender, id, proof)
+            .await
+            .unwrap();
     }
 
     async fn let_time_pass(&mut self) {
@@ -234,7 +305,10 @@ impl Story {
             self.calls.clear();
             self.store.restarted(self.now).await.unwrap();
         } else {
-            self.store.contact(self.now, self.draw.of(&self.accounts)).await.unwrap();
+            self.store
+                .contact(self.now, self.draw.of(&self.accounts))
+                .await
+                .unwrap();
         }
     }
 
@@ -252,11 +326,25 @@ impl Story {
         self.now = self.now.plus(LEASE_LIFE);
         while self.store.sweep(self.now).await.unwrap().more {}
         for account in self.accounts.clone() {
-            while let Some(batch) = self.store.pull(self.now, account, DELIVERY_BATCH_BYTES_MAX).await.unwrap() {
-                let stored = |id: DeliveryId| DeliveryResult { id, outcome: DeliveryOutcome::Stored };
+            while let Some(batch) = self
+                .store
+                .pull(self.now, account, DELIVERY_BATCH_BYTES_MAX)
+                .await
+                .unwrap()
+            {
+                let stored = |id: DeliveryId| DeliveryResult {
+                    id,
+                    outcome: DeliveryOutcome::Stored,
+                };
                 let results = batch.items().into_iter().map(stored).collect();
-                let results = DeliveryResults { lease: batch.fence, results };
-                self.store.acknowledge(self.now, account, results).await.unwrap();
+                let results = DeliveryResults {
+                    lease: batch.fence,
+                    results,
+                };
+                self.store
+                    .acknowledge(self.now, account, results)
+                    .await
+                    .unwrap();
             }
         }
         self.now = self.now.plus(Duration::from_secs(120));
@@ -265,19 +353,29 @@ impl Story {
 
     /// What every step has to leave true.
     async fn check_books(&mut self, seed: u64, step: u32) {
-        let wrong =
-            self.store.read(|db| Ok(BOOKS.iter().map(|(name, sql)| (*name, count(db, sql))).collect::<Vec<_>>()));
+        let wrong = self.store.read(|db| {
+            Ok(BOOKS
+                .iter()
+                .map(|(name, sql)| (*name, count(db, sql)))
+                .collect::<Vec<_>>())
+        });
         for (name, wrong) in wrong.await.unwrap() {
             assert_eq!(wrong.unwrap(), 0, "seed {seed}, step {step}: {name}");
         }
         let states = self.store.read(|db| {
             rows(db, "SELECT envelope, state FROM envelopes", [], |row| {
-                Ok((EnvelopeId::from_bytes(row.get("envelope")?), rows::state(row, "state")?))
+                Ok((
+                    EnvelopeId::from_bytes(row.get("envelope")?),
+                    rows::state(row, "state")?,
+                ))
             })
         });
         for (id, state) in states.await.unwrap() {
             let seen = &mut self.accepted.get_mut(&id).expect("nothing is invented").2;
-            assert!(seen.is_none_or(|seen| seen == state), "seed {seed}, step {step}: {seen:?} became {state:?}");
+            assert!(
+                seen.is_none_or(|seen| seen == state),
+                "seed {seed}, step {step}: {seen:?} became {state:?}"
+            );
             *seen = state.is_final().then_some(state);
         }
     }
@@ -326,7 +424,10 @@ const BOOKS: [(&str, &str); 9] = [
         "what is set aside has its time, and nothing else has",
         "SELECT count(*) FROM envelopes WHERE state < 2 AND (place = 1) <> (set_aside_until IS NOT NULL)",
     ),
-    ("a mailbox is never over its quota", "SELECT count(*) FROM mailboxes WHERE envelopes > 8"),
+    (
+        "a mailbox is never over its quota",
+        "SELECT count(*) FROM mailboxes WHERE envelopes > 8",
+    ),
 ];
 
 #[tokio::test]
@@ -340,7 +441,10 @@ async fn whatever_happens_the_books_are_right_and_every_envelope_ends_once() {
         }
         story.finish().await;
         story.check_books(seed, STEPS).await;
-        assert!(story.accepted.len() > 20, "seed {seed}: the story was too short");
+        assert!(
+            story.accepted.len() > 20,
+            "seed {seed}: the story was too short"
+        );
         for (id, (.., state)) in &story.accepted {
             assert!(state.is_some(), "seed {seed}: {id} never ended");
         }

@@ -108,10 +108,20 @@ impl Store {
         quotas: Quotas,
     ) -> Result<Vec<SubmitResult>, StoreError> {
         let (answer, answered) = oneshot::channel();
-        if self.arrivals.add(Request { now, sender, submissions, quotas }, answer)? {
+        if self.arrivals.add(
+            Request {
+                now,
+                sender,
+                submissions,
+                quotas,
+            },
+            answer,
+        )? {
             self.decide_arrivals();
         }
-        let unanswered = || StoreError::Failed { reason: "the job did not end".to_owned() };
+        let unanswered = || StoreError::Failed {
+            reason: "the job did not end".to_owned(),
+        };
         self.note_health(answered.await.unwrap_or_else(|_| Err(unanswered())))
     }
 
@@ -128,22 +138,34 @@ impl Store {
         let then = move |outcome: Result<_, WriteError<StoreError>>| {
             let answers = mem::take(&mut *lock(&answers));
             match outcome {
-                Ok(Decided { results, woken, leased }) => {
+                Ok(Decided {
+                    results,
+                    woken,
+                    leased,
+                }) => {
                     wakes.wake_lanes(&woken, leased);
-                    answers.into_iter().zip(results).for_each(|(answer, results)| drop(answer.send(Ok(results))));
+                    answers
+                        .into_iter()
+                        .zip(results)
+                        .for_each(|(answer, results)| drop(answer.send(Ok(results))));
                 }
                 Err(error) => refuse(answers, &error.into()),
             }
         };
         if let Err(error) = self.db.write_then(job, then) {
-            refuse(self.arrivals.take().into_iter().map(|(_, answer)| answer), &error.into());
+            refuse(
+                self.arrivals.take().into_iter().map(|(_, answer)| answer),
+                &error.into(),
+            );
         }
     }
 }
 
 /// Tells each that nothing of its request was accepted.
 fn refuse(answers: impl IntoIterator<Item = Answer>, error: &StoreError) {
-    answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+    answers
+        .into_iter()
+        .for_each(|answer| drop(answer.send(Err(error.clone()))));
 }
 
 /// What came of requests that were decided together.
@@ -157,9 +179,22 @@ struct Decided {
 }
 
 fn decide(db: &Connection, requests: &[Request], wakes: &Wakes) -> Result<Decided, StoreError> {
-    let mut desk = Desk::open(db, requests.iter().map(|request| request.submissions.len()).sum())?;
-    let results = requests.iter().map(|request| desk.decide_request(request)).collect::<Result<_, _>>()?;
-    let latest = requests.iter().map(|request| request.now).max().unwrap_or(Timestamp::from_millis(0));
+    let mut desk = Desk::open(
+        db,
+        requests
+            .iter()
+            .map(|request| request.submissions.len())
+            .sum(),
+    )?;
+    let results = requests
+        .iter()
+        .map(|request| desk.decide_request(request))
+        .collect::<Result<_, _>>()?;
+    let latest = requests
+        .iter()
+        .map(|request| request.now)
+        .max()
+        .unwrap_or(Timestamp::from_millis(0));
     let (mut leased, mut woken) = (Vec::new(), Vec::new());
     for lane in desk.tally.write_lanes(db, latest)? {
         match lease(db, latest, &lane, wakes)? {
@@ -167,11 +202,20 @@ fn decide(db: &Connection, requests: &[Request], wakes: &Wakes) -> Result<Decide
             None => woken.push(lane),
         }
     }
-    Ok(Decided { results, leased, woken })
+    Ok(Decided {
+        results,
+        leased,
+        woken,
+    })
 }
 
 /// Leases what is to be called with at once, if there is a place for it.
-fn lease(db: &Connection, now: Timestamp, lane: &Woken, wakes: &Wakes) -> Result<Option<LeasedBatch>, StoreError> {
+fn lease(
+    db: &Connection,
+    now: Timestamp,
+    lane: &Woken,
+    wakes: &Wakes,
+) -> Result<Option<LeasedBatch>, StoreError> {
     if lane.is_callable
         && let Some(bytes_max) = wakes.take_place()
     {
@@ -196,24 +240,40 @@ impl<'a> Desk<'a> {
     fn open(db: &'a Connection, envelopes: usize) -> Result<Self, StoreError> {
         let next_id = lanes::next_items(db, envelopes)?;
         let (mailboxes, recipients) = (HashMap::new(), HashMap::new());
-        Ok(Self { db, next_id, mailboxes, recipients, refused: BTreeSet::new(), tally: Tally::default() })
+        Ok(Self {
+            db,
+            next_id,
+            mailboxes,
+            recipients,
+            refused: BTreeSet::new(),
+            tally: Tally::default(),
+        })
     }
 
     fn decide_request(&mut self, request: &Request) -> Result<Vec<SubmitResult>, StoreError> {
         self.refused.clear();
         let mut results = Vec::with_capacity(request.submissions.len());
         for submission in &request.submissions {
-            results.push(SubmitResult { id: submission.id, outcome: self.decide(request, submission)? });
+            results.push(SubmitResult {
+                id: submission.id,
+                outcome: self.decide(request, submission)?,
+            });
         }
         Ok(results)
     }
 
     /// Almost every envelope is new: it is written down if nothing else speaks against it, and the record of an earlier one
     /// is looked for only when there is one or when it is not taken.
-    fn decide(&mut self, request: &Request, submission: &Submission) -> Result<SubmitOutcome, StoreError> {
+    fn decide(
+        &mut self,
+        request: &Request,
+        submission: &Submission,
+    ) -> Result<SubmitOutcome, StoreError> {
         let facts = self.facts(submission)?;
         let now = &request.now;
-        let own = self.recipient(submission.mailbox).and_then(|recipient| recipient.own);
+        let own = self
+            .recipient(submission.mailbox)
+            .and_then(|recipient| recipient.own);
         let quotas = &own.map_or_else(|| request.quotas.clone(), |own| request.quotas.with(&own));
         if let Verdict::Accept { expires_at } = accept::decide(*now, quotas, facts)
             && self.write_down(request, submission, expires_at)?
@@ -222,9 +282,9 @@ impl<'a> Desk<'a> {
         }
         let known = known(self.db, request.sender, submission)?;
         match accept::decide(*now, quotas, Facts { known, ..facts }) {
-            Verdict::Accept { .. } => {
-                Err(StoreError::Failed { reason: "an envelope is neither new nor known".to_owned() })
-            }
+            Verdict::Accept { .. } => Err(StoreError::Failed {
+                reason: "an envelope is neither new nor known".to_owned(),
+            }),
             Verdict::Duplicate { state } => Ok(SubmitOutcome::Duplicate { state }),
             Verdict::Refuse(refusal) => {
                 if refusal.is_passing() {
@@ -240,7 +300,15 @@ impl<'a> Desk<'a> {
 
     /// What is known of it, but for an earlier one of the same name.
     fn facts(&mut self, submission: &Submission) -> Result<Facts, StoreError> {
-        let Submission { id, mailbox, home, proof, asked_expiry, digest, bytes } = submission;
+        let Submission {
+            id,
+            mailbox,
+            home,
+            proof,
+            asked_expiry,
+            digest,
+            bytes,
+        } = submission;
         let after_refused = self.refused.contains(mailbox);
         self.mailbox(*mailbox)?;
         let open = self.mailboxes.get(mailbox).and_then(Option::as_ref);
@@ -251,7 +319,10 @@ impl<'a> Desk<'a> {
             asked_expiry: *asked_expiry,
             mailbox: open.map(|facts| facts.held),
             suspended: open.is_some_and(|facts| facts.suspended),
-            account: self.recipient(*mailbox).map(|recipient| recipient.held).unwrap_or_default(),
+            account: self
+                .recipient(*mailbox)
+                .map(|recipient| recipient.held)
+                .unwrap_or_default(),
             proof_good: proofs::verify_post(keys, *mailbox, *id, digest, proof),
             known: None,
             after_refused,
@@ -267,7 +338,8 @@ impl<'a> Desk<'a> {
                 if let Some(OpenMailboxFacts { account, .. }) = &open
                     && !self.recipients.contains_key(account)
                 {
-                    self.recipients.insert(*account, mailboxes::recipient(self.db, *account)?);
+                    self.recipients
+                        .insert(*account, mailboxes::recipient(self.db, *account)?);
                 }
                 Ok(unknown.insert(open))
             }
@@ -288,7 +360,9 @@ impl<'a> Desk<'a> {
         expires_at: Timestamp,
     ) -> Result<bool, StoreError> {
         let (db, id, size) = (self.db, self.next_id, submission.bytes.len() as u64);
-        let Some(facts) = self.mailbox(submission.mailbox)? else { return Ok(false) };
+        let Some(facts) = self.mailbox(submission.mailbox)? else {
+            return Ok(false);
+        };
         let account = facts.account;
         let new = run(
             db,
@@ -309,7 +383,11 @@ impl<'a> Desk<'a> {
         if new == 0 {
             return Ok(false);
         }
-        run(db, "INSERT INTO bodies (id, bytes) VALUES (?, ?)", params![id, submission.bytes])?;
+        run(
+            db,
+            "INSERT INTO bodies (id, bytes) VALUES (?, ?)",
+            params![id, submission.bytes],
+        )?;
         facts.held.add(size);
         if let Some(recipient) = self.recipients.get_mut(&account) {
             recipient.held.add(size);
@@ -321,15 +399,24 @@ impl<'a> Desk<'a> {
 }
 
 /// The record of an earlier envelope of the same name.
-fn known(db: &Connection, sender: AccountId, submission: &Submission) -> Result<Option<Known>, StoreError> {
+fn known(
+    db: &Connection,
+    sender: AccountId,
+    submission: &Submission,
+) -> Result<Option<Known>, StoreError> {
     let sql = "SELECT digest, sender, state FROM envelopes WHERE envelope = ? AND mailbox = ?";
-    row(db, sql, params![submission.id.as_bytes(), submission.mailbox.as_bytes()], |row| {
-        Ok(Known {
-            same_digest: row.get::<_, [u8; 32]>("digest")? == submission.digest,
-            same_sender: row.get::<_, [u8; 16]>("sender")? == *sender.as_bytes(),
-            state: state(row, "state")?,
-        })
-    })
+    row(
+        db,
+        sql,
+        params![submission.id.as_bytes(), submission.mailbox.as_bytes()],
+        |row| {
+            Ok(Known {
+                same_digest: row.get::<_, [u8; 32]>("digest")? == submission.digest,
+                same_sender: row.get::<_, [u8; 16]>("sender")? == *sender.as_bytes(),
+                state: state(row, "state")?,
+            })
+        },
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

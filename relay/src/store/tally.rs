@@ -23,7 +23,8 @@ pub(super) struct WaitingEnvelope {
 }
 
 /// The columns that [`WaitingEnvelope::read`] takes.
-pub(super) const WAITING_COLUMNS: &str = "id, envelope, mailbox, account, sender, size, attempts, place";
+pub(super) const WAITING_COLUMNS: &str =
+    "id, envelope, mailbox, account, sender, size, attempts, place";
 
 impl WaitingEnvelope {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -85,13 +86,23 @@ impl Tally {
     pub(super) fn envelope_came(&mut self, mailbox: MailboxId, account: AccountId, size: u64) {
         let held = &mut self.mailboxes.entry(mailbox).or_default().came;
         held.add(size);
-        self.lanes.entry(account).or_default().came.envelopes.add(size);
+        self.lanes
+            .entry(account)
+            .or_default()
+            .came
+            .envelopes
+            .add(size);
     }
 
     fn envelope_left(&mut self, waiting: &WaitingEnvelope) {
         let held = &mut self.mailboxes.entry(waiting.mailbox).or_default().left;
         held.add(waiting.size);
-        self.lanes.entry(waiting.account).or_default().left.envelopes.add(waiting.size);
+        self.lanes
+            .entry(waiting.account)
+            .or_default()
+            .left
+            .envelopes
+            .add(waiting.size);
     }
 
     pub(super) fn events_left(&mut self, account: AccountId, count: usize) {
@@ -123,8 +134,16 @@ impl Tally {
         match state {
             EnvelopeState::Stored | EnvelopeState::Recalled if waiting.attempts == 0 => Ok(()),
             EnvelopeState::Stored | EnvelopeState::Recalled => self.forget_news(db, waiting),
-            EnvelopeState::Queued | EnvelopeState::Retrying | EnvelopeState::Expired | EnvelopeState::Failed => {
-                let news = News { state, attempts: waiting.attempts, reason, next_attempt_at: None };
+            EnvelopeState::Queued
+            | EnvelopeState::Retrying
+            | EnvelopeState::Expired
+            | EnvelopeState::Failed => {
+                let news = News {
+                    state,
+                    attempts: waiting.attempts,
+                    reason,
+                    next_attempt_at: None,
+                };
                 self.tell(db, now, waiting, &news)
             }
         }
@@ -159,20 +178,40 @@ impl Tally {
         Ok(())
     }
 
-    fn forget_news(&mut self, db: &Connection, waiting: &WaitingEnvelope) -> Result<(), StoreError> {
+    fn forget_news(
+        &mut self,
+        db: &Connection,
+        waiting: &WaitingEnvelope,
+    ) -> Result<(), StoreError> {
         let sql = "DELETE FROM events WHERE account = ? AND envelope = ?";
-        let gone = run(db, sql, params![waiting.sender.as_bytes(), waiting.envelope])?;
+        let gone = run(
+            db,
+            sql,
+            params![waiting.sender.as_bytes(), waiting.envelope],
+        )?;
         self.events_left(waiting.sender, gone);
         Ok(())
     }
 
     /// Writes it all down; gives the accounts for which something came.
-    pub(super) fn write(self, db: &Connection, now: Timestamp) -> Result<Vec<AccountId>, StoreError> {
-        Ok(self.write_lanes(db, now)?.into_iter().map(|woken| woken.account).collect())
+    pub(super) fn write(
+        self,
+        db: &Connection,
+        now: Timestamp,
+    ) -> Result<Vec<AccountId>, StoreError> {
+        Ok(self
+            .write_lanes(db, now)?
+            .into_iter()
+            .map(|woken| woken.account)
+            .collect())
     }
 
     /// The same, for who calls those that can be called without looking for them.
-    pub(super) fn write_lanes(self, db: &Connection, now: Timestamp) -> Result<Vec<Woken>, StoreError> {
+    pub(super) fn write_lanes(
+        self,
+        db: &Connection,
+        now: Timestamp,
+    ) -> Result<Vec<Woken>, StoreError> {
         for (mailbox, change) in self.mailboxes {
             mailboxes::change_held(db, mailbox, change.came, change.left)?;
         }
@@ -186,7 +225,11 @@ impl Tally {
         }
         for account in self.let_on {
             lanes::refresh(db, now, account)?;
-            woken.push(Woken { account, due_at: Some(now), is_callable: false });
+            woken.push(Woken {
+                account,
+                due_at: Some(now),
+                is_callable: false,
+            });
         }
         Ok(woken)
     }

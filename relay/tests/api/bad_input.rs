@@ -72,7 +72,11 @@ fn method(name: &str) -> Method {
     name.parse().unwrap()
 }
 
-fn request(node: &Node, route: (&str, &str, Signed), body: &[u8]) -> http::Request<http_body_util::Full<bytes::Bytes>> {
+fn request(
+    node: &Node,
+    route: (&str, &str, Signed),
+    body: &[u8],
+) -> http::Request<http_body_util::Full<bytes::Bytes>> {
     let (name, path, signed) = route;
     let (path, body) = (path.replace("ID", ABSENT), body.to_vec());
     match signed {
@@ -85,7 +89,11 @@ fn request(node: &Node, route: (&str, &str, Signed), body: &[u8]) -> http::Reque
 /// A leaving or registering node is another one each time.
 async fn who(relay: &Relay, route: (&str, &str, Signed), node: &Node) -> Option<Node> {
     let leaves = route.0 == "DELETE" && route.1 == "/v1/account";
-    if leaves || node.session.is_none() { Some(relay.node().await) } else { None }
+    if leaves || node.session.is_none() {
+        Some(relay.node().await)
+    } else {
+        None
+    }
 }
 
 fn never_fails(what: impl std::fmt::Display, reply: &Reply) {
@@ -93,13 +101,20 @@ fn never_fails(what: impl std::fmt::Display, reply: &Reply) {
     assert!(status < 500 || status == 501, "{what}: {reply:?}");
     if status >= 400 && status != 416 {
         let problem: Problem = reply.json();
-        assert_eq!((problem.status, problem.code.status()), (status, status), "{what}");
+        assert_eq!(
+            (problem.status, problem.code.status()),
+            (status, status),
+            "{what}"
+        );
     }
 }
 
 async fn as_ready_as_before(node: &Node) {
     let ready = node.send(node.plain(Method::GET, "/readyz", "")).await;
-    assert_eq!((ready.status, &ready.body[..]), (StatusCode::OK, &b"ready"[..]));
+    assert_eq!(
+        (ready.status, &ready.body[..]),
+        (StatusCode::OK, &b"ready"[..])
+    );
 }
 
 #[tokio::test]
@@ -109,38 +124,74 @@ async fn every_route_wants_its_own_signature_at_its_own_time_and_once() {
     for &route @ (name, path, signed) in ROUTES.iter().filter(|(_, _, signed)| *signed != No) {
         let target = path.replace("ID", ABSENT);
         let unsigned = node.send(node.plain(method(name), &target, "")).await;
-        assert_eq!(unsigned.code(), ErrorCode::SignatureMissing, "{name} {path}");
+        assert_eq!(
+            unsigned.code(),
+            ErrorCode::SignatureMissing,
+            "{name} {path}"
+        );
         let wrong_key = match signed {
             ByKey => node.by_session(method(name), &target, ""),
             BySession | No => node.by_key(method(name), &target, ""),
         };
-        assert_eq!(node.send(wrong_key).await.code(), ErrorCode::SignatureInvalid, "{name} {path}");
-        for garbage in
-            ["", "sig", "sig=()", "sig=(\"@method\");created=1", "\u{fffd}", "sig=:AAAA:", &"x".repeat(8_000)]
-        {
+        assert_eq!(
+            node.send(wrong_key).await.code(),
+            ErrorCode::SignatureInvalid,
+            "{name} {path}"
+        );
+        for garbage in [
+            "",
+            "sig",
+            "sig=()",
+            "sig=(\"@method\");created=1",
+            "\u{fffd}",
+            "sig=:AAAA:",
+            &"x".repeat(8_000),
+        ] {
             for header in ["signature-input", "signature", "content-digest"] {
                 let mut bent = request(&node, route, b"");
-                bent.headers_mut().insert(header, http::HeaderValue::from_bytes(garbage.as_bytes()).unwrap());
+                bent.headers_mut().insert(
+                    header,
+                    http::HeaderValue::from_bytes(garbage.as_bytes()).unwrap(),
+                );
                 let reply = node.send(bent).await;
                 never_fails(format!("{name} {path} {header}: {garbage:.20}"), &reply);
-                assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{name} {path} {header}: {garbage:.20}");
+                assert_eq!(
+                    reply.status,
+                    StatusCode::UNAUTHORIZED,
+                    "{name} {path} {header}: {garbage:.20}"
+                );
             }
         }
         let early = request(&node, route, b"");
         relay.clock.advance(Duration::from_secs(301));
-        assert_eq!(node.send(early).await.code(), ErrorCode::ClockSkew, "{name} {path}");
+        assert_eq!(
+            node.send(early).await.code(),
+            ErrorCode::ClockSkew,
+            "{name} {path}"
+        );
         let late = request(&node, route, b"");
         relay.clock.set(relay.now().minus(Duration::from_secs(301)));
-        assert_eq!(node.send(late).await.code(), ErrorCode::ClockSkew, "{name} {path}");
+        assert_eq!(
+            node.send(late).await.code(),
+            ErrorCode::ClockSkew,
+            "{name} {path}"
+        );
     }
-    for &route in ROUTES.iter().filter(|(_, path, signed)| *signed == ByKey && *path != "/v1/account/webhook-test") {
+    for &route in ROUTES
+        .iter()
+        .filter(|(_, path, signed)| *signed == ByKey && *path != "/v1/account/webhook-test")
+    {
         let other = who(&relay, route, &node).await;
         let signed = request(other.as_ref().unwrap_or(&node), route, b"");
         let replay = signed.clone();
         never_fails(route.1, &node.send(signed).await);
         let code = node.send(replay).await.code();
         // Of an account that has left nothing is known, its nonces neither.
-        let expected = if other.is_some() { ErrorCode::AccountUnknown } else { ErrorCode::NonceUsed };
+        let expected = if other.is_some() {
+            ErrorCode::AccountUnknown
+        } else {
+            ErrorCode::NonceUsed
+        };
         assert_eq!(code, expected, "{} {}", route.0, route.1);
     }
     as_ready_as_before(&node).await;
@@ -148,20 +199,48 @@ async fn every_route_wants_its_own_signature_at_its_own_time_and_once() {
 
 /// Bodies as they should be, of the routes that take one.
 fn good_bodies(relay: &Relay) -> Vec<(&'static str, &'static str, Value)> {
-    let id = |byte: u8| serde_json::to_value(sealpost_proto::BlobId::from_bytes([byte; 16])).unwrap();
+    let id =
+        |byte: u8| serde_json::to_value(sealpost_proto::BlobId::from_bytes([byte; 16])).unwrap();
     let bytes = |count: usize| serde_json::to_value(B64(vec![5; count])).unwrap();
     let expiry = relay.now().as_millis() + 60_000;
     let mailbox = json!({"relay": relay.origin.as_str(), "id": id(1)});
-    let envelope =
-        json!({"id": id(2), "mailbox": mailbox, "proof": bytes(16), "expires_at": expiry, "bytes": bytes(2_048)});
+    let envelope = json!({"id": id(2), "mailbox": mailbox, "proof": bytes(16), "expires_at": expiry, "bytes": bytes(2_048)});
     vec![
-        ("POST", "/v1/accounts", json!({"delivery": {"mode": "webhook", "url": "https://a.example/"}, "token": "x"})),
-        ("PATCH", "/v1/account", json!({"delivery": {"mode": "pull"}})),
-        ("PUT", "/v1/account/checkpoint", json!({"sealed": bytes(40)})),
-        ("PUT", "/v1/mailboxes/ID", json!({"send_keys": [bytes(32), bytes(32)]})),
-        ("PUT", "/v1/mailboxes/ID/prekeys", json!({"sealed": bytes(2_048)})),
-        ("POST", "/v1/envelopes", json!({"envelopes": [envelope.clone(), envelope]})),
-        ("POST", "/v1/envelopes/status", json!({"ids": [id(2), id(3)]})),
+        (
+            "POST",
+            "/v1/accounts",
+            json!({"delivery": {"mode": "webhook", "url": "https://a.example/"}, "token": "x"}),
+        ),
+        (
+            "PATCH",
+            "/v1/account",
+            json!({"delivery": {"mode": "pull"}}),
+        ),
+        (
+            "PUT",
+            "/v1/account/checkpoint",
+            json!({"sealed": bytes(40)}),
+        ),
+        (
+            "PUT",
+            "/v1/mailboxes/ID",
+            json!({"send_keys": [bytes(32), bytes(32)]}),
+        ),
+        (
+            "PUT",
+            "/v1/mailboxes/ID/prekeys",
+            json!({"sealed": bytes(2_048)}),
+        ),
+        (
+            "POST",
+            "/v1/envelopes",
+            json!({"envelopes": [envelope.clone(), envelope]}),
+        ),
+        (
+            "POST",
+            "/v1/envelopes/status",
+            json!({"ids": [id(2), id(3)]}),
+        ),
         (
             "POST",
             "/v1/deliveries/ack",
@@ -173,7 +252,11 @@ fn good_bodies(relay: &Relay) -> Vec<(&'static str, &'static str, Value)> {
             json!({"id": id(4), "size_bytes": 500, "fetch_token_hash": bytes(32), "expires_at": expiry}),
         ),
         ("PATCH", "/v1/blobs/ID", json!({"expires_at": expiry})),
-        ("POST", "/v1/blobs/ID/complete", json!({"digest": bytes(32)})),
+        (
+            "POST",
+            "/v1/blobs/ID/complete",
+            json!({"digest": bytes(32)}),
+        ),
     ]
 }
 
@@ -204,7 +287,11 @@ pub(crate) fn bent(document: &Value) -> Vec<String> {
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let mut all = Vec::new();
     for path in paths {
-        for text in strange.iter().copied().chain([long.as_str(), deep.as_str()]) {
+        for text in strange
+            .iter()
+            .copied()
+            .chain([long.as_str(), deep.as_str()])
+        {
             let mut changed = document.clone();
             *changed.pointer_mut(&path).unwrap() = Value::String("REPLACED".to_owned());
             all.push(changed.to_string().replacen("\"REPLACED\"", text, 1));
@@ -218,18 +305,27 @@ fn damaged(text: &[u8]) -> Vec<Vec<u8>> {
     let places = (0..text.len()).step_by(text.len().div_ceil(100));
     let at = |place: usize| {
         let (before, after) = (&text[..place], &text[place + 1..]);
-        let flips = [0x01, 0x08, 0x20, 0x80].map(|bit| [before, &[text[place] ^ bit], after].concat());
-        flips.into_iter().chain([[before, after].concat(), [before, &text[place..=place], &text[place..]].concat()])
+        let flips =
+            [0x01, 0x08, 0x20, 0x80].map(|bit| [before, &[text[place] ^ bit], after].concat());
+        flips.into_iter().chain([
+            [before, after].concat(),
+            [before, &text[place..=place], &text[place..]].concat(),
+        ])
     };
     places.flat_map(at).collect()
 }
 
 fn collect(value: &Value, path: &str, paths: &mut Vec<String>) {
     let below: Vec<(String, &Value)> = match value {
-        Value::Object(fields) => fields.iter().map(|(name, value)| (format!("{path}/{name}"), value)).collect(),
-        Value::Array(items) => {
-            items.iter().enumerate().map(|(index, value)| (format!("{path}/{index}"), value)).collect()
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (format!("{path}/{name}"), value))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (format!("{path}/{index}"), value))
+            .collect(),
         _ => return,
     };
     for (path, value) in below {
@@ -243,13 +339,25 @@ async fn no_body_makes_the_relay_fail() {
     let relay = relay().await;
     let node = relay.node().await;
     for (name, path, good) in good_bodies(&relay) {
-        let signed = ROUTES.iter().find(|route| (route.0, route.1) == (name, path)).unwrap().2;
+        let signed = ROUTES
+            .iter()
+            .find(|route| (route.0, route.1) == (name, path))
+            .unwrap()
+            .2;
         let route = (name, path, signed);
         let text = good.to_string();
         let mut bodies: Vec<Vec<u8>> = bent(&good).into_iter().map(String::into_bytes).collect();
         bodies.extend((0..8).map(|cut| text.as_bytes()[..text.len() * cut / 8].to_vec()));
         bodies.extend(
-            ["null", "[]", "{}", "\u{0}", "{\"a\":1,\"a\":2}", "\u{feff}{}"].map(|text| text.as_bytes().to_vec()),
+            [
+                "null",
+                "[]",
+                "{}",
+                "\u{0}",
+                "{\"a\":1,\"a\":2}",
+                "\u{feff}{}",
+            ]
+            .map(|text| text.as_bytes().to_vec()),
         );
         bodies.push([text.as_bytes(), text.as_bytes()].concat());
         bodies.push(vec![0xff; 1_000]);
@@ -257,15 +365,31 @@ async fn no_body_makes_the_relay_fail() {
         bodies.extend(damaged(text.as_bytes()));
         for body in bodies {
             let reply = node.send(request(&node, route, &body)).await;
-            never_fails(format!("{name} {path} {:.80}", String::from_utf8_lossy(&body)), &reply);
+            never_fails(
+                format!("{name} {path} {:.80}", String::from_utf8_lossy(&body)),
+                &reply,
+            );
         }
-        for content_type in
-            ["text/plain", "application/jsonp", "application/octet-stream", "", "\u{fffd}", "multipart/form-data"]
-        {
+        for content_type in [
+            "text/plain",
+            "application/jsonp",
+            "application/octet-stream",
+            "",
+            "\u{fffd}",
+            "multipart/form-data",
+        ] {
             let mut bent = request(&node, route, text.as_bytes());
-            bent.headers_mut().insert("content-type", http::HeaderValue::from_bytes(content_type.as_bytes()).unwrap());
-            bent.headers_mut().insert("if-match", "\"none\"".parse().unwrap());
-            assert_eq!(node.send(bent).await.code(), ErrorCode::UnsupportedMediaType, "{name} {path} {content_type}");
+            bent.headers_mut().insert(
+                "content-type",
+                http::HeaderValue::from_bytes(content_type.as_bytes()).unwrap(),
+            );
+            bent.headers_mut()
+                .insert("if-match", "\"none\"".parse().unwrap());
+            assert_eq!(
+                node.send(bent).await.code(),
+                ErrorCode::UnsupportedMediaType,
+                "{name} {path} {content_type}"
+            );
         }
     }
     as_ready_as_before(&node).await;
@@ -289,7 +413,10 @@ async fn a_body_over_its_limit_is_refused_before_it_is_read() {
             limit + 1
         );
         let answer = raw(&relay, head.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 413"), "{name} {path} {signed:?}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 413"),
+            "{name} {path} {signed:?}: {answer}"
+        );
     }
     as_ready_as_before(&node).await;
 }
@@ -300,8 +427,9 @@ async fn raw(relay: &Relay, bytes: &[u8]) -> String {
     // The relay may hang up before it has everything.
     let _ = stream.write_all(bytes).await;
     let mut answer = vec![0; 4_096];
-    let read =
-        tokio::time::timeout(crate::support::DEADLINE, stream.read(&mut answer)).await.expect("an answer or an end");
+    let read = tokio::time::timeout(crate::support::DEADLINE, stream.read(&mut answer))
+        .await
+        .expect("an answer or an end");
     String::from_utf8_lossy(&answer[..read.unwrap_or_default()]).into_owned()
 }
 
@@ -310,7 +438,9 @@ async fn what_is_not_proper_http_is_turned_away() {
     let relay = relay().await;
     let node = relay.node().await;
     let long = "x".repeat(100_000);
-    let many: String = (0..2_000).map(|number| format!("x-{number}: y\r\n")).collect();
+    let many: String = (0..2_000)
+        .map(|number| format!("x-{number}: y\r\n"))
+        .collect();
     for (what, bytes) in [
         ("a huge header", format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n")),
         ("many headers", format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n")),
@@ -359,12 +489,15 @@ async fn paths_and_queries_that_do_not_parse_are_refused() {
         "'%20OR%201=1",
         &long,
     ];
-    for &(name, path, signed) in
-        ROUTES.iter().filter(|(_, path, _)| path.contains("ID") && !path.starts_with("/v1/at/"))
+    for &(name, path, signed) in ROUTES
+        .iter()
+        .filter(|(_, path, _)| path.contains("ID") && !path.starts_with("/v1/at/"))
     {
         for id in ids {
             // A client resolves dots before it signs.
-            let Ok(target) = url::Url::parse(&format!("http://a{}", path.replace("ID", id))) else { continue };
+            let Ok(target) = url::Url::parse(&format!("http://a{}", path.replace("ID", id))) else {
+                continue;
+            };
             let target = target.path();
             let bent = if signed == ByKey {
                 node.by_key(method(name), target, "{}")
@@ -383,11 +516,19 @@ async fn paths_and_queries_that_do_not_parse_are_refused() {
         "/v1/mailboxes?after=x",
         "/v1/mailboxes?after=",
     ] {
-        assert_eq!(node.get(target).await.code(), ErrorCode::Malformed, "{target}");
+        assert_eq!(
+            node.get(target).await.code(),
+            ErrorCode::Malformed,
+            "{target}"
+        );
     }
     for part in ["-1", "4294967296", "x", "0x1", "1.5"] {
         let target = format!("/v1/blobs/{ABSENT}/parts/{part}");
-        assert_eq!(node.get(&target).await.code(), ErrorCode::Malformed, "{target}");
+        assert_eq!(
+            node.get(&target).await.code(),
+            ErrorCode::Malformed,
+            "{target}"
+        );
     }
     as_ready_as_before(&node).await;
 }
@@ -400,22 +541,67 @@ async fn another_accounts_ids_look_like_absent_ones() {
     let envelope = acme.post_to(&mailbox, 1).await;
     let blob = sealpost_proto::BlobId::from_bytes(random_array());
     let create = json!({"id": blob, "size_bytes": 500, "fetch_token_hash": B64(vec![5; 32]), "expires_at": relay.now().as_millis() + 60_000});
-    assert_eq!(bolt.post("/v1/blobs", &create).await.status, StatusCode::CREATED);
+    assert_eq!(
+        bolt.post("/v1/blobs", &create).await.status,
+        StatusCode::CREATED
+    );
     let extend = json!({"expires_at": relay.now().as_millis() + 120_000}).to_string();
     let complete = json!({"digest": B64(vec![5; 32])}).to_string();
-    let (prekeys, part) = (json!({"sealed": B64(vec![5; 2_048])}).to_string(), "x".repeat(500));
-    let (mailbox, envelope, blob) = (mailbox.id.to_string(), envelope.to_string(), blob.to_string());
+    let (prekeys, part) = (
+        json!({"sealed": B64(vec![5; 2_048])}).to_string(),
+        "x".repeat(500),
+    );
+    let (mailbox, envelope, blob) = (
+        mailbox.id.to_string(),
+        envelope.to_string(),
+        blob.to_string(),
+    );
     // Acme's envelope is asked for by Bolt, all else of Bolt's by Acme.
     for (stranger, name, path, signed, id, body) in [
         (&bolt, "GET", "/v1/envelopes/ID", BySession, &envelope, ""),
-        (&bolt, "DELETE", "/v1/envelopes/ID", BySession, &envelope, ""),
+        (
+            &bolt,
+            "DELETE",
+            "/v1/envelopes/ID",
+            BySession,
+            &envelope,
+            "",
+        ),
         (&acme, "GET", "/v1/blobs/ID", BySession, &blob, ""),
-        (&acme, "PATCH", "/v1/blobs/ID", BySession, &blob, extend.as_str()),
+        (
+            &acme,
+            "PATCH",
+            "/v1/blobs/ID",
+            BySession,
+            &blob,
+            extend.as_str(),
+        ),
         (&acme, "DELETE", "/v1/blobs/ID", BySession, &blob, ""),
-        (&acme, "POST", "/v1/blobs/ID/complete", BySession, &blob, complete.as_str()),
-        (&acme, "PUT", "/v1/blobs/ID/parts/0", BySession, &blob, part.as_str()),
+        (
+            &acme,
+            "POST",
+            "/v1/blobs/ID/complete",
+            BySession,
+            &blob,
+            complete.as_str(),
+        ),
+        (
+            &acme,
+            "PUT",
+            "/v1/blobs/ID/parts/0",
+            BySession,
+            &blob,
+            part.as_str(),
+        ),
         (&acme, "GET", "/v1/blobs/ID/parts/0", BySession, &blob, ""),
-        (&acme, "PUT", "/v1/mailboxes/ID/prekeys", ByKey, &mailbox, prekeys.as_str()),
+        (
+            &acme,
+            "PUT",
+            "/v1/mailboxes/ID/prekeys",
+            ByKey,
+            &mailbox,
+            prekeys.as_str(),
+        ),
         (&acme, "DELETE", "/v1/mailboxes/ID", ByKey, &mailbox, ""),
     ] {
         let ask = async |id: &str| {
@@ -428,12 +614,35 @@ async fn another_accounts_ids_look_like_absent_ones() {
             stranger.send(signed).await
         };
         let (theirs, absent) = (ask(id).await, ask(ABSENT).await);
-        assert_eq!((theirs.status, &theirs.body), (absent.status, &absent.body), "{name} {path}");
-        assert!(matches!(theirs.status, StatusCode::NOT_FOUND | StatusCode::NO_CONTENT), "{name} {path}: {theirs:?}");
+        assert_eq!(
+            (theirs.status, &theirs.body),
+            (absent.status, &absent.body),
+            "{name} {path}"
+        );
+        assert!(
+            matches!(
+                theirs.status,
+                StatusCode::NOT_FOUND | StatusCode::NO_CONTENT
+            ),
+            "{name} {path}: {theirs:?}"
+        );
     }
-    assert_eq!(bolt.take_all(0).await.deliveries.len(), 1, "and nothing came of it");
-    assert_eq!(bolt.get(&format!("/v1/blobs/{blob}")).await.status, StatusCode::OK);
-    assert_eq!(bolt.get("/v1/mailboxes").await.ok::<Value>()["mailboxes"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        bolt.take_all(0).await.deliveries.len(),
+        1,
+        "and nothing came of it"
+    );
+    assert_eq!(
+        bolt.get(&format!("/v1/blobs/{blob}")).await.status,
+        StatusCode::OK
+    );
+    assert_eq!(
+        bolt.get("/v1/mailboxes").await.ok::<Value>()["mailboxes"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -459,7 +668,11 @@ async fn a_session_that_is_made_up_is_none() {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
         let reply = node.send(request).await;
-        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "byte {byte}: {reply:?}");
+        assert_eq!(
+            reply.status,
+            StatusCode::UNAUTHORIZED,
+            "byte {byte}: {reply:?}"
+        );
     }
     as_ready_as_before(&node).await;
 }

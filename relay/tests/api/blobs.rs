@@ -22,8 +22,15 @@ pub(crate) struct Upload {
 
 impl Upload {
     pub(crate) fn new(sizes: &[usize]) -> Self {
-        let parts = sizes.iter().map(|size| Bytes::from(vec![random_array::<1>()[0]; *size])).collect();
-        Self { id: BlobId::from_bytes(random_array()), token: FetchToken::from_bytes(random_array()), parts }
+        let parts = sizes
+            .iter()
+            .map(|size| Bytes::from(vec![random_array::<1>()[0]; *size]))
+            .collect();
+        Self {
+            id: BlobId::from_bytes(random_array()),
+            token: FetchToken::from_bytes(random_array()),
+            parts,
+        }
     }
 
     fn create(&self, relay: &Relay) -> CreateBlob {
@@ -41,7 +48,10 @@ impl Upload {
 
     /// Uploads all of it.
     pub(crate) async fn send(&self, relay: &Relay, node: &Node) {
-        assert_eq!(node.post("/v1/blobs", &self.create(relay)).await.status, StatusCode::CREATED);
+        assert_eq!(
+            node.post("/v1/blobs", &self.create(relay)).await.status,
+            StatusCode::CREATED
+        );
         for number in 0..self.parts.len() {
             self.put(node, number).await.done();
         }
@@ -57,8 +67,11 @@ impl Upload {
         for part in &self.parts {
             hash.update(Sha256::digest(part));
         }
-        let body = CompleteBlob { digest: B64(hash.finalize().to_vec()) };
-        node.post(&format!("/v1/blobs/{}/complete", self.id), &body).await
+        let body = CompleteBlob {
+            digest: B64(hash.finalize().to_vec()),
+        };
+        node.post(&format!("/v1/blobs/{}/complete", self.id), &body)
+            .await
     }
 
     pub(crate) async fn fetch(&self, node: &Node, number: usize, range: Option<&str>) -> Reply {
@@ -67,16 +80,33 @@ impl Upload {
 }
 
 async fn put_bytes(node: &Node, id: BlobId, number: usize, bytes: Bytes) -> Reply {
-    let mut request = node.by_session(Method::PUT, &format!("/v1/blobs/{id}/parts/{number}"), bytes);
-    request.headers_mut().insert("content-type", "application/octet-stream".parse().unwrap());
+    let mut request = node.by_session(
+        Method::PUT,
+        &format!("/v1/blobs/{id}/parts/{number}"),
+        bytes,
+    );
+    request
+        .headers_mut()
+        .insert("content-type", "application/octet-stream".parse().unwrap());
     node.send(request).await
 }
 
-async fn fetch(node: &Node, id: BlobId, number: usize, token: &FetchToken, range: Option<&str>) -> Reply {
+async fn fetch(
+    node: &Node,
+    id: BlobId,
+    number: usize,
+    token: &FetchToken,
+    range: Option<&str>,
+) -> Reply {
     let mut request = node.by_session(Method::GET, &format!("/v1/blobs/{id}/parts/{number}"), "");
-    request.headers_mut().insert("sealpost-fetch-token", b64::encode(token.expose()).parse().unwrap());
+    request.headers_mut().insert(
+        "sealpost-fetch-token",
+        b64::encode(token.expose()).parse().unwrap(),
+    );
     if let Some(range) = range {
-        request.headers_mut().insert("range", range.parse().unwrap());
+        request
+            .headers_mut()
+            .insert("range", range.parse().unwrap());
     }
     node.send(request).await
 }
@@ -90,22 +120,45 @@ async fn a_blob_is_uploaded_in_any_order_resumed_and_fetched() {
     assert_eq!(created.status, StatusCode::CREATED);
     relay.clock.advance(Duration::from_secs(60));
     let again = acme.post("/v1/blobs", &upload.create(&relay)).await;
-    assert_eq!(again.status, StatusCode::OK, "a node that resumes asks again, a little later");
-    assert_eq!(again.ok::<Blob>().expires_at, relay.now().plus(Duration::from_secs(86_400)));
+    assert_eq!(
+        again.status,
+        StatusCode::OK,
+        "a node that resumes asks again, a little later"
+    );
+    assert_eq!(
+        again.ok::<Blob>().expires_at,
+        relay.now().plus(Duration::from_secs(86_400))
+    );
     upload.put(&acme, 2).await.done();
     upload.put(&acme, 0).await.done();
-    assert_eq!(upload.complete(&acme).await.code(), ErrorCode::BlobIncomplete);
-    assert_eq!(upload.fetch(&bolt, 0, None).await.code(), ErrorCode::NotFound, "an incomplete blob is not given out");
+    assert_eq!(
+        upload.complete(&acme).await.code(),
+        ErrorCode::BlobIncomplete
+    );
+    assert_eq!(
+        upload.fetch(&bolt, 0, None).await.code(),
+        ErrorCode::NotFound,
+        "an incomplete blob is not given out"
+    );
     let relay = relay.restart().await;
     let blob: Blob = acme.get(&format!("/v1/blobs/{}", upload.id)).await.ok();
-    assert_eq!((blob.state, blob.parts, blob.present), (BlobState::Uploading, 3, vec![0, 2]));
+    assert_eq!(
+        (blob.state, blob.parts, blob.present),
+        (BlobState::Uploading, 3, vec![0, 2])
+    );
     upload.put(&acme, 1).await.done();
     upload.put(&acme, 1).await.done();
     let complete: Blob = upload.complete(&acme).await.ok();
-    assert_eq!((complete.state, complete.present), (BlobState::Complete, vec![0, 1, 2]));
+    assert_eq!(
+        (complete.state, complete.present),
+        (BlobState::Complete, vec![0, 1, 2])
+    );
     assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
     for number in 0..3 {
-        assert_eq!(upload.fetch(&bolt, number, None).await.body, upload.parts[number]);
+        assert_eq!(
+            upload.fetch(&bolt, number, None).await.body,
+            upload.parts[number]
+        );
     }
     drop(relay);
 }
@@ -119,7 +172,10 @@ async fn a_range_of_a_part_is_given() {
     upload.put(&acme, 0).await.done();
     upload.complete(&acme).await;
     let some = upload.fetch(&acme, 0, Some("bytes=100-199")).await;
-    assert_eq!((some.status, some.body.len()), (StatusCode::PARTIAL_CONTENT, 100));
+    assert_eq!(
+        (some.status, some.body.len()),
+        (StatusCode::PARTIAL_CONTENT, 100)
+    );
     assert_eq!(some.headers["content-range"], "bytes 100-199/1000");
     let rest = upload.fetch(&acme, 0, Some("bytes=990-")).await;
     assert_eq!(rest.headers["content-range"], "bytes 990-999/1000");
@@ -141,11 +197,22 @@ async fn who_lacks_the_token_learns_nothing() {
     assert_eq!((wrong.status, &wrong.body), (absent.status, &absent.body));
     assert_eq!(wrong.code(), ErrorCode::NotFound);
     let path = format!("/v1/blobs/{}", upload.id);
-    assert_eq!(bolt.get(&path).await.code(), ErrorCode::NotFound, "only the owner sees the blob");
+    assert_eq!(
+        bolt.get(&path).await.code(),
+        ErrorCode::NotFound,
+        "only the owner sees the blob"
+    );
     bolt.session_call(Method::DELETE, &path, "").await.done();
-    assert_eq!(upload.fetch(&bolt, 0, None).await.status, StatusCode::OK, "and only the owner deletes it");
+    assert_eq!(
+        upload.fetch(&bolt, 0, None).await.status,
+        StatusCode::OK,
+        "and only the owner deletes it"
+    );
     acme.session_call(Method::DELETE, &path, "").await.done();
-    assert_eq!(upload.fetch(&bolt, 0, None).await.code(), ErrorCode::NotFound);
+    assert_eq!(
+        upload.fetch(&bolt, 0, None).await.code(),
+        ErrorCode::NotFound
+    );
 }
 
 #[tokio::test]
@@ -159,7 +226,12 @@ async fn parts_that_do_not_fit_are_refused() {
         assert_eq!(reply.code(), ErrorCode::PartInvalid, "{number} {size}");
     }
     upload.put(&acme, 0).await.done();
-    assert_eq!(put_bytes(&acme, upload.id, 0, vec![255; 500].into()).await.code(), ErrorCode::Conflict);
+    assert_eq!(
+        put_bytes(&acme, upload.id, 0, vec![255; 500].into())
+            .await
+            .code(),
+        ErrorCode::Conflict
+    );
     let unknown = put_bytes(&acme, BlobId::from_bytes([0; 16]), 0, vec![1; 500].into()).await;
     assert_eq!(unknown.code(), ErrorCode::NotFound);
     let huge = put_bytes(&acme, upload.id, 0, vec![1; PART_BYTES_MAX + 1].into()).await;
@@ -171,23 +243,45 @@ async fn a_blob_has_limits_and_a_life() {
     let relay = Relay::start_with(|config| config.quotas.account_blob_bytes = 1_500).await;
     let mut acme = relay.node().await;
     let (first, second) = (Upload::new(&[1_000]), Upload::new(&[1_000]));
-    assert_eq!(acme.post("/v1/blobs", &first.create(&relay)).await.status, StatusCode::CREATED);
+    assert_eq!(
+        acme.post("/v1/blobs", &first.create(&relay)).await.status,
+        StatusCode::CREATED
+    );
     let refused = acme.post("/v1/blobs", &second.create(&relay)).await;
     assert_eq!(refused.code(), ErrorCode::QuotaExceeded);
     let detail = refused.json::<sealpost_proto::Problem>().detail;
-    assert!(detail.contains("1000 of 1500 bytes") && detail.contains("500 are free, this file needs 1000"), "{detail}");
+    assert!(
+        detail.contains("1000 of 1500 bytes")
+            && detail.contains("500 are free, this file needs 1000"),
+        "{detail}"
+    );
     let mut other = first.create(&relay);
     other.size_bytes = 999;
-    assert_eq!(acme.post("/v1/blobs", &other).await.code(), ErrorCode::Conflict);
-    for (size, code) in [(48, ErrorCode::Malformed), (100_687_921, ErrorCode::TooLarge)] {
-        let create = CreateBlob { size_bytes: size, ..second.create(&relay) };
+    assert_eq!(
+        acme.post("/v1/blobs", &other).await.code(),
+        ErrorCode::Conflict
+    );
+    for (size, code) in [
+        (48, ErrorCode::Malformed),
+        (100_687_921, ErrorCode::TooLarge),
+    ] {
+        let create = CreateBlob {
+            size_bytes: size,
+            ..second.create(&relay)
+        };
         assert_eq!(acme.post("/v1/blobs", &create).await.code(), code);
     }
     let path = format!("/v1/blobs/{}", first.id);
-    let extend = serde_json::to_vec(&ExtendBlob { expires_at: relay.now().plus(BLOB_LIFE_MAX * 2) }).unwrap();
+    let extend = serde_json::to_vec(&ExtendBlob {
+        expires_at: relay.now().plus(BLOB_LIFE_MAX * 2),
+    })
+    .unwrap();
     let extended: Blob = acme.session_call(Method::PATCH, &path, extend).await.ok();
     assert_eq!(extended.expires_at, relay.now().plus(BLOB_LIFE_MAX));
-    let sooner = serde_json::to_vec(&ExtendBlob { expires_at: relay.now() }).unwrap();
+    let sooner = serde_json::to_vec(&ExtendBlob {
+        expires_at: relay.now(),
+    })
+    .unwrap();
     let same: Blob = acme.session_call(Method::PATCH, &path, sooner).await.ok();
     assert_eq!(same.expires_at, extended.expires_at);
     relay.clock.advance(BLOB_LIFE_MAX);
@@ -202,12 +296,21 @@ async fn deleted_parts_leave_the_disk_and_their_bytes_the_quota() {
     let upload = Upload::new(&[1_000]);
     acme.post("/v1/blobs", &upload.create(&relay)).await;
     upload.put(&acme, 0).await.done();
-    let folder = relay.folder.path().join("blobs").join(upload.id.to_string());
+    let folder = relay
+        .folder
+        .path()
+        .join("blobs")
+        .join(upload.id.to_string());
     assert!(folder.exists());
-    acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", upload.id), "").await.done();
+    acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", upload.id), "")
+        .await
+        .done();
     eventually(|| !folder.exists()).await;
     let next = Upload::new(&[1_000]);
-    assert_eq!(acme.post("/v1/blobs", &next.create(&relay)).await.status, StatusCode::CREATED);
+    assert_eq!(
+        acme.post("/v1/blobs", &next.create(&relay)).await.status,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
@@ -222,7 +325,11 @@ async fn a_part_that_was_changed_on_the_way_leaves_nothing() {
     let mut request = acme.by_session(Method::PUT, &path, upload.parts[0].clone());
     *request.body_mut() = http_body_util::Full::new(changed.into());
     assert_eq!(acme.send(request).await.code(), ErrorCode::SignatureInvalid);
-    let folder = relay.folder.path().join("blobs").join(upload.id.to_string());
+    let folder = relay
+        .folder
+        .path()
+        .join("blobs")
+        .join(upload.id.to_string());
     eventually(|| std::fs::read_dir(&folder).map_or(0, Iterator::count) == 0).await;
     upload.put(&acme, 0).await.done();
     assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
@@ -231,14 +338,20 @@ async fn a_part_that_was_changed_on_the_way_leaves_nothing() {
 /// Begins an upload and sends no more than the head of it.
 async fn begin_upload(node: &Node, upload: &Upload) -> TcpStream {
     let target = format!("/v1/blobs/{}/parts/0", upload.id);
-    let (parts, _) = node.by_session(Method::PUT, &target, upload.parts[0].clone()).into_parts();
+    let (parts, _) = node
+        .by_session(Method::PUT, &target, upload.parts[0].clone())
+        .into_parts();
     let (authority, length) = (node.origin.authority(), upload.parts[0].len());
-    let mut head = format!("PUT {target} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: {length}\r\n");
+    let mut head =
+        format!("PUT {target} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: {length}\r\n");
     for (name, value) in &parts.headers {
         head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
     }
     let mut stream = TcpStream::connect(node.origin.authority()).await.unwrap();
-    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("{head}\r\n").as_bytes())
+        .await
+        .unwrap();
     stream
 }
 
@@ -250,7 +363,9 @@ async fn what_a_killed_relay_had_of_a_part_is_gone_when_it_starts_again() {
     acme.register(DeliveryMode::Pull).await;
     acme.sign_in().await;
     let upload = Upload::new(&[1_000_000]);
-    let created = acme.post("/v1/blobs", &upload.create_at(acme.clock.now())).await;
+    let created = acme
+        .post("/v1/blobs", &upload.create_at(acme.clock.now()))
+        .await;
     assert_eq!(created.status, StatusCode::CREATED);
     let mut begun = begin_upload(&acme, &upload).await;
     begun.write_all(&upload.parts[0][..500_000]).await.unwrap();
@@ -267,7 +382,10 @@ async fn what_a_killed_relay_had_of_a_part_is_gone_when_it_starts_again() {
     (acme.key, acme.session) = (before.key.clone(), before.session.clone());
     upload.put(&acme, 0).await.done();
     assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
-    assert_eq!((files(), upload.fetch(&acme, 0, None).await.body), (1, upload.parts[0].clone()));
+    assert_eq!(
+        (files(), upload.fetch(&acme, 0, None).await.body),
+        (1, upload.parts[0].clone())
+    );
     drop((relay, begun));
 }
 
@@ -283,7 +401,9 @@ async fn upload_until(relay: &Relay, node: &Node, status: StatusCode) -> Reply {
             }
         }
     };
-    tokio::time::timeout(crate::support::DEADLINE, trying).await.expect("it was answered so in time")
+    tokio::time::timeout(crate::support::DEADLINE, trying)
+        .await
+        .expect("it was answered so in time")
 }
 
 #[tokio::test]
@@ -298,7 +418,10 @@ async fn slow_uploads_hold_up_only_their_own_account() {
     }
     let refused = upload_until(&relay, &acme, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(refused.code(), ErrorCode::Overloaded);
-    assert!(refused.headers.contains_key("retry-after"), "refused at once, and told when to come again");
+    assert!(
+        refused.headers.contains_key("retry-after"),
+        "refused at once, and told when to come again"
+    );
     upload_until(&relay, &bolt, StatusCode::NO_CONTENT).await;
     drop(slow);
     upload_until(&relay, &acme, StatusCode::NO_CONTENT).await;
@@ -314,7 +437,13 @@ async fn the_bytes_of_parts_are_counted() {
     upload.put(&acme, 0).await.done();
     let refused = upload.put(&acme, 1).await;
     assert_eq!(refused.code(), ErrorCode::RateLimited);
-    assert!(refused.headers["ratelimit"].to_str().unwrap().contains("\"blob-kib\";r=0;"), "{refused:?}");
+    assert!(
+        refused.headers["ratelimit"]
+            .to_str()
+            .unwrap()
+            .contains("\"blob-kib\";r=0;"),
+        "{refused:?}"
+    );
     upload.put(&acme, 0).await.done();
 }
 
@@ -323,8 +452,19 @@ async fn an_account_has_so_many_blobs_and_no_more() {
     let relay = Relay::start_with(|config| config.quotas.account_blobs = 1).await;
     let acme = relay.node().await;
     let (first, second) = (Upload::new(&[500]), Upload::new(&[500]));
-    assert_eq!(acme.post("/v1/blobs", &first.create(&relay)).await.status, StatusCode::CREATED);
-    assert_eq!(acme.post("/v1/blobs", &second.create(&relay)).await.code(), ErrorCode::QuotaExceeded);
-    acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", first.id), "").await.done();
-    assert_eq!(acme.post("/v1/blobs", &second.create(&relay)).await.status, StatusCode::CREATED);
+    assert_eq!(
+        acme.post("/v1/blobs", &first.create(&relay)).await.status,
+        StatusCode::CREATED
+    );
+    assert_eq!(
+        acme.post("/v1/blobs", &second.create(&relay)).await.code(),
+        ErrorCode::QuotaExceeded
+    );
+    acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", first.id), "")
+        .await
+        .done();
+    assert_eq!(
+        acme.post("/v1/blobs", &second.create(&relay)).await.status,
+        StatusCode::CREATED
+    );
 }

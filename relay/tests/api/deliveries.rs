@@ -16,7 +16,9 @@ async fn a_long_poll_ends_when_something_comes() {
             assert_eq!(batch.deliveries[0].envelope, id);
         }
     };
-    tokio::time::timeout(DEADLINE, polling).await.expect("what came woke the polls");
+    tokio::time::timeout(DEADLINE, polling)
+        .await
+        .expect("what came woke the polls");
 }
 
 #[tokio::test]
@@ -44,7 +46,11 @@ async fn what_is_not_acknowledged_comes_again_also_after_a_restart() {
         acme.post_to(&mailbox, fill).await;
     }
     let before = bolt.pull(0).await;
-    bolt.acknowledge(before.lease, vec![outcome(before.deliveries[0].id, DeliveryOutcome::Stored)]).await;
+    bolt.acknowledge(
+        before.lease,
+        vec![outcome(before.deliveries[0].id, DeliveryOutcome::Stored)],
+    )
+    .await;
     let relay = relay.restart().await;
     relay.clock.advance(LEASE_LIFE);
     let after = bolt.pull(0).await;
@@ -60,7 +66,11 @@ async fn a_refused_envelope_fails_and_its_sender_hears_of_it() {
     let mailbox = bolt.open_mailbox().await;
     let id = acme.post_to(&mailbox, 1).await;
     let batch = bolt.pull(0).await;
-    bolt.acknowledge(batch.lease, vec![outcome(batch.deliveries[0].id, DeliveryOutcome::Refused)]).await;
+    bolt.acknowledge(
+        batch.lease,
+        vec![outcome(batch.deliveries[0].id, DeliveryOutcome::Refused)],
+    )
+    .await;
     let event = acme.news(id, EnvelopeState::Failed).await;
     assert!(event.reason.unwrap().contains("refused"));
     assert!(bolt.pull(0).await.deliveries.is_empty());
@@ -83,7 +93,8 @@ async fn a_batch_is_bounded_and_says_what_waits_beyond() {
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
     for _ in 0..3 {
-        acme.submit((0..100).map(|_| acme.envelope(&mailbox, 1)).collect()).await;
+        acme.submit((0..100).map(|_| acme.envelope(&mailbox, 1)).collect())
+            .await;
     }
     let batch = bolt.take_all(0).await;
     assert_eq!((batch.deliveries.len(), batch.backlog), (256, 44));
@@ -96,14 +107,32 @@ async fn the_sender_hears_that_a_pull_was_put_off() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let (stays, goes) = (acme.post_to(&mailbox, 1).await, acme.post_to(&mailbox, 2).await);
+    let (stays, goes) = (
+        acme.post_to(&mailbox, 1).await,
+        acme.post_to(&mailbox, 2).await,
+    );
     let batch = bolt.pull(0).await;
-    let later = DeliveryOutcome::Later { retry_after_ms: Some(90_000) };
+    let later = DeliveryOutcome::Later {
+        retry_after_ms: Some(90_000),
+    };
     let [first, second] = [0, 1].map(|at| batch.deliveries[at].id);
-    bolt.acknowledge(batch.lease, vec![outcome(first, later), outcome(second, DeliveryOutcome::Stored)]).await;
+    bolt.acknowledge(
+        batch.lease,
+        vec![
+            outcome(first, later),
+            outcome(second, DeliveryOutcome::Stored),
+        ],
+    )
+    .await;
     let event = acme.failed_attempts(stays, 1).await;
-    assert_eq!(event.reason.as_deref(), Some("the recipient's node asked to wait"));
-    assert_eq!(event.next_attempt_at, Some(event.at.plus(Duration::from_secs(90))));
+    assert_eq!(
+        event.reason.as_deref(),
+        Some("the recipient's node asked to wait")
+    );
+    assert_eq!(
+        event.next_attempt_at,
+        Some(event.at.plus(Duration::from_secs(90)))
+    );
     assert_eq!(acme.status(stays).await.state, EnvelopeState::Retrying);
     assert_eq!(acme.status(goes).await.state, EnvelopeState::Stored);
 }

@@ -21,13 +21,29 @@ async fn an_envelope_goes_from_one_node_to_the_other() {
     let mailbox = bolt.open_mailbox().await;
     let id = acme.post_to(&mailbox, 7).await;
     let status = acme.status(id).await;
-    assert_eq!((status.state, status.expires_at), (EnvelopeState::Queued, relay.now().plus(ENVELOPE_LIFE_DEFAULT)));
+    assert_eq!(
+        (status.state, status.expires_at),
+        (
+            EnvelopeState::Queued,
+            relay.now().plus(ENVELOPE_LIFE_DEFAULT)
+        )
+    );
     let batch = bolt.take_all(0).await;
-    assert_eq!((batch.deliveries[0].envelope, batch.deliveries[0].mailbox, batch.backlog), (id, mailbox.id, 0));
+    assert_eq!(
+        (
+            batch.deliveries[0].envelope,
+            batch.deliveries[0].mailbox,
+            batch.backlog
+        ),
+        (id, mailbox.id, 0)
+    );
     assert_eq!(batch.deliveries[0].bytes, B64(vec![7; 2_048]));
     assert_eq!(acme.status(id).await.state, EnvelopeState::Stored);
     assert!(bolt.pull(0).await.deliveries.is_empty());
-    assert!(acme.pull(0).await.events.is_empty(), "of what was stored the recipient's receipt tells");
+    assert!(
+        acme.pull(0).await.events.is_empty(),
+        "of what was stored the recipient's receipt tells"
+    );
 }
 
 #[tokio::test]
@@ -36,7 +52,8 @@ async fn order_is_kept_across_requests() {
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (one, two) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
     for fill in 0..20 {
-        acme.post_to(if fill % 3 == 0 { &one } else { &two }, fill).await;
+        acme.post_to(if fill % 3 == 0 { &one } else { &two }, fill)
+            .await;
     }
     let batch = bolt.take_all(0).await;
     assert_eq!(fills(&batch.deliveries), (0..20).collect::<Vec<u8>>());
@@ -51,15 +68,27 @@ async fn the_same_again_is_a_duplicate_and_other_bytes_are_a_conflict() {
     acme.submit(vec![envelope.clone()]).await;
     let again = acme.submit(vec![envelope.clone(), envelope.clone()]).await;
     let duplicate = |state| SubmitOutcome::Duplicate { state };
-    assert_eq!(again, [duplicate(EnvelopeState::Queued), duplicate(EnvelopeState::Queued)]);
+    assert_eq!(
+        again,
+        [
+            duplicate(EnvelopeState::Queued),
+            duplicate(EnvelopeState::Queued)
+        ]
+    );
     let mut changed = acme.envelope(&mailbox, 2);
     changed.id = envelope.id;
-    assert_eq!(code(&acme.submit(vec![changed]).await[0]), Some(ErrorCode::Conflict));
+    assert_eq!(
+        code(&acme.submit(vec![changed]).await[0]),
+        Some(ErrorCode::Conflict)
+    );
     assert_eq!(bolt.take_all(0).await.deliveries.len(), 1);
     relay.clock.advance(ENVELOPE_LIFE_MAX);
     let mut acme = acme;
     acme.sign_in().await;
-    assert_eq!(acme.submit(vec![envelope]).await, [duplicate(EnvelopeState::Stored)]);
+    assert_eq!(
+        acme.submit(vec![envelope]).await,
+        [duplicate(EnvelopeState::Stored)]
+    );
 }
 
 #[tokio::test]
@@ -75,15 +104,36 @@ async fn what_is_not_right_is_refused_with_its_code() {
     let mut late = acme.envelope(&mailbox, 1);
     late.expires_at = Some(relay.now());
     let mut foreign = acme.envelope(&mailbox, 1);
-    foreign.mailbox = MailboxRef { relay: Origin::parse("https://elsewhere.example").unwrap(), id: mailbox.id };
+    foreign.mailbox = MailboxRef {
+        relay: Origin::parse("https://elsewhere.example").unwrap(),
+        id: mailbox.id,
+    };
     let outcomes = acme
-        .submit(vec![wrong_proof, short, late, foreign, acme.envelope(&closed, 1), acme.envelope(&mailbox, 9)])
+        .submit(vec![
+            wrong_proof,
+            short,
+            late,
+            foreign,
+            acme.envelope(&closed, 1),
+            acme.envelope(&mailbox, 9),
+        ])
         .await;
     let codes: Vec<_> = outcomes.iter().map(code).collect();
-    use ErrorCode::{EnvelopeExpired, EnvelopeInvalid, ForeignRelayUnsupported, MailboxUnknown, ProofInvalid};
-    let expected = [ProofInvalid, EnvelopeInvalid, EnvelopeExpired, ForeignRelayUnsupported, MailboxUnknown];
+    use ErrorCode::{
+        EnvelopeExpired, EnvelopeInvalid, ForeignRelayUnsupported, MailboxUnknown, ProofInvalid,
+    };
+    let expected = [
+        ProofInvalid,
+        EnvelopeInvalid,
+        EnvelopeExpired,
+        ForeignRelayUnsupported,
+        MailboxUnknown,
+    ];
     assert_eq!(codes[..5], expected.map(Some));
-    assert_eq!(codes[5], None, "a final refusal does not hold up what follows");
+    assert_eq!(
+        codes[5], None,
+        "a final refusal does not hold up what follows"
+    );
     assert_eq!(fills(&bolt.take_all(0).await.deliveries), [9]);
 }
 
@@ -92,14 +142,30 @@ async fn a_full_mailbox_pushes_back_and_order_holds() {
     let relay = Relay::start_with(|config| config.quotas.mailbox_envelopes = 2).await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (full, free) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
-    let envelopes = [&full, &full, &full, &free, &full].map(|mailbox| acme.envelope(mailbox, 1)).to_vec();
+    let envelopes = [&full, &full, &full, &free, &full]
+        .map(|mailbox| acme.envelope(mailbox, 1))
+        .to_vec();
     let outcomes = acme.submit(envelopes.clone()).await;
     let codes: Vec<_> = outcomes.iter().map(code).collect();
-    assert_eq!(codes, [None, None, Some(ErrorCode::MailboxFull), None, Some(ErrorCode::AfterRefused)]);
-    assert!(matches!(outcomes[2], SubmitOutcome::Refused { retry_after_ms: Some(wait), .. } if wait > 0));
+    assert_eq!(
+        codes,
+        [
+            None,
+            None,
+            Some(ErrorCode::MailboxFull),
+            None,
+            Some(ErrorCode::AfterRefused)
+        ]
+    );
+    assert!(
+        matches!(outcomes[2], SubmitOutcome::Refused { retry_after_ms: Some(wait), .. } if wait > 0)
+    );
     bolt.take_all(0).await;
     let again = acme.submit(envelopes[2..].to_vec()).await;
-    assert_eq!(again.iter().map(code).collect::<Vec<_>>(), [None, None, None]);
+    assert_eq!(
+        again.iter().map(code).collect::<Vec<_>>(),
+        [None, None, None]
+    );
 }
 
 #[tokio::test]
@@ -114,7 +180,10 @@ async fn an_envelope_that_is_not_taken_in_time_expires_and_its_sender_hears_of_i
     relay.clock.advance(Duration::from_secs(7_200));
     acme.sign_in().await;
     bolt.sign_in().await;
-    assert!(bolt.pull(0).await.deliveries.is_empty(), "what has expired is not given out");
+    assert!(
+        bolt.pull(0).await.deliveries.is_empty(),
+        "what has expired is not given out"
+    );
     bolt.close_mailbox(&other).await;
     let event = acme.news(id, EnvelopeState::Expired).await;
     assert!(event.reason.unwrap().contains("life ended"));
@@ -128,7 +197,10 @@ async fn closing_a_mailbox_fails_what_waits_in_it() {
     let mailbox = bolt.open_mailbox().await;
     let id = acme.post_to(&mailbox, 1).await;
     bolt.close_mailbox(&mailbox).await;
-    assert_eq!(acme.news(id, EnvelopeState::Failed).await.reason.as_deref(), Some("mailbox_unknown"));
+    assert_eq!(
+        acme.news(id, EnvelopeState::Failed).await.reason.as_deref(),
+        Some("mailbox_unknown")
+    );
     assert!(bolt.pull(0).await.deliveries.is_empty());
 }
 
@@ -137,19 +209,36 @@ async fn a_recall_works_until_the_envelope_is_out() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let (first, second) = (acme.post_to(&mailbox, 1).await, acme.post_to(&mailbox, 2).await);
+    let (first, second) = (
+        acme.post_to(&mailbox, 1).await,
+        acme.post_to(&mailbox, 2).await,
+    );
     let mut stranger = mailbox.clone();
     stranger.key = sealpost_proto::SendKey::from_bytes([0; 32]);
-    assert_eq!(acme.recall(&stranger, first).await.code(), ErrorCode::ProofInvalid);
-    assert_eq!(bolt.recall(&mailbox, first).await.code(), ErrorCode::NotFound, "only its sender takes it back");
+    assert_eq!(
+        acme.recall(&stranger, first).await.code(),
+        ErrorCode::ProofInvalid
+    );
+    assert_eq!(
+        bolt.recall(&mailbox, first).await.code(),
+        ErrorCode::NotFound,
+        "only its sender takes it back"
+    );
     acme.recall(&mailbox, first).await.done();
     acme.recall(&mailbox, first).await.done();
     assert_eq!(acme.status(first).await.state, EnvelopeState::Recalled);
     let batch = bolt.pull(0).await;
     assert_eq!(fills(&batch.deliveries), [2]);
-    assert_eq!(acme.recall(&mailbox, second).await.code(), ErrorCode::TooLate);
-    bolt.acknowledge(batch.lease, crate::support::stored(&batch)).await;
-    assert_eq!(acme.recall(&mailbox, second).await.code(), ErrorCode::TooLate);
+    assert_eq!(
+        acme.recall(&mailbox, second).await.code(),
+        ErrorCode::TooLate
+    );
+    bolt.acknowledge(batch.lease, crate::support::stored(&batch))
+        .await;
+    assert_eq!(
+        acme.recall(&mailbox, second).await.code(),
+        ErrorCode::TooLate
+    );
 }
 
 #[tokio::test]
@@ -158,9 +247,20 @@ async fn only_the_sender_sees_where_its_envelope_is() {
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
     let id = acme.post_to(&mailbox, 1).await;
-    assert_eq!(bolt.get(&format!("/v1/envelopes/{id}")).await.code(), ErrorCode::NotFound);
+    assert_eq!(
+        bolt.get(&format!("/v1/envelopes/{id}")).await.code(),
+        ErrorCode::NotFound
+    );
     let unknown = sealpost_proto::EnvelopeId::from_bytes([0; 16]);
-    let found: StatusResponse = acme.post("/v1/envelopes/status", &StatusRequest { ids: vec![unknown, id] }).await.ok();
+    let found: StatusResponse = acme
+        .post(
+            "/v1/envelopes/status",
+            &StatusRequest {
+                ids: vec![unknown, id],
+            },
+        )
+        .await
+        .ok();
     assert_eq!(found.envelopes.len(), 1);
 }
 
@@ -171,11 +271,22 @@ async fn a_request_holds_one_to_a_hundred_envelopes() {
     let mailbox = bolt.open_mailbox().await;
     for count in [0, 101] {
         let envelopes = (0..count).map(|_| acme.envelope(&mailbox, 1)).collect();
-        let reply = acme.post("/v1/envelopes", &SubmitRequest { envelopes }).await;
-        assert_eq!((reply.status, reply.code()), (StatusCode::BAD_REQUEST, ErrorCode::Malformed), "{count}");
+        let reply = acme
+            .post("/v1/envelopes", &SubmitRequest { envelopes })
+            .await;
+        assert_eq!(
+            (reply.status, reply.code()),
+            (StatusCode::BAD_REQUEST, ErrorCode::Malformed),
+            "{count}"
+        );
     }
     let envelopes = (0..100).map(|_| acme.envelope(&mailbox, 1)).collect();
-    assert!(acme.submit(envelopes).await.iter().all(|outcome| code(outcome).is_none()));
+    assert!(
+        acme.submit(envelopes)
+            .await
+            .iter()
+            .all(|outcome| code(outcome).is_none())
+    );
 }
 
 #[tokio::test]

@@ -14,7 +14,11 @@ fn is_refused(reply: &Reply) -> bool {
         return false;
     }
     assert_eq!(reply.code(), ErrorCode::RateLimited);
-    let seconds: u64 = reply.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    let seconds: u64 = reply.headers["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(seconds > 0);
     true
 }
@@ -29,18 +33,29 @@ async fn who_asks_too_often_is_told_when_to_come_again_and_nobody_else_is() {
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let crowd = join_all((0..40).map(|_| acme.get("/v1/account"))).await;
     let refused: Vec<_> = crowd.iter().filter(|reply| is_refused(reply)).collect();
-    assert!(!refused.is_empty() && refused.len() < crowd.len(), "{} of 40", refused.len());
+    assert!(
+        !refused.is_empty() && refused.len() < crowd.len(),
+        "{} of 40",
+        refused.len()
+    );
     for reply in &crowd {
         assert_eq!(reply.headers["ratelimit-policy"], r#""requests";q=5;w=5"#);
         let standing = reply.headers["ratelimit"].to_str().unwrap();
         assert!(
-            standing.starts_with(r#""requests";r="#) && (!is_refused(reply) || standing.contains(";r=0;")),
+            standing.starts_with(r#""requests";r="#)
+                && (!is_refused(reply) || standing.contains(";r=0;")),
             "{reply:?}"
         );
     }
-    assert_eq!(bolt.get("/v1/account").await.status, StatusCode::OK, "each account has its own count");
+    assert_eq!(
+        bolt.get("/v1/account").await.status,
+        StatusCode::OK,
+        "each account has its own count"
+    );
     let again = async { while is_refused(&acme.get("/v1/account").await) {} };
-    tokio::time::timeout(DEADLINE, again).await.expect("it may ask again after a while");
+    tokio::time::timeout(DEADLINE, again)
+        .await
+        .expect("it may ask again after a while");
 }
 
 #[tokio::test]
@@ -50,23 +65,46 @@ async fn envelopes_are_counted_too_and_a_request_is_taken_whole_or_not_at_all() 
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
     let envelopes = (0..99).map(|_| acme.envelope(&mailbox, 1)).collect();
-    assert!(acme.submit(envelopes).await.iter().all(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. })));
+    assert!(
+        acme.submit(envelopes)
+            .await
+            .iter()
+            .all(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. }))
+    );
     let envelopes: Vec<_> = (0..50).map(|_| acme.envelope(&mailbox, 2)).collect();
-    let reply = acme.post("/v1/envelopes", &SubmitRequest { envelopes: envelopes.clone() }).await;
+    let reply = acme
+        .post(
+            "/v1/envelopes",
+            &SubmitRequest {
+                envelopes: envelopes.clone(),
+            },
+        )
+        .await;
     assert!(is_refused(&reply));
     assert_eq!(
-        reply.headers["ratelimit-policy"].to_str().unwrap().matches("\"envelopes\";q=100;w=6000").count(),
+        reply.headers["ratelimit-policy"]
+            .to_str()
+            .unwrap()
+            .matches("\"envelopes\";q=100;w=6000")
+            .count(),
         1,
         "{reply:?}"
     );
-    assert_eq!(acme.get(&format!("/v1/envelopes/{}", envelopes[0].id)).await.code(), ErrorCode::NotFound);
+    assert_eq!(
+        acme.get(&format!("/v1/envelopes/{}", envelopes[0].id))
+            .await
+            .code(),
+        ErrorCode::NotFound
+    );
     bolt.submit(vec![bolt.envelope(&mailbox, 3)]).await;
 }
 
 async fn from_address(node: &Node, path: &str, address: Option<&str>) -> Reply {
     let mut request = node.plain(Method::GET, path, "");
     if let Some(address) = address {
-        request.headers_mut().insert("x-forwarded-for", address.parse().unwrap());
+        request
+            .headers_mut()
+            .insert("x-forwarded-for", address.parse().unwrap());
     }
     node.send(request).await
 }
@@ -86,15 +124,31 @@ async fn an_address_without_a_session_is_counted_by_what_the_proxy_says() {
         ("/healthz", Some("198.51.100.1"), false),
         ("/readyz", Some("198.51.100.1"), false),
     ] {
-        assert_eq!(is_refused(&from_address(&node, path, address).await), refused, "{path} {address:?}");
+        assert_eq!(
+            is_refused(&from_address(&node, path, address).await),
+            refused,
+            "{path} {address:?}"
+        );
     }
     let register = |address: &str| {
-        let mut request = node.by_key(Method::POST, "/v1/accounts", r#"{"delivery":{"mode":"pull"}}"#);
-        request.headers_mut().insert("x-forwarded-for", address.parse().unwrap());
+        let mut request = node.by_key(
+            Method::POST,
+            "/v1/accounts",
+            r#"{"delivery":{"mode":"pull"}}"#,
+        );
+        request
+            .headers_mut()
+            .insert("x-forwarded-for", address.parse().unwrap());
         request
     };
-    assert!(is_refused(&node.send(register("198.51.100.1")).await), "nor may it register");
-    assert_eq!(node.send(register("198.51.100.3")).await.status, StatusCode::CREATED);
+    assert!(
+        is_refused(&node.send(register("198.51.100.1")).await),
+        "nor may it register"
+    );
+    assert_eq!(
+        node.send(register("198.51.100.3")).await.status,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
@@ -105,8 +159,13 @@ async fn who_names_an_address_without_being_a_trusted_proxy_is_not_believed() {
     })
     .await;
     let node = Node::new(&relay);
-    assert!(!is_refused(&from_address(&node, "/i", Some("198.51.100.1")).await));
-    assert!(is_refused(&from_address(&node, "/i", Some("198.51.100.2")).await), "both came from here");
+    assert!(!is_refused(
+        &from_address(&node, "/i", Some("198.51.100.1")).await
+    ));
+    assert!(
+        is_refused(&from_address(&node, "/i", Some("198.51.100.2")).await),
+        "both came from here"
+    );
 }
 
 #[tokio::test]
@@ -119,9 +178,21 @@ async fn every_limit_is_announced_and_none_is_when_there_is_none() {
     })
     .await;
     let node = Node::new(&relay);
-    let known: WellKnown = node.send(node.plain(Method::GET, "/.well-known/sealpost", "")).await.ok();
-    assert_eq!((known.rates.requests_per_second, known.rates.requests_burst), (Some(7), Some(9)));
-    assert_eq!((known.rates.envelopes_per_minute, known.limits.account_envelopes), (None, Some(11)));
+    let known: WellKnown = node
+        .send(node.plain(Method::GET, "/.well-known/sealpost", ""))
+        .await
+        .ok();
+    assert_eq!(
+        (known.rates.requests_per_second, known.rates.requests_burst),
+        (Some(7), Some(9))
+    );
+    assert_eq!(
+        (
+            known.rates.envelopes_per_minute,
+            known.limits.account_envelopes
+        ),
+        (None, Some(11))
+    );
 }
 
 #[tokio::test]
@@ -129,12 +200,22 @@ async fn the_mailboxes_of_an_account_share_a_quota_that_pushes_back() {
     let relay = Relay::start_with(|config| config.quotas.account_envelopes = 2).await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (one, two) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
-    let envelopes = [&one, &two, &one, &one].map(|mailbox| acme.envelope(mailbox, 1)).to_vec();
+    let envelopes = [&one, &two, &one, &one]
+        .map(|mailbox| acme.envelope(mailbox, 1))
+        .to_vec();
     let outcomes = acme.submit(envelopes.clone()).await;
     let is_accepted = |outcome: &SubmitOutcome| matches!(outcome, SubmitOutcome::Accepted { .. });
     assert!(is_accepted(&outcomes[0]) && is_accepted(&outcomes[1]));
     let full = |code, outcome: &SubmitOutcome| matches!(outcome, SubmitOutcome::Refused { code: found, retry_after_ms: Some(wait) } if *found == code && *wait > 0);
-    assert!(full(ErrorCode::MailboxFull, &outcomes[2]) && full(ErrorCode::AfterRefused, &outcomes[3]), "{outcomes:?}");
+    assert!(
+        full(ErrorCode::MailboxFull, &outcomes[2]) && full(ErrorCode::AfterRefused, &outcomes[3]),
+        "{outcomes:?}"
+    );
     bolt.take_all(0).await;
-    assert!(acme.submit(envelopes[2..].to_vec()).await.iter().all(is_accepted));
+    assert!(
+        acme.submit(envelopes[2..].to_vec())
+            .await
+            .iter()
+            .all(is_accepted)
+    );
 }

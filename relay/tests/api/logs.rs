@@ -31,9 +31,13 @@ impl<'a> MakeWriter<'a> for Lines {
 #[tokio::test]
 async fn logs_name_the_route_and_nothing_of_what_was_sent() {
     let lines = Lines::default();
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(lines.clone());
-    let ours = tracing_subscriber::filter::Targets::new().with_target("sealpost", LevelFilter::TRACE);
-    let registry = tracing_subscriber::registry().with(tracing_subscriber::Layer::with_filter(layer, ours));
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(lines.clone());
+    let ours =
+        tracing_subscriber::filter::Targets::new().with_target("sealpost", LevelFilter::TRACE);
+    let registry =
+        tracing_subscriber::registry().with(tracing_subscriber::Layer::with_filter(layer, ours));
     tracing::subscriber::set_global_default(registry).unwrap();
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
@@ -44,11 +48,17 @@ async fn logs_name_the_route_and_nothing_of_what_was_sent() {
     bolt.get("/v1/deliveries?wait=0&canary=in-the-query").await;
     let token = FetchToken::from_bytes([0xcd; 32]);
     let mut fetch = acme.by_session(Method::GET, "/v1/blobs/AAAAAAAAAAAAAAAAAAAAAA/parts/0", "");
-    fetch.headers_mut().insert("sealpost-fetch-token", b64::encode(token.expose()).parse().unwrap());
+    fetch.headers_mut().insert(
+        "sealpost-fetch-token",
+        b64::encode(token.expose()).parse().unwrap(),
+    );
     acme.send(fetch).await;
     acme.get(&format!("/v1/envelopes/{id}")).await;
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("route=\"/v1/envelopes/{id}\"") && text.contains("status=200"), "{text}");
+    assert!(
+        text.contains("route=\"/v1/envelopes/{id}\"") && text.contains("status=200"),
+        "{text}"
+    );
     let (session, key) = acme.session.clone().unwrap();
     for secret in [
         b64::encode(&[0xab; 48]),

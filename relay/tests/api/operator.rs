@@ -18,8 +18,15 @@ use std::{
 
 async fn command(args: &[&str], folder: &Path) -> Result<(), String> {
     let data = ["--data", folder.to_str().unwrap()];
-    let args = ["sealpost-relay"].iter().chain(args).chain(&data).map(Into::into).collect();
-    sealpost_relay::run(args).await.map_err(|error| format!("{error:#}"))
+    let args = ["sealpost-relay"]
+        .iter()
+        .chain(args)
+        .chain(&data)
+        .map(Into::into)
+        .collect();
+    sealpost_relay::run(args)
+        .await
+        .map_err(|error| format!("{error:#}"))
 }
 
 /// Pulls until nothing waits.
@@ -54,7 +61,13 @@ async fn a_backup_made_under_load_starts_delivers_what_waits_and_has_every_file_
             accepted.insert(acme.post_to(&mailbox, 100).await);
             let passing = Upload::new(&[1_000]);
             passing.send(&relay, &acme).await;
-            acme.session_call(http::Method::DELETE, &format!("/v1/blobs/{}", passing.id), "").await.done();
+            acme.session_call(
+                http::Method::DELETE,
+                &format!("/v1/blobs/{}", passing.id),
+                "",
+            )
+            .await
+            .done();
         }
         accepted
     };
@@ -70,22 +83,45 @@ async fn a_backup_made_under_load_starts_delivers_what_waits_and_has_every_file_
         ended.unwrap().unwrap();
     };
     let (accepted_meanwhile, ()) = tokio::join!(load, backup);
-    assert!(command(&["backup", copy.to_str().unwrap()], relay.folder.path()).await.unwrap_err().contains("exists"));
+    assert!(
+        command(&["backup", copy.to_str().unwrap()], relay.folder.path())
+            .await
+            .unwrap_err()
+            .contains("exists")
+    );
 
-    let names = std::fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.collect::<BTreeSet<_>>(), ["blobs", "relay.db", "relay.secret"].map(str::to_owned).into());
+    let names = std::fs::read_dir(&copy)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(
+        names.collect::<BTreeSet<_>>(),
+        ["blobs", "relay.db", "relay.secret"]
+            .map(str::to_owned)
+            .into()
+    );
     let restored = tempfile::tempdir().unwrap();
     std::fs::remove_dir(restored.path()).unwrap();
     std::fs::rename(&copy, restored.path()).unwrap();
     let relay = relay.restart_on(restored).await;
     let taken = take_everything(&bolt).await;
-    assert!(taken.is_superset(&accepted_before), "what was accepted before the backup began is in it");
-    assert!(taken.iter().all(|id| accepted_before.contains(id) || accepted_meanwhile.contains(id)));
+    assert!(
+        taken.is_superset(&accepted_before),
+        "what was accepted before the backup began is in it"
+    );
+    assert!(
+        taken
+            .iter()
+            .all(|id| accepted_before.contains(id) || accepted_meanwhile.contains(id))
+    );
     for (number, part) in upload.parts.iter().enumerate() {
         assert_eq!(upload.fetch(&bolt, number, None).await.body, part);
     }
     acme.post_to(&mailbox, 7).await;
-    assert_eq!(fills(&bolt.take_all(0).await.deliveries), [7], "sessions go on, for the secret is in it");
+    assert_eq!(
+        fills(&bolt.take_all(0).await.deliveries),
+        [7],
+        "sessions go on, for the secret is in it"
+    );
     drop(relay);
 }
 
@@ -93,14 +129,29 @@ async fn a_backup_made_under_load_starts_delivers_what_waits_and_has_every_file_
 async fn a_running_relay_is_not_migrated_and_a_stopped_one_is_up_to_date() {
     let relay = Relay::start().await;
     let folder = std::sync::Arc::clone(&relay.folder);
-    assert!(command(&["migrate"], folder.path()).await.unwrap_err().contains("in use by another process"));
+    assert!(
+        command(&["migrate"], folder.path())
+            .await
+            .unwrap_err()
+            .contains("in use by another process")
+    );
     relay.end().await;
-    command(&["migrate", "--check"], folder.path()).await.unwrap();
+    command(&["migrate", "--check"], folder.path())
+        .await
+        .unwrap();
     set_schema(folder.path(), 99);
     let error = command(&["migrate"], folder.path()).await.unwrap_err();
-    assert!(error.contains("newer version") && error.contains("99"), "{error}");
+    assert!(
+        error.contains("newer version") && error.contains("99"),
+        "{error}"
+    );
     let nothing = tempfile::tempdir().unwrap();
-    assert!(command(&["migrate"], nothing.path()).await.unwrap_err().contains("--data"));
+    assert!(
+        command(&["migrate"], nothing.path())
+            .await
+            .unwrap_err()
+            .contains("--data")
+    );
 }
 
 /// A database without tables and a version is what a crash at the very first start leaves.
@@ -108,24 +159,38 @@ async fn a_running_relay_is_not_migrated_and_a_stopped_one_is_up_to_date() {
 async fn a_database_that_was_never_migrated_is() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("relay.db"), "").unwrap();
-    let error = command(&["migrate", "--check"], folder.path()).await.unwrap_err();
-    assert!(error.contains("schema 0") && error.contains("sealpost-relay migrate"), "{error}");
+    let error = command(&["migrate", "--check"], folder.path())
+        .await
+        .unwrap_err();
+    assert!(
+        error.contains("schema 0") && error.contains("sealpost-relay migrate"),
+        "{error}"
+    );
     command(&["migrate"], folder.path()).await.unwrap();
-    command(&["migrate", "--check"], folder.path()).await.unwrap();
+    command(&["migrate", "--check"], folder.path())
+        .await
+        .unwrap();
 }
 
 fn set_schema(folder: &Path, version: u32) {
     let database = rusqlite::Connection::open(folder.join("relay.db")).unwrap();
-    database.pragma_update(None, "user_version", version).unwrap();
+    database
+        .pragma_update(None, "user_version", version)
+        .unwrap();
 }
 
 /// Reads what the supervisor is told until a message has all of these lines.
 fn told(supervisor: &UnixDatagram, lines: &[&str]) {
     let mut buffer = [0; 4_096];
     loop {
-        let length = supervisor.recv(&mut buffer).expect("the supervisor was told in time");
+        let length = supervisor
+            .recv(&mut buffer)
+            .expect("the supervisor was told in time");
         let message = std::str::from_utf8(&buffer[..length]).unwrap();
-        if lines.iter().all(|line| message.lines().any(|found| found.starts_with(line))) {
+        if lines
+            .iter()
+            .all(|line| message.lines().any(|found| found.starts_with(line)))
+        {
             return;
         }
     }
@@ -133,7 +198,11 @@ fn told(supervisor: &UnixDatagram, lines: &[&str]) {
 
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -142,14 +211,24 @@ fn get(address: &str, path: &str) -> String {
 #[test]
 fn the_supervisor_is_told_and_a_hangup_reads_the_settings_again() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, socket) = (folder.path().join("relay.toml"), folder.path().join("notify"));
+    let (file, socket) = (
+        folder.path().join("relay.toml"),
+        folder.path().join("notify"),
+    );
     std::fs::write(&file, "[registration]\npolicy = \"closed\"\n").unwrap();
     let supervisor = UnixDatagram::bind(&socket).unwrap();
     supervisor.set_read_timeout(Some(DEADLINE)).unwrap();
     let (mut relay, origin) = Process::serve(|command| {
-        command.args(["--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            file.to_str().unwrap(),
+        ]);
         command.args(["--data", folder.path().join("data").to_str().unwrap()]);
-        command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "60000000");
+        command
+            .env("NOTIFY_SOCKET", &socket)
+            .env("WATCHDOG_USEC", "60000000");
     });
     let address = origin.authority();
     told(&supervisor, &["READY=1", "STATUS=serves http"]);
@@ -169,7 +248,11 @@ fn the_supervisor_is_told_and_a_hangup_reads_the_settings_again() {
 async fn what_happened_stands_in_the_metrics_and_names_nobody() {
     let relay = Relay::start().await;
     let hook = Hook::listen().await;
-    let (acme, bolt, cork) = (relay.node().await, relay.node_with_webhook(&hook).await, relay.node().await);
+    let (acme, bolt, cork) = (
+        relay.node().await,
+        relay.node_with_webhook(&hook).await,
+        relay.node().await,
+    );
     assert!(bolt.test_webhook().await.ok);
     let (called, pulled) = (bolt.open_mailbox().await, cork.open_mailbox().await);
     acme.post_to(&called, 1).await;
@@ -193,11 +276,21 @@ async fn what_happened_stands_in_the_metrics_and_names_nobody() {
         assert!(has(line), "{line} is missing in\n{}", metrics());
     }
     relay.clock.advance(std::time::Duration::from_secs(90));
-    assert!(has("sealpost_relay_queue_oldest_age_seconds 90.0"), "{}", metrics());
+    assert!(
+        has("sealpost_relay_queue_oldest_age_seconds 90.0"),
+        "{}",
+        metrics()
+    );
     cork.take_all(0).await;
-    assert!(has("sealpost_relay_deliveries_total{outcome=\"stored\"} 3") && has("sealpost_relay_queue_items 0"));
+    assert!(
+        has("sealpost_relay_deliveries_total{outcome=\"stored\"} 3")
+            && has("sealpost_relay_queue_items 0")
+    );
     let text = metrics();
-    assert!(text.contains("application/openmetrics-text; version=1.0.0") && text.trim_end().ends_with("# EOF"));
+    assert!(
+        text.contains("application/openmetrics-text; version=1.0.0")
+            && text.trim_end().ends_with("# EOF")
+    );
     for node in [&acme, &bolt, &cork] {
         assert!(!text.contains(&node.account.unwrap().to_string()));
     }

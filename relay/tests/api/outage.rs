@@ -53,11 +53,26 @@ impl Crowd {
     async fn listen() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state =
-            Endpoints { secrets: HashMap::new(), death: Death::Refuse, refused: 0, hanging: 0, hanging_most: 0 };
-        let crowd = Self { url, state: Arc::new(Mutex::new(state)) };
-        let router = Router::new().route("/{number}", post(answer)).with_state(crowd.clone());
-        tokio::spawn(sealpost_service::http::serve(listener, router, ListenerLimits::default(), Shutdown::new()));
+        let state = Endpoints {
+            secrets: HashMap::new(),
+            death: Death::Refuse,
+            refused: 0,
+            hanging: 0,
+            hanging_most: 0,
+        };
+        let crowd = Self {
+            url,
+            state: Arc::new(Mutex::new(state)),
+        };
+        let router = Router::new()
+            .route("/{number}", post(answer))
+            .with_state(crowd.clone());
+        tokio::spawn(sealpost_service::http::serve(
+            listener,
+            router,
+            ListenerLimits::default(),
+            Shutdown::new(),
+        ));
         crowd
     }
 
@@ -68,7 +83,11 @@ impl Crowd {
     /// A node whose webhook is active, and its mailbox.
     async fn join(&self, relay: &Relay, number: usize) -> Mailbox {
         let mut node = Node::new(relay);
-        let registered = node.register(DeliveryMode::Webhook { url: format!("{}/{number}", self.url) }).await;
+        let registered = node
+            .register(DeliveryMode::Webhook {
+                url: format!("{}/{number}", self.url),
+            })
+            .await;
         self.with(|state| state.secrets.insert(number, registered.webhook_secret));
         node.sign_in().await;
         let test = node.test_webhook().await;
@@ -96,12 +115,18 @@ impl Drop for Hanging {
     }
 }
 
-async fn answer(State(crowd): State<Crowd>, Path(number): Path<usize>, body: Bytes) -> (StatusCode, Vec<u8>) {
+async fn answer(
+    State(crowd): State<Crowd>,
+    Path(number): Path<usize>,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
     let json = match serde_json::from_slice(&body).unwrap() {
         WebhookCall::Challenge { challenge, .. } => {
             let secret = crowd.with(|state| state.secrets[&number].clone());
             let answer = webhook::answer_challenge(&secret, challenge.as_slice());
-            serde_json::json!({ "answer": B64(answer.to_vec()) }).to_string().into_bytes()
+            serde_json::json!({ "answer": B64(answer.to_vec()) })
+                .to_string()
+                .into_bytes()
         }
         WebhookCall::Deliveries { .. } if number < DEAD => {
             if crowd.with(|state| state.death) == Death::Hang {
@@ -111,9 +136,11 @@ async fn answer(State(crowd): State<Crowd>, Path(number): Path<usize>, body: Byt
             crowd.with(|state| state.refused += 1);
             return (StatusCode::BAD_GATEWAY, Vec::new());
         }
-        WebhookCall::Deliveries { data, .. } => {
-            serde_json::to_vec(&DeliveryResults { lease: data.lease, results: stored(&data) }).unwrap()
-        }
+        WebhookCall::Deliveries { data, .. } => serde_json::to_vec(&DeliveryResults {
+            lease: data.lease,
+            results: stored(&data),
+        })
+        .unwrap(),
     };
     (StatusCode::OK, json)
 }
@@ -137,7 +164,11 @@ async fn while_many_endpoints_hang_the_living_are_served_and_the_dead_are_called
     let acme = relay.node().await;
     let lost: Vec<_> = acme.post_to_each(dead).await;
     all_are(&acme, &lost, EnvelopeState::Retrying).await;
-    assert_eq!(crowd.with(|state| state.refused), DEAD, "each was called once");
+    assert_eq!(
+        crowd.with(|state| state.refused),
+        DEAD,
+        "each was called once"
+    );
 
     crowd.with(|state| state.death = Death::Hang);
     relay.clock.advance(Duration::from_secs(10));
@@ -146,5 +177,8 @@ async fn while_many_endpoints_hang_the_living_are_served_and_the_dead_are_called
     all_are(&acme, &good, EnvelopeState::Stored).await;
     let most = crowd.with(|state| state.hanging_most);
     // The relay may have hung up before the listener notices.
-    assert!(most < DEAD, "{most} of {DEAD} dead endpoints were called at a time");
+    assert!(
+        most < DEAD,
+        "{most} of {DEAD} dead endpoints were called at a time"
+    );
 }

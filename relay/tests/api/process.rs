@@ -20,16 +20,30 @@ impl Process {
         arguments(&mut command);
         let mut process = Self(command.spawn().unwrap());
         let mut line = String::new();
-        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let origin = line.trim().strip_prefix("listening on ").expect("it listens");
+        BufReader::new(process.0.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let origin = line
+            .trim()
+            .strip_prefix("listening on ")
+            .expect("it listens");
         (process, Origin::parse(origin).unwrap())
     }
 
     /// An open relay on a folder and an address, so that it can be killed and started again.
     pub(crate) fn serve_in(folder: &Path, place: &Reserved) -> (Self, Origin) {
         Self::serve(|command| {
-            command.args(["--registration", "open", "--admin-listen", "off", "--storage-reserve-bytes", "8388608"]);
-            command.args(["--listen", &place.address.to_string(), "--data"]).arg(folder);
+            command.args([
+                "--registration",
+                "open",
+                "--admin-listen",
+                "off",
+                "--storage-reserve-bytes",
+                "8388608",
+            ]);
+            command
+                .args(["--listen", &place.address.to_string(), "--data"])
+                .arg(folder);
         })
     }
 

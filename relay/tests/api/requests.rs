@@ -25,13 +25,18 @@ async fn a_wrong_clock_is_told_the_relays_time() {
             relay.clock.set(relay.now().minus(moved));
         }
         let reply = node.send(request).await;
-        assert_eq!((reply.status, reply.code()), (StatusCode::UNAUTHORIZED, ErrorCode::ClockSkew), "ahead: {ahead}");
+        assert_eq!(
+            (reply.status, reply.code()),
+            (StatusCode::UNAUTHORIZED, ErrorCode::ClockSkew),
+            "ahead: {ahead}"
+        );
         assert_eq!(reply.json::<Problem>().relay_time, Some(relay.now()));
     }
 }
 
 #[tokio::test]
-async fn a_replayed_nonce_is_refused_also_after_a_restart_and_a_replayed_session_request_is_harmless() {
+async fn a_replayed_nonce_is_refused_also_after_a_restart_and_a_replayed_session_request_is_harmless()
+ {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (first, second) = copy(acme.by_key(Method::POST, "/v1/session", "")).await;
@@ -40,11 +45,17 @@ async fn a_replayed_nonce_is_refused_also_after_a_restart_and_a_replayed_session
     assert_eq!(acme.send(second).await.code(), ErrorCode::NonceUsed);
     let mailbox = bolt.open_mailbox().await;
     let envelopes = vec![acme.envelope(&mailbox, 1)];
-    let body = serde_json::to_vec(&sealpost_proto::wire::SubmitRequest { envelopes: envelopes.clone() }).unwrap();
+    let body = serde_json::to_vec(&sealpost_proto::wire::SubmitRequest {
+        envelopes: envelopes.clone(),
+    })
+    .unwrap();
     let (submit, replay) = copy(acme.by_session(Method::POST, "/v1/envelopes", body)).await;
     acme.send(submit).await;
     assert_eq!(acme.send(replay).await.status, StatusCode::OK);
-    assert!(matches!(acme.submit(envelopes).await[..], [SubmitOutcome::Duplicate { .. }]));
+    assert!(matches!(
+        acme.submit(envelopes).await[..],
+        [SubmitOutcome::Duplicate { .. }]
+    ));
     assert_eq!(bolt.take_all(0).await.deliveries.len(), 1);
     let relay = relay.restart().await;
     assert_eq!(acme.send(third).await.code(), ErrorCode::NonceUsed);
@@ -55,17 +66,27 @@ async fn a_replayed_nonce_is_refused_also_after_a_restart_and_a_replayed_session
 async fn what_was_changed_on_the_way_is_not_believed() {
     let relay = Relay::start().await;
     let node = relay.node().await;
-    let signed = || node.by_session(Method::GET, "/v1/mailboxes?after=AAAAAAAAAAAAAAAAAAAAAA", "");
+    let signed = || {
+        node.by_session(
+            Method::GET,
+            "/v1/mailboxes?after=AAAAAAAAAAAAAAAAAAAAAA",
+            "",
+        )
+    };
     assert_eq!(node.send(signed()).await.status, StatusCode::OK);
     let mut query = signed();
-    *query.uri_mut() = format!("{}/v1/mailboxes?after=BAAAAAAAAAAAAAAAAAAAAA", node.origin).parse().unwrap();
+    *query.uri_mut() = format!("{}/v1/mailboxes?after=BAAAAAAAAAAAAAAAAAAAAA", node.origin)
+        .parse()
+        .unwrap();
     let mut path = signed();
     *path.uri_mut() = format!("{}/v1/account", node.origin).parse().unwrap();
     let mut body = signed();
     *body.body_mut() = Full::new(Bytes::from_static(b"x"));
     let mut method = signed();
     *method.method_mut() = Method::PUT;
-    *method.uri_mut() = format!("{}/v1/account/checkpoint", node.origin).parse().unwrap();
+    *method.uri_mut() = format!("{}/v1/account/checkpoint", node.origin)
+        .parse()
+        .unwrap();
     for request in [query, path, body, method] {
         assert_eq!(node.send(request).await.code(), ErrorCode::SignatureInvalid);
     }
@@ -77,10 +98,24 @@ async fn what_was_changed_on_the_way_is_not_believed() {
 async fn each_route_takes_its_own_kind_of_key() {
     let relay = Relay::start().await;
     let node = relay.node().await;
-    assert_eq!(node.key_call(Method::GET, "/v1/account", "").await.code(), ErrorCode::SignatureInvalid);
-    assert_eq!(node.session_call(Method::POST, "/v1/session", "").await.code(), ErrorCode::SignatureInvalid);
+    assert_eq!(
+        node.key_call(Method::GET, "/v1/account", "").await.code(),
+        ErrorCode::SignatureInvalid
+    );
+    assert_eq!(
+        node.session_call(Method::POST, "/v1/session", "")
+            .await
+            .code(),
+        ErrorCode::SignatureInvalid
+    );
     let stranger = Node::new(&relay);
-    assert_eq!(stranger.key_call(Method::POST, "/v1/session", "").await.code(), ErrorCode::AccountUnknown);
+    assert_eq!(
+        stranger
+            .key_call(Method::POST, "/v1/session", "")
+            .await
+            .code(),
+        ErrorCode::AccountUnknown
+    );
 }
 
 #[tokio::test]
@@ -88,7 +123,10 @@ async fn a_session_of_another_relay_is_none() {
     let (relay, other) = (Relay::start().await, Relay::start().await);
     let mut node = relay.node().await;
     node.session = other.node().await.session;
-    assert_eq!(node.get("/v1/account").await.code(), ErrorCode::SignatureInvalid);
+    assert_eq!(
+        node.get("/v1/account").await.code(),
+        ErrorCode::SignatureInvalid
+    );
 }
 
 #[tokio::test]
@@ -96,20 +134,58 @@ async fn nothing_that_is_sent_makes_the_relay_fail() {
     let relay = Relay::start().await;
     let node = relay.node().await;
     let deep = "[".repeat(20_000);
-    let bodies = ["", "{", "[]", "null", "{\"envelopes\":[{}]}", "{\"envelopes\":\"\\ud800\"}", &deep, "\u{0}\u{1}"];
-    let routes = ["/v1/envelopes", "/v1/envelopes/status", "/v1/deliveries/ack", "/v1/blobs"];
-    for (route, body) in routes.iter().flat_map(|route| bodies.iter().map(move |body| (route, body))) {
-        let reply = node.session_call(Method::POST, route, (*body).to_owned()).await;
+    let bodies = [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{\"envelopes\":[{}]}",
+        "{\"envelopes\":\"\\ud800\"}",
+        &deep,
+        "\u{0}\u{1}",
+    ];
+    let routes = [
+        "/v1/envelopes",
+        "/v1/envelopes/status",
+        "/v1/deliveries/ack",
+        "/v1/blobs",
+    ];
+    for (route, body) in routes
+        .iter()
+        .flat_map(|route| bodies.iter().map(move |body| (route, body)))
+    {
+        let reply = node
+            .session_call(Method::POST, route, (*body).to_owned())
+            .await;
         assert_eq!(reply.code(), ErrorCode::Malformed, "{route} {:.20}", body);
     }
     let mut text = node.by_session(Method::POST, "/v1/envelopes", "{}");
-    text.headers_mut().insert("content-type", "text/plain".parse().unwrap());
-    assert_eq!(node.send(text).await.code(), ErrorCode::UnsupportedMediaType);
-    for target in ["/v1/envelopes/x", "/v1/envelopes/%00", "/v1/mailboxes?after=x", "/v1/deliveries?wait=-1"] {
-        assert_eq!(node.get(target).await.status, StatusCode::BAD_REQUEST, "{target}");
+    text.headers_mut()
+        .insert("content-type", "text/plain".parse().unwrap());
+    assert_eq!(
+        node.send(text).await.code(),
+        ErrorCode::UnsupportedMediaType
+    );
+    for target in [
+        "/v1/envelopes/x",
+        "/v1/envelopes/%00",
+        "/v1/mailboxes?after=x",
+        "/v1/deliveries?wait=-1",
+    ] {
+        assert_eq!(
+            node.get(target).await.status,
+            StatusCode::BAD_REQUEST,
+            "{target}"
+        );
     }
     let foreign = node.get("/v1/at/elsewhere.example/blobs/x").await;
-    assert_eq!((foreign.status, foreign.code()), (StatusCode::NOT_IMPLEMENTED, ErrorCode::ForeignRelayUnsupported));
+    assert_eq!(
+        (foreign.status, foreign.code()),
+        (
+            StatusCode::NOT_IMPLEMENTED,
+            ErrorCode::ForeignRelayUnsupported
+        )
+    );
 }
 
 #[tokio::test]
@@ -117,9 +193,13 @@ async fn a_body_over_the_limit_is_refused() {
     let relay = Relay::start().await;
     let node = relay.node().await;
     for (route, limit) in [("/v1/blobs", 64 * 1024), ("/v1/envelopes", 4 * 1024 * 1024)] {
-        let reply = node.session_call(Method::POST, route, vec![b' '; limit + 1]).await;
+        let reply = node
+            .session_call(Method::POST, route, vec![b' '; limit + 1])
+            .await;
         assert_eq!(reply.code(), ErrorCode::TooLarge, "{route}");
-        let reply = node.session_call(Method::POST, route, vec![b' '; limit]).await;
+        let reply = node
+            .session_call(Method::POST, route, vec![b' '; limit])
+            .await;
         assert_eq!(reply.code(), ErrorCode::Malformed, "{route}");
     }
 }
@@ -128,12 +208,21 @@ async fn a_body_over_the_limit_is_refused() {
 async fn the_description_is_read_once() {
     let relay = Relay::start().await;
     let node = Node::new(&relay);
-    let first = node.send(node.plain(Method::GET, "/openapi.json", "")).await;
-    assert_eq!((first.status, &first.headers["content-type"]), (StatusCode::OK, &"application/json".parse().unwrap()));
+    let first = node
+        .send(node.plain(Method::GET, "/openapi.json", ""))
+        .await;
+    assert_eq!(
+        (first.status, &first.headers["content-type"]),
+        (StatusCode::OK, &"application/json".parse().unwrap())
+    );
     let mut again = node.plain(Method::GET, "/openapi.json", "");
-    again.headers_mut().insert("if-none-match", first.headers["etag"].clone());
+    again
+        .headers_mut()
+        .insert("if-none-match", first.headers["etag"].clone());
     assert_eq!(node.send(again).await.status, StatusCode::NOT_MODIFIED);
     let mut other = node.plain(Method::GET, "/openapi.json", "");
-    other.headers_mut().insert("if-none-match", "\"another\"".parse().unwrap());
+    other
+        .headers_mut()
+        .insert("if-none-match", "\"another\"".parse().unwrap());
     assert_eq!(node.send(other).await.body, first.body);
 }

@@ -1,7 +1,9 @@
 //! A relay in this process, a node that signs by hand, and a webhook that does as it is told.
 
 use crate::described;
-use axum::{Router, body::Bytes as Body, extract::State, http::HeaderMap as Headers, routing::post};
+use axum::{
+    Router, body::Bytes as Body, extract::State, http::HeaderMap as Headers, routing::post,
+};
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -11,13 +13,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use sealpost_proto::{
-    AccountId, B64, DeliveryId, EnvelopeId, EnvelopeState, ErrorCode, MailboxId, MailboxRef, Origin, Problem, SendKey,
-    SessionKey, Timestamp, WebhookSecret,
+    AccountId, B64, DeliveryId, EnvelopeId, EnvelopeState, ErrorCode, MailboxId, MailboxRef,
+    Origin, Problem, SendKey, SessionKey, Timestamp, WebhookSecret,
     limits::CLIENT_IDLE_TIMEOUT,
     wire::{
-        Delivery, DeliveryBatch, DeliveryMode, DeliveryOutcome, DeliveryResult, DeliveryResults, EnvelopeStatus,
-        OpenMailbox, RegisterRequest, Registered, RegistrationPolicy, Session, StatusEvent, SubmitOutcome,
-        SubmitRequest, SubmitResponse, SubmittedEnvelope, WebhookCall, WebhookTest,
+        Delivery, DeliveryBatch, DeliveryMode, DeliveryOutcome, DeliveryResult, DeliveryResults,
+        EnvelopeStatus, OpenMailbox, RegisterRequest, Registered, RegistrationPolicy, Session,
+        StatusEvent, SubmitOutcome, SubmitRequest, SubmitResponse, SubmittedEnvelope, WebhookCall,
+        WebhookTest,
     },
 };
 use sealpost_relay::{AdminListen, Config, Running, start};
@@ -59,7 +62,10 @@ impl Reserved {
         // So that others may listen there beside it.
         bound.set_reuseaddr(true).unwrap();
         bound.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        Self { address: bound.local_addr().unwrap(), _bound: Arc::new(bound) }
+        Self {
+            address: bound.local_addr().unwrap(),
+            _bound: Arc::new(bound),
+        }
     }
 }
 
@@ -76,7 +82,11 @@ pub(crate) struct Relay {
 }
 
 pub(crate) fn config(folder: &Path) -> Config {
-    let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), data: folder.to_owned(), ..Config::default() };
+    let mut config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        data: folder.to_owned(),
+        ..Config::default()
+    };
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
     config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
     config.registration.policy = RegistrationPolicy::Open;
@@ -93,16 +103,34 @@ impl Relay {
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let place = Reserved::new();
-        let mut config = Config { listen: place.address, ..config(folder.path()) };
+        let mut config = Config {
+            listen: place.address,
+            ..config(folder.path())
+        };
         change(&mut config);
         Self::open(folder, config, place, ManualClock::new(START)).await
     }
 
-    async fn open(folder: Arc<TempDir>, config: Config, place: Reserved, clock: ManualClock) -> Self {
+    async fn open(
+        folder: Arc<TempDir>,
+        config: Config,
+        place: Reserved,
+        clock: ManualClock,
+    ) -> Self {
         let shutdown = Shutdown::new();
-        let running = start(config.clone(), Arc::new(clock.clone()), shutdown.clone()).await.unwrap();
+        let running = start(config.clone(), Arc::new(clock.clone()), shutdown.clone())
+            .await
+            .unwrap();
         let origin = running.origin.clone();
-        Self { clock, folder, origin, running, shutdown, config, place }
+        Self {
+            clock,
+            folder,
+            origin,
+            running,
+            shutdown,
+            config,
+            place,
+        }
     }
 
     /// Ends it in good order and starts it again on the same folder and under the same name.
@@ -121,7 +149,15 @@ impl Relay {
     }
 
     async fn restart_as(self, something: impl FnOnce(), change: impl FnOnce(&mut Config)) -> Self {
-        let Self { clock, folder, running, shutdown, mut config, place, .. } = self;
+        let Self {
+            clock,
+            folder,
+            running,
+            shutdown,
+            mut config,
+            place,
+            ..
+        } = self;
         change(&mut config);
         shutdown.trigger();
         something();
@@ -183,7 +219,10 @@ impl Relay {
 
     pub(crate) async fn node_with_webhook(&self, hook: &Hook) -> Node {
         let mut node = Node::new(self);
-        node.register(DeliveryMode::Webhook { url: hook.url.clone() }).await;
+        node.register(DeliveryMode::Webhook {
+            url: hook.url.clone(),
+        })
+        .await;
         node.sign_in().await;
         hook.state.lock().unwrap().secret = node.secret.clone();
         node
@@ -258,28 +297,57 @@ impl Node {
 
     /// Sends a request and reads the answer, which has to be one that the relay describes.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
-        let document =
-            DOCUMENT.get_or_init(|| async { self.exchange(self.plain(Method::GET, "/openapi.json", "")).await.ok() });
-        let (document, method, path) = (document.await, request.method().clone(), request.uri().path().to_owned());
+        let document = DOCUMENT.get_or_init(|| async {
+            self.exchange(self.plain(Method::GET, "/openapi.json", ""))
+                .await
+                .ok()
+        });
+        let (document, method, path) = (
+            document.await,
+            request.method().clone(),
+            request.uri().path().to_owned(),
+        );
         let reply = self.exchange(request).await;
         described::check(document, &method, &path, &reply);
         reply
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Reply {
-        let response = tokio::time::timeout(DEADLINE, self.http.request(request)).await.unwrap().unwrap();
+        let response = tokio::time::timeout(DEADLINE, self.http.request(request))
+            .await
+            .unwrap()
+            .unwrap();
         let (parts, body) = response.into_parts();
-        Reply { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
     }
 
     /// A request without a signature.
-    pub(crate) fn plain(&self, method: Method, target: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-        let builder = Request::builder().method(method).uri(format!("{}{target}", self.origin));
-        builder.header("content-type", "application/json").body(Full::new(body.into())).unwrap()
+    pub(crate) fn plain(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
+        let builder = Request::builder()
+            .method(method)
+            .uri(format!("{}{target}", self.origin));
+        builder
+            .header("content-type", "application/json")
+            .body(Full::new(body.into()))
+            .unwrap()
     }
 
     /// A request signed with the session's key.
-    pub(crate) fn by_session(&self, method: Method, target: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    pub(crate) fn by_session(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
         let body = body.into();
         let (id, key) = self.session.as_ref().expect("signed in");
         let signed = self.parts(&method, target, |parts| {
@@ -289,18 +357,41 @@ impl Node {
     }
 
     /// A request signed with the account key.
-    pub(crate) fn by_key(&self, method: Method, target: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    pub(crate) fn by_key(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
         let body = body.into();
         let nonce = Nonce::from_random(random_array());
         let signed = self.parts(&method, target, |parts| {
-            request::sign_ed25519(&self.key, parts, &ContentDigest::of(&body), self.clock.now(), &nonce)
+            request::sign_ed25519(
+                &self.key,
+                parts,
+                &ContentDigest::of(&body),
+                self.clock.now(),
+                &nonce,
+            )
         });
         self.with(self.plain(method, target, body), &signed)
     }
 
-    fn parts<T>(&self, method: &Method, target: &str, sign: impl FnOnce(&RequestParts<'_>) -> T) -> T {
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        sign(&RequestParts { method: method.as_str(), authority: self.origin.authority(), path, query })
+    fn parts<T>(
+        &self,
+        method: &Method,
+        target: &str,
+        sign: impl FnOnce(&RequestParts<'_>) -> T,
+    ) -> T {
+        let (path, query) = target
+            .split_once('?')
+            .map_or((target, None), |(path, query)| (path, Some(query)));
+        sign(&RequestParts {
+            method: method.as_str(),
+            authority: self.origin.authority(),
+            path,
+            query,
+        })
     }
 
     fn with(
@@ -314,7 +405,12 @@ impl Node {
         request
     }
 
-    pub(crate) async fn session_call(&self, method: Method, target: &str, body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn session_call(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Reply {
         self.send(self.by_session(method, target, body)).await
     }
 
@@ -323,15 +419,25 @@ impl Node {
     }
 
     pub(crate) async fn post<T: Serialize>(&self, target: &str, body: &T) -> Reply {
-        self.session_call(Method::POST, target, serde_json::to_vec(body).unwrap()).await
+        self.session_call(Method::POST, target, serde_json::to_vec(body).unwrap())
+            .await
     }
 
-    pub(crate) async fn key_call(&self, method: Method, target: &str, body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn key_call(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Reply {
         self.send(self.by_key(method, target, body)).await
     }
 
     pub(crate) async fn register(&mut self, delivery: DeliveryMode) -> Registered {
-        let body = serde_json::to_vec(&RegisterRequest { delivery, token: None }).unwrap();
+        let body = serde_json::to_vec(&RegisterRequest {
+            delivery,
+            token: None,
+        })
+        .unwrap();
         let registered: Registered = self.key_call(Method::POST, "/v1/accounts", body).await.ok();
         self.account = Some(registered.account_id);
         self.secret = Some(registered.webhook_secret.clone());
@@ -345,14 +451,24 @@ impl Node {
     }
 
     pub(crate) async fn open_mailbox(&self) -> Mailbox {
-        let mailbox = Mailbox { id: MailboxId::from_bytes(random_array()), key: SendKey::from_bytes(random_array()) };
-        let body = serde_json::to_vec(&OpenMailbox { send_keys: vec![mailbox.key.clone()] }).unwrap();
-        self.key_call(Method::PUT, &format!("/v1/mailboxes/{}", mailbox.id), body).await.done();
+        let mailbox = Mailbox {
+            id: MailboxId::from_bytes(random_array()),
+            key: SendKey::from_bytes(random_array()),
+        };
+        let body = serde_json::to_vec(&OpenMailbox {
+            send_keys: vec![mailbox.key.clone()],
+        })
+        .unwrap();
+        self.key_call(Method::PUT, &format!("/v1/mailboxes/{}", mailbox.id), body)
+            .await
+            .done();
         mailbox
     }
 
     pub(crate) async fn close_mailbox(&self, mailbox: &Mailbox) {
-        self.key_call(Method::DELETE, &format!("/v1/mailboxes/{}", mailbox.id), "").await.done();
+        self.key_call(Method::DELETE, &format!("/v1/mailboxes/{}", mailbox.id), "")
+            .await
+            .done();
     }
 
     pub(crate) fn envelope(&self, mailbox: &Mailbox, fill: u8) -> SubmittedEnvelope {
@@ -360,7 +476,10 @@ impl Node {
         let bytes = vec![fill; 2_048];
         SubmittedEnvelope {
             id,
-            mailbox: MailboxRef { relay: self.origin.clone(), id: mailbox.id },
+            mailbox: MailboxRef {
+                relay: self.origin.clone(),
+                id: mailbox.id,
+            },
             proof: B64(proofs::post(&mailbox.key, mailbox.id, id, &bytes).to_vec()),
             expires_at: None,
             bytes: B64(bytes),
@@ -368,8 +487,15 @@ impl Node {
     }
 
     pub(crate) async fn submit(&self, envelopes: Vec<SubmittedEnvelope>) -> Vec<SubmitOutcome> {
-        let response: SubmitResponse = self.post("/v1/envelopes", &SubmitRequest { envelopes }).await.ok();
-        response.results.into_iter().map(|result| result.outcome).collect()
+        let response: SubmitResponse = self
+            .post("/v1/envelopes", &SubmitRequest { envelopes })
+            .await
+            .ok();
+        response
+            .results
+            .into_iter()
+            .map(|result| result.outcome)
+            .collect()
     }
 
     /// Submits one envelope that is accepted.
@@ -377,17 +503,28 @@ impl Node {
         let envelope = self.envelope(mailbox, fill);
         let id = envelope.id;
         let outcomes = self.submit(vec![envelope]).await;
-        assert!(matches!(outcomes[..], [SubmitOutcome::Accepted { .. }]), "{outcomes:?}");
+        assert!(
+            matches!(outcomes[..], [SubmitOutcome::Accepted { .. }]),
+            "{outcomes:?}"
+        );
         id
     }
 
     /// Submits one envelope to each.
     pub(crate) async fn post_to_each(&self, mailboxes: &[Mailbox]) -> Vec<EnvelopeId> {
-        let envelopes: Vec<_> = mailboxes.iter().map(|mailbox| self.envelope(mailbox, 1)).collect();
+        let envelopes: Vec<_> = mailboxes
+            .iter()
+            .map(|mailbox| self.envelope(mailbox, 1))
+            .collect();
         let ids = envelopes.iter().map(|envelope| envelope.id).collect();
         for some in envelopes.chunks(100) {
             let outcomes = self.submit(some.to_vec()).await;
-            assert!(outcomes.iter().all(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. })), "{outcomes:?}");
+            assert!(
+                outcomes
+                    .iter()
+                    .all(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. })),
+                "{outcomes:?}"
+            );
         }
         ids
     }
@@ -403,13 +540,17 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, looking).await.unwrap_or_else(|_| panic!("{id} is not {state:?} in time"));
+        tokio::time::timeout(DEADLINE, looking)
+            .await
+            .unwrap_or_else(|_| panic!("{id} is not {state:?} in time"));
     }
 
     pub(crate) async fn recall(&self, mailbox: &Mailbox, id: EnvelopeId) -> Reply {
         let proof = proofs::recall(&mailbox.key, mailbox.id, id);
         let mut request = self.by_session(Method::DELETE, &format!("/v1/envelopes/{id}"), "");
-        request.headers_mut().insert("sealpost-proof", B64(proof.to_vec()).to_header());
+        request
+            .headers_mut()
+            .insert("sealpost-proof", B64(proof.to_vec()).to_header());
         self.send(request).await
     }
 
@@ -418,7 +559,9 @@ impl Node {
     }
 
     pub(crate) async fn acknowledge(&self, lease: u64, results: Vec<DeliveryResult>) {
-        self.post("/v1/deliveries/ack", &DeliveryResults { lease, results }).await.done();
+        self.post("/v1/deliveries/ack", &DeliveryResults { lease, results })
+            .await
+            .done();
     }
 
     /// Pulls one batch and stores all of it.
@@ -430,14 +573,18 @@ impl Node {
 
     /// Pulls until news of an envelope in this state came.
     pub(crate) async fn news(&self, envelope: EnvelopeId, state: EnvelopeState) -> StatusEvent {
-        self.event(|event| event.envelope == envelope && event.state == state).await
+        self.event(|event| event.envelope == envelope && event.state == state)
+            .await
     }
 
     /// Pulls until news came that so many attempts failed: only then has the relay written the last one down and drawn
     /// its delay, so only then may a test move the clock.
     pub(crate) async fn failed_attempts(&self, envelope: EnvelopeId, attempts: u32) -> StatusEvent {
-        let is_it = |event: &StatusEvent| event.state == EnvelopeState::Retrying && event.attempts == attempts;
-        self.event(|event| event.envelope == envelope && is_it(event)).await
+        let is_it = |event: &StatusEvent| {
+            event.state == EnvelopeState::Retrying && event.attempts == attempts
+        };
+        self.event(|event| event.envelope == envelope && is_it(event))
+            .await
     }
 
     async fn event(&self, is_it: impl Fn(&StatusEvent) -> bool) -> StatusEvent {
@@ -448,11 +595,15 @@ impl Node {
                 }
             }
         };
-        tokio::time::timeout(DEADLINE, looking).await.expect("the news came in time")
+        tokio::time::timeout(DEADLINE, looking)
+            .await
+            .expect("the news came in time")
     }
 
     pub(crate) async fn test_webhook(&self) -> WebhookTest {
-        self.key_call(Method::POST, "/v1/account/webhook-test", "").await.ok()
+        self.key_call(Method::POST, "/v1/account/webhook-test", "")
+            .await
+            .ok()
     }
 }
 
@@ -463,7 +614,9 @@ pub(crate) trait ToHeader {
 
 impl ToHeader for B64 {
     fn to_header(&self) -> http::HeaderValue {
-        sealpost_proto::b64::encode(self.as_slice()).parse().unwrap()
+        sealpost_proto::b64::encode(self.as_slice())
+            .parse()
+            .unwrap()
     }
 }
 
@@ -479,7 +632,10 @@ pub(crate) fn stored(batch: &DeliveryBatch) -> Vec<DeliveryResult> {
 }
 
 pub(crate) fn fills(deliveries: &[Delivery]) -> Vec<u8> {
-    deliveries.iter().map(|delivery| delivery.bytes.0[0]).collect()
+    deliveries
+        .iter()
+        .map(|delivery| delivery.bytes.0[0])
+        .collect()
 }
 
 /// What a webhook does with a call.
@@ -522,17 +678,32 @@ pub(crate) struct Hook {
 impl Hook {
     pub(crate) async fn listen() -> Self {
         let place = Reserved::new();
-        let state = HookState { secret: None, script: VecDeque::new(), always: Script::Store, calls: Vec::new() };
+        let state = HookState {
+            secret: None,
+            script: VecDeque::new(),
+            always: Script::Store,
+            calls: Vec::new(),
+        };
         let (state, release) = (Arc::new(Mutex::new(state)), Arc::new(Semaphore::new(0)));
         let shutdown = Shutdown::new();
         let server = serve(&place, &state, &release, &shutdown).await;
-        Self { url: format!("http://{}/hook", place.address), state, release, place, shutdown, server }
+        Self {
+            url: format!("http://{}/hook", place.address),
+            state,
+            release,
+            place,
+            shutdown,
+            server,
+        }
     }
 
     /// Hangs up and takes no connection any more.
     pub(crate) async fn stop(&mut self) {
         self.shutdown.trigger();
-        tokio::time::timeout(DEADLINE, &mut self.server).await.expect("it stopped in time").unwrap();
+        tokio::time::timeout(DEADLINE, &mut self.server)
+            .await
+            .expect("it stopped in time")
+            .unwrap();
     }
 
     /// Listens where it did before.
@@ -559,12 +730,24 @@ impl Hook {
     }
 
     pub(crate) fn batches(&self) -> Vec<DeliveryBatch> {
-        self.state.lock().unwrap().calls.iter().map(|(_, batch)| batch.clone()).collect()
+        self.state
+            .lock()
+            .unwrap()
+            .calls
+            .iter()
+            .map(|(_, batch)| batch.clone())
+            .collect()
     }
 
     /// The relay's time at each call.
     pub(crate) fn times(&self) -> Vec<Timestamp> {
-        self.state.lock().unwrap().calls.iter().map(|(at, _)| *at).collect()
+        self.state
+            .lock()
+            .unwrap()
+            .calls
+            .iter()
+            .map(|(at, _)| *at)
+            .collect()
     }
 
     /// Waits until so many calls came. What came of the last of them the relay has not written down yet.
@@ -582,11 +765,22 @@ async fn serve(
     shutdown: &Shutdown,
 ) -> JoinHandle<()> {
     let listener = TcpListener::bind(place.address).await.unwrap();
-    let router = Router::new().route("/hook", post(answer)).with_state((Arc::clone(state), Arc::clone(release)));
-    tokio::spawn(sealpost_service::http::serve(listener, router, ListenerLimits::default(), shutdown.clone()))
+    let router = Router::new()
+        .route("/hook", post(answer))
+        .with_state((Arc::clone(state), Arc::clone(release)));
+    tokio::spawn(sealpost_service::http::serve(
+        listener,
+        router,
+        ListenerLimits::default(),
+        shutdown.clone(),
+    ))
 }
 
-async fn answer(State((state, release)): State<Answering>, headers: Headers, body: Body) -> HookAnswer {
+async fn answer(
+    State((state, release)): State<Answering>,
+    headers: Headers,
+    body: Body,
+) -> HookAnswer {
     let (answer, is_held) = decide(&mut state.lock().unwrap(), &headers, &body);
     if is_held {
         release.acquire().await.unwrap().forget();
@@ -598,17 +792,32 @@ type HookAnswer = (StatusCode, Headers, Vec<u8>);
 
 fn decide(state: &mut HookState, headers: &Headers, body: &[u8]) -> (HookAnswer, bool) {
     let secret = state.secret.clone().expect("the node has registered");
-    let at: u64 = headers["webhook-timestamp"].to_str().unwrap().parse().unwrap();
+    let at: u64 = headers["webhook-timestamp"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     let now = Timestamp::from_millis(at * 1_000);
-    webhook::verify_webhook(std::slice::from_ref(&secret), headers, body, now).expect("the relay signed");
+    webhook::verify_webhook(std::slice::from_ref(&secret), headers, body, now)
+        .expect("the relay signed");
     match serde_json::from_slice(body).unwrap() {
         WebhookCall::Challenge { challenge, .. } => {
             let answer = webhook::answer_challenge(&secret, challenge.as_slice());
             let json = serde_json::json!({ "answer": B64(answer.to_vec()) });
-            ((StatusCode::OK, Headers::new(), json.to_string().into_bytes()), false)
+            (
+                (
+                    StatusCode::OK,
+                    Headers::new(),
+                    json.to_string().into_bytes(),
+                ),
+                false,
+            )
         }
         WebhookCall::Deliveries { data, timestamp } => {
-            let script = state.script.pop_front().unwrap_or_else(|| state.always.clone());
+            let script = state
+                .script
+                .pop_front()
+                .unwrap_or_else(|| state.always.clone());
             state.calls.push((timestamp, data.clone()));
             (follow(&script, &data), matches!(script, Script::Held))
         }
@@ -616,19 +825,50 @@ fn decide(state: &mut HookState, headers: &Headers, body: &[u8]) -> (HookAnswer,
 }
 
 fn follow(script: &Script, data: &DeliveryBatch) -> HookAnswer {
-    let results = |results| serde_json::to_vec(&DeliveryResults { lease: data.lease, results }).unwrap();
-    let status = |code| (StatusCode::from_u16(code).unwrap(), Headers::new(), Vec::new());
+    let results = |results| {
+        serde_json::to_vec(&DeliveryResults {
+            lease: data.lease,
+            results,
+        })
+        .unwrap()
+    };
+    let status = |code| {
+        (
+            StatusCode::from_u16(code).unwrap(),
+            Headers::new(),
+            Vec::new(),
+        )
+    };
     match script {
-        Script::Choke { fill } if data.deliveries.iter().any(|delivery| delivery.bytes.0[0] == *fill) => status(500),
-        Script::Store | Script::Held | Script::Choke { .. } => (StatusCode::OK, Headers::new(), results(stored(data))),
+        Script::Choke { fill }
+            if data
+                .deliveries
+                .iter()
+                .any(|delivery| delivery.bytes.0[0] == *fill) =>
+        {
+            status(500)
+        }
+        Script::Store | Script::Held | Script::Choke { .. } => {
+            (StatusCode::OK, Headers::new(), results(stored(data)))
+        }
         Script::Status(code) => status(*code),
         Script::Wait { seconds } => {
-            let headers = [(http::header::RETRY_AFTER, seconds.to_string().parse().unwrap())].into_iter().collect();
+            let headers = [(
+                http::header::RETRY_AFTER,
+                seconds.to_string().parse().unwrap(),
+            )]
+            .into_iter()
+            .collect();
             (StatusCode::SERVICE_UNAVAILABLE, headers, Vec::new())
         }
         Script::Later { millis } => {
-            let later = DeliveryOutcome::Later { retry_after_ms: Some(*millis) };
-            let first = data.deliveries.iter().map(|delivery| outcome(delivery.id, later.clone()));
+            let later = DeliveryOutcome::Later {
+                retry_after_ms: Some(*millis),
+            };
+            let first = data
+                .deliveries
+                .iter()
+                .map(|delivery| outcome(delivery.id, later.clone()));
             (StatusCode::OK, Headers::new(), results(first.collect()))
         }
     }
@@ -641,5 +881,7 @@ pub(crate) async fn eventually(holds: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, waiting).await.expect("it held in time");
+    tokio::time::timeout(DEADLINE, waiting)
+        .await
+        .expect("it held in time");
 }

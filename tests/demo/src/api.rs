@@ -4,9 +4,9 @@ use crate::wait::until;
 use anyhow::{Context as _, ensure};
 use sealpost_node::{
     api::model::{
-        Attachment, AttachmentStatus, Connect, Connection, ConnectionStatus, CreateInvite, Delivery, Direction,
-        HealthState, Invite, InviteKind, Message, MessagesQuery, Node, Page, PageQuery, Safety, SendMessage,
-        StageQuery, Verify,
+        Attachment, AttachmentStatus, Connect, Connection, ConnectionStatus, CreateInvite,
+        Delivery, Direction, HealthState, Invite, InviteKind, Message, MessagesQuery, Node, Page,
+        PageQuery, Safety, SendMessage, StageQuery, Verify,
     },
     cli::{client::Client, error::CliError, events::Events},
 };
@@ -44,7 +44,12 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn invite(&self, auto_accept: bool) -> anyhow::Result<(Invite, String)> {
-        self.invite_with(&CreateInvite { kind: InviteKind::Single, life_ms: None, auto_accept }).await
+        self.invite_with(&CreateInvite {
+            kind: InviteKind::Single,
+            life_ms: None,
+            auto_accept,
+        })
+        .await
     }
 
     /// Makes an invite, and its URL.
@@ -70,7 +75,10 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn connect(&self, invite: &str, note: &str) -> Answer<Connection> {
-        let request = Connect { invite: invite.to_owned(), note: Some(note.to_owned()) };
+        let request = Connect {
+            invite: invite.to_owned(),
+            note: Some(note.to_owned()),
+        };
         self.0.post(&["v1", "connections"], &request).await
     }
 
@@ -79,7 +87,11 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn connections(&self) -> Answer<Vec<Connection>> {
-        self.all(&["v1", "connections"], |after| PageQuery { limit: None, after }).await
+        self.all(&["v1", "connections"], |after| PageQuery {
+            limit: None,
+            after,
+        })
+        .await
     }
 
     /// Says yes to a request.
@@ -87,7 +99,9 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn accept(&self, connection: &str) -> Answer<Connection> {
-        self.0.post(&["v1", "connections", connection, "accept"], &Empty {}).await
+        self.0
+            .post(&["v1", "connections", connection, "accept"], &Empty {})
+            .await
     }
 
     /// What both sides compare.
@@ -95,7 +109,9 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn safety_number(&self, connection: &str) -> Answer<Safety> {
-        self.0.get(&["v1", "connections", connection, "safety-number"], &()).await
+        self.0
+            .get(&["v1", "connections", connection, "safety-number"], &())
+            .await
     }
 
     /// Compares it with what the other side reads out.
@@ -103,8 +119,12 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn verify(&self, connection: &str, number: &str) -> Answer<Connection> {
-        let request = Verify { number: Some(number.to_owned()) };
-        self.0.post(&["v1", "connections", connection, "verify"], &request).await
+        let request = Verify {
+            number: Some(number.to_owned()),
+        };
+        self.0
+            .post(&["v1", "connections", connection, "verify"], &request)
+            .await
     }
 
     /// Hands a file to the node.
@@ -112,9 +132,13 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn stage(&self, filename: &str, content: Vec<u8>) -> Answer<Attachment> {
-        let query = StageQuery { filename: filename.to_owned() };
+        let query = StageQuery {
+            filename: filename.to_owned(),
+        };
         let length = content.len() as u64;
-        self.0.upload(&["v1", "attachments"], &query, length, content.into()).await
+        self.0
+            .upload(&["v1", "attachments"], &query, length, content.into())
+            .await
     }
 
     /// Sends; one message for each recipient.
@@ -122,7 +146,11 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn send(&self, request: &SendMessage) -> Answer<Vec<Message>> {
-        Ok(self.0.post::<Page<Message>>(&["v1", "messages"], request).await?.items)
+        Ok(self
+            .0
+            .post::<Page<Message>>(&["v1", "messages"], request)
+            .await?
+            .items)
     }
 
     /// All messages of one way, oldest first.
@@ -130,7 +158,11 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn messages(&self, direction: Direction) -> Answer<Vec<Message>> {
-        let query = |after| MessagesQuery { direction: Some(direction), after, ..MessagesQuery::default() };
+        let query = |after| MessagesQuery {
+            direction: Some(direction),
+            after,
+            ..MessagesQuery::default()
+        };
         self.all(&["v1", "messages"], query).await
     }
 
@@ -147,7 +179,9 @@ impl Api {
     /// # Errors
     /// [`CliError`]
     pub async fn read(&self, id: &str) -> Answer<Message> {
-        self.0.post(&["v1", "messages", id, "read"], &Empty {}).await
+        self.0
+            .post(&["v1", "messages", id, "read"], &Empty {})
+            .await
     }
 
     /// One file.
@@ -163,7 +197,10 @@ impl Api {
     /// # Errors
     /// When the node refuses or the connection breaks.
     pub async fn content_digest(&self, id: &str) -> anyhow::Result<String> {
-        let mut response = self.0.content(&["v1", "attachments", id, "content"]).await?;
+        let mut response = self
+            .0
+            .content(&["v1", "attachments", id, "content"])
+            .await?;
         let mut hash = Sha256::new();
         while let Some(chunk) = response.chunk().await? {
             hash.update(&chunk);
@@ -176,7 +213,10 @@ impl Api {
     /// # Errors
     /// When it has none, the node refuses or the connection breaks.
     pub async fn preview(&self, id: &str) -> anyhow::Result<Vec<u8>> {
-        let response = self.0.content(&["v1", "attachments", id, "preview"]).await?;
+        let response = self
+            .0
+            .content(&["v1", "attachments", id, "preview"])
+            .await?;
         Ok(response.bytes().await?.into())
     }
 
@@ -212,8 +252,13 @@ impl Api {
     /// # Errors
     /// When it does not come.
     pub async fn request(&self, note: &str) -> anyhow::Result<Connection> {
-        let is_it = |connection: &Connection| connection.note == note && connection.direction == Direction::In;
-        until("the request comes in", async || Ok(self.connections().await?.into_iter().find(is_it))).await
+        let is_it = |connection: &Connection| {
+            connection.note == note && connection.direction == Direction::In
+        };
+        until("the request comes in", async || {
+            Ok(self.connections().await?.into_iter().find(is_it))
+        })
+        .await
     }
 
     /// The connection, once both sides agree and know that they do, so that messages flow.
@@ -222,9 +267,14 @@ impl Api {
     /// When they do not.
     pub async fn accepted(&self, connection: &str) -> anyhow::Result<Connection> {
         let is_it = |one: &Connection| {
-            one.id == connection && one.status == ConnectionStatus::Accepted && one.health.state == HealthState::Ok
+            one.id == connection
+                && one.status == ConnectionStatus::Accepted
+                && one.health.state == HealthState::Ok
         };
-        until("the connection is accepted", async || Ok(self.connections().await?.into_iter().find(is_it))).await
+        until("the connection is accepted", async || {
+            Ok(self.connections().await?.into_iter().find(is_it))
+        })
+        .await
     }
 
     /// The incoming message with this uuid, once all its files are here.
@@ -233,14 +283,25 @@ impl Api {
     /// When it does not come, or a file failed.
     pub async fn received(&self, uuid: &str) -> anyhow::Result<Message> {
         until("the message comes in with its files", async || {
-            let Some(message) = self.messages(Direction::In).await?.into_iter().find(|one| one.uuid == uuid) else {
+            let Some(message) = self
+                .messages(Direction::In)
+                .await?
+                .into_iter()
+                .find(|one| one.uuid == uuid)
+            else {
                 return Ok(None);
             };
             for file in &message.attachments {
                 let (name, reason) = (&file.filename, file.reason.as_deref().unwrap_or_default());
-                ensure!(file.status != AttachmentStatus::Failed, "{name} failed: {reason}");
+                ensure!(
+                    file.status != AttachmentStatus::Failed,
+                    "{name} failed: {reason}"
+                );
             }
-            let is_here = message.attachments.iter().all(|file| file.status == AttachmentStatus::Ready);
+            let is_here = message
+                .attachments
+                .iter()
+                .all(|file| file.status == AttachmentStatus::Ready);
             Ok(is_here.then_some(message))
         })
         .await
@@ -252,8 +313,17 @@ impl Api {
     /// When it does not get there, or fails.
     pub async fn reached(&self, message: &str, status: DeliveryStatus) -> anyhow::Result<Delivery> {
         until(&format!("{message} is {status}"), async || {
-            let delivery = self.message(message).await?.delivery.into_iter().next().context("no delivery")?;
-            let (now, reason) = (delivery.status, delivery.reason.as_deref().unwrap_or_default());
+            let delivery = self
+                .message(message)
+                .await?
+                .delivery
+                .into_iter()
+                .next()
+                .context("no delivery")?;
+            let (now, reason) = (
+                delivery.status,
+                delivery.reason.as_deref().unwrap_or_default(),
+            );
             ensure!(now != DeliveryStatus::Failed, "{message} failed: {reason}");
             Ok((now.rank() >= status.rank()).then_some(delivery))
         })

@@ -22,7 +22,10 @@ impl Secret {
     /// A secret.
     #[must_use]
     pub fn new(what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { what: what.into(), bytes: bytes.into() }
+        Self {
+            what: what.into(),
+            bytes: bytes.into(),
+        }
     }
 }
 
@@ -43,11 +46,14 @@ pub fn ensure_blind(folder: &Path, secrets: &[Secret]) -> anyhow::Result<Searche
     let mut searched = Searched::default();
     for path in files_below(folder)? {
         // A file may go while the relay works.
-        let Ok(content) = fs::read(&path) else { continue };
+        let Ok(content) = fs::read(&path) else {
+            continue;
+        };
         for secret in secrets {
             let name = path.as_os_str().as_encoded_bytes();
-            let is_there =
-                memmem::find(&content, &secret.bytes).or_else(|| memmem::find(name, &secret.bytes)).is_some();
+            let is_there = memmem::find(&content, &secret.bytes)
+                .or_else(|| memmem::find(name, &secret.bytes))
+                .is_some();
             anyhow::ensure!(!is_there, "{} stands in {}", secret.what, path.display());
         }
         searched.files += 1;
@@ -65,7 +71,11 @@ pub fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
-            let list = if entry.file_type()?.is_dir() { &mut folders } else { &mut files };
+            let list = if entry.file_type()?.is_dir() {
+                &mut folders
+            } else {
+                &mut files
+            };
             list.push(entry.path());
         }
     }
@@ -82,8 +92,19 @@ mod tests {
         fs::create_dir(folder.path().join("inner")).unwrap();
         fs::write(folder.path().join("inner/file"), b"xx canary yy").unwrap();
         let look = |word: &str| ensure_blind(folder.path(), &[Secret::new("it", word)]);
-        assert_eq!(look("another").unwrap(), Searched { files: 1, bytes: 12 });
-        assert!(look("canary").unwrap_err().to_string().starts_with("it stands in"));
+        assert_eq!(
+            look("another").unwrap(),
+            Searched {
+                files: 1,
+                bytes: 12
+            }
+        );
+        assert!(
+            look("canary")
+                .unwrap_err()
+                .to_string()
+                .starts_with("it stands in")
+        );
         assert!(look("inner/file").is_err(), "a name counts as well");
     }
 }

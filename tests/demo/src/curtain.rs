@@ -11,7 +11,12 @@ use sealpost_service::Shutdown;
 use std::{ffi::OsStr, fs, path::Path};
 
 /// Prints what to try, and returns on Ctrl-C.
-pub(crate) async fn stay(screen: &mut Screen, world: &World, cast: &Cast, shutdown: &Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn stay(
+    screen: &mut Screen,
+    world: &World,
+    cast: &Cast,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
     let commands = world.folder().join("bin");
     fs::create_dir(&commands)?;
     for node in [&cast.acme, &cast.bolt] {
@@ -24,7 +29,10 @@ pub(crate) async fn stay(screen: &mut Screen, world: &World, cast: &Cast, shutdo
     screen.line("  bolt show MESSAGE")?;
     screen.line("  bolt files save MESSAGE --to /tmp --force")?;
     screen.line("  acme watch")?;
-    let what = screen.paint(Ink::Dim, "acme and bolt are `sealpost` with --data; everything goes away with Ctrl-C.");
+    let what = screen.paint(
+        Ink::Dim,
+        "acme and bolt are `sealpost` with --data; everything goes away with Ctrl-C.",
+    );
     screen.line(&format!("\n  {what}"))?;
     shutdown.triggered().await;
     Ok(())
@@ -34,5 +42,7 @@ pub(crate) async fn stay(screen: &mut Screen, world: &World, cast: &Cast, shutdo
 fn write_command(world: &World, commands: &Path, node: &Node) -> anyhow::Result<()> {
     let name = node.home().name().to_lowercase();
     let args = [OsStr::new("--data"), node.home().folder().as_os_str()];
-    world.program().write_script(&commands.join(name), Role::NodeCommand, &args)
+    world
+        .program()
+        .write_script(&commands.join(name), Role::NodeCommand, &args)
 }

@@ -25,7 +25,10 @@ impl Sample {
     /// A file.
     #[must_use]
     pub fn new(name: &str, content: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.to_owned(), content: content.into() }
+        Self {
+            name: name.to_owned(),
+            content: content.into(),
+        }
     }
 
     /// The hex of its SHA-256.
@@ -62,7 +65,13 @@ pub fn measurements(bytes: usize) -> Vec<u8> {
         // A linear congruential sequence (Numerical Recipes): nobody needs better noise here.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // Writing to a Vec cannot fail.
-        let _ = writeln!(text, "{:05},{}.{:04}", state >> 16, 20 + (state >> 12) % 10, state % 10_000);
+        let _ = writeln!(
+            text,
+            "{:05},{}.{:04}",
+            state >> 16,
+            20 + (state >> 12) % 10,
+            state % 10_000
+        );
     }
     text.truncate(bytes);
     text

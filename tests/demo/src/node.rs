@@ -61,7 +61,8 @@ impl Home {
     /// # Errors
     /// When it does not start.
     pub fn start_cli(&self, args: &[&str], log: &Path) -> anyhow::Result<Process> {
-        self.program.start("sealpost", Role::NodeCommand, &self.args(args), log)
+        self.program
+            .start("sealpost", Role::NodeCommand, &self.args(args), log)
     }
 
     /// Runs `sealpost` on this folder to its end.
@@ -69,12 +70,16 @@ impl Home {
     /// # Errors
     /// When it does not start.
     pub async fn cli(&self, args: &[&str]) -> anyhow::Result<Output> {
-        self.program.output(Role::NodeCommand, &self.args(args)).await
+        self.program
+            .output(Role::NodeCommand, &self.args(args))
+            .await
     }
 
     fn args<'a>(&'a self, args: &'a [&str]) -> Vec<&'a OsStr> {
         let data = [OsStr::new("--data"), self.folder.as_os_str()];
-        data.into_iter().chain(args.iter().map(OsStr::new)).collect()
+        data.into_iter()
+            .chain(args.iter().map(OsStr::new))
+            .collect()
     }
 }
 
@@ -99,16 +104,36 @@ impl Node {
         delivery: Delivery,
     ) -> anyhow::Result<Self> {
         let file = name.to_lowercase();
-        let home = Home { program: program.clone(), name: name.to_owned(), folder: parent.join(&file) };
-        let mut args = vec!["init", "--name", name, "--relay", relay, "--listen", "127.0.0.1:0"];
+        let home = Home {
+            program: program.clone(),
+            name: name.to_owned(),
+            folder: parent.join(&file),
+        };
+        let mut args = vec![
+            "init",
+            "--name",
+            name,
+            "--relay",
+            relay,
+            "--listen",
+            "127.0.0.1:0",
+        ];
         let webhook = format!("127.0.0.1:{}", free_port()?);
         let url = format!("http://{webhook}/sealpost");
         if delivery == Delivery::Webhook {
             args.extend(["--webhook-listen", &webhook, "--webhook-url", &url]);
         }
         let output = home.cli(&args).await?;
-        ensure!(output.status.success(), "init of {name}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(Self { home, log: parent.join(format!("{file}.log")), process: None })
+        ensure!(
+            output.status.success(),
+            "init of {name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(Self {
+            home,
+            log: parent.join(format!("{file}.log")),
+            process: None,
+        })
     }
 
     /// What stays when the daemon ends.
@@ -130,8 +155,15 @@ impl Node {
     /// # Errors
     /// When it does not.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        let args = [OsStr::new("--data"), self.home.folder.as_os_str(), OsStr::new("serve")];
-        let mut process = self.home.program.start(&self.home.name, Role::Node, &args, &self.log)?;
+        let args = [
+            OsStr::new("--data"),
+            self.home.folder.as_os_str(),
+            OsStr::new("serve"),
+        ];
+        let mut process = self
+            .home
+            .program
+            .start(&self.home.name, Role::Node, &args, &self.log)?;
         let home = &self.home;
         until("the daemon answers", async || {
             process.ensure_running()?;
@@ -162,7 +194,9 @@ impl Node {
     /// # Errors
     /// When it does not run.
     pub fn process(&self) -> anyhow::Result<&Process> {
-        self.process.as_ref().with_context(|| format!("{} does not run", self.home.name))
+        self.process
+            .as_ref()
+            .with_context(|| format!("{} does not run", self.home.name))
     }
 
     /// Takes the process, to end it in some other way.
@@ -170,7 +204,9 @@ impl Node {
     /// # Errors
     /// When it does not run.
     pub fn take_process(&mut self) -> anyhow::Result<Process> {
-        self.process.take().with_context(|| format!("{} does not run", self.home.name))
+        self.process
+            .take()
+            .with_context(|| format!("{} does not run", self.home.name))
     }
 
     /// Stops the daemon in good order; nothing when it does not run.

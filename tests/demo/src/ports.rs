@@ -18,7 +18,9 @@ pub fn free_port() -> anyhow::Result<u16> {
     socket.set_reuseaddr(true)?;
     socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let port = socket.local_addr()?.port();
-    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    HELD.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(socket);
     Ok(port)
 }
 
@@ -42,6 +44,13 @@ mod tests {
             assert_eq!(second.kind(), ErrorKind::AddrInUse);
             drop(listener);
         }
-        assert!((0..1_000).all(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() != port));
+        assert!((0..1_000).all(|_| {
+            TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port()
+                != port
+        }));
     }
 }

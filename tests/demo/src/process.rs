@@ -43,7 +43,9 @@ impl Program {
     /// # Errors
     /// When the system does not say which that is.
     pub fn this() -> anyhow::Result<Self> {
-        Ok(Self::at(std::env::current_exe().context("this program does not know its own path")?))
+        Ok(Self::at(
+            std::env::current_exe().context("this program does not know its own path")?,
+        ))
     }
 
     /// One whose `main` calls [`crate::roles::play`].
@@ -63,9 +65,18 @@ impl Program {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_script(&self, path: &Path, role: Role, args: &[&OsStr]) -> anyhow::Result<()> {
-        let mut script = OpenOptions::new().write(true).create_new(true).mode(0o755).open(path)?;
+        let mut script = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(path)?;
         let (program, first) = self.words(role);
-        write!(script, "#!/bin/sh\nexec '{}' {}", program.display(), first.unwrap_or_default())?;
+        write!(
+            script,
+            "#!/bin/sh\nexec '{}' {}",
+            program.display(),
+            first.unwrap_or_default()
+        )?;
         for arg in args {
             write!(script, " '{}'", arg.display())?;
         }
@@ -78,26 +89,51 @@ impl Program {
     /// When it does not start.
     pub async fn output(&self, role: Role, args: &[&OsStr]) -> anyhow::Result<Output> {
         let mut command = self.command(role, args);
-        command.stdin(Stdio::null()).output().await.with_context(|| format!("{:?} does not start", self.0))
+        command
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .with_context(|| format!("{:?} does not start", self.0))
     }
 
     /// Starts a role that stays until it is stopped. What it logs is added to a file.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(&self, name: &str, role: Role, args: &[&OsStr], log: &Path) -> anyhow::Result<Process> {
+    pub fn start(
+        &self,
+        name: &str,
+        role: Role,
+        args: &[&OsStr],
+        log: &Path,
+    ) -> anyhow::Result<Process> {
         let stderr = File::options().append(true).create(true).open(log)?;
         let mut command = self.command(role, args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-        let mut child = command.spawn().with_context(|| format!("{:?} does not start", self.0))?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{:?} does not start", self.0))?;
         let (tie, stdout) = (child.stdin.take(), child.stdout.take());
-        Ok(Process { name: name.to_owned(), child, log: log.to_owned(), stdout, _tie: tie })
+        Ok(Process {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+            stdout,
+            _tie: tie,
+        })
     }
 
     fn command(&self, role: Role, args: &[&OsStr]) -> Command {
         let (program, first) = self.words(role);
         let mut command = Command::new(program);
-        command.args(first).args(args).env_remove("SEALPOST_DATA").kill_on_drop(true);
+        command
+            .args(first)
+            .args(args)
+            .env_remove("SEALPOST_DATA")
+            .kill_on_drop(true);
         command
     }
 
@@ -126,7 +162,9 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn pid(&self) -> anyhow::Result<u32> {
-        self.child.id().with_context(|| format!("{} is not running", self.name))
+        self.child
+            .id()
+            .with_context(|| format!("{} is not running", self.name))
     }
 
     /// The first line that it prints.
@@ -134,7 +172,10 @@ impl Process {
     /// # Errors
     /// When it ends first.
     pub async fn first_line(&mut self) -> anyhow::Result<String> {
-        let stdout = self.stdout.take().context("the first line was read before")?;
+        let stdout = self
+            .stdout
+            .take()
+            .context("the first line was read before")?;
         let mut lines = BufReader::new(stdout).lines();
         match timeout(crate::wait::PATIENCE, lines.next_line()).await {
             Ok(Ok(Some(line))) => {
@@ -164,7 +205,12 @@ impl Process {
     pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
         let Ok(status) = timeout(END_PATIENCE, self.child.wait()).await else {
             self.child.kill().await?;
-            bail!("{} did not end within {} s\n{}", self.name, END_PATIENCE.as_secs(), self.tail());
+            bail!(
+                "{} did not end within {} s\n{}",
+                self.name,
+                END_PATIENCE.as_secs(),
+                self.tail()
+            );
         };
         Ok(status?)
     }
@@ -174,7 +220,10 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.pid()?).ok().and_then(Pid::from_raw).context("a process without a number")?;
+        let pid = i32::try_from(self.pid()?)
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("a process without a number")?;
         Ok(kill_process(pid, signal)?)
     }
 
@@ -185,7 +234,12 @@ impl Process {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
         let status = self.ended().await?;
-        ensure!(status.success(), "{} stopped with {status}\n{}", self.name, self.tail());
+        ensure!(
+            status.success(),
+            "{} stopped with {status}\n{}",
+            self.name,
+            self.tail()
+        );
         Ok(())
     }
 
@@ -203,7 +257,10 @@ impl Process {
     /// When the system does not tell, or it has ended.
     pub fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .context("no VmHWM")?;
         let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kibibytes * 1024)
     }
@@ -216,7 +273,9 @@ impl Process {
 /// The last lines of a log, with its name.
 #[must_use]
 pub fn tail(log: &Path) -> String {
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = fs::read(log)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let shown = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
     format!("--- the end of {}\n{shown}", log.display())

@@ -40,7 +40,10 @@ impl Relay {
 
     /// Tells it something more on its command line, from the next start on.
     pub fn configure(&mut self, settings: &[&str]) {
-        self.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        self.settings = settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
     }
 
     /// Keeps its data somewhere else, from the next start on.
@@ -65,13 +68,31 @@ impl Relay {
     /// # Errors
     /// When it does not.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        let args =
-            ["serve", "--listen", &self.address, "--registration", "open", "--egress-allow", "127.0.0.0/8", "--data"];
+        let args = [
+            "serve",
+            "--listen",
+            &self.address,
+            "--registration",
+            "open",
+            "--egress-allow",
+            "127.0.0.0/8",
+            "--data",
+        ];
         let more = self.settings.iter().map(OsStr::new);
-        let args: Vec<&OsStr> = args.iter().map(OsStr::new).chain([self.folder.as_os_str()]).chain(more).collect();
-        let mut process = self.program.start("the relay", Role::Relay, &args, &self.log)?;
+        let args: Vec<&OsStr> = args
+            .iter()
+            .map(OsStr::new)
+            .chain([self.folder.as_os_str()])
+            .chain(more)
+            .collect();
+        let mut process = self
+            .program
+            .start("the relay", Role::Relay, &args, &self.log)?;
         let line = process.first_line().await?;
-        ensure!(line == format!("listening on {}", self.origin()), "the relay says \"{line}\"");
+        ensure!(
+            line == format!("listening on {}", self.origin()),
+            "the relay says \"{line}\""
+        );
         self.process = Some(process);
         Ok(())
     }

@@ -19,7 +19,12 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 4] = [Self::Relay, Self::Node, Self::RelayCommand, Self::NodeCommand];
+    const ALL: [Self; 4] = [
+        Self::Relay,
+        Self::Node,
+        Self::RelayCommand,
+        Self::NodeCommand,
+    ];
 
     /// The first argument.
     #[must_use]
@@ -47,7 +52,11 @@ impl Role {
 pub fn play(args: &[OsString]) -> Option<ExitCode> {
     let word = args.get(1)?;
     let role = Role::ALL.into_iter().find(|role| word == role.as_str())?;
-    let named = |name: &str| std::iter::once(OsString::from(name)).chain(args.iter().skip(2).cloned()).collect();
+    let named = |name: &str| {
+        std::iter::once(OsString::from(name))
+            .chain(args.iter().skip(2).cloned())
+            .collect()
+    };
     if matches!(role, Role::Relay | Role::Node) {
         thread::spawn(end_with_parent);
     }

@@ -51,7 +51,11 @@ impl Screen {
     }
 
     pub(crate) fn paint(&self, ink: Ink, text: &str) -> String {
-        if self.is_terminal { format!("\x1b[{}m{text}\x1b[0m", ink.code()) } else { text.to_owned() }
+        if self.is_terminal {
+            format!("\x1b[{}m{text}\x1b[0m", ink.code())
+        } else {
+            text.to_owned()
+        }
     }
 
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
@@ -78,7 +82,9 @@ impl Screen {
     /// A text that somebody wrote, set off from what happens.
     pub(crate) fn quote(&mut self, text: &str) -> io::Result<()> {
         let bar = self.paint(Ink::Dim, "│");
-        text.trim_end().lines().try_for_each(|line| self.line(format!("  {bar} {line}").trim_end()))
+        text.trim_end()
+            .lines()
+            .try_for_each(|line| self.line(format!("  {bar} {line}").trim_end()))
     }
 
     /// The end of a demo that does not hold.

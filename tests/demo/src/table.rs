@@ -43,7 +43,12 @@ struct Row {
 impl Table {
     /// A table whose first line is drawn below everything that was printed so far.
     pub(crate) fn begin(&mut self, message: &str, title: &str) {
-        let row = Row { message: message.to_owned(), title: title.to_owned(), seen: Vec::new(), detail: String::new() };
+        let row = Row {
+            message: message.to_owned(),
+            title: title.to_owned(),
+            seen: Vec::new(),
+            detail: String::new(),
+        };
         self.rows.push(row);
     }
 
@@ -66,13 +71,17 @@ impl Table {
     ) -> anyhow::Result<Vec<DeliveryStatus>> {
         loop {
             let next = timeout(PATIENCE, events.next()).await;
-            let event =
-                next.with_context(|| format!("{message} does not become {goal}"))?.context("the events ended")?;
+            let event = next
+                .with_context(|| format!("{message} does not become {goal}"))?
+                .context("the events ended")?;
             if event.topic != EventTopic::Delivery {
                 continue;
             }
             let delivery = Delivery::deserialize(event.data)?;
-            let Some(row) = self.rows.iter_mut().find(|row| row.message == message && message == delivery.message)
+            let Some(row) = self
+                .rows
+                .iter_mut()
+                .find(|row| row.message == message && message == delivery.message)
             else {
                 continue;
             };
@@ -103,7 +112,11 @@ impl Table {
         let header = format!("  {:<TITLE_COLUMNS$}{}", "", words.concat());
         let mut lines = vec![screen.paint(Ink::Dim, header.trim_end())];
         for row in &self.rows {
-            lines.push(format!("  {:<TITLE_COLUMNS$}{}", row.title, row.cells(screen)));
+            lines.push(format!(
+                "  {:<TITLE_COLUMNS$}{}",
+                row.title,
+                row.cells(screen)
+            ));
             lines.push(screen.paint(Ink::Dim, &format!("    {}", row.detail)));
         }
         for line in &lines {
@@ -123,8 +136,15 @@ impl Row {
             DeliveryStatus::Read => delivery.read_at,
             DeliveryStatus::Retrying | DeliveryStatus::Failed => None,
         };
-        if self.seen.last().is_none_or(|(status, _)| *status != delivery.status) {
-            self.seen.push((delivery.status, at.map_or_else(|| SystemClock.now(), Timestamp::from)));
+        if self
+            .seen
+            .last()
+            .is_none_or(|(status, _)| *status != delivery.status)
+        {
+            self.seen.push((
+                delivery.status,
+                at.map_or_else(|| SystemClock.now(), Timestamp::from),
+            ));
         }
         if let (Some(reason), DeliveryStatus::Retrying) = (&delivery.reason, delivery.status) {
             self.detail = format!("attempt {}: {reason}", delivery.attempts);
@@ -133,17 +153,30 @@ impl Row {
 
     /// The present status alone on a line, for what is not a terminal.
     fn line(&self, screen: &Screen) -> String {
-        let Some((status, at)) = self.seen.last() else { return String::new() };
+        let Some((status, at)) = self.seen.last() else {
+            return String::new();
+        };
         let word = screen.paint(ink(*status), status.as_str());
-        let line =
-            format!("  {:<TITLE_COLUMNS$}{word:<CELL_COLUMNS$}{:>8}  {}", self.title, self.after(*at), self.detail);
+        let line = format!(
+            "  {:<TITLE_COLUMNS$}{word:<CELL_COLUMNS$}{:>8}  {}",
+            self.title,
+            self.after(*at),
+            self.detail
+        );
         line.trim_end().to_owned()
     }
 
     fn cells(&self, screen: &Screen) -> String {
         let cell = |status: DeliveryStatus| {
-            let at = self.seen.iter().find(|(seen, _)| *seen == status).map(|(_, at)| self.after(*at));
-            screen.paint(ink(status), &format!("{:<CELL_COLUMNS$}", at.unwrap_or_else(|| "·".to_owned())))
+            let at = self
+                .seen
+                .iter()
+                .find(|(seen, _)| *seen == status)
+                .map(|(_, at)| self.after(*at));
+            screen.paint(
+                ink(status),
+                &format!("{:<CELL_COLUMNS$}", at.unwrap_or_else(|| "·".to_owned())),
+            )
         };
         COLUMNS.map(cell).concat()
     }

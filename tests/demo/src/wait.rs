@@ -13,7 +13,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// The first error of `look`, or `what` did not come within [`PATIENCE`].
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+pub async fn until<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = look().await? {

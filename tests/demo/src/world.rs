@@ -32,9 +32,17 @@ impl World {
     /// # Errors
     /// When there is no room for it.
     pub fn begin(program: Program) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sealpost-").tempdir().context("a temporary folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("sealpost-")
+            .tempdir()
+            .context("a temporary folder")?;
         let relay = Relay::new(&program, folder.path())?;
-        Ok(Self { program, relay, is_finished: false, folder })
+        Ok(Self {
+            program,
+            relay,
+            is_finished: false,
+            folder,
+        })
     }
 
     /// A world in which the relay runs.
@@ -64,7 +72,14 @@ impl World {
     /// # Errors
     /// When it does not start or does not reach the relay.
     pub async fn node(&self, name: &str, delivery: Delivery) -> anyhow::Result<Node> {
-        let mut node = Node::init(&self.program, self.folder(), name, &self.relay.origin(), delivery).await?;
+        let mut node = Node::init(
+            &self.program,
+            self.folder(),
+            name,
+            &self.relay.origin(),
+            delivery,
+        )
+        .await?;
         node.start().await?;
         node.connected().await?;
         Ok(node)
@@ -82,7 +97,10 @@ impl World {
 
     fn logs(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "log")).collect()
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "log"))
+            .collect()
     }
 }
 
@@ -139,7 +157,15 @@ pub async fn send(api: &Api, to: &str, text: &str, files: &[Sample]) -> anyhow::
     for file in files {
         attachments.push(api.stage(&file.name, file.content.clone()).await?.id);
     }
-    let request =
-        SendMessage { to: vec![to.to_owned()], content: text.to_owned(), attachments, ..SendMessage::default() };
-    api.send(&request).await?.into_iter().next().context("a send without a message")
+    let request = SendMessage {
+        to: vec![to.to_owned()],
+        content: text.to_owned(),
+        attachments,
+        ..SendMessage::default()
+    };
+    api.send(&request)
+        .await?
+        .into_iter()
+        .next()
+        .context("a send without a message")
 }

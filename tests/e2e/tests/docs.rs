@@ -46,7 +46,12 @@ impl Desk {
         program().write_script(&home.join("bin/sealpost"), Role::NodeCommand, &[])?;
         program().write_script(&home.join("bin/sealpost-relay"), Role::RelayCommand, &[])?;
         let ports = Ports::instead_of(PORTS)?;
-        Ok(Self { home: home.to_owned(), ports, terminals: BTreeMap::new(), printed: String::new() })
+        Ok(Self {
+            home: home.to_owned(),
+            ports,
+            terminals: BTreeMap::new(),
+            printed: String::new(),
+        })
     }
 
     /// What is typed here for what the guide says.
@@ -79,10 +84,18 @@ impl Desk {
         let text = self.adapt(&block.text);
         match block.info.split_once(' ').unwrap_or((&block.info, "")) {
             ("sh", "") => bail!("say for whom this block is, or why it does not run here:\n{text}"),
-            ("sh", info) => match (info.strip_prefix("elsewhere: "), info.strip_suffix(" stays")) {
-                (Some(why), _) => ensure!(ELSEWHERE.contains(&why), "no reason to leave a block out: {why}"),
+            ("sh", info) => match (
+                info.strip_prefix("elsewhere: "),
+                info.strip_suffix(" stays"),
+            ) {
+                (Some(why), _) => ensure!(
+                    ELSEWHERE.contains(&why),
+                    "no reason to leave a block out: {why}"
+                ),
                 (None, Some(who)) => {
-                    let said = next.filter(|next| next.info == "text").context("what it says when it is ready")?;
+                    let said = next
+                        .filter(|next| next.info == "text")
+                        .context("what it says when it is ready")?;
                     let said = self.adapt(said.text.trim_end());
                     self.terminal(who).await?.run_until(&text, &said).await?;
                     self.printed = said;
@@ -118,7 +131,10 @@ impl Desk {
 fn shows(printed: &str, wanted: &str) -> anyhow::Result<()> {
     let mut lines = printed.lines();
     for line in wanted.lines().filter(|line| !line.trim().is_empty()) {
-        ensure!(lines.any(|printed| fits(printed, line)), "the guide shows:\n{line}\nBut this was printed:\n{printed}");
+        ensure!(
+            lines.any(|printed| fits(printed, line)),
+            "the guide shows:\n{line}\nBut this was printed:\n{printed}"
+        );
     }
     Ok(())
 }
@@ -127,7 +143,10 @@ fn fits(printed: &str, wanted: &str) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (mut rest, wanted) = (words(printed), words(wanted));
     let mut pieces = wanted.split('…').map(str::trim);
-    match pieces.next().and_then(|first| rest.strip_prefix(first).map(str::to_owned)) {
+    match pieces
+        .next()
+        .and_then(|first| rest.strip_prefix(first).map(str::to_owned))
+    {
         Some(behind) => rest = behind,
         None => return false,
     }
@@ -148,14 +167,21 @@ async fn the_operators_guide_works_as_it_stands() -> anyhow::Result<()> {
     let blocks = blocks(GUIDE);
     for (number, block) in blocks.iter().enumerate() {
         let followed = desk.follow(block, blocks.get(number + 1)).await;
-        followed.with_context(|| format!("{}\n{}", block.text, tail(&home.path().join(COMPLAINTS))))?;
+        followed
+            .with_context(|| format!("{}\n{}", block.text, tail(&home.path().join(COMPLAINTS))))?;
     }
     Ok(())
 }
 
 #[test]
 fn an_output_is_compared_line_by_line() {
-    assert!(shows("NAME  STATE\nAcme   ready  3 s ago\n", "NAME STATE\nAcme ready …").is_ok());
+    assert!(
+        shows(
+            "NAME  STATE\nAcme   ready  3 s ago\n",
+            "NAME STATE\nAcme ready …"
+        )
+        .is_ok()
+    );
     assert!(shows("a\nb\nc\n", "a\nc").is_ok());
     assert!(shows("a\nb\n", "b\na").is_err());
     assert!(shows("Acme broken\n", "Acme ready …").is_err());

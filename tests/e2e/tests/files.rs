@@ -23,7 +23,9 @@ use sealpost_demo::{
 use sealpost_node::api::model::{AttachmentStatus, Direction, SendMessage};
 use sealpost_proto::{
     DeliveryStatus,
-    limits::{BLOB_BYTES_MAX, BLOB_PARTS_MAX, FILE_BYTES_MAX, FILES_PER_MESSAGE_MAX, PARTS_IN_FLIGHT_MAX},
+    limits::{
+        BLOB_BYTES_MAX, BLOB_PARTS_MAX, FILE_BYTES_MAX, FILES_PER_MESSAGE_MAX, PARTS_IN_FLIGHT_MAX,
+    },
 };
 use std::{
     fs::{self, File},
@@ -46,14 +48,28 @@ const RECIPIENTS: usize = 200;
 async fn far_relay() -> anyhow::Result<(World, Proxy)> {
     let mut world = World::begin(program())?;
     let proxy = Proxy::to(&world.relay.origin()).await?;
-    let rates = ["--rates-requests-per-second", "0", "--rates-envelopes-per-minute", "0"];
-    world.relay.configure(&[&["--public-url", &proxy.origin()][..], &rates].concat());
+    let rates = [
+        "--rates-requests-per-second",
+        "0",
+        "--rates-envelopes-per-minute",
+        "0",
+    ];
+    world
+        .relay
+        .configure(&[&["--public-url", &proxy.origin()][..], &rates].concat());
     world.relay.start().await?;
     Ok((world, proxy))
 }
 
 async fn node(world: &World, proxy: &Proxy, name: &str) -> anyhow::Result<Node> {
-    let mut node = Node::init(world.program(), world.folder(), name, &proxy.origin(), Delivery::Pull).await?;
+    let mut node = Node::init(
+        world.program(),
+        world.folder(),
+        name,
+        &proxy.origin(),
+        Delivery::Pull,
+    )
+    .await?;
     node.start().await?;
     node.connected().await?;
     Ok(node)
@@ -89,13 +105,21 @@ fn draw(rng: &mut ChaCha8Rng, stretch: Range<u64>) -> u64 {
 async fn nothing_left(world: &World) -> anyhow::Result<()> {
     let blobs = world.relay.folder().join("blobs");
     // Folders go while they are looked through.
-    until("the relay keeps nothing", async || Ok(files_below(&blobs).is_ok_and(|files| files.is_empty()).then_some(())))
-        .await
+    until("the relay keeps nothing", async || {
+        Ok(files_below(&blobs)
+            .is_ok_and(|files| files.is_empty())
+            .then_some(()))
+    })
+    .await
 }
 
 fn ensure_flat(process: &Process) -> anyhow::Result<()> {
     let peak = process.peak_memory_bytes()?;
-    ensure!(peak <= MEMORY_BYTES_MAX, "{process:?} took {} MiB", peak / 1024 / 1024);
+    ensure!(
+        peak <= MEMORY_BYTES_MAX,
+        "{process:?} took {} MiB",
+        peak / 1024 / 1024
+    );
     Ok(())
 }
 
@@ -111,7 +135,10 @@ fn ensure_resumed(what: &str, parts: &Parts) -> anyhow::Result<()> {
     const BREAKS: usize = CUTS / 2 + 2 + 2;
     ensure!(parts.distinct() == FILES_PER_MESSAGE_MAX * BLOB_PARTS_MAX as usize);
     let again = parts.again();
-    ensure!(again <= BREAKS * PARTS_IN_FLIGHT_MAX as usize, "{what} began again: {again} parts more than once");
+    ensure!(
+        again <= BREAKS * PARTS_IN_FLIGHT_MAX as usize,
+        "{what} began again: {again} parts more than once"
+    );
     Ok(())
 }
 
@@ -121,26 +148,45 @@ async fn a_message_of_500_mb_passes_20_cuts_and_a_kill_of_each_process() -> anyh
     println!("SEALPOST_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (mut world, proxy) = far_relay().await?;
-    let (mut acme, mut bolt) = (node(&world, &proxy, "Acme").await?, node(&world, &proxy, "Bolt").await?);
+    let (mut acme, mut bolt) = (
+        node(&world, &proxy, "Acme").await?,
+        node(&world, &proxy, "Bolt").await?,
+    );
     pair(&acme, &bolt).await?;
     let folder = world.folder().to_owned();
     let paths = (0..FILES_PER_MESSAGE_MAX as u64).map(|number| large_file(&folder, number));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
 
     let begin = proxy.passed();
-    let (up, down) = (begin..begin + BLOBS_BYTES, begin + BLOBS_BYTES..begin + 2 * BLOBS_BYTES);
+    let (up, down) = (
+        begin..begin + BLOBS_BYTES,
+        begin + BLOBS_BYTES..begin + 2 * BLOBS_BYTES,
+    );
     let whole = up.start..down.end;
     // One somewhere in each twentieth, so that no two fall on each other.
     let twentieth = 2 * BLOBS_BYTES / CUTS as u64;
-    let starts = whole.clone().step_by(usize::try_from(twentieth)?).take(CUTS);
+    let starts = whole
+        .clone()
+        .step_by(usize::try_from(twentieth)?)
+        .take(CUTS);
     proxy.cut_at(starts.map(|start| draw(&mut rng, start..start + twentieth - twentieth / 10)));
     let mut args = vec!["send", "--to", "Bolt", "-m", "all of it", "-a"];
     for path in &paths {
         args.push(path.to_str().context("a path")?);
     }
     let sent = acme.home().cli(&args).await?;
-    ensure!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-    let sent = acme.api()?.messages(Direction::Out).await?.into_iter().next().context("no message")?;
+    ensure!(
+        sent.status.success(),
+        "{}",
+        String::from_utf8_lossy(&sent.stderr)
+    );
+    let sent = acme
+        .api()?
+        .messages(Direction::Out)
+        .await?
+        .into_iter()
+        .next()
+        .context("no message")?;
     // Killed on the middle of its way, so that what is left of it is some part of both.
     let middle = |way: &Range<u64>| way.start + BLOBS_BYTES / 10..way.end - BLOBS_BYTES / 10;
     let kills = [middle(&up), middle(&whole), middle(&down)].map(|stretch| draw(&mut rng, stretch));
@@ -162,7 +208,9 @@ async fn a_message_of_500_mb_passes_20_cuts_and_a_kill_of_each_process() -> anyh
             },
         )
     };
-    timeout(PATIENCE, break_all).await.context("the files do not move on")??;
+    timeout(PATIENCE, break_all)
+        .await
+        .context("the files do not move on")??;
 
     let received = bolt.api()?.received(&sent.uuid).await?;
     ensure!(received.attachments.len() == paths.len());
@@ -174,13 +222,22 @@ async fn a_message_of_500_mb_passes_20_cuts_and_a_kill_of_each_process() -> anyh
             file.filename
         );
     }
-    ensure!(bolt.api()?.messages(Direction::In).await?.len() == 1, "it is shown twice");
-    acme.api()?.reached(&sent.id, DeliveryStatus::Delivered).await?;
+    ensure!(
+        bolt.api()?.messages(Direction::In).await?.len() == 1,
+        "it is shown twice"
+    );
+    acme.api()?
+        .reached(&sent.id, DeliveryStatus::Delivered)
+        .await?;
     nothing_left(&world).await?;
     for process in [acme.process()?, world.relay.process()?, bolt.process()?] {
         ensure_flat(process)?;
     }
-    ensure!(proxy.cuts() as usize == CUTS, "it was cut {} times", proxy.cuts());
+    ensure!(
+        proxy.cuts() as usize == CUTS,
+        "it was cut {} times",
+        proxy.cuts()
+    );
     ensure_resumed("uploaded", &proxy.puts())?;
     ensure_resumed("downloaded", &proxy.gets())?;
     acme.stop().await?;
@@ -193,9 +250,16 @@ async fn a_file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
     let (world, proxy) = far_relay().await?;
     let acme = node(&world, &proxy, "Acme").await?;
     // Each of four businesses is connected fifty times: to Acme and to the relay they are two hundred.
-    let others = try_join_all(["Bolt", "Cargo", "Dock", "Elm"].map(|name| node(&world, &proxy, name))).await?;
+    let others =
+        try_join_all(["Bolt", "Cargo", "Dock", "Elm"].map(|name| node(&world, &proxy, name)))
+            .await?;
     let pairs = stream::iter(0..RECIPIENTS).map(async |number| {
-        let pair = pair_with_note(&acme, &others[number % others.len()], &format!("number {number}")).await?;
+        let pair = pair_with_note(
+            &acme,
+            &others[number % others.len()],
+            &format!("number {number}"),
+        )
+        .await?;
         anyhow::Ok(pair.inviter.id)
     });
     let to: Vec<String> = pairs.buffer_unordered(8).try_collect().await?;
@@ -229,7 +293,11 @@ async fn a_file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
         api.reached(&message.id, DeliveryStatus::Delivered).await?;
     }
     // Parts are 2 MiB.
-    ensure!((proxy.puts().distinct(), proxy.puts().again()) == (3, 0), "{:?}", proxy.puts());
+    ensure!(
+        (proxy.puts().distinct(), proxy.puts().again()) == (3, 0),
+        "{:?}",
+        proxy.puts()
+    );
     nothing_left(&world).await?;
     for mut node in [acme].into_iter().chain(others) {
         node.stop().await?;

@@ -38,7 +38,10 @@ struct Kill {
 
 /// Asks as the program of a business does: again while its daemon, or the relay that the daemon needs, is away; anything
 /// else that is refused is an error.
-async fn persist<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, CliError>) -> anyhow::Result<T> {
+async fn persist<T>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<T, CliError>,
+) -> anyhow::Result<T> {
     until(what, async || match ask().await {
         Ok(answer) => Ok(Some(answer)),
         Err(CliError::Unreachable { .. }) => Ok(None),
@@ -49,7 +52,10 @@ async fn persist<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, CliError
 }
 
 /// Waits for a state that needs no answer every time.
-async fn settle<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>, CliError>) -> anyhow::Result<T> {
+async fn settle<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<Option<T>, CliError>,
+) -> anyhow::Result<T> {
     until(what, async || match look().await {
         Ok(answer) => Ok(answer),
         Err(CliError::Unreachable { .. }) => Ok(None),
@@ -65,21 +71,32 @@ async fn scenario(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
         Err(_) => Ok(None),
     })
     .await?;
-    persist("a request", async || bolt.api()?.connect(&invite.1, NOTE).await).await?;
+    persist("a request", async || {
+        bolt.api()?.connect(&invite.1, NOTE).await
+    })
+    .await?;
     let request = settle("the request", async || {
         let requests = acme.api()?.connections().await?;
         Ok(requests.into_iter().find(|one| one.note == NOTE))
     })
     .await?;
-    let accepted = persist("an accept", async || match acme.api()?.accept(&request.id).await {
-        // Killed after it was committed and before it was answered.
-        Err(error) if error.code() == "conflict" => Ok(()),
-        other => other.map(drop),
+    let accepted = persist("an accept", async || {
+        match acme.api()?.accept(&request.id).await {
+            // Killed after it was committed and before it was answered.
+            Err(error) if error.code() == "conflict" => Ok(()),
+            other => other.map(drop),
+        }
     });
     accepted.await?;
     let [order, protocol] = files();
     let (first, second) = tokio::join!(
-        carry(acme, bolt, "**order**", "order-1", std::slice::from_ref(&order)),
+        carry(
+            acme,
+            bolt,
+            "**order**",
+            "order-1",
+            std::slice::from_ref(&order)
+        ),
         carry(bolt, acme, "before the answer", "hello-1", &[]),
     );
     first.and(second)?;
@@ -87,19 +104,34 @@ async fn scenario(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
 }
 
 fn files() -> [Sample; 2] {
-    [Sample::new("order.csv", files::measurements(6_000_000)), Sample::new("protocol.txt", "forty housings\n")]
+    [
+        Sample::new("order.csv", files::measurements(6_000_000)),
+        Sample::new("protocol.txt", "forty housings\n"),
+    ]
 }
 
 /// One message from its sender's program to the reader on the other side, and the receipt back.
-async fn carry(from: &Home, to: &Home, text: &str, client_id: &str, files: &[Sample]) -> anyhow::Result<()> {
+async fn carry(
+    from: &Home,
+    to: &Home,
+    text: &str,
+    client_id: &str,
+    files: &[Sample],
+) -> anyhow::Result<()> {
     settle("the connection", async || {
         let connections = from.api()?.connections().await?;
-        Ok(connections.iter().any(|one| one.status == ConnectionStatus::Accepted).then_some(()))
+        Ok(connections
+            .iter()
+            .any(|one| one.status == ConnectionStatus::Accepted)
+            .then_some(()))
     })
     .await?;
     let mut attachments = Vec::new();
     for file in files {
-        let staged = persist("a file", async || from.api()?.stage(&file.name, file.content.clone()).await).await?;
+        let staged = persist("a file", async || {
+            from.api()?.stage(&file.name, file.content.clone()).await
+        })
+        .await?;
         attachments.push(staged.id);
     }
     let request = SendMessage {
@@ -124,10 +156,21 @@ async fn carry(from: &Home, to: &Home, text: &str, client_id: &str, files: &[Sam
 async fn verify(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
     let [order, protocol] = files();
     holds(acme, bolt, &[("**order**", std::slice::from_ref(&order))]).await?;
-    holds(bolt, acme, &[("before the answer", &[]), ("the *answer*", &[protocol, order])]).await?;
+    holds(
+        bolt,
+        acme,
+        &[
+            ("before the answer", &[]),
+            ("the *answer*", &[protocol, order]),
+        ],
+    )
+    .await?;
     for home in [acme, bolt] {
         let connections = home.api()?.connections().await?;
-        let accepted = connections.iter().filter(|one| one.status == ConnectionStatus::Accepted).count();
+        let accepted = connections
+            .iter()
+            .filter(|one| one.status == ConnectionStatus::Accepted)
+            .count();
         ensure!(accepted == 1, "{} has {connections:?}", home.name());
     }
     Ok(())
@@ -136,25 +179,41 @@ async fn verify(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
 async fn holds(from: &Home, to: &Home, expected: &[(&str, &[Sample])]) -> anyhow::Result<()> {
     let (sender, recipient) = (from.api()?, to.api()?);
     let sent = sender.messages(Direction::Out).await?;
-    ensure!(sent.len() == expected.len(), "{} sent {:?}", from.name(), texts(&sent));
+    ensure!(
+        sent.len() == expected.len(),
+        "{} sent {:?}",
+        from.name(),
+        texts(&sent)
+    );
     for message in &sent {
         recipient.received(&message.uuid).await?;
         sender.reached(&message.id, DeliveryStatus::Read).await?;
     }
     let received = recipient.messages(Direction::In).await?;
-    ensure!(texts(&received) == expected.iter().map(|(text, _)| *text).collect::<Vec<_>>(), "{:?}", texts(&received));
+    ensure!(
+        texts(&received) == expected.iter().map(|(text, _)| *text).collect::<Vec<_>>(),
+        "{:?}",
+        texts(&received)
+    );
     for (message, (_, files)) in received.iter().zip(expected) {
         ensure!(message.attachments.len() == files.len());
         for (attachment, file) in message.attachments.iter().zip(*files) {
             ensure!(attachment.filename == file.name);
-            ensure!(recipient.content_digest(&attachment.id).await? == file.digest(), "{} is another file", file.name);
+            ensure!(
+                recipient.content_digest(&attachment.id).await? == file.digest(),
+                "{} is another file",
+                file.name
+            );
         }
     }
     Ok(())
 }
 
 fn texts(messages: &[Message]) -> Vec<&str> {
-    messages.iter().map(|message| message.content.as_str()).collect()
+    messages
+        .iter()
+        .map(|message| message.content.as_str())
+        .collect()
 }
 
 /// One world with at most one kill; returns how long its scenario took.
@@ -164,7 +223,10 @@ async fn live(kill: Option<Kill>) -> anyhow::Result<Duration> {
     let mut bolt = world.node("Bolt", Delivery::Webhook).await?;
     let homes = (acme.home().clone(), bolt.home().clone());
     let begin = Instant::now();
-    let (told, killed) = tokio::join!(scenario(&homes.0, &homes.1), strike(kill, &mut world, &mut acme, &mut bolt));
+    let (told, killed) = tokio::join!(
+        scenario(&homes.0, &homes.1),
+        strike(kill, &mut world, &mut acme, &mut bolt)
+    );
     killed.context("the kill")?;
     told?;
     let took = begin.elapsed();
@@ -181,8 +243,15 @@ async fn rehearse() -> anyhow::Result<Duration> {
     takes.into_iter().max().context("no world")
 }
 
-async fn strike(kill: Option<Kill>, world: &mut World, acme: &mut Node, bolt: &mut Node) -> anyhow::Result<()> {
-    let Some(Kill { victim, after }) = kill else { return Ok(()) };
+async fn strike(
+    kill: Option<Kill>,
+    world: &mut World,
+    acme: &mut Node,
+    bolt: &mut Node,
+) -> anyhow::Result<()> {
+    let Some(Kill { victim, after }) = kill else {
+        return Ok(());
+    };
     sleep(after).await;
     match victim {
         0 => {
@@ -222,9 +291,17 @@ async fn nothing_is_lost_and_nothing_shown_twice_at_30_random_moments() -> anyho
     let whole = rehearse().await.context("without a kill")?;
     println!("the scenario takes {whole:?}");
     let kills = kills(seed, whole);
-    let worlds = stream::iter(kills).map(async |kill| live(Some(kill)).await.with_context(|| format!("{kill:?}")));
+    let worlds = stream::iter(kills)
+        .map(async |kill| live(Some(kill)).await.with_context(|| format!("{kill:?}")));
     let ends: Vec<_> = worlds.buffer_unordered(WORLDS).collect().await;
-    let failed: Vec<_> = ends.into_iter().filter_map(|end| Some(format!("{:#}", end.err()?))).collect();
-    assert!(failed.is_empty(), "SEALPOST_SEED={seed}: {} of {KILLS} worlds: {failed:#?}", failed.len());
+    let failed: Vec<_> = ends
+        .into_iter()
+        .filter_map(|end| Some(format!("{:#}", end.err()?)))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "SEALPOST_SEED={seed}: {} of {KILLS} worlds: {failed:#?}",
+        failed.len()
+    );
     Ok(())
 }

@@ -42,7 +42,14 @@ async fn stop(world: World, nodes: impl IntoIterator<Item = Node>) -> anyhow::Re
 async fn lay(from: &Node, to: &str, text: &str, files: &[Sample]) -> anyhow::Result<Message> {
     let sent = send(&from.api()?, to, text, files).await?;
     until("it lies at the relay", async || {
-        let delivery = from.api()?.message(&sent.id).await?.delivery.into_iter().next().context("no delivery")?;
+        let delivery = from
+            .api()?
+            .message(&sent.id)
+            .await?
+            .delivery
+            .into_iter()
+            .next()
+            .context("no delivery")?;
         Ok((delivery.status == DeliveryStatus::Retrying).then_some(()))
     })
     .await?;
@@ -52,16 +59,29 @@ async fn lay(from: &Node, to: &str, text: &str, files: &[Sample]) -> anyhow::Res
 /// What the sender is told in the end.
 async fn failed(node: &Node, message: &Message) -> anyhow::Result<()> {
     let delivery = until("the sender hears that it failed", async || {
-        let delivery = node.api()?.message(&message.id).await?.delivery.into_iter().next().context("no delivery")?;
+        let delivery = node
+            .api()?
+            .message(&message.id)
+            .await?
+            .delivery
+            .into_iter()
+            .next()
+            .context("no delivery")?;
         Ok((delivery.status == DeliveryStatus::Failed).then_some(delivery))
     })
     .await?;
-    ensure!(delivery.code.is_some() && delivery.advice.is_some(), "{delivery:?}");
+    ensure!(
+        delivery.code.is_some() && delivery.advice.is_some(),
+        "{delivery:?}"
+    );
     Ok(())
 }
 
 /// Changes the relay's database behind its back.
-async fn meddle(world: &mut World, change: impl FnOnce(&Database) -> rusqlite::Result<()>) -> anyhow::Result<()> {
+async fn meddle(
+    world: &mut World,
+    change: impl FnOnce(&Database) -> rusqlite::Result<()>,
+) -> anyhow::Result<()> {
     world.relay.stop().await?;
     let database = Database::open(world.relay.folder().join("relay.db"))?;
     change(&database)?;
@@ -71,11 +91,15 @@ async fn meddle(world: &mut World, change: impl FnOnce(&Database) -> rusqlite::R
 
 fn bodies(database: &Database) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
     let mut statement = database.prepare("SELECT id, bytes FROM bodies ORDER BY id")?;
-    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 fn put_body(database: &Database, id: i64, bytes: &[u8]) -> rusqlite::Result<()> {
-    database.execute("UPDATE bodies SET bytes = ?2 WHERE id = ?1", (id, bytes)).map(drop)
+    database
+        .execute("UPDATE bodies SET bytes = ?2 WHERE id = ?1", (id, bytes))
+        .map(drop)
 }
 
 #[tokio::test]
@@ -94,9 +118,14 @@ async fn one_changed_bit_is_refused_and_the_sender_told() -> anyhow::Result<()> 
     bolt.start().await?;
     failed(&acme, &sent).await?;
     let next = send(&acme.api()?, &pair.inviter.id, "unchanged", &[]).await?;
-    acme.api()?.reached(&next.id, DeliveryStatus::Delivered).await?;
+    acme.api()?
+        .reached(&next.id, DeliveryStatus::Delivered)
+        .await?;
     let received = bolt.api()?.messages(Direction::In).await?;
-    ensure!(received.len() == 1 && received[0].content == "unchanged", "{received:?}");
+    ensure!(
+        received.len() == 1 && received[0].content == "unchanged",
+        "{received:?}"
+    );
     stop(world, [acme, bolt]).await
 }
 
@@ -110,7 +139,9 @@ async fn an_envelope_opens_in_its_own_mailbox_alone() -> anyhow::Result<()> {
     let of_acme = lay(&acme, &first.inviter.id, "from Acme", &[]).await?;
     let of_cargo = lay(&cargo, &second.inviter.id, "from Cargo", &[]).await?;
     meddle(&mut world, |database| {
-        let [(one, of_one), (other, of_other)] = &bodies(database)?[..] else { return Ok(()) };
+        let [(one, of_one), (other, of_other)] = &bodies(database)?[..] else {
+            return Ok(());
+        };
         put_body(database, *one, of_other)?;
         put_body(database, *other, of_one)
     })
@@ -131,7 +162,9 @@ async fn what_is_handed_out_again_is_shown_once() -> anyhow::Result<()> {
     copy(world.relay.folder(), &old)?;
     world.relay.start().await?;
     bolt.start().await?;
-    bolt.api()?.read(&bolt.api()?.received(&sent.uuid).await?.id).await?;
+    bolt.api()?
+        .read(&bolt.api()?.received(&sent.uuid).await?.id)
+        .await?;
     acme.api()?.reached(&sent.id, DeliveryStatus::Read).await?;
 
     world.relay.stop().await?;
@@ -140,9 +173,17 @@ async fn what_is_handed_out_again_is_shown_once() -> anyhow::Result<()> {
     for text in ["twice", "three times"] {
         let next = send(&acme.api()?, &pair.inviter.id, text, &[]).await?;
         bolt.api()?.received(&next.uuid).await?;
-        acme.api()?.reached(&next.id, DeliveryStatus::Delivered).await?;
+        acme.api()?
+            .reached(&next.id, DeliveryStatus::Delivered)
+            .await?;
     }
-    let received: Vec<_> = bolt.api()?.messages(Direction::In).await?.into_iter().map(|one| one.content).collect();
+    let received: Vec<_> = bolt
+        .api()?
+        .messages(Direction::In)
+        .await?
+        .into_iter()
+        .map(|one| one.content)
+        .collect();
     ensure!(received == ["once", "twice", "three times"], "{received:?}");
     stop(world, [acme, bolt]).await
 }
@@ -169,21 +210,36 @@ async fn a_changed_file_is_never_handed_out() -> anyhow::Result<()> {
     fs::write(part, bytes)?;
     world.relay.start().await?;
     bolt.start().await?;
-    acme.api()?.reached(&sent.id, DeliveryStatus::Delivered).await?;
+    acme.api()?
+        .reached(&sent.id, DeliveryStatus::Delivered)
+        .await?;
     let file = until("the file is found out", async || {
-        let message = bolt.api()?.messages(Direction::In).await?.into_iter().next();
-        Ok(message.and_then(|one| one.attachments.into_iter().next()).filter(|file| file.reason.is_some()))
+        let message = bolt
+            .api()?
+            .messages(Direction::In)
+            .await?
+            .into_iter()
+            .next();
+        Ok(message
+            .and_then(|one| one.attachments.into_iter().next())
+            .filter(|file| file.reason.is_some()))
     })
     .await?;
     ensure!(file.status != AttachmentStatus::Ready, "{file:?}");
-    ensure!(bolt.api()?.content_digest(&file.id).await.is_err(), "it was handed out");
+    ensure!(
+        bolt.api()?.content_digest(&file.id).await.is_err(),
+        "it was handed out"
+    );
     stop(world, [acme, bolt]).await
 }
 
 #[tokio::test]
 async fn an_invite_with_another_fingerprint_is_not_trusted() -> anyhow::Result<()> {
     let world = World::with_relay(program()).await?;
-    let (acme, bolt) = (world.node("Acme", Delivery::Pull).await?, world.node("Bolt", Delivery::Pull).await?);
+    let (acme, bolt) = (
+        world.node("Acme", Delivery::Pull).await?,
+        world.node("Bolt", Delivery::Pull).await?,
+    );
     let (_, url) = acme.api()?.invite(true).await?;
     let (page, invite) = url.split_once("#sp1.").context("not an invite")?;
     let mut bytes = b64::parse(invite)?;
@@ -195,8 +251,17 @@ async fn an_invite_with_another_fingerprint_is_not_trusted() -> anyhow::Result<(
         *byte = u8::from_str_radix(std::str::from_utf8(hex)?, 16)?;
     }
     let forged = format!("{page}#sp1.{}", b64::encode(&bytes));
-    let refusal = bolt.api()?.connect(&forged, "").await.map(|connection| connection.status);
-    ensure!(refusal.as_ref().is_err_and(|error| error.code() == "invite_untrusted"), "{refusal:?}");
+    let refusal = bolt
+        .api()?
+        .connect(&forged, "")
+        .await
+        .map(|connection| connection.status);
+    ensure!(
+        refusal
+            .as_ref()
+            .is_err_and(|error| error.code() == "invite_untrusted"),
+        "{refusal:?}"
+    );
     bolt.api()?.connect(&url, "").await?;
     stop(world, [acme, bolt]).await
 }
@@ -209,30 +274,57 @@ async fn parts_that_are_not_what_was_sent_are_never_handed_out() -> anyhow::Resu
     world.relay.start().await?;
     let mut nodes = Vec::new();
     for name in ["Acme", "Bolt"] {
-        let mut node = Node::init(world.program(), world.folder(), name, &liar.origin(), Delivery::Pull).await?;
+        let mut node = Node::init(
+            world.program(),
+            world.folder(),
+            name,
+            &liar.origin(),
+            Delivery::Pull,
+        )
+        .await?;
         node.start().await?;
         node.connected().await?;
         nodes.push(node);
     }
-    let [acme, bolt] = &nodes[..] else { unreachable!() };
+    let [acme, bolt] = &nodes[..] else {
+        unreachable!()
+    };
     let pair = pair(acme, bolt).await?;
     let order = [Sample::new("order.csv", files::measurements(7_000_000))];
     for lie in [Lie::Short, Lie::Long, Lie::Swapped, Lie::OfAnotherBlob] {
         liar.tell(lie);
         let sent = send(&acme.api()?, &pair.inviter.id, "lied about", &order).await?;
-        acme.api()?.reached(&sent.id, DeliveryStatus::Delivered).await?;
+        acme.api()?
+            .reached(&sent.id, DeliveryStatus::Delivered)
+            .await?;
         let file = until("the lie is found out", async || {
-            let message = bolt.api()?.messages(Direction::In).await?.into_iter().find(|one| one.uuid == sent.uuid);
-            Ok(message.and_then(|one| one.attachments.into_iter().next()).filter(|file| file.reason.is_some()))
+            let message = bolt
+                .api()?
+                .messages(Direction::In)
+                .await?
+                .into_iter()
+                .find(|one| one.uuid == sent.uuid);
+            Ok(message
+                .and_then(|one| one.attachments.into_iter().next())
+                .filter(|file| file.reason.is_some()))
         })
         .await
         .with_context(|| format!("{lie:?}"))?;
         ensure!(file.status != AttachmentStatus::Ready, "{lie:?}: {file:?}");
-        ensure!(bolt.api()?.content_digest(&file.id).await.is_err(), "{lie:?}: it was handed out");
+        ensure!(
+            bolt.api()?.content_digest(&file.id).await.is_err(),
+            "{lie:?}: it was handed out"
+        );
         liar.tell(Lie::None);
         let honest = send(&acme.api()?, &pair.inviter.id, "not lied about", &order).await?;
         let received = bolt.api()?.received(&honest.uuid).await?;
-        ensure!(bolt.api()?.content_digest(&received.attachments[0].id).await? == order[0].digest(), "{lie:?}");
+        ensure!(
+            bolt.api()?
+                .content_digest(&received.attachments[0].id)
+                .await?
+                == order[0].digest(),
+            "{lie:?}"
+        );
     }
     stop(world, nodes).await
 }

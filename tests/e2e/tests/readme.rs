@@ -23,25 +23,48 @@ const PORTS: [&str; 4] = ["8440", "4680", "4681", "4690"];
 
 fn with_free_ports(block: &str, ports: &Ports) -> String {
     // The defaults, which the README does not write.
-    let block = block.replace("sealpost-relay serve", "sealpost-relay serve --listen 127.0.0.1:8440");
-    ports.put_into(&block.replace("init --name Acme", "init --name Acme --listen 127.0.0.1:4680"))
+    let block = block.replace(
+        "sealpost-relay serve",
+        "sealpost-relay serve --listen 127.0.0.1:8440",
+    );
+    ports.put_into(&block.replace(
+        "init --name Acme",
+        "init --name Acme --listen 127.0.0.1:4680",
+    ))
 }
 
 /// What a person sees on the screen before going on with a block.
 fn awaited(block: &str) -> Option<&'static str> {
     const AWAITED: [(&str, &str); 4] = [
-        ("sealpost invite", "until sealpost status >/dev/null 2>&1; do sleep 0.05; done"),
-        ("sealpost connect ", "until sealpost status >/dev/null 2>&1; do sleep 0.05; done"),
-        ("connections accept", "until sealpost connections | grep -q Bolt; do sleep 0.05; done"),
-        ("files save", "until sealpost inbox --json | grep -q '\"ready\"'; do sleep 0.05; done"),
+        (
+            "sealpost invite",
+            "until sealpost status >/dev/null 2>&1; do sleep 0.05; done",
+        ),
+        (
+            "sealpost connect ",
+            "until sealpost status >/dev/null 2>&1; do sleep 0.05; done",
+        ),
+        (
+            "connections accept",
+            "until sealpost connections | grep -q Bolt; do sleep 0.05; done",
+        ),
+        (
+            "files save",
+            "until sealpost inbox --json | grep -q '\"ready\"'; do sleep 0.05; done",
+        ),
     ];
-    AWAITED.into_iter().find(|(command, _)| block.contains(command)).map(|(_, wait)| wait)
+    AWAITED
+        .into_iter()
+        .find(|(command, _)| block.contains(command))
+        .map(|(_, wait)| wait)
 }
 
 #[tokio::test]
 async fn the_first_exchange_of_the_readme_works_as_it_stands() -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
-    exchange(home.path()).await.with_context(|| tail(&home.path().join(COMPLAINTS)))
+    exchange(home.path())
+        .await
+        .with_context(|| tail(&home.path().join(COMPLAINTS)))
 }
 
 async fn exchange(home: &Path) -> anyhow::Result<()> {
@@ -52,7 +75,9 @@ async fn exchange(home: &Path) -> anyhow::Result<()> {
     let mut terminals = BTreeMap::new();
     let mut printed = BTreeMap::<String, String>::new();
     for block in blocks(README) {
-        let Some(who) = block.info.strip_prefix("sh ").map(str::to_owned) else { continue };
+        let Some(who) = block.info.strip_prefix("sh ").map(str::to_owned) else {
+            continue;
+        };
         let block = with_free_ports(&block.text, &ports);
         if who == "install" {
             assert_eq!(block, INSTALL);
@@ -69,11 +94,23 @@ async fn exchange(home: &Path) -> anyhow::Result<()> {
         if let Some(wait) = awaited(&block) {
             terminal.run(wait).await?;
         }
-        printed.entry(who).or_default().push_str(&terminal.run(&block).await?);
+        printed
+            .entry(who)
+            .or_default()
+            .push_str(&terminal.run(&block).await?);
     }
     let (acme, bolt) = (&printed["acme"], &printed["bolt"]);
-    assert!(acme.contains("Bolt here, about order 4711") && acme.contains("Accepted."), "{acme}");
-    assert!(bolt.contains("Please see") && bolt.contains("order.txt"), "{bolt}");
-    assert_eq!(fs::read_to_string(home.join("received/order.txt"))?, "forty housings\n");
+    assert!(
+        acme.contains("Bolt here, about order 4711") && acme.contains("Accepted."),
+        "{acme}"
+    );
+    assert!(
+        bolt.contains("Please see") && bolt.contains("order.txt"),
+        "{bolt}"
+    );
+    assert_eq!(
+        fs::read_to_string(home.join("received/order.txt"))?,
+        "forty housings\n"
+    );
     Ok(())
 }

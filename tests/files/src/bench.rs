@@ -27,9 +27,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Everything.
-    pub(crate) const FULL: Self = Self { rounds: 21, whole_rounds: 9, core_rounds: 31 };
+    pub(crate) const FULL: Self = Self {
+        rounds: 21,
+        whole_rounds: 9,
+        core_rounds: 31,
+    };
     /// Under four minutes.
-    pub(crate) const QUICK: Self = Self { rounds: 7, whole_rounds: 3, core_rounds: 11 };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 7,
+        whole_rounds: 3,
+        core_rounds: 11,
+    };
 }
 
 /// The bench.
@@ -59,12 +67,24 @@ impl Bench {
     pub(crate) fn new(plan: Plan, programs: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
         for name in ["sealpost", "sealpost-relay"] {
             let path = programs.join(name);
-            ensure!(path.is_file(), "there is no {}: run ./tests/run files, which builds it", path.display());
+            ensure!(
+                path.is_file(),
+                "there is no {}: run ./tests/run files, which builds it",
+                path.display()
+            );
         }
-        let folder = tempfile::Builder::new().prefix("files-").tempdir_in(programs)?;
+        let folder = tempfile::Builder::new()
+            .prefix("files-")
+            .tempdir_in(programs)?;
         // What stands in memory alone would be durable for nothing.
-        tempfile::env::override_temp_dir(folder.path()).map_err(|_| anyhow!("the folder for what is kept was set"))?;
-        Ok(Self { plan, program: Program::installed(programs), rage: rage.map(Path::to_owned), folder })
+        tempfile::env::override_temp_dir(folder.path())
+            .map_err(|_| anyhow!("the folder for what is kept was set"))?;
+        Ok(Self {
+            plan,
+            program: Program::installed(programs),
+            rage: rage.map(Path::to_owned),
+            folder,
+        })
     }
 
     /// A relay and two nodes, all of them new.
@@ -88,13 +108,19 @@ impl Bench {
     /// # Errors
     /// When the disk does not take it.
     pub(crate) fn sample(&self, number: u64, bytes: u64) -> anyhow::Result<Sample> {
-        let path = self.folder.path().join(format!("sample-{number}-{bytes}.bin"));
+        let path = self
+            .folder
+            .path()
+            .join(format!("sample-{number}-{bytes}.bin"));
         let mut content = vec![0; usize::try_from(bytes)?];
         ChaCha8Rng::seed_from_u64(number).fill_bytes(&mut content);
         let mut file = File::create(&path)?;
         file.write_all(&content)?;
         file.sync_all()?;
-        Ok(Sample { path, digest: hex(&Sha256::digest(&content)) })
+        Ok(Sample {
+            path,
+            digest: hex(&Sha256::digest(&content)),
+        })
     }
 
     /// As many and as large files as a message may have.
@@ -102,7 +128,9 @@ impl Bench {
     /// # Errors
     /// When the disk does not take them.
     pub(crate) fn largest_samples(&self) -> anyhow::Result<Vec<Sample>> {
-        (0..FILES_PER_MESSAGE_MAX as u64).map(|number| self.sample(number, FILE_BYTES_MAX)).collect()
+        (0..FILES_PER_MESSAGE_MAX as u64)
+            .map(|number| self.sample(number, FILE_BYTES_MAX))
+            .collect()
     }
 }
 

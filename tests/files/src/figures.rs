@@ -57,7 +57,10 @@ impl Serialize for Figure {
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+    values
+        .get(values.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -73,7 +76,10 @@ mod tests {
 
     #[test]
     fn the_line_has_the_agreed_names() {
-        let line = serde_json::to_string(&Figures { seal_vs_bound: Figure(0.91234), ..Figures::default() });
+        let line = serde_json::to_string(&Figures {
+            seal_vs_bound: Figure(0.91234),
+            ..Figures::default()
+        });
         let sizes = r#"{"1":0.0,"100":0.0,"500":0.0}"#;
         let expected = format!(
             r#"{{"seal_vs_bound":0.912,"upload_vs_rage":0.0,"download_vs_age":0.0,"end_to_end_mb_s":0.0,"vmhwm_mb":{{"sender":{sizes},"relay":{sizes},"recipient":{sizes}}}}}"#

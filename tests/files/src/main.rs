@@ -65,14 +65,27 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-async fn run(Measure { quick, only, programs, rage }: Measure) -> anyhow::Result<()> {
-    let beside = std::env::current_exe()?.parent().context("a program without a folder")?.to_owned();
+async fn run(
+    Measure {
+        quick,
+        only,
+        programs,
+        rage,
+    }: Measure,
+) -> anyhow::Result<()> {
+    let beside = std::env::current_exe()?
+        .parent()
+        .context("a program without a folder")?
+        .to_owned();
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
     let bench = Bench::new(plan, &programs.unwrap_or(beside), rage.as_deref())?;
     let mut figures = Figures::default();
     for scenario in Scenario::value_variants() {
         if only.is_empty() || only.contains(scenario) {
-            scenario.measure(&bench, &mut figures).await.with_context(|| format!("{scenario:?}"))?;
+            scenario
+                .measure(&bench, &mut figures)
+                .await
+                .with_context(|| format!("{scenario:?}"))?;
         }
     }
     if only.is_empty() {

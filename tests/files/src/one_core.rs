@@ -4,7 +4,9 @@
 use crate::figures::median;
 use anyhow::{Context as _, anyhow};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use sealpost_e2ee::attachment::{BlobOpener, BlobSalt, BlobSealer, FileKey, SealStep, Sealed, SealedPart};
+use sealpost_e2ee::attachment::{
+    BlobOpener, BlobSalt, BlobSealer, FileKey, SealStep, Sealed, SealedPart,
+};
 use sealpost_proto::limits::{CHUNK_BYTES, FILE_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
 use std::{hint::black_box, time::Instant};
@@ -48,7 +50,9 @@ pub(crate) fn measure(rounds: usize) -> anyhow::Result<OneCore> {
     let file = vec![0x5a_u8; usize::try_from(FILE_BYTES_MAX)?];
     let mut parts = Vec::new();
     let sealed = seal(&file, |part| parts.push(part.bytes.to_vec()))?;
-    let mut measured = (0..=rounds).map(|_| round(&file, &parts, &sealed)).collect::<Result<Vec<_>, _>>()?;
+    let mut measured = (0..=rounds)
+        .map(|_| round(&file, &parts, &sealed))
+        .collect::<Result<Vec<_>, _>>()?;
     // The first one warms up.
     measured.remove(0);
     let of = |figure: fn(&Round) -> f64| median(measured.iter().map(figure));
@@ -64,20 +68,28 @@ pub(crate) fn measure(rounds: usize) -> anyhow::Result<OneCore> {
 }
 
 fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Round> {
-    let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &KEY).map_err(|_| anyhow!("32 bytes are a key"))?);
+    let key = LessSafeKey::new(
+        UnboundKey::new(&CHACHA20_POLY1305, &KEY).map_err(|_| anyhow!("32 bytes are a key"))?,
+    );
     let nonce = || Nonce::assume_unique_for_key([0; 12]);
     let mut chunk = vec![1_u8; CHUNK_BYTES];
     let times = file.len().div_ceil(CHUNK_BYTES);
     let cipher = seconds(|| {
-        (0..times).try_for_each(|_| key.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut chunk).map(drop))
+        (0..times).try_for_each(|_| {
+            key.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut chunk)
+                .map(drop)
+        })
     })?;
-    let tag = key.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut chunk).map_err(|_| anyhow!("a chunk"))?;
+    let tag = key
+        .seal_in_place_separate_tag(nonce(), Aad::empty(), &mut chunk)
+        .map_err(|_| anyhow!("a chunk"))?;
     let (original, tag) = (chunk.clone(), <[u8; 16]>::try_from(tag.as_ref())?);
     let uncipher = seconds(|| {
         (0..times).try_for_each(|_| {
             // What was opened in place has to be laid there again.
             chunk.copy_from_slice(&original);
-            key.open_in_place_separate_tag(nonce(), Aad::empty(), tag.into(), &mut chunk, 0..).map(drop)
+            key.open_in_place_separate_tag(nonce(), Aad::empty(), tag.into(), &mut chunk, 0..)
+                .map(drop)
         })
     })?;
     let sha256 = seconds(|| {
@@ -93,7 +105,13 @@ fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Roun
         .map(drop)
     })?;
     let open = seconds(|| open(parts, sealed))?;
-    Ok(Round { cipher, uncipher, sha256, seal, open })
+    Ok(Round {
+        cipher,
+        uncipher,
+        sha256,
+        seal,
+        open,
+    })
 }
 
 fn seconds<E: std::fmt::Debug>(work: impl FnOnce() -> Result<(), E>) -> anyhow::Result<f64> {

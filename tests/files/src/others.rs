@@ -34,17 +34,41 @@ impl Others {
     pub(crate) async fn start(folder: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
         let rage = rage.map(Path::to_owned).unwrap_or_default();
         let key = folder.join("key");
-        let made = Command::new(rage.join("rage-keygen")).arg("-o").arg(&key).stderr(Stdio::null()).status().await;
-        ensure!(made.context("there is no rage-keygen: run ./tests/run files, which gets it")?.success());
+        let made = Command::new(rage.join("rage-keygen"))
+            .arg("-o")
+            .arg(&key)
+            .stderr(Stdio::null())
+            .status()
+            .await;
+        ensure!(
+            made.context("there is no rage-keygen: run ./tests/run files, which gets it")?
+                .success()
+        );
         let this = std::env::current_exe()?;
         let mut server = Command::new(this);
-        server.arg("plain").arg("--data").arg(folder).stdout(Stdio::piped()).kill_on_drop(true);
+        server
+            .arg("plain")
+            .arg("--data")
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut server = server.spawn()?;
         let stdout = server.stdout.take().context("no standard output")?;
-        let address = BufReader::new(stdout).lines().next_line().await?.context("the plain server does not start")?;
+        let address = BufReader::new(stdout)
+            .lines()
+            .next_line()
+            .await?
+            .context("the plain server does not start")?;
         let [sealed, opened] = ["sealed", "opened"].map(|name| folder.join(name));
         let url = format!("http://{address}/sealed");
-        Ok(Self { rage: rage.join("rage"), key, sealed, opened, url, _server: server })
+        Ok(Self {
+            rage: rage.join("rage"),
+            key,
+            sealed,
+            opened,
+            url,
+            _server: server,
+        })
     }
 
     /// `rage` piped into an upload: until the server has fsynced it.
@@ -70,7 +94,11 @@ impl Others {
         let mut curl = Command::new("curl");
         curl.args(["-sf", &self.url]);
         let mut age = Command::new("age");
-        age.arg("-d").arg("-i").arg(&self.key).arg("-o").arg(&self.opened);
+        age.arg("-d")
+            .arg("-i")
+            .arg(&self.key)
+            .arg("-o")
+            .arg(&self.opened);
         forget(&self.opened)?;
         let began = Instant::now();
         pipe(curl, age).await?;
@@ -90,10 +118,25 @@ fn forget(path: &Path) -> io::Result<()> {
 
 /// Runs two programs, the first one's output into the second.
 async fn pipe(mut from: Command, mut into: Command) -> anyhow::Result<()> {
-    let mut from = from.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("the first of a pipe")?;
-    let pipe: Stdio = from.stdout.take().context("no standard output")?.try_into()?;
-    let mut into = into.stdin(pipe).stdout(Stdio::null()).spawn().context("the second of a pipe")?;
+    let mut from = from
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("the first of a pipe")?;
+    let pipe: Stdio = from
+        .stdout
+        .take()
+        .context("no standard output")?
+        .try_into()?;
+    let mut into = into
+        .stdin(pipe)
+        .stdout(Stdio::null())
+        .spawn()
+        .context("the second of a pipe")?;
     let (from, into) = (from.wait().await?, into.wait().await?);
-    ensure!(from.success() && into.success(), "a pipe ended with {from} and {into}");
+    ensure!(
+        from.success() && into.success(),
+        "a pipe ended with {from} and {into}"
+    );
     Ok(())
 }

@@ -20,7 +20,12 @@ use std::{
 use tokio::time::timeout;
 
 /// What the relay would ask of one account to go slowly.
-const LIFTED: [&str; 4] = ["--rates-requests-per-second", "0", "--rates-blob-bytes-per-day", "0"];
+const LIFTED: [&str; 4] = [
+    "--rates-requests-per-second",
+    "0",
+    "--rates-blob-bytes-per-day",
+    "0",
+];
 
 /// Two nodes and a relay.
 #[derive(Debug)]
@@ -55,7 +60,11 @@ pub(crate) struct OfEach<T> {
 impl<T> OfEach<T> {
     /// Turns each into something else.
     pub(crate) fn map<U>(self, mut turn: impl FnMut(T) -> U) -> OfEach<U> {
-        OfEach { sender: turn(self.sender), relay: turn(self.relay), recipient: turn(self.recipient) }
+        OfEach {
+            sender: turn(self.sender),
+            relay: turn(self.relay),
+            recipient: turn(self.recipient),
+        }
     }
 }
 
@@ -71,7 +80,11 @@ impl Passage {
         let sender = world.node("Acme", Delivery::Pull).await?;
         let recipient = world.node("Bolt", Delivery::Pull).await?;
         pair(&sender, &recipient).await?;
-        Ok(Self { world, sender, recipient })
+        Ok(Self {
+            world,
+            sender,
+            recipient,
+        })
     }
 
     /// Sends files by the command line and follows them until they are ready at the other side.
@@ -79,20 +92,35 @@ impl Passage {
     /// # Errors
     /// When they do not get there, or are not the same there.
     pub(crate) async fn send(&self, files: &[Sample]) -> anyhow::Result<Passed> {
-        let (outgoing, incoming) = (self.sender.api()?.events().await?, self.recipient.api()?.events().await?);
+        let (outgoing, incoming) = (
+            self.sender.api()?.events().await?,
+            self.recipient.api()?.events().await?,
+        );
         let mut args = vec!["send", "--to", "Bolt", "-m", "files", "-a"];
         for file in files {
             args.push(file.path.to_str().context("a path that is not text")?);
         }
         let began = Instant::now();
         let followed = timeout(PATIENCE, async {
-            tokio::join!(self.sender.home().cli(&args), uploaded(outgoing, files.len()), ready(incoming, files.len()))
+            tokio::join!(
+                self.sender.home().cli(&args),
+                uploaded(outgoing, files.len()),
+                ready(incoming, files.len())
+            )
         });
         let (sent, uploaded, ready) = followed.await.context("the files do not get there")?;
         let sent = sent?;
-        ensure!(sent.status.success(), "send: {}", String::from_utf8_lossy(&sent.stderr));
+        ensure!(
+            sent.status.success(),
+            "send: {}",
+            String::from_utf8_lossy(&sent.stderr)
+        );
         let (arrived, ready) = ready?;
-        Ok(Passed { uploaded: uploaded? - began, arrived: arrived - began, ready: ready - began })
+        Ok(Passed {
+            uploaded: uploaded? - began,
+            arrived: arrived - began,
+            ready: ready - began,
+        })
     }
 
     /// Saves all files of the last message as a person does, compares them, and says how long the saving took.
@@ -105,12 +133,24 @@ impl Passage {
         let folder = tempfile::tempdir()?;
         let to = folder.path().to_str().context("a path that is not text")?;
         let began = Instant::now();
-        let saved = self.recipient.home().cli(&["files", "save", &message.id, "--to", to]).await?;
+        let saved = self
+            .recipient
+            .home()
+            .cli(&["files", "save", &message.id, "--to", to])
+            .await?;
         let took = began.elapsed();
-        ensure!(saved.status.success(), "files save: {}", String::from_utf8_lossy(&saved.stderr));
+        ensure!(
+            saved.status.success(),
+            "files save: {}",
+            String::from_utf8_lossy(&saved.stderr)
+        );
         for file in files {
             let name = file.path.file_name().context("a file without a name")?;
-            ensure!(digest_of(&folder.path().join(name))? == file.digest, "{} is another file", name.display());
+            ensure!(
+                digest_of(&folder.path().join(name))? == file.digest,
+                "{} is another file",
+                name.display()
+            );
         }
         Ok(took)
     }
@@ -142,15 +182,27 @@ impl Passage {
         self.world.finish().await
     }
 
-    fn of_each<T>(&self, look: impl Fn(&Process) -> anyhow::Result<T>) -> anyhow::Result<OfEach<T>> {
-        let (sender, recipient) = (look(self.sender.process()?)?, look(self.recipient.process()?)?);
-        Ok(OfEach { sender, relay: look(self.world.relay.process()?)?, recipient })
+    fn of_each<T>(
+        &self,
+        look: impl Fn(&Process) -> anyhow::Result<T>,
+    ) -> anyhow::Result<OfEach<T>> {
+        let (sender, recipient) = (
+            look(self.sender.process()?)?,
+            look(self.recipient.process()?)?,
+        );
+        Ok(OfEach {
+            sender,
+            relay: look(self.world.relay.process()?)?,
+            recipient,
+        })
     }
 }
 
 /// When so many files of ours were at the relay.
 async fn uploaded(events: Events, files: usize) -> anyhow::Result<Instant> {
-    follow(events, AttachmentStatus::Uploaded, files).await.map(|(_, uploaded)| uploaded)
+    follow(events, AttachmentStatus::Uploaded, files)
+        .await
+        .map(|(_, uploaded)| uploaded)
 }
 
 /// When their message came, and when so many of its files were ready.
@@ -173,7 +225,12 @@ async fn follow(
             message.get_or_insert(now);
         } else if event.topic == EventTopic::Attachment {
             let file: Attachment = serde_json::from_value(event.data)?;
-            ensure!(file.status != AttachmentStatus::Failed, "{} failed: {:?}", file.filename, file.reason);
+            ensure!(
+                file.status != AttachmentStatus::Failed,
+                "{} failed: {:?}",
+                file.filename,
+                file.reason
+            );
             if file.status == status {
                 there.insert(file.id);
             }
@@ -190,7 +247,14 @@ fn processor_seconds(process: &Process) -> anyhow::Result<f64> {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()?))?;
     // proc_pid_stat(5): the second field, which may hold anything, ends with the last parenthesis; utime and stime are 14 and 15.
-    let (_, fields) = stat.rsplit_once(')').context("not as proc_pid_stat(5) says")?;
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+    let (_, fields) = stat
+        .rsplit_once(')')
+        .context("not as proc_pid_stat(5) says")?;
+    let ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse::<f64>)
+        .sum::<Result<f64, _>>()?;
     Ok(ticks / TICKS_PER_SECOND)
 }

@@ -28,7 +28,9 @@ type Folder = State<Arc<PathBuf>>;
 /// When it cannot listen.
 pub(crate) async fn serve(folder: PathBuf) -> anyhow::Result<()> {
     let routes = Router::new().route("/{name}", put(upload).get(download));
-    let app = routes.layer(DefaultBodyLimit::disable()).with_state(Arc::new(folder));
+    let app = routes
+        .layer(DefaultBodyLimit::disable())
+        .with_state(Arc::new(folder));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     Ok(axum::serve(listener, app).await?)
@@ -52,6 +54,11 @@ async fn write(path: PathBuf, body: Body) -> anyhow::Result<()> {
 }
 
 async fn download(State(folder): Folder, Path(name): Path<String>) -> Result<Body, StatusCode> {
-    let file = File::open(folder.join(name)).await.map_err(|_| StatusCode::NOT_FOUND)?;
-    Ok(Body::from_stream(ReaderStream::with_capacity(file, STRETCH_BYTES)))
+    let file = File::open(folder.join(name))
+        .await
+        .map_err(|_| StatusCode::NOT_FOUND)?;
+    Ok(Body::from_stream(ReaderStream::with_capacity(
+        file,
+        STRETCH_BYTES,
+    )))
 }

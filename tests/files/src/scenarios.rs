@@ -55,7 +55,12 @@ fn one_core(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     figures.seal_vs_bound = Figure(core.seal_vs_bound.min(core.open_vs_bound));
     say(&format!(
         "one core: seal {:.0} MB/s ({:.3} of the bound), open {:.0} MB/s ({:.3}); cipher {:.0} MB/s, SHA-256 {:.0} MB/s",
-        core.seal_mb_s, core.seal_vs_bound, core.open_mb_s, core.open_vs_bound, core.cipher_mb_s, core.sha256_mb_s
+        core.seal_mb_s,
+        core.seal_vs_bound,
+        core.open_mb_s,
+        core.open_vs_bound,
+        core.cipher_mb_s,
+        core.sha256_mb_s
     ));
     Ok(())
 }
@@ -99,7 +104,10 @@ async fn beside(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 fn same(path: &Path, file: &Sample) -> anyhow::Result<()> {
-    ensure!(digest_of(path)? == file.digest, "what came back is another file");
+    ensure!(
+        digest_of(path)? == file.digest,
+        "what came back is another file"
+    );
     Ok(())
 }
 
@@ -110,7 +118,10 @@ fn ratio(theirs: Duration, ours: Duration) -> f64 {
 
 /// 10^6 bytes a second, for one file.
 fn rate(took: Duration) -> String {
-    format!("{:.0}", FILE_BYTES_MAX as f64 / MB as f64 / took.as_secs_f64())
+    format!(
+        "{:.0}",
+        FILE_BYTES_MAX as f64 / MB as f64 / took.as_secs_f64()
+    )
 }
 
 async fn whole(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
@@ -136,18 +147,33 @@ async fn whole(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
         ));
     }
     figures.end_to_end_mb_s = Figure(median(rates));
-    say(&format!("from end to end {:.0} MB/s", figures.end_to_end_mb_s.0));
+    say(&format!(
+        "from end to end {:.0} MB/s",
+        figures.end_to_end_mb_s.0
+    ));
     passage.close().await
 }
 
 async fn memory(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     let memory = &mut figures.vmhwm_mb;
     let [small, large] = [bench.sample(0, MB)?, bench.sample(0, FILE_BYTES_MAX)?];
-    for (size, files) in [(1, vec![small]), (100, vec![large]), (500, bench.largest_samples()?)] {
-        let OfEach { sender, relay, recipient } = peaks(bench.passage().await?, size, &files).await?.map(Figure);
-        for (of_one, peak) in
-            [(&mut memory.sender, sender), (&mut memory.relay, relay), (&mut memory.recipient, recipient)]
-        {
+    for (size, files) in [
+        (1, vec![small]),
+        (100, vec![large]),
+        (500, bench.largest_samples()?),
+    ] {
+        let OfEach {
+            sender,
+            relay,
+            recipient,
+        } = peaks(bench.passage().await?, size, &files)
+            .await?
+            .map(Figure);
+        for (of_one, peak) in [
+            (&mut memory.sender, sender),
+            (&mut memory.relay, relay),
+            (&mut memory.recipient, recipient),
+        ] {
             match size {
                 1 => of_one.mb_1 = peak,
                 100 => of_one.mb_100 = peak,

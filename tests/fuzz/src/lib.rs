@@ -117,8 +117,17 @@ impl Mutator {
         }
         let at = self.below(bytes.len() - width);
         let len = bytes.len() as u64;
-        let edges =
-            [0, 1, len, len.wrapping_sub(1), len + 1, 1 << 31, u64::MAX >> 1, u64::MAX, self.0.next_u64() % 256];
+        let edges = [
+            0,
+            1,
+            len,
+            len.wrapping_sub(1),
+            len + 1,
+            1 << 31,
+            u64::MAX >> 1,
+            u64::MAX,
+            self.0.next_u64() % 256,
+        ];
         let edge = edges[self.below(edges.len() - 1)].to_be_bytes();
         bytes[at..at + width].copy_from_slice(&edge[8 - width..]);
     }
@@ -141,7 +150,11 @@ mod tests {
 
     #[test]
     fn the_same_seeds_give_the_same_inputs_and_many_different_ones() {
-        let seeds = [b"a first seed, of some length".to_vec(), b"another".to_vec(), Vec::new()];
+        let seeds = [
+            b"a first seed, of some length".to_vec(),
+            b"another".to_vec(),
+            Vec::new(),
+        ];
         let one = inputs(&seeds);
         assert_eq!(one, inputs(&seeds));
         let distinct: std::collections::BTreeSet<_> = one.iter().collect();
@@ -152,6 +165,8 @@ mod tests {
     #[test]
     fn only_seeds_are_called_seeds() {
         let seeds = [vec![0], vec![1]];
-        bombard(&seeds, 2_000, |case| assert_eq!(case.is_seed, seeds.iter().any(|seed| seed == case.bytes)));
+        bombard(&seeds, 2_000, |case| {
+            assert_eq!(case.is_seed, seeds.iter().any(|seed| seed == case.bytes))
+        });
     }
 }

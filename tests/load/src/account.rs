@@ -14,11 +14,14 @@ use sealpost_proto::{
     B64, EnvelopeId, MailboxId, MailboxRef, Origin, SendKey, SessionKey, Timestamp,
     limits::ENVELOPE_BYTES_MIN,
     wire::{
-        DeliveryMode, OpenMailbox, RegisterRequest, Registered, Session, SubmitRequest, SubmittedEnvelope, WebhookTest,
+        DeliveryMode, OpenMailbox, RegisterRequest, Registered, Session, SubmitRequest,
+        SubmittedEnvelope, WebhookTest,
     },
 };
 use sealpost_service::random_array;
-use sealpost_signatures::{ContentDigest, Nonce, RequestParts, SessionId, SignedHeaders, proofs, request};
+use sealpost_signatures::{
+    ContentDigest, Nonce, RequestParts, SessionId, SignedHeaders, proofs, request,
+};
 use serde::de::DeserializeOwned;
 use std::{
     ops::Range,
@@ -84,7 +87,9 @@ impl Target {
         count: usize,
         receiver_of: impl Fn(usize) -> Option<&'a Arc<Watch>>,
     ) -> anyhow::Result<Self> {
-        let receivers: Arc<[_]> = (0..count).map(|number| receiver_of(number).cloned()).collect();
+        let receivers: Arc<[_]> = (0..count)
+            .map(|number| receiver_of(number).cloned())
+            .collect();
         let next = Arc::new(AtomicUsize::new(0));
         let mut workers = JoinSet::new();
         for _ in 0..SET_UP_AT_ONCE.min(count) {
@@ -95,8 +100,13 @@ impl Target {
                 let mut made = Vec::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(receiver) = receivers.get(number) else { return anyhow::Ok(made) };
-                    made.push((number, set_up(&mut connection, &authority, number, receiver.as_deref()).await?));
+                    let Some(receiver) = receivers.get(number) else {
+                        return anyhow::Ok(made);
+                    };
+                    made.push((
+                        number,
+                        set_up(&mut connection, &authority, number, receiver.as_deref()).await?,
+                    ));
                 }
             });
         }
@@ -105,25 +115,46 @@ impl Target {
             made.extend(worker??);
         }
         made.sort_unstable_by_key(|(number, _)| *number);
-        Ok(Self::of(authority, made.into_iter().map(|(_, account)| account).collect()))
+        Ok(Self::of(
+            authority,
+            made.into_iter().map(|(_, account)| account).collect(),
+        ))
     }
 
     fn of(authority: &str, accounts: Vec<Account>) -> Self {
-        let noise = (0..NOISE_BYTES / 32).flat_map(|_| random_array::<32>()).collect();
-        Self { authority: authority.to_owned(), accounts, noise }
+        let noise = (0..NOISE_BYTES / 32)
+            .flat_map(|_| random_array::<32>())
+            .collect();
+        Self {
+            authority: authority.to_owned(),
+            accounts,
+            noise,
+        }
     }
 
     /// The signed request that submits the envelopes of these tickets, as a node would make it.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn submission(&self, tickets: Range<u64>, stamp: Stamp) -> anyhow::Result<Request<Full<Bytes>>> {
+    pub(crate) fn submission(
+        &self,
+        tickets: Range<u64>,
+        stamp: Stamp,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
         let account = &self.accounts[self.sender_of(&tickets)];
         let now = Timestamp::from_millis(now_ns() / 1_000_000);
-        let envelopes = tickets.map(|ticket| self.envelope(account, now, ticket, stamp)).collect();
+        let envelopes = tickets
+            .map(|ticket| self.envelope(account, now, ticket, stamp))
+            .collect();
         let body = serde_json::to_vec(&SubmitRequest { envelopes })?;
         let parts = parts("POST", &self.authority, SUBMIT);
-        let signed = request::sign_hmac(&account.session, &account.key, &parts, &ContentDigest::of(&body), now);
+        let signed = request::sign_hmac(
+            &account.session,
+            &account.key,
+            &parts,
+            &ContentDigest::of(&body),
+            now,
+        );
         write(&parts, &signed, body)
     }
 
@@ -134,20 +165,36 @@ impl Target {
         usize::try_from(request).unwrap_or_default() % self.accounts.len()
     }
 
-    fn envelope(&self, account: &Account, now: Timestamp, ticket: u64, stamp: Stamp) -> SubmittedEnvelope {
-        let start = usize::try_from(ticket).unwrap_or_default() % (NOISE_BYTES - ENVELOPE_BYTES_MIN);
+    fn envelope(
+        &self,
+        account: &Account,
+        now: Timestamp,
+        ticket: u64,
+        stamp: Stamp,
+    ) -> SubmittedEnvelope {
+        let start =
+            usize::try_from(ticket).unwrap_or_default() % (NOISE_BYTES - ENVELOPE_BYTES_MIN);
         let mut bytes = self.noise[start..start + ENVELOPE_BYTES_MIN].to_vec();
         stamp.put(&mut bytes);
         let id = EnvelopeId::new(now, random_array());
         let proof = proofs::post(&account.send_key, account.mailbox.id, id, &bytes);
         let mailbox = account.mailbox.clone();
-        SubmittedEnvelope { id, mailbox, proof: B64(proof.to_vec()), expires_at: None, bytes: B64(bytes) }
+        SubmittedEnvelope {
+            id,
+            mailbox,
+            proof: B64(proof.to_vec()),
+            expires_at: None,
+            bytes: B64(bytes),
+        }
     }
 }
 
 fn mailbox(authority: &str) -> anyhow::Result<MailboxRef> {
     let relay = Origin::parse(&format!("http://{authority}"))?;
-    Ok(MailboxRef { relay, id: MailboxId::from_bytes(random_array()) })
+    Ok(MailboxRef {
+        relay,
+        id: MailboxId::from_bytes(random_array()),
+    })
 }
 
 async fn set_up(
@@ -156,23 +203,46 @@ async fn set_up(
     number: usize,
     receiver: Option<&Watch>,
 ) -> anyhow::Result<Account> {
-    let mut node = Node { connection, authority, key: SigningKey::from_bytes(&random_array()) };
+    let mut node = Node {
+        connection,
+        authority,
+        key: SigningKey::from_bytes(&random_array()),
+    };
     let delivery = match receiver {
-        Some(receiver) => DeliveryMode::Webhook { url: receiver.hook(number) },
+        Some(receiver) => DeliveryMode::Webhook {
+            url: receiver.hook(number),
+        },
         None => DeliveryMode::Pull,
     };
-    let registration = serde_json::to_vec(&RegisterRequest { delivery, token: None })?;
+    let registration = serde_json::to_vec(&RegisterRequest {
+        delivery,
+        token: None,
+    })?;
     let registered: Registered = node.call("POST", "/v1/accounts", registration).await?;
     if let Some(receiver) = receiver {
         receiver.learn(number, &registered.webhook_secret).await?;
-        let test: WebhookTest = node.call("POST", "/v1/account/webhook-test", Vec::new()).await?;
-        ensure!(test.ok, "the webhook did not become active: {:?}", test.steps);
+        let test: WebhookTest = node
+            .call("POST", "/v1/account/webhook-test", Vec::new())
+            .await?;
+        ensure!(
+            test.ok,
+            "the webhook did not become active: {:?}",
+            test.steps
+        );
     }
     let (mailbox, send_key) = (mailbox(authority)?, SendKey::from_bytes(random_array()));
-    let keys = serde_json::to_vec(&OpenMailbox { send_keys: vec![send_key.clone()] })?;
-    node.send("PUT", &format!("/v1/mailboxes/{}", mailbox.id), keys).await?;
+    let keys = serde_json::to_vec(&OpenMailbox {
+        send_keys: vec![send_key.clone()],
+    })?;
+    node.send("PUT", &format!("/v1/mailboxes/{}", mailbox.id), keys)
+        .await?;
     let session: Session = node.call("POST", "/v1/session", Vec::new()).await?;
-    Ok(Account { session: session.session_id, key: session.key, mailbox, send_key })
+    Ok(Account {
+        session: session.session_id,
+        key: session.key,
+        mailbox,
+        send_key,
+    })
 }
 
 /// A node that sets itself up.
@@ -183,29 +253,51 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
-    async fn call<T: DeserializeOwned>(&mut self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
-        serde_json::from_slice(&self.send(method, path, body).await?).with_context(|| format!("{method} {path}"))
+    async fn call<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
+        serde_json::from_slice(&self.send(method, path, body).await?)
+            .with_context(|| format!("{method} {path}"))
     }
 
     async fn send(&mut self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
         let parts = parts(method, self.authority, path);
         let now = Timestamp::from_millis(now_ns() / 1_000_000);
         let nonce = Nonce::from_random(random_array());
-        let signed = request::sign_ed25519(&self.key, &parts, &ContentDigest::of(&body), now, &nonce);
+        let signed =
+            request::sign_ed25519(&self.key, &parts, &ContentDigest::of(&body), now, &nonce);
         let (status, answer) = self.connection.send(write(&parts, &signed, body)?).await?;
-        ensure!(status.is_success(), "{method} {path} answered {status}: {}", String::from_utf8_lossy(&answer));
+        ensure!(
+            status.is_success(),
+            "{method} {path} answered {status}: {}",
+            String::from_utf8_lossy(&answer)
+        );
         Ok(answer)
     }
 }
 
 const fn parts<'a>(method: &'a str, authority: &'a str, path: &'a str) -> RequestParts<'a> {
-    RequestParts { method, authority, path, query: None }
+    RequestParts {
+        method,
+        authority,
+        path,
+        query: None,
+    }
 }
 
-fn write(parts: &RequestParts<'_>, signed: &SignedHeaders, body: Vec<u8>) -> anyhow::Result<Request<Full<Bytes>>> {
+fn write(
+    parts: &RequestParts<'_>,
+    signed: &SignedHeaders,
+    body: Vec<u8>,
+) -> anyhow::Result<Request<Full<Bytes>>> {
     let mut request = Request::builder().method(parts.method).uri(parts.path);
     for (name, value) in signed.pairs() {
         request = request.header(name, value);
     }
-    Ok(request.header(header::CONTENT_TYPE, "application/json").body(Full::from(body))?)
+    Ok(request
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::from(body))?)
 }

@@ -110,7 +110,8 @@ impl Round {
     /// Envelopes a second, from the first request until the last envelope was at the receiver.
     #[must_use]
     pub(crate) fn rate(&self) -> f64 {
-        self.seen.envelopes as f64 / (self.seen.last_ns.saturating_sub(self.sent.began_ns) as f64 / 1e9)
+        self.seen.envelopes as f64
+            / (self.seen.last_ns.saturating_sub(self.sent.began_ns) as f64 / 1e9)
     }
 
     /// Envelopes that a call brought.
@@ -127,10 +128,23 @@ impl Bench {
     /// When there is no relay.
     pub(crate) fn new(plan: Plan, relay: PathBuf) -> anyhow::Result<Self> {
         let beside = relay.parent().context("the relay's folder")?;
-        ensure!(relay.is_file(), "there is no relay at {}: run ./tests/run load, which builds it", relay.display());
-        let folder = tempfile::Builder::new().prefix("load-").tempdir_in(beside)?;
+        ensure!(
+            relay.is_file(),
+            "there is no relay at {}: run ./tests/run load, which builds it",
+            relay.display()
+        );
+        let folder = tempfile::Builder::new()
+            .prefix("load-")
+            .tempdir_in(beside)?;
         let this = std::env::current_exe()?;
-        Ok(Self { plan, relay, this, folder, rounds: AtomicU32::new(1), programs: AtomicU32::new(0) })
+        Ok(Self {
+            plan,
+            relay,
+            this,
+            folder,
+            rounds: AtomicU32::new(1),
+            programs: AtomicU32::new(0),
+        })
     }
 
     /// A receiver.
@@ -138,7 +152,14 @@ impl Bench {
     /// # Errors
     /// When it does not start.
     pub(crate) async fn receiver(&self) -> anyhow::Result<(Process, Arc<Watch>)> {
-        let process = Process::start("receiver", &self.this, &["receiver"], &[], &self.own_folder()?).await?;
+        let process = Process::start(
+            "receiver",
+            &self.this,
+            &["receiver"],
+            &[],
+            &self.own_folder()?,
+        )
+        .await?;
         let watch = Arc::new(Watch::at(&process.authority));
         Ok((process, watch))
     }
@@ -149,7 +170,13 @@ impl Bench {
     /// When it does not start.
     pub(crate) async fn ceiling(&self, watch: &Arc<Watch>) -> anyhow::Result<Rig> {
         let folder = self.own_folder()?;
-        let args = ["ceiling", "--data", path(&folder)?, "--target", &watch.hook(0)];
+        let args = [
+            "ceiling",
+            "--data",
+            path(&folder)?,
+            "--target",
+            &watch.hook(0),
+        ];
         let process = Process::start("ceiling", &self.this, &args, &[], &folder).await?;
         let target = Target::made_up(&process.authority)?;
         self.warm(Rig::new(process, target, watch)).await
@@ -161,7 +188,8 @@ impl Bench {
     /// When it does not start.
     pub(crate) async fn relay(&self, accounts: usize, watch: &Arc<Watch>) -> anyhow::Result<Rig> {
         let process = self.bare_relay().await?;
-        self.warm(self.with_accounts(process, accounts, watch).await?).await
+        self.warm(self.with_accounts(process, accounts, watch).await?)
+            .await
     }
 
     /// Registers accounts at a relay.
@@ -198,7 +226,14 @@ impl Bench {
             "--log",
             "json",
         ];
-        Process::start("relay", &self.relay, &args, &LIFTED.map(|name| (name, FAR)), &folder).await
+        Process::start(
+            "relay",
+            &self.relay,
+            &args,
+            &LIFTED.map(|name| (name, FAR)),
+            &folder,
+        )
+        .await
     }
 
     /// A round in which everything is accepted and everything arrives.
@@ -207,7 +242,13 @@ impl Bench {
     /// When something is not.
     pub(crate) async fn round(&self, rig: &Rig, pace: Pace) -> anyhow::Result<Round> {
         let round = self.rough_round(rig, pace, |_| true).await?;
-        let Sent { refused, failed, unsent, failure, .. } = &round.sent;
+        let Sent {
+            refused,
+            failed,
+            unsent,
+            failure,
+            ..
+        } = &round.sent;
         ensure!(
             refused + failed + unsent == 0,
             "{refused} requests were refused, {failed} failed, {unsent} were not sent in time: {failure:?}"
@@ -229,18 +270,29 @@ impl Bench {
         rig.watch.begin(number).await?;
         let sent = generator::send(&rig.target, number, pace).await?;
         rig.accepted.fetch_add(sent.accepted(), Ordering::Relaxed);
-        let arriving = sent.accepted.iter().enumerate().filter(|(account, _)| arrives(*account));
-        let seen = rig.watch.wait_for(arriving.map(|(_, accepted)| accepted).sum()).await?;
+        let arriving = sent
+            .accepted
+            .iter()
+            .enumerate()
+            .filter(|(account, _)| arrives(*account));
+        let seen = rig
+            .watch
+            .wait_for(arriving.map(|(_, accepted)| accepted).sum())
+            .await?;
         Ok(Round { sent, seen })
     }
 
     async fn warm(&self, rig: Rig) -> anyhow::Result<Rig> {
-        self.round(&rig, Pace::closed(IN_FLIGHT, self.plan.warm_up)).await?;
+        self.round(&rig, Pace::closed(IN_FLIGHT, self.plan.warm_up))
+            .await?;
         Ok(rig)
     }
 
     fn own_folder(&self) -> anyhow::Result<PathBuf> {
-        let folder = self.folder.path().join(self.programs.fetch_add(1, Ordering::Relaxed).to_string());
+        let folder = self
+            .folder
+            .path()
+            .join(self.programs.fetch_add(1, Ordering::Relaxed).to_string());
         fs::create_dir(&folder)?;
         Ok(folder)
     }
@@ -250,7 +302,12 @@ impl Rig {
     /// Puts one together; nothing was sent yet.
     #[must_use]
     pub(crate) fn new(process: Process, target: Target, watch: &Arc<Watch>) -> Self {
-        Self { process, target: Arc::new(target), watch: Arc::clone(watch), accepted: AtomicU64::new(0) }
+        Self {
+            process,
+            target: Arc::new(target),
+            watch: Arc::clone(watch),
+            accepted: AtomicU64::new(0),
+        }
     }
 
     /// Ends the program; gives its log and the envelopes that it accepted.

@@ -25,7 +25,10 @@ use tokio::{
 const PUSHES: usize = 64;
 
 enum Order {
-    Keep { body: Bytes, kept: oneshot::Sender<i64> },
+    Keep {
+        body: Bytes,
+        kept: oneshot::Sender<i64>,
+    },
     Drop(i64),
 }
 
@@ -40,23 +43,40 @@ type Orders = std_mpsc::Sender<Order>;
 ///
 /// # Errors
 /// When the database or the listener fails.
-pub(crate) async fn serve(listener: TcpListener, folder: &Path, target: &str) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    folder: &Path,
+    target: &str,
+) -> anyhow::Result<()> {
     let (orders, arrived) = std_mpsc::channel();
     let database = open(folder)?;
     std::thread::Builder::new().spawn(move || write(database, &arrived))?;
     let (pushes, waiting) = mpsc::unbounded_channel();
     let waiting = Arc::new(Mutex::new(waiting));
-    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(256).build_http();
+    let client = Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(256)
+        .build_http();
     for _ in 0..PUSHES {
-        tokio::spawn(push(client.clone(), target.to_owned(), Arc::clone(&waiting), orders.clone()));
+        tokio::spawn(push(
+            client.clone(),
+            target.to_owned(),
+            Arc::clone(&waiting),
+            orders.clone(),
+        ));
     }
     connection::serve(listener, move |request| {
         let (orders, pushes) = (orders.clone(), pushes.clone());
         async move {
             let body = connection::body_of(request).await?;
             let (kept, id) = oneshot::channel();
-            orders.send(Order::Keep { body: body.clone(), kept })?;
-            pushes.send(Push { id: id.await?, body })?;
+            orders.send(Order::Keep {
+                body: body.clone(),
+                kept,
+            })?;
+            pushes.send(Push {
+                id: id.await?,
+                body,
+            })?;
             Ok(Response::new(Full::default()))
         }
     })
@@ -70,8 +90,12 @@ async fn push(
     orders: Orders,
 ) -> anyhow::Result<()> {
     loop {
-        let Some(Push { id, body }) = waiting.lock().await.recv().await else { return Ok(()) };
-        let answer = client.request(Request::post(&target).body(Full::new(body))?).await?;
+        let Some(Push { id, body }) = waiting.lock().await.recv().await else {
+            return Ok(());
+        };
+        let answer = client
+            .request(Request::post(&target).body(Full::new(body))?)
+            .await?;
         answer.into_body().collect().await?;
         orders.send(Order::Drop(id))?;
     }
@@ -81,7 +105,8 @@ fn open(folder: &Path) -> anyhow::Result<Connection> {
     let database = Connection::open(folder.join("ceiling.db")).context("the ceiling's database")?;
     database.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     database.pragma_update(None, "synchronous", "full")?;
-    database.execute_batch("CREATE TABLE messages (id INTEGER PRIMARY KEY, due INTEGER, body BLOB)")?;
+    database
+        .execute_batch("CREATE TABLE messages (id INTEGER PRIMARY KEY, due INTEGER, body BLOB)")?;
     database.execute_batch("CREATE INDEX messages_due ON messages (due)")?;
     Ok(database)
 }
@@ -93,7 +118,8 @@ fn write(mut database: Connection, arrived: &std_mpsc::Receiver<Order>) -> anyho
         let mut answers = Vec::new();
         let transaction = database.transaction()?;
         {
-            let mut keep = transaction.prepare_cached("INSERT INTO messages (id, due, body) VALUES (?, ?, ?)")?;
+            let mut keep = transaction
+                .prepare_cached("INSERT INTO messages (id, due, body) VALUES (?, ?, ?)")?;
             let mut remove = transaction.prepare_cached("DELETE FROM messages WHERE id = ?")?;
             for order in std::iter::once(first).chain(arrived.try_iter()) {
                 match order {

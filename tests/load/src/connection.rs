@@ -4,7 +4,10 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, client::conn::http1 as client, server::conn::http1 as server, service::service_fn};
+use hyper::{
+    body::Incoming, client::conn::http1 as client, server::conn::http1 as server,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use std::io::Write as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,15 +23,23 @@ impl Connection {
     /// To `host:port`.
     #[must_use]
     pub(crate) fn to(authority: &str) -> Self {
-        Self { authority: authority.to_owned(), open: None }
+        Self {
+            authority: authority.to_owned(),
+            open: None,
+        }
     }
 
     /// Sends one request and reads its whole answer.
     ///
     /// # Errors
     /// When the connection fails.
-    pub(crate) async fn send(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
-        request.headers_mut().insert(http::header::HOST, self.authority.parse()?);
+    pub(crate) async fn send(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        request
+            .headers_mut()
+            .insert(http::header::HOST, self.authority.parse()?);
         let mut sender = match self.open.take() {
             Some(sender) if !sender.is_closed() => sender,
             Some(_) | None => self.connect().await?,
@@ -44,16 +55,28 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection fails or another status comes.
-    pub(crate) async fn ask(&mut self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
-        let request = Request::builder().method(method).uri(path).body(Full::from(body))?;
+    pub(crate) async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<Bytes> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Full::from(body))?;
         let (status, body) = self.send(request).await?;
-        anyhow::ensure!(status == StatusCode::OK, "{method} {path} answered {status}");
+        anyhow::ensure!(
+            status == StatusCode::OK,
+            "{method} {path} answered {status}"
+        );
         Ok(body)
     }
 
     async fn connect(&self) -> anyhow::Result<client::SendRequest<Full<Bytes>>> {
-        let stream =
-            TcpStream::connect(&self.authority).await.with_context(|| format!("{} is gone", self.authority))?;
+        let stream = TcpStream::connect(&self.authority)
+            .await
+            .with_context(|| format!("{} is gone", self.authority))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = client::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
@@ -91,7 +114,9 @@ where
         let answer = answer.clone();
         tokio::spawn(async move {
             // A client that hangs up is no trouble.
-            let _ = server::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+            let _ = server::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .await;
         });
     }
 }

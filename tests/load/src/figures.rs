@@ -51,7 +51,10 @@ impl Serialize for Figure {
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+    values
+        .get(values.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -67,7 +70,10 @@ mod tests {
 
     #[test]
     fn the_line_has_the_agreed_names() {
-        let line = serde_json::to_string(&Figures { ratio_to_ceiling: Figure(0.41234), ..Figures::default() });
+        let line = serde_json::to_string(&Figures {
+            ratio_to_ceiling: Figure(0.41234),
+            ..Figures::default()
+        });
         let expected = r#"{"ratio_to_ceiling":0.412,"fsyncs_per_message":0.0,"p50_ratio_500":0.0,"p99_ratio_500":0.0,"million_queued_ratio":0.0,"living_ratio_10":0.0,"living_ratio_50":0.0,"rss_mb":{"idle":0.0,"load":0.0,"million":0.0},"overload_rss_mb":0.0}"#;
         assert_eq!(line.ok().as_deref(), Some(expected));
     }

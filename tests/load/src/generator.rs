@@ -51,7 +51,12 @@ impl Pace {
     /// One envelope a request, so many under way, for a time.
     #[must_use]
     pub(crate) const fn closed(in_flight: u64, time: Duration) -> Self {
-        Self::Closed { in_flight, time, requests: u64::MAX, envelopes: 1 }
+        Self::Closed {
+            in_flight,
+            time,
+            requests: u64::MAX,
+            envelopes: 1,
+        }
     }
 
     const fn connections(self) -> u64 {
@@ -120,34 +125,51 @@ enum Tickets {
 impl Tickets {
     fn of(pace: Pace, began_ns: u64) -> anyhow::Result<Self> {
         match pace {
-            Pace::Closed { time, requests, .. } => {
-                Ok(Self::Closed { next: AtomicU64::new(0), requests, end: Instant::now().checked_add(time) })
-            }
+            Pace::Closed { time, requests, .. } => Ok(Self::Closed {
+                next: AtomicU64::new(0),
+                requests,
+                end: Instant::now().checked_add(time),
+            }),
             Pace::Open { rate, time, .. } => {
                 let (tickets, due) = mpsc::unbounded_channel();
                 std::thread::Builder::new().spawn(move || issue(rate, time, began_ns, &tickets))?;
                 // What is late may be sent for as long again; what is still not sent then is said.
-                Ok(Self::Open { due: Mutex::new(due), end: Instant::now() + time + time })
+                Ok(Self::Open {
+                    due: Mutex::new(due),
+                    end: Instant::now() + time + time,
+                })
             }
         }
     }
 
     async fn next(&self) -> Option<Ticket> {
         match self {
-            Self::Closed { next, requests, end } => {
+            Self::Closed {
+                next,
+                requests,
+                end,
+            } => {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                (number < *requests && end.is_none_or(|end| Instant::now() < end))
-                    .then(|| Ticket { number, due_ns: now_ns() })
+                (number < *requests && end.is_none_or(|end| Instant::now() < end)).then(|| Ticket {
+                    number,
+                    due_ns: now_ns(),
+                })
             }
             Self::Open { due, end } => {
                 let mut due = due.lock().await;
-                if Instant::now() < *end { due.recv().await } else { None }
+                if Instant::now() < *end {
+                    due.recv().await
+                } else {
+                    None
+                }
             }
         }
     }
 
     async fn left(self) -> u64 {
-        let Self::Open { due, .. } = self else { return 0 };
+        let Self::Open { due, .. } = self else {
+            return 0;
+        };
         let mut due = due.into_inner();
         let mut left = 0;
         while due.recv().await.is_some() {
@@ -190,7 +212,12 @@ pub(crate) async fn send(target: &Arc<Target>, round: u32, pace: Pace) -> anyhow
     let tickets = Arc::new(Tickets::of(pace, began_ns)?);
     let mut workers = JoinSet::new();
     for _ in 0..pace.connections() {
-        workers.spawn(work(Arc::clone(target), Arc::clone(&tickets), round, pace.envelopes()));
+        workers.spawn(work(
+            Arc::clone(target),
+            Arc::clone(&tickets),
+            round,
+            pace.envelopes(),
+        ));
     }
     let mut all = Tally::new(target)?;
     while let Some(tally) = workers.join_next().await {
@@ -200,10 +227,20 @@ pub(crate) async fn send(target: &Arc<Target>, round: u32, pace: Pace) -> anyhow
         Some(tickets) => tickets.left().await,
         None => 0,
     };
-    Ok(Sent { began_ns, unsent, latency: all.latencies.quantiles(), ..all.sent })
+    Ok(Sent {
+        began_ns,
+        unsent,
+        latency: all.latencies.quantiles(),
+        ..all.sent
+    })
 }
 
-async fn work(target: Arc<Target>, tickets: Arc<Tickets>, round: u32, envelopes: u64) -> anyhow::Result<Tally> {
+async fn work(
+    target: Arc<Target>,
+    tickets: Arc<Tickets>,
+    round: u32,
+    envelopes: u64,
+) -> anyhow::Result<Tally> {
     let mut connection = Connection::to(&target.authority);
     let mut tally = Tally::new(&target)?;
     while let Some(Ticket { number, due_ns }) = tickets.next().await {
@@ -217,8 +254,14 @@ async fn work(target: Arc<Target>, tickets: Arc<Tickets>, round: u32, envelopes:
 
 impl Tally {
     fn new(target: &Target) -> anyhow::Result<Self> {
-        let sent = Sent { accepted: vec![0; target.accounts.len()], ..Sent::default() };
-        Ok(Self { sent, latencies: Latencies::new()? })
+        let sent = Sent {
+            accepted: vec![0; target.accounts.len()],
+            ..Sent::default()
+        };
+        Ok(Self {
+            sent,
+            latencies: Latencies::new()?,
+        })
     }
 
     fn note(&mut self, sender: usize, due_ns: u64, answer: anyhow::Result<(StatusCode, Bytes)>) {
@@ -231,8 +274,12 @@ impl Tally {
                     self.fail(&String::from_utf8_lossy(&body));
                 }
             }
-            Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _)) => self.sent.refused += 1,
-            Ok((status, body)) => self.fail(&format!("{status}: {}", String::from_utf8_lossy(&body))),
+            Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _)) => {
+                self.sent.refused += 1
+            }
+            Ok((status, body)) => {
+                self.fail(&format!("{status}: {}", String::from_utf8_lossy(&body)))
+            }
             Err(error) => self.fail(&format!("{error:#}")),
         }
     }
@@ -243,7 +290,13 @@ impl Tally {
     }
 
     fn merge(&mut self, other: Self) -> anyhow::Result<()> {
-        let Sent { accepted, refused, failed, failure, .. } = other.sent;
+        let Sent {
+            accepted,
+            refused,
+            failed,
+            failure,
+            ..
+        } = other.sent;
         for (sum, one) in self.sent.accepted.iter_mut().zip(accepted) {
             *sum += one;
         }
@@ -256,5 +309,9 @@ impl Tally {
 
 /// Envelopes accepted in an answer of the relay. The ceiling says nothing and means one.
 fn accepted(body: &[u8]) -> u64 {
-    if body.is_empty() { 1 } else { memchr::memmem::find_iter(body, br#""outcome":"accepted""#).count() as u64 }
+    if body.is_empty() {
+        1
+    } else {
+        memchr::memmem::find_iter(body, br#""outcome":"accepted""#).count() as u64
+    }
 }

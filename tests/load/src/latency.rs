@@ -32,7 +32,8 @@ impl Latencies {
 
     /// Adds what began and ended at these Unix nanoseconds.
     pub(crate) fn add(&mut self, began_ns: u64, ended_ns: u64) {
-        self.0.saturating_record((ended_ns.saturating_sub(began_ns) / 1_000).clamp(1, LONGEST_US));
+        self.0
+            .saturating_record((ended_ns.saturating_sub(began_ns) / 1_000).clamp(1, LONGEST_US));
     }
 
     /// Adds another one.

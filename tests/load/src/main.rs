@@ -69,7 +69,9 @@ async fn main() -> anyhow::Result<()> {
     let Cli { role, measure } = Cli::parse();
     match role {
         Some(Role::Receiver) => receiver::serve(connection::listen().await?).await,
-        Some(Role::Ceiling { data, target }) => ceiling::serve(connection::listen().await?, &data, &target).await,
+        Some(Role::Ceiling { data, target }) => {
+            ceiling::serve(connection::listen().await?, &data, &target).await
+        }
         None => run(measure).await,
     }
 }
@@ -84,7 +86,10 @@ async fn run(Measure { quick, only, relay }: Measure) -> anyhow::Result<()> {
     let mut figures = Figures::default();
     for scenario in Scenario::value_variants() {
         if only.is_empty() || only.contains(scenario) {
-            scenario.measure(&bench, &mut figures).await.with_context(|| format!("{scenario:?}"))?;
+            scenario
+                .measure(&bench, &mut figures)
+                .await
+                .with_context(|| format!("{scenario:?}"))?;
         }
     }
     if only.is_empty() {
@@ -96,5 +101,11 @@ async fn run(Measure { quick, only, relay }: Measure) -> anyhow::Result<()> {
 /// Thousands of connections need as many files; programs that are started inherit it.
 fn raise_open_files() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    Ok(setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit })?)
+    Ok(setrlimit(
+        Resource::Nofile,
+        rustix::process::Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )?)
 }

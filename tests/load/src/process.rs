@@ -41,15 +41,29 @@ impl Process {
         let log = folder.join(format!("{name}.log"));
         let mut command = Command::new(program);
         command.args(args).envs(environment.iter().copied());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{} does not start", program.display()))?;
         let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
-        let line = timeout(START_PATIENCE, lines.next_line()).await.with_context(|| format!("{name} is silent"))??;
-        let authority = line.as_deref().and_then(|line| line.strip_prefix("listening on http://"));
+        let line = timeout(START_PATIENCE, lines.next_line())
+            .await
+            .with_context(|| format!("{name} is silent"))??;
+        let authority = line
+            .as_deref()
+            .and_then(|line| line.strip_prefix("listening on http://"));
         let Some(authority) = authority.map(str::to_owned) else {
             anyhow::bail!("{name} did not start: {}", fs::read_to_string(&log)?);
         };
-        Ok(Self { child, log, authority })
+        Ok(Self {
+            child,
+            log,
+            authority,
+        })
     }
 
     /// Memory that it has now, and the most that it ever had, in MiB.
@@ -59,7 +73,10 @@ impl Process {
     pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
         let pid = self.child.id().context("the process is gone")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        Ok(Memory { now_mb: mebibytes(&status, "VmRSS:")?, most_mb: mebibytes(&status, "VmHWM:")? })
+        Ok(Memory {
+            now_mb: mebibytes(&status, "VmRSS:")?,
+            most_mb: mebibytes(&status, "VmHWM:")?,
+        })
     }
 
     /// Sends it a signal.
@@ -67,7 +84,11 @@ impl Process {
     /// # Errors
     /// When it is gone.
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the process is gone")?;
+        let pid = self
+            .child
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.cast_signed()))
+            .context("the process is gone")?;
         Ok(kill_process(pid, signal)?)
     }
 
@@ -77,7 +98,9 @@ impl Process {
     /// When it does not end well.
     pub(crate) async fn end(mut self) -> anyhow::Result<String> {
         self.signal(Signal::TERM)?;
-        let status = timeout(END_PATIENCE, self.child.wait()).await.context("a process does not end")??;
+        let status = timeout(END_PATIENCE, self.child.wait())
+            .await
+            .context("a process does not end")??;
         let log = fs::read_to_string(&self.log)?;
         ensure!(status.success(), "a process ended with {status}: {log}");
         Ok(log)
@@ -94,7 +117,10 @@ pub(crate) struct Memory {
 }
 
 fn mebibytes(status: &str, name: &str) -> anyhow::Result<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .with_context(|| format!("no {name}"))?;
     let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kibibytes / 1024.0)
 }

@@ -57,13 +57,20 @@ struct Round {
 
 impl Round {
     fn new(number: u32) -> anyhow::Result<Self> {
-        Ok(Self { number, seen: Seen::default(), latencies: Latencies::new()? })
+        Ok(Self {
+            number,
+            seen: Seen::default(),
+            latencies: Latencies::new()?,
+        })
     }
 
     fn note<'a>(&mut self, envelopes: impl Iterator<Item = &'a str>) {
         let now = now_ns();
         let before = self.seen.envelopes;
-        for stamp in envelopes.filter_map(Stamp::read).filter(|stamp| stamp.round == self.number) {
+        for stamp in envelopes
+            .filter_map(Stamp::read)
+            .filter(|stamp| stamp.round == self.number)
+        {
             self.seen.envelopes += 1;
             self.latencies.add(stamp.due_ns, now);
         }
@@ -84,7 +91,10 @@ struct Receiver {
 /// # Errors
 /// When the listener fails.
 pub(crate) async fn serve(listener: TcpListener) -> anyhow::Result<()> {
-    let receiver = Arc::new(Receiver { round: Mutex::new(Round::new(0)?), secrets: Mutex::default() });
+    let receiver = Arc::new(Receiver {
+        round: Mutex::new(Round::new(0)?),
+        secrets: Mutex::default(),
+    });
     connection::serve(listener, move |request| {
         let receiver = Arc::clone(&receiver);
         async move { receiver.answer(request).await }
@@ -106,7 +116,10 @@ impl Receiver {
             Vec::new()
         } else {
             let round = lock(&self.round);
-            serde_json::to_vec(&Seen { latency: round.latencies.quantiles(), ..round.seen })?
+            serde_json::to_vec(&Seen {
+                latency: round.latencies.quantiles(),
+                ..round.seen
+            })?
         };
         Ok(Response::new(Full::from(answer)))
     }
@@ -115,7 +128,9 @@ impl Receiver {
         let call: Call<'_> = serde_json::from_slice(body)?;
         if let Some(challenge) = call.challenge {
             let secrets = lock(&self.secrets);
-            let secret = secrets.get(account).context("a challenge for an account that is not known")?;
+            let secret = secrets
+                .get(account)
+                .context("a challenge for an account that is not known")?;
             let answer = B64(answer_challenge(secret, challenge.as_slice()).to_vec());
             return Ok(serde_json::to_vec(&ChallengeAnswer { answer })?);
         }
@@ -124,9 +139,21 @@ impl Receiver {
             return Ok(Vec::new());
         };
         lock(&self.round).note(batch.deliveries.iter().map(|delivery| delivery.bytes));
-        let ids = batch.deliveries.iter().map(|delivery| delivery.id).chain(batch.events.iter().map(|event| event.id));
-        let results = ids.map(|id| DeliveryResult { id, outcome: DeliveryOutcome::Stored }).collect();
-        Ok(serde_json::to_vec(&DeliveryResults { lease: batch.lease, results })?)
+        let ids = batch
+            .deliveries
+            .iter()
+            .map(|delivery| delivery.id)
+            .chain(batch.events.iter().map(|event| event.id));
+        let results = ids
+            .map(|id| DeliveryResult {
+                id,
+                outcome: DeliveryOutcome::Stored,
+            })
+            .collect();
+        Ok(serde_json::to_vec(&DeliveryResults {
+            lease: batch.lease,
+            results,
+        })?)
     }
 }
 
@@ -178,7 +205,9 @@ impl Watch {
     /// The one at `host:port`.
     #[must_use]
     pub(crate) fn at(authority: &str) -> Self {
-        Self { authority: authority.to_owned() }
+        Self {
+            authority: authority.to_owned(),
+        }
     }
 
     /// The URL of an account's webhook.
@@ -193,7 +222,10 @@ impl Watch {
     /// When it does not answer.
     pub(crate) async fn learn(&self, account: usize, secret: &WebhookSecret) -> anyhow::Result<()> {
         let body = serde_json::to_vec(secret)?;
-        Connection::to(&self.authority).ask("POST", &format!("{SECRET}{account}"), body).await.map(|_| ())
+        Connection::to(&self.authority)
+            .ask("POST", &format!("{SECRET}{account}"), body)
+            .await
+            .map(|_| ())
     }
 
     /// From now on only envelopes of this round count.
@@ -201,7 +233,10 @@ impl Watch {
     /// # Errors
     /// When it does not answer.
     pub(crate) async fn begin(&self, round: u32) -> anyhow::Result<()> {
-        Connection::to(&self.authority).ask("POST", &format!("{ROUND}{round}"), Vec::new()).await.map(|_| ())
+        Connection::to(&self.authority)
+            .ask("POST", &format!("{ROUND}{round}"), Vec::new())
+            .await
+            .map(|_| ())
     }
 
     /// Waits until so many envelopes of the round have come.
@@ -212,14 +247,18 @@ impl Watch {
         let mut connection = Connection::to(&self.authority);
         let (mut last, mut since) = (0, Instant::now());
         loop {
-            let seen: Seen = serde_json::from_slice(&connection.ask("GET", SEEN, Vec::new()).await?)?;
+            let seen: Seen =
+                serde_json::from_slice(&connection.ask("GET", SEEN, Vec::new()).await?)?;
             if seen.envelopes >= envelopes {
                 return Ok(seen);
             }
             if seen.envelopes > last {
                 (last, since) = (seen.envelopes, Instant::now());
             }
-            anyhow::ensure!(since.elapsed() < PATIENCE, "{last} envelopes came, {envelopes} were accepted");
+            anyhow::ensure!(
+                since.elapsed() < PATIENCE,
+                "{last} envelopes came, {envelopes} were accepted"
+            );
             sleep(LOOK_AGAIN).await;
         }
     }

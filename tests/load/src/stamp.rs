@@ -40,7 +40,9 @@ impl Stamp {
 /// Unix nanoseconds now.
 #[must_use]
 pub(crate) fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -50,7 +52,10 @@ mod tests {
 
     #[test]
     fn a_stamp_survives_the_wire() {
-        let stamp = Stamp { due_ns: now_ns(), round: 7 };
+        let stamp = Stamp {
+            due_ns: now_ns(),
+            round: 7,
+        };
         let mut envelope = vec![0xff; 2_048];
         stamp.put(&mut envelope);
         assert_eq!(Stamp::read(&b64::encode(&envelope)), Some(stamp));

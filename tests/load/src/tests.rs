@@ -12,7 +12,12 @@ use std::{sync::Arc, time::Duration};
 const ENVELOPES: u64 = 60;
 
 fn some(envelopes: u64) -> Pace {
-    Pace::Closed { in_flight: 4, time: Duration::MAX, requests: ENVELOPES / envelopes, envelopes }
+    Pace::Closed {
+        in_flight: 4,
+        time: Duration::MAX,
+        requests: ENVELOPES / envelopes,
+        envelopes,
+    }
 }
 
 async fn watch() -> Arc<Watch> {
@@ -41,21 +46,46 @@ async fn what_the_ceiling_takes_arrives() {
 async fn what_the_relay_takes_arrives_and_rounds_are_told_apart() {
     let (watch, folder) = (watch().await, tempfile::tempdir().unwrap());
     let listen = ([127, 0, 0, 1], 0).into();
-    let mut config = Config { listen, data: folder.path().join("data"), ..Config::default() };
+    let mut config = Config {
+        listen,
+        data: folder.path().join("data"),
+        ..Config::default()
+    };
     config.registration.policy = RegistrationPolicy::Open;
     config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
     let shutdown = Shutdown::new();
-    let relay = sealpost_relay::start(config, Arc::new(SystemClock), shutdown.clone()).await.unwrap();
+    let relay = sealpost_relay::start(config, Arc::new(SystemClock), shutdown.clone())
+        .await
+        .unwrap();
     let authority = relay.address.to_string();
-    let target = Arc::new(Target::registered(&authority, 3, |_| Some(&watch)).await.unwrap());
-    for (round, pace) in
-        [(1, some(1)), (2, some(20)), (3, Pace::Open { rate: 200.0, time: Duration::from_millis(300), connections: 4 })]
-    {
+    let target = Arc::new(
+        Target::registered(&authority, 3, |_| Some(&watch))
+            .await
+            .unwrap(),
+    );
+    for (round, pace) in [
+        (1, some(1)),
+        (2, some(20)),
+        (
+            3,
+            Pace::Open {
+                rate: 200.0,
+                time: Duration::from_millis(300),
+                connections: 4,
+            },
+        ),
+    ] {
         watch.begin(round).await.unwrap();
         let sent = generator::send(&target, round, pace).await.unwrap();
-        assert_eq!((sent.accepted(), sent.refused, sent.unsent, sent.failure), (ENVELOPES, 0, 0, None));
+        assert_eq!(
+            (sent.accepted(), sent.refused, sent.unsent, sent.failure),
+            (ENVELOPES, 0, 0, None)
+        );
         assert_eq!(sent.accepted, [ENVELOPES / 3; 3]);
-        assert_eq!(watch.wait_for(ENVELOPES).await.unwrap().envelopes, ENVELOPES);
+        assert_eq!(
+            watch.wait_for(ENVELOPES).await.unwrap().envelopes,
+            ENVELOPES
+        );
     }
     shutdown.trigger();
     relay.ended().await;

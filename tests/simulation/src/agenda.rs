@@ -20,7 +20,11 @@ pub(crate) struct Agenda<T> {
 
 impl<T> Agenda<T> {
     pub(crate) const fn new() -> Self {
-        Self { entries: BTreeMap::new(), made: 0, now: 0 }
+        Self {
+            entries: BTreeMap::new(),
+            made: 0,
+            now: 0,
+        }
     }
 
     /// Virtual milliseconds since the beginning.

@@ -80,7 +80,11 @@ struct Invited {
 
 impl Model {
     pub(crate) fn new(fingerprints: Vec<[u8; 32]>, weeks: bool) -> Self {
-        Self { fingerprints, weeks, ..Self::default() }
+        Self {
+            fingerprints,
+            weeks,
+            ..Self::default()
+        }
     }
 
     /// A node's account is deleted: nothing reaches it any more.
@@ -90,13 +94,21 @@ impl Model {
 
     /// Somebody took an invite back.
     pub(crate) fn revoke(&mut self, invite: &[u8; 16]) {
-        self.invites.entry(*invite).and_modify(|invited| invited.has_ended = true);
+        self.invites
+            .entry(*invite)
+            .and_modify(|invited| invited.has_ended = true);
     }
 
     /// Whether lives may end on this connection before what was promised has come.
     fn is_disturbed(&self, link: Link) -> bool {
-        let inviter = self.invites.get(&link.invite).map(|invited| invited.inviter);
-        let is_blocked = self.sides.values().any(|side| side.link == link && side.status == "blocked");
+        let inviter = self
+            .invites
+            .get(&link.invite)
+            .map(|invited| invited.inviter);
+        let is_blocked = self
+            .sides
+            .values()
+            .any(|side| side.link == link && side.status == "blocked");
         self.weeks
             || is_blocked
             || self.gone.contains(&link.acceptor)
@@ -105,29 +117,43 @@ impl Model {
 
     /// Whether anything ended in this run that may leave a message without an answer.
     pub(crate) fn has_disturbed(&self) -> bool {
-        self.weeks || !self.gone.is_empty() || self.sides.values().any(|side| side.status == "blocked")
+        self.weeks
+            || !self.gone.is_empty()
+            || self.sides.values().any(|side| side.status == "blocked")
     }
 
     /// Whether nobody gets in by this invite any more.
     pub(crate) fn has_ended(&self, invite: &[u8; 16]) -> bool {
-        self.invites.get(invite).is_some_and(|invited| invited.has_ended || self.gone.contains(&invited.inviter))
+        self.invites
+            .get(invite)
+            .is_some_and(|invited| invited.has_ended || self.gone.contains(&invited.inviter))
     }
 
     /// Somebody is about to send this text, which no other message has.
     pub(crate) fn intend(&mut self, node: usize, connections: &[String], text: &str) {
-        self.intended.insert(text.to_owned(), (node, connections.iter().cloned().collect()));
+        self.intended.insert(
+            text.to_owned(),
+            (node, connections.iter().cloned().collect()),
+        );
     }
 
     /// A node's connections in the order of their names.
     pub(crate) fn connections(&self, node: usize) -> Vec<(String, Side)> {
         let of_node = self.sides.iter().filter(|((of, _), _)| *of == node);
-        of_node.map(|((_, name), side)| (name.clone(), side.clone())).collect()
+        of_node
+            .map(|((_, name), side)| (name.clone(), side.clone()))
+            .collect()
     }
 
     /// Whether this node has taken up that invite.
     pub(crate) fn has_taken_up(&self, node: usize, invite: &[u8; 16]) -> bool {
-        let link = Link { invite: *invite, acceptor: node };
-        self.sides.iter().any(|((of, _), side)| *of == node && side.link == link)
+        let link = Link {
+            invite: *invite,
+            acceptor: node,
+        };
+        self.sides
+            .iter()
+            .any(|((of, _), side)| *of == node && side.link == link)
     }
 
     /// Messages that people sent, one for each recipient.
@@ -141,7 +167,11 @@ impl Model {
     /// [`Broken`] when it shows what may not be.
     pub(crate) fn see(&mut self, node: usize, sight: Sight) -> Result<(), Broken> {
         self.expire_invites(node, sight.now);
-        let known: BTreeSet<_> = self.connections(node).into_iter().map(|(name, _)| name).collect();
+        let known: BTreeSet<_> = self
+            .connections(node)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         self.sides.retain(|(of, _), _| *of != node);
         for connection in sight.connections {
             let is_new = !known.contains(&connection.name);
@@ -153,8 +183,13 @@ impl Model {
         for message in sight.messages {
             self.see_message(node, message)?;
         }
-        let known = self.messages.range((node, String::new())..(node + 1, String::new())).count();
-        ensure(known as u64 == sight.message_count, || format!("node-{node} lost a message that it had"))?;
+        let known = self
+            .messages
+            .range((node, String::new())..(node + 1, String::new()))
+            .count();
+        ensure(known as u64 == sight.message_count, || {
+            format!("node-{node} lost a message that it had")
+        })?;
         for name in sight.read {
             let entry = self.messages.get(&(node, name)).cloned();
             self.read.extend(entry);
@@ -166,42 +201,94 @@ impl Model {
     }
 
     fn expire_invites(&mut self, node: usize, now: Timestamp) {
-        for invited in self.invites.values_mut().filter(|invited| invited.inviter == node) {
+        for invited in self
+            .invites
+            .values_mut()
+            .filter(|invited| invited.inviter == node)
+        {
             invited.has_ended |= invited.expires_at.is_some_and(|end| end <= now);
         }
     }
 
     fn see_invite(&mut self, node: usize, seen: &SeenInvite) -> Result<(), Broken> {
-        let first = Invited { inviter: node, is_single: seen.is_single, expires_at: seen.expires_at, has_ended: false };
+        let first = Invited {
+            inviter: node,
+            is_single: seen.is_single,
+            expires_at: seen.expires_at,
+            has_ended: false,
+        };
         let invited = self.invites.entry(seen.id).or_insert(first);
-        let sides = self.sides.iter().filter(|((of, _), side)| *of == node && side.link.invite == seen.id);
-        let accepted = sides.filter(|(_, side)| matches!(side.status.as_str(), "accepted" | "blocked")).count();
+        let sides = self
+            .sides
+            .iter()
+            .filter(|((of, _), side)| *of == node && side.link.invite == seen.id);
+        let accepted = sides
+            .filter(|(_, side)| matches!(side.status.as_str(), "accepted" | "blocked"))
+            .count();
         invited.has_ended |= !seen.is_open || invited.is_single && accepted > 0;
-        ensure(!seen.is_single || accepted <= 1, || format!("node-{node} lets {accepted} in by an invite for one"))
+        ensure(!seen.is_single || accepted <= 1, || {
+            format!("node-{node} lets {accepted} in by an invite for one")
+        })
     }
 
-    fn see_connection(&mut self, node: usize, seen: SeenConnection, is_new: bool) -> Result<(), Broken> {
-        let peer = self.fingerprints.iter().position(|fingerprint| *fingerprint == seen.peer);
-        let peer = peer.ok_or_else(|| Broken(format!("node-{node} is connected with a stranger")))?;
-        let link = Link { invite: seen.invite, acceptor: if seen.is_inviter { peer } else { node } };
-        let side = Side { link, peer, is_inviter: seen.is_inviter, status: seen.status, health: seen.health };
+    fn see_connection(
+        &mut self,
+        node: usize,
+        seen: SeenConnection,
+        is_new: bool,
+    ) -> Result<(), Broken> {
+        let peer = self
+            .fingerprints
+            .iter()
+            .position(|fingerprint| *fingerprint == seen.peer);
+        let peer =
+            peer.ok_or_else(|| Broken(format!("node-{node} is connected with a stranger")))?;
+        let link = Link {
+            invite: seen.invite,
+            acceptor: if seen.is_inviter { peer } else { node },
+        };
+        let side = Side {
+            link,
+            peer,
+            is_inviter: seen.is_inviter,
+            status: seen.status,
+            health: seen.health,
+        };
         let may_break = !side.is_inviter && side.status == "pending" || self.is_disturbed(link);
-        ensure(side.health != "broken" || may_break, || format!("{} of node-{node} is {}", seen.name, side.health))?;
-        let is_late =
-            is_new && side.is_inviter && self.invites.get(&seen.invite).is_some_and(|invited| invited.has_ended);
-        ensure(!is_late || side.status == "rejected", || {
-            format!("node-{node} hears {} at an invite that has ended", seen.name)
+        ensure(side.health != "broken" || may_break, || {
+            format!("{} of node-{node} is {}", seen.name, side.health)
         })?;
-        let has_twin = self.sides.iter().any(|((of, _), other)| *of == node && other.link == link);
-        ensure(!has_twin, || format!("node-{node} made two connections of one"))?;
+        let is_late = is_new
+            && side.is_inviter
+            && self
+                .invites
+                .get(&seen.invite)
+                .is_some_and(|invited| invited.has_ended);
+        ensure(!is_late || side.status == "rejected", || {
+            format!(
+                "node-{node} hears {} at an invite that has ended",
+                seen.name
+            )
+        })?;
+        let has_twin = self
+            .sides
+            .iter()
+            .any(|((of, _), other)| *of == node && other.link == link);
+        ensure(!has_twin, || {
+            format!("node-{node} made two connections of one")
+        })?;
         self.sides.insert((node, seen.name), side);
         Ok(())
     }
 
     fn see_message(&mut self, node: usize, message: SeenMessage) -> Result<(), Broken> {
         let side = self.sides.get(&(node, message.connection.clone()));
-        let side = side.ok_or_else(|| Broken(format!("{} of node-{node} has no connection", message.name)))?;
-        let road = Road { link: side.link, from: if message.is_incoming { side.peer } else { node } };
+        let side = side
+            .ok_or_else(|| Broken(format!("{} of node-{node} has no connection", message.name)))?;
+        let road = Road {
+            link: side.link,
+            from: if message.is_incoming { side.peer } else { node },
+        };
         let text = message.content;
         if message.is_incoming {
             self.see_incoming(node, road, &text)?
@@ -212,11 +299,24 @@ impl Model {
         Ok(())
     }
 
-    fn see_outgoing(&mut self, node: usize, connection: &str, road: Road, text: &str) -> Result<(), Broken> {
-        let is_intended = self.intended.get(text).is_some_and(|(of, to)| *of == node && to.contains(connection));
-        ensure(is_intended, || format!("node-{node} sends {text:?}, which nobody wrote"))?;
+    fn see_outgoing(
+        &mut self,
+        node: usize,
+        connection: &str,
+        road: Road,
+        text: &str,
+    ) -> Result<(), Broken> {
+        let is_intended = self
+            .intended
+            .get(text)
+            .is_some_and(|(of, to)| *of == node && to.contains(connection));
+        ensure(is_intended, || {
+            format!("node-{node} sends {text:?}, which nobody wrote")
+        })?;
         let sent = self.sent.entry(road).or_default();
-        ensure(!sent.iter().any(|earlier| earlier == text), || format!("node-{node} sends {text:?} twice"))?;
+        ensure(!sent.iter().any(|earlier| earlier == text), || {
+            format!("node-{node} sends {text:?} twice")
+        })?;
         sent.push(text.to_owned());
         Ok(())
     }
@@ -226,35 +326,63 @@ impl Model {
         let place = |text: &str| sent.iter().position(|sent| sent == text);
         let shown = self.shown.entry(road).or_default();
         let here = place(text);
-        ensure(here.is_some(), || format!("node-{node} shows {text:?}, which nobody sent to it"))?;
-        ensure(!shown.iter().any(|earlier| earlier == text), || format!("node-{node} shows {text:?} twice"))?;
+        ensure(here.is_some(), || {
+            format!("node-{node} shows {text:?}, which nobody sent to it")
+        })?;
+        ensure(!shown.iter().any(|earlier| earlier == text), || {
+            format!("node-{node} shows {text:?} twice")
+        })?;
         let overtaken = shown.iter().find(|earlier| place(earlier) > here);
-        ensure(overtaken.is_none(), || format!("node-{node} shows {text:?} after {overtaken:?}"))?;
+        ensure(overtaken.is_none(), || {
+            format!("node-{node} shows {text:?} after {overtaken:?}")
+        })?;
         shown.push(text.to_owned());
         Ok(())
     }
 
-    fn see_status(&mut self, node: usize, message: String, status: &str, code: Option<&str>) -> Result<(), Broken> {
+    fn see_status(
+        &mut self,
+        node: usize,
+        message: String,
+        status: &str,
+        code: Option<&str>,
+    ) -> Result<(), Broken> {
         let status = DeliveryStatus::parse(status);
-        let status = status.ok_or_else(|| Broken(format!("{message} of node-{node} has no status")))?;
+        let status =
+            status.ok_or_else(|| Broken(format!("{message} of node-{node} has no status")))?;
         let before = self.statuses.insert((node, message.clone()), status);
         if before == Some(status) {
             return Ok(());
         }
         let is_legal = before.is_none_or(|before| before.may_become(status));
-        ensure(is_legal, || format!("{message} of node-{node} moved from {before:?} to {status}"))?;
+        ensure(is_legal, || {
+            format!("{message} of node-{node} moved from {before:?} to {status}")
+        })?;
         let Some((road, text)) = self.messages.get(&(node, message)) else {
-            return Err(Broken(format!("node-{node} delivers a message that it has not")));
+            return Err(Broken(format!(
+                "node-{node} delivers a message that it has not"
+            )));
         };
-        let is_shown = self.shown.get(road).is_some_and(|shown| shown.contains(text));
+        let is_shown = self
+            .shown
+            .get(road)
+            .is_some_and(|shown| shown.contains(text));
         let is_read = self.read.contains(&(*road, text.clone()));
         match status {
-            DeliveryStatus::Delivered => ensure(is_shown, || format!("{text:?} counts as delivered and is not there")),
-            DeliveryStatus::Read => ensure(is_read, || format!("{text:?} counts as read, and nobody read it")),
+            DeliveryStatus::Delivered => ensure(is_shown, || {
+                format!("{text:?} counts as delivered and is not there")
+            }),
+            DeliveryStatus::Read => ensure(is_read, || {
+                format!("{text:?} counts as read, and nobody read it")
+            }),
             DeliveryStatus::Failed => {
-                ensure(self.is_disturbed(road.link), || format!("{text:?} failed ({code:?}) though nothing ended"))?;
+                ensure(self.is_disturbed(road.link), || {
+                    format!("{text:?} failed ({code:?}) though nothing ended")
+                })?;
                 let has_expired = code == Some(FailureCode::Expired.as_str());
-                ensure(!has_expired || self.weeks, || format!("{text:?} expired, and there was time"))
+                ensure(!has_expired || self.weeks, || {
+                    format!("{text:?} expired, and there was time")
+                })
             }
             DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying => Ok(()),
         }

@@ -35,9 +35,19 @@ pub(crate) enum Purpose {
     Post,
     Pull,
     Acknowledge,
-    Errand { id: i64, attempt: u32 },
-    Rotate { id: i64, attempt: u32, connection: String },
-    Connect { pairing: usize, invite: Box<Invite> },
+    Errand {
+        id: i64,
+        attempt: u32,
+    },
+    Rotate {
+        id: i64,
+        attempt: u32,
+        connection: String,
+    },
+    Connect {
+        pairing: usize,
+        invite: Box<Invite>,
+    },
 }
 
 impl Purpose {
@@ -66,7 +76,9 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn is_busy(&self, task: Task) -> bool {
-        self.waits.values().any(|purpose| purpose.task() == Some(task))
+        self.waits
+            .values()
+            .any(|purpose| purpose.task() == Some(task))
     }
 }
 
@@ -92,15 +104,27 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(number: usize, origin: &Origin, start: Timestamp, chance: &mut Chance) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        number: usize,
+        origin: &Origin,
+        start: Timestamp,
+        chance: &mut Chance,
+    ) -> anyhow::Result<Self> {
         let entropy = chance.entropy();
         let identity = Identity::generate(&mut *entropy());
         let name = format!("node-{number}");
         let card = identity.sign_card(&name, start)?;
-        let database = Database::open_in_memory(store::MIGRATIONS, store::OPTIONS).context("a node's database")?;
+        let database = Database::open_in_memory(store::MIGRATIONS, store::OPTIONS)
+            .context("a node's database")?;
         let data_key = Arc::new(DataKey::generate(&mut *entropy()));
         Ok(Self {
-            me: Arc::new(Me { name, identity, card, relay: origin.clone(), downloads: Default::default() }),
+            me: Arc::new(Me {
+                name,
+                identity,
+                card,
+                relay: origin.clone(),
+                downloads: Default::default(),
+            }),
             store: Store::with_entropy(database, data_key, entropy),
             account: AccountId::from_bytes(chance.bytes()),
             has_webhook: chance.happens(500),
@@ -189,14 +213,20 @@ pub(crate) struct SeenConnection {
 
 /// Looks at the database, from inside the transaction whose effects are to be seen.
 pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
-    let filter = messages::Filter { after: Some(after), limit: 1_000, ..messages::Filter::default() };
-    let messages = messages::page(tx, &filter)?.into_iter().map(|message| SeenMessage {
-        position: message.position,
-        name: message.name,
-        connection: message.connection,
-        is_incoming: message.direction == Direction::In,
-        content: message.content,
-    });
+    let filter = messages::Filter {
+        after: Some(after),
+        limit: 1_000,
+        ..messages::Filter::default()
+    };
+    let messages = messages::page(tx, &filter)?
+        .into_iter()
+        .map(|message| SeenMessage {
+            position: message.position,
+            name: message.name,
+            connection: message.connection,
+            is_incoming: message.direction == Direction::In,
+            content: message.content,
+        });
     let sql = "SELECT ref, invite_id, direction, fingerprint, status, health FROM connections ORDER BY ref";
     let connections = tx.rows(sql, &[], |row| {
         Ok(SeenConnection {

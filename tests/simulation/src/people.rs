@@ -60,10 +60,21 @@ struct PlannedInvite {
 impl PlannedInvite {
     fn draw(inviter: usize, kind: InviteKind, chance: &mut Chance) -> Self {
         let is_short = kind == InviteKind::Single && chance.happens(200);
-        let life = if is_short { chance.between(10 * MINUTE, 40 * MINUTE) } else { 7 * DAY };
+        let life = if is_short {
+            chance.between(10 * MINUTE, 40 * MINUTE)
+        } else {
+            7 * DAY
+        };
         let auto_accept = chance.happens(500);
         let is_unwelcome = !auto_accept && chance.happens(200);
-        Self { inviter, kind, life: Duration::from_millis(life), auto_accept, is_unwelcome, made: None }
+        Self {
+            inviter,
+            kind,
+            life: Duration::from_millis(life),
+            auto_accept,
+            is_unwelcome,
+            made: None,
+        }
     }
 }
 
@@ -85,10 +96,18 @@ pub(crate) struct People {
 impl People {
     /// Everybody knows somebody; some know each other twice, some share a contact address.
     pub(crate) fn plan(nodes: usize, chance: &mut Chance) -> Self {
-        let mut people = Self { invites: Vec::new(), pairings: Vec::new(), written: 0 };
+        let mut people = Self {
+            invites: Vec::new(),
+            pairings: Vec::new(),
+            written: 0,
+        };
         for node in 1..nodes {
             let friend = chance.index(node);
-            let (inviter, acceptor) = if chance.happens(500) { (friend, node) } else { (node, friend) };
+            let (inviter, acceptor) = if chance.happens(500) {
+                (friend, node)
+            } else {
+                (node, friend)
+            };
             people.plan_pairing(inviter, acceptor, nodes, chance);
             if chance.happens(300) {
                 people.plan_pairing(acceptor, inviter, nodes, chance);
@@ -98,19 +117,35 @@ impl People {
     }
 
     fn plan_pairing(&mut self, inviter: usize, acceptor: usize, nodes: usize, chance: &mut Chance) {
-        let address =
-            self.invites.iter().position(|invite| invite.inviter == inviter && invite.kind == InviteKind::Contact);
+        let address = self
+            .invites
+            .iter()
+            .position(|invite| invite.inviter == inviter && invite.kind == InviteKind::Contact);
         let invite = address.unwrap_or_else(|| {
-            let kind = if chance.happens(400) { InviteKind::Contact } else { InviteKind::Single };
-            self.invites.push(PlannedInvite::draw(inviter, kind, chance));
+            let kind = if chance.happens(400) {
+                InviteKind::Contact
+            } else {
+                InviteKind::Single
+            };
+            self.invites
+                .push(PlannedInvite::draw(inviter, kind, chance));
             self.invites.len() - 1
         });
-        self.pairings.push(Pairing { invite, acceptor, has_given_up: false });
+        self.pairings.push(Pairing {
+            invite,
+            acceptor,
+            has_given_up: false,
+        });
         // Now and then somebody passes on an invite that was for one.
         let other = (0..nodes).find(|node| *node != inviter && *node != acceptor);
-        if let Some(acceptor) = other.filter(|_| self.invites[invite].kind == InviteKind::Single && chance.happens(400))
+        if let Some(acceptor) =
+            other.filter(|_| self.invites[invite].kind == InviteKind::Single && chance.happens(400))
         {
-            self.pairings.push(Pairing { invite, acceptor, has_given_up: false });
+            self.pairings.push(Pairing {
+                invite,
+                acceptor,
+                has_given_up: false,
+            });
         }
     }
 
@@ -139,14 +174,20 @@ impl People {
             }
         }
         if nodes > 2 && chance.happens(400) {
-            acts.push((chance.between(storm / 3, storm), Act::Leave(chance.index(nodes))));
+            acts.push((
+                chance.between(storm / 3, storm),
+                Act::Leave(chance.index(nodes)),
+            ));
         }
         acts
     }
 
     /// Whether those who come by this invite are told no.
     pub(crate) fn is_unwelcome(&self, invite: &[u8; 16]) -> bool {
-        let mut made = self.invites.iter().filter_map(|planned| Some((planned, planned.made.as_ref()?)));
+        let mut made = self
+            .invites
+            .iter()
+            .filter_map(|planned| Some((planned, planned.made.as_ref()?)));
         made.any(|(planned, (_, made))| planned.is_unwelcome && made.id().as_bytes() == invite)
     }
 
@@ -154,9 +195,18 @@ impl People {
     pub(crate) fn wishes(&self) -> Vec<Wish> {
         let named = |pairing: &Pairing| {
             let planned = &self.invites[pairing.invite];
-            let invite = planned.made.as_ref().map_or([0; 16], |(_, made)| *made.id().as_bytes());
-            let (inviter, acceptor, is_unwelcome) = (planned.inviter, pairing.acceptor, planned.is_unwelcome);
-            Wish { inviter, acceptor, invite, is_unwelcome }
+            let invite = planned
+                .made
+                .as_ref()
+                .map_or([0; 16], |(_, made)| *made.id().as_bytes());
+            let (inviter, acceptor, is_unwelcome) =
+                (planned.inviter, pairing.acceptor, planned.is_unwelcome);
+            Wish {
+                inviter,
+                acceptor,
+                invite,
+                is_unwelcome,
+            }
         };
         self.pairings.iter().map(named).collect()
     }
@@ -181,8 +231,12 @@ impl World {
     }
 
     async fn send(&mut self, node: usize) -> Result<Option<u64>, Broken> {
-        let ready: Vec<_> =
-            self.model.connections(node).into_iter().filter(|(_, side)| side.takes_messages()).collect();
+        let ready: Vec<_> = self
+            .model
+            .connections(node)
+            .into_iter()
+            .filter(|(_, side)| side.takes_messages())
+            .collect();
         if self.nodes[node].has_left || ready.is_empty() && self.agenda.now() > STORM + 4 * HOUR {
             return Ok(None);
         }
@@ -191,8 +245,12 @@ impl World {
         }
         let to_all = self.chance.happens(200);
         let one = self.chance.index(ready.len());
-        let to: Vec<_> =
-            ready.into_iter().enumerate().filter(|(at, _)| to_all || *at == one).map(|(_, (name, _))| name).collect();
+        let to: Vec<_> = ready
+            .into_iter()
+            .enumerate()
+            .filter(|(at, _)| to_all || *at == one)
+            .map(|(_, (name, _))| name)
+            .collect();
         self.people.written += 1;
         let text = format!("text {}", self.people.written);
         self.model.intend(node, &to, &text);
@@ -207,7 +265,8 @@ impl World {
             read_by: None,
         };
         let me = self.me(node);
-        let job = move |tx: &mut Tx<'_>| outbox::send(tx, &me, &draft, limits::MESSAGE_FILES_BYTES_MAX);
+        let job =
+            move |tx: &mut Tx<'_>| outbox::send(tx, &me, &draft, limits::MESSAGE_FILES_BYTES_MAX);
         if self.commit(node, job).await?.is_some() {
             self.wake_all(node);
         }
@@ -231,8 +290,12 @@ impl World {
                 ..messages::Filter::default()
             };
             let unread = messages::page(tx, &filter)?;
-            let some = unread.iter().enumerate().filter(|(at, _)| roll >> (at % 64) & 1 == 1);
-            some.map(|(_, message)| message).try_for_each(|message| inbox::mark_read(tx, message))
+            let some = unread
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| roll >> (at % 64) & 1 == 1);
+            some.map(|(_, message)| message)
+                .try_for_each(|message| inbox::mark_read(tx, message))
         };
         if self.agenda.now() > 4 * HOUR {
             return Ok(None);

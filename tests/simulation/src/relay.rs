@@ -9,7 +9,9 @@ use crate::{
 use sealpost_proto::{
     AccountId, EnvelopeId, ErrorCode, MailboxId, Timestamp,
     limits::{ENVELOPE_LIFE_DEFAULT, ENVELOPE_LIFE_MAX},
-    wire::{DeliveryBatch, DeliveryOutcome, DeliveryResult, SubmitOutcome, SubmitRequest, SubmitResult},
+    wire::{
+        DeliveryBatch, DeliveryOutcome, DeliveryResult, SubmitOutcome, SubmitRequest, SubmitResult,
+    },
 };
 use sealpost_relay::{
     StoreError,
@@ -92,7 +94,10 @@ impl Relay {
     ) -> Result<Answer, Broken> {
         self.bare.contact(now, account).await?;
         Ok(match request {
-            Request::Submit(request) => self.submit(now, account, request, mutant, poison, chance).await?,
+            Request::Submit(request) => {
+                self.submit(now, account, request, mutant, poison, chance)
+                    .await?
+            }
             Request::Pull => {
                 let batch = self.bare.pull(now, account).await?;
                 self.ensure_alive(now, &batch)?;
@@ -109,7 +114,10 @@ impl Relay {
                 if mutant == Some(Mutant::RelayOpensNothing) {
                     return Ok(Answer::Done);
                 }
-                let opened = self.bare.open_mailbox(now, account, mailbox, vec![key]).await?;
+                let opened = self
+                    .bare
+                    .open_mailbox(now, account, mailbox, vec![key])
+                    .await?;
                 self.opened.insert(mailbox, account);
                 opened.map_or_else(Answer::Refused, |()| Answer::Done)
             }
@@ -122,7 +130,11 @@ impl Relay {
             }
             Request::PublishPrekeys(mailbox, sealed) => {
                 let is_open = self.bare.publish_prekeys(account, mailbox, sealed).await?;
-                if is_open { Answer::Done } else { Answer::Refused(ErrorCode::NotFound) }
+                if is_open {
+                    Answer::Done
+                } else {
+                    Answer::Refused(ErrorCode::NotFound)
+                }
             }
             Request::Prekeys(mailbox) => {
                 let sealed = self.bare.prekeys(mailbox).await?;
@@ -144,10 +156,21 @@ impl Relay {
             request.envelopes.reverse();
         }
         let swallows = mutant == Some(Mutant::RelaySwallows) && chance.happens(200);
-        let swallowed = if swallows { request.envelopes.pop().map(|envelope| envelope.id) } else { None };
-        let asked: Vec<_> = request.envelopes.iter().map(|envelope| envelope.expires_at).collect();
+        let swallowed = if swallows {
+            request.envelopes.pop().map(|envelope| envelope.id)
+        } else {
+            None
+        };
+        let asked: Vec<_> = request
+            .envelopes
+            .iter()
+            .map(|envelope| envelope.expires_at)
+            .collect();
         if mutant == Some(Mutant::RelayOutlivesItsWord) {
-            request.envelopes.iter_mut().for_each(|envelope| envelope.expires_at = Some(now.plus(ENVELOPE_LIFE_MAX)));
+            request
+                .envelopes
+                .iter_mut()
+                .for_each(|envelope| envelope.expires_at = Some(now.plus(ENVELOPE_LIFE_MAX)));
         }
         // Whether it has room for a call at that moment.
         let places = chance.index(2);
@@ -165,21 +188,33 @@ impl Relay {
                 }
             }
         }
-        let outcome = SubmitOutcome::Accepted { expires_at: now.plus(ENVELOPE_LIFE_DEFAULT) };
-        response.results.extend(swallowed.map(|id| SubmitResult { id, outcome }));
+        let outcome = SubmitOutcome::Accepted {
+            expires_at: now.plus(ENVELOPE_LIFE_DEFAULT),
+        };
+        response
+            .results
+            .extend(swallowed.map(|id| SubmitResult { id, outcome }));
         Ok(Answer::Submitted(response))
     }
 
     /// Whether one of its envelopes breaks the call that carries this batch.
     pub(crate) fn is_poisoned(&self, batch: &DeliveryBatch) -> bool {
-        batch.deliveries.iter().any(|delivery| self.poisoned.contains(&delivery.envelope))
+        batch
+            .deliveries
+            .iter()
+            .any(|delivery| self.poisoned.contains(&delivery.envelope))
     }
 
     /// What it hands over has not expired.
     pub(crate) fn ensure_alive(&self, now: Timestamp, batch: &DeliveryBatch) -> Result<(), Broken> {
         let has_expired = |envelope| self.ends.get(envelope).is_some_and(|end| *end <= now);
-        let expired = batch.deliveries.iter().find(|delivery| has_expired(&delivery.envelope));
-        ensure(expired.is_none(), || "the relay hands over what has expired".to_owned())
+        let expired = batch
+            .deliveries
+            .iter()
+            .find(|delivery| has_expired(&delivery.envelope));
+        ensure(expired.is_none(), || {
+            "the relay hands over what has expired".to_owned()
+        })
     }
 
     /// The account is deleted, as its node or the operator asks.
@@ -192,7 +227,12 @@ impl Relay {
         if mutant != Some(Mutant::RelayKeepsWhoLeft) {
             self.bare.delete_account(now, account).await?;
         }
-        self.closed.extend(self.opened.iter().filter(|(_, owner)| **owner == account).map(|(mailbox, _)| *mailbox));
+        self.closed.extend(
+            self.opened
+                .iter()
+                .filter(|(_, owner)| **owner == account)
+                .map(|(mailbox, _)| *mailbox),
+        );
         Ok(())
     }
 
@@ -226,8 +266,12 @@ impl Relay {
 
 /// The answer to a part becomes the answer to all, where a mutant takes it so.
 pub(crate) fn spoil_answer(mutant: Option<Mutant>, results: &mut [DeliveryResult]) {
-    let has_stored = results.iter().any(|result| result.outcome == DeliveryOutcome::Stored);
+    let has_stored = results
+        .iter()
+        .any(|result| result.outcome == DeliveryOutcome::Stored);
     if mutant == Some(Mutant::RelayTakesPartForWhole) && has_stored {
-        results.iter_mut().for_each(|result| result.outcome = DeliveryOutcome::Stored);
+        results
+            .iter_mut()
+            .for_each(|result| result.outcome = DeliveryOutcome::Stored);
     }
 }

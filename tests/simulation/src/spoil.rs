@@ -12,19 +12,28 @@ use sealpost_proto::MessageId;
 /// Spoils a transaction at its end; `fresh` is the position behind which messages are new, `roll` is 0 to 999.
 pub(crate) fn spoil(tx: &mut Tx<'_>, mutant: Mutant, fresh: i64, roll: u64) -> Result<(), Fault> {
     match mutant {
-        Mutant::NodeForgetsWhatItSaw => run(tx, "DELETE FROM seen").and_then(|()| run(tx, "DELETE FROM message_ids")),
-        Mutant::NodeLosesReceipts if roll < 300 => run(tx, "DELETE FROM receipts_due"),
-        Mutant::NodeClaimsDelivery => run(tx, "UPDATE deliveries SET status = 'delivered' WHERE status = 'sent'"),
-        Mutant::NodeFallsBack if roll < 300 => {
-            run(tx, "UPDATE deliveries SET status = 'sent' WHERE status = 'delivered'")
+        Mutant::NodeForgetsWhatItSaw => {
+            run(tx, "DELETE FROM seen").and_then(|()| run(tx, "DELETE FROM message_ids"))
         }
+        Mutant::NodeLosesReceipts if roll < 300 => run(tx, "DELETE FROM receipts_due"),
+        Mutant::NodeClaimsDelivery => run(
+            tx,
+            "UPDATE deliveries SET status = 'delivered' WHERE status = 'sent'",
+        ),
+        Mutant::NodeFallsBack if roll < 300 => run(
+            tx,
+            "UPDATE deliveries SET status = 'sent' WHERE status = 'delivered'",
+        ),
         Mutant::NodeShowsTwice if roll < 300 => show_twice(tx, fresh),
         Mutant::NodeAlters if roll < 300 => alter(tx, fresh),
         Mutant::NodeNeverGivesUp => run(tx, "UPDATE deliveries SET expires_at = NULL"),
         Mutant::NodeReopensInvites => run(tx, "UPDATE invites SET status = 'open'"),
-        Mutant::NodeSwallowsRejections => {
-            tx.execute("DELETE FROM outbox WHERE kind = ?1", &[&Kind::CONNECTION_REJECT.0]).map(|_| ())
-        }
+        Mutant::NodeSwallowsRejections => tx
+            .execute(
+                "DELETE FROM outbox WHERE kind = ?1",
+                &[&Kind::CONNECTION_REJECT.0],
+            )
+            .map(|_| ()),
         _ => Ok(()),
     }
 }
@@ -44,7 +53,9 @@ fn newest(tx: &Tx<'_>, fresh: i64) -> Result<Option<messages::Message>, Fault> {
 }
 
 fn show_twice(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
-    let Some(message) = newest(tx, fresh)? else { return Ok(()) };
+    let Some(message) = newest(tx, fresh)? else {
+        return Ok(());
+    };
     let mut uuid = [0; 16];
     tx.rng.fill_bytes(&mut uuid);
     let again = messages::NewMessage {
@@ -66,7 +77,19 @@ fn show_twice(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
 }
 
 fn alter(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
-    let Some(message) = newest(tx, fresh)? else { return Ok(()) };
-    let content = tx.seal("messages", message.name.as_bytes(), "content", 1, b"something else");
-    tx.execute("UPDATE messages SET content = ?2 WHERE ref = ?1", &[&message.name, &content]).map(|_| ())
+    let Some(message) = newest(tx, fresh)? else {
+        return Ok(());
+    };
+    let content = tx.seal(
+        "messages",
+        message.name.as_bytes(),
+        "content",
+        1,
+        b"something else",
+    );
+    tx.execute(
+        "UPDATE messages SET content = ?2 WHERE ref = ?1",
+        &[&message.name, &content],
+    )
+    .map(|_| ())
 }

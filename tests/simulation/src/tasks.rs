@@ -43,7 +43,14 @@ impl World {
         let planned = &mut process.memory.wakes[task as usize];
         if process.is_up && planned.is_none_or(|planned| at < planned) {
             *planned = Some(at);
-            self.agenda.enter(after, Happening::Task { node, life: process.life, task });
+            self.agenda.enter(
+                after,
+                Happening::Task {
+                    node,
+                    life: process.life,
+                    task,
+                },
+            );
         }
     }
 
@@ -57,7 +64,12 @@ impl World {
         }
     }
 
-    pub(crate) async fn run_task(&mut self, node: usize, life: u32, task: Task) -> Result<(), Broken> {
+    pub(crate) async fn run_task(
+        &mut self,
+        node: usize,
+        life: u32,
+        task: Task,
+    ) -> Result<(), Broken> {
         let process = &mut self.nodes[node];
         if life != process.life || process.memory.wakes[task as usize] != Some(self.agenda.now()) {
             return Ok(());
@@ -85,19 +97,32 @@ impl World {
 
     async fn post(&mut self, node: usize) -> Result<(), Broken> {
         let me = self.me(node);
-        let Some(envelopes) = self.commit(node, move |tx| outbox::seal_round(tx, &me)).await? else { return Ok(()) };
+        let Some(envelopes) = self
+            .commit(node, move |tx| outbox::seal_round(tx, &me))
+            .await?
+        else {
+            return Ok(());
+        };
         if envelopes.is_empty() {
             let due = self.read(node, |tx| rows::next_due(tx)).await?;
             self.rest(node, Task::Post, due);
         } else {
-            self.ask(node, &Request::Submit(SubmitRequest { envelopes }), Purpose::Post);
+            self.ask(
+                node,
+                &Request::Submit(SubmitRequest { envelopes }),
+                Purpose::Post,
+            );
         }
         Ok(())
     }
 
     async fn tend(&mut self, node: usize) -> Result<(), Broken> {
         let me = self.me(node);
-        if self.commit(node, move |tx| tend::look_after(tx, &me).map(|_| ())).await?.is_some() {
+        if self
+            .commit(node, move |tx| tend::look_after(tx, &me).map(|_| ()))
+            .await?
+            .is_some()
+        {
             self.wake_all(node);
             self.wake(node, Task::Tend, TEND_INTERVAL);
         }
@@ -116,17 +141,28 @@ impl World {
     }
 
     async fn carry_out(&mut self, node: usize, due: DueChore) -> Result<(), Broken> {
-        let DueChore { id, subject, chore, mailbox, payload, attempt } = due;
+        let DueChore {
+            id,
+            subject,
+            chore,
+            mailbox,
+            payload,
+            attempt,
+        } = due;
         let request = match chore {
             Chore::OpenMailbox => {
-                let key =
-                    <[u8; 32]>::try_from(payload.as_slice()).map_err(|_| Broken("a chore is broken".to_owned()))?;
+                let key = <[u8; 32]>::try_from(payload.as_slice())
+                    .map_err(|_| Broken("a chore is broken".to_owned()))?;
                 Request::OpenMailbox(mailbox, SendKey::from_bytes(key))
             }
             Chore::PublishPrekeys => Request::PublishPrekeys(mailbox, payload.to_vec()),
             Chore::CloseMailbox => Request::CloseMailbox(mailbox),
             Chore::RotateSession => {
-                let purpose = Purpose::Rotate { id, attempt, connection: subject };
+                let purpose = Purpose::Rotate {
+                    id,
+                    attempt,
+                    connection: subject,
+                };
                 self.ask(node, &Request::Prekeys(mailbox), purpose);
                 return Ok(());
             }
@@ -140,7 +176,9 @@ impl World {
         if !std::mem::take(&mut self.nodes[node].memory.relay_lost) {
             return Ok(());
         }
-        let hurried = self.commit(node, |tx| rows::hurry(tx).and_then(|()| chores::hurry(tx))).await?;
+        let hurried = self
+            .commit(node, |tx| rows::hurry(tx).and_then(|()| chores::hurry(tx)))
+            .await?;
         if hurried.is_some() {
             self.wake_all(node);
         }
@@ -157,14 +195,20 @@ impl World {
         if life != self.nodes[node].life {
             return Ok(());
         }
-        let Some(purpose) = self.nodes[node].memory.waits.remove(&ticket) else { return Ok(()) };
+        let Some(purpose) = self.nodes[node].memory.waits.remove(&ticket) else {
+            return Ok(());
+        };
         self.reached(node).await?;
         if life != self.nodes[node].life {
             return Ok(());
         }
         match (purpose, answer) {
             (Purpose::Post, Answer::Submitted(response)) => {
-                if self.commit(node, move |tx| outbox::record(tx, &response.results)).await?.is_some() {
+                if self
+                    .commit(node, move |tx| outbox::record(tx, &response.results))
+                    .await?
+                    .is_some()
+                {
                     self.nodes[node].memory.silences = 0;
                     self.wake(node, Task::Post, 1);
                 }
@@ -175,19 +219,29 @@ impl World {
                 self.wake(node, Task::Pull, 1);
                 Ok(())
             }
-            (Purpose::Errand { id, attempt }, answer) => self.end_errand(node, id, attempt, answer).await,
+            (Purpose::Errand { id, attempt }, answer) => {
+                self.end_errand(node, id, attempt, answer).await
+            }
             (Purpose::Rotate { id, connection, .. }, Answer::Prekeys(sealed)) => {
                 let me = self.me(node);
-                let rotated = self.commit(node, move |tx| outbox::rotate(tx, &me, &connection, &sealed)).await?;
+                let rotated = self
+                    .commit(node, move |tx| {
+                        outbox::rotate(tx, &me, &connection, &sealed)
+                    })
+                    .await?;
                 if rotated.is_none() {
                     return Ok(());
                 }
                 self.end_errand(node, id, 0, Answer::Done).await
             }
-            (Purpose::Rotate { id, .. }, Answer::Refused(code)) if Chore::RotateSession.is_over(code) => {
+            (Purpose::Rotate { id, .. }, Answer::Refused(code))
+                if Chore::RotateSession.is_over(code) =>
+            {
                 self.end_errand(node, id, 0, Answer::Done).await
             }
-            (Purpose::Rotate { id, attempt, .. }, answer) => self.end_errand(node, id, attempt, answer).await,
+            (Purpose::Rotate { id, attempt, .. }, answer) => {
+                self.end_errand(node, id, attempt, answer).await
+            }
             (Purpose::Connect { pairing, invite }, Answer::Prekeys(sealed)) => {
                 self.connect(node, pairing, *invite, sealed).await
             }
@@ -197,9 +251,9 @@ impl World {
             }
             // A person sees why and tries again.
             (Purpose::Connect { .. }, _) => Ok(()),
-            (Purpose::Post | Purpose::Pull | Purpose::Acknowledge, answer) => {
-                Err(Broken(format!("the relay answers node-{node} with {answer}")))
-            }
+            (Purpose::Post | Purpose::Pull | Purpose::Acknowledge, answer) => Err(Broken(format!(
+                "the relay answers node-{node} with {answer}"
+            ))),
         }
     }
 
@@ -209,7 +263,11 @@ impl World {
             let memory = &mut self.nodes[node].memory;
             let pause = (EMPTY_PULL << memory.empty_pulls.min(6)).min(EMPTY_PULL_MAX);
             memory.empty_pulls += 1;
-            let pause = if self.nodes[node].has_webhook { EMPTY_PULL_MAX } else { pause };
+            let pause = if self.nodes[node].has_webhook {
+                EMPTY_PULL_MAX
+            } else {
+                pause
+            };
             self.wake(node, Task::Pull, pause);
             return Ok(());
         }
@@ -220,13 +278,24 @@ impl World {
         Ok(())
     }
 
-    async fn end_errand(&mut self, node: usize, id: i64, attempt: u32, answer: Answer) -> Result<(), Broken> {
+    async fn end_errand(
+        &mut self,
+        node: usize,
+        id: i64,
+        attempt: u32,
+        answer: Answer,
+    ) -> Result<(), Broken> {
         let ended = match answer {
             Answer::Refused(code) => {
                 let own = backoff::delay(attempt + 1, self.chance.number());
-                let wait = if code.is_retryable() { own } else { limits::BACKOFF_MAX };
+                let wait = if code.is_retryable() {
+                    own
+                } else {
+                    limits::BACKOFF_MAX
+                };
                 let at = self.node_now(node).plus(wait);
-                self.commit(node, move |tx| chores::postpone(tx, id, at)).await?
+                self.commit(node, move |tx| chores::postpone(tx, id, at))
+                    .await?
             }
             _ => self.commit(node, move |tx| chores::finish(tx, id)).await?,
         };
@@ -237,7 +306,13 @@ impl World {
         Ok(())
     }
 
-    async fn connect(&mut self, node: usize, number: usize, invite: Invite, sealed: Vec<u8>) -> Result<(), Broken> {
+    async fn connect(
+        &mut self,
+        node: usize,
+        number: usize,
+        invite: Invite,
+        sealed: Vec<u8>,
+    ) -> Result<(), Broken> {
         let me = self.me(node);
         let job = move |tx: &mut Tx<'_>| match pairing::connect(tx, &me, &invite, &sealed, None) {
             Err(Fault::Refused(problem)) if problem.code == ProblemCode::InviteExpired => Ok(None),
@@ -256,11 +331,18 @@ impl World {
         Ok(())
     }
 
-    pub(crate) async fn time_out(&mut self, node: usize, life: u32, ticket: u64) -> Result<(), Broken> {
+    pub(crate) async fn time_out(
+        &mut self,
+        node: usize,
+        life: u32,
+        ticket: u64,
+    ) -> Result<(), Broken> {
         if life != self.nodes[node].life {
             return Ok(());
         }
-        let Some(purpose) = self.nodes[node].memory.waits.remove(&ticket) else { return Ok(()) };
+        let Some(purpose) = self.nodes[node].memory.waits.remove(&ticket) else {
+            return Ok(());
+        };
         self.note(&format!("node-{node} has no answer to {ticket}"));
         self.nodes[node].memory.relay_lost = true;
         match purpose {
@@ -274,8 +356,14 @@ impl World {
                 Ok(())
             }
             Purpose::Errand { id, attempt } | Purpose::Rotate { id, attempt, .. } => {
-                let at = self.node_now(node).plus(std::time::Duration::from_millis(self.backoff(attempt)));
-                if self.commit(node, move |tx| chores::postpone(tx, id, at)).await?.is_some() {
+                let at = self
+                    .node_now(node)
+                    .plus(std::time::Duration::from_millis(self.backoff(attempt)));
+                if self
+                    .commit(node, move |tx| chores::postpone(tx, id, at))
+                    .await?
+                    .is_some()
+                {
                     self.wake(node, Task::Errands, 1);
                 }
                 Ok(())
@@ -288,8 +376,16 @@ impl World {
         let failures = self.nodes[node].memory.silences;
         self.nodes[node].memory.silences += 1;
         let pause = self.backoff(failures).min(LONGEST_SILENCE);
-        let next_at = self.node_now(node).plus(std::time::Duration::from_millis(pause));
-        if self.commit(node, move |tx| outbox::unreachable(tx, "no answer", next_at)).await?.is_some() {
+        let next_at = self
+            .node_now(node)
+            .plus(std::time::Duration::from_millis(pause));
+        if self
+            .commit(node, move |tx| {
+                outbox::unreachable(tx, "no answer", next_at)
+            })
+            .await?
+            .is_some()
+        {
             self.wake(node, Task::Post, pause);
         }
         Ok(())
@@ -301,6 +397,7 @@ impl World {
 
     /// The secrets' own name of a peer's invite, once this node made it and the relay was told.
     pub(crate) async fn is_published(&self, node: usize, subject: String) -> Result<bool, Broken> {
-        self.read(node, move |tx| chores::is_ready(tx, &subject)).await
+        self.read(node, move |tx| chores::is_ready(tx, &subject))
+            .await
     }
 }

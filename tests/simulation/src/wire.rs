@@ -33,7 +33,12 @@ impl fmt::Display for Request {
         match self {
             Self::Submit(request) => write!(f, "submit {}", request.envelopes.len()),
             Self::Pull => f.write_str("pull"),
-            Self::Acknowledge(results) => write!(f, "acknowledge {} of lease {}", results.results.len(), results.lease),
+            Self::Acknowledge(results) => write!(
+                f,
+                "acknowledge {} of lease {}",
+                results.results.len(),
+                results.lease
+            ),
             Self::OpenMailbox(mailbox, _) => write!(f, "open {mailbox}"),
             Self::CloseMailbox(mailbox) => write!(f, "close {mailbox}"),
             Self::PublishPrekeys(mailbox, _) => write!(f, "publish prekeys in {mailbox}"),
@@ -46,7 +51,12 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Submitted(response) => write!(f, "{:?}", outcomes(response)),
-            Self::Pulled(batch) => write!(f, "{} envelopes, {} events", batch.deliveries.len(), batch.events.len()),
+            Self::Pulled(batch) => write!(
+                f,
+                "{} envelopes, {} events",
+                batch.deliveries.len(),
+                batch.events.len()
+            ),
             Self::Prekeys(_) => f.write_str("prekeys"),
             Self::Done => f.write_str("done"),
             Self::Refused(code) => write!(f, "refused: {code}"),
@@ -61,5 +71,9 @@ fn outcomes(response: &SubmitResponse) -> Vec<&'static str> {
         SubmitOutcome::Duplicate { .. } => "duplicate",
         SubmitOutcome::Refused { .. } => "refused",
     };
-    response.results.iter().map(|result| word(&result.outcome)).collect()
+    response
+        .results
+        .iter()
+        .map(|result| word(&result.outcome))
+        .collect()
 }

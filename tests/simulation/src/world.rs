@@ -46,9 +46,19 @@ pub(crate) enum Happening {
     /// A task of a node looks at what is due.
     Task { node: usize, life: u32, task: Task },
     /// A request reaches the relay.
-    Request { node: usize, life: u32, ticket: u64, request: Request },
+    Request {
+        node: usize,
+        life: u32,
+        ticket: u64,
+        request: Request,
+    },
     /// An answer reaches a node.
-    Answer { node: usize, life: u32, ticket: u64, answer: Answer },
+    Answer {
+        node: usize,
+        life: u32,
+        ticket: u64,
+        answer: Answer,
+    },
     /// A node has waited long enough.
     Timeout { node: usize, life: u32, ticket: u64 },
     /// The relay looks which webhooks are to be called.
@@ -56,9 +66,19 @@ pub(crate) enum Happening {
     /// The relay sweeps, as it does again and again, or because something happened.
     Sweep { is_habit: bool },
     /// A call reaches a node's webhook.
-    Call { node: usize, life: u32, number: u64, batch: DeliveryBatch },
+    Call {
+        node: usize,
+        life: u32,
+        number: u64,
+        batch: DeliveryBatch,
+    },
     /// A call ends for the relay, with results or with a failure.
-    CallEnds { life: u32, number: u64, class: Class, results: DeliveryResults },
+    CallEnds {
+        life: u32,
+        number: u64,
+        class: Class,
+        results: DeliveryResults,
+    },
     /// A node's process starts again.
     NodeStarts { node: usize },
     /// The relay's process starts again.
@@ -110,7 +130,13 @@ impl World {
         for number in 0..chance.index(3) + 2 {
             let node = Node::new(number, &origin, START, &mut chance)?;
             let webhook = node.has_webhook.then(|| "https://node.example/".to_owned());
-            bare.register(START, node.account, AccountKey::from_bytes(chance.bytes()), webhook).await?;
+            bare.register(
+                START,
+                node.account,
+                AccountKey::from_bytes(chance.bytes()),
+                webhook,
+            )
+            .await?;
             nodes.push(node);
         }
         let weeks = chance.happens(300);
@@ -152,7 +178,12 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.note(&format!("seed {}, {} nodes, {:?}", self.seed, self.nodes.len(), self.rates));
+        self.note(&format!(
+            "seed {}, {} nodes, {:?}",
+            self.seed,
+            self.nodes.len(),
+            self.rates
+        ));
         for node in 0..self.nodes.len() {
             self.wake_all(node);
             self.wake(node, Task::Tend, MINUTE);
@@ -173,7 +204,8 @@ impl World {
         for (at, act) in self.people.acts(STORM, self.nodes.len(), &mut self.chance) {
             self.agenda.enter(at, Happening::Person(act));
         }
-        self.agenda.enter(MINUTE, Happening::Sweep { is_habit: true });
+        self.agenda
+            .enter(MINUTE, Happening::Sweep { is_habit: true });
         self.agenda.enter(STORM, Happening::Calm);
         self.agenda.enter(STORM + HOUR, Happening::Inspect);
     }
@@ -205,8 +237,12 @@ impl World {
         let mut happened = 0;
         while !self.is_over {
             happened += 1;
-            ensure(happened < HAPPENINGS_MAX, || "queues do not drain: there is no end of it".to_owned())?;
-            let Some(next) = self.agenda.next() else { return Err(Broken("nothing happens any more".to_owned())) };
+            ensure(happened < HAPPENINGS_MAX, || {
+                "queues do not drain: there is no end of it".to_owned()
+            })?;
+            let Some(next) = self.agenda.next() else {
+                return Err(Broken("nothing happens any more".to_owned()));
+            };
             self.happen(next).await?;
         }
         Ok(())
@@ -215,12 +251,32 @@ impl World {
     async fn happen(&mut self, happening: Happening) -> Result<(), Broken> {
         match happening {
             Happening::Task { node, life, task } => self.run_task(node, life, task).await,
-            Happening::Request { node, life, ticket, request } => self.take_request(node, life, ticket, request).await,
-            Happening::Answer { node, life, ticket, answer } => self.take_answer(node, life, ticket, answer).await,
+            Happening::Request {
+                node,
+                life,
+                ticket,
+                request,
+            } => self.take_request(node, life, ticket, request).await,
+            Happening::Answer {
+                node,
+                life,
+                ticket,
+                answer,
+            } => self.take_answer(node, life, ticket, answer).await,
             Happening::Timeout { node, life, ticket } => self.time_out(node, life, ticket).await,
             Happening::Look { life } => self.call_webhooks(life).await,
-            Happening::Call { node, life, number, batch } => self.take_call(node, life, number, batch).await,
-            Happening::CallEnds { life, number, class, results } => self.end_call(life, number, class, results).await,
+            Happening::Call {
+                node,
+                life,
+                number,
+                batch,
+            } => self.take_call(node, life, number, batch).await,
+            Happening::CallEnds {
+                life,
+                number,
+                class,
+                results,
+            } => self.end_call(life, number, class, results).await,
             Happening::Person(act) => self.act(act).await,
             Happening::Sweep { is_habit } => self.sweep(is_habit).await,
             Happening::NodeStarts { node } => self.start_node(node),
@@ -272,7 +328,11 @@ impl World {
     }
 
     fn jump(&mut self, node: Option<usize>) {
-        let most = if self.weeks && self.chance.happens(700) { SKEW_WEEKS } else { SKEW_MAX };
+        let most = if self.weeks && self.chance.happens(700) {
+            SKEW_WEEKS
+        } else {
+            SKEW_MAX
+        };
         let skew = self.chance.below(2 * most).cast_signed() - most.cast_signed();
         self.set_clock(node, skew);
     }
@@ -287,7 +347,8 @@ impl World {
             None => {
                 self.relay.jump(self.agenda.now(), skew);
                 self.wake_relay();
-                self.agenda.enter(MINUTE, Happening::Sweep { is_habit: false });
+                self.agenda
+                    .enter(MINUTE, Happening::Sweep { is_habit: false });
             }
         }
         self.note(&format!(
@@ -324,7 +385,11 @@ impl World {
     {
         let crashes = self.chance.happens(self.rates.crashed);
         let loses = crashes && self.chance.happens(500);
-        let (mutant, roll, fresh) = (self.mutant, self.chance.below(1_000), self.nodes[node].seen_position);
+        let (mutant, roll, fresh) = (
+            self.mutant,
+            self.chance.below(1_000),
+            self.nodes[node].seen_position,
+        );
         let work = move |tx: &mut Tx<'_>| {
             let value = job(tx)?;
             if loses {
@@ -335,12 +400,16 @@ impl World {
             }
             Ok((value, node::look(tx, fresh)?))
         };
-        let outcome = self.nodes[node].store.write(self.node_now(node), work).await;
+        let outcome = self.nodes[node]
+            .store
+            .write(self.node_now(node), work)
+            .await;
         let value = match outcome {
             Ok((value, sight)) => {
                 let last = sight.messages.last().map(|message| message.position);
                 self.nodes[node].seen_position = last.unwrap_or(fresh);
-                (self.nodes[node].open_rows, self.nodes[node].unconfirmed) = (sight.open_rows, sight.unconfirmed);
+                (self.nodes[node].open_rows, self.nodes[node].unconfirmed) =
+                    (sight.open_rows, sight.unconfirmed);
                 self.model.see(node, sight)?;
                 Some(value)
             }
@@ -411,7 +480,11 @@ impl World {
             self.wake_relay();
         }
         if is_habit {
-            let pause = if self.agenda.now() < STORM { 10 * MINUTE } else { HOUR };
+            let pause = if self.agenda.now() < STORM {
+                10 * MINUTE
+            } else {
+                HOUR
+            };
             self.agenda.enter(pause, Happening::Sweep { is_habit });
         }
         Ok(())
@@ -433,8 +506,14 @@ impl World {
             self.rest_all(LAST_REST);
         }
         if self.agenda.now() > STORM + CALM {
-            let open: Vec<_> = self.nodes.iter().map(|node| (node.open_rows, node.unconfirmed)).collect();
-            return Err(Broken(format!("queues do not drain: rows that wait at the nodes: {open:?}")));
+            let open: Vec<_> = self
+                .nodes
+                .iter()
+                .map(|node| (node.open_rows, node.unconfirmed))
+                .collect();
+            return Err(Broken(format!(
+                "queues do not drain: rows that wait at the nodes: {open:?}"
+            )));
         }
         self.agenda.enter(HOUR, Happening::Inspect);
         Ok(())
@@ -446,7 +525,11 @@ impl World {
                 || matches!(happening, Happening::Call { .. })
                 || matches!(happening, Happening::Person(act) if !act.is_a_habit())
         };
-        if self.nodes.iter().any(|node| node.open_rows > 0 || !node.is_up && !node.has_left) || self.agenda.any(is_open)
+        if self
+            .nodes
+            .iter()
+            .any(|node| node.open_rows > 0 || !node.is_up && !node.has_left)
+            || self.agenda.any(is_open)
         {
             return Ok(false);
         }
@@ -463,12 +546,19 @@ impl World {
         for (account, envelope) in &self.relay.accepted {
             let found = self.relay.bare.statuses(*account, vec![*envelope]).await?;
             let state = found.first().map(|status| status.state);
-            let has_ended = !matches!(state, None | Some(EnvelopeState::Queued | EnvelopeState::Retrying));
-            ensure(has_ended, || format!("the relay accepted {envelope} and has it as {state:?}"))?;
+            let has_ended = !matches!(
+                state,
+                None | Some(EnvelopeState::Queued | EnvelopeState::Retrying)
+            );
+            ensure(has_ended, || {
+                format!("the relay accepted {envelope} and has it as {state:?}")
+            })?;
         }
         for mailbox in &self.relay.closed {
             let is_closed = self.relay.bare.prekeys(*mailbox).await?.is_none();
-            ensure(is_closed, || format!("the relay said that {mailbox} is closed, and it is not"))?;
+            ensure(is_closed, || {
+                format!("the relay said that {mailbox} is closed, and it is not")
+            })?;
         }
         Ok(())
     }

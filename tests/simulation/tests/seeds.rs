@@ -3,7 +3,11 @@
 //! `SEALPOST_SEED=17 cargo test -p sealpost-simulation --test seeds every_seed -- --nocapture`
 //! plays one seed again and prints its log.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test speaks by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test speaks by panicking"
+)]
 
 use sealpost_simulation::{Mutant, Outcome, run};
 use std::{collections::BTreeMap, panic::resume_unwind, sync::Mutex};
@@ -13,7 +17,9 @@ const SEEDS: u64 = 50;
 const MUTANT_SEEDS: u64 = 20;
 
 fn chosen() -> Option<u64> {
-    std::env::var("SEALPOST_SEED").ok().map(|text| text.parse().expect("SEALPOST_SEED is a number"))
+    std::env::var("SEALPOST_SEED")
+        .ok()
+        .map(|text| text.parse().expect("SEALPOST_SEED is a number"))
 }
 
 fn play(seed: u64) -> Outcome {
@@ -31,18 +37,27 @@ fn check(seed: u64) -> Outcome {
 }
 
 /// Does something with each, on as many threads as there are cores.
-fn on_all_cores<I: Send, O: Send>(items: impl Iterator<Item = I> + Send, work: impl Fn(I) -> O + Sync) -> Vec<O> {
+fn on_all_cores<I: Send, O: Send>(
+    items: impl Iterator<Item = I> + Send,
+    work: impl Fn(I) -> O + Sync,
+) -> Vec<O> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let items = Mutex::new(items);
     let next = || items.lock().expect("no thread panics with the lock").next();
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..cores).map(|_| scope.spawn(|| std::iter::from_fn(next).map(&work).collect::<Vec<_>>())).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        let threads: Vec<_> = (0..cores)
+            .map(|_| scope.spawn(|| std::iter::from_fn(next).map(&work).collect::<Vec<_>>()))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
     })
 }
 
-fn sum<'a, W: Ord + Clone + 'a>(counts: impl Iterator<Item = &'a BTreeMap<W, usize>>) -> BTreeMap<W, usize> {
+fn sum<'a, W: Ord + Clone + 'a>(
+    counts: impl Iterator<Item = &'a BTreeMap<W, usize>>,
+) -> BTreeMap<W, usize> {
     let mut total = BTreeMap::new();
     for (word, count) in counts.flatten() {
         *total.entry(word.clone()).or_default() += count;
@@ -73,9 +88,14 @@ fn every_seed_ends_as_promised() {
     let is_wild = sent > 500 && crashes > 50 && set_aside > 5 && several > 20 && mixed > 3;
     assert!(is_wild, "the seeds have become tame: {what}");
     let ended = |word: &str| endings.get(word).copied().unwrap_or_default();
-    assert!(ended("failed") > 10 && ended("read") + ended("delivered") > 500, "{what}");
     assert!(
-        ["accepted ok", "blocked ok", "pending broken", "rejected ok"].iter().all(|end| joinings.contains_key(*end)),
+        ended("failed") > 10 && ended("read") + ended("delivered") > 500,
+        "{what}"
+    );
+    assert!(
+        ["accepted ok", "blocked ok", "pending broken", "rejected ok"]
+            .iter()
+            .all(|end| joinings.contains_key(*end)),
         "{what}"
     );
 }
@@ -91,8 +111,11 @@ fn the_same_seed_gives_the_same_log() {
 #[test]
 fn every_mutant_is_noticed() {
     let noticed = on_all_cores(Mutant::ALL.into_iter(), |mutant| {
-        let words =
-            (0..MUTANT_SEEDS).find_map(|seed| run(seed, Some(mutant)).expect("the simulation itself works").broken);
+        let words = (0..MUTANT_SEEDS).find_map(|seed| {
+            run(seed, Some(mutant))
+                .expect("the simulation itself works")
+                .broken
+        });
         println!("{mutant:?}: {words:?}");
         (mutant, words)
     });

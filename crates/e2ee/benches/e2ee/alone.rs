@@ -42,7 +42,9 @@ impl Alone {
     pub(crate) fn new() -> Self {
         let secret = StaticSecret::from(KEY);
         let seed = [9; 64];
-        let pqspk = DecapsulationKey::from_seed(seed.into()).encapsulation_key().clone();
+        let pqspk = DecapsulationKey::from_seed(seed.into())
+            .encapsulation_key()
+            .clone();
         let (ct, _) = pqspk.encapsulate_with_rng(&mut ChaCha20Rng::seed_from_u64(1));
         let signing = SigningKey::from_bytes(&KEY);
         let base = vec![1; 1_304];
@@ -88,7 +90,8 @@ impl Alone {
     /// the first DH step on each.
     pub(crate) fn handshake(&self) {
         let key = VerifyingKey::from_bytes(&self.verifying).expect("a key");
-        key.verify_strict(&self.base, &self.signature).expect("its signature");
+        key.verify_strict(&self.base, &self.signature)
+            .expect("its signature");
         let pqspk = EncapsulationKey::new(&self.pqspk.into()).expect("a key");
         black_box(pqspk.encapsulate_with_rng(&mut ChaCha20Rng::seed_from_u64(1)));
         black_box(DecapsulationKey::from_seed(self.seed.into()).decapsulate(&self.ct));
@@ -117,7 +120,11 @@ impl Alone {
 
     fn agree(&self, times: usize) {
         for _ in 0..times {
-            black_box(black_box(&self.secret).diffie_hellman(black_box(&self.public)).was_contributory());
+            black_box(
+                black_box(&self.secret)
+                    .diffie_hellman(black_box(&self.public))
+                    .was_contributory(),
+            );
         }
     }
 
@@ -138,7 +145,8 @@ fn seal_msg() {
 /// The message key and the next chain key.
 fn chain() {
     for input in 1..=2_u8 {
-        let keyed = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(black_box(&KEY)).expect("any length");
+        let keyed =
+            <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(black_box(&KEY)).expect("any length");
         black_box(keyed.chain_update([input]).finalize());
     }
 }
@@ -146,7 +154,8 @@ fn chain() {
 fn kdf(len: usize) {
     let mut okm = [0; 128];
     let kdf = hkdf::Hkdf::<Sha256>::new(Some(black_box(&KEY)), black_box(&KEY));
-    kdf.expand(b"Sealpost-1 msg", &mut okm[..len]).expect("short");
+    kdf.expand(b"Sealpost-1 msg", &mut okm[..len])
+        .expect("short");
     black_box(okm);
 }
 
@@ -155,13 +164,25 @@ fn hash(len: usize) {
 }
 
 fn x_seal(plaintext: &[u8], ad: &[u8]) -> Vec<u8> {
-    let payload = Payload { msg: black_box(plaintext), aad: ad };
-    black_box(XChaCha20Poly1305::new(&Key::from(KEY)).encrypt(&XNonce::from([0; 24]), payload).expect("short"))
+    let payload = Payload {
+        msg: black_box(plaintext),
+        aad: ad,
+    };
+    black_box(
+        XChaCha20Poly1305::new(&Key::from(KEY))
+            .encrypt(&XNonce::from([0; 24]), payload)
+            .expect("short"),
+    )
 }
 
 fn x_open(sealed: &[u8], ad: &[u8]) {
-    let payload = Payload { msg: black_box(sealed), aad: ad };
+    let payload = Payload {
+        msg: black_box(sealed),
+        aad: ad,
+    };
     drop(black_box(
-        XChaCha20Poly1305::new(&Key::from(KEY)).decrypt(&XNonce::from([0; 24]), payload).expect("sealed above"),
+        XChaCha20Poly1305::new(&Key::from(KEY))
+            .decrypt(&XNonce::from([0; 24]), payload)
+            .expect("sealed above"),
     ));
 }

@@ -33,7 +33,10 @@ pub(crate) struct Parties {
 impl Parties {
     pub(crate) fn paired() -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let (a, b) = (Rc::new(Identity::generate(&mut rng)), Rc::new(Identity::generate(&mut rng)));
+        let (a, b) = (
+            Rc::new(Identity::generate(&mut rng)),
+            Rc::new(Identity::generate(&mut rng)),
+        );
         let terms = BaseTerms {
             scope: Scope::connection(&CONNECTION),
             incarnation: Incarnation::from_bytes([5; 8]),
@@ -53,7 +56,17 @@ impl Parties {
             body: vec![8; 1_500],
         };
         let (from_a, to_b, secrets) = (Sessions::new(), Sessions::new(), vec![secrets]);
-        let mut parties = Self { a, b, from_a, to_b, base, secrets, outer, plaintext, rng };
+        let mut parties = Self {
+            a,
+            b,
+            from_a,
+            to_b,
+            base,
+            secrets,
+            outer,
+            plaintext,
+            rng,
+        };
         parties.exchange();
         parties
     }
@@ -61,11 +74,20 @@ impl Parties {
     /// INIT one way, an answer back: confirmed at A.
     fn exchange(&mut self) {
         self.from_a = self.initiate();
-        let init = self.from_a.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        let init = self
+            .from_a
+            .seal(&self.plaintext, NOW, &mut self.rng)
+            .expect("a session");
         self.to_b = opened(&self.to_b, &self.b, &self.a, &self.secrets, &init);
-        let answer = self.to_b.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        let answer = self
+            .to_b
+            .seal(&self.plaintext, NOW, &mut self.rng)
+            .expect("a session");
         self.from_a = opened(&self.from_a, &self.a, &self.b, &[], &answer);
-        let confirmation = self.from_a.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        let confirmation = self
+            .from_a
+            .seal(&self.plaintext, NOW, &mut self.rng)
+            .expect("a session");
         self.to_b = opened(&self.to_b, &self.b, &self.a, &self.secrets, &confirmation);
     }
 
@@ -89,34 +111,69 @@ impl Parties {
     }
 
     pub(crate) fn seal(&mut self) -> Vec<u8> {
-        let inner = self.from_a.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
+        let inner = self
+            .from_a
+            .seal(&self.plaintext, NOW, &mut self.rng)
+            .expect("a session");
         seal_envelope(&self.outer, &MAILBOX, &inner, &mut self.rng).expect("small")
     }
 
     pub(crate) fn open(&self, envelope: &[u8]) {
         let inner = open_envelope(&self.outer, &MAILBOX, envelope).expect("sealed above");
-        drop(black_box(opened(&self.to_b, &self.b, &self.a, &self.secrets, &inner)));
+        drop(black_box(opened(
+            &self.to_b,
+            &self.b,
+            &self.a,
+            &self.secrets,
+            &inner,
+        )));
     }
 
     /// A message of B that brings A a new ratchet key.
     pub(crate) fn bring_a_step(&mut self) -> Vec<u8> {
-        self.to_b.seal(&self.plaintext, NOW, &mut self.rng).expect("a session")
+        self.to_b
+            .seal(&self.plaintext, NOW, &mut self.rng)
+            .expect("a session")
     }
 
     pub(crate) fn answer_step(&mut self, inner: &[u8]) {
         let mut sessions = opened(&self.from_a, &self.a, &self.b, &[], inner);
-        drop(black_box(sessions.seal(&self.plaintext, NOW, &mut self.rng).expect("a session")));
+        drop(black_box(
+            sessions
+                .seal(&self.plaintext, NOW, &mut self.rng)
+                .expect("a session"),
+        ));
     }
 
     pub(crate) fn begin(&mut self) {
         let mut sessions = self.initiate();
-        let init = sessions.seal(&self.plaintext, NOW, &mut self.rng).expect("a session");
-        drop(black_box(opened(&Sessions::new(), &self.b, &self.a, &self.secrets, &init)));
+        let init = sessions
+            .seal(&self.plaintext, NOW, &mut self.rng)
+            .expect("a session");
+        drop(black_box(opened(
+            &Sessions::new(),
+            &self.b,
+            &self.a,
+            &self.secrets,
+            &init,
+        )));
     }
 }
 
-fn opened(sessions: &Sessions, me: &Identity, peer: &Identity, bases: &[PrekeySecrets], inner: &[u8]) -> Sessions {
-    let context = OpenContext { me, peer: peer.public(), conn_id: CONNECTION, bases, now: NOW };
+fn opened(
+    sessions: &Sessions,
+    me: &Identity,
+    peer: &Identity,
+    bases: &[PrekeySecrets],
+    inner: &[u8],
+) -> Sessions {
+    let context = OpenContext {
+        me,
+        peer: peer.public(),
+        conn_id: CONNECTION,
+        bases,
+        now: NOW,
+    };
     match sessions.open(&context, inner) {
         Verdict::Opened(opened) => opened.sessions,
         Verdict::NotOpened(refused) => panic!("{}", refused.why),

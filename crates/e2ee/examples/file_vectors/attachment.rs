@@ -19,8 +19,28 @@ const SEALED_CHUNK_BYTES: usize = CHUNK_BYTES + 16;
 const WRITTEN_OUT_MAX: usize = 6_000;
 
 pub(crate) fn vectors() -> Outcome<Value> {
-    let blobs: Result<Vec<_>, _> = sizes().into_iter().map(|(name, pt_len)| blob_vector(name, pt_len)).collect();
-    let lengths = [0, 1, 2, 3, 8, 9, 10, 100, 4_095, 4_096, 4_097, 65_536, 65_537, 1_000_000, 99_999_999, 100_000_000];
+    let blobs: Result<Vec<_>, _> = sizes()
+        .into_iter()
+        .map(|(name, pt_len)| blob_vector(name, pt_len))
+        .collect();
+    let lengths = [
+        0,
+        1,
+        2,
+        3,
+        8,
+        9,
+        10,
+        100,
+        4_095,
+        4_096,
+        4_097,
+        65_536,
+        65_537,
+        1_000_000,
+        99_999_999,
+        100_000_000,
+    ];
     Ok(json!({
         "about": "docs/e2ee-files-invites-vault.md, Blob and Descriptor. Byte i of a plaintext is 1 + i mod 251. \
                   Bytes are base64url without padding.",
@@ -71,7 +91,11 @@ pub(crate) fn plaintext(pt_len: usize) -> Vec<u8> {
 fn blob_vector(name: &str, pt_len: usize) -> Outcome<Value> {
     let plaintext = plaintext(pt_len);
     let (blob, parts, sealed) = seal(&plaintext)?;
-    assert_eq!(blob, Forge::default().blob(&plaintext)?, "{name}: the library and the forge agree");
+    assert_eq!(
+        blob,
+        Forge::default().blob(&plaintext)?,
+        "{name}: the library and the forge agree"
+    );
     let mut vector = json!({
         "name": name,
         "file_key": text(&FILE_KEY),
@@ -138,12 +162,22 @@ impl Forge {
         let mut padded = plaintext.to_vec();
         padded.extend((plaintext.len()..padded_bytes).map(|at| (self.padding)(at, padded_bytes)));
         let mut blob = SALT.to_vec();
-        blob.extend_from_slice(&self.commitment.unwrap_or(kdf(&FILE_KEY, b"Sealpost-1 commit")?));
+        blob.extend_from_slice(
+            &self
+                .commitment
+                .unwrap_or(kdf(&FILE_KEY, b"Sealpost-1 commit")?),
+        );
         let cipher = ChaCha20Poly1305::new(&kdf(&self.payload_ikm, b"payload")?.into());
         let count = padded.len().div_ceil(CHUNK_BYTES);
         for (index, chunk) in padded.chunks(CHUNK_BYTES).enumerate() {
             let nonce = self.nonce(index as u64 + self.first_index, (self.last)(index, count));
-            let sealed = cipher.encrypt(&nonce, Payload { msg: chunk, aad: self.associated });
+            let sealed = cipher.encrypt(
+                &nonce,
+                Payload {
+                    msg: chunk,
+                    aad: self.associated,
+                },
+            );
             blob.extend_from_slice(&sealed.map_err(|_| "chunk too large")?);
         }
         Ok(blob)
@@ -163,7 +197,9 @@ impl Forge {
 
 fn kdf(ikm: &[u8], info: &[u8]) -> Outcome<[u8; 32]> {
     let mut key = [0; 32];
-    Hkdf::<Sha256>::new(Some(&SALT), ikm).expand(info, &mut key).map_err(|_| "length")?;
+    Hkdf::<Sha256>::new(Some(&SALT), ikm)
+        .expand(info, &mut key)
+        .map_err(|_| "length")?;
     Ok(key)
 }
 
@@ -192,8 +228,18 @@ struct Invalid {
 
 impl Invalid {
     fn new(name: &'static str, reason: &'static str, pt_len: usize, blob: &[u8]) -> Self {
-        let sealed = Sealed { ct_len: blob_len(pt_len as u64), ct_hash: ct_hash(blob), pt_len: pt_len as u64 };
-        Self { name, reason, file_key: FILE_KEY, sealed, bytes: Bytes::Written(blob.to_vec()) }
+        let sealed = Sealed {
+            ct_len: blob_len(pt_len as u64),
+            ct_hash: ct_hash(blob),
+            pt_len: pt_len as u64,
+        };
+        Self {
+            name,
+            reason,
+            file_key: FILE_KEY,
+            sealed,
+            bytes: Bytes::Written(blob.to_vec()),
+        }
     }
 
     fn edited(mut self, pt_len: usize, edit: Value) -> Self {
@@ -217,7 +263,9 @@ impl Invalid {
         });
         match &self.bytes {
             Bytes::Written(blob) => vector["blob"] = text(blob),
-            Bytes::Edited(pt_len, edit) => vector["edited"] = json!({"of_pt_len": pt_len, "edit": edit}),
+            Bytes::Edited(pt_len, edit) => {
+                vector["edited"] = json!({"of_pt_len": pt_len, "edit": edit})
+            }
         }
         vector
     }
@@ -230,49 +278,126 @@ fn invalid() -> Outcome<Vec<Value>> {
 
 fn altered() -> Outcome<Vec<Invalid>> {
     let (blob, _, sealed) = seal(&plaintext(10))?;
-    let wrong_key = Invalid { file_key: counting(1), ..Invalid::new("another file key", "commitment", 10, &blob) };
+    let wrong_key = Invalid {
+        file_key: counting(1),
+        ..Invalid::new("another file key", "commitment", 10, &blob)
+    };
     let plain_hash = hash(&[&blob]);
     Ok(vec![
         wrong_key,
         Invalid::new("salt flipped", "commitment", 10, &flipped(&blob, 0)),
         Invalid::new("commitment flipped", "commitment", 10, &flipped(&blob, 47)),
-        Invalid::new("first ciphertext byte flipped", "chunk", 10, &flipped(&blob, 48)),
-        Invalid::new("padding flipped in the ciphertext", "chunk", 10, &flipped(&blob, 4_000)),
-        Invalid::new("last tag byte flipped", "chunk", 10, &flipped(&blob, blob.len() - 1)),
+        Invalid::new(
+            "first ciphertext byte flipped",
+            "chunk",
+            10,
+            &flipped(&blob, 48),
+        ),
+        Invalid::new(
+            "padding flipped in the ciphertext",
+            "chunk",
+            10,
+            &flipped(&blob, 4_000),
+        ),
+        Invalid::new(
+            "last tag byte flipped",
+            "chunk",
+            10,
+            &flipped(&blob, blob.len() - 1),
+        ),
         Invalid::new("hash flipped", "hash", 10, &blob).with(|sealed| sealed.ct_hash[0] ^= 1),
-        Invalid::new("hash of the bytes, not of the parts' hashes", "hash", 10, &blob)
-            .with(|sealed| sealed.ct_hash = plain_hash),
-        Invalid::new("hash of the original over an altered salt", "commitment", 10, &flipped(&blob, 1))
-            .with(|altered| altered.ct_hash = sealed.ct_hash),
+        Invalid::new(
+            "hash of the bytes, not of the parts' hashes",
+            "hash",
+            10,
+            &blob,
+        )
+        .with(|sealed| sealed.ct_hash = plain_hash),
+        Invalid::new(
+            "hash of the original over an altered salt",
+            "commitment",
+            10,
+            &flipped(&blob, 1),
+        )
+        .with(|altered| altered.ct_hash = sealed.ct_hash),
     ])
 }
 
 fn forged() -> Outcome<Vec<Invalid>> {
     let small = plaintext(10);
     let forge = |name, reason, forge: Forge| -> Outcome<Invalid> {
-        Ok(Invalid::new(name, reason, small.len(), &forge.blob(&small)?))
+        Ok(Invalid::new(
+            name,
+            reason,
+            small.len(),
+            &forge.blob(&small)?,
+        ))
     };
     Ok(vec![
-        forge("commitment of zeros", "commitment", Forge { commitment: Some([0; 32]), ..Forge::default() })?,
+        forge(
+            "commitment of zeros",
+            "commitment",
+            Forge {
+                commitment: Some([0; 32]),
+                ..Forge::default()
+            },
+        )?,
         forge(
             "payload key from half the file key",
             "chunk",
-            Forge { payload_ikm: FILE_KEY[..16].to_vec(), ..Forge::default() },
+            Forge {
+                payload_ikm: FILE_KEY[..16].to_vec(),
+                ..Forge::default()
+            },
         )?,
-        forge("last-chunk flag missing", "chunk", Forge { last: |_, _| false, ..Forge::default() })?,
-        forge("first index is 1", "chunk", Forge { first_index: 1, ..Forge::default() })?,
-        forge("associated data", "chunk", Forge { associated: b"Sealpost-1", ..Forge::default() })?,
+        forge(
+            "last-chunk flag missing",
+            "chunk",
+            Forge {
+                last: |_, _| false,
+                ..Forge::default()
+            },
+        )?,
+        forge(
+            "first index is 1",
+            "chunk",
+            Forge {
+                first_index: 1,
+                ..Forge::default()
+            },
+        )?,
+        forge(
+            "associated data",
+            "chunk",
+            Forge {
+                associated: b"Sealpost-1",
+                ..Forge::default()
+            },
+        )?,
         forge(
             "first padding byte is not zero",
             "padding",
-            Forge { padding: |at, _| u8::from(at == 10), ..Forge::default() },
+            Forge {
+                padding: |at, _| u8::from(at == 10),
+                ..Forge::default()
+            },
         )?,
         forge(
             "last padding byte is not zero",
             "padding",
-            Forge { padding: |at, len| u8::from(at + 1 == len), ..Forge::default() },
+            Forge {
+                padding: |at, len| u8::from(at + 1 == len),
+                ..Forge::default()
+            },
         )?,
-        forge("padded with 0x80", "padding", Forge { padding: |_, _| 0x80, ..Forge::default() })?,
+        forge(
+            "padded with 0x80",
+            "padding",
+            Forge {
+                padding: |_, _| 0x80,
+                ..Forge::default()
+            },
+        )?,
     ])
 }
 
@@ -320,15 +445,30 @@ fn cut_and_moved() -> Outcome<Vec<Invalid>> {
             .edited(two_chunks, json!({"swap": [a, b, SEALED_CHUNK_BYTES]})),
         Invalid::new("first chunk twice", "chunk", two_chunks, &doubled)
             .edited(two_chunks, json!({"copy": [a, b, SEALED_CHUNK_BYTES]})),
-        Invalid::new("last chunk cut off, lengths to match", "chunk", 65_536, &two[..b])
-            .edited(two_chunks, json!({"cut": b})),
-        Invalid::new("last chunk cut off, file's length kept", "lengths", two_chunks, &two[..b])
-            .edited(two_chunks, json!({"cut": b}))
-            .with(|sealed| sealed.ct_len = 65_600),
+        Invalid::new(
+            "last chunk cut off, lengths to match",
+            "chunk",
+            65_536,
+            &two[..b],
+        )
+        .edited(two_chunks, json!({"cut": b})),
+        Invalid::new(
+            "last chunk cut off, file's length kept",
+            "lengths",
+            two_chunks,
+            &two[..b],
+        )
+        .edited(two_chunks, json!({"cut": b}))
+        .with(|sealed| sealed.ct_len = 65_600),
         Invalid::new("last part missing", "truncated", two_parts, &large[..split])
             .edited(two_parts, json!({"cut": split})),
-        Invalid::new("last part one byte short", "part_length", two_parts, &large[..large.len() - 1])
-            .edited(two_parts, json!({"cut": large.len() - 1})),
+        Invalid::new(
+            "last part one byte short",
+            "part_length",
+            two_parts,
+            &large[..large.len() - 1],
+        )
+        .edited(two_parts, json!({"cut": large.len() - 1})),
         Invalid::new("a chunk of another part", "chunk", two_parts, &large)
             .edited(two_parts, json!({"copy": [a, split, SEALED_CHUNK_BYTES]})),
         Invalid::new("a part more", "part_length", two_parts, &large)

@@ -17,12 +17,22 @@ pub(crate) fn valid() -> Outcome<Vec<Value>> {
     for (title, described) in [
         ("ordinary", descriptor("Angebot.pdf", "application/pdf")?),
         ("no media type", descriptor("a", "")?),
-        ("longest name and media type", descriptor(&longest_name, &"x".repeat(127))?),
-        ("unknown entry", descriptor("Angebot.pdf", "application/pdf")?),
+        (
+            "longest name and media type",
+            descriptor(&longest_name, &"x".repeat(127))?,
+        ),
+        (
+            "unknown entry",
+            descriptor("Angebot.pdf", "application/pdf")?,
+        ),
         ("preview", previewed(b"\xff\xd8\xff\xe0")?),
         ("longest preview", previewed(&[7; 16_384])?),
     ] {
-        let cbor = if title == "unknown entry" { with_unknown()? } else { encode(&described)? };
+        let cbor = if title == "unknown entry" {
+            with_unknown()?
+        } else {
+            encode(&described)?
+        };
         let mut vector = json!({
             "name": title,
             "cbor": text(&cbor),
@@ -51,14 +61,26 @@ pub(crate) fn invalid() -> Outcome<Vec<Value>> {
         vectors.push(json!({"name": name, "reason": reason, "cbor": text(cbor)}));
     };
     for (left_out, _) in &entries {
-        let rest: Vec<_> = entries.iter().filter(|(key, _)| key != left_out).cloned().collect();
-        refuse(&format!("without entry {left_out}"), "missing", &map(&rest)?);
+        let rest: Vec<_> = entries
+            .iter()
+            .filter(|(key, _)| key != left_out)
+            .cloned()
+            .collect();
+        refuse(
+            &format!("without entry {left_out}"),
+            "missing",
+            &map(&rest)?,
+        );
     }
     let whole = map(&entries)?;
     refuse("no bytes", "malformed", &[]);
     refuse("an array", "malformed", &[0x80]);
     refuse("cut short", "malformed", &whole[..whole.len() - 1]);
-    refuse("indefinite map", "malformed", &[&[0xbf], &whole[1..], &[0xff]].concat());
+    refuse(
+        "indefinite map",
+        "malformed",
+        &[&[0xbf], &whole[1..], &[0xff]].concat(),
+    );
     let mut swapped = entries.clone();
     swapped.swap(0, 1);
     refuse("keys out of order", "malformed", &map(&swapped)?);
@@ -66,13 +88,29 @@ pub(crate) fn invalid() -> Outcome<Vec<Value>> {
     twice.insert(8, entries[7].clone());
     refuse("a key twice", "malformed", &map(&twice)?);
     let empty_preview = (9, bytes(&[])?);
-    refuse("preview empty", "preview", &map(&[entries.clone(), vec![empty_preview]].concat())?);
+    refuse(
+        "preview empty",
+        "preview",
+        &map(&[entries.clone(), vec![empty_preview]].concat())?,
+    );
     let long_preview = (9, bytes(&[7; 16_385])?);
-    refuse("preview of 16,385 bytes", "preview", &map(&[entries.clone(), vec![long_preview]].concat())?);
+    refuse(
+        "preview of 16,385 bytes",
+        "preview",
+        &map(&[entries.clone(), vec![long_preview]].concat())?,
+    );
     let preview_as_text = (9, string("JPEG")?);
-    refuse("preview as text", "malformed", &map(&[entries.clone(), vec![preview_as_text]].concat())?);
+    refuse(
+        "preview as text",
+        "malformed",
+        &map(&[entries.clone(), vec![preview_as_text]].concat())?,
+    );
     let many: Vec<_> = (10..34).map(|key| (key, vec![0])).collect();
-    refuse("33 entries", "malformed", &map(&[entries.clone(), many].concat())?);
+    refuse(
+        "33 entries",
+        "malformed",
+        &map(&[entries.clone(), many].concat())?,
+    );
     for (name, reason, key, value) in replacements()? {
         let mut replaced = entries.clone();
         replaced[key].1 = value;
@@ -84,9 +122,24 @@ pub(crate) fn invalid() -> Outcome<Vec<Value>> {
 fn replacements() -> Outcome<Vec<Replacement>> {
     let long_name = format!("{}x", "é".repeat(128));
     Ok(vec![
-        ("relay in capitals", "relay", 0, string("https://Relay.example")?),
-        ("relay with a path", "relay", 0, string("https://relay.example/x")?),
-        ("relay is bytes", "malformed", 0, bytes(b"https://relay.example")?),
+        (
+            "relay in capitals",
+            "relay",
+            0,
+            string("https://Relay.example")?,
+        ),
+        (
+            "relay with a path",
+            "relay",
+            0,
+            string("https://relay.example/x")?,
+        ),
+        (
+            "relay is bytes",
+            "malformed",
+            0,
+            bytes(b"https://relay.example")?,
+        ),
         ("blob id of 15 bytes", "malformed", 1, bytes(&[1; 15])?),
         ("blob id of 17 bytes", "malformed", 1, bytes(&[1; 17])?),
         ("fetch token of 31 bytes", "malformed", 2, bytes(&[1; 31])?),
@@ -100,16 +153,28 @@ fn replacements() -> Outcome<Vec<Replacement>> {
         ("name empty", "name", 7, string("")?),
         ("name of 257 bytes", "name", 7, string(&long_name)?),
         ("name not UTF-8", "malformed", 7, vec![0x62, 0xc3, 0x28]),
-        ("media type of 128 bytes", "mime", 8, string(&"x".repeat(128))?),
+        (
+            "media type of 128 bytes",
+            "mime",
+            8,
+            string(&"x".repeat(128))?,
+        ),
     ])
 }
 
 fn descriptor(name: &str, mime: &str) -> Outcome<Descriptor> {
     Ok(Descriptor {
-        blob: BlobRef { relay: Origin::parse("https://relay.example")?, id: BlobId::from_bytes(counting(0x10)) },
+        blob: BlobRef {
+            relay: Origin::parse("https://relay.example")?,
+            id: BlobId::from_bytes(counting(0x10)),
+        },
         fetch_token: FetchToken::from_bytes(counting(0x20)),
         file_key: FileKey::from_bytes(counting(0x40)),
-        sealed: Sealed { ct_len: blob_len(10), ct_hash: counting(0x60), pt_len: 10 },
+        sealed: Sealed {
+            ct_len: blob_len(10),
+            ct_hash: counting(0x60),
+            pt_len: 10,
+        },
         name: name.to_owned(),
         mime: mime.to_owned(),
         preview: None,
@@ -117,7 +182,10 @@ fn descriptor(name: &str, mime: &str) -> Outcome<Descriptor> {
 }
 
 fn previewed(preview: &[u8]) -> Outcome<Descriptor> {
-    Ok(Descriptor { preview: Some(preview.to_vec()), ..descriptor("Foto.jpg", "image/jpeg")? })
+    Ok(Descriptor {
+        preview: Some(preview.to_vec()),
+        ..descriptor("Foto.jpg", "image/jpeg")?
+    })
 }
 
 fn encode(descriptor: &Descriptor) -> Outcome<Vec<u8>> {

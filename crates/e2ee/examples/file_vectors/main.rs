@@ -16,7 +16,9 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/vectors");
-    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from(committed), PathBuf::from);
+    let folder = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from(committed), PathBuf::from);
     write(&folder, "attachment.json", &attachment::vectors()?)?;
     write(&folder, "invite.json", &invite::vectors()?)?;
     write(&folder, "safety_number.json", &safety_number::vectors()?)?;
@@ -35,7 +37,11 @@ fn counting<const N: usize>(first: u8) -> [u8; N] {
 
 fn hash(parts: &[&[u8]]) -> [u8; 32] {
     use sha2::{Digest as _, Sha256};
-    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+    parts
+        .iter()
+        .fold(Sha256::new(), |hash, part| hash.chain_update(part))
+        .finalize()
+        .into()
 }
 
 fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {

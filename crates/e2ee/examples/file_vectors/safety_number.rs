@@ -7,7 +7,10 @@ use sealpost_proto::b64;
 use serde_json::{Value, json};
 
 pub(crate) fn vectors() -> Outcome<Value> {
-    let (acme, bolt) = (Identity::from_seeds(&[1; 32], &[2; 32]), Identity::from_seeds(&[3; 32], &[4; 32]));
+    let (acme, bolt) = (
+        Identity::from_seeds(&[1; 32], &[2; 32]),
+        Identity::from_seeds(&[3; 32], &[4; 32]),
+    );
     let number = SafetyNumber::between(acme.public(), bolt.public());
     let side = |identity: &Identity| {
         let public = identity.public();
@@ -47,8 +50,22 @@ fn codes() -> Vec<Value> {
     let [acme, bolt, other] = [1, 2, 3].map(|first| Fingerprint::from_bytes(counting(first)));
     [
         ("the peer's code", acme, bolt, bolt, acme, Value::Null),
-        ("another identity's code", other, bolt, bolt, acme, json!("peer")),
-        ("the peer knows another of us", acme, other, bolt, acme, json!("own")),
+        (
+            "another identity's code",
+            other,
+            bolt,
+            bolt,
+            acme,
+            json!("peer"),
+        ),
+        (
+            "the peer knows another of us",
+            acme,
+            other,
+            bolt,
+            acme,
+            json!("own"),
+        ),
         ("both differ", other, other, bolt, acme, json!("peer")),
         ("one's own code", bolt, acme, bolt, acme, json!("own_code")),
     ]
@@ -70,10 +87,19 @@ fn invalid_codes() -> Vec<Value> {
         ("nothing", String::new()),
         ("no marker", both.clone()),
         ("another marker", format!("sealpost:sn2.{both}")),
-        ("63 bytes", format!("sealpost:sn1.{}", b64::encode(&[0; 63]))),
-        ("65 bytes", format!("sealpost:sn1.{}", b64::encode(&[0; 65]))),
+        (
+            "63 bytes",
+            format!("sealpost:sn1.{}", b64::encode(&[0; 63])),
+        ),
+        (
+            "65 bytes",
+            format!("sealpost:sn1.{}", b64::encode(&[0; 65])),
+        ),
         ("padded", format!("sealpost:sn1.{both}==")),
-        ("not canonical", format!("sealpost:sn1.{}B", &both[..both.len() - 1])),
+        (
+            "not canonical",
+            format!("sealpost:sn1.{}B", &both[..both.len() - 1]),
+        ),
         ("space behind it", format!("sealpost:sn1.{both} ")),
     ]
     .map(|(name, code)| json!({"name": name, "code": code}))

@@ -38,14 +38,36 @@ fn vector(name: &str, key: &[u8; 32], column: &Column<'_>, sealed: &[u8]) -> Val
 }
 
 fn columns(rng: &mut ChaCha20Rng) -> Outcome<Vec<Value>> {
-    let session = Column { table: "session", pk: &counting::<32>(0), column: "state", version: 7 };
-    let empty = Column { table: "", pk: b"", column: "", version: 0 };
-    let last = Column { table: "account", pk: &[0], column: "key", version: u64::MAX };
-    let cases = [("ordinary", session, &b"a secret"[..]), ("all empty", empty, b""), ("last version", last, &[0; 100])];
+    let session = Column {
+        table: "session",
+        pk: &counting::<32>(0),
+        column: "state",
+        version: 7,
+    };
+    let empty = Column {
+        table: "",
+        pk: b"",
+        column: "",
+        version: 0,
+    };
+    let last = Column {
+        table: "account",
+        pk: &[0],
+        column: "key",
+        version: u64::MAX,
+    };
+    let cases = [
+        ("ordinary", session, &b"a secret"[..]),
+        ("all empty", empty, b""),
+        ("last version", last, &[0; 100]),
+    ];
     let mut vectors = Vec::new();
     for (name, column, value) in cases {
         let sealed = seal_column(&DataKey::from_bytes(DATA_KEY), &column, value, rng);
-        assert_eq!(*open_column(&DataKey::from_bytes(DATA_KEY), &column, &sealed)?, value);
+        assert_eq!(
+            *open_column(&DataKey::from_bytes(DATA_KEY), &column, &sealed)?,
+            value
+        );
         let mut vector = vector(name, &DATA_KEY, &column, &sealed);
         vector["value"] = text(value);
         vectors.push(vector);
@@ -54,17 +76,41 @@ fn columns(rng: &mut ChaCha20Rng) -> Outcome<Vec<Value>> {
 }
 
 fn invalid_columns(rng: &mut ChaCha20Rng) -> Vec<Value> {
-    let here = Column { table: "session", pk: b"1", column: "state", version: 7 };
+    let here = Column {
+        table: "session",
+        pk: b"1",
+        column: "state",
+        version: 7,
+    };
     let sealed = seal_column(&DataKey::from_bytes(DATA_KEY), &here, b"a secret", rng);
     let moved = |name: &str, column: Column<'_>| vector(name, &DATA_KEY, &column, &sealed);
     let altered = |name: &str, sealed: &[u8]| vector(name, &DATA_KEY, &here, sealed);
     vec![
         vector("another key", &[0x65; 32], &here, &sealed),
-        moved("another table", Column { table: "sessions", ..here }),
+        moved(
+            "another table",
+            Column {
+                table: "sessions",
+                ..here
+            },
+        ),
         moved("another row", Column { pk: b"2", ..here }),
-        moved("another column", Column { column: "prefix", ..here }),
+        moved(
+            "another column",
+            Column {
+                column: "prefix",
+                ..here
+            },
+        ),
         moved("an older version", Column { version: 6, ..here }),
-        moved("a byte from one field to the next", Column { table: "sessio", pk: b"n1", ..here }),
+        moved(
+            "a byte from one field to the next",
+            Column {
+                table: "sessio",
+                pk: b"n1",
+                ..here
+            },
+        ),
         altered("nonce flipped", &flipped(&sealed, 0)),
         altered("ciphertext flipped", &flipped(&sealed, 24)),
         altered("tag flipped", &flipped(&sealed, sealed.len() - 1)),
@@ -80,22 +126,47 @@ fn invalid_key_files(key_file: &KeyFile) -> Outcome<Vec<Value>> {
     let good = key_file.encode();
     let base64 = good.trim().strip_prefix("sealpost-key1.").ok_or("marker")?;
     let record = b64::parse(base64)?;
-    let of = |body: &[u8]| format!("sealpost-key1.{}\n", b64::encode(&[body, &hash(&[body])[..4]].concat()));
+    let of = |body: &[u8]| {
+        format!(
+            "sealpost-key1.{}\n",
+            b64::encode(&[body, &hash(&[body])[..4]].concat())
+        )
+    };
     let flipped_text = |at| format!("sealpost-key1.{}\n", b64::encode(&flipped(&record, at)));
     Ok([
         ("nothing", "not_a_key_file", String::new()),
-        ("another marker", "not_a_key_file", good.replace("key1", "key2")),
+        (
+            "another marker",
+            "not_a_key_file",
+            good.replace("key1", "key2"),
+        ),
         ("base64 alone", "not_a_key_file", base64.to_owned()),
-        ("too long", "not_a_key_file", format!("{}{}", *good, " ".repeat(100))),
+        (
+            "too long",
+            "not_a_key_file",
+            format!("{}{}", *good, " ".repeat(100)),
+        ),
         ("marker alone", "damaged", "sealpost-key1.".to_owned()),
-        ("last character missing", "damaged", good.trim()[..good.trim().len() - 1].to_owned()),
+        (
+            "last character missing",
+            "damaged",
+            good.trim()[..good.trim().len() - 1].to_owned(),
+        ),
         ("version flipped", "damaged", flipped_text(0)),
         ("key flipped", "damaged", flipped_text(20)),
         ("checksum flipped", "damaged", flipped_text(36)),
         ("key of 31 bytes", "damaged", of(&record[..32])),
-        ("key of 33 bytes", "damaged", of(&[&record[..33], &[0]].concat())),
+        (
+            "key of 33 bytes",
+            "damaged",
+            of(&[&record[..33], &[0]].concat()),
+        ),
         ("empty record", "damaged", of(b"")),
-        ("version 2", "unknown_version", of(&[&[2], &record[1..33]].concat())),
+        (
+            "version 2",
+            "unknown_version",
+            of(&[&[2], &record[1..33]].concat()),
+        ),
     ]
     .map(|(name, reason, text)| json!({"name": name, "reason": reason, "text": text}))
     .to_vec())

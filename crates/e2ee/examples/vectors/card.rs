@@ -10,7 +10,10 @@ pub(crate) fn vectors() -> Outcome<Value> {
         (&inviter, "Bäckerei Größe & Söhne, 本社, filial"),
         (&acceptor, LONGEST),
     ];
-    let valid = valid.into_iter().map(|(party, name)| card(party, name)).collect::<Outcome<Vec<_>>>()?;
+    let valid = valid
+        .into_iter()
+        .map(|(party, name)| card(party, name))
+        .collect::<Outcome<Vec<_>>>()?;
     Ok(json!({
         "about": "docs/e2ee.md, Keys and The signed card. Bytes are base64url without padding.",
         "valid": valid,
@@ -40,14 +43,21 @@ fn card(party: &Party, name: &str) -> Outcome<Value> {
 }
 
 /// A record with any fields, signed as a card is.
-fn forged(party: &Party, version: u8, name: &[u8], ik_ed: &[u8; 32], label: &str) -> Outcome<Vec<u8>> {
+fn forged(
+    party: &Party,
+    version: u8,
+    name: &[u8],
+    ik_ed: &[u8; 32],
+    label: &str,
+) -> Outcome<Vec<u8>> {
     let mut record = vec![version];
     record.extend_from_slice(&u32::try_from(name.len())?.to_be_bytes());
     record.extend_from_slice(name);
     record.extend_from_slice(ik_ed);
     record.extend_from_slice(party.identity.public().ik_x());
     record.extend_from_slice(&NOW.as_millis().to_be_bytes());
-    let signature = SigningKey::from_bytes(&party.ed_seed).sign(&[label.as_bytes(), &[0], &record].concat());
+    let signature =
+        SigningKey::from_bytes(&party.ed_seed).sign(&[label.as_bytes(), &[0], &record].concat());
     Ok([&record[..], &signature.to_bytes()].concat())
 }
 
@@ -65,14 +75,41 @@ fn invalid(party: &Party) -> Outcome<Vec<Value>> {
         ("version 2", forged(party, 2, b"Acme", own, LABEL)?),
         ("version 0", forged(party, 0, b"Acme", own, LABEL)?),
         ("no name", forged(party, 1, b"", own, LABEL)?),
-        ("name of 65 bytes", forged(party, 1, &[b'x'; 65], own, LABEL)?),
-        ("name with a line break", forged(party, 1, b"Ac\nme", own, LABEL)?),
-        ("name with U+0085", forged(party, 1, "Ac\u{85}me".as_bytes(), own, LABEL)?),
+        (
+            "name of 65 bytes",
+            forged(party, 1, &[b'x'; 65], own, LABEL)?,
+        ),
+        (
+            "name with a line break",
+            forged(party, 1, b"Ac\nme", own, LABEL)?,
+        ),
+        (
+            "name with U+0085",
+            forged(party, 1, "Ac\u{85}me".as_bytes(), own, LABEL)?,
+        ),
         ("name not UTF-8", forged(party, 1, b"Ac\xffme", own, LABEL)?),
-        ("another label", forged(party, 1, b"Acme", own, "Sealpost-1 prekeys")?),
-        ("label of another version", forged(party, 1, b"Acme", own, "Sealpost-2 card")?),
-        ("a key of another identity", forged(party, 1, b"Acme", Party::inviter().identity.public().ik_ed(), LABEL)?),
-        ("a key of low order", forged(party, 1, b"Acme", &low_order, LABEL)?),
+        (
+            "another label",
+            forged(party, 1, b"Acme", own, "Sealpost-1 prekeys")?,
+        ),
+        (
+            "label of another version",
+            forged(party, 1, b"Acme", own, "Sealpost-2 card")?,
+        ),
+        (
+            "a key of another identity",
+            forged(
+                party,
+                1,
+                b"Acme",
+                Party::inviter().identity.public().ik_ed(),
+                LABEL,
+            )?,
+        ),
+        (
+            "a key of low order",
+            forged(party, 1, b"Acme", &low_order, LABEL)?,
+        ),
         ("name length changed", flipped(&good, 4)),
         ("name changed", flipped(&good, 5)),
         ("IK_ed changed", flipped(&good, 9)),
@@ -82,14 +119,17 @@ fn invalid(party: &Party) -> Outcome<Vec<Value>> {
         ("S changed", flipped(&good, 113)),
         ("S not canonical", with_order_added(&good)),
     ];
-    Ok(cases.into_iter().map(|(name, card)| json!({ "name": name, "card": text(card) })).collect())
+    Ok(cases
+        .into_iter()
+        .map(|(name, card)| json!({ "name": name, "card": text(card) }))
+        .collect())
 }
 
 /// S plus the order of the group: the same signature to a verifier that does not check.
 fn with_order_added(signed: &[u8]) -> Vec<u8> {
     const ORDER: [u8; 32] = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
+        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
     ];
     let mut bytes = signed.to_vec();
     let at = bytes.len() - 32;

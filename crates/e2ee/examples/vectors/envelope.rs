@@ -22,22 +22,37 @@ pub(crate) fn vectors() -> Outcome<Value> {
 
 fn sizes() -> Vec<Value> {
     let lengths = [
-        44, 45, 2_047, 2_048, 2_049, 4_096, 4_097, 8_193, 32_768, 32_769, 65_535, 65_536, 65_537, 67_584, 67_585,
-        100_000, 131_071, 131_072, 131_073, 135_168, 200_000, 258_048, 258_049, 262_144, 262_145, 1_000_000,
+        44, 45, 2_047, 2_048, 2_049, 4_096, 4_097, 8_193, 32_768, 32_769, 65_535, 65_536, 65_537,
+        67_584, 67_585, 100_000, 131_071, 131_072, 131_073, 135_168, 200_000, 258_048, 258_049,
+        262_144, 262_145, 1_000_000,
     ];
-    lengths.into_iter().map(|length| json!({ "length": length, "size": padded_len(length) })).collect()
+    lengths
+        .into_iter()
+        .map(|length| json!({ "length": length, "size": padded_len(length) }))
+        .collect()
 }
 
 fn inner(len: usize) -> Vec<u8> {
-    (0..len).map(|at| u8::try_from(1 + at % 251).unwrap_or(0)).collect()
+    (0..len)
+        .map(|at| u8::try_from(1 + at % 251).unwrap_or(0))
+        .collect()
 }
 
 fn valid() -> Outcome<Vec<Value>> {
     let exp = ExpPairing::from_bytes(SECRET);
     let keys = [
-        (json!({ "exp_pairing": text(SECRET), "dir": 0 }), OuterKey::for_mailbox(&exp, Dir::AcceptorToInviter)),
-        (json!({ "exp_pairing": text(SECRET), "dir": 1 }), OuterKey::for_mailbox(&exp, Dir::InviterToAcceptor)),
-        (json!({ "invite_secret": text(SECRET) }), OuterKey::rendezvous(&InviteSecret::from_bytes(SECRET))),
+        (
+            json!({ "exp_pairing": text(SECRET), "dir": 0 }),
+            OuterKey::for_mailbox(&exp, Dir::AcceptorToInviter),
+        ),
+        (
+            json!({ "exp_pairing": text(SECRET), "dir": 1 }),
+            OuterKey::for_mailbox(&exp, Dir::InviterToAcceptor),
+        ),
+        (
+            json!({ "invite_secret": text(SECRET) }),
+            OuterKey::rendezvous(&InviteSecret::from_bytes(SECRET)),
+        ),
     ];
     let mut cases = Vec::new();
     for (seed, (of, key)) in (30..).zip(&keys) {
@@ -52,11 +67,18 @@ fn valid() -> Outcome<Vec<Value>> {
 /// An envelope with any padded bytes, sealed as the rendezvous key of the invite would.
 fn raw(padded: &[u8]) -> Outcome<Vec<u8>> {
     let mut key = [0; 32];
-    Hkdf::<Sha256>::new(Some(&[0; 32]), &SECRET).expand(b"Sealpost-1 rendezvous", &mut key).map_err(|_| "too long")?;
+    Hkdf::<Sha256>::new(Some(&[0; 32]), &SECRET)
+        .expand(b"Sealpost-1 rendezvous", &mut key)
+        .map_err(|_| "too long")?;
     let ad = [b"Sealpost-1 m", &MAILBOX.as_bytes()[..]].concat();
     let nonce = [9; 24];
-    let payload = Payload { msg: padded, aad: &ad };
-    let sealed = XChaCha20Poly1305::new(&key.into()).encrypt(&nonce.into(), payload).map_err(|_| "too long")?;
+    let payload = Payload {
+        msg: padded,
+        aad: &ad,
+    };
+    let sealed = XChaCha20Poly1305::new(&key.into())
+        .encrypt(&nonce.into(), payload)
+        .map_err(|_| "too long")?;
     Ok([&nonce[..], &sealed].concat())
 }
 
@@ -68,8 +90,12 @@ fn padded(size: usize, inner_bytes: u32) -> Vec<u8> {
 }
 
 fn invalid() -> Outcome<Vec<Value>> {
-    let good =
-        seal_envelope(&OuterKey::rendezvous(&InviteSecret::from_bytes(SECRET)), &MAILBOX, &inner(200), &mut rng(40))?;
+    let good = seal_envelope(
+        &OuterKey::rendezvous(&InviteSecret::from_bytes(SECRET)),
+        &MAILBOX,
+        &inner(200),
+        &mut rng(40),
+    )?;
     let mut dirty = padded(2_048, 200);
     let end = dirty.len() - 1;
     dirty[end] = 1;
@@ -93,7 +119,10 @@ fn invalid() -> Outcome<Vec<Value>> {
                 &mut rng(41),
             )?,
         ),
-        ("under another key", seal_envelope(&other, &MAILBOX, &inner(200), &mut rng(42))?),
+        (
+            "under another key",
+            seal_envelope(&other, &MAILBOX, &inner(200), &mut rng(42))?,
+        ),
         ("padding not zero at its end", raw(&dirty)?),
         ("padding not zero at its beginning", raw(&dirty_at_once)?),
         ("a bucket too large", raw(&padded(4_096, 200))?),

@@ -22,7 +22,9 @@ fn shared_secret(secrets: &PrekeySecrets, inner: &[u8]) -> Outcome<Vec<u8>> {
     let stored = secrets.encode();
     let seed: [u8; 64] = stored[stored.len() - 64..].try_into()?;
     let ct: [u8; 1_088] = inner[8 + 73..8 + 73 + 1_088].try_into()?;
-    Ok(DecapsulationKey::from_seed(seed.into()).decapsulate(&ct.into()).to_vec())
+    Ok(DecapsulationKey::from_seed(seed.into())
+        .decapsulate(&ct.into())
+        .to_vec())
 }
 
 /// A request on its way, and what its receiver holds.
@@ -38,12 +40,30 @@ fn invite_request() -> Outcome<Request> {
     let (mut a, b) = (Party::acceptor(), Party::inviter());
     let (secrets, base) = b.base(Scope::invite(&INVITE), 1)?;
     let (inner, record) = request(&mut a, &b, &base, &mut rng(10))?;
-    Ok(Request { a, b, secrets, inner, record })
+    Ok(Request {
+        a,
+        b,
+        secrets,
+        inner,
+        record,
+    })
 }
 
 fn pairing() -> Outcome<Value> {
-    let Request { a, b, secrets, inner, record } = invite_request()?;
-    let opened = open_pairing(&b.identity, &INVITE, std::slice::from_ref(&secrets), &inner, NOW)?;
+    let Request {
+        a,
+        b,
+        secrets,
+        inner,
+        record,
+    } = invite_request()?;
+    let opened = open_pairing(
+        &b.identity,
+        &INVITE,
+        std::slice::from_ref(&secrets),
+        &inner,
+        NOW,
+    )?;
     Ok(json!({
         "a": a.seeds(),
         "b": b.seeds(),
@@ -71,7 +91,11 @@ fn rotation() -> Outcome<Value> {
     let connection = conn_id(&a, &b);
     let (secrets, base) = b.base(Scope::connection(&connection), 2)?;
     let previous = a.sessions.current_id().ok_or("no session")?;
-    let resume = Resume { incarnation: Incarnation::from_bytes([0xb0; 8]), upto: 5, bitmap: vec![0x80] };
+    let resume = Resume {
+        incarnation: Incarnation::from_bytes([0xb0; 8]),
+        upto: 5,
+        bitmap: vec![0x80],
+    };
     let args = InitiateArgs {
         me: &a.identity,
         peer: b.identity.public(),
@@ -86,7 +110,9 @@ fn rotation() -> Outcome<Value> {
     let initiated = a.sessions.initiate(&args, &mut random)?;
     let (inner, record) = a.seal("rotated", &mut random)?;
     let context = crate::ratchet::context(&b, &a, std::slice::from_ref(&secrets));
-    let Verdict::Opened(opened) = b.sessions.open(&context, &inner) else { return Err("does not open".into()) };
+    let Verdict::Opened(opened) = b.sessions.open(&context, &inner) else {
+        return Err("does not open".into());
+    };
     Ok(json!({
         "a": a.seeds(),
         "b": b.seeds(),
@@ -109,7 +135,8 @@ fn rotation() -> Outcome<Value> {
 
 fn invalid() -> Outcome<Vec<Value>> {
     let inner = invite_request()?.inner;
-    let sealed_bytes = usize::try_from(u32::from_be_bytes(inner[8 + 1_161..8 + 1_165].try_into()?))?;
+    let sealed_bytes =
+        usize::try_from(u32::from_be_bytes(inner[8 + 1_161..8 + 1_165].try_into()?))?;
     let hello = 8 + 1_165 + sealed_bytes;
     let msg = hello + 4 + usize::try_from(u32::from_be_bytes(inner[hello..hello + 4].try_into()?))?;
     let mut not_contributory = inner.clone();
@@ -122,17 +149,37 @@ fn invalid() -> Outcome<Vec<Value>> {
         ("flags", flipped(&inner, 12), "malformed"),
         ("EK_A", flipped(&inner, 13), "handshake_invalid"),
         ("EK_A of low order", not_contributory, "handshake_invalid"),
-        ("epoch far ahead", flipped(&inner, 8 + 37), "epoch_too_far_ahead"),
+        (
+            "epoch far ahead",
+            flipped(&inner, 8 + 37),
+            "epoch_too_far_ahead",
+        ),
         ("epoch", flipped(&inner, 8 + 44), "handshake_invalid"),
-        ("epoch of the base", flipped(&inner, 8 + 52), "base_not_held"),
+        (
+            "epoch of the base",
+            flipped(&inner, 8 + 52),
+            "base_not_held",
+        ),
         ("spk_id", flipped(&inner, 8 + 56), "base_not_held"),
-        ("F_A beside a card", flipped(&inner, 8 + 57), "handshake_invalid"),
+        (
+            "F_A beside a card",
+            flipped(&inner, 8 + 57),
+            "handshake_invalid",
+        ),
         ("F_B", flipped(&inner, 8 + 65), "handshake_invalid"),
         ("CT", flipped(&inner, 8 + 73), "handshake_invalid"),
         ("sealed", flipped(&inner, 8 + 1_165), "handshake_invalid"),
-        ("tag of sealed", flipped(&inner, hello - 1), "handshake_invalid"),
+        (
+            "tag of sealed",
+            flipped(&inner, hello - 1),
+            "handshake_invalid",
+        ),
         ("hello", flipped(&inner, hello + 4), "handshake_invalid"),
-        ("tag of hello", flipped(&inner, msg - 1), "handshake_invalid"),
+        (
+            "tag of hello",
+            flipped(&inner, msg - 1),
+            "handshake_invalid",
+        ),
         ("frame of MSG", flipped(&inner, msg), "malformed"),
         ("N", flipped(&inner, msg + 2), "no_header_key"),
         ("EH", flipped(&inner, msg + 26), "no_header_key"),

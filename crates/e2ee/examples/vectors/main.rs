@@ -27,7 +27,9 @@ const INVITE: InviteId = InviteId::from_bytes([0x1d; 16]);
 
 fn main() -> Outcome<()> {
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/vectors");
-    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from(committed), PathBuf::from);
+    let folder = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from(committed), PathBuf::from);
     write(&folder, "card.json", &card::vectors()?)?;
     write(&folder, "prekeys.json", &prekeys::vectors()?)?;
     write(&folder, "handshake.json", &handshake::vectors()?)?;
@@ -58,7 +60,9 @@ fn longer(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn shorter(bytes: &[u8]) -> Vec<u8> {
-    bytes.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec())
+    bytes
+        .split_last()
+        .map_or_else(Vec::new, |(_, rest)| rest.to_vec())
 }
 
 fn rng(seed: u64) -> ChaCha20Rng {
@@ -77,9 +81,16 @@ struct Party {
 impl Party {
     fn new(first: u8) -> Self {
         let ed_seed = std::array::from_fn(|at| first.wrapping_add(u8::try_from(at).unwrap_or(0)));
-        let x_seed = std::array::from_fn(|at| first.wrapping_add(u8::try_from(at + 64).unwrap_or(0)));
+        let x_seed =
+            std::array::from_fn(|at| first.wrapping_add(u8::try_from(at + 64).unwrap_or(0)));
         let identity = Identity::from_seeds(&ed_seed, &x_seed);
-        Self { ed_seed, x_seed, identity, sessions: Sessions::new(), seq: 0 }
+        Self {
+            ed_seed,
+            x_seed,
+            identity,
+            sessions: Sessions::new(),
+            seq: 0,
+        }
     }
 
     fn acceptor() -> Self {
@@ -96,9 +107,20 @@ impl Party {
 
     fn base(&self, scope: Scope, seed: u64) -> Outcome<(PrekeySecrets, PrekeyBase)> {
         let is_invite = scope == Scope::invite(&INVITE);
-        let incarnation = if is_invite { Incarnation::NONE } else { Incarnation::from_bytes([0x1c; 8]) };
+        let incarnation = if is_invite {
+            Incarnation::NONE
+        } else {
+            Incarnation::from_bytes([0x1c; 8])
+        };
         let epoch = NOW.as_millis() + seed;
-        let terms = BaseTerms { scope, incarnation, epoch, spk_id: 7, now: NOW, life: PREKEYS_LIFE };
+        let terms = BaseTerms {
+            scope,
+            incarnation,
+            epoch,
+            spk_id: 7,
+            now: NOW,
+            life: PREKEYS_LIFE,
+        };
         let (secrets, base) = PrekeySecrets::generate(&self.identity, &terms, &mut rng(seed));
         let base = PrekeyBase::parse_verified(&base, self.identity.public(), &scope)?;
         Ok((secrets, base))
@@ -129,7 +151,12 @@ fn conn_id(a: &Party, b: &Party) -> ConnId {
 }
 
 /// Begins the pairing of `a` with the invite of `b` and seals the request.
-fn request(a: &mut Party, b: &Party, base: &PrekeyBase, rng: &mut ChaCha20Rng) -> Outcome<(Vec<u8>, Vec<u8>)> {
+fn request(
+    a: &mut Party,
+    b: &Party,
+    base: &PrekeyBase,
+    rng: &mut ChaCha20Rng,
+) -> Outcome<(Vec<u8>, Vec<u8>)> {
     let card = a.identity.sign_card("Acme", NOW)?;
     let args = InitiateArgs {
         me: &a.identity,

@@ -2,7 +2,9 @@ use crate::{INVITE, NOW, Outcome, Party, conn_id, flipped, longer, rng, shorter,
 use ed25519_dalek::{Signer as _, SigningKey};
 use sealpost_e2ee::envelope::Dir;
 use sealpost_e2ee::keys::{ExpPairing, InviteSecret};
-use sealpost_e2ee::prekeys::{PrekeyBase, PrekeySecrets, RelayKey, Scope, open_from_relay, seal_for_relay};
+use sealpost_e2ee::prekeys::{
+    PrekeyBase, PrekeySecrets, RelayKey, Scope, open_from_relay, seal_for_relay,
+};
 use sealpost_proto::limits::{PREKEYS_EARLY_MAX, PREKEYS_LIFE};
 use sealpost_proto::{MailboxId, Timestamp};
 use serde_json::{Value, json};
@@ -45,8 +47,8 @@ fn base((secrets, base): &(PrekeySecrets, PrekeyBase), scope_of: &Value) -> Valu
 fn invalid(owner: &Party, good: &[u8]) -> Vec<Value> {
     let record = &good[..good.len() - 64];
     let signed = |record: &[u8]| {
-        let signature =
-            SigningKey::from_bytes(&owner.ed_seed).sign(&[b"Sealpost-1 prekeys", &[0][..], record].concat());
+        let signature = SigningKey::from_bytes(&owner.ed_seed)
+            .sign(&[b"Sealpost-1 prekeys", &[0][..], record].concat());
         [record, &signature.to_bytes()].concat()
     };
     let mut modulus = record.to_vec();
@@ -69,7 +71,10 @@ fn invalid(owner: &Party, good: &[u8]) -> Vec<Value> {
         ("PQSPK changed", flipped(good, 1_284)),
         ("signature changed", flipped(good, 1_300)),
     ];
-    cases.into_iter().map(|(name, base)| json!({ "name": name, "base": text(base) })).collect()
+    cases
+        .into_iter()
+        .map(|(name, base)| json!({ "name": name, "base": text(base) }))
+        .collect()
 }
 
 fn freshness(base: &PrekeyBase) -> Vec<Value> {
@@ -106,7 +111,12 @@ fn relay(owner: &Party, invite: &[u8], connection: &[u8]) -> Outcome<Value> {
     }))
 }
 
-fn invalid_at_relay(invite: &[u8], connection: &[u8], secret: &[u8; 32], exp: &[u8; 32]) -> Vec<Value> {
+fn invalid_at_relay(
+    invite: &[u8],
+    connection: &[u8],
+    secret: &[u8; 32],
+    exp: &[u8; 32],
+) -> Vec<Value> {
     let of_invite = |name: &str, mailbox: u8, sealed: &[u8]| json!({ "name": name, "invite_secret": text(secret), "mailbox": text([mailbox; 16]), "sealed": text(sealed) });
     let of_mailbox = |name: &str, dir: u8, sealed: &[u8]| json!({ "name": name, "exp_pairing": text(exp), "dir": dir, "mailbox": text([0x3b; 16]), "sealed": text(sealed) });
     vec![

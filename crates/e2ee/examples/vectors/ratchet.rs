@@ -4,8 +4,18 @@ use sealpost_e2ee::prekeys::PrekeySecrets;
 use sealpost_e2ee::sessions::{NotOpened, OpenContext, Sessions, Verdict};
 use serde_json::{Value, json};
 
-pub(crate) fn context<'a>(me: &'a Party, peer: &'a Party, bases: &'a [PrekeySecrets]) -> OpenContext<'a> {
-    OpenContext { me: &me.identity, peer: peer.identity.public(), conn_id: conn_id(me, peer), bases, now: NOW }
+pub(crate) fn context<'a>(
+    me: &'a Party,
+    peer: &'a Party,
+    bases: &'a [PrekeySecrets],
+) -> OpenContext<'a> {
+    OpenContext {
+        me: &me.identity,
+        peer: peer.identity.public(),
+        conn_id: conn_id(me, peer),
+        bases,
+        now: NOW,
+    }
 }
 
 pub(crate) fn open(me: &Party, peer: &Party, inner: &[u8]) -> Outcome<Sessions> {
@@ -38,7 +48,14 @@ impl Story {
         let mut rng = rng(seed);
         let (a, b) = paired(&mut rng)?;
         let before = b.sessions.encode().to_vec();
-        Ok(Self { name, a, b, before, steps: Vec::new(), rng })
+        Ok(Self {
+            name,
+            a,
+            b,
+            before,
+            steps: Vec::new(),
+            rng,
+        })
     }
 
     fn seal(&mut self, body: &str) -> Outcome<(Vec<u8>, Vec<u8>)> {
@@ -47,7 +64,8 @@ impl Story {
 
     fn opens(&mut self, (inner, record): &(Vec<u8>, Vec<u8>)) -> Outcome<()> {
         self.b.sessions = open(&self.b, &self.a, inner)?;
-        self.steps.push(json!({ "inner": text(inner), "record": text(record) }));
+        self.steps
+            .push(json!({ "inner": text(inner), "record": text(record) }));
         Ok(())
     }
 
@@ -64,7 +82,8 @@ impl Story {
     fn turn(&mut self) -> Outcome<()> {
         let (inner, _) = self.b.seal("answer", &mut self.rng)?;
         self.a.sessions = open(&self.a, &self.b, &inner)?;
-        self.steps.push(json!({ "sessions": text(self.b.sessions.encode().as_slice()) }));
+        self.steps
+            .push(json!({ "sessions": text(self.b.sessions.encode().as_slice()) }));
         Ok(())
     }
 
@@ -123,7 +142,9 @@ fn in_order() -> Outcome<Value> {
 
 fn out_of_order() -> Outcome<Value> {
     let mut story = Story::new("out of order, with one that never comes", 21)?;
-    let sealed = (0..5).map(|n| story.seal(&format!("message {n}"))).collect::<Outcome<Vec<_>>>()?;
+    let sealed = (0..5)
+        .map(|n| story.seal(&format!("message {n}")))
+        .collect::<Outcome<Vec<_>>>()?;
     for at in [3, 0, 4, 1] {
         story.opens(&sealed[at])?;
     }
@@ -149,7 +170,9 @@ fn both_ways() -> Outcome<Value> {
 
 fn large_gap() -> Outcome<Value> {
     let mut story = Story::new("a gap of 1,001 and one of 1,000", 23)?;
-    let sealed = (0..1_002).map(|_| story.seal("x")).collect::<Outcome<Vec<_>>>()?;
+    let sealed = (0..1_002)
+        .map(|_| story.seal("x"))
+        .collect::<Outcome<Vec<_>>>()?;
     story.refuses(&sealed[1_001].0, "gap_too_large")?;
     story.opens(&sealed[1_000])?;
     story.opens(&sealed[1_001])?;

@@ -3,7 +3,9 @@
 use super::{FileKey, Sealed};
 use minicbor::decode::{Decoder, Error as DecodeError};
 use minicbor::encode::{Encoder, Error as EncodeError, Write};
-use sealpost_proto::limits::{FILE_NAME_BYTES_MAX, MAP_ENTRIES_MAX, MIME_BYTES_MAX, PREVIEW_BYTES_MAX};
+use sealpost_proto::limits::{
+    FILE_NAME_BYTES_MAX, MAP_ENTRIES_MAX, MIME_BYTES_MAX, PREVIEW_BYTES_MAX,
+};
 use sealpost_proto::{BlobId, BlobRef, FetchToken, Origin};
 
 /// What a recipient needs to fetch and open one file, and to show it.
@@ -105,7 +107,9 @@ impl Descriptor {
         encoder.map(if self.preview.is_some() { 10 } else { 9 })?;
         encoder.u8(key::RELAY)?.str(self.blob.relay.as_str())?;
         encoder.u8(key::BLOB_ID)?.bytes(self.blob.id.as_bytes())?;
-        encoder.u8(key::FETCH_TOKEN)?.bytes(self.fetch_token.expose())?;
+        encoder
+            .u8(key::FETCH_TOKEN)?
+            .bytes(self.fetch_token.expose())?;
         encoder.u8(key::FILE_KEY)?.bytes(self.file_key.expose())?;
         encoder.u8(key::CT_LEN)?.u64(self.sealed.ct_len)?;
         encoder.u8(key::CT_HASH)?.bytes(&self.sealed.ct_hash)?;
@@ -124,7 +128,10 @@ impl Descriptor {
     /// [`DescriptorError`] says what is wrong with it.
     pub fn parse(decoder: &mut Decoder<'_>) -> Result<Self, DescriptorError> {
         let mut entries = Entries::default();
-        let count = decoder.map()?.filter(|count| *count <= MAP_ENTRIES_MAX).ok_or(DescriptorError::Malformed)?;
+        let count = decoder
+            .map()?
+            .filter(|count| *count <= MAP_ENTRIES_MAX)
+            .ok_or(DescriptorError::Malformed)?;
         let mut last = None;
         for _ in 0..count {
             let key = decoder.u64()?;
@@ -158,7 +165,9 @@ impl Entries {
         match u8::try_from(key).unwrap_or(u8::MAX) {
             key::RELAY => self.relay = Some(parse_relay(decoder.str()?)?),
             key::BLOB_ID => self.blob_id = Some(BlobId::from_bytes(parse_bytes(decoder)?)),
-            key::FETCH_TOKEN => self.fetch_token = Some(FetchToken::from_bytes(parse_bytes(decoder)?)),
+            key::FETCH_TOKEN => {
+                self.fetch_token = Some(FetchToken::from_bytes(parse_bytes(decoder)?))
+            }
             key::FILE_KEY => self.file_key = Some(FileKey::from_bytes(parse_bytes(decoder)?)),
             key::CT_LEN => self.ct_len = Some(decoder.u64()?),
             key::CT_HASH => self.ct_hash = Some(parse_bytes(decoder)?),
@@ -182,9 +191,21 @@ impl Entries {
         let pt_len = self.pt_len.ok_or(missing(key::PT_LEN))?;
         let name = self.name.ok_or(missing(key::NAME))?;
         let mime = self.mime.ok_or(missing(key::MIME))?;
-        let sealed = Sealed { ct_len, ct_hash, pt_len };
+        let sealed = Sealed {
+            ct_len,
+            ct_hash,
+            pt_len,
+        };
         check_lengths(&sealed)?;
-        Ok(Descriptor { blob: BlobRef { relay, id }, fetch_token, file_key, sealed, name, mime, preview: self.preview })
+        Ok(Descriptor {
+            blob: BlobRef { relay, id },
+            fetch_token,
+            file_key,
+            sealed,
+            name,
+            mime,
+            preview: self.preview,
+        })
     }
 }
 
@@ -195,34 +216,53 @@ impl From<DecodeError> for DescriptorError {
 }
 
 fn parse_bytes<const N: usize>(decoder: &mut Decoder<'_>) -> Result<[u8; N], DescriptorError> {
-    decoder.bytes()?.try_into().map_err(|_| DescriptorError::Malformed)
+    decoder
+        .bytes()?
+        .try_into()
+        .map_err(|_| DescriptorError::Malformed)
 }
 
 fn parse_relay(text: &str) -> Result<Origin, DescriptorError> {
-    Origin::parse(text).ok().filter(|origin| origin.as_str() == text).ok_or(DescriptorError::Relay)
+    Origin::parse(text)
+        .ok()
+        .filter(|origin| origin.as_str() == text)
+        .ok_or(DescriptorError::Relay)
 }
 
 fn check_name(name: &str) -> Result<&str, DescriptorError> {
     match name.len() {
         1..=FILE_NAME_BYTES_MAX => Ok(name),
-        actual_bytes => Err(DescriptorError::Name { actual_bytes, limit_bytes: FILE_NAME_BYTES_MAX }),
+        actual_bytes => Err(DescriptorError::Name {
+            actual_bytes,
+            limit_bytes: FILE_NAME_BYTES_MAX,
+        }),
     }
 }
 
 fn check_mime(mime: &str) -> Result<&str, DescriptorError> {
     match mime.len() {
         0..=MIME_BYTES_MAX => Ok(mime),
-        actual_bytes => Err(DescriptorError::Mime { actual_bytes, limit_bytes: MIME_BYTES_MAX }),
+        actual_bytes => Err(DescriptorError::Mime {
+            actual_bytes,
+            limit_bytes: MIME_BYTES_MAX,
+        }),
     }
 }
 
 fn check_preview(preview: &[u8]) -> Result<&[u8], DescriptorError> {
     match preview.len() {
         1..=PREVIEW_BYTES_MAX => Ok(preview),
-        actual_bytes => Err(DescriptorError::Preview { actual_bytes, limit_bytes: PREVIEW_BYTES_MAX }),
+        actual_bytes => Err(DescriptorError::Preview {
+            actual_bytes,
+            limit_bytes: PREVIEW_BYTES_MAX,
+        }),
     }
 }
 
 fn check_lengths(sealed: &Sealed) -> Result<(), DescriptorError> {
-    if sealed.lengths_agree() { Ok(()) } else { Err(DescriptorError::Lengths) }
+    if sealed.lengths_agree() {
+        Ok(())
+    } else {
+        Err(DescriptorError::Lengths)
+    }
 }

@@ -27,7 +27,9 @@ pub use stream_cipher::{Broken, PayloadCipher, Position};
 use crate::primitive::{label, random};
 use hkdf::Hkdf;
 use rand_core::CryptoRng;
-use sealpost_proto::limits::{BLOB_BYTES_MAX, BLOB_HEAD_BYTES, CHUNK_BYTES, FILE_BYTES_MAX, PART_BYTES};
+use sealpost_proto::limits::{
+    BLOB_BYTES_MAX, BLOB_HEAD_BYTES, CHUNK_BYTES, FILE_BYTES_MAX, PART_BYTES,
+};
 use sha2::{Digest as _, Sha256};
 use stream_cipher::TAG_BYTES;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -103,7 +105,11 @@ impl Sealed {
 /// Bytes of a file of `pt_len` bytes after padding: `padme(max(pt_len, 4096))`.
 #[must_use]
 pub const fn padded_len(pt_len: u64) -> u64 {
-    padme(if pt_len > PADDED_BYTES_MIN { pt_len } else { PADDED_BYTES_MIN })
+    padme(if pt_len > PADDED_BYTES_MIN {
+        pt_len
+    } else {
+        PADDED_BYTES_MIN
+    })
 }
 
 /// Bytes of the blob of a file of `pt_len` bytes: head, padded plaintext, and one tag for each chunk.
@@ -116,7 +122,9 @@ pub const fn blob_len(pt_len: u64) -> u64 {
 /// How many parts a blob of `ct_len` bytes has.
 #[must_use]
 pub const fn part_count(ct_len: u64) -> u64 {
-    ct_len.saturating_sub(BLOB_HEAD_BYTES as u64).div_ceil(PART_BYTES as u64)
+    ct_len
+        .saturating_sub(BLOB_HEAD_BYTES as u64)
+        .div_ceil(PART_BYTES as u64)
 }
 
 /// What `FK` and the salt give: the cipher of the chunks and the commitment in the head.
@@ -129,14 +137,18 @@ impl BlobKeys {
     fn derive(file_key: &FileKey, salt: &BlobSalt) -> Self {
         let kdf = Hkdf::<Sha256>::new(Some(&salt.0), &file_key.0);
         let commitment = *expand(&kdf, label!("commit"));
-        Self { cipher: PayloadCipher::new(&expand(&kdf, b"payload")), commitment }
+        Self {
+            cipher: PayloadCipher::new(&expand(&kdf, b"payload")),
+            commitment,
+        }
     }
 }
 
 #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes")]
 fn expand(kdf: &Hkdf<Sha256>, info: &[u8]) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
-    kdf.expand(info, key.as_mut_slice()).expect("32 bytes are within HKDF's range");
+    kdf.expand(info, key.as_mut_slice())
+        .expect("32 bytes are within HKDF's range");
     key
 }
 

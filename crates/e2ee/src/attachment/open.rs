@@ -2,7 +2,9 @@
 //! what was sealed.
 
 use super::stream_cipher::{PayloadCipher, Position, TAG_BYTES};
-use super::{BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, SALT_BYTES, SEALED_CHUNK_BYTES, Sealed, sha256};
+use super::{
+    BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, SALT_BYTES, SEALED_CHUNK_BYTES, Sealed, sha256,
+};
 use sealpost_proto::limits::{BLOB_HEAD_BYTES, CHUNKS_PER_PART, PART_BYTES};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -130,7 +132,10 @@ impl BlobOpener {
     /// # Errors
     /// [`OpenError`] as [`BlobOpener::new`].
     pub fn of_verified(file_key: &FileKey, sealed: &Sealed) -> Result<Self, OpenError> {
-        Ok(Self { hashes: None, ..Self::new(file_key, sealed)? })
+        Ok(Self {
+            hashes: None,
+            ..Self::new(file_key, sealed)?
+        })
     }
 
     /// Bytes of the part that comes next, or of what is left of it; 0 when none does.
@@ -163,7 +168,10 @@ impl BlobOpener {
                 left += opener.open_next(chunk)?.len();
                 rest = after;
             }
-            Ok(OpenedPart { chunks: &part[from..], left })
+            Ok(OpenedPart {
+                chunks: &part[from..],
+                left,
+            })
         })
     }
 
@@ -182,7 +190,9 @@ impl BlobOpener {
     /// # Errors
     /// [`OpenError`] when a part is missing or did not open, or the hash differs.
     pub fn finish(self) -> Result<Verified, OpenError> {
-        let is_described = self.hashes.is_none_or(|hashes| sha256(hashes.blob).ct_eq(&self.sealed.ct_hash).into());
+        let is_described = self
+            .hashes
+            .is_none_or(|hashes| sha256(hashes.blob).ct_eq(&self.sealed.ct_hash).into());
         if self.spent {
             Err(OpenError(Reason::Spent))
         } else if self.ct_left > 0 {
@@ -194,7 +204,10 @@ impl BlobOpener {
         }
     }
 
-    fn unless_spent<T>(&mut self, open: impl FnOnce(&mut Self) -> Result<T, Reason>) -> Result<T, OpenError> {
+    fn unless_spent<T>(
+        &mut self,
+        open: impl FnOnce(&mut Self) -> Result<T, Reason>,
+    ) -> Result<T, OpenError> {
         if self.spent {
             return Err(OpenError(Reason::Spent));
         }
@@ -204,7 +217,11 @@ impl BlobOpener {
     }
 
     const fn head_bytes(&self) -> usize {
-        if self.cipher.is_none() { BLOB_HEAD_BYTES } else { 0 }
+        if self.cipher.is_none() {
+            BLOB_HEAD_BYTES
+        } else {
+            0
+        }
     }
 
     fn bytes_due(&self, without_head: usize) -> usize {
@@ -242,8 +259,12 @@ impl BlobOpener {
 
     /// Reads salt and commitment, and checks that the head commits to the file key.
     fn open_head<'c>(&self, first: &'c mut [u8]) -> Result<(PayloadCipher, &'c mut [u8]), Reason> {
-        let (head, chunk) = first.split_first_chunk_mut::<BLOB_HEAD_BYTES>().ok_or(Reason::PartLength)?;
-        let (salt, commitment) = head.split_first_chunk::<SALT_BYTES>().ok_or(Reason::PartLength)?;
+        let (head, chunk) = first
+            .split_first_chunk_mut::<BLOB_HEAD_BYTES>()
+            .ok_or(Reason::PartLength)?;
+        let (salt, commitment) = head
+            .split_first_chunk::<SALT_BYTES>()
+            .ok_or(Reason::PartLength)?;
         let keys = BlobKeys::derive(&self.file_key, &BlobSalt(*salt));
         if !bool::from(keys.commitment.ct_eq(commitment)) {
             return Err(Reason::Commitment);
@@ -252,12 +273,26 @@ impl BlobOpener {
     }
 
     /// Opens one chunk where it stands and returns what of it is file; the rest is padding.
-    fn open_sealed<'c>(&mut self, cipher: &PayloadCipher, chunk: &'c mut [u8]) -> Result<&'c [u8], Reason> {
-        let (text, tag) = chunk.split_last_chunk_mut::<TAG_BYTES>().ok_or(Reason::PartLength)?;
-        let position = if self.ct_left == 0 { Position::Last } else { Position::Inner };
-        cipher.open(self.chunks, position, text, *tag).map_err(|_| Reason::Chunk)?;
+    fn open_sealed<'c>(
+        &mut self,
+        cipher: &PayloadCipher,
+        chunk: &'c mut [u8],
+    ) -> Result<&'c [u8], Reason> {
+        let (text, tag) = chunk
+            .split_last_chunk_mut::<TAG_BYTES>()
+            .ok_or(Reason::PartLength)?;
+        let position = if self.ct_left == 0 {
+            Position::Last
+        } else {
+            Position::Inner
+        };
+        cipher
+            .open(self.chunks, position, text, *tag)
+            .map_err(|_| Reason::Chunk)?;
         self.chunks += 1;
-        let kept = usize::try_from(self.pt_left).unwrap_or(usize::MAX).min(text.len());
+        let kept = usize::try_from(self.pt_left)
+            .unwrap_or(usize::MAX)
+            .min(text.len());
         self.pt_left -= kept as u64;
         let (file, padding) = text.split_at(kept);
         if padding.iter().any(|byte| *byte != 0) {

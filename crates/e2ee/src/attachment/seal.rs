@@ -86,7 +86,9 @@ impl BlobSealer {
     /// [`SealError::TooLarge`] when the file passes [`FILE_BYTES_MAX`].
     pub fn push(&mut self, plaintext: &mut &[u8]) -> Result<Option<SealedPart<'_>>, SealError> {
         if self.pt_len.saturating_add(plaintext.len() as u64) > FILE_BYTES_MAX {
-            return Err(SealError::TooLarge { limit_bytes: FILE_BYTES_MAX });
+            return Err(SealError::TooLarge {
+                limit_bytes: FILE_BYTES_MAX,
+            });
         }
         self.begin_part_if_handed_out();
         while !plaintext.is_empty() {
@@ -105,7 +107,11 @@ impl BlobSealer {
     #[must_use]
     pub fn finish(self) -> BlobTail {
         let padding_left = padded_len(self.pt_len) - self.pt_len;
-        BlobTail { sealer: self, padding_left, ended: false }
+        BlobTail {
+            sealer: self,
+            padding_left,
+            ended: false,
+        }
     }
 
     fn begin_part_if_handed_out(&mut self) {
@@ -125,7 +131,9 @@ impl BlobSealer {
 
     /// Seals the open chunk and says whether it was the part's last.
     fn close_chunk(&mut self, position: Position) -> bool {
-        let tag = self.cipher.seal(self.chunks, position, &mut self.part[self.open_from..]);
+        let tag = self
+            .cipher
+            .seal(self.chunks, position, &mut self.part[self.open_from..]);
         self.part.extend_from_slice(&tag);
         // Hashed at once, while the chunk is still in the processor's cache.
         self.part_hash.update(&self.part[self.open_from..]);
@@ -141,7 +149,11 @@ impl BlobSealer {
         self.handed_out = true;
         let index = self.parts;
         self.parts += 1;
-        SealedPart { index, bytes: &mut self.part, sha256 }
+        SealedPart {
+            index,
+            bytes: &mut self.part,
+            sha256,
+        }
     }
 }
 
@@ -162,7 +174,11 @@ impl BlobTail {
         loop {
             self.pad_chunk();
             self.ended = self.padding_left == 0;
-            let position = if self.ended { Position::Last } else { Position::Inner };
+            let position = if self.ended {
+                Position::Last
+            } else {
+                Position::Inner
+            };
             if self.sealer.close_chunk(position) || self.ended {
                 return SealStep::Part(self.sealer.close_part());
             }
@@ -178,6 +194,10 @@ impl BlobTail {
 
     fn sealed(&self) -> Sealed {
         let ct_hash = sha256(self.sealer.blob_hash.clone());
-        Sealed { ct_len: self.sealer.ct_len, ct_hash, pt_len: self.sealer.pt_len }
+        Sealed {
+            ct_len: self.sealer.ct_len,
+            ct_hash,
+            pt_len: self.sealer.pt_len,
+        }
     }
 }

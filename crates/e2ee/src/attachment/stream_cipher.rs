@@ -31,7 +31,9 @@ impl PayloadCipher {
     #[must_use]
     #[expect(clippy::expect_used, reason = "ring refuses a key only for its length")]
     pub fn new(key: &[u8; 32]) -> Self {
-        Self(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).expect("32 bytes are a ChaCha20 key")))
+        Self(LessSafeKey::new(
+            UnboundKey::new(&CHACHA20_POLY1305, key).expect("32 bytes are a ChaCha20 key"),
+        ))
     }
 
     /// Seals a chunk where it stands and returns its tag.
@@ -44,16 +46,36 @@ impl PayloadCipher {
     ///
     /// # Errors
     /// [`Broken`]; what then stands in `chunk` is of no use.
-    pub fn open(&self, index: u64, position: Position, chunk: &mut [u8], tag: [u8; TAG_BYTES]) -> Result<(), Broken> {
+    pub fn open(
+        &self,
+        index: u64,
+        position: Position,
+        chunk: &mut [u8],
+        tag: [u8; TAG_BYTES],
+    ) -> Result<(), Broken> {
         self.open_with(&nonce(index, position), b"", chunk, tag)
     }
 
-    #[expect(clippy::expect_used, reason = "ring refuses a plaintext only over 256 GiB")]
-    pub(super) fn seal_with(&self, nonce: &[u8; NONCE_BYTES], associated: &[u8], text: &mut [u8]) -> [u8; TAG_BYTES] {
+    #[expect(
+        clippy::expect_used,
+        reason = "ring refuses a plaintext only over 256 GiB"
+    )]
+    pub(super) fn seal_with(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        associated: &[u8],
+        text: &mut [u8],
+    ) -> [u8; TAG_BYTES] {
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let sealed = self.0.seal_in_place_separate_tag(nonce, Aad::from(associated), text);
+        let sealed = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(associated), text);
         let mut tag = [0; TAG_BYTES];
-        tag.copy_from_slice(sealed.expect("a chunk is far below the cipher's limit").as_ref());
+        tag.copy_from_slice(
+            sealed
+                .expect("a chunk is far below the cipher's limit")
+                .as_ref(),
+        );
         tag
     }
 
@@ -65,7 +87,13 @@ impl PayloadCipher {
         tag: [u8; TAG_BYTES],
     ) -> Result<(), Broken> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let opened = self.0.open_in_place_separate_tag(nonce, Aad::from(associated), Tag::from(tag), text, 0..);
+        let opened = self.0.open_in_place_separate_tag(
+            nonce,
+            Aad::from(associated),
+            Tag::from(tag),
+            text,
+            0..,
+        );
         opened.map(|_| ()).map_err(|_| Broken)
     }
 }

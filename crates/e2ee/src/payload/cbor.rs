@@ -22,7 +22,11 @@ impl MapWriter {
         Self::default()
     }
 
-    fn put(&mut self, key: u8, value: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> Encoding) -> &mut Self {
+    fn put(
+        &mut self,
+        key: u8,
+        value: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> Encoding,
+    ) -> &mut Self {
         self.entries += 1;
         let mut encoder = Encoder::new(&mut self.body);
         #[expect(clippy::expect_used, reason = "a Vec takes whatever is written")]
@@ -45,23 +49,43 @@ impl MapWriter {
 
     /// A flag that is left out when false.
     pub(super) fn flag(&mut self, key: u8, flag: bool) -> &mut Self {
-        if flag { self.put(key, |e| e.bool(true)?.ok()) } else { self }
+        if flag {
+            self.put(key, |e| e.bool(true)?.ok())
+        } else {
+            self
+        }
     }
 
     pub(super) fn some_bytes(&mut self, key: u8, bytes: Option<&[u8]>) -> &mut Self {
-        if let Some(bytes) = bytes { self.bytes(key, bytes) } else { self }
+        if let Some(bytes) = bytes {
+            self.bytes(key, bytes)
+        } else {
+            self
+        }
     }
 
     pub(super) fn some_text(&mut self, key: u8, text: Option<&str>) -> &mut Self {
-        if let Some(text) = text { self.text(key, text) } else { self }
+        if let Some(text) = text {
+            self.text(key, text)
+        } else {
+            self
+        }
     }
 
     pub(super) fn some_number(&mut self, key: u8, number: Option<u64>) -> &mut Self {
-        if let Some(number) = number { self.number(key, number) } else { self }
+        if let Some(number) = number {
+            self.number(key, number)
+        } else {
+            self
+        }
     }
 
     pub(super) fn some_item(&mut self, key: u8, item: Option<Vec<u8>>) -> &mut Self {
-        if let Some(item) = item { self.item(key, &item) } else { self }
+        if let Some(item) = item {
+            self.item(key, &item)
+        } else {
+            self
+        }
     }
 
     /// A nested item that is already CBOR.
@@ -78,7 +102,9 @@ impl MapWriter {
             return self;
         }
         self.put(key, |e| {
-            e.array(items.len() as u64)?.writer_mut().extend_from_slice(&items.concat());
+            e.array(items.len() as u64)?
+                .writer_mut()
+                .extend_from_slice(&items.concat());
             Ok(())
         })
     }
@@ -105,7 +131,10 @@ impl<'b> Map<'b> {
     /// Reads one map that is all of `bytes`.
     pub(super) fn parse(bytes: &'b [u8]) -> Result<Self> {
         let mut decoder = Decoder::new(bytes);
-        let count = decoder.map()?.filter(|count| *count <= MAP_ENTRIES_MAX).ok_or(PayloadError::Malformed)?;
+        let count = decoder
+            .map()?
+            .filter(|count| *count <= MAP_ENTRIES_MAX)
+            .ok_or(PayloadError::Malformed)?;
         let mut entries = Vec::new();
         for _ in 0..count {
             let key = decoder.u64()?;
@@ -120,42 +149,71 @@ impl<'b> Map<'b> {
         Ok(Self(entries))
     }
 
-    pub(super) fn optional<T>(&self, key: u8, read: impl FnOnce(&'b [u8]) -> Result<T>) -> Result<Option<T>> {
+    pub(super) fn optional<T>(
+        &self,
+        key: u8,
+        read: impl FnOnce(&'b [u8]) -> Result<T>,
+    ) -> Result<Option<T>> {
         let entry = self.0.iter().find(|(entry, _)| *entry == u64::from(key));
         entry.map(|(_, item)| read(item)).transpose()
     }
 
-    pub(super) fn required<T>(&self, key: u8, read: impl FnOnce(&'b [u8]) -> Result<T>) -> Result<T> {
-        self.optional(key, read)?.ok_or(PayloadError::Missing { key })
+    pub(super) fn required<T>(
+        &self,
+        key: u8,
+        read: impl FnOnce(&'b [u8]) -> Result<T>,
+    ) -> Result<T> {
+        self.optional(key, read)?
+            .ok_or(PayloadError::Missing { key })
     }
 
     pub(super) fn flag(&self, key: u8) -> Result<bool> {
-        Ok(self.optional(key, |item| whole(item, |d| Ok(d.bool()?)))?.unwrap_or(false))
+        Ok(self
+            .optional(key, |item| whole(item, |d| Ok(d.bool()?)))?
+            .unwrap_or(false))
     }
 
     /// An array of at most `max` items; absent is empty.
-    pub(super) fn items<T>(&self, key: u8, max: usize, read: impl Fn(&'b [u8]) -> Result<T>) -> Result<Vec<T>> {
-        let Some(array) = self.optional(key, Ok)? else { return Ok(Vec::new()) };
+    pub(super) fn items<T>(
+        &self,
+        key: u8,
+        max: usize,
+        read: impl Fn(&'b [u8]) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let Some(array) = self.optional(key, Ok)? else {
+            return Ok(Vec::new());
+        };
         let mut decoder = Decoder::new(array);
         let count = decoder.array()?.ok_or(PayloadError::Malformed)?;
         if count > max as u64 {
             return Err(PayloadError::TooMany { key });
         }
-        (0..count).map(|_| read(next_item(&mut decoder, array)?)).collect()
+        (0..count)
+            .map(|_| read(next_item(&mut decoder, array)?))
+            .collect()
     }
 }
 
 fn next_item<'b>(decoder: &mut Decoder<'b>, bytes: &'b [u8]) -> Result<&'b [u8]> {
     let start = decoder.position();
     decoder.skip()?;
-    bytes.get(start..decoder.position()).ok_or(PayloadError::Malformed)
+    bytes
+        .get(start..decoder.position())
+        .ok_or(PayloadError::Malformed)
 }
 
 /// Reads one item that is all of `item`.
-pub(super) fn whole<'b, T>(item: &'b [u8], read: impl FnOnce(&mut Decoder<'b>) -> Result<T>) -> Result<T> {
+pub(super) fn whole<'b, T>(
+    item: &'b [u8],
+    read: impl FnOnce(&mut Decoder<'b>) -> Result<T>,
+) -> Result<T> {
     let mut decoder = Decoder::new(item);
     let value = read(&mut decoder)?;
-    if decoder.position() == item.len() { Ok(value) } else { Err(PayloadError::Malformed) }
+    if decoder.position() == item.len() {
+        Ok(value)
+    } else {
+        Err(PayloadError::Malformed)
+    }
 }
 
 pub(super) fn number(item: &[u8]) -> Result<u64> {
@@ -170,13 +228,19 @@ pub(super) fn small(item: &[u8]) -> Result<u8> {
 pub(super) fn bytes(max: usize) -> impl Fn(&[u8]) -> Result<Vec<u8>> {
     move |item| {
         let bytes = whole(item, |d| Ok(d.bytes()?))?;
-        if bytes.len() > max { Err(PayloadError::TooLong { limit_bytes: max }) } else { Ok(bytes.to_vec()) }
+        if bytes.len() > max {
+            Err(PayloadError::TooLong { limit_bytes: max })
+        } else {
+            Ok(bytes.to_vec())
+        }
     }
 }
 
 /// A byte string of exactly `N` bytes.
 pub(super) fn array<const N: usize>(item: &[u8]) -> Result<[u8; N]> {
-    whole(item, |d| Ok(d.bytes()?))?.try_into().map_err(|_| PayloadError::Malformed)
+    whole(item, |d| Ok(d.bytes()?))?
+        .try_into()
+        .map_err(|_| PayloadError::Malformed)
 }
 
 /// A definite text string of at most `max` bytes.
@@ -186,6 +250,10 @@ pub(super) fn text(max: usize) -> impl Fn(&[u8]) -> Result<String> {
             return Err(PayloadError::Malformed);
         }
         let text = whole(item, |d| Ok(d.str()?))?;
-        if text.len() > max { Err(PayloadError::TooLong { limit_bytes: max }) } else { Ok(text.to_owned()) }
+        if text.len() > max {
+            Err(PayloadError::TooLong { limit_bytes: max })
+        } else {
+            Ok(text.to_owned())
+        }
     }
 }

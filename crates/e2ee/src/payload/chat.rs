@@ -4,7 +4,8 @@ use super::PayloadError;
 use super::cbor::{self, Map, MapWriter, encode};
 use super::message::{ChatId, chat_id};
 use sealpost_proto::limits::{
-    CARD_BYTES_MAX, CARD_NAME_BYTES_MAX, CHAT_DESCRIPTION_BYTES_MAX, CHAT_NAME_BYTES_MAX, PARTICIPANTS_PER_EVENT_MAX,
+    CARD_BYTES_MAX, CARD_NAME_BYTES_MAX, CHAT_DESCRIPTION_BYTES_MAX, CHAT_NAME_BYTES_MAX,
+    PARTICIPANTS_PER_EVENT_MAX,
 };
 
 /// What happened to a chat. An unknown one is kept and skipped.
@@ -43,7 +44,11 @@ impl Chat {
     /// Writes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let participants: Vec<_> = self.participants.iter().map(|name| encode(|e| e.str(name)?.ok())).collect();
+        let participants: Vec<_> = self
+            .participants
+            .iter()
+            .map(|name| encode(|e| e.str(name)?.ok()))
+            .collect();
         MapWriter::new()
             .bytes(0, &self.chat.0)
             .number(1, self.event.0)
@@ -66,7 +71,11 @@ impl Chat {
             chat_type: map.optional(2, cbor::small)?,
             name: map.optional(3, cbor::text(CHAT_NAME_BYTES_MAX))?,
             description: map.optional(4, cbor::text(CHAT_DESCRIPTION_BYTES_MAX))?,
-            participants: map.items(5, PARTICIPANTS_PER_EVENT_MAX, cbor::text(CARD_NAME_BYTES_MAX))?,
+            participants: map.items(
+                5,
+                PARTICIPANTS_PER_EVENT_MAX,
+                cbor::text(CARD_NAME_BYTES_MAX),
+            )?,
         })
     }
 }
@@ -100,6 +109,10 @@ impl Profile {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         let card = |key| map.optional(key, cbor::bytes(CARD_BYTES_MAX));
-        Ok(Self { card: card(0)?, avatar: map.optional(1, cbor::array)?, rotated_card: card(2)? })
+        Ok(Self {
+            card: card(0)?,
+            avatar: map.optional(1, cbor::array)?,
+            rotated_card: card(2)?,
+        })
     }
 }

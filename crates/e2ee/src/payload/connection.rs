@@ -28,7 +28,10 @@ impl Capability {
         let relay = map.required(0, origin)?;
         let id = MailboxId::from_bytes(map.required(1, cbor::array)?);
         let send_key = SendKey::from_bytes(map.required(2, cbor::array)?);
-        Ok(Self { mailbox: MailboxRef { relay, id }, send_key })
+        Ok(Self {
+            mailbox: MailboxRef { relay, id },
+            send_key,
+        })
     }
 }
 
@@ -36,7 +39,11 @@ impl Capability {
 fn origin(item: &[u8]) -> Result<Origin, PayloadError> {
     let text = cbor::text(ORIGIN_BYTES_MAX)(item)?;
     let origin = Origin::parse(&text).map_err(|_| PayloadError::Malformed)?;
-    if origin.as_str() == text { Ok(origin) } else { Err(PayloadError::Malformed) }
+    if origin.as_str() == text {
+        Ok(origin)
+    } else {
+        Err(PayloadError::Malformed)
+    }
 }
 
 /// Kind [`crate::plaintext::Kind::CONNECTION_REQUEST`]: the first message of an acceptor.
@@ -52,7 +59,10 @@ impl ConnectionRequest {
     /// Writes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        MapWriter::new().item(0, &self.capability.encode()).some_text(1, self.note.as_deref()).finish()
+        MapWriter::new()
+            .item(0, &self.capability.encode())
+            .some_text(1, self.note.as_deref())
+            .finish()
     }
 
     /// Reads a body.
@@ -62,7 +72,10 @@ impl ConnectionRequest {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         let capability = map.required(0, Capability::parse)?;
-        Ok(Self { capability, note: map.optional(1, cbor::text(REQUEST_NOTE_BYTES_MAX))? })
+        Ok(Self {
+            capability,
+            note: map.optional(1, cbor::text(REQUEST_NOTE_BYTES_MAX))?,
+        })
     }
 }
 
@@ -85,7 +98,9 @@ impl ConnectionAccept {
     /// # Errors
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
-        Ok(Self { capability: Map::parse(body)?.required(0, Capability::parse)? })
+        Ok(Self {
+            capability: Map::parse(body)?.required(0, Capability::parse)?,
+        })
     }
 }
 
@@ -109,7 +124,9 @@ impl ConnectionReject {
     /// # Errors
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
-        Ok(Self { note: Map::parse(body)?.optional(0, cbor::text(REQUEST_NOTE_BYTES_MAX))? })
+        Ok(Self {
+            note: Map::parse(body)?.optional(0, cbor::text(REQUEST_NOTE_BYTES_MAX))?,
+        })
     }
 }
 
@@ -132,6 +149,8 @@ impl ConnectionMoved {
     /// # Errors
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
-        Ok(Self { capability: Map::parse(body)?.required(0, Capability::parse)? })
+        Ok(Self {
+            capability: Map::parse(body)?.required(0, Capability::parse)?,
+        })
     }
 }

@@ -5,8 +5,8 @@ use super::{PayloadError, cbor::encode};
 use crate::attachment::Descriptor;
 use minicbor::{Decoder, Encoder};
 use sealpost_proto::limits::{
-    CARD_NAME_BYTES_MAX, FILES_PER_MESSAGE_MAX, LINK_TEXT_BYTES_MAX, LINKS_PER_MESSAGE_MAX, MESSAGE_TEXT_BYTES_MAX,
-    REACTION_BYTES_MAX,
+    CARD_NAME_BYTES_MAX, FILES_PER_MESSAGE_MAX, LINK_TEXT_BYTES_MAX, LINKS_PER_MESSAGE_MAX,
+    MESSAGE_TEXT_BYTES_MAX, REACTION_BYTES_MAX,
 };
 use sealpost_proto::{MessageId, Timestamp};
 
@@ -132,13 +132,19 @@ impl Message {
 
 impl Author {
     fn encode(&self) -> Vec<u8> {
-        MapWriter::new().text(0, &self.name).some_bytes(1, self.avatar.as_ref().map(|hash| &hash[..])).finish()
+        MapWriter::new()
+            .text(0, &self.name)
+            .some_bytes(1, self.avatar.as_ref().map(|hash| &hash[..]))
+            .finish()
     }
 
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
         let name = map.required(0, cbor::text(CARD_NAME_BYTES_MAX))?;
-        Ok(Self { name, avatar: map.optional(1, cbor::array)? })
+        Ok(Self {
+            name,
+            avatar: map.optional(1, cbor::array)?,
+        })
     }
 }
 
@@ -154,7 +160,12 @@ impl Link {
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
         let text = |key| map.optional(key, cbor::text(LINK_TEXT_BYTES_MAX));
-        Ok(Self { url: text(0)?, object_id: text(1)?, name: text(2)?, icon: text(3)? })
+        Ok(Self {
+            url: text(0)?,
+            object_id: text(1)?,
+            name: text(2)?,
+            icon: text(3)?,
+        })
     }
 }
 
@@ -163,7 +174,9 @@ fn encode_descriptor(descriptor: &Descriptor) -> Vec<u8> {
 }
 
 fn parse_descriptor(item: &[u8]) -> Result<Descriptor, PayloadError> {
-    cbor::whole(item, |decoder: &mut Decoder<'_>| Descriptor::parse(decoder).map_err(|_| PayloadError::Attachment))
+    cbor::whole(item, |decoder: &mut Decoder<'_>| {
+        Descriptor::parse(decoder).map_err(|_| PayloadError::Attachment)
+    })
 }
 
 pub(super) fn chat_id(item: &[u8]) -> Result<ChatId, PayloadError> {
@@ -180,7 +193,9 @@ pub(super) fn time(item: &[u8]) -> Result<Timestamp, PayloadError> {
 
 /// Message ids as items of a list.
 pub(super) fn encode_ids(ids: &[MessageId]) -> Vec<Vec<u8>> {
-    ids.iter().map(|id| encode(|e| e.bytes(id.as_bytes())?.ok())).collect()
+    ids.iter()
+        .map(|id| encode(|e| e.bytes(id.as_bytes())?.ok()))
+        .collect()
 }
 
 /// Kind [`crate::plaintext::Kind::EDIT`]: new content for a message of the same author.
@@ -199,7 +214,10 @@ impl Edit {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
-        map.bytes(0, self.message.as_bytes()).text(1, &self.content).number(2, self.content_type.0).finish()
+        map.bytes(0, self.message.as_bytes())
+            .text(1, &self.content)
+            .number(2, self.content_type.0)
+            .finish()
     }
 
     /// Reads a body.
@@ -235,7 +253,9 @@ impl Retract {
     /// # Errors
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
-        Ok(Self { message: Map::parse(body)?.required(0, message_id)? })
+        Ok(Self {
+            message: Map::parse(body)?.required(0, message_id)?,
+        })
     }
 }
 
@@ -255,7 +275,10 @@ impl Reaction {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
-        map.bytes(0, self.message.as_bytes()).text(1, &self.emoji).flag(2, self.removed).finish()
+        map.bytes(0, self.message.as_bytes())
+            .text(1, &self.emoji)
+            .flag(2, self.removed)
+            .finish()
     }
 
     /// Reads a body.
@@ -265,6 +288,10 @@ impl Reaction {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         let emoji = map.required(1, cbor::text(REACTION_BYTES_MAX))?;
-        Ok(Self { message: map.required(0, message_id)?, emoji, removed: map.flag(2)? })
+        Ok(Self {
+            message: map.required(0, message_id)?,
+            emoji,
+            removed: map.flag(2)?,
+        })
     }
 }

@@ -11,7 +11,9 @@ mod receipt;
 mod resend;
 
 pub use chat::{Chat, ChatEvent, Profile};
-pub use connection::{Capability, ConnectionAccept, ConnectionMoved, ConnectionReject, ConnectionRequest};
+pub use connection::{
+    Capability, ConnectionAccept, ConnectionMoved, ConnectionReject, ConnectionRequest,
+};
 pub use message::{Author, ChatId, ContentType, Edit, Link, Message, Reaction, Retract};
 pub use receipt::{Probe, Receipt, ReceiptKind};
 pub use resend::{AttachmentQuery, Resend, Resume, Void};

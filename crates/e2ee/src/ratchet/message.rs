@@ -36,7 +36,11 @@ impl Header {
 
     fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
-        let header = Self { dh: reader.array()?, previous_len: reader.u32()?, n: reader.u32()? };
+        let header = Self {
+            dh: reader.array()?,
+            previous_len: reader.u32()?,
+            n: reader.u32()?,
+        };
         reader.end()?;
         Ok(header)
     }
@@ -56,8 +60,18 @@ pub(super) fn seal(
     let mut msg = Vec::with_capacity(HEAD_BYTES + record.len() + TAG_BYTES);
     msg.extend_from_slice(&MSG_FRAME);
     msg.extend_from_slice(&nonce);
-    msg.extend_from_slice(&seal_bytes(header_key, &nonce, &header.encode(), &MSG_FRAME));
-    let body = seal_bytes(&body_key(message_key), &nonce, record, &associated(ad, &msg));
+    msg.extend_from_slice(&seal_bytes(
+        header_key,
+        &nonce,
+        &header.encode(),
+        &MSG_FRAME,
+    ));
+    let body = seal_bytes(
+        &body_key(message_key),
+        &nonce,
+        record,
+        &associated(ad, &msg),
+    );
     msg.extend_from_slice(&body);
     msg
 }
@@ -94,7 +108,13 @@ impl<'a> Message<'a> {
         if body.len() < TAG_BYTES {
             return Err(Malformed);
         }
-        Ok(Self { whole, head, nonce, header, body })
+        Ok(Self {
+            whole,
+            head,
+            nonce,
+            header,
+            body,
+        })
     }
 
     /// `H(MSG)`.

@@ -68,13 +68,24 @@ fn kdf_root(root: &Key, dh: &Key) -> (Key, Key, Key) {
 /// A chain's next message key and the chain key after it.
 fn kdf_chain(chain: &Key) -> (Key, Key) {
     let keyed = keyed_hmac(chain);
-    let derive = |input: u8| Key(keyed.clone().chain_update([input]).finalize().into_bytes().into());
+    let derive = |input: u8| {
+        Key(keyed
+            .clone()
+            .chain_update([input])
+            .finalize()
+            .into_bytes()
+            .into())
+    };
     (derive(1), derive(2))
 }
 
 impl Ratchet {
     /// A's ratchet: its first chain is ready, with SPK as B's ratchet key. `None` when SPK is of low order.
-    pub(crate) fn initiator(agreed: &Agreed, spk: &[u8; 32], rng: &mut (impl CryptoRng + ?Sized)) -> Option<Self> {
+    pub(crate) fn initiator(
+        agreed: &Agreed,
+        spk: &[u8; 32],
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> Option<Self> {
         let own = random_secret(rng);
         let dh = PublicKey::from(&own).to_bytes();
         let (root, chain, next_sending) = kdf_root(&agreed.root, &agree(&own, spk)?);
@@ -82,7 +93,12 @@ impl Ratchet {
             root,
             own,
             remote: Some(*spk),
-            sending: Some(SendingChain { dh, header: agreed.header_a.clone(), chain, next: 0 }),
+            sending: Some(SendingChain {
+                dh,
+                header: agreed.header_a.clone(),
+                chain,
+                next: 0,
+            }),
             next_sending,
             previous_len: 0,
             next_receiving: agreed.header_b.clone(),
@@ -115,9 +131,16 @@ impl Ratchet {
             self.step_sending(rng)?;
         }
         let sending = self.sending.as_mut().ok_or(SealFault::NothingOpened)?;
-        let following = sending.next.checked_add(1).ok_or(SealFault::ChainExhausted)?;
+        let following = sending
+            .next
+            .checked_add(1)
+            .ok_or(SealFault::ChainExhausted)?;
         let (message_key, chain) = kdf_chain(&sending.chain);
-        let header = Header { dh: sending.dh, previous_len: self.previous_len, n: sending.next };
+        let header = Header {
+            dh: sending.dh,
+            previous_len: self.previous_len,
+            n: sending.next,
+        };
         let msg = message::seal(&sending.header, &message_key, &header, ad, record, rng);
         (sending.chain, sending.next) = (chain, following);
         Ok(msg)
@@ -132,12 +155,21 @@ impl Ratchet {
         let header = std::mem::replace(&mut self.next_sending, next_sending);
         let dh = PublicKey::from(&own).to_bytes();
         (self.root, self.own) = (root, own);
-        self.sending = Some(SendingChain { dh, header, chain, next: 0 });
+        self.sending = Some(SendingChain {
+            dh,
+            header,
+            chain,
+            next: 0,
+        });
         Ok(())
     }
 
     /// Opens one MSG and returns the ratchet after it; this one is unchanged.
-    pub(crate) fn open(&self, ad: &[u8; AD_BYTES], msg: &[u8]) -> Result<(Self, Opened), NotOpened> {
+    pub(crate) fn open(
+        &self,
+        ad: &[u8; AD_BYTES],
+        msg: &[u8],
+    ) -> Result<(Self, Opened), NotOpened> {
         let message = Message::parse(msg)?;
         let mut next = self.clone();
         let key = match next.receiver.fit(&message, Some(&self.next_receiving))? {

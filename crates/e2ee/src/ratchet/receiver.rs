@@ -55,12 +55,19 @@ pub(super) enum Fit {
 
 impl Chain {
     pub(super) const fn new(header: Key, dh: [u8; 32], chain: Key) -> Self {
-        Self { header, dh, head: Some(Head { chain, next: 0 }), skipped: BTreeMap::new() }
+        Self {
+            header,
+            dh,
+            head: Some(Head { chain, next: 0 }),
+            skipped: BTreeMap::new(),
+        }
     }
 
     /// Stores the keys before number `until`.
     fn skip_to(&mut self, until: u32) -> Result<(), NotOpened> {
-        let Some(head) = &mut self.head else { return Ok(()) };
+        let Some(head) = &mut self.head else {
+            return Ok(());
+        };
         if until.saturating_sub(head.next) > SKIPPED_KEYS_PER_MESSAGE_MAX {
             return Err(NotOpened::GapTooLarge);
         }
@@ -107,8 +114,12 @@ impl Receiver {
         if let Some(header) = next.and_then(|key| message.header(key)) {
             return Ok(Fit::Next { header });
         }
-        let old = (0..self.chains.len()).rev().filter(|index| Some(*index) != growing);
-        old.into_iter().find_map(|index| self.fit_chain(message, index)).ok_or(NotOpened::NoHeaderKey)
+        let old = (0..self.chains.len())
+            .rev()
+            .filter(|index| Some(*index) != growing);
+        old.into_iter()
+            .find_map(|index| self.fit_chain(message, index))
+            .ok_or(NotOpened::NoHeaderKey)
     }
 
     fn fit_chain(&self, message: &Message<'_>, index: usize) -> Option<Fit> {
@@ -117,7 +128,12 @@ impl Receiver {
     }
 
     /// Takes the key of a message out of the chain its header fits, skipping what is missing before it.
-    pub(super) fn take_key(&mut self, index: usize, header: &Header, message: &Message<'_>) -> Result<Key, NotOpened> {
+    pub(super) fn take_key(
+        &mut self,
+        index: usize,
+        header: &Header,
+        message: &Message<'_>,
+    ) -> Result<Key, NotOpened> {
         let chain = self.chains.get_mut(index).ok_or(NotOpened::NoHeaderKey)?;
         if chain.dh != header.dh {
             return Err(NotOpened::HeaderRefused);
@@ -135,11 +151,17 @@ impl Receiver {
 
     /// A header that opened names a key that is not there.
     fn without_key(&self, index: usize, n: u32, message: &Message<'_>) -> NotOpened {
-        let evicted = |chain: &Chain| self.tombstones.iter().any(|tombstone| tombstone.covers(&chain.header, n));
+        let evicted = |chain: &Chain| {
+            self.tombstones
+                .iter()
+                .any(|tombstone| tombstone.covers(&chain.header, n))
+        };
         if self.chains.get(index).is_some_and(evicted) {
             NotOpened::KeyEvicted
         } else {
-            NotOpened::Consumed { msg_hash: message.hash() }
+            NotOpened::Consumed {
+                msg_hash: message.hash(),
+            }
         }
     }
 
@@ -159,10 +181,16 @@ impl Receiver {
     }
 
     /// Opens a message of a session that has been replaced; this state is unchanged.
-    pub(crate) fn open(&self, ad: &[u8; AD_BYTES], msg: &[u8]) -> Result<(Self, super::Opened), NotOpened> {
+    pub(crate) fn open(
+        &self,
+        ad: &[u8; AD_BYTES],
+        msg: &[u8],
+    ) -> Result<(Self, super::Opened), NotOpened> {
         let message = Message::parse(msg)?;
         let mut next = self.clone();
-        let Fit::Chain { index, header } = self.fit(&message, None)? else { return Err(NotOpened::NoHeaderKey) };
+        let Fit::Chain { index, header } = self.fit(&message, None)? else {
+            return Err(NotOpened::NoHeaderKey);
+        };
         let key = next.take_key(index, &header, &message)?;
         let opened = message.open(&key, ad)?;
         Ok((next, opened))
@@ -182,7 +210,9 @@ impl Receiver {
         }
         let is_spent = |chain: &Chain| !chain.is_growing() && chain.skipped.is_empty();
         while self.chains.iter().filter(|chain| is_spent(chain)).count() > OLD_HEADER_KEYS_MAX {
-            let Some(oldest) = self.chains.iter().position(is_spent) else { break };
+            let Some(oldest) = self.chains.iter().position(is_spent) else {
+                break;
+            };
             self.chains.remove(oldest);
         }
         while self.tombstones.len() > TOMBSTONES_MAX {
@@ -191,12 +221,26 @@ impl Receiver {
     }
 
     fn evict_oldest_key(&mut self) {
-        let Some(chain) = self.chains.iter_mut().find(|chain| !chain.skipped.is_empty()) else { return };
-        let Some((n, _)) = chain.skipped.pop_first() else { return };
-        let adjoining = |last: &&mut Tombstone| last.to.checked_add(1) == Some(n) && last.header.is(&chain.header);
+        let Some(chain) = self
+            .chains
+            .iter_mut()
+            .find(|chain| !chain.skipped.is_empty())
+        else {
+            return;
+        };
+        let Some((n, _)) = chain.skipped.pop_first() else {
+            return;
+        };
+        let adjoining = |last: &&mut Tombstone| {
+            last.to.checked_add(1) == Some(n) && last.header.is(&chain.header)
+        };
         match self.tombstones.last_mut().filter(adjoining) {
             Some(last) => last.to = n,
-            None => self.tombstones.push(Tombstone { header: chain.header.clone(), from: n, to: n }),
+            None => self.tombstones.push(Tombstone {
+                header: chain.header.clone(),
+                from: n,
+                to: n,
+            }),
         }
     }
 }

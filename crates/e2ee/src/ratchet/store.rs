@@ -18,23 +18,41 @@ pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, Malformed> {
 
 impl Ratchet {
     pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.bytes(&self.root.0).bytes(self.own.as_bytes()).flag(self.remote.is_some());
+        writer
+            .bytes(&self.root.0)
+            .bytes(self.own.as_bytes())
+            .flag(self.remote.is_some());
         if let Some(remote) = &self.remote {
             writer.bytes(remote);
         }
         writer.flag(self.sending.is_some());
         if let Some(sending) = &self.sending {
-            writer.bytes(&sending.dh).bytes(&sending.header.0).bytes(&sending.chain.0).u32(sending.next);
+            writer
+                .bytes(&sending.dh)
+                .bytes(&sending.header.0)
+                .bytes(&sending.chain.0)
+                .u32(sending.next);
         }
-        writer.bytes(&self.next_sending.0).u32(self.previous_len).bytes(&self.next_receiving.0);
+        writer
+            .bytes(&self.next_sending.0)
+            .u32(self.previous_len)
+            .bytes(&self.next_receiving.0);
         self.receiver.write(writer);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let root = read_key(reader)?;
         let own = StaticSecret::from(*Zeroizing::new(reader.array::<32>()?));
-        let remote = if reader.flag()? { Some(reader.array()?) } else { None };
-        let sending = if reader.flag()? { Some(SendingChain::read(reader)?) } else { None };
+        let remote = if reader.flag()? {
+            Some(reader.array()?)
+        } else {
+            None
+        };
+        let sending = if reader.flag()? {
+            Some(SendingChain::read(reader)?)
+        } else {
+            None
+        };
         Ok(Self {
             root,
             own,
@@ -50,7 +68,12 @@ impl Ratchet {
 
 impl SendingChain {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { dh: reader.array()?, header: read_key(reader)?, chain: read_key(reader)?, next: reader.u32()? })
+        Ok(Self {
+            dh: reader.array()?,
+            header: read_key(reader)?,
+            chain: read_key(reader)?,
+            next: reader.u32()?,
+        })
     }
 }
 
@@ -62,21 +85,31 @@ impl Receiver {
         }
         writer.count(self.tombstones.len());
         for tombstone in &self.tombstones {
-            writer.bytes(&tombstone.header.0).u32(tombstone.from).u32(tombstone.to);
+            writer
+                .bytes(&tombstone.header.0)
+                .u32(tombstone.from)
+                .u32(tombstone.to);
         }
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let chains = (0..reader.count(CHAINS_MAX)?).map(|_| Chain::read(reader)).collect::<Result<_, _>>()?;
+        let chains = (0..reader.count(CHAINS_MAX)?)
+            .map(|_| Chain::read(reader))
+            .collect::<Result<_, _>>()?;
         let count = reader.count(TOMBSTONES_MAX)?;
-        let tombstones = (0..count).map(|_| Tombstone::read(reader)).collect::<Result<_, _>>()?;
+        let tombstones = (0..count)
+            .map(|_| Tombstone::read(reader))
+            .collect::<Result<_, _>>()?;
         Ok(Self { chains, tombstones })
     }
 }
 
 impl Chain {
     fn write(&self, writer: &mut Writer) {
-        writer.bytes(&self.header.0).bytes(&self.dh).flag(self.head.is_some());
+        writer
+            .bytes(&self.header.0)
+            .bytes(&self.dh)
+            .flag(self.head.is_some());
         if let Some(head) = &self.head {
             writer.bytes(&head.chain.0).u32(head.next);
         }
@@ -88,21 +121,40 @@ impl Chain {
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let (header, dh) = (read_key(reader)?, reader.array()?);
-        let head = if reader.flag()? { Some(Head { chain: read_key(reader)?, next: reader.u32()? }) } else { None };
+        let head = if reader.flag()? {
+            Some(Head {
+                chain: read_key(reader)?,
+                next: reader.u32()?,
+            })
+        } else {
+            None
+        };
         let mut skipped = BTreeMap::new();
         for _ in 0..reader.count(SKIPPED_KEYS_STORED_MAX)? {
             let number = reader.u32()?;
-            if skipped.last_key_value().is_some_and(|(last, _)| number <= *last) {
+            if skipped
+                .last_key_value()
+                .is_some_and(|(last, _)| number <= *last)
+            {
                 return Err(Malformed);
             }
             skipped.insert(number, read_key(reader)?);
         }
-        Ok(Self { header, dh, head, skipped })
+        Ok(Self {
+            header,
+            dh,
+            head,
+            skipped,
+        })
     }
 }
 
 impl Tombstone {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { header: read_key(reader)?, from: reader.u32()?, to: reader.u32()? })
+        Ok(Self {
+            header: read_key(reader)?,
+            from: reader.u32()?,
+            to: reader.u32()?,
+        })
     }
 }

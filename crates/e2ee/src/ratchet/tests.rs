@@ -42,7 +42,11 @@ fn a_header_must_carry_the_key_of_its_chain() {
     let growing = b.receiver.chains.last().unwrap().header.clone();
     let old = b.receiver.chains[0].header.clone();
     for header_key in [growing, old] {
-        let header = Header { dh: [9; 32], previous_len: 0, n: 5 };
+        let header = Header {
+            dh: [9; 32],
+            previous_len: 0,
+            n: 5,
+        };
         let msg = message::seal(&header_key, &Key([0; 32]), &header, &AD, b"x", &mut rng);
         assert_eq!(b.open(&AD, &msg).err(), Some(NotOpened::HeaderRefused));
     }
@@ -53,16 +57,36 @@ fn a_step_must_carry_a_new_key_and_wait_for_ours() {
     let (mut a, mut b, mut rng) = pair();
     exchange(&mut a, &mut b, &mut rng);
     let step = |b: &Ratchet, dh: [u8; 32], rng: &mut ChaCha20Rng| {
-        let header = Header { dh, previous_len: 1, n: 0 };
+        let header = Header {
+            dh,
+            previous_len: 1,
+            n: 0,
+        };
         let msg = message::seal(&b.next_receiving, &Key([0; 32]), &header, &AD, b"x", rng);
         b.open(&AD, &msg).err()
     };
-    assert_eq!(step(&b, [9; 32], &mut rng), Some(NotOpened::HeaderRefused), "ours is due");
+    assert_eq!(
+        step(&b, [9; 32], &mut rng),
+        Some(NotOpened::HeaderRefused),
+        "ours is due"
+    );
     exchange(&mut b, &mut a, &mut rng);
     let known = b.remote.unwrap();
-    assert_eq!(step(&b, known, &mut rng), Some(NotOpened::HeaderRefused), "not new");
-    assert_eq!(step(&b, [0; 32], &mut rng), Some(NotOpened::HeaderRefused), "of low order");
-    assert_eq!(step(&b, [9; 32], &mut rng), Some(NotOpened::BodyInvalid), "new, but not the peer's");
+    assert_eq!(
+        step(&b, known, &mut rng),
+        Some(NotOpened::HeaderRefused),
+        "not new"
+    );
+    assert_eq!(
+        step(&b, [0; 32], &mut rng),
+        Some(NotOpened::HeaderRefused),
+        "of low order"
+    );
+    assert_eq!(
+        step(&b, [9; 32], &mut rng),
+        Some(NotOpened::BodyInvalid),
+        "new, but not the peer's"
+    );
 }
 
 #[test]
@@ -86,7 +110,11 @@ fn the_last_number_of_a_chain_cannot_be_used() {
     assert_eq!(a.seal(&AD, b"x", &mut rng), Err(SealFault::ChainExhausted));
     let chain = b.receiver.chains.last_mut().unwrap();
     chain.head.as_mut().unwrap().next = u32::MAX;
-    let header = Header { dh: chain.dh, previous_len: 0, n: u32::MAX };
+    let header = Header {
+        dh: chain.dh,
+        previous_len: 0,
+        n: u32::MAX,
+    };
     let msg = message::seal(&chain.header, &Key([0; 32]), &header, &AD, b"x", &mut rng);
     assert_eq!(b.open(&AD, &msg).err(), Some(NotOpened::HeaderRefused));
 }

@@ -25,11 +25,14 @@ use crate::ratchet::{Ratchet, SealFault};
 pub use open::open_pairing;
 use rand_core::CryptoRng;
 use sealpost_proto::Timestamp;
-use sealpost_proto::limits::{SESSION_MESSAGES_MAX, SESSION_ROTATION_HIGHER, SESSION_ROTATION_LOWER};
+use sealpost_proto::limits::{
+    SESSION_MESSAGES_MAX, SESSION_ROTATION_HIGHER, SESSION_ROTATION_LOWER,
+};
 use state::{Current, Old, Retired, Stage, Top};
 pub use store::NotSessions;
 pub use verdict::{
-    Content, Continuity, NewSession, NotOpened, NotOpenedVerdict, Opened, Pairing, Reason, Remedy, Verdict,
+    Content, Continuity, NewSession, NotOpened, NotOpenedVerdict, Opened, Pairing, Reason, Remedy,
+    Verdict,
 };
 
 /// `0^8`: what stands before an INIT in place of a session's name.
@@ -161,14 +164,27 @@ impl Sessions {
             return Err(InitiateError::CardMissing);
         }
         let session_epoch = next_epoch(self.last, args.now);
-        let previous = self.confirmed.first().filter(|_| args.reason != Reason::Pairing);
+        let previous = self
+            .confirmed
+            .first()
+            .filter(|_| args.reason != Reason::Pairing);
         let begun = handshake::begin(args, session_epoch, previous, rng)?;
         let agreed = begun.agreed;
-        let ratchet = Ratchet::initiator(&agreed, args.base.spk(), rng).ok_or(InitiateError::WeakKey)?;
+        let ratchet =
+            Ratchet::initiator(&agreed, args.base.spk(), rng).ok_or(InitiateError::WeakKey)?;
         let exp = ExpPairing::from_bytes(agreed.exp.0);
-        let initiated = Initiated { session_id: agreed.session_id, session_epoch, exp };
-        let stage = Stage::Offered { prefix: begun.prefix };
-        self.replace_current(Current::new(agreed, session_epoch, args.now, ratchet, None, stage), args.now);
+        let initiated = Initiated {
+            session_id: agreed.session_id,
+            session_epoch,
+            exp,
+        };
+        let stage = Stage::Offered {
+            prefix: begun.prefix,
+        };
+        self.replace_current(
+            Current::new(agreed, session_epoch, args.now, ratchet, None, stage),
+            args.now,
+        );
         Ok(initiated)
     }
 
@@ -199,9 +215,14 @@ impl Sessions {
     /// 8 days when it is the higher, or 10,000 messages by either side.
     #[must_use]
     pub fn rotation_due(&self, now: Timestamp, lower_fingerprint: bool) -> bool {
-        let age = if lower_fingerprint { SESSION_ROTATION_LOWER } else { SESSION_ROTATION_HIGHER };
+        let age = if lower_fingerprint {
+            SESSION_ROTATION_LOWER
+        } else {
+            SESSION_ROTATION_HIGHER
+        };
         self.current.as_ref().is_some_and(|current| {
-            now.since(current.started) >= age || current.sealed.max(current.opened) >= SESSION_MESSAGES_MAX
+            now.since(current.started) >= age
+                || current.sealed.max(current.opened) >= SESSION_MESSAGES_MAX
         })
     }
 
@@ -220,20 +241,26 @@ impl Sessions {
     /// Whether the current session is confirmed: from then on, messages go without prefix.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
-        self.current.as_ref().is_some_and(|current| matches!(current.stage, Stage::Confirmed))
+        self.current
+            .as_ref()
+            .is_some_and(|current| matches!(current.stage, Stage::Confirmed))
     }
 
     /// Whether the current session is ours and no message of the peer has opened in it.
     #[must_use]
     pub fn is_offered(&self) -> bool {
-        self.current.as_ref().is_some_and(|current| matches!(current.stage, Stage::Offered { .. }))
+        self.current
+            .as_ref()
+            .is_some_and(|current| matches!(current.stage, Stage::Offered { .. }))
     }
 
     /// Whether an INIT of the peer with this `H(prefix)` is one of this connection's: current, old or retired.
     #[must_use]
     pub fn knows_prefix(&self, prefix_hash: &[u8; 32]) -> bool {
         let theirs = |hash: &Option<[u8; 32]>| hash.as_ref() == Some(prefix_hash);
-        self.current.as_ref().is_some_and(|current| theirs(&current.prefix_hash))
+        self.current
+            .as_ref()
+            .is_some_and(|current| theirs(&current.prefix_hash))
             || self.old.iter().any(|old| theirs(&old.prefix_hash))
             || self.retired.prefixes.contains(prefix_hash)
     }

@@ -2,7 +2,8 @@
 
 use super::state::{Current, Stage};
 use super::verdict::{
-    Content, Continuity, NewSession, NotOpened, NotOpenedVerdict, Opened, Pairing, Reason, Remedy, Verdict,
+    Content, Continuity, NewSession, NotOpened, NotOpenedVerdict, Opened, Pairing, Reason, Remedy,
+    Verdict,
 };
 use super::{INIT_NAME, OpenContext, Sessions};
 use crate::card::SignedCard;
@@ -33,7 +34,11 @@ struct Fault {
 
 impl Fault {
     const fn new(why: NotOpened, remedy: Remedy) -> Self {
-        Self { why, remedy, changed: false }
+        Self {
+            why,
+            remedy,
+            changed: false,
+        }
     }
 
     const fn discard(why: NotOpened) -> Self {
@@ -75,23 +80,50 @@ impl Sessions {
         let mut sessions = self.clone();
         sessions.expire(context.now);
         match sessions.step(context, inner) {
-            Ok(Step { content, msg_hash, new_session, newly_confirmed }) => {
-                Verdict::Opened(Box::new(Opened { sessions, content, msg_hash, new_session, newly_confirmed }))
-            }
-            Err(Fault { why, remedy, changed }) => {
+            Ok(Step {
+                content,
+                msg_hash,
+                new_session,
+                newly_confirmed,
+            }) => Verdict::Opened(Box::new(Opened {
+                sessions,
+                content,
+                msg_hash,
+                new_session,
+                newly_confirmed,
+            })),
+            Err(Fault {
+                why,
+                remedy,
+                changed,
+            }) => {
                 let sessions = changed.then_some(sessions);
-                Verdict::NotOpened(Box::new(NotOpenedVerdict { sessions, why, remedy }))
+                Verdict::NotOpened(Box::new(NotOpenedVerdict {
+                    sessions,
+                    why,
+                    remedy,
+                }))
             }
         }
     }
 
     fn step(&mut self, context: &OpenContext<'_>, inner: &[u8]) -> Result<Step, Fault> {
-        let (name, rest) = inner.split_first_chunk().ok_or(Fault::discard(NotOpened::Malformed))?;
-        if *name == INIT_NAME { self.open_init(context, rest) } else { self.open_message(*name, rest) }
+        let (name, rest) = inner
+            .split_first_chunk()
+            .ok_or(Fault::discard(NotOpened::Malformed))?;
+        if *name == INIT_NAME {
+            self.open_init(context, rest)
+        } else {
+            self.open_message(*name, rest)
+        }
     }
 
     fn open_message(&mut self, name: [u8; 8], msg: &[u8]) -> Result<Step, Fault> {
-        if self.current.as_ref().is_some_and(|current| current.id.short() == name) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.id.short() == name)
+        {
             return self.open_current(msg, false);
         }
         if let Some(index) = self.old.iter().position(|old| old.id.short() == name) {
@@ -104,8 +136,13 @@ impl Sessions {
     }
 
     fn open_current(&mut self, msg: &[u8], with_prefix: bool) -> Result<Step, Fault> {
-        let Some(current) = &mut self.current else { return Err(Fault::discard(NotOpened::UnknownSession)) };
-        let (ratchet, record) = current.ratchet.open(&current.ad, msg).map_err(Fault::in_current)?;
+        let Some(current) = &mut self.current else {
+            return Err(Fault::discard(NotOpened::UnknownSession));
+        };
+        let (ratchet, record) = current
+            .ratchet
+            .open(&current.ad, msg)
+            .map_err(Fault::in_current)?;
         current.ratchet = ratchet;
         current.opened = current.opened.saturating_add(1);
         let newly_confirmed = match current.stage {
@@ -118,27 +155,41 @@ impl Sessions {
             let previous = current.previous();
             self.remember_confirmed(previous);
         }
-        Ok(Step { content: content(&record), msg_hash: hash(&[msg]), new_session: None, newly_confirmed })
+        Ok(Step {
+            content: content(&record),
+            msg_hash: hash(&[msg]),
+            new_session: None,
+            newly_confirmed,
+        })
     }
 
     fn open_old(&mut self, index: usize, msg: &[u8]) -> Result<Step, Fault> {
-        let Some(old) = self.old.get_mut(index) else { return Err(Fault::in_old(NotOpened::RetiredSession)) };
+        let Some(old) = self.old.get_mut(index) else {
+            return Err(Fault::in_old(NotOpened::RetiredSession));
+        };
         let (receiver, record) = old.receiver.open(&old.ad, msg).map_err(Fault::in_old)?;
         old.receiver = receiver;
-        Ok(Step { content: content(&record), msg_hash: hash(&[msg]), new_session: None, newly_confirmed: false })
+        Ok(Step {
+            content: content(&record),
+            msg_hash: hash(&[msg]),
+            new_session: None,
+            newly_confirmed: false,
+        })
     }
 
     fn open_init(&mut self, context: &OpenContext<'_>, init: &[u8]) -> Result<Step, Fault> {
-        let (prefix, msg) = Prefix::parse(init).map_err(|_| Fault::discard(NotOpened::Malformed))?;
+        let (prefix, msg) =
+            Prefix::parse(init).map_err(|_| Fault::discard(NotOpened::Malformed))?;
         if self.is_too_far_ahead(prefix.session_epoch(), context.now) {
             return Err(Fault::discard(NotOpened::EpochTooFarAhead));
         }
         let seen_before = self.last;
         self.last = self.last.max(prefix.session_epoch());
-        self.open_parsed_init(context, &prefix, msg).map_err(|fault| {
-            let changed = fault.changed || self.last != seen_before;
-            Fault { changed, ..fault }
-        })
+        self.open_parsed_init(context, &prefix, msg)
+            .map_err(|fault| {
+                let changed = fault.changed || self.last != seen_before;
+                Fault { changed, ..fault }
+            })
     }
 
     /// More than ten years ahead of the clock and of M.
@@ -148,12 +199,25 @@ impl Sessions {
     }
 
     /// (1) A known prefix belongs to the session it opened, or opens nothing any more.
-    fn open_parsed_init(&mut self, context: &OpenContext<'_>, prefix: &Prefix<'_>, msg: &[u8]) -> Result<Step, Fault> {
+    fn open_parsed_init(
+        &mut self,
+        context: &OpenContext<'_>,
+        prefix: &Prefix<'_>,
+        msg: &[u8],
+    ) -> Result<Step, Fault> {
         let prefix_hash = prefix.hash();
-        if self.current.as_ref().is_some_and(|current| current.prefix_hash == Some(prefix_hash)) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.prefix_hash == Some(prefix_hash))
+        {
             return self.open_current(msg, true);
         }
-        if let Some(index) = self.old.iter().position(|old| old.prefix_hash == Some(prefix_hash)) {
+        if let Some(index) = self
+            .old
+            .iter()
+            .position(|old| old.prefix_hash == Some(prefix_hash))
+        {
             return self.open_old(index, msg);
         }
         if self.retired.prefixes.contains(&prefix_hash) {
@@ -173,14 +237,30 @@ impl Sessions {
         if !prefix.names(context.me.fingerprint(), Some(context.peer.fingerprint())) {
             return Err(Fault::discard(NotOpened::HandshakeInvalid));
         }
-        let Some(secrets) = context.bases.iter().find(|secrets| secrets.base_ref() == prefix.base()) else {
+        let Some(secrets) = context
+            .bases
+            .iter()
+            .find(|secrets| secrets.base_ref() == prefix.base())
+        else {
             return Err(self.without_base(prefix.session_epoch(), prefix_hash));
         };
         let answer = answer(prefix, context.me, secrets, context.peer, &context.conn_id)?;
-        if !self.top.loses_to(prefix.session_epoch(), answer.agreed.session_id) {
-            self.retired.record(Some(answer.agreed.session_id), Some(prefix_hash));
-            let remedy = if self.is_offered() { Remedy::ResumeDue } else { Remedy::InitDesync };
-            return Err(Fault { why: NotOpened::LosesToOtherInit, remedy, changed: true });
+        if !self
+            .top
+            .loses_to(prefix.session_epoch(), answer.agreed.session_id)
+        {
+            self.retired
+                .record(Some(answer.agreed.session_id), Some(prefix_hash));
+            let remedy = if self.is_offered() {
+                Remedy::ResumeDue
+            } else {
+                Remedy::InitDesync
+            };
+            return Err(Fault {
+                why: NotOpened::LosesToOtherInit,
+                remedy,
+                changed: true,
+            });
         }
         self.accept(prefix, prefix_hash, secrets, answer, msg, context.now)
     }
@@ -190,7 +270,11 @@ impl Sessions {
             return Fault::new(NotOpened::BaseNotHeld, Remedy::InitDesync);
         }
         self.retired.record(None, Some(prefix_hash));
-        Fault { why: NotOpened::BaseNotHeld, remedy: Remedy::ResumeDue, changed: true }
+        Fault {
+            why: NotOpened::BaseNotHeld,
+            remedy: Remedy::ResumeDue,
+            changed: true,
+        }
     }
 
     /// (4) A winning INIT replaces the current session, provided its MSG opens too.
@@ -203,7 +287,11 @@ impl Sessions {
         msg: &[u8],
         now: Timestamp,
     ) -> Result<Step, Fault> {
-        let Answer { agreed, hello, card } = answer;
+        let Answer {
+            agreed,
+            hello,
+            card,
+        } = answer;
         let ratchet = Ratchet::responder(&agreed, secrets.spk());
         let (ratchet, record) = ratchet.open(&agreed.ad, msg).map_err(Fault::discard)?;
         let new_session = NewSession {
@@ -218,11 +306,23 @@ impl Sessions {
             resume: hello.resume,
         };
         let stage = Stage::Answered;
-        let mut current = Current::new(agreed, prefix.session_epoch(), now, ratchet, Some(prefix_hash), stage);
+        let mut current = Current::new(
+            agreed,
+            prefix.session_epoch(),
+            now,
+            ratchet,
+            Some(prefix_hash),
+            stage,
+        );
         current.opened = 1;
         self.replace_current(current, now);
         let new_session = Some(new_session);
-        Ok(Step { content: content(&record), msg_hash: hash(&[msg]), new_session, newly_confirmed: false })
+        Ok(Step {
+            content: content(&record),
+            msg_hash: hash(&[msg]),
+            new_session,
+            newly_confirmed: false,
+        })
     }
 
     fn continuity(&self, agreed: &Agreed, hello: &Hello) -> Continuity {
@@ -232,7 +332,11 @@ impl Sessions {
             return Continuity::Proven;
         }
         let pairs = hello.reason == Reason::Pairing && self.confirmed.is_empty();
-        if pairs { Continuity::NotApplicable } else { Continuity::Reset }
+        if pairs {
+            Continuity::NotApplicable
+        } else {
+            Continuity::Reset
+        }
     }
 }
 
@@ -246,12 +350,20 @@ fn answer(
 ) -> Result<Answer, Fault> {
     let invalid = || Fault::discard(NotOpened::HandshakeInvalid);
     let answering = Answering::new(prefix, me, secrets).ok_or_else(invalid)?;
-    let card = if prefix.has_card() { Some(answering.card().ok_or_else(invalid)?) } else { None };
+    let card = if prefix.has_card() {
+        Some(answering.card().ok_or_else(invalid)?)
+    } else {
+        None
+    };
     if card.as_ref().is_some_and(|card| card.identity() != peer) {
         return Err(Fault::new(NotOpened::OtherIdentity, Remedy::Suspend));
     }
     let (agreed, hello) = answering.finish(peer, conn_id).ok_or_else(invalid)?;
-    Ok(Answer { agreed, hello, card })
+    Ok(Answer {
+        agreed,
+        hello,
+        card,
+    })
 }
 
 /// Opens an INIT that came to an invite's mailbox, from a peer that is not known yet, with the secrets of that
@@ -266,7 +378,9 @@ pub fn open_pairing(
     inner: &[u8],
     now: Timestamp,
 ) -> Result<Pairing, NotOpened> {
-    let init = inner.strip_prefix(&INIT_NAME).ok_or(NotOpened::UnknownSession)?;
+    let init = inner
+        .strip_prefix(&INIT_NAME)
+        .ok_or(NotOpened::UnknownSession)?;
     let (prefix, msg) = Prefix::parse(init).map_err(|_| NotOpened::Malformed)?;
     let mut sessions = Sessions::new();
     if sessions.is_too_far_ahead(prefix.session_epoch(), now) {
@@ -275,13 +389,31 @@ pub fn open_pairing(
     if !prefix.names(me.fingerprint(), None) {
         return Err(NotOpened::HandshakeInvalid);
     }
-    let secrets = bases.iter().find(|secrets| secrets.base_ref() == prefix.base()).ok_or(NotOpened::BaseNotHeld)?;
+    let secrets = bases
+        .iter()
+        .find(|secrets| secrets.base_ref() == prefix.base())
+        .ok_or(NotOpened::BaseNotHeld)?;
     let (answer, peer_card, conn_id) = answer_stranger(&prefix, me, secrets, invite_id)?;
     let prefix_hash = prefix.hash();
-    let step = sessions.accept(&prefix, prefix_hash, secrets, answer, msg, now).map_err(|fault| fault.why)?;
-    let Step { content, msg_hash, new_session, .. } = step;
+    let step = sessions
+        .accept(&prefix, prefix_hash, secrets, answer, msg, now)
+        .map_err(|fault| fault.why)?;
+    let Step {
+        content,
+        msg_hash,
+        new_session,
+        ..
+    } = step;
     let new_session = new_session.ok_or(NotOpened::HandshakeInvalid)?;
-    Ok(Pairing { sessions, conn_id, peer_card, new_session, content, msg_hash, prefix_hash })
+    Ok(Pairing {
+        sessions,
+        conn_id,
+        peer_card,
+        new_session,
+        content,
+        msg_hash,
+        prefix_hash,
+    })
 }
 
 /// At pairing the card says who asks, and that names the connection. Nobody connects with itself.
@@ -302,5 +434,13 @@ fn answer_stranger(
     if hello.reason != Reason::Pairing || !hello.has_no_previous() {
         return Err(invalid);
     }
-    Ok((Answer { agreed, hello, card: Some(card.clone()) }, card, conn_id))
+    Ok((
+        Answer {
+            agreed,
+            hello,
+            card: Some(card.clone()),
+        },
+        card,
+        conn_id,
+    ))
 }

@@ -6,7 +6,9 @@ use crate::keys::SessionId;
 use crate::primitive::Key;
 use crate::ratchet::{Ratchet, Receiver};
 use sealpost_proto::Timestamp;
-use sealpost_proto::limits::{OLD_SESSION_RECEIVES, OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX};
+use sealpost_proto::limits::{
+    OLD_SESSION_RECEIVES, OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX,
+};
 
 /// How far the current session is.
 #[derive(Clone)]
@@ -47,12 +49,31 @@ impl Current {
         prefix_hash: Option<[u8; 32]>,
         stage: Stage,
     ) -> Self {
-        let Agreed { ad, exp, session_id: id, .. } = agreed;
-        Self { id, epoch, started, ad, exp, prefix_hash, stage, sealed: 0, opened: 0, ratchet }
+        let Agreed {
+            ad,
+            exp,
+            session_id: id,
+            ..
+        } = agreed;
+        Self {
+            id,
+            epoch,
+            started,
+            ad,
+            exp,
+            prefix_hash,
+            stage,
+            sealed: 0,
+            opened: 0,
+            ratchet,
+        }
     }
 
     pub(super) fn previous(&self) -> Previous {
-        Previous { id: self.id, exp: self.exp.clone() }
+        Previous {
+            id: self.id,
+            exp: self.exp.clone(),
+        }
     }
 }
 
@@ -104,7 +125,10 @@ impl Sessions {
     /// Puts a new session in place; the one before is old from now on.
     pub(super) fn replace_current(&mut self, new: Current, now: Timestamp) {
         self.last = self.last.max(new.epoch);
-        self.top = Top { epoch: new.epoch, id: Some(new.id) };
+        self.top = Top {
+            epoch: new.epoch,
+            id: Some(new.id),
+        };
         if let Some(before) = self.current.replace(new) {
             self.make_old(before, now);
         }
@@ -118,7 +142,13 @@ impl Sessions {
             return;
         }
         let until = now.plus(OLD_SESSION_RECEIVES);
-        self.old.push(Old { id: before.id, prefix_hash: before.prefix_hash, ad: before.ad, until, receiver });
+        self.old.push(Old {
+            id: before.id,
+            prefix_hash: before.prefix_hash,
+            ad: before.ad,
+            until,
+            receiver,
+        });
     }
 
     /// Retires old sessions whose 24 hours are over, and those over the limit.

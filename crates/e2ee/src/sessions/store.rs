@@ -27,7 +27,11 @@ impl Sessions {
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut writer = Writer::with_capacity(USUAL_BYTES);
-        writer.u8(SESSIONS_VERSION).u64(self.last).u64(self.top.epoch).flag(self.top.id.is_some());
+        writer
+            .u8(SESSIONS_VERSION)
+            .u64(self.last)
+            .u64(self.top.epoch)
+            .flag(self.top.id.is_some());
         if let Some(id) = &self.top.id {
             writer.bytes(id.as_bytes());
         }
@@ -63,15 +67,28 @@ impl Sessions {
             return Err(Malformed);
         }
         let last = reader.u64()?;
-        let top = Top { epoch: reader.u64()?, id: read_option(reader, read_id)? };
+        let top = Top {
+            epoch: reader.u64()?,
+            id: read_option(reader, read_id)?,
+        };
         let confirmed = read_list(reader, PREVIOUS_SESSIONS_MAX, |reader| {
-            Ok(Previous { id: read_id(reader)?, exp: reader.array().map(Key)? })
+            Ok(Previous {
+                id: read_id(reader)?,
+                exp: reader.array().map(Key)?,
+            })
         })?;
         let current = read_option(reader, Current::read)?;
         let old = read_list(reader, OLD_SESSIONS_MAX, Old::read)?;
         let ids = read_list(reader, RETIRED_SESSIONS_MAX, read_id)?;
         let prefixes = read_list(reader, RETIRED_SESSIONS_MAX, |reader| reader.array())?;
-        Ok(Self { last, top, current, old, confirmed, retired: Retired { ids, prefixes } })
+        Ok(Self {
+            last,
+            top,
+            current,
+            old,
+            confirmed,
+            retired: Retired { ids, prefixes },
+        })
     }
 }
 
@@ -83,7 +100,11 @@ fn read_option<'a, T>(
     reader: &mut Reader<'a>,
     read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
 ) -> Result<Option<T>, Malformed> {
-    if reader.flag()? { read(reader).map(Some) } else { Ok(None) }
+    if reader.flag()? {
+        read(reader).map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 fn read_list<'a, T>(
@@ -103,7 +124,10 @@ fn write_prefix_hash(writer: &mut Writer, prefix_hash: Option<&[u8; 32]>) {
 
 impl Current {
     fn write(&self, writer: &mut Writer) {
-        writer.bytes(self.id.as_bytes()).u64(self.epoch).u64(self.started.as_millis());
+        writer
+            .bytes(self.id.as_bytes())
+            .u64(self.epoch)
+            .u64(self.started.as_millis());
         writer.bytes(&self.ad).bytes(&self.exp.0);
         write_prefix_hash(writer, self.prefix_hash.as_ref());
         match &self.stage {
@@ -134,7 +158,9 @@ impl Current {
 impl Stage {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         match reader.u8()? {
-            0 => Ok(Self::Offered { prefix: reader.lp()?.to_vec() }),
+            0 => Ok(Self::Offered {
+                prefix: reader.lp()?.to_vec(),
+            }),
             1 => Ok(Self::Answered),
             2 => Ok(Self::Confirmed),
             _ => Err(Malformed),

@@ -13,7 +13,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 mod forbidden;
 
 fn limits() -> Limits {
-    Limits { connect: DEADLINE, whole: DEADLINE, answer_bytes: 1_000 }
+    Limits {
+        connect: DEADLINE,
+        whole: DEADLINE,
+        answer_bytes: 1_000,
+    }
 }
 
 fn loopback() -> Guard {
@@ -23,13 +27,25 @@ fn loopback() -> Guard {
 /// Names mean what the test says.
 fn resolver(addresses: &'static [IpAddr]) -> Resolve {
     Arc::new(move |_, port| {
-        Box::pin(async move { Ok(addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()) })
+        Box::pin(async move {
+            Ok(addresses
+                .iter()
+                .map(|address| SocketAddr::new(*address, port))
+                .collect())
+        })
     })
 }
 
 async fn get(client: &Client, url: &str) -> Result<Answer, CallError> {
-    let url = Url::parse(url).map_err(|_| CallError::Url { reason: "it does not parse" })?;
-    let request = Request { method: Method::GET, url: &url, headers: HeaderMap::new(), body: Bytes::new() };
+    let url = Url::parse(url).map_err(|_| CallError::Url {
+        reason: "it does not parse",
+    })?;
+    let request = Request {
+        method: Method::GET,
+        url: &url,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+    };
     client.call(request).await
 }
 
@@ -57,11 +73,21 @@ async fn count_connections() -> (u16, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn an_address_literal_is_checked_by_the_connector_too() {
-    let connector =
-        GuardedConnector { guard: Arc::new(Guard::default()), resolve: resolver(&[]), connect_timeout: DEADLINE };
-    for uri in ["http://127.0.0.1:1/", "http://[::1]:1/", "https://[::ffff:10.0.0.1]/"] {
+    let connector = GuardedConnector {
+        guard: Arc::new(Guard::default()),
+        resolve: resolver(&[]),
+        connect_timeout: DEADLINE,
+    };
+    for uri in [
+        "http://127.0.0.1:1/",
+        "http://[::1]:1/",
+        "https://[::ffff:10.0.0.1]/",
+    ] {
         let outcome = tower::Service::call(&mut connector.clone(), uri.parse().unwrap()).await;
-        assert!(matches!(outcome, Err(ConnectError::Forbidden { .. })), "{uri}");
+        assert!(
+            matches!(outcome, Err(ConnectError::Forbidden { .. })),
+            "{uri}"
+        );
     }
 }
 
@@ -81,9 +107,15 @@ async fn a_long_answer_is_cut() {
 #[tokio::test]
 async fn an_answer_of_a_webhook_is_cut_at_64_kib_and_15_s() {
     let answered = Limits::default();
-    assert_eq!((answered.answer_bytes, answered.whole), (65_536, Duration::from_secs(15)));
+    assert_eq!(
+        (answered.answer_bytes, answered.whole),
+        (65_536, Duration::from_secs(15))
+    );
     let endless = || async {
-        Body::from_stream(futures_util::stream::repeat(Ok::<_, std::convert::Infallible>("x".repeat(1_000))))
+        Body::from_stream(futures_util::stream::repeat(Ok::<
+            _,
+            std::convert::Infallible,
+        >("x".repeat(1_000))))
     };
     let origin = serve(Router::new().route("/", routing::get(endless))).await;
     let client = Client::new(loopback(), answered).unwrap();
@@ -100,21 +132,43 @@ async fn an_answer_that_drips_forever_is_given_up() {
         }))
     };
     let origin = serve(Router::new().route("/", routing::get(drips))).await;
-    let client = Client::new(loopback(), Limits { whole: Duration::from_millis(500), ..limits() }).unwrap();
+    let client = Client::new(
+        loopback(),
+        Limits {
+            whole: Duration::from_millis(500),
+            ..limits()
+        },
+    )
+    .unwrap();
     assert_eq!(get(&client, &origin).await.unwrap_err(), CallError::Timeout);
 }
 
 #[tokio::test]
 async fn a_body_and_headers_arrive() {
-    let echo = |headers: HeaderMap, body: Bytes| async move { (StatusCode::ACCEPTED, headers, Body::from(body)) };
+    let echo = |headers: HeaderMap, body: Bytes| async move {
+        (StatusCode::ACCEPTED, headers, Body::from(body))
+    };
     let origin = serve(Router::new().route("/", routing::post(echo))).await;
     let url = Url::parse(&format!("{origin}/?a=b#fragment")).unwrap();
     let mut headers = HeaderMap::new();
     headers.insert("webhook-id", "call-1".parse().unwrap());
-    let request = Request { method: Method::POST, url: &url, headers, body: Bytes::from_static(b"{}") };
-    let answer = Client::new(loopback(), limits()).unwrap().call(request).await.unwrap();
+    let request = Request {
+        method: Method::POST,
+        url: &url,
+        headers,
+        body: Bytes::from_static(b"{}"),
+    };
+    let answer = Client::new(loopback(), limits())
+        .unwrap()
+        .call(request)
+        .await
+        .unwrap();
     assert_eq!(
-        (answer.status, &answer.body[..], &answer.headers["webhook-id"]),
+        (
+            answer.status,
+            &answer.body[..],
+            &answer.headers["webhook-id"]
+        ),
         (202, &b"{}"[..], &"call-1".parse().unwrap())
     );
 }
@@ -125,31 +179,63 @@ async fn every_failure_has_its_name() {
     // Bound, so that nobody else gets it, and not listening.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let refused = get(&client, &format!("http://{}/", nobody.local_addr().unwrap())).await.unwrap_err();
-    assert_eq!(refused, CallError::Connect { kind: io::ErrorKind::ConnectionRefused });
+    let refused = get(
+        &client,
+        &format!("http://{}/", nobody.local_addr().unwrap()),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(
+        refused,
+        CallError::Connect {
+            kind: io::ErrorKind::ConnectionRefused
+        }
+    );
 
     let (rude, _) = count_connections().await;
-    let cut = get(&client, &format!("http://127.0.0.1:{rude}/")).await.unwrap_err();
+    let cut = get(&client, &format!("http://127.0.0.1:{rude}/"))
+        .await
+        .unwrap_err();
     assert_eq!(cut, CallError::Http);
 
     let plain = serve(Router::new()).await.replace("http:", "https:");
-    assert!(matches!(get(&client, &plain).await, Err(CallError::Tls { .. })));
+    assert!(matches!(
+        get(&client, &plain).await,
+        Err(CallError::Tls { .. })
+    ));
 
     let nowhere = Client::with_resolver(Guard::default(), limits(), resolver(&[])).unwrap();
-    assert_eq!(get(&nowhere, "http://nowhere.example/").await.unwrap_err(), CallError::Dns);
+    assert_eq!(
+        get(&nowhere, "http://nowhere.example/").await.unwrap_err(),
+        CallError::Dns
+    );
 }
 
 #[tokio::test]
 async fn a_silent_endpoint_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(loopback(), Limits { whole: Duration::from_millis(300), ..limits() }).unwrap();
+    let client = Client::new(
+        loopback(),
+        Limits {
+            whole: Duration::from_millis(300),
+            ..limits()
+        },
+    )
+    .unwrap();
     let address = listener.local_addr().unwrap();
-    assert_eq!(get(&client, &format!("http://{address}/")).await.unwrap_err(), CallError::Timeout);
+    assert_eq!(
+        get(&client, &format!("http://{address}/"))
+            .await
+            .unwrap_err(),
+        CallError::Timeout
+    );
 }
 
 #[test]
 fn reasons_for_strangers_name_no_address() {
-    let error = CallError::Forbidden { address: Ipv4Addr::LOCALHOST.into() };
+    let error = CallError::Forbidden {
+        address: Ipv4Addr::LOCALHOST.into(),
+    };
     assert!(error.to_string().contains("127.0.0.1"));
     assert!(!error.reason().contains("127"));
 }

@@ -3,8 +3,8 @@
 use super::{Connection, OwnMailbox, Phase, Rendezvous, Role};
 use minicbor::{Decoder, Encoder, decode, encode};
 use sealpost_e2ee::{
-    ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions, payload::Capability,
-    prekeys::BaseRef,
+    ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions,
+    payload::Capability, prekeys::BaseRef,
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp};
 use std::convert::Infallible;
@@ -41,15 +41,23 @@ impl Connection {
         out.array(FIELDS)?.u8(VERSION)?;
         out.bool(self.role == Role::Inviter)?;
         out.u8(phase_number(self.phase))?;
-        out.bytes(self.invite_id.as_bytes())?.bytes(self.conn_id.as_bytes())?;
-        out.array(2)?.bytes(self.peer.ik_ed())?.bytes(self.peer.ik_x())?;
+        out.bytes(self.invite_id.as_bytes())?
+            .bytes(self.conn_id.as_bytes())?;
+        out.array(2)?
+            .bytes(self.peer.ik_ed())?
+            .bytes(self.peer.ik_x())?;
         out.bytes(self.exp_pairing.expose())?;
         match &self.inbound {
-            Some(own) => out.array(2)?.bytes(own.id.as_bytes())?.bytes(own.send_key.expose())?,
+            Some(own) => out
+                .array(2)?
+                .bytes(own.id.as_bytes())?
+                .bytes(own.send_key.expose())?,
             None => out.null()?,
         };
         match &self.outbound {
-            Some(capability) => write_mailbox(out.array(3)?, &capability.mailbox, &capability.send_key)?,
+            Some(capability) => {
+                write_mailbox(out.array(3)?, &capability.mailbox, &capability.send_key)?
+            }
             None => drop(out.null()?),
         }
         match &self.rendezvous {
@@ -76,7 +84,9 @@ impl Connection {
         }
         write_base_ref(out, self.latest_base)?;
         out.u64(self.peer_base_epoch)?;
-        out.array(2)?.bytes(self.incarnation.as_bytes())?.u64(self.next_seq)?;
+        out.array(2)?
+            .bytes(self.incarnation.as_bytes())?
+            .u64(self.next_seq)?;
         match &self.peer_incarnation {
             Some(incarnation) => out.bytes(incarnation.as_bytes())?,
             None => out.null()?,
@@ -94,7 +104,11 @@ impl Connection {
             return Err(NotAConnection);
         }
         Ok(Self {
-            role: if input.bool()? { Role::Inviter } else { Role::Acceptor },
+            role: if input.bool()? {
+                Role::Inviter
+            } else {
+                Role::Acceptor
+            },
             phase: parse_phase(input.u8()?)?,
             invite_id: InviteId::from_bytes(array(&mut input)?),
             conn_id: ConnId::from_bytes(array(&mut input)?),
@@ -105,7 +119,9 @@ impl Connection {
             rendezvous: optional(&mut input, parse_rendezvous)?,
             accept_id: optional(&mut input, array)?.map(MessageId::from_bytes),
             sessions: Sessions::parse(input.bytes()?).map_err(|_| NotAConnection)?,
-            bases: list(&mut input, |input| PrekeySecrets::parse(input.bytes()?).map_err(|_| NotAConnection))?,
+            bases: list(&mut input, |input| {
+                PrekeySecrets::parse(input.bytes()?).map_err(|_| NotAConnection)
+            })?,
             used_bases: list(&mut input, parse_base_ref)?,
             latest_base: parse_base_ref(&mut input)?,
             peer_base_epoch: input.u64()?,
@@ -120,7 +136,9 @@ impl Connection {
 }
 
 fn write_mailbox(out: &mut Out<'_>, mailbox: &MailboxRef, key: &SendKey) -> Written {
-    out.str(mailbox.relay.as_str())?.bytes(mailbox.id.as_bytes())?.bytes(key.expose())?;
+    out.str(mailbox.relay.as_str())?
+        .bytes(mailbox.id.as_bytes())?
+        .bytes(key.expose())?;
     Ok(())
 }
 
@@ -141,11 +159,18 @@ const fn phase_number(phase: Phase) -> u8 {
 }
 
 fn parse_phase(number: u8) -> Result<Phase, NotAConnection> {
-    Phase::ALL.into_iter().find(|phase| phase_number(*phase) == number).ok_or(NotAConnection)
+    Phase::ALL
+        .into_iter()
+        .find(|phase| phase_number(*phase) == number)
+        .ok_or(NotAConnection)
 }
 
 fn tuple(input: &mut Decoder<'_>, len: u64) -> Result<(), NotAConnection> {
-    if input.array()? == Some(len) { Ok(()) } else { Err(NotAConnection) }
+    if input.array()? == Some(len) {
+        Ok(())
+    } else {
+        Err(NotAConnection)
+    }
 }
 
 fn array<const N: usize>(input: &mut Decoder<'_>) -> Result<[u8; N], NotAConnection> {
@@ -178,12 +203,18 @@ fn parse_peer(input: &mut Decoder<'_>) -> Result<PeerIdentity, NotAConnection> {
 
 fn parse_own(input: &mut Decoder<'_>) -> Result<OwnMailbox, NotAConnection> {
     tuple(input, 2)?;
-    Ok(OwnMailbox { id: MailboxId::from_bytes(array(input)?), send_key: SendKey::from_bytes(array(input)?) })
+    Ok(OwnMailbox {
+        id: MailboxId::from_bytes(array(input)?),
+        send_key: SendKey::from_bytes(array(input)?),
+    })
 }
 
 fn parse_mailbox(input: &mut Decoder<'_>) -> Result<(MailboxRef, SendKey), NotAConnection> {
     let relay = Origin::parse(input.str()?).map_err(|_| NotAConnection)?;
-    let mailbox = MailboxRef { relay, id: MailboxId::from_bytes(array(input)?) };
+    let mailbox = MailboxRef {
+        relay,
+        id: MailboxId::from_bytes(array(input)?),
+    };
     Ok((mailbox, SendKey::from_bytes(array(input)?)))
 }
 
@@ -197,11 +228,21 @@ fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<Rendezvous, NotAConnectio
     tuple(input, 5)?;
     let (mailbox, send_key) = parse_mailbox(input)?;
     let secret = InviteSecret::from_bytes(array(input)?);
-    let expires_at = Some(input.u64()?).filter(|millis| *millis != u64::MAX).map(Timestamp::from_millis);
-    Ok(Rendezvous { mailbox, secret, send_key, expires_at })
+    let expires_at = Some(input.u64()?)
+        .filter(|millis| *millis != u64::MAX)
+        .map(Timestamp::from_millis);
+    Ok(Rendezvous {
+        mailbox,
+        secret,
+        send_key,
+        expires_at,
+    })
 }
 
 fn parse_base_ref(input: &mut Decoder<'_>) -> Result<BaseRef, NotAConnection> {
     tuple(input, 2)?;
-    Ok(BaseRef { epoch: input.u64()?, spk_id: input.u32()? })
+    Ok(BaseRef {
+        epoch: input.u64()?,
+        spk_id: input.u32()?,
+    })
 }

@@ -26,10 +26,12 @@ pub use send::{Outgoing, SealRefusal, Sealed};
 
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
-    ConnId, Dir, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey, PeerIdentity, PrekeySecrets, Scope,
-    Sessions,
+    ConnId, Dir, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey, PeerIdentity,
+    PrekeySecrets, Scope, Sessions,
     payload::Capability,
-    prekeys::{BaseRef, BaseTerms, PrekeyBase, RelayKey, next_epoch, open_from_relay, seal_for_relay},
+    prekeys::{
+        BaseRef, BaseTerms, PrekeyBase, RelayKey, next_epoch, open_from_relay, seal_for_relay,
+    },
     sessions::{InitiateArgs, Reason},
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, SendKey, Timestamp, limits};
@@ -82,8 +84,14 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of life.
-    pub const ALL: [Self; 6] =
-        [Self::Requested, Self::Asked, Self::Accepting, Self::Accepted, Self::Rejected, Self::Blocked];
+    pub const ALL: [Self; 6] = [
+        Self::Requested,
+        Self::Asked,
+        Self::Accepting,
+        Self::Accepted,
+        Self::Rejected,
+        Self::Blocked,
+    ];
 }
 
 /// A mailbox of ours and the key that lets the peer post to it.
@@ -176,7 +184,12 @@ impl Connection {
     }
 
     /// Draws a new base for our mailbox, keeps its secrets and seals it for the relay. `None` while we have no mailbox.
-    pub fn publish_base(&mut self, me: &Identity, now: Timestamp, rng: &mut dyn CryptoRng) -> Option<Publishing> {
+    pub fn publish_base(
+        &mut self,
+        me: &Identity,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<Publishing> {
         let mailbox = self.inbound.clone()?;
         let terms = BaseTerms {
             scope: Scope::connection(&self.conn_id),
@@ -189,23 +202,37 @@ impl Connection {
         let (secrets, base) = PrekeySecrets::generate(me, &terms, rng);
         let key = RelayKey::for_mailbox(&self.exp_pairing, self.role.inbound());
         let sealed_base = seal_for_relay(&key, &mailbox.id, None, &base, rng).ok()?;
-        self.bases.retain(|held| held.not_after().plus(limits::ENVELOPE_LIFE_MAX) > now);
+        self.bases
+            .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFE_MAX) > now);
         self.bases.push(secrets);
-        self.latest_base = BaseRef { epoch: terms.epoch, spk_id: terms.spk_id };
-        Some(Publishing { mailbox, sealed_base })
+        self.latest_base = BaseRef {
+            epoch: terms.epoch,
+            spk_id: terms.spk_id,
+        };
+        Some(Publishing {
+            mailbox,
+            sealed_base,
+        })
     }
 
     /// Whether our base should be replaced though nobody used it.
     #[must_use]
     pub fn base_is_old(&self, now: Timestamp) -> bool {
-        let flows = matches!(self.phase, Phase::Requested | Phase::Accepting | Phase::Accepted);
-        flows && now.since(Timestamp::from_millis(self.latest_base.epoch)) >= limits::PREKEYS_ROTATION
+        let flows = matches!(
+            self.phase,
+            Phase::Requested | Phase::Accepting | Phase::Accepted
+        );
+        flows
+            && now.since(Timestamp::from_millis(self.latest_base.epoch)) >= limits::PREKEYS_ROTATION
     }
 
     /// Whether the session should be replaced.
     #[must_use]
     pub fn rotation_due(&self, me: &Identity, now: Timestamp) -> bool {
-        self.phase == Phase::Accepted && self.sessions.rotation_due(now, me.fingerprint() < self.peer.fingerprint())
+        self.phase == Phase::Accepted
+            && self
+                .sessions
+                .rotation_due(now, me.fingerprint() < self.peer.fingerprint())
     }
 
     /// Starts a new session with the peer's base as it lay at the relay; the next message carries its INIT.
@@ -221,10 +248,13 @@ impl Connection {
     ) -> Result<(), RotateError> {
         let outbound = self.outbound.as_ref().ok_or(RotateError::NotAccepted)?;
         let key = RelayKey::for_mailbox(&self.exp_pairing, self.role.outbound());
-        let (_, base) = open_from_relay(&key, &outbound.mailbox.id, sealed_base).map_err(|_| RotateError::Prekeys)?;
+        let (_, base) = open_from_relay(&key, &outbound.mailbox.id, sealed_base)
+            .map_err(|_| RotateError::Prekeys)?;
         let scope = Scope::connection(&self.conn_id);
-        let base = PrekeyBase::parse_verified(&base, &self.peer, &scope).map_err(|_| RotateError::Prekeys)?;
-        base.check_fresh(now, self.peer_base_epoch).map_err(|_| RotateError::Prekeys)?;
+        let base = PrekeyBase::parse_verified(&base, &self.peer, &scope)
+            .map_err(|_| RotateError::Prekeys)?;
+        base.check_fresh(now, self.peer_base_epoch)
+            .map_err(|_| RotateError::Prekeys)?;
         let args = InitiateArgs {
             me,
             peer: &self.peer,
@@ -236,7 +266,9 @@ impl Connection {
             sealed_card: None,
             now,
         };
-        self.sessions.initiate(&args, rng).map_err(|_| RotateError::Prekeys)?;
+        self.sessions
+            .initiate(&args, rng)
+            .map_err(|_| RotateError::Prekeys)?;
         self.peer_base_epoch = base.base_ref().epoch;
         Ok(())
     }

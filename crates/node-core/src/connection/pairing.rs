@@ -83,7 +83,10 @@ impl Connection {
     ///
     /// # Errors
     /// [`RequestError`].
-    pub fn request(args: &RequestArgs<'_>, rng: &mut dyn CryptoRng) -> Result<Requested, RequestError> {
+    pub fn request(
+        args: &RequestArgs<'_>,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Requested, RequestError> {
         let (peer_card, base) = open_invite_prekeys(args)?;
         let peer = *peer_card.identity();
         let conn_id = ConnId::derive(args.me.fingerprint(), peer.fingerprint(), &args.invite.id());
@@ -100,7 +103,9 @@ impl Connection {
             sealed_card: Some(args.card),
             now: args.now,
         };
-        let initiated = sessions.initiate(&initiate, rng).map_err(|_| RequestError::Untrusted)?;
+        let initiated = sessions
+            .initiate(&initiate, rng)
+            .map_err(|_| RequestError::Untrusted)?;
         let mailbox = draw_mailbox(rng);
         let mut connection = Self {
             role: Role::Acceptor,
@@ -124,16 +129,30 @@ impl Connection {
             sessions,
             bases: Vec::new(),
             used_bases: Vec::new(),
-            latest_base: BaseRef { epoch: 0, spk_id: 0 },
+            latest_base: BaseRef {
+                epoch: 0,
+                spk_id: 0,
+            },
             peer_base_epoch: 0,
             incarnation,
             next_seq: 1,
             peer_incarnation: None,
         };
-        let publishing = connection.publish_base(args.me, args.now, rng).ok_or(RequestError::Untrusted)?;
+        let publishing = connection
+            .publish_base(args.me, args.now, rng)
+            .ok_or(RequestError::Untrusted)?;
         let capability = capability(args.relay, &mailbox);
-        let body = ConnectionRequest { capability, note: args.note.clone() }.encode();
-        Ok(Requested { connection, peer_card, publishing, body })
+        let body = ConnectionRequest {
+            capability,
+            note: args.note.clone(),
+        }
+        .encode();
+        Ok(Requested {
+            connection,
+            peer_card,
+            publishing,
+            body,
+        })
     }
 
     /// Opens a request that came to one of our invites. `None`: it is discarded and counted, nothing is answered.
@@ -147,13 +166,17 @@ impl Connection {
         rng: &mut dyn CryptoRng,
     ) -> Option<Asked> {
         let pairing = open_pairing(me, &invite.id(), bases, inner, now).ok()?;
-        let Content::Plaintext(plaintext) = &pairing.content else { return None };
+        let Content::Plaintext(plaintext) = &pairing.content else {
+            return None;
+        };
         if plaintext.kind != Kind::CONNECTION_REQUEST {
             return None;
         }
         let request = ConnectionRequest::parse(&plaintext.body).ok()?;
         let message_id = plaintext.message_id;
-        Some(Self::from_pairing(pairing, invite, request, message_id, rng))
+        Some(Self::from_pairing(
+            pairing, invite, request, message_id, rng,
+        ))
     }
 
     fn from_pairing(
@@ -177,7 +200,10 @@ impl Connection {
             sessions: pairing.sessions,
             bases: Vec::new(),
             used_bases: Vec::new(),
-            latest_base: BaseRef { epoch: 0, spk_id: 0 },
+            latest_base: BaseRef {
+                epoch: 0,
+                spk_id: 0,
+            },
             peer_base_epoch: 0,
             incarnation: Incarnation::generate(rng),
             next_seq: 1,
@@ -210,9 +236,14 @@ impl Connection {
             return Err(AcceptError::NotAsked);
         }
         let mailbox = draw_mailbox(rng);
-        let body = ConnectionAccept { capability: capability(relay, &mailbox) }.encode();
+        let body = ConnectionAccept {
+            capability: capability(relay, &mailbox),
+        }
+        .encode();
         self.inbound = Some(mailbox);
-        let publishing = self.publish_base(me, now, rng).ok_or(AcceptError::NotAsked)?;
+        let publishing = self
+            .publish_base(me, now, rng)
+            .ok_or(AcceptError::NotAsked)?;
         self.phase = Phase::Accepting;
         self.accept_id = Some(accept_id);
         Ok((publishing, body))
@@ -233,15 +264,17 @@ impl Connection {
 
 fn open_invite_prekeys(args: &RequestArgs<'_>) -> Result<(SignedCard, PrekeyBase), RequestError> {
     let key = RelayKey::for_invite(args.invite.secret());
-    let (card, base) =
-        open_from_relay(&key, &args.invite.mailbox().id, args.sealed_prekeys).map_err(|_| RequestError::Untrusted)?;
+    let (card, base) = open_from_relay(&key, &args.invite.mailbox().id, args.sealed_prekeys)
+        .map_err(|_| RequestError::Untrusted)?;
     let card = card.ok_or(RequestError::Untrusted)?;
     if card.identity().fingerprint() != args.invite.fingerprint() {
         return Err(RequestError::Untrusted);
     }
     let scope = Scope::invite(&args.invite.id());
-    let base = PrekeyBase::parse_verified(&base, card.identity(), &scope).map_err(|_| RequestError::Untrusted)?;
-    base.check_fresh(args.now, 0).map_err(|_| RequestError::Stale)?;
+    let base = PrekeyBase::parse_verified(&base, card.identity(), &scope)
+        .map_err(|_| RequestError::Untrusted)?;
+    base.check_fresh(args.now, 0)
+        .map_err(|_| RequestError::Stale)?;
     Ok((card, base))
 }
 
@@ -250,17 +283,28 @@ fn draw_mailbox(rng: &mut dyn CryptoRng) -> OwnMailbox {
     let mut send_key = [0; 32];
     rng.fill_bytes(&mut id);
     rng.fill_bytes(&mut send_key);
-    OwnMailbox { id: MailboxId::from_bytes(id), send_key: SendKey::from_bytes(send_key) }
+    OwnMailbox {
+        id: MailboxId::from_bytes(id),
+        send_key: SendKey::from_bytes(send_key),
+    }
 }
 
 fn capability(relay: &Origin, mailbox: &OwnMailbox) -> Capability {
-    Capability { mailbox: MailboxRef { relay: relay.clone(), id: mailbox.id }, send_key: mailbox.send_key.clone() }
+    Capability {
+        mailbox: MailboxRef {
+            relay: relay.clone(),
+            id: mailbox.id,
+        },
+        send_key: mailbox.send_key.clone(),
+    }
 }
 
 /// A note cut to what a request may carry, on a character boundary.
 #[must_use]
 pub fn fit_note(note: &str) -> Option<String> {
     let note = note.trim();
-    let end = (0..=note.len().min(limits::REQUEST_NOTE_BYTES_MAX)).rev().find(|end| note.is_char_boundary(*end))?;
+    let end = (0..=note.len().min(limits::REQUEST_NOTE_BYTES_MAX))
+        .rev()
+        .find(|end| note.is_char_boundary(*end))?;
     (end > 0).then(|| note[..end].to_owned())
 }

@@ -91,8 +91,16 @@ pub struct Frame {
 impl Connection {
     /// Opens an envelope that came to our mailbox of this connection. Changes nothing; the state to commit is in the result.
     #[must_use]
-    pub fn receive(&self, me: &Identity, envelope: &[u8], now: Timestamp, rng: &mut dyn CryptoRng) -> Incoming {
-        let Some(mailbox) = &self.inbound else { return Incoming::Junk };
+    pub fn receive(
+        &self,
+        me: &Identity,
+        envelope: &[u8],
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Incoming {
+        let Some(mailbox) = &self.inbound else {
+            return Incoming::Junk;
+        };
         match open_envelope(&self.inbound_key(), &mailbox.id, envelope) {
             Ok(inner) => self.receive_inner(me, &inner, now, rng),
             Err(_) => Incoming::Junk,
@@ -102,20 +110,46 @@ impl Connection {
     /// Opens the inner bytes of an envelope whose outer layer the caller has opened: a repetition of the request in an
     /// invite's mailbox.
     #[must_use]
-    pub fn receive_inner(&self, me: &Identity, inner: &[u8], now: Timestamp, rng: &mut dyn CryptoRng) -> Incoming {
-        let context = OpenContext { me, peer: &self.peer, conn_id: self.conn_id, bases: &self.bases, now };
+    pub fn receive_inner(
+        &self,
+        me: &Identity,
+        inner: &[u8],
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Incoming {
+        let context = OpenContext {
+            me,
+            peer: &self.peer,
+            conn_id: self.conn_id,
+            bases: &self.bases,
+            now,
+        };
         match self.sessions.open(&context, inner) {
-            Verdict::Opened(opened) => Incoming::Opened(Box::new(self.opened(me, *opened, now, rng))),
+            Verdict::Opened(opened) => {
+                Incoming::Opened(Box::new(self.opened(me, *opened, now, rng)))
+            }
             Verdict::NotOpened(verdict) => Incoming::Unopened(Box::new(Unopened {
-                connection: verdict.sessions.map(|sessions| Self { sessions, ..self.clone() }),
+                connection: verdict.sessions.map(|sessions| Self {
+                    sessions,
+                    ..self.clone()
+                }),
                 why: verdict.why,
                 remedy: verdict.remedy,
             })),
         }
     }
 
-    fn opened(&self, me: &Identity, opened: sessions::Opened, now: Timestamp, rng: &mut dyn CryptoRng) -> Opened {
-        let mut next = Self { sessions: opened.sessions, ..self.clone() };
+    fn opened(
+        &self,
+        me: &Identity,
+        opened: sessions::Opened,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Opened {
+        let mut next = Self {
+            sessions: opened.sessions,
+            ..self.clone()
+        };
         let (session_changed, reset) = match &opened.new_session {
             Some(new) => (true, new.continuity == Continuity::Reset),
             None => (false, false),
@@ -127,18 +161,35 @@ impl Connection {
         if opened.newly_confirmed {
             next.drop_used_bases(opened.new_session.as_ref().map(|new| new.base));
         }
-        let publishing = if session_changed { next.publish_base(me, now, rng) } else { None };
+        let publishing = if session_changed {
+            next.publish_base(me, now, rng)
+        } else {
+            None
+        };
         let (event, receipt) = match opened.content {
             Content::Plaintext(plaintext) => next.take_up(plaintext),
             Content::Unparseable => (Event::Ignored, None),
         };
-        Opened { connection: next, event, msg_hash: opened.msg_hash, receipt, session_changed, reset, publishing }
+        Opened {
+            connection: next,
+            event,
+            msg_hash: opened.msg_hash,
+            receipt,
+            session_changed,
+            reset,
+            publishing,
+        }
     }
 
     /// A session is confirmed: secrets of the bases used by it and by those before are not needed again. `current` is the
     /// base of a session that this very message opened, which is not confirmed yet.
     fn drop_used_bases(&mut self, current: Option<sealpost_e2ee::prekeys::BaseRef>) {
-        let gone: Vec<_> = self.used_bases.iter().copied().filter(|used| Some(*used) != current).collect();
+        let gone: Vec<_> = self
+            .used_bases
+            .iter()
+            .copied()
+            .filter(|used| Some(*used) != current)
+            .collect();
         self.bases.retain(|held| !gone.contains(&held.base_ref()));
         self.used_bases.retain(|used| Some(*used) == current);
     }
@@ -201,13 +252,21 @@ impl Event {
 }
 
 fn event_of(plaintext: Plaintext) -> Event {
-    let frame = Frame { message_id: plaintext.message_id, seq: plaintext.seq, sent_at: plaintext.sent_at };
+    let frame = Frame {
+        message_id: plaintext.message_id,
+        seq: plaintext.seq,
+        sent_at: plaintext.sent_at,
+    };
     match plaintext.kind {
         Kind::MESSAGE => match Message::parse(&plaintext.body) {
             Ok(message) => Event::Message { frame, message },
             Err(_) => Event::Ignored,
         },
         Kind::RECEIPT => Receipt::parse(&plaintext.body).map_or(Event::Ignored, Event::Receipt),
-        kind => Event::Kept { frame, kind, body: plaintext.body },
+        kind => Event::Kept {
+            frame,
+            kind,
+            body: plaintext.body,
+        },
     }
 }

@@ -75,7 +75,11 @@ impl Connection {
             return Err(SealRefusal::NotYet);
         }
         let (mailbox, send_key, key, expires_at) = self.road().ok_or(SealRefusal::NotYet)?;
-        let seq = outgoing.seq.unwrap_or(if has_seq(outgoing.kind) { self.next_seq } else { 0 });
+        let seq = outgoing.seq.unwrap_or(if has_seq(outgoing.kind) {
+            self.next_seq
+        } else {
+            0
+        });
         let plaintext = Plaintext {
             kind: outgoing.kind,
             message_id: outgoing.message_id,
@@ -84,22 +88,43 @@ impl Connection {
             sent_at: outgoing.sent_at.unwrap_or(now),
             body: outgoing.body.clone(),
         };
-        let inner = self.sessions.seal(&plaintext, now, rng).map_err(|_| SealRefusal::Broken)?;
-        let envelope = seal_envelope(&key, &mailbox.id, &inner, rng).map_err(|_| SealRefusal::Broken)?;
+        let inner = self
+            .sessions
+            .seal(&plaintext, now, rng)
+            .map_err(|_| SealRefusal::Broken)?;
+        let envelope =
+            seal_envelope(&key, &mailbox.id, &inner, rng).map_err(|_| SealRefusal::Broken)?;
         if outgoing.seq.is_none() && seq != 0 {
             self.next_seq = seq + 1;
         }
-        Ok(Sealed { mailbox, send_key, envelope, seq, sent_at: plaintext.sent_at, expires_at })
+        Ok(Sealed {
+            mailbox,
+            send_key,
+            envelope,
+            seq,
+            sent_at: plaintext.sent_at,
+            expires_at,
+        })
     }
 
     fn road(&self) -> Option<(MailboxRef, SendKey, OuterKey, Option<Timestamp>)> {
         if let Some(outbound) = &self.outbound {
             let key = OuterKey::for_mailbox(&self.exp_pairing, self.role.outbound());
-            return Some((outbound.mailbox.clone(), outbound.send_key.clone(), key, None));
+            return Some((
+                outbound.mailbox.clone(),
+                outbound.send_key.clone(),
+                key,
+                None,
+            ));
         }
         let rendezvous = self.rendezvous.as_ref()?;
         let key = OuterKey::rendezvous(&rendezvous.secret);
-        Some((rendezvous.mailbox.clone(), rendezvous.send_key.clone(), key, rendezvous.expires_at))
+        Some((
+            rendezvous.mailbox.clone(),
+            rendezvous.send_key.clone(),
+            key,
+            rendezvous.expires_at,
+        ))
     }
 }
 

@@ -26,13 +26,32 @@ impl World {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let relay = Origin::parse("https://relay.example").unwrap();
         let (acme, bolt) = (Identity::generate(&mut rng), Identity::generate(&mut rng));
-        let mailbox = MailboxRef { relay: relay.clone(), id: MailboxId::from_bytes([1; 16]) };
-        let kind = InviteKind::SingleUse { expires: NOW.plus(limits::INVITE_LIFE_DEFAULT) };
-        let mut held = HeldInvite::new(Invite::generate(kind, mailbox, *acme.fingerprint(), &mut rng));
+        let mailbox = MailboxRef {
+            relay: relay.clone(),
+            id: MailboxId::from_bytes([1; 16]),
+        };
+        let kind = InviteKind::SingleUse {
+            expires: NOW.plus(limits::INVITE_LIFE_DEFAULT),
+        };
+        let mut held = HeldInvite::new(Invite::generate(
+            kind,
+            mailbox,
+            *acme.fingerprint(),
+            &mut rng,
+        ));
         let card = acme.sign_card("Acme", NOW).unwrap();
-        let sealed = held.publish_base(&acme, &card, limits::INVITE_LIFE_DEFAULT, NOW, &mut rng).unwrap();
+        let sealed = held
+            .publish_base(&acme, &card, limits::INVITE_LIFE_DEFAULT, NOW, &mut rng)
+            .unwrap();
         let held = HeldInvite::parse(&held.encode()).unwrap();
-        Self { rng, relay, acme, bolt, held, sealed_prekeys: sealed.to_vec() }
+        Self {
+            rng,
+            relay,
+            acme,
+            bolt,
+            held,
+            sealed_prekeys: sealed.to_vec(),
+        }
     }
 
     fn request(&mut self) -> Requested {
@@ -58,7 +77,14 @@ impl World {
     fn asked(&mut self, envelope: &[u8]) -> Option<Asked> {
         let key = OuterKey::rendezvous(self.held.invite.secret());
         let inner = open_envelope(&key, &self.held.invite.mailbox().id, envelope).unwrap();
-        Connection::asked(&self.acme, &self.held.invite, &self.held.bases, &inner, NOW, &mut self.rng)
+        Connection::asked(
+            &self.acme,
+            &self.held.invite,
+            &self.held.bases,
+            &inner,
+            NOW,
+            &mut self.rng,
+        )
     }
 
     fn receive(&mut self, at_acme: bool, connection: &Connection, envelope: &[u8]) -> Incoming {
@@ -68,7 +94,9 @@ impl World {
     }
 
     fn open(&mut self, at_acme: bool, connection: &mut Connection, envelope: &[u8]) -> Opened {
-        let Incoming::Opened(opened) = self.receive(at_acme, connection, envelope) else { panic!("it does not open") };
+        let Incoming::Opened(opened) = self.receive(at_acme, connection, envelope) else {
+            panic!("it does not open")
+        };
         *connection = opened.connection.clone();
         *opened
     }
@@ -79,11 +107,18 @@ impl World {
         let mut bolt = requested.connection;
         let request = self.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
         let mut acme = self.asked(&request.envelope).unwrap().connection;
-        let (_, body) = acme.accept(&self.acme, &self.relay, id(2), NOW, &mut self.rng).unwrap();
+        let (_, body) = acme
+            .accept(&self.acme, &self.relay, id(2), NOW, &mut self.rng)
+            .unwrap();
         let accept = self.seal(&mut acme, Kind::CONNECTION_ACCEPT, 2, &body);
         let opened = self.open(false, &mut bolt, &accept.envelope);
         assert!(matches!(opened.event, Event::Accepted) && opened.receipt == Some(id(2)));
-        let receipt = Receipt { kind: ReceiptKind::DELIVERED, ids: vec![id(2)], at: NOW }.encode();
+        let receipt = Receipt {
+            kind: ReceiptKind::DELIVERED,
+            ids: vec![id(2)],
+            at: NOW,
+        }
+        .encode();
         let receipt = self.seal(&mut bolt, Kind::RECEIPT, 3, &receipt);
         self.open(true, &mut acme, &receipt.envelope);
         assert_eq!((acme.phase, bolt.phase), (Phase::Accepted, Phase::Accepted));
@@ -96,7 +131,13 @@ const fn id(byte: u8) -> MessageId {
 }
 
 fn outgoing(kind: Kind, byte: u8, body: &[u8]) -> Outgoing {
-    Outgoing { kind, message_id: id(byte), seq: None, sent_at: None, body: body.to_vec() }
+    Outgoing {
+        kind,
+        message_id: id(byte),
+        seq: None,
+        sent_at: None,
+        body: body.to_vec(),
+    }
 }
 
 #[test]
@@ -106,22 +147,37 @@ fn two_nodes_pair_and_talk() {
     let text = Message::text("**hello**").encode();
     for round in 10..20 {
         let there = world.seal(&mut acme, Kind::MESSAGE, round, &text);
-        let Event::Message { frame, message } = world.open(false, &mut bolt, &there.envelope).event else {
+        let Event::Message { frame, message } = world.open(false, &mut bolt, &there.envelope).event
+        else {
             panic!("no message")
         };
-        assert_eq!((frame.message_id, message.content.as_str()), (id(round), "**hello**"));
+        assert_eq!(
+            (frame.message_id, message.content.as_str()),
+            (id(round), "**hello**")
+        );
         let back = world.seal(&mut bolt, Kind::MESSAGE, round, &text);
-        assert_eq!(world.open(true, &mut acme, &back.envelope).receipt, Some(id(round)));
+        assert_eq!(
+            world.open(true, &mut acme, &back.envelope).receipt,
+            Some(id(round))
+        );
     }
-    assert_eq!(acme.next_seq, 12, "the accept and ten messages are counted, receipts are not");
+    assert_eq!(
+        acme.next_seq, 12,
+        "the accept and ten messages are counted, receipts are not"
+    );
 }
 
 #[test]
 fn what_may_flow_follows_the_phase() {
     let mut world = World::new(2);
     let (mut connection, _) = world.paired();
-    let kinds =
-        [Kind::CONNECTION_REQUEST, Kind::CONNECTION_ACCEPT, Kind::CONNECTION_REJECT, Kind::MESSAGE, Kind::RECEIPT];
+    let kinds = [
+        Kind::CONNECTION_REQUEST,
+        Kind::CONNECTION_ACCEPT,
+        Kind::CONNECTION_REJECT,
+        Kind::MESSAGE,
+        Kind::RECEIPT,
+    ];
     let expected = |phase| match phase {
         Phase::Requested => [true, false, false, false, false],
         Phase::Asked | Phase::Blocked => [false; 5],
@@ -131,7 +187,11 @@ fn what_may_flow_follows_the_phase() {
     };
     for phase in Phase::ALL {
         connection.phase = phase;
-        assert_eq!(kinds.map(|kind| connection.may_flow(kind)), expected(phase), "{phase:?}");
+        assert_eq!(
+            kinds.map(|kind| connection.may_flow(kind)),
+            expected(phase),
+            "{phase:?}"
+        );
     }
 }
 
@@ -140,11 +200,19 @@ fn every_pair_of_phase_and_answer() {
     let mut world = World::new(3);
     let (connection, _) = world.paired();
     for phase in Phase::ALL {
-        let mut one = Connection { phase, ..connection.clone() };
-        let accepted = one.accept(&world.acme, &world.relay, id(9), NOW, &mut world.rng).is_ok();
+        let mut one = Connection {
+            phase,
+            ..connection.clone()
+        };
+        let accepted = one
+            .accept(&world.acme, &world.relay, id(9), NOW, &mut world.rng)
+            .is_ok();
         assert_eq!(accepted, phase == Phase::Asked, "{phase:?}");
         assert_eq!(one.phase, if accepted { Phase::Accepting } else { phase });
-        let mut one = Connection { phase, ..connection.clone() };
+        let mut one = Connection {
+            phase,
+            ..connection.clone()
+        };
         assert_eq!(one.reject(None).is_ok(), phase == Phase::Asked, "{phase:?}");
         one.block();
         assert_eq!(one.phase, Phase::Blocked);
@@ -156,7 +224,16 @@ fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
     let mut world = World::new(4);
     let mallory = Identity::generate(&mut world.rng);
     let card = mallory.sign_card("Acme", NOW).unwrap();
-    let forged = world.held.publish_base(&mallory, &card, limits::INVITE_LIFE_DEFAULT, NOW, &mut world.rng).unwrap();
+    let forged = world
+        .held
+        .publish_base(
+            &mallory,
+            &card,
+            limits::INVITE_LIFE_DEFAULT,
+            NOW,
+            &mut world.rng,
+        )
+        .unwrap();
     let mut altered = world.sealed_prekeys.clone();
     altered[100] ^= 1;
     for sealed_prekeys in [forged.to_vec(), altered, Vec::new()] {
@@ -170,10 +247,19 @@ fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
             note: None,
             now: NOW,
         };
-        assert!(matches!(Connection::request(&args, &mut world.rng), Err(RequestError::Untrusted)));
-        let late =
-            RequestArgs { sealed_prekeys: &world.sealed_prekeys, now: NOW.plus(limits::INVITE_LIFE_MAX), ..args };
-        assert!(matches!(Connection::request(&late, &mut world.rng), Err(RequestError::Stale)));
+        assert!(matches!(
+            Connection::request(&args, &mut world.rng),
+            Err(RequestError::Untrusted)
+        ));
+        let late = RequestArgs {
+            sealed_prekeys: &world.sealed_prekeys,
+            now: NOW.plus(limits::INVITE_LIFE_MAX),
+            ..args
+        };
+        assert!(matches!(
+            Connection::request(&late, &mut world.rng),
+            Err(RequestError::Stale)
+        ));
     }
 }
 
@@ -189,11 +275,16 @@ fn a_repeated_request_goes_to_the_connection_that_it_made() {
     let inner = open_envelope(&key, &world.held.invite.mailbox().id, &second.envelope).unwrap();
     let prefix = sealpost_e2ee::sessions::prefix_hash(&inner).unwrap();
     assert!(acme.sessions.knows_prefix(&prefix));
-    let Incoming::Opened(opened) = acme.receive_inner(&world.acme, &inner, NOW, &mut world.rng) else {
+    let Incoming::Opened(opened) = acme.receive_inner(&world.acme, &inner, NOW, &mut world.rng)
+    else {
         panic!("the repetition does not open")
     };
     assert!(matches!(opened.event, Event::Ignored));
-    assert_eq!(first.expires_at, Some(NOW.plus(limits::INVITE_LIFE_DEFAULT)), "a request ends with its invite");
+    assert_eq!(
+        first.expires_at,
+        Some(NOW.plus(limits::INVITE_LIFE_DEFAULT)),
+        "a request ends with its invite"
+    );
 }
 
 #[test]
@@ -202,16 +293,28 @@ fn a_repetition_and_an_altered_envelope_change_nothing() {
     let (mut acme, mut bolt) = world.paired();
     let sealed = world.seal(&mut acme, Kind::MESSAGE, 7, &Message::text("once").encode());
     world.open(false, &mut bolt, &sealed.envelope);
-    assert!(matches!(world.receive(false, &bolt, &sealed.envelope), Incoming::Unopened(_)));
+    assert!(matches!(
+        world.receive(false, &bolt, &sealed.envelope),
+        Incoming::Unopened(_)
+    ));
     for at in [0, 30, 100, sealed.envelope.len() - 1] {
         let mut altered = sealed.envelope.clone();
         altered[at] ^= 1;
-        assert!(matches!(world.receive(false, &bolt, &altered), Incoming::Junk), "byte {at}");
+        assert!(
+            matches!(world.receive(false, &bolt, &altered), Incoming::Junk),
+            "byte {at}"
+        );
     }
     let elsewhere = bolt.inbound.clone().unwrap();
     let mut wrong_mailbox = bolt.clone();
-    wrong_mailbox.inbound = Some(OwnMailbox { id: MailboxId::from_bytes([9; 16]), ..elsewhere });
-    assert!(matches!(world.receive(false, &wrong_mailbox, &sealed.envelope), Incoming::Junk));
+    wrong_mailbox.inbound = Some(OwnMailbox {
+        id: MailboxId::from_bytes([9; 16]),
+        ..elsewhere
+    });
+    assert!(matches!(
+        world.receive(false, &wrong_mailbox, &sealed.envelope),
+        Incoming::Junk
+    ));
 }
 
 #[test]
@@ -221,7 +324,10 @@ fn a_rejected_request_ends_with_a_word() {
     let mut bolt = requested.connection;
     let request = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let asked = world.asked(&request.envelope).unwrap();
-    assert_eq!((asked.note.as_deref(), asked.peer_card.card().name.as_str()), (Some("hello"), "Bolt"));
+    assert_eq!(
+        (asked.note.as_deref(), asked.peer_card.card().name.as_str()),
+        (Some("hello"), "Bolt")
+    );
     let mut acme = asked.connection;
     let body = acme.reject(Some("not now".to_owned())).unwrap();
     let reject = world.seal(&mut acme, Kind::CONNECTION_REJECT, 2, &body);
@@ -236,7 +342,9 @@ fn an_unknown_kind_is_kept_and_confirmed() {
     let (mut acme, mut bolt) = world.paired();
     let sealed = world.seal(&mut acme, Kind(0x7777), 8, b"of tomorrow");
     let opened = world.open(false, &mut bolt, &sealed.envelope);
-    assert!(matches!(opened.event, Event::Kept { kind: Kind(0x7777), ref body, .. } if body == b"of tomorrow"));
+    assert!(
+        matches!(opened.event, Event::Kept { kind: Kind(0x7777), ref body, .. } if body == b"of tomorrow")
+    );
     assert_eq!(opened.receipt, Some(id(8)));
     let broken = world.seal(&mut acme, Kind::MESSAGE, 9, b"no map");
     let opened = world.open(false, &mut bolt, &broken.envelope);
@@ -249,15 +357,27 @@ fn a_session_is_replaced_with_the_peers_prekeys_and_proves_that_it_continues() {
     let (mut acme, mut bolt) = world.paired();
     let published = bolt.publish_base(&world.bolt, NOW, &mut world.rng).unwrap();
     let before = acme.sessions.current_id();
-    acme.rotate(&world.acme, &published.sealed_base, NOW, &mut world.rng).unwrap();
+    acme.rotate(&world.acme, &published.sealed_base, NOW, &mut world.rng)
+        .unwrap();
     assert_ne!(acme.sessions.current_id(), before);
-    let sealed = world.seal(&mut acme, Kind::MESSAGE, 7, &Message::text("new session").encode());
+    let sealed = world.seal(
+        &mut acme,
+        Kind::MESSAGE,
+        7,
+        &Message::text("new session").encode(),
+    );
     let opened = world.open(false, &mut bolt, &sealed.envelope);
     assert!(opened.session_changed && !opened.reset && opened.publishing.is_some());
     let answer = world.seal(&mut bolt, Kind::MESSAGE, 8, &Message::text("well").encode());
-    assert!(matches!(world.open(true, &mut acme, &answer.envelope).event, Event::Message { .. }));
+    assert!(matches!(
+        world.open(true, &mut acme, &answer.envelope).event,
+        Event::Message { .. }
+    ));
     assert!(acme.sessions.is_confirmed());
-    assert_eq!(acme.rotate(&world.acme, &world.sealed_prekeys, NOW, &mut world.rng), Err(RotateError::Prekeys));
+    assert_eq!(
+        acme.rotate(&world.acme, &world.sealed_prekeys, NOW, &mut world.rng),
+        Err(RotateError::Prekeys)
+    );
 }
 
 #[test]

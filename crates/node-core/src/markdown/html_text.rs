@@ -23,11 +23,16 @@ fn write_tag(text: &mut String, tag: &str, address: &mut Option<String>) {
     let name = tag.split([' ', '>']).next().unwrap_or_default();
     match name {
         "li" => text.push_str("\n- "),
-        "br" | "/p" | "/li" | "/tr" | "/pre" | "/blockquote" | "/h1" | "/h2" | "/h3" | "/h4" | "/h5" | "/h6" => {
+        "br" | "/p" | "/li" | "/tr" | "/pre" | "/blockquote" | "/h1" | "/h2" | "/h3" | "/h4"
+        | "/h5" | "/h6" => {
             text.push('\n');
         }
         "/td" | "/th" => text.push_str("  "),
-        "a" => *address = tag.split_once("href=\"").and_then(|(_, rest)| Some(rest.split_once('"')?.0.to_owned())),
+        "a" => {
+            *address = tag
+                .split_once("href=\"")
+                .and_then(|(_, rest)| Some(rest.split_once('"')?.0.to_owned()))
+        }
         "/a" => {
             if let Some(address) = address.take() {
                 // Writing to a `String` cannot fail.
@@ -67,7 +72,10 @@ mod tests {
     #[test]
     fn html_becomes_lines() {
         let html = "<p>Dear <b>Bolt</b>,</p><ul><li>1 &lt; 2<li>a &amp;lt; b</ul><p><a href='https://a.example/?x&y'>l</a></p>";
-        assert_eq!(html_to_terminal(html), "Dear Bolt,\n\n- 1 < 2\n\n- a &lt; b\nl <https://a.example/?x&y>");
+        assert_eq!(
+            html_to_terminal(html),
+            "Dear Bolt,\n\n- 1 < 2\n\n- a &lt; b\nl <https://a.example/?x&y>"
+        );
     }
 
     proptest! {

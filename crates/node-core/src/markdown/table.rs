@@ -28,7 +28,11 @@ impl Table {
     /// The header, a rule, and a line for each row.
     pub(super) fn lines(&self) -> Vec<String> {
         let widths = self.widths();
-        let rule = widths.iter().map(|&width| "─".repeat(width)).collect::<Vec<_>>().join("  ");
+        let rule = widths
+            .iter()
+            .map(|&width| "─".repeat(width))
+            .collect::<Vec<_>>()
+            .join("  ");
         let mut lines: Vec<String> = self.rows.iter().map(|row| line(row, &widths)).collect();
         lines.insert(lines.len().min(1), rule);
         lines
@@ -36,8 +40,16 @@ impl Table {
 
     fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
-        (0..columns).map(|column| width(column).unwrap_or_default()).collect()
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.width())
+                .max()
+        };
+        (0..columns)
+            .map(|column| width(column).unwrap_or_default())
+            .collect()
     }
 }
 

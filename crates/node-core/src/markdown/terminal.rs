@@ -21,12 +21,30 @@ struct Style {
     mark: &'static str,
 }
 
-const BOLD: Style = Style { sequence: "\x1b[1m", mark: "**" };
-const ITALIC: Style = Style { sequence: "\x1b[3m", mark: "_" };
-const STRUCK: Style = Style { sequence: "\x1b[9m", mark: "~~" };
-const HEADING: Style = Style { sequence: "\x1b[1m", mark: "" };
-const CODE: Style = Style { sequence: "\x1b[36m", mark: "`" };
-const LINK: Style = Style { sequence: "\x1b[4m", mark: "" };
+const BOLD: Style = Style {
+    sequence: "\x1b[1m",
+    mark: "**",
+};
+const ITALIC: Style = Style {
+    sequence: "\x1b[3m",
+    mark: "_",
+};
+const STRUCK: Style = Style {
+    sequence: "\x1b[9m",
+    mark: "~~",
+};
+const HEADING: Style = Style {
+    sequence: "\x1b[1m",
+    mark: "",
+};
+const CODE: Style = Style {
+    sequence: "\x1b[36m",
+    mark: "`",
+};
+const LINK: Style = Style {
+    sequence: "\x1b[4m",
+    mark: "",
+};
 const RESET: &str = "\x1b[0m";
 const RULE: &str = "────────────────────";
 
@@ -100,7 +118,9 @@ impl Writer {
                 self.gap();
                 self.text(RULE);
             }
-            Event::InlineMath(text) | Event::DisplayMath(text) | Event::FootnoteReference(text) => self.text(&text),
+            Event::InlineMath(text) | Event::DisplayMath(text) | Event::FootnoteReference(text) => {
+                self.text(&text)
+            }
             Event::TaskListMarker(is_done) => self.text(if is_done { "[x] " } else { "[ ] " }),
         }
     }
@@ -115,8 +135,18 @@ impl Writer {
                     self.text(" ");
                 }
             }
-            Tag::BlockQuote(_) => self.enter(Indent { first: "│ ".into(), rest: "│ ", is_used: false, width: 0 }),
-            Tag::CodeBlock(_) => self.enter(Indent { first: "    ".into(), rest: "    ", is_used: false, width: 0 }),
+            Tag::BlockQuote(_) => self.enter(Indent {
+                first: "│ ".into(),
+                rest: "│ ",
+                is_used: false,
+                width: 0,
+            }),
+            Tag::CodeBlock(_) => self.enter(Indent {
+                first: "    ".into(),
+                rest: "    ",
+                is_used: false,
+                width: 0,
+            }),
             Tag::List(first) => {
                 if self.lists.is_empty() {
                     self.gap();
@@ -136,7 +166,8 @@ impl Writer {
             Tag::Strikethrough => self.open(STRUCK),
             Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
                 self.open(LINK);
-                self.links.push((visible_line(&dest_url).into_owned(), self.out.len()));
+                self.links
+                    .push((visible_line(&dest_url).into_owned(), self.out.len()));
             }
             Tag::Paragraph | Tag::HtmlBlock => self.gap(),
             _ => {}
@@ -145,7 +176,9 @@ impl Writer {
 
     fn end(&mut self, tag: TagEnd) {
         match tag {
-            TagEnd::Heading(_) | TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough => self.close(),
+            TagEnd::Heading(_) | TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough => {
+                self.close()
+            }
             TagEnd::BlockQuote(_) | TagEnd::CodeBlock | TagEnd::Item => {
                 self.end_line();
                 self.indents.pop();
@@ -172,7 +205,12 @@ impl Writer {
             _ => "• ".into(),
         };
         let width = first.chars().count();
-        self.indents.push(Indent { first, rest: "", is_used: false, width });
+        self.indents.push(Indent {
+            first,
+            rest: "",
+            is_used: false,
+            width,
+        });
         self.is_fresh = true;
     }
 
@@ -192,7 +230,9 @@ impl Writer {
     /// The address always shows: a text must not pretend to lead elsewhere.
     fn end_link(&mut self) {
         self.close();
-        let Some((address, start)) = self.links.pop() else { return };
+        let Some((address, start)) = self.links.pop() else {
+            return;
+        };
         let shown = self.out.get(start..).unwrap_or_default();
         if self.table.is_some() || shown.trim_end_matches(RESET) != address {
             self.text(&format!(" <{address}>"));
@@ -231,10 +271,13 @@ impl Writer {
         if self.table.is_some() {
             return;
         }
-        let Some(style) = self.styles.pop() else { return };
+        let Some(style) = self.styles.pop() else {
+            return;
+        };
         self.mark(style, RESET);
         if self.paint == Paint::Ansi {
-            self.out.extend(self.styles.iter().map(|style| style.sequence));
+            self.out
+                .extend(self.styles.iter().map(|style| style.sequence));
         }
     }
 
@@ -352,13 +395,22 @@ Read the terms <https://a.example/terms> or https://b.example.";
     fn a_link_cannot_pretend_to_lead_elsewhere() {
         let text = to_terminal("[https://bank.example](https://evil.example)", Paint::Plain);
         assert_eq!(text, "https://bank.example <https://evil.example>");
-        assert_eq!(to_terminal("- <https://a.example>", Paint::Plain), "• https://a.example");
+        assert_eq!(
+            to_terminal("- <https://a.example>", Paint::Plain),
+            "• https://a.example"
+        );
     }
 
     #[test]
     fn entities_do_not_smuggle_escapes() {
-        assert_eq!(to_terminal("a&#27;[2Jb &#x202e;c", Paint::Plain), "a␛[2Jb \u{fffd}c");
-        assert_eq!(to_terminal("[x](https://a/&#27;[2J)", Paint::Plain), "x <https://a/␛[2J>");
+        assert_eq!(
+            to_terminal("a&#27;[2Jb &#x202e;c", Paint::Plain),
+            "a␛[2Jb \u{fffd}c"
+        );
+        assert_eq!(
+            to_terminal("[x](https://a/&#27;[2J)", Paint::Plain),
+            "x <https://a/␛[2J>"
+        );
     }
 
     proptest! {

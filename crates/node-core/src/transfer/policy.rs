@@ -16,7 +16,9 @@ pub enum DownloadPolicy {
 
 /// Text that is no [`DownloadPolicy`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} says not which files are fetched: \"always\", \"on_demand\" or as in \"up_to 20 MB\"")]
+#[error(
+    "{text:?} says not which files are fetched: \"always\", \"on_demand\" or as in \"up_to 20 MB\""
+)]
 pub struct NotAPolicy {
     text: String,
 }
@@ -43,7 +45,9 @@ impl FromStr for DownloadPolicy {
             "on_demand" => Ok(Self::OnDemand),
             other => {
                 let size = other.strip_prefix("up_to ").and_then(bytes);
-                size.map(Self::UpTo).ok_or_else(|| NotAPolicy { text: text.to_owned() })
+                size.map(Self::UpTo).ok_or_else(|| NotAPolicy {
+                    text: text.to_owned(),
+                })
             }
         }
     }
@@ -51,7 +55,9 @@ impl FromStr for DownloadPolicy {
 
 fn bytes(size: &str) -> Option<u64> {
     let size = size.trim();
-    let unit_at = size.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(size.len());
+    let unit_at = size
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(size.len());
     let (number, unit) = size.split_at(unit_at);
     let factor = match unit.trim() {
         "" => 1,
@@ -92,6 +98,12 @@ mod tests {
     fn a_limit_is_the_largest_that_is_fetched() {
         let fetched = |policy: DownloadPolicy| [0, 10, 11].map(|bytes| policy.fetches(bytes));
         assert_eq!(fetched(DownloadPolicy::UpTo(10)), [true, true, false]);
-        assert_eq!((fetched(DownloadPolicy::Always), fetched(DownloadPolicy::OnDemand)), ([true; 3], [false; 3]));
+        assert_eq!(
+            (
+                fetched(DownloadPolicy::Always),
+                fetched(DownloadPolicy::OnDemand)
+            ),
+            ([true; 3], [false; 3])
+        );
     }
 }

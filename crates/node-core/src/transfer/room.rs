@@ -6,8 +6,11 @@ use sealpost_proto::limits::{FILES_RESERVE_BYTES, FILES_RESERVE_PERCENT};
 /// not.
 #[must_use]
 pub fn has_room(free_bytes: u64, disk_bytes: u64, needed_bytes: u64) -> bool {
-    let reserve_bytes = FILES_RESERVE_BYTES.min(disk_bytes / 100 * u64::from(FILES_RESERVE_PERCENT));
-    needed_bytes.checked_add(reserve_bytes).is_some_and(|bytes| bytes <= free_bytes)
+    let reserve_bytes =
+        FILES_RESERVE_BYTES.min(disk_bytes / 100 * u64::from(FILES_RESERVE_PERCENT));
+    needed_bytes
+        .checked_add(reserve_bytes)
+        .is_some_and(|bytes| bytes <= free_bytes)
 }
 
 #[cfg(test)]
@@ -28,7 +31,11 @@ mod tests {
             (0, 0, 0, true),
             (u64::MAX, u64::MAX, u64::MAX, false),
         ] {
-            assert_eq!(has_room(free, disk, needed), fits, "{free} of {disk} are free, {needed} needed");
+            assert_eq!(
+                has_room(free, disk, needed),
+                fits,
+                "{free} of {disk} are free, {needed} needed"
+            );
         }
     }
 }

@@ -25,7 +25,11 @@ fn a_file_begins_moves_its_parts_and_ends() {
     plan.add('a', 4);
     assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
     plan.begun('a', [1, 40, 70].into_iter().collect());
-    assert_eq!(turns(&mut plan), [('a', Step::Part(0)), ('a', Step::Part(2))], "part 1 is there, 3 is too far ahead");
+    assert_eq!(
+        turns(&mut plan),
+        [('a', Step::Part(0)), ('a', Step::Part(2))],
+        "part 1 is there, 3 is too far ahead"
+    );
     plan.done('a', Step::Part(2));
     assert_eq!(turns(&mut plan), []);
     plan.done('a', Step::Part(0));
@@ -48,22 +52,47 @@ fn what_is_whole_already_only_ends() {
 #[test]
 fn several_files_share_what_may_move() {
     let mut plan = moving(&[('a', 9), ('b', 9), ('c', 9)]);
-    assert_eq!(turns(&mut plan), [('a', Step::Part(0)), ('b', Step::Part(0)), ('c', Step::Part(0))]);
+    assert_eq!(
+        turns(&mut plan),
+        [
+            ('a', Step::Part(0)),
+            ('b', Step::Part(0)),
+            ('c', Step::Part(0))
+        ]
+    );
     for (key, part) in [('b', 0), ('b', 1), ('a', 0), ('b', 2)] {
         plan.done(key, Step::Part(part));
-        assert_eq!(turns(&mut plan), [(key, Step::Part(part + 1))], "nobody takes another's place");
+        assert_eq!(
+            turns(&mut plan),
+            [(key, Step::Part(part + 1))],
+            "nobody takes another's place"
+        );
     }
     plan.remove('b');
-    assert_eq!(turns(&mut plan), [('c', Step::Part(1))], "its place goes to the one whose turn was longest ago");
+    assert_eq!(
+        turns(&mut plan),
+        [('c', Step::Part(1))],
+        "its place goes to the one whose turn was longest ago"
+    );
 }
 
 #[test]
 fn a_failure_leaves_one_at_a_time_and_success_brings_the_others_back() {
     let mut plan = moving(&[('a', 30), ('b', 30)]);
     let under_way = turns(&mut plan);
-    assert_eq!(under_way, [('a', Step::Part(0)), ('b', Step::Part(0)), ('a', Step::Part(1))]);
+    assert_eq!(
+        under_way,
+        [
+            ('a', Step::Part(0)),
+            ('b', Step::Part(0)),
+            ('a', Step::Part(1))
+        ]
+    );
     assert!(plan.failed('a', Step::Part(0)), "its first failure");
-    assert!(plan.knows('a') && turns(&mut plan).is_empty(), "what is under way of it may still come");
+    assert!(
+        plan.knows('a') && turns(&mut plan).is_empty(),
+        "what is under way of it may still come"
+    );
     assert!(!plan.failed('a', Step::Part(1)) && !plan.knows('a'));
     let mut counts = Vec::new();
     let mut under_way = vec![('b', Step::Part(0))];
@@ -87,7 +116,10 @@ fn what_ends_after_its_file_has_gone_changes_nothing() {
     assert_eq!(turns(&mut plan), [('b', Step::Begin)]);
     plan.done('b', Step::Part(0));
     plan.done('b', Step::End);
-    assert!(turns(&mut plan).is_empty(), "only what is under way can end");
+    assert!(
+        turns(&mut plan).is_empty(),
+        "only what is under way can end"
+    );
 }
 
 #[test]
@@ -98,7 +130,10 @@ fn of_a_file_that_is_still_made_moves_what_there_is() {
     plan.begun('a', PartSet::default());
     assert_eq!(turns(&mut plan), []);
     plan.made('a', 2);
-    assert_eq!(turns(&mut plan), [('a', Step::Part(0)), ('a', Step::Part(1))]);
+    assert_eq!(
+        turns(&mut plan),
+        [('a', Step::Part(0)), ('a', Step::Part(1))]
+    );
     plan.made('a', 9);
     assert_eq!(turns(&mut plan), [('a', Step::Part(2))]);
     for part in [1, 0, 2] {
@@ -118,7 +153,11 @@ fn a_file_that_is_wanted_while_it_moves_early_comes_to_its_end() {
     assert_eq!(turns(&mut plan), [('a', Step::Part(0))]);
     plan.done('a', Step::Part(0));
     assert_eq!(plan.keep('a'), Some(PartSet::before(1)));
-    assert_eq!(turns(&mut plan), [('a', Step::Part(1))], "all of it is made");
+    assert_eq!(
+        turns(&mut plan),
+        [('a', Step::Part(1))],
+        "all of it is made"
+    );
     plan.done('a', Step::Part(1));
     assert_eq!(turns(&mut plan), [('a', Step::End)]);
 }

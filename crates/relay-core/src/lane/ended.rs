@@ -19,7 +19,12 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    pub(super) fn finish(&self, lane: &mut Lane, class: Class, later: Option<Duration>) -> Vec<Effect> {
+    pub(super) fn finish(
+        &self,
+        lane: &mut Lane,
+        class: Class,
+        later: Option<Duration>,
+    ) -> Vec<Effect> {
         match class {
             Class::Answered => self.answered(lane, later),
             Class::Unreachable => self.unreachable(lane),
@@ -36,14 +41,23 @@ impl Ended {
         match later {
             Some(wait) if self.selection == Selection::SetAside => {
                 lane.state = State::Ready;
-                vec![Effect::SetAside { until: self.now.plus(SET_ASIDE_RETRY.max(wait)) }]
+                vec![Effect::SetAside {
+                    until: self.now.plus(SET_ASIDE_RETRY.max(wait)),
+                }]
             }
-            Some(wait) => vec![Effect::Retry { next_attempt_at: Some(self.now.plus(wait)) }],
+            Some(wait) => vec![Effect::Retry {
+                next_attempt_at: Some(self.now.plus(wait)),
+            }],
             None => {
                 lane.suspicion = match (self.selection, lane.suspicion) {
-                    (Selection::Other | Selection::SetAside, Suspicion::Others { item }) => Suspicion::LastTry { item },
+                    (Selection::Other | Selection::SetAside, Suspicion::Others { item }) => {
+                        Suspicion::LastTry { item }
+                    }
                     (Selection::SetAside, suspicion) => suspicion,
-                    (Selection::Batch | Selection::Probe | Selection::Head | Selection::Other, _) => Suspicion::Nobody,
+                    (
+                        Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
+                        _,
+                    ) => Suspicion::Nobody,
                 };
                 Vec::new()
             }
@@ -54,7 +68,9 @@ impl Ended {
         compare_again(lane);
         let retry = self.back_off(lane);
         if self.selection == Selection::SetAside {
-            return vec![Effect::SetAside { until: self.now.plus(SET_ASIDE_RETRY) }];
+            return vec![Effect::SetAside {
+                until: self.now.plus(SET_ASIDE_RETRY),
+            }];
         }
         retry
     }
@@ -63,7 +79,9 @@ impl Ended {
         compare_again(lane);
         let until = self.now.plus(wait);
         lane.state = State::AskedToWait { until };
-        vec![Effect::Retry { next_attempt_at: Some(until) }]
+        vec![Effect::Retry {
+            next_attempt_at: Some(until),
+        }]
     }
 
     fn refused(&self, lane: &mut Lane) -> Vec<Effect> {
@@ -84,14 +102,19 @@ impl Ended {
                 lane.passed();
                 true
             }
-            (Selection::Batch | Selection::Probe | Selection::Head | Selection::Other, suspicion) => {
+            (
+                Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
+                suspicion,
+            ) => {
                 lane.suspicion = self.suspect(suspicion);
                 false
             }
         };
         if guilty {
             lane.state = State::Ready;
-            return vec![Effect::SetAside { until: self.now.plus(SET_ASIDE_RETRY) }];
+            return vec![Effect::SetAside {
+                until: self.now.plus(SET_ASIDE_RETRY),
+            }];
         }
         self.back_off(lane)
     }
@@ -100,24 +123,44 @@ impl Ended {
     const fn suspect(&self, suspicion: Suspicion) -> Suspicion {
         match (self.selection, suspicion) {
             (Selection::Head, Suspicion::Others { item }) => Suspicion::Others { item },
-            (Selection::Head, Suspicion::Head { item, failures }) if failures + 1 >= ENVELOPE_FAILURES_MAX => {
+            (Selection::Head, Suspicion::Head { item, failures })
+                if failures + 1 >= ENVELOPE_FAILURES_MAX =>
+            {
                 Suspicion::Others { item }
             }
-            (Selection::Head, Suspicion::Head { item, failures }) => Suspicion::Head { item, failures: failures + 1 },
+            (Selection::Head, Suspicion::Head { item, failures }) => Suspicion::Head {
+                item,
+                failures: failures + 1,
+            },
             // The other one fails as well: it is the endpoint.
             (Selection::Other, Suspicion::Others { item }) => Suspicion::Head { item, failures: 0 },
             (
-                Selection::Batch | Selection::Probe | Selection::Head | Selection::Other | Selection::SetAside,
-                Suspicion::Nobody | Suspicion::Head { .. } | Suspicion::Others { .. } | Suspicion::LastTry { .. },
-            ) => Suspicion::Head { item: self.first, failures: if self.items == 1 { 1 } else { 0 } },
+                Selection::Batch
+                | Selection::Probe
+                | Selection::Head
+                | Selection::Other
+                | Selection::SetAside,
+                Suspicion::Nobody
+                | Suspicion::Head { .. }
+                | Suspicion::Others { .. }
+                | Suspicion::LastTry { .. },
+            ) => Suspicion::Head {
+                item: self.first,
+                failures: if self.items == 1 { 1 } else { 0 },
+            },
         }
     }
 
     fn back_off(&self, lane: &mut Lane) -> Vec<Effect> {
         lane.failures = lane.failures.saturating_add(1);
         let until = self.now.plus(backoff::delay(lane.failures, self.random));
-        lane.state = State::BackingOff { since: self.now, until };
-        vec![Effect::Retry { next_attempt_at: Some(until) }]
+        lane.state = State::BackingOff {
+            since: self.now,
+            until,
+        };
+        vec![Effect::Retry {
+            next_attempt_at: Some(until),
+        }]
     }
 }
 
@@ -135,10 +178,17 @@ fn switch_off(lane: &mut Lane) -> Vec<Effect> {
     match lane.webhook {
         WebhookState::Active => {
             lane.webhook = WebhookState::Off;
-            vec![Effect::SwitchedOff, Effect::Retry { next_attempt_at: None }]
+            vec![
+                Effect::SwitchedOff,
+                Effect::Retry {
+                    next_attempt_at: None,
+                },
+            ]
         }
         WebhookState::None | WebhookState::Unverified | WebhookState::Off => {
-            vec![Effect::Retry { next_attempt_at: None }]
+            vec![Effect::Retry {
+                next_attempt_at: None,
+            }]
         }
     }
 }

@@ -6,8 +6,16 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
 const FENCE: u64 = 7;
 const FIRST: DeliveryId = DeliveryId(1);
-const NONE_WAITS: Waiting = Waiting { head: None, others: false, set_aside_due: false };
-const WAITING: Waiting = Waiting { head: Some(FIRST), others: true, set_aside_due: false };
+const NONE_WAITS: Waiting = Waiting {
+    head: None,
+    others: false,
+    set_aside_due: false,
+};
+const WAITING: Waiting = Waiting {
+    head: Some(FIRST),
+    others: true,
+    set_aside_due: false,
+};
 
 /// One table: the heads of its columns and its rows, each a name and the cells.
 struct Table {
@@ -17,32 +25,78 @@ struct Table {
 
 /// The table of the module's page whose first column is headed so.
 fn table(named: &str) -> Table {
-    let page = include_str!("../lane.rs").lines().take_while(|line| line.starts_with("//!"));
+    let page = include_str!("../lane.rs")
+        .lines()
+        .take_while(|line| line.starts_with("//!"));
     let lines = page.map(|line| line.trim_start_matches("//!").trim());
-    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    let cells = |line: &'static str| {
+        line.trim_matches('|')
+            .split('|')
+            .map(str::trim)
+            .collect::<Vec<_>>()
+    };
     let mut lines = lines.skip_while(|line| !line.starts_with(&format!("| {named} |")));
     let heads = cells(lines.next().expect("the table is there"))[1..].to_vec();
-    let rows = lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).map(|row| (row[0], row[1..].to_vec()));
-    let table = Table { heads, rows: rows.collect() };
-    assert!(table.rows.iter().all(|(_, row)| row.len() == table.heads.len()), "every row of {named} is complete");
+    let rows = lines
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(cells)
+        .map(|row| (row[0], row[1..].to_vec()));
+    let table = Table {
+        heads,
+        rows: rows.collect(),
+    };
+    assert!(
+        table
+            .rows
+            .iter()
+            .all(|(_, row)| row.len() == table.heads.len()),
+        "every row of {named} is complete"
+    );
     table
 }
 
 fn lane(state: State) -> Lane {
-    Lane { state, webhook: WebhookState::Active, fence: FENCE, ..Lane::new(true) }
+    Lane {
+        state,
+        webhook: WebhookState::Active,
+        fence: FENCE,
+        ..Lane::new(true)
+    }
 }
 
 fn state(name: &str) -> State {
     let (past, soon) = (NOW.minus(MINUTE), NOW.plus(MINUTE));
     match name {
         "ready" => State::Ready,
-        "pulled" => State::Leased { way: Way::Pull, until: soon },
-        "pulled, passed" => State::Leased { way: Way::Pull, until: NOW },
-        "called" => State::Leased { way: Way::Webhook(Selection::Batch), until: soon },
-        "called, passed" => State::Leased { way: Way::Webhook(Selection::Batch), until: past },
-        "backing off" => State::BackingOff { since: past, until: soon },
-        "backing off, due" => State::BackingOff { since: past, until: NOW },
-        "backing off since a moment" => State::BackingOff { since: NOW, until: soon },
+        "pulled" => State::Leased {
+            way: Way::Pull,
+            until: soon,
+        },
+        "pulled, passed" => State::Leased {
+            way: Way::Pull,
+            until: NOW,
+        },
+        "called" => State::Leased {
+            way: Way::Webhook(Selection::Batch),
+            until: soon,
+        },
+        "called, passed" => State::Leased {
+            way: Way::Webhook(Selection::Batch),
+            until: past,
+        },
+        "backing off" => State::BackingOff {
+            since: past,
+            until: soon,
+        },
+        "backing off, due" => State::BackingOff {
+            since: past,
+            until: NOW,
+        },
+        "backing off since a moment" => State::BackingOff {
+            since: NOW,
+            until: soon,
+        },
         "waiting" => State::AskedToWait { until: soon },
         "waiting, due" => State::AskedToWait { until: NOW },
         other => panic!("no state is called {other:?}"),
@@ -53,14 +107,23 @@ fn state_name(state: State) -> &'static str {
     match state {
         State::Ready => "ready",
         State::Leased { way: Way::Pull, .. } => "pulled",
-        State::Leased { way: Way::Webhook(_), .. } => "called",
+        State::Leased {
+            way: Way::Webhook(_),
+            ..
+        } => "called",
         State::BackingOff { .. } => "backing off",
         State::AskedToWait { .. } => "waiting",
     }
 }
 
 fn finished(class: Class, later: Option<Duration>) -> Event {
-    Event::Finished { fence: FENCE, class, first: FIRST, items: 3, later }
+    Event::Finished {
+        fence: FENCE,
+        class,
+        first: FIRST,
+        items: 3,
+        later,
+    }
 }
 
 fn end(name: &str) -> Event {
@@ -80,8 +143,14 @@ fn event(name: &str) -> Event {
     match name {
         "pull" => Event::Pull,
         "call" => Event::Call(WAITING),
-        "stored" => Event::Acknowledged { fence: FENCE, later: None },
-        "put off" => Event::Acknowledged { fence: FENCE, later: Some(MINUTE) },
+        "stored" => Event::Acknowledged {
+            fence: FENCE,
+            later: None,
+        },
+        "put off" => Event::Acknowledged {
+            fence: FENCE,
+            later: Some(MINUTE),
+        },
         "returned" => Event::Returned { fence: FENCE },
         "contact" => Event::Contact,
         "restarted" => Event::Restarted,
@@ -117,15 +186,31 @@ fn an_older_fence_moves_nothing() {
     for (row, _) in &table.rows {
         for head in &table.heads {
             let older = match event(head) {
-                Event::Finished { class, first, items, later, .. } => {
-                    Event::Finished { fence: FENCE - 1, class, first, items, later }
-                }
-                Event::Acknowledged { later, .. } => Event::Acknowledged { fence: FENCE - 1, later },
+                Event::Finished {
+                    class,
+                    first,
+                    items,
+                    later,
+                    ..
+                } => Event::Finished {
+                    fence: FENCE - 1,
+                    class,
+                    first,
+                    items,
+                    later,
+                },
+                Event::Acknowledged { later, .. } => Event::Acknowledged {
+                    fence: FENCE - 1,
+                    later,
+                },
                 Event::Returned { .. } => Event::Returned { fence: FENCE - 1 },
                 _ => continue,
             };
             let mut after = lane(state(row));
-            assert!(after.step(NOW, older, 0).is_empty() && after == lane(state(row)), "{row} under {head}");
+            assert!(
+                after.step(NOW, older, 0).is_empty() && after == lane(state(row)),
+                "{row} under {head}"
+            );
         }
     }
 }
@@ -137,7 +222,9 @@ fn a_fence_rises_with_every_lease_and_only_then() {
         for head in &table.heads {
             let mut lane = lane(state(row));
             let effects = lane.step(NOW, event(head), 0);
-            let leases = effects.iter().any(|effect| matches!(effect, Effect::Lease { .. }));
+            let leases = effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Lease { .. }));
             assert_eq!(lane.fence, FENCE + u64::from(leases), "{row} under {head}");
         }
     }
@@ -160,9 +247,17 @@ fn every_webhook_under_every_event() {
     for (row, cells) in &table.rows {
         for (head, cell) in table.heads.iter().zip(cells) {
             let called = matches!(*head, "gone" | "refused for the tenth time");
-            let refusals = if *head == "refused for the tenth time" { 9 } else { 0 };
+            let refusals = if *head == "refused for the tenth time" {
+                9
+            } else {
+                0
+            };
             let state = state(if called { "called" } else { "ready" });
-            let mut lane = Lane { webhook: webhook(row), refusals, ..lane(state) };
+            let mut lane = Lane {
+                webhook: webhook(row),
+                refusals,
+                ..lane(state)
+            };
             let effects = lane.step(NOW, event(head), 0);
             match *cell {
                 "called" => assert_eq!(effects.len(), 1, "{row} under {head}"),
@@ -171,7 +266,11 @@ fn every_webhook_under_every_event() {
                 next => assert_eq!(lane.webhook, webhook(next), "{row} under {head}"),
             }
             let wants_calls = lane.due_at(NOW, true, None).is_some();
-            assert_eq!(wants_calls, lane.webhook == WebhookState::Active, "{row} under {head}");
+            assert_eq!(
+                wants_calls,
+                lane.webhook == WebhookState::Active,
+                "{row} under {head}"
+            );
         }
     }
 }
@@ -179,15 +278,30 @@ fn every_webhook_under_every_event() {
 /// A suspicion, and what waits meanwhile.
 fn suspicion(name: &str) -> (Suspicion, Waiting) {
     let item = FIRST;
-    let alone = Waiting { others: false, ..WAITING };
+    let alone = Waiting {
+        others: false,
+        ..WAITING
+    };
     match name {
         "nobody" => (Suspicion::Nobody, WAITING),
         "nobody, one waits" => (Suspicion::Nobody, alone),
         "head 0" => (Suspicion::Head { item, failures: 0 }, WAITING),
         "head 1" => (Suspicion::Head { item, failures: 1 }, WAITING),
         "head 2" => (Suspicion::Head { item, failures: 2 }, WAITING),
-        "others" => (Suspicion::Others { item }, Waiting { set_aside_due: true, ..WAITING }),
-        "others, one set aside is due" => (Suspicion::Others { item }, Waiting { set_aside_due: true, ..alone }),
+        "others" => (
+            Suspicion::Others { item },
+            Waiting {
+                set_aside_due: true,
+                ..WAITING
+            },
+        ),
+        "others, one set aside is due" => (
+            Suspicion::Others { item },
+            Waiting {
+                set_aside_due: true,
+                ..alone
+            },
+        ),
         "others, there is none" => (Suspicion::Others { item }, alone),
         "last try" => (Suspicion::LastTry { item }, WAITING),
         other => panic!("nobody is suspected as {other:?}"),
@@ -206,13 +320,44 @@ fn selection_name(selection: Selection) -> &'static str {
 
 /// Calls, and lets the call end so.
 fn attempt(lane: &mut Lane, waiting: Waiting, end: Event) -> (Selection, Vec<Effect>) {
-    let [Effect::Lease { fence, way: Way::Webhook(selection), .. }] = lane.step(NOW, Event::Call(waiting), 0)[..]
+    let [
+        Effect::Lease {
+            fence,
+            way: Way::Webhook(selection),
+            ..
+        },
+    ] = lane.step(NOW, Event::Call(waiting), 0)[..]
     else {
         panic!("{lane:?} does not call");
     };
-    let Event::Finished { class, first, later, .. } = end else { panic!("{end:?} ends no call") };
-    let items = if waiting.others && selection == Selection::Batch { 3 } else { 1 };
-    (selection, lane.step(NOW, Event::Finished { fence, class, first, items, later }, 0))
+    let Event::Finished {
+        class,
+        first,
+        later,
+        ..
+    } = end
+    else {
+        panic!("{end:?} ends no call")
+    };
+    let items = if waiting.others && selection == Selection::Batch {
+        3
+    } else {
+        1
+    };
+    (
+        selection,
+        lane.step(
+            NOW,
+            Event::Finished {
+                fence,
+                class,
+                first,
+                items,
+                later,
+            },
+            0,
+        ),
+    )
 }
 
 #[test]
@@ -222,10 +367,17 @@ fn every_suspicion_under_every_end_of_a_call() {
     for (row, cells) in &table.rows {
         let (before, waiting) = suspicion(row);
         for (head, cell) in table.heads.iter().zip(cells).skip(1) {
-            let mut lane = Lane { suspicion: before, ..lane(State::Ready) };
+            let mut lane = Lane {
+                suspicion: before,
+                ..lane(State::Ready)
+            };
             let (selection, _) = attempt(&mut lane, waiting, end(head));
             assert_eq!(selection_name(selection), cells[0], "{row}");
-            let after = if *cell == "same" { before } else { suspicion(cell).0 };
+            let after = if *cell == "same" {
+                before
+            } else {
+                suspicion(cell).0
+            };
             assert_eq!(lane.suspicion, after, "{row} under {head}");
         }
     }
@@ -235,16 +387,38 @@ fn every_suspicion_under_every_end_of_a_call() {
 fn another_head_and_another_endpoint_start_the_search_anew() {
     for (row, _) in table("suspicion").rows {
         let (before, waiting) = suspicion(row);
-        let mut lane = Lane { suspicion: before, ..lane(State::Ready) };
-        let _ = lane.step(NOW, Event::Call(Waiting { head: Some(DeliveryId(2)), set_aside_due: false, ..waiting }), 0);
+        let mut lane = Lane {
+            suspicion: before,
+            ..lane(State::Ready)
+        };
+        let _ = lane.step(
+            NOW,
+            Event::Call(Waiting {
+                head: Some(DeliveryId(2)),
+                set_aside_due: false,
+                ..waiting
+            }),
+            0,
+        );
         assert_eq!(lane.suspicion, Suspicion::Nobody, "{row}");
         for event in [Event::Verified, Event::Changed { webhook: true }] {
-            let mut lane = Lane { suspicion: before, ..self::lane(State::Ready) };
+            let mut lane = Lane {
+                suspicion: before,
+                ..self::lane(State::Ready)
+            };
             let _ = lane.step(NOW, event, 0);
             assert_eq!(lane.suspicion, Suspicion::Nobody, "{row}");
         }
-        for event in [Event::Pull, Event::Contact, Event::Restarted, Event::Returned { fence: FENCE }] {
-            let mut lane = Lane { suspicion: before, ..self::lane(State::Ready) };
+        for event in [
+            Event::Pull,
+            Event::Contact,
+            Event::Restarted,
+            Event::Returned { fence: FENCE },
+        ] {
+            let mut lane = Lane {
+                suspicion: before,
+                ..self::lane(State::Ready)
+            };
             let _ = lane.step(NOW, event, 0);
             assert_eq!(lane.suspicion, before, "{row}");
         }
@@ -258,7 +432,11 @@ fn effect_names(effects: &[Effect]) -> String {
         Effect::SetAside { .. } => "set aside",
         Effect::SwitchedOff => "switched off",
     };
-    if effects.is_empty() { "nothing".to_owned() } else { effects.iter().map(name).collect::<Vec<_>>().join(", ") }
+    if effects.is_empty() {
+        "nothing".to_owned()
+    } else {
+        effects.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[test]
@@ -267,21 +445,46 @@ fn every_end_of_a_call_has_its_effects() {
     assert_eq!((table.heads.len(), table.rows.len()), (3, 7));
     let others = Suspicion::Others { item: FIRST };
     let last_try = Suspicion::LastTry { item: FIRST };
-    let aside = Waiting { set_aside_due: true, ..NONE_WAITS };
+    let aside = Waiting {
+        set_aside_due: true,
+        ..NONE_WAITS
+    };
     let calls = [
         vec![
             (Suspicion::Nobody, 0, WAITING),
             (Suspicion::Nobody, 1, WAITING),
-            (Suspicion::Head { item: FIRST, failures: 2 }, 1, WAITING),
+            (
+                Suspicion::Head {
+                    item: FIRST,
+                    failures: 2,
+                },
+                1,
+                WAITING,
+            ),
             (others, 1, WAITING),
         ],
-        vec![(Suspicion::Nobody, 0, aside), (others, 1, Waiting { others: false, set_aside_due: true, ..WAITING })],
+        vec![
+            (Suspicion::Nobody, 0, aside),
+            (
+                others,
+                1,
+                Waiting {
+                    others: false,
+                    set_aside_due: true,
+                    ..WAITING
+                },
+            ),
+        ],
         vec![(last_try, 0, WAITING)],
     ];
     for (row, cells) in &table.rows {
         for (cell, calls) in cells.iter().zip(&calls) {
             for (suspicion, failures, waiting) in calls {
-                let mut lane = Lane { suspicion: *suspicion, failures: *failures, ..lane(State::Ready) };
+                let mut lane = Lane {
+                    suspicion: *suspicion,
+                    failures: *failures,
+                    ..lane(State::Ready)
+                };
                 let (selection, effects) = attempt(&mut lane, *waiting, end(row));
                 assert_eq!(effect_names(&effects), *cell, "{selection:?} under {row}");
             }

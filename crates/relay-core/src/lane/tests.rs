@@ -4,8 +4,15 @@ use sealpost_proto::limits::REFUSED_CALLS_MAX;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 const FIRST: DeliveryId = DeliveryId(1);
-const WAITING: Waiting = Waiting { head: Some(FIRST), others: true, set_aside_due: false };
-const ALONE: Waiting = Waiting { others: false, ..WAITING };
+const WAITING: Waiting = Waiting {
+    head: Some(FIRST),
+    others: true,
+    set_aside_due: false,
+};
+const ALONE: Waiting = Waiting {
+    others: false,
+    ..WAITING
+};
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn after(seconds: u64) -> Timestamp {
@@ -13,20 +20,38 @@ fn after(seconds: u64) -> Timestamp {
 }
 
 fn lane(state: State) -> Lane {
-    Lane { state, webhook: WebhookState::Active, fence: 7, ..Lane::new(true) }
+    Lane {
+        state,
+        webhook: WebhookState::Active,
+        fence: 7,
+        ..Lane::new(true)
+    }
 }
 
 #[test]
 fn times_that_passed_let_a_call_through() {
     let past = NOW.minus(MINUTE);
     for state in [
-        State::Leased { way: Way::Pull, until: past },
-        State::Leased { way: Way::Webhook(Selection::Batch), until: past },
-        State::BackingOff { since: past, until: NOW },
+        State::Leased {
+            way: Way::Pull,
+            until: past,
+        },
+        State::Leased {
+            way: Way::Webhook(Selection::Batch),
+            until: past,
+        },
+        State::BackingOff {
+            since: past,
+            until: NOW,
+        },
         State::AskedToWait { until: NOW },
     ] {
         let mut lane = lane(state);
-        assert_eq!(lane.step(NOW, Event::Call(WAITING), 0).len(), 1, "{state:?}");
+        assert_eq!(
+            lane.step(NOW, Event::Call(WAITING), 0).len(),
+            1,
+            "{state:?}"
+        );
     }
 }
 
@@ -34,25 +59,54 @@ fn times_that_passed_let_a_call_through() {
 fn times_that_nothing_can_have_given_let_a_call_through() {
     let week = NOW.plus(Duration::from_secs(7 * 86_400));
     for state in [
-        State::Leased { way: Way::Pull, until: week },
-        State::Leased { way: Way::Webhook(Selection::Batch), until: week },
-        State::BackingOff { since: week, until: week.plus(MINUTE) },
+        State::Leased {
+            way: Way::Pull,
+            until: week,
+        },
+        State::Leased {
+            way: Way::Webhook(Selection::Batch),
+            until: week,
+        },
+        State::BackingOff {
+            since: week,
+            until: week.plus(MINUTE),
+        },
         State::AskedToWait { until: week },
     ] {
         let mut lane = lane(state);
         assert_eq!(lane.due_at(NOW, true, None), Some(NOW), "{state:?}");
-        assert_eq!(lane.step(NOW, Event::Call(WAITING), 0).len(), 1, "{state:?}");
+        assert_eq!(
+            lane.step(NOW, Event::Call(WAITING), 0).len(),
+            1,
+            "{state:?}"
+        );
     }
 }
 
 /// Calls and lets the call end like that; gives what was sent and what followed.
-fn attempt(lane: &mut Lane, now: Timestamp, waiting: Waiting, class: Class) -> (Option<Selection>, Vec<Effect>) {
+fn attempt(
+    lane: &mut Lane,
+    now: Timestamp,
+    waiting: Waiting,
+    class: Class,
+) -> (Option<Selection>, Vec<Effect>) {
     let leased = lane.step(now, Event::Call(waiting), 0);
-    let Some(Effect::Lease { fence, way: Way::Webhook(selection), .. }) = leased.first().copied() else {
+    let Some(Effect::Lease {
+        fence,
+        way: Way::Webhook(selection),
+        ..
+    }) = leased.first().copied()
+    else {
         return (None, Vec::new());
     };
     let items = if selection == Selection::Batch { 2 } else { 1 };
-    let end = Event::Finished { fence, class, first: FIRST, items, later: None };
+    let end = Event::Finished {
+        fence,
+        class,
+        first: FIRST,
+        items,
+        later: None,
+    };
     (Some(selection), lane.step(now, end, u64::MAX))
 }
 
@@ -62,13 +116,37 @@ fn an_endpoint_that_is_down_gets_one_probe_each_time_at_growing_distances() {
     let mut now = NOW;
     for seconds in [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600] {
         let (selection, effects) = attempt(&mut lane, now, WAITING, Class::Unreachable);
-        assert_eq!(selection, Some(if seconds == 5 { Selection::Batch } else { Selection::Probe }));
+        assert_eq!(
+            selection,
+            Some(if seconds == 5 {
+                Selection::Batch
+            } else {
+                Selection::Probe
+            })
+        );
         let next = now.plus(Duration::from_secs(seconds));
-        assert_eq!(effects, [Effect::Retry { next_attempt_at: Some(next) }]);
-        assert_eq!(attempt(&mut lane, next.minus(Duration::from_millis(1)), WAITING, Class::Answered).0, None);
+        assert_eq!(
+            effects,
+            [Effect::Retry {
+                next_attempt_at: Some(next)
+            }]
+        );
+        assert_eq!(
+            attempt(
+                &mut lane,
+                next.minus(Duration::from_millis(1)),
+                WAITING,
+                Class::Answered
+            )
+            .0,
+            None
+        );
         now = next;
     }
-    assert_eq!(attempt(&mut lane, now, WAITING, Class::Answered), (Some(Selection::Probe), vec![]));
+    assert_eq!(
+        attempt(&mut lane, now, WAITING, Class::Answered),
+        (Some(Selection::Probe), vec![])
+    );
     assert_eq!((lane.failures, lane.state), (0, State::Ready));
 }
 
@@ -102,15 +180,29 @@ fn ten_refusals_in_a_row_switch_off_and_a_test_switches_on() {
         now = now.plus(Duration::from_secs(7_200));
     }
     let (_, effects) = attempt(&mut lane, now, WAITING, Class::Refused);
-    assert_eq!(effects, [Effect::SwitchedOff, Effect::Retry { next_attempt_at: None }]);
+    assert_eq!(
+        effects,
+        [
+            Effect::SwitchedOff,
+            Effect::Retry {
+                next_attempt_at: None
+            }
+        ]
+    );
     assert_eq!(lane.webhook, WebhookState::Off);
     let _ = lane.step(now, Event::Verified, 0);
-    assert_eq!((lane.webhook, lane.due_at(now, true, None)), (WebhookState::Active, Some(now)));
+    assert_eq!(
+        (lane.webhook, lane.due_at(now, true, None)),
+        (WebhookState::Active, Some(now))
+    );
 }
 
 #[test]
 fn an_answer_ends_the_row_of_refusals() {
-    let mut lane = Lane { refusals: 9, ..lane(State::Ready) };
+    let mut lane = Lane {
+        refusals: 9,
+        ..lane(State::Ready)
+    };
     let _ = attempt(&mut lane, NOW, WAITING, Class::Answered);
     let _ = attempt(&mut lane, NOW, WAITING, Class::Refused);
     assert_eq!((lane.refusals, lane.webhook), (1, WebhookState::Active));
@@ -142,7 +234,10 @@ fn the_envelope_that_breaks_every_call_is_set_aside_and_the_others_pass() {
         let selection = selection.unwrap();
         sent.push(selection);
         let (_, effects) = attempt(&mut lane, now, WAITING, poisoned(selection));
-        if effects.iter().any(|effect| matches!(effect, Effect::SetAside { .. })) {
+        if effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::SetAside { .. }))
+        {
             break;
         }
         now = now.plus(Duration::from_secs(7_200));
@@ -150,7 +245,10 @@ fn the_envelope_that_breaks_every_call_is_set_aside_and_the_others_pass() {
     }
     use Selection::{Batch, Head, Other};
     assert_eq!(sent, [Batch, Head, Head, Head, Other, Head]);
-    assert_eq!((lane.state, lane.suspicion, lane.failures), (State::Ready, Suspicion::Nobody, 0));
+    assert_eq!(
+        (lane.state, lane.suspicion, lane.failures),
+        (State::Ready, Suspicion::Nobody, 0)
+    );
 }
 
 #[test]
@@ -159,7 +257,11 @@ fn nothing_is_set_aside_while_every_call_breaks() {
     let mut now = NOW;
     for _ in 0..200 {
         let (_, effects) = attempt(&mut lane, now, WAITING, Class::Broke);
-        assert!(effects.iter().all(|effect| !matches!(effect, Effect::SetAside { .. })));
+        assert!(
+            effects
+                .iter()
+                .all(|effect| !matches!(effect, Effect::SetAside { .. }))
+        );
         now = now.plus(Duration::from_secs(3_600));
     }
     assert_eq!(lane.webhook, WebhookState::Active);
@@ -179,12 +281,26 @@ fn a_lone_envelope_is_never_set_aside() {
 #[test]
 fn what_is_set_aside_is_tried_hourly_and_never_holds_up_the_lane() {
     let mut lane = lane(State::Ready);
-    let due = Waiting { set_aside_due: true, ..WAITING };
+    let due = Waiting {
+        set_aside_due: true,
+        ..WAITING
+    };
     let (selection, effects) = attempt(&mut lane, NOW, due, Class::Broke);
     assert_eq!(selection, Some(Selection::SetAside));
-    assert_eq!(effects, [Effect::SetAside { until: after(3_600) }]);
-    assert_eq!((lane.state, lane.failures, lane.refusals), (State::Ready, 0, 0));
-    assert_eq!(lane.due_at(NOW, false, Some(after(3_600))), Some(after(3_600)));
+    assert_eq!(
+        effects,
+        [Effect::SetAside {
+            until: after(3_600)
+        }]
+    );
+    assert_eq!(
+        (lane.state, lane.failures, lane.refusals),
+        (State::Ready, 0, 0)
+    );
+    assert_eq!(
+        lane.due_at(NOW, false, Some(after(3_600))),
+        Some(after(3_600))
+    );
 }
 
 #[test]
@@ -193,7 +309,14 @@ fn a_pull_takes_over_the_accounts_own_earlier_pull() {
     let _ = lane.step(NOW, Event::Pull, 0);
     let second = lane.step(NOW, Event::Pull, 0);
     assert!(matches!(second[..], [Effect::Lease { fence: 9, .. }]));
-    let _ = lane.step(NOW, Event::Acknowledged { fence: 8, later: None }, 0);
+    let _ = lane.step(
+        NOW,
+        Event::Acknowledged {
+            fence: 8,
+            later: None,
+        },
+        0,
+    );
     assert!(lane.is_leased(NOW));
 }
 
@@ -201,11 +324,23 @@ fn a_pull_takes_over_the_accounts_own_earlier_pull() {
 fn what_is_stored_reads_back() {
     for state in [
         State::Ready,
-        State::Leased { way: Way::Webhook(Selection::Other), until: NOW },
-        State::BackingOff { since: NOW, until: NOW },
+        State::Leased {
+            way: Way::Webhook(Selection::Other),
+            until: NOW,
+        },
+        State::BackingOff {
+            since: NOW,
+            until: NOW,
+        },
         State::AskedToWait { until: NOW },
     ] {
-        let stored = Lane { suspicion: Suspicion::Head { item: FIRST, failures: 2 }, ..lane(state) };
+        let stored = Lane {
+            suspicion: Suspicion::Head {
+                item: FIRST,
+                failures: 2,
+            },
+            ..lane(state)
+        };
         let text = serde_json::to_string(&stored).unwrap();
         assert_eq!(serde_json::from_str::<Lane>(&text).unwrap(), stored);
     }
@@ -225,7 +360,12 @@ fn an_outage_sets_nothing_aside() {
             _ => Class::Unreachable,
         };
         let (_, effects) = attempt(&mut lane, now, WAITING, class);
-        assert!(effects.iter().all(|effect| !matches!(effect, Effect::SetAside { .. })), "{round}");
+        assert!(
+            effects
+                .iter()
+                .all(|effect| !matches!(effect, Effect::SetAside { .. })),
+            "{round}"
+        );
         now = now.plus(Duration::from_secs(3_600));
     }
 }
@@ -234,8 +374,20 @@ fn an_outage_sets_nothing_aside() {
 fn a_pull_that_puts_off_tells_the_senders() {
     let mut lane = lane(State::Ready);
     let _ = lane.step(NOW, Event::Pull, 0);
-    let effects = lane.step(NOW, Event::Acknowledged { fence: 8, later: Some(MINUTE) }, 0);
-    assert_eq!(effects, [Effect::Retry { next_attempt_at: Some(after(60)) }]);
+    let effects = lane.step(
+        NOW,
+        Event::Acknowledged {
+            fence: 8,
+            later: Some(MINUTE),
+        },
+        0,
+    );
+    assert_eq!(
+        effects,
+        [Effect::Retry {
+            next_attempt_at: Some(after(60))
+        }]
+    );
 }
 
 #[test]
@@ -243,20 +395,39 @@ fn a_pull_does_not_make_a_dead_endpoint_a_living_one() {
     let mut lane = lane(State::Ready);
     let _ = attempt(&mut lane, NOW, WAITING, Class::Unreachable);
     let _ = lane.step(NOW, Event::Pull, 0);
-    let _ = lane.step(NOW, Event::Acknowledged { fence: lane.fence, later: None }, 0);
+    let _ = lane.step(
+        NOW,
+        Event::Acknowledged {
+            fence: lane.fence,
+            later: None,
+        },
+        0,
+    );
     assert!(lane.is_failing());
-    assert_eq!(attempt(&mut lane, NOW, WAITING, Class::Answered).0, Some(Selection::Probe));
+    assert_eq!(
+        attempt(&mut lane, NOW, WAITING, Class::Answered).0,
+        Some(Selection::Probe)
+    );
     assert!(!lane.is_failing());
 }
 
 /// Whatever can happen to a lane, with its own fence.
 fn happening(choice: usize, fence: u64) -> Event {
-    let ended = |class, later| Event::Finished { fence, class, first: FIRST, items: 2, later };
+    let ended = |class, later| Event::Finished {
+        fence,
+        class,
+        first: FIRST,
+        items: 2,
+        later,
+    };
     let events = [
         Event::Pull,
         Event::Call(WAITING),
         Event::Call(ALONE),
-        Event::Call(Waiting { set_aside_due: true, ..WAITING }),
+        Event::Call(Waiting {
+            set_aside_due: true,
+            ..WAITING
+        }),
         ended(Class::Answered, None),
         ended(Class::Answered, Some(MINUTE)),
         ended(Class::Unreachable, None),
@@ -264,7 +435,10 @@ fn happening(choice: usize, fence: u64) -> Event {
         ended(Class::AskedToWait(MINUTE), None),
         ended(Class::Refused, None),
         Event::Acknowledged { fence, later: None },
-        Event::Acknowledged { fence, later: Some(MINUTE) },
+        Event::Acknowledged {
+            fence,
+            later: Some(MINUTE),
+        },
         Event::Returned { fence },
         Event::Contact,
         Event::Restarted,

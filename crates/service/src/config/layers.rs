@@ -85,7 +85,11 @@ impl Setting {
     #[must_use]
     pub fn shown(&self) -> Option<Value> {
         let value = self.value.clone();
-        if self.is_secret { value.map(masked) } else { value }
+        if self.is_secret {
+            value.map(masked)
+        } else {
+            value
+        }
     }
 }
 
@@ -108,7 +112,9 @@ impl<S> Loaded<S> {
     /// The keys whose values are others in `newer`.
     pub fn changed<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = &'a str> {
         let pairs = self.settings.iter().zip(&newer.settings);
-        pairs.filter(|(old, new)| old.value != new.value).map(|(old, _)| old.key.as_str())
+        pairs
+            .filter(|(old, new)| old.value != new.value)
+            .map(|(old, _)| old.key.as_str())
     }
 }
 
@@ -118,7 +124,9 @@ impl<S> Loaded<S> {
 /// When a declared default does not parse.
 pub fn defaults<S: Settings>() -> Result<S, clap::Error> {
     let arguments = declared::<S>().map(|arg| arg.env(None::<&str>));
-    let command = Command::new("defaults").no_binary_name(true).args(arguments);
+    let command = Command::new("defaults")
+        .no_binary_name(true)
+        .args(arguments);
     S::from_arg_matches(&command.try_get_matches_from([""; 0])?)
 }
 
@@ -138,22 +146,32 @@ impl<S: Settings> Told<S> {
         let text = path.map(read).transpose()?.unwrap_or_default();
         let path = path.unwrap_or(Path::new(FILE));
         let fail = |error: &toml::de::Error| explain(path, &text, error);
-        let odd = |error: toml::ser::Error| ConfigError::Incomplete { reason: error.to_string() };
+        let odd = |error: toml::ser::Error| ConfigError::Incomplete {
+            reason: error.to_string(),
+        };
         let told = toml::to_string(&self.values).map_err(odd)?;
-        let told = DeTable::parse(&told).map_err(|error| fail(&error))?.into_inner();
+        let told = DeTable::parse(&told)
+            .map_err(|error| fail(&error))?
+            .into_inner();
         let file = DeTable::parse(&text).map_err(|error| fail(&error))?;
         let span = file.span();
         let mut merged = file.into_inner();
         let origins: Vec<_> = declared::<S>()
             .map(|arg| {
                 let origin = lay(&mut merged, &told, arg.get_id().as_str(), &self.origins);
-                origin.unwrap_or_else(|start| Origin::File { path: path.to_owned(), line: line_of(&text, start) })
+                origin.unwrap_or_else(|start| Origin::File {
+                    path: path.to_owned(),
+                    line: line_of(&text, start),
+                })
             })
             .collect();
         let merged = Deserializer::from(Spanned::new(span, merged));
         let config = S::deserialize(merged).map_err(|error| fail(&error))?;
         let values = Table::try_from(&config).map_err(odd)?;
-        let settings = declared::<S>().zip(origins).map(|(arg, origin)| setting(&values, &arg, origin)).collect();
+        let settings = declared::<S>()
+            .zip(origins)
+            .map(|(arg, origin)| setting(&values, &arg, origin))
+            .collect();
         Ok(Loaded { config, settings })
     }
 }
@@ -198,9 +216,19 @@ fn put<'i>(table: &mut DeTable<'i>, key: &str, value: Spanned<DeValue<'i>>) {
 
 fn setting(values: &Table, arg: &Arg, origin: Origin) -> Setting {
     let key = arg.get_id().to_string();
-    let (first, rest) = key.split_once('.').map_or((key.as_str(), None), |(first, rest)| (first, Some(rest)));
-    let value = values.get(first).and_then(|value| rest.map_or(Some(value), |rest| value.get(rest))).cloned();
-    Setting { key, origin, value, is_secret: arg.is_hide_env_values_set() }
+    let (first, rest) = key
+        .split_once('.')
+        .map_or((key.as_str(), None), |(first, rest)| (first, Some(rest)));
+    let value = values
+        .get(first)
+        .and_then(|value| rest.map_or(Some(value), |rest| value.get(rest)))
+        .cloned();
+    Setting {
+        key,
+        origin,
+        value,
+        is_secret: arg.is_hide_env_values_set(),
+    }
 }
 
 fn masked(value: Value) -> Value {
@@ -213,7 +241,12 @@ fn masked(value: Value) -> Value {
 /// The settings as clap knows them, each with its flag and its variable.
 fn declared<S: Settings>() -> impl Iterator<Item = Arg> {
     let command = S::augment_args(Command::new("settings"));
-    command.get_arguments().cloned().map(named::<S>).collect::<Vec<_>>().into_iter()
+    command
+        .get_arguments()
+        .cloned()
+        .map(named::<S>)
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 fn named<S: Settings>(arg: Arg) -> Arg {
@@ -254,10 +287,12 @@ impl<S: Settings> FromArgMatches for Told<S> {
         let origins = declared::<S>().filter_map(|arg| {
             let key = arg.get_id().to_string();
             let origin = match matches.value_source(&key)? {
-                ValueSource::CommandLine => Origin::Flag { flag: format!("--{}", arg.get_long()?) },
-                ValueSource::EnvVariable => {
-                    Origin::Environment { variable: arg.get_env()?.to_string_lossy().into_owned() }
-                }
+                ValueSource::CommandLine => Origin::Flag {
+                    flag: format!("--{}", arg.get_long()?),
+                },
+                ValueSource::EnvVariable => Origin::Environment {
+                    variable: arg.get_env()?.to_string_lossy().into_owned(),
+                },
                 _ => return None,
             };
             Some((key, origin))

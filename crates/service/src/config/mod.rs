@@ -49,14 +49,19 @@ pub enum ConfigError {
 /// [`ConfigError`] names the file, the line and what to do.
 pub fn load<T: DeserializeOwned>(path: Option<&Path>) -> Result<T, ConfigError> {
     let Some(path) = path else {
-        return toml::from_str("").map_err(|error| ConfigError::Incomplete { reason: error.message().to_owned() });
+        return toml::from_str("").map_err(|error| ConfigError::Incomplete {
+            reason: error.message().to_owned(),
+        });
     };
     let text = read(path)?;
     toml::from_str(&text).map_err(|error| explain(path, &text, &error))
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
@@ -102,17 +107,32 @@ mod tests {
         struct Needs {
             _key: String,
         }
-        assert!(load::<Needs>(None).unwrap_err().to_string().contains("_key"));
+        assert!(
+            load::<Needs>(None)
+                .unwrap_err()
+                .to_string()
+                .contains("_key")
+        );
     }
 
     #[test]
     fn an_error_names_file_and_line() {
         let unknown = file("port = 1\nnaem = \"x\"\n");
-        let text = load::<Example>(Some(unknown.path())).unwrap_err().to_string();
-        assert!(text.contains("line 2, column 1") && text.contains("naem"), "{text}");
+        let text = load::<Example>(Some(unknown.path()))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("line 2, column 1") && text.contains("naem"),
+            "{text}"
+        );
         let wrong = file("name = \"x\"\n\nport = \"eighty\"\n");
         let text = load::<Example>(Some(wrong.path())).unwrap_err().to_string();
         assert!(text.contains("line 3, column 8"), "{text}");
-        assert!(load::<Example>(Some(Path::new("/nowhere/x.toml"))).unwrap_err().to_string().contains("/nowhere"));
+        assert!(
+            load::<Example>(Some(Path::new("/nowhere/x.toml")))
+                .unwrap_err()
+                .to_string()
+                .contains("/nowhere")
+        );
     }
 }

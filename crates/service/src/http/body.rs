@@ -9,7 +9,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use sealpost_proto::{
     ErrorCode, Problem,
-    limits::{BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BUSY_RETRY, JSON_REQUEST_BYTES_MAX, PROBLEM_REASON_CHARS_MAX},
+    limits::{
+        BODY_BYTES_PER_SECOND_MIN, BODY_GRACE, BUSY_RETRY, JSON_REQUEST_BYTES_MAX,
+        PROBLEM_REASON_CHARS_MAX,
+    },
     time::millis,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -47,7 +50,9 @@ pub fn json_body<T: Serialize>(status: StatusCode, value: &T) -> Response {
     };
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
     response
 }
 
@@ -55,7 +60,11 @@ pub fn json_body<T: Serialize>(status: StatusCode, value: &T) -> Response {
 ///
 /// # Errors
 /// Those of [`Arriving`].
-pub async fn read_body(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result<Bytes, Problem> {
+pub async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    limit_bytes: usize,
+) -> Result<Bytes, Problem> {
     read_body_with(headers, body, limit_bytes, |_| true).await
 }
 
@@ -84,7 +93,11 @@ pub async fn read_body_with(
             whole.extend_from_slice(&piece);
         }
     }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        whole.freeze()
+    })
 }
 
 /// A body on its way: so large at most, and not slower than [`BODY_BYTES_PER_SECOND_MIN`] on average, unless it is said
@@ -107,13 +120,22 @@ impl Arriving {
             return Err(too_large(limit_bytes));
         }
         let bytes_per_second_min = BODY_BYTES_PER_SECOND_MIN;
-        Ok(Self { body, limit_bytes, received_bytes: 0, bytes_per_second_min, began: Instant::now() })
+        Ok(Self {
+            body,
+            limit_bytes,
+            received_bytes: 0,
+            bytes_per_second_min,
+            began: Instant::now(),
+        })
     }
 
     /// Lets it come more slowly, or asks for more.
     #[must_use]
     pub fn at_least(self, bytes_per_second_min: u32) -> Self {
-        Self { bytes_per_second_min, ..self }
+        Self {
+            bytes_per_second_min,
+            ..self
+        }
     }
 
     /// The next piece, or nothing at the end.
@@ -125,10 +147,19 @@ impl Arriving {
             let frame = match timeout_at(self.deadline(), self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(Problem::new(ErrorCode::Malformed, "the body ended early")),
-                Err(_) => return Err(Problem::new(ErrorCode::Malformed, "the body took too long to arrive")),
+                Ok(Some(Err(_))) => {
+                    return Err(Problem::new(ErrorCode::Malformed, "the body ended early"));
+                }
+                Err(_) => {
+                    return Err(Problem::new(
+                        ErrorCode::Malformed,
+                        "the body took too long to arrive",
+                    ));
+                }
             };
-            let Ok(piece) = frame.into_data() else { continue };
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
             self.received_bytes += piece.len();
             if self.received_bytes > self.limit_bytes {
                 return Err(too_large(self.limit_bytes));
@@ -156,24 +187,47 @@ impl Arriving {
 /// `unsupported_media_type` when the header `Content-Type` is not JSON; `malformed` with the place when it does not parse.
 pub fn parse_json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
     if !is_json(headers) {
-        return Err(Problem::new(ErrorCode::UnsupportedMediaType, "send the header Content-Type: application/json"));
+        return Err(Problem::new(
+            ErrorCode::UnsupportedMediaType,
+            "send the header Content-Type: application/json",
+        ));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        let reason: String = error.to_string().chars().take(PROBLEM_REASON_CHARS_MAX).collect();
-        Problem::new(ErrorCode::Malformed, format!("the body is not the JSON expected here: {reason}"))
+        let reason: String = error
+            .to_string()
+            .chars()
+            .take(PROBLEM_REASON_CHARS_MAX)
+            .collect();
+        Problem::new(
+            ErrorCode::Malformed,
+            format!("the body is not the JSON expected here: {reason}"),
+        )
     })
 }
 
 fn too_large(limit_bytes: usize) -> Problem {
-    Problem::new(ErrorCode::TooLarge, format!("the body is over the limit of {limit_bytes} bytes"))
+    Problem::new(
+        ErrorCode::TooLarge,
+        format!("the body is over the limit of {limit_bytes} bytes"),
+    )
 }
 
 fn announced_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let Some(value) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
     let essence = value.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case(JSON_TYPE)
 }
@@ -186,37 +240,68 @@ mod tests {
     fn request(content_type: Option<&str>, body: impl Into<Body>) -> Request {
         let mut request = Request::new(body.into());
         if let Some(content_type) = content_type {
-            request.headers_mut().insert(header::CONTENT_TYPE, content_type.parse().unwrap());
+            request
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, content_type.parse().unwrap());
         }
         request
     }
 
     async fn code_of<const LIMIT: usize>(request: Request) -> Option<ErrorCode> {
-        Json::<Value, LIMIT>::from_request(request, &()).await.err().map(|problem| problem.0.code)
+        Json::<Value, LIMIT>::from_request(request, &())
+            .await
+            .err()
+            .map(|problem| problem.0.code)
     }
 
     #[tokio::test]
     async fn bodies_are_taken_or_answered_with_a_problem() {
-        assert_eq!(code_of::<9>(request(Some("application/json"), "{\"a\":123}")).await, None);
-        assert_eq!(code_of::<9>(request(Some("Application/JSON; charset=utf-8"), "[]")).await, None);
-        assert_eq!(code_of::<9>(request(Some(JSON_TYPE), "{\"a\":1234}")).await, Some(ErrorCode::TooLarge));
-        assert_eq!(code_of::<9>(request(Some("text/plain"), "[]")).await, Some(ErrorCode::UnsupportedMediaType));
-        assert_eq!(code_of::<9>(request(None, "[]")).await, Some(ErrorCode::UnsupportedMediaType));
-        assert_eq!(code_of::<9>(request(Some(JSON_TYPE), "[")).await, Some(ErrorCode::Malformed));
-        assert_eq!(code_of::<9>(request(Some(JSON_TYPE), "[] x")).await, Some(ErrorCode::Malformed));
+        assert_eq!(
+            code_of::<9>(request(Some("application/json"), "{\"a\":123}")).await,
+            None
+        );
+        assert_eq!(
+            code_of::<9>(request(Some("Application/JSON; charset=utf-8"), "[]")).await,
+            None
+        );
+        assert_eq!(
+            code_of::<9>(request(Some(JSON_TYPE), "{\"a\":1234}")).await,
+            Some(ErrorCode::TooLarge)
+        );
+        assert_eq!(
+            code_of::<9>(request(Some("text/plain"), "[]")).await,
+            Some(ErrorCode::UnsupportedMediaType)
+        );
+        assert_eq!(
+            code_of::<9>(request(None, "[]")).await,
+            Some(ErrorCode::UnsupportedMediaType)
+        );
+        assert_eq!(
+            code_of::<9>(request(Some(JSON_TYPE), "[")).await,
+            Some(ErrorCode::Malformed)
+        );
+        assert_eq!(
+            code_of::<9>(request(Some(JSON_TYPE), "[] x")).await,
+            Some(ErrorCode::Malformed)
+        );
     }
 
     #[tokio::test]
     async fn an_announced_length_is_refused_before_reading() {
         let mut request = request(Some(JSON_TYPE), "[]");
-        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(10));
+        request
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(10));
         assert_eq!(code_of::<9>(request).await, Some(ErrorCode::TooLarge));
     }
 
     #[tokio::test]
     async fn deep_json_is_refused() {
         let deep = "[".repeat(10_000);
-        assert_eq!(code_of::<20_000>(request(Some(JSON_TYPE), deep)).await, Some(ErrorCode::Malformed));
+        assert_eq!(
+            code_of::<20_000>(request(Some(JSON_TYPE), deep)).await,
+            Some(ErrorCode::Malformed)
+        );
     }
 
     /// A body that comes in pieces, one a second.
@@ -230,19 +315,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_must_come_but_may_come_slowly() {
         let read = async |body| read_body(&HeaderMap::new(), body, 10_000_000).await;
-        let steady = read(drips(BODY_BYTES_PER_SECOND_MIN as usize, 100)).await.unwrap();
+        let steady = read(drips(BODY_BYTES_PER_SECOND_MIN as usize, 100))
+            .await
+            .unwrap();
         assert_eq!(steady.len(), BODY_BYTES_PER_SECOND_MIN as usize * 100);
         let began = Instant::now();
         let slow = read(drips(100, 1_000)).await.unwrap_err();
-        assert!(slow.detail.contains("too long") && began.elapsed() < BODY_GRACE * 2, "{slow}");
-        let silent = read(Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())).await;
+        assert!(
+            slow.detail.contains("too long") && began.elapsed() < BODY_GRACE * 2,
+            "{slow}"
+        );
+        let silent = read(Body::from_stream(futures_util::stream::pending::<
+            Result<Bytes, std::io::Error>,
+        >()))
+        .await;
         assert!(silent.unwrap_err().detail.contains("too long"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_may_come_more_slowly_does() {
         let piece_bytes = BODY_BYTES_PER_SECOND_MIN as usize / 4;
-        assert!(read_body(&HeaderMap::new(), drips(piece_bytes, 100), 10_000_000).await.is_err());
+        assert!(
+            read_body(&HeaderMap::new(), drips(piece_bytes, 100), 10_000_000)
+                .await
+                .is_err()
+        );
         let slow = Arriving::new(&HeaderMap::new(), drips(piece_bytes, 100), 10_000_000).unwrap();
         let mut slow = slow.at_least(BODY_BYTES_PER_SECOND_MIN / 4);
         let mut received_bytes = 0;
@@ -263,7 +360,10 @@ mod tests {
             asked.push(bytes);
             true
         });
-        assert_eq!(whole.await.unwrap(), [vec![1; 1_000], vec![2; 1_000]].concat());
+        assert_eq!(
+            whole.await.unwrap(),
+            [vec![1; 1_000], vec![2; 1_000]].concat()
+        );
         assert_eq!(asked, [1_000, 1_000]);
         let mut room = 1_000;
         let full = read_body_with(&none, pieces(), 2_000, |bytes| {
@@ -272,6 +372,9 @@ mod tests {
             fits
         });
         let problem = full.await.unwrap_err();
-        assert_eq!((problem.code, problem.retry_after_ms), (ErrorCode::Overloaded, Some(1_000)));
+        assert_eq!(
+            (problem.code, problem.retry_after_ms),
+            (ErrorCode::Overloaded, Some(1_000))
+        );
     }
 }

@@ -28,8 +28,9 @@ use endpoint::Stream;
 use places::{NoPlace, Places};
 use presence::Presence;
 use sealpost_proto::limits::{
-    CONNECTION_AGE_MAX, CONNECTION_REST_MAX, DRAIN_TIMEOUT, FIRST_BYTE_TIMEOUT, HANDSHAKES_MAX, HEADER_READ_TIMEOUT,
-    LISTENER_CONNECTIONS_MAX, LISTENER_CONNECTIONS_PER_ADDRESS_MAX, WRITE_STALL_MAX,
+    CONNECTION_AGE_MAX, CONNECTION_REST_MAX, DRAIN_TIMEOUT, FIRST_BYTE_TIMEOUT, HANDSHAKES_MAX,
+    HEADER_READ_TIMEOUT, LISTENER_CONNECTIONS_MAX, LISTENER_CONNECTIONS_PER_ADDRESS_MAX,
+    WRITE_STALL_MAX,
 };
 use std::{
     io,
@@ -88,15 +89,25 @@ pub struct Listener {
 }
 
 /// [`Listener::serve`] without TLS.
-pub async fn serve(endpoint: impl Into<Endpoint>, router: Router, limits: ListenerLimits, shutdown: Shutdown) {
-    Listener::new(limits).serve(endpoint, router, shutdown).await;
+pub async fn serve(
+    endpoint: impl Into<Endpoint>,
+    router: Router,
+    limits: ListenerLimits,
+    shutdown: Shutdown,
+) {
+    Listener::new(limits)
+        .serve(endpoint, router, shutdown)
+        .await;
 }
 
 impl Listener {
     /// One that allows this.
     #[must_use]
     pub fn new(limits: ListenerLimits) -> Self {
-        Self { limits, ..Self::default() }
+        Self {
+            limits,
+            ..Self::default()
+        }
     }
 
     /// The same one, speaking TLS when there is some.
@@ -114,11 +125,23 @@ impl Listener {
     /// Serves until the shutdown; then lets open requests end and returns. Handlers find the client's address as
     /// `ConnectInfo<SocketAddr>`, unless it came through a socket in the file system.
     pub async fn serve(self, endpoint: impl Into<Endpoint>, router: Router, shutdown: Shutdown) {
-        let Self { limits, tls, counts } = self;
+        let Self {
+            limits,
+            tls,
+            counts,
+        } = self;
         let endpoint = endpoint.into();
-        let places = Places::new(limits.connections, limits.connections_per_address, Arc::clone(&counts));
+        let places = Places::new(
+            limits.connections,
+            limits.connections_per_address,
+            Arc::clone(&counts),
+        );
         let hall = Arc::new(Hall {
-            handshakes: Places::new(HANDSHAKES_MAX, limits.connections_per_address, Arc::clone(&counts)),
+            handshakes: Places::new(
+                HANDSHAKES_MAX,
+                limits.connections_per_address,
+                Arc::clone(&counts),
+            ),
             http: Http::new(router, limits, shutdown.clone()),
             first_byte: limits.first_byte,
             tls,
@@ -156,7 +179,12 @@ struct Hall {
 }
 
 impl Hall {
-    async fn welcome(&self, stream: Box<dyn Stream>, peer: Option<SocketAddr>, presence: &Arc<Presence>) {
+    async fn welcome(
+        &self,
+        stream: Box<dyn Stream>,
+        peer: Option<SocketAddr>,
+        presence: &Arc<Presence>,
+    ) {
         let stream = match &self.tls {
             None => Some(stream),
             Some(tls) => self.shake_hands(tls, stream, peer, presence).await,
@@ -173,7 +201,11 @@ impl Hall {
         peer: Option<SocketAddr>,
         presence: &Arc<Presence>,
     ) -> Option<Box<dyn Stream>> {
-        let place = self.handshakes.take(peer, presence).map_err(|no_place| self.turn_away(no_place)).ok()?;
+        let place = self
+            .handshakes
+            .take(peer, presence)
+            .map_err(|no_place| self.turn_away(no_place))
+            .ok()?;
         let shaken = tokio::select! {
             shaken = timeout(self.first_byte, tls.handshake(stream)) => shaken,
             () = presence.asked_to_leave() => return None,
@@ -197,7 +229,10 @@ impl Hall {
 }
 
 /// The next connection; `None` after the shutdown.
-async fn accept(endpoint: &Endpoint, shutdown: &Shutdown) -> Option<(Box<dyn Stream>, Option<SocketAddr>)> {
+async fn accept(
+    endpoint: &Endpoint,
+    shutdown: &Shutdown,
+) -> Option<(Box<dyn Stream>, Option<SocketAddr>)> {
     loop {
         let accepted = tokio::select! {
             accepted = endpoint.accept() => accepted,
@@ -217,7 +252,10 @@ async fn accept(endpoint: &Endpoint, shutdown: &Shutdown) -> Option<(Box<dyn Str
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput};
     // A connection that was reset before it was accepted does not take options: `InvalidInput` on some systems.
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput
+    )
 }
 
 #[cfg(test)]

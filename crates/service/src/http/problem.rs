@@ -31,12 +31,15 @@ impl IntoResponse for ProblemResponse {
         let Self(problem) = self;
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() =
-            StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = StatusCode::from_u16(problem.code.status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         if let Some(millis) = problem.retry_after_ms {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(millis.div_ceil(1000)),
+            );
         }
         response
     }
@@ -46,7 +49,9 @@ impl IntoResponse for ProblemResponse {
 pub fn with_problems<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .fallback(|| async { ProblemResponse::from(ErrorCode::NotFound) })
-        .method_not_allowed_fallback(|| async { ProblemResponse::from(ErrorCode::MethodNotAllowed) })
+        .method_not_allowed_fallback(|| async {
+            ProblemResponse::from(ErrorCode::MethodNotAllowed)
+        })
 }
 
 #[cfg(test)]

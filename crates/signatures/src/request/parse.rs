@@ -1,6 +1,9 @@
 //! Reading the three headers. Only the canonical form is read, so the text that came is the text that was signed.
 
-use super::{CONTENT_DIGEST_HEADER, COVERED, ContentDigest, LABEL, Nonce, SignatureError, SignatureParams, Signer};
+use super::{
+    CONTENT_DIGEST_HEADER, COVERED, ContentDigest, LABEL, Nonce, SignatureError, SignatureParams,
+    Signer,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use sealpost_proto::{Timestamp, limits::SIGNATURE_LIFE_MAX, wire::SIGNATURE_TAG};
@@ -18,20 +21,28 @@ const fn malformed<T>(reason: &'static str) -> Parsed<T> {
 pub(super) fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Parsed<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (Some(value), None) => {
-            value.to_str().map_err(|_| SignatureError::Malformed { reason: "a header is not ASCII" })
-        }
+        (Some(value), None) => value.to_str().map_err(|_| SignatureError::Malformed {
+            reason: "a header is not ASCII",
+        }),
         (Some(_), Some(_)) => malformed("a header stands twice"),
-        (None, _) if name == CONTENT_DIGEST_HEADER => malformed("the header content-digest is missing"),
+        (None, _) if name == CONTENT_DIGEST_HEADER => {
+            malformed("the header content-digest is missing")
+        }
         (None, _) => malformed("signature and signature-input belong together"),
     }
 }
 
 /// The parameters in `Signature-Input`, after checking label and components.
 pub(super) fn covered(input: &str) -> Parsed<&str> {
-    let value = input.strip_prefix(LABEL).and_then(|rest| rest.strip_prefix('='));
-    let Some(value) = value else { return malformed("the label is not sig") };
-    value.strip_prefix(COVERED).map_or_else(|| malformed("other components are covered"), Ok)
+    let value = input
+        .strip_prefix(LABEL)
+        .and_then(|rest| rest.strip_prefix('='));
+    let Some(value) = value else {
+        return malformed("the label is not sig");
+    };
+    value
+        .strip_prefix(COVERED)
+        .map_or_else(|| malformed("other components are covered"), Ok)
 }
 
 /// The parameters as they were read, each at most once.
@@ -53,7 +64,9 @@ impl<'a> Fields<'a> {
             return malformed("something stands before the parameters");
         }
         for piece in pieces {
-            let Some((name, value)) = piece.split_once('=') else { return malformed("a parameter has no value") };
+            let Some((name, value)) = piece.split_once('=') else {
+                return malformed("a parameter has no value");
+            };
             let field = fields.named(name)?;
             if field.replace(value).is_some() {
                 return malformed("a parameter stands twice");
@@ -87,11 +100,18 @@ pub(super) fn parameters(text: &str) -> Parsed<SignatureParams> {
     }
     let signer = signer(string(fields.alg)?, string(fields.keyid)?)?;
     let nonce = fields.nonce.map(nonce).transpose()?;
-    Ok(SignatureParams { signer, created, expires, nonce })
+    Ok(SignatureParams {
+        signer,
+        created,
+        expires,
+        nonce,
+    })
 }
 
 fn signer(algorithm: &str, keyid: &str) -> Parsed<Signer> {
-    let not_a_key = SignatureError::Malformed { reason: "the keyid does not fit the algorithm" };
+    let not_a_key = SignatureError::Malformed {
+        reason: "the keyid does not fit the algorithm",
+    };
     match algorithm {
         "ed25519" => keyid.parse().map(Signer::Account).map_err(|_| not_a_key),
         "hmac-sha256" => keyid.parse().map(Signer::Session).map_err(|_| not_a_key),
@@ -100,8 +120,9 @@ fn signer(algorithm: &str, keyid: &str) -> Parsed<Signer> {
 }
 
 fn nonce(value: &str) -> Parsed<Nonce> {
-    Nonce::parse(string(Some(value))?)
-        .ok_or(SignatureError::Malformed { reason: "the nonce is not 1 to 64 characters" })
+    Nonce::parse(string(Some(value))?).ok_or(SignatureError::Malformed {
+        reason: "the nonce is not 1 to 64 characters",
+    })
 }
 
 /// A quoted string; none of ours holds a quote, a backslash or a semicolon.
@@ -115,26 +136,41 @@ fn string(value: Option<&str>) -> Parsed<&str> {
 }
 
 fn seconds(value: Option<&str>) -> Parsed<Timestamp> {
-    let Some(digits) = value else { return malformed("created or expires is missing") };
+    let Some(digits) = value else {
+        return malformed("created or expires is missing");
+    };
     let canonical = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
     if digits.is_empty() || digits.len() > SECONDS_DIGITS_MAX || !canonical {
         return malformed("created or expires is not a time");
     }
-    let seconds: u64 =
-        digits.parse().map_err(|_| SignatureError::Malformed { reason: "created or expires is not a time" })?;
+    let seconds: u64 = digits.parse().map_err(|_| SignatureError::Malformed {
+        reason: "created or expires is not a time",
+    })?;
     Ok(Timestamp::from_millis(seconds * 1000))
 }
 
 /// The bytes of `Signature`.
 pub(super) fn signature(value: &str) -> Parsed<Vec<u8>> {
-    let inner = value.strip_prefix(LABEL).and_then(|rest| rest.strip_prefix("=:")?.strip_suffix(':'));
+    let inner = value
+        .strip_prefix(LABEL)
+        .and_then(|rest| rest.strip_prefix("=:")?.strip_suffix(':'));
     let bytes = inner.and_then(|text| STANDARD.decode(text).ok());
-    bytes.map_or_else(|| malformed("the signature is not bytes under the label sig"), Ok)
+    bytes.map_or_else(
+        || malformed("the signature is not bytes under the label sig"),
+        Ok,
+    )
 }
 
 /// The digest of `Content-Digest`.
 pub(super) fn digest(value: &str) -> Parsed<ContentDigest> {
-    let inner = value.strip_prefix("sha-256=:").and_then(|rest| rest.strip_suffix(':'));
-    let bytes = inner.and_then(|text| STANDARD.decode(text).ok()).and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or_else(|| malformed("content-digest is not one sha-256"), |bytes| Ok(ContentDigest(bytes)))
+    let inner = value
+        .strip_prefix("sha-256=:")
+        .and_then(|rest| rest.strip_suffix(':'));
+    let bytes = inner
+        .and_then(|text| STANDARD.decode(text).ok())
+        .and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or_else(
+        || malformed("content-digest is not one sha-256"),
+        |bytes| Ok(ContentDigest(bytes)),
+    )
 }

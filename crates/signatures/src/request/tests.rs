@@ -4,8 +4,12 @@ use sealpost_proto::AccountId;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const BODY: &[u8] = b"{}";
-const PARTS: RequestParts<'static> =
-    RequestParts { method: "POST", authority: "relay.example", path: "/v1/envelopes", query: None };
+const PARTS: RequestParts<'static> = RequestParts {
+    method: "POST",
+    authority: "relay.example",
+    path: "/v1/envelopes",
+    query: None,
+};
 const SESSION: SessionId = SessionId {
     account: AccountId::from_bytes([5; 16]),
     key_generation: 1,
@@ -30,11 +34,21 @@ fn by_account() -> SignedHeaders {
 }
 
 fn by_session() -> SignedHeaders {
-    sign_hmac(&SESSION.to_string(), &session_key(), &PARTS, &ContentDigest::of(BODY), NOW)
+    sign_hmac(
+        &SESSION.to_string(),
+        &session_key(),
+        &PARTS,
+        &ContentDigest::of(BODY),
+        NOW,
+    )
 }
 
 fn received(headers: &SignedHeaders) -> Result<ReceivedSignature, SignatureError> {
-    ReceivedSignature::parse(&headers.signature_input, &headers.signature, &headers.content_digest)
+    ReceivedSignature::parse(
+        &headers.signature_input,
+        &headers.signature,
+        &headers.content_digest,
+    )
 }
 
 /// The request of RFC 9421, appendix B.2, and its keys of appendix B.1.
@@ -60,10 +74,22 @@ mod rfc_9421 {
 
     #[test]
     fn b_2_6_ed25519() {
-        let key = SigningKey::from_bytes(&b64::parse_array("n4Ni-HpISpVObnQMW0wOhCKROaIKqKtW_2ZYb2p9KcU").unwrap());
-        assert_eq!(AccountKey::of(&key).to_string(), "JrQLj5P_89iXES9-vFgrIy29clF9CC_oPPsw3c5D0bs");
+        let key = SigningKey::from_bytes(
+            &b64::parse_array("n4Ni-HpISpVObnQMW0wOhCKROaIKqKtW_2ZYb2p9KcU").unwrap(),
+        );
+        assert_eq!(
+            AccountKey::of(&key).to_string(),
+            "JrQLj5P_89iXES9-vFgrIy29clF9CC_oPPsw3c5D0bs"
+        );
         let base = signature_base(
-            &[DATE, ("@method", "POST"), ("@path", "/foo"), HOST, TYPE, ("content-length", "18")],
+            &[
+                DATE,
+                ("@method", "POST"),
+                ("@path", "/foo"),
+                HOST,
+                TYPE,
+                ("content-length", "18"),
+            ],
             concat!(
                 r#"("date" "@method" "@path" "@authority" "content-type" "content-length")"#,
                 r#";created=1618884473;keyid="test-key-ed25519""#
@@ -100,44 +126,93 @@ fn the_base_is_what_the_document_shows() {
 #[test]
 fn an_account_and_a_session_are_believed() {
     let account_signature = received(&by_account()).unwrap();
-    assert_eq!(account_signature.verify_ed25519(&PARTS, NOW), Ok(AccountKey::of(&account())));
+    assert_eq!(
+        account_signature.verify_ed25519(&PARTS, NOW),
+        Ok(AccountKey::of(&account()))
+    );
     assert_eq!(account_signature.params().nonce, Some(nonce()));
     assert_eq!(account_signature.check_body(BODY), Ok(()));
-    assert_eq!(account_signature.check_body(b"[]"), Err(SignatureError::Digest));
+    assert_eq!(
+        account_signature.check_body(b"[]"),
+        Err(SignatureError::Digest)
+    );
     let session_signature = received(&by_session()).unwrap();
-    assert_eq!(session_signature.verify_hmac(&PARTS, &session_key(), NOW), Ok(SESSION));
+    assert_eq!(
+        session_signature.verify_hmac(&PARTS, &session_key(), NOW),
+        Ok(SESSION)
+    );
     assert_eq!(session_signature.params().nonce, None);
 }
 
 #[test]
 fn one_kind_of_key_is_not_the_other() {
     let key = session_key();
-    assert_eq!(received(&by_account()).unwrap().verify_hmac(&PARTS, &key, NOW), Err(SignatureError::WrongKey));
-    assert_eq!(received(&by_session()).unwrap().verify_ed25519(&PARTS, NOW), Err(SignatureError::WrongKey));
+    assert_eq!(
+        received(&by_account())
+            .unwrap()
+            .verify_hmac(&PARTS, &key, NOW),
+        Err(SignatureError::WrongKey)
+    );
+    assert_eq!(
+        received(&by_session()).unwrap().verify_ed25519(&PARTS, NOW),
+        Err(SignatureError::WrongKey)
+    );
 }
 
 #[test]
 fn every_covered_part_counts() {
     for parts in [
-        RequestParts { method: "PUT", ..PARTS },
-        RequestParts { authority: "other.example", ..PARTS },
-        RequestParts { path: "/v1/envelope", ..PARTS },
-        RequestParts { query: Some("a=1"), ..PARTS },
+        RequestParts {
+            method: "PUT",
+            ..PARTS
+        },
+        RequestParts {
+            authority: "other.example",
+            ..PARTS
+        },
+        RequestParts {
+            path: "/v1/envelope",
+            ..PARTS
+        },
+        RequestParts {
+            query: Some("a=1"),
+            ..PARTS
+        },
     ] {
         let invalid = Err(SignatureError::Invalid);
-        assert_eq!(received(&by_account()).unwrap().verify_ed25519(&parts, NOW), invalid, "{parts:?}");
+        assert_eq!(
+            received(&by_account()).unwrap().verify_ed25519(&parts, NOW),
+            invalid,
+            "{parts:?}"
+        );
         let by_session = received(&by_session()).unwrap();
-        assert_eq!(by_session.verify_hmac(&parts, &session_key(), NOW).map(|_| ()), Err(SignatureError::Invalid));
+        assert_eq!(
+            by_session
+                .verify_hmac(&parts, &session_key(), NOW)
+                .map(|_| ()),
+            Err(SignatureError::Invalid)
+        );
     }
     let mut other_body = by_account();
     other_body.content_digest = ContentDigest::of(b"[]").header();
-    assert_eq!(received(&other_body).unwrap().verify_ed25519(&PARTS, NOW), Err(SignatureError::Invalid));
+    assert_eq!(
+        received(&other_body).unwrap().verify_ed25519(&PARTS, NOW),
+        Err(SignatureError::Invalid)
+    );
 }
 
 #[test]
 fn an_absent_query_is_an_empty_one() {
-    let empty = RequestParts { query: Some(""), ..PARTS };
-    assert!(received(&by_account()).unwrap().verify_ed25519(&empty, NOW).is_ok());
+    let empty = RequestParts {
+        query: Some(""),
+        ..PARTS
+    };
+    assert!(
+        received(&by_account())
+            .unwrap()
+            .verify_ed25519(&empty, NOW)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -173,7 +248,10 @@ fn only_the_one_form_is_read() {
         (";created=1700000000", ";created=01700000000"),
         (";created=1700000000", ";created=1700000000.0"),
         (";created=1700000000", ";created=\"1700000000\""),
-        (";created=1700000000", ";created=1700000000;created=1700000000"),
+        (
+            ";created=1700000000",
+            ";created=1700000000;created=1700000000",
+        ),
         (";created=1700000000", "; created=1700000000"),
         (";created=1700000000", ";created=99999999999999999999"),
         (";expires=1700000300", ""),
@@ -200,40 +278,91 @@ fn only_the_one_form_is_read() {
     for (from, to) in edits {
         let mut bad = good.clone();
         bad.signature_input = good.signature_input.replacen(from, to, 1);
-        assert_ne!(bad.signature_input, good.signature_input, "{from} is not there");
+        assert_ne!(
+            bad.signature_input, good.signature_input,
+            "{from} is not there"
+        );
         let error = received(&bad).unwrap_err();
-        assert!(matches!(error, SignatureError::Malformed { .. }), "{from} -> {to}: {error:?}");
+        assert!(
+            matches!(error, SignatureError::Malformed { .. }),
+            "{from} -> {to}: {error:?}"
+        );
     }
 }
 
 #[test]
 fn only_the_one_form_of_the_other_headers_is_read() {
     let good = by_account();
-    for bad in ["", "sig=", "sig=:", "sig=::x", "sig1=:AAAA:", "sig=:AAA:", "sig=:AAAA:, sig=:AAAA:", "sig=\"AAAA\""] {
-        let signed = SignedHeaders { signature: bad.to_owned(), ..good.clone() };
+    for bad in [
+        "",
+        "sig=",
+        "sig=:",
+        "sig=::x",
+        "sig1=:AAAA:",
+        "sig=:AAA:",
+        "sig=:AAAA:, sig=:AAAA:",
+        "sig=\"AAAA\"",
+    ] {
+        let signed = SignedHeaders {
+            signature: bad.to_owned(),
+            ..good.clone()
+        };
         assert!(received(&signed).is_err(), "{bad}");
     }
-    for bad in ["", "sha-256=::", "sha-256=:AAAA:", "sha-512=:AAAA:", "SHA-256=:AAAA:"] {
-        let signed = SignedHeaders { content_digest: bad.to_owned(), ..good.clone() };
+    for bad in [
+        "",
+        "sha-256=::",
+        "sha-256=:AAAA:",
+        "sha-512=:AAAA:",
+        "SHA-256=:AAAA:",
+    ] {
+        let signed = SignedHeaders {
+            content_digest: bad.to_owned(),
+            ..good.clone()
+        };
         assert!(received(&signed).is_err(), "{bad}");
     }
 }
 
 #[test]
 fn another_order_of_parameters_is_read_but_was_signed_so() {
-    let parameters = parameters(NOW, &AccountKey::of(&account()).to_string(), "ed25519", None);
-    let turned = format!(";tag=\"sealpost\"{}", parameters.replace(";tag=\"sealpost\"", ""));
-    let signed = sign(&PARTS, &ContentDigest::of(BODY), &turned, |base| account().sign(base).to_bytes());
-    assert!(received(&signed).unwrap().verify_ed25519(&PARTS, NOW).is_ok());
-    let swapped = SignedHeaders { signature_input: format!("sig={COVERED}{parameters}"), ..signed };
-    assert_eq!(received(&swapped).unwrap().verify_ed25519(&PARTS, NOW), Err(SignatureError::Invalid));
+    let parameters = parameters(
+        NOW,
+        &AccountKey::of(&account()).to_string(),
+        "ed25519",
+        None,
+    );
+    let turned = format!(
+        ";tag=\"sealpost\"{}",
+        parameters.replace(";tag=\"sealpost\"", "")
+    );
+    let signed = sign(&PARTS, &ContentDigest::of(BODY), &turned, |base| {
+        account().sign(base).to_bytes()
+    });
+    assert!(
+        received(&signed)
+            .unwrap()
+            .verify_ed25519(&PARTS, NOW)
+            .is_ok()
+    );
+    let swapped = SignedHeaders {
+        signature_input: format!("sig={COVERED}{parameters}"),
+        ..signed
+    };
+    assert_eq!(
+        received(&swapped).unwrap().verify_ed25519(&PARTS, NOW),
+        Err(SignatureError::Invalid)
+    );
 }
 
 #[test]
 fn headers_stand_once() {
     let signed = by_account();
     let mut headers = HeaderMap::new();
-    assert_eq!(ReceivedSignature::from_headers(&headers), Err(SignatureError::Missing));
+    assert_eq!(
+        ReceivedSignature::from_headers(&headers),
+        Err(SignatureError::Missing)
+    );
     for (name, value) in signed.pairs() {
         headers.insert(name, value.parse().unwrap());
     }
@@ -241,10 +370,16 @@ fn headers_stand_once() {
     for (name, value) in signed.pairs() {
         let mut twice = headers.clone();
         twice.append(name, value.parse().unwrap());
-        assert!(ReceivedSignature::from_headers(&twice).is_err(), "{name} twice");
+        assert!(
+            ReceivedSignature::from_headers(&twice).is_err(),
+            "{name} twice"
+        );
         let mut without = headers.clone();
         without.remove(name);
-        assert!(ReceivedSignature::from_headers(&without).is_err(), "without {name}");
+        assert!(
+            ReceivedSignature::from_headers(&without).is_err(),
+            "without {name}"
+        );
     }
 }
 

@@ -167,8 +167,14 @@ pub enum EventTopic {
 
 impl EventTopic {
     /// Every topic.
-    pub const ALL: [Self; 6] =
-        [Self::Message, Self::Delivery, Self::Connection, Self::Attachment, Self::Transfer, Self::Node];
+    pub const ALL: [Self; 6] = [
+        Self::Message,
+        Self::Delivery,
+        Self::Connection,
+        Self::Attachment,
+        Self::Transfer,
+        Self::Node,
+    ];
 
     /// The word in the stream.
     #[must_use]

@@ -3,7 +3,10 @@
 use super::{Answer, Params, page, page_items, parse_cursor};
 use crate::{
     api::{
-        model::{Attachment, AttachmentStatus, AttachmentsQuery, Direction, ListedAttachment, Order, Page, StageQuery},
+        model::{
+            Attachment, AttachmentStatus, AttachmentsQuery, Direction, ListedAttachment, Order,
+            Page, StageQuery,
+        },
         problem::{Problem, ProblemCode},
         render,
     },
@@ -35,16 +38,29 @@ pub(super) async fn stage(
 ) -> Answer<impl IntoResponse> {
     let name = FileName::parse(&query.filename)
         .map_err(|refusal| Problem::new(ProblemCode::FileNameInvalid, refusal.to_string()))?;
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let announced =
-        announced.ok_or_else(|| Problem::new(ProblemCode::Malformed, "the length of the file must be announced"))?;
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = announced.ok_or_else(|| {
+        Problem::new(
+            ProblemCode::Malformed,
+            "the length of the file must be announced",
+        )
+    })?;
     let staging = Staging::begin(&daemon, announced);
-    let sealing = daemon.files.stage(body.into_data_stream(), announced, Arc::clone(&staging.parts));
+    let sealing = daemon.files.stage(
+        body.into_data_stream(),
+        announced,
+        Arc::clone(&staging.parts),
+    );
     let (staged, ()) = tokio::join!(sealing, staging.go_out());
     let staged = staged.map_err(stage_problem)?;
     let file_type = FileType::of(&staged.first_bytes, announced, name.as_str());
     let preview = preview(&daemon, &staged, &file_type.content_type).await;
-    let blob = BlobRef { relay: daemon.me.relay.clone(), id: staging.blob };
+    let blob = BlobRef {
+        relay: daemon.me.relay.clone(),
+        id: staging.blob,
+    };
     let descriptor = Descriptor {
         blob,
         fetch_token: staging.fetch_token.clone(),
@@ -78,7 +94,11 @@ async fn preview(daemon: &Daemon, staged: &Staged, content_type: &str) -> Option
     if !preview::is_drawn(content_type) || staged.sealed.pt_len > limits::PREVIEWED_BYTES_MAX {
         return None;
     }
-    let image = daemon.files.read_plaintext(staged.file, &staged.file_key, &staged.sealed).await.ok()?;
+    let image = daemon
+        .files
+        .read_plaintext(staged.file, &staged.file_key, &staged.sealed)
+        .await
+        .ok()?;
     preview::draw_stream(content_type.to_owned(), image).await
 }
 
@@ -112,26 +132,43 @@ pub(super) async fn list(
         after: parse_cursor(query.after.as_deref())?,
         limit,
     };
-    let listed =
-        page(daemon.read(move |tx| attachments::page(tx, &filter)).await?, limit, |row| row.position.to_string());
-    Ok(Json(Page { items: listed.items.iter().map(render::listed_attachment).collect(), next: listed.next }))
+    let listed = page(
+        daemon
+            .read(move |tx| attachments::page(tx, &filter))
+            .await?,
+        limit,
+        |row| row.position.to_string(),
+    );
+    Ok(Json(Page {
+        items: listed.items.iter().map(render::listed_attachment).collect(),
+        next: listed.next,
+    }))
 }
 
 /// `GET /v1/attachments/{id}`
-pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Attachment>> {
+pub(super) async fn show(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Attachment>> {
     let row = daemon.read(move |tx| load(tx, &id)).await?;
     Ok(Json(render::attachment(&row)))
 }
 
 /// `DELETE /v1/attachments/{id}`
-pub(super) async fn remove(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<StatusCode> {
+pub(super) async fn remove(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
     let file = daemon
         .write(move |tx| {
             let row = load(tx, &id)?;
             if attachments::remove_staged(tx, &row.name)? {
                 Ok(row.file)
             } else {
-                Err(Fault::refused(ProblemCode::Conflict, "a message uses this file"))
+                Err(Fault::refused(
+                    ProblemCode::Conflict,
+                    "a message uses this file",
+                ))
             }
         })
         .await?;
@@ -140,13 +177,19 @@ pub(super) async fn remove(State(daemon): State<Arc<Daemon>>, Path(id): Path<Str
 }
 
 /// `POST /v1/attachments/{id}/download`: fetches a file that is not fetched by itself, was stopped or failed.
-pub(super) async fn download(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Attachment>> {
+pub(super) async fn download(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Attachment>> {
     change(&daemon, id, transfer::fetch).await
 }
 
 /// `POST /v1/attachments/{id}/cancel`: stops a file. The messages that need one of ours are not sent; one of theirs can be
 /// asked for again.
-pub(super) async fn cancel(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Attachment>> {
+pub(super) async fn cancel(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Attachment>> {
     change(&daemon, id, transfer::cancel).await
 }
 
@@ -164,35 +207,65 @@ async fn change(
 }
 
 /// `GET /v1/attachments/{id}/content`: the plaintext, only of a file that is whole and verified.
-pub(super) async fn content(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Response> {
+pub(super) async fn content(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Response> {
     let row = daemon.read(move |tx| load(tx, &id)).await?;
     if !is_readable(row.status) {
         let why = row.reason.as_deref().unwrap_or("wait until it is ready");
-        let detail = format!("the file is {}: {why}", crate::store::words::word(&row.status));
+        let detail = format!(
+            "the file is {}: {why}",
+            crate::store::words::word(&row.status)
+        );
         return Err(Problem::new(ProblemCode::Conflict, detail).into());
     }
     let descriptor = &row.descriptor;
-    let opened = daemon.files.read_plaintext(row.file, &descriptor.file_key, &descriptor.sealed).await;
+    let opened = daemon
+        .files
+        .read_plaintext(row.file, &descriptor.file_key, &descriptor.sealed)
+        .await;
     let stream = opened.map_err(Fault::from)?;
     let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(descriptor.sealed.pt_len));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_DISPOSITION, disposition(&FileName::from_remote(&descriptor.name).safe_name()));
+    headers.insert(
+        header::CONTENT_LENGTH,
+        HeaderValue::from(descriptor.sealed.pt_len),
+    );
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::CONTENT_DISPOSITION,
+        disposition(&FileName::from_remote(&descriptor.name).safe_name()),
+    );
     Ok(response)
 }
 
 /// `GET /v1/attachments/{id}/preview`: a small picture, which its sender made and nobody here has decoded.
-pub(super) async fn show_preview(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Response> {
-    let preview = daemon.read(move |tx| attachments::preview(tx, &load(tx, &id)?.name)).await?.unwrap_or_default();
+pub(super) async fn show_preview(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Response> {
+    let preview = daemon
+        .read(move |tx| attachments::preview(tx, &load(tx, &id)?.name))
+        .await?
+        .unwrap_or_default();
     let Some(content_type) = preview::content_type(&preview) else {
         return Err(Problem::new(ProblemCode::NotFound, "the file has no preview").into());
     };
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; sandbox",
+        ),
     ];
     Ok((headers, preview).into_response())
 }

@@ -34,13 +34,20 @@ pub(super) async fn list(
 ) -> Answer<Json<Page<Connection>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
-    let rows = daemon.read(move |tx| connections::page(tx, &after, limit)).await?;
+    let rows = daemon
+        .read(move |tx| connections::page(tx, &after, limit))
+        .await?;
     let items = rows.iter().map(render::connection).collect();
-    Ok(Json(page(items, limit, |connection: &Connection| connection.id.clone())))
+    Ok(Json(page(items, limit, |connection: &Connection| {
+        connection.id.clone()
+    })))
 }
 
 /// `GET /v1/connections/{id}`
-pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Connection>> {
+pub(super) async fn show(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Connection>> {
     let row = daemon.read(move |tx| load(tx, &id)).await?;
     Ok(Json(render::connection(&row)))
 }
@@ -55,14 +62,22 @@ pub(super) async fn connect(
     State(daemon): State<Arc<Daemon>>,
     Body(asked): Body<Connect>,
 ) -> Answer<impl IntoResponse> {
-    if asked.note.as_ref().is_some_and(|note| note.len() > limits::REQUEST_NOTE_BYTES_MAX) {
+    if asked
+        .note
+        .as_ref()
+        .is_some_and(|note| note.len() > limits::REQUEST_NOTE_BYTES_MAX)
+    {
         return Err(Problem::new(ProblemCode::Malformed, "a note has at most 200 bytes").into());
     }
     let invite = parse_invite(&daemon, &asked.invite)?;
     let known = {
         let invite = invite.clone();
         daemon
-            .read(move |tx| pairing::taken_up(tx, &invite)?.map(|name| connections::load(tx, &name)).transpose())
+            .read(move |tx| {
+                pairing::taken_up(tx, &invite)?
+                    .map(|name| connections::load(tx, &name))
+                    .transpose()
+            })
             .await?
     };
     if let Some(known) = known {
@@ -80,18 +95,25 @@ pub(super) async fn connect(
 }
 
 fn parse_invite(daemon: &Daemon, text: &str) -> Answer<Invite> {
-    let invite = Invite::parse(text).map_err(|error| Problem::new(ProblemCode::InviteInvalid, error.to_string()))?;
-    invite.check(daemon.now(), daemon.me.identity.fingerprint()).map_err(|refusal| {
-        let code = match refusal {
-            InviteRefusal::Expired { .. } => ProblemCode::InviteExpired,
-            InviteRefusal::Own => ProblemCode::InviteOwn,
-        };
-        Problem::from(code)
-    })?;
+    let invite = Invite::parse(text)
+        .map_err(|error| Problem::new(ProblemCode::InviteInvalid, error.to_string()))?;
+    invite
+        .check(daemon.now(), daemon.me.identity.fingerprint())
+        .map_err(|refusal| {
+            let code = match refusal {
+                InviteRefusal::Expired { .. } => ProblemCode::InviteExpired,
+                InviteRefusal::Own => ProblemCode::InviteOwn,
+            };
+            Problem::from(code)
+        })?;
     if let Some(relay) = pairing::foreign_relay(&daemon.me, &invite) {
-        let detail = format!("the invite is for the relay {relay}, this node's relay is {}", daemon.me.relay);
-        let problem = Problem::new(ProblemCode::InviteUnreachable, detail)
-            .next("relays do not reach each other yet: both sides need an account at the same relay");
+        let detail = format!(
+            "the invite is for the relay {relay}, this node's relay is {}",
+            daemon.me.relay
+        );
+        let problem = Problem::new(ProblemCode::InviteUnreachable, detail).next(
+            "relays do not reach each other yet: both sides need an account at the same relay",
+        );
         return Err(problem.into());
     }
     Ok(invite)
@@ -99,7 +121,11 @@ fn parse_invite(daemon: &Daemon, text: &str) -> Answer<Invite> {
 
 /// What lies in the invite's mailbox; none there means that the invite was revoked, or has served.
 async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> Answer<Vec<u8>> {
-    match daemon.relay.prekeys(invite.mailbox(), &invite.send_key()).await {
+    match daemon
+        .relay
+        .prekeys(invite.mailbox(), &invite.send_key())
+        .await
+    {
         Ok(prekeys) => {
             daemon.reached().await;
             Ok(prekeys.sealed.0)
@@ -117,22 +143,34 @@ async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> Answer<Vec<u8>> {
 }
 
 const fn is_gone(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::MailboxUnknown | ErrorCode::NotFound | ErrorCode::ProofInvalid)
+    matches!(
+        code,
+        ErrorCode::MailboxUnknown | ErrorCode::NotFound | ErrorCode::ProofInvalid
+    )
 }
 
 /// `POST /v1/connections/{id}/accept`
-pub(super) async fn accept(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Connection>> {
+pub(super) async fn accept(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Connection>> {
     let me = Arc::clone(&daemon.me);
     answer(&daemon, id, move |tx, name| pairing::accept(tx, &me, name)).await
 }
 
 /// `POST /v1/connections/{id}/reject`
-pub(super) async fn reject(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Connection>> {
+pub(super) async fn reject(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Connection>> {
     answer(&daemon, id, |tx, name| pairing::reject(tx, name, None)).await
 }
 
 /// `POST /v1/connections/{id}/block`
-pub(super) async fn block(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Connection>> {
+pub(super) async fn block(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Connection>> {
     answer(&daemon, id, pairing::block).await
 }
 
@@ -152,7 +190,10 @@ async fn answer(
 }
 
 /// `GET /v1/connections/{id}/safety-number`
-pub(super) async fn safety_number(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Safety>> {
+pub(super) async fn safety_number(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Safety>> {
     let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
     let own = *daemon.me.identity.public();
     Ok(Json(Safety {
@@ -171,8 +212,14 @@ pub(super) async fn verify(
     if let Some(number) = asked.number {
         let id = id.clone();
         let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
-        if !number_between(*daemon.me.identity.public(), peer).await?.matches(&number) {
-            let detail = format!("the number is not the one of this connection with {}", row.contact);
+        if !number_between(*daemon.me.identity.public(), peer)
+            .await?
+            .matches(&number)
+        {
+            let detail = format!(
+                "the number is not the one of this connection with {}",
+                row.contact
+            );
             return Err(Problem::new(ProblemCode::SafetyNumberDiffers, detail).into());
         }
     }

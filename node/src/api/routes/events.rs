@@ -37,13 +37,21 @@ pub(super) async fn stream(
     Params(query): Params<EventsQuery>,
     headers: HeaderMap,
 ) -> Answer<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
-    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    let last = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     let after = match query.after.or(last) {
         Some(after) => i64::try_from(after).unwrap_or(i64::MAX),
         None => daemon.read(|tx| events::latest(tx)).await?,
     };
     let (news, transfers) = (daemon.follow_events(), daemon.progress.follow());
-    let listener = Listener { news, transfers, daemon, after, ready: VecDeque::new() };
+    let listener = Listener {
+        news,
+        transfers,
+        daemon,
+        after,
+        ready: VecDeque::new(),
+    };
     let stream = futures_util::stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok(event), listener))
@@ -87,7 +95,10 @@ impl Listener {
 
     async fn read_more(&mut self) -> Result<(), Fault> {
         let after = self.after;
-        let page = self.daemon.read(move |tx| events::after(tx, after, PAGE)).await?;
+        let page = self
+            .daemon
+            .read(move |tx| events::after(tx, after, PAGE))
+            .await?;
         for event in page {
             self.after = event.id;
             if let Some(shown) = show(&self.daemon, event).await? {
@@ -106,7 +117,12 @@ async fn show(daemon: &Daemon, event: Event) -> Result<Option<sse::Event>, Fault
         None => resource(daemon, event).await,
     };
     match data {
-        Ok(data) => Ok(Some(sse::Event::default().id(id.to_string()).event(topic.as_str()).data(data))),
+        Ok(data) => Ok(Some(
+            sse::Event::default()
+                .id(id.to_string())
+                .event(topic.as_str())
+                .data(data),
+        )),
         Err(Fault::Refused(_)) => Ok(None),
         Err(fault) => Err(fault),
     }
@@ -118,17 +134,30 @@ async fn resource(daemon: &Daemon, event: Event) -> Result<String, Fault> {
         EventTopic::Node => serde_json::to_string(&node::load(daemon).await?),
         EventTopic::Message | EventTopic::Delivery => {
             let name = daemon.me.name.clone();
-            serde_json::to_string(&daemon.read(move |tx| messages::load(tx, &subject, &name)).await?)
+            serde_json::to_string(
+                &daemon
+                    .read(move |tx| messages::load(tx, &subject, &name))
+                    .await?,
+            )
         }
         EventTopic::Connection => {
-            let row = daemon.read(move |tx| connections::load(tx, &subject)).await?;
+            let row = daemon
+                .read(move |tx| connections::load(tx, &subject))
+                .await?;
             serde_json::to_string(&render::connection(&row))
         }
         EventTopic::Attachment => {
-            let row = daemon.read(move |tx| attachments::load(tx, &subject)).await?;
+            let row = daemon
+                .read(move |tx| attachments::load(tx, &subject))
+                .await?;
             serde_json::to_string(&render::attachment(&row))
         }
-        EventTopic::Transfer => return Err(Fault::refused(ProblemCode::NotFound, "a transfer stands in no log")),
+        EventTopic::Transfer => {
+            return Err(Fault::refused(
+                ProblemCode::NotFound,
+                "a transfer stands in no log",
+            ));
+        }
     };
     json.map_err(|error| Fault::failed(error.to_string()))
 }

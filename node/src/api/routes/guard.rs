@@ -10,7 +10,11 @@ use sealpost_service::http::LocalGuard;
 use std::sync::Arc;
 
 /// Lets a request through, or answers it.
-pub(super) async fn check(State(guard): State<Arc<LocalGuard>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(
+    State(guard): State<Arc<LocalGuard>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if !guard.is_local(request.headers()) {
         return Problem::from(ProblemCode::ForbiddenHost).into_response();
     }

@@ -28,9 +28,13 @@ pub(super) async fn list(
 ) -> Answer<Json<Page<Invite>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
-    let rows = daemon.read(move |tx| invites::page(tx, &after, limit)).await?;
+    let rows = daemon
+        .read(move |tx| invites::page(tx, &after, limit))
+        .await?;
     let items = rows.iter().map(|row| render::invite(row, false)).collect();
-    Ok(Json(page(items, limit, |invite: &Invite| invite.id.clone())))
+    Ok(Json(page(items, limit, |invite: &Invite| {
+        invite.id.clone()
+    })))
 }
 
 /// `POST /v1/invites`: answers when the mailbox is open and its prekeys are published, so that the URL works.
@@ -38,15 +42,25 @@ pub(super) async fn create(
     State(daemon): State<Arc<Daemon>>,
     Body(asked): Body<CreateInvite>,
 ) -> Answer<impl IntoResponse> {
-    let life = asked.life_ms.map_or(limits::INVITE_LIFE_DEFAULT, Duration::from_millis);
+    let life = asked
+        .life_ms
+        .map_or(limits::INVITE_LIFE_DEFAULT, Duration::from_millis);
     if life.is_zero() || life > limits::INVITE_LIFE_MAX {
         return Err(Problem::new(ProblemCode::Malformed, "an invite lives up to 30 days").into());
     }
-    let terms = InviteTerms { kind: asked.kind, life, auto_accept: asked.auto_accept };
+    let terms = InviteTerms {
+        kind: asked.kind,
+        life,
+        auto_accept: asked.auto_accept,
+    };
     let me = Arc::clone(&daemon.me);
-    let name = daemon.write(move |tx| pairing::make_invite(tx, &me, terms)).await?;
+    let name = daemon
+        .write(move |tx| pairing::make_invite(tx, &me, terms))
+        .await?;
     wait_until_published(&daemon, &name).await?;
-    let invite = daemon.read(move |tx| pairing::load_invite(tx, &name)).await?;
+    let invite = daemon
+        .read(move |tx| pairing::load_invite(tx, &name))
+        .await?;
     Ok((StatusCode::CREATED, Json(render::invite(&invite, true))))
 }
 
@@ -60,24 +74,48 @@ async fn wait_until_published(daemon: &Daemon, name: &str) -> Answer<()> {
     let started = Instant::now();
     loop {
         let subject = name.to_owned();
-        if daemon.read(move |tx| chores::is_ready(tx, &subject)).await? {
+        if daemon
+            .read(move |tx| chores::is_ready(tx, &subject))
+            .await?
+        {
             return Ok(());
         }
         let is_away = daemon.relay_health().state != RelayState::Connected;
-        if started.elapsed() > if is_away { AWAY_TOLERATED } else { limits::INVITE_PUBLISHED_WITHIN } {
+        if started.elapsed()
+            > if is_away {
+                AWAY_TOLERATED
+            } else {
+                limits::INVITE_PUBLISHED_WITHIN
+            }
+        {
             break;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     let subject = name.to_owned();
-    daemon.write(move |tx| pairing::discard_invite(tx, &subject)).await?;
-    let why = daemon.relay_health().reason.unwrap_or_else(|| "it does not answer in time".to_owned());
-    let detail = format!("the relay {} could not be told of the invite: {why}", daemon.me.relay);
-    Err(Problem::new(ProblemCode::Unavailable, detail).next("try again when the relay is up").into())
+    daemon
+        .write(move |tx| pairing::discard_invite(tx, &subject))
+        .await?;
+    let why = daemon
+        .relay_health()
+        .reason
+        .unwrap_or_else(|| "it does not answer in time".to_owned());
+    let detail = format!(
+        "the relay {} could not be told of the invite: {why}",
+        daemon.me.relay
+    );
+    Err(Problem::new(ProblemCode::Unavailable, detail)
+        .next("try again when the relay is up")
+        .into())
 }
 
 /// `DELETE /v1/invites/{id}`
-pub(super) async fn revoke(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<StatusCode> {
-    daemon.write(move |tx| pairing::revoke_invite(tx, &id)).await?;
+pub(super) async fn revoke(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    daemon
+        .write(move |tx| pairing::revoke_invite(tx, &id))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

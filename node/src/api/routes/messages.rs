@@ -43,15 +43,27 @@ pub(super) async fn list(
     let shown = daemon
         .read(move |tx| {
             let rows = messages::page(tx, &filter)?;
-            rows.iter().map(|row| Ok((row.position, whole(tx, row, &name)?))).collect::<Result<Vec<_>, Fault>>()
+            rows.iter()
+                .map(|row| Ok((row.position, whole(tx, row, &name)?)))
+                .collect::<Result<Vec<_>, Fault>>()
         })
         .await?;
     let cursor = page(shown, limit, |(position, _)| position.to_string());
-    Ok(Json(Page { items: cursor.items.into_iter().map(|(_, message)| message).collect(), next: cursor.next }))
+    Ok(Json(Page {
+        items: cursor
+            .items
+            .into_iter()
+            .map(|(_, message)| message)
+            .collect(),
+        next: cursor.next,
+    }))
 }
 
 /// `GET /v1/messages/{id}`
-pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Message>> {
+pub(super) async fn show(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Message>> {
     let name = daemon.me.name.clone();
     Ok(Json(daemon.read(move |tx| load(tx, &id, &name)).await?))
 }
@@ -79,7 +91,10 @@ fn whole(tx: &Tx<'_>, row: &messages::Message, own_name: &str) -> Result<Message
 }
 
 /// `POST /v1/messages/{id}/read`
-pub(super) async fn mark_read(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Json<Message>> {
+pub(super) async fn mark_read(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Message>> {
     let name = daemon.me.name.clone();
     let message = daemon
         .write(move |tx| {
@@ -101,7 +116,10 @@ pub(super) async fn send(
     let items = daemon
         .write(move |tx| {
             let names = send_once(tx, &me, &asked, files_bytes_max)?;
-            names.iter().map(|name| load(tx, name, &me.name)).collect::<Result<Vec<_>, _>>()
+            names
+                .iter()
+                .map(|name| load(tx, name, &me.name))
+                .collect::<Result<Vec<_>, _>>()
         })
         .await?;
     Ok((StatusCode::CREATED, Json(Page { items, next: None })))
@@ -109,28 +127,43 @@ pub(super) async fn send(
 
 fn check(asked: &SendMessage) -> Answer<()> {
     if asked.attachments.len() > limits::FILES_PER_MESSAGE_MAX {
-        let detail = format!("{} files, the limit is {}", asked.attachments.len(), limits::FILES_PER_MESSAGE_MAX);
+        let detail = format!(
+            "{} files, the limit is {}",
+            asked.attachments.len(),
+            limits::FILES_PER_MESSAGE_MAX
+        );
         return Err(Problem::new(ProblemCode::TooManyFiles, detail).into());
     }
     if asked.to.is_empty() {
         return Err(Problem::new(ProblemCode::Malformed, "a message needs a recipient").into());
     }
     if asked.to.len() > limits::RECIPIENTS_PER_MESSAGE_MAX {
-        let detail = format!("{} recipients, the limit is {}", asked.to.len(), limits::RECIPIENTS_PER_MESSAGE_MAX);
+        let detail = format!(
+            "{} recipients, the limit is {}",
+            asked.to.len(),
+            limits::RECIPIENTS_PER_MESSAGE_MAX
+        );
         return Err(Problem::new(ProblemCode::TooManyRecipients, detail).into());
     }
-    MessageText::parse(asked.content.clone(), !asked.attachments.is_empty()).map_err(|refusal| {
-        let code = match refusal {
-            TextRefusal::Empty => ProblemCode::TextEmpty,
-            TextRefusal::TooLong { .. } => ProblemCode::TextTooLong,
-        };
-        Problem::new(code, refusal.to_string())
-    })?;
+    MessageText::parse(asked.content.clone(), !asked.attachments.is_empty()).map_err(
+        |refusal| {
+            let code = match refusal {
+                TextRefusal::Empty => ProblemCode::TextEmpty,
+                TextRefusal::TooLong { .. } => ProblemCode::TextTooLong,
+            };
+            Problem::new(code, refusal.to_string())
+        },
+    )?;
     Ok(())
 }
 
 /// Sends, unless the same request was carried out before: then it names what that one sent.
-fn send_once(tx: &mut Tx<'_>, me: &Me, asked: &SendMessage, files_bytes_max: u64) -> Result<Vec<String>, Fault> {
+fn send_once(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    asked: &SendMessage,
+    files_bytes_max: u64,
+) -> Result<Vec<String>, Fault> {
     if let Some(names) = remembered(tx, asked)? {
         return Ok(names);
     }
@@ -165,8 +198,12 @@ fn digest(asked: &SendMessage) -> Result<[u8; 32], Fault> {
 
 /// What the same request was answered before.
 fn remembered(tx: &Tx<'_>, asked: &SendMessage) -> Result<Option<Vec<String>>, Fault> {
-    let Some(client_id) = &asked.client_id else { return Ok(None) };
-    let Some((known, answer)) = requests::load(tx, client_id)? else { return Ok(None) };
+    let Some(client_id) = &asked.client_id else {
+        return Ok(None);
+    };
+    let Some((known, answer)) = requests::load(tx, client_id)? else {
+        return Ok(None);
+    };
     if known != digest(asked)? {
         let detail = "another message was sent under this client id";
         return Err(Fault::refused(ProblemCode::Conflict, detail));
@@ -198,13 +235,23 @@ mod tests {
     #[test]
     fn the_same_request_again_sends_nothing_and_another_under_its_id_is_refused() {
         let mut pair = pair(600);
-        let mut send =
-            |asked: SendMessage| pair.acme.commit(|tx, me| send_once(tx, me, &asked, limits::MESSAGE_FILES_BYTES_MAX));
+        let mut send = |asked: SendMessage| {
+            pair.acme
+                .commit(|tx, me| send_once(tx, me, &asked, limits::MESSAGE_FILES_BYTES_MAX))
+        };
         let once = send(asked(&pair.to_bolt, "hello", Some("one"))).unwrap();
-        assert_eq!(send(asked(&pair.to_bolt, "hello", Some("one"))).unwrap(), once);
+        assert_eq!(
+            send(asked(&pair.to_bolt, "hello", Some("one"))).unwrap(),
+            once
+        );
         let refused = send(asked(&pair.to_bolt, "something else", Some("one")));
-        assert!(matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict));
-        assert_ne!(send(asked(&pair.to_bolt, "hello", Some("two"))).unwrap(), once);
+        assert!(
+            matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict)
+        );
+        assert_ne!(
+            send(asked(&pair.to_bolt, "hello", Some("two"))).unwrap(),
+            once
+        );
         assert_ne!(send(asked(&pair.to_bolt, "hello", None)).unwrap(), once);
         assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 3);
     }
@@ -214,8 +261,12 @@ mod tests {
         let mut pair = pair(610);
         let mut two = asked(&pair.to_bolt, "hello", Some("one"));
         two.to.push("nobody".to_owned());
-        let refused = pair.acme.commit(|tx, me| send_once(tx, me, &two, limits::MESSAGE_FILES_BYTES_MAX));
-        assert!(matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::NotFound));
+        let refused = pair
+            .acme
+            .commit(|tx, me| send_once(tx, me, &two, limits::MESSAGE_FILES_BYTES_MAX));
+        assert!(
+            matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::NotFound)
+        );
         assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 0);
     }
 }

@@ -31,27 +31,45 @@ pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
         .route("/v1/node", get(node::show))
         .route("/v1/invites", get(invites::list).post(invites::create))
         .route("/v1/invites/{id}", axum::routing::delete(invites::revoke))
-        .route("/v1/connections", get(connections::list).post(connections::connect))
+        .route(
+            "/v1/connections",
+            get(connections::list).post(connections::connect),
+        )
         .route("/v1/connections/{id}", get(connections::show))
         .route("/v1/connections/{id}/accept", post(connections::accept))
         .route("/v1/connections/{id}/reject", post(connections::reject))
         .route("/v1/connections/{id}/block", post(connections::block))
-        .route("/v1/connections/{id}/safety-number", get(connections::safety_number))
+        .route(
+            "/v1/connections/{id}/safety-number",
+            get(connections::safety_number),
+        )
         .route("/v1/connections/{id}/verify", post(connections::verify))
         .route("/v1/chats", get(chats::list))
         .route("/v1/chats/{id}", get(chats::show))
-        .route("/v1/attachments", get(attachments::list).post(attachments::stage))
-        .route("/v1/attachments/{id}", get(attachments::show).delete(attachments::remove))
+        .route(
+            "/v1/attachments",
+            get(attachments::list).post(attachments::stage),
+        )
+        .route(
+            "/v1/attachments/{id}",
+            get(attachments::show).delete(attachments::remove),
+        )
         .route("/v1/attachments/{id}/content", get(attachments::content))
         .route("/v1/attachments/{id}/download", post(attachments::download))
         .route("/v1/attachments/{id}/cancel", post(attachments::cancel))
-        .route("/v1/attachments/{id}/preview", get(attachments::show_preview))
+        .route(
+            "/v1/attachments/{id}/preview",
+            get(attachments::show_preview),
+        )
         .route("/v1/messages", get(messages::list).post(messages::send))
         .route("/v1/messages/{id}", get(messages::show))
         .route("/v1/messages/{id}/read", post(messages::mark_read))
         .route("/v1/events", get(events::stream))
         .fallback(|| async { Problem::new(ProblemCode::NotFound, "there is no such path") })
-        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        .layer(middleware::from_fn_with_state(
+            Arc::new(guard),
+            guard::check,
+        ))
         .with_state(daemon)
 }
 
@@ -98,7 +116,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let bytes = read_body(&parts.headers, body, limits::LOCAL_JSON_BYTES_MAX)
             .await
             .map_err(|error| malformed(&error.detail))?;
-        parse_json(&parts.headers, &bytes).map(Self).map_err(|error| malformed(&error.detail))
+        parse_json(&parts.headers, &bytes)
+            .map(Self)
+            .map_err(|error| malformed(&error.detail))
     }
 }
 
@@ -110,7 +130,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
-        query.map(|Query(value)| Self(value)).map_err(|error| malformed(&error.body_text()))
+        query
+            .map(|Query(value)| Self(value))
+            .map_err(|error| malformed(&error.body_text()))
     }
 }
 
@@ -126,12 +148,19 @@ fn page_items(limit: Option<u32>) -> i64 {
 
 /// The position that a cursor of a page names.
 fn parse_cursor(after: Option<&str>) -> Answer<Option<i64>> {
-    after.map(str::parse).transpose().map_err(|_| malformed("the cursor is not one of ours"))
+    after
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| malformed("the cursor is not one of ours"))
 }
 
 /// A page: the cursor of the next one is there when this one is full.
 fn page<T>(items: Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> String) -> super::model::Page<T> {
     let is_full = i64::try_from(items.len()).is_ok_and(|len| len == limit);
-    let next = if is_full { items.last().map(cursor) } else { None };
+    let next = if is_full {
+        items.last().map(cursor)
+    } else {
+        None
+    };
     super::model::Page { items, next }
 }

@@ -19,8 +19,9 @@ use std::sync::Arc;
 /// # Errors
 /// When the database fails.
 pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
-    let (pending_count, unread_count) =
-        daemon.read(|tx| Ok((deliveries::open_count(tx)?, messages::unread(tx)?))).await?;
+    let (pending_count, unread_count) = daemon
+        .read(|tx| Ok((deliveries::open_count(tx)?, messages::unread(tx)?)))
+        .await?;
     let health = daemon.relay_health();
     let running = &daemon.running;
     Ok(Node {
@@ -34,7 +35,11 @@ pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
             last_contact_at: health.last_contact_at.map(Iso),
             clock_offset_ms: health.clock_offset_ms,
         },
-        delivery: if running.webhook_url.is_some() { DeliveryMode::Webhook } else { DeliveryMode::Pull },
+        delivery: if running.webhook_url.is_some() {
+            DeliveryMode::Webhook
+        } else {
+            DeliveryMode::Pull
+        },
         webhook_url: running.webhook_url.clone(),
         address: running.address.to_string(),
         data_folder: running.folder.display().to_string(),

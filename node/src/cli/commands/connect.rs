@@ -9,8 +9,15 @@ use crate::{
 ///
 /// # Errors
 /// What the daemon refuses: the invite may be wrong, used, expired or untrusted.
-pub async fn run(args: ConnectArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
-    let request = Connect { invite: args.invite, note: args.note };
+pub async fn run(
+    args: ConnectArgs,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    let request = Connect {
+        invite: args.invite,
+        note: args.note,
+    };
     let connection: Connection = client.post(&["v1", "connections"], &request).await?;
     if console.is_json() {
         return console.json(&connection);

@@ -2,7 +2,10 @@
 
 use crate::{
     api::{
-        model::{Attachment, AttachmentStatus, AttachmentsQuery, Direction, ListedAttachment, Message, Order, Page},
+        model::{
+            Attachment, AttachmentStatus, AttachmentsQuery, Direction, ListedAttachment, Message,
+            Order, Page,
+        },
         problem::ProblemCode,
     },
     cli::{
@@ -43,9 +46,22 @@ struct Items<T> {
 ///
 /// # Errors
 /// What the daemon refuses, what is there already, or what the disk does not take.
-pub async fn run(command: Option<FilesCommand>, client: &Client, console: &mut Console) -> Result<(), CliError> {
+pub async fn run(
+    command: Option<FilesCommand>,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), CliError> {
     match command {
-        None => list(&FilesArgs { limit: LISTED_DEFAULT }, client, console).await,
+        None => {
+            list(
+                &FilesArgs {
+                    limit: LISTED_DEFAULT,
+                },
+                client,
+                console,
+            )
+            .await
+        }
         Some(FilesCommand::List(args)) => list(&args, client, console).await,
         Some(FilesCommand::Fetch(args)) => fetch(&args, client, console).await,
         Some(FilesCommand::Save(args)) => save(&args, client, console).await,
@@ -54,7 +70,11 @@ pub async fn run(command: Option<FilesCommand>, client: &Client, console: &mut C
 }
 
 async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
-    let query = AttachmentsQuery { order: Some(Order::Desc), limit: Some(args.limit), ..AttachmentsQuery::default() };
+    let query = AttachmentsQuery {
+        order: Some(Order::Desc),
+        limit: Some(args.limit),
+        ..AttachmentsQuery::default()
+    };
     let page: Page<ListedAttachment> = client.get(&["v1", "attachments"], &query).await?;
     if console.is_json() {
         return console.json(&page);
@@ -62,7 +82,9 @@ async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Resul
     if page.items.is_empty() {
         return console.line("No files.");
     }
-    let mut grid = Grid::new(&["FILE", "WITH", "NAME", "TYPE", "SIZE", "STATUS"]).keep(&[0, 4]).cut(3);
+    let mut grid = Grid::new(&["FILE", "WITH", "NAME", "TYPE", "SIZE", "STATUS"])
+        .keep(&[0, 4])
+        .cut(3);
     for listed in &page.items {
         let file = &listed.attachment;
         let (status, light) = views::attachment_status(file);
@@ -77,15 +99,24 @@ async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Resul
     }
     console.grid(grid)?;
     if page.next.is_some() {
-        console.line(format!("There are more than {}. See them with: --limit 500", args.limit))?;
+        console.line(format!(
+            "There are more than {}. See them with: --limit 500",
+            args.limit
+        ))?;
     }
     Ok(())
 }
 
 /// `to Bolt and 3 more`
 fn with(listed: &ListedAttachment) -> String {
-    let Some(first) = listed.contacts.first() else { return "-".to_owned() };
-    let way = if listed.attachment.direction == Direction::Out { "to" } else { "from" };
+    let Some(first) = listed.contacts.first() else {
+        return "-".to_owned();
+    };
+    let way = if listed.attachment.direction == Direction::Out {
+        "to"
+    } else {
+        "from"
+    };
     match listed.message_count {
         0 | 1 => format!("{way} {first}"),
         count => format!("{way} {first} and {} more", count - 1),
@@ -93,29 +124,45 @@ fn with(listed: &ListedAttachment) -> String {
 }
 
 async fn cancel(args: &FileArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
-    let file: Attachment = client.post(&["v1", "attachments", &args.id, "cancel"], &serde_json::json!({})).await?;
+    let file: Attachment = client
+        .post(
+            &["v1", "attachments", &args.id, "cancel"],
+            &serde_json::json!({}),
+        )
+        .await?;
     if console.is_json() {
         return console.json(&file);
     }
     let (status, _) = views::attachment_status(&file);
-    console.line(visible_line(&format!("{} ({}): {status}", file.filename, file.id)))
+    console.line(visible_line(&format!(
+        "{} ({}): {status}",
+        file.filename, file.id
+    )))
 }
 
 /// Asks for what did not come by itself, and waits for what is on its way.
 async fn fetch(args: &FetchArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let mut files = attachments(&args.id, client).await?;
-    for file in files.iter_mut().filter(|file| file.status != AttachmentStatus::Ready) {
+    for file in files
+        .iter_mut()
+        .filter(|file| file.status != AttachmentStatus::Ready)
+    {
         ask_for(file, client).await?;
     }
     if !args.no_wait {
         files = until_here(files, client, console).await?;
     }
     if console.is_json() {
-        console.json(&Items { items: files.clone() })?;
+        console.json(&Items {
+            items: files.clone(),
+        })?;
     } else {
         for file in &files {
             let (status, _) = views::attachment_status(file);
-            console.line(visible_line(&format!("{} ({}): {status}", file.filename, file.id)))?;
+            console.line(visible_line(&format!(
+                "{} ({}): {status}",
+                file.filename, file.id
+            )))?;
         }
         console.hint(format!("Save with: sealpost files save {}", args.id))?;
     }
@@ -124,7 +171,12 @@ async fn fetch(args: &FetchArgs, client: &Client, console: &mut Console) -> Resu
 }
 
 async fn ask_for(file: &mut Attachment, client: &Client) -> Result<(), CliError> {
-    *file = client.post(&["v1", "attachments", &file.id, "download"], &serde_json::json!({})).await?;
+    *file = client
+        .post(
+            &["v1", "attachments", &file.id, "download"],
+            &serde_json::json!({}),
+        )
+        .await?;
     Ok(())
 }
 
@@ -133,20 +185,32 @@ async fn save(args: &SaveArgs, client: &Client, console: &mut Console) -> Result
     let mut attachments = attachments(&args.id, client).await?;
     let targets = targets(&attachments, &args.to);
     check_targets(&targets, args)?;
-    for file in attachments.iter_mut().filter(|file| !args.no_wait && file.status == AttachmentStatus::Offered) {
+    for file in attachments
+        .iter_mut()
+        .filter(|file| !args.no_wait && file.status == AttachmentStatus::Offered)
+    {
         ask_for(file, client).await?;
     }
-    attachments.iter().filter(|file| args.no_wait || !is_coming(file)).try_for_each(check_ready)?;
+    attachments
+        .iter()
+        .filter(|file| args.no_wait || !is_coming(file))
+        .try_for_each(check_ready)?;
     attachments = until_here(attachments, client, console).await?;
     attachments.iter().try_for_each(check_ready)?;
     if !console.is_json() {
-        views::dangers(&attachments).into_iter().try_for_each(|line| console.line(visible_line(&line)))?;
+        views::dangers(&attachments)
+            .into_iter()
+            .try_for_each(|line| console.line(visible_line(&line)))?;
     }
     let mut items = Vec::new();
     for (attachment, path) in attachments.into_iter().zip(targets) {
         download(&attachment, &path, args.force, client, console).await?;
         if !console.is_json() {
-            console.line(format!("Saved {} ({}).", path.display(), units::size(attachment.size)))?;
+            console.line(format!(
+                "Saved {} ({}).",
+                path.display(),
+                units::size(attachment.size)
+            ))?;
         }
         items.push(Saved { attachment, path });
     }
@@ -162,7 +226,10 @@ async fn attachments(id: &str, client: &Client) -> Result<Vec<Attachment>, CliEr
     }
     let message: Message = client.get(&["v1", "messages", id], &()).await?;
     if message.attachments.is_empty() {
-        return Err(CliError::refused(format!("{id} has no files"), "see what came with files: sealpost inbox --all"));
+        return Err(CliError::refused(
+            format!("{id} has no files"),
+            "see what came with files: sealpost inbox --all",
+        ));
     }
     Ok(message.attachments)
 }
@@ -173,16 +240,26 @@ fn check_ready(attachment: &Attachment) -> Result<(), CliError> {
         AttachmentStatus::Waiting | AttachmentStatus::Downloading => {
             "leave out --no-wait, or wait until it is ready (sealpost watch)"
         }
-        AttachmentStatus::Offered => "leave out --no-wait, or fetch it first: sealpost files fetch FILE",
+        AttachmentStatus::Offered => {
+            "leave out --no-wait, or fetch it first: sealpost files fetch FILE"
+        }
         AttachmentStatus::Failed => "ask the sender to send it again",
         AttachmentStatus::Staged
         | AttachmentStatus::Uploading
         | AttachmentStatus::Uploaded
         | AttachmentStatus::Released
-        | AttachmentStatus::Cancelled => "take the file that you sent: only received files are kept here",
+        | AttachmentStatus::Cancelled => {
+            "take the file that you sent: only received files are kept here"
+        }
     };
     let (status, _) = views::attachment_status(attachment);
-    Err(CliError::refused(format!("{} ({}) is not ready: {status}", attachment.filename, attachment.id), next))
+    Err(CliError::refused(
+        format!(
+            "{} ({}) is not ready: {status}",
+            attachment.filename, attachment.id
+        ),
+        next,
+    ))
 }
 
 /// A path of its own for each file, under its safe name.
@@ -192,10 +269,13 @@ fn targets(attachments: &[Attachment], folder: &Path) -> Vec<PathBuf> {
     for attachment in attachments {
         // Once more here: this is where the name meets the disk.
         let name = safe_name(&attachment.safe_name);
-        let mut candidates =
-            std::iter::once(name.clone()).chain((2..).map(|number| safe_name(&format!("{number} {name}"))));
-        targets
-            .extend(candidates.find(|candidate| taken.insert(candidate.to_lowercase())).map(|name| folder.join(name)));
+        let mut candidates = std::iter::once(name.clone())
+            .chain((2..).map(|number| safe_name(&format!("{number} {name}"))));
+        targets.extend(
+            candidates
+                .find(|candidate| taken.insert(candidate.to_lowercase()))
+                .map(|name| folder.join(name)),
+        );
     }
     targets
 }
@@ -205,10 +285,16 @@ fn check_targets(targets: &[PathBuf], args: &SaveArgs) -> Result<(), CliError> {
         let what = format!("{} is not a folder", args.to.display());
         return Err(CliError::refused(
             what,
-            format!("make it first: mkdir -p {}", units::quoted(&args.to.to_string_lossy())),
+            format!(
+                "make it first: mkdir -p {}",
+                units::quoted(&args.to.to_string_lossy())
+            ),
         ));
     }
-    match targets.iter().find(|path| path.symlink_metadata().is_ok() && !args.force) {
+    match targets
+        .iter()
+        .find(|path| path.symlink_metadata().is_ok() && !args.force)
+    {
         Some(path) => Err(is_there(path)),
         None => Ok(()),
     }
@@ -233,11 +319,17 @@ async fn download(
     let folder = path.parent().unwrap_or(Path::new("."));
     let failed = |error: &io::Error| unwritable(path, error);
     let mut file = NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
-    let mut response = client.content(&["v1", "attachments", &attachment.id, "content"]).await?;
+    let mut response = client
+        .content(&["v1", "attachments", &attachment.id, "content"])
+        .await?;
     let bars = Bars::new(console);
     let bar = bars.own(&attachment.filename, attachment.size);
     let mut bytes = 0_u64;
-    while let Some(chunk) = response.chunk().await.map_err(|error| client.unreachable(&error))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| client.unreachable(&error))?
+    {
         file.write_all(&chunk).map_err(|error| failed(&error))?;
         bytes += chunk.len() as u64;
         bar.set_position(bytes);
@@ -245,12 +337,18 @@ async fn download(
     bar.finish_and_clear();
     check_content(attachment, bytes)?;
     file.as_file().sync_all().map_err(|error| failed(&error))?;
-    let kept = if is_forced { file.persist(path) } else { file.persist_noclobber(path) };
+    let kept = if is_forced {
+        file.persist(path)
+    } else {
+        file.persist_noclobber(path)
+    };
     kept.map_err(|error| match error.error.kind() {
         io::ErrorKind::AlreadyExists => is_there(path),
         _ => failed(&error.error),
     })?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(&error))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| failed(&error))
 }
 
 /// The daemon ends its answer early when a part of the file does not open; everything else it has checked before.
@@ -258,15 +356,27 @@ fn check_content(attachment: &Attachment, bytes: u64) -> Result<(), CliError> {
     if bytes == attachment.size {
         return Ok(());
     }
-    let what = format!("{} did not come out of the daemon as it went in; nothing was saved", attachment.filename);
-    Err(CliError::refused(what, "try again; if it stays so, check the disk"))
+    let what = format!(
+        "{} did not come out of the daemon as it went in; nothing was saved",
+        attachment.filename
+    );
+    Err(CliError::refused(
+        what,
+        "try again; if it stays so, check the disk",
+    ))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> CliError {
     if error.kind() == io::ErrorKind::StorageFull {
-        return CliError::problem(ProblemCode::DiskFull, format!("{} does not fit on the disk", path.display()));
+        return CliError::problem(
+            ProblemCode::DiskFull,
+            format!("{} does not fit on the disk", path.display()),
+        );
     }
-    CliError::refused(format!("{} cannot be written: {error}", path.display()), "check the folder and its permissions")
+    CliError::refused(
+        format!("{} cannot be written: {error}", path.display()),
+        "check the folder and its permissions",
+    )
 }
 
 #[cfg(test)]
@@ -294,7 +404,16 @@ mod tests {
     fn every_file_has_a_path_of_its_own_inside_the_folder() {
         let names = ["a.pdf", "A.pdf", "../../etc/passwd", "a.pdf"].map(attachment);
         let targets = targets(&names, Path::new("/srv"));
-        assert_eq!(targets, ["/srv/a.pdf", "/srv/2 A.pdf", "/srv/_.._etc_passwd", "/srv/3 a.pdf"].map(PathBuf::from));
+        assert_eq!(
+            targets,
+            [
+                "/srv/a.pdf",
+                "/srv/2 A.pdf",
+                "/srv/_.._etc_passwd",
+                "/srv/3 a.pdf"
+            ]
+            .map(PathBuf::from)
+        );
     }
 
     #[test]

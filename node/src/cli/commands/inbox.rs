@@ -28,22 +28,39 @@ pub async fn run(args: &InboxArgs, client: &Client, console: &mut Console) -> Re
         return console.json(&page);
     }
     if page.items.is_empty() {
-        return console.line(if args.all { "No messages." } else { "No unread messages. All: sealpost inbox --all" });
+        return console.line(if args.all {
+            "No messages."
+        } else {
+            "No unread messages. All: sealpost inbox --all"
+        });
     }
     let grid = table(&page.items, args.all, console);
     console.grid(grid)?;
     if page.next.is_some() {
-        console.line(format!("There are more than {}. See them with: --limit 500", args.limit))?;
+        console.line(format!(
+            "There are more than {}. See them with: --limit 500",
+            args.limit
+        ))?;
     }
     console.hint("See one with: sealpost show MESSAGE")
 }
 
 fn table(messages: &[Message], with_read: bool, console: &Console) -> Grid {
     let header = ["MESSAGE", "FROM", "CAME", "TEXT", "FILES", "READ"];
-    let mut grid = Grid::new(if with_read { &header } else { &header[..5] }).keep(&[0, 2, 4]).cut(1);
+    let mut grid = Grid::new(if with_read { &header } else { &header[..5] })
+        .keep(&[0, 2, 4])
+        .cut(1);
     for message in messages {
-        let files = if message.attachments.is_empty() { String::new() } else { message.attachments.len().to_string() };
-        let ask = if message.action_required { "[to do] " } else { "" };
+        let files = if message.attachments.is_empty() {
+            String::new()
+        } else {
+            message.attachments.len().to_string()
+        };
+        let ask = if message.action_required {
+            "[to do] "
+        } else {
+            ""
+        };
         let mut row = vec![
             cell(&message.id),
             cell(&message.sender.contact),

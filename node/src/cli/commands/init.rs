@@ -11,11 +11,16 @@ use std::path::PathBuf;
 /// # Errors
 /// When there is one already, or the folder cannot be used.
 pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result<(), CliError> {
-    let made = daemon::init(InitArgs { data, ..args }).await.map_err(CliError::Daemon)?;
+    let made = daemon::init(InitArgs { data, ..args })
+        .await
+        .map_err(CliError::Daemon)?;
     if console.is_json() {
         return console.json(&made);
     }
-    console.line(format!("Made the node \"{}\" in {}.", made.name, made.data_folder))?;
+    console.line(format!(
+        "Made the node \"{}\" in {}.",
+        made.name, made.data_folder
+    ))?;
     console.line(format!("Fingerprint: {}", made.fingerprint))?;
     console.hint("Run it with: sealpost serve")
 }

@@ -10,9 +10,17 @@ use sealpost_proto::time::millis;
 ///
 /// # Errors
 /// What the daemon refuses.
-pub async fn run(args: &InviteArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
+pub async fn run(
+    args: &InviteArgs,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), CliError> {
     let request = CreateInvite {
-        kind: if args.contact { InviteKind::Contact } else { InviteKind::Single },
+        kind: if args.contact {
+            InviteKind::Contact
+        } else {
+            InviteKind::Single
+        },
         life_ms: args.expires.map(millis),
         auto_accept: args.auto_accept,
     };
@@ -20,7 +28,9 @@ pub async fn run(args: &InviteArgs, client: &Client, console: &mut Console) -> R
     if console.is_json() {
         return console.json(&invite);
     }
-    console.hint("Give this to your partner on a road you trust; whoever has it can ask to connect:")?;
+    console.hint(
+        "Give this to your partner on a road you trust; whoever has it can ask to connect:",
+    )?;
     console.line(invite.url.as_deref().unwrap_or_default())?;
     console.hint(life(&invite))
 }
@@ -30,6 +40,12 @@ fn life(invite: &Invite) -> String {
         InviteKind::Single => "It works once",
         InviteKind::Contact => "It works any number of times",
     };
-    let until = invite.expires_at.map(|at| format!(", until {}", moment(at))).unwrap_or_default();
-    format!("{uses}{until}. Take it back with: sealpost invites revoke {}", invite.id)
+    let until = invite
+        .expires_at
+        .map(|at| format!(", until {}", moment(at)))
+        .unwrap_or_default();
+    format!(
+        "{uses}{until}. Take it back with: sealpost invites revoke {}",
+        invite.id
+    )
 }

@@ -14,15 +14,22 @@ use crate::{
 ///
 /// # Errors
 /// What the daemon refuses.
-pub async fn run(command: Option<InvitesCommand>, client: &Client, console: &mut Console) -> Result<(), CliError> {
+pub async fn run(
+    command: Option<InvitesCommand>,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), CliError> {
     match command.unwrap_or(InvitesCommand::List) {
         InvitesCommand::List => list(client, console).await,
         InvitesCommand::Revoke { id } => {
             client.delete(&["v1", "invites", &id]).await?;
             if console.is_json() {
-                return console.json(&serde_json::json!({"id": id, "status": InviteStatus::Revoked}));
+                return console
+                    .json(&serde_json::json!({"id": id, "status": InviteStatus::Revoked}));
             }
-            console.line(format!("Revoked {id}: nobody can connect with it any more."))
+            console.line(format!(
+                "Revoked {id}: nobody can connect with it any more."
+            ))
         }
     }
 }
@@ -45,7 +52,11 @@ async fn list(client: &Client, console: &mut Console) -> Result<(), CliError> {
                 InviteKind::Contact => "contact",
             }),
             coloured(status, light),
-            cell(if invite.auto_accept { "by itself" } else { "when asked" }),
+            cell(if invite.auto_accept {
+                "by itself"
+            } else {
+                "when asked"
+            }),
             cell(console.relative(Some(invite.created_at))),
             cell(console.relative(invite.expires_at)),
         ]);

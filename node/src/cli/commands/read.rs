@@ -12,9 +12,14 @@ use crate::{
 pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let mut items = Vec::new();
     for id in &args.ids {
-        let message: Message = client.post(&["v1", "messages", id, "read"], &serde_json::json!({})).await?;
+        let message: Message = client
+            .post(&["v1", "messages", id, "read"], &serde_json::json!({}))
+            .await?;
         if !console.is_json() {
-            console.line(format!("Read {}; {} is told.", message.id, message.sender.contact))?;
+            console.line(format!(
+                "Read {}; {} is told.",
+                message.id, message.sender.contact
+            ))?;
         }
         items.push(message);
     }

@@ -5,7 +5,10 @@ use crate::{
         model::{Message, Node, Page, RelayState, SendMessage},
         problem::ProblemCode,
     },
-    cli::{args::SendArgs, bars::Bars, client::Client, console::Console, error::CliError, upload::LocalFile, views},
+    cli::{
+        args::SendArgs, bars::Bars, client::Client, console::Console, error::CliError,
+        upload::LocalFile, views,
+    },
 };
 use sealpost_node_core::text::{MessageText, TextRefusal, visible_line};
 use sealpost_proto::limits::{MESSAGE_TEXT_BYTES_MAX, RECIPIENTS_PER_MESSAGE_MAX};
@@ -50,7 +53,9 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
         }
     };
     let finish = async {
-        let Some(waiter) = waiter else { return report(&page, client, console).await };
+        let Some(waiter) = waiter else {
+            return report(&page, client, console).await;
+        };
         if !console.is_json() {
             report(&page, client, console).await?;
         }
@@ -65,7 +70,10 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
 /// The request, with everything but its files.
 fn request(args: &SendArgs, has_files: bool, console: &Console) -> Result<SendMessage, CliError> {
     if args.to.len() > RECIPIENTS_PER_MESSAGE_MAX {
-        let detail = format!("{} recipients, the limit is {RECIPIENTS_PER_MESSAGE_MAX}", args.to.len());
+        let detail = format!(
+            "{} recipients, the limit is {RECIPIENTS_PER_MESSAGE_MAX}",
+            args.to.len()
+        );
         return Err(CliError::problem(ProblemCode::TooManyRecipients, detail));
     }
     let text = MessageText::parse(text(args, has_files)?, has_files).map_err(|refusal| {
@@ -97,22 +105,33 @@ fn text(args: &SendArgs, has_files: bool) -> Result<String, CliError> {
             read_text(file, path)
         }
         (None, None) if has_files => Ok(String::new()),
-        (None, None) if io::stdin().is_terminal() => {
-            Err(CliError::usage("there is nothing to send", "add -m TEXT, -t FILE or -a FILE, or pipe the text in"))
-        }
+        (None, None) if io::stdin().is_terminal() => Err(CliError::usage(
+            "there is nothing to send",
+            "add -m TEXT, -t FILE or -a FILE, or pipe the text in",
+        )),
         (None, None) => read_text(io::stdin().lock(), Path::new("-")),
     }
 }
 
 fn read_text(source: impl Read, path: &Path) -> Result<String, CliError> {
     let mut bytes = Vec::with_capacity(MESSAGE_TEXT_BYTES_MAX);
-    source.take(TEXT_BYTES_READ_MAX).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
-    String::from_utf8(bytes)
-        .map_err(|_| CliError::refused(format!("{} is not text in UTF-8", path.display()), "send it as a file with -a"))
+    source
+        .take(TEXT_BYTES_READ_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(path, &error))?;
+    String::from_utf8(bytes).map_err(|_| {
+        CliError::refused(
+            format!("{} is not text in UTF-8", path.display()),
+            "send it as a file with -a",
+        )
+    })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> CliError {
-    CliError::refused(format!("{} cannot be read: {error}", path.display()), "check the path and its permissions")
+    CliError::refused(
+        format!("{} cannot be read: {error}", path.display()),
+        "check the path and its permissions",
+    )
 }
 
 async fn stage_and_send(
@@ -141,22 +160,51 @@ async fn take_back(staged: &[String], client: &Client) {
     let _ = tokio::time::timeout(TAKE_BACK_TIMEOUT, work).await;
 }
 
-async fn report(page: &Page<Message>, client: &Client, console: &mut Console) -> Result<(), CliError> {
+async fn report(
+    page: &Page<Message>,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), CliError> {
     if console.is_json() {
         return console.json(page);
     }
-    let files = page.items.first().map(|message| views::files(&message.attachments)).unwrap_or_default();
-    let with = if files.is_empty() { files } else { format!(" ({files})") };
+    let files = page
+        .items
+        .first()
+        .map(|message| views::files(&message.attachments))
+        .unwrap_or_default();
+    let with = if files.is_empty() {
+        files
+    } else {
+        format!(" ({files})")
+    };
     for delivery in wait::deliveries(page) {
-        console.line(format!("{} to {}{with}: {}", delivery.message, delivery.contact, delivery.status))?;
+        console.line(format!(
+            "{} to {}{with}: {}",
+            delivery.message, delivery.contact, delivery.status
+        ))?;
     }
     if let Some(first) = page.items.first() {
-        console.hint(format!("It is on disk and goes out by itself. Follow it with: sealpost status {}", first.id))?;
+        console.hint(format!(
+            "It is on disk and goes out by itself. Follow it with: sealpost status {}",
+            first.id
+        ))?;
     }
     // The message is sent; not to know more is no error.
     let node = client.get::<Node>(&["v1", "node"], &()).await;
-    let Some(node) = node.ok().filter(|node| node.relay.state == RelayState::Unreachable) else { return Ok(()) };
-    let reason = node.relay.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    console
-        .line(visible_line(&format!("{} does not answer{reason}; it goes out as soon as it does.", node.relay.origin)))
+    let Some(node) = node
+        .ok()
+        .filter(|node| node.relay.state == RelayState::Unreachable)
+    else {
+        return Ok(());
+    };
+    let reason = node
+        .relay
+        .reason
+        .map(|reason| format!(" ({reason})"))
+        .unwrap_or_default();
+    console.line(visible_line(&format!(
+        "{} does not answer{reason}; it goes out as soon as it does.",
+        node.relay.origin
+    )))
 }

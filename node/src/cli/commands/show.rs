@@ -2,7 +2,9 @@
 
 use crate::{
     api::model::{Direction, Message},
-    cli::{args::MessageArgs, client::Client, console::Console, error::CliError, units::moment, views},
+    cli::{
+        args::MessageArgs, client::Client, console::Console, error::CliError, units::moment, views,
+    },
 };
 use sealpost_node_core::text::visible_line;
 
@@ -10,7 +12,11 @@ use sealpost_node_core::text::visible_line;
 ///
 /// # Errors
 /// What the daemon refuses.
-pub async fn run(args: &MessageArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
+pub async fn run(
+    args: &MessageArgs,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), CliError> {
     let message: Message = client.get(&["v1", "messages", &args.id], &()).await?;
     if console.is_json() {
         return console.json(&message);
@@ -25,7 +31,9 @@ pub async fn run(args: &MessageArgs, client: &Client, console: &mut Console) -> 
     if !message.attachments.is_empty() {
         console.line("")?;
         console.grid(views::attachments(&message.attachments))?;
-        views::dangers(&message.attachments).into_iter().try_for_each(|line| console.line(visible_line(&line)))?;
+        views::dangers(&message.attachments)
+            .into_iter()
+            .try_for_each(|line| console.line(visible_line(&line)))?;
     }
     match message.direction {
         Direction::Out => {
@@ -42,14 +50,26 @@ fn head(message: &Message, console: &Console) -> Vec<String> {
     match message.direction {
         Direction::In => lines.push(format!("From     {}", author(message))),
         Direction::Out => {
-            let recipients: Vec<&str> = message.delivery.iter().map(|delivery| delivery.contact.as_str()).collect();
+            let recipients: Vec<&str> = message
+                .delivery
+                .iter()
+                .map(|delivery| delivery.contact.as_str())
+                .collect();
             lines.push(format!("To       {}", recipients.join(", ")));
         }
     }
-    lines.push(format!("Sent     {} ({})", moment(message.sent_at), console.relative(Some(message.sent_at))));
+    lines.push(format!(
+        "Sent     {} ({})",
+        moment(message.sent_at),
+        console.relative(Some(message.sent_at))
+    ));
     lines.extend(message.reply_to.as_ref().map(|id| format!("Answers  {id}")));
     if message.action_required {
-        let by = message.read_by.or(message.deliver_by).map(|at| format!(" by {}", moment(at))).unwrap_or_default();
+        let by = message
+            .read_by
+            .or(message.deliver_by)
+            .map(|at| format!(" by {}", moment(at)))
+            .unwrap_or_default();
         lines.push(format!("To do    an action is asked for{by}"));
     }
     lines
@@ -57,7 +77,11 @@ fn head(message: &Message, console: &Console) -> Vec<String> {
 
 fn author(message: &Message) -> String {
     let (name, contact) = (&message.sender.name, &message.sender.contact);
-    if name.is_empty() || name == contact { contact.clone() } else { format!("{name} at {contact}") }
+    if name.is_empty() || name == contact {
+        contact.clone()
+    } else {
+        format!("{name} at {contact}")
+    }
 }
 
 fn show_next(message: &Message, console: &mut Console) -> Result<(), CliError> {
@@ -65,10 +89,16 @@ fn show_next(message: &Message, console: &mut Console) -> Result<(), CliError> {
         console.hint("")?;
     }
     if !message.attachments.is_empty() {
-        console.hint(format!("Save the files with: sealpost files save {}", message.id))?;
+        console.hint(format!(
+            "Save the files with: sealpost files save {}",
+            message.id
+        ))?;
     }
     if !message.is_read {
-        console.hint(format!("Mark it as read, and tell the sender, with: sealpost read {}", message.id))?;
+        console.hint(format!(
+            "Mark it as read, and tell the sender, with: sealpost read {}",
+            message.id
+        ))?;
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! `sealpost status`
 
 use crate::{
-    api::model::{Delivery, DeliveryMode, Direction, Message, MessagesQuery, Node, Order, Page, RelayState},
+    api::model::{
+        Delivery, DeliveryMode, Direction, Message, MessagesQuery, Node, Order, Page, RelayState,
+    },
     cli::{
         args::StatusArgs,
         client::Client,
@@ -29,7 +31,11 @@ struct Overview {
 ///
 /// # Errors
 /// What the daemon refuses.
-pub async fn run(args: &StatusArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
+pub async fn run(
+    args: &StatusArgs,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), CliError> {
     match &args.id {
         Some(id) => message(id, client, console).await,
         None => overview(client, console).await,
@@ -39,11 +45,17 @@ pub async fn run(args: &StatusArgs, client: &Client, console: &mut Console) -> R
 async fn message(id: &str, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let message: Message = client.get(&["v1", "messages", id], &()).await?;
     if console.is_json() {
-        return console.json(&Page { items: message.delivery, next: None });
+        return console.json(&Page {
+            items: message.delivery,
+            next: None,
+        });
     }
     if message.direction == Direction::In {
         let read = if message.is_read { "read" } else { "unread" };
-        return console.line(format!("{} came from {}: {read}.", message.id, message.sender.contact));
+        return console.line(format!(
+            "{} came from {}: {read}.",
+            message.id, message.sender.contact
+        ));
     }
     let grid = views::deliveries(&message.delivery, false, console);
     console.grid(grid)?;
@@ -80,10 +92,16 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
     grid.row(vec![cell("relay"), coloured(relay, light)]);
     grid.row(vec![cell("delivery"), cell(delivery)]);
     grid.row(vec![cell("unread"), cell(node.unread_count.to_string())]);
-    grid.row(vec![cell("on its way"), cell(node.pending_count.to_string())]);
+    grid.row(vec![
+        cell("on its way"),
+        cell(node.pending_count.to_string()),
+    ]);
     grid.row(vec![cell("fingerprint"), cell(&node.fingerprint)]);
     grid.row(vec![cell("data folder"), cell(&node.data_folder)]);
-    grid.row(vec![cell("local API"), cell(format!("http://{}", node.address))]);
+    grid.row(vec![
+        cell("local API"),
+        cell(format!("http://{}", node.address)),
+    ]);
     grid.row(vec![cell("version"), cell(&node.version)]);
     console.grid(grid)?;
     show_clock(node, console)
@@ -91,13 +109,21 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
 
 fn relay(node: &Node, console: &Console) -> (String, Light) {
     let origin = &node.relay.origin;
-    let reason = node.relay.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let reason = node
+        .relay
+        .reason
+        .as_ref()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
     match node.relay.state {
         RelayState::Starting => (format!("{origin}, not reached yet{reason}"), Light::Waiting),
         RelayState::Connected => (format!("{origin}, connected"), Light::Good),
         RelayState::Unreachable => {
             let last = console.relative(node.relay.last_contact_at);
-            (format!("{origin}, unreachable{reason}; last contact: {last}"), Light::Bad)
+            (
+                format!("{origin}, unreachable{reason}; last contact: {last}"),
+                Light::Bad,
+            )
         }
     }
 }
@@ -107,7 +133,11 @@ fn show_clock(node: &Node, console: &mut Console) -> Result<(), CliError> {
     if offset < CLOCK_OFFSET_SHOWN {
         return Ok(());
     }
-    let side = if node.relay.clock_offset_ms > 0 { "behind" } else { "ahead of" };
+    let side = if node.relay.clock_offset_ms > 0 {
+        "behind"
+    } else {
+        "ahead of"
+    };
     console.line("")?;
     console.line(format!(
         "This machine's clock is {} s {side} the relay's. The node corrects it for itself; set the clock.",
@@ -129,7 +159,12 @@ async fn pending(expected: u64, client: &Client) -> Result<Vec<Delivery>, CliErr
             break;
         }
         let page: Page<Message> = client.get(&["v1", "messages"], &query).await?;
-        pending.extend(page.items.into_iter().flat_map(|message| message.delivery).filter(is_open));
+        pending.extend(
+            page.items
+                .into_iter()
+                .flat_map(|message| message.delivery)
+                .filter(is_open),
+        );
         query.after = page.next;
         if query.after.is_none() {
             break;
@@ -139,5 +174,8 @@ async fn pending(expected: u64, client: &Client) -> Result<Vec<Delivery>, CliErr
 }
 
 fn is_open(delivery: &Delivery) -> bool {
-    matches!(delivery.status, DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying)
+    matches!(
+        delivery.status,
+        DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying
+    )
 }

@@ -3,7 +3,10 @@
 use crate::{
     api::{
         iso::Iso,
-        model::{Attachment, Connection, ConnectionStatus, Delivery, Direction, EventTopic, Message, Node, RelayState},
+        model::{
+            Attachment, Connection, ConnectionStatus, Delivery, Direction, EventTopic, Message,
+            Node, RelayState,
+        },
     },
     cli::{
         args::WatchArgs,
@@ -61,7 +64,10 @@ fn show(event: &Event, console: &mut Console) -> Result<(), CliError> {
     }
     let now = console.now();
     match words(event, now) {
-        Some(words) => console.line(visible_line(&format!("{}  {words}", units::clock(Iso(now))))),
+        Some(words) => console.line(visible_line(&format!(
+            "{}  {words}",
+            units::clock(Iso(now))
+        ))),
         None => Ok(()),
     }
 }
@@ -81,12 +87,23 @@ fn words(event: &Event, now: Timestamp) -> Option<String> {
 
 fn message(message: &Message) -> String {
     let files = views::files(&message.attachments);
-    let files = if files.is_empty() { files } else { format!("  [{files}]") };
+    let files = if files.is_empty() {
+        files
+    } else {
+        format!("  [{files}]")
+    };
     let (preview, id) = (views::preview(message), &message.id);
     match message.direction {
-        Direction::In => format!("message     {id} from {}: {preview}{files}", message.sender.contact),
+        Direction::In => format!(
+            "message     {id} from {}: {preview}{files}",
+            message.sender.contact
+        ),
         Direction::Out => {
-            let to: Vec<&str> = message.delivery.iter().map(|delivery| delivery.contact.as_str()).collect();
+            let to: Vec<&str> = message
+                .delivery
+                .iter()
+                .map(|delivery| delivery.contact.as_str())
+                .collect();
             format!("message     {id} to {}: {preview}{files}", to.join(", "))
         }
     }
@@ -94,8 +111,17 @@ fn message(message: &Message) -> String {
 
 fn delivery(delivery: &Delivery, now: Timestamp) -> String {
     let detail = views::delivery_detail(delivery, now);
-    let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
-    format!("delivery    {} to {}: {}{detail}", delivery.message, delivery.contact, views::delivery_word(delivery))
+    let detail = if detail.is_empty() {
+        detail
+    } else {
+        format!(" ({detail})")
+    };
+    format!(
+        "delivery    {} to {}: {}{detail}",
+        delivery.message,
+        delivery.contact,
+        views::delivery_word(delivery)
+    )
 }
 
 fn connection(connection: &Connection) -> String {
@@ -107,17 +133,35 @@ fn connection(connection: &Connection) -> String {
         (ConnectionStatus::Blocked, _) => "blocked",
         (ConnectionStatus::Suspended, _) => "suspended",
     };
-    let reason = connection.health.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    format!("connection  {} {}: {status}{reason}", connection.id, connection.contact)
+    let reason = connection
+        .health
+        .reason
+        .as_ref()
+        .map(|reason| format!(" ({reason})"))
+        .unwrap_or_default();
+    format!(
+        "connection  {} {}: {status}{reason}",
+        connection.id, connection.contact
+    )
 }
 
 fn attachment(file: &Attachment) -> String {
     let (status, _) = views::attachment_status(file);
-    format!("file        {} {}, {}: {status}", file.id, file.filename, units::size(file.size))
+    format!(
+        "file        {} {}, {}: {status}",
+        file.id,
+        file.filename,
+        units::size(file.size)
+    )
 }
 
 fn node(node: &Node) -> String {
-    let reason = node.relay.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let reason = node
+        .relay
+        .reason
+        .as_ref()
+        .map(|reason| format!(" ({reason})"))
+        .unwrap_or_default();
     let state = match node.relay.state {
         RelayState::Starting => "not reached yet",
         RelayState::Connected => "connected",

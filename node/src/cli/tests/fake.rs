@@ -3,7 +3,8 @@
 use crate::{
     api::{
         model::{
-            Attachment, AttachmentStatus, Delivery, ListedAttachment, Message, Node, Page, SendMessage, StageQuery,
+            Attachment, AttachmentStatus, Delivery, ListedAttachment, Message, Node, Page,
+            SendMessage, StageQuery,
         },
         problem::{Problem, ProblemCode},
     },
@@ -74,7 +75,11 @@ impl Fake {
         let data = tempfile::tempdir().unwrap();
         let script = Arc::new(Mutex::new(script));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        std::fs::write(data.path().join(ADDRESS_FILE), listener.local_addr().unwrap().to_string()).unwrap();
+        std::fs::write(
+            data.path().join(ADDRESS_FILE),
+            listener.local_addr().unwrap().to_string(),
+        )
+        .unwrap();
         std::fs::write(data.path().join(TOKEN_FILE), TOKEN).unwrap();
         let app = router(script.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -86,9 +91,15 @@ impl Fake {
         self.run_wide(line, 80).await
     }
 
-    pub(super) async fn run_wide(&self, line: &[&str], width: u16) -> (String, Result<(), CliError>) {
+    pub(super) async fn run_wide(
+        &self,
+        line: &[&str],
+        width: u16,
+    ) -> (String, Result<(), CliError>) {
         let cli = Cli::try_parse_from([&["sealpost"], line].concat()).unwrap();
-        let Command::Ask(question) = cli.command else { panic!("not a question: {line:?}") };
+        let Command::Ask(question) = cli.command else {
+            panic!("not a question: {line:?}")
+        };
         let (mut console, out) = console(if cli.json { Format::Json } else { Format::Text }, width);
         let client = Client::open(self.data.path()).unwrap();
         let outcome = ask(question, &client, &mut console).await;
@@ -130,7 +141,16 @@ impl Write for Output {
 pub(super) fn console(format: Format, width: u16) -> (Console, Output) {
     let out = Output::default();
     let clock = Arc::new(ManualClock::new(NOW));
-    (Console::new(Box::new(out.clone()), format, Paint::Plain, Some(width), clock), out)
+    (
+        Console::new(
+            Box::new(out.clone()),
+            format,
+            Paint::Plain,
+            Some(width),
+            clock,
+        ),
+        out,
+    )
 }
 
 fn router(script: Shared) -> Router {
@@ -161,16 +181,28 @@ fn router(script: Shared) -> Router {
 }
 
 async fn remember(State(script): State<Shared>, request: Request, next: Next) -> Response {
-    let authorization = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    let authorization = request
+        .headers()
+        .get("authorization")
+        .map(|value| value.to_str().unwrap().to_owned());
     if authorization != Some(format!("Bearer {TOKEN}")) {
         return Problem::from(ProblemCode::Unauthorized).into_response();
     }
-    script.lock().unwrap().asked.push(format!("{} {}", request.method(), request.uri()));
+    script
+        .lock()
+        .unwrap()
+        .asked
+        .push(format!("{} {}", request.method(), request.uri()));
     next.run(request).await
 }
 
 fn known_node(script: &Shared) -> Node {
-    script.lock().unwrap().node.clone().unwrap_or_else(|| node("connected", 0))
+    script
+        .lock()
+        .unwrap()
+        .node
+        .clone()
+        .unwrap_or_else(|| node("connected", 0))
 }
 
 fn invite() -> Value {
@@ -189,27 +221,48 @@ async fn first_connection(script: Shared) -> Json<Value> {
 }
 
 async fn messages(State(script): State<Shared>) -> Json<Page<Message>> {
-    Json(Page { items: script.lock().unwrap().messages.clone(), next: None })
+    Json(Page {
+        items: script.lock().unwrap().messages.clone(),
+        next: None,
+    })
 }
 
-async fn message(State(script): State<Shared>, Path(id): Path<String>) -> Result<Json<Message>, Problem> {
+async fn message(
+    State(script): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<Json<Message>, Problem> {
     let script = script.lock().unwrap();
     let found = script.messages.iter().find(|message| message.id == id);
-    found.cloned().map(Json).ok_or_else(|| Problem::new(ProblemCode::NotFound, format!("there is no message {id}")))
+    found
+        .cloned()
+        .map(Json)
+        .ok_or_else(|| Problem::new(ProblemCode::NotFound, format!("there is no message {id}")))
 }
 
-async fn stage(State(script): State<Shared>, Query(query): Query<StageQuery>, body: Bytes) -> Json<Attachment> {
+async fn stage(
+    State(script): State<Shared>,
+    Query(query): Query<StageQuery>,
+    body: Bytes,
+) -> Json<Attachment> {
     let mut script = script.lock().unwrap();
     script.staged.push((query.filename.clone(), body.len()));
     if let Some(path) = &script.disturbs {
         std::fs::write(path, "something else").unwrap();
     }
     let id = format!("ATC-{}", script.staged.len());
-    Json(attachment(&id, &query.filename, body.len() as u64, AttachmentStatus::Staged))
+    Json(attachment(
+        &id,
+        &query.filename,
+        body.len() as u64,
+        AttachmentStatus::Staged,
+    ))
 }
 
 async fn listed(State(script): State<Shared>) -> Json<Page<ListedAttachment>> {
-    Json(Page { items: script.lock().unwrap().listed.clone(), next: None })
+    Json(Page {
+        items: script.lock().unwrap().listed.clone(),
+        next: None,
+    })
 }
 
 async fn file(State(script): State<Shared>) -> Json<Attachment> {
@@ -220,12 +273,20 @@ async fn drop_staged(State(script): State<Shared>, Path(id): Path<String>) {
     script.lock().unwrap().dropped.push(id);
 }
 
-async fn send(State(script): State<Shared>, Json(request): Json<SendMessage>) -> Result<Json<Page<Message>>, Problem> {
+async fn send(
+    State(script): State<Shared>,
+    Json(request): Json<SendMessage>,
+) -> Result<Json<Page<Message>>, Problem> {
     let mut script = script.lock().unwrap();
     if let Some(code) = script.refuses_sends {
         return Err(code.into());
     }
-    let items = request.to.iter().zip(1..).map(|(name, number)| outgoing(number, name, &request.content)).collect();
+    let items = request
+        .to
+        .iter()
+        .zip(1..)
+        .map(|(name, number)| outgoing(number, name, &request.content))
+        .collect();
     script.sent.push(request);
     Ok(Json(Page { items, next: None }))
 }
@@ -234,12 +295,19 @@ async fn events(State(script): State<Shared>) -> Response {
     let events = script.lock().unwrap().events.clone();
     let first = futures_util::stream::iter([Ok::<_, io::Error>(events)]);
     let stream = futures_util::StreamExt::chain(first, futures_util::stream::pending());
-    ([("content-type", "text/event-stream")], Body::from_stream(stream)).into_response()
+    (
+        [("content-type", "text/event-stream")],
+        Body::from_stream(stream),
+    )
+        .into_response()
 }
 
 pub(super) fn attachment(id: &str, name: &str, size: u64, status: AttachmentStatus) -> Attachment {
     let id = id.to_owned();
-    let (filename, safe_name) = (name.to_owned(), sealpost_node_core::filename::safe_name(name));
+    let (filename, safe_name) = (
+        name.to_owned(),
+        sealpost_node_core::filename::safe_name(name),
+    );
     let direction = crate::api::model::Direction::In;
     let content_type = "application/pdf".to_owned();
     let dangers = Vec::new();

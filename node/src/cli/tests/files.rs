@@ -51,17 +51,28 @@ fn coming(end: AttachmentStatus) -> Script {
 
 #[tokio::test]
 async fn saving_waits_for_what_is_on_its_way() {
-    let (fake, folder) = (Fake::start(coming(AttachmentStatus::Ready)).await, tempfile::tempdir().unwrap());
+    let (fake, folder) = (
+        Fake::start(coming(AttachmentStatus::Ready)).await,
+        tempfile::tempdir().unwrap(),
+    );
     let to = folder.path().to_str().unwrap();
     let text = fake.output(&["files", "save", MESSAGE, "--to", to]).await;
     let saved = folder.path().join("report.pdf");
-    let expected =
-        format!("report.pdf (ATC-1): downloading 100 %: the relay does not answer\nSaved {} (5 B).\n", saved.display());
+    let expected = format!(
+        "report.pdf (ATC-1): downloading 100 %: the relay does not answer\nSaved {} (5 B).\n",
+        saved.display()
+    );
     assert_eq!(text, expected);
     assert_eq!(std::fs::read(&saved).unwrap(), b"hello");
     let asked = fake.script().asked.clone();
-    let looked = asked.iter().position(|line| line == "GET /v1/attachments/ATC-1").unwrap();
-    assert!(asked[looked - 1].starts_with("GET /v1/events"), "it listens before it looks");
+    let looked = asked
+        .iter()
+        .position(|line| line == "GET /v1/attachments/ATC-1")
+        .unwrap();
+    assert!(
+        asked[looked - 1].starts_with("GET /v1/events"),
+        "it listens before it looks"
+    );
 }
 
 #[tokio::test]
@@ -69,8 +80,16 @@ async fn saving_says_when_a_file_does_not_come_or_nobody_wants_to_wait() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().to_str().unwrap();
     for (end, line, next) in [
-        (AttachmentStatus::Failed, vec!["files", "save", MESSAGE, "--to", to], "ask the sender to send it again"),
-        (AttachmentStatus::Ready, vec!["files", "save", MESSAGE, "--to", to, "--no-wait"], "leave out --no-wait"),
+        (
+            AttachmentStatus::Failed,
+            vec!["files", "save", MESSAGE, "--to", to],
+            "ask the sender to send it again",
+        ),
+        (
+            AttachmentStatus::Ready,
+            vec!["files", "save", MESSAGE, "--to", to, "--no-wait"],
+            "leave out --no-wait",
+        ),
     ] {
         let fake = Fake::start(coming(end)).await;
         let (_, outcome) = fake.run(&line).await;
@@ -90,8 +109,14 @@ report.pdf (ATC-1): ready
 Save with: sealpost files save atc-1
 ";
     assert_eq!(text, expected);
-    assert!(fake.script().asked.contains(&"POST /v1/attachments/ATC-1/download".to_owned()));
-    let text = fake.output(&["files", "fetch", "ATC-1", "--no-wait", "--json"]).await;
+    assert!(
+        fake.script()
+            .asked
+            .contains(&"POST /v1/attachments/ATC-1/download".to_owned())
+    );
+    let text = fake
+        .output(&["files", "fetch", "ATC-1", "--no-wait", "--json"])
+        .await;
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["items"][0]["status"], "downloading");
 }
@@ -106,7 +131,10 @@ async fn a_file_is_stopped() {
 
 fn dangerous(name: &str, dangers: &[Danger]) -> Attachment {
     let mut file = attachment("ATC-1", name, 5, AttachmentStatus::Ready);
-    let mark = |&code: &Danger| DangerMark { code, reason: code.reason().to_owned() };
+    let mark = |&code: &Danger| DangerMark {
+        code,
+        reason: code.reason().to_owned(),
+    };
     file.dangers = dangers.iter().map(mark).collect();
     file
 }
@@ -114,16 +142,38 @@ fn dangerous(name: &str, dangers: &[Danger]) -> Attachment {
 #[tokio::test]
 async fn what_is_dangerous_is_said_before_it_is_saved_and_cannot_run() {
     let mut message = incoming(1, "Bolt", "see the file");
-    message.attachments = vec![dangerous("invoice\u{202e}fdp.exe", &[Danger::Executable, Danger::Disguised])];
-    let script = Script { messages: vec![message], content: b"hello".to_vec(), ..Script::default() };
+    message.attachments = vec![dangerous(
+        "invoice\u{202e}fdp.exe",
+        &[Danger::Executable, Danger::Disguised],
+    )];
+    let script = Script {
+        messages: vec![message],
+        content: b"hello".to_vec(),
+        ..Script::default()
+    };
     let (fake, folder) = (Fake::start(script).await, tempfile::tempdir().unwrap());
-    let warning = "Careful with invoice\u{fffd}fdp.exe (ATC-1): a program; its name hides what it is.\n";
+    let warning =
+        "Careful with invoice\u{fffd}fdp.exe (ATC-1): a program; its name hides what it is.\n";
     let text = fake.output(&["show", MESSAGE]).await;
-    assert!(text.contains(warning) && text.contains("! application/pdf"), "{text}");
-    let text = fake.output(&["files", "save", MESSAGE, "--to", folder.path().to_str().unwrap()]).await;
+    assert!(
+        text.contains(warning) && text.contains("! application/pdf"),
+        "{text}"
+    );
+    let text = fake
+        .output(&[
+            "files",
+            "save",
+            MESSAGE,
+            "--to",
+            folder.path().to_str().unwrap(),
+        ])
+        .await;
     assert!(text.starts_with(warning), "{text}");
     let saved = folder.path().join("invoice_fdp.exe");
-    assert_eq!(std::fs::metadata(saved).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(saved).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
 }
 
 #[tokio::test]
@@ -135,7 +185,12 @@ async fn files_are_listed_with_whom_they_are_shared() {
         message_count,
         created_at: "2026-11-20T14:03:00.000Z".parse().unwrap(),
     };
-    let mut ours = attachment("ATC-2", "plan.pdf", 100_000_000, AttachmentStatus::Uploading);
+    let mut ours = attachment(
+        "ATC-2",
+        "plan.pdf",
+        100_000_000,
+        AttachmentStatus::Uploading,
+    );
     ours.direction = crate::api::model::Direction::Out;
     ours.transferred = 25_000_000;
     let mut unsent = attachment("ATC-3", "draft.txt", 0, AttachmentStatus::Staged);
@@ -145,7 +200,11 @@ async fn files_are_listed_with_whom_they_are_shared() {
         listed(ours, &["Bolt", "Cargo"], 200),
         listed(dangerous("setup.exe", &[Danger::Executable]), &["Bolt"], 1),
     ];
-    let fake = Fake::start(Script { listed: items, ..Script::default() }).await;
+    let fake = Fake::start(Script {
+        listed: items,
+        ..Script::default()
+    })
+    .await;
     let expected = "\
 FILE   WITH                  NAME       TYPE               SIZE      STATUS
 ───────────────────────────────────────────────────────────────────────────────────
@@ -156,6 +215,13 @@ ATC-1  from Bolt             setup.exe  ! application/pdf       5 B  ready
     let (text, outcome) = fake.run_wide(&["files"], 200).await;
     outcome.unwrap();
     assert_eq!(text, expected);
-    assert_eq!(fake.script().asked, ["GET /v1/attachments?order=desc&limit=50"]);
-    assert!(fake.output(&["files", "list", "--json"]).await.contains("\"messageCount\": 200"));
+    assert_eq!(
+        fake.script().asked,
+        ["GET /v1/attachments?order=desc&limit=50"]
+    );
+    assert!(
+        fake.output(&["files", "list", "--json"])
+            .await
+            .contains("\"messageCount\": 200")
+    );
 }

@@ -43,7 +43,9 @@ pub fn uploaded(tx: &Tx<'_>, name: &str, blob_until: Timestamp) -> Result<bool, 
 /// When SQLite fails.
 pub fn fetched(tx: &Tx<'_>, connection: &str, blob: &BlobId, at: Timestamp) -> Result<(), Fault> {
     let sql = "SELECT ref FROM attachments WHERE blob = ?1 AND direction = 'out'";
-    let Some(name) = tx.value::<String>(sql, &[blob.as_bytes()])? else { return Ok(()) };
+    let Some(name) = tx.value::<String>(sql, &[blob.as_bytes()])? else {
+        return Ok(());
+    };
     let changed = tx.execute(
         "UPDATE message_attachments SET fetched_at = ?3 WHERE attachment = ?1 AND fetched_at IS NULL
          AND message IN (SELECT message FROM deliveries WHERE connection = ?2)",
@@ -70,7 +72,9 @@ pub fn senders(tx: &Tx<'_>, name: &str) -> Result<Vec<String>, Fault> {
 /// # Errors
 /// When SQLite fails or a row does not open.
 pub fn release_of(tx: &Tx<'_>, message: &str) -> Result<(), Fault> {
-    of_message(tx, message)?.iter().try_for_each(|file| release_unless_needed(tx, &file.name))
+    of_message(tx, message)?
+        .iter()
+        .try_for_each(|file| release_unless_needed(tx, &file.name))
 }
 
 /// Lets go of a file of ours that no message needs any more.
@@ -78,7 +82,11 @@ pub fn release_of(tx: &Tx<'_>, message: &str) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn release_unless_needed(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
-    if tx.value::<i64>(NEEDED, &[&name])?.is_none() { release(tx, name) } else { Ok(()) }
+    if tx.value::<i64>(NEEDED, &[&name])?.is_none() {
+        release(tx, name)
+    } else {
+        Ok(())
+    }
 }
 
 fn release(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
@@ -117,13 +125,20 @@ pub fn look_after_blobs(tx: &Tx<'_>) -> Result<(), Fault> {
                JOIN deliveries d ON d.message = l.message
                WHERE a.status = 'uploaded' AND d.status = 'pending' AND a.blob_until > ?1 AND a.blob_until < ?2";
     let short = tx.now.plus(life).minus(limits::BLOB_EXTENDED_BY);
-    let waiting: Vec<String> = tx.rows(sql, &[&millis(tx.now), &millis(short)], |row| row.get(0))?;
+    let waiting: Vec<String> =
+        tx.rows(sql, &[&millis(tx.now), &millis(short)], |row| row.get(0))?;
     for message in waiting {
         keep_until(tx, &message, tx.now.plus(life))?;
     }
     let sql = "SELECT ref FROM attachments WHERE status = 'uploaded' AND blob_until <= ?1";
     let ended: Vec<String> = tx.rows(sql, &[&millis(tx.now)], |row| row.get(0))?;
-    ended.iter().try_for_each(|name| if waits(tx, name)? { lost(tx, name) } else { release(tx, name) })
+    ended.iter().try_for_each(|name| {
+        if waits(tx, name)? {
+            lost(tx, name)
+        } else {
+            release(tx, name)
+        }
+    })
 }
 
 fn waits(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
@@ -138,7 +153,13 @@ fn waits(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
 /// When SQLite fails.
 pub fn lost(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
     asked(tx, name)?;
-    advance(tx, name, AttachmentStatus::Uploading, Some("the relay has lost it")).map(|_| ())
+    advance(
+        tx,
+        name,
+        AttachmentStatus::Uploading,
+        Some("the relay has lost it"),
+    )
+    .map(|_| ())
 }
 
 /// What the relay has to be asked now.
@@ -146,15 +167,19 @@ pub fn lost(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
 /// # Errors
 /// When SQLite fails or a row does not open.
 pub fn relay_due(tx: &Tx<'_>, limit: usize) -> Result<Vec<(Attachment, RelayDue)>, Fault> {
-    let sql =
-        format!("{COLUMNS} WHERE a.relay_due IS NOT NULL AND a.next_at <= ?1 ORDER BY a.next_at, a.position LIMIT ?2");
+    let sql = format!(
+        "{COLUMNS} WHERE a.relay_due IS NOT NULL AND a.next_at <= ?1 ORDER BY a.next_at, a.position LIMIT ?2"
+    );
     let files = tx.rows(&sql, &[&millis(tx.now), &limit], read)?;
     files
         .into_iter()
         .map(|raw| {
             let sql = "SELECT keep_until FROM attachments WHERE ref = ?1 AND relay_due = 'extend'";
             let until = tx.value::<Option<i64>>(sql, &[&raw.name])?.flatten();
-            Ok((open(tx, raw)?, until.map_or(RelayDue::Delete, |until| RelayDue::Extend(timestamp(until)))))
+            Ok((
+                open(tx, raw)?,
+                until.map_or(RelayDue::Delete, |until| RelayDue::Extend(timestamp(until))),
+            ))
         })
         .collect()
 }
@@ -184,6 +209,9 @@ pub fn extended(tx: &Tx<'_>, name: &str, blob_until: Timestamp) -> Result<(), Fa
 /// # Errors
 /// When SQLite fails.
 pub fn asked(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
-    tx.execute("UPDATE attachments SET relay_due = NULL, reason = NULL WHERE ref = ?1", &[&name])?;
+    tx.execute(
+        "UPDATE attachments SET relay_due = NULL, reason = NULL WHERE ref = ?1",
+        &[&name],
+    )?;
     Ok(())
 }

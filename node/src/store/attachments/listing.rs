@@ -44,18 +44,28 @@ const MESSAGES_NAMED: u32 = 5;
 /// # Errors
 /// When SQLite fails or a row does not open.
 pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Listed>, Fault> {
-    let (compare, order, start) = if filter.descending { ("<", "DESC", i64::MAX) } else { (">", "ASC", 0) };
+    let (compare, order, start) = if filter.descending {
+        ("<", "DESC", i64::MAX)
+    } else {
+        (">", "ASC", 0)
+    };
     let sql = format!(
         "SELECT ref, position, created_at FROM attachments WHERE position {compare} ?1 AND (?2 IS NULL OR direction = ?2)
          ORDER BY position {order} LIMIT ?3"
     );
     let direction = filter.direction.as_ref().map(words::word);
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let rows = tx.rows(&sql, &[&filter.after.unwrap_or(start), &direction, &filter.limit], read)?;
+    let rows = tx.rows(
+        &sql,
+        &[&filter.after.unwrap_or(start), &direction, &filter.limit],
+        read,
+    )?;
     let mut listed = Vec::with_capacity(rows.len());
     for (name, position, created_at) in rows {
         let name: String = name;
-        let Some(file) = load(tx, &name)? else { continue };
+        let Some(file) = load(tx, &name)? else {
+            continue;
+        };
         let count_sql = "SELECT count(*) FROM message_attachments WHERE attachment = ?1";
         listed.push(Listed {
             position,
@@ -72,5 +82,7 @@ fn named_messages(tx: &Tx<'_>, name: &str) -> Result<Vec<(String, String)>, Faul
     let sql = "SELECT m.ref, k.name FROM message_attachments l JOIN messages m ON m.ref = l.message
                JOIN chats c ON c.ref = m.chat JOIN connections k ON k.ref = c.connection
                WHERE l.attachment = ?1 ORDER BY m.position LIMIT ?2";
-    tx.rows(sql, &[&name, &MESSAGES_NAMED], |row| Ok((row.get(0)?, row.get(1)?)))
+    tx.rows(sql, &[&name, &MESSAGES_NAMED], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
 }

@@ -47,24 +47,42 @@ impl Caller {
         let app = routes::router(Arc::clone(&world.daemon), TOKEN);
         tokio::spawn(async move { axum::serve(listener, app).await });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { http, url, host: world.daemon.running.address.to_string() }
+        Self {
+            http,
+            url,
+            host: world.daemon.running.address.to_string(),
+        }
     }
 
     fn ask(&self, method: http::Method, url: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, url).bearer_auth(TOKEN).header("host", &self.host)
+        self.http
+            .request(method, url)
+            .bearer_auth(TOKEN)
+            .header("host", &self.host)
     }
 
     /// Begins to hand over a file of [`BYTES`].
     fn begin(&self) -> HandingOver {
         let (pieces, receiver) = mpsc::channel(1);
-        let body = unfold(receiver, |mut pieces| async { Some((pieces.recv().await?, pieces)) });
+        let body = unfold(receiver, |mut pieces| async {
+            Some((pieces.recv().await?, pieces))
+        });
         let request = self.ask(http::Method::POST, &format!("{}?filename=a.bin", self.url));
-        let request = request.header("content-length", BYTES).body(reqwest::Body::wrap_stream(body));
-        HandingOver { pieces, answer: tokio::spawn(request.send()) }
+        let request = request
+            .header("content-length", BYTES)
+            .body(reqwest::Body::wrap_stream(body));
+        HandingOver {
+            pieces,
+            answer: tokio::spawn(request.send()),
+        }
     }
 
     async fn delete(&self, id: &str) {
-        let answer = self.ask(http::Method::DELETE, &format!("{}/{id}", self.url)).send().await.unwrap();
+        let answer = self
+            .ask(http::Method::DELETE, &format!("{}/{id}", self.url))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 204);
     }
 }
@@ -72,7 +90,10 @@ impl Caller {
 impl HandingOver {
     async fn send(&self, bytes: usize) {
         for piece in vec![7; bytes].chunks(100_000) {
-            self.pieces.send(Ok(Bytes::copy_from_slice(piece))).await.unwrap();
+            self.pieces
+                .send(Ok(Bytes::copy_from_slice(piece)))
+                .await
+                .unwrap();
         }
     }
 
@@ -87,11 +108,19 @@ impl HandingOver {
 
 fn puts(world: &World) -> Vec<String> {
     let asked = world.asked();
-    asked.iter().filter(|asked| asked.is_part() && asked.method == "PUT").map(|asked| asked.rest.clone()).collect()
+    asked
+        .iter()
+        .filter(|asked| asked.is_part() && asked.method == "PUT")
+        .map(|asked| asked.rest.clone())
+        .collect()
 }
 
 fn deletes(world: &World) -> usize {
-    world.asked().iter().filter(|asked| asked.method == "DELETE").count()
+    world
+        .asked()
+        .iter()
+        .filter(|asked| asked.method == "DELETE")
+        .count()
 }
 
 fn is_create(asked: &Asked) -> bool {
@@ -99,14 +128,22 @@ fn is_create(asked: &Asked) -> bool {
 }
 
 async fn nothing_unwanted(world: &World) -> bool {
-    world.daemon.read(|tx| unwanted::due(tx)).await.unwrap().is_empty()
+    world
+        .daemon
+        .read(|tx| unwanted::due(tx))
+        .await
+        .unwrap()
+        .is_empty()
 }
 
 /// A message takes it.
 async fn is_needed(world: &World, name: &str) {
     let name = name.to_owned();
-    let taken =
-        world.daemon.write(move |tx| attachments::advance(tx, &name, AttachmentStatus::Uploading, None)).await.unwrap();
+    let taken = world
+        .daemon
+        .write(move |tx| attachments::advance(tx, &name, AttachmentStatus::Uploading, None))
+        .await
+        .unwrap();
     assert!(taken);
 }
 
@@ -127,7 +164,10 @@ async fn parts_go_out_while_the_rest_is_still_sealed_and_each_goes_once() {
     let mut parts = puts(&world);
     parts.sort();
     assert_eq!(parts, ["0", "1", "2", "3", "4"]);
-    assert!(world.is_whole(world.row(&name).await.descriptor.blob.id, &world.row(&name).await.descriptor.sealed));
+    assert!(world.is_whole(
+        world.row(&name).await.descriptor.blob.id,
+        &world.row(&name).await.descriptor.sealed
+    ));
     assert_eq!(deletes(&world), 0);
 }
 
@@ -141,12 +181,26 @@ async fn a_message_that_comes_while_parts_are_under_way_goes_on_with_them() {
     world.until(async |world| !puts(world).is_empty()).await;
     let mut follower = world.daemon.progress.follow();
     is_needed(&world, &name).await;
-    let told = timeout(Duration::from_secs(60), follower.next()).await.unwrap();
-    assert_eq!((told.attachment, told.state), (name.clone(), TransferState::Moving), "it is seen at once");
+    let told = timeout(Duration::from_secs(60), follower.next())
+        .await
+        .unwrap();
+    assert_eq!(
+        (told.attachment, told.state),
+        (name.clone(), TransferState::Moving),
+        "it is seen at once"
+    );
     drop(held);
     world.until_status(&name, AttachmentStatus::Uploaded).await;
     assert_eq!(puts(&world).len(), 5, "each once");
-    assert_eq!(world.asked().iter().filter(|asked| is_create(asked)).count(), 1, "nothing is begun anew");
+    assert_eq!(
+        world
+            .asked()
+            .iter()
+            .filter(|asked| is_create(asked))
+            .count(),
+        1,
+        "nothing is begun anew"
+    );
 }
 
 #[tokio::test]
@@ -155,9 +209,15 @@ async fn what_went_out_of_a_file_that_was_cut_off_is_deleted() {
     let handing_over = Caller::of(&world).await.begin();
     handing_over.send(MOST).await;
     world.until(async |world| !puts(world).is_empty()).await;
-    handing_over.pieces.send(Err(io::Error::other("the file shrank"))).await.unwrap();
+    handing_over
+        .pieces
+        .send(Err(io::Error::other("the file shrank")))
+        .await
+        .unwrap();
     assert!(handing_over.answer.await.unwrap().is_err());
-    world.until(async |world| world.holds_no_blob() && nothing_unwanted(world).await).await;
+    world
+        .until(async |world| world.holds_no_blob() && nothing_unwanted(world).await)
+        .await;
     assert_eq!(deletes(&world), 1);
 }
 
@@ -171,7 +231,9 @@ async fn a_staged_file_that_is_deleted_leaves_the_relay() {
     world.until(async |world| puts(world).len() == 5).await;
     assert_eq!(deletes(&world), 0);
     caller.delete(&name).await;
-    world.until(async |world| world.holds_no_blob() && nothing_unwanted(world).await).await;
+    world
+        .until(async |world| world.holds_no_blob() && nothing_unwanted(world).await)
+        .await;
 }
 
 #[tokio::test]
@@ -184,14 +246,24 @@ async fn what_a_crash_left_at_the_relay_is_deleted_until_the_relay_says_so() {
     .await;
     let blob = BlobId::from_bytes([5; 16]);
     world.begin_blob(blob);
-    world.daemon.write(move |tx| unwanted::add(tx, &blob)).await.unwrap();
-    world.until(async |world| world.holds_no_blob() && nothing_unwanted(world).await).await;
+    world
+        .daemon
+        .write(move |tx| unwanted::add(tx, &blob))
+        .await
+        .unwrap();
+    world
+        .until(async |world| world.holds_no_blob() && nothing_unwanted(world).await)
+        .await;
     assert_eq!(deletes(&world), 3);
 }
 
 #[tokio::test]
 async fn a_relay_that_refuses_while_a_file_is_sealed_fails_nothing() {
-    for code in [ErrorCode::QuotaExceeded, ErrorCode::Conflict, ErrorCode::StorageFull] {
+    for code in [
+        ErrorCode::QuotaExceeded,
+        ErrorCode::Conflict,
+        ErrorCode::StorageFull,
+    ] {
         let refusals = AtomicUsize::new(0);
         let world = World::start(move |asked| {
             let is_first = is_create(asked) && refusals.fetch_add(1, Ordering::SeqCst) == 0;
@@ -199,7 +271,9 @@ async fn a_relay_that_refuses_while_a_file_is_sealed_fails_nothing() {
         })
         .await;
         let handing_over = Caller::of(&world).await.begin();
-        world.until(async |world| world.asked().iter().any(is_create)).await;
+        world
+            .until(async |world| world.asked().iter().any(is_create))
+            .await;
         handing_over.send(BYTES).await;
         let name = handing_over.end().await;
         assert!(puts(&world).is_empty());
@@ -214,17 +288,33 @@ async fn a_relay_that_is_full_at_a_part_says_so_once_a_message_needs_the_file_an
     for code in [ErrorCode::StorageFull, ErrorCode::QuotaExceeded] {
         let is_full = Arc::new(AtomicBool::new(true));
         let full = Arc::clone(&is_full);
-        let world =
-            World::start(move |asked| (asked.rest == "1" && full.load(Ordering::SeqCst)).then(|| problem(code))).await;
+        let world = World::start(move |asked| {
+            (asked.rest == "1" && full.load(Ordering::SeqCst)).then(|| problem(code))
+        })
+        .await;
         let handing_over = Caller::of(&world).await.begin();
         handing_over.send(BYTES).await;
         let name = handing_over.end().await;
-        world.until(async |world| puts(world).contains(&"1".to_owned())).await;
-        assert_eq!(world.row(&name).await.reason, None, "nobody waits for it yet");
+        world
+            .until(async |world| puts(world).contains(&"1".to_owned()))
+            .await;
+        assert_eq!(
+            world.row(&name).await.reason,
+            None,
+            "nobody waits for it yet"
+        );
         is_needed(&world, &name).await;
-        world.until(async |world| world.row(&name).await.reason.is_some()).await;
+        world
+            .until(async |world| world.row(&name).await.reason.is_some())
+            .await;
         let row = world.row(&name).await;
-        assert_eq!((row.status, row.reason), (AttachmentStatus::Uploading, Some(Problem::from(code).to_string())));
+        assert_eq!(
+            (row.status, row.reason),
+            (
+                AttachmentStatus::Uploading,
+                Some(Problem::from(code).to_string())
+            )
+        );
         is_full.store(false, Ordering::SeqCst);
         world.until_status(&name, AttachmentStatus::Uploaded).await;
         let row = world.row(&name).await;
@@ -244,11 +334,17 @@ async fn a_part_that_fails_early_goes_the_ordinary_way() {
     .await;
     let handing_over = Caller::of(&world).await.begin();
     handing_over.send(MOST).await;
-    world.until(async |world| puts(world).contains(&"1".to_owned())).await;
+    world
+        .until(async |world| puts(world).contains(&"1".to_owned()))
+        .await;
     handing_over.send(BYTES - MOST).await;
     let name = handing_over.end().await;
     is_needed(&world, &name).await;
     world.until_status(&name, AttachmentStatus::Uploaded).await;
     assert_eq!(world.row(&name).await.attempt, 0);
-    assert_eq!(puts(&world).len(), 6, "the one that failed twice, the others once");
+    assert_eq!(
+        puts(&world).len(),
+        6,
+        "the one that failed twice, the others once"
+    );
 }

@@ -71,28 +71,51 @@ struct FakeBlob {
 
 impl FakeBlob {
     fn view(&self, id: BlobId, expires_at: sealpost_proto::Timestamp) -> Response {
-        let state = if self.is_complete { BlobState::Complete } else { BlobState::Uploading };
+        let state = if self.is_complete {
+            BlobState::Complete
+        } else {
+            BlobState::Uploading
+        };
         let present = self.parts.keys().copied().collect();
         let (size_bytes, parts) = (self.size.bytes(), self.size.parts());
-        axum::Json(Blob { id, state, size_bytes, parts, present, expires_at }).into_response()
+        axum::Json(Blob {
+            id,
+            state,
+            size_bytes,
+            parts,
+            present,
+            expires_at,
+        })
+        .into_response()
     }
 
     fn digest(&self) -> Vec<u8> {
-        let hash = self.parts.values().fold(Sha256::new(), |hash, part| hash.chain_update(Sha256::digest(part)));
+        let hash = self.parts.values().fold(Sha256::new(), |hash, part| {
+            hash.chain_update(Sha256::digest(part))
+        });
         hash.finalize().to_vec()
     }
 }
 
 /// Those of a file that is about to be sealed.
 fn new_parts() -> Arc<SealedParts> {
-    Arc::new(SealedParts::of_new(FileId::from_bytes(sealpost_service::random_array()), Arc::default(), None))
+    Arc::new(SealedParts::of_new(
+        FileId::from_bytes(sealpost_service::random_array()),
+        Arc::default(),
+        None,
+    ))
 }
 
 /// A connection that ends in the middle of an answer.
 pub(super) fn cut() -> Response {
-    let pieces = [Ok(Bytes::from_static(b"half")), Err(io::Error::other("cut"))];
+    let pieces = [
+        Ok(Bytes::from_static(b"half")),
+        Err(io::Error::other("cut")),
+    ];
     let mut response = Response::new(Body::from_stream(stream::iter(pieces)));
-    response.headers_mut().insert("content-length", 1_000_000.into());
+    response
+        .headers_mut()
+        .insert("content-length", 1_000_000.into());
     response
 }
 
@@ -104,7 +127,9 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) async fn start(twist: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(
+        twist: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = Origin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let relay = Arc::new(FakeRelay {
@@ -115,23 +140,38 @@ impl World {
             gate: RwLock::default(),
             twist: Box::new(twist),
         });
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&relay));
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&relay));
         tokio::spawn(async move { axum::serve(listener, router).await });
         let folder = tempfile::tempdir().unwrap();
         let daemon = Daemon::for_test(folder.path(), origin, relay.clock.clone()).await;
         tokio::spawn(transfer::upload(Arc::clone(&daemon)));
         tokio::spawn(transfer::download(Arc::clone(&daemon)));
         tokio::spawn(transfer::keep(Arc::clone(&daemon)));
-        Self { relay, daemon, _folder: folder }
+        Self {
+            relay,
+            daemon,
+            _folder: folder,
+        }
     }
 
     /// A file of ours of so many bytes, on its way.
     pub(super) async fn upload(&self, bytes: usize) -> (String, Staged) {
         let text: Vec<u8> = (1..=251).cycle().take(bytes).collect();
         let pieces = stream::iter([Ok::<_, Infallible>(Bytes::from(text))]);
-        let staged = self.daemon.files.stage(pieces, bytes as u64, new_parts()).await.unwrap();
+        let staged = self
+            .daemon
+            .files
+            .stage(pieces, bytes as u64, new_parts())
+            .await
+            .unwrap();
         let id = BlobId::from_bytes(*staged.file.as_bytes());
-        (self.add(&staged, id, Direction::Out, AttachmentStatus::Uploading).await, staged)
+        (
+            self.add(&staged, id, Direction::Out, AttachmentStatus::Uploading)
+                .await,
+            staged,
+        )
     }
 
     /// The same file as one of theirs, at the relay, waiting to be fetched.
@@ -141,15 +181,42 @@ impl World {
         let mut parts = BTreeMap::new();
         for number in 0..size.parts() {
             let range = size.part_range(number).unwrap();
-            parts.insert(number, self.daemon.files.read_range(staged.file, range).await.unwrap());
+            parts.insert(
+                number,
+                self.daemon
+                    .files
+                    .read_range(staged.file, range)
+                    .await
+                    .unwrap(),
+            );
         }
-        self.relay.blobs.lock().unwrap().insert(id, FakeBlob { size, parts, is_complete: true });
-        (self.add(staged, id, Direction::In, AttachmentStatus::Waiting).await, id)
+        self.relay.blobs.lock().unwrap().insert(
+            id,
+            FakeBlob {
+                size,
+                parts,
+                is_complete: true,
+            },
+        );
+        (
+            self.add(staged, id, Direction::In, AttachmentStatus::Waiting)
+                .await,
+            id,
+        )
     }
 
-    async fn add(&self, staged: &Staged, id: BlobId, direction: Direction, status: AttachmentStatus) -> String {
+    async fn add(
+        &self,
+        staged: &Staged,
+        id: BlobId,
+        direction: Direction,
+        status: AttachmentStatus,
+    ) -> String {
         let descriptor = Descriptor {
-            blob: BlobRef { relay: self.daemon.me.relay.clone(), id },
+            blob: BlobRef {
+                relay: self.daemon.me.relay.clone(),
+                id,
+            },
             fetch_token: FetchToken::from_bytes([4; 32]),
             file_key: staged.file_key.clone(),
             sealed: staged.sealed,
@@ -179,7 +246,11 @@ impl World {
 
     pub(super) async fn row(&self, name: &str) -> attachments::Attachment {
         let name = name.to_owned();
-        self.daemon.read(move |tx| attachments::load(tx, &name)).await.unwrap().unwrap()
+        self.daemon
+            .read(move |tx| attachments::load(tx, &name))
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     /// Lets time pass until something is so; what waits after a failure is due again each time.
@@ -191,11 +262,14 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), waiting)
+            .await
+            .unwrap();
     }
 
     pub(super) async fn until_status(&self, name: &str, status: AttachmentStatus) {
-        self.until(async |world| world.row(name).await.status == status).await;
+        self.until(async |world| world.row(name).await.status == status)
+            .await;
     }
 
     pub(super) fn asked(&self) -> Vec<Asked> {
@@ -210,7 +284,9 @@ impl World {
     /// Whether the relay has a blob whole and as it is described.
     pub(super) fn is_whole(&self, id: BlobId, sealed: &Sealed) -> bool {
         let blobs = self.relay.blobs.lock().unwrap();
-        blobs.get(&id).is_some_and(|blob| blob.is_complete && blob.digest() == sealed.ct_hash)
+        blobs
+            .get(&id)
+            .is_some_and(|blob| blob.is_complete && blob.digest() == sealed.ct_hash)
     }
 
     pub(super) fn holds_no_blob(&self) -> bool {
@@ -220,12 +296,20 @@ impl World {
     /// As somebody left it who went away.
     pub(super) fn begin_blob(&self, id: BlobId) {
         let size = BlobSize::parse(limits::BLOB_BYTES_MAX, limits::BLOB_BYTES_MAX).unwrap();
-        let begun = FakeBlob { size, parts: BTreeMap::new(), is_complete: false };
+        let begun = FakeBlob {
+            size,
+            parts: BTreeMap::new(),
+            is_complete: false,
+        };
         self.relay.blobs.lock().unwrap().insert(id, begun);
     }
 
     pub(super) fn holds_anything_of(&self, staged: &Staged) -> bool {
-        self.relay.blobs.lock().unwrap().contains_key(&BlobId::from_bytes(*staged.file.as_bytes()))
+        self.relay
+            .blobs
+            .lock()
+            .unwrap()
+            .contains_key(&BlobId::from_bytes(*staged.file.as_bytes()))
     }
 
     /// Changes what the relay has of a blob.
@@ -236,11 +320,23 @@ impl World {
 
 async fn answer(State(relay): State<Arc<FakeRelay>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let path: Vec<_> = head.uri.path().trim_start_matches("/v1/").split('/').map(str::to_owned).collect();
+    let path: Vec<_> = head
+        .uri
+        .path()
+        .trim_start_matches("/v1/")
+        .split('/')
+        .map(str::to_owned)
+        .collect();
     if path[0] == "session" {
         let expires_at = relay.clock.now().plus(Duration::from_secs(1_000_000_000));
         let (session_id, key) = ("a session".to_owned(), SessionKey::from_bytes([3; 32]));
-        return axum::Json(Session { session_id, key, expires_at, relay_time: relay.clock.now() }).into_response();
+        return axum::Json(Session {
+            session_id,
+            key,
+            expires_at,
+            relay_time: relay.clock.now(),
+        })
+        .into_response();
     }
     let is_part = path.get(2).is_some_and(|word| word == "parts");
     let at_a_time = {
@@ -250,13 +346,23 @@ async fn answer(State(relay): State<Arc<FakeRelay>>, request: Request) -> Respon
     };
     let body = to_bytes(body, limits::PART_BYTES_MAX + 1).await;
     *relay.under_way.lock().unwrap() -= usize::from(is_part);
-    let Ok(body) = body else { return StatusCode::BAD_REQUEST.into_response() };
+    let Ok(body) = body else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     let blob = match path.get(1) {
         Some(id) => id.parse().unwrap(),
         None => serde_json::from_slice::<CreateBlob>(&body).unwrap().id,
     };
-    let rest = path.get(if is_part { 3 } else { 2 }).cloned().unwrap_or_default();
-    let asked = Asked { method: head.method.to_string(), blob, rest, at_a_time };
+    let rest = path
+        .get(if is_part { 3 } else { 2 })
+        .cloned()
+        .unwrap_or_default();
+    let asked = Asked {
+        method: head.method.to_string(),
+        blob,
+        rest,
+        at_a_time,
+    };
     relay.asked.lock().unwrap().push(asked.clone());
     if is_part {
         drop(relay.gate.read().await);
@@ -278,18 +384,29 @@ impl FakeRelay {
         if (asked.method.as_str(), asked.rest.as_str()) == ("POST", "") {
             let create: CreateBlob = serde_json::from_slice(body).unwrap();
             let size = BlobSize::parse(create.size_bytes, limits::BLOB_BYTES_MAX).unwrap();
-            let new = FakeBlob { size, parts: BTreeMap::new(), is_complete: false };
-            return blobs.entry(asked.blob).or_insert(new).view(asked.blob, create.expires_at);
+            let new = FakeBlob {
+                size,
+                parts: BTreeMap::new(),
+                is_complete: false,
+            };
+            return blobs
+                .entry(asked.blob)
+                .or_insert(new)
+                .view(asked.blob, create.expires_at);
         }
         if asked.method == "DELETE" {
             blobs.remove(&asked.blob);
             return StatusCode::NO_CONTENT.into_response();
         }
-        let Some(blob) = blobs.get_mut(&asked.blob) else { return problem(ErrorCode::NotFound) };
+        let Some(blob) = blobs.get_mut(&asked.blob) else {
+            return problem(ErrorCode::NotFound);
+        };
         match (asked.method.as_str(), asked.rest.as_str()) {
             ("POST", "complete") => {
                 let complete: CompleteBlob = serde_json::from_slice(body).unwrap();
-                if blob.parts.len() != blob.size.parts() as usize || blob.digest() != complete.digest.as_slice() {
+                if blob.parts.len() != blob.size.parts() as usize
+                    || blob.digest() != complete.digest.as_slice()
+                {
                     return problem(ErrorCode::BlobIncomplete);
                 }
                 blob.is_complete = true;

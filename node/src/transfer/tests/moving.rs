@@ -19,7 +19,9 @@ use std::sync::{
 const BYTES: usize = 9_000_000;
 
 fn parts_of<'a>(asked: &'a [Asked], method: &'a str) -> impl Iterator<Item = &'a Asked> {
-    asked.iter().filter(move |asked| asked.is_part() && asked.method == method)
+    asked
+        .iter()
+        .filter(move |asked| asked.is_part() && asked.method == method)
 }
 
 /// Says so of every `nth` request that it is asked about.
@@ -34,15 +36,26 @@ async fn files_go_up_several_parts_at_a_time_and_never_more_than_allowed() {
     let (first, first_staged) = world.upload(BYTES).await;
     let (second, second_staged) = world.upload(BYTES).await;
     world.until_status(&first, AttachmentStatus::Uploaded).await;
-    world.until_status(&second, AttachmentStatus::Uploaded).await;
+    world
+        .until_status(&second, AttachmentStatus::Uploaded)
+        .await;
     assert!(world.has(&first_staged) && world.has(&second_staged));
     let asked = world.asked();
     let most = asked.iter().map(|asked| asked.at_a_time).max().unwrap();
     assert!(most <= PARTS_IN_FLIGHT_MAX as usize, "{most}");
     assert_eq!(parts_of(&asked, "PUT").count(), 10, "each once");
-    let first_half: Vec<_> = parts_of(&asked, "PUT").take(6).map(|asked| asked.blob).collect();
-    assert!(first_half.iter().any(|blob| *blob != first_half[0]), "they share what may move");
-    assert_eq!(world.row(&first).await.transferred, first_staged.sealed.ct_len);
+    let first_half: Vec<_> = parts_of(&asked, "PUT")
+        .take(6)
+        .map(|asked| asked.blob)
+        .collect();
+    assert!(
+        first_half.iter().any(|blob| *blob != first_half[0]),
+        "they share what may move"
+    );
+    assert_eq!(
+        world.row(&first).await.transferred,
+        first_staged.sealed.ct_len
+    );
 }
 
 #[tokio::test]
@@ -61,14 +74,21 @@ async fn an_upload_that_is_cut_goes_on_and_sends_little_twice() {
     let (name, staged) = world.upload(4 * BYTES).await;
     world.until_status(&name, AttachmentStatus::Uploaded).await;
     assert!(world.has(&staged));
-    let (sent, parts) = (parts_of(&world.asked(), "PUT").count(), staged.part_digests.len());
+    let (sent, parts) = (
+        parts_of(&world.asked(), "PUT").count(),
+        staged.part_digests.len(),
+    );
     let again = sent - parts;
     let cuts = cuts.load(Ordering::SeqCst);
-    assert!(cuts >= 4 && again <= cuts * PARTS_IN_FLIGHT_MAX as usize, "{again} again for {cuts} cuts");
+    assert!(
+        cuts >= 4 && again <= cuts * PARTS_IN_FLIGHT_MAX as usize,
+        "{again} again for {cuts} cuts"
+    );
 }
 
 #[tokio::test]
-async fn a_relay_that_lies_about_what_it_has_is_asked_again_and_nothing_is_called_uploaded_before() {
+async fn a_relay_that_lies_about_what_it_has_is_asked_again_and_nothing_is_called_uploaded_before()
+{
     let told = AtomicUsize::new(0);
     let world = World::start(move |asked| {
         let is_create = asked.method == "POST" && asked.rest.is_empty();
@@ -84,15 +104,30 @@ async fn a_relay_that_lies_about_what_it_has_is_asked_again_and_nothing_is_calle
     let (name, staged) = world.upload(BYTES).await;
     world.until_status(&name, AttachmentStatus::Uploaded).await;
     assert!(world.has(&staged));
-    assert_eq!(world.asked().iter().filter(|asked| asked.rest == "complete").count(), 4);
+    assert_eq!(
+        world
+            .asked()
+            .iter()
+            .filter(|asked| asked.rest == "complete")
+            .count(),
+        4
+    );
 }
 
 #[tokio::test]
 async fn what_passes_is_waited_for_and_what_does_not_ends() {
-    let passing = [ErrorCode::QuotaExceeded, ErrorCode::AccountSuspended, ErrorCode::Malformed, ErrorCode::NotFound];
+    let passing = [
+        ErrorCode::QuotaExceeded,
+        ErrorCode::AccountSuspended,
+        ErrorCode::Malformed,
+        ErrorCode::NotFound,
+    ];
     let next = AtomicUsize::new(0);
     let world = World::start(move |asked| {
-        let code = asked.is_part().then(|| passing.get(next.fetch_add(1, Ordering::SeqCst))).flatten();
+        let code = asked
+            .is_part()
+            .then(|| passing.get(next.fetch_add(1, Ordering::SeqCst)))
+            .flatten();
         code.map(|code| problem(*code))
     })
     .await;
@@ -108,16 +143,29 @@ async fn what_passes_is_waited_for_and_what_does_not_ends() {
 
 #[tokio::test]
 async fn a_spool_that_this_disk_damaged_or_lost_is_not_sent_for_ever() {
-    let world = World::start(|asked| asked.is_part().then(|| problem(ErrorCode::SignatureInvalid))).await;
+    let world = World::start(|asked| {
+        asked
+            .is_part()
+            .then(|| problem(ErrorCode::SignatureInvalid))
+    })
+    .await;
     let (damaged, staged) = world.upload(BYTES).await;
-    world.until(async |world| world.row(&damaged).await.attempt > 0).await;
-    assert_eq!(world.row(&damaged).await.status, AttachmentStatus::Uploading, "it may have changed on the way");
+    world
+        .until(async |world| world.row(&damaged).await.attempt > 0)
+        .await;
+    assert_eq!(
+        world.row(&damaged).await.status,
+        AttachmentStatus::Uploading,
+        "it may have changed on the way"
+    );
     world.daemon.files.damage(staged.file);
     world.until_status(&damaged, AttachmentStatus::Failed).await;
 
     let world = World::start(|asked| asked.is_part().then(|| problem(ErrorCode::Overloaded))).await;
     let (lost, staged) = world.upload(BYTES).await;
-    world.until(async |world| world.row(&lost).await.attempt > 0).await;
+    world
+        .until(async |world| world.row(&lost).await.attempt > 0)
+        .await;
     world.daemon.files.remove(staged.file).await;
     world.until_status(&lost, AttachmentStatus::Failed).await;
 }
@@ -129,7 +177,12 @@ async fn a_file_comes_down_and_is_the_one_that_was_sent() {
     let (name, _) = world.download(&staged).await;
     world.until_status(&name, AttachmentStatus::Ready).await;
     let row = world.row(&name).await;
-    let pieces = world.daemon.files.read_plaintext(row.file, &staged.file_key, &staged.sealed).await.unwrap();
+    let pieces = world
+        .daemon
+        .files
+        .read_plaintext(row.file, &staged.file_key, &staged.sealed)
+        .await
+        .unwrap();
     let text = pieces.try_collect::<Vec<_>>().await.unwrap().concat();
     assert!(text == (1..=251).cycle().take(BYTES).collect::<Vec<u8>>());
     assert_eq!(parts_of(&world.asked(), "GET").count(), 5, "each once");
@@ -140,11 +193,13 @@ async fn a_download_that_is_cut_or_answered_short_or_long_goes_on() {
     let is_wrong = every(3);
     let kind = AtomicUsize::new(0);
     let world = World::start(move |asked| {
-        (asked.method == "GET" && is_wrong()).then(|| match kind.fetch_add(1, Ordering::SeqCst) % 4 {
-            0 => cut(),
-            1 => Body::from(Bytes::from_static(b"short")).into_response(),
-            2 => Body::from(vec![0; 2_200_000]).into_response(),
-            _ => problem(ErrorCode::Overloaded),
+        (asked.method == "GET" && is_wrong()).then(|| {
+            match kind.fetch_add(1, Ordering::SeqCst) % 4 {
+                0 => cut(),
+                1 => Body::from(Bytes::from_static(b"short")).into_response(),
+                2 => Body::from(vec![0; 2_200_000]).into_response(),
+                _ => problem(ErrorCode::Overloaded),
+            }
         })
     })
     .await;
@@ -177,8 +232,22 @@ async fn a_file_of_which_the_relay_changed_a_part_is_never_handed_out_and_can_be
         });
         world.until_status(&name, AttachmentStatus::Failed).await;
         let row = world.row(&name).await;
-        assert!(row.reason.as_deref().unwrap().contains("not the one that its sender described"), "{:?}", row.reason);
-        assert!(world.daemon.files.read_plaintext(row.file, &staged.file_key, &staged.sealed).await.is_err());
+        assert!(
+            row.reason
+                .as_deref()
+                .unwrap()
+                .contains("not the one that its sender described"),
+            "{:?}",
+            row.reason
+        );
+        assert!(
+            world
+                .daemon
+                .files
+                .read_plaintext(row.file, &staged.file_key, &staged.sealed)
+                .await
+                .is_err()
+        );
         world.tamper(id, |parts| *parts = right.lock().unwrap().take().unwrap());
         world.daemon.write(move |tx| fetch(tx, &row)).await.unwrap();
         world.until_status(&name, AttachmentStatus::Ready).await;
@@ -187,37 +256,80 @@ async fn a_file_of_which_the_relay_changed_a_part_is_never_handed_out_and_can_be
 
 #[tokio::test]
 async fn a_file_that_the_relay_does_not_have_any_more_says_so() {
-    let world = World::start(|asked| (asked.method == "GET").then(|| problem(ErrorCode::NotFound))).await;
+    let world =
+        World::start(|asked| (asked.method == "GET").then(|| problem(ErrorCode::NotFound))).await;
     let (_, staged) = world.upload(BYTES).await;
     let (name, _) = world.download(&staged).await;
     world.until_status(&name, AttachmentStatus::Failed).await;
-    assert!(world.row(&name).await.reason.unwrap().contains("sent again"));
+    assert!(
+        world
+            .row(&name)
+            .await
+            .reason
+            .unwrap()
+            .contains("sent again")
+    );
 }
 
 #[tokio::test]
 async fn what_is_cancelled_leaves_the_relay_and_this_disk() {
-    let world = World::start(|asked| (asked.rest == "3").then(|| problem(ErrorCode::Overloaded))).await;
+    let world =
+        World::start(|asked| (asked.rest == "3").then(|| problem(ErrorCode::Overloaded))).await;
     let (name, staged) = world.upload(BYTES).await;
-    world.until(async |world| world.row(&name).await.attempt > 0).await;
+    world
+        .until(async |world| world.row(&name).await.attempt > 0)
+        .await;
     let row = world.row(&name).await;
-    world.daemon.write(move |tx| cancel(tx, &row)).await.unwrap();
-    world.until(async |world| !world.holds_anything_of(&staged)).await;
-    let due = async |world: &World| world.daemon.read(|tx| attachments::next_relay_due(tx)).await.unwrap();
+    world
+        .daemon
+        .write(move |tx| cancel(tx, &row))
+        .await
+        .unwrap();
+    world
+        .until(async |world| !world.holds_anything_of(&staged))
+        .await;
+    let due = async |world: &World| {
+        world
+            .daemon
+            .read(|tx| attachments::next_relay_due(tx))
+            .await
+            .unwrap()
+    };
     world.until(async |world| due(world).await.is_none()).await;
-    assert!(world.daemon.files.read_range(staged.file, 0..10).await.is_err());
+    assert!(
+        world
+            .daemon
+            .files
+            .read_range(staged.file, 0..10)
+            .await
+            .is_err()
+    );
     assert_eq!(world.row(&name).await.status, AttachmentStatus::Cancelled);
 }
 
 #[tokio::test]
 async fn a_download_that_is_stopped_asks_for_nothing_until_it_is_asked_for_again() {
-    let world = World::start(|asked| (asked.rest == "3").then(|| problem(ErrorCode::Overloaded))).await;
+    let world =
+        World::start(|asked| (asked.rest == "3").then(|| problem(ErrorCode::Overloaded))).await;
     let (_, staged) = world.upload(BYTES).await;
     let (name, id) = world.download(&staged).await;
-    world.until(async |world| world.row(&name).await.attempt > 0).await;
+    world
+        .until(async |world| world.row(&name).await.attempt > 0)
+        .await;
     let row = world.row(&name).await;
-    world.daemon.write(move |tx| cancel(tx, &row)).await.unwrap();
+    world
+        .daemon
+        .write(move |tx| cancel(tx, &row))
+        .await
+        .unwrap();
     world.until_status(&name, AttachmentStatus::Offered).await;
-    let gets = |world: &World| world.asked().iter().filter(|asked| asked.blob == id).count();
+    let gets = |world: &World| {
+        world
+            .asked()
+            .iter()
+            .filter(|asked| asked.blob == id)
+            .count()
+    };
     let another_comes_and_goes = async || {
         let (other, _) = world.upload(10).await;
         world.until_status(&other, AttachmentStatus::Uploaded).await;

@@ -11,16 +11,27 @@ use sealpost_service::units::size;
 use std::fs;
 
 pub(super) fn look(findings: &mut Findings, config: &Config, runs: bool) {
-    let (folders, path) = ([config.data.clone(), config.data.join(BLOBS)], config.data.join(FILE));
+    let (folders, path) = (
+        [config.data.clone(), config.data.join(BLOBS)],
+        config.data.join(FILE),
+    );
     if !config.data.is_dir() {
         return;
     }
     let file = fs::metadata(&path).ok();
-    let Some(Disk { free_bytes, held_bytes, reserve_bytes }) =
-        Disk::look(&folders, file.as_ref(), config.storage.reserve())
+    let Some(Disk {
+        free_bytes,
+        held_bytes,
+        reserve_bytes,
+    }) = Disk::look(&folders, file.as_ref(), config.storage.reserve())
     else {
-        return findings
-            .fail("storage", format!("the system does not say how much is free in {}", config.data.display()));
+        return findings.fail(
+            "storage",
+            format!(
+                "the system does not say how much is free in {}",
+                config.data.display()
+            ),
+        );
     };
     let (free, reserve) = (size(free_bytes), size(reserve_bytes));
     let wanted_bytes = Reserve::of_file(reserve_bytes);
@@ -37,10 +48,15 @@ pub(super) fn look(findings: &mut Findings, config: &Config, runs: bool) {
             let why = "its log says why, if the setting is not newer than its start";
             findings.warn(
                 "storage",
-                format!("{text}, but {shown} has only {held} of {wanted}: others may take them; {why}"),
+                format!(
+                    "{text}, but {shown} has only {held} of {wanted}: others may take them; {why}"
+                ),
             );
         }
-        (true, false) => findings.ok("storage", format!("{text}; the next start makes the file of the reserve")),
+        (true, false) => findings.ok(
+            "storage",
+            format!("{text}; the next start makes the file of the reserve"),
+        ),
         (false, _) => findings.ok("storage", text),
     }
 }
@@ -53,17 +69,30 @@ mod tests {
     #[test]
     fn room_for_the_reserve_and_its_file_are_looked_at() {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = Config { data: folder.path().to_owned(), ..Config::default() };
+        let mut config = Config {
+            data: folder.path().to_owned(),
+            ..Config::default()
+        };
         (config.storage.reserve_bytes, config.storage.reserve_percent) = (1024 * 1024, 100);
         let found = |config: &Config, runs| {
             let mut findings = Findings::default();
             look(&mut findings, config, runs);
-            findings.0.pop().map(|(grade, _, text)| (grade, text)).unwrap()
+            findings
+                .0
+                .pop()
+                .map(|(grade, _, text)| (grade, text))
+                .unwrap()
         };
         let (grade, text) = found(&config, false);
-        assert!(grade == Grade::Ok && text.contains("the next start makes"), "{text}");
+        assert!(
+            grade == Grade::Ok && text.contains("the next start makes"),
+            "{text}"
+        );
         let (grade, text) = found(&config, true);
-        assert!(grade == Grade::Warn && text.contains("has only 0 B of"), "{text}");
+        assert!(
+            grade == Grade::Warn && text.contains("has only 0 B of"),
+            "{text}"
+        );
         let mut file = File::create(folder.path().join(FILE)).unwrap();
         file.write_all(&vec![1; 256 * 1024]).unwrap();
         file.sync_all().unwrap();

@@ -13,8 +13,10 @@ pub(super) fn look(findings: &mut Findings, config: &Config, now: Timestamp) {
     let certificate = match Lying::find(config) {
         Ok(Lying::Nothing) => return,
         Ok(Lying::NotOrdered) => {
-            return findings
-                .warn("tls", "the authority has given no certificate yet: the relay orders one when it runs");
+            return findings.warn(
+                "tls",
+                "the authority has given no certificate yet: the relay orders one when it runs",
+            );
         }
         Ok(Lying::Certificate(certificate)) => certificate,
         Err(error) => return findings.fail("tls", error),
@@ -32,15 +34,31 @@ fn name(findings: &mut Findings, certificate: &CertificateFiles, origin: &Origin
         return findings.fail("tls", text);
     }
     let url = Url::parse(origin.as_str()).ok();
-    let Some(host) = url.as_ref().and_then(Url::host_str) else { return };
+    let Some(host) = url.as_ref().and_then(Url::host_str) else {
+        return;
+    };
     // An IPv6 address has brackets in a URL only.
     match certificate.names(host.trim_matches(['[', ']'])) {
-        Ok(()) => findings.ok("tls", format!("the certificate is for {host}, and the key belongs to it")),
-        Err(error) => findings.fail("tls", format!("the certificate is not for {host} ({error}): order one that is")),
+        Ok(()) => findings.ok(
+            "tls",
+            format!("the certificate is for {host}, and the key belongs to it"),
+        ),
+        Err(error) => findings.fail(
+            "tls",
+            format!("the certificate is not for {host} ({error}): order one that is"),
+        ),
     }
 }
 
-fn validity(findings: &mut Findings, Validity { not_before, not_after }: Validity, now: Timestamp, by_hand: bool) {
+fn validity(
+    findings: &mut Findings,
+    Validity {
+        not_before,
+        not_after,
+    }: Validity,
+    now: Timestamp,
+    by_hand: bool,
+) {
     let todo = if by_hand {
         "order a new one and put it in its place"
     } else {
@@ -48,7 +66,10 @@ fn validity(findings: &mut Findings, Validity { not_before, not_after }: Validit
     };
     if now < not_before {
         let wait = length(not_before.since(now));
-        return findings.fail("tls", format!("the certificate is good only in {wait}: is the clock right?"));
+        return findings.fail(
+            "tls",
+            format!("the certificate is good only in {wait}: is the clock right?"),
+        );
     }
     if now >= not_after {
         let ago = length(now.since(not_after));
@@ -56,8 +77,14 @@ fn validity(findings: &mut Findings, Validity { not_before, not_after }: Validit
     }
     let left = not_after.since(now);
     match left < CERTIFICATE_WARNING {
-        true => findings.warn("tls", format!("the certificate expires in {}: {todo}", length(left))),
-        false => findings.ok("tls", format!("the certificate expires in {}", length(left))),
+        true => findings.warn(
+            "tls",
+            format!("the certificate expires in {}: {todo}", length(left)),
+        ),
+        false => findings.ok(
+            "tls",
+            format!("the certificate expires in {}", length(left)),
+        ),
     }
 }
 
@@ -69,19 +96,33 @@ mod tests {
 
     fn certify(folder: &Path, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
-        (params.not_before, params.not_after) = (date_time_ymd(2030, 1, 1), date_time_ymd(2030, 3, 1));
+        let mut params = CertificateParams::new(
+            names
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect::<Vec<_>>(),
+        )
+        .unwrap();
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2030, 1, 1), date_time_ymd(2030, 3, 1));
         let (chain, private) = (folder.join("chain.pem"), folder.join("key.pem"));
         fs::write(&chain, params.self_signed(&key).unwrap().pem()).unwrap();
         fs::write(&private, key.serialize_pem()).unwrap();
         fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).unwrap();
-        (chain.to_str().unwrap().to_owned(), private.to_str().unwrap().to_owned())
+        (
+            chain.to_str().unwrap().to_owned(),
+            private.to_str().unwrap().to_owned(),
+        )
     }
 
     fn found(config: &Config, now: Timestamp) -> Vec<(Grade, String)> {
         let mut findings = Findings::default();
         look(&mut findings, config, now);
-        findings.0.into_iter().map(|(grade, _, text)| (grade, text)).collect()
+        findings
+            .0
+            .into_iter()
+            .map(|(grade, _, text)| (grade, text))
+            .collect()
     }
 
     /// Around the life of the certificate: a week before, in its first days, twelve days before its end, after it.
@@ -95,7 +136,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         assert_eq!(found(&config, GOOD), [], "a proxy speaks TLS");
-        (config.tls.certificate, config.tls.key) = certify(folder.path(), &["relay.example", "*.inner.example", "::1"]);
+        (config.tls.certificate, config.tls.key) =
+            certify(folder.path(), &["relay.example", "*.inner.example", "::1"]);
         for (url, grade) in [
             ("https://relay.example", Grade::Ok),
             ("https://a.inner.example:8443", Grade::Ok),
@@ -106,7 +148,11 @@ mod tests {
         ] {
             config.public_url = Some(Origin::parse(url).unwrap());
             let found = found(&config, GOOD);
-            assert_eq!((found[0].0, found[1].0), (grade, Grade::Ok), "{url}: {found:?}");
+            assert_eq!(
+                (found[0].0, found[1].0),
+                (grade, Grade::Ok),
+                "{url}: {found:?}"
+            );
         }
         config.public_url = None;
         for (now, grade, words) in [
@@ -116,7 +162,10 @@ mod tests {
             (OVER, Grade::Fail, "ago: order a new one"),
         ] {
             let found = found(&config, now);
-            assert!(found.len() == 1 && found[0].0 == grade && found[0].1.contains(words), "{found:?}");
+            assert!(
+                found.len() == 1 && found[0].0 == grade && found[0].1.contains(words),
+                "{found:?}"
+            );
         }
     }
 
@@ -124,25 +173,39 @@ mod tests {
     fn files_that_cannot_be_used_are_named() {
         let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut config = Config::default();
-        let ((certificate, key), (_, others)) =
-            (certify(folder.path(), &["a.example"]), certify(other.path(), &["a.example"]));
+        let ((certificate, key), (_, others)) = (
+            certify(folder.path(), &["a.example"]),
+            certify(other.path(), &["a.example"]),
+        );
         config.tls.certificate = certificate;
-        for (key, words) in
-            [("", "belong together"), ("/nowhere", "/nowhere cannot be read"), (&others, "does not belong")]
-        {
+        for (key, words) in [
+            ("", "belong together"),
+            ("/nowhere", "/nowhere cannot be read"),
+            (&others, "does not belong"),
+        ] {
             config.tls.key = key.to_owned();
             let found = found(&config, GOOD);
-            assert!(found.len() == 1 && found[0].0 == Grade::Fail && found[0].1.contains(words), "{found:?}");
+            assert!(
+                found.len() == 1 && found[0].0 == Grade::Fail && found[0].1.contains(words),
+                "{found:?}"
+            );
         }
         config.tls.key = key;
         config.acme.directory = "https://authority.example".to_owned();
-        assert!(found(&config, GOOD)[0].1.contains("leave one of them empty"));
+        assert!(
+            found(&config, GOOD)[0]
+                .1
+                .contains("leave one of them empty")
+        );
     }
 
     #[test]
     fn what_an_authority_gave_is_looked_at_and_nothing_is_made() {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = Config { data: folder.path().to_owned(), ..Config::default() };
+        let mut config = Config {
+            data: folder.path().to_owned(),
+            ..Config::default()
+        };
         config.public_url = Some(Origin::parse("https://relay.example").unwrap());
         config.acme.directory = "https://authority.example/directory".to_owned();
         assert!(found(&config, GOOD)[0].1.contains("terms of service"));
@@ -151,7 +214,15 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         fs::create_dir(folder.path().join("acme")).unwrap();
         certify(&folder.path().join("acme"), &["relay.example"]);
-        let grades = |now| found(&config, now).iter().map(|(grade, _)| *grade).collect::<Vec<_>>();
-        assert_eq!((grades(GOOD), grades(OVER)), (vec![Grade::Ok; 2], vec![Grade::Ok, Grade::Fail]));
+        let grades = |now| {
+            found(&config, now)
+                .iter()
+                .map(|(grade, _)| *grade)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (grades(GOOD), grades(OVER)),
+            (vec![Grade::Ok; 2], vec![Grade::Ok, Grade::Fail])
+        );
     }
 }

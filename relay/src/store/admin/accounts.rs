@@ -30,12 +30,24 @@ impl Store {
         );
         self.read(move |db| {
             let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-            let bounds = params![between.0.as_bytes(), between.1.as_bytes(), after, int(limit as u64) + 1];
+            let bounds = params![
+                between.0.as_bytes(),
+                between.1.as_bytes(),
+                after,
+                int(limit as u64) + 1
+            ];
             let mut accounts = rows(db, &sql, bounds, |row| account(row, now))?;
             let more = accounts.len() > limit;
             accounts.truncate(limit);
-            let next = accounts.last().map(|account| account.account_id.to_string()).filter(|_| more);
-            Ok(Accounts { relay_time: now, accounts, next })
+            let next = accounts
+                .last()
+                .map(|account| account.account_id.to_string())
+                .filter(|_| more);
+            Ok(Accounts {
+                relay_time: now,
+                accounts,
+                next,
+            })
         })
         .await
     }
@@ -44,7 +56,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn seen_account(&self, now: Timestamp, id: AccountId) -> Result<Option<Account>, StoreError> {
+    pub(crate) async fn seen_account(
+        &self,
+        now: Timestamp,
+        id: AccountId,
+    ) -> Result<Option<Account>, StoreError> {
         self.read(move |db| find(db, now, id)).await
     }
 
@@ -60,7 +76,11 @@ impl Store {
         suspended: bool,
     ) -> Result<Option<Account>, StoreError> {
         self.write(move |db| {
-            run(db, "UPDATE accounts SET suspended = ? WHERE account = ?", params![suspended, id.as_bytes()])?;
+            run(
+                db,
+                "UPDATE accounts SET suspended = ? WHERE account = ?",
+                params![suspended, id.as_bytes()],
+            )?;
             // Writes down when the scheduler has to look: never, or now.
             lanes::step(db, now, id, Event::Contact, 0)?;
             find(db, now, id)

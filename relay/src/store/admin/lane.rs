@@ -44,7 +44,9 @@ pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<model::Lan
 }
 
 fn state(lane: &Lane, suspended: bool, now: Timestamp) -> model::LaneState {
-    use model::LaneState::{AskedToWait, BackingOff, Leased, Off, Pull, Ready, Suspended, Unverified};
+    use model::LaneState::{
+        AskedToWait, BackingOff, Leased, Off, Pull, Ready, Suspended, Unverified,
+    };
     match (lane.webhook, lane.state) {
         _ if suspended => Suspended,
         (_, State::Leased { until, .. }) if until > now => Leased,
@@ -55,13 +57,19 @@ fn state(lane: &Lane, suspended: bool, now: Timestamp) -> model::LaneState {
         (WebhookState::Active, State::AskedToWait { until }) if until > now => AskedToWait,
         (
             WebhookState::Active,
-            State::Ready | State::Leased { .. } | State::BackingOff { .. } | State::AskedToWait { .. },
+            State::Ready
+            | State::Leased { .. }
+            | State::BackingOff { .. }
+            | State::AskedToWait { .. },
         ) => Ready,
     }
 }
 
 const fn is_left_alone(state: model::LaneState) -> bool {
-    matches!(state, model::LaneState::BackingOff | model::LaneState::AskedToWait)
+    matches!(
+        state,
+        model::LaneState::BackingOff | model::LaneState::AskedToWait
+    )
 }
 
 const fn until(lane: &Lane) -> Option<Timestamp> {
@@ -75,7 +83,10 @@ const fn until(lane: &Lane) -> Option<Timestamp> {
 fn host(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     let host = url.host_str()?;
-    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    Some(
+        url.port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
+    )
 }
 
 #[cfg(test)]
@@ -84,7 +95,10 @@ mod tests {
 
     #[test]
     fn of_a_webhook_only_the_host_is_shown() {
-        assert_eq!(host("https://user:word@node.example/hook/secret?key=1").as_deref(), Some("node.example"));
+        assert_eq!(
+            host("https://user:word@node.example/hook/secret?key=1").as_deref(),
+            Some("node.example")
+        );
         assert_eq!(host("http://[::1]:8080/x").as_deref(), Some("[::1]:8080"));
         assert_eq!(host("nothing"), None);
     }
@@ -95,7 +109,10 @@ mod tests {
         let mut lane = Lane::new(true);
         assert_eq!(state(&lane, false, now), model::LaneState::Unverified);
         lane.webhook = WebhookState::Active;
-        lane.state = State::BackingOff { since: now, until: later };
+        lane.state = State::BackingOff {
+            since: now,
+            until: later,
+        };
         assert_eq!(state(&lane, false, now), model::LaneState::BackingOff);
         assert_eq!(state(&lane, false, later), model::LaneState::Ready);
         assert_eq!(state(&lane, true, now), model::LaneState::Suspended);

@@ -11,7 +11,8 @@ use crate::{
 };
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
-    AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, Timestamp, limits::OPERATOR_ROWS_MAX,
+    AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, Timestamp,
+    limits::OPERATOR_ROWS_MAX,
 };
 use sealpost_relay_core::Event;
 
@@ -66,15 +67,27 @@ impl Store {
         );
         self.read(move |db| {
             let oldest_at = after.map_or(-1, |after| millis(after.oldest_at));
-            let account = after.map(|after| after.account.as_bytes().to_vec()).unwrap_or_default();
+            let account = after
+                .map(|after| after.account.as_bytes().to_vec())
+                .unwrap_or_default();
             let params = params![failing, oldest_at, account, int(limit as u64) + 1];
             let mut queues = rows(db, &sql, params, |row| queue(row, now))?;
             let more = queues.len() > limit;
             queues.truncate(limit);
             let next = queues.last().filter(|_| more).and_then(|queue| {
-                Some(QueueCursor { oldest_at: queue.lane.oldest_at?, account: queue.account_id }.to_string())
+                Some(
+                    QueueCursor {
+                        oldest_at: queue.lane.oldest_at?,
+                        account: queue.account_id,
+                    }
+                    .to_string(),
+                )
             });
-            Ok(Queues { relay_time: now, queues, next })
+            Ok(Queues {
+                relay_time: now,
+                queues,
+                next,
+            })
         })
         .await
     }
@@ -110,12 +123,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn retry(&self, now: Timestamp, account: AccountId) -> Result<Option<Retried>, StoreError> {
+    pub(crate) async fn retry(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+    ) -> Result<Option<Retried>, StoreError> {
         self.write(move |db| {
             if lanes::load(db, account)?.is_none() {
                 return Ok(None);
             }
-            Ok(Some(Retried { queues: 1, set_aside: retry(db, now, account)? }))
+            Ok(Some(Retried {
+                queues: 1,
+                set_aside: retry(db, now, account)?,
+            }))
         })
         .await
     }
@@ -124,7 +144,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn retry_some(&self, now: Timestamp, after: Option<AccountId>) -> Result<RetriedSome, StoreError> {
+    pub(crate) async fn retry_some(
+        &self,
+        now: Timestamp,
+        after: Option<AccountId>,
+    ) -> Result<RetriedSome, StoreError> {
         self.write(move |db| {
             let sql = "SELECT account FROM lanes WHERE waiting > 0 AND account > ? ORDER BY account LIMIT ?";
             let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
@@ -178,20 +202,35 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn drop_envelope(&self, now: Timestamp, envelope: EnvelopeId) -> Result<DroppedSome, StoreError> {
+    pub(crate) async fn drop_envelope(
+        &self,
+        now: Timestamp,
+        envelope: EnvelopeId,
+    ) -> Result<DroppedSome, StoreError> {
         self.write(move |db| {
-            let sql = format!("SELECT {WAITING_COLUMNS} FROM envelopes WHERE envelope = ? AND state < 2 LIMIT ?");
+            let sql = format!(
+                "SELECT {WAITING_COLUMNS} FROM envelopes WHERE envelope = ? AND state < 2 LIMIT ?"
+            );
             let params = params![envelope.as_bytes(), int(OPERATOR_ROWS_MAX as u64)];
             let found = rows(db, &sql, params, WaitingEnvelope::read)?;
             let woken = fail(db, now, &found)?;
-            Ok(DroppedSome { dropped: Dropped { dropped: found.len() as u64, up_to: None }, woken })
+            Ok(DroppedSome {
+                dropped: Dropped {
+                    dropped: found.len() as u64,
+                    up_to: None,
+                },
+                woken,
+            })
         })
         .await
     }
 }
 
 fn queue(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Queue> {
-    Ok(Queue { account_id: AccountId::from_bytes(row.get("account")?), lane: lane::read(row, now)? })
+    Ok(Queue {
+        account_id: AccountId::from_bytes(row.get("account")?),
+        lane: lane::read(row, now)?,
+    })
 }
 
 /// Whether an envelope waits behind one of its mailbox: some are put in their place only when the queue is read for a call.
@@ -217,7 +256,12 @@ fn waiting_items(
     }
     let sql = "SELECT id, envelope, state, attempts, at, reason FROM events WHERE account = ? AND id > ? \
                ORDER BY id LIMIT ?";
-    items.extend(rows(db, sql, params![account.as_bytes(), int(after.0), int(limit as u64)], event_item)?);
+    items.extend(rows(
+        db,
+        sql,
+        params![account.as_bytes(), int(after.0), int(limit as u64)],
+        event_item,
+    )?);
     Ok(items)
 }
 
@@ -266,12 +310,24 @@ fn event_item(row: &Row<'_>) -> rusqlite::Result<Item> {
 fn retry(db: &Connection, now: Timestamp, account: AccountId) -> Result<u64, StoreError> {
     let sql = "UPDATE envelopes SET set_aside_until = ?1 WHERE id IN (SELECT id FROM envelopes WHERE account = ?2 \
                AND state < 2 AND set_aside_until > ?1 ORDER BY set_aside_until LIMIT ?3)";
-    let due = run(db, sql, params![millis(now), account.as_bytes(), int(OPERATOR_ROWS_MAX as u64)])?;
+    let due = run(
+        db,
+        sql,
+        params![
+            millis(now),
+            account.as_bytes(),
+            int(OPERATOR_ROWS_MAX as u64)
+        ],
+    )?;
     lanes::step(db, now, account, Event::Contact, 0)?;
     Ok(due as u64)
 }
 
-fn fail(db: &Connection, now: Timestamp, found: &[WaitingEnvelope]) -> Result<Vec<AccountId>, StoreError> {
+fn fail(
+    db: &Connection,
+    now: Timestamp,
+    found: &[WaitingEnvelope],
+) -> Result<Vec<AccountId>, StoreError> {
     let mut tally = Tally::default();
     for waiting in found {
         tally.end(db, now, waiting, EnvelopeState::Failed, Some(DROPPED))?;

@@ -64,5 +64,7 @@ fn take(db: &Connection) -> Result<Census, StoreError> {
             database_bytes: count(row, "database_bytes")?,
         })
     })?;
-    census.ok_or_else(|| StoreError::Failed { reason: "a count without an answer".to_owned() })
+    census.ok_or_else(|| StoreError::Failed {
+        reason: "a count without an answer".to_owned(),
+    })
 }

@@ -48,13 +48,27 @@ impl Store {
         after: Option<String>,
         limit: usize,
     ) -> Result<Tokens, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM registration_tokens WHERE name > ? ORDER BY name LIMIT ?");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM registration_tokens WHERE name > ? ORDER BY name LIMIT ?"
+        );
         self.read(move |db| {
-            let mut tokens = rows(db, &sql, params![after.unwrap_or_default(), int(limit as u64) + 1], token)?;
+            let mut tokens = rows(
+                db,
+                &sql,
+                params![after.unwrap_or_default(), int(limit as u64) + 1],
+                token,
+            )?;
             let more = tokens.len() > limit;
             tokens.truncate(limit);
-            let next = tokens.last().map(|token| token.name.clone()).filter(|_| more);
-            Ok(Tokens { relay_time: now, tokens, next })
+            let next = tokens
+                .last()
+                .map(|token| token.name.clone())
+                .filter(|_| more);
+            Ok(Tokens {
+                relay_time: now,
+                tokens,
+                next,
+            })
         })
         .await
     }
@@ -64,7 +78,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn revoke_token(&self, name: String) -> Result<bool, StoreError> {
-        self.write(move |db| Ok(run(db, "DELETE FROM registration_tokens WHERE name = ?", [name])? == 1)).await
+        self.write(move |db| {
+            Ok(run(db, "DELETE FROM registration_tokens WHERE name = ?", [name])? == 1)
+        })
+        .await
     }
 }
 
@@ -79,7 +96,11 @@ fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
     })
 }
 
-fn create(db: &Connection, now: Timestamp, new: NewRegistrationToken) -> Result<Result<Token, ErrorCode>, StoreError> {
+fn create(
+    db: &Connection,
+    now: Timestamp,
+    new: NewRegistrationToken,
+) -> Result<Result<Token, ErrorCode>, StoreError> {
     let held: Option<i64> = first(db, "SELECT count(*) FROM registration_tokens", [])?;
     if held.unwrap_or_default() >= int(REGISTRATION_TOKENS_MAX) {
         return Ok(Err(ErrorCode::QuotaExceeded));
@@ -88,7 +109,13 @@ fn create(db: &Connection, now: Timestamp, new: NewRegistrationToken) -> Result<
         db,
         "INSERT INTO registration_tokens (name, digest, uses_left, expires_at, created_at) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (name) DO NOTHING",
-        params![new.name, new.digest, new.uses.map(int), new.expires_at.map(millis), millis(now)],
+        params![
+            new.name,
+            new.digest,
+            new.uses.map(int),
+            new.expires_at.map(millis),
+            millis(now)
+        ],
     )?;
     if made == 0 {
         return Ok(Err(ErrorCode::Conflict));
@@ -115,7 +142,11 @@ pub(in crate::store) fn find_good(
 }
 
 /// Counts an account that was registered with a token.
-pub(in crate::store) fn spend(db: &Connection, now: Timestamp, name: &str) -> Result<(), StoreError> {
+pub(in crate::store) fn spend(
+    db: &Connection,
+    now: Timestamp,
+    name: &str,
+) -> Result<(), StoreError> {
     let sql = "UPDATE registration_tokens SET uses = uses + 1, uses_left = uses_left - 1, last_used_at = ? \
                WHERE name = ?";
     run(db, sql, params![millis(now), name])?;

@@ -21,12 +21,19 @@ impl SmallDisk {
     pub(crate) fn mount(mebibytes: u32) -> anyhow::Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let size = format!("size={mebibytes}m,mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output()?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder.path())
+            .output()?;
         if mounted.status.success() {
             return Ok(Some(Self { folder }));
         }
         let why = String::from_utf8_lossy(&mounted.stderr);
-        writeln!(stderr(), "NOT TESTED, because only root can mount: what a full disk does ({})", why.trim())?;
+        writeln!(
+            stderr(),
+            "NOT TESTED, because only root can mount: what a full disk does ({})",
+            why.trim()
+        )?;
         Ok(None)
     }
 
@@ -59,6 +66,9 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: a process that failed to stop may still hold a file.
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.path())
+            .status();
     }
 }

@@ -54,10 +54,21 @@ impl Liar {
         let origin = format!("http://{}", listener.local_addr()?);
         let client = Client::builder(TokioExecutor::new()).build_http();
         let (lie, parts) = (Mutex::new(Lie::None), Mutex::default());
-        let front = Arc::new(Front { relay: relay.origin(), client, lie, parts });
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&front));
+        let front = Arc::new(Front {
+            relay: relay.origin(),
+            client,
+            lie,
+            parts,
+        });
+        let app = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&front));
         let task = tokio::spawn(async move { drop(axum::serve(listener, app).await) });
-        Ok(Self { front, origin, task })
+        Ok(Self {
+            front,
+            origin,
+            task,
+        })
     }
 
     /// Where nodes find the relay.
@@ -67,7 +78,11 @@ impl Liar {
 
     /// Tells this lie from now on.
     pub(crate) fn tell(&self, lie: Lie) {
-        *self.front.lie.lock().unwrap_or_else(PoisonError::into_inner) = lie;
+        *self
+            .front
+            .lie
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = lie;
     }
 }
 
@@ -78,7 +93,10 @@ impl Drop for Liar {
 }
 
 async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
-    front.answer(request).await.unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response())
+    front
+        .answer(request)
+        .await
+        .unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response())
 }
 
 /// Blob and number, when it is about a part.
@@ -93,16 +111,28 @@ impl Front {
         let part = part_of(&head.uri);
         let body = to_bytes(body, usize::MAX).await?;
         if let Some((blob, number)) = part.clone().filter(|_| head.method == Method::PUT) {
-            self.parts.lock().unwrap_or_else(PoisonError::into_inner).push((blob, number, body.clone()));
+            self.parts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((blob, number, body.clone()));
         }
         let is_download = head.method == Method::GET && part.is_some();
-        head.uri = format!("{}{}", self.relay, head.uri.path_and_query().context("a path")?).parse()?;
-        let answer = self.client.request(Request::from_parts(head, body.into())).await?;
+        head.uri = format!(
+            "{}{}",
+            self.relay,
+            head.uri.path_and_query().context("a path")?
+        )
+        .parse()?;
+        let answer = self
+            .client
+            .request(Request::from_parts(head, body.into()))
+            .await?;
         let (mut head, body) = answer.into_parts();
         let mut body = body.collect().await?.to_bytes();
         if let Some((blob, number)) = part.filter(|_| is_download && head.status.is_success()) {
             body = self.lie_about(&blob, number, body);
-            head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+            head.headers
+                .insert(header::CONTENT_LENGTH, body.len().into());
         }
         Ok(Response::from_parts(head, body.into()))
     }
@@ -110,14 +140,20 @@ impl Front {
     fn lie_about(&self, blob: &str, number: u32, truth: Bytes) -> Bytes {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let find = |is_it: &dyn Fn(&str, u32) -> bool| {
-            parts.iter().rev().find(|(blob, number, _)| is_it(blob, *number)).map(|(_, _, bytes)| bytes.clone())
+            parts
+                .iter()
+                .rev()
+                .find(|(blob, number, _)| is_it(blob, *number))
+                .map(|(_, _, bytes)| bytes.clone())
         };
         let lie = *self.lie.lock().unwrap_or_else(PoisonError::into_inner);
         let other = match lie {
             Lie::None => None,
             Lie::Short => Some(truth.slice(..truth.len() - 1)),
             Lie::Long => Some([&truth[..], b"x"].concat().into()),
-            Lie::Swapped => find(&|of, one| of == blob && [1, 2].contains(&one) && one + number == 3),
+            Lie::Swapped => {
+                find(&|of, one| of == blob && [1, 2].contains(&one) && one + number == 3)
+            }
             Lie::OfAnotherBlob => find(&|of, one| of != blob && one == number),
         };
         other.unwrap_or(truth)

@@ -62,13 +62,25 @@ impl Parts {
 impl Proxy {
     /// A road to this relay.
     pub(crate) async fn to(relay: &str) -> anyhow::Result<Self> {
-        let relay = relay.strip_prefix("http://").context("an origin")?.parse()?;
+        let relay = relay
+            .strip_prefix("http://")
+            .context("an origin")?
+            .parse()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let listener = TcpListener::bind(address).await?;
         let (passed, cuts) = (watch::channel(0).0, watch::channel(0).0);
-        let road = Arc::new(Road { relay, passed, cuts, notes: Mutex::default() });
+        let road = Arc::new(Road {
+            relay,
+            passed,
+            cuts,
+            notes: Mutex::default(),
+        });
         let task = tokio::spawn(Arc::clone(&road).serve(listener));
-        Ok(Self { address, road, task })
+        Ok(Self {
+            address,
+            road,
+            task,
+        })
     }
 
     /// Where nodes find the relay.
@@ -94,7 +106,12 @@ impl Proxy {
     /// Returns when so many bytes have passed.
     pub(crate) async fn has_passed(&self, bytes: u64) {
         // The sender lives as long as this.
-        let _ = self.road.passed.subscribe().wait_for(|passed| *passed >= bytes).await;
+        let _ = self
+            .road
+            .passed
+            .subscribe()
+            .wait_for(|passed| *passed >= bytes)
+            .await;
     }
 
     /// The parts that nodes have sent.
@@ -196,12 +213,24 @@ impl Lines {
         for end in memmem::find_iter(&self.0, LINE_END) {
             let line = &self.0[seen.max(end.saturating_sub(LINE_BYTES_MAX))..end];
             seen = end + LINE_END.len();
-            let Some(path) = memmem::rfind(line, PATH) else { continue };
+            let Some(path) = memmem::rfind(line, PATH) else {
+                continue;
+            };
             let (before, part) = line.split_at(path);
-            let Some(part) = std::str::from_utf8(part).ok().filter(|part| part.contains("/parts/")) else { continue };
-            let parts = if before.ends_with(b"PUT") { &mut notes.puts } else { &mut notes.gets };
+            let Some(part) = std::str::from_utf8(part)
+                .ok()
+                .filter(|part| part.contains("/parts/"))
+            else {
+                continue;
+            };
+            let parts = if before.ends_with(b"PUT") {
+                &mut notes.puts
+            } else {
+                &mut notes.gets
+            };
             *parts.0.entry(part.to_owned()).or_default() += 1;
         }
-        self.0.drain(..seen.max(self.0.len().saturating_sub(LINE_BYTES_MAX)));
+        self.0
+            .drain(..seen.max(self.0.len().saturating_sub(LINE_BYTES_MAX)));
     }
 }

@@ -32,13 +32,27 @@ impl Terminal {
             .current_dir(home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(File::options().append(true).create(true).open(home.join(COMPLAINTS))?)
+            .stderr(
+                File::options()
+                    .append(true)
+                    .create(true)
+                    .open(home.join(COMPLAINTS))?,
+            )
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let (mut keyboard, screen) = (shell.stdin.take().context("stdin")?, shell.stdout.take().context("stdout")?);
-        keyboard.write_all(format!("trap 'printf \"\\n%s %s\\n\" \"{MARK}\" $?' EXIT\n").as_bytes()).await?;
-        Ok(Self { shell, keyboard, screen: BufReader::new(screen).lines() })
+        let (mut keyboard, screen) = (
+            shell.stdin.take().context("stdin")?,
+            shell.stdout.take().context("stdout")?,
+        );
+        keyboard
+            .write_all(format!("trap 'printf \"\\n%s %s\\n\" \"{MARK}\" $?' EXIT\n").as_bytes())
+            .await?;
+        Ok(Self {
+            shell,
+            keyboard,
+            screen: BufReader::new(screen).lines(),
+        })
     }
 
     /// Types a block whose commands end; returns what they print.
@@ -48,7 +62,10 @@ impl Terminal {
         let mut printed = String::new();
         while let Some(line) = timeout(PATIENCE, self.screen.next_line()).await?? {
             if let Some(code) = line.strip_prefix(MARK) {
-                ensure!(code.trim() == "0", "a command failed in:\n{block}\nIt printed:\n{printed}");
+                ensure!(
+                    code.trim() == "0",
+                    "a command failed in:\n{block}\nIt printed:\n{printed}"
+                );
                 return Ok(printed);
             }
             printed.push_str(&line);
@@ -59,7 +76,9 @@ impl Terminal {
 
     /// Types a block whose last command stays in the foreground, and waits for a line of it.
     pub(crate) async fn run_until(&mut self, block: &str, wanted: &str) -> anyhow::Result<()> {
-        self.keyboard.write_all(format!("{block}\n").as_bytes()).await?;
+        self.keyboard
+            .write_all(format!("{block}\n").as_bytes())
+            .await?;
         while let Some(line) = timeout(PATIENCE, self.screen.next_line()).await?? {
             if line.contains(wanted) {
                 return Ok(());
@@ -72,7 +91,11 @@ impl Terminal {
 impl Drop for Terminal {
     /// What runs in the background of a closed terminal goes with it.
     fn drop(&mut self) {
-        let group = self.shell.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let group = self
+            .shell
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(group) = group {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
@@ -84,14 +107,22 @@ pub(crate) struct Ports(BTreeMap<&'static str, u16>);
 
 impl Ports {
     pub(crate) fn instead_of<const N: usize>(written: [&'static str; N]) -> anyhow::Result<Self> {
-        Ok(Self(written.into_iter().map(|port| Ok((port, free_port()?))).collect::<anyhow::Result<_>>()?))
+        Ok(Self(
+            written
+                .into_iter()
+                .map(|port| Ok((port, free_port()?)))
+                .collect::<anyhow::Result<_>>()?,
+        ))
     }
 
     /// The text with free ports, none of them replaced again: `:46801` begins like `:4680`.
     pub(crate) fn put_into(&self, text: &str) -> String {
-        let mark = |text: String, port: &&str| text.replace(&format!(":{port}"), &format!(":{{{port}}}"));
+        let mark =
+            |text: String, port: &&str| text.replace(&format!(":{port}"), &format!(":{{{port}}}"));
         let marked = self.0.keys().fold(text.to_owned(), mark);
-        self.0.iter().fold(marked, |text, (port, free)| text.replace(&format!("{{{port}}}"), &free.to_string()))
+        self.0.iter().fold(marked, |text, (port, free)| {
+            text.replace(&format!("{{{port}}}"), &free.to_string())
+        })
     }
 }
 
@@ -111,7 +142,12 @@ pub(crate) fn blocks(document: &str) -> Vec<Block> {
         match (&mut open, line.strip_prefix("```")) {
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (Some(block), None) => block.text.extend([line, "\n"]),
-            (None, Some(info)) => open = Some(Block { info: info.to_owned(), text: String::new() }),
+            (None, Some(info)) => {
+                open = Some(Block {
+                    info: info.to_owned(),
+                    text: String::new(),
+                })
+            }
             (None, None) => {}
         }
     }

@@ -25,7 +25,9 @@ fn inputs() -> Vec<Vec<u8>> {
         "HTTP/1.0 500 Oops\r\nRetry-After: 5\r\n\r\nuntil the end",
     ];
     let mut inputs = Vec::new();
-    bombard(&seeds.map(|seed| seed.as_bytes().to_vec()), CASES, |case| inputs.push(case.bytes.to_vec()));
+    bombard(&seeds.map(|seed| seed.as_bytes().to_vec()), CASES, |case| {
+        inputs.push(case.bytes.to_vec())
+    });
     inputs
 }
 
@@ -47,13 +49,23 @@ async fn answer(mut socket: TcpStream, bytes: &[u8]) -> std::io::Result<()> {
 #[tokio::test]
 async fn a_call_ends_within_its_limits_whatever_is_answered() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url: Url = format!("http://{}/hook", listener.local_addr().unwrap()).parse().unwrap();
-    let limits = Limits { connect: DEADLINE, whole: DEADLINE, answer_bytes: ANSWER_BYTES };
+    let url: Url = format!("http://{}/hook", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let limits = Limits {
+        connect: DEADLINE,
+        whole: DEADLINE,
+        answer_bytes: ANSWER_BYTES,
+    };
     let client = Client::new(Guard::new(vec!["127.0.0.0/8".parse().unwrap()]), limits).unwrap();
     let mut answered = 0;
     for bytes in inputs() {
-        let request =
-            Request { method: Method::POST, url: &url, headers: HeaderMap::new(), body: Bytes::from_static(b"{}") };
+        let request = Request {
+            method: Method::POST,
+            url: &url,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(b"{}"),
+        };
         let called = tokio::select! {
             called = client.call(request) => called,
             () = answer_all(&listener, &bytes) => continue,

@@ -9,11 +9,16 @@ use serde_json::Value;
 #[test]
 fn descriptors() {
     bombard(&bytes(&file("attachment"), &["cbor"]), 20_000, |case| {
-        let Ok(descriptor) = Descriptor::parse(&mut Decoder::new(case.bytes)) else { return };
+        let Ok(descriptor) = Descriptor::parse(&mut Decoder::new(case.bytes)) else {
+            return;
+        };
         let mut written = Vec::new();
         descriptor.encode(&mut Encoder::new(&mut written)).unwrap();
         let again = Descriptor::parse(&mut Decoder::new(&written)).unwrap();
-        assert_eq!((again.sealed, again.name), (descriptor.sealed, descriptor.name));
+        assert_eq!(
+            (again.sealed, again.name),
+            (descriptor.sealed, descriptor.name)
+        );
     });
 }
 
@@ -35,13 +40,17 @@ fn described(vector: &Value) -> Described {
 
 /// Whether all of a blob opens, and the opener vouches for it at the end.
 fn is_taken(described: &Described, mut blob: &[u8]) -> bool {
-    let Ok(mut opener) = BlobOpener::new(&described.key, &described.sealed) else { return false };
+    let Ok(mut opener) = BlobOpener::new(&described.key, &described.sealed) else {
+        return false;
+    };
     loop {
         let len = opener.next_part_bytes();
         if len == 0 {
             return blob.is_empty() && opener.finish().is_ok();
         }
-        let Some((part, rest)) = blob.split_at_checked(len) else { return false };
+        let Some((part, rest)) = blob.split_at_checked(len) else {
+            return false;
+        };
         if opener.open_part(&mut part.to_vec()).is_err() {
             return false;
         }
@@ -52,9 +61,16 @@ fn is_taken(described: &Described, mut blob: &[u8]) -> bool {
 #[test]
 fn blobs() {
     let vectors = file("attachment");
-    let small =
-        |vector: &&Value| vector.get("blob").is_some_and(Value::is_string) && vector["ct_len"].as_u64() < Some(6_000);
-    let valid: Vec<_> = vectors["blobs"].as_array().unwrap().iter().filter(small).map(described).collect();
+    let small = |vector: &&Value| {
+        vector.get("blob").is_some_and(Value::is_string) && vector["ct_len"].as_u64() < Some(6_000)
+    };
+    let valid: Vec<_> = vectors["blobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(small)
+        .map(described)
+        .collect();
     let mut taken = 0;
     bombard(&bytes(&vectors, &["blob"]), 4_000, |case| {
         for described in &valid {
@@ -63,7 +79,11 @@ fn blobs() {
             taken += usize::from(is_taken);
         }
     });
-    assert!(taken >= valid.len() && !valid.is_empty(), "{taken} of {} blobs open", valid.len());
+    assert!(
+        taken >= valid.len() && !valid.is_empty(),
+        "{taken} of {} blobs open",
+        valid.len()
+    );
 }
 
 #[test]
@@ -71,8 +91,12 @@ fn parts_of_any_length() {
     let vectors = file("attachment");
     let first = described(&vectors["blobs"][0]);
     bombard(&bytes(&vectors, &["blob"]), 4_000, |case| {
-        let Ok(mut opener) = BlobOpener::new(&first.key, &first.sealed) else { return };
-        let opened = opener.open_part(&mut case.bytes.to_vec()).map(Iterator::count);
+        let Ok(mut opener) = BlobOpener::new(&first.key, &first.sealed) else {
+            return;
+        };
+        let opened = opener
+            .open_part(&mut case.bytes.to_vec())
+            .map(Iterator::count);
         assert!(opened.is_err() || case.bytes.len() as u64 == first.sealed.ct_len);
     });
 }

@@ -14,7 +14,17 @@ macro_rules! vector_files {
         }
     };
 }
-vector_files!["attachment", "card", "envelope", "handshake", "invite", "plaintext", "prekeys", "ratchet", "vault"];
+vector_files![
+    "attachment",
+    "card",
+    "envelope",
+    "handshake",
+    "invite",
+    "plaintext",
+    "prekeys",
+    "ratchet",
+    "vault"
+];
 
 pub(crate) fn file(name: &str) -> Value {
     serde_json::from_str(text(name)).unwrap()
@@ -31,7 +41,10 @@ pub(crate) fn texts(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
 /// The same as bytes, for what stands there in base64url.
 pub(crate) fn bytes(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
     let texts = texts(vectors, keys);
-    texts.iter().filter_map(|text| b64::parse(std::str::from_utf8(text).unwrap()).ok()).collect()
+    texts
+        .iter()
+        .filter_map(|text| b64::parse(std::str::from_utf8(text).unwrap()).ok())
+        .collect()
 }
 
 fn collect(value: &Value, keys: &[&str], found: &mut Vec<Vec<u8>>) {
@@ -39,7 +52,9 @@ fn collect(value: &Value, keys: &[&str], found: &mut Vec<Vec<u8>>) {
         Value::Object(map) => {
             for (key, value) in map {
                 match value {
-                    Value::String(text) if keys.contains(&key.as_str()) => found.push(text.clone().into_bytes()),
+                    Value::String(text) if keys.contains(&key.as_str()) => {
+                        found.push(text.clone().into_bytes())
+                    }
                     _ => collect(value, keys, found),
                 }
             }

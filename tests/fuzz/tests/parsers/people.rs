@@ -25,7 +25,9 @@ fn origins() {
     ]);
     bombard(&seeds, 20_000, |case| {
         if let Ok(origin) = Origin::parse(&String::from_utf8_lossy(case.bytes)) {
-            assert!(origin.as_str().len() <= limits::ORIGIN_BYTES_MAX && !origin.authority().is_empty());
+            assert!(
+                origin.as_str().len() <= limits::ORIGIN_BYTES_MAX && !origin.authority().is_empty()
+            );
             assert_eq!(Origin::parse(origin.as_str()).as_ref(), Ok(&origin));
         }
     });
@@ -33,7 +35,12 @@ fn origins() {
 
 #[test]
 fn base64() {
-    let seeds = [b64::encode(&[0xff; 40]), b64::encode(&[7; 41]), b64::encode(b"")].map(String::into_bytes);
+    let seeds = [
+        b64::encode(&[0xff; 40]),
+        b64::encode(&[7; 41]),
+        b64::encode(b""),
+    ]
+    .map(String::into_bytes);
     bombard(&seeds, 20_000, |case| {
         let text = String::from_utf8_lossy(case.bytes);
         if let Ok(bytes) = b64::parse(&text) {
@@ -47,16 +54,32 @@ fn base64() {
 
 #[test]
 fn names_of_files() {
-    let seeds =
-        seeds(&["Angebot.pdf", "../../etc/passwd", "a\u{202e}fdp.exe", "CON.txt", "é\u{301}.tar.gz", "  .  ", "\0"]);
+    let seeds = seeds(&[
+        "Angebot.pdf",
+        "../../etc/passwd",
+        "a\u{202e}fdp.exe",
+        "CON.txt",
+        "é\u{301}.tar.gz",
+        "  .  ",
+        "\0",
+    ]);
     bombard(&seeds, 10_000, |case| {
         let name = String::from_utf8_lossy(case.bytes);
         for safe in [FileName::from_remote(&name).safe_name(), safe_name(&name)] {
-            assert!(!safe.is_empty() && safe.len() <= limits::FILE_NAME_BYTES_MAX, "{safe:?}");
-            assert!(!safe.contains(['/', '\\', '\0']) && !safe.starts_with('.'), "{safe:?}");
+            assert!(
+                !safe.is_empty() && safe.len() <= limits::FILE_NAME_BYTES_MAX,
+                "{safe:?}"
+            );
+            assert!(
+                !safe.contains(['/', '\\', '\0']) && !safe.starts_with('.'),
+                "{safe:?}"
+            );
         }
         let told = FileType::of(case.bytes, case.bytes.len() as u64, &name);
-        assert!(told.content_type.contains('/') && told.dangers.is_sorted(), "{told:?}");
+        assert!(
+            told.content_type.contains('/') && told.dangers.is_sorted(),
+            "{told:?}"
+        );
         let _ = FileName::parse(&name);
     });
 }
@@ -73,9 +96,18 @@ fn texts() {
         let text = String::from_utf8_lossy(case.bytes);
         for html in [to_html(&text), sanitise_html(&text)] {
             let html = html.to_ascii_lowercase();
-            assert!(!["<script", "<img", "<svg", "<style"].iter().any(|tag| html.contains(tag)), "{html}");
+            assert!(
+                !["<script", "<img", "<svg", "<style"]
+                    .iter()
+                    .any(|tag| html.contains(tag)),
+                "{html}"
+            );
         }
-        for shown in [to_terminal(&text, Paint::Plain), html_to_terminal(&text), to_words(&text)] {
+        for shown in [
+            to_terminal(&text, Paint::Plain),
+            html_to_terminal(&text),
+            to_words(&text),
+        ] {
             assert!(!shown.contains('\u{1b}'), "{shown:?}");
         }
         let _ = (visible_line(&text), visible_block(&text));

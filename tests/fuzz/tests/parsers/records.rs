@@ -56,17 +56,31 @@ fn prekeys_at_a_relay() {
 fn envelopes() {
     let vectors = file("envelope");
     let valid = vectors["valid"].as_array().unwrap();
-    let small: Vec<_> = bytes(&vectors, &["envelope"]).into_iter().filter(|seed| seed.len() <= 8 * 1024).collect();
-    let exp = valid.iter().find(|vector| vector["key"].get("exp_pairing").is_some()).unwrap();
+    let small: Vec<_> = bytes(&vectors, &["envelope"])
+        .into_iter()
+        .filter(|seed| seed.len() <= 8 * 1024)
+        .collect();
+    let exp = valid
+        .iter()
+        .find(|vector| vector["key"].get("exp_pairing").is_some())
+        .unwrap();
     let mailbox = MailboxId::from_bytes(array(exp, "mailbox"));
     let keys = [
-        OuterKey::for_mailbox(&ExpPairing::from_bytes(array(&exp["key"], "exp_pairing")), Dir::AcceptorToInviter),
-        OuterKey::for_mailbox(&ExpPairing::from_bytes(array(&exp["key"], "exp_pairing")), Dir::InviterToAcceptor),
+        OuterKey::for_mailbox(
+            &ExpPairing::from_bytes(array(&exp["key"], "exp_pairing")),
+            Dir::AcceptorToInviter,
+        ),
+        OuterKey::for_mailbox(
+            &ExpPairing::from_bytes(array(&exp["key"], "exp_pairing")),
+            Dir::InviterToAcceptor,
+        ),
         OuterKey::rendezvous(&InviteSecret::from_bytes([0x5e; 32])),
     ];
     let mut opened = 0;
     bombard(&small, 10_000, |case| {
-        let opens = keys.iter().any(|key| open_envelope(key, &mailbox, case.bytes).is_ok());
+        let opens = keys
+            .iter()
+            .any(|key| open_envelope(key, &mailbox, case.bytes).is_ok());
         assert!(case.is_seed || !opens, "a damaged envelope opens");
         opened += u32::from(opens);
     });
@@ -86,13 +100,19 @@ fn plaintexts() {
 
 /// A payload may be written in several ways (unknown entries, longer numbers); what was read is read again from its own
 /// encoding and is then written the same.
-fn payloads<T, E: std::fmt::Debug>(parse: impl Fn(&[u8]) -> Result<T, E>, encode: impl Fn(&T) -> Vec<u8>) {
+fn payloads<T, E: std::fmt::Debug>(
+    parse: impl Fn(&[u8]) -> Result<T, E>,
+    encode: impl Fn(&T) -> Vec<u8>,
+) {
     let mut taken = 0;
     bombard(&bytes(&file("plaintext"), &["body"]), 10_000, |case| {
         if let Ok(payload) = parse(case.bytes) {
             let written = encode(&payload);
             assert_eq!(encode(&parse(&written).unwrap()), written);
-            assert!(parse(&[case.bytes, &[0]].concat()).is_err(), "something stands behind it");
+            assert!(
+                parse(&[case.bytes, &[0]].concat()).is_err(),
+                "something stands behind it"
+            );
             taken += 1;
         }
     });
@@ -143,7 +163,14 @@ fn resumes() {
     seeds.extend(bytes(&file("plaintext"), &["body"]));
     bombard(&seeds, 10_000, |case| {
         if let Ok(resume) = payload::Resume::parse(case.bytes) {
-            for seq in [0, 1, resume.upto, resume.upto.wrapping_add(1), resume.upto.wrapping_add(1_025), u64::MAX] {
+            for seq in [
+                0,
+                1,
+                resume.upto,
+                resume.upto.wrapping_add(1),
+                resume.upto.wrapping_add(1_025),
+                u64::MAX,
+            ] {
                 let _ = resume.holds(seq);
             }
         }
@@ -152,11 +179,15 @@ fn resumes() {
 
 #[test]
 fn invites() {
-    bombard(&texts(&file("invite"), &["text", "link", "uri"]), 20_000, |case| {
-        let text = String::from_utf8_lossy(case.bytes);
-        if let Ok(invite) = Invite::parse(&text) {
-            let again = Invite::parse(&invite.encode_uri()).unwrap();
-            assert_eq!(again.encode_link(), invite.encode_link());
-        }
-    });
+    bombard(
+        &texts(&file("invite"), &["text", "link", "uri"]),
+        20_000,
+        |case| {
+            let text = String::from_utf8_lossy(case.bytes);
+            if let Ok(invite) = Invite::parse(&text) {
+                let again = Invite::parse(&invite.encode_uri()).unwrap();
+                assert_eq!(again.encode_link(), invite.encode_link());
+            }
+        },
+    );
 }

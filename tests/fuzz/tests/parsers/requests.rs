@@ -5,16 +5,26 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sealpost_fuzz::bombard;
 use sealpost_proto::{AccountId, SessionKey, Timestamp, WebhookSecret};
 use sealpost_signatures::{
-    AccountKey, ContentDigest, Nonce, ReceivedSignature, RequestParts, SessionId, SignedHeaders, request, webhook,
+    AccountKey, ContentDigest, Nonce, ReceivedSignature, RequestParts, SessionId, SignedHeaders,
+    request, webhook,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const BODY: &[u8] = br#"{"envelopes":[]}"#;
-const PARTS: RequestParts<'static> =
-    RequestParts { method: "POST", authority: "relay.example", path: "/v1/envelopes", query: None };
+const PARTS: RequestParts<'static> = RequestParts {
+    method: "POST",
+    authority: "relay.example",
+    path: "/v1/envelopes",
+    query: None,
+};
 
 fn session_id() -> String {
-    let id = SessionId { account: AccountId::from_bytes([1; 16]), key_generation: 1, expires_at: NOW, random: [2; 8] };
+    let id = SessionId {
+        account: AccountId::from_bytes([1; 16]),
+        key_generation: 1,
+        expires_at: NOW,
+        random: [2; 8],
+    };
     id.to_string()
 }
 
@@ -24,8 +34,20 @@ fn signed() -> Vec<Vec<u8>> {
     let key = SigningKey::from_bytes(&[3; 32]);
     let nonce = Nonce::from_random([4; 16]);
     let by_key = request::sign_ed25519(&key, &PARTS, &digest, NOW, &nonce);
-    let by_session = request::sign_hmac(&session_id(), &SessionKey::from_bytes([5; 32]), &PARTS, &digest, NOW);
-    let lines = |headers: SignedHeaders| headers.pairs().map(|(_, value)| value.to_owned()).join("\n").into_bytes();
+    let by_session = request::sign_hmac(
+        &session_id(),
+        &SessionKey::from_bytes([5; 32]),
+        &PARTS,
+        &digest,
+        NOW,
+    );
+    let lines = |headers: SignedHeaders| {
+        headers
+            .pairs()
+            .map(|(_, value)| value.to_owned())
+            .join("\n")
+            .into_bytes()
+    };
     vec![lines(by_key), lines(by_session)]
 }
 
@@ -37,7 +59,9 @@ fn signatures_of_requests() {
         let text = String::from_utf8_lossy(case.bytes);
         let mut lines = text.splitn(3, '\n');
         let [input, signature, digest] = [(); 3].map(|()| lines.next().unwrap_or_default());
-        let Ok(received) = ReceivedSignature::parse(input, signature, digest) else { return };
+        let Ok(received) = ReceivedSignature::parse(input, signature, digest) else {
+            return;
+        };
         let holds = received.check_body(BODY).is_ok()
             && (received.verify_ed25519(&PARTS, NOW).is_ok()
                 || received.verify_hmac(&PARTS, &session_key, NOW).is_ok());
@@ -50,40 +74,63 @@ fn signatures_of_requests() {
 #[test]
 fn names_of_sessions_and_accounts() {
     let account = AccountKey::of(&SigningKey::from_bytes(&[3; 32])).to_string();
-    bombard(&[session_id().into_bytes(), account.into_bytes()], 10_000, |case| {
-        let text = String::from_utf8_lossy(case.bytes);
-        if let Ok(id) = text.parse::<SessionId>() {
-            assert_eq!(id.to_string(), text);
-        }
-        if let Ok(key) = text.parse::<AccountKey>() {
-            assert_eq!(key.to_string(), text);
-            assert!(!key.has_signed(b"message", &[0; 64]));
-        }
-    });
+    bombard(
+        &[session_id().into_bytes(), account.into_bytes()],
+        10_000,
+        |case| {
+            let text = String::from_utf8_lossy(case.bytes);
+            if let Ok(id) = text.parse::<SessionId>() {
+                assert_eq!(id.to_string(), text);
+            }
+            if let Ok(key) = text.parse::<AccountKey>() {
+                assert_eq!(key.to_string(), text);
+                assert!(!key.has_signed(b"message", &[0; 64]));
+            }
+        },
+    );
 }
 
 #[test]
 fn webhook_calls() {
     let secret = WebhookSecret::from_bytes([6; 32]);
     let signed = webhook::sign_webhook(&secret, "msg_1", NOW, BODY);
-    let seed = [&signed.id, &signed.timestamp, &signed.signature].map(String::as_str).join("\n").into_bytes();
+    let seed = [&signed.id, &signed.timestamp, &signed.signature]
+        .map(String::as_str)
+        .join("\n")
+        .into_bytes();
     let mut verified = 0;
     bombard(&[seed], 20_000, |case| {
         let mut headers = HeaderMap::new();
-        let names = [webhook::ID_HEADER, webhook::TIMESTAMP_HEADER, webhook::SIGNATURE_HEADER];
-        for (name, value) in names.into_iter().zip(case.bytes.splitn(3, |byte| *byte == b'\n')) {
+        let names = [
+            webhook::ID_HEADER,
+            webhook::TIMESTAMP_HEADER,
+            webhook::SIGNATURE_HEADER,
+        ];
+        for (name, value) in names
+            .into_iter()
+            .zip(case.bytes.splitn(3, |byte| *byte == b'\n'))
+        {
             if let Ok(value) = HeaderValue::from_bytes(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
-        let holds = webhook::verify_webhook(std::slice::from_ref(&secret), &headers, BODY, NOW).is_ok();
-        let says = |name: &str, value: &str| headers.get(name).is_some_and(|header| header == value);
-        let is_named = says(webhook::ID_HEADER, &signed.id) && says(webhook::TIMESTAMP_HEADER, &signed.timestamp);
+        let holds =
+            webhook::verify_webhook(std::slice::from_ref(&secret), &headers, BODY, NOW).is_ok();
+        let says =
+            |name: &str, value: &str| headers.get(name).is_some_and(|header| header == value);
+        let is_named = says(webhook::ID_HEADER, &signed.id)
+            && says(webhook::TIMESTAMP_HEADER, &signed.timestamp);
         // A second signature that says nothing may stand beside one that holds.
         let is_signed = headers.get(webhook::SIGNATURE_HEADER).is_some_and(|value| {
-            value.as_bytes().split(|byte| *byte == b' ').any(|one| one == signed.signature.as_bytes())
+            value
+                .as_bytes()
+                .split(|byte| *byte == b' ')
+                .any(|one| one == signed.signature.as_bytes())
         });
-        assert!(!holds || (is_named && is_signed), "a damaged call is believed");
+        assert!(
+            !holds || (is_named && is_signed),
+            "a damaged call is believed"
+        );
         verified += u32::from(holds);
     });
     assert!(verified >= 1);
@@ -91,7 +138,13 @@ fn webhook_calls() {
 
 #[test]
 fn ranges() {
-    let seeds = ["bytes=0-99", "bytes=100-", "bytes=-5", "bytes=0-0,5-6", "bytes=18446744073709551615-"];
+    let seeds = [
+        "bytes=0-99",
+        "bytes=100-",
+        "bytes=-5",
+        "bytes=0-0,5-6",
+        "bytes=18446744073709551615-",
+    ];
     let seeds: Vec<_> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     bombard(&seeds, 20_000, |case| {
         let _ = sealpost_relay_core::blob::range(Some(&String::from_utf8_lossy(case.bytes)), 1_000);

@@ -16,9 +16,21 @@ fn now(name: &str) -> Timestamp {
 fn requests_at_an_invite() {
     let vectors = file("handshake");
     let pairing = &vectors["pairing"];
-    let (me, invite) = (identity(&pairing["b"]), InviteId::from_bytes(array(pairing, "invite_id")));
+    let (me, invite) = (
+        identity(&pairing["b"]),
+        InviteId::from_bytes(array(pairing, "invite_id")),
+    );
     let bases = [PrekeySecrets::parse(&one(pairing, "prekey_secrets")).unwrap()];
-    assert!(open_pairing(&me, &invite, &bases, &one(pairing, "inner"), now("handshake")).is_ok());
+    assert!(
+        open_pairing(
+            &me,
+            &invite,
+            &bases,
+            &one(pairing, "inner"),
+            now("handshake")
+        )
+        .is_ok()
+    );
     bombard(&bytes(&vectors, &["inner"]), 1_500, |case| {
         let opened = open_pairing(&me, &invite, &bases, case.bytes, now("handshake"));
         assert!(case.is_seed || opened.is_err(), "a damaged request opens");
@@ -40,17 +52,26 @@ fn new_sessions() {
         bases: &bases,
         now: now("handshake"),
     };
-    assert!(matches!(sessions.open(&context, &one(rotation, "inner")), Verdict::Opened(_)));
+    assert!(matches!(
+        sessions.open(&context, &one(rotation, "inner")),
+        Verdict::Opened(_)
+    ));
     bombard(&bytes(&vectors, &["inner"]), 10_000, |case| {
         let verdict = sessions.open(&context, case.bytes);
-        assert!(case.is_seed || matches!(verdict, Verdict::NotOpened(_)), "a damaged INIT opens");
+        assert!(
+            case.is_seed || matches!(verdict, Verdict::NotOpened(_)),
+            "a damaged INIT opens"
+        );
     });
 }
 
 #[test]
 fn messages() {
     let vectors = file("ratchet");
-    let (me, peer) = (Identity::from_seeds(&[1; 32], &[2; 32]), Identity::from_seeds(&[3; 32], &[4; 32]));
+    let (me, peer) = (
+        Identity::from_seeds(&[1; 32], &[2; 32]),
+        Identity::from_seeds(&[3; 32], &[4; 32]),
+    );
     for story in vectors["stories"].as_array().unwrap() {
         let sessions = Sessions::parse(&one(story, "sessions")).unwrap();
         let context = OpenContext {

@@ -20,16 +20,25 @@ const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 fn sealed_columns() {
     let vectors = file("vault");
     let first = &vectors["columns"][0];
-    let (key, pk) = (DataKey::from_bytes(array(first, "data_key")), one(first, "pk"));
+    let (key, pk) = (
+        DataKey::from_bytes(array(first, "data_key")),
+        one(first, "pk"),
+    );
     let column = Column {
         table: first["table"].as_str().unwrap(),
         pk: &pk,
         column: first["column"].as_str().unwrap(),
         version: first["version"].as_u64().unwrap(),
     };
-    assert_eq!(open_column(&key, &column, &one(first, "sealed")).unwrap()[..], one(first, "value"));
+    assert_eq!(
+        open_column(&key, &column, &one(first, "sealed")).unwrap()[..],
+        one(first, "value")
+    );
     bombard(&bytes(&vectors, &["sealed"]), 20_000, |case| {
-        assert!(case.is_seed || open_column(&key, &column, case.bytes).is_err(), "a damaged column opens");
+        assert!(
+            case.is_seed || open_column(&key, &column, case.bytes).is_err(),
+            "a damaged column opens"
+        );
     });
 }
 
@@ -38,7 +47,12 @@ fn key_files_and_wrapped_keys() {
     let vectors = file("vault");
     let mut seeds = texts(&vectors, &["text", "key_file"]);
     seeds.extend(
-        vectors["key_files"].as_array().unwrap().iter().filter_map(|v| v.as_str()).map(|t| t.as_bytes().to_vec()),
+        vectors["key_files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|v| v.as_str())
+            .map(|t| t.as_bytes().to_vec()),
     );
     bombard(&seeds, 10_000, |case| {
         if let Ok(key_file) = KeyFile::parse(&String::from_utf8_lossy(case.bytes)) {
@@ -47,7 +61,10 @@ fn key_files_and_wrapped_keys() {
     });
     let key_file = KeyFile::parse(vectors["wrapped"][0]["key_file"].as_str().unwrap()).unwrap();
     bombard(&bytes(&vectors, &["record"]), 10_000, |case| {
-        assert!(case.is_seed || key_file.unwrap(case.bytes).is_err(), "a damaged data key unwraps");
+        assert!(
+            case.is_seed || key_file.unwrap(case.bytes).is_err(),
+            "a damaged data key unwraps"
+        );
     });
 }
 
@@ -65,7 +82,10 @@ fn identities() {
 #[test]
 fn sessions() {
     let mut seeds = bytes(&file("ratchet"), &["sessions", "sessions_after"]);
-    seeds.extend(bytes(&file("handshake"), &["b_sessions", "b_sessions_after"]));
+    seeds.extend(bytes(
+        &file("handshake"),
+        &["b_sessions", "b_sessions_after"],
+    ));
     seeds.retain(|seed| seed.len() < 16 * 1024);
     bombard(&seeds, 10_000, |case| {
         if let Ok(sessions) = Sessions::parse(case.bytes) {
@@ -76,11 +96,23 @@ fn sessions() {
 
 fn held_invite(rng: &mut ChaCha20Rng, identity: &Identity) -> (HeldInvite, Vec<u8>) {
     let relay = Origin::parse("https://relay.example").unwrap();
-    let mailbox = MailboxRef { relay, id: MailboxId::from_bytes([1; 16]) };
-    let kind = InviteKind::SingleUse { expires: NOW.plus(limits::INVITE_LIFE_DEFAULT) };
-    let mut held = HeldInvite::new(Invite::generate(kind, mailbox, *identity.fingerprint(), rng));
+    let mailbox = MailboxRef {
+        relay,
+        id: MailboxId::from_bytes([1; 16]),
+    };
+    let kind = InviteKind::SingleUse {
+        expires: NOW.plus(limits::INVITE_LIFE_DEFAULT),
+    };
+    let mut held = HeldInvite::new(Invite::generate(
+        kind,
+        mailbox,
+        *identity.fingerprint(),
+        rng,
+    ));
     let card = identity.sign_card("Acme", NOW).unwrap();
-    let sealed = held.publish_base(identity, &card, limits::INVITE_LIFE_DEFAULT, NOW, rng).unwrap();
+    let sealed = held
+        .publish_base(identity, &card, limits::INVITE_LIFE_DEFAULT, NOW, rng)
+        .unwrap();
     (held, sealed.to_vec())
 }
 

@@ -7,12 +7,18 @@ use serde::{Serialize, de::DeserializeOwned};
 /// A body that is taken is taken again from its own writing, and means the same.
 fn bodies<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(seeds: &[String]) {
     let seeds: Vec<_> = seeds.iter().map(|seed| seed.clone().into_bytes()).collect();
-    bombard(&seeds, 10_000, |case| match serde_json::from_slice::<T>(case.bytes) {
-        Ok(body) => {
-            let written = serde_json::to_vec(&body).unwrap();
-            assert_eq!(serde_json::from_slice::<T>(&written).unwrap(), body);
+    bombard(&seeds, 10_000, |case| {
+        match serde_json::from_slice::<T>(case.bytes) {
+            Ok(body) => {
+                let written = serde_json::to_vec(&body).unwrap();
+                assert_eq!(serde_json::from_slice::<T>(&written).unwrap(), body);
+            }
+            Err(error) => assert!(
+                !case.is_seed,
+                "{error}: {}",
+                String::from_utf8_lossy(case.bytes)
+            ),
         }
-        Err(error) => assert!(!case.is_seed, "{error}: {}", String::from_utf8_lossy(case.bytes)),
     });
 }
 
@@ -28,9 +34,13 @@ fn key() -> String {
 fn registrations() {
     bodies::<wire::RegisterRequest>(&[
         r#"{"delivery":{"mode":"pull"}}"#.to_owned(),
-        r#"{"delivery":{"mode":"webhook","url":"https://node.example/hook"},"token":"let me in"}"#.to_owned(),
+        r#"{"delivery":{"mode":"webhook","url":"https://node.example/hook"},"token":"let me in"}"#
+            .to_owned(),
     ]);
-    bodies::<wire::AccountChange>(&[r#"{"delivery":{"mode":"pull"}}"#.to_owned(), "{}".to_owned()]);
+    bodies::<wire::AccountChange>(&[
+        r#"{"delivery":{"mode":"pull"}}"#.to_owned(),
+        "{}".to_owned(),
+    ]);
     bodies::<wire::Checkpoint>(&[format!(r#"{{"sealed":"{}"}}"#, key())]);
 }
 
@@ -38,7 +48,10 @@ fn registrations() {
 fn mailboxes() {
     bodies::<wire::OpenMailbox>(&[format!(r#"{{"send_keys":["{}"]}}"#, key())]);
     bodies::<wire::SealedPrekeys>(&[format!(r#"{{"sealed":"{}"}}"#, key())]);
-    let mailbox = format!(r#"{{"id":"{}","created_at":1,"envelopes":2,"has_prekeys":true}}"#, id());
+    let mailbox = format!(
+        r#"{{"id":"{}","created_at":1,"envelopes":2,"has_prekeys":true}}"#,
+        id()
+    );
     bodies::<wire::Mailboxes>(&[format!(r#"{{"mailboxes":[{mailbox}],"next":"{}"}}"#, id())]);
 }
 
@@ -49,7 +62,10 @@ fn envelopes() {
         id(),
         key()
     );
-    bodies::<wire::SubmitRequest>(&[format!(r#"{{"envelopes":[{envelope}]}}"#), r#"{"envelopes":[]}"#.to_owned()]);
+    bodies::<wire::SubmitRequest>(&[
+        format!(r#"{{"envelopes":[{envelope}]}}"#),
+        r#"{"envelopes":[]}"#.to_owned(),
+    ]);
     bodies::<wire::StatusRequest>(&[format!(r#"{{"ids":["{}"]}}"#, id())]);
     let rows = [
         r#""outcome":"accepted","expires_at":5"#,
@@ -62,18 +78,31 @@ fn envelopes() {
 
 #[test]
 fn deliveries() {
-    let delivery = format!(r#"{{"id":9,"mailbox":"{0}","envelope":"{0}","accepted_at":1,"bytes":"{1}"}}"#, id(), key());
-    let event = format!(r#"{{"id":10,"envelope":"{}","state":"retrying","attempts":2,"reason":"busy","at":3}}"#, id());
-    let batch = format!(r#"{{"deliveries":[{delivery}],"events":[{event}],"backlog":2,"lease":4}}"#);
+    let delivery = format!(
+        r#"{{"id":9,"mailbox":"{0}","envelope":"{0}","accepted_at":1,"bytes":"{1}"}}"#,
+        id(),
+        key()
+    );
+    let event = format!(
+        r#"{{"id":10,"envelope":"{}","state":"retrying","attempts":2,"reason":"busy","at":3}}"#,
+        id()
+    );
+    let batch =
+        format!(r#"{{"deliveries":[{delivery}],"events":[{event}],"backlog":2,"lease":4}}"#);
     bodies::<wire::WebhookCall>(&[
         format!(r#"{{"type":"deliveries","timestamp":1,"data":{batch}}}"#),
-        format!(r#"{{"type":"challenge","timestamp":1,"challenge":"{}"}}"#, key()),
+        format!(
+            r#"{{"type":"challenge","timestamp":1,"challenge":"{}"}}"#,
+            key()
+        ),
     ]);
     bodies::<wire::DeliveryBatch>(&[batch]);
     bodies::<wire::ChallengeAnswer>(&[format!(r#"{{"answer":"{}"}}"#, key())]);
-    let results =
-        r#"{"lease":4,"results":[{"id":9,"outcome":"stored"},{"id":10,"outcome":"later","retry_after_ms":7}]}"#;
-    bodies::<wire::DeliveryResults>(&[results.to_owned(), r#"{"lease":0,"results":[]}"#.to_owned()]);
+    let results = r#"{"lease":4,"results":[{"id":9,"outcome":"stored"},{"id":10,"outcome":"later","retry_after_ms":7}]}"#;
+    bodies::<wire::DeliveryResults>(&[
+        results.to_owned(),
+        r#"{"lease":0,"results":[]}"#.to_owned(),
+    ]);
 }
 
 #[test]
@@ -93,7 +122,10 @@ fn blobs() {
 
 #[test]
 fn what_a_relay_says() {
-    bodies::<wire::Session>(&[format!(r#"{{"session_id":"opaque","key":"{}","expires_at":5,"relay_time":1}}"#, key())]);
+    bodies::<wire::Session>(&[format!(
+        r#"{{"session_id":"opaque","key":"{}","expires_at":5,"relay_time":1}}"#,
+        key()
+    )]);
     bodies::<Problem>(&[
         r#"{"code":"clock_skew","title":"t","status":401,"detail":"d","retry_after_ms":1,"relay_time":2}"#.to_owned(),
     ]);

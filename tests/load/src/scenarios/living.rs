@@ -33,7 +33,9 @@ async fn living(bench: &Bench, calm: &Rig, dead: usize) -> anyhow::Result<f64> {
     for _ in 0..bench.plan.rounds {
         let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
         let before = bench.round(calm, pace).await?;
-        let round = bench.rough_round(&storm, pace, |account| account >= dead).await?;
+        let round = bench
+            .rough_round(&storm, pace, |account| account >= dead)
+            .await?;
         rates.push(each(&round, ACCOUNTS - dead) / each(&before, ACCOUNTS));
         times.push(before.seen.latency.p99_ms / round.seen.latency.p99_ms);
         say(&format!(
@@ -45,24 +47,50 @@ async fn living(bench: &Bench, calm: &Rig, dead: usize) -> anyhow::Result<f64> {
         ));
     }
     let (rate, time) = (median(rates), median(times));
-    say(&format!("{dead} of {ACCOUNTS} endpoints dead: {rate:.3} of the rate, p99 {:.3} times as long", 1.0 / time));
+    say(&format!(
+        "{dead} of {ACCOUNTS} endpoints dead: {rate:.3} of the rate, p99 {:.3} times as long",
+        1.0 / time
+    ));
     Ok(rate.min(time))
 }
 
-async fn with_dead(bench: &Bench, dead: usize, alive: &Arc<Watch>, dying: [&Arc<Watch>; 2]) -> anyhow::Result<Rig> {
+async fn with_dead(
+    bench: &Bench,
+    dead: usize,
+    alive: &Arc<Watch>,
+    dying: [&Arc<Watch>; 2],
+) -> anyhow::Result<Rig> {
     let process = bench.bare_relay().await?;
-    let receiver_of = |account| if account < dead { dying[account % 2] } else { alive };
-    let target = Target::registered(&process.authority, ACCOUNTS, |account| Some(receiver_of(account))).await?;
+    let receiver_of = |account| {
+        if account < dead {
+            dying[account % 2]
+        } else {
+            alive
+        }
+    };
+    let target = Target::registered(&process.authority, ACCOUNTS, |account| {
+        Some(receiver_of(account))
+    })
+    .await?;
     Ok(Rig::new(process, target, alive))
 }
 
 /// They die while they are sent to, so that connections to them are open. Gives the one that hangs, which must not end.
-async fn kill([refusing, hanging]: [Process; 2], bench: &Bench, storm: &Rig, dead: usize) -> anyhow::Result<Process> {
+async fn kill(
+    [refusing, hanging]: [Process; 2],
+    bench: &Bench,
+    storm: &Rig,
+    dead: usize,
+) -> anyhow::Result<Process> {
     let pace = Pace::closed(IN_FLIGHT, bench.plan.warm_up);
-    bench.rough_round(storm, pace, |account| account >= dead).await?;
+    bench
+        .rough_round(storm, pace, |account| account >= dead)
+        .await?;
     drop(refusing);
     hanging.signal(Signal::STOP)?;
-    bench.rough_round(storm, pace, |account| account >= dead).await?;
+    bench
+        .rough_round(storm, pace, |account| account >= dead)
+        .await?;
     Ok(hanging)
 }
 

@@ -18,9 +18,15 @@ const CONNECTIONS: u64 = 2_048;
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     let (_receiver, watch) = bench.receiver().await?;
     let ours = bench.relay(ACCOUNTS, &watch).await?;
-    let able = bench.round(&ours, Pace::closed(SATURATING, bench.plan.round)).await?;
+    let able = bench
+        .round(&ours, Pace::closed(SATURATING, bench.plan.round))
+        .await?;
     let offered = 2.0 * able.rate();
-    let pace = Pace::Open { rate: offered, time: bench.plan.paced_round, connections: CONNECTIONS };
+    let pace = Pace::Open {
+        rate: offered,
+        time: bench.plan.paced_round,
+        connections: CONNECTIONS,
+    };
     let round = bench.rough_round(&ours, pace, |_| true).await?;
     figures.overload_rss_mb = Figure(ours.process.memory()?.most_mb);
     let sent = &round.sent;
@@ -33,7 +39,14 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
         line(&round),
         figures.overload_rss_mb.0
     ));
-    ensure!(sent.failed == 0, "{} requests were neither accepted nor refused: {:?}", sent.failed, sent.failure);
-    bench.round(&ours, Pace::closed(IN_FLIGHT, bench.plan.warm_up)).await?;
+    ensure!(
+        sent.failed == 0,
+        "{} requests were neither accepted nor refused: {:?}",
+        sent.failed,
+        sent.failure
+    );
+    bench
+        .round(&ours, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
+        .await?;
     Ok(())
 }

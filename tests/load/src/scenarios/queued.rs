@@ -20,13 +20,23 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     let (empty, full) = (bench.relay(1, &watch).await?, bench.relay(1, &watch).await?);
     fill(&full.process.authority, bench.plan.queued).await?;
     // The log is folded into the database by the next commits; that is part of filling.
-    bench.round(&full, Pace::closed(IN_FLIGHT, bench.plan.warm_up)).await?;
+    bench
+        .round(&full, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
+        .await?;
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
         let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
-        let (none, round) = (bench.round(&empty, pace).await?, bench.round(&full, pace).await?);
+        let (none, round) = (
+            bench.round(&empty, pace).await?,
+            bench.round(&full, pace).await?,
+        );
         ratios.push(round.rate() / none.rate());
-        say(&format!("{} queued: {}; none queued: {}", bench.plan.queued, line(&round), line(&none)));
+        say(&format!(
+            "{} queued: {}; none queued: {}",
+            bench.plan.queued,
+            line(&round),
+            line(&none)
+        ));
     }
     figures.million_queued_ratio = Figure(median(ratios));
     figures.rss_mb.million = Figure(full.process.memory()?.most_mb);
@@ -46,6 +56,10 @@ async fn fill(authority: &str, envelopes: u64) -> anyhow::Result<()> {
         envelopes: BATCH,
     };
     let sent = generator::send(&absent, 0, pace).await?;
-    ensure!(sent.accepted() == envelopes, "{} of {envelopes} envelopes were queued: {sent:?}", sent.accepted());
+    ensure!(
+        sent.accepted() == envelopes,
+        "{} of {envelopes} envelopes were queued: {sent:?}",
+        sent.accepted()
+    );
     Ok(())
 }

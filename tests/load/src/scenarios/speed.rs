@@ -19,15 +19,24 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     tokio::time::sleep(SETTLED).await;
     figures.rss_mb.idle = Figure(process.memory()?.now_mb);
     let ours = bench.with_accounts(process, 1, &watch).await?;
-    bench.round(&ours, Pace::closed(IN_FLIGHT, bench.plan.warm_up)).await?;
+    bench
+        .round(&ours, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
+        .await?;
     let ceiling = bench.ceiling(&watch).await?;
 
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
         let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
-        let (limit, round) = (bench.round(&ceiling, pace).await?, bench.round(&ours, pace).await?);
+        let (limit, round) = (
+            bench.round(&ceiling, pace).await?,
+            bench.round(&ours, pace).await?,
+        );
         ratios.push(round.rate() / limit.rate());
-        say(&format!("64 in flight, 1 account: {} beside the ceiling's {}", line(&round), line(&limit)));
+        say(&format!(
+            "64 in flight, 1 account: {} beside the ceiling's {}",
+            line(&round),
+            line(&limit)
+        ));
     }
     figures.ratio_to_ceiling = Figure(median(ratios));
     figures.rss_mb.load = Figure(ours.process.memory()?.most_mb);
@@ -35,7 +44,10 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     figures.fsyncs_per_message = Figure(commits(&log)? as f64 / accepted as f64);
     say(&format!(
         "64 in flight, 1 account: {:.3} of the ceiling, {:.3} commits a message, {:.0} MiB idle, at most {:.0} MiB",
-        figures.ratio_to_ceiling.0, figures.fsyncs_per_message.0, figures.rss_mb.idle.0, figures.rss_mb.load.0
+        figures.ratio_to_ceiling.0,
+        figures.fsyncs_per_message.0,
+        figures.rss_mb.idle.0,
+        figures.rss_mb.load.0
     ));
     Ok(())
 }
@@ -60,6 +72,11 @@ struct LastWords {
 }
 
 fn commits(log: &str) -> anyhow::Result<u64> {
-    let last = log.lines().rev().find_map(|line| serde_json::from_str::<LastWords>(line).ok());
-    Ok(last.context("the relay did not say how often it committed")?.commits)
+    let last = log
+        .lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<LastWords>(line).ok());
+    Ok(last
+        .context("the relay did not say how often it committed")?
+        .commits)
 }

@@ -13,7 +13,12 @@ use sealpost_node::pairing::{self, InviteTerms};
 impl World {
     pub(super) async fn invite(&mut self, number: usize) -> Result<Option<u64>, Broken> {
         let planned = &self.people.invites[number];
-        let (node, kind, auto_accept, life) = (planned.inviter, planned.kind, planned.auto_accept, planned.life);
+        let (node, kind, auto_accept, life) = (
+            planned.inviter,
+            planned.kind,
+            planned.auto_accept,
+            planned.life,
+        );
         if self.nodes[node].has_left {
             return Ok(None);
         }
@@ -21,7 +26,11 @@ impl World {
             return Ok(Some(MINUTE));
         }
         let me = self.me(node);
-        let terms = InviteTerms { kind, life, auto_accept };
+        let terms = InviteTerms {
+            kind,
+            life,
+            auto_accept,
+        };
         let made = self
             .commit(node, move |tx| {
                 let name = pairing::make_invite(tx, &me, terms)?;
@@ -29,7 +38,9 @@ impl World {
                 Ok((name, invite))
             })
             .await?;
-        let Some((name, invite)) = made else { return Ok(Some(MINUTE)) };
+        let Some((name, invite)) = made else {
+            return Ok(Some(MINUTE));
+        };
         self.note(&format!("node-{node} makes {name}"));
         self.people.invites[number].made = Some((name, invite));
         self.wake_all(node);
@@ -37,20 +48,30 @@ impl World {
     }
 
     pub(super) async fn take_up(&mut self, number: usize) -> Result<Option<u64>, Broken> {
-        let Pairing { invite, acceptor, has_given_up } = self.people.pairings[number];
+        let Pairing {
+            invite,
+            acceptor,
+            has_given_up,
+        } = self.people.pairings[number];
         let planned = &self.people.invites[invite];
-        let is_hopeless = has_given_up || self.nodes[acceptor].has_left || self.nodes[planned.inviter].has_left;
+        let is_hopeless =
+            has_given_up || self.nodes[acceptor].has_left || self.nodes[planned.inviter].has_left;
         let is_tired = self.weeks && self.agenda.now() > STORM + 2 * HOUR;
         if is_hopeless || is_tired {
             return Ok(None);
         }
-        let Some((name, invite)) = planned.made.clone() else { return Ok(Some(MINUTE)) };
+        let Some((name, invite)) = planned.made.clone() else {
+            return Ok(Some(MINUTE));
+        };
         if self.model.has_taken_up(acceptor, invite.id().as_bytes()) {
             return Ok(None);
         }
         if self.nodes[acceptor].is_up && self.is_published(planned.inviter, name).await? {
             let mailbox = invite.mailbox().id;
-            let purpose = Purpose::Connect { pairing: number, invite: Box::new(invite) };
+            let purpose = Purpose::Connect {
+                pairing: number,
+                invite: Box::new(invite),
+            };
             self.ask(acceptor, &Request::Prekeys(mailbox), purpose);
         }
         Ok(Some(40 * SECOND))
@@ -65,7 +86,11 @@ impl World {
         for (name, side) in self.model.connections(node) {
             // An answer may have ended what waited beside it.
             let is_waiting = |world: &Self| {
-                world.model.connections(node).iter().any(|(other, side)| *other == name && side.status == "pending")
+                world
+                    .model
+                    .connections(node)
+                    .iter()
+                    .any(|(other, side)| *other == name && side.status == "pending")
             };
             if !self.nodes[node].is_up || !side.is_inviter || !is_waiting(self) {
                 continue;
@@ -77,7 +102,10 @@ impl World {
                 false => pairing::accept(tx, &me, &connection),
             });
             if answered.await?.is_some() {
-                self.note(&format!("node-{node} {} {name}", if is_unwelcome { "rejects" } else { "accepts" }));
+                self.note(&format!(
+                    "node-{node} {} {name}",
+                    if is_unwelcome { "rejects" } else { "accepts" }
+                ));
                 self.wake_all(node);
             }
         }
@@ -87,7 +115,9 @@ impl World {
     pub(super) async fn revoke(&mut self, number: usize) -> Result<Option<u64>, Broken> {
         let planned = &self.people.invites[number];
         let node = planned.inviter;
-        let Some((name, invite)) = planned.made.clone() else { return Ok(None) };
+        let Some((name, invite)) = planned.made.clone() else {
+            return Ok(None);
+        };
         if self.nodes[node].has_left || self.model.has_ended(invite.id().as_bytes()) {
             return Ok(None);
         }
@@ -95,7 +125,11 @@ impl World {
             return Ok(Some(MINUTE));
         }
         let revoked = name.clone();
-        if self.commit(node, move |tx| pairing::revoke_invite(tx, &revoked)).await?.is_none() {
+        if self
+            .commit(node, move |tx| pairing::revoke_invite(tx, &revoked))
+            .await?
+            .is_none()
+        {
             return Ok(Some(MINUTE));
         }
         self.note(&format!("node-{node} revokes {name}"));
@@ -106,7 +140,10 @@ impl World {
 
     pub(super) async fn block(&mut self, node: usize) -> Result<Option<u64>, Broken> {
         let connections = self.model.connections(node);
-        let accepted: Vec<_> = connections.into_iter().filter(|(_, side)| side.status == "accepted").collect();
+        let accepted: Vec<_> = connections
+            .into_iter()
+            .filter(|(_, side)| side.status == "accepted")
+            .collect();
         if self.nodes[node].has_left || accepted.is_empty() {
             return Ok(None);
         }
@@ -115,7 +152,11 @@ impl World {
         }
         let name = accepted[self.chance.index(accepted.len())].0.clone();
         let blocked = name.clone();
-        if self.commit(node, move |tx| pairing::block(tx, &blocked)).await?.is_some() {
+        if self
+            .commit(node, move |tx| pairing::block(tx, &blocked))
+            .await?
+            .is_some()
+        {
             self.note(&format!("node-{node} blocks {name}"));
             self.wake_all(node);
         }

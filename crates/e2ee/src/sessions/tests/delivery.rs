@@ -50,13 +50,22 @@ struct Story {
 impl Story {
     fn new(seed: u64) -> Self {
         let (acceptor, inviter, conn_id) = paired(seed);
-        Self { acceptor, inviter, conn_id, on_the_way: Vec::new(), seen: HashMap::new(), sealed: 0 }
+        Self {
+            acceptor,
+            inviter,
+            conn_id,
+            on_the_way: Vec::new(),
+            seen: HashMap::new(),
+            sealed: 0,
+        }
     }
 
     fn step(&mut self, event: &Event) {
         match event {
             Event::Seal { by_acceptor } => self.seal(*by_acceptor),
-            Event::Deliver { pick, again } if !self.on_the_way.is_empty() => self.deliver(*pick, *again),
+            Event::Deliver { pick, again } if !self.on_the_way.is_empty() => {
+                self.deliver(*pick, *again)
+            }
             Event::Lose { pick } if !self.on_the_way.is_empty() => {
                 self.on_the_way.swap_remove(pick % self.on_the_way.len());
             }
@@ -72,9 +81,17 @@ impl Story {
     fn seal(&mut self, by_acceptor: bool) {
         self.sealed += 1;
         let body = self.sealed.to_be_bytes().to_vec();
-        let sender = if by_acceptor { &mut self.acceptor } else { &mut self.inviter };
+        let sender = if by_acceptor {
+            &mut self.acceptor
+        } else {
+            &mut self.inviter
+        };
         let inner = sender.seal(&body);
-        self.on_the_way.push(OnTheWay { to_acceptor: !by_acceptor, body, inner });
+        self.on_the_way.push(OnTheWay {
+            to_acceptor: !by_acceptor,
+            body,
+            inner,
+        });
     }
 
     fn deliver(&mut self, pick: usize, again: bool) {
@@ -93,7 +110,12 @@ impl Story {
             }
             Some(msg_hash) => {
                 let refused = to.refuses(from, self.conn_id, &envelope.inner);
-                assert_eq!(refused.why, NotOpened::Consumed { msg_hash: *msg_hash });
+                assert_eq!(
+                    refused.why,
+                    NotOpened::Consumed {
+                        msg_hash: *msg_hash
+                    }
+                );
                 assert!(refused.sessions.is_none());
             }
         }
@@ -128,26 +150,39 @@ fn no_bit_of_a_message_can_change() {
     for bit in 0..inner.len() * 8 {
         let mut changed = inner.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        let Verdict::NotOpened(refused) = inviter.verdict(&acceptor, conn_id, &changed) else { panic!("bit {bit}") };
+        let Verdict::NotOpened(refused) = inviter.verdict(&acceptor, conn_id, &changed) else {
+            panic!("bit {bit}")
+        };
         assert!(refused.sessions.is_none(), "bit {bit}");
     }
     assert_eq!(inviter.sessions.encode(), before);
-    assert!(matches!(inviter.verdict(&acceptor, conn_id, &inner), Verdict::Opened(_)));
+    assert!(matches!(
+        inviter.verdict(&acceptor, conn_id, &inner),
+        Verdict::Opened(_)
+    ));
 }
 
 #[test]
 fn a_gap_of_1_000_opens_and_one_more_does_not() {
     let (mut acceptor, mut inviter, conn_id) = paired(21);
-    let mut sealed: Vec<_> = (0..1_002_u32).map(|n| acceptor.seal(&n.to_be_bytes())).collect();
+    let mut sealed: Vec<_> = (0..1_002_u32)
+        .map(|n| acceptor.seal(&n.to_be_bytes()))
+        .collect();
     let last = sealed.pop().unwrap();
     let refused = inviter.refuses(&acceptor, conn_id, &last);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::GapTooLarge, Remedy::InitDesync));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::GapTooLarge, Remedy::InitDesync)
+    );
     assert!(refused.sessions.is_none());
     let thousandth = sealed.pop().unwrap();
     inviter.opens(&acceptor, conn_id, &thousandth);
     inviter.opens(&acceptor, conn_id, &last);
     for (n, inner) in (0_u32..).zip(&sealed) {
-        assert_eq!(body(&inviter.opens(&acceptor, conn_id, inner)), n.to_be_bytes());
+        assert_eq!(
+            body(&inviter.opens(&acceptor, conn_id, inner)),
+            n.to_be_bytes()
+        );
     }
 }
 
@@ -164,7 +199,10 @@ fn at_most_1_000_are_skipped_in_the_old_chain_too() {
         if fits {
             inviter.opens(&acceptor, conn_id, &next_chain);
         } else {
-            assert_eq!(inviter.refuses(&acceptor, conn_id, &next_chain).why, NotOpened::GapTooLarge);
+            assert_eq!(
+                inviter.refuses(&acceptor, conn_id, &next_chain).why,
+                NotOpened::GapTooLarge
+            );
         }
     }
 }
@@ -174,7 +212,9 @@ fn the_oldest_of_2_000_keys_goes_and_leaves_a_tombstone() {
     let (mut acceptor, mut inviter, conn_id) = paired(23);
     let mut oldest = Vec::new();
     for _ in 0..3 {
-        let skipped: Vec<_> = (0..900_u32).map(|n| acceptor.seal(&n.to_be_bytes())).collect();
+        let skipped: Vec<_> = (0..900_u32)
+            .map(|n| acceptor.seal(&n.to_be_bytes()))
+            .collect();
         oldest.push(skipped);
         let arrives = acceptor.seal(b"arrives");
         inviter.opens(&acceptor, conn_id, &arrives);
@@ -182,9 +222,15 @@ fn the_oldest_of_2_000_keys_goes_and_leaves_a_tombstone() {
         acceptor.opens(&inviter, conn_id, &reply);
     }
     let refused = inviter.refuses(&acceptor, conn_id, &oldest[0][0]);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::KeyEvicted, Remedy::ResumeDue));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::KeyEvicted, Remedy::ResumeDue)
+    );
     inviter.sessions = Sessions::parse(&inviter.sessions.encode()).unwrap();
-    assert_eq!(inviter.refuses(&acceptor, conn_id, &oldest[0][699]).why, NotOpened::KeyEvicted);
+    assert_eq!(
+        inviter.refuses(&acceptor, conn_id, &oldest[0][699]).why,
+        NotOpened::KeyEvicted
+    );
     inviter.opens(&acceptor, conn_id, &oldest[0][700]);
     let again = inviter.refuses(&acceptor, conn_id, &oldest[0][700]);
     assert!(matches!(again.why, NotOpened::Consumed { .. }));
@@ -217,11 +263,17 @@ fn nonces_differ_though_keys_repeat() {
 fn an_authentic_record_of_an_unknown_version_is_committed() {
     let (mut acceptor, mut inviter, conn_id) = paired(26);
     let current = acceptor.sessions.current.as_mut().unwrap();
-    let msg = current.ratchet.seal(&current.ad, &[2, 0, 0], &mut acceptor.rng).unwrap();
+    let msg = current
+        .ratchet
+        .seal(&current.ad, &[2, 0, 0], &mut acceptor.rng)
+        .unwrap();
     let inner = [&current.id.short()[..], &msg].concat();
     let opened = inviter.opens(&acceptor, conn_id, &inner);
     assert_eq!(opened.content, crate::sessions::Content::Unparseable);
-    assert!(matches!(inviter.refuses(&acceptor, conn_id, &inner).why, NotOpened::Consumed { .. }));
+    assert!(matches!(
+        inviter.refuses(&acceptor, conn_id, &inner).why,
+        NotOpened::Consumed { .. }
+    ));
 }
 
 #[test]
@@ -243,12 +295,18 @@ fn a_message_under_no_header_key_asks_for_a_new_session() {
     let mut inner = acceptor.seal(b"x");
     inner[40] ^= 1;
     let refused = inviter.refuses(&acceptor, conn_id, &inner);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::NoHeaderKey, Remedy::InitDesync));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::NoHeaderKey, Remedy::InitDesync)
+    );
     inner[40] ^= 1;
     let end = inner.len() - 1;
     inner[end] ^= 1;
     let refused = inviter.refuses(&acceptor, conn_id, &inner);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::BodyInvalid, Remedy::Discard));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::BodyInvalid, Remedy::Discard)
+    );
 }
 
 #[test]

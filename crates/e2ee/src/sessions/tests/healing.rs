@@ -45,7 +45,13 @@ impl World {
     fn new(seed: u64, apart: Duration) -> Self {
         let (a, mut b, conn_id) = paired(seed);
         b.now = b.now.plus(apart);
-        Self { sides: [a, b], conn_id, on_the_way: Vec::new(), desync_due: [false; 2], inits: 0 }
+        Self {
+            sides: [a, b],
+            conn_id,
+            on_the_way: Vec::new(),
+            desync_due: [false; 2],
+            inits: 0,
+        }
     }
 
     fn step(&mut self, event: &Event) {
@@ -105,14 +111,19 @@ impl World {
             self.seal(side);
         }
         let on_the_way = std::mem::take(&mut self.on_the_way);
-        let opened: Vec<_> = on_the_way.iter().map(|envelope| self.deliver(envelope)).collect();
+        let opened: Vec<_> = on_the_way
+            .iter()
+            .map(|envelope| self.deliver(envelope))
+            .collect();
         opened.into_iter().all(|opened| opened)
     }
 
     fn is_whole(&self) -> bool {
         let [a, b] = &self.sides;
         let same = a.sessions.current_id() == b.sessions.current_id();
-        same && a.sessions.is_confirmed() && b.sessions.is_confirmed() && self.desync_due == [false; 2]
+        same && a.sessions.is_confirmed()
+            && b.sessions.is_confirmed()
+            && self.desync_due == [false; 2]
     }
 }
 

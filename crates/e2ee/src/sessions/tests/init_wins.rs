@@ -14,17 +14,28 @@ fn rule_1_a_known_prefix_opens_in_its_session_and_later_not_at_all() {
     let (first, second, third) = (a.seal(b"1"), a.seal(b"2"), a.seal(b"3"));
     b.opens(&a, conn_id, &first);
     b.bases.clear();
-    assert_eq!(body(&b.opens(&a, conn_id, &second)), b"2", "the base is not needed again");
+    assert_eq!(
+        body(&b.opens(&a, conn_id, &second)),
+        b"2",
+        "the base is not needed again"
+    );
 
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, Reason::Rotate);
     let newer = a.seal(b"4");
     b.opens(&a, conn_id, &newer);
-    assert_eq!(body(&b.opens(&a, conn_id, &third)), b"3", "the old session still receives");
+    assert_eq!(
+        body(&b.opens(&a, conn_id, &third)),
+        b"3",
+        "the old session still receives"
+    );
 
     b.now = b.now.plus(OLD_SESSION_RECEIVES).plus(SECOND);
     let refused = b.refuses(&a, conn_id, &third);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::RetiredSession, Remedy::ResumeDue));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::RetiredSession, Remedy::ResumeDue)
+    );
 }
 
 #[test]
@@ -35,15 +46,24 @@ fn rule_2_without_its_base_an_old_init_is_retired_and_a_new_one_answered() {
     let inner = a.seal(b"lost base");
     b.bases.clear();
     let refused = b.refuses(&a, conn_id, &inner);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::BaseNotHeld, Remedy::InitDesync));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::BaseNotHeld, Remedy::InitDesync)
+    );
     assert!(!b.sessions.knows_prefix(&prefix_hash(&inner).unwrap()));
 
     b.now = b.now.plus(SECOND * 2);
     b.initiate(&mut a, conn_id, Reason::Desync);
     let refused = b.refuses(&a, conn_id, &inner);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::BaseNotHeld, Remedy::ResumeDue));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::BaseNotHeld, Remedy::ResumeDue)
+    );
     assert!(b.sessions.knows_prefix(&prefix_hash(&inner).unwrap()));
-    assert_eq!(b.refuses(&a, conn_id, &inner).why, NotOpened::RetiredSession);
+    assert_eq!(
+        b.refuses(&a, conn_id, &inner).why,
+        NotOpened::RetiredSession
+    );
 }
 
 #[test]
@@ -55,10 +75,16 @@ fn rule_3_an_init_that_does_not_open_only_raises_last() {
     inner[8 + 100] ^= 1;
     let current = b.sessions.current_id();
     let refused = b.refuses(&a, conn_id, &inner);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::HandshakeInvalid, Remedy::Discard));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::HandshakeInvalid, Remedy::Discard)
+    );
     assert_eq!(b.sessions.current_id(), current);
     assert_eq!(b.sessions.last, a.now.as_millis());
-    assert!(b.refuses(&a, conn_id, &inner).sessions.is_none(), "nothing changes twice");
+    assert!(
+        b.refuses(&a, conn_id, &inner).sessions.is_none(),
+        "nothing changes twice"
+    );
 }
 
 #[test]
@@ -70,13 +96,22 @@ fn rule_4_the_higher_epoch_wins_on_both_sides() {
     let winner = b.initiate(&mut a, conn_id, Reason::Rotate);
     let (from_a, from_b) = (a.seal(b"from a"), b.seal(b"from b"));
     let refused = b.refuses(&a, conn_id, &from_a);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::LosesToOtherInit, Remedy::ResumeDue));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::LosesToOtherInit, Remedy::ResumeDue)
+    );
     let opened = a.opens(&b, conn_id, &from_b);
     assert_eq!(opened.new_session.unwrap().continuity, Continuity::Proven);
-    assert_eq!((a.sessions.current_id(), b.sessions.current_id()), (Some(winner.session_id), Some(winner.session_id)));
+    assert_eq!(
+        (a.sessions.current_id(), b.sessions.current_id()),
+        (Some(winner.session_id), Some(winner.session_id))
+    );
     let answer = a.seal(b"answer");
     assert!(b.opens(&a, conn_id, &answer).newly_confirmed);
-    assert_eq!(b.refuses(&a, conn_id, &from_a).why, NotOpened::RetiredSession);
+    assert_eq!(
+        b.refuses(&a, conn_id, &from_a).why,
+        NotOpened::RetiredSession
+    );
 }
 
 #[test]
@@ -85,18 +120,30 @@ fn rule_4_of_equal_epochs_the_lower_name_wins_on_both_sides() {
         let (mut a, mut b, conn_id) = paired(seed);
         a.now = a.now.plus(SECOND);
         b.now = a.now;
-        let (by_a, by_b) = (a.initiate(&mut b, conn_id, Reason::Rotate), b.initiate(&mut a, conn_id, Reason::Rotate));
+        let (by_a, by_b) = (
+            a.initiate(&mut b, conn_id, Reason::Rotate),
+            b.initiate(&mut a, conn_id, Reason::Rotate),
+        );
         assert_eq!(by_a.session_epoch, by_b.session_epoch);
         let (from_a, from_b) = (a.seal(b"from a"), b.seal(b"from b"));
         if by_a.session_id < by_b.session_id {
             b.opens(&a, conn_id, &from_a);
-            assert_eq!(a.refuses(&b, conn_id, &from_b).why, NotOpened::LosesToOtherInit);
+            assert_eq!(
+                a.refuses(&b, conn_id, &from_b).why,
+                NotOpened::LosesToOtherInit
+            );
         } else {
             a.opens(&b, conn_id, &from_b);
-            assert_eq!(b.refuses(&a, conn_id, &from_a).why, NotOpened::LosesToOtherInit);
+            assert_eq!(
+                b.refuses(&a, conn_id, &from_a).why,
+                NotOpened::LosesToOtherInit
+            );
         }
         assert_eq!(a.sessions.current_id(), b.sessions.current_id());
-        assert_eq!(a.sessions.current_id(), Some(by_a.session_id.min(by_b.session_id)));
+        assert_eq!(
+            a.sessions.current_id(),
+            Some(by_a.session_id.min(by_b.session_id))
+        );
     }
 }
 
@@ -113,7 +160,10 @@ fn rule_4_a_loser_without_an_own_init_under_way_is_answered_by_one() {
     let newer = a.seal(b"newer");
     b.opens(&a, conn_id, &newer);
     let refused = b.refuses(&a, conn_id, &late);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::LosesToOtherInit, Remedy::InitDesync));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::LosesToOtherInit, Remedy::InitDesync)
+    );
     b.now = a.now;
     let answer = b.initiate(&mut a, conn_id, Reason::Desync);
     assert_eq!(answer.session_epoch, a.now.as_millis() + 1, "above both");
@@ -131,8 +181,14 @@ fn rule_4_an_init_whose_message_does_not_open_changes_only_last() {
     inner[end] ^= 1;
     let current = b.sessions.current_id();
     let refused = b.refuses(&a, conn_id, &inner);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::BodyInvalid, Remedy::Discard));
-    assert_eq!((b.sessions.current_id(), b.sessions.last), (current, a.now.as_millis()));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::BodyInvalid, Remedy::Discard)
+    );
+    assert_eq!(
+        (b.sessions.current_id(), b.sessions.last),
+        (current, a.now.as_millis())
+    );
     inner[end] ^= 1;
     b.opens(&a, conn_id, &inner);
 }
@@ -144,7 +200,10 @@ fn an_epoch_ten_years_ahead_is_refused_and_not_remembered() {
     a.initiate(&mut b, conn_id, Reason::Rotate);
     let inner = a.seal(b"x");
     let refused = b.refuses(&a, conn_id, &inner);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::EpochTooFarAhead, Remedy::Discard));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::EpochTooFarAhead, Remedy::Discard)
+    );
     assert!(refused.sessions.is_none());
 }
 
@@ -170,5 +229,9 @@ fn an_init_for_another_connection_is_refused() {
     let elsewhere = crate::keys::ConnId::from_bytes([3; 32]);
     a.initiate_with(&b, elsewhere, Reason::Rotate, &base);
     let inner = a.seal(b"x");
-    assert_eq!(b.refuses(&a, conn_id, &inner).why, NotOpened::BodyInvalid, "the name of the connection is in AD");
+    assert_eq!(
+        b.refuses(&a, conn_id, &inner).why,
+        NotOpened::BodyInvalid,
+        "the name of the connection is in AD"
+    );
 }

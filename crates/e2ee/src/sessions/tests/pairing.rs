@@ -7,14 +7,24 @@ use crate::sessions::{
 use sealpost_proto::limits::SESSION_EPOCH_AHEAD_MAX;
 
 fn request(acceptor: &mut Party, inviter: &mut Party) -> (ConnId, Vec<u8>) {
-    let conn_id = ConnId::derive(acceptor.identity.fingerprint(), inviter.identity.fingerprint(), &INVITE);
+    let conn_id = ConnId::derive(
+        acceptor.identity.fingerprint(),
+        inviter.identity.fingerprint(),
+        &INVITE,
+    );
     let base = inviter.publish(Scope::invite(&INVITE));
     acceptor.initiate_with(inviter, conn_id, Reason::Pairing, &base);
     (conn_id, acceptor.seal(b"request"))
 }
 
 fn open(inviter: &Party, inner: &[u8]) -> Result<Pairing, NotOpened> {
-    open_pairing(&inviter.identity, &INVITE, &inviter.bases, inner, inviter.now)
+    open_pairing(
+        &inviter.identity,
+        &INVITE,
+        &inviter.bases,
+        inner,
+        inviter.now,
+    )
 }
 
 #[test]
@@ -25,17 +35,26 @@ fn a_request_says_who_asks() {
     assert_eq!(pairing.peer_card, acceptor.card);
     assert_eq!(pairing.conn_id, conn_id);
     assert_eq!(pairing.new_session.continuity, Continuity::NotApplicable);
-    assert_eq!(pairing.new_session.session_id, acceptor.sessions.current_id().unwrap());
+    assert_eq!(
+        pairing.new_session.session_id,
+        acceptor.sessions.current_id().unwrap()
+    );
     assert_eq!(Some(pairing.prefix_hash), prefix_hash(&inner));
     assert!(pairing.sessions.knows_prefix(&pairing.prefix_hash));
-    let Content::Plaintext(plaintext) = pairing.content else { panic!("unparseable") };
+    let Content::Plaintext(plaintext) = pairing.content else {
+        panic!("unparseable")
+    };
     assert_eq!(plaintext.body, b"request");
 }
 
 #[test]
 fn both_sides_agree_on_exp() {
     let (mut acceptor, mut inviter) = (Party::new(1), Party::new(2));
-    let conn_id = ConnId::derive(acceptor.identity.fingerprint(), inviter.identity.fingerprint(), &INVITE);
+    let conn_id = ConnId::derive(
+        acceptor.identity.fingerprint(),
+        inviter.identity.fingerprint(),
+        &INVITE,
+    );
     let base = inviter.publish(Scope::invite(&INVITE));
     let initiated = acceptor.initiate_with(&inviter, conn_id, Reason::Pairing, &base);
     let inner = acceptor.seal(b"request");
@@ -51,7 +70,11 @@ fn the_prefix_is_repeated_byte_for_byte_until_the_answer() {
     acceptor.sessions = Sessions::parse(&acceptor.sessions.encode()).unwrap();
     let second = acceptor.seal(b"again");
     assert_eq!(prefix_hash(&first), prefix_hash(&second));
-    let common = first.iter().zip(&second).take_while(|(a, b)| a == b).count();
+    let common = first
+        .iter()
+        .zip(&second)
+        .take_while(|(a, b)| a == b)
+        .count();
     assert!(common >= 1_161 + 4, "prefix and all before the nonce");
     inviter.sessions = open(&inviter, &second).ok().unwrap().sessions;
     assert_eq!(body(&inviter.opens(&acceptor, conn_id, &first)), b"request");
@@ -77,12 +100,19 @@ fn no_bit_of_a_request_can_change() {
 #[test]
 fn nobody_connects_with_itself() {
     let mut party = Party::new(7);
-    let conn_id = ConnId::derive(party.identity.fingerprint(), party.identity.fingerprint(), &INVITE);
+    let conn_id = ConnId::derive(
+        party.identity.fingerprint(),
+        party.identity.fingerprint(),
+        &INVITE,
+    );
     let base = party.publish(Scope::invite(&INVITE));
     let mut twin = Party::new(7);
     twin.initiate_with(&party, conn_id, Reason::Pairing, &base);
     let inner = twin.seal(b"request");
-    assert_eq!(open(&party, &inner).err(), Some(NotOpened::HandshakeInvalid));
+    assert_eq!(
+        open(&party, &inner).err(),
+        Some(NotOpened::HandshakeInvalid)
+    );
 }
 
 #[test]
@@ -91,19 +121,31 @@ fn another_invite_opens_nothing() {
     let (_, inner) = request(&mut acceptor, &mut inviter);
     let other = sealpost_proto::InviteId::from_bytes([8; 16]);
     let opened = open_pairing(&inviter.identity, &other, &inviter.bases, &inner, START);
-    assert_eq!(opened.err(), Some(NotOpened::BodyInvalid), "the name of the connection is in AD");
+    assert_eq!(
+        opened.err(),
+        Some(NotOpened::BodyInvalid),
+        "the name of the connection is in AD"
+    );
     let unknown = open_pairing(&inviter.identity, &INVITE, &[], &inner, START);
     assert_eq!(unknown.err(), Some(NotOpened::BaseNotHeld));
     let stranger = Party::new(10);
-    assert_eq!(open(&stranger, &inner).err(), Some(NotOpened::HandshakeInvalid));
+    assert_eq!(
+        open(&stranger, &inner).err(),
+        Some(NotOpened::HandshakeInvalid)
+    );
 }
 
 #[test]
 fn an_epoch_far_ahead_is_refused() {
     let (mut acceptor, mut inviter) = (Party::new(11), Party::new(12));
-    acceptor.now = START.plus(SESSION_EPOCH_AHEAD_MAX).plus(std::time::Duration::from_millis(1));
+    acceptor.now = START
+        .plus(SESSION_EPOCH_AHEAD_MAX)
+        .plus(std::time::Duration::from_millis(1));
     let (_, inner) = request(&mut acceptor, &mut inviter);
-    assert_eq!(open(&inviter, &inner).err(), Some(NotOpened::EpochTooFarAhead));
+    assert_eq!(
+        open(&inviter, &inner).err(),
+        Some(NotOpened::EpochTooFarAhead)
+    );
 }
 
 #[test]
@@ -122,8 +164,17 @@ fn a_card_of_another_identity_suspends() {
     impostor.initiate_with(&inviter, conn_id, Reason::Pairing, &base);
     let inner = impostor.seal(b"i am the acceptor");
     let refused = inviter.refuses(&acceptor, conn_id, &inner);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::OtherIdentity, crate::sessions::Remedy::Suspend));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::OtherIdentity, crate::sessions::Remedy::Suspend)
+    );
     let inner = acceptor.seal(b"still here");
-    assert_eq!(body(&inviter.opens(&acceptor, conn_id, &inner)), b"still here");
-    assert_ne!(impostor.identity.fingerprint(), &Fingerprint::from_bytes([0; 32]));
+    assert_eq!(
+        body(&inviter.opens(&acceptor, conn_id, &inner)),
+        b"still here"
+    );
+    assert_ne!(
+        impostor.identity.fingerprint(),
+        &Fingerprint::from_bytes([0; 32])
+    );
 }

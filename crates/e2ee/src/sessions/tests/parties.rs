@@ -5,7 +5,8 @@ use crate::keys::{ConnId, Identity, Incarnation};
 use crate::plaintext::{Kind, Plaintext};
 use crate::prekeys::{BaseTerms, PrekeyBase, PrekeySecrets, Scope};
 use crate::sessions::{
-    Content, InitiateArgs, Initiated, NotOpenedVerdict, OpenContext, Opened, Reason, Sessions, Verdict, open_pairing,
+    Content, InitiateArgs, Initiated, NotOpenedVerdict, OpenContext, Opened, Reason, Sessions,
+    Verdict, open_pairing,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -31,7 +32,15 @@ impl Party {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let identity = Identity::generate(&mut rng);
         let card = identity.sign_card("Party", START).unwrap();
-        Self { identity, card, sessions: Sessions::new(), bases: Vec::new(), rng, now: START, seq: 0 }
+        Self {
+            identity,
+            card,
+            sessions: Sessions::new(),
+            bases: Vec::new(),
+            rng,
+            now: START,
+            seq: 0,
+        }
     }
 
     /// A new base of ours for this scope, verified as the peer does.
@@ -50,7 +59,12 @@ impl Party {
         PrekeyBase::parse_verified(&base, self.identity.public(), &scope).unwrap()
     }
 
-    pub(super) fn initiate(&mut self, peer: &mut Self, conn_id: ConnId, reason: Reason) -> Initiated {
+    pub(super) fn initiate(
+        &mut self,
+        peer: &mut Self,
+        conn_id: ConnId,
+        reason: Reason,
+    ) -> Initiated {
         let base = peer.publish(Scope::connection(&conn_id));
         self.initiate_with(peer, conn_id, reason, &base)
     }
@@ -90,7 +104,9 @@ impl Party {
 
     pub(super) fn seal(&mut self, body: &[u8]) -> Vec<u8> {
         let plaintext = self.plaintext(body);
-        self.sessions.seal(&plaintext, self.now, &mut self.rng).unwrap()
+        self.sessions
+            .seal(&plaintext, self.now, &mut self.rng)
+            .unwrap()
     }
 
     pub(super) fn verdict(&self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> Verdict {
@@ -106,14 +122,23 @@ impl Party {
 
     /// Opens what must open, and commits.
     pub(super) fn opens(&mut self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> Opened {
-        let Verdict::Opened(opened) = self.verdict(peer, conn_id, inner) else { panic!("did not open") };
+        let Verdict::Opened(opened) = self.verdict(peer, conn_id, inner) else {
+            panic!("did not open")
+        };
         self.sessions = opened.sessions.clone();
         *opened
     }
 
     /// Opens what must not open, and commits the bookkeeping.
-    pub(super) fn refuses(&mut self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> NotOpenedVerdict {
-        let Verdict::NotOpened(refused) = self.verdict(peer, conn_id, inner) else { panic!("opened") };
+    pub(super) fn refuses(
+        &mut self,
+        peer: &Self,
+        conn_id: ConnId,
+        inner: &[u8],
+    ) -> NotOpenedVerdict {
+        let Verdict::NotOpened(refused) = self.verdict(peer, conn_id, inner) else {
+            panic!("opened")
+        };
         if let Some(sessions) = &refused.sessions {
             self.sessions = sessions.clone();
         }
@@ -131,11 +156,23 @@ pub(super) fn body(opened: &Opened) -> &[u8] {
 /// An acceptor and an inviter whose pairing is done: both sides confirmed, nothing on the way.
 pub(super) fn paired(seed: u64) -> (Party, Party, ConnId) {
     let (mut acceptor, mut inviter) = (Party::new(seed * 2), Party::new(seed * 2 + 1));
-    let conn_id = ConnId::derive(acceptor.identity.fingerprint(), inviter.identity.fingerprint(), &INVITE);
+    let conn_id = ConnId::derive(
+        acceptor.identity.fingerprint(),
+        inviter.identity.fingerprint(),
+        &INVITE,
+    );
     let base = inviter.publish(Scope::invite(&INVITE));
     acceptor.initiate_with(&inviter, conn_id, Reason::Pairing, &base);
     let request = acceptor.seal(b"request");
-    let pairing = open_pairing(&inviter.identity, &INVITE, &inviter.bases, &request, inviter.now).ok().unwrap();
+    let pairing = open_pairing(
+        &inviter.identity,
+        &INVITE,
+        &inviter.bases,
+        &request,
+        inviter.now,
+    )
+    .ok()
+    .unwrap();
     inviter.sessions = pairing.sessions;
     let accept = inviter.seal(b"accept");
     assert!(acceptor.opens(&inviter, conn_id, &accept).newly_confirmed);

@@ -39,7 +39,10 @@ fn who_lost_everything_shows_a_reset() {
     a.initiate(&mut b, conn_id, Reason::Restore);
     let inner = a.seal(b"restored");
     let new = b.opens(&a, conn_id, &inner).new_session.unwrap();
-    assert_eq!((new.continuity, new.reason), (Continuity::Reset, Reason::Restore));
+    assert_eq!(
+        (new.continuity, new.reason),
+        (Continuity::Reset, Reason::Restore)
+    );
 }
 
 #[test]
@@ -48,7 +51,10 @@ fn pairing_again_within_a_connection_is_a_reset() {
     a.now = a.now.plus(DAY);
     a.initiate(&mut b, conn_id, Reason::Pairing);
     let inner = a.seal(b"again");
-    assert_eq!(b.opens(&a, conn_id, &inner).new_session.unwrap().continuity, Continuity::Reset);
+    assert_eq!(
+        b.opens(&a, conn_id, &inner).new_session.unwrap().continuity,
+        Continuity::Reset
+    );
 }
 
 #[test]
@@ -63,7 +69,10 @@ fn a_side_whose_confirmation_is_on_the_way_still_proves_continuity() {
     b.now = a.now.plus(DAY);
     b.initiate(&mut a, conn_id, Reason::Desync);
     let inner = b.seal(b"newer");
-    assert_eq!(a.opens(&b, conn_id, &inner).new_session.unwrap().continuity, Continuity::Proven);
+    assert_eq!(
+        a.opens(&b, conn_id, &inner).new_session.unwrap().continuity,
+        Continuity::Proven
+    );
 }
 
 #[test]
@@ -80,7 +89,10 @@ fn an_old_session_receives_its_chain_and_takes_no_dh_step() {
     assert_eq!(body(&a.opens(&b, conn_id, &skipped)), b"skipped");
     assert_eq!(body(&a.opens(&b, conn_id, &in_chain)), b"same chain");
     let refused = a.refuses(&b, conn_id, &next_chain);
-    assert_eq!((refused.why, refused.remedy), (NotOpened::NoHeaderKey, Remedy::ResumeDue));
+    assert_eq!(
+        (refused.why, refused.remedy),
+        (NotOpened::NoHeaderKey, Remedy::ResumeDue)
+    );
     assert!(!a.sessions.is_confirmed());
 }
 
@@ -119,7 +131,11 @@ fn old_sessions_are_few() {
 fn hello_carries_what_is_held() {
     let (mut a, mut b, conn_id) = paired(67);
     let base = b.publish(Scope::connection(&conn_id));
-    let resume = Resume { incarnation: Incarnation::from_bytes([5; 8]), upto: 3, bitmap: vec![0x40; 128] };
+    let resume = Resume {
+        incarnation: Incarnation::from_bytes([5; 8]),
+        upto: 3,
+        bitmap: vec![0x40; 128],
+    };
     let args = InitiateArgs {
         me: &a.identity,
         peer: b.identity.public(),
@@ -143,7 +159,11 @@ fn hello_carries_what_is_held() {
 fn the_largest_body_fits_an_envelope_even_with_an_init() {
     let (mut a, mut b, conn_id) = paired(68);
     let base = b.publish(Scope::connection(&conn_id));
-    let resume = Resume { incarnation: Incarnation::from_bytes([5; 8]), upto: u64::MAX, bitmap: vec![1; 128] };
+    let resume = Resume {
+        incarnation: Incarnation::from_bytes([5; 8]),
+        upto: u64::MAX,
+        bitmap: vec![1; 128],
+    };
     let card = a.identity.sign_card(&"x".repeat(64), START).unwrap();
     let args = InitiateArgs {
         me: &a.identity,
@@ -158,7 +178,8 @@ fn the_largest_body_fits_an_envelope_even_with_an_init() {
     };
     a.sessions.initiate(&args, &mut a.rng).unwrap();
     let inner = a.seal(&vec![7; 240 * 1024]);
-    let key = crate::envelope::OuterKey::rendezvous(&crate::keys::InviteSecret::from_bytes([1; 32]));
+    let key =
+        crate::envelope::OuterKey::rendezvous(&crate::keys::InviteSecret::from_bytes([1; 32]));
     let mailbox = sealpost_proto::MailboxId::from_bytes([2; 16]);
     assert!(crate::envelope::seal_envelope(&key, &mailbox, &inner, &mut a.rng).is_ok());
     assert_eq!(body(&b.opens(&a, conn_id, &inner)).len(), 240 * 1024);

@@ -24,7 +24,13 @@ struct Door {
     #[arg(id = "door.open", action = ArgAction::Set, default_value_t = true)]
     open: bool,
     /// Who has a key
-    #[arg(id = "door.keys", long = "key", env = "EXAMPLE_KEY", value_delimiter = ',', hide_env_values = true)]
+    #[arg(
+        id = "door.keys",
+        long = "key",
+        env = "EXAMPLE_KEY",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     keys: Vec<String>,
     /// How many fit in
     #[arg(id = "door.people_max", default_value_t = 4)]
@@ -56,7 +62,9 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 fn shown(loaded: &Loaded<Example>) -> Vec<String> {
     let line = |setting: &Setting| {
-        let value = setting.shown().map_or("nothing".to_owned(), |value| value.to_string());
+        let value = setting
+            .shown()
+            .map_or("nothing".to_owned(), |value| value.to_string());
         format!("{} = {value} from {}", setting.key, setting.origin)
     };
     loaded.settings.iter().map(line).collect()
@@ -65,8 +73,17 @@ fn shown(loaded: &Loaded<Example>) -> Vec<String> {
 #[test]
 fn who_says_nothing_gets_the_defaults() {
     let loaded = told(&[]).load().unwrap();
-    let expected = ["port = 8440", "name = nothing", "door.open = true", "door.keys = []", "door.people_max = 4"];
-    assert_eq!(shown(&loaded), expected.map(|line| format!("{line} from default")));
+    let expected = [
+        "port = 8440",
+        "name = nothing",
+        "door.open = true",
+        "door.keys = []",
+        "door.people_max = 4",
+    ];
+    assert_eq!(
+        shown(&loaded),
+        expected.map(|line| format!("{line} from default"))
+    );
     assert_eq!(defaults::<Example>().unwrap().door.people_max, 4);
 }
 
@@ -74,7 +91,9 @@ fn who_says_nothing_gets_the_defaults() {
 fn flags_win_over_the_file_over_the_defaults_and_each_says_so() {
     let file = file("port = 1\nname = \"x\"\n\n[door]\npeople_max = 9\nopen = true\n");
     let path = file.path().to_str().unwrap();
-    let loaded = told(&["--config", path, "--door-people-max", "7", "--key", "a,b"]).load().unwrap();
+    let loaded = told(&["--config", path, "--door-people-max", "7", "--key", "a,b"])
+        .load()
+        .unwrap();
     assert_eq!(
         shown(&loaded),
         [
@@ -91,7 +110,12 @@ fn flags_win_over_the_file_over_the_defaults_and_each_says_so() {
 #[test]
 fn flags_and_variables_follow_from_the_key() {
     let named: Vec<_> = declared::<Example>()
-        .map(|arg| (arg.get_long().unwrap().to_owned(), arg.get_env().unwrap().to_str().unwrap().to_owned()))
+        .map(|arg| {
+            (
+                arg.get_long().unwrap().to_owned(),
+                arg.get_env().unwrap().to_str().unwrap().to_owned(),
+            )
+        })
         .collect();
     let expected = [
         ("port", "EXAMPLE_TEST_PORT"),
@@ -100,7 +124,10 @@ fn flags_and_variables_follow_from_the_key() {
         ("key", "EXAMPLE_KEY"),
         ("door-people-max", "EXAMPLE_TEST_DOOR_PEOPLE_MAX"),
     ];
-    assert_eq!(named, expected.map(|(long, env)| (long.to_owned(), env.to_owned())));
+    assert_eq!(
+        named,
+        expected.map(|(long, env)| (long.to_owned(), env.to_owned()))
+    );
 }
 
 #[test]
@@ -114,10 +141,19 @@ fn a_file_that_does_not_fit_is_refused_with_its_line() {
         ("port = \n", "line 1", ""),
     ] {
         let file = file(text);
-        let error = told(&["--config", file.path().to_str().unwrap()]).load().unwrap_err().to_string();
+        let error = told(&["--config", file.path().to_str().unwrap()])
+            .load()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(line) && error.contains(word), "{error}");
     }
-    assert!(told(&["--config", "/nowhere/x.toml"]).load().unwrap_err().to_string().contains("/nowhere"));
+    assert!(
+        told(&["--config", "/nowhere/x.toml"])
+            .load()
+            .unwrap_err()
+            .to_string()
+            .contains("/nowhere")
+    );
 }
 
 #[test]
@@ -125,9 +161,14 @@ fn the_file_is_read_anew_each_time() {
     let mut file = file("port = 1\n");
     let told = told(&["--config", file.path().to_str().unwrap()]);
     let before = told.load().unwrap();
-    file.write_all(b"name = \"later\"\n[door]\nkeys = [\"c\"]\n").unwrap();
+    file.write_all(b"name = \"later\"\n[door]\nkeys = [\"c\"]\n")
+        .unwrap();
     let after = told.load().unwrap();
     assert_eq!(after.config.name.as_deref(), Some("later"));
-    assert_eq!(before.changed(&after).collect::<Vec<_>>(), ["name", "door.keys"], "a secret too");
+    assert_eq!(
+        before.changed(&after).collect::<Vec<_>>(),
+        ["name", "door.keys"],
+        "a secret too"
+    );
     assert!(!format!("{:?}", after.settings).contains("\"c\""));
 }

@@ -12,8 +12,9 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeType, Error, HttpClient,
-    Identifier, KeyAuthorization, NewAccount, NewOrder, OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeType,
+    Error, HttpClient, Identifier, KeyAuthorization, NewAccount, NewOrder, OrderStatus,
+    RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::{
@@ -63,7 +64,10 @@ impl AcmeOrder {
     /// [`CertificateError`].
     pub fn kept(&self) -> Result<Option<Arc<CertificateFiles>>, CertificateError> {
         let (chain, key) = (self.folder.join(CHAIN), self.folder.join(KEY));
-        chain.exists().then(|| CertificateFiles::open(&chain, &key)).transpose()
+        chain
+            .exists()
+            .then(|| CertificateFiles::open(&chain, &key))
+            .transpose()
     }
 }
 
@@ -112,15 +116,26 @@ impl AcmeCertificates {
     pub fn open(order: AcmeOrder) -> Result<Arc<Self>, AcmeError> {
         let path = &order.folder;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|source| AcmeError::Folder { path: path.clone(), source })?;
+        made.map_err(|source| AcmeError::Folder {
+            path: path.clone(),
+            source,
+        })?;
         let good = RwLock::new(stored(path));
-        Ok(Arc::new(Self { order, good, answers: Mutex::default() }))
+        Ok(Arc::new(Self {
+            order,
+            good,
+            answers: Mutex::default(),
+        }))
     }
 
     /// When the certificate that is served is good; `None` before the first one.
     #[must_use]
     pub fn validity(&self) -> Option<Validity> {
-        self.good.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|good| good.validity)
+        self.good
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|good| good.validity)
     }
 
     /// Orders a certificate when there is none or a third of its life is left, until the shutdown.
@@ -152,7 +167,13 @@ impl AcmeCertificates {
     /// [`AcmeError`]; what was served before still is.
     pub async fn obtain(&self) -> Result<(), AcmeError> {
         let account = self.account().await?;
-        let names: Vec<_> = self.order.names.iter().cloned().map(Identifier::Dns).collect();
+        let names: Vec<_> = self
+            .order
+            .names
+            .iter()
+            .cloned()
+            .map(Identifier::Dns)
+            .collect();
         let mut order = account.new_order(&NewOrder::new(&names)).await?;
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -162,17 +183,27 @@ impl AcmeCertificates {
             }
             let mut challenge = authorization
                 .challenge(ChallengeType::TlsAlpn01)
-                .ok_or_else(|| AcmeError::Challenge("the authority does not offer tls-alpn-01".to_owned()))?;
+                .ok_or_else(|| {
+                    AcmeError::Challenge("the authority does not offer tls-alpn-01".to_owned())
+                })?;
             let name = challenge.identifier().to_string();
             let answer = answer(&name, &challenge.key_authorization())?;
-            self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, answer);
+            self.answers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(name, answer);
             challenge.set_ready().await?;
         }
         let patience = RetryPolicy::default().timeout(ACME_WAIT_MAX);
         let ready = order.poll_ready(&patience).await;
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         if ready? != OrderStatus::Ready {
-            return Err(AcmeError::NotConvinced { names: self.order.names.join(", ") });
+            return Err(AcmeError::NotConvinced {
+                names: self.order.names.join(", "),
+            });
         }
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&patience).await?;
@@ -192,22 +223,35 @@ impl AcmeCertificates {
     async fn account(&self) -> Result<Account, AcmeError> {
         let path = self.order.folder.join(ACCOUNT);
         let builder = Account::builder_with_http(Box::new(Http::new()?));
-        let kept = std::fs::read(&path).ok().and_then(|kept| serde_json::from_slice::<AccountCredentials>(&kept).ok());
+        let kept = std::fs::read(&path)
+            .ok()
+            .and_then(|kept| serde_json::from_slice::<AccountCredentials>(&kept).ok());
         if let Some(credentials) = kept {
             return Ok(builder.from_credentials(credentials).await?);
         }
         let contact: Vec<_> = self.order.contact.iter().map(String::as_str).collect();
-        let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-        let (account, credentials) = builder.create(&new, self.order.directory.clone(), None).await?;
+        let new = NewAccount {
+            contact: &contact,
+            terms_of_service_agreed: true,
+            only_return_existing: false,
+        };
+        let (account, credentials) = builder
+            .create(&new, self.order.directory.clone(), None)
+            .await?;
         let kept = serde_json::to_vec(&credentials).map_err(io::Error::other);
-        let kept = kept.map_err(|source| AcmeError::Folder { path: path.clone(), source })?;
+        let kept = kept.map_err(|source| AcmeError::Folder {
+            path: path.clone(),
+            source,
+        })?;
         write_private(&path, &kept)?;
         Ok(account)
     }
 
     pub(super) fn is_due(&self, clock: &dyn Clock) -> bool {
         let good = self.good.read().unwrap_or_else(PoisonError::into_inner);
-        good.as_ref().is_none_or(|good| good.validity.not_after.since(clock.now()) <= good.validity.life() / 3)
+        good.as_ref().is_none_or(|good| {
+            good.validity.not_after.since(clock.now()) <= good.validity.life() / 3
+        })
     }
 
     fn tell(&self, ordered: &Result<(), AcmeError>, pause: Duration) {
@@ -224,7 +268,10 @@ impl AcmeCertificates {
 
 impl ResolvesServerCert for AcmeCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if hello.alpn().is_some_and(|mut offered| offered.any(|name| name == ACME_PROTOCOL)) {
+        if hello
+            .alpn()
+            .is_some_and(|mut offered| offered.any(|name| name == ACME_PROTOCOL))
+        {
             let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             return answers.get(hello.server_name()?).cloned();
         }
@@ -235,7 +282,10 @@ impl ResolvesServerCert for AcmeCertificates {
 
 impl fmt::Debug for AcmeCertificates {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("AcmeCertificates").field("order", &self.order).finish_non_exhaustive()
+        formatter
+            .debug_struct("AcmeCertificates")
+            .field("order", &self.order)
+            .finish_non_exhaustive()
     }
 }
 
@@ -244,7 +294,9 @@ fn stored(folder: &Path) -> Option<Good> {
     if !chain.exists() {
         return None;
     }
-    read(&chain, &key).inspect_err(|error| tracing::warn!(%error, "a new certificate is ordered")).ok()
+    read(&chain, &key)
+        .inspect_err(|error| tracing::warn!(%error, "a new certificate is ordered"))
+        .ok()
 }
 
 /// The certificate that answers the challenge for a name (RFC 8737, section 3).
@@ -252,25 +304,42 @@ fn answer(name: &str, authorization: &KeyAuthorization) -> Result<Arc<CertifiedK
     let odd = |error: &dyn fmt::Display| AcmeError::Challenge(error.to_string());
     let key = KeyPair::generate().map_err(|error| odd(&error))?;
     let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(|error| odd(&error))?;
-    params.custom_extensions = vec![CustomExtension::new_acme_identifier(authorization.digest().as_ref())];
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(
+        authorization.digest().as_ref(),
+    )];
     let certificate = params.self_signed(&key).map_err(|error| odd(&error))?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let key = ring::default_provider().key_provider.load_private_key(key).map_err(|error| odd(&error))?;
+    let key = ring::default_provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| odd(&error))?;
     // Not `from_der`: it reads the certificate and refuses the critical extension that is the answer.
-    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
+    Ok(Arc::new(CertifiedKey::new(
+        vec![certificate.der().clone()],
+        key,
+    )))
 }
 
 /// Whole or not at all, and for nobody else to read.
 fn write_private(path: &Path, content: &[u8]) -> Result<(), AcmeError> {
     let next = path.with_extension("new");
     let written = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&next)?;
         file.write_all(content)?;
         file.sync_all()?;
         rename(&next, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        path.parent()
+            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
-    written().map_err(|source| AcmeError::Folder { path: path.to_owned(), source })
+    written().map_err(|source| AcmeError::Folder {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Asks the authority, whose own certificate has to be one that browsers trust.
@@ -278,9 +347,14 @@ struct Http(Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
 
 impl Http {
     fn new() -> Result<Self, Error> {
-        let connector = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(ring::default_provider());
+        let connector =
+            HttpsConnectorBuilder::new().with_provider_and_webpki_roots(ring::default_provider());
         let connector = connector.map_err(|error| Error::Other(Box::new(error)))?;
-        let connector = connector.https_or_http().enable_http1().enable_http2().build();
+        let connector = connector
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .build();
         Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
     }
 }

@@ -107,7 +107,11 @@ impl CertificateFiles {
     /// [`CertificateError`], in words for the operator.
     pub fn open(certificate: &Path, key: &Path) -> Result<Arc<Self>, CertificateError> {
         let good = RwLock::new(read(certificate, key)?);
-        Ok(Arc::new(Self { certificate: certificate.to_owned(), key: key.to_owned(), good }))
+        Ok(Arc::new(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            good,
+        }))
     }
 
     /// Reads both files again. Connections that are open keep the certificate that they began with.
@@ -123,7 +127,10 @@ impl CertificateFiles {
     /// When the certificate that is served is good.
     #[must_use]
     pub fn validity(&self) -> Validity {
-        self.good.read().unwrap_or_else(PoisonError::into_inner).validity
+        self.good
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .validity
     }
 
     /// Whether the certificate that is served names a host, as those who connect will ask.
@@ -131,9 +138,16 @@ impl CertificateFiles {
     /// # Errors
     /// Words that say which names it has.
     pub fn names(&self, host: &str) -> Result<(), rustls::Error> {
-        let served = Arc::clone(&self.good.read().unwrap_or_else(PoisonError::into_inner).served);
+        let served = Arc::clone(
+            &self
+                .good
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .served,
+        );
         let certificate = ParsedCertificate::try_from(served.end_entity_cert()?)?;
-        let name = ServerName::try_from(host).map_err(|error| rustls::Error::General(error.to_string()))?;
+        let name = ServerName::try_from(host)
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
         verify_server_name(&certificate, &name)
     }
 
@@ -159,8 +173,12 @@ impl CertificateFiles {
     /// Reads both files again and logs what came of it.
     pub fn reload_and_tell(&self) {
         match self.reload() {
-            Ok(()) => tracing::info!(certificate = %self.certificate.display(), "the new certificate is served"),
-            Err(error) => tracing::error!(%error, "the new certificate is refused, the old one stays"),
+            Ok(()) => {
+                tracing::info!(certificate = %self.certificate.display(), "the new certificate is served")
+            }
+            Err(error) => {
+                tracing::error!(%error, "the new certificate is refused, the old one stays")
+            }
         }
     }
 
@@ -181,14 +199,23 @@ impl CertificateFiles {
 
 impl ResolvesServerCert for CertificateFiles {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.good.read().unwrap_or_else(PoisonError::into_inner).served))
+        Some(Arc::clone(
+            &self
+                .good
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .served,
+        ))
     }
 }
 
 impl fmt::Debug for CertificateFiles {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("CertificateFiles");
-        shown.field("certificate", &self.certificate).field("key", &self.key).finish_non_exhaustive()
+        shown
+            .field("certificate", &self.certificate)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -197,44 +224,69 @@ type Stamp = (u64, u64, i64, i64, u64);
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let file = std::fs::metadata(path).ok()?;
-    Some((file.dev(), file.ino(), file.mtime(), file.mtime_nsec(), file.len()))
+    Some((
+        file.dev(),
+        file.ino(),
+        file.mtime(),
+        file.mtime_nsec(),
+        file.len(),
+    ))
 }
 
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<Good, CertificateError> {
-    let malformed =
-        |path: &Path, what, reason: String| CertificateError::Malformed { path: path.to_owned(), what, reason };
+    let malformed = |path: &Path, what, reason: String| CertificateError::Malformed {
+        path: path.to_owned(),
+        what,
+        reason,
+    };
     let no_certificate = |reason| malformed(certificate, "certificate", reason);
     let chain = read_file(certificate, false)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
     let chain = chain.map_err(|error| no_certificate(error.to_string()))?;
-    let first = chain.first().ok_or_else(|| no_certificate("it has no section CERTIFICATE".to_owned()))?;
+    let first = chain
+        .first()
+        .ok_or_else(|| no_certificate("it has no section CERTIFICATE".to_owned()))?;
     let validity = validity(first).map_err(|error| no_certificate(error.to_string()))?;
     let private = read_file(key, true)?;
-    let private =
-        PrivateKeyDer::from_pem_slice(&private).map_err(|error| malformed(key, "private key", error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_slice(&private)
+        .map_err(|error| malformed(key, "private key", error.to_string()))?;
     let served = CertifiedKey::from_der(chain, private, &ring::default_provider());
     let served = served.map_err(|error| CertificateError::Mismatch {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
         reason: error.to_string(),
     })?;
-    Ok(Good { served: Arc::new(served), validity })
+    Ok(Good {
+        served: Arc::new(served),
+        validity,
+    })
 }
 
 fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, x509_cert::der::Error> {
     let certificate = Certificate::from_der(certificate)?;
     let validity = certificate.tbs_certificate().validity();
-    let time = |time: x509_cert::time::Time| Timestamp::from_millis(millis(time.to_unix_duration()));
-    Ok(Validity { not_before: time(validity.not_before), not_after: time(validity.not_after) })
+    let time =
+        |time: x509_cert::time::Time| Timestamp::from_millis(millis(time.to_unix_duration()));
+    Ok(Validity {
+        not_before: time(validity.not_before),
+        not_after: time(validity.not_after),
+    })
 }
 
 fn read_file(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
-    let failed = |source| CertificateError::Unreadable { path: path.to_owned(), source };
+    let failed = |source| CertificateError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(failed)?;
     if secret && file.metadata().map_err(failed)?.permissions().mode() & EVERYBODY != 0 {
-        return Err(CertificateError::KeyTooOpen { path: path.to_owned() });
+        return Err(CertificateError::KeyTooOpen {
+            path: path.to_owned(),
+        });
     }
     let mut content = Zeroizing::new(Vec::new());
-    file.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut content).map_err(failed)?;
+    file.take(SECRET_FILE_BYTES_MAX)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
     Ok(content)
 }

@@ -19,7 +19,8 @@ use hyper_util::{
     server::conn::auto,
 };
 use sealpost_proto::limits::{
-    HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, HTTP2_STREAMS_MAX,
+    HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT,
+    HTTP2_STREAMS_MAX,
 };
 use std::{
     convert::Infallible,
@@ -42,13 +43,24 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(router: Router, limits: ListenerLimits, shutdown: Shutdown) -> Self {
-        Self { builder: builder(limits), router, limits, shutdown }
+        Self {
+            builder: builder(limits),
+            router,
+            limits,
+            shutdown,
+        }
     }
 
     /// Serves one connection until it ends, or has to.
-    pub(super) async fn serve(&self, stream: Box<dyn Stream>, peer: Option<SocketAddr>, presence: &Arc<Presence>) {
+    pub(super) async fn serve(
+        &self,
+        stream: Box<dyn Stream>,
+        peer: Option<SocketAddr>,
+        presence: &Arc<Presence>,
+    ) {
         let io = TokioIo::new(Prompt::new(stream, &self.limits));
-        let answer = service_fn(|request| answer(self.router.clone(), peer, presence.begin(), request));
+        let answer =
+            service_fn(|request| answer(self.router.clone(), peer, presence.begin(), request));
         let mut connection = pin!(self.builder.serve_connection(io, answer));
         let mut old = pin!(sleep(self.limits.age));
         let mut is_old = false;

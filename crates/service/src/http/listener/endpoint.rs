@@ -85,7 +85,12 @@ impl Endpoint {
     /// [`EndpointError::Failed`].
     pub async fn tcp(address: SocketAddr) -> Result<Self, EndpointError> {
         let listener = TcpListener::bind(address).await;
-        Ok(Self::Tcp(listener.map_err(|source| EndpointError::Failed { place: address.to_string(), source })?))
+        Ok(Self::Tcp(listener.map_err(|source| {
+            EndpointError::Failed {
+                place: address.to_string(),
+                source,
+            }
+        })?))
     }
 
     /// Listens on a socket in the file system. One that a dead process left behind is replaced.
@@ -94,7 +99,10 @@ impl Endpoint {
     /// [`EndpointError::InUse`] when somebody answers there, [`EndpointError::NotASocket`] when something else stands
     /// there, [`EndpointError::Failed`].
     pub fn unix(path: &Path, access: SocketAccess) -> Result<Self, EndpointError> {
-        let failed = |source| EndpointError::Failed { place: path.display().to_string(), source };
+        let failed = |source| EndpointError::Failed {
+            place: path.display().to_string(),
+            source,
+        };
         remove_left_over(path)?;
         let socket = UnixSocket::new_stream().map_err(failed)?;
         socket.bind(path).map_err(failed)?;
@@ -102,7 +110,11 @@ impl Endpoint {
         fs::set_permissions(path, Permissions::from_mode(access.mode())).map_err(failed)?;
         let made = identity(&fs::symlink_metadata(path).map_err(failed)?);
         let listener = socket.listen(BACKLOG).map_err(failed)?;
-        Ok(Self::Unix(UnixEndpoint { listener, path: path.to_owned(), made }))
+        Ok(Self::Unix(UnixEndpoint {
+            listener,
+            path: path.to_owned(),
+            made,
+        }))
     }
 
     /// The address of the network it is; `None` for a socket in the file system.
@@ -167,18 +179,27 @@ impl Drop for UnixEndpoint {
 }
 
 fn remove_left_over(path: &Path) -> Result<(), EndpointError> {
-    let failed = |source| EndpointError::Failed { place: path.display().to_string(), source };
+    let failed = |source| EndpointError::Failed {
+        place: path.display().to_string(),
+        source,
+    };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(failed(source)),
         Ok(there) if !there.file_type().is_socket() => {
-            return Err(EndpointError::NotASocket { path: path.to_owned() });
+            return Err(EndpointError::NotASocket {
+                path: path.to_owned(),
+            });
         }
         Ok(_) => {}
     }
     match BlockingUnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
-        Ok(_) => Err(EndpointError::InUse { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Ok(_) => Err(EndpointError::InUse {
+            path: path.to_owned(),
+        }),
         Err(source) => Err(failed(source)),
     }
 }

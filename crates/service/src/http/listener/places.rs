@@ -53,14 +53,28 @@ pub(super) enum NoPlace {
 impl Places {
     /// At least one place there is.
     pub(super) fn new(total: usize, per_network: usize, counts: Arc<ListenerCounts>) -> Arc<Self> {
-        Arc::new(Self { total: total.max(1), per_network: per_network.max(1), counts, table: Mutex::default() })
+        Arc::new(Self {
+            total: total.max(1),
+            per_network: per_network.max(1),
+            counts,
+            table: Mutex::default(),
+        })
     }
 
     /// A place, which may be that of others who only rest: these are asked to leave.
-    pub(super) fn take(self: &Arc<Self>, peer: Option<SocketAddr>, presence: &Arc<Presence>) -> Result<Place, NoPlace> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        peer: Option<SocketAddr>,
+        presence: &Arc<Presence>,
+    ) -> Result<Place, NoPlace> {
         let network = peer.and_then(network);
         let mut table = self.table();
-        if network.is_some_and(|network| table.networks.get(&network).is_some_and(|open| *open >= self.per_network)) {
+        if network.is_some_and(|network| {
+            table
+                .networks
+                .get(&network)
+                .is_some_and(|open| *open >= self.per_network)
+        }) {
             return Err(NoPlace::Network);
         }
         if table.guests.len() >= self.total && !self.make_room(&mut table) {
@@ -69,14 +83,28 @@ impl Places {
         Ok(self.seat(&mut table, network, presence))
     }
 
-    fn seat(self: &Arc<Self>, table: &mut Table, network: Option<IpAddr>, presence: &Arc<Presence>) -> Place {
+    fn seat(
+        self: &Arc<Self>,
+        table: &mut Table,
+        network: Option<IpAddr>,
+        presence: &Arc<Presence>,
+    ) -> Place {
         let id = table.next;
         table.next += 1;
-        table.guests.insert(id, Guest { presence: Arc::clone(presence), network });
+        table.guests.insert(
+            id,
+            Guest {
+                presence: Arc::clone(presence),
+                network,
+            },
+        );
         if let Some(network) = network {
             *table.networks.entry(network).or_default() += 1;
         }
-        Place { places: Arc::clone(self), id }
+        Place {
+            places: Arc::clone(self),
+            id,
+        }
     }
 
     /// Those who rest longest go, a few at once.
@@ -85,7 +113,10 @@ impl Places {
         if table.full_until.is_some_and(|until| now < until) {
             return false;
         }
-        let resting = table.guests.iter().filter_map(|(id, guest)| Some((guest.presence.resting_since()?, *id)));
+        let resting = table
+            .guests
+            .iter()
+            .filter_map(|(id, guest)| Some((guest.presence.resting_since()?, *id)));
         let mut resting: Vec<_> = resting.collect();
         resting.sort_unstable();
         let long = resting.partition_point(|(since, _)| *since + MAKE_ROOM_AFTER_REST <= now);
@@ -95,7 +126,10 @@ impl Places {
             table.full_until = Some(first + MAKE_ROOM_AFTER_REST);
             return false;
         }
-        for (_, id) in resting.into_iter().take(long.min(self.total.div_ceil(ROOM_MADE))) {
+        for (_, id) in resting
+            .into_iter()
+            .take(long.min(self.total.div_ceil(ROOM_MADE)))
+        {
             if let Some(guest) = table.leave(id) {
                 guest.presence.ask_to_leave();
                 self.counts.pushed_out.fetch_add(1, Relaxed);

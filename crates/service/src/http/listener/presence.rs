@@ -28,12 +28,21 @@ pub(super) struct UnderWay {
 impl Presence {
     /// Of a connection that was just made.
     pub(super) fn new() -> Arc<Self> {
-        let activity = Mutex::new(Activity { ours: 0, since: Instant::now() });
-        Arc::new(Self { activity, leave: CancellationToken::new() })
+        let activity = Mutex::new(Activity {
+            ours: 0,
+            since: Instant::now(),
+        });
+        Arc::new(Self {
+            activity,
+            leave: CancellationToken::new(),
+        })
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
-        let mut under_way = UnderWay { presence: Arc::clone(self), is_ours: false };
+        let mut under_way = UnderWay {
+            presence: Arc::clone(self),
+            is_ours: false,
+        };
         under_way.is_ours(true);
         under_way
     }

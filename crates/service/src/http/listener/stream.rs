@@ -38,7 +38,11 @@ impl Prompt {
             stream,
             missing: PREFACE_BYTES,
             first_bytes_until: Box::pin(sleep_until(Instant::now() + limits.first_byte)),
-            pace: Pace { full: limits.write_stall, store: limits.write_stall, waiting: None },
+            pace: Pace {
+                full: limits.write_stall,
+                store: limits.write_stall,
+                waiting: None,
+            },
         }
     }
 }
@@ -67,7 +71,10 @@ impl Pace {
             let now = Instant::now();
             (now, Box::pin(sleep_until(now + store)))
         });
-        until.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        until
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn wrote(&mut self, bytes: usize) {
@@ -101,7 +108,11 @@ impl AsyncRead for Prompt {
 }
 
 impl AsyncWrite for Prompt {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, buffer);
         self.pace.judge(context, polled, |bytes| *bytes)
     }

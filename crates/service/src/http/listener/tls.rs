@@ -42,19 +42,30 @@ impl Tls {
     /// When the cryptography built in supports no version of TLS.
     pub fn with_acme(certificates: &Arc<AcmeCertificates>) -> Result<Self, rustls::Error> {
         let [h2, http1] = PROTOCOLS;
-        Self::speaking(&[h2, http1, ACME_PROTOCOL], Arc::clone(certificates) as Arc<_>)
+        Self::speaking(
+            &[h2, http1, ACME_PROTOCOL],
+            Arc::clone(certificates) as Arc<_>,
+        )
     }
 
-    fn speaking(protocols: &[&[u8]], certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, rustls::Error> {
+    fn speaking(
+        protocols: &[&[u8]],
+        certificates: Arc<dyn ResolvesServerCert>,
+    ) -> Result<Self, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let mut config =
-            builder.with_protocol_versions(&[&TLS13, &TLS12])?.with_no_client_auth().with_cert_resolver(certificates);
+        let mut config = builder
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(certificates);
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
     /// The stream inside; `None` when the other side was an authority that has now seen what it came for.
-    pub(super) async fn handshake(&self, stream: Box<dyn Stream>) -> io::Result<Option<Box<dyn Stream>>> {
+    pub(super) async fn handshake(
+        &self,
+        stream: Box<dyn Stream>,
+    ) -> io::Result<Option<Box<dyn Stream>>> {
         let mut stream = self.0.accept(stream).await?;
         if stream.get_ref().1.alpn_protocol() == Some(ACME_PROTOCOL) {
             stream.shutdown().await?;

@@ -11,8 +11,8 @@ use axum::{
 };
 use hyper::StatusCode;
 use rcgen::{
-    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData,
-    SignatureAlgorithm,
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SignatureAlgorithm,
 };
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -53,9 +53,22 @@ impl Authority {
         let certificate = params.self_signed(&key).unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());
         let issuer = Issuer::new(params, key);
-        let authority = Arc::new(Self { url, looks_at, issuer, certificate, order: Mutex::default() });
-        let router = Router::new().fallback(asked).with_state(Arc::clone(&authority));
-        tokio::spawn(serve(socket, router, ListenerLimits::default(), Shutdown::new()));
+        let authority = Arc::new(Self {
+            url,
+            looks_at,
+            issuer,
+            certificate,
+            order: Mutex::default(),
+        });
+        let router = Router::new()
+            .fallback(asked)
+            .with_state(Arc::clone(&authority));
+        tokio::spawn(serve(
+            socket,
+            router,
+            ListenerLimits::default(),
+            Shutdown::new(),
+        ));
         authority
     }
 
@@ -78,21 +91,30 @@ impl Authority {
 
     /// Connects to the name and looks for the answer in the certificate that it is shown (RFC 8737, section 3).
     async fn look(&self) -> bool {
-        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anything))
-            .with_no_client_auth();
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Anything))
+                .with_no_client_auth();
         config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
         let stream = TcpStream::connect(self.looks_at).await.unwrap();
         let name = ServerName::try_from(NAME).unwrap();
-        let Ok(stream) = TlsConnector::from(Arc::new(config)).connect(name, stream).await else { return false };
+        let Ok(stream) = TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+        else {
+            return false;
+        };
         let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
         let shown = x509_cert::Certificate::from_der(&shown).unwrap();
         let authorization = format!("{TOKEN}.{}", self.order.lock().unwrap().thumbprint);
-        let expected =
-            [b"\x04\x20", ring::digest::digest(&ring::digest::SHA256, authorization.as_bytes()).as_ref()].concat();
+        let expected = [
+            b"\x04\x20",
+            ring::digest::digest(&ring::digest::SHA256, authorization.as_bytes()).as_ref(),
+        ]
+        .concat();
         let extensions = shown.tbs_certificate().extensions().unwrap();
         stream.get_ref().1.alpn_protocol() == Some(b"acme-tls/1")
             && extensions.iter().any(|extension| {
@@ -104,8 +126,18 @@ impl Authority {
 
     fn issue(&self, csr: &str) {
         let request = CertReq::from_der(&b64::parse(csr).unwrap()).unwrap();
-        let key = Requested(request.info.public_key.subject_public_key.raw_bytes().to_vec());
-        let issued = CertificateParams::new(vec![NAME.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let key = Requested(
+            request
+                .info
+                .public_key
+                .subject_public_key
+                .raw_bytes()
+                .to_vec(),
+        );
+        let issued = CertificateParams::new(vec![NAME.to_owned()])
+            .unwrap()
+            .signed_by(&key, &self.issuer)
+            .unwrap();
         let mut order = self.order.lock().unwrap();
         order.chain = format!("{}{}", issued.pem(), self.certificate.pem());
         order.status = "valid";
@@ -127,18 +159,25 @@ impl PublicKeyData for Requested {
 async fn asked(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: Bytes) -> Response {
     let part = |name: &str| -> Value {
         let jws: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let part = jws[name].as_str().and_then(|part| b64::parse(part).ok()).unwrap_or_default();
+        let part = jws[name]
+            .as_str()
+            .and_then(|part| b64::parse(part).ok())
+            .unwrap_or_default();
         serde_json::from_slice(&part).unwrap_or_default()
     };
     let answer = match uri.path() {
         "/directory" => Json(authority.directory()).into_response(),
         "/account" => {
             let jwk = &part("protected")["jwk"];
-            let canonical =
-                format!(r#"{{"crv":{},"kty":{},"x":{},"y":{}}}"#, jwk["crv"], jwk["kty"], jwk["x"], jwk["y"]);
+            let canonical = format!(
+                r#"{{"crv":{},"kty":{},"x":{},"y":{}}}"#,
+                jwk["crv"], jwk["kty"], jwk["x"], jwk["y"]
+            );
             let mut order = authority.order.lock().unwrap();
             order.accounts += 1;
-            order.thumbprint = b64::encode(ring::digest::digest(&ring::digest::SHA256, canonical.as_bytes()).as_ref());
+            order.thumbprint = b64::encode(
+                ring::digest::digest(&ring::digest::SHA256, canonical.as_bytes()).as_ref(),
+            );
             created(&authority, "/account/1", json!({ "status": "valid" }))
         }
         "/order" => {
@@ -146,8 +185,10 @@ async fn asked(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: B
             created(&authority, "/order/1", authority.order())
         }
         "/order/1" => Json(authority.order()).into_response(),
-        "/authorization" => Json(json!({ "identifier": { "type": "dns", "value": NAME }, "status": "pending",
-            "challenges": [authority.challenge()] }))
+        "/authorization" => Json(
+            json!({ "identifier": { "type": "dns", "value": NAME }, "status": "pending",
+            "challenges": [authority.challenge()] }),
+        )
         .into_response(),
         "/challenge" => {
             let found = authority.look().await;
@@ -158,14 +199,25 @@ async fn asked(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: B
             authority.issue(part("payload")["csr"].as_str().unwrap());
             Json(authority.order()).into_response()
         }
-        "/certificate" => authority.order.lock().unwrap().chain.clone().into_response(),
+        "/certificate" => authority
+            .order
+            .lock()
+            .unwrap()
+            .chain
+            .clone()
+            .into_response(),
         _ => ().into_response(),
     };
     ([("replay-nonce", "once")], answer).into_response()
 }
 
 fn created(authority: &Authority, place: &str, body: Value) -> Response {
-    (StatusCode::CREATED, [("location", format!("{}{place}", authority.url))], Json(body)).into_response()
+    (
+        StatusCode::CREATED,
+        [("location", format!("{}{place}", authority.url))],
+        Json(body),
+    )
+        .into_response()
 }
 
 /// Believes every certificate, as an authority has to before it looks into it.
@@ -203,7 +255,9 @@ impl ServerCertVerifier for Anything {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+        rustls::crypto::ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -230,32 +284,62 @@ async fn a_certificate_is_ordered_served_and_kept() {
     let authority = Authority::start(address).await;
     let certificates = AcmeCertificates::open(order(&authority, &folder)).unwrap();
     let tls = Tls::with_acme(&certificates).unwrap();
-    tokio::spawn(Listener::default().with_tls(Some(tls)).serve(socket, hello(), Shutdown::new()));
+    tokio::spawn(
+        Listener::default()
+            .with_tls(Some(tls))
+            .serve(socket, hello(), Shutdown::new()),
+    );
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate.der().clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
     let shake = async || {
         let stream = TcpStream::connect(address).await.unwrap();
-        connector.connect(ServerName::try_from(NAME).unwrap(), stream).await
+        connector
+            .connect(ServerName::try_from(NAME).unwrap(), stream)
+            .await
     };
     assert!(shake().await.is_err(), "there is no certificate yet");
-    timeout(DEADLINE, certificates.obtain()).await.unwrap().unwrap();
+    timeout(DEADLINE, certificates.obtain())
+        .await
+        .unwrap()
+        .unwrap();
     let mut stream = shake().await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
     assert!(read_all(&mut stream).await.starts_with("HTTP/1.1 200"));
-    assert_eq!(fs::metadata(folder.path().join("acme")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        fs::metadata(folder.path().join("acme"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
     for file in fs::read_dir(folder.path().join("acme")).unwrap() {
-        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            file.unwrap().metadata().unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
     let again = AcmeCertificates::open(order(&authority, &folder)).unwrap();
     assert!(!again.is_due(&SystemClock), "a restart asks for nothing");
-    timeout(DEADLINE, again.obtain()).await.unwrap().expect_err("nobody answers for this one");
-    assert_eq!(authority.order.lock().unwrap().accounts, 1, "the account is kept");
+    timeout(DEADLINE, again.obtain())
+        .await
+        .unwrap()
+        .expect_err("nobody answers for this one");
+    assert_eq!(
+        authority.order.lock().unwrap().accounts,
+        1,
+        "the account is kept"
+    );
 }
 
 #[tokio::test]
@@ -266,8 +350,18 @@ async fn an_authority_that_is_not_convinced_gives_nothing() {
     let certificates = AcmeCertificates::open(order(&authority, &folder)).unwrap();
     // Somebody else listens behind the name.
     let tls = Tls::with_acme(&AcmeCertificates::open(order(&authority, &folder)).unwrap()).unwrap();
-    tokio::spawn(Listener::default().with_tls(Some(tls)).serve(socket, hello(), Shutdown::new()));
-    let error = timeout(DEADLINE, certificates.obtain()).await.unwrap().unwrap_err();
-    assert!(matches!(error, AcmeError::NotConvinced { .. }) && error.to_string().contains(NAME), "{error}");
+    tokio::spawn(
+        Listener::default()
+            .with_tls(Some(tls))
+            .serve(socket, hello(), Shutdown::new()),
+    );
+    let error = timeout(DEADLINE, certificates.obtain())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(error, AcmeError::NotConvinced { .. }) && error.to_string().contains(NAME),
+        "{error}"
+    );
     assert!(certificates.is_due(&SystemClock));
 }

@@ -30,27 +30,47 @@ async fn until(server: &Server, holds: impl Fn(&ListenerCounts) -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("not in time: {:?}", server.counts));
+    timeout(DEADLINE, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {:?}", server.counts));
 }
 
 /// Whether an ordinary request is answered, by a client that opens a connection for it.
 async fn is_answered(server: &Server) -> bool {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let asked = stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await;
     asked.is_ok() && read_all(&mut stream).await.contains("200 OK")
 }
 
 /// Every way of being slow that needs no request of its own.
 fn ways_to_be_slow() -> [&'static [u8]; 6] {
     let half_a_hello: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
-    [b"", b"G", b"GET / HTTP/1.1\r\nHost: x\r\nMore: and more", half_a_hello, GET, PREFACE]
+    [
+        b"",
+        b"G",
+        b"GET / HTTP/1.1\r\nHost: x\r\nMore: and more",
+        half_a_hello,
+        GET,
+        PREFACE,
+    ]
 }
 
 #[tokio::test]
 async fn a_thousand_slow_connections_do_not_disturb_the_others_and_are_closed() {
     raise();
-    let limits = ListenerLimits { connections: 2 * SLOW, rest: SHORT * 10, write_stall: SHORT * 10, ..limits() };
-    let limits = ListenerLimits { first_byte: SHORT * 10, header_read: SHORT * 10, ..limits };
+    let limits = ListenerLimits {
+        connections: 2 * SLOW,
+        rest: SHORT * 10,
+        write_stall: SHORT * 10,
+        ..limits()
+    };
+    let limits = ListenerLimits {
+        first_byte: SHORT * 10,
+        header_read: SHORT * 10,
+        ..limits
+    };
     let server = start(large(), limits).await;
     let mut slow = Vec::new();
     for begin in ways_to_be_slow().iter().cycle().take(SLOW - 100) {
@@ -59,33 +79,51 @@ async fn a_thousand_slow_connections_do_not_disturb_the_others_and_are_closed() 
     for _ in 0..100 {
         slow.push(connect(&server, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await);
     }
-    let client = Client::builder(TokioExecutor::new()).build::<HttpConnector, Empty<Bytes>>(HttpConnector::new());
+    let client = Client::builder(TokioExecutor::new())
+        .build::<HttpConnector, Empty<Bytes>>(HttpConnector::new());
     let url: hyper::Uri = format!("http://{}/", server.address).parse().unwrap();
     let mut answered = 0;
     // Ordinary requests, as long as anybody slow is there.
     while server.counts.open() > 1 || answered < 100 {
-        let response = timeout(DEADLINE, client.get(url.clone())).await.unwrap().unwrap();
+        let response = timeout(DEADLINE, client.get(url.clone()))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(response.status(), 200);
         answered += 1;
         assert!(is_answered(&server).await);
     }
-    assert_eq!((server.counts.refused_full(), server.counts.pushed_out()), (0, 0));
+    assert_eq!(
+        (server.counts.refused_full(), server.counts.pushed_out()),
+        (0, 0)
+    );
     drop(slow);
 }
 
 #[tokio::test]
 async fn a_byte_now_and_then_is_not_enough() {
-    let quick = ListenerLimits { first_byte: SHORT, header_read: SHORT, rest: SHORT, ..limits() };
+    let quick = ListenerLimits {
+        first_byte: SHORT,
+        header_read: SHORT,
+        rest: SHORT,
+        ..limits()
+    };
     let server = start(hello(), quick).await;
     let half_a_frame = [PREFACE, b"\0\x10\0\x01\x04\0\0\0\x01"].concat();
-    for begin in [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", half_a_frame.as_slice(), b""] {
+    for begin in [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
+        half_a_frame.as_slice(),
+        b"",
+    ] {
         let mut stream = connect(&server, begin).await;
         let dripping = async {
             while stream.write_all(b"a").await.is_ok() {
                 sleep(SHORT / 10).await;
             }
         };
-        timeout(DEADLINE, dripping).await.expect("the server hangs up");
+        timeout(DEADLINE, dripping)
+            .await
+            .expect("the server hangs up");
     }
 }
 
@@ -93,11 +131,22 @@ async fn a_byte_now_and_then_is_not_enough() {
 async fn who_takes_nothing_of_an_answer_is_cut_off_and_who_takes_it_slowly_is_not() {
     const ASK: &[u8] = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let stall = SHORT * 15;
-    let server = start(large(), ListenerLimits { write_stall: stall, rest: DEADLINE, ..limits() }).await;
+    let server = start(
+        large(),
+        ListenerLimits {
+            write_stall: stall,
+            rest: DEADLINE,
+            ..limits()
+        },
+    )
+    .await;
     let (idle, mut steady) = (connect(&server, ASK).await, connect(&server, ASK).await);
     let (begun, mut taken, mut buffer) = (Instant::now(), 0, vec![0; 64 * 1024]);
     loop {
-        let read = timeout(DEADLINE, steady.read(&mut buffer)).await.unwrap().unwrap();
+        let read = timeout(DEADLINE, steady.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
         if read == 0 {
             break;
         }
@@ -105,26 +154,49 @@ async fn who_takes_nothing_of_an_answer_is_cut_off_and_who_takes_it_slowly_is_no
         // In all longer than the stall, so that only the steps can have saved it.
         sleep(SHORT / 5).await;
     }
-    assert!(taken > 8 * 1024 * 1024 && begun.elapsed() > stall, "{taken}");
+    assert!(
+        taken > 8 * 1024 * 1024 && begun.elapsed() > stall,
+        "{taken}"
+    );
     until(&server, |counts| counts.open() == 0).await;
     drop(idle);
 }
 
 #[tokio::test]
 async fn an_http_2_client_that_gives_no_room_for_an_answer_is_cut_off() {
-    let server = start(large(), ListenerLimits { header_read: SHORT, rest: SHORT, ..limits() }).await;
+    let server = start(
+        large(),
+        ListenerLimits {
+            header_read: SHORT,
+            rest: SHORT,
+            ..limits()
+        },
+    )
+    .await;
     // Its settings: windows of no size. Then a request (HPACK: GET http / x) for which there is no room.
     let no_room = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
     let request = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01\x78";
     let mut stream = connect(&server, &[no_room.as_slice(), request].concat()).await;
     let mut heard = Vec::new();
-    let _ = timeout(DEADLINE, stream.read_to_end(&mut heard)).await.expect("the server hangs up");
-    assert!(heard.windows(2).any(|window| window == b"\x01\x04"), "headers of an answer: {heard:?}");
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut heard))
+        .await
+        .expect("the server hangs up");
+    assert!(
+        heard.windows(2).any(|window| window == b"\x01\x04"),
+        "headers of an answer: {heard:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_flood_of_streams_that_are_reset_ends_the_connection() {
-    let server = start(hello(), ListenerLimits { rest: DEADLINE, ..limits() }).await;
+    let server = start(
+        hello(),
+        ListenerLimits {
+            rest: DEADLINE,
+            ..limits()
+        },
+    )
+    .await;
     let mut stream = connect(&server, PREFACE).await;
     let (mut reader, mut writer) = stream.split();
     let flood = async {
@@ -144,13 +216,20 @@ async fn a_flood_of_streams_that_are_reset_ends_the_connection() {
     let hearing = async {
         let _ = tokio::io::copy(&mut reader, &mut sink).await;
     };
-    timeout(DEADLINE, async { tokio::join!(flood, hearing) }).await.expect("the server hangs up");
+    timeout(DEADLINE, async { tokio::join!(flood, hearing) })
+        .await
+        .expect("the server hangs up");
     assert!(is_answered(&server).await);
 }
 
 #[tokio::test]
 async fn those_who_rest_longest_make_room() {
-    let patient = ListenerLimits { first_byte: DEADLINE, header_read: DEADLINE, rest: DEADLINE, ..limits() };
+    let patient = ListenerLimits {
+        first_byte: DEADLINE,
+        header_read: DEADLINE,
+        rest: DEADLINE,
+        ..limits()
+    };
     let server = start(hello(), patient).await;
     let mut held = Vec::new();
     for _ in 0..patient.connections {
@@ -169,7 +248,11 @@ async fn those_who_rest_longest_make_room() {
 
 #[tokio::test]
 async fn who_takes_nothing_of_an_answer_makes_room() {
-    let patient = ListenerLimits { write_stall: DEADLINE, rest: DEADLINE, ..limits() };
+    let patient = ListenerLimits {
+        write_stall: DEADLINE,
+        rest: DEADLINE,
+        ..limits()
+    };
     // In pieces: one alone would be handed over whole, and nothing of it be ours any more.
     let piece = Bytes::from(vec![0; 64 * 1024]);
     let pieces = move || {
@@ -179,12 +262,21 @@ async fn who_takes_nothing_of_an_answer_makes_room() {
     let server = start(hello().route("/pieces", routing::get(pieces)), patient).await;
     let mut idle = Vec::new();
     for _ in 0..patient.connections {
-        idle.push(connect(&server, b"GET /pieces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await);
+        idle.push(
+            connect(
+                &server,
+                b"GET /pieces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            )
+            .await,
+        );
     }
     until(&server, |counts| counts.open() == 3).await;
     let deadline = Instant::now() + DEADLINE / 2;
     while !is_answered(&server).await {
-        assert!(Instant::now() < deadline, "what it does not take is not ours to do");
+        assert!(
+            Instant::now() < deadline,
+            "what it does not take is not ours to do"
+        );
     }
     assert_eq!(server.counts.pushed_out(), 1);
     drop(idle);
@@ -205,7 +297,13 @@ async fn who_has_a_request_under_way_does_not_make_room() {
     let server = start(router, limits()).await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(connect(&server, b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await);
+        held.push(
+            connect(
+                &server,
+                b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            )
+            .await,
+        );
     }
     until(&server, |counts| counts.open() == 3).await;
     let begun = Instant::now();
@@ -223,7 +321,12 @@ async fn who_has_a_request_under_way_does_not_make_room() {
 async fn one_address_has_its_share_and_this_machine_is_not_counted() {
     let counts = Arc::<ListenerCounts>::default();
     let places = Places::new(100, 2, counts);
-    let take = |ip: &str| places.take(Some((ip.parse::<std::net::IpAddr>().unwrap(), 1).into()), &Presence::new());
+    let take = |ip: &str| {
+        places.take(
+            Some((ip.parse::<std::net::IpAddr>().unwrap(), 1).into()),
+            &Presence::new(),
+        )
+    };
     let first = take("192.0.2.1").unwrap_or_else(|_| panic!("free"));
     let _second = take("::ffff:192.0.2.1").unwrap_or_else(|_| panic!("free"));
     assert_eq!(take("192.0.2.1").err(), Some(NoPlace::Network));
@@ -239,11 +342,23 @@ async fn one_address_has_its_share_and_this_machine_is_not_counted() {
 
 #[tokio::test]
 async fn a_connection_ends_when_it_is_old() {
-    let server = start(hello(), ListenerLimits { age: SHORT, header_read: DEADLINE, ..limits() }).await;
+    let server = start(
+        hello(),
+        ListenerLimits {
+            age: SHORT,
+            header_read: DEADLINE,
+            ..limits()
+        },
+    )
+    .await;
     let answer = ask(server.address, std::str::from_utf8(GET).unwrap()).await;
     assert!(answer.contains("200 OK"), "{answer}");
 }
 
 fn raise() {
-    assert!(crate::raise_open_files() > 2 * SLOW + 100, "the test needs {} open files", 2 * SLOW + 100);
+    assert!(
+        crate::raise_open_files() > 2 * SLOW + 100,
+        "the test needs {} open files",
+        2 * SLOW + 100
+    );
 }
