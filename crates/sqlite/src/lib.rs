@@ -10,12 +10,15 @@
 mod failure;
 mod jobs;
 mod open;
+pub mod query;
 mod readers;
+mod rows;
 mod writer;
 
 pub use failure::Failure;
 pub use open::{Migration, OpenError, Options, Schema, look};
 pub use readers::copy;
+pub use rows::{Damaged, Parsed, RowError, RowExt, to_integer, to_millis};
 
 use jobs::Durability;
 use readers::Readers;
