@@ -1,5 +1,5 @@
 //! Files of ours whose first parts go out while the rest is still being sealed, before any message needs them
-//! (`docs/decisions/parts-leave-before-the-message.md`). What goes wrong with that is nobody's failure: once a message
+//! (`docs/decisions/upload-parts-before-the-message-exists.md`). What goes wrong with that is nobody's failure: once a message
 //! needs the file, whatever is missing goes the ordinary way.
 
 use crate::{
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 /// A blob whose parts may be on their way although no message needs it. As long as this is held by anybody, the relay is not
 /// asked to delete it: what is under way could make it anew.
-pub(super) struct Early {
+pub(super) struct EarlyBlob {
     /// Its id.
     pub(super) blob: BlobId,
     /// What will fetch it.
@@ -31,14 +31,14 @@ pub(super) struct Early {
     gone: Arc<Notify>,
 }
 
-impl Early {
+impl EarlyBlob {
     /// Whether its file may still become one.
     pub(super) fn is_being_sealed(&self) -> bool {
         self.is_being_sealed.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for Early {
+impl Drop for EarlyBlob {
     fn drop(&mut self) {
         self.gone.notify_one();
     }
@@ -47,23 +47,23 @@ impl Drop for Early {
 /// All of them.
 #[derive(Default)]
 pub struct EarlyUploads {
-    uploads: Mutex<Vec<Weak<Early>>>,
+    uploads: Mutex<Vec<Weak<EarlyBlob>>>,
     room: PartRoom,
 }
 
 impl EarlyUploads {
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Early>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<EarlyBlob>>> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, early: &Arc<Early>) {
+    fn add(&self, early: &Arc<EarlyBlob>) {
         let mut uploads = self.lock();
         uploads.retain(|upload| upload.strong_count() > 0);
         uploads.push(Arc::downgrade(early));
     }
 
     /// Takes up at most so many that nobody has taken up before.
-    pub(super) fn take_up(&self, at_most: usize) -> Vec<Arc<Early>> {
+    pub(super) fn take_up(&self, at_most: usize) -> Vec<Arc<EarlyBlob>> {
         let uploads = self.lock();
         let alive = uploads.iter().filter_map(Weak::upgrade);
         let may_go = alive
@@ -85,7 +85,7 @@ impl EarlyUploads {
 /// A file that is being sealed. Dropped before it became a file, it takes back what went out of it.
 pub struct Staging {
     daemon: Arc<Daemon>,
-    early: Option<Arc<Early>>,
+    early: Option<Arc<EarlyBlob>>,
     /// The blob that it will be.
     pub blob: BlobId,
     /// What will fetch it.
@@ -110,7 +110,7 @@ impl Staging {
         let room = size.map(|_| daemon.early.room.clone());
         let parts = Arc::new(SealedParts::of_new(file, daemon.part_sealed(), room));
         let early = size.map(|size| {
-            Arc::new(Early {
+            Arc::new(EarlyBlob {
                 blob,
                 fetch_token: fetch_token.clone(),
                 size,

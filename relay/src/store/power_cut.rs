@@ -1,5 +1,5 @@
 //! A power cut, as the write-ahead log shows it afterwards: what was written since the last fsync may be gone from any byte
-//! on. `docs/decisions/which-commits-are-fsynced.md` says which commits that may be.
+//! on. `docs/decisions/skip-fsync-for-leases-and-outcomes.md` says which commits that may be.
 
 use super::{
     tests::{ACME, BOLT, Bench, NOW, envelope},
@@ -55,7 +55,7 @@ async fn deliver(bench: &Bench) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>)> {
         account: BOLT,
         fence: leased.fence,
         items: leased.items(),
-        class: Class::Answered,
+        class: Class::Succeeded,
         results: leased.items().into_iter().map(stored).collect(),
         reason: None,
         random: 0,

@@ -1,6 +1,6 @@
 //! ChaCha20-Poly1305 (RFC 8439) over one chunk, the only place that names the implementation.
 //!
-//! ring, because it needs three fifths of the pure-Rust crate's time (`docs/decisions/ring-for-attachments.md`). It does
+//! ring, because it needs three fifths of the pure-Rust crate's time (`docs/decisions/use-ring-for-attachment-chunks.md`). It does
 //! not wipe its key when dropped; that key opens one file, whose plaintext is in the same memory.
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
@@ -11,7 +11,7 @@ const NONCE_BYTES: usize = 12;
 
 /// Whether a chunk is the last of its blob; it is part of the nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
+pub enum ChunkPosition {
     /// Another chunk follows.
     Inner,
     /// Nothing follows.
@@ -20,7 +20,7 @@ pub enum Position {
 
 /// The chunk is not what was sealed at this position under this key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Broken;
+pub struct DecryptError;
 
 /// The payload key of one blob (`PK`), ready to seal and open its chunks.
 #[derive(Clone)]
@@ -38,21 +38,21 @@ impl PayloadCipher {
 
     /// Seals a chunk where it stands and returns its tag.
     #[must_use]
-    pub fn seal(&self, index: u64, position: Position, chunk: &mut [u8]) -> [u8; TAG_BYTES] {
+    pub fn seal(&self, index: u64, position: ChunkPosition, chunk: &mut [u8]) -> [u8; TAG_BYTES] {
         self.seal_with(&nonce(index, position), b"", chunk)
     }
 
     /// Opens a chunk where it stands, without its tag.
     ///
     /// # Errors
-    /// [`Broken`]; what then stands in `chunk` is of no use.
+    /// [`DecryptError`]; what then stands in `chunk` is of no use.
     pub fn open(
         &self,
         index: u64,
-        position: Position,
+        position: ChunkPosition,
         chunk: &mut [u8],
         tag: [u8; TAG_BYTES],
-    ) -> Result<(), Broken> {
+    ) -> Result<(), DecryptError> {
         self.open_with(&nonce(index, position), b"", chunk, tag)
     }
 
@@ -85,7 +85,7 @@ impl PayloadCipher {
         associated: &[u8],
         text: &mut [u8],
         tag: [u8; TAG_BYTES],
-    ) -> Result<(), Broken> {
+    ) -> Result<(), DecryptError> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = self.0.open_in_place_separate_tag(
             nonce,
@@ -94,14 +94,14 @@ impl PayloadCipher {
             text,
             0..,
         );
-        opened.map(|_| ()).map_err(|_| Broken)
+        opened.map(|_| ()).map_err(|_| DecryptError)
     }
 }
 
 /// `u88(index) || last`, as in the payload of age v1.
-fn nonce(index: u64, position: Position) -> [u8; NONCE_BYTES] {
+fn nonce(index: u64, position: ChunkPosition) -> [u8; NONCE_BYTES] {
     let mut bytes = [0; NONCE_BYTES];
     bytes[3..11].copy_from_slice(&index.to_be_bytes());
-    bytes[11] = u8::from(position == Position::Last);
+    bytes[11] = u8::from(position == ChunkPosition::Last);
     bytes
 }
