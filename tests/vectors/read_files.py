@@ -1,6 +1,6 @@
-"""Opens the vectors of files, invites, safety numbers and the vault without any code of the workspace.
+"""Opens the vectors of files, invites, safety numbers and the vault without code of the workspace.
 
-What it does is in docs/e2ee-files-invites-vault.md. Exits with 1 and a line for each difference.
+The format is in docs/e2ee-files-invites-vault.md. Exits with 1 and prints a line for each difference.
 Usage: python tests/vectors/read_files.py [folder of vectors]
 """
 
@@ -24,11 +24,11 @@ FILE_MAX, BLOB_MAX = 100_000_000, 100_687_920
 
 
 class Refused(Exception):
-    """What was read is refused; the argument is the reason."""
+    """Refused input; the argument is the reason."""
 
 
-def refuse_unless(holds, reason):
-    if not holds:
+def refuse_unless(condition, reason):
+    if not condition:
         raise Refused(reason)
 
 
@@ -132,10 +132,10 @@ def open_blob(file_key, ct_len, ct_hash, pt_len, parts):
             except InvalidTag:
                 raise Refused("chunk") from None
             index += 1
-            kept = min(pt_left, len(chunk))
-            refuse_unless(not any(chunk[kept:]), "padding")
-            file += chunk[:kept]
-            pt_left -= kept
+            used = min(pt_left, len(chunk))
+            refuse_unless(not any(chunk[used:]), "padding")
+            file += chunk[:used]
+            pt_left -= used
     refuse_unless(ct_left == 0, "truncated")
     refuse_unless(sha256(hashes) == ct_hash, "hash")
     return file
@@ -182,7 +182,7 @@ def attachments(vectors, check):
 
 
 class Cbor:
-    """As much of RFC 8949 as a descriptor needs."""
+    """Reader for the subset of RFC 8949 that descriptors use."""
 
     def __init__(self, data):
         self.data, self.at = data, 0
@@ -397,8 +397,8 @@ def open_sealed(key, sealed, associated, reason):
 
 
 def open_column(vector):
-    place = lp(vector["table"].encode()) + lp(unbase64(vector["pk"])) + lp(vector["column"].encode())
-    associated = place + vector["version"].to_bytes(8, "big")
+    position = lp(vector["table"].encode()) + lp(unbase64(vector["pk"])) + lp(vector["column"].encode())
+    associated = position + vector["version"].to_bytes(8, "big")
     return open_sealed(unbase64(vector["data_key"]), unbase64(vector["sealed"]), associated, "column")
 
 
