@@ -141,16 +141,19 @@ CREATE TABLE attachments (
     transferred INTEGER NOT NULL DEFAULT 0,
     blob_until  INTEGER,       -- of ours: until when the relay has it
     keep_until  INTEGER,       -- of ours: until when the relay shall have it
-    relay_due   TEXT,          -- of ours: what the relay has still to be asked: 'extend' or 'delete'
-    reason      TEXT,
+    reason      TEXT,          -- why the transfer waits, or why the file failed
     attempt     INTEGER NOT NULL DEFAULT 0,
     next_at     INTEGER NOT NULL DEFAULT 0,
+    relay_due     TEXT,        -- pending relay request for a blob of ours: 'extend' or 'delete'
+    relay_reason  TEXT,        -- why that request waits
+    relay_attempt INTEGER NOT NULL DEFAULT 0,
+    relay_next_at INTEGER NOT NULL DEFAULT 0,
     created_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX attachments_moving ON attachments (next_at) WHERE status IN ('uploading', 'waiting', 'downloading');
 
 CREATE INDEX attachments_by_blob ON attachments (blob);
-CREATE INDEX attachments_at_relay ON attachments (next_at) WHERE relay_due IS NOT NULL;
+CREATE INDEX attachments_at_relay ON attachments (relay_next_at) WHERE relay_due IS NOT NULL;
 
 -- Blobs that the relay may have parts of, and that no file is: it is to delete them. One whose file is still being sealed
 -- stands here too, and leaves with the transaction that makes it a file; so a crash needs nobody who remembers it.

@@ -261,7 +261,7 @@ pub fn next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, 
 /// | `offered`, `failed` | `waiting` when somebody asks for it |
 /// | `waiting` | `downloading`, `failed`; `offered` when somebody stops it |
 /// | `downloading` | `ready`, `failed`; `offered` when somebody stops it |
-const fn may_become(from: AttachmentStatus, to: AttachmentStatus) -> bool {
+const fn can_become(from: AttachmentStatus, to: AttachmentStatus) -> bool {
     use AttachmentStatus::{
         Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading,
         Waiting,
@@ -291,7 +291,7 @@ pub fn advance(
     let from: Option<String> =
         tx.value("SELECT status FROM attachments WHERE ref = ?1", &[&name])?;
     let from = from.and_then(|word| words::parse(&word));
-    if !from.is_some_and(|from| may_become(from, to)) {
+    if !from.is_some_and(|from| can_become(from, to)) {
         return Ok(false);
     }
     tx.execute(
@@ -337,7 +337,7 @@ pub fn postpone(
 ) -> Result<(), Fault> {
     tx.execute(
         "UPDATE attachments SET reason = ?2, attempt = ?3, next_at = ?4
-         WHERE ref = ?1 AND (status IN ('uploading', 'waiting', 'downloading') OR relay_due IS NOT NULL)",
+         WHERE ref = ?1 AND status IN ('uploading', 'waiting', 'downloading')",
         &[&name, &reason, &attempt, &millis(next_at)],
     )?;
     events::add(tx, EventTopic::Attachment, name, None)
@@ -349,6 +349,10 @@ pub fn postpone(
 /// When SQLite fails.
 pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("UPDATE attachments SET next_at = 0 WHERE next_at > 0", &[])?;
+    tx.execute(
+        "UPDATE attachments SET relay_next_at = 0 WHERE relay_next_at > 0",
+        &[],
+    )?;
     Ok(())
 }
 
@@ -462,7 +466,7 @@ mod tests {
         for from in ALL {
             for to in ALL {
                 assert_eq!(
-                    may_become(from, to),
+                    can_become(from, to),
                     legal.contains(&(from, to)),
                     "{from:?} to {to:?}"
                 );

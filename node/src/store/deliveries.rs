@@ -111,7 +111,7 @@ pub fn advance(
     let Some(delivery) = load(tx, message)? else {
         return Ok(false);
     };
-    if !delivery.status.may_become(to) {
+    if !delivery.status.can_become(to) {
         return Ok(false);
     }
     let at = millis(change.at.map_or(tx.now, |at| at.min(tx.now)));
@@ -287,7 +287,7 @@ mod tests {
                 let moved = pair
                     .acme
                     .step(|tx, _| advance(tx, &message, to, &Change::default()));
-                assert_eq!(moved, from.may_become(to), "{from:?} to {to:?}");
+                assert_eq!(moved, from.can_become(to), "{from:?} to {to:?}");
                 assert_eq!(
                     pair.acme.delivery(&message).status,
                     if moved { to } else { from }
@@ -358,7 +358,7 @@ mod tests {
         let expires_at = pair
             .acme
             .now
-            .plus(sealpost_proto::limits::ENVELOPE_LIFE_DEFAULT);
+            .plus(sealpost_proto::limits::ENVELOPE_LIFETIME_DEFAULT);
         pair.acme.step(|tx, _| fail_unconfirmed(tx, expires_at));
         assert_eq!(
             pair.acme.delivery(&message).status,

@@ -6,7 +6,7 @@ use crate::{
     fault::Fault,
     store::{Tx, millis},
 };
-use sealpost_proto::limits::EVENTS_KEPT;
+use sealpost_proto::limits::EVENTS_RETAINED_MAX;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,14 +74,14 @@ pub fn latest(tx: &Tx<'_>) -> Result<i64, Fault> {
         .unwrap_or(0))
 }
 
-/// Forgets all but the latest [`EVENTS_KEPT`].
+/// Forgets all but the latest [`EVENTS_RETAINED_MAX`].
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn forget_old(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1",
-        &[&EVENTS_KEPT],
+        &[&EVENTS_RETAINED_MAX],
     )?;
     Ok(())
 }

@@ -311,7 +311,7 @@ pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
          WHERE state = 'accepted' AND next_at < ?3 AND (next_at <= ?1 OR next_at > ?2)",
         &[
             &millis(tx.now),
-            &millis(tx.now.plus(limits::ACCEPT_REPEATED_AFTER)),
+            &millis(tx.now.plus(limits::ACCEPT_RETRY_INTERVAL)),
             &NEVER,
         ],
     )?;

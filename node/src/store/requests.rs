@@ -34,7 +34,7 @@ pub fn insert(tx: &Tx<'_>, client_id: &str, digest: &[u8; 32], answer: &str) -> 
 pub fn forget_old(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM requests WHERE at < ?1",
-        &[&millis(tx.now.minus(limits::MESSAGE_IDS_KEPT))],
+        &[&millis(tx.now.minus(limits::MESSAGE_ID_RETENTION))],
     )?;
     Ok(())
 }

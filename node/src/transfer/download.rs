@@ -1,6 +1,6 @@
-//! One file of theirs on its way from the relay.
+//! Download of one file from the relay.
 
-use super::{halt::Halt, meter::Meter};
+use super::{error::TransferError, meter::Meter};
 use crate::{
     api::model::AttachmentStatus,
     daemon::Daemon,
@@ -19,10 +19,11 @@ use sealpost_proto::{BlobId, BlobSize, ErrorCode, limits::SNIFFED_BYTES};
 use sealpost_relay_client::{ClientError, Coming};
 use std::sync::{Arc, OnceLock};
 
+/// Download of a file that a partner sent.
 pub(super) struct Download {
     daemon: Arc<Daemon>,
     row: Attachment,
-    size: BlobSize,
+    pub(super) size: BlobSize,
     fetching: OnceLock<Arc<Fetching>>,
     pub(super) meter: Arc<Meter>,
 }
@@ -39,15 +40,15 @@ impl Download {
         }
     }
 
-    /// Looks what is on this disk.
-    pub(super) async fn begin(&self) -> Result<PartSet, Halt> {
+    /// Opens the partial file on this disk, and returns the parts that it contains.
+    pub(super) async fn begin(&self) -> Result<PartSet, TransferError> {
         let descriptor = &self.row.descriptor;
         let fetching = self
             .daemon
             .files
             .fetch(self.row.file, &descriptor.file_key, &descriptor.sealed)
             .await?;
-        let there = fetching.there();
+        let present = fetching.there();
         let _ = self.fetching.set(Arc::new(fetching));
         if self.row.status == AttachmentStatus::Waiting {
             let name = self.row.name.clone();
@@ -56,57 +57,55 @@ impl Download {
                 .commit(move |tx| attachments::advance(tx, &name, status, None))
                 .await?;
         }
-        self.meter
-            .begin(&self.daemon.progress, &self.row, self.size, there);
-        Ok(there)
+        Ok(present)
     }
 
-    fn fetching(&self) -> Result<Arc<Fetching>, Halt> {
+    fn fetching(&self) -> Result<Arc<Fetching>, TransferError> {
         self.fetching
             .get()
             .cloned()
-            .ok_or_else(|| Halt::later("it was not begun"))
+            .ok_or_else(|| TransferError::retryable("the download has not begun"))
     }
 
-    /// Fetches a part, writes it down as it comes and opens it.
-    pub(super) async fn part(&self, number: u32) -> Result<(), Halt> {
-        let (mut coming, mut part) = (self.fetch(number).await?, self.fetching()?.part(number)?);
+    /// Fetches a part, writes it to disk as it arrives and decrypts it.
+    pub(super) async fn fetch_part(&self, number: u32) -> Result<(), TransferError> {
+        let mut body = self.request_part(number).await?;
+        let mut part = self.fetching()?.part(number)?;
         self.daemon.reached().await;
-        while let Some(piece) = coming.next().await? {
+        while let Some(piece) = body.next().await? {
             part.write(piece).await?;
         }
         Ok(part.end().await?)
     }
 
-    async fn fetch(&self, number: u32) -> Result<Coming, Halt> {
+    async fn request_part(&self, number: u32) -> Result<Coming, TransferError> {
         let descriptor = &self.row.descriptor;
-        let moved = self.meter.part(number);
+        let progress = self.meter.part(number);
         match self
             .daemon
             .relay
-            .part(&descriptor.blob, number, &descriptor.fetch_token, moved)
+            .part(&descriptor.blob, number, &descriptor.fetch_token, progress)
             .await
         {
-            Ok(coming) => Ok(coming),
+            Ok(body) => Ok(body),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => {
-                Err(Halt::Never(
-                    "the relay does not have the file any more: ask for it to be sent again"
-                        .to_owned(),
+                Err(TransferError::Permanent(
+                    "the relay no longer has the file; ask the sender to send it again".to_owned(),
                 ))
             }
             Err(ClientError::Problem(problem))
                 if problem.code == ErrorCode::ForeignRelayUnsupported =>
             {
-                Err(Halt::Never(problem.to_string()))
+                Err(TransferError::Permanent(problem.to_string()))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// All parts are here: the file is handed out only when it is the one that its sender described.
-    pub(super) async fn end(&self) -> Result<(), Halt> {
+    /// Verifies that the file is the one that its sender described, and marks it as ready.
+    pub(super) async fn complete(&self) -> Result<(), TransferError> {
         self.fetching()?.finish().await?;
-        let file_type = self.file_type().await?;
+        let file_type = self.detect_file_type().await?;
         let (name, blob, bytes) = (
             self.row.name.clone(),
             self.row.descriptor.blob.id,
@@ -115,13 +114,13 @@ impl Download {
         let store = self.daemon.write(move |tx| {
             attachments::set_file_type(tx, &name, &file_type)?;
             attachments::set_transferred(tx, &name, bytes)?;
-            arrived(tx, &name, &blob)
+            mark_ready(tx, &name, &blob)
         });
         Ok(store.await?)
     }
 
-    /// What the first bytes of the file tell.
-    async fn file_type(&self) -> Result<FileType, Halt> {
+    /// Detects the file type from the first bytes.
+    async fn detect_file_type(&self) -> Result<FileType, TransferError> {
         let Descriptor {
             file_key,
             sealed,
@@ -145,8 +144,8 @@ impl Download {
     }
 }
 
-/// The file is here, verified: its sender is told, and need not keep it.
-pub(super) fn arrived(tx: &Tx<'_>, name: &str, blob: &BlobId) -> Result<(), Fault> {
+/// Marks a verified file as ready and queues a receipt, after which its senders can delete the blob.
+pub(super) fn mark_ready(tx: &Tx<'_>, name: &str, blob: &BlobId) -> Result<(), Fault> {
     if attachments::advance(tx, name, AttachmentStatus::Ready, None)? {
         attachments::senders(tx, name)?
             .iter()

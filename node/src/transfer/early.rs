@@ -1,123 +1,152 @@
-//! Files of ours whose first parts go out while the rest is still being sealed, before any message needs them
-//! (`docs/decisions/upload-parts-before-the-message-exists.md`). What goes wrong with that is nobody's failure: once a message
-//! needs the file, whatever is missing goes the ordinary way.
+//! Early uploads: parts of a file leave while the rest is still being sealed, before any message
+//! needs the file (`docs/decisions/upload-parts-before-the-message-exists.md`).
+//!
+//! A failed early upload has no consequences: once a message needs the file, the missing parts are
+//! uploaded as usual.
 
+use super::{error::TransferError, upload::BlobUpload};
 use crate::{
     daemon::Daemon,
     files::{FileId, PartRoom, SealedParts},
     store::unwanted,
 };
 use sealpost_e2ee::attachment::blob_len;
+use sealpost_node_core::transfer::PartSet;
 use sealpost_proto::{BlobId, BlobSize, FetchToken, limits};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::Notify;
 
-/// A blob whose parts may be on their way although no message needs it. As long as this is held by anybody, the relay is not
-/// asked to delete it: what is under way could make it anew.
-pub(super) struct EarlyBlob {
-    /// Its id.
-    pub(super) blob: BlobId,
-    /// What will fetch it.
-    pub(super) fetch_token: FetchToken,
-    /// How large it will be.
-    pub(super) size: BlobSize,
-    /// What is sealed of it.
-    pub(super) parts: Arc<SealedParts>,
-    may_go: AtomicBool,
-    is_being_sealed: AtomicBool,
-    gone: Arc<Notify>,
-}
+/// Requested lifetime of the blob at the relay; longer than a message can take to need the file.
+const LIFETIME: Duration = limits::STAGED_FILE_RETENTION.saturating_mul(2);
 
-impl EarlyBlob {
-    /// Whether its file may still become one.
-    pub(super) fn is_being_sealed(&self) -> bool {
-        self.is_being_sealed.load(Ordering::SeqCst)
-    }
+/// Blob whose parts may be uploaded although no message needs it.
+///
+/// While a reference exists, the blob is not deleted at the relay, because a running upload could
+/// create it again.
+pub(super) struct EarlyBlob {
+    pub(super) id: BlobId,
+    fetch_token: FetchToken,
+    pub(super) size: BlobSize,
+    parts: Arc<SealedParts>,
+    /// Whether the upload may start and has not started yet.
+    is_ready: AtomicBool,
+    is_being_sealed: AtomicBool,
+    /// Wakes the deletion of unwanted blobs when the last reference is dropped.
+    dropped: Arc<Notify>,
 }
 
 impl Drop for EarlyBlob {
     fn drop(&mut self) {
-        self.gone.notify_one();
+        self.dropped.notify_one();
     }
 }
 
-/// All of them.
+/// Early upload of one blob. [`Upload`](super::upload::Upload) continues it once a message needs
+/// the file.
+pub(super) struct EarlyUpload {
+    pub(super) blob: Arc<BlobUpload>,
+    source: Arc<EarlyBlob>,
+}
+
+impl EarlyUpload {
+    pub(super) fn new(daemon: &Arc<Daemon>, source: Arc<EarlyBlob>) -> Self {
+        let blob = BlobUpload::new(
+            daemon,
+            source.id,
+            source.fetch_token.clone(),
+            source.size,
+            Arc::clone(&source.parts),
+        );
+        Self {
+            blob: Arc::new(blob),
+            source,
+        }
+    }
+
+    pub(super) async fn begin(&self) -> Result<PartSet, TransferError> {
+        self.blob.create(LIFETIME).await
+    }
+
+    pub(super) fn is_being_sealed(&self) -> bool {
+        self.source.is_being_sealed.load(Ordering::SeqCst)
+    }
+}
+
+/// Blobs that may have early uploads, and the memory budget for their parts.
 #[derive(Default)]
 pub struct EarlyUploads {
-    uploads: Mutex<Vec<Weak<EarlyBlob>>>,
-    room: PartRoom,
+    blobs: Mutex<Vec<Weak<EarlyBlob>>>,
+    part_budget: PartRoom,
 }
 
 impl EarlyUploads {
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<EarlyBlob>>> {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, early: &Arc<EarlyBlob>) {
-        let mut uploads = self.lock();
-        uploads.retain(|upload| upload.strong_count() > 0);
-        uploads.push(Arc::downgrade(early));
+    fn add(&self, blob: &Arc<EarlyBlob>) {
+        let mut blobs = self.lock();
+        blobs.retain(|blob| blob.strong_count() > 0);
+        blobs.push(Arc::downgrade(blob));
     }
 
-    /// Takes up at most so many that nobody has taken up before.
-    pub(super) fn take_up(&self, at_most: usize) -> Vec<Arc<EarlyBlob>> {
-        let uploads = self.lock();
-        let alive = uploads.iter().filter_map(Weak::upgrade);
-        let may_go = alive
-            .filter(|early| early.may_go.load(Ordering::SeqCst))
-            .take(at_most);
-        may_go
-            .inspect(|early| early.may_go.store(false, Ordering::SeqCst))
+    /// Returns up to `limit` blobs that are ready, each of them only once.
+    pub(super) fn start_ready(&self, limit: usize) -> Vec<Arc<EarlyBlob>> {
+        let blobs = self.lock();
+        blobs
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|blob| blob.is_ready.load(Ordering::SeqCst))
+            .take(limit)
+            .inspect(|blob| blob.is_ready.store(false, Ordering::SeqCst))
             .collect()
     }
 
-    /// Whether parts of a blob may be on their way.
-    pub(super) fn contains(&self, blob: BlobId) -> bool {
+    /// Returns whether parts of a blob may be on their way to the relay.
+    pub(super) fn contains(&self, id: BlobId) -> bool {
         self.lock()
             .iter()
-            .any(|upload| upload.upgrade().is_some_and(|early| early.blob == blob))
+            .any(|blob| blob.upgrade().is_some_and(|blob| blob.id == id))
     }
 }
 
-/// A file that is being sealed. Dropped before it became a file, it takes back what went out of it.
+/// File that is being sealed. If it is dropped before the file has a row, the parts that were
+/// uploaded early are deleted.
 pub struct Staging {
     daemon: Arc<Daemon>,
     early: Option<Arc<EarlyBlob>>,
-    /// The blob that it will be.
+    /// Id of the future blob.
     pub blob: BlobId,
-    /// What will fetch it.
     pub fetch_token: FetchToken,
-    /// What is sealed of it.
     pub parts: Arc<SealedParts>,
 }
 
 impl Staging {
-    /// A file of so many bytes. One of a single part is not worth the trouble, and one that no message may have stays here.
+    /// Prepares a file of `announced_bytes` bytes. A file with a single part, or one that is too
+    /// large for a message, gets no early upload.
     #[must_use]
-    pub fn begin(daemon: &Arc<Daemon>, announced_bytes: u64) -> Self {
+    pub fn new(daemon: &Arc<Daemon>, announced_bytes: u64) -> Self {
         let blob = BlobId::from_bytes(sealpost_service::random_array());
         let fetch_token = FetchToken::from_bytes(sealpost_service::random_array());
         let file = FileId::from_bytes(sealpost_service::random_array());
-        let may_be_sent =
-            announced_bytes <= limits::FILE_BYTES_MAX.min(daemon.running.files_bytes_max);
-        let size = may_be_sent
-            .then(|| BlobSize::parse(blob_len(announced_bytes), limits::BLOB_BYTES_MAX).ok())
-            .flatten();
-        let size = size.filter(|size| size.parts() > 1);
-        let room = size.map(|_| daemon.early.room.clone());
-        let parts = Arc::new(SealedParts::of_new(file, daemon.part_sealed(), room));
+        let size = early_upload_size(daemon, announced_bytes);
+        let part_budget = size.map(|_| daemon.early.part_budget.clone());
+        let parts = Arc::new(SealedParts::of_new(file, daemon.part_sealed(), part_budget));
         let early = size.map(|size| {
             Arc::new(EarlyBlob {
-                blob,
+                id: blob,
                 fetch_token: fetch_token.clone(),
                 size,
                 parts: Arc::clone(&parts),
-                may_go: AtomicBool::new(false),
+                is_ready: AtomicBool::new(false),
                 is_being_sealed: AtomicBool::new(true),
-                gone: daemon.keeping(),
+                dropped: daemon.keeping(),
             })
         });
         Self {
@@ -129,17 +158,20 @@ impl Staging {
         }
     }
 
-    /// Lets its parts go out as they are sealed. That the relay may have something of it is on disk before.
-    pub async fn go_out(&self) {
+    /// Starts the early upload. First it stores that the relay may hold the blob, so that the blob
+    /// is deleted even after a crash.
+    pub async fn start_early_upload(&self) {
         let Some(early) = &self.early else { return };
         self.daemon.early.add(early);
         let blob = self.blob;
         match self.daemon.commit(move |tx| unwanted::add(tx, &blob)).await {
             Ok(()) => {
-                early.may_go.store(true, Ordering::SeqCst);
+                early.is_ready.store(true, Ordering::SeqCst);
                 self.daemon.wake_upload();
             }
-            Err(fault) => tracing::warn!(%fault, "a file goes out only when it is whole"),
+            Err(fault) => {
+                tracing::warn!(%fault, "cannot start the upload before the file is sealed")
+            }
         }
     }
 }
@@ -151,4 +183,14 @@ impl Drop for Staging {
             self.daemon.wake_upload();
         }
     }
+}
+
+/// Returns the blob size of a file that qualifies for an early upload.
+fn early_upload_size(daemon: &Daemon, announced_bytes: u64) -> Option<BlobSize> {
+    if announced_bytes > limits::FILE_BYTES_MAX.min(daemon.running.files_bytes_max) {
+        return None;
+    }
+    BlobSize::parse(blob_len(announced_bytes), limits::BLOB_BYTES_MAX)
+        .ok()
+        .filter(|size| size.parts() > 1)
 }

@@ -1,7 +1,7 @@
-//! How far a file is, while its parts move beside each other.
+//! Progress of one file whose parts move in parallel.
 
 use crate::{
-    progress::{Moving, Progress},
+    progress::{Progress, RunningTransfer},
     store::attachments::Attachment,
 };
 use sealpost_node_core::transfer::PartSet;
@@ -9,67 +9,68 @@ use sealpost_proto::{BlobSize, limits::BLOB_PARTS_MAX};
 use sealpost_relay_client::Moved;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counts the bytes of each part, and tells those who watch.
-pub(super) struct Meter(Mutex<Course>);
+/// Byte counters of all parts, which publish the total to [`Progress`].
+pub(super) struct Meter(Mutex<Counters>);
 
-struct Course {
+struct Counters {
     parts: [u64; BLOB_PARTS_MAX as usize],
-    moving: Option<Moving>,
+    published: Option<RunningTransfer>,
 }
 
 impl Meter {
     pub(super) const fn new() -> Self {
-        Self(Mutex::new(Course {
+        Self(Mutex::new(Counters {
             parts: [0; BLOB_PARTS_MAX as usize],
-            moving: None,
+            published: None,
         }))
     }
 
-    /// These parts are there; from now on the others move, until the meter is dropped.
-    pub(super) fn begin(
+    /// Publishes the progress of a file from now on, until the meter is dropped. The parts in
+    /// `present` count as transferred.
+    pub(super) fn start(
         &self,
         progress: &Progress,
         file: &Attachment,
         size: BlobSize,
-        there: PartSet,
+        present: PartSet,
     ) {
-        let mut course = self.lock();
-        for (number, bytes) in (0..).zip(&mut course.parts) {
-            *bytes = if there.contains(number) {
+        let mut counters = self.lock();
+        for (number, bytes) in (0..).zip(&mut counters.parts) {
+            *bytes = if present.contains(number) {
                 size.part_bytes(number).unwrap_or_default() as u64
             } else {
                 0
             };
         }
-        course.moving =
-            Some(progress.begin(&file.name, file.direction, course.bytes(), size.bytes()));
+        counters.published =
+            Some(progress.begin(&file.name, file.direction, counters.bytes(), size.bytes()));
     }
 
-    /// What is to be told how far part `number` is.
+    /// Returns a callback for the transferred bytes of one part.
     pub(super) fn part(self: &Arc<Self>, number: u32) -> Moved {
         let meter = Arc::clone(self);
         Arc::new(move |bytes| {
-            let mut course = meter.lock();
-            if let Some(part) = course.parts.get_mut(number as usize) {
+            let mut counters = meter.lock();
+            if let Some(part) = counters.parts.get_mut(number as usize) {
                 *part = bytes as u64;
             }
-            if let Some(moving) = &course.moving {
-                moving.moved(course.bytes());
+            if let Some(published) = &counters.published {
+                published.update(counters.bytes());
             }
         })
     }
 
-    /// All bytes that have moved.
+    /// Returns the total of transferred bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.lock().bytes()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Course> {
+    fn lock(&self) -> MutexGuard<'_, Counters> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Course {
+impl Counters {
     fn bytes(&self) -> u64 {
         self.parts.iter().sum()
     }

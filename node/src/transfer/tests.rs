@@ -1,10 +1,10 @@
-//! What becomes of files and their messages, row by row; a test plays the relay.
+//! Effects of transfers on files and messages in the database.
 
 mod early;
 mod fake_relay;
-mod moving;
+mod relay_transfers;
 
-use super::{download::arrived, *};
+use super::{download::mark_ready, *};
 use crate::{
     api::model::AttachmentStatus,
     fault::Fault,
@@ -13,11 +13,11 @@ use crate::{
     testing::{Pair, TestNode, join, pair, settle},
 };
 use sealpost_node_core::transfer::DownloadPolicy;
-use sealpost_proto::{DeliveryStatus, FailureCode, limits::BLOB_LIFE_BEYOND_MESSAGE};
+use sealpost_proto::{DeliveryStatus, FailureCode, limits::BLOB_LIFETIME_AFTER_MESSAGE};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A message from Acme with files of ten bytes that the relay has; returns its name and theirs.
+/// Sends a message from Acme with uploaded files of ten bytes, and returns its name and theirs.
 fn send_uploaded(pair: &mut Pair, count: usize) -> (String, Vec<String>) {
     let files: Vec<_> = (0..count).map(|_| pair.acme.stage(10)).collect();
     let message = pair.acme.send_files(&pair.to_bolt, "with files", &files);
@@ -32,7 +32,7 @@ fn status(node: &mut TestNode, file: &str) -> AttachmentStatus {
 fn due(node: &mut TestNode) -> Vec<(String, RelayDue)> {
     let due = node.step(|tx, _| attachments::relay_due(tx, 100));
     due.into_iter()
-        .map(|(file, what)| (file.name, what))
+        .map(|due| (due.file.name, due.request))
         .collect()
 }
 
@@ -44,12 +44,12 @@ fn deletes(node: &mut TestNode) -> Vec<String> {
         .collect()
 }
 
-/// A node has fetched all files of the message that came last.
-fn fetches(node: &mut TestNode) {
+/// Marks all files of the last received message as fetched.
+fn fetch_all(node: &mut TestNode) {
     for file in node.files_that_came() {
         node.step(|tx, _| {
             attachments::advance(tx, &file.name, AttachmentStatus::Downloading, None)?;
-            arrived(tx, &file.name, &file.descriptor.blob.id)
+            mark_ready(tx, &file.name, &file.descriptor.blob.id)
         });
     }
 }
@@ -68,7 +68,7 @@ fn change(
 }
 
 #[test]
-fn a_cancelled_upload_fails_its_message_and_nothing_of_it_arrives() {
+fn cancelled_upload_fails_its_message() {
     let mut pair = pair(600);
     let (stays, other) = (pair.acme.stage(10), pair.acme.stage(10));
     let files = [stays.clone(), other.clone()];
@@ -81,7 +81,7 @@ fn a_cancelled_upload_fails_its_message_and_nothing_of_it_arrives() {
     for _ in 0..2 {
         assert!(
             change(&mut pair.acme, &stays, cancel),
-            "as often as it is asked"
+            "cancelling is idempotent"
         );
     }
     let shown = pair.acme.delivery(&cancelled);
@@ -107,12 +107,12 @@ fn a_cancelled_upload_fails_its_message_and_nothing_of_it_arrives() {
 }
 
 #[test]
-fn files_that_no_message_needs_any_more_go_with_the_one_that_is_cancelled() {
+fn cancel_releases_unneeded_files_of_the_message() {
     let mut pair = pair(610);
     let (_, files) = send_uploaded(&mut pair, 3);
     assert!(
         change(&mut pair.acme, &files[1], cancel),
-        "nothing of the message is sealed yet"
+        "the message is not sealed yet"
     );
     let mut gone = deletes(&mut pair.acme);
     gone.sort();
@@ -139,20 +139,20 @@ fn files_that_no_message_needs_any_more_go_with_the_one_that_is_cancelled() {
         .commit(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
     assert!(
         matches!(again, Err(Fault::Refused(_))),
-        "what has gone cannot be sent again"
+        "a released file cannot be sent again"
     );
 }
 
 #[test]
-fn what_is_sealed_or_unused_cannot_be_cancelled() {
+fn sealed_and_unused_files_cannot_be_cancelled() {
     let mut pair = pair(620);
     let (message, files) = send_uploaded(&mut pair, 1);
     let staged = pair.acme.stage(10);
     assert!(
         !change(&mut pair.acme, &staged, cancel),
-        "it is deleted, not cancelled"
+        "a staged file is deleted, not cancelled"
     );
-    assert!(!change(&mut pair.acme, &files[0], fetch), "it is here");
+    assert!(!change(&mut pair.acme, &files[0], fetch), "it is present");
     pair.acme.seal();
     assert!(!change(&mut pair.acme, &files[0], cancel));
     settle(&mut pair.acme, &mut pair.bolt);
@@ -164,7 +164,7 @@ fn what_is_sealed_or_unused_cannot_be_cancelled() {
 }
 
 #[test]
-fn a_download_is_stopped_and_asked_for_again() {
+fn cancelled_download_can_be_fetched_again() {
     let mut pair = pair(630);
     send_uploaded(&mut pair, 1);
     settle(&mut pair.acme, &mut pair.bolt);
@@ -179,14 +179,14 @@ fn a_download_is_stopped_and_asked_for_again() {
         assert!(change(&mut pair.bolt, &file, fetch));
         assert_eq!(status(&mut pair.bolt, &file), AttachmentStatus::Waiting);
     }
-    fetches(&mut pair.bolt);
-    assert!(change(&mut pair.bolt, &file, fetch), "it is here");
+    fetch_all(&mut pair.bolt);
+    assert!(change(&mut pair.bolt, &file, fetch), "it is present");
     assert!(!change(&mut pair.bolt, &file, cancel), "too late");
     assert_eq!(status(&mut pair.bolt, &file), AttachmentStatus::Ready);
 }
 
 #[test]
-fn the_policy_says_which_files_are_fetched_by_themselves() {
+fn download_policy_limits_automatic_fetches() {
     let mut pair = pair(640);
     pair.bolt.me.downloads = DownloadPolicy::UpTo(20);
     let files = [10, 20, 21].map(|bytes| pair.acme.stage(bytes));
@@ -211,7 +211,7 @@ fn the_policy_says_which_files_are_fetched_by_themselves() {
 }
 
 #[test]
-fn a_blob_is_deleted_when_every_recipient_has_said_that_it_is_here() {
+fn blob_is_deleted_after_all_recipients_fetched_it() {
     let (mut acme, mut bolt, mut cora) = (
         TestNode::new("Acme", 650),
         TestNode::new("Bolt", 651),
@@ -227,7 +227,7 @@ fn a_blob_is_deleted_when_every_recipient_has_said_that_it_is_here() {
     for envelope in &sealed {
         let _ = (bolt.receive(envelope), cora.receive(envelope));
     }
-    fetches(&mut bolt);
+    fetch_all(&mut bolt);
     settle(&mut bolt, &mut acme);
     assert_eq!(
         (status(&mut acme, &file), deletes(&mut acme)),
@@ -237,9 +237,9 @@ fn a_blob_is_deleted_when_every_recipient_has_said_that_it_is_here() {
     assert_eq!(
         deletes(&mut acme),
         Vec::<String>::new(),
-        "one recipient never counts for two"
+        "one recipient counts once"
     );
-    fetches(&mut cora);
+    fetch_all(&mut cora);
     settle(&mut cora, &mut acme);
     assert_eq!(
         (status(&mut acme, &file), deletes(&mut acme)),
@@ -248,7 +248,7 @@ fn a_blob_is_deleted_when_every_recipient_has_said_that_it_is_here() {
 }
 
 #[test]
-fn a_receipt_for_a_file_counts_only_from_whom_it_was_sent_to() {
+fn only_recipients_can_confirm_a_file() {
     let (mut acme, mut bolt, mut eve) = (
         TestNode::new("Acme", 660),
         TestNode::new("Bolt", 661),
@@ -268,13 +268,13 @@ fn a_receipt_for_a_file_counts_only_from_whom_it_was_sent_to() {
 }
 
 #[test]
-fn a_blob_lives_as_long_as_its_message_and_a_week() {
+fn blob_lifetime_exceeds_its_message_by_a_week() {
     let mut pair = pair(670);
     let (message, files) = send_uploaded(&mut pair, 1);
     pair.acme.pass(DAY / 2);
     pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
     assert!(due(&mut pair.acme).is_empty());
-    // Its turn does not come for two days.
+    // The message is not sent for two days.
     pair.acme.pass(DAY * 3 / 2);
     pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
     let until = pair.acme.now.plus(DAY * 14);
@@ -291,11 +291,11 @@ fn a_blob_lives_as_long_as_its_message_and_a_week() {
     let until = pair
         .acme
         .now
-        .plus(limits::ENVELOPE_LIFE_DEFAULT + BLOB_LIFE_BEYOND_MESSAGE);
+        .plus(limits::ENVELOPE_LIFETIME_DEFAULT + BLOB_LIFETIME_AFTER_MESSAGE);
     assert_eq!(
         due(&mut pair.acme),
         [(files[0].clone(), RelayDue::Extend(until))],
-        "from when the relay took it"
+        "counted from acceptance by the relay"
     );
     pair.acme
         .step(|tx, _| attachments::extended(tx, &files[0], until));
@@ -310,7 +310,7 @@ fn a_blob_lives_as_long_as_its_message_and_a_week() {
     );
     assert!(
         due(&mut pair.acme).is_empty(),
-        "its recipient may have it and still be fetching"
+        "the recipient may still be fetching it"
     );
     pair.acme.pass(DAY * 5);
     pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
@@ -318,7 +318,7 @@ fn a_blob_lives_as_long_as_its_message_and_a_week() {
 }
 
 #[test]
-fn a_blob_that_the_relay_has_lost_is_sent_again_while_a_message_waits_for_it() {
+fn lost_blob_is_uploaded_again_for_pending_messages() {
     let mut pair = pair(680);
     let (_, files) = send_uploaded(&mut pair, 1);
     pair.acme.step(|tx, _| attachments::lost(tx, &files[0]));
@@ -326,9 +326,12 @@ fn a_blob_that_the_relay_has_lost_is_sent_again_while_a_message_waits_for_it() {
         status(&mut pair.acme, &files[0]),
         AttachmentStatus::Uploading
     );
-    assert!(pair.acme.seal().is_empty(), "not before it is there again");
+    assert!(
+        pair.acme.seal().is_empty(),
+        "not before the upload is complete again"
+    );
     pair.acme.uploaded(&files[0]);
-    // The node was off for a month.
+    // The node is off for a month.
     pair.acme.pass(DAY * 30);
     pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
     assert_eq!(
@@ -340,7 +343,7 @@ fn a_blob_that_the_relay_has_lost_is_sent_again_while_a_message_waits_for_it() {
 }
 
 #[test]
-fn a_failure_says_why_and_when_it_goes_on_and_progress_forgets_it() {
+fn progress_clears_the_reason_and_retry_time() {
     let mut pair = pair(690);
     let file = pair.acme.stage(10);
     let message = pair
@@ -367,19 +370,19 @@ fn a_failure_says_why_and_when_it_goes_on_and_progress_forgets_it() {
     );
     pair.acme.pass(Duration::from_secs(5));
     assert_eq!(moving(&mut pair.acme), 1);
-    let told =
+    let last_event =
         |node: &mut TestNode| node.step(|tx, _| tx.value::<i64>("SELECT max(id) FROM events", &[]));
-    let before = told(&mut pair.acme);
+    let before = last_event(&mut pair.acme);
     pair.acme
         .step(|tx, _| attachments::set_transferred(tx, &file, 7));
-    let since = told(&mut pair.acme);
-    assert!(since > before, "it goes on: that is told");
+    let since = last_event(&mut pair.acme);
+    assert!(since > before, "resuming is an event");
     pair.acme
         .step(|tx, _| attachments::set_transferred(tx, &file, 7));
     assert_eq!(
-        told(&mut pair.acme),
+        last_event(&mut pair.acme),
         since,
-        "how far it is, is no event of its own"
+        "progress alone is no event"
     );
     let shown = pair.acme.file(&file);
     assert_eq!(
@@ -393,7 +396,7 @@ fn a_failure_says_why_and_when_it_goes_on_and_progress_forgets_it() {
     assert_eq!(
         pair.acme.file(&file).transferred,
         7,
-        "what ends after it was stopped changes nothing"
+        "a step that ends after cancelling changes nothing"
     );
     assert!(!pair.acme.step(|tx, _| attachments::uploaded(tx, &file, at)));
     assert_eq!(

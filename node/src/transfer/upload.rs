@@ -1,11 +1,12 @@
-//! One file of ours on its way to the relay.
+//! Upload of one file to the relay.
 
-use super::{early::Early, halt::Halt, meter::Meter};
+use super::{early::EarlyUpload, error::TransferError, meter::Meter};
 use crate::{
     daemon::Daemon,
     files::SealedParts,
     store::attachments::{self, Attachment},
 };
+use bytes::Bytes;
 use sealpost_node_core::transfer::PartSet;
 use sealpost_proto::{
     BlobId, BlobSize, ErrorCode, FetchToken, limits,
@@ -14,163 +15,167 @@ use sealpost_proto::{
 use sealpost_relay_client::ClientError;
 use sealpost_signatures::ContentDigest;
 use sha2::{Digest as _, Sha256};
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{io, ops::Range, sync::Arc, time::Duration};
 
-/// How long the relay is asked to keep what goes out early: longer than it can take until a message needs it.
-const EARLY_LIFE: Duration = limits::STAGED_FILES_KEPT.saturating_mul(2);
+/// Requested lifetime of the blob of a file that a message needs.
+const LIFETIME: Duration =
+    limits::ENVELOPE_LIFETIME_DEFAULT.saturating_add(limits::BLOB_LIFETIME_AFTER_MESSAGE);
 
-pub(super) struct Upload {
+/// Blob on its way to the relay, shared by an early upload and the upload that continues it.
+pub(super) struct BlobUpload {
     daemon: Arc<Daemon>,
-    pub(super) blob: BlobId,
+    pub(super) id: BlobId,
     fetch_token: FetchToken,
-    size: BlobSize,
+    pub(super) size: BlobSize,
     pub(super) parts: Arc<SealedParts>,
-    /// What it is, once a message needs it.
-    row: OnceLock<Attachment>,
-    /// What it was before.
-    pub(super) early: Option<Arc<Early>>,
     pub(super) meter: Arc<Meter>,
 }
 
-impl Upload {
-    /// A file that a message needs.
+/// Upload of a file that a message needs.
+pub(super) struct Upload {
+    pub(super) blob: Arc<BlobUpload>,
+    row: Attachment,
+}
+
+impl BlobUpload {
     pub(super) fn new(
         daemon: &Arc<Daemon>,
-        row: Attachment,
+        id: BlobId,
+        fetch_token: FetchToken,
         size: BlobSize,
-        part_digests: Vec<[u8; 32]>,
+        parts: Arc<SealedParts>,
     ) -> Self {
         Self {
             daemon: Arc::clone(daemon),
-            blob: row.descriptor.blob.id,
-            fetch_token: row.descriptor.fetch_token.clone(),
+            id,
+            fetch_token,
             size,
-            parts: Arc::new(SealedParts::of_whole(row.file, part_digests)),
-            row: row.into(),
-            early: None,
+            parts,
             meter: Arc::new(Meter::new()),
         }
     }
 
-    /// A file that is being sealed.
-    pub(super) fn early(daemon: &Arc<Daemon>, early: Arc<Early>) -> Self {
-        Self {
-            daemon: Arc::clone(daemon),
-            blob: early.blob,
-            fetch_token: early.fetch_token.clone(),
-            size: early.size,
-            parts: Arc::clone(&early.parts),
-            row: OnceLock::new(),
-            early: Some(early),
-            meter: Arc::new(Meter::new()),
-        }
-    }
-
-    /// A message needs it now; these parts are there already.
-    pub(super) fn keep(&self, row: &Attachment, there: PartSet) {
-        let row = self.row.get_or_init(|| row.clone());
-        self.meter
-            .begin(&self.daemon.progress, row, self.size, there);
-    }
-
-    /// Announces the blob, or asks which parts of it are there.
-    pub(super) async fn begin(&self) -> Result<PartSet, Halt> {
-        let life = match self.row.get() {
-            Some(_) => {
-                limits::ENVELOPE_LIFE_DEFAULT.saturating_add(limits::BLOB_LIFE_BEYOND_MESSAGE)
-            }
-            None => EARLY_LIFE,
-        };
+    /// Creates the blob at the relay, unless it exists, and returns the parts that the relay has.
+    pub(super) async fn create(&self, lifetime: Duration) -> Result<PartSet, TransferError> {
         let create = CreateBlob {
-            id: self.blob,
+            id: self.id,
             size_bytes: self.size.bytes(),
             fetch_token_hash: Sha256::digest(self.fetch_token.expose()).to_vec().into(),
-            expires_at: self.daemon.now().plus(life),
+            expires_at: self.daemon.now().plus(lifetime),
         };
         let blob = self
             .daemon
             .relay
             .create_blob(&create)
             .await
-            .map_err(refused)?;
+            .map_err(classify)?;
         self.daemon.reached().await;
-        let there = self.parts_of(&blob);
-        if let Some(row) = self.row.get() {
-            self.meter
-                .begin(&self.daemon.progress, row, self.size, there);
-        }
-        Ok(there)
+        Ok(self.present_parts(&blob))
     }
 
-    fn parts_of(&self, blob: &Blob) -> PartSet {
+    fn present_parts(&self, blob: &Blob) -> PartSet {
         match blob.state {
             BlobState::Complete => PartSet::before(self.size.parts()),
             BlobState::Uploading => blob.present.iter().copied().collect(),
         }
     }
 
-    /// Sends a part. Its digest is the one that it was sealed with.
-    pub(super) async fn part(&self, number: u32) -> Result<(), Halt> {
-        let lost = || {
-            Halt::Never("the sealed file is not complete on this disk: send it again".to_owned())
-        };
-        let range = self.size.part_range(number).ok_or_else(lost)?;
-        let digest = ContentDigest::from_sha256(self.parts.digest(number).ok_or_else(lost)?);
+    /// Uploads a part with the digest that was computed when it was sealed.
+    pub(super) async fn put_part(&self, number: u32) -> Result<(), TransferError> {
+        let range = self
+            .size
+            .part_range(number)
+            .ok_or_else(incomplete_on_disk)?;
+        let digest = self.parts.digest(number).ok_or_else(incomplete_on_disk)?;
+        let digest = ContentDigest::from_sha256(digest);
+        // Holds the memory permit of the part until it is sent.
         let in_memory = self.parts.take(number);
         let bytes = match &in_memory {
             Some(part) => part.bytes.clone(),
-            None => match self.daemon.files.read_range(self.parts.file, range).await {
-                Ok(bytes) => bytes,
-                Err(error) if is_gone(&error) => return Err(lost()),
-                Err(error) => return Err(error.into()),
-            },
+            None => self.read_part(range).await?,
         };
+        let progress = self.meter.part(number);
         let sent = self
             .daemon
             .relay
-            .put_part(
-                self.blob,
-                number,
-                bytes.clone(),
-                digest,
-                self.meter.part(number),
-            )
+            .put_part(self.id, number, bytes.clone(), digest, progress)
             .await;
         match sent {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::SignatureInvalid => {
-                // Changed on the way, or on this disk; only the first can be sent again.
+                // The part changed on the network or on this disk. Only the former is retryable.
                 if ContentDigest::of(&bytes) == digest {
                     Err(ClientError::from(problem).into())
                 } else {
-                    Err(lost())
+                    Err(incomplete_on_disk())
                 }
             }
-            sent => sent.map_err(refused),
+            sent => sent.map_err(classify),
         }
     }
 
-    pub(super) async fn end(&self) -> Result<(), Halt> {
-        let Some(row) = self.row.get() else {
-            return Ok(());
-        };
+    async fn read_part(&self, range: Range<u64>) -> Result<Bytes, TransferError> {
+        let read = self.daemon.files.read_range(self.parts.file, range).await;
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => incomplete_on_disk(),
+            _ => error.into(),
+        })
+    }
+}
+
+impl Drop for BlobUpload {
+    fn drop(&mut self) {
+        self.parts.forget();
+    }
+}
+
+impl Upload {
+    pub(super) fn new(
+        daemon: &Arc<Daemon>,
+        row: Attachment,
+        size: BlobSize,
+        part_digests: Vec<[u8; 32]>,
+    ) -> Self {
+        let (id, fetch_token) = (row.descriptor.blob.id, row.descriptor.fetch_token.clone());
+        let parts = Arc::new(SealedParts::of_whole(row.file, part_digests));
+        Self {
+            blob: Arc::new(BlobUpload::new(daemon, id, fetch_token, size, parts)),
+            row,
+        }
+    }
+
+    pub(super) fn from_early(early: &EarlyUpload, row: Attachment) -> Self {
+        Self {
+            blob: Arc::clone(&early.blob),
+            row,
+        }
+    }
+
+    pub(super) async fn begin(&self) -> Result<PartSet, TransferError> {
+        self.blob.create(LIFETIME).await
+    }
+
+    /// Completes the blob at the relay and marks the file as uploaded.
+    pub(super) async fn complete(&self) -> Result<(), TransferError> {
+        let daemon = &self.blob.daemon;
         let complete = CompleteBlob {
-            digest: row.descriptor.sealed.ct_hash.to_vec().into(),
+            digest: self.row.descriptor.sealed.ct_hash.to_vec().into(),
         };
-        let until = match self.daemon.relay.complete_blob(self.blob, &complete).await {
+        let until = match daemon.relay.complete_blob(self.blob.id, &complete).await {
             Ok(blob) if blob.state == BlobState::Complete => blob.expires_at,
-            Ok(_) => return Err(Halt::later("the relay does not have all parts")),
-            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::BlobIncomplete => {
-                return Err(Halt::later(
-                    "the relay does not have all parts that it said it has",
+            Ok(_) => {
+                return Err(TransferError::retryable(
+                    "the relay does not have all parts",
                 ));
             }
-            Err(error) => return Err(refused(error)),
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::BlobIncomplete => {
+                return Err(TransferError::retryable(
+                    "the relay does not have all parts that it reported",
+                ));
+            }
+            Err(error) => return Err(classify(error)),
         };
-        let (name, bytes) = (row.name.clone(), self.size.bytes());
-        let store = self.daemon.write(move |tx| {
+        let (name, bytes) = (self.row.name.clone(), self.blob.size.bytes());
+        let store = daemon.write(move |tx| {
             attachments::set_transferred(tx, &name, bytes)?;
             attachments::uploaded(tx, &name, until)
         });
@@ -179,27 +184,20 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.parts.forget();
-    }
-}
-
-/// The relay has something else under this id, or takes no blob of this size: trying again changes nothing.
-fn refused(error: ClientError) -> Halt {
+/// Treats a conflicting blob id and a rejected size as permanent; retrying cannot change them.
+fn classify(error: ClientError) -> TransferError {
     match error {
         ClientError::Problem(problem)
             if matches!(problem.code, ErrorCode::Conflict | ErrorCode::TooLarge) =>
         {
-            Halt::Never(format!("the relay does not take the file: {problem}"))
+            TransferError::Permanent(format!("the relay refuses the file: {problem}"))
         }
         error => error.into(),
     }
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof
+fn incomplete_on_disk() -> TransferError {
+    TransferError::Permanent(
+        "the sealed file on this disk is incomplete or damaged; send it again".to_owned(),
     )
 }

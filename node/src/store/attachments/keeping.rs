@@ -32,7 +32,7 @@ pub fn uploaded(tx: &Tx<'_>, name: &str, blob_until: Timestamp) -> Result<bool, 
     if !advance(tx, name, AttachmentStatus::Uploaded, None)? {
         return Ok(false);
     }
-    let sql = "UPDATE attachments SET blob_until = ?2, keep_until = NULL, relay_due = NULL WHERE ref = ?1";
+    let sql = "UPDATE attachments SET blob_until = ?2, keep_until = NULL, relay_due = NULL, relay_reason = NULL WHERE ref = ?1";
     tx.execute(sql, &[&name, &millis(blob_until)])?;
     Ok(true)
 }
@@ -94,7 +94,7 @@ fn release(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
     if !advance(tx, name, AttachmentStatus::Released, None)? {
         advance(tx, name, AttachmentStatus::Cancelled, stopped)?;
     }
-    let sql = "UPDATE attachments SET relay_due = 'delete', attempt = 0, next_at = 0
+    let sql = "UPDATE attachments SET relay_due = 'delete', relay_reason = NULL, relay_attempt = 0, relay_next_at = 0
                WHERE ref = ?1 AND direction = 'out' AND status IN ('released', 'cancelled', 'failed')";
     tx.execute(sql, &[&name])?;
     Ok(())
@@ -106,7 +106,7 @@ fn release(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
 /// When SQLite fails.
 pub fn keep_until(tx: &Tx<'_>, message: &str, until: Timestamp) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE attachments SET relay_due = 'extend', keep_until = ?2, attempt = 0, next_at = 0
+        "UPDATE attachments SET relay_due = 'extend', relay_reason = NULL, relay_attempt = 0, relay_next_at = 0, keep_until = ?2
          WHERE ref IN (SELECT attachment FROM message_attachments WHERE message = ?1)
          AND status = 'uploaded' AND blob_until < ?2 AND (keep_until IS NULL OR keep_until < ?2)",
         &[&message, &millis(until)],
@@ -120,11 +120,12 @@ pub fn keep_until(tx: &Tx<'_>, message: &str, until: Timestamp) -> Result<(), Fa
 /// # Errors
 /// When SQLite fails.
 pub fn look_after_blobs(tx: &Tx<'_>) -> Result<(), Fault> {
-    let life = limits::ENVELOPE_LIFE_DEFAULT.saturating_add(limits::BLOB_LIFE_BEYOND_MESSAGE);
+    let life =
+        limits::ENVELOPE_LIFETIME_DEFAULT.saturating_add(limits::BLOB_LIFETIME_AFTER_MESSAGE);
     let sql = "SELECT DISTINCT d.message FROM attachments a JOIN message_attachments l ON l.attachment = a.ref
                JOIN deliveries d ON d.message = l.message
                WHERE a.status = 'uploaded' AND d.status = 'pending' AND a.blob_until > ?1 AND a.blob_until < ?2";
-    let short = tx.now.plus(life).minus(limits::BLOB_EXTENDED_BY);
+    let short = tx.now.plus(life).minus(limits::BLOB_EXTENSION_INTERVAL);
     let waiting: Vec<String> =
         tx.rows(sql, &[&millis(tx.now), &millis(short)], |row| row.get(0))?;
     for message in waiting {
@@ -162,26 +163,53 @@ pub fn lost(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
     .map(|_| ())
 }
 
-/// What the relay has to be asked now.
-///
-/// # Errors
-/// When SQLite fails or a row does not open.
-pub fn relay_due(tx: &Tx<'_>, limit: usize) -> Result<Vec<(Attachment, RelayDue)>, Fault> {
+/// A relay request for a blob of ours that is due.
+pub struct DueRelayRequest {
+    pub file: Attachment,
+    pub request: RelayDue,
+    /// Failed attempts of this request, in a row.
+    pub attempt: u32,
+}
+
+/// The relay requests that are due now.
+pub fn relay_due(tx: &Tx<'_>, limit: usize) -> Result<Vec<DueRelayRequest>, Fault> {
     let sql = format!(
-        "{COLUMNS} WHERE a.relay_due IS NOT NULL AND a.next_at <= ?1 ORDER BY a.next_at, a.position LIMIT ?2"
+        "{COLUMNS} WHERE a.relay_due IS NOT NULL AND a.relay_next_at <= ?1
+         ORDER BY a.relay_next_at, a.position LIMIT ?2"
     );
     let files = tx.rows(&sql, &[&millis(tx.now), &limit], read)?;
     files
         .into_iter()
         .map(|raw| {
-            let sql = "SELECT keep_until FROM attachments WHERE ref = ?1 AND relay_due = 'extend'";
-            let until = tx.value::<Option<i64>>(sql, &[&raw.name])?.flatten();
-            Ok((
-                open(tx, raw)?,
-                until.map_or(RelayDue::Delete, |until| RelayDue::Extend(timestamp(until))),
-            ))
+            let sql = "SELECT CASE relay_due WHEN 'extend' THEN keep_until END, relay_attempt
+                       FROM attachments WHERE ref = ?1";
+            let row = tx.row(sql, &[&raw.name], |row| {
+                Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?))
+            })?;
+            let (until, attempt) = row.unwrap_or_default();
+            Ok(DueRelayRequest {
+                file: open(tx, raw)?,
+                request: until.map_or(RelayDue::Delete, |until| RelayDue::Extend(timestamp(until))),
+                attempt,
+            })
         })
         .collect()
+}
+
+/// Delays a file's relay request after a failure. The file's own status and reason stay as they are.
+pub fn postpone_relay_request(
+    tx: &Tx<'_>,
+    name: &str,
+    attempt: u32,
+    reason: &str,
+    next_at: Timestamp,
+) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE attachments SET relay_reason = ?2, relay_attempt = ?3, relay_next_at = ?4
+         WHERE ref = ?1 AND relay_due IS NOT NULL",
+        &[&name, &reason, &attempt, &millis(next_at)],
+    )?;
+    Ok(())
 }
 
 /// When the relay has to be asked something next.
@@ -189,7 +217,7 @@ pub fn relay_due(tx: &Tx<'_>, limit: usize) -> Result<Vec<(Attachment, RelayDue)
 /// # Errors
 /// When SQLite fails.
 pub fn next_relay_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
-    let sql = "SELECT min(next_at) FROM attachments WHERE relay_due IS NOT NULL";
+    let sql = "SELECT min(relay_next_at) FROM attachments WHERE relay_due IS NOT NULL";
     Ok(tx.value::<Option<i64>>(sql, &[])?.flatten().map(timestamp))
 }
 
@@ -198,7 +226,7 @@ pub fn next_relay_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
 /// # Errors
 /// When SQLite fails.
 pub fn extended(tx: &Tx<'_>, name: &str, blob_until: Timestamp) -> Result<(), Fault> {
-    let sql = "UPDATE attachments SET blob_until = ?2, relay_due = NULL, reason = NULL, attempt = 0
+    let sql = "UPDATE attachments SET blob_until = ?2, relay_due = NULL, relay_reason = NULL, relay_attempt = 0
                WHERE ref = ?1 AND relay_due = 'extend'";
     tx.execute(sql, &[&name, &millis(blob_until)])?;
     Ok(())
@@ -210,7 +238,7 @@ pub fn extended(tx: &Tx<'_>, name: &str, blob_until: Timestamp) -> Result<(), Fa
 /// When SQLite fails.
 pub fn asked(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE attachments SET relay_due = NULL, reason = NULL WHERE ref = ?1",
+        "UPDATE attachments SET relay_due = NULL, relay_reason = NULL, relay_attempt = 0 WHERE ref = ?1",
         &[&name],
     )?;
     Ok(())

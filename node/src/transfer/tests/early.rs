@@ -1,6 +1,6 @@
-//! Files that go out while they are still being sealed, through the local API as its callers use it.
+//! Early uploads, started through the local API.
 
-use super::fake_relay::{Asked, World, problem};
+use super::fake_relay::{RecordedRequest, TestBed, problem};
 use crate::{
     api::{
         model::{Attachment, AttachmentStatus, TransferState},
@@ -21,36 +21,36 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 
-/// Five parts.
+/// Size of a file with five parts.
 const BYTES: usize = 9_000_000;
-/// Three of them are sealed then.
-const MOST: usize = 7_000_000;
+/// Bytes after which three parts are sealed.
+const THREE_PARTS_BYTES: usize = 7_000_000;
 const TOKEN: &str = "a token";
 
-/// A caller of the local API.
-struct Caller {
+/// Client of the local API.
+struct ApiClient {
     http: reqwest::Client,
     url: String,
     host: String,
 }
 
-/// A file that is being handed over.
-struct HandingOver {
+/// Upload of a file to the local API, in progress.
+struct StagingRequest {
     pieces: mpsc::Sender<io::Result<Bytes>>,
-    answer: JoinHandle<reqwest::Result<reqwest::Response>>,
+    response: JoinHandle<reqwest::Result<reqwest::Response>>,
 }
 
-impl Caller {
-    async fn of(world: &World) -> Self {
+impl ApiClient {
+    async fn of(bed: &TestBed) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/attachments", listener.local_addr().unwrap());
-        let app = routes::router(Arc::clone(&world.daemon), TOKEN);
+        let app = routes::router(Arc::clone(&bed.daemon), TOKEN);
         tokio::spawn(async move { axum::serve(listener, app).await });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             http,
             url,
-            host: world.daemon.running.address.to_string(),
+            host: bed.daemon.running.address.to_string(),
         }
     }
 
@@ -61,8 +61,8 @@ impl Caller {
             .header("host", &self.host)
     }
 
-    /// Begins to hand over a file of [`BYTES`].
-    fn begin(&self) -> HandingOver {
+    /// Starts to stage a file of [`BYTES`].
+    fn begin(&self) -> StagingRequest {
         let (pieces, receiver) = mpsc::channel(1);
         let body = unfold(receiver, |mut pieces| async {
             Some((pieces.recv().await?, pieces))
@@ -71,23 +71,23 @@ impl Caller {
         let request = request
             .header("content-length", BYTES)
             .body(reqwest::Body::wrap_stream(body));
-        HandingOver {
+        StagingRequest {
             pieces,
-            answer: tokio::spawn(request.send()),
+            response: tokio::spawn(request.send()),
         }
     }
 
     async fn delete(&self, id: &str) {
-        let answer = self
+        let response = self
             .ask(http::Method::DELETE, &format!("{}/{id}", self.url))
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.status(), 204);
+        assert_eq!(response.status(), 204);
     }
 }
 
-impl HandingOver {
+impl StagingRequest {
     async fn send(&self, bytes: usize) {
         for piece in vec![7; bytes].chunks(100_000) {
             self.pieces
@@ -99,47 +99,45 @@ impl HandingOver {
 
     async fn end(self) -> String {
         drop(self.pieces);
-        let answer = self.answer.await.unwrap().unwrap();
-        assert_eq!(answer.status(), 201);
-        let staged: Attachment = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let response = self.response.await.unwrap().unwrap();
+        assert_eq!(response.status(), 201);
+        let staged: Attachment = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
         staged.id
     }
 }
 
-fn puts(world: &World) -> Vec<String> {
-    let asked = world.asked();
-    asked
+fn uploaded_parts(bed: &TestBed) -> Vec<String> {
+    let requests = bed.requests();
+    requests
         .iter()
-        .filter(|asked| asked.is_part() && asked.method == "PUT")
-        .map(|asked| asked.rest.clone())
+        .filter(|request| request.is_part() && request.method == "PUT")
+        .map(|request| request.rest.clone())
         .collect()
 }
 
-fn deletes(world: &World) -> usize {
-    world
-        .asked()
+fn count_deletes(bed: &TestBed) -> usize {
+    bed.requests()
         .iter()
-        .filter(|asked| asked.method == "DELETE")
+        .filter(|request| request.method == "DELETE")
         .count()
 }
 
-fn is_create(asked: &Asked) -> bool {
-    asked.method == "POST" && asked.rest.is_empty()
+fn is_create(request: &RecordedRequest) -> bool {
+    request.method == "POST" && request.rest.is_empty()
 }
 
-async fn nothing_unwanted(world: &World) -> bool {
-    world
-        .daemon
+async fn has_no_unwanted_blobs(bed: &TestBed) -> bool {
+    bed.daemon
         .read(|tx| unwanted::due(tx))
         .await
         .unwrap()
         .is_empty()
 }
 
-/// A message takes it.
-async fn is_needed(world: &World, name: &str) {
+/// Marks a file as needed by a message.
+async fn mark_needed(bed: &TestBed, name: &str) {
     let name = name.to_owned();
-    let taken = world
+    let taken = bed
         .daemon
         .write(move |tx| attachments::advance(tx, &name, AttachmentStatus::Uploading, None))
         .await
@@ -148,166 +146,158 @@ async fn is_needed(world: &World, name: &str) {
 }
 
 #[tokio::test]
-async fn parts_go_out_while_the_rest_is_still_sealed_and_each_goes_once() {
-    let world = World::start(|_| None).await;
-    let caller = Caller::of(&world).await;
-    let handing_over = caller.begin();
-    handing_over.send(MOST).await;
-    world.until(async |world| puts(world).len() == 3).await;
-    // Time has passed, and what is to be deleted was looked for.
-    assert_eq!(deletes(&world), 0, "nobody wants it yet, but somebody may");
-    handing_over.send(BYTES - MOST).await;
-    let name = handing_over.end().await;
-    assert!(nothing_unwanted(&world).await);
-    is_needed(&world, &name).await;
-    world.until_status(&name, AttachmentStatus::Uploaded).await;
-    let mut parts = puts(&world);
+async fn parts_are_uploaded_once_during_sealing() {
+    let bed = TestBed::start(|_| None).await;
+    let client = ApiClient::of(&bed).await;
+    let staging = client.begin();
+    staging.send(THREE_PARTS_BYTES).await;
+    bed.until(async |bed| uploaded_parts(bed).len() == 3).await;
+    // By now, the maintenance of blobs has run at least once.
+    assert_eq!(count_deletes(&bed), 0, "a message may still need the file");
+    staging.send(BYTES - THREE_PARTS_BYTES).await;
+    let name = staging.end().await;
+    assert!(has_no_unwanted_blobs(&bed).await);
+    mark_needed(&bed, &name).await;
+    bed.until_status(&name, AttachmentStatus::Uploaded).await;
+    let mut parts = uploaded_parts(&bed);
     parts.sort();
     assert_eq!(parts, ["0", "1", "2", "3", "4"]);
-    assert!(world.is_whole(
-        world.row(&name).await.descriptor.blob.id,
-        &world.row(&name).await.descriptor.sealed
+    assert!(bed.has_complete_blob(
+        bed.row(&name).await.descriptor.blob.id,
+        &bed.row(&name).await.descriptor.sealed
     ));
-    assert_eq!(deletes(&world), 0);
+    assert_eq!(count_deletes(&bed), 0);
 }
 
 #[tokio::test]
-async fn a_message_that_comes_while_parts_are_under_way_goes_on_with_them() {
-    let world = World::start(|_| None).await;
-    let held = world.relay.gate.write().await;
-    let handing_over = Caller::of(&world).await.begin();
-    handing_over.send(BYTES).await;
-    let name = handing_over.end().await;
-    world.until(async |world| !puts(world).is_empty()).await;
-    let mut follower = world.daemon.progress.follow();
-    is_needed(&world, &name).await;
-    let told = timeout(Duration::from_secs(60), follower.next())
+async fn message_continues_the_early_upload() {
+    let bed = TestBed::start(|_| None).await;
+    let held = bed.relay.gate.write().await;
+    let staging = ApiClient::of(&bed).await.begin();
+    staging.send(BYTES).await;
+    let name = staging.end().await;
+    bed.until(async |bed| !uploaded_parts(bed).is_empty()).await;
+    let mut subscriber = bed.daemon.progress.subscribe();
+    mark_needed(&bed, &name).await;
+    let report = timeout(Duration::from_secs(60), subscriber.next())
         .await
         .unwrap();
     assert_eq!(
-        (told.attachment, told.state),
+        (report.attachment, report.state),
         (name.clone(), TransferState::Moving),
-        "it is seen at once"
+        "progress is reported at once"
     );
     drop(held);
-    world.until_status(&name, AttachmentStatus::Uploaded).await;
-    assert_eq!(puts(&world).len(), 5, "each once");
+    bed.until_status(&name, AttachmentStatus::Uploaded).await;
+    assert_eq!(uploaded_parts(&bed).len(), 5, "each part once");
     assert_eq!(
-        world
-            .asked()
+        bed.requests()
             .iter()
-            .filter(|asked| is_create(asked))
+            .filter(|request| is_create(request))
             .count(),
         1,
-        "nothing is begun anew"
+        "the blob is created once"
     );
 }
 
 #[tokio::test]
-async fn what_went_out_of_a_file_that_was_cut_off_is_deleted() {
-    let world = World::start(|_| None).await;
-    let handing_over = Caller::of(&world).await.begin();
-    handing_over.send(MOST).await;
-    world.until(async |world| !puts(world).is_empty()).await;
-    handing_over
+async fn parts_of_an_aborted_file_are_deleted() {
+    let bed = TestBed::start(|_| None).await;
+    let staging = ApiClient::of(&bed).await.begin();
+    staging.send(THREE_PARTS_BYTES).await;
+    bed.until(async |bed| !uploaded_parts(bed).is_empty()).await;
+    staging
         .pieces
         .send(Err(io::Error::other("the file shrank")))
         .await
         .unwrap();
-    assert!(handing_over.answer.await.unwrap().is_err());
-    world
-        .until(async |world| world.holds_no_blob() && nothing_unwanted(world).await)
+    assert!(staging.response.await.unwrap().is_err());
+    bed.until(async |bed| bed.is_empty() && has_no_unwanted_blobs(bed).await)
         .await;
-    assert_eq!(deletes(&world), 1);
+    assert_eq!(count_deletes(&bed), 1);
 }
 
 #[tokio::test]
-async fn a_staged_file_that_is_deleted_leaves_the_relay() {
-    let world = World::start(|_| None).await;
-    let caller = Caller::of(&world).await;
-    let handing_over = caller.begin();
-    handing_over.send(BYTES).await;
-    let name = handing_over.end().await;
-    world.until(async |world| puts(world).len() == 5).await;
-    assert_eq!(deletes(&world), 0);
-    caller.delete(&name).await;
-    world
-        .until(async |world| world.holds_no_blob() && nothing_unwanted(world).await)
+async fn deleting_a_staged_file_deletes_its_blob() {
+    let bed = TestBed::start(|_| None).await;
+    let client = ApiClient::of(&bed).await;
+    let staging = client.begin();
+    staging.send(BYTES).await;
+    let name = staging.end().await;
+    bed.until(async |bed| uploaded_parts(bed).len() == 5).await;
+    assert_eq!(count_deletes(&bed), 0);
+    client.delete(&name).await;
+    bed.until(async |bed| bed.is_empty() && has_no_unwanted_blobs(bed).await)
         .await;
 }
 
 #[tokio::test]
-async fn what_a_crash_left_at_the_relay_is_deleted_until_the_relay_says_so() {
+async fn blob_deletion_is_retried_after_a_crash() {
     let refusals = AtomicUsize::new(0);
-    let world = World::start(move |asked| {
-        let is_refused = asked.method == "DELETE" && refusals.fetch_add(1, Ordering::SeqCst) < 2;
+    let bed = TestBed::start(move |request| {
+        let is_refused = request.method == "DELETE" && refusals.fetch_add(1, Ordering::SeqCst) < 2;
         is_refused.then(|| problem(ErrorCode::Overloaded))
     })
     .await;
     let blob = BlobId::from_bytes([5; 16]);
-    world.begin_blob(blob);
-    world
-        .daemon
+    bed.begin_blob(blob);
+    bed.daemon
         .write(move |tx| unwanted::add(tx, &blob))
         .await
         .unwrap();
-    world
-        .until(async |world| world.holds_no_blob() && nothing_unwanted(world).await)
+    bed.until(async |bed| bed.is_empty() && has_no_unwanted_blobs(bed).await)
         .await;
-    assert_eq!(deletes(&world), 3);
+    assert_eq!(count_deletes(&bed), 3);
 }
 
 #[tokio::test]
-async fn a_relay_that_refuses_while_a_file_is_sealed_fails_nothing() {
+async fn refused_early_upload_does_not_fail_the_file() {
     for code in [
         ErrorCode::QuotaExceeded,
         ErrorCode::Conflict,
         ErrorCode::StorageFull,
     ] {
         let refusals = AtomicUsize::new(0);
-        let world = World::start(move |asked| {
-            let is_first = is_create(asked) && refusals.fetch_add(1, Ordering::SeqCst) == 0;
+        let bed = TestBed::start(move |request| {
+            let is_first = is_create(request) && refusals.fetch_add(1, Ordering::SeqCst) == 0;
             is_first.then(|| problem(code))
         })
         .await;
-        let handing_over = Caller::of(&world).await.begin();
-        world
-            .until(async |world| world.asked().iter().any(is_create))
+        let staging = ApiClient::of(&bed).await.begin();
+        bed.until(async |bed| bed.requests().iter().any(is_create))
             .await;
-        handing_over.send(BYTES).await;
-        let name = handing_over.end().await;
-        assert!(puts(&world).is_empty());
-        is_needed(&world, &name).await;
-        world.until_status(&name, AttachmentStatus::Uploaded).await;
-        assert_eq!(puts(&world).len(), 5);
+        staging.send(BYTES).await;
+        let name = staging.end().await;
+        assert!(uploaded_parts(&bed).is_empty());
+        mark_needed(&bed, &name).await;
+        bed.until_status(&name, AttachmentStatus::Uploaded).await;
+        assert_eq!(uploaded_parts(&bed).len(), 5);
     }
 }
 
 #[tokio::test]
-async fn a_relay_that_is_full_at_a_part_says_so_once_a_message_needs_the_file_and_takes_it_later() {
+async fn full_relay_delays_only_needed_files() {
     for code in [ErrorCode::StorageFull, ErrorCode::QuotaExceeded] {
         let is_full = Arc::new(AtomicBool::new(true));
         let full = Arc::clone(&is_full);
-        let world = World::start(move |asked| {
-            (asked.rest == "1" && full.load(Ordering::SeqCst)).then(|| problem(code))
+        let bed = TestBed::start(move |request| {
+            (request.rest == "1" && full.load(Ordering::SeqCst)).then(|| problem(code))
         })
         .await;
-        let handing_over = Caller::of(&world).await.begin();
-        handing_over.send(BYTES).await;
-        let name = handing_over.end().await;
-        world
-            .until(async |world| puts(world).contains(&"1".to_owned()))
+        let staging = ApiClient::of(&bed).await.begin();
+        staging.send(BYTES).await;
+        let name = staging.end().await;
+        bed.until(async |bed| uploaded_parts(bed).contains(&"1".to_owned()))
             .await;
         assert_eq!(
-            world.row(&name).await.reason,
+            bed.row(&name).await.reason,
             None,
-            "nobody waits for it yet"
+            "no message waits for it yet"
         );
-        is_needed(&world, &name).await;
-        world
-            .until(async |world| world.row(&name).await.reason.is_some())
+        mark_needed(&bed, &name).await;
+        bed.until(async |bed| bed.row(&name).await.reason.is_some())
             .await;
-        let row = world.row(&name).await;
+        let row = bed.row(&name).await;
         assert_eq!(
             (row.status, row.reason),
             (
@@ -316,35 +306,34 @@ async fn a_relay_that_is_full_at_a_part_says_so_once_a_message_needs_the_file_an
             )
         );
         is_full.store(false, Ordering::SeqCst);
-        world.until_status(&name, AttachmentStatus::Uploaded).await;
-        let row = world.row(&name).await;
-        assert!(world.is_whole(row.descriptor.blob.id, &row.descriptor.sealed));
+        bed.until_status(&name, AttachmentStatus::Uploaded).await;
+        let row = bed.row(&name).await;
+        assert!(bed.has_complete_blob(row.descriptor.blob.id, &row.descriptor.sealed));
         assert_eq!((row.attempt, row.reason), (0, None));
-        assert_eq!(deletes(&world), 0);
+        assert_eq!(count_deletes(&bed), 0);
     }
 }
 
 #[tokio::test]
-async fn a_part_that_fails_early_goes_the_ordinary_way() {
+async fn failed_early_part_is_uploaded_later() {
     let fails = AtomicBool::new(true);
-    let world = World::start(move |asked| {
-        let is_it = asked.rest == "1" && fails.swap(false, Ordering::SeqCst);
-        is_it.then(|| problem(ErrorCode::Overloaded))
+    let bed = TestBed::start(move |request| {
+        let is_first = request.rest == "1" && fails.swap(false, Ordering::SeqCst);
+        is_first.then(|| problem(ErrorCode::Overloaded))
     })
     .await;
-    let handing_over = Caller::of(&world).await.begin();
-    handing_over.send(MOST).await;
-    world
-        .until(async |world| puts(world).contains(&"1".to_owned()))
+    let staging = ApiClient::of(&bed).await.begin();
+    staging.send(THREE_PARTS_BYTES).await;
+    bed.until(async |bed| uploaded_parts(bed).contains(&"1".to_owned()))
         .await;
-    handing_over.send(BYTES - MOST).await;
-    let name = handing_over.end().await;
-    is_needed(&world, &name).await;
-    world.until_status(&name, AttachmentStatus::Uploaded).await;
-    assert_eq!(world.row(&name).await.attempt, 0);
+    staging.send(BYTES - THREE_PARTS_BYTES).await;
+    let name = staging.end().await;
+    mark_needed(&bed, &name).await;
+    bed.until_status(&name, AttachmentStatus::Uploaded).await;
+    assert_eq!(bed.row(&name).await.attempt, 0);
     assert_eq!(
-        puts(&world).len(),
+        uploaded_parts(&bed).len(),
         6,
-        "the one that failed twice, the others once"
+        "the failed part twice, the others once"
     );
 }

@@ -1,4 +1,4 @@
-//! A relay of a few lines that keeps blobs as it should, except where a test says otherwise, and a daemon that knows it.
+//! Fake relay that stores blobs, with responses that a test can override, and a daemon that uses it.
 
 use crate::{
     api::model::{AttachmentStatus, Direction},
@@ -32,21 +32,21 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::RwLock};
 
-/// What a test says to one request, in place of what should be answered. One that is refused is not carried out.
-pub(super) type Twist = dyn Fn(&Asked) -> Option<Response> + Send + Sync;
+/// Optional response that replaces the regular one. A request with an error response has no effect.
+pub(super) type ResponseOverride = dyn Fn(&RecordedRequest) -> Option<Response> + Send + Sync;
 
-/// One request.
+/// Request that the relay received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct RecordedRequest {
     pub(super) method: String,
     pub(super) blob: BlobId,
-    /// `complete`, or a part's number.
+    /// Rest of the path: `complete`, or the number of a part.
     pub(super) rest: String,
-    /// How many parts were under way with it.
-    pub(super) at_a_time: usize,
+    /// Number of part requests in progress, including this one.
+    pub(super) parallel_parts: usize,
 }
 
-impl Asked {
+impl RecordedRequest {
     pub(super) fn is_part(&self) -> bool {
         self.rest.parse::<u32>().is_ok()
     }
@@ -55,11 +55,11 @@ impl Asked {
 pub(super) struct FakeRelay {
     pub(super) clock: ManualClock,
     blobs: Mutex<HashMap<BlobId, FakeBlob>>,
-    asked: Mutex<Vec<Asked>>,
-    under_way: Mutex<usize>,
-    /// Whoever writes here holds up the answers to all parts.
+    requests: Mutex<Vec<RecordedRequest>>,
+    running_parts: Mutex<usize>,
+    /// Holding the write lock delays the responses to all part requests.
     pub(super) gate: RwLock<()>,
-    twist: Box<Twist>,
+    response_override: Box<ResponseOverride>,
 }
 
 #[derive(Clone)]
@@ -97,7 +97,7 @@ impl FakeBlob {
     }
 }
 
-/// Those of a file that is about to be sealed.
+/// Parts of a file that is about to be sealed.
 fn new_parts() -> Arc<SealedParts> {
     Arc::new(SealedParts::of_new(
         FileId::from_bytes(sealpost_service::random_array()),
@@ -106,8 +106,8 @@ fn new_parts() -> Arc<SealedParts> {
     ))
 }
 
-/// A connection that ends in the middle of an answer.
-pub(super) fn cut() -> Response {
+/// Response whose connection closes before the end of the body.
+pub(super) fn truncated_response() -> Response {
     let pieces = [
         Ok(Bytes::from_static(b"half")),
         Err(io::Error::other("cut")),
@@ -119,36 +119,36 @@ pub(super) fn cut() -> Response {
     response
 }
 
-/// A node and its relay.
-pub(super) struct World {
+/// Daemon and its fake relay.
+pub(super) struct TestBed {
     pub(super) relay: Arc<FakeRelay>,
     pub(super) daemon: Arc<Daemon>,
     _folder: tempfile::TempDir,
 }
 
-impl World {
+impl TestBed {
     pub(super) async fn start(
-        twist: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static,
+        response_override: impl Fn(&RecordedRequest) -> Option<Response> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = Origin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let relay = Arc::new(FakeRelay {
             clock: ManualClock::new(crate::testing::START),
             blobs: Mutex::default(),
-            asked: Mutex::default(),
-            under_way: Mutex::default(),
+            requests: Mutex::default(),
+            running_parts: Mutex::default(),
             gate: RwLock::default(),
-            twist: Box::new(twist),
+            response_override: Box::new(response_override),
         });
         let router = Router::new()
-            .fallback(answer)
+            .fallback(respond)
             .with_state(Arc::clone(&relay));
         tokio::spawn(async move { axum::serve(listener, router).await });
         let folder = tempfile::tempdir().unwrap();
         let daemon = Daemon::for_test(folder.path(), origin, relay.clock.clone()).await;
         tokio::spawn(transfer::upload(Arc::clone(&daemon)));
         tokio::spawn(transfer::download(Arc::clone(&daemon)));
-        tokio::spawn(transfer::keep(Arc::clone(&daemon)));
+        tokio::spawn(transfer::maintain_blobs(Arc::clone(&daemon)));
         Self {
             relay,
             daemon,
@@ -156,7 +156,7 @@ impl World {
         }
     }
 
-    /// A file of ours of so many bytes, on its way.
+    /// Adds a file of `bytes` bytes to upload.
     pub(super) async fn upload(&self, bytes: usize) -> (String, Staged) {
         let text: Vec<u8> = (1..=251).cycle().take(bytes).collect();
         let pieces = stream::iter([Ok::<_, Infallible>(Bytes::from(text))]);
@@ -174,7 +174,7 @@ impl World {
         )
     }
 
-    /// The same file as one of theirs, at the relay, waiting to be fetched.
+    /// Adds the same file at the relay, as one to download.
     pub(super) async fn download(&self, staged: &Staged) -> (String, BlobId) {
         let id = BlobId::from_bytes(sealpost_service::random_array());
         let size = BlobSize::parse(staged.sealed.ct_len, limits::BLOB_BYTES_MAX).unwrap();
@@ -253,7 +253,7 @@ impl World {
             .unwrap()
     }
 
-    /// Lets time pass until something is so; what waits after a failure is due again each time.
+    /// Advances the clock until a condition holds, so that every retry becomes due.
     pub(super) async fn until(&self, mut is_so: impl AsyncFnMut(&Self) -> bool) {
         let waiting = async {
             while !is_so(self).await {
@@ -268,32 +268,32 @@ impl World {
     }
 
     pub(super) async fn until_status(&self, name: &str, status: AttachmentStatus) {
-        self.until(async |world| world.row(name).await.status == status)
+        self.until(async |bed| bed.row(name).await.status == status)
             .await;
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
-        self.relay.asked.lock().unwrap().clone()
+    pub(super) fn requests(&self) -> Vec<RecordedRequest> {
+        self.relay.requests.lock().unwrap().clone()
     }
 
-    /// Whether the relay has a blob, whole and as it was sealed.
+    /// Returns whether the relay has the complete blob of a staged file.
     pub(super) fn has(&self, staged: &Staged) -> bool {
-        self.is_whole(BlobId::from_bytes(*staged.file.as_bytes()), &staged.sealed)
+        self.has_complete_blob(BlobId::from_bytes(*staged.file.as_bytes()), &staged.sealed)
     }
 
-    /// Whether the relay has a blob whole and as it is described.
-    pub(super) fn is_whole(&self, id: BlobId, sealed: &Sealed) -> bool {
+    /// Returns whether the relay has a complete blob that matches its description.
+    pub(super) fn has_complete_blob(&self, id: BlobId, sealed: &Sealed) -> bool {
         let blobs = self.relay.blobs.lock().unwrap();
         blobs
             .get(&id)
             .is_some_and(|blob| blob.is_complete && blob.digest() == sealed.ct_hash)
     }
 
-    pub(super) fn holds_no_blob(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.relay.blobs.lock().unwrap().is_empty()
     }
 
-    /// As somebody left it who went away.
+    /// Creates a blob without parts, as an interrupted upload leaves it.
     pub(super) fn begin_blob(&self, id: BlobId) {
         let size = BlobSize::parse(limits::BLOB_BYTES_MAX, limits::BLOB_BYTES_MAX).unwrap();
         let begun = FakeBlob {
@@ -304,7 +304,7 @@ impl World {
         self.relay.blobs.lock().unwrap().insert(id, begun);
     }
 
-    pub(super) fn holds_anything_of(&self, staged: &Staged) -> bool {
+    pub(super) fn has_blob(&self, staged: &Staged) -> bool {
         self.relay
             .blobs
             .lock()
@@ -312,13 +312,13 @@ impl World {
             .contains_key(&BlobId::from_bytes(*staged.file.as_bytes()))
     }
 
-    /// Changes what the relay has of a blob.
+    /// Changes the stored parts of a blob.
     pub(super) fn tamper(&self, id: BlobId, change: impl FnOnce(&mut BTreeMap<u32, Bytes>)) {
         change(&mut self.relay.blobs.lock().unwrap().get_mut(&id).unwrap().parts);
     }
 }
 
-async fn answer(State(relay): State<Arc<FakeRelay>>, request: Request) -> Response {
+async fn respond(State(relay): State<Arc<FakeRelay>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let path: Vec<_> = head
         .uri
@@ -339,13 +339,13 @@ async fn answer(State(relay): State<Arc<FakeRelay>>, request: Request) -> Respon
         .into_response();
     }
     let is_part = path.get(2).is_some_and(|word| word == "parts");
-    let at_a_time = {
-        let mut under_way = relay.under_way.lock().unwrap();
-        *under_way += usize::from(is_part);
-        *under_way
+    let parallel_parts = {
+        let mut running_parts = relay.running_parts.lock().unwrap();
+        *running_parts += usize::from(is_part);
+        *running_parts
     };
     let body = to_bytes(body, limits::PART_BYTES_MAX + 1).await;
-    *relay.under_way.lock().unwrap() -= usize::from(is_part);
+    *relay.running_parts.lock().unwrap() -= usize::from(is_part);
     let Ok(body) = body else {
         return StatusCode::BAD_REQUEST.into_response();
     };
@@ -357,31 +357,31 @@ async fn answer(State(relay): State<Arc<FakeRelay>>, request: Request) -> Respon
         .get(if is_part { 3 } else { 2 })
         .cloned()
         .unwrap_or_default();
-    let asked = Asked {
+    let request = RecordedRequest {
         method: head.method.to_string(),
         blob,
         rest,
-        at_a_time,
+        parallel_parts,
     };
-    relay.asked.lock().unwrap().push(asked.clone());
+    relay.requests.lock().unwrap().push(request.clone());
     if is_part {
         drop(relay.gate.read().await);
     }
-    let twisted = (relay.twist)(&asked);
-    match twisted {
+    let overridden = (relay.response_override)(&request);
+    match overridden {
         Some(refusal) if !refusal.status().is_success() => refusal,
-        twisted => {
-            let answer = relay.carry_out(&asked, &body);
-            twisted.unwrap_or(answer)
+        overridden => {
+            let response = relay.handle_request(&request, &body);
+            overridden.unwrap_or(response)
         }
     }
 }
 
 impl FakeRelay {
-    fn carry_out(&self, asked: &Asked, body: &Bytes) -> Response {
+    fn handle_request(&self, request: &RecordedRequest, body: &Bytes) -> Response {
         let mut blobs = self.blobs.lock().unwrap();
         let until = self.clock.now().plus(Duration::from_secs(10_000_000));
-        if (asked.method.as_str(), asked.rest.as_str()) == ("POST", "") {
+        if (request.method.as_str(), request.rest.as_str()) == ("POST", "") {
             let create: CreateBlob = serde_json::from_slice(body).unwrap();
             let size = BlobSize::parse(create.size_bytes, limits::BLOB_BYTES_MAX).unwrap();
             let new = FakeBlob {
@@ -390,18 +390,18 @@ impl FakeRelay {
                 is_complete: false,
             };
             return blobs
-                .entry(asked.blob)
+                .entry(request.blob)
                 .or_insert(new)
-                .view(asked.blob, create.expires_at);
+                .view(request.blob, create.expires_at);
         }
-        if asked.method == "DELETE" {
-            blobs.remove(&asked.blob);
+        if request.method == "DELETE" {
+            blobs.remove(&request.blob);
             return StatusCode::NO_CONTENT.into_response();
         }
-        let Some(blob) = blobs.get_mut(&asked.blob) else {
+        let Some(blob) = blobs.get_mut(&request.blob) else {
             return problem(ErrorCode::NotFound);
         };
-        match (asked.method.as_str(), asked.rest.as_str()) {
+        match (request.method.as_str(), request.rest.as_str()) {
             ("POST", "complete") => {
                 let complete: CompleteBlob = serde_json::from_slice(body).unwrap();
                 if blob.parts.len() != blob.size.parts() as usize
@@ -410,11 +410,11 @@ impl FakeRelay {
                     return problem(ErrorCode::BlobIncomplete);
                 }
                 blob.is_complete = true;
-                blob.view(asked.blob, until)
+                blob.view(request.blob, until)
             }
             ("PATCH", _) => {
                 let extend: ExtendBlob = serde_json::from_slice(body).unwrap();
-                blob.view(asked.blob, extend.expires_at)
+                blob.view(request.blob, extend.expires_at)
             }
             ("PUT", number) => {
                 let number = number.parse().unwrap();

@@ -1,11 +1,12 @@
-//! Looks after blobs of ours at the relay: asks for a longer life, and deletes what nobody has to fetch any more.
+//! Maintenance of this node's blobs at the relay: extends their lifetime, and deletes blobs that
+//! no recipient has to fetch any more.
 
 use crate::{
     daemon::{self, Daemon},
     fault::Fault,
     store::{
         Tx,
-        attachments::{self, Attachment, RelayDue},
+        attachments::{self, Attachment, DueRelayRequest, RelayDue},
         unwanted::{self, Unwanted},
     },
 };
@@ -13,16 +14,16 @@ use sealpost_proto::{ErrorCode, Timestamp, wire::ExtendBlob};
 use sealpost_relay_client::ClientError;
 use std::sync::Arc;
 
-/// Blobs looked at in one round.
-const ROUND: usize = 32;
+/// Maximum number of requests in one round.
+const ROUND_REQUESTS_MAX: usize = 32;
 
-/// Asks what the rows say is to be asked, until the end.
-pub async fn keep(daemon: Arc<Daemon>) {
+/// Sends due requests to the relay until shutdown.
+pub async fn maintain_blobs(daemon: Arc<Daemon>) {
     while !daemon.shutdown.is_triggered() {
-        let due = daemon.read(|tx| Due::read(tx)).await;
+        let due = daemon.read(|tx| DueRequests::read(tx)).await;
         let mut due = due.unwrap_or_else(|fault| {
-            tracing::error!(%fault, "what the relay has to be asked about files could not be read");
-            Due::default()
+            tracing::error!(%fault, "cannot read the due requests about blobs");
+            DueRequests::default()
         });
         due.unwanted
             .retain(|unwanted| !daemon.early.contains(unwanted.blob));
@@ -31,46 +32,47 @@ pub async fn keep(daemon: Arc<Daemon>) {
                 .rest_before_keeping(due.next.filter(|next| *next > daemon.now()))
                 .await;
         }
-        let ask_all = async {
-            for (file, what) in due.files {
-                ask(&daemon, &file, what).await;
+        let send_all = async {
+            for request in due.files {
+                send(&daemon, &request).await;
             }
             for unwanted in due.unwanted {
-                delete(&daemon, unwanted).await;
+                delete_unwanted(&daemon, unwanted).await;
             }
         };
         tokio::select! {
-            () = ask_all => {}
+            () = send_all => {}
             () = daemon.shutdown.triggered() => return,
         }
     }
 }
 
-/// What the relay has to be asked, and when the next of it will be due.
 #[derive(Default)]
-struct Due {
-    files: Vec<(Attachment, RelayDue)>,
+struct DueRequests {
+    files: Vec<DueRelayRequest>,
     unwanted: Vec<Unwanted>,
+    /// When the next request will be due.
     next: Option<Timestamp>,
 }
 
-impl Due {
+impl DueRequests {
     fn read(tx: &Tx<'_>) -> Result<Self, Fault> {
         let next = [attachments::next_relay_due(tx)?, unwanted::next_due(tx)?];
         let next = next.into_iter().flatten().min();
         Ok(Self {
-            files: attachments::relay_due(tx, ROUND)?,
+            files: attachments::relay_due(tx, ROUND_REQUESTS_MAX)?,
             unwanted: unwanted::due(tx)?,
             next,
         })
     }
 }
 
-/// Deletes what nobody wants and nobody sends any more.
-async fn delete(daemon: &Daemon, unwanted: Unwanted) {
+/// Deletes a blob that was uploaded early and is neither needed nor being uploaded.
+async fn delete_unwanted(daemon: &Daemon, unwanted: Unwanted) {
     let blob = unwanted.blob;
-    // It may have become a file after it was read that it is none, and before it was seen that nobody sends it.
-    let noted = match daemon.read(move |tx| unwanted::contains(tx, &blob)).await {
+    // Read again: a message may have taken the file between the read of the due requests and the
+    // check for a running early upload.
+    let recorded = match daemon.read(move |tx| unwanted::contains(tx, &blob)).await {
         Ok(true) => match daemon.relay.delete_blob(blob).await {
             Ok(()) => {
                 daemon.reached().await;
@@ -88,15 +90,16 @@ async fn delete(daemon: &Daemon, unwanted: Unwanted) {
         Ok(false) => Ok(()),
         Err(fault) => Err(fault),
     };
-    if let Err(fault) = noted {
-        tracing::error!(%fault, "what became of a blob that nobody wants could not be stored");
-        tokio::time::sleep(super::PAUSE_AFTER_FAULT).await;
+    if let Err(fault) = recorded {
+        tracing::error!(%fault, "cannot store the deletion of an unwanted blob");
+        tokio::time::sleep(super::FAULT_RETRY_DELAY).await;
     }
 }
 
-async fn ask(daemon: &Daemon, file: &Attachment, what: RelayDue) {
+async fn send(daemon: &Daemon, due: &DueRelayRequest) {
+    let file = &due.file;
     let blob = file.descriptor.blob.id;
-    let answer = match what {
+    let response = match due.request {
         RelayDue::Extend(expires_at) => daemon
             .relay
             .extend_blob(blob, &ExtendBlob { expires_at })
@@ -104,20 +107,24 @@ async fn ask(daemon: &Daemon, file: &Attachment, what: RelayDue) {
             .map(|blob| Some(blob.expires_at)),
         RelayDue::Delete => daemon.relay.delete_blob(blob).await.map(|()| None),
     };
-    let noted = match answer {
+    let recorded = match response {
         Ok(until) => {
             daemon.reached().await;
-            note(daemon, file, until).await
+            record_success(daemon, file, until).await
         }
-        Err(error) => refused(daemon, file, what, &error).await,
+        Err(error) => record_failure(daemon, due, &error).await,
     };
-    if let Err(fault) = noted {
-        tracing::error!(%fault, file = file.name, "what the relay said of a file could not be stored");
-        tokio::time::sleep(super::PAUSE_AFTER_FAULT).await;
+    if let Err(fault) = recorded {
+        tracing::error!(%fault, file = file.name, "cannot store the relay's response about a file");
+        tokio::time::sleep(super::FAULT_RETRY_DELAY).await;
     }
 }
 
-async fn note(daemon: &Daemon, file: &Attachment, until: Option<Timestamp>) -> Result<(), Fault> {
+async fn record_success(
+    daemon: &Daemon,
+    file: &Attachment,
+    until: Option<Timestamp>,
+) -> Result<(), Fault> {
     let name = file.name.clone();
     match until {
         Some(until) => {
@@ -132,21 +139,20 @@ async fn note(daemon: &Daemon, file: &Attachment, until: Option<Timestamp>) -> R
     }
 }
 
-async fn refused(
+async fn record_failure(
     daemon: &Daemon,
-    file: &Attachment,
-    what: RelayDue,
+    due: &DueRelayRequest,
     error: &ClientError,
 ) -> Result<(), Fault> {
-    let name = file.name.clone();
+    let name = due.file.name.clone();
     let is_gone =
         matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::NotFound);
-    if is_gone && what != RelayDue::Delete {
+    if is_gone && due.request != RelayDue::Delete {
         return daemon.write(move |tx| attachments::lost(tx, &name)).await;
     }
-    let (attempt, reason) = (file.attempt + 1, error.to_string());
-    let at = daemon.now().plus(daemon::wait_after(error, file.attempt));
+    let (attempt, reason) = (due.attempt + 1, error.to_string());
+    let at = daemon.now().plus(daemon::wait_after(error, due.attempt));
     daemon
-        .commit(move |tx| attachments::postpone(tx, &name, attempt, &reason, at))
+        .commit(move |tx| attachments::postpone_relay_request(tx, &name, attempt, &reason, at))
         .await
 }

@@ -1,4 +1,4 @@
-//! Why a file does not come further, and what that means for it and for the messages that need it.
+//! Errors of a file transfer, and their consequences for the file and the messages that need it.
 
 use crate::{
     api::model::{AttachmentStatus, Direction},
@@ -16,105 +16,112 @@ use sealpost_proto::{DeliveryStatus, FailureCode};
 use sealpost_relay_client::ClientError;
 use std::time::Duration;
 
-/// Why a step failed.
-pub(super) enum Halt {
-    /// Try again after a while.
-    Later {
+/// Error of a transfer step.
+pub(super) enum TransferError {
+    Retryable {
         reason: String,
-        wait: Option<Duration>,
+        /// Delay that the relay requested.
+        retry_after: Option<Duration>,
     },
-    /// It cannot be.
-    Never(String),
+    Permanent(String),
 }
 
-impl From<Fault> for Halt {
+impl From<Fault> for TransferError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::DiskFull => {
-                Self::later("this node's disk is full: make room, and it goes on by itself")
-            }
+            Fault::DiskFull => Self::retryable(
+                "this node's disk is full; the transfer resumes once there is space",
+            ),
             fault => {
-                tracing::error!(%fault, "a file does not move; it is tried again");
-                Self::later(fault.to_string())
+                tracing::error!(%fault, "a file transfer failed and will be retried");
+                Self::retryable(fault.to_string())
             }
         }
     }
 }
 
-impl From<std::io::Error> for Halt {
+impl From<std::io::Error> for TransferError {
     fn from(error: std::io::Error) -> Self {
         Fault::from(error).into()
     }
 }
 
-impl From<FetchError> for Halt {
+impl From<FetchError> for TransferError {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::NotDescribed => {
-                Self::Never(format!("{error}: ask for it to be sent again"))
+                Self::Permanent(format!("{error}; ask the sender to send it again"))
             }
-            FetchError::PartLength => Self::later(error.to_string()),
+            FetchError::PartLength => Self::retryable(error.to_string()),
             FetchError::Disk(error) => error.into(),
         }
     }
 }
 
-/// Whatever the relay says passes: a suspended account is resumed, a part that came too slowly or changed on the way is sent
-/// again. What does not pass is told apart where it is asked.
-impl From<ClientError> for Halt {
+/// Treats every error of the relay as retryable: a suspended account can resume, and a part that
+/// was slow or corrupted on the network can be sent again. Callers that know of permanent errors
+/// match on them first.
+impl From<ClientError> for TransferError {
     fn from(error: ClientError) -> Self {
-        let wait = error.retry_after().map(|_| daemon::wait_after(&error, 0));
-        Self::Later {
+        let retry_after = error.retry_after().map(|_| daemon::wait_after(&error, 0));
+        Self::Retryable {
             reason: error.to_string(),
-            wait,
+            retry_after,
         }
     }
 }
 
-impl Halt {
-    pub(super) fn later(reason: impl Into<String>) -> Self {
-        Self::Later {
+impl TransferError {
+    pub(super) fn retryable(reason: impl Into<String>) -> Self {
+        Self::Retryable {
             reason: reason.into(),
-            wait: None,
+            retry_after: None,
         }
     }
 
-    pub(super) const fn is_final(&self) -> bool {
-        matches!(self, Self::Never(_))
+    pub(super) const fn is_permanent(&self) -> bool {
+        matches!(self, Self::Permanent(_))
     }
 
-    /// Writes it down; `bytes` have moved so far.
-    pub(super) async fn note(
+    /// Stores the error with the file; `bytes` is the progress so far.
+    pub(super) async fn record(
         self,
         daemon: &Daemon,
         file: &Attachment,
         bytes: u64,
     ) -> Result<(), Fault> {
         match self {
-            Self::Later { reason, wait } => postpone(daemon, file, bytes, reason, wait).await,
-            Self::Never(reason) => {
-                tracing::error!(file = file.name, reason, "a file cannot be moved");
+            Self::Retryable {
+                reason,
+                retry_after,
+            } => schedule_retry(daemon, file, bytes, reason, retry_after).await,
+            Self::Permanent(reason) => {
+                tracing::error!(
+                    file = file.name,
+                    reason,
+                    "a file transfer failed permanently"
+                );
                 let (name, direction) = (file.name.clone(), file.direction);
                 daemon
-                    .write(move |tx| lose(tx, &name, direction, &reason))
+                    .write(move |tx| fail_file(tx, &name, direction, &reason))
                     .await
             }
         }
     }
 }
 
-/// A file that waits says why, and so do the messages of ours that wait for it.
-async fn postpone(
+/// Schedules a retry and stores the reason, for an upload also with the messages that wait for it.
+async fn schedule_retry(
     daemon: &Daemon,
     file: &Attachment,
     bytes: u64,
     reason: String,
-    wait: Option<Duration>,
+    retry_after: Option<Duration>,
 ) -> Result<(), Fault> {
-    let at = daemon
-        .now()
-        .plus(wait.unwrap_or_else(|| daemon::backoff(file.attempt).min(daemon::LONGEST_SILENCE)));
-    let (name, attempt, is_ours) = (
+    let at = daemon.now().plus(
+        retry_after.unwrap_or_else(|| daemon::backoff(file.attempt).min(daemon::LONGEST_SILENCE)),
+    );
+    let (name, attempt, is_upload) = (
         file.name.clone(),
         file.attempt + 1,
         file.direction == Direction::Out,
@@ -123,21 +130,21 @@ async fn postpone(
         .commit(move |tx| {
             attachments::set_transferred(tx, &name, bytes)?;
             attachments::postpone(tx, &name, attempt, &reason, at)?;
-            let waiting = if is_ours {
+            let waiting = if is_upload {
                 attachments::messages_of(tx, &name)?
             } else {
                 Vec::new()
             };
-            let why = format!("a file is not at the relay yet: {reason}");
+            let reason = format!("waiting for the upload of a file: {reason}");
             waiting
                 .iter()
-                .try_for_each(|message| deliveries::explain(tx, message, &why, Some(at)))
+                .try_for_each(|message| deliveries::explain(tx, message, &reason, Some(at)))
         })
         .await
 }
 
-/// A file that cannot be moved ends; the messages of ours that need it fail, and say so.
-fn lose(tx: &Tx<'_>, name: &str, direction: Direction, reason: &str) -> Result<(), Fault> {
+/// Marks a file as failed. If it is an upload, the messages that need it fail too.
+fn fail_file(tx: &Tx<'_>, name: &str, direction: Direction, reason: &str) -> Result<(), Fault> {
     if attachments::advance(tx, name, AttachmentStatus::Failed, Some(reason))?
         && direction == Direction::Out
     {
@@ -146,10 +153,7 @@ fn lose(tx: &Tx<'_>, name: &str, direction: Direction, reason: &str) -> Result<(
     Ok(())
 }
 
-/// The messages that need a file of ours are not sent.
-///
-/// # Errors
-/// When the database fails.
+/// Fails all messages that need a file.
 pub(super) fn fail_messages(
     tx: &Tx<'_>,
     name: &str,
@@ -174,7 +178,7 @@ mod tests {
     use crate::testing::{pair, settle};
 
     #[test]
-    fn a_file_that_is_lost_fails_its_message_and_those_behind_go_on() {
+    fn failed_upload_fails_only_its_message() {
         let mut pair = pair(500);
         let file = pair.acme.stage(10);
         let lost = pair
@@ -182,7 +186,7 @@ mod tests {
             .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
         let goes = pair.acme.send(&pair.to_bolt, "without");
         pair.acme
-            .step(|tx, _| lose(tx, &file, Direction::Out, "the disk lost it"));
+            .step(|tx, _| fail_file(tx, &file, Direction::Out, "the disk lost it"));
         let shown = pair.acme.delivery(&lost);
         assert_eq!(
             (shown.status, shown.code),
@@ -195,7 +199,30 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_theirs_that_is_lost_fails_alone() {
+    fn relay_requests_leave_the_file_reason() {
+        let mut pair = pair(505);
+        let file = pair.acme.stage(10);
+        pair.acme
+            .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
+        pair.acme
+            .step(|tx, _| fail_file(tx, &file, Direction::Out, "the disk lost it"));
+        let at = pair.acme.now.plus(Duration::from_secs(5));
+        pair.acme.step(|tx, _| {
+            attachments::postpone_relay_request(tx, &file, 1, "the relay is away", at)
+        });
+        let shown = pair.acme.file(&file);
+        assert_eq!(
+            (shown.attempt, shown.reason.as_deref()),
+            (0, Some("the disk lost it"))
+        );
+        pair.acme.step(|tx, _| attachments::asked(tx, &file));
+        let shown = pair.acme.file(&file);
+        assert_eq!(shown.status, AttachmentStatus::Failed);
+        assert_eq!(shown.reason.as_deref(), Some("the disk lost it"));
+    }
+
+    #[test]
+    fn failed_download_leaves_its_message() {
         let mut pair = pair(510);
         let file = pair.acme.stage(10);
         pair.acme
@@ -209,7 +236,7 @@ mod tests {
             .remove(0)
             .name;
         pair.bolt.step(|tx, _| {
-            lose(
+            fail_file(
                 tx,
                 &theirs,
                 Direction::In,

@@ -1,6 +1,6 @@
-//! What a person may do to a file on the move: stop it, and ask for one that was not fetched by itself.
+//! User actions on a transfer: cancel it, or fetch a file that was not fetched automatically.
 
-use super::halt::fail_messages;
+use super::error::fail_messages;
 use crate::{
     api::{
         model::{AttachmentStatus, Direction},
@@ -15,50 +15,56 @@ use crate::{
 };
 use sealpost_proto::{FailureCode, limits};
 
-/// Stops a file. One of ours is not sent, and no message that needs it is; one of theirs can be asked for again. What is
-/// stopped already stays so.
+/// Cancels the transfer of a file. Idempotent.
+///
+/// Cancelling an upload also fails the messages that need it. A cancelled download can be fetched
+/// again.
 ///
 /// # Errors
-/// `conflict` when it is too late.
+/// `conflict` when it is too late to cancel.
 pub fn cancel(tx: &Tx<'_>, file: &Attachment) -> Result<(), Fault> {
     match file.status {
-        AttachmentStatus::Uploading | AttachmentStatus::Uploaded => cancel_ours(tx, file),
+        AttachmentStatus::Uploading | AttachmentStatus::Uploaded => cancel_upload(tx, file),
         AttachmentStatus::Waiting | AttachmentStatus::Downloading => attachments::advance(
             tx,
             &file.name,
             AttachmentStatus::Offered,
-            Some("it was stopped here"),
+            Some("cancelled by a user of this node"),
         )
         .map(|_| ()),
         AttachmentStatus::Cancelled | AttachmentStatus::Offered | AttachmentStatus::Failed => {
             Ok(())
         }
-        AttachmentStatus::Staged => Err(conflict("no message has taken it yet: delete it")),
-        AttachmentStatus::Ready => Err(conflict("it is here already")),
-        AttachmentStatus::Released => {
-            Err(conflict("it has arrived already, or its message has ended"))
-        }
+        AttachmentStatus::Staged => Err(conflict("no message uses the file yet; delete it")),
+        AttachmentStatus::Ready => Err(conflict("the file is already downloaded")),
+        AttachmentStatus::Released => Err(conflict(
+            "the file has already arrived, or its message is no longer pending",
+        )),
     }
 }
 
-fn cancel_ours(tx: &Tx<'_>, file: &Attachment) -> Result<(), Fault> {
+fn cancel_upload(tx: &Tx<'_>, file: &Attachment) -> Result<(), Fault> {
     for message in attachments::messages_of(tx, &file.name)? {
         if !outbox::is_waiting(tx, &message)? {
-            return Err(conflict(format!("{message} has gone with it already")));
+            return Err(conflict(format!(
+                "{message} was already sent with the file"
+            )));
         }
     }
     attachments::advance(tx, &file.name, AttachmentStatus::Cancelled, None)?;
-    let why = format!("its file {} was cancelled", file.name);
-    fail_messages(tx, &file.name, FailureCode::Cancelled, &why)
+    let reason = format!("its file {} was cancelled", file.name);
+    fail_messages(tx, &file.name, FailureCode::Cancelled, &reason)
 }
 
-/// Asks for a file of theirs that is not fetched by itself, was stopped or failed. What is on its way or here stays so.
+/// Queues the download of a file that was not fetched automatically, was cancelled or failed.
+/// Idempotent.
 ///
 /// # Errors
-/// `conflict` for a file of ours; `files_too_large` for one of a message whose files are over the limit together.
+/// `conflict` for an outgoing file; `files_too_large` if the files of its message exceed the limit
+/// in total.
 pub fn fetch(tx: &Tx<'_>, file: &Attachment) -> Result<(), Fault> {
     if file.direction == Direction::Out {
-        return Err(conflict("it is a file of this node's own"));
+        return Err(conflict("the file was sent by this node"));
     }
     for message in attachments::messages_of(tx, &file.name)? {
         let files = attachments::of_message(tx, &message)?;
@@ -67,7 +73,7 @@ pub fn fetch(tx: &Tx<'_>, file: &Attachment) -> Result<(), Fault> {
         });
         if total > limits::MESSAGE_FILES_BYTES_MAX {
             let detail = format!(
-                "{total} bytes in all, the limit is {}",
+                "{total} bytes in total; the limit is {}",
                 limits::MESSAGE_FILES_BYTES_MAX
             );
             return Err(Fault::refused(ProblemCode::FilesTooLarge, detail));
