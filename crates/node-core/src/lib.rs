@@ -6,11 +6,14 @@
 //!
 //! Start reading at [`connection::Connection`].
 
+#![warn(missing_docs)]
+
 pub mod connection;
 pub mod file_type;
 pub mod filename;
 pub mod held_invite;
 pub mod markdown;
+pub mod model;
 pub mod submission;
 pub mod text;
 pub mod transfer;

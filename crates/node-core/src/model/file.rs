@@ -1,0 +1,98 @@
+//! The status of a file, and its legal changes.
+
+use super::word::words;
+
+words! {
+    /// Where a file is. Outgoing files go from `staged` to `released` or `cancelled`, incoming ones
+    /// start as `offered` or `waiting`; both can fail.
+    ///
+    /// | outgoing | becomes |
+    /// |---|---|
+    /// | `staged` | `uploading` when a message uses it |
+    /// | `uploading` | `uploaded`, `failed`, `cancelled` |
+    /// | `uploaded` | `released`, `cancelled`; `uploading` when the relay has lost it |
+    ///
+    /// | incoming | becomes |
+    /// |---|---|
+    /// | `offered`, `failed` | `waiting` when somebody requests it |
+    /// | `waiting` | `downloading`, `failed`; `offered` when somebody stops it |
+    /// | `downloading` | `ready`, `failed`; `offered` when somebody stops it |
+    FileStatus {
+        /// Sealed on this node's disk, used by no message.
+        Staged = "staged",
+        /// On its way to the relay.
+        Uploading = "uploading",
+        /// Complete at the relay.
+        Uploaded = "uploaded",
+        /// Not needed any more: deleted here and at the relay.
+        Released = "released",
+        /// Stopped here before it was sent.
+        Cancelled = "cancelled",
+        /// At the relay, downloaded on request.
+        Offered = "offered",
+        /// Queued for download.
+        Waiting = "waiting",
+        /// On its way from the relay.
+        Downloading = "downloading",
+        /// On this node's disk, verified.
+        Ready = "ready",
+        /// Given up.
+        Failed = "failed",
+    }
+}
+
+impl FileStatus {
+    /// Whether the change is legal.
+    #[must_use]
+    pub const fn can_become(self, next: Self) -> bool {
+        use FileStatus::{
+            Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading,
+            Waiting,
+        };
+        match self {
+            Staged => matches!(next, Uploading),
+            Uploading => matches!(next, Uploaded | Failed | Cancelled),
+            Uploaded => matches!(next, Released | Cancelled | Uploading),
+            Offered | Failed => matches!(next, Waiting),
+            Waiting => matches!(next, Downloading | Offered | Failed),
+            Downloading => matches!(next, Ready | Offered | Failed),
+            Released | Cancelled | Ready => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_these_changes_are_legal() {
+        use FileStatus::{
+            Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading,
+            Waiting,
+        };
+        let legal = [
+            (Staged, Uploading),
+            (Uploading, Uploaded),
+            (Uploading, Cancelled),
+            (Uploading, Failed),
+            (Uploaded, Uploading),
+            (Uploaded, Released),
+            (Uploaded, Cancelled),
+            (Offered, Waiting),
+            (Waiting, Offered),
+            (Waiting, Downloading),
+            (Waiting, Failed),
+            (Downloading, Offered),
+            (Downloading, Ready),
+            (Downloading, Failed),
+            (Failed, Waiting),
+        ];
+        for from in FileStatus::ALL {
+            for to in FileStatus::ALL {
+                let is_legal = legal.contains(&(*from, *to));
+                assert_eq!(from.can_become(*to), is_legal, "{from} to {to}");
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The vocabulary of the node: ids, statuses, refusals, and the rules over them.
+//!
+//! The store maps rows to these types, transactions decide with them, and the local API converts
+//! from them. Words are stored and shown as `as_str` writes them; `parse` reads them back.
+
+mod file;
+mod id;
+mod reading;
+mod refusal;
+mod word;
+
+pub use file::FileStatus;
+pub use id::{
+    AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, MessageId, ParseIdError,
+    ParticipantId, UserId, generate_id,
+};
+pub use reading::{Displayed, read_up_to};
+pub use refusal::{Refusal, RefusalCode};
+pub use word::{
+    ChatType, ConnectionStatus, ContentType, Direction, EventTopic, HealthState, InviteKind,
+    InviteStatus, ParticipantStatus, RelayState, UnknownWord, Visibility,
+};

@@ -1,0 +1,110 @@
+//! Which messages of a chat become read when a user reads one of them.
+
+/// Where a chat shows one of its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Displayed {
+    /// Number in the order of arrival, from 1 without gaps.
+    pub number: u64,
+    /// Sort key of the display order. It equals `number` unless the message arrived late and is
+    /// shown further up.
+    pub sort: u64,
+}
+
+impl Displayed {
+    const fn order(self) -> (u64, u64) {
+        (self.sort, self.number)
+    }
+}
+
+/// Returns the read position after somebody who stands at `position` has read `message`: the number
+/// up to which all messages are read.
+///
+/// Everything shown up to `message` is read. The position is one number, so it stops before the
+/// first message above it that is shown below `message`: a late message that is shown further up
+/// never makes read what stands below it. `above` are the messages with numbers above `position`,
+/// in any order.
+#[must_use]
+pub fn read_up_to(
+    position: u64,
+    message: Displayed,
+    above: impl IntoIterator<Item = Displayed>,
+) -> u64 {
+    let (mut last, mut first_below) = (position, None);
+    for other in above.into_iter().filter(|other| other.number > position) {
+        last = last.max(other.number);
+        if other.order() > message.order() {
+            first_below = Some(first_below.map_or(other.number, |n: u64| n.min(other.number)));
+        }
+    }
+    first_below.map_or(last, |number| number - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A chat in which some messages are shown above where they arrived.
+    fn chat() -> impl Strategy<Value = Vec<Displayed>> {
+        proptest::collection::vec(0_u64..6, 1..30).prop_map(|lateness| {
+            let shown = (1..).zip(lateness).map(|(number, late)| Displayed {
+                number,
+                sort: number.saturating_sub(late),
+            });
+            shown.collect()
+        })
+    }
+
+    fn above(chat: &[Displayed], position: u64) -> impl Iterator<Item = Displayed> {
+        chat.iter()
+            .copied()
+            .filter(move |other| other.number > position)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_below_the_message_is_read(
+            chat in chat(), at in any::<prop::sample::Index>(), position in 0_u64..30,
+        ) {
+            let position = position.min(chat.len() as u64);
+            let message = *at.get(&chat);
+            let after = read_up_to(position, message, above(&chat, position));
+            prop_assert!(after >= position && after <= chat.len() as u64);
+            for other in &chat {
+                if other.number > position && other.number <= after {
+                    prop_assert!(other.order() <= message.order());
+                }
+            }
+            // It moves as far as it can: the next one is shown below the message.
+            if let Some(next) = chat.iter().find(|other| other.number == after + 1) {
+                prop_assert!(next.order() > message.order());
+            }
+        }
+
+        #[test]
+        fn reading_twice_changes_nothing(
+            chat in chat(), at in any::<prop::sample::Index>(),
+        ) {
+            let message = *at.get(&chat);
+            let once = read_up_to(0, message, above(&chat, 0));
+            prop_assert_eq!(read_up_to(once, message, above(&chat, once)), once);
+        }
+
+        #[test]
+        fn in_order_chats_are_read_up_to_the_message(count in 1_u64..50, at in 1_u64..50) {
+            let chat: Vec<_> = (1..=count).map(|n| Displayed { number: n, sort: n }).collect();
+            let at = at.min(count);
+            let message = Displayed { number: at, sort: at };
+            prop_assert_eq!(read_up_to(0, message, chat), at);
+        }
+    }
+
+    #[test]
+    fn late_messages_stay_unread() {
+        // The third message arrived late and is shown before the second.
+        let chat = [(1, 1), (2, 2), (3, 2)].map(|(number, sort)| Displayed { number, sort });
+        let late = Displayed { number: 3, sort: 1 };
+        assert_eq!(read_up_to(1, late, chat), 1);
+        assert_eq!(read_up_to(1, chat[2], chat), 3);
+    }
+}
