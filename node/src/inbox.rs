@@ -82,14 +82,14 @@ fn receive_on_invite(
     envelope: &[u8],
 ) -> Result<DeliveryOutcome, Fault> {
     let invite = pairing::load_invite(tx, name)?;
-    let key = OuterKey::rendezvous(invite.held.invite.secret());
+    let key = OuterKey::for_invite(invite.held.invite.secret());
     let Ok(inner) = open_envelope(&key, mailbox, envelope) else {
         return Ok(DeliveryOutcome::Refused);
     };
     if let Some(prefix) = prefix_hash(&inner) {
         for connection in connections::of_invite(tx, &invite.held.invite.id())? {
             let loaded = connections::load_secrets(tx, &connection)?;
-            if loaded.secrets.sessions.knows_prefix(&prefix) {
+            if loaded.secrets.sessions.has_init_prefix(&prefix) {
                 let incoming = loaded
                     .secrets
                     .receive_inner(&me.identity, &inner, tx.now, tx.rng);
@@ -166,12 +166,12 @@ fn take_in_opened(
 
 /// The message does not open: a repetition is nothing; anything else is shown on the connection and on what is under way.
 fn take_in_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) -> Result<(), Fault> {
-    use sealpost_e2ee::sessions::{NotOpened, Remedy};
+    use sealpost_e2ee::sessions::{RejectReason, Remedy};
     if let Some(connection) = unopened.connection {
         loaded.secrets = connection;
         connections::save(tx, loaded)?;
     }
-    if let NotOpened::Consumed { msg_hash } = &unopened.why
+    if let RejectReason::Consumed { msg_hash } = &unopened.why
         && seen::has_digest(tx, &loaded.name, msg_hash)?
     {
         return Ok(());

@@ -1,6 +1,6 @@
 //! Sessions beside the primitives they are made of, in the same run: `cargo bench -p sealpost-e2ee --bench e2ee`.
 //!
-//! The last lines are ratios: 1.00 means that only the time of the primitives is spent.
+//! The last lines are ratios: 1.00 means that all time is spent in the primitives.
 
 #![expect(
     clippy::print_stdout,
@@ -12,18 +12,18 @@
     reason = "a benchmark of something that fails measures nothing"
 )]
 
-#[path = "e2ee/alone.rs"]
-mod alone;
 #[path = "e2ee/parties.rs"]
 mod parties;
+#[path = "e2ee/primitives.rs"]
+mod primitives;
 
-use alone::Alone;
 use criterion::Criterion;
 use parties::Parties;
+use primitives::Primitives;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Each round measures both sides of every contest, so that a slow moment hits both.
+/// Each round measures both sides of every comparison, so that a slow moment hits both.
 const ROUNDS: usize = 31;
 const ROUND_TIME: Duration = Duration::from_millis(8);
 
@@ -33,62 +33,64 @@ fn main() {
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(500));
     let mut criterion = criterion.sample_size(20);
-    let mut contests = contests();
-    for contest in &mut contests {
-        let mut group = criterion.benchmark_group(contest.name);
-        group.bench_function("sealpost", |bencher| bencher.iter(|| (contest.ours)()));
+    let mut comparisons = comparisons();
+    for comparison in &mut comparisons {
+        let mut group = criterion.benchmark_group(comparison.name);
+        group.bench_function("sealpost", |bencher| {
+            bencher.iter(|| (comparison.sealpost)())
+        });
         group.bench_function("primitives alone", |bencher| {
-            bencher.iter(|| (contest.alone)())
+            bencher.iter(|| (comparison.primitives)())
         });
         group.finish();
     }
     criterion.final_summary();
-    for contest in &mut contests {
-        contest.print_ratio();
+    for comparison in &mut comparisons {
+        comparison.print_ratio();
     }
 }
 
-/// What we do, and its primitives alone.
-struct Contest {
+/// What we do, and its primitives primitives.
+struct Comparison {
     name: &'static str,
     target: Option<f64>,
-    ours: Box<dyn FnMut()>,
-    alone: Box<dyn FnMut()>,
+    sealpost: Box<dyn FnMut()>,
+    primitives: Box<dyn FnMut()>,
 }
 
-impl Contest {
+impl Comparison {
     fn new(
         name: &'static str,
         target: Option<f64>,
-        ours: impl FnMut() + 'static,
-        alone: impl FnMut() + 'static,
+        sealpost: impl FnMut() + 'static,
+        primitives: impl FnMut() + 'static,
     ) -> Self {
         Self {
             name,
             target,
-            ours: Box::new(ours),
-            alone: Box::new(alone),
+            sealpost: Box::new(sealpost),
+            primitives: Box::new(primitives),
         }
     }
 
     fn print_ratio(&mut self) {
         let mut times: Vec<_> = (0..ROUNDS)
-            .map(|_| (once(&mut self.ours), once(&mut self.alone)))
+            .map(|_| (once(&mut self.sealpost), once(&mut self.primitives)))
             .collect();
         let mut median = |part: fn(&(f64, f64)) -> f64| {
             times.sort_by(|a, b| part(a).total_cmp(&part(b)));
             part(&times[ROUNDS / 2])
         };
-        let (ours, alone) = (median(|time| time.0), median(|time| time.1));
+        let (sealpost, primitives) = (median(|time| time.0), median(|time| time.1));
         let target = self
             .target
             .map_or(String::new(), |target| format!(", target {target:.1}"));
         let (name, micros) = (self.name, 1e6);
         println!(
             "{name}: {:.1} us / {:.1} us = {:.2}{target}",
-            ours * micros,
-            alone * micros,
-            ours / alone
+            sealpost * micros,
+            primitives * micros,
+            sealpost / primitives
         );
     }
 }
@@ -103,36 +105,37 @@ fn once(run: &mut dyn FnMut()) -> f64 {
     start.elapsed().as_secs_f64() / f64::from(runs)
 }
 
-fn contests() -> Vec<Contest> {
-    let alone = Alone::new;
+fn comparisons() -> Vec<Comparison> {
+    let primitives = Primitives::new;
     let [mut sealing, opening, mut stepping, mut beginning] =
         std::array::from_fn(|_| Parties::paired());
     let envelope = opening.clone().seal();
-    let step = stepping.bring_a_step();
-    let (sealer, opener, stepper, beginner) = (alone(), alone(), alone(), alone());
+    let step = stepping.seal_with_new_ratchet_key();
+    let (sealer, opener, stepper, beginner) =
+        (primitives(), primitives(), primitives(), primitives());
     vec![
-        Contest::new(
+        Comparison::new(
             "seal 1.5 KB into an envelope of 2 KiB",
             Some(2.0),
             move || drop(black_box(sealing.seal())),
             move || sealer.seal(),
         ),
-        Contest::new(
+        Comparison::new(
             "open an envelope of 2 KiB",
             None,
             move || opening.open(black_box(&envelope)),
             move || opener.open(),
         ),
-        Contest::new(
+        Comparison::new(
             "a DH step: open what brings it, seal the answer",
             None,
-            move || stepping.answer_step(black_box(&step)),
+            move || stepping.open_and_reply(black_box(&step)),
             move || stepper.step(),
         ),
-        Contest::new(
+        Comparison::new(
             "a session: verify the base, initiate, seal, open",
             Some(1.3),
-            move || beginning.begin(),
+            move || beginning.establish_session(),
             move || beginner.handshake(),
         ),
     ]

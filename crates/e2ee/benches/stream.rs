@@ -1,6 +1,6 @@
 //! Attachments beside the primitives they are made of, in the same run: `cargo bench -p sealpost-e2ee --bench stream`.
 //!
-//! The last lines are ratios: 1.00 means that only the time of the primitives in brackets is spent.
+//! The last lines are ratios: 1.00 means that all time is spent in the primitives in brackets.
 
 #![expect(
     clippy::print_stdout,
@@ -16,7 +16,7 @@ use chacha20poly1305::{ChaCha20Poly1305, Nonce as PureNonce};
 use criterion::{Criterion, Throughput};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sealpost_e2ee::attachment::{
-    BlobOpener, BlobSalt, BlobSealer, FileKey, PayloadCipher, Position, SealStep, Sealed,
+    BlobOpener, BlobSalt, BlobSealer, ChunkPosition, FileKey, PayloadCipher, SealStep, Sealed,
     SealedPart,
 };
 use sealpost_proto::limits::CHUNK_BYTES;
@@ -37,25 +37,27 @@ fn main() {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
     let mut criterion = criterion.sample_size(20);
-    let mut contests = contests();
-    for contest in &mut contests {
+    let mut comparisons = comparisons();
+    for comparison in &mut comparisons {
         let mut group = criterion.benchmark_group("stream");
-        group.throughput(Throughput::Bytes(contest.bytes as u64));
-        group.bench_function(contest.name, |bencher| bencher.iter(|| (contest.once)()));
+        group.throughput(Throughput::Bytes(comparison.bytes as u64));
+        group.bench_function(comparison.name, |bencher| {
+            bencher.iter(|| (comparison.once)())
+        });
         group.finish();
     }
     criterion.final_summary();
-    print_ratios(&mut contests);
+    print_ratios(&mut comparisons);
 }
 
 /// One thing to measure: what it does once, and with how many bytes.
-struct Contest {
+struct Comparison {
     name: &'static str,
     bytes: usize,
     once: Box<dyn FnMut()>,
 }
 
-impl Contest {
+impl Comparison {
     fn new(name: &'static str, bytes: usize, once: impl FnMut() + 'static) -> Self {
         Self {
             name,
@@ -75,12 +77,12 @@ impl Contest {
 
 /// Measures all in turn, round after round, so that whatever else the machine does falls on all of them alike, and
 /// prints the median of each round's ratio.
-fn print_ratios(contests: &mut [Contest]) {
+fn print_ratios(comparisons: &mut [Comparison]) {
     let rounds: Vec<BTreeMap<_, _>> = (0..ROUNDS)
         .map(|_| {
-            contests
+            comparisons
                 .iter_mut()
-                .map(|contest| (contest.name, contest.time()))
+                .map(|comparison| (comparison.name, comparison.time()))
                 .collect()
         })
         .collect();
@@ -112,7 +114,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn contests() -> Vec<Contest> {
+fn comparisons() -> Vec<Comparison> {
     let raw = || LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &KEY).expect("32 bytes"));
     let nonce = || Nonce::assume_unique_for_key([0; 12]);
     let pure = ChaCha20Poly1305::new(&KEY.into());
@@ -122,38 +124,38 @@ fn contests() -> Vec<Contest> {
 
     // Opening in place needs the same ciphertext every time, so the copy is in both figures.
     let mut sealed = vec![1_u8; CHUNK_BYTES];
-    let tag = open_chunk.seal(0, Position::Inner, &mut sealed);
+    let tag = open_chunk.seal(0, ChunkPosition::Inner, &mut sealed);
     let sealed_too = sealed.clone();
     let hashed = sealed.clone();
     let file: Rc<[u8]> = (1..=251).cycle().take(FILE_BYTES).collect();
     vec![
-        Contest::new("raw/ring seal", CHUNK_BYTES, move || {
+        Comparison::new("raw/ring seal", CHUNK_BYTES, move || {
             let tag = seal_raw.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut a);
             black_box(tag.expect("short").as_ref());
         }),
-        Contest::new("chunk/seal", CHUNK_BYTES, move || {
-            black_box(seal_chunk.seal(1, Position::Inner, &mut b));
+        Comparison::new("chunk/seal", CHUNK_BYTES, move || {
+            black_box(seal_chunk.seal(1, ChunkPosition::Inner, &mut b));
         }),
-        Contest::new("raw/ring open", CHUNK_BYTES, move || {
+        Comparison::new("raw/ring open", CHUNK_BYTES, move || {
             c.copy_from_slice(&sealed);
             let opened =
                 open_raw.open_in_place_separate_tag(nonce(), Aad::empty(), tag.into(), &mut c, 0..);
             black_box(opened.expect("sealed"));
         }),
-        Contest::new("chunk/open", CHUNK_BYTES, move || {
+        Comparison::new("chunk/open", CHUNK_BYTES, move || {
             d.copy_from_slice(&sealed_too);
             open_chunk
-                .open(0, Position::Inner, &mut d, tag)
+                .open(0, ChunkPosition::Inner, &mut d, tag)
                 .expect("sealed");
         }),
-        Contest::new("raw/pure-Rust seal", CHUNK_BYTES, move || {
+        Comparison::new("raw/pure-Rust seal", CHUNK_BYTES, move || {
             let buffer = e.as_mut_slice().into();
             black_box(
                 pure.encrypt_inout_detached(&PureNonce::from([0; 12]), b"", buffer)
                     .expect("short"),
             );
         }),
-        Contest::new("raw/sha256", CHUNK_BYTES, move || {
+        Comparison::new("raw/sha256", CHUNK_BYTES, move || {
             black_box(Sha256::digest(&hashed));
         }),
         sealing(Rc::clone(&file)),
@@ -161,8 +163,8 @@ fn contests() -> Vec<Contest> {
     ]
 }
 
-fn sealing(file: Rc<[u8]>) -> Contest {
-    Contest::new("file/seal", FILE_BYTES, move || {
+fn sealing(file: Rc<[u8]>) -> Comparison {
+    Comparison::new("file/seal", FILE_BYTES, move || {
         seal(&file, |part| {
             black_box(part.sha256);
         });
@@ -170,11 +172,11 @@ fn sealing(file: Rc<[u8]>) -> Contest {
 }
 
 /// The parts are copied to where they are opened, as if they were read from a disk.
-fn opening(file: &[u8]) -> Contest {
+fn opening(file: &[u8]) -> Comparison {
     let mut parts = Vec::new();
     let sealed = seal(file, |part| parts.push(part.bytes.to_vec()));
     let mut buffer = Vec::new();
-    Contest::new("file/open", FILE_BYTES, move || {
+    Comparison::new("file/open", FILE_BYTES, move || {
         let mut opener =
             BlobOpener::new(&FileKey::from_bytes(KEY), &sealed).expect("lengths agree");
         for part in &parts {

@@ -1,8 +1,8 @@
 //! Identity cards: the name an identity gives itself, signed by that identity.
 
 use crate::keys::{Identity, PeerIdentity};
-use crate::primitive::{label, sign_record, signature_holds, split_signed};
-use crate::record::{Malformed, Reader};
+use crate::primitive::{is_signature_valid, label, sign_record, split_signed};
+use crate::record::{ParseRecordError, Reader};
 use sealpost_proto::{Timestamp, limits::CARD_NAME_BYTES_MAX};
 
 const CARD_VERSION: u8 = 1;
@@ -39,8 +39,8 @@ pub enum CardError {
     Signature,
 }
 
-impl From<Malformed> for CardError {
-    fn from(_: Malformed) -> Self {
+impl From<ParseRecordError> for CardError {
+    fn from(_: ParseRecordError) -> Self {
         Self::Malformed
     }
 }
@@ -53,7 +53,7 @@ impl SignedCard {
     pub fn parse_verified(bytes: &[u8]) -> Result<Self, CardError> {
         let (record, signature) = split_signed(bytes).ok_or(CardError::Malformed)?;
         let card = parse_record(record)?;
-        if !signature_holds(card.identity.ik_ed(), label!("card"), record, signature) {
+        if !is_signature_valid(card.identity.ik_ed(), label!("card"), record, signature) {
             return Err(CardError::Signature);
         }
         Ok(Self {
@@ -94,7 +94,7 @@ impl Identity {
         };
         let record = encode_record(&card);
         Ok(SignedCard {
-            bytes: sign_record(self.signing(), label!("card"), record),
+            bytes: sign_record(self.signing_key(), label!("card"), record),
             card,
         })
     }
@@ -119,7 +119,7 @@ fn parse_record(record: &[u8]) -> Result<Card, CardError> {
     let identity =
         PeerIdentity::new(reader.array()?, reader.array()?).map_err(|_| CardError::Signature)?;
     let created = Timestamp::from_millis(reader.u64()?);
-    reader.end()?;
+    reader.expect_end()?;
     Ok(Card {
         name,
         identity,

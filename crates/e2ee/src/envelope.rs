@@ -16,17 +16,17 @@ const OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES + 4;
 
 /// Which way an envelope goes within a connection. The inviter made the invite, the acceptor opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dir {
+pub enum EnvelopeDirection {
     /// `00`: from acceptor to inviter; also all that comes to an invite's mailbox.
     AcceptorToInviter,
     /// `01`: from inviter to acceptor.
     InviterToAcceptor,
 }
 
-impl Dir {
+impl EnvelopeDirection {
     /// The byte in labels.
     #[must_use]
-    pub const fn byte(self) -> u8 {
+    pub const fn to_byte(self) -> u8 {
         match self {
             Self::AcceptorToInviter => 0,
             Self::InviterToAcceptor => 1,
@@ -50,13 +50,16 @@ pub struct OuterKey(Key);
 impl OuterKey {
     /// `K_dir` of a connection's mailbox; `dir` is that of the envelopes into it.
     #[must_use]
-    pub fn for_mailbox(exp: &ExpPairing, dir: Dir) -> Self {
-        Self(kdf_key(exp.expose(), &[label!("mailbox"), &[dir.byte()]]))
+    pub fn for_mailbox(exp: &ExpPairing, dir: EnvelopeDirection) -> Self {
+        Self(kdf_key(
+            exp.expose(),
+            &[label!("mailbox"), &[dir.to_byte()]],
+        ))
     }
 
     /// The rendezvous key of an invite's mailbox.
     #[must_use]
-    pub fn rendezvous(secret: &InviteSecret) -> Self {
+    pub fn for_invite(secret: &InviteSecret) -> Self {
         Self(kdf_key(secret.expose(), &[label!("rendezvous")]))
     }
 }
@@ -72,7 +75,7 @@ pub struct EnvelopeTooLarge {
 /// An envelope that does not open: junk, or not for this mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("envelope does not open")]
-pub struct EnvelopeNotOpened;
+pub struct OpenEnvelopeError;
 
 /// The size that an envelope of `len` bytes is padded to; `None` over 256 KiB.
 #[must_use]
@@ -108,25 +111,25 @@ pub fn seal_envelope(
 /// Opens an envelope that came to one mailbox and returns its inner bytes.
 ///
 /// # Errors
-/// [`EnvelopeNotOpened`], for every cause the same: size, key, mailbox, tag, or padding that is not zero or not the
+/// [`OpenEnvelopeError`], for every cause the same: size, key, mailbox, tag, or padding that is not zero or not the
 /// bucket's.
 pub fn open_envelope(
     key: &OuterKey,
     mailbox: &MailboxId,
     envelope: &[u8],
-) -> Result<Vec<u8>, EnvelopeNotOpened> {
+) -> Result<Vec<u8>, OpenEnvelopeError> {
     if !(ENVELOPE_BYTES_MIN..=ENVELOPE_BYTES_MAX).contains(&envelope.len()) {
-        return Err(EnvelopeNotOpened);
+        return Err(OpenEnvelopeError);
     }
     let (nonce, sealed) = envelope
         .split_first_chunk::<NONCE_BYTES>()
-        .ok_or(EnvelopeNotOpened)?;
-    let padded = open(&key.0, nonce, sealed, &associated(mailbox)).ok_or(EnvelopeNotOpened)?;
+        .ok_or(OpenEnvelopeError)?;
+    let padded = open(&key.0, nonce, sealed, &associated(mailbox)).ok_or(OpenEnvelopeError)?;
     let mut reader = Reader::new(&padded);
-    let inner = reader.lp().map_err(|_| EnvelopeNotOpened)?;
+    let inner = reader.lp().map_err(|_| OpenEnvelopeError)?;
     let in_its_bucket = padded_len(inner.len() + OVERHEAD_BYTES) == Some(envelope.len());
-    if !in_its_bucket || reader.rest().iter().any(|byte| *byte != 0) {
-        return Err(EnvelopeNotOpened);
+    if !in_its_bucket || reader.remaining().iter().any(|byte| *byte != 0) {
+        return Err(OpenEnvelopeError);
     }
     Ok(inner.to_vec())
 }
@@ -141,7 +144,10 @@ mod tests {
     use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
 
     fn key() -> OuterKey {
-        OuterKey::for_mailbox(&ExpPairing::from_bytes([1; 32]), Dir::AcceptorToInviter)
+        OuterKey::for_mailbox(
+            &ExpPairing::from_bytes([1; 32]),
+            EnvelopeDirection::AcceptorToInviter,
+        )
     }
 
     #[test]
@@ -174,7 +180,10 @@ mod tests {
             Ok(&b"inner"[..])
         );
         assert!(open_envelope(&key(), &other, &envelope).is_err());
-        let back = OuterKey::for_mailbox(&ExpPairing::from_bytes([1; 32]), Dir::InviterToAcceptor);
+        let back = OuterKey::for_mailbox(
+            &ExpPairing::from_bytes([1; 32]),
+            EnvelopeDirection::InviterToAcceptor,
+        );
         assert!(open_envelope(&back, &mailbox, &envelope).is_err());
     }
 

@@ -7,7 +7,7 @@
 
 use crate::keys::{Fingerprint, InviteSecret};
 use crate::primitive::{hash, kdf_key, label, random};
-use crate::record::{Malformed, Reader, Writer};
+use crate::record::{ParseRecordError, Reader, Writer};
 use rand_core::CryptoRng;
 use sealpost_proto::limits::ORIGIN_BYTES_MAX;
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, Origin, SendKey, Timestamp, b64};
@@ -262,7 +262,7 @@ impl Invite {
         let secret = InviteSecret::from_bytes(reader.array()?);
         let fingerprint = Fingerprint::from_bytes(reader.array()?);
         let kind = parse_kind(kind, reader.u64()?)?;
-        reader.end()?;
+        reader.expect_end()?;
         Ok(Self {
             kind,
             mailbox,
@@ -282,8 +282,8 @@ impl std::fmt::Debug for Invite {
     }
 }
 
-impl From<Malformed> for InviteError {
-    fn from(_: Malformed) -> Self {
+impl From<ParseRecordError> for InviteError {
+    fn from(_: ParseRecordError) -> Self {
         Self::Malformed
     }
 }

@@ -30,8 +30,8 @@ impl Fingerprint {
     }
 
     /// The 8 bytes that stand in the prefix of an INIT.
-    pub(crate) fn short(&self) -> [u8; 8] {
-        short(&self.0)
+    pub(crate) fn truncated(&self) -> [u8; 8] {
+        truncate(&self.0)
     }
 }
 
@@ -48,7 +48,7 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// The first 8 bytes of a longer name.
-pub(crate) fn short<const N: usize>(name: &[u8; N]) -> [u8; 8] {
+pub(crate) fn truncate<const N: usize>(name: &[u8; N]) -> [u8; 8] {
     const { assert!(N >= 8) };
     std::array::from_fn(|i| name[i])
 }
@@ -94,8 +94,8 @@ impl SessionId {
         &self.0
     }
 
-    pub(crate) fn short(&self) -> [u8; 8] {
-        short(&self.0)
+    pub(crate) fn truncated(&self) -> [u8; 8] {
+        truncate(&self.0)
     }
 }
 
@@ -198,10 +198,10 @@ impl PeerIdentity {
         if key.is_weak() {
             return Err(WeakKey);
         }
-        Ok(Self::from_sound(ik_ed, ik_x))
+        Ok(Self::from_valid_keys(ik_ed, ik_x))
     }
 
-    fn from_sound(ik_ed: [u8; 32], ik_x: [u8; 32]) -> Self {
+    fn from_valid_keys(ik_ed: [u8; 32], ik_x: [u8; 32]) -> Self {
         let fingerprint = Fingerprint(hash(&[label!("id"), &ik_ed, &ik_x]));
         Self {
             ik_ed,
@@ -231,27 +231,27 @@ impl PeerIdentity {
 
 /// An identity with its secret keys. It never signs in to a relay.
 pub struct Identity {
-    signing: SigningKey,
-    agreement: StaticSecret,
+    signing_key: SigningKey,
+    agreement_key: StaticSecret,
     public: PeerIdentity,
 }
 
 /// Stored bytes that are no identity of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stored identity is malformed")]
-pub struct NotAnIdentity;
+pub struct ParseIdentityError;
 
 impl Identity {
     /// From two independent random seeds of 32 bytes.
     #[must_use]
     pub fn from_seeds(ed_seed: &[u8; 32], x_seed: &[u8; 32]) -> Self {
-        let signing = SigningKey::from_bytes(ed_seed);
-        let agreement = StaticSecret::from(*x_seed);
-        let ik_x = PublicKey::from(&agreement).to_bytes();
-        let public = PeerIdentity::from_sound(signing.verifying_key().to_bytes(), ik_x);
+        let signing_key = SigningKey::from_bytes(ed_seed);
+        let agreement_key = StaticSecret::from(*x_seed);
+        let ik_x = PublicKey::from(&agreement_key).to_bytes();
+        let public = PeerIdentity::from_valid_keys(signing_key.verifying_key().to_bytes(), ik_x);
         Self {
-            signing,
-            agreement,
+            signing_key,
+            agreement_key,
             public,
         }
     }
@@ -270,22 +270,22 @@ impl Identity {
         let mut record = Writer::with_capacity(65);
         record
             .u8(IDENTITY_VERSION)
-            .bytes(self.signing.as_bytes())
-            .bytes(self.agreement.as_bytes());
+            .bytes(self.signing_key.as_bytes())
+            .bytes(self.agreement_key.as_bytes());
         record.finish()
     }
 
     /// Reads what [`Identity::encode`] wrote.
     ///
     /// # Errors
-    /// [`NotAnIdentity`] for another length or version.
-    pub fn parse(bytes: &[u8]) -> Result<Self, NotAnIdentity> {
+    /// [`ParseIdentityError`] for another length or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseIdentityError> {
         let mut reader = Reader::new(bytes);
-        let version = reader.u8().map_err(|_| NotAnIdentity)?;
-        let ed_seed = Zeroizing::new(reader.array::<32>().map_err(|_| NotAnIdentity)?);
-        let x_seed = Zeroizing::new(reader.array::<32>().map_err(|_| NotAnIdentity)?);
-        if version != IDENTITY_VERSION || reader.end().is_err() {
-            return Err(NotAnIdentity);
+        let version = reader.u8().map_err(|_| ParseIdentityError)?;
+        let ed_seed = Zeroizing::new(reader.array::<32>().map_err(|_| ParseIdentityError)?);
+        let x_seed = Zeroizing::new(reader.array::<32>().map_err(|_| ParseIdentityError)?);
+        if version != IDENTITY_VERSION || reader.expect_end().is_err() {
+            return Err(ParseIdentityError);
         }
         Ok(Self::from_seeds(&ed_seed, &x_seed))
     }
@@ -302,12 +302,12 @@ impl Identity {
         self.public.fingerprint()
     }
 
-    pub(crate) const fn signing(&self) -> &SigningKey {
-        &self.signing
+    pub(crate) const fn signing_key(&self) -> &SigningKey {
+        &self.signing_key
     }
 
-    pub(crate) const fn agreement(&self) -> &StaticSecret {
-        &self.agreement
+    pub(crate) const fn agreement_key(&self) -> &StaticSecret {
+        &self.agreement_key
     }
 }
 

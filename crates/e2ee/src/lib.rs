@@ -9,6 +9,8 @@
 //! [`envelope::seal_envelope`], what arrives through [`envelope::open_envelope`], and what it carries is a
 //! [`plaintext::Plaintext`] with a body from [`payload`].
 
+#![warn(missing_docs)]
+
 pub mod attachment;
 pub mod card;
 pub mod envelope;
@@ -28,7 +30,7 @@ mod ratchet;
 mod record;
 
 pub use card::{Card, CardError, SignedCard};
-pub use envelope::{Dir, OuterKey};
+pub use envelope::{EnvelopeDirection, OuterKey};
 pub use keys::{
     ConnId, ExpPairing, Fingerprint, Identity, Incarnation, InviteSecret, PeerIdentity, SessionId,
 };

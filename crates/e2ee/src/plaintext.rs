@@ -1,7 +1,7 @@
 //! The record inside the ratchet: what a message is, who counts it, and its body.
 
 use crate::keys::Incarnation;
-use crate::record::{Malformed, Reader, Writer};
+use crate::record::{ParseRecordError, Reader, Writer};
 use sealpost_proto::limits::PLAINTEXT_BODY_BYTES_MAX;
 use sealpost_proto::{MessageId, Timestamp};
 use std::fmt;
@@ -83,10 +83,10 @@ pub struct BodyTooLarge {
 /// Bytes that opened but are no plaintext that this version knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a plaintext of a known version")]
-pub struct NotAPlaintext;
+pub struct ParsePlaintextError;
 
-impl From<Malformed> for NotAPlaintext {
-    fn from(_: Malformed) -> Self {
+impl From<ParseRecordError> for ParsePlaintextError {
+    fn from(_: ParseRecordError) -> Self {
         Self
     }
 }
@@ -118,20 +118,20 @@ impl Plaintext {
     /// Reads the record; the kind may be any number.
     ///
     /// # Errors
-    /// [`NotAPlaintext`] for another layout, an unknown version or a body over 240 KiB.
-    pub fn parse(bytes: &[u8]) -> Result<Self, NotAPlaintext> {
+    /// [`ParsePlaintextError`] for another layout, an unknown version or a body over 240 KiB.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParsePlaintextError> {
         let mut reader = Reader::new(bytes);
         if reader.u8()? != PLAINTEXT_VERSION {
-            return Err(NotAPlaintext);
+            return Err(ParsePlaintextError);
         }
         let kind = Kind(reader.u16()?);
         let message_id = MessageId::from_bytes(reader.array()?);
         let incarnation = Incarnation::from_bytes(reader.array()?);
         let (seq, sent_at) = (reader.u64()?, Timestamp::from_millis(reader.u64()?));
         let body = reader.lp()?.to_vec();
-        reader.end()?;
+        reader.expect_end()?;
         if body.len() > PLAINTEXT_BODY_BYTES_MAX {
-            return Err(NotAPlaintext);
+            return Err(ParsePlaintextError);
         }
         Ok(Self {
             kind,
@@ -173,14 +173,14 @@ mod tests {
         let bytes = plaintext(b"body".to_vec()).encode().unwrap();
         let mut other_version = bytes.to_vec();
         other_version[0] = 2;
-        assert_eq!(Plaintext::parse(&other_version), Err(NotAPlaintext));
+        assert_eq!(Plaintext::parse(&other_version), Err(ParsePlaintextError));
         assert_eq!(
             Plaintext::parse(&bytes[..bytes.len() - 1]),
-            Err(NotAPlaintext)
+            Err(ParsePlaintextError)
         );
         assert_eq!(
             Plaintext::parse(&[&bytes[..], &[0]].concat()),
-            Err(NotAPlaintext)
+            Err(ParsePlaintextError)
         );
     }
 

@@ -2,13 +2,13 @@
 //! relay.
 
 use crate::card::{CardError, SignedCard};
-use crate::envelope::Dir;
+use crate::envelope::EnvelopeDirection;
 use crate::keys::{ConnId, ExpPairing, Identity, Incarnation, InviteSecret, PeerIdentity};
 use crate::primitive::{
-    Key, NONCE_BYTES, SIGNATURE_BYTES, TAG_BYTES, hash, kdf_key, label, open, random,
-    random_secret, seal, sign_record, signature_holds, split_signed,
+    Key, NONCE_BYTES, SIGNATURE_BYTES, TAG_BYTES, hash, is_signature_valid, kdf_key, label, open,
+    random, random_secret, seal, sign_record, split_signed,
 };
-use crate::record::{Malformed, Reader, Writer};
+use crate::record::{ParseRecordError, Reader, Writer};
 use ml_kem::KeyExport as _;
 use ml_kem::ml_kem_768::{DecapsulationKey, EncapsulationKey};
 use rand_core::CryptoRng;
@@ -53,7 +53,7 @@ impl Scope {
 
 /// Which base: the epoch it was made in and the number of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BaseRef {
+pub struct BaseId {
     /// The epoch of the base.
     pub epoch: u64,
     /// The number of its signed prekey.
@@ -82,7 +82,7 @@ pub struct PrekeyBase {
 struct BaseFields {
     scope: Scope,
     incarnation: Incarnation,
-    base_ref: BaseRef,
+    base_id: BaseId,
     not_before: Timestamp,
     not_after: Timestamp,
     spk: [u8; 32],
@@ -106,14 +106,14 @@ pub enum BaseError {
     Expired,
     /// More than two days before `not_before`.
     #[error("prekeys are not valid yet")]
-    Early,
+    NotYetValid,
     /// Its epoch is below the last one seen.
     #[error("prekeys are older than those seen before")]
     Replayed,
 }
 
-impl From<Malformed> for BaseError {
-    fn from(_: Malformed) -> Self {
+impl From<ParseRecordError> for BaseError {
+    fn from(_: ParseRecordError) -> Self {
         Self::Malformed
     }
 }
@@ -130,7 +130,7 @@ impl PrekeyBase {
     ) -> Result<Self, BaseError> {
         let (record, signature) = split_signed(bytes).ok_or(BaseError::Malformed)?;
         let fields = parse_record(record)?;
-        if !signature_holds(owner.ik_ed(), label!("prekeys"), record, signature) {
+        if !is_signature_valid(owner.ik_ed(), label!("prekeys"), record, signature) {
             return Err(BaseError::Signature);
         }
         if fields.scope != *scope {
@@ -145,15 +145,15 @@ impl PrekeyBase {
     /// Whether the base may be used at `now`, after `last_epoch` was the highest seen of this owner and scope.
     ///
     /// # Errors
-    /// [`BaseError::Expired`], [`BaseError::Early`] or [`BaseError::Replayed`].
+    /// [`BaseError::Expired`], [`BaseError::NotYetValid`] or [`BaseError::Replayed`].
     pub fn check_fresh(&self, now: Timestamp, last_epoch: u64) -> Result<(), BaseError> {
         if now > self.fields.not_after {
             return Err(BaseError::Expired);
         }
         if now.plus(PREKEYS_EARLY_MAX) < self.fields.not_before {
-            return Err(BaseError::Early);
+            return Err(BaseError::NotYetValid);
         }
-        if self.fields.base_ref.epoch < last_epoch {
+        if self.fields.base_id.epoch < last_epoch {
             return Err(BaseError::Replayed);
         }
         Ok(())
@@ -167,8 +167,8 @@ impl PrekeyBase {
 
     /// Epoch and number.
     #[must_use]
-    pub const fn base_ref(&self) -> BaseRef {
-        self.fields.base_ref
+    pub const fn base_id(&self) -> BaseId {
+        self.fields.base_id
     }
 
     /// The owner's incarnation for this connection; [`Incarnation::NONE`] in an invite's.
@@ -202,18 +202,18 @@ fn parse_record(record: &[u8]) -> Result<BaseFields, BaseError> {
     let epoch = reader.u64()?;
     let not_before = Timestamp::from_millis(reader.u64()?);
     let not_after = Timestamp::from_millis(reader.u64()?);
-    let base_ref = BaseRef {
+    let base_id = BaseId {
         epoch,
         spk_id: reader.u32()?,
     };
     let spk = reader.array()?;
     let pqspk = EncapsulationKey::new(&reader.array::<PQSPK_BYTES>()?.into())
         .map_err(|_| BaseError::Malformed)?;
-    reader.end()?;
+    reader.expect_end()?;
     Ok(BaseFields {
         scope,
         incarnation,
-        base_ref,
+        base_id,
         not_before,
         not_after,
         spk,
@@ -223,7 +223,7 @@ fn parse_record(record: &[u8]) -> Result<BaseFields, BaseError> {
 
 /// What a new base is to say.
 #[derive(Debug, Clone, Copy)]
-pub struct BaseTerms {
+pub struct BaseParameters {
     /// What it is for.
     pub scope: Scope,
     /// The owner's incarnation for the connection; [`Incarnation::NONE`] for an invite.
@@ -235,14 +235,14 @@ pub struct BaseTerms {
     /// `not_before`: when it is made.
     pub now: Timestamp,
     /// `not_after` is this much later.
-    pub life: Duration,
+    pub lifetime: Duration,
 }
 
 /// The secret half of a base, with the signed base itself. The ML-KEM key is kept as its seed.
 #[derive(Clone)]
 pub struct PrekeySecrets {
     base: Vec<u8>,
-    base_ref: BaseRef,
+    base_id: BaseId,
     not_after: Timestamp,
     spk: StaticSecret,
     pq_seed: Zeroizing<[u8; 64]>,
@@ -251,29 +251,29 @@ pub struct PrekeySecrets {
 /// Stored bytes that are no prekey secrets of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stored prekey secrets are malformed")]
-pub struct NotPrekeySecrets;
+pub struct ParsePrekeySecretsError;
 
 impl PrekeySecrets {
     /// Draws a new base and signs it. Returns the secret half and the signed base to publish.
     #[must_use]
     pub fn generate(
         identity: &Identity,
-        terms: &BaseTerms,
+        parameters: &BaseParameters,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> (Self, Vec<u8>) {
         let spk = random_secret(rng);
         let pq_seed = Zeroizing::new(random::<64>(rng));
-        let not_after = terms.now.plus(terms.life);
-        let record = encode_record(terms, not_after, &spk, &pq_seed);
-        let base = sign_record(identity.signing(), label!("prekeys"), record);
-        let base_ref = BaseRef {
-            epoch: terms.epoch,
-            spk_id: terms.spk_id,
+        let not_after = parameters.now.plus(parameters.lifetime);
+        let record = encode_record(parameters, not_after, &spk, &pq_seed);
+        let base = sign_record(identity.signing_key(), label!("prekeys"), record);
+        let base_id = BaseId {
+            epoch: parameters.epoch,
+            spk_id: parameters.spk_id,
         };
         (
             Self {
                 base: base.clone(),
-                base_ref,
+                base_id,
                 not_after,
                 spk,
                 pq_seed,
@@ -297,15 +297,15 @@ impl PrekeySecrets {
     /// Reads what [`PrekeySecrets::encode`] wrote.
     ///
     /// # Errors
-    /// [`NotPrekeySecrets`] for another layout or version.
-    pub fn parse(bytes: &[u8]) -> Result<Self, NotPrekeySecrets> {
-        parse_secrets(bytes).map_err(|_| NotPrekeySecrets)
+    /// [`ParsePrekeySecretsError`] for another layout or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParsePrekeySecretsError> {
+        parse_secrets(bytes).map_err(|_| ParsePrekeySecretsError)
     }
 
     /// Epoch and number: with the scope, how an INIT names the base it used.
     #[must_use]
-    pub const fn base_ref(&self) -> BaseRef {
-        self.base_ref
+    pub const fn base_id(&self) -> BaseId {
+        self.base_id
     }
 
     /// Until when a peer may use the base.
@@ -324,13 +324,13 @@ impl PrekeySecrets {
         &self.spk
     }
 
-    pub(crate) fn pq(&self) -> DecapsulationKey {
+    pub(crate) fn decapsulation_key(&self) -> DecapsulationKey {
         DecapsulationKey::from_seed((*self.pq_seed).into())
     }
 }
 
 fn encode_record(
-    terms: &BaseTerms,
+    parameters: &BaseParameters,
     not_after: Timestamp,
     spk: &StaticSecret,
     pq_seed: &[u8; 64],
@@ -340,12 +340,12 @@ fn encode_record(
         .to_bytes();
     let mut record = Vec::with_capacity(BASE_BYTES);
     record.push(BASE_VERSION);
-    record.extend_from_slice(&terms.scope.0);
-    record.extend_from_slice(terms.incarnation.as_bytes());
-    record.extend_from_slice(&terms.epoch.to_be_bytes());
-    record.extend_from_slice(&terms.now.as_millis().to_be_bytes());
+    record.extend_from_slice(&parameters.scope.0);
+    record.extend_from_slice(parameters.incarnation.as_bytes());
+    record.extend_from_slice(&parameters.epoch.to_be_bytes());
+    record.extend_from_slice(&parameters.now.as_millis().to_be_bytes());
     record.extend_from_slice(&not_after.as_millis().to_be_bytes());
-    record.extend_from_slice(&terms.spk_id.to_be_bytes());
+    record.extend_from_slice(&parameters.spk_id.to_be_bytes());
     record.extend_from_slice(PublicKey::from(spk).as_bytes());
     record.extend_from_slice(&pqspk);
     record
@@ -359,12 +359,12 @@ fn parse_secrets(bytes: &[u8]) -> Result<PrekeySecrets, BaseError> {
     let base = reader.lp()?;
     let spk = StaticSecret::from(*Zeroizing::new(reader.array::<32>()?));
     let pq_seed = Zeroizing::new(reader.array::<64>()?);
-    reader.end()?;
+    reader.expect_end()?;
     let (record, _) = split_signed(base).ok_or(BaseError::Malformed)?;
     let fields = parse_record(record)?;
     Ok(PrekeySecrets {
         base: base.to_vec(),
-        base_ref: fields.base_ref,
+        base_id: fields.base_id,
         not_after: fields.not_after,
         spk,
         pq_seed,
@@ -373,17 +373,17 @@ fn parse_secrets(bytes: &[u8]) -> Result<PrekeySecrets, BaseError> {
 
 /// The key under which a mailbox's base lies at the relay, so that the relay can neither link two mailboxes nor test a
 /// guessed identity.
-pub struct RelayKey {
+pub struct SealedPrekeysKey {
     key: Key,
     has_card: bool,
 }
 
-impl RelayKey {
+impl SealedPrekeysKey {
     /// Of a connection's mailbox; `dir` is that of the envelopes into it.
     #[must_use]
-    pub fn for_mailbox(exp: &ExpPairing, dir: Dir) -> Self {
+    pub fn for_mailbox(exp: &ExpPairing, dir: EnvelopeDirection) -> Self {
         Self {
-            key: kdf_key(exp.expose(), &[label!("prekeys"), &[dir.byte()]]),
+            key: kdf_key(exp.expose(), &[label!("prekeys"), &[dir.to_byte()]]),
             has_card: false,
         }
     }
@@ -391,7 +391,7 @@ impl RelayKey {
     /// Of an invite's mailbox, where the owner's card lies with the base.
     #[must_use]
     pub fn for_invite(secret: &InviteSecret) -> Self {
-        let dir = Dir::AcceptorToInviter.byte();
+        let dir = EnvelopeDirection::AcceptorToInviter.to_byte();
         Self {
             key: kdf_key(secret.expose(), &[label!("prekeys"), &[dir]]),
             has_card: true,
@@ -401,37 +401,37 @@ impl RelayKey {
 
 /// Why a base cannot be sealed for the relay, or what lay there cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RelayPrekeysError {
+pub enum SealedPrekeysError {
     /// An invite's needs a card, a connection's has none; or they do not fit.
     #[error("an invite's prekeys come with a card, a connection's without")]
     CardMismatch,
     /// It does not open under that key for that mailbox, or is not padded with zeros.
     #[error("sealed prekeys do not open")]
-    NotOpened,
+    Invalid,
     /// The card inside does not hold.
     #[error(transparent)]
     Card(#[from] CardError),
 }
 
-impl From<Malformed> for RelayPrekeysError {
-    fn from(_: Malformed) -> Self {
-        Self::NotOpened
+impl From<ParseRecordError> for SealedPrekeysError {
+    fn from(_: ParseRecordError) -> Self {
+        Self::Invalid
     }
 }
 
 /// Seals a base, and an invite's card before it, into the 2,048 bytes that lie at the relay (docs/e2ee.md#prekeys-at-the-relay).
 ///
 /// # Errors
-/// [`RelayPrekeysError::CardMismatch`] when a card comes with a connection's key or none with an invite's.
-pub fn seal_for_relay(
-    key: &RelayKey,
+/// [`SealedPrekeysError::CardMismatch`] when a card comes with a connection's key or none with an invite's.
+pub fn seal_prekeys(
+    key: &SealedPrekeysKey,
     mailbox: &MailboxId,
     card: Option<&SignedCard>,
     base: &[u8],
     rng: &mut (impl CryptoRng + ?Sized),
-) -> Result<[u8; SEALED_PREKEYS_BYTES], RelayPrekeysError> {
+) -> Result<[u8; SEALED_PREKEYS_BYTES], SealedPrekeysError> {
     if card.is_some() != key.has_card {
-        return Err(RelayPrekeysError::CardMismatch);
+        return Err(SealedPrekeysError::CardMismatch);
     }
     let mut padded = Vec::with_capacity(PADDED_BYTES);
     if let Some(card) = card {
@@ -439,7 +439,7 @@ pub fn seal_for_relay(
     }
     crate::record::push_lp(&mut padded, base);
     if padded.len() > PADDED_BYTES {
-        return Err(RelayPrekeysError::CardMismatch);
+        return Err(SealedPrekeysError::CardMismatch);
     }
     padded.resize(PADDED_BYTES, 0);
     let nonce = random::<NONCE_BYTES>(rng);
@@ -454,21 +454,21 @@ pub fn seal_for_relay(
 /// with [`PrekeyBase::parse_verified`].
 ///
 /// # Errors
-/// [`RelayPrekeysError`] when it does not open under that key for that mailbox, is not padded with zeros, or the card
+/// [`SealedPrekeysError`] when it does not open under that key for that mailbox, is not padded with zeros, or the card
 /// does not hold.
-pub fn open_from_relay(
-    key: &RelayKey,
+pub fn open_prekeys(
+    key: &SealedPrekeysKey,
     mailbox: &MailboxId,
     bytes: &[u8],
-) -> Result<(Option<SignedCard>, Vec<u8>), RelayPrekeysError> {
+) -> Result<(Option<SignedCard>, Vec<u8>), SealedPrekeysError> {
     let (nonce, sealed) = bytes
         .split_first_chunk::<NONCE_BYTES>()
-        .ok_or(RelayPrekeysError::NotOpened)?;
+        .ok_or(SealedPrekeysError::Invalid)?;
     if bytes.len() != SEALED_PREKEYS_BYTES {
-        return Err(RelayPrekeysError::NotOpened);
+        return Err(SealedPrekeysError::Invalid);
     }
     let padded =
-        open(&key.key, nonce, sealed, mailbox.as_bytes()).ok_or(RelayPrekeysError::NotOpened)?;
+        open(&key.key, nonce, sealed, mailbox.as_bytes()).ok_or(SealedPrekeysError::Invalid)?;
     let mut reader = Reader::new(&padded);
     let card = if key.has_card {
         Some(SignedCard::parse_verified(reader.lp()?)?)
@@ -476,8 +476,8 @@ pub fn open_from_relay(
         None
     };
     let base = reader.lp()?.to_vec();
-    if reader.rest().iter().any(|byte| *byte != 0) {
-        return Err(RelayPrekeysError::NotOpened);
+    if reader.remaining().iter().any(|byte| *byte != 0) {
+        return Err(SealedPrekeysError::Invalid);
     }
     Ok((card, base))
 }

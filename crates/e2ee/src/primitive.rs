@@ -37,7 +37,7 @@ pub(crate) struct Key(pub(crate) [u8; 32]);
 
 impl Key {
     /// Whether both are the same, in constant time.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn constant_time_eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
@@ -127,7 +127,7 @@ pub(crate) fn open(
 }
 
 /// X25519 (RFC 7748); `None` when the result is not contributory.
-pub(crate) fn agree(secret: &StaticSecret, public: &[u8; 32]) -> Option<Key> {
+pub(crate) fn diffie_hellman(secret: &StaticSecret, public: &[u8; 32]) -> Option<Key> {
     let shared = secret.diffie_hellman(&PublicKey::from(*public));
     shared.was_contributory().then(|| Key(shared.to_bytes()))
 }
@@ -159,7 +159,7 @@ pub(crate) fn split_signed(signed: &[u8]) -> Option<(&[u8], &[u8; SIGNATURE_BYTE
 }
 
 /// Whether the signature over `label || 00 || record` is `ik_ed`'s (RFC 8032, strictly).
-pub(crate) fn signature_holds(
+pub(crate) fn is_signature_valid(
     ik_ed: &[u8; 32],
     label: &[u8],
     record: &[u8],

@@ -5,90 +5,90 @@ use zeroize::Zeroizing;
 /// Bytes that are not the record they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed record")]
-pub(crate) struct Malformed;
+pub(crate) struct ParseRecordError;
 
 /// Reads a record front to back; every read checks what is left.
 pub(crate) struct Reader<'a> {
-    whole: &'a [u8],
-    at: usize,
+    input: &'a [u8],
+    position: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(whole: &'a [u8]) -> Self {
-        Self { whole, at: 0 }
+    pub(crate) fn new(input: &'a [u8]) -> Self {
+        Self { input, position: 0 }
     }
 
     /// Everything read so far.
     pub(crate) fn consumed(&self) -> &'a [u8] {
-        self.whole.split_at(self.at).0
+        self.input.split_at(self.position).0
     }
 
     /// Everything not read yet.
-    pub(crate) fn rest(&self) -> &'a [u8] {
-        self.whole.split_at(self.at).1
+    pub(crate) fn remaining(&self) -> &'a [u8] {
+        self.input.split_at(self.position).1
     }
 
-    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let taken = self.rest().get(..len).ok_or(Malformed)?;
-        self.at += len;
-        Ok(taken)
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], ParseRecordError> {
+        let bytes = self.remaining().get(..len).ok_or(ParseRecordError)?;
+        self.position += len;
+        Ok(bytes)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.take(N)?.try_into().map_err(|_| Malformed)
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], ParseRecordError> {
+        self.bytes(N)?.try_into().map_err(|_| ParseRecordError)
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn u8(&mut self) -> Result<u8, ParseRecordError> {
         self.array().map(u8::from_be_bytes)
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+    pub(crate) fn u16(&mut self) -> Result<u16, ParseRecordError> {
         self.array().map(u16::from_be_bytes)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&mut self) -> Result<u32, ParseRecordError> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn u64(&mut self) -> Result<u64, ParseRecordError> {
         self.array().map(u64::from_be_bytes)
     }
 
     /// A byte that is 0 or 1.
-    pub(crate) fn flag(&mut self) -> Result<bool, Malformed> {
+    pub(crate) fn flag(&mut self) -> Result<bool, ParseRecordError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(Malformed),
+            _ => Err(ParseRecordError),
         }
     }
 
     /// `LP(x)`.
-    pub(crate) fn lp(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn lp(&mut self) -> Result<&'a [u8], ParseRecordError> {
         let len = self.lp_len()?;
-        self.take(len)
+        self.bytes(len)
     }
 
     /// The length in front of an `LP(x)`, when what was read up to here matters to the caller.
-    pub(crate) fn lp_len(&mut self) -> Result<usize, Malformed> {
-        usize::try_from(self.u32()?).map_err(|_| Malformed)
+    pub(crate) fn lp_len(&mut self) -> Result<usize, ParseRecordError> {
+        usize::try_from(self.u32()?).map_err(|_| ParseRecordError)
     }
 
     /// A count of records to come, refused when over `max`.
-    pub(crate) fn count(&mut self, max: usize) -> Result<usize, Malformed> {
+    pub(crate) fn count(&mut self, max: usize) -> Result<usize, ParseRecordError> {
         let count = self.lp_len()?;
         if count > max {
-            Err(Malformed)
+            Err(ParseRecordError)
         } else {
             Ok(count)
         }
     }
 
-    pub(crate) fn end(&self) -> Result<(), Malformed> {
-        if self.rest().is_empty() {
+    pub(crate) fn expect_end(&self) -> Result<(), ParseRecordError> {
+        if self.remaining().is_empty() {
             Ok(())
         } else {
-            Err(Malformed)
+            Err(ParseRecordError)
         }
     }
 }
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
 pub(crate) struct Writer(Zeroizing<Vec<u8>>);
 
 impl Writer {
-    /// A buffer that does not move while it holds at most `capacity` bytes.
+    /// A buffer that does not move while it holds position most `capacity` bytes.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self(Zeroizing::new(Vec::with_capacity(capacity)))
     }
@@ -173,8 +173,11 @@ mod tests {
             (Ok(7), Ok(1), Ok(2))
         );
         assert_eq!((reader.flag(), reader.lp()), (Ok(true), Ok(&b"abc"[..])));
-        assert_eq!((reader.end(), reader.u8()), (Ok(()), Err(Malformed)));
-        assert_eq!(Reader::new(&[0, 0, 0, 2, 1]).lp(), Err(Malformed));
-        assert_eq!(Reader::new(&[2]).flag(), Err(Malformed));
+        assert_eq!(
+            (reader.expect_end(), reader.u8()),
+            (Ok(()), Err(ParseRecordError))
+        );
+        assert_eq!(Reader::new(&[0, 0, 0, 2, 1]).lp(), Err(ParseRecordError));
+        assert_eq!(Reader::new(&[2]).flag(), Err(ParseRecordError));
     }
 }

@@ -75,7 +75,7 @@ pub struct SafetyNumber(String);
 impl SafetyNumber {
     /// The number of two sides; their order does not matter. Takes some milliseconds.
     #[must_use]
-    pub fn between(one: &PeerIdentity, other: &PeerIdentity) -> Self {
+    pub fn for_identities(one: &PeerIdentity, other: &PeerIdentity) -> Self {
         let [one, other] = [one, other].map(|side| {
             let keys = [*side.ik_ed(), *side.ik_x()].concat();
             HalfFingerprint::compute(
@@ -137,7 +137,7 @@ pub struct VerificationCode {
 /// Text that is not the content of a verification code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a verification code of sealpost")]
-pub struct NotAVerificationCode;
+pub struct ParseVerificationCodeError;
 
 /// Why a scanned code does not verify a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -149,10 +149,10 @@ pub enum Mismatch {
     #[error(
         "the code belongs to another identity than this connection's; do not trust the connection"
     )]
-    Peer,
+    PeerIdentity,
     /// The peer shows a code for another identity than one's own.
     #[error("the other side knows you under another identity; do not trust the connection")]
-    Own,
+    OwnIdentity,
 }
 
 impl VerificationCode {
@@ -177,12 +177,16 @@ impl VerificationCode {
     /// Reads the text of a scanned code.
     ///
     /// # Errors
-    /// [`NotAVerificationCode`] for any other text.
-    pub fn parse(text: &str) -> Result<Self, NotAVerificationCode> {
-        let base64 = text.strip_prefix(QR_MARKER).ok_or(NotAVerificationCode)?;
-        let both: [u8; 64] = b64::parse_array(base64).map_err(|_| NotAVerificationCode)?;
-        let (shown_by, rest) = both.split_first_chunk::<32>().ok_or(NotAVerificationCode)?;
-        let meant_for = rest.first_chunk::<32>().ok_or(NotAVerificationCode)?;
+    /// [`ParseVerificationCodeError`] for any other text.
+    pub fn parse(text: &str) -> Result<Self, ParseVerificationCodeError> {
+        let base64 = text
+            .strip_prefix(QR_MARKER)
+            .ok_or(ParseVerificationCodeError)?;
+        let both: [u8; 64] = b64::parse_array(base64).map_err(|_| ParseVerificationCodeError)?;
+        let (shown_by, rest) = both
+            .split_first_chunk::<32>()
+            .ok_or(ParseVerificationCodeError)?;
+        let meant_for = rest.first_chunk::<32>().ok_or(ParseVerificationCodeError)?;
         Ok(Self {
             shown_by: Fingerprint::from_bytes(*shown_by),
             meant_for: Fingerprint::from_bytes(*meant_for),
@@ -196,9 +200,9 @@ impl VerificationCode {
     pub fn compare(&self, own: &Fingerprint, peer: &Fingerprint) -> Result<(), Mismatch> {
         match (self.shown_by == *peer, self.meant_for == *own) {
             (true, true) => Ok(()),
-            (true, false) => Err(Mismatch::Own),
+            (true, false) => Err(Mismatch::OwnIdentity),
             (false, _) if self.shown_by == *own => Err(Mismatch::OwnCode),
-            (false, _) => Err(Mismatch::Peer),
+            (false, _) => Err(Mismatch::PeerIdentity),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! reads or writes a file: whoever does sets mode 0600.
 
 use crate::primitive::{self, Key, NONCE_BYTES, TAG_BYTES, hash, label, random};
-use crate::record::{Malformed, Reader, Writer, push_lp};
+use crate::record::{ParseRecordError, Reader, Writer, push_lp};
 use rand_core::CryptoRng;
 use sealpost_proto::b64;
 use zeroize::Zeroizing;
@@ -62,7 +62,7 @@ pub enum UnwrapError {
     },
     /// It is wrapped by something else than a key file.
     #[error("the data key is wrapped by {kind}, not by a key file")]
-    OtherWrap {
+    UnsupportedWrap {
         /// By what.
         kind: WrapKind,
     },
@@ -247,7 +247,7 @@ impl KeyFile {
     pub fn unwrap(&self, record: &[u8]) -> Result<DataKey, UnwrapError> {
         let wrapped = Wrapped::parse(record)?;
         if wrapped.kind != WrapKind::KeyFile {
-            return Err(UnwrapError::OtherWrap { kind: wrapped.kind });
+            return Err(UnwrapError::UnsupportedWrap { kind: wrapped.kind });
         }
         let key = open(&self.0, wrapped.sealed, &wrap_associated(wrapped.head))
             .ok_or(UnwrapError::WrongKeyFile)?;
@@ -277,7 +277,7 @@ impl<'a> Wrapped<'a> {
         if reader.lp()?.len() != parameters_bytes(kind) {
             return Err(UnwrapError::Malformed);
         }
-        let (head, sealed) = (reader.consumed(), reader.rest());
+        let (head, sealed) = (reader.consumed(), reader.remaining());
         if sealed.len() != NONCE_BYTES + 32 + TAG_BYTES {
             return Err(UnwrapError::Malformed);
         }
@@ -285,8 +285,8 @@ impl<'a> Wrapped<'a> {
     }
 }
 
-impl From<Malformed> for UnwrapError {
-    fn from(_: Malformed) -> Self {
+impl From<ParseRecordError> for UnwrapError {
+    fn from(_: ParseRecordError) -> Self {
         Self::Malformed
     }
 }

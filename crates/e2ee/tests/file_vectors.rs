@@ -208,8 +208,8 @@ fn a_pairs_number_is_the_same_on_both_sides() {
             assert_eq!(*identity.fingerprint(), fingerprint(side, "fingerprint"));
             identity
         });
-        let number = SafetyNumber::between(&one, &other);
-        assert_eq!(number, SafetyNumber::between(&other, &one));
+        let number = SafetyNumber::for_identities(&one, &other);
+        assert_eq!(number, SafetyNumber::for_identities(&other, &one));
         assert_eq!(
             (number.as_digits(), number.to_string().as_str()),
             (text(&vector, "digits"), text(&vector, "shown"))
@@ -219,7 +219,7 @@ fn a_pairs_number_is_the_same_on_both_sides() {
                 && number.matches(&format!("{} ", text(&vector, "digits")))
         );
         assert!(!number.matches(&text(&vector, "digits")[1..]) && !number.matches(""));
-        assert_ne!(number, SafetyNumber::between(&one, &one));
+        assert_ne!(number, SafetyNumber::for_identities(&one, &one));
     }
 }
 
@@ -232,8 +232,8 @@ fn codes_verify_the_pair_that_they_name_and_no_other() {
             match code.compare(&fingerprint(&vector, "own"), &fingerprint(&vector, "peer")) {
                 Ok(()) => None,
                 Err(Mismatch::OwnCode) => Some("own_code"),
-                Err(Mismatch::Peer) => Some("peer"),
-                Err(Mismatch::Own) => Some("own"),
+                Err(Mismatch::PeerIdentity) => Some("peer"),
+                Err(Mismatch::OwnIdentity) => Some("own"),
             };
         assert_eq!(mismatch, vector["mismatch"].as_str(), "{}", vector["name"]);
     }
@@ -326,7 +326,7 @@ fn the_data_key_comes_out_of_its_own_wrap_only() {
         let reason = match key_file.unwrap(&bytes(&vector, "record")).err().unwrap() {
             UnwrapError::Malformed => "malformed",
             UnwrapError::UnknownVersion { .. } => "unknown_version",
-            UnwrapError::OtherWrap { .. } => "other_wrap",
+            UnwrapError::UnsupportedWrap { .. } => "other_wrap",
             UnwrapError::WrongKeyFile => "wrong_key_file",
         };
         assert_eq!(reason, text(&vector, "reason"), "{}", vector["name"]);

@@ -7,15 +7,16 @@
 )]
 
 use sealpost_e2ee::card::SignedCard;
-use sealpost_e2ee::envelope::{Dir, OuterKey, open_envelope, padded_len};
+use sealpost_e2ee::envelope::{EnvelopeDirection, OuterKey, open_envelope, padded_len};
 use sealpost_e2ee::keys::{ConnId, ExpPairing, Fingerprint, Identity, InviteSecret};
 use sealpost_e2ee::payload;
 use sealpost_e2ee::plaintext::Plaintext;
 use sealpost_e2ee::prekeys::{
-    BaseError, PrekeyBase, PrekeySecrets, RelayKey, Scope, open_from_relay,
+    BaseError, PrekeyBase, PrekeySecrets, Scope, SealedPrekeysKey, open_prekeys,
 };
 use sealpost_e2ee::sessions::{
-    Content, Continuity, NotOpened, OpenContext, Sessions, Verdict, open_pairing, prefix_hash,
+    Content, Continuity, OpenContext, OpenOutcome, RejectReason, Sessions, open_pairing,
+    prefix_hash,
 };
 use sealpost_proto::{InviteId, MailboxId, Timestamp, b64};
 use serde_json::Value;
@@ -57,11 +58,11 @@ fn mailbox(vector: &Value) -> MailboxId {
     MailboxId::from_bytes(array(vector, "mailbox"))
 }
 
-fn dir(vector: &Value) -> Dir {
+fn dir(vector: &Value) -> EnvelopeDirection {
     if number(vector, "dir") == 0 {
-        Dir::AcceptorToInviter
+        EnvelopeDirection::AcceptorToInviter
     } else {
-        Dir::InviterToAcceptor
+        EnvelopeDirection::InviterToAcceptor
     }
 }
 
@@ -123,14 +124,14 @@ fn prekey_bases() {
         let base =
             PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(vector))
                 .unwrap();
-        assert_eq!(base.base_ref().epoch, number(vector, "epoch"));
-        assert_eq!(u64::from(base.base_ref().spk_id), number(vector, "spk_id"));
+        assert_eq!(base.base_id().epoch, number(vector, "epoch"));
+        assert_eq!(u64::from(base.base_id().spk_id), number(vector, "spk_id"));
         assert_eq!(base.incarnation().as_bytes(), &array(vector, "incarnation"));
         assert_eq!(base.not_after().as_millis(), number(vector, "not_after"));
         let secrets = PrekeySecrets::parse(&bytes(vector, "secrets")).unwrap();
         assert_eq!(
-            (secrets.base(), secrets.base_ref()),
-            (base.as_bytes(), base.base_ref())
+            (secrets.base(), secrets.base_id()),
+            (base.as_bytes(), base.base_id())
         );
         assert_eq!(secrets.encode()[..], bytes(vector, "secrets"));
     }
@@ -146,7 +147,7 @@ fn prekey_bases() {
         let now = Timestamp::from_millis(number(vector, "now"));
         let expected = match vector["outcome"].as_str().unwrap() {
             "expired" => Err(BaseError::Expired),
-            "early" => Err(BaseError::Early),
+            "early" => Err(BaseError::NotYetValid),
             "replayed" => Err(BaseError::Replayed),
             _ => Ok(()),
         };
@@ -157,11 +158,11 @@ fn prekey_bases() {
     }
 }
 
-fn relay_key(vector: &Value) -> RelayKey {
+fn relay_key(vector: &Value) -> SealedPrekeysKey {
     if vector.get("invite_secret").is_some() {
-        RelayKey::for_invite(&InviteSecret::from_bytes(array(vector, "invite_secret")))
+        SealedPrekeysKey::for_invite(&InviteSecret::from_bytes(array(vector, "invite_secret")))
     } else {
-        RelayKey::for_mailbox(
+        SealedPrekeysKey::for_mailbox(
             &ExpPairing::from_bytes(array(vector, "exp_pairing")),
             dir(vector),
         )
@@ -172,7 +173,7 @@ fn relay_key(vector: &Value) -> RelayKey {
 fn prekeys_at_the_relay() {
     let vectors = &file(PREKEYS)["relay"];
     for vector in list(vectors, "valid") {
-        let opened = open_from_relay(
+        let opened = open_prekeys(
             &relay_key(vector),
             &mailbox(vector),
             &bytes(vector, "sealed"),
@@ -185,7 +186,7 @@ fn prekeys_at_the_relay() {
         );
     }
     for vector in list(vectors, "invalid") {
-        let opened = open_from_relay(
+        let opened = open_prekeys(
             &relay_key(vector),
             &mailbox(vector),
             &bytes(vector, "sealed"),
@@ -201,17 +202,17 @@ fn record(content: &Content) -> Vec<u8> {
     plaintext.encode().unwrap().to_vec()
 }
 
-fn reason(why: NotOpened) -> &'static str {
-    match why {
-        NotOpened::Malformed => "malformed",
-        NotOpened::UnknownSession => "unknown_session",
-        NotOpened::NoHeaderKey => "no_header_key",
-        NotOpened::GapTooLarge => "gap_too_large",
-        NotOpened::Consumed { .. } => "consumed",
-        NotOpened::BodyInvalid => "body_invalid",
-        NotOpened::BaseNotHeld => "base_not_held",
-        NotOpened::HandshakeInvalid => "handshake_invalid",
-        NotOpened::EpochTooFarAhead => "epoch_too_far_ahead",
+fn reason_name(reason: RejectReason) -> &'static str {
+    match reason {
+        RejectReason::Malformed => "malformed",
+        RejectReason::UnknownSession => "unknown_session",
+        RejectReason::NoHeaderKey => "no_header_key",
+        RejectReason::GapTooLarge => "gap_too_large",
+        RejectReason::Consumed { .. } => "consumed",
+        RejectReason::BodyInvalid => "body_invalid",
+        RejectReason::BaseNotHeld => "base_not_held",
+        RejectReason::HandshakeInvalid => "handshake_invalid",
+        RejectReason::EpochTooFarAhead => "epoch_too_far_ahead",
         _ => "another",
     }
 }
@@ -253,7 +254,7 @@ fn a_pairing() {
     for vector in list(&vectors, "invalid") {
         let refused = open_pairing(&me, &invite_id, &bases, &bytes(vector, "inner"), now).err();
         assert_eq!(
-            refused.map(reason),
+            refused.map(reason_name),
             vector["why"].as_str(),
             "{}",
             vector["name"]
@@ -274,7 +275,7 @@ fn a_rotation() {
         now: Timestamp::from_millis(number(&vectors, "now")),
     };
     let sessions = Sessions::parse(&bytes(rotation, "b_sessions")).unwrap();
-    let Verdict::Opened(opened) = sessions.open(&context, &bytes(rotation, "inner")) else {
+    let OpenOutcome::Opened(opened) = sessions.open(&context, &bytes(rotation, "inner")) else {
         panic!("did not open")
     };
     let new = opened.new_session.unwrap();
@@ -303,29 +304,29 @@ fn ratchets() {
         bases: &[],
         now: Timestamp::from_millis(number(&vectors, "now")),
     };
-    for story in list(&vectors, "stories") {
-        let mut sessions = Sessions::parse(&bytes(story, "sessions")).unwrap();
-        for step in list(story, "steps") {
+    for scenario in list(&vectors, "stories") {
+        let mut sessions = Sessions::parse(&bytes(scenario, "sessions")).unwrap();
+        for step in list(scenario, "steps") {
             if step.get("sessions").is_some() {
                 sessions = Sessions::parse(&bytes(step, "sessions")).unwrap();
                 continue;
             }
             match sessions.open(&context, &bytes(step, "inner")) {
-                Verdict::Opened(opened) => {
+                OpenOutcome::Opened(opened) => {
                     assert_eq!(
                         record(&opened.content),
                         bytes(step, "record"),
                         "{}",
-                        story["name"]
+                        scenario["name"]
                     );
                     sessions = opened.sessions;
                 }
-                Verdict::NotOpened(refused) => {
+                OpenOutcome::Rejected(refused) => {
                     assert_eq!(
-                        Some(reason(refused.why)),
+                        Some(reason_name(refused.reason)),
                         step["why"].as_str(),
                         "{}",
-                        story["name"]
+                        scenario["name"]
                     );
                     assert!(refused.sessions.is_none());
                 }
@@ -333,9 +334,9 @@ fn ratchets() {
         }
         assert_eq!(
             sessions.encode()[..],
-            bytes(story, "sessions_after"),
+            bytes(scenario, "sessions_after"),
             "{}",
-            story["name"]
+            scenario["name"]
         );
     }
 }
@@ -346,7 +347,7 @@ fn identity_of(seed: u8) -> Identity {
 
 fn outer_key(vector: &Value) -> OuterKey {
     if vector.get("invite_secret").is_some() {
-        OuterKey::rendezvous(&InviteSecret::from_bytes(array(vector, "invite_secret")))
+        OuterKey::for_invite(&InviteSecret::from_bytes(array(vector, "invite_secret")))
     } else {
         OuterKey::for_mailbox(
             &ExpPairing::from_bytes(array(vector, "exp_pairing")),

@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 use sealpost_e2ee::{
     Identity, Incarnation, PrekeySecrets, Scope, SignedCard,
     invite::Invite,
-    prekeys::{BaseTerms, RelayKey, next_epoch, seal_for_relay},
+    prekeys::{BaseParameters, SealedPrekeysKey, next_epoch, seal_prekeys},
 };
 use sealpost_proto::{Timestamp, limits};
 use std::{convert::Infallible, time::Duration};
@@ -46,21 +46,21 @@ impl HeldInvite {
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Option<[u8; limits::SEALED_PREKEYS_BYTES]> {
-        let last = self.bases.last().map(PrekeySecrets::base_ref);
-        let terms = BaseTerms {
+        let last = self.bases.last().map(PrekeySecrets::base_id);
+        let terms = BaseParameters {
             scope: Scope::invite(&self.invite.id()),
             incarnation: Incarnation::NONE,
             epoch: next_epoch(last.map_or(0, |last| last.epoch), now),
             spk_id: last.map_or(1, |last| last.spk_id.wrapping_add(1)),
             now,
-            life,
+            lifetime: life,
         };
         let (secrets, base) = PrekeySecrets::generate(me, &terms, rng);
-        let key = RelayKey::for_invite(self.invite.secret());
+        let key = SealedPrekeysKey::for_invite(self.invite.secret());
         let sealed =
-            seal_for_relay(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
+            seal_prekeys(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
         self.bases
-            .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFE_MAX) > now);
+            .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
         self.bases.push(secrets);
         Some(sealed)
     }
@@ -68,8 +68,8 @@ impl HeldInvite {
     /// Whether the latest base should be replaced (a contact address's, every 7 days).
     #[must_use]
     pub fn base_is_old(&self, now: Timestamp) -> bool {
-        let last = self.bases.last().map_or(0, |last| last.base_ref().epoch);
-        now.since(Timestamp::from_millis(last)) >= limits::PREKEYS_ROTATION
+        let last = self.bases.last().map_or(0, |last| last.base_id().epoch);
+        now.since(Timestamp::from_millis(last)) >= limits::PREKEYS_ROTATION_INTERVAL
     }
 
     /// For the vault: `[version, invite, [base, …]]` in CBOR.

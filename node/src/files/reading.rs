@@ -17,7 +17,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path, file_key: &FileKey, sealed: &Sealed) -> io::Result<Self> {
-        let opener = BlobOpener::of_verified(file_key, sealed).map_err(io::Error::other)?;
+        let opener = BlobOpener::for_verified(file_key, sealed).map_err(io::Error::other)?;
         Ok(Self {
             file: File::open(path)?,
             opener: Some(opener),

@@ -2,12 +2,12 @@
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
-use sealpost_e2ee::envelope::{Dir, OuterKey, open_envelope, seal_envelope};
+use sealpost_e2ee::envelope::{EnvelopeDirection, OuterKey, open_envelope, seal_envelope};
 use sealpost_e2ee::keys::{ConnId, ExpPairing, Identity, Incarnation};
 use sealpost_e2ee::plaintext::{Kind, Plaintext};
-use sealpost_e2ee::prekeys::{BaseTerms, PrekeyBase, PrekeySecrets, Scope};
-use sealpost_e2ee::sessions::{InitiateArgs, OpenContext, Reason, Sessions, Verdict};
-use sealpost_proto::limits::PREKEYS_LIFE;
+use sealpost_e2ee::prekeys::{BaseParameters, PrekeyBase, PrekeySecrets, Scope};
+use sealpost_e2ee::sessions::{InitReason, InitiateArgs, OpenContext, OpenOutcome, Sessions};
+use sealpost_proto::limits::PREKEYS_LIFETIME;
 use sealpost_proto::{MailboxId, MessageId, Timestamp};
 use std::hint::black_box;
 use std::rc::Rc;
@@ -37,16 +37,19 @@ impl Parties {
             Rc::new(Identity::generate(&mut rng)),
             Rc::new(Identity::generate(&mut rng)),
         );
-        let terms = BaseTerms {
+        let parameters = BaseParameters {
             scope: Scope::connection(&CONNECTION),
             incarnation: Incarnation::from_bytes([5; 8]),
             epoch: NOW.as_millis(),
             spk_id: 1,
             now: NOW,
-            life: PREKEYS_LIFE,
+            lifetime: PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(&b, &terms, &mut rng);
-        let outer = OuterKey::for_mailbox(&ExpPairing::from_bytes([6; 32]), Dir::AcceptorToInviter);
+        let (secrets, base) = PrekeySecrets::generate(&b, &parameters, &mut rng);
+        let outer = OuterKey::for_mailbox(
+            &ExpPairing::from_bytes([6; 32]),
+            EnvelopeDirection::AcceptorToInviter,
+        );
         let plaintext = Plaintext {
             kind: Kind::MESSAGE,
             message_id: MessageId::from_bytes([7; 16]),
@@ -100,7 +103,7 @@ impl Parties {
             peer: self.b.public(),
             conn_id: CONNECTION,
             base: &base,
-            reason: Reason::Rotate,
+            reason: InitReason::Rotate,
             incarnation: Incarnation::from_bytes([5; 8]),
             resume: None,
             sealed_card: None,
@@ -130,13 +133,13 @@ impl Parties {
     }
 
     /// A message of B that brings A a new ratchet key.
-    pub(crate) fn bring_a_step(&mut self) -> Vec<u8> {
+    pub(crate) fn seal_with_new_ratchet_key(&mut self) -> Vec<u8> {
         self.to_b
             .seal(&self.plaintext, NOW, &mut self.rng)
             .expect("a session")
     }
 
-    pub(crate) fn answer_step(&mut self, inner: &[u8]) {
+    pub(crate) fn open_and_reply(&mut self, inner: &[u8]) {
         let mut sessions = opened(&self.from_a, &self.a, &self.b, &[], inner);
         drop(black_box(
             sessions
@@ -145,7 +148,7 @@ impl Parties {
         ));
     }
 
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn establish_session(&mut self) {
         let mut sessions = self.initiate();
         let init = sessions
             .seal(&self.plaintext, NOW, &mut self.rng)
@@ -175,7 +178,7 @@ fn opened(
         now: NOW,
     };
     match sessions.open(&context, inner) {
-        Verdict::Opened(opened) => opened.sessions,
-        Verdict::NotOpened(refused) => panic!("{}", refused.why),
+        OpenOutcome::Opened(opened) => opened.sessions,
+        OpenOutcome::Rejected(refused) => panic!("{}", refused.reason),
     }
 }

@@ -11,7 +11,7 @@ pub(crate) fn vectors() -> Outcome<Value> {
         Identity::from_seeds(&[1; 32], &[2; 32]),
         Identity::from_seeds(&[3; 32], &[4; 32]),
     );
-    let number = SafetyNumber::between(acme.public(), bolt.public());
+    let number = SafetyNumber::for_identities(acme.public(), bolt.public());
     let side = |identity: &Identity| {
         let public = identity.public();
         json!({

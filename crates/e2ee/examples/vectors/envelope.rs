@@ -2,7 +2,7 @@ use crate::{Outcome, flipped, longer, rng, shorter, text};
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
 use hkdf::Hkdf;
-use sealpost_e2ee::envelope::{Dir, OuterKey, padded_len, seal_envelope};
+use sealpost_e2ee::envelope::{EnvelopeDirection, OuterKey, padded_len, seal_envelope};
 use sealpost_e2ee::keys::{ExpPairing, InviteSecret};
 use sealpost_proto::MailboxId;
 use serde_json::{Value, json};
@@ -43,15 +43,15 @@ fn valid() -> Outcome<Vec<Value>> {
     let keys = [
         (
             json!({ "exp_pairing": text(SECRET), "dir": 0 }),
-            OuterKey::for_mailbox(&exp, Dir::AcceptorToInviter),
+            OuterKey::for_mailbox(&exp, EnvelopeDirection::AcceptorToInviter),
         ),
         (
             json!({ "exp_pairing": text(SECRET), "dir": 1 }),
-            OuterKey::for_mailbox(&exp, Dir::InviterToAcceptor),
+            OuterKey::for_mailbox(&exp, EnvelopeDirection::InviterToAcceptor),
         ),
         (
             json!({ "invite_secret": text(SECRET) }),
-            OuterKey::rendezvous(&InviteSecret::from_bytes(SECRET)),
+            OuterKey::for_invite(&InviteSecret::from_bytes(SECRET)),
         ),
     ];
     let mut cases = Vec::new();
@@ -91,7 +91,7 @@ fn padded(size: usize, inner_bytes: u32) -> Vec<u8> {
 
 fn invalid() -> Outcome<Vec<Value>> {
     let good = seal_envelope(
-        &OuterKey::rendezvous(&InviteSecret::from_bytes(SECRET)),
+        &OuterKey::for_invite(&InviteSecret::from_bytes(SECRET)),
         &MAILBOX,
         &inner(200),
         &mut rng(40),
@@ -101,7 +101,10 @@ fn invalid() -> Outcome<Vec<Value>> {
     dirty[end] = 1;
     let mut dirty_at_once = padded(2_048, 200);
     dirty_at_once[204] = 1;
-    let other = OuterKey::for_mailbox(&ExpPairing::from_bytes(SECRET), Dir::AcceptorToInviter);
+    let other = OuterKey::for_mailbox(
+        &ExpPairing::from_bytes(SECRET),
+        EnvelopeDirection::AcceptorToInviter,
+    );
     let cases = [
         ("empty", Vec::new()),
         ("a byte short", shorter(&good)),
@@ -113,7 +116,7 @@ fn invalid() -> Outcome<Vec<Value>> {
         (
             "of another mailbox",
             seal_envelope(
-                &OuterKey::rendezvous(&InviteSecret::from_bytes(SECRET)),
+                &OuterKey::for_invite(&InviteSecret::from_bytes(SECRET)),
                 &MailboxId::from_bytes([0x3c; 16]),
                 &inner(200),
                 &mut rng(41),

@@ -4,7 +4,7 @@ use ml_kem::ml_kem_768::DecapsulationKey;
 use sealpost_e2ee::keys::Incarnation;
 use sealpost_e2ee::payload::Resume;
 use sealpost_e2ee::prekeys::{PrekeySecrets, Scope};
-use sealpost_e2ee::sessions::{InitiateArgs, Reason, Verdict, open_pairing};
+use sealpost_e2ee::sessions::{InitReason, InitiateArgs, OpenOutcome, open_pairing};
 use serde_json::{Value, json};
 
 pub(crate) fn vectors() -> Outcome<Value> {
@@ -101,7 +101,7 @@ fn rotation() -> Outcome<Value> {
         peer: b.identity.public(),
         conn_id: connection,
         base: &base,
-        reason: Reason::Rotate,
+        reason: InitReason::Rotate,
         incarnation: Incarnation::from_bytes([0xac; 8]),
         resume: Some(&resume),
         sealed_card: None,
@@ -110,7 +110,7 @@ fn rotation() -> Outcome<Value> {
     let initiated = a.sessions.initiate(&args, &mut random)?;
     let (inner, record) = a.seal("rotated", &mut random)?;
     let context = crate::ratchet::context(&b, &a, std::slice::from_ref(&secrets));
-    let Verdict::Opened(opened) = b.sessions.open(&context, &inner) else {
+    let OpenOutcome::Opened(opened) = b.sessions.open(&context, &inner) else {
         return Err("does not open".into());
     };
     Ok(json!({
@@ -190,6 +190,6 @@ fn invalid() -> Outcome<Vec<Value>> {
         ("cut in hello", inner[..msg - 1].to_vec(), "malformed"),
         ("empty", Vec::new(), "unknown_session"),
     ];
-    let case = |(name, inner, why): (&str, Vec<u8>, &str)| json!({ "name": name, "inner": text(inner), "why": why });
+    let case = |(name, inner, reason): (&str, Vec<u8>, &str)| json!({ "name": name, "inner": text(inner), "why": reason });
     Ok(cases.into_iter().map(case).collect())
 }

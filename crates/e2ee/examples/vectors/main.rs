@@ -12,9 +12,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use sealpost_e2ee::keys::{ConnId, Identity, Incarnation};
 use sealpost_e2ee::plaintext::{Kind, Plaintext};
-use sealpost_e2ee::prekeys::{BaseTerms, PrekeyBase, PrekeySecrets, Scope};
-use sealpost_e2ee::sessions::{InitiateArgs, Reason, Sessions, open_pairing};
-use sealpost_proto::limits::PREKEYS_LIFE;
+use sealpost_e2ee::prekeys::{BaseParameters, PrekeyBase, PrekeySecrets, Scope};
+use sealpost_e2ee::sessions::{InitReason, InitiateArgs, Sessions, open_pairing};
+use sealpost_proto::limits::PREKEYS_LIFETIME;
 use sealpost_proto::{InviteId, MessageId, Timestamp, b64};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -113,15 +113,15 @@ impl Party {
             Incarnation::from_bytes([0x1c; 8])
         };
         let epoch = NOW.as_millis() + seed;
-        let terms = BaseTerms {
+        let parameters = BaseParameters {
             scope,
             incarnation,
             epoch,
             spk_id: 7,
             now: NOW,
-            life: PREKEYS_LIFE,
+            lifetime: PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(&self.identity, &terms, &mut rng(seed));
+        let (secrets, base) = PrekeySecrets::generate(&self.identity, &parameters, &mut rng(seed));
         let base = PrekeyBase::parse_verified(&base, self.identity.public(), &scope)?;
         Ok((secrets, base))
     }
@@ -163,7 +163,7 @@ fn request(
         peer: b.identity.public(),
         conn_id: conn_id(a, b),
         base,
-        reason: Reason::Pairing,
+        reason: InitReason::Pairing,
         incarnation: Incarnation::from_bytes([0xac; 8]),
         resume: None,
         sealed_card: Some(&card),

@@ -1,7 +1,7 @@
 use crate::{NOW, Outcome, flipped, longer, shorter, text};
 use sealpost_e2ee::keys::Incarnation;
 use sealpost_e2ee::payload::{
-    AttachmentQuery, Author, Capability, Chat, ChatEvent, ChatId, ConnectionAccept,
+    AttachmentRequest, Author, Capability, Chat, ChatEvent, ChatId, ConnectionAccept,
     ConnectionMoved, ConnectionReject, ConnectionRequest, ContentType, Edit, Link, Message, Probe,
     Profile, Reaction, Receipt, ReceiptKind, Resend, Resume, Retract, Void,
 };
@@ -179,7 +179,7 @@ fn notices() -> Vec<Value> {
             incarnation: Incarnation::from_bytes([0xac; 8]),
             seqs: vec![3, 300],
         }),
-        attachment: Some(AttachmentQuery {
+        attachment: Some(AttachmentRequest {
             message: ID,
             blob: BlobId::from_bytes([0xb1; 16]),
         }),
@@ -217,7 +217,7 @@ fn notices() -> Vec<Value> {
             "probe",
             &Probe {
                 nonce: [8; 16],
-                answer: true,
+                is_response: true,
             }
             .encode(),
             &json!({ "0": bytes([8; 16]), "1": true }),

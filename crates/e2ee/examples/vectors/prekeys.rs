@@ -1,11 +1,11 @@
 use crate::{INVITE, NOW, Outcome, Party, conn_id, flipped, longer, rng, shorter, text};
 use ed25519_dalek::{Signer as _, SigningKey};
-use sealpost_e2ee::envelope::Dir;
+use sealpost_e2ee::envelope::EnvelopeDirection;
 use sealpost_e2ee::keys::{ExpPairing, InviteSecret};
 use sealpost_e2ee::prekeys::{
-    PrekeyBase, PrekeySecrets, RelayKey, Scope, open_from_relay, seal_for_relay,
+    PrekeyBase, PrekeySecrets, Scope, SealedPrekeysKey, open_prekeys, seal_prekeys,
 };
-use sealpost_proto::limits::{PREKEYS_EARLY_MAX, PREKEYS_LIFE};
+use sealpost_proto::limits::{PREKEYS_EARLY_MAX, PREKEYS_LIFETIME};
 use sealpost_proto::{MailboxId, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -34,8 +34,8 @@ fn base((secrets, base): &(PrekeySecrets, PrekeyBase), scope_of: &Value) -> Valu
     json!({
         "scope_of": scope_of,
         "incarnation": text(base.incarnation().as_bytes()),
-        "epoch": base.base_ref().epoch,
-        "spk_id": base.base_ref().spk_id,
+        "epoch": base.base_id().epoch,
+        "spk_id": base.base_id().spk_id,
         "not_before": NOW.as_millis(),
         "not_after": base.not_after().as_millis(),
         "base": text(base.as_bytes()),
@@ -78,7 +78,7 @@ fn invalid(owner: &Party, good: &[u8]) -> Vec<Value> {
 }
 
 fn freshness(base: &PrekeyBase) -> Vec<Value> {
-    let (epoch, not_after) = (base.base_ref().epoch, NOW.plus(PREKEYS_LIFE));
+    let (epoch, not_after) = (base.base_id().epoch, NOW.plus(PREKEYS_LIFETIME));
     let early = NOW.minus(PREKEYS_EARLY_MAX);
     let cases: [(Timestamp, u64, &str); 6] = [
         (NOW, epoch, "fresh"),
@@ -95,11 +95,14 @@ fn freshness(base: &PrekeyBase) -> Vec<Value> {
 fn relay(owner: &Party, invite: &[u8], connection: &[u8]) -> Outcome<Value> {
     let card = owner.identity.sign_card("Bolt", NOW)?;
     let (secret, exp) = ([0x5e; 32], [0xe7; 32]);
-    let for_invite = RelayKey::for_invite(&InviteSecret::from_bytes(secret));
-    let for_mailbox = RelayKey::for_mailbox(&ExpPairing::from_bytes(exp), Dir::InviterToAcceptor);
-    let sealed_invite = seal_for_relay(&for_invite, &MAILBOX, Some(&card), invite, &mut rng(3))?;
-    let sealed_connection = seal_for_relay(&for_mailbox, &MAILBOX, None, connection, &mut rng(4))?;
-    open_from_relay(&for_invite, &MAILBOX, &sealed_invite)?;
+    let for_invite = SealedPrekeysKey::for_invite(&InviteSecret::from_bytes(secret));
+    let for_mailbox = SealedPrekeysKey::for_mailbox(
+        &ExpPairing::from_bytes(exp),
+        EnvelopeDirection::InviterToAcceptor,
+    );
+    let sealed_invite = seal_prekeys(&for_invite, &MAILBOX, Some(&card), invite, &mut rng(3))?;
+    let sealed_connection = seal_prekeys(&for_mailbox, &MAILBOX, None, connection, &mut rng(4))?;
+    open_prekeys(&for_invite, &MAILBOX, &sealed_invite)?;
     Ok(json!({
         "valid": [
             { "invite_secret": text(secret), "mailbox": text(MAILBOX.as_bytes()), "sealed": text(sealed_invite),

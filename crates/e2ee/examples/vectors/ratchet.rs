@@ -1,7 +1,7 @@
 use crate::{NOW, Outcome, Party, conn_id, flipped, paired, rng, text};
 use rand_chacha::ChaCha20Rng;
 use sealpost_e2ee::prekeys::PrekeySecrets;
-use sealpost_e2ee::sessions::{NotOpened, OpenContext, Sessions, Verdict};
+use sealpost_e2ee::sessions::{OpenContext, OpenOutcome, RejectReason, Sessions};
 use serde_json::{Value, json};
 
 pub(crate) fn context<'a>(
@@ -20,8 +20,8 @@ pub(crate) fn context<'a>(
 
 pub(crate) fn open(me: &Party, peer: &Party, inner: &[u8]) -> Outcome<Sessions> {
     match me.sessions.open(&context(me, peer, &[]), inner) {
-        Verdict::Opened(opened) => Ok(opened.sessions),
-        Verdict::NotOpened(refused) => Err(refused.why.into()),
+        OpenOutcome::Opened(opened) => Ok(opened.sessions),
+        OpenOutcome::Rejected(refused) => Err(refused.reason.into()),
     }
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn vectors() -> Outcome<Value> {
 }
 
 /// B's steps, in the making.
-struct Story {
+struct Scenario {
     name: &'static str,
     a: Party,
     b: Party,
@@ -43,7 +43,7 @@ struct Story {
     rng: ChaCha20Rng,
 }
 
-impl Story {
+impl Scenario {
     fn new(name: &'static str, seed: u64) -> Outcome<Self> {
         let mut rng = rng(seed);
         let (a, b) = paired(&mut rng)?;
@@ -62,24 +62,25 @@ impl Story {
         self.a.seal(body, &mut self.rng)
     }
 
-    fn opens(&mut self, (inner, record): &(Vec<u8>, Vec<u8>)) -> Outcome<()> {
+    fn expect_opened(&mut self, (inner, record): &(Vec<u8>, Vec<u8>)) -> Outcome<()> {
         self.b.sessions = open(&self.b, &self.a, inner)?;
         self.steps
             .push(json!({ "inner": text(inner), "record": text(record) }));
         Ok(())
     }
 
-    fn refuses(&mut self, inner: &[u8], why: &str) -> Outcome<()> {
+    fn expect_rejected(&mut self, inner: &[u8], reason: &str) -> Outcome<()> {
         match self.b.sessions.open(&context(&self.b, &self.a, &[]), inner) {
-            Verdict::NotOpened(refused) if reason(refused.why) == why => {}
-            _ => return Err(format!("not refused as {why}").into()),
+            OpenOutcome::Rejected(refused) if reason_name(refused.reason) == reason => {}
+            _ => return Err(format!("not refused as {reason}").into()),
         }
-        self.steps.push(json!({ "inner": text(inner), "why": why }));
+        self.steps
+            .push(json!({ "inner": text(inner), "why": reason }));
         Ok(())
     }
 
     /// B answers, so that A's next message begins a chain; B's state changes by sealing.
-    fn turn(&mut self) -> Outcome<()> {
+    fn reply(&mut self) -> Outcome<()> {
         let (inner, _) = self.b.seal("answer", &mut self.rng)?;
         self.a.sessions = open(&self.a, &self.b, &inner)?;
         self.steps
@@ -97,29 +98,29 @@ impl Story {
     }
 }
 
-fn reason(why: NotOpened) -> &'static str {
-    match why {
-        NotOpened::Malformed => "malformed",
-        NotOpened::UnknownSession => "unknown_session",
-        NotOpened::RetiredSession => "retired_session",
-        NotOpened::NoHeaderKey => "no_header_key",
-        NotOpened::GapTooLarge => "gap_too_large",
-        NotOpened::HeaderRefused => "header_refused",
-        NotOpened::KeyEvicted => "key_evicted",
-        NotOpened::Consumed { .. } => "consumed",
-        NotOpened::BodyInvalid => "body_invalid",
-        NotOpened::BaseNotHeld => "base_not_held",
-        NotOpened::HandshakeInvalid => "handshake_invalid",
-        NotOpened::OtherIdentity => "other_identity",
-        NotOpened::LosesToOtherInit => "loses_to_other_init",
-        NotOpened::EpochTooFarAhead => "epoch_too_far_ahead",
+fn reason_name(reason: RejectReason) -> &'static str {
+    match reason {
+        RejectReason::Malformed => "malformed",
+        RejectReason::UnknownSession => "unknown_session",
+        RejectReason::RetiredSession => "retired_session",
+        RejectReason::NoHeaderKey => "no_header_key",
+        RejectReason::GapTooLarge => "gap_too_large",
+        RejectReason::HeaderRefused => "header_refused",
+        RejectReason::KeyEvicted => "key_evicted",
+        RejectReason::Consumed { .. } => "consumed",
+        RejectReason::BodyInvalid => "body_invalid",
+        RejectReason::BaseNotHeld => "base_not_held",
+        RejectReason::HandshakeInvalid => "handshake_invalid",
+        RejectReason::OtherIdentity => "other_identity",
+        RejectReason::LosesToOtherInit => "loses_to_other_init",
+        RejectReason::EpochTooFarAhead => "epoch_too_far_ahead",
     }
 }
 
 fn in_order() -> Outcome<Value> {
-    let mut story = Story::new("in order, each once, and nothing changed", 20)?;
-    let first = story.seal("first")?;
-    for (at, why) in [
+    let mut scenario = Scenario::new("in order, each once, and nothing changed", 20)?;
+    let first = scenario.seal("first")?;
+    for (at, reason) in [
         (0, "unknown_session"),
         (8, "malformed"),
         (9, "malformed"),
@@ -129,53 +130,53 @@ fn in_order() -> Outcome<Value> {
         (90, "body_invalid"),
         (first.0.len() - 1, "body_invalid"),
     ] {
-        story.refuses(&flipped(&first.0, at), why)?;
+        scenario.expect_rejected(&flipped(&first.0, at), reason)?;
     }
-    story.refuses(&first.0[..8 + 97], "malformed")?;
-    story.refuses(&[], "malformed")?;
-    story.opens(&first)?;
-    story.refuses(&first.0, "consumed")?;
-    let second = story.seal("second")?;
-    story.opens(&second)?;
-    Ok(story.finish())
+    scenario.expect_rejected(&first.0[..8 + 97], "malformed")?;
+    scenario.expect_rejected(&[], "malformed")?;
+    scenario.expect_opened(&first)?;
+    scenario.expect_rejected(&first.0, "consumed")?;
+    let second = scenario.seal("second")?;
+    scenario.expect_opened(&second)?;
+    Ok(scenario.finish())
 }
 
 fn out_of_order() -> Outcome<Value> {
-    let mut story = Story::new("out of order, with one that never comes", 21)?;
+    let mut scenario = Scenario::new("out of order, with one that never comes", 21)?;
     let sealed = (0..5)
-        .map(|n| story.seal(&format!("message {n}")))
+        .map(|n| scenario.seal(&format!("message {n}")))
         .collect::<Outcome<Vec<_>>>()?;
     for at in [3, 0, 4, 1] {
-        story.opens(&sealed[at])?;
+        scenario.expect_opened(&sealed[at])?;
     }
-    story.refuses(&sealed[3].0, "consumed")?;
-    Ok(story.finish())
+    scenario.expect_rejected(&sealed[3].0, "consumed")?;
+    Ok(scenario.finish())
 }
 
 fn both_ways() -> Outcome<Value> {
-    let mut story = Story::new("three chains, the first one's late", 22)?;
-    let (late, first) = (story.seal("late")?, story.seal("first chain")?);
-    story.opens(&first)?;
-    story.turn()?;
-    let (later, second) = (story.seal("later")?, story.seal("second chain")?);
-    story.opens(&second)?;
-    story.turn()?;
-    let third = story.seal("third chain")?;
-    story.opens(&third)?;
-    story.opens(&later)?;
-    story.opens(&late)?;
-    story.refuses(&first.0, "consumed")?;
-    Ok(story.finish())
+    let mut scenario = Scenario::new("three chains, the first one's late", 22)?;
+    let (late, first) = (scenario.seal("late")?, scenario.seal("first chain")?);
+    scenario.expect_opened(&first)?;
+    scenario.reply()?;
+    let (later, second) = (scenario.seal("later")?, scenario.seal("second chain")?);
+    scenario.expect_opened(&second)?;
+    scenario.reply()?;
+    let third = scenario.seal("third chain")?;
+    scenario.expect_opened(&third)?;
+    scenario.expect_opened(&later)?;
+    scenario.expect_opened(&late)?;
+    scenario.expect_rejected(&first.0, "consumed")?;
+    Ok(scenario.finish())
 }
 
 fn large_gap() -> Outcome<Value> {
-    let mut story = Story::new("a gap of 1,001 and one of 1,000", 23)?;
+    let mut scenario = Scenario::new("a gap of 1,001 and one of 1,000", 23)?;
     let sealed = (0..1_002)
-        .map(|_| story.seal("x"))
+        .map(|_| scenario.seal("x"))
         .collect::<Outcome<Vec<_>>>()?;
-    story.refuses(&sealed[1_001].0, "gap_too_large")?;
-    story.opens(&sealed[1_000])?;
-    story.opens(&sealed[1_001])?;
-    story.opens(&sealed[0])?;
-    Ok(story.finish())
+    scenario.expect_rejected(&sealed[1_001].0, "gap_too_large")?;
+    scenario.expect_opened(&sealed[1_000])?;
+    scenario.expect_opened(&sealed[1_001])?;
+    scenario.expect_opened(&sealed[0])?;
+    Ok(scenario.finish())
 }

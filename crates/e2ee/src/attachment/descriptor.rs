@@ -139,7 +139,7 @@ impl Descriptor {
                 return Err(DescriptorError::Malformed);
             }
             last = Some(key);
-            entries.take(key, decoder)?;
+            entries.read_entry(key, decoder)?;
         }
         entries.into_descriptor()
     }
@@ -161,7 +161,7 @@ struct Entries {
 }
 
 impl Entries {
-    fn take(&mut self, key: u64, decoder: &mut Decoder<'_>) -> Result<(), DescriptorError> {
+    fn read_entry(&mut self, key: u64, decoder: &mut Decoder<'_>) -> Result<(), DescriptorError> {
         match u8::try_from(key).unwrap_or(u8::MAX) {
             key::RELAY => self.relay = Some(parse_relay(decoder.str()?)?),
             key::BLOB_ID => self.blob_id = Some(BlobId::from_bytes(parse_bytes(decoder)?)),
@@ -260,7 +260,7 @@ fn check_preview(preview: &[u8]) -> Result<&[u8], DescriptorError> {
 }
 
 fn check_lengths(sealed: &Sealed) -> Result<(), DescriptorError> {
-    if sealed.lengths_agree() {
+    if sealed.has_valid_lengths() {
         Ok(())
     } else {
         Err(DescriptorError::Lengths)

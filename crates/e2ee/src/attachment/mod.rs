@@ -12,6 +12,8 @@ mod seal;
 mod stream_cipher;
 
 #[cfg(test)]
+mod age_vectors;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod vectors;
@@ -22,7 +24,7 @@ pub use open::{BlobOpener, OpenError, OpenedPart, Verified};
 pub use seal::{BlobSealer, BlobTail, SealError, SealStep, SealedPart};
 // Public for `benches/stream.rs`, which measures one chunk.
 #[doc(hidden)]
-pub use stream_cipher::{Broken, PayloadCipher, Position};
+pub use stream_cipher::{ChunkPosition, DecryptError, PayloadCipher};
 
 use crate::primitive::{label, random};
 use hkdf::Hkdf;
@@ -96,7 +98,7 @@ pub struct Sealed {
 
 impl Sealed {
     /// Both lengths are within their limits, and the blob's is the one that the file's gives.
-    fn lengths_agree(&self) -> bool {
+    fn has_valid_lengths(&self) -> bool {
         let within = self.pt_len <= FILE_BYTES_MAX && self.ct_len <= BLOB_BYTES_MAX;
         within && self.ct_len == blob_len(self.pt_len)
     }

@@ -1,7 +1,7 @@
 //! Opening: parts go in, in order, whole or chunk by chunk; plaintext comes out, and at the very end the word that it is
 //! what was sealed.
 
-use super::stream_cipher::{PayloadCipher, Position, TAG_BYTES};
+use super::stream_cipher::{ChunkPosition, PayloadCipher, TAG_BYTES};
 use super::{
     BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, SALT_BYTES, SEALED_CHUNK_BYTES, Sealed, sha256,
 };
@@ -14,18 +14,18 @@ use subtle::ConstantTimeEq as _;
 /// One error for every cause, so that nothing is learnt from which check failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the file does not open: it is damaged or not the one that was sent")]
-pub struct OpenError(Reason);
+pub struct OpenError(FailedCheck);
 
 #[cfg(test)]
 impl OpenError {
-    pub(super) fn reason(self) -> Reason {
+    pub(super) fn failed_check(self) -> FailedCheck {
         self.0
     }
 }
 
 /// Which check failed; for tests only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(super) enum FailedCheck {
     /// The lengths exceed a limit, or do not belong together.
     Lengths,
     /// A part is longer or shorter than the lengths say, or one too many.
@@ -41,7 +41,7 @@ pub(super) enum Reason {
     /// The hash over the parts differs.
     Hash,
     /// An earlier part did not open.
-    Spent,
+    AlreadyFailed,
 }
 
 /// Every check held: the plaintext that was yielded is the file that was sealed.
@@ -95,7 +95,7 @@ pub struct BlobOpener {
     pt_left: u64,
     chunks: u64,
     hashes: Option<Hashes>,
-    spent: bool,
+    failed: bool,
 }
 
 /// Over the digests of the parts that are open, and over the part that is being opened.
@@ -111,8 +111,8 @@ impl BlobOpener {
     /// # Errors
     /// [`OpenError`] when a length is over its limit, or the blob's is not the one that the file's gives.
     pub fn new(file_key: &FileKey, sealed: &Sealed) -> Result<Self, OpenError> {
-        if !sealed.lengths_agree() {
-            return Err(OpenError(Reason::Lengths));
+        if !sealed.has_valid_lengths() {
+            return Err(OpenError(FailedCheck::Lengths));
         }
         Ok(Self {
             file_key: file_key.clone(),
@@ -122,7 +122,7 @@ impl BlobOpener {
             pt_left: sealed.pt_len,
             chunks: 0,
             hashes: Some(Hashes::default()),
-            spent: false,
+            failed: false,
         })
     }
 
@@ -131,7 +131,7 @@ impl BlobOpener {
     ///
     /// # Errors
     /// [`OpenError`] as [`BlobOpener::new`].
-    pub fn of_verified(file_key: &FileKey, sealed: &Sealed) -> Result<Self, OpenError> {
+    pub fn for_verified(file_key: &FileKey, sealed: &Sealed) -> Result<Self, OpenError> {
         Ok(Self {
             hashes: None,
             ..Self::new(file_key, sealed)?
@@ -141,7 +141,7 @@ impl BlobOpener {
     /// Bytes of the part that comes next, or of what is left of it; 0 when none does.
     #[must_use]
     pub fn next_part_bytes(&self) -> usize {
-        let opened = self.chunks_of_part() * SEALED_CHUNK_BYTES;
+        let opened = self.chunks_opened_in_part() * SEALED_CHUNK_BYTES;
         self.bytes_due(PART_BYTES - opened)
     }
 
@@ -155,12 +155,12 @@ impl BlobOpener {
     /// out.
     ///
     /// # Errors
-    /// [`OpenError`] when the part is not the next of this blob. The opener is then spent, and `part` holds nothing of
+    /// [`OpenError`] when the part is not the next of this blob. The opener is then failed, and `part` holds nothing of
     /// use.
     pub fn open_part<'p>(&mut self, part: &'p mut [u8]) -> Result<OpenedPart<'p>, OpenError> {
-        self.unless_spent(move |opener| {
+        self.run_unless_failed(move |opener| {
             if part.is_empty() || part.len() != opener.next_part_bytes() {
-                return Err(Reason::PartLength);
+                return Err(FailedCheck::PartLength);
             }
             let (from, mut left, mut rest) = (opener.head_bytes(), 0, &mut *part);
             while !rest.is_empty() {
@@ -179,10 +179,10 @@ impl BlobOpener {
     /// Returns what of it is file, which is as *provisional* as an [`OpenedPart`].
     ///
     /// # Errors
-    /// [`OpenError`] when the chunk is not the next of this blob. The opener is then spent, and `chunk` holds nothing of
+    /// [`OpenError`] when the chunk is not the next of this blob. The opener is then failed, and `chunk` holds nothing of
     /// use.
     pub fn open_chunk<'c>(&mut self, chunk: &'c mut [u8]) -> Result<&'c [u8], OpenError> {
-        self.unless_spent(|opener| opener.open_next(chunk))
+        self.run_unless_failed(|opener| opener.open_next(chunk))
     }
 
     /// Ends the blob: all parts have come, and their hash is the one that was announced.
@@ -193,26 +193,26 @@ impl BlobOpener {
         let is_described = self
             .hashes
             .is_none_or(|hashes| sha256(hashes.blob).ct_eq(&self.sealed.ct_hash).into());
-        if self.spent {
-            Err(OpenError(Reason::Spent))
+        if self.failed {
+            Err(OpenError(FailedCheck::AlreadyFailed))
         } else if self.ct_left > 0 {
-            Err(OpenError(Reason::Truncated))
+            Err(OpenError(FailedCheck::Truncated))
         } else if !is_described {
-            Err(OpenError(Reason::Hash))
+            Err(OpenError(FailedCheck::Hash))
         } else {
             Ok(Verified(()))
         }
     }
 
-    fn unless_spent<T>(
+    fn run_unless_failed<T>(
         &mut self,
-        open: impl FnOnce(&mut Self) -> Result<T, Reason>,
+        open: impl FnOnce(&mut Self) -> Result<T, FailedCheck>,
     ) -> Result<T, OpenError> {
-        if self.spent {
-            return Err(OpenError(Reason::Spent));
+        if self.failed {
+            return Err(OpenError(FailedCheck::AlreadyFailed));
         }
         let opened = open(self);
-        self.spent = opened.is_err();
+        self.failed = opened.is_err();
         opened.map_err(OpenError)
     }
 
@@ -230,13 +230,13 @@ impl BlobOpener {
     }
 
     /// Chunks of the part that are open.
-    fn chunks_of_part(&self) -> usize {
+    fn chunks_opened_in_part(&self) -> usize {
         usize::try_from(self.chunks % CHUNKS_PER_PART as u64).unwrap_or_default()
     }
 
-    fn open_next<'c>(&mut self, chunk: &'c mut [u8]) -> Result<&'c [u8], Reason> {
+    fn open_next<'c>(&mut self, chunk: &'c mut [u8]) -> Result<&'c [u8], FailedCheck> {
         if chunk.is_empty() || chunk.len() != self.next_chunk_bytes() {
-            return Err(Reason::PartLength);
+            return Err(FailedCheck::PartLength);
         }
         self.ct_left -= chunk.len() as u64;
         // Hashed just before it is opened, so that the second reading finds it in the processor's cache.
@@ -249,7 +249,7 @@ impl BlobOpener {
         };
         let opened = self.open_sealed(&cipher, chunk)?;
         self.cipher = Some(cipher);
-        if (self.chunks_of_part() == 0 || self.ct_left == 0)
+        if (self.chunks_opened_in_part() == 0 || self.ct_left == 0)
             && let Some(hashes) = &mut self.hashes
         {
             hashes.blob.update(sha256(std::mem::take(&mut hashes.part)));
@@ -258,16 +258,19 @@ impl BlobOpener {
     }
 
     /// Reads salt and commitment, and checks that the head commits to the file key.
-    fn open_head<'c>(&self, first: &'c mut [u8]) -> Result<(PayloadCipher, &'c mut [u8]), Reason> {
+    fn open_head<'c>(
+        &self,
+        first: &'c mut [u8],
+    ) -> Result<(PayloadCipher, &'c mut [u8]), FailedCheck> {
         let (head, chunk) = first
             .split_first_chunk_mut::<BLOB_HEAD_BYTES>()
-            .ok_or(Reason::PartLength)?;
+            .ok_or(FailedCheck::PartLength)?;
         let (salt, commitment) = head
             .split_first_chunk::<SALT_BYTES>()
-            .ok_or(Reason::PartLength)?;
+            .ok_or(FailedCheck::PartLength)?;
         let keys = BlobKeys::derive(&self.file_key, &BlobSalt(*salt));
         if !bool::from(keys.commitment.ct_eq(commitment)) {
-            return Err(Reason::Commitment);
+            return Err(FailedCheck::Commitment);
         }
         Ok((keys.cipher, chunk))
     }
@@ -277,18 +280,18 @@ impl BlobOpener {
         &mut self,
         cipher: &PayloadCipher,
         chunk: &'c mut [u8],
-    ) -> Result<&'c [u8], Reason> {
+    ) -> Result<&'c [u8], FailedCheck> {
         let (text, tag) = chunk
             .split_last_chunk_mut::<TAG_BYTES>()
-            .ok_or(Reason::PartLength)?;
+            .ok_or(FailedCheck::PartLength)?;
         let position = if self.ct_left == 0 {
-            Position::Last
+            ChunkPosition::Last
         } else {
-            Position::Inner
+            ChunkPosition::Inner
         };
         cipher
             .open(self.chunks, position, text, *tag)
-            .map_err(|_| Reason::Chunk)?;
+            .map_err(|_| FailedCheck::Chunk)?;
         self.chunks += 1;
         let kept = usize::try_from(self.pt_left)
             .unwrap_or(usize::MAX)
@@ -296,7 +299,7 @@ impl BlobOpener {
         self.pt_left -= kept as u64;
         let (file, padding) = text.split_at(kept);
         if padding.iter().any(|byte| *byte != 0) {
-            return Err(Reason::Padding);
+            return Err(FailedCheck::Padding);
         }
         Ok(file)
     }

@@ -1,6 +1,6 @@
 //! Sealing: plaintext in any pieces goes in, parts come out.
 
-use super::stream_cipher::{PayloadCipher, Position};
+use super::stream_cipher::{ChunkPosition, PayloadCipher};
 use super::{BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, Sealed, padded_len, sha256};
 use sealpost_proto::limits::{CHUNKS_PER_PART, FILE_BYTES_MAX, PART_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
@@ -44,8 +44,8 @@ pub struct BlobSealer {
     cipher: PayloadCipher,
     /// The part so far: sealed chunks, then the plaintext of the open one.
     pub(super) part: Vec<u8>,
-    open_from: usize,
-    handed_out: bool,
+    open_chunk_start: usize,
+    part_emitted: bool,
     chunks: u64,
     parts: u32,
     part_hash: Sha256,
@@ -62,8 +62,8 @@ impl BlobSealer {
         let mut sealer = Self {
             cipher: keys.cipher,
             part: Vec::with_capacity(PART_BYTES_MAX),
-            open_from: 0,
-            handed_out: false,
+            open_chunk_start: 0,
+            part_emitted: false,
             chunks: 0,
             parts: 0,
             part_hash: Sha256::new(),
@@ -74,7 +74,7 @@ impl BlobSealer {
         sealer.part.extend_from_slice(&salt.0);
         sealer.part.extend_from_slice(&keys.commitment);
         sealer.part_hash.update(&sealer.part);
-        sealer.open_from = sealer.part.len();
+        sealer.open_chunk_start = sealer.part.len();
         sealer
     }
 
@@ -90,12 +90,12 @@ impl BlobSealer {
                 limit_bytes: FILE_BYTES_MAX,
             });
         }
-        self.begin_part_if_handed_out();
+        self.start_next_part();
         while !plaintext.is_empty() {
-            if self.room() == 0 && self.close_chunk(Position::Inner) {
+            if self.chunk_bytes_left() == 0 && self.close_chunk(ChunkPosition::Inner) {
                 return Ok(Some(self.close_part()));
             }
-            let (taken, rest) = plaintext.split_at(plaintext.len().min(self.room()));
+            let (taken, rest) = plaintext.split_at(plaintext.len().min(self.chunk_bytes_left()));
             self.part.extend_from_slice(taken);
             self.pt_len += taken.len() as u64;
             *plaintext = rest;
@@ -110,34 +110,36 @@ impl BlobSealer {
         BlobTail {
             sealer: self,
             padding_left,
-            ended: false,
+            is_finished: false,
         }
     }
 
-    fn begin_part_if_handed_out(&mut self) {
-        if self.handed_out {
+    fn start_next_part(&mut self) {
+        if self.part_emitted {
             self.part.clear();
             // When it was taken away.
             self.part.reserve(PART_BYTES_MAX);
-            self.open_from = 0;
-            self.handed_out = false;
+            self.open_chunk_start = 0;
+            self.part_emitted = false;
         }
     }
 
     /// Plaintext bytes that the open chunk still takes.
-    fn room(&self) -> usize {
-        CHUNK_BYTES - (self.part.len() - self.open_from)
+    fn chunk_bytes_left(&self) -> usize {
+        CHUNK_BYTES - (self.part.len() - self.open_chunk_start)
     }
 
     /// Seals the open chunk and says whether it was the part's last.
-    fn close_chunk(&mut self, position: Position) -> bool {
-        let tag = self
-            .cipher
-            .seal(self.chunks, position, &mut self.part[self.open_from..]);
+    fn close_chunk(&mut self, position: ChunkPosition) -> bool {
+        let tag = self.cipher.seal(
+            self.chunks,
+            position,
+            &mut self.part[self.open_chunk_start..],
+        );
         self.part.extend_from_slice(&tag);
         // Hashed at once, while the chunk is still in the processor's cache.
-        self.part_hash.update(&self.part[self.open_from..]);
-        self.open_from = self.part.len();
+        self.part_hash.update(&self.part[self.open_chunk_start..]);
+        self.open_chunk_start = self.part.len();
         self.chunks += 1;
         self.chunks.is_multiple_of(CHUNKS_PER_PART as u64)
     }
@@ -146,7 +148,7 @@ impl BlobSealer {
         let sha256 = sha256(std::mem::take(&mut self.part_hash));
         self.blob_hash.update(sha256);
         self.ct_len += self.part.len() as u64;
-        self.handed_out = true;
+        self.part_emitted = true;
         let index = self.parts;
         self.parts += 1;
         SealedPart {
@@ -161,33 +163,33 @@ impl BlobSealer {
 pub struct BlobTail {
     sealer: BlobSealer,
     padding_left: u64,
-    ended: bool,
+    is_finished: bool,
 }
 
 impl BlobTail {
     /// Yields the parts that are left, then the description of the blob.
     pub fn step(&mut self) -> SealStep<'_> {
-        if self.ended {
+        if self.is_finished {
             return SealStep::Done(self.sealed());
         }
-        self.sealer.begin_part_if_handed_out();
+        self.sealer.start_next_part();
         loop {
             self.pad_chunk();
-            self.ended = self.padding_left == 0;
-            let position = if self.ended {
-                Position::Last
+            self.is_finished = self.padding_left == 0;
+            let position = if self.is_finished {
+                ChunkPosition::Last
             } else {
-                Position::Inner
+                ChunkPosition::Inner
             };
-            if self.sealer.close_chunk(position) || self.ended {
+            if self.sealer.close_chunk(position) || self.is_finished {
                 return SealStep::Part(self.sealer.close_part());
             }
         }
     }
 
     fn pad_chunk(&mut self) {
-        let room = self.sealer.room();
-        let zeros = usize::try_from(self.padding_left).map_or(room, |left| left.min(room));
+        let capacity = self.sealer.chunk_bytes_left();
+        let zeros = usize::try_from(self.padding_left).map_or(capacity, |left| left.min(capacity));
         self.sealer.part.resize(self.sealer.part.len() + zeros, 0);
         self.padding_left -= zeros as u64;
     }

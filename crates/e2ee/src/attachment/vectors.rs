@@ -1,6 +1,6 @@
 //! The vectors of `proto/vectors/attachment.json`.
 
-use super::open::Reason;
+use super::open::FailedCheck;
 use super::tests::{open, plaintext, seal_in_pieces};
 use super::*;
 use sealpost_proto::b64;
@@ -91,7 +91,7 @@ fn invalid_blobs_are_refused_for_their_reason() {
         };
         let reason = open(&file_key, &sealed(vector), &split(&blob)).unwrap_err();
         assert_eq!(
-            name_of(reason),
+            failed_check_name(reason),
             vector["reason"].as_str().unwrap(),
             "{}",
             vector["name"]
@@ -139,16 +139,16 @@ fn split(blob: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn name_of(reason: Reason) -> &'static str {
+fn failed_check_name(reason: FailedCheck) -> &'static str {
     match reason {
-        Reason::Lengths => "lengths",
-        Reason::PartLength => "part_length",
-        Reason::Commitment => "commitment",
-        Reason::Chunk => "chunk",
-        Reason::Padding => "padding",
-        Reason::Truncated => "truncated",
-        Reason::Hash => "hash",
-        Reason::Spent => "spent",
+        FailedCheck::Lengths => "lengths",
+        FailedCheck::PartLength => "part_length",
+        FailedCheck::Commitment => "commitment",
+        FailedCheck::Chunk => "chunk",
+        FailedCheck::Padding => "padding",
+        FailedCheck::Truncated => "truncated",
+        FailedCheck::Hash => "hash",
+        FailedCheck::AlreadyFailed => "failed",
     }
 }
 

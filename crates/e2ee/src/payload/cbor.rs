@@ -8,7 +8,7 @@ use sealpost_proto::limits::MAP_ENTRIES_MAX;
 use std::convert::Infallible;
 
 type Result<T> = std::result::Result<T, PayloadError>;
-type Encoding = std::result::Result<(), EncodeError<Infallible>>;
+type EncodeResult = std::result::Result<(), EncodeError<Infallible>>;
 
 /// Writes one map; keys must be put in ascending order.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl MapWriter {
     fn put(
         &mut self,
         key: u8,
-        value: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> Encoding,
+        value: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> EncodeResult,
     ) -> &mut Self {
         self.entries += 1;
         let mut encoder = Encoder::new(&mut self.body);
@@ -56,7 +56,7 @@ impl MapWriter {
         }
     }
 
-    pub(super) fn some_bytes(&mut self, key: u8, bytes: Option<&[u8]>) -> &mut Self {
+    pub(super) fn optional_bytes(&mut self, key: u8, bytes: Option<&[u8]>) -> &mut Self {
         if let Some(bytes) = bytes {
             self.bytes(key, bytes)
         } else {
@@ -64,7 +64,7 @@ impl MapWriter {
         }
     }
 
-    pub(super) fn some_text(&mut self, key: u8, text: Option<&str>) -> &mut Self {
+    pub(super) fn optional_text(&mut self, key: u8, text: Option<&str>) -> &mut Self {
         if let Some(text) = text {
             self.text(key, text)
         } else {
@@ -72,7 +72,7 @@ impl MapWriter {
         }
     }
 
-    pub(super) fn some_number(&mut self, key: u8, number: Option<u64>) -> &mut Self {
+    pub(super) fn optional_number(&mut self, key: u8, number: Option<u64>) -> &mut Self {
         if let Some(number) = number {
             self.number(key, number)
         } else {
@@ -80,7 +80,7 @@ impl MapWriter {
         }
     }
 
-    pub(super) fn some_item(&mut self, key: u8, item: Option<Vec<u8>>) -> &mut Self {
+    pub(super) fn optional_item(&mut self, key: u8, item: Option<Vec<u8>>) -> &mut Self {
         if let Some(item) = item {
             self.item(key, &item)
         } else {
@@ -117,7 +117,7 @@ impl MapWriter {
 }
 
 /// One CBOR item.
-pub(super) fn encode(item: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> Encoding) -> Vec<u8> {
+pub(super) fn encode(item: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> EncodeResult) -> Vec<u8> {
     let mut bytes = Vec::new();
     #[expect(clippy::expect_used, reason = "a Vec takes whatever is written")]
     item(&mut Encoder::new(&mut bytes)).expect("infallible");
@@ -169,7 +169,7 @@ impl<'b> Map<'b> {
 
     pub(super) fn flag(&self, key: u8) -> Result<bool> {
         Ok(self
-            .optional(key, |item| whole(item, |d| Ok(d.bool()?)))?
+            .optional(key, |item| decode_exact(item, |d| Ok(d.bool()?)))?
             .unwrap_or(false))
     }
 
@@ -203,7 +203,7 @@ fn next_item<'b>(decoder: &mut Decoder<'b>, bytes: &'b [u8]) -> Result<&'b [u8]>
 }
 
 /// Reads one item that is all of `item`.
-pub(super) fn whole<'b, T>(
+pub(super) fn decode_exact<'b, T>(
     item: &'b [u8],
     read: impl FnOnce(&mut Decoder<'b>) -> Result<T>,
 ) -> Result<T> {
@@ -216,18 +216,18 @@ pub(super) fn whole<'b, T>(
     }
 }
 
-pub(super) fn number(item: &[u8]) -> Result<u64> {
-    whole(item, |d| Ok(d.u64()?))
+pub(super) fn parse_u64(item: &[u8]) -> Result<u64> {
+    decode_exact(item, |d| Ok(d.u64()?))
 }
 
-pub(super) fn small(item: &[u8]) -> Result<u8> {
-    whole(item, |d| Ok(d.u8()?))
+pub(super) fn parse_u8(item: &[u8]) -> Result<u8> {
+    decode_exact(item, |d| Ok(d.u8()?))
 }
 
 /// A definite byte string of at most `max` bytes.
-pub(super) fn bytes(max: usize) -> impl Fn(&[u8]) -> Result<Vec<u8>> {
+pub(super) fn parse_bytes(max: usize) -> impl Fn(&[u8]) -> Result<Vec<u8>> {
     move |item| {
-        let bytes = whole(item, |d| Ok(d.bytes()?))?;
+        let bytes = decode_exact(item, |d| Ok(d.bytes()?))?;
         if bytes.len() > max {
             Err(PayloadError::TooLong { limit_bytes: max })
         } else {
@@ -237,19 +237,19 @@ pub(super) fn bytes(max: usize) -> impl Fn(&[u8]) -> Result<Vec<u8>> {
 }
 
 /// A byte string of exactly `N` bytes.
-pub(super) fn array<const N: usize>(item: &[u8]) -> Result<[u8; N]> {
-    whole(item, |d| Ok(d.bytes()?))?
+pub(super) fn parse_array<const N: usize>(item: &[u8]) -> Result<[u8; N]> {
+    decode_exact(item, |d| Ok(d.bytes()?))?
         .try_into()
         .map_err(|_| PayloadError::Malformed)
 }
 
 /// A definite text string of at most `max` bytes.
-pub(super) fn text(max: usize) -> impl Fn(&[u8]) -> Result<String> {
+pub(super) fn parse_text(max: usize) -> impl Fn(&[u8]) -> Result<String> {
     move |item| {
         if Decoder::new(item).datatype()? != Type::String {
             return Err(PayloadError::Malformed);
         }
-        let text = whole(item, |d| Ok(d.str()?))?;
+        let text = decode_exact(item, |d| Ok(d.str()?))?;
         if text.len() > max {
             Err(PayloadError::TooLong { limit_bytes: max })
         } else {

@@ -2,7 +2,7 @@
 
 use super::PayloadError;
 use super::cbor::{self, Map, MapWriter, encode};
-use super::message::{ChatId, chat_id};
+use super::message::{ChatId, parse_chat_id};
 use sealpost_proto::limits::{
     CARD_BYTES_MAX, CARD_NAME_BYTES_MAX, CHAT_DESCRIPTION_BYTES_MAX, CHAT_NAME_BYTES_MAX,
     PARTICIPANTS_PER_EVENT_MAX,
@@ -52,9 +52,9 @@ impl Chat {
         MapWriter::new()
             .bytes(0, &self.chat.0)
             .number(1, self.event.0)
-            .some_number(2, self.chat_type.map(u64::from))
-            .some_text(3, self.name.as_deref())
-            .some_text(4, self.description.as_deref())
+            .optional_number(2, self.chat_type.map(u64::from))
+            .optional_text(3, self.name.as_deref())
+            .optional_text(4, self.description.as_deref())
             .items(5, &participants)
             .finish()
     }
@@ -66,15 +66,15 @@ impl Chat {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {
-            chat: map.required(0, chat_id)?,
-            event: ChatEvent(map.required(1, cbor::small)?),
-            chat_type: map.optional(2, cbor::small)?,
-            name: map.optional(3, cbor::text(CHAT_NAME_BYTES_MAX))?,
-            description: map.optional(4, cbor::text(CHAT_DESCRIPTION_BYTES_MAX))?,
+            chat: map.required(0, parse_chat_id)?,
+            event: ChatEvent(map.required(1, cbor::parse_u8)?),
+            chat_type: map.optional(2, cbor::parse_u8)?,
+            name: map.optional(3, cbor::parse_text(CHAT_NAME_BYTES_MAX))?,
+            description: map.optional(4, cbor::parse_text(CHAT_DESCRIPTION_BYTES_MAX))?,
             participants: map.items(
                 5,
                 PARTICIPANTS_PER_EVENT_MAX,
-                cbor::text(CARD_NAME_BYTES_MAX),
+                cbor::parse_text(CARD_NAME_BYTES_MAX),
             )?,
         })
     }
@@ -96,9 +96,9 @@ impl Profile {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new()
-            .some_bytes(0, self.card.as_deref())
-            .some_bytes(1, self.avatar.as_ref().map(|hash| &hash[..]))
-            .some_bytes(2, self.rotated_card.as_deref())
+            .optional_bytes(0, self.card.as_deref())
+            .optional_bytes(1, self.avatar.as_ref().map(|hash| &hash[..]))
+            .optional_bytes(2, self.rotated_card.as_deref())
             .finish()
     }
 
@@ -108,10 +108,10 @@ impl Profile {
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
-        let card = |key| map.optional(key, cbor::bytes(CARD_BYTES_MAX));
+        let card = |key| map.optional(key, cbor::parse_bytes(CARD_BYTES_MAX));
         Ok(Self {
             card: card(0)?,
-            avatar: map.optional(1, cbor::array)?,
+            avatar: map.optional(1, cbor::parse_array)?,
             rotated_card: card(2)?,
         })
     }

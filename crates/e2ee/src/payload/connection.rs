@@ -25,9 +25,9 @@ impl Capability {
 
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
-        let relay = map.required(0, origin)?;
-        let id = MailboxId::from_bytes(map.required(1, cbor::array)?);
-        let send_key = SendKey::from_bytes(map.required(2, cbor::array)?);
+        let relay = map.required(0, parse_origin)?;
+        let id = MailboxId::from_bytes(map.required(1, cbor::parse_array)?);
+        let send_key = SendKey::from_bytes(map.required(2, cbor::parse_array)?);
         Ok(Self {
             mailbox: MailboxRef { relay, id },
             send_key,
@@ -36,8 +36,8 @@ impl Capability {
 }
 
 /// An origin in its one spelling.
-fn origin(item: &[u8]) -> Result<Origin, PayloadError> {
-    let text = cbor::text(ORIGIN_BYTES_MAX)(item)?;
+fn parse_origin(item: &[u8]) -> Result<Origin, PayloadError> {
+    let text = cbor::parse_text(ORIGIN_BYTES_MAX)(item)?;
     let origin = Origin::parse(&text).map_err(|_| PayloadError::Malformed)?;
     if origin.as_str() == text {
         Ok(origin)
@@ -61,7 +61,7 @@ impl ConnectionRequest {
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new()
             .item(0, &self.capability.encode())
-            .some_text(1, self.note.as_deref())
+            .optional_text(1, self.note.as_deref())
             .finish()
     }
 
@@ -74,7 +74,7 @@ impl ConnectionRequest {
         let capability = map.required(0, Capability::parse)?;
         Ok(Self {
             capability,
-            note: map.optional(1, cbor::text(REQUEST_NOTE_BYTES_MAX))?,
+            note: map.optional(1, cbor::parse_text(REQUEST_NOTE_BYTES_MAX))?,
         })
     }
 }
@@ -116,7 +116,7 @@ impl ConnectionReject {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
-        map.some_text(0, self.note.as_deref()).finish()
+        map.optional_text(0, self.note.as_deref()).finish()
     }
 
     /// Reads a body.
@@ -125,7 +125,7 @@ impl ConnectionReject {
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         Ok(Self {
-            note: Map::parse(body)?.optional(0, cbor::text(REQUEST_NOTE_BYTES_MAX))?,
+            note: Map::parse(body)?.optional(0, cbor::parse_text(REQUEST_NOTE_BYTES_MAX))?,
         })
     }
 }

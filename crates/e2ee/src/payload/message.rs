@@ -96,16 +96,16 @@ impl Message {
         let attachments: Vec<_> = self.attachments.iter().map(encode_descriptor).collect();
         let links: Vec<_> = self.links.iter().map(Link::encode).collect();
         MapWriter::new()
-            .some_bytes(0, self.chat.as_ref().map(|chat| &chat.0[..]))
-            .some_item(1, self.author.as_ref().map(Author::encode))
+            .optional_bytes(0, self.chat.as_ref().map(|chat| &chat.0[..]))
+            .optional_item(1, self.author.as_ref().map(Author::encode))
             .text(2, &self.content)
             .number(3, self.content_type.0)
             .items(4, &attachments)
             .items(5, &links)
-            .some_bytes(6, self.reply_to.as_ref().map(|id| &id.as_bytes()[..]))
+            .optional_bytes(6, self.reply_to.as_ref().map(|id| &id.as_bytes()[..]))
             .flag(7, self.action_required)
-            .some_number(8, self.deliver_by.map(Timestamp::as_millis))
-            .some_number(9, self.read_by.map(Timestamp::as_millis))
+            .optional_number(8, self.deliver_by.map(Timestamp::as_millis))
+            .optional_number(9, self.read_by.map(Timestamp::as_millis))
             .finish()
     }
 
@@ -116,16 +116,16 @@ impl Message {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {
-            chat: map.optional(0, chat_id)?,
+            chat: map.optional(0, parse_chat_id)?,
             author: map.optional(1, Author::parse)?,
-            content: map.required(2, cbor::text(MESSAGE_TEXT_BYTES_MAX))?,
-            content_type: ContentType(map.required(3, cbor::small)?),
+            content: map.required(2, cbor::parse_text(MESSAGE_TEXT_BYTES_MAX))?,
+            content_type: ContentType(map.required(3, cbor::parse_u8)?),
             attachments: map.items(4, FILES_PER_MESSAGE_MAX, parse_descriptor)?,
             links: map.items(5, LINKS_PER_MESSAGE_MAX, Link::parse)?,
-            reply_to: map.optional(6, message_id)?,
+            reply_to: map.optional(6, parse_message_id)?,
             action_required: map.flag(7)?,
-            deliver_by: map.optional(8, time)?,
-            read_by: map.optional(9, time)?,
+            deliver_by: map.optional(8, parse_timestamp)?,
+            read_by: map.optional(9, parse_timestamp)?,
         })
     }
 }
@@ -134,16 +134,16 @@ impl Author {
     fn encode(&self) -> Vec<u8> {
         MapWriter::new()
             .text(0, &self.name)
-            .some_bytes(1, self.avatar.as_ref().map(|hash| &hash[..]))
+            .optional_bytes(1, self.avatar.as_ref().map(|hash| &hash[..]))
             .finish()
     }
 
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
-        let name = map.required(0, cbor::text(CARD_NAME_BYTES_MAX))?;
+        let name = map.required(0, cbor::parse_text(CARD_NAME_BYTES_MAX))?;
         Ok(Self {
             name,
-            avatar: map.optional(1, cbor::array)?,
+            avatar: map.optional(1, cbor::parse_array)?,
         })
     }
 }
@@ -152,14 +152,14 @@ impl Link {
     fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
         for (key, text) in (0..).zip([&self.url, &self.object_id, &self.name, &self.icon]) {
-            map.some_text(key, text.as_deref());
+            map.optional_text(key, text.as_deref());
         }
         map.finish()
     }
 
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
-        let text = |key| map.optional(key, cbor::text(LINK_TEXT_BYTES_MAX));
+        let text = |key| map.optional(key, cbor::parse_text(LINK_TEXT_BYTES_MAX));
         Ok(Self {
             url: text(0)?,
             object_id: text(1)?,
@@ -174,21 +174,21 @@ fn encode_descriptor(descriptor: &Descriptor) -> Vec<u8> {
 }
 
 fn parse_descriptor(item: &[u8]) -> Result<Descriptor, PayloadError> {
-    cbor::whole(item, |decoder: &mut Decoder<'_>| {
+    cbor::decode_exact(item, |decoder: &mut Decoder<'_>| {
         Descriptor::parse(decoder).map_err(|_| PayloadError::Attachment)
     })
 }
 
-pub(super) fn chat_id(item: &[u8]) -> Result<ChatId, PayloadError> {
-    cbor::array(item).map(ChatId)
+pub(super) fn parse_chat_id(item: &[u8]) -> Result<ChatId, PayloadError> {
+    cbor::parse_array(item).map(ChatId)
 }
 
-pub(super) fn message_id(item: &[u8]) -> Result<MessageId, PayloadError> {
-    cbor::array(item).map(MessageId::from_bytes)
+pub(super) fn parse_message_id(item: &[u8]) -> Result<MessageId, PayloadError> {
+    cbor::parse_array(item).map(MessageId::from_bytes)
 }
 
-pub(super) fn time(item: &[u8]) -> Result<Timestamp, PayloadError> {
-    cbor::number(item).map(Timestamp::from_millis)
+pub(super) fn parse_timestamp(item: &[u8]) -> Result<Timestamp, PayloadError> {
+    cbor::parse_u64(item).map(Timestamp::from_millis)
 }
 
 /// Message ids as items of a list.
@@ -227,9 +227,9 @@ impl Edit {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {
-            message: map.required(0, message_id)?,
-            content: map.required(1, cbor::text(MESSAGE_TEXT_BYTES_MAX))?,
-            content_type: ContentType(map.required(2, cbor::small)?),
+            message: map.required(0, parse_message_id)?,
+            content: map.required(1, cbor::parse_text(MESSAGE_TEXT_BYTES_MAX))?,
+            content_type: ContentType(map.required(2, cbor::parse_u8)?),
         })
     }
 }
@@ -254,7 +254,7 @@ impl Retract {
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         Ok(Self {
-            message: Map::parse(body)?.required(0, message_id)?,
+            message: Map::parse(body)?.required(0, parse_message_id)?,
         })
     }
 }
@@ -287,9 +287,9 @@ impl Reaction {
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
-        let emoji = map.required(1, cbor::text(REACTION_BYTES_MAX))?;
+        let emoji = map.required(1, cbor::parse_text(REACTION_BYTES_MAX))?;
         Ok(Self {
-            message: map.required(0, message_id)?,
+            message: map.required(0, parse_message_id)?,
             emoji,
             removed: map.flag(2)?,
         })

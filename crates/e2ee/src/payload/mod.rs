@@ -16,7 +16,7 @@ pub use connection::{
 };
 pub use message::{Author, ChatId, ContentType, Edit, Link, Message, Reaction, Retract};
 pub use receipt::{Probe, Receipt, ReceiptKind};
-pub use resend::{AttachmentQuery, Resend, Resume, Void};
+pub use resend::{AttachmentRequest, Resend, Resume, Void};
 
 /// Why a body is not what its kind says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use super::PayloadError;
 use super::cbor::{self, Map, MapWriter};
-use super::message::{encode_ids, message_id, time};
+use super::message::{encode_ids, parse_message_id, parse_timestamp};
 use sealpost_proto::limits::RECEIPT_IDS_MAX;
 use sealpost_proto::{MessageId, Timestamp};
 
@@ -47,11 +47,11 @@ impl Receipt {
     /// [`PayloadError`] says what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
-        let kind = ReceiptKind(map.required(0, cbor::small)?);
+        let kind = ReceiptKind(map.required(0, cbor::parse_u8)?);
         Ok(Self {
             kind,
-            ids: map.items(1, RECEIPT_IDS_MAX, message_id)?,
-            at: map.required(2, time)?,
+            ids: map.items(1, RECEIPT_IDS_MAX, parse_message_id)?,
+            at: map.required(2, parse_timestamp)?,
         })
     }
 }
@@ -62,7 +62,7 @@ pub struct Probe {
     /// What the answer repeats.
     pub nonce: [u8; 16],
     /// Whether this is the answer.
-    pub answer: bool,
+    pub is_response: bool,
 }
 
 impl Probe {
@@ -71,7 +71,7 @@ impl Probe {
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new()
             .bytes(0, &self.nonce)
-            .flag(1, self.answer)
+            .flag(1, self.is_response)
             .finish()
     }
 
@@ -82,8 +82,8 @@ impl Probe {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {
-            nonce: map.required(0, cbor::array)?,
-            answer: map.flag(1)?,
+            nonce: map.required(0, cbor::parse_array)?,
+            is_response: map.flag(1)?,
         })
     }
 }

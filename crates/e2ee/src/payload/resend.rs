@@ -2,7 +2,7 @@
 
 use super::PayloadError;
 use super::cbor::{self, Map, MapWriter, encode};
-use super::message::{encode_ids, message_id};
+use super::message::{encode_ids, parse_message_id};
 use crate::keys::Incarnation;
 use sealpost_proto::limits::{RECEIPT_IDS_MAX, RESUME_BITMAP_BYTES_MAX, VOID_SEQS_MAX};
 use sealpost_proto::{BlobId, MessageId};
@@ -36,15 +36,15 @@ impl Resume {
     pub fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
         Ok(Self {
-            incarnation: Incarnation::from_bytes(map.required(0, cbor::array)?),
-            upto: map.required(1, cbor::number)?,
-            bitmap: map.required(2, cbor::bytes(RESUME_BITMAP_BYTES_MAX))?,
+            incarnation: Incarnation::from_bytes(map.required(0, cbor::parse_array)?),
+            upto: map.required(1, cbor::parse_u64)?,
+            bitmap: map.required(2, cbor::parse_bytes(RESUME_BITMAP_BYTES_MAX))?,
         })
     }
 
     /// Whether the message with this seq is held.
     #[must_use]
-    pub fn holds(&self, seq: u64) -> bool {
+    pub fn contains(&self, seq: u64) -> bool {
         let Some(index) = seq
             .checked_sub(self.upto)
             .and_then(|above| above.checked_sub(1))
@@ -82,24 +82,24 @@ impl Void {
 
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
-        let incarnation = Incarnation::from_bytes(map.required(0, cbor::array)?);
+        let incarnation = Incarnation::from_bytes(map.required(0, cbor::parse_array)?);
         Ok(Self {
             incarnation,
-            seqs: map.items(1, VOID_SEQS_MAX, cbor::number)?,
+            seqs: map.items(1, VOID_SEQS_MAX, cbor::parse_u64)?,
         })
     }
 }
 
 /// A file whose blob is dead, to be uploaded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttachmentQuery {
+pub struct AttachmentRequest {
     /// The message it belongs to.
     pub message: MessageId,
     /// The blob its descriptor names.
     pub blob: BlobId,
 }
 
-impl AttachmentQuery {
+impl AttachmentRequest {
     fn encode(&self) -> Vec<u8> {
         MapWriter::new()
             .bytes(0, self.message.as_bytes())
@@ -109,10 +109,10 @@ impl AttachmentQuery {
 
     fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
-        let message = map.required(0, message_id)?;
+        let message = map.required(0, parse_message_id)?;
         Ok(Self {
             message,
-            blob: BlobId::from_bytes(map.required(1, cbor::array)?),
+            blob: BlobId::from_bytes(map.required(1, cbor::parse_array)?),
         })
     }
 }
@@ -127,7 +127,7 @@ pub struct Resend {
     /// What will not come.
     pub void: Option<Void>,
     /// A file that cannot be fetched any more.
-    pub attachment: Option<AttachmentQuery>,
+    pub attachment: Option<AttachmentRequest>,
 }
 
 impl Resend {
@@ -136,9 +136,9 @@ impl Resend {
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new()
             .items(0, &encode_ids(&self.query))
-            .some_item(1, self.resume.as_ref().map(Resume::encode))
-            .some_item(2, self.void.as_ref().map(Void::encode))
-            .some_item(3, self.attachment.as_ref().map(AttachmentQuery::encode))
+            .optional_item(1, self.resume.as_ref().map(Resume::encode))
+            .optional_item(2, self.void.as_ref().map(Void::encode))
+            .optional_item(3, self.attachment.as_ref().map(AttachmentRequest::encode))
             .finish()
     }
 
@@ -149,10 +149,10 @@ impl Resend {
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {
-            query: map.items(0, RECEIPT_IDS_MAX, message_id)?,
+            query: map.items(0, RECEIPT_IDS_MAX, parse_message_id)?,
             resume: map.optional(1, Resume::parse)?,
             void: map.optional(2, Void::parse)?,
-            attachment: map.optional(3, AttachmentQuery::parse)?,
+            attachment: map.optional(3, AttachmentRequest::parse)?,
         })
     }
 }

@@ -31,7 +31,7 @@ fn resend() -> Resend {
             incarnation: Incarnation::from_bytes([5; 8]),
             seqs: vec![1, 300],
         }),
-        attachment: Some(AttachmentQuery {
+        attachment: Some(AttachmentRequest {
             message: ID,
             blob: BlobId::from_bytes([6; 16]),
         }),
@@ -62,7 +62,7 @@ fn what_is_written_is_read() {
         Retract { message: ID } => Retract,
         Reaction { message: ID, emoji: "👍".into(), removed: true } => Reaction,
         Receipt { kind: ReceiptKind::READ, ids: vec![ID; 64], at: Timestamp::from_millis(5) } => Receipt,
-        Probe { nonce: [8; 16], answer: true } => Probe,
+        Probe { nonce: [8; 16], is_response: true } => Probe,
         chat() => Chat,
         Profile { card: Some(vec![1; 202]), avatar: Some([2; 32]), rotated_card: Some(vec![3; 266]) } => Profile,
         Profile::default() => Profile,
@@ -244,7 +244,7 @@ fn an_origin_in_another_spelling_is_refused() {
 #[test]
 fn a_resume_says_what_is_held() {
     let resume = resend().resume.unwrap();
-    let held: Vec<_> = (7..=20).filter(|seq| resume.holds(*seq)).collect();
+    let held: Vec<_> = (7..=20).filter(|seq| resume.contains(*seq)).collect();
     assert_eq!(held, [7, 8, 9, 10, 12]);
-    assert!(!resume.holds(u64::MAX));
+    assert!(!resume.contains(u64::MAX));
 }

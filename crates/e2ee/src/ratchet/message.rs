@@ -1,10 +1,9 @@
 //! The layout of MSG: `01 02 || N(24) || EH(56) || body`.
 
-use super::{Opened, body_key};
+use super::{OpenError, OpenedRecord, body_key};
 use crate::handshake::AD_BYTES;
 use crate::primitive::{Key, NONCE_BYTES, TAG_BYTES, hash, open, random, seal as seal_bytes};
-use crate::record::{Malformed, Reader};
-use crate::sessions::NotOpened;
+use crate::record::{ParseRecordError, Reader};
 use rand_core::CryptoRng;
 
 /// `01 02`: version and frame type of a MSG.
@@ -34,14 +33,14 @@ impl Header {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    fn parse(bytes: &[u8]) -> Result<Self, ParseRecordError> {
         let mut reader = Reader::new(bytes);
         let header = Self {
             dh: reader.array()?,
             previous_len: reader.u32()?,
             n: reader.u32()?,
         };
-        reader.end()?;
+        reader.expect_end()?;
         Ok(header)
     }
 }
@@ -70,23 +69,23 @@ pub(super) fn seal(
         &body_key(message_key),
         &nonce,
         record,
-        &associated(ad, &msg),
+        &associated_data(ad, &msg),
     );
     msg.extend_from_slice(&body);
     msg
 }
 
 /// `AD || 01 02 || N || EH`.
-fn associated(ad: &[u8; AD_BYTES], head: &[u8]) -> [u8; AD_BYTES + HEAD_BYTES] {
-    let mut whole = [0; AD_BYTES + HEAD_BYTES];
-    whole[..AD_BYTES].copy_from_slice(ad);
-    whole[AD_BYTES..].copy_from_slice(head);
-    whole
+fn associated_data(ad: &[u8; AD_BYTES], head: &[u8]) -> [u8; AD_BYTES + HEAD_BYTES] {
+    let mut bytes = [0; AD_BYTES + HEAD_BYTES];
+    bytes[..AD_BYTES].copy_from_slice(ad);
+    bytes[AD_BYTES..].copy_from_slice(head);
+    bytes
 }
 
 /// A MSG as it came; nothing in it is authentic yet.
 pub(super) struct Message<'a> {
-    whole: &'a [u8],
+    bytes: &'a [u8],
     head: &'a [u8],
     nonce: [u8; NONCE_BYTES],
     header: &'a [u8],
@@ -94,22 +93,22 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn parse(whole: &'a [u8]) -> Result<Self, NotOpened> {
-        Self::split(whole).map_err(|Malformed| NotOpened::Malformed)
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, OpenError> {
+        Self::split(bytes).map_err(|ParseRecordError| OpenError::Malformed)
     }
 
-    fn split(whole: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(whole);
+    fn split(bytes: &'a [u8]) -> Result<Self, ParseRecordError> {
+        let mut reader = Reader::new(bytes);
         if reader.array()? != MSG_FRAME {
-            return Err(Malformed);
+            return Err(ParseRecordError);
         }
-        let (nonce, header) = (reader.array()?, reader.take(EH_BYTES)?);
-        let (head, body) = (reader.consumed(), reader.rest());
+        let (nonce, header) = (reader.array()?, reader.bytes(EH_BYTES)?);
+        let (head, body) = (reader.consumed(), reader.remaining());
         if body.len() < TAG_BYTES {
-            return Err(Malformed);
+            return Err(ParseRecordError);
         }
         Ok(Self {
-            whole,
+            bytes,
             head,
             nonce,
             header,
@@ -119,18 +118,22 @@ impl<'a> Message<'a> {
 
     /// `H(MSG)`.
     pub(super) fn hash(&self) -> [u8; 32] {
-        hash(&[self.whole])
+        hash(&[self.bytes])
     }
 
     /// The header, when this is its key.
-    pub(super) fn header(&self, key: &Key) -> Option<Header> {
+    pub(super) fn open_header(&self, key: &Key) -> Option<Header> {
         let bytes = open(key, &self.nonce, self.header, &MSG_FRAME)?;
         Header::parse(&bytes).ok()
     }
 
     /// The record, when this is its message key.
-    pub(super) fn open(&self, message_key: &Key, ad: &[u8; AD_BYTES]) -> Result<Opened, NotOpened> {
-        let ad = associated(ad, self.head);
-        open(&body_key(message_key), &self.nonce, self.body, &ad).ok_or(NotOpened::BodyInvalid)
+    pub(super) fn open(
+        &self,
+        message_key: &Key,
+        ad: &[u8; AD_BYTES],
+    ) -> Result<OpenedRecord, OpenError> {
+        let ad = associated_data(ad, self.head);
+        open(&body_key(message_key), &self.nonce, self.body, &ad).ok_or(OpenError::BodyInvalid)
     }
 }

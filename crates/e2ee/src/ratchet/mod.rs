@@ -3,31 +3,54 @@
 //! The sending half of a DH step waits until the next message is sealed; opening therefore draws nothing and works on
 //! a copy.
 
+mod encoding;
 mod message;
 mod receiver;
-mod store;
 
-use crate::handshake::{AD_BYTES, Agreed};
-use crate::primitive::{Key, agree, kdf, kdf_key, keyed_hmac, label, random_secret};
-use crate::sessions::NotOpened;
+use crate::handshake::{AD_BYTES, SessionKeys};
+use crate::primitive::{Key, diffie_hellman, kdf, kdf_key, keyed_hmac, label, random_secret};
 use hmac::Mac as _;
 use message::{Header, Message};
 use rand_core::CryptoRng;
 pub(crate) use receiver::Receiver;
-use receiver::{Chain, Fit};
+use receiver::{Chain, HeaderMatch};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 /// What a message opened to.
-pub(crate) type Opened = Zeroizing<Vec<u8>>;
+pub(crate) type OpenedRecord = Zeroizing<Vec<u8>>;
 
-/// Why a message cannot be sealed.
+/// Error when a record cannot be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SealFault {
-    /// Nothing of the peer has opened, so there is no key to step towards.
+pub(crate) enum SealError {
+    /// No message of the peer has opened yet, so there is no peer key for a DH step.
     NothingOpened,
+    /// The sending chain has used its last message number.
     ChainExhausted,
+    /// The peer's ratchet key is of low order.
     WeakKey,
+}
+
+/// Error when a MSG does not open (docs/e2ee.md#ratchet).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenError {
+    /// The bytes do not have the layout of a MSG.
+    Malformed,
+    /// No header key of the session opens the header.
+    NoHeaderKey,
+    /// More than 1,000 messages of one chain are missing before this one.
+    GapTooLarge,
+    /// The header opened, but its ratchet key does not belong to that header key.
+    HeaderRefused,
+    /// The message key was evicted before the message arrived.
+    KeyEvicted,
+    /// The message key was used before.
+    Consumed {
+        /// `H(MSG)`.
+        msg_hash: [u8; 32],
+    },
+    /// The header opened, but the body does not.
+    BodyInvalid,
 }
 
 /// One session's ratchet, both ways.
@@ -59,14 +82,14 @@ struct SendingChain {
 }
 
 /// `KDF_RK(rk, dh) -> rk || ck || nhk`.
-fn kdf_root(root: &Key, dh: &Key) -> (Key, Key, Key) {
+fn derive_root_keys(root: &Key, dh: &Key) -> (Key, Key, Key) {
     let okm = kdf::<96>(&root.0, &dh.0, &[label!("root")]);
     let part = |at: usize| Key(std::array::from_fn(|i| okm[32 * at + i]));
     (part(0), part(1), part(2))
 }
 
 /// A chain's next message key and the chain key after it.
-fn kdf_chain(chain: &Key) -> (Key, Key) {
+fn derive_chain_keys(chain: &Key) -> (Key, Key) {
     let keyed = keyed_hmac(chain);
     let derive = |input: u8| {
         Key(keyed
@@ -82,40 +105,40 @@ fn kdf_chain(chain: &Key) -> (Key, Key) {
 impl Ratchet {
     /// A's ratchet: its first chain is ready, with SPK as B's ratchet key. `None` when SPK is of low order.
     pub(crate) fn initiator(
-        agreed: &Agreed,
+        keys: &SessionKeys,
         spk: &[u8; 32],
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Option<Self> {
         let own = random_secret(rng);
         let dh = PublicKey::from(&own).to_bytes();
-        let (root, chain, next_sending) = kdf_root(&agreed.root, &agree(&own, spk)?);
+        let (root, chain, next_sending) = derive_root_keys(&keys.root, &diffie_hellman(&own, spk)?);
         Some(Self {
             root,
             own,
             remote: Some(*spk),
             sending: Some(SendingChain {
                 dh,
-                header: agreed.header_a.clone(),
+                header: keys.header_a.clone(),
                 chain,
                 next: 0,
             }),
             next_sending,
             previous_len: 0,
-            next_receiving: agreed.header_b.clone(),
+            next_receiving: keys.header_b.clone(),
             receiver: Receiver::default(),
         })
     }
 
     /// B's ratchet: SPK is its first ratchet key, and it can seal once A's first message has opened.
-    pub(crate) fn responder(agreed: &Agreed, spk: &StaticSecret) -> Self {
+    pub(crate) fn responder(keys: &SessionKeys, spk: &StaticSecret) -> Self {
         Self {
-            root: agreed.root.clone(),
+            root: keys.root.clone(),
             own: spk.clone(),
             remote: None,
             sending: None,
-            next_sending: agreed.header_b.clone(),
+            next_sending: keys.header_b.clone(),
             previous_len: 0,
-            next_receiving: agreed.header_a.clone(),
+            next_receiving: keys.header_a.clone(),
             receiver: Receiver::default(),
         }
     }
@@ -126,16 +149,16 @@ impl Ratchet {
         ad: &[u8; AD_BYTES],
         record: &[u8],
         rng: &mut (impl CryptoRng + ?Sized),
-    ) -> Result<Vec<u8>, SealFault> {
+    ) -> Result<Vec<u8>, SealError> {
         if self.sending.is_none() {
             self.step_sending(rng)?;
         }
-        let sending = self.sending.as_mut().ok_or(SealFault::NothingOpened)?;
+        let sending = self.sending.as_mut().ok_or(SealError::NothingOpened)?;
         let following = sending
             .next
             .checked_add(1)
-            .ok_or(SealFault::ChainExhausted)?;
-        let (message_key, chain) = kdf_chain(&sending.chain);
+            .ok_or(SealError::ChainExhausted)?;
+        let (message_key, chain) = derive_chain_keys(&sending.chain);
         let header = Header {
             dh: sending.dh,
             previous_len: self.previous_len,
@@ -147,11 +170,11 @@ impl Ratchet {
     }
 
     /// The sending half of a DH step: a new ratchet key and a new chain.
-    fn step_sending(&mut self, rng: &mut (impl CryptoRng + ?Sized)) -> Result<(), SealFault> {
-        let remote = self.remote.ok_or(SealFault::NothingOpened)?;
+    fn step_sending(&mut self, rng: &mut (impl CryptoRng + ?Sized)) -> Result<(), SealError> {
+        let remote = self.remote.ok_or(SealError::NothingOpened)?;
         let own = random_secret(rng);
-        let shared = agree(&own, &remote).ok_or(SealFault::WeakKey)?;
-        let (root, chain, next_sending) = kdf_root(&self.root, &shared);
+        let shared = diffie_hellman(&own, &remote).ok_or(SealError::WeakKey)?;
+        let (root, chain, next_sending) = derive_root_keys(&self.root, &shared);
         let header = std::mem::replace(&mut self.next_sending, next_sending);
         let dh = PublicKey::from(&own).to_bytes();
         (self.root, self.own) = (root, own);
@@ -169,33 +192,40 @@ impl Ratchet {
         &self,
         ad: &[u8; AD_BYTES],
         msg: &[u8],
-    ) -> Result<(Self, Opened), NotOpened> {
+    ) -> Result<(Self, OpenedRecord), OpenError> {
         let message = Message::parse(msg)?;
         let mut next = self.clone();
-        let key = match next.receiver.fit(&message, Some(&self.next_receiving))? {
-            Fit::Chain { index, header } => next.receiver.take_key(index, &header, &message)?,
-            Fit::Next { header } => next.step_receiving(&header, &message)?,
+        let key = match next
+            .receiver
+            .match_header(&message, Some(&self.next_receiving))?
+        {
+            HeaderMatch::Chain { index, header } => next
+                .receiver
+                .consume_message_key(index, &header, &message)?,
+            HeaderMatch::Next { header } => next.step_receiving(&header, &message)?,
         };
         let opened = message.open(&key, ad)?;
         Ok((next, opened))
     }
 
     /// The receiving half of a DH step, then the key of the message that brought it.
-    fn step_receiving(&mut self, header: &Header, message: &Message<'_>) -> Result<Key, NotOpened> {
+    fn step_receiving(&mut self, header: &Header, message: &Message<'_>) -> Result<Key, OpenError> {
         // A peer steps only after a new key of ours, so while ours is due its step cannot be genuine.
         let due = self.sending.is_none() && self.remote.is_some();
         if due || self.remote == Some(header.dh) {
-            return Err(NotOpened::HeaderRefused);
+            return Err(OpenError::HeaderRefused);
         }
-        let dh = agree(&self.own, &header.dh).ok_or(NotOpened::HeaderRefused)?;
+        let dh = diffie_hellman(&self.own, &header.dh).ok_or(OpenError::HeaderRefused)?;
         self.receiver.close_chain(header.previous_len)?;
-        let (root, chain, next_receiving) = kdf_root(&self.root, &dh);
+        let (root, chain, next_receiving) = derive_root_keys(&self.root, &dh);
         let header_key = std::mem::replace(&mut self.next_receiving, next_receiving);
         self.root = root;
         self.remote = Some(header.dh);
         self.previous_len = self.sending.take().map_or(0, |chain| chain.next);
-        let index = self.receiver.push(Chain::new(header_key, header.dh, chain));
-        self.receiver.take_key(index, header, message)
+        let index = self
+            .receiver
+            .push_chain(Chain::new(header_key, header.dh, chain));
+        self.receiver.consume_message_key(index, header, message)
     }
 
     /// What remains of a session that has been replaced: it opens what its chains still hold, and steps no more.

@@ -1,11 +1,10 @@
 //! The receiving half of a session: its chains, the keys of messages that were skipped, and tombstones of those that
 //! had to go.
 
-use super::kdf_chain;
 use super::message::{Header, Message};
+use super::{OpenError, derive_chain_keys};
 use crate::handshake::AD_BYTES;
 use crate::primitive::Key;
-use crate::sessions::NotOpened;
 use sealpost_proto::limits::{
     OLD_HEADER_KEYS_MAX, SKIPPED_KEYS_PER_MESSAGE_MAX, SKIPPED_KEYS_STORED_MAX, TOMBSTONES_MAX,
 };
@@ -26,13 +25,13 @@ pub(super) struct Chain {
     /// The peer's ratchet key of this chain.
     pub(super) dh: [u8; 32],
     /// CKr and Nr while the chain may grow.
-    pub(super) head: Option<Head>,
+    pub(super) head: Option<ChainHead>,
     /// Keys of messages that were skipped, by number.
     pub(super) skipped: BTreeMap<u32, Key>,
 }
 
 #[derive(Clone)]
-pub(super) struct Head {
+pub(super) struct ChainHead {
     pub(super) chain: Key,
     pub(super) next: u32,
 }
@@ -46,7 +45,7 @@ pub(super) struct Tombstone {
 }
 
 /// Whose header key fits.
-pub(super) enum Fit {
+pub(super) enum HeaderMatch {
     /// That of a chain which is there.
     Chain { index: usize, header: Header },
     /// The next one: a DH step.
@@ -58,21 +57,21 @@ impl Chain {
         Self {
             header,
             dh,
-            head: Some(Head { chain, next: 0 }),
+            head: Some(ChainHead { chain, next: 0 }),
             skipped: BTreeMap::new(),
         }
     }
 
     /// Stores the keys before number `until`.
-    fn skip_to(&mut self, until: u32) -> Result<(), NotOpened> {
+    fn skip_to(&mut self, until: u32) -> Result<(), OpenError> {
         let Some(head) = &mut self.head else {
             return Ok(());
         };
         if until.saturating_sub(head.next) > SKIPPED_KEYS_PER_MESSAGE_MAX {
-            return Err(NotOpened::GapTooLarge);
+            return Err(OpenError::GapTooLarge);
         }
         while head.next < until {
-            let (message_key, chain) = kdf_chain(&head.chain);
+            let (message_key, chain) = derive_chain_keys(&head.chain);
             self.skipped.insert(head.next, message_key);
             (head.chain, head.next) = (chain, head.next + 1);
         }
@@ -80,14 +79,14 @@ impl Chain {
     }
 
     /// The key of message `n`, when the chain can still derive it.
-    fn advance(&mut self, n: u32) -> Result<Option<Key>, NotOpened> {
+    fn advance(&mut self, n: u32) -> Result<Option<Key>, OpenError> {
         if self.head.as_ref().is_none_or(|head| n < head.next) {
             return Ok(None);
         }
-        let following = n.checked_add(1).ok_or(NotOpened::HeaderRefused)?;
+        let following = n.checked_add(1).ok_or(OpenError::HeaderRefused)?;
         self.skip_to(n)?;
         Ok(self.head.as_mut().map(|head| {
-            let (message_key, chain) = kdf_chain(&head.chain);
+            let (message_key, chain) = derive_chain_keys(&head.chain);
             (head.chain, head.next) = (chain, following);
             message_key
         }))
@@ -100,49 +99,53 @@ impl Chain {
 
 impl Tombstone {
     fn covers(&self, header: &Key, n: u32) -> bool {
-        (self.from..=self.to).contains(&n) && self.header.is(header)
+        (self.from..=self.to).contains(&n) && self.header.constant_time_eq(header)
     }
 }
 
 impl Receiver {
     /// Tries header keys in the order HKr, NHKr, old ones newest first.
-    pub(super) fn fit(&self, message: &Message<'_>, next: Option<&Key>) -> Result<Fit, NotOpened> {
+    pub(super) fn match_header(
+        &self,
+        message: &Message<'_>,
+        next: Option<&Key>,
+    ) -> Result<HeaderMatch, OpenError> {
         let growing = self.chains.iter().rposition(Chain::is_growing);
-        if let Some(fit) = growing.and_then(|index| self.fit_chain(message, index)) {
+        if let Some(fit) = growing.and_then(|index| self.match_chain(message, index)) {
             return Ok(fit);
         }
-        if let Some(header) = next.and_then(|key| message.header(key)) {
-            return Ok(Fit::Next { header });
+        if let Some(header) = next.and_then(|key| message.open_header(key)) {
+            return Ok(HeaderMatch::Next { header });
         }
         let old = (0..self.chains.len())
             .rev()
             .filter(|index| Some(*index) != growing);
         old.into_iter()
-            .find_map(|index| self.fit_chain(message, index))
-            .ok_or(NotOpened::NoHeaderKey)
+            .find_map(|index| self.match_chain(message, index))
+            .ok_or(OpenError::NoHeaderKey)
     }
 
-    fn fit_chain(&self, message: &Message<'_>, index: usize) -> Option<Fit> {
-        let header = message.header(&self.chains.get(index)?.header)?;
-        Some(Fit::Chain { index, header })
+    fn match_chain(&self, message: &Message<'_>, index: usize) -> Option<HeaderMatch> {
+        let header = message.open_header(&self.chains.get(index)?.header)?;
+        Some(HeaderMatch::Chain { index, header })
     }
 
     /// Takes the key of a message out of the chain its header fits, skipping what is missing before it.
-    pub(super) fn take_key(
+    pub(super) fn consume_message_key(
         &mut self,
         index: usize,
         header: &Header,
         message: &Message<'_>,
-    ) -> Result<Key, NotOpened> {
-        let chain = self.chains.get_mut(index).ok_or(NotOpened::NoHeaderKey)?;
+    ) -> Result<Key, OpenError> {
+        let chain = self.chains.get_mut(index).ok_or(OpenError::NoHeaderKey)?;
         if chain.dh != header.dh {
-            return Err(NotOpened::HeaderRefused);
+            return Err(OpenError::HeaderRefused);
         }
         let key = match chain.skipped.remove(&header.n) {
             Some(key) => key,
             None => match chain.advance(header.n)? {
                 Some(key) => key,
-                None => return Err(self.without_key(index, header.n, message)),
+                None => return Err(self.missing_key_error(index, header.n, message)),
             },
         };
         self.evict();
@@ -150,23 +153,23 @@ impl Receiver {
     }
 
     /// A header that opened names a key that is not there.
-    fn without_key(&self, index: usize, n: u32, message: &Message<'_>) -> NotOpened {
+    fn missing_key_error(&self, index: usize, n: u32, message: &Message<'_>) -> OpenError {
         let evicted = |chain: &Chain| {
             self.tombstones
                 .iter()
                 .any(|tombstone| tombstone.covers(&chain.header, n))
         };
         if self.chains.get(index).is_some_and(evicted) {
-            NotOpened::KeyEvicted
+            OpenError::KeyEvicted
         } else {
-            NotOpened::Consumed {
+            OpenError::Consumed {
                 msg_hash: message.hash(),
             }
         }
     }
 
     /// Ends the growing chain at the length the peer says it had.
-    pub(super) fn close_chain(&mut self, len: u32) -> Result<(), NotOpened> {
+    pub(super) fn close_chain(&mut self, len: u32) -> Result<(), OpenError> {
         if let Some(chain) = self.chains.last_mut() {
             chain.skip_to(len)?;
             chain.head = None;
@@ -175,7 +178,7 @@ impl Receiver {
     }
 
     /// Adds a chain that grows, and returns where it is.
-    pub(super) fn push(&mut self, chain: Chain) -> usize {
+    pub(super) fn push_chain(&mut self, chain: Chain) -> usize {
         self.chains.push(chain);
         self.chains.len() - 1
     }
@@ -185,13 +188,13 @@ impl Receiver {
         &self,
         ad: &[u8; AD_BYTES],
         msg: &[u8],
-    ) -> Result<(Self, super::Opened), NotOpened> {
+    ) -> Result<(Self, super::OpenedRecord), OpenError> {
         let message = Message::parse(msg)?;
         let mut next = self.clone();
-        let Fit::Chain { index, header } = self.fit(&message, None)? else {
-            return Err(NotOpened::NoHeaderKey);
+        let HeaderMatch::Chain { index, header } = self.match_header(&message, None)? else {
+            return Err(OpenError::NoHeaderKey);
         };
-        let key = next.take_key(index, &header, &message)?;
+        let key = next.consume_message_key(index, &header, &message)?;
         let opened = message.open(&key, ad)?;
         Ok((next, opened))
     }
@@ -232,7 +235,7 @@ impl Receiver {
             return;
         };
         let adjoining = |last: &&mut Tombstone| {
-            last.to.checked_add(1) == Some(n) && last.header.is(&chain.header)
+            last.to.checked_add(1) == Some(n) && last.header.constant_time_eq(&chain.header)
         };
         match self.tombstones.last_mut().filter(adjoining) {
             Some(last) => last.to = n,

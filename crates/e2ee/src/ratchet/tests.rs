@@ -1,11 +1,10 @@
 //! The ratchet alone: what a peer that does not keep to it gets.
 
 use super::message::{self, Header, Message};
-use super::{Ratchet, SealFault, kdf_chain};
-use crate::handshake::{AD_BYTES, Agreed};
+use super::{OpenError, Ratchet, SealError, derive_chain_keys};
+use crate::handshake::{AD_BYTES, SessionKeys};
 use crate::keys::SessionId;
 use crate::primitive::Key;
-use crate::sessions::NotOpened;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -14,10 +13,10 @@ const AD: [u8; AD_BYTES] = [5; AD_BYTES];
 
 fn pair() -> (Ratchet, Ratchet, ChaCha20Rng) {
     let mut rng = ChaCha20Rng::seed_from_u64(3);
-    let agreed = Agreed::for_tests([[1; 32], [2; 32], [3; 32], [4; 32]], SessionId([0; 16]));
+    let keys = SessionKeys::for_tests([[1; 32], [2; 32], [3; 32], [4; 32]], SessionId([0; 16]));
     let spk = StaticSecret::from([8; 32]);
-    let a = Ratchet::initiator(&agreed, PublicKey::from(&spk).as_bytes(), &mut rng).unwrap();
-    (a, Ratchet::responder(&agreed, &spk), rng)
+    let a = Ratchet::initiator(&keys, PublicKey::from(&spk).as_bytes(), &mut rng).unwrap();
+    (a, Ratchet::responder(&keys, &spk), rng)
 }
 
 fn exchange(from: &mut Ratchet, to: &mut Ratchet, rng: &mut ChaCha20Rng) {
@@ -28,7 +27,7 @@ fn exchange(from: &mut Ratchet, to: &mut Ratchet, rng: &mut ChaCha20Rng) {
 #[test]
 fn the_responder_seals_only_after_it_opened() {
     let (mut a, mut b, mut rng) = pair();
-    assert_eq!(b.seal(&AD, b"x", &mut rng), Err(SealFault::NothingOpened));
+    assert_eq!(b.seal(&AD, b"x", &mut rng), Err(SealError::NothingOpened));
     exchange(&mut a, &mut b, &mut rng);
     exchange(&mut b, &mut a, &mut rng);
 }
@@ -48,7 +47,7 @@ fn a_header_must_carry_the_key_of_its_chain() {
             n: 5,
         };
         let msg = message::seal(&header_key, &Key([0; 32]), &header, &AD, b"x", &mut rng);
-        assert_eq!(b.open(&AD, &msg).err(), Some(NotOpened::HeaderRefused));
+        assert_eq!(b.open(&AD, &msg).err(), Some(OpenError::HeaderRefused));
     }
 }
 
@@ -67,24 +66,24 @@ fn a_step_must_carry_a_new_key_and_wait_for_ours() {
     };
     assert_eq!(
         step(&b, [9; 32], &mut rng),
-        Some(NotOpened::HeaderRefused),
+        Some(OpenError::HeaderRefused),
         "ours is due"
     );
     exchange(&mut b, &mut a, &mut rng);
     let known = b.remote.unwrap();
     assert_eq!(
         step(&b, known, &mut rng),
-        Some(NotOpened::HeaderRefused),
+        Some(OpenError::HeaderRefused),
         "not new"
     );
     assert_eq!(
         step(&b, [0; 32], &mut rng),
-        Some(NotOpened::HeaderRefused),
+        Some(OpenError::HeaderRefused),
         "of low order"
     );
     assert_eq!(
         step(&b, [9; 32], &mut rng),
-        Some(NotOpened::BodyInvalid),
+        Some(OpenError::BodyInvalid),
         "new, but not the peer's"
     );
 }
@@ -99,7 +98,7 @@ fn old_header_keys_are_few_and_what_is_gone_fits_none() {
         exchange(&mut a, &mut b, &mut rng);
     }
     assert_eq!(b.receiver.chains.len(), 257);
-    assert_eq!(b.open(&AD, &first).err(), Some(NotOpened::NoHeaderKey));
+    assert_eq!(b.open(&AD, &first).err(), Some(OpenError::NoHeaderKey));
 }
 
 #[test]
@@ -107,7 +106,7 @@ fn the_last_number_of_a_chain_cannot_be_used() {
     let (mut a, mut b, mut rng) = pair();
     exchange(&mut a, &mut b, &mut rng);
     a.sending.as_mut().unwrap().next = u32::MAX;
-    assert_eq!(a.seal(&AD, b"x", &mut rng), Err(SealFault::ChainExhausted));
+    assert_eq!(a.seal(&AD, b"x", &mut rng), Err(SealError::ChainExhausted));
     let chain = b.receiver.chains.last_mut().unwrap();
     chain.head.as_mut().unwrap().next = u32::MAX;
     let header = Header {
@@ -116,7 +115,7 @@ fn the_last_number_of_a_chain_cannot_be_used() {
         n: u32::MAX,
     };
     let msg = message::seal(&chain.header, &Key([0; 32]), &header, &AD, b"x", &mut rng);
-    assert_eq!(b.open(&AD, &msg).err(), Some(NotOpened::HeaderRefused));
+    assert_eq!(b.open(&AD, &msg).err(), Some(OpenError::HeaderRefused));
 }
 
 #[test]
@@ -126,13 +125,13 @@ fn frames_of_another_version_or_type_are_malformed() {
     for at in 0..2 {
         let mut other = msg.clone();
         other[at] ^= 1;
-        assert_eq!(Message::parse(&other).err(), Some(NotOpened::Malformed));
+        assert_eq!(Message::parse(&other).err(), Some(OpenError::Malformed));
     }
-    assert_eq!(Message::parse(&msg[..97]).err(), Some(NotOpened::Malformed));
+    assert_eq!(Message::parse(&msg[..97]).err(), Some(OpenError::Malformed));
 }
 
 #[test]
 fn message_and_chain_keys_differ() {
-    let (message_key, chain_key) = kdf_chain(&Key([7; 32]));
-    assert!(!message_key.is(&chain_key));
+    let (message_key, chain_key) = derive_chain_keys(&Key([7; 32]));
+    assert!(!message_key.constant_time_eq(&chain_key));
 }

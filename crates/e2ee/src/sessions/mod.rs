@@ -10,30 +10,29 @@
 //!
 //! An old session receives for 24 hours without DH steps, then only its names are kept.
 
+mod encoding;
 mod open;
+mod outcome;
 mod state;
-mod store;
-mod verdict;
 
-use crate::card::SignedCard;
-use crate::handshake::{self, Prefix, Previous};
-use crate::keys::{ConnId, ExpPairing, Identity, Incarnation, PeerIdentity, SessionId};
-use crate::payload::Resume;
+use crate::handshake::{self, InitPrefix, PreviousSession};
+pub use crate::handshake::{InitReason, InitiateArgs, InitiateError};
+use crate::keys::{ConnId, ExpPairing, Identity, PeerIdentity, SessionId};
 use crate::plaintext::{BodyTooLarge, Plaintext};
-use crate::prekeys::{PrekeyBase, PrekeySecrets, next_epoch};
-use crate::ratchet::{Ratchet, SealFault};
+use crate::prekeys::{PrekeySecrets, next_epoch};
+use crate::ratchet::{self, Ratchet};
+pub use encoding::ParseSessionsError;
 pub use open::open_pairing;
+pub use outcome::{
+    Content, Continuity, NewSession, OpenOutcome, OpenedMessage, Pairing, RejectReason,
+    RejectedMessage, Remedy,
+};
 use rand_core::CryptoRng;
 use sealpost_proto::Timestamp;
 use sealpost_proto::limits::{
     SESSION_MESSAGES_MAX, SESSION_ROTATION_HIGHER, SESSION_ROTATION_LOWER,
 };
-use state::{Current, Old, Retired, Stage, Top};
-pub use store::NotSessions;
-pub use verdict::{
-    Content, Continuity, NewSession, NotOpened, NotOpenedVerdict, Opened, Pairing, Reason, Remedy,
-    Verdict,
-};
+use state::{CurrentSession, HighestSession, OldSession, RetiredSessions, Stage};
 
 /// `0^8`: what stands before an INIT in place of a session's name.
 const INIT_NAME: [u8; 8] = [0; 8];
@@ -48,35 +47,13 @@ pub struct Sessions {
     /// The highest session epoch sent, accepted, or seen in any INIT whose outer layer opened.
     last: u64,
     /// M: the highest session epoch sent or accepted, and that session's name.
-    top: Top,
-    current: Option<Current>,
+    highest: HighestSession,
+    current: Option<CurrentSession>,
     /// Newest last.
-    old: Vec<Old>,
+    old: Vec<OldSession>,
     /// The latest confirmed sessions, newest first.
-    confirmed: Vec<Previous>,
-    retired: Retired,
-}
-
-/// What it takes to start a session.
-pub struct InitiateArgs<'a> {
-    /// Our identity.
-    pub me: &'a Identity,
-    /// The peer's.
-    pub peer: &'a PeerIdentity,
-    /// The connection.
-    pub conn_id: ConnId,
-    /// The peer's base, verified and fresh.
-    pub base: &'a PrekeyBase,
-    /// Why.
-    pub reason: Reason,
-    /// Our incarnation for this connection.
-    pub incarnation: Incarnation,
-    /// What we hold of the peer's, if anything.
-    pub resume: Option<&'a Resume>,
-    /// Our card: always at pairing, and while a new card is not receipted.
-    pub sealed_card: Option<&'a SignedCard>,
-    /// The time.
-    pub now: Timestamp,
+    confirmed: Vec<PreviousSession>,
+    retired: RetiredSessions,
 }
 
 /// A session of ours that was started. The next [`Sessions::seal`] carries its INIT.
@@ -87,20 +64,6 @@ pub struct Initiated {
     pub session_epoch: u64,
     /// Its EXP: `EXP_pairing` once the peer answers the connection request it carries.
     pub exp: ExpPairing,
-}
-
-/// Why no session can be started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InitiateError {
-    /// A key of the peer is of low order.
-    #[error("a key of the peer is not usable")]
-    WeakKey,
-    /// At pairing our card must go with the INIT.
-    #[error("no card for pairing")]
-    CardMissing,
-    /// The resume is over its limit.
-    #[error("resume is too large")]
-    ResumeTooLarge,
 }
 
 /// Why nothing can be sealed.
@@ -134,12 +97,12 @@ pub struct OpenContext<'a> {
     pub now: Timestamp,
 }
 
-impl From<SealFault> for SealError {
-    fn from(fault: SealFault) -> Self {
-        match fault {
-            SealFault::NothingOpened => Self::NoSession,
-            SealFault::ChainExhausted => Self::ChainExhausted,
-            SealFault::WeakKey => Self::WeakKey,
+impl From<ratchet::SealError> for SealError {
+    fn from(error: ratchet::SealError) -> Self {
+        match error {
+            ratchet::SealError::NothingOpened => Self::NoSession,
+            ratchet::SealError::ChainExhausted => Self::ChainExhausted,
+            ratchet::SealError::WeakKey => Self::WeakKey,
         }
     }
 }
@@ -160,29 +123,29 @@ impl Sessions {
         args: &InitiateArgs<'_>,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<Initiated, InitiateError> {
-        if args.reason == Reason::Pairing && args.sealed_card.is_none() {
+        if args.reason == InitReason::Pairing && args.sealed_card.is_none() {
             return Err(InitiateError::CardMissing);
         }
         let session_epoch = next_epoch(self.last, args.now);
         let previous = self
             .confirmed
             .first()
-            .filter(|_| args.reason != Reason::Pairing);
-        let begun = handshake::begin(args, session_epoch, previous, rng)?;
-        let agreed = begun.agreed;
+            .filter(|_| args.reason != InitReason::Pairing);
+        let started = handshake::initiate(args, session_epoch, previous, rng)?;
+        let keys = started.keys;
         let ratchet =
-            Ratchet::initiator(&agreed, args.base.spk(), rng).ok_or(InitiateError::WeakKey)?;
-        let exp = ExpPairing::from_bytes(agreed.exp.0);
+            Ratchet::initiator(&keys, args.base.spk(), rng).ok_or(InitiateError::WeakKey)?;
+        let exp = ExpPairing::from_bytes(keys.exp.0);
         let initiated = Initiated {
-            session_id: agreed.session_id,
+            session_id: keys.session_id,
             session_epoch,
             exp,
         };
-        let stage = Stage::Offered {
-            prefix: begun.prefix,
+        let stage = Stage::Initiated {
+            prefix: started.prefix,
         };
         self.replace_current(
-            Current::new(agreed, session_epoch, args.now, ratchet, None, stage),
+            CurrentSession::new(keys, session_epoch, args.now, ratchet, None, stage),
             args.now,
         );
         Ok(initiated)
@@ -204,8 +167,8 @@ impl Sessions {
         let msg = current.ratchet.seal(&current.ad, &record, rng)?;
         current.sealed = current.sealed.saturating_add(1);
         let inner = match &current.stage {
-            Stage::Offered { prefix } => [&INIT_NAME[..], prefix, &msg].concat(),
-            Stage::Answered | Stage::Confirmed => [&current.id.short()[..], &msg].concat(),
+            Stage::Initiated { prefix } => [&INIT_NAME[..], prefix, &msg].concat(),
+            Stage::Accepted | Stage::Confirmed => [&current.id.truncated()[..], &msg].concat(),
         };
         self.expire(now);
         Ok(inner)
@@ -248,15 +211,15 @@ impl Sessions {
 
     /// Whether the current session is ours and no message of the peer has opened in it.
     #[must_use]
-    pub fn is_offered(&self) -> bool {
+    pub fn has_unconfirmed_init(&self) -> bool {
         self.current
             .as_ref()
-            .is_some_and(|current| matches!(current.stage, Stage::Offered { .. }))
+            .is_some_and(|current| matches!(current.stage, Stage::Initiated { .. }))
     }
 
     /// Whether an INIT of the peer with this `H(prefix)` is one of this connection's: current, old or retired.
     #[must_use]
-    pub fn knows_prefix(&self, prefix_hash: &[u8; 32]) -> bool {
+    pub fn has_init_prefix(&self, prefix_hash: &[u8; 32]) -> bool {
         let theirs = |hash: &Option<[u8; 32]>| hash.as_ref() == Some(prefix_hash);
         self.current
             .as_ref()
@@ -271,7 +234,9 @@ impl Sessions {
 #[must_use]
 pub fn prefix_hash(inner: &[u8]) -> Option<[u8; 32]> {
     let init = inner.strip_prefix(&INIT_NAME)?;
-    Prefix::parse(init).ok().map(|(prefix, _)| prefix.hash())
+    InitPrefix::parse(init)
+        .ok()
+        .map(|(prefix, _)| prefix.hash())
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! Opening: which session a message belongs to, and which INIT wins.
 
-use super::state::{Current, Stage};
-use super::verdict::{
-    Content, Continuity, NewSession, NotOpened, NotOpenedVerdict, Opened, Pairing, Reason, Remedy,
-    Verdict,
+use super::outcome::{
+    Content, Continuity, NewSession, OpenOutcome, OpenedMessage, Pairing, RejectReason,
+    RejectedMessage, Remedy,
 };
+use super::state::{CurrentSession, Stage};
 use super::{INIT_NAME, OpenContext, Sessions};
 use crate::card::SignedCard;
-use crate::handshake::{Agreed, Answering, Hello, Prefix, Previous};
+use crate::handshake::{
+    Hello, InitPrefix, InitReason, PreviousSession, ResponderHandshake, SessionKeys,
+};
 use crate::keys::{ConnId, ExpPairing, Identity, PeerIdentity};
 use crate::plaintext::Plaintext;
 use crate::prekeys::PrekeySecrets;
@@ -18,7 +20,7 @@ use sealpost_proto::time::millis;
 use sealpost_proto::{InviteId, Timestamp};
 
 /// A message that opened, before it is put beside the state that follows.
-struct Step {
+struct Decrypted {
     content: Content,
     msg_hash: [u8; 32],
     new_session: Option<NewSession>,
@@ -26,45 +28,45 @@ struct Step {
 }
 
 /// A message that did not open, and whether bookkeeping changed all the same.
-struct Fault {
-    why: NotOpened,
+struct Rejection {
+    reason: RejectReason,
     remedy: Remedy,
     changed: bool,
 }
 
-impl Fault {
-    const fn new(why: NotOpened, remedy: Remedy) -> Self {
+impl Rejection {
+    const fn new(reason: RejectReason, remedy: Remedy) -> Self {
         Self {
-            why,
+            reason,
             remedy,
             changed: false,
         }
     }
 
-    const fn discard(why: NotOpened) -> Self {
-        Self::new(why, Remedy::Discard)
+    const fn discard(reason: RejectReason) -> Self {
+        Self::new(reason, Remedy::Discard)
     }
 
     /// In the current session.
-    const fn in_current(why: NotOpened) -> Self {
-        let remedy = match why {
-            NotOpened::NoHeaderKey | NotOpened::GapTooLarge => Remedy::InitDesync,
-            NotOpened::Consumed { .. } => Remedy::AlertAndInit,
-            NotOpened::KeyEvicted => Remedy::ResumeDue,
+    const fn in_current(reason: RejectReason) -> Self {
+        let remedy = match reason {
+            RejectReason::NoHeaderKey | RejectReason::GapTooLarge => Remedy::InitDesync,
+            RejectReason::Consumed { .. } => Remedy::AlertAndInit,
+            RejectReason::KeyEvicted => Remedy::ResumeDue,
             _ => Remedy::Discard,
         };
-        Self::new(why, remedy)
+        Self::new(reason, remedy)
     }
 
     /// In a session that has been replaced.
-    const fn in_old(why: NotOpened) -> Self {
-        Self::new(why, Remedy::ResumeDue)
+    const fn in_old(reason: RejectReason) -> Self {
+        Self::new(reason, Remedy::ResumeDue)
     }
 }
 
 /// An INIT whose handshake opened.
-struct Answer {
-    agreed: Agreed,
+struct VerifiedInit {
+    keys: SessionKeys,
     hello: Hello,
     card: Option<SignedCard>,
 }
@@ -76,41 +78,45 @@ fn content(record: &[u8]) -> Content {
 impl Sessions {
     /// Opens the inner bytes of an envelope that came to one of this connection's mailboxes. Works on a copy.
     #[must_use]
-    pub fn open(&self, context: &OpenContext<'_>, inner: &[u8]) -> Verdict {
+    pub fn open(&self, context: &OpenContext<'_>, inner: &[u8]) -> OpenOutcome {
         let mut sessions = self.clone();
         sessions.expire(context.now);
-        match sessions.step(context, inner) {
-            Ok(Step {
+        match sessions.open_inner(context, inner) {
+            Ok(Decrypted {
                 content,
                 msg_hash,
                 new_session,
                 newly_confirmed,
-            }) => Verdict::Opened(Box::new(Opened {
+            }) => OpenOutcome::Opened(Box::new(OpenedMessage {
                 sessions,
                 content,
                 msg_hash,
                 new_session,
                 newly_confirmed,
             })),
-            Err(Fault {
-                why,
+            Err(Rejection {
+                reason,
                 remedy,
                 changed,
             }) => {
                 let sessions = changed.then_some(sessions);
-                Verdict::NotOpened(Box::new(NotOpenedVerdict {
+                OpenOutcome::Rejected(Box::new(RejectedMessage {
                     sessions,
-                    why,
+                    reason,
                     remedy,
                 }))
             }
         }
     }
 
-    fn step(&mut self, context: &OpenContext<'_>, inner: &[u8]) -> Result<Step, Fault> {
+    fn open_inner(
+        &mut self,
+        context: &OpenContext<'_>,
+        inner: &[u8],
+    ) -> Result<Decrypted, Rejection> {
         let (name, rest) = inner
             .split_first_chunk()
-            .ok_or(Fault::discard(NotOpened::Malformed))?;
+            .ok_or(Rejection::discard(RejectReason::Malformed))?;
         if *name == INIT_NAME {
             self.open_init(context, rest)
         } else {
@@ -118,44 +124,47 @@ impl Sessions {
         }
     }
 
-    fn open_message(&mut self, name: [u8; 8], msg: &[u8]) -> Result<Step, Fault> {
+    fn open_message(&mut self, name: [u8; 8], msg: &[u8]) -> Result<Decrypted, Rejection> {
         if self
             .current
             .as_ref()
-            .is_some_and(|current| current.id.short() == name)
+            .is_some_and(|current| current.id.truncated() == name)
         {
             return self.open_current(msg, false);
         }
-        if let Some(index) = self.old.iter().position(|old| old.id.short() == name) {
+        if let Some(index) = self.old.iter().position(|old| old.id.truncated() == name) {
             return self.open_old(index, msg);
         }
-        if self.retired.ids.iter().any(|id| id.short() == name) {
-            return Err(Fault::in_old(NotOpened::RetiredSession));
+        if self.retired.ids.iter().any(|id| id.truncated() == name) {
+            return Err(Rejection::in_old(RejectReason::RetiredSession));
         }
-        Err(Fault::new(NotOpened::UnknownSession, Remedy::InitDesync))
+        Err(Rejection::new(
+            RejectReason::UnknownSession,
+            Remedy::InitDesync,
+        ))
     }
 
-    fn open_current(&mut self, msg: &[u8], with_prefix: bool) -> Result<Step, Fault> {
+    fn open_current(&mut self, msg: &[u8], with_prefix: bool) -> Result<Decrypted, Rejection> {
         let Some(current) = &mut self.current else {
-            return Err(Fault::discard(NotOpened::UnknownSession));
+            return Err(Rejection::discard(RejectReason::UnknownSession));
         };
         let (ratchet, record) = current
             .ratchet
             .open(&current.ad, msg)
-            .map_err(Fault::in_current)?;
+            .map_err(|error| Rejection::in_current(error.into()))?;
         current.ratchet = ratchet;
         current.opened = current.opened.saturating_add(1);
         let newly_confirmed = match current.stage {
-            Stage::Offered { .. } => true,
-            Stage::Answered => !with_prefix,
+            Stage::Initiated { .. } => true,
+            Stage::Accepted => !with_prefix,
             Stage::Confirmed => false,
         };
         if newly_confirmed {
             current.stage = Stage::Confirmed;
             let previous = current.previous();
-            self.remember_confirmed(previous);
+            self.record_confirmed(previous);
         }
-        Ok(Step {
+        Ok(Decrypted {
             content: content(&record),
             msg_hash: hash(&[msg]),
             new_session: None,
@@ -163,13 +172,16 @@ impl Sessions {
         })
     }
 
-    fn open_old(&mut self, index: usize, msg: &[u8]) -> Result<Step, Fault> {
+    fn open_old(&mut self, index: usize, msg: &[u8]) -> Result<Decrypted, Rejection> {
         let Some(old) = self.old.get_mut(index) else {
-            return Err(Fault::in_old(NotOpened::RetiredSession));
+            return Err(Rejection::in_old(RejectReason::RetiredSession));
         };
-        let (receiver, record) = old.receiver.open(&old.ad, msg).map_err(Fault::in_old)?;
+        let (receiver, record) = old
+            .receiver
+            .open(&old.ad, msg)
+            .map_err(|error| Rejection::in_old(error.into()))?;
         old.receiver = receiver;
-        Ok(Step {
+        Ok(Decrypted {
             content: content(&record),
             msg_hash: hash(&[msg]),
             new_session: None,
@@ -177,24 +189,31 @@ impl Sessions {
         })
     }
 
-    fn open_init(&mut self, context: &OpenContext<'_>, init: &[u8]) -> Result<Step, Fault> {
+    fn open_init(
+        &mut self,
+        context: &OpenContext<'_>,
+        init: &[u8],
+    ) -> Result<Decrypted, Rejection> {
         let (prefix, msg) =
-            Prefix::parse(init).map_err(|_| Fault::discard(NotOpened::Malformed))?;
+            InitPrefix::parse(init).map_err(|_| Rejection::discard(RejectReason::Malformed))?;
         if self.is_too_far_ahead(prefix.session_epoch(), context.now) {
-            return Err(Fault::discard(NotOpened::EpochTooFarAhead));
+            return Err(Rejection::discard(RejectReason::EpochTooFarAhead));
         }
         let seen_before = self.last;
         self.last = self.last.max(prefix.session_epoch());
         self.open_parsed_init(context, &prefix, msg)
-            .map_err(|fault| {
-                let changed = fault.changed || self.last != seen_before;
-                Fault { changed, ..fault }
+            .map_err(|rejection| {
+                let changed = rejection.changed || self.last != seen_before;
+                Rejection {
+                    changed,
+                    ..rejection
+                }
             })
     }
 
     /// More than ten years ahead of the clock and of M.
     fn is_too_far_ahead(&self, session_epoch: u64, now: Timestamp) -> bool {
-        let latest = now.as_millis().max(self.top.epoch);
+        let latest = now.as_millis().max(self.highest.epoch);
         session_epoch > latest.saturating_add(millis(SESSION_EPOCH_AHEAD_MAX))
     }
 
@@ -202,9 +221,9 @@ impl Sessions {
     fn open_parsed_init(
         &mut self,
         context: &OpenContext<'_>,
-        prefix: &Prefix<'_>,
+        prefix: &InitPrefix<'_>,
         msg: &[u8],
-    ) -> Result<Step, Fault> {
+    ) -> Result<Decrypted, Rejection> {
         let prefix_hash = prefix.hash();
         if self
             .current
@@ -221,7 +240,7 @@ impl Sessions {
             return self.open_old(index, msg);
         }
         if self.retired.prefixes.contains(&prefix_hash) {
-            return Err(Fault::in_old(NotOpened::RetiredSession));
+            return Err(Rejection::in_old(RejectReason::RetiredSession));
         }
         self.open_new_init(context, prefix, prefix_hash, msg)
     }
@@ -230,48 +249,48 @@ impl Sessions {
     fn open_new_init(
         &mut self,
         context: &OpenContext<'_>,
-        prefix: &Prefix<'_>,
+        prefix: &InitPrefix<'_>,
         prefix_hash: [u8; 32],
         msg: &[u8],
-    ) -> Result<Step, Fault> {
-        if !prefix.names(context.me.fingerprint(), Some(context.peer.fingerprint())) {
-            return Err(Fault::discard(NotOpened::HandshakeInvalid));
+    ) -> Result<Decrypted, Rejection> {
+        if !prefix.is_addressed_to(context.me.fingerprint(), Some(context.peer.fingerprint())) {
+            return Err(Rejection::discard(RejectReason::HandshakeInvalid));
         }
         let Some(secrets) = context
             .bases
             .iter()
-            .find(|secrets| secrets.base_ref() == prefix.base())
+            .find(|secrets| secrets.base_id() == prefix.base())
         else {
-            return Err(self.without_base(prefix.session_epoch(), prefix_hash));
+            return Err(self.reject_missing_base(prefix.session_epoch(), prefix_hash));
         };
-        let answer = answer(prefix, context.me, secrets, context.peer, &context.conn_id)?;
+        let verified = verify_init(prefix, context.me, secrets, context.peer, &context.conn_id)?;
         if !self
-            .top
-            .loses_to(prefix.session_epoch(), answer.agreed.session_id)
+            .highest
+            .is_beaten_by(prefix.session_epoch(), verified.keys.session_id)
         {
             self.retired
-                .record(Some(answer.agreed.session_id), Some(prefix_hash));
-            let remedy = if self.is_offered() {
+                .record(Some(verified.keys.session_id), Some(prefix_hash));
+            let remedy = if self.has_unconfirmed_init() {
                 Remedy::ResumeDue
             } else {
                 Remedy::InitDesync
             };
-            return Err(Fault {
-                why: NotOpened::LosesToOtherInit,
+            return Err(Rejection {
+                reason: RejectReason::LosesToOtherInit,
                 remedy,
                 changed: true,
             });
         }
-        self.accept(prefix, prefix_hash, secrets, answer, msg, context.now)
+        self.accept(prefix, prefix_hash, secrets, verified, msg, context.now)
     }
 
-    fn without_base(&mut self, session_epoch: u64, prefix_hash: [u8; 32]) -> Fault {
-        if session_epoch >= self.top.epoch {
-            return Fault::new(NotOpened::BaseNotHeld, Remedy::InitDesync);
+    fn reject_missing_base(&mut self, session_epoch: u64, prefix_hash: [u8; 32]) -> Rejection {
+        if session_epoch >= self.highest.epoch {
+            return Rejection::new(RejectReason::BaseNotHeld, Remedy::InitDesync);
         }
         self.retired.record(None, Some(prefix_hash));
-        Fault {
-            why: NotOpened::BaseNotHeld,
+        Rejection {
+            reason: RejectReason::BaseNotHeld,
             remedy: Remedy::ResumeDue,
             changed: true,
         }
@@ -280,34 +299,32 @@ impl Sessions {
     /// (4) A winning INIT replaces the current session, provided its MSG opens too.
     fn accept(
         &mut self,
-        prefix: &Prefix<'_>,
+        prefix: &InitPrefix<'_>,
         prefix_hash: [u8; 32],
         secrets: &PrekeySecrets,
-        answer: Answer,
+        verified: VerifiedInit,
         msg: &[u8],
         now: Timestamp,
-    ) -> Result<Step, Fault> {
-        let Answer {
-            agreed,
-            hello,
-            card,
-        } = answer;
-        let ratchet = Ratchet::responder(&agreed, secrets.spk());
-        let (ratchet, record) = ratchet.open(&agreed.ad, msg).map_err(Fault::discard)?;
+    ) -> Result<Decrypted, Rejection> {
+        let VerifiedInit { keys, hello, card } = verified;
+        let ratchet = Ratchet::responder(&keys, secrets.spk());
+        let (ratchet, record) = ratchet
+            .open(&keys.ad, msg)
+            .map_err(|error| Rejection::discard(error.into()))?;
         let new_session = NewSession {
-            session_id: agreed.session_id,
+            session_id: keys.session_id,
             session_epoch: prefix.session_epoch(),
-            exp: ExpPairing::from_bytes(agreed.exp.0),
+            exp: ExpPairing::from_bytes(keys.exp.0),
             reason: hello.reason,
-            continuity: self.continuity(&agreed, &hello),
+            continuity: self.continuity(&keys, &hello),
             base: prefix.base(),
             peer_card: card,
             peer_incarnation: hello.incarnation,
             resume: hello.resume,
         };
-        let stage = Stage::Answered;
-        let mut current = Current::new(
-            agreed,
+        let stage = Stage::Accepted;
+        let mut current = CurrentSession::new(
+            keys,
             prefix.session_epoch(),
             now,
             ratchet,
@@ -317,7 +334,7 @@ impl Sessions {
         current.opened = 1;
         self.replace_current(current, now);
         let new_session = Some(new_session);
-        Ok(Step {
+        Ok(Decrypted {
             content: content(&record),
             msg_hash: hash(&[msg]),
             new_session,
@@ -325,13 +342,13 @@ impl Sessions {
         })
     }
 
-    fn continuity(&self, agreed: &Agreed, hello: &Hello) -> Continuity {
-        let current = self.current.as_ref().map(Current::previous);
-        let candidates: Vec<&Previous> = self.confirmed.iter().chain(&current).collect();
-        if hello.proves(agreed, candidates) {
+    fn continuity(&self, keys: &SessionKeys, hello: &Hello) -> Continuity {
+        let current = self.current.as_ref().map(CurrentSession::previous);
+        let candidates: Vec<&PreviousSession> = self.confirmed.iter().chain(&current).collect();
+        if hello.proves_continuity(keys, candidates) {
             return Continuity::Proven;
         }
-        let pairs = hello.reason == Reason::Pairing && self.confirmed.is_empty();
+        let pairs = hello.reason == InitReason::Pairing && self.confirmed.is_empty();
         if pairs {
             Continuity::NotApplicable
         } else {
@@ -341,70 +358,66 @@ impl Sessions {
 }
 
 /// (3) `sealed` and `hello` must open, and a card must be the peer's.
-fn answer(
-    prefix: &Prefix<'_>,
+fn verify_init(
+    prefix: &InitPrefix<'_>,
     me: &Identity,
     secrets: &PrekeySecrets,
     peer: &PeerIdentity,
     conn_id: &ConnId,
-) -> Result<Answer, Fault> {
-    let invalid = || Fault::discard(NotOpened::HandshakeInvalid);
-    let answering = Answering::new(prefix, me, secrets).ok_or_else(invalid)?;
+) -> Result<VerifiedInit, Rejection> {
+    let invalid = || Rejection::discard(RejectReason::HandshakeInvalid);
+    let responder = ResponderHandshake::new(prefix, me, secrets).ok_or_else(invalid)?;
     let card = if prefix.has_card() {
-        Some(answering.card().ok_or_else(invalid)?)
+        Some(responder.open_card().ok_or_else(invalid)?)
     } else {
         None
     };
     if card.as_ref().is_some_and(|card| card.identity() != peer) {
-        return Err(Fault::new(NotOpened::OtherIdentity, Remedy::Suspend));
+        return Err(Rejection::new(RejectReason::OtherIdentity, Remedy::Suspend));
     }
-    let (agreed, hello) = answering.finish(peer, conn_id).ok_or_else(invalid)?;
-    Ok(Answer {
-        agreed,
-        hello,
-        card,
-    })
+    let (keys, hello) = responder.finish(peer, conn_id).ok_or_else(invalid)?;
+    Ok(VerifiedInit { keys, hello, card })
 }
 
 /// Opens an INIT that came to an invite's mailbox, from a peer that is not known yet, with the secrets of that
 /// invite's bases.
 ///
 /// # Errors
-/// [`NotOpened`]: whatever it is, it is discarded and counted, and nothing is answered.
+/// [`RejectReason`]: whatever it is, it is discarded and counted, and nothing is answered.
 pub fn open_pairing(
     me: &Identity,
     invite_id: &InviteId,
     bases: &[PrekeySecrets],
     inner: &[u8],
     now: Timestamp,
-) -> Result<Pairing, NotOpened> {
+) -> Result<Pairing, RejectReason> {
     let init = inner
         .strip_prefix(&INIT_NAME)
-        .ok_or(NotOpened::UnknownSession)?;
-    let (prefix, msg) = Prefix::parse(init).map_err(|_| NotOpened::Malformed)?;
+        .ok_or(RejectReason::UnknownSession)?;
+    let (prefix, msg) = InitPrefix::parse(init).map_err(|_| RejectReason::Malformed)?;
     let mut sessions = Sessions::new();
     if sessions.is_too_far_ahead(prefix.session_epoch(), now) {
-        return Err(NotOpened::EpochTooFarAhead);
+        return Err(RejectReason::EpochTooFarAhead);
     }
-    if !prefix.names(me.fingerprint(), None) {
-        return Err(NotOpened::HandshakeInvalid);
+    if !prefix.is_addressed_to(me.fingerprint(), None) {
+        return Err(RejectReason::HandshakeInvalid);
     }
     let secrets = bases
         .iter()
-        .find(|secrets| secrets.base_ref() == prefix.base())
-        .ok_or(NotOpened::BaseNotHeld)?;
-    let (answer, peer_card, conn_id) = answer_stranger(&prefix, me, secrets, invite_id)?;
+        .find(|secrets| secrets.base_id() == prefix.base())
+        .ok_or(RejectReason::BaseNotHeld)?;
+    let (verified, peer_card, conn_id) = verify_pairing_init(&prefix, me, secrets, invite_id)?;
     let prefix_hash = prefix.hash();
     let step = sessions
-        .accept(&prefix, prefix_hash, secrets, answer, msg, now)
-        .map_err(|fault| fault.why)?;
-    let Step {
+        .accept(&prefix, prefix_hash, secrets, verified, msg, now)
+        .map_err(|rejection| rejection.reason)?;
+    let Decrypted {
         content,
         msg_hash,
         new_session,
         ..
     } = step;
-    let new_session = new_session.ok_or(NotOpened::HandshakeInvalid)?;
+    let new_session = new_session.ok_or(RejectReason::HandshakeInvalid)?;
     Ok(Pairing {
         sessions,
         conn_id,
@@ -417,26 +430,26 @@ pub fn open_pairing(
 }
 
 /// At pairing the card says who asks, and that names the connection. Nobody connects with itself.
-fn answer_stranger(
-    prefix: &Prefix<'_>,
+fn verify_pairing_init(
+    prefix: &InitPrefix<'_>,
     me: &Identity,
     secrets: &PrekeySecrets,
     invite_id: &InviteId,
-) -> Result<(Answer, SignedCard, ConnId), NotOpened> {
-    let invalid = NotOpened::HandshakeInvalid;
-    let answering = Answering::new(prefix, me, secrets).ok_or(invalid)?;
-    let card = answering.card().ok_or(invalid)?;
+) -> Result<(VerifiedInit, SignedCard, ConnId), RejectReason> {
+    let invalid = RejectReason::HandshakeInvalid;
+    let responder = ResponderHandshake::new(prefix, me, secrets).ok_or(invalid)?;
+    let card = responder.open_card().ok_or(invalid)?;
     if card.identity() == me.public() {
         return Err(invalid);
     }
     let conn_id = ConnId::derive(me.fingerprint(), card.identity().fingerprint(), invite_id);
-    let (agreed, hello) = answering.finish(card.identity(), &conn_id).ok_or(invalid)?;
-    if hello.reason != Reason::Pairing || !hello.has_no_previous() {
+    let (keys, hello) = responder.finish(card.identity(), &conn_id).ok_or(invalid)?;
+    if hello.reason != InitReason::Pairing || !hello.has_no_previous() {
         return Err(invalid);
     }
     Ok((
-        Answer {
-            agreed,
+        VerifiedInit {
+            keys,
             hello,
             card: Some(card.clone()),
         },

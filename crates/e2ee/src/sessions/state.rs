@@ -1,32 +1,32 @@
 //! What one session is while it is current, old, and retired.
 
 use super::Sessions;
-use crate::handshake::{AD_BYTES, Agreed, Previous};
+use crate::handshake::{AD_BYTES, PreviousSession, SessionKeys};
 use crate::keys::SessionId;
 use crate::primitive::Key;
 use crate::ratchet::{Ratchet, Receiver};
 use sealpost_proto::Timestamp;
 use sealpost_proto::limits::{
-    OLD_SESSION_RECEIVES, OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX,
+    OLD_SESSION_RETENTION, OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX,
 };
 
 /// How far the current session is.
 #[derive(Clone)]
 pub(super) enum Stage {
     /// Ours; no message of the peer has opened in it, so the prefix goes with every message.
-    Offered {
+    Initiated {
         /// The INIT's prefix, made once.
         prefix: Vec<u8>,
     },
     /// The peer's; every message of it so far came with the prefix.
-    Answered,
+    Accepted,
     /// Both sides have it.
     Confirmed,
 }
 
 /// The session that sends.
 #[derive(Clone)]
-pub(super) struct Current {
+pub(super) struct CurrentSession {
     pub(super) id: SessionId,
     pub(super) epoch: u64,
     pub(super) started: Timestamp,
@@ -40,21 +40,21 @@ pub(super) struct Current {
     pub(super) ratchet: Ratchet,
 }
 
-impl Current {
+impl CurrentSession {
     pub(super) fn new(
-        agreed: Agreed,
+        keys: SessionKeys,
         epoch: u64,
         started: Timestamp,
         ratchet: Ratchet,
         prefix_hash: Option<[u8; 32]>,
         stage: Stage,
     ) -> Self {
-        let Agreed {
+        let SessionKeys {
             ad,
             exp,
             session_id: id,
             ..
-        } = agreed;
+        } = keys;
         Self {
             id,
             epoch,
@@ -69,8 +69,8 @@ impl Current {
         }
     }
 
-    pub(super) fn previous(&self) -> Previous {
-        Previous {
+    pub(super) fn previous(&self) -> PreviousSession {
+        PreviousSession {
             id: self.id,
             exp: self.exp.clone(),
         }
@@ -79,7 +79,7 @@ impl Current {
 
 /// A session that was replaced and still receives.
 #[derive(Clone)]
-pub(super) struct Old {
+pub(super) struct OldSession {
     pub(super) id: SessionId,
     pub(super) prefix_hash: Option<[u8; 32]>,
     pub(super) ad: [u8; AD_BYTES],
@@ -89,60 +89,60 @@ pub(super) struct Old {
 
 /// Names of sessions and INITs that open nothing any more.
 #[derive(Clone, Default)]
-pub(super) struct Retired {
+pub(super) struct RetiredSessions {
     pub(super) ids: Vec<SessionId>,
     pub(super) prefixes: Vec<[u8; 32]>,
 }
 
-impl Retired {
+impl RetiredSessions {
     pub(super) fn record(&mut self, id: Option<SessionId>, prefix_hash: Option<[u8; 32]>) {
         self.ids.extend(id);
         self.prefixes.extend(prefix_hash);
-        keep_newest(&mut self.ids, RETIRED_SESSIONS_MAX);
-        keep_newest(&mut self.prefixes, RETIRED_SESSIONS_MAX);
+        drop_oldest(&mut self.ids, RETIRED_SESSIONS_MAX);
+        drop_oldest(&mut self.prefixes, RETIRED_SESSIONS_MAX);
     }
 }
 
-fn keep_newest<T>(list: &mut Vec<T>, max: usize) {
+fn drop_oldest<T>(list: &mut Vec<T>, max: usize) {
     list.drain(..list.len().saturating_sub(max));
 }
 
 /// M.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Top {
+pub(super) struct HighestSession {
     pub(super) epoch: u64,
     pub(super) id: Option<SessionId>,
 }
 
-impl Top {
+impl HighestSession {
     /// Whether a session of the peer wins: its epoch is above M, or equal with the lower name.
-    pub(super) fn loses_to(&self, epoch: u64, id: SessionId) -> bool {
+    pub(super) fn is_beaten_by(&self, epoch: u64, id: SessionId) -> bool {
         epoch > self.epoch || (epoch == self.epoch && self.id.is_none_or(|top| id < top))
     }
 }
 
 impl Sessions {
     /// Puts a new session in place; the one before is old from now on.
-    pub(super) fn replace_current(&mut self, new: Current, now: Timestamp) {
+    pub(super) fn replace_current(&mut self, new: CurrentSession, now: Timestamp) {
         self.last = self.last.max(new.epoch);
-        self.top = Top {
+        self.highest = HighestSession {
             epoch: new.epoch,
             id: Some(new.id),
         };
         if let Some(before) = self.current.replace(new) {
-            self.make_old(before, now);
+            self.retain_as_old(before, now);
         }
         self.expire(now);
     }
 
-    fn make_old(&mut self, before: Current, now: Timestamp) {
+    fn retain_as_old(&mut self, before: CurrentSession, now: Timestamp) {
         let receiver = before.ratchet.into_receiver();
         if receiver.is_empty() {
             self.retired.record(Some(before.id), before.prefix_hash);
             return;
         }
-        let until = now.plus(OLD_SESSION_RECEIVES);
-        self.old.push(Old {
+        let until = now.plus(OLD_SESSION_RETENTION);
+        self.old.push(OldSession {
             id: before.id,
             prefix_hash: before.prefix_hash,
             ad: before.ad,
@@ -166,7 +166,7 @@ impl Sessions {
     }
 
     /// Remembers a session that is confirmed from now on.
-    pub(super) fn remember_confirmed(&mut self, previous: Previous) {
+    pub(super) fn record_confirmed(&mut self, previous: PreviousSession) {
         self.confirmed.insert(0, previous);
         self.confirmed.truncate(PREVIOUS_SESSIONS_MAX);
     }

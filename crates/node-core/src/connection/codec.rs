@@ -4,7 +4,7 @@ use super::{Connection, OwnMailbox, Phase, Rendezvous, Role};
 use minicbor::{Decoder, Encoder, decode, encode};
 use sealpost_e2ee::{
     ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions,
-    payload::Capability, prekeys::BaseRef,
+    payload::Capability, prekeys::BaseId,
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp};
 use std::convert::Infallible;
@@ -142,7 +142,7 @@ fn write_mailbox(out: &mut Out<'_>, mailbox: &MailboxRef, key: &SendKey) -> Writ
     Ok(())
 }
 
-fn write_base_ref(out: &mut Out<'_>, base: BaseRef) -> Written {
+fn write_base_ref(out: &mut Out<'_>, base: BaseId) -> Written {
     out.array(2)?.u64(base.epoch)?.u32(base.spk_id)?;
     Ok(())
 }
@@ -239,9 +239,9 @@ fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<Rendezvous, NotAConnectio
     })
 }
 
-fn parse_base_ref(input: &mut Decoder<'_>) -> Result<BaseRef, NotAConnection> {
+fn parse_base_ref(input: &mut Decoder<'_>) -> Result<BaseId, NotAConnection> {
     tuple(input, 2)?;
-    Ok(BaseRef {
+    Ok(BaseId {
         epoch: input.u64()?,
         spk_id: input.u32()?,
     })

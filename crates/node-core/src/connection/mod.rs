@@ -26,13 +26,13 @@ pub use send::{Outgoing, SealRefusal, Sealed};
 
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
-    ConnId, Dir, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey, PeerIdentity,
+    ConnId, EnvelopeDirection, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey, PeerIdentity,
     PrekeySecrets, Scope, Sessions,
     payload::Capability,
     prekeys::{
-        BaseRef, BaseTerms, PrekeyBase, RelayKey, next_epoch, open_from_relay, seal_for_relay,
+        BaseId, BaseParameters, PrekeyBase, SealedPrekeysKey, next_epoch, open_prekeys, seal_prekeys,
     },
-    sessions::{InitiateArgs, Reason},
+    sessions::{InitiateArgs, InitReason},
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, SendKey, Timestamp, limits};
 
@@ -48,19 +48,19 @@ pub enum Role {
 impl Role {
     /// The direction of envelopes that this side receives.
     #[must_use]
-    pub const fn inbound(self) -> Dir {
+    pub const fn inbound(self) -> EnvelopeDirection {
         match self {
-            Self::Inviter => Dir::AcceptorToInviter,
-            Self::Acceptor => Dir::InviterToAcceptor,
+            Self::Inviter => EnvelopeDirection::AcceptorToInviter,
+            Self::Acceptor => EnvelopeDirection::InviterToAcceptor,
         }
     }
 
     /// The direction of envelopes that this side sends.
     #[must_use]
-    pub const fn outbound(self) -> Dir {
+    pub const fn outbound(self) -> EnvelopeDirection {
         match self {
-            Self::Inviter => Dir::InviterToAcceptor,
-            Self::Acceptor => Dir::AcceptorToInviter,
+            Self::Inviter => EnvelopeDirection::InviterToAcceptor,
+            Self::Acceptor => EnvelopeDirection::AcceptorToInviter,
         }
     }
 }
@@ -153,9 +153,9 @@ pub struct Connection {
     /// Secrets of the bases in our mailbox that an INIT may still use.
     pub bases: Vec<PrekeySecrets>,
     /// Bases that an INIT has used; their secrets go when its session is confirmed.
-    pub used_bases: Vec<BaseRef>,
+    pub used_bases: Vec<BaseId>,
     /// The epoch and number of our latest base.
-    pub latest_base: BaseRef,
+    pub latest_base: BaseId,
     /// The highest epoch seen on a base of the peer's.
     pub peer_base_epoch: u64,
     /// Our incarnation.
@@ -191,21 +191,21 @@ impl Connection {
         rng: &mut dyn CryptoRng,
     ) -> Option<Publishing> {
         let mailbox = self.inbound.clone()?;
-        let terms = BaseTerms {
+        let terms = BaseParameters {
             scope: Scope::connection(&self.conn_id),
             incarnation: self.incarnation,
             epoch: next_epoch(self.latest_base.epoch, now),
             spk_id: self.latest_base.spk_id.wrapping_add(1),
             now,
-            life: limits::PREKEYS_LIFE,
+            lifetime: limits::PREKEYS_LIFETIME,
         };
         let (secrets, base) = PrekeySecrets::generate(me, &terms, rng);
-        let key = RelayKey::for_mailbox(&self.exp_pairing, self.role.inbound());
-        let sealed_base = seal_for_relay(&key, &mailbox.id, None, &base, rng).ok()?;
+        let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.inbound());
+        let sealed_base = seal_prekeys(&key, &mailbox.id, None, &base, rng).ok()?;
         self.bases
-            .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFE_MAX) > now);
+            .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
         self.bases.push(secrets);
-        self.latest_base = BaseRef {
+        self.latest_base = BaseId {
             epoch: terms.epoch,
             spk_id: terms.spk_id,
         };
@@ -223,7 +223,7 @@ impl Connection {
             Phase::Requested | Phase::Accepting | Phase::Accepted
         );
         flows
-            && now.since(Timestamp::from_millis(self.latest_base.epoch)) >= limits::PREKEYS_ROTATION
+            && now.since(Timestamp::from_millis(self.latest_base.epoch)) >= limits::PREKEYS_ROTATION_INTERVAL
     }
 
     /// Whether the session should be replaced.
@@ -247,8 +247,8 @@ impl Connection {
         rng: &mut dyn CryptoRng,
     ) -> Result<(), RotateError> {
         let outbound = self.outbound.as_ref().ok_or(RotateError::NotAccepted)?;
-        let key = RelayKey::for_mailbox(&self.exp_pairing, self.role.outbound());
-        let (_, base) = open_from_relay(&key, &outbound.mailbox.id, sealed_base)
+        let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.outbound());
+        let (_, base) = open_prekeys(&key, &outbound.mailbox.id, sealed_base)
             .map_err(|_| RotateError::Prekeys)?;
         let scope = Scope::connection(&self.conn_id);
         let base = PrekeyBase::parse_verified(&base, &self.peer, &scope)
@@ -260,7 +260,7 @@ impl Connection {
             peer: &self.peer,
             conn_id: self.conn_id,
             base: &base,
-            reason: Reason::Rotate,
+            reason: InitReason::Rotate,
             incarnation: self.incarnation,
             resume: None,
             sealed_card: None,
@@ -269,7 +269,7 @@ impl Connection {
         self.sessions
             .initiate(&args, rng)
             .map_err(|_| RotateError::Prekeys)?;
-        self.peer_base_epoch = base.base_ref().epoch;
+        self.peer_base_epoch = base.base_id().epoch;
         Ok(())
     }
 

@@ -7,8 +7,8 @@ use sealpost_e2ee::{
     invite::{Invite, InviteKind},
     payload::{Capability, ConnectionAccept, ConnectionReject, ConnectionRequest},
     plaintext::Kind,
-    prekeys::{BaseRef, PrekeyBase, RelayKey, open_from_relay},
-    sessions::{Content, InitiateArgs, Pairing, Reason, open_pairing},
+    prekeys::{BaseId, PrekeyBase, SealedPrekeysKey, open_prekeys},
+    sessions::{Content, InitiateArgs, Pairing, InitReason, open_pairing},
 };
 use sealpost_proto::{MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp, limits};
 
@@ -97,7 +97,7 @@ impl Connection {
             peer: &peer,
             conn_id,
             base: &base,
-            reason: Reason::Pairing,
+            reason: InitReason::Pairing,
             incarnation,
             resume: None,
             sealed_card: Some(args.card),
@@ -129,7 +129,7 @@ impl Connection {
             sessions,
             bases: Vec::new(),
             used_bases: Vec::new(),
-            latest_base: BaseRef {
+            latest_base: BaseId {
                 epoch: 0,
                 spk_id: 0,
             },
@@ -200,7 +200,7 @@ impl Connection {
             sessions: pairing.sessions,
             bases: Vec::new(),
             used_bases: Vec::new(),
-            latest_base: BaseRef {
+            latest_base: BaseId {
                 epoch: 0,
                 spk_id: 0,
             },
@@ -263,8 +263,8 @@ impl Connection {
 }
 
 fn open_invite_prekeys(args: &RequestArgs<'_>) -> Result<(SignedCard, PrekeyBase), RequestError> {
-    let key = RelayKey::for_invite(args.invite.secret());
-    let (card, base) = open_from_relay(&key, &args.invite.mailbox().id, args.sealed_prekeys)
+    let key = SealedPrekeysKey::for_invite(args.invite.secret());
+    let (card, base) = open_prekeys(&key, &args.invite.mailbox().id, args.sealed_prekeys)
         .map_err(|_| RequestError::Untrusted)?;
     let card = card.ok_or(RequestError::Untrusted)?;
     if card.identity().fingerprint() != args.invite.fingerprint() {

@@ -7,7 +7,7 @@ use sealpost_e2ee::{
     envelope::open_envelope,
     payload::{ConnectionAccept, ConnectionReject, Message, Receipt},
     plaintext::Kind,
-    sessions::{self, Content, Continuity, NotOpened, OpenContext, Remedy, Verdict},
+    sessions::{self, Content, Continuity, RejectReason, OpenContext, Remedy, OpenOutcome},
 };
 use sealpost_proto::{MessageId, Timestamp};
 
@@ -44,7 +44,7 @@ pub struct Unopened {
     /// The state to commit, when bookkeeping changed.
     pub connection: Option<Connection>,
     /// Why.
-    pub why: NotOpened,
+    pub why: RejectReason,
     /// What it asks for.
     pub remedy: Remedy,
 }
@@ -125,15 +125,15 @@ impl Connection {
             now,
         };
         match self.sessions.open(&context, inner) {
-            Verdict::Opened(opened) => {
+            OpenOutcome::Opened(opened) => {
                 Incoming::Opened(Box::new(self.opened(me, *opened, now, rng)))
             }
-            Verdict::NotOpened(verdict) => Incoming::Unopened(Box::new(Unopened {
+            OpenOutcome::Rejected(verdict) => Incoming::Unopened(Box::new(Unopened {
                 connection: verdict.sessions.map(|sessions| Self {
                     sessions,
                     ..self.clone()
                 }),
-                why: verdict.why,
+                why: verdict.reason,
                 remedy: verdict.remedy,
             })),
         }
@@ -142,7 +142,7 @@ impl Connection {
     fn opened(
         &self,
         me: &Identity,
-        opened: sessions::Opened,
+        opened: sessions::OpenedMessage,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Opened {
@@ -183,14 +183,14 @@ impl Connection {
 
     /// A session is confirmed: secrets of the bases used by it and by those before are not needed again. `current` is the
     /// base of a session that this very message opened, which is not confirmed yet.
-    fn drop_used_bases(&mut self, current: Option<sealpost_e2ee::prekeys::BaseRef>) {
+    fn drop_used_bases(&mut self, current: Option<sealpost_e2ee::prekeys::BaseId>) {
         let gone: Vec<_> = self
             .used_bases
             .iter()
             .copied()
             .filter(|used| Some(*used) != current)
             .collect();
-        self.bases.retain(|held| !gone.contains(&held.base_ref()));
+        self.bases.retain(|held| !gone.contains(&held.base_id()));
         self.used_bases.retain(|used| Some(*used) == current);
     }
 

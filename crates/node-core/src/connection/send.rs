@@ -118,7 +118,7 @@ impl Connection {
             ));
         }
         let rendezvous = self.rendezvous.as_ref()?;
-        let key = OuterKey::rendezvous(&rendezvous.secret);
+        let key = OuterKey::for_invite(&rendezvous.secret);
         Some((
             rendezvous.mailbox.clone(),
             rendezvous.send_key.clone(),

@@ -31,7 +31,7 @@ impl World {
             id: MailboxId::from_bytes([1; 16]),
         };
         let kind = InviteKind::SingleUse {
-            expires: NOW.plus(limits::INVITE_LIFE_DEFAULT),
+            expires: NOW.plus(limits::INVITE_LIFETIME_DEFAULT),
         };
         let mut held = HeldInvite::new(Invite::generate(
             kind,
@@ -41,7 +41,7 @@ impl World {
         ));
         let card = acme.sign_card("Acme", NOW).unwrap();
         let sealed = held
-            .publish_base(&acme, &card, limits::INVITE_LIFE_DEFAULT, NOW, &mut rng)
+            .publish_base(&acme, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, &mut rng)
             .unwrap();
         let held = HeldInvite::parse(&held.encode()).unwrap();
         Self {
@@ -75,7 +75,7 @@ impl World {
     }
 
     fn asked(&mut self, envelope: &[u8]) -> Option<Asked> {
-        let key = OuterKey::rendezvous(self.held.invite.secret());
+        let key = OuterKey::for_invite(self.held.invite.secret());
         let inner = open_envelope(&key, &self.held.invite.mailbox().id, envelope).unwrap();
         Connection::asked(
             &self.acme,
@@ -229,7 +229,7 @@ fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
         .publish_base(
             &mallory,
             &card,
-            limits::INVITE_LIFE_DEFAULT,
+            limits::INVITE_LIFETIME_DEFAULT,
             NOW,
             &mut world.rng,
         )
@@ -253,7 +253,7 @@ fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
         ));
         let late = RequestArgs {
             sealed_prekeys: &world.sealed_prekeys,
-            now: NOW.plus(limits::INVITE_LIFE_MAX),
+            now: NOW.plus(limits::INVITE_LIFETIME_MAX),
             ..args
         };
         assert!(matches!(
@@ -271,10 +271,10 @@ fn a_repeated_request_goes_to_the_connection_that_it_made() {
     let first = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let second = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let acme = world.asked(&first.envelope).unwrap().connection;
-    let key = OuterKey::rendezvous(world.held.invite.secret());
+    let key = OuterKey::for_invite(world.held.invite.secret());
     let inner = open_envelope(&key, &world.held.invite.mailbox().id, &second.envelope).unwrap();
     let prefix = sealpost_e2ee::sessions::prefix_hash(&inner).unwrap();
-    assert!(acme.sessions.knows_prefix(&prefix));
+    assert!(acme.sessions.has_init_prefix(&prefix));
     let Incoming::Opened(opened) = acme.receive_inner(&world.acme, &inner, NOW, &mut world.rng)
     else {
         panic!("the repetition does not open")
@@ -282,7 +282,7 @@ fn a_repeated_request_goes_to_the_connection_that_it_made() {
     assert!(matches!(opened.event, Event::Ignored));
     assert_eq!(
         first.expires_at,
-        Some(NOW.plus(limits::INVITE_LIFE_DEFAULT)),
+        Some(NOW.plus(limits::INVITE_LIFETIME_DEFAULT)),
         "a request ends with its invite"
     );
 }

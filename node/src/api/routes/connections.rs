@@ -234,7 +234,7 @@ fn load_peer(tx: &Tx<'_>, id: &str) -> Result<(connections::ConnectionRow, PeerI
 
 /// Takes some milliseconds of a core, so not on a core that serves.
 async fn number_between(own: PeerIdentity, peer: PeerIdentity) -> Result<SafetyNumber, Fault> {
-    tokio::task::spawn_blocking(move || SafetyNumber::between(&own, &peer))
+    tokio::task::spawn_blocking(move || SafetyNumber::for_identities(&own, &peer))
         .await
         .map_err(|error| Fault::failed(error.to_string()))
 }

@@ -1,22 +1,22 @@
-//! What nodes show each other and what lies at a relay.
+//! Records that nodes exchange and records stored at a relay.
 
 use crate::corpus::{array, bytes, file, identity, one, texts};
 use sealpost_e2ee::{
     ExpPairing, InviteSecret, PrekeyBase, PrekeySecrets, Scope, SignedCard,
-    envelope::{Dir, OuterKey, open_envelope},
+    envelope::{EnvelopeDirection, OuterKey, open_envelope},
     invite::Invite,
     payload,
     plaintext::Plaintext,
-    prekeys::{RelayKey, open_from_relay},
+    prekeys::{SealedPrekeysKey, open_prekeys},
 };
-use sealpost_fuzz::bombard;
+use sealpost_fuzz::fuzz_inputs;
 use sealpost_proto::{InviteId, MailboxId, limits};
 
 #[test]
 fn cards() {
-    bombard(&bytes(&file("card"), &["card"]), 10_000, |case| {
+    fuzz_inputs(&bytes(&file("card"), &["card"]), 10_000, |case| {
         let card = SignedCard::parse_verified(case.bytes);
-        assert!(case.is_seed || card.is_err(), "a damaged card is taken");
+        assert!(case.is_seed || card.is_err(), "a damaged card is accepted");
     });
 }
 
@@ -25,15 +25,15 @@ fn prekey_bases() {
     let vectors = file("prekeys");
     let owner = identity(&vectors["owner"]);
     let scope = Scope::invite(&InviteId::from_bytes([0x1d; 16]));
-    bombard(&bytes(&vectors, &["base"]), 10_000, |case| {
+    fuzz_inputs(&bytes(&vectors, &["base"]), 10_000, |case| {
         let base = PrekeyBase::parse_verified(case.bytes, owner.public(), &scope);
-        assert!(case.is_seed || base.is_err(), "a damaged base is taken");
+        assert!(case.is_seed || base.is_err(), "a damaged base is accepted");
     });
 }
 
 #[test]
 fn prekey_secrets() {
-    bombard(&bytes(&file("prekeys"), &["secrets"]), 10_000, |case| {
+    fuzz_inputs(&bytes(&file("prekeys"), &["secrets"]), 10_000, |case| {
         if let Ok(secrets) = PrekeySecrets::parse(case.bytes) {
             assert_eq!(secrets.encode()[..], *case.bytes);
         }
@@ -44,10 +44,11 @@ fn prekey_secrets() {
 fn prekeys_at_a_relay() {
     let vectors = &file("prekeys")["relay"];
     let valid = &vectors["valid"][0];
-    let key = RelayKey::for_invite(&InviteSecret::from_bytes(array(valid, "invite_secret")));
+    let key =
+        SealedPrekeysKey::for_invite(&InviteSecret::from_bytes(array(valid, "invite_secret")));
     let mailbox = MailboxId::from_bytes(array(valid, "mailbox"));
-    bombard(&bytes(vectors, &["sealed"]), 10_000, |case| {
-        let opened = open_from_relay(&key, &mailbox, case.bytes);
+    fuzz_inputs(&bytes(vectors, &["sealed"]), 10_000, |case| {
+        let opened = open_prekeys(&key, &mailbox, case.bytes);
         assert!(case.is_seed || opened.is_err(), "damaged prekeys open");
     });
 }
@@ -68,16 +69,16 @@ fn envelopes() {
     let keys = [
         OuterKey::for_mailbox(
             &ExpPairing::from_bytes(array(&exp["key"], "exp_pairing")),
-            Dir::AcceptorToInviter,
+            EnvelopeDirection::AcceptorToInviter,
         ),
         OuterKey::for_mailbox(
             &ExpPairing::from_bytes(array(&exp["key"], "exp_pairing")),
-            Dir::InviterToAcceptor,
+            EnvelopeDirection::InviterToAcceptor,
         ),
-        OuterKey::rendezvous(&InviteSecret::from_bytes([0x5e; 32])),
+        OuterKey::for_invite(&InviteSecret::from_bytes([0x5e; 32])),
     ];
     let mut opened = 0;
-    bombard(&small, 10_000, |case| {
+    fuzz_inputs(&small, 10_000, |case| {
         let opens = keys
             .iter()
             .any(|key| open_envelope(key, &mailbox, case.bytes).is_ok());
@@ -90,7 +91,7 @@ fn envelopes() {
 #[test]
 fn plaintexts() {
     let seeds = bytes(&file("plaintext"), &["record"]);
-    bombard(&seeds, 20_000, |case| {
+    fuzz_inputs(&seeds, 20_000, |case| {
         if let Ok(plaintext) = Plaintext::parse(case.bytes) {
             assert!(plaintext.body.len() <= limits::PLAINTEXT_BODY_BYTES_MAX);
             assert_eq!(plaintext.encode().unwrap()[..], *case.bytes);
@@ -98,25 +99,25 @@ fn plaintexts() {
     });
 }
 
-/// A payload may be written in several ways (unknown entries, longer numbers); what was read is read again from its own
-/// encoding and is then written the same.
+/// A payload has several valid encodings (unknown entries, longer numbers), so the encoding of a
+/// parsed payload must parse and encode to the same bytes.
 fn payloads<T, E: std::fmt::Debug>(
     parse: impl Fn(&[u8]) -> Result<T, E>,
     encode: impl Fn(&T) -> Vec<u8>,
 ) {
-    let mut taken = 0;
-    bombard(&bytes(&file("plaintext"), &["body"]), 10_000, |case| {
+    let mut accepted = 0;
+    fuzz_inputs(&bytes(&file("plaintext"), &["body"]), 10_000, |case| {
         if let Ok(payload) = parse(case.bytes) {
             let written = encode(&payload);
             assert_eq!(encode(&parse(&written).unwrap()), written);
             assert!(
                 parse(&[case.bytes, &[0]].concat()).is_err(),
-                "something stands behind it"
+                "trailing bytes are accepted"
             );
-            taken += 1;
+            accepted += 1;
         }
     });
-    assert!(taken > 10, "hardly anything is taken: {taken}");
+    assert!(accepted > 10, "too few inputs are accepted: {accepted}");
 }
 
 macro_rules! payload_tests {
@@ -146,8 +147,8 @@ payload_tests! {
 }
 
 #[test]
-fn what_a_message_may_hold_is_bounded() {
-    bombard(&bytes(&file("plaintext"), &["body"]), 10_000, |case| {
+fn message_contents_are_bounded() {
+    fuzz_inputs(&bytes(&file("plaintext"), &["body"]), 10_000, |case| {
         if let Ok(message) = payload::Message::parse(case.bytes) {
             assert!(message.content.len() <= limits::MESSAGE_TEXT_BYTES_MAX);
             assert!(message.attachments.len() <= limits::FILES_PER_MESSAGE_MAX);
@@ -161,7 +162,7 @@ fn resumes() {
     let rotation = &file("handshake")["rotation"];
     let mut seeds = vec![one(&rotation["hello"], "resume")];
     seeds.extend(bytes(&file("plaintext"), &["body"]));
-    bombard(&seeds, 10_000, |case| {
+    fuzz_inputs(&seeds, 10_000, |case| {
         if let Ok(resume) = payload::Resume::parse(case.bytes) {
             for seq in [
                 0,
@@ -179,7 +180,7 @@ fn resumes() {
 
 #[test]
 fn invites() {
-    bombard(
+    fuzz_inputs(
         &texts(&file("invite"), &["text", "link", "uri"]),
         20_000,
         |case| {

@@ -1,11 +1,11 @@
-//! What comes out of an envelope: INITs and messages, damaged on the way or made up.
+//! The contents of envelopes: INITs and messages, damaged or forged.
 
 use crate::corpus::{array, bytes, file, identity, one};
 use sealpost_e2ee::{
     ConnId, Identity, PrekeySecrets, Sessions,
-    sessions::{OpenContext, Verdict, open_pairing, prefix_hash},
+    sessions::{OpenContext, OpenOutcome, open_pairing, prefix_hash},
 };
-use sealpost_fuzz::bombard;
+use sealpost_fuzz::fuzz_inputs;
 use sealpost_proto::{InviteId, Timestamp};
 
 fn now(name: &str) -> Timestamp {
@@ -31,7 +31,7 @@ fn requests_at_an_invite() {
         )
         .is_ok()
     );
-    bombard(&bytes(&vectors, &["inner"]), 1_500, |case| {
+    fuzz_inputs(&bytes(&vectors, &["inner"]), 1_500, |case| {
         let opened = open_pairing(&me, &invite, &bases, case.bytes, now("handshake"));
         assert!(case.is_seed || opened.is_err(), "a damaged request opens");
         let _ = prefix_hash(case.bytes);
@@ -54,12 +54,12 @@ fn new_sessions() {
     };
     assert!(matches!(
         sessions.open(&context, &one(rotation, "inner")),
-        Verdict::Opened(_)
+        OpenOutcome::Opened(_)
     ));
-    bombard(&bytes(&vectors, &["inner"]), 10_000, |case| {
+    fuzz_inputs(&bytes(&vectors, &["inner"]), 10_000, |case| {
         let verdict = sessions.open(&context, case.bytes);
         assert!(
-            case.is_seed || matches!(verdict, Verdict::NotOpened(_)),
+            case.is_seed || matches!(verdict, OpenOutcome::Rejected(_)),
             "a damaged INIT opens"
         );
     });
@@ -72,8 +72,8 @@ fn messages() {
         Identity::from_seeds(&[1; 32], &[2; 32]),
         Identity::from_seeds(&[3; 32], &[4; 32]),
     );
-    for story in vectors["stories"].as_array().unwrap() {
-        let sessions = Sessions::parse(&one(story, "sessions")).unwrap();
+    for scenario in vectors["stories"].as_array().unwrap() {
+        let sessions = Sessions::parse(&one(scenario, "sessions")).unwrap();
         let context = OpenContext {
             me: &me,
             peer: peer.public(),
@@ -82,11 +82,11 @@ fn messages() {
             now: now("ratchet"),
         };
         let mut opened = 0;
-        bombard(&bytes(story, &["inner"]), 2_000, |case| {
-            let opens = matches!(sessions.open(&context, case.bytes), Verdict::Opened(_));
+        fuzz_inputs(&bytes(scenario, &["inner"]), 2_000, |case| {
+            let opens = matches!(sessions.open(&context, case.bytes), OpenOutcome::Opened(_));
             assert!(case.is_seed || !opens, "a damaged message opens");
             opened += u32::from(opens);
         });
-        assert!(opened > 0, "no seed opens: {}", story["name"]);
+        assert!(opened > 0, "no seed opens: {}", scenario["name"]);
     }
 }

@@ -1,6 +1,6 @@
 use super::parties::{Party, START, body, paired};
 use crate::keys::ConnId;
-use crate::sessions::{NotOpened, Remedy, SealError, Sessions, Verdict};
+use crate::sessions::{OpenOutcome, RejectReason, Remedy, SealError, Sessions};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -32,29 +32,29 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// An envelope on the way, and what it must open to.
-struct OnTheWay {
+struct InFlightEnvelope {
     to_acceptor: bool,
     body: Vec<u8>,
     inner: Vec<u8>,
 }
 
-struct Story {
+struct Scenario {
     acceptor: Party,
     inviter: Party,
     conn_id: ConnId,
-    on_the_way: Vec<OnTheWay>,
+    in_flight: Vec<InFlightEnvelope>,
     seen: HashMap<(bool, Vec<u8>), [u8; 32]>,
     sealed: u32,
 }
 
-impl Story {
+impl Scenario {
     fn new(seed: u64) -> Self {
         let (acceptor, inviter, conn_id) = paired(seed);
         Self {
             acceptor,
             inviter,
             conn_id,
-            on_the_way: Vec::new(),
+            in_flight: Vec::new(),
             seen: HashMap::new(),
             sealed: 0,
         }
@@ -63,11 +63,11 @@ impl Story {
     fn step(&mut self, event: &Event) {
         match event {
             Event::Seal { by_acceptor } => self.seal(*by_acceptor),
-            Event::Deliver { pick, again } if !self.on_the_way.is_empty() => {
+            Event::Deliver { pick, again } if !self.in_flight.is_empty() => {
                 self.deliver(*pick, *again)
             }
-            Event::Lose { pick } if !self.on_the_way.is_empty() => {
-                self.on_the_way.swap_remove(pick % self.on_the_way.len());
+            Event::Lose { pick } if !self.in_flight.is_empty() => {
+                self.in_flight.swap_remove(pick % self.in_flight.len());
             }
             Event::Restart => {
                 for party in [&mut self.acceptor, &mut self.inviter] {
@@ -87,7 +87,7 @@ impl Story {
             &mut self.inviter
         };
         let inner = sender.seal(&body);
-        self.on_the_way.push(OnTheWay {
+        self.in_flight.push(InFlightEnvelope {
             to_acceptor: !by_acceptor,
             body,
             inner,
@@ -95,7 +95,7 @@ impl Story {
     }
 
     fn deliver(&mut self, pick: usize, again: bool) {
-        let envelope = self.on_the_way.swap_remove(pick % self.on_the_way.len());
+        let envelope = self.in_flight.swap_remove(pick % self.in_flight.len());
         let (to, from) = if envelope.to_acceptor {
             (&mut self.acceptor, &self.inviter)
         } else {
@@ -104,15 +104,15 @@ impl Story {
         let key = (envelope.to_acceptor, envelope.body.clone());
         match self.seen.get(&key) {
             None => {
-                let opened = to.opens(from, self.conn_id, &envelope.inner);
+                let opened = to.open_and_commit(from, self.conn_id, &envelope.inner);
                 assert_eq!(body(&opened), envelope.body);
                 self.seen.insert(key, opened.msg_hash);
             }
             Some(msg_hash) => {
-                let refused = to.refuses(from, self.conn_id, &envelope.inner);
+                let refused = to.reject_and_commit(from, self.conn_id, &envelope.inner);
                 assert_eq!(
-                    refused.why,
-                    NotOpened::Consumed {
+                    refused.reason,
+                    RejectReason::Consumed {
                         msg_hash: *msg_hash
                     }
                 );
@@ -120,7 +120,7 @@ impl Story {
             }
         }
         if again {
-            self.on_the_way.push(envelope);
+            self.in_flight.push(envelope);
         }
     }
 }
@@ -130,14 +130,14 @@ proptest! {
 
     #[test]
     fn any_order_loss_and_repetition(seed in 0_u64..1_000, events in prop::collection::vec(event(), 1..120)) {
-        let mut story = Story::new(seed);
+        let mut scenario = Scenario::new(seed);
         for event in &events {
-            story.step(event);
+            scenario.step(event);
         }
-        story.seal(true);
-        story.seal(false);
-        while !story.on_the_way.is_empty() {
-            story.deliver(0, false);
+        scenario.seal(true);
+        scenario.seal(false);
+        while !scenario.in_flight.is_empty() {
+            scenario.deliver(0, false);
         }
     }
 }
@@ -150,15 +150,15 @@ fn no_bit_of_a_message_can_change() {
     for bit in 0..inner.len() * 8 {
         let mut changed = inner.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        let Verdict::NotOpened(refused) = inviter.verdict(&acceptor, conn_id, &changed) else {
+        let OpenOutcome::Rejected(refused) = inviter.outcome(&acceptor, conn_id, &changed) else {
             panic!("bit {bit}")
         };
         assert!(refused.sessions.is_none(), "bit {bit}");
     }
     assert_eq!(inviter.sessions.encode(), before);
     assert!(matches!(
-        inviter.verdict(&acceptor, conn_id, &inner),
-        Verdict::Opened(_)
+        inviter.outcome(&acceptor, conn_id, &inner),
+        OpenOutcome::Opened(_)
     ));
 }
 
@@ -169,18 +169,18 @@ fn a_gap_of_1_000_opens_and_one_more_does_not() {
         .map(|n| acceptor.seal(&n.to_be_bytes()))
         .collect();
     let last = sealed.pop().unwrap();
-    let refused = inviter.refuses(&acceptor, conn_id, &last);
+    let refused = inviter.reject_and_commit(&acceptor, conn_id, &last);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::GapTooLarge, Remedy::InitDesync)
+        (refused.reason, refused.remedy),
+        (RejectReason::GapTooLarge, Remedy::InitDesync)
     );
     assert!(refused.sessions.is_none());
     let thousandth = sealed.pop().unwrap();
-    inviter.opens(&acceptor, conn_id, &thousandth);
-    inviter.opens(&acceptor, conn_id, &last);
+    inviter.open_and_commit(&acceptor, conn_id, &thousandth);
+    inviter.open_and_commit(&acceptor, conn_id, &last);
     for (n, inner) in (0_u32..).zip(&sealed) {
         assert_eq!(
-            body(&inviter.opens(&acceptor, conn_id, inner)),
+            body(&inviter.open_and_commit(&acceptor, conn_id, inner)),
             n.to_be_bytes()
         );
     }
@@ -194,14 +194,16 @@ fn at_most_1_000_are_skipped_in_the_old_chain_too() {
             acceptor.seal(b"lost");
         }
         let reply = inviter.seal(b"reply");
-        acceptor.opens(&inviter, conn_id, &reply);
+        acceptor.open_and_commit(&inviter, conn_id, &reply);
         let next_chain = acceptor.seal(b"next chain");
         if fits {
-            inviter.opens(&acceptor, conn_id, &next_chain);
+            inviter.open_and_commit(&acceptor, conn_id, &next_chain);
         } else {
             assert_eq!(
-                inviter.refuses(&acceptor, conn_id, &next_chain).why,
-                NotOpened::GapTooLarge
+                inviter
+                    .reject_and_commit(&acceptor, conn_id, &next_chain)
+                    .reason,
+                RejectReason::GapTooLarge
             );
         }
     }
@@ -217,23 +219,25 @@ fn the_oldest_of_2_000_keys_goes_and_leaves_a_tombstone() {
             .collect();
         oldest.push(skipped);
         let arrives = acceptor.seal(b"arrives");
-        inviter.opens(&acceptor, conn_id, &arrives);
+        inviter.open_and_commit(&acceptor, conn_id, &arrives);
         let reply = inviter.seal(b"reply");
-        acceptor.opens(&inviter, conn_id, &reply);
+        acceptor.open_and_commit(&inviter, conn_id, &reply);
     }
-    let refused = inviter.refuses(&acceptor, conn_id, &oldest[0][0]);
+    let refused = inviter.reject_and_commit(&acceptor, conn_id, &oldest[0][0]);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::KeyEvicted, Remedy::ResumeDue)
+        (refused.reason, refused.remedy),
+        (RejectReason::KeyEvicted, Remedy::ResumeDue)
     );
     inviter.sessions = Sessions::parse(&inviter.sessions.encode()).unwrap();
     assert_eq!(
-        inviter.refuses(&acceptor, conn_id, &oldest[0][699]).why,
-        NotOpened::KeyEvicted
+        inviter
+            .reject_and_commit(&acceptor, conn_id, &oldest[0][699])
+            .reason,
+        RejectReason::KeyEvicted
     );
-    inviter.opens(&acceptor, conn_id, &oldest[0][700]);
-    let again = inviter.refuses(&acceptor, conn_id, &oldest[0][700]);
-    assert!(matches!(again.why, NotOpened::Consumed { .. }));
+    inviter.open_and_commit(&acceptor, conn_id, &oldest[0][700]);
+    let again = inviter.reject_and_commit(&acceptor, conn_id, &oldest[0][700]);
+    assert!(matches!(again.reason, RejectReason::Consumed { .. }));
 }
 
 #[test]
@@ -241,11 +245,11 @@ fn a_fork_of_the_state_is_noticed() {
     let (mut acceptor, mut inviter, conn_id) = paired(24);
     let backup = acceptor.sessions.clone();
     let first = acceptor.seal(b"first life");
-    inviter.opens(&acceptor, conn_id, &first);
+    inviter.open_and_commit(&acceptor, conn_id, &first);
     acceptor.sessions = backup;
     let second = acceptor.seal(b"second life");
-    let refused = inviter.refuses(&acceptor, conn_id, &second);
-    assert!(matches!(refused.why, NotOpened::Consumed { .. }));
+    let refused = inviter.reject_and_commit(&acceptor, conn_id, &second);
+    assert!(matches!(refused.reason, RejectReason::Consumed { .. }));
     assert_eq!(refused.remedy, Remedy::AlertAndInit);
 }
 
@@ -267,25 +271,29 @@ fn an_authentic_record_of_an_unknown_version_is_committed() {
         .ratchet
         .seal(&current.ad, &[2, 0, 0], &mut acceptor.rng)
         .unwrap();
-    let inner = [&current.id.short()[..], &msg].concat();
-    let opened = inviter.opens(&acceptor, conn_id, &inner);
+    let inner = [&current.id.truncated()[..], &msg].concat();
+    let opened = inviter.open_and_commit(&acceptor, conn_id, &inner);
     assert_eq!(opened.content, crate::sessions::Content::Unparseable);
     assert!(matches!(
-        inviter.refuses(&acceptor, conn_id, &inner).why,
-        NotOpened::Consumed { .. }
+        inviter.reject_and_commit(&acceptor, conn_id, &inner).reason,
+        RejectReason::Consumed { .. }
     ));
 }
 
 #[test]
 fn what_is_not_of_this_connection_is_told_apart() {
     let (acceptor, mut inviter, conn_id) = paired(27);
-    for (inner, why, remedy) in [
-        (&b""[..], NotOpened::Malformed, Remedy::Discard),
-        (&[0; 8][..], NotOpened::Malformed, Remedy::Discard),
-        (&[7; 120][..], NotOpened::UnknownSession, Remedy::InitDesync),
+    for (inner, reason, remedy) in [
+        (&b""[..], RejectReason::Malformed, Remedy::Discard),
+        (&[0; 8][..], RejectReason::Malformed, Remedy::Discard),
+        (
+            &[7; 120][..],
+            RejectReason::UnknownSession,
+            Remedy::InitDesync,
+        ),
     ] {
-        let refused = inviter.refuses(&acceptor, conn_id, inner);
-        assert_eq!((refused.why, refused.remedy), (why, remedy));
+        let refused = inviter.reject_and_commit(&acceptor, conn_id, inner);
+        assert_eq!((refused.reason, refused.remedy), (reason, remedy));
     }
 }
 
@@ -294,18 +302,18 @@ fn a_message_under_no_header_key_asks_for_a_new_session() {
     let (mut acceptor, mut inviter, conn_id) = paired(28);
     let mut inner = acceptor.seal(b"x");
     inner[40] ^= 1;
-    let refused = inviter.refuses(&acceptor, conn_id, &inner);
+    let refused = inviter.reject_and_commit(&acceptor, conn_id, &inner);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::NoHeaderKey, Remedy::InitDesync)
+        (refused.reason, refused.remedy),
+        (RejectReason::NoHeaderKey, Remedy::InitDesync)
     );
     inner[40] ^= 1;
     let end = inner.len() - 1;
     inner[end] ^= 1;
-    let refused = inviter.refuses(&acceptor, conn_id, &inner);
+    let refused = inviter.reject_and_commit(&acceptor, conn_id, &inner);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::BodyInvalid, Remedy::Discard)
+        (refused.reason, refused.remedy),
+        (RejectReason::BodyInvalid, Remedy::Discard)
     );
 }
 

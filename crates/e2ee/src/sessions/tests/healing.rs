@@ -2,7 +2,7 @@
 
 use super::parties::{Party, paired};
 use crate::keys::ConnId;
-use crate::sessions::{Reason, Remedy, Sessions, Verdict};
+use crate::sessions::{InitReason, OpenOutcome, Remedy, Sessions};
 use proptest::{prelude::*, test_runner::RngSeed};
 use std::time::Duration;
 
@@ -32,23 +32,23 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-struct World {
+struct Network {
     sides: [Party; 2],
     conn_id: ConnId,
     /// Recipient and inner bytes.
-    on_the_way: Vec<(usize, Vec<u8>)>,
+    in_flight: Vec<(usize, Vec<u8>)>,
     desync_due: [bool; 2],
     inits: u32,
 }
 
-impl World {
+impl Network {
     fn new(seed: u64, apart: Duration) -> Self {
         let (a, mut b, conn_id) = paired(seed);
         b.now = b.now.plus(apart);
         Self {
             sides: [a, b],
             conn_id,
-            on_the_way: Vec::new(),
+            in_flight: Vec::new(),
             desync_due: [false; 2],
             inits: 0,
         }
@@ -57,18 +57,18 @@ impl World {
     fn step(&mut self, event: &Event) {
         match event {
             Event::Seal(side) => self.seal(*side),
-            Event::Initiate(side) => self.initiate(*side, Reason::Rotate),
-            Event::Deliver(pick) if !self.on_the_way.is_empty() => {
-                let envelope = self.on_the_way.remove(pick % self.on_the_way.len());
+            Event::Initiate(side) => self.initiate(*side, InitReason::Rotate),
+            Event::Deliver(pick) if !self.in_flight.is_empty() => {
+                let envelope = self.in_flight.remove(pick % self.in_flight.len());
                 self.deliver(&envelope);
             }
-            Event::Lose(pick) if !self.on_the_way.is_empty() => {
-                self.on_the_way.remove(pick % self.on_the_way.len());
+            Event::Lose(pick) if !self.in_flight.is_empty() => {
+                self.in_flight.remove(pick % self.in_flight.len());
             }
             Event::DropBases(side) => self.sides[*side].bases.clear(),
             Event::Restore(side) => {
                 self.sides[*side].sessions = Sessions::new();
-                self.initiate(*side, Reason::Restore);
+                self.initiate(*side, InitReason::Restore);
             }
             Event::Deliver(_) | Event::Lose(_) => {}
         }
@@ -76,10 +76,10 @@ impl World {
 
     fn seal(&mut self, side: usize) {
         let inner = self.sides[side].seal(b"x");
-        self.on_the_way.push((1 - side, inner));
+        self.in_flight.push((1 - side, inner));
     }
 
-    fn initiate(&mut self, side: usize, reason: Reason) {
+    fn initiate(&mut self, side: usize, reason: InitReason) {
         self.inits += 1;
         let [a, b] = &mut self.sides;
         let (me, peer) = if side == 0 { (a, b) } else { (b, a) };
@@ -90,10 +90,10 @@ impl World {
 
     fn deliver(&mut self, (to, inner): &(usize, Vec<u8>)) -> bool {
         let (me, peer) = (&self.sides[*to], &self.sides[1 - to]);
-        let verdict = me.verdict(peer, self.conn_id, inner);
-        let (sessions, remedy) = match verdict {
-            Verdict::Opened(opened) => (Some(opened.sessions), None),
-            Verdict::NotOpened(refused) => (refused.sessions, Some(refused.remedy)),
+        let outcome = me.outcome(peer, self.conn_id, inner);
+        let (sessions, remedy) = match outcome {
+            OpenOutcome::Opened(opened) => (Some(opened.sessions), None),
+            OpenOutcome::Rejected(refused) => (refused.sessions, Some(refused.remedy)),
         };
         if let Some(sessions) = sessions {
             self.sides[*to].sessions = sessions;
@@ -106,19 +106,19 @@ impl World {
     fn round(&mut self) -> bool {
         for side in 0..2 {
             if std::mem::take(&mut self.desync_due[side]) {
-                self.initiate(side, Reason::Desync);
+                self.initiate(side, InitReason::Desync);
             }
             self.seal(side);
         }
-        let on_the_way = std::mem::take(&mut self.on_the_way);
-        let opened: Vec<_> = on_the_way
+        let in_flight = std::mem::take(&mut self.in_flight);
+        let opened: Vec<_> = in_flight
             .iter()
             .map(|envelope| self.deliver(envelope))
             .collect();
         opened.into_iter().all(|opened| opened)
     }
 
-    fn is_whole(&self) -> bool {
+    fn has_converged(&self) -> bool {
         let [a, b] = &self.sides;
         let same = a.sessions.current_id() == b.sessions.current_id();
         same && a.sessions.is_confirmed()
@@ -143,19 +143,19 @@ proptest! {
         events in prop::collection::vec(event(), 1..40),
     ) {
         let apart = if a_day_apart { Duration::from_secs(86_400) } else { Duration::ZERO };
-        let mut world = World::new(seed, apart);
+        let mut network = Network::new(seed, apart);
         for event in &events {
-            world.step(event);
+            network.step(event);
         }
-        for envelope in std::mem::take(&mut world.on_the_way) {
-            world.deliver(&envelope);
+        for envelope in std::mem::take(&mut network.in_flight) {
+            network.deliver(&envelope);
         }
-        world.inits = 0;
+        network.inits = 0;
         let mut rounds = 0;
-        while !(world.round() && world.is_whole()) {
+        while !(network.round() && network.has_converged()) {
             rounds += 1;
             prop_assert!(rounds < 8, "no end");
         }
-        prop_assert!(world.inits <= 3, "{} INITs", world.inits);
+        prop_assert!(network.inits <= 3, "{} INITs", network.inits);
     }
 }

@@ -1,7 +1,7 @@
 use super::parties::{body, paired};
 use crate::prekeys::Scope;
-use crate::sessions::{Continuity, NotOpened, Reason, Remedy, prefix_hash};
-use sealpost_proto::limits::{OLD_SESSION_RECEIVES, SESSION_EPOCH_AHEAD_MAX};
+use crate::sessions::{Continuity, InitReason, RejectReason, Remedy, prefix_hash};
+use sealpost_proto::limits::{OLD_SESSION_RETENTION, SESSION_EPOCH_AHEAD_MAX};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -10,31 +10,31 @@ const SECOND: Duration = Duration::from_secs(1);
 fn rule_1_a_known_prefix_opens_in_its_session_and_later_not_at_all() {
     let (mut a, mut b, conn_id) = paired(40);
     a.now = a.now.plus(SECOND);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let (first, second, third) = (a.seal(b"1"), a.seal(b"2"), a.seal(b"3"));
-    b.opens(&a, conn_id, &first);
+    b.open_and_commit(&a, conn_id, &first);
     b.bases.clear();
     assert_eq!(
-        body(&b.opens(&a, conn_id, &second)),
+        body(&b.open_and_commit(&a, conn_id, &second)),
         b"2",
         "the base is not needed again"
     );
 
     a.now = a.now.plus(SECOND);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let newer = a.seal(b"4");
-    b.opens(&a, conn_id, &newer);
+    b.open_and_commit(&a, conn_id, &newer);
     assert_eq!(
-        body(&b.opens(&a, conn_id, &third)),
+        body(&b.open_and_commit(&a, conn_id, &third)),
         b"3",
         "the old session still receives"
     );
 
-    b.now = b.now.plus(OLD_SESSION_RECEIVES).plus(SECOND);
-    let refused = b.refuses(&a, conn_id, &third);
+    b.now = b.now.plus(OLD_SESSION_RETENTION).plus(SECOND);
+    let refused = b.reject_and_commit(&a, conn_id, &third);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::RetiredSession, Remedy::ResumeDue)
+        (refused.reason, refused.remedy),
+        (RejectReason::RetiredSession, Remedy::ResumeDue)
     );
 }
 
@@ -42,27 +42,27 @@ fn rule_1_a_known_prefix_opens_in_its_session_and_later_not_at_all() {
 fn rule_2_without_its_base_an_old_init_is_retired_and_a_new_one_answered() {
     let (mut a, mut b, conn_id) = paired(41);
     a.now = a.now.plus(SECOND);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let inner = a.seal(b"lost base");
     b.bases.clear();
-    let refused = b.refuses(&a, conn_id, &inner);
+    let refused = b.reject_and_commit(&a, conn_id, &inner);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::BaseNotHeld, Remedy::InitDesync)
+        (refused.reason, refused.remedy),
+        (RejectReason::BaseNotHeld, Remedy::InitDesync)
     );
-    assert!(!b.sessions.knows_prefix(&prefix_hash(&inner).unwrap()));
+    assert!(!b.sessions.has_init_prefix(&prefix_hash(&inner).unwrap()));
 
     b.now = b.now.plus(SECOND * 2);
-    b.initiate(&mut a, conn_id, Reason::Desync);
-    let refused = b.refuses(&a, conn_id, &inner);
+    b.initiate(&mut a, conn_id, InitReason::Desync);
+    let refused = b.reject_and_commit(&a, conn_id, &inner);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::BaseNotHeld, Remedy::ResumeDue)
+        (refused.reason, refused.remedy),
+        (RejectReason::BaseNotHeld, Remedy::ResumeDue)
     );
-    assert!(b.sessions.knows_prefix(&prefix_hash(&inner).unwrap()));
+    assert!(b.sessions.has_init_prefix(&prefix_hash(&inner).unwrap()));
     assert_eq!(
-        b.refuses(&a, conn_id, &inner).why,
-        NotOpened::RetiredSession
+        b.reject_and_commit(&a, conn_id, &inner).reason,
+        RejectReason::RetiredSession
     );
 }
 
@@ -70,19 +70,19 @@ fn rule_2_without_its_base_an_old_init_is_retired_and_a_new_one_answered() {
 fn rule_3_an_init_that_does_not_open_only_raises_last() {
     let (mut a, mut b, conn_id) = paired(42);
     a.now = a.now.plus(SECOND);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let mut inner = a.seal(b"x");
     inner[8 + 100] ^= 1;
     let current = b.sessions.current_id();
-    let refused = b.refuses(&a, conn_id, &inner);
+    let refused = b.reject_and_commit(&a, conn_id, &inner);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::HandshakeInvalid, Remedy::Discard)
+        (refused.reason, refused.remedy),
+        (RejectReason::HandshakeInvalid, Remedy::Discard)
     );
     assert_eq!(b.sessions.current_id(), current);
     assert_eq!(b.sessions.last, a.now.as_millis());
     assert!(
-        b.refuses(&a, conn_id, &inner).sessions.is_none(),
+        b.reject_and_commit(&a, conn_id, &inner).sessions.is_none(),
         "nothing changes twice"
     );
 }
@@ -92,25 +92,25 @@ fn rule_4_the_higher_epoch_wins_on_both_sides() {
     let (mut a, mut b, conn_id) = paired(43);
     a.now = a.now.plus(SECOND);
     b.now = b.now.plus(SECOND * 2);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
-    let winner = b.initiate(&mut a, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
+    let winner = b.initiate(&mut a, conn_id, InitReason::Rotate);
     let (from_a, from_b) = (a.seal(b"from a"), b.seal(b"from b"));
-    let refused = b.refuses(&a, conn_id, &from_a);
+    let refused = b.reject_and_commit(&a, conn_id, &from_a);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::LosesToOtherInit, Remedy::ResumeDue)
+        (refused.reason, refused.remedy),
+        (RejectReason::LosesToOtherInit, Remedy::ResumeDue)
     );
-    let opened = a.opens(&b, conn_id, &from_b);
+    let opened = a.open_and_commit(&b, conn_id, &from_b);
     assert_eq!(opened.new_session.unwrap().continuity, Continuity::Proven);
     assert_eq!(
         (a.sessions.current_id(), b.sessions.current_id()),
         (Some(winner.session_id), Some(winner.session_id))
     );
     let answer = a.seal(b"answer");
-    assert!(b.opens(&a, conn_id, &answer).newly_confirmed);
+    assert!(b.open_and_commit(&a, conn_id, &answer).newly_confirmed);
     assert_eq!(
-        b.refuses(&a, conn_id, &from_a).why,
-        NotOpened::RetiredSession
+        b.reject_and_commit(&a, conn_id, &from_a).reason,
+        RejectReason::RetiredSession
     );
 }
 
@@ -121,22 +121,22 @@ fn rule_4_of_equal_epochs_the_lower_name_wins_on_both_sides() {
         a.now = a.now.plus(SECOND);
         b.now = a.now;
         let (by_a, by_b) = (
-            a.initiate(&mut b, conn_id, Reason::Rotate),
-            b.initiate(&mut a, conn_id, Reason::Rotate),
+            a.initiate(&mut b, conn_id, InitReason::Rotate),
+            b.initiate(&mut a, conn_id, InitReason::Rotate),
         );
         assert_eq!(by_a.session_epoch, by_b.session_epoch);
         let (from_a, from_b) = (a.seal(b"from a"), b.seal(b"from b"));
         if by_a.session_id < by_b.session_id {
-            b.opens(&a, conn_id, &from_a);
+            b.open_and_commit(&a, conn_id, &from_a);
             assert_eq!(
-                a.refuses(&b, conn_id, &from_b).why,
-                NotOpened::LosesToOtherInit
+                a.reject_and_commit(&b, conn_id, &from_b).reason,
+                RejectReason::LosesToOtherInit
             );
         } else {
-            a.opens(&b, conn_id, &from_b);
+            a.open_and_commit(&b, conn_id, &from_b);
             assert_eq!(
-                b.refuses(&a, conn_id, &from_a).why,
-                NotOpened::LosesToOtherInit
+                b.reject_and_commit(&a, conn_id, &from_a).reason,
+                RejectReason::LosesToOtherInit
             );
         }
         assert_eq!(a.sessions.current_id(), b.sessions.current_id());
@@ -152,57 +152,57 @@ fn rule_4_a_loser_without_an_own_init_under_way_is_answered_by_one() {
     let (mut a, mut b, conn_id) = paired(53);
     a.now = a.now.plus(SECOND);
     let late = {
-        a.initiate(&mut b, conn_id, Reason::Rotate);
+        a.initiate(&mut b, conn_id, InitReason::Rotate);
         a.seal(b"late")
     };
     a.now = a.now.plus(SECOND);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let newer = a.seal(b"newer");
-    b.opens(&a, conn_id, &newer);
-    let refused = b.refuses(&a, conn_id, &late);
+    b.open_and_commit(&a, conn_id, &newer);
+    let refused = b.reject_and_commit(&a, conn_id, &late);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::LosesToOtherInit, Remedy::InitDesync)
+        (refused.reason, refused.remedy),
+        (RejectReason::LosesToOtherInit, Remedy::InitDesync)
     );
     b.now = a.now;
-    let answer = b.initiate(&mut a, conn_id, Reason::Desync);
+    let answer = b.initiate(&mut a, conn_id, InitReason::Desync);
     assert_eq!(answer.session_epoch, a.now.as_millis() + 1, "above both");
     let inner = b.seal(b"healed");
-    assert_eq!(body(&a.opens(&b, conn_id, &inner)), b"healed");
+    assert_eq!(body(&a.open_and_commit(&b, conn_id, &inner)), b"healed");
 }
 
 #[test]
 fn rule_4_an_init_whose_message_does_not_open_changes_only_last() {
     let (mut a, mut b, conn_id) = paired(54);
     a.now = a.now.plus(SECOND);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let mut inner = a.seal(b"x");
     let end = inner.len() - 1;
     inner[end] ^= 1;
     let current = b.sessions.current_id();
-    let refused = b.refuses(&a, conn_id, &inner);
+    let refused = b.reject_and_commit(&a, conn_id, &inner);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::BodyInvalid, Remedy::Discard)
+        (refused.reason, refused.remedy),
+        (RejectReason::BodyInvalid, Remedy::Discard)
     );
     assert_eq!(
         (b.sessions.current_id(), b.sessions.last),
         (current, a.now.as_millis())
     );
     inner[end] ^= 1;
-    b.opens(&a, conn_id, &inner);
+    b.open_and_commit(&a, conn_id, &inner);
 }
 
 #[test]
 fn an_epoch_ten_years_ahead_is_refused_and_not_remembered() {
     let (mut a, mut b, conn_id) = paired(55);
     a.now = a.now.plus(SESSION_EPOCH_AHEAD_MAX).plus(SECOND);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let inner = a.seal(b"x");
-    let refused = b.refuses(&a, conn_id, &inner);
+    let refused = b.reject_and_commit(&a, conn_id, &inner);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::EpochTooFarAhead, Remedy::Discard)
+        (refused.reason, refused.remedy),
+        (RejectReason::EpochTooFarAhead, Remedy::Discard)
     );
     assert!(refused.sessions.is_none());
 }
@@ -211,13 +211,13 @@ fn an_epoch_ten_years_ahead_is_refused_and_not_remembered() {
 fn clocks_a_day_apart_converge() {
     let (mut a, mut b, conn_id) = paired(56);
     a.now = a.now.plus(Duration::from_secs(86_400));
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let inner = a.seal(b"from the future");
-    b.opens(&a, conn_id, &inner);
-    let late = b.initiate(&mut a, conn_id, Reason::Desync);
+    b.open_and_commit(&a, conn_id, &inner);
+    let late = b.initiate(&mut a, conn_id, InitReason::Desync);
     assert_eq!(late.session_epoch, a.now.as_millis() + 1);
     let inner = b.seal(b"from the past");
-    a.opens(&b, conn_id, &inner);
+    a.open_and_commit(&b, conn_id, &inner);
     assert_eq!(a.sessions.current_id(), b.sessions.current_id());
 }
 
@@ -227,11 +227,11 @@ fn an_init_for_another_connection_is_refused() {
     a.now = a.now.plus(SECOND);
     let base = b.publish(Scope::connection(&conn_id));
     let elsewhere = crate::keys::ConnId::from_bytes([3; 32]);
-    a.initiate_with(&b, elsewhere, Reason::Rotate, &base);
+    a.initiate_with(&b, elsewhere, InitReason::Rotate, &base);
     let inner = a.seal(b"x");
     assert_eq!(
-        b.refuses(&a, conn_id, &inner).why,
-        NotOpened::BodyInvalid,
+        b.reject_and_commit(&a, conn_id, &inner).reason,
+        RejectReason::BodyInvalid,
         "the name of the connection is in AD"
     );
 }

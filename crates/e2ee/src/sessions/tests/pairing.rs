@@ -2,7 +2,8 @@ use super::parties::{INVITE, Party, START, body, paired};
 use crate::keys::{ConnId, Fingerprint};
 use crate::prekeys::Scope;
 use crate::sessions::{
-    Content, Continuity, NotOpened, Pairing, Reason, SealError, Sessions, open_pairing, prefix_hash,
+    Content, Continuity, InitReason, Pairing, RejectReason, SealError, Sessions, open_pairing,
+    prefix_hash,
 };
 use sealpost_proto::limits::SESSION_EPOCH_AHEAD_MAX;
 
@@ -13,11 +14,11 @@ fn request(acceptor: &mut Party, inviter: &mut Party) -> (ConnId, Vec<u8>) {
         &INVITE,
     );
     let base = inviter.publish(Scope::invite(&INVITE));
-    acceptor.initiate_with(inviter, conn_id, Reason::Pairing, &base);
+    acceptor.initiate_with(inviter, conn_id, InitReason::Pairing, &base);
     (conn_id, acceptor.seal(b"request"))
 }
 
-fn open(inviter: &Party, inner: &[u8]) -> Result<Pairing, NotOpened> {
+fn open(inviter: &Party, inner: &[u8]) -> Result<Pairing, RejectReason> {
     open_pairing(
         &inviter.identity,
         &INVITE,
@@ -40,7 +41,7 @@ fn a_request_says_who_asks() {
         acceptor.sessions.current_id().unwrap()
     );
     assert_eq!(Some(pairing.prefix_hash), prefix_hash(&inner));
-    assert!(pairing.sessions.knows_prefix(&pairing.prefix_hash));
+    assert!(pairing.sessions.has_init_prefix(&pairing.prefix_hash));
     let Content::Plaintext(plaintext) = pairing.content else {
         panic!("unparseable")
     };
@@ -56,7 +57,7 @@ fn both_sides_agree_on_exp() {
         &INVITE,
     );
     let base = inviter.publish(Scope::invite(&INVITE));
-    let initiated = acceptor.initiate_with(&inviter, conn_id, Reason::Pairing, &base);
+    let initiated = acceptor.initiate_with(&inviter, conn_id, InitReason::Pairing, &base);
     let inner = acceptor.seal(b"request");
     let pairing = open(&inviter, &inner).ok().unwrap();
     assert!(initiated.exp == pairing.new_session.exp);
@@ -77,9 +78,12 @@ fn the_prefix_is_repeated_byte_for_byte_until_the_answer() {
         .count();
     assert!(common >= 1_161 + 4, "prefix and all before the nonce");
     inviter.sessions = open(&inviter, &second).ok().unwrap().sessions;
-    assert_eq!(body(&inviter.opens(&acceptor, conn_id, &first)), b"request");
+    assert_eq!(
+        body(&inviter.open_and_commit(&acceptor, conn_id, &first)),
+        b"request"
+    );
     let accept = inviter.seal(b"accept");
-    acceptor.opens(&inviter, conn_id, &accept);
+    acceptor.open_and_commit(&inviter, conn_id, &accept);
     assert_eq!(prefix_hash(&acceptor.seal(b"receipt")), None);
 }
 
@@ -107,11 +111,11 @@ fn nobody_connects_with_itself() {
     );
     let base = party.publish(Scope::invite(&INVITE));
     let mut twin = Party::new(7);
-    twin.initiate_with(&party, conn_id, Reason::Pairing, &base);
+    twin.initiate_with(&party, conn_id, InitReason::Pairing, &base);
     let inner = twin.seal(b"request");
     assert_eq!(
         open(&party, &inner).err(),
-        Some(NotOpened::HandshakeInvalid)
+        Some(RejectReason::HandshakeInvalid)
     );
 }
 
@@ -123,15 +127,15 @@ fn another_invite_opens_nothing() {
     let opened = open_pairing(&inviter.identity, &other, &inviter.bases, &inner, START);
     assert_eq!(
         opened.err(),
-        Some(NotOpened::BodyInvalid),
+        Some(RejectReason::BodyInvalid),
         "the name of the connection is in AD"
     );
     let unknown = open_pairing(&inviter.identity, &INVITE, &[], &inner, START);
-    assert_eq!(unknown.err(), Some(NotOpened::BaseNotHeld));
+    assert_eq!(unknown.err(), Some(RejectReason::BaseNotHeld));
     let stranger = Party::new(10);
     assert_eq!(
         open(&stranger, &inner).err(),
-        Some(NotOpened::HandshakeInvalid)
+        Some(RejectReason::HandshakeInvalid)
     );
 }
 
@@ -144,7 +148,7 @@ fn an_epoch_far_ahead_is_refused() {
     let (_, inner) = request(&mut acceptor, &mut inviter);
     assert_eq!(
         open(&inviter, &inner).err(),
-        Some(NotOpened::EpochTooFarAhead)
+        Some(RejectReason::EpochTooFarAhead)
     );
 }
 
@@ -161,16 +165,19 @@ fn a_card_of_another_identity_suspends() {
     let (mut acceptor, mut inviter, conn_id) = paired(14);
     let mut impostor = Party::new(99);
     let base = inviter.publish(Scope::connection(&conn_id));
-    impostor.initiate_with(&inviter, conn_id, Reason::Pairing, &base);
+    impostor.initiate_with(&inviter, conn_id, InitReason::Pairing, &base);
     let inner = impostor.seal(b"i am the acceptor");
-    let refused = inviter.refuses(&acceptor, conn_id, &inner);
+    let refused = inviter.reject_and_commit(&acceptor, conn_id, &inner);
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::OtherIdentity, crate::sessions::Remedy::Suspend)
+        (refused.reason, refused.remedy),
+        (
+            RejectReason::OtherIdentity,
+            crate::sessions::Remedy::Suspend
+        )
     );
     let inner = acceptor.seal(b"still here");
     assert_eq!(
-        body(&inviter.opens(&acceptor, conn_id, &inner)),
+        body(&inviter.open_and_commit(&acceptor, conn_id, &inner)),
         b"still here"
     );
     assert_ne!(

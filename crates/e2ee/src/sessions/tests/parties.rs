@@ -1,16 +1,16 @@
-//! The two parties of every story here.
+//! The two parties of every scenario here.
 
 use crate::card::SignedCard;
 use crate::keys::{ConnId, Identity, Incarnation};
 use crate::plaintext::{Kind, Plaintext};
-use crate::prekeys::{BaseTerms, PrekeyBase, PrekeySecrets, Scope};
+use crate::prekeys::{BaseParameters, PrekeyBase, PrekeySecrets, Scope};
 use crate::sessions::{
-    Content, InitiateArgs, Initiated, NotOpenedVerdict, OpenContext, Opened, Reason, Sessions,
-    Verdict, open_pairing,
+    Content, InitReason, InitiateArgs, Initiated, OpenContext, OpenOutcome, OpenedMessage,
+    RejectedMessage, Sessions, open_pairing,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
-use sealpost_proto::limits::PREKEYS_LIFE;
+use sealpost_proto::limits::PREKEYS_LIFETIME;
 use sealpost_proto::{InviteId, MessageId, Timestamp};
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -46,15 +46,15 @@ impl Party {
     /// A new base of ours for this scope, verified as the peer does.
     pub(super) fn publish(&mut self, scope: Scope) -> PrekeyBase {
         let epoch = self.now.as_millis() + self.bases.len() as u64;
-        let terms = BaseTerms {
+        let parameters = BaseParameters {
             scope,
             incarnation: Incarnation::NONE,
             epoch,
             spk_id: u32::try_from(self.bases.len()).unwrap(),
             now: self.now,
-            life: PREKEYS_LIFE,
+            lifetime: PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(&self.identity, &terms, &mut self.rng);
+        let (secrets, base) = PrekeySecrets::generate(&self.identity, &parameters, &mut self.rng);
         self.bases.push(secrets);
         PrekeyBase::parse_verified(&base, self.identity.public(), &scope).unwrap()
     }
@@ -63,7 +63,7 @@ impl Party {
         &mut self,
         peer: &mut Self,
         conn_id: ConnId,
-        reason: Reason,
+        reason: InitReason,
     ) -> Initiated {
         let base = peer.publish(Scope::connection(&conn_id));
         self.initiate_with(peer, conn_id, reason, &base)
@@ -73,7 +73,7 @@ impl Party {
         &mut self,
         peer: &Self,
         conn_id: ConnId,
-        reason: Reason,
+        reason: InitReason,
         base: &PrekeyBase,
     ) -> Initiated {
         let args = InitiateArgs {
@@ -84,7 +84,7 @@ impl Party {
             reason,
             incarnation: Incarnation::from_bytes([1; 8]),
             resume: None,
-            sealed_card: (reason == Reason::Pairing).then_some(&self.card),
+            sealed_card: (reason == InitReason::Pairing).then_some(&self.card),
             now: self.now,
         };
         self.sessions.initiate(&args, &mut self.rng).unwrap()
@@ -109,7 +109,7 @@ impl Party {
             .unwrap()
     }
 
-    pub(super) fn verdict(&self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> Verdict {
+    pub(super) fn outcome(&self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> OpenOutcome {
         let context = OpenContext {
             me: &self.identity,
             peer: peer.identity.public(),
@@ -121,8 +121,13 @@ impl Party {
     }
 
     /// Opens what must open, and commits.
-    pub(super) fn opens(&mut self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> Opened {
-        let Verdict::Opened(opened) = self.verdict(peer, conn_id, inner) else {
+    pub(super) fn open_and_commit(
+        &mut self,
+        peer: &Self,
+        conn_id: ConnId,
+        inner: &[u8],
+    ) -> OpenedMessage {
+        let OpenOutcome::Opened(opened) = self.outcome(peer, conn_id, inner) else {
             panic!("did not open")
         };
         self.sessions = opened.sessions.clone();
@@ -130,13 +135,13 @@ impl Party {
     }
 
     /// Opens what must not open, and commits the bookkeeping.
-    pub(super) fn refuses(
+    pub(super) fn reject_and_commit(
         &mut self,
         peer: &Self,
         conn_id: ConnId,
         inner: &[u8],
-    ) -> NotOpenedVerdict {
-        let Verdict::NotOpened(refused) = self.verdict(peer, conn_id, inner) else {
+    ) -> RejectedMessage {
+        let OpenOutcome::Rejected(refused) = self.outcome(peer, conn_id, inner) else {
             panic!("opened")
         };
         if let Some(sessions) = &refused.sessions {
@@ -146,7 +151,7 @@ impl Party {
     }
 }
 
-pub(super) fn body(opened: &Opened) -> &[u8] {
+pub(super) fn body(opened: &OpenedMessage) -> &[u8] {
     match &opened.content {
         Content::Plaintext(plaintext) => &plaintext.body,
         Content::Unparseable => panic!("unparseable"),
@@ -162,7 +167,7 @@ pub(super) fn paired(seed: u64) -> (Party, Party, ConnId) {
         &INVITE,
     );
     let base = inviter.publish(Scope::invite(&INVITE));
-    acceptor.initiate_with(&inviter, conn_id, Reason::Pairing, &base);
+    acceptor.initiate_with(&inviter, conn_id, InitReason::Pairing, &base);
     let request = acceptor.seal(b"request");
     let pairing = open_pairing(
         &inviter.identity,
@@ -175,8 +180,16 @@ pub(super) fn paired(seed: u64) -> (Party, Party, ConnId) {
     .unwrap();
     inviter.sessions = pairing.sessions;
     let accept = inviter.seal(b"accept");
-    assert!(acceptor.opens(&inviter, conn_id, &accept).newly_confirmed);
+    assert!(
+        acceptor
+            .open_and_commit(&inviter, conn_id, &accept)
+            .newly_confirmed
+    );
     let receipt = acceptor.seal(b"receipt");
-    assert!(inviter.opens(&acceptor, conn_id, &receipt).newly_confirmed);
+    assert!(
+        inviter
+            .open_and_commit(&acceptor, conn_id, &receipt)
+            .newly_confirmed
+    );
     (acceptor, inviter, conn_id)
 }

@@ -2,7 +2,7 @@ use super::parties::{Party, START, body, paired};
 use crate::keys::{ConnId, Incarnation};
 use crate::payload::Resume;
 use crate::prekeys::Scope;
-use crate::sessions::{Continuity, InitiateArgs, NotOpened, Reason, Remedy, Sessions};
+use crate::sessions::{Continuity, InitReason, InitiateArgs, RejectReason, Remedy, Sessions};
 use sealpost_proto::limits::OLD_SESSIONS_MAX;
 use std::time::Duration;
 
@@ -12,13 +12,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 fn rotate(a: &mut Party, b: &mut Party, conn_id: ConnId) -> Continuity {
     a.now = a.now.plus(DAY);
     b.now = a.now;
-    a.initiate(b, conn_id, Reason::Rotate);
+    a.initiate(b, conn_id, InitReason::Rotate);
     let inner = a.seal(b"new session");
-    let continuity = b.opens(a, conn_id, &inner).new_session.unwrap().continuity;
+    let continuity = b
+        .open_and_commit(a, conn_id, &inner)
+        .new_session
+        .unwrap()
+        .continuity;
     let inner = b.seal(b"seen");
-    assert!(a.opens(b, conn_id, &inner).newly_confirmed);
+    assert!(a.open_and_commit(b, conn_id, &inner).newly_confirmed);
     let inner = a.seal(b"without prefix");
-    assert!(b.opens(a, conn_id, &inner).newly_confirmed);
+    assert!(b.open_and_commit(a, conn_id, &inner).newly_confirmed);
     continuity
 }
 
@@ -36,12 +40,12 @@ fn who_lost_everything_shows_a_reset() {
     let (mut a, mut b, conn_id) = paired(61);
     a.sessions = Sessions::new();
     a.now = a.now.plus(DAY);
-    a.initiate(&mut b, conn_id, Reason::Restore);
+    a.initiate(&mut b, conn_id, InitReason::Restore);
     let inner = a.seal(b"restored");
-    let new = b.opens(&a, conn_id, &inner).new_session.unwrap();
+    let new = b.open_and_commit(&a, conn_id, &inner).new_session.unwrap();
     assert_eq!(
         (new.continuity, new.reason),
-        (Continuity::Reset, Reason::Restore)
+        (Continuity::Reset, InitReason::Restore)
     );
 }
 
@@ -49,10 +53,13 @@ fn who_lost_everything_shows_a_reset() {
 fn pairing_again_within_a_connection_is_a_reset() {
     let (mut a, mut b, conn_id) = paired(62);
     a.now = a.now.plus(DAY);
-    a.initiate(&mut b, conn_id, Reason::Pairing);
+    a.initiate(&mut b, conn_id, InitReason::Pairing);
     let inner = a.seal(b"again");
     assert_eq!(
-        b.opens(&a, conn_id, &inner).new_session.unwrap().continuity,
+        b.open_and_commit(&a, conn_id, &inner)
+            .new_session
+            .unwrap()
+            .continuity,
         Continuity::Reset
     );
 }
@@ -61,16 +68,19 @@ fn pairing_again_within_a_connection_is_a_reset() {
 fn a_side_whose_confirmation_is_on_the_way_still_proves_continuity() {
     let (mut a, mut b, conn_id) = paired(63);
     a.now = a.now.plus(DAY);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
     let inner = a.seal(b"new");
-    b.opens(&a, conn_id, &inner);
+    b.open_and_commit(&a, conn_id, &inner);
     let inner = b.seal(b"seen");
-    a.opens(&b, conn_id, &inner);
+    a.open_and_commit(&b, conn_id, &inner);
     b.now = a.now.plus(DAY);
-    b.initiate(&mut a, conn_id, Reason::Desync);
+    b.initiate(&mut a, conn_id, InitReason::Desync);
     let inner = b.seal(b"newer");
     assert_eq!(
-        a.opens(&b, conn_id, &inner).new_session.unwrap().continuity,
+        a.open_and_commit(&b, conn_id, &inner)
+            .new_session
+            .unwrap()
+            .continuity,
         Continuity::Proven
     );
 }
@@ -79,19 +89,22 @@ fn a_side_whose_confirmation_is_on_the_way_still_proves_continuity() {
 fn an_old_session_receives_its_chain_and_takes_no_dh_step() {
     let (mut a, mut b, conn_id) = paired(64);
     let (skipped, arrives) = (b.seal(b"skipped"), b.seal(b"arrives"));
-    a.opens(&b, conn_id, &arrives);
+    a.open_and_commit(&b, conn_id, &arrives);
     let in_chain = b.seal(b"same chain");
     let reply = a.seal(b"reply");
-    b.opens(&a, conn_id, &reply);
+    b.open_and_commit(&a, conn_id, &reply);
     let next_chain = b.seal(b"next chain");
     a.now = a.now.plus(DAY);
-    a.initiate(&mut b, conn_id, Reason::Rotate);
-    assert_eq!(body(&a.opens(&b, conn_id, &skipped)), b"skipped");
-    assert_eq!(body(&a.opens(&b, conn_id, &in_chain)), b"same chain");
-    let refused = a.refuses(&b, conn_id, &next_chain);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
+    assert_eq!(body(&a.open_and_commit(&b, conn_id, &skipped)), b"skipped");
     assert_eq!(
-        (refused.why, refused.remedy),
-        (NotOpened::NoHeaderKey, Remedy::ResumeDue)
+        body(&a.open_and_commit(&b, conn_id, &in_chain)),
+        b"same chain"
+    );
+    let refused = a.reject_and_commit(&b, conn_id, &next_chain);
+    assert_eq!(
+        (refused.reason, refused.remedy),
+        (RejectReason::NoHeaderKey, Remedy::ResumeDue)
     );
     assert!(!a.sessions.is_confirmed());
 }
@@ -119,9 +132,9 @@ fn old_sessions_are_few() {
     let (mut a, mut b, conn_id) = paired(66);
     for _ in 0..OLD_SESSIONS_MAX + 3 {
         a.now = a.now.plus(Duration::from_secs(1));
-        a.initiate(&mut b, conn_id, Reason::Rotate);
+        a.initiate(&mut b, conn_id, InitReason::Rotate);
         let inner = a.seal(b"new session");
-        b.opens(&a, conn_id, &inner);
+        b.open_and_commit(&a, conn_id, &inner);
     }
     assert_eq!(b.sessions.old.len(), OLD_SESSIONS_MAX);
     assert!(Sessions::parse(&b.sessions.encode()).is_ok());
@@ -141,7 +154,7 @@ fn hello_carries_what_is_held() {
         peer: b.identity.public(),
         conn_id,
         base: &base,
-        reason: Reason::Desync,
+        reason: InitReason::Desync,
         incarnation: Incarnation::from_bytes([6; 8]),
         resume: Some(&resume),
         sealed_card: Some(&a.card),
@@ -149,7 +162,7 @@ fn hello_carries_what_is_held() {
     };
     a.sessions.initiate(&args, &mut a.rng).unwrap();
     let inner = a.seal(b"x");
-    let new = b.opens(&a, conn_id, &inner).new_session.unwrap();
+    let new = b.open_and_commit(&a, conn_id, &inner).new_session.unwrap();
     assert_eq!(new.resume, Some(resume));
     assert_eq!(new.peer_incarnation, Incarnation::from_bytes([6; 8]));
     assert_eq!(new.peer_card.as_ref(), Some(&a.card));
@@ -170,7 +183,7 @@ fn the_largest_body_fits_an_envelope_even_with_an_init() {
         peer: b.identity.public(),
         conn_id,
         base: &base,
-        reason: Reason::Desync,
+        reason: InitReason::Desync,
         incarnation: Incarnation::from_bytes([6; 8]),
         resume: Some(&resume),
         sealed_card: Some(&card),
@@ -179,8 +192,11 @@ fn the_largest_body_fits_an_envelope_even_with_an_init() {
     a.sessions.initiate(&args, &mut a.rng).unwrap();
     let inner = a.seal(&vec![7; 240 * 1024]);
     let key =
-        crate::envelope::OuterKey::rendezvous(&crate::keys::InviteSecret::from_bytes([1; 32]));
+        crate::envelope::OuterKey::for_invite(&crate::keys::InviteSecret::from_bytes([1; 32]));
     let mailbox = sealpost_proto::MailboxId::from_bytes([2; 16]);
     assert!(crate::envelope::seal_envelope(&key, &mailbox, &inner, &mut a.rng).is_ok());
-    assert_eq!(body(&b.opens(&a, conn_id, &inner)).len(), 240 * 1024);
+    assert_eq!(
+        body(&b.open_and_commit(&a, conn_id, &inner)).len(),
+        240 * 1024
+    );
 }

@@ -1,12 +1,12 @@
 //! How sessions are stored (docs/e2ee.md#session-serialisation).
 
 use super::Sessions;
-use super::state::{Current, Old, Retired, Stage, Top};
-use crate::handshake::Previous;
+use super::state::{CurrentSession, HighestSession, OldSession, RetiredSessions, Stage};
+use crate::handshake::PreviousSession;
 use crate::keys::SessionId;
 use crate::primitive::Key;
 use crate::ratchet::{Ratchet, Receiver};
-use crate::record::{Malformed, Reader, Writer};
+use crate::record::{ParseRecordError, Reader, Writer};
 use sealpost_proto::{
     Timestamp,
     limits::{OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX},
@@ -20,7 +20,7 @@ const USUAL_BYTES: usize = 4_096;
 /// Stored bytes that are no sessions of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stored sessions are malformed")]
-pub struct NotSessions;
+pub struct ParseSessionsError;
 
 impl Sessions {
     /// For the vault.
@@ -30,9 +30,9 @@ impl Sessions {
         writer
             .u8(SESSIONS_VERSION)
             .u64(self.last)
-            .u64(self.top.epoch)
-            .flag(self.top.id.is_some());
-        if let Some(id) = &self.top.id {
+            .u64(self.highest.epoch)
+            .flag(self.highest.id.is_some());
+        if let Some(id) = &self.highest.id {
             writer.bytes(id.as_bytes());
         }
         writer.count(self.confirmed.len());
@@ -54,52 +54,52 @@ impl Sessions {
     /// Reads what [`Sessions::encode`] wrote.
     ///
     /// # Errors
-    /// [`NotSessions`] for another layout or version.
-    pub fn parse(bytes: &[u8]) -> Result<Self, NotSessions> {
+    /// [`ParseSessionsError`] for another layout or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseSessionsError> {
         let mut reader = Reader::new(bytes);
-        let sessions = Self::read(&mut reader).map_err(|_| NotSessions)?;
-        reader.end().map_err(|_| NotSessions)?;
+        let sessions = Self::read(&mut reader).map_err(|_| ParseSessionsError)?;
+        reader.expect_end().map_err(|_| ParseSessionsError)?;
         Ok(sessions)
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         if reader.u8()? != SESSIONS_VERSION {
-            return Err(Malformed);
+            return Err(ParseRecordError);
         }
         let last = reader.u64()?;
-        let top = Top {
+        let highest = HighestSession {
             epoch: reader.u64()?,
             id: read_option(reader, read_id)?,
         };
         let confirmed = read_list(reader, PREVIOUS_SESSIONS_MAX, |reader| {
-            Ok(Previous {
+            Ok(PreviousSession {
                 id: read_id(reader)?,
                 exp: reader.array().map(Key)?,
             })
         })?;
-        let current = read_option(reader, Current::read)?;
-        let old = read_list(reader, OLD_SESSIONS_MAX, Old::read)?;
+        let current = read_option(reader, CurrentSession::read)?;
+        let old = read_list(reader, OLD_SESSIONS_MAX, OldSession::read)?;
         let ids = read_list(reader, RETIRED_SESSIONS_MAX, read_id)?;
         let prefixes = read_list(reader, RETIRED_SESSIONS_MAX, |reader| reader.array())?;
         Ok(Self {
             last,
-            top,
+            highest,
             current,
             old,
             confirmed,
-            retired: Retired { ids, prefixes },
+            retired: RetiredSessions { ids, prefixes },
         })
     }
 }
 
-fn read_id(reader: &mut Reader<'_>) -> Result<SessionId, Malformed> {
+fn read_id(reader: &mut Reader<'_>) -> Result<SessionId, ParseRecordError> {
     reader.array().map(SessionId)
 }
 
 fn read_option<'a, T>(
     reader: &mut Reader<'a>,
-    read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
-) -> Result<Option<T>, Malformed> {
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, ParseRecordError>,
+) -> Result<Option<T>, ParseRecordError> {
     if reader.flag()? {
         read(reader).map(Some)
     } else {
@@ -110,8 +110,8 @@ fn read_option<'a, T>(
 fn read_list<'a, T>(
     reader: &mut Reader<'a>,
     max: usize,
-    read: impl Fn(&mut Reader<'a>) -> Result<T, Malformed>,
-) -> Result<Vec<T>, Malformed> {
+    read: impl Fn(&mut Reader<'a>) -> Result<T, ParseRecordError>,
+) -> Result<Vec<T>, ParseRecordError> {
     (0..reader.count(max)?).map(|_| read(reader)).collect()
 }
 
@@ -122,7 +122,7 @@ fn write_prefix_hash(writer: &mut Writer, prefix_hash: Option<&[u8; 32]>) {
     }
 }
 
-impl Current {
+impl CurrentSession {
     fn write(&self, writer: &mut Writer) {
         writer
             .bytes(self.id.as_bytes())
@@ -131,15 +131,15 @@ impl Current {
         writer.bytes(&self.ad).bytes(&self.exp.0);
         write_prefix_hash(writer, self.prefix_hash.as_ref());
         match &self.stage {
-            Stage::Offered { prefix } => writer.u8(0).lp(prefix),
-            Stage::Answered => writer.u8(1),
+            Stage::Initiated { prefix } => writer.u8(0).lp(prefix),
+            Stage::Accepted => writer.u8(1),
             Stage::Confirmed => writer.u8(2),
         };
         writer.u64(self.sealed).u64(self.opened);
         self.ratchet.write(writer);
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         Ok(Self {
             id: read_id(reader)?,
             epoch: reader.u64()?,
@@ -156,19 +156,19 @@ impl Current {
 }
 
 impl Stage {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         match reader.u8()? {
-            0 => Ok(Self::Offered {
+            0 => Ok(Self::Initiated {
                 prefix: reader.lp()?.to_vec(),
             }),
-            1 => Ok(Self::Answered),
+            1 => Ok(Self::Accepted),
             2 => Ok(Self::Confirmed),
-            _ => Err(Malformed),
+            _ => Err(ParseRecordError),
         }
     }
 }
 
-impl Old {
+impl OldSession {
     fn write(&self, writer: &mut Writer) {
         writer.bytes(self.id.as_bytes());
         write_prefix_hash(writer, self.prefix_hash.as_ref());
@@ -176,7 +176,7 @@ impl Old {
         self.receiver.write(writer);
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         Ok(Self {
             id: read_id(reader)?,
             prefix_hash: read_option(reader, |reader| reader.array())?,
@@ -187,7 +187,7 @@ impl Old {
     }
 }
 
-impl Retired {
+impl RetiredSessions {
     fn write(&self, writer: &mut Writer) {
         writer.count(self.ids.len());
         for id in &self.ids {

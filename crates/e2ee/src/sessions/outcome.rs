@@ -2,23 +2,12 @@
 
 use super::Sessions;
 use crate::card::SignedCard;
+use crate::handshake::InitReason;
 use crate::keys::{ConnId, ExpPairing, Incarnation, SessionId};
 use crate::payload::Resume;
 use crate::plaintext::Plaintext;
-use crate::prekeys::BaseRef;
-
-/// Why an INIT was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// `00`: the first of a connection.
-    Pairing,
-    /// `01`: the sender lost its sessions.
-    Restore,
-    /// `02`: the sender could not open something.
-    Desync,
-    /// `03`: the session was old or had carried enough.
-    Rotate,
-}
+use crate::prekeys::BaseId;
+use crate::ratchet;
 
 /// Whether a new session proved that its sender also held the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +29,11 @@ pub struct NewSession {
     /// Its EXP: becomes `EXP_pairing` if the connection request it carries is answered.
     pub exp: ExpPairing,
     /// Why the peer sent it.
-    pub reason: Reason,
+    pub reason: InitReason,
     /// Whether the peer still held what came before.
     pub continuity: Continuity,
     /// The base it used: to be replaced at once, its secrets dropped when this session or a later one is confirmed.
-    pub base: BaseRef,
+    pub base: BaseId,
     /// The peer's card, when it stood in the INIT.
     pub peer_card: Option<SignedCard>,
     /// The peer's incarnation for this connection.
@@ -63,7 +52,7 @@ pub enum Content {
 }
 
 /// A message that opened.
-pub struct Opened {
+pub struct OpenedMessage {
     /// The state to commit in place of the one that opened it.
     pub sessions: Sessions,
     /// What it carried.
@@ -77,26 +66,26 @@ pub struct Opened {
 }
 
 /// A message that did not open.
-pub struct NotOpenedVerdict {
+pub struct RejectedMessage {
     /// The state to commit, when bookkeeping alone changed.
     pub sessions: Option<Sessions>,
     /// Why.
-    pub why: NotOpened,
+    pub reason: RejectReason,
     /// What the node does about it.
     pub remedy: Remedy,
 }
 
 /// What opening one inner message came to. The state it was opened with is unchanged.
-pub enum Verdict {
+pub enum OpenOutcome {
     /// It opened.
-    Opened(Box<Opened>),
+    Opened(Box<OpenedMessage>),
     /// It did not.
-    NotOpened(Box<NotOpenedVerdict>),
+    Rejected(Box<RejectedMessage>),
 }
 
 /// Why a message did not open. For the node's own decisions and tests; the outside sees one answer for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotOpened {
+pub enum RejectReason {
     /// Not the layout of a message, or an unknown version, suite, flag or frame type.
     #[error("malformed")]
     Malformed,
@@ -143,6 +132,20 @@ pub enum NotOpened {
     /// The INIT's epoch is more than ten years ahead.
     #[error("session epoch too far ahead")]
     EpochTooFarAhead,
+}
+
+impl From<ratchet::OpenError> for RejectReason {
+    fn from(error: ratchet::OpenError) -> Self {
+        match error {
+            ratchet::OpenError::Malformed => Self::Malformed,
+            ratchet::OpenError::NoHeaderKey => Self::NoHeaderKey,
+            ratchet::OpenError::GapTooLarge => Self::GapTooLarge,
+            ratchet::OpenError::HeaderRefused => Self::HeaderRefused,
+            ratchet::OpenError::KeyEvicted => Self::KeyEvicted,
+            ratchet::OpenError::Consumed { msg_hash } => Self::Consumed { msg_hash },
+            ratchet::OpenError::BodyInvalid => Self::BodyInvalid,
+        }
+    }
 }
 
 /// What the node does about a message that did not open (docs/e2ee.md#which-init-wins and the table of failures there).

@@ -1,4 +1,4 @@
-//! The primitives alone, as often and over as many bytes as a session uses them.
+//! The primitives primitives, as often and over as many bytes as a session uses them.
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
@@ -23,7 +23,7 @@ const HELLO: [u8; 61] = [4; 61];
 const BODY_AD: [u8; 180] = [5; 180];
 const HELLO_AD: [u8; 1_169] = [6; 1_169];
 
-pub(crate) struct Alone {
+pub(crate) struct Primitives {
     header: Vec<u8>,
     body: Vec<u8>,
     padded: Vec<u8>,
@@ -38,7 +38,7 @@ pub(crate) struct Alone {
     signature: Signature,
 }
 
-impl Alone {
+impl Primitives {
     pub(crate) fn new() -> Self {
         let secret = StaticSecret::from(KEY);
         let seed = [9; 64];
@@ -79,7 +79,7 @@ impl Alone {
     pub(crate) fn step(&self) {
         self.open_msg();
         hash(self.body.len() + 82);
-        self.agree(2);
+        self.diffie_hellman(2);
         self.new_keys(1);
         kdf(96);
         kdf(96);
@@ -96,7 +96,7 @@ impl Alone {
         black_box(pqspk.encapsulate_with_rng(&mut ChaCha20Rng::seed_from_u64(1)));
         black_box(DecapsulationKey::from_seed(self.seed.into()).decapsulate(&self.ct));
         self.new_keys(2);
-        self.agree(8);
+        self.diffie_hellman(8);
         for _side in 0..2 {
             kdf(128);
             kdf(32);
@@ -118,7 +118,7 @@ impl Alone {
         x_open(&self.body, &BODY_AD);
     }
 
-    fn agree(&self, times: usize) {
+    fn diffie_hellman(&self, times: usize) {
         for _ in 0..times {
             black_box(
                 black_box(&self.secret)

@@ -1,9 +1,9 @@
 //! How a ratchet is stored (docs/e2ee.md#session-serialisation).
 
-use super::receiver::{Chain, Head, Receiver, Tombstone};
+use super::receiver::{Chain, ChainHead, Receiver, Tombstone};
 use super::{Ratchet, SendingChain};
 use crate::primitive::Key;
-use crate::record::{Malformed, Reader, Writer};
+use crate::record::{ParseRecordError, Reader, Writer};
 use sealpost_proto::limits::{OLD_HEADER_KEYS_MAX, SKIPPED_KEYS_STORED_MAX, TOMBSTONES_MAX};
 use std::collections::BTreeMap;
 use x25519_dalek::StaticSecret;
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 /// Chains with stored keys, spent ones, and the growing one.
 const CHAINS_MAX: usize = SKIPPED_KEYS_STORED_MAX + OLD_HEADER_KEYS_MAX + 1;
 
-pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, Malformed> {
+pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, ParseRecordError> {
     reader.array().map(Key)
 }
 
@@ -40,7 +40,7 @@ impl Ratchet {
         self.receiver.write(writer);
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         let root = read_key(reader)?;
         let own = StaticSecret::from(*Zeroizing::new(reader.array::<32>()?));
         let remote = if reader.flag()? {
@@ -67,7 +67,7 @@ impl Ratchet {
 }
 
 impl SendingChain {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         Ok(Self {
             dh: reader.array()?,
             header: read_key(reader)?,
@@ -92,7 +92,7 @@ impl Receiver {
         }
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         let chains = (0..reader.count(CHAINS_MAX)?)
             .map(|_| Chain::read(reader))
             .collect::<Result<_, _>>()?;
@@ -119,10 +119,10 @@ impl Chain {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         let (header, dh) = (read_key(reader)?, reader.array()?);
         let head = if reader.flag()? {
-            Some(Head {
+            Some(ChainHead {
                 chain: read_key(reader)?,
                 next: reader.u32()?,
             })
@@ -136,7 +136,7 @@ impl Chain {
                 .last_key_value()
                 .is_some_and(|(last, _)| number <= *last)
             {
-                return Err(Malformed);
+                return Err(ParseRecordError);
             }
             skipped.insert(number, read_key(reader)?);
         }
@@ -150,7 +150,7 @@ impl Chain {
 }
 
 impl Tombstone {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ParseRecordError> {
         Ok(Self {
             header: read_key(reader)?,
             from: reader.u32()?,

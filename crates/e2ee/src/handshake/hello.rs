@@ -1,0 +1,105 @@
+//! `hello`, the encrypted field of an INIT that states why the session is started.
+
+use super::{InitiateArgs, InitiateError, PreviousSession, SessionKeys};
+use crate::keys::Incarnation;
+use crate::payload::Resume;
+use crate::record::{ParseRecordError, Reader, push_lp};
+use sealpost_proto::limits::RESUME_BYTES_MAX;
+use subtle::ConstantTimeEq as _;
+
+/// Why an INIT was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitReason {
+    /// `00`: the first session of a connection.
+    Pairing,
+    /// `01`: the sender lost its sessions.
+    Restore,
+    /// `02`: the sender could not open a message.
+    Desync,
+    /// `03`: the session reached its maximum age or message count.
+    Rotate,
+}
+
+impl InitReason {
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Pairing => 0,
+            Self::Restore => 1,
+            Self::Desync => 2,
+            Self::Rotate => 3,
+        }
+    }
+
+    const fn parse(byte: u8) -> Result<Self, ParseRecordError> {
+        match byte {
+            0 => Ok(Self::Pairing),
+            1 => Ok(Self::Restore),
+            2 => Ok(Self::Desync),
+            3 => Ok(Self::Rotate),
+            _ => Err(ParseRecordError),
+        }
+    }
+}
+
+/// Plaintext of `hello`.
+pub(crate) struct Hello {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) reason: InitReason,
+    pub(crate) resume: Option<Resume>,
+    previous: [u8; 16],
+    tag: [u8; 32],
+}
+
+impl Hello {
+    pub(super) fn encode(
+        args: &InitiateArgs<'_>,
+        previous: Option<&PreviousSession>,
+        keys: &SessionKeys,
+    ) -> Result<Vec<u8>, InitiateError> {
+        let resume = args.resume.map(Resume::encode).unwrap_or_default();
+        if resume.len() > RESUME_BYTES_MAX {
+            return Err(InitiateError::ResumeTooLarge);
+        }
+        let mut hello = args.incarnation.as_bytes().to_vec();
+        hello.push(args.reason.to_byte());
+        push_lp(&mut hello, &resume);
+        hello.extend_from_slice(&previous.map_or([0; 16], |previous| previous.id.0));
+        hello.extend_from_slice(
+            &previous.map_or([0; 32], |previous| keys.continuity_tag(&previous.exp)),
+        );
+        Ok(hello)
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, ParseRecordError> {
+        let mut reader = Reader::new(bytes);
+        let incarnation = Incarnation::from_bytes(reader.array()?);
+        let reason = InitReason::parse(reader.u8()?)?;
+        let resume = reader.lp()?;
+        let hello = Self {
+            incarnation,
+            reason,
+            resume: Resume::parse(resume).ok(),
+            previous: reader.array()?,
+            tag: reader.array()?,
+        };
+        reader.expect_end()?;
+        Ok(hello)
+    }
+
+    /// Whether it names no previous session.
+    pub(crate) fn has_no_previous(&self) -> bool {
+        self.previous == [0; 16] && self.tag == [0; 32]
+    }
+
+    /// Whether the tag was computed with the EXP of the candidate that `hello` names.
+    pub(crate) fn proves_continuity<'p>(
+        &self,
+        keys: &SessionKeys,
+        candidates: impl IntoIterator<Item = &'p PreviousSession>,
+    ) -> bool {
+        let mut matching = candidates
+            .into_iter()
+            .filter(|candidate| candidate.id.0 == self.previous);
+        matching.any(|candidate| keys.continuity_tag(&candidate.exp).ct_eq(&self.tag).into())
+    }
+}
