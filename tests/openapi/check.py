@@ -1,7 +1,7 @@
-"""Is /openapi.json true? Starts a relay, puts the signing proxy before it and sets schemathesis on the document.
+"""Checks /openapi.json: starts a relay behind the signing proxy and runs schemathesis against the document.
 
-Fails when an answer is not described, when there is a 5xx or a panic, when an example does not fit its schema, and when less
-than 80 % of the operations were ever answered 2xx.
+Fails if a response is not described, if there is a 5xx or a panic, if an example does not match its schema, or if less
+than 80 % of the operations ever returned 2xx.
 
     python tests/openapi/check.py [RELAY] [--seed N]
 """
@@ -21,11 +21,11 @@ from proxy import Proxy
 HERE = Path(__file__).parent
 RELAY = HERE.parent.parent / "target/debug/sealpost-relay"
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
-REACHED_AT_LEAST = 0.8
+SUCCESS_RATIO_MIN = 0.8
 
 
 def start_relay(program: str, folder: Path) -> tuple[subprocess.Popen, str]:
-    """A relay that registers everybody; returns it and its host and port."""
+    """Starts a relay with open registration; returns it with its host and port."""
     arguments = ["serve", "--listen", "127.0.0.1:0", "--registration", "open", "--egress-allow", "127.0.0.0/8"]
     with open(folder / "relay.log", "wb") as log:
         command = [program, *arguments, "--data", str(folder / "relay")]
@@ -43,33 +43,33 @@ def fetch_document(authority: str) -> dict:
 
 
 def bad_examples(document: dict) -> list[str]:
-    """The examples of the document that do not fit the schemas beside which they stand."""
+    """Returns the examples of the document that do not match their schemas."""
     bad = []
 
-    def look(place: str, value):
+    def visit(path: str, value):
         if isinstance(value, list):
             for index, item in enumerate(value):
-                look(f"{place}/{index}", item)
+                visit(f"{path}/{index}", item)
         if not isinstance(value, dict):
             return
         schema = value.get("schema", value if "type" in value or "allOf" in value or "oneOf" in value else None)
         examples = [value["example"]] if "example" in value else []
-        several = value.get("examples", [])
-        for example in several.values() if isinstance(several, dict) else several:
+        more = value.get("examples", [])
+        for example in more.values() if isinstance(more, dict) else more:
             if isinstance(example, dict) and "$ref" in example:
                 example = document["components"]["examples"][example["$ref"].rsplit("/", 1)[1]]["value"]
             examples.append(example)
         for example in examples if schema else []:
-            whole = {**schema, "components": document["components"]}
-            for error in jsonschema_rs.Draft202012Validator(whole).iter_errors(example):
-                bad.append(f"{place}: {json.dumps(example)[:100]}: {error.message[:200]}")
+            schema_with_components = {**schema, "components": document["components"]}
+            for error in jsonschema_rs.Draft202012Validator(schema_with_components).iter_errors(example):
+                bad.append(f"{path}: {json.dumps(example)[:100]}: {error.message[:200]}")
         for name, item in value.items():
             if name not in ("example", "examples"):
-                look(f"{place}/{name}", item)
+                visit(f"{path}/{name}", item)
 
     components = document["components"]
-    look("", {"paths": document["paths"], "webhooks": document["webhooks"], "responses": components["responses"]})
-    look("/components/schemas", components["schemas"])
+    visit("", {"paths": document["paths"], "webhooks": document["webhooks"], "responses": components["responses"]})
+    visit("/components/schemas", components["schemas"])
     return bad
 
 
@@ -80,17 +80,17 @@ def run_schemathesis(url: str, seed: int) -> bool:
 
 
 def show_coverage(proxy: Proxy) -> bool:
-    """Prints what each operation was answered; whether enough of them succeeded."""
-    print(f"\n{'operation':<24} {'asked':>6}  answers")
-    reached = 0
+    """Prints the response statuses of each operation; returns whether enough operations succeeded."""
+    print(f"\n{'operation':<24} {'sent':>6}  responses")
+    succeeded = 0
     for operation in proxy.operations:
-        answers = proxy.answers[operation.id]
-        reached += any(200 <= status < 300 for status in answers)
-        shown = "  ".join(f"{status}: {count}" for status, count in sorted(answers.items()))
-        print(f"{operation.id:<24} {proxy.asked[operation.id]:>6}  {shown}")
-    share = reached / len(proxy.operations)
-    print(f"\n{reached} of {len(proxy.operations)} operations were answered 2xx ({share:.0%})")
-    return share >= REACHED_AT_LEAST
+        responses = proxy.responses[operation.id]
+        succeeded += any(200 <= status < 300 for status in responses)
+        shown = "  ".join(f"{status}: {count}" for status, count in sorted(responses.items()))
+        print(f"{operation.id:<24} {proxy.requests[operation.id]:>6}  {shown}")
+    ratio = succeeded / len(proxy.operations)
+    print(f"\n{succeeded} of {len(proxy.operations)} operations returned 2xx ({ratio:.0%})")
+    return ratio >= SUCCESS_RATIO_MIN
 
 
 def main() -> int:
@@ -103,15 +103,15 @@ def main() -> int:
         try:
             document = fetch_document(authority)
             bad = bad_examples(document)
-            print("\n".join(["examples that do not fit their schemas:", *bad] if bad else ["all examples fit their schemas"]))
+            print("\n".join(["examples that do not match their schemas:", *bad] if bad else ["all examples match their schemas"]))
             proxy = Proxy(authority, document)
             conforms = run_schemathesis(proxy.serve(), chosen.seed)
             covered = show_coverage(proxy)
         finally:
             relay.terminate()
-            ended_well = relay.wait(60) == 0
+            exited_cleanly = relay.wait(60) == 0
         log = (Path(name) / "relay.log").read_text()
-    if "panicked" in log or not ended_well:
+    if "panicked" in log or not exited_cleanly:
         print(log)
         return 1
     return 0 if conforms and covered and not bad else 1

@@ -1,6 +1,8 @@
-"""A proxy that signs: what comes in is an operation of the document, as the tool made it up; what goes on to the relay is
-signed with the key that the operation wants. Every fourth request of an operation goes on as it came, every fourth with ids
-and proofs that are good, every fourth with everything good, and every fourth without a signature."""
+"""A signing proxy between schemathesis and the relay.
+
+The proxy signs each generated request with the key that its operation requires. In turn, it forwards a request of an
+operation completely replaced by a valid one, unchanged, with valid ids and proofs, or without a signature.
+"""
 
 import http.client
 import re
@@ -8,16 +10,15 @@ import threading
 from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from scenes import Scene, World
+from fixtures import Fixtures, ValidRequest
 from signing import signed
 
-SIGNED_BY = {"Signature", "Signature-Input", "Content-Digest"}
-NOT_PASSED_ON = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
-TURNS = ["good", "as it came", "good ids", "unsigned"]
+NOT_FORWARDED = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
+MODES = ["valid", "unchanged", "valid ids", "unsigned"]
 
 
 class Operation:
-    """One operation of the document."""
+    """Operation of the document."""
 
     def __init__(self, template: str, method: str, described: dict):
         self.template, self.method, self.id = template, method.upper(), described["operationId"]
@@ -27,19 +28,19 @@ class Operation:
 
 
 class Proxy:
-    """Passes requests on, and counts what each operation was answered."""
+    """Forwards requests and counts the response statuses of each operation."""
 
     def __init__(self, authority: str, document: dict):
-        self.authority, self.world = authority, World(authority)
+        self.authority, self.fixtures = authority, Fixtures(authority)
         self.operations = [
             Operation(template, method, described)
             for template, methods in document["paths"].items()
             for method, described in methods.items()
         ]
-        self.asked, self.answers = Counter(), defaultdict(Counter)
+        self.requests, self.responses = Counter(), defaultdict(Counter)
 
     def serve(self) -> str:
-        """Serves in the background; returns where."""
+        """Serves in the background; returns the URL."""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +48,7 @@ class Proxy:
 
             def __getattr__(self, name: str):
                 if name.startswith("do_"):
-                    return lambda: proxy.pass_on(self)
+                    return lambda: proxy.forward(self)
                 raise AttributeError(name)
 
             def log_message(self, *_):
@@ -57,51 +58,51 @@ class Proxy:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}"
 
-    def pass_on(self, asked: BaseHTTPRequestHandler):
-        body = asked.rfile.read(int(asked.headers.get("Content-Length") or 0))
-        headers = {name: value for name, value in asked.headers.items() if name.lower() not in NOT_PASSED_ON}
-        path, mark, query = asked.path.partition("?")
-        operation = next((one for one in self.operations if one.method == asked.command and one.pattern.fullmatch(path)), None)
+    def forward(self, incoming: BaseHTTPRequestHandler):
+        body = incoming.rfile.read(int(incoming.headers.get("Content-Length") or 0))
+        headers = {name: value for name, value in incoming.headers.items() if name.lower() not in NOT_FORWARDED}
+        path, mark, query = incoming.path.partition("?")
+        operation = next((one for one in self.operations if one.method == incoming.command and one.pattern.fullmatch(path)), None)
         if operation is None:
-            self.answer(asked, None, asked.path, headers, body)
+            self.respond(incoming, None, incoming.path, headers, body)
             return
-        turn = TURNS[self.asked[operation.id] % len(TURNS)]
-        self.asked[operation.id] += 1
-        scene = self.world.scene(operation.id)
-        # The relay would wait, and the run with it.
+        mode = MODES[self.requests[operation.id] % len(MODES)]
+        self.requests[operation.id] += 1
+        request = self.fixtures.request(operation.id)
+        # Without this a long poll would delay the whole run.
         query = re.sub(r"(^|&)wait=\d+", r"\1wait=0", query)
-        if turn in ("good", "good ids"):
-            path = operation.template.format(**scene.path) if scene.path else path
-            good = {name.lower() for name in scene.headers}
-            kept = {name: value for name, value in headers.items() if name.lower() not in good}
-            headers = kept | {n: v for n, v in scene.headers.items() if turn == "good" or n.lower() != "content-type"}
-        if turn == "good":
-            body, query, mark = scene.body, "", ""
+        if mode in ("valid", "valid ids"):
+            path = operation.template.format(**request.path) if request.path else path
+            replaced = {name.lower() for name in request.headers}
+            remaining = {name: value for name, value in headers.items() if name.lower() not in replaced}
+            headers = remaining | {n: v for n, v in request.headers.items() if mode == "valid" or n.lower() != "content-type"}
+        if mode == "valid":
+            body, query, mark = request.body, "", ""
         target = path + (mark and "?") + query
-        if turn != "unsigned":
-            headers |= self.signature(operation, scene, target, body)
-        self.answer(asked, operation, target, headers, body)
+        if mode != "unsigned":
+            headers |= self.signature(operation, request, target, body)
+        self.respond(incoming, operation, target, headers, body)
 
-    def signature(self, operation: Operation, scene: Scene, target: str, body: bytes) -> dict[str, str]:
+    def signature(self, operation: Operation, request: ValidRequest, target: str, body: bytes) -> dict[str, str]:
         if operation.scheme is None:
             return {}
-        key = scene.key or (self.world.node.key if operation.scheme == "account_key" else self.world.node.session)
+        key = request.key or (self.fixtures.node.key if operation.scheme == "account_key" else self.fixtures.node.session)
         return signed(key, self.authority, operation.method, target, body)
 
-    def answer(self, asked: BaseHTTPRequestHandler, operation: Operation | None, target: str, headers: dict, body: bytes):
+    def respond(self, incoming: BaseHTTPRequestHandler, operation: Operation | None, target: str, headers: dict, body: bytes):
         connection = http.client.HTTPConnection(self.authority, timeout=30)
-        connection.request(asked.command, target, body or None, headers)
-        answer = connection.getresponse()
-        raw = answer.read()
+        connection.request(incoming.command, target, body or None, headers)
+        response = connection.getresponse()
+        raw = response.read()
         connection.close()
         if operation is not None:
-            self.answers[operation.id][answer.status] += 1
-        asked.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
+            self.responses[operation.id][response.status] += 1
+        incoming.send_response_only(response.status, response.reason)
+        for name, value in response.getheaders():
             if name.lower() not in ("connection", "content-length", "transfer-encoding"):
-                asked.send_header(name, value)
-        if answer.status not in (204, 304):
-            asked.send_header("Content-Length", str(len(raw)))
-        asked.end_headers()
-        if asked.command != "HEAD":
-            asked.wfile.write(raw)
+                incoming.send_header(name, value)
+        if response.status not in (204, 304):
+            incoming.send_header("Content-Length", str(len(raw)))
+        incoming.end_headers()
+        if incoming.command != "HEAD":
+            incoming.wfile.write(raw)

@@ -1,4 +1,4 @@
-"""Requests signed as docs/protocol.md says, and the proofs in them: from the page, not from the relay's code."""
+"""Request signatures and proofs, implemented from docs/protocol.md and not from the relay's code."""
 
 import base64
 import hashlib
@@ -7,7 +7,7 @@ import os
 import time
 
 COVERED = '("@method" "@authority" "@path" "@query" "content-digest")'
-LIFE_SECONDS = 60
+LIFETIME_SECONDS = 60
 
 
 def b64(raw: bytes) -> str:
@@ -18,7 +18,7 @@ def unb64(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def fresh(count: int) -> bytes:
+def random_bytes(count: int) -> bytes:
     return os.urandom(count)
 
 
@@ -32,7 +32,7 @@ def proof(key: bytes, purpose: str, *pieces: bytes) -> str:
 
 
 class AccountKey:
-    """An ed25519 key pair."""
+    """Ed25519 key pair of an account."""
 
     def __init__(self):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -46,7 +46,7 @@ class AccountKey:
 
 
 class SessionKey:
-    """The key of a session."""
+    """Key of a session."""
 
     def __init__(self, session: dict):
         self.key = unb64(session["key"])
@@ -57,11 +57,11 @@ class SessionKey:
 
 
 def signed(key: AccountKey | SessionKey, authority: str, method: str, target: str, body: bytes) -> dict[str, str]:
-    """The headers that sign a request."""
+    """Returns the headers that sign a request."""
     path, _, query = target.partition("?")
     content_digest = f"sha-256=:{base64.b64encode(digest(body)).decode()}:"
     now = int(time.time())
-    parameters = f';created={now};expires={now + LIFE_SECONDS};{key.parameters};nonce="{b64(fresh(16))}";tag="sealpost"'
+    parameters = f';created={now};expires={now + LIFETIME_SECONDS};{key.parameters};nonce="{b64(random_bytes(16))}";tag="sealpost"'
     lines = [
         f'"@method": {method}',
         f'"@authority": {authority}',
