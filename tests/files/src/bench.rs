@@ -1,6 +1,6 @@
-//! What the scenarios share: the programs, the files, and how much is done.
+//! The programs, the files and the extent of a benchmark.
 
-use crate::{others::Others, passage::Passage};
+use crate::{node_pair::NodePair, reference::ReferenceTools};
 use anyhow::{Context as _, anyhow, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -14,56 +14,54 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How much is done.
+/// Extent of the measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Rounds beside others; the median counts.
+    /// Rounds of the comparison, of which the median counts.
     pub(crate) rounds: usize,
-    /// Rounds from end to end; the median counts.
-    pub(crate) whole_rounds: usize,
-    /// Rounds on one core; the median counts.
+    /// End-to-end rounds, of which the median counts.
+    pub(crate) end_to_end_rounds: usize,
+    /// Rounds on one core, of which the median counts.
     pub(crate) core_rounds: usize,
 }
 
 impl Plan {
-    /// Everything.
+    /// Full run.
     pub(crate) const FULL: Self = Self {
         rounds: 21,
-        whole_rounds: 9,
+        end_to_end_rounds: 9,
         core_rounds: 31,
     };
-    /// Under four minutes.
+    /// Run of less than four minutes.
     pub(crate) const QUICK: Self = Self {
         rounds: 7,
-        whole_rounds: 3,
+        end_to_end_rounds: 3,
         core_rounds: 11,
     };
 }
 
-/// The bench.
+/// Benchmark environment.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    /// How much is done.
+    /// Extent of the measurement.
     pub(crate) plan: Plan,
     program: Program,
     rage: Option<PathBuf>,
     folder: TempDir,
 }
 
-/// A file on disk and in the page cache.
+/// File on disk and in the page cache.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
-    /// Where.
+    /// Path of the file.
     pub(crate) path: PathBuf,
-    /// Hex of its SHA-256.
+    /// SHA-256 in hexadecimal.
     pub(crate) digest: String,
 }
 
 impl Bench {
-    /// A bench with the programs of this folder. Everything is kept on the disk beside them until the bench is dropped.
-    ///
-    /// # Errors
-    /// When there are none.
+    /// Creates a benchmark with the programs in this folder. The data is stored beside them until
+    /// the benchmark is dropped.
     pub(crate) fn new(plan: Plan, programs: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
         for name in ["sealpost", "sealpost-relay"] {
             let path = programs.join(name);
@@ -76,9 +74,9 @@ impl Bench {
         let folder = tempfile::Builder::new()
             .prefix("files-")
             .tempdir_in(programs)?;
-        // What stands in memory alone would be durable for nothing.
+        // A temporary folder in memory would make fsync free.
         tempfile::env::override_temp_dir(folder.path())
-            .map_err(|_| anyhow!("the folder for what is kept was set"))?;
+            .map_err(|_| anyhow!("the temporary folder was already set"))?;
         Ok(Self {
             plan,
             program: Program::installed(programs),
@@ -87,26 +85,17 @@ impl Bench {
         })
     }
 
-    /// A relay and two nodes, all of them new.
-    ///
-    /// # Errors
-    /// When they do not start or do not come together.
-    pub(crate) async fn passage(&self) -> anyhow::Result<Passage> {
-        Passage::open(self.program.clone()).await
+    /// Starts a new relay and two new nodes.
+    pub(crate) async fn node_pair(&self) -> anyhow::Result<NodePair> {
+        NodePair::start(self.program.clone()).await
     }
 
-    /// What others would use.
-    ///
-    /// # Errors
-    /// When something is missing.
-    pub(crate) async fn others(&self) -> anyhow::Result<Others> {
-        Others::start(self.folder.path(), self.rage.as_deref()).await
+    /// Starts the reference tools.
+    pub(crate) async fn reference(&self) -> anyhow::Result<ReferenceTools> {
+        ReferenceTools::start(self.folder.path(), self.rage.as_deref()).await
     }
 
-    /// A file of so many random bytes: always the same for a number.
-    ///
-    /// # Errors
-    /// When the disk does not take it.
+    /// Creates a file of random bytes, always the same for a number.
     pub(crate) fn sample(&self, number: u64, bytes: u64) -> anyhow::Result<Sample> {
         let path = self
             .folder
@@ -123,10 +112,7 @@ impl Bench {
         })
     }
 
-    /// As many and as large files as a message may have.
-    ///
-    /// # Errors
-    /// When the disk does not take them.
+    /// Creates as many files as a message may have, each as large as possible.
     pub(crate) fn largest_samples(&self) -> anyhow::Result<Vec<Sample>> {
         (0..FILES_PER_MESSAGE_MAX as u64)
             .map(|number| self.sample(number, FILE_BYTES_MAX))
@@ -134,10 +120,7 @@ impl Bench {
     }
 }
 
-/// Hex of the SHA-256 of a file.
-///
-/// # Errors
-/// When it cannot be read.
+/// Returns the SHA-256 of a file in hexadecimal.
 pub(crate) fn digest_of(path: &Path) -> anyhow::Result<String> {
     let mut file = File::open(path).with_context(|| path.display().to_string())?;
     let (mut hash, mut piece) = (Sha256::new(), vec![0; 1024 * 1024]);

@@ -1,16 +1,17 @@
-//! How fast files pass and in how much memory, on the same machine in the same run beside what others would use: `rage`
-//! piped into a plain upload, a plain download piped into `age`. `./tests/run files` builds and runs it;
-//! `docs/performance.md` says what exactly is compared and what came out.
+//! Measures the speed and memory of file transfers against reference tools on the same machine in
+//! the same run: `rage` piped into a plain upload, and a plain download piped into `age`.
+//! `./tests/run files` builds and runs it; `docs/performance.md` explains the comparison and the
+//! results.
 //!
-//! The relay, both nodes, their command line and the plain server are processes of their own. Start reading at
-//! `scenarios`, then `passage`.
+//! The relay, both nodes, their command line and the plain server are processes of their own. Start
+//! reading at `scenarios`, then `node_pair`.
 
 mod bench;
 mod figures;
+mod node_pair;
 mod one_core;
-mod others;
-mod passage;
-mod plain;
+mod plain_server;
+mod reference;
 mod scenarios;
 
 use anyhow::Context as _;
@@ -20,7 +21,7 @@ use figures::Figures;
 use scenarios::Scenario;
 use std::{io::Write as _, path::PathBuf};
 
-/// Measures files on their way; the last line of standard output is JSON with the figures.
+/// Measures file transfers; the last line of standard output holds the figures as JSON
 #[derive(Debug, Parser)]
 #[command(name = "sealpost-files")]
 struct Cli {
@@ -32,25 +33,25 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Measure {
-    /// Fewer rounds
+    /// Run fewer rounds
     #[arg(long)]
     quick: bool,
-    /// Only this; then there is no last line (can be repeated)
+    /// Run only this scenario and print no figures (can be repeated)
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<Scenario>,
-    /// Folder with `sealpost` and `sealpost-relay`; without it, the one of this program
+    /// Folder with `sealpost` and `sealpost-relay` [default: the folder of this program]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
-    /// Folder with `rage` and `rage-keygen`; without it, as the shell finds them
+    /// Folder with `rage` and `rage-keygen` [default: searched in PATH]
     #[arg(long, value_name = "DIR")]
     rage: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Be the plain server
+    /// Run the plain server
     Plain {
-        /// Folder for what is uploaded
+        /// Folder for uploads
         #[arg(long)]
         data: PathBuf,
     },
@@ -60,7 +61,7 @@ enum Role {
 async fn main() -> anyhow::Result<()> {
     let Cli { role, measure } = Cli::parse();
     match role {
-        Some(Role::Plain { data }) => plain::serve(data).await,
+        Some(Role::Plain { data }) => plain_server::serve(data).await,
         None => run(measure).await,
     }
 }
@@ -73,12 +74,12 @@ async fn run(
         rage,
     }: Measure,
 ) -> anyhow::Result<()> {
-    let beside = std::env::current_exe()?
+    let own_folder = std::env::current_exe()?
         .parent()
         .context("a program without a folder")?
         .to_owned();
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
-    let bench = Bench::new(plan, &programs.unwrap_or(beside), rage.as_deref())?;
+    let bench = Bench::new(plan, &programs.unwrap_or(own_folder), rage.as_deref())?;
     let mut figures = Figures::default();
     for scenario in Scenario::value_variants() {
         if only.is_empty() || only.contains(scenario) {

@@ -1,9 +1,9 @@
-//! Sealing and opening of one file on one core, beside the primitives they are made of: the very crates, in the same
-//! thread, in turn.
+//! Sealing and opening one file on one core, compared with the primitives from the same crates, in
+//! the same thread, alternately.
 
-use crate::figures::median;
 use anyhow::{Context as _, anyhow};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use sealpost_bench_support::median;
 use sealpost_e2ee::attachment::{
     BlobOpener, BlobSalt, BlobSealer, FileKey, SealStep, Sealed, SealedPart,
 };
@@ -12,40 +12,37 @@ use sha2::{Digest as _, Sha256};
 use std::{hint::black_box, time::Instant};
 
 const KEY: [u8; 32] = [7; 32];
-/// Handed to the sealer at a time, as a node gets it from a connection.
+/// Size of the pieces passed to the sealer, as a node reads them from a connection.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What came of it: medians over the rounds.
+/// Medians over the rounds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OneCore {
-    /// Sealing, in 10^6 bytes a second.
+    /// Rate of sealing in 10^6 bytes per second.
     pub(crate) seal_mb_s: f64,
-    /// Opening, in 10^6 bytes a second.
+    /// Rate of opening.
     pub(crate) open_mb_s: f64,
-    /// The cipher alone.
+    /// Rate of the cipher alone.
     pub(crate) cipher_mb_s: f64,
-    /// SHA-256 alone.
+    /// Rate of SHA-256 alone.
     pub(crate) sha256_mb_s: f64,
-    /// Sealing by its bound.
+    /// Rate of sealing divided by its bound.
     pub(crate) seal_vs_bound: f64,
-    /// Opening by its bound.
+    /// Rate of opening divided by its bound.
     pub(crate) open_vs_bound: f64,
 }
 
-/// Seconds for a file, in one round.
+/// Seconds for one file in one round.
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    cipher: f64,
-    uncipher: f64,
+    encrypt: f64,
+    decrypt: f64,
     sha256: f64,
     seal: f64,
     open: f64,
 }
 
-/// Measures so many rounds in this thread.
-///
-/// # Errors
-/// When something that was sealed does not open.
+/// Measures the given number of rounds in this thread.
 pub(crate) fn measure(rounds: usize) -> anyhow::Result<OneCore> {
     let file = vec![0x5a_u8; usize::try_from(FILE_BYTES_MAX)?];
     let mut parts = Vec::new();
@@ -53,17 +50,17 @@ pub(crate) fn measure(rounds: usize) -> anyhow::Result<OneCore> {
     let mut measured = (0..=rounds)
         .map(|_| round(&file, &parts, &sealed))
         .collect::<Result<Vec<_>, _>>()?;
-    // The first one warms up.
+    // The first round is the warm-up.
     measured.remove(0);
     let of = |figure: fn(&Round) -> f64| median(measured.iter().map(figure));
     let mb_s = |seconds: f64| FILE_BYTES_MAX as f64 / 1e6 / seconds;
     Ok(OneCore {
         seal_mb_s: mb_s(of(|round| round.seal)),
         open_mb_s: mb_s(of(|round| round.open)),
-        cipher_mb_s: mb_s(of(|round| round.cipher)),
+        cipher_mb_s: mb_s(of(|round| round.encrypt)),
         sha256_mb_s: mb_s(of(|round| round.sha256)),
-        seal_vs_bound: of(|round| (round.cipher + round.sha256) / round.seal),
-        open_vs_bound: of(|round| (round.uncipher + round.sha256) / round.open),
+        seal_vs_bound: of(|round| (round.encrypt + round.sha256) / round.seal),
+        open_vs_bound: of(|round| (round.decrypt + round.sha256) / round.open),
     })
 }
 
@@ -74,7 +71,7 @@ fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Roun
     let nonce = || Nonce::assume_unique_for_key([0; 12]);
     let mut chunk = vec![1_u8; CHUNK_BYTES];
     let times = file.len().div_ceil(CHUNK_BYTES);
-    let cipher = seconds(|| {
+    let encrypt = seconds(|| {
         (0..times).try_for_each(|_| {
             key.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut chunk)
                 .map(drop)
@@ -84,9 +81,9 @@ fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Roun
         .seal_in_place_separate_tag(nonce(), Aad::empty(), &mut chunk)
         .map_err(|_| anyhow!("a chunk"))?;
     let (original, tag) = (chunk.clone(), <[u8; 16]>::try_from(tag.as_ref())?);
-    let uncipher = seconds(|| {
+    let decrypt = seconds(|| {
         (0..times).try_for_each(|_| {
-            // What was opened in place has to be laid there again.
+            // Opening in place has overwritten the ciphertext.
             chunk.copy_from_slice(&original);
             key.open_in_place_separate_tag(nonce(), Aad::empty(), tag.into(), &mut chunk, 0..)
                 .map(drop)
@@ -106,8 +103,8 @@ fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Roun
     })?;
     let open = seconds(|| open(parts, sealed))?;
     Ok(Round {
-        cipher,
-        uncipher,
+        encrypt,
+        decrypt,
         sha256,
         seal,
         open,
@@ -115,28 +112,28 @@ fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Roun
 }
 
 fn seconds<E: std::fmt::Debug>(work: impl FnOnce() -> Result<(), E>) -> anyhow::Result<f64> {
-    let began = Instant::now();
+    let started = Instant::now();
     work().map_err(|error| anyhow!("{error:?}"))?;
-    Ok(began.elapsed().as_secs_f64())
+    Ok(started.elapsed().as_secs_f64())
 }
 
-fn seal(file: &[u8], mut keep: impl FnMut(SealedPart<'_>)) -> anyhow::Result<Sealed> {
+fn seal(file: &[u8], mut handle_part: impl FnMut(SealedPart<'_>)) -> anyhow::Result<Sealed> {
     let mut sealer = BlobSealer::new(&FileKey::from_bytes(KEY), &BlobSalt::from_bytes([9; 16]));
     for mut piece in file.chunks(PIECE_BYTES) {
         while let Some(part) = sealer.push(&mut piece)? {
-            keep(part);
+            handle_part(part);
         }
     }
     let mut tail = sealer.finish();
     loop {
         match tail.step() {
-            SealStep::Part(part) => keep(part),
+            SealStep::Part(part) => handle_part(part),
             SealStep::Done(sealed) => return Ok(sealed),
         }
     }
 }
 
-/// The parts are copied to where they are opened, as if they were read from a disk.
+/// Opens all parts; each one is copied into a buffer first, as if it were read from a disk.
 fn open(parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<()> {
     let mut opener = BlobOpener::new(&FileKey::from_bytes(KEY), sealed)?;
     let mut buffer = Vec::new();
@@ -154,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_for_the_measurement_opens() {
+    fn sealed_parts_open_completely() {
         let mut parts = Vec::new();
         let sealed = seal(&[3; 3_000_000], |part| parts.push(part.bytes.to_vec())).unwrap();
         assert_eq!(parts.len(), 2);

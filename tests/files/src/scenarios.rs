@@ -1,59 +1,50 @@
-//! What is measured. Whatever is compared is measured round by round in turn, so that whatever else the machine does falls
-//! on all of it alike.
+//! The scenarios. Compared variants are measured alternately, round by round, so that other load on
+//! the machine affects all of them equally.
 
 use crate::{
     bench::{Bench, Sample, digest_of},
-    figures::{Figure, Figures, median},
+    figures::Figures,
+    node_pair::{NodePair, PerProcess},
     one_core,
-    passage::{OfEach, Passage},
 };
 use anyhow::ensure;
 use clap::ValueEnum;
+use sealpost_bench_support::{Figure, median, report_progress};
 use sealpost_proto::limits::FILE_BYTES_MAX;
 use std::{path::Path, time::Duration};
 
 /// 10^6 bytes.
 const MB: u64 = 1_000_000;
 
-/// One of them.
+/// Measured scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// Sealing and opening on one core beside cipher and hash
+    /// Sealing and opening on one core, compared with cipher and hash
     OneCore,
-    /// One file of 100 MB beside rage, age and a plain server
-    Beside,
-    /// Five files of 100 MB from `send` until the last is ready
-    Whole,
-    /// The most memory of each process, for 1, 100 and 500 MB
+    /// One file of 100 MB, compared with rage, age and a plain server
+    Comparison,
+    /// Five files of 100 MB from `send` until the last one is ready
+    EndToEnd,
+    /// Peak memory of each process for 1, 100 and 500 MB
     Memory,
 }
 
 impl Scenario {
-    /// Measures it.
-    ///
-    /// # Errors
-    /// When a program does not do what it should.
+    /// Runs the scenario.
     pub(crate) async fn measure(self, bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
         match self {
             Self::OneCore => one_core(bench, figures),
-            Self::Beside => beside(bench, figures).await,
-            Self::Whole => whole(bench, figures).await,
+            Self::Comparison => compare(bench, figures).await,
+            Self::EndToEnd => end_to_end(bench, figures).await,
             Self::Memory => memory(bench, figures).await,
         }
     }
 }
 
-/// Tells whoever watches; standard output is for the last line.
-fn say(line: &str) {
-    use std::io::Write as _;
-    // Nobody has to watch.
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
 fn one_core(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     let core = one_core::measure(bench.plan.core_rounds)?;
     figures.seal_vs_bound = Figure(core.seal_vs_bound.min(core.open_vs_bound));
-    say(&format!(
+    report_progress(&format!(
         "one core: seal {:.0} MB/s ({:.3} of the bound), open {:.0} MB/s ({:.3}); cipher {:.0} MB/s, SHA-256 {:.0} MB/s",
         core.seal_mb_s,
         core.seal_vs_bound,
@@ -65,58 +56,58 @@ fn one_core(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn beside(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (passage, others) = (bench.passage().await?, bench.others().await?);
+async fn compare(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
+    let (node_pair, reference) = (bench.node_pair().await?, bench.reference().await?);
     let file = bench.sample(0, FILE_BYTES_MAX)?;
     let one = std::slice::from_ref(&file);
-    passage.send(one).await?;
+    node_pair.send(one).await?;
     let (mut uploads, mut downloads, mut saved) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.plan.rounds {
-        let ours = passage.send(one).await?;
-        let (fetched, saving) = (ours.ready - ours.arrived, passage.save(one).await?);
-        let upload = others.upload(&file.path).await?;
-        let (there, durable) = others.download().await?;
-        same(&others.opened, &file)?;
-        uploads.push(ratio(upload, ours.uploaded));
+        let own = node_pair.send(one).await?;
+        let (fetched, saving) = (own.ready - own.arrived, node_pair.save(one).await?);
+        let upload = reference.upload(&file.path).await?;
+        let (written, durable) = reference.download().await?;
+        ensure_same(&reference.opened, &file)?;
+        uploads.push(ratio(upload, own.uploaded));
         downloads.push(ratio(durable, fetched));
         saved.push(ratio(durable, fetched + saving));
-        say(&format!(
-            "upload {} MB/s beside rage's {}; download {} beside age's {} ({} before its fsync); the message {:.0} ms \
-             behind the upload; saving {} MB/s",
-            rate(ours.uploaded),
+        report_progress(&format!(
+            "upload {} MB/s (rage {}); download {} MB/s (age {}, {} before its fsync); the message {:.0} ms \
+             after the upload; saving {} MB/s",
+            rate(own.uploaded),
             rate(upload),
             rate(fetched),
             rate(durable),
-            rate(there),
-            (ours.arrived - ours.uploaded.min(ours.arrived)).as_secs_f64() * 1e3,
+            rate(written),
+            (own.arrived - own.uploaded.min(own.arrived)).as_secs_f64() * 1e3,
             rate(saving)
         ));
     }
     figures.upload_vs_rage = Figure(median(uploads));
     figures.download_vs_age = Figure(median(downloads));
-    say(&format!(
-        "upload {:.3} of rage's rate, download {:.3} of age's, with the saving {:.3}",
+    report_progress(&format!(
+        "upload {:.3} of rage's rate, download {:.3} of age's, {:.3} with saving",
         figures.upload_vs_rage.0,
         figures.download_vs_age.0,
         median(saved)
     ));
-    passage.close().await
+    node_pair.stop().await
 }
 
-fn same(path: &Path, file: &Sample) -> anyhow::Result<()> {
+fn ensure_same(path: &Path, file: &Sample) -> anyhow::Result<()> {
     ensure!(
         digest_of(path)? == file.digest,
-        "what came back is another file"
+        "the downloaded file differs"
     );
     Ok(())
 }
 
-/// How much faster `ours` is.
-fn ratio(theirs: Duration, ours: Duration) -> f64 {
-    theirs.as_secs_f64() / ours.as_secs_f64()
+/// Returns how much faster `own` is.
+fn ratio(theirs: Duration, own: Duration) -> f64 {
+    theirs.as_secs_f64() / own.as_secs_f64()
 }
 
-/// 10^6 bytes a second, for one file.
+/// Formats the rate for one file in 10^6 bytes per second.
 fn rate(took: Duration) -> String {
     format!(
         "{:.0}",
@@ -124,34 +115,31 @@ fn rate(took: Duration) -> String {
     )
 }
 
-async fn whole(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
+async fn end_to_end(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     let files = bench.largest_samples()?;
     let bytes = FILE_BYTES_MAX * files.len() as u64;
-    let passage = bench.passage().await?;
+    let node_pair = bench.node_pair().await?;
     let mut rates = Vec::new();
-    for _ in 0..bench.plan.whole_rounds {
-        let before = passage.processor_seconds()?;
-        let passed = passage.send(&files).await?;
-        let after = passage.processor_seconds()?;
-        passage.save(&files).await?;
-        rates.push(bytes as f64 / MB as f64 / passed.ready.as_secs_f64());
-        say(&format!(
+    for _ in 0..bench.plan.end_to_end_rounds {
+        let before = node_pair.processor_seconds()?;
+        let times = node_pair.send(&files).await?;
+        let after = node_pair.processor_seconds()?;
+        node_pair.save(&files).await?;
+        rates.push(bytes as f64 / MB as f64 / times.ready.as_secs_f64());
+        report_progress(&format!(
             "500 MB: at the relay after {:.2} s, the message at the recipient after {:.2} s, ready after {:.2} s; \
-             processor: sender {:.2} s, relay {:.2} s, recipient {:.2} s",
-            passed.uploaded.as_secs_f64(),
-            passed.arrived.as_secs_f64(),
-            passed.ready.as_secs_f64(),
+             processor time: sender {:.2} s, relay {:.2} s, recipient {:.2} s",
+            times.uploaded.as_secs_f64(),
+            times.arrived.as_secs_f64(),
+            times.ready.as_secs_f64(),
             after.sender - before.sender,
             after.relay - before.relay,
             after.recipient - before.recipient
         ));
     }
     figures.end_to_end_mb_s = Figure(median(rates));
-    say(&format!(
-        "from end to end {:.0} MB/s",
-        figures.end_to_end_mb_s.0
-    ));
-    passage.close().await
+    report_progress(&format!("end to end {:.0} MB/s", figures.end_to_end_mb_s.0));
+    node_pair.stop().await
 }
 
 async fn memory(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
@@ -162,11 +150,11 @@ async fn memory(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
         (100, vec![large]),
         (500, bench.largest_samples()?),
     ] {
-        let OfEach {
+        let PerProcess {
             sender,
             relay,
             recipient,
-        } = peaks(bench.passage().await?, size, &files)
+        } = peaks(bench.node_pair().await?, size, &files)
             .await?
             .map(Figure);
         for (of_one, peak) in [
@@ -184,16 +172,20 @@ async fn memory(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The most memory of three new processes after one message.
-async fn peaks(passage: Passage, size: u32, files: &[Sample]) -> anyhow::Result<OfEach<f64>> {
-    let idle = passage.peaks()?;
-    passage.send(files).await?;
-    passage.save(files).await?;
-    let peaks = passage.peaks()?;
-    say(&format!(
-        "{size} MB: at most sender {:.1} MiB ({:.1} before), relay {:.1} ({:.1}), recipient {:.1} ({:.1})",
+/// Returns the peak memory of three new processes after one message.
+async fn peaks(
+    node_pair: NodePair,
+    size: u32,
+    files: &[Sample],
+) -> anyhow::Result<PerProcess<f64>> {
+    let idle = node_pair.peaks()?;
+    node_pair.send(files).await?;
+    node_pair.save(files).await?;
+    let peaks = node_pair.peaks()?;
+    report_progress(&format!(
+        "{size} MB: peak of sender {:.1} MiB ({:.1} before), relay {:.1} ({:.1}), recipient {:.1} ({:.1})",
         peaks.sender, idle.sender, peaks.relay, idle.relay, peaks.recipient, idle.recipient
     ));
-    passage.close().await?;
+    node_pair.stop().await?;
     Ok(peaks)
 }

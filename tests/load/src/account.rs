@@ -1,8 +1,9 @@
-//! Accounts with a mailbox each, registered and signed in as a node does it, and the signed requests that they send.
+//! Accounts with one mailbox each, registered and signed in as a node does, and their signed
+//! requests.
 
 use crate::{
     connection::Connection,
-    receiver::Watch,
+    receiver::ReceiverClient,
     stamp::{Stamp, now_ns},
 };
 use anyhow::{Context as _, ensure};
@@ -32,13 +33,13 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Bytes that look sealed; an envelope is a stretch of them.
+/// Random bytes that stand in for sealed data; every envelope is a slice of them.
 const NOISE_BYTES: usize = 64 * 1024;
-/// Accounts that are set up at a time.
+/// Accounts that are set up concurrently.
 const SET_UP_AT_ONCE: usize = 32;
 const SUBMIT: &str = "/v1/envelopes";
 
-/// An account that is signed in, and the mailbox that it writes to.
+/// Signed-in account and the mailbox that it sends to.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     session: String,
@@ -47,22 +48,20 @@ pub(crate) struct Account {
     send_key: SendKey,
 }
 
-/// Where requests go, and whose they are.
+/// Server address with the accounts that send to it.
 #[derive(Debug)]
 pub(crate) struct Target {
     /// `host:port`.
     pub(crate) authority: String,
-    /// Who sends; request after request the next one.
+    /// The sending accounts, used round-robin.
     pub(crate) accounts: Vec<Account>,
     noise: Vec<u8>,
 }
 
 impl Target {
-    /// Accounts that nobody knows, for a program that does not ask: the bytes on the wire are the same.
-    ///
-    /// # Errors
-    /// When the authority is none.
-    pub(crate) fn made_up(authority: &str) -> anyhow::Result<Self> {
+    /// Creates a target with unregistered accounts, for a server without authentication; the bytes
+    /// on the wire are the same.
+    pub(crate) fn unregistered(authority: &str) -> anyhow::Result<Self> {
         let session = SessionId {
             account: sealpost_proto::AccountId::from_bytes(random_array()),
             key_generation: 1,
@@ -75,17 +74,15 @@ impl Target {
             mailbox: mailbox(authority)?,
             send_key: SendKey::from_bytes(random_array()),
         };
-        Ok(Self::of(authority, vec![account]))
+        Ok(Self::new(authority, vec![account]))
     }
 
-    /// So many accounts registered at a relay, each with a mailbox and, if there is a receiver for it, an active webhook.
-    ///
-    /// # Errors
-    /// When the relay does not take them.
+    /// Registers the given number of accounts at a relay, each with a mailbox and, if it has a
+    /// receiver, an active webhook.
     pub(crate) async fn registered<'a>(
         authority: &str,
         count: usize,
-        receiver_of: impl Fn(usize) -> Option<&'a Arc<Watch>>,
+        receiver_of: impl Fn(usize) -> Option<&'a Arc<ReceiverClient>>,
     ) -> anyhow::Result<Self> {
         let receivers: Arc<[_]> = (0..count)
             .map(|number| receiver_of(number).cloned())
@@ -94,7 +91,7 @@ impl Target {
         let mut workers = JoinSet::new();
         for _ in 0..SET_UP_AT_ONCE.min(count) {
             let (receivers, next) = (Arc::clone(&receivers), Arc::clone(&next));
-            let mut connection = Connection::to(authority);
+            let mut connection = Connection::new(authority);
             let authority = authority.to_owned();
             workers.spawn(async move {
                 let mut made = Vec::new();
@@ -110,18 +107,18 @@ impl Target {
                 }
             });
         }
-        let mut made = Vec::with_capacity(count);
+        let mut accounts = Vec::with_capacity(count);
         while let Some(worker) = workers.join_next().await {
-            made.extend(worker??);
+            accounts.extend(worker??);
         }
-        made.sort_unstable_by_key(|(number, _)| *number);
-        Ok(Self::of(
+        accounts.sort_unstable_by_key(|(number, _)| *number);
+        Ok(Self::new(
             authority,
-            made.into_iter().map(|(_, account)| account).collect(),
+            accounts.into_iter().map(|(_, account)| account).collect(),
         ))
     }
 
-    fn of(authority: &str, accounts: Vec<Account>) -> Self {
+    fn new(authority: &str, accounts: Vec<Account>) -> Self {
         let noise = (0..NOISE_BYTES / 32)
             .flat_map(|_| random_array::<32>())
             .collect();
@@ -132,19 +129,16 @@ impl Target {
         }
     }
 
-    /// The signed request that submits the envelopes of these tickets, as a node would make it.
-    ///
-    /// # Errors
-    /// When it cannot be written.
+    /// Builds the signed request that submits the envelopes with these numbers, as a node does.
     pub(crate) fn submission(
         &self,
-        tickets: Range<u64>,
+        envelopes_range: Range<u64>,
         stamp: Stamp,
     ) -> anyhow::Result<Request<Full<Bytes>>> {
-        let account = &self.accounts[self.sender_of(&tickets)];
+        let account = &self.accounts[self.sender_of(&envelopes_range)];
         let now = Timestamp::from_millis(now_ns() / 1_000_000);
-        let envelopes = tickets
-            .map(|ticket| self.envelope(account, now, ticket, stamp))
+        let envelopes = envelopes_range
+            .map(|number| self.envelope(account, now, number, stamp))
             .collect();
         let body = serde_json::to_vec(&SubmitRequest { envelopes })?;
         let parts = parts("POST", &self.authority, SUBMIT);
@@ -158,10 +152,10 @@ impl Target {
         write(&parts, &signed, body)
     }
 
-    /// Who sends the request of these tickets: request after request the next one.
+    /// Returns the index of the account that sends the request with these envelopes.
     #[must_use]
-    pub(crate) fn sender_of(&self, tickets: &Range<u64>) -> usize {
-        let request = tickets.start / (tickets.end - tickets.start).max(1);
+    pub(crate) fn sender_of(&self, envelopes_range: &Range<u64>) -> usize {
+        let request = envelopes_range.start / (envelopes_range.end - envelopes_range.start).max(1);
         usize::try_from(request).unwrap_or_default() % self.accounts.len()
     }
 
@@ -169,13 +163,13 @@ impl Target {
         &self,
         account: &Account,
         now: Timestamp,
-        ticket: u64,
+        number: u64,
         stamp: Stamp,
     ) -> SubmittedEnvelope {
         let start =
-            usize::try_from(ticket).unwrap_or_default() % (NOISE_BYTES - ENVELOPE_BYTES_MIN);
+            usize::try_from(number).unwrap_or_default() % (NOISE_BYTES - ENVELOPE_BYTES_MIN);
         let mut bytes = self.noise[start..start + ENVELOPE_BYTES_MIN].to_vec();
-        stamp.put(&mut bytes);
+        stamp.write(&mut bytes);
         let id = EnvelopeId::new(now, random_array());
         let proof = proofs::post(&account.send_key, account.mailbox.id, id, &bytes);
         let mailbox = account.mailbox.clone();
@@ -201,7 +195,7 @@ async fn set_up(
     connection: &mut Connection,
     authority: &str,
     number: usize,
-    receiver: Option<&Watch>,
+    receiver: Option<&ReceiverClient>,
 ) -> anyhow::Result<Account> {
     let mut node = Node {
         connection,
@@ -210,7 +204,7 @@ async fn set_up(
     };
     let delivery = match receiver {
         Some(receiver) => DeliveryMode::Webhook {
-            url: receiver.hook(number),
+            url: receiver.webhook_url(number),
         },
         None => DeliveryMode::Pull,
     };
@@ -220,7 +214,9 @@ async fn set_up(
     })?;
     let registered: Registered = node.call("POST", "/v1/accounts", registration).await?;
     if let Some(receiver) = receiver {
-        receiver.learn(number, &registered.webhook_secret).await?;
+        receiver
+            .set_secret(number, &registered.webhook_secret)
+            .await?;
         let test: WebhookTest = node
             .call("POST", "/v1/account/webhook-test", Vec::new())
             .await?;
@@ -245,7 +241,7 @@ async fn set_up(
     })
 }
 
-/// A node that sets itself up.
+/// Node that sets up its account.
 struct Node<'a> {
     connection: &'a mut Connection,
     authority: &'a str,
@@ -269,13 +265,13 @@ impl Node<'_> {
         let nonce = Nonce::from_random(random_array());
         let signed =
             request::sign_ed25519(&self.key, &parts, &ContentDigest::of(&body), now, &nonce);
-        let (status, answer) = self.connection.send(write(&parts, &signed, body)?).await?;
+        let (status, response) = self.connection.send(write(&parts, &signed, body)?).await?;
         ensure!(
             status.is_success(),
-            "{method} {path} answered {status}: {}",
-            String::from_utf8_lossy(&answer)
+            "{method} {path} failed with {status}: {}",
+            String::from_utf8_lossy(&response)
         );
-        Ok(answer)
+        Ok(response)
     }
 }
 

@@ -1,10 +1,10 @@
-//! What the scenarios share: the programs under test, and rounds.
+//! The programs under test and the measured rounds.
 
 use crate::{
     account::Target,
     generator::{self, Pace, Sent},
     process::Process,
-    receiver::{Seen, Watch},
+    receiver::{Received, ReceiverClient},
 };
 use anyhow::{Context as _, ensure};
 use std::{
@@ -18,8 +18,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Settings of the relay that are lifted: what protects it from one account would only measure itself.
-const LIFTED: [&str; 8] = [
+/// Limits of the relay that are lifted, so that the benchmark does not measure them.
+const UNLIMITED_SETTINGS: [&str; 8] = [
     "SEALPOST_RELAY_QUOTAS_MAILBOX_ENVELOPES",
     "SEALPOST_RELAY_QUOTAS_MAILBOX_BYTES",
     "SEALPOST_RELAY_QUOTAS_ACCOUNT_ENVELOPES",
@@ -29,31 +29,31 @@ const LIFTED: [&str; 8] = [
     "SEALPOST_RELAY_RATES_ENVELOPES_PER_MINUTE",
     "SEALPOST_RELAY_RATES_ADDRESS_REQUESTS_PER_MINUTE",
 ];
-/// To that: a number that all of them take, and that nothing here reaches but bytes.
-const FAR: &str = "4000000000";
+/// Value for all of these settings; no round reaches it.
+const UNLIMITED: &str = "4000000000";
 
-/// Requests under way in a closed loop.
+/// Concurrent requests in a closed loop.
 pub(crate) const IN_FLIGHT: u64 = 64;
 
-/// How much is done.
+/// Extent of the measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Rounds of each kind; the median counts.
+    /// Rounds of each kind, of which the median counts.
     pub(crate) rounds: usize,
     /// Length of a round.
     pub(crate) round: Duration,
-    /// Length of the round before the first that counts.
+    /// Length of the warm-up round.
     pub(crate) warm_up: Duration,
     /// Length of a round at a fixed rate.
     pub(crate) paced_round: Duration,
-    /// Accounts with one message each.
+    /// Number of accounts with one message each.
     pub(crate) many_accounts: usize,
-    /// Envelopes that wait while others are sent.
+    /// Number of envelopes that are queued while others are sent.
     pub(crate) queued: u64,
 }
 
 impl Plan {
-    /// Everything.
+    /// Full run.
     pub(crate) const FULL: Self = Self {
         rounds: 5,
         round: Duration::from_secs(8),
@@ -62,7 +62,7 @@ impl Plan {
         many_accounts: 10_000,
         queued: 1_000_000,
     };
-    /// Under four minutes.
+    /// Run of less than four minutes.
     pub(crate) const QUICK: Self = Self {
         rounds: 3,
         round: Duration::from_secs(3),
@@ -73,61 +73,60 @@ impl Plan {
     };
 }
 
-/// The bench: where programs are, and where they keep what they keep.
+/// Benchmark environment: the programs and their data folder.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    /// How much is done.
+    /// Extent of the measurement.
     pub(crate) plan: Plan,
     relay: PathBuf,
-    this: PathBuf,
+    this_program: PathBuf,
     folder: TempDir,
     rounds: AtomicU32,
     programs: AtomicU32,
 }
 
-/// A program under test, who sends to it, and the receiver that it calls.
+/// Program under test with its sending accounts and its receiver.
 #[derive(Debug)]
 pub(crate) struct Rig {
-    /// The program.
+    /// The program under test.
     pub(crate) process: Process,
-    /// Who sends.
+    /// The sending accounts.
     pub(crate) target: Arc<Target>,
-    /// What it calls.
-    pub(crate) watch: Arc<Watch>,
+    /// The receiver that the program calls.
+    pub(crate) receiver: Arc<ReceiverClient>,
     accepted: AtomicU64,
 }
 
-/// What came of a round.
+/// Result of a round.
 #[derive(Debug, Clone)]
 pub(crate) struct Round {
-    /// As the sender saw it.
+    /// The result at the sender.
     pub(crate) sent: Sent,
-    /// As the receiver saw it.
-    pub(crate) seen: Seen,
+    /// The result at the receiver.
+    pub(crate) received: Received,
 }
 
 impl Round {
-    /// Envelopes a second, from the first request until the last envelope was at the receiver.
+    /// Returns the envelopes per second, from the first request until the last envelope has
+    /// arrived.
     #[must_use]
     pub(crate) fn rate(&self) -> f64 {
-        self.seen.envelopes as f64
-            / (self.seen.last_ns.saturating_sub(self.sent.began_ns) as f64 / 1e9)
+        self.received.envelopes as f64
+            / (self.received.last_ns.saturating_sub(self.sent.started_ns) as f64 / 1e9)
     }
 
-    /// Envelopes that a call brought.
+    /// Returns the average number of envelopes per webhook call.
     #[must_use]
     pub(crate) fn envelopes_per_call(&self) -> f64 {
-        self.seen.envelopes as f64 / self.seen.calls.max(1) as f64
+        self.received.envelopes as f64 / self.received.calls.max(1) as f64
     }
 }
 
 impl Bench {
-    /// A bench with the relay at this path. What is kept stands on the disk beside it until the bench is dropped.
-    ///
-    /// # Errors
-    /// When there is no relay.
+    /// Creates a benchmark for the relay at this path. The data is stored beside the relay until
+    /// the benchmark is dropped.
     pub(crate) fn new(plan: Plan, relay: PathBuf) -> anyhow::Result<Self> {
-        let beside = relay.parent().context("the relay's folder")?;
+        let folder = relay.parent().context("the relay's folder")?;
         ensure!(
             relay.is_file(),
             "there is no relay at {}: run ./tests/run load, which builds it",
@@ -135,82 +134,71 @@ impl Bench {
         );
         let folder = tempfile::Builder::new()
             .prefix("load-")
-            .tempdir_in(beside)?;
-        let this = std::env::current_exe()?;
+            .tempdir_in(folder)?;
+        let this_program = std::env::current_exe()?;
         Ok(Self {
             plan,
             relay,
-            this,
+            this_program,
             folder,
             rounds: AtomicU32::new(1),
             programs: AtomicU32::new(0),
         })
     }
 
-    /// A receiver.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub(crate) async fn receiver(&self) -> anyhow::Result<(Process, Arc<Watch>)> {
+    /// Starts a receiver.
+    pub(crate) async fn receiver(&self) -> anyhow::Result<(Process, Arc<ReceiverClient>)> {
         let process = Process::start(
             "receiver",
-            &self.this,
+            &self.this_program,
             &["receiver"],
             &[],
             &self.own_folder()?,
         )
         .await?;
-        let watch = Arc::new(Watch::at(&process.authority));
-        Ok((process, watch))
+        let receiver = Arc::new(ReceiverClient::new(&process.authority));
+        Ok((process, receiver))
     }
 
-    /// The ceiling.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub(crate) async fn ceiling(&self, watch: &Arc<Watch>) -> anyhow::Result<Rig> {
+    /// Starts the ceiling and warms it up.
+    pub(crate) async fn ceiling(&self, receiver: &Arc<ReceiverClient>) -> anyhow::Result<Rig> {
         let folder = self.own_folder()?;
         let args = [
             "ceiling",
             "--data",
             path(&folder)?,
             "--target",
-            &watch.hook(0),
+            &receiver.webhook_url(0),
         ];
-        let process = Process::start("ceiling", &self.this, &args, &[], &folder).await?;
-        let target = Target::made_up(&process.authority)?;
-        self.warm(Rig::new(process, target, watch)).await
+        let process = Process::start("ceiling", &self.this_program, &args, &[], &folder).await?;
+        let target = Target::unregistered(&process.authority)?;
+        self.warm_up(Rig::new(process, target, receiver)).await
     }
 
-    /// A relay with so many accounts, warm.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub(crate) async fn relay(&self, accounts: usize, watch: &Arc<Watch>) -> anyhow::Result<Rig> {
-        let process = self.bare_relay().await?;
-        self.warm(self.with_accounts(process, accounts, watch).await?)
+    /// Starts a relay with the given number of accounts and warms it up.
+    pub(crate) async fn relay_with_accounts(
+        &self,
+        accounts: usize,
+        receiver: &Arc<ReceiverClient>,
+    ) -> anyhow::Result<Rig> {
+        let process = self.start_relay().await?;
+        self.warm_up(self.register_accounts(process, accounts, receiver).await?)
             .await
     }
 
     /// Registers accounts at a relay.
-    ///
-    /// # Errors
-    /// When it does not take them.
-    pub(crate) async fn with_accounts(
+    pub(crate) async fn register_accounts(
         &self,
         process: Process,
         accounts: usize,
-        watch: &Arc<Watch>,
+        receiver: &Arc<ReceiverClient>,
     ) -> anyhow::Result<Rig> {
-        let target = Target::registered(&process.authority, accounts, |_| Some(watch)).await?;
-        Ok(Rig::new(process, target, watch))
+        let target = Target::registered(&process.authority, accounts, |_| Some(receiver)).await?;
+        Ok(Rig::new(process, target, receiver))
     }
 
-    /// A relay without accounts.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub(crate) async fn bare_relay(&self) -> anyhow::Result<Process> {
+    /// Starts a relay without accounts.
+    pub(crate) async fn start_relay(&self) -> anyhow::Result<Process> {
         let folder = self.own_folder()?;
         let data = folder.join("data");
         let args = [
@@ -230,18 +218,15 @@ impl Bench {
             "relay",
             &self.relay,
             &args,
-            &LIFTED.map(|name| (name, FAR)),
+            &UNLIMITED_SETTINGS.map(|name| (name, UNLIMITED)),
             &folder,
         )
         .await
     }
 
-    /// A round in which everything is accepted and everything arrives.
-    ///
-    /// # Errors
-    /// When something is not.
+    /// Runs a round in which every envelope must be accepted and must arrive.
     pub(crate) async fn round(&self, rig: &Rig, pace: Pace) -> anyhow::Result<Round> {
-        let round = self.rough_round(rig, pace, |_| true).await?;
+        let round = self.round_with_refusals(rig, pace, |_| true).await?;
         let Sent {
             refused,
             failed,
@@ -256,18 +241,16 @@ impl Bench {
         Ok(round)
     }
 
-    /// A round of which only the envelopes of some accounts arrive, and requests may be refused.
-    ///
-    /// # Errors
-    /// When what was accepted for those does not arrive.
-    pub(crate) async fn rough_round(
+    /// Runs a round in which requests may be refused and only the envelopes of some accounts must
+    /// arrive.
+    pub(crate) async fn round_with_refusals(
         &self,
         rig: &Rig,
         pace: Pace,
         arrives: impl Fn(usize) -> bool,
     ) -> anyhow::Result<Round> {
         let number = self.rounds.fetch_add(1, Ordering::Relaxed);
-        rig.watch.begin(number).await?;
+        rig.receiver.start_round(number).await?;
         let sent = generator::send(&rig.target, number, pace).await?;
         rig.accepted.fetch_add(sent.accepted(), Ordering::Relaxed);
         let arriving = sent
@@ -275,14 +258,14 @@ impl Bench {
             .iter()
             .enumerate()
             .filter(|(account, _)| arrives(*account));
-        let seen = rig
-            .watch
+        let received = rig
+            .receiver
             .wait_for(arriving.map(|(_, accepted)| accepted).sum())
             .await?;
-        Ok(Round { sent, seen })
+        Ok(Round { sent, received })
     }
 
-    async fn warm(&self, rig: Rig) -> anyhow::Result<Rig> {
+    async fn warm_up(&self, rig: Rig) -> anyhow::Result<Rig> {
         self.round(&rig, Pace::closed(IN_FLIGHT, self.plan.warm_up))
             .await?;
         Ok(rig)
@@ -299,23 +282,20 @@ impl Bench {
 }
 
 impl Rig {
-    /// Puts one together; nothing was sent yet.
+    /// Creates a rig to which nothing has been sent.
     #[must_use]
-    pub(crate) fn new(process: Process, target: Target, watch: &Arc<Watch>) -> Self {
+    pub(crate) fn new(process: Process, target: Target, receiver: &Arc<ReceiverClient>) -> Self {
         Self {
             process,
             target: Arc::new(target),
-            watch: Arc::clone(watch),
+            receiver: Arc::clone(receiver),
             accepted: AtomicU64::new(0),
         }
     }
 
-    /// Ends the program; gives its log and the envelopes that it accepted.
-    ///
-    /// # Errors
-    /// When it does not end well.
-    pub(crate) async fn end(self) -> anyhow::Result<(String, u64)> {
-        Ok((self.process.end().await?, self.accepted.into_inner()))
+    /// Stops the program; returns its log and the number of envelopes that it accepted.
+    pub(crate) async fn stop(self) -> anyhow::Result<(String, u64)> {
+        Ok((self.process.stop().await?, self.accepted.into_inner()))
     }
 }
 

@@ -1,6 +1,7 @@
-//! The ceiling: a bare store-and-forward program. It takes a POST, writes it down durably (SQLite, write-ahead log, one
-//! fsync for whatever has arrived since the last one), answers 200 and pushes it to the receiver. No authentication, no
-//! retries, no limits: what is above it no relay on this machine with this store and these libraries can reach.
+//! The ceiling: a minimal store-and-forward server. It stores each POST durably (SQLite,
+//! write-ahead log, one fsync for everything that has arrived since the last one), responds with
+//! 200 and pushes it to the receiver. It has no authentication, retries or limits, so no relay on
+//! this machine with this store and these libraries can be faster.
 
 use crate::connection;
 use anyhow::Context as _;
@@ -21,15 +22,15 @@ use tokio::{
     sync::{Mutex, mpsc, oneshot},
 };
 
-/// Pushes at a time.
-const PUSHES: usize = 64;
+/// Concurrent pushes.
+const CONCURRENT_PUSHES: usize = 64;
 
-enum Order {
-    Keep {
+enum WriteCommand {
+    Insert {
         body: Bytes,
-        kept: oneshot::Sender<i64>,
+        committed: oneshot::Sender<i64>,
     },
-    Drop(i64),
+    Delete(i64),
 }
 
 struct Push {
@@ -37,41 +38,38 @@ struct Push {
     body: Bytes,
 }
 
-type Orders = std_mpsc::Sender<Order>;
+type CommandSender = std_mpsc::Sender<WriteCommand>;
 
-/// Serves until the process ends. What is kept stands in `folder`, and is pushed to the URL `target`.
-///
-/// # Errors
-/// When the database or the listener fails.
+/// Serves until the process exits; stores messages in `folder` and pushes them to the URL `target`.
 pub(crate) async fn serve(
     listener: TcpListener,
     folder: &Path,
     target: &str,
 ) -> anyhow::Result<()> {
-    let (orders, arrived) = std_mpsc::channel();
+    let (commands, queue) = std_mpsc::channel();
     let database = open(folder)?;
-    std::thread::Builder::new().spawn(move || write(database, &arrived))?;
+    std::thread::Builder::new().spawn(move || write(database, &queue))?;
     let (pushes, waiting) = mpsc::unbounded_channel();
     let waiting = Arc::new(Mutex::new(waiting));
     let client = Client::builder(TokioExecutor::new())
         .pool_max_idle_per_host(256)
         .build_http();
-    for _ in 0..PUSHES {
+    for _ in 0..CONCURRENT_PUSHES {
         tokio::spawn(push(
             client.clone(),
             target.to_owned(),
             Arc::clone(&waiting),
-            orders.clone(),
+            commands.clone(),
         ));
     }
     connection::serve(listener, move |request| {
-        let (orders, pushes) = (orders.clone(), pushes.clone());
+        let (commands, pushes) = (commands.clone(), pushes.clone());
         async move {
-            let body = connection::body_of(request).await?;
-            let (kept, id) = oneshot::channel();
-            orders.send(Order::Keep {
+            let body = connection::read_body(request).await?;
+            let (committed, id) = oneshot::channel();
+            commands.send(WriteCommand::Insert {
                 body: body.clone(),
-                kept,
+                committed,
             })?;
             pushes.send(Push {
                 id: id.await?,
@@ -87,17 +85,17 @@ async fn push(
     client: Client<HttpConnector, Full<Bytes>>,
     target: String,
     waiting: Arc<Mutex<mpsc::UnboundedReceiver<Push>>>,
-    orders: Orders,
+    commands: CommandSender,
 ) -> anyhow::Result<()> {
     loop {
         let Some(Push { id, body }) = waiting.lock().await.recv().await else {
             return Ok(());
         };
-        let answer = client
+        let response = client
             .request(Request::post(&target).body(Full::new(body))?)
             .await?;
-        answer.into_body().collect().await?;
-        orders.send(Order::Drop(id))?;
+        response.into_body().collect().await?;
+        commands.send(WriteCommand::Delete(id))?;
     }
 }
 
@@ -111,33 +109,37 @@ fn open(folder: &Path) -> anyhow::Result<Connection> {
     Ok(database)
 }
 
-/// Everything that has arrived since the last commit goes into the next one, and is answered after it.
-fn write(mut database: Connection, arrived: &std_mpsc::Receiver<Order>) -> anyhow::Result<()> {
+/// Writes everything that has arrived since the last commit with the next one, and confirms it
+/// afterwards.
+fn write(
+    mut database: Connection,
+    commands: &std_mpsc::Receiver<WriteCommand>,
+) -> anyhow::Result<()> {
     let mut id = 0;
-    while let Ok(first) = arrived.recv() {
-        let mut answers = Vec::new();
+    while let Ok(first) = commands.recv() {
+        let mut inserted = Vec::new();
         let transaction = database.transaction()?;
         {
-            let mut keep = transaction
+            let mut insert = transaction
                 .prepare_cached("INSERT INTO messages (id, due, body) VALUES (?, ?, ?)")?;
             let mut remove = transaction.prepare_cached("DELETE FROM messages WHERE id = ?")?;
-            for order in std::iter::once(first).chain(arrived.try_iter()) {
-                match order {
-                    Order::Keep { body, kept } => {
+            for command in std::iter::once(first).chain(commands.try_iter()) {
+                match command {
+                    WriteCommand::Insert { body, committed } => {
                         id += 1;
-                        keep.execute(params![id, id, &body[..]])?;
-                        answers.push((kept, id));
+                        insert.execute(params![id, id, &body[..]])?;
+                        inserted.push((committed, id));
                     }
-                    Order::Drop(id) => {
+                    WriteCommand::Delete(id) => {
                         remove.execute([id])?;
                     }
                 }
             }
         }
         transaction.commit()?;
-        for (kept, id) in answers {
-            // A client that hung up does not wait for it.
-            let _ = kept.send(id);
+        for (committed, id) in inserted {
+            // A client that has disconnected does not wait for it.
+            let _ = committed.send(id);
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One kept HTTP/1.1 connection as a client, and the serving of many.
+//! A persistent HTTP/1.1 client connection, and a minimal HTTP/1.1 server.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use std::io::Write as _;
 use tokio::net::{TcpListener, TcpStream};
 
-/// A client's connection; it opens when it is used, and again after a failure.
+/// Client connection that opens on first use and reopens after a failure.
 #[derive(Debug)]
 pub(crate) struct Connection {
     authority: String,
@@ -20,19 +20,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// To `host:port`.
+    /// Creates a connection to `host:port`.
     #[must_use]
-    pub(crate) fn to(authority: &str) -> Self {
+    pub(crate) fn new(authority: &str) -> Self {
         Self {
             authority: authority.to_owned(),
             open: None,
         }
     }
 
-    /// Sends one request and reads its whole answer.
-    ///
-    /// # Errors
-    /// When the connection fails.
+    /// Sends one request and reads the whole response.
     pub(crate) async fn send(
         &mut self,
         mut request: Request<Full<Bytes>>,
@@ -51,11 +48,8 @@ impl Connection {
         Ok((parts.status, body))
     }
 
-    /// Sends a request without signature and insists on 200.
-    ///
-    /// # Errors
-    /// When the connection fails or another status comes.
-    pub(crate) async fn ask(
+    /// Sends an unsigned request; any status but 200 is an error.
+    pub(crate) async fn request_ok(
         &mut self,
         method: &str,
         path: &str,
@@ -68,7 +62,7 @@ impl Connection {
         let (status, body) = self.send(request).await?;
         anyhow::ensure!(
             status == StatusCode::OK,
-            "{method} {path} answered {status}"
+            "{method} {path} failed with {status}"
         );
         Ok(body)
     }
@@ -76,21 +70,18 @@ impl Connection {
     async fn connect(&self) -> anyhow::Result<client::SendRequest<Full<Bytes>>> {
         let stream = TcpStream::connect(&self.authority)
             .await
-            .with_context(|| format!("{} is gone", self.authority))?;
+            .with_context(|| format!("{} is unreachable", self.authority))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = client::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
-            // Its user sees the same error.
+            // The sender of the request gets the same error.
             let _ = connection.await;
         });
         Ok(sender)
     }
 }
 
-/// Listens on a free port of loopback and says where, in the way the relay does.
-///
-/// # Errors
-/// When there is none.
+/// Listens on a free loopback port and prints the address as the relay does.
 pub(crate) async fn listen() -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let mut out = std::io::stdout();
@@ -99,32 +90,26 @@ pub(crate) async fn listen() -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Answers every request with what `answer` says, for ever.
-///
-/// # Errors
-/// When the listener fails.
-pub(crate) async fn serve<A, F>(listener: TcpListener, answer: A) -> anyhow::Result<()>
+/// Serves every request with `handler`, forever.
+pub(crate) async fn serve<H, F>(listener: TcpListener, handler: H) -> anyhow::Result<()>
 where
-    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = anyhow::Result<Response<Full<Bytes>>>> + Send + 'static,
 {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let answer = answer.clone();
+        let handler = handler.clone();
         tokio::spawn(async move {
-            // A client that hangs up is no trouble.
+            // A client that disconnects is not an error.
             let _ = server::Builder::new()
-                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .serve_connection(TokioIo::new(stream), service_fn(handler))
                 .await;
         });
     }
 }
 
 /// Reads the whole body of a request.
-///
-/// # Errors
-/// When the client hangs up.
-pub(crate) async fn body_of(request: Request<Incoming>) -> anyhow::Result<Bytes> {
+pub(crate) async fn read_body(request: Request<Incoming>) -> anyhow::Result<Bytes> {
     Ok(request.into_body().collect().await?.to_bytes())
 }

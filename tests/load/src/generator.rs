@@ -1,6 +1,6 @@
-//! Sends envelopes: in a closed loop, where so many requests are always under way, or in an open loop, where each is due at
-//! a time that does not care how the ones before it fare. What is sent late counts from when it was due, so that a program
-//! that stalls cannot hide it (no coordinated omission).
+//! Load generator. In a closed loop a fixed number of requests is always in flight. In an open loop
+//! each request is due at a fixed time, independent of earlier responses. Latency counts from the
+//! due time, so a server that stalls cannot hide it (no coordinated omission).
 
 use crate::{
     account::Target,
@@ -22,33 +22,34 @@ use tokio::{
     task::JoinSet,
 };
 
-/// How fast.
+/// How requests are paced.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// So many requests under way, for so long, and no more than so many requests.
+    /// A fixed number of concurrent requests.
     Closed {
-        /// Requests under way.
+        /// Concurrent requests.
         in_flight: u64,
-        /// For how long new ones begin.
+        /// How long new requests are started.
         time: Duration,
-        /// Requests at most.
+        /// Limit on the number of requests.
         requests: u64,
-        /// Envelopes in each.
+        /// Envelopes in each request.
         envelopes: u64,
     },
-    /// A request at fixed times.
+    /// Requests at fixed times.
     Open {
-        /// Requests a second.
+        /// Requests per second.
         rate: f64,
-        /// For how long.
+        /// How long requests are due.
         time: Duration,
-        /// Connections; when all of them wait for an answer, what is due has to wait too, and that counts.
+        /// Connections. If all of them wait for a response, due requests wait as well, and that
+        /// time counts.
         connections: u64,
     },
 }
 
 impl Pace {
-    /// One envelope a request, so many under way, for a time.
+    /// Creates a closed loop with one envelope per request.
     #[must_use]
     pub(crate) const fn closed(in_flight: u64, time: Duration) -> Self {
         Self::Closed {
@@ -74,56 +75,56 @@ impl Pace {
     }
 }
 
-/// What came of a round, as its sender saw it.
+/// Result of a round at the sender.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Sent {
-    /// When the first request was due, in Unix nanoseconds.
-    pub(crate) began_ns: u64,
-    /// Envelopes accepted, for each account.
+    /// Due time of the first request, in Unix nanoseconds.
+    pub(crate) started_ns: u64,
+    /// Number of accepted envelopes by account.
     pub(crate) accepted: Vec<u64>,
-    /// Requests answered 429 or 503.
+    /// Number of requests refused with 429 or 503.
     pub(crate) refused: u64,
-    /// Requests that failed in any other way.
+    /// Number of requests that failed in any other way.
     pub(crate) failed: u64,
-    /// Requests that were due and never sent, as the round had ended.
+    /// Number of requests that were due but not sent before the end of the round.
     pub(crate) unsent: u64,
     /// The first failure.
     pub(crate) failure: Option<String>,
-    /// From the time a request was due to its answer, if it was accepted.
+    /// Time from when a request was due to its response, for accepted requests.
     pub(crate) latency: Quantiles,
 }
 
 impl Sent {
-    /// Envelopes accepted, all accounts together.
+    /// Returns the number of accepted envelopes of all accounts.
     #[must_use]
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.iter().sum()
     }
 }
 
-/// One request that is due.
+/// Request that is due.
 #[derive(Debug, Clone, Copy)]
-struct Ticket {
+struct DueRequest {
     number: u64,
     due_ns: u64,
 }
 
-/// Where the next ticket comes from.
-enum Tickets {
-    /// Without an end when it lies beyond what the clock knows.
+/// Source of due requests.
+enum RequestSchedule {
+    /// `end` is `None` if it is too far in the future for the clock.
     Closed {
         next: AtomicU64,
         requests: u64,
         end: Option<Instant>,
     },
     Open {
-        due: Mutex<mpsc::UnboundedReceiver<Ticket>>,
+        due: Mutex<mpsc::UnboundedReceiver<DueRequest>>,
         end: Instant,
     },
 }
 
-impl Tickets {
-    fn of(pace: Pace, began_ns: u64) -> anyhow::Result<Self> {
+impl RequestSchedule {
+    fn new(pace: Pace, started_ns: u64) -> anyhow::Result<Self> {
         match pace {
             Pace::Closed { time, requests, .. } => Ok(Self::Closed {
                 next: AtomicU64::new(0),
@@ -131,9 +132,11 @@ impl Tickets {
                 end: Instant::now().checked_add(time),
             }),
             Pace::Open { rate, time, .. } => {
-                let (tickets, due) = mpsc::unbounded_channel();
-                std::thread::Builder::new().spawn(move || issue(rate, time, began_ns, &tickets))?;
-                // What is late may be sent for as long again; what is still not sent then is said.
+                let (schedule, due) = mpsc::unbounded_channel();
+                std::thread::Builder::new()
+                    .spawn(move || emit_due_requests(rate, time, started_ns, &schedule))?;
+                // Late requests may be sent for the same time again; the rest is reported as
+                // unsent.
                 Ok(Self::Open {
                     due: Mutex::new(due),
                     end: Instant::now() + time + time,
@@ -142,7 +145,7 @@ impl Tickets {
         }
     }
 
-    async fn next(&self) -> Option<Ticket> {
+    async fn next(&self) -> Option<DueRequest> {
         match self {
             Self::Closed {
                 next,
@@ -150,9 +153,11 @@ impl Tickets {
                 end,
             } => {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                (number < *requests && end.is_none_or(|end| Instant::now() < end)).then(|| Ticket {
-                    number,
-                    due_ns: now_ns(),
+                (number < *requests && end.is_none_or(|end| Instant::now() < end)).then(|| {
+                    DueRequest {
+                        number,
+                        due_ns: now_ns(),
+                    }
                 })
             }
             Self::Open { due, end } => {
@@ -166,7 +171,7 @@ impl Tickets {
         }
     }
 
-    async fn left(self) -> u64 {
+    async fn count_unsent(self) -> u64 {
         let Self::Open { due, .. } = self else {
             return 0;
         };
@@ -179,56 +184,59 @@ impl Tickets {
     }
 }
 
-/// Issues tickets when they are due, from a thread of its own: the timer of the runtime knows no less than a millisecond.
-fn issue(rate: f64, time: Duration, began_ns: u64, tickets: &mpsc::UnboundedSender<Ticket>) {
-    let began = Instant::now();
+/// Emits requests when they are due. Runs in its own thread, because the timer of the runtime has a
+/// resolution of one millisecond.
+fn emit_due_requests(
+    rate: f64,
+    time: Duration,
+    started_ns: u64,
+    schedule: &mpsc::UnboundedSender<DueRequest>,
+) {
+    let started = Instant::now();
     for number in 0.. {
         let due = Duration::from_secs_f64(number as f64 / rate);
         if due >= time {
             return;
         }
-        if let Some(pause) = due.checked_sub(began.elapsed()) {
+        if let Some(pause) = due.checked_sub(started.elapsed()) {
             std::thread::sleep(pause);
         }
-        let due_ns = began_ns + u64::try_from(due.as_nanos()).unwrap_or_default();
-        if tickets.send(Ticket { number, due_ns }).is_err() {
+        let due_ns = started_ns + u64::try_from(due.as_nanos()).unwrap_or_default();
+        if schedule.send(DueRequest { number, due_ns }).is_err() {
             return;
         }
     }
 }
 
-/// What one connection saw.
-struct Tally {
+/// Counts of one connection.
+struct WorkerCounts {
     sent: Sent,
     latencies: Latencies,
 }
 
-/// Sends a round.
-///
-/// # Errors
-/// When it cannot begin; a request that fails is counted.
+/// Sends the requests of a round; a failed request is counted.
 pub(crate) async fn send(target: &Arc<Target>, round: u32, pace: Pace) -> anyhow::Result<Sent> {
-    let began_ns = now_ns();
-    let tickets = Arc::new(Tickets::of(pace, began_ns)?);
+    let started_ns = now_ns();
+    let schedule = Arc::new(RequestSchedule::new(pace, started_ns)?);
     let mut workers = JoinSet::new();
     for _ in 0..pace.connections() {
         workers.spawn(work(
             Arc::clone(target),
-            Arc::clone(&tickets),
+            Arc::clone(&schedule),
             round,
             pace.envelopes(),
         ));
     }
-    let mut all = Tally::new(target)?;
-    while let Some(tally) = workers.join_next().await {
-        all.merge(tally??)?;
+    let mut all = WorkerCounts::new(target)?;
+    while let Some(counts) = workers.join_next().await {
+        all.merge(counts??)?;
     }
-    let unsent = match Arc::into_inner(tickets) {
-        Some(tickets) => tickets.left().await,
+    let unsent = match Arc::into_inner(schedule) {
+        Some(schedule) => schedule.count_unsent().await,
         None => 0,
     };
     Ok(Sent {
-        began_ns,
+        started_ns,
         unsent,
         latency: all.latencies.quantiles(),
         ..all.sent
@@ -237,22 +245,22 @@ pub(crate) async fn send(target: &Arc<Target>, round: u32, pace: Pace) -> anyhow
 
 async fn work(
     target: Arc<Target>,
-    tickets: Arc<Tickets>,
+    schedule: Arc<RequestSchedule>,
     round: u32,
     envelopes: u64,
-) -> anyhow::Result<Tally> {
-    let mut connection = Connection::to(&target.authority);
-    let mut tally = Tally::new(&target)?;
-    while let Some(Ticket { number, due_ns }) = tickets.next().await {
-        let tickets = number * envelopes..(number + 1) * envelopes;
-        let sender = target.sender_of(&tickets);
-        let request = target.submission(tickets, Stamp { due_ns, round })?;
-        tally.note(sender, due_ns, connection.send(request).await);
+) -> anyhow::Result<WorkerCounts> {
+    let mut connection = Connection::new(&target.authority);
+    let mut counts = WorkerCounts::new(&target)?;
+    while let Some(DueRequest { number, due_ns }) = schedule.next().await {
+        let range = number * envelopes..(number + 1) * envelopes;
+        let sender = target.sender_of(&range);
+        let request = target.submission(range, Stamp { due_ns, round })?;
+        counts.record(sender, due_ns, connection.send(request).await);
     }
-    Ok(tally)
+    Ok(counts)
 }
 
-impl Tally {
+impl WorkerCounts {
     fn new(target: &Target) -> anyhow::Result<Self> {
         let sent = Sent {
             accepted: vec![0; target.accounts.len()],
@@ -264,29 +272,34 @@ impl Tally {
         })
     }
 
-    fn note(&mut self, sender: usize, due_ns: u64, answer: anyhow::Result<(StatusCode, Bytes)>) {
-        match answer {
+    fn record(
+        &mut self,
+        sender: usize,
+        due_ns: u64,
+        response: anyhow::Result<(StatusCode, Bytes)>,
+    ) {
+        match response {
             Ok((StatusCode::OK, body)) => {
                 let accepted = accepted(&body);
                 self.sent.accepted[sender] += accepted;
                 self.latencies.add(due_ns, now_ns());
                 if accepted == 0 {
-                    self.fail(&String::from_utf8_lossy(&body));
+                    self.record_failure(&String::from_utf8_lossy(&body));
                 }
             }
             Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _)) => {
                 self.sent.refused += 1
             }
             Ok((status, body)) => {
-                self.fail(&format!("{status}: {}", String::from_utf8_lossy(&body)))
+                self.record_failure(&format!("{status}: {}", String::from_utf8_lossy(&body)))
             }
-            Err(error) => self.fail(&format!("{error:#}")),
+            Err(error) => self.record_failure(&format!("{error:#}")),
         }
     }
 
-    fn fail(&mut self, what: &str) {
+    fn record_failure(&mut self, reason: &str) {
         self.sent.failed += 1;
-        self.sent.failure.get_or_insert_with(|| what.to_owned());
+        self.sent.failure.get_or_insert_with(|| reason.to_owned());
     }
 
     fn merge(&mut self, other: Self) -> anyhow::Result<()> {
@@ -307,7 +320,8 @@ impl Tally {
     }
 }
 
-/// Envelopes accepted in an answer of the relay. The ceiling says nothing and means one.
+/// Counts the accepted envelopes in a response of the relay. The ceiling's empty response means
+/// one.
 fn accepted(body: &[u8]) -> u64 {
     if body.is_empty() {
         1

@@ -1,8 +1,9 @@
-//! How fast the relay is, beside a ceiling that does no more than store and forward, on the same machine in the same run
-//! with the same bytes. `./tests/run load` builds and runs it; `docs/performance.md` says what came out.
+//! Measures the relay against a ceiling that only stores and forwards, on the same machine, in the
+//! same run, with the same bytes. `./tests/run load` builds and runs it; `docs/performance.md`
+//! explains the results.
 //!
-//! The relay, the ceiling and the receiver that both call are processes of their own; the generator runs in this one.
-//! Start reading at `scenarios`, then `generator`.
+//! The relay, the ceiling and the receiver that both call are processes of their own; the generator
+//! runs in this process. Start reading at `scenarios`, then `generator`.
 
 mod account;
 mod bench;
@@ -26,7 +27,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use scenarios::Scenario;
 use std::{io::Write as _, path::PathBuf};
 
-/// Measures the relay; the last line of standard output is JSON with the figures.
+/// Measures the relay; the last line of standard output holds the figures as JSON
 #[derive(Debug, Parser)]
 #[command(name = "sealpost-load")]
 struct Cli {
@@ -38,27 +39,27 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Measure {
-    /// Shorter rounds, and fewer envelopes that wait
+    /// Run shorter rounds with fewer queued envelopes
     #[arg(long)]
     quick: bool,
-    /// Only this; then there is no last line (can be repeated)
+    /// Run only this scenario and print no figures (can be repeated)
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<Scenario>,
-    /// The relay; without it, the one beside this program
+    /// Path of the relay [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     relay: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Be the endpoint of every webhook
+    /// Run the endpoint of every webhook
     Receiver,
-    /// Be the ceiling
+    /// Run the ceiling
     Ceiling {
-        /// Folder for its database
+        /// Folder for the database
         #[arg(long)]
         data: PathBuf,
-        /// URL that everything is pushed to
+        /// URL to which messages are pushed
         #[arg(long)]
         target: String,
     },
@@ -98,7 +99,7 @@ async fn run(Measure { quick, only, relay }: Measure) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Thousands of connections need as many files; programs that are started inherit it.
+/// Raises the limit on open files for thousands of connections; child processes inherit it.
 fn raise_open_files() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     Ok(setrlimit(

@@ -1,4 +1,4 @@
-//! The programs under test, each a process of its own: how it starts, what memory it takes, how it ends.
+//! Child processes under test: start, memory and shutdown.
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,10 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-const START_PATIENCE: Duration = Duration::from_secs(60);
-const END_PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A program that listens. It is killed when this is dropped.
+/// Running server process. It is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -27,10 +27,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it and waits until it says where it listens. What it logs goes to `<name>.log` in `folder`.
-    ///
-    /// # Errors
-    /// When it does not start.
+    /// Starts the program and waits until it prints its address. It logs to `<name>.log` in
+    /// `folder`.
     pub(crate) async fn start(
         name: &str,
         program: &Path,
@@ -50,9 +48,9 @@ impl Process {
             .spawn()
             .with_context(|| format!("{} does not start", program.display()))?;
         let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
-        let line = timeout(START_PATIENCE, lines.next_line())
+        let line = timeout(START_TIMEOUT, lines.next_line())
             .await
-            .with_context(|| format!("{name} is silent"))??;
+            .with_context(|| format!("{name} prints no address"))??;
         let authority = line
             .as_deref()
             .and_then(|line| line.strip_prefix("listening on http://"));
@@ -66,54 +64,45 @@ impl Process {
         })
     }
 
-    /// Memory that it has now, and the most that it ever had, in MiB.
-    ///
-    /// # Errors
-    /// When it is gone.
+    /// Returns the current and the peak memory.
     pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
-        let pid = self.child.id().context("the process is gone")?;
+        let pid = self.child.id().context("the process has exited")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         Ok(Memory {
-            now_mb: mebibytes(&status, "VmRSS:")?,
-            most_mb: mebibytes(&status, "VmHWM:")?,
+            current_mb: mebibytes(&status, "VmRSS:")?,
+            peak_mb: mebibytes(&status, "VmHWM:")?,
         })
     }
 
-    /// Sends it a signal.
-    ///
-    /// # Errors
-    /// When it is gone.
+    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self
             .child
             .id()
             .and_then(|pid| Pid::from_raw(pid.cast_signed()))
-            .context("the process is gone")?;
+            .context("the process has exited")?;
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Asks it to end and gives what it logged.
-    ///
-    /// # Errors
-    /// When it does not end well.
-    pub(crate) async fn end(mut self) -> anyhow::Result<String> {
+    /// Stops the process with SIGTERM; returns its log.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<String> {
         self.signal(Signal::TERM)?;
-        let status = timeout(END_PATIENCE, self.child.wait())
+        let status = timeout(EXIT_TIMEOUT, self.child.wait())
             .await
-            .context("a process does not end")??;
+            .context("a process does not exit")??;
         let log = fs::read_to_string(&self.log)?;
-        ensure!(status.success(), "a process ended with {status}: {log}");
+        ensure!(status.success(), "a process exited with {status}: {log}");
         Ok(log)
     }
 }
 
-/// Memory of a process, in MiB.
+/// Memory of a process in MiB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Memory {
-    /// Now.
-    pub(crate) now_mb: f64,
-    /// The most so far.
-    pub(crate) most_mb: f64,
+    /// Current resident memory.
+    pub(crate) current_mb: f64,
+    /// Peak resident memory.
+    pub(crate) peak_mb: f64,
 }
 
 fn mebibytes(status: &str, name: &str) -> anyhow::Result<f64> {

@@ -1,8 +1,8 @@
-//! The endpoint of every webhook: each account's is a path of it. It answers challenges, says `stored` to everything, and
-//! notes how long each envelope of the round under way was on its way.
+//! The endpoint of every webhook, with a path for each account. It responds to challenges, reports
+//! every delivery as stored and records the delivery time of each envelope of the current round.
 
 use crate::{
-    connection::{self, Connection, body_of},
+    connection::{self, Connection, read_body},
     latency::{Latencies, Quantiles},
     stamp::{Stamp, now_ns},
 };
@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use sealpost_proto::{
     B64, DeliveryId, WebhookSecret,
-    wire::{ChallengeAnswer, DeliveryOutcome, DeliveryResult, DeliveryResults},
+    wire::{ChallengeResponse, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
 use sealpost_signatures::webhook::answer_challenge;
 use serde::{Deserialize, Serialize};
@@ -30,28 +30,28 @@ use tokio::{
 const HOOK: &str = "/hook/";
 const SECRET: &str = "/secret/";
 const ROUND: &str = "/round/";
-const SEEN: &str = "/seen";
+const RECEIVED: &str = "/received";
 
-/// Without anything new for so long, what is missing does not come any more.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Time without a new envelope after which the missing ones count as lost.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What the receiver has seen of a round.
+/// Result of a round at the receiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Seen {
-    /// Envelopes; one that came twice counts twice.
+pub(crate) struct Received {
+    /// Number of envelopes, duplicates included.
     pub(crate) envelopes: u64,
-    /// Calls that brought them.
+    /// Number of calls.
     pub(crate) calls: u64,
-    /// When the last one came, in Unix nanoseconds.
+    /// Arrival of the last envelope, in Unix nanoseconds.
     pub(crate) last_ns: u64,
-    /// From the time it was due to be sent to the receiver.
+    /// Time from when an envelope was due until its arrival.
     pub(crate) latency: Quantiles,
 }
 
 struct Round {
     number: u32,
-    seen: Seen,
+    received: Received,
     latencies: Latencies,
 }
 
@@ -59,24 +59,24 @@ impl Round {
     fn new(number: u32) -> anyhow::Result<Self> {
         Ok(Self {
             number,
-            seen: Seen::default(),
+            received: Received::default(),
             latencies: Latencies::new()?,
         })
     }
 
-    fn note<'a>(&mut self, envelopes: impl Iterator<Item = &'a str>) {
+    fn record<'a>(&mut self, envelopes: impl Iterator<Item = &'a str>) {
         let now = now_ns();
-        let before = self.seen.envelopes;
+        let before = self.received.envelopes;
         for stamp in envelopes
             .filter_map(Stamp::read)
             .filter(|stamp| stamp.round == self.number)
         {
-            self.seen.envelopes += 1;
+            self.received.envelopes += 1;
             self.latencies.add(stamp.due_ns, now);
         }
-        if self.seen.envelopes > before {
-            self.seen.calls += 1;
-            self.seen.last_ns = now;
+        if self.received.envelopes > before {
+            self.received.calls += 1;
+            self.received.last_ns = now;
         }
     }
 }
@@ -86,10 +86,7 @@ struct Receiver {
     secrets: Mutex<HashMap<String, WebhookSecret>>,
 }
 
-/// Serves until the process ends.
-///
-/// # Errors
-/// When the listener fails.
+/// Serves until the process exits.
 pub(crate) async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     let receiver = Arc::new(Receiver {
         round: Mutex::new(Round::new(0)?),
@@ -97,17 +94,17 @@ pub(crate) async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     });
     connection::serve(listener, move |request| {
         let receiver = Arc::clone(&receiver);
-        async move { receiver.answer(request).await }
+        async move { receiver.handle(request).await }
     })
     .await
 }
 
 impl Receiver {
-    async fn answer(&self, request: Request<Incoming>) -> anyhow::Result<Response<Full<Bytes>>> {
+    async fn handle(&self, request: Request<Incoming>) -> anyhow::Result<Response<Full<Bytes>>> {
         let path = request.uri().path().to_owned();
-        let body = body_of(request).await?;
-        let answer = if let Some(account) = path.strip_prefix(HOOK) {
-            self.take_call(account, &body)?
+        let body = read_body(request).await?;
+        let response = if let Some(account) = path.strip_prefix(HOOK) {
+            self.handle_call(account, &body)?
         } else if let Some(account) = path.strip_prefix(SECRET) {
             lock(&self.secrets).insert(account.to_owned(), serde_json::from_slice(&body)?);
             Vec::new()
@@ -116,29 +113,29 @@ impl Receiver {
             Vec::new()
         } else {
             let round = lock(&self.round);
-            serde_json::to_vec(&Seen {
+            serde_json::to_vec(&Received {
                 latency: round.latencies.quantiles(),
-                ..round.seen
+                ..round.received
             })?
         };
-        Ok(Response::new(Full::from(answer)))
+        Ok(Response::new(Full::from(response)))
     }
 
-    fn take_call(&self, account: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let call: Call<'_> = serde_json::from_slice(body)?;
+    fn handle_call(&self, account: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let call: WebhookCall<'_> = serde_json::from_slice(body)?;
         if let Some(challenge) = call.challenge {
             let secrets = lock(&self.secrets);
             let secret = secrets
                 .get(account)
-                .context("a challenge for an account that is not known")?;
+                .context("a challenge for an unknown account")?;
             let answer = B64(answer_challenge(secret, challenge.as_slice()).to_vec());
-            return Ok(serde_json::to_vec(&ChallengeAnswer { answer })?);
+            return Ok(serde_json::to_vec(&ChallengeResponse { answer })?);
         }
         let Some(batch) = call.data else {
-            lock(&self.round).note(call.envelopes.iter().map(|envelope| envelope.bytes));
+            lock(&self.round).record(call.envelopes.iter().map(|envelope| envelope.bytes));
             return Ok(Vec::new());
         };
-        lock(&self.round).note(batch.deliveries.iter().map(|delivery| delivery.bytes));
+        lock(&self.round).record(batch.deliveries.iter().map(|delivery| delivery.bytes));
         let ids = batch
             .deliveries
             .iter()
@@ -157,37 +154,37 @@ impl Receiver {
     }
 }
 
-/// A call by the relay, or the request that the ceiling passes on as it came.
+/// Call of the relay, or the original request that the ceiling forwards.
 #[derive(Deserialize)]
-struct Call<'a> {
+struct WebhookCall<'a> {
     challenge: Option<B64>,
     #[serde(borrow)]
     data: Option<Batch<'a>>,
     #[serde(borrow, default)]
-    envelopes: Vec<Passed<'a>>,
+    envelopes: Vec<ForwardedEnvelope<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Batch<'a> {
     #[serde(borrow)]
-    deliveries: Vec<Delivered<'a>>,
-    events: Vec<Told>,
+    deliveries: Vec<Delivery<'a>>,
+    events: Vec<Event>,
     lease: u64,
 }
 
 #[derive(Deserialize)]
-struct Delivered<'a> {
+struct Delivery<'a> {
     id: DeliveryId,
     bytes: &'a str,
 }
 
 #[derive(Deserialize)]
-struct Told {
+struct Event {
     id: DeliveryId,
 }
 
 #[derive(Deserialize)]
-struct Passed<'a> {
+struct ForwardedEnvelope<'a> {
     bytes: &'a str,
 }
 
@@ -195,71 +192,66 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The receiver as the program that measures knows it.
+/// Client for the receiver process.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct ReceiverClient {
     authority: String,
 }
 
-impl Watch {
-    /// The one at `host:port`.
+impl ReceiverClient {
+    /// Creates a client for the receiver at `host:port`.
     #[must_use]
-    pub(crate) fn at(authority: &str) -> Self {
+    pub(crate) fn new(authority: &str) -> Self {
         Self {
             authority: authority.to_owned(),
         }
     }
 
-    /// The URL of an account's webhook.
+    /// Returns the webhook URL of an account.
     #[must_use]
-    pub(crate) fn hook(&self, account: usize) -> String {
+    pub(crate) fn webhook_url(&self, account: usize) -> String {
         format!("http://{}{HOOK}{account}", self.authority)
     }
 
-    /// Tells it the secret with which an account's challenges are answered.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub(crate) async fn learn(&self, account: usize, secret: &WebhookSecret) -> anyhow::Result<()> {
+    /// Sets the secret with which the receiver responds to an account's challenges.
+    pub(crate) async fn set_secret(
+        &self,
+        account: usize,
+        secret: &WebhookSecret,
+    ) -> anyhow::Result<()> {
         let body = serde_json::to_vec(secret)?;
-        Connection::to(&self.authority)
-            .ask("POST", &format!("{SECRET}{account}"), body)
+        Connection::new(&self.authority)
+            .request_ok("POST", &format!("{SECRET}{account}"), body)
             .await
             .map(|_| ())
     }
 
-    /// From now on only envelopes of this round count.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub(crate) async fn begin(&self, round: u32) -> anyhow::Result<()> {
-        Connection::to(&self.authority)
-            .ask("POST", &format!("{ROUND}{round}"), Vec::new())
+    /// Starts a round; only its envelopes count from now on.
+    pub(crate) async fn start_round(&self, round: u32) -> anyhow::Result<()> {
+        Connection::new(&self.authority)
+            .request_ok("POST", &format!("{ROUND}{round}"), Vec::new())
             .await
             .map(|_| ())
     }
 
-    /// Waits until so many envelopes of the round have come.
-    ///
-    /// # Errors
-    /// When they do not come.
-    pub(crate) async fn wait_for(&self, envelopes: u64) -> anyhow::Result<Seen> {
-        let mut connection = Connection::to(&self.authority);
+    /// Waits until the given number of envelopes of the round has arrived.
+    pub(crate) async fn wait_for(&self, envelopes: u64) -> anyhow::Result<Received> {
+        let mut connection = Connection::new(&self.authority);
         let (mut last, mut since) = (0, Instant::now());
         loop {
-            let seen: Seen =
-                serde_json::from_slice(&connection.ask("GET", SEEN, Vec::new()).await?)?;
-            if seen.envelopes >= envelopes {
-                return Ok(seen);
+            let received: Received =
+                serde_json::from_slice(&connection.request_ok("GET", RECEIVED, Vec::new()).await?)?;
+            if received.envelopes >= envelopes {
+                return Ok(received);
             }
-            if seen.envelopes > last {
-                (last, since) = (seen.envelopes, Instant::now());
+            if received.envelopes > last {
+                (last, since) = (received.envelopes, Instant::now());
             }
             anyhow::ensure!(
-                since.elapsed() < PATIENCE,
-                "{last} envelopes came, {envelopes} were accepted"
+                since.elapsed() < ARRIVAL_TIMEOUT,
+                "{last} envelopes arrived, {envelopes} were accepted"
             );
-            sleep(LOOK_AGAIN).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The mark in the first bytes of an envelope: when it was due to be sent and in which round, so that the receiver can
-//! tell how long it was on its way without asking anybody.
+//! The stamp in the first bytes of an envelope: its due time and its round, so that the receiver
+//! can compute the delivery time.
 
 use sealpost_proto::b64;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,24 +8,24 @@ const BYTES: usize = 12;
 /// Twelve bytes are exactly these characters of base64url.
 const CHARS: usize = 16;
 
-/// When an envelope was due, and in which round.
+/// Due time and round of an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// Unix nanoseconds.
+    /// Due time in Unix nanoseconds.
     pub(crate) due_ns: u64,
-    /// Counted up by the program that measures.
+    /// Number of the round.
     pub(crate) round: u32,
 }
 
 impl Stamp {
-    /// Writes it over the first bytes of an envelope.
-    pub(crate) fn put(self, envelope: &mut [u8]) {
+    /// Overwrites the first bytes of an envelope.
+    pub(crate) fn write(self, envelope: &mut [u8]) {
         let (due, rest) = envelope.split_at_mut(8);
         due.copy_from_slice(&self.due_ns.to_be_bytes());
         rest[..4].copy_from_slice(&self.round.to_be_bytes());
     }
 
-    /// Reads it from an envelope in base64url.
+    /// Reads the stamp from an envelope in base64url.
     #[must_use]
     pub(crate) fn read(envelope: &str) -> Option<Self> {
         let bytes: [u8; BYTES] = b64::parse_array(envelope.get(..CHARS)?).ok()?;
@@ -37,7 +37,7 @@ impl Stamp {
     }
 }
 
-/// Unix nanoseconds now.
+/// Returns the current time in Unix nanoseconds.
 #[must_use]
 pub(crate) fn now_ns() -> u64 {
     let now = SystemTime::now()
@@ -51,13 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_survives_the_wire() {
+    fn stamps_survive_the_encoding() {
         let stamp = Stamp {
             due_ns: now_ns(),
             round: 7,
         };
         let mut envelope = vec![0xff; 2_048];
-        stamp.put(&mut envelope);
+        stamp.write(&mut envelope);
         assert_eq!(Stamp::read(&b64::encode(&envelope)), Some(stamp));
         assert_eq!(Stamp::read("short"), None);
     }

@@ -2,7 +2,7 @@ use crate::{
     account::Target,
     ceiling, connection,
     generator::{self, Pace},
-    receiver::{self, Watch},
+    receiver::{self, ReceiverClient},
 };
 use sealpost_proto::wire::RegistrationPolicy;
 use sealpost_relay::Config;
@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 const ENVELOPES: u64 = 60;
 
-fn some(envelopes: u64) -> Pace {
+fn requests_of(envelopes: u64) -> Pace {
     Pace::Closed {
         in_flight: 4,
         time: Duration::MAX,
@@ -20,31 +20,36 @@ fn some(envelopes: u64) -> Pace {
     }
 }
 
-async fn watch() -> Arc<Watch> {
+async fn start_receiver() -> Arc<ReceiverClient> {
     let listener = connection::listen().await.unwrap();
-    let watch = Arc::new(Watch::at(&listener.local_addr().unwrap().to_string()));
+    let receiver = Arc::new(ReceiverClient::new(
+        &listener.local_addr().unwrap().to_string(),
+    ));
     tokio::spawn(receiver::serve(listener));
-    watch
+    receiver
 }
 
 #[tokio::test]
-async fn what_the_ceiling_takes_arrives() {
-    let (watch, folder) = (watch().await, tempfile::tempdir().unwrap());
+async fn the_ceiling_delivers_everything() {
+    let (receiver, folder) = (start_receiver().await, tempfile::tempdir().unwrap());
     let listener = connection::listen().await.unwrap();
-    let target = Arc::new(Target::made_up(&listener.local_addr().unwrap().to_string()).unwrap());
-    let (path, hook) = (folder.path().to_owned(), watch.hook(0));
+    let target =
+        Arc::new(Target::unregistered(&listener.local_addr().unwrap().to_string()).unwrap());
+    let (path, hook) = (folder.path().to_owned(), receiver.webhook_url(0));
     tokio::spawn(async move { ceiling::serve(listener, &path, &hook).await });
-    watch.begin(1).await.unwrap();
-    let sent = generator::send(&target, 1, some(1)).await.unwrap();
+    receiver.start_round(1).await.unwrap();
+    let sent = generator::send(&target, 1, requests_of(1)).await.unwrap();
     assert_eq!((sent.accepted(), sent.failure), (ENVELOPES, None));
-    let seen = watch.wait_for(ENVELOPES).await.unwrap();
-    assert_eq!((seen.envelopes, seen.calls), (ENVELOPES, ENVELOPES));
-    assert!(seen.last_ns > sent.began_ns && seen.latency.p50_ms <= seen.latency.p99_ms);
+    let received = receiver.wait_for(ENVELOPES).await.unwrap();
+    assert_eq!((received.envelopes, received.calls), (ENVELOPES, ENVELOPES));
+    assert!(
+        received.last_ns > sent.started_ns && received.latency.p50_ms <= received.latency.p99_ms
+    );
 }
 
 #[tokio::test]
-async fn what_the_relay_takes_arrives_and_rounds_are_told_apart() {
-    let (watch, folder) = (watch().await, tempfile::tempdir().unwrap());
+async fn the_relay_delivers_everything_in_its_round() {
+    let (receiver, folder) = (start_receiver().await, tempfile::tempdir().unwrap());
     let listen = ([127, 0, 0, 1], 0).into();
     let mut config = Config {
         listen,
@@ -59,13 +64,13 @@ async fn what_the_relay_takes_arrives_and_rounds_are_told_apart() {
         .unwrap();
     let authority = relay.address.to_string();
     let target = Arc::new(
-        Target::registered(&authority, 3, |_| Some(&watch))
+        Target::registered(&authority, 3, |_| Some(&receiver))
             .await
             .unwrap(),
     );
     for (round, pace) in [
-        (1, some(1)),
-        (2, some(20)),
+        (1, requests_of(1)),
+        (2, requests_of(20)),
         (
             3,
             Pace::Open {
@@ -75,7 +80,7 @@ async fn what_the_relay_takes_arrives_and_rounds_are_told_apart() {
             },
         ),
     ] {
-        watch.begin(round).await.unwrap();
+        receiver.start_round(round).await.unwrap();
         let sent = generator::send(&target, round, pace).await.unwrap();
         assert_eq!(
             (sent.accepted(), sent.refused, sent.unsent, sent.failure),
@@ -83,7 +88,7 @@ async fn what_the_relay_takes_arrives_and_rounds_are_told_apart() {
         );
         assert_eq!(sent.accepted, [ENVELOPES / 3; 3]);
         assert_eq!(
-            watch.wait_for(ENVELOPES).await.unwrap().envelopes,
+            receiver.wait_for(ENVELOPES).await.unwrap().envelopes,
             ENVELOPES
         );
     }

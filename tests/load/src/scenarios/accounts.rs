@@ -1,37 +1,37 @@
-//! More lanes than one: 100 accounts, and many accounts with one message each; and submission in batches.
+//! Several lanes: 100 accounts, many accounts with one message each, and submission in batches.
 
-use super::{say, speed::line};
+use super::speed::format_round;
 use crate::{
     bench::{Bench, IN_FLIGHT},
-    figures::median,
     generator::Pace,
 };
+use sealpost_bench_support::{median, report_progress};
 use std::time::Duration;
 
-const SOME: usize = 100;
+const ACCOUNTS: usize = 100;
 const BATCH: u64 = 100;
 const BATCHES_IN_FLIGHT: u64 = 4;
 
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
-    let (_receiver, watch) = bench.receiver().await?;
-    let ceiling = bench.ceiling(&watch).await?;
-    let ours = bench.relay(SOME, &watch).await?;
+    let (_receiver_process, receiver) = bench.receiver().await?;
+    let ceiling = bench.ceiling(&receiver).await?;
+    let relay = bench.relay_with_accounts(ACCOUNTS, &receiver).await?;
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
         let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
-        let (limit, round) = (
+        let (ceiling_round, round) = (
             bench.round(&ceiling, pace).await?,
-            bench.round(&ours, pace).await?,
+            bench.round(&relay, pace).await?,
         );
-        ratios.push(round.rate() / limit.rate());
-        say(&format!(
-            "64 in flight, {SOME} accounts: {} beside the ceiling's {}",
-            line(&round),
-            line(&limit)
+        ratios.push(round.rate() / ceiling_round.rate());
+        report_progress(&format!(
+            "64 in flight, {ACCOUNTS} accounts: {}; ceiling {}",
+            format_round(&round),
+            format_round(&ceiling_round)
         ));
     }
-    say(&format!(
-        "64 in flight, {SOME} accounts: {:.3} of the ceiling",
+    report_progress(&format!(
+        "64 in flight, {ACCOUNTS} accounts: {:.3} of the ceiling",
         median(ratios)
     ));
 
@@ -41,16 +41,16 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         requests: u64::MAX,
         envelopes: BATCH,
     };
-    let round = bench.round(&ours, batches).await?;
-    say(&format!(
-        "batches of {BATCH}, {BATCHES_IN_FLIGHT} in flight, {SOME} accounts: {}",
-        line(&round)
+    let round = bench.round(&relay, batches).await?;
+    report_progress(&format!(
+        "batches of {BATCH}, {BATCHES_IN_FLIGHT} in flight, {ACCOUNTS} accounts: {}",
+        format_round(&round)
     ));
-    ours.end().await?;
+    relay.stop().await?;
 
     let many = bench.plan.many_accounts;
-    let ours = bench
-        .with_accounts(bench.bare_relay().await?, many, &watch)
+    let relay = bench
+        .register_accounts(bench.start_relay().await?, many, &receiver)
         .await?;
     let each = Pace::Closed {
         in_flight: IN_FLIGHT,
@@ -58,18 +58,18 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         requests: u64::try_from(many)?,
         envelopes: 1,
     };
-    let (limit, round) = (
+    let (ceiling_round, round) = (
         bench.round(&ceiling, each).await?,
-        bench.round(&ours, each).await?,
+        bench.round(&relay, each).await?,
     );
-    say(&format!(
-        "64 in flight, {many} accounts with one message each: {} beside the ceiling's {}",
-        line(&round),
-        line(&limit)
+    report_progress(&format!(
+        "64 in flight, {many} accounts with one message each: {}; ceiling {}",
+        format_round(&round),
+        format_round(&ceiling_round)
     ));
-    say(&format!(
+    report_progress(&format!(
         "64 in flight, {many} accounts with one message each: {:.3} of the ceiling",
-        round.rate() / limit.rate()
+        round.rate() / ceiling_round.rate()
     ));
     Ok(())
 }

@@ -1,42 +1,42 @@
-//! 500 a second, whatever happens: how long an envelope is on its way, beside the ceiling's.
+//! Delivery time at a fixed rate of 500 envelopes per second, compared with the ceiling.
 
-use super::{say, speed::line};
-use crate::{
-    bench::Bench,
-    figures::{Figure, Figures, median},
-    generator::Pace,
-};
+use super::speed::format_round;
+use crate::{bench::Bench, figures::Figures, generator::Pace};
+use sealpost_bench_support::{Figure, median, report_progress};
 
 const RATE: f64 = 500.0;
 const CONNECTIONS: u64 = 64;
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver, watch) = bench.receiver().await?;
-    let (ours, ceiling) = (bench.relay(1, &watch).await?, bench.ceiling(&watch).await?);
-    let (mut halves, mut most) = (Vec::new(), Vec::new());
+    let (_receiver_process, receiver) = bench.receiver().await?;
+    let (relay, ceiling) = (
+        bench.relay_with_accounts(1, &receiver).await?,
+        bench.ceiling(&receiver).await?,
+    );
+    let (mut p50_ratios, mut p99_ratios) = (Vec::new(), Vec::new());
     for _ in 0..bench.plan.rounds {
         let pace = Pace::Open {
             rate: RATE,
             time: bench.plan.paced_round,
             connections: CONNECTIONS,
         };
-        let (limit, round) = (
+        let (ceiling_round, round) = (
             bench.round(&ceiling, pace).await?,
-            bench.round(&ours, pace).await?,
+            bench.round(&relay, pace).await?,
         );
-        halves.push(round.seen.latency.p50_ms / limit.seen.latency.p50_ms);
-        most.push(round.seen.latency.p99_ms / limit.seen.latency.p99_ms);
-        say(&format!(
-            "500 a second: {} beside the ceiling's {}",
-            line(&round),
-            line(&limit)
+        p50_ratios.push(round.received.latency.p50_ms / ceiling_round.received.latency.p50_ms);
+        p99_ratios.push(round.received.latency.p99_ms / ceiling_round.received.latency.p99_ms);
+        report_progress(&format!(
+            "500 per second: {}; ceiling {}",
+            format_round(&round),
+            format_round(&ceiling_round)
         ));
     }
-    figures.p50_ratio_500 = Figure(median(halves));
-    figures.p99_ratio_500 = Figure(median(most));
+    figures.p50_ratio_500 = Figure(median(p50_ratios));
+    figures.p99_ratio_500 = Figure(median(p99_ratios));
     let (p50, p99) = (figures.p50_ratio_500.0, figures.p99_ratio_500.0);
-    say(&format!(
-        "500 a second: p50 {p50:.2} times and p99 {p99:.2} times the ceiling's"
+    report_progress(&format!(
+        "500 per second: p50 {p50:.2} times and p99 {p99:.2} times the ceiling's"
     ));
     Ok(())
 }

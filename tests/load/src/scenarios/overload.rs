@@ -1,42 +1,43 @@
-//! Twice as much is offered as the relay can do with as many requests under way as it likes: it refuses the rest with words,
-//! at once, and stays small.
+//! Twice the capacity of the relay is offered. The relay must refuse the excess at once, and its
+//! memory must stay bounded.
 
-use super::{say, speed::line};
+use super::speed::format_round;
 use crate::{
     bench::{Bench, IN_FLIGHT},
-    figures::{Figure, Figures},
+    figures::Figures,
     generator::Pace,
 };
 use anyhow::ensure;
+use sealpost_bench_support::{Figure, report_progress};
 
 const ACCOUNTS: usize = 100;
-/// With more requests under way it does no more: every commit is as full as it gets.
-const SATURATING: u64 = 512;
-/// So many that the relay, and not their number, holds requests back.
+/// Concurrent requests at which every commit is full and the rate no longer grows.
+const SATURATING_IN_FLIGHT: u64 = 512;
+/// Enough connections that the relay, not the generator, limits the requests.
 const CONNECTIONS: u64 = 2_048;
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver, watch) = bench.receiver().await?;
-    let ours = bench.relay(ACCOUNTS, &watch).await?;
-    let able = bench
-        .round(&ours, Pace::closed(SATURATING, bench.plan.round))
+    let (_receiver_process, receiver) = bench.receiver().await?;
+    let relay = bench.relay_with_accounts(ACCOUNTS, &receiver).await?;
+    let capacity = bench
+        .round(&relay, Pace::closed(SATURATING_IN_FLIGHT, bench.plan.round))
         .await?;
-    let offered = 2.0 * able.rate();
+    let offered = 2.0 * capacity.rate();
     let pace = Pace::Open {
         rate: offered,
         time: bench.plan.paced_round,
         connections: CONNECTIONS,
     };
-    let round = bench.rough_round(&ours, pace, |_| true).await?;
-    figures.overload_rss_mb = Figure(ours.process.memory()?.most_mb);
+    let round = bench.round_with_refusals(&relay, pace, |_| true).await?;
+    figures.overload_rss_mb = Figure(relay.process.memory()?.peak_mb);
     let sent = &round.sent;
-    say(&format!(
-        "{offered:.0}/s offered: {} accepted, {} refused with 429 or 503, {} failed, {} never sent; {}; at most {:.0} MiB",
+    report_progress(&format!(
+        "{offered:.0}/s offered: {} accepted, {} refused with 429 or 503, {} failed, {} unsent; {}; peak {:.0} MiB",
         sent.accepted(),
         sent.refused,
         sent.failed,
         sent.unsent,
-        line(&round),
+        format_round(&round),
         figures.overload_rss_mb.0
     ));
     ensure!(
@@ -46,7 +47,7 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
         sent.failure
     );
     bench
-        .round(&ours, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
+        .round(&relay, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
     Ok(())
 }

@@ -1,25 +1,29 @@
-//! A million envelopes wait for accounts that do not fetch them, while others are sent as if nothing were.
+//! The rate while a million envelopes are queued for accounts that do not fetch them.
 
-use super::{say, speed::line};
+use super::speed::format_round;
 use crate::{
     account::Target,
     bench::{Bench, IN_FLIGHT},
-    figures::{Figure, Figures, median},
+    figures::Figures,
     generator::{self, Pace},
 };
 use anyhow::ensure;
+use sealpost_bench_support::{Figure, median, report_progress};
 use std::{sync::Arc, time::Duration};
 
-/// Accounts for which they wait.
-const ABSENT: usize = 100;
+/// Number of accounts with queued envelopes.
+const OFFLINE_ACCOUNTS: usize = 100;
 const BATCH: u64 = 100;
 const BATCHES_IN_FLIGHT: u64 = 8;
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver, watch) = bench.receiver().await?;
-    let (empty, full) = (bench.relay(1, &watch).await?, bench.relay(1, &watch).await?);
+    let (_receiver_process, receiver) = bench.receiver().await?;
+    let (empty, full) = (
+        bench.relay_with_accounts(1, &receiver).await?,
+        bench.relay_with_accounts(1, &receiver).await?,
+    );
     fill(&full.process.authority, bench.plan.queued).await?;
-    // The log is folded into the database by the next commits; that is part of filling.
+    // The next commits checkpoint the write-ahead log; that is part of filling.
     bench
         .round(&full, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
@@ -31,31 +35,31 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
             bench.round(&full, pace).await?,
         );
         ratios.push(round.rate() / none.rate());
-        say(&format!(
+        report_progress(&format!(
             "{} queued: {}; none queued: {}",
             bench.plan.queued,
-            line(&round),
-            line(&none)
+            format_round(&round),
+            format_round(&none)
         ));
     }
     figures.million_queued_ratio = Figure(median(ratios));
-    figures.rss_mb.million = Figure(full.process.memory()?.most_mb);
-    say(&format!(
-        "{} queued: {:.3} of the rate without, at most {:.0} MiB",
+    figures.rss_mb.million = Figure(full.process.memory()?.peak_mb);
+    report_progress(&format!(
+        "{} queued: {:.3} of the rate without a queue, peak {:.0} MiB",
         bench.plan.queued, figures.million_queued_ratio.0, figures.rss_mb.million.0
     ));
     Ok(())
 }
 
 async fn fill(authority: &str, envelopes: u64) -> anyhow::Result<()> {
-    let absent = Arc::new(Target::registered(authority, ABSENT, |_| None).await?);
+    let offline = Arc::new(Target::registered(authority, OFFLINE_ACCOUNTS, |_| None).await?);
     let pace = Pace::Closed {
         in_flight: BATCHES_IN_FLIGHT,
         time: Duration::MAX,
         requests: envelopes / BATCH,
         envelopes: BATCH,
     };
-    let sent = generator::send(&absent, 0, pace).await?;
+    let sent = generator::send(&offline, 0, pace).await?;
     ensure!(
         sent.accepted() == envelopes,
         "{} of {envelopes} envelopes were queued: {sent:?}",

@@ -1,49 +1,50 @@
-//! 64 in flight, one envelope a request, one account: the rate beside the ceiling's, what it costs in fsyncs, and memory.
+//! The rate with 64 requests in flight, one envelope per request and one account: compared with the
+//! ceiling, with fsyncs and memory.
 
-use super::say;
 use crate::{
     bench::{Bench, IN_FLIGHT, Round},
-    figures::{Figure, Figures, median},
+    figures::Figures,
     generator::Pace,
 };
 use anyhow::Context as _;
+use sealpost_bench_support::{Figure, median, report_progress};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// A relay that has just started has settled after this.
+/// Time after which a new relay has settled.
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver, watch) = bench.receiver().await?;
-    let process = bench.bare_relay().await?;
+    let (_receiver_process, receiver) = bench.receiver().await?;
+    let process = bench.start_relay().await?;
     tokio::time::sleep(SETTLED).await;
-    figures.rss_mb.idle = Figure(process.memory()?.now_mb);
-    let ours = bench.with_accounts(process, 1, &watch).await?;
+    figures.rss_mb.idle = Figure(process.memory()?.current_mb);
+    let relay = bench.register_accounts(process, 1, &receiver).await?;
     bench
-        .round(&ours, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
+        .round(&relay, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
-    let ceiling = bench.ceiling(&watch).await?;
+    let ceiling = bench.ceiling(&receiver).await?;
 
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
         let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
-        let (limit, round) = (
+        let (ceiling_round, round) = (
             bench.round(&ceiling, pace).await?,
-            bench.round(&ours, pace).await?,
+            bench.round(&relay, pace).await?,
         );
-        ratios.push(round.rate() / limit.rate());
-        say(&format!(
-            "64 in flight, 1 account: {} beside the ceiling's {}",
-            line(&round),
-            line(&limit)
+        ratios.push(round.rate() / ceiling_round.rate());
+        report_progress(&format!(
+            "64 in flight, 1 account: {}; ceiling {}",
+            format_round(&round),
+            format_round(&ceiling_round)
         ));
     }
     figures.ratio_to_ceiling = Figure(median(ratios));
-    figures.rss_mb.load = Figure(ours.process.memory()?.most_mb);
-    let (log, accepted) = ours.end().await?;
+    figures.rss_mb.load = Figure(relay.process.memory()?.peak_mb);
+    let (log, accepted) = relay.stop().await?;
     figures.fsyncs_per_message = Figure(commits(&log)? as f64 / accepted as f64);
-    say(&format!(
-        "64 in flight, 1 account: {:.3} of the ceiling, {:.3} commits a message, {:.0} MiB idle, at most {:.0} MiB",
+    report_progress(&format!(
+        "64 in flight, 1 account: {:.3} of the ceiling, {:.3} commits per message, {:.0} MiB idle, peak {:.0} MiB",
         figures.ratio_to_ceiling.0,
         figures.fsyncs_per_message.0,
         figures.rss_mb.idle.0,
@@ -52,9 +53,9 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     Ok(())
 }
 
-/// A round in words.
-pub(super) fn line(round: &Round) -> String {
-    let latency = round.seen.latency;
+/// Formats the result of a round.
+pub(super) fn format_round(round: &Round) -> String {
+    let latency = round.received.latency;
     format!(
         "{:.0}/s (accepted p50 {:.2} ms; at the webhook p50 {:.2}, p99 {:.2} ms; {:.1} envelopes a call)",
         round.rate(),
@@ -65,9 +66,9 @@ pub(super) fn line(round: &Round) -> String {
     )
 }
 
-/// The relay's last words.
+/// Statistics that the relay logs at shutdown.
 #[derive(Deserialize)]
-struct LastWords {
+struct ShutdownStatistics {
     commits: u64,
 }
 
@@ -75,8 +76,8 @@ fn commits(log: &str) -> anyhow::Result<u64> {
     let last = log
         .lines()
         .rev()
-        .find_map(|line| serde_json::from_str::<LastWords>(line).ok());
+        .find_map(|line| serde_json::from_str::<ShutdownStatistics>(line).ok());
     Ok(last
-        .context("the relay did not say how often it committed")?
+        .context("the relay did not log its number of commits")?
         .commits)
 }

@@ -1,4 +1,5 @@
-//! What others would use: `rage` piped into a plain upload by `curl`, a plain download by `curl` piped into `age`.
+//! The reference tools: `rage` piped into a plain upload with `curl`, and a plain download with
+//! `curl` piped into `age`.
 
 use anyhow::{Context as _, ensure};
 use std::{
@@ -13,39 +14,38 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// The plain server and whoever uses it.
+/// Plain server and the tools that use it.
 #[derive(Debug)]
-pub(crate) struct Others {
+pub(crate) struct ReferenceTools {
     rage: PathBuf,
     key: PathBuf,
-    /// At the server.
+    /// The file at the server.
     sealed: PathBuf,
-    /// What the last download came to.
+    /// The result of the last download.
     pub(crate) opened: PathBuf,
     url: String,
     _server: Child,
 }
 
-impl Others {
-    /// Starts the server; everything is kept in `folder`. `rage` is the folder of that program, unless the shell finds it.
-    ///
-    /// # Errors
-    /// When a program is missing or does not start.
+impl ReferenceTools {
+    /// Starts the server, which stores its data in `folder`. `rage` is the folder of that program
+    /// if it is not in PATH.
     pub(crate) async fn start(folder: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
         let rage = rage.map(Path::to_owned).unwrap_or_default();
         let key = folder.join("key");
-        let made = Command::new(rage.join("rage-keygen"))
+        let created = Command::new(rage.join("rage-keygen"))
             .arg("-o")
             .arg(&key)
             .stderr(Stdio::null())
             .status()
             .await;
         ensure!(
-            made.context("there is no rage-keygen: run ./tests/run files, which gets it")?
+            created
+                .context("there is no rage-keygen: run ./tests/run files, which installs it")?
                 .success()
         );
-        let this = std::env::current_exe()?;
-        let mut server = Command::new(this);
+        let this_program = std::env::current_exe()?;
+        let mut server = Command::new(this_program);
         server
             .arg("plain")
             .arg("--data")
@@ -71,25 +71,20 @@ impl Others {
         })
     }
 
-    /// `rage` piped into an upload: until the server has fsynced it.
-    ///
-    /// # Errors
-    /// When one of the programs fails.
+    /// Pipes `rage` into an upload; returns the time until the server has fsynced it.
     pub(crate) async fn upload(&self, file: &Path) -> anyhow::Result<Duration> {
         let mut rage = Command::new(&self.rage);
         rage.arg("-e").arg("-i").arg(&self.key).arg(file);
         let mut curl = Command::new("curl");
         curl.args(["-sf", "-T", "-", &self.url]);
-        forget(&self.sealed)?;
-        let began = Instant::now();
-        pipe(rage, curl).await?;
-        Ok(began.elapsed())
+        remove_if_present(&self.sealed)?;
+        let started = Instant::now();
+        run_pipe(rage, curl).await?;
+        Ok(started.elapsed())
     }
 
-    /// A download piped into `age`: until the file is there, and then until it is fsynced.
-    ///
-    /// # Errors
-    /// When one of the programs fails.
+    /// Pipes a download into `age`; returns the times until the file is written and until it is
+    /// fsynced.
     pub(crate) async fn download(&self) -> anyhow::Result<(Duration, Duration)> {
         let mut curl = Command::new("curl");
         curl.args(["-sf", &self.url]);
@@ -99,30 +94,30 @@ impl Others {
             .arg(&self.key)
             .arg("-o")
             .arg(&self.opened);
-        forget(&self.opened)?;
-        let began = Instant::now();
-        pipe(curl, age).await?;
-        let there = began.elapsed();
+        remove_if_present(&self.opened)?;
+        let started = Instant::now();
+        run_pipe(curl, age).await?;
+        let written = started.elapsed();
         File::open(&self.opened).await?.sync_all().await?;
-        Ok((there, began.elapsed()))
+        Ok((written, started.elapsed()))
     }
 }
 
-/// Takes away what the round before left, so that none overwrites.
-fn forget(path: &Path) -> io::Result<()> {
+/// Removes the file of the previous round, so that no round overwrites one.
+fn remove_if_present(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Runs two programs, the first one's output into the second.
-async fn pipe(mut from: Command, mut into: Command) -> anyhow::Result<()> {
+/// Runs two programs with the output of the first piped into the second.
+async fn run_pipe(mut from: Command, mut into: Command) -> anyhow::Result<()> {
     let mut from = from
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("the first of a pipe")?;
+        .context("the first program of a pipe")?;
     let pipe: Stdio = from
         .stdout
         .take()
@@ -132,7 +127,7 @@ async fn pipe(mut from: Command, mut into: Command) -> anyhow::Result<()> {
         .stdin(pipe)
         .stdout(Stdio::null())
         .spawn()
-        .context("the second of a pipe")?;
+        .context("the second program of a pipe")?;
     let (from, into) = (from.wait().await?, into.wait().await?);
     ensure!(
         from.success() && into.success(),

@@ -1,5 +1,5 @@
-//! The plain server: a PUT is written to a file and fsynced, a GET is read from it. No authentication, no hash, no limits:
-//! what anybody would pipe a sealed file into.
+//! The plain server: it writes a PUT to a file with an fsync and reads a GET from it, without
+//! authentication, hashes or limits.
 
 use axum::{
     Router,
@@ -17,15 +17,12 @@ use tokio::{
 };
 use tokio_util::io::ReaderStream;
 
-/// Written and read at a time.
-const STRETCH_BYTES: usize = 1024 * 1024;
+/// Buffer size for reads and writes.
+const BUFFER_BYTES: usize = 1024 * 1024;
 
 type Folder = State<Arc<PathBuf>>;
 
-/// Serves until the process ends. What is uploaded stands in `folder`.
-///
-/// # Errors
-/// When it cannot listen.
+/// Serves until the process exits; stores uploads in `folder`.
 pub(crate) async fn serve(folder: PathBuf) -> anyhow::Result<()> {
     let routes = Router::new().route("/{name}", put(upload).get(download));
     let app = routes
@@ -44,7 +41,7 @@ async fn upload(State(folder): Folder, Path(name): Path<String>, body: Body) -> 
 }
 
 async fn write(path: PathBuf, body: Body) -> anyhow::Result<()> {
-    let mut file = BufWriter::with_capacity(STRETCH_BYTES, File::create(&path).await?);
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&path).await?);
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
         file.write_all(&piece?).await?;
@@ -59,6 +56,6 @@ async fn download(State(folder): Folder, Path(name): Path<String>) -> Result<Bod
         .map_err(|_| StatusCode::NOT_FOUND)?;
     Ok(Body::from_stream(ReaderStream::with_capacity(
         file,
-        STRETCH_BYTES,
+        BUFFER_BYTES,
     )))
 }

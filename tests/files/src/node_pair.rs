@@ -1,16 +1,17 @@
-//! Two nodes and the relay between them, as real processes, and one message with files on its way from one to the other.
+//! Two nodes and the relay between them as real processes, and the transfer of one message with
+//! files.
 
 use crate::bench::{Sample, digest_of};
 use anyhow::{Context as _, bail, ensure};
 use sealpost_demo::{
+    environment::{Environment, pair},
     node::{Delivery, Node},
     process::{Process, Program},
-    wait::PATIENCE,
-    world::{World, pair},
+    wait::WAIT_TIMEOUT,
 };
 use sealpost_node::{
     api::model::{Attachment, AttachmentStatus, Direction, EventTopic, Message},
-    cli::events::Events,
+    cli::events::EventStream,
 };
 use std::{
     collections::BTreeSet,
@@ -19,36 +20,36 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// What the relay would ask of one account to go slowly.
-const LIFTED: [&str; 4] = [
+/// Rate limits of the relay that are lifted.
+const UNLIMITED_RATES: [&str; 4] = [
     "--rates-requests-per-second",
     "0",
     "--rates-blob-bytes-per-day",
     "0",
 ];
 
-/// Two nodes and a relay.
+/// Two connected nodes and their relay.
 #[derive(Debug)]
-pub(crate) struct Passage {
-    world: World,
+pub(crate) struct NodePair {
+    env: Environment,
     sender: Node,
     recipient: Node,
 }
 
-/// When a message was how far, from its `send` on.
+/// Times of a transfer since the start of `send`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Passed {
-    /// All its files are durable at the relay.
+pub(crate) struct TransferTimes {
+    /// All files are durable at the relay.
     pub(crate) uploaded: Duration,
-    /// The recipient's node has the message and begins to fetch.
+    /// The recipient's node has the message and starts to download.
     pub(crate) arrived: Duration,
-    /// All its files are durable at the recipient, and verified.
+    /// All files are durable and verified at the recipient.
     pub(crate) ready: Duration,
 }
 
-/// Something of each of the three processes.
+/// One value for each of the three processes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OfEach<T> {
+pub(crate) struct PerProcess<T> {
     /// The sender's node.
     pub(crate) sender: T,
     /// The relay.
@@ -57,58 +58,52 @@ pub(crate) struct OfEach<T> {
     pub(crate) recipient: T,
 }
 
-impl<T> OfEach<T> {
-    /// Turns each into something else.
-    pub(crate) fn map<U>(self, mut turn: impl FnMut(T) -> U) -> OfEach<U> {
-        OfEach {
-            sender: turn(self.sender),
-            relay: turn(self.relay),
-            recipient: turn(self.recipient),
+impl<T> PerProcess<T> {
+    /// Converts each value.
+    pub(crate) fn map<U>(self, mut convert: impl FnMut(T) -> U) -> PerProcess<U> {
+        PerProcess {
+            sender: convert(self.sender),
+            relay: convert(self.relay),
+            recipient: convert(self.recipient),
         }
     }
 }
 
-impl Passage {
-    /// Starts everything anew and connects the nodes.
-    ///
-    /// # Errors
-    /// When something does not start.
-    pub(crate) async fn open(program: Program) -> anyhow::Result<Self> {
-        let mut world = World::begin(program)?;
-        world.relay.configure(&LIFTED);
-        world.relay.start().await?;
-        let sender = world.node("Acme", Delivery::Pull).await?;
-        let recipient = world.node("Bolt", Delivery::Pull).await?;
+impl NodePair {
+    /// Starts a new relay and two new nodes, and connects the nodes.
+    pub(crate) async fn start(program: Program) -> anyhow::Result<Self> {
+        let mut env = Environment::new(program)?;
+        env.relay.set_extra_args(&UNLIMITED_RATES);
+        env.relay.start().await?;
+        let sender = env.node("Acme", Delivery::Pull).await?;
+        let recipient = env.node("Bolt", Delivery::Pull).await?;
         pair(&sender, &recipient).await?;
         Ok(Self {
-            world,
+            env,
             sender,
             recipient,
         })
     }
 
-    /// Sends files by the command line and follows them until they are ready at the other side.
-    ///
-    /// # Errors
-    /// When they do not get there, or are not the same there.
-    pub(crate) async fn send(&self, files: &[Sample]) -> anyhow::Result<Passed> {
+    /// Sends files with the command line and waits until they are ready at the recipient.
+    pub(crate) async fn send(&self, files: &[Sample]) -> anyhow::Result<TransferTimes> {
         let (outgoing, incoming) = (
             self.sender.api()?.events().await?,
             self.recipient.api()?.events().await?,
         );
         let mut args = vec!["send", "--to", "Bolt", "-m", "files", "-a"];
         for file in files {
-            args.push(file.path.to_str().context("a path that is not text")?);
+            args.push(file.path.to_str().context("a path that is not UTF-8")?);
         }
-        let began = Instant::now();
-        let followed = timeout(PATIENCE, async {
+        let started = Instant::now();
+        let followed = timeout(WAIT_TIMEOUT, async {
             tokio::join!(
                 self.sender.home().cli(&args),
                 uploaded(outgoing, files.len()),
                 ready(incoming, files.len())
             )
         });
-        let (sent, uploaded, ready) = followed.await.context("the files do not get there")?;
+        let (sent, uploaded, ready) = followed.await.context("the files do not arrive")?;
         let sent = sent?;
         ensure!(
             sent.status.success(),
@@ -116,29 +111,27 @@ impl Passage {
             String::from_utf8_lossy(&sent.stderr)
         );
         let (arrived, ready) = ready?;
-        Ok(Passed {
-            uploaded: uploaded? - began,
-            arrived: arrived - began,
-            ready: ready - began,
+        Ok(TransferTimes {
+            uploaded: uploaded? - started,
+            arrived: arrived - started,
+            ready: ready - started,
         })
     }
 
-    /// Saves all files of the last message as a person does, compares them, and says how long the saving took.
-    ///
-    /// # Errors
-    /// When one is another file.
+    /// Saves all files of the last message with the command line and compares them; returns the
+    /// time for saving.
     pub(crate) async fn save(&self, files: &[Sample]) -> anyhow::Result<Duration> {
         let messages = self.recipient.api()?.messages(Direction::In).await?;
-        let message = messages.last().context("no message came")?;
+        let message = messages.last().context("no message arrived")?;
         let folder = tempfile::tempdir()?;
-        let to = folder.path().to_str().context("a path that is not text")?;
-        let began = Instant::now();
+        let to = folder.path().to_str().context("a path that is not UTF-8")?;
+        let started = Instant::now();
         let saved = self
             .recipient
             .home()
             .cli(&["files", "save", &message.id, "--to", to])
             .await?;
-        let took = began.elapsed();
+        let took = started.elapsed();
         ensure!(
             saved.status.success(),
             "files save: {}",
@@ -148,76 +141,69 @@ impl Passage {
             let name = file.path.file_name().context("a file without a name")?;
             ensure!(
                 digest_of(&folder.path().join(name))? == file.digest,
-                "{} is another file",
+                "{} differs",
                 name.display()
             );
         }
         Ok(took)
     }
 
-    /// The most memory that each process ever had, in MiB.
-    ///
-    /// # Errors
-    /// When one does not run.
-    pub(crate) fn peaks(&self) -> anyhow::Result<OfEach<f64>> {
-        let peaks = self.of_each(Process::peak_memory_bytes)?;
+    /// Returns the peak memory of each process in MiB.
+    pub(crate) fn peaks(&self) -> anyhow::Result<PerProcess<f64>> {
+        let peaks = self.per_process(Process::peak_memory_bytes)?;
         Ok(peaks.map(|bytes| bytes as f64 / 1024.0 / 1024.0))
     }
 
-    /// The processor time that each process has taken so far, in seconds.
-    ///
-    /// # Errors
-    /// When one does not run.
-    pub(crate) fn processor_seconds(&self) -> anyhow::Result<OfEach<f64>> {
-        self.of_each(processor_seconds)
+    /// Returns the processor time of each process so far in seconds.
+    pub(crate) fn processor_seconds(&self) -> anyhow::Result<PerProcess<f64>> {
+        self.per_process(processor_seconds)
     }
 
-    /// Ends everything.
-    ///
-    /// # Errors
-    /// When something does not end well.
-    pub(crate) async fn close(mut self) -> anyhow::Result<()> {
+    /// Stops all processes.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.sender.stop().await?;
         self.recipient.stop().await?;
-        self.world.finish().await
+        self.env.finish().await
     }
 
-    fn of_each<T>(
+    fn per_process<T>(
         &self,
-        look: impl Fn(&Process) -> anyhow::Result<T>,
-    ) -> anyhow::Result<OfEach<T>> {
+        read: impl Fn(&Process) -> anyhow::Result<T>,
+    ) -> anyhow::Result<PerProcess<T>> {
         let (sender, recipient) = (
-            look(self.sender.process()?)?,
-            look(self.recipient.process()?)?,
+            read(self.sender.process()?)?,
+            read(self.recipient.process()?)?,
         );
-        Ok(OfEach {
+        Ok(PerProcess {
             sender,
-            relay: look(self.world.relay.process()?)?,
+            relay: read(self.env.relay.process()?)?,
             recipient,
         })
     }
 }
 
-/// When so many files of ours were at the relay.
-async fn uploaded(events: Events, files: usize) -> anyhow::Result<Instant> {
+/// Waits until the given number of files is at the relay; returns when.
+async fn uploaded(events: EventStream, files: usize) -> anyhow::Result<Instant> {
     follow(events, AttachmentStatus::Uploaded, files)
         .await
         .map(|(_, uploaded)| uploaded)
 }
 
-/// When their message came, and when so many of its files were ready.
-async fn ready(events: Events, files: usize) -> anyhow::Result<(Instant, Instant)> {
+/// Waits until the given number of files is ready; returns when their message and when the last
+/// file arrived.
+async fn ready(events: EventStream, files: usize) -> anyhow::Result<(Instant, Instant)> {
     let (message, ready) = follow(events, AttachmentStatus::Ready, files).await?;
     Ok((message.context("files without a message")?, ready))
 }
 
-/// When the first message came by, and when so many files were that far.
+/// Follows events until the given number of files has a status; returns the times of the first
+/// message and of the last file.
 async fn follow(
-    mut events: Events,
+    mut events: EventStream,
     status: AttachmentStatus,
     files: usize,
 ) -> anyhow::Result<(Option<Instant>, Instant)> {
-    let (mut message, mut there) = (None, BTreeSet::new());
+    let (mut message, mut reached) = (None, BTreeSet::new());
     while let Some(event) = events.next().await {
         let now = Instant::now();
         if event.topic == EventTopic::Message {
@@ -232,24 +218,25 @@ async fn follow(
                 file.reason
             );
             if file.status == status {
-                there.insert(file.id);
+                reached.insert(file.id);
             }
-            if there.len() == files {
+            if reached.len() == files {
                 return Ok((message, now));
             }
         }
     }
-    bail!("the events ended")
+    bail!("the event stream ended")
 }
 
 fn processor_seconds(process: &Process) -> anyhow::Result<f64> {
     /// `USER_HZ`, which Linux fixes for what it shows to programs.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()?))?;
-    // proc_pid_stat(5): the second field, which may hold anything, ends with the last parenthesis; utime and stime are 14 and 15.
+    // proc_pid_stat(5): the second field, which may hold anything, ends with the last parenthesis;
+    // utime and stime are 14 and 15.
     let (_, fields) = stat
         .rsplit_once(')')
-        .context("not as proc_pid_stat(5) says")?;
+        .context("an unexpected format of proc_pid_stat(5)")?;
     let ticks = fields
         .split_whitespace()
         .skip(11)
