@@ -1,15 +1,14 @@
-//! New settings while the relay runs: the file is read again, what can change does so at once, the rest is named.
+//! Reload of the configuration while the relay runs: settings that can change take effect, others are reported.
 
 use crate::{
-    config::{Config, Told},
-    relay::Relay,
-    rules::Rules,
+    config::{Config, Overrides},
+    listener::Certificates,
+    settings::{LiveSettings, Settings},
 };
 use sealpost_service::{config::Loaded, logs::Logs};
-use std::sync::Arc;
 
 /// Settings, or sections of them, that take effect without a restart.
-const AT_ONCE: [&str; 5] = [
+const RELOADABLE: [&str; 5] = [
     "egress.allow",
     "log.filter",
     "quotas",
@@ -17,51 +16,50 @@ const AT_ONCE: [&str; 5] = [
     "registration",
 ];
 
-/// Knows what is in force, and where news of it come from.
+/// Reloader of the configuration.
 pub(crate) struct Reloader {
-    /// What the command line and the environment say, and the file.
-    pub(crate) told: Told,
-    /// What is in force.
+    /// Command line and environment, with the path of the file.
+    pub(crate) overrides: Overrides,
+    /// Configuration that the relay was started with.
     pub(crate) loaded: Loaded<Config>,
-    /// The level of the logs can change.
     pub(crate) logs: Logs,
-    /// Its rules can change.
-    pub(crate) relay: Arc<Relay>,
+    pub(crate) settings: LiveSettings,
+    pub(crate) certificates: Option<Certificates>,
 }
 
 impl Reloader {
-    /// Reads the settings again. When something is wrong with them, the old ones stay, all of them.
+    /// Reloads the configuration. If any of it is invalid, all current settings stay in force.
     pub(crate) fn reload(&mut self) {
-        if let Some(certificates) = &self.relay.certificates {
+        if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
         match self.try_reload() {
-            Ok(later) if later.is_empty() => tracing::info!("the settings were read again"),
-            Ok(later) => {
+            Ok(pending) if pending.is_empty() => tracing::info!("the configuration was reloaded"),
+            Ok(pending) => {
                 tracing::warn!(
-                    settings = later.join(", "),
-                    "the settings were read again; these need a restart"
+                    settings = pending.join(", "),
+                    "the configuration was reloaded; these settings need a restart"
                 );
             }
             Err(error) => {
-                tracing::error!(%error, "the new settings are refused, the old ones stay")
+                tracing::error!(%error, "the new configuration is invalid, the current one stays in force");
             }
         }
     }
 
-    /// Gives the settings that changed and need a restart. They are named each time, for they are not in force.
+    /// Returns the changed settings that need a restart. Each reload reports them again until then.
     fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
-        let new = self.told.load()?;
-        let rules = Rules::new(&new.config)?;
+        let new = self.overrides.load()?;
+        let settings = Settings::new(&new.config)?;
         self.logs.refilter(&new.config.log.filter)?;
-        self.relay.rules.store(Arc::new(rules));
-        let changed = self.loaded.changed(&new).map(str::to_owned);
-        Ok(changed.filter(|key| !takes_effect_at_once(key)).collect())
+        self.settings.replace(settings);
+        let changed = self.loaded.changed_keys(&new).map(str::to_owned);
+        Ok(changed.filter(|key| !is_reloadable(key)).collect())
     }
 }
 
-fn takes_effect_at_once(key: &str) -> bool {
-    AT_ONCE.iter().any(|one| {
+fn is_reloadable(key: &str) -> bool {
+    RELOADABLE.iter().any(|one| {
         key.strip_prefix(one)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
@@ -81,10 +79,10 @@ mod tests {
         config::defaults,
         logs::{self, LogFormat},
     };
-    use std::{fs, time::Duration};
+    use std::{fs, sync::Arc, time::Duration};
 
     #[tokio::test]
-    async fn what_can_change_does_so_and_a_mistake_changes_nothing() {
+    async fn valid_changes_apply_and_invalid_ones_do_not() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("relay.toml");
         let (path, data) = (file.to_str().unwrap(), folder.path().to_str().unwrap());
@@ -99,10 +97,10 @@ mod tests {
             "--listen",
             "127.0.0.1:0",
         ];
-        let Command::Serve(told) = Cli::try_parse_from(args).unwrap().command else {
+        let Command::Serve(overrides) = Cli::try_parse_from(args).unwrap().command else {
             panic!("serve was asked for")
         };
-        let loaded = told.load().unwrap();
+        let loaded = overrides.load().unwrap();
         let shutdown = Shutdown::new();
         let running = start(
             loaded.config.clone(),
@@ -111,22 +109,23 @@ mod tests {
         )
         .await
         .unwrap();
-        let relay = running.relay();
-        let logs = logs::init(LogFormat::Human, "off").unwrap();
+                let logs = logs::init(LogFormat::Human, "off").unwrap();
         let mut reloader = Reloader {
-            told: *told,
+            overrides: *overrides,
             loaded,
             logs,
-            relay: Arc::clone(&relay),
+            settings: running.settings(),
+            certificates: None,
         };
 
         fs::write(&file, "[registration]\npolicy = \"open\"\n[quotas]\nblob_bytes = 7\n[log]\nformat = \"json\"\n")
             .unwrap();
         assert_eq!(reloader.try_reload().unwrap(), ["log.format"]);
+        let settings = running.settings();
         let in_force = || {
             (
-                relay.rules().registration.policy,
-                relay.rules().quotas.blob_bytes,
+                settings.load().registration.policy,
+                settings.load().quotas.blob_bytes,
             )
         };
         assert_eq!(in_force(), (RegistrationPolicy::Open, 7));
@@ -144,20 +143,21 @@ mod tests {
             assert_eq!(in_force(), (RegistrationPolicy::Open, 7));
         }
         assert!(
-            relay.moves_within(Duration::from_secs(3_600)) && !relay.moves_within(Duration::ZERO)
+            running.liveness().is_alive(Duration::from_secs(3_600))
+                && !running.liveness().is_alive(Duration::ZERO)
         );
         shutdown.trigger();
         assert!(
-            relay.moves_within(Duration::ZERO),
-            "one that stops is not stuck"
+            running.liveness().is_alive(Duration::ZERO),
+            "a relay that shuts down is not stuck"
         );
         running.ended().await;
     }
 
     #[test]
-    fn every_name_is_one_of_a_setting_or_a_section() {
+    fn reloadable_keys_exist() {
         let keys = toml::Table::try_from(defaults::<Config>().unwrap()).unwrap();
-        for name in AT_ONCE {
+        for name in RELOADABLE {
             let found = name
                 .split('.')
                 .try_fold(toml::Value::Table(keys.clone()), |at, part| {
@@ -165,7 +165,7 @@ mod tests {
                 });
             assert!(found.is_some(), "{name}");
         }
-        assert!(takes_effect_at_once("quotas.blob_bytes") && takes_effect_at_once("log.filter"));
-        assert!(!takes_effect_at_once("log.format") && !takes_effect_at_once("quotas_of_others"));
+        assert!(is_reloadable("quotas.blob_bytes") && is_reloadable("log.filter"));
+        assert!(!is_reloadable("log.format") && !is_reloadable("quotas_of_others"));
     }
 }

@@ -1,4 +1,4 @@
-//! Lengths of time, sizes and numbers as people read and write them on a command line.
+//! Durations, sizes and numbers as people read and write them on a command line.
 
 use sealpost_proto::time::millis;
 use std::time::Duration;
@@ -8,32 +8,21 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Reads `90s`, `30m`, `12h`, `7d` or `2w`.
+/// Parses a duration that is not zero, such as `90s`, `30m`, `12h`, `7d`, `2w` or `1h 30m`.
 ///
 /// # Errors
-/// What is expected, in words.
-pub fn parse_life(text: &str) -> Result<Duration, String> {
-    let expected = || "not a length of time like 30m, 12h or 7d".to_owned();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| expected())?;
-    let unit = match &text[digits.len()..] {
-        "s" => SECOND,
-        "m" | "min" => MINUTE,
-        "h" => HOUR,
-        "d" => DAY,
-        "w" => 7 * DAY,
-        _ => return Err(expected()),
-    };
-    number
-        .checked_mul(unit)
-        .filter(|&millis| millis > 0)
-        .map(Duration::from_millis)
-        .ok_or_else(expected)
+/// A message that says what is expected.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).ok();
+    duration
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "not a duration such as 30m, 12h or 7d".to_owned())
 }
 
-/// `5 s`, `2 min`, `3 h`, `7 d`
+/// Formats a duration in its largest unit: `5 s`, `2 min`, `3 h`, `7 d`. Rounds seconds up and
+/// the other units down.
 #[must_use]
-pub fn length(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let millis = millis(duration);
     match millis {
         ..MINUTE => format!("{} s", millis.div_ceil(SECOND)),
@@ -43,7 +32,20 @@ pub fn length(duration: Duration) -> String {
     }
 }
 
-/// `512 B`, `1.5 kB`, `20.0 MB`, in steps of 1,000 as the limits are.
+/// Formats a duration in all its units, as [`parse_duration`] reads it: `7 days`, `1 h 30 m`.
+#[must_use]
+pub fn format_exact_duration(duration: Duration) -> String {
+    let mut text = String::new();
+    for c in humantime::format_duration(duration).to_string().chars() {
+        if c.is_ascii_alphabetic() && text.ends_with(|c: char| c.is_ascii_digit()) {
+            text.push(' ');
+        }
+        text.push(c);
+    }
+    text
+}
+
+/// Formats a size with decimal units, as the limits have: `512 B`, `1.5 kB`, `20.0 MB`.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     match bytes {
@@ -58,7 +60,7 @@ fn tenths(bytes: u64, unit: u64, name: &str) -> String {
     format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10))
 }
 
-/// `1 file`, `3 files`.
+/// Formats a number with its noun: `1 file`, `3 files`.
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 {
@@ -68,7 +70,7 @@ pub fn count(number: usize, noun: &str) -> String {
     }
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell, if necessary.
 #[must_use]
 pub fn quoted(word: &str) -> String {
     let is_plain =
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lives_are_read() {
+    fn durations_are_parsed() {
         for (text, seconds) in [
             ("90s", 90),
             ("30m", 1_800),
@@ -93,37 +95,31 @@ mod tests {
             ("7d", 604_800),
             ("2w", 1_209_600),
         ] {
-            assert_eq!(parse_life(text), Ok(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
         }
-        for bad in [
-            "",
-            "7",
-            "d",
-            "-1d",
-            "0s",
-            "1.5h",
-            "7 days",
-            "99999999999999999w",
-            "7é",
-        ] {
-            assert!(parse_life(bad).is_err(), "{bad}");
+        for bad in ["", "7", "d", "-1d", "0s", "99999999999999999w", "7é"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn lengths_are_short() {
+    fn durations_are_formatted_in_one_unit() {
         for (millis, text) in [
             (1_500, "2 s"),
             (2 * MINUTE + 3, "2 min"),
             (3 * HOUR, "3 h"),
             (5 * DAY, "5 d"),
         ] {
-            assert_eq!(length(Duration::from_millis(millis)), text);
+            assert_eq!(format_duration(Duration::from_millis(millis)), text);
         }
     }
 
     #[test]
-    fn sizes_are_decimal() {
+    fn sizes_are_formatted_in_decimal_units() {
         for (bytes, text) in [
             (0, "0 B"),
             (999, "999 B"),
@@ -140,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_quoted_for_a_shell() {
+    fn shell_words_are_quoted() {
         for (word, text) in [
             ("/srv/a-b", "/srv/a-b"),
             ("Bolt Works", "'Bolt Works'"),

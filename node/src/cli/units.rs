@@ -1,73 +1,67 @@
-//! Times, sizes and lengths of time as people read and write them.
+//! Times, sizes and durations in CLI arguments and output.
 
 use crate::api::iso::Iso;
 use sealpost_proto::Timestamp;
-use sealpost_service::units::length;
-pub use sealpost_service::units::{count, parse_life, quoted, size};
+use sealpost_service::units::format_duration;
+pub use sealpost_service::units::{count, parse_duration, quoted, size};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const TWO_MONTHS: Duration = Duration::from_secs(60 * 86_400);
 
-/// A point in time as it is written on the command line.
+/// Time on the command line: a duration from now, or an absolute time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// That long from now.
+pub enum TimeArg {
     In(Duration),
-    /// Then.
     At(Iso),
 }
 
-impl When {
-    /// The point in time.
+impl TimeArg {
     #[must_use]
     pub const fn resolve(self, now: Timestamp) -> Iso {
         match self {
-            Self::In(life) => Iso(now.plus(life)),
+            Self::FromNow(duration) => Iso(now.plus(duration)),
             Self::At(at) => at,
         }
     }
 }
 
-/// Reads a length of time from now, or a time in ISO 8601.
-///
-/// # Errors
-/// What is expected, in words.
-pub fn parse_when(text: &str) -> Result<When, String> {
-    if let Ok(life) = parse_life(text) {
-        return Ok(When::In(life));
+/// Parses a duration from now, or a time in ISO 8601.
+pub fn parse_time_arg(text: &str) -> Result<TimeArg, String> {
+    if let Ok(duration) = parse_duration(text) {
+        return Ok(TimeArg::FromNow(duration));
     }
     text.parse()
-        .map(When::At)
-        .map_err(|_| "not a time like 2h, 3d or 2026-11-20T14:00:00Z".to_owned())
+        .map(TimeArg::At)
+        .map_err(|_| "expected a time such as 2h, 3d or 2026-11-20T14:00:00Z".to_owned())
 }
 
-/// `2 min ago`, `in 5 s`, or the day when it is far.
+/// Formats a time as `2 min ago` or `in 5 s`, or as a date when it is more than two months away.
 #[must_use]
-pub fn relative(at: Iso, now: Timestamp) -> String {
+pub fn format_relative(at: Iso, now: Timestamp) -> String {
     let Iso(at_time) = at;
     let (past, distance) = (at_time <= now, at_time.since(now).max(now.since(at_time)));
     match past {
         true if distance < SECOND => "just now".to_owned(),
-        _ if distance >= TWO_MONTHS => day(at),
-        true => format!("{} ago", length(distance)),
-        false => format!("in {}", length(distance)),
+        _ if distance >= TWO_MONTHS => format_date(at),
+        true => format!("{} ago", format_duration(distance)),
+        false => format!("in {}", format_duration(distance)),
     }
 }
 
-/// `2026-11-20 14:05:01 UTC`
+/// Formats a time as `2026-11-20 14:05:01 UTC`.
 #[must_use]
-pub fn moment(at: Iso) -> String {
-    format!("{} {} UTC", day(at), clock(at))
+pub fn format_timestamp(at: Iso) -> String {
+    format!("{} {} UTC", format_date(at), format_clock(at))
 }
 
-/// `14:05:01`
+/// Formats the time of day as `14:05:01`, in UTC.
 #[must_use]
-pub fn clock(at: Iso) -> String {
+pub fn format_clock(at: Iso) -> String {
     at.to_string().get(11..19).unwrap_or_default().to_owned()
 }
 
-fn day(at: Iso) -> String {
+fn format_date(at: Iso) -> String {
     at.to_string().get(..10).unwrap_or_default().to_owned()
 }
 
@@ -76,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_relative() {
+    fn near_times_are_relative() {
         let (minute, day) = (SECOND * 60, SECOND * 86_400);
         let now = Timestamp::default().plus(day * 100);
         for (offset, text) in [
@@ -87,15 +81,15 @@ mod tests {
             (day * 5, "5 d ago"),
             (day * 90, "1970-01-11"),
         ] {
-            assert_eq!(relative(Iso(now.minus(offset)), now), text);
+            assert_eq!(format_relative(Iso(now.minus(offset)), now), text);
         }
-        assert_eq!(relative(Iso(now.plus(SECOND * 5)), now), "in 5 s");
+        assert_eq!(format_relative(Iso(now.plus(SECOND * 5)), now), "in 5 s");
     }
 
     #[test]
-    fn a_moment_says_its_zone() {
+    fn timestamp_names_its_time_zone() {
         assert_eq!(
-            moment(Iso(Timestamp::from_millis(1_795_183_500_007))),
+            format_timestamp(Iso(Timestamp::from_millis(1_795_183_500_007))),
             "2026-11-20 14:05:00 UTC"
         );
     }

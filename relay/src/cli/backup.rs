@@ -1,6 +1,6 @@
-//! `backup`: a copy of everything, from which a relay can be started.
+//! `sealpost-relay backup`: a copy of all data, from which a relay can be started.
 
-use crate::{backup, config::Told};
+use crate::{backup, config::Overrides};
 use clap::Args;
 use std::{
     io::{Write as _, stdout},
@@ -9,18 +9,23 @@ use std::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
-    /// Folder to make, which is then a data folder with everything in it
+    /// Folder to create; it can be used as a data folder
     destination: PathBuf,
     #[command(flatten)]
-    told: Told,
+    overrides: Overrides,
 }
 
-pub(super) fn run(Backup { destination, told }: &Backup) -> anyhow::Result<()> {
-    let made = backup::make(&told.load()?.config.data, destination)?;
+pub(super) fn run(
+    Backup {
+        destination,
+        overrides,
+    }: &Backup,
+) -> anyhow::Result<()> {
+    let made = backup::make(&overrides.load()?.config.data, destination)?;
     let (path, parts, bytes) = (destination.display(), made.parts, made.bytes);
     writeln!(
         stdout(),
-        "the backup is in {path}: the database, the secret and {parts} parts of files ({bytes} bytes)"
+        "the backup is in {path}: database, secret and {parts} file parts ({bytes} bytes)"
     )?;
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! `migrate`: brings the database of a stopped relay up to date, as its next start would.
+//! `sealpost-relay migrate`: migrates the database of a stopped relay, as its next start would.
 
 use crate::{
-    config::Told,
+    config::Overrides,
     health::Health,
     serve::DATABASE,
     store::{Looked, Store},
@@ -17,18 +17,18 @@ use std::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// Only say what would be done; fails when there is something to do
+    /// Only report whether a migration is needed, and fail if so
     #[arg(long)]
     check: bool,
     #[command(flatten)]
-    told: Told,
+    overrides: Overrides,
 }
 
-pub(super) async fn run(Migrate { check, told }: &Migrate) -> anyhow::Result<()> {
-    let data = told.load()?.config.data;
+pub(super) async fn run(Migrate { check, overrides }: &Migrate) -> anyhow::Result<()> {
+    let data = overrides.load()?.config.data;
     if !data.join(DATABASE).exists() {
         bail!(
-            "there is no relay in {}: name its data folder with --data or --config",
+            "{} is not the data folder of a relay: set it with --data or --config",
             data.display()
         );
     }
@@ -41,7 +41,7 @@ pub(super) async fn run(Migrate { check, told }: &Migrate) -> anyhow::Result<()>
     }
     if *check {
         bail!(
-            "the database has schema {found}, this version uses {supported}: run sealpost-relay migrate"
+            "the database has schema {found}, but this version uses {supported}: run sealpost-relay migrate"
         );
     }
     Store::open(&path, Arc::new(Health::default()))?

@@ -1,27 +1,27 @@
-//! The command line: a file for each command that does more than start the relay.
+//! Command line of `sealpost-relay`, with one file per command.
 //!
-//! Commands that [ask](ask::Ask) the relay that runs do so through the operator's API; none opens its database. Commands that
-//! only look read the same settings as `serve` does, so that they speak of the relay that would run. Start
-//! reading at [`run`].
+//! [Operator commands](operator::OperatorCommand) talk to a running relay through the admin API and
+//! never open its database. The other commands read the same settings as `serve`, so that they
+//! apply to the relay that would run with them. Start reading at [`run`].
 
 mod accounts;
-mod ask;
 mod backup;
 mod check;
 mod client;
 mod config;
 mod error;
 mod migrate;
+mod operator;
 mod output;
 mod queue;
 mod serve;
 mod stats;
 mod tokens;
 
-use crate::config::Told;
+use crate::config::Overrides;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use error::Failed;
+use error::CommandFailure;
 use futures_util::future::LocalBoxFuture;
 use std::{
     ffi::OsString,
@@ -29,7 +29,8 @@ use std::{
     process::ExitCode,
 };
 
-/// The relay between Sealpost nodes: it stores sealed envelopes and hands them over, and can read none of them.
+/// Relay for Sealpost nodes: stores sealed envelopes and files and delivers them, without being
+/// able to read them
 #[derive(Debug, Parser)]
 #[command(name = "sealpost-relay", version)]
 pub(crate) struct Cli {
@@ -39,46 +40,46 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the relay until Ctrl-C
-    Serve(Box<Told>),
-    /// Look at the settings
+    /// Run the relay in the foreground
+    Serve(Box<Overrides>),
+    /// Show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Look at everything that the relay needs, whether it runs or not
+    /// Check the settings, the data folder, the certificate and the public address
     Check(Box<check::Check>),
-    /// Copy everything that the relay keeps into a new folder, while it runs or not
+    /// Copy all data of a running or stopped relay into a new folder
     Backup(Box<backup::Backup>),
-    /// Bring the database of a stopped relay up to date
+    /// Migrate the database of a stopped relay to the current schema
     Migrate(Box<migrate::Migrate>),
     #[command(flatten)]
-    Ask(ask::Ask),
+    Operator(operator::OperatorCommand),
 }
 
-/// Runs the program with these arguments, the first of which is its name, until it ends. The binary and the demo call it.
+/// Runs the program with these arguments, including its name as the first.
 ///
-/// # Errors
-/// What went wrong, with what to do next.
+/// The binary and the demo call it.
 pub fn run(args: Vec<OsString>) -> LocalBoxFuture<'static, anyhow::Result<()>> {
-    // Boxed, so that the relay is compiled here once and not again in every program that calls it.
-    Box::pin(obey(args))
+    // Boxing keeps the whole relay from being compiled again in every crate that calls this
+    // function.
+    Box::pin(run_command(args))
 }
 
-async fn obey(args: Vec<OsString>) -> anyhow::Result<()> {
+async fn run_command(args: Vec<OsString>) -> anyhow::Result<()> {
     let command = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
     };
     match command {
-        Command::Serve(told) => serve::run(*told).await,
+        Command::Serve(overrides) => serve::run(*overrides).await,
         Command::Config(command) => config::run(&command),
         Command::Check(check) => check::run(&check).await,
         Command::Backup(backup) => backup::run(&backup),
         Command::Migrate(migrate) => migrate::run(&migrate).await,
-        Command::Ask(question) => question.run().await,
+        Command::Operator(command) => command.run().await,
     }
 }
 
-/// Runs [`run`] on a runtime of its own and turns its end into an exit code.
+/// Executes [`run`] on a new runtime and returns the exit code.
 pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -88,11 +89,11 @@ pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(args)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        // When standard error is closed there is nobody to tell.
-        Err(error) => match error.downcast_ref::<Failed>() {
-            Some(failed) => {
-                let _ = failed.write(stderr());
-                failed.exit_code()
+        // A failed write means that standard error is closed, so there is nowhere to report it.
+        Err(error) => match error.downcast_ref::<CommandFailure>() {
+            Some(failure) => {
+                let _ = failure.write(stderr());
+                failure.exit_code()
             }
             None => {
                 let _ = writeln!(stderr(), "sealpost-relay: {error:#}");

@@ -1,5 +1,7 @@
-//! Where the output of a command goes: lines and tables for people, JSON for programs. What strangers wrote is made visible
-//! first, so that nothing of it acts on the terminal.
+//! Output of a command: lines and tables for people, JSON for programs.
+//!
+//! Text from other parties may contain control characters. They are replaced first, so that they
+//! cannot act on the terminal.
 
 use super::error::CliError;
 use comfy_table::{
@@ -7,30 +9,30 @@ use comfy_table::{
     presets,
 };
 use sealpost_proto::Timestamp;
-use sealpost_service::units::length;
+use sealpost_service::units::{count, format_duration};
 use serde::Serialize;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
-/// Two spaces between columns and a rule under the header: readable without colour, and short.
+/// A rule under the header and no other lines, readable without colour.
 const STYLE: TableStyle =
     presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// The output of a command.
+/// Standard output of a command.
 pub(super) struct Output {
     out: Box<dyn Write + Send>,
     is_json: bool,
     is_coloured: bool,
-    /// Columns of the terminal; none when it is no terminal, and then nothing is wrapped.
+    /// Width of the terminal in columns; `None` without a terminal, and then nothing is wrapped.
     width: Option<u16>,
 }
 
-/// How something stands, for those who see colours; its words say the same.
+/// Colour of a state. The text conveys the same without colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Light {
+pub(super) enum StatusColor {
     Good,
-    Waiting,
+    Warning,
     Bad,
-    None,
+    Neutral,
 }
 
 impl Output {
@@ -50,10 +52,18 @@ impl Output {
     }
 
     pub(super) fn line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
-        Ok(writeln!(self.out, "{}", visible(text.as_ref()))?)
+        Ok(writeln!(self.out, "{}", sanitize(text.as_ref()))?)
     }
 
-    /// What a person may want to know; programs and files do not see it.
+    /// Prints the command that shows the next page, if there is one.
+    pub(super) fn next_page(&mut self, arguments: Option<String>) -> Result<(), CliError> {
+        match arguments {
+            Some(arguments) => self.line(format!("More: sealpost-relay {arguments}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Prints a line on a terminal only, never into a file or as part of JSON.
     pub(super) fn hint(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
         if self.width.is_none() || self.is_json {
             Ok(())
@@ -64,9 +74,9 @@ impl Output {
 
     pub(super) fn json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
-        // What could act on a terminal stands in strings only, where an escape means the same.
+        // Such characters occur only within strings, where an escape is equivalent.
         for c in text.chars() {
-            if c == '\n' || !is_hidden(c) {
+            if c == '\n' || !acts_on_terminal(c) {
                 write!(self.out, "{c}")?;
             } else {
                 c.encode_utf16(&mut [0; 2])
@@ -77,8 +87,8 @@ impl Output {
         Ok(writeln!(self.out)?)
     }
 
-    pub(super) fn grid(&mut self, mut grid: Grid) -> Result<(), CliError> {
-        let table = &mut grid.0;
+    pub(super) fn table(&mut self, mut text_table: TextTable) -> Result<(), CliError> {
+        let table = &mut text_table.0;
         if self.is_coloured {
             table.enforce_styling()
         } else {
@@ -94,21 +104,21 @@ impl Output {
         for (index, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, u16::from(index != last)));
         }
-        for line in grid.0.lines() {
+        for line in text_table.0.lines() {
             writeln!(self.out, "{}", line.trim_end())?;
         }
         Ok(())
     }
 
-    /// Asks before something that cannot be taken back.
+    /// Asks for confirmation of an action that cannot be undone.
     pub(super) fn confirm(&mut self, question: &str, yes: bool) -> Result<(), CliError> {
         if yes {
             return Ok(());
         }
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(CliError::usage(
-                "this cannot be taken back",
-                "say --yes if you are sure",
+                "this cannot be undone",
+                "pass --yes if you are sure",
             ));
         }
         write!(io::stderr(), "{question} [y/N] ")?;
@@ -117,25 +127,25 @@ impl Output {
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(CliError::usage(
-                "nothing was done",
-                "answer y, or say --yes, if you are sure",
+                "nothing was changed",
+                "answer y, or pass --yes, if you are sure",
             )),
         }
     }
 }
 
-/// Rows in columns.
-pub(super) struct Grid(Table);
+/// Table under construction.
+pub(super) struct TextTable(Table);
 
-impl Grid {
+impl TextTable {
     pub(super) fn new(header: &[&str]) -> Self {
         let mut table = Table::new();
         table.load_style(STYLE).set_header(header);
         Self(table)
     }
 
-    /// Writes these columns to the right, as numbers are.
-    pub(super) fn right(mut self, columns: &[usize]) -> Self {
+    /// Aligns these columns to the right.
+    pub(super) fn right_aligned(mut self, columns: &[usize]) -> Self {
         for &column in columns {
             if let Some(column) = self.0.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -144,8 +154,8 @@ impl Grid {
         self
     }
 
-    /// Never breaks these columns: an id that is not whole is of no use.
-    pub(super) fn keep(mut self, columns: &[usize]) -> Self {
+    /// Excludes these columns from wrapping, so that an id can be selected as one word.
+    pub(super) fn unwrapped(mut self, columns: &[usize]) -> Self {
         for &column in columns {
             if let Some(column) = self.0.column_mut(column) {
                 column.set_constraint(ColumnConstraint::ContentWidth);
@@ -161,39 +171,52 @@ impl Grid {
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "a number, a name, or the text that was just made of one"
+    reason = "callers pass a number, a name, or a text that they have just formatted"
 )]
 pub(super) fn cell(value: impl ToString) -> Cell {
-    Cell::new(visible(&value.to_string()))
+    Cell::new(sanitize(&value.to_string()))
 }
 
-pub(super) fn coloured(text: impl ToString, light: Light) -> Cell {
+pub(super) fn coloured_cell(text: impl ToString, color: StatusColor) -> Cell {
     let cell = cell(text);
-    match light {
-        Light::Good => cell.fg(Color::Green),
-        Light::Waiting => cell.fg(Color::Yellow),
-        Light::Bad => cell.fg(Color::Red),
-        Light::None => cell,
+    match color {
+        StatusColor::Good => cell.fg(Color::Green),
+        StatusColor::Warning => cell.fg(Color::Yellow),
+        StatusColor::Bad => cell.fg(Color::Red),
+        StatusColor::Neutral => cell,
     }
 }
 
-/// How long ago, or a dash.
-pub(super) fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| length(now.since(at)))
+/// Formats `1 account`, `3 accounts`.
+pub(super) fn plural(number: u64, noun: &str) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), noun)
 }
 
-/// How long until then, or a dash.
+/// Formats `1 mailbox`, `3 mailboxes`.
+pub(super) fn mailbox_count(mailboxes: u64) -> String {
+    match mailboxes {
+        1 => "1 mailbox".to_owned(),
+        _ => format!("{mailboxes} mailboxes"),
+    }
+}
+
+/// Formats the time since `at`, or a dash.
+pub(super) fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| format_duration(now.since(at)))
+}
+
+/// Formats the time until `at`, or a dash.
 pub(super) fn until(at: Option<Timestamp>, now: Timestamp) -> String {
     at.map_or_else(
         || "-".to_owned(),
-        |at| format!("in {}", length(at.since(now))),
+        |at| format!("in {}", format_duration(at.since(now))),
     )
 }
 
-fn visible(text: &str) -> String {
+fn sanitize(text: &str) -> String {
     text.chars()
         .map(|c| {
-            if is_hidden(c) && c != '\n' {
+            if acts_on_terminal(c) && c != '\n' {
                 '\u{fffd}'
             } else {
                 c
@@ -202,8 +225,8 @@ fn visible(text: &str) -> String {
         .collect()
 }
 
-/// Controls and the marks that turn the direction of writing around.
-fn is_hidden(c: char) -> bool {
+/// Whether it is a control character or changes the direction of the text.
+fn acts_on_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -213,9 +236,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_acts_on_the_terminal() {
+    fn control_characters_are_replaced() {
         assert_eq!(
-            visible("a\u{1b}[31mb\u{9b}\u{202e}c\nd"),
+            sanitize("a\u{1b}[31mb\u{9b}\u{202e}c\nd"),
             "a\u{fffd}[31mb\u{fffd}\u{fffd}c\nd"
         );
     }

@@ -1,6 +1,6 @@
-//! `serve`: the relay as a daemon, with its signals and its supervisor.
+//! `sealpost-relay serve`: runs the relay as a daemon, with signal handling and supervision.
 
-use crate::{config::Told, reload::Reloader, serve::start};
+use crate::{config::Overrides, reload::Reloader, serve::start};
 use anyhow::Context as _;
 use sealpost_service::{Shutdown, SystemClock, logs, supervisor};
 use std::{
@@ -9,21 +9,21 @@ use std::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-pub(super) async fn run(told: Told) -> anyhow::Result<()> {
-    let loaded = told.load()?;
+pub(super) async fn run(overrides: Overrides) -> anyhow::Result<()> {
+    let loaded = overrides.load()?;
     let logs = logs::init(loaded.config.log.format, &loaded.config.log.filter)?;
-    let shutdown = Shutdown::on_signals().context("signals cannot be caught")?;
-    let mut hangups = signal(SignalKind::hangup()).context("signals cannot be caught")?;
+    let shutdown = Shutdown::on_signals().context("cannot install signal handlers")?;
+    let mut hangups = signal(SignalKind::hangup()).context("cannot install signal handlers")?;
     let running = start(loaded.config.clone(), Arc::new(SystemClock), shutdown).await?;
     let mut out = stdout();
     writeln!(out, "listening on {}", running.address_url())
         .and_then(|()| out.flush())
-        .context("standard output")?;
-    let status = format!("serves {}", running.origin);
+        .context("cannot write to standard output")?;
+    let status = format!("serving {}", running.origin);
     supervisor::ready(&status);
     let relay = running.relay();
     let mut reloader = Reloader {
-        told,
+        overrides,
         loaded,
         logs,
         relay: Arc::clone(&relay),

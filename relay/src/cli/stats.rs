@@ -1,17 +1,17 @@
-//! `sealpost-relay stats`
+//! `sealpost-relay stats`: a summary of the relay.
 
 use super::{
     client::Client,
     error::CliError,
-    output::{Output, ago, until},
+    output::{Output, ago, mailbox_count, plural, until},
 };
 use crate::admin::model::Stats;
 use clap::Args;
-use sealpost_service::units::{count, length, size};
+use sealpost_service::units::{format_duration, size};
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
-    /// Print a link to the status page that signs in by itself; whoever has it is the operator
+    /// Print a link to the status page; it contains the admin token, so keep it secret
     #[arg(long)]
     page: bool,
 }
@@ -36,35 +36,29 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
         storage,
         ..
     } = stats;
-    let runs = length(stats.relay_time.since(stats.started_at));
-    let several = |number: u64, noun| count(usize::try_from(number).unwrap_or(usize::MAX), noun);
+    let uptime = format_duration(stats.relay_time.since(stats.started_at));
     output.line(format!(
-        "relay      {}, {}, version {}, running for {runs}",
+        "relay      {}, {}, version {}, running for {uptime}",
         stats.origin, stats.readiness, stats.version
     ))?;
-    let accounts = several(stats.queues, "account");
     match stats.oldest_at {
         Some(at) => output.line(format!(
-            "waiting    {} for {accounts}, the oldest since {}",
-            stats.queued,
+            "waiting    {} for {}, the oldest for {}",
+            plural(stats.queued, "item"),
+            plural(stats.queues, "account"),
             ago(Some(at), stats.relay_time)
         )),
-        None => output.line("waiting    nothing"),
+        None => output.line("waiting    0 items"),
     }?;
-    output.line(format!("failing    {}", several(stats.failing, "endpoint")))?;
-    let suspended = if stats.suspended == 0 {
-        String::new()
-    } else {
-        format!(", {} suspended", stats.suspended)
-    };
-    let mailboxes = if stats.mailboxes == 1 {
-        "1 mailbox".to_owned()
-    } else {
-        format!("{} mailboxes", stats.mailboxes)
+    output.line(format!("failing    {}", plural(stats.failing, "endpoint")))?;
+    let suspended = match stats.suspended {
+        0 => String::new(),
+        suspended => format!(", {suspended} suspended"),
     };
     output.line(format!(
-        "accounts   {}{suspended}, {mailboxes}",
-        stats.accounts
+        "accounts   {}{suspended}, {}",
+        stats.accounts,
+        mailbox_count(stats.mailboxes)
     ))?;
     let certificate = match stats.certificate_not_after {
         Some(_) => format!(
@@ -75,14 +69,14 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
     };
     output.line(format!(
         "connected  {}{certificate}",
-        several(stats.connections, "connection")
+        plural(stats.connections, "connection")
     ))?;
     output.line(format!(
         "last hour  {} accepted, {} delivered, {} refused, {}",
         hour.accepted,
         hour.delivered,
         hour.refused,
-        several(hour.failed_calls, "failed call"),
+        plural(hour.failed_calls, "failed call"),
     ))?;
     let free = storage
         .free_bytes

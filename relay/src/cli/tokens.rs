@@ -1,52 +1,52 @@
-//! `sealpost-relay tokens`
+//! `sealpost-relay tokens`: create, list and revoke registration tokens.
 
 use super::{
     client::Client,
     error::CliError,
-    output::{Grid, Light, Output, ago, cell, coloured, until},
+    output::{Output, StatusColor, TextTable, ago, cell, coloured_cell, plural, until},
 };
 use crate::admin::model::{CreatedToken, NewToken, Token, Tokens};
 use clap::{Args, Subcommand};
 use sealpost_proto::{Timestamp, time::millis};
-use sealpost_service::units::{length, parse_life};
+use sealpost_service::units::{format_duration, parse_duration};
 use serde_json::json;
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokensCommand {
-    /// Make a registration token and show it, this once
+    /// Create a registration token and print it; it is shown only once
     Create(CreateArgs),
-    /// List registration tokens; those of the configuration are not among them
+    /// List registration tokens, except those set in the configuration
     List(ListArgs),
-    /// Revoke a registration token; accounts that used it stay
+    /// Revoke a registration token; accounts registered with it are kept
     Revoke(RevokeArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// What to call it: letters, digits, '-', '_' and '.'
+    /// Name of the token: letters, digits, '-', '_' and '.'
     name: String,
-    /// For how many accounts it is good; any number if left out
+    /// Number of accounts that can be registered with it [default: unlimited]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     uses: Option<u64>,
-    /// How long it is good, for example 12h, 30d or 2w; without end if left out
-    #[arg(long, value_name = "LENGTH", value_parser = parse_life)]
+    /// Lifetime of the token, for example 12h, 30d or 2w [default: unlimited]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     expires: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Tokens to show at most
+    /// Maximum number of tokens to list
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
-    /// Where the page before ended
+    /// Continue after this token, the last one of the previous page
     #[arg(long, value_name = "NAME")]
     after: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
-    /// What it is called
+    /// Name of the token
     name: String,
 }
 
@@ -64,25 +64,23 @@ async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Resul
     let new = NewToken {
         name: args.name,
         uses: args.uses,
-        life_ms: args.expires.map(millis),
+        lifetime_ms: args.expires.map(millis),
     };
     let created: CreatedToken = client.post("tokens", Some(&new)).await?;
     if output.is_json() {
         return output.json(&created);
     }
     output.line(&created.token)?;
-    let uses = created.kept.uses_left.map_or_else(
+    let uses = created.details.uses_left.map_or_else(
         || "any number of accounts".to_owned(),
-        |uses| match uses {
-            1 => "one account".to_owned(),
-            uses => format!("{uses} accounts"),
-        },
+        |uses| plural(uses, "account"),
     );
-    let end = args
-        .expires
-        .map_or_else(String::new, |life| format!(", for {}", length(life)));
+    let lifetime = args.expires.map_or_else(String::new, |lifetime| {
+        format!(", for {}", format_duration(lifetime))
+    });
     output.hint(format!(
-        "Good for {uses}{end}. It is not shown again; a node takes it as --registration-token."
+        "Valid for {uses}{lifetime}. It is not shown again. Pass it to a node as \
+         --registration-token."
     ))
 }
 
@@ -95,16 +93,24 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         return output.json(&page);
     }
     if page.tokens.is_empty() {
-        return output.line("No tokens. Make one: sealpost-relay tokens create NAME");
+        return output.line("No tokens. Create one: sealpost-relay tokens create NAME");
     }
-    let mut grid = Grid::new(&["NAME", "STATE", "USES", "LEFT", "ENDS", "MADE", "LAST USED"])
-        .keep(&[0])
-        .right(&[2, 3, 4, 5, 6]);
+    let mut table = TextTable::new(&[
+        "NAME",
+        "STATE",
+        "USES",
+        "LEFT",
+        "EXPIRES",
+        "CREATED",
+        "LAST USED",
+    ])
+    .unwrapped(&[0])
+    .right_aligned(&[2, 3, 4, 5, 6]);
     for token in &page.tokens {
-        let (words, light) = state(token, page.relay_time);
-        grid.row(vec![
+        let (text, color) = state_text(token, page.relay_time);
+        table.row(vec![
             cell(&token.name),
-            coloured(words, light),
+            coloured_cell(text, color),
             cell(token.uses),
             cell(
                 token
@@ -120,20 +126,17 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
             cell(ago(token.last_used_at, page.relay_time)),
         ]);
     }
-    output.grid(grid)?;
-    match page.next {
-        Some(next) => output.line(format!("More: sealpost-relay tokens list --after {next}")),
-        None => Ok(()),
-    }
+    output.table(table)?;
+    output.next_page(page.next.map(|next| format!("tokens list --after {next}")))
 }
 
-fn state(token: &Token, now: Timestamp) -> (&'static str, Light) {
+fn state_text(token: &Token, now: Timestamp) -> (&'static str, StatusColor) {
     if token.uses_left == Some(0) {
-        ("used up", Light::Bad)
+        ("used up", StatusColor::Bad)
     } else if token.expires_at.is_some_and(|at| at <= now) {
-        ("ended", Light::Bad)
+        ("expired", StatusColor::Bad)
     } else {
-        ("good", Light::Good)
+        ("valid", StatusColor::Good)
     }
 }
 

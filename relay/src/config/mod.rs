@@ -1,39 +1,44 @@
-//! The relay's configuration: flags over environment variables over the file over defaults.
+//! Configuration of the relay: flags over environment variables over the file over defaults.
 //!
-//! To add a setting: a field in its section below, whose `id` is `section.name`, with a doc comment and a default;
-//! the same key in `relay.example.toml` (a test asks for it). The flag `--section-name` and the variable
-//! `SEALPOST_RELAY_SECTION_NAME` follow, and `config show` lists it.
+//! To add a setting, add a field with a doc comment and a default to its section below, with
+//! `section.name` as its `id`, and add the key to `relay.example.toml`, which a test requires. The
+//! flag `--section-name`, the variable `SEALPOST_RELAY_SECTION_NAME` and the output of
+//! `config show` follow from the field.
 
-use crate::AdminListen;
+mod admin_listen;
+
+pub use admin_listen::{AdminListen, ParseAdminListenError};
+
 use clap::Args;
 use sealpost_egress::IpRange;
 use sealpost_proto::{Origin, limits, wire::RegistrationPolicy};
 use sealpost_relay_core::space::Reserve;
 use sealpost_service::{
-    config::{self, Settings},
+    config::{self, ByteSize, Settings},
     logs::LogFormat,
 };
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf};
 
-/// What the command line and the environment say of the configuration.
-pub type Told = config::Told<Config>;
+/// Settings from the command line and the environment.
+pub type Overrides = config::Overrides<Config>;
 
-/// Everything the relay is told.
+/// All settings of the relay.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on; port 0 selects a free port
     #[arg(
         id = "listen",
         value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:8440"
     )]
     pub listen: SocketAddr,
-    /// Folder for everything the relay keeps
+    /// Data folder
     #[arg(id = "data", value_name = "DIR", default_value = "sealpost-relay-data")]
     pub data: PathBuf,
-    /// Where nodes find the relay, for example `https://relay.example`; may be left out when it listens on loopback
+    /// Public URL that nodes use, for example `https://relay.example`; required unless the relay
+    /// listens on loopback
     #[arg(id = "public_url", value_name = "ORIGIN")]
     pub public_url: Option<Origin>,
     /// Section `admin`.
@@ -68,23 +73,24 @@ pub struct Config {
     pub storage: Storage,
 }
 
-/// The operator's API and status page.
+/// Admin API and status page.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
-    /// Where the operator's API listens: an address, `unix:PATH`, or off; port 0 takes a free one
-    #[arg(id = "admin.listen", value_name = "PLACE", default_value_t)]
+    /// Address of the admin API, `unix:PATH`, or `off`; port 0 selects a free port
+    #[arg(id = "admin.listen", value_name = "ADDRESS:PORT|unix:PATH|off", default_value_t)]
     pub listen: AdminListen,
 }
 
-/// Who may be connected.
+/// Limits of the public listener.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// Connections at a time; each long poll needs one
+    /// Maximum number of open connections; each long poll uses one
     #[arg(id = "listener.connections", value_name = "COUNT", default_value_t = limits::LISTENER_CONNECTIONS_MAX)]
     pub connections: usize,
-    /// Connections at a time from one IPv4 address or IPv6 network of 64 bits; loopback is not counted
+    /// Maximum number of open connections from one IPv4 address or 64-bit IPv6 network; loopback is
+    /// not limited
     #[arg(
         id = "listener.connections_per_address",
         value_name = "COUNT",
@@ -93,57 +99,57 @@ pub struct Listener {
     pub connections_per_address: usize,
 }
 
-/// TLS without a proxy.
+/// TLS termination in the relay.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// File with the certificate and those above it (PEM); empty: no TLS, a proxy speaks it
+    /// Certificate chain in PEM format; empty if a proxy terminates TLS
     #[arg(id = "tls.certificate", value_name = "FILE", default_value = "")]
     pub certificate: String,
-    /// File with the certificate's key (PEM)
+    /// Private key of the certificate in PEM format
     #[arg(id = "tls.key", value_name = "FILE", default_value = "")]
     pub key: String,
 }
 
-/// A certificate from an authority.
+/// Certificate from a certificate authority (ACME).
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acme {
-    /// Directory URL of an authority that gives the certificate (RFC 8555); empty: none is asked
+    /// ACME directory URL of the certificate authority (RFC 8555); empty to disable ACME
     #[arg(id = "acme.directory", value_name = "URL", default_value = "")]
     pub directory: String,
-    /// Mail address that the authority may write to; empty: it gets none
-    #[arg(id = "acme.contact", value_name = "ADDRESS", default_value = "")]
+    /// Email address for notices from the certificate authority; may be empty
+    #[arg(id = "acme.contact", value_name = "EMAIL", default_value = "")]
     pub contact: String,
-    /// `agreed` once you have read the authority's terms of service and agree to them
+    /// Set to `agreed` to accept the authority's terms of service
     #[arg(id = "acme.terms", value_name = "agreed", default_value = "")]
     pub terms: String,
 }
 
-/// Where webhooks may be.
+/// Addresses of webhooks.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Egress {
-    /// Inside address range that webhooks may have, for example 10.0.0.0/8 (can be repeated)
+    /// Private address range that webhooks may use, for example 10.0.0.0/8 (can be repeated)
     #[arg(id = "egress.allow", value_name = "CIDR", value_delimiter = ',')]
     pub allow: Vec<IpRange>,
 }
 
-/// Who may register.
+/// Registration of accounts.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// Who may register: open, token or closed
+    /// Registration policy: open, token or closed
     #[arg(
         id = "registration.policy",
         long = "registration",
         env = "SEALPOST_RELAY_REGISTRATION",
         value_name = "POLICY",
-        value_parser = policy,
+        value_parser = parse_policy,
         default_value = "closed"
     )]
     pub policy: RegistrationPolicy,
-    /// A token that lets a node register (can be repeated)
+    /// Registration token (can be repeated)
     #[arg(
         id = "registration.tokens",
         long = "registration-token",
@@ -155,11 +161,11 @@ pub struct Registration {
     pub tokens: Vec<String>,
 }
 
-/// What is written to standard error.
+/// Log output on standard error.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// Form of the log lines: human or json
+    /// Log format: human or json
     #[arg(
         id = "log.format",
         long = "log",
@@ -168,65 +174,65 @@ pub struct Log {
         default_value = "human"
     )]
     pub format: LogFormat,
-    /// Level of the log lines, for example info,sealpost_relay=debug
+    /// Log levels, for example info,sealpost_relay=debug
     #[arg(id = "log.filter", value_name = "FILTER", default_value = "info")]
     pub filter: String,
 }
 
-/// How much one account or mailbox may hold.
+/// Storage quotas of accounts and mailboxes.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quotas {
-    /// Envelopes that may wait in one mailbox
+    /// Maximum number of envelopes queued in one mailbox
     #[arg(id = "quotas.mailbox_envelopes", value_name = "COUNT", default_value_t = limits::MAILBOX_ENVELOPES_MAX)]
     pub mailbox_envelopes: u64,
-    /// Bytes of envelopes that may wait in one mailbox
-    #[arg(id = "quotas.mailbox_bytes", value_name = "BYTES", default_value_t = limits::MAILBOX_BYTES_MAX)]
-    pub mailbox_bytes: u64,
-    /// Envelopes that may wait in all mailboxes of one account
+    /// Maximum size of the envelopes queued in one mailbox
+    #[arg(id = "quotas.mailbox_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::MAILBOX_BYTES_MAX))]
+    pub mailbox_bytes: ByteSize,
+    /// Maximum number of envelopes queued in all mailboxes of one account
     #[arg(id = "quotas.account_envelopes", value_name = "COUNT", default_value_t = limits::ACCOUNT_ENVELOPES_MAX)]
     pub account_envelopes: u64,
-    /// Bytes of envelopes that may wait in all mailboxes of one account
-    #[arg(id = "quotas.account_bytes", value_name = "BYTES", default_value_t = limits::ACCOUNT_BYTES_MAX)]
-    pub account_bytes: u64,
-    /// Open mailboxes of one account
+    /// Maximum size of the envelopes queued in all mailboxes of one account
+    #[arg(id = "quotas.account_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::ACCOUNT_BYTES_MAX))]
+    pub account_bytes: ByteSize,
+    /// Maximum number of open mailboxes of one account
     #[arg(id = "quotas.account_mailboxes", value_name = "COUNT", default_value_t = limits::ACCOUNT_MAILBOXES_MAX)]
     pub account_mailboxes: u64,
-    /// Blobs of one account
+    /// Maximum number of blobs of one account
     #[arg(id = "quotas.account_blobs", value_name = "COUNT", default_value_t = limits::ACCOUNT_BLOBS_MAX)]
     pub account_blobs: u64,
-    /// Bytes of all blobs of one account, announced sizes included
-    #[arg(id = "quotas.account_blob_bytes", value_name = "BYTES", default_value_t = limits::ACCOUNT_BLOB_BYTES_MAX)]
-    pub account_blob_bytes: u64,
-    /// Bytes of one blob
-    #[arg(id = "quotas.blob_bytes", value_name = "BYTES", default_value_t = limits::BLOB_BYTES_MAX)]
-    pub blob_bytes: u64,
+    /// Maximum size of all blobs of one account, including unfinished uploads
+    #[arg(id = "quotas.account_blob_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::ACCOUNT_BLOB_BYTES_MAX))]
+    pub account_blob_bytes: ByteSize,
+    /// Maximum size of one blob
+    #[arg(id = "quotas.blob_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::BLOB_BYTES_MAX))]
+    pub blob_bytes: ByteSize,
 }
 
-/// How often the relay may be asked; a rate of 0 is none.
+/// Rate limits; 0 disables a limit.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rates {
-    /// Requests of one account in a second, over time; 0 for as many as it likes
+    /// Average number of requests per second by one account; 0 for no limit
     #[arg(id = "rates.requests_per_second", value_name = "COUNT", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: u32,
-    /// Requests of one account at once
+    /// Maximum burst of requests by one account
     #[arg(id = "rates.requests_burst", value_name = "COUNT", default_value_t = limits::REQUESTS_BURST_MAX)]
     pub requests_burst: u32,
-    /// Envelopes of one account in a minute; 0 for as many as it likes
+    /// Envelopes per minute submitted by one account; 0 for no limit
     #[arg(id = "rates.envelopes_per_minute", value_name = "COUNT", default_value_t = limits::ENVELOPES_PER_MINUTE_MAX)]
     pub envelopes_per_minute: u32,
-    /// Bytes of parts of blobs that one account uploads in a day; 0 for as many as it likes
-    #[arg(id = "rates.blob_bytes_per_day", value_name = "BYTES", default_value_t = limits::BLOB_BYTES_PER_DAY_MAX)]
-    pub blob_bytes_per_day: u64,
-    /// Requests in a minute from one address that has no session; 0 for as many as it likes
+    /// Size of the blob parts uploaded per day by one account; 0 for no limit
+    #[arg(id = "rates.blob_bytes_per_day", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::BLOB_BYTES_PER_DAY_MAX))]
+    pub blob_bytes_per_day: ByteSize,
+    /// Requests without a session per minute from one IP address; 0 for no limit
     #[arg(
         id = "rates.address_requests_per_minute",
         value_name = "COUNT",
         default_value_t = limits::ADDRESS_REQUESTS_PER_MINUTE_MAX
     )]
     pub address_requests_per_minute: u32,
-    /// Range of proxies whose X-Forwarded-For is believed (can be repeated)
+    /// Address range of proxies whose X-Forwarded-For header is trusted (can be repeated)
     #[arg(
         id = "rates.trusted_proxies",
         value_name = "CIDR",
@@ -236,24 +242,22 @@ pub struct Rates {
     pub trusted_proxies: Vec<IpRange>,
 }
 
-/// What of the disk is kept for finishing what was accepted.
+/// Disk space that is reserved for finishing accepted work.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
-    /// Bytes of the disk that are kept for finishing what was accepted
-    #[arg(id = "storage.reserve_bytes", value_name = "BYTES", default_value_t = limits::STORAGE_RESERVE_BYTES)]
-    pub reserve_bytes: u64,
-    /// Percent of the disk that those bytes are at most
+    /// Disk space that is reserved for finishing accepted work; below it the relay refuses new data
+    #[arg(id = "storage.reserve_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::STORAGE_RESERVE_BYTES))]
+    pub reserve_bytes: ByteSize,
+    /// Maximum of the reserve as a percentage of the disk
     #[arg(id = "storage.reserve_percent", value_name = "PERCENT", default_value_t = limits::STORAGE_RESERVE_PERCENT)]
     pub reserve_percent: u8,
 }
 
 impl Storage {
-    /// The reserve.
-    #[must_use]
-    pub const fn reserve(&self) -> Reserve {
+    pub(crate) const fn reserve(&self) -> Reserve {
         Reserve {
-            bytes: self.reserve_bytes,
+            bytes: self.reserve_bytes.bytes(),
             percent: self.reserve_percent,
         }
     }
@@ -266,7 +270,7 @@ impl Settings for Config {
 impl Default for Config {
     #[expect(
         clippy::expect_used,
-        reason = "a test parses the defaults, which are constants"
+        reason = "the defaults are constants, and a test parses them"
     )]
     fn default() -> Self {
         config::defaults().expect("the defaults parse")
@@ -287,13 +291,13 @@ impl From<&Quotas> for sealpost_relay_core::Quotas {
         } = *quotas;
         Self {
             mailbox_envelopes,
-            mailbox_bytes,
+            mailbox_bytes: mailbox_bytes.bytes(),
             account_envelopes,
-            account_bytes,
+            account_bytes: account_bytes.bytes(),
             account_mailboxes,
             account_blobs,
-            account_blob_bytes,
-            blob_bytes,
+            account_blob_bytes: account_blob_bytes.bytes(),
+            blob_bytes: blob_bytes.bytes(),
         }
     }
 }
@@ -312,18 +316,18 @@ impl From<&Rates> for sealpost_relay_core::rates::Rates {
             requests_per_second,
             requests_burst,
             envelopes_per_minute,
-            blob_bytes_per_day,
+            blob_bytes_per_day: blob_bytes_per_day.bytes(),
             address_requests_per_minute,
         }
     }
 }
 
-fn policy(text: &str) -> Result<RegistrationPolicy, String> {
+fn parse_policy(text: &str) -> Result<RegistrationPolicy, String> {
     match text {
         "open" => Ok(RegistrationPolicy::Open),
         "token" => Ok(RegistrationPolicy::Token),
         "closed" => Ok(RegistrationPolicy::Closed),
-        _ => Err("the policy is open, token or closed".to_owned()),
+        _ => Err("expected open, token or closed".to_owned()),
     }
 }
 
@@ -333,9 +337,10 @@ mod tests {
     use crate::cli::{Cli, Command};
     use clap::{CommandFactory as _, Parser as _};
     use sealpost_service::config::{Loaded, Setting};
+    use std::io::Write as _;
 
     const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.example.toml");
-    /// What the example sets to something else than the default, because the default is no example.
+    /// Settings that differ from their defaults in the example file.
     const EXAMPLES: [&str; 4] = [
         "data",
         "public_url",
@@ -345,20 +350,20 @@ mod tests {
 
     fn loaded(args: &[&str]) -> Loaded<Config> {
         let cli = Cli::try_parse_from(["sealpost-relay", "serve"].iter().chain(args)).unwrap();
-        let Command::Serve(told) = cli.command else {
-            panic!("serve was asked for")
+        let Command::Serve(overrides) = cli.command else {
+            panic!("not `serve`")
         };
-        told.load().unwrap()
+        overrides.load().unwrap()
     }
 
     #[test]
-    fn the_command_is_sound() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_command_line_wins_over_the_file() {
-        let allow = ["--egress-allow", "127.0.0.0/8", "--quotas-blob-bytes", "7"];
+    fn flags_override_the_file() {
+        let allow = ["--egress-allow", "127.0.0.0/8", "--quotas-blob-bytes", "7 MB"];
         let args = [
             &[
                 "--config",
@@ -375,12 +380,12 @@ mod tests {
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.registration.policy, RegistrationPolicy::Open);
         assert_eq!(config.egress.allow, ["127.0.0.0/8".parse().unwrap()]);
-        assert_eq!(config.quotas.blob_bytes, 7);
+        assert_eq!(config.quotas.blob_bytes, ByteSize::from_bytes(7_000_000));
         assert_eq!(config.public_url.unwrap().as_str(), "https://relay.example");
     }
 
     #[test]
-    fn the_example_shows_every_setting_with_its_default_or_an_example() {
+    fn example_file_contains_all_settings() {
         let defaults = loaded(&[]).settings;
         for (setting, default) in loaded(&["--config", EXAMPLE])
             .settings
@@ -390,10 +395,10 @@ mod tests {
             let Setting { key, origin, .. } = setting;
             assert!(
                 matches!(origin, config::Origin::File { .. }),
-                "{key} is missing in relay.example.toml"
+                "{key} is missing from relay.example.toml"
             );
             assert_eq!(
-                setting.shown() == default.shown(),
+                setting.display_value() == default.display_value(),
                 !EXAMPLES.contains(&key.as_str()),
                 "{setting:?}"
             );
@@ -401,11 +406,31 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_register_unless_the_operator_says_so() {
+    fn unknown_keys_are_refused_with_the_nearest() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"[quotas]\nblob_bites = \"8 MB\"\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let cli = Cli::try_parse_from(["sealpost-relay", "serve", "--config", path]).unwrap();
+        let Command::Serve(overrides) = cli.command else {
+            panic!("not `serve`")
+        };
+        let error = overrides.load().unwrap_err().to_string();
+        assert!(
+            error.contains("line 2") && error.contains("quotas.blob_bytes"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn registration_is_closed_by_default() {
         assert_eq!(
             Config::default().registration.policy,
             RegistrationPolicy::Closed
         );
+    }
+
+    #[test]
+    fn defaults_equal_those_of_relay_core() {
         assert_eq!(
             sealpost_relay_core::Quotas::from(&Config::default().quotas),
             sealpost_relay_core::Quotas::default()

@@ -1,10 +1,7 @@
-//! Settings in layers: a flag wins over an environment variable, over the file, over the default.
-//!
-//! A setting is declared once, as a field of a clap `Args` struct that also has serde's two derives. Its `id` is its dotted
-//! key in the file, its doc comment the help, `default_value` the default, `hide_env_values` says that it is a secret. Flag
-//! and variable follow from the key unless they are given.
+//! Layers of settings: a flag wins over an environment variable, which wins over the file, which
+//! wins over the default.
 
-use super::{ConfigError, explain, line_of, read};
+use super::{ConfigError, explain, invalid, line_of, names, read};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -20,40 +17,57 @@ use toml::{
 const FILE: &str = "config";
 const MASK: &str = "********";
 
-/// All settings of a program, as one struct with a struct for each section of the file.
+/// All settings of a program: one struct with a field of another struct for each section of the
+/// file.
 pub trait Settings: Args + Serialize + DeserializeOwned {
-    /// What the program's environment variables begin with, for example `SEALPOST_RELAY_`.
+    /// Prefix of the program's environment variables, for example `SEALPOST_RELAY_`.
     const PREFIX: &'static str;
+
+    /// Prefixes that begin with [`Self::PREFIX`] but belong to other programs, whose variables are
+    /// ignored.
+    const IGNORED_PREFIXES: &'static [&'static str] = &[];
+
+    /// Variables with the prefix that are no settings but are valid all the same, for example those
+    /// of other flags.
+    const OTHER_VARIABLES: &'static [&'static str] = &[];
 }
 
-/// What the command line and the environment say, and which file they name. Flatten it into a clap command.
+/// Settings from the command line and the environment, and the configuration file that they name.
+/// Flatten it into a clap command.
 #[derive(Debug, Clone)]
-pub struct Told<S> {
+pub struct Overrides<S> {
     file: Option<PathBuf>,
     values: S,
     origins: BTreeMap<String, Origin>,
+    unknown_variable: Option<UnknownVariable>,
 }
 
-/// Where a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct UnknownVariable {
+    name: String,
+    nearest: String,
+}
+
+/// Source of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// The default of the program.
     Default,
     /// The configuration file.
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Counted from 1.
+        /// Line of the value, counted from 1.
         line: usize,
     },
     /// An environment variable.
     Environment {
-        /// Its name.
+        /// Name of the variable.
         variable: String,
     },
-    /// The command line.
+    /// A flag of the command line.
     Flag {
-        /// With its dashes.
+        /// The flag with its dashes.
         flag: String,
     },
 }
@@ -69,21 +83,22 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One setting as it is in force.
+/// One setting in force.
 #[derive(Clone)]
 pub struct Setting {
-    /// Dotted, as in the file.
+    /// Key in the file, with its section, for example `log.format`.
     pub key: String,
-    /// Where it comes from.
+    /// Source of the value.
     pub origin: Origin,
     value: Option<Value>,
     is_secret: bool,
 }
 
 impl Setting {
-    /// The value, a secret one masked. Absent when there is no default and nobody said anything.
+    /// Returns the value, masked when it is secret. `None` when the setting has neither a default nor
+    /// a value.
     #[must_use]
-    pub fn shown(&self) -> Option<Value> {
+    pub fn display_value(&self) -> Option<Value> {
         let value = self.value.clone();
         if self.is_secret {
             value.map(masked)
@@ -95,22 +110,28 @@ impl Setting {
 
 impl fmt::Debug for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {:?} ({})", self.key, self.shown(), self.origin)
+        write!(
+            f,
+            "{} = {:?} ({})",
+            self.key,
+            self.display_value(),
+            self.origin
+        )
     }
 }
 
-/// All layers put together.
+/// Merged settings of all layers.
 #[derive(Debug, Clone)]
 pub struct Loaded<S> {
     /// The settings in force.
     pub config: S,
-    /// The same one by one, in the order of their declaration.
+    /// The same settings as a list, in the order of their declaration.
     pub settings: Vec<Setting>,
 }
 
 impl<S> Loaded<S> {
-    /// The keys whose values are others in `newer`.
-    pub fn changed<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = &'a str> {
+    /// Returns the keys whose values differ in `newer`.
+    pub fn changed_keys<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = &'a str> {
         let pairs = self.settings.iter().zip(&newer.settings);
         pairs
             .filter(|(old, new)| old.value != new.value)
@@ -118,10 +139,10 @@ impl<S> Loaded<S> {
     }
 }
 
-/// The settings of somebody who says nothing.
+/// Returns the defaults of all settings.
 ///
 /// # Errors
-/// When a declared default does not parse.
+/// When a setting without a default is required, or its default does not parse.
 pub fn defaults<S: Settings>() -> Result<S, clap::Error> {
     let arguments = declared::<S>().map(|arg| arg.env(None::<&str>));
     let command = Command::new("defaults")
@@ -130,35 +151,56 @@ pub fn defaults<S: Settings>() -> Result<S, clap::Error> {
     S::from_arg_matches(&command.try_get_matches_from([""; 0])?)
 }
 
-impl<S: Settings> Told<S> {
-    /// The file that is named.
+impl<S: Settings> Overrides<S> {
+    /// Returns the configuration file that the command line or the environment names.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Puts the layers together, reading the file anew.
+    /// Reads the configuration file, if one is named, and merges the layers.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file, the line and what to do.
+    /// [`ConfigError`] names the file and the line, or the variable, and the next step.
     pub fn load(&self) -> Result<Loaded<S>, ConfigError> {
-        let path = self.file.as_deref();
+        self.load_file(self.file())
+    }
+
+    /// As [`Self::load`], but reads `default_file`, if it exists, when no file is named.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_or(&self, default_file: &Path) -> Result<Loaded<S>, ConfigError> {
+        let default_file = default_file.exists().then_some(default_file);
+        self.load_file(self.file().or(default_file))
+    }
+
+    fn load_file(&self, path: Option<&Path>) -> Result<Loaded<S>, ConfigError> {
+        if let Some(UnknownVariable { name, nearest }) = self.unknown_variable.clone() {
+            return Err(ConfigError::UnknownVariable { name, nearest });
+        }
         let text = path.map(read).transpose()?.unwrap_or_default();
         let path = path.unwrap_or(Path::new(FILE));
         let fail = |error: &toml::de::Error| explain(path, &text, error);
-        let odd = |error: toml::ser::Error| ConfigError::Incomplete {
+        let incomplete = |error: toml::ser::Error| ConfigError::Incomplete {
             reason: error.to_string(),
         };
-        let told = toml::to_string(&self.values).map_err(odd)?;
-        let told = DeTable::parse(&told)
+        let overrides = toml::to_string(&self.values).map_err(incomplete)?;
+        let overrides = DeTable::parse(&overrides)
             .map_err(|error| fail(&error))?
             .into_inner();
         let file = DeTable::parse(&text).map_err(|error| fail(&error))?;
+        refuse_unknown_keys::<S>(path, &text, file.get_ref())?;
         let span = file.span();
         let mut merged = file.into_inner();
         let origins: Vec<_> = declared::<S>()
             .map(|arg| {
-                let origin = lay(&mut merged, &told, arg.get_id().as_str(), &self.origins);
+                let origin = merge(
+                    &mut merged,
+                    &overrides,
+                    arg.get_id().as_str(),
+                    &self.origins,
+                );
                 origin.unwrap_or_else(|start| Origin::File {
                     path: path.to_owned(),
                     line: line_of(&text, start),
@@ -167,7 +209,7 @@ impl<S: Settings> Told<S> {
             .collect();
         let merged = Deserializer::from(Spanned::new(span, merged));
         let config = S::deserialize(merged).map_err(|error| fail(&error))?;
-        let values = Table::try_from(&config).map_err(odd)?;
+        let values = Table::try_from(&config).map_err(incomplete)?;
         let settings = declared::<S>()
             .zip(origins)
             .map(|(arg, origin)| setting(&values, &arg, origin))
@@ -176,11 +218,49 @@ impl<S: Settings> Told<S> {
     }
 }
 
-/// Lays one setting of the command line, the environment or the defaults over the file, unless the file is to win: then
-/// gives the place where it stands there.
-fn lay<'i>(
+fn refuse_unknown_keys<S: Settings>(
+    path: &Path,
+    text: &str,
+    file: &DeTable<'_>,
+) -> Result<(), ConfigError> {
+    let known: Vec<_> = declared::<S>()
+        .map(|arg| arg.get_id().to_string())
+        .collect();
+    let Some(unknown) = names::find_unknown_key(file, &known) else {
+        return Ok(());
+    };
+    let mut reason = format!("{:?} is not a setting", unknown.key);
+    if let Some(nearest) = unknown.nearest {
+        reason += &format!(", the nearest is {nearest:?}");
+    }
+    Err(invalid(path, text, unknown.start, reason))
+}
+
+/// Finds the first variable with the program's prefix that sets nothing.
+fn find_unknown_variable<S: Settings>(
+    variables: impl Iterator<Item = String>,
+) -> Option<UnknownVariable> {
+    let known: Vec<String> = declared::<S>()
+        .filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()))
+        .chain([variable::<S>(FILE)])
+        .chain(S::OTHER_VARIABLES.iter().map(|&name| name.to_owned()))
+        .collect();
+    let has_ignored_prefix = |name: &str| {
+        let mut prefixes = S::IGNORED_PREFIXES.iter();
+        prefixes.any(|prefix| name.starts_with(prefix))
+    };
+    let name = variables
+        .filter(|name| name.starts_with(S::PREFIX) && !has_ignored_prefix(name))
+        .find(|name| !known.contains(name))?;
+    let nearest = names::nearest(&name, known.iter().map(String::as_str))?.to_owned();
+    Some(UnknownVariable { name, nearest })
+}
+
+/// Merges one setting of the command line, the environment or the defaults into the file. When the
+/// file wins, returns the byte offset of the value there as the error.
+fn merge<'i>(
     file: &mut DeTable<'i>,
-    told: &DeTable<'i>,
+    overrides: &DeTable<'i>,
     key: &str,
     origins: &BTreeMap<String, Origin>,
 ) -> Result<Origin, usize> {
@@ -188,8 +268,8 @@ fn lay<'i>(
     if let (Origin::Default, Some(value)) = (origin, find(file, key)) {
         return Err(value.span().start);
     }
-    if let Some(value) = find(told, key) {
-        put(file, key, value.clone());
+    if let Some(value) = find(overrides, key) {
+        insert(file, key, value.clone());
     }
     Ok(origin.clone())
 }
@@ -201,16 +281,16 @@ fn find<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> Option<&'t Spanned<DeValue
     }
 }
 
-fn put<'i>(table: &mut DeTable<'i>, key: &str, value: Spanned<DeValue<'i>>) {
+fn insert<'i>(table: &mut DeTable<'i>, key: &str, value: Spanned<DeValue<'i>>) {
     let name = |text: &str| Spanned::new(0..0, text.to_owned().into());
     let Some((section, rest)) = key.split_once('.') else {
         table.insert(name(key), value);
         return;
     };
     let empty = || Spanned::new(0..0, DeValue::Table(DeTable::new()));
-    // A section that is no table is refused later, where it stands.
+    // A section that is no table is refused later, by its type.
     if let DeValue::Table(section) = table.entry(name(section)).or_insert_with(empty).get_mut() {
-        put(section, rest, value);
+        insert(section, rest, value);
     }
 }
 
@@ -238,18 +318,18 @@ fn masked(value: Value) -> Value {
     }
 }
 
-/// The settings as clap knows them, each with its flag and its variable.
+/// Returns the settings as clap arguments, each with its flag and its variable.
 fn declared<S: Settings>() -> impl Iterator<Item = Arg> {
     let command = S::augment_args(Command::new("settings"));
     command
         .get_arguments()
         .cloned()
-        .map(named::<S>)
+        .map(with_names::<S>)
         .collect::<Vec<_>>()
         .into_iter()
 }
 
-fn named<S: Settings>(arg: Arg) -> Arg {
+fn with_names<S: Settings>(arg: Arg) -> Arg {
     let key = arg.get_id().to_string();
     let arg = match arg.get_long() {
         Some(_) => arg,
@@ -265,7 +345,7 @@ fn variable<S: Settings>(key: &str) -> String {
     format!("{}{}", S::PREFIX, key.replace('.', "_").to_uppercase())
 }
 
-impl<S: Settings> Args for Told<S> {
+impl<S: Settings> Args for Overrides<S> {
     fn augment_args(command: Command) -> Command {
         let file = Arg::new(FILE)
             .long(FILE)
@@ -282,7 +362,7 @@ impl<S: Settings> Args for Told<S> {
     }
 }
 
-impl<S: Settings> FromArgMatches for Told<S> {
+impl<S: Settings> FromArgMatches for Overrides<S> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let origins = declared::<S>().filter_map(|arg| {
             let key = arg.get_id().to_string();
@@ -300,6 +380,9 @@ impl<S: Settings> FromArgMatches for Told<S> {
         Ok(Self {
             file: matches.get_one(FILE).cloned(),
             origins: origins.collect(),
+            unknown_variable: find_unknown_variable::<S>(
+                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()),
+            ),
             values: S::from_arg_matches(matches)?,
         })
     }

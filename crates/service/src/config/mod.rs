@@ -1,10 +1,62 @@
-//! Configuration files in TOML. The types are their owner's; they say `#[serde(deny_unknown_fields)]`, so that a misspelt
-//! key is an error and not a silent default. [`Told`] puts flags and environment variables over a file, and knows where
-//! each setting comes from.
+//! Settings of a program: flags over environment variables over a TOML file over defaults.
+//!
+//! A setting is declared once, as a field of a clap `Args` struct that also derives `Serialize` and
+//! `Deserialize`. Its `id` is its dotted key in the file, its doc comment the help text and
+//! `default_value` its default; `hide_env_values` marks a secret. The flag and the variable follow
+//! from the key unless the field names them. Sizes are [`ByteSize`], durations [`HumanDuration`].
+//!
+//! A program flattens [`Overrides`] into its commands and calls [`Overrides::load`]. A misspelt key
+//! in the file and a misspelt variable with the program's prefix are errors, not silent defaults.
+//!
+//! ```
+//! use clap::{Args, Parser};
+//! use sealpost_service::config::{ByteSize, HumanDuration, Overrides, Settings};
+//! use serde::{Deserialize, Serialize};
+//! use std::time::Duration;
+//!
+//! #[derive(Debug, Clone, Args, Serialize, Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Config {
+//!     #[command(flatten)]
+//!     files: Files,
+//! }
+//!
+//! #[derive(Debug, Clone, Args, Serialize, Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Files {
+//!     /// Largest file that is accepted
+//!     #[arg(id = "files.size_max", value_name = "SIZE", default_value = "20 MB")]
+//!     size_max: ByteSize,
+//!     /// Time after which files are deleted
+//!     #[arg(id = "files.retention", value_name = "DURATION", default_value = "7 days")]
+//!     retention: HumanDuration,
+//! }
+//!
+//! impl Settings for Config {
+//!     const PREFIX: &'static str = "EXAMPLE_";
+//! }
+//!
+//! #[derive(Parser)]
+//! struct Cli {
+//!     #[command(flatten)]
+//!     overrides: Overrides<Config>,
+//! }
+//!
+//! let cli = Cli::parse_from(["example", "--files-size-max", "64 KiB"]);
+//! let files = cli.overrides.load()?.config.files;
+//! assert_eq!(files.size_max.bytes(), 65_536);
+//! assert_eq!(files.retention.duration(), Duration::from_secs(604_800));
+//! # Ok::<(), sealpost_service::config::ConfigError>(())
+//! ```
 
 mod layers;
+mod names;
+mod show;
+mod values;
 
-pub use layers::{Loaded, Origin, Setting, Settings, Told, defaults};
+pub use layers::{Loaded, Origin, Overrides, Setting, Settings, defaults};
+pub use show::{format_json, format_toml};
+pub use values::{ByteSize, HumanDuration, ParseByteSizeError, ParseDurationError};
 
 use serde::de::DeserializeOwned;
 use std::{
@@ -12,41 +64,56 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Why a configuration cannot be used.
+/// Error for a configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("the configuration {} cannot be read: {source}", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file does not say what it should.
-    #[error("{}, line {line}, column {column}: {reason}; correct that line and start again", path.display())]
+    /// The file has an unknown key, an invalid value or a syntax error.
+    #[error(
+        "{}, line {line}, column {column}: {reason}; correct that line and start again",
+        path.display()
+    )]
     Invalid {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Counted from 1.
+        /// Line of the error, counted from 1.
         line: usize,
-        /// Counted from 1, in characters.
+        /// Column of the error in characters, counted from 1.
         column: usize,
         /// What is wrong there.
         reason: String,
     },
-    /// Something without a default is missing, and there is no file.
+    /// A variable has the program's prefix but is no setting.
+    #[error(
+        "the environment variable {name} is not a setting, the nearest is {nearest}; \
+         correct or unset it and start again"
+    )]
+    UnknownVariable {
+        /// Name of the variable.
+        name: String,
+        /// Known variable with the smallest edit distance.
+        nearest: String,
+    },
+    /// A setting without a default is missing, and there is no file.
     #[error("{reason}; write it into a configuration file and name that file")]
     Incomplete {
-        /// What is missing.
+        /// Which setting is missing.
         reason: String,
     },
 }
 
-/// Reads the configuration file, or takes the defaults when none is named.
+/// Reads the configuration file, or takes the defaults when none is named, without the layers of
+/// [`Overrides`].
 ///
 /// # Errors
-/// [`ConfigError`] names the file, the line and what to do.
+/// [`ConfigError`] names the file, the line and the next step.
 pub fn load<T: DeserializeOwned>(path: Option<&Path>) -> Result<T, ConfigError> {
     let Some(path) = path else {
         return toml::from_str("").map_err(|error| ConfigError::Incomplete {
@@ -66,17 +133,21 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let start = error.span().map_or(0, |span| span.start);
+    invalid(path, text, start, error.message().replace('\n', ", "))
+}
+
+fn invalid(path: &Path, text: &str, start: usize, reason: String) -> ConfigError {
     let before = text.get(..start).unwrap_or_default();
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     ConfigError::Invalid {
         path: path.to_owned(),
         line: line_of(text, start),
         column: before[line_start..].chars().count() + 1,
-        reason: error.message().replace('\n', ", "),
+        reason,
     }
 }
 
-/// Counted from 1.
+/// Returns the number of the line at a byte offset, counted from 1.
 fn line_of(text: &str, start: usize) -> usize {
     text.get(..start).unwrap_or_default().matches('\n').count() + 1
 }

@@ -1,61 +1,61 @@
-//! The room on the disk and the reserve on it.
+//! Check of the free disk space and the reserve.
 
 use super::Findings;
 use crate::{
     config::Config,
-    serve::BLOBS,
-    storage::{Disk, FILE},
+    data_layout::{BLOBS_FOLDER, RESERVE_FILE},
+    storage::DiskUsage,
 };
-use sealpost_relay_core::space::{Reserve, Space};
+use sealpost_relay_core::space::{DiskSpace, Reserve};
 use sealpost_service::units::size;
 use std::fs;
 
-pub(super) fn look(findings: &mut Findings, config: &Config, runs: bool) {
+pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) {
     let (folders, path) = (
-        [config.data.clone(), config.data.join(BLOBS)],
-        config.data.join(FILE),
+        [config.data.clone(), config.data.join(BLOBS_FOLDER)],
+        config.data.join(RESERVE_FILE),
     );
     if !config.data.is_dir() {
         return;
     }
     let file = fs::metadata(&path).ok();
-    let Some(Disk {
+    let Some(DiskUsage {
         free_bytes,
         held_bytes,
         reserve_bytes,
-    }) = Disk::look(&folders, file.as_ref(), config.storage.reserve())
+    }) = DiskUsage::measure(&folders, file.as_ref(), config.storage.reserve())
     else {
         return findings.fail(
             "storage",
             format!(
-                "the system does not say how much is free in {}",
+                "the system does not report the free space of {}",
                 config.data.display()
             ),
         );
     };
     let (free, reserve) = (size(free_bytes), size(reserve_bytes));
-    let wanted_bytes = Reserve::of_file(reserve_bytes);
-    if Space::default().step(free_bytes, reserve_bytes) == Space::Low {
+    let wanted_bytes = Reserve::file_bytes(reserve_bytes);
+    if DiskSpace::default().step(free_bytes, reserve_bytes) == DiskSpace::Low {
         let text = format!(
-            "{free} are free, {reserve} are kept to finish what was accepted: make room, the relay takes nothing new until then"
+            "{free} free, but {reserve} are reserved: free some space; until then the relay refuses new data"
         );
         return findings.fail("storage", text);
     }
-    let text = format!("{free} are free, of which {reserve} are kept to finish what was accepted");
-    match (held_bytes < wanted_bytes, runs) {
+    let text = format!("{free} free, of which {reserve} are reserved");
+    match (held_bytes < wanted_bytes, is_running) {
         (true, true) => {
             let (held, wanted, shown) = (size(held_bytes), size(wanted_bytes), path.display());
-            let why = "its log says why, if the setting is not newer than its start";
             findings.warn(
                 "storage",
                 format!(
-                    "{text}, but {shown} has only {held} of {wanted}: others may take them; {why}"
+                    "{text}, but {shown} holds only {held} of {wanted}: restart the relay if the \
+                     setting changed, otherwise see its log"
                 ),
             );
         }
         (true, false) => findings.ok(
             "storage",
-            format!("{text}; the next start makes the file of the reserve"),
+            format!("{text}; the next start creates the reserve file"),
         ),
         (false, _) => findings.ok("storage", text),
     }
@@ -63,43 +63,51 @@ pub(super) fn look(findings: &mut Findings, config: &Config, runs: bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Grade, *};
+    use super::{super::CheckStatus, *};
+    use sealpost_service::config::ByteSize;
     use std::{fs::File, io::Write as _};
 
     #[test]
-    fn room_for_the_reserve_and_its_file_are_looked_at() {
+    fn reserve_and_its_file_are_checked() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config {
             data: folder.path().to_owned(),
             ..Config::default()
         };
-        (config.storage.reserve_bytes, config.storage.reserve_percent) = (1024 * 1024, 100);
-        let found = |config: &Config, runs| {
+        (config.storage.reserve_bytes, config.storage.reserve_percent) =
+            (ByteSize::from_bytes(1024 * 1024), 100);
+        let found = |config: &Config, is_running| {
             let mut findings = Findings::default();
-            look(&mut findings, config, runs);
+            check(&mut findings, config, is_running);
             findings
                 .0
                 .pop()
-                .map(|(grade, _, text)| (grade, text))
+                .map(|(status, _, text)| (status, text))
                 .unwrap()
         };
-        let (grade, text) = found(&config, false);
+        let (status, text) = found(&config, false);
         assert!(
-            grade == Grade::Ok && text.contains("the next start makes"),
+            status == CheckStatus::Ok && text.contains("the next start creates"),
             "{text}"
         );
-        let (grade, text) = found(&config, true);
+        let (status, text) = found(&config, true);
         assert!(
-            grade == Grade::Warn && text.contains("has only 0 B of"),
+            status == CheckStatus::Warn && text.contains("holds only 0 B of"),
             "{text}"
         );
-        let mut file = File::create(folder.path().join(FILE)).unwrap();
+        let mut file = File::create(folder.path().join(RESERVE_FILE)).unwrap();
         file.write_all(&vec![1; 256 * 1024]).unwrap();
         file.sync_all().unwrap();
-        let (grade, text) = found(&config, true);
-        assert!(grade == Grade::Ok && !text.contains("next start"), "{text}");
-        config.storage.reserve_bytes = u64::MAX;
-        let (grade, text) = found(&config, true);
-        assert!(grade == Grade::Fail && text.contains("make room"), "{text}");
+        let (status, text) = found(&config, true);
+        assert!(
+            status == CheckStatus::Ok && !text.contains("next start"),
+            "{text}"
+        );
+        config.storage.reserve_bytes = ByteSize::from_bytes(u64::MAX);
+        let (status, text) = found(&config, true);
+        assert!(
+            status == CheckStatus::Fail && text.contains("free some space"),
+            "{text}"
+        );
     }
 }

@@ -1,11 +1,12 @@
-//! `check`: looks at everything a relay needs, beside one that runs or without one, and says what to do next.
+//! `sealpost-relay check`: checks everything that a relay needs, while it runs or not, and suggests
+//! what to fix.
 
 mod disk;
 mod tls;
 
 use crate::{
     blobs::{Blobs, PartName},
-    config::{Config, Told},
+    config::{Config, Overrides},
     rules::Rules,
     serve::{BLOBS, DATABASE, SECRET},
     store::{Looked, StoreError},
@@ -24,25 +25,26 @@ use std::{
     path::Path,
 };
 
-const OTHERS: u32 = 0o077;
+/// Permission bits of group and others.
+const GROUP_AND_OTHERS: u32 = 0o077;
 const SECRET_BYTES: u64 = 32;
-/// Lines about single files; what is beyond is only counted.
-const NAMED_MAX: u64 = 5;
+/// Maximum number of findings about single files; further ones are only counted.
+const FILE_FINDINGS_MAX: u64 = 5;
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]
-    told: Told,
+    overrides: Overrides,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grade {
+enum CheckStatus {
     Ok,
     Warn,
     Fail,
 }
 
-impl fmt::Display for Grade {
+impl fmt::Display for CheckStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ok => "ok",
@@ -52,161 +54,163 @@ impl fmt::Display for Grade {
     }
 }
 
-/// What was found, a line for each thing.
+/// Results of all checks, one line each: status, subject and text.
 #[derive(Debug, Default)]
-struct Findings(Vec<(Grade, &'static str, String)>);
+struct Findings(Vec<(CheckStatus, &'static str, String)>);
 
 impl Findings {
-    fn ok(&mut self, about: &'static str, text: impl Into<String>) {
-        self.0.push((Grade::Ok, about, text.into()));
+    fn ok(&mut self, subject: &'static str, text: impl Into<String>) {
+        self.0.push((CheckStatus::Ok, subject, text.into()));
     }
 
-    fn warn(&mut self, about: &'static str, text: impl Into<String>) {
-        self.0.push((Grade::Warn, about, text.into()));
+    fn warn(&mut self, subject: &'static str, text: impl Into<String>) {
+        self.0.push((CheckStatus::Warn, subject, text.into()));
     }
 
-    fn fail(&mut self, about: &'static str, text: impl fmt::Display) {
-        self.0.push((Grade::Fail, about, text.to_string()));
+    fn fail(&mut self, subject: &'static str, text: impl fmt::Display) {
+        self.0.push((CheckStatus::Fail, subject, text.to_string()));
     }
 
-    fn failed(&self) -> usize {
+    fn failures(&self) -> usize {
         self.0
             .iter()
-            .filter(|(grade, ..)| *grade == Grade::Fail)
+            .filter(|(status, ..)| *status == CheckStatus::Fail)
             .count()
     }
 }
 
+/// Runs all checks and prints the findings.
+///
 /// # Errors
-/// When something was found that keeps a relay from its work.
-pub(super) async fn run(Check { told }: &Check) -> anyhow::Result<()> {
-    let findings = look_at_everything(told).await;
+/// If a check failed, so that the exit code is 1.
+pub(super) async fn run(Check { overrides }: &Check) -> anyhow::Result<()> {
+    let findings = run_checks(overrides).await;
     let mut out = stdout();
-    for (grade, about, text) in &findings.0 {
-        writeln!(out, "{grade:<4}  {about:<10}  {text}")?;
+    for (status, subject, text) in &findings.0 {
+        writeln!(out, "{status:<4}  {subject:<10}  {text}")?;
     }
-    match findings.failed() {
+    match findings.failures() {
         0 => Ok(()),
-        failed => anyhow::bail!("{failed} of {} checks failed", findings.0.len()),
+        failures => anyhow::bail!("{failures} of {} checks failed", findings.0.len()),
     }
 }
 
-async fn look_at_everything(told: &Told) -> Findings {
+async fn run_checks(overrides: &Overrides) -> Findings {
     let mut findings = Findings::default();
-    let config = match told.load() {
+    let config = match overrides.load() {
         Ok(loaded) => loaded.config,
         Err(error) => {
             findings.fail("settings", error);
             return findings;
         }
     };
-    settings(&mut findings, told, &config);
-    let runs = folder(&mut findings, &config.data);
+    check_settings(&mut findings, overrides, &config);
+    let is_running = check_folder(&mut findings, &config.data);
     if config.data.join(DATABASE).exists() {
-        secret(&mut findings, &config.data.join(SECRET));
-        database(&mut findings, &config.data);
+        check_secret(&mut findings, &config.data.join(SECRET));
+        check_database(&mut findings, &config.data);
     }
-    disk::look(&mut findings, &config, runs);
-    tls::look(&mut findings, &config, SystemClock.now());
+    disk::check(&mut findings, &config, is_running);
+    tls::check(&mut findings, &config, SystemClock.now());
     if let Some(origin) = &config.public_url {
-        address(&mut findings, origin, runs).await;
+        check_public_address(&mut findings, origin, is_running).await;
     }
     findings
 }
 
-fn settings(findings: &mut Findings, told: &Told, config: &Config) {
+fn check_settings(findings: &mut Findings, overrides: &Overrides, config: &Config) {
     match Rules::new(config) {
         Ok(_) if config.public_url.is_none() && !config.listen.ip().is_loopback() => {
             findings.fail(
                 "settings",
-                "the relay would not start: set public_url to the address that nodes use",
+                "the relay cannot start without public_url: set it to the address that nodes use",
             );
         }
-        Ok(_) => findings.ok("settings", "they are read; config show --origin lists them"),
+        Ok(_) => findings.ok("settings", "valid; list them with config show --origin"),
         Err(error) => findings.fail("settings", error),
     }
-    if let Some(file) = told.file()
+    if let Some(file) = overrides.file()
         && !config.registration.tokens.is_empty()
-        && fs::metadata(file).is_ok_and(|metadata| metadata.mode() & OTHERS != 0)
+        && fs::metadata(file).is_ok_and(|metadata| metadata.mode() & GROUP_AND_OTHERS != 0)
     {
         findings.warn(
             "settings",
             format!(
-                "others can read the tokens in {0}: run chmod 600 {0}",
+                "other users can read the tokens in {0}: run chmod 600 {0}",
                 file.display()
             ),
         );
     }
 }
 
-/// Says whether a relay runs on it.
-fn folder(findings: &mut Findings, path: &Path) -> bool {
+/// Returns whether a relay is running on the folder.
+fn check_folder(findings: &mut Findings, path: &Path) -> bool {
     let shown = path.display();
     let metadata = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => metadata,
         Ok(_) => {
             findings.fail(
                 "folder",
-                format!("{shown} is not a folder: choose another one with --data"),
+                format!("{shown} is not a folder: set another one with --data"),
             );
             return false;
         }
         Err(error) => {
             findings.warn(
                 "folder",
-                format!("{shown}: {error}; the relay makes it at its first start"),
+                format!("{shown}: {error}; the relay creates it at its first start"),
             );
             return false;
         }
     };
-    permissions(findings, path, &metadata);
-    let runs = DataFolder::is_in_use(path);
+    check_permissions(findings, path, &metadata);
+    let is_running = DataFolder::is_in_use(path);
     findings.ok(
         "folder",
-        if runs {
-            format!("a relay runs on {shown}")
+        if is_running {
+            format!("a relay is running on {shown}")
         } else {
-            format!("no relay runs on {shown}")
+            format!("no relay is running on {shown}")
         },
     );
     if !path.join(DATABASE).exists() {
         findings.warn(
             "database",
-            "there is none yet; the relay makes it at its first start",
+            "not found; the relay creates it at its first start",
         );
     }
-    runs
+    is_running
 }
 
-fn permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) {
+fn check_permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) {
     let shown = path.display();
-    if metadata.mode() & OTHERS != 0 {
+    if metadata.mode() & GROUP_AND_OTHERS != 0 {
         findings.warn(
             "folder",
-            format!("others can look into {shown}: run chmod 700 {shown}"),
+            format!("other users can access {shown}: run chmod 700 {shown}"),
         );
     }
-    // The owner of this directory is who runs this process.
-    if let Ok(this) = fs::metadata("/proc/self")
-        && this.uid() != metadata.uid()
+    // The user of this process owns its directory in /proc.
+    if let Ok(process) = fs::metadata("/proc/self")
+        && process.uid() != metadata.uid()
     {
-        let (owner, me) = (metadata.uid(), this.uid());
+        let (owner, user) = (metadata.uid(), process.uid());
         findings.warn(
             "folder",
             format!(
-                "{shown} belongs to user {owner}, this command runs as {me}: run it as {owner}"
+                "{shown} belongs to user {owner}, but this command runs as user {user}: run it as user {owner}"
             ),
         );
     }
 }
 
-fn secret(findings: &mut Findings, path: &Path) {
+fn check_secret(findings: &mut Findings, path: &Path) {
     let shown = path.display();
     match fs::metadata(path) {
-        Ok(metadata) if metadata.mode() & OTHERS != 0 => {
+        Ok(metadata) if metadata.mode() & GROUP_AND_OTHERS != 0 => {
             findings.fail(
                 "secret",
-                format!("others can read {shown}: run chmod 600 {shown}"),
+                format!("other users can read {shown}: run chmod 600 {shown}"),
             );
         }
         Ok(metadata) if metadata.len() != SECRET_BYTES => {
@@ -215,17 +219,19 @@ fn secret(findings: &mut Findings, path: &Path) {
                 format!("{shown} is damaged: restore it from a backup"),
             );
         }
-        Ok(_) => findings.ok("secret", "it is there, and private"),
+        Ok(_) => findings.ok("secret", "present and private"),
         Err(error) => {
             findings.warn(
                 "secret",
-                format!("{shown}: {error}; the next start makes another, and nodes sign in again"),
+                format!(
+                    "{shown}: {error}; the next start creates a new one and nodes sign in again"
+                ),
             );
         }
     }
 }
 
-fn database(findings: &mut Findings, folder: &Path) {
+fn check_database(findings: &mut Findings, folder: &Path) {
     let looked = match Looked::open(&folder.join(DATABASE)) {
         Ok(looked) => looked,
         Err(error) => return findings.fail("database", error),
@@ -233,63 +239,66 @@ fn database(findings: &mut Findings, folder: &Path) {
     match looked.schema {
         Schema { found, supported } if found < supported => {
             let text = format!(
-                "schema {found}; the next start, or sealpost-relay migrate, makes it {supported}"
+                "version {found}; the next start, or sealpost-relay migrate, upgrades it to {supported}"
             );
             return findings.warn("schema", text);
         }
-        Schema { found, .. } => findings.ok("schema", format!("{found}, the one of this version")),
+        Schema { found, .. } => findings.ok("schema", format!("version {found}, up to date")),
     }
     match looked.damage() {
-        Ok(damage) if damage.is_empty() => findings.ok("database", "it is whole"),
+        Ok(damage) if damage.is_empty() => findings.ok("database", "intact"),
         Ok(damage) => {
             let text = format!(
-                "it is damaged ({}): stop the relay and restore a backup",
+                "damaged ({}): stop the relay and restore a backup",
                 damage.join("; ")
             );
             return findings.fail("database", text);
         }
         Err(error) => return findings.fail("database", error),
     }
-    if let Err(error) = blobs(findings, &looked, &folder.join(BLOBS)) {
+    if let Err(error) = check_blobs(findings, &looked, &folder.join(BLOBS)) {
         findings.fail("files", error);
     }
     match looked.heartbeat() {
-        Ok(heartbeat) => clock(findings, SystemClock.now(), heartbeat),
+        Ok(heartbeat) => check_clock(findings, SystemClock.now(), heartbeat),
         Err(error) => findings.fail("clock", error),
     }
 }
 
-fn clock(findings: &mut Findings, now: Timestamp, heartbeat: Option<Timestamp>) {
-    match heartbeat {
-        Some(heartbeat) if heartbeat > now.plus(CLOCK_BEHIND_MAX) => {
-            let behind = heartbeat.since(now).as_secs();
+/// Compares the clock with a time that the relay has recorded or reported.
+fn check_clock(findings: &mut Findings, now: Timestamp, recorded: Option<Timestamp>) {
+    match recorded {
+        Some(recorded) if recorded > now.plus(CLOCK_BEHIND_MAX) => {
+            let behind = recorded.since(now).as_secs();
             findings.fail(
                 "clock",
-                format!("it is {behind} s behind what the relay has seen: correct it, for example with NTP"),
+                format!(
+                    "{behind} s behind the last time recorded by the relay: correct it, for example with NTP"
+                ),
             );
         }
-        Some(_) | None => findings.ok("clock", "it does not contradict what the relay has seen"),
+        Some(_) | None => findings.ok("clock", "consistent with the times recorded by the relay"),
     }
 }
 
-/// What the database and the folder of blobs say of each other.
-fn blobs(findings: &mut Findings, looked: &Looked, folder: &Path) -> Result<(), StoreError> {
+/// Compares the database with the files in the blob folder, in both directions.
+fn check_blobs(findings: &mut Findings, looked: &Looked, folder: &Path) -> Result<(), StoreError> {
     let failed = |reason: String| StoreError::Failed { reason };
     let _held = Blobs::hold(folder).map_err(|error| failed(error.to_string()))?;
     let snapshot = looked.snapshot()?;
-    let (mut whole, mut broken, mut orphans) = (0_u64, 0_u64, 0_u64);
+    let (mut intact, mut broken, mut orphans) = (0_u64, 0_u64, 0_u64);
     snapshot.each_part(|name: PartName, bytes| {
         let path = folder.join(name.file());
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes) {
-            whole += 1;
+            intact += 1;
             return Ok::<_, StoreError>(());
         }
         broken += 1;
-        if broken <= NAMED_MAX {
+        if broken <= FILE_FINDINGS_MAX {
             findings.fail(
                 "files",
                 format!(
-                    "{} is missing or cut short: restore it from a backup",
+                    "{} is missing or truncated: restore it from a backup",
                     path.display()
                 ),
             );
@@ -309,15 +318,18 @@ fn blobs(findings: &mut Findings, looked: &Looked, folder: &Path) -> Result<(), 
             None => false,
         };
         orphans += u64::from(!known);
-        if !known && orphans <= NAMED_MAX {
+        if !known && orphans <= FILE_FINDINGS_MAX {
             findings.warn(
                 "files",
-                format!("{0} belongs to nothing: rm -r {0}", entry.path().display()),
+                format!(
+                    "{0} is not in the database: rm -r {0}",
+                    entry.path().display()
+                ),
             );
         }
     }
     let text = format!(
-        "{whole} parts are there, {broken} are missing or cut short, {orphans} folders belong to nothing"
+        "{intact} parts are intact, {broken} are missing or truncated, {orphans} folders are not in the database"
     );
     if broken == 0 {
         findings.ok("files", text)
@@ -327,39 +339,40 @@ fn blobs(findings: &mut Findings, looked: &Looked, folder: &Path) -> Result<(), 
     Ok(())
 }
 
-/// Whether nodes would find this relay where it says that it is.
-async fn address(findings: &mut Findings, origin: &Origin, runs: bool) {
-    match ask(origin).await {
+/// Checks that the public URL leads to this relay.
+async fn check_public_address(findings: &mut Findings, origin: &Origin, is_running: bool) {
+    match fetch_well_known(origin).await {
         Ok(known) if known.origin != *origin => {
             let other = known.origin;
             findings.fail(
                 "address",
-                format!("at {origin} answers a relay that calls itself {other}: make public_url the same"),
+                format!("the relay at {origin} has public_url {other}: make both the same"),
             );
         }
         Ok(known) => {
-            findings.ok("address", format!("{origin} answers as this relay"));
-            clock(findings, SystemClock.now(), Some(known.relay_time));
+            findings.ok("address", format!("{origin} leads to this relay"));
+            check_clock(findings, SystemClock.now(), Some(known.relay_time));
         }
-        Err(reason) if runs => {
+        Err(reason) if is_running => {
             findings.fail(
                 "address",
-                format!("{origin} does not answer ({reason}): look at the proxy and the name"),
+                format!("{origin} does not respond ({reason}): check the proxy and the DNS name"),
             );
         }
         Err(reason) => findings.warn(
             "address",
-            format!("{origin} does not answer ({reason}), nor does a relay run here"),
+            format!("{origin} does not respond ({reason}), and no relay is running here"),
         ),
     }
 }
 
-async fn ask(origin: &Origin) -> Result<WellKnown, String> {
-    let everything = ["0.0.0.0/0", "::/0"]
+async fn fetch_well_known(origin: &Origin) -> Result<WellKnown, String> {
+    // The operator chose this address, so private ones are allowed too.
+    let all_addresses = ["0.0.0.0/0", "::/0"]
         .iter()
         .filter_map(|range| range.parse().ok())
         .collect();
-    let client = Client::new(Guard::new(everything), Limits::default())
+    let client = Client::new(Guard::new(all_addresses), Limits::default())
         .map_err(|error| error.to_string())?;
     let url = url::Url::parse(&format!("{origin}/.well-known/sealpost"))
         .map_err(|error| error.to_string())?;
@@ -369,14 +382,14 @@ async fn ask(origin: &Origin) -> Result<WellKnown, String> {
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
     };
-    let answer = client
+    let response = client
         .call(request)
         .await
         .map_err(|error| error.to_string())?;
-    if answer.status != 200 {
-        return Err(format!("status {}", answer.status));
+    if response.status != 200 {
+        return Err(format!("status {}", response.status));
     }
-    serde_json::from_slice(&answer.body).map_err(|_| "what answers is not a relay".to_owned())
+    serde_json::from_slice(&response.body).map_err(|_| "not a Sealpost relay".to_owned())
 }
 
 #[cfg(test)]
@@ -403,9 +416,9 @@ mod tests {
             .unwrap()
             .command
         else {
-            panic!("check was asked for")
+            panic!("not `check`")
         };
-        look_at_everything(&check.told).await
+        run_checks(&check.overrides).await
     }
 
     fn private_folder() -> TempDir {
@@ -416,7 +429,7 @@ mod tests {
             .unwrap()
     }
 
-    async fn relay(folder: &TempDir) -> (Running, Shutdown) {
+    async fn start_relay(folder: &TempDir) -> (Running, Shutdown) {
         let shutdown = Shutdown::new();
         let config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -431,43 +444,44 @@ mod tests {
         )
     }
 
-    fn complaints(findings: &Findings) -> Vec<&'static str> {
+    /// Returns the subjects of all findings that are not ok.
+    fn problems(findings: &Findings) -> Vec<&'static str> {
         findings
             .0
             .iter()
-            .filter(|(grade, ..)| *grade != Grade::Ok)
-            .map(|(_, about, _)| *about)
+            .filter(|(status, ..)| *status != CheckStatus::Ok)
+            .map(|(_, subject, _)| *subject)
             .collect()
     }
 
     #[tokio::test]
-    async fn a_relay_that_runs_is_in_order_and_found_where_it_says() {
+    async fn running_relay_passes_all_checks() {
         let folder = private_folder();
-        let (running, shutdown) = relay(&folder).await;
+        let (running, shutdown) = start_relay(&folder).await;
         let findings = check(folder.path(), &["--public-url", running.origin.as_str()]).await;
-        assert_eq!(complaints(&findings), [""; 0], "{findings:?}");
+        assert_eq!(problems(&findings), [""; 0], "{findings:?}");
         assert!(
             findings
                 .0
                 .iter()
-                .any(|(_, about, text)| *about == "address" && text.contains("as this relay"))
+                .any(|(_, subject, text)| *subject == "address" && text.contains("to this relay"))
         );
         let findings = check(folder.path(), &["--public-url", "http://localhost:1"]).await;
-        assert_eq!(findings.failed(), 1, "{findings:?}");
+        assert_eq!(findings.failures(), 1, "{findings:?}");
         shutdown.trigger();
         running.ended().await;
         let findings = check(folder.path(), &["--public-url", "http://localhost:1"]).await;
         assert_eq!(
-            (findings.failed(), complaints(&findings)),
+            (findings.failures(), problems(&findings)),
             (0, vec!["address"]),
             "{findings:?}"
         );
     }
 
     #[tokio::test]
-    async fn missing_parts_and_folders_of_nobody_are_found() {
+    async fn missing_parts_and_unknown_folders_are_reported() {
         let folder = private_folder();
-        let (running, shutdown) = relay(&folder).await;
+        let (running, shutdown) = start_relay(&folder).await;
         shutdown.trigger();
         running.ended().await;
         let name = PartName {
@@ -483,78 +497,75 @@ mod tests {
             .execute(part, rusqlite::params![name.blob.as_bytes(), name.digest])
             .unwrap();
         assert_eq!(
-            check(folder.path(), &[]).await.failed(),
+            check(folder.path(), &[]).await.failures(),
             2,
-            "the part, and the sum"
+            "one finding for the part and one for the total"
         );
         let blobs = Blobs::open(&folder.path().join(BLOBS)).unwrap();
         blobs
             .write(&name, Bytes::from_static(&[5; 50]))
             .await
             .unwrap();
-        assert_eq!(complaints(&check(folder.path(), &[]).await), [""; 0]);
+        assert_eq!(problems(&check(folder.path(), &[]).await), [""; 0]);
         blobs
             .write(&name, Bytes::from_static(&[5; 49]))
             .await
             .unwrap();
         assert_eq!(
-            check(folder.path(), &[]).await.failed(),
+            check(folder.path(), &[]).await.failures(),
             2,
-            "it is cut short"
+            "a truncated part"
         );
-        let nobodys = PartName {
+        let unknown = PartName {
             blob: BlobId::from_bytes([9; 16]),
             ..name
         };
         blobs
-            .write(&nobodys, Bytes::from_static(b"x"))
+            .write(&unknown, Bytes::from_static(b"x"))
             .await
             .unwrap();
-        assert_eq!(complaints(&check(folder.path(), &[]).await), ["files"; 3]);
+        assert_eq!(problems(&check(folder.path(), &[]).await), ["files"; 3]);
     }
 
     #[tokio::test]
-    async fn what_others_can_read_and_what_is_damaged_is_said() {
+    async fn unsafe_permissions_and_damage_are_reported() {
         let folder = private_folder();
         assert_eq!(
-            complaints(&check(folder.path(), &[]).await),
+            problems(&check(folder.path(), &[]).await),
             ["database"],
-            "none yet"
+            "no database yet"
         );
-        let (running, shutdown) = relay(&folder).await;
+        let (running, shutdown) = start_relay(&folder).await;
         shutdown.trigger();
         running.ended().await;
         let secret = folder.path().join(SECRET);
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(
-            complaints(&check(folder.path(), &[]).await),
+            problems(&check(folder.path(), &[]).await),
             ["folder", "secret"]
         );
         fs::write(folder.path().join(DATABASE), "no database").unwrap();
         assert_eq!(
-            complaints(&check(folder.path(), &[]).await),
+            problems(&check(folder.path(), &[]).await),
             ["folder", "secret", "database"]
         );
         let findings = check(folder.path(), &["--listen", "0.0.0.0:8440"]).await;
-        assert!(complaints(&findings).contains(&"settings"), "{findings:?}");
+        assert!(problems(&findings).contains(&"settings"), "{findings:?}");
         assert_eq!(
-            complaints(&check(Path::new("/nowhere"), &["--config", "/nowhere.toml"]).await),
+            problems(&check(Path::new("/nowhere"), &["--config", "/nowhere.toml"]).await),
             ["settings"]
         );
     }
 
     #[test]
-    fn a_clock_that_went_back_is_noticed() {
-        let seen = Timestamp::from_millis(1_800_000_000_000);
-        for (behind, failed) in [(0, 0), (59, 0), (61, 1)] {
+    fn clock_behind_recorded_time_fails() {
+        let recorded = Timestamp::from_millis(1_800_000_000_000);
+        for (behind, failures) in [(0, 0), (59, 0), (61, 1)] {
             let mut findings = Findings::default();
-            clock(
-                &mut findings,
-                seen.minus(Duration::from_secs(behind)),
-                Some(seen),
-            );
-            assert_eq!(findings.failed(), failed);
+            let now = recorded.minus(Duration::from_secs(behind));
+            check_clock(&mut findings, now, Some(recorded));
+            assert_eq!(findings.failures(), failures);
         }
     }
 }

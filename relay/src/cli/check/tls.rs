@@ -1,100 +1,96 @@
-//! The certificate and its key, when the relay speaks TLS itself.
+//! Check of the certificate and its key, for a relay that terminates TLS itself.
 
 use super::Findings;
-use crate::{config::Config, door::Lying};
-use sealpost_proto::{Origin, Timestamp, limits::CERTIFICATE_WARNING};
+use crate::{config::Config, listener::ConfiguredCertificate};
+use sealpost_proto::{Origin, Timestamp, limits::CERTIFICATE_EXPIRY_WARNING};
 use sealpost_service::{
     http::{CertificateFiles, Validity},
-    units::length,
+    units::format_duration,
 };
 use url::Url;
 
-pub(super) fn look(findings: &mut Findings, config: &Config, now: Timestamp) {
-    let certificate = match Lying::find(config) {
-        Ok(Lying::Nothing) => return,
-        Ok(Lying::NotOrdered) => {
+pub(super) fn check(findings: &mut Findings, config: &Config, now: Timestamp) {
+    let certificate = match ConfiguredCertificate::find(config) {
+        Ok(ConfiguredCertificate::None) => return,
+        Ok(ConfiguredCertificate::NotOrdered) => {
             return findings.warn(
                 "tls",
-                "the authority has given no certificate yet: the relay orders one when it runs",
+                "no certificate yet: the relay orders one from the certificate authority when it runs",
             );
         }
-        Ok(Lying::Certificate(certificate)) => certificate,
+        Ok(ConfiguredCertificate::Found(certificate)) => certificate,
         Err(error) => return findings.fail("tls", error),
     };
     if let Some(origin) = &config.public_url {
-        name(findings, &certificate, origin);
+        check_name(findings, &certificate, origin);
     }
-    let by_hand = config.acme.directory.is_empty();
-    validity(findings, certificate.validity(), now, by_hand);
+    let is_manual = config.acme.directory.is_empty();
+    check_validity(findings, certificate.validity(), now, is_manual);
 }
 
-fn name(findings: &mut Findings, certificate: &CertificateFiles, origin: &Origin) {
+fn check_name(findings: &mut Findings, certificate: &CertificateFiles, origin: &Origin) {
     if !origin.is_https() {
-        let text = format!("the relay speaks TLS, but public_url is {origin}: make it https://");
+        let text = format!("TLS is enabled, but public_url is {origin}: change it to https://");
         return findings.fail("tls", text);
     }
     let url = Url::parse(origin.as_str()).ok();
     let Some(host) = url.as_ref().and_then(Url::host_str) else {
         return;
     };
-    // An IPv6 address has brackets in a URL only.
+    // Only URLs enclose IPv6 addresses in brackets.
     match certificate.names(host.trim_matches(['[', ']'])) {
         Ok(()) => findings.ok(
             "tls",
-            format!("the certificate is for {host}, and the key belongs to it"),
+            format!("the certificate is valid for {host} and matches the key"),
         ),
         Err(error) => findings.fail(
             "tls",
-            format!("the certificate is not for {host} ({error}): order one that is"),
+            format!("the certificate is not valid for {host} ({error}): obtain one that is"),
         ),
     }
 }
 
-fn validity(
+fn check_validity(
     findings: &mut Findings,
     Validity {
         not_before,
         not_after,
     }: Validity,
     now: Timestamp,
-    by_hand: bool,
+    is_manual: bool,
 ) {
-    let todo = if by_hand {
-        "order a new one and put it in its place"
+    let next = if is_manual {
+        "replace it with a new one"
     } else {
-        "the log of the relay says why there is no new one"
+        "see the relay's log for the reason why it was not renewed"
     };
     if now < not_before {
-        let wait = length(not_before.since(now));
+        let wait = format_duration(not_before.since(now));
         return findings.fail(
             "tls",
-            format!("the certificate is good only in {wait}: is the clock right?"),
+            format!("the certificate becomes valid in {wait}: check the clock"),
         );
     }
     if now >= not_after {
-        let ago = length(now.since(not_after));
-        return findings.fail("tls", format!("the certificate expired {ago} ago: {todo}"));
+        let ago = format_duration(now.since(not_after));
+        return findings.fail("tls", format!("the certificate expired {ago} ago: {next}"));
     }
     let left = not_after.since(now);
-    match left < CERTIFICATE_WARNING {
-        true => findings.warn(
-            "tls",
-            format!("the certificate expires in {}: {todo}", length(left)),
-        ),
-        false => findings.ok(
-            "tls",
-            format!("the certificate expires in {}", length(left)),
-        ),
+    let text = format!("the certificate expires in {}", format_duration(left));
+    if left < CERTIFICATE_EXPIRY_WARNING {
+        findings.warn("tls", format!("{text}: {next}"));
+    } else {
+        findings.ok("tls", text);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Grade, *};
+    use super::{super::CheckStatus, *};
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-    fn certify(folder: &Path, names: &[&str]) -> (String, String) {
+    fn write_certificate(folder: &Path, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(
             names
@@ -115,70 +111,71 @@ mod tests {
         )
     }
 
-    fn found(config: &Config, now: Timestamp) -> Vec<(Grade, String)> {
+    fn found(config: &Config, now: Timestamp) -> Vec<(CheckStatus, String)> {
         let mut findings = Findings::default();
-        look(&mut findings, config, now);
+        check(&mut findings, config, now);
         findings
             .0
             .into_iter()
-            .map(|(grade, _, text)| (grade, text))
+            .map(|(status, _, text)| (status, text))
             .collect()
     }
 
-    /// Around the life of the certificate: a week before, in its first days, twelve days before its end, after it.
+    /// A week before the certificate becomes valid, in its first days, twelve days before it
+    /// expires, and afterwards.
     const BEFORE: Timestamp = Timestamp::from_millis(1_893_000_000_000);
     const GOOD: Timestamp = Timestamp::from_millis(1_894_000_000_000);
     const SOON: Timestamp = Timestamp::from_millis(1_897_500_000_000);
     const OVER: Timestamp = Timestamp::from_millis(1_899_000_000_000);
 
     #[test]
-    fn a_certificate_has_the_right_name_and_the_right_time() {
+    fn certificate_name_and_validity_are_checked() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
-        assert_eq!(found(&config, GOOD), [], "a proxy speaks TLS");
+        assert_eq!(found(&config, GOOD), [], "a proxy terminates TLS");
         (config.tls.certificate, config.tls.key) =
-            certify(folder.path(), &["relay.example", "*.inner.example", "::1"]);
-        for (url, grade) in [
-            ("https://relay.example", Grade::Ok),
-            ("https://a.inner.example:8443", Grade::Ok),
-            ("https://[::1]", Grade::Ok),
-            ("https://other.example", Grade::Fail),
-            ("https://192.0.2.1", Grade::Fail),
-            ("http://relay.example", Grade::Fail),
+            write_certificate(folder.path(), &["relay.example", "*.inner.example", "::1"]);
+        for (url, status) in [
+            ("https://relay.example", CheckStatus::Ok),
+            ("https://a.inner.example:8443", CheckStatus::Ok),
+            ("https://[::1]", CheckStatus::Ok),
+            ("https://other.example", CheckStatus::Fail),
+            ("https://192.0.2.1", CheckStatus::Fail),
+            ("http://relay.example", CheckStatus::Fail),
         ] {
             config.public_url = Some(Origin::parse(url).unwrap());
             let found = found(&config, GOOD);
             assert_eq!(
                 (found[0].0, found[1].0),
-                (grade, Grade::Ok),
+                (status, CheckStatus::Ok),
                 "{url}: {found:?}"
             );
         }
         config.public_url = None;
-        for (now, grade, words) in [
-            (BEFORE, Grade::Fail, "good only in"),
-            (GOOD, Grade::Ok, "expires in"),
-            (SOON, Grade::Warn, "order a new one"),
-            (OVER, Grade::Fail, "ago: order a new one"),
+        for (now, status, text) in [
+            (BEFORE, CheckStatus::Fail, "becomes valid in"),
+            (GOOD, CheckStatus::Ok, "expires in"),
+            (SOON, CheckStatus::Warn, "replace it"),
+            (OVER, CheckStatus::Fail, "ago: replace it"),
         ] {
             let found = found(&config, now);
             assert!(
-                found.len() == 1 && found[0].0 == grade && found[0].1.contains(words),
+                found.len() == 1 && found[0].0 == status && found[0].1.contains(text),
                 "{found:?}"
             );
         }
     }
 
     #[test]
-    fn files_that_cannot_be_used_are_named() {
+    fn unusable_files_are_reported() {
         let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut config = Config::default();
         let ((certificate, key), (_, others)) = (
-            certify(folder.path(), &["a.example"]),
-            certify(other.path(), &["a.example"]),
+            write_certificate(folder.path(), &["a.example"]),
+            write_certificate(other.path(), &["a.example"]),
         );
         config.tls.certificate = certificate;
-        for (key, words) in [
+        for (key, text) in [
             ("", "belong together"),
             ("/nowhere", "/nowhere cannot be read"),
             (&others, "does not belong"),
@@ -186,7 +183,7 @@ mod tests {
             config.tls.key = key.to_owned();
             let found = found(&config, GOOD);
             assert!(
-                found.len() == 1 && found[0].0 == Grade::Fail && found[0].1.contains(words),
+                found.len() == 1 && found[0].0 == CheckStatus::Fail && found[0].1.contains(text),
                 "{found:?}"
             );
         }
@@ -200,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_authority_gave_is_looked_at_and_nothing_is_made() {
+    fn acme_certificate_is_checked_without_ordering() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config {
             data: folder.path().to_owned(),
@@ -210,19 +207,22 @@ mod tests {
         config.acme.directory = "https://authority.example/directory".to_owned();
         assert!(found(&config, GOOD)[0].1.contains("terms of service"));
         config.acme.terms = "agreed".to_owned();
-        assert_eq!(found(&config, GOOD)[0].0, Grade::Warn);
+        assert_eq!(found(&config, GOOD)[0].0, CheckStatus::Warn);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         fs::create_dir(folder.path().join("acme")).unwrap();
-        certify(&folder.path().join("acme"), &["relay.example"]);
-        let grades = |now| {
+        write_certificate(&folder.path().join("acme"), &["relay.example"]);
+        let statuses = |now| {
             found(&config, now)
                 .iter()
-                .map(|(grade, _)| *grade)
+                .map(|(status, _)| *status)
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            (grades(GOOD), grades(OVER)),
-            (vec![Grade::Ok; 2], vec![Grade::Ok, Grade::Fail])
+            (statuses(GOOD), statuses(OVER)),
+            (
+                vec![CheckStatus::Ok; 2],
+                vec![CheckStatus::Ok, CheckStatus::Fail]
+            )
         );
     }
 }

@@ -14,44 +14,46 @@ struct Example {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[command(flatten)]
-    door: Door,
+    listener: Listener,
 }
 
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Door {
-    /// Whether it is open
-    #[arg(id = "door.open", action = ArgAction::Set, default_value_t = true)]
-    open: bool,
-    /// Who has a key
+struct Listener {
+    /// Whether it is enabled
+    #[arg(id = "listener.enabled", action = ArgAction::Set, default_value_t = true)]
+    enabled: bool,
+    /// Tokens that are accepted
     #[arg(
-        id = "door.keys",
-        long = "key",
-        env = "EXAMPLE_KEY",
+        id = "listener.tokens",
+        long = "token",
+        env = "EXAMPLE_TEST_TOKEN",
         value_delimiter = ',',
         hide_env_values = true
     )]
-    keys: Vec<String>,
-    /// How many fit in
-    #[arg(id = "door.people_max", default_value_t = 4)]
-    people_max: u32,
+    tokens: Vec<String>,
+    /// Connections at a time
+    #[arg(id = "listener.connections_max", default_value_t = 4)]
+    connections_max: u32,
 }
 
 impl Settings for Example {
     const PREFIX: &'static str = "EXAMPLE_TEST_";
+    const IGNORED_PREFIXES: &'static [&'static str] = &["EXAMPLE_TEST_OTHER_"];
+    const OTHER_VARIABLES: &'static [&'static str] = &["EXAMPLE_TEST_SEED"];
 }
 
 #[derive(Debug, Parser)]
 struct Cli {
     destination: Option<String>,
     #[command(flatten)]
-    told: Told<Example>,
+    overrides: Overrides<Example>,
 }
 
-fn told(args: &[&str]) -> Told<Example> {
+fn overrides(args: &[&str]) -> Overrides<Example> {
     let cli = Cli::try_parse_from(["example"].iter().chain(args)).unwrap();
     assert!(cli.destination.is_none());
-    cli.told
+    cli.overrides
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -60,51 +62,58 @@ fn file(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn shown(loaded: &Loaded<Example>) -> Vec<String> {
+fn lines(loaded: &Loaded<Example>) -> Vec<String> {
     let line = |setting: &Setting| {
         let value = setting
-            .shown()
-            .map_or("nothing".to_owned(), |value| value.to_string());
+            .display_value()
+            .map_or("unset".to_owned(), |value| value.to_string());
         format!("{} = {value} from {}", setting.key, setting.origin)
     };
     loaded.settings.iter().map(line).collect()
 }
 
 #[test]
-fn who_says_nothing_gets_the_defaults() {
-    let loaded = told(&[]).load().unwrap();
+fn defaults_apply_without_other_layers() {
+    let loaded = overrides(&[]).load().unwrap();
     let expected = [
         "port = 8440",
-        "name = nothing",
-        "door.open = true",
-        "door.keys = []",
-        "door.people_max = 4",
+        "name = unset",
+        "listener.enabled = true",
+        "listener.tokens = []",
+        "listener.connections_max = 4",
     ];
     assert_eq!(
-        shown(&loaded),
+        lines(&loaded),
         expected.map(|line| format!("{line} from default"))
     );
-    assert_eq!(defaults::<Example>().unwrap().door.people_max, 4);
+    assert_eq!(defaults::<Example>().unwrap().listener.connections_max, 4);
 }
 
 #[test]
-fn flags_win_over_the_file_over_the_defaults_and_each_says_so() {
-    let file = file("port = 1\nname = \"x\"\n\n[door]\npeople_max = 9\nopen = true\n");
+fn layers_take_precedence_and_report_their_origin() {
+    let file = file("port = 1\nname = \"x\"\n\n[listener]\nconnections_max = 9\nenabled = true\n");
     let path = file.path().to_str().unwrap();
-    let loaded = told(&["--config", path, "--door-people-max", "7", "--key", "a,b"])
-        .load()
-        .unwrap();
+    let loaded = overrides(&[
+        "--config",
+        path,
+        "--listener-connections-max",
+        "7",
+        "--token",
+        "a,b",
+    ])
+    .load()
+    .unwrap();
     assert_eq!(
-        shown(&loaded),
+        lines(&loaded),
         [
             format!("port = 1 from {path}:1"),
             format!("name = \"x\" from {path}:2"),
-            format!("door.open = true from {path}:6"),
-            "door.keys = [\"********\", \"********\"] from flag --key".to_owned(),
-            "door.people_max = 7 from flag --door-people-max".to_owned(),
+            format!("listener.enabled = true from {path}:6"),
+            "listener.tokens = [\"********\", \"********\"] from flag --token".to_owned(),
+            "listener.connections_max = 7 from flag --listener-connections-max".to_owned(),
         ]
     );
-    assert_eq!(loaded.config.door.keys, ["a", "b"]);
+    assert_eq!(loaded.config.listener.tokens, ["a", "b"]);
 }
 
 #[test]
@@ -120,9 +129,12 @@ fn flags_and_variables_follow_from_the_key() {
     let expected = [
         ("port", "EXAMPLE_TEST_PORT"),
         ("name", "EXAMPLE_TEST_NAME"),
-        ("door-open", "EXAMPLE_TEST_DOOR_OPEN"),
-        ("key", "EXAMPLE_KEY"),
-        ("door-people-max", "EXAMPLE_TEST_DOOR_PEOPLE_MAX"),
+        ("listener-enabled", "EXAMPLE_TEST_LISTENER_ENABLED"),
+        ("token", "EXAMPLE_TEST_TOKEN"),
+        (
+            "listener-connections-max",
+            "EXAMPLE_TEST_LISTENER_CONNECTIONS_MAX",
+        ),
     ];
     assert_eq!(
         named,
@@ -131,24 +143,42 @@ fn flags_and_variables_follow_from_the_key() {
 }
 
 #[test]
-fn a_file_that_does_not_fit_is_refused_with_its_line() {
+fn invalid_files_are_refused_with_their_line() {
     for (text, line, word) in [
-        ("port = 1\nnaem = \"x\"\n", "line 2, column 1", "naem"),
-        ("\n[door]\nopen = \"yes\"\n", "line 3, column 8", "boolean"),
-        ("\ndoor = 5\n", "line 2, column 8", "Door"),
-        ("[door]\nlock = 1\n", "line 2, column 1", "lock"),
+        (
+            "port = 1\nnaem = \"x\"\n",
+            "line 2, column 1",
+            "\"naem\" is not a setting, the nearest is \"name\"",
+        ),
+        (
+            "[listener]\nconections_max = 1\n",
+            "line 2, column 1",
+            "the nearest is \"listener.connections_max\"",
+        ),
+        (
+            "[listner]\nenabled = true\n",
+            "line 1, column 2",
+            "the nearest is \"listener\"",
+        ),
+        (
+            "\n[listener]\nenabled = \"yes\"\n",
+            "line 3, column 11",
+            "boolean",
+        ),
+        ("\nlistener = 5\n", "line 2, column 12", "Listener"),
+        ("[listener]\nlock = 1\n", "line 2, column 1", "lock"),
         ("port = 99999\n", "line 1, column 8", "99999"),
         ("port = \n", "line 1", ""),
     ] {
         let file = file(text);
-        let error = told(&["--config", file.path().to_str().unwrap()])
+        let error = overrides(&["--config", file.path().to_str().unwrap()])
             .load()
             .unwrap_err()
             .to_string();
         assert!(error.contains(line) && error.contains(word), "{error}");
     }
     assert!(
-        told(&["--config", "/nowhere/x.toml"])
+        overrides(&["--config", "/nowhere/x.toml"])
             .load()
             .unwrap_err()
             .to_string()
@@ -157,18 +187,61 @@ fn a_file_that_does_not_fit_is_refused_with_its_line() {
 }
 
 #[test]
-fn the_file_is_read_anew_each_time() {
+fn unknown_variables_are_refused() {
+    let find = |names: &[&str]| {
+        let names = names.iter().map(|&name| name.to_owned());
+        find_unknown_variable::<Example>(names)
+    };
+    let known = [
+        "EXAMPLE_TEST_PORT",
+        "EXAMPLE_TEST_TOKEN",
+        "EXAMPLE_TEST_CONFIG",
+        "EXAMPLE_TEST_SEED",
+    ];
+    assert_eq!(find(&known), None);
+    assert_eq!(
+        find(&["EXAMPLE_TEST_OTHER_LISTEN", "PATH", "EXAMPLE_PRT"]),
+        None
+    );
+    let unknown = find(&["EXAMPLE_TEST_PORT", "EXAMPLE_TEST_PROT"]).unwrap();
+    assert_eq!(unknown.name, "EXAMPLE_TEST_PROT");
+    assert_eq!(unknown.nearest, "EXAMPLE_TEST_PORT");
+    let mut overrides = overrides(&[]);
+    overrides.unknown_variable = Some(unknown);
+    let error = overrides.load().unwrap_err().to_string();
+    assert!(
+        error.contains("EXAMPLE_TEST_PROT is not a setting, the nearest is EXAMPLE_TEST_PORT"),
+        "{error}"
+    );
+}
+
+#[test]
+fn default_file_applies_only_if_none_is_named() {
+    let (default, named) = (file("port = 1\n"), file("port = 2\n"));
+    let missing = Path::new("/nowhere/x.toml");
+    let port = |args: &[&str], default: &Path| {
+        let loaded = overrides(args).load_or(default).unwrap();
+        loaded.config.port
+    };
+    let named = ["--config", named.path().to_str().unwrap()];
+    assert_eq!(port(&[], missing), 8440);
+    assert_eq!(port(&[], default.path()), 1);
+    assert_eq!(port(&named, default.path()), 2);
+}
+
+#[test]
+fn each_load_reads_the_file_again() {
     let mut file = file("port = 1\n");
-    let told = told(&["--config", file.path().to_str().unwrap()]);
-    let before = told.load().unwrap();
-    file.write_all(b"name = \"later\"\n[door]\nkeys = [\"c\"]\n")
+    let overrides = overrides(&["--config", file.path().to_str().unwrap()]);
+    let before = overrides.load().unwrap();
+    file.write_all(b"name = \"later\"\n[listener]\ntokens = [\"c\"]\n")
         .unwrap();
-    let after = told.load().unwrap();
+    let after = overrides.load().unwrap();
     assert_eq!(after.config.name.as_deref(), Some("later"));
     assert_eq!(
-        before.changed(&after).collect::<Vec<_>>(),
-        ["name", "door.keys"],
-        "a secret too"
+        before.changed_keys(&after).collect::<Vec<_>>(),
+        ["name", "listener.tokens"],
+        "secrets are compared, too"
     );
     assert!(!format!("{:?}", after.settings).contains("\"c\""));
 }
