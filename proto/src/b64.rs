@@ -11,7 +11,7 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD);
 /// Text that is not canonical base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not base64url without padding")]
-pub struct NotBase64;
+pub struct ParseBase64Error;
 
 /// Writes bytes as base64url without padding.
 #[must_use]
@@ -22,17 +22,17 @@ pub fn encode(bytes: &[u8]) -> String {
 /// Reads base64url without padding.
 ///
 /// # Errors
-/// [`NotBase64`] for any other alphabet, padding, white space or non-canonical last character.
-pub fn parse(text: &str) -> Result<Vec<u8>, NotBase64> {
-    ENGINE.decode(text).map_err(|_| NotBase64)
+/// [`ParseBase64Error`] for any other alphabet, padding, white space or non-canonical last character.
+pub fn parse(text: &str) -> Result<Vec<u8>, ParseBase64Error> {
+    ENGINE.decode(text).map_err(|_| ParseBase64Error)
 }
 
 /// Reads exactly `N` bytes of base64url without padding.
 ///
 /// # Errors
-/// [`NotBase64`] when the text is malformed or holds another number of bytes.
-pub fn parse_array<const N: usize>(text: &str) -> Result<[u8; N], NotBase64> {
-    parse(text)?.try_into().map_err(|_| NotBase64)
+/// [`ParseBase64Error`] when the text is malformed or holds another number of bytes.
+pub fn parse_array<const N: usize>(text: &str) -> Result<[u8; N], ParseBase64Error> {
+    parse(text)?.try_into().map_err(|_| ParseBase64Error)
 }
 
 /// Bytes that are base64url in JSON.
@@ -83,7 +83,7 @@ mod tests {
     fn only_the_canonical_form_is_read() {
         assert_eq!(parse("_-8").unwrap(), [0xff, 0xef]);
         for bad in ["_-8=", "/+8", "_-9", "_-8 ", "_"] {
-            assert_eq!(parse(bad), Err(NotBase64), "{bad}");
+            assert_eq!(parse(bad), Err(ParseBase64Error), "{bad}");
         }
         assert_eq!(encode(&[0xff, 0xef]), "_-8");
     }

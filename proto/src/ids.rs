@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 /// Text that is not the 22 characters of a 16-byte id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id: expected 22 characters of base64url")]
-pub struct NotAnId;
+pub struct ParseIdError;
 
 macro_rules! id {
     ($(#[doc = $doc:literal])* $name:ident) => {
@@ -43,16 +43,16 @@ macro_rules! id {
         }
 
         impl FromStr for $name {
-            type Err = NotAnId;
-            fn from_str(text: &str) -> Result<Self, NotAnId> {
-                b64::parse_array(text).map(Self).map_err(|_| NotAnId)
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                b64::parse_array(text).map(Self).map_err(|_| ParseIdError)
             }
         }
 
         impl TryFrom<&[u8]> for $name {
-            type Error = NotAnId;
-            fn try_from(bytes: &[u8]) -> Result<Self, NotAnId> {
-                bytes.try_into().map(Self).map_err(|_| NotAnId)
+            type Error = ParseIdError;
+            fn try_from(bytes: &[u8]) -> Result<Self, ParseIdError> {
+                bytes.try_into().map(Self).map_err(|_| ParseIdError)
             }
         }
 
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(text.len(), 22);
         assert_eq!(text.parse::<MailboxId>().unwrap(), id);
         for bad in ["", "BwcHBwcHBwcHBwcHBwcHBwc", "BwcHBwcHBwcHBwcHBwcHBx"] {
-            assert_eq!(bad.parse::<MailboxId>(), Err(NotAnId), "{bad}");
+            assert_eq!(bad.parse::<MailboxId>(), Err(ParseIdError), "{bad}");
         }
     }
     #[test]

@@ -5,6 +5,8 @@
 //!
 //! Start reading at [`status`], then [`wire`]. The routes these types travel on are in `docs/protocol.md`.
 
+#![warn(missing_docs)]
+
 pub mod b64;
 pub mod backoff;
 pub mod blob;

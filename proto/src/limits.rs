@@ -53,13 +53,13 @@ pub const PREVIEW_BYTES_MAX: usize = 16 * 1024;
 /// The longer side of a preview, in pixels.
 pub const PREVIEW_SIDE_MAX: u32 = 256;
 /// An image of which a preview is made.
-pub const PREVIEWED_BYTES_MAX: u64 = 64_000_000;
+pub const PREVIEW_SOURCE_BYTES_MAX: u64 = 64_000_000;
 /// Its pixels.
-pub const PREVIEWED_PIXELS_MAX: u64 = 64_000_000;
+pub const PREVIEW_SOURCE_PIXELS_MAX: u64 = 64_000_000;
 /// Its longer side, in pixels.
-pub const PREVIEWED_SIDE_MAX: u32 = 32_768;
+pub const PREVIEW_SOURCE_SIDE_MAX: u32 = 32_768;
 /// Its pixels when it is a progressive JPEG, which cannot be decoded line by line.
-pub const PREVIEWED_PROGRESSIVE_PIXELS_MAX: u64 = 2_000_000;
+pub const PREVIEW_SOURCE_PROGRESSIVE_PIXELS_MAX: u64 = 2_000_000;
 /// What a decoder may take for lines or a picture that is already scaled down.
 pub const PREVIEW_MEMORY_BYTES: usize = 8 * 1024 * 1024;
 /// How long making a preview may take.
@@ -89,11 +89,11 @@ pub const ENVELOPES_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Body of any other JSON request to a relay.
 pub const JSON_REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Longest life of an envelope (`MAX_LIFE`).
-pub const ENVELOPE_LIFE_MAX: Duration = DAY.saturating_mul(30);
+pub const ENVELOPE_LIFETIME_MAX: Duration = DAY.saturating_mul(30);
 /// Life of an envelope whose sender asks for none.
-pub const ENVELOPE_LIFE_DEFAULT: Duration = DAY.saturating_mul(7);
-/// How much longer than [`ENVELOPE_LIFE_MAX`] a relay remembers an envelope's digest.
-pub const DIGEST_KEPT_BEYOND_LIFE: Duration = DAY.saturating_mul(7);
+pub const ENVELOPE_LIFETIME_DEFAULT: Duration = DAY.saturating_mul(7);
+/// How much longer than [`ENVELOPE_LIFETIME_MAX`] a relay remembers an envelope's digest.
+pub const DIGEST_RETENTION_AFTER_LIFETIME: Duration = DAY.saturating_mul(7);
 /// Envelopes that may wait in one mailbox, before configuration.
 pub const MAILBOX_ENVELOPES_MAX: u64 = 10_000;
 /// Bytes of envelopes that may wait in one mailbox, before configuration.
@@ -130,22 +130,22 @@ pub const BLOB_BYTES_MAX: u64 = 100_687_920;
 /// Parts of the largest blob.
 pub const BLOB_PARTS_MAX: u32 = 48;
 /// How much longer than its message a blob lives at least.
-pub const BLOB_LIFE_BEYOND_MESSAGE: Duration = DAY.saturating_mul(7);
+pub const BLOB_LIFETIME_AFTER_MESSAGE: Duration = DAY.saturating_mul(7);
 /// The node of a blob's owner asks for a longer life once this much of the one that its waiting messages need is used up.
-pub const BLOB_EXTENDED_BY: Duration = DAY;
+pub const BLOB_EXTENSION_INTERVAL: Duration = DAY;
 /// Longest life of a blob.
-pub const BLOB_LIFE_MAX: Duration = DAY.saturating_mul(37);
+pub const BLOB_LIFETIME_MAX: Duration = DAY.saturating_mul(37);
 
 // --- requests ---
 
 /// Longest time between `created` and `expires` of a request's signature, and how far a clock may be off.
-pub const SIGNATURE_LIFE_MAX: Duration = Duration::from_secs(300);
+pub const SIGNATURE_LIFETIME_MAX: Duration = Duration::from_secs(300);
 /// Life of a signed-in session.
-pub const SESSION_LIFE: Duration = HOUR;
+pub const SESSION_LIFETIME: Duration = HOUR;
 /// Longest long poll.
 pub const PULL_WAIT_MAX: Duration = Duration::from_secs(25);
 /// A proof for reading prekeys is good for this long, either way.
-pub const READ_PROOF_LIFE: Duration = Duration::from_secs(300);
+pub const READ_PROOF_LIFETIME: Duration = Duration::from_secs(300);
 /// Nonce of a request's signature.
 pub const NONCE_CHARS_MAX: usize = 64;
 /// How far the time of a webhook call may be from the receiver's clock, either way.
@@ -153,7 +153,7 @@ pub const WEBHOOK_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Signatures in the header of one webhook call.
 pub const WEBHOOK_SIGNATURES_MAX: usize = 8;
 /// Bytes of envelopes that a node submits in one request; as base64 they stay under [`ENVELOPES_REQUEST_BYTES_MAX`].
-pub const SUBMITTED_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub const SUBMISSION_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Time for a connection to a relay.
 pub const RELAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for one call of a relay, long polls and parts excepted.
@@ -191,15 +191,15 @@ pub const REFUSED_CALLS_MAX: u32 = 10;
 /// Failures of one envelope alone, while others pass, after which it is set aside.
 pub const ENVELOPE_FAILURES_MAX: u32 = 3;
 /// Answers `later` for one envelope, while others pass, after which it is set aside.
-pub const ENVELOPE_LATERS_MAX: u32 = 10;
+pub const ENVELOPE_DEFERRALS_MAX: u32 = 10;
 /// How often an envelope that is set aside is tried again.
-pub const SET_ASIDE_RETRY: Duration = HOUR;
+pub const SET_ASIDE_RETRY_INTERVAL: Duration = HOUR;
 /// Longest webhook call.
 pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest webhook call that begins while more than half of the calls that may be under way are.
-pub const WEBHOOK_TIMEOUT_CROWDED: Duration = Duration::from_secs(3);
+pub const WEBHOOK_TIMEOUT_UNDER_LOAD: Duration = Duration::from_secs(3);
 /// Most of a webhook's answer that is read.
-pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 * 1024;
+pub const WEBHOOK_RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Time for a connection to one address of a webhook.
 pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried for a webhook call.
@@ -207,15 +207,15 @@ pub const ADDRESSES_TRIED_MAX: usize = 3;
 /// Body of one webhook call that a node takes: a batch as base64, with room for what frames it.
 pub const WEBHOOK_CALL_BYTES_MAX: usize = 2 * DELIVERY_BATCH_BYTES_MAX;
 /// Calls that are under way when a relay stops have this long to end; then their leases are given back.
-pub const WEBHOOK_DRAIN: Duration = Duration::from_secs(5);
+pub const WEBHOOK_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Batches of one lane in a row before other lanes get their turn.
 pub const LANE_BATCHES_MAX: u32 = 16;
 /// Lease of a batch that was pulled or is being delivered.
-pub const LEASE_LIFE: Duration = MINUTE;
+pub const LEASE_DURATION: Duration = MINUTE;
 /// How often a webhook node also pulls.
 pub const WEBHOOK_NODE_PULL_INTERVAL: Duration = Duration::from_secs(900);
 /// An account's contacts bring the next call of a failing webhook forward, but calls stay this far apart.
-pub const CONTACT_SPACING: Duration = Duration::from_secs(1);
+pub const CONTACT_RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Envelopes and events in one call of a webhook whose last call failed.
 pub const PROBE_ITEMS_MAX: usize = 32;
 /// Bytes of envelopes in one call of a webhook whose last call failed, unless one alone is larger.
@@ -227,13 +227,13 @@ pub const FAILING_CALLS_MAX: usize = 128;
 /// Calls of webhooks whose last call failed that fail again, in a second.
 pub const FAILING_CALLS_PER_SECOND: u64 = 100;
 /// Lanes that are due of which a relay's scheduler knows at a time; it reads the next ones when these have begun.
-pub const DUE_LANES_AT_A_TIME: usize = 256;
+pub const DUE_LANES_MAX: usize = 256;
 /// Bytes of envelopes that a relay holds in memory for webhook calls and pulls, besides what each call has of its own.
 pub const DELIVERY_MEMORY_SHARED_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of envelopes that each of [`WEBHOOK_CALLS_MAX`] calls may hold in memory whatever the others do.
-pub const DELIVERY_MEMORY_OF_CALL_BYTES: usize = 8 * 1024;
+pub const DELIVERY_MEMORY_PER_CALL_BYTES: usize = 8 * 1024;
 /// How long a call waits for room in that memory before its lease is given back.
-pub const DELIVERY_ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
+pub const DELIVERY_MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of envelopes that a relay holds in memory for calls of webhooks whose last call failed.
 pub const FAILING_MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
@@ -250,14 +250,14 @@ pub const BLOB_BYTES_PER_DAY_MAX: u64 = 100_000_000_000;
 /// Requests without a session in a minute from one address.
 pub const ADDRESS_REQUESTS_PER_MINUTE_MAX: u32 = 600;
 /// Addresses that are counted one by one.
-pub const METERED_ADDRESSES_MAX: usize = 100_000;
+pub const TRACKED_ADDRESSES_MAX: usize = 100_000;
 
 // --- what a relay holds and answers ---
 
 /// Parts of blobs that come to a relay at a time, and as many that go; of each a stretch is in memory.
-pub const PARTS_MOVING_MAX: usize = 64;
+pub const PART_TRANSFERS_MAX: usize = 64;
 /// Of those, the parts of one account.
-pub const PARTS_MOVING_PER_ACCOUNT_MAX: usize = 4;
+pub const PART_TRANSFERS_PER_ACCOUNT_MAX: usize = 4;
 /// Of those, the parts that a node moves at a time each way: one place stays free for a part whose connection hangs.
 pub const PARTS_IN_FLIGHT_MAX: u32 = 3;
 /// Bytes of request bodies, parts excepted, that a relay holds in memory at a time.
@@ -267,13 +267,13 @@ pub const LONG_POLLS_MAX: usize = 10_000;
 /// Long polls of one account that a relay holds open at a time; more are answered at once.
 pub const LONG_POLLS_PER_ACCOUNT_MAX: usize = 8;
 /// How much of a part is in a relay's memory while it comes or goes.
-pub const PART_STRETCH_BYTES: usize = 128 * 1024;
+pub const PART_SEGMENT_BYTES: usize = 128 * 1024;
 /// Accounts whose facts a relay keeps in memory.
 pub const ACCOUNT_CACHE_ENTRIES_MAX: usize = 20_000;
 /// Mailboxes on one page of a list.
 pub const MAILBOXES_PER_PAGE: usize = 500;
 /// An upload of a blob that is not complete is given up this long after its last part.
-pub const UPLOAD_LIFE: Duration = DAY.saturating_mul(2);
+pub const UPLOAD_IDLE_TIMEOUT: Duration = DAY.saturating_mul(2);
 /// When a sender may try a full mailbox again.
 pub const MAILBOX_FULL_RETRY: Duration = MINUTE;
 /// When a sender may try the mailbox of a suspended account again.
@@ -285,11 +285,11 @@ pub const STORAGE_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 /// Percent of its disk that the reserve takes at most, before configuration.
 pub const STORAGE_RESERVE_PERCENT: u8 = 10;
 /// How often a relay looks how much of its disk is free.
-pub const STORAGE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// What a request costs on disk beside its body: rows, indices, the log's frames.
 pub const STORAGE_BYTES_PER_REQUEST: u64 = 32 * 1024;
 /// How often the bytes of a body are written: as they came, in the log, in the database.
-pub const STORAGE_COPIES: u64 = 3;
+pub const STORAGE_WRITE_AMPLIFICATION: u64 = 3;
 /// When a relay without disk space may be asked again.
 pub const STORAGE_FULL_RETRY: Duration = Duration::from_secs(10);
 /// Rows that one sweep of a relay ends or deletes in one commit.
@@ -306,13 +306,13 @@ pub const TOKEN_NAME_CHARS_MAX: usize = 64;
 /// Registration tokens of one relay.
 pub const REGISTRATION_TOKENS_MAX: u64 = 10_000;
 /// Longest life of a registration token.
-pub const REGISTRATION_TOKEN_LIFE_MAX: Duration = DAY.saturating_mul(3_653);
+pub const REGISTRATION_TOKEN_LIFETIME_MAX: Duration = DAY.saturating_mul(3_653);
 /// Lanes or envelopes that one commit on the operator's behalf changes.
-pub const OPERATOR_ROWS_MAX: usize = 500;
+pub const ADMIN_BATCH_ROWS_MAX: usize = 500;
 /// An answer of the operator's API as the commands read it.
-pub const ADMIN_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const ADMIN_RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Minutes of a relay's throughput that are kept.
-pub const THROUGHPUT_MINUTES: usize = 60;
+pub const THROUGHPUT_HISTORY_MINUTES: usize = 60;
 
 // --- ratchet, sessions and prekeys (docs/e2ee.md) ---
 
@@ -325,9 +325,9 @@ pub const OLD_HEADER_KEYS_MAX: usize = 256;
 /// Tombstones of evicted keys, as ranges.
 pub const TOMBSTONES_MAX: usize = 256;
 /// How often a connection's prekey base is replaced though nobody used it.
-pub const PREKEYS_ROTATION: Duration = DAY.saturating_mul(7);
+pub const PREKEYS_ROTATION_INTERVAL: Duration = DAY.saturating_mul(7);
 /// Life of a connection's prekey base (`not_after`).
-pub const PREKEYS_LIFE: Duration = DAY.saturating_mul(37);
+pub const PREKEYS_LIFETIME: Duration = DAY.saturating_mul(37);
 /// How early a base may be read before its `not_before`.
 pub const PREKEYS_EARLY_MAX: Duration = DAY.saturating_mul(2);
 /// Age at which the side with the lower fingerprint rotates the session.
@@ -337,7 +337,7 @@ pub const SESSION_ROTATION_HIGHER: Duration = DAY.saturating_mul(8);
 /// Messages sealed by either side after which a session rotates.
 pub const SESSION_MESSAGES_MAX: u64 = 10_000;
 /// How long an old session still receives.
-pub const OLD_SESSION_RECEIVES: Duration = DAY;
+pub const OLD_SESSION_RETENTION: Duration = DAY;
 /// Old sessions of a connection that still receive; beyond, the oldest is retired early.
 pub const OLD_SESSIONS_MAX: usize = 8;
 /// Names of retired sessions, and hashes of retired prefixes, that a connection remembers; beyond, the oldest go.
@@ -356,42 +356,42 @@ pub const SESSION_EPOCH_AHEAD_MAX: Duration = DAY.saturating_mul(3_653);
 // --- invites and receipts ---
 
 /// Life of a single-use invite whose maker asks for none.
-pub const INVITE_LIFE_DEFAULT: Duration = DAY.saturating_mul(7);
+pub const INVITE_LIFETIME_DEFAULT: Duration = DAY.saturating_mul(7);
 /// Longest life of a single-use invite.
-pub const INVITE_LIFE_MAX: Duration = DAY.saturating_mul(30);
+pub const INVITE_LIFETIME_MAX: Duration = DAY.saturating_mul(30);
 /// How long an invite's mailbox stays open after its accept is receipted.
-pub const INVITE_MAILBOX_KEPT: Duration = DAY;
+pub const INVITE_MAILBOX_RETENTION: Duration = DAY;
 /// Requests that wait at a contact address; the oldest goes.
-pub const WAITING_REQUESTS_MAX: usize = 100;
+pub const PENDING_REQUESTS_MAX: usize = 100;
 /// Past the message's life, an unreceipted message shows `unconfirmed` after this long.
 pub const UNCONFIRMED_AFTER: Duration = DAY;
 /// De-duplication by message id.
-pub const MESSAGE_IDS_KEPT: Duration = DAY.saturating_mul(90);
+pub const MESSAGE_ID_RETENTION: Duration = DAY.saturating_mul(90);
 /// An accept that nobody confirmed is sealed again after this long.
-pub const ACCEPT_REPEATED_AFTER: Duration = HOUR;
+pub const ACCEPT_RETRY_INTERVAL: Duration = HOUR;
 /// How long the maker of an invite waits for a relay to publish it.
-pub const INVITE_PUBLISHED_WITHIN: Duration = Duration::from_secs(20);
+pub const INVITE_PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
 
 // --- what a node does at a time, and keeps ---
 
 /// Envelopes sealed for one connection at a time: one request is in flight for it.
 pub const SEALED_PER_CONNECTION_MAX: usize = 16;
 /// Connections that seal in one transaction.
-pub const CONNECTIONS_PER_ROUND_MAX: usize = 32;
+pub const CONNECTIONS_PER_SEAL_BATCH_MAX: usize = 32;
 /// Events of the local API that are kept for listeners that come back.
-pub const EVENTS_KEPT: u64 = 10_000;
+pub const EVENTS_RETAINED_MAX: u64 = 10_000;
 /// How often a listener is told how far a file on the move is.
-pub const TRANSFER_TOLD_EVERY: Duration = Duration::from_millis(250);
+pub const TRANSFER_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// The time over which a file's rate is measured.
 pub const TRANSFER_RATE_WINDOW: Duration = Duration::from_secs(4);
 /// How long the end of a transfer is remembered for listeners that are busy.
-pub const TRANSFER_ENDED_KEPT: Duration = Duration::from_secs(10);
+pub const FINISHED_TRANSFER_RETENTION: Duration = Duration::from_secs(10);
 /// Bytes of its disk that a node does not fill with files.
 pub const FILES_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// Percent of its disk that this reserve takes at most.
 pub const FILES_RESERVE_PERCENT: u8 = 5;
 /// How long a staged file waits for a message to take it.
-pub const STAGED_FILES_KEPT: Duration = DAY;
+pub const STAGED_FILE_RETENTION: Duration = DAY;
 
 // --- local API and listeners ---
 
@@ -406,7 +406,7 @@ pub const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Time for the CLI's connection to the daemon.
 pub const LOCAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the daemon's answer to the CLI.
-pub const LOCAL_ANSWER_TIMEOUT: Duration = MINUTE;
+pub const LOCAL_RESPONSE_TIMEOUT: Duration = MINUTE;
 /// A file that holds one secret: a key or a token.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Connections of one listener, before configuration: each long poll needs one.
@@ -416,31 +416,31 @@ pub const LISTENER_CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
 /// TLS handshakes of one listener at a time.
 pub const HANDSHAKES_MAX: usize = 1_024;
 /// A connection that has rested this long may be closed to make room for a new one.
-pub const MAKE_ROOM_AFTER_REST: Duration = Duration::from_secs(1);
+pub const CONNECTION_EVICTABLE_AFTER: Duration = Duration::from_secs(1);
 /// How long a connection may be without a request, or without taking more of the answer to one.
-pub const CONNECTION_REST_MAX: Duration = MINUTE;
+pub const CONNECTION_IDLE_TIMEOUT: Duration = MINUTE;
 /// Age after which a connection ends when its requests have.
 pub const CONNECTION_AGE_MAX: Duration = HOUR;
 /// How long a client may take nothing of an answer.
-pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
-/// How much of an answer a client takes in a second at least, once [`WRITE_STALL_MAX`] is used up.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of an answer a client takes in a second at least, once [`WRITE_STALL_TIMEOUT`] is used up.
 pub const WRITE_BYTES_PER_SECOND_MIN: u32 = 4 * 1024;
 /// Bytes of a connection that the system takes from us before it has sent them.
 pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Files that a process has open besides its connections: databases, parts, webhook calls.
 pub const OPEN_FILES_RESERVED: usize = 1_024;
 /// How often it is looked whether a certificate has to be ordered anew.
-pub const ACME_LOOK_INTERVAL: Duration = HOUR;
+pub const ACME_CHECK_INTERVAL: Duration = HOUR;
 /// First pause after an order that failed; authorities allow few failures an hour.
 pub const ACME_RETRY_FIRST: Duration = Duration::from_secs(120);
 /// Longest pause after an order that failed.
 pub const ACME_RETRY_MAX: Duration = HOUR.saturating_mul(6);
 /// How long an authority may take for a step of an order.
-pub const ACME_WAIT_MAX: Duration = Duration::from_secs(120);
+pub const ACME_STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often the files of a certificate are looked at.
-pub const CERTIFICATE_LOOK_INTERVAL: Duration = MINUTE;
+pub const CERTIFICATE_CHECK_INTERVAL: Duration = MINUTE;
 /// How long before a certificate expires its operator is warned.
-pub const CERTIFICATE_WARNING: Duration = DAY.saturating_mul(14);
+pub const CERTIFICATE_EXPIRY_WARNING: Duration = DAY.saturating_mul(14);
 /// Time for the first byte of a request.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the headers of a request.
@@ -470,14 +470,14 @@ pub const WRITER_BATCH_MAX: usize = 256;
 /// How long a database connection waits for another process, a backup tool for example, to let go.
 pub const DATABASE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements that a database connection keeps prepared.
-pub const DATABASE_STATEMENTS_KEPT: usize = 128;
+pub const DATABASE_CACHED_STATEMENTS_MAX: usize = 128;
 /// The write-ahead log of a database is cut back to this after a checkpoint.
-pub const DATABASE_LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+pub const DATABASE_WAL_BYTES_MAX: i64 = 64 * 1024 * 1024;
 /// Pages of 4 KiB in the write-ahead log of a database after which a commit takes it over into the database. Many commits
 /// change the same pages, which are taken over once.
-pub const DATABASE_LOG_PAGES: u32 = 8_192;
+pub const DATABASE_WAL_CHECKPOINT_PAGES: u32 = 8_192;
 /// With less than this left on the disk, a failed write is put down to it.
-pub const DISK_FULL_BELOW_BYTES: u64 = 1024 * 1024;
+pub const DISK_FULL_THRESHOLD_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

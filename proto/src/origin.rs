@@ -12,13 +12,13 @@ pub struct Origin(String);
 
 /// Text that is not the origin of a relay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OriginError {
+pub enum ParseOriginError {
     /// Not a URL with a host and the scheme http or https.
     #[error("not the address of a relay: expected https://host or https://host:port")]
-    NotAnOrigin,
+    NotAUrl,
     /// A path, query, fragment, user or password stands in it.
     #[error("the address of a relay has no path, query, fragment or user")]
-    MoreThanAnOrigin,
+    ExtraComponents,
     /// Over [`ORIGIN_BYTES_MAX`].
     #[error("the address of a relay is too long: {actual_bytes} bytes, limit {limit_bytes}")]
     TooLong {
@@ -33,25 +33,25 @@ impl Origin {
     /// Reads an origin and normalises it; a single trailing slash is allowed.
     ///
     /// # Errors
-    /// [`OriginError`] says what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, OriginError> {
+    /// [`ParseOriginError`] says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, ParseOriginError> {
         if text.len() > ORIGIN_BYTES_MAX + 1 {
-            return Err(OriginError::TooLong {
+            return Err(ParseOriginError::TooLong {
                 actual_bytes: text.len(),
                 limit_bytes: ORIGIN_BYTES_MAX,
             });
         }
-        let url = Url::parse(text).map_err(|_| OriginError::NotAnOrigin)?;
+        let url = Url::parse(text).map_err(|_| ParseOriginError::NotAUrl)?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(OriginError::NotAnOrigin);
+            return Err(ParseOriginError::NotAUrl);
         }
         let more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
         if more || !url.username().is_empty() || url.password().is_some() {
-            return Err(OriginError::MoreThanAnOrigin);
+            return Err(ParseOriginError::ExtraComponents);
         }
         let origin = url.origin().ascii_serialization();
         if origin.len() > ORIGIN_BYTES_MAX {
-            return Err(OriginError::TooLong {
+            return Err(ParseOriginError::TooLong {
                 actual_bytes: origin.len(),
                 limit_bytes: ORIGIN_BYTES_MAX,
             });
@@ -93,8 +93,8 @@ impl fmt::Debug for Origin {
 }
 
 impl FromStr for Origin {
-    type Err = OriginError;
-    fn from_str(text: &str) -> Result<Self, OriginError> {
+    type Err = ParseOriginError;
+    fn from_str(text: &str) -> Result<Self, ParseOriginError> {
         Self::parse(text)
     }
 }

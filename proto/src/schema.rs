@@ -29,11 +29,11 @@ pub type CheckpointBytes = Bytes<1, CHECKPOINT_BYTES_MAX>;
 /// An envelope; that its size is one of the few legal ones is not said here.
 pub type EnvelopeBytes = Bytes<0, ENVELOPE_BYTES_MAX>;
 /// The envelopes of one request.
-pub type Submission = ListOf<SubmittedEnvelope, 1, ENVELOPES_PER_REQUEST_MAX>;
+pub type Submission = BoundedList<SubmittedEnvelope, 1, ENVELOPES_PER_REQUEST_MAX>;
 /// The ids of one request.
-pub type EnvelopeIds = ListOf<EnvelopeId, 0, ENVELOPES_PER_REQUEST_MAX>;
+pub type EnvelopeIds = BoundedList<EnvelopeId, 0, ENVELOPES_PER_REQUEST_MAX>;
 /// The keys of one mailbox.
-pub type SendKeys = ListOf<SendKey, 1, SEND_KEYS_MAX>;
+pub type SendKeys = BoundedList<SendKey, 1, SEND_KEYS_MAX>;
 
 /// From `MIN` to `MAX` bytes as base64url without padding.
 #[derive(Debug)]
@@ -65,9 +65,9 @@ impl<const MIN: usize, const MAX: usize> ToSchema for Bytes<MIN, MAX> {
 
 /// From `MIN` to `MAX` times `T`.
 #[derive(Debug)]
-pub struct ListOf<T, const MIN: usize, const MAX: usize>(PhantomData<T>);
+pub struct BoundedList<T, const MIN: usize, const MAX: usize>(PhantomData<T>);
 
-impl<T: ToSchema, const MIN: usize, const MAX: usize> PartialSchema for ListOf<T, MIN, MAX> {
+impl<T: ToSchema, const MIN: usize, const MAX: usize> PartialSchema for BoundedList<T, MIN, MAX> {
     fn schema() -> RefOr<Schema> {
         ArrayBuilder::new()
             .items(Ref::from_schema_name(T::name()))
@@ -78,7 +78,7 @@ impl<T: ToSchema, const MIN: usize, const MAX: usize> PartialSchema for ListOf<T
     }
 }
 
-impl<T: ToSchema, const MIN: usize, const MAX: usize> ToSchema for ListOf<T, MIN, MAX> {
+impl<T: ToSchema, const MIN: usize, const MAX: usize> ToSchema for BoundedList<T, MIN, MAX> {
     fn name() -> Cow<'static, str> {
         format!("{}{MIN}To{MAX}", T::name()).into()
     }
@@ -110,9 +110,9 @@ impl ToSchema for WebhookUrl {}
 
 /// A part of a blob, or a stretch of one: bytes as they are.
 #[derive(Debug)]
-pub struct Octets;
+pub struct PartBytes;
 
-impl PartialSchema for Octets {
+impl PartialSchema for PartBytes {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(Type::String)
@@ -122,7 +122,7 @@ impl PartialSchema for Octets {
     }
 }
 
-impl ToSchema for Octets {}
+impl ToSchema for PartBytes {}
 
 /// Describes a type that is so many bytes.
 macro_rules! schema_of_bytes {

@@ -45,7 +45,7 @@ impl DeliveryStatus {
 
     /// Whether the move is legal. `retrying` may follow itself: its reason and times change.
     #[must_use]
-    pub const fn may_become(self, next: Self) -> bool {
+    pub const fn can_become(self, next: Self) -> bool {
         match (self, next) {
             (Self::Pending, Self::Sent | Self::Retrying | Self::Failed)
             | (Self::Sent, Self::Retrying | Self::Failed)
@@ -282,7 +282,7 @@ mod tests {
         ];
         for (from, targets) in legal {
             for to in DeliveryStatus::ALL {
-                assert_eq!(from.may_become(to), targets.contains(&to), "{from} -> {to}");
+                assert_eq!(from.can_become(to), targets.contains(&to), "{from} -> {to}");
             }
         }
     }

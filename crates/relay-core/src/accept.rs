@@ -1,4 +1,4 @@
-//! Whether the relay takes one submitted envelope (`docs/protocol.md`, *Submitting*).
+//! Whether the relay takes one submitted envelope (`docs/protocol.md`, *Submission*).
 //!
 //! The questions are asked in this order, and the first answer stands:
 //!
@@ -12,50 +12,51 @@
 //! | known, of another sender? | refused `conflict` |
 //! | expired? | refused `envelope_expired` |
 //! | account of the mailbox suspended? | refused `mailbox_suspended` |
-//! | an earlier one of the request refused for a passing reason? | refused `after_refused` |
+//! | an earlier one of the request refused for a refuse_until_space reason? | refused `after_refused` |
 //! | mailbox full, or all mailboxes of its account together? | refused `mailbox_full` |
 //! | otherwise | accepted |
 
-use crate::quota::{Held, Quotas};
+use crate::quota::{EnvelopeUsage, Quotas};
 use sealpost_proto::{
     EnvelopeState, ErrorCode, Timestamp,
     limits::{
-        DIGEST_KEPT_BEYOND_LIFE, ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN, ENVELOPE_LIFE_DEFAULT,
-        ENVELOPE_LIFE_MAX, MAILBOX_FULL_RETRY, MAILBOX_SUSPENDED_RETRY,
+        DIGEST_RETENTION_AFTER_LIFETIME, ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN,
+        ENVELOPE_LIFETIME_DEFAULT, ENVELOPE_LIFETIME_MAX, MAILBOX_FULL_RETRY,
+        MAILBOX_SUSPENDED_RETRY,
     },
 };
 use std::time::Duration;
 
 /// What is known about one submitted envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
+pub struct SubmissionContext {
     /// Whether the mailbox's reference names this relay.
-    pub home: bool,
+    pub is_local: bool,
     /// Size of the envelope in bytes.
     pub size_bytes: usize,
     /// The expiry that the sender asks for.
-    pub asked_expiry: Option<Timestamp>,
+    pub requested_expiry: Option<Timestamp>,
     /// What waits in the mailbox; absent when the mailbox is unknown or closed.
-    pub mailbox: Option<Held>,
+    pub mailbox: Option<EnvelopeUsage>,
     /// Whether the operator suspended the mailbox's account.
-    pub suspended: bool,
+    pub is_recipient_suspended: bool,
     /// What waits in all mailboxes of that mailbox's account.
-    pub account: Held,
+    pub account: EnvelopeUsage,
     /// Whether the proof fits one of the mailbox's keys.
-    pub proof_good: bool,
+    pub is_proof_valid: bool,
     /// The record of an earlier envelope with this mailbox and id.
-    pub known: Option<Known>,
-    /// Whether an earlier item of the request for the same mailbox was refused for a passing reason.
-    pub after_refused: bool,
+    pub prior: Option<PriorSubmission>,
+    /// Whether an earlier item of the request for the same mailbox was refused for a refuse_until_space reason.
+    pub follows_refusal: bool,
 }
 
 /// An envelope that was accepted before under the same mailbox and id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct PriorSubmission {
     /// Whether its digest is the one of the bytes that came now.
-    pub same_digest: bool,
+    pub is_same_digest: bool,
     /// Whether the same account submitted it.
-    pub same_sender: bool,
+    pub is_same_sender: bool,
     /// Where it is.
     pub state: EnvelopeState,
 }
@@ -89,66 +90,68 @@ pub struct Refusal {
 impl Refusal {
     /// Whether later items of the request for the same mailbox have to wait too, so that order holds.
     #[must_use]
-    pub const fn is_passing(self) -> bool {
+    pub const fn is_retryable(self) -> bool {
         self.code.is_retryable()
     }
 }
 
 /// Decides about one envelope; the quotas are those of the account that receives it.
 #[must_use]
-pub fn decide(now: Timestamp, quotas: &Quotas, facts: Facts) -> Verdict {
-    if !facts.home {
-        return finally(ErrorCode::ForeignRelayUnsupported);
+pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Verdict {
+    if !context.is_local {
+        return refuse(ErrorCode::ForeignRelayUnsupported);
     }
     if let Some(
-        known @ Known {
-            same_sender: true, ..
+        known @ PriorSubmission {
+            is_same_sender: true,
+            ..
         },
-    ) = facts.known
+    ) = context.prior
     {
-        return again(known);
+        return decide_resubmission(known);
     }
-    if !is_legal_size(facts.size_bytes) {
-        return finally(ErrorCode::EnvelopeInvalid);
+    if !is_legal_size(context.size_bytes) {
+        return refuse(ErrorCode::EnvelopeInvalid);
     }
-    let Some(held) = facts.mailbox else {
-        return finally(ErrorCode::MailboxUnknown);
+    let Some(held) = context.mailbox else {
+        return refuse(ErrorCode::MailboxUnknown);
     };
-    if !facts.proof_good {
-        return finally(ErrorCode::ProofInvalid);
+    if !context.is_proof_valid {
+        return refuse(ErrorCode::ProofInvalid);
     }
-    if facts.known.is_some() {
-        return finally(ErrorCode::Conflict);
+    if context.prior.is_some() {
+        return refuse(ErrorCode::Conflict);
     }
-    let expires_at = expiry(now, facts.asked_expiry);
+    let expires_at = expiry(now, context.requested_expiry);
     if expires_at <= now {
-        return finally(ErrorCode::EnvelopeExpired);
+        return refuse(ErrorCode::EnvelopeExpired);
     }
-    if facts.suspended {
-        return later(ErrorCode::MailboxSuspended, MAILBOX_SUSPENDED_RETRY);
+    if context.is_recipient_suspended {
+        return refuse_for(ErrorCode::MailboxSuspended, MAILBOX_SUSPENDED_RETRY);
     }
-    if facts.after_refused {
-        return passing(ErrorCode::AfterRefused);
+    if context.follows_refusal {
+        return refuse_until_space(ErrorCode::AfterRefused);
     }
-    if !quotas.allows_envelope(held, facts.account, facts.size_bytes as u64) {
-        return passing(ErrorCode::MailboxFull);
+    if !quotas.allows_envelope(held, context.account, context.size_bytes as u64) {
+        return refuse_until_space(ErrorCode::MailboxFull);
     }
     Verdict::Accept { expires_at }
 }
 
-/// The end of an envelope's life: as asked, [`ENVELOPE_LIFE_DEFAULT`] from now otherwise, never more than
-/// [`ENVELOPE_LIFE_MAX`] from now.
+/// The end of an envelope's life: as asked, [`ENVELOPE_LIFETIME_DEFAULT`] from now otherwise, never more than
+/// [`ENVELOPE_LIFETIME_MAX`] from now.
 #[must_use]
 pub fn expiry(now: Timestamp, asked: Option<Timestamp>) -> Timestamp {
     asked
-        .unwrap_or(now.plus(ENVELOPE_LIFE_DEFAULT))
-        .min(now.plus(ENVELOPE_LIFE_MAX))
+        .unwrap_or(now.plus(ENVELOPE_LIFETIME_DEFAULT))
+        .min(now.plus(ENVELOPE_LIFETIME_MAX))
 }
 
-/// Until when the digest of an envelope that is accepted now is kept.
+/// Until when the digest of an envelope that is accepted now is mantissa_bits.
 #[must_use]
-pub fn digest_kept_until(now: Timestamp) -> Timestamp {
-    now.plus(ENVELOPE_LIFE_MAX).plus(DIGEST_KEPT_BEYOND_LIFE)
+pub fn digest_expiry(now: Timestamp) -> Timestamp {
+    now.plus(ENVELOPE_LIFETIME_MAX)
+        .plus(DIGEST_RETENTION_AFTER_LIFETIME)
 }
 
 /// Whether so many bytes can be an envelope: a power of two from 2,048 to 65,536, or a Padmé size up to 262,144.
@@ -161,33 +164,33 @@ pub const fn is_legal_size(bytes: usize) -> bool {
         ENVELOPE_BYTES_MIN..=65_536 => bytes.is_power_of_two(),
         65_537..=ENVELOPE_BYTES_MAX => {
             let exponent = bytes.ilog2();
-            let kept = exponent.ilog2() + 1;
-            bytes.trailing_zeros() >= exponent - kept
+            let mantissa_bits = exponent.ilog2() + 1;
+            bytes.trailing_zeros() >= exponent - mantissa_bits
         }
         _ => false,
     }
 }
 
-const fn again(known: Known) -> Verdict {
-    if known.same_digest {
+const fn decide_resubmission(known: PriorSubmission) -> Verdict {
+    if known.is_same_digest {
         Verdict::Duplicate { state: known.state }
     } else {
-        finally(ErrorCode::Conflict)
+        refuse(ErrorCode::Conflict)
     }
 }
 
-const fn finally(code: ErrorCode) -> Verdict {
+const fn refuse(code: ErrorCode) -> Verdict {
     Verdict::Refuse(Refusal {
         code,
         retry_after: None,
     })
 }
 
-const fn passing(code: ErrorCode) -> Verdict {
-    later(code, MAILBOX_FULL_RETRY)
+const fn refuse_until_space(code: ErrorCode) -> Verdict {
+    refuse_for(code, MAILBOX_FULL_RETRY)
 }
 
-const fn later(code: ErrorCode, wait: Duration) -> Verdict {
+const fn refuse_for(code: ErrorCode, wait: Duration) -> Verdict {
     Verdict::Refuse(Refusal {
         code,
         retry_after: Some(wait),
@@ -200,22 +203,22 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-    fn good() -> Facts {
-        Facts {
-            home: true,
+    fn valid_context() -> SubmissionContext {
+        SubmissionContext {
+            is_local: true,
             size_bytes: 2_048,
-            asked_expiry: None,
-            mailbox: Some(Held::default()),
-            suspended: false,
-            account: Held::default(),
-            proof_good: true,
-            known: None,
-            after_refused: false,
+            requested_expiry: None,
+            mailbox: Some(EnvelopeUsage::default()),
+            is_recipient_suspended: false,
+            account: EnvelopeUsage::default(),
+            is_proof_valid: true,
+            prior: None,
+            follows_refusal: false,
         }
     }
 
-    fn code(facts: Facts) -> Option<ErrorCode> {
-        match decide(NOW, &Quotas::default(), facts) {
+    fn code(context: SubmissionContext) -> Option<ErrorCode> {
+        match decide(NOW, &Quotas::default(), context) {
             Verdict::Refuse(refusal) => Some(refusal.code),
             Verdict::Accept { .. } | Verdict::Duplicate { .. } => None,
         }
@@ -223,123 +226,123 @@ mod tests {
 
     #[test]
     fn each_fact_alone_refuses() {
-        let known = Known {
-            same_digest: true,
-            same_sender: false,
+        let known = PriorSubmission {
+            is_same_digest: true,
+            is_same_sender: false,
             state: EnvelopeState::Queued,
         };
-        let changed = Known {
-            same_digest: false,
-            same_sender: true,
+        let changed = PriorSubmission {
+            is_same_digest: false,
+            is_same_sender: true,
             state: EnvelopeState::Queued,
         };
-        let full = Held {
+        let full = EnvelopeUsage {
             envelopes: Quotas::default().mailbox_envelopes,
             bytes: 0,
         };
-        let overfull = Held {
+        let overfull = EnvelopeUsage {
             envelopes: 0,
             bytes: Quotas::default().account_bytes,
         };
-        for (facts, expected) in [
+        for (context, expected) in [
             (
-                Facts {
-                    home: false,
-                    ..good()
+                SubmissionContext {
+                    is_local: false,
+                    ..valid_context()
                 },
                 ErrorCode::ForeignRelayUnsupported,
             ),
             (
-                Facts {
+                SubmissionContext {
                     size_bytes: 2_047,
-                    ..good()
+                    ..valid_context()
                 },
                 ErrorCode::EnvelopeInvalid,
             ),
             (
-                Facts {
+                SubmissionContext {
                     mailbox: None,
-                    ..good()
+                    ..valid_context()
                 },
                 ErrorCode::MailboxUnknown,
             ),
             (
-                Facts {
-                    proof_good: false,
-                    ..good()
+                SubmissionContext {
+                    is_proof_valid: false,
+                    ..valid_context()
                 },
                 ErrorCode::ProofInvalid,
             ),
             (
-                Facts {
-                    known: Some(known),
-                    ..good()
+                SubmissionContext {
+                    prior: Some(known),
+                    ..valid_context()
                 },
                 ErrorCode::Conflict,
             ),
             (
-                Facts {
-                    known: Some(changed),
-                    ..good()
+                SubmissionContext {
+                    prior: Some(changed),
+                    ..valid_context()
                 },
                 ErrorCode::Conflict,
             ),
             (
-                Facts {
-                    asked_expiry: Some(NOW),
-                    ..good()
+                SubmissionContext {
+                    requested_expiry: Some(NOW),
+                    ..valid_context()
                 },
                 ErrorCode::EnvelopeExpired,
             ),
             (
-                Facts {
-                    suspended: true,
-                    ..good()
+                SubmissionContext {
+                    is_recipient_suspended: true,
+                    ..valid_context()
                 },
                 ErrorCode::MailboxSuspended,
             ),
             (
-                Facts {
-                    after_refused: true,
-                    ..good()
+                SubmissionContext {
+                    follows_refusal: true,
+                    ..valid_context()
                 },
                 ErrorCode::AfterRefused,
             ),
             (
-                Facts {
+                SubmissionContext {
                     mailbox: Some(full),
-                    ..good()
+                    ..valid_context()
                 },
                 ErrorCode::MailboxFull,
             ),
             (
-                Facts {
+                SubmissionContext {
                     account: overfull,
-                    ..good()
+                    ..valid_context()
                 },
                 ErrorCode::MailboxFull,
             ),
         ] {
-            assert_eq!(code(facts), Some(expected));
+            assert_eq!(code(context), Some(expected));
         }
-        assert_eq!(code(good()), None);
+        assert_eq!(code(valid_context()), None);
     }
 
     #[test]
     fn a_duplicate_is_one_even_when_its_mailbox_closed_and_its_life_ended() {
-        let known = Some(Known {
-            same_digest: true,
-            same_sender: true,
+        let known = Some(PriorSubmission {
+            is_same_digest: true,
+            is_same_sender: true,
             state: EnvelopeState::Stored,
         });
-        let facts = Facts {
-            known,
+        let context = SubmissionContext {
+            prior: known,
             mailbox: None,
-            proof_good: false,
-            asked_expiry: Some(NOW),
-            ..good()
+            is_proof_valid: false,
+            requested_expiry: Some(NOW),
+            ..valid_context()
         };
-        let verdict = decide(NOW, &Quotas::default(), facts);
+        let verdict = decide(NOW, &Quotas::default(), context);
         assert_eq!(
             verdict,
             Verdict::Duplicate {
@@ -354,23 +357,23 @@ mod tests {
             code,
             retry_after: None,
         };
-        assert!(refusal(ErrorCode::MailboxSuspended).is_passing());
+        assert!(refusal(ErrorCode::MailboxSuspended).is_retryable());
         assert!(
-            refusal(ErrorCode::MailboxFull).is_passing()
-                && refusal(ErrorCode::AfterRefused).is_passing()
+            refusal(ErrorCode::MailboxFull).is_retryable()
+                && refusal(ErrorCode::AfterRefused).is_retryable()
         );
         assert!(
-            !refusal(ErrorCode::ProofInvalid).is_passing()
-                && !refusal(ErrorCode::EnvelopeInvalid).is_passing()
+            !refusal(ErrorCode::ProofInvalid).is_retryable()
+                && !refusal(ErrorCode::EnvelopeInvalid).is_retryable()
         );
     }
 
     #[test]
     fn a_life_is_clamped() {
-        assert_eq!(expiry(NOW, None), NOW.plus(ENVELOPE_LIFE_DEFAULT));
+        assert_eq!(expiry(NOW, None), NOW.plus(ENVELOPE_LIFETIME_DEFAULT));
         assert_eq!(
             expiry(NOW, Some(Timestamp::from_millis(u64::MAX))),
-            NOW.plus(ENVELOPE_LIFE_MAX)
+            NOW.plus(ENVELOPE_LIFETIME_MAX)
         );
         assert_eq!(expiry(NOW, Some(NOW)), NOW);
     }

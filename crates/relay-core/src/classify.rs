@@ -1,17 +1,17 @@
-//! What one call of a webhook means for its lane (`docs/protocol.md`, *When it does not work*).
+//! What one call of a webhook means for its lane (`docs/protocol.md`, *Failures*).
 
 use sealpost_proto::limits::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
 use std::time::Duration;
 
 /// How a call went, as the edge saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub enum CallResult {
     /// No connection: name, address, connect or TLS.
     NotConnected,
     /// No whole answer in time.
     TimedOut,
     /// A connection, and then no whole answer: reset, or not HTTP.
-    Broken,
+    Interrupted,
     /// An answer.
     Status {
         /// The HTTP status, 100 to 999.
@@ -27,13 +27,13 @@ pub enum Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// 200 with outcomes.
-    Answered,
+    Succeeded,
     /// The endpoint is not there, or what stands before it says so: the signs of an outage, not of what was sent.
     Unreachable,
     /// The endpoint is there and failed: perhaps because of what was sent.
-    Broke,
+    EndpointError,
     /// It asks for patience, at least [`RETRY_AFTER_MIN`], at most [`RETRY_AFTER_MAX`].
-    AskedToWait(Duration),
+    RetryAfter(Duration),
     /// It does not want the call.
     Refused,
     /// It will never want a call again.
@@ -46,35 +46,35 @@ pub enum Class {
 /// |---|---|
 /// | 200 that parses | answered |
 /// | no connection, timeout, 408, 425, 429, 502, 503, 504 | unreachable |
-/// | reset, another 2xx, 200 that does not parse, any other 5xx | broke |
+/// | reset, another 2xx, 200 that does not parse, any other 5xx | error |
 /// | 429, 503, 504 with `Retry-After` | asked to wait |
 /// | 410 | gone |
 /// | any other status | refused |
 #[must_use]
-pub fn classify(call: Call) -> Class {
+pub fn classify(call: CallResult) -> Class {
     match call {
-        Call::NotConnected | Call::TimedOut => Class::Unreachable,
-        Call::Broken => Class::Broke,
-        Call::Status {
+        CallResult::NotConnected | CallResult::TimedOut => Class::Unreachable,
+        CallResult::Interrupted => Class::EndpointError,
+        CallResult::Status {
             status: 200,
             parses: true,
             ..
-        } => Class::Answered,
-        Call::Status {
+        } => Class::Succeeded,
+        CallResult::Status {
             status: 429 | 503 | 504,
             retry_after: Some(wait),
             ..
-        } => Class::AskedToWait(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)),
-        Call::Status { status: 410, .. } => Class::Gone,
-        Call::Status {
+        } => Class::RetryAfter(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)),
+        CallResult::Status { status: 410, .. } => Class::Gone,
+        CallResult::Status {
             status: 408 | 425 | 429 | 502..=504,
             ..
         } => Class::Unreachable,
-        Call::Status {
+        CallResult::Status {
             status: 200..=299 | 500..=599,
             ..
-        } => Class::Broke,
-        Call::Status { .. } => Class::Refused,
+        } => Class::EndpointError,
+        CallResult::Status { .. } => Class::Refused,
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn status(status: u16, retry_after: Option<u64>, parses: bool) -> Class {
-        classify(Call::Status {
+        classify(CallResult::Status {
             status,
             retry_after: retry_after.map(Duration::from_secs),
             parses,
@@ -92,16 +92,16 @@ mod tests {
 
     #[test]
     fn every_status_has_its_class() {
-        assert_eq!(classify(Call::NotConnected), Class::Unreachable);
-        assert_eq!(classify(Call::TimedOut), Class::Unreachable);
-        assert_eq!(classify(Call::Broken), Class::Broke);
-        assert_eq!(status(200, None, true), Class::Answered);
+        assert_eq!(classify(CallResult::NotConnected), Class::Unreachable);
+        assert_eq!(classify(CallResult::TimedOut), Class::Unreachable);
+        assert_eq!(classify(CallResult::Interrupted), Class::EndpointError);
+        assert_eq!(status(200, None, true), Class::Succeeded);
         assert_eq!(status(410, None, false), Class::Gone);
         for outage in [408, 425, 429, 502, 503, 504] {
             assert_eq!(status(outage, None, false), Class::Unreachable, "{outage}");
         }
-        for broke in [200, 201, 204, 500, 501, 505, 599] {
-            assert_eq!(status(broke, None, false), Class::Broke, "{broke}");
+        for error in [200, 201, 204, 500, 501, 505, 599] {
+            assert_eq!(status(error, None, false), Class::EndpointError, "{error}");
         }
         for refused in [
             100, 300, 301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 418, 600,
@@ -115,17 +115,17 @@ mod tests {
         for asking in [429, 503, 504] {
             assert_eq!(
                 status(asking, Some(0), false),
-                Class::AskedToWait(RETRY_AFTER_MIN)
+                Class::RetryAfter(RETRY_AFTER_MIN)
             );
             assert_eq!(
                 status(asking, Some(30), false),
-                Class::AskedToWait(Duration::from_secs(30))
+                Class::RetryAfter(Duration::from_secs(30))
             );
             assert_eq!(
                 status(asking, Some(9_999_999), false),
-                Class::AskedToWait(RETRY_AFTER_MAX)
+                Class::RetryAfter(RETRY_AFTER_MAX)
             );
         }
-        assert_eq!(status(500, Some(30), false), Class::Broke);
+        assert_eq!(status(500, Some(30), false), Class::EndpointError);
     }
 }

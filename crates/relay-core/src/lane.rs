@@ -36,11 +36,11 @@
 //!
 //! # Which envelope is the trouble
 //!
-//! [`Suspicion`] finds the one that makes calls fail. What tells of an outage, and not of what was sent, neither moves it
+//! [`PoisonSearch`] finds the one that makes calls fail. What tells of an outage, and not of what was sent, neither moves it
 //! on nor back, except that the last try is only worth something right after another one passed. When another item has
 //! come to the head of the queue, the search starts anew.
 //!
-//! | suspicion | is called with | passed | later | broke | refused | outage | asked to wait |
+//! | poison_search | is called with | passed | later | broke | refused | outage | asked to wait |
 //! |---|---|---|---|---|---|---|---|
 //! | nobody | batch | nobody | same | head 0 | head 0 | same | same |
 //! | nobody, one waits | batch | nobody | same | head 1 | head 1 | same | same |
@@ -67,14 +67,15 @@
 //! | asked to wait | retry | retry | retry |
 //! | gone | switched off, retry | switched off, retry | switched off, retry |
 
-mod ended;
+mod finished_call;
 
 use crate::classify::Class;
 use sealpost_proto::{
     DeliveryId, Timestamp,
     limits::{
-        BACKOFF_MAX, CONTACT_SPACING, DELIVERY_BATCH_BYTES_MAX, DELIVERY_BATCH_ITEMS_MAX,
-        LEASE_LIFE, PROBE_BYTES_MAX, PROBE_ITEMS_MAX, RETRY_AFTER_MAX,
+        BACKOFF_MAX, CONTACT_RETRY_INTERVAL_MIN, DELIVERY_BATCH_BYTES_MAX,
+        DELIVERY_BATCH_ITEMS_MAX, LEASE_DURATION, PROBE_BYTES_MAX, PROBE_ITEMS_MAX,
+        RETRY_AFTER_MAX,
     },
     wire::WebhookState,
 };
@@ -95,7 +96,7 @@ pub struct Lane {
     /// Calls in a row that were refused.
     pub refusals: u32,
     /// The search for an envelope that makes calls fail.
-    pub suspicion: Suspicion,
+    pub poison_search: PoisonSearch,
 }
 
 /// What a lane does.
@@ -106,8 +107,8 @@ pub enum State {
     Ready,
     /// A batch is out.
     Leased {
-        /// Which way.
-        way: Way,
+        /// Which method.
+        method: DeliveryMethod,
         /// The end of the lease.
         until: Timestamp,
     },
@@ -119,7 +120,7 @@ pub enum State {
         until: Timestamp,
     },
     /// The endpoint asked for patience.
-    AskedToWait {
+    RetryAfter {
         /// When the next call is due.
         until: Timestamp,
     },
@@ -128,7 +129,7 @@ pub enum State {
 /// How a batch goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum DeliveryMethod {
     /// The node asked.
     Pull,
     /// The webhook is called with that.
@@ -153,30 +154,32 @@ pub enum Selection {
 
 /// How much a batch holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Take {
+pub struct BatchLimits {
     /// Items at most.
     pub items: usize,
     /// Bytes of envelopes at most, unless the first alone is larger.
     pub bytes: usize,
 }
 
-impl Way {
-    /// How much goes out this way.
+impl DeliveryMethod {
+    /// How much goes out this method.
     #[must_use]
-    pub const fn take(self) -> Take {
+    pub const fn batch_limits(self) -> BatchLimits {
         match self {
-            Self::Pull | Self::Webhook(Selection::Batch) => Take {
+            Self::Pull | Self::Webhook(Selection::Batch) => BatchLimits {
                 items: DELIVERY_BATCH_ITEMS_MAX,
                 bytes: DELIVERY_BATCH_BYTES_MAX,
             },
-            Self::Webhook(Selection::Probe) => Take {
+            Self::Webhook(Selection::Probe) => BatchLimits {
                 items: PROBE_ITEMS_MAX,
                 bytes: PROBE_BYTES_MAX,
             },
-            Self::Webhook(Selection::Head | Selection::Other | Selection::SetAside) => Take {
-                items: 1,
-                bytes: DELIVERY_BATCH_BYTES_MAX,
-            },
+            Self::Webhook(Selection::Head | Selection::Other | Selection::SetAside) => {
+                BatchLimits {
+                    items: 1,
+                    bytes: DELIVERY_BATCH_BYTES_MAX,
+                }
+            }
         }
     }
 }
@@ -184,10 +187,10 @@ impl Way {
 /// How far the search for an item that makes calls fail has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Suspicion {
+pub enum PoisonSearch {
     /// None: batches go out.
     #[default]
-    Nobody,
+    Idle,
     /// A call failed that this item headed; it is sent alone.
     Head {
         /// The suspect.
@@ -201,30 +204,32 @@ pub enum Suspicion {
         item: DeliveryId,
     },
     /// One did; the suspect gets its last try.
-    LastTry {
+    LastAttempt {
         /// The suspect.
         item: DeliveryId,
     },
 }
 
-impl Suspicion {
+impl PoisonSearch {
     const fn suspect(self) -> Option<DeliveryId> {
         match self {
-            Self::Nobody => None,
-            Self::Head { item, .. } | Self::Others { item } | Self::LastTry { item } => Some(item),
+            Self::Idle => None,
+            Self::Head { item, .. } | Self::Others { item } | Self::LastAttempt { item } => {
+                Some(item)
+            }
         }
     }
 }
 
 /// What waits in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct QueueSnapshot {
     /// The first item of the queue. What is set aside, and what waits behind that, is not in the queue.
     pub head: Option<DeliveryId>,
-    /// Whether an item waits that is not of the head's mailbox; looked at only where [`Lane::compares`] asks.
-    pub others: bool,
+    /// Whether an item waits that is not of the head's mailbox; looked at only where [`Lane::comparison_suspect`] asks.
+    pub has_other_mailbox: bool,
     /// Whether an envelope that was set aside is due.
-    pub set_aside_due: bool,
+    pub has_set_aside_due: bool,
 }
 
 /// What happens to a lane.
@@ -233,7 +238,7 @@ pub enum Event {
     /// The node asks for what waits.
     Pull,
     /// The scheduler would call the webhook.
-    Call(Waiting),
+    Call(QueueSnapshot),
     /// A call of the webhook came to its end.
     Finished {
         /// The lease's fencing number.
@@ -244,45 +249,45 @@ pub enum Event {
         first: DeliveryId,
         /// Items of the batch.
         items: usize,
-        /// With [`Class::Answered`]: how long the node asks to be left alone.
-        later: Option<Duration>,
+        /// With [`Class::Succeeded`]: how long the node asks to be left alone.
+        retry_after: Option<Duration>,
     },
     /// The node acknowledges what it pulled.
     Acknowledged {
         /// The lease's fencing number.
         fence: u64,
         /// How long the node asks to be left alone.
-        later: Option<Duration>,
+        retry_after: Option<Duration>,
     },
     /// A lease is given back unused.
-    Returned {
+    Released {
         /// The lease's fencing number.
         fence: u64,
     },
     /// The account was heard of.
     Contact,
-    /// The relay started: calls that were under way are not any more.
+    /// The relay started: calls that were under method are not any more.
     Restarted,
     /// The webhook answered its challenge.
     Verified,
-    /// The account chose another way of delivery.
-    Changed {
+    /// The account chose another method of delivery.
+    DeliveryModeChanged {
         /// Whether it has a webhook now.
-        webhook: bool,
+        has_webhook: bool,
     },
 }
 
 /// What the edge has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Hand out what [`Way::take`] says, under this lease.
+    /// Hand out what [`DeliveryMethod::take`] says, under this lease.
     Lease {
         /// Its fencing number.
         fence: u64,
         /// Its end.
         until: Timestamp,
-        /// Its way.
-        way: Way,
+        /// Its method.
+        method: DeliveryMethod,
     },
     /// Count a failed attempt for each envelope of the batch that still waits, and tell their senders.
     Retry {
@@ -312,7 +317,7 @@ impl Lane {
             fence: 0,
             failures: 0,
             refusals: 0,
-            suspicion: Suspicion::Nobody,
+            poison_search: PoisonSearch::Idle,
         }
     }
 
@@ -327,30 +332,32 @@ impl Lane {
                 class,
                 first,
                 items,
-                later,
+                retry_after,
             } => {
-                let Some(selection) = self.called(fence) else {
+                let Some(selection) = self.active_call(fence) else {
                     return Vec::new();
                 };
-                ended::Ended {
+                finished_call::FinishedCall {
                     now,
                     selection,
                     first,
                     items,
                     random,
                 }
-                .finish(self, class, later)
+                .apply(self, class, retry_after)
             }
-            Event::Acknowledged { fence, later } => self.acknowledge(now, fence, later),
-            Event::Returned { fence } => self.give_back(fence),
-            Event::Contact => self.hear(now),
+            Event::Acknowledged { fence, retry_after } => self.acknowledge(now, fence, retry_after),
+            Event::Released { fence } => self.release(fence),
+            Event::Contact => self.record_contact(now),
             Event::Restarted => self.restart(),
-            Event::Verified => self.renew(if self.webhook == WebhookState::None {
+            Event::Verified => self.reset(if self.webhook == WebhookState::None {
                 WebhookState::None
             } else {
                 WebhookState::Active
             }),
-            Event::Changed { webhook } => self.renew(Self::new(webhook).webhook),
+            Event::DeliveryModeChanged { has_webhook } => {
+                self.reset(Self::new(has_webhook).webhook)
+            }
         }
     }
 
@@ -367,19 +374,19 @@ impl Lane {
             return None;
         }
         let work = if waits { Some(now) } else { set_aside_at };
-        work.map(|at| self.held_until(now).map_or(at, |until| at.max(until)))
+        work.map(|at| self.blocked_until(now).map_or(at, |until| at.max(until)))
     }
 
     /// Whether [`Event::Contact`] would change anything.
     #[must_use]
-    pub const fn heeds_contact(&self) -> bool {
+    pub const fn contact_ends_backoff(&self) -> bool {
         matches!(self.state, State::BackingOff { .. })
     }
 
     /// Whether a batch is out at this time.
     #[must_use]
     pub fn is_leased(&self, now: Timestamp) -> bool {
-        matches!(self.state, State::Leased { .. }) && self.held_until(now).is_some()
+        matches!(self.state, State::Leased { .. }) && self.blocked_until(now).is_some()
     }
 
     /// Whether the last call failed, so that the next one is a try.
@@ -388,24 +395,26 @@ impl Lane {
         self.failures > 0
     }
 
-    /// The item that the next call compares with another one.
+    /// The item that the next call comparison_suspect with another one.
     #[must_use]
-    pub const fn compares(&self) -> Option<DeliveryId> {
-        match self.suspicion {
-            Suspicion::Others { item } => Some(item),
-            Suspicion::Nobody | Suspicion::Head { .. } | Suspicion::LastTry { .. } => None,
+    pub const fn comparison_suspect(&self) -> Option<DeliveryId> {
+        match self.poison_search {
+            PoisonSearch::Others { item } => Some(item),
+            PoisonSearch::Idle | PoisonSearch::Head { .. } | PoisonSearch::LastAttempt { .. } => {
+                None
+            }
         }
     }
 
     /// Until when no call goes out, if it is held up now. A time beyond the longest that the state can have been given is no time: the clock was
     /// put back.
     #[must_use]
-    pub fn held_until(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn blocked_until(&self, now: Timestamp) -> Option<Timestamp> {
         let (until, longest) = match self.state {
             State::Ready => return None,
-            State::Leased { until, .. } => (until, LEASE_LIFE),
+            State::Leased { until, .. } => (until, LEASE_DURATION),
             State::BackingOff { until, .. } => (until, BACKOFF_MAX),
-            State::AskedToWait { until } => (until, RETRY_AFTER_MAX),
+            State::RetryAfter { until } => (until, RETRY_AFTER_MAX),
         };
         (until > now && until <= now.plus(longest)).then_some(until)
     }
@@ -413,35 +422,35 @@ impl Lane {
     fn pull(&mut self, now: Timestamp) -> Vec<Effect> {
         match self.state {
             State::Leased {
-                way: Way::Webhook(_),
+                method: DeliveryMethod::Webhook(_),
                 ..
-            } if self.held_until(now).is_some() => Vec::new(),
+            } if self.blocked_until(now).is_some() => Vec::new(),
             State::Ready
             | State::Leased { .. }
             | State::BackingOff { .. }
-            | State::AskedToWait { .. } => self.lease(now, Way::Pull),
+            | State::RetryAfter { .. } => self.lease(now, DeliveryMethod::Pull),
         }
     }
 
-    fn call(&mut self, now: Timestamp, waiting: Waiting) -> Vec<Effect> {
-        if self.held_until(now).is_some() || self.webhook != WebhookState::Active {
+    fn call(&mut self, now: Timestamp, waiting: QueueSnapshot) -> Vec<Effect> {
+        if self.blocked_until(now).is_some() || self.webhook != WebhookState::Active {
             return Vec::new();
         }
         if self
-            .suspicion
+            .poison_search
             .suspect()
             .is_some_and(|suspect| waiting.head != Some(suspect))
         {
-            self.suspicion = Suspicion::Nobody;
+            self.poison_search = PoisonSearch::Idle;
         }
         match self.select(waiting) {
-            Some(selection) => self.lease(now, Way::Webhook(selection)),
+            Some(selection) => self.lease(now, DeliveryMethod::Webhook(selection)),
             None => Vec::new(),
         }
     }
 
-    const fn select(&self, waiting: Waiting) -> Option<Selection> {
-        let aside = if waiting.set_aside_due {
+    const fn select(&self, waiting: QueueSnapshot) -> Option<Selection> {
+        let aside = if waiting.has_set_aside_due {
             Some(Selection::SetAside)
         } else {
             None
@@ -449,49 +458,57 @@ impl Lane {
         if waiting.head.is_none() {
             return aside;
         }
-        match self.suspicion {
-            Suspicion::Nobody if waiting.set_aside_due => aside,
-            Suspicion::Nobody if self.is_failing() => Some(Selection::Probe),
-            Suspicion::Nobody => Some(Selection::Batch),
-            Suspicion::Others { .. } if waiting.others => Some(Selection::Other),
-            Suspicion::Others { .. } if waiting.set_aside_due => aside,
-            Suspicion::Head { .. } | Suspicion::Others { .. } | Suspicion::LastTry { .. } => {
-                Some(Selection::Head)
-            }
+        match self.poison_search {
+            PoisonSearch::Idle if waiting.has_set_aside_due => aside,
+            PoisonSearch::Idle if self.is_failing() => Some(Selection::Probe),
+            PoisonSearch::Idle => Some(Selection::Batch),
+            PoisonSearch::Others { .. } if waiting.has_other_mailbox => Some(Selection::Other),
+            PoisonSearch::Others { .. } if waiting.has_set_aside_due => aside,
+            PoisonSearch::Head { .. }
+            | PoisonSearch::Others { .. }
+            | PoisonSearch::LastAttempt { .. } => Some(Selection::Head),
         }
     }
 
-    fn lease(&mut self, now: Timestamp, way: Way) -> Vec<Effect> {
-        let until = now.plus(LEASE_LIFE);
+    fn lease(&mut self, now: Timestamp, method: DeliveryMethod) -> Vec<Effect> {
+        let until = now.plus(LEASE_DURATION);
         self.fence += 1;
-        self.state = State::Leased { way, until };
+        self.state = State::Leased { method, until };
         vec![Effect::Lease {
             fence: self.fence,
             until,
-            way,
+            method,
         }]
     }
 
-    const fn called(&self, fence: u64) -> Option<Selection> {
+    const fn active_call(&self, fence: u64) -> Option<Selection> {
         match self.state {
             State::Leased {
-                way: Way::Webhook(selection),
+                method: DeliveryMethod::Webhook(selection),
                 ..
             } if fence == self.fence => Some(selection),
             State::Ready
             | State::Leased { .. }
             | State::BackingOff { .. }
-            | State::AskedToWait { .. } => None,
+            | State::RetryAfter { .. } => None,
         }
     }
 
-    fn acknowledge(&mut self, now: Timestamp, fence: u64, later: Option<Duration>) -> Vec<Effect> {
+    fn acknowledge(
+        &mut self,
+        now: Timestamp,
+        fence: u64,
+        retry_after: Option<Duration>,
+    ) -> Vec<Effect> {
         match self.state {
-            State::Leased { way: Way::Pull, .. } if fence == self.fence => {
+            State::Leased {
+                method: DeliveryMethod::Pull,
+                ..
+            } if fence == self.fence => {
                 // That the node pulls says nothing of its webhook: the next call of one that failed is still a try.
                 self.failures = self.failures.min(1);
-                self.state = rest(now, later);
-                later
+                self.state = idle_state(now, retry_after);
+                retry_after
                     .map(|wait| Effect::Retry {
                         next_attempt_at: Some(now.plus(wait)),
                     })
@@ -501,21 +518,21 @@ impl Lane {
             State::Ready
             | State::Leased { .. }
             | State::BackingOff { .. }
-            | State::AskedToWait { .. } => Vec::new(),
+            | State::RetryAfter { .. } => Vec::new(),
         }
     }
 
-    fn give_back(&mut self, fence: u64) -> Vec<Effect> {
-        if self.called(fence).is_some() {
+    fn release(&mut self, fence: u64) -> Vec<Effect> {
+        if self.active_call(fence).is_some() {
             self.state = State::Ready;
         }
         Vec::new()
     }
 
-    fn hear(&mut self, now: Timestamp) -> Vec<Effect> {
+    fn record_contact(&mut self, now: Timestamp) -> Vec<Effect> {
         match self.state {
             State::BackingOff { since, until } => {
-                let soonest = since.plus(CONTACT_SPACING);
+                let soonest = since.plus(CONTACT_RETRY_INTERVAL_MIN);
                 self.failures = self.failures.min(1);
                 self.state = if now < soonest {
                     State::BackingOff {
@@ -526,7 +543,7 @@ impl Lane {
                     State::Ready
                 };
             }
-            State::Ready | State::Leased { .. } | State::AskedToWait { .. } => {}
+            State::Ready | State::Leased { .. } | State::RetryAfter { .. } => {}
         }
         Vec::new()
     }
@@ -534,36 +551,39 @@ impl Lane {
     fn restart(&mut self) -> Vec<Effect> {
         match self.state {
             State::Leased {
-                way: Way::Webhook(_),
+                method: DeliveryMethod::Webhook(_),
                 ..
             } => self.state = State::Ready,
             State::Ready
-            | State::Leased { way: Way::Pull, .. }
+            | State::Leased {
+                method: DeliveryMethod::Pull,
+                ..
+            }
             | State::BackingOff { .. }
-            | State::AskedToWait { .. } => {}
+            | State::RetryAfter { .. } => {}
         }
         Vec::new()
     }
 
-    fn renew(&mut self, webhook: WebhookState) -> Vec<Effect> {
+    fn reset(&mut self, webhook: WebhookState) -> Vec<Effect> {
         self.webhook = webhook;
-        self.passed();
-        self.suspicion = Suspicion::Nobody;
+        self.clear_failures();
+        self.poison_search = PoisonSearch::Idle;
         match self.state {
-            State::BackingOff { .. } | State::AskedToWait { .. } => self.state = State::Ready,
+            State::BackingOff { .. } | State::RetryAfter { .. } => self.state = State::Ready,
             State::Ready | State::Leased { .. } => {}
         }
         Vec::new()
     }
 
-    const fn passed(&mut self) {
+    const fn clear_failures(&mut self) {
         self.failures = 0;
         self.refusals = 0;
     }
 }
 
-fn rest(now: Timestamp, later: Option<Duration>) -> State {
-    later.map_or(State::Ready, |wait| State::AskedToWait {
+fn idle_state(now: Timestamp, retry_after: Option<Duration>) -> State {
+    retry_after.map_or(State::Ready, |wait| State::RetryAfter {
         until: now.plus(wait),
     })
 }

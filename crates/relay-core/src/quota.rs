@@ -1,10 +1,9 @@
 //! How much one account or mailbox may hold. The defaults are `proto::limits`; an operator may lower or raise them, for all
 //! accounts or for one.
 
-use crate::rates::OwnRates;
+use crate::rates::RateOverrides;
 use sealpost_proto::{limits, time::millis, wire::AnnouncedLimits};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 /// The quotas of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +49,8 @@ impl Quotas {
             envelope_bytes: bytes(limits::ENVELOPE_BYTES_MAX),
             envelopes_per_request: bytes(limits::ENVELOPES_PER_REQUEST_MAX),
             envelopes_request_bytes: bytes(limits::ENVELOPES_REQUEST_BYTES_MAX),
-            envelope_life_default_ms: life(limits::ENVELOPE_LIFE_DEFAULT),
-            envelope_life_max_ms: life(limits::ENVELOPE_LIFE_MAX),
+            envelope_life_default_ms: millis(limits::ENVELOPE_LIFETIME_DEFAULT),
+            envelope_life_max_ms: millis(limits::ENVELOPE_LIFETIME_MAX),
             mailbox_envelopes: self.mailbox_envelopes,
             mailbox_bytes: self.mailbox_bytes,
             account_envelopes: Some(self.account_envelopes),
@@ -66,16 +65,24 @@ impl Quotas {
 
     /// The quotas of an account of which the operator said something else.
     #[must_use]
-    pub fn with(&self, own: &QuotaOverrides) -> Self {
+    pub fn with_overrides(&self, overrides: &QuotaOverrides) -> Self {
         Self {
-            mailbox_envelopes: own.mailbox_envelopes.unwrap_or(self.mailbox_envelopes),
-            mailbox_bytes: own.mailbox_bytes.unwrap_or(self.mailbox_bytes),
-            account_envelopes: own.account_envelopes.unwrap_or(self.account_envelopes),
-            account_bytes: own.account_bytes.unwrap_or(self.account_bytes),
-            account_mailboxes: own.account_mailboxes.unwrap_or(self.account_mailboxes),
-            account_blobs: own.account_blobs.unwrap_or(self.account_blobs),
-            account_blob_bytes: own.account_blob_bytes.unwrap_or(self.account_blob_bytes),
-            blob_bytes: own.blob_bytes.unwrap_or(self.blob_bytes),
+            mailbox_envelopes: overrides
+                .mailbox_envelopes
+                .unwrap_or(self.mailbox_envelopes),
+            mailbox_bytes: overrides.mailbox_bytes.unwrap_or(self.mailbox_bytes),
+            account_envelopes: overrides
+                .account_envelopes
+                .unwrap_or(self.account_envelopes),
+            account_bytes: overrides.account_bytes.unwrap_or(self.account_bytes),
+            account_mailboxes: overrides
+                .account_mailboxes
+                .unwrap_or(self.account_mailboxes),
+            account_blobs: overrides.account_blobs.unwrap_or(self.account_blobs),
+            account_blob_bytes: overrides
+                .account_blob_bytes
+                .unwrap_or(self.account_blob_bytes),
+            blob_bytes: overrides.blob_bytes.unwrap_or(self.blob_bytes),
         }
     }
 
@@ -87,7 +94,7 @@ impl Quotas {
 
     /// Whether an account that holds so much may add a blob of `size_bytes`.
     #[must_use]
-    pub const fn allows_blob(&self, held: HeldBlobs, size_bytes: u64) -> bool {
+    pub const fn allows_blob(&self, held: BlobUsage, size_bytes: u64) -> bool {
         held.blobs < self.account_blobs
             && held.bytes.saturating_add(size_bytes) <= self.account_blob_bytes
     }
@@ -95,7 +102,12 @@ impl Quotas {
     /// Whether another envelope may wait in a mailbox that holds so much, of an account whose mailboxes together hold so
     /// much.
     #[must_use]
-    pub const fn allows_envelope(&self, mailbox: Held, account: Held, size_bytes: u64) -> bool {
+    pub const fn allows_envelope(
+        &self,
+        mailbox: EnvelopeUsage,
+        account: EnvelopeUsage,
+        size_bytes: u64,
+    ) -> bool {
         mailbox.fits(size_bytes, self.mailbox_envelopes, self.mailbox_bytes)
             && account.fits(size_bytes, self.account_envelopes, self.account_bytes)
     }
@@ -106,7 +118,7 @@ impl Quotas {
 #[serde(default, deny_unknown_fields)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of Quotas and of OwnRates"
+    reason = "the fields are those of Quotas and of RateOverrides"
 )]
 pub struct QuotaOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,8 +150,8 @@ pub struct QuotaOverrides {
 impl QuotaOverrides {
     /// Those that are rates.
     #[must_use]
-    pub const fn rates(&self) -> OwnRates {
-        OwnRates {
+    pub const fn rates(&self) -> RateOverrides {
+        RateOverrides {
             requests_per_second: self.requests_per_second,
             requests_burst: self.requests_burst,
             envelopes_per_minute: self.envelopes_per_minute,
@@ -150,14 +162,14 @@ impl QuotaOverrides {
 
 /// What waits in one mailbox, or in all mailboxes of an account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct EnvelopeUsage {
     /// Envelopes.
     pub envelopes: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
-impl Held {
+impl EnvelopeUsage {
     /// One more.
     pub const fn add(&mut self, size_bytes: u64) {
         self.envelopes += 1;
@@ -171,7 +183,7 @@ impl Held {
 
 /// The blobs of one account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HeldBlobs {
+pub struct BlobUsage {
     /// How many.
     pub blobs: u64,
     /// Their bytes, announced sizes included.
@@ -180,10 +192,6 @@ pub struct HeldBlobs {
 
 fn bytes(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
-}
-
-fn life(duration: Duration) -> u64 {
-    millis(duration)
 }
 
 #[cfg(test)]
@@ -202,8 +210,8 @@ mod tests {
             account_blob_bytes: 100,
             blob_bytes: 100,
         };
-        let held = |envelopes, bytes| Held { envelopes, bytes };
-        let none = Held::default();
+        let held = |envelopes, bytes| EnvelopeUsage { envelopes, bytes };
+        let none = EnvelopeUsage::default();
         assert!(quotas.allows_envelope(held(1, 7_952), none, 2_048));
         assert!(
             !quotas.allows_envelope(held(2, 0), none, 2_048)
@@ -215,16 +223,16 @@ mod tests {
                 && !quotas.allows_envelope(none, held(0, 17_953), 2_048)
         );
         assert!(quotas.allows_mailbox(2) && !quotas.allows_mailbox(3));
-        let blobs = |blobs, bytes| HeldBlobs { blobs, bytes };
+        let blobs = |blobs, bytes| BlobUsage { blobs, bytes };
         assert!(quotas.allows_blob(blobs(1, 40), 60) && !quotas.allows_blob(blobs(1, 41), 60));
         assert!(!quotas.allows_blob(blobs(2, 0), 1) && !quotas.allows_blob(blobs(0, u64::MAX), 1));
     }
 
     #[test]
     fn what_is_said_of_one_account_counts_and_the_rest_is_as_for_all() {
-        let own: QuotaOverrides =
+        let overrides: QuotaOverrides =
             serde_json::from_str(r#"{"account_bytes": 7, "account_blobs": 0}"#).unwrap();
-        let quotas = Quotas::default().with(&own);
+        let quotas = Quotas::default().with_overrides(&overrides);
         assert_eq!(
             quotas,
             Quotas {
@@ -234,7 +242,7 @@ mod tests {
             }
         );
         assert_eq!(
-            serde_json::to_string(&own).unwrap(),
+            serde_json::to_string(&overrides).unwrap(),
             r#"{"account_bytes":7,"account_blobs":0}"#
         );
         assert!(serde_json::from_str::<QuotaOverrides>(r#"{"acount_bytes": 7}"#).is_err());

@@ -33,7 +33,7 @@ impl Default for Rates {
 
 /// The rates that the operator said of one account; what is absent is as for all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct OwnRates {
+pub struct RateOverrides {
     /// Requests in a second, over time.
     pub requests_per_second: Option<u32>,
     /// Requests at once.
@@ -51,14 +51,18 @@ const DAY: Duration = Duration::from_secs(86_400);
 impl Rates {
     /// The rates of an account of which the operator said something else.
     #[must_use]
-    pub fn with(&self, own: OwnRates) -> Self {
+    pub fn with_overrides(&self, overrides: RateOverrides) -> Self {
         Self {
-            requests_per_second: own.requests_per_second.unwrap_or(self.requests_per_second),
-            requests_burst: own.requests_burst.unwrap_or(self.requests_burst),
-            envelopes_per_minute: own
+            requests_per_second: overrides
+                .requests_per_second
+                .unwrap_or(self.requests_per_second),
+            requests_burst: overrides.requests_burst.unwrap_or(self.requests_burst),
+            envelopes_per_minute: overrides
                 .envelopes_per_minute
                 .unwrap_or(self.envelopes_per_minute),
-            blob_bytes_per_day: own.blob_bytes_per_day.unwrap_or(self.blob_bytes_per_day),
+            blob_bytes_per_day: overrides
+                .blob_bytes_per_day
+                .unwrap_or(self.blob_bytes_per_day),
             address_requests_per_minute: self.address_requests_per_minute,
         }
     }
@@ -177,14 +181,14 @@ impl fmt::Display for Rate {
 
 /// Where somebody stands: what is left of a rate. Shown, it is an item of `RateLimit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct RateLimitStatus {
     /// Of which rate.
     pub rate: Rate,
     /// What is allowed now.
     pub remaining: u32,
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for RateLimitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rate, remaining } = self;
         let used = rate.quantity.saturating_sub(*remaining);
@@ -218,7 +222,7 @@ mod tests {
         assert_eq!(rate.to_string(), r#""requests";q=1000;w=5"#);
         assert_eq!(rate.period(), Duration::from_millis(5));
         assert_eq!(
-            Standing {
+            RateLimitStatus {
                 rate,
                 remaining: 1_000
             }
@@ -226,7 +230,7 @@ mod tests {
             r#""requests";r=1000;t=0"#
         );
         assert_eq!(
-            Standing {
+            RateLimitStatus {
                 rate,
                 remaining: 999
             }
@@ -234,25 +238,28 @@ mod tests {
             r#""requests";r=999;t=1"#
         );
         assert_eq!(
-            Standing { rate, remaining: 0 }.to_string(),
+            RateLimitStatus { rate, remaining: 0 }.to_string(),
             r#""requests";r=0;t=5"#
         );
     }
 
     #[test]
     fn what_is_said_of_one_account_counts_and_the_rest_is_as_for_all() {
-        let own = OwnRates {
+        let overrides = RateOverrides {
             requests_per_second: Some(0),
             blob_bytes_per_day: Some(7),
-            ..OwnRates::default()
+            ..RateOverrides::default()
         };
         let expected = Rates {
             requests_per_second: 0,
             blob_bytes_per_day: 7,
             ..Rates::default()
         };
-        assert_eq!(Rates::default().with(own), expected);
-        assert_eq!(Rates::default().with(OwnRates::default()), Rates::default());
+        assert_eq!(Rates::default().with_overrides(overrides), expected);
+        assert_eq!(
+            Rates::default().with_overrides(RateOverrides::default()),
+            Rates::default()
+        );
     }
 
     #[test]

@@ -8,35 +8,38 @@ pub struct Request {
     /// The relay's policy.
     pub policy: RegistrationPolicy,
     /// Whether the key has an account already.
-    pub known: bool,
+    pub is_registered: bool,
     /// Whether the operator suspended that account.
-    pub suspended: bool,
+    pub is_suspended: bool,
     /// Whether the token that came is one of the operator's; compared in constant time by the caller.
-    pub token_good: bool,
+    pub is_token_valid: bool,
 }
 
 /// Whether the account may be made, or stands already.
 ///
 /// # Errors
-/// The code that the relay answers. A known key is refused only while its account is suspended: registering is idempotent.
+/// The code that the relay answers. A known key is refused only while its account is is_suspended: registering is idempotent.
 pub const fn decide(request: Request) -> Result<(), ErrorCode> {
     match request {
         Request {
-            suspended: true, ..
+            is_suspended: true, ..
         } => Err(ErrorCode::AccountSuspended),
-        Request { known: true, .. }
+        Request {
+            is_registered: true,
+            ..
+        }
         | Request {
             policy: RegistrationPolicy::Open,
             ..
         }
         | Request {
             policy: RegistrationPolicy::Token,
-            token_good: true,
+            is_token_valid: true,
             ..
         } => Ok(()),
         Request {
             policy: RegistrationPolicy::Token,
-            token_good: false,
+            is_token_valid: false,
             ..
         } => Err(ErrorCode::RegistrationTokenInvalid),
         Request {
@@ -72,7 +75,7 @@ pub enum UrlRefusal {
 ///
 /// # Errors
 /// [`UrlRefusal`].
-pub fn webhook_url(url: &str) -> Result<(), UrlRefusal> {
+pub fn validate_webhook_url(url: &str) -> Result<(), UrlRefusal> {
     if url.len() > WEBHOOK_URL_BYTES_MAX {
         return Err(UrlRefusal::TooLong {
             actual_bytes: url.len(),
@@ -95,7 +98,7 @@ mod tests {
     #[test]
     fn every_policy_with_and_without_a_token() {
         use RegistrationPolicy::{Closed, Open, Token};
-        for (policy, token_good, expected) in [
+        for (policy, is_token_valid, expected) in [
             (Open, false, Ok(())),
             (Token, true, Ok(())),
             (Token, false, Err(ErrorCode::RegistrationTokenInvalid)),
@@ -104,21 +107,21 @@ mod tests {
         ] {
             let request = Request {
                 policy,
-                known: false,
-                suspended: false,
-                token_good,
+                is_registered: false,
+                is_suspended: false,
+                is_token_valid,
             };
             assert_eq!(decide(request), expected);
             assert_eq!(
                 decide(Request {
-                    known: true,
+                    is_registered: true,
                     ..request
                 }),
                 Ok(())
             );
             let suspended = Request {
-                known: true,
-                suspended: true,
+                is_registered: true,
+                is_suspended: true,
                 ..request
             };
             assert_eq!(decide(suspended), Err(ErrorCode::AccountSuspended));
@@ -127,14 +130,20 @@ mod tests {
 
     #[test]
     fn a_webhook_url_is_looked_at() {
-        assert_eq!(webhook_url("https://acme.example/hook?k=1"), Ok(()));
-        assert_eq!(webhook_url("ftp://acme.example"), Err(UrlRefusal::Scheme));
         assert_eq!(
-            webhook_url("https://acme.example/a b"),
+            validate_webhook_url("https://acme.example/hook?k=1"),
+            Ok(())
+        );
+        assert_eq!(
+            validate_webhook_url("ftp://acme.example"),
+            Err(UrlRefusal::Scheme)
+        );
+        assert_eq!(
+            validate_webhook_url("https://acme.example/a b"),
             Err(UrlRefusal::Characters)
         );
         assert!(matches!(
-            webhook_url(&format!("https://{}", "a".repeat(3_000))),
+            validate_webhook_url(&format!("https://{}", "a".repeat(3_000))),
             Err(UrlRefusal::TooLong { .. })
         ));
     }

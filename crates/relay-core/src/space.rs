@@ -3,10 +3,10 @@
 //!
 //! | space | free | next space |
 //! |---|---|---|
-//! | roomy | less than the reserve | low |
-//! | roomy | the reserve or more | roomy |
+//! | sufficient | less than the reserve | low |
+//! | sufficient | the reserve or more | sufficient |
 //! | low | less than 9/8 of the reserve | low |
-//! | low | 9/8 of the reserve or more | roomy |
+//! | low | 9/8 of the reserve or more | sufficient |
 
 use sealpost_proto::limits;
 
@@ -31,40 +31,40 @@ impl Default for Reserve {
 impl Reserve {
     /// The reserve on a disk of `total_bytes`.
     #[must_use]
-    pub fn of(self, total_bytes: u64) -> u64 {
+    pub fn bytes_on(self, total_bytes: u64) -> u64 {
         let percent = u64::from(self.percent.min(100));
         self.bytes.min(total_bytes / 100 * percent)
     }
 
     /// The part of a reserve that is a file: given away when even the reserve is taken by others.
     #[must_use]
-    pub const fn of_file(reserve_bytes: u64) -> u64 {
+    pub const fn file_bytes(reserve_bytes: u64) -> u64 {
         reserve_bytes / 4
     }
 }
 
 /// Whether there is room for new work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Space {
+pub enum DiskSpace {
     /// There is.
     #[default]
-    Roomy,
+    Sufficient,
     /// There is not.
     Low,
 }
 
-impl Space {
+impl DiskSpace {
     /// What follows when so much is free, the reserve's file counted as free.
     #[must_use]
     pub const fn step(self, free_bytes: u64, reserve_bytes: u64) -> Self {
         let enough = match self {
-            Self::Roomy => reserve_bytes,
+            Self::Sufficient => reserve_bytes,
             Self::Low => reserve_bytes.saturating_add(reserve_bytes / 8),
         };
         if free_bytes < enough {
             Self::Low
         } else {
-            Self::Roomy
+            Self::Sufficient
         }
     }
 }
@@ -72,23 +72,23 @@ impl Space {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Space::{Low, Roomy};
+    use DiskSpace::{Low, Sufficient};
 
     #[test]
     fn every_space_with_every_amount() {
         for (space, free, next) in [
-            (Roomy, 0, Low),
-            (Roomy, 799, Low),
-            (Roomy, 800, Roomy),
-            (Roomy, 900, Roomy),
+            (Sufficient, 0, Low),
+            (Sufficient, 799, Low),
+            (Sufficient, 800, Sufficient),
+            (Sufficient, 900, Sufficient),
             (Low, 0, Low),
             (Low, 800, Low),
             (Low, 899, Low),
-            (Low, 900, Roomy),
+            (Low, 900, Sufficient),
         ] {
             assert_eq!(space.step(free, 800), next, "{space:?} {free}");
         }
-        assert_eq!(Roomy.step(0, 0), Roomy, "no reserve, no refusal");
+        assert_eq!(Sufficient.step(0, 0), Sufficient, "no reserve, no refusal");
     }
 
     #[test]
@@ -98,7 +98,11 @@ mod tests {
             percent: 10,
         };
         assert_eq!(
-            (reserve.of(100_000), reserve.of(5_000), reserve.of(0)),
+            (
+                reserve.bytes_on(100_000),
+                reserve.bytes_on(5_000),
+                reserve.bytes_on(0)
+            ),
             (1_000, 500, 0)
         );
         assert_eq!(
@@ -106,7 +110,7 @@ mod tests {
                 percent: 255,
                 ..reserve
             }
-            .of(500),
+            .bytes_on(500),
             500
         );
     }

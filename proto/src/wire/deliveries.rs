@@ -75,7 +75,7 @@ pub enum WebhookCall {
         /// What it carries.
         data: DeliveryBatch,
     },
-    /// Shows that the URL is the node's: the node answers [`ChallengeAnswer`].
+    /// Shows that the URL is the node's: the node answers [`ChallengeResponse`].
     Challenge {
         /// When it was made.
         timestamp: Timestamp,
@@ -89,7 +89,7 @@ pub enum WebhookCall {
 /// byte and the challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ChallengeAnswer {
+pub struct ChallengeResponse {
     /// The 32 bytes of the HMAC.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Bytes32))]
     pub answer: B64,
@@ -105,7 +105,8 @@ pub enum DeliveryOutcome {
     /// The outer layer does not open: junk.
     Refused,
     /// The node as a whole cannot take it now.
-    Later {
+    #[serde(rename = "later")]
+    Deferred {
         /// When to come again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(example = 5_000))]

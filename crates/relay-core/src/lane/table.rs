@@ -6,15 +6,15 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
 const FENCE: u64 = 7;
 const FIRST: DeliveryId = DeliveryId(1);
-const NONE_WAITS: Waiting = Waiting {
+const NONE_WAITS: QueueSnapshot = QueueSnapshot {
     head: None,
-    others: false,
-    set_aside_due: false,
+    has_other_mailbox: false,
+    has_set_aside_due: false,
 };
-const WAITING: Waiting = Waiting {
+const WAITING: QueueSnapshot = QueueSnapshot {
     head: Some(FIRST),
-    others: true,
-    set_aside_due: false,
+    has_other_mailbox: true,
+    has_set_aside_due: false,
 };
 
 /// One table: the heads of its columns and its rows, each a name and the cells.
@@ -70,19 +70,19 @@ fn state(name: &str) -> State {
     match name {
         "ready" => State::Ready,
         "pulled" => State::Leased {
-            way: Way::Pull,
+            method: DeliveryMethod::Pull,
             until: soon,
         },
         "pulled, passed" => State::Leased {
-            way: Way::Pull,
+            method: DeliveryMethod::Pull,
             until: NOW,
         },
         "called" => State::Leased {
-            way: Way::Webhook(Selection::Batch),
+            method: DeliveryMethod::Webhook(Selection::Batch),
             until: soon,
         },
         "called, passed" => State::Leased {
-            way: Way::Webhook(Selection::Batch),
+            method: DeliveryMethod::Webhook(Selection::Batch),
             until: past,
         },
         "backing off" => State::BackingOff {
@@ -97,8 +97,8 @@ fn state(name: &str) -> State {
             since: NOW,
             until: soon,
         },
-        "waiting" => State::AskedToWait { until: soon },
-        "waiting, due" => State::AskedToWait { until: NOW },
+        "waiting" => State::RetryAfter { until: soon },
+        "waiting, due" => State::RetryAfter { until: NOW },
         other => panic!("no state is called {other:?}"),
     }
 }
@@ -106,34 +106,37 @@ fn state(name: &str) -> State {
 fn state_name(state: State) -> &'static str {
     match state {
         State::Ready => "ready",
-        State::Leased { way: Way::Pull, .. } => "pulled",
         State::Leased {
-            way: Way::Webhook(_),
+            method: DeliveryMethod::Pull,
+            ..
+        } => "pulled",
+        State::Leased {
+            method: DeliveryMethod::Webhook(_),
             ..
         } => "called",
         State::BackingOff { .. } => "backing off",
-        State::AskedToWait { .. } => "waiting",
+        State::RetryAfter { .. } => "waiting",
     }
 }
 
-fn finished(class: Class, later: Option<Duration>) -> Event {
+fn finished(class: Class, retry_after: Option<Duration>) -> Event {
     Event::Finished {
         fence: FENCE,
         class,
         first: FIRST,
         items: 3,
-        later,
+        retry_after,
     }
 }
 
 fn end(name: &str) -> Event {
     match name {
-        "answered" | "passed" => finished(Class::Answered, None),
-        "later" => finished(Class::Answered, Some(MINUTE)),
+        "answered" | "passed" => finished(Class::Succeeded, None),
+        "later" => finished(Class::Succeeded, Some(MINUTE)),
         "outage" => finished(Class::Unreachable, None),
-        "broke" => finished(Class::Broke, None),
+        "broke" => finished(Class::EndpointError, None),
         "refused" | "refused for the tenth time" => finished(Class::Refused, None),
-        "asked to wait" => finished(Class::AskedToWait(MINUTE), None),
+        "asked to wait" => finished(Class::RetryAfter(MINUTE), None),
         "gone" => finished(Class::Gone, None),
         other => panic!("no call ends {other:?}"),
     }
@@ -145,18 +148,18 @@ fn event(name: &str) -> Event {
         "call" => Event::Call(WAITING),
         "stored" => Event::Acknowledged {
             fence: FENCE,
-            later: None,
+            retry_after: None,
         },
         "put off" => Event::Acknowledged {
             fence: FENCE,
-            later: Some(MINUTE),
+            retry_after: Some(MINUTE),
         },
-        "returned" => Event::Returned { fence: FENCE },
+        "returned" => Event::Released { fence: FENCE },
         "contact" => Event::Contact,
         "restarted" => Event::Restarted,
         "verified" => Event::Verified,
-        "changed" | "changed to a webhook" => Event::Changed { webhook: true },
-        "changed to pulling" => Event::Changed { webhook: false },
+        "changed" | "changed to a webhook" => Event::DeliveryModeChanged { has_webhook: true },
+        "changed to pulling" => Event::DeliveryModeChanged { has_webhook: false },
         end_of_call => end(end_of_call),
     }
 }
@@ -190,20 +193,20 @@ fn an_older_fence_moves_nothing() {
                     class,
                     first,
                     items,
-                    later,
+                    retry_after,
                     ..
                 } => Event::Finished {
                     fence: FENCE - 1,
                     class,
                     first,
                     items,
-                    later,
+                    retry_after,
                 },
-                Event::Acknowledged { later, .. } => Event::Acknowledged {
+                Event::Acknowledged { retry_after, .. } => Event::Acknowledged {
                     fence: FENCE - 1,
-                    later,
+                    retry_after,
                 },
-                Event::Returned { .. } => Event::Returned { fence: FENCE - 1 },
+                Event::Released { .. } => Event::Released { fence: FENCE - 1 },
                 _ => continue,
             };
             let mut after = lane(state(row));
@@ -275,35 +278,35 @@ fn every_webhook_under_every_event() {
     }
 }
 
-/// A suspicion, and what waits meanwhile.
-fn suspicion(name: &str) -> (Suspicion, Waiting) {
+/// A poison_search, and what waits meanwhile.
+fn poison_search(name: &str) -> (PoisonSearch, QueueSnapshot) {
     let item = FIRST;
-    let alone = Waiting {
-        others: false,
+    let alone = QueueSnapshot {
+        has_other_mailbox: false,
         ..WAITING
     };
     match name {
-        "nobody" => (Suspicion::Nobody, WAITING),
-        "nobody, one waits" => (Suspicion::Nobody, alone),
-        "head 0" => (Suspicion::Head { item, failures: 0 }, WAITING),
-        "head 1" => (Suspicion::Head { item, failures: 1 }, WAITING),
-        "head 2" => (Suspicion::Head { item, failures: 2 }, WAITING),
+        "nobody" => (PoisonSearch::Idle, WAITING),
+        "nobody, one waits" => (PoisonSearch::Idle, alone),
+        "head 0" => (PoisonSearch::Head { item, failures: 0 }, WAITING),
+        "head 1" => (PoisonSearch::Head { item, failures: 1 }, WAITING),
+        "head 2" => (PoisonSearch::Head { item, failures: 2 }, WAITING),
         "others" => (
-            Suspicion::Others { item },
-            Waiting {
-                set_aside_due: true,
+            PoisonSearch::Others { item },
+            QueueSnapshot {
+                has_set_aside_due: true,
                 ..WAITING
             },
         ),
         "others, one set aside is due" => (
-            Suspicion::Others { item },
-            Waiting {
-                set_aside_due: true,
+            PoisonSearch::Others { item },
+            QueueSnapshot {
+                has_set_aside_due: true,
                 ..alone
             },
         ),
-        "others, there is none" => (Suspicion::Others { item }, alone),
-        "last try" => (Suspicion::LastTry { item }, WAITING),
+        "others, there is none" => (PoisonSearch::Others { item }, alone),
+        "last try" => (PoisonSearch::LastAttempt { item }, WAITING),
         other => panic!("nobody is suspected as {other:?}"),
     }
 }
@@ -319,11 +322,11 @@ fn selection_name(selection: Selection) -> &'static str {
 }
 
 /// Calls, and lets the call end so.
-fn attempt(lane: &mut Lane, waiting: Waiting, end: Event) -> (Selection, Vec<Effect>) {
+fn attempt(lane: &mut Lane, waiting: QueueSnapshot, end: Event) -> (Selection, Vec<Effect>) {
     let [
         Effect::Lease {
             fence,
-            way: Way::Webhook(selection),
+            method: DeliveryMethod::Webhook(selection),
             ..
         },
     ] = lane.step(NOW, Event::Call(waiting), 0)[..]
@@ -333,13 +336,13 @@ fn attempt(lane: &mut Lane, waiting: Waiting, end: Event) -> (Selection, Vec<Eff
     let Event::Finished {
         class,
         first,
-        later,
+        retry_after,
         ..
     } = end
     else {
         panic!("{end:?} ends no call")
     };
-    let items = if waiting.others && selection == Selection::Batch {
+    let items = if waiting.has_other_mailbox && selection == Selection::Batch {
         3
     } else {
         1
@@ -353,7 +356,7 @@ fn attempt(lane: &mut Lane, waiting: Waiting, end: Event) -> (Selection, Vec<Eff
                 class,
                 first,
                 items,
-                later,
+                retry_after,
             },
             0,
         ),
@@ -362,13 +365,13 @@ fn attempt(lane: &mut Lane, waiting: Waiting, end: Event) -> (Selection, Vec<Eff
 
 #[test]
 fn every_suspicion_under_every_end_of_a_call() {
-    let table = table("suspicion");
+    let table = table("poison_search");
     assert_eq!((table.heads.len(), table.rows.len()), (7, 9));
     for (row, cells) in &table.rows {
-        let (before, waiting) = suspicion(row);
+        let (before, waiting) = poison_search(row);
         for (head, cell) in table.heads.iter().zip(cells).skip(1) {
             let mut lane = Lane {
-                suspicion: before,
+                poison_search: before,
                 ..lane(State::Ready)
             };
             let (selection, _) = attempt(&mut lane, waiting, end(head));
@@ -376,51 +379,54 @@ fn every_suspicion_under_every_end_of_a_call() {
             let after = if *cell == "same" {
                 before
             } else {
-                suspicion(cell).0
+                poison_search(cell).0
             };
-            assert_eq!(lane.suspicion, after, "{row} under {head}");
+            assert_eq!(lane.poison_search, after, "{row} under {head}");
         }
     }
 }
 
 #[test]
 fn another_head_and_another_endpoint_start_the_search_anew() {
-    for (row, _) in table("suspicion").rows {
-        let (before, waiting) = suspicion(row);
+    for (row, _) in table("poison_search").rows {
+        let (before, waiting) = poison_search(row);
         let mut lane = Lane {
-            suspicion: before,
+            poison_search: before,
             ..lane(State::Ready)
         };
         let _ = lane.step(
             NOW,
-            Event::Call(Waiting {
+            Event::Call(QueueSnapshot {
                 head: Some(DeliveryId(2)),
-                set_aside_due: false,
+                has_set_aside_due: false,
                 ..waiting
             }),
             0,
         );
-        assert_eq!(lane.suspicion, Suspicion::Nobody, "{row}");
-        for event in [Event::Verified, Event::Changed { webhook: true }] {
+        assert_eq!(lane.poison_search, PoisonSearch::Idle, "{row}");
+        for event in [
+            Event::Verified,
+            Event::DeliveryModeChanged { has_webhook: true },
+        ] {
             let mut lane = Lane {
-                suspicion: before,
+                poison_search: before,
                 ..self::lane(State::Ready)
             };
             let _ = lane.step(NOW, event, 0);
-            assert_eq!(lane.suspicion, Suspicion::Nobody, "{row}");
+            assert_eq!(lane.poison_search, PoisonSearch::Idle, "{row}");
         }
         for event in [
             Event::Pull,
             Event::Contact,
             Event::Restarted,
-            Event::Returned { fence: FENCE },
+            Event::Released { fence: FENCE },
         ] {
             let mut lane = Lane {
-                suspicion: before,
+                poison_search: before,
                 ..self::lane(State::Ready)
             };
             let _ = lane.step(NOW, event, 0);
-            assert_eq!(lane.suspicion, before, "{row}");
+            assert_eq!(lane.poison_search, before, "{row}");
         }
     }
 }
@@ -443,18 +449,18 @@ fn effect_names(effects: &[Effect]) -> String {
 fn every_end_of_a_call_has_its_effects() {
     let table = table("end of a call");
     assert_eq!((table.heads.len(), table.rows.len()), (3, 7));
-    let others = Suspicion::Others { item: FIRST };
-    let last_try = Suspicion::LastTry { item: FIRST };
-    let aside = Waiting {
-        set_aside_due: true,
+    let others = PoisonSearch::Others { item: FIRST };
+    let last_try = PoisonSearch::LastAttempt { item: FIRST };
+    let aside = QueueSnapshot {
+        has_set_aside_due: true,
         ..NONE_WAITS
     };
     let calls = [
         vec![
-            (Suspicion::Nobody, 0, WAITING),
-            (Suspicion::Nobody, 1, WAITING),
+            (PoisonSearch::Idle, 0, WAITING),
+            (PoisonSearch::Idle, 1, WAITING),
             (
-                Suspicion::Head {
+                PoisonSearch::Head {
                     item: FIRST,
                     failures: 2,
                 },
@@ -464,13 +470,13 @@ fn every_end_of_a_call_has_its_effects() {
             (others, 1, WAITING),
         ],
         vec![
-            (Suspicion::Nobody, 0, aside),
+            (PoisonSearch::Idle, 0, aside),
             (
                 others,
                 1,
-                Waiting {
-                    others: false,
-                    set_aside_due: true,
+                QueueSnapshot {
+                    has_other_mailbox: false,
+                    has_set_aside_due: true,
                     ..WAITING
                 },
             ),
@@ -479,9 +485,9 @@ fn every_end_of_a_call_has_its_effects() {
     ];
     for (row, cells) in &table.rows {
         for (cell, calls) in cells.iter().zip(&calls) {
-            for (suspicion, failures, waiting) in calls {
+            for (poison_search, failures, waiting) in calls {
                 let mut lane = Lane {
-                    suspicion: *suspicion,
+                    poison_search: *poison_search,
                     failures: *failures,
                     ..lane(State::Ready)
                 };

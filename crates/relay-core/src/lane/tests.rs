@@ -4,13 +4,13 @@ use sealpost_proto::limits::REFUSED_CALLS_MAX;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 const FIRST: DeliveryId = DeliveryId(1);
-const WAITING: Waiting = Waiting {
+const WAITING: QueueSnapshot = QueueSnapshot {
     head: Some(FIRST),
-    others: true,
-    set_aside_due: false,
+    has_other_mailbox: true,
+    has_set_aside_due: false,
 };
-const ALONE: Waiting = Waiting {
-    others: false,
+const ALONE: QueueSnapshot = QueueSnapshot {
+    has_other_mailbox: false,
     ..WAITING
 };
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,18 +33,18 @@ fn times_that_passed_let_a_call_through() {
     let past = NOW.minus(MINUTE);
     for state in [
         State::Leased {
-            way: Way::Pull,
+            method: DeliveryMethod::Pull,
             until: past,
         },
         State::Leased {
-            way: Way::Webhook(Selection::Batch),
+            method: DeliveryMethod::Webhook(Selection::Batch),
             until: past,
         },
         State::BackingOff {
             since: past,
             until: NOW,
         },
-        State::AskedToWait { until: NOW },
+        State::RetryAfter { until: NOW },
     ] {
         let mut lane = lane(state);
         assert_eq!(
@@ -60,18 +60,18 @@ fn times_that_nothing_can_have_given_let_a_call_through() {
     let week = NOW.plus(Duration::from_secs(7 * 86_400));
     for state in [
         State::Leased {
-            way: Way::Pull,
+            method: DeliveryMethod::Pull,
             until: week,
         },
         State::Leased {
-            way: Way::Webhook(Selection::Batch),
+            method: DeliveryMethod::Webhook(Selection::Batch),
             until: week,
         },
         State::BackingOff {
             since: week,
             until: week.plus(MINUTE),
         },
-        State::AskedToWait { until: week },
+        State::RetryAfter { until: week },
     ] {
         let mut lane = lane(state);
         assert_eq!(lane.due_at(NOW, true, None), Some(NOW), "{state:?}");
@@ -87,13 +87,13 @@ fn times_that_nothing_can_have_given_let_a_call_through() {
 fn attempt(
     lane: &mut Lane,
     now: Timestamp,
-    waiting: Waiting,
+    waiting: QueueSnapshot,
     class: Class,
 ) -> (Option<Selection>, Vec<Effect>) {
     let leased = lane.step(now, Event::Call(waiting), 0);
     let Some(Effect::Lease {
         fence,
-        way: Way::Webhook(selection),
+        method: DeliveryMethod::Webhook(selection),
         ..
     }) = leased.first().copied()
     else {
@@ -105,7 +105,7 @@ fn attempt(
         class,
         first: FIRST,
         items,
-        later: None,
+        retry_after: None,
     };
     (Some(selection), lane.step(now, end, u64::MAX))
 }
@@ -136,7 +136,7 @@ fn an_endpoint_that_is_down_gets_one_probe_each_time_at_growing_distances() {
                 &mut lane,
                 next.minus(Duration::from_millis(1)),
                 WAITING,
-                Class::Answered
+                Class::Succeeded
             )
             .0,
             None
@@ -144,7 +144,7 @@ fn an_endpoint_that_is_down_gets_one_probe_each_time_at_growing_distances() {
         now = next;
     }
     assert_eq!(
-        attempt(&mut lane, now, WAITING, Class::Answered),
+        attempt(&mut lane, now, WAITING, Class::Succeeded),
         (Some(Selection::Probe), vec![])
     );
     assert_eq!((lane.failures, lane.state), (0, State::Ready));
@@ -154,7 +154,7 @@ fn an_endpoint_that_is_down_gets_one_probe_each_time_at_growing_distances() {
 fn contact_wakes_but_not_more_often_than_once_a_second() {
     let mut lane = lane(State::Ready);
     let _ = attempt(&mut lane, NOW, WAITING, Class::Unreachable);
-    assert!(lane.heeds_contact());
+    assert!(lane.contact_ends_backoff());
     let _ = lane.step(NOW, Event::Contact, 0);
     assert_eq!(lane.due_at(NOW, true, None), Some(after(1)));
     let _ = lane.step(after(1), Event::Contact, 0);
@@ -165,7 +165,7 @@ fn contact_wakes_but_not_more_often_than_once_a_second() {
 #[test]
 fn contact_does_not_overrule_an_endpoint_that_asked_to_wait() {
     let mut lane = lane(State::Ready);
-    let _ = attempt(&mut lane, NOW, WAITING, Class::AskedToWait(MINUTE));
+    let _ = attempt(&mut lane, NOW, WAITING, Class::RetryAfter(MINUTE));
     let _ = lane.step(NOW, Event::Contact, 0);
     assert_eq!(lane.due_at(NOW, true, None), Some(after(60)));
 }
@@ -203,7 +203,7 @@ fn an_answer_ends_the_row_of_refusals() {
         refusals: 9,
         ..lane(State::Ready)
     };
-    let _ = attempt(&mut lane, NOW, WAITING, Class::Answered);
+    let _ = attempt(&mut lane, NOW, WAITING, Class::Succeeded);
     let _ = attempt(&mut lane, NOW, WAITING, Class::Refused);
     assert_eq!((lane.refusals, lane.webhook), (1, WebhookState::Active));
 }
@@ -216,10 +216,12 @@ fn gone_switches_off_at_once() {
 }
 
 /// An endpoint on which every call fails that carries the first item.
-fn poisoned(selection: Selection) -> Class {
+fn class_when_head_fails(selection: Selection) -> Class {
     match selection {
-        Selection::Other => Class::Answered,
-        Selection::Batch | Selection::Probe | Selection::Head | Selection::SetAside => Class::Broke,
+        Selection::Other => Class::Succeeded,
+        Selection::Batch | Selection::Probe | Selection::Head | Selection::SetAside => {
+            Class::EndpointError
+        }
     }
 }
 
@@ -230,10 +232,10 @@ fn the_envelope_that_breaks_every_call_is_set_aside_and_the_others_pass() {
     let mut sent = Vec::new();
     loop {
         let mut trial = lane.clone();
-        let (selection, _) = attempt(&mut trial, now, WAITING, Class::Answered);
+        let (selection, _) = attempt(&mut trial, now, WAITING, Class::Succeeded);
         let selection = selection.unwrap();
         sent.push(selection);
-        let (_, effects) = attempt(&mut lane, now, WAITING, poisoned(selection));
+        let (_, effects) = attempt(&mut lane, now, WAITING, class_when_head_fails(selection));
         if effects
             .iter()
             .any(|effect| matches!(effect, Effect::SetAside { .. }))
@@ -246,8 +248,8 @@ fn the_envelope_that_breaks_every_call_is_set_aside_and_the_others_pass() {
     use Selection::{Batch, Head, Other};
     assert_eq!(sent, [Batch, Head, Head, Head, Other, Head]);
     assert_eq!(
-        (lane.state, lane.suspicion, lane.failures),
-        (State::Ready, Suspicion::Nobody, 0)
+        (lane.state, lane.poison_search, lane.failures),
+        (State::Ready, PoisonSearch::Idle, 0)
     );
 }
 
@@ -256,7 +258,7 @@ fn nothing_is_set_aside_while_every_call_breaks() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for _ in 0..200 {
-        let (_, effects) = attempt(&mut lane, now, WAITING, Class::Broke);
+        let (_, effects) = attempt(&mut lane, now, WAITING, Class::EndpointError);
         assert!(
             effects
                 .iter()
@@ -272,7 +274,7 @@ fn a_lone_envelope_is_never_set_aside() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for _ in 0..50 {
-        let (_, effects) = attempt(&mut lane, now, ALONE, Class::Broke);
+        let (_, effects) = attempt(&mut lane, now, ALONE, Class::EndpointError);
         assert!(matches!(effects[..], [Effect::Retry { .. }]));
         now = now.plus(Duration::from_secs(3_600));
     }
@@ -281,11 +283,11 @@ fn a_lone_envelope_is_never_set_aside() {
 #[test]
 fn what_is_set_aside_is_tried_hourly_and_never_holds_up_the_lane() {
     let mut lane = lane(State::Ready);
-    let due = Waiting {
-        set_aside_due: true,
+    let due = QueueSnapshot {
+        has_set_aside_due: true,
         ..WAITING
     };
-    let (selection, effects) = attempt(&mut lane, NOW, due, Class::Broke);
+    let (selection, effects) = attempt(&mut lane, NOW, due, Class::EndpointError);
     assert_eq!(selection, Some(Selection::SetAside));
     assert_eq!(
         effects,
@@ -313,7 +315,7 @@ fn a_pull_takes_over_the_accounts_own_earlier_pull() {
         NOW,
         Event::Acknowledged {
             fence: 8,
-            later: None,
+            retry_after: None,
         },
         0,
     );
@@ -325,17 +327,17 @@ fn what_is_stored_reads_back() {
     for state in [
         State::Ready,
         State::Leased {
-            way: Way::Webhook(Selection::Other),
+            method: DeliveryMethod::Webhook(Selection::Other),
             until: NOW,
         },
         State::BackingOff {
             since: NOW,
             until: NOW,
         },
-        State::AskedToWait { until: NOW },
+        State::RetryAfter { until: NOW },
     ] {
         let stored = Lane {
-            suspicion: Suspicion::Head {
+            poison_search: PoisonSearch::Head {
                 item: FIRST,
                 failures: 2,
             },
@@ -353,10 +355,10 @@ fn an_outage_sets_nothing_aside() {
     for round in 0..200 {
         // The others pass, the head meets the outage each time.
         let mut trial = lane.clone();
-        let (selection, _) = attempt(&mut trial, now, WAITING, Class::Answered);
+        let (selection, _) = attempt(&mut trial, now, WAITING, Class::Succeeded);
         let class = match selection.unwrap() {
-            Selection::Other => Class::Answered,
-            Selection::Head if round % 5 == 0 => Class::Broke,
+            Selection::Other => Class::Succeeded,
+            Selection::Head if round % 5 == 0 => Class::EndpointError,
             _ => Class::Unreachable,
         };
         let (_, effects) = attempt(&mut lane, now, WAITING, class);
@@ -378,7 +380,7 @@ fn a_pull_that_puts_off_tells_the_senders() {
         NOW,
         Event::Acknowledged {
             fence: 8,
-            later: Some(MINUTE),
+            retry_after: Some(MINUTE),
         },
         0,
     );
@@ -399,51 +401,54 @@ fn a_pull_does_not_make_a_dead_endpoint_a_living_one() {
         NOW,
         Event::Acknowledged {
             fence: lane.fence,
-            later: None,
+            retry_after: None,
         },
         0,
     );
     assert!(lane.is_failing());
     assert_eq!(
-        attempt(&mut lane, NOW, WAITING, Class::Answered).0,
+        attempt(&mut lane, NOW, WAITING, Class::Succeeded).0,
         Some(Selection::Probe)
     );
     assert!(!lane.is_failing());
 }
 
 /// Whatever can happen to a lane, with its own fence.
-fn happening(choice: usize, fence: u64) -> Event {
-    let ended = |class, later| Event::Finished {
+fn any_event(choice: usize, fence: u64) -> Event {
+    let ended = |class, retry_after| Event::Finished {
         fence,
         class,
         first: FIRST,
         items: 2,
-        later,
+        retry_after,
     };
     let events = [
         Event::Pull,
         Event::Call(WAITING),
         Event::Call(ALONE),
-        Event::Call(Waiting {
-            set_aside_due: true,
+        Event::Call(QueueSnapshot {
+            has_set_aside_due: true,
             ..WAITING
         }),
-        ended(Class::Answered, None),
-        ended(Class::Answered, Some(MINUTE)),
+        ended(Class::Succeeded, None),
+        ended(Class::Succeeded, Some(MINUTE)),
         ended(Class::Unreachable, None),
-        ended(Class::Broke, None),
-        ended(Class::AskedToWait(MINUTE), None),
+        ended(Class::EndpointError, None),
+        ended(Class::RetryAfter(MINUTE), None),
         ended(Class::Refused, None),
-        Event::Acknowledged { fence, later: None },
         Event::Acknowledged {
             fence,
-            later: Some(MINUTE),
+            retry_after: None,
         },
-        Event::Returned { fence },
+        Event::Acknowledged {
+            fence,
+            retry_after: Some(MINUTE),
+        },
+        Event::Released { fence },
         Event::Contact,
         Event::Restarted,
         Event::Verified,
-        Event::Changed { webhook: true },
+        Event::DeliveryModeChanged { has_webhook: true },
     ];
     events[choice % events.len()]
 }
@@ -456,7 +461,7 @@ proptest! {
         let mut lane = lane(State::Ready);
         let mut now = NOW;
         for (choice, seconds, random, back) in choices {
-            let _ = lane.step(now, happening(choice, lane.fence), random);
+            let _ = lane.step(now, any_event(choice, lane.fence), random);
             let step = Duration::from_secs(seconds);
             // Clocks jump, also back.
             now = if back && seconds == 7 { now.minus(step * 3_600) } else { now.plus(step) };

@@ -1,16 +1,16 @@
 //! What follows from the end of a webhook's call: for the lane, for the senders, and for the item that is suspected.
 
-use super::{Effect, Lane, Selection, State, Suspicion, rest};
-use crate::{backoff, classify::Class};
+use super::{Effect, Lane, PoisonSearch, Selection, State, idle_state};
+use crate::classify::Class;
 use sealpost_proto::{
-    DeliveryId, Timestamp,
-    limits::{ENVELOPE_FAILURES_MAX, REFUSED_CALLS_MAX, SET_ASIDE_RETRY},
+    DeliveryId, Timestamp, backoff,
+    limits::{ENVELOPE_FAILURES_MAX, REFUSED_CALLS_MAX, SET_ASIDE_RETRY_INTERVAL},
     wire::WebhookState,
 };
 use std::time::Duration;
 
 /// A call of the webhook that came to its end.
-pub(super) struct Ended {
+pub(super) struct FinishedCall {
     pub(super) now: Timestamp,
     pub(super) selection: Selection,
     pub(super) first: DeliveryId,
@@ -18,46 +18,46 @@ pub(super) struct Ended {
     pub(super) random: u64,
 }
 
-impl Ended {
-    pub(super) fn finish(
+impl FinishedCall {
+    pub(super) fn apply(
         &self,
         lane: &mut Lane,
         class: Class,
-        later: Option<Duration>,
+        retry_after: Option<Duration>,
     ) -> Vec<Effect> {
         match class {
-            Class::Answered => self.answered(lane, later),
+            Class::Succeeded => self.succeeded(lane, retry_after),
             Class::Unreachable => self.unreachable(lane),
-            Class::Broke => self.broke(lane),
-            Class::AskedToWait(wait) => self.wait(lane, wait),
+            Class::EndpointError => self.endpoint_error(lane),
+            Class::RetryAfter(wait) => self.retry_later(lane, wait),
             Class::Refused => self.refused(lane),
             Class::Gone => switch_off(lane),
         }
     }
 
-    fn answered(&self, lane: &mut Lane, later: Option<Duration>) -> Vec<Effect> {
-        lane.passed();
-        lane.state = rest(self.now, later);
-        match later {
+    fn succeeded(&self, lane: &mut Lane, retry_after: Option<Duration>) -> Vec<Effect> {
+        lane.clear_failures();
+        lane.state = idle_state(self.now, retry_after);
+        match retry_after {
             Some(wait) if self.selection == Selection::SetAside => {
                 lane.state = State::Ready;
                 vec![Effect::SetAside {
-                    until: self.now.plus(SET_ASIDE_RETRY.max(wait)),
+                    until: self.now.plus(SET_ASIDE_RETRY_INTERVAL.max(wait)),
                 }]
             }
             Some(wait) => vec![Effect::Retry {
                 next_attempt_at: Some(self.now.plus(wait)),
             }],
             None => {
-                lane.suspicion = match (self.selection, lane.suspicion) {
-                    (Selection::Other | Selection::SetAside, Suspicion::Others { item }) => {
-                        Suspicion::LastTry { item }
+                lane.poison_search = match (self.selection, lane.poison_search) {
+                    (Selection::Other | Selection::SetAside, PoisonSearch::Others { item }) => {
+                        PoisonSearch::LastAttempt { item }
                     }
-                    (Selection::SetAside, suspicion) => suspicion,
+                    (Selection::SetAside, poison_search) => poison_search,
                     (
                         Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
                         _,
-                    ) => Suspicion::Nobody,
+                    ) => PoisonSearch::Idle,
                 };
                 Vec::new()
             }
@@ -65,20 +65,20 @@ impl Ended {
     }
 
     fn unreachable(&self, lane: &mut Lane) -> Vec<Effect> {
-        compare_again(lane);
+        restart_comparison(lane);
         let retry = self.back_off(lane);
         if self.selection == Selection::SetAside {
             return vec![Effect::SetAside {
-                until: self.now.plus(SET_ASIDE_RETRY),
+                until: self.now.plus(SET_ASIDE_RETRY_INTERVAL),
             }];
         }
         retry
     }
 
-    fn wait(&self, lane: &mut Lane, wait: Duration) -> Vec<Effect> {
-        compare_again(lane);
+    fn retry_later(&self, lane: &mut Lane, wait: Duration) -> Vec<Effect> {
+        restart_comparison(lane);
         let until = self.now.plus(wait);
-        lane.state = State::AskedToWait { until };
+        lane.state = State::RetryAfter { until };
         vec![Effect::Retry {
             next_attempt_at: Some(until),
         }]
@@ -91,60 +91,62 @@ impl Ended {
                 return switch_off(lane);
             }
         }
-        self.broke(lane)
+        self.endpoint_error(lane)
     }
 
-    fn broke(&self, lane: &mut Lane) -> Vec<Effect> {
-        let guilty = match (self.selection, lane.suspicion) {
+    fn endpoint_error(&self, lane: &mut Lane) -> Vec<Effect> {
+        let is_poison = match (self.selection, lane.poison_search) {
             (Selection::SetAside, _) => true,
-            (Selection::Head, Suspicion::LastTry { .. }) => {
-                lane.suspicion = Suspicion::Nobody;
-                lane.passed();
+            (Selection::Head, PoisonSearch::LastAttempt { .. }) => {
+                lane.poison_search = PoisonSearch::Idle;
+                lane.clear_failures();
                 true
             }
             (
                 Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
-                suspicion,
+                poison_search,
             ) => {
-                lane.suspicion = self.suspect(suspicion);
+                lane.poison_search = self.suspect(poison_search);
                 false
             }
         };
-        if guilty {
+        if is_poison {
             lane.state = State::Ready;
             return vec![Effect::SetAside {
-                until: self.now.plus(SET_ASIDE_RETRY),
+                until: self.now.plus(SET_ASIDE_RETRY_INTERVAL),
             }];
         }
         self.back_off(lane)
     }
 
     /// Where the search goes after a call that may have failed because of what it carried.
-    const fn suspect(&self, suspicion: Suspicion) -> Suspicion {
-        match (self.selection, suspicion) {
-            (Selection::Head, Suspicion::Others { item }) => Suspicion::Others { item },
-            (Selection::Head, Suspicion::Head { item, failures })
+    const fn suspect(&self, poison_search: PoisonSearch) -> PoisonSearch {
+        match (self.selection, poison_search) {
+            (Selection::Head, PoisonSearch::Others { item }) => PoisonSearch::Others { item },
+            (Selection::Head, PoisonSearch::Head { item, failures })
                 if failures + 1 >= ENVELOPE_FAILURES_MAX =>
             {
-                Suspicion::Others { item }
+                PoisonSearch::Others { item }
             }
-            (Selection::Head, Suspicion::Head { item, failures }) => Suspicion::Head {
+            (Selection::Head, PoisonSearch::Head { item, failures }) => PoisonSearch::Head {
                 item,
                 failures: failures + 1,
             },
             // The other one fails as well: it is the endpoint.
-            (Selection::Other, Suspicion::Others { item }) => Suspicion::Head { item, failures: 0 },
+            (Selection::Other, PoisonSearch::Others { item }) => {
+                PoisonSearch::Head { item, failures: 0 }
+            }
             (
                 Selection::Batch
                 | Selection::Probe
                 | Selection::Head
                 | Selection::Other
                 | Selection::SetAside,
-                Suspicion::Nobody
-                | Suspicion::Head { .. }
-                | Suspicion::Others { .. }
-                | Suspicion::LastTry { .. },
-            ) => Suspicion::Head {
+                PoisonSearch::Idle
+                | PoisonSearch::Head { .. }
+                | PoisonSearch::Others { .. }
+                | PoisonSearch::LastAttempt { .. },
+            ) => PoisonSearch::Head {
                 item: self.first,
                 failures: if self.items == 1 { 1 } else { 0 },
             },
@@ -165,16 +167,16 @@ impl Ended {
 }
 
 /// The last try counts only right after another item passed; an outage between them makes that void.
-const fn compare_again(lane: &mut Lane) {
-    if let Suspicion::LastTry { item } = lane.suspicion {
-        lane.suspicion = Suspicion::Others { item };
+const fn restart_comparison(lane: &mut Lane) {
+    if let PoisonSearch::LastAttempt { item } = lane.poison_search {
+        lane.poison_search = PoisonSearch::Others { item };
     }
 }
 
 fn switch_off(lane: &mut Lane) -> Vec<Effect> {
     lane.state = State::Ready;
-    lane.suspicion = Suspicion::Nobody;
-    lane.passed();
+    lane.poison_search = PoisonSearch::Idle;
+    lane.clear_failures();
     match lane.webhook {
         WebhookState::Active => {
             lane.webhook = WebhookState::Off;
