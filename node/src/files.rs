@@ -1,18 +1,19 @@
-//! Sealed files on this node's disk: one file for each attachment, exactly the bytes that travel. What is not complete has
-//! another name, so nothing half-done is ever taken for a file.
+//! Sealed files on disk: one file per attachment, with exactly the bytes that are transferred.
+//!
+//! An incomplete file has a different name, so that it cannot be mistaken for a complete one.
 
-mod fetching;
-mod reading;
+mod download;
+mod reader;
 mod staging;
-mod syncing;
+mod sync;
 
-pub use fetching::{ComingPart, FetchError, Fetching};
-pub use staging::{PartInMemory, PartRoom, SealedParts, StageError, Staged};
+pub use download::{BlobDownload, FetchError, PartWriter};
+pub use staging::{PartInMemory, PartMemoryBudget, SealedParts, StageError, Staged};
 
 use crate::fault::Fault;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use reading::Reader;
+use reader::Reader;
 use sealpost_e2ee::attachment::{FileKey, Sealed, blob_len};
 use sealpost_node_core::transfer::has_room;
 use sealpost_proto::{b64, limits};
@@ -27,54 +28,47 @@ use std::{
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-/// Pieces of a file that wait to be sealed.
-const PIECES_WAITING_MAX: usize = 8;
+/// Maximum number of pieces that are queued for sealing.
+const QUEUED_PIECES_MAX: usize = 8;
 
-/// The name of a sealed file on this disk: 16 random bytes of this node's own, so that nobody else can choose it.
+/// Name of a sealed file on disk: 16 random bytes that this node generates, so that no partner can
+/// choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileId([u8; 16]);
+pub struct DiskFileId([u8; 16]);
 
-impl FileId {
-    /// Takes 16 random bytes.
+impl DiskFileId {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The 16 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
-impl fmt::Display for FileId {
+impl fmt::Display for DiskFileId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&b64::encode(&self.0))
     }
 }
 
-/// The folder of sealed files.
+/// Folder of sealed files.
 #[derive(Debug, Clone)]
 pub struct Files {
     folder: PathBuf,
 }
 
 impl Files {
-    /// Opens the folder, and makes it when there is none.
-    ///
-    /// # Errors
-    /// When the folder cannot be made.
+    /// Opens the folder, and creates it if it does not exist.
     pub async fn open(folder: PathBuf) -> io::Result<Self> {
         tokio::fs::create_dir_all(&folder).await?;
         Ok(Self { folder })
     }
 
-    /// Removes what a crash left behind: whatever no row knows, and what was only half sealed.
-    ///
-    /// # Errors
-    /// When the folder cannot be read, or `is_known` fails.
-    pub async fn remove_leftovers<F>(&self, is_known: impl Fn(FileId) -> F) -> Result<(), Fault>
+    /// Removes files that a crash left behind: files without a row, and partially sealed files.
+    pub async fn remove_leftovers<F>(&self, is_known: impl Fn(DiskFileId) -> F) -> Result<(), Fault>
     where
         F: Future<Output = Result<bool, Fault>>,
     {
@@ -87,31 +81,30 @@ impl Files {
             let is_half_sealed = path
                 .extension()
                 .is_some_and(|extension| extension == STAGING);
-            let keep = match file {
-                Some(file) if !is_half_sealed => is_known(FileId(file)).await?,
+            let is_needed = match file {
+                Some(file) if !is_half_sealed => is_known(DiskFileId(file)).await?,
                 _ => false,
             };
-            if !keep {
-                tracing::info!(file = %path.display(), "removed what an interrupted run left behind");
+            if !is_needed {
+                tracing::info!(file = %path.display(), "removed a leftover of an interrupted run");
                 tokio::fs::remove_file(path).await?;
             }
         }
         Ok(())
     }
 
-    fn path(&self, file: FileId) -> PathBuf {
+    fn path(&self, file: DiskFileId) -> PathBuf {
         self.folder.join(file.to_string())
     }
 
-    fn half_done(&self, file: FileId, extension: &str) -> PathBuf {
+    fn partial_path(&self, file: DiskFileId, extension: &str) -> PathBuf {
         self.folder.join(format!("{file}.{extension}"))
     }
 
-    /// Seals a file while it arrives, and returns when it is on disk. `announced` is the length that its sender said; its
-    /// `parts` can be read as they are sealed.
+    /// Seals a file while it arrives, and returns when it is on disk. `announced` is the length that
+    /// the client declared; `parts` can be read as they are sealed.
     ///
-    /// # Errors
-    /// [`StageError`]; nothing is left on disk then.
+    /// After an error, nothing is left on disk.
     pub async fn stage<S, E>(
         &self,
         mut body: S,
@@ -126,43 +119,48 @@ impl Files {
                 limit_bytes: limits::FILE_BYTES_MAX,
             });
         }
-        let (path, whole) = (self.half_done(parts.file, STAGING), self.path(parts.file));
+        let (partial, path) = (
+            self.partial_path(parts.file, STAGING),
+            self.path(parts.file),
+        );
         let folder = self.folder.clone();
-        let (pieces, arriving) = mpsc::channel(PIECES_WAITING_MAX);
+        let (pieces, arriving) = mpsc::channel(QUEUED_PIECES_MAX);
         let sealing = blocking(move || {
-            check_room(&folder, blob_len(announced))?;
-            let staged = staging::seal(&path, &parts, arriving, announced).and_then(|staged| {
-                std::fs::rename(&path, whole)?;
+            check_disk_space(&folder, blob_len(announced))?;
+            let staged = staging::seal(&partial, &parts, arriving, announced).and_then(|staged| {
+                std::fs::rename(&partial, path)?;
                 File::open(folder)?.sync_all()?;
                 Ok(staged)
             });
-            staged.inspect_err(|_| drop(std::fs::remove_file(&path)))
+            staged.inspect_err(|_| drop(std::fs::remove_file(&partial)))
         });
-        let arrives = async {
-            let mut taken = Some(pieces);
-            // When the sealing has failed the rest is read and forgotten: a caller that still sends hears why only after that.
+        let receiving = async {
+            let mut pieces = Some(pieces);
+            // After a failure to seal, the rest of the body is read and discarded, because a client
+            // reads the response only after it has sent the whole body.
             while let Some(piece) = body.next().await {
-                if let Some(pieces) = &taken
-                    && pieces.send(piece.map_err(|_| CutOff)).await.is_err()
+                if let Some(sender) = &pieces
+                    && sender.send(piece.map_err(|_| CutOff)).await.is_err()
                 {
-                    taken = None;
+                    pieces = None;
                 }
             }
         };
-        tokio::join!(sealing, arrives).0
+        tokio::join!(sealing, receiving).0
     }
 
-    /// Reads a range of a blob of ours that is complete, or sealed so far.
-    ///
-    /// # Errors
-    /// When the file is missing, short or unreadable.
-    pub async fn read_range(&self, file: FileId, range: std::ops::Range<u64>) -> io::Result<Bytes> {
-        let (whole, staging) = (self.path(file), self.half_done(file, STAGING));
+    /// Reads a range of a blob that is complete, or of the part that is sealed so far.
+    pub async fn read_range(
+        &self,
+        file: DiskFileId,
+        range: std::ops::Range<u64>,
+    ) -> io::Result<Bytes> {
+        let (path, partial) = (self.path(file), self.partial_path(file, STAGING));
         blocking(move || {
-            // It may get its name between two looks.
-            let opened = File::open(&whole)
-                .or_else(|_| File::open(staging))
-                .or_else(|_| File::open(whole))?;
+            // The file may be renamed between the first two attempts.
+            let opened = File::open(&path)
+                .or_else(|_| File::open(partial))
+                .or_else(|_| File::open(path))?;
             let mut bytes =
                 vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
             opened.read_exact_at(&mut bytes, range.start)?;
@@ -171,29 +169,26 @@ impl Files {
         .await
     }
 
-    /// Goes on with a blob that is fetched, or begins it.
-    ///
-    /// # Errors
-    /// [`FetchError`].
+    /// Starts or resumes the download of a blob.
     pub async fn fetch(
         &self,
-        file: FileId,
+        file: DiskFileId,
         file_key: &FileKey,
         sealed: &Sealed,
-    ) -> Result<Fetching, FetchError> {
+    ) -> Result<BlobDownload, FetchError> {
         let (file_key, sealed) = (file_key.clone(), *sealed);
-        let (path, whole) = (self.half_done(file, FETCHING), self.path(file));
-        blocking(move || Fetching::begin(path, whole, &file_key, &sealed)).await
+        let (partial, path) = (self.partial_path(file, FETCHING), self.path(file));
+        blocking(move || BlobDownload::open(partial, path, &file_key, &sealed)).await
     }
 
-    /// The plaintext of a complete blob, piece by piece. An error ends the stream: what came before it is authentic, but the
-    /// file is not whole.
+    /// Streams the plaintext of a complete blob. After an error, the plaintext before it is
+    /// authentic but incomplete.
     ///
     /// # Errors
-    /// When the file is missing or its lengths are not the described ones.
+    /// Fails if the file is missing or its length differs from `sealed`.
     pub async fn read_plaintext(
         &self,
-        file: FileId,
+        file: DiskFileId,
         file_key: &FileKey,
         sealed: &Sealed,
     ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>> {
@@ -207,13 +202,13 @@ impl Files {
         ))
     }
 
-    /// Removes a blob, in whatever state; one that is not there is no error.
-    pub async fn remove(&self, file: FileId) {
-        for path in [self.path(file), self.half_done(file, FETCHING)] {
+    /// Removes a complete or partially downloaded blob, if it exists.
+    pub async fn remove(&self, file: DiskFileId) {
+        for path in [self.path(file), self.partial_path(file, FETCHING)] {
             if let Err(error) = tokio::fs::remove_file(&path).await
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(%error, "a sealed file could not be removed");
+                tracing::warn!(%error, "cannot remove a sealed file");
             }
         }
     }
@@ -221,8 +216,8 @@ impl Files {
 
 #[cfg(test)]
 impl Files {
-    /// Changes one byte on the disk.
-    pub(crate) fn damage(&self, file: FileId) {
+    /// Changes one byte on disk.
+    pub(crate) fn damage(&self, file: DiskFileId) {
         let file = File::options()
             .read(true)
             .write(true)
@@ -234,10 +229,12 @@ impl Files {
     }
 }
 
+/// Extension of a file that is being sealed.
 const STAGING: &str = "staging";
+/// Extension of a file that is being downloaded.
 const FETCHING: &str = "fetching";
 
-/// Runs what reads, writes or computes for long where it holds nobody up.
+/// Runs a blocking or long-running job on a thread of its own.
 async fn blocking<T, E>(job: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,
@@ -252,8 +249,8 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refuses before a byte moves what would not leave room for the database.
-fn check_room(folder: &Path, bytes: u64) -> io::Result<()> {
+/// Fails if `bytes` more would leave too little space for the database.
+fn check_disk_space(folder: &Path, bytes: u64) -> io::Result<()> {
     let disk = rustix::fs::statvfs(folder)?;
     let (free, all) = (
         disk.f_bavail.saturating_mul(disk.f_frsize),

@@ -1,11 +1,13 @@
-//! Files on the move, as people see them: how far each one is, and how fast it goes.
+//! Live progress of file transfers: bytes moved and transfer rate.
 //!
-//! Only in memory: what counts stands in the database, and nothing is decided by what stands here. The engine says
-//! [`Progress::begin`] and [`Moving::moved`], as often as it likes; who watches follows with [`Progress::follow`] at a
-//! pace of its own, so that nobody who watches can hold up what moves.
+//! The progress is kept in memory, for display only; the database holds the state that matters.
+//! Transfers report to [`Progress`] as often as they like. Each subscriber reads at its own pace, so
+//! that a slow subscriber cannot delay a transfer.
 
 use crate::api::model::{Direction, Transfer, TransferState};
-use sealpost_proto::limits::{TRANSFER_ENDED_KEPT, TRANSFER_RATE_WINDOW, TRANSFER_TOLD_EVERY};
+use sealpost_proto::limits::{
+    FINISHED_TRANSFER_RETENTION, TRANSFER_PROGRESS_INTERVAL, TRANSFER_RATE_WINDOW,
+};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,67 +17,68 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The files that are on the move now, and those that ended a moment ago, so that nobody misses the end of a short one.
+/// Running transfers, and those that finished recently, so that a subscriber does not miss the end
+/// of a short one.
 #[derive(Debug, Default)]
 pub struct Progress {
     tracks: watch::Sender<Vec<Arc<Track>>>,
 }
 
 impl Progress {
-    /// Says that a file moves, of which `bytes` of `total` sealed ones have moved before. It does until what is returned
-    /// here is dropped, however that comes about.
-    pub fn begin(&self, name: &str, direction: Direction, bytes: u64, total: u64) -> Moving {
+    /// Registers a transfer of which `bytes` of `total` sealed bytes have moved before. It ends when
+    /// the returned handle is dropped.
+    pub fn begin(&self, name: &str, direction: Direction, bytes: u64, total: u64) -> RunningTransfer {
         let now = Instant::now();
-        let course = Mutex::new(Course::new(bytes, now));
+        let history = Mutex::new(History::new(bytes, now));
         let track = Arc::new(Track {
             name: name.to_owned(),
             direction,
             total,
-            course,
+            history,
         });
         self.tracks.send_modify(|tracks| {
             tracks.retain(|track| {
                 track
                     .lock()
                     .ended
-                    .is_none_or(|ended| now - ended < TRANSFER_ENDED_KEPT)
+                    .is_none_or(|ended| now - ended < FINISHED_TRANSFER_RETENTION)
             });
             tracks.push(Arc::clone(&track));
         });
-        Moving(track)
+        RunningTransfer(track)
     }
 
-    /// Follows what moves now and later.
+    /// Subscribes to running and future transfers.
     #[must_use]
-    pub fn follow(&self) -> Follower {
+    pub fn subscribe(&self) -> ProgressSubscriber {
         let mut tracks = self.tracks.subscribe();
-        let followed = tracks
+        let subscriptions = tracks
             .borrow_and_update()
             .iter()
-            .map(Followed::begin)
+            .map(Subscription::new)
             .collect();
-        Follower {
+        ProgressSubscriber {
             tracks,
-            followed,
+            subscriptions,
             ready: VecDeque::new(),
             due: Instant::now(),
         }
     }
 }
 
-/// A file that moves; dropped when it does not any more.
+/// Handle of a running transfer, which ends when the handle is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Moving(Arc<Track>);
+pub struct RunningTransfer(Arc<Track>);
 
-impl Moving {
-    /// Says how many sealed bytes of the file have moved by now, those of before included.
-    pub fn moved(&self, bytes: u64) {
-        self.0.lock().note(bytes, Instant::now());
+impl RunningTransfer {
+    /// Reports the total number of sealed bytes that have moved.
+    pub fn update(&self, bytes: u64) {
+        self.0.lock().record(bytes, Instant::now());
     }
 }
 
-impl Drop for Moving {
+impl Drop for RunningTransfer {
     fn drop(&mut self) {
         self.0.lock().end(Instant::now());
     }
@@ -86,26 +89,26 @@ struct Track {
     name: String,
     direction: Direction,
     total: u64,
-    course: Mutex<Course>,
+    history: Mutex<History>,
 }
 
 impl Track {
-    fn lock(&self) -> MutexGuard<'_, Course> {
-        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, now: Instant) -> Transfer {
-        let mut course = self.lock();
-        let bytes_per_second = course.bytes_per_second(now);
-        let state = match course.ended {
+    fn snapshot(&self, now: Instant) -> Transfer {
+        let mut history = self.lock();
+        let bytes_per_second = history.bytes_per_second(now);
+        let state = match history.ended {
             None => TransferState::Moving,
-            Some(_) if course.bytes >= self.total => TransferState::Done,
+            Some(_) if history.bytes >= self.total => TransferState::Done,
             Some(_) => TransferState::Stopped,
         };
         Transfer {
             attachment: self.name.clone(),
             direction: self.direction,
-            bytes: course.bytes.min(self.total),
+            bytes: history.bytes.min(self.total),
             total: self.total,
             bytes_per_second,
             state,
@@ -113,12 +116,12 @@ impl Track {
     }
 }
 
-/// Where a file was and when.
+/// Samples of the bytes moved over time.
 #[derive(Debug)]
-struct Course {
+struct History {
     bytes: u64,
     first: Sample,
-    /// Those of the last [`TRANSFER_RATE_WINDOW`], and one before; never empty.
+    /// Samples of the last [`TRANSFER_RATE_WINDOW`], and the one before them; never empty.
     recent: VecDeque<Sample>,
     ended: Option<Instant>,
 }
@@ -131,13 +134,13 @@ struct Sample {
 
 impl Sample {
     fn rate(self, bytes: u64, now: Instant) -> u64 {
-        let millis = (now - self.at).max(TRANSFER_TOLD_EVERY).as_millis();
+        let millis = (now - self.at).max(TRANSFER_PROGRESS_INTERVAL).as_millis();
         let rate = u128::from(bytes.saturating_sub(self.bytes)) * 1_000 / millis;
         u64::try_from(rate).unwrap_or(u64::MAX)
     }
 }
 
-impl Course {
+impl History {
     fn new(bytes: u64, now: Instant) -> Self {
         let first = Sample { at: now, bytes };
         Self {
@@ -148,12 +151,12 @@ impl Course {
         }
     }
 
-    fn note(&mut self, bytes: u64, now: Instant) {
+    fn record(&mut self, bytes: u64, now: Instant) {
         self.bytes = bytes;
         if self
             .recent
             .back()
-            .is_some_and(|last| now - last.at < TRANSFER_TOLD_EVERY)
+            .is_some_and(|last| now - last.at < TRANSFER_PROGRESS_INTERVAL)
         {
             return;
         }
@@ -171,100 +174,118 @@ impl Course {
         self.ended = Some(now);
     }
 
-    /// Over the last moments; over the whole when it has ended.
+    /// Returns the rate over the window or, after the end, over the whole transfer.
     fn bytes_per_second(&mut self, now: Instant) -> u64 {
         if let Some(ended) = self.ended {
             return self.first.rate(self.bytes, ended);
         }
-        self.note(self.bytes, now);
+        self.record(self.bytes, now);
         self.recent
             .front()
             .map_or(0, |oldest| oldest.rate(self.bytes, now))
     }
 }
 
-/// Somebody who watches.
+/// Receiver of progress reports.
 #[derive(Debug)]
-pub struct Follower {
+pub struct ProgressSubscriber {
     tracks: watch::Receiver<Vec<Arc<Track>>>,
-    followed: Vec<Followed>,
+    subscriptions: Vec<Subscription>,
     ready: VecDeque<Transfer>,
     due: Instant,
 }
 
-/// A file that is watched, and what was told of it last; one whose end was told stays as long as it is remembered.
+/// Transfer that a subscriber watches, with its last report. It outlives its final report as long
+/// as [`Progress`] retains the transfer, so that the end is reported once only.
 #[derive(Debug)]
-struct Followed {
+struct Subscription {
     track: Arc<Track>,
-    told: Option<Transfer>,
+    last_report: Option<Transfer>,
     is_over: bool,
 }
 
-impl Followed {
-    fn begin(track: &Arc<Track>) -> Self {
+impl Subscription {
+    /// Watches a transfer that existed before the subscriber. One that has ended is not reported.
+    fn new(track: &Arc<Track>) -> Self {
         Self {
-            track: Arc::clone(track),
-            told: None,
             is_over: track.lock().ended.is_some(),
+            ..Self::from_start(track)
         }
     }
 
-    /// What there is to tell, if that is something else than before.
-    fn look(&mut self, now: Instant) -> Option<Transfer> {
+    /// Watches a transfer that began after the subscription, and reports it even if it has ended.
+    fn from_start(track: &Arc<Track>) -> Self {
+        Self {
+            track: Arc::clone(track),
+            last_report: None,
+            is_over: false,
+        }
+    }
+
+    /// Returns a report if it differs from the last one.
+    fn next_report(&mut self, now: Instant) -> Option<Transfer> {
         if self.is_over {
             return None;
         }
-        let transfer = self.track.look(now);
+        let transfer = self.track.snapshot(now);
         self.is_over = transfer.state != TransferState::Moving;
-        if self.told.as_ref() == Some(&transfer) {
+        if self.last_report.as_ref() == Some(&transfer) {
             return None;
         }
-        self.told = Some(transfer.clone());
+        self.last_report = Some(transfer.clone());
         Some(transfer)
     }
 }
 
-impl Follower {
-    /// Waits for the next thing to tell: of each file at once that it moves, then every [`TRANSFER_TOLD_EVERY`] what has
-    /// changed, and always how it ended. Safe to drop while it waits.
+impl ProgressSubscriber {
+    /// Waits for the next report. A transfer is reported when it begins, then at most every
+    /// [`TRANSFER_PROGRESS_INTERVAL`] when it has changed, and when it ends. Cancel safe.
     pub async fn next(&mut self) -> Transfer {
         loop {
             if let Some(transfer) = self.ready.pop_front() {
                 return transfer;
             }
-            let is_idle = self.followed.iter().all(|followed| followed.is_over);
+            let is_idle = self
+                .subscriptions
+                .iter()
+                .all(|subscription| subscription.is_over);
             tokio::select! {
-                Ok(()) = self.tracks.changed() => self.take_up(),
+                Ok(()) = self.tracks.changed() => self.add_new_transfers(),
                 () = sleep_until(self.due), if !is_idle => {
-                    self.due = Instant::now() + TRANSFER_TOLD_EVERY;
-                    self.ready.extend(self.followed.iter_mut().filter_map(|followed| followed.look(Instant::now())));
+                    self.due = Instant::now() + TRANSFER_PROGRESS_INTERVAL;
+                    self.collect_reports();
                 }
                 else => std::future::pending().await,
             }
         }
     }
 
-    fn take_up(&mut self) {
+    fn collect_reports(&mut self) {
+        let now = Instant::now();
+        let reports = self
+            .subscriptions
+            .iter_mut()
+            .filter_map(|subscription| subscription.next_report(now));
+        self.ready.extend(reports);
+    }
+
+    fn add_new_transfers(&mut self) {
         let tracks = self.tracks.borrow_and_update();
-        self.followed.retain(|followed| {
-            !followed.is_over
+        self.subscriptions.retain(|subscription| {
+            !subscription.is_over
                 || tracks
                     .iter()
-                    .any(|track| Arc::ptr_eq(track, &followed.track))
+                    .any(|track| Arc::ptr_eq(track, &subscription.track))
         });
         for track in tracks.iter() {
             if !self
-                .followed
+                .subscriptions
                 .iter()
-                .any(|followed| Arc::ptr_eq(track, &followed.track))
+                .any(|subscription| Arc::ptr_eq(track, &subscription.track))
             {
-                let mut followed = Followed {
-                    track: Arc::clone(track),
-                    told: None,
-                    is_over: false,
-                };
-                self.ready.extend(followed.look(Instant::now()));
-                self.followed.push(followed);
+                let mut subscription = Subscription::from_start(track);
+                self.ready.extend(subscription.next_report(Instant::now()));
+                self.subscriptions.push(subscription);
             }
         }
     }
@@ -278,10 +299,10 @@ mod tests {
 
     const TOTAL: u64 = 100_000_000;
 
-    async fn none_is_told(follower: &mut Follower) {
-        // The paused clock runs ahead only while everything waits.
+    async fn assert_no_report(subscriber: &mut ProgressSubscriber) {
+        // The paused clock advances only while all tasks wait.
         assert_eq!(
-            timeout(Duration::from_secs(3_600), follower.next())
+            timeout(Duration::from_secs(3_600), subscriber.next())
                 .await
                 .ok(),
             None
@@ -289,21 +310,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_is_told_of_four_times_a_second_however_often_it_moves() {
+    async fn reports_are_limited_to_four_per_second() {
         let progress = Progress::default();
-        let mut follower = progress.follow();
+        let mut subscriber = progress.subscribe();
         let moving = progress.begin("ATC-1", Direction::Out, 0, TOTAL);
-        let mut told = vec![follower.next().await];
+        let mut reports = vec![subscriber.next().await];
         for step in 1..=1_000 {
             advance(Duration::from_millis(2)).await;
-            moving.moved(step * 100_000);
-            told.extend(timeout(Duration::ZERO, follower.next()).await);
+            moving.update(step * 100_000);
+            reports.extend(timeout(Duration::ZERO, subscriber.next()).await);
         }
         drop(moving);
-        told.push(follower.next().await);
-        assert!((9..=10).contains(&told.len()), "{told:?}");
-        assert!(told.windows(2).all(|two| two[0].bytes < two[1].bytes));
-        let [first, .., last] = &told[..] else {
+        reports.push(subscriber.next().await);
+        assert!((9..=10).contains(&reports.len()), "{reports:?}");
+        assert!(reports.windows(2).all(|two| two[0].bytes < two[1].bytes));
+        let [first, .., last] = &reports[..] else {
             panic!()
         };
         assert_eq!(
@@ -314,50 +335,50 @@ mod tests {
             (last.state, last.bytes, last.bytes_per_second),
             (TransferState::Done, TOTAL, 50_000_000)
         );
-        none_is_told(&mut follower).await;
+        assert_no_report(&mut subscriber).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rate_is_that_of_the_last_moments_and_falls_when_nothing_moves() {
+    async fn rate_covers_the_window_and_falls_when_idle() {
         let progress = Progress::default();
-        let mut follower = progress.follow();
-        // What moved before is not counted as fast.
+        let mut subscriber = progress.subscribe();
+        // Bytes moved before the start do not count towards the rate.
         let moving = progress.begin("ATC-1", Direction::In, 50_000_000, TOTAL);
-        assert_eq!(follower.next().await.bytes_per_second, 0);
+        assert_eq!(subscriber.next().await.bytes_per_second, 0);
         let mut bytes = 50_000_000;
         for step_bytes in [1_000, 200] {
             for _ in 0..10_000 {
                 advance(Duration::from_millis(1)).await;
                 bytes += step_bytes;
-                moving.moved(bytes);
+                moving.update(bytes);
             }
-            assert_eq!(follower.next().await.bytes_per_second, step_bytes * 1_000);
+            assert_eq!(subscriber.next().await.bytes_per_second, step_bytes * 1_000);
         }
-        let mut still = follower.next().await;
+        let mut still = subscriber.next().await;
         while still.bytes_per_second > 0 {
-            let next = follower.next().await;
+            let next = subscriber.next().await;
             assert!(
                 next.bytes_per_second < still.bytes_per_second && next.bytes == bytes,
                 "{next:?}"
             );
             still = next;
         }
-        none_is_told(&mut follower).await;
+        assert_no_report(&mut subscriber).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_comes_sees_what_moves_and_nobody_misses_an_end() {
+    async fn subscribers_see_running_transfers_and_every_end() {
         let progress = Progress::default();
         let (mut early, long) = (
-            progress.follow(),
+            progress.subscribe(),
             progress.begin("ATC-1", Direction::Out, 0, 10),
         );
         drop(progress.begin("ATC-2", Direction::In, 10, 10));
-        let mut late = progress.follow();
+        let mut late = progress.subscribe();
         assert_eq!(late.next().await.attachment, "ATC-1");
-        none_is_told(&mut late).await;
-        let both =
-            [early.next().await, early.next().await].map(|told| (told.attachment, told.state));
+        assert_no_report(&mut late).await;
+        let both = [early.next().await, early.next().await]
+            .map(|report| (report.attachment, report.state));
         assert_eq!(
             both,
             [
@@ -366,19 +387,19 @@ mod tests {
             ]
         );
         drop(long);
-        for follower in [&mut early, &mut late] {
-            let told = follower.next().await;
+        for subscriber in [&mut early, &mut late] {
+            let report = subscriber.next().await;
             assert_eq!(
-                (told.attachment.as_str(), told.state),
+                (report.attachment.as_str(), report.state),
                 ("ATC-1", TransferState::Stopped)
             );
-            none_is_told(follower).await;
+            assert_no_report(subscriber).await;
         }
         drop(progress.begin("ATC-3", Direction::In, 10, 10));
         assert_eq!(
             progress.tracks.borrow().len(),
             1,
-            "what ended long ago is forgotten"
+            "transfers that finished long ago are removed"
         );
     }
 }

@@ -1,21 +1,26 @@
-//! Files on the move: ours to the relay, theirs from it, several parts at a time. What moves next is decided in
-//! [`sealpost_node_core::transfer`]; here it is done. After a crash, a cut or a failure both ways go on where they were,
-//! because what is there is asked of the relay and of this disk, never remembered.
+//! File transfers between this node and relays, several parts at a time.
 //!
-//! A file that fails for a passing reason leaves the schedule and waits in its row; when its time has come it is taken up
-//! like one that was never tried. A file that is still being sealed goes out early, as far as it is; then it has no row.
+//! [`sealpost_node_core::transfer`] decides what moves next; this module does it. After a crash or
+//! a lost connection, both directions resume: which parts exist is read from the relay and from
+//! this disk, never from memory.
+//!
+//! A file that fails with a retryable error leaves the schedule and waits in its row. Once it is
+//! due, it starts like a file that was never tried. While a file is still being sealed, its first
+//! parts can leave as an early upload; then it has no row yet.
 
+mod actions;
+mod active_file;
+mod blob_maintenance;
 mod download;
 mod early;
-mod halt;
-mod keep;
+mod error;
 mod meter;
-mod stop;
+mod snapshot;
 mod upload;
 
+pub use actions::{cancel, fetch};
+pub use blob_maintenance::maintain_blobs;
 pub use early::{EarlyUploads, Staging};
-pub use keep::keep;
-pub use stop::{cancel, fetch};
 
 use crate::{
     api::model::{AttachmentStatus, Direction},
@@ -26,263 +31,193 @@ use crate::{
         attachments::{self, Attachment},
     },
 };
+use active_file::{ActiveFile, FileTransfer, FinishedStep, StepOutcome};
 use download::Download;
-use early::Early;
+use early::EarlyUpload;
+use error::TransferError;
 use futures_util::future::Either;
-use halt::Halt;
-use sealpost_node_core::transfer::{PartSet, Schedule, Step};
-use sealpost_proto::{BlobId, BlobSize, Timestamp, limits};
+use sealpost_node_core::transfer::Schedule;
+use sealpost_proto::{BlobSize, Timestamp, limits};
+use snapshot::{Snapshot, StopMode};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::{
-    task::{AbortHandle, JoinSet},
-    time::Instant,
-};
+use tokio::task::JoinSet;
 use upload::Upload;
 
-/// Files of a direction that are on the move at a time.
-const FILES_MOVING_MAX: usize = 16;
-/// Files that go out early at a time, beside them.
+/// Maximum number of active files per direction.
+const ACTIVE_FILES_MAX: usize = 16;
+/// Maximum number of early uploads, in addition to the active files.
 const EARLY_FILES_MAX: usize = limits::FILES_PER_MESSAGE_MAX;
-/// How often it is written down how far a file is.
-const NOTED_EVERY: Duration = Duration::from_secs(1);
-/// The database fails, or its disk is full: so long nothing is tried.
-const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+/// Interval at which the progress of a file is stored.
+const PROGRESS_SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause after a failure of the database, for example because its disk is full.
+const FAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Uploads until the end.
+/// Uploads files until shutdown.
 pub async fn upload(daemon: Arc<Daemon>) {
-    Transfer::new(daemon, Direction::Out).run().await;
+    TransferWorker::new(daemon, Direction::Out).run().await;
 }
 
-/// Downloads until the end.
+/// Downloads files until shutdown.
 pub async fn download(daemon: Arc<Daemon>) {
-    Transfer::new(daemon, Direction::In).run().await;
+    TransferWorker::new(daemon, Direction::In).run().await;
 }
 
-/// The files of one direction.
-struct Transfer {
+/// Worker that transfers the files of one direction.
+struct TransferWorker {
     daemon: Arc<Daemon>,
     direction: Direction,
     schedule: Schedule<u64>,
-    files: HashMap<u64, File>,
-    taken_up: u64,
-    under_way: JoinSet<Ended>,
+    files: HashMap<u64, ActiveFile>,
+    last_key: u64,
+    running_steps: JoinSet<FinishedStep>,
 }
 
-/// A file on the move, and what is under way of it.
-struct File {
-    way: Way,
-    /// None as long as no message needs it.
-    row: Option<Attachment>,
-    noted_at: Instant,
-    under_way: Vec<AbortHandle>,
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        self.under_way.iter().for_each(AbortHandle::abort);
-    }
-}
-
-#[derive(Clone)]
-enum Way {
-    Up(Arc<Upload>),
-    Down(Arc<Download>),
-}
-
-struct Ended {
-    key: u64,
-    step: Step,
-    outcome: Result<Outcome, Halt>,
-}
-
-enum Outcome {
-    There(PartSet),
-    Done,
-}
-
-impl Way {
-    async fn carry_out(self, step: Step) -> Result<Outcome, Halt> {
-        match (self, step) {
-            (Self::Up(file), Step::Begin) => file.begin().await.map(Outcome::There),
-            (Self::Up(file), Step::Part(number)) => file.part(number).await.map(|()| Outcome::Done),
-            (Self::Up(file), Step::End) => file.end().await.map(|()| Outcome::Done),
-            (Self::Down(file), Step::Begin) => file.begin().await.map(Outcome::There),
-            (Self::Down(file), Step::Part(number)) => {
-                file.part(number).await.map(|()| Outcome::Done)
-            }
-            (Self::Down(file), Step::End) => file.end().await.map(|()| Outcome::Done),
-        }
-    }
-
-    /// What goes out early, or did when it was taken up.
-    fn early(&self) -> Option<(&Arc<Upload>, &Arc<Early>)> {
-        match self {
-            Self::Up(file) => file.early.as_ref().map(|early| (file, early)),
-            Self::Down(_) => None,
-        }
-    }
-
-    /// Sealed bytes that have moved.
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Up(file) => file.meter.bytes(),
-            Self::Down(file) => file.meter.bytes(),
-        }
-    }
-}
-
-impl Transfer {
+impl TransferWorker {
     fn new(daemon: Arc<Daemon>, direction: Direction) -> Self {
         Self {
             daemon,
             direction,
             schedule: Schedule::default(),
             files: HashMap::new(),
-            taken_up: 0,
-            under_way: JoinSet::new(),
+            last_key: 0,
+            running_steps: JoinSet::new(),
         }
     }
 
     async fn run(mut self) {
         let daemon = Arc::clone(&self.daemon);
-        let sealed = daemon.part_sealed();
+        let part_sealed = daemon.part_sealed();
         while !daemon.shutdown.is_triggered() {
-            let due = self.look().await.unwrap_or_else(|fault| {
-                tracing::error!(%fault, "files on the move could not be read");
-                Some(daemon.now().plus(PAUSE_AFTER_FAULT))
+            let due = self.refresh().await.unwrap_or_else(|fault| {
+                tracing::error!(%fault, "cannot read the files to transfer");
+                Some(daemon.now().plus(FAULT_RETRY_DELAY))
             });
-            let rest = match self.direction {
+            let idle = match self.direction {
                 Direction::Out => Either::Left(daemon.rest_before_upload(due)),
                 Direction::In => Either::Right(daemon.rest_before_download(due)),
             };
-            tokio::pin!(rest);
+            tokio::pin!(idle);
             loop {
-                self.start_what_may_go();
-                let files = self.files.len();
+                self.start_steps();
+                let active = self.files.len();
                 tokio::select! {
-                    () = &mut rest => break,
-                    Some(ended) = self.under_way.join_next() => if let Ok(ended) = ended {
-                        self.settle(ended).await;
+                    () = &mut idle => break,
+                    Some(finished) = self.running_steps.join_next() => if let Ok(step) = finished {
+                        self.finish_step(step).await;
                     },
-                    () = sealed.notified(), if self.direction == Direction::Out => {}
+                    () = part_sealed.notified(), if self.direction == Direction::Out => {}
                 }
-                if self.files.len() < files {
+                if self.files.len() < active {
                     break;
                 }
             }
         }
     }
 
-    /// Takes up what should move now, and lets go of what should not any more; returns when more will be due.
-    async fn look(&mut self) -> Result<Option<Timestamp>, Fault> {
+    /// Starts files that should move now and stops those that should not. Returns when the next
+    /// file will be due.
+    async fn refresh(&mut self) -> Result<Option<Timestamp>, Fault> {
         let direction = self.direction;
-        let taken_up: Vec<_> = self
+        let active: Vec<_> = self
             .files
             .iter()
-            .map(|(key, file)| (*key, file.taken_up()))
+            .map(|(key, file)| (*key, file.source()))
             .collect();
-        let seen = self
+        let snapshot = self
             .daemon
-            .read(move |tx| Seen::read(tx, direction, &taken_up))
+            .read(move |tx| Snapshot::read(tx, direction, &active))
             .await?;
-        for (key, ending) in seen.stopped {
-            match ending {
-                Ending::AtOnce => self.schedule.remove(key),
-                Ending::WhenSettled => self.schedule.leave(key),
+        for (key, mode) in snapshot.stopped {
+            match mode {
+                StopMode::Immediately => self.schedule.remove(key),
+                StopMode::AfterRunningSteps => self.schedule.leave(key),
             }
-            self.forget_unless_known(key);
+            self.remove_if_finished(key);
         }
-        for (key, row) in seen.needed {
-            self.keep(key, row);
+        for (key, row) in snapshot.promoted {
+            self.promote_early_upload(key, row);
         }
         if direction == Direction::Out {
-            self.take_up_early();
+            self.start_early_uploads();
         }
-        let room = FILES_MOVING_MAX.saturating_sub(self.files.len());
-        for (row, part_digests) in seen.new.into_iter().take(room) {
-            self.take_up(row, part_digests).await?;
+        let capacity = ACTIVE_FILES_MAX.saturating_sub(self.files.len());
+        for (row, part_digests) in snapshot.new.into_iter().take(capacity) {
+            self.start_file(row, part_digests).await?;
         }
-        Ok(seen.due)
+        Ok(snapshot.due)
     }
 
-    /// A message needs what goes out early. What leaves is taken up anew once it has left.
-    fn keep(&mut self, key: u64, row: Attachment) {
-        let Some(there) = self.schedule.keep(key) else {
+    /// Turns an early upload into the upload of a file that a message needs. If it is already
+    /// leaving the schedule, the next refresh starts the file anew.
+    fn promote_early_upload(&mut self, key: u64, row: Attachment) {
+        let Some(present) = self.schedule.keep(key) else {
             return;
         };
-        if let Some(file) = self.files.get_mut(&key)
-            && let Some((upload, _)) = file.way.early()
-        {
-            upload.keep(&row, there);
-            file.row = Some(row);
+        if let Some(file) = self.files.get_mut(&key) {
+            file.promote(row, present, &self.daemon.progress);
         }
     }
 
-    fn take_up_early(&mut self) {
-        let going = self
+    fn start_early_uploads(&mut self) {
+        let running = self
             .files
             .values()
             .filter(|file| file.row.is_none())
             .count();
-        for early in self
-            .daemon
-            .early
-            .take_up(EARLY_FILES_MAX.saturating_sub(going))
-        {
-            self.taken_up += 1;
-            self.schedule.add_early(self.taken_up, early.size.parts());
-            let way = Way::Up(Arc::new(Upload::early(&self.daemon, early)));
-            self.files.insert(
-                self.taken_up,
-                File {
-                    way,
-                    row: None,
-                    noted_at: Instant::now(),
-                    under_way: Vec::new(),
-                },
-            );
+        let free = EARLY_FILES_MAX.saturating_sub(running);
+        for early in self.daemon.early.start_ready(free) {
+            let parts = early.size.parts();
+            let upload = EarlyUpload::new(&self.daemon, early);
+            let key = self.add_file(FileTransfer::Early(Arc::new(upload)), None);
+            self.schedule.add_early(key, parts);
         }
     }
 
-    fn forget_unless_known(&mut self, key: u64) {
+    fn add_file(&mut self, transfer: FileTransfer, row: Option<Attachment>) -> u64 {
+        self.last_key += 1;
+        self.files
+            .insert(self.last_key, ActiveFile::new(transfer, row));
+        self.last_key
+    }
+
+    fn remove_if_finished(&mut self, key: u64) {
         if !self.schedule.knows(key) {
             self.files.remove(&key);
         }
     }
 
-    async fn take_up(&mut self, row: Attachment, part_digests: Vec<[u8; 32]>) -> Result<(), Fault> {
+    async fn start_file(
+        &mut self,
+        row: Attachment,
+        part_digests: Vec<[u8; 32]>,
+    ) -> Result<(), Fault> {
         let Ok(size) = BlobSize::parse(row.descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX) else {
-            return Halt::Never("no file is that large".to_owned())
-                .note(&self.daemon, &row, 0)
-                .await;
+            return TransferError::Permanent(
+                "the described size is not a valid file size".to_owned(),
+            )
+            .record(&self.daemon, &row, 0)
+            .await;
         };
-        let way = match self.direction {
-            Direction::Out => Way::Up(Arc::new(Upload::new(
-                &self.daemon,
-                row.clone(),
-                size,
-                part_digests,
-            ))),
-            Direction::In => Way::Down(Arc::new(Download::new(&self.daemon, row.clone(), size))),
+        let daemon = &self.daemon;
+        let transfer = match self.direction {
+            Direction::Out => {
+                let upload = Upload::new(daemon, row.clone(), size, part_digests);
+                FileTransfer::Upload(Arc::new(upload))
+            }
+            Direction::In => {
+                FileTransfer::Download(Arc::new(Download::new(daemon, row.clone(), size)))
+            }
         };
-        self.taken_up += 1;
-        self.schedule.add(self.taken_up, size.parts());
-        self.files.insert(
-            self.taken_up,
-            File {
-                way,
-                row: Some(row),
-                noted_at: Instant::now(),
-                under_way: Vec::new(),
-            },
-        );
+        let key = self.add_file(transfer, Some(row));
+        self.schedule.add(key, size.parts());
         Ok(())
     }
 
-    fn start_what_may_go(&mut self) {
+    /// Starts as many steps as the schedule permits.
+    fn start_steps(&mut self) {
         for (key, file) in &self.files {
-            if let Some((upload, _)) = file.way.early() {
-                self.schedule.made(*key, upload.parts.count());
+            if let FileTransfer::Early(upload) = &file.transfer {
+                self.schedule.made(*key, upload.blob.parts.count());
             }
         }
         while let Some((key, step)) = self.schedule.turn() {
@@ -290,160 +225,53 @@ impl Transfer {
                 self.schedule.remove(key);
                 continue;
             };
-            let way = file.way.clone();
-            let job = async move {
-                Ended {
+            let transfer = file.transfer.clone();
+            let task = self.running_steps.spawn(async move {
+                FinishedStep {
                     key,
                     step,
-                    outcome: way.carry_out(step).await,
+                    outcome: transfer.run_step(step).await,
                 }
-            };
-            file.under_way.retain(|started| !started.is_finished());
-            file.under_way.push(self.under_way.spawn(job));
+            });
+            file.add_task(task);
         }
     }
 
-    async fn settle(&mut self, ended: Ended) {
-        let Ended { key, step, outcome } = ended;
+    async fn finish_step(&mut self, finished: FinishedStep) {
+        let FinishedStep { key, step, outcome } = finished;
         let Some(file) = self.files.get_mut(&key) else {
             return;
         };
-        let noted = match outcome {
-            Ok(Outcome::There(parts)) => {
+        let recorded = match outcome {
+            Ok(StepOutcome::Present(parts)) => {
+                file.start_meter(parts, &self.daemon.progress);
                 self.schedule.begun(key, parts);
                 Ok(())
             }
-            Ok(Outcome::Done) => {
+            Ok(StepOutcome::Done) => {
                 self.schedule.done(key, step);
-                file.went_on(&self.daemon).await
+                file.record_progress(&self.daemon).await
             }
-            Err(halt) => match (self.schedule.failed(key, step), &file.row) {
+            Err(error) => match (self.schedule.failed(key, step), &file.row) {
                 (true, Some(row)) => {
-                    if halt.is_final() {
+                    if error.is_permanent() {
                         self.schedule.remove(key);
                     }
-                    halt.note(&self.daemon, row, file.way.bytes()).await
+                    error
+                        .record(&self.daemon, row, file.transferred_bytes())
+                        .await
                 }
-                // What goes out early and fails goes out later.
+                // A failed early upload is no failure of its file, which is uploaded again once a
+                // message needs it.
                 (true, None) | (false, _) => Ok(()),
             },
         };
-        if let Err(fault) = noted {
+        if let Err(fault) = recorded {
             let file = file.row.as_ref().map(|row| &row.name);
-            tracing::error!(%fault, file, "how far a file is could not be stored");
-            tokio::time::sleep(PAUSE_AFTER_FAULT).await;
+            tracing::error!(%fault, file, "cannot store the progress of a file");
+            tokio::time::sleep(FAULT_RETRY_DELAY).await;
         }
-        self.forget_unless_known(key);
-    }
-}
-
-/// A file that is taken up.
-enum TakenUp {
-    /// By the name of its row.
-    Row(String),
-    /// It goes out early.
-    Early { blob: BlobId, is_being_sealed: bool },
-}
-
-/// How a file stops.
-enum Ending {
-    /// What is under way of it is given up.
-    AtOnce,
-    /// What is under way of it is waited for, so that nothing reaches the relay after it was asked to delete the blob.
-    WhenSettled,
-}
-
-/// What the rows say.
-struct Seen {
-    /// Files that are taken up and should not move any more.
-    stopped: Vec<(u64, Ending)>,
-    /// Files that go out early and that a message needs now.
-    needed: Vec<(u64, Attachment)>,
-    /// Files that should move now and are not taken up, with the digests of their parts.
-    new: Vec<(Attachment, Vec<[u8; 32]>)>,
-    /// When the next will be due.
-    due: Option<Timestamp>,
-}
-
-impl Seen {
-    fn read(tx: &Tx<'_>, direction: Direction, taken_up: &[(u64, TakenUp)]) -> Result<Self, Fault> {
-        let due = attachments::next_due(tx, direction)?;
-        let mut seen = Self {
-            stopped: Vec::new(),
-            needed: Vec::new(),
-            new: Vec::new(),
-            due,
-        };
-        for (key, file) in taken_up {
-            match file {
-                TakenUp::Row(name) if attachments::is_moving(tx, name)? => {}
-                TakenUp::Row(_) => seen.stopped.push((*key, Ending::AtOnce)),
-                TakenUp::Early {
-                    blob,
-                    is_being_sealed,
-                } => seen.look_at_early(tx, *key, blob, *is_being_sealed)?,
-            }
-        }
-        for row in attachments::moving(tx, direction, 2 * FILES_MOVING_MAX)? {
-            if !taken_up.iter().any(|(_, file)| file.is(&row)) {
-                let digests = attachments::part_digests(tx, &row.name)?;
-                seen.new.push((row, digests));
-            }
-        }
-        Ok(seen)
-    }
-
-    fn look_at_early(
-        &mut self,
-        tx: &Tx<'_>,
-        key: u64,
-        blob: &BlobId,
-        is_being_sealed: bool,
-    ) -> Result<(), Fault> {
-        match attachments::of_blob(tx, blob)? {
-            Some(row) if row.status == AttachmentStatus::Uploading => self.needed.push((key, row)),
-            Some(row) if row.status == AttachmentStatus::Staged => {}
-            None if is_being_sealed => {}
-            Some(_) | None => self.stopped.push((key, Ending::WhenSettled)),
-        }
-        Ok(())
-    }
-}
-
-impl TakenUp {
-    fn is(&self, row: &Attachment) -> bool {
-        match self {
-            Self::Row(name) => *name == row.name,
-            Self::Early { blob, .. } => *blob == row.descriptor.blob.id,
-        }
-    }
-}
-
-impl File {
-    fn taken_up(&self) -> TakenUp {
-        match (&self.row, self.way.early()) {
-            (None, Some((upload, early))) => TakenUp::Early {
-                blob: upload.blob,
-                is_being_sealed: early.is_being_sealed(),
-            },
-            (row, _) => TakenUp::Row(row.as_ref().map(|row| row.name.clone()).unwrap_or_default()),
-        }
-    }
-
-    /// A step succeeded: failures count from zero again, and how far it is is written down now and then.
-    async fn went_on(&mut self, daemon: &Daemon) -> Result<(), Fault> {
-        let Some(row) = &mut self.row else {
-            return Ok(());
-        };
-        let is_well = row.attempt == 0 && row.reason.is_none();
-        if is_well && self.noted_at.elapsed() < NOTED_EVERY {
-            return Ok(());
-        }
-        (row.attempt, row.reason, self.noted_at) = (0, None, Instant::now());
-        let (name, bytes) = (row.name.clone(), self.way.bytes());
-        daemon
-            .commit(move |tx| attachments::set_transferred(tx, &name, bytes))
-            .await
+        self.remove_if_finished(key);
     }
 }
 

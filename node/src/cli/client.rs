@@ -1,14 +1,16 @@
-//! The CLI's side of the local API. It finds the daemon by the two files in the data folder, speaks plain HTTP to a
-//! loopback address only, and turns every answer into a shape or a [`CliError`].
+//! Client of the local API.
+//!
+//! Two files in the data folder hold the daemon's address and token. The client uses plain HTTP,
+//! and only to a loopback address.
 
-use super::{error::CliError, events::Events, units::quoted};
+use super::{error::CliError, events::EventStream, units::quoted};
 use crate::api::{
     model::{EventsQuery, Page, PageQuery},
     problem::Problem,
 };
 use reqwest::{Method, RequestBuilder, Response, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use sealpost_proto::limits::{LOCAL_ANSWER_TIMEOUT, LOCAL_CONNECT_TIMEOUT, PAGE_ITEMS_MAX};
+use sealpost_proto::limits::{LOCAL_CONNECT_TIMEOUT, LOCAL_RESPONSE_TIMEOUT, PAGE_ITEMS_MAX};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     io,
@@ -19,41 +21,42 @@ use std::{
 use url::Url;
 use zeroize::Zeroizing;
 
-/// The file with the address of the local API, as `host:port`.
+/// Name of the file that holds the address of the local API, as `host:port`.
 pub const ADDRESS_FILE: &str = "api-address";
-/// The file with the token of the local API, mode 0600.
+/// Name of the file that holds the token of the local API, mode 0600.
 pub const TOKEN_FILE: &str = "api-token";
 
-/// Pages of a list that are read as a whole.
+/// Upper bound on the number of pages that [`Client::list`] reads.
 const LIST_PAGES_MAX: usize = 100;
 
-/// The local API of one data folder's daemon.
+/// Client of the daemon that runs on one data folder.
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    /// Shell command that starts the daemon, for the next step in errors.
     start_command: String,
 }
 
 impl Client {
-    /// Reads where the daemon of a data folder listens. Does not connect yet.
+    /// Reads the address and the token from the data folder, without connecting.
     ///
     /// # Errors
-    /// [`CliError::Unreachable`] when there is no node, or its daemon never ran.
+    /// [`CliError::Unreachable`] when there is no node, or its daemon has never run.
     pub fn open(data: &Path) -> Result<Self, CliError> {
         let start_command = format!("sealpost --data {} serve", quoted(&data.to_string_lossy()));
-        let address = read(data, ADDRESS_FILE, &start_command)?;
-        let token = read(data, TOKEN_FILE, &start_command)?;
+        let address = read_daemon_file(data, ADDRESS_FILE, &start_command)?;
+        let token = read_daemon_file(data, TOKEN_FILE, &start_command)?;
         let address: SocketAddr = address
             .trim()
             .parse()
-            .map_err(|_| foreign("the address in its data folder does not parse"))?;
+            .map_err(|_| incompatible_daemon("the address in the data folder is invalid"))?;
         if !address.ip().is_loopback() {
-            return Err(foreign(
-                "the address in its data folder is not a loopback address",
+            return Err(incompatible_daemon(
+                "the address in the data folder is not a loopback address",
             ));
         }
         let base = Url::parse(&format!("http://{address}/"))
-            .map_err(|_| foreign("its address does not parse"))?;
+            .map_err(|_| incompatible_daemon("the address in the data folder is invalid"))?;
         Ok(Self {
             http: http_client(token.trim())?,
             base,
@@ -61,10 +64,7 @@ impl Client {
         })
     }
 
-    /// `GET`, for a resource.
-    ///
-    /// # Errors
-    /// What the daemon refuses, or [`CliError::Unreachable`].
+    /// Gets a resource.
     pub async fn get<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -73,15 +73,12 @@ impl Client {
         self.resource(
             self.request(Method::GET, path)
                 .query(query)
-                .timeout(LOCAL_ANSWER_TIMEOUT),
+                .timeout(LOCAL_RESPONSE_TIMEOUT),
         )
         .await
     }
 
-    /// `GET`, for a whole list, up to [`LIST_PAGES_MAX`] pages.
-    ///
-    /// # Errors
-    /// What the daemon refuses, or [`CliError::Unreachable`].
+    /// Gets all pages of a list, up to [`LIST_PAGES_MAX`].
     pub async fn list<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Page<T>, CliError> {
         let mut list = Page {
             items: Vec::new(),
@@ -102,10 +99,7 @@ impl Client {
         Ok(list)
     }
 
-    /// `POST` with JSON, for a resource.
-    ///
-    /// # Errors
-    /// What the daemon refuses, or [`CliError::Unreachable`].
+    /// Posts JSON and returns the resource in the response.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -114,15 +108,12 @@ impl Client {
         self.resource(
             self.request(Method::POST, path)
                 .json(body)
-                .timeout(LOCAL_ANSWER_TIMEOUT),
+                .timeout(LOCAL_RESPONSE_TIMEOUT),
         )
         .await
     }
 
-    /// `POST` with raw bytes of a known length, for a resource. Takes as long as it takes.
-    ///
-    /// # Errors
-    /// What the daemon refuses, or [`CliError::Unreachable`].
+    /// Posts a body of known length, without a timeout, and returns the resource in the response.
     pub async fn upload<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -138,55 +129,47 @@ impl Client {
         self.resource(request).await
     }
 
-    /// `DELETE`.
-    ///
-    /// # Errors
-    /// What the daemon refuses, or [`CliError::Unreachable`].
+    /// Deletes a resource.
     pub async fn delete(&self, path: &[&str]) -> Result<(), CliError> {
         self.send(
             self.request(Method::DELETE, path)
-                .timeout(LOCAL_ANSWER_TIMEOUT),
+                .timeout(LOCAL_RESPONSE_TIMEOUT),
         )
         .await
         .map(drop)
     }
 
-    /// `GET`, for bytes.
-    ///
-    /// # Errors
-    /// What the daemon refuses, or [`CliError::Unreachable`].
+    /// Gets a response whose body the caller reads, without a timeout.
     pub async fn content(&self, path: &[&str]) -> Result<Response, CliError> {
         self.send(self.request(Method::GET, path)).await
     }
 
-    /// The event stream, from now or after an event.
-    ///
-    /// # Errors
-    /// What the daemon refuses, or [`CliError::Unreachable`].
-    pub async fn events(&self, after: Option<u64>) -> Result<Events, CliError> {
+    /// Opens the event stream, after a given event or from now on.
+    pub async fn events(&self, after: Option<u64>) -> Result<EventStream, CliError> {
         let request = self
             .request(Method::GET, &["v1", "events"])
             .query(&EventsQuery { after });
-        Ok(Events::new(
+        Ok(EventStream::new(
             self.send(request.header(header::ACCEPT, "text/event-stream"))
                 .await?,
         ))
     }
 
-    /// What a lost connection means.
+    /// Creates the error for a failed connection to the daemon.
     #[must_use]
     pub fn unreachable(&self, error: &reqwest::Error) -> CliError {
         let cause = if error.is_connect() {
-            "nothing listens there"
+            "connection refused"
         } else if error.is_timeout() {
-            "it took too long"
+            "timed out"
         } else {
-            "the connection broke"
+            "connection lost"
         };
-        let authority = self.base.authority();
-        let what = format!("the daemon does not answer at {authority}: {cause}");
         CliError::Unreachable {
-            what,
+            message: format!(
+                "the daemon at {} does not respond: {cause}",
+                self.base.authority()
+            ),
             next: format!("start it: {}", self.start_command),
         }
     }
@@ -206,8 +189,7 @@ impl Client {
             .bytes()
             .await
             .map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&body)
-            .map_err(|_| foreign("its answer does not have the form of this version"))
+        serde_json::from_slice(&body).map_err(|_| incompatible_daemon("unexpected response body"))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
@@ -225,20 +207,22 @@ impl Client {
             .map_err(|error| self.unreachable(&error))?;
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Err(problem.into()),
-            Err(_) => Err(foreign(&format!("it answered {status} without saying why"))),
+            Err(_) => Err(incompatible_daemon(&format!(
+                "response {status} without a reason"
+            ))),
         }
     }
 }
 
-/// Loopback only: no proxy, no redirect, and no certificate is ever good.
+/// Creates an HTTP client for loopback: no proxy, no redirects, no trusted certificates.
 fn http_client(token: &str) -> Result<reqwest::Client, CliError> {
     let bearer = Zeroizing::new(format!("Bearer {token}"));
     let mut value = header::HeaderValue::from_str(&bearer)
-        .map_err(|_| foreign("the token in its data folder does not parse"))?;
+        .map_err(|_| incompatible_daemon("the token in the data folder is invalid"))?;
     value.set_sensitive(true);
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| foreign(&error.to_string()))?
+        .map_err(|error| incompatible_daemon(&error.to_string()))?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     reqwest::Client::builder()
@@ -248,47 +232,48 @@ fn http_client(token: &str) -> Result<reqwest::Client, CliError> {
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(LOCAL_CONNECT_TIMEOUT)
         .build()
-        .map_err(|error| foreign(&error.to_string()))
+        .map_err(|error| incompatible_daemon(&error.to_string()))
 }
 
-fn read(data: &Path, name: &str, start_command: &str) -> Result<Zeroizing<String>, CliError> {
+fn read_daemon_file(
+    data: &Path,
+    name: &str,
+    start_command: &str,
+) -> Result<Zeroizing<String>, CliError> {
     std::fs::read_to_string(data.join(name))
         .map(Zeroizing::new)
         .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound if !is_node(data) => CliError::Unreachable {
-                what: format!("there is no node in {}", data.display()),
+            io::ErrorKind::NotFound if !may_be_node(data) => CliError::Unreachable {
+                message: format!("there is no node in {}", data.display()),
                 next: format!(
-                    "make one: sealpost --data {} init --name NAME --relay ORIGIN",
+                    "create one: sealpost --data {} init --name NAME --relay ORIGIN",
                     quoted(&data.to_string_lossy())
                 ),
             },
             io::ErrorKind::NotFound => CliError::Unreachable {
-                what: format!("the daemon of {} never ran", data.display()),
+                message: format!("the daemon of {} has never run", data.display()),
                 next: format!("start it: {start_command}"),
             },
             _ => CliError::refused(
-                format!("{} cannot be read: {error}", data.join(name).display()),
-                "run the command as the user of the daemon",
+                format!("cannot read {}: {error}", data.join(name).display()),
+                "run the command as the user that runs the daemon",
             ),
         })
 }
 
-/// A folder with anything in it may be a node; the daemon knows better.
-fn is_node(data: &Path) -> bool {
+/// Returns whether a folder is not empty. Only the daemon can tell whether it holds a node.
+fn may_be_node(data: &Path) -> bool {
     std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn foreign(what: &str) -> CliError {
+fn incompatible_daemon(reason: &str) -> CliError {
     CliError::refused(
-        format!("the daemon cannot be understood: {what}"),
-        "run the same version of daemon and command",
+        format!("cannot communicate with the daemon: {reason}"),
+        "run the daemon and this command in the same version",
     )
 }
 
-/// The data folder when nobody names one: `$XDG_DATA_HOME/sealpost`, else `~/.local/share/sealpost`.
-///
-/// # Errors
-/// [`CliError::Usage`] without a home.
+/// Returns the default data folder: `$XDG_DATA_HOME/sealpost`, else `~/.local/share/sealpost`.
 pub fn default_data_folder() -> Result<PathBuf, CliError> {
     let absolute = |name| {
         std::env::var_os(name)
@@ -299,7 +284,7 @@ pub fn default_data_folder() -> Result<PathBuf, CliError> {
     share.map(|share| share.join("sealpost")).ok_or_else(|| {
         CliError::usage(
             "there is no home folder",
-            "name the data folder with --data DIR",
+            "set the data folder with --data DIR",
         )
     })
 }
@@ -309,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_node_it_says_how_to_make_one() {
+    fn missing_node_error_names_the_next_step() {
         let folder = tempfile::tempdir().unwrap();
         let error = Client::open(folder.path()).err().unwrap();
         assert!(
@@ -318,12 +303,12 @@ mod tests {
         );
         std::fs::write(folder.path().join("node.db"), "").unwrap();
         let error = Client::open(folder.path()).err().unwrap();
-        assert!(error.to_string().ends_with("never ran"), "{error}");
+        assert!(error.to_string().ends_with("has never run"), "{error}");
         assert!(error.next().ends_with("serve"), "{}", error.next());
     }
 
     #[test]
-    fn the_token_never_leaves_the_machine() {
+    fn token_is_sent_to_loopback_only() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(TOKEN_FILE), "t").unwrap();
         for address in ["192.0.2.1:4680", "example.org:4680", "0.0.0.0:4680"] {

@@ -1,5 +1,7 @@
-//! Where the output of a command goes. Whatever is printed passes here, and nothing that the other side wrote can act
-//! on the terminal: lines and cells are made visible first.
+//! Output of a command.
+//!
+//! All output goes through this module. It replaces control characters in lines and cells, so that
+//! text from a partner cannot control the terminal.
 
 use super::error::CliError;
 use crate::api::iso::Iso;
@@ -20,37 +22,37 @@ use std::{
     sync::Arc,
 };
 
-/// One space between columns and a rule under the header: readable without colour, and short.
+/// One space between columns and a rule under the header: compact, and readable without colour.
 const STYLE: TableStyle =
     presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// What a narrow column gets of a line: a name is recognised by its beginning.
+/// Width limits of a narrow column. A name remains recognisable by its first characters.
 const NARROW: ColumnConstraint = ColumnConstraint::Boundaries {
     lower: Width::Fixed(8),
     upper: Width::Percentage(15),
 };
 
-/// Text for people or JSON for programs.
+/// Output format: text for people, or JSON for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Lines and tables.
     Text,
-    /// One document, or one a line where it goes on.
+    /// One document, or one document per line for a stream.
     Json,
 }
 
-/// The output of a command.
+/// Writer for the output of a command.
 pub struct Console {
     out: Box<dyn Write + Send>,
     format: Format,
     paint: Paint,
-    /// Columns of the terminal; none when it is no terminal, and then nothing is cut or wrapped.
+    /// Columns of the terminal. `None` when the output is not a terminal; then no line is wrapped
+    /// or truncated.
     width: Option<u16>,
     clock: SharedClock,
 }
 
 impl Console {
-    /// Standard output, with styles if it is a terminal that has them.
+    /// Creates a console on standard output, styled if the terminal supports it.
     #[must_use]
     pub fn stdout(format: Format) -> Self {
         let is_terminal = io::stdout().is_terminal();
@@ -69,7 +71,7 @@ impl Console {
         }
     }
 
-    /// Any writer; `width` columns, if it is to behave like a terminal.
+    /// Creates a console on any writer; with a `width`, it behaves like a terminal.
     #[must_use]
     pub fn new(
         out: Box<dyn Write + Send>,
@@ -87,46 +89,37 @@ impl Console {
         }
     }
 
-    /// Whether programs read it.
     #[must_use]
     pub const fn is_json(&self) -> bool {
         matches!(self.format, Format::Json)
     }
 
-    /// Whether a person sits before it.
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         self.width.is_some() && !self.is_json()
     }
 
-    /// The time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// `2 min ago`, or a dash.
+    /// Formats a time as `2 min ago`, or as a dash if there is none.
     #[must_use]
-    pub fn relative(&self, at: Option<Iso>) -> String {
+    pub fn format_relative(&self, at: Option<Iso>) -> String {
         at.map_or_else(
             || "-".to_owned(),
-            |at| super::units::relative(at, self.now()),
+            |at| super::units::format_relative(at, self.now()),
         )
     }
 
-    /// A line, or several.
-    ///
-    /// # Errors
-    /// [`CliError::Output`]
-    pub fn line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
+    /// Prints one or more lines.
+    pub fn print_line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
         self.write(&visible_block(text.as_ref()))
     }
 
-    /// What a person may want to do next; programs and files do not see it.
-    ///
-    /// # Errors
-    /// [`CliError::Output`]
-    pub fn hint(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
+    /// Prints a suggestion for the next step, on a terminal only.
+    pub fn print_hint(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
         if !self.is_terminal() {
             return Ok(());
         }
@@ -137,11 +130,8 @@ impl Console {
         }
     }
 
-    /// A message's text.
-    ///
-    /// # Errors
-    /// [`CliError::Output`]
-    pub fn content(&mut self, content: &str, content_type: &str) -> Result<(), CliError> {
+    /// Prints the text of a message.
+    pub fn print_message(&mut self, content: &str, content_type: &str) -> Result<(), CliError> {
         let text = match content_type {
             "text/html" => markdown::html_to_terminal(content),
             _ => markdown::to_terminal(content, self.paint),
@@ -149,40 +139,27 @@ impl Console {
         self.write(&text)
     }
 
-    /// Rows in columns.
-    ///
-    /// # Errors
-    /// [`CliError::Output`]
-    pub fn grid(&mut self, grid: Grid) -> Result<(), CliError> {
-        let text = grid.into_text(self.paint, self.width);
+    pub fn print_table(&mut self, table: TextTable) -> Result<(), CliError> {
+        let text = table.into_text(self.paint, self.width);
         self.write(&text)
     }
 
-    /// A document.
-    ///
-    /// # Errors
-    /// [`CliError::Output`]
-    pub fn json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
+    /// Prints an indented JSON document.
+    pub fn print_json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(document)
             .map_err(|error| CliError::Output(error.into()))?;
-        self.write(&escaped(&text))
+        self.write(&escape_controls(&text))
     }
 
-    /// A document on one line.
-    ///
-    /// # Errors
-    /// [`CliError::Output`]
-    pub fn json_line(&mut self, document: &impl Serialize) -> Result<(), CliError> {
+    /// Prints a JSON document on one line.
+    pub fn print_json_line(&mut self, document: &impl Serialize) -> Result<(), CliError> {
         let text =
             serde_json::to_string(document).map_err(|error| CliError::Output(error.into()))?;
-        self.write(&escaped(&text))
+        self.write(&escape_controls(&text))
     }
 
-    /// Text of this program itself, as it is.
-    ///
-    /// # Errors
-    /// [`CliError::Output`]
-    pub fn verbatim(&mut self, text: &str) -> Result<(), CliError> {
+    /// Prints text unchanged. For text that this program generated itself.
+    pub fn print_verbatim(&mut self, text: &str) -> Result<(), CliError> {
         self.write(text.trim_end())
     }
 
@@ -193,8 +170,9 @@ impl Console {
     }
 }
 
-/// JSON leaves C1 controls and overrides as they are, and a terminal would obey them. They stand in strings only.
-fn escaped(json: &str) -> String {
+/// Escapes C1 control characters and direction overrides, which JSON permits in strings and a
+/// terminal would interpret.
+fn escape_controls(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         if c == '\n' || visible_line(c.encode_utf8(&mut [0; 4])).starts_with(c) {
@@ -209,15 +187,13 @@ fn escaped(json: &str) -> String {
     text
 }
 
-/// Rows in columns, while they are gathered.
-pub struct Grid {
+/// Table with a header.
+pub struct TextTable {
     table: Table,
-    rows: usize,
-    is_cut: bool,
+    truncates_rows: bool,
 }
 
-impl Grid {
-    /// With a header.
+impl TextTable {
     #[must_use]
     pub fn new(header: &[&str]) -> Self {
         let mut head = Row::from(header);
@@ -226,26 +202,25 @@ impl Grid {
         table.load_style(STYLE).set_header(head);
         Self {
             table,
-            rows: 0,
-            is_cut: false,
+            truncates_rows: false,
         }
     }
 
-    /// Never breaks or cuts these columns: an id that is not whole is of no use.
+    /// Never wraps or truncates these columns, for example because they hold ids.
     #[must_use]
-    pub fn keep(mut self, columns: &[usize]) -> Self {
+    pub fn without_wrapping(mut self, columns: &[usize]) -> Self {
         for &column in columns {
             self.constrain(column, ColumnConstraint::ContentWidth);
         }
         self
     }
 
-    /// Cuts every row to one line when the terminal is too narrow, in place of wrapping it; `narrow` is a column that
-    /// gets no more than its share.
+    /// Truncates rows to one line instead of wrapping them when the terminal is too narrow, and
+    /// limits the width of column `narrow`.
     #[must_use]
-    pub fn cut(mut self, narrow: usize) -> Self {
+    pub fn truncate_rows(mut self, narrow: usize) -> Self {
         self.constrain(narrow, NARROW);
-        self.is_cut = true;
+        self.truncates_rows = true;
         self
     }
 
@@ -255,20 +230,12 @@ impl Grid {
         }
     }
 
-    /// Adds a row.
-    pub fn row(&mut self, cells: Vec<Cell>) {
+    pub fn add_row(&mut self, cells: Vec<Cell>) {
         let mut row = Row::from(cells);
-        if self.is_cut {
+        if self.truncates_rows {
             row.max_height(1);
         }
         self.table.add_row(row);
-        self.rows += 1;
-    }
-
-    /// Whether it has no row.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.rows == 0
     }
 
     fn into_text(mut self, paint: Paint, width: Option<u16>) -> String {
@@ -297,48 +264,48 @@ impl Grid {
     }
 }
 
-/// A cell with any text.
+/// Creates a cell with arbitrary text.
 #[must_use]
 pub fn cell(text: impl AsRef<str>) -> Cell {
     Cell::new(visible_line(text.as_ref()))
 }
 
-/// A cell with a number.
+/// Creates a right-aligned cell.
 #[must_use]
-pub fn number(text: impl AsRef<str>) -> Cell {
+pub fn number_cell(text: impl AsRef<str>) -> Cell {
     cell(text).set_alignment(CellAlignment::Right)
 }
 
-/// A cell that is green, yellow or red, for those who see it; its words say the same.
+/// Creates a coloured cell. Its text must carry the same information as its colour.
 #[must_use]
-pub fn coloured(text: impl AsRef<str>, light: Light) -> Cell {
-    let color = match light {
-        Light::Good => Color::Green,
-        Light::Waiting => Color::Yellow,
-        Light::Bad => Color::Red,
+pub fn status_cell(text: impl AsRef<str>, color: StatusColor) -> Cell {
+    let color = match color {
+        StatusColor::Green => Color::Green,
+        StatusColor::Yellow => Color::Yellow,
+        StatusColor::Red => Color::Red,
     };
     cell(text).fg(color)
 }
 
-/// How something stands.
+/// Traffic-light colour of a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Light {
-    /// As it should.
-    Good,
-    /// On its way.
-    Waiting,
-    /// Somebody has to do something.
-    Bad,
+pub enum StatusColor {
+    /// Success.
+    Green,
+    /// In progress.
+    Yellow,
+    /// Somebody has to act.
+    Red,
 }
 
-impl From<DeliveryStatus> for Light {
+impl From<DeliveryStatus> for StatusColor {
     fn from(status: DeliveryStatus) -> Self {
         match status {
             DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying => {
-                Self::Waiting
+                Self::Yellow
             }
-            DeliveryStatus::Delivered | DeliveryStatus::Read => Self::Good,
-            DeliveryStatus::Failed => Self::Bad,
+            DeliveryStatus::Delivered | DeliveryStatus::Read => Self::Green,
+            DeliveryStatus::Failed => Self::Red,
         }
     }
 }
@@ -347,35 +314,37 @@ impl From<DeliveryStatus> for Light {
 mod tests {
     use super::*;
 
-    fn grid() -> Grid {
-        let mut grid = Grid::new(&["ID", "CONTACT", "TEXT"]).keep(&[0]).cut(1);
-        grid.row(vec![
+    fn table() -> TextTable {
+        let mut table = TextTable::new(&["ID", "CONTACT", "TEXT"])
+            .without_wrapping(&[0])
+            .truncate_rows(1);
+        table.add_row(vec![
             cell("CON-1"),
             cell("Bolt\u{1b}[2J"),
             cell("a long text that does not fit in forty columns"),
         ]);
-        grid.row(vec![
+        table.add_row(vec![
             cell("CON-22"),
-            coloured("Cargo", Light::Good),
+            status_cell("Cargo", StatusColor::Green),
             cell("short"),
         ]);
-        grid
+        table
     }
 
     #[test]
-    fn a_table_reads_without_colour() {
+    fn plain_table_is_readable() {
         let text = "\
 ID      CONTACT   TEXT
 ────────────────────────────────────────────────────────────────
 CON-1   Bolt␛[2J  a long text that does not fit in forty columns
 CON-22  Cargo     short";
-        assert_eq!(grid().into_text(Paint::Plain, None), text);
-        assert_eq!(grid().into_text(Paint::Plain, Some(80)), text);
+        assert_eq!(table().into_text(Paint::Plain, None), text);
+        assert_eq!(table().into_text(Paint::Plain, Some(80)), text);
     }
 
     #[test]
-    fn a_narrow_terminal_cuts_rows() {
-        let text = grid().into_text(Paint::Plain, Some(40));
+    fn narrow_terminal_truncates_rows() {
+        let text = table().into_text(Paint::Plain, Some(40));
         assert!(
             text.lines().count() == 4 && text.lines().all(|line| line.chars().count() <= 40),
             "{text}"
@@ -384,8 +353,8 @@ CON-22  Cargo     short";
     }
 
     #[test]
-    fn only_our_own_colours_get_through() {
-        let text = grid().into_text(Paint::Ansi, Some(80));
+    fn only_own_colours_reach_the_terminal() {
+        let text = table().into_text(Paint::Ansi, Some(80));
         assert!(
             text.contains("\u{1b}[38;5;10m") || text.contains("\u{1b}[32m"),
             "{text:?}"
@@ -394,8 +363,9 @@ CON-22  Cargo     short";
     }
 
     #[test]
-    fn json_cannot_act_and_reads_back() {
-        let text = escaped(&serde_json::to_string("a\u{9b}31m\u{202e}é\u{e0001}\n").unwrap());
+    fn json_controls_are_escaped() {
+        let text =
+            escape_controls(&serde_json::to_string("a\u{9b}31m\u{202e}é\u{e0001}\n").unwrap());
         assert_eq!(text, "\"a\\u009b31m\\u202eé\\udb40\\udc01\\n\"");
         assert_eq!(
             serde_json::from_str::<String>(&text).unwrap(),

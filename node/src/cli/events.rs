@@ -1,4 +1,4 @@
-//! The event stream as the CLI reads it (server-sent events, HTML standard section 9.2).
+//! Client side of the event stream (server-sent events, HTML standard section 9.2).
 
 use crate::api::model::EventTopic;
 use reqwest::Response;
@@ -6,26 +6,25 @@ use sealpost_proto::limits::EVENT_BYTES_MAX;
 use serde::Serialize;
 use std::collections::VecDeque;
 
-/// Something that happened.
+/// Event of the local API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// Its number, which grows; what is told only while it happens has none.
+    /// Increasing number of a stored event; transient events have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
-    /// What it is about.
     pub topic: EventTopic,
-    /// The resource.
+    /// The resource that changed.
     pub data: serde_json::Value,
 }
 
-/// The events of one connection.
-pub struct Events {
+/// Open connection to the event stream.
+pub struct EventStream {
     response: Response,
     parser: Parser,
     ready: VecDeque<Event>,
 }
 
-impl Events {
+impl EventStream {
     pub(super) fn new(response: Response) -> Self {
         Self {
             response,
@@ -34,7 +33,7 @@ impl Events {
         }
     }
 
-    /// Waits for the next event; `None` when the daemon ended the stream or is gone. Safe to drop while it waits.
+    /// Waits for the next event. Returns `None` when the stream has ended. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
         while self.ready.is_empty() {
             let chunk = self.response.chunk().await.ok()??;
@@ -44,7 +43,7 @@ impl Events {
     }
 }
 
-/// Cuts a stream of bytes into events. Topics of a later version are skipped.
+/// Incremental parser of server-sent events. Skips unknown topics, which a later version may add.
 #[derive(Debug, Default)]
 struct Parser {
     line: Vec<u8>,
@@ -54,7 +53,8 @@ struct Parser {
 }
 
 impl Parser {
-    /// The events that these bytes complete; `None` when the stream is not one of ours.
+    /// Returns the events that these bytes complete, or `None` if an event is too large or not
+    /// UTF-8.
     fn feed(&mut self, bytes: &[u8]) -> Option<Vec<Event>> {
         let mut events = Vec::new();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -64,13 +64,13 @@ impl Parser {
             }
             if piece.ends_with(b"\n") {
                 let line = String::from_utf8(std::mem::take(&mut self.line)).ok()?;
-                events.extend(self.take_line(line.trim_end_matches(['\r', '\n'])));
+                events.extend(self.parse_line(line.trim_end_matches(['\r', '\n'])));
             }
         }
         Some(events)
     }
 
-    fn take_line(&mut self, line: &str) -> Option<Event> {
+    fn parse_line(&mut self, line: &str) -> Option<Event> {
         if line.is_empty() {
             return self.dispatch();
         }
@@ -114,7 +114,7 @@ mod tests {
 id: 8\r\nevent: of_tomorrow\r\ndata: {}\r\n\r\nevent: transfer\ndata: {}\n\nid:9\nevent:node\ndata:{}\n\nid: 10\nevent: node\ndata: cut";
 
     #[test]
-    fn events_are_the_same_however_the_bytes_come() {
+    fn events_parse_across_any_chunk_boundary() {
         let expected = [
             Event {
                 id: Some(7),
@@ -139,12 +139,12 @@ id: 8\r\nevent: of_tomorrow\r\ndata: {}\r\n\r\nevent: transfer\ndata: {}\n\nid:9
                 .chunks(size)
                 .flat_map(|chunk| parser.feed(chunk).unwrap())
                 .collect();
-            assert_eq!(events, expected, "in pieces of {size}");
+            assert_eq!(events, expected, "chunks of {size} bytes");
         }
     }
 
     #[test]
-    fn an_endless_line_is_given_up() {
+    fn endless_line_is_rejected() {
         let mut parser = Parser::default();
         let megabyte = vec![b'x'; 1024 * 1024];
         assert!((0..9).any(|_| parser.feed(&megabyte).is_none()));

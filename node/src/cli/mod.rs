@@ -1,22 +1,24 @@
-//! The command line: it parses, asks the daemon through the local API, and prints. It never opens the database; only
-//! `init` and `serve` touch the data folder, and they are the daemon's.
+//! Command line: parses arguments, calls the daemon's local API and prints the results.
 //!
-//! Start reading at [`args`]; a command is a file in [`commands`]. Everything that is printed passes [`console`], so that
-//! nothing of the other side can act on the terminal.
+//! The CLI never opens the database. Only `init` and `serve` use the data folder, and both run
+//! daemon code.
+//!
+//! Start reading at [`args`]; each command is a file in [`commands`]. All output goes through
+//! [`console`], so that text from a partner cannot control the terminal.
 
 pub mod args;
-mod bars;
 pub mod client;
 pub mod commands;
 pub mod console;
 pub mod error;
 pub mod events;
-mod files_wait;
+mod progress_bars;
+mod transfer_wait;
 pub mod units;
 mod upload;
 mod views;
 
-use args::{Ask, Cli, Command, ServeArgs};
+use args::{ApiCommand, Cli, Command, ServeArgs};
 use clap::Parser as _;
 use client::Client;
 use console::{Console, Format};
@@ -24,14 +26,14 @@ use error::CliError;
 use std::{ffi::OsString, io, process::ExitCode};
 use tokio::runtime::{Builder, Runtime};
 
-/// Runs one command; `args` begins with the program's name.
+/// Runs one command; `args` starts with the program's name.
 ///
-/// Not generic, so that the node is compiled here once and not again in every program that calls it.
+/// Not generic, so that the node is compiled in this crate only and not again in every caller.
 pub fn run(args: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Nowhere is left to say that standard error is closed.
+            // If standard error is closed, there is nowhere left to report it.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -49,7 +51,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// The daemon works on all cores; a command only waits for it.
+/// Builds a multi-threaded runtime for the daemon only; the other commands mostly wait.
 fn runtime(command: &Command) -> io::Result<Runtime> {
     match command {
         Command::Serve => Builder::new_multi_thread().enable_all().build(),
@@ -72,36 +74,44 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Watch(args) => {
             until_interrupt(commands::watch::run(&args, &data, &mut console)).await
         }
-        // It takes back what it staged before it obeys Ctrl-C.
-        Command::Ask(question @ Ask::Send(_)) => {
-            Box::pin(ask(question, &Client::open(&data)?, &mut console)).await
+        // `send` handles Ctrl-C itself, because it first discards the files it staged.
+        Command::Api(command @ ApiCommand::Send(_)) => {
+            Box::pin(run_api_command(
+                command,
+                &Client::open(&data)?,
+                &mut console,
+            ))
+            .await
         }
-        Command::Ask(question) => {
-            until_interrupt(Box::pin(ask(question, &Client::open(&data)?, &mut console))).await
+        Command::Api(command) => {
+            let client = Client::open(&data)?;
+            until_interrupt(Box::pin(run_api_command(command, &client, &mut console))).await
         }
     }
 }
 
-/// Asks the running daemon.
-///
-/// # Errors
-/// What it refuses, or [`CliError::Unreachable`].
-pub async fn ask(question: Ask, client: &Client, console: &mut Console) -> Result<(), CliError> {
-    match question {
-        Ask::Invite(args) => commands::invite::run(&args, client, console).await,
-        Ask::Invites { command } => commands::invites::run(command, client, console).await,
-        Ask::Connect(args) => commands::connect::run(args, client, console).await,
-        Ask::Connections { command } => commands::connections::run(command, client, console).await,
-        Ask::Send(args) => commands::send::run(args, client, console).await,
-        Ask::Inbox(args) => commands::inbox::run(&args, client, console).await,
-        Ask::Show(args) => commands::show::run(&args, client, console).await,
-        Ask::Read(args) => commands::read::run(&args, client, console).await,
-        Ask::Status(args) => commands::status::run(&args, client, console).await,
-        Ask::Files { command } => commands::files::run(command, client, console).await,
+pub async fn run_api_command(
+    command: ApiCommand,
+    client: &Client,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    match command {
+        ApiCommand::Invite(args) => commands::invite::run(&args, client, console).await,
+        ApiCommand::Invites { command } => commands::invites::run(command, client, console).await,
+        ApiCommand::Connect(args) => commands::connect::run(args, client, console).await,
+        ApiCommand::Connections { command } => {
+            commands::connections::run(command, client, console).await
+        }
+        ApiCommand::Send(args) => commands::send::run(args, client, console).await,
+        ApiCommand::Inbox(args) => commands::inbox::run(&args, client, console).await,
+        ApiCommand::Show(args) => commands::show::run(&args, client, console).await,
+        ApiCommand::Read(args) => commands::read::run(&args, client, console).await,
+        ApiCommand::Status(args) => commands::status::run(&args, client, console).await,
+        ApiCommand::Files { command } => commands::files::run(command, client, console).await,
     }
 }
 
-/// Drops the work on Ctrl-C: what it holds (temporary files, connections) goes with it.
+/// Drops the work on Ctrl-C, and with it temporary files and connections.
 async fn until_interrupt(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     tokio::select! {
         outcome = work => outcome,

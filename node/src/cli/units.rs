@@ -12,7 +12,7 @@ const TWO_MONTHS: Duration = Duration::from_secs(60 * 86_400);
 /// Time on the command line: a duration from now, or an absolute time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeArg {
-    In(Duration),
+    FromNow(Duration),
     At(Iso),
 }
 

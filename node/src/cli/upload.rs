@@ -1,7 +1,9 @@
-//! Files on their way into the daemon: looked at before any byte moves, streamed, and looked at again, because a file
-//! that changed in between would arrive as something that never existed.
+//! Upload of local files to the daemon.
+//!
+//! A file is checked before any byte is sent and again after the last one. If it changed in
+//! between, the bytes sent may be a mixture of both versions, and the upload is discarded.
 
-use super::{bars::Bars, client::Client, error::CliError, units};
+use super::{client::Client, error::CliError, progress_bars::ProgressBars, units};
 use crate::api::{
     model::{Attachment, StageQuery},
     problem::{Problem, ProblemCode},
@@ -19,28 +21,28 @@ use std::{
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-/// Read and handed on at a time.
+/// Size of one read.
 const PIECE_BYTES: u64 = 256 * 1024;
-/// Pieces that are read ahead.
-const PIECES_AHEAD: usize = 2;
+/// Number of pieces read ahead of the network.
+const READ_AHEAD_PIECES: usize = 2;
 
-/// A file that may be sent.
+/// Local file that passed the checks before sending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LocalFile {
     path: PathBuf,
     name: FileName,
-    state: State,
+    version: FileVersion,
 }
 
-/// What tells one state of a file from another.
+/// Size and modification time, which reveal a change of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct State {
+struct FileVersion {
     bytes: u64,
     modified: Option<SystemTime>,
 }
 
-impl State {
-    fn of(metadata: &Metadata) -> Self {
+impl FileVersion {
+    fn from_metadata(metadata: &Metadata) -> Self {
         Self {
             bytes: metadata.len(),
             modified: metadata.modified().ok(),
@@ -49,14 +51,11 @@ impl State {
 }
 
 impl LocalFile {
-    /// Looks at all files of a message.
-    ///
-    /// # Errors
-    /// The first that cannot be sent, or what is too much together.
+    /// Checks all files of a message: their number, each file, and the total size.
     pub(super) fn check_all(paths: &[PathBuf]) -> Result<Vec<Self>, CliError> {
         if paths.len() > FILES_PER_MESSAGE_MAX {
             let detail = format!(
-                "{} files, the limit is {FILES_PER_MESSAGE_MAX} in one message",
+                "{} files; the limit is {FILES_PER_MESSAGE_MAX} per message",
                 paths.len()
             );
             return Err(CliError::problem(ProblemCode::TooManyFiles, detail));
@@ -67,11 +66,11 @@ impl LocalFile {
             .collect::<Result<Vec<_>, _>>()?;
         let total = files
             .iter()
-            .fold(0_u64, |sum, file| sum.saturating_add(file.state.bytes));
+            .fold(0_u64, |sum, file| sum.saturating_add(file.version.bytes));
         if total > MESSAGE_FILES_BYTES_MAX {
             let limit = units::size(MESSAGE_FILES_BYTES_MAX);
             let detail = format!(
-                "the files have {} together, the limit is {limit}",
+                "the files have {} in total; the limit is {limit}",
                 units::size(total)
             );
             return Err(CliError::problem(ProblemCode::FilesTooLarge, detail));
@@ -83,7 +82,7 @@ impl LocalFile {
         let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
         if metadata.is_dir() {
             let next = format!(
-                "pack it first, as in: tar -czf folder.tar.gz {}",
+                "pack it first, for example: tar -czf folder.tar.gz {}",
                 units::quoted(&path.to_string_lossy())
             );
             return Err(CliError::refused(
@@ -92,47 +91,54 @@ impl LocalFile {
             ));
         }
         if !metadata.is_file() {
-            let what = format!("{} is not a regular file", path.display());
-            return Err(CliError::refused(what, "save its content in a file first"));
+            let message = format!("{} is not a regular file", path.display());
+            return Err(CliError::refused(
+                message,
+                "copy its content to a file first",
+            ));
         }
-        let state = State::of(&metadata);
-        if state.bytes > FILE_BYTES_MAX {
-            let (size, limit) = (units::size(state.bytes), units::size(FILE_BYTES_MAX));
-            let detail = format!("{} has {size}, the limit is {limit}", path.display());
+        let version = FileVersion::from_metadata(&metadata);
+        if version.bytes > FILE_BYTES_MAX {
+            let (size, limit) = (units::size(version.bytes), units::size(FILE_BYTES_MAX));
+            let detail = format!("{} has {size}; the limit is {limit}", path.display());
             return Err(CliError::problem(ProblemCode::FileTooLarge, detail));
         }
-        if !has_length(path, state.bytes).map_err(|error| unreadable(path, &error))? {
-            let what = format!(
-                "{} holds more or less than the {} bytes that it says",
+        if !length_matches(path, version.bytes).map_err(|error| unreadable(path, &error))? {
+            let message = format!(
+                "the content of {} does not match its size of {} bytes",
                 path.display(),
-                state.bytes
+                version.bytes
             );
-            let next = "wait until nothing writes to it; of a file that the system makes up, save the content in another";
-            return Err(CliError::refused(what, next));
+            let next = "wait until no program writes to the file; copy a file of /proc or /sys to a regular file first";
+            return Err(CliError::refused(message, next));
         }
         Ok(Self {
             path: path.to_owned(),
             name: file_name(path)?,
-            state,
+            version,
         })
     }
 
-    /// Hands the file to the daemon.
+    /// Uploads the file to the daemon.
     ///
     /// # Errors
-    /// `file_changed` when it is not what it was; then the daemon keeps nothing of it. Else what the daemon refuses.
-    pub(super) async fn stage(&self, client: &Client, bars: &Bars) -> Result<Attachment, CliError> {
+    /// `file_changed` when the file changed meanwhile; then the upload is deleted.
+    pub(super) async fn stage(
+        &self,
+        client: &Client,
+        bars: &ProgressBars,
+    ) -> Result<Attachment, CliError> {
         let file = File::open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
-        let bar = bars.own(self.name.as_str(), self.state.bytes);
-        let moved = bar.clone();
-        let pieces = read_ahead(file, self.state.bytes)
-            .inspect_ok(move |piece| moved.inc(piece.len() as u64));
+        let bar = bars.add_local(self.name.as_str(), self.version.bytes);
+        let progress = bar.clone();
+        let pieces = read_ahead(file, self.version.bytes)
+            .inspect_ok(move |piece| progress.inc(piece.len() as u64));
         let query = StageQuery {
             filename: self.name.as_str().to_owned(),
         };
         let body = reqwest::Body::wrap_stream(pieces);
         let staged: Result<Attachment, _> = client
-            .upload(&["v1", "attachments"], &query, self.state.bytes, body)
+            .upload(&["v1", "attachments"], &query, self.version.bytes, body)
             .await;
         bar.finish_and_clear();
         if self.is_unchanged() {
@@ -143,30 +149,31 @@ impl LocalFile {
                 .delete(&["v1", "attachments", &attachment.id])
                 .await?;
         }
-        let detail = format!("{} changed while it was read", self.path.display());
+        let detail = format!("{} changed during the upload", self.path.display());
         Err(Problem::new(ProblemCode::FileChanged, detail).into())
     }
 
     fn is_unchanged(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|metadata| State::of(&metadata) == self.state)
+        std::fs::metadata(&self.path)
+            .is_ok_and(|metadata| FileVersion::from_metadata(&metadata) == self.version)
     }
 }
 
-/// The first so many bytes of a file, or fewer when it ends before; read while those before them are on their way.
+/// Streams up to `bytes` bytes of a file, reading ahead of the consumer on a blocking thread.
 fn read_ahead(mut file: File, bytes: u64) -> impl Stream<Item = io::Result<Bytes>> {
-    let (ahead, pieces) = mpsc::channel(PIECES_AHEAD);
+    let (sender, pieces) = mpsc::channel(READ_AHEAD_PIECES);
     spawn_blocking(move || {
-        let mut left = bytes;
-        while left > 0 {
-            let next = left.min(PIECE_BYTES);
+        let mut remaining = bytes;
+        while remaining > 0 {
+            let next = remaining.min(PIECE_BYTES);
             let mut piece = Vec::with_capacity(usize::try_from(next).unwrap_or_default());
             let read = (&mut file).take(next).read_to_end(&mut piece);
-            left = if read.as_ref().is_ok_and(|read| *read as u64 == next) {
-                left - next
+            remaining = if read.as_ref().is_ok_and(|read| *read as u64 == next) {
+                remaining - next
             } else {
                 0
             };
-            if ahead
+            if sender
                 .blocking_send(read.map(|_| Bytes::from(piece)))
                 .is_err()
             {
@@ -179,8 +186,9 @@ fn read_ahead(mut file: File, bytes: u64) -> impl Stream<Item = io::Result<Bytes
     })
 }
 
-/// What the kernel makes up as it is read, as in `/proc` and `/sys`, has a length that means nothing.
-fn has_length(path: &Path, bytes: u64) -> io::Result<bool> {
+/// Returns whether a file ends at its reported length. Files in `/proc` and `/sys` do not: the
+/// kernel generates their content on reading.
+fn length_matches(path: &Path, bytes: u64) -> io::Result<bool> {
     let file = File::open(path)?;
     let has_byte = |at| Ok::<_, io::Error>(file.read_at(&mut [0], at)? > 0);
     Ok(bytes.checked_sub(1).map_or(Ok(true), has_byte)? && !has_byte(bytes)?)
@@ -199,7 +207,7 @@ fn file_name(path: &Path) -> Result<FileName, CliError> {
 
 fn unreadable(path: &Path, error: &io::Error) -> CliError {
     CliError::refused(
-        format!("{} cannot be read: {error}", path.display()),
+        format!("cannot read {}: {error}", path.display()),
         "check the path and its permissions",
     )
 }
@@ -208,12 +216,12 @@ fn unreadable(path: &Path, error: &io::Error) -> CliError {
 mod tests {
     use super::*;
 
-    fn refusal(paths: &[PathBuf]) -> &'static str {
+    fn refusal_code(paths: &[PathBuf]) -> &'static str {
         LocalFile::check_all(paths).unwrap_err().code()
     }
 
     #[test]
-    fn what_cannot_be_sent_is_refused_before_a_byte_moves() {
+    fn unsendable_files_are_refused_before_upload() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, bytes: u64| {
             let path = folder.path().join(name);
@@ -227,19 +235,19 @@ mod tests {
                 .len(),
             5
         );
-        assert_eq!(refusal(&vec![largest; 6]), "too_many_files");
+        assert_eq!(refusal_code(&vec![largest; 6]), "too_many_files");
         assert_eq!(
-            refusal(&[file("larger.bin", FILE_BYTES_MAX + 1)]),
+            refusal_code(&[file("larger.bin", FILE_BYTES_MAX + 1)]),
             "file_too_large"
         );
-        assert_eq!(refusal(&[file("a\u{202e}b", 1)]), "file_name_invalid");
-        assert_eq!(refusal(&[folder.path().to_owned()]), "refused");
-        assert_eq!(refusal(&[folder.path().join("none")]), "refused");
-        assert_eq!(refusal(&["/dev/null".into()]), "refused");
+        assert_eq!(refusal_code(&[file("a\u{202e}b", 1)]), "file_name_invalid");
+        assert_eq!(refusal_code(&[folder.path().to_owned()]), "refused");
+        assert_eq!(refusal_code(&[folder.path().join("none")]), "refused");
+        assert_eq!(refusal_code(&["/dev/null".into()]), "refused");
         assert_eq!(
-            refusal(&["/proc/self/status".into()]),
+            refusal_code(&["/proc/self/status".into()]),
             "refused",
-            "it says that it is empty"
+            "it reports a size of zero"
         );
         assert_eq!(
             LocalFile::check_all(&[file("empty.txt", 0)]).unwrap().len(),

@@ -1,7 +1,7 @@
-//! What several commands show in the same way.
+//! Tables and texts that several commands print.
 
 use super::{
-    console::{Console, Grid, Light, cell, coloured, number},
+    console::{Console, StatusColor, TextTable, cell, number_cell, status_cell},
     units,
 };
 use crate::api::{
@@ -12,23 +12,23 @@ use comfy_table::Cell;
 use sealpost_node_core::{markdown, text::visible_line};
 use sealpost_proto::{DeliveryStatus, Timestamp};
 
-/// Longest beginning of a message in a list.
-const PREVIEW_CHARACTERS: usize = 100;
+/// Maximum length of a message preview, in characters.
+const PREVIEW_LENGTH_MAX: usize = 100;
 
-/// The beginning of a message on one line.
-pub(super) fn preview(message: &Message) -> String {
-    let words = match message.content_type.as_str() {
+/// Returns the beginning of a message on one line.
+pub(super) fn message_preview(message: &Message) -> String {
+    let text = match message.content_type.as_str() {
         "text/html" => markdown::html_to_terminal(&message.content).replace('\n', " "),
         _ => markdown::to_words(&message.content),
     };
-    match words.char_indices().nth(PREVIEW_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &words[..end]),
-        None => words,
+    match text.char_indices().nth(PREVIEW_LENGTH_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
-/// `2 files, 20.1 MB`, or nothing.
-pub(super) fn files(attachments: &[Attachment]) -> String {
+/// Summarises files as `2 files, 20.1 MB`; empty if there are none.
+pub(super) fn file_summary(attachments: &[Attachment]) -> String {
     if attachments.is_empty() {
         return String::new();
     }
@@ -42,32 +42,33 @@ pub(super) fn files(attachments: &[Attachment]) -> String {
     )
 }
 
-/// The files of a message.
-pub(super) fn attachments(attachments: &[Attachment]) -> Grid {
-    let mut grid = Grid::new(&["FILE", "NAME", "TYPE", "SIZE", "STATUS"]).keep(&[0]);
+/// Table of the files of a message.
+pub(super) fn attachment_table(attachments: &[Attachment]) -> TextTable {
+    let mut table =
+        TextTable::new(&["FILE", "NAME", "TYPE", "SIZE", "STATUS"]).without_wrapping(&[0]);
     for file in attachments {
-        let (status, light) = attachment_status(file);
-        grid.row(vec![
+        let (status, color) = attachment_status(file);
+        table.add_row(vec![
             cell(&file.id),
             cell(&file.filename),
-            file_type(file),
-            number(units::size(file.size)),
-            coloured(status, light),
+            file_type_cell(file),
+            number_cell(units::size(file.size)),
+            status_cell(status, color),
         ]);
     }
-    grid
+    table
 }
 
-/// A file's type, marked when it is dangerous.
-pub(super) fn file_type(file: &Attachment) -> Cell {
+/// Cell with the media type of a file, marked if the file is dangerous.
+pub(super) fn file_type_cell(file: &Attachment) -> Cell {
     match file.dangers.is_empty() {
         true => cell(&file.content_type),
-        false => coloured(format!("! {}", file.content_type), Light::Bad),
+        false => status_cell(format!("! {}", file.content_type), StatusColor::Red),
     }
 }
 
-/// A line for each file that is dangerous.
-pub(super) fn dangers(files: &[Attachment]) -> Vec<String> {
+/// Returns one warning for each dangerous file.
+pub(super) fn danger_warnings(files: &[Attachment]) -> Vec<String> {
     let warning = |file: &Attachment| {
         let reasons: Vec<&str> = file
             .dangers
@@ -75,7 +76,7 @@ pub(super) fn dangers(files: &[Attachment]) -> Vec<String> {
             .map(|danger| danger.reason.as_str())
             .collect();
         format!(
-            "Careful with {} ({}): {}.",
+            "Warning: {} ({}): {}.",
             file.filename,
             file.id,
             reasons.join("; ")
@@ -88,8 +89,8 @@ pub(super) fn dangers(files: &[Attachment]) -> Vec<String> {
         .collect()
 }
 
-/// A file's status in words, with how far it is.
-pub(super) fn attachment_status(file: &Attachment) -> (String, Light) {
+/// Describes the status of a file, with its progress and the reason for a delay.
+pub(super) fn attachment_status(file: &Attachment) -> (String, StatusColor) {
     let percent = file
         .transferred
         .saturating_mul(100)
@@ -102,50 +103,58 @@ pub(super) fn attachment_status(file: &Attachment) -> (String, Light) {
         .map(|reason| format!(": {reason}"))
         .unwrap_or_default();
     match file.status {
-        AttachmentStatus::Staged => ("staged".to_owned(), Light::Waiting),
-        AttachmentStatus::Uploading => (format!("uploading {percent} %{reason}"), Light::Waiting),
-        AttachmentStatus::Uploaded => ("uploaded".to_owned(), Light::Good),
-        AttachmentStatus::Released => ("released".to_owned(), Light::Good),
-        AttachmentStatus::Cancelled => ("cancelled".to_owned(), Light::Bad),
-        AttachmentStatus::Offered => (format!("offered{reason}"), Light::Waiting),
-        AttachmentStatus::Waiting => (format!("waiting{reason}"), Light::Waiting),
-        AttachmentStatus::Downloading => {
-            (format!("downloading {percent} %{reason}"), Light::Waiting)
-        }
-        AttachmentStatus::Ready => ("ready".to_owned(), Light::Good),
-        AttachmentStatus::Failed => (format!("failed{reason}"), Light::Bad),
+        AttachmentStatus::Staged => ("staged".to_owned(), StatusColor::Yellow),
+        AttachmentStatus::Uploading => (
+            format!("uploading {percent} %{reason}"),
+            StatusColor::Yellow,
+        ),
+        AttachmentStatus::Uploaded => ("uploaded".to_owned(), StatusColor::Green),
+        AttachmentStatus::Released => ("released".to_owned(), StatusColor::Green),
+        AttachmentStatus::Cancelled => ("cancelled".to_owned(), StatusColor::Red),
+        AttachmentStatus::Offered => (format!("offered{reason}"), StatusColor::Yellow),
+        AttachmentStatus::Waiting => (format!("waiting{reason}"), StatusColor::Yellow),
+        AttachmentStatus::Downloading => (
+            format!("downloading {percent} %{reason}"),
+            StatusColor::Yellow,
+        ),
+        AttachmentStatus::Ready => ("ready".to_owned(), StatusColor::Green),
+        AttachmentStatus::Failed => (format!("failed{reason}"), StatusColor::Red),
     }
 }
 
-/// Deliveries, one a row; with the message where there are several.
-pub(super) fn deliveries(deliveries: &[Delivery], with_message: bool, console: &Console) -> Grid {
+/// Table of deliveries; `with_message` adds a column with the message id.
+pub(super) fn delivery_table(
+    deliveries: &[Delivery],
+    with_message: bool,
+    console: &Console,
+) -> TextTable {
     let header = ["MESSAGE", "TO", "STATUS", "SINCE", "DETAIL"];
-    let mut grid = match with_message {
-        true => Grid::new(&header).keep(&[0, 2, 3]),
-        false => Grid::new(&header[1..]).keep(&[1, 2]),
+    let mut table = match with_message {
+        true => TextTable::new(&header).without_wrapping(&[0, 2, 3]),
+        false => TextTable::new(&header[1..]).without_wrapping(&[1, 2]),
     };
     for delivery in deliveries {
         let mut row = vec![
             cell(&delivery.contact),
-            coloured(delivery_word(delivery), delivery.status.into()),
-            cell(console.relative(Some(since(delivery)))),
+            status_cell(delivery_status_text(delivery), delivery.status.into()),
+            cell(console.format_relative(Some(status_since(delivery)))),
             cell(delivery_detail(delivery, console.now())),
         ];
         if with_message {
             row.insert(0, cell(&delivery.message));
         }
-        grid.row(row);
+        table.add_row(row);
     }
-    grid
+    table
 }
 
-/// The status, and whether the session is being mended.
-pub(super) fn delivery_word(delivery: &Delivery) -> String {
+/// Describes the status of a delivery, and whether its session is healing.
+pub(super) fn delivery_status_text(delivery: &Delivery) -> String {
     let healing = if delivery.healing { ", healing" } else { "" };
     format!("{}{healing}", delivery.status)
 }
 
-/// Why it waits or failed, which attempt it is and when the next one comes, and what to do.
+/// Describes why a delivery waits or failed, its attempts, and what the user can do.
 pub(super) fn delivery_detail(delivery: &Delivery, now: Timestamp) -> String {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(delivery.reason.clone().or_else(|| delivery.code.clone()));
@@ -154,7 +163,7 @@ pub(super) fn delivery_detail(delivery: &Delivery, now: Timestamp) -> String {
         parts.extend(
             delivery
                 .next_attempt_at
-                .map(|at| format!("next {}", units::relative(at, now))),
+                .map(|at| format!("next {}", units::format_relative(at, now))),
         );
     }
     if delivery.status == DeliveryStatus::Failed {
@@ -163,7 +172,7 @@ pub(super) fn delivery_detail(delivery: &Delivery, now: Timestamp) -> String {
     visible_line(&parts.join("; ")).into_owned()
 }
 
-/// What has to differ for a change to be worth a line.
+/// Returns the properties whose change is worth a line of output.
 pub(super) fn delivery_state(delivery: &Delivery) -> (DeliveryStatus, bool, u32, Option<&str>) {
     (
         delivery.status,
@@ -173,8 +182,8 @@ pub(super) fn delivery_state(delivery: &Delivery) -> (DeliveryStatus, bool, u32,
     )
 }
 
-/// When it came to its present status.
-fn since(delivery: &Delivery) -> Iso {
+/// Returns when a delivery entered its current status.
+fn status_since(delivery: &Delivery) -> Iso {
     let at = match delivery.status {
         DeliveryStatus::Pending | DeliveryStatus::Retrying => None,
         DeliveryStatus::Sent => delivery.sent_at,

@@ -263,7 +263,7 @@ async fn home(daemon: Arc<Daemon>, start: Start) {
     tasks.spawn(errands::run(Arc::clone(&daemon)));
     tasks.spawn(transfer::upload(Arc::clone(&daemon)));
     tasks.spawn(transfer::download(Arc::clone(&daemon)));
-    tasks.spawn(transfer::keep(Arc::clone(&daemon)));
+    tasks.spawn(transfer::maintain_blobs(Arc::clone(&daemon)));
     tasks.spawn(deliver::pull(Arc::clone(&daemon), has_webhook));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

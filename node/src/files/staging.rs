@@ -1,6 +1,6 @@
-//! Sealing a file while it arrives, into the bytes that will travel.
+//! Sealing of a file while it arrives.
 
-use super::{FileId, lock, syncing::Syncing};
+use super::{DiskFileId, lock, sync::BackgroundSync};
 use crate::fault::Fault;
 use bytes::Bytes;
 use sealpost_e2ee::attachment::{
@@ -22,162 +22,154 @@ use tokio::{
     time::timeout,
 };
 
-/// So long a part that was sealed waits for room in memory if the one before it found some: about what it takes to send one
-/// over a fast line. Over a slow line the sealing waits for nobody.
-const ROOM_WAIT: Duration = Duration::from_millis(10);
+/// How long a sealed part waits for a memory permit if the part before it got one. This is about
+/// the time to send a part over a fast network; on a slow network, sealing does not wait.
+const PERMIT_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// Room in memory for parts that were sealed just now and are about to be sent.
+/// Memory budget for parts that were just sealed and are about to be sent.
 #[derive(Clone)]
-pub struct PartRoom(Arc<Semaphore>);
+pub struct PartMemoryBudget(Arc<Semaphore>);
 
-impl Default for PartRoom {
+impl Default for PartMemoryBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(PARTS_IN_FLIGHT_MAX as usize)))
     }
 }
 
-impl PartRoom {
-    /// Room for one; for threads that may block.
-    fn take(self, waits: bool) -> Option<OwnedSemaphorePermit> {
+impl PartMemoryBudget {
+    /// Acquires memory for one part. For threads that may block.
+    fn acquire(self, waits: bool) -> Option<OwnedSemaphorePermit> {
         match Arc::clone(&self.0).try_acquire_owned() {
             Err(_) if waits => Handle::current()
-                .block_on(timeout(ROOM_WAIT, self.0.acquire_owned()))
+                .block_on(timeout(PERMIT_TIMEOUT, self.0.acquire_owned()))
                 .ok()?
                 .ok(),
-            room => room.ok(),
+            permit => permit.ok(),
         }
     }
 }
 
-/// A part in memory, with the room that it takes.
+/// Sealed part in memory, with its memory permit.
 pub struct PartInMemory {
-    /// Its bytes.
     pub bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-/// The parts of a file that are sealed so far, for whoever sends them meanwhile.
+/// Sealed parts of a file, available to the upload while the rest is still being sealed.
 pub struct SealedParts {
-    /// Where they are.
-    pub file: FileId,
-    so_far: Mutex<SoFar>,
-    more: Arc<Notify>,
+    pub file: DiskFileId,
+    state: Mutex<SealedPartsState>,
+    part_sealed: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct SoFar {
+struct SealedPartsState {
     digests: Vec<[u8; 32]>,
     in_memory: HashMap<u32, PartInMemory>,
-    /// None: all are read from the disk.
-    room: Option<PartRoom>,
+    /// `None` if all parts are to be read from disk.
+    budget: Option<PartMemoryBudget>,
 }
 
 impl SealedParts {
-    /// Those of a file that is about to be sealed; `more` is told of each. With `room` some of them can be had from memory.
+    /// Creates the empty list for a file that is about to be sealed. Each sealed part triggers
+    /// `part_sealed`. With a `budget`, some parts are also kept in memory.
     #[must_use]
-    pub fn of_new(file: FileId, more: Arc<Notify>, room: Option<PartRoom>) -> Self {
+    pub fn for_new_file(
+        file: DiskFileId,
+        part_sealed: Arc<Notify>,
+        budget: Option<PartMemoryBudget>,
+    ) -> Self {
         Self {
             file,
-            so_far: Mutex::new(SoFar {
-                room,
-                ..SoFar::default()
+            state: Mutex::new(SealedPartsState {
+                budget,
+                ..SealedPartsState::default()
             }),
-            more,
+            part_sealed,
         }
     }
 
-    /// All parts of a file, by their SHA-256.
+    /// Creates the list for a complete file from the SHA-256 digests of its parts.
     #[must_use]
-    pub fn of_whole(file: FileId, digests: Vec<[u8; 32]>) -> Self {
+    pub fn for_complete_file(file: DiskFileId, digests: Vec<[u8; 32]>) -> Self {
         Self {
             file,
-            so_far: Mutex::new(SoFar {
+            state: Mutex::new(SealedPartsState {
                 digests,
-                ..SoFar::default()
+                ..SealedPartsState::default()
             }),
-            more: Arc::default(),
+            part_sealed: Arc::default(),
         }
     }
 
-    /// How many there are.
+    /// Returns the number of parts sealed so far.
     #[must_use]
     pub fn count(&self) -> u32 {
-        u32::try_from(lock(&self.so_far).digests.len()).unwrap_or(u32::MAX)
+        u32::try_from(lock(&self.state).digests.len()).unwrap_or(u32::MAX)
     }
 
-    /// SHA-256 of one of them.
+    /// Returns the SHA-256 digest of a part.
     #[must_use]
     pub fn digest(&self, number: u32) -> Option<[u8; 32]> {
-        lock(&self.so_far).digests.get(number as usize).copied()
+        lock(&self.state).digests.get(number as usize).copied()
     }
 
-    /// One of them, once, unless it has to be read from the disk.
+    /// Removes a part from memory and returns it. `None` if it has to be read from disk.
     #[must_use]
-    pub fn take(&self, number: u32) -> Option<PartInMemory> {
-        lock(&self.so_far).in_memory.remove(&number)
+    pub fn take_from_memory(&self, number: u32) -> Option<PartInMemory> {
+        lock(&self.state).in_memory.remove(&number)
     }
 
-    /// Nobody sends them for now: none stays in memory.
-    pub fn forget(&self) {
-        let mut so_far = lock(&self.so_far);
-        so_far.in_memory.clear();
-        so_far.room = None;
+    /// Releases all parts in memory, because no upload is running. Later parts go to disk only.
+    pub fn release_memory(&self) {
+        let mut state = lock(&self.state);
+        state.in_memory.clear();
+        state.budget = None;
     }
 
-    fn add(&self, part: SealedPart<'_>, room: Option<OwnedSemaphorePermit>) {
+    fn add(&self, part: SealedPart<'_>, permit: Option<OwnedSemaphorePermit>) {
         let SealedPart {
             index,
             bytes,
             sha256,
         } = part;
-        let mut so_far = lock(&self.so_far);
-        so_far.digests.push(sha256);
-        if let (Some(room), Some(_)) = (room, &so_far.room) {
-            let bytes = std::mem::take(bytes).into();
-            so_far
-                .in_memory
-                .insert(index, PartInMemory { bytes, _room: room });
+        let mut state = lock(&self.state);
+        state.digests.push(sha256);
+        if let (Some(permit), Some(_)) = (permit, &state.budget) {
+            let part = PartInMemory {
+                bytes: std::mem::take(bytes).into(),
+                _permit: permit,
+            };
+            state.in_memory.insert(index, part);
         }
-        drop(so_far);
-        self.more.notify_one();
+        drop(state);
+        self.part_sealed.notify_one();
     }
 }
 
-/// A file that was just sealed.
+/// File that was just sealed.
 pub struct Staged {
-    /// Where it is.
-    pub file: FileId,
-    /// Its key.
+    pub file: DiskFileId,
     pub file_key: FileKey,
-    /// Its lengths and digest.
     pub sealed: Sealed,
-    /// SHA-256 of each of its parts, so that none is hashed again.
+    /// SHA-256 digest of each part, so that no part is hashed again.
     pub part_digests: Vec<[u8; 32]>,
-    /// The first bytes of the plaintext, to tell its type.
+    /// First bytes of the plaintext, for the detection of the file type.
     pub first_bytes: Vec<u8>,
 }
 
-/// Why a file was not staged.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// More than a file may have.
-    #[error("the file is over {limit_bytes} bytes")]
-    TooLarge {
-        /// The limit.
-        limit_bytes: u64,
-    },
-    /// Fewer or more bytes came than were announced.
-    #[error("{actual_bytes} bytes came, {announced_bytes} were announced")]
+    #[error("the file exceeds {limit_bytes} bytes")]
+    TooLarge { limit_bytes: u64 },
+    /// The client sent more or fewer bytes than it announced.
+    #[error("received {actual_bytes} bytes; {announced_bytes} were announced")]
     Changed {
-        /// What came.
         actual_bytes: u64,
-        /// What was announced.
         announced_bytes: u64,
     },
-    /// The caller went away.
-    #[error("the upload was cut off")]
+    #[error("the upload was interrupted")]
     CutOff,
-    /// Our disk.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -196,13 +188,13 @@ impl From<SealError> for StageError {
     }
 }
 
-/// The caller went away.
+/// Error of a client that disconnected.
 pub(super) struct CutOff;
 
-/// How much of a file is looked at to tell its type.
+/// Number of bytes that the detection of the file type uses.
 const FIRST_BYTES: usize = limits::SNIFFED_BYTES;
 
-/// Seals what arrives, and returns when it is on disk. For a thread that may block.
+/// Seals the arriving pieces, and returns when the file is on disk. For threads that may block.
 pub(super) fn seal(
     path: &Path,
     parts: &Arc<SealedParts>,
@@ -213,7 +205,7 @@ pub(super) fn seal(
         let mut rng = sealpost_service::entropy();
         (FileKey::generate(&mut rng), BlobSalt::generate(&mut rng))
     };
-    let mut spool = Spool::create(path, Arc::clone(parts))?;
+    let mut writer = PartFile::create(path, Arc::clone(parts))?;
     let mut sealer = BlobSealer::new(&file_key, &salt);
     let mut first_bytes = Vec::new();
     let mut actual_bytes = 0_u64;
@@ -229,7 +221,7 @@ pub(super) fn seal(
         first_bytes.extend(piece.iter().take(FIRST_BYTES - first_bytes.len()));
         let mut rest = &piece[..];
         while let Some(part) = sealer.push(&mut rest)? {
-            spool.add(part)?;
+            writer.add(part)?;
         }
     }
     if actual_bytes != announced_bytes {
@@ -241,12 +233,12 @@ pub(super) fn seal(
     let mut tail = sealer.finish();
     let sealed = loop {
         match tail.step() {
-            SealStep::Part(part) => spool.add(part)?,
+            SealStep::Part(part) => writer.add(part)?,
             SealStep::Done(sealed) => break sealed,
         }
     };
-    spool.syncing.finish()?;
-    let part_digests = lock(&parts.so_far).digests.clone();
+    writer.sync.finish()?;
+    let part_digests = lock(&parts.state).digests.clone();
     Ok(Staged {
         file: parts.file,
         file_key,
@@ -256,15 +248,15 @@ pub(super) fn seal(
     })
 }
 
-/// A blob that is being written, part by part.
-struct Spool {
+/// Blob that is being written part by part.
+struct PartFile {
     file: Arc<File>,
-    syncing: Syncing,
+    sync: BackgroundSync,
     parts: Arc<SealedParts>,
-    last_found_room: bool,
+    last_got_permit: bool,
 }
 
-impl Spool {
+impl PartFile {
     fn create(path: &Path, parts: Arc<SealedParts>) -> io::Result<Self> {
         let file = Arc::new(
             OpenOptions::new()
@@ -274,20 +266,20 @@ impl Spool {
                 .open(path)?,
         );
         Ok(Self {
-            syncing: Syncing::new(Arc::clone(&file)),
+            sync: BackgroundSync::new(Arc::clone(&file)),
             file,
             parts,
-            last_found_room: true,
+            last_got_permit: true,
         })
     }
 
     fn add(&mut self, part: SealedPart<'_>) -> io::Result<()> {
         let bytes = part.bytes.len();
         (&*self.file).write_all(part.bytes)?;
-        let wanted = lock(&self.parts.so_far).room.clone();
-        let room = wanted.and_then(|room| room.take(self.last_found_room));
-        self.last_found_room = room.is_some();
-        self.parts.add(part, room);
-        self.syncing.wrote(bytes)
+        let budget = lock(&self.parts.state).budget.clone();
+        let permit = budget.and_then(|budget| budget.acquire(self.last_got_permit));
+        self.last_got_permit = permit.is_some();
+        self.parts.add(part, permit);
+        self.sync.record_write(bytes)
     }
 }

@@ -6,7 +6,7 @@ use sealpost_proto::BlobSize;
 use std::{convert::Infallible, sync::Arc};
 
 const TEXT: &[u8] = b"a file of a few bytes";
-const SOME: FileId = FileId::from_bytes([9; 16]);
+const FILE: DiskFileId = DiskFileId::from_bytes([9; 16]);
 
 async fn files() -> (tempfile::TempDir, Files) {
     let folder = tempfile::tempdir().unwrap();
@@ -14,13 +14,13 @@ async fn files() -> (tempfile::TempDir, Files) {
     (folder, files)
 }
 
-fn left(files: &Files) -> usize {
+fn count_files(files: &Files) -> usize {
     std::fs::read_dir(&files.folder).unwrap().count()
 }
 
 fn new_parts() -> Arc<SealedParts> {
-    Arc::new(SealedParts::of_new(
-        FileId::from_bytes(sealpost_service::random_array()),
+    Arc::new(SealedParts::for_new_file(
+        DiskFileId::from_bytes(sealpost_service::random_array()),
         Arc::default(),
         None,
     ))
@@ -36,14 +36,14 @@ async fn stage(files: &Files, pieces: &[&[u8]], announced: u64) -> Result<Staged
         .await
 }
 
-async fn read(files: &Files, file: FileId, staged: &Staged) -> io::Result<Vec<u8>> {
+async fn read(files: &Files, file: DiskFileId, staged: &Staged) -> io::Result<Vec<u8>> {
     let pieces = files
         .read_plaintext(file, &staged.file_key, &staged.sealed)
         .await?;
     Ok(pieces.try_collect::<Vec<_>>().await?.concat())
 }
 
-/// A file of five parts, sealed, with its parts as they travel.
+/// Seals a file of five parts, and returns its plaintext and its sealed parts.
 async fn five_parts() -> (Vec<u8>, Staged, Vec<BytesMut>) {
     let (_folder, files) = files().await;
     let text: Vec<u8> = (1..=251).cycle().take(9_000_000).collect();
@@ -62,32 +62,32 @@ async fn five_parts() -> (Vec<u8>, Staged, Vec<BytesMut>) {
     (text, staged, parts)
 }
 
-async fn fetch(files: &Files, staged: &Staged) -> Arc<Fetching> {
+async fn fetch(files: &Files, staged: &Staged) -> Arc<BlobDownload> {
     Arc::new(
         files
-            .fetch(SOME, &staged.file_key, &staged.sealed)
+            .fetch(FILE, &staged.file_key, &staged.sealed)
             .await
             .unwrap(),
     )
 }
 
 async fn put(
-    fetching: &Arc<Fetching>,
+    download: &Arc<BlobDownload>,
     parts: &[BytesMut],
     numbers: &[usize],
 ) -> Result<(), FetchError> {
     for number in numbers {
-        let mut part = Arc::clone(fetching).part(u32::try_from(*number).unwrap())?;
+        let mut part = Arc::clone(download).part_writer(u32::try_from(*number).unwrap())?;
         for piece in parts[*number].chunks(300_000) {
             part.write(Bytes::copy_from_slice(piece)).await?;
         }
-        part.end().await?;
+        part.finish().await?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_file_is_sealed_on_disk_and_reads_as_it_was() {
+async fn sealed_file_reads_back() {
     let (_folder, files) = files().await;
     let staged = stage(
         &files,
@@ -106,20 +106,20 @@ async fn a_file_is_sealed_on_disk_and_reads_as_it_was() {
 }
 
 #[tokio::test]
-async fn as_many_parts_as_there_is_room_for_are_had_from_memory_and_the_sealing_waits_for_nobody() {
+async fn parts_in_memory_are_bounded() {
     let (_folder, files) = files().await;
-    let room = PartRoom::default();
+    let budget = PartMemoryBudget::default();
     let text: &'static [u8] = (1..=251)
         .cycle()
         .take(9_000_000)
         .collect::<Vec<u8>>()
         .leak();
-    for is_given_up in [true, false] {
-        let file = FileId::from_bytes(sealpost_service::random_array());
-        let parts = Arc::new(SealedParts::of_new(
+    for is_released in [true, false] {
+        let file = DiskFileId::from_bytes(sealpost_service::random_array());
+        let parts = Arc::new(SealedParts::for_new_file(
             file,
             Arc::default(),
-            Some(room.clone()),
+            Some(budget.clone()),
         ));
         let pieces = stream::iter(
             text.chunks(100_000)
@@ -132,10 +132,10 @@ async fn as_many_parts_as_there_is_room_for_are_had_from_memory_and_the_sealing_
         assert_eq!(
             read(&files, file, &staged).await.unwrap(),
             text,
-            "all of it is on the disk too"
+            "the whole file is on disk too"
         );
-        if is_given_up {
-            parts.forget();
+        if is_released {
+            parts.release_memory();
         }
         let size = BlobSize::parse(staged.sealed.ct_len, limits::BLOB_BYTES_MAX).unwrap();
         for number in 0..size.parts() {
@@ -143,10 +143,10 @@ async fn as_many_parts_as_there_is_room_for_are_had_from_memory_and_the_sealing_
                 .read_range(file, size.part_range(number).unwrap())
                 .await
                 .unwrap();
-            let is_there = !is_given_up && number < limits::PARTS_IN_FLIGHT_MAX;
+            let is_in_memory = !is_released && number < limits::PARTS_IN_FLIGHT_MAX;
             assert_eq!(
-                parts.take(number).map(|part| part.bytes),
-                is_there.then_some(on_disk),
+                parts.take_from_memory(number).map(|part| part.bytes),
+                is_in_memory.then_some(on_disk),
                 "{number}"
             );
         }
@@ -154,7 +154,7 @@ async fn as_many_parts_as_there_is_room_for_are_had_from_memory_and_the_sealing_
 }
 
 #[tokio::test]
-async fn an_empty_file_is_a_file() {
+async fn empty_file_can_be_staged() {
     let (_folder, files) = files().await;
     let staged = stage(&files, &[], 0).await.unwrap();
     assert_eq!((staged.sealed.pt_len, staged.part_digests.len()), (0, 1));
@@ -162,7 +162,7 @@ async fn an_empty_file_is_a_file() {
 }
 
 #[tokio::test]
-async fn what_is_not_as_announced_leaves_nothing() {
+async fn wrong_length_leaves_no_file() {
     let (_folder, files) = files().await;
     for announced in [0, TEXT.len() as u64 - 1, TEXT.len() as u64 + 1] {
         let refused = stage(&files, &[TEXT], announced).await.err();
@@ -170,7 +170,7 @@ async fn what_is_not_as_announced_leaves_nothing() {
             matches!(refused, Some(StageError::Changed { .. })),
             "{announced}"
         );
-        assert_eq!(left(&files), 0, "{announced}");
+        assert_eq!(count_files(&files), 0, "{announced}");
     }
     let refused = stage(&files, &[TEXT], limits::FILE_BYTES_MAX + 1)
         .await
@@ -186,77 +186,83 @@ async fn what_is_not_as_announced_leaves_nothing() {
         files.stage(cut, 100, new_parts()).await,
         Err(StageError::CutOff)
     ));
-    assert_eq!(left(&files), 0);
+    assert_eq!(count_files(&files), 0);
 }
 
 #[tokio::test]
-async fn parts_come_in_any_order_and_the_file_is_handed_out_when_all_checks_have_held() {
+async fn parts_may_arrive_in_any_order() {
     let (text, staged, parts) = five_parts().await;
     let (_folder, files) = files().await;
-    let fetching = fetch(&files, &staged).await;
-    assert!(fetching.there().is_empty());
-    put(&fetching, &parts, &[2, 0, 1, 4]).await.unwrap();
-    assert_eq!(fetching.there(), PartSet::before(3));
+    let download = fetch(&files, &staged).await;
+    assert!(download.present_parts().is_empty());
+    put(&download, &parts, &[2, 0, 1, 4]).await.unwrap();
+    assert_eq!(download.present_parts(), PartSet::before(3));
     assert!(
         matches!(
-            Arc::clone(&fetching).finish().await,
+            Arc::clone(&download).finish().await,
             Err(FetchError::NotDescribed)
         ),
         "a part is missing"
     );
 
-    let fetching = fetch(&files, &staged).await;
-    put(&fetching, &parts, &[4, 3, 2, 1, 0]).await.unwrap();
+    let download = fetch(&files, &staged).await;
+    put(&download, &parts, &[4, 3, 2, 1, 0]).await.unwrap();
     assert!(
-        read(&files, SOME, &staged).await.is_err(),
-        "not before the end"
+        read(&files, FILE, &staged).await.is_err(),
+        "not before it is complete"
     );
-    fetching.finish().await.unwrap();
+    download.finish().await.unwrap();
     assert_eq!(
-        (read(&files, SOME, &staged).await.unwrap(), left(&files)),
+        (
+            read(&files, FILE, &staged).await.unwrap(),
+            count_files(&files)
+        ),
         (text, 1)
     );
 }
 
 #[tokio::test]
-async fn what_a_run_before_wrote_is_opened_as_far_as_it_is_right() {
+async fn resumed_download_reuses_valid_parts() {
     let (text, staged, parts) = five_parts().await;
     let (_folder, files) = files().await;
     put(&fetch(&files, &staged).await, &parts, &[0, 1, 3])
         .await
         .unwrap();
     assert_eq!(
-        fetch(&files, &staged).await.there(),
+        fetch(&files, &staged).await.present_parts(),
         PartSet::before(2),
         "part 2 is a hole"
     );
-    let path = files.half_done(SOME, FETCHING);
+    let path = files.partial_path(FILE, FETCHING);
     File::options()
         .write(true)
         .open(&path)
         .unwrap()
         .write_all_at(b"torn", 3_000_000)
         .unwrap();
-    let fetching = fetch(&files, &staged).await;
+    let download = fetch(&files, &staged).await;
     assert_eq!(
-        fetching.there(),
+        download.present_parts(),
         PartSet::before(1),
-        "a power cut took a piece of part 1"
+        "part 1 is damaged"
     );
-    put(&fetching, &parts, &[1, 2, 3, 4]).await.unwrap();
-    fetching.finish().await.unwrap();
-    // The process ended between the name and the row.
+    put(&download, &parts, &[1, 2, 3, 4]).await.unwrap();
+    download.finish().await.unwrap();
+    // As after a crash between the rename and the update of the row.
     let again = fetch(&files, &staged).await;
-    assert_eq!(again.there(), PartSet::before(5));
+    assert_eq!(again.present_parts(), PartSet::before(5));
     again.finish().await.unwrap();
     assert_eq!(
-        (read(&files, SOME, &staged).await.unwrap(), left(&files)),
+        (
+            read(&files, FILE, &staged).await.unwrap(),
+            count_files(&files)
+        ),
         (text, 1)
     );
 }
 
 #[tokio::test]
-async fn wrong_parts_are_never_handed_out() {
+async fn altered_parts_are_rejected() {
     let (_, staged, parts) = five_parts().await;
     let (_, _, of_another) = five_parts().await;
     let altered = |number: usize, change: &dyn Fn(&mut BytesMut)| {
@@ -283,8 +289,8 @@ async fn wrong_parts_are_never_handed_out() {
     ];
     for (what, parts) in wrong {
         let (_folder, files) = files().await;
-        let fetching = fetch(&files, &staged).await;
-        let refused = put(&fetching, &parts, &[0, 1, 2, 3, 4]).await;
+        let download = fetch(&files, &staged).await;
+        let refused = put(&download, &parts, &[0, 1, 2, 3, 4]).await;
         assert!(
             matches!(
                 refused,
@@ -293,16 +299,16 @@ async fn wrong_parts_are_never_handed_out() {
             "{what}"
         );
         assert!(
-            matches!(fetching.finish().await, Err(FetchError::NotDescribed)),
+            matches!(download.finish().await, Err(FetchError::NotDescribed)),
             "{what}"
         );
-        assert!(read(&files, SOME, &staged).await.is_err(), "{what}");
-        assert_eq!(left(&files), 0, "{what}");
+        assert!(read(&files, FILE, &staged).await.is_err(), "{what}");
+        assert_eq!(count_files(&files), 0, "{what}");
     }
 }
 
 #[tokio::test]
-async fn what_an_interrupted_run_left_goes_and_what_rows_know_stays() {
+async fn leftovers_without_rows_are_removed() {
     let (_folder, files) = files().await;
     let [known, unknown] = [
         stage(&files, &[TEXT], 21).await.unwrap(),
@@ -310,14 +316,14 @@ async fn what_an_interrupted_run_left_goes_and_what_rows_know_stays() {
     ];
     let write = |name| std::fs::write(files.folder.join(name), b"something").unwrap();
     write(format!("{}.{FETCHING}", known.file));
-    write(format!("{SOME}.{FETCHING}"));
+    write(format!("{FILE}.{FETCHING}"));
     write(format!("{}.{STAGING}", known.file));
     write("strange".to_owned());
     files
         .remove_leftovers(|file| std::future::ready(Ok(file == known.file)))
         .await
         .unwrap();
-    assert_eq!(left(&files), 2, "the blob and what is being fetched of it");
+    assert_eq!(count_files(&files), 2, "the blob and its partial download");
     assert_eq!(read(&files, known.file, &known).await.unwrap(), TEXT);
     assert!(read(&files, unknown.file, &unknown).await.is_err());
 }

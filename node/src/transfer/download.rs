@@ -5,7 +5,7 @@ use crate::{
     api::model::AttachmentStatus,
     daemon::Daemon,
     fault::Fault,
-    files::Fetching,
+    files::BlobDownload,
     store::{
         Tx,
         attachments::{self, Attachment},
@@ -24,7 +24,7 @@ pub(super) struct Download {
     daemon: Arc<Daemon>,
     row: Attachment,
     pub(super) size: BlobSize,
-    fetching: OnceLock<Arc<Fetching>>,
+    blob_download: OnceLock<Arc<BlobDownload>>,
     pub(super) meter: Arc<Meter>,
 }
 
@@ -35,7 +35,7 @@ impl Download {
             daemon: Arc::clone(daemon),
             row,
             size,
-            fetching: OnceLock::new(),
+            blob_download: OnceLock::new(),
             meter,
         }
     }
@@ -43,13 +43,13 @@ impl Download {
     /// Opens the partial file on this disk, and returns the parts that it contains.
     pub(super) async fn begin(&self) -> Result<PartSet, TransferError> {
         let descriptor = &self.row.descriptor;
-        let fetching = self
+        let blob_download = self
             .daemon
             .files
             .fetch(self.row.file, &descriptor.file_key, &descriptor.sealed)
             .await?;
-        let present = fetching.there();
-        let _ = self.fetching.set(Arc::new(fetching));
+        let present = blob_download.present_parts();
+        let _ = self.blob_download.set(Arc::new(blob_download));
         if self.row.status == AttachmentStatus::Waiting {
             let name = self.row.name.clone();
             let status = AttachmentStatus::Downloading;
@@ -60,8 +60,8 @@ impl Download {
         Ok(present)
     }
 
-    fn fetching(&self) -> Result<Arc<Fetching>, TransferError> {
-        self.fetching
+    fn blob_download(&self) -> Result<Arc<BlobDownload>, TransferError> {
+        self.blob_download
             .get()
             .cloned()
             .ok_or_else(|| TransferError::retryable("the download has not begun"))
@@ -70,12 +70,12 @@ impl Download {
     /// Fetches a part, writes it to disk as it arrives and decrypts it.
     pub(super) async fn fetch_part(&self, number: u32) -> Result<(), TransferError> {
         let mut body = self.request_part(number).await?;
-        let mut part = self.fetching()?.part(number)?;
+        let mut part = self.blob_download()?.part_writer(number)?;
         self.daemon.reached().await;
         while let Some(piece) = body.next().await? {
             part.write(piece).await?;
         }
-        Ok(part.end().await?)
+        Ok(part.finish().await?)
     }
 
     async fn request_part(&self, number: u32) -> Result<Coming, TransferError> {
@@ -104,7 +104,7 @@ impl Download {
 
     /// Verifies that the file is the one that its sender described, and marks it as ready.
     pub(super) async fn complete(&self) -> Result<(), TransferError> {
-        self.fetching()?.finish().await?;
+        self.blob_download()?.finish().await?;
         let file_type = self.detect_file_type().await?;
         let (name, blob, bytes) = (
             self.row.name.clone(),

@@ -7,7 +7,7 @@
 use super::{error::TransferError, upload::BlobUpload};
 use crate::{
     daemon::Daemon,
-    files::{FileId, PartRoom, SealedParts},
+    files::{DiskFileId, PartMemoryBudget, SealedParts},
     store::unwanted,
 };
 use sealpost_e2ee::attachment::blob_len;
@@ -82,7 +82,7 @@ impl EarlyUpload {
 #[derive(Default)]
 pub struct EarlyUploads {
     blobs: Mutex<Vec<Weak<EarlyBlob>>>,
-    part_budget: PartRoom,
+    part_budget: PartMemoryBudget,
 }
 
 impl EarlyUploads {
@@ -134,10 +134,14 @@ impl Staging {
     pub fn new(daemon: &Arc<Daemon>, announced_bytes: u64) -> Self {
         let blob = BlobId::from_bytes(sealpost_service::random_array());
         let fetch_token = FetchToken::from_bytes(sealpost_service::random_array());
-        let file = FileId::from_bytes(sealpost_service::random_array());
+        let file = DiskFileId::from_bytes(sealpost_service::random_array());
         let size = early_upload_size(daemon, announced_bytes);
         let part_budget = size.map(|_| daemon.early.part_budget.clone());
-        let parts = Arc::new(SealedParts::of_new(file, daemon.part_sealed(), part_budget));
+        let parts = Arc::new(SealedParts::for_new_file(
+            file,
+            daemon.part_sealed(),
+            part_budget,
+        ));
         let early = size.map(|size| {
             Arc::new(EarlyBlob {
                 id: blob,

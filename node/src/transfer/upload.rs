@@ -89,7 +89,7 @@ impl BlobUpload {
         let digest = self.parts.digest(number).ok_or_else(incomplete_on_disk)?;
         let digest = ContentDigest::from_sha256(digest);
         // Holds the memory permit of the part until it is sent.
-        let in_memory = self.parts.take(number);
+        let in_memory = self.parts.take_from_memory(number);
         let bytes = match &in_memory {
             Some(part) => part.bytes.clone(),
             None => self.read_part(range).await?,
@@ -124,7 +124,7 @@ impl BlobUpload {
 
 impl Drop for BlobUpload {
     fn drop(&mut self) {
-        self.parts.forget();
+        self.parts.release_memory();
     }
 }
 
@@ -136,7 +136,7 @@ impl Upload {
         part_digests: Vec<[u8; 32]>,
     ) -> Self {
         let (id, fetch_token) = (row.descriptor.blob.id, row.descriptor.fetch_token.clone());
-        let parts = Arc::new(SealedParts::of_whole(row.file, part_digests));
+        let parts = Arc::new(SealedParts::for_complete_file(row.file, part_digests));
         Self {
             blob: Arc::new(BlobUpload::new(daemon, id, fetch_token, size, parts)),
             row,

@@ -47,13 +47,13 @@ pub(super) async fn stage(
             "the length of the file must be announced",
         )
     })?;
-    let staging = Staging::begin(&daemon, announced);
+    let staging = Staging::new(&daemon, announced);
     let sealing = daemon.files.stage(
         body.into_data_stream(),
         announced,
         Arc::clone(&staging.parts),
     );
-    let (staged, ()) = tokio::join!(sealing, staging.go_out());
+    let (staged, ()) = tokio::join!(sealing, staging.start_early_upload());
     let staged = staged.map_err(stage_problem)?;
     let file_type = FileType::of(&staged.first_bytes, announced, name.as_str());
     let preview = preview(&daemon, &staged, &file_type.content_type).await;
@@ -91,7 +91,7 @@ pub(super) async fn stage(
 
 /// A preview of an image; without one it is sent all the same.
 async fn preview(daemon: &Daemon, staged: &Staged, content_type: &str) -> Option<Vec<u8>> {
-    if !preview::is_drawn(content_type) || staged.sealed.pt_len > limits::PREVIEWED_BYTES_MAX {
+    if !preview::is_drawn(content_type) || staged.sealed.pt_len > limits::PREVIEW_SOURCE_BYTES_MAX {
         return None;
     }
     let image = daemon

@@ -11,7 +11,7 @@ use crate::{
     },
     daemon::Daemon,
     fault::Fault,
-    progress::Follower,
+    progress::ProgressSubscriber,
     store::{
         connections,
         events::{self, Event},
@@ -44,7 +44,7 @@ pub(super) async fn stream(
         Some(after) => i64::try_from(after).unwrap_or(i64::MAX),
         None => daemon.read(|tx| events::latest(tx)).await?,
     };
-    let (news, transfers) = (daemon.follow_events(), daemon.progress.follow());
+    let (news, transfers) = (daemon.follow_events(), daemon.progress.subscribe());
     let listener = Listener {
         news,
         transfers,
@@ -62,7 +62,7 @@ pub(super) async fn stream(
 struct Listener {
     daemon: Arc<Daemon>,
     news: watch::Receiver<i64>,
-    transfers: Follower,
+    transfers: ProgressSubscriber,
     after: i64,
     ready: VecDeque<sse::Event>,
 }

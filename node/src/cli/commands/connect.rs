@@ -5,10 +5,7 @@ use crate::{
     cli::{args::ConnectArgs, client::Client, console::Console, error::CliError},
 };
 
-/// Takes up an invite.
-///
-/// # Errors
-/// What the daemon refuses: the invite may be wrong, used, expired or untrusted.
+/// Requests a connection with an invite.
 pub async fn run(
     args: ConnectArgs,
     client: &Client,
@@ -20,12 +17,14 @@ pub async fn run(
     };
     let connection: Connection = client.post(&["v1", "connections"], &request).await?;
     if console.is_json() {
-        return console.json(&connection);
+        return console.print_json(&connection);
     }
     let (contact, id) = (&connection.contact, &connection.id);
     if connection.status == ConnectionStatus::Accepted {
-        return console.line(format!("Connected to {contact} ({id})."));
+        return console.print_line(format!("Connected to {contact} ({id})."));
     }
-    console.line(format!("Asked {contact} for a connection ({id})."))?;
-    console.hint("Messages can go as soon as the other side accepts; see: sealpost connections")
+    console.print_line(format!("Requested a connection with {contact} ({id})."))?;
+    console.print_hint(
+        "You can send messages once your partner has accepted. Check with: sealpost connections",
+    )
 }

@@ -5,18 +5,16 @@ use crate::{
     cli::{
         args::{ConnectionsCommand, VerifyArgs},
         client::Client,
-        console::{Console, Grid, Light, cell, coloured},
+        console::{Console, StatusColor, TextTable, cell, status_cell},
         error::CliError,
         units,
     },
 };
+use sealpost_node_core::text::visible_line;
 
+/// Digit groups of the safety number on one line.
 const GROUPS_PER_LINE: usize = 4;
 
-/// Lists connections, or does something with one.
-///
-/// # Errors
-/// What the daemon refuses.
 pub async fn run(
     command: Option<ConnectionsCommand>,
     client: &Client,
@@ -24,11 +22,11 @@ pub async fn run(
 ) -> Result<(), CliError> {
     match command.unwrap_or(ConnectionsCommand::List) {
         ConnectionsCommand::List => list(client, console).await,
-        ConnectionsCommand::Accept(args) => answer(&args.id, "accept", client, console).await,
-        ConnectionsCommand::Reject(args) => answer(&args.id, "reject", client, console).await,
-        ConnectionsCommand::Block(args) => answer(&args.id, "block", client, console).await,
+        ConnectionsCommand::Accept(args) => change(&args.id, "accept", client, console).await,
+        ConnectionsCommand::Reject(args) => change(&args.id, "reject", client, console).await,
+        ConnectionsCommand::Block(args) => change(&args.id, "block", client, console).await,
         ConnectionsCommand::Verify(args) if args.same || args.number.is_some() => {
-            remember_verified(&args, client, console).await
+            record_verification(&args, client, console).await
         }
         ConnectionsCommand::Verify(args) => show_safety_number(&args.id, client, console).await,
     }
@@ -37,13 +35,14 @@ pub async fn run(
 async fn list(client: &Client, console: &mut Console) -> Result<(), CliError> {
     let page: Page<Connection> = client.list(&["v1", "connections"]).await?;
     if console.is_json() {
-        return console.json(&page);
+        return console.print_json(&page);
     }
     if page.items.is_empty() {
-        return console
-            .line("No connections. Make an invite (sealpost invite), or take one up (sealpost connect URL).");
+        return console.print_line(
+            "No connections. Create an invite (sealpost invite) or use one (sealpost connect URL).",
+        );
     }
-    let mut grid = Grid::new(&[
+    let mut table = TextTable::new(&[
         "ID",
         "CONTACT",
         "STATUS",
@@ -51,77 +50,69 @@ async fn list(client: &Client, console: &mut Console) -> Result<(), CliError> {
         "HEALTH",
         "LAST CONTACT",
     ])
-    .keep(&[0]);
+    .without_wrapping(&[0]);
     for connection in &page.items {
-        let (status, light) = status(connection);
-        let (health, health_light) = health(connection);
-        grid.row(vec![
+        let (status, color) = status(connection);
+        let (health, health_color) = health(connection);
+        table.add_row(vec![
             cell(&connection.id),
             cell(&connection.contact),
-            coloured(status, light),
+            status_cell(status, color),
             cell(if connection.verified { "yes" } else { "no" }),
-            coloured(health, health_light),
-            cell(console.relative(connection.health.last_contact_at)),
+            status_cell(health, health_color),
+            cell(console.format_relative(connection.health.last_contact_at)),
         ]);
     }
-    console.grid(grid)?;
-    for request in page.items.iter().filter(|connection| asks_us(connection)) {
-        show_request(request, console)?;
-    }
-    for refused in page
-        .items
-        .iter()
-        .filter(|connection| refused_us(connection))
-    {
-        let line = format!("{} said no: {}", refused.contact, refused.note);
-        console.line("")?;
-        console.line(sealpost_node_core::text::visible_line(&line))?;
+    console.print_table(table)?;
+    for connection in &page.items {
+        match (connection.status, connection.direction) {
+            (ConnectionStatus::Pending, Direction::In) => show_request(connection, console)?,
+            (ConnectionStatus::Rejected, Direction::Out) if !connection.note.is_empty() => {
+                let line = format!(
+                    "{} rejected your request: {}",
+                    connection.contact, connection.note
+                );
+                console.print_line("")?;
+                console.print_line(visible_line(&line))?;
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
 
-fn refused_us(connection: &Connection) -> bool {
-    let refused =
-        (connection.status, connection.direction) == (ConnectionStatus::Rejected, Direction::Out);
-    refused && !connection.note.is_empty()
-}
-
-fn asks_us(connection: &Connection) -> bool {
-    (connection.status, connection.direction) == (ConnectionStatus::Pending, Direction::In)
-}
-
 fn show_request(request: &Connection, console: &mut Console) -> Result<(), CliError> {
-    console.line("")?;
+    console.print_line("")?;
     let note = if request.note.is_empty() {
         String::new()
     } else {
-        format!(", and says: {}", request.note)
+        format!(": {}", request.note)
     };
-    // A note of several lines could pretend to be output of ours.
-    let line = format!("{} asks for a connection{note}", request.contact);
-    console.line(sealpost_node_core::text::visible_line(&line))?;
-    console.line(format!(
+    // A note of several lines could pretend to be output of this program.
+    let line = format!("{} requests a connection{note}", request.contact);
+    console.print_line(visible_line(&line))?;
+    console.print_line(format!(
         "  sealpost connections accept {0}   or   sealpost connections reject {0}",
         request.id
     ))
 }
 
-fn status(connection: &Connection) -> (&'static str, Light) {
+fn status(connection: &Connection) -> (&'static str, StatusColor) {
     match (connection.status, connection.direction) {
-        (ConnectionStatus::Pending, Direction::In) => ("asks you", Light::Waiting),
-        (ConnectionStatus::Pending, Direction::Out) => ("asked", Light::Waiting),
-        (ConnectionStatus::Accepted, _) => ("accepted", Light::Good),
-        (ConnectionStatus::Rejected, _) => ("rejected", Light::Bad),
-        (ConnectionStatus::Blocked, _) => ("blocked", Light::Bad),
-        (ConnectionStatus::Suspended, _) => ("suspended", Light::Waiting),
+        (ConnectionStatus::Pending, Direction::In) => ("incoming", StatusColor::Yellow),
+        (ConnectionStatus::Pending, Direction::Out) => ("requested", StatusColor::Yellow),
+        (ConnectionStatus::Accepted, _) => ("accepted", StatusColor::Green),
+        (ConnectionStatus::Rejected, _) => ("rejected", StatusColor::Red),
+        (ConnectionStatus::Blocked, _) => ("blocked", StatusColor::Red),
+        (ConnectionStatus::Suspended, _) => ("suspended", StatusColor::Yellow),
     }
 }
 
-fn health(connection: &Connection) -> (String, Light) {
-    let (word, light) = match connection.health.state {
-        HealthState::Ok => ("ok", Light::Good),
-        HealthState::Waiting => ("waiting", Light::Waiting),
-        HealthState::Broken => ("broken", Light::Bad),
+fn health(connection: &Connection) -> (String, StatusColor) {
+    let (word, color) = match connection.health.state {
+        HealthState::Ok => ("ok", StatusColor::Green),
+        HealthState::Waiting => ("waiting", StatusColor::Yellow),
+        HealthState::Broken => ("broken", StatusColor::Red),
     };
     let reason = connection
         .health
@@ -129,30 +120,31 @@ fn health(connection: &Connection) -> (String, Light) {
         .as_ref()
         .map(|reason| format!(": {reason}"))
         .unwrap_or_default();
-    (format!("{word}{reason}"), light)
+    (format!("{word}{reason}"), color)
 }
 
-async fn answer(
+/// Accepts, rejects or blocks a connection.
+async fn change(
     id: &str,
-    verb: &str,
+    action: &str,
     client: &Client,
     console: &mut Console,
 ) -> Result<(), CliError> {
-    let path = ["v1", "connections", id, verb];
+    let path = ["v1", "connections", id, action];
     let connection: Connection = client.post(&path, &serde_json::json!({})).await?;
     if console.is_json() {
-        return console.json(&connection);
+        return console.print_json(&connection);
     }
     let (status, _) = status(&connection);
-    console.line(format!(
+    console.print_line(format!(
         "{} ({}): {status}",
         connection.contact, connection.id
     ))?;
     if connection.status != ConnectionStatus::Accepted {
         return Ok(());
     }
-    console.hint(format!(
-        "Compare the safety number when you talk: sealpost connections verify {}",
+    console.print_hint(format!(
+        "Compare the safety number the next time you talk: sealpost connections verify {}",
         connection.id
     ))
 }
@@ -166,23 +158,26 @@ async fn show_safety_number(
         .get(&["v1", "connections", id, "safety-number"], &())
         .await?;
     if console.is_json() {
-        return console.json(&safety);
+        return console.print_json(&safety);
     }
     let groups: Vec<&str> = safety.number.split_whitespace().collect();
     for line in groups.chunks(GROUPS_PER_LINE) {
-        console.line(format!("    {}", line.join("  ")))?;
+        console.print_line(format!("    {}", line.join("  ")))?;
     }
     if safety.verified {
-        return console.line("You compared this number before.");
+        return console.print_line("This number is already verified.");
     }
-    console.line("The other side must see the same number. Compare it on another road, as by telephone; then:")?;
+    console.print_line(
+        "Your partner must see the same number. Compare it over another channel, for example by \
+         telephone, then run:",
+    )?;
     let command = format!("sealpost connections verify {}", units::quoted(id));
-    console.line(format!(
-        "  {command} --same   or   {command} --number \"DIGITS YOU WERE TOLD\""
+    console.print_line(format!(
+        "  {command} --same   or   {command} --number \"DIGITS FROM YOUR PARTNER\""
     ))
 }
 
-async fn remember_verified(
+async fn record_verification(
     args: &VerifyArgs,
     client: &Client,
     console: &mut Console,
@@ -194,10 +189,10 @@ async fn remember_verified(
         .post(&["v1", "connections", &args.id, "verify"], &request)
         .await?;
     if console.is_json() {
-        return console.json(&connection);
+        return console.print_json(&connection);
     }
-    console.line(format!(
-        "Verified {} ({}): nobody stands in between.",
+    console.print_line(format!(
+        "Verified {} ({}): the safety numbers match.",
         connection.contact, connection.id
     ))
 }

@@ -5,16 +5,13 @@ use crate::{
     cli::{
         args::InboxArgs,
         client::Client,
-        console::{Console, Grid, cell, number},
+        console::{Console, TextTable, cell, number_cell},
         error::CliError,
         views,
     },
 };
 
-/// Lists what came in, the newest first.
-///
-/// # Errors
-/// What the daemon refuses.
+/// Lists received messages, newest first.
 pub async fn run(args: &InboxArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let query = MessagesQuery {
         direction: Some(Direction::In),
@@ -25,53 +22,53 @@ pub async fn run(args: &InboxArgs, client: &Client, console: &mut Console) -> Re
     };
     let page: Page<Message> = client.get(&["v1", "messages"], &query).await?;
     if console.is_json() {
-        return console.json(&page);
+        return console.print_json(&page);
     }
     if page.items.is_empty() {
-        return console.line(if args.all {
+        return console.print_line(if args.all {
             "No messages."
         } else {
-            "No unread messages. All: sealpost inbox --all"
+            "No unread messages. Show all with: sealpost inbox --all"
         });
     }
-    let grid = table(&page.items, args.all, console);
-    console.grid(grid)?;
+    let table = table(&page.items, args.all, console);
+    console.print_table(table)?;
     if page.next.is_some() {
-        console.line(format!(
-            "There are more than {}. See them with: --limit 500",
+        console.print_line(format!(
+            "Only the newest {} are shown. Show more with: --limit 500",
             args.limit
         ))?;
     }
-    console.hint("See one with: sealpost show MESSAGE")
+    console.print_hint("Show a message with: sealpost show MESSAGE")
 }
 
-fn table(messages: &[Message], with_read: bool, console: &Console) -> Grid {
-    let header = ["MESSAGE", "FROM", "CAME", "TEXT", "FILES", "READ"];
-    let mut grid = Grid::new(if with_read { &header } else { &header[..5] })
-        .keep(&[0, 2, 4])
-        .cut(1);
+fn table(messages: &[Message], with_read: bool, console: &Console) -> TextTable {
+    let header = ["MESSAGE", "FROM", "RECEIVED", "TEXT", "FILES", "READ"];
+    let mut table = TextTable::new(if with_read { &header } else { &header[..5] })
+        .without_wrapping(&[0, 2, 4])
+        .truncate_rows(1);
     for message in messages {
         let files = if message.attachments.is_empty() {
             String::new()
         } else {
             message.attachments.len().to_string()
         };
-        let ask = if message.action_required {
-            "[to do] "
+        let marker = if message.action_required {
+            "[action required] "
         } else {
             ""
         };
         let mut row = vec![
             cell(&message.id),
             cell(&message.sender.contact),
-            cell(console.relative(message.received_at.or(Some(message.sent_at)))),
-            cell(format!("{ask}{}", views::preview(message))),
-            number(files),
+            cell(console.format_relative(message.received_at.or(Some(message.sent_at)))),
+            cell(format!("{marker}{}", views::message_preview(message))),
+            number_cell(files),
         ];
         if with_read {
             row.push(cell(if message.is_read { "yes" } else { "no" }));
         }
-        grid.row(row);
+        table.add_row(row);
     }
-    grid
+    table
 }

@@ -6,21 +6,18 @@ use crate::{
 };
 use std::path::PathBuf;
 
-/// Makes a node in the data folder.
-///
-/// # Errors
-/// When there is one already, or the folder cannot be used.
+/// Creates a node in the data folder.
 pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result<(), CliError> {
-    let made = daemon::init(InitArgs { data, ..args })
+    let created = daemon::init(InitArgs { data, ..args })
         .await
         .map_err(CliError::Daemon)?;
     if console.is_json() {
-        return console.json(&made);
+        return console.print_json(&created);
     }
-    console.line(format!(
-        "Made the node \"{}\" in {}.",
-        made.name, made.data_folder
+    console.print_line(format!(
+        "Created the node \"{}\" in {}.",
+        created.name, created.data_folder
     ))?;
-    console.line(format!("Fingerprint: {}", made.fingerprint))?;
-    console.hint("Run it with: sealpost serve")
+    console.print_line(format!("Fingerprint: {}", created.fingerprint))?;
+    console.print_hint("Run it with: sealpost serve")
 }

@@ -2,14 +2,14 @@
 
 use crate::{
     api::model::{CreateInvite, Invite, InviteKind},
-    cli::{args::InviteArgs, client::Client, console::Console, error::CliError, units::moment},
+    cli::{
+        args::InviteArgs, client::Client, console::Console, error::CliError,
+        units::format_timestamp,
+    },
 };
 use sealpost_proto::time::millis;
 
-/// Makes an invite and prints its URL, alone on its line.
-///
-/// # Errors
-/// What the daemon refuses.
+/// Creates an invite and prints its URL alone on a line.
 pub async fn run(
     args: &InviteArgs,
     client: &Client,
@@ -26,26 +26,27 @@ pub async fn run(
     };
     let invite: Invite = client.post(&["v1", "invites"], &request).await?;
     if console.is_json() {
-        return console.json(&invite);
+        return console.print_json(&invite);
     }
-    console.hint(
-        "Give this to your partner on a road you trust; whoever has it can ask to connect:",
+    console.print_hint(
+        "Send this to your partner over a channel you trust; anyone who has it can request a \
+         connection:",
     )?;
-    console.line(invite.url.as_deref().unwrap_or_default())?;
-    console.hint(life(&invite))
+    console.print_line(invite.url.as_deref().unwrap_or_default())?;
+    console.print_hint(describe_validity(&invite))
 }
 
-fn life(invite: &Invite) -> String {
+fn describe_validity(invite: &Invite) -> String {
     let uses = match invite.kind {
-        InviteKind::Single => "It works once",
-        InviteKind::Contact => "It works any number of times",
+        InviteKind::Single => "It can be used once",
+        InviteKind::Contact => "It can be used any number of times",
     };
     let until = invite
         .expires_at
-        .map(|at| format!(", until {}", moment(at)))
+        .map(|at| format!(", until {}", format_timestamp(at)))
         .unwrap_or_default();
     format!(
-        "{uses}{until}. Take it back with: sealpost invites revoke {}",
+        "{uses}{until}. Revoke it with: sealpost invites revoke {}",
         invite.id
     )
 }

@@ -5,15 +5,11 @@ use crate::{
     cli::{
         args::InvitesCommand,
         client::Client,
-        console::{Console, Grid, Light, cell, coloured},
+        console::{Console, StatusColor, TextTable, cell, status_cell},
         error::CliError,
     },
 };
 
-/// Lists invites, or revokes one.
-///
-/// # Errors
-/// What the daemon refuses.
 pub async fn run(
     command: Option<InvitesCommand>,
     client: &Client,
@@ -25,10 +21,10 @@ pub async fn run(
             client.delete(&["v1", "invites", &id]).await?;
             if console.is_json() {
                 return console
-                    .json(&serde_json::json!({"id": id, "status": InviteStatus::Revoked}));
+                    .print_json(&serde_json::json!({"id": id, "status": InviteStatus::Revoked}));
             }
-            console.line(format!(
-                "Revoked {id}: nobody can connect with it any more."
+            console.print_line(format!(
+                "Revoked {id}: it can no longer be used to connect."
             ))
         }
     }
@@ -37,38 +33,39 @@ pub async fn run(
 async fn list(client: &Client, console: &mut Console) -> Result<(), CliError> {
     let page: Page<Invite> = client.list(&["v1", "invites"]).await?;
     if console.is_json() {
-        return console.json(&page);
+        return console.print_json(&page);
     }
     if page.items.is_empty() {
-        return console.line("No invites. Make one with: sealpost invite");
+        return console.print_line("No invites. Create one with: sealpost invite");
     }
-    let mut grid = Grid::new(&["ID", "KIND", "STATUS", "ACCEPTS", "MADE", "EXPIRES"]).keep(&[0]);
+    let mut table = TextTable::new(&["ID", "KIND", "STATUS", "ACCEPTANCE", "CREATED", "EXPIRES"])
+        .without_wrapping(&[0]);
     for invite in &page.items {
-        let (status, light) = status(invite.status);
-        grid.row(vec![
+        let (status, color) = status(invite.status);
+        table.add_row(vec![
             cell(&invite.id),
             cell(match invite.kind {
                 InviteKind::Single => "single",
                 InviteKind::Contact => "contact",
             }),
-            coloured(status, light),
+            status_cell(status, color),
             cell(if invite.auto_accept {
-                "by itself"
+                "automatic"
             } else {
-                "when asked"
+                "manual"
             }),
-            cell(console.relative(Some(invite.created_at))),
-            cell(console.relative(invite.expires_at)),
+            cell(console.format_relative(Some(invite.created_at))),
+            cell(console.format_relative(invite.expires_at)),
         ]);
     }
-    console.grid(grid)
+    console.print_table(table)
 }
 
-const fn status(status: InviteStatus) -> (&'static str, Light) {
+const fn status(status: InviteStatus) -> (&'static str, StatusColor) {
     match status {
-        InviteStatus::Open => ("open", Light::Good),
-        InviteStatus::Used => ("used", Light::Waiting),
-        InviteStatus::Expired => ("expired", Light::Bad),
-        InviteStatus::Revoked => ("revoked", Light::Bad),
+        InviteStatus::Open => ("open", StatusColor::Green),
+        InviteStatus::Used => ("used", StatusColor::Yellow),
+        InviteStatus::Expired => ("expired", StatusColor::Red),
+        InviteStatus::Revoked => ("revoked", StatusColor::Red),
     }
 }

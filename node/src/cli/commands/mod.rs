@@ -1,4 +1,4 @@
-//! A file for each command.
+//! Commands, one file each.
 
 pub mod completions;
 pub mod connect;

@@ -5,10 +5,7 @@ use crate::{
     cli::{args::ReadArgs, client::Client, console::Console, error::CliError},
 };
 
-/// Marks messages as read. The ones before a wrong id stay marked.
-///
-/// # Errors
-/// What the daemon refuses.
+/// Marks messages as read. If an id is wrong, the messages before it stay marked.
 pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let mut items = Vec::new();
     for id in &args.ids {
@@ -16,15 +13,15 @@ pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Res
             .post(&["v1", "messages", id, "read"], &serde_json::json!({}))
             .await?;
         if !console.is_json() {
-            console.line(format!(
-                "Read {}; {} is told.",
+            console.print_line(format!(
+                "Marked {} as read; {} is notified.",
                 message.id, message.sender.contact
             ))?;
         }
         items.push(message);
     }
     if console.is_json() {
-        return console.json(&Page { items, next: None });
+        return console.print_json(&Page { items, next: None });
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use crate::{
         problem::ProblemCode,
     },
     cli::{
-        args::SendArgs, bars::Bars, client::Client, console::Console, error::CliError,
-        upload::LocalFile, views,
+        args::SendArgs, client::Client, console::Console, error::CliError,
+        progress_bars::ProgressBars, upload::LocalFile, views,
     },
 };
 use sealpost_node_core::text::{MessageText, TextRefusal, visible_line};
@@ -21,23 +21,23 @@ use std::{
 
 mod wait;
 
-/// Most of a text that is read; what is longer is refused anyway, and this much lets the refusal say by how much.
+/// Upper bound on the text that is read. It exceeds the limit for a message, so that the error can
+/// state the actual length.
 const TEXT_BYTES_READ_MAX: u64 = 16 * 1024 * 1024;
 
-/// How long somebody who pressed Ctrl-C waits at most.
-const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit for cleaning up, for example after Ctrl-C.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sends a message. Everything is looked at before a byte moves; when it fails or is interrupted before the daemon has
-/// the message, the files that were handed over are taken back.
+/// Sends a message.
 ///
-/// # Errors
-/// What cannot be sent, what the daemon refuses, or with `--wait` that it did not arrive.
+/// All input is checked before the first upload. If the command fails or is interrupted before the
+/// daemon has the message, the staged files are deleted.
 pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let files = LocalFile::check_all(&args.attach)?;
-    let mut request = request(&args, !files.is_empty(), console)?;
+    let mut request = build_request(&args, !files.is_empty(), console)?;
     let waiter = match args.wait {
-        // Before the message goes, so that no change is missed.
-        Some(target) => Some(wait::Waiter::begin(target, client).await?),
+        // Subscribe before sending, so that no event is missed.
+        Some(target) => Some(wait::DeliveryWaiter::subscribe(target, client).await?),
         None => None,
     };
     let mut staged = Vec::new();
@@ -48,16 +48,16 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
     let page = match sent {
         Ok(page) => page,
         Err(error) => {
-            take_back(&staged, client).await;
+            discard_staged(&staged, client).await;
             return Err(error);
         }
     };
     let finish = async {
         let Some(waiter) = waiter else {
-            return report(&page, client, console).await;
+            return print_result(&page, client, console).await;
         };
         if !console.is_json() {
-            report(&page, client, console).await?;
+            print_result(&page, client, console).await?;
         }
         waiter.run(page, args.timeout, client, console).await
     };
@@ -67,22 +67,27 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
     }
 }
 
-/// The request, with everything but its files.
-fn request(args: &SendArgs, has_files: bool, console: &Console) -> Result<SendMessage, CliError> {
+/// Builds the request without its attachments.
+fn build_request(
+    args: &SendArgs,
+    has_files: bool,
+    console: &Console,
+) -> Result<SendMessage, CliError> {
     if args.to.len() > RECIPIENTS_PER_MESSAGE_MAX {
         let detail = format!(
-            "{} recipients, the limit is {RECIPIENTS_PER_MESSAGE_MAX}",
+            "{} recipients; the limit is {RECIPIENTS_PER_MESSAGE_MAX}",
             args.to.len()
         );
         return Err(CliError::problem(ProblemCode::TooManyRecipients, detail));
     }
-    let text = MessageText::parse(text(args, has_files)?, has_files).map_err(|refusal| {
-        let code = match refusal {
-            TextRefusal::Empty => ProblemCode::TextEmpty,
-            TextRefusal::TooLong { .. } => ProblemCode::TextTooLong,
-        };
-        CliError::problem(code, refusal.to_string())
-    })?;
+    let text =
+        MessageText::parse(read_message_text(args, has_files)?, has_files).map_err(|refusal| {
+            let code = match refusal {
+                TextRefusal::Empty => ProblemCode::TextEmpty,
+                TextRefusal::TooLong { .. } => ProblemCode::TextTooLong,
+            };
+            CliError::problem(code, refusal.to_string())
+        })?;
     Ok(SendMessage {
         to: args.to.clone(),
         content: text.into_string(),
@@ -95,8 +100,9 @@ fn request(args: &SendArgs, has_files: bool, console: &Console) -> Result<SendMe
     })
 }
 
-/// From `-m`, `-t`, or what is piped in. Beside files a text is not needed, and nothing is waited for.
-fn text(args: &SendArgs, has_files: bool) -> Result<String, CliError> {
+/// Reads the text from `-m`, `-t` or standard input. A message with files needs no text, so that
+/// standard input is not read for it.
+fn read_message_text(args: &SendArgs, has_files: bool) -> Result<String, CliError> {
     match (&args.message, &args.text_file) {
         (Some(text), _) => Ok(text.clone()),
         (None, Some(path)) if path == Path::new("-") => read_text(io::stdin().lock(), path),
@@ -106,8 +112,8 @@ fn text(args: &SendArgs, has_files: bool) -> Result<String, CliError> {
         }
         (None, None) if has_files => Ok(String::new()),
         (None, None) if io::stdin().is_terminal() => Err(CliError::usage(
-            "there is nothing to send",
-            "add -m TEXT, -t FILE or -a FILE, or pipe the text in",
+            "the message is empty",
+            "add -m TEXT, -t FILE or -a FILE, or pipe the text to standard input",
         )),
         (None, None) => read_text(io::stdin().lock(), Path::new("-")),
     }
@@ -121,7 +127,7 @@ fn read_text(source: impl Read, path: &Path) -> Result<String, CliError> {
         .map_err(|error| unreadable(path, &error))?;
     String::from_utf8(bytes).map_err(|_| {
         CliError::refused(
-            format!("{} is not text in UTF-8", path.display()),
+            format!("{} is not UTF-8 text", path.display()),
             "send it as a file with -a",
         )
     })
@@ -129,7 +135,7 @@ fn read_text(source: impl Read, path: &Path) -> Result<String, CliError> {
 
 fn unreadable(path: &Path, error: &io::Error) -> CliError {
     CliError::refused(
-        format!("{} cannot be read: {error}", path.display()),
+        format!("cannot read {}: {error}", path.display()),
         "check the path and its permissions",
     )
 }
@@ -141,7 +147,7 @@ async fn stage_and_send(
     client: &Client,
     console: &Console,
 ) -> Result<Page<Message>, CliError> {
-    let bars = Bars::new(console);
+    let bars = ProgressBars::new(console);
     for file in files {
         staged.push(file.stage(client, &bars).await?.id);
     }
@@ -149,29 +155,31 @@ async fn stage_and_send(
     client.post(&["v1", "messages"], request).await
 }
 
-/// The daemon refuses to drop what a message uses, so that nothing is lost if its answer was. What it cannot be told of
-/// now, it forgets by itself after a while.
-async fn take_back(staged: &[String], client: &Client) {
+/// Deletes staged files, as far as the daemon responds in time.
+///
+/// The daemon refuses to delete a file that a message uses, so this is safe even if the response to
+/// the send was lost. It removes staged files that stay behind after a while.
+async fn discard_staged(staged: &[String], client: &Client) {
     let work = async {
         for id in staged {
             let _ = client.delete(&["v1", "attachments", id]).await;
         }
     };
-    let _ = tokio::time::timeout(TAKE_BACK_TIMEOUT, work).await;
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, work).await;
 }
 
-async fn report(
+async fn print_result(
     page: &Page<Message>,
     client: &Client,
     console: &mut Console,
 ) -> Result<(), CliError> {
     if console.is_json() {
-        return console.json(page);
+        return console.print_json(page);
     }
     let files = page
         .items
         .first()
-        .map(|message| views::files(&message.attachments))
+        .map(|message| views::file_summary(&message.attachments))
         .unwrap_or_default();
     let with = if files.is_empty() {
         files
@@ -179,18 +187,18 @@ async fn report(
         format!(" ({files})")
     };
     for delivery in wait::deliveries(page) {
-        console.line(format!(
+        console.print_line(format!(
             "{} to {}{with}: {}",
             delivery.message, delivery.contact, delivery.status
         ))?;
     }
     if let Some(first) = page.items.first() {
-        console.hint(format!(
-            "It is on disk and goes out by itself. Follow it with: sealpost status {}",
+        console.print_hint(format!(
+            "The message is stored and will be sent automatically. Check it with: sealpost status {}",
             first.id
         ))?;
     }
-    // The message is sent; not to know more is no error.
+    // The message is accepted; an unknown state of the relay is no error.
     let node = client.get::<Node>(&["v1", "node"], &()).await;
     let Some(node) = node
         .ok()
@@ -203,8 +211,8 @@ async fn report(
         .reason
         .map(|reason| format!(" ({reason})"))
         .unwrap_or_default();
-    console.line(visible_line(&format!(
-        "{} does not answer{reason}; it goes out as soon as it does.",
+    console.print_line(visible_line(&format!(
+        "{} does not respond{reason}; the message will be sent once it does.",
         node.relay.origin
     )))
 }

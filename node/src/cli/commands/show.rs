@@ -3,15 +3,13 @@
 use crate::{
     api::model::{Direction, Message},
     cli::{
-        args::MessageArgs, client::Client, console::Console, error::CliError, units::moment, views,
+        args::MessageArgs, client::Client, console::Console, error::CliError,
+        units::format_timestamp, views,
     },
 };
 use sealpost_node_core::text::visible_line;
 
-/// Shows a message with its files and, if it went out, its deliveries.
-///
-/// # Errors
-/// What the daemon refuses.
+/// Shows a message with its files and, for a sent message, its deliveries.
 pub async fn run(
     args: &MessageArgs,
     client: &Client,
@@ -19,33 +17,33 @@ pub async fn run(
 ) -> Result<(), CliError> {
     let message: Message = client.get(&["v1", "messages", &args.id], &()).await?;
     if console.is_json() {
-        return console.json(&message);
+        return console.print_json(&message);
     }
-    for line in head(&message, console) {
-        console.line(visible_line(&line))?;
+    for line in format_header(&message, console) {
+        console.print_line(visible_line(&line))?;
     }
     if !message.content.is_empty() {
-        console.line("")?;
-        console.content(&message.content, &message.content_type)?;
+        console.print_line("")?;
+        console.print_message(&message.content, &message.content_type)?;
     }
     if !message.attachments.is_empty() {
-        console.line("")?;
-        console.grid(views::attachments(&message.attachments))?;
-        views::dangers(&message.attachments)
+        console.print_line("")?;
+        console.print_table(views::attachment_table(&message.attachments))?;
+        views::danger_warnings(&message.attachments)
             .into_iter()
-            .try_for_each(|line| console.line(visible_line(&line)))?;
+            .try_for_each(|line| console.print_line(visible_line(&line)))?;
     }
     match message.direction {
         Direction::Out => {
-            console.line("")?;
-            let grid = views::deliveries(&message.delivery, false, console);
-            console.grid(grid)
+            console.print_line("")?;
+            let table = views::delivery_table(&message.delivery, false, console);
+            console.print_table(table)
         }
-        Direction::In => show_next(&message, console),
+        Direction::In => print_next_steps(&message, console),
     }
 }
 
-fn head(message: &Message, console: &Console) -> Vec<String> {
+fn format_header(message: &Message, console: &Console) -> Vec<String> {
     let mut lines = vec![format!("Message  {}", message.id)];
     match message.direction {
         Direction::In => lines.push(format!("From     {}", author(message))),
@@ -60,17 +58,17 @@ fn head(message: &Message, console: &Console) -> Vec<String> {
     }
     lines.push(format!(
         "Sent     {} ({})",
-        moment(message.sent_at),
-        console.relative(Some(message.sent_at))
+        format_timestamp(message.sent_at),
+        console.format_relative(Some(message.sent_at))
     ));
-    lines.extend(message.reply_to.as_ref().map(|id| format!("Answers  {id}")));
+    lines.extend(message.reply_to.as_ref().map(|id| format!("Reply to {id}")));
     if message.action_required {
         let by = message
             .read_by
             .or(message.deliver_by)
-            .map(|at| format!(" by {}", moment(at)))
+            .map(|at| format!(" by {}", format_timestamp(at)))
             .unwrap_or_default();
-        lines.push(format!("To do    an action is asked for{by}"));
+        lines.push(format!("Action   required{by}"));
     }
     lines
 }
@@ -84,19 +82,19 @@ fn author(message: &Message) -> String {
     }
 }
 
-fn show_next(message: &Message, console: &mut Console) -> Result<(), CliError> {
+fn print_next_steps(message: &Message, console: &mut Console) -> Result<(), CliError> {
     if !(message.attachments.is_empty() && message.is_read) {
-        console.hint("")?;
+        console.print_hint("")?;
     }
     if !message.attachments.is_empty() {
-        console.hint(format!(
+        console.print_hint(format!(
             "Save the files with: sealpost files save {}",
             message.id
         ))?;
     }
     if !message.is_read {
-        console.hint(format!(
-            "Mark it as read, and tell the sender, with: sealpost read {}",
+        console.print_hint(format!(
+            "Mark it as read and notify the sender with: sealpost read {}",
             message.id
         ))?;
     }

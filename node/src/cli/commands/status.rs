@@ -7,7 +7,7 @@ use crate::{
     cli::{
         args::StatusArgs,
         client::Client,
-        console::{Console, Grid, Light, cell, coloured},
+        console::{Console, StatusColor, TextTable, cell, status_cell},
         error::CliError,
         views,
     },
@@ -16,9 +16,10 @@ use sealpost_proto::{DeliveryStatus, limits::PAGE_ITEMS_MAX};
 use serde::Serialize;
 use std::time::Duration;
 
-/// How far back it looks for what is on its way: in pages of [`PAGE_ITEMS_MAX`].
+/// Upper bound on the pages of [`PAGE_ITEMS_MAX`] messages that are searched for pending
+/// deliveries.
 const PAGES_MAX: usize = 10;
-/// A clock that is this far off is worth a word.
+/// Smallest clock offset that is reported.
 const CLOCK_OFFSET_SHOWN: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
@@ -27,87 +28,81 @@ struct Overview {
     pending: Vec<Delivery>,
 }
 
-/// Shows the node and what is on its way, or how far one message is.
-///
-/// # Errors
-/// What the daemon refuses.
+/// Shows the node and its pending deliveries, or the status of one message.
 pub async fn run(
     args: &StatusArgs,
     client: &Client,
     console: &mut Console,
 ) -> Result<(), CliError> {
     match &args.id {
-        Some(id) => message(id, client, console).await,
-        None => overview(client, console).await,
+        Some(id) => show_message(id, client, console).await,
+        None => show_overview(client, console).await,
     }
 }
 
-async fn message(id: &str, client: &Client, console: &mut Console) -> Result<(), CliError> {
+async fn show_message(id: &str, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let message: Message = client.get(&["v1", "messages", id], &()).await?;
     if console.is_json() {
-        return console.json(&Page {
+        return console.print_json(&Page {
             items: message.delivery,
             next: None,
         });
     }
     if message.direction == Direction::In {
         let read = if message.is_read { "read" } else { "unread" };
-        return console.line(format!(
-            "{} came from {}: {read}.",
+        return console.print_line(format!(
+            "{} was received from {}: {read}.",
             message.id, message.sender.contact
         ));
     }
-    let grid = views::deliveries(&message.delivery, false, console);
-    console.grid(grid)?;
+    let table = views::delivery_table(&message.delivery, false, console);
+    console.print_table(table)?;
     if message.attachments.is_empty() {
         return Ok(());
     }
-    console.line("")?;
-    console.grid(views::attachments(&message.attachments))
+    console.print_line("")?;
+    console.print_table(views::attachment_table(&message.attachments))
 }
 
-async fn overview(client: &Client, console: &mut Console) -> Result<(), CliError> {
+async fn show_overview(client: &Client, console: &mut Console) -> Result<(), CliError> {
     let node: Node = client.get(&["v1", "node"], &()).await?;
-    let pending = pending(node.pending_count, client).await?;
+    let pending = pending_deliveries(node.pending_count, client).await?;
     if console.is_json() {
-        return console.json(&Overview { node, pending });
+        return console.print_json(&Overview { node, pending });
     }
     show_node(&node, console)?;
     if pending.is_empty() {
         return Ok(());
     }
-    console.line("")?;
-    let grid = views::deliveries(&pending, true, console);
-    console.grid(grid)
+    console.print_line("")?;
+    let table = views::delivery_table(&pending, true, console);
+    console.print_table(table)
 }
 
 fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
-    let (relay, light) = relay(node, console);
+    let (relay, color) = describe_relay(node, console);
     let delivery = match (node.delivery, &node.webhook_url) {
         (DeliveryMode::Webhook, Some(url)) => format!("the relay calls {url}"),
-        (DeliveryMode::Webhook, None) => "the relay calls".to_owned(),
-        (DeliveryMode::Pull, _) => "the node asks the relay".to_owned(),
+        (DeliveryMode::Webhook, None) => "the relay calls the node".to_owned(),
+        (DeliveryMode::Pull, _) => "the node polls the relay".to_owned(),
     };
-    let mut grid = Grid::new(&["NODE", &node.name]);
-    grid.row(vec![cell("relay"), coloured(relay, light)]);
-    grid.row(vec![cell("delivery"), cell(delivery)]);
-    grid.row(vec![cell("unread"), cell(node.unread_count.to_string())]);
-    grid.row(vec![
-        cell("on its way"),
-        cell(node.pending_count.to_string()),
-    ]);
-    grid.row(vec![cell("fingerprint"), cell(&node.fingerprint)]);
-    grid.row(vec![cell("data folder"), cell(&node.data_folder)]);
-    grid.row(vec![
+    let mut table = TextTable::new(&["NODE", &node.name]);
+    table.add_row(vec![cell("relay"), status_cell(relay, color)]);
+    table.add_row(vec![cell("delivery"), cell(delivery)]);
+    table.add_row(vec![cell("unread"), cell(node.unread_count.to_string())]);
+    table.add_row(vec![cell("pending"), cell(node.pending_count.to_string())]);
+    table.add_row(vec![cell("fingerprint"), cell(&node.fingerprint)]);
+    table.add_row(vec![cell("data folder"), cell(&node.data_folder)]);
+    table.add_row(vec![
         cell("local API"),
         cell(format!("http://{}", node.address)),
     ]);
-    grid.row(vec![cell("version"), cell(&node.version)]);
-    console.grid(grid)?;
-    show_clock(node, console)
+    table.add_row(vec![cell("version"), cell(&node.version)]);
+    console.print_table(table)?;
+    warn_about_clock(node, console)
 }
 
-fn relay(node: &Node, console: &Console) -> (String, Light) {
+fn describe_relay(node: &Node, console: &Console) -> (String, StatusColor) {
     let origin = &node.relay.origin;
     let reason = node
         .relay
@@ -116,19 +111,22 @@ fn relay(node: &Node, console: &Console) -> (String, Light) {
         .map(|reason| format!(": {reason}"))
         .unwrap_or_default();
     match node.relay.state {
-        RelayState::Starting => (format!("{origin}, not reached yet{reason}"), Light::Waiting),
-        RelayState::Connected => (format!("{origin}, connected"), Light::Good),
+        RelayState::Starting => (
+            format!("{origin}, not reached yet{reason}"),
+            StatusColor::Yellow,
+        ),
+        RelayState::Connected => (format!("{origin}, connected"), StatusColor::Green),
         RelayState::Unreachable => {
-            let last = console.relative(node.relay.last_contact_at);
+            let last = console.format_relative(node.relay.last_contact_at);
             (
                 format!("{origin}, unreachable{reason}; last contact: {last}"),
-                Light::Bad,
+                StatusColor::Red,
             )
         }
     }
 }
 
-fn show_clock(node: &Node, console: &mut Console) -> Result<(), CliError> {
+fn warn_about_clock(node: &Node, console: &mut Console) -> Result<(), CliError> {
     let offset = Duration::from_millis(node.relay.clock_offset_ms.unsigned_abs());
     if offset < CLOCK_OFFSET_SHOWN {
         return Ok(());
@@ -138,15 +136,15 @@ fn show_clock(node: &Node, console: &mut Console) -> Result<(), CliError> {
     } else {
         "ahead of"
     };
-    console.line("")?;
-    console.line(format!(
-        "This machine's clock is {} s {side} the relay's. The node corrects it for itself; set the clock.",
+    console.print_line("")?;
+    console.print_line(format!(
+        "This machine's clock is {} s {side} the relay's. The node compensates for it; set the clock.",
         offset.as_secs()
     ))
 }
 
-/// The deliveries that are neither delivered nor failed, as far back as [`PAGES_MAX`] pages.
-async fn pending(expected: u64, client: &Client) -> Result<Vec<Delivery>, CliError> {
+/// Returns the deliveries of the last [`PAGES_MAX`] pages that are neither delivered nor failed.
+async fn pending_deliveries(expected: u64, client: &Client) -> Result<Vec<Delivery>, CliError> {
     let mut pending = Vec::new();
     let mut query = MessagesQuery {
         direction: Some(Direction::Out),

@@ -10,12 +10,12 @@ use crate::{
     },
     cli::{
         args::WatchArgs,
-        bars::Bars,
         client::Client,
         console::Console,
         error::CliError,
-        events::{Event, Events},
-        files_wait::RETRY_INTERVAL,
+        events::{Event, EventStream},
+        progress_bars::ProgressBars,
+        transfer_wait::RETRY_INTERVAL,
         units, views,
     },
 };
@@ -23,35 +23,32 @@ use sealpost_node_core::text::visible_line;
 use sealpost_proto::Timestamp;
 use std::path::Path;
 
-/// Prints everything that happens, and stays when the daemon is started again.
-///
-/// # Errors
-/// When the daemon cannot be reached at the beginning, or the output is closed.
+/// Prints all events, and reconnects when the daemon restarts.
 pub async fn run(args: &WatchArgs, data: &Path, console: &mut Console) -> Result<(), CliError> {
     let mut client = Client::open(data)?;
     let mut events = client.events(args.after).await?;
-    let mut last = args.after;
-    let mut bars = Bars::new(console);
-    console.hint("Everything that happens, until Ctrl-C. Times are UTC.")?;
+    let mut last_id = args.after;
+    let mut bars = ProgressBars::new(console);
+    console.print_hint("Showing all events until Ctrl-C. Times are in UTC.")?;
     loop {
         while let Some(event) = events.next().await {
-            last = event.id.or(last);
-            bars.take(&event, &client).await;
-            bars.above(|| show(&event, console))?;
+            last_id = event.id.or(last_id);
+            bars.apply_event(&event, &client).await;
+            bars.print_above(|| show(&event, console))?;
         }
         bars.clear();
-        console.hint("The daemon went away; waiting for it.")?;
-        (client, events) = reconnect(data, last).await?;
-        console.hint("The daemon is back.")?;
+        console.print_hint("The connection to the daemon was lost; reconnecting.")?;
+        (client, events) = reconnect(data, last_id).await?;
+        console.print_hint("Reconnected to the daemon.")?;
     }
 }
 
-/// The address and the token may be new ones.
-async fn reconnect(data: &Path, last: Option<u64>) -> Result<(Client, Events), CliError> {
+/// Reads the address and the token again, because a restarted daemon may have new ones.
+async fn reconnect(data: &Path, last_id: Option<u64>) -> Result<(Client, EventStream), CliError> {
     loop {
         tokio::time::sleep(RETRY_INTERVAL).await;
         let client = Client::open(data)?;
-        match client.events(last).await {
+        match client.events(last_id).await {
             Err(CliError::Unreachable { .. }) => {}
             outcome => return outcome.map(|events| (client, events)),
         }
@@ -60,39 +57,40 @@ async fn reconnect(data: &Path, last: Option<u64>) -> Result<(Client, Events), C
 
 fn show(event: &Event, console: &mut Console) -> Result<(), CliError> {
     if console.is_json() {
-        return console.json_line(event);
+        return console.print_json_line(event);
     }
     let now = console.now();
-    match words(event, now) {
-        Some(words) => console.line(visible_line(&format!(
-            "{}  {words}",
-            units::clock(Iso(now))
+    match describe(event, now) {
+        Some(text) => console.print_line(visible_line(&format!(
+            "{}  {text}",
+            units::format_clock(Iso(now))
         ))),
         None => Ok(()),
     }
 }
 
-/// The event in words; nothing when it is of a later version, or passes too quickly for a line.
-fn words(event: &Event, now: Timestamp) -> Option<String> {
+/// Describes an event. Returns `None` for an unknown form, which a later version may send, and for
+/// transfer events, which the progress bars show.
+fn describe(event: &Event, now: Timestamp) -> Option<String> {
     let data = event.data.clone();
     Some(match event.topic {
-        EventTopic::Message => message(&serde_json::from_value(data).ok()?),
-        EventTopic::Delivery => delivery(&serde_json::from_value(data).ok()?, now),
-        EventTopic::Connection => connection(&serde_json::from_value(data).ok()?),
-        EventTopic::Attachment => attachment(&serde_json::from_value(data).ok()?),
+        EventTopic::Message => describe_message(&serde_json::from_value(data).ok()?),
+        EventTopic::Delivery => describe_delivery(&serde_json::from_value(data).ok()?, now),
+        EventTopic::Connection => describe_connection(&serde_json::from_value(data).ok()?),
+        EventTopic::Attachment => describe_attachment(&serde_json::from_value(data).ok()?),
         EventTopic::Transfer => return None,
-        EventTopic::Node => node(&serde_json::from_value(data).ok()?),
+        EventTopic::Node => describe_node(&serde_json::from_value(data).ok()?),
     })
 }
 
-fn message(message: &Message) -> String {
-    let files = views::files(&message.attachments);
+fn describe_message(message: &Message) -> String {
+    let files = views::file_summary(&message.attachments);
     let files = if files.is_empty() {
         files
     } else {
         format!("  [{files}]")
     };
-    let (preview, id) = (views::preview(message), &message.id);
+    let (preview, id) = (views::message_preview(message), &message.id);
     match message.direction {
         Direction::In => format!(
             "message     {id} from {}: {preview}{files}",
@@ -109,7 +107,7 @@ fn message(message: &Message) -> String {
     }
 }
 
-fn delivery(delivery: &Delivery, now: Timestamp) -> String {
+fn describe_delivery(delivery: &Delivery, now: Timestamp) -> String {
     let detail = views::delivery_detail(delivery, now);
     let detail = if detail.is_empty() {
         detail
@@ -120,14 +118,14 @@ fn delivery(delivery: &Delivery, now: Timestamp) -> String {
         "delivery    {} to {}: {}{detail}",
         delivery.message,
         delivery.contact,
-        views::delivery_word(delivery)
+        views::delivery_status_text(delivery)
     )
 }
 
-fn connection(connection: &Connection) -> String {
+fn describe_connection(connection: &Connection) -> String {
     let status = match (connection.status, connection.direction) {
-        (ConnectionStatus::Pending, Direction::In) => "asks for a connection",
-        (ConnectionStatus::Pending, Direction::Out) => "was asked for a connection",
+        (ConnectionStatus::Pending, Direction::In) => "requests a connection",
+        (ConnectionStatus::Pending, Direction::Out) => "connection requested",
         (ConnectionStatus::Accepted, _) => "connected",
         (ConnectionStatus::Rejected, _) => "rejected",
         (ConnectionStatus::Blocked, _) => "blocked",
@@ -145,7 +143,7 @@ fn connection(connection: &Connection) -> String {
     )
 }
 
-fn attachment(file: &Attachment) -> String {
+fn describe_attachment(file: &Attachment) -> String {
     let (status, _) = views::attachment_status(file);
     format!(
         "file        {} {}, {}: {status}",
@@ -155,7 +153,7 @@ fn attachment(file: &Attachment) -> String {
     )
 }
 
-fn node(node: &Node) -> String {
+fn describe_node(node: &Node) -> String {
     let reason = node
         .relay
         .reason

@@ -1,4 +1,4 @@
-//! A daemon that answers from a script: just enough of the local API to see what the CLI makes of it.
+//! Fake daemon that serves scripted responses for the part of the local API that the CLI uses.
 
 use crate::{
     api::{
@@ -10,10 +10,10 @@ use crate::{
     },
     cli::{
         args::{Cli, Command},
-        ask,
         client::{ADDRESS_FILE, Client, TOKEN_FILE},
         console::{Console, Format},
         error::CliError,
+        run_api_command,
     },
 };
 use axum::{
@@ -40,7 +40,7 @@ use tempfile::TempDir;
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_183_500_000);
 const TOKEN: &str = "token";
 
-/// What the daemon knows, and what it was asked for.
+/// Responses of the fake daemon, and a record of the requests it received.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) connections: Vec<Value>,
@@ -50,27 +50,27 @@ pub(super) struct Script {
     pub(super) content: Vec<u8>,
     pub(super) files: Vec<Attachment>,
     pub(super) listed: Vec<ListedAttachment>,
-    /// The whole event stream; it stays open after it.
+    /// Content of the event stream, which stays open afterwards.
     pub(super) events: String,
-    /// A file that somebody writes to while it is handed over.
-    pub(super) disturbs: Option<PathBuf>,
-    /// The answer to every send.
-    pub(super) refuses_sends: Option<ProblemCode>,
+    /// A file that the daemon overwrites while it receives an upload.
+    pub(super) overwritten_on_upload: Option<PathBuf>,
+    /// Error response to every send.
+    pub(super) send_error: Option<ProblemCode>,
     pub(super) staged: Vec<(String, usize)>,
-    pub(super) dropped: Vec<String>,
+    pub(super) deleted: Vec<String>,
     pub(super) sent: Vec<SendMessage>,
-    pub(super) asked: Vec<String>,
+    pub(super) requests: Vec<String>,
 }
 
 pub(super) type Shared = Arc<Mutex<Script>>;
 
-/// The daemon and its data folder.
-pub(super) struct Fake {
+/// Fake daemon and its data folder.
+pub(super) struct FakeDaemon {
     pub(super) data: TempDir,
     pub(super) script: Shared,
 }
 
-impl Fake {
+impl FakeDaemon {
     pub(super) async fn start(script: Script) -> Self {
         let data = tempfile::tempdir().unwrap();
         let script = Arc::new(Mutex::new(script));
@@ -86,27 +86,27 @@ impl Fake {
         Self { data, script }
     }
 
-    /// Runs a command at a terminal of 80 columns.
+    /// Runs a command on a terminal with 80 columns.
     pub(super) async fn run(&self, line: &[&str]) -> (String, Result<(), CliError>) {
-        self.run_wide(line, 80).await
+        self.run_with_width(line, 80).await
     }
 
-    pub(super) async fn run_wide(
+    pub(super) async fn run_with_width(
         &self,
         line: &[&str],
         width: u16,
     ) -> (String, Result<(), CliError>) {
         let cli = Cli::try_parse_from([&["sealpost"], line].concat()).unwrap();
-        let Command::Ask(question) = cli.command else {
-            panic!("not a question: {line:?}")
+        let Command::Api(command) = cli.command else {
+            panic!("no API command: {line:?}")
         };
         let (mut console, out) = console(if cli.json { Format::Json } else { Format::Text }, width);
         let client = Client::open(self.data.path()).unwrap();
-        let outcome = ask(question, &client, &mut console).await;
+        let outcome = run_api_command(command, &client, &mut console).await;
         (out.text(), outcome)
     }
 
-    /// Runs a command that must work.
+    /// Runs a command that must succeed, and returns its output.
     pub(super) async fn output(&self, line: &[&str]) -> String {
         let (text, outcome) = self.run(line).await;
         outcome.unwrap();
@@ -118,7 +118,7 @@ impl Fake {
     }
 }
 
-/// What was printed.
+/// Captured output.
 #[derive(Clone, Default)]
 pub(super) struct Output(Arc<Mutex<Vec<u8>>>);
 
@@ -176,11 +176,11 @@ fn router(script: Shared) -> Router {
         )
         .route("/v1/events", get(events))
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(script.clone(), remember))
+        .layer(middleware::from_fn_with_state(script.clone(), record_request))
         .with_state(script)
 }
 
-async fn remember(State(script): State<Shared>, request: Request, next: Next) -> Response {
+async fn record_request(State(script): State<Shared>, request: Request, next: Next) -> Response {
     let authorization = request
         .headers()
         .get("authorization")
@@ -191,7 +191,7 @@ async fn remember(State(script): State<Shared>, request: Request, next: Next) ->
     script
         .lock()
         .unwrap()
-        .asked
+        .requests
         .push(format!("{} {}", request.method(), request.uri()));
     next.run(request).await
 }
@@ -246,7 +246,7 @@ async fn stage(
 ) -> Json<Attachment> {
     let mut script = script.lock().unwrap();
     script.staged.push((query.filename.clone(), body.len()));
-    if let Some(path) = &script.disturbs {
+    if let Some(path) = &script.overwritten_on_upload {
         std::fs::write(path, "something else").unwrap();
     }
     let id = format!("ATC-{}", script.staged.len());
@@ -270,7 +270,7 @@ async fn file(State(script): State<Shared>) -> Json<Attachment> {
 }
 
 async fn drop_staged(State(script): State<Shared>, Path(id): Path<String>) {
-    script.lock().unwrap().dropped.push(id);
+    script.lock().unwrap().deleted.push(id);
 }
 
 async fn send(
@@ -278,7 +278,7 @@ async fn send(
     Json(request): Json<SendMessage>,
 ) -> Result<Json<Page<Message>>, Problem> {
     let mut script = script.lock().unwrap();
-    if let Some(code) = script.refuses_sends {
+    if let Some(code) = script.send_error {
         return Err(code.into());
     }
     let items = request
@@ -333,6 +333,13 @@ pub(super) fn delivery(message: &str, contact: &str, status: &str) -> Delivery {
         "attempts": 0, "pendingAt": "2026-11-20T14:03:00.000Z"
     }))
     .unwrap()
+}
+
+pub(super) fn delivery_event(id: u64, delivery: &Delivery) -> String {
+    format!(
+        "id: {id}\nevent: delivery\ndata: {}\n\n",
+        serde_json::to_string(delivery).unwrap()
+    )
 }
 
 pub(super) fn outgoing(number: u32, contact: &str, content: &str) -> Message {

@@ -1,13 +1,13 @@
-//! Files: listed, waited for, saved, stopped.
+//! `files`: list, fetch, save and cancel.
 
 use super::{
     MESSAGE,
-    fake::{Fake, Script, attachment, incoming},
+    fake::{FakeDaemon, Script, attachment, incoming},
 };
 use crate::api::model::{Attachment, AttachmentStatus, DangerMark, ListedAttachment};
 use sealpost_node_core::file_type::Danger;
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt as _;
+use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 fn event(topic: &str, data: &Value) -> String {
     format!("event: {topic}\ndata: {data}\n\n")
@@ -24,25 +24,25 @@ fn transfer(attachment: &str, state: &str) -> String {
     event("transfer", &data)
 }
 
-/// A message whose file is on its way, and comes.
-fn coming(end: AttachmentStatus) -> Script {
-    let on_its_way = attachment("ATC-1", "report.pdf", 5, AttachmentStatus::Downloading);
+/// Script with a message whose file is being downloaded and ends in a status.
+fn downloading_script(end: AttachmentStatus) -> Script {
+    let in_transit = attachment("ATC-1", "report.pdf", 5, AttachmentStatus::Downloading);
     let mut message = incoming(1, "Bolt", "see the file");
-    message.attachments = vec![on_its_way.clone()];
-    let mut waits = on_its_way.clone();
-    waits.reason = Some("the relay does not answer".into());
+    message.attachments = vec![in_transit.clone()];
+    let mut delayed = in_transit.clone();
+    delayed.reason = Some("the relay does not answer".into());
     let other = attachment("ATC-2", "other.pdf", 5, AttachmentStatus::Ready);
     let ended = attachment("ATC-1", "report.pdf", 5, end);
     let events = [
         attachment_event(&other),
-        attachment_event(&waits),
+        attachment_event(&delayed),
         transfer("ATC-1", "moving"),
         transfer("ATC-1", "done"),
         attachment_event(&ended),
     ];
     Script {
         messages: vec![message],
-        files: vec![on_its_way],
+        files: vec![in_transit],
         content: b"hello".to_vec(),
         events: events.concat(),
         ..Script::default()
@@ -50,13 +50,13 @@ fn coming(end: AttachmentStatus) -> Script {
 }
 
 #[tokio::test]
-async fn saving_waits_for_what_is_on_its_way() {
-    let (fake, folder) = (
-        Fake::start(coming(AttachmentStatus::Ready)).await,
+async fn saving_delayed_for_downloads() {
+    let (daemon, folder) = (
+        FakeDaemon::start(downloading_script(AttachmentStatus::Ready)).await,
         tempfile::tempdir().unwrap(),
     );
     let to = folder.path().to_str().unwrap();
-    let text = fake.output(&["files", "save", MESSAGE, "--to", to]).await;
+    let text = daemon.output(&["files", "save", MESSAGE, "--to", to]).await;
     let saved = folder.path().join("report.pdf");
     let expected = format!(
         "report.pdf (ATC-1): downloading 100 %: the relay does not answer\nSaved {} (5 B).\n",
@@ -64,35 +64,35 @@ async fn saving_waits_for_what_is_on_its_way() {
     );
     assert_eq!(text, expected);
     assert_eq!(std::fs::read(&saved).unwrap(), b"hello");
-    let asked = fake.script().asked.clone();
-    let looked = asked
+    let requests = daemon.script().requests.clone();
+    let loaded = requests
         .iter()
         .position(|line| line == "GET /v1/attachments/ATC-1")
         .unwrap();
     assert!(
-        asked[looked - 1].starts_with("GET /v1/events"),
-        "it listens before it looks"
+        requests[loaded - 1].starts_with("GET /v1/events"),
+        "it subscribes before it loads"
     );
 }
 
 #[tokio::test]
-async fn saving_says_when_a_file_does_not_come_or_nobody_wants_to_wait() {
+async fn saving_fails_for_failed_and_unfinished_downloads() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().to_str().unwrap();
     for (end, line, next) in [
         (
             AttachmentStatus::Failed,
             vec!["files", "save", MESSAGE, "--to", to],
-            "ask the sender to send it again",
+            "ask the sender to send the file again",
         ),
         (
             AttachmentStatus::Ready,
             vec!["files", "save", MESSAGE, "--to", to, "--no-wait"],
-            "leave out --no-wait",
+            "omit --no-wait",
         ),
     ] {
-        let fake = Fake::start(coming(end)).await;
-        let (_, outcome) = fake.run(&line).await;
+        let daemon = FakeDaemon::start(downloading_script(end)).await;
+        let (_, outcome) = daemon.run(&line).await;
         let error = outcome.unwrap_err();
         assert!(error.next().starts_with(next), "{error}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -100,9 +100,9 @@ async fn saving_says_when_a_file_does_not_come_or_nobody_wants_to_wait() {
 }
 
 #[tokio::test]
-async fn fetching_asks_for_the_file_and_waits_for_it() {
-    let fake = Fake::start(coming(AttachmentStatus::Ready)).await;
-    let text = fake.output(&["files", "fetch", "atc-1"]).await;
+async fn fetch_requests_a_download_and_delayed() {
+    let daemon = FakeDaemon::start(downloading_script(AttachmentStatus::Ready)).await;
+    let text = daemon.output(&["files", "fetch", "atc-1"]).await;
     let expected = "\
 report.pdf (ATC-1): downloading 100 %: the relay does not answer
 report.pdf (ATC-1): ready
@@ -110,11 +110,12 @@ Save with: sealpost files save atc-1
 ";
     assert_eq!(text, expected);
     assert!(
-        fake.script()
-            .asked
+        daemon
+            .script()
+            .requests
             .contains(&"POST /v1/attachments/ATC-1/download".to_owned())
     );
-    let text = fake
+    let text = daemon
         .output(&["files", "fetch", "ATC-1", "--no-wait", "--json"])
         .await;
     let document: Value = serde_json::from_str(&text).unwrap();
@@ -122,11 +123,14 @@ Save with: sealpost files save atc-1
 }
 
 #[tokio::test]
-async fn a_file_is_stopped() {
-    let fake = Fake::start(coming(AttachmentStatus::Failed)).await;
-    let text = fake.output(&["files", "cancel", "ATC-1"]).await;
+async fn cancel_prints_the_new_status() {
+    let daemon = FakeDaemon::start(downloading_script(AttachmentStatus::Failed)).await;
+    let text = daemon.output(&["files", "cancel", "ATC-1"]).await;
     assert_eq!(text, "report.pdf (ATC-1): downloading 100 %\n");
-    assert_eq!(fake.script().asked, ["POST /v1/attachments/ATC-1/cancel"]);
+    assert_eq!(
+        daemon.script().requests,
+        ["POST /v1/attachments/ATC-1/cancel"]
+    );
 }
 
 fn dangerous(name: &str, dangers: &[Danger]) -> Attachment {
@@ -140,7 +144,7 @@ fn dangerous(name: &str, dangers: &[Danger]) -> Attachment {
 }
 
 #[tokio::test]
-async fn what_is_dangerous_is_said_before_it_is_saved_and_cannot_run() {
+async fn dangerous_files_are_marked_and_not_executable() {
     let mut message = incoming(1, "Bolt", "see the file");
     message.attachments = vec![dangerous(
         "invoice\u{202e}fdp.exe",
@@ -151,15 +155,18 @@ async fn what_is_dangerous_is_said_before_it_is_saved_and_cannot_run() {
         content: b"hello".to_vec(),
         ..Script::default()
     };
-    let (fake, folder) = (Fake::start(script).await, tempfile::tempdir().unwrap());
+    let (daemon, folder) = (
+        FakeDaemon::start(script).await,
+        tempfile::tempdir().unwrap(),
+    );
     let warning =
-        "Careful with invoice\u{fffd}fdp.exe (ATC-1): a program; its name hides what it is.\n";
-    let text = fake.output(&["show", MESSAGE]).await;
+        "Warning: invoice\u{fffd}fdp.exe (ATC-1): a program; its name hides what it is.\n";
+    let text = daemon.output(&["show", MESSAGE]).await;
     assert!(
         text.contains(warning) && text.contains("! application/pdf"),
         "{text}"
     );
-    let text = fake
+    let text = daemon
         .output(&[
             "files",
             "save",
@@ -177,7 +184,7 @@ async fn what_is_dangerous_is_said_before_it_is_saved_and_cannot_run() {
 }
 
 #[tokio::test]
-async fn files_are_listed_with_whom_they_are_shared() {
+async fn file_list_shows_contacts() {
     let listed = |file: Attachment, contacts: &[&str], message_count| ListedAttachment {
         attachment: file,
         message: Some(MESSAGE.into()),
@@ -200,7 +207,7 @@ async fn files_are_listed_with_whom_they_are_shared() {
         listed(ours, &["Bolt", "Cargo"], 200),
         listed(dangerous("setup.exe", &[Danger::Executable]), &["Bolt"], 1),
     ];
-    let fake = Fake::start(Script {
+    let daemon = FakeDaemon::start(Script {
         listed: items,
         ..Script::default()
     })
@@ -212,16 +219,83 @@ ATC-3  -                     draft.txt  text/plain              0 B  staged
 ATC-2  to Bolt and 199 more  plan.pdf   application/pdf    100.0 MB  uploading 25 %
 ATC-1  from Bolt             setup.exe  ! application/pdf       5 B  ready
 ";
-    let (text, outcome) = fake.run_wide(&["files"], 200).await;
+    let (text, outcome) = daemon.run_with_width(&["files"], 200).await;
     outcome.unwrap();
     assert_eq!(text, expected);
     assert_eq!(
-        fake.script().asked,
+        daemon.script().requests,
         ["GET /v1/attachments?order=desc&limit=50"]
     );
     assert!(
-        fake.output(&["files", "list", "--json"])
+        daemon
+            .output(&["files", "list", "--json"])
             .await
             .contains("\"messageCount\": 200")
     );
+}
+
+fn with_file(size: u64) -> Script {
+    let mut message = incoming(1, "Bolt", "see the file");
+    message.attachments = vec![attachment(
+        "ATC-1",
+        "../report.pdf",
+        size,
+        AttachmentStatus::Ready,
+    )];
+    Script {
+        messages: vec![message],
+        content: b"hello".to_vec(),
+        ..Script::default()
+    }
+}
+
+fn names(folder: &tempfile::TempDir) -> Vec<PathBuf> {
+    std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect()
+}
+
+#[tokio::test]
+async fn saving_uses_safe_names_and_never_overwrites() {
+    let (daemon, folder) = (
+        FakeDaemon::start(with_file(5)).await,
+        tempfile::tempdir().unwrap(),
+    );
+    let to = folder.path().to_str().unwrap();
+    let saved = folder.path().join("_report.pdf");
+    daemon.output(&["files", "save", MESSAGE, "--to", to]).await;
+    assert_eq!(std::fs::read(&saved).unwrap(), b"hello");
+    std::fs::write(&saved, "mine").unwrap();
+    let (_, outcome) = daemon.run(&["files", "save", MESSAGE, "--to", to]).await;
+    assert!(outcome.unwrap_err().next().contains("--force"));
+    assert_eq!(std::fs::read(&saved).unwrap(), b"mine");
+    let text = daemon
+        .output(&["files", "save", MESSAGE, "--to", to, "--force", "--json"])
+        .await;
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["items"][0]["path"], saved.to_str().unwrap());
+    assert_eq!(
+        (std::fs::read(&saved).unwrap(), names(&folder).len()),
+        (b"hello".to_vec(), 1)
+    );
+}
+
+#[tokio::test]
+async fn truncated_download_leaves_no_file() {
+    let (daemon, folder) = (
+        FakeDaemon::start(with_file(6)).await,
+        tempfile::tempdir().unwrap(),
+    );
+    let (_, outcome) = daemon
+        .run(&[
+            "files",
+            "save",
+            MESSAGE,
+            "--to",
+            folder.path().to_str().unwrap(),
+        ])
+        .await;
+    assert!(outcome.is_err());
+    assert!(names(&folder).is_empty());
 }

@@ -3,7 +3,7 @@
 use crate::{
     api::model::{AttachmentStatus, Direction},
     daemon::Daemon,
-    files::{FileId, SealedParts, Staged},
+    files::{DiskFileId, SealedParts, Staged},
     store::attachments,
     transfer,
 };
@@ -99,8 +99,8 @@ impl FakeBlob {
 
 /// Parts of a file that is about to be sealed.
 fn new_parts() -> Arc<SealedParts> {
-    Arc::new(SealedParts::of_new(
-        FileId::from_bytes(sealpost_service::random_array()),
+    Arc::new(SealedParts::for_new_file(
+        DiskFileId::from_bytes(sealpost_service::random_array()),
         Arc::default(),
         None,
     ))
@@ -228,7 +228,7 @@ impl TestBed {
         let insert = self.daemon.write(move |tx| {
             let file = match direction {
                 Direction::Out => file,
-                Direction::In => FileId::from_bytes(sealpost_service::random_array()),
+                Direction::In => DiskFileId::from_bytes(sealpost_service::random_array()),
             };
             let part_digests = &part_digests;
             let new = attachments::NewAttachment {

@@ -4,26 +4,26 @@ use crate::{
     api::model::{Delivery, EventTopic, Message, Page},
     cli::{
         args::WaitFor,
-        bars::Bars,
         client::Client,
         console::Console,
         error::CliError,
-        events::{Event, Events},
+        events::{Event, EventStream},
+        progress_bars::ProgressBars,
         views,
     },
 };
 use sealpost_proto::DeliveryStatus;
 use std::time::Duration;
 
-/// Follows the deliveries of a message until all have come far enough, or failed.
-pub(super) struct Waiter {
+/// Waits until all deliveries of a message have reached a status or failed.
+pub(super) struct DeliveryWaiter {
     target: DeliveryStatus,
-    events: Events,
+    events: EventStream,
 }
 
-impl Waiter {
-    /// Listens from now on.
-    pub(super) async fn begin(target: WaitFor, client: &Client) -> Result<Self, CliError> {
+impl DeliveryWaiter {
+    /// Opens the event stream.
+    pub(super) async fn subscribe(target: WaitFor, client: &Client) -> Result<Self, CliError> {
         let target = match target {
             WaitFor::Delivered => DeliveryStatus::Delivered,
             WaitFor::Read => DeliveryStatus::Read,
@@ -34,7 +34,7 @@ impl Waiter {
         })
     }
 
-    /// Prints each change; at the end, for programs, the messages as they are then.
+    /// Prints each change or, with `--json`, the final state of the messages.
     pub(super) async fn run(
         self,
         mut page: Page<Message>,
@@ -50,9 +50,9 @@ impl Waiter {
             None => Ok(self.follow(&mut page, client, console).await),
         };
         if console.is_json() {
-            console.json(&page)?;
+            console.print_json(&page)?;
         }
-        outcome.unwrap_or_else(|_| Err(late(&page, target)))
+        outcome.unwrap_or_else(|_| Err(timeout_error(&page, target)))
     }
 
     async fn follow(
@@ -66,12 +66,12 @@ impl Waiter {
             .first()
             .map(|message| message.attachments.as_slice())
             .unwrap_or_default();
-        let mut bars = Bars::of(files, console);
-        while deliveries(page).any(|delivery| is_waited_for(delivery, self.target)) {
+        let mut bars = ProgressBars::for_files(files, console);
+        while deliveries(page).any(|delivery| is_below(delivery, self.target)) {
             match self.events.next().await {
                 Some(event) => {
-                    bars.take(&event, client).await;
-                    take(event, page, &bars, console)?;
+                    bars.apply_event(&event, client).await;
+                    apply_event(event, page, &bars, console)?;
                 }
                 None => {
                     bars.clear();
@@ -86,15 +86,15 @@ impl Waiter {
         if failed == 0 {
             return Ok(());
         }
-        let what = format!("{failed} of {} deliveries failed", deliveries(page).count());
         Err(CliError::refused(
-            what,
-            "see why with: sealpost status MESSAGE",
+            format!("{failed} of {} deliveries failed", deliveries(page).count()),
+            "show the reason with: sealpost status MESSAGE",
         ))
     }
 }
 
-/// One for each recipient: every message of the page names all recipients, and only one of its deliveries is its own.
+/// Returns one delivery for each recipient. Every message of the page lists the deliveries to all
+/// recipients; only one of them is its own.
 pub(super) fn deliveries(page: &Page<Message>) -> impl Iterator<Item = &Delivery> {
     page.items.iter().flat_map(|message| {
         message
@@ -104,15 +104,15 @@ pub(super) fn deliveries(page: &Page<Message>) -> impl Iterator<Item = &Delivery
     })
 }
 
-const fn is_waited_for(delivery: &Delivery, target: DeliveryStatus) -> bool {
+const fn is_below(delivery: &Delivery, target: DeliveryStatus) -> bool {
     !matches!(delivery.status, DeliveryStatus::Failed) && delivery.status.rank() < target.rank()
 }
 
-/// Takes up a change of a delivery of ours.
-fn take(
+/// Updates the delivery that an event is about, and prints the change.
+fn apply_event(
     event: Event,
     page: &mut Page<Message>,
-    bars: &Bars,
+    bars: &ProgressBars,
     console: &mut Console,
 ) -> Result<(), CliError> {
     if event.topic != EventTopic::Delivery {
@@ -124,7 +124,7 @@ fn take(
     let Some(known) = deliveries(page).find(|delivery| delivery.message == changed.message) else {
         return Ok(());
     };
-    let is_news = views::delivery_state(known) != views::delivery_state(&changed);
+    let is_changed = views::delivery_state(known) != views::delivery_state(&changed);
     for delivery in page
         .items
         .iter_mut()
@@ -134,7 +134,7 @@ fn take(
             delivery.clone_from(&changed);
         }
     }
-    if console.is_json() || !is_news {
+    if console.is_json() || !is_changed {
         return Ok(());
     }
     let detail = views::delivery_detail(&changed, console.now());
@@ -147,19 +147,18 @@ fn take(
         "{} to {}: {}{detail}",
         changed.message,
         changed.contact,
-        views::delivery_word(&changed)
+        views::delivery_status_text(&changed)
     );
-    bars.above(|| console.line(line))
+    bars.print_above(|| console.print_line(line))
 }
 
-fn late(page: &Page<Message>, target: DeliveryStatus) -> CliError {
-    let late: Vec<&str> = deliveries(page)
-        .filter(|delivery| is_waited_for(delivery, target))
+fn timeout_error(page: &Page<Message>, target: DeliveryStatus) -> CliError {
+    let missing: Vec<&str> = deliveries(page)
+        .filter(|delivery| is_below(delivery, target))
         .map(|delivery| delivery.contact.as_str())
         .collect();
-    let what = format!("not {target} yet: {}", late.join(", "));
     CliError::refused(
-        what,
-        "nothing is lost, it goes on by itself; see: sealpost status",
+        format!("not {target} yet: {}", missing.join(", ")),
+        "the node continues to deliver the message; check it with: sealpost status",
     )
 }

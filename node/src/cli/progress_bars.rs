@@ -1,4 +1,4 @@
-//! Bars of files on the move, below the lines of a terminal. Where nobody sits before it, and for programs, there are none.
+//! Progress bars for file transfers, shown below the output on a terminal only.
 
 use super::{client::Client, console::Console, events::Event, units};
 use crate::api::model::{Attachment, Direction, EventTopic, Transfer, TransferState};
@@ -6,25 +6,27 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealpost_node_core::text::visible_line;
 use std::collections::HashMap;
 
-/// Of what this command moves itself.
-const OWN: &str =
+/// Template for a transfer by this process, which measures the rate itself.
+const LOCAL_TEMPLATE: &str =
     "{msg:.bold} {bar:24} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
-/// Of what the daemon tells of, with its rate.
-const TOLD: &str = "{msg:.bold} {bar:24} {decimal_bytes}/{decimal_total_bytes} {prefix}";
-/// Characters of a name before its bar; the rest of the line is for the bar and the numbers.
-const NAME_CHARACTERS: usize = 24;
+/// Template for a transfer by the daemon, which reports the rate.
+const DAEMON_TEMPLATE: &str = "{msg:.bold} {bar:24} {decimal_bytes}/{decimal_total_bytes} {prefix}";
+/// Maximum length of the file name before a bar, in characters.
+const NAME_LENGTH_MAX: usize = 24;
 
-/// The bars of one command.
-pub(super) struct Bars {
+/// Progress bars of one command.
+pub(super) struct ProgressBars {
     all: MultiProgress,
-    moving: HashMap<String, ProgressBar>,
+    /// Bars of the daemon's transfers, by attachment id.
+    bars: HashMap<String, ProgressBar>,
+    /// File names, by attachment id.
     names: HashMap<String, String>,
-    /// Only files that were named are shown.
-    is_choosy: bool,
+    /// Ignores files that are not in `names`.
+    only_named: bool,
 }
 
-impl Bars {
-    /// For all files; none is drawn yet.
+impl ProgressBars {
+    /// Shows transfers of any file.
     pub(super) fn new(console: &Console) -> Self {
         let target = if console.is_json() {
             ProgressDrawTarget::hidden()
@@ -34,28 +36,28 @@ impl Bars {
         let all = MultiProgress::with_draw_target(target);
         Self {
             all,
-            moving: HashMap::new(),
+            bars: HashMap::new(),
             names: HashMap::new(),
-            is_choosy: false,
+            only_named: false,
         }
     }
 
-    /// For these files only.
-    pub(super) fn of(files: &[Attachment], console: &Console) -> Self {
+    /// Shows transfers of these files only.
+    pub(super) fn for_files(files: &[Attachment], console: &Console) -> Self {
         let names = files
             .iter()
             .map(|file| (file.id.clone(), file.filename.clone()))
             .collect();
         Self {
             names,
-            is_choosy: true,
+            only_named: true,
             ..Self::new(console)
         }
     }
 
-    /// One of what its owner moves.
-    pub(super) fn own(&self, name: &str, total: u64) -> ProgressBar {
-        self.add(OWN, name, total)
+    /// Adds a bar that the caller updates.
+    pub(super) fn add_local(&self, name: &str, total: u64) -> ProgressBar {
+        self.add(LOCAL_TEMPLATE, name, total)
     }
 
     fn add(&self, template: &str, name: &str, total: u64) -> ProgressBar {
@@ -63,11 +65,11 @@ impl Bars {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
-        bar.with_message(short(name))
+        bar.with_message(shorten_name(name))
     }
 
-    /// Takes up an event about a file on the move; all others are nothing to it.
-    pub(super) async fn take(&mut self, event: &Event, client: &Client) {
+    /// Updates the bars from a transfer event. Ignores all other events.
+    pub(super) async fn apply_event(&mut self, event: &Event, client: &Client) {
         if event.topic != EventTopic::Transfer || self.all.is_hidden() {
             return;
         }
@@ -75,27 +77,27 @@ impl Bars {
             return;
         };
         if !self.names.contains_key(&transfer.attachment) {
-            if self.is_choosy {
+            if self.only_named {
                 return;
             }
-            // One without a name is shown by its id.
+            // If the name cannot be loaded, the id serves as the name.
             let file = client
                 .get::<Attachment>(&["v1", "attachments", &transfer.attachment], &())
                 .await;
             let name = file.map_or_else(|_| transfer.attachment.clone(), |file| file.filename);
             self.names.insert(transfer.attachment.clone(), name);
         }
-        self.show(&transfer);
+        self.update(&transfer);
     }
 
-    fn show(&mut self, transfer: &Transfer) {
+    fn update(&mut self, transfer: &Transfer) {
         if transfer.state != TransferState::Moving {
-            if let Some(bar) = self.moving.remove(&transfer.attachment) {
+            if let Some(bar) = self.bars.remove(&transfer.attachment) {
                 bar.finish_and_clear();
             }
             return;
         }
-        if !self.moving.contains_key(&transfer.attachment) {
+        if !self.bars.contains_key(&transfer.attachment) {
             let name = self
                 .names
                 .get(&transfer.attachment)
@@ -105,32 +107,30 @@ impl Bars {
             } else {
                 "↓"
             };
-            self.moving.insert(
-                transfer.attachment.clone(),
-                self.add(TOLD, &format!("{arrow} {name}"), transfer.total),
-            );
+            let bar = self.add(DAEMON_TEMPLATE, &format!("{arrow} {name}"), transfer.total);
+            self.bars.insert(transfer.attachment.clone(), bar);
         }
-        if let Some(bar) = self.moving.get(&transfer.attachment) {
-            bar.set_prefix(rate(transfer));
+        if let Some(bar) = self.bars.get(&transfer.attachment) {
+            bar.set_prefix(format_rate(transfer));
             bar.set_position(transfer.bytes);
         }
     }
 
-    /// Forgets what moved: nobody tells of it any more.
+    /// Removes the bars of the daemon's transfers, for example when its event stream ends.
     pub(super) fn clear(&mut self) {
-        for (_, bar) in self.moving.drain() {
+        for (_, bar) in self.bars.drain() {
             bar.finish_and_clear();
         }
     }
 
-    /// Prints lines above the bars.
-    pub(super) fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+    /// Hides the bars while `print` runs, so that its lines appear above them.
+    pub(super) fn print_above<T>(&self, print: impl FnOnce() -> T) -> T {
         self.all.suspend(print)
     }
 }
 
-/// `12.3 MB/s, 8 s left`
-fn rate(transfer: &Transfer) -> String {
+/// Formats the rate as `12.3 MB/s, 8 s left`.
+fn format_rate(transfer: &Transfer) -> String {
     let left = transfer
         .total
         .saturating_sub(transfer.bytes)
@@ -141,9 +141,9 @@ fn rate(transfer: &Transfer) -> String {
     format!("{}/s{left}", units::size(transfer.bytes_per_second))
 }
 
-fn short(name: &str) -> String {
+fn shorten_name(name: &str) -> String {
     let name = visible_line(name);
-    match name.char_indices().nth(NAME_CHARACTERS) {
+    match name.char_indices().nth(NAME_LENGTH_MAX) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name.into_owned(),
     }

@@ -1,14 +1,14 @@
-//! Reading a verified blob: chunk by chunk, each opened before it is handed out.
+//! Decrypting reader of a verified blob.
 
 use bytes::Bytes;
 use sealpost_e2ee::attachment::{BlobOpener, FileKey, Sealed};
 use sealpost_proto::limits::CHUNK_BYTES;
 use std::{fs::File, io, io::Read as _, path::Path};
 
-/// So much is handed out at a time.
+/// Size of the plaintext pieces.
 const PIECE_BYTES: usize = 4 * CHUNK_BYTES;
 
-/// Opens a sealed file; holds one piece in memory.
+/// Decrypts a sealed file chunk by chunk, with one piece in memory.
 pub(super) struct Reader {
     file: File,
     opener: Option<BlobOpener>,
@@ -25,7 +25,7 @@ impl Reader {
         })
     }
 
-    /// The plaintext that comes next; none at the end, when everything was checked.
+    /// Returns the next piece of plaintext, or `None` after the end has been verified.
     pub(super) fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         while let Some(opener) = &mut self.opener

@@ -1,52 +1,49 @@
-//! Waiting for files that are on their way.
+//! Waiting for downloads to finish.
 
 use super::{
-    bars::Bars,
     client::Client,
     console::Console,
     error::CliError,
-    events::{Event, Events},
+    events::{Event, EventStream},
+    progress_bars::ProgressBars,
     views,
 };
 use crate::api::model::{Attachment, AttachmentStatus, EventTopic};
 use sealpost_node_core::text::visible_line;
 use std::time::Duration;
 
-/// How often it looks whether a daemon that went away is back.
+/// Interval between attempts to reconnect to a daemon that stopped.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether a file comes by itself.
-pub(super) const fn is_coming(file: &Attachment) -> bool {
+/// Returns whether a file is being downloaded or will be.
+pub(super) const fn is_in_transit(file: &Attachment) -> bool {
     matches!(
         file.status,
         AttachmentStatus::Waiting | AttachmentStatus::Downloading
     )
 }
 
-/// Waits until none of the files is on its way any more, and shows how far they are; returns them as they are then.
-///
-/// # Errors
-/// When the daemon refuses, or does not answer.
-pub(super) async fn until_here(
+/// Shows progress until none of the files is in transit, and returns their final state.
+pub(super) async fn wait_until_transferred(
     mut files: Vec<Attachment>,
     client: &Client,
     console: &mut Console,
 ) -> Result<Vec<Attachment>, CliError> {
-    if !files.iter().any(is_coming) {
+    if !files.iter().any(is_in_transit) {
         return Ok(files);
     }
-    let mut bars = Bars::of(&files, console);
-    let mut events = follow(&mut files, client).await?;
-    while files.iter().any(is_coming) {
+    let mut bars = ProgressBars::for_files(&files, console);
+    let mut events = subscribe(&mut files, client).await?;
+    while files.iter().any(is_in_transit) {
         match events.next().await {
             Some(event) => {
-                bars.take(&event, client).await;
-                take(&event, &mut files, &bars, console)?;
+                bars.apply_event(&event, client).await;
+                apply_event(&event, &mut files, &bars, console)?;
             }
             None => {
                 bars.clear();
                 tokio::time::sleep(RETRY_INTERVAL).await;
-                events = follow(&mut files, client).await?;
+                events = subscribe(&mut files, client).await?;
             }
         }
     }
@@ -54,8 +51,8 @@ pub(super) async fn until_here(
     Ok(files)
 }
 
-/// Listens first and looks then, so that nothing is missed in between.
-async fn follow(files: &mut [Attachment], client: &Client) -> Result<Events, CliError> {
+/// Opens the event stream and then reloads the files, so that no change in between is missed.
+async fn subscribe(files: &mut [Attachment], client: &Client) -> Result<EventStream, CliError> {
     let events = client.events(None).await?;
     for file in files {
         *file = client.get(&["v1", "attachments", &file.id], &()).await?;
@@ -63,10 +60,11 @@ async fn follow(files: &mut [Attachment], client: &Client) -> Result<Events, Cli
     Ok(events)
 }
 
-fn take(
+/// Updates the file that an event is about, and prints a new reason for a delay.
+fn apply_event(
     event: &Event,
     files: &mut [Attachment],
-    bars: &Bars,
+    bars: &ProgressBars,
     console: &mut Console,
 ) -> Result<(), CliError> {
     if event.topic != EventTopic::Attachment {
@@ -78,12 +76,12 @@ fn take(
     let Some(file) = files.iter_mut().find(|file| file.id == changed.id) else {
         return Ok(());
     };
-    let is_news = changed.reason.is_some() && changed.reason != file.reason && !console.is_json();
+    let has_new_reason = changed.reason.is_some() && changed.reason != file.reason;
     *file = changed;
-    if !is_news {
+    if !has_new_reason || console.is_json() {
         return Ok(());
     }
     let (status, _) = views::attachment_status(file);
     let line = format!("{} ({}): {status}", file.filename, file.id);
-    bars.above(|| console.line(visible_line(&line)))
+    bars.print_above(|| console.print_line(visible_line(&line)))
 }
