@@ -1,6 +1,6 @@
-//! The questions that stories ask a node, over the client of its own command line.
+//! The local API of a node as scenarios use it, over the client of its command line.
 
-use crate::wait::until;
+use crate::wait::wait_for;
 use anyhow::{Context as _, ensure};
 use sealpost_node::{
     api::model::{
@@ -8,41 +8,35 @@ use sealpost_node::{
         Delivery, Direction, HealthState, Invite, InviteKind, Message, MessagesQuery, Node, Page,
         PageQuery, Safety, SendMessage, StageQuery, Verify,
     },
-    cli::{client::Client, error::CliError, events::Events},
+    cli::{client::Client, error::CliError, events::EventStream},
 };
 use sealpost_proto::DeliveryStatus;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 
-/// A node's local API.
+/// Local API of a node.
 pub struct Api(Client);
 
-type Answer<T> = Result<T, CliError>;
+type ApiResult<T> = Result<T, CliError>;
 
-/// The body of a request that says everything in its path.
+/// Empty request body.
 #[derive(Serialize)]
 struct Empty {}
 
 impl Api {
-    /// Over this client.
+    /// Creates an API over this client.
     #[must_use]
     pub const fn new(client: Client) -> Self {
         Self(client)
     }
 
-    /// Who it is and how it stands with its relay.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn node(&self) -> Answer<Node> {
+    /// Returns the node's identity and the state of its relay connection.
+    pub async fn node(&self) -> ApiResult<Node> {
         self.0.get(&["v1", "node"], &()).await
     }
 
-    /// Makes a single-use invite, and its URL.
-    ///
-    /// # Errors
-    /// [`CliError`]
+    /// Creates a single-use invite; returns it with its URL.
     pub async fn invite(&self, auto_accept: bool) -> anyhow::Result<(Invite, String)> {
         self.invite_with(&CreateInvite {
             kind: InviteKind::Single,
@@ -52,29 +46,20 @@ impl Api {
         .await
     }
 
-    /// Makes an invite, and its URL.
-    ///
-    /// # Errors
-    /// [`CliError`]
+    /// Creates an invite; returns it with its URL.
     pub async fn invite_with(&self, request: &CreateInvite) -> anyhow::Result<(Invite, String)> {
         let invite: Invite = self.0.post(&["v1", "invites"], request).await?;
         let url = invite.url.clone().context("a new invite without a URL")?;
         Ok((invite, url))
     }
 
-    /// Takes an invite back.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn revoke(&self, invite: &str) -> Answer<()> {
+    /// Revokes an invite.
+    pub async fn revoke(&self, invite: &str) -> ApiResult<()> {
         self.0.delete(&["v1", "invites", invite]).await
     }
 
-    /// Asks for a connection.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn connect(&self, invite: &str, note: &str) -> Answer<Connection> {
+    /// Requests a connection.
+    pub async fn connect(&self, invite: &str, note: &str) -> ApiResult<Connection> {
         let request = Connect {
             invite: invite.to_owned(),
             note: Some(note.to_owned()),
@@ -82,43 +67,31 @@ impl Api {
         self.0.post(&["v1", "connections"], &request).await
     }
 
-    /// All connections.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn connections(&self) -> Answer<Vec<Connection>> {
-        self.all(&["v1", "connections"], |after| PageQuery {
+    /// Lists all connections.
+    pub async fn connections(&self) -> ApiResult<Vec<Connection>> {
+        self.fetch_all(&["v1", "connections"], |after| PageQuery {
             limit: None,
             after,
         })
         .await
     }
 
-    /// Says yes to a request.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn accept(&self, connection: &str) -> Answer<Connection> {
+    /// Accepts a connection request.
+    pub async fn accept(&self, connection: &str) -> ApiResult<Connection> {
         self.0
             .post(&["v1", "connections", connection, "accept"], &Empty {})
             .await
     }
 
-    /// What both sides compare.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn safety_number(&self, connection: &str) -> Answer<Safety> {
+    /// Returns the safety number that both sides compare.
+    pub async fn safety_number(&self, connection: &str) -> ApiResult<Safety> {
         self.0
             .get(&["v1", "connections", connection, "safety-number"], &())
             .await
     }
 
-    /// Compares it with what the other side reads out.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn verify(&self, connection: &str, number: &str) -> Answer<Connection> {
+    /// Compares the safety number with the one that the peer reads out.
+    pub async fn verify(&self, connection: &str, number: &str) -> ApiResult<Connection> {
         let request = Verify {
             number: Some(number.to_owned()),
         };
@@ -127,11 +100,8 @@ impl Api {
             .await
     }
 
-    /// Hands a file to the node.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn stage(&self, filename: &str, content: Vec<u8>) -> Answer<Attachment> {
+    /// Stages a file.
+    pub async fn stage(&self, filename: &str, content: Vec<u8>) -> ApiResult<Attachment> {
         let query = StageQuery {
             filename: filename.to_owned(),
         };
@@ -141,11 +111,8 @@ impl Api {
             .await
     }
 
-    /// Sends; one message for each recipient.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn send(&self, request: &SendMessage) -> Answer<Vec<Message>> {
+    /// Sends a message; returns one for each recipient.
+    pub async fn send(&self, request: &SendMessage) -> ApiResult<Vec<Message>> {
         Ok(self
             .0
             .post::<Page<Message>>(&["v1", "messages"], request)
@@ -153,49 +120,34 @@ impl Api {
             .items)
     }
 
-    /// All messages of one way, oldest first.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn messages(&self, direction: Direction) -> Answer<Vec<Message>> {
+    /// Lists all messages in one direction, oldest first.
+    pub async fn messages(&self, direction: Direction) -> ApiResult<Vec<Message>> {
         let query = |after| MessagesQuery {
             direction: Some(direction),
             after,
             ..MessagesQuery::default()
         };
-        self.all(&["v1", "messages"], query).await
+        self.fetch_all(&["v1", "messages"], query).await
     }
 
-    /// One message.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn message(&self, id: &str) -> Answer<Message> {
+    /// Returns one message.
+    pub async fn message(&self, id: &str) -> ApiResult<Message> {
         self.0.get(&["v1", "messages", id], &()).await
     }
 
     /// Marks a message as read.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn read(&self, id: &str) -> Answer<Message> {
+    pub async fn read(&self, id: &str) -> ApiResult<Message> {
         self.0
             .post(&["v1", "messages", id, "read"], &Empty {})
             .await
     }
 
-    /// One file.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn attachment(&self, id: &str) -> Answer<Attachment> {
+    /// Returns one attachment.
+    pub async fn attachment(&self, id: &str) -> ApiResult<Attachment> {
         self.0.get(&["v1", "attachments", id], &()).await
     }
 
-    /// Downloads a file and gives the hex of its SHA-256.
-    ///
-    /// # Errors
-    /// When the node refuses or the connection breaks.
+    /// Downloads a file and returns its SHA-256 in hexadecimal.
     pub async fn content_digest(&self, id: &str) -> anyhow::Result<String> {
         let mut response = self
             .0
@@ -208,10 +160,7 @@ impl Api {
         Ok(hex(&hash.finalize()))
     }
 
-    /// The small picture of a file.
-    ///
-    /// # Errors
-    /// When it has none, the node refuses or the connection breaks.
+    /// Downloads the preview of a file.
     pub async fn preview(&self, id: &str) -> anyhow::Result<Vec<u8>> {
         let response = self
             .0
@@ -220,19 +169,16 @@ impl Api {
         Ok(response.bytes().await?.into())
     }
 
-    /// What happens from now on.
-    ///
-    /// # Errors
-    /// [`CliError`]
-    pub async fn events(&self) -> Answer<Events> {
+    /// Subscribes to the events from now on.
+    pub async fn events(&self) -> ApiResult<EventStream> {
         self.0.events(None).await
     }
 
-    async fn all<T: DeserializeOwned, Q: Serialize>(
+    async fn fetch_all<T: DeserializeOwned, Q: Serialize>(
         &self,
         path: &[&str],
         query: impl Fn(Option<String>) -> Q,
-    ) -> Answer<Vec<T>> {
+    ) -> ApiResult<Vec<T>> {
         let (mut items, mut after) = (Vec::new(), None);
         loop {
             let page: Page<T> = self.0.get(path, &query(after)).await?;
@@ -245,44 +191,35 @@ impl Api {
     }
 }
 
-/// What stories wait for.
+/// The states that scenarios wait for.
 impl Api {
-    /// The request that came in with this note.
-    ///
-    /// # Errors
-    /// When it does not come.
-    pub async fn request(&self, note: &str) -> anyhow::Result<Connection> {
-        let is_it = |connection: &Connection| {
+    /// Waits for the incoming request with this note.
+    pub async fn wait_for_request(&self, note: &str) -> anyhow::Result<Connection> {
+        let matches = |connection: &Connection| {
             connection.note == note && connection.direction == Direction::In
         };
-        until("the request comes in", async || {
-            Ok(self.connections().await?.into_iter().find(is_it))
+        wait_for("the request arrives", async || {
+            Ok(self.connections().await?.into_iter().find(matches))
         })
         .await
     }
 
-    /// The connection, once both sides agree and know that they do, so that messages flow.
-    ///
-    /// # Errors
-    /// When they do not.
-    pub async fn accepted(&self, connection: &str) -> anyhow::Result<Connection> {
-        let is_it = |one: &Connection| {
+    /// Waits until both sides have accepted the connection and messages can flow.
+    pub async fn wait_for_accepted(&self, connection: &str) -> anyhow::Result<Connection> {
+        let matches = |one: &Connection| {
             one.id == connection
                 && one.status == ConnectionStatus::Accepted
                 && one.health.state == HealthState::Ok
         };
-        until("the connection is accepted", async || {
-            Ok(self.connections().await?.into_iter().find(is_it))
+        wait_for("the connection is accepted", async || {
+            Ok(self.connections().await?.into_iter().find(matches))
         })
         .await
     }
 
-    /// The incoming message with this uuid, once all its files are here.
-    ///
-    /// # Errors
-    /// When it does not come, or a file failed.
-    pub async fn received(&self, uuid: &str) -> anyhow::Result<Message> {
-        until("the message comes in with its files", async || {
+    /// Waits for the incoming message with this uuid and for all its files.
+    pub async fn wait_for_message(&self, uuid: &str) -> anyhow::Result<Message> {
+        wait_for("the message arrives with its files", async || {
             let Some(message) = self
                 .messages(Direction::In)
                 .await?
@@ -298,21 +235,22 @@ impl Api {
                     "{name} failed: {reason}"
                 );
             }
-            let is_here = message
+            let is_complete = message
                 .attachments
                 .iter()
                 .all(|file| file.status == AttachmentStatus::Ready);
-            Ok(is_here.then_some(message))
+            Ok(is_complete.then_some(message))
         })
         .await
     }
 
-    /// The delivery of a message to its one recipient, once it is at least that far.
-    ///
-    /// # Errors
-    /// When it does not get there, or fails.
-    pub async fn reached(&self, message: &str, status: DeliveryStatus) -> anyhow::Result<Delivery> {
-        until(&format!("{message} is {status}"), async || {
+    /// Waits until the delivery of a message to its one recipient has at least this status.
+    pub async fn wait_for_status(
+        &self,
+        message: &str,
+        status: DeliveryStatus,
+    ) -> anyhow::Result<Delivery> {
+        wait_for(&format!("{message} is {status}"), async || {
             let delivery = self
                 .message(message)
                 .await?
@@ -331,7 +269,7 @@ impl Api {
     }
 }
 
-/// Lower-case hexadecimal.
+/// Encodes bytes as lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -341,7 +279,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The hex of the SHA-256 of these bytes.
+/// Returns the SHA-256 of these bytes in hexadecimal.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

@@ -1,4 +1,4 @@
-//! What a story holds against the disk of the relay and the memory of the processes.
+//! Checks of the relay's disk and of the processes' memory.
 
 use memchr::memmem;
 use std::{
@@ -6,55 +6,57 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most memory that relay and node may hold while files pass.
+/// Limit on the peak memory of relay and node while files are transferred.
 pub const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What a relay must not have on its disk, and how to name it.
+/// Bytes that must not be on the relay's disk.
 #[derive(Debug, Clone)]
 pub struct Secret {
-    /// For people.
-    pub what: String,
-    /// As it would stand there.
+    /// Description for the error message.
+    pub description: String,
+    /// The bytes to search for.
     pub bytes: Vec<u8>,
 }
 
 impl Secret {
-    /// A secret.
+    /// Creates a secret.
     #[must_use]
-    pub fn new(what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+    pub fn new(description: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
-            what: what.into(),
+            description: description.into(),
             bytes: bytes.into(),
         }
     }
 }
 
-/// What was looked through.
+/// Extent of a search.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Searched {
-    /// Files.
+pub struct SearchedFiles {
+    /// Number of files.
     pub files: usize,
-    /// Bytes in them.
+    /// Number of bytes in them.
     pub bytes: u64,
 }
 
-/// Looks for secrets in the raw bytes of all files below a folder, their names included.
-///
-/// # Errors
-/// The first secret that is there, and where; or a file that cannot be read.
-pub fn ensure_blind(folder: &Path, secrets: &[Secret]) -> anyhow::Result<Searched> {
-    let mut searched = Searched::default();
+/// Fails if a secret occurs in the contents or paths of the files below a folder.
+pub fn ensure_no_secrets(folder: &Path, secrets: &[Secret]) -> anyhow::Result<SearchedFiles> {
+    let mut searched = SearchedFiles::default();
     for path in files_below(folder)? {
-        // A file may go while the relay works.
+        // The relay may delete a file during the search.
         let Ok(content) = fs::read(&path) else {
             continue;
         };
         for secret in secrets {
             let name = path.as_os_str().as_encoded_bytes();
-            let is_there = memmem::find(&content, &secret.bytes)
+            let is_found = memmem::find(&content, &secret.bytes)
                 .or_else(|| memmem::find(name, &secret.bytes))
                 .is_some();
-            anyhow::ensure!(!is_there, "{} stands in {}", secret.what, path.display());
+            anyhow::ensure!(
+                !is_found,
+                "{} found in {}",
+                secret.description,
+                path.display()
+            );
         }
         searched.files += 1;
         searched.bytes += content.len() as u64;
@@ -62,10 +64,7 @@ pub fn ensure_blind(folder: &Path, secrets: &[Secret]) -> anyhow::Result<Searche
     Ok(searched)
 }
 
-/// All files below a folder.
-///
-/// # Errors
-/// When the folder cannot be read.
+/// Lists all files below a folder.
 pub fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
@@ -87,24 +86,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_found_wherever_it_stands() {
+    fn secrets_are_found_in_contents_and_paths() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("inner")).unwrap();
         fs::write(folder.path().join("inner/file"), b"xx canary yy").unwrap();
-        let look = |word: &str| ensure_blind(folder.path(), &[Secret::new("it", word)]);
+        let search = |word: &str| ensure_no_secrets(folder.path(), &[Secret::new("it", word)]);
         assert_eq!(
-            look("another").unwrap(),
-            Searched {
+            search("another").unwrap(),
+            SearchedFiles {
                 files: 1,
                 bytes: 12
             }
         );
         assert!(
-            look("canary")
+            search("canary")
                 .unwrap_err()
                 .to_string()
-                .starts_with("it stands in")
+                .starts_with("it found in")
         );
-        assert!(look("inner/file").is_err(), "a name counts as well");
+        assert!(search("inner/file").is_err(), "paths are searched as well");
     }
 }

@@ -1,4 +1,4 @@
-//! The files that stories send.
+//! The files that scenarios send.
 
 use crate::api::digest;
 use std::io::Write as _;
@@ -7,22 +7,22 @@ use std::io::Write as _;
 const README: &[u8] = include_bytes!("../../../README.md");
 /// A picture.
 const PICTURE: &[u8] = include_bytes!("../assets/seal.png");
-/// How large the generated file is.
+/// Size of the generated file.
 const MEASUREMENTS_BYTES: usize = 20_000_000;
-/// Stands in the generated file and nowhere else in the world.
+/// Text that occurs in the generated file and nowhere else.
 pub const CANARY: &str = "canary 7c0e1d5a93b24f68";
 
-/// A file to be sent.
+/// File to send.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Its name.
+    /// File name.
     pub name: String,
-    /// Its bytes.
+    /// Contents.
     pub content: Vec<u8>,
 }
 
 impl Sample {
-    /// A file.
+    /// Creates a file.
     #[must_use]
     pub fn new(name: &str, content: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -31,13 +31,13 @@ impl Sample {
         }
     }
 
-    /// The hex of its SHA-256.
+    /// Returns the SHA-256 in hexadecimal.
     #[must_use]
     pub fn digest(&self) -> String {
         digest(&self.content)
     }
 
-    /// Bytes from its middle that are long enough to be its own.
+    /// Returns bytes from the middle, enough to be unique.
     #[must_use]
     pub fn excerpt(&self) -> &[u8] {
         let middle = self.content.len() / 2;
@@ -45,7 +45,7 @@ impl Sample {
     }
 }
 
-/// The three files of the demo: a text, a picture and 20 MB of measurements.
+/// Returns the three files of the demo: a text, a picture and 20 MB of measurements.
 #[must_use]
 pub fn samples() -> [Sample; 3] {
     [
@@ -55,14 +55,14 @@ pub fn samples() -> [Sample; 3] {
     ]
 }
 
-/// Lines of measurements, always the same, with the canary in one of them.
+/// Generates lines of measurements, always the same, with the canary in the first one.
 #[must_use]
 pub fn measurements(bytes: usize) -> Vec<u8> {
     let mut text = format!("housing,millimetres,{CANARY}\n").into_bytes();
     text.reserve(bytes);
     let mut state = 4711_u32;
     while text.len() < bytes {
-        // A linear congruential sequence (Numerical Recipes): nobody needs better noise here.
+        // A linear congruential generator (Numerical Recipes) is good enough here.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // Writing to a Vec cannot fail.
         let _ = writeln!(

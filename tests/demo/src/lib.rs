@@ -1,46 +1,46 @@
-//! The first story of floor 5: a relay and two businesses as three processes, and what every other story needs to start,
-//! stop, ask and check them. The processes are this program again, in the roles that [`roles`] names, so nothing here can
-//! be older than the code that it shows.
+//! The demo scenario: a relay and two businesses as three processes. The library also holds what
+//! every other scenario needs to start, stop, query and check such processes. The processes are
+//! this program again, in one of its [`roles`], so they always run the current code.
 //!
-//! Start reading at [`story`]; [`world`] is what a story takes place in.
+//! Start reading at [`scenario`], then [`environment`].
 
 pub mod api;
 pub mod checks;
-mod curtain;
+pub mod environment;
 pub mod files;
+mod interactive;
 pub mod node;
 pub mod ports;
 pub mod process;
 pub mod relay;
 pub mod roles;
+mod scenario;
 mod screen;
-mod story;
 mod table;
 pub mod wait;
-pub mod world;
 
 use anyhow::Context as _;
 use clap::Parser;
+use environment::Environment;
 use process::Program;
 use screen::Screen;
 use sealpost_service::Shutdown;
 use std::{ffi::OsString, process::ExitCode};
 use tokio::runtime::Runtime;
-use world::World;
 
-/// What a shell shows for a program ended by Ctrl-C.
+/// Exit code of a program that was interrupted by Ctrl-C, as shells report it.
 const INTERRUPTED: u8 = 130;
 
-/// Two businesses, a relay between them that cannot read, and everything that happens until a message is read.
+/// Two businesses exchange messages and files over a relay that cannot read them.
 #[derive(Debug, Parser)]
 #[command(name = "sealpost-demo", version)]
 struct Args {
-    /// Exit when the story is told; 0 only if all of it held
+    /// Exit at the end of the scenario, with 0 only if every check passed
     #[arg(long)]
     once: bool,
 }
 
-/// Tells the story; `args` begins with the program's name.
+/// Runs the demo; the first of `args` is the program's name.
 pub fn run(args: Vec<OsString>) -> ExitCode {
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
@@ -49,33 +49,33 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     let mut screen = Screen::stdout();
     let outcome = Runtime::new()
         .context("the runtime cannot start")
-        .and_then(|runtime| runtime.block_on(tell(&args, &mut screen)));
+        .and_then(|runtime| runtime.block_on(run_demo(&args, &mut screen)));
     outcome.unwrap_or_else(|error| {
-        // When nobody reads the output there is nobody to tell.
+        // If the output is closed, the error cannot be reported anywhere.
         let _ = screen.failed(&format!("{error:#}"));
         ExitCode::FAILURE
     })
 }
 
-/// The story between its signals: whatever ends it, the processes stop and the folder goes.
-async fn tell(args: &Args, screen: &mut Screen) -> anyhow::Result<ExitCode> {
-    let shutdown = Shutdown::on_signals().context("signals cannot be caught")?;
-    let mut world = World::begin(Program::this()?)?;
-    let told = tokio::select! {
-        told = story::tell(screen, &mut world) => Some(told),
+/// Runs the scenario. However it ends, the processes stop and the folder is deleted.
+async fn run_demo(args: &Args, screen: &mut Screen) -> anyhow::Result<ExitCode> {
+    let shutdown = Shutdown::on_signals().context("signal handlers cannot be installed")?;
+    let mut env = Environment::new(Program::this()?)?;
+    let outcome = tokio::select! {
+        outcome = scenario::run(screen, &mut env) => Some(outcome),
         () = shutdown.triggered() => None,
     };
-    let code = match told {
+    let code = match outcome {
         None => ExitCode::from(INTERRUPTED),
         Some(Err(error)) => return Err(error),
-        Some(Ok(cast)) => {
+        Some(Ok(nodes)) => {
             if !args.once {
-                curtain::stay(screen, &world, &cast, &shutdown).await?;
+                interactive::run_until_interrupted(screen, &env, &nodes, &shutdown).await?;
             }
-            cast.leave().await?;
+            nodes.stop().await?;
             ExitCode::SUCCESS
         }
     };
-    world.finish().await?;
+    env.finish().await?;
     Ok(code)
 }

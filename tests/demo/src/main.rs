@@ -1,8 +1,8 @@
-//! `cargo run --release`: the demo, and the roles in which it starts itself again.
+//! `cargo run --release`: the demo, which starts itself again in the roles of relay and nodes.
 
 use std::{env::args_os, ffi::OsString, process::ExitCode};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = args_os().collect();
-    sealpost_demo::roles::play(&args).unwrap_or_else(|| sealpost_demo::run(args))
+    sealpost_demo::roles::run_role(&args).unwrap_or_else(|| sealpost_demo::run(args))
 }

@@ -1,11 +1,11 @@
-//! A node that can be stopped, killed and started again, and its home, which stays.
+//! A node that can be stopped, killed and started again, and its data folder.
 
 use crate::{
     api::Api,
-    ports::free_port,
+    ports::reserve_port,
     process::{Process, Program},
     roles::Role,
-    wait::until,
+    wait::wait_for,
 };
 use anyhow::{Context as _, ensure};
 use sealpost_node::{
@@ -18,16 +18,16 @@ use std::{
     process::Output,
 };
 
-/// How envelopes come to a node.
+/// How a node receives envelopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// It asks the relay.
+    /// The node polls the relay.
     Pull,
-    /// The relay calls it.
+    /// The relay calls the node.
     Webhook,
 }
 
-/// The data folder of a node and what can be asked there, whether its daemon runs or not.
+/// Data folder of a node, with the commands that run on it whether the daemon runs or not.
 #[derive(Debug, Clone)]
 pub struct Home {
     program: Program,
@@ -36,39 +36,30 @@ pub struct Home {
 }
 
 impl Home {
-    /// The name on its card.
+    /// Returns the name on the node's card.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The data folder.
+    /// Returns the data folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Its local API.
-    ///
-    /// # Errors
-    /// When its daemon never ran.
+    /// Opens the local API.
     pub fn api(&self) -> Result<Api, CliError> {
         Client::open(&self.folder).map(Api::new)
     }
 
-    /// Starts `sealpost` on this folder, as a person does who may press Ctrl-C.
-    ///
-    /// # Errors
-    /// When it does not start.
+    /// Starts `sealpost` on this folder as a process that can be interrupted.
     pub fn start_cli(&self, args: &[&str], log: &Path) -> anyhow::Result<Process> {
         self.program
             .start("sealpost", Role::NodeCommand, &self.args(args), log)
     }
 
     /// Runs `sealpost` on this folder to its end.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub async fn cli(&self, args: &[&str]) -> anyhow::Result<Output> {
         self.program
             .output(Role::NodeCommand, &self.args(args))
@@ -83,7 +74,7 @@ impl Home {
     }
 }
 
-/// A node.
+/// Node process and its data folder.
 #[derive(Debug)]
 pub struct Node {
     home: Home,
@@ -92,10 +83,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Makes a node in a folder of its own beside a log of its own, and does not start it.
-    ///
-    /// # Errors
-    /// When `sealpost init` refuses.
+    /// Creates a node with its own folder and log below `parent`, without starting it.
     pub async fn init(
         program: &Program,
         parent: &Path,
@@ -118,7 +106,7 @@ impl Node {
             "--listen",
             "127.0.0.1:0",
         ];
-        let webhook = format!("127.0.0.1:{}", free_port()?);
+        let webhook = format!("127.0.0.1:{}", reserve_port()?);
         let url = format!("http://{webhook}/sealpost");
         if delivery == Delivery::Webhook {
             args.extend(["--webhook-listen", &webhook, "--webhook-url", &url]);
@@ -136,24 +124,18 @@ impl Node {
         })
     }
 
-    /// What stays when the daemon ends.
+    /// Returns the data folder, which outlives the daemon.
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.home
     }
 
-    /// Its local API.
-    ///
-    /// # Errors
-    /// When its daemon never ran.
+    /// Opens the local API.
     pub fn api(&self) -> Result<Api, CliError> {
         self.home.api()
     }
 
-    /// Starts the daemon and returns when its API answers.
-    ///
-    /// # Errors
-    /// When it does not.
+    /// Starts the daemon and waits until its API responds.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let args = [
             OsStr::new("--data"),
@@ -165,9 +147,9 @@ impl Node {
             .program
             .start(&self.home.name, Role::Node, &args, &self.log)?;
         let home = &self.home;
-        until("the daemon answers", async || {
+        wait_for("the daemon responds", async || {
             process.ensure_running()?;
-            // The files of the last run may still be there: no answer, or one that refuses the old token.
+            // Files of the last run may remain: the API may be down, or may refuse the old token.
             let Ok(api) = home.api() else { return Ok(None) };
             Ok(api.node().await.ok())
         })
@@ -177,42 +159,30 @@ impl Node {
         Ok(())
     }
 
-    /// Returns when it has reached its relay.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn connected(&self) -> anyhow::Result<()> {
+    /// Waits until the node has connected to its relay.
+    pub async fn wait_until_connected(&self) -> anyhow::Result<()> {
         let api = self.api()?;
-        until("the node reaches its relay", async || {
+        wait_for("the node connects to its relay", async || {
             Ok((api.node().await?.relay.state == RelayState::Connected).then_some(()))
         })
         .await
     }
 
-    /// The process.
-    ///
-    /// # Errors
-    /// When it does not run.
+    /// Returns the process of the daemon.
     pub fn process(&self) -> anyhow::Result<&Process> {
         self.process
             .as_ref()
-            .with_context(|| format!("{} does not run", self.home.name))
+            .with_context(|| format!("{} is not running", self.home.name))
     }
 
-    /// Takes the process, to end it in some other way.
-    ///
-    /// # Errors
-    /// When it does not run.
+    /// Takes the process, to stop it in another way.
     pub fn take_process(&mut self) -> anyhow::Result<Process> {
         self.process
             .take()
-            .with_context(|| format!("{} does not run", self.home.name))
+            .with_context(|| format!("{} is not running", self.home.name))
     }
 
-    /// Stops the daemon in good order; nothing when it does not run.
-    ///
-    /// # Errors
-    /// When it does not stop in time or ends with an error.
+    /// Stops the daemon gracefully, if it is running.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         match self.process.take() {
             Some(process) => process.stop().await,
@@ -220,10 +190,7 @@ impl Node {
         }
     }
 
-    /// Kills the daemon (SIGKILL); nothing when it does not run.
-    ///
-    /// # Errors
-    /// When the system does not.
+    /// Kills the daemon with SIGKILL, if it is running.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         match self.process.take() {
             Some(process) => process.kill().await,

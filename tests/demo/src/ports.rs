@@ -1,4 +1,4 @@
-//! Ports on loopback for servers that come back at the same address after a restart.
+//! Loopback ports for servers that keep their address across a restart.
 
 use std::{
     net::Ipv4Addr,
@@ -6,19 +6,18 @@ use std::{
 };
 use tokio::net::TcpSocket;
 
-/// Bound, and never listening: the system gives such a port to nobody else, and a server may listen there beside it.
-static HELD: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+/// Sockets that are bound but never listen. The system assigns their ports to no other process,
+/// while a server with `SO_REUSEADDR` can still listen there.
+static RESERVED: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
 
-/// A port that is this process's until it ends. While no server listens there, connections are refused.
-///
-/// # Errors
-/// When all are taken.
-pub fn free_port() -> anyhow::Result<u16> {
+/// Reserves a port until this process exits. Connections are refused while no server listens.
+pub fn reserve_port() -> anyhow::Result<u16> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let port = socket.local_addr()?.port();
-    HELD.lock()
+    RESERVED
+        .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(socket);
     Ok(port)
@@ -33,8 +32,8 @@ mod tests {
     };
 
     #[test]
-    fn a_port_is_free_for_its_server_and_for_nobody_else() {
-        let port = free_port().unwrap();
+    fn reserved_port_serves_only_its_own_server() {
+        let port = reserve_port().unwrap();
         for _ in 0..2 {
             let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);

@@ -1,4 +1,4 @@
-//! One process: how it starts, what it says, how it ends.
+//! Child processes: start, output and shutdown.
 
 use crate::roles::Role;
 use anyhow::{Context as _, bail, ensure};
@@ -18,59 +18,54 @@ use tokio::{
     time::timeout,
 };
 
-/// A process that should end and has not by then is stuck.
-const END_PATIENCE: Duration = Duration::from_secs(60);
-/// Lines of a log that help.
+/// Time after which a process that should exit counts as stuck.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Lines of a log shown in an error.
 const TAIL_LINES: usize = 40;
 
 pub use rustix::process::Signal;
 
-/// The program that plays the roles, or the programs that have them by name.
+/// Program that runs all roles, or the installed binaries.
 #[derive(Debug, Clone)]
 pub struct Program(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
-    /// One that plays all.
-    Player(PathBuf),
-    /// The folder of `sealpost` and `sealpost-relay`.
+    /// One program that runs every role.
+    MultiRole(PathBuf),
+    /// Folder with `sealpost` and `sealpost-relay`.
     Installed(PathBuf),
 }
 
 impl Program {
-    /// The one that runs now.
-    ///
-    /// # Errors
-    /// When the system does not say which that is.
+    /// Returns the current program.
     pub fn this() -> anyhow::Result<Self> {
         Ok(Self::at(
-            std::env::current_exe().context("this program does not know its own path")?,
+            std::env::current_exe().context("the path of this program is unknown")?,
         ))
     }
 
-    /// One whose `main` calls [`crate::roles::play`].
+    /// Returns a program whose `main` calls [`crate::roles::run_role`].
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(Kind::Player(path.into()))
+        Self(Kind::MultiRole(path.into()))
     }
 
-    /// `sealpost` and `sealpost-relay` themselves, in this folder. They outlive a parent that is killed.
+    /// Returns the binaries `sealpost` and `sealpost-relay` in this folder. They outlive a parent
+    /// that is killed.
     #[must_use]
     pub fn installed(folder: impl Into<PathBuf>) -> Self {
         Self(Kind::Installed(folder.into()))
     }
 
-    /// Writes an executable script that plays a role with these arguments in front of its own.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
+    /// Writes an executable script that runs a role with these arguments before its own.
     pub fn write_script(&self, path: &Path, role: Role, args: &[&OsStr]) -> anyhow::Result<()> {
         let mut script = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o755)
             .open(path)?;
-        let (program, first) = self.words(role);
+        let (program, first) = self.program_and_role(role);
         write!(
             script,
             "#!/bin/sh\nexec '{}' {}",
@@ -83,10 +78,7 @@ impl Program {
         Ok(writeln!(script, " \"$@\"")?)
     }
 
-    /// Runs a role to its end.
-    ///
-    /// # Errors
-    /// When it does not start.
+    /// Runs a role until it exits.
     pub async fn output(&self, role: Role, args: &[&OsStr]) -> anyhow::Result<Output> {
         let mut command = self.command(role, args);
         command
@@ -96,10 +88,7 @@ impl Program {
             .with_context(|| format!("{:?} does not start", self.0))
     }
 
-    /// Starts a role that stays until it is stopped. What it logs is added to a file.
-    ///
-    /// # Errors
-    /// When it does not start.
+    /// Starts a role that runs until it is stopped. Its log is appended to a file.
     pub fn start(
         &self,
         name: &str,
@@ -116,18 +105,18 @@ impl Program {
         let mut child = command
             .spawn()
             .with_context(|| format!("{:?} does not start", self.0))?;
-        let (tie, stdout) = (child.stdin.take(), child.stdout.take());
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         Ok(Process {
             name: name.to_owned(),
             child,
             log: log.to_owned(),
             stdout,
-            _tie: tie,
+            _stdin: stdin,
         })
     }
 
     fn command(&self, role: Role, args: &[&OsStr]) -> Command {
-        let (program, first) = self.words(role);
+        let (program, first) = self.program_and_role(role);
         let mut command = Command::new(program);
         command
             .args(first)
@@ -137,124 +126,104 @@ impl Program {
         command
     }
 
-    /// What is called, and what it is told first.
-    fn words(&self, role: Role) -> (PathBuf, Option<&'static str>) {
+    /// Returns the path of the program and its first argument.
+    fn program_and_role(&self, role: Role) -> (PathBuf, Option<&'static str>) {
         match &self.0 {
-            Kind::Player(path) => (path.clone(), Some(role.as_str())),
+            Kind::MultiRole(path) => (path.clone(), Some(role.as_str())),
             Kind::Installed(folder) => (folder.join(role.binary()), None),
         }
     }
 }
 
-/// A running process. It ends when this is dropped, or when this program ends in whatever way.
+/// Running process. It exits when this is dropped or when this program exits for any reason.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
     stdout: Option<ChildStdout>,
-    _tie: Option<ChildStdin>,
+    _stdin: Option<ChildStdin>,
 }
 
 impl Process {
-    /// Its number.
-    ///
-    /// # Errors
-    /// When it has ended.
+    /// Returns the process id.
     pub fn pid(&self) -> anyhow::Result<u32> {
         self.child
             .id()
             .with_context(|| format!("{} is not running", self.name))
     }
 
-    /// The first line that it prints.
-    ///
-    /// # Errors
-    /// When it ends first.
+    /// Waits for the first line of standard output.
     pub async fn first_line(&mut self) -> anyhow::Result<String> {
         let stdout = self
             .stdout
             .take()
-            .context("the first line was read before")?;
+            .context("the first line was already read")?;
         let mut lines = BufReader::new(stdout).lines();
-        match timeout(crate::wait::PATIENCE, lines.next_line()).await {
+        match timeout(crate::wait::WAIT_TIMEOUT, lines.next_line()).await {
             Ok(Ok(Some(line))) => {
-                // A full pipe would stop it.
+                // A full pipe would block the process.
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
                 Ok(line)
             }
-            _ => bail!("{} did not say that it runs\n{}", self.name, self.tail()),
+            _ => bail!(
+                "{} did not report that it is running\n{}",
+                self.name,
+                self.log_tail()
+            ),
         }
     }
 
-    /// Fails when it has ended.
-    ///
-    /// # Errors
-    /// With the end of its log.
+    /// Fails with the end of the log if the process has exited.
     pub fn ensure_running(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("{} ended with {status}\n{}", self.name, self.tail()),
+            Some(status) => bail!("{} exited with {status}\n{}", self.name, self.log_tail()),
         }
     }
 
-    /// Waits until it ends; one that does not is killed.
-    ///
-    /// # Errors
-    /// When it does not end in time.
-    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
-        let Ok(status) = timeout(END_PATIENCE, self.child.wait()).await else {
+    /// Waits until the process exits; kills it after a timeout.
+    pub async fn wait_for_exit(&mut self) -> anyhow::Result<ExitStatus> {
+        let Ok(status) = timeout(EXIT_TIMEOUT, self.child.wait()).await else {
             self.child.kill().await?;
             bail!(
-                "{} did not end within {} s\n{}",
+                "{} did not exit within {} s\n{}",
                 self.name,
-                END_PATIENCE.as_secs(),
-                self.tail()
+                EXIT_TIMEOUT.as_secs(),
+                self.log_tail()
             );
         };
         Ok(status?)
     }
 
-    /// Sends it a signal.
-    ///
-    /// # Errors
-    /// When it has ended.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid()?)
             .ok()
             .and_then(Pid::from_raw)
-            .context("a process without a number")?;
+            .context("a process without an id")?;
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Asks it to stop, as service managers do, and waits until it has.
-    ///
-    /// # Errors
-    /// When it does not stop in time or ends with an error.
+    /// Stops the process with SIGTERM, as service managers do, and waits until it exits.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
-        let status = self.ended().await?;
+        let status = self.wait_for_exit().await?;
         ensure!(
             status.success(),
             "{} stopped with {status}\n{}",
             self.name,
-            self.tail()
+            self.log_tail()
         );
         Ok(())
     }
 
-    /// Ends it at once (SIGKILL).
-    ///
-    /// # Errors
-    /// When the system does not.
+    /// Kills the process with SIGKILL.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// The most memory that it ever held, in bytes.
-    ///
-    /// # Errors
-    /// When the system does not tell, or it has ended.
+    /// Returns the peak memory of the process in bytes.
     pub fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let line = status
@@ -265,14 +234,14 @@ impl Process {
         Ok(kibibytes * 1024)
     }
 
-    fn tail(&self) -> String {
-        tail(&self.log)
+    fn log_tail(&self) -> String {
+        log_tail(&self.log)
     }
 }
 
-/// The last lines of a log, with its name.
+/// Returns the last lines of a log, with its path.
 #[must_use]
-pub fn tail(log: &Path) -> String {
+pub fn log_tail(log: &Path) -> String {
     let text = fs::read(log)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default();

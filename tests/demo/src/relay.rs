@@ -1,7 +1,7 @@
 //! A relay that can be stopped, killed and started again at the same address.
 
 use crate::{
-    ports::free_port,
+    ports::reserve_port,
     process::{Process, Program},
     roles::Role,
 };
@@ -11,62 +11,53 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A relay in a folder of its own, which registers everybody and calls webhooks on loopback.
+/// Relay with open registration that may call webhooks on loopback.
 #[derive(Debug)]
 pub struct Relay {
     program: Program,
     folder: PathBuf,
     log: PathBuf,
     address: String,
-    settings: Vec<String>,
+    extra_args: Vec<String>,
     process: Option<Process>,
 }
 
 impl Relay {
-    /// One that was not started yet.
-    ///
-    /// # Errors
-    /// When no port is free.
+    /// Creates a relay without starting it.
     pub fn new(program: &Program, parent: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             program: program.clone(),
             folder: parent.join("relay"),
             log: parent.join("relay.log"),
-            address: format!("127.0.0.1:{}", free_port()?),
-            settings: Vec::new(),
+            address: format!("127.0.0.1:{}", reserve_port()?),
+            extra_args: Vec::new(),
             process: None,
         })
     }
 
-    /// Tells it something more on its command line, from the next start on.
-    pub fn configure(&mut self, settings: &[&str]) {
-        self.settings = settings
-            .iter()
-            .map(|setting| (*setting).to_owned())
-            .collect();
+    /// Sets additional command-line arguments, from the next start on.
+    pub fn set_extra_args(&mut self, extra_args: &[&str]) {
+        self.extra_args = extra_args.iter().map(|arg| (*arg).to_owned()).collect();
     }
 
-    /// Keeps its data somewhere else, from the next start on.
-    pub fn move_to(&mut self, folder: &Path) {
+    /// Sets the data folder, from the next start on.
+    pub fn set_data_folder(&mut self, folder: &Path) {
         folder.clone_into(&mut self.folder);
     }
 
-    /// Where everything is that it keeps.
+    /// Returns the data folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Where nodes find it.
+    /// Returns the URL of the relay.
     #[must_use]
     pub fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Starts it and returns when it listens.
-    ///
-    /// # Errors
-    /// When it does not.
+    /// Starts the relay and waits until it listens.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let args = [
             "serve",
@@ -78,7 +69,7 @@ impl Relay {
             "127.0.0.0/8",
             "--data",
         ];
-        let more = self.settings.iter().map(OsStr::new);
+        let more = self.extra_args.iter().map(OsStr::new);
         let args: Vec<&OsStr> = args
             .iter()
             .map(OsStr::new)
@@ -91,24 +82,18 @@ impl Relay {
         let line = process.first_line().await?;
         ensure!(
             line == format!("listening on {}", self.origin()),
-            "the relay says \"{line}\""
+            "the relay printed \"{line}\""
         );
         self.process = Some(process);
         Ok(())
     }
 
-    /// The process.
-    ///
-    /// # Errors
-    /// When it does not run.
+    /// Returns the process of the relay.
     pub fn process(&self) -> anyhow::Result<&Process> {
-        self.process.as_ref().context("the relay does not run")
+        self.process.as_ref().context("the relay is not running")
     }
 
-    /// Stops it in good order; nothing when it does not run.
-    ///
-    /// # Errors
-    /// When it does not stop in time or ends with an error.
+    /// Stops the relay gracefully, if it is running.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         match self.process.take() {
             Some(process) => process.stop().await,
@@ -116,10 +101,7 @@ impl Relay {
         }
     }
 
-    /// Kills it (SIGKILL); nothing when it does not run.
-    ///
-    /// # Errors
-    /// When the system does not.
+    /// Kills the relay with SIGKILL, if it is running.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         match self.process.take() {
             Some(process) => process.kill().await,

@@ -1,20 +1,21 @@
-//! The roles in which this program starts itself again. Each is the very function that the binary of that name calls.
+//! The roles in which this program starts itself again. Each role calls the same function as the
+//! binary of that name.
 
 use std::{ffi::OsString, io, process::ExitCode, thread};
 
-/// What a daemon ends with when its parent is gone.
+/// Exit code of a daemon whose parent has exited.
 const ORPHANED: i32 = 1;
 
-/// A role, named by the first argument.
+/// Role, named by the first argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// `sealpost-relay`, ended when whoever started it is gone.
+    /// `sealpost-relay` that exits with its parent.
     Relay,
-    /// `sealpost`, ended when whoever started it is gone.
+    /// `sealpost` that exits with its parent.
     Node,
-    /// `sealpost-relay` as a person runs it.
+    /// `sealpost-relay` as a user runs it.
     RelayCommand,
-    /// `sealpost` as a person runs it.
+    /// `sealpost` as a user runs it.
     NodeCommand,
 }
 
@@ -26,7 +27,7 @@ impl Role {
         Self::NodeCommand,
     ];
 
-    /// The first argument.
+    /// Returns the first argument that selects this role.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +38,7 @@ impl Role {
         }
     }
 
-    /// The binary that has this role alone.
+    /// Returns the name of the binary with this role.
     #[must_use]
     pub const fn binary(self) -> &'static str {
         match self {
@@ -47,11 +48,12 @@ impl Role {
     }
 }
 
-/// Plays the role that the first argument after the program's name asks for; `None` when it asks for none.
+/// Runs the role that the first argument after the program's name selects; returns `None` if it
+/// selects none.
 #[must_use]
-pub fn play(args: &[OsString]) -> Option<ExitCode> {
-    let word = args.get(1)?;
-    let role = Role::ALL.into_iter().find(|role| word == role.as_str())?;
+pub fn run_role(args: &[OsString]) -> Option<ExitCode> {
+    let name = args.get(1)?;
+    let role = Role::ALL.into_iter().find(|role| name == role.as_str())?;
     let named = |name: &str| {
         std::iter::once(OsString::from(name))
             .chain(args.iter().skip(2).cloned())
@@ -66,7 +68,8 @@ pub fn play(args: &[OsString]) -> Option<ExitCode> {
     })
 }
 
-/// The parent holds the other end of standard input, and the system closes it however the parent ends.
+/// Exits with the parent. The parent holds the other end of standard input, which the system closes
+/// however the parent exits.
 fn end_with_parent() {
     let _ = io::copy(&mut io::stdin(), &mut io::sink());
     std::process::exit(ORPHANED);

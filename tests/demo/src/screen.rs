@@ -1,8 +1,8 @@
-//! What the demo prints: 80 columns, colours only on a terminal.
+//! Output of the demo: 80 columns, colours only on a terminal.
 
 use std::io::{self, IsTerminal as _, Stdout, Write as _, stdout};
 
-/// Where the labels of a line end.
+/// Width of the label at the start of a line.
 const LABEL_COLUMNS: usize = 22;
 
 /// Standard output.
@@ -11,22 +11,22 @@ pub(crate) struct Screen {
     is_terminal: bool,
 }
 
-/// How text stands out.
+/// Text style.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Ink {
+pub(crate) enum Style {
     /// A heading.
     Bold,
-    /// What matters less.
+    /// Secondary information.
     Dim,
-    /// What holds.
+    /// Success.
     Green,
-    /// What waits.
+    /// Waiting.
     Yellow,
-    /// What does not hold.
+    /// Failure.
     Red,
 }
 
-impl Ink {
+impl Style {
     const fn code(self) -> &'static str {
         match self {
             Self::Bold => "1",
@@ -45,14 +45,14 @@ impl Screen {
         Self { out, is_terminal }
     }
 
-    /// Whether lines can be drawn again.
+    /// Returns whether lines can be redrawn.
     pub(crate) const fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    pub(crate) fn paint(&self, ink: Ink, text: &str) -> String {
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         if self.is_terminal {
-            format!("\x1b[{}m{text}\x1b[0m", ink.code())
+            format!("\x1b[{}m{text}\x1b[0m", style.code())
         } else {
             text.to_owned()
         }
@@ -64,37 +64,37 @@ impl Screen {
     }
 
     pub(crate) fn heading(&mut self, text: &str) -> io::Result<()> {
-        let text = self.paint(Ink::Bold, text);
+        let text = self.paint(Style::Bold, text);
         self.line(&format!("\n{text}\n"))
     }
 
-    /// A label and what it is about.
+    /// Prints a label with its text.
     pub(crate) fn fact(&mut self, label: &str, text: &str) -> io::Result<()> {
         self.line(&format!("  {label:<LABEL_COLUMNS$}{text}"))
     }
 
-    /// Something that was looked at and holds.
-    pub(crate) fn holds(&mut self, text: &str) -> io::Result<()> {
-        let mark = self.paint(Ink::Green, "ok");
+    /// Prints a check that passed.
+    pub(crate) fn passed(&mut self, text: &str) -> io::Result<()> {
+        let mark = self.paint(Style::Green, "ok");
         self.line(&format!("  {mark}  {text}"))
     }
 
-    /// A text that somebody wrote, set off from what happens.
+    /// Prints quoted text.
     pub(crate) fn quote(&mut self, text: &str) -> io::Result<()> {
-        let bar = self.paint(Ink::Dim, "│");
+        let bar = self.paint(Style::Dim, "│");
         text.trim_end()
             .lines()
             .try_for_each(|line| self.line(format!("  {bar} {line}").trim_end()))
     }
 
-    /// The end of a demo that does not hold.
+    /// Prints the error that ended the demo.
     pub(crate) fn failed(&mut self, text: &str) -> io::Result<()> {
-        let mark = self.paint(Ink::Red, "failed");
+        let mark = self.paint(Style::Red, "failed");
         self.line(&format!("\n{mark}: {text}"))
     }
 
-    /// Goes back over the last lines and wipes them.
-    pub(crate) fn wipe(&mut self, lines: usize) -> io::Result<()> {
+    /// Clears the last lines so that they can be redrawn.
+    pub(crate) fn clear_lines(&mut self, lines: usize) -> io::Result<()> {
         if self.is_terminal && lines > 0 {
             write!(self.out, "\x1b[{lines}A\x1b[J")?;
         }

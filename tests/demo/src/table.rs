@@ -1,20 +1,20 @@
-//! The live table: a row for each message, a column for each status, filled in as the statuses come.
+//! Live table of deliveries: a row for each message and a column for each status.
 
 use crate::{
-    screen::{Ink, Screen},
-    wait::PATIENCE,
+    screen::{Screen, Style},
+    wait::WAIT_TIMEOUT,
 };
 use anyhow::{Context as _, bail};
 use sealpost_node::{
     api::model::{Delivery, EventTopic},
-    cli::events::Events,
+    cli::events::EventStream,
 };
 use sealpost_proto::{DeliveryStatus, Timestamp};
 use sealpost_service::{Clock as _, SystemClock};
 use serde::Deserialize as _;
 use tokio::time::timeout;
 
-/// The columns: what a message that arrives goes through, and no more.
+/// The statuses of a message that arrives.
 const COLUMNS: [DeliveryStatus; 5] = [
     DeliveryStatus::Pending,
     DeliveryStatus::Sent,
@@ -25,7 +25,7 @@ const COLUMNS: [DeliveryStatus; 5] = [
 const TITLE_COLUMNS: usize = 25;
 const CELL_COLUMNS: usize = 10;
 
-/// The messages of the story.
+/// Table of deliveries.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<Row>,
@@ -35,45 +35,37 @@ pub(crate) struct Table {
 struct Row {
     message: String,
     title: String,
-    /// Each status that was seen, in the order in which it came, and when.
-    seen: Vec<(DeliveryStatus, Timestamp)>,
+    /// The statuses so far in order, each with its time.
+    statuses: Vec<(DeliveryStatus, Timestamp)>,
     detail: String,
 }
 
 impl Table {
-    /// A table whose first line is drawn below everything that was printed so far.
-    pub(crate) fn begin(&mut self, message: &str, title: &str) {
-        let row = Row {
-            message: message.to_owned(),
-            title: title.to_owned(),
-            seen: Vec::new(),
-            detail: String::new(),
-        };
-        self.rows.push(row);
+    /// Adds a row for a message.
+    pub(crate) fn add_row(&mut self, message: &str, title: &str) {
+        self.rows.push(Row::new(message, title));
     }
 
-    /// Other text comes now: what was drawn stays.
-    pub(crate) fn leave(&mut self) {
+    /// Removes all rows; what was drawn stays on the screen.
+    pub(crate) fn reset(&mut self) {
         self.drawn_lines = 0;
         self.rows.clear();
     }
 
-    /// Shows what the sender's node says about a message until it has a status; returns what was seen so far.
-    ///
-    /// # Errors
-    /// When it fails, or does not come to that status.
+    /// Shows the statuses that the sender's node reports until the message has the status `goal`;
+    /// returns all statuses so far.
     pub(crate) async fn follow(
         &mut self,
         screen: &mut Screen,
-        events: &mut Events,
+        events: &mut EventStream,
         message: &str,
         goal: DeliveryStatus,
     ) -> anyhow::Result<Vec<DeliveryStatus>> {
         loop {
-            let next = timeout(PATIENCE, events.next()).await;
+            let next = timeout(WAIT_TIMEOUT, events.next()).await;
             let event = next
                 .with_context(|| format!("{message} does not become {goal}"))?
-                .context("the events ended")?;
+                .context("the event stream ended")?;
             if event.topic != EventTopic::Delivery {
                 continue;
             }
@@ -85,20 +77,20 @@ impl Table {
             else {
                 continue;
             };
-            row.take(&delivery);
+            row.update(&delivery);
             let line = row.line(screen);
-            let seen = row.seen.iter().map(|(status, _)| *status).collect();
+            let statuses = row.statuses.iter().map(|(status, _)| *status).collect();
             if screen.is_terminal() {
-                self.draw(screen)?
+                self.render(screen)?
             } else {
                 screen.line(&line)?
             }
             if delivery.status == goal {
-                return Ok(seen);
+                return Ok(statuses);
             }
             if delivery.status.is_final() {
                 bail!(
-                    "{message} became {} on the way to {goal}: {}",
+                    "{message} became {} instead of {goal}: {}",
                     delivery.status,
                     delivery.reason.unwrap_or_default()
                 );
@@ -106,18 +98,18 @@ impl Table {
         }
     }
 
-    fn draw(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
-        screen.wipe(self.drawn_lines)?;
-        let words = COLUMNS.map(|status| format!("{:<CELL_COLUMNS$}", status.as_str()));
-        let header = format!("  {:<TITLE_COLUMNS$}{}", "", words.concat());
-        let mut lines = vec![screen.paint(Ink::Dim, header.trim_end())];
+    fn render(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+        screen.clear_lines(self.drawn_lines)?;
+        let names = COLUMNS.map(|status| format!("{:<CELL_COLUMNS$}", status.as_str()));
+        let header = format!("  {:<TITLE_COLUMNS$}{}", "", names.concat());
+        let mut lines = vec![screen.paint(Style::Dim, header.trim_end())];
         for row in &self.rows {
             lines.push(format!(
                 "  {:<TITLE_COLUMNS$}{}",
                 row.title,
                 row.cells(screen)
             ));
-            lines.push(screen.paint(Ink::Dim, &format!("    {}", row.detail)));
+            lines.push(screen.paint(Style::Dim, &format!("    {}", row.detail)));
         }
         for line in &lines {
             screen.line(line)?;
@@ -128,7 +120,16 @@ impl Table {
 }
 
 impl Row {
-    fn take(&mut self, delivery: &Delivery) {
+    fn new(message: &str, title: &str) -> Self {
+        Self {
+            message: message.to_owned(),
+            title: title.to_owned(),
+            statuses: Vec::new(),
+            detail: String::new(),
+        }
+    }
+
+    fn update(&mut self, delivery: &Delivery) {
         let at = match delivery.status {
             DeliveryStatus::Pending => Some(delivery.pending_at),
             DeliveryStatus::Sent => delivery.sent_at,
@@ -137,30 +138,43 @@ impl Row {
             DeliveryStatus::Retrying | DeliveryStatus::Failed => None,
         };
         if self
-            .seen
+            .statuses
             .last()
             .is_none_or(|(status, _)| *status != delivery.status)
         {
-            self.seen.push((
+            self.statuses.push((
                 delivery.status,
                 at.map_or_else(|| SystemClock.now(), Timestamp::from),
             ));
         }
-        if let (Some(reason), DeliveryStatus::Retrying) = (&delivery.reason, delivery.status) {
-            self.detail = format!("attempt {}: {reason}", delivery.attempts);
-        }
+        self.explain(
+            delivery.status,
+            delivery.attempts,
+            delivery.reason.as_deref(),
+        );
     }
 
-    /// The present status alone on a line, for what is not a terminal.
+    /// Sets the detail line. A reason belongs to its status: once the status moves on, the reason is
+    /// out of date.
+    fn explain(&mut self, status: DeliveryStatus, attempts: u32, reason: Option<&str>) {
+        self.detail = match (status, reason) {
+            (DeliveryStatus::Retrying | DeliveryStatus::Failed, Some(reason)) => {
+                format!("attempt {attempts}: {reason}")
+            }
+            _ => String::new(),
+        };
+    }
+
+    /// Formats the current status as a line, for output that is not a terminal.
     fn line(&self, screen: &Screen) -> String {
-        let Some((status, at)) = self.seen.last() else {
+        let Some((status, at)) = self.statuses.last() else {
             return String::new();
         };
-        let word = screen.paint(ink(*status), status.as_str());
+        let status_name = screen.paint(style(*status), status.as_str());
         let line = format!(
-            "  {:<TITLE_COLUMNS$}{word:<CELL_COLUMNS$}{:>8}  {}",
+            "  {:<TITLE_COLUMNS$}{status_name:<CELL_COLUMNS$}{:>8}  {}",
             self.title,
-            self.after(*at),
+            self.format_elapsed(*at),
             self.detail
         );
         line.trim_end().to_owned()
@@ -169,30 +183,54 @@ impl Row {
     fn cells(&self, screen: &Screen) -> String {
         let cell = |status: DeliveryStatus| {
             let at = self
-                .seen
+                .statuses
                 .iter()
                 .find(|(seen, _)| *seen == status)
-                .map(|(_, at)| self.after(*at));
+                .map(|(_, at)| self.format_elapsed(*at));
             screen.paint(
-                ink(status),
+                style(status),
                 &format!("{:<CELL_COLUMNS$}", at.unwrap_or_else(|| "·".to_owned())),
             )
         };
         COLUMNS.map(cell).concat()
     }
 
-    /// Since the message was sent.
-    fn after(&self, at: Timestamp) -> String {
-        let begin = self.seen.first().map_or(at, |(_, begin)| *begin);
-        format!("{:.1} s", at.since(begin).as_secs_f64())
+    /// Formats the time since the first status.
+    fn format_elapsed(&self, at: Timestamp) -> String {
+        let start = self.statuses.first().map_or(at, |(_, start)| *start);
+        format!("{:.1} s", at.since(start).as_secs_f64())
     }
 }
 
-const fn ink(status: DeliveryStatus) -> Ink {
+const fn style(status: DeliveryStatus) -> Style {
     match status {
-        DeliveryStatus::Pending | DeliveryStatus::Sent => Ink::Dim,
-        DeliveryStatus::Retrying => Ink::Yellow,
-        DeliveryStatus::Delivered | DeliveryStatus::Read => Ink::Green,
-        DeliveryStatus::Failed => Ink::Red,
+        DeliveryStatus::Pending | DeliveryStatus::Sent => Style::Dim,
+        DeliveryStatus::Retrying => Style::Yellow,
+        DeliveryStatus::Delivered | DeliveryStatus::Read => Style::Green,
+        DeliveryStatus::Failed => Style::Red,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_disappears_when_the_status_moves_on() {
+        let reason = Some("the endpoint accepts no connection");
+        let mut row = Row::new("CMG-1", "Acme to Bolt");
+        row.explain(DeliveryStatus::Retrying, 1, reason);
+        assert_eq!(row.detail, "attempt 1: the endpoint accepts no connection");
+        for status in [
+            DeliveryStatus::Sent,
+            DeliveryStatus::Delivered,
+            DeliveryStatus::Read,
+        ] {
+            row.explain(DeliveryStatus::Retrying, 1, reason);
+            row.explain(status, 1, reason);
+            assert_eq!(row.detail, "", "{status}");
+        }
+        row.explain(DeliveryStatus::Failed, 3, Some("expired"));
+        assert_eq!(row.detail, "attempt 3: expired");
     }
 }

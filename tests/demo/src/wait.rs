@@ -1,30 +1,27 @@
-//! Waiting for a condition, always with a deadline.
+//! Waiting for a condition with a timeout.
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long anything in a story may take before it counts as failed.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a condition may take before the scenario fails.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Pause between two polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Looks until there is an answer.
-///
-/// # Errors
-/// The first error of `look`, or `what` did not come within [`PATIENCE`].
-pub async fn until<T>(
-    what: &str,
-    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+/// Polls until there is a result, or fails after [`WAIT_TIMEOUT`].
+pub async fn wait_for<T>(
+    condition: &str,
+    mut poll: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     loop {
-        if let Some(answer) = look().await? {
-            return Ok(answer);
+        if let Some(result) = poll().await? {
+            return Ok(result);
         }
         if Instant::now() > deadline {
-            anyhow::bail!("after {} s still not: {what}", PATIENCE.as_secs());
+            anyhow::bail!("not within {} s: {condition}", WAIT_TIMEOUT.as_secs());
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

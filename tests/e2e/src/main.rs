@@ -1,8 +1,8 @@
-//! The program that the tests of this package start, in the roles of relay, daemon and command line.
+//! The program that the tests of this package start in the roles of relay, daemon and command line.
 
 use std::{env::args_os, ffi::OsString, process::ExitCode};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = args_os().collect();
-    sealpost_demo::roles::play(&args).unwrap_or(ExitCode::FAILURE)
+    sealpost_demo::roles::run_role(&args).unwrap_or(ExitCode::FAILURE)
 }

@@ -1,21 +1,18 @@
-//! Bad input and bad days: each gets a clear error that names the next step, and nothing is lost. What only a forger can
-//! make (tampered envelopes, replays, forged prekeys) stands with the unit tests of `e2ee`, `node-core` and the relay.
+//! Invalid input and adverse conditions: each gets a clear error that names the next step, and
+//! nothing is lost. What only a forger can create (tampered envelopes, replays, forged prekeys) is
+//! covered by the unit tests of `e2ee`, `node-core` and the relay.
 
-#[path = "support/disk.rs"]
-mod disk;
-mod support;
-
+use crate::support::{disk::SmallDisk, program, stop_all};
 use anyhow::{Context as _, ensure};
-use disk::SmallDisk;
 use rustix::process::geteuid;
 use sealpost_demo::{
     checks::files_below,
+    environment::{Environment, pair, send},
     files::{self, Sample},
     node::{Delivery, Home, Node},
     process::Signal,
     roles::Role,
-    wait::until,
-    world::{World, pair, send},
+    wait::wait_for,
 };
 use sealpost_node::api::model::{
     AttachmentStatus, Connection, ConnectionStatus, CreateInvite, Direction, HealthState,
@@ -30,19 +27,19 @@ use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
-use support::program;
 use tokio::process::Command;
 
-/// Runs a command that must be refused with this code; every refusal says what is wrong and what to do. Returns both.
-async fn refused(home: &Home, args: &[&str], code: &str) -> anyhow::Result<String> {
+/// Runs a command that must be refused with this code. Returns the detail and the next step, which
+/// every refusal must have.
+async fn expect_refusal(home: &Home, args: &[&str], code: &str) -> anyhow::Result<String> {
     let output = home.cli(&[&["--json"], args].concat()).await?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!output.status.success(), "{args:?} was not refused");
-    let error: Value = said
+    let error: Value = stderr
         .lines()
         .last()
         .and_then(|line| serde_json::from_str(line).ok())
-        .context(said)?;
+        .context(stderr)?;
     ensure!(error["code"] == code, "{args:?} was refused with {error}");
     let (detail, next) = (
         error["detail"].as_str().unwrap_or_default(),
@@ -52,7 +49,7 @@ async fn refused(home: &Home, args: &[&str], code: &str) -> anyhow::Result<Strin
     Ok(format!("{detail}; {next}"))
 }
 
-async fn done(home: &Home, args: &[&str]) -> anyhow::Result<String> {
+async fn run_cli(home: &Home, args: &[&str]) -> anyhow::Result<String> {
     let output = home.cli(args).await?;
     ensure!(
         output.status.success(),
@@ -62,12 +59,12 @@ async fn done(home: &Home, args: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Waits until a node knows that its request came to nothing, and why.
-async fn turned_away(home: &Home, why: &[&str]) -> anyhow::Result<()> {
+/// Waits until a node knows that its request was rejected, and why.
+async fn wait_for_rejection(home: &Home, why: &[&str]) -> anyhow::Result<()> {
     let is_over = |one: &Connection| {
         one.status == ConnectionStatus::Rejected || one.health.state == HealthState::Broken
     };
-    until("the request comes to nothing", async || {
+    wait_for("the request is rejected", async || {
         Ok(home
             .api()?
             .connections()
@@ -77,7 +74,7 @@ async fn turned_away(home: &Home, why: &[&str]) -> anyhow::Result<()> {
             .then_some(()))
     })
     .await?;
-    let words = done(home, &["connections"]).await?;
+    let words = run_cli(home, &["connections"]).await?;
     ensure!(why.iter().any(|why| words.contains(why)), "{words}");
     Ok(())
 }
@@ -88,30 +85,23 @@ fn file(folder: &Path, name: &str, bytes: u64) -> anyhow::Result<String> {
     Ok(path.to_str().context("a path")?.to_owned())
 }
 
-async fn stop(world: World, nodes: impl IntoIterator<Item = Node>) -> anyhow::Result<()> {
-    for mut node in nodes {
-        node.stop().await?;
-    }
-    world.finish().await
-}
-
-async fn two() -> anyhow::Result<(World, Node, Node)> {
-    let world = World::with_relay(program()).await?;
+async fn connected_nodes() -> anyhow::Result<(Environment, Node, Node)> {
+    let env = Environment::with_relay(program()).await?;
     let (acme, bolt) = (
-        world.node("Acme", Delivery::Pull).await?,
-        world.node("Bolt", Delivery::Webhook).await?,
+        env.node("Acme", Delivery::Pull).await?,
+        env.node("Bolt", Delivery::Webhook).await?,
     );
     pair(&acme, &bolt).await?;
-    Ok((world, acme, bolt))
+    Ok((env, acme, bolt))
 }
 
 #[tokio::test]
-async fn an_invite_that_does_not_work_says_why() -> anyhow::Result<()> {
-    let mut world = World::with_relay(program()).await?;
-    let acme = world.node("Acme", Delivery::Pull).await?;
+async fn unusable_invite_is_refused_with_reason() -> anyhow::Result<()> {
+    let mut env = Environment::with_relay(program()).await?;
+    let acme = env.node("Acme", Delivery::Pull).await?;
     let (bolt, cargo) = (
-        world.node("Bolt", Delivery::Pull).await?,
-        world.node("Cargo", Delivery::Pull).await?,
+        env.node("Bolt", Delivery::Pull).await?,
+        env.node("Cargo", Delivery::Pull).await?,
     );
     let (api, home) = (acme.api()?, bolt.home());
 
@@ -122,14 +112,14 @@ async fn an_invite_that_does_not_work_says_why() -> anyhow::Result<()> {
         &good[..good.len() - 3],
         &good.replacen("#sp1.A", "#sp1.B", 1),
     ] {
-        refused(home, &["connect", wrong], "invite_invalid").await?;
+        expect_refusal(home, &["connect", wrong], "invite_invalid").await?;
     }
     let short = CreateInvite {
         kind: InviteKind::Single,
         life_ms: Some(1),
         auto_accept: true,
     };
-    refused(
+    expect_refusal(
         home,
         &["connect", &api.invite_with(&short).await?.1],
         "invite_expired",
@@ -137,59 +127,61 @@ async fn an_invite_that_does_not_work_says_why() -> anyhow::Result<()> {
     .await?;
     let (revoked, url) = api.invite(true).await?;
     api.revoke(&revoked.id).await?;
-    // Until the relay has closed its mailbox somebody may still ask, and is turned away there or by Acme.
+    // Until the relay has closed the mailbox, a request may still arrive; Acme then rejects it.
     match home.cli(&["connect", &url]).await?.status.success() {
-        true => turned_away(home, &["the invite was revoked", "ask for a new invite"]).await?,
-        false => drop(refused(home, &["connect", &url], "invite_invalid").await?),
+        true => {
+            wait_for_rejection(home, &["the invite was revoked", "ask for a new invite"]).await?
+        }
+        false => drop(expect_refusal(home, &["connect", &url], "invite_invalid").await?),
     }
-    refused(acme.home(), &["connect", &good], "invite_own").await?;
+    expect_refusal(acme.home(), &["connect", &good], "invite_own").await?;
 
-    world.relay.stop().await?;
-    let words = refused(home, &["connect", &good], "invite_unreachable").await?;
+    env.relay.stop().await?;
+    let words = expect_refusal(home, &["connect", &good], "invite_unreachable").await?;
     ensure!(words.contains("again when the relay is up"), "{words}");
-    world.relay.start().await?;
-    done(
+    env.relay.start().await?;
+    run_cli(
         home,
         &["connect", &good, "--note", "after the relay was away"],
     )
     .await?;
-    let request = api.request("after the relay was away").await?;
-    api.accepted(&request.id).await?;
+    let request = api.wait_for_request("after the relay was away").await?;
+    api.wait_for_accepted(&request.id).await?;
 
     cargo
         .api()?
         .connect(&good, "the invite was for Bolt")
         .await?;
-    turned_away(cargo.home(), &["the invite was used before"]).await?;
-    stop(world, [acme, bolt, cargo]).await
+    wait_for_rejection(cargo.home(), &["the invite was used before"]).await?;
+    stop_all(env, [acme, bolt, cargo]).await
 }
 
 #[tokio::test]
-async fn an_invite_of_another_relay_says_what_both_need() -> anyhow::Result<()> {
-    let (world, other) = (
-        World::with_relay(program()).await?,
-        World::with_relay(program()).await?,
+async fn invite_of_another_relay_is_refused() -> anyhow::Result<()> {
+    let (env, other) = (
+        Environment::with_relay(program()).await?,
+        Environment::with_relay(program()).await?,
     );
     let (acme, bolt) = (
-        world.node("Acme", Delivery::Pull).await?,
+        env.node("Acme", Delivery::Pull).await?,
         other.node("Bolt", Delivery::Pull).await?,
     );
     let (_, url) = acme.api()?.invite(true).await?;
-    let words = refused(bolt.home(), &["connect", &url], "invite_unreachable").await?;
+    let words = expect_refusal(bolt.home(), &["connect", &url], "invite_unreachable").await?;
     ensure!(words.contains("same relay"), "{words}");
-    stop(other, [bolt]).await?;
-    stop(world, [acme]).await
+    stop_all(other, [bolt]).await?;
+    stop_all(env, [acme]).await
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_sent_says_why() -> anyhow::Result<()> {
-    let (world, acme, bolt) = two().await?;
-    let (home, folder) = (acme.home(), world.folder());
-    refused(home, &["send", "--to", "Bolt", "-m", " \n\t"], "text_empty").await?;
+async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
+    let (env, acme, bolt) = connected_nodes().await?;
+    let (home, folder) = (acme.home(), env.folder());
+    expect_refusal(home, &["send", "--to", "Bolt", "-m", " \n\t"], "text_empty").await?;
     let text = folder.join("text");
     let text_file = text.to_str().context("a path")?;
     fs::write(&text, "x".repeat(1_000_000))?;
-    let words = refused(
+    let words = expect_refusal(
         home,
         &["send", "--to", "Bolt", "-t", text_file],
         "text_too_long",
@@ -200,7 +192,7 @@ async fn a_message_that_cannot_be_sent_says_why() -> anyhow::Result<()> {
         "{words}"
     );
     fs::write(&text, "x".repeat(limits::MESSAGE_TEXT_BYTES_MAX))?;
-    done(
+    run_cli(
         home,
         &[
             "send",
@@ -220,21 +212,21 @@ async fn a_message_that_cannot_be_sent_says_why() -> anyhow::Result<()> {
         &[small.as_str(); 6],
     ]
     .concat();
-    refused(home, &six, "too_many_files").await?;
+    expect_refusal(home, &six, "too_many_files").await?;
     let large = file(folder, "large", limits::FILE_BYTES_MAX + 1)?;
-    refused(
+    expect_refusal(
         home,
         &["send", "--to", "Bolt", "-m", "x", "-a", &large],
         "file_too_large",
     )
     .await?;
-    refused(
+    expect_refusal(
         home,
         &["send", "--to", "Bolt", "-m", "x", "-a", "/does/not/exist"],
         "refused",
     )
     .await?;
-    refused(
+    expect_refusal(
         home,
         &[
             "send",
@@ -248,11 +240,11 @@ async fn a_message_that_cannot_be_sent_says_why() -> anyhow::Result<()> {
         "refused",
     )
     .await?;
-    refused(home, &["send", "--to", "Nobody", "-m", "x"], "not_found").await?;
-    refused(home, &["show", "CMG-1111-2222-3333-00001"], "not_found").await?;
+    expect_refusal(home, &["send", "--to", "Nobody", "-m", "x"], "not_found").await?;
+    expect_refusal(home, &["show", "CMG-1111-2222-3333-00001"], "not_found").await?;
     for name in ["line\nbreak.txt", "bell\u{7}.txt", "gnp\u{202e}fdp.exe"] {
         let path = file(folder, name, 1)?;
-        refused(
+        expect_refusal(
             home,
             &["send", "--to", "Bolt", "-m", "x", "-a", &path],
             "file_name_invalid",
@@ -274,18 +266,18 @@ async fn a_message_that_cannot_be_sent_says_why() -> anyhow::Result<()> {
     }
     ensure!(
         bolt.api()?.messages(Direction::In).await?.len() == 1,
-        "something that was refused came through"
+        "a refused message was delivered"
     );
     ensure!(
         files_below(&home.folder().join("files"))?.is_empty(),
-        "something that was refused was kept"
+        "a refused file was stored"
     );
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn a_lower_limit_of_the_operator_counts() -> anyhow::Result<()> {
-    let (world, mut acme, bolt) = two().await?;
+async fn lower_limit_of_the_operator_applies() -> anyhow::Result<()> {
+    let (env, mut acme, bolt) = connected_nodes().await?;
     acme.stop().await?;
     fs::write(
         acme.home().folder().join("node.toml"),
@@ -293,15 +285,15 @@ async fn a_lower_limit_of_the_operator_counts() -> anyhow::Result<()> {
     )?;
     acme.start().await?;
     let files = [
-        file(world.folder(), "one", 2_000)?,
-        file(world.folder(), "two", 2_000)?,
+        file(env.folder(), "one", 2_000)?,
+        file(env.folder(), "two", 2_000)?,
     ];
     let both = [
         "send", "--to", "Bolt", "-m", "x", "-a", &files[0], &files[1],
     ];
-    let words = refused(acme.home(), &both, "files_too_large").await?;
+    let words = expect_refusal(acme.home(), &both, "files_too_large").await?;
     ensure!(words.contains("several messages"));
-    done(
+    run_cli(
         acme.home(),
         &[
             "send",
@@ -316,23 +308,23 @@ async fn a_lower_limit_of_the_operator_counts() -> anyhow::Result<()> {
         ],
     )
     .await?;
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
-/// Waits until a file is on its way into a node.
-async fn staging(home: &Home) -> anyhow::Result<()> {
+/// Waits until a node is staging a file.
+async fn wait_for_staging(home: &Home) -> anyhow::Result<()> {
     let folder = home.folder().join("files");
-    until("the file is on its way", async || {
+    wait_for("the file is being staged", async || {
         Ok((!files_below(&folder)?.is_empty()).then_some(()))
     })
     .await
 }
 
-/// Waits until something of it is at the relay, or nothing any more.
-async fn at_the_relay(world: &World, is_any: bool) -> anyhow::Result<()> {
-    let blobs = world.relay.folder().join("blobs");
-    // Folders go while they are looked through.
-    until("the relay has what it should have", async || {
+/// Waits until the relay stores any blobs, or none.
+async fn wait_for_blobs(env: &Environment, is_any: bool) -> anyhow::Result<()> {
+    let blobs = env.relay.folder().join("blobs");
+    // The relay may delete folders during the search.
+    wait_for("the relay stores the expected blobs", async || {
         Ok(files_below(&blobs)
             .is_ok_and(|files| files.is_empty() != is_any)
             .then_some(()))
@@ -340,19 +332,19 @@ async fn at_the_relay(world: &World, is_any: bool) -> anyhow::Result<()> {
     .await
 }
 
-/// Waits until a node keeps nothing of what was staged.
-async fn nothing_staged(home: &Home) -> anyhow::Result<()> {
+/// Waits until a node has deleted all staged files.
+async fn wait_until_nothing_is_staged(home: &Home) -> anyhow::Result<()> {
     let folder = home.folder().join("files");
-    until("nothing is left of the file", async || {
+    wait_for("the staged file is deleted", async || {
         Ok(files_below(&folder)?.is_empty().then_some(()))
     })
     .await
 }
 
 #[tokio::test]
-async fn a_file_that_changes_while_it_is_read_is_not_sent() -> anyhow::Result<()> {
-    let (world, acme, bolt) = two().await?;
-    let folder = world.folder();
+async fn file_changed_during_reading_is_not_sent() -> anyhow::Result<()> {
+    let (env, acme, bolt) = connected_nodes().await?;
+    let folder = env.folder();
     let path = folder.join("moving");
     let changes: [(&str, &dyn Fn() -> std::io::Result<()>); 4] = [
         ("grows", &|| {
@@ -373,22 +365,24 @@ async fn a_file_that_changes_while_it_is_read_is_not_sent() -> anyhow::Result<()
     for (what, change) in changes {
         let path = file(folder, "moving", limits::FILE_BYTES_MAX)?;
         let change = async {
-            at_the_relay(&world, true).await?;
+            wait_for_blobs(&env, true).await?;
             Ok(change()?)
         };
         let send = ["send", "--to", "Bolt", "-m", "x", "-a", &path];
         let (words, changed): (_, anyhow::Result<()>) =
-            tokio::join!(refused(acme.home(), &send, "file_changed"), change);
+            tokio::join!(expect_refusal(acme.home(), &send, "file_changed"), change);
         changed.and(words.map(drop)).context(what)?;
-        nothing_staged(acme.home()).await.context(what)?;
-        at_the_relay(&world, false).await.context(what)?;
+        wait_until_nothing_is_staged(acme.home())
+            .await
+            .context(what)?;
+        wait_for_blobs(&env, false).await.context(what)?;
     }
     ensure!(acme.api()?.messages(Direction::Out).await?.is_empty());
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
-/// Runs a command as somebody who may read only what is theirs, also where the tests run as root.
-async fn without_power(home: &Home, args: &[&str]) -> anyhow::Result<Output> {
+/// Runs a command without the right to read other users' files, even where the tests run as root.
+async fn run_unprivileged(home: &Home, args: &[&str]) -> anyhow::Result<Output> {
     let mut command = Command::new(if geteuid().is_root() {
         "setpriv"
     } else {
@@ -410,9 +404,9 @@ async fn without_power(home: &Home, args: &[&str]) -> anyhow::Result<Output> {
 }
 
 #[tokio::test]
-async fn what_is_not_a_readable_file_is_not_sent() -> anyhow::Result<()> {
-    let (world, acme, bolt) = two().await?;
-    let folder = world.folder();
+async fn unreadable_file_is_not_sent() -> anyhow::Result<()> {
+    let (env, acme, bolt) = connected_nodes().await?;
+    let folder = env.folder();
     let good = file(folder, "good", 1)?;
     for (name, target) in [("dangling", "nowhere"), ("to-a-folder", ".")] {
         symlink(target, folder.join(name))?;
@@ -431,7 +425,7 @@ async fn what_is_not_a_readable_file_is_not_sent() -> anyhow::Result<()> {
         ("/dev/zero".into(), "is not a regular file"),
     ] {
         let path = path.to_str().context("a path")?;
-        let words = refused(
+        let words = expect_refusal(
             acme.home(),
             &["send", "--to", "Bolt", "-m", "x", "-a", &good, path],
             "refused",
@@ -441,7 +435,7 @@ async fn what_is_not_a_readable_file_is_not_sent() -> anyhow::Result<()> {
     }
     let locked = file(folder, "locked", 1)?;
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000))?;
-    let output = without_power(
+    let output = run_unprivileged(
         acme.home(),
         &["send", "--to", "Bolt", "-m", "x", "-a", &locked],
     )
@@ -454,15 +448,15 @@ async fn what_is_not_a_readable_file_is_not_sent() -> anyhow::Result<()> {
         "{words}"
     );
     ensure!(acme.api()?.messages(Direction::Out).await?.is_empty());
-    nothing_staged(acme.home()).await?;
-    stop(world, [acme, bolt]).await
+    wait_until_nothing_is_staged(acme.home()).await?;
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn five_empty_files_arrive() -> anyhow::Result<()> {
-    let (world, acme, bolt) = two().await?;
+async fn five_empty_files_are_delivered() -> anyhow::Result<()> {
+    let (env, acme, bolt) = connected_nodes().await?;
     let empty = (0..5)
-        .map(|number| file(world.folder(), &format!("empty-{number}"), 0))
+        .map(|number| file(env.folder(), &format!("empty-{number}"), 0))
         .collect::<Result<Vec<_>, _>>()?;
     let mut send = vec![
         "send",
@@ -475,16 +469,16 @@ async fn five_empty_files_arrive() -> anyhow::Result<()> {
         "-a",
     ];
     send.extend(empty.iter().map(String::as_str));
-    done(acme.home(), &send).await?;
+    run_cli(acme.home(), &send).await?;
     let sent = acme.api()?.messages(Direction::Out).await?;
-    let received = bolt.api()?.received(&sent[0].uuid).await?;
+    let received = bolt.api()?.wait_for_message(&sent[0].uuid).await?;
     ensure!(
         received.attachments.len() == 5 && received.attachments.iter().all(|file| file.size == 0),
         "{received:?}"
     );
-    let to = world.folder().join("saved");
+    let to = env.folder().join("saved");
     fs::create_dir(&to)?;
-    done(
+    run_cli(
         bolt.home(),
         &[
             "files",
@@ -496,35 +490,35 @@ async fn five_empty_files_arrive() -> anyhow::Result<()> {
     )
     .await?;
     ensure!(files_below(&to)?.len() == 5);
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn ctrl_c_leaves_nothing_half_done() -> anyhow::Result<()> {
-    let (world, mut acme, bolt) = two().await?;
-    let path = file(world.folder(), "large", limits::FILE_BYTES_MAX)?;
-    let log = world.folder().join("cli.log");
+async fn ctrl_c_leaves_no_partial_state() -> anyhow::Result<()> {
+    let (env, mut acme, bolt) = connected_nodes().await?;
+    let path = file(env.folder(), "large", limits::FILE_BYTES_MAX)?;
+    let log = env.folder().join("cli.log");
     let mut sending = acme
         .home()
         .start_cli(&["send", "--to", "Bolt", "-m", "x", "-a", &path], &log)?;
-    staging(acme.home()).await?;
+    wait_for_staging(acme.home()).await?;
     sending.signal(Signal::INT)?;
     ensure!(
-        sending.ended().await?.code() == Some(130),
+        sending.wait_for_exit().await?.code() == Some(130),
         "{}",
         fs::read_to_string(&log)?
     );
-    nothing_staged(acme.home()).await?;
+    wait_until_nothing_is_staged(acme.home()).await?;
     ensure!(acme.api()?.messages(Direction::Out).await?.is_empty());
 
     let mut daemon = acme.take_process()?;
     daemon.signal(Signal::INT)?;
     ensure!(
-        daemon.ended().await?.success(),
-        "Ctrl-C is a good end for a daemon"
+        daemon.wait_for_exit().await?.success(),
+        "Ctrl-C must stop the daemon gracefully"
     );
     acme.start().await?;
-    done(
+    run_cli(
         acme.home(),
         &[
             "send",
@@ -537,20 +531,20 @@ async fn ctrl_c_leaves_nothing_half_done() -> anyhow::Result<()> {
         ],
     )
     .await?;
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn a_data_folder_is_for_one_daemon_of_its_version() -> anyhow::Result<()> {
-    let (world, mut acme, bolt) = two().await?;
-    let words = refused(acme.home(), &["serve"], "daemon_failed").await?;
+async fn data_folder_is_locked_and_versioned() -> anyhow::Result<()> {
+    let (env, mut acme, bolt) = connected_nodes().await?;
+    let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
     ensure!(words.contains("stop that one first"), "{words}");
-    let again = ["init", "--name", "Again", "--relay", &world.relay.origin()];
-    refused(acme.home(), &again, "daemon_failed").await?;
+    let again = ["init", "--name", "Again", "--relay", &env.relay.origin()];
+    expect_refusal(acme.home(), &again, "daemon_failed").await?;
     acme.stop().await?;
-    let words = refused(acme.home(), &["inbox"], "daemon_unreachable").await?;
+    let words = expect_refusal(acme.home(), &["inbox"], "daemon_unreachable").await?;
     ensure!(words.contains("serve"), "{words}");
-    let words = refused(acme.home(), &again, "daemon_failed").await?;
+    let words = expect_refusal(acme.home(), &again, "daemon_failed").await?;
     ensure!(words.contains("holds a node already"), "{words}");
 
     let database = acme.home().folder().join("node.db");
@@ -559,7 +553,7 @@ async fn a_data_folder_is_for_one_daemon_of_its_version() -> anyhow::Result<()> 
     // SQLite's file format, section 1.3: the user version is a big-endian integer at offset 60.
     newer[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
     fs::write(&database, &newer)?;
-    let words = refused(acme.home(), &["serve"], "daemon_failed").await?;
+    let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
     ensure!(words.contains("newer version"), "{words}");
     ensure!(
         fs::read(&database)? == newer,
@@ -569,11 +563,11 @@ async fn a_data_folder_is_for_one_daemon_of_its_version() -> anyhow::Result<()> 
 
     let config = acme.home().folder().join("node.toml");
     fs::write(&config, "log_filtre = \"info\"\n")?;
-    let words = refused(acme.home(), &["serve"], "daemon_failed").await?;
+    let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
     ensure!(words.contains("line 1"), "{words}");
     fs::remove_file(config)?;
     acme.start().await?;
-    done(
+    run_cli(
         acme.home(),
         &[
             "send",
@@ -586,21 +580,21 @@ async fn a_data_folder_is_for_one_daemon_of_its_version() -> anyhow::Result<()> 
         ],
     )
     .await?;
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn a_full_disk_of_a_node_refuses_and_recovers() -> anyhow::Result<()> {
+async fn node_recovers_from_a_full_disk() -> anyhow::Result<()> {
     let Some(disk) = SmallDisk::mount(48)? else {
         return Ok(());
     };
-    let world = World::with_relay(program()).await?;
-    let acme = world.node("Acme", Delivery::Pull).await?;
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.node("Acme", Delivery::Pull).await?;
     let mut bolt = Node::init(
-        world.program(),
+        env.program(),
         disk.path(),
         "Bolt",
-        &world.relay.origin(),
+        &env.relay.origin(),
         Delivery::Webhook,
     )
     .await?;
@@ -627,7 +621,7 @@ async fn a_full_disk_of_a_node_refuses_and_recovers() -> anyhow::Result<()> {
         std::slice::from_ref(&order),
     )
     .await?;
-    until("it is at the relay", async || {
+    wait_for("the message is at the relay", async || {
         let delivery = acme
             .api()?
             .message(&sent.id)
@@ -638,14 +632,14 @@ async fn a_full_disk_of_a_node_refuses_and_recovers() -> anyhow::Result<()> {
             .context("no delivery")?;
         ensure!(
             delivery.status != DeliveryStatus::Failed,
-            "it failed: {:?}",
+            "the delivery failed: {:?}",
             delivery.reason
         );
         Ok((delivery.status != DeliveryStatus::Pending).then_some(()))
     })
     .await?;
-    disk.make_room()?;
-    let received = bolt.api()?.received(&sent.uuid).await?;
+    disk.free_space()?;
+    let received = bolt.api()?.wait_for_message(&sent.uuid).await?;
     ensure!(
         bolt.api()?
             .content_digest(&received.attachments[0].id)
@@ -655,25 +649,25 @@ async fn a_full_disk_of_a_node_refuses_and_recovers() -> anyhow::Result<()> {
     let answer = send(
         &bolt.api()?,
         &pair.acceptor.id,
-        "there is room again",
+        "the disk has space again",
         &[order],
     )
     .await?;
-    acme.api()?.received(&answer.uuid).await?;
-    stop(world, [acme, bolt]).await
+    acme.api()?.wait_for_message(&answer.uuid).await?;
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn a_full_disk_of_the_relay_delays_and_loses_nothing() -> anyhow::Result<()> {
+async fn full_relay_disk_delays_without_loss() -> anyhow::Result<()> {
     let Some(disk) = SmallDisk::mount(48)? else {
         return Ok(());
     };
-    let mut world = World::begin(program())?;
-    world.relay.move_to(&disk.path().join("relay"));
-    world.relay.start().await?;
+    let mut env = Environment::new(program())?;
+    env.relay.set_data_folder(&disk.path().join("relay"));
+    env.relay.start().await?;
     let (acme, bolt) = (
-        world.node("Acme", Delivery::Pull).await?,
-        world.node("Bolt", Delivery::Webhook).await?,
+        env.node("Acme", Delivery::Pull).await?,
+        env.node("Bolt", Delivery::Webhook).await?,
     );
     let pair = pair(&acme, &bolt).await?;
     let order = Sample::new("order.csv", files::measurements(9_000_000));
@@ -686,7 +680,7 @@ async fn a_full_disk_of_the_relay_delays_and_loses_nothing() -> anyhow::Result<(
         std::slice::from_ref(&order),
     )
     .await?;
-    let waiting = until("the upload waits", async || {
+    let waiting = wait_for("the upload waits", async || {
         let file = acme.api()?.attachment(&sent.attachments[0].id).await?;
         ensure!(
             file.status != AttachmentStatus::Failed,
@@ -700,14 +694,13 @@ async fn a_full_disk_of_the_relay_delays_and_loses_nothing() -> anyhow::Result<(
         waiting.contains("full") || waiting.contains("room") || waiting.contains("storage"),
         "{waiting}"
     );
-    world.relay.kill().await?;
-    world
-        .relay
+    env.relay.kill().await?;
+    env.relay
         .start()
         .await
-        .context("a relay that was killed starts on a full disk")?;
-    disk.make_room()?;
-    let received = bolt.api()?.received(&sent.uuid).await?;
+        .context("a killed relay must start on a full disk")?;
+    disk.free_space()?;
+    let received = bolt.api()?.wait_for_message(&sent.uuid).await?;
     ensure!(
         bolt.api()?
             .content_digest(&received.attachments[0].id)
@@ -715,32 +708,32 @@ async fn a_full_disk_of_the_relay_delays_and_loses_nothing() -> anyhow::Result<(
             == order.digest()
     );
     acme.api()?
-        .reached(&sent.id, DeliveryStatus::Delivered)
+        .wait_for_status(&sent.id, DeliveryStatus::Delivered)
         .await?;
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn a_node_that_asks_too_often_slows_down_says_why_and_loses_nothing() -> anyhow::Result<()> {
-    let mut world = World::with_relay(program()).await?;
+async fn rate_limited_node_slows_down_without_loss() -> anyhow::Result<()> {
+    let mut env = Environment::with_relay(program()).await?;
     let (acme, bolt) = (
-        world.node("Acme", Delivery::Pull).await?,
-        world.node("Bolt", Delivery::Webhook).await?,
+        env.node("Acme", Delivery::Pull).await?,
+        env.node("Bolt", Delivery::Webhook).await?,
     );
     let pair = pair(&acme, &bolt).await?;
-    world.relay.stop().await?;
-    world.relay.configure(&[
+    env.relay.stop().await?;
+    env.relay.set_extra_args(&[
         "--rates-requests-per-second",
         "2",
         "--rates-requests-burst",
         "2",
     ]);
-    world.relay.start().await?;
+    env.relay.start().await?;
     let mut sent = vec![send(&acme.api()?, &pair.inviter.id, "number 0", &[]).await?];
     acme.api()?
-        .reached(&sent[0].id, DeliveryStatus::Delivered)
+        .wait_for_status(&sent[0].id, DeliveryStatus::Delivered)
         .await?;
-    let before = fs::read_to_string(world.folder().join("acme.log"))?.len();
+    let before = fs::read_to_string(env.folder().join("acme.log"))?.len();
     for number in 1..12 {
         sent.push(
             send(
@@ -754,7 +747,7 @@ async fn a_node_that_asks_too_often_slows_down_says_why_and_loses_nothing() -> a
     }
     for message in &sent {
         acme.api()?
-            .reached(&message.id, DeliveryStatus::Delivered)
+            .wait_for_status(&message.id, DeliveryStatus::Delivered)
             .await?;
     }
     let texts: Vec<_> = bolt
@@ -765,18 +758,18 @@ async fn a_node_that_asks_too_often_slows_down_says_why_and_loses_nothing() -> a
         .map(|message| message.content)
         .collect();
     ensure!(texts.len() == sent.len(), "{texts:?}");
-    let log = fs::read_to_string(world.folder().join("acme.log"))?;
+    let log = fs::read_to_string(env.folder().join("acme.log"))?;
     ensure!(
         log.contains("too many requests") && !log[before..].contains("does not answer"),
         "{log}"
     );
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn a_relay_s_folder_is_for_one_relay() -> anyhow::Result<()> {
-    let mut world = World::with_relay(program()).await?;
-    let folder: PathBuf = world.relay.folder().to_owned();
+async fn relay_folder_is_locked() -> anyhow::Result<()> {
+    let mut env = Environment::with_relay(program()).await?;
+    let folder: PathBuf = env.relay.folder().to_owned();
     let args = [
         "serve",
         "--listen",
@@ -785,12 +778,12 @@ async fn a_relay_s_folder_is_for_one_relay() -> anyhow::Result<()> {
         folder.to_str().context("a path")?,
     ];
     let args = args.map(std::ffi::OsStr::new);
-    let output = world.program().output(Role::RelayCommand, &args).await?;
+    let output = env.program().output(Role::RelayCommand, &args).await?;
     ensure!(
         !output.status.success()
             && String::from_utf8_lossy(&output.stderr).contains("stop that one first")
     );
-    world.relay.stop().await?;
-    world.relay.start().await?;
-    world.finish().await
+    env.relay.stop().await?;
+    env.relay.start().await?;
+    env.finish().await
 }

@@ -1,51 +1,52 @@
-//! The operator's guide (`docs/operating.md`), command by command, as an administrator types it, in an empty home folder.
-//! Only ports are others, `/etc` and `/var` stand below that folder, and the relay's public name is its address here.
+//! The operator's guide (`docs/operating.md`), command by command, as an administrator types it, in
+//! an empty home folder. Only the ports differ, `/etc` and `/var` are below that folder, and the
+//! relay's public name is its address here.
 //!
-//! A block of commands says whose terminal it is for (```` ```sh relay ````); `stays` behind it means that its last command
-//! stays in the foreground, and the guide goes on when it has said what the next block shows. A block ```` ```text ```` is
-//! what the commands before it print, with `…` for what differs from run to run. A block that needs what a test machine has
-//! not says so (```` ```sh elsewhere: systemd ````), and why is one of [`ELSEWHERE`].
+//! The info string of a block of commands names its user (```` ```sh relay ````). `stays` means
+//! that the last command stays in the foreground; the guide continues once the command has printed
+//! the next block. A ```` ```text ```` block is the output of the commands before it, with `…` for
+//! what differs between runs. A block that a test machine cannot run gives the reason (```` ```sh
+//! elsewhere: systemd ````), which must be one of [`UNAVAILABLE`].
 
-mod support;
-#[path = "support/terminal.rs"]
-mod terminal;
-
+use crate::support::{
+    program,
+    terminal::{Block, PortMap, STDERR_LOG, Terminal, blocks},
+};
 use anyhow::{Context as _, bail, ensure};
-use sealpost_demo::{process::tail, roles::Role};
+use sealpost_demo::{process::log_tail, roles::Role};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
-use support::program;
-use terminal::{Block, COMPLAINTS, Ports, Terminal, blocks};
 
 const GUIDE: &str = include_str!("../../../docs/operating.md");
-/// What a machine of the tests has not: a service manager that runs, a container engine, a public name with its certificate.
-const ELSEWHERE: [&str; 3] = ["systemd", "container engine", "public name"];
+/// Requirements that a test machine does not meet: a service manager, a container engine, a public
+/// name with its certificate.
+const UNAVAILABLE: [&str; 3] = ["systemd", "container engine", "public name"];
 /// The ports of the guide.
 const PORTS: [&str; 7] = ["8440", "8441", "8443", "4680", "4681", "4690", "9090"];
 
-/// What a person sees before going on behind a node that was started in the background.
-const ANSWERS: &str = "until sealpost status >/dev/null 2>&1; do sleep 0.05; done";
+/// Waits until a node that was started in the background responds.
+const DAEMON_RESPONDS: &str = "until sealpost status >/dev/null 2>&1; do sleep 0.05; done";
 
-/// A home folder with the programs, and the terminals that are open in it.
-struct Desk {
+/// Home folder with the programs and the open terminals.
+struct Workspace {
     home: PathBuf,
-    ports: Ports,
+    ports: PortMap,
     terminals: BTreeMap<String, Terminal>,
-    /// What the last block printed.
+    /// Output of the last block.
     printed: String,
 }
 
-impl Desk {
-    fn set_up(home: &Path) -> anyhow::Result<Self> {
+impl Workspace {
+    fn new(home: &Path) -> anyhow::Result<Self> {
         for folder in ["bin", "etc", "var/lib", "var/backups"] {
             fs::create_dir_all(home.join(folder))?;
         }
         program().write_script(&home.join("bin/sealpost"), Role::NodeCommand, &[])?;
         program().write_script(&home.join("bin/sealpost-relay"), Role::RelayCommand, &[])?;
-        let ports = Ports::instead_of(PORTS)?;
+        let ports = PortMap::new(PORTS)?;
         Ok(Self {
             home: home.to_owned(),
             ports,
@@ -54,16 +55,16 @@ impl Desk {
         })
     }
 
-    /// What is typed here for what the guide says.
+    /// Adapts paths, ports and names of the guide to this machine.
     fn adapt(&self, text: &str) -> String {
         let text = text.replace("https://relay.example", "http://127.0.0.1:8440");
-        let text = self.ports.put_into(&text);
+        let text = self.ports.replace_in(&text);
         ["/etc/", "/var/"].into_iter().fold(text, |text, root| {
-            let here = format!("{}{root}", self.home.display());
+            let local = format!("{}{root}", self.home.display());
             text.split_inclusive(char::is_whitespace)
                 .map(|word| match word.find(root) {
                     Some(at) if at == 0 || !word.as_bytes()[at - 1].is_ascii_alphanumeric() => {
-                        word.replacen(root, &here, 1)
+                        word.replacen(root, &local, 1)
                     }
                     _ => word.to_owned(),
                 })
@@ -79,45 +80,48 @@ impl Desk {
         self.terminals.get_mut(who).context("a terminal")
     }
 
-    /// Types a block, or looks at what the one before has printed.
-    async fn follow(&mut self, block: &Block, next: Option<&Block>) -> anyhow::Result<()> {
+    /// Runs a block, or compares it with the output of the previous block.
+    async fn run_block(&mut self, block: &Block, next: Option<&Block>) -> anyhow::Result<()> {
         let text = self.adapt(&block.text);
         match block.info.split_once(' ').unwrap_or((&block.info, "")) {
-            ("sh", "") => bail!("say for whom this block is, or why it does not run here:\n{text}"),
+            ("sh", "") => bail!("state the user of this block, or why it cannot run here:\n{text}"),
             ("sh", info) => match (
                 info.strip_prefix("elsewhere: "),
                 info.strip_suffix(" stays"),
             ) {
                 (Some(why), _) => ensure!(
-                    ELSEWHERE.contains(&why),
-                    "no reason to leave a block out: {why}"
+                    UNAVAILABLE.contains(&why),
+                    "not a reason to skip a block: {why}"
                 ),
                 (None, Some(who)) => {
-                    let said = next
+                    let ready_line = next
                         .filter(|next| next.info == "text")
-                        .context("what it says when it is ready")?;
-                    let said = self.adapt(said.text.trim_end());
-                    self.terminal(who).await?.run_until(&text, &said).await?;
-                    self.printed = said;
+                        .context("the line that reports readiness")?;
+                    let ready_line = self.adapt(ready_line.text.trim_end());
+                    self.terminal(who)
+                        .await?
+                        .run_until(&text, &ready_line)
+                        .await?;
+                    self.printed = ready_line;
                 }
                 (None, None) => {
                     let terminal = self.terminal(info).await?;
                     let printed = terminal.run(&text).await?;
                     if text.contains("sealpost serve") {
-                        terminal.run(ANSWERS).await?;
+                        terminal.run(DAEMON_RESPONDS).await?;
                     }
                     self.printed = printed;
                 }
             },
-            ("text", _) => shows(&self.printed, &text)?,
-            ("toml" | "yaml" | "nginx" | "mermaid", file) => self.keep(file, &text)?,
-            (other, _) => bail!("the guide has no blocks of this kind: {other}"),
+            ("text", _) => ensure_shown(&self.printed, &text)?,
+            ("toml" | "yaml" | "nginx" | "mermaid", file) => self.write_file(file, &text)?,
+            (other, _) => bail!("unknown kind of block: {other}"),
         }
         Ok(())
     }
 
-    /// A block with the name of a file is that file.
-    fn keep(&self, file: &str, text: &str) -> anyhow::Result<()> {
+    /// Writes a block with a file name to that file.
+    fn write_file(&self, file: &str, text: &str) -> anyhow::Result<()> {
         if file.is_empty() {
             return Ok(());
         }
@@ -127,19 +131,20 @@ impl Desk {
     }
 }
 
-/// Whether the lines stand in what was printed, in this order; `…` is anything, blanks count once.
-fn shows(printed: &str, wanted: &str) -> anyhow::Result<()> {
+/// Fails unless the output contains the wanted lines in order. `…` matches anything; runs of blanks
+/// match one blank.
+fn ensure_shown(printed: &str, wanted: &str) -> anyhow::Result<()> {
     let mut lines = printed.lines();
     for line in wanted.lines().filter(|line| !line.trim().is_empty()) {
         ensure!(
-            lines.any(|printed| fits(printed, line)),
-            "the guide shows:\n{line}\nBut this was printed:\n{printed}"
+            lines.any(|printed| matches_pattern(printed, line)),
+            "the guide shows:\n{line}\nThe output is:\n{printed}"
         );
     }
     Ok(())
 }
 
-fn fits(printed: &str, wanted: &str) -> bool {
+fn matches_pattern(printed: &str, wanted: &str) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (mut rest, wanted) = (words(printed), words(wanted));
     let mut pieces = wanted.split('…').map(str::trim);
@@ -147,7 +152,7 @@ fn fits(printed: &str, wanted: &str) -> bool {
         .next()
         .and_then(|first| rest.strip_prefix(first).map(str::to_owned))
     {
-        Some(behind) => rest = behind,
+        Some(after) => rest = after,
         None => return false,
     }
     let ends_open = wanted.ends_with('…');
@@ -161,30 +166,35 @@ fn fits(printed: &str, wanted: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_operators_guide_works_as_it_stands() -> anyhow::Result<()> {
+async fn the_operators_guide_works_as_written() -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
-    let mut desk = Desk::set_up(home.path())?;
+    let mut workspace = Workspace::new(home.path())?;
     let blocks = blocks(GUIDE);
     for (number, block) in blocks.iter().enumerate() {
-        let followed = desk.follow(block, blocks.get(number + 1)).await;
-        followed
-            .with_context(|| format!("{}\n{}", block.text, tail(&home.path().join(COMPLAINTS))))?;
+        let result = workspace.run_block(block, blocks.get(number + 1)).await;
+        result.with_context(|| {
+            format!(
+                "{}\n{}",
+                block.text,
+                log_tail(&home.path().join(STDERR_LOG))
+            )
+        })?;
     }
     Ok(())
 }
 
 #[test]
-fn an_output_is_compared_line_by_line() {
+fn output_is_compared_line_by_line() {
     assert!(
-        shows(
+        ensure_shown(
             "NAME  STATE\nAcme   ready  3 s ago\n",
             "NAME STATE\nAcme ready …"
         )
         .is_ok()
     );
-    assert!(shows("a\nb\nc\n", "a\nc").is_ok());
-    assert!(shows("a\nb\n", "b\na").is_err());
-    assert!(shows("Acme broken\n", "Acme ready …").is_err());
-    assert!(shows("ready, more\n", "ready").is_err());
-    assert!(shows("version 0.1.0 of it\n", "version … of it").is_ok());
+    assert!(ensure_shown("a\nb\nc\n", "a\nc").is_ok());
+    assert!(ensure_shown("a\nb\n", "b\na").is_err());
+    assert!(ensure_shown("Acme broken\n", "Acme ready …").is_err());
+    assert!(ensure_shown("ready, more\n", "ready").is_err());
+    assert!(ensure_shown("version 0.1.0 of it\n", "version … of it").is_ok());
 }

@@ -1,29 +1,28 @@
-//! What two, three businesses do with each other on a good day, and on one on which something is away for a while.
+//! Exchanges between two or three businesses, with all processes up and with some of them down for
+//! a while.
 
-mod support;
-
+use crate::support::{program, stop_all};
 use anyhow::{Context as _, ensure};
 use sealpost_demo::{
     api::Api,
     checks::{self, Secret},
+    environment::{Environment, pair, send},
     files::{self, CANARY, Sample},
     node::{Delivery, Node},
-    wait::{PATIENCE, until},
-    world::{World, pair, send},
+    wait::{WAIT_TIMEOUT, wait_for},
 };
 use sealpost_node::{
     api::model::{
         Attachment, ConnectionStatus, Direction, EventTopic, Message, SendMessage, Transfer,
         TransferState,
     },
-    cli::{error::CliError, events::Events},
+    cli::{error::CliError, events::EventStream},
 };
 use sealpost_proto::{
     DeliveryStatus, Timestamp, limits::PREVIEW_BYTES_MAX, wire::RegistrationPolicy,
 };
 use sealpost_service::{Clock, Shutdown, SystemClock};
 use std::{sync::Arc, time::Duration};
-use support::program;
 use tokio::time::timeout;
 
 async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Result<()> {
@@ -37,14 +36,14 @@ async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Resu
         ensure!(attachment.filename == file.name && attachment.size == file.content.len() as u64);
         ensure!(
             api.content_digest(&attachment.id).await? == file.digest(),
-            "{} is another file",
+            "{} differs",
             file.name
         );
     }
     Ok(())
 }
 
-/// Sends, waits until it was read, and holds both sides against each other.
+/// Sends a message, waits until it has been read, and compares both sides.
 async fn exchange(
     from: &Node,
     to: &Node,
@@ -54,16 +53,20 @@ async fn exchange(
 ) -> anyhow::Result<()> {
     let (sender, recipient) = (from.api()?, to.api()?);
     let sent = send(&sender, connection, text, files).await?;
-    let received = recipient.received(&sent.uuid).await?;
+    let received = recipient.wait_for_message(&sent.uuid).await?;
     ensure!(
         received.content == text
             && received.sender.contact == from.home().name()
             && !received.is_read
     );
     compare(&recipient, &received, files).await?;
-    sender.reached(&sent.id, DeliveryStatus::Delivered).await?;
+    sender
+        .wait_for_status(&sent.id, DeliveryStatus::Delivered)
+        .await?;
     ensure!(recipient.read(&received.id).await?.is_read);
-    let read = sender.reached(&sent.id, DeliveryStatus::Read).await?;
+    let read = sender
+        .wait_for_status(&sent.id, DeliveryStatus::Read)
+        .await?;
     let times = [
         Some(read.pending_at),
         read.sent_at,
@@ -77,26 +80,15 @@ async fn exchange(
     Ok(())
 }
 
-async fn stop(world: World, nodes: impl IntoIterator<Item = Node>) -> anyhow::Result<()> {
-    for mut node in nodes {
-        node.stop().await?;
-    }
-    world.finish().await
-}
-
 #[tokio::test]
-async fn messages_and_files_go_both_ways_whoever_is_called_and_whoever_asks() -> anyhow::Result<()>
-{
+async fn messages_and_files_pass_in_every_delivery_mode() -> anyhow::Result<()> {
     for (one, other) in [
         (Delivery::Pull, Delivery::Webhook),
         (Delivery::Pull, Delivery::Pull),
         (Delivery::Webhook, Delivery::Webhook),
     ] {
-        let world = World::with_relay(program()).await?;
-        let (acme, bolt) = (
-            world.node("Acme", one).await?,
-            world.node("Bolt", other).await?,
-        );
+        let env = Environment::with_relay(program()).await?;
+        let (acme, bolt) = (env.node("Acme", one).await?, env.node("Bolt", other).await?);
         let pair = pair(&acme, &bolt).await?;
         let files = [
             Sample::new("empty.txt", ""),
@@ -125,26 +117,27 @@ async fn messages_and_files_go_both_ways_whoever_is_called_and_whoever_asks() ->
             Secret::new("the canary", CANARY),
             Secret::new("a file's name", "naïve"),
         ];
-        checks::ensure_blind(world.relay.folder(), &secrets)?;
-        stop(world, [acme, bolt]).await?;
+        checks::ensure_no_secrets(env.relay.folder(), &secrets)?;
+        stop_all(env, [acme, bolt]).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_person_decides_who_is_connected() -> anyhow::Result<()> {
-    let world = World::with_relay(program()).await?;
-    let acme = world.node("Acme", Delivery::Pull).await?;
-    let bolt = world.node("Bolt", Delivery::Webhook).await?;
-    let cargo = world.node("Cargo", Delivery::Pull).await?;
+async fn users_accept_and_reject_connection_requests() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.node("Acme", Delivery::Pull).await?;
+    let bolt = env.node("Bolt", Delivery::Webhook).await?;
+    let cargo = env.node("Cargo", Delivery::Pull).await?;
     let (a, b, c) = (acme.api()?, bolt.api()?, cargo.api()?);
 
-    let asked = b.connect(&a.invite(false).await?.1, "from Bolt").await?;
-    let request = a.request("from Bolt").await?;
+    let requested = b.connect(&a.invite(false).await?.1, "from Bolt").await?;
+    let request = a.wait_for_request("from Bolt").await?;
     ensure!(
-        (asked.status, request.status) == (ConnectionStatus::Pending, ConnectionStatus::Pending)
+        (requested.status, request.status)
+            == (ConnectionStatus::Pending, ConnectionStatus::Pending)
     );
-    let early = send(&b, &asked.id, "too early", &[]).await.unwrap_err();
+    let early = send(&b, &requested.id, "too early", &[]).await.unwrap_err();
     ensure!(
         early
             .downcast_ref::<CliError>()
@@ -152,7 +145,10 @@ async fn a_person_decides_who_is_connected() -> anyhow::Result<()> {
         "{early}"
     );
     a.accept(&request.id).await?;
-    let (at_acme, at_bolt) = (a.accepted(&request.id).await?, b.accepted(&asked.id).await?);
+    let (at_acme, at_bolt) = (
+        a.wait_for_accepted(&request.id).await?,
+        b.wait_for_accepted(&requested.id).await?,
+    );
     ensure!(
         at_acme.fingerprint == b.node().await?.fingerprint
             && at_bolt.fingerprint == a.node().await?.fingerprint
@@ -170,33 +166,33 @@ async fn a_person_decides_who_is_connected() -> anyhow::Result<()> {
         .unwrap_err();
     ensure!(differs.code() == "safety_number_differs", "{differs}");
 
-    let asked = c.connect(&a.invite(false).await?.1, "from Cargo").await?;
-    let request = a.request("from Cargo").await?;
+    let requested = c.connect(&a.invite(false).await?.1, "from Cargo").await?;
+    let request = a.wait_for_request("from Cargo").await?;
     let rejected = acme
         .home()
         .cli(&["connections", "reject", &request.id])
         .await?;
     ensure!(rejected.status.success());
-    until("the other side hears of it", async || {
+    wait_for("the peer learns of the rejection", async || {
         let one = c
             .connections()
             .await?
             .into_iter()
-            .find(|one| one.id == asked.id)
+            .find(|one| one.id == requested.id)
             .context("it is gone")?;
         Ok((one.status == ConnectionStatus::Rejected).then_some(()))
     })
     .await?;
-    stop(world, [acme, bolt, cargo]).await
+    stop_all(env, [acme, bolt, cargo]).await
 }
 
 #[tokio::test]
-async fn a_file_for_several_is_uploaded_once_and_deleted_when_all_have_it() -> anyhow::Result<()> {
-    let world = World::with_relay(program()).await?;
-    let acme = world.node("Acme", Delivery::Pull).await?;
+async fn shared_file_is_uploaded_once_and_deleted_afterwards() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.node("Acme", Delivery::Pull).await?;
     let mut others = [
-        world.node("Bolt", Delivery::Webhook).await?,
-        world.node("Cargo", Delivery::Pull).await?,
+        env.node("Bolt", Delivery::Webhook).await?,
+        env.node("Cargo", Delivery::Pull).await?,
     ];
     for other in &mut others {
         pair(&acme, other).await?;
@@ -223,7 +219,7 @@ async fn a_file_for_several_is_uploaded_once_and_deleted_when_all_have_it() -> a
         "the same client id sent it again"
     );
     for message in &sent {
-        until("it is at the relay", async || {
+        wait_for("the message is at the relay", async || {
             let delivery = api.message(&message.id).await?.delivery;
             Ok(delivery
                 .iter()
@@ -232,76 +228,77 @@ async fn a_file_for_several_is_uploaded_once_and_deleted_when_all_have_it() -> a
         })
         .await?;
     }
-    let blobs = world.relay.folder().join("blobs");
+    let blobs = env.relay.folder().join("blobs");
     let parts: Vec<_> = checks::files_below(&blobs)?;
     ensure!(parts.len() == 1, "the relay holds {parts:?}");
     for other in &mut others {
         other.start().await?;
     }
     for other in &others {
-        let received = other.api()?.received(&sent[0].uuid).await?;
+        let received = other.api()?.wait_for_message(&sent[0].uuid).await?;
         compare(&other.api()?, &received, std::slice::from_ref(&file)).await?;
         other.api()?.read(&received.id).await?;
         ensure!(other.api()?.messages(Direction::In).await?.len() == 1);
     }
     for message in &sent {
-        api.reached(&message.id, DeliveryStatus::Read).await?;
+        api.wait_for_status(&message.id, DeliveryStatus::Read)
+            .await?;
     }
     ensure!(
         api.message(&sent[0].id).await?.delivery.len() == 2,
         "a message shows all its recipients"
     );
-    until("both have it, and the relay nothing", async || {
+    wait_for("the relay has deleted the file", async || {
         Ok(checks::files_below(&blobs)?.is_empty().then_some(()))
     })
     .await?;
-    stop(world, [acme].into_iter().chain(others)).await
+    stop_all(env, [acme].into_iter().chain(others)).await
 }
 
-/// Follows a node's events until all of a file has moved, and holds what is said of it on the way against each other.
+/// Follows the transfer events of a file until it is complete, and checks that they are consistent.
 async fn follow(
-    events: &mut Events,
+    events: &mut EventStream,
     file: &Attachment,
     direction: Direction,
 ) -> anyhow::Result<()> {
     let mut before = 0;
     loop {
-        let event = timeout(PATIENCE, events.next())
+        let event = timeout(WAIT_TIMEOUT, events.next())
             .await?
             .context("the events ended")?;
         if event.topic != EventTopic::Transfer || event.data["attachment"] != file.id {
             continue;
         }
-        let told: Transfer = serde_json::from_value(event.data)?;
+        let transfer: Transfer = serde_json::from_value(event.data)?;
         ensure!(
-            event.id.is_none() && told.direction == direction && told.total > file.size,
-            "{told:?}"
+            event.id.is_none() && transfer.direction == direction && transfer.total > file.size,
+            "{transfer:?}"
         );
         ensure!(
-            before <= told.bytes && told.bytes <= told.total,
-            "{told:?} after {before}"
+            before <= transfer.bytes && transfer.bytes <= transfer.total,
+            "{transfer:?} after {before}"
         );
-        before = told.bytes;
-        match told.state {
+        before = transfer.bytes;
+        match transfer.state {
             TransferState::Moving => {}
             TransferState::Done => {
                 ensure!(
-                    told.bytes == told.total && told.bytes_per_second > 0,
-                    "{told:?}"
+                    transfer.bytes == transfer.total && transfer.bytes_per_second > 0,
+                    "{transfer:?}"
                 );
                 return Ok(());
             }
-            TransferState::Stopped => anyhow::bail!("nothing held it up: {told:?}"),
+            TransferState::Stopped => anyhow::bail!("the transfer stopped: {transfer:?}"),
         }
     }
 }
 
 #[tokio::test]
-async fn a_picture_is_followed_on_its_way_and_seen_small_by_both() -> anyhow::Result<()> {
-    let world = World::with_relay(program()).await?;
+async fn transfers_report_progress_and_pictures_have_previews() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
     let (acme, bolt) = (
-        world.node("Acme", Delivery::Pull).await?,
-        world.node("Bolt", Delivery::Webhook).await?,
+        env.node("Acme", Delivery::Pull).await?,
+        env.node("Bolt", Delivery::Webhook).await?,
     );
     let pair = pair(&acme, &bolt).await?;
     let (sender, recipient) = (acme.api()?, bolt.api()?);
@@ -309,13 +306,13 @@ async fn a_picture_is_followed_on_its_way_and_seen_small_by_both() -> anyhow::Re
     let [text, picture, _] = files::samples();
     let sent = send(&sender, &pair.inviter.id, "the seal", &[picture, text]).await?;
     follow(&mut at_sender, &sent.attachments[0], Direction::Out).await?;
-    let received = recipient.received(&sent.uuid).await?;
+    let received = recipient.wait_for_message(&sent.uuid).await?;
     follow(&mut at_recipient, &received.attachments[0], Direction::In).await?;
 
     let small = recipient.preview(&received.attachments[0].id).await?;
     ensure!(
         small == sender.preview(&sent.attachments[0].id).await?,
-        "both see the same"
+        "the previews differ"
     );
     ensure!(
         small.starts_with(&[0xff, 0xd8, 0xff]) && small.len() <= PREVIEW_BYTES_MAX,
@@ -332,28 +329,25 @@ async fn a_picture_is_followed_on_its_way_and_seen_small_by_both() -> anyhow::Re
             .is_some_and(|error| error.code() == "not_found"),
         "{none}"
     );
-    checks::ensure_blind(
-        world.relay.folder(),
-        &[Secret::new(
-            "the small picture",
-            &small[small.len() / 2..][..48],
-        )],
+    checks::ensure_no_secrets(
+        env.relay.folder(),
+        &[Secret::new("the preview", &small[small.len() / 2..][..48])],
     )?;
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn what_is_away_for_a_while_loses_nothing() -> anyhow::Result<()> {
-    let mut world = World::with_relay(program()).await?;
-    let mut acme = world.node("Acme", Delivery::Pull).await?;
-    let mut bolt = world.node("Bolt", Delivery::Webhook).await?;
+async fn restarts_of_every_process_lose_nothing() -> anyhow::Result<()> {
+    let mut env = Environment::with_relay(program()).await?;
+    let mut acme = env.node("Acme", Delivery::Pull).await?;
+    let mut bolt = env.node("Bolt", Delivery::Webhook).await?;
     let pair = pair(&acme, &bolt).await?;
     let texts: Vec<_> = (0..30).map(|number| format!("message {number}")).collect();
     let file = [Sample::new("late.csv", files::measurements(2_500_000))];
 
     bolt.stop().await?;
     let first = send(&acme.api()?, &pair.inviter.id, &texts[0], &file).await?;
-    let delivery = until("the relay says that it retries", async || {
+    let delivery = wait_for("the relay reports a retry", async || {
         let delivery = acme
             .api()?
             .message(&first.id)
@@ -369,7 +363,7 @@ async fn what_is_away_for_a_while_loses_nothing() -> anyhow::Result<()> {
         delivery.attempts > 0 && delivery.reason.is_some() && delivery.next_attempt_at.is_some(),
         "{delivery:?}"
     );
-    world.relay.stop().await?;
+    env.relay.stop().await?;
     for text in &texts[1..15] {
         send(&acme.api()?, &pair.inviter.id, text, &[]).await?;
     }
@@ -378,12 +372,12 @@ async fn what_is_away_for_a_while_loses_nothing() -> anyhow::Result<()> {
     for text in &texts[15..] {
         send(&acme.api()?, &pair.inviter.id, text, &file).await?;
     }
-    world.relay.start().await?;
+    env.relay.start().await?;
     bolt.start().await?;
 
     let api = bolt.api()?;
     for sent in acme.api()?.messages(Direction::Out).await? {
-        let received = api.received(&sent.uuid).await?;
+        let received = api.wait_for_message(&sent.uuid).await?;
         compare(
             &api,
             &received,
@@ -395,7 +389,7 @@ async fn what_is_away_for_a_while_loses_nothing() -> anyhow::Result<()> {
         )
         .await?;
         acme.api()?
-            .reached(&sent.id, DeliveryStatus::Delivered)
+            .wait_for_status(&sent.id, DeliveryStatus::Delivered)
             .await?;
     }
     let received: Vec<_> = api
@@ -406,47 +400,48 @@ async fn what_is_away_for_a_while_loses_nothing() -> anyhow::Result<()> {
         .collect();
     assert_eq!(
         received, texts,
-        "each once, in the order in which they were sent"
+        "each message once, in the order of sending"
     );
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
-/// More than a signature may be off.
-const WRONG: Duration = Duration::from_secs(600);
+/// More than the accepted clock skew of a signature.
+const CLOCK_OFFSET: Duration = Duration::from_secs(600);
 
-/// A relay's clock, so that the nodes' own is wrong by as much.
-enum Shifted {
+/// Shifted clock of the relay, which makes the nodes' clocks wrong by the same amount.
+enum ShiftedClock {
     Ahead,
     Behind,
 }
 
-impl Clock for Shifted {
+impl Clock for ShiftedClock {
     fn now(&self) -> Timestamp {
         let now = SystemClock.now();
         match self {
-            Self::Ahead => now.plus(WRONG),
-            Self::Behind => now.minus(WRONG),
+            Self::Ahead => now.plus(CLOCK_OFFSET),
+            Self::Behind => now.minus(CLOCK_OFFSET),
         }
     }
 }
 
 #[tokio::test]
-async fn a_node_whose_clock_is_wrong_is_called_and_heard() -> anyhow::Result<()> {
-    for (clock, is_behind) in [(Shifted::Ahead, true), (Shifted::Behind, false)] {
-        let world = World::begin(program())?;
+async fn wrong_node_clocks_do_not_stop_delivery() -> anyhow::Result<()> {
+    for (clock, is_behind) in [(ShiftedClock::Ahead, true), (ShiftedClock::Behind, false)] {
+        let env = Environment::new(program())?;
         let mut config = sealpost_relay::Config {
-            listen: world.relay.origin().trim_start_matches("http://").parse()?,
-            data: world.relay.folder().to_owned(),
+            listen: env.relay.origin().trim_start_matches("http://").parse()?,
+            data: env.relay.folder().to_owned(),
             ..sealpost_relay::Config::default()
         };
         config.egress.allow = vec!["127.0.0.0/8".parse()?];
         config.registration.policy = RegistrationPolicy::Open;
         let shutdown = Shutdown::new();
         let relay = sealpost_relay::start(config, Arc::new(clock), shutdown.clone()).await?;
-        // Bolt pulls once, when it starts: whatever comes later comes by calls, which it holds against the relay's time.
+        // Bolt pulls once, at its start. Everything later arrives in webhook calls, which Bolt
+        // checks against the relay's time.
         let (acme, bolt) = (
-            world.node("Acme", Delivery::Pull).await?,
-            world.node("Bolt", Delivery::Webhook).await?,
+            env.node("Acme", Delivery::Pull).await?,
+            env.node("Bolt", Delivery::Webhook).await?,
         );
         let pair = pair(&acme, &bolt).await?;
         exchange(&acme, &bolt, &pair.inviter.id, "at last", &[]).await?;
@@ -456,7 +451,7 @@ async fn a_node_whose_clock_is_wrong_is_called_and_heard() -> anyhow::Result<()>
             offset.abs() > 300_000 && (offset > 0) == is_behind,
             "the relay is {offset} ms ahead"
         );
-        stop(world, [acme, bolt]).await?;
+        stop_all(env, [acme, bolt]).await?;
         shutdown.trigger();
         relay.ended().await;
     }

@@ -1,24 +1,24 @@
-//! Files to the full limit, on a road that breaks, and for many.
+//! Files of the maximum size over a connection that breaks, and one file for many recipients.
 //!
-//! `SEALPOST_SEED=… cargo test -p sealpost-e2e --test files` repeats a run's places.
+//! `SEALPOST_SEED=… cargo test -p sealpost-e2e files::` repeats the cuts of a run.
 
-#[path = "support/proxy.rs"]
-mod proxy;
-mod support;
-
+use crate::support::{
+    program,
+    proxy::{Parts, Proxy},
+    seed,
+};
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
-use proxy::{Parts, Proxy};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use sealpost_demo::{
     api::digest,
     checks::files_below,
+    environment::{Environment, pair, pair_with_note},
     files::{self, Sample},
     node::{Delivery, Node},
     process::Process,
-    wait::{PATIENCE, until},
-    world::{World, pair, pair_with_note},
+    wait::{WAIT_TIMEOUT, wait_for},
 };
 use sealpost_node::api::model::{AttachmentStatus, Direction, SendMessage};
 use sealpost_proto::{
@@ -32,57 +32,47 @@ use std::{
     io::Write as _,
     ops::Range,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
-use support::program;
 use tokio::time::timeout;
 
 const CUTS: usize = 20;
-/// The most memory that relay and node may hold while 500 MB pass.
+/// Limit on the peak memory of relay and node during a transfer of 500 MB.
 const MEMORY_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// All blobs of a message at the limit.
+/// Size of all blobs of a message at the limit.
 const BLOBS_BYTES: u64 = FILES_PER_MESSAGE_MAX as u64 * BLOB_BYTES_MAX;
 const RECIPIENTS: usize = 200;
 
-/// A relay behind a road that can be cut.
-async fn far_relay() -> anyhow::Result<(World, Proxy)> {
-    let mut world = World::begin(program())?;
-    let proxy = Proxy::to(&world.relay.origin()).await?;
+/// Starts a relay behind a proxy that can cut connections.
+async fn relay_behind_proxy() -> anyhow::Result<(Environment, Proxy)> {
+    let mut env = Environment::new(program())?;
+    let proxy = Proxy::to(&env.relay.origin()).await?;
     let rates = [
         "--rates-requests-per-second",
         "0",
         "--rates-envelopes-per-minute",
         "0",
     ];
-    world
-        .relay
-        .configure(&[&["--public-url", &proxy.origin()][..], &rates].concat());
-    world.relay.start().await?;
-    Ok((world, proxy))
+    env.relay
+        .set_extra_args(&[&["--public-url", &proxy.origin()][..], &rates].concat());
+    env.relay.start().await?;
+    Ok((env, proxy))
 }
 
-async fn node(world: &World, proxy: &Proxy, name: &str) -> anyhow::Result<Node> {
+async fn node(env: &Environment, proxy: &Proxy, name: &str) -> anyhow::Result<Node> {
     let mut node = Node::init(
-        world.program(),
-        world.folder(),
+        env.program(),
+        env.folder(),
         name,
         &proxy.origin(),
         Delivery::Pull,
     )
     .await?;
     node.start().await?;
-    node.connected().await?;
+    node.wait_until_connected().await?;
     Ok(node)
 }
 
-fn seed() -> anyhow::Result<u64> {
-    match std::env::var("SEALPOST_SEED") {
-        Ok(text) => Ok(text.parse()?),
-        Err(_) => Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),
-    }
-}
-
-/// Writes a file of random megabytes, each other than the ones before it; nothing is held in memory.
+/// Writes a file of random megabytes, all different, without holding it in memory.
 fn large_file(folder: &Path, number: u64) -> anyhow::Result<PathBuf> {
     let path = folder.join(format!("large-{number}.bin"));
     let mut rng = ChaCha8Rng::seed_from_u64(number);
@@ -96,16 +86,16 @@ fn large_file(folder: &Path, number: u64) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// A place in a stretch of the road.
-fn draw(rng: &mut ChaCha8Rng, stretch: Range<u64>) -> u64 {
-    stretch.start + rng.next_u64() % (stretch.end - stretch.start)
+/// Returns a random offset in a range.
+fn random_offset(rng: &mut ChaCha8Rng, range: Range<u64>) -> u64 {
+    range.start + rng.next_u64() % (range.end - range.start)
 }
 
-/// What everybody has fetched is gone from the relay.
-async fn nothing_left(world: &World) -> anyhow::Result<()> {
-    let blobs = world.relay.folder().join("blobs");
-    // Folders go while they are looked through.
-    until("the relay keeps nothing", async || {
+/// Waits until the relay has deleted all blobs.
+async fn wait_until_blobs_are_deleted(env: &Environment) -> anyhow::Result<()> {
+    let blobs = env.relay.folder().join("blobs");
+    // The relay may delete folders during the search.
+    wait_for("the relay stores no blobs", async || {
         Ok(files_below(&blobs)
             .is_ok_and(|files| files.is_empty())
             .then_some(()))
@@ -113,63 +103,65 @@ async fn nothing_left(world: &World) -> anyhow::Result<()> {
     .await
 }
 
-fn ensure_flat(process: &Process) -> anyhow::Result<()> {
+fn ensure_memory_is_bounded(process: &Process) -> anyhow::Result<()> {
     let peak = process.peak_memory_bytes()?;
     ensure!(
         peak <= MEMORY_BYTES_MAX,
-        "{process:?} took {} MiB",
+        "{process:?} used {} MiB",
         peak / 1024 / 1024
     );
     Ok(())
 }
 
 async fn kill(node: &mut Node) -> anyhow::Result<()> {
-    ensure_flat(node.process()?)?;
+    ensure_memory_is_bounded(node.process()?)?;
     node.kill().await?;
     node.start().await
 }
 
-/// Nobody sends or fetches more again than what was under way when the road or a process broke.
+/// Checks that only the parts in flight at a cut or a kill are transferred again.
 fn ensure_resumed(what: &str, parts: &Parts) -> anyhow::Result<()> {
-    // Half of the cuts, two kills, and two cuts that what was sent again has pushed to this half.
+    // Half of the cuts, two kills, and two cuts that repeated parts have moved into this half.
     const BREAKS: usize = CUTS / 2 + 2 + 2;
     ensure!(parts.distinct() == FILES_PER_MESSAGE_MAX * BLOB_PARTS_MAX as usize);
-    let again = parts.again();
+    let again = parts.repeats();
     ensure!(
         again <= BREAKS * PARTS_IN_FLIGHT_MAX as usize,
-        "{what} began again: {again} parts more than once"
+        "{what} again: {again} repeated parts"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_message_of_500_mb_passes_20_cuts_and_a_kill_of_each_process() -> anyhow::Result<()> {
+async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
     let seed = seed()?;
     println!("SEALPOST_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let (mut world, proxy) = far_relay().await?;
+    let (mut env, proxy) = relay_behind_proxy().await?;
     let (mut acme, mut bolt) = (
-        node(&world, &proxy, "Acme").await?,
-        node(&world, &proxy, "Bolt").await?,
+        node(&env, &proxy, "Acme").await?,
+        node(&env, &proxy, "Bolt").await?,
     );
     pair(&acme, &bolt).await?;
-    let folder = world.folder().to_owned();
+    let folder = env.folder().to_owned();
     let paths = (0..FILES_PER_MESSAGE_MAX as u64).map(|number| large_file(&folder, number));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
 
-    let begin = proxy.passed();
+    let start = proxy.passed();
     let (up, down) = (
-        begin..begin + BLOBS_BYTES,
-        begin + BLOBS_BYTES..begin + 2 * BLOBS_BYTES,
+        start..start + BLOBS_BYTES,
+        start + BLOBS_BYTES..start + 2 * BLOBS_BYTES,
     );
     let whole = up.start..down.end;
-    // One somewhere in each twentieth, so that no two fall on each other.
+    // One cut in each twentieth, so that no two coincide.
     let twentieth = 2 * BLOBS_BYTES / CUTS as u64;
     let starts = whole
         .clone()
         .step_by(usize::try_from(twentieth)?)
         .take(CUTS);
-    proxy.cut_at(starts.map(|start| draw(&mut rng, start..start + twentieth - twentieth / 10)));
+    proxy.cut_at(
+        starts.map(|start| random_offset(&mut rng, start..start + twentieth - twentieth / 10)),
+    );
     let mut args = vec!["send", "--to", "Bolt", "-m", "all of it", "-a"];
     for path in &paths {
         args.push(path.to_str().context("a path")?);
@@ -187,9 +179,11 @@ async fn a_message_of_500_mb_passes_20_cuts_and_a_kill_of_each_process() -> anyh
         .into_iter()
         .next()
         .context("no message")?;
-    // Killed on the middle of its way, so that what is left of it is some part of both.
-    let middle = |way: &Range<u64>| way.start + BLOBS_BYTES / 10..way.end - BLOBS_BYTES / 10;
-    let kills = [middle(&up), middle(&whole), middle(&down)].map(|stretch| draw(&mut rng, stretch));
+    // Kill each process well inside its range of the transfer, so that parts remain before and
+    // after.
+    let middle = |range: &Range<u64>| range.start + BLOBS_BYTES / 10..range.end - BLOBS_BYTES / 10;
+    let kills =
+        [middle(&up), middle(&whole), middle(&down)].map(|range| random_offset(&mut rng, range));
     let break_all = async {
         tokio::try_join!(
             async {
@@ -198,9 +192,9 @@ async fn a_message_of_500_mb_passes_20_cuts_and_a_kill_of_each_process() -> anyh
             },
             async {
                 proxy.has_passed(kills[1]).await;
-                ensure_flat(world.relay.process()?)?;
-                world.relay.kill().await?;
-                world.relay.start().await
+                ensure_memory_is_bounded(env.relay.process()?)?;
+                env.relay.kill().await?;
+                env.relay.start().await
             },
             async {
                 proxy.has_passed(kills[2]).await;
@@ -208,51 +202,50 @@ async fn a_message_of_500_mb_passes_20_cuts_and_a_kill_of_each_process() -> anyh
             },
         )
     };
-    timeout(PATIENCE, break_all)
+    timeout(WAIT_TIMEOUT, break_all)
         .await
-        .context("the files do not move on")??;
+        .context("the transfer makes no progress")??;
 
-    let received = bolt.api()?.received(&sent.uuid).await?;
+    let received = bolt.api()?.wait_for_message(&sent.uuid).await?;
     ensure!(received.attachments.len() == paths.len());
     for (file, path) in received.attachments.iter().zip(&paths) {
         ensure!(file.size == FILE_BYTES_MAX && path.ends_with(&file.filename));
         ensure!(
             bolt.api()?.content_digest(&file.id).await? == digest(&fs::read(path)?),
-            "{} is another",
+            "{} differs",
             file.filename
         );
     }
     ensure!(
         bolt.api()?.messages(Direction::In).await?.len() == 1,
-        "it is shown twice"
+        "the message is stored twice"
     );
     acme.api()?
-        .reached(&sent.id, DeliveryStatus::Delivered)
+        .wait_for_status(&sent.id, DeliveryStatus::Delivered)
         .await?;
-    nothing_left(&world).await?;
-    for process in [acme.process()?, world.relay.process()?, bolt.process()?] {
-        ensure_flat(process)?;
+    wait_until_blobs_are_deleted(&env).await?;
+    for process in [acme.process()?, env.relay.process()?, bolt.process()?] {
+        ensure_memory_is_bounded(process)?;
     }
     ensure!(
         proxy.cuts() as usize == CUTS,
-        "it was cut {} times",
+        "the connections were cut {} times",
         proxy.cuts()
     );
     ensure_resumed("uploaded", &proxy.puts())?;
     ensure_resumed("downloaded", &proxy.gets())?;
     acme.stop().await?;
     bolt.stop().await?;
-    world.finish().await
+    env.finish().await
 }
 
 #[tokio::test]
-async fn a_file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
-    let (world, proxy) = far_relay().await?;
-    let acme = node(&world, &proxy, "Acme").await?;
-    // Each of four businesses is connected fifty times: to Acme and to the relay they are two hundred.
+async fn file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
+    let (env, proxy) = relay_behind_proxy().await?;
+    let acme = node(&env, &proxy, "Acme").await?;
+    // Each of four businesses connects fifty times, so that Acme and the relay see two hundred.
     let others =
-        try_join_all(["Bolt", "Cargo", "Dock", "Elm"].map(|name| node(&world, &proxy, name)))
-            .await?;
+        try_join_all(["Bolt", "Cargo", "Dock", "Elm"].map(|name| node(&env, &proxy, name))).await?;
     let pairs = stream::iter(0..RECIPIENTS).map(async |number| {
         let pair = pair_with_note(
             &acme,
@@ -277,7 +270,7 @@ async fn a_file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
     ensure!(sent.len() == RECIPIENTS);
     for other in &others {
         let api = other.api()?;
-        let received = until("all copies and their files are here", async || {
+        let received = wait_for("all copies and their files have arrived", async || {
             let messages = api.messages(Direction::In).await?;
             let files = messages.iter().flat_map(|message| &message.attachments);
             let ready = files.filter(|file| file.status == AttachmentStatus::Ready);
@@ -290,17 +283,18 @@ async fn a_file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
         ensure!(api.content_digest(&received[0].attachments[0].id).await? == file.digest());
     }
     for message in &sent {
-        api.reached(&message.id, DeliveryStatus::Delivered).await?;
+        api.wait_for_status(&message.id, DeliveryStatus::Delivered)
+            .await?;
     }
     // Parts are 2 MiB.
     ensure!(
-        (proxy.puts().distinct(), proxy.puts().again()) == (3, 0),
+        (proxy.puts().distinct(), proxy.puts().repeats()) == (3, 0),
         "{:?}",
         proxy.puts()
     );
-    nothing_left(&world).await?;
+    wait_until_blobs_are_deleted(&env).await?;
     for mut node in [acme].into_iter().chain(others) {
         node.stop().await?;
     }
-    world.finish().await
+    env.finish().await
 }

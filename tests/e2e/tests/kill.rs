@@ -1,48 +1,46 @@
-//! Killed at any moment: three processes, a scenario from the invite to the last receipt, and a SIGKILL for one of them
-//! somewhere in it. What was killed is started again at once; nothing may be lost, nothing may be shown twice.
+//! SIGKILL at random moments: three processes run a scenario from the invite to the last receipt,
+//! and one of them is killed during it and restarted at once. No message may be lost or duplicated.
 //!
-//! `SEALPOST_SEED=… cargo test -p sealpost-e2e --test kill` repeats a run's moments.
+//! `SEALPOST_SEED=… cargo test -p sealpost-e2e kill::` repeats the kills of a run.
 
-mod support;
-
+use crate::support::{program, seed};
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, future::try_join_all, stream};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use sealpost_demo::{
+    environment::Environment,
     files::{self, Sample},
     node::{Delivery, Home, Node},
-    wait::until,
-    world::World,
+    wait::wait_for,
 };
 use sealpost_node::{
     api::model::{ConnectionStatus, Direction, Message, SendMessage},
     cli::error::CliError,
 };
 use sealpost_proto::DeliveryStatus;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::program;
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 const KILLS: usize = 30;
-/// Worlds at a time: more would only make them slower.
-const WORLDS: usize = 3;
+/// Scenarios that run in parallel; more would only slow them down.
+const PARALLEL_RUNS: usize = 3;
 const NOTE: &str = "Bolt asks";
 
-/// Who is killed, and when.
+/// Process to kill, and when.
 #[derive(Debug, Clone, Copy)]
 struct Kill {
     victim: usize,
     after: Duration,
 }
 
-/// Asks as the program of a business does: again while its daemon, or the relay that the daemon needs, is away; anything
-/// else that is refused is an error.
-async fn persist<T>(
+/// Retries a request, as the program of a business does, while the daemon or its relay is
+/// unreachable. Any other refusal is an error.
+async fn retry<T>(
     what: &str,
     mut ask: impl AsyncFnMut() -> Result<T, CliError>,
 ) -> anyhow::Result<T> {
-    until(what, async || match ask().await {
+    wait_for(what, async || match ask().await {
         Ok(answer) => Ok(Some(answer)),
         Err(CliError::Unreachable { .. }) => Ok(None),
         Err(error) if ["unavailable", "invite_unreachable"].contains(&error.code()) => Ok(None),
@@ -51,12 +49,12 @@ async fn persist<T>(
     .await
 }
 
-/// Waits for a state that needs no answer every time.
-async fn settle<T>(
+/// Waits for a state; an unreachable daemon counts as not there yet.
+async fn wait_for_state<T>(
     what: &str,
     mut look: impl AsyncFnMut() -> Result<Option<T>, CliError>,
 ) -> anyhow::Result<T> {
-    until(what, async || match look().await {
+    wait_for(what, async || match look().await {
         Ok(answer) => Ok(answer),
         Err(CliError::Unreachable { .. }) => Ok(None),
         Err(error) => Err(error).with_context(|| what.to_owned()),
@@ -64,25 +62,26 @@ async fn settle<T>(
     .await
 }
 
-/// The demo's scenario: an invite, a request, an answer, a message with files each way, both read.
+/// Runs the scenario of the demo: an invite, a request, its acceptance, and messages with files
+/// both ways.
 async fn scenario(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
-    let invite = until("an invite", async || match acme.api() {
+    let invite = wait_for("an invite", async || match acme.api() {
         Ok(api) => Ok(api.invite(false).await.ok()),
         Err(_) => Ok(None),
     })
     .await?;
-    persist("a request", async || {
+    retry("a request", async || {
         bolt.api()?.connect(&invite.1, NOTE).await
     })
     .await?;
-    let request = settle("the request", async || {
+    let request = wait_for_state("the request", async || {
         let requests = acme.api()?.connections().await?;
         Ok(requests.into_iter().find(|one| one.note == NOTE))
     })
     .await?;
-    let accepted = persist("an accept", async || {
+    let accepted = retry("an accept", async || {
         match acme.api()?.accept(&request.id).await {
-            // Killed after it was committed and before it was answered.
+            // The daemon was killed after the commit and before the response.
             Err(error) if error.code() == "conflict" => Ok(()),
             other => other.map(drop),
         }
@@ -90,17 +89,17 @@ async fn scenario(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
     accepted.await?;
     let [order, protocol] = files();
     let (first, second) = tokio::join!(
-        carry(
+        exchange_message(
             acme,
             bolt,
             "**order**",
             "order-1",
             std::slice::from_ref(&order)
         ),
-        carry(bolt, acme, "before the answer", "hello-1", &[]),
+        exchange_message(bolt, acme, "before the answer", "hello-1", &[]),
     );
     first.and(second)?;
-    carry(bolt, acme, "the *answer*", "answer-1", &[protocol, order]).await
+    exchange_message(bolt, acme, "the *answer*", "answer-1", &[protocol, order]).await
 }
 
 fn files() -> [Sample; 2] {
@@ -110,15 +109,15 @@ fn files() -> [Sample; 2] {
     ]
 }
 
-/// One message from its sender's program to the reader on the other side, and the receipt back.
-async fn carry(
+/// Sends one message, and reads it at the recipient.
+async fn exchange_message(
     from: &Home,
     to: &Home,
     text: &str,
     client_id: &str,
     files: &[Sample],
 ) -> anyhow::Result<()> {
-    settle("the connection", async || {
+    wait_for_state("the connection", async || {
         let connections = from.api()?.connections().await?;
         Ok(connections
             .iter()
@@ -128,7 +127,7 @@ async fn carry(
     .await?;
     let mut attachments = Vec::new();
     for file in files {
-        let staged = persist("a file", async || {
+        let staged = retry("a file", async || {
             from.api()?.stage(&file.name, file.content.clone()).await
         })
         .await?;
@@ -141,22 +140,22 @@ async fn carry(
         client_id: Some(client_id.to_owned()),
         ..SendMessage::default()
     };
-    let sent = persist("a send", async || from.api()?.send(&request).await).await?;
+    let sent = retry("a send", async || from.api()?.send(&request).await).await?;
     let uuid = &sent.first().context("a send without a message")?.uuid;
-    let received = settle("the message", async || {
+    let received = wait_for_state("the message", async || {
         let messages = to.api()?.messages(Direction::In).await?;
         Ok(messages.into_iter().find(|one| one.uuid == *uuid))
     })
     .await?;
-    persist("a read", async || to.api()?.read(&received.id).await).await?;
+    retry("a read", async || to.api()?.read(&received.id).await).await?;
     Ok(())
 }
 
-/// What must be true in the end, whatever happened: every message once, with its text and files, read and receipted.
+/// Checks the final state: every message exactly once, with its text and files, read and confirmed.
 async fn verify(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
     let [order, protocol] = files();
-    holds(acme, bolt, &[("**order**", std::slice::from_ref(&order))]).await?;
-    holds(
+    verify_messages(acme, bolt, &[("**order**", std::slice::from_ref(&order))]).await?;
+    verify_messages(
         bolt,
         acme,
         &[
@@ -176,7 +175,11 @@ async fn verify(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn holds(from: &Home, to: &Home, expected: &[(&str, &[Sample])]) -> anyhow::Result<()> {
+async fn verify_messages(
+    from: &Home,
+    to: &Home,
+    expected: &[(&str, &[Sample])],
+) -> anyhow::Result<()> {
     let (sender, recipient) = (from.api()?, to.api()?);
     let sent = sender.messages(Direction::Out).await?;
     ensure!(
@@ -186,8 +189,10 @@ async fn holds(from: &Home, to: &Home, expected: &[(&str, &[Sample])]) -> anyhow
         texts(&sent)
     );
     for message in &sent {
-        recipient.received(&message.uuid).await?;
-        sender.reached(&message.id, DeliveryStatus::Read).await?;
+        recipient.wait_for_message(&message.uuid).await?;
+        sender
+            .wait_for_status(&message.id, DeliveryStatus::Read)
+            .await?;
     }
     let received = recipient.messages(Direction::In).await?;
     ensure!(
@@ -201,7 +206,7 @@ async fn holds(from: &Home, to: &Home, expected: &[(&str, &[Sample])]) -> anyhow
             ensure!(attachment.filename == file.name);
             ensure!(
                 recipient.content_digest(&attachment.id).await? == file.digest(),
-                "{} is another file",
+                "{} differs",
                 file.name
             );
         }
@@ -216,36 +221,36 @@ fn texts(messages: &[Message]) -> Vec<&str> {
         .collect()
 }
 
-/// One world with at most one kill; returns how long its scenario took.
-async fn live(kill: Option<Kill>) -> anyhow::Result<Duration> {
-    let mut world = World::with_relay(program()).await?;
-    let mut acme = world.node("Acme", Delivery::Pull).await?;
-    let mut bolt = world.node("Bolt", Delivery::Webhook).await?;
+/// Runs the scenario with at most one kill; returns how long it took.
+async fn run_scenario(kill: Option<Kill>) -> anyhow::Result<Duration> {
+    let mut env = Environment::with_relay(program()).await?;
+    let mut acme = env.node("Acme", Delivery::Pull).await?;
+    let mut bolt = env.node("Bolt", Delivery::Webhook).await?;
     let homes = (acme.home().clone(), bolt.home().clone());
-    let begin = Instant::now();
-    let (told, killed) = tokio::join!(
+    let start = Instant::now();
+    let (transfer, killed) = tokio::join!(
         scenario(&homes.0, &homes.1),
-        strike(kill, &mut world, &mut acme, &mut bolt)
+        kill_during(kill, &mut env, &mut acme, &mut bolt)
     );
     killed.context("the kill")?;
-    told?;
-    let took = begin.elapsed();
+    transfer?;
+    let took = start.elapsed();
     verify(&homes.0, &homes.1).await?;
     acme.stop().await?;
     bolt.stop().await?;
-    world.finish().await?;
+    env.finish().await?;
     Ok(took)
 }
 
-/// How long the scenario takes beside others.
-async fn rehearse() -> anyhow::Result<Duration> {
-    let takes = try_join_all((0..WORLDS).map(|_| live(None))).await?;
-    takes.into_iter().max().context("no world")
+/// Measures how long the scenario takes while others run.
+async fn measure_duration() -> anyhow::Result<Duration> {
+    let durations = try_join_all((0..PARALLEL_RUNS).map(|_| run_scenario(None))).await?;
+    durations.into_iter().max().context("no run")
 }
 
-async fn strike(
+async fn kill_during(
     kill: Option<Kill>,
-    world: &mut World,
+    env: &mut Environment,
     acme: &mut Node,
     bolt: &mut Node,
 ) -> anyhow::Result<()> {
@@ -255,8 +260,8 @@ async fn strike(
     sleep(after).await;
     match victim {
         0 => {
-            world.relay.kill().await?;
-            world.relay.start().await
+            env.relay.kill().await?;
+            env.relay.start().await
         }
         victim => {
             let node = if victim == 1 { acme } else { bolt };
@@ -266,41 +271,37 @@ async fn strike(
     }
 }
 
-fn seed() -> anyhow::Result<u64> {
-    match std::env::var("SEALPOST_SEED") {
-        Ok(text) => Ok(text.parse()?),
-        Err(_) => Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),
-    }
-}
-
-/// Moments all over the scenario, and a little behind its end.
+/// Generates kills throughout the scenario and shortly after its end.
 fn kills(seed: u64, whole: Duration) -> Vec<Kill> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let whole = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
-    let mut draw = |number: usize| Kill {
+    let mut generate = |number: usize| Kill {
         victim: number % 3,
         after: Duration::from_micros(rng.next_u64() % (whole + whole / 10)),
     };
-    (0..KILLS).map(&mut draw).collect()
+    (0..KILLS).map(&mut generate).collect()
 }
 
 #[tokio::test]
-async fn nothing_is_lost_and_nothing_shown_twice_at_30_random_moments() -> anyhow::Result<()> {
+async fn random_kills_neither_lose_nor_duplicate_messages() -> anyhow::Result<()> {
     let seed = seed()?;
     println!("SEALPOST_SEED={seed}");
-    let whole = rehearse().await.context("without a kill")?;
+    let whole = measure_duration().await.context("without a kill")?;
     println!("the scenario takes {whole:?}");
     let kills = kills(seed, whole);
-    let worlds = stream::iter(kills)
-        .map(async |kill| live(Some(kill)).await.with_context(|| format!("{kill:?}")));
-    let ends: Vec<_> = worlds.buffer_unordered(WORLDS).collect().await;
+    let runs = stream::iter(kills).map(async |kill| {
+        run_scenario(Some(kill))
+            .await
+            .with_context(|| format!("{kill:?}"))
+    });
+    let ends: Vec<_> = runs.buffer_unordered(PARALLEL_RUNS).collect().await;
     let failed: Vec<_> = ends
         .into_iter()
         .filter_map(|end| Some(format!("{:#}", end.err()?)))
         .collect();
     assert!(
         failed.is_empty(),
-        "SEALPOST_SEED={seed}: {} of {KILLS} worlds: {failed:#?}",
+        "SEALPOST_SEED={seed}: {} of {KILLS} runs failed: {failed:#?}",
         failed.len()
     );
     Ok(())

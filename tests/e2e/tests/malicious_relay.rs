@@ -1,47 +1,43 @@
-//! A relay that does not play by the rules: whoever runs it has its database and its files, and changes what they like. What
-//! they changed is refused and said to be; what they repeat is shown once.
+//! A malicious relay: its operator changes its database and its files. Changed data must be refused
+//! and reported; replayed data must be stored once.
 
-#[path = "support/liar.rs"]
-mod liar;
-mod support;
-
+use crate::support::{
+    program, stop_all,
+    tampering_proxy::{Tampering, TamperingProxy},
+};
 use anyhow::{Context as _, ensure};
-use liar::{Liar, Lie};
 use rusqlite::Connection as Database;
 use sealpost_demo::{
     api::digest,
     checks::files_below,
+    environment::{Environment, Pair, pair, send},
     files::{self, Sample},
     node::{Delivery, Node},
-    wait::until,
-    world::{Pair, World, pair, send},
+    wait::wait_for,
 };
 use sealpost_node::api::model::{AttachmentStatus, Direction, Message};
 use sealpost_proto::{DeliveryStatus, b64};
 use std::{fs, path::Path};
-use support::program;
 
-/// A relay with Acme and Bolt, who is stopped, so that what Acme sends lies at the relay.
-async fn begin() -> anyhow::Result<(World, Node, Node, Pair)> {
-    let world = World::with_relay(program()).await?;
-    let acme = world.node("Acme", Delivery::Pull).await?;
-    let mut bolt = world.node("Bolt", Delivery::Webhook).await?;
+/// Starts a relay with Acme and Bolt and stops Bolt, so that messages from Acme stay at the relay.
+async fn set_up() -> anyhow::Result<(Environment, Node, Node, Pair)> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.node("Acme", Delivery::Pull).await?;
+    let mut bolt = env.node("Bolt", Delivery::Webhook).await?;
     let pair = pair(&acme, &bolt).await?;
     bolt.stop().await?;
-    Ok((world, acme, bolt, pair))
+    Ok((env, acme, bolt, pair))
 }
 
-async fn stop(world: World, nodes: impl IntoIterator<Item = Node>) -> anyhow::Result<()> {
-    for mut node in nodes {
-        node.stop().await?;
-    }
-    world.finish().await
-}
-
-/// Sends, and returns when it lies at the relay.
-async fn lay(from: &Node, to: &str, text: &str, files: &[Sample]) -> anyhow::Result<Message> {
+/// Sends a message and waits until it is queued at the relay.
+async fn send_and_queue(
+    from: &Node,
+    to: &str,
+    text: &str,
+    files: &[Sample],
+) -> anyhow::Result<Message> {
     let sent = send(&from.api()?, to, text, files).await?;
-    until("it lies at the relay", async || {
+    wait_for("the message is queued at the relay", async || {
         let delivery = from
             .api()?
             .message(&sent.id)
@@ -56,9 +52,9 @@ async fn lay(from: &Node, to: &str, text: &str, files: &[Sample]) -> anyhow::Res
     Ok(sent)
 }
 
-/// What the sender is told in the end.
-async fn failed(node: &Node, message: &Message) -> anyhow::Result<()> {
-    let delivery = until("the sender hears that it failed", async || {
+/// Waits until the sender learns that a message failed.
+async fn wait_for_failure(node: &Node, message: &Message) -> anyhow::Result<()> {
+    let delivery = wait_for("the sender learns of the failure", async || {
         let delivery = node
             .api()?
             .message(&message.id)
@@ -77,16 +73,16 @@ async fn failed(node: &Node, message: &Message) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Changes the relay's database behind its back.
-async fn meddle(
-    world: &mut World,
+/// Modifies the relay's database while the relay is stopped.
+async fn modify_database(
+    env: &mut Environment,
     change: impl FnOnce(&Database) -> rusqlite::Result<()>,
 ) -> anyhow::Result<()> {
-    world.relay.stop().await?;
-    let database = Database::open(world.relay.folder().join("relay.db"))?;
+    env.relay.stop().await?;
+    let database = Database::open(env.relay.folder().join("relay.db"))?;
     change(&database)?;
     database.close().map_err(|(_, error)| error)?;
-    world.relay.start().await
+    env.relay.start().await
 }
 
 fn bodies(database: &Database) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
@@ -96,85 +92,87 @@ fn bodies(database: &Database) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
         .collect()
 }
 
-fn put_body(database: &Database, id: i64, bytes: &[u8]) -> rusqlite::Result<()> {
+fn write_body(database: &Database, id: i64, bytes: &[u8]) -> rusqlite::Result<()> {
     database
         .execute("UPDATE bodies SET bytes = ?2 WHERE id = ?1", (id, bytes))
         .map(drop)
 }
 
 #[tokio::test]
-async fn one_changed_bit_is_refused_and_the_sender_told() -> anyhow::Result<()> {
-    let (mut world, acme, mut bolt, pair) = begin().await?;
-    let sent = lay(&acme, &pair.inviter.id, "to be changed", &[]).await?;
-    meddle(&mut world, |database| {
+async fn changed_envelope_is_refused_and_reported_to_sender() -> anyhow::Result<()> {
+    let (mut env, acme, mut bolt, pair) = set_up().await?;
+    let sent = send_and_queue(&acme, &pair.inviter.id, "to be changed", &[]).await?;
+    modify_database(&mut env, |database| {
         for (id, mut bytes) in bodies(database)? {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
-            put_body(database, id, &bytes)?;
+            write_body(database, id, &bytes)?;
         }
         Ok(())
     })
     .await?;
     bolt.start().await?;
-    failed(&acme, &sent).await?;
+    wait_for_failure(&acme, &sent).await?;
     let next = send(&acme.api()?, &pair.inviter.id, "unchanged", &[]).await?;
     acme.api()?
-        .reached(&next.id, DeliveryStatus::Delivered)
+        .wait_for_status(&next.id, DeliveryStatus::Delivered)
         .await?;
     let received = bolt.api()?.messages(Direction::In).await?;
     ensure!(
         received.len() == 1 && received[0].content == "unchanged",
         "{received:?}"
     );
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn an_envelope_opens_in_its_own_mailbox_alone() -> anyhow::Result<()> {
-    let (mut world, acme, mut bolt, first) = begin().await?;
+async fn envelopes_open_only_in_their_own_mailbox() -> anyhow::Result<()> {
+    let (mut env, acme, mut bolt, first) = set_up().await?;
     bolt.start().await?;
-    let cargo = world.node("Cargo", Delivery::Pull).await?;
+    let cargo = env.node("Cargo", Delivery::Pull).await?;
     let second = pair(&cargo, &bolt).await?;
     bolt.stop().await?;
-    let of_acme = lay(&acme, &first.inviter.id, "from Acme", &[]).await?;
-    let of_cargo = lay(&cargo, &second.inviter.id, "from Cargo", &[]).await?;
-    meddle(&mut world, |database| {
+    let of_acme = send_and_queue(&acme, &first.inviter.id, "from Acme", &[]).await?;
+    let of_cargo = send_and_queue(&cargo, &second.inviter.id, "from Cargo", &[]).await?;
+    modify_database(&mut env, |database| {
         let [(one, of_one), (other, of_other)] = &bodies(database)?[..] else {
             return Ok(());
         };
-        put_body(database, *one, of_other)?;
-        put_body(database, *other, of_one)
+        write_body(database, *one, of_other)?;
+        write_body(database, *other, of_one)
     })
     .await?;
     bolt.start().await?;
-    failed(&acme, &of_acme).await?;
-    failed(&cargo, &of_cargo).await?;
+    wait_for_failure(&acme, &of_acme).await?;
+    wait_for_failure(&cargo, &of_cargo).await?;
     ensure!(bolt.api()?.messages(Direction::In).await?.is_empty());
-    stop(world, [acme, bolt, cargo]).await
+    stop_all(env, [acme, bolt, cargo]).await
 }
 
 #[tokio::test]
-async fn what_is_handed_out_again_is_shown_once() -> anyhow::Result<()> {
-    let (mut world, acme, mut bolt, pair) = begin().await?;
-    let sent = lay(&acme, &pair.inviter.id, "once", &[]).await?;
-    let old = world.folder().join("relay-of-yesterday");
-    world.relay.stop().await?;
-    copy(world.relay.folder(), &old)?;
-    world.relay.start().await?;
+async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
+    let (mut env, acme, mut bolt, pair) = set_up().await?;
+    let sent = send_and_queue(&acme, &pair.inviter.id, "once", &[]).await?;
+    let old = env.folder().join("old-relay");
+    env.relay.stop().await?;
+    copy(env.relay.folder(), &old)?;
+    env.relay.start().await?;
     bolt.start().await?;
     bolt.api()?
-        .read(&bolt.api()?.received(&sent.uuid).await?.id)
+        .read(&bolt.api()?.wait_for_message(&sent.uuid).await?.id)
         .await?;
-    acme.api()?.reached(&sent.id, DeliveryStatus::Read).await?;
+    acme.api()?
+        .wait_for_status(&sent.id, DeliveryStatus::Read)
+        .await?;
 
-    world.relay.stop().await?;
-    world.relay.move_to(&old);
-    world.relay.start().await?;
+    env.relay.stop().await?;
+    env.relay.set_data_folder(&old);
+    env.relay.start().await?;
     for text in ["twice", "three times"] {
         let next = send(&acme.api()?, &pair.inviter.id, text, &[]).await?;
-        bolt.api()?.received(&next.uuid).await?;
+        bolt.api()?.wait_for_message(&next.uuid).await?;
         acme.api()?
-            .reached(&next.id, DeliveryStatus::Delivered)
+            .wait_for_status(&next.id, DeliveryStatus::Delivered)
             .await?;
     }
     let received: Vec<_> = bolt
@@ -185,7 +183,7 @@ async fn what_is_handed_out_again_is_shown_once() -> anyhow::Result<()> {
         .map(|one| one.content)
         .collect();
     ensure!(received == ["once", "twice", "three times"], "{received:?}");
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -198,22 +196,22 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_never_handed_out() -> anyhow::Result<()> {
-    let (mut world, acme, mut bolt, pair) = begin().await?;
+async fn changed_file_is_never_served() -> anyhow::Result<()> {
+    let (mut env, acme, mut bolt, pair) = set_up().await?;
     let order = Sample::new("order.csv", files::measurements(5_000_000));
-    let sent = lay(&acme, &pair.inviter.id, "with a file", &[order]).await?;
-    world.relay.stop().await?;
-    let parts = files_below(&world.relay.folder().join("blobs"))?;
+    let sent = send_and_queue(&acme, &pair.inviter.id, "with a file", &[order]).await?;
+    env.relay.stop().await?;
+    let parts = files_below(&env.relay.folder().join("blobs"))?;
     let part = parts.first().context("no part")?;
     let mut bytes = fs::read(part)?;
     *bytes.last_mut().context("an empty part")? ^= 1;
     fs::write(part, bytes)?;
-    world.relay.start().await?;
+    env.relay.start().await?;
     bolt.start().await?;
     acme.api()?
-        .reached(&sent.id, DeliveryStatus::Delivered)
+        .wait_for_status(&sent.id, DeliveryStatus::Delivered)
         .await?;
-    let file = until("the file is found out", async || {
+    let file = wait_for("the change is detected", async || {
         let message = bolt
             .api()?
             .messages(Direction::In)
@@ -228,17 +226,17 @@ async fn a_changed_file_is_never_handed_out() -> anyhow::Result<()> {
     ensure!(file.status != AttachmentStatus::Ready, "{file:?}");
     ensure!(
         bolt.api()?.content_digest(&file.id).await.is_err(),
-        "it was handed out"
+        "the file was served"
     );
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn an_invite_with_another_fingerprint_is_not_trusted() -> anyhow::Result<()> {
-    let world = World::with_relay(program()).await?;
+async fn invite_with_wrong_fingerprint_is_refused() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
     let (acme, bolt) = (
-        world.node("Acme", Delivery::Pull).await?,
-        world.node("Bolt", Delivery::Pull).await?,
+        env.node("Acme", Delivery::Pull).await?,
+        env.node("Bolt", Delivery::Pull).await?,
     );
     let (_, url) = acme.api()?.invite(true).await?;
     let (page, invite) = url.split_once("#sp1.").context("not an invite")?;
@@ -263,27 +261,27 @@ async fn an_invite_with_another_fingerprint_is_not_trusted() -> anyhow::Result<(
         "{refusal:?}"
     );
     bolt.api()?.connect(&url, "").await?;
-    stop(world, [acme, bolt]).await
+    stop_all(env, [acme, bolt]).await
 }
 
 #[tokio::test]
-async fn parts_that_are_not_what_was_sent_are_never_handed_out() -> anyhow::Result<()> {
-    let mut world = World::begin(program())?;
-    let liar = Liar::before(&world.relay).await?;
-    world.relay.configure(&["--public-url", &liar.origin()]);
-    world.relay.start().await?;
+async fn tampered_parts_are_never_served() -> anyhow::Result<()> {
+    let mut env = Environment::new(program())?;
+    let proxy = TamperingProxy::start(&env.relay).await?;
+    env.relay.set_extra_args(&["--public-url", &proxy.origin()]);
+    env.relay.start().await?;
     let mut nodes = Vec::new();
     for name in ["Acme", "Bolt"] {
         let mut node = Node::init(
-            world.program(),
-            world.folder(),
+            env.program(),
+            env.folder(),
             name,
-            &liar.origin(),
+            &proxy.origin(),
             Delivery::Pull,
         )
         .await?;
         node.start().await?;
-        node.connected().await?;
+        node.wait_until_connected().await?;
         nodes.push(node);
     }
     let [acme, bolt] = &nodes[..] else {
@@ -291,13 +289,18 @@ async fn parts_that_are_not_what_was_sent_are_never_handed_out() -> anyhow::Resu
     };
     let pair = pair(acme, bolt).await?;
     let order = [Sample::new("order.csv", files::measurements(7_000_000))];
-    for lie in [Lie::Short, Lie::Long, Lie::Swapped, Lie::OfAnotherBlob] {
-        liar.tell(lie);
-        let sent = send(&acme.api()?, &pair.inviter.id, "lied about", &order).await?;
+    for tampering in [
+        Tampering::Truncated,
+        Tampering::Extended,
+        Tampering::Swapped,
+        Tampering::OtherBlob,
+    ] {
+        proxy.set_tampering(tampering);
+        let sent = send(&acme.api()?, &pair.inviter.id, "tampered with", &order).await?;
         acme.api()?
-            .reached(&sent.id, DeliveryStatus::Delivered)
+            .wait_for_status(&sent.id, DeliveryStatus::Delivered)
             .await?;
-        let file = until("the lie is found out", async || {
+        let file = wait_for("the tampering is detected", async || {
             let message = bolt
                 .api()?
                 .messages(Direction::In)
@@ -309,22 +312,25 @@ async fn parts_that_are_not_what_was_sent_are_never_handed_out() -> anyhow::Resu
                 .filter(|file| file.reason.is_some()))
         })
         .await
-        .with_context(|| format!("{lie:?}"))?;
-        ensure!(file.status != AttachmentStatus::Ready, "{lie:?}: {file:?}");
+        .with_context(|| format!("{tampering:?}"))?;
+        ensure!(
+            file.status != AttachmentStatus::Ready,
+            "{tampering:?}: {file:?}"
+        );
         ensure!(
             bolt.api()?.content_digest(&file.id).await.is_err(),
-            "{lie:?}: it was handed out"
+            "{tampering:?}: the file was served"
         );
-        liar.tell(Lie::None);
-        let honest = send(&acme.api()?, &pair.inviter.id, "not lied about", &order).await?;
-        let received = bolt.api()?.received(&honest.uuid).await?;
+        proxy.set_tampering(Tampering::None);
+        let untampered = send(&acme.api()?, &pair.inviter.id, "not tampered with", &order).await?;
+        let received = bolt.api()?.wait_for_message(&untampered.uuid).await?;
         ensure!(
             bolt.api()?
                 .content_digest(&received.attachments[0].id)
                 .await?
                 == order[0].digest(),
-            "{lie:?}"
+            "{tampering:?}"
         );
     }
-    stop(world, nodes).await
+    stop_all(env, nodes).await
 }

@@ -1,18 +1,17 @@
-//! The README's first exchange, as a newcomer types it: the commands of its code blocks, word for word, in three shells in an
-//! empty home folder. Only the port numbers are others, because those of the README may be taken on this machine.
+//! The first exchange of the README as a newcomer types it: the commands of its code blocks, word
+//! for word, in three shells in an empty home folder. Only the ports differ, because those of the
+//! README may be in use on this machine.
 //!
-//! A block says whose terminal it is for (```` ```sh acme ````). The block `install` is compared and not run: it builds for
-//! minutes what this package has built already.
+//! The info string of a block names its user (```` ```sh acme ````). The block `install` is
+//! compared but not run, because it would build for minutes what this package has already built.
 
-mod support;
-#[path = "support/terminal.rs"]
-mod terminal;
-
+use crate::support::{
+    program,
+    terminal::{PortMap, STDERR_LOG, Terminal, blocks},
+};
 use anyhow::Context as _;
-use sealpost_demo::{process::tail, roles::Role};
+use sealpost_demo::{process::log_tail, roles::Role};
 use std::{collections::BTreeMap, fs, path::Path};
-use support::program;
-use terminal::{COMPLAINTS, Ports, Terminal, blocks};
 
 const README: &str = include_str!("../../../README.md");
 const INSTALL: &str = "\
@@ -21,21 +20,21 @@ cargo install --locked --path node     # sealpost: the daemon and the command li
 ";
 const PORTS: [&str; 4] = ["8440", "4680", "4681", "4690"];
 
-fn with_free_ports(block: &str, ports: &Ports) -> String {
-    // The defaults, which the README does not write.
+fn with_free_ports(block: &str, ports: &PortMap) -> String {
+    // The README relies on these defaults.
     let block = block.replace(
         "sealpost-relay serve",
         "sealpost-relay serve --listen 127.0.0.1:8440",
     );
-    ports.put_into(&block.replace(
+    ports.replace_in(&block.replace(
         "init --name Acme",
         "init --name Acme --listen 127.0.0.1:4680",
     ))
 }
 
-/// What a person sees on the screen before going on with a block.
-fn awaited(block: &str) -> Option<&'static str> {
-    const AWAITED: [(&str, &str); 4] = [
+/// Returns the command that waits for what a user sees before continuing with a block.
+fn wait_command(block: &str) -> Option<&'static str> {
+    const WAIT_COMMANDS: [(&str, &str); 4] = [
         (
             "sealpost invite",
             "until sealpost status >/dev/null 2>&1; do sleep 0.05; done",
@@ -53,22 +52,22 @@ fn awaited(block: &str) -> Option<&'static str> {
             "until sealpost inbox --json | grep -q '\"ready\"'; do sleep 0.05; done",
         ),
     ];
-    AWAITED
+    WAIT_COMMANDS
         .into_iter()
         .find(|(command, _)| block.contains(command))
         .map(|(_, wait)| wait)
 }
 
 #[tokio::test]
-async fn the_first_exchange_of_the_readme_works_as_it_stands() -> anyhow::Result<()> {
+async fn the_readme_exchange_works_as_written() -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
     exchange(home.path())
         .await
-        .with_context(|| tail(&home.path().join(COMPLAINTS)))
+        .with_context(|| log_tail(&home.path().join(STDERR_LOG)))
 }
 
 async fn exchange(home: &Path) -> anyhow::Result<()> {
-    let (bin, ports) = (home.join("bin"), Ports::instead_of(PORTS)?);
+    let (bin, ports) = (home.join("bin"), PortMap::new(PORTS)?);
     fs::create_dir(&bin)?;
     program().write_script(&bin.join("sealpost"), Role::NodeCommand, &[])?;
     program().write_script(&bin.join("sealpost-relay"), Role::RelayCommand, &[])?;
@@ -91,7 +90,7 @@ async fn exchange(home: &Path) -> anyhow::Result<()> {
             terminal.run_until(&block, "listening on").await?;
             continue;
         }
-        if let Some(wait) = awaited(&block) {
+        if let Some(wait) = wait_command(&block) {
             terminal.run(wait).await?;
         }
         printed

@@ -1,50 +1,52 @@
-//! Damaged inputs for every parser: the vectors and a few hand-made seeds, changed at random, always the same way.
+//! Deterministic mutation fuzzing for every parser: test vectors and a few hand-written seeds,
+//! mutated at random with a fixed seed.
 //!
-//! Nothing here knows a format. Start reading at [`bombard`]; the parsers and what each must hold stand in `tests/`.
+//! This crate knows no format. Start reading at [`fuzz_inputs`]; the parsers and their properties
+//! are in `tests/`.
 
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
 use rand_core::Rng as _;
 use std::io::Write as _;
 
-/// Changes made to one input at most.
+/// Limit on the mutations of one input.
 const CHANGES_MAX: usize = 4;
-/// Bytes that one extension adds at most.
+/// Limit on the bytes that one extension adds.
 const EXTENSION_BYTES_MAX: usize = 64;
 
-/// One input for a parser.
+/// Input for a parser.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
-    /// The input.
+    /// The bytes of the input.
     pub bytes: &'a [u8],
-    /// Whether it is a seed as it stands; all others differ from every seed.
+    /// Whether the input is an unchanged seed; every other input differs from all seeds.
     pub is_seed: bool,
 }
 
-/// Shows `check` every seed, then `count` damaged ones. The same seeds give the same inputs. An input at which `check`
-/// panics is written to standard error as hexadecimal.
+/// Calls `check` with every seed and then with `count` mutated inputs. The same seeds give the same
+/// inputs. If `check` panics, the input is printed on standard error in hexadecimal.
 ///
 /// # Panics
-/// When `check` does.
-pub fn bombard(seeds: &[Vec<u8>], count: u32, mut check: impl FnMut(Case<'_>)) {
+/// When `check` panics.
+pub fn fuzz_inputs(seeds: &[Vec<u8>], count: u32, mut check: impl FnMut(Case<'_>)) {
     let mut show = |bytes: &[u8], is_seed| {
-        let witness = Witness(bytes);
+        let reporter = FailureReporter(bytes);
         check(Case { bytes, is_seed });
-        drop(witness);
+        drop(reporter);
     };
     seeds.iter().for_each(|seed| show(seed, true));
     let mut mutator = Mutator(ChaCha20Rng::seed_from_u64(seeds.len() as u64));
     for _ in 0..count {
-        let damaged = mutator.damage(seeds);
-        if !seeds.contains(&damaged) {
-            show(&damaged, false);
+        let mutated = mutator.mutate(seeds);
+        if !seeds.contains(&mutated) {
+            show(&mutated, false);
         }
     }
 }
 
-/// Tells which input a test failed at.
-struct Witness<'a>(&'a [u8]);
+/// Reports the input at which a test failed.
+struct FailureReporter<'a>(&'a [u8]);
 
-impl Drop for Witness<'_> {
+impl Drop for FailureReporter<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -56,7 +58,7 @@ impl Drop for Witness<'_> {
 struct Mutator(ChaCha20Rng);
 
 impl Mutator {
-    fn damage(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+    fn mutate(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = self.pick(seeds).to_vec();
         for _ in 0..=self.below(CHANGES_MAX - 1) {
             match self.below(5) {
@@ -64,17 +66,17 @@ impl Mutator {
                 1 => bytes.truncate(self.below(bytes.len())),
                 2 => self.extend(&mut bytes),
                 3 => self.splice(&mut bytes, seeds),
-                4 => self.count_wrong(&mut bytes),
+                4 => self.corrupt_number(&mut bytes),
                 _ => self.overwrite(&mut bytes),
             }
         }
         bytes
     }
 
-    /// A number from 0 to `max`, both included.
+    /// Returns a number from 0 to `max`, inclusive.
     fn below(&mut self, max: usize) -> usize {
-        let drawn = self.0.next_u64() % (max as u64 + 1);
-        usize::try_from(drawn).unwrap_or(max)
+        let value = self.0.next_u64() % (max as u64 + 1);
+        usize::try_from(value).unwrap_or(max)
     }
 
     fn pick<'s>(&mut self, seeds: &'s [Vec<u8>]) -> &'s [u8] {
@@ -82,8 +84,8 @@ impl Mutator {
         seeds.get(at).map_or(&[], Vec::as_slice)
     }
 
-    /// The bounds of a piece of `len` bytes or less.
-    fn piece(&mut self, len: usize) -> std::ops::Range<usize> {
+    /// Returns a random range within `len` bytes.
+    fn random_range(&mut self, len: usize) -> std::ops::Range<usize> {
         let start = self.below(len);
         let end = start + self.below((len - start).min(EXTENSION_BYTES_MAX));
         start..end
@@ -102,22 +104,25 @@ impl Mutator {
         bytes.extend(more);
     }
 
-    /// Puts a piece of one seed where another piece was.
+    /// Replaces a range with a range of another seed.
     fn splice(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
         let donor = self.pick(seeds);
-        let (from, to) = (self.piece(donor.len()), self.piece(bytes.len()));
+        let (from, to) = (
+            self.random_range(donor.len()),
+            self.random_range(bytes.len()),
+        );
         bytes.splice(to, donor[from].iter().copied());
     }
 
-    /// Takes some bytes for a number, as lengths, counts and versions are written, and puts an edge of numbers there.
-    fn count_wrong(&mut self, bytes: &mut [u8]) {
+    /// Overwrites some bytes with a boundary value, as if they were a length, a count or a version.
+    fn corrupt_number(&mut self, bytes: &mut [u8]) {
         let width = [1, 2, 4, 8][self.below(3)];
         if bytes.len() < width {
             return;
         }
         let at = self.below(bytes.len() - width);
         let len = bytes.len() as u64;
-        let edges = [
+        let boundaries = [
             0,
             1,
             len,
@@ -128,13 +133,13 @@ impl Mutator {
             u64::MAX,
             self.0.next_u64() % 256,
         ];
-        let edge = edges[self.below(edges.len() - 1)].to_be_bytes();
-        bytes[at..at + width].copy_from_slice(&edge[8 - width..]);
+        let boundary = boundaries[self.below(boundaries.len() - 1)].to_be_bytes();
+        bytes[at..at + width].copy_from_slice(&boundary[8 - width..]);
     }
 
     fn overwrite(&mut self, bytes: &mut [u8]) {
-        let piece = self.piece(bytes.len());
-        self.0.fill_bytes(&mut bytes[piece]);
+        let range = self.random_range(bytes.len());
+        self.0.fill_bytes(&mut bytes[range]);
     }
 }
 
@@ -144,12 +149,12 @@ mod tests {
 
     fn inputs(seeds: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut inputs = Vec::new();
-        bombard(seeds, 2_000, |case| inputs.push(case.bytes.to_vec()));
+        fuzz_inputs(seeds, 2_000, |case| inputs.push(case.bytes.to_vec()));
         inputs
     }
 
     #[test]
-    fn the_same_seeds_give_the_same_inputs_and_many_different_ones() {
+    fn same_seeds_give_the_same_varied_inputs() {
         let seeds = [
             b"a first seed, of some length".to_vec(),
             b"another".to_vec(),
@@ -163,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn only_seeds_are_called_seeds() {
+    fn only_unchanged_seeds_are_marked() {
         let seeds = [vec![0], vec![1]];
-        bombard(&seeds, 2_000, |case| {
+        fuzz_inputs(&seeds, 2_000, |case| {
             assert_eq!(case.is_seed, seeds.iter().any(|seed| seed == case.bytes))
         });
     }

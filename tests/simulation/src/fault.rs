@@ -1,93 +1,93 @@
-//! What goes wrong on purpose: faults that the system has to bear, and mutants that it must not survive unnoticed.
+//! Injected faults, which the system must tolerate, and mutants, which the model must detect.
 
-/// How often what goes wrong, in a thousand.
+/// Probability of each fault, in a thousand.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rates {
-    /// A request or an answer is lost.
+pub(crate) struct FaultRates {
+    /// A request or a response is lost.
     pub(crate) lost: u64,
     /// It arrives twice.
-    pub(crate) repeated: u64,
-    /// It takes minutes, and others overtake it.
-    pub(crate) late: u64,
-    /// A process ends just before or just after a commit.
+    pub(crate) duplicated: u64,
+    /// It takes minutes, and later ones overtake it.
+    pub(crate) delayed: u64,
+    /// A process crashes just before or just after a commit.
     pub(crate) crashed: u64,
-    /// A webhook answers 500 to a call.
-    pub(crate) stumbles: u64,
-    /// An envelope breaks every call that carries it.
+    /// A webhook responds to a call with 500.
+    pub(crate) webhook_errors: u64,
+    /// An envelope makes every call that carries it fail.
     pub(crate) poisoned: u64,
     /// A wake-up inside a process is lost.
-    pub(crate) unheard: u64,
-    /// A node takes a part of what is handed to it and asks for the rest again.
-    pub(crate) put_off: u64,
+    pub(crate) lost_wakes: u64,
+    /// A node stores a part of a batch and defers the rest.
+    pub(crate) deferred: u64,
 }
 
-/// A deliberate mistake. Each has to turn a run red, or the run would not notice the real one.
+/// Deliberate defect. Each one must make a run fail; otherwise the run would miss the real defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// The relay says `accepted` to some envelopes and keeps nothing.
-    RelaySwallows,
-    /// The relay does not write down what a node acknowledges.
-    RelayIgnoresAnswers,
-    /// The relay says that a mailbox is open that is not.
-    RelayOpensNothing,
-    /// Envelopes of one request arrive in the opposite order.
-    RelayReverses,
-    /// The relay leaves out of a call what would break it, and sends what stands behind that.
-    RelaySkipsTrouble,
-    /// The relay takes the answer to a part of what it handed over for the answer to all of it.
-    RelayTakesPartForWhole,
-    /// The relay gives out envelopes for longer than it said.
-    RelayOutlivesItsWord,
-    /// The relay never ends what has expired, nor what waits in closed mailboxes.
+    /// The relay accepts some envelopes without storing them.
+    RelayDropsEnvelopes,
+    /// The relay does not record acknowledgements.
+    RelayIgnoresAcknowledgements,
+    /// The relay reports a mailbox as open without opening it.
+    RelayOpensNoMailbox,
+    /// The relay stores the envelopes of one request in reverse order.
+    RelayReversesEnvelopes,
+    /// The relay leaves poison envelopes out of a call and sends the ones behind them.
+    RelaySkipsPoison,
+    /// The relay treats the results for a part of a batch as results for all of it.
+    RelayCompletesPartialResults,
+    /// The relay delivers envelopes after their expiry.
+    RelayExceedsExpiry,
+    /// The relay never sweeps expired envelopes or closed mailboxes.
     RelayNeverSweeps,
-    /// The relay says that a mailbox is closed that is not.
-    RelayClosesNothing,
-    /// The relay keeps an account that left.
-    RelayKeepsWhoLeft,
-    /// A node forgets which messages and envelopes it has stored.
-    NodeForgetsWhatItSaw,
-    /// A node answers `stored` before its commit, and then loses the commit.
-    NodeAnswersFirst,
+    /// The relay reports a mailbox as closed without closing it.
+    RelayClosesNoMailbox,
+    /// The relay keeps a deleted account.
+    RelayKeepsDeletedAccount,
+    /// A node forgets which message and envelope ids it has stored.
+    NodeForgetsSeenIds,
+    /// A node responds `stored` before its commit, and then loses the commit.
+    NodeAcknowledgesEarly,
     /// A node loses receipts that are due.
     NodeLosesReceipts,
-    /// A node calls a message delivered as soon as the relay has it.
-    NodeClaimsDelivery,
-    /// A node takes a status back.
-    NodeFallsBack,
-    /// A node shows a message twice.
-    NodeShowsTwice,
-    /// A node stores a message under its sender's words, altered.
-    NodeAlters,
-    /// A node waits for a receipt for ever.
-    NodeNeverGivesUp,
-    /// A node opens invites again that were used or revoked.
+    /// A node reports a message as delivered as soon as the relay has it.
+    NodeReportsDeliveryEarly,
+    /// A node reverts a delivery status.
+    NodeRevertsStatus,
+    /// A node stores a message twice.
+    NodeDuplicatesMessage,
+    /// A node stores altered message text.
+    NodeAltersMessage,
+    /// A node waits forever for a receipt.
+    NodeNeverExpiresMessages,
+    /// A node reopens used and revoked invites.
     NodeReopensInvites,
-    /// A node does not tell that it said no.
-    NodeSwallowsRejections,
+    /// A node does not send its rejections.
+    NodeDropsRejections,
 }
 
 impl Mutant {
     /// Every mutant.
     pub const ALL: [Self; 20] = [
-        Self::RelaySwallows,
-        Self::RelayIgnoresAnswers,
-        Self::RelayOpensNothing,
-        Self::RelayReverses,
-        Self::RelaySkipsTrouble,
-        Self::RelayTakesPartForWhole,
-        Self::RelayOutlivesItsWord,
+        Self::RelayDropsEnvelopes,
+        Self::RelayIgnoresAcknowledgements,
+        Self::RelayOpensNoMailbox,
+        Self::RelayReversesEnvelopes,
+        Self::RelaySkipsPoison,
+        Self::RelayCompletesPartialResults,
+        Self::RelayExceedsExpiry,
         Self::RelayNeverSweeps,
-        Self::RelayClosesNothing,
-        Self::RelayKeepsWhoLeft,
-        Self::NodeForgetsWhatItSaw,
-        Self::NodeAnswersFirst,
+        Self::RelayClosesNoMailbox,
+        Self::RelayKeepsDeletedAccount,
+        Self::NodeForgetsSeenIds,
+        Self::NodeAcknowledgesEarly,
         Self::NodeLosesReceipts,
-        Self::NodeClaimsDelivery,
-        Self::NodeFallsBack,
-        Self::NodeShowsTwice,
-        Self::NodeAlters,
-        Self::NodeNeverGivesUp,
+        Self::NodeReportsDeliveryEarly,
+        Self::NodeRevertsStatus,
+        Self::NodeDuplicatesMessage,
+        Self::NodeAltersMessage,
+        Self::NodeNeverExpiresMessages,
         Self::NodeReopensInvites,
-        Self::NodeSwallowsRejections,
+        Self::NodeDropsRejections,
     ];
 }

@@ -1,25 +1,25 @@
-//! A relay and a few nodes in one process, without sockets and without time of their own: a seed decides what is lost,
-//! repeated, late or overtaken, when a process ends in the middle of its work and where a clock jumps, and a small
-//! reference model says whether all that was promised came true.
+//! Deterministic simulation of a relay and a few nodes in one process, without sockets and with
+//! virtual time. A seed decides which requests are lost, duplicated, delayed or reordered, when a
+//! process crashes and where a clock jumps. A small reference model checks every guarantee.
 //!
-//! What runs is the real thing: the node's transactions over its own schema in memory, the relay's store and decisions.
-//! What is played is what lies around them: the network, the tasks that carry out what rows say is due, and people. The
-//! same seed gives the same log, letter for letter.
+//! The node's transactions run over its real schema in memory, and so do the relay's store and its
+//! decisions. The network, the tasks that carry out due rows, and the users are simulated. The same
+//! seed gives the same log, byte for byte.
 //!
-//! Start reading at [`run`], then `world`.
+//! Start reading at [`run`], then `simulation`.
 
-mod agenda;
-mod chance;
 mod fault;
 mod model;
+mod mutation;
 mod network;
 mod node;
-mod people;
+mod random;
 mod relay;
-mod spoil;
+mod schedule;
+mod simulation;
 mod tasks;
+mod users;
 mod wire;
-mod world;
 
 pub use fault::Mutant;
 
@@ -28,31 +28,28 @@ use std::collections::BTreeMap;
 /// How a run ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What happened, a line each.
+    /// One line for each event.
     pub log: String,
-    /// What was not as promised, if anything.
-    pub broken: Option<String>,
-    /// Messages that people sent.
+    /// The first violated guarantee, if any.
+    pub violation: Option<String>,
+    /// Messages that users sent.
     pub sent: usize,
-    /// Times that a process ended in the middle of its work.
+    /// Process crashes.
     pub crashes: usize,
-    /// Envelopes that were set aside at a time.
+    /// The largest number of envelopes that were set aside at once.
     pub set_aside: u64,
-    /// Calls of webhooks that carried several envelopes.
-    pub several: usize,
-    /// Those of them of which a part was stored and a part put off.
-    pub mixed: usize,
-    /// How messages ended, each word with its count.
-    pub endings: BTreeMap<&'static str, usize>,
-    /// How connections ended at those who asked for them, each word with its count.
-    pub joinings: BTreeMap<String, usize>,
+    /// Webhook calls that carried more than one envelope.
+    pub multi_envelope_calls: usize,
+    /// Webhook calls of which a part was stored and a part deferred.
+    pub partially_stored_calls: usize,
+    /// Number of messages by final status.
+    pub message_outcomes: BTreeMap<&'static str, usize>,
+    /// Number of connections by the final status and health at the requesting side.
+    pub connection_outcomes: BTreeMap<String, usize>,
 }
 
-/// Plays one seed to its end, with a mutant or without.
-///
-/// # Errors
-/// When the simulation itself cannot go on; that a promise was broken is no error but the outcome.
+/// Runs one seed to its end, with or without a mutant.
 pub fn run(seed: u64, mutant: Option<Mutant>) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(async { world::World::new(seed, mutant).await?.play().await })
+    runtime.block_on(async { simulation::Simulation::new(seed, mutant).await?.run().await })
 }

@@ -1,18 +1,18 @@
-//! The reference model: what people sent and what each node's database shows of it, and nothing of how it got there. It is
-//! told after every commit, and says what may not be.
+//! The reference model: the messages that users sent and what each node's database shows of them,
+//! without any knowledge of the transport. It checks a snapshot after every commit.
 
-mod ending;
+mod final_state;
 
-use crate::node::{SeenConnection, SeenInvite, SeenMessage, Sight};
-pub(crate) use ending::Wish;
+use crate::node::{ConnectionSnapshot, InviteSnapshot, MessageSnapshot, Snapshot};
+pub(crate) use final_state::PlannedConnection;
 use sealpost_proto::{DeliveryStatus, FailureCode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was not as promised, in words.
+/// Description of a violated guarantee.
 #[derive(Debug)]
-pub(crate) struct Broken(pub(crate) String);
+pub(crate) struct Violation(pub(crate) String);
 
-/// A connection, the same for both of its sides: whose invite it came from and who took it up.
+/// Connection as both sides know it: the invite and the node that used it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Link {
     invite: [u8; 16],
@@ -21,12 +21,12 @@ struct Link {
 
 /// One direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Road {
+struct Route {
     link: Link,
     from: usize,
 }
 
-/// A connection as one side's database shows it.
+/// Connection in the database of one side.
 #[derive(Debug, Clone)]
 pub(crate) struct Side {
     link: Link,
@@ -37,107 +37,104 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    /// The invite that it came from.
+    /// Returns the invite that the connection was made with.
     pub(crate) const fn invite(&self) -> [u8; 16] {
         self.link.invite
     }
 
-    /// Whether people write on it.
-    pub(crate) fn takes_messages(&self) -> bool {
+    /// Returns whether users send messages on it.
+    pub(crate) fn accepts_messages(&self) -> bool {
         self.status == "accepted" && self.health != "broken"
     }
 }
 
-/// What people did, and what came of it so far.
+/// The actions of the users and the effects observed so far.
 #[derive(Default)]
 pub(crate) struct Model {
     fingerprints: Vec<[u8; 32]>,
-    /// Clocks may be off by weeks: lives end before their time.
-    weeks: bool,
+    /// Clocks may be wrong by days, so things may expire early.
+    has_large_jumps: bool,
     /// Nodes whose accounts were deleted.
-    gone: BTreeSet<usize>,
-    invites: BTreeMap<[u8; 16], Invited>,
+    deleted: BTreeSet<usize>,
+    invites: BTreeMap<[u8; 16], InviteState>,
     sides: BTreeMap<(usize, String), Side>,
-    /// What somebody tried to send, by text: a node, its connections.
+    /// The sender and the connections of each message that a user tried to send, by text.
     intended: BTreeMap<String, (usize, BTreeSet<String>)>,
-    sent: BTreeMap<Road, Vec<String>>,
-    shown: BTreeMap<Road, Vec<String>>,
-    read: BTreeSet<(Road, String)>,
-    /// Where each message of each node belongs.
-    messages: BTreeMap<(usize, String), (Road, String)>,
+    sent: BTreeMap<Route, Vec<String>>,
+    received: BTreeMap<Route, Vec<String>>,
+    read: BTreeSet<(Route, String)>,
+    /// The route and text of each message of each node.
+    messages: BTreeMap<(usize, String), (Route, String)>,
     statuses: BTreeMap<(usize, String), DeliveryStatus>,
 }
 
-/// An invite as the model knows it.
+/// Invite as the model knows it.
 #[derive(Debug, Clone, Copy)]
-struct Invited {
+struct InviteState {
     inviter: usize,
     is_single: bool,
     expires_at: Option<Timestamp>,
-    /// It was used, revoked, or has expired: nobody gets in any more.
+    /// It was used or revoked, or has expired: it makes no more connections.
     has_ended: bool,
 }
 
 impl Model {
-    pub(crate) fn new(fingerprints: Vec<[u8; 32]>, weeks: bool) -> Self {
+    pub(crate) fn new(fingerprints: Vec<[u8; 32]>, has_large_jumps: bool) -> Self {
         Self {
             fingerprints,
-            weeks,
+            has_large_jumps,
             ..Self::default()
         }
     }
 
-    /// A node's account is deleted: nothing reaches it any more.
-    pub(crate) fn leave(&mut self, node: usize) {
-        self.gone.insert(node);
+    /// Records that the account of a node was deleted.
+    pub(crate) fn record_deletion(&mut self, node: usize) {
+        self.deleted.insert(node);
     }
 
-    /// Somebody took an invite back.
+    /// Records that an invite was revoked.
     pub(crate) fn revoke(&mut self, invite: &[u8; 16]) {
         self.invites
             .entry(*invite)
-            .and_modify(|invited| invited.has_ended = true);
+            .and_modify(|state| state.has_ended = true);
     }
 
-    /// Whether lives may end on this connection before what was promised has come.
-    fn is_disturbed(&self, link: Link) -> bool {
-        let inviter = self
-            .invites
-            .get(&link.invite)
-            .map(|invited| invited.inviter);
+    /// Returns whether the guarantees for this connection may be cut short.
+    fn is_disrupted(&self, link: Link) -> bool {
+        let inviter = self.invites.get(&link.invite).map(|state| state.inviter);
         let is_blocked = self
             .sides
             .values()
             .any(|side| side.link == link && side.status == "blocked");
-        self.weeks
+        self.has_large_jumps
             || is_blocked
-            || self.gone.contains(&link.acceptor)
-            || inviter.is_some_and(|inviter| self.gone.contains(&inviter))
+            || self.deleted.contains(&link.acceptor)
+            || inviter.is_some_and(|inviter| self.deleted.contains(&inviter))
     }
 
-    /// Whether anything ended in this run that may leave a message without an answer.
-    pub(crate) fn has_disturbed(&self) -> bool {
-        self.weeks
-            || !self.gone.is_empty()
+    /// Returns whether anything in this run may leave a message without a receipt.
+    pub(crate) fn has_disruptions(&self) -> bool {
+        self.has_large_jumps
+            || !self.deleted.is_empty()
             || self.sides.values().any(|side| side.status == "blocked")
     }
 
-    /// Whether nobody gets in by this invite any more.
+    /// Returns whether the invite makes no more connections.
     pub(crate) fn has_ended(&self, invite: &[u8; 16]) -> bool {
         self.invites
             .get(invite)
-            .is_some_and(|invited| invited.has_ended || self.gone.contains(&invited.inviter))
+            .is_some_and(|state| state.has_ended || self.deleted.contains(&state.inviter))
     }
 
-    /// Somebody is about to send this text, which no other message has.
-    pub(crate) fn intend(&mut self, node: usize, connections: &[String], text: &str) {
+    /// Records that a user is about to send this text, which is unique.
+    pub(crate) fn record_intent(&mut self, node: usize, connections: &[String], text: &str) {
         self.intended.insert(
             text.to_owned(),
             (node, connections.iter().cloned().collect()),
         );
     }
 
-    /// A node's connections in the order of their names.
+    /// Returns a node's connections ordered by id.
     pub(crate) fn connections(&self, node: usize) -> Vec<(String, Side)> {
         let of_node = self.sides.iter().filter(|((of, _), _)| *of == node);
         of_node
@@ -145,8 +142,8 @@ impl Model {
             .collect()
     }
 
-    /// Whether this node has taken up that invite.
-    pub(crate) fn has_taken_up(&self, node: usize, invite: &[u8; 16]) -> bool {
+    /// Returns whether the node has used the invite.
+    pub(crate) fn has_used_invite(&self, node: usize, invite: &[u8; 16]) -> bool {
         let link = Link {
             invite: *invite,
             acceptor: node,
@@ -156,68 +153,65 @@ impl Model {
             .any(|((of, _), side)| *of == node && side.link == link)
     }
 
-    /// Messages that people sent, one for each recipient.
+    /// Returns the number of messages sent, counted per recipient.
     pub(crate) fn sent_count(&self) -> usize {
         self.sent.values().map(Vec::len).sum()
     }
 
-    /// Takes in what a node's database shows after a commit.
-    ///
-    /// # Errors
-    /// [`Broken`] when it shows what may not be.
-    pub(crate) fn see(&mut self, node: usize, sight: Sight) -> Result<(), Broken> {
-        self.expire_invites(node, sight.now);
+    /// Checks a snapshot of a node's database, taken after a commit.
+    pub(crate) fn observe(&mut self, node: usize, snapshot: Snapshot) -> Result<(), Violation> {
+        self.expire_invites(node, snapshot.now);
         let known: BTreeSet<_> = self
             .connections(node)
             .into_iter()
             .map(|(name, _)| name)
             .collect();
         self.sides.retain(|(of, _), _| *of != node);
-        for connection in sight.connections {
+        for connection in snapshot.connections {
             let is_new = !known.contains(&connection.name);
-            self.see_connection(node, connection, is_new)?;
+            self.observe_connection(node, connection, is_new)?;
         }
-        for invite in sight.invites {
-            self.see_invite(node, &invite)?;
+        for invite in snapshot.invites {
+            self.observe_invite(node, &invite)?;
         }
-        for message in sight.messages {
-            self.see_message(node, message)?;
+        for message in snapshot.messages {
+            self.observe_message(node, message)?;
         }
         let known = self
             .messages
             .range((node, String::new())..(node + 1, String::new()))
             .count();
-        ensure(known as u64 == sight.message_count, || {
-            format!("node-{node} lost a message that it had")
+        ensure(known as u64 == snapshot.message_count, || {
+            format!("node-{node} lost a stored message")
         })?;
-        for name in sight.read {
+        for name in snapshot.read {
             let entry = self.messages.get(&(node, name)).cloned();
             self.read.extend(entry);
         }
-        for (message, status, code) in sight.statuses {
-            self.see_status(node, message, &status, code.as_deref())?;
+        for (message, status, code) in snapshot.statuses {
+            self.observe_status(node, message, &status, code.as_deref())?;
         }
         Ok(())
     }
 
     fn expire_invites(&mut self, node: usize, now: Timestamp) {
-        for invited in self
+        for state in self
             .invites
             .values_mut()
-            .filter(|invited| invited.inviter == node)
+            .filter(|state| state.inviter == node)
         {
-            invited.has_ended |= invited.expires_at.is_some_and(|end| end <= now);
+            state.has_ended |= state.expires_at.is_some_and(|end| end <= now);
         }
     }
 
-    fn see_invite(&mut self, node: usize, seen: &SeenInvite) -> Result<(), Broken> {
-        let first = Invited {
+    fn observe_invite(&mut self, node: usize, seen: &InviteSnapshot) -> Result<(), Violation> {
+        let first = InviteState {
             inviter: node,
             is_single: seen.is_single,
             expires_at: seen.expires_at,
             has_ended: false,
         };
-        let invited = self.invites.entry(seen.id).or_insert(first);
+        let state = self.invites.entry(seen.id).or_insert(first);
         let sides = self
             .sides
             .iter()
@@ -225,24 +219,24 @@ impl Model {
         let accepted = sides
             .filter(|(_, side)| matches!(side.status.as_str(), "accepted" | "blocked"))
             .count();
-        invited.has_ended |= !seen.is_open || invited.is_single && accepted > 0;
+        state.has_ended |= !seen.is_open || state.is_single && accepted > 0;
         ensure(!seen.is_single || accepted <= 1, || {
-            format!("node-{node} lets {accepted} in by an invite for one")
+            format!("node-{node} accepted {accepted} connections for a single-use invite")
         })
     }
 
-    fn see_connection(
+    fn observe_connection(
         &mut self,
         node: usize,
-        seen: SeenConnection,
+        seen: ConnectionSnapshot,
         is_new: bool,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Violation> {
         let peer = self
             .fingerprints
             .iter()
             .position(|fingerprint| *fingerprint == seen.peer);
         let peer =
-            peer.ok_or_else(|| Broken(format!("node-{node} is connected with a stranger")))?;
+            peer.ok_or_else(|| Violation(format!("node-{node} is connected to an unknown peer")))?;
         let link = Link {
             invite: seen.invite,
             acceptor: if seen.is_inviter { peer } else { node },
@@ -254,7 +248,7 @@ impl Model {
             status: seen.status,
             health: seen.health,
         };
-        let may_break = !side.is_inviter && side.status == "pending" || self.is_disturbed(link);
+        let may_break = !side.is_inviter && side.status == "pending" || self.is_disrupted(link);
         ensure(side.health != "broken" || may_break, || {
             format!("{} of node-{node} is {}", seen.name, side.health)
         })?;
@@ -263,10 +257,10 @@ impl Model {
             && self
                 .invites
                 .get(&seen.invite)
-                .is_some_and(|invited| invited.has_ended);
+                .is_some_and(|state| state.has_ended);
         ensure(!is_late || side.status == "rejected", || {
             format!(
-                "node-{node} hears {} at an invite that has ended",
+                "node-{node} took request {} for an invite that has ended",
                 seen.name
             )
         })?;
@@ -275,45 +269,46 @@ impl Model {
             .iter()
             .any(|((of, _), other)| *of == node && other.link == link);
         ensure(!has_twin, || {
-            format!("node-{node} made two connections of one")
+            format!("node-{node} stored a connection twice")
         })?;
         self.sides.insert((node, seen.name), side);
         Ok(())
     }
 
-    fn see_message(&mut self, node: usize, message: SeenMessage) -> Result<(), Broken> {
+    fn observe_message(&mut self, node: usize, message: MessageSnapshot) -> Result<(), Violation> {
         let side = self.sides.get(&(node, message.connection.clone()));
-        let side = side
-            .ok_or_else(|| Broken(format!("{} of node-{node} has no connection", message.name)))?;
-        let road = Road {
+        let side = side.ok_or_else(|| {
+            Violation(format!("{} of node-{node} has no connection", message.name))
+        })?;
+        let route = Route {
             link: side.link,
             from: if message.is_incoming { side.peer } else { node },
         };
         let text = message.content;
         if message.is_incoming {
-            self.see_incoming(node, road, &text)?
+            self.observe_incoming(node, route, &text)?
         } else {
-            self.see_outgoing(node, &message.connection, road, &text)?
+            self.observe_outgoing(node, &message.connection, route, &text)?
         }
-        self.messages.insert((node, message.name), (road, text));
+        self.messages.insert((node, message.name), (route, text));
         Ok(())
     }
 
-    fn see_outgoing(
+    fn observe_outgoing(
         &mut self,
         node: usize,
         connection: &str,
-        road: Road,
+        route: Route,
         text: &str,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Violation> {
         let is_intended = self
             .intended
             .get(text)
             .is_some_and(|(of, to)| *of == node && to.contains(connection));
         ensure(is_intended, || {
-            format!("node-{node} sends {text:?}, which nobody wrote")
+            format!("node-{node} sends {text:?}, which no user wrote")
         })?;
-        let sent = self.sent.entry(road).or_default();
+        let sent = self.sent.entry(route).or_default();
         ensure(!sent.iter().any(|earlier| earlier == text), || {
             format!("node-{node} sends {text:?} twice")
         })?;
@@ -321,67 +316,67 @@ impl Model {
         Ok(())
     }
 
-    fn see_incoming(&mut self, node: usize, road: Road, text: &str) -> Result<(), Broken> {
-        let sent = self.sent.get(&road).map_or(&[][..], Vec::as_slice);
-        let place = |text: &str| sent.iter().position(|sent| sent == text);
-        let shown = self.shown.entry(road).or_default();
-        let here = place(text);
+    fn observe_incoming(&mut self, node: usize, route: Route, text: &str) -> Result<(), Violation> {
+        let sent = self.sent.get(&route).map_or(&[][..], Vec::as_slice);
+        let position = |text: &str| sent.iter().position(|sent| sent == text);
+        let received = self.received.entry(route).or_default();
+        let here = position(text);
         ensure(here.is_some(), || {
-            format!("node-{node} shows {text:?}, which nobody sent to it")
+            format!("node-{node} shows {text:?}, which was not sent to it")
         })?;
-        ensure(!shown.iter().any(|earlier| earlier == text), || {
+        ensure(!received.iter().any(|earlier| earlier == text), || {
             format!("node-{node} shows {text:?} twice")
         })?;
-        let overtaken = shown.iter().find(|earlier| place(earlier) > here);
+        let overtaken = received.iter().find(|earlier| position(earlier) > here);
         ensure(overtaken.is_none(), || {
             format!("node-{node} shows {text:?} after {overtaken:?}")
         })?;
-        shown.push(text.to_owned());
+        received.push(text.to_owned());
         Ok(())
     }
 
-    fn see_status(
+    fn observe_status(
         &mut self,
         node: usize,
         message: String,
         status: &str,
         code: Option<&str>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Violation> {
         let status = DeliveryStatus::parse(status);
         let status =
-            status.ok_or_else(|| Broken(format!("{message} of node-{node} has no status")))?;
+            status.ok_or_else(|| Violation(format!("{message} of node-{node} has no status")))?;
         let before = self.statuses.insert((node, message.clone()), status);
         if before == Some(status) {
             return Ok(());
         }
-        let is_legal = before.is_none_or(|before| before.may_become(status));
+        let is_legal = before.is_none_or(|before| before.can_become(status));
         ensure(is_legal, || {
             format!("{message} of node-{node} moved from {before:?} to {status}")
         })?;
-        let Some((road, text)) = self.messages.get(&(node, message)) else {
-            return Err(Broken(format!(
-                "node-{node} delivers a message that it has not"
+        let Some((route, text)) = self.messages.get(&(node, message)) else {
+            return Err(Violation(format!(
+                "node-{node} has a delivery without a message"
             )));
         };
-        let is_shown = self
-            .shown
-            .get(road)
-            .is_some_and(|shown| shown.contains(text));
-        let is_read = self.read.contains(&(*road, text.clone()));
+        let is_received = self
+            .received
+            .get(route)
+            .is_some_and(|received| received.contains(text));
+        let is_read = self.read.contains(&(*route, text.clone()));
         match status {
-            DeliveryStatus::Delivered => ensure(is_shown, || {
-                format!("{text:?} counts as delivered and is not there")
+            DeliveryStatus::Delivered => ensure(is_received, || {
+                format!("{text:?} is reported as delivered but was not stored")
             }),
             DeliveryStatus::Read => ensure(is_read, || {
-                format!("{text:?} counts as read, and nobody read it")
+                format!("{text:?} is reported as read but was not")
             }),
             DeliveryStatus::Failed => {
-                ensure(self.is_disturbed(road.link), || {
-                    format!("{text:?} failed ({code:?}) though nothing ended")
+                ensure(self.is_disrupted(route.link), || {
+                    format!("{text:?} failed ({code:?}) without a cause")
                 })?;
                 let has_expired = code == Some(FailureCode::Expired.as_str());
-                ensure(!has_expired || self.weeks, || {
-                    format!("{text:?} expired, and there was time")
+                ensure(!has_expired || self.has_large_jumps, || {
+                    format!("{text:?} expired too early")
                 })
             }
             DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying => Ok(()),
@@ -389,10 +384,11 @@ impl Model {
     }
 }
 
-/// Says what is broken unless it holds.
-///
-/// # Errors
-/// [`Broken`] when it does not.
-pub(crate) fn ensure(holds: bool, words: impl FnOnce() -> String) -> Result<(), Broken> {
-    if holds { Ok(()) } else { Err(Broken(words())) }
+/// Checks a condition.
+pub(crate) fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), Violation> {
+    if condition {
+        Ok(())
+    } else {
+        Err(Violation(message()))
+    }
 }

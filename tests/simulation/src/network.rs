@@ -1,140 +1,157 @@
-//! What lies between the processes: it loses, repeats, delays and reorders what they say, and wakes them late.
+//! The network between the processes: it loses, duplicates, delays and reorders requests, responses
+//! and webhook calls.
 
 use crate::{
-    agenda::{MINUTE, SECOND},
     fault::Mutant,
-    model::{Broken, ensure},
+    model::{Violation, ensure},
     node::{Purpose, Task},
-    relay::{CallUnderWay, spoil_answer},
+    relay::{ActiveCall, complete_partial_results},
+    schedule::{MINUTE, SECOND},
+    simulation::{Event, Simulation},
     wire::Request,
-    world::{Happening, World},
 };
 use sealpost_node::daemon::deliver;
 use sealpost_proto::{
     Timestamp,
-    limits::LEASE_LIFE,
+    limits::LEASE_DURATION,
     wire::{Delivery, DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
 use sealpost_relay::bare::Call;
 use sealpost_relay_core::classify::Class;
 use std::mem;
 
-/// How long a node waits for an answer.
-const ANSWER_TIMEOUT: u64 = 30 * SECOND;
-/// How long the relay waits for a connection, and for an answer.
+/// How long a node waits for a response.
+const RESPONSE_TIMEOUT: u64 = 30 * SECOND;
+/// How long the relay waits for a connection.
 const CONNECT_TIMEOUT: u64 = 5 * SECOND;
+/// How long the relay waits for the response to a call.
 const CALL_TIMEOUT: u64 = 15 * SECOND;
 
-impl World {
-    /// Asks the relay; the answer, or that there is none, comes back for `purpose`.
-    pub(crate) fn ask(&mut self, node: usize, request: &Request, purpose: Purpose) {
-        self.tickets += 1;
-        let (ticket, life) = (self.tickets, self.nodes[node].life);
-        self.note(&format!("node-{node} asks {ticket}: {request}"));
-        self.nodes[node].memory.waits.insert(ticket, purpose);
-        self.agenda
-            .enter(ANSWER_TIMEOUT, Happening::Timeout { node, life, ticket });
+impl Simulation {
+    /// Sends a request to the relay; its response or its timeout is handled by `purpose`.
+    pub(crate) fn send_request(&mut self, node: usize, request: &Request, purpose: Purpose) {
+        self.last_id += 1;
+        let (request_id, generation) = (self.last_id, self.nodes[node].generation);
+        self.log(&format!(
+            "node-{node} sends request {request_id}: {request}"
+        ));
+        self.nodes[node].memory.pending.insert(request_id, purpose);
+        self.schedule.add(
+            RESPONSE_TIMEOUT,
+            Event::Timeout {
+                node,
+                generation,
+                request_id,
+            },
+        );
         let request = request.clone();
-        self.carry(&format!("request {ticket}"), || Happening::Request {
+        self.transmit(&format!("request {request_id}"), || Event::Request {
             node,
-            life,
-            ticket,
+            generation,
+            request_id,
             request: request.clone(),
         });
     }
 
-    /// Carries something over, or does not; false when it was lost.
-    fn carry(&mut self, what: &str, make: impl Fn() -> Happening) -> bool {
-        if self.chance.happens(self.rates.lost) {
-            self.note(&format!("{what} is lost"));
+    /// Transmits an event across the network; returns false if it was lost.
+    fn transmit(&mut self, what: &str, make: impl Fn() -> Event) -> bool {
+        if self.random.happens(self.rates.lost) {
+            self.log(&format!("{what} is lost"));
             return false;
         }
-        let copies = 1 + u64::from(self.chance.happens(self.rates.repeated));
+        let copies = 1 + u64::from(self.random.happens(self.rates.duplicated));
         for _ in 0..copies {
-            let is_late = self.chance.happens(self.rates.late);
+            let is_late = self.random.happens(self.rates.delayed);
             let delay = if is_late {
-                self.chance.between(SECOND, 20 * MINUTE)
+                self.random.between(SECOND, 20 * MINUTE)
             } else {
-                self.chance.between(5, 300)
+                self.random.between(5, 300)
             };
-            self.agenda.enter(delay, make());
+            self.schedule.add(delay, make());
         }
         true
     }
 
-    pub(crate) async fn take_request(
+    pub(crate) async fn receive_request(
         &mut self,
         node: usize,
-        life: u32,
-        ticket: u64,
+        generation: u32,
+        request_id: u64,
         request: Request,
-    ) -> Result<(), Broken> {
-        if self.nodes[node].has_left || !self.relay.is_up || self.relay_crashes("before") {
+    ) -> Result<(), Violation> {
+        if self.nodes[node].is_deleted || !self.relay.is_up || self.relay_crashes("before") {
             return Ok(());
         }
         let (now, account) = (self.relay_now(), self.nodes[node].account);
-        let (words, changes) = (
+        let (description, changes) = (
             request.to_string(),
             !matches!(request, Request::Pull | Request::Prekeys(_)),
         );
-        let poison = self.poison();
-        let answer = self
+        let poison = self.poison_rate();
+        let response = self
             .relay
-            .answer(now, account, request, self.mutant, poison, &mut self.chance)
+            .handle(now, account, request, self.mutant, poison, &mut self.random)
             .await?;
-        self.note(&format!(
-            "the relay answers {ticket} of node-{node}, {words}: {answer}"
+        self.log(&format!(
+            "the relay responds to request {request_id} of node-{node}, {description}: {response}"
         ));
         if self.relay_crashes("after") {
             return Ok(());
         }
-        for (call, batch) in mem::take(&mut self.relay.begun) {
+        for (call, batch) in mem::take(&mut self.relay.started_calls) {
             self.begin_call(now, call, batch)?;
         }
         if changes {
             self.wake_relay();
         }
-        self.carry(&format!("answer {ticket}"), || Happening::Answer {
+        self.transmit(&format!("response {request_id}"), || Event::Response {
             node,
-            life,
-            ticket,
-            answer: answer.clone(),
+            generation,
+            request_id,
+            response: response.clone(),
         });
         Ok(())
     }
 
-    /// Something may have come for those who wait at the relay: webhooks are called, long polls answered.
+    /// Wakes the webhook scheduler and the long polls after something may have arrived.
     pub(crate) fn wake_relay(&mut self) {
-        self.look_in(1);
+        self.schedule_webhooks(1);
         for node in 0..self.nodes.len() {
             if self.nodes[node].is_up
                 && !self.nodes[node].has_webhook
-                && !self.chance.happens(self.rates.unheard)
+                && !self.random.happens(self.rates.lost_wakes)
             {
                 self.wake(node, Task::Pull, 20);
             }
         }
     }
 
-    fn look_in(&mut self, after: u64) {
-        let at = self.agenda.now() + after;
-        if self.relay.is_up && self.relay.next_look.is_none_or(|planned| at < planned) {
-            self.relay.next_look = Some(at);
-            self.agenda.enter(
+    fn schedule_webhooks(&mut self, after: u64) {
+        let at = self.schedule.now() + after;
+        if self.relay.is_up
+            && self
+                .relay
+                .next_webhook_check
+                .is_none_or(|planned| at < planned)
+        {
+            self.relay.next_webhook_check = Some(at);
+            self.schedule.add(
                 after,
-                Happening::Look {
-                    life: self.relay.life,
+                Event::WebhooksDue {
+                    generation: self.relay.generation,
                 },
             );
         }
     }
 
     /// Calls the webhooks that are due.
-    pub(crate) async fn call_webhooks(&mut self, life: u32) -> Result<(), Broken> {
-        if life != self.relay.life || self.relay.next_look != Some(self.agenda.now()) {
+    pub(crate) async fn call_webhooks(&mut self, generation: u32) -> Result<(), Violation> {
+        if generation != self.relay.generation
+            || self.relay.next_webhook_check != Some(self.schedule.now())
+        {
             return Ok(());
         }
-        self.relay.next_look = None;
+        self.relay.next_webhook_check = None;
         let now = self.relay_now();
         let (due, next_at) = self.relay.bare.due(now, self.nodes.len()).await?;
         for account in due {
@@ -146,8 +163,8 @@ impl World {
             };
             self.begin_call(now, call, batch)?;
         }
-        let next = next_at.map_or(MINUTE, |at| until(now, at));
-        self.look_in(next.max(1));
+        let next = next_at.map_or(MINUTE, |at| millis_until(now, at));
+        self.schedule_webhooks(next.max(1));
         Ok(())
     }
 
@@ -156,7 +173,7 @@ impl World {
         now: Timestamp,
         call: Call,
         mut batch: DeliveryBatch,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Violation> {
         let Some(node) = self
             .nodes
             .iter()
@@ -164,21 +181,21 @@ impl World {
         else {
             return Ok(());
         };
-        self.ensure_only_call(node)?;
-        self.relay.ensure_alive(now, &batch)?;
-        if self.mutant == Some(Mutant::RelaySkipsTrouble) {
+        self.ensure_no_concurrent_call(node)?;
+        self.relay.ensure_not_expired(now, &batch)?;
+        if self.mutant == Some(Mutant::RelaySkipsPoison) {
             batch
                 .deliveries
                 .retain(|delivery| !self.relay.poisoned.contains(&delivery.envelope));
         }
-        self.tickets += 1;
-        let (began, is_poisoned) = (self.agenda.now(), self.relay.is_poisoned(&batch));
+        self.last_id += 1;
+        let (started, is_poisoned) = (self.schedule.now(), self.relay.is_poisoned(&batch));
         self.relay.calls.insert(
-            self.tickets,
-            CallUnderWay {
+            self.last_id,
+            ActiveCall {
                 call,
                 node,
-                began,
+                started,
                 is_poisoned,
             },
         );
@@ -186,40 +203,40 @@ impl World {
         Ok(())
     }
 
-    /// While a call is under way and its lease stands no other one goes to the same node.
-    fn ensure_only_call(&self, node: usize) -> Result<(), Broken> {
-        let lease = sealpost_proto::time::millis(LEASE_LIFE);
+    /// Checks that no other call to the same node is active under a valid lease.
+    fn ensure_no_concurrent_call(&self, node: usize) -> Result<(), Violation> {
+        let lease = sealpost_proto::time::millis(LEASE_DURATION);
         let mut others = self.relay.calls.values().filter(|call| call.node == node);
         let is_busy = others.any(|call| {
-            call.began + lease > self.agenda.now() && !self.relay.has_jumped(call.began)
+            call.started + lease > self.schedule.now() && !self.relay.has_jumped(call.started)
         });
         ensure(!is_busy, || {
-            format!("the relay calls node-{node} twice at a time")
+            format!("the relay calls node-{node} twice at once")
         })
     }
 
     fn call(&mut self, node: usize, batch: &DeliveryBatch) {
-        let (number, life) = (self.tickets, self.relay.life);
-        self.note(&format!(
+        let (number, generation) = (self.last_id, self.relay.generation);
+        self.log(&format!(
             "the relay calls node-{node}, call {number}: {} envelopes",
             batch.deliveries.len()
         ));
-        let is_carried = self.carry(&format!("call {number}"), || Happening::Call {
+        let is_transmitted = self.transmit(&format!("call {number}"), || Event::Call {
             node,
-            life,
+            generation,
             number,
             batch: batch.clone(),
         });
-        let after = if is_carried {
+        let after = if is_transmitted {
             CALL_TIMEOUT
         } else {
             CONNECT_TIMEOUT
         };
         let (class, results) = (Class::Unreachable, DeliveryResults::default());
-        self.agenda.enter(
+        self.schedule.add(
             after,
-            Happening::CallEnds {
-                life,
+            Event::CallEnd {
+                generation,
                 number,
                 class,
                 results,
@@ -227,19 +244,19 @@ impl World {
         );
     }
 
-    pub(crate) async fn take_call(
+    pub(crate) async fn receive_call(
         &mut self,
         node: usize,
-        life: u32,
+        generation: u32,
         number: u64,
         batch: DeliveryBatch,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Violation> {
         if !self.nodes[node].is_up {
             let results = DeliveryResults::default();
-            self.agenda.enter(
+            self.schedule.add(
                 5,
-                Happening::CallEnds {
-                    life,
+                Event::CallEnd {
+                    generation,
                     number,
                     class: Class::Unreachable,
                     results,
@@ -247,63 +264,72 @@ impl World {
             );
             return Ok(());
         }
-        self.note(&format!("call {number} reaches node-{node}"));
-        self.reached(node).await?;
-        let stumbles = self.chance.happens(self.rates.stumbles);
+        self.log(&format!("call {number} reaches node-{node}"));
+        self.record_relay_contact(node).await?;
+        let has_error = self.random.happens(self.rates.webhook_errors);
         let is_poisoned = self
             .relay
             .calls
             .get(&number)
             .is_some_and(|call| call.is_poisoned);
-        // One that stumbles may have stored everything before it does.
-        if is_poisoned || stumbles && self.chance.happens(500) {
-            self.answer_call(life, number, Class::Broke, DeliveryResults::default());
+        // A webhook that returns an error may have stored everything before.
+        if is_poisoned || has_error && self.random.happens(500) {
+            self.respond_to_call(
+                generation,
+                number,
+                Class::EndpointError,
+                DeliveryResults::default(),
+            );
             return Ok(());
         }
         let has_several = batch.deliveries.len() > 1;
-        let Some(results) = self.take_in(node, batch).await? else {
+        let Some(results) = self.ingest(node, batch).await? else {
             return Ok(());
         };
-        self.several += usize::from(has_several);
-        self.mixed += usize::from(is_mixed(&results));
-        let class = if stumbles {
-            Class::Broke
+        self.multi_envelope_calls += usize::from(has_several);
+        self.partially_stored_calls += usize::from(is_mixed(&results));
+        let class = if has_error {
+            Class::EndpointError
         } else {
-            Class::Answered
+            Class::Succeeded
         };
-        self.answer_call(life, number, class, results);
+        self.respond_to_call(generation, number, class, results);
         Ok(())
     }
 
-    fn answer_call(&mut self, life: u32, number: u64, class: Class, results: DeliveryResults) {
-        let results = if class == Class::Answered {
+    fn respond_to_call(
+        &mut self,
+        generation: u32,
+        number: u64,
+        class: Class,
+        results: DeliveryResults,
+    ) {
+        let results = if class == Class::Succeeded {
             results
         } else {
             DeliveryResults::default()
         };
-        self.carry(&format!("answer of call {number}"), || {
-            Happening::CallEnds {
-                life,
-                number,
-                class,
-                results: results.clone(),
-            }
+        self.transmit(&format!("response to call {number}"), || Event::CallEnd {
+            generation,
+            number,
+            class,
+            results: results.clone(),
         });
     }
 
-    /// Takes a batch in, in one commit; none when the process ended over it.
-    pub(crate) async fn take_in(
+    /// Ingests a batch in one commit; returns `None` if the process crashed.
+    pub(crate) async fn ingest(
         &mut self,
         node: usize,
         batch: DeliveryBatch,
-    ) -> Result<Option<DeliveryResults>, Broken> {
-        if self.mutant == Some(Mutant::NodeAnswersFirst) && self.chance.happens(200) {
+    ) -> Result<Option<DeliveryResults>, Violation> {
+        if self.mutant == Some(Mutant::NodeAcknowledgesEarly) && self.random.happens(200) {
             return Ok(Some(all_stored(&batch)));
         }
-        let (me, lease) = (self.me(node), batch.lease);
-        let (batch, later) = self.put_off(batch);
+        let (identity, lease) = (self.identity(node), batch.lease);
+        let (batch, later) = self.defer_some(batch);
         let Some(mut results) = self
-            .commit(node, move |tx| deliver::take_in_all(tx, &me, &batch))
+            .commit(node, move |tx| deliver::take_in_all(tx, &identity, &batch))
             .await?
         else {
             return Ok(None);
@@ -311,28 +337,29 @@ impl World {
         self.wake_all(node);
         let put_off = results
             .iter()
-            .find(|result| matches!(result.outcome, DeliveryOutcome::Later { .. }));
+            .find(|result| matches!(result.outcome, DeliveryOutcome::Deferred { .. }));
         if let Some(result) = put_off {
-            return Err(Broken(format!(
-                "node-{node} cannot take in delivery {}",
+            return Err(Violation(format!(
+                "node-{node} cannot ingest delivery {}",
                 result.id
             )));
         }
-        // What has no outcome counts as put off, too.
-        if self.chance.happens(700) {
+        // A delivery without a result counts as deferred, too.
+        if self.random.happens(700) {
             results.extend(later);
             results.sort_by_key(|result| result.id);
         }
         Ok(Some(DeliveryResults { lease, results }))
     }
 
-    /// Takes out of a batch what a node cannot store now: of one mailbox everything from one envelope on.
-    fn put_off(&mut self, mut batch: DeliveryBatch) -> (DeliveryBatch, Vec<DeliveryResult>) {
+    /// Removes what the node cannot store now from a batch: everything of one mailbox from one
+    /// envelope on.
+    fn defer_some(&mut self, mut batch: DeliveryBatch) -> (DeliveryBatch, Vec<DeliveryResult>) {
         let mut later = Vec::new();
-        if batch.deliveries.len() > 1 && self.chance.happens(self.rates.put_off) {
-            let first = &batch.deliveries[self.chance.index(batch.deliveries.len())];
+        if batch.deliveries.len() > 1 && self.random.happens(self.rates.deferred) {
+            let first = &batch.deliveries[self.random.index(batch.deliveries.len())];
             let (mailbox, from) = (first.mailbox, first.id);
-            let outcome = DeliveryOutcome::Later {
+            let outcome = DeliveryOutcome::Deferred {
                 retry_after_ms: None,
             };
             let is_put_off = |item: &Delivery| item.mailbox == mailbox && item.id >= from;
@@ -342,8 +369,8 @@ impl World {
                 outcome: outcome.clone(),
             }));
             batch.deliveries = taken;
-            self.note(&format!(
-                "of what is handed over {} are put off, {} taken",
+            self.log(&format!(
+                "{} deliveries are deferred, {} ingested",
                 later.len(),
                 batch.deliveries.len()
             ));
@@ -353,36 +380,39 @@ impl World {
 
     pub(crate) async fn end_call(
         &mut self,
-        life: u32,
+        generation: u32,
         number: u64,
         class: Class,
         results: DeliveryResults,
-    ) -> Result<(), Broken> {
-        if life != self.relay.life || !self.relay.is_up || !self.relay.calls.contains_key(&number) {
+    ) -> Result<(), Violation> {
+        if generation != self.relay.generation
+            || !self.relay.is_up
+            || !self.relay.calls.contains_key(&number)
+        {
             return Ok(());
         }
         if self.relay_crashes("before") {
             return Ok(());
         }
-        let Some(CallUnderWay { call, .. }) = self.relay.calls.remove(&number) else {
+        let Some(ActiveCall { call, .. }) = self.relay.calls.remove(&number) else {
             return Ok(());
         };
-        self.note(&format!(
+        self.log(&format!(
             "call {number} ends: {class:?}, {} results",
             results.results.len()
         ));
-        let mut results = if self.mutant == Some(Mutant::RelayIgnoresAnswers) {
+        let mut results = if self.mutant == Some(Mutant::RelayIgnoresAcknowledgements) {
             Vec::new()
         } else {
             results.results
         };
-        spoil_answer(self.mutant, &mut results);
-        let random = self.chance.number();
+        complete_partial_results(self.mutant, &mut results);
+        let random = self.random.next_u64();
         self.relay
             .bare
             .end_call(self.relay_now(), call, class, results, random)
             .await?;
-        if class == Class::Broke {
+        if class == Class::EndpointError {
             self.set_aside = self.set_aside.max(self.relay.bare.set_aside().await?);
         }
         if !self.relay_crashes("after") {
@@ -392,13 +422,13 @@ impl World {
     }
 }
 
-/// Whether some of a batch is stored and some put off.
+/// Returns whether a part of a batch is stored and a part deferred.
 fn is_mixed(results: &DeliveryResults) -> bool {
     let is_stored = |result: &DeliveryResult| result.outcome == DeliveryOutcome::Stored;
     results.results.iter().any(is_stored) && !results.results.iter().all(is_stored)
 }
 
-/// The answer of a node that has not looked.
+/// Results of a node that reports everything as stored without storing it.
 fn all_stored(batch: &DeliveryBatch) -> DeliveryResults {
     let ids = batch
         .deliveries
@@ -417,7 +447,7 @@ fn all_stored(batch: &DeliveryBatch) -> DeliveryResults {
     }
 }
 
-/// How long it is from one time to a later one, in virtual time's unit.
-pub(crate) fn until(now: Timestamp, at: Timestamp) -> u64 {
+/// Returns the milliseconds between two times.
+pub(crate) fn millis_until(now: Timestamp, at: Timestamp) -> u64 {
     sealpost_proto::time::millis(at.since(now))
 }

@@ -1,6 +1,6 @@
-//! One node: its database, what it holds in memory while it runs, and what a look at its database shows.
+//! One node: its database, its memory while it runs, and snapshots of its database.
 
-use crate::chance::Chance;
+use crate::random::Random;
 use anyhow::Context as _;
 use sealpost_e2ee::{Identity, invite::Invite, vault::DataKey};
 use sealpost_node::{
@@ -13,29 +13,30 @@ use sealpost_proto::{AccountId, Origin, Timestamp};
 use sealpost_sqlite::Database;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// A task of a node, as the daemon has them.
+/// Task of a node, as in the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Seals and submits.
-    Post,
-    /// Carries out chores.
-    Errands,
-    /// Pulls.
+    /// Seals and submits envelopes.
+    Submit,
+    /// Runs the relay jobs that are due.
+    RelayJobs,
+    /// Pulls deliveries.
     Pull,
-    /// Looks after expiries and prekeys.
-    Tend,
+    /// Expires invites and renews prekeys.
+    Maintenance,
 }
 
 impl Task {
-    pub(crate) const ALL: [Self; 4] = [Self::Post, Self::Errands, Self::Pull, Self::Tend];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Submit, Self::RelayJobs, Self::Pull, Self::Maintenance];
 }
 
-/// What an answer is waited for.
+/// Purpose of a request whose response is pending.
 pub(crate) enum Purpose {
-    Post,
+    Submit,
     Pull,
     Acknowledge,
-    Errand {
+    RelayJob {
         id: i64,
         attempt: u32,
     },
@@ -51,55 +52,55 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    /// The task that waits meanwhile; a person's wish is none.
+    /// Returns the task that waits for the response; a user's request blocks none.
     pub(crate) const fn task(&self) -> Option<Task> {
         match self {
-            Self::Post => Some(Task::Post),
+            Self::Submit => Some(Task::Submit),
             Self::Pull | Self::Acknowledge => Some(Task::Pull),
-            Self::Errand { .. } | Self::Rotate { .. } => Some(Task::Errands),
+            Self::RelayJob { .. } | Self::Rotate { .. } => Some(Task::RelayJobs),
             Self::Connect { .. } => None,
         }
     }
 }
 
-/// What a process forgets when it ends.
+/// State that a process loses when it stops.
 #[derive(Default)]
 pub(crate) struct Memory {
-    pub(crate) waits: BTreeMap<u64, Purpose>,
-    pub(crate) silences: u32,
+    pub(crate) pending: BTreeMap<u64, Purpose>,
+    pub(crate) unanswered_submits: u32,
     pub(crate) pull_failures: u32,
     pub(crate) empty_pulls: u32,
-    pub(crate) relay_lost: bool,
-    /// When each task looks next; entries for another time are void.
-    pub(crate) wakes: [Option<u64>; 4],
+    pub(crate) is_relay_unreachable: bool,
+    /// Next run of each task; scheduled runs at any other time are void.
+    pub(crate) wake_times: [Option<u64>; 4],
 }
 
 impl Memory {
     pub(crate) fn is_busy(&self, task: Task) -> bool {
-        self.waits
+        self.pending
             .values()
             .any(|purpose| purpose.task() == Some(task))
     }
 }
 
-/// A node.
+/// Simulated node.
 pub(crate) struct Node {
-    pub(crate) me: Arc<Me>,
+    pub(crate) identity: Arc<Me>,
     pub(crate) store: Store,
     pub(crate) account: AccountId,
     pub(crate) has_webhook: bool,
-    /// Its clock is ahead by so much, or behind.
+    /// How far its clock is ahead; negative when it is behind.
     pub(crate) skew_ms: i64,
-    /// Which run of the process this is.
-    pub(crate) life: u32,
+    /// Number of the current run of the process.
+    pub(crate) generation: u32,
     pub(crate) is_up: bool,
-    /// Its account was deleted, and it does not start again.
-    pub(crate) has_left: bool,
+    /// Its account was deleted; it does not start again.
+    pub(crate) is_deleted: bool,
     pub(crate) memory: Memory,
     pub(crate) seen_position: i64,
-    /// The rows that are still to go somewhere.
-    pub(crate) open_rows: u64,
-    /// Messages that the relay has or had, and that no receipt confirmed.
+    /// Rows that still have to be sent.
+    pub(crate) pending_rows: u64,
+    /// Messages that the relay accepted and no receipt has confirmed.
     pub(crate) unconfirmed: u64,
 }
 
@@ -108,9 +109,9 @@ impl Node {
         number: usize,
         origin: &Origin,
         start: Timestamp,
-        chance: &mut Chance,
+        random: &mut Random,
     ) -> anyhow::Result<Self> {
-        let entropy = chance.entropy();
+        let entropy = random.entropy();
         let identity = Identity::generate(&mut *entropy());
         let name = format!("node-{number}");
         let card = identity.sign_card(&name, start)?;
@@ -118,7 +119,7 @@ impl Node {
             .context("a node's database")?;
         let data_key = Arc::new(DataKey::generate(&mut *entropy()));
         Ok(Self {
-            me: Arc::new(Me {
+            identity: Arc::new(Me {
                 name,
                 identity,
                 card,
@@ -126,73 +127,73 @@ impl Node {
                 downloads: Default::default(),
             }),
             store: Store::with_entropy(database, data_key, entropy),
-            account: AccountId::from_bytes(chance.bytes()),
-            has_webhook: chance.happens(500),
+            account: AccountId::from_bytes(random.bytes()),
+            has_webhook: random.happens(500),
             skew_ms: 0,
-            life: 0,
+            generation: 0,
             is_up: true,
-            has_left: false,
+            is_deleted: false,
             memory: Memory::default(),
             seen_position: 0,
-            open_rows: 0,
+            pending_rows: 0,
             unconfirmed: 0,
         })
     }
 
-    /// The process ends: what it holds in memory is forgotten.
-    pub(crate) fn end(&mut self) {
-        self.life += 1;
+    /// Stops the process; it loses its memory.
+    pub(crate) fn stop(&mut self) {
+        self.generation += 1;
         self.is_up = false;
         self.memory = Memory::default();
     }
 
-    /// It ends for good.
-    pub(crate) fn leave(&mut self) {
-        self.end();
-        self.has_left = true;
-        (self.open_rows, self.unconfirmed) = (0, 0);
+    /// Stops the process for good.
+    pub(crate) fn delete(&mut self) {
+        self.stop();
+        self.is_deleted = true;
+        (self.pending_rows, self.unconfirmed) = (0, 0);
     }
 
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        *self.me.identity.fingerprint().as_bytes()
+        *self.identity.identity.fingerprint().as_bytes()
     }
 }
 
-/// What a node's database shows after a commit.
+/// Contents of a node's database after a commit.
 #[derive(Debug)]
-pub(crate) struct Sight {
-    /// The time of the commit, by the node's clock.
+pub(crate) struct Snapshot {
+    /// Time of the commit by the node's clock.
     pub(crate) now: Timestamp,
-    /// Messages that were not there before, in the order of their arrival.
-    pub(crate) messages: Vec<SeenMessage>,
-    /// The connections.
-    pub(crate) connections: Vec<SeenConnection>,
-    /// The invites that it made.
-    pub(crate) invites: Vec<SeenInvite>,
-    /// Outgoing messages, their statuses and why they failed.
+    /// New messages, in the order of their arrival.
+    pub(crate) messages: Vec<MessageSnapshot>,
+    /// All connections.
+    pub(crate) connections: Vec<ConnectionSnapshot>,
+    /// All invites of the node.
+    pub(crate) invites: Vec<InviteSnapshot>,
+    /// Outgoing messages with their statuses and failure codes.
     pub(crate) statuses: Vec<(String, String, Option<String>)>,
-    /// Incoming messages that were read.
+    /// Incoming messages that the user has read.
     pub(crate) read: Vec<String>,
-    /// All messages there are.
+    /// Number of all messages.
     pub(crate) message_count: u64,
-    /// Rows of the outbox that are to be sent again unless something comes, receipts that are due, and chores.
-    pub(crate) open_rows: u64,
-    /// Messages that are at the relay as far as the node knows.
+    /// Number of outbox rows still to be sent, due receipts and relay jobs.
+    pub(crate) pending_rows: u64,
+    /// Number of messages that are at the relay as far as the node knows.
     pub(crate) unconfirmed: u64,
 }
 
-/// An invite in its maker's database.
+/// Invite in the inviter's database.
 #[derive(Debug)]
-pub(crate) struct SeenInvite {
+pub(crate) struct InviteSnapshot {
     pub(crate) id: [u8; 16],
     pub(crate) is_single: bool,
     pub(crate) is_open: bool,
     pub(crate) expires_at: Option<Timestamp>,
 }
 
-/// A message in a node's database.
+/// Message in a node's database.
 #[derive(Debug)]
-pub(crate) struct SeenMessage {
+pub(crate) struct MessageSnapshot {
     pub(crate) position: i64,
     pub(crate) name: String,
     pub(crate) connection: String,
@@ -200,9 +201,9 @@ pub(crate) struct SeenMessage {
     pub(crate) content: String,
 }
 
-/// A connection in a node's database.
+/// Connection in a node's database.
 #[derive(Debug)]
-pub(crate) struct SeenConnection {
+pub(crate) struct ConnectionSnapshot {
     pub(crate) name: String,
     pub(crate) invite: [u8; 16],
     pub(crate) is_inviter: bool,
@@ -211,8 +212,8 @@ pub(crate) struct SeenConnection {
     pub(crate) health: String,
 }
 
-/// Looks at the database, from inside the transaction whose effects are to be seen.
-pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
+/// Takes a snapshot inside the transaction whose effects it shows.
+pub(crate) fn take_snapshot(tx: &Tx<'_>, after: i64) -> Result<Snapshot, Fault> {
     let filter = messages::Filter {
         after: Some(after),
         limit: 1_000,
@@ -220,7 +221,7 @@ pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
     };
     let messages = messages::page(tx, &filter)?
         .into_iter()
-        .map(|message| SeenMessage {
+        .map(|message| MessageSnapshot {
             position: message.position,
             name: message.name,
             connection: message.connection,
@@ -229,7 +230,7 @@ pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
         });
     let sql = "SELECT ref, invite_id, direction, fingerprint, status, health FROM connections ORDER BY ref";
     let connections = tx.rows(sql, &[], |row| {
-        Ok(SeenConnection {
+        Ok(ConnectionSnapshot {
             name: row.get(0)?,
             invite: row.get(1)?,
             is_inviter: row.get::<_, String>(2)? == "in",
@@ -240,7 +241,7 @@ pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
     })?;
     let sql = "SELECT invite_id, kind, status, expires_at FROM invites ORDER BY ref";
     let invites = tx.rows(sql, &[], |row| {
-        Ok(SeenInvite {
+        Ok(InviteSnapshot {
             id: row.get(0)?,
             is_single: row.get::<_, String>(1)? == "single",
             is_open: row.get::<_, String>(2)? == "open",
@@ -248,7 +249,7 @@ pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
         })
     })?;
     let count = |sql: &str| Ok::<_, Fault>(store::count(tx.value(sql, &[])?.unwrap_or(0)));
-    Ok(Sight {
+    Ok(Snapshot {
         now: tx.now,
         messages: messages.collect(),
         connections,
@@ -262,7 +263,7 @@ pub(crate) fn look(tx: &Tx<'_>, after: i64) -> Result<Sight, Fault> {
             |row| row.get(0),
         )?,
         message_count: count("SELECT count(*) FROM messages")?,
-        open_rows: count(
+        pending_rows: count(
             "SELECT (SELECT count(*) FROM outbox WHERE state <> 'accepted' OR next_at < 9223372036854775807)
                  + (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM chores)",
         )?,

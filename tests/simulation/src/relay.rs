@@ -1,14 +1,14 @@
-//! The relay's side: what it answers to each request, and which mistakes a mutant makes there.
+//! The relay: how it responds to each request, and the defects of the relay's mutants.
 
 use crate::{
-    chance::Chance,
     fault::Mutant,
-    model::{Broken, ensure},
-    wire::{Answer, Request},
+    model::{Violation, ensure},
+    random::Random,
+    wire::{Request, Response},
 };
 use sealpost_proto::{
     AccountId, EnvelopeId, ErrorCode, MailboxId, Timestamp,
-    limits::{ENVELOPE_LIFE_DEFAULT, ENVELOPE_LIFE_MAX},
+    limits::{ENVELOPE_LIFETIME_DEFAULT, ENVELOPE_LIFETIME_MAX},
     wire::{
         DeliveryBatch, DeliveryOutcome, DeliveryResult, SubmitOutcome, SubmitRequest, SubmitResult,
     },
@@ -19,45 +19,45 @@ use sealpost_relay::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The relay's process.
+/// Simulated relay process.
 pub(crate) struct Relay {
     pub(crate) bare: BareRelay,
-    /// Its clock is ahead by so much, or behind.
+    /// How far its clock is ahead; negative when it is behind.
     pub(crate) skew_ms: i64,
-    /// Which run of the process this is.
-    pub(crate) life: u32,
+    /// Number of the current run of the process.
+    pub(crate) generation: u32,
     pub(crate) is_up: bool,
-    /// When it looks for webhooks to call.
-    pub(crate) next_look: Option<u64>,
-    /// Calls of webhooks that are under way; it forgets them when it ends.
-    pub(crate) calls: BTreeMap<u64, CallUnderWay>,
-    /// Calls that began with what was just submitted.
-    pub(crate) begun: Vec<(Call, DeliveryBatch)>,
-    /// Envelopes that break every call of a webhook that carries them, until faults stop.
+    /// When it next checks for webhooks to call.
+    pub(crate) next_webhook_check: Option<u64>,
+    /// Active webhook calls; lost when the process stops.
+    pub(crate) calls: BTreeMap<u64, ActiveCall>,
+    /// Calls started by the envelopes just submitted.
+    pub(crate) started_calls: Vec<(Call, DeliveryBatch)>,
+    /// Envelopes that make every call carrying them fail, until faults end.
     pub(crate) poisoned: BTreeSet<EnvelopeId>,
-    /// When its clock jumped last.
-    jumped: Option<u64>,
-    /// What it said `accepted` to, and to whom.
+    /// When its clock last jumped.
+    last_jump: Option<u64>,
+    /// The envelopes that it accepted, with the submitting account.
     pub(crate) accepted: Vec<(AccountId, EnvelopeId)>,
-    /// Until when it said that it would try to hand over each of them.
-    ends: BTreeMap<EnvelopeId, Timestamp>,
-    /// Mailboxes that it opened, and for whom.
+    /// The expiry that it promised for each accepted envelope.
+    expiries: BTreeMap<EnvelopeId, Timestamp>,
+    /// The mailboxes that it opened, with their accounts.
     opened: BTreeMap<MailboxId, AccountId>,
-    /// Mailboxes of which it said that they are closed.
+    /// The mailboxes that it reported as closed.
     pub(crate) closed: BTreeSet<MailboxId>,
 }
 
-/// A call of a webhook that is under way.
-pub(crate) struct CallUnderWay {
+/// Active webhook call.
+pub(crate) struct ActiveCall {
     pub(crate) call: Call,
     pub(crate) node: usize,
-    /// When it began.
-    pub(crate) began: u64,
-    /// Whether it carries an envelope that breaks it.
+    /// Start of the call.
+    pub(crate) started: u64,
+    /// Whether it carries a poison envelope.
     pub(crate) is_poisoned: bool,
 }
 
-impl From<StoreError> for Broken {
+impl From<StoreError> for Violation {
     fn from(error: StoreError) -> Self {
         Self(format!("the relay's store: {error}"))
     }
@@ -68,77 +68,80 @@ impl Relay {
         Self {
             bare,
             skew_ms: 0,
-            life: 0,
+            generation: 0,
             is_up: true,
-            next_look: None,
+            next_webhook_check: None,
             calls: BTreeMap::new(),
-            begun: Vec::new(),
+            started_calls: Vec::new(),
             poisoned: BTreeSet::new(),
-            jumped: None,
+            last_jump: None,
             accepted: Vec::new(),
-            ends: BTreeMap::new(),
+            expiries: BTreeMap::new(),
             opened: BTreeMap::new(),
             closed: BTreeSet::new(),
         }
     }
 
-    /// Carries out one request of an account; its commit is done when this returns.
-    pub(crate) async fn answer(
+    /// Handles one request of an account; the commit is complete when this returns.
+    pub(crate) async fn handle(
         &mut self,
         now: Timestamp,
         account: AccountId,
         request: Request,
         mutant: Option<Mutant>,
         poison: u64,
-        chance: &mut Chance,
-    ) -> Result<Answer, Broken> {
+        random: &mut Random,
+    ) -> Result<Response, Violation> {
         self.bare.contact(now, account).await?;
         Ok(match request {
             Request::Submit(request) => {
-                self.submit(now, account, request, mutant, poison, chance)
+                self.submit(now, account, request, mutant, poison, random)
                     .await?
             }
             Request::Pull => {
                 let batch = self.bare.pull(now, account).await?;
-                self.ensure_alive(now, &batch)?;
-                Answer::Pulled(batch)
+                self.ensure_not_expired(now, &batch)?;
+                Response::Pulled(batch)
             }
             Request::Acknowledge(mut results) => {
-                spoil_answer(mutant, &mut results.results);
-                if mutant != Some(Mutant::RelayIgnoresAnswers) {
+                complete_partial_results(mutant, &mut results.results);
+                if mutant != Some(Mutant::RelayIgnoresAcknowledgements) {
                     self.bare.acknowledge(now, account, results).await?;
                 }
-                Answer::Done
+                Response::Done
             }
             Request::OpenMailbox(mailbox, key) => {
-                if mutant == Some(Mutant::RelayOpensNothing) {
-                    return Ok(Answer::Done);
+                if mutant == Some(Mutant::RelayOpensNoMailbox) {
+                    return Ok(Response::Done);
                 }
                 let opened = self
                     .bare
                     .open_mailbox(now, account, mailbox, vec![key])
                     .await?;
                 self.opened.insert(mailbox, account);
-                opened.map_or_else(Answer::Refused, |()| Answer::Done)
+                opened.map_or_else(Response::Refused, |()| Response::Done)
             }
             Request::CloseMailbox(mailbox) => {
-                if mutant != Some(Mutant::RelayClosesNothing) {
+                if mutant != Some(Mutant::RelayClosesNoMailbox) {
                     self.bare.close_mailbox(now, account, mailbox).await?;
                 }
                 self.closed.insert(mailbox);
-                Answer::Done
+                Response::Done
             }
             Request::PublishPrekeys(mailbox, sealed) => {
                 let is_open = self.bare.publish_prekeys(account, mailbox, sealed).await?;
                 if is_open {
-                    Answer::Done
+                    Response::Done
                 } else {
-                    Answer::Refused(ErrorCode::NotFound)
+                    Response::Refused(ErrorCode::NotFound)
                 }
             }
             Request::Prekeys(mailbox) => {
                 let sealed = self.bare.prekeys(mailbox).await?;
-                sealed.map_or(Answer::Refused(ErrorCode::MailboxUnknown), Answer::Prekeys)
+                sealed.map_or(
+                    Response::Refused(ErrorCode::MailboxUnknown),
+                    Response::Prekeys,
+                )
             }
         })
     }
@@ -150,54 +153,55 @@ impl Relay {
         mut request: SubmitRequest,
         mutant: Option<Mutant>,
         poison: u64,
-        chance: &mut Chance,
-    ) -> Result<Answer, Broken> {
-        if mutant == Some(Mutant::RelayReverses) {
+        random: &mut Random,
+    ) -> Result<Response, Violation> {
+        if mutant == Some(Mutant::RelayReversesEnvelopes) {
             request.envelopes.reverse();
         }
-        let swallows = mutant == Some(Mutant::RelaySwallows) && chance.happens(200);
-        let swallowed = if swallows {
+        let drops_one = mutant == Some(Mutant::RelayDropsEnvelopes) && random.happens(200);
+        let dropped = if drops_one {
             request.envelopes.pop().map(|envelope| envelope.id)
         } else {
             None
         };
-        let asked: Vec<_> = request
+        let requested: Vec<_> = request
             .envelopes
             .iter()
             .map(|envelope| envelope.expires_at)
             .collect();
-        if mutant == Some(Mutant::RelayOutlivesItsWord) {
+        if mutant == Some(Mutant::RelayExceedsExpiry) {
             request
                 .envelopes
                 .iter_mut()
-                .for_each(|envelope| envelope.expires_at = Some(now.plus(ENVELOPE_LIFE_MAX)));
+                .for_each(|envelope| envelope.expires_at = Some(now.plus(ENVELOPE_LIFETIME_MAX)));
         }
-        // Whether it has room for a call at that moment.
-        let places = chance.index(2);
-        let (mut response, begun) = self.bare.submit(now, account, request, places).await?;
-        self.begun = begun;
-        for (result, asked) in response.results.iter_mut().zip(asked) {
+        // Whether a call slot is free at that moment.
+        let call_slots = random.index(2);
+        let (mut response, started_calls) =
+            self.bare.submit(now, account, request, call_slots).await?;
+        self.started_calls = started_calls;
+        for (result, requested) in response.results.iter_mut().zip(requested) {
             if let SubmitOutcome::Accepted { expires_at } = &mut result.outcome {
-                if mutant == Some(Mutant::RelayOutlivesItsWord) {
-                    *expires_at = asked.unwrap_or(now.plus(ENVELOPE_LIFE_DEFAULT));
+                if mutant == Some(Mutant::RelayExceedsExpiry) {
+                    *expires_at = requested.unwrap_or(now.plus(ENVELOPE_LIFETIME_DEFAULT));
                 }
-                self.ends.insert(result.id, *expires_at);
+                self.expiries.insert(result.id, *expires_at);
                 self.accepted.push((account, result.id));
-                if chance.happens(poison) {
+                if random.happens(poison) {
                     self.poisoned.insert(result.id);
                 }
             }
         }
         let outcome = SubmitOutcome::Accepted {
-            expires_at: now.plus(ENVELOPE_LIFE_DEFAULT),
+            expires_at: now.plus(ENVELOPE_LIFETIME_DEFAULT),
         };
         response
             .results
-            .extend(swallowed.map(|id| SubmitResult { id, outcome }));
-        Ok(Answer::Submitted(response))
+            .extend(dropped.map(|id| SubmitResult { id, outcome }));
+        Ok(Response::Submitted(response))
     }
 
-    /// Whether one of its envelopes breaks the call that carries this batch.
+    /// Returns whether the batch carries a poison envelope.
     pub(crate) fn is_poisoned(&self, batch: &DeliveryBatch) -> bool {
         batch
             .deliveries
@@ -205,26 +209,30 @@ impl Relay {
             .any(|delivery| self.poisoned.contains(&delivery.envelope))
     }
 
-    /// What it hands over has not expired.
-    pub(crate) fn ensure_alive(&self, now: Timestamp, batch: &DeliveryBatch) -> Result<(), Broken> {
-        let has_expired = |envelope| self.ends.get(envelope).is_some_and(|end| *end <= now);
+    /// Checks that no envelope of the batch has expired.
+    pub(crate) fn ensure_not_expired(
+        &self,
+        now: Timestamp,
+        batch: &DeliveryBatch,
+    ) -> Result<(), Violation> {
+        let has_expired = |envelope| self.expiries.get(envelope).is_some_and(|end| *end <= now);
         let expired = batch
             .deliveries
             .iter()
             .find(|delivery| has_expired(&delivery.envelope));
         ensure(expired.is_none(), || {
-            "the relay hands over what has expired".to_owned()
+            "the relay delivers an expired envelope".to_owned()
         })
     }
 
-    /// The account is deleted, as its node or the operator asks.
-    pub(crate) async fn forget_account(
+    /// Deletes an account, as requested by its node or the operator.
+    pub(crate) async fn delete_account(
         &mut self,
         now: Timestamp,
         account: AccountId,
         mutant: Option<Mutant>,
-    ) -> Result<(), Broken> {
-        if mutant != Some(Mutant::RelayKeepsWhoLeft) {
+    ) -> Result<(), Violation> {
+        if mutant != Some(Mutant::RelayKeepsDeletedAccount) {
             self.bare.delete_account(now, account).await?;
         }
         self.closed.extend(
@@ -236,40 +244,44 @@ impl Relay {
         Ok(())
     }
 
-    /// Ends what time ends.
-    pub(crate) async fn sweep(&self, now: Timestamp, mutant: Option<Mutant>) -> Result<(), Broken> {
+    /// Sweeps what has expired.
+    pub(crate) async fn sweep(
+        &self,
+        now: Timestamp,
+        mutant: Option<Mutant>,
+    ) -> Result<(), Violation> {
         if mutant != Some(Mutant::RelayNeverSweeps) {
             self.bare.sweep(now).await?;
         }
         Ok(())
     }
 
-    /// Its clock is off by so much from now on.
+    /// Sets how far the clock is ahead from now on.
     pub(crate) fn jump(&mut self, at: u64, skew_ms: i64) {
-        (self.skew_ms, self.jumped) = (skew_ms, Some(at));
+        (self.skew_ms, self.last_jump) = (skew_ms, Some(at));
     }
 
-    /// Whether its clock has jumped since.
+    /// Returns whether the clock has jumped since.
     pub(crate) fn has_jumped(&self, since: u64) -> bool {
-        self.jumped.is_some_and(|at| at >= since)
+        self.last_jump.is_some_and(|at| at >= since)
     }
 
-    /// The process ends: what was under way is forgotten.
-    pub(crate) fn end(&mut self) {
-        self.life += 1;
+    /// Stops the process; active calls are lost.
+    pub(crate) fn stop(&mut self) {
+        self.generation += 1;
         self.is_up = false;
         self.calls.clear();
-        self.begun.clear();
-        self.next_look = None;
+        self.started_calls.clear();
+        self.next_webhook_check = None;
     }
 }
 
-/// The answer to a part becomes the answer to all, where a mutant takes it so.
-pub(crate) fn spoil_answer(mutant: Option<Mutant>, results: &mut [DeliveryResult]) {
+/// Turns the results for a part of a batch into results for all of it, if the mutant does so.
+pub(crate) fn complete_partial_results(mutant: Option<Mutant>, results: &mut [DeliveryResult]) {
     let has_stored = results
         .iter()
         .any(|result| result.outcome == DeliveryOutcome::Stored);
-    if mutant == Some(Mutant::RelayTakesPartForWhole) && has_stored {
+    if mutant == Some(Mutant::RelayCompletesPartialResults) && has_stored {
         results
             .iter_mut()
             .for_each(|result| result.outcome = DeliveryOutcome::Stored);

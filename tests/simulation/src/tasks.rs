@@ -1,12 +1,12 @@
-//! A node's tasks, as the daemon runs them: each looks what its rows say is due, and carries it out.
+//! The tasks of a node, as the daemon runs them: each one carries out the rows that are due.
 
 use crate::{
-    agenda::{HOUR, MINUTE, SECOND},
-    model::Broken,
-    network::until,
+    model::Violation,
+    network::millis_until,
     node::{Purpose, Task},
-    wire::{Answer, Request},
-    world::{Happening, World},
+    schedule::{HOUR, MINUTE, SECOND},
+    simulation::{Event, Simulation},
+    wire::{Request, Response},
 };
 use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
@@ -25,40 +25,40 @@ use sealpost_proto::{
     wire::{DeliveryBatch, SubmitRequest},
 };
 
-/// Tasks look again by themselves at least this often.
-const LONGEST_REST: u64 = HOUR;
-/// How often a node looks after its invites and prekeys.
-const TEND_INTERVAL: u64 = 5 * HOUR;
-/// What the post waits at most while the relay is silent.
-const LONGEST_SILENCE: u64 = MINUTE;
-/// The first pause of a node that pulled nothing; a long poll is answered at once when something comes.
-const EMPTY_PULL: u64 = 25 * SECOND;
-const EMPTY_PULL_MAX: u64 = 15 * MINUTE;
+/// Longest time between two runs of a task.
+const TASK_INTERVAL_MAX: u64 = HOUR;
+/// Time between two maintenance runs for invites and prekeys.
+const MAINTENANCE_INTERVAL: u64 = 5 * HOUR;
+/// Longest pause before the next submit or pull while the relay does not respond.
+const RETRY_PAUSE_MAX: u64 = MINUTE;
+/// First pause after an empty pull; a long poll returns at once when something arrives.
+const EMPTY_PULL_PAUSE: u64 = 25 * SECOND;
+const EMPTY_PULL_PAUSE_MAX: u64 = 15 * MINUTE;
 
-impl World {
-    /// Has a task look again, unless it will do so earlier.
+impl Simulation {
+    /// Schedules a run of a task, unless an earlier one is scheduled.
     pub(crate) fn wake(&mut self, node: usize, task: Task, after: u64) {
-        let at = self.agenda.now() + after;
+        let at = self.schedule.now() + after;
         let process = &mut self.nodes[node];
-        let planned = &mut process.memory.wakes[task as usize];
+        let planned = &mut process.memory.wake_times[task as usize];
         if process.is_up && planned.is_none_or(|planned| at < planned) {
             *planned = Some(at);
-            self.agenda.enter(
+            self.schedule.add(
                 after,
-                Happening::Task {
+                Event::Task {
                     node,
-                    life: process.life,
+                    generation: process.generation,
                     task,
                 },
             );
         }
     }
 
-    /// Wakes the tasks that may have something to do after a commit; now and then one does not hear it.
+    /// Wakes the tasks that may have work after a commit; some wake-ups are lost.
     pub(crate) fn wake_all(&mut self, node: usize) {
-        for task in [Task::Post, Task::Errands] {
-            if !self.chance.happens(self.rates.unheard) {
-                let after = self.chance.between(1, 50);
+        for task in [Task::Submit, Task::RelayJobs] {
+            if !self.random.happens(self.rates.lost_wakes) {
+                let after = self.random.between(1, 50);
                 self.wake(node, task, after);
             }
         }
@@ -67,80 +67,84 @@ impl World {
     pub(crate) async fn run_task(
         &mut self,
         node: usize,
-        life: u32,
+        generation: u32,
         task: Task,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Violation> {
         let process = &mut self.nodes[node];
-        if life != process.life || process.memory.wakes[task as usize] != Some(self.agenda.now()) {
+        if generation != process.generation
+            || process.memory.wake_times[task as usize] != Some(self.schedule.now())
+        {
             return Ok(());
         }
-        process.memory.wakes[task as usize] = None;
+        process.memory.wake_times[task as usize] = None;
         if process.memory.is_busy(task) {
             return Ok(());
         }
         match task {
-            Task::Post => self.post(node).await,
-            Task::Errands => self.run_errand(node).await,
+            Task::Submit => self.submit(node).await,
+            Task::RelayJobs => self.run_relay_job(node).await,
             Task::Pull => {
-                self.ask(node, &Request::Pull, Purpose::Pull);
+                self.send_request(node, &Request::Pull, Purpose::Pull);
                 Ok(())
             }
-            Task::Tend => self.tend(node).await,
+            Task::Maintenance => self.run_maintenance(node).await,
         }
     }
 
-    fn rest(&mut self, node: usize, task: Task, due: Option<Timestamp>) {
+    fn wake_when_due(&mut self, node: usize, task: Task, due: Option<Timestamp>) {
         let now = self.node_now(node);
-        let pause = due.map_or(LONGEST_REST, |at| until(now, at).clamp(20, LONGEST_REST));
+        let pause = due.map_or(TASK_INTERVAL_MAX, |at| {
+            millis_until(now, at).clamp(20, TASK_INTERVAL_MAX)
+        });
         self.wake(node, task, pause);
     }
 
-    async fn post(&mut self, node: usize) -> Result<(), Broken> {
-        let me = self.me(node);
+    async fn submit(&mut self, node: usize) -> Result<(), Violation> {
+        let identity = self.identity(node);
         let Some(envelopes) = self
-            .commit(node, move |tx| outbox::seal_round(tx, &me))
+            .commit(node, move |tx| outbox::seal_round(tx, &identity))
             .await?
         else {
             return Ok(());
         };
         if envelopes.is_empty() {
             let due = self.read(node, |tx| rows::next_due(tx)).await?;
-            self.rest(node, Task::Post, due);
+            self.wake_when_due(node, Task::Submit, due);
         } else {
-            self.ask(
+            self.send_request(
                 node,
                 &Request::Submit(SubmitRequest { envelopes }),
-                Purpose::Post,
+                Purpose::Submit,
             );
         }
         Ok(())
     }
 
-    async fn tend(&mut self, node: usize) -> Result<(), Broken> {
-        let me = self.me(node);
+    async fn run_maintenance(&mut self, node: usize) -> Result<(), Violation> {
+        let identity = self.identity(node);
         if self
-            .commit(node, move |tx| tend::look_after(tx, &me).map(|_| ()))
+            .commit(node, move |tx| tend::look_after(tx, &identity).map(|_| ()))
             .await?
             .is_some()
         {
             self.wake_all(node);
-            self.wake(node, Task::Tend, TEND_INTERVAL);
+            self.wake(node, Task::Maintenance, MAINTENANCE_INTERVAL);
         }
         Ok(())
     }
 
-    async fn run_errand(&mut self, node: usize) -> Result<(), Broken> {
+    async fn run_relay_job(&mut self, node: usize) -> Result<(), Violation> {
         let due = self.read(node, |tx| chores::due(tx, 1)).await?.pop();
         let Some(due) = due else {
             let next = self.read(node, |tx| chores::next_due(tx)).await?;
             let now = self.node_now(node);
-            self.rest(node, Task::Errands, next.filter(|next| *next > now));
+            self.wake_when_due(node, Task::RelayJobs, next.filter(|next| *next > now));
             return Ok(());
         };
-        self.carry_out(node, due).await
+        self.start_relay_job(node, due).await
     }
 
-    async fn carry_out(&mut self, node: usize, due: DueChore) -> Result<(), Broken> {
+    async fn start_relay_job(&mut self, node: usize, due: DueChore) -> Result<(), Violation> {
         let DueChore {
             id,
             subject,
@@ -152,7 +156,7 @@ impl World {
         let request = match chore {
             Chore::OpenMailbox => {
                 let key = <[u8; 32]>::try_from(payload.as_slice())
-                    .map_err(|_| Broken("a chore is broken".to_owned()))?;
+                    .map_err(|_| Violation("a chore is broken".to_owned()))?;
                 Request::OpenMailbox(mailbox, SendKey::from_bytes(key))
             }
             Chore::PublishPrekeys => Request::PublishPrekeys(mailbox, payload.to_vec()),
@@ -163,108 +167,108 @@ impl World {
                     attempt,
                     connection: subject,
                 };
-                self.ask(node, &Request::Prekeys(mailbox), purpose);
+                self.send_request(node, &Request::Prekeys(mailbox), purpose);
                 return Ok(());
             }
         };
-        self.ask(node, &request, Purpose::Errand { id, attempt });
+        self.send_request(node, &request, Purpose::RelayJob { id, attempt });
         Ok(())
     }
 
-    /// The relay answered, so it is there: what waited because it was not goes at once.
-    pub(crate) async fn reached(&mut self, node: usize) -> Result<(), Broken> {
-        if !std::mem::take(&mut self.nodes[node].memory.relay_lost) {
+    /// Records that the relay is reachable, and makes everything due that waited for it.
+    pub(crate) async fn record_relay_contact(&mut self, node: usize) -> Result<(), Violation> {
+        if !std::mem::take(&mut self.nodes[node].memory.is_relay_unreachable) {
             return Ok(());
         }
-        let hurried = self
+        let made_due = self
             .commit(node, |tx| rows::hurry(tx).and_then(|()| chores::hurry(tx)))
             .await?;
-        if hurried.is_some() {
+        if made_due.is_some() {
             self.wake_all(node);
         }
         Ok(())
     }
 
-    pub(crate) async fn take_answer(
+    pub(crate) async fn receive_response(
         &mut self,
         node: usize,
-        life: u32,
-        ticket: u64,
-        answer: Answer,
-    ) -> Result<(), Broken> {
-        if life != self.nodes[node].life {
+        generation: u32,
+        request_id: u64,
+        response: Response,
+    ) -> Result<(), Violation> {
+        if generation != self.nodes[node].generation {
             return Ok(());
         }
-        let Some(purpose) = self.nodes[node].memory.waits.remove(&ticket) else {
+        let Some(purpose) = self.nodes[node].memory.pending.remove(&request_id) else {
             return Ok(());
         };
-        self.reached(node).await?;
-        if life != self.nodes[node].life {
+        self.record_relay_contact(node).await?;
+        if generation != self.nodes[node].generation {
             return Ok(());
         }
-        match (purpose, answer) {
-            (Purpose::Post, Answer::Submitted(response)) => {
+        match (purpose, response) {
+            (Purpose::Submit, Response::Submitted(submitted)) => {
                 if self
-                    .commit(node, move |tx| outbox::record(tx, &response.results))
+                    .commit(node, move |tx| outbox::record(tx, &submitted.results))
                     .await?
                     .is_some()
                 {
-                    self.nodes[node].memory.silences = 0;
-                    self.wake(node, Task::Post, 1);
+                    self.nodes[node].memory.unanswered_submits = 0;
+                    self.wake(node, Task::Submit, 1);
                 }
                 Ok(())
             }
-            (Purpose::Pull, Answer::Pulled(batch)) => self.take_pulled(node, batch).await,
-            (Purpose::Acknowledge, Answer::Done) => {
+            (Purpose::Pull, Response::Pulled(batch)) => self.receive_pulled(node, batch).await,
+            (Purpose::Acknowledge, Response::Done) => {
                 self.wake(node, Task::Pull, 1);
                 Ok(())
             }
-            (Purpose::Errand { id, attempt }, answer) => {
-                self.end_errand(node, id, attempt, answer).await
+            (Purpose::RelayJob { id, attempt }, response) => {
+                self.finish_relay_job(node, id, attempt, response).await
             }
-            (Purpose::Rotate { id, connection, .. }, Answer::Prekeys(sealed)) => {
-                let me = self.me(node);
+            (Purpose::Rotate { id, connection, .. }, Response::Prekeys(sealed)) => {
+                let identity = self.identity(node);
                 let rotated = self
                     .commit(node, move |tx| {
-                        outbox::rotate(tx, &me, &connection, &sealed)
+                        outbox::rotate(tx, &identity, &connection, &sealed)
                     })
                     .await?;
                 if rotated.is_none() {
                     return Ok(());
                 }
-                self.end_errand(node, id, 0, Answer::Done).await
+                self.finish_relay_job(node, id, 0, Response::Done).await
             }
-            (Purpose::Rotate { id, .. }, Answer::Refused(code))
+            (Purpose::Rotate { id, .. }, Response::Refused(code))
                 if Chore::RotateSession.is_over(code) =>
             {
-                self.end_errand(node, id, 0, Answer::Done).await
+                self.finish_relay_job(node, id, 0, Response::Done).await
             }
-            (Purpose::Rotate { id, attempt, .. }, answer) => {
-                self.end_errand(node, id, attempt, answer).await
+            (Purpose::Rotate { id, attempt, .. }, response) => {
+                self.finish_relay_job(node, id, attempt, response).await
             }
-            (Purpose::Connect { pairing, invite }, Answer::Prekeys(sealed)) => {
+            (Purpose::Connect { pairing, invite }, Response::Prekeys(sealed)) => {
                 self.connect(node, pairing, *invite, sealed).await
             }
-            (Purpose::Connect { pairing, .. }, Answer::Refused(_)) => {
+            (Purpose::Connect { pairing, .. }, Response::Refused(_)) => {
                 self.give_up(pairing);
                 Ok(())
             }
-            // A person sees why and tries again.
+            // The user sees the error and tries again.
             (Purpose::Connect { .. }, _) => Ok(()),
-            (Purpose::Post | Purpose::Pull | Purpose::Acknowledge, answer) => Err(Broken(format!(
-                "the relay answers node-{node} with {answer}"
-            ))),
+            (Purpose::Submit | Purpose::Pull | Purpose::Acknowledge, response) => Err(Violation(
+                format!("the relay responds to node-{node} with {response}"),
+            )),
         }
     }
 
-    async fn take_pulled(&mut self, node: usize, batch: DeliveryBatch) -> Result<(), Broken> {
+    async fn receive_pulled(&mut self, node: usize, batch: DeliveryBatch) -> Result<(), Violation> {
         self.nodes[node].memory.pull_failures = 0;
         if batch.deliveries.is_empty() && batch.events.is_empty() {
             let memory = &mut self.nodes[node].memory;
-            let pause = (EMPTY_PULL << memory.empty_pulls.min(6)).min(EMPTY_PULL_MAX);
+            let pause = (EMPTY_PULL_PAUSE << memory.empty_pulls.min(6)).min(EMPTY_PULL_PAUSE_MAX);
             memory.empty_pulls += 1;
             let pause = if self.nodes[node].has_webhook {
-                EMPTY_PULL_MAX
+                EMPTY_PULL_PAUSE_MAX
             } else {
                 pause
             };
@@ -272,24 +276,24 @@ impl World {
             return Ok(());
         }
         self.nodes[node].memory.empty_pulls = 0;
-        if let Some(results) = self.take_in(node, batch).await? {
-            self.ask(node, &Request::Acknowledge(results), Purpose::Acknowledge);
+        if let Some(results) = self.ingest(node, batch).await? {
+            self.send_request(node, &Request::Acknowledge(results), Purpose::Acknowledge);
         }
         Ok(())
     }
 
-    async fn end_errand(
+    async fn finish_relay_job(
         &mut self,
         node: usize,
         id: i64,
         attempt: u32,
-        answer: Answer,
-    ) -> Result<(), Broken> {
-        let ended = match answer {
-            Answer::Refused(code) => {
-                let own = backoff::delay(attempt + 1, self.chance.number());
+        response: Response,
+    ) -> Result<(), Violation> {
+        let finished = match response {
+            Response::Refused(code) => {
+                let backoff = backoff::delay(attempt + 1, self.random.next_u64());
                 let wait = if code.is_retryable() {
-                    own
+                    backoff
                 } else {
                     limits::BACKOFF_MAX
                 };
@@ -299,9 +303,9 @@ impl World {
             }
             _ => self.commit(node, move |tx| chores::finish(tx, id)).await?,
         };
-        if ended.is_some() {
+        if finished.is_some() {
             self.wake_all(node);
-            self.wake(node, Task::Errands, 1);
+            self.wake(node, Task::RelayJobs, 1);
         }
         Ok(())
     }
@@ -312,19 +316,22 @@ impl World {
         number: usize,
         invite: Invite,
         sealed: Vec<u8>,
-    ) -> Result<(), Broken> {
-        let me = self.me(node);
-        let job = move |tx: &mut Tx<'_>| match pairing::connect(tx, &me, &invite, &sealed, None) {
-            Err(Fault::Refused(problem)) if problem.code == ProblemCode::InviteExpired => Ok(None),
-            connected => connected.map(Some),
-        };
+    ) -> Result<(), Violation> {
+        let identity = self.identity(node);
+        let job =
+            move |tx: &mut Tx<'_>| match pairing::connect(tx, &identity, &invite, &sealed, None) {
+                Err(Fault::Refused(problem)) if problem.code == ProblemCode::InviteExpired => {
+                    Ok(None)
+                }
+                connected => connected.map(Some),
+            };
         match self.commit(node, job).await? {
             Some(Some(name)) => {
-                self.note(&format!("node-{node} asks for {name}"));
+                self.log(&format!("node-{node} requests {name}"));
                 self.wake_all(node);
             }
-            // With a clock that is off somebody tries again when it is right.
-            Some(None) if self.weeks => {}
+            // A user whose clock is wrong tries again once it is right.
+            Some(None) if self.has_large_jumps => {}
             Some(None) => self.give_up(number),
             None => {}
         }
@@ -334,28 +341,30 @@ impl World {
     pub(crate) async fn time_out(
         &mut self,
         node: usize,
-        life: u32,
-        ticket: u64,
-    ) -> Result<(), Broken> {
-        if life != self.nodes[node].life {
+        generation: u32,
+        request_id: u64,
+    ) -> Result<(), Violation> {
+        if generation != self.nodes[node].generation {
             return Ok(());
         }
-        let Some(purpose) = self.nodes[node].memory.waits.remove(&ticket) else {
+        let Some(purpose) = self.nodes[node].memory.pending.remove(&request_id) else {
             return Ok(());
         };
-        self.note(&format!("node-{node} has no answer to {ticket}"));
-        self.nodes[node].memory.relay_lost = true;
+        self.log(&format!(
+            "node-{node} gets no response to request {request_id}"
+        ));
+        self.nodes[node].memory.is_relay_unreachable = true;
         match purpose {
-            Purpose::Post => self.note_silence(node).await,
+            Purpose::Submit => self.record_missing_response(node).await,
             Purpose::Pull | Purpose::Acknowledge => {
                 let memory = &mut self.nodes[node].memory;
                 let failures = memory.pull_failures;
                 memory.pull_failures += 1;
-                let pause = self.backoff(failures).min(LONGEST_SILENCE);
+                let pause = self.backoff(failures).min(RETRY_PAUSE_MAX);
                 self.wake(node, Task::Pull, pause);
                 Ok(())
             }
-            Purpose::Errand { id, attempt } | Purpose::Rotate { id, attempt, .. } => {
+            Purpose::RelayJob { id, attempt } | Purpose::Rotate { id, attempt, .. } => {
                 let at = self
                     .node_now(node)
                     .plus(std::time::Duration::from_millis(self.backoff(attempt)));
@@ -364,7 +373,7 @@ impl World {
                     .await?
                     .is_some()
                 {
-                    self.wake(node, Task::Errands, 1);
+                    self.wake(node, Task::RelayJobs, 1);
                 }
                 Ok(())
             }
@@ -372,31 +381,35 @@ impl World {
         }
     }
 
-    async fn note_silence(&mut self, node: usize) -> Result<(), Broken> {
-        let failures = self.nodes[node].memory.silences;
-        self.nodes[node].memory.silences += 1;
-        let pause = self.backoff(failures).min(LONGEST_SILENCE);
+    async fn record_missing_response(&mut self, node: usize) -> Result<(), Violation> {
+        let failures = self.nodes[node].memory.unanswered_submits;
+        self.nodes[node].memory.unanswered_submits += 1;
+        let pause = self.backoff(failures).min(RETRY_PAUSE_MAX);
         let next_at = self
             .node_now(node)
             .plus(std::time::Duration::from_millis(pause));
         if self
             .commit(node, move |tx| {
-                outbox::unreachable(tx, "no answer", next_at)
+                outbox::unreachable(tx, "no response", next_at)
             })
             .await?
             .is_some()
         {
-            self.wake(node, Task::Post, pause);
+            self.wake(node, Task::Submit, pause);
         }
         Ok(())
     }
 
     fn backoff(&mut self, failures: u32) -> u64 {
-        time::millis(backoff::delay(failures + 1, self.chance.number()))
+        time::millis(backoff::delay(failures + 1, self.random.next_u64()))
     }
 
-    /// The secrets' own name of a peer's invite, once this node made it and the relay was told.
-    pub(crate) async fn is_published(&self, node: usize, subject: String) -> Result<bool, Broken> {
+    /// Returns whether the mailbox and prekeys of an invite have been published at the relay.
+    pub(crate) async fn is_published(
+        &self,
+        node: usize,
+        subject: String,
+    ) -> Result<bool, Violation> {
         self.read(node, move |tx| chores::is_ready(tx, &subject))
             .await
     }

@@ -1,4 +1,4 @@
-//! What nodes and relay say to each other.
+//! The requests of nodes and the responses of the relay.
 
 use sealpost_proto::{
     ErrorCode, MailboxId, SendKey,
@@ -6,7 +6,7 @@ use sealpost_proto::{
 };
 use std::fmt;
 
-/// What a node asks the relay.
+/// Request of a node.
 #[derive(Clone)]
 pub(crate) enum Request {
     Submit(SubmitRequest),
@@ -18,9 +18,9 @@ pub(crate) enum Request {
     Prekeys(MailboxId),
 }
 
-/// What the relay answers.
+/// Response of the relay.
 #[derive(Clone)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Submitted(SubmitResponse),
     Pulled(DeliveryBatch),
     Prekeys(Vec<u8>),
@@ -47,7 +47,7 @@ impl fmt::Display for Request {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Submitted(response) => write!(f, "{:?}", outcomes(response)),
@@ -66,7 +66,7 @@ impl fmt::Display for Answer {
 
 fn outcomes(response: &SubmitResponse) -> Vec<&'static str> {
     use sealpost_proto::wire::SubmitOutcome;
-    let word = |outcome: &SubmitOutcome| match outcome {
+    let name = |outcome: &SubmitOutcome| match outcome {
         SubmitOutcome::Accepted { .. } => "accepted",
         SubmitOutcome::Duplicate { .. } => "duplicate",
         SubmitOutcome::Refused { .. } => "refused",
@@ -74,6 +74,6 @@ fn outcomes(response: &SubmitResponse) -> Vec<&'static str> {
     response
         .results
         .iter()
-        .map(|result| word(&result.outcome))
+        .map(|result| name(&result.outcome))
         .collect()
 }

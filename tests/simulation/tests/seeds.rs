@@ -1,42 +1,38 @@
-//! Seeds that have to pass, one seed that is played twice, and mutants that have to be noticed.
+//! Seeds that must pass, one seed that is run twice, and mutants that must be detected.
 //!
 //! `SEALPOST_SEED=17 cargo test -p sealpost-simulation --test seeds every_seed -- --nocapture`
-//! plays one seed again and prints its log.
+//! runs one seed again and prints its log.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test speaks by panicking"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use sealpost_simulation::{Mutant, Outcome, run};
 use std::{collections::BTreeMap, panic::resume_unwind, sync::Mutex};
 
 const SEEDS: u64 = 50;
-/// A mutant has to be noticed within so many.
+/// A mutant must be detected within this many seeds.
 const MUTANT_SEEDS: u64 = 20;
 
-fn chosen() -> Option<u64> {
+fn seed_from_env() -> Option<u64> {
     std::env::var("SEALPOST_SEED")
         .ok()
         .map(|text| text.parse().expect("SEALPOST_SEED is a number"))
 }
 
-fn play(seed: u64) -> Outcome {
-    run(seed, None).expect("the simulation itself works")
+fn run_seed(seed: u64) -> Outcome {
+    run(seed, None).expect("the simulation itself runs")
 }
 
 fn check(seed: u64) -> Outcome {
-    let outcome = play(seed);
-    if let Some(broken) = &outcome.broken {
+    let outcome = run_seed(seed);
+    if let Some(violation) = &outcome.violation {
         let lines: Vec<_> = outcome.log.lines().collect();
         let tail = lines[lines.len().saturating_sub(60)..].join("\n");
-        panic!("{tail}\n\nseed {seed}: {broken}\nplay it again with SEALPOST_SEED={seed}");
+        panic!("{tail}\n\nseed {seed}: {violation}\nrun it again with SEALPOST_SEED={seed}");
     }
     outcome
 }
 
-/// Does something with each, on as many threads as there are cores.
+/// Applies `work` to every item, on as many threads as there are cores.
 fn on_all_cores<I: Send, O: Send>(
     items: impl Iterator<Item = I> + Send,
     work: impl Fn(I) -> O + Sync,
@@ -59,16 +55,16 @@ fn sum<'a, W: Ord + Clone + 'a>(
     counts: impl Iterator<Item = &'a BTreeMap<W, usize>>,
 ) -> BTreeMap<W, usize> {
     let mut total = BTreeMap::new();
-    for (word, count) in counts.flatten() {
-        *total.entry(word.clone()).or_default() += count;
+    for (name, count) in counts.flatten() {
+        *total.entry(name.clone()).or_default() += count;
     }
     total
 }
 
 #[test]
-fn every_seed_ends_as_promised() {
-    if let Some(seed) = chosen() {
-        println!("{}", play(seed).log);
+fn every_seed_keeps_the_guarantees() {
+    if let Some(seed) = seed_from_env() {
+        println!("{}", run_seed(seed).log);
         check(seed);
         return;
     }
@@ -76,50 +72,63 @@ fn every_seed_ends_as_promised() {
     let sent: usize = outcomes.iter().map(|outcome| outcome.sent).sum();
     let crashes: usize = outcomes.iter().map(|outcome| outcome.crashes).sum();
     let set_aside: u64 = outcomes.iter().map(|outcome| outcome.set_aside).sum();
-    let several: usize = outcomes.iter().map(|outcome| outcome.several).sum();
-    let mixed: usize = outcomes.iter().map(|outcome| outcome.mixed).sum();
-    let endings = sum(outcomes.iter().map(|outcome| &outcome.endings));
-    let joinings = sum(outcomes.iter().map(|outcome| &outcome.joinings));
-    let what = format!(
-        "{sent} messages ({endings:?}), {joinings:?}, {crashes} crashes, {set_aside} envelopes set aside, \
-         {several} calls with several envelopes, {mixed} answered in part"
+    let multi_envelope_calls: usize = outcomes
+        .iter()
+        .map(|outcome| outcome.multi_envelope_calls)
+        .sum();
+    let partially_stored_calls: usize = outcomes
+        .iter()
+        .map(|outcome| outcome.partially_stored_calls)
+        .sum();
+    let message_outcomes = sum(outcomes.iter().map(|outcome| &outcome.message_outcomes));
+    let connection_outcomes = sum(outcomes.iter().map(|outcome| &outcome.connection_outcomes));
+    let summary = format!(
+        "{sent} messages ({message_outcomes:?}), {connection_outcomes:?}, {crashes} crashes, {set_aside} envelopes set aside, \
+         {multi_envelope_calls} calls with several envelopes, {partially_stored_calls} partially stored"
     );
-    println!("{SEEDS} seeds, {what}");
-    let is_wild = sent > 500 && crashes > 50 && set_aside > 5 && several > 20 && mixed > 3;
-    assert!(is_wild, "the seeds have become tame: {what}");
-    let ended = |word: &str| endings.get(word).copied().unwrap_or_default();
+    println!("{SEEDS} seeds, {summary}");
+    let is_varied = sent > 500
+        && crashes > 50
+        && set_aside > 5
+        && multi_envelope_calls > 20
+        && partially_stored_calls > 3;
+    assert!(is_varied, "the seeds cover too little: {summary}");
+    let count = |status: &str| message_outcomes.get(status).copied().unwrap_or_default();
     assert!(
-        ended("failed") > 10 && ended("read") + ended("delivered") > 500,
-        "{what}"
+        count("failed") > 10 && count("read") + count("delivered") > 500,
+        "{summary}"
     );
     assert!(
         ["accepted ok", "blocked ok", "pending broken", "rejected ok"]
             .iter()
-            .all(|end| joinings.contains_key(*end)),
-        "{what}"
+            .all(|outcome| connection_outcomes.contains_key(*outcome)),
+        "{summary}"
     );
 }
 
 #[test]
 fn the_same_seed_gives_the_same_log() {
-    let seed = chosen().unwrap_or(7);
-    let (first, second) = (play(seed), play(seed));
+    let seed = seed_from_env().unwrap_or(7);
+    let (first, second) = (run_seed(seed), run_seed(seed));
     assert!(first.log.lines().count() > 200);
-    assert!(first.log == second.log, "seed {seed} went two ways");
+    assert!(
+        first.log == second.log,
+        "seed {seed} gave two different logs"
+    );
 }
 
 #[test]
-fn every_mutant_is_noticed() {
-    let noticed = on_all_cores(Mutant::ALL.into_iter(), |mutant| {
-        let words = (0..MUTANT_SEEDS).find_map(|seed| {
+fn every_mutant_is_detected() {
+    let detected = on_all_cores(Mutant::ALL.into_iter(), |mutant| {
+        let violation = (0..MUTANT_SEEDS).find_map(|seed| {
             run(seed, Some(mutant))
-                .expect("the simulation itself works")
-                .broken
+                .expect("the simulation itself runs")
+                .violation
         });
-        println!("{mutant:?}: {words:?}");
-        (mutant, words)
+        println!("{mutant:?}: {violation:?}");
+        (mutant, violation)
     });
-    for (mutant, words) in noticed {
-        assert!(words.is_some(), "{mutant:?} goes unnoticed");
+    for (mutant, violation) in detected {
+        assert!(violation.is_some(), "{mutant:?} is not detected");
     }
 }

@@ -1,4 +1,4 @@
-//! A disk that is small enough to be filled.
+//! A small file system that tests can fill.
 
 use std::{
     fs::File,
@@ -8,16 +8,17 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Written at a time.
+/// Block of zeros that fills the disk.
 const BLOCK: [u8; 4_096] = [0; 4_096];
 
-/// A mounted file system in memory, unmounted when dropped.
+/// Mounted tmpfs, unmounted when dropped.
 pub(crate) struct SmallDisk {
     folder: TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts one of so many MiB; `None`, said loudly, where this user must not mount.
+    /// Mounts a file system of the given size in MiB. Without the right to mount it prints a
+    /// warning and returns `None`.
     pub(crate) fn mount(mebibytes: u32) -> anyhow::Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let size = format!("size={mebibytes}m,mode=0700");
@@ -31,7 +32,7 @@ impl SmallDisk {
         let why = String::from_utf8_lossy(&mounted.stderr);
         writeln!(
             stderr(),
-            "NOT TESTED, because only root can mount: what a full disk does ({})",
+            "NOT TESTED: full disks, because only root can mount ({})",
             why.trim()
         )?;
         Ok(None)
@@ -45,7 +46,7 @@ impl SmallDisk {
         self.path().join("ballast")
     }
 
-    /// Fills it to the last block.
+    /// Fills the file system to the last block.
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         let mut ballast = File::create(self.ballast())?;
         loop {
@@ -57,15 +58,15 @@ impl SmallDisk {
         }
     }
 
-    /// Takes away what filled it.
-    pub(crate) fn make_room(&self) -> anyhow::Result<()> {
+    /// Deletes the file that fills the file system.
+    pub(crate) fn free_space(&self) -> anyhow::Result<()> {
         Ok(std::fs::remove_file(self.ballast())?)
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that failed to stop may still hold a file.
+        // Lazily, because a process that failed to stop may still hold a file open.
         let _ = Command::new("umount")
             .arg("--lazy")
             .arg(self.path())

@@ -1,8 +1,9 @@
-//! A road between nodes and their relay that is cut where a test wants it, and that counts which parts of files pass.
+//! A proxy between nodes and their relay that cuts connections on demand and counts the requested
+//! parts of files.
 
 use anyhow::Context as _;
 use memchr::memmem;
-use sealpost_demo::ports::free_port;
+use sealpost_demo::ports::reserve_port;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
@@ -14,154 +15,154 @@ use tokio::{
     sync::watch,
 };
 
-/// The beginning and the end of a request for a part, and no line of one is longer.
+/// Start and end of the request line for a part, and its maximum length.
 const PATH: &[u8] = b" /v1/blobs/";
 const LINE_END: &[u8] = b" HTTP/1.1\r\n";
 const LINE_BYTES_MAX: usize = 256;
 
-/// The road. It is closed when this is dropped.
+/// Running proxy. It stops when this is dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    road: Arc<Road>,
+    state: Arc<ProxyState>,
     task: tokio::task::JoinHandle<()>,
 }
 
-struct Road {
+struct ProxyState {
     relay: SocketAddr,
-    /// Bytes that have passed, both ways together.
+    /// Bytes forwarded in both directions.
     passed: watch::Sender<u64>,
-    /// How often everything under way was cut.
+    /// Number of times that all connections were cut.
     cuts: watch::Sender<u32>,
-    notes: Mutex<Notes>,
+    recorded: Mutex<Recorded>,
 }
 
 #[derive(Default)]
-struct Notes {
-    /// Where the road is cut next, in bytes that have passed.
-    places: BTreeSet<u64>,
+struct Recorded {
+    /// The next cuts, in forwarded bytes.
+    cut_points: BTreeSet<u64>,
     puts: Parts,
     gets: Parts,
 }
 
-/// How often each part was asked for, or sent.
+/// Number of requests for each part.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Parts(BTreeMap<String, usize>);
 
 impl Parts {
-    /// How many different ones.
+    /// Returns the number of different parts.
     pub(crate) fn distinct(&self) -> usize {
         self.0.len()
     }
 
-    /// How many more than once, and how often more.
-    pub(crate) fn again(&self) -> usize {
+    /// Returns the number of repeated requests.
+    pub(crate) fn repeats(&self) -> usize {
         self.0.values().map(|times| times - 1).sum()
     }
 }
 
 impl Proxy {
-    /// A road to this relay.
+    /// Starts a proxy to a relay.
     pub(crate) async fn to(relay: &str) -> anyhow::Result<Self> {
         let relay = relay
             .strip_prefix("http://")
             .context("an origin")?
             .parse()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, reserve_port()?));
         let listener = TcpListener::bind(address).await?;
         let (passed, cuts) = (watch::channel(0).0, watch::channel(0).0);
-        let road = Arc::new(Road {
+        let state = Arc::new(ProxyState {
             relay,
             passed,
             cuts,
-            notes: Mutex::default(),
+            recorded: Mutex::default(),
         });
-        let task = tokio::spawn(Arc::clone(&road).serve(listener));
+        let task = tokio::spawn(Arc::clone(&state).serve(listener));
         Ok(Self {
             address,
-            road,
+            state,
             task,
         })
     }
 
-    /// Where nodes find the relay.
+    /// Returns the URL of the proxy.
     pub(crate) fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Bytes that have passed so far.
+    /// Returns the bytes forwarded so far.
     pub(crate) fn passed(&self) -> u64 {
-        *self.road.passed.borrow()
+        *self.state.passed.borrow()
     }
 
-    /// Cuts everything that is under way when so many bytes have passed: at each of these places once.
-    pub(crate) fn cut_at(&self, places: impl IntoIterator<Item = u64>) {
-        self.road.notes().places.extend(places);
+    /// Cuts all connections once at each of these numbers of forwarded bytes.
+    pub(crate) fn cut_at(&self, cut_points: impl IntoIterator<Item = u64>) {
+        self.state.recorded().cut_points.extend(cut_points);
     }
 
-    /// How often it was cut.
+    /// Returns the number of cuts.
     pub(crate) fn cuts(&self) -> u32 {
-        *self.road.cuts.borrow()
+        *self.state.cuts.borrow()
     }
 
-    /// Returns when so many bytes have passed.
+    /// Waits until the given number of bytes has been forwarded.
     pub(crate) async fn has_passed(&self, bytes: u64) {
-        // The sender lives as long as this.
+        // The sender exists as long as this proxy.
         let _ = self
-            .road
+            .state
             .passed
             .subscribe()
             .wait_for(|passed| *passed >= bytes)
             .await;
     }
 
-    /// The parts that nodes have sent.
+    /// Returns the parts that nodes have uploaded.
     pub(crate) fn puts(&self) -> Parts {
-        self.road.notes().puts.clone()
+        self.state.recorded().puts.clone()
     }
 
-    /// The parts that nodes have asked for.
+    /// Returns the parts that nodes have downloaded.
     pub(crate) fn gets(&self) -> Parts {
-        self.road.notes().gets.clone()
+        self.state.recorded().gets.clone()
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
-        self.road.cut();
+        self.state.cut();
     }
 }
 
-impl Road {
+impl ProxyState {
     async fn serve(self: Arc<Self>, listener: TcpListener) {
         while let Ok((node, _)) = listener.accept().await {
-            let road = Arc::clone(&self);
+            let state = Arc::clone(&self);
             tokio::spawn(async move {
-                let mut cuts = road.cuts.subscribe();
+                let mut cuts = state.cuts.subscribe();
                 tokio::select! {
-                    // Whichever side ends the connection ends it.
-                    _ = road.carry(node) => {}
+                    // Either side may close the connection.
+                    _ = state.forward(node) => {}
                     _ = cuts.changed() => {}
                 }
             });
         }
     }
 
-    async fn carry(&self, mut node: TcpStream) -> anyhow::Result<()> {
+    async fn forward(&self, mut node: TcpStream) -> anyhow::Result<()> {
         let mut relay = TcpStream::connect(self.relay).await?;
         let (from_node, to_node) = node.split();
         let (from_relay, to_relay) = relay.split();
         tokio::select! {
-            ended = self.pump(from_node, to_relay, Some(Lines::default())) => ended,
-            ended = self.pump(from_relay, to_node, None) => ended,
+            ended = self.forward_bytes(from_node, to_relay, Some(RequestScanner::default())) => ended,
+            ended = self.forward_bytes(from_relay, to_node, None) => ended,
         }
     }
 
-    async fn pump(
+    async fn forward_bytes(
         &self,
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
-        mut lines: Option<Lines>,
+        mut lines: Option<RequestScanner>,
     ) -> anyhow::Result<()> {
         let mut piece = vec![0; 64 * 1024];
         loop {
@@ -170,25 +171,25 @@ impl Road {
                 return Ok(());
             }
             if let Some(lines) = &mut lines {
-                lines.feed(&piece[..read], &mut self.notes());
+                lines.scan(&piece[..read], &mut self.recorded());
             }
-            self.count(read as u64);
+            self.count_bytes(read as u64);
             to.write_all(&piece[..read]).await?;
         }
     }
 
-    fn count(&self, bytes: u64) {
+    fn count_bytes(&self, bytes: u64) {
         let mut passed = 0;
         self.passed.send_modify(|sum| {
             *sum += bytes;
             passed = *sum;
         });
-        let is_there = {
-            let mut notes = self.notes();
-            let beyond = notes.places.split_off(&(passed + 1));
-            !std::mem::replace(&mut notes.places, beyond).is_empty()
+        let is_cut = {
+            let mut recorded = self.recorded();
+            let beyond = recorded.cut_points.split_off(&(passed + 1));
+            !std::mem::replace(&mut recorded.cut_points, beyond).is_empty()
         };
-        if is_there {
+        if is_cut {
             self.cut();
         }
     }
@@ -197,17 +198,18 @@ impl Road {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recorded(&self) -> std::sync::MutexGuard<'_, Recorded> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Finds the requests for parts in what a node sends. What looks like one in a sealed file would be a coincidence of 20 bytes.
+/// Finds the requests for parts in the data that a node sends. A false match inside a sealed file
+/// would need 20 matching bytes.
 #[derive(Default)]
-struct Lines(Vec<u8>);
+struct RequestScanner(Vec<u8>);
 
-impl Lines {
-    fn feed(&mut self, piece: &[u8], notes: &mut Notes) {
+impl RequestScanner {
+    fn scan(&mut self, piece: &[u8], recorded: &mut Recorded) {
         self.0.extend_from_slice(piece);
         let mut seen = 0;
         for end in memmem::find_iter(&self.0, LINE_END) {
@@ -224,9 +226,9 @@ impl Lines {
                 continue;
             };
             let parts = if before.ends_with(b"PUT") {
-                &mut notes.puts
+                &mut recorded.puts
             } else {
-                &mut notes.gets
+                &mut recorded.gets
             };
             *parts.0.entry(part.to_owned()).or_default() += 1;
         }

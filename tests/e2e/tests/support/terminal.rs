@@ -1,7 +1,7 @@
-//! A terminal in which the commands of a document are typed, and the code blocks of a document.
+//! Shells that run the commands of a document, and the code blocks of a document.
 
 use anyhow::{Context as _, bail, ensure};
-use sealpost_demo::{ports::free_port, wait::PATIENCE};
+use sealpost_demo::{ports::reserve_port, wait::WAIT_TIMEOUT};
 use std::{collections::BTreeMap, fs::File, path::Path, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -9,13 +9,13 @@ use tokio::{
     time::timeout,
 };
 
-/// What a shell prints behind each block, with the block's exit code.
-const MARK: &str = "the block ended with";
+/// Marker that a shell prints after each block, followed by the block's exit code.
+const END_MARKER: &str = "the block ended with";
 
-/// The file with what the commands print on standard error.
-pub(crate) const COMPLAINTS: &str = "stderr.log";
+/// Name of the file with the standard error of the commands.
+pub(crate) const STDERR_LOG: &str = "stderr.log";
 
-/// A terminal in which commands are typed.
+/// Shell that runs blocks of commands.
 pub(crate) struct Terminal {
     shell: Child,
     keyboard: ChildStdin,
@@ -36,7 +36,7 @@ impl Terminal {
                 File::options()
                     .append(true)
                     .create(true)
-                    .open(home.join(COMPLAINTS))?,
+                    .open(home.join(STDERR_LOG))?,
             )
             .process_group(0)
             .kill_on_drop(true)
@@ -46,7 +46,9 @@ impl Terminal {
             shell.stdout.take().context("stdout")?,
         );
         keyboard
-            .write_all(format!("trap 'printf \"\\n%s %s\\n\" \"{MARK}\" $?' EXIT\n").as_bytes())
+            .write_all(
+                format!("trap 'printf \"\\n%s %s\\n\" \"{END_MARKER}\" $?' EXIT\n").as_bytes(),
+            )
             .await?;
         Ok(Self {
             shell,
@@ -55,13 +57,14 @@ impl Terminal {
         })
     }
 
-    /// Types a block whose commands end; returns what they print.
+    /// Runs a block whose commands exit; returns their output.
     pub(crate) async fn run(&mut self, block: &str) -> anyhow::Result<String> {
-        let typed = format!("set -e\n{block}\nset +e\nprintf '\\n%s %s\\n' '{MARK}' \"$?\"\n");
+        let typed =
+            format!("set -e\n{block}\nset +e\nprintf '\\n%s %s\\n' '{END_MARKER}' \"$?\"\n");
         self.keyboard.write_all(typed.as_bytes()).await?;
         let mut printed = String::new();
-        while let Some(line) = timeout(PATIENCE, self.screen.next_line()).await?? {
-            if let Some(code) = line.strip_prefix(MARK) {
+        while let Some(line) = timeout(WAIT_TIMEOUT, self.screen.next_line()).await?? {
+            if let Some(code) = line.strip_prefix(END_MARKER) {
                 ensure!(
                     code.trim() == "0",
                     "a command failed in:\n{block}\nIt printed:\n{printed}"
@@ -71,25 +74,25 @@ impl Terminal {
             printed.push_str(&line);
             printed.push('\n');
         }
-        bail!("the shell ended in:\n{block}")
+        bail!("the shell exited in:\n{block}")
     }
 
-    /// Types a block whose last command stays in the foreground, and waits for a line of it.
+    /// Runs a block whose last command stays in the foreground, and waits for a line of its output.
     pub(crate) async fn run_until(&mut self, block: &str, wanted: &str) -> anyhow::Result<()> {
         self.keyboard
             .write_all(format!("{block}\n").as_bytes())
             .await?;
-        while let Some(line) = timeout(PATIENCE, self.screen.next_line()).await?? {
+        while let Some(line) = timeout(WAIT_TIMEOUT, self.screen.next_line()).await?? {
             if line.contains(wanted) {
                 return Ok(());
             }
         }
-        bail!("it ended before it said \"{wanted}\":\n{block}")
+        bail!("the shell exited before it printed \"{wanted}\":\n{block}")
     }
 }
 
 impl Drop for Terminal {
-    /// What runs in the background of a closed terminal goes with it.
+    /// Kills the whole process group, including background processes.
     fn drop(&mut self) {
         let group = self
             .shell
@@ -102,21 +105,22 @@ impl Drop for Terminal {
     }
 }
 
-/// The ports of a document, and free ones in their places.
-pub(crate) struct Ports(BTreeMap<&'static str, u16>);
+/// Map from the ports of a document to reserved ports.
+pub(crate) struct PortMap(BTreeMap<&'static str, u16>);
 
-impl Ports {
-    pub(crate) fn instead_of<const N: usize>(written: [&'static str; N]) -> anyhow::Result<Self> {
+impl PortMap {
+    pub(crate) fn new<const N: usize>(written: [&'static str; N]) -> anyhow::Result<Self> {
         Ok(Self(
             written
                 .into_iter()
-                .map(|port| Ok((port, free_port()?)))
+                .map(|port| Ok((port, reserve_port()?)))
                 .collect::<anyhow::Result<_>>()?,
         ))
     }
 
-    /// The text with free ports, none of them replaced again: `:46801` begins like `:4680`.
-    pub(crate) fn put_into(&self, text: &str) -> String {
+    /// Replaces the ports in a text. Two steps are needed, because a new port such as `:46801` may
+    /// contain an old one such as `:4680`.
+    pub(crate) fn replace_in(&self, text: &str) -> String {
         let mark =
             |text: String, port: &&str| text.replace(&format!(":{port}"), &format!(":{{{port}}}"));
         let marked = self.0.keys().fold(text.to_owned(), mark);
@@ -126,16 +130,16 @@ impl Ports {
     }
 }
 
-/// A code block of a document.
+/// Code block of a Markdown document.
 #[derive(Debug)]
 pub(crate) struct Block {
-    /// What stands behind the opening fence.
+    /// Text after the opening fence.
     pub(crate) info: String,
-    /// Its lines.
+    /// Lines of the block.
     pub(crate) text: String,
 }
 
-/// The code blocks of a Markdown document, in order.
+/// Returns the code blocks of a Markdown document in order.
 pub(crate) fn blocks(document: &str) -> Vec<Block> {
     let (mut blocks, mut open) = (Vec::new(), None::<Block>);
     for line in document.lines() {

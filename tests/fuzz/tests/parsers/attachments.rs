@@ -1,14 +1,14 @@
-//! Descriptors, and blobs that do not keep what their descriptor promises.
+//! Descriptors, and blobs that do not match their descriptor.
 
 use crate::corpus::{array, bytes, file};
 use minicbor::{Decoder, Encoder};
 use sealpost_e2ee::attachment::{BlobOpener, Descriptor, FileKey, Sealed};
-use sealpost_fuzz::bombard;
+use sealpost_fuzz::fuzz_inputs;
 use serde_json::Value;
 
 #[test]
 fn descriptors() {
-    bombard(&bytes(&file("attachment"), &["cbor"]), 20_000, |case| {
+    fuzz_inputs(&bytes(&file("attachment"), &["cbor"]), 20_000, |case| {
         let Ok(descriptor) = Descriptor::parse(&mut Decoder::new(case.bytes)) else {
             return;
         };
@@ -38,8 +38,8 @@ fn described(vector: &Value) -> Described {
     }
 }
 
-/// Whether all of a blob opens, and the opener vouches for it at the end.
-fn is_taken(described: &Described, mut blob: &[u8]) -> bool {
+/// Returns whether all of a blob opens and verifies.
+fn opens_completely(described: &Described, mut blob: &[u8]) -> bool {
     let Ok(mut opener) = BlobOpener::new(&described.key, &described.sealed) else {
         return false;
     };
@@ -71,17 +71,20 @@ fn blobs() {
         .filter(small)
         .map(described)
         .collect();
-    let mut taken = 0;
-    bombard(&bytes(&vectors, &["blob"]), 4_000, |case| {
+    let mut accepted = 0;
+    fuzz_inputs(&bytes(&vectors, &["blob"]), 4_000, |case| {
         for described in &valid {
-            let is_taken = is_taken(described, case.bytes);
-            assert!(case.is_seed || !is_taken, "a damaged blob is taken");
-            taken += usize::from(is_taken);
+            let opens_completely = opens_completely(described, case.bytes);
+            assert!(
+                case.is_seed || !opens_completely,
+                "a damaged blob is accepted"
+            );
+            accepted += usize::from(opens_completely);
         }
     });
     assert!(
-        taken >= valid.len() && !valid.is_empty(),
-        "{taken} of {} blobs open",
+        accepted >= valid.len() && !valid.is_empty(),
+        "{accepted} of {} blobs open",
         valid.len()
     );
 }
@@ -90,7 +93,7 @@ fn blobs() {
 fn parts_of_any_length() {
     let vectors = file("attachment");
     let first = described(&vectors["blobs"][0]);
-    bombard(&bytes(&vectors, &["blob"]), 4_000, |case| {
+    fuzz_inputs(&bytes(&vectors, &["blob"]), 4_000, |case| {
         let Ok(mut opener) = BlobOpener::new(&first.key, &first.sealed) else {
             return;
         };

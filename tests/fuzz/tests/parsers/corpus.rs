@@ -1,4 +1,4 @@
-//! The vectors of `proto/vectors` as seeds, valid and invalid ones.
+//! The valid and invalid vectors of `proto/vectors` as seeds.
 
 use sealpost_e2ee::Identity;
 use sealpost_proto::b64;
@@ -30,7 +30,7 @@ pub(crate) fn file(name: &str) -> Value {
     serde_json::from_str(text(name)).unwrap()
 }
 
-/// Every text under one of these keys, wherever it stands.
+/// Returns every text under one of these keys at any depth.
 pub(crate) fn texts(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     collect(vectors, keys, &mut found);
@@ -38,7 +38,7 @@ pub(crate) fn texts(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
     found
 }
 
-/// The same as bytes, for what stands there in base64url.
+/// Returns every base64url value under one of these keys as bytes.
 pub(crate) fn bytes(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
     let texts = texts(vectors, keys);
     texts

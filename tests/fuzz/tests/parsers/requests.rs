@@ -1,8 +1,8 @@
-//! Headers of requests: signatures, sessions, webhooks, ranges.
+//! Request headers: signatures, sessions, webhooks, ranges.
 
 use ed25519_dalek::SigningKey;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sealpost_fuzz::bombard;
+use sealpost_fuzz::fuzz_inputs;
 use sealpost_proto::{AccountId, SessionKey, Timestamp, WebhookSecret};
 use sealpost_signatures::{
     AccountKey, ContentDigest, Nonce, ReceivedSignature, RequestParts, SessionId, SignedHeaders,
@@ -28,7 +28,7 @@ fn session_id() -> String {
     id.to_string()
 }
 
-/// The three headers, one in a line.
+/// Returns the three headers, one per line.
 fn signed() -> Vec<Vec<u8>> {
     let digest = ContentDigest::of(BODY);
     let key = SigningKey::from_bytes(&[3; 32]);
@@ -52,29 +52,29 @@ fn signed() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn signatures_of_requests() {
+fn request_signatures() {
     let mut verified = 0;
     let session_key = SessionKey::from_bytes([5; 32]);
-    bombard(&signed(), 20_000, |case| {
+    fuzz_inputs(&signed(), 20_000, |case| {
         let text = String::from_utf8_lossy(case.bytes);
         let mut lines = text.splitn(3, '\n');
         let [input, signature, digest] = [(); 3].map(|()| lines.next().unwrap_or_default());
         let Ok(received) = ReceivedSignature::parse(input, signature, digest) else {
             return;
         };
-        let holds = received.check_body(BODY).is_ok()
+        let is_valid = received.check_body(BODY).is_ok()
             && (received.verify_ed25519(&PARTS, NOW).is_ok()
                 || received.verify_hmac(&PARTS, &session_key, NOW).is_ok());
-        assert!(case.is_seed || !holds, "a damaged signature holds");
-        verified += u32::from(holds);
+        assert!(case.is_seed || !is_valid, "a damaged signature is valid");
+        verified += u32::from(is_valid);
     });
     assert_eq!(verified, 2);
 }
 
 #[test]
-fn names_of_sessions_and_accounts() {
+fn session_ids_and_account_keys() {
     let account = AccountKey::of(&SigningKey::from_bytes(&[3; 32])).to_string();
-    bombard(
+    fuzz_inputs(
         &[session_id().into_bytes(), account.into_bytes()],
         10_000,
         |case| {
@@ -99,7 +99,7 @@ fn webhook_calls() {
         .join("\n")
         .into_bytes();
     let mut verified = 0;
-    bombard(&[seed], 20_000, |case| {
+    fuzz_inputs(&[seed], 20_000, |case| {
         let mut headers = HeaderMap::new();
         let names = [
             webhook::ID_HEADER,
@@ -114,13 +114,13 @@ fn webhook_calls() {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
-        let holds =
+        let is_valid =
             webhook::verify_webhook(std::slice::from_ref(&secret), &headers, BODY, NOW).is_ok();
-        let says =
+        let has_value =
             |name: &str, value: &str| headers.get(name).is_some_and(|header| header == value);
-        let is_named = says(webhook::ID_HEADER, &signed.id)
-            && says(webhook::TIMESTAMP_HEADER, &signed.timestamp);
-        // A second signature that says nothing may stand beside one that holds.
+        let has_id = has_value(webhook::ID_HEADER, &signed.id)
+            && has_value(webhook::TIMESTAMP_HEADER, &signed.timestamp);
+        // An invalid signature may accompany a valid one.
         let is_signed = headers.get(webhook::SIGNATURE_HEADER).is_some_and(|value| {
             value
                 .as_bytes()
@@ -128,10 +128,10 @@ fn webhook_calls() {
                 .any(|one| one == signed.signature.as_bytes())
         });
         assert!(
-            !holds || (is_named && is_signed),
-            "a damaged call is believed"
+            !is_valid || (has_id && is_signed),
+            "a damaged call is accepted"
         );
-        verified += u32::from(holds);
+        verified += u32::from(is_valid);
     });
     assert!(verified >= 1);
 }
@@ -146,7 +146,7 @@ fn ranges() {
         "bytes=18446744073709551615-",
     ];
     let seeds: Vec<_> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
-    bombard(&seeds, 20_000, |case| {
+    fuzz_inputs(&seeds, 20_000, |case| {
         let _ = sealpost_relay_core::blob::range(Some(&String::from_utf8_lossy(case.bytes)), 1_000);
     });
 }

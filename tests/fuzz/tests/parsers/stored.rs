@@ -1,4 +1,4 @@
-//! What a node keeps on its own disk, and may find damaged.
+//! Records on a node's own disk, which may be damaged.
 
 use crate::corpus::{array, bytes, file, one, texts};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
@@ -7,7 +7,7 @@ use sealpost_e2ee::{
     invite::{Invite, InviteKind},
     vault::{Column, DataKey, KeyFile, open_column},
 };
-use sealpost_fuzz::bombard;
+use sealpost_fuzz::fuzz_inputs;
 use sealpost_node_core::{
     connection::{Connection, RequestArgs},
     held_invite::HeldInvite,
@@ -34,7 +34,7 @@ fn sealed_columns() {
         open_column(&key, &column, &one(first, "sealed")).unwrap()[..],
         one(first, "value")
     );
-    bombard(&bytes(&vectors, &["sealed"]), 20_000, |case| {
+    fuzz_inputs(&bytes(&vectors, &["sealed"]), 20_000, |case| {
         assert!(
             case.is_seed || open_column(&key, &column, case.bytes).is_err(),
             "a damaged column opens"
@@ -54,13 +54,13 @@ fn key_files_and_wrapped_keys() {
             .filter_map(|v| v.as_str())
             .map(|t| t.as_bytes().to_vec()),
     );
-    bombard(&seeds, 10_000, |case| {
+    fuzz_inputs(&seeds, 10_000, |case| {
         if let Ok(key_file) = KeyFile::parse(&String::from_utf8_lossy(case.bytes)) {
             assert!(KeyFile::parse(&key_file.encode()).is_ok());
         }
     });
     let key_file = KeyFile::parse(vectors["wrapped"][0]["key_file"].as_str().unwrap()).unwrap();
-    bombard(&bytes(&vectors, &["record"]), 10_000, |case| {
+    fuzz_inputs(&bytes(&vectors, &["record"]), 10_000, |case| {
         assert!(
             case.is_seed || key_file.unwrap(case.bytes).is_err(),
             "a damaged data key unwraps"
@@ -71,14 +71,14 @@ fn key_files_and_wrapped_keys() {
 #[test]
 fn identities() {
     let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(1));
-    bombard(&[identity.encode().to_vec()], 10_000, |case| {
+    fuzz_inputs(&[identity.encode().to_vec()], 10_000, |case| {
         if let Ok(identity) = Identity::parse(case.bytes) {
             assert_eq!(identity.encode()[..], *case.bytes);
         }
     });
 }
 
-/// Damaged state may still be state; what is read is written the same.
+/// A damaged state may still parse; it must then encode to the same bytes.
 #[test]
 fn sessions() {
     let mut seeds = bytes(&file("ratchet"), &["sessions", "sessions_after"]);
@@ -87,7 +87,7 @@ fn sessions() {
         &["b_sessions", "b_sessions_after"],
     ));
     seeds.retain(|seed| seed.len() < 16 * 1024);
-    bombard(&seeds, 10_000, |case| {
+    fuzz_inputs(&seeds, 10_000, |case| {
         if let Ok(sessions) = Sessions::parse(case.bytes) {
             assert_eq!(sessions.encode()[..], *case.bytes);
         }
@@ -101,7 +101,7 @@ fn held_invite(rng: &mut ChaCha20Rng, identity: &Identity) -> (HeldInvite, Vec<u
         id: MailboxId::from_bytes([1; 16]),
     };
     let kind = InviteKind::SingleUse {
-        expires: NOW.plus(limits::INVITE_LIFE_DEFAULT),
+        expires: NOW.plus(limits::INVITE_LIFETIME_DEFAULT),
     };
     let mut held = HeldInvite::new(Invite::generate(
         kind,
@@ -111,7 +111,7 @@ fn held_invite(rng: &mut ChaCha20Rng, identity: &Identity) -> (HeldInvite, Vec<u
     ));
     let card = identity.sign_card("Acme", NOW).unwrap();
     let sealed = held
-        .publish_base(identity, &card, limits::INVITE_LIFE_DEFAULT, NOW, rng)
+        .publish_base(identity, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, rng)
         .unwrap();
     (held, sealed.to_vec())
 }
@@ -121,7 +121,7 @@ fn held_invites() {
     let mut rng = ChaCha20Rng::seed_from_u64(2);
     let identity = Identity::generate(&mut rng);
     let (held, _) = held_invite(&mut rng, &identity);
-    bombard(&[held.encode().to_vec()], 5_000, |case| {
+    fuzz_inputs(&[held.encode().to_vec()], 5_000, |case| {
         if let Ok(held) = HeldInvite::parse(case.bytes) {
             assert!(HeldInvite::parse(&held.encode()).is_ok());
         }
@@ -144,7 +144,7 @@ fn connections() {
         now: NOW,
     };
     let requested = Connection::request(&args, &mut rng).unwrap();
-    bombard(&[requested.connection.encode().to_vec()], 4_000, |case| {
+    fuzz_inputs(&[requested.connection.encode().to_vec()], 4_000, |case| {
         if let Ok(connection) = Connection::parse(case.bytes) {
             assert!(Connection::parse(&connection.encode()).is_ok());
         }

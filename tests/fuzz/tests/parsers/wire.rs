@@ -1,13 +1,13 @@
-//! Bodies of requests and answers as relay and node read them.
+//! Request and response bodies as relay and node read them.
 
-use sealpost_fuzz::bombard;
+use sealpost_fuzz::fuzz_inputs;
 use sealpost_proto::{Problem, b64, wire};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A body that is taken is taken again from its own writing, and means the same.
+/// Checks that an accepted body survives a round trip through its encoding.
 fn bodies<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(seeds: &[String]) {
     let seeds: Vec<_> = seeds.iter().map(|seed| seed.clone().into_bytes()).collect();
-    bombard(&seeds, 10_000, |case| {
+    fuzz_inputs(&seeds, 10_000, |case| {
         match serde_json::from_slice::<T>(case.bytes) {
             Ok(body) => {
                 let written = serde_json::to_vec(&body).unwrap();
@@ -97,7 +97,7 @@ fn deliveries() {
         ),
     ]);
     bodies::<wire::DeliveryBatch>(&[batch]);
-    bodies::<wire::ChallengeAnswer>(&[format!(r#"{{"answer":"{}"}}"#, key())]);
+    bodies::<wire::ChallengeResponse>(&[format!(r#"{{"answer":"{}"}}"#, key())]);
     let results = r#"{"lease":4,"results":[{"id":9,"outcome":"stored"},{"id":10,"outcome":"later","retry_after_ms":7}]}"#;
     bodies::<wire::DeliveryResults>(&[
         results.to_owned(),
@@ -121,7 +121,7 @@ fn blobs() {
 }
 
 #[test]
-fn what_a_relay_says() {
+fn sessions_and_problems() {
     bodies::<wire::Session>(&[format!(
         r#"{{"session_id":"opaque","key":"{}","expires_at":5,"relay_time":1}}"#,
         key()

@@ -1,10 +1,10 @@
-//! What a story takes place in: a temporary folder, a relay and the nodes that join.
+//! The environment of a scenario: a temporary folder, a relay and nodes.
 
 use crate::{
     api::Api,
     files::Sample,
     node::{Delivery, Node},
-    process::{Program, tail},
+    process::{Program, log_tail},
     relay::Relay,
 };
 use anyhow::Context as _;
@@ -16,22 +16,19 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A world. Unless it is [finished](World::finish), its logs are shown at its end.
+/// Environment of a scenario. If it is dropped without [`Environment::finish`], it prints the logs.
 #[derive(Debug)]
-pub struct World {
+pub struct Environment {
     program: Program,
-    /// The relay, not started yet.
+    /// The relay.
     pub relay: Relay,
     is_finished: bool,
     folder: TempDir,
 }
 
-impl World {
-    /// A world in which nothing runs yet.
-    ///
-    /// # Errors
-    /// When there is no room for it.
-    pub fn begin(program: Program) -> anyhow::Result<Self> {
+impl Environment {
+    /// Creates an environment in which nothing runs yet.
+    pub fn new(program: Program) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("sealpost-")
             .tempdir()
@@ -45,32 +42,26 @@ impl World {
         })
     }
 
-    /// A world in which the relay runs.
-    ///
-    /// # Errors
-    /// When it does not start.
+    /// Creates an environment with a running relay.
     pub async fn with_relay(program: Program) -> anyhow::Result<Self> {
-        let mut world = Self::begin(program)?;
-        world.relay.start().await?;
-        Ok(world)
+        let mut env = Self::new(program)?;
+        env.relay.start().await?;
+        Ok(env)
     }
 
-    /// The program that plays the roles.
+    /// Returns the program that runs the roles.
     #[must_use]
     pub fn program(&self) -> &Program {
         &self.program
     }
 
-    /// Its folder.
+    /// Returns the folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Makes a node at the relay and starts it.
-    ///
-    /// # Errors
-    /// When it does not start or does not reach the relay.
+    /// Creates a node, starts it and waits until it has connected to the relay.
     pub async fn node(&self, name: &str, delivery: Delivery) -> anyhow::Result<Node> {
         let mut node = Node::init(
             &self.program,
@@ -81,14 +72,11 @@ impl World {
         )
         .await?;
         node.start().await?;
-        node.connected().await?;
+        node.wait_until_connected().await?;
         Ok(node)
     }
 
-    /// The good end: stops the relay and shows nothing.
-    ///
-    /// # Errors
-    /// When the relay does not stop.
+    /// Stops the relay without printing the logs.
     pub async fn finish(mut self) -> anyhow::Result<()> {
         self.relay.stop().await?;
         self.is_finished = true;
@@ -104,54 +92,49 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Environment {
     fn drop(&mut self) {
         if self.is_finished {
             return;
         }
         for log in self.logs() {
-            // When standard error is closed there is nobody to tell.
-            let _ = writeln!(stderr(), "{}", tail(&log));
+            // If standard error is closed, the logs cannot be shown anywhere.
+            let _ = writeln!(stderr(), "{}", log_tail(&log));
         }
     }
 }
 
-/// Two nodes that are connected: what each calls the connection.
+/// Connection between two nodes, as each of them sees it.
 #[derive(Debug, Clone)]
 pub struct Pair {
-    /// At the side that made the invite.
+    /// The connection at the inviter.
     pub inviter: Connection,
-    /// At the side that took it up.
+    /// The connection at the node that used the invite.
     pub acceptor: Connection,
 }
 
-/// Connects two nodes by an invite that accepts by itself.
-///
-/// # Errors
-/// When they do not come together.
+/// Connects two nodes with an invite that accepts automatically.
 pub async fn pair(inviter: &Node, acceptor: &Node) -> anyhow::Result<Pair> {
-    let note = format!("{} asks {}", acceptor.home().name(), inviter.home().name());
+    let note = format!(
+        "{} requests {}",
+        acceptor.home().name(),
+        inviter.home().name()
+    );
     pair_with_note(inviter, acceptor, &note).await
 }
 
-/// The same, for nodes that are connected more than once: each request has a note of its own.
-///
-/// # Errors
-/// When they do not come together.
+/// Connects two nodes with a note of its own, so that they can be connected more than once.
 pub async fn pair_with_note(inviter: &Node, acceptor: &Node, note: &str) -> anyhow::Result<Pair> {
     let (_, url) = inviter.api()?.invite(true).await?;
-    let asked = acceptor.api()?.connect(&url, note).await?;
-    let request = inviter.api()?.request(note).await?;
+    let requested = acceptor.api()?.connect(&url, note).await?;
+    let request = inviter.api()?.wait_for_request(note).await?;
     Ok(Pair {
-        inviter: inviter.api()?.accepted(&request.id).await?,
-        acceptor: acceptor.api()?.accepted(&asked.id).await?,
+        inviter: inviter.api()?.wait_for_accepted(&request.id).await?,
+        acceptor: acceptor.api()?.wait_for_accepted(&requested.id).await?,
     })
 }
 
 /// Stages files and sends them with a text to one recipient.
-///
-/// # Errors
-/// What the node refuses.
 pub async fn send(api: &Api, to: &str, text: &str, files: &[Sample]) -> anyhow::Result<Message> {
     let mut attachments = Vec::new();
     for file in files {

@@ -1,4 +1,4 @@
-//! A relay's front that passes everything on and lies about the parts of files.
+//! A proxy in front of a relay that forwards everything and tampers with the parts of files.
 
 use anyhow::Context as _;
 use axum::{
@@ -13,100 +13,100 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use sealpost_demo::{ports::free_port, relay::Relay};
+use sealpost_demo::{ports::reserve_port, relay::Relay};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 
-/// What it says of a part.
+/// Change that the proxy makes to a downloaded part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lie {
-    /// The truth.
+pub(crate) enum Tampering {
+    /// No change.
     None,
-    /// One byte less.
-    Short,
-    /// One byte more.
-    Long,
-    /// Of parts 1 and 2, which are as long as each other, the other one.
+    /// One byte is missing.
+    Truncated,
+    /// One byte is added.
+    Extended,
+    /// Parts 1 and 2, which have the same length, are swapped.
     Swapped,
-    /// The same part of the file before.
-    OfAnotherBlob,
+    /// The same part of the previous file.
+    OtherBlob,
 }
 
-/// The front. It is closed when this is dropped.
-pub(crate) struct Liar {
-    front: Arc<Front>,
+/// Running proxy. It stops when this is dropped.
+pub(crate) struct TamperingProxy {
+    state: Arc<ProxyState>,
     origin: String,
     task: tokio::task::JoinHandle<()>,
 }
 
-struct Front {
+struct ProxyState {
     relay: String,
     client: Client<HttpConnector, Body>,
-    lie: Mutex<Lie>,
-    /// Every part that was uploaded: its blob's path, its number and its bytes, the oldest first.
+    tampering: Mutex<Tampering>,
+    /// Every uploaded part, oldest first: path of its blob, number and bytes.
     parts: Mutex<Vec<(String, u32, Bytes)>>,
 }
 
-impl Liar {
-    /// In front of a relay that is told of its origin.
-    pub(crate) async fn before(relay: &Relay) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
+impl TamperingProxy {
+    /// Starts a proxy in front of a relay.
+    pub(crate) async fn start(relay: &Relay) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", reserve_port()?)).await?;
         let origin = format!("http://{}", listener.local_addr()?);
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let (lie, parts) = (Mutex::new(Lie::None), Mutex::default());
-        let front = Arc::new(Front {
+        let (tampering, parts) = (Mutex::new(Tampering::None), Mutex::default());
+        let state = Arc::new(ProxyState {
             relay: relay.origin(),
             client,
-            lie,
+            tampering,
             parts,
         });
         let app = Router::new()
-            .fallback(answer)
-            .with_state(Arc::clone(&front));
+            .fallback(handle)
+            .with_state(Arc::clone(&state));
         let task = tokio::spawn(async move { drop(axum::serve(listener, app).await) });
         Ok(Self {
-            front,
+            state,
             origin,
             task,
         })
     }
 
-    /// Where nodes find the relay.
+    /// Returns the URL of the proxy.
     pub(crate) fn origin(&self) -> String {
         self.origin.clone()
     }
 
-    /// Tells this lie from now on.
-    pub(crate) fn tell(&self, lie: Lie) {
+    /// Sets the change made from now on.
+    pub(crate) fn set_tampering(&self, tampering: Tampering) {
         *self
-            .front
-            .lie
+            .state
+            .tampering
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = lie;
+            .unwrap_or_else(PoisonError::into_inner) = tampering;
     }
 }
 
-impl Drop for Liar {
+impl Drop for TamperingProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
-    front
-        .answer(request)
+async fn handle(State(state): State<Arc<ProxyState>>, request: Request) -> Response {
+    state
+        .handle(request)
         .await
         .unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response())
 }
 
-/// Blob and number, when it is about a part.
+/// Returns the blob and the number of a part, if the path names one.
 fn part_of(uri: &Uri) -> Option<(String, u32)> {
     let (blob, number) = uri.path().split_once("/parts/")?;
     Some((blob.to_owned(), number.parse().ok()?))
 }
 
-impl Front {
-    async fn answer(&self, request: Request) -> anyhow::Result<Response> {
+impl ProxyState {
+    async fn handle(&self, request: Request) -> anyhow::Result<Response> {
         let (mut head, body) = request.into_parts();
         let part = part_of(&head.uri);
         let body = to_bytes(body, usize::MAX).await?;
@@ -123,21 +123,21 @@ impl Front {
             head.uri.path_and_query().context("a path")?
         )
         .parse()?;
-        let answer = self
+        let response = self
             .client
             .request(Request::from_parts(head, body.into()))
             .await?;
-        let (mut head, body) = answer.into_parts();
+        let (mut head, body) = response.into_parts();
         let mut body = body.collect().await?.to_bytes();
         if let Some((blob, number)) = part.filter(|_| is_download && head.status.is_success()) {
-            body = self.lie_about(&blob, number, body);
+            body = self.tamper_with(&blob, number, body);
             head.headers
                 .insert(header::CONTENT_LENGTH, body.len().into());
         }
         Ok(Response::from_parts(head, body.into()))
     }
 
-    fn lie_about(&self, blob: &str, number: u32, truth: Bytes) -> Bytes {
+    fn tamper_with(&self, blob: &str, number: u32, original: Bytes) -> Bytes {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let find = |is_it: &dyn Fn(&str, u32) -> bool| {
             parts
@@ -146,16 +146,19 @@ impl Front {
                 .find(|(blob, number, _)| is_it(blob, *number))
                 .map(|(_, _, bytes)| bytes.clone())
         };
-        let lie = *self.lie.lock().unwrap_or_else(PoisonError::into_inner);
-        let other = match lie {
-            Lie::None => None,
-            Lie::Short => Some(truth.slice(..truth.len() - 1)),
-            Lie::Long => Some([&truth[..], b"x"].concat().into()),
-            Lie::Swapped => {
+        let tampering = *self
+            .tampering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let other = match tampering {
+            Tampering::None => None,
+            Tampering::Truncated => Some(original.slice(..original.len() - 1)),
+            Tampering::Extended => Some([&original[..], b"x"].concat().into()),
+            Tampering::Swapped => {
                 find(&|of, one| of == blob && [1, 2].contains(&one) && one + number == 3)
             }
-            Lie::OfAnotherBlob => find(&|of, one| of != blob && one == number),
+            Tampering::OtherBlob => find(&|of, one| of != blob && one == number),
         };
-        other.unwrap_or(truth)
+        other.unwrap_or(original)
     }
 }

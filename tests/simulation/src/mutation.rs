@@ -1,4 +1,4 @@
-//! The mistakes that mutants make inside a node, in the transaction that they spoil.
+//! The defects of the node's mutants, applied inside a transaction.
 
 use crate::fault::Mutant;
 use sealpost_e2ee::plaintext::Kind;
@@ -9,26 +9,32 @@ use sealpost_node::{
 };
 use sealpost_proto::MessageId;
 
-/// Spoils a transaction at its end; `fresh` is the position behind which messages are new, `roll` is 0 to 999.
-pub(crate) fn spoil(tx: &mut Tx<'_>, mutant: Mutant, fresh: i64, roll: u64) -> Result<(), Fault> {
+/// Applies a mutant at the end of a transaction. Messages after position `fresh` are new; `roll` is
+/// a random number from 0 to 999.
+pub(crate) fn apply_mutant(
+    tx: &mut Tx<'_>,
+    mutant: Mutant,
+    fresh: i64,
+    roll: u64,
+) -> Result<(), Fault> {
     match mutant {
-        Mutant::NodeForgetsWhatItSaw => {
+        Mutant::NodeForgetsSeenIds => {
             run(tx, "DELETE FROM seen").and_then(|()| run(tx, "DELETE FROM message_ids"))
         }
         Mutant::NodeLosesReceipts if roll < 300 => run(tx, "DELETE FROM receipts_due"),
-        Mutant::NodeClaimsDelivery => run(
+        Mutant::NodeReportsDeliveryEarly => run(
             tx,
             "UPDATE deliveries SET status = 'delivered' WHERE status = 'sent'",
         ),
-        Mutant::NodeFallsBack if roll < 300 => run(
+        Mutant::NodeRevertsStatus if roll < 300 => run(
             tx,
             "UPDATE deliveries SET status = 'sent' WHERE status = 'delivered'",
         ),
-        Mutant::NodeShowsTwice if roll < 300 => show_twice(tx, fresh),
-        Mutant::NodeAlters if roll < 300 => alter(tx, fresh),
-        Mutant::NodeNeverGivesUp => run(tx, "UPDATE deliveries SET expires_at = NULL"),
+        Mutant::NodeDuplicatesMessage if roll < 300 => duplicate_message(tx, fresh),
+        Mutant::NodeAltersMessage if roll < 300 => alter_message(tx, fresh),
+        Mutant::NodeNeverExpiresMessages => run(tx, "UPDATE deliveries SET expires_at = NULL"),
         Mutant::NodeReopensInvites => run(tx, "UPDATE invites SET status = 'open'"),
-        Mutant::NodeSwallowsRejections => tx
+        Mutant::NodeDropsRejections => tx
             .execute(
                 "DELETE FROM outbox WHERE kind = ?1",
                 &[&Kind::CONNECTION_REJECT.0],
@@ -52,7 +58,7 @@ fn newest(tx: &Tx<'_>, fresh: i64) -> Result<Option<messages::Message>, Fault> {
     Ok(messages::page(tx, &filter)?.pop())
 }
 
-fn show_twice(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
+fn duplicate_message(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
     let Some(message) = newest(tx, fresh)? else {
         return Ok(());
     };
@@ -76,7 +82,7 @@ fn show_twice(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
     messages::insert(tx, &again).map(|_| ())
 }
 
-fn alter(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
+fn alter_message(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
     let Some(message) = newest(tx, fresh)? else {
         return Ok(());
     };

@@ -1,14 +1,15 @@
-//! The story: Acme and Bolt meet by an invite, Acme sends an order with three files while Bolt is away, Bolt comes back,
-//! reads and answers. Every step is asked of the nodes' own APIs, and whatever does not hold ends the demo.
+//! The scenario: Acme and Bolt connect with an invite. Acme sends an order with three files while
+//! Bolt is offline; Bolt comes back, reads it and replies. Every step goes through the nodes' own
+//! APIs, and the demo ends at the first check that fails.
 
 use crate::{
     api::Api,
     checks::{self, MEMORY_BYTES_MAX, Secret},
+    environment::{Environment, Pair, send},
     files::{self, CANARY, Sample},
     node::{Delivery, Node},
-    screen::{Ink, Screen},
+    screen::{Screen, Style},
     table::Table,
-    world::{Pair, World, send},
 };
 use anyhow::{Context as _, ensure};
 use sealpost_node::api::model::{Direction, Message};
@@ -27,56 +28,56 @@ See [the order](https://acme.example/orders/4711), or ask your system:
 inspect --order 4711 --housings 40
 ```
 ";
-const ANSWER: &str = "All 40 housings are **accepted**. The signed protocol is attached.";
+const REPLY: &str = "All 40 housings are **accepted**. The signed protocol is attached.";
 const PROTOCOL: &str = "protocol-4711.txt";
 
-/// Who is on the stage at the end.
-pub(crate) struct Cast {
+/// The nodes at the end of the scenario.
+pub(crate) struct Nodes {
     pub(crate) acme: Node,
     pub(crate) bolt: Node,
 }
 
-impl Cast {
-    /// Both stop in good order.
-    pub(crate) async fn leave(mut self) -> anyhow::Result<()> {
+impl Nodes {
+    /// Stops both nodes gracefully.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.acme.stop().await?;
         self.bolt.stop().await
     }
 }
 
-/// Tells it.
-pub(crate) async fn tell(screen: &mut Screen, world: &mut World) -> anyhow::Result<Cast> {
-    let title = screen.paint(Ink::Bold, "Sealpost");
+/// Runs the scenario.
+pub(crate) async fn run(screen: &mut Screen, env: &mut Environment) -> anyhow::Result<Nodes> {
+    let title = screen.paint(Style::Bold, "Sealpost");
     screen.line(&format!(
         "\n{title}: two businesses, and a relay between them that cannot read."
     ))?;
-    let mut cast = enter(screen, world).await?;
-    let pair = meet(screen, &cast).await?;
+    let mut nodes = start_processes(screen, env).await?;
+    let pair = pair_nodes(screen, &nodes).await?;
     let files = files::samples();
-    send_order(screen, &mut cast, &pair, &files).await?;
-    send_answer(screen, &cast, &pair).await?;
-    check(screen, world, &cast, &files).await?;
-    Ok(cast)
+    send_order(screen, &mut nodes, &pair, &files).await?;
+    send_reply(screen, &nodes, &pair).await?;
+    check(screen, env, &nodes, &files).await?;
+    Ok(nodes)
 }
 
-async fn enter(screen: &mut Screen, world: &mut World) -> anyhow::Result<Cast> {
+async fn start_processes(screen: &mut Screen, env: &mut Environment) -> anyhow::Result<Nodes> {
     screen.heading("Three processes")?;
-    world.relay.start().await?;
+    env.relay.start().await?;
     let relay = format!(
         "process {:<8}{}",
-        world.relay.process()?.pid()?,
-        world.relay.origin()
+        env.relay.process()?.pid()?,
+        env.relay.origin()
     );
     screen.fact("the relay", &relay)?;
-    let acme = world.node("Acme", Delivery::Pull).await?;
+    let acme = env.node("Acme", Delivery::Pull).await?;
     screen.fact(
         "Acme",
         &format!(
-            "process {:<8}asks the relay for its messages",
+            "process {:<8}polls the relay for messages",
             acme.process()?.pid()?
         ),
     )?;
-    let bolt = world.node("Bolt", Delivery::Webhook).await?;
+    let bolt = env.node("Bolt", Delivery::Webhook).await?;
     screen.fact(
         "Bolt",
         &format!(
@@ -84,25 +85,25 @@ async fn enter(screen: &mut Screen, world: &mut World) -> anyhow::Result<Cast> {
             bolt.process()?.pid()?
         ),
     )?;
-    Ok(Cast { acme, bolt })
+    Ok(Nodes { acme, bolt })
 }
 
-/// Pairing by an invite, each step by a person's word.
-async fn meet(screen: &mut Screen, cast: &Cast) -> anyhow::Result<Pair> {
+/// Pairs the nodes with an invite, step by step as users do.
+async fn pair_nodes(screen: &mut Screen, nodes: &Nodes) -> anyhow::Result<Pair> {
     screen.heading("Pairing")?;
-    let (acme, bolt) = (cast.acme.api()?, cast.bolt.api()?);
+    let (acme, bolt) = (nodes.acme.api()?, nodes.bolt.api()?);
     let (_, url) = acme.invite(false).await?;
     screen.fact(
-        "Acme makes an invite",
+        "Acme creates an invite",
         &format!("{}…", url.chars().take(50).collect::<String>()),
     )?;
-    let asked = bolt.connect(&url, NOTE).await?;
-    screen.fact("Bolt asks", &format!("\"{NOTE}\""))?;
-    let request = acme.request(NOTE).await?;
+    let requested = bolt.connect(&url, NOTE).await?;
+    screen.fact("Bolt requests", &format!("\"{NOTE}\""))?;
+    let request = acme.wait_for_request(NOTE).await?;
     acme.accept(&request.id).await?;
     let pair = Pair {
-        inviter: acme.accepted(&request.id).await?,
-        acceptor: bolt.accepted(&asked.id).await?,
+        inviter: acme.wait_for_accepted(&request.id).await?,
+        acceptor: bolt.wait_for_accepted(&requested.id).await?,
     };
     screen.fact(
         "Acme accepts",
@@ -113,52 +114,52 @@ async fn meet(screen: &mut Screen, cast: &Cast) -> anyhow::Result<Pair> {
         .await
         .context("the safety numbers differ")?;
     let (half, rest) = number.split_at(number.len() / 2);
-    screen.fact("both compare", half.trim())?;
+    screen.fact("safety number", half.trim())?;
     screen.fact("", rest.trim())?;
     Ok(pair)
 }
 
-/// The order goes out while Bolt is away, and is read when Bolt is back.
+/// Sends the order while Bolt is offline, and reads it once Bolt is back.
 async fn send_order(
     screen: &mut Screen,
-    cast: &mut Cast,
+    nodes: &mut Nodes,
     pair: &Pair,
     files: &[Sample],
 ) -> anyhow::Result<()> {
     screen.heading("Bolt's node is stopped, and Acme sends it a message with three files")?;
-    cast.bolt.stop().await?;
-    let acme = cast.acme.api()?;
+    nodes.bolt.stop().await?;
+    let acme = nodes.acme.api()?;
     let mut events = acme.events().await?;
     let sent = send(&acme, &pair.inviter.id, ORDER, files).await?;
     let mut table = Table::default();
-    table.begin(&sent.id, "Acme → Bolt, 3 files");
+    table.add_row(&sent.id, "Acme → Bolt, 3 files");
     table
         .follow(screen, &mut events, &sent.id, DeliveryStatus::Retrying)
         .await?;
-    cast.bolt.start().await?;
+    nodes.bolt.start().await?;
     table
         .follow(screen, &mut events, &sent.id, DeliveryStatus::Delivered)
         .await?;
-    let bolt = cast.bolt.api()?;
-    let received = bolt.received(&sent.uuid).await?;
+    let bolt = nodes.bolt.api()?;
+    let received = bolt.wait_for_message(&sent.uuid).await?;
     bolt.read(&received.id).await?;
-    let seen = table
+    let statuses = table
         .follow(screen, &mut events, &sent.id, DeliveryStatus::Read)
         .await?;
-    table.leave();
+    table.reset();
     ensure!(
-        seen.contains(&DeliveryStatus::Sent),
-        "it was never sent, only {seen:?}"
+        statuses.contains(&DeliveryStatus::Sent),
+        "the message was never sent, only {statuses:?}"
     );
-    ensure!(received.content == ORDER, "the text is another one");
-    screen.heading("What Bolt sees: sealpost show")?;
-    screen.quote(&shown(&cast.bolt, &received.id).await?)?;
+    ensure!(received.content == ORDER, "the text differs");
+    screen.heading("Bolt reads the message with `sealpost show`")?;
+    screen.quote(&show_message(&nodes.bolt, &received.id).await?)?;
     Ok(())
 }
 
-async fn send_answer(screen: &mut Screen, cast: &Cast, pair: &Pair) -> anyhow::Result<()> {
-    screen.heading("Bolt answers")?;
-    let (acme, bolt) = (cast.acme.api()?, cast.bolt.api()?);
+async fn send_reply(screen: &mut Screen, nodes: &Nodes, pair: &Pair) -> anyhow::Result<()> {
+    screen.heading("Bolt replies")?;
+    let (acme, bolt) = (nodes.acme.api()?, nodes.bolt.api()?);
     let mut events = bolt.events().await?;
     let protocol = Sample::new(
         PROTOCOL,
@@ -167,69 +168,69 @@ async fn send_answer(screen: &mut Screen, cast: &Cast, pair: &Pair) -> anyhow::R
     let sent = send(
         &bolt,
         &pair.acceptor.id,
-        ANSWER,
+        REPLY,
         std::slice::from_ref(&protocol),
     )
     .await?;
     let mut table = Table::default();
-    table.begin(&sent.id, "Bolt → Acme, 1 file");
+    table.add_row(&sent.id, "Bolt → Acme, 1 file");
     table
         .follow(screen, &mut events, &sent.id, DeliveryStatus::Delivered)
         .await?;
-    let received = acme.received(&sent.uuid).await?;
+    let received = acme.wait_for_message(&sent.uuid).await?;
     acme.read(&received.id).await?;
     table
         .follow(screen, &mut events, &sent.id, DeliveryStatus::Read)
         .await?;
-    ensure!(received.content == ANSWER, "the answer is another one");
+    ensure!(received.content == REPLY, "the reply differs");
     compare(&acme, &received, &[protocol]).await?;
     Ok(())
 }
 
 async fn check(
     screen: &mut Screen,
-    world: &World,
-    cast: &Cast,
+    env: &Environment,
+    nodes: &Nodes,
     files: &[Sample],
 ) -> anyhow::Result<()> {
-    screen.heading("Checked")?;
+    screen.heading("Checks")?;
     let (order, _) = (
-        only_message(&cast.bolt, ORDER).await?,
-        only_message(&cast.acme, ANSWER).await?,
+        only_message(&nodes.bolt, ORDER).await?,
+        only_message(&nodes.acme, REPLY).await?,
     );
-    screen.holds("each side has one message, once, read, with its text")?;
-    compare(&cast.bolt.api()?, &order, files).await?;
-    screen.holds("every file has the SHA-256 that it was sent with")?;
-    let searched = checks::ensure_blind(world.relay.folder(), &secrets(files))
-        .context("the relay can read")?;
+    screen.passed("each side has exactly one message, read, with the right text")?;
+    compare(&nodes.bolt.api()?, &order, files).await?;
+    screen.passed("every file arrived with its original SHA-256")?;
+    let searched = checks::ensure_no_secrets(env.relay.folder(), &secrets(files))
+        .context("the relay stores plaintext")?;
     let size = searched.bytes / 1_000_000;
-    screen.holds(&format!(
-        "no text, file name or file in the relay's {} files with {size} MB",
+    screen.passed(&format!(
+        "no text, file name or file content in the relay's {} files ({size} MB)",
         searched.files
     ))?;
     let processes = [
-        ("relay", world.relay.process()?),
-        ("Acme", cast.acme.process()?),
-        ("Bolt", cast.bolt.process()?),
+        ("relay", env.relay.process()?),
+        ("Acme", nodes.acme.process()?),
+        ("Bolt", nodes.bolt.process()?),
     ];
     let mut peaks = Vec::new();
     for (name, process) in processes {
         let peak = process.peak_memory_bytes()?;
         ensure!(
             peak < MEMORY_BYTES_MAX,
-            "{name} held {} MiB of memory",
+            "{name} used {} MiB of memory",
             peak >> 20
         );
         peaks.push(format!("{name} {} MiB", peak >> 20));
     }
-    screen.holds(&format!(
-        "most memory held while 20 MB passed: {}",
+    screen.passed(&format!(
+        "peak memory while 20 MB were transferred: {}",
         peaks.join(", ")
     ))?;
     Ok(())
 }
 
-/// The one message that came to a node.
+/// Returns the only message that a node received, and checks it.
 async fn only_message(node: &Node, text: &str) -> anyhow::Result<Message> {
     let mut messages = node.api()?.messages(Direction::In).await?;
     let (name, count) = (node.home().name(), messages.len());
@@ -237,12 +238,12 @@ async fn only_message(node: &Node, text: &str) -> anyhow::Result<Message> {
     let message = messages.pop().context("no message")?;
     ensure!(
         message.content == text && message.is_read,
-        "{name} has another message"
+        "{name} has a different message"
     );
     Ok(message)
 }
 
-/// Downloads the files of a message and compares them with what was sent, in order.
+/// Downloads the files of a message and compares them with the sent ones, in order.
 async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Result<()> {
     ensure!(
         message.attachments.len() == files.len(),
@@ -258,16 +259,16 @@ async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Resu
         );
         ensure!(
             api.content_digest(&attachment.id).await? == file.digest(),
-            "{} is another file",
+            "{} differs",
             file.name
         );
     }
     Ok(())
 }
 
-/// Everything that only Acme and Bolt may know.
+/// Returns everything that only Acme and Bolt may know.
 fn secrets(files: &[Sample]) -> Vec<Secret> {
-    let lines = [NOTE, ORDER, ANSWER]
+    let lines = [NOTE, ORDER, REPLY]
         .into_iter()
         .flat_map(str::lines)
         .filter(|line| line.len() > 10);
@@ -279,7 +280,7 @@ fn secrets(files: &[Sample]) -> Vec<Secret> {
     let names = names.map(|name| Secret::new(format!("the file name {name}"), name));
     let contents = files
         .iter()
-        .map(|file| Secret::new(format!("a piece of {}", file.name), file.excerpt()));
+        .map(|file| Secret::new(format!("a part of {}", file.name), file.excerpt()));
     texts
         .chain(names)
         .chain(contents)
@@ -287,7 +288,7 @@ fn secrets(files: &[Sample]) -> Vec<Secret> {
         .collect()
 }
 
-async fn shown(node: &Node, message: &str) -> anyhow::Result<String> {
+async fn show_message(node: &Node, message: &str) -> anyhow::Result<String> {
     let output = node.home().cli(&["show", message]).await?;
     ensure!(
         output.status.success(),

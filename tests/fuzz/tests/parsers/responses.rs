@@ -1,9 +1,9 @@
-//! What a stranger's server answers to a webhook call: anything at all.
+//! Arbitrary responses of an unknown server to a webhook call.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use sealpost_egress::{Client, Guard, Limits, Request};
-use sealpost_fuzz::bombard;
+use sealpost_fuzz::fuzz_inputs;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -12,8 +12,8 @@ use tokio::{
 use url::Url;
 
 const CASES: u32 = 1_500;
-const ANSWER_BYTES: usize = 256;
-/// Far longer than a slow and busy machine takes.
+const RESPONSE_BYTES: usize = 256;
+/// Much longer than a slow and busy machine needs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn inputs() -> Vec<Vec<u8>> {
@@ -25,21 +25,21 @@ fn inputs() -> Vec<Vec<u8>> {
         "HTTP/1.0 500 Oops\r\nRetry-After: 5\r\n\r\nuntil the end",
     ];
     let mut inputs = Vec::new();
-    bombard(&seeds.map(|seed| seed.as_bytes().to_vec()), CASES, |case| {
+    fuzz_inputs(&seeds.map(|seed| seed.as_bytes().to_vec()), CASES, |case| {
         inputs.push(case.bytes.to_vec())
     });
     inputs
 }
 
-/// Answers whoever comes, until it is dropped.
-async fn answer_all(listener: &TcpListener, bytes: &[u8]) {
+/// Responds to every connection with these bytes.
+async fn respond_to_all(listener: &TcpListener, bytes: &[u8]) {
     while let Ok((socket, _)) = listener.accept().await {
-        // A client that has read enough hangs up first.
-        let _ = answer(socket, bytes).await;
+        // A client that has read enough may disconnect first.
+        let _ = respond(socket, bytes).await;
     }
 }
 
-async fn answer(mut socket: TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+async fn respond(mut socket: TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     let mut request = [0; 1_024];
     let _ = socket.read(&mut request).await?;
     socket.write_all(bytes).await?;
@@ -47,7 +47,7 @@ async fn answer(mut socket: TcpStream, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 #[tokio::test]
-async fn a_call_ends_within_its_limits_whatever_is_answered() {
+async fn calls_end_within_their_limits() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url: Url = format!("http://{}/hook", listener.local_addr().unwrap())
         .parse()
@@ -55,10 +55,10 @@ async fn a_call_ends_within_its_limits_whatever_is_answered() {
     let limits = Limits {
         connect: DEADLINE,
         whole: DEADLINE,
-        answer_bytes: ANSWER_BYTES,
+        answer_bytes: RESPONSE_BYTES,
     };
     let client = Client::new(Guard::new(vec!["127.0.0.0/8".parse().unwrap()]), limits).unwrap();
-    let mut answered = 0;
+    let mut responses = 0;
     for bytes in inputs() {
         let request = Request {
             method: Method::POST,
@@ -68,12 +68,12 @@ async fn a_call_ends_within_its_limits_whatever_is_answered() {
         };
         let called = tokio::select! {
             called = client.call(request) => called,
-            () = answer_all(&listener, &bytes) => continue,
+            () = respond_to_all(&listener, &bytes) => continue,
         };
-        if let Ok(answer) = called {
-            assert!(answer.body.len() <= ANSWER_BYTES);
-            answered += 1;
+        if let Ok(response) = called {
+            assert!(response.body.len() <= RESPONSE_BYTES);
+            responses += 1;
         }
     }
-    assert!(answered > 100, "hardly anything was an answer: {answered}");
+    assert!(responses > 100, "too few valid responses: {responses}");
 }

@@ -1,37 +1,37 @@
-//! All that is left to chance, from one seed.
+//! The random source of a run, derived from one seed.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{CryptoRng, Rng as _, SeedableRng as _};
 use sealpost_node::store::DrawEntropy;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A stream of chance; the same seed gives the same stream.
-pub(crate) struct Chance(ChaCha8Rng);
+/// Seeded random stream; the same seed gives the same stream.
+pub(crate) struct Random(ChaCha8Rng);
 
-impl Chance {
+impl Random {
     pub(crate) fn from_seed(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// 0 to `end`, exclusive; 0 when there is nothing to choose from.
+    /// Returns a number below `end`, or 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         if end == 0 { 0 } else { self.0.next_u64() % end }
     }
 
-    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.below(most - least + 1)
+    pub(crate) fn between(&mut self, min: u64, max: u64) -> u64 {
+        min + self.below(max - min + 1)
     }
 
     pub(crate) fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap_or_default()
     }
 
-    /// Happens so many times in a thousand.
-    pub(crate) fn happens(&mut self, in_thousand: u64) -> bool {
-        self.below(1_000) < in_thousand
+    /// Returns true with a probability of `per_mille` in a thousand.
+    pub(crate) fn happens(&mut self, per_mille: u64) -> bool {
+        self.below(1_000) < per_mille
     }
 
-    pub(crate) fn number(&mut self) -> u64 {
+    pub(crate) fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -41,9 +41,9 @@ impl Chance {
         bytes
     }
 
-    /// The random source of one node: each transaction draws from a stream of its own.
+    /// Creates the random source of one node; each transaction gets a stream of its own.
     pub(crate) fn entropy(&mut self) -> DrawEntropy {
-        let seeds = Mutex::new(ChaCha8Rng::seed_from_u64(self.number()));
+        let seeds = Mutex::new(ChaCha8Rng::seed_from_u64(self.next_u64()));
         Arc::new(move || {
             let mut seeds = seeds.lock().unwrap_or_else(PoisonError::into_inner);
             let stream: Box<dyn CryptoRng> = Box::new(ChaCha8Rng::seed_from_u64(seeds.next_u64()));

@@ -1,6 +1,6 @@
-//! What people and their programs write: origins, numbers in text, names of files, messages.
+//! Text from users and their programs: origins, numbers, file names, messages.
 
-use sealpost_fuzz::bombard;
+use sealpost_fuzz::fuzz_inputs;
 use sealpost_node_core::{
     file_type::FileType,
     filename::{FileName, safe_name},
@@ -23,7 +23,7 @@ fn origins() {
         "https://bücher.example",
         "https://user@relay.example/path?query#fragment",
     ]);
-    bombard(&seeds, 20_000, |case| {
+    fuzz_inputs(&seeds, 20_000, |case| {
         if let Ok(origin) = Origin::parse(&String::from_utf8_lossy(case.bytes)) {
             assert!(
                 origin.as_str().len() <= limits::ORIGIN_BYTES_MAX && !origin.authority().is_empty()
@@ -41,10 +41,10 @@ fn base64() {
         b64::encode(b""),
     ]
     .map(String::into_bytes);
-    bombard(&seeds, 20_000, |case| {
+    fuzz_inputs(&seeds, 20_000, |case| {
         let text = String::from_utf8_lossy(case.bytes);
         if let Ok(bytes) = b64::parse(&text) {
-            assert_eq!(b64::encode(&bytes), text, "two texts for the same bytes");
+            assert_eq!(b64::encode(&bytes), text, "two encodings of the same bytes");
         }
         if let Ok(id) = text.parse::<MailboxId>() {
             assert_eq!(id.to_string(), text);
@@ -53,7 +53,7 @@ fn base64() {
 }
 
 #[test]
-fn names_of_files() {
+fn file_names() {
     let seeds = seeds(&[
         "Angebot.pdf",
         "../../etc/passwd",
@@ -63,7 +63,7 @@ fn names_of_files() {
         "  .  ",
         "\0",
     ]);
-    bombard(&seeds, 10_000, |case| {
+    fuzz_inputs(&seeds, 10_000, |case| {
         let name = String::from_utf8_lossy(case.bytes);
         for safe in [FileName::from_remote(&name).safe_name(), safe_name(&name)] {
             assert!(
@@ -75,10 +75,10 @@ fn names_of_files() {
                 "{safe:?}"
             );
         }
-        let told = FileType::of(case.bytes, case.bytes.len() as u64, &name);
+        let file_type = FileType::of(case.bytes, case.bytes.len() as u64, &name);
         assert!(
-            told.content_type.contains('/') && told.dangers.is_sorted(),
-            "{told:?}"
+            file_type.content_type.contains('/') && file_type.dangers.is_sorted(),
+            "{file_type:?}"
         );
         let _ = FileName::parse(&name);
     });
@@ -92,7 +92,7 @@ fn texts() {
         "<p onclick=\"x\">Hello <b>you</b><table><tr><td>1<td>2</table><svg><style>",
         "\u{1b}[31mred\u{1b}]8;;https://example.com\u{7}\u{202e}abc\u{200b}",
     ]);
-    bombard(&seeds, 2_000, |case| {
+    fuzz_inputs(&seeds, 2_000, |case| {
         let text = String::from_utf8_lossy(case.bytes);
         for html in [to_html(&text), sanitise_html(&text)] {
             let html = html.to_ascii_lowercase();

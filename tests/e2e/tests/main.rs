@@ -1,0 +1,15 @@
+//! End-to-end tests with real processes on loopback, in one binary, so that the dependencies are
+//! linked once. Each test starts its own relay and nodes on reserved ports.
+//!
+//! `cargo test -p sealpost-e2e kill::` runs the tests of one module.
+
+mod architecture;
+mod bad_input;
+mod docs;
+mod examples;
+mod exchange;
+mod files;
+mod kill;
+mod malicious_relay;
+mod readme;
+mod support;

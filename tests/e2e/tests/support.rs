@@ -1,0 +1,33 @@
+//! Helpers shared by the tests of this package.
+
+pub(crate) mod disk;
+pub(crate) mod proxy;
+pub(crate) mod tampering_proxy;
+pub(crate) mod terminal;
+
+use sealpost_demo::{environment::Environment, node::Node, process::Program};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Returns the program of this package, which runs every role.
+pub(crate) fn program() -> Program {
+    Program::at(env!("CARGO_BIN_EXE_sealpost-e2e"))
+}
+
+/// Stops the nodes and the relay gracefully.
+pub(crate) async fn stop_all(
+    env: Environment,
+    nodes: impl IntoIterator<Item = Node>,
+) -> anyhow::Result<()> {
+    for mut node in nodes {
+        node.stop().await?;
+    }
+    env.finish().await
+}
+
+/// Returns the seed from `SEALPOST_SEED`, or one from the clock.
+pub(crate) fn seed() -> anyhow::Result<u64> {
+    match std::env::var("SEALPOST_SEED") {
+        Ok(text) => Ok(text.parse()?),
+        Err(_) => Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),
+    }
+}

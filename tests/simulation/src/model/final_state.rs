@@ -1,0 +1,138 @@
+//! The checks at the end of a run: the state of every connection and every message.
+
+use super::{Link, Model, Violation, ensure};
+use sealpost_proto::DeliveryStatus;
+use std::collections::BTreeMap;
+
+/// Connection that users tried to make, and whether the inviter rejects it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlannedConnection {
+    pub(crate) inviter: usize,
+    pub(crate) acceptor: usize,
+    pub(crate) invite: [u8; 16],
+    pub(crate) is_rejected: bool,
+}
+
+impl Model {
+    /// Checks the state once faults have ended and nothing is in flight.
+    pub(crate) fn check_final_state(
+        &self,
+        planned_connections: &[PlannedConnection],
+    ) -> Result<(), Violation> {
+        planned_connections
+            .iter()
+            .try_for_each(|planned| self.check_connection(*planned))?;
+        self.check_routes()?;
+        self.check_statuses()
+    }
+
+    fn check_connection(&self, planned: PlannedConnection) -> Result<(), Violation> {
+        let PlannedConnection {
+            inviter,
+            acceptor,
+            invite,
+            is_rejected,
+        } = planned;
+        let link = Link { invite, acceptor };
+        let view = |node: usize| {
+            let side = self
+                .sides
+                .iter()
+                .find(|((of, _), side)| *of == node && side.link == link);
+            side.map_or(("absent", ""), |(_, side)| {
+                (side.status.as_str(), side.health.as_str())
+            })
+        };
+        let ends = (view(inviter), view(acceptor));
+        let is_joined = ends == (("accepted", "ok"), ("accepted", "ok"));
+        let is_refused = matches!(
+            ends,
+            (("rejected", _), ("rejected", _))
+                | (("absent", _), ("pending", "broken") | ("absent", _))
+        );
+        let holds = match (is_rejected, self.has_ended(&invite)) {
+            (false, false) => is_joined,
+            (false, true) => is_joined || is_refused,
+            (true, _) => is_refused,
+        };
+        ensure(holds || self.is_disrupted(link), || {
+            format!("node-{inviter} and node-{acceptor} end as {ends:?}")
+        })
+    }
+
+    fn check_routes(&self) -> Result<(), Violation> {
+        let undisrupted = self
+            .sent
+            .iter()
+            .filter(|(route, _)| !self.is_disrupted(route.link));
+        for (route, sent) in undisrupted {
+            let received = self.received.get(route).map_or(&[][..], Vec::as_slice);
+            let missing = sent.iter().find(|text| !received.contains(text));
+            ensure(missing.is_none(), || {
+                format!("{missing:?} was sent and never received")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Checks that every message has a final status that is true. On a disrupted connection the
+    /// status may lag behind the facts.
+    fn check_statuses(&self) -> Result<(), Violation> {
+        let of_active = self
+            .statuses
+            .iter()
+            .filter(|((node, _), _)| !self.deleted.contains(node));
+        for ((node, message), status) in of_active {
+            let Some((route, text)) = self.messages.get(&(*node, message.clone())) else {
+                continue;
+            };
+            let is_received = self
+                .received
+                .get(route)
+                .is_some_and(|received| received.contains(text));
+            let is_read = self.read.contains(&(*route, text.clone()));
+            let best = if is_read {
+                DeliveryStatus::Read
+            } else {
+                DeliveryStatus::Delivered
+            };
+            let holds = match (*status, self.is_disrupted(route.link)) {
+                (DeliveryStatus::Failed, true) => true,
+                (DeliveryStatus::Delivered, true) => is_received,
+                (status, _) => status == best && is_received,
+            };
+            ensure(holds, || {
+                format!("{text:?} ends as {status}; received: {is_received}, read: {is_read}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Counts messages by their final status.
+    pub(crate) fn message_outcomes(&self) -> BTreeMap<&'static str, usize> {
+        let mut message_outcomes = BTreeMap::new();
+        let of_active = self
+            .statuses
+            .iter()
+            .filter(|((node, _), _)| !self.deleted.contains(node));
+        for (_, status) in of_active {
+            *message_outcomes.entry(status.as_str()).or_default() += 1;
+        }
+        message_outcomes
+    }
+
+    /// Counts connections by their final status and health at the requesting side.
+    pub(crate) fn connection_outcomes(&self) -> BTreeMap<String, usize> {
+        let mut connection_outcomes = BTreeMap::new();
+        let of_active = self
+            .sides
+            .iter()
+            .filter(|((node, _), side)| !side.is_inviter && !self.deleted.contains(node));
+        for (_, side) in of_active {
+            *connection_outcomes
+                .entry(format!("{} {}", side.status, side.health))
+                .or_default() += 1;
+        }
+        connection_outcomes
+    }
+}

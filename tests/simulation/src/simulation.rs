@@ -1,0 +1,608 @@
+//! One run: its processes, its virtual time and its faults. Events are handled one at a time; each
+//! one leads to commits and to new events.
+
+use crate::{
+    Outcome,
+    fault::{FaultRates, Mutant},
+    model::{Model, Violation, ensure},
+    mutation::apply_mutant,
+    node::{self, Node, Task},
+    random::Random,
+    relay::Relay,
+    schedule::{DAY, HOUR, MINUTE, SECOND, Schedule},
+    users::{Action, Users},
+    wire::{Request, Response},
+};
+use sealpost_node::{fault::Fault, store::Tx};
+use sealpost_proto::{
+    EnvelopeState, Origin, Timestamp,
+    wire::{DeliveryBatch, DeliveryResults},
+};
+use sealpost_relay::bare::BareRelay;
+use sealpost_relay_core::classify::Class;
+use sealpost_signatures::AccountKey;
+use std::{fmt::Write as _, sync::Arc};
+
+/// Start of virtual time.
+const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+/// How long faults are injected.
+pub(crate) const FAULT_PHASE: u64 = HOUR;
+/// How long everything may take after that. A clock that was set back by a day delays things by a
+/// day.
+const SETTLE_TIME_MAX: u64 = 3 * DAY;
+/// Limit on events in one run, many times the usual number.
+const EVENTS_MAX: u32 = 20_000;
+/// How far a clock may be off in either direction; one jump may be twice as far.
+const SKEW_MAX: u64 = 12 * HOUR;
+
+/// The same in a run with large clock jumps.
+const LARGE_SKEW_MAX: u64 = 10 * DAY;
+/// Longest pause in a run with large clock jumps.
+const PAUSE_MAX: u64 = 6 * DAY;
+/// Pause after which every message without a receipt has expired.
+const FINAL_PAUSE: u64 = 10 * DAY;
+
+/// Event in virtual time.
+pub(crate) enum Event {
+    /// A task of a node runs.
+    Task {
+        node: usize,
+        generation: u32,
+        task: Task,
+    },
+    /// A request reaches the relay.
+    Request {
+        node: usize,
+        generation: u32,
+        request_id: u64,
+        request: Request,
+    },
+    /// A response reaches a node.
+    Response {
+        node: usize,
+        generation: u32,
+        request_id: u64,
+        response: Response,
+    },
+    /// A request of a node times out.
+    Timeout {
+        node: usize,
+        generation: u32,
+        request_id: u64,
+    },
+    /// The relay checks which webhooks to call.
+    WebhooksDue { generation: u32 },
+    /// The relay sweeps, periodically or once after a clock jump.
+    Sweep { is_recurring: bool },
+    /// A call reaches a node's webhook.
+    Call {
+        node: usize,
+        generation: u32,
+        number: u64,
+        batch: DeliveryBatch,
+    },
+    /// A call ends at the relay, with results or a failure.
+    CallEnd {
+        generation: u32,
+        number: u64,
+        class: Class,
+        results: DeliveryResults,
+    },
+    /// A node's process starts again.
+    NodeStart { node: usize },
+    /// The relay's process starts again.
+    RelayStart,
+    /// The clock of a node or of the relay jumps.
+    ClockJump { node: Option<usize> },
+    /// Time passes without any event.
+    Pause { millis: u64 },
+    /// A user acts.
+    UserAction(Action),
+    /// Fault injection ends.
+    FaultsEnd,
+    /// The simulation checks whether everything has settled.
+    CheckSettled,
+}
+
+/// State of one run.
+pub(crate) struct Simulation {
+    pub(crate) seed: u64,
+    pub(crate) mutant: Option<Mutant>,
+    pub(crate) random: Random,
+    pub(crate) schedule: Schedule<Event>,
+    pub(crate) rates: FaultRates,
+    /// Whether clocks jump by days and long pauses occur in this run.
+    pub(crate) has_large_jumps: bool,
+    /// Total length of the pauses.
+    paused_ms: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) relay: Relay,
+    pub(crate) model: Model,
+    pub(crate) users: Users,
+    pub(crate) last_id: u64,
+    log: String,
+    crashes: usize,
+    pub(crate) set_aside: u64,
+    pub(crate) multi_envelope_calls: usize,
+    pub(crate) partially_stored_calls: usize,
+    is_over: bool,
+    has_paused: bool,
+}
+
+impl Simulation {
+    /// Creates the processes and schedules user actions and clock jumps.
+    pub(crate) async fn new(seed: u64, mutant: Option<Mutant>) -> anyhow::Result<Self> {
+        let mut random = Random::from_seed(seed);
+        let origin = Origin::parse("https://relay.example")?;
+        let bare = BareRelay::open(origin.clone())?;
+        let mut nodes = Vec::new();
+        for number in 0..random.index(3) + 2 {
+            let node = Node::new(number, &origin, START, &mut random)?;
+            let webhook = node.has_webhook.then(|| "https://node.example/".to_owned());
+            bare.register(
+                START,
+                node.account,
+                AccountKey::from_bytes(random.bytes()),
+                webhook,
+            )
+            .await?;
+            nodes.push(node);
+        }
+        let has_large_jumps = random.happens(300);
+        let model = Model::new(
+            nodes.iter().map(Node::fingerprint).collect(),
+            has_large_jumps,
+        );
+        let users = Users::plan(nodes.len(), &mut random);
+        let rates = FaultRates {
+            lost: random.below(120),
+            duplicated: random.below(80),
+            delayed: random.below(60),
+            crashed: random.below(40),
+            webhook_errors: random.below(400).saturating_sub(200),
+            poisoned: random.below(300).saturating_sub(50),
+            lost_wakes: random.below(200),
+            deferred: random.below(600),
+        };
+        let mut simulation = Self {
+            seed,
+            mutant,
+            random,
+            schedule: Schedule::new(),
+            rates,
+            has_large_jumps,
+            paused_ms: 0,
+            nodes,
+            relay: Relay::new(bare),
+            model,
+            users,
+            last_id: 0,
+            log: String::new(),
+            crashes: 0,
+            set_aside: 0,
+            multi_envelope_calls: 0,
+            partially_stored_calls: 0,
+            is_over: false,
+            has_paused: false,
+        };
+        simulation.begin();
+        Ok(simulation)
+    }
+
+    fn begin(&mut self) {
+        self.log(&format!(
+            "seed {}, {} nodes, {:?}",
+            self.seed,
+            self.nodes.len(),
+            self.rates
+        ));
+        for node in 0..self.nodes.len() {
+            self.wake_all(node);
+            self.wake(node, Task::Maintenance, MINUTE);
+            self.wake(node, Task::Pull, SECOND);
+        }
+        for node in (0..self.nodes.len()).map(Some).chain([None]) {
+            for _ in 0..self.random.below(3) {
+                let at = self.random.below(FAULT_PHASE);
+                self.schedule.add(at, Event::ClockJump { node });
+            }
+        }
+        if self.has_large_jumps {
+            for millis in [self.random.below(PAUSE_MAX), self.random.below(PAUSE_MAX)] {
+                let at = self.random.between(FAULT_PHASE / 3, FAULT_PHASE);
+                self.schedule.add(at, Event::Pause { millis });
+            }
+        }
+        for (at, action) in self
+            .users
+            .actions(FAULT_PHASE, self.nodes.len(), &mut self.random)
+        {
+            self.schedule.add(at, Event::UserAction(action));
+        }
+        self.schedule
+            .add(MINUTE, Event::Sweep { is_recurring: true });
+        self.schedule.add(FAULT_PHASE, Event::FaultsEnd);
+        self.schedule.add(FAULT_PHASE + HOUR, Event::CheckSettled);
+    }
+
+    /// Runs until everything has settled or a guarantee is violated.
+    pub(crate) async fn run(mut self) -> anyhow::Result<Outcome> {
+        let result = self.run_events().await;
+        let violation = result.err().map(|Violation(message)| message);
+        if let Some(message) = &violation {
+            self.log(&format!("VIOLATION: {message}"));
+        }
+        for node in &self.nodes {
+            node.store.close().await;
+        }
+        Ok(Outcome {
+            log: self.log,
+            violation,
+            sent: self.model.sent_count(),
+            crashes: self.crashes,
+            set_aside: self.set_aside,
+            multi_envelope_calls: self.multi_envelope_calls,
+            partially_stored_calls: self.partially_stored_calls,
+            message_outcomes: self.model.message_outcomes(),
+            connection_outcomes: self.model.connection_outcomes(),
+        })
+    }
+
+    async fn run_events(&mut self) -> Result<(), Violation> {
+        let mut event_count = 0;
+        while !self.is_over {
+            event_count += 1;
+            ensure(event_count < EVENTS_MAX, || {
+                "the queues do not drain: too many events".to_owned()
+            })?;
+            let Some(next) = self.schedule.pop_next() else {
+                return Err(Violation("no events are left".to_owned()));
+            };
+            self.handle_event(next).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle_event(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Task {
+                node,
+                generation,
+                task,
+            } => self.run_task(node, generation, task).await,
+            Event::Request {
+                node,
+                generation,
+                request_id,
+                request,
+            } => {
+                self.receive_request(node, generation, request_id, request)
+                    .await
+            }
+            Event::Response {
+                node,
+                generation,
+                request_id,
+                response,
+            } => {
+                self.receive_response(node, generation, request_id, response)
+                    .await
+            }
+            Event::Timeout {
+                node,
+                generation,
+                request_id,
+            } => self.time_out(node, generation, request_id).await,
+            Event::WebhooksDue { generation } => self.call_webhooks(generation).await,
+            Event::Call {
+                node,
+                generation,
+                number,
+                batch,
+            } => self.receive_call(node, generation, number, batch).await,
+            Event::CallEnd {
+                generation,
+                number,
+                class,
+                results,
+            } => self.end_call(generation, number, class, results).await,
+            Event::UserAction(action) => self.perform(action).await,
+            Event::Sweep { is_recurring } => self.sweep(is_recurring).await,
+            Event::NodeStart { node } => self.start_node(node),
+            Event::RelayStart => self.start_relay().await,
+            Event::ClockJump { node } => {
+                self.jump(node);
+                Ok(())
+            }
+            Event::Pause { millis } => {
+                self.pause_all(millis);
+                Ok(())
+            }
+            Event::FaultsEnd => {
+                self.end_faults();
+                Ok(())
+            }
+            Event::CheckSettled => self.check_settled().await,
+        }
+    }
+
+    /// Appends a line to the log.
+    pub(crate) fn log(&mut self, line: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.log, "{:>10} {line}", self.schedule.now());
+    }
+
+    /// Returns the time by the clock of a node.
+    pub(crate) fn node_now(&self, node: usize) -> Timestamp {
+        self.local(self.nodes[node].skew_ms)
+    }
+
+    /// Returns the time by the relay's clock.
+    pub(crate) fn relay_now(&self) -> Timestamp {
+        self.local(self.relay.skew_ms)
+    }
+
+    /// Returns how often an envelope is poisoned, in a thousand. `RelaySkipsPoison` only has an
+    /// effect with many poison envelopes, and only once connections exist.
+    pub(crate) fn poison_rate(&self) -> u64 {
+        match self.mutant {
+            Some(Mutant::RelaySkipsPoison) if self.schedule.now() < FAULT_PHASE / 2 => 0,
+            Some(Mutant::RelaySkipsPoison) if self.schedule.now() < FAULT_PHASE => 300,
+            _ => self.rates.poisoned,
+        }
+    }
+
+    fn local(&self, skew_ms: i64) -> Timestamp {
+        let true_ms = START.as_millis() + self.schedule.now() + self.paused_ms;
+        Timestamp::from_millis(true_ms.saturating_add_signed(skew_ms))
+    }
+
+    fn jump(&mut self, node: Option<usize>) {
+        let max = if self.has_large_jumps && self.random.happens(700) {
+            LARGE_SKEW_MAX
+        } else {
+            SKEW_MAX
+        };
+        let skew = self.random.below(2 * max).cast_signed() - max.cast_signed();
+        self.set_clock(node, skew);
+    }
+
+    fn set_clock(&mut self, node: Option<usize>, skew: i64) {
+        match node {
+            Some(node) => {
+                self.nodes[node].skew_ms = skew;
+                self.wake_all(node);
+                self.wake(node, Task::Maintenance, MINUTE);
+            }
+            None => {
+                self.relay.jump(self.schedule.now(), skew);
+                self.wake_relay();
+                self.schedule.add(
+                    MINUTE,
+                    Event::Sweep {
+                        is_recurring: false,
+                    },
+                );
+            }
+        }
+        self.log(&format!(
+            "the clock of {} is off by {skew} ms",
+            node.map_or("relay".to_owned(), |n| format!("node-{n}"))
+        ));
+    }
+
+    /// Ends fault injection and corrects all clocks after large jumps.
+    fn end_faults(&mut self) {
+        self.rates = FaultRates::default();
+        self.relay.poisoned.clear();
+        self.log("faults end");
+        if self.has_large_jumps {
+            (0..self.nodes.len()).for_each(|node| self.set_clock(Some(node), 0));
+            self.set_clock(None, 0);
+        }
+    }
+
+    /// Lets time pass everywhere without any event.
+    fn pause_all(&mut self, millis: u64) {
+        self.paused_ms += millis;
+        self.log(&format!("{} hours pass", millis / HOUR));
+        (0..self.nodes.len()).for_each(|node| self.set_clock(Some(node), self.nodes[node].skew_ms));
+        self.set_clock(None, self.relay.skew_ms);
+    }
+
+    /// Runs a job as one transaction of a node and shows the result to the model. Returns `None` if
+    /// the process crashed just before or just after the commit, so that the return value is lost.
+    pub(crate) async fn commit<T, F>(&mut self, node: usize, job: F) -> Result<Option<T>, Violation>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let crashes = self.random.happens(self.rates.crashed);
+        let loses = crashes && self.random.happens(500);
+        let (mutant, roll, fresh) = (
+            self.mutant,
+            self.random.below(1_000),
+            self.nodes[node].seen_position,
+        );
+        let work = move |tx: &mut Tx<'_>| {
+            let value = job(tx)?;
+            if loses {
+                return Err(Fault::failed(COMMIT_LOST));
+            }
+            if let Some(mutant) = mutant {
+                apply_mutant(tx, mutant, fresh, roll)?;
+            }
+            Ok((value, node::take_snapshot(tx, fresh)?))
+        };
+        let outcome = self.nodes[node]
+            .store
+            .write(self.node_now(node), work)
+            .await;
+        let value = match outcome {
+            Ok((value, snapshot)) => {
+                let last = snapshot.messages.last().map(|message| message.position);
+                self.nodes[node].seen_position = last.unwrap_or(fresh);
+                (self.nodes[node].pending_rows, self.nodes[node].unconfirmed) =
+                    (snapshot.pending_rows, snapshot.unconfirmed);
+                self.model.observe(node, snapshot)?;
+                Some(value)
+            }
+            Err(Fault::Failed { reason }) if reason == COMMIT_LOST => None,
+            Err(fault) => return Err(Violation(format!("node-{node}: {fault}"))),
+        };
+        if crashes {
+            self.crash_node(node, if loses { "before" } else { "after" });
+            return Ok(None);
+        }
+        Ok(value)
+    }
+
+    /// Runs a job that only reads.
+    pub(crate) async fn read<T, F>(&self, node: usize, job: F) -> Result<T, Violation>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let read = self.nodes[node].store.read(self.node_now(node), job).await;
+        read.map_err(|fault| Violation(format!("node-{node}: {fault}")))
+    }
+
+    fn crash_node(&mut self, node: usize, when: &str) {
+        self.crashes += 1;
+        self.log(&format!("node-{node} crashes just {when} a commit"));
+        self.nodes[node].stop();
+        let pause = self.random.between(SECOND, MINUTE);
+        self.schedule.add(pause, Event::NodeStart { node });
+    }
+
+    fn start_node(&mut self, node: usize) -> Result<(), Violation> {
+        if self.nodes[node].is_deleted {
+            return Ok(());
+        }
+        self.log(&format!("node-{node} starts"));
+        self.nodes[node].is_up = true;
+        for task in Task::ALL {
+            self.wake(node, task, 10);
+        }
+        Ok(())
+    }
+
+    /// Decides whether the relay crashes here, just before or after a commit.
+    pub(crate) fn relay_crashes(&mut self, when: &str) -> bool {
+        if !self.random.happens(self.rates.crashed / 2) {
+            return false;
+        }
+        self.crashes += 1;
+        self.log(&format!("the relay crashes just {when} a commit"));
+        self.relay.stop();
+        let pause = self.random.between(SECOND, MINUTE);
+        self.schedule.add(pause, Event::RelayStart);
+        true
+    }
+
+    async fn start_relay(&mut self) -> Result<(), Violation> {
+        self.log("the relay starts");
+        self.relay.is_up = true;
+        self.relay.bare.restarted(self.relay_now()).await?;
+        self.wake_relay();
+        Ok(())
+    }
+
+    async fn sweep(&mut self, is_recurring: bool) -> Result<(), Violation> {
+        if self.relay.is_up {
+            self.relay.sweep(self.relay_now(), self.mutant).await?;
+            self.wake_relay();
+        }
+        if is_recurring {
+            let pause = if self.schedule.now() < FAULT_PHASE {
+                10 * MINUTE
+            } else {
+                HOUR
+            };
+            self.schedule.add(pause, Event::Sweep { is_recurring });
+        }
+        Ok(())
+    }
+
+    /// Checks whether everything has settled; checks again later unless the time is up.
+    async fn check_settled(&mut self) -> Result<(), Violation> {
+        let unconfirmed: u64 = self.nodes.iter().map(|node| node.unconfirmed).sum();
+        let has_settled = self.has_settled().await?;
+        if has_settled && unconfirmed == 0 {
+            self.log("everything has settled");
+            self.is_over = true;
+            self.model
+                .check_final_state(&self.users.planned_connections())?;
+            return self.check_relay().await;
+        }
+        // No receipt will arrive for these messages: they fail at their expiry.
+        if has_settled && self.model.has_disruptions() && !self.has_paused {
+            self.has_paused = true;
+            self.pause_all(FINAL_PAUSE);
+        }
+        if self.schedule.now() > FAULT_PHASE + SETTLE_TIME_MAX {
+            let open: Vec<_> = self
+                .nodes
+                .iter()
+                .map(|node| (node.pending_rows, node.unconfirmed))
+                .collect();
+            return Err(Violation(format!(
+                "the queues do not drain; pending rows and unconfirmed messages by node: {open:?}"
+            )));
+        }
+        self.schedule.add(HOUR, Event::CheckSettled);
+        Ok(())
+    }
+
+    async fn has_settled(&self) -> Result<bool, Violation> {
+        let is_open = |event: &Event| {
+            matches!(event, Event::Request { request, .. } if !matches!(request, Request::Pull))
+                || matches!(event, Event::Call { .. })
+                || matches!(event, Event::UserAction(action) if !action.is_recurring())
+        };
+        if self
+            .nodes
+            .iter()
+            .any(|node| node.pending_rows > 0 || !node.is_up && !node.is_deleted)
+            || self.schedule.contains(is_open)
+        {
+            return Ok(false);
+        }
+        for node in &self.nodes {
+            if self.relay.bare.has_waiting(node.account).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Checks that every accepted envelope has a final state and every closed mailbox is gone.
+    async fn check_relay(&self) -> Result<(), Violation> {
+        for (account, envelope) in &self.relay.accepted {
+            let found = self.relay.bare.statuses(*account, vec![*envelope]).await?;
+            let state = found.first().map(|status| status.state);
+            let has_ended = !matches!(
+                state,
+                None | Some(EnvelopeState::Queued | EnvelopeState::Retrying)
+            );
+            ensure(has_ended, || {
+                format!("the relay accepted {envelope} and ends with it as {state:?}")
+            })?;
+        }
+        for mailbox in &self.relay.closed {
+            let is_closed = self.relay.bare.prekeys(*mailbox).await?.is_none();
+            ensure(is_closed, || {
+                format!("the relay reported {mailbox} as closed, but it is open")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Returns the identity of a node, to be moved into a job.
+    pub(crate) fn identity(&self, node: usize) -> Arc<sealpost_node::me::Me> {
+        Arc::clone(&self.nodes[node].identity)
+    }
+}
+
+/// Reason of the fault with which a job simulates a lost commit.
+const COMMIT_LOST: &str = "the process crashed before the commit";

@@ -1,0 +1,320 @@
+//! The actions of users and their times. Actions on invites and connections are in `pairings`.
+
+mod pairings;
+
+use crate::{
+    model::{PlannedConnection, Violation},
+    random::Random,
+    schedule::{DAY, HOUR, MINUTE, SECOND},
+    simulation::{Event, FAULT_PHASE, Simulation},
+};
+use sealpost_e2ee::invite::Invite;
+use sealpost_node::{
+    api::model::{Direction, InviteKind},
+    inbox,
+    outbox::{self, Draft},
+    store::{Tx, messages},
+};
+use sealpost_proto::limits;
+use std::time::Duration;
+
+/// User action.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Action {
+    /// Creates an invite.
+    CreateInvite(usize),
+    /// Uses an invite, and retries until that succeeds.
+    UseInvite(usize),
+    /// Accepts or rejects the pending requests at a node, periodically.
+    AnswerRequests(usize),
+    /// Sends a message from a node.
+    SendMessage(usize),
+    /// Reads some of the messages that arrived at a node, periodically.
+    ReadMessages(usize),
+    /// Revokes an invite.
+    RevokeInvite(usize),
+    /// Blocks one of a node's connections.
+    BlockConnection(usize),
+    /// Deletes a node's account.
+    DeleteAccount(usize),
+}
+
+impl Action {
+    /// Returns whether the action repeats until the end of the run.
+    pub(crate) const fn is_recurring(self) -> bool {
+        matches!(self, Self::AnswerRequests(_) | Self::ReadMessages(_))
+    }
+}
+
+/// Planned invite and its inviter.
+struct PlannedInvite {
+    inviter: usize,
+    kind: InviteKind,
+    lifetime: Duration,
+    auto_accept: bool,
+    /// The inviter rejects every request made with it.
+    is_rejected: bool,
+    created: Option<(String, Invite)>,
+}
+
+impl PlannedInvite {
+    fn generate(inviter: usize, kind: InviteKind, random: &mut Random) -> Self {
+        let is_short = kind == InviteKind::Single && random.happens(200);
+        let lifetime = if is_short {
+            random.between(10 * MINUTE, 40 * MINUTE)
+        } else {
+            7 * DAY
+        };
+        let auto_accept = random.happens(500);
+        let is_rejected = !auto_accept && random.happens(200);
+        Self {
+            inviter,
+            kind,
+            lifetime: Duration::from_millis(lifetime),
+            auto_accept,
+            is_rejected,
+            created: None,
+        }
+    }
+}
+
+/// Planned use of an invite.
+struct Pairing {
+    invite: usize,
+    acceptor: usize,
+    /// The invite no longer exists, or its prekeys have expired.
+    has_given_up: bool,
+}
+
+/// The users of a run and their planned actions.
+pub(crate) struct Users {
+    invites: Vec<PlannedInvite>,
+    pairings: Vec<Pairing>,
+    messages_written: u64,
+}
+
+impl Users {
+    /// Connects every node to an earlier one; some pairs connect twice, some share a contact
+    /// address.
+    pub(crate) fn plan(nodes: usize, random: &mut Random) -> Self {
+        let mut users = Self {
+            invites: Vec::new(),
+            pairings: Vec::new(),
+            messages_written: 0,
+        };
+        for node in 1..nodes {
+            let peer = random.index(node);
+            let (inviter, acceptor) = if random.happens(500) {
+                (peer, node)
+            } else {
+                (node, peer)
+            };
+            users.plan_pairing(inviter, acceptor, nodes, random);
+            if random.happens(300) {
+                users.plan_pairing(acceptor, inviter, nodes, random);
+            }
+        }
+        users
+    }
+
+    fn plan_pairing(&mut self, inviter: usize, acceptor: usize, nodes: usize, random: &mut Random) {
+        let address = self
+            .invites
+            .iter()
+            .position(|invite| invite.inviter == inviter && invite.kind == InviteKind::Contact);
+        let invite = address.unwrap_or_else(|| {
+            let kind = if random.happens(400) {
+                InviteKind::Contact
+            } else {
+                InviteKind::Single
+            };
+            self.invites
+                .push(PlannedInvite::generate(inviter, kind, random));
+            self.invites.len() - 1
+        });
+        self.pairings.push(Pairing {
+            invite,
+            acceptor,
+            has_given_up: false,
+        });
+        // Sometimes a user passes on a single-use invite.
+        let other = (0..nodes).find(|node| *node != inviter && *node != acceptor);
+        if let Some(acceptor) =
+            other.filter(|_| self.invites[invite].kind == InviteKind::Single && random.happens(400))
+        {
+            self.pairings.push(Pairing {
+                invite,
+                acceptor,
+                has_given_up: false,
+            });
+        }
+    }
+
+    /// Generates the actions, each with its time.
+    pub(crate) fn actions(
+        &self,
+        fault_phase: u64,
+        nodes: usize,
+        random: &mut Random,
+    ) -> Vec<(u64, Action)> {
+        let mut actions = Vec::new();
+        for invite in 0..self.invites.len() {
+            actions.push((random.below(20 * MINUTE), Action::CreateInvite(invite)));
+        }
+        for pairing in 0..self.pairings.len() {
+            actions.push((random.below(30 * MINUTE), Action::UseInvite(pairing)));
+        }
+        for node in 0..nodes {
+            actions.push((random.below(10 * MINUTE), Action::AnswerRequests(node)));
+            actions.push((random.below(HOUR), Action::ReadMessages(node)));
+            for _ in 0..random.between(2, 7) {
+                actions.push((random.below(fault_phase), Action::SendMessage(node)));
+            }
+            if random.happens(150) {
+                actions.push((
+                    random.between(fault_phase / 3, fault_phase),
+                    Action::BlockConnection(node),
+                ));
+            }
+        }
+        for invite in 0..self.invites.len() {
+            if random.happens(120) {
+                actions.push((random.below(fault_phase), Action::RevokeInvite(invite)));
+            }
+        }
+        if nodes > 2 && random.happens(400) {
+            actions.push((
+                random.between(fault_phase / 3, fault_phase),
+                Action::DeleteAccount(random.index(nodes)),
+            ));
+        }
+        actions
+    }
+
+    /// Returns whether the inviter rejects the requests made with this invite.
+    pub(crate) fn is_rejected(&self, id: &[u8; 16]) -> bool {
+        let mut created = self
+            .invites
+            .iter()
+            .filter_map(|planned| Some((planned, planned.created.as_ref()?)));
+        created.any(|(planned, (_, invite))| planned.is_rejected && invite.id().as_bytes() == id)
+    }
+
+    /// Returns the connections that the users tried to make.
+    pub(crate) fn planned_connections(&self) -> Vec<PlannedConnection> {
+        let to_planned = |pairing: &Pairing| {
+            let planned = &self.invites[pairing.invite];
+            let invite = planned
+                .created
+                .as_ref()
+                .map_or([0; 16], |(_, made)| *made.id().as_bytes());
+            let (inviter, acceptor, is_rejected) =
+                (planned.inviter, pairing.acceptor, planned.is_rejected);
+            PlannedConnection {
+                inviter,
+                acceptor,
+                invite,
+                is_rejected,
+            }
+        };
+        self.pairings.iter().map(to_planned).collect()
+    }
+}
+
+impl Simulation {
+    pub(crate) async fn perform(&mut self, action: Action) -> Result<(), Violation> {
+        let again = match action {
+            Action::CreateInvite(invite) => self.invite(invite).await?,
+            Action::UseInvite(pairing) => self.use_invite(pairing).await?,
+            Action::AnswerRequests(node) => self.answer_requests(node).await?,
+            Action::SendMessage(node) => self.send(node).await?,
+            Action::ReadMessages(node) => self.read_messages(node).await?,
+            Action::RevokeInvite(invite) => self.revoke(invite).await?,
+            Action::BlockConnection(node) => self.block(node).await?,
+            Action::DeleteAccount(node) => self.delete_account(node).await?,
+        };
+        if let Some(after) = again {
+            self.schedule.add(after, Event::UserAction(action));
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, node: usize) -> Result<Option<u64>, Violation> {
+        let ready: Vec<_> = self
+            .model
+            .connections(node)
+            .into_iter()
+            .filter(|(_, side)| side.accepts_messages())
+            .collect();
+        if self.nodes[node].is_deleted
+            || ready.is_empty() && self.schedule.now() > FAULT_PHASE + 4 * HOUR
+        {
+            return Ok(None);
+        }
+        if ready.is_empty() || !self.nodes[node].is_up {
+            return Ok(Some(5 * MINUTE));
+        }
+        let to_all = self.random.happens(200);
+        let one = self.random.index(ready.len());
+        let to: Vec<_> = ready
+            .into_iter()
+            .enumerate()
+            .filter(|(at, _)| to_all || *at == one)
+            .map(|(_, (name, _))| name)
+            .collect();
+        self.users.messages_written += 1;
+        let text = format!("text {}", self.users.messages_written);
+        self.model.record_intent(node, &to, &text);
+        self.log(&format!("node-{node} sends {text:?} to {to:?}"));
+        let draft = Draft {
+            to,
+            content: text,
+            attachments: Vec::new(),
+            reply_to: None,
+            action_required: false,
+            deliver_by: None,
+            read_by: None,
+        };
+        let identity = self.identity(node);
+        let job = move |tx: &mut Tx<'_>| {
+            outbox::send(tx, &identity, &draft, limits::MESSAGE_FILES_BYTES_MAX)
+        };
+        if self.commit(node, job).await?.is_some() {
+            self.wake_all(node);
+        }
+        // Some users write several messages in a row.
+        Ok(self.random.happens(400).then_some(SECOND))
+    }
+
+    async fn read_messages(&mut self, node: usize) -> Result<Option<u64>, Violation> {
+        if self.nodes[node].is_deleted {
+            return Ok(None);
+        }
+        if !self.nodes[node].is_up {
+            return Ok(Some(MINUTE));
+        }
+        let roll = self.random.next_u64();
+        let job = move |tx: &mut Tx<'_>| {
+            let filter = messages::Filter {
+                direction: Some(Direction::In),
+                unread: true,
+                limit: 100,
+                ..messages::Filter::default()
+            };
+            let unread = messages::page(tx, &filter)?;
+            let some = unread
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| roll >> (at % 64) & 1 == 1);
+            some.map(|(_, message)| message)
+                .try_for_each(|message| inbox::mark_read(tx, message))
+        };
+        if self.schedule.now() > 4 * HOUR {
+            return Ok(None);
+        }
+        if self.commit(node, job).await?.is_some() {
+            self.wake_all(node);
+        }
+        Ok(Some(20 * MINUTE))
+    }
+}
