@@ -1,4 +1,4 @@
-//! Sessions beside the primitives they are made of, in the same run: `cargo bench -p sealpost-e2ee --bench e2ee`.
+//! Compares sessions with their primitives in one run: `cargo bench -p sealpost-e2ee --bench e2ee`.
 //!
 //! The last lines are ratios: 1.00 means that all time is spent in the primitives.
 
@@ -23,7 +23,7 @@ use primitives::Primitives;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Each round measures both sides of every comparison, so that a slow moment hits both.
+/// Each round measures both sides of every comparison, so that a slow moment affects both.
 const ROUNDS: usize = 31;
 const ROUND_TIME: Duration = Duration::from_millis(8);
 
@@ -50,7 +50,7 @@ fn main() {
     }
 }
 
-/// What we do, and its primitives primitives.
+/// An operation of this crate, and its bare primitives.
 struct Comparison {
     name: &'static str,
     target: Option<f64>,
@@ -95,7 +95,7 @@ impl Comparison {
     }
 }
 
-/// Seconds for one run, over at least [`ROUND_TIME`].
+/// Returns the seconds per run, over at least [`ROUND_TIME`].
 fn once(run: &mut dyn FnMut()) -> f64 {
     let (start, mut runs) = (Instant::now(), 0_u32);
     while start.elapsed() < ROUND_TIME {
@@ -107,11 +107,11 @@ fn once(run: &mut dyn FnMut()) -> f64 {
 
 fn comparisons() -> Vec<Comparison> {
     let primitives = Primitives::new;
-    let [mut sealing, opening, mut stepping, mut beginning] =
+    let [mut sealing, opening, mut stepping, mut establishing] =
         std::array::from_fn(|_| Parties::paired());
     let envelope = opening.clone().seal();
     let step = stepping.seal_with_new_ratchet_key();
-    let (sealer, opener, stepper, beginner) =
+    let (sealer, opener, stepper, establisher) =
         (primitives(), primitives(), primitives(), primitives());
     vec![
         Comparison::new(
@@ -135,8 +135,8 @@ fn comparisons() -> Vec<Comparison> {
         Comparison::new(
             "a session: verify the base, initiate, seal, open",
             Some(1.3),
-            move || beginning.establish_session(),
-            move || beginner.handshake(),
+            move || establishing.establish_session(),
+            move || establisher.handshake(),
         ),
     ]
 }

@@ -1,4 +1,5 @@
-//! Attachments beside the primitives they are made of, in the same run: `cargo bench -p sealpost-e2ee --bench stream`.
+//! Compares attachments with their primitives in one run: `cargo bench -p sealpost-e2ee --bench
+//! stream`.
 //!
 //! The last lines are ratios: 1.00 means that all time is spent in the primitives in brackets.
 
@@ -27,7 +28,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 const KEY: [u8; 32] = [7; 32];
-/// 32 MiB: sixteen parts, and a length that Padmé leaves as it is.
+/// 32 MiB: sixteen parts, and a length that Padmé does not change.
 const FILE_BYTES: usize = 32 * 1024 * 1024;
 const ROUNDS: usize = 15;
 
@@ -50,7 +51,7 @@ fn main() {
     print_ratios(&mut comparisons);
 }
 
-/// One thing to measure: what it does once, and with how many bytes.
+/// One benchmark: an operation, and how many bytes it processes.
 struct Comparison {
     name: &'static str,
     bytes: usize,
@@ -66,7 +67,7 @@ impl Comparison {
         }
     }
 
-    /// Seconds for a byte, over at least one file's worth of them.
+    /// Returns the seconds per byte, over at least one file's worth of bytes.
     fn time(&mut self) -> f64 {
         let times = FILE_BYTES.div_ceil(self.bytes);
         let start = Instant::now();
@@ -75,8 +76,8 @@ impl Comparison {
     }
 }
 
-/// Measures all in turn, round after round, so that whatever else the machine does falls on all of them alike, and
-/// prints the median of each round's ratio.
+/// Measures all benchmarks in turn, round after round, so that other load on the machine affects
+/// all alike. Prints the median of each round's ratios.
 fn print_ratios(comparisons: &mut [Comparison]) {
     let rounds: Vec<BTreeMap<_, _>> = (0..ROUNDS)
         .map(|_| {
@@ -122,7 +123,7 @@ fn comparisons() -> Vec<Comparison> {
     let (seal_chunk, open_chunk) = (PayloadCipher::new(&KEY), PayloadCipher::new(&KEY));
     let [mut a, mut b, mut c, mut d, mut e] = [(); 5].map(|()| vec![1_u8; CHUNK_BYTES]);
 
-    // Opening in place needs the same ciphertext every time, so the copy is in both figures.
+    // Opening in place needs the same ciphertext every time, so both figures include the copy.
     let mut sealed = vec![1_u8; CHUNK_BYTES];
     let tag = open_chunk.seal(0, ChunkPosition::Inner, &mut sealed);
     let sealed_too = sealed.clone();
@@ -171,7 +172,7 @@ fn sealing(file: Rc<[u8]>) -> Comparison {
     })
 }
 
-/// The parts are copied to where they are opened, as if they were read from a disk.
+/// Each part is copied before it is opened, as if it was read from a disk.
 fn opening(file: &[u8]) -> Comparison {
     let mut parts = Vec::new();
     let sealed = seal(file, |part| parts.push(part.bytes.to_vec()));
@@ -184,21 +185,21 @@ fn opening(file: &[u8]) -> Comparison {
             buffer.extend_from_slice(part);
             black_box(opener.open_part(&mut buffer).expect("sealed").pt_bytes());
         }
-        let _verified = opener.finish().expect("whole");
+        let _verified = opener.finish().expect("complete");
     })
 }
 
-fn seal(file: &[u8], mut keep: impl FnMut(SealedPart<'_>)) -> Sealed {
+fn seal(file: &[u8], mut on_part: impl FnMut(SealedPart<'_>)) -> Sealed {
     let mut sealer = BlobSealer::new(&FileKey::from_bytes(KEY), &BlobSalt::from_bytes([9; 16]));
     for mut piece in file.chunks(256 * 1024) {
         while let Some(part) = sealer.push(&mut piece).expect("within the limit") {
-            keep(part);
+            on_part(part);
         }
     }
     let mut tail = sealer.finish();
     loop {
         match tail.step() {
-            SealStep::Part(part) => keep(part),
+            SealStep::Part(part) => on_part(part),
             SealStep::Done(sealed) => return sealed,
         }
     }

@@ -1,4 +1,4 @@
-//! Identity cards: the name an identity gives itself, signed by that identity.
+//! Identity cards: the name that an identity gives itself, signed by that identity.
 
 use crate::keys::{Identity, PeerIdentity};
 use crate::primitive::{is_signature_valid, label, sign_record, split_signed};
@@ -7,35 +7,38 @@ use sealpost_proto::{Timestamp, limits::CARD_NAME_BYTES_MAX};
 
 const CARD_VERSION: u8 = 1;
 
-/// What a card says.
+/// Content of a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {
-    /// The name the identity gives itself: 1 to 64 bytes of UTF-8 without control characters. A claim, not a fact.
+    /// The name that the identity gives itself: 1 to 64 bytes of UTF-8 without control characters.
+    /// Nothing verifies it.
     pub name: String,
     /// The two public keys and their fingerprint.
     pub identity: PeerIdentity,
-    /// When the card was made: of two cards of one identity the later counts.
+    /// The time of issue. Of two cards of one identity the later one counts.
     pub created: Timestamp,
 }
 
-/// A card whose signature holds, with its bytes as they came (docs/e2ee.md#the-signed-card).
+/// Card with a verified signature, and its bytes as received (docs/e2ee.md#the-signed-card).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedCard {
     bytes: Vec<u8>,
     card: Card,
 }
 
-/// Why bytes are no card, or a card cannot be made.
+/// Error when a card is invalid or cannot be issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CardError {
-    /// Not the layout of a card, or an unknown version.
+    /// Wrong layout or unknown version.
     #[error("malformed card")]
     Malformed,
-    /// Empty, over 64 bytes, not UTF-8, or with control characters.
-    #[error("name of a card must have 1 to {CARD_NAME_BYTES_MAX} bytes and no control characters")]
+    /// The name is empty, longer than 64 bytes, not UTF-8, or has control characters.
+    #[error(
+        "the name of a card must have 1 to {CARD_NAME_BYTES_MAX} bytes and no control characters"
+    )]
     Name,
-    /// The keys are weak or the signature is not theirs.
-    #[error("signature of the card does not hold")]
+    /// The keys are weak, or the signature is not theirs.
+    #[error("the signature of the card is invalid")]
     Signature,
 }
 
@@ -46,10 +49,10 @@ impl From<ParseRecordError> for CardError {
 }
 
 impl SignedCard {
-    /// Reads a signed card and verifies it under the key it names.
+    /// Parses a signed card and verifies it with the key that it contains.
     ///
     /// # Errors
-    /// [`CardError`] for another layout or version, an unusable name, or a signature that does not hold.
+    /// [`CardError`] for a wrong layout or version, an invalid name, or an invalid signature.
     pub fn parse_verified(bytes: &[u8]) -> Result<Self, CardError> {
         let (record, signature) = split_signed(bytes).ok_or(CardError::Malformed)?;
         let card = parse_record(record)?;
@@ -62,19 +65,19 @@ impl SignedCard {
         })
     }
 
-    /// Record and signature, as they travel.
+    /// Returns the record and its signature in wire form.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What the card says.
+    /// Returns the content.
     #[must_use]
     pub const fn card(&self) -> &Card {
         &self.card
     }
 
-    /// The identity the card is of.
+    /// Returns the identity that issued the card.
     #[must_use]
     pub const fn identity(&self) -> &PeerIdentity {
         &self.card.identity
@@ -82,10 +85,10 @@ impl SignedCard {
 }
 
 impl Identity {
-    /// Makes a card of this identity.
+    /// Issues a card of this identity.
     ///
     /// # Errors
-    /// [`CardError::Name`] when the name is empty, over 64 bytes, or has control characters.
+    /// [`CardError::Name`] if the name is empty, longer than 64 bytes, or has control characters.
     pub fn sign_card(&self, name: &str, created: Timestamp) -> Result<SignedCard, CardError> {
         let card = Card {
             name: parse_name(name.as_bytes())?,
@@ -147,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn a_card_is_read_as_it_was_signed() {
+    fn signed_card_round_trips() {
         let signed = card();
         assert_eq!(SignedCard::parse_verified(signed.as_bytes()), Ok(signed));
     }
 
     #[test]
-    fn no_bit_of_a_card_can_change() {
+    fn altered_card_is_refused() {
         let signed = card();
         for bit in 0..signed.as_bytes().len() * 8 {
             let mut bytes = signed.as_bytes().to_vec();
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_bounds() {
+    fn invalid_names_are_refused() {
         let identity = Identity::from_seeds(&[1; 32], &[2; 32]);
         let sign = |name: &str| identity.sign_card(name, Timestamp::default());
         for bad in ["", "a\nb", "\u{9b}", &"x".repeat(65)] {

@@ -1,5 +1,5 @@
-//! The outer envelope: all that a relay ever holds. It hides what kind of thing is inside, ties an envelope to its
-//! mailbox, and throws junk away before any ratchet work.
+//! The outer envelope, the only form in which a relay holds a message. It hides the kind of its
+//! content, binds it to a mailbox, and lets a node discard garbage before any ratchet work.
 
 use crate::keys::{ExpPairing, InviteSecret};
 use crate::padme::padme;
@@ -9,22 +9,23 @@ use rand_core::CryptoRng;
 use sealpost_proto::MailboxId;
 use sealpost_proto::limits::{ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN};
 
-/// Up to here sizes are powers of two, above they are Padmé's.
+/// Sizes up to this one are powers of two; larger ones follow Padmé.
 const POWER_OF_TWO_MAX: usize = 64 * 1024;
-/// Nonce, tag and the length in front of the inner bytes.
+/// Size of the nonce, the tag and the length field.
 const OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES + 4;
 
-/// Which way an envelope goes within a connection. The inviter made the invite, the acceptor opened it.
+/// Direction of an envelope within a connection. The inviter created the invite, the acceptor
+/// opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EnvelopeDirection {
-    /// `00`: from acceptor to inviter; also all that comes to an invite's mailbox.
+    /// `00`: from acceptor to inviter, and every envelope to an invite's mailbox.
     AcceptorToInviter,
     /// `01`: from inviter to acceptor.
     InviterToAcceptor,
 }
 
 impl EnvelopeDirection {
-    /// The byte in labels.
+    /// Returns the byte that labels use.
     #[must_use]
     pub const fn to_byte(self) -> u8 {
         match self {
@@ -33,7 +34,7 @@ impl EnvelopeDirection {
         }
     }
 
-    /// The other way.
+    /// Returns the opposite direction.
     #[must_use]
     pub const fn reverse(self) -> Self {
         match self {
@@ -43,12 +44,13 @@ impl EnvelopeDirection {
     }
 }
 
-/// The outer key of one mailbox. It has no forward secrecy: it protects routing and padding, the ratchet the content.
+/// Outer key of one mailbox. It has no forward secrecy: it protects routing and padding, while the
+/// ratchet protects content.
 #[derive(Clone)]
 pub struct OuterKey(Key);
 
 impl OuterKey {
-    /// `K_dir` of a connection's mailbox; `dir` is that of the envelopes into it.
+    /// Derives the key of a connection's mailbox. `dir` is the direction of the envelopes into it.
     #[must_use]
     pub fn for_mailbox(exp: &ExpPairing, dir: EnvelopeDirection) -> Self {
         Self(kdf_key(
@@ -57,14 +59,14 @@ impl OuterKey {
         ))
     }
 
-    /// The rendezvous key of an invite's mailbox.
+    /// Derives the key of an invite's mailbox.
     #[must_use]
     pub fn for_invite(secret: &InviteSecret) -> Self {
         Self(kdf_key(secret.expose(), &[label!("rendezvous")]))
     }
 }
 
-/// Why an envelope cannot be sealed.
+/// Error when an envelope would exceed 256 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("envelope too large: {actual_bytes} bytes before padding, limit {ENVELOPE_BYTES_MAX}")]
 pub struct EnvelopeTooLarge {
@@ -72,12 +74,12 @@ pub struct EnvelopeTooLarge {
     pub actual_bytes: usize,
 }
 
-/// An envelope that does not open: junk, or not for this mailbox.
+/// Error when an envelope does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("envelope does not open")]
 pub struct OpenEnvelopeError;
 
-/// The size that an envelope of `len` bytes is padded to; `None` over 256 KiB.
+/// Returns the size that an envelope of `len` bytes is padded to, or `None` above 256 KiB.
 #[must_use]
 pub fn padded_len(len: usize) -> Option<usize> {
     let padded = if len <= POWER_OF_TWO_MAX {
@@ -91,7 +93,7 @@ pub fn padded_len(len: usize) -> Option<usize> {
 /// Seals inner bytes into an envelope for one mailbox (docs/e2ee.md#envelope).
 ///
 /// # Errors
-/// [`EnvelopeTooLarge`] when it would be over 256 KiB; nothing that a session seals is.
+/// [`EnvelopeTooLarge`] above 256 KiB. No output of a session is that large.
 pub fn seal_envelope(
     key: &OuterKey,
     mailbox: &MailboxId,
@@ -108,11 +110,11 @@ pub fn seal_envelope(
     Ok([&nonce[..], &sealed].concat())
 }
 
-/// Opens an envelope that came to one mailbox and returns its inner bytes.
+/// Opens an envelope received in one mailbox and returns its inner bytes.
 ///
 /// # Errors
-/// [`OpenEnvelopeError`], for every cause the same: size, key, mailbox, tag, or padding that is not zero or not the
-/// bucket's.
+/// [`OpenEnvelopeError`] for every cause: wrong size, key, mailbox or tag, or padding that is not
+/// zero or of the wrong length.
 pub fn open_envelope(
     key: &OuterKey,
     mailbox: &MailboxId,
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_come_in_buckets() {
+    fn envelope_sizes_are_rounded_up() {
         for (len, padded) in [
             (44, 2_048),
             (2_048, 2_048),
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_opens_for_its_mailbox_only() {
+    fn envelope_opens_only_for_its_mailbox() {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let (mailbox, other) = (
             MailboxId::from_bytes([1; 16]),
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_an_envelope_can_change() {
+    fn altered_envelopes_do_not_open() {
         let mut rng = ChaCha20Rng::seed_from_u64(2);
         let mailbox = MailboxId::from_bytes([1; 16]);
         let envelope = seal_envelope(&key(), &mailbox, b"inner", &mut rng).unwrap();
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_zero_and_the_size_is_its_bucket() {
+    fn wrong_padding_or_size_is_refused() {
         let mailbox = MailboxId::from_bytes([1; 16]);
         let seal_raw = |padded: &[u8]| {
             let nonce = [7; NONCE_BYTES];

@@ -1,9 +1,10 @@
-//! Invites and contact addresses: what one business hands to another, outside Sealpost, so that the two can pair
-//! (`docs/e2ee-files-invites-vault.md#invite`).
+//! Invites and contact addresses: the text that one business gives to another outside Sealpost, so
+//! that their nodes can pair (docs/e2ee-files-invites-vault.md#invite).
 //!
-//! An [`Invite`] names a mailbox, authenticates its owner by fingerprint, and carries the secret from which the keys of
-//! that mailbox come. Whoever has it can use it: treat its text like a password. [`Invite::parse`] says whether a text
-//! is an invite; [`Invite::check`] whether it may be used now and here.
+//! An [`Invite`] names a mailbox, authenticates its owner by fingerprint, and carries the secret
+//! from which the mailbox's keys derive. Whoever has the text can use the invite, so it must be
+//! treated like a password. [`Invite::parse`] decides whether a text is an invite;
+//! [`Invite::check`] whether it may be used now.
 
 use crate::keys::{Fingerprint, InviteSecret};
 use crate::primitive::{hash, kdf_key, label, random};
@@ -17,14 +18,14 @@ const VERSION: u8 = 1;
 const KIND_SINGLE_USE: u8 = 1;
 const KIND_CONTACT_ADDRESS: u8 = 2;
 const CHECKSUM_BYTES: usize = 4;
-/// Everything of a record but the origin.
+/// Size of a record without the origin.
 const FIXED_BYTES: usize = 1 + 1 + 4 + 16 + 16 + 32 + 32 + 8 + CHECKSUM_BYTES;
 
 const MARKER: &str = "sp1.";
 const SCHEME: &str = "sealpost:";
 const PAGE: &str = "/i";
 
-/// Longest text of an invite: an origin, `/i#sp1.`, and the largest record as base64url.
+/// Maximum length of an invite's text: an origin, `/i#sp1.`, and the largest record as base64url.
 pub const INVITE_TEXT_BYTES_MAX: usize = ORIGIN_BYTES_MAX
     + PAGE.len()
     + 1
@@ -34,47 +35,47 @@ pub const INVITE_TEXT_BYTES_MAX: usize = ORIGIN_BYTES_MAX
 /// How often an invite may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InviteKind {
-    /// By one peer, until it expires.
+    /// Once, until it expires.
     SingleUse {
-        /// From this moment on it is refused.
+        /// The invite is refused from this moment on.
         expires: Timestamp,
     },
-    /// By many, until its maker revokes it.
+    /// Any number of times, until the issuer revokes it.
     ContactAddress,
 }
 
-/// Why a text is not taken as an invite.
+/// Error when a text is not a valid invite.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InviteError {
-    /// Something else altogether.
+    /// The text is no invite.
     #[error("not an invite: expected https://<relay>/i#sp1.… or sealpost:sp1.…")]
     NotAnInvite,
-    /// Not what its maker wrote: the checksum does not fit.
-    #[error("the invite is damaged: part of it is missing or mistyped; copy the whole of it again")]
+    /// The checksum is wrong: part of the text is missing or mistyped.
+    #[error("the invite is damaged: part of it is missing or mistyped; copy all of it again")]
     Damaged,
-    /// A form that this program does not know.
+    /// The version is unknown.
     #[error("the invite has version {version}, which is unknown here; update this program")]
     UnknownVersion {
-        /// As it stands in the invite.
+        /// The version in the invite.
         version: u16,
     },
-    /// A kind that this program does not know.
+    /// The kind is unknown.
     #[error("the invite is of kind {kind}, which is unknown here; update this program")]
     UnknownKind {
-        /// As it stands in the invite.
+        /// The kind in the invite.
         kind: u8,
     },
-    /// Its maker wrote it wrongly: the checksum fits, the content does not.
-    #[error("the invite was made wrongly; ask for a new one")]
+    /// The checksum is right, but the content is invalid.
+    #[error("the invite is invalid; ask for a new one")]
     Malformed,
-    /// The link leads to another relay than the invite inside it.
+    /// The link points to another relay than the record inside it.
     #[error(
         "the link leads to {link}, but the invite in it belongs to {invite}; do not open it, ask its sender"
     )]
     ForeignOrigin {
-        /// Where the link leads.
+        /// The relay of the link.
         link: Origin,
-        /// Where the invite's mailbox is.
+        /// The relay of the invite's mailbox.
         invite: Origin,
     },
 }
@@ -82,18 +83,18 @@ pub enum InviteError {
 /// Why a well-formed invite may not be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InviteRefusal {
-    /// Its time is over.
+    /// The invite has expired.
     #[error("the invite has expired; ask for a new one")]
     Expired {
-        /// Since when.
+        /// The expiry.
         at: Timestamp,
     },
-    /// It carries the fingerprint of the one who wants to use it.
+    /// The invite carries the reader's own fingerprint.
     #[error("this is your own invite; send it to the business that you want to connect with")]
     Own,
 }
 
-/// An invite as its maker made it.
+/// A well-formed invite.
 #[derive(Clone)]
 pub struct Invite {
     kind: InviteKind,
@@ -104,7 +105,7 @@ pub struct Invite {
 }
 
 impl Invite {
-    /// Makes an invite to `mailbox` from the holder of `fingerprint`, with a fresh id and secret.
+    /// Creates an invite to `mailbox` issued by `fingerprint`, with a new id and secret.
     #[must_use]
     pub fn generate(
         kind: InviteKind,
@@ -122,10 +123,10 @@ impl Invite {
         }
     }
 
-    /// Reads either form; white space around it is allowed.
+    /// Parses an invite in either form. White space around it is ignored.
     ///
     /// # Errors
-    /// [`InviteError`] in words for the person who pasted it.
+    /// [`InviteError`] with a message for the person who pasted the text.
     pub fn parse(text: &str) -> Result<Self, InviteError> {
         let text = text.trim();
         if text.len() > INVITE_TEXT_BYTES_MAX {
@@ -142,10 +143,10 @@ impl Invite {
         }
     }
 
-    /// Whether the holder of the fingerprint `own` may use this invite at `now`.
+    /// Checks that the identity `own` may use this invite at `now`.
     ///
     /// # Errors
-    /// [`InviteRefusal`]: it expired, or it is `own`'s.
+    /// [`InviteRefusal`] if the invite has expired or is `own`'s.
     pub fn check(&self, now: Timestamp, own: &Fingerprint) -> Result<(), InviteRefusal> {
         if self.fingerprint == *own {
             return Err(InviteRefusal::Own);
@@ -158,51 +159,52 @@ impl Invite {
         }
     }
 
-    /// The link that people share: `<relay>/i#sp1.<base64url>`. Whoever reads it can use the invite.
+    /// Returns the link for people: `<relay>/i#sp1.<base64url>`. Whoever reads it can use the
+    /// invite.
     #[must_use]
     pub fn encode_link(&self) -> Zeroizing<String> {
         let token = self.encode_token();
         Zeroizing::new(format!("{}{PAGE}#{}", self.mailbox.relay, token.as_str()))
     }
 
-    /// The same without a relay's page: `sealpost:sp1.<base64url>`.
+    /// Returns the URI for programs: `sealpost:sp1.<base64url>`.
     #[must_use]
     pub fn encode_uri(&self) -> Zeroizing<String> {
         let token = self.encode_token();
         Zeroizing::new(format!("{SCHEME}{}", token.as_str()))
     }
 
-    /// How often it may be used, and until when.
+    /// Returns how often the invite may be used, and until when.
     #[must_use]
     pub const fn kind(&self) -> InviteKind {
         self.kind
     }
 
-    /// Where a request is posted.
+    /// Returns the mailbox that receives the request.
     #[must_use]
     pub const fn mailbox(&self) -> &MailboxRef {
         &self.mailbox
     }
 
-    /// Its id, which goes into the connection's.
+    /// Returns the invite's id, from which the connection's id derives.
     #[must_use]
     pub const fn id(&self) -> InviteId {
         self.id
     }
 
-    /// The fingerprint of its maker, to which the card at the mailbox is held.
+    /// Returns the issuer's fingerprint, which the card in the mailbox must have.
     #[must_use]
     pub const fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
-    /// `invite_secret`: the outer layer and the prekeys of the invite's mailbox are keyed from it.
+    /// Returns `invite_secret`, from which the outer key and the prekeys key of the mailbox derive.
     #[must_use]
     pub const fn secret(&self) -> &InviteSecret {
         &self.secret
     }
 
-    /// The key with which the invite's mailbox is posted to and its prekeys are read.
+    /// Derives the mailbox's send key, which also authorises reading its prekeys.
     #[must_use]
     pub fn send_key(&self) -> SendKey {
         SendKey::from_bytes(kdf_key(self.secret.expose(), &[label!("invite-send")]).0)
@@ -288,7 +290,7 @@ impl From<ParseRecordError> for InviteError {
     }
 }
 
-/// Separates the origin of a link, if it is one, from the token.
+/// Splits a text into the origin of a link, if it is one, and the token.
 fn split_text(text: &str) -> Result<(Option<Origin>, &str), InviteError> {
     if let Some(token) = text.strip_prefix(SCHEME) {
         return Ok((None, token));
@@ -305,7 +307,7 @@ fn parse_token(token: &str) -> Result<Zeroizing<Vec<u8>>, InviteError> {
             .map(Zeroizing::new)
             .map_err(|_| InviteError::Damaged);
     }
-    // A link whose fragment was cut off or cut short is damaged; any other fragment is no invite.
+    // A link with a missing or shortened fragment is damaged; any other fragment is no invite.
     if MARKER.starts_with(token) {
         return Err(InviteError::Damaged);
     }

@@ -1,35 +1,34 @@
-//! Identities, fingerprints, connections, and the secrets that two nodes share.
+//! Identities, fingerprints, ids, and secrets that two nodes share.
 
 use crate::primitive::{hash, label, random};
 use crate::record::{Reader, Writer};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand_core::CryptoRng;
-use sealpost_proto::{InviteId, b64};
+use sealpost_proto::{InviteId, b64, secret};
 use std::fmt;
-use subtle::ConstantTimeEq as _;
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 const IDENTITY_VERSION: u8 = 1;
 
-/// The 32 bytes that name an identity: `H(P" id" || IK_ed || IK_x)` (docs/e2ee.md#keys).
+/// Fingerprint of an identity: `H(P" id" || IK_ed || IK_x)` (docs/e2ee.md#keys).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Takes 32 raw bytes as they are.
+    /// Wraps 32 raw bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 raw bytes.
+    /// Returns the 32 raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The 8 bytes that stand in the prefix of an INIT.
+    /// Returns the first 8 bytes, which the prefix of an INIT contains.
     pub(crate) fn truncated(&self) -> [u8; 8] {
         truncate(&self.0)
     }
@@ -47,18 +46,19 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The first 8 bytes of a longer name.
+/// Returns the first 8 bytes of a longer id.
 pub(crate) fn truncate<const N: usize>(name: &[u8; N]) -> [u8; 8] {
     const { assert!(N >= 8) };
     std::array::from_fn(|i| name[i])
 }
 
-/// The name of a connection, the same on both sides and fixed at pairing.
+/// Id of a connection, equal on both sides and fixed at pairing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnId([u8; 32]);
 
 impl ConnId {
-    /// `H(P" conn" || min(F) || max(F) || invite_id)`: the order of the two fingerprints does not matter.
+    /// Computes `H(P" conn" || min(F) || max(F) || invite_id)`. The order of the fingerprints does
+    /// not matter.
     #[must_use]
     pub fn derive(a: &Fingerprint, b: &Fingerprint, invite_id: &InviteId) -> Self {
         let (low, high) = if a <= b { (a, b) } else { (b, a) };
@@ -70,25 +70,25 @@ impl ConnId {
         ]))
     }
 
-    /// Takes 32 raw bytes as they are, from our own store.
+    /// Wraps 32 raw bytes from this node's own store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 raw bytes.
+    /// Returns the 32 raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// The name of a session: `H(P" sid" || TH)[..16]` (docs/e2ee.md#handshake).
+/// Id of a session: `H(P" sid" || TH)[..16]` (docs/e2ee.md#handshake).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub(crate) [u8; 16]);
 
 impl SessionId {
-    /// The 16 raw bytes.
+    /// Returns the 16 raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -99,83 +99,55 @@ impl SessionId {
     }
 }
 
-/// One life of a node's side of a connection: 8 random bytes, new after every restore. Counts in `seq` belong to it.
+/// Incarnation of a node's side of a connection: 8 random bytes, new after every restore. Each
+/// incarnation has its own sequence numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation([u8; 8]);
 
 impl Incarnation {
-    /// `0^8`, as an invite's prekeys have it.
+    /// `0^8`, the value in an invite's prekeys.
     pub const NONE: Self = Self([0; 8]);
 
-    /// A new one.
+    /// Generates a new incarnation.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         Self(random(rng))
     }
 
-    /// Takes 8 raw bytes as they are.
+    /// Wraps 8 raw bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 
-    /// The 8 raw bytes.
+    /// Returns the 8 raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 8] {
         &self.0
     }
 }
 
-macro_rules! shared_secret {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-        pub struct $name([u8; 32]);
-
-        impl $name {
-            /// Takes 32 raw bytes as they are.
-            #[must_use]
-            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-                Self(bytes)
-            }
-
-            /// The 32 raw bytes.
-            #[must_use]
-            pub const fn expose(&self) -> &[u8; 32] {
-                &self.0
-            }
-        }
-
-        impl PartialEq for $name {
-            fn eq(&self, other: &Self) -> bool {
-                self.0.ct_eq(&other.0).into()
-            }
-        }
-
-        impl Eq for $name {}
-    };
+secret! {
+    /// Secret that every holder of an invite knows. The outer key and the prekeys key of the
+    /// invite's mailbox derive from it.
+    pub struct InviteSecret([u8; 32]);
+}
+secret! {
+    /// `EXP_pairing`: the exported secret of the INIT whose connection request was answered
+    /// (docs/e2ee.md#keys). Both sides retain it for the lifetime of the connection. The outer keys
+    /// and the prekeys keys of its two mailboxes derive from it.
+    pub struct ExpPairing([u8; 32]);
 }
 
-shared_secret!(
-    /// The secret of an invite: whoever holds the invite has it. It keys the outer layer and the prekeys of the
-    /// invite's mailbox.
-    InviteSecret
-);
-shared_secret!(
-    /// EXP of the INIT whose connection request was answered (docs/e2ee.md#keys). Both sides keep it as long as the
-    /// connection: the outer layer and the prekeys of its two mailboxes are keyed from it.
-    ExpPairing
-);
-
 impl InviteSecret {
-    /// A new one.
+    /// Generates a new secret.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Self(random(rng))
+        Self::from_bytes(random(rng))
     }
 }
 
-/// The public half of an identity: `IK_ed`, `IK_x` and the fingerprint over both.
+/// Public half of an identity: `IK_ed`, `IK_x` and their fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerIdentity {
     ik_ed: [u8; 32],
@@ -183,16 +155,17 @@ pub struct PeerIdentity {
     fingerprint: Fingerprint,
 }
 
-/// A public key that is no point of its curve, or one of low order.
+/// Error when a public key is not on its curve or is of low order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a usable public key")]
 pub struct WeakKey;
 
 impl PeerIdentity {
-    /// Takes both public keys.
+    /// Validates and combines both public keys.
     ///
     /// # Errors
-    /// [`WeakKey`] when `ik_ed` is not a point of the curve or of low order. A weak `ik_x` shows at the handshake.
+    /// [`WeakKey`] if `ik_ed` is not on the curve or is of low order. The handshake detects a weak
+    /// `ik_x`.
     pub fn new(ik_ed: [u8; 32], ik_x: [u8; 32]) -> Result<Self, WeakKey> {
         let key = VerifyingKey::from_bytes(&ik_ed).map_err(|_| WeakKey)?;
         if key.is_weak() {
@@ -210,39 +183,39 @@ impl PeerIdentity {
         }
     }
 
-    /// The Ed25519 key that signs cards and prekeys.
+    /// Returns the Ed25519 key that signs cards and prekeys.
     #[must_use]
     pub const fn ik_ed(&self) -> &[u8; 32] {
         &self.ik_ed
     }
 
-    /// The X25519 key of the handshake.
+    /// Returns the X25519 key of the handshake.
     #[must_use]
     pub const fn ik_x(&self) -> &[u8; 32] {
         &self.ik_x
     }
 
-    /// The fingerprint over both.
+    /// Returns the fingerprint of both keys.
     #[must_use]
     pub const fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 }
 
-/// An identity with its secret keys. It never signs in to a relay.
+/// Identity with its secret keys. It is not used to sign in to a relay.
 pub struct Identity {
     signing_key: SigningKey,
     agreement_key: StaticSecret,
     public: PeerIdentity,
 }
 
-/// Stored bytes that are no identity of ours.
+/// Error when a stored identity cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stored identity is malformed")]
 pub struct ParseIdentityError;
 
 impl Identity {
-    /// From two independent random seeds of 32 bytes.
+    /// Derives an identity from two independent random seeds.
     #[must_use]
     pub fn from_seeds(ed_seed: &[u8; 32], x_seed: &[u8; 32]) -> Self {
         let signing_key = SigningKey::from_bytes(ed_seed);
@@ -256,7 +229,7 @@ impl Identity {
         }
     }
 
-    /// A new one.
+    /// Generates a new identity.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         let ed_seed = Zeroizing::new(random::<32>(rng));
@@ -264,7 +237,7 @@ impl Identity {
         Self::from_seeds(&ed_seed, &x_seed)
     }
 
-    /// Both seeds, for the vault: `01 || ed seed 32 || x seed 32`.
+    /// Encodes both seeds for the vault: `01 || ed seed 32 || x seed 32`.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut record = Writer::with_capacity(65);
@@ -275,10 +248,10 @@ impl Identity {
         record.finish()
     }
 
-    /// Reads what [`Identity::encode`] wrote.
+    /// Parses the output of [`Identity::encode`].
     ///
     /// # Errors
-    /// [`ParseIdentityError`] for another length or version.
+    /// [`ParseIdentityError`] for a wrong length or version.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseIdentityError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8().map_err(|_| ParseIdentityError)?;
@@ -290,13 +263,13 @@ impl Identity {
         Ok(Self::from_seeds(&ed_seed, &x_seed))
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub const fn public(&self) -> &PeerIdentity {
         &self.public
     }
 
-    /// The fingerprint of this identity.
+    /// Returns the fingerprint of this identity.
     #[must_use]
     pub const fn fingerprint(&self) -> &Fingerprint {
         self.public.fingerprint()
@@ -316,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_has_one_name_on_both_sides() {
+    fn connection_id_is_equal_on_both_sides() {
         let (a, b) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
         let invite = InviteId::from_bytes([3; 16]);
         assert_eq!(
@@ -330,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_survives_the_vault() {
+    fn encoded_identity_round_trips() {
         let identity = Identity::from_seeds(&[1; 32], &[2; 32]);
         let bytes = identity.encode();
         assert_eq!(
@@ -342,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_of_low_order_is_no_identity() {
+    fn low_order_key_is_refused() {
         let mut identity_point = [0; 32];
         identity_point[0] = 1;
         assert_eq!(PeerIdentity::new(identity_point, [9; 32]), Err(WeakKey));

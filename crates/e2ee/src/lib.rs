@@ -1,13 +1,12 @@
-//! End-to-end encryption between two nodes: identities and their cards, prekeys, the PQXDH handshake, the Double
-//! Ratchet with header encryption, the padded outer envelope, and what stands inside it.
+//! End-to-end encryption between two nodes: identities and cards, prekeys, the PQXDH handshake, the
+//! Double Ratchet with header encryption, the padded outer envelope, and its content.
 //!
-//! Nothing here reads a clock, draws randomness by itself or touches a disk or socket: time, random source and stored
-//! state are arguments, results are values. The relay never depends on this crate. Every byte is fixed in
-//! `docs/e2ee.md`.
+//! The crate performs no I/O. Callers pass the time, the random source and stored state as
+//! arguments. The relay does not depend on this crate. `docs/e2ee.md` specifies every byte.
 //!
-//! Start reading at [`sessions::Sessions`], the state of one connection: what it seals goes through
-//! [`envelope::seal_envelope`], what arrives through [`envelope::open_envelope`], and what it carries is a
-//! [`plaintext::Plaintext`] with a body from [`payload`].
+//! Start reading at [`sessions::Sessions`], the state of one connection.
+//! [`envelope::seal_envelope`] wraps what a session seals, and [`envelope::open_envelope`] unwraps
+//! what a node receives. The content is a [`plaintext::Plaintext`] with a body from [`payload`].
 
 #![warn(missing_docs)]
 

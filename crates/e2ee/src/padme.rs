@@ -1,8 +1,9 @@
-//! Padmé: lengths rounded up so that little of them shows (PURBs, Nikitin et al. 2019, section 4).
+//! Padmé: padding that hides most of a length (PURBs, Nikitin et al. 2019, section 4).
 
-/// The length to which `length` bytes are padded: at most 12 % more, and of `O(log log length)` bits.
+/// Returns the padded size of `length` bytes: at most 12 % more, with `O(log log length)`
+/// significant bits.
 ///
-/// A length that Padmé cannot raise without leaving `u64` stays at `u64::MAX`.
+/// Saturates at `u64::MAX`.
 #[must_use]
 pub const fn padme(length: u64) -> u64 {
     if length < 2 {

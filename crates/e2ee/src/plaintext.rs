@@ -1,4 +1,4 @@
-//! The record inside the ratchet: what a message is, who counts it, and its body.
+//! The record that a MSG carries: kind, sequence number and body.
 
 use crate::keys::Incarnation;
 use crate::record::{ParseRecordError, Reader, Writer};
@@ -8,10 +8,10 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 const PLAINTEXT_VERSION: u8 = 1;
-/// Everything before the body.
+/// Size of everything before the body.
 pub(crate) const HEAD_BYTES: usize = 1 + 2 + 16 + 8 + 8 + 8 + 4;
 
-/// What kind of event a body is. Any number can be carried; one that is not named here is kept, receipted and skipped.
+/// Kind of a body. Any number is valid; a node stores, receipts and skips an unknown one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind(pub u16);
 
@@ -24,7 +24,7 @@ impl Kind {
     pub const RETRACT: Self = Self(0x0003);
     /// [`crate::payload::Reaction`].
     pub const REACTION: Self = Self(0x0004);
-    /// [`crate::payload::Receipt`]; has no seq.
+    /// [`crate::payload::Receipt`]; its seq is 0.
     pub const RECEIPT: Self = Self(0x0005);
     /// [`crate::payload::Chat`].
     pub const CHAT: Self = Self(0x0006);
@@ -38,7 +38,7 @@ impl Kind {
     pub const CONNECTION_REJECT: Self = Self(0x0012);
     /// [`crate::payload::ConnectionMoved`].
     pub const CONNECTION_MOVED: Self = Self(0x0013);
-    /// [`crate::payload::Resend`]; has no seq.
+    /// [`crate::payload::Resend`]; its seq is 0.
     pub const RESEND: Self = Self(0x0020);
     /// [`crate::payload::Probe`].
     pub const PROBE: Self = Self(0x0021);
@@ -47,22 +47,22 @@ impl Kind {
 /// One event between two nodes (docs/e2ee.md#plaintext).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Plaintext {
-    /// What the body is.
+    /// The kind of the body.
     pub kind: Kind,
-    /// Made by the sender, the same in every try.
+    /// Chosen by the sender, the same in every attempt.
     pub message_id: MessageId,
     /// The sender's incarnation for this connection.
     pub incarnation: Incarnation,
-    /// The sender's count of what must be complete, from 1; 0 for receipts and `resend`.
+    /// The sender's sequence number, from 1 in each incarnation; 0 for receipts and `resend`.
     pub seq: u64,
-    /// When the sender sealed it first.
+    /// When the sender first sealed it.
     pub sent_at: Timestamp,
-    /// The payload, at most 240 KiB.
+    /// The payload, up to 240 KiB.
     pub body: Vec<u8>,
 }
 
 impl fmt::Debug for Plaintext {
-    /// Everything but the body, which holds what people wrote, and keys.
+    /// Omits the body, which contains private text and keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, id, seq, body_bytes) = (self.kind, self.message_id, self.seq, self.body.len());
         write!(
@@ -72,15 +72,15 @@ impl fmt::Debug for Plaintext {
     }
 }
 
-/// A body over the limit.
+/// Error when a body exceeds its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("body too large: {actual_bytes} bytes, limit {PLAINTEXT_BODY_BYTES_MAX}")]
 pub struct BodyTooLarge {
-    /// What it has.
+    /// The size of the body.
     pub actual_bytes: usize,
 }
 
-/// Bytes that opened but are no plaintext that this version knows.
+/// Error when a record is malformed or of an unknown version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a plaintext of a known version")]
 pub struct ParsePlaintextError;
@@ -92,10 +92,10 @@ impl From<ParseRecordError> for ParsePlaintextError {
 }
 
 impl Plaintext {
-    /// Writes the record.
+    /// Encodes the record.
     ///
     /// # Errors
-    /// [`BodyTooLarge`] over 240 KiB.
+    /// [`BodyTooLarge`] above 240 KiB.
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BodyTooLarge> {
         if self.body.len() > PLAINTEXT_BODY_BYTES_MAX {
             return Err(BodyTooLarge {
@@ -115,10 +115,10 @@ impl Plaintext {
         Ok(record.finish())
     }
 
-    /// Reads the record; the kind may be any number.
+    /// Parses a record of any kind.
     ///
     /// # Errors
-    /// [`ParsePlaintextError`] for another layout, an unknown version or a body over 240 KiB.
+    /// [`ParsePlaintextError`] for a wrong layout, an unknown version or a body above 240 KiB.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParsePlaintextError> {
         let mut reader = Reader::new(bytes);
         if reader.u8()? != PLAINTEXT_VERSION {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kind_is_carried() {
+    fn unknown_kind_round_trips() {
         let plaintext = plaintext(b"body".to_vec());
         assert_eq!(
             Plaintext::parse(&plaintext.encode().unwrap()),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_and_lengths_are_refused() {
+    fn wrong_versions_and_lengths_are_refused() {
         let bytes = plaintext(b"body".to_vec()).encode().unwrap();
         let mut other_version = bytes.to_vec();
         other_version[0] = 2;
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_has_a_limit() {
+    fn oversized_body_is_refused() {
         assert!(
             plaintext(vec![0; PLAINTEXT_BODY_BYTES_MAX])
                 .encode()

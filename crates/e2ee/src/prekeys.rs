@@ -1,5 +1,5 @@
-//! Prekeys: the signed base that a peer reads before it writes, its secret half, and the form in which it lies at the
-//! relay.
+//! Prekeys: the signed base that a peer needs to start a session, its secret half, and the sealed
+//! form that the relay stores.
 
 use crate::card::{CardError, SignedCard};
 use crate::envelope::EnvelopeDirection;
@@ -20,38 +20,38 @@ use zeroize::Zeroizing;
 
 const BASE_VERSION: u8 = 1;
 const SECRETS_VERSION: u8 = 1;
-/// An ML-KEM-768 encapsulation key.
+/// Size of an ML-KEM-768 encapsulation key.
 const PQSPK_BYTES: usize = 1_184;
 const RECORD_BYTES: usize = 1 + 32 + 8 + 8 + 8 + 8 + 4 + 32 + PQSPK_BYTES;
-/// A base with its signature.
+/// Size of a base with its signature.
 pub(crate) const BASE_BYTES: usize = RECORD_BYTES + SIGNATURE_BYTES;
 const PADDED_BYTES: usize = SEALED_PREKEYS_BYTES - NONCE_BYTES - TAG_BYTES;
 
-/// What a base is for: one connection, or one invite.
+/// Scope of a base: one connection or one invite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope([u8; 32]);
 
 impl Scope {
-    /// The scope of a connection's base: its `conn_id`.
+    /// Returns the scope of a connection's base, which is its `conn_id`.
     #[must_use]
     pub const fn connection(conn_id: &ConnId) -> Self {
         Self(*conn_id.as_bytes())
     }
 
-    /// The scope of an invite's base: `H(P" invite" || invite_id)`.
+    /// Returns the scope of an invite's base: `H(P" invite" || invite_id)`.
     #[must_use]
     pub fn invite(invite_id: &InviteId) -> Self {
         Self(hash(&[label!("invite"), invite_id.as_bytes()]))
     }
 
-    /// The 32 raw bytes.
+    /// Returns the 32 raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// Which base: the epoch it was made in and the number of its key.
+/// Identifier of a base within its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BaseId {
     /// The epoch of the base.
@@ -60,7 +60,7 @@ pub struct BaseId {
     pub spk_id: u32,
 }
 
-/// `max(last + 1, unix_ms)`: the epoch of the next base or session after `last`.
+/// Returns the epoch of the next base or session: `max(last + 1, unix_ms)`.
 #[must_use]
 pub const fn next_epoch(last: u64, now: Timestamp) -> u64 {
     let after = last.saturating_add(1);
@@ -71,7 +71,7 @@ pub const fn next_epoch(last: u64, now: Timestamp) -> u64 {
     }
 }
 
-/// A prekey base whose signature holds (docs/e2ee.md#prekeys).
+/// Prekey base with a verified signature (docs/e2ee.md#prekeys).
 #[derive(Clone)]
 pub struct PrekeyBase {
     bytes: Vec<u8>,
@@ -89,26 +89,26 @@ struct BaseFields {
     pqspk: EncapsulationKey,
 }
 
-/// Why a base is refused.
+/// Error when a base is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BaseError {
-    /// Not the layout of a base, an unknown version, or a key that is none.
+    /// Wrong layout, unknown version, or an invalid key.
     #[error("malformed prekeys")]
     Malformed,
-    /// Not signed by that identity.
-    #[error("signature of the prekeys does not hold")]
+    /// The signature is not that of the expected owner.
+    #[error("the signature of the prekeys is invalid")]
     Signature,
-    /// Made for another connection or invite.
-    #[error("prekeys of another connection or invite")]
+    /// The base belongs to another connection or invite.
+    #[error("the prekeys belong to another connection or invite")]
     Scope,
-    /// Past `not_after`.
-    #[error("prekeys have expired")]
+    /// `not_after` has passed.
+    #[error("the prekeys have expired")]
     Expired,
-    /// More than two days before `not_before`.
-    #[error("prekeys are not valid yet")]
+    /// `not_before` is more than two days in the future.
+    #[error("the prekeys are not valid yet")]
     NotYetValid,
-    /// Its epoch is below the last one seen.
-    #[error("prekeys are older than those seen before")]
+    /// The epoch is below the highest one seen.
+    #[error("the prekeys are older than earlier ones")]
     Replayed,
 }
 
@@ -119,7 +119,7 @@ impl From<ParseRecordError> for BaseError {
 }
 
 impl PrekeyBase {
-    /// Reads a signed base, which must be `owner`'s and of that scope.
+    /// Parses a signed base and verifies that it is `owner`'s and of `scope`.
     ///
     /// # Errors
     /// [`BaseError::Malformed`], [`BaseError::Signature`] or [`BaseError::Scope`].
@@ -142,7 +142,8 @@ impl PrekeyBase {
         })
     }
 
-    /// Whether the base may be used at `now`, after `last_epoch` was the highest seen of this owner and scope.
+    /// Checks that the base may be used at `now`. `last_epoch` is the highest epoch seen for this
+    /// owner and scope.
     ///
     /// # Errors
     /// [`BaseError::Expired`], [`BaseError::NotYetValid`] or [`BaseError::Replayed`].
@@ -159,25 +160,25 @@ impl PrekeyBase {
         Ok(())
     }
 
-    /// Record and signature, as they travel.
+    /// Returns the record and its signature in wire form.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Epoch and number.
+    /// Returns the epoch and the number of the signed prekey.
     #[must_use]
     pub const fn base_id(&self) -> BaseId {
         self.fields.base_id
     }
 
-    /// The owner's incarnation for this connection; [`Incarnation::NONE`] in an invite's.
+    /// Returns the owner's incarnation for this connection; [`Incarnation::NONE`] for an invite.
     #[must_use]
     pub const fn incarnation(&self) -> Incarnation {
         self.fields.incarnation
     }
 
-    /// Until when the base may be used.
+    /// Returns the last moment at which the base may be used.
     #[must_use]
     pub const fn not_after(&self) -> Timestamp {
         self.fields.not_after
@@ -221,24 +222,24 @@ fn parse_record(record: &[u8]) -> Result<BaseFields, BaseError> {
     })
 }
 
-/// What a new base is to say.
+/// Parameters of a new base.
 #[derive(Debug, Clone, Copy)]
 pub struct BaseParameters {
-    /// What it is for.
+    /// The connection or invite that it is for.
     pub scope: Scope,
     /// The owner's incarnation for the connection; [`Incarnation::NONE`] for an invite.
     pub incarnation: Incarnation,
-    /// [`next_epoch`] after the last base of this scope.
+    /// The epoch: [`next_epoch`] after the last base of this scope.
     pub epoch: u64,
-    /// The number of the key, the owner's own count.
+    /// The number of the signed prekey, counted by the owner.
     pub spk_id: u32,
-    /// `not_before`: when it is made.
+    /// `not_before`: the time of creation.
     pub now: Timestamp,
-    /// `not_after` is this much later.
+    /// How long the base is valid: `not_after` is `now + lifetime`.
     pub lifetime: Duration,
 }
 
-/// The secret half of a base, with the signed base itself. The ML-KEM key is kept as its seed.
+/// Secret half of a base, with the signed base. The ML-KEM key is stored as its seed.
 #[derive(Clone)]
 pub struct PrekeySecrets {
     base: Vec<u8>,
@@ -248,13 +249,13 @@ pub struct PrekeySecrets {
     pq_seed: Zeroizing<[u8; 64]>,
 }
 
-/// Stored bytes that are no prekey secrets of ours.
+/// Error when stored prekey secrets cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stored prekey secrets are malformed")]
 pub struct ParsePrekeySecretsError;
 
 impl PrekeySecrets {
-    /// Draws a new base and signs it. Returns the secret half and the signed base to publish.
+    /// Generates and signs a base. Returns the secret half and the signed base to publish.
     #[must_use]
     pub fn generate(
         identity: &Identity,
@@ -282,7 +283,7 @@ impl PrekeySecrets {
         )
     }
 
-    /// For the vault: `01 || LP(base) || SPK secret 32 || ML-KEM seed 64`.
+    /// Encodes the secrets for the vault: `01 || LP(base) || SPK secret 32 || ML-KEM seed 64`.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut record = Writer::with_capacity(5 + BASE_BYTES + 96);
@@ -294,27 +295,28 @@ impl PrekeySecrets {
         record.finish()
     }
 
-    /// Reads what [`PrekeySecrets::encode`] wrote.
+    /// Parses the output of [`PrekeySecrets::encode`].
     ///
     /// # Errors
-    /// [`ParsePrekeySecretsError`] for another layout or version.
+    /// [`ParsePrekeySecretsError`] for a wrong layout or version.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParsePrekeySecretsError> {
         parse_secrets(bytes).map_err(|_| ParsePrekeySecretsError)
     }
 
-    /// Epoch and number: with the scope, how an INIT names the base it used.
+    /// Returns the epoch and the number of the signed prekey. With the scope, an INIT names its
+    /// base by these.
     #[must_use]
     pub const fn base_id(&self) -> BaseId {
         self.base_id
     }
 
-    /// Until when a peer may use the base.
+    /// Returns the last moment at which a peer may use the base.
     #[must_use]
     pub const fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// The signed base, as published.
+    /// Returns the signed base as published.
     #[must_use]
     pub fn base(&self) -> &[u8] {
         &self.base
@@ -371,15 +373,15 @@ fn parse_secrets(bytes: &[u8]) -> Result<PrekeySecrets, BaseError> {
     })
 }
 
-/// The key under which a mailbox's base lies at the relay, so that the relay can neither link two mailboxes nor test a
-/// guessed identity.
+/// PKEY: the key that seals a base for storage at the relay. It keeps the relay from linking two
+/// mailboxes and from testing a guessed identity.
 pub struct SealedPrekeysKey {
     key: Key,
     has_card: bool,
 }
 
 impl SealedPrekeysKey {
-    /// Of a connection's mailbox; `dir` is that of the envelopes into it.
+    /// Derives the key of a connection's mailbox. `dir` is the direction of the envelopes into it.
     #[must_use]
     pub fn for_mailbox(exp: &ExpPairing, dir: EnvelopeDirection) -> Self {
         Self {
@@ -388,7 +390,7 @@ impl SealedPrekeysKey {
         }
     }
 
-    /// Of an invite's mailbox, where the owner's card lies with the base.
+    /// Derives the key of an invite's mailbox. The owner's card is stored with the base there.
     #[must_use]
     pub fn for_invite(secret: &InviteSecret) -> Self {
         let dir = EnvelopeDirection::AcceptorToInviter.to_byte();
@@ -399,16 +401,16 @@ impl SealedPrekeysKey {
     }
 }
 
-/// Why a base cannot be sealed for the relay, or what lay there cannot be used.
+/// Error when prekeys cannot be sealed for the relay, or sealed prekeys cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealedPrekeysError {
-    /// An invite's needs a card, a connection's has none; or they do not fit.
-    #[error("an invite's prekeys come with a card, a connection's without")]
+    /// An invite's base has no card, a connection's base has one, or both together are too long.
+    #[error("an invite's prekeys require a card and a connection's prekeys must have none")]
     CardMismatch,
-    /// It does not open under that key for that mailbox, or is not padded with zeros.
+    /// The bytes do not open with this key for this mailbox, or their padding is not zero.
     #[error("sealed prekeys do not open")]
     Invalid,
-    /// The card inside does not hold.
+    /// The card inside is invalid.
     #[error(transparent)]
     Card(#[from] CardError),
 }
@@ -419,10 +421,11 @@ impl From<ParseRecordError> for SealedPrekeysError {
     }
 }
 
-/// Seals a base, and an invite's card before it, into the 2,048 bytes that lie at the relay (docs/e2ee.md#prekeys-at-the-relay).
+/// Seals a base, for an invite after its card, into the 2,048 bytes that the relay stores
+/// (docs/e2ee.md#prekeys-at-the-relay).
 ///
 /// # Errors
-/// [`SealedPrekeysError::CardMismatch`] when a card comes with a connection's key or none with an invite's.
+/// [`SealedPrekeysError::CardMismatch`] if a connection's base has a card or an invite's has none.
 pub fn seal_prekeys(
     key: &SealedPrekeysKey,
     mailbox: &MailboxId,
@@ -450,12 +453,12 @@ pub fn seal_prekeys(
     Ok(bytes)
 }
 
-/// Opens what lay at the relay: the verified card of an invite, and the bytes of a base that is still to be verified
-/// with [`PrekeyBase::parse_verified`].
+/// Opens sealed prekeys. Returns the verified card of an invite, and the base, which the caller
+/// verifies with [`PrekeyBase::parse_verified`].
 ///
 /// # Errors
-/// [`SealedPrekeysError`] when it does not open under that key for that mailbox, is not padded with zeros, or the card
-/// does not hold.
+/// [`SealedPrekeysError`] if the bytes do not open with this key for this mailbox, their padding is
+/// not zero, or the card is invalid.
 pub fn open_prekeys(
     key: &SealedPrekeysKey,
     mailbox: &MailboxId,

@@ -1,4 +1,5 @@
-//! The primitives as the specification writes them: `H`, `KDF`, `HMAC`, `X`, X25519 and labelled Ed25519.
+//! The primitives in the notation of docs/e2ee.md: `H`, `KDF`, `HMAC`, `X`, X25519 and labelled
+//! Ed25519.
 
 use chacha20poly1305::{
     KeyInit as _, XChaCha20Poly1305,
@@ -12,7 +13,7 @@ use subtle::ConstantTimeEq as _;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// `P" x"`: the label prefix, a space and a word.
+/// `P" word"`: the label prefix, a space and a word.
 macro_rules! label {
     ($word:literal) => {
         concat!("Sealpost-1 ", $word).as_bytes()
@@ -20,29 +21,29 @@ macro_rules! label {
 }
 pub(crate) use label;
 
-/// Width of a tag of XChaCha20-Poly1305.
+/// Size of an XChaCha20-Poly1305 tag.
 pub(crate) const TAG_BYTES: usize = 16;
-/// Width of a nonce of XChaCha20-Poly1305.
+/// Size of an XChaCha20-Poly1305 nonce.
 pub(crate) const NONCE_BYTES: usize = 24;
-/// Width of an Ed25519 signature.
+/// Size of an Ed25519 signature.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
-/// `0^24`: the nonce of a key that seals exactly once.
+/// `0^24`: the nonce for a key that seals exactly once.
 pub(crate) const ZERO_NONCE: [u8; NONCE_BYTES] = [0; NONCE_BYTES];
-/// `0^32`: the salt of every KDF that names none.
+/// `0^32`: the default salt of `KDF`.
 pub(crate) const ZERO_SALT: [u8; 32] = [0; 32];
 
-/// A symmetric secret of 32 bytes: zeroised, never printed.
+/// Symmetric key of 32 bytes, zeroised when dropped and never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Key(pub(crate) [u8; 32]);
 
 impl Key {
-    /// Whether both are the same, in constant time.
+    /// Compares two keys in constant time.
     pub(crate) fn constant_time_eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
 
-/// `H`: SHA-256 over the parts, one after the other.
+/// `H`: SHA-256 of the concatenated parts.
 pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -51,7 +52,7 @@ pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// `KDF(salt, ikm, info, N)`: HKDF-SHA256 (RFC 5869), `info` in parts.
+/// `KDF(salt, ikm, info, N)`: HKDF-SHA256 (RFC 5869) with `info` in parts.
 pub(crate) fn kdf<const N: usize>(
     salt: &[u8; 32],
     ikm: &[u8],
@@ -82,13 +83,13 @@ pub(crate) fn hmac(key: &Key, message: &[u8]) -> [u8; 32] {
         .into()
 }
 
-/// HMAC-SHA256 with the key already taken in, for several messages under one key.
+/// Returns HMAC-SHA256 initialised with the key, for several messages under one key.
 pub(crate) fn keyed_hmac(key: &Key) -> Hmac<Sha256> {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&key.0).expect("any length")
 }
 
-/// `X(key, nonce, plaintext, ad)`: XChaCha20-Poly1305, the tag at the end.
+/// `X(key, nonce, plaintext, ad)`: XChaCha20-Poly1305 with the tag after the ciphertext.
 pub(crate) fn seal(key: &Key, nonce: &[u8; NONCE_BYTES], plaintext: &[u8], ad: &[u8]) -> Vec<u8> {
     let cipher = XChaCha20Poly1305::new(&key.0.into());
     #[expect(
@@ -106,7 +107,7 @@ pub(crate) fn seal(key: &Key, nonce: &[u8; NONCE_BYTES], plaintext: &[u8], ad: &
         .expect("length fits")
 }
 
-/// Opens what [`seal`] made; `None` when the tag does not verify.
+/// Opens the output of [`seal`]. Returns `None` if the tag is invalid.
 pub(crate) fn open(
     key: &Key,
     nonce: &[u8; NONCE_BYTES],
@@ -126,26 +127,26 @@ pub(crate) fn open(
         .map(Zeroizing::new)
 }
 
-/// X25519 (RFC 7748); `None` when the result is not contributory.
+/// X25519 (RFC 7748). Returns `None` if the result is not contributory.
 pub(crate) fn diffie_hellman(secret: &StaticSecret, public: &[u8; 32]) -> Option<Key> {
     let shared = secret.diffie_hellman(&PublicKey::from(*public));
     shared.was_contributory().then(|| Key(shared.to_bytes()))
 }
 
-/// `N` random bytes.
+/// Returns `N` random bytes.
 pub(crate) fn random<const N: usize>(rng: &mut (impl CryptoRng + ?Sized)) -> [u8; N] {
     let mut bytes = [0; N];
     rng.fill_bytes(&mut bytes);
     bytes
 }
 
-/// A new X25519 secret.
+/// Generates an X25519 secret.
 pub(crate) fn random_secret(rng: &mut (impl CryptoRng + ?Sized)) -> StaticSecret {
     let seed = Zeroizing::new(random::<32>(rng));
     StaticSecret::from(*seed)
 }
 
-/// `record || sign(label || 00 || record)`.
+/// Returns `record || sign(label || 00 || record)`.
 pub(crate) fn sign_record(key: &SigningKey, label: &[u8], record: Vec<u8>) -> Vec<u8> {
     let signature = key.sign(&[label, &[0], &record].concat());
     let mut signed = record;
@@ -158,7 +159,7 @@ pub(crate) fn split_signed(signed: &[u8]) -> Option<(&[u8], &[u8; SIGNATURE_BYTE
     signed.split_last_chunk::<SIGNATURE_BYTES>()
 }
 
-/// Whether the signature over `label || 00 || record` is `ik_ed`'s (RFC 8032, strictly).
+/// Verifies the signature over `label || 00 || record` strictly (RFC 8032).
 pub(crate) fn is_signature_valid(
     ik_ed: &[u8; 32],
     label: &[u8],

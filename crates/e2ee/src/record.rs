@@ -1,13 +1,14 @@
-//! Fixed layouts: big-endian integers, raw arrays, and `LP(x)`, a u32 length and then x.
+//! Records of fixed layout: big-endian integers, raw arrays, and `LP(x)`, a u32 length followed by
+//! x.
 
 use zeroize::Zeroizing;
 
-/// Bytes that are not the record they should be.
+/// Error when bytes do not have the expected layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed record")]
 pub(crate) struct ParseRecordError;
 
-/// Reads a record front to back; every read checks what is left.
+/// Reads a record from front to back and checks every length.
 pub(crate) struct Reader<'a> {
     input: &'a [u8],
     position: usize,
@@ -18,12 +19,12 @@ impl<'a> Reader<'a> {
         Self { input, position: 0 }
     }
 
-    /// Everything read so far.
+    /// Returns the bytes read so far.
     pub(crate) fn consumed(&self) -> &'a [u8] {
         self.input.split_at(self.position).0
     }
 
-    /// Everything not read yet.
+    /// Returns the bytes not read yet.
     pub(crate) fn remaining(&self) -> &'a [u8] {
         self.input.split_at(self.position).1
     }
@@ -54,7 +55,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A byte that is 0 or 1.
+    /// Reads a byte that must be 0 or 1.
     pub(crate) fn flag(&mut self) -> Result<bool, ParseRecordError> {
         match self.u8()? {
             0 => Ok(false),
@@ -63,18 +64,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `LP(x)`.
+    /// Reads `LP(x)`.
     pub(crate) fn lp(&mut self) -> Result<&'a [u8], ParseRecordError> {
         let len = self.lp_len()?;
         self.bytes(len)
     }
 
-    /// The length in front of an `LP(x)`, when what was read up to here matters to the caller.
+    /// Reads only the length of an `LP(x)`, for a caller that needs the position before x.
     pub(crate) fn lp_len(&mut self) -> Result<usize, ParseRecordError> {
         usize::try_from(self.u32()?).map_err(|_| ParseRecordError)
     }
 
-    /// A count of records to come, refused when over `max`.
+    /// Reads a number of records, up to `max`.
     pub(crate) fn count(&mut self, max: usize) -> Result<usize, ParseRecordError> {
         let count = self.lp_len()?;
         if count > max {
@@ -93,16 +94,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a record that may hold secrets: the buffer is zeroised when dropped.
+/// Writes a record that may contain secrets. The buffer is zeroised when dropped.
 pub(crate) struct Writer(Zeroizing<Vec<u8>>);
 
 impl Writer {
-    /// A buffer that does not move while it holds position most `capacity` bytes.
+    /// Creates a buffer that is not reallocated up to `capacity` bytes.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self(Zeroizing::new(Vec::with_capacity(capacity)))
     }
 
-    /// Appends raw bytes. A buffer that must grow is copied and the old one wiped, so that no secret stays behind.
+    /// Appends raw bytes. A buffer that must grow is copied and the old one zeroised, because `Vec`
+    /// would leave secrets behind.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         let needed = self.0.len() + bytes.len();
         if needed > self.0.capacity() {
@@ -143,7 +145,7 @@ impl Writer {
     }
 }
 
-/// A length as `LP` writes it.
+/// Converts a length to the form that `LP` uses.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "every length here is bounded far below 4 GiB"
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_nothing_past_it() {
+    fn written_record_reads_back() {
         let mut writer = Writer::with_capacity(1);
         writer.u8(7).u32(1).u64(2).flag(true).lp(b"abc");
         let bytes = writer.finish();

@@ -1,8 +1,8 @@
-//! Safety numbers: what two people compare, read aloud or scanned, to know that nobody stands between them
-//! (`docs/e2ee-files-invites-vault.md#safety-number`).
+//! Safety numbers, which two people compare to rule out an attacker between them
+//! (docs/e2ee-files-invites-vault.md#safety-number).
 //!
-//! The number is Signal's numeric fingerprint; [`HalfFingerprint::compute`] is its general form. The QR code holds both
-//! fingerprints, so that the one who scans it compares without reading.
+//! The number is Signal's numeric fingerprint; [`HalfFingerprint::compute`] is its general form.
+//! The QR code holds both fingerprints, so that a scan replaces the comparison by eye.
 
 use crate::keys::{Fingerprint, PeerIdentity};
 use sealpost_proto::b64;
@@ -11,7 +11,7 @@ use std::fmt;
 
 /// Rounds of SHA-512 for each half.
 pub const ITERATIONS: u32 = 5_200;
-/// Version of the numeric fingerprint, two bytes in front of the first round.
+/// Version of the numeric fingerprint, the first two bytes of the first round's input.
 pub const FINGERPRINT_VERSION: u16 = 0;
 
 const QR_MARKER: &str = "sealpost:sn1.";
@@ -20,12 +20,14 @@ const GROUP_BYTES: usize = 5;
 const GROUPS_PER_HALF: usize = 6;
 const DIGITS: usize = 2 * GROUPS_PER_HALF * GROUP_DIGITS;
 
-/// One side's part of a safety number: the first 32 bytes of the last SHA-512, of which 30 become digits.
+/// One side's half of a safety number: the first 32 bytes of the last SHA-512. 30 of them become
+/// digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HalfFingerprint([u8; 32]);
 
 impl HalfFingerprint {
-    /// Signal's iterated hash over `version || keys || id`, then `iterations - 1` times over the hash and `keys`.
+    /// Computes Signal's iterated hash: SHA-512 over `version || keys || id || keys`, then
+    /// `iterations - 1` rounds over the hash and `keys`.
     #[must_use]
     pub fn compute(version: u16, id: &[u8], keys: &[u8], iterations: u32) -> Self {
         let first = Sha512::new()
@@ -44,13 +46,13 @@ impl HalfFingerprint {
         Self(half)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// 30 digits: each 5 bytes as a number modulo 100,000.
+    /// Returns 30 digits: each 5 bytes as a number modulo 100,000.
     #[must_use]
     pub fn digits(&self) -> String {
         let groups = self.0.chunks_exact(GROUP_BYTES).take(GROUPS_PER_HALF);
@@ -68,12 +70,13 @@ impl HalfFingerprint {
     }
 }
 
-/// The 60 digits of a pair, the same on both sides. `Display` writes them in twelve groups of five.
+/// The 60 digits of a pair of identities, equal on both sides. `Display` writes them in twelve
+/// groups of five.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SafetyNumber(String);
 
 impl SafetyNumber {
-    /// The number of two sides; their order does not matter. Takes some milliseconds.
+    /// Computes the number of two identities in any order. Takes a few milliseconds.
     #[must_use]
     pub fn for_identities(one: &PeerIdentity, other: &PeerIdentity) -> Self {
         let [one, other] = [one, other].map(|side| {
@@ -88,7 +91,7 @@ impl SafetyNumber {
         Self::from_halves(&one, &other)
     }
 
-    /// The number of two halves, the smaller first.
+    /// Joins two halves in any order.
     #[must_use]
     pub fn from_halves(one: &HalfFingerprint, other: &HalfFingerprint) -> Self {
         let (one, other) = (one.digits(), other.digits());
@@ -99,13 +102,13 @@ impl SafetyNumber {
         })
     }
 
-    /// The 60 digits without spaces.
+    /// Returns the 60 digits without spaces.
     #[must_use]
     pub fn as_digits(&self) -> &str {
         &self.0
     }
 
-    /// Whether `text`, as a person typed it, is this number; white space and hyphens do not matter.
+    /// Whether `text`, as typed by a person, is this number. White space and hyphens are ignored.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         let typed = text
@@ -127,36 +130,36 @@ impl fmt::Display for SafetyNumber {
     }
 }
 
-/// The content of the QR code that one side shows and the other scans.
+/// Content of the QR code that one side shows and the other scans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerificationCode {
     shown_by: Fingerprint,
     meant_for: Fingerprint,
 }
 
-/// Text that is not the content of a verification code.
+/// Error when a text is not the content of a verification code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a verification code of sealpost")]
+#[error("not a Sealpost verification code")]
 pub struct ParseVerificationCodeError;
 
 /// Why a scanned code does not verify a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// One's own code was scanned.
-    #[error("this is your own code; scan the one on the other side's screen")]
+    /// The scanner scanned its own code.
+    #[error("this is your own code; scan the code on your partner's screen")]
     OwnCode,
-    /// The code was shown by somebody else than this connection's peer.
+    /// The code belongs to another identity than the connection's peer.
     #[error(
         "the code belongs to another identity than this connection's; do not trust the connection"
     )]
     PeerIdentity,
-    /// The peer shows a code for another identity than one's own.
-    #[error("the other side knows you under another identity; do not trust the connection")]
+    /// The peer's code names another identity than the scanner's.
+    #[error("your partner knows you under another identity; do not trust the connection")]
     OwnIdentity,
 }
 
 impl VerificationCode {
-    /// The code that the holder of `own` shows to the holder of `peer`.
+    /// Creates the code that `own` shows to `peer`.
     #[must_use]
     pub const fn new(own: Fingerprint, peer: Fingerprint) -> Self {
         Self {
@@ -165,7 +168,7 @@ impl VerificationCode {
         }
     }
 
-    /// The text in the QR code: `sealpost:sn1.` and both fingerprints as base64url.
+    /// Returns the text of the QR code: `sealpost:sn1.` and both fingerprints as base64url.
     #[must_use]
     pub fn encode(&self) -> String {
         format!(
@@ -174,7 +177,7 @@ impl VerificationCode {
         )
     }
 
-    /// Reads the text of a scanned code.
+    /// Parses the text of a scanned code.
     ///
     /// # Errors
     /// [`ParseVerificationCodeError`] for any other text.
@@ -193,10 +196,10 @@ impl VerificationCode {
         })
     }
 
-    /// Compares a scanned code with what the scanner knows: its own fingerprint and its peer's.
+    /// Compares a scanned code with the scanner's own fingerprint and that of its peer.
     ///
     /// # Errors
-    /// [`Mismatch`] says which of the two differs.
+    /// [`Mismatch`] states which of the two differs.
     pub fn compare(&self, own: &Fingerprint, peer: &Fingerprint) -> Result<(), Mismatch> {
         match (self.shown_by == *peer, self.meant_for == *own) {
             (true, true) => Ok(()),

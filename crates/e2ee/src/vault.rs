@@ -1,8 +1,8 @@
-//! Secrets at rest: one data key for a data folder, sealed columns, and what wraps the data key
-//! (`docs/e2ee-files-invites-vault.md#vault`).
+//! Secrets at rest: a data key per data folder, sealed columns, and the wrapping of the data key
+//! (docs/e2ee-files-invites-vault.md#vault).
 //!
-//! A [`KeyFile`] stands outside the data folder and wraps the [`DataKey`]; the wrapped key stands inside. Nothing here
-//! reads or writes a file: whoever does sets mode 0600.
+//! A [`KeyFile`] outside the data folder wraps the [`DataKey`]; the wrapped key is stored inside.
+//! The module performs no I/O: the caller writes the files with mode 0600.
 
 use crate::primitive::{self, Key, NONCE_BYTES, TAG_BYTES, hash, label, random};
 use crate::record::{ParseRecordError, Reader, Writer, push_lp};
@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 
 const CHECKSUM_BYTES: usize = 4;
 
-/// What sealing adds to a column's value.
+/// Size that sealing adds to a column's value.
 pub const COLUMN_OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES;
-/// Longest text of a key file.
+/// Maximum length of a key file.
 pub const KEY_FILE_BYTES_MAX: usize = 128;
-/// Longest wrapped data key.
+/// Maximum size of a wrapped data key.
 pub const WRAPPED_KEY_BYTES_MAX: usize =
     2 + 4 + parameters_bytes(WrapKind::Passphrase) + NONCE_BYTES + 32 + TAG_BYTES;
 
@@ -24,49 +24,49 @@ const KEY_FILE_MARKER: &str = "sealpost-key1.";
 const KEY_FILE_VERSION: u8 = 1;
 const WRAP_VERSION: u8 = 1;
 
-/// A sealed value does not open: another key, another place in the database, or altered.
+/// Error when a sealed value does not open: wrong key, wrong place in the database, or altered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stored secret does not open: it was altered, moved, or sealed under another key")]
 pub struct ColumnError;
 
-/// Why a text is not taken as a key file.
+/// Error when a text is not a valid key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
-    /// Something else altogether.
-    #[error("not a key file of sealpost")]
+    /// The text is no key file.
+    #[error("not a Sealpost key file")]
     NotAKeyFile,
-    /// The checksum does not fit.
+    /// The checksum or the length is wrong.
     #[error("the key file is damaged: restore it from a copy")]
     Damaged,
-    /// A form that this program does not know.
+    /// The version is unknown.
     #[error("the key file has version {version}, which is unknown here; update this program")]
     UnknownVersion {
-        /// As it stands in the file.
+        /// The version in the file.
         version: u8,
     },
 }
 
-/// Why a wrapped data key does not come out.
+/// Error when a data key cannot be unwrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnwrapError {
-    /// Not a wrapped key.
+    /// The record is no wrapped key.
     #[error("the wrapped data key is malformed")]
     Malformed,
-    /// A form that this program does not know.
+    /// The version is unknown.
     #[error(
         "the wrapped data key has version {version}, which is unknown here; update this program"
     )]
     UnknownVersion {
-        /// As it stands in the record.
+        /// The version in the record.
         version: u8,
     },
-    /// It is wrapped by something else than a key file.
+    /// The key is not wrapped by a key file.
     #[error("the data key is wrapped by {kind}, not by a key file")]
     UnsupportedWrap {
-        /// By what.
+        /// What wraps it.
         kind: WrapKind,
     },
-    /// The key file is not the one that wrapped it, or the record was altered.
+    /// Another key file wrapped the key, or the record was altered.
     #[error("the key file does not belong to this data folder")]
     WrongKeyFile,
 }
@@ -76,9 +76,9 @@ pub enum UnwrapError {
 pub enum WrapKind {
     /// Argon2id (RFC 9106) over a passphrase.
     Passphrase,
-    /// A key file.
+    /// The key in a key file.
     KeyFile,
-    /// A key file's text that a service credential holds.
+    /// The key in a key file's text, passed as a service credential.
     Credential,
 }
 
@@ -111,39 +111,39 @@ impl std::fmt::Display for WrapKind {
     }
 }
 
-/// The key of all sealed columns of one data folder.
+/// Key of all sealed columns of one data folder.
 #[derive(Clone)]
 pub struct DataKey(Key);
 
 impl DataKey {
-    /// Draws a new key.
+    /// Generates a new key.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         Self(Key(random(rng)))
     }
 
-    /// Takes 32 raw bytes as they are.
+    /// Wraps 32 raw bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Key(bytes))
     }
 }
 
-/// Where a sealed value stands; a value that was moved does not open.
+/// Place of a sealed value. A value moved to another place does not open.
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
     /// The table's name.
     pub table: &'a str,
-    /// The row's primary key as bytes, the same at every writing.
+    /// The row's primary key in a byte form that never changes.
     pub pk: &'a [u8],
     /// The column's name.
     pub column: &'a str,
-    /// The row's version; 0 where rows have none.
+    /// The row's version; 0 if rows have no version.
     pub version: u64,
 }
 
 impl Column<'_> {
-    /// `LP(table) || LP(pk) || LP(column) || version u64`.
+    /// Encodes `LP(table) || LP(pk) || LP(column) || version u64`.
     fn associated(&self) -> Vec<u8> {
         let mut bytes =
             Vec::with_capacity(20 + self.table.len() + self.pk.len() + self.column.len());
@@ -155,7 +155,7 @@ impl Column<'_> {
     }
 }
 
-/// Seals the value of a column: a random nonce of 24 bytes, then ciphertext and tag.
+/// Seals a column's value: a random 24-byte nonce, then ciphertext and tag.
 #[must_use]
 pub fn seal_column(
     data_key: &DataKey,
@@ -166,10 +166,10 @@ pub fn seal_column(
     seal(&data_key.0, value, &column.associated(), rng)
 }
 
-/// Opens what [`seal_column`] sealed for the same place.
+/// Opens the output of [`seal_column`] for the same place.
 ///
 /// # Errors
-/// [`ColumnError`] for any other key, place or bytes.
+/// [`ColumnError`] for another key or place, or altered bytes.
 pub fn open_column(
     data_key: &DataKey,
     column: &Column<'_>,
@@ -178,18 +178,18 @@ pub fn open_column(
     open(&data_key.0, sealed, &column.associated()).ok_or(ColumnError)
 }
 
-/// The key that a key file holds.
+/// Key that a key file contains.
 #[derive(Clone)]
 pub struct KeyFile(Key);
 
 impl KeyFile {
-    /// Draws a new key.
+    /// Generates a new key.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         Self(Key(random(rng)))
     }
 
-    /// The file's text: one line, `sealpost-key1.<base64url>`.
+    /// Returns the file's text: one line, `sealpost-key1.<base64url>`.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<String> {
         let mut record = Writer::with_capacity(1 + 32 + CHECKSUM_BYTES);
@@ -201,10 +201,10 @@ impl KeyFile {
         Zeroizing::new(format!("{KEY_FILE_MARKER}{}\n", base64.as_str()))
     }
 
-    /// Reads the file's text; white space around it is allowed.
+    /// Parses the file's text. White space around it is ignored.
     ///
     /// # Errors
-    /// [`KeyFileError`] in words for the operator.
+    /// [`KeyFileError`] with a message for the operator.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         if text.len() > KEY_FILE_BYTES_MAX {
             return Err(KeyFileError::NotAKeyFile);
@@ -230,7 +230,7 @@ impl KeyFile {
         }
     }
 
-    /// Wraps a data key: the record that stands in the data folder.
+    /// Wraps a data key. Returns the record to store in the data folder.
     #[must_use]
     pub fn wrap(&self, data_key: &DataKey, rng: &mut (impl CryptoRng + ?Sized)) -> Vec<u8> {
         let mut record = vec![WRAP_VERSION, WrapKind::KeyFile.encode()];
@@ -243,7 +243,7 @@ impl KeyFile {
     /// Unwraps the data key of a data folder.
     ///
     /// # Errors
-    /// [`UnwrapError`] says whether the record, its kind or the key file is wrong.
+    /// [`UnwrapError`] if the record is malformed, of another kind, or wrapped by another key file.
     pub fn unwrap(&self, record: &[u8]) -> Result<DataKey, UnwrapError> {
         let wrapped = Wrapped::parse(record)?;
         if wrapped.kind != WrapKind::KeyFile {
@@ -258,10 +258,10 @@ impl KeyFile {
     }
 }
 
-/// A wrapped data key, taken apart.
+/// Parsed record of a wrapped data key.
 struct Wrapped<'a> {
     kind: WrapKind,
-    /// All before the nonce.
+    /// Everything before the nonce.
     head: &'a [u8],
     sealed: &'a [u8],
 }
@@ -291,7 +291,8 @@ impl From<ParseRecordError> for UnwrapError {
     }
 }
 
-/// A passphrase needs salt 16, memory in KiB u32, passes u32 and lanes u32; the others need nothing.
+/// Size of the wrapping's parameters. A passphrase has salt 16, memory in KiB u32, passes u32 and
+/// lanes u32.
 const fn parameters_bytes(kind: WrapKind) -> usize {
     match kind {
         WrapKind::Passphrase => 16 + 4 + 4 + 4,
@@ -299,12 +300,12 @@ const fn parameters_bytes(kind: WrapKind) -> usize {
     }
 }
 
-/// `P" wrap" || 00 ||` all that stands before the nonce.
+/// Builds the associated data: `P" wrap" || 00 ||` everything before the nonce.
 fn wrap_associated(head: &[u8]) -> Vec<u8> {
     [label!("wrap"), &[0], head].concat()
 }
 
-/// A random nonce, then `X(key, nonce, value, associated)`.
+/// Returns a random nonce, then `X(key, nonce, value, associated)`.
 fn seal(
     key: &Key,
     value: &[u8],

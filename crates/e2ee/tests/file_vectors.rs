@@ -1,4 +1,4 @@
-//! The vectors of invites, safety numbers and the vault, and a few rules beside them.
+//! Test vectors of invites, safety numbers and the vault, and properties of their parsers.
 
 #![expect(
     clippy::unwrap_used,
@@ -48,7 +48,7 @@ fn fingerprint(vector: &Value, name: &str) -> Fingerprint {
 }
 
 #[test]
-fn invites_are_read_and_written_as_in_the_vectors() {
+fn invite_vectors_round_trip() {
     for vector in list(INVITE, "valid") {
         for form in ["link", "uri"] {
             let invite = Invite::parse(text(&vector, form)).unwrap();
@@ -75,7 +75,7 @@ fn invites_are_read_and_written_as_in_the_vectors() {
 }
 
 #[test]
-fn invalid_invites_are_refused_for_their_reason() {
+fn invalid_invites_give_the_expected_error() {
     for vector in list(INVITE, "invalid") {
         let reason = match Invite::parse(text(&vector, "text")).unwrap_err() {
             InviteError::NotAnInvite => "not_an_invite",
@@ -90,7 +90,7 @@ fn invalid_invites_are_refused_for_their_reason() {
 }
 
 #[test]
-fn invites_are_refused_after_their_time_and_to_their_maker() {
+fn expired_and_own_invites_are_refused() {
     for vector in list(INVITE, "refused") {
         let invite = Invite::parse(text(&vector, "link")).unwrap();
         let now = Timestamp::from_millis(vector["now"].as_u64().unwrap());
@@ -117,7 +117,7 @@ fn some_invite(kind: InviteKind) -> Invite {
 }
 
 #[test]
-fn no_flipped_bit_is_another_invite() {
+fn flipped_bits_give_no_other_invite() {
     for kind in [
         InviteKind::ContactAddress,
         InviteKind::SingleUse {
@@ -132,7 +132,7 @@ fn no_flipped_bit_is_another_invite() {
                 let Ok(altered) = String::from_utf8(altered) else {
                     continue;
                 };
-                // A host's capitals mean the same host; nothing else may mean the same.
+                // A host name is case-insensitive; any other change must be refused.
                 let same = altered.to_lowercase() == form.to_lowercase()
                     && bit / 8 < "https://relay.example".len();
                 match Invite::parse(&altered) {
@@ -148,7 +148,7 @@ fn no_flipped_bit_is_another_invite() {
 }
 
 #[test]
-fn no_truncated_invite_is_one() {
+fn truncated_invites_are_refused() {
     let link = some_invite(InviteKind::ContactAddress).encode_link();
     for length in 0..link.len() {
         assert!(Invite::parse(&link[..length]).is_err(), "{length}");
@@ -157,7 +157,7 @@ fn no_truncated_invite_is_one() {
 }
 
 #[test]
-fn an_invites_secret_is_not_printed() {
+fn debug_output_hides_the_secret() {
     let invite = some_invite(InviteKind::ContactAddress);
     let printed = format!("{invite:?}");
     assert!(printed.contains("relay.example"));
@@ -167,7 +167,7 @@ fn an_invites_secret_is_not_printed() {
 }
 
 #[test]
-fn signals_published_number_comes_out() {
+fn number_matches_signals_published_example() {
     for vector in list(SAFETY_NUMBER, "signal") {
         let [one, other] = ["one", "other"].map(|side| {
             let version = u16::try_from(vector["version"].as_u64().unwrap()).unwrap();
@@ -200,7 +200,7 @@ fn hexadecimal(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_pairs_number_is_the_same_on_both_sides() {
+fn both_sides_compute_the_same_number() {
     for vector in list(SAFETY_NUMBER, "pairs") {
         let [one, other] = ["one", "other"].map(|side| {
             let side = &vector[side];
@@ -224,7 +224,7 @@ fn a_pairs_number_is_the_same_on_both_sides() {
 }
 
 #[test]
-fn codes_verify_the_pair_that_they_name_and_no_other() {
+fn codes_verify_only_the_pair_they_name() {
     for vector in list(SAFETY_NUMBER, "codes") {
         let code = VerificationCode::parse(text(&vector, "code")).unwrap();
         assert_eq!(code.encode(), text(&vector, "code"));
@@ -261,7 +261,7 @@ fn open_vector(vector: &Value) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn columns_open_where_they_were_sealed_and_nowhere_else() {
+fn columns_open_only_in_their_own_place() {
     for vector in list(VAULT, "columns") {
         assert_eq!(
             open_vector(&vector),
@@ -276,7 +276,7 @@ fn columns_open_where_they_were_sealed_and_nowhere_else() {
 }
 
 #[test]
-fn key_files_are_read_or_refused_for_their_reason() {
+fn key_files_parse_or_give_the_expected_error() {
     for text in list(VAULT, "key_files") {
         let text = text.as_str().unwrap();
         assert_eq!(KeyFile::parse(text).ok().unwrap().encode().as_str(), text);
@@ -293,7 +293,7 @@ fn key_files_are_read_or_refused_for_their_reason() {
 }
 
 #[test]
-fn the_data_key_comes_out_of_its_own_wrap_only() {
+fn data_key_unwraps_only_with_its_key_file() {
     let place = Column {
         table: "t",
         pk: b"1",
@@ -334,7 +334,7 @@ fn the_data_key_comes_out_of_its_own_wrap_only() {
 }
 
 #[test]
-fn no_flipped_bit_of_a_sealed_column_or_a_wrapped_key_opens() {
+fn flipped_bits_in_vault_records_do_not_open() {
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
     let (key_file, data_key) = (KeyFile::generate(&mut rng), DataKey::generate(&mut rng));
     let place = Column {
@@ -363,7 +363,7 @@ fn no_flipped_bit_of_a_sealed_column_or_a_wrapped_key_opens() {
 
 proptest! {
     #[test]
-    fn no_text_crashes_a_parser(text in ".{0,400}", body in "[A-Za-z0-9_-]{0,300}") {
+    fn parsers_accept_any_text_without_panic(text in ".{0,400}", body in "[A-Za-z0-9_-]{0,300}") {
         for text in [text, format!("sealpost:sp1.{body}"), format!("sealpost-key1.{body}"), format!("https://a/i#sp1.{body}")] {
             let _ = Invite::parse(&text);
             let _ = KeyFile::parse(&text);
@@ -372,7 +372,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_crash_the_vault(record in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn unwrap_refuses_random_records(record in proptest::collection::vec(any::<u8>(), 0..200)) {
         let key_file = KeyFile::generate(&mut ChaCha20Rng::from_seed([3; 32]));
         prop_assert!(key_file.unwrap(&record).is_err());
     }

@@ -1,4 +1,4 @@
-//! The vectors of cards, prekeys, handshake, ratchet, envelope and plaintext.
+//! Test vectors of cards, prekeys, handshake, ratchet, envelope and plaintext.
 
 #![expect(
     clippy::unwrap_used,
@@ -67,7 +67,7 @@ fn dir(vector: &Value) -> EnvelopeDirection {
 }
 
 #[test]
-fn cards() {
+fn card_vectors() {
     let vectors = file(CARD);
     for vector in list(&vectors, "valid") {
         let identity = identity(&vector["seeds"]);
@@ -116,7 +116,7 @@ fn scope(vector: &Value) -> Scope {
 }
 
 #[test]
-fn prekey_bases() {
+fn prekey_base_vectors() {
     let vectors = file(PREKEYS);
     let owner = identity(&vectors["owner"]);
     let valid = list(&vectors, "valid");
@@ -170,7 +170,7 @@ fn relay_key(vector: &Value) -> SealedPrekeysKey {
 }
 
 #[test]
-fn prekeys_at_the_relay() {
+fn sealed_prekeys_vectors() {
     let vectors = &file(PREKEYS)["relay"];
     for vector in list(vectors, "valid") {
         let opened = open_prekeys(
@@ -218,7 +218,7 @@ fn reason_name(reason: RejectReason) -> &'static str {
 }
 
 #[test]
-fn a_pairing() {
+fn pairing_vector() {
     let vectors = file(HANDSHAKE);
     let (pairing, now) = (
         &vectors["pairing"],
@@ -263,7 +263,7 @@ fn a_pairing() {
 }
 
 #[test]
-fn a_rotation() {
+fn rotation_vector() {
     let vectors = file(HANDSHAKE);
     let rotation = &vectors["rotation"];
     let (me, peer) = (identity(&rotation["b"]), identity(&rotation["a"]));
@@ -294,7 +294,7 @@ fn a_rotation() {
 }
 
 #[test]
-fn ratchets() {
+fn ratchet_vectors() {
     let vectors = file(RATCHET);
     let (me, peer) = (identity_of(101), identity_of(1));
     let context = OpenContext {
@@ -357,7 +357,7 @@ fn outer_key(vector: &Value) -> OuterKey {
 }
 
 #[test]
-fn envelopes() {
+fn envelope_vectors() {
     let vectors = file(ENVELOPE);
     for vector in list(&vectors, "sizes") {
         let length = usize::try_from(number(vector, "length")).unwrap();
@@ -386,7 +386,7 @@ fn envelopes() {
 }
 
 #[test]
-fn plaintexts() {
+fn plaintext_vectors() {
     let vectors = file(PLAINTEXT);
     for vector in list(&vectors, "valid") {
         let plaintext = Plaintext::parse(&bytes(vector, "record")).unwrap();
@@ -413,7 +413,7 @@ fn plaintexts() {
     }
 }
 
-/// Reads a body as its kind and writes it again.
+/// Parses a body of this kind and encodes it again.
 fn rewritten(kind: &str, body: &[u8]) -> Result<Vec<u8>, payload::PayloadError> {
     macro_rules! of {
         ($($name:literal => $type:ident),* $(,)?) => {
@@ -441,7 +441,7 @@ fn rewritten(kind: &str, body: &[u8]) -> Result<Vec<u8>, payload::PayloadError> 
 }
 
 #[test]
-fn payloads() {
+fn payload_vectors() {
     let vectors = file(PLAINTEXT);
     for vector in list(&vectors, "payloads") {
         let (kind, body) = (vector["kind"].as_str().unwrap(), bytes(vector, "body"));

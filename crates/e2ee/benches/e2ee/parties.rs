@@ -16,7 +16,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const MAILBOX: MailboxId = MailboxId::from_bytes([3; 16]);
 const CONNECTION: ConnId = ConnId::from_bytes([4; 32]);
 
-/// A sends, B receives.
+/// Two parties: A sends, B receives.
 #[derive(Clone)]
 pub(crate) struct Parties {
     a: Rc<Identity>,
@@ -74,7 +74,7 @@ impl Parties {
         parties
     }
 
-    /// INIT one way, an answer back: confirmed at A.
+    /// Exchanges an INIT, a reply and a message without prefix, so that both sides are confirmed.
     fn exchange(&mut self) {
         self.from_a = self.initiate();
         let init = self
@@ -132,7 +132,7 @@ impl Parties {
         )));
     }
 
-    /// A message of B that brings A a new ratchet key.
+    /// Seals a message at B that gives A a new ratchet key.
     pub(crate) fn seal_with_new_ratchet_key(&mut self) -> Vec<u8> {
         self.to_b
             .seal(&self.plaintext, NOW, &mut self.rng)

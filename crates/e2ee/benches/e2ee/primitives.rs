@@ -1,4 +1,4 @@
-//! The primitives primitives, as often and over as many bytes as a session uses them.
+//! The bare primitives, as often and over as many bytes as a session uses them.
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
@@ -14,7 +14,8 @@ use std::hint::black_box;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 const KEY: [u8; 32] = [7; 32];
-/// Plaintexts: a header, a body of 1,500 bytes with its head, and what an envelope of 2 KiB holds.
+/// Plaintexts: a header, a record with a body of 1,500 bytes, and the content of an envelope of 2
+/// KiB.
 const HEADER: [u8; 40] = [1; 40];
 const BODY: [u8; 1_547] = [2; 1_547];
 const PADDED: [u8; 2_008] = [3; 2_008];
@@ -75,7 +76,7 @@ impl Primitives {
         hash(self.body.len() + 82);
     }
 
-    /// Two X25519, a new key, and KDF_RK twice.
+    /// Two X25519 operations, a new key, and KDF_RK twice.
     pub(crate) fn step(&self) {
         self.open_msg();
         hash(self.body.len() + 82);
@@ -86,8 +87,8 @@ impl Primitives {
         seal_msg();
     }
 
-    /// Both sides: A with one verification, two new keys and an encapsulation, B with a decapsulation; DH1 to DH3 and
-    /// the first DH step on each.
+    /// Both sides: at A one verification, two new keys and an encapsulation; at B a decapsulation;
+    /// DH1 to DH3 and the first DH step on each.
     pub(crate) fn handshake(&self) {
         let key = VerifyingKey::from_bytes(&self.verifying).expect("a key");
         key.verify_strict(&self.base, &self.signature)
@@ -142,7 +143,7 @@ fn seal_msg() {
     drop(x_seal(&BODY, &BODY_AD));
 }
 
-/// The message key and the next chain key.
+/// Derives the message key and the next chain key.
 fn chain() {
     for input in 1..=2_u8 {
         let keyed =

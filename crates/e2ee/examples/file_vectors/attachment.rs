@@ -1,4 +1,4 @@
-//! Blobs: what the library seals, and what somebody else might have sealed.
+//! Blobs: those that the library seals, and faulty ones.
 
 use crate::{Outcome, counting, descriptor, flipped, hash, text};
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
@@ -15,7 +15,7 @@ use sha2::Sha256;
 const FILE_KEY: [u8; 32] = counting_key();
 const SALT: [u8; 16] = [0x53; 16];
 const SEALED_CHUNK_BYTES: usize = CHUNK_BYTES + 16;
-/// Larger blobs are not written out: the reader seals the plaintext itself.
+/// Larger blobs are not included: a reader seals the plaintext itself.
 const WRITTEN_OUT_MAX: usize = 6_000;
 
 pub(crate) fn vectors() -> Outcome<Value> {
@@ -115,23 +115,23 @@ fn blob_vector(name: &str, pt_len: usize) -> Outcome<Value> {
 fn seal(mut plaintext: &[u8]) -> Outcome<(Vec<u8>, Vec<[u8; 32]>, Sealed)> {
     let mut sealer = BlobSealer::new(&FileKey::from_bytes(FILE_KEY), &BlobSalt::from_bytes(SALT));
     let (mut blob, mut parts) = (Vec::new(), Vec::new());
-    let mut keep = |part: SealedPart<'_>| {
+    let mut push_part = |part: SealedPart<'_>| {
         blob.extend_from_slice(part.bytes);
         parts.push(part.sha256);
     };
     while let Some(part) = sealer.push(&mut plaintext)? {
-        keep(part);
+        push_part(part);
     }
     let mut tail = sealer.finish();
     loop {
         match tail.step() {
-            SealStep::Part(part) => keep(part),
+            SealStep::Part(part) => push_part(part),
             SealStep::Done(sealed) => return Ok((blob, parts, sealed)),
         }
     }
 }
 
-/// A sealer of its own, with a knob for each fault.
+/// An independent sealer, with an option for each fault.
 struct ForgedBlob {
     commitment: Option<[u8; 32]>,
     payload_ikm: Vec<u8>,
@@ -211,10 +211,10 @@ fn ct_hash(blob: &[u8]) -> [u8; 32] {
     hash(&[&parts])
 }
 
-/// Where the bytes of an invalid blob come from.
+/// Source of an invalid blob's bytes.
 enum Bytes {
     Written(Vec<u8>),
-    /// The blob of a plaintext of so many bytes, with one edit.
+    /// The blob of a plaintext of the given length, with one edit.
     Edited(usize, Value),
 }
 

@@ -1,4 +1,4 @@
-//! Descriptors: one as the library writes it, and others as somebody might.
+//! Descriptors: those that the library writes, and invalid ones.
 
 use crate::{Outcome, counting, text};
 use minicbor::encode::Encoder;
@@ -6,9 +6,9 @@ use sealpost_e2ee::attachment::{Descriptor, FileKey, Sealed, blob_len};
 use sealpost_proto::{BlobId, BlobRef, FetchToken, Origin};
 use serde_json::{Value, json};
 
-/// One entry of the map: key and encoded value.
+/// One entry of the map: its key and its encoded value.
 type Entry = (u64, Vec<u8>);
-/// A fault: its name, the reason it is refused for, the key and the value put in place of its own.
+/// A faulty entry: case name, expected error, key, and the value that replaces the valid one.
 type Replacement = (&'static str, &'static str, usize, Vec<u8>);
 
 pub(crate) fn valid() -> Outcome<Vec<Value>> {
@@ -72,14 +72,14 @@ pub(crate) fn invalid() -> Outcome<Vec<Value>> {
             &map(&rest)?,
         );
     }
-    let whole = map(&entries)?;
+    let complete = map(&entries)?;
     refuse("no bytes", "malformed", &[]);
     refuse("an array", "malformed", &[0x80]);
-    refuse("cut short", "malformed", &whole[..whole.len() - 1]);
+    refuse("cut short", "malformed", &complete[..complete.len() - 1]);
     refuse(
         "indefinite map",
         "malformed",
-        &[&[0xbf], &whole[1..], &[0xff]].concat(),
+        &[&[0xbf], &complete[1..], &[0xff]].concat(),
     );
     let mut swapped = entries.clone();
     swapped.swap(0, 1);
@@ -195,7 +195,7 @@ fn encode(descriptor: &Descriptor) -> Outcome<Vec<u8>> {
     Ok(encoder.into_writer())
 }
 
-/// An entry that a later version may add: a nested array under key 1000.
+/// Adds an entry that a later version may define: a nested array under key 1000.
 fn with_unknown() -> Outcome<Vec<u8>> {
     let later = (1_000, vec![0x82, 0x01, 0x81, 0x63, b'n', b'e', b'w']);
     map(&[entries()?, vec![later]].concat())

@@ -1,4 +1,4 @@
-//! Invites: records written here by hand, texts as the library writes them.
+//! Invites: records encoded here, texts encoded by the library.
 
 use crate::{Outcome, counting, flipped, hash, text};
 use sealpost_e2ee::invite::{Invite, InviteKind};
@@ -124,9 +124,9 @@ fn link(relay: &str, record: &[u8]) -> String {
 }
 
 fn invalid() -> Outcome<Vec<Value>> {
-    let whole = Record::default().bytes();
-    let token = b64::encode(&whole);
-    let good = link(RELAY, &whole);
+    let record = Record::default().bytes();
+    let token = b64::encode(&record);
+    let good = link(RELAY, &record);
     let of = |record: Record<'_>| record.link();
     let too_long = format!("https://{}.example", "r".repeat(85));
     let mut vectors = Vec::new();
@@ -187,7 +187,7 @@ fn invalid() -> Outcome<Vec<Value>> {
     refuse(
         "last character not canonical",
         "damaged",
-        link(RELAY, &whole[..whole.len() - 2]) + "B",
+        link(RELAY, &record[..record.len() - 2]) + "B",
     );
     refuse(
         "space inside",
@@ -205,18 +205,18 @@ fn invalid() -> Outcome<Vec<Value>> {
         refuse(
             &format!("{name} flipped"),
             "damaged",
-            link(RELAY, &flipped(&whole, at)),
+            link(RELAY, &flipped(&record, at)),
         );
     }
     refuse(
         "checksum flipped",
         "damaged",
-        link(RELAY, &flipped(&whole, whole.len() - 1)),
+        link(RELAY, &flipped(&record, record.len() - 1)),
     );
     refuse(
         "checksum of other bytes",
         "damaged",
-        link(RELAY, &[&whole[..whole.len() - 4], &[0; 4]].concat()),
+        link(RELAY, &[&record[..record.len() - 4], &[0; 4]].concat()),
     );
 
     refuse(
@@ -289,7 +289,7 @@ fn invalid() -> Outcome<Vec<Value>> {
     refuse(
         "record without expiry",
         "malformed",
-        link(RELAY, &with_checksum(&whole[..whole.len() - 12])),
+        link(RELAY, &with_checksum(&record[..record.len() - 12])),
     );
     refuse(
         "empty record",
@@ -339,22 +339,22 @@ fn invalid() -> Outcome<Vec<Value>> {
     refuse(
         "link to another host",
         "foreign_origin",
-        link("https://relay.invalid", &whole),
+        link("https://relay.invalid", &record),
     );
     refuse(
         "link to another port",
         "foreign_origin",
-        link("https://relay.example:8443", &whole),
+        link("https://relay.example:8443", &record),
     );
     refuse(
         "link without encryption",
         "foreign_origin",
-        link("http://relay.example", &whole),
+        link("http://relay.example", &record),
     );
     refuse(
         "link to a host that begins alike",
         "foreign_origin",
-        link("https://relay.example.invalid", &whole),
+        link("https://relay.example.invalid", &record),
     );
     Ok(vectors)
 }

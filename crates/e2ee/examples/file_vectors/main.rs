@@ -1,5 +1,5 @@
-//! Writes `attachment.json`, `invite.json`, `safety_number.json` and `vault.json` into `proto/vectors`, or into the
-//! folder that is given. The same vectors every time.
+//! Writes `attachment.json`, `invite.json`, `safety_number.json` and `vault.json` into
+//! `proto/vectors`, or into the folder given as an argument. The output is deterministic.
 
 mod attachment;
 mod descriptor;
@@ -30,7 +30,7 @@ fn write(folder: &Path, name: &str, vectors: &Value) -> Outcome<()> {
     Ok(std::fs::write(folder.join(name), text)?)
 }
 
-/// `N` bytes counting up from `first`.
+/// Returns `N` bytes counting up from `first`.
 fn counting<const N: usize>(first: u8) -> [u8; N] {
     std::array::from_fn(|index| first.wrapping_add(u8::try_from(index % 256).unwrap_or(0)))
 }

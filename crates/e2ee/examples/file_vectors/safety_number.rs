@@ -1,4 +1,4 @@
-//! Safety numbers: Signal's published example, our own, and verification codes.
+//! Safety numbers: Signal's published example, Sealpost's own, and verification codes.
 
 use crate::{Outcome, counting, text};
 use sealpost_e2ee::keys::{Fingerprint, Identity};

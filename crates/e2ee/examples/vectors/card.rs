@@ -42,7 +42,7 @@ fn card(party: &Party, name: &str) -> Outcome<Value> {
     }))
 }
 
-/// A record with any fields, signed as a card is.
+/// Encodes a record with any fields and signs it like a card.
 fn forged(
     party: &Party,
     version: u8,
@@ -125,7 +125,7 @@ fn invalid(party: &Party) -> Outcome<Vec<Value>> {
         .collect())
 }
 
-/// S plus the order of the group: the same signature to a verifier that does not check.
+/// Adds the group order to S. A verifier that does not require canonical S accepts the result.
 fn with_order_added(signed: &[u8]) -> Vec<u8> {
     const ORDER: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,

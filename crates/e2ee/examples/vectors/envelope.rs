@@ -64,7 +64,7 @@ fn valid() -> Outcome<Vec<Value>> {
     Ok(cases)
 }
 
-/// An envelope with any padded bytes, sealed as the rendezvous key of the invite would.
+/// Seals any padded bytes into an envelope with the invite's outer key.
 fn raw(padded: &[u8]) -> Outcome<Vec<u8>> {
     let mut key = [0; 32];
     Hkdf::<Sha256>::new(Some(&[0; 32]), &SECRET)
@@ -82,7 +82,7 @@ fn raw(padded: &[u8]) -> Outcome<Vec<u8>> {
     Ok([&nonce[..], &sealed].concat())
 }
 
-/// A length in front of zeros, in an envelope of `size`.
+/// Returns a length field followed by zeros, for an envelope of `size` bytes.
 fn padded(size: usize, inner_bytes: u32) -> Vec<u8> {
     let mut padded = vec![0; size - 40];
     padded[..4].copy_from_slice(&inner_bytes.to_be_bytes());

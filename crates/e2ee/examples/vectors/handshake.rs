@@ -17,7 +17,7 @@ pub(crate) fn vectors() -> Outcome<Value> {
     }))
 }
 
-/// SS, which a reader without ML-KEM takes from the vector.
+/// Computes SS, which a reader without ML-KEM takes from the vector.
 fn shared_secret(secrets: &PrekeySecrets, inner: &[u8]) -> Outcome<Vec<u8>> {
     let stored = secrets.encode();
     let seed: [u8; 64] = stored[stored.len() - 64..].try_into()?;
@@ -27,7 +27,7 @@ fn shared_secret(secrets: &PrekeySecrets, inner: &[u8]) -> Outcome<Vec<u8>> {
         .to_vec())
 }
 
-/// A request on its way, and what its receiver holds.
+/// A connection request, and the receiver's secrets.
 struct Request {
     a: Party,
     b: Party,

@@ -1,5 +1,6 @@
-//! Writes `card.json`, `prekeys.json`, `handshake.json`, `ratchet.json`, `envelope.json` and `plaintext.json` into
-//! `proto/vectors`, or into the folder that is given. The same vectors every time.
+//! Writes `card.json`, `prekeys.json`, `handshake.json`, `ratchet.json`, `envelope.json` and
+//! `plaintext.json` into `proto/vectors`, or into the folder given as an argument. The output is
+//! deterministic.
 
 mod card;
 mod envelope;
@@ -69,7 +70,7 @@ fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
 
-/// One side of the vectors.
+/// One party of the vectors.
 struct Party {
     ed_seed: [u8; 32],
     x_seed: [u8; 32],
@@ -138,7 +139,7 @@ impl Party {
         }
     }
 
-    /// Seals a text and returns the inner bytes with the record they open to.
+    /// Seals a text. Returns the inner bytes and the record they open to.
     fn seal(&mut self, body: &str, rng: &mut ChaCha20Rng) -> Outcome<(Vec<u8>, Vec<u8>)> {
         let plaintext = self.plaintext(body);
         let inner = self.sessions.seal(&plaintext, NOW, rng)?;
@@ -150,7 +151,7 @@ fn conn_id(a: &Party, b: &Party) -> ConnId {
     ConnId::derive(a.identity.fingerprint(), b.identity.fingerprint(), &INVITE)
 }
 
-/// Begins the pairing of `a` with the invite of `b` and seals the request.
+/// Starts the pairing of `a` with the invite of `b` and seals the request.
 fn request(
     a: &mut Party,
     b: &Party,
@@ -173,7 +174,7 @@ fn request(
     a.seal("request", rng)
 }
 
-/// Two sides whose pairing is done, with the EXP they keep.
+/// Returns two parties whose pairing is complete.
 fn paired(rng: &mut ChaCha20Rng) -> Outcome<(Party, Party)> {
     let (mut a, mut b) = (Party::acceptor(), Party::inviter());
     let (secrets, base) = b.base(Scope::invite(&INVITE), 1)?;

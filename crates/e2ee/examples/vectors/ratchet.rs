@@ -33,7 +33,7 @@ pub(crate) fn vectors() -> Outcome<Value> {
     }))
 }
 
-/// B's steps, in the making.
+/// A sequence of steps at B.
 struct Scenario {
     name: &'static str,
     a: Party,
@@ -79,7 +79,8 @@ impl Scenario {
         Ok(())
     }
 
-    /// B answers, so that A's next message begins a chain; B's state changes by sealing.
+    /// B replies, so that A's next message starts a new chain. Records B's state, which sealing
+    /// changes.
     fn reply(&mut self) -> Outcome<()> {
         let (inner, _) = self.b.seal("answer", &mut self.rng)?;
         self.a.sessions = open(&self.a, &self.b, &inner)?;

@@ -1,4 +1,4 @@
-//! The descriptor of an attachment, as it stands inside a message.
+//! The descriptor of an attachment, part of a message's body.
 
 use super::{FileKey, Sealed};
 use minicbor::decode::{Decoder, Error as DecodeError};
@@ -8,47 +8,47 @@ use sealpost_proto::limits::{
 };
 use sealpost_proto::{BlobId, BlobRef, FetchToken, Origin};
 
-/// What a recipient needs to fetch and open one file, and to show it.
+/// What a recipient needs to fetch, open and display one file.
 ///
-/// On the wire a definite-length CBOR map whose integer keys ascend; unknown keys are skipped
-/// (`docs/e2ee-files-invites-vault.md#descriptor`).
+/// The wire form is a CBOR map of definite length with ascending integer keys; unknown keys are
+/// skipped (docs/e2ee-files-invites-vault.md#descriptor).
 #[derive(Clone)]
 pub struct Descriptor {
-    /// Where the blob is.
+    /// Relay and id of the blob.
     pub blob: BlobRef,
-    /// What lets its holder fetch it.
+    /// Token that authorises fetching the blob.
     pub fetch_token: FetchToken,
-    /// The key it is sealed under.
+    /// Key of the blob.
     pub file_key: FileKey,
-    /// Its lengths and hash.
+    /// Lengths and hash of the blob.
     pub sealed: Sealed,
-    /// The file's name as its sender gave it: 1 to 255 bytes of UTF-8, nothing else is promised about it.
+    /// File name as the sender gave it: 1 to 255 bytes of UTF-8. It may contain any character.
     pub name: String,
-    /// The media type as its sender claims it: at most 127 bytes, a hint; empty when unknown.
+    /// Media type as the sender claims it, up to 127 bytes; empty if unknown. Only a hint.
     pub mime: String,
-    /// A small picture of an image as its sender made it: 1 to 16,384 bytes, nothing else is promised about it.
+    /// Small version of an image as the sender made it: 1 to 16,384 bytes. It may contain anything.
     pub preview: Option<Vec<u8>>,
 }
 
-/// Why a descriptor is refused.
+/// Error when a descriptor is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DescriptorError {
-    /// Not the CBOR that a descriptor is.
+    /// Not a CBOR map of the required form.
     #[error("not a descriptor: malformed, or its keys do not ascend")]
     Malformed,
-    /// An entry that every descriptor has is not there.
-    #[error("a descriptor without entry {key}")]
+    /// A required entry is missing.
+    #[error("the descriptor has no entry {key}")]
     Missing {
-        /// The entry's integer key.
+        /// The integer key of the entry.
         key: u8,
     },
-    /// The relay is not an origin in its one spelling.
-    #[error("the descriptor's relay is not an origin")]
+    /// The relay is not an origin in canonical form.
+    #[error("the descriptor's relay is not a canonical origin")]
     Relay,
-    /// The file's name is empty or too long.
+    /// The file name is empty or too long.
     #[error("file name of {actual_bytes} bytes, allowed are 1 to {limit_bytes}")]
     Name {
-        /// What came.
+        /// The length found.
         actual_bytes: usize,
         /// [`FILE_NAME_BYTES_MAX`].
         limit_bytes: usize,
@@ -56,7 +56,7 @@ pub enum DescriptorError {
     /// The media type is too long.
     #[error("media type of {actual_bytes} bytes, limit {limit_bytes}")]
     Mime {
-        /// What came.
+        /// The length found.
         actual_bytes: usize,
         /// [`MIME_BYTES_MAX`].
         limit_bytes: usize,
@@ -64,13 +64,13 @@ pub enum DescriptorError {
     /// The preview is empty or too long.
     #[error("preview of {actual_bytes} bytes, allowed are 1 to {limit_bytes}")]
     Preview {
-        /// What came.
+        /// The length found.
         actual_bytes: usize,
         /// [`PREVIEW_BYTES_MAX`].
         limit_bytes: usize,
     },
-    /// A length is over its limit, or the blob's is not the one that the file's gives.
-    #[error("the descriptor's lengths are over a limit or do not belong together")]
+    /// A length exceeds its limit, or `ct_len` does not follow from `pt_len`.
+    #[error("the descriptor's lengths exceed a limit or do not match")]
     Lengths,
 }
 
@@ -88,10 +88,10 @@ mod key {
 }
 
 impl Descriptor {
-    /// Checks what a sender must keep to, before the descriptor is encoded.
+    /// Checks the limits that a recipient will enforce, before the descriptor is encoded.
     ///
     /// # Errors
-    /// [`DescriptorError`] as [`Descriptor::parse`] would give it.
+    /// [`DescriptorError`] as from [`Descriptor::parse`].
     pub fn check(&self) -> Result<(), DescriptorError> {
         check_name(&self.name)?;
         check_mime(&self.mime)?;
@@ -99,10 +99,10 @@ impl Descriptor {
         check_lengths(&self.sealed)
     }
 
-    /// Writes the descriptor as one CBOR map.
+    /// Encodes the descriptor as one CBOR map.
     ///
     /// # Errors
-    /// Those of the writer; a `Vec<u8>` has none.
+    /// The writer's errors; a `Vec<u8>` has none.
     pub fn encode<W: Write>(&self, encoder: &mut Encoder<W>) -> Result<(), EncodeError<W::Error>> {
         encoder.map(if self.preview.is_some() { 10 } else { 9 })?;
         encoder.u8(key::RELAY)?.str(self.blob.relay.as_str())?;
@@ -122,10 +122,10 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Reads one descriptor from where the decoder stands.
+    /// Decodes one descriptor at the decoder's position.
     ///
     /// # Errors
-    /// [`DescriptorError`] says what is wrong with it.
+    /// [`DescriptorError`] for the first problem found.
     pub fn parse(decoder: &mut Decoder<'_>) -> Result<Self, DescriptorError> {
         let mut entries = Entries::default();
         let count = decoder
@@ -145,7 +145,7 @@ impl Descriptor {
     }
 }
 
-/// The entries as they come, before it is known whether all are there.
+/// Entries of a descriptor while it is decoded.
 #[derive(Default)]
 struct Entries {
     relay: Option<Origin>,

@@ -1,5 +1,5 @@
-//! Opening: parts go in, in order, whole or chunk by chunk; plaintext comes out, and at the very end the word that it is
-//! what was sealed.
+//! Opening: parts go in, in order, and provisional plaintext comes out. The last step confirms that
+//! the plaintext is the sealed file.
 
 use super::stream_cipher::{ChunkPosition, PayloadCipher, TAG_BYTES};
 use super::{
@@ -9,9 +9,10 @@ use sealpost_proto::limits::{BLOB_HEAD_BYTES, CHUNKS_PER_PART, PART_BYTES};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// The blob is not the one its descriptor names. What was yielded of it must be thrown away.
+/// Error when a blob is not the one that its descriptor names. The caller must discard all
+/// plaintext of it.
 ///
-/// One error for every cause, so that nothing is learnt from which check failed.
+/// Every cause gives the same error, so that nobody learns which check failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the file does not open: it is damaged or not the one that was sent")]
 pub struct OpenError(FailedCheck);
@@ -23,45 +24,46 @@ impl OpenError {
     }
 }
 
-/// Which check failed; for tests only.
+/// The check that failed. For tests only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailedCheck {
-    /// The lengths exceed a limit, or do not belong together.
+    /// A length exceeds its limit, or the lengths do not match.
     Lengths,
-    /// A part is longer or shorter than the lengths say, or one too many.
+    /// A part has the wrong length, or there are too many parts.
     PartLength,
     /// The head does not commit to this file key.
     Commitment,
-    /// A chunk was altered, moved, or has the wrong last-chunk flag.
+    /// A chunk was altered or moved, or has the wrong last-chunk flag.
     Chunk,
     /// The padding is not zero.
     Padding,
     /// Parts are missing at the end.
     Truncated,
-    /// The hash over the parts differs.
+    /// The hash of the parts differs.
     Hash,
     /// An earlier part did not open.
     AlreadyFailed,
 }
 
-/// Every check held: the plaintext that was yielded is the file that was sealed.
+/// Proof that every check passed: the plaintext is the file that was sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Verified(());
 
-/// The plaintext of one part, piece by piece: an iterator over slices of at most 64 KiB, none empty.
+/// Plaintext of one part: an iterator over non-empty slices of up to 64 KiB.
 ///
-/// *Provisional* until [`BlobOpener::finish`]: keep it where nobody reads it.
+/// The plaintext is *provisional* until [`BlobOpener::finish`] succeeds: store it where nobody
+/// reads it.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct OpenedPart<'p> {
-    /// Opened chunks, each with its tag still behind it.
+    /// Opened chunks, each followed by its tag.
     chunks: &'p [u8],
     left: usize,
 }
 
 impl OpenedPart<'_> {
-    /// Bytes of plaintext that are still to come.
+    /// Returns the number of plaintext bytes not yet returned.
     #[must_use]
     pub const fn pt_bytes(&self) -> usize {
         self.left
@@ -84,8 +86,9 @@ impl<'p> Iterator for OpenedPart<'p> {
 
 /// Opens one blob, part by part.
 ///
-/// The plaintext of a part is *provisional*: keep it where nobody reads it until [`BlobOpener::finish`] returns
-/// [`Verified`]. A clone that was made before a part did not open can be given other bytes for it.
+/// The plaintext of a part is *provisional*: store it where nobody reads it until
+/// [`BlobOpener::finish`] returns [`Verified`]. After a part fails to open, a clone made before it
+/// can retry with other bytes.
 #[derive(Clone)]
 pub struct BlobOpener {
     file_key: FileKey,
@@ -98,7 +101,7 @@ pub struct BlobOpener {
     failed: bool,
 }
 
-/// Over the digests of the parts that are open, and over the part that is being opened.
+/// Hash over the digests of the opened parts, and hash of the current part.
 #[derive(Clone, Default)]
 struct Hashes {
     blob: Sha256,
@@ -106,10 +109,10 @@ struct Hashes {
 }
 
 impl BlobOpener {
-    /// Begins to open the blob that `sealed` describes.
+    /// Starts opening the blob that `sealed` describes.
     ///
     /// # Errors
-    /// [`OpenError`] when a length is over its limit, or the blob's is not the one that the file's gives.
+    /// [`OpenError`] if a length exceeds its limit, or `ct_len` does not follow from `pt_len`.
     pub fn new(file_key: &FileKey, sealed: &Sealed) -> Result<Self, OpenError> {
         if !sealed.has_valid_lengths() {
             return Err(OpenError(FailedCheck::Lengths));
@@ -126,11 +129,11 @@ impl BlobOpener {
         })
     }
 
-    /// Begins to open a blob that an opener has verified before, and that has stood since where nobody else writes. Every
-    /// other check is made again, but its bytes are not hashed a second time.
+    /// Starts opening a blob that was verified before and has since been stored where nobody else
+    /// writes. All checks except the hash are repeated.
     ///
     /// # Errors
-    /// [`OpenError`] as [`BlobOpener::new`].
+    /// [`OpenError`] as from [`BlobOpener::new`].
     pub fn for_verified(file_key: &FileKey, sealed: &Sealed) -> Result<Self, OpenError> {
         Ok(Self {
             hashes: None,
@@ -138,25 +141,24 @@ impl BlobOpener {
         })
     }
 
-    /// Bytes of the part that comes next, or of what is left of it; 0 when none does.
+    /// Returns the size of the next part, or of the rest of the current part; 0 at the end.
     #[must_use]
     pub fn next_part_bytes(&self) -> usize {
         let opened = self.chunks_opened_in_part() * SEALED_CHUNK_BYTES;
         self.bytes_due(PART_BYTES - opened)
     }
 
-    /// Bytes of the chunk that comes next, the first with the head before it; 0 when none does.
+    /// Returns the size of the next chunk, which includes the head for the first; 0 at the end.
     #[must_use]
     pub fn next_chunk_bytes(&self) -> usize {
         self.bytes_due(SEALED_CHUNK_BYTES)
     }
 
-    /// Opens the next part where it stands. What remains of it as plaintext is in the [`OpenedPart`]; padding is left
-    /// out.
+    /// Opens the next part in place. The [`OpenedPart`] returns its plaintext without padding.
     ///
     /// # Errors
-    /// [`OpenError`] when the part is not the next of this blob. The opener is then failed, and `part` holds nothing of
-    /// use.
+    /// [`OpenError`] if this is not the next part of the blob. The opener then refuses further
+    /// input, and the content of `part` is undefined.
     pub fn open_part<'p>(&mut self, part: &'p mut [u8]) -> Result<OpenedPart<'p>, OpenError> {
         self.run_unless_failed(move |opener| {
             if part.is_empty() || part.len() != opener.next_part_bytes() {
@@ -175,20 +177,21 @@ impl BlobOpener {
         })
     }
 
-    /// Opens the next chunk where it stands, so that nobody has to hold a whole part; the first comes with the head.
-    /// Returns what of it is file, which is as *provisional* as an [`OpenedPart`].
+    /// Opens the next chunk in place and returns its plaintext without padding, so that the caller
+    /// need not hold a whole part. The first chunk includes the head. The plaintext is
+    /// *provisional*, as in an [`OpenedPart`].
     ///
     /// # Errors
-    /// [`OpenError`] when the chunk is not the next of this blob. The opener is then failed, and `chunk` holds nothing of
-    /// use.
+    /// [`OpenError`] if this is not the next chunk of the blob. The opener then refuses further
+    /// input, and the content of `chunk` is undefined.
     pub fn open_chunk<'c>(&mut self, chunk: &'c mut [u8]) -> Result<&'c [u8], OpenError> {
         self.run_unless_failed(|opener| opener.open_next(chunk))
     }
 
-    /// Ends the blob: all parts have come, and their hash is the one that was announced.
+    /// Ends the blob: checks that all parts were opened and that their hash is the expected one.
     ///
     /// # Errors
-    /// [`OpenError`] when a part is missing or did not open, or the hash differs.
+    /// [`OpenError`] if a part is missing or did not open, or the hash differs.
     pub fn finish(self) -> Result<Verified, OpenError> {
         let is_described = self
             .hashes
@@ -229,7 +232,7 @@ impl BlobOpener {
         usize::try_from(self.ct_left).map_or(bytes, |left| left.min(bytes))
     }
 
-    /// Chunks of the part that are open.
+    /// Returns how many chunks of the current part are open.
     fn chunks_opened_in_part(&self) -> usize {
         usize::try_from(self.chunks % CHUNKS_PER_PART as u64).unwrap_or_default()
     }
@@ -239,7 +242,7 @@ impl BlobOpener {
             return Err(FailedCheck::PartLength);
         }
         self.ct_left -= chunk.len() as u64;
-        // Hashed just before it is opened, so that the second reading finds it in the processor's cache.
+        // Hashed just before it is opened, so that the cipher finds the chunk in the CPU cache.
         if let Some(hashes) = &mut self.hashes {
             hashes.part.update(&*chunk);
         }
@@ -257,7 +260,7 @@ impl BlobOpener {
         Ok(opened)
     }
 
-    /// Reads salt and commitment, and checks that the head commits to the file key.
+    /// Parses the salt and checks that the head commits to the file key.
     fn open_head<'c>(
         &self,
         first: &'c mut [u8],
@@ -275,7 +278,7 @@ impl BlobOpener {
         Ok((keys.cipher, chunk))
     }
 
-    /// Opens one chunk where it stands and returns what of it is file; the rest is padding.
+    /// Opens one chunk in place, checks its padding and returns its plaintext.
     fn open_sealed<'c>(
         &mut self,
         cipher: &PayloadCipher,
@@ -293,11 +296,11 @@ impl BlobOpener {
             .open(self.chunks, position, text, *tag)
             .map_err(|_| FailedCheck::Chunk)?;
         self.chunks += 1;
-        let kept = usize::try_from(self.pt_left)
+        let file_bytes = usize::try_from(self.pt_left)
             .unwrap_or(usize::MAX)
             .min(text.len());
-        self.pt_left -= kept as u64;
-        let (file, padding) = text.split_at(kept);
+        self.pt_left -= file_bytes as u64;
+        let (file, padding) = text.split_at(file_bytes);
         if padding.iter().any(|byte| *byte != 0) {
             return Err(FailedCheck::Padding);
         }

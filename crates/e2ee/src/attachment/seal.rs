@@ -1,14 +1,14 @@
-//! Sealing: plaintext in any pieces goes in, parts come out.
+//! Sealing: plaintext goes in, in pieces of any size, and parts come out.
 
 use super::stream_cipher::{ChunkPosition, PayloadCipher};
 use super::{BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, Sealed, padded_len, sha256};
 use sealpost_proto::limits::{CHUNKS_PER_PART, FILE_BYTES_MAX, PART_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
 
-/// Why a file is not sealed.
+/// Error when a file cannot be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// More plaintext than a file may have; nothing of the last piece was taken.
+    /// The file exceeds its limit. The last piece was not consumed.
     #[error("file too large: over {limit_bytes} bytes")]
     TooLarge {
         /// [`FILE_BYTES_MAX`].
@@ -16,33 +16,34 @@ pub enum SealError {
     },
 }
 
-/// One part, ready to be sent; valid until the sealer goes on.
+/// One sealed part, valid until the next call of the sealer.
 #[derive(Debug)]
 pub struct SealedPart<'a> {
-    /// Its number, from 0.
+    /// Index of the part, from 0.
     pub index: u32,
-    /// Its bytes: 32 sealed chunks, or fewer in the last part; part 0 begins with the head. They may be taken away.
+    /// Sealed bytes: 32 chunks, or fewer in the last part. Part 0 starts with the head. The caller
+    /// may move the buffer out.
     pub bytes: &'a mut Vec<u8>,
-    /// SHA-256 of these bytes.
+    /// SHA-256 of the bytes.
     pub sha256: [u8; 32],
 }
 
-/// What [`BlobTail::step`] gives.
+/// Result of [`BlobTail::step`].
 #[derive(Debug)]
 pub enum SealStep<'a> {
-    /// One more part.
+    /// The next part.
     Part(SealedPart<'a>),
-    /// All parts are out; this describes the blob.
+    /// All parts were returned; the description of the blob.
     Done(Sealed),
 }
 
-/// Seals one file. Holds one part; the length of the file need not be known in advance.
+/// Seals one file and holds one part at a time. The length need not be known in advance.
 ///
-/// A chunk that is full stays open until more plaintext comes or the file ends, because only then is it known whether
-/// it is the last.
+/// A full chunk is sealed only when more plaintext follows or the file ends, because its nonce
+/// depends on whether it is the last.
 pub struct BlobSealer {
     cipher: PayloadCipher,
-    /// The part so far: sealed chunks, then the plaintext of the open one.
+    /// The current part: sealed chunks, then the plaintext of the open chunk.
     pub(super) part: Vec<u8>,
     open_chunk_start: usize,
     part_emitted: bool,
@@ -55,7 +56,8 @@ pub struct BlobSealer {
 }
 
 impl BlobSealer {
-    /// Begins a blob. `file_key` and `salt` must be fresh: sealing another file under both would reuse nonces.
+    /// Starts a blob. `file_key` and `salt` must be fresh: a second file under both would reuse
+    /// nonces.
     #[must_use]
     pub fn new(file_key: &FileKey, salt: &BlobSalt) -> Self {
         let keys = BlobKeys::derive(file_key, salt);
@@ -78,12 +80,12 @@ impl BlobSealer {
         sealer
     }
 
-    /// Takes plaintext from the front of `plaintext` until it is used up (`None`) or a part is complete.
+    /// Consumes `plaintext` from the front until it is empty (`None`) or a part is complete.
     ///
     /// Call it again with the same slice while it returns a part.
     ///
     /// # Errors
-    /// [`SealError::TooLarge`] when the file passes [`FILE_BYTES_MAX`].
+    /// [`SealError::TooLarge`] if the file exceeds [`FILE_BYTES_MAX`].
     pub fn push(&mut self, plaintext: &mut &[u8]) -> Result<Option<SealedPart<'_>>, SealError> {
         if self.pt_len.saturating_add(plaintext.len() as u64) > FILE_BYTES_MAX {
             return Err(SealError::TooLarge {
@@ -103,7 +105,7 @@ impl BlobSealer {
         Ok(None)
     }
 
-    /// Ends the plaintext. The padding and the parts that are left come from the [`BlobTail`].
+    /// Ends the plaintext. The [`BlobTail`] returns the padding and the remaining parts.
     #[must_use]
     pub fn finish(self) -> BlobTail {
         let padding_left = padded_len(self.pt_len) - self.pt_len;
@@ -117,19 +119,19 @@ impl BlobSealer {
     fn start_next_part(&mut self) {
         if self.part_emitted {
             self.part.clear();
-            // When it was taken away.
+            // The caller may have moved the buffer out.
             self.part.reserve(PART_BYTES_MAX);
             self.open_chunk_start = 0;
             self.part_emitted = false;
         }
     }
 
-    /// Plaintext bytes that the open chunk still takes.
+    /// Returns the number of plaintext bytes that still fit into the open chunk.
     fn chunk_bytes_left(&self) -> usize {
         CHUNK_BYTES - (self.part.len() - self.open_chunk_start)
     }
 
-    /// Seals the open chunk and says whether it was the part's last.
+    /// Seals the open chunk. Returns whether it was the last of its part.
     fn close_chunk(&mut self, position: ChunkPosition) -> bool {
         let tag = self.cipher.seal(
             self.chunks,
@@ -137,7 +139,7 @@ impl BlobSealer {
             &mut self.part[self.open_chunk_start..],
         );
         self.part.extend_from_slice(&tag);
-        // Hashed at once, while the chunk is still in the processor's cache.
+        // Hashed at once, while the chunk is still in the CPU cache.
         self.part_hash.update(&self.part[self.open_chunk_start..]);
         self.open_chunk_start = self.part.len();
         self.chunks += 1;
@@ -159,7 +161,7 @@ impl BlobSealer {
     }
 }
 
-/// The end of a blob: its padding and its last parts.
+/// The end of a blob: its padding and its remaining parts.
 pub struct BlobTail {
     sealer: BlobSealer,
     padding_left: u64,
@@ -167,7 +169,7 @@ pub struct BlobTail {
 }
 
 impl BlobTail {
-    /// Yields the parts that are left, then the description of the blob.
+    /// Returns the next remaining part, then the description of the blob.
     pub fn step(&mut self) -> SealStep<'_> {
         if self.is_finished {
             return SealStep::Done(self.sealed());

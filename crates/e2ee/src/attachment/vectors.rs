@@ -1,4 +1,4 @@
-//! The vectors of `proto/vectors/attachment.json`.
+//! Test vectors of `proto/vectors/attachment.json`.
 
 use super::open::FailedCheck;
 use super::tests::{open, plaintext, seal_in_pieces};
@@ -37,7 +37,7 @@ fn length(value: &Value) -> usize {
 }
 
 #[test]
-fn padme_gives_the_lengths_of_the_vectors() {
+fn padme_matches_the_vectors() {
     for vector in list(&vectors(), "padme") {
         assert_eq!(
             padme(vector["length"].as_u64().unwrap()),
@@ -47,7 +47,7 @@ fn padme_gives_the_lengths_of_the_vectors() {
 }
 
 #[test]
-fn blobs_are_sealed_and_opened_as_in_the_vectors() {
+fn blob_vectors_seal_and_open() {
     for vector in list(&vectors(), "blobs") {
         let name = &vector["name"];
         let keys = (
@@ -80,7 +80,7 @@ fn blobs_are_sealed_and_opened_as_in_the_vectors() {
 }
 
 #[test]
-fn invalid_blobs_are_refused_for_their_reason() {
+fn invalid_blobs_fail_the_expected_check() {
     let vectors = vectors();
     for vector in list(&vectors, "invalid") {
         let file_key = FileKey::from_bytes(array(vector, "file_key"));
@@ -99,7 +99,7 @@ fn invalid_blobs_are_refused_for_their_reason() {
     }
 }
 
-/// The blob of a valid vector with one edit.
+/// Builds the blob of a valid vector and applies one edit.
 fn edited(vectors: &Value, edited: &Value) -> Vec<u8> {
     let base = list(vectors, "blobs")
         .iter()
@@ -153,7 +153,7 @@ fn failed_check_name(reason: FailedCheck) -> &'static str {
 }
 
 #[test]
-fn descriptors_of_the_vectors_are_read() {
+fn descriptor_vectors_round_trip() {
     for vector in list(&vectors(), "descriptors") {
         let cbor = bytes(vector, "cbor");
         let mut decoder = minicbor::Decoder::new(&cbor);
@@ -186,7 +186,7 @@ fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
 }
 
 #[test]
-fn invalid_descriptors_are_refused_for_their_reason() {
+fn invalid_descriptors_give_the_expected_error() {
     for vector in list(&vectors(), "invalid_descriptors") {
         let cbor = bytes(vector, "cbor");
         let reason = match Descriptor::parse(&mut minicbor::Decoder::new(&cbor))

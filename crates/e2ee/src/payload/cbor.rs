@@ -1,4 +1,5 @@
-//! Payloads as CBOR (RFC 8949): definite maps whose integer keys ascend. A reader skips keys that it does not know.
+//! CBOR (RFC 8949) of payloads: maps of definite length with ascending integer keys. A reader skips
+//! unknown keys.
 
 use super::PayloadError;
 use minicbor::data::Type;
@@ -10,7 +11,7 @@ use std::convert::Infallible;
 type Result<T> = std::result::Result<T, PayloadError>;
 type EncodeResult = std::result::Result<(), EncodeError<Infallible>>;
 
-/// Writes one map; keys must be put in ascending order.
+/// Writes one map. The caller adds keys in ascending order.
 #[derive(Default)]
 pub(super) struct MapWriter {
     entries: u8,
@@ -47,7 +48,7 @@ impl MapWriter {
         self.put(key, |e| e.u64(number)?.ok())
     }
 
-    /// A flag that is left out when false.
+    /// Adds a flag if it is true.
     pub(super) fn flag(&mut self, key: u8, flag: bool) -> &mut Self {
         if flag {
             self.put(key, |e| e.bool(true)?.ok())
@@ -88,7 +89,7 @@ impl MapWriter {
         }
     }
 
-    /// A nested item that is already CBOR.
+    /// Adds a nested item that is already encoded.
     pub(super) fn item(&mut self, key: u8, item: &[u8]) -> &mut Self {
         self.put(key, |e| {
             e.writer_mut().extend_from_slice(item);
@@ -96,7 +97,7 @@ impl MapWriter {
         })
     }
 
-    /// An array of items that are already CBOR; left out when empty.
+    /// Adds an array of encoded items if it is not empty.
     pub(super) fn items(&mut self, key: u8, items: &[Vec<u8>]) -> &mut Self {
         if items.is_empty() {
             return self;
@@ -116,7 +117,7 @@ impl MapWriter {
     }
 }
 
-/// One CBOR item.
+/// Encodes one CBOR item.
 pub(super) fn encode(item: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> EncodeResult) -> Vec<u8> {
     let mut bytes = Vec::new();
     #[expect(clippy::expect_used, reason = "a Vec takes whatever is written")]
@@ -124,11 +125,11 @@ pub(super) fn encode(item: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> EncodeResu
     bytes
 }
 
-/// The entries of one map, each still to be read.
+/// Keys and encoded values of one map.
 pub(super) struct Map<'b>(Vec<(u64, &'b [u8])>);
 
 impl<'b> Map<'b> {
-    /// Reads one map that is all of `bytes`.
+    /// Parses one map that spans all of `bytes`.
     pub(super) fn parse(bytes: &'b [u8]) -> Result<Self> {
         let mut decoder = Decoder::new(bytes);
         let count = decoder
@@ -173,7 +174,7 @@ impl<'b> Map<'b> {
             .unwrap_or(false))
     }
 
-    /// An array of at most `max` items; absent is empty.
+    /// Parses an array of up to `max` items; empty if absent.
     pub(super) fn items<T>(
         &self,
         key: u8,
@@ -202,7 +203,7 @@ fn next_item<'b>(decoder: &mut Decoder<'b>, bytes: &'b [u8]) -> Result<&'b [u8]>
         .ok_or(PayloadError::Malformed)
 }
 
-/// Reads one item that is all of `item`.
+/// Decodes one item that spans all of `item`.
 pub(super) fn decode_exact<'b, T>(
     item: &'b [u8],
     read: impl FnOnce(&mut Decoder<'b>) -> Result<T>,
@@ -224,7 +225,7 @@ pub(super) fn parse_u8(item: &[u8]) -> Result<u8> {
     decode_exact(item, |d| Ok(d.u8()?))
 }
 
-/// A definite byte string of at most `max` bytes.
+/// Parses a byte string of definite length, up to `max` bytes.
 pub(super) fn parse_bytes(max: usize) -> impl Fn(&[u8]) -> Result<Vec<u8>> {
     move |item| {
         let bytes = decode_exact(item, |d| Ok(d.bytes()?))?;
@@ -236,14 +237,14 @@ pub(super) fn parse_bytes(max: usize) -> impl Fn(&[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// A byte string of exactly `N` bytes.
+/// Parses a byte string of exactly `N` bytes.
 pub(super) fn parse_array<const N: usize>(item: &[u8]) -> Result<[u8; N]> {
     decode_exact(item, |d| Ok(d.bytes()?))?
         .try_into()
         .map_err(|_| PayloadError::Malformed)
 }
 
-/// A definite text string of at most `max` bytes.
+/// Parses a text string of definite length, up to `max` bytes.
 pub(super) fn parse_text(max: usize) -> impl Fn(&[u8]) -> Result<String> {
     move |item| {
         if Decoder::new(item).datatype()? != Type::String {

@@ -1,4 +1,4 @@
-//! What happens to a chat, and what a side says about itself.
+//! Bodies that describe a chat or a side's profile.
 
 use super::PayloadError;
 use super::cbor::{self, Map, MapWriter, encode};
@@ -8,40 +8,40 @@ use sealpost_proto::limits::{
     PARTICIPANTS_PER_EVENT_MAX,
 };
 
-/// What happened to a chat. An unknown one is kept and skipped.
+/// Change of a chat. An unknown one is stored and skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChatEvent(pub u8);
 
 impl ChatEvent {
-    /// It was made.
+    /// The chat was created.
     pub const CREATED: Self = Self(0);
-    /// It has another name or description.
+    /// The name or description changed.
     pub const RENAMED: Self = Self(1);
-    /// Its participants changed.
+    /// The participants changed.
     pub const PARTICIPANTS: Self = Self(2);
-    /// It was closed.
+    /// The chat was closed.
     pub const CLOSED: Self = Self(3);
 }
 
-/// Kind [`crate::plaintext::Kind::CHAT`].
+/// Body of [`crate::plaintext::Kind::CHAT`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chat {
-    /// The chat.
+    /// Id of the chat.
     pub chat: ChatId,
-    /// What happened.
+    /// The change.
     pub event: ChatEvent,
-    /// Its type: 0 direct, 1 group, 2 case, 3 channel.
+    /// The type: 0 direct, 1 group, 2 case, 3 channel.
     pub chat_type: Option<u8>,
-    /// At most 200 bytes.
+    /// The name, up to 200 bytes.
     pub name: Option<String>,
-    /// At most 2,048 bytes.
+    /// The description, up to 2,048 bytes.
     pub description: Option<String>,
-    /// Names of the sender's participants, at most 256 of at most 64 bytes.
+    /// Names of the sender's participants: up to 256 of up to 64 bytes.
     pub participants: Vec<String>,
 }
 
 impl Chat {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let participants: Vec<_> = self
@@ -59,10 +59,10 @@ impl Chat {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {
@@ -80,19 +80,19 @@ impl Chat {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::PROFILE`]: what changed about the sender's side.
+/// Body of [`crate::plaintext::Kind::PROFILE`]: changes of the sender's profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// A signed card of the same identity, still to be verified.
+    /// A signed card of the same identity, not verified yet.
     pub card: Option<Vec<u8>>,
     /// SHA-256 of the avatar.
     pub avatar: Option<[u8; 32]>,
-    /// A rotated card, still to be verified.
+    /// A rotated card, not verified yet.
     pub rotated_card: Option<Vec<u8>>,
 }
 
 impl Profile {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new()
@@ -102,10 +102,10 @@ impl Profile {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         let card = |key| map.optional(key, cbor::parse_bytes(CARD_BYTES_MAX));

@@ -1,16 +1,16 @@
-//! How a connection is asked for, answered and moved.
+//! Bodies that request, accept, reject and move a connection.
 
 use super::PayloadError;
 use super::cbor::{self, Map, MapWriter};
 use sealpost_proto::limits::{ORIGIN_BYTES_MAX, REQUEST_NOTE_BYTES_MAX};
 use sealpost_proto::{MailboxId, MailboxRef, Origin, SendKey};
 
-/// What lets the peer post into a mailbox of ours.
+/// Permission for the peer to post into a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
     /// The mailbox at its owner's relay.
     pub mailbox: MailboxRef,
-    /// Its key, for the one peer.
+    /// The mailbox's send key for this peer.
     pub send_key: SendKey,
 }
 
@@ -35,7 +35,7 @@ impl Capability {
     }
 }
 
-/// An origin in its one spelling.
+/// Parses an origin, which must be in canonical form.
 fn parse_origin(item: &[u8]) -> Result<Origin, PayloadError> {
     let text = cbor::parse_text(ORIGIN_BYTES_MAX)(item)?;
     let origin = Origin::parse(&text).map_err(|_| PayloadError::Malformed)?;
@@ -46,17 +46,17 @@ fn parse_origin(item: &[u8]) -> Result<Origin, PayloadError> {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::CONNECTION_REQUEST`]: the first message of an acceptor.
+/// Body of [`crate::plaintext::Kind::CONNECTION_REQUEST`], the acceptor's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionRequest {
-    /// Where the answer goes.
+    /// Where the inviter sends its answer.
     pub capability: Capability,
-    /// What people read with the request, at most 200 bytes.
+    /// A note for people, up to 200 bytes.
     pub note: Option<String>,
 }
 
 impl ConnectionRequest {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new()
@@ -65,10 +65,10 @@ impl ConnectionRequest {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         let capability = map.required(0, Capability::parse)?;
@@ -79,24 +79,24 @@ impl ConnectionRequest {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::CONNECTION_ACCEPT`]: the inviter's answer.
+/// Body of [`crate::plaintext::Kind::CONNECTION_ACCEPT`], the inviter's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionAccept {
-    /// Where everything else goes.
+    /// Where the acceptor sends all further messages.
     pub capability: Capability,
 }
 
 impl ConnectionAccept {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new().item(0, &self.capability.encode()).finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         Ok(Self {
             capability: Map::parse(body)?.required(0, Capability::parse)?,
@@ -104,25 +104,25 @@ impl ConnectionAccept {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::CONNECTION_REJECT`].
+/// Body of [`crate::plaintext::Kind::CONNECTION_REJECT`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionReject {
-    /// What people read with it, at most 200 bytes.
+    /// A note for people, up to 200 bytes.
     pub note: Option<String>,
 }
 
 impl ConnectionReject {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
         map.optional_text(0, self.note.as_deref()).finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         Ok(Self {
             note: Map::parse(body)?.optional(0, cbor::parse_text(REQUEST_NOTE_BYTES_MAX))?,
@@ -130,7 +130,7 @@ impl ConnectionReject {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::CONNECTION_MOVED`]: the sender's mailbox is elsewhere from now on.
+/// Body of [`crate::plaintext::Kind::CONNECTION_MOVED`]: the sender's mailbox has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionMoved {
     /// The new mailbox.
@@ -138,16 +138,16 @@ pub struct ConnectionMoved {
 }
 
 impl ConnectionMoved {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new().item(0, &self.capability.encode()).finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         Ok(Self {
             capability: Map::parse(body)?.required(0, Capability::parse)?,

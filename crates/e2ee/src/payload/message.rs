@@ -1,4 +1,4 @@
-//! What people write, and what changes it.
+//! Messages, edits, retractions and reactions.
 
 use super::cbor::{self, Map, MapWriter};
 use super::{PayloadError, cbor::encode};
@@ -10,11 +10,11 @@ use sealpost_proto::limits::{
 };
 use sealpost_proto::{MessageId, Timestamp};
 
-/// A chat: 16 bytes, the same on both sides.
+/// Id of a chat: 16 bytes, equal on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChatId(pub [u8; 16]);
 
-/// How content is written. An unknown one is shown as plain text.
+/// Format of a text. An unknown format is shown as plain text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentType(pub u8);
 
@@ -25,55 +25,55 @@ impl ContentType {
     pub const HTML: Self = Self(1);
 }
 
-/// Who wrote a message: a person at the sender's side.
+/// Author of a message: a person at the sender's side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
-    /// At most 64 bytes.
+    /// Name, up to 64 bytes.
     pub name: String,
     /// SHA-256 of the avatar.
     pub avatar: Option<[u8; 32]>,
 }
 
-/// A link that goes with a message: a URL or a business object.
+/// A URL or business object that a message refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Where it leads.
+    /// The URL.
     pub url: Option<String>,
-    /// The business object it names.
+    /// The id of the business object.
     pub object_id: Option<String>,
-    /// How it is called.
+    /// The display name.
     pub name: Option<String>,
-    /// Its icon.
+    /// The icon.
     pub icon: Option<String>,
 }
 
-/// Kind [`crate::plaintext::Kind::MESSAGE`].
+/// Body of [`crate::plaintext::Kind::MESSAGE`].
 #[derive(Clone)]
 pub struct Message {
-    /// The chat; without it, the connection's direct chat.
+    /// The chat; the connection's direct chat if absent.
     pub chat: Option<ChatId>,
-    /// Who wrote it.
+    /// The author.
     pub author: Option<Author>,
-    /// The text, at most 64 KiB.
+    /// The text, up to 64 KiB.
     pub content: String,
-    /// How it is written.
+    /// The format of the text.
     pub content_type: ContentType,
-    /// At most 5 files.
+    /// Attached files, up to 5.
     pub attachments: Vec<Descriptor>,
-    /// At most 64.
+    /// Links, up to 64.
     pub links: Vec<Link>,
-    /// The message it answers.
+    /// The message that this one replies to.
     pub reply_to: Option<MessageId>,
-    /// Whether something is to be done.
+    /// Whether the recipient must act.
     pub action_required: bool,
-    /// After this it is of no use.
+    /// After this time the message is of no use.
     pub deliver_by: Option<Timestamp>,
-    /// By then it should be read.
+    /// By this time the message should be read.
     pub read_by: Option<Timestamp>,
 }
 
 impl Message {
-    /// A text without anything else.
+    /// Creates a Markdown message without other entries.
     #[must_use]
     pub fn text(content: impl Into<String>) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl Message {
         }
     }
 
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let attachments: Vec<_> = self.attachments.iter().map(encode_descriptor).collect();
@@ -109,10 +109,10 @@ impl Message {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {
@@ -191,26 +191,26 @@ pub(super) fn parse_timestamp(item: &[u8]) -> Result<Timestamp, PayloadError> {
     cbor::parse_u64(item).map(Timestamp::from_millis)
 }
 
-/// Message ids as items of a list.
+/// Encodes message ids as the items of a list.
 pub(super) fn encode_ids(ids: &[MessageId]) -> Vec<Vec<u8>> {
     ids.iter()
         .map(|id| encode(|e| e.bytes(id.as_bytes())?.ok()))
         .collect()
 }
 
-/// Kind [`crate::plaintext::Kind::EDIT`]: new content for a message of the same author.
+/// Body of [`crate::plaintext::Kind::EDIT`]: new content for a message of the same author.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// The message.
+    /// The message to edit.
     pub message: MessageId,
-    /// The new text, at most 64 KiB.
+    /// The new text, up to 64 KiB.
     pub content: String,
-    /// How it is written.
+    /// The format of the text.
     pub content_type: ContentType,
 }
 
 impl Edit {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
@@ -220,10 +220,10 @@ impl Edit {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {
@@ -234,24 +234,24 @@ impl Edit {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::RETRACT`]: takes back a message of the same author.
+/// Body of [`crate::plaintext::Kind::RETRACT`]: withdraws a message of the same author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retract {
-    /// The message.
+    /// The message to withdraw.
     pub message: MessageId,
 }
 
 impl Retract {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new().bytes(0, self.message.as_bytes()).finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         Ok(Self {
             message: Map::parse(body)?.required(0, parse_message_id)?,
@@ -259,19 +259,19 @@ impl Retract {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::REACTION`]: a reaction to a message, or its removal.
+/// Body of [`crate::plaintext::Kind::REACTION`]: a reaction to a message, or its removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaction {
-    /// The message.
+    /// The message that the reaction refers to.
     pub message: MessageId,
-    /// One emoji, at most 64 bytes.
+    /// One emoji, up to 64 bytes.
     pub emoji: String,
-    /// Whether it is taken back.
+    /// Whether the reaction is removed.
     pub removed: bool,
 }
 
 impl Reaction {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
@@ -281,10 +281,10 @@ impl Reaction {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         let emoji = map.required(1, cbor::parse_text(REACTION_BYTES_MAX))?;

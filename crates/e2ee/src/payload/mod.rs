@@ -1,7 +1,7 @@
-//! The body of each kind of event: CBOR maps with integer keys (docs/e2ee.md#payloads).
+//! The body of each kind of plaintext: CBOR maps with integer keys (docs/e2ee.md#payloads).
 //!
-//! A reader skips keys that it does not know, and keeps the body as it came; a node keeps, receipts and skips kinds that it does
-//! not know. So versions can differ.
+//! Versions may differ: a reader skips unknown keys and stores the body as received; a node stores,
+//! receipts and skips unknown kinds.
 
 mod cbor;
 mod chat;
@@ -18,32 +18,33 @@ pub use message::{Author, ChatId, ContentType, Edit, Link, Message, Reaction, Re
 pub use receipt::{Probe, Receipt, ReceiptKind};
 pub use resend::{AttachmentRequest, Resend, Resume, Void};
 
-/// Why a body is not what its kind says.
+/// Error when a body does not match its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
-    /// Not a definite map with ascending integer keys, or an entry of another type.
+    /// Not a CBOR map of definite length with ascending integer keys, or an entry of the wrong
+    /// type.
     #[error("malformed payload")]
     Malformed,
-    /// An entry that every payload of this kind has is not there.
-    #[error("payload without entry {key}")]
+    /// A required entry is missing.
+    #[error("the payload has no entry {key}")]
     Missing {
-        /// Its key.
+        /// The key of the entry.
         key: u8,
     },
-    /// A text or byte string is over its limit.
-    #[error("an entry of the payload is too long, limit {limit_bytes} bytes")]
+    /// A text or byte string exceeds its limit.
+    #[error("an entry of the payload exceeds {limit_bytes} bytes")]
     TooLong {
-        /// The limit.
+        /// The limit in bytes.
         limit_bytes: usize,
     },
-    /// A list is over its limit.
+    /// A list exceeds its limit.
     #[error("too many items in entry {key} of the payload")]
     TooMany {
-        /// Its key.
+        /// The key of the entry.
         key: u8,
     },
-    /// A descriptor of an attachment is refused.
-    #[error("refused attachment in the payload")]
+    /// The descriptor of an attachment is invalid.
+    #[error("the payload has an invalid attachment")]
     Attachment,
 }
 

@@ -1,4 +1,4 @@
-//! Receipts, which alone say that something was delivered, read or fetched, and probes.
+//! Receipts and probes. Only receipts report that a message was delivered, read or fetched.
 
 use super::PayloadError;
 use super::cbor::{self, Map, MapWriter};
@@ -6,32 +6,33 @@ use super::message::{encode_ids, parse_message_id, parse_timestamp};
 use sealpost_proto::limits::RECEIPT_IDS_MAX;
 use sealpost_proto::{MessageId, Timestamp};
 
-/// What a receipt says. An unknown one is skipped.
+/// What a receipt reports. An unknown kind is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReceiptKind(pub u8);
 
 impl ReceiptKind {
-    /// Stored by the recipient's node.
+    /// The recipient's node stored the messages.
     pub const DELIVERED: Self = Self(0);
-    /// Read by a person or the business system.
+    /// A person or the business system read the messages.
     pub const READ: Self = Self(1);
-    /// Files were fetched and verified: the ids are those of blobs. Their sender need not keep them any longer.
+    /// The recipient fetched and verified files; the ids are those of blobs. The sender may delete
+    /// the blobs.
     pub const FETCHED: Self = Self(2);
 }
 
-/// Kind [`crate::plaintext::Kind::RECEIPT`].
+/// Body of [`crate::plaintext::Kind::RECEIPT`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// What it says.
+    /// What the receipt reports.
     pub kind: ReceiptKind,
-    /// Of which messages, or of which blobs; at most 64.
+    /// Ids of messages, or of blobs; up to 64.
     pub ids: Vec<MessageId>,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
 }
 
 impl Receipt {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
@@ -41,10 +42,10 @@ impl Receipt {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         let kind = ReceiptKind(map.required(0, cbor::parse_u8)?);
@@ -56,17 +57,17 @@ impl Receipt {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::PROBE`]: asks whether the other node can open and answer.
+/// Body of [`crate::plaintext::Kind::PROBE`]: asks whether the peer can open messages and respond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// What the answer repeats.
+    /// Nonce that the response repeats.
     pub nonce: [u8; 16],
-    /// Whether this is the answer.
+    /// Whether this is the response.
     pub is_response: bool,
 }
 
 impl Probe {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new()
@@ -75,10 +76,10 @@ impl Probe {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {

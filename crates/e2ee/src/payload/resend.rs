@@ -1,4 +1,4 @@
-//! What is missing, and what is gone.
+//! Requests to send again, and notices of messages that will not be sent.
 
 use super::PayloadError;
 use super::cbor::{self, Map, MapWriter, encode};
@@ -7,19 +7,20 @@ use crate::keys::Incarnation;
 use sealpost_proto::limits::{RECEIPT_IDS_MAX, RESUME_BITMAP_BYTES_MAX, VOID_SEQS_MAX};
 use sealpost_proto::{BlobId, MessageId};
 
-/// What one side holds of the other's messages in one incarnation.
+/// Which of the peer's messages a side has received in one incarnation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// The other side's incarnation.
+    /// The peer's incarnation.
     pub incarnation: Incarnation,
     /// The highest seq up to which nothing is missing.
     pub upto: u64,
-    /// Bit i, most significant first: `upto + 1 + i` is held. At most 128 bytes.
+    /// Bit i, most significant first: the message with seq `upto + 1 + i` was received. Up to 128
+    /// bytes.
     pub bitmap: Vec<u8>,
 }
 
 impl Resume {
-    /// Writes the map.
+    /// Encodes the map.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
@@ -29,10 +30,10 @@ impl Resume {
             .finish()
     }
 
-    /// Reads the map.
+    /// Parses the map.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(item: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(item)?;
         Ok(Self {
@@ -42,7 +43,7 @@ impl Resume {
         })
     }
 
-    /// Whether the message with this seq is held.
+    /// Whether the message with this seq was received.
     #[must_use]
     pub fn contains(&self, seq: u64) -> bool {
         let Some(index) = seq
@@ -58,12 +59,12 @@ impl Resume {
     }
 }
 
-/// Items that were recalled, expired or are gone, and will not be sent again.
+/// Messages that were recalled, expired or deleted, and will not be sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Void {
-    /// The sender's incarnation that counted them.
+    /// The sender's incarnation to which the numbers belong.
     pub incarnation: Incarnation,
-    /// Their numbers, at most 1,024.
+    /// The sequence numbers, up to 1,024.
     pub seqs: Vec<u64>,
 }
 
@@ -90,12 +91,12 @@ impl Void {
     }
 }
 
-/// A file whose blob is dead, to be uploaded again.
+/// A file whose blob can no longer be fetched and must be uploaded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttachmentRequest {
-    /// The message it belongs to.
+    /// The message that the file belongs to.
     pub message: MessageId,
-    /// The blob its descriptor names.
+    /// The blob that its descriptor names.
     pub blob: BlobId,
 }
 
@@ -117,21 +118,22 @@ impl AttachmentRequest {
     }
 }
 
-/// Kind [`crate::plaintext::Kind::RESEND`]: any of its entries, most often one.
+/// Body of [`crate::plaintext::Kind::RESEND`]: any of the entries, usually one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resend {
-    /// Our messages without a receipt, at most 64: were they stored?
+    /// Messages of the sender without a receipt, up to 64, with the question whether they were
+    /// stored.
     pub query: Vec<MessageId>,
-    /// What we hold of yours.
+    /// Which messages the sender of this body has received.
     pub resume: Option<Resume>,
-    /// What will not come.
+    /// Messages that the sender will not send.
     pub void: Option<Void>,
-    /// A file that cannot be fetched any more.
+    /// A file that the sender of this body cannot fetch.
     pub attachment: Option<AttachmentRequest>,
 }
 
 impl Resend {
-    /// Writes the body.
+    /// Encodes the body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         MapWriter::new()
@@ -142,10 +144,10 @@ impl Resend {
             .finish()
     }
 
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`PayloadError`] says what is wrong with it.
+    /// [`PayloadError`] for the first problem found.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let map = Map::parse(body)?;
         Ok(Self {

@@ -50,7 +50,7 @@ fn chat() -> Chat {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn bodies_round_trip() {
     macro_rules! same {
         ($($value:expr => $type:ident),* $(,)?) => {$(
             let value = $value;
@@ -76,7 +76,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn a_message_is_read_as_written() {
+fn message_round_trips() {
     let mut message = Message::text("**bold**");
     message.chat = Some(ChatId([1; 16]));
     message.author = Some(Author {
@@ -117,7 +117,7 @@ fn unknown_keys_are_skipped() {
 }
 
 #[test]
-fn a_malformed_map_is_refused() {
+fn malformed_maps_are_refused() {
     let good = Retract { message: ID }.encode();
     let refused = |body: &[u8]| Retract::parse(body).unwrap_err();
     assert_eq!(refused(&[0xa0]), PayloadError::Missing { key: 0 });
@@ -156,7 +156,7 @@ fn a_malformed_map_is_refused() {
 }
 
 #[test]
-fn every_entry_has_its_limit() {
+fn oversized_entries_are_refused() {
     let long = Message::text("x".repeat(64 * 1024 + 1));
     assert_eq!(
         Message::parse(&long.encode()).err(),
@@ -183,7 +183,7 @@ fn every_entry_has_its_limit() {
 }
 
 #[test]
-fn the_longest_message_with_the_longest_previews_fits_a_body() {
+fn largest_message_with_previews_fits_a_body() {
     let relay = Origin::parse(&format!("https://{}.example", "x".repeat(60))).unwrap();
     let file = Descriptor {
         blob: BlobRef {
@@ -224,7 +224,7 @@ fn the_longest_message_with_the_longest_previews_fits_a_body() {
 }
 
 #[test]
-fn an_origin_in_another_spelling_is_refused() {
+fn non_canonical_origin_is_refused() {
     let body = ConnectionAccept {
         capability: capability(),
     }
@@ -242,9 +242,9 @@ fn an_origin_in_another_spelling_is_refused() {
 }
 
 #[test]
-fn a_resume_says_what_is_held() {
+fn resume_reports_received_messages() {
     let resume = resend().resume.unwrap();
-    let held: Vec<_> = (7..=20).filter(|seq| resume.contains(*seq)).collect();
-    assert_eq!(held, [7, 8, 9, 10, 12]);
+    let received: Vec<_> = (7..=20).filter(|seq| resume.contains(*seq)).collect();
+    assert_eq!(received, [7, 8, 9, 10, 12]);
     assert!(!resume.contains(u64::MAX));
 }

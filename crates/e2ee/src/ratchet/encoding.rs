@@ -1,4 +1,4 @@
-//! How a ratchet is stored (docs/e2ee.md#session-serialisation).
+//! Storage encoding of a ratchet (docs/e2ee.md#session-serialisation).
 
 use super::receiver::{Chain, ChainHead, Receiver, Tombstone};
 use super::{Ratchet, SendingChain};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
-/// Chains with stored keys, spent ones, and the growing one.
+/// Upper bound on chains: those with skipped keys, those without, and the growing one.
 const CHAINS_MAX: usize = SKIPPED_KEYS_STORED_MAX + OLD_HEADER_KEYS_MAX + 1;
 
 pub(crate) fn read_key(reader: &mut Reader<'_>) -> Result<Key, ParseRecordError> {

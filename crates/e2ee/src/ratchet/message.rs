@@ -1,4 +1,4 @@
-//! The layout of MSG: `01 02 || N(24) || EH(56) || body`.
+//! Layout of a MSG: `01 02 || N(24) || EH(56) || body`.
 
 use super::{OpenError, OpenedRecord, body_key};
 use crate::handshake::AD_BYTES;
@@ -10,17 +10,17 @@ use rand_core::CryptoRng;
 const MSG_FRAME: [u8; 2] = [1, 2];
 const HEADER_BYTES: usize = 32 + 4 + 4;
 const EH_BYTES: usize = HEADER_BYTES + TAG_BYTES;
-/// Everything before the body.
+/// Size of everything before the body.
 const HEAD_BYTES: usize = MSG_FRAME.len() + NONCE_BYTES + EH_BYTES;
 
-/// What an encrypted header says.
+/// Plaintext of an encrypted header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     /// The sender's ratchet key.
     pub(super) dh: [u8; 32],
-    /// `pn`: the length of the sender's chain before this one.
+    /// `pn`: the length of the sender's previous chain.
     pub(super) previous_len: u32,
-    /// The number of this message in its chain.
+    /// `n`: the number of this message in its chain.
     pub(super) n: u32,
 }
 
@@ -45,7 +45,7 @@ impl Header {
     }
 }
 
-/// Seals a record under one message key.
+/// Seals a record into a MSG.
 pub(super) fn seal(
     header_key: &Key,
     message_key: &Key,
@@ -54,7 +54,8 @@ pub(super) fn seal(
     record: &[u8],
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Vec<u8> {
-    // Random although the key is used once: a node restored from an old backup derives old message keys again.
+    // The nonce is random although a key is used once: a node restored from an old backup derives
+    // old message keys again.
     let nonce = random::<NONCE_BYTES>(rng);
     let mut msg = Vec::with_capacity(HEAD_BYTES + record.len() + TAG_BYTES);
     msg.extend_from_slice(&MSG_FRAME);
@@ -75,7 +76,7 @@ pub(super) fn seal(
     msg
 }
 
-/// `AD || 01 02 || N || EH`.
+/// Builds the associated data of the body: `AD || 01 02 || N || EH`.
 fn associated_data(ad: &[u8; AD_BYTES], head: &[u8]) -> [u8; AD_BYTES + HEAD_BYTES] {
     let mut bytes = [0; AD_BYTES + HEAD_BYTES];
     bytes[..AD_BYTES].copy_from_slice(ad);
@@ -83,7 +84,7 @@ fn associated_data(ad: &[u8; AD_BYTES], head: &[u8]) -> [u8; AD_BYTES + HEAD_BYT
     bytes
 }
 
-/// A MSG as it came; nothing in it is authentic yet.
+/// Parsed MSG. Nothing in it is authenticated yet.
 pub(super) struct Message<'a> {
     bytes: &'a [u8],
     head: &'a [u8],
@@ -116,18 +117,18 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// `H(MSG)`.
+    /// Computes `H(MSG)`.
     pub(super) fn hash(&self) -> [u8; 32] {
         hash(&[self.bytes])
     }
 
-    /// The header, when this is its key.
+    /// Opens the header, or returns `None` if `key` is not its key.
     pub(super) fn open_header(&self, key: &Key) -> Option<Header> {
         let bytes = open(key, &self.nonce, self.header, &MSG_FRAME)?;
         Header::parse(&bytes).ok()
     }
 
-    /// The record, when this is its message key.
+    /// Opens the body with its message key.
     pub(super) fn open(
         &self,
         message_key: &Key,

@@ -1,7 +1,7 @@
 //! The Double Ratchet with header encryption (docs/e2ee.md#ratchet).
 //!
-//! The sending half of a DH step waits until the next message is sealed; opening therefore draws nothing and works on
-//! a copy.
+//! The sending half of a DH step waits until the next message is sealed. Opening therefore needs no
+//! random numbers, and it works on a copy of the state.
 
 mod encoding;
 mod message;
@@ -17,7 +17,7 @@ use receiver::{Chain, HeaderMatch};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-/// What a message opened to.
+/// Plaintext record of a message.
 pub(crate) type OpenedRecord = Zeroizing<Vec<u8>>;
 
 /// Error when a record cannot be sealed.
@@ -53,16 +53,17 @@ pub(crate) enum OpenError {
     BodyInvalid,
 }
 
-/// One session's ratchet, both ways.
+/// Ratchet of one session, both directions.
 #[derive(Clone)]
 pub(crate) struct Ratchet {
     /// RK.
     root: Key,
     /// DHs.
     own: StaticSecret,
-    /// DHr; nothing at B before A's first message.
+    /// DHr. `None` at B before A's first message.
     remote: Option<[u8; 32]>,
-    /// HKs, CKs and Ns with the public half of DHs; nothing when a DH step is due before the next message.
+    /// HKs, CKs and Ns with the public half of DHs. `None` if a DH step is due before the next
+    /// message.
     sending: Option<SendingChain>,
     /// NHKs.
     next_sending: Key,
@@ -81,14 +82,14 @@ struct SendingChain {
     next: u32,
 }
 
-/// `KDF_RK(rk, dh) -> rk || ck || nhk`.
+/// `KDF_RK(rk, dh)`: returns the root key, the chain key and the next header key.
 fn derive_root_keys(root: &Key, dh: &Key) -> (Key, Key, Key) {
     let okm = kdf::<96>(&root.0, &dh.0, &[label!("root")]);
     let part = |at: usize| Key(std::array::from_fn(|i| okm[32 * at + i]));
     (part(0), part(1), part(2))
 }
 
-/// A chain's next message key and the chain key after it.
+/// Derives the next message key and the chain key after it.
 fn derive_chain_keys(chain: &Key) -> (Key, Key) {
     let keyed = keyed_hmac(chain);
     let derive = |input: u8| {
@@ -103,7 +104,8 @@ fn derive_chain_keys(chain: &Key) -> (Key, Key) {
 }
 
 impl Ratchet {
-    /// A's ratchet: its first chain is ready, with SPK as B's ratchet key. `None` when SPK is of low order.
+    /// Creates A's ratchet. SPK is B's ratchet key, so A's first chain can send at once. Returns
+    /// `None` if SPK is of low order.
     pub(crate) fn initiator(
         keys: &SessionKeys,
         spk: &[u8; 32],
@@ -129,7 +131,8 @@ impl Ratchet {
         })
     }
 
-    /// B's ratchet: SPK is its first ratchet key, and it can seal once A's first message has opened.
+    /// Creates B's ratchet. SPK is B's first ratchet key. B can seal once A's first message has
+    /// opened.
     pub(crate) fn responder(keys: &SessionKeys, spk: &StaticSecret) -> Self {
         Self {
             root: keys.root.clone(),
@@ -143,7 +146,7 @@ impl Ratchet {
         }
     }
 
-    /// Seals one record into a MSG. On a fault nothing has changed.
+    /// Seals one record into a MSG. On error the ratchet is unchanged.
     pub(crate) fn seal(
         &mut self,
         ad: &[u8; AD_BYTES],
@@ -169,7 +172,7 @@ impl Ratchet {
         Ok(msg)
     }
 
-    /// The sending half of a DH step: a new ratchet key and a new chain.
+    /// Performs the sending half of a DH step: a new ratchet key and a new chain.
     fn step_sending(&mut self, rng: &mut (impl CryptoRng + ?Sized)) -> Result<(), SealError> {
         let remote = self.remote.ok_or(SealError::NothingOpened)?;
         let own = random_secret(rng);
@@ -187,7 +190,7 @@ impl Ratchet {
         Ok(())
     }
 
-    /// Opens one MSG and returns the ratchet after it; this one is unchanged.
+    /// Opens one MSG and returns the ratchet after it. `self` is unchanged.
     pub(crate) fn open(
         &self,
         ad: &[u8; AD_BYTES],
@@ -208,9 +211,10 @@ impl Ratchet {
         Ok((next, opened))
     }
 
-    /// The receiving half of a DH step, then the key of the message that brought it.
+    /// Performs the receiving half of a DH step and returns the key of the message that carried it.
     fn step_receiving(&mut self, header: &Header, message: &Message<'_>) -> Result<Key, OpenError> {
-        // A peer steps only after a new key of ours, so while ours is due its step cannot be genuine.
+        // A peer steps only after it has received a new key from this side. While that key is still
+        // due, the step cannot be genuine.
         let due = self.sending.is_none() && self.remote.is_some();
         if due || self.remote == Some(header.dh) {
             return Err(OpenError::HeaderRefused);
@@ -228,13 +232,13 @@ impl Ratchet {
         self.receiver.consume_message_key(index, header, message)
     }
 
-    /// What remains of a session that has been replaced: it opens what its chains still hold, and steps no more.
+    /// Reduces the ratchet of a replaced session to its receiver, which performs no DH steps.
     pub(crate) fn into_receiver(self) -> Receiver {
         self.receiver
     }
 }
 
-/// `ek = KDF(0^32, mk, P" msg", 32)`.
+/// Derives the body key: `ek = KDF(0^32, mk, P" msg", 32)`.
 fn body_key(message_key: &Key) -> Key {
     kdf_key(&message_key.0, &[label!("msg")])
 }

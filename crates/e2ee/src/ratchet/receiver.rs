@@ -1,5 +1,5 @@
-//! The receiving half of a session: its chains, the keys of messages that were skipped, and tombstones of those that
-//! had to go.
+//! The receiving half of a session: its chains, the keys of skipped messages, and tombstones of
+//! evicted keys.
 
 use super::message::{Header, Message};
 use super::{OpenError, derive_chain_keys};
@@ -10,23 +10,23 @@ use sealpost_proto::limits::{
 };
 use std::collections::BTreeMap;
 
-/// Chains in the order they began; the last one may still grow.
+/// Receiving chains in the order they started. Only the last one may still grow.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
     pub(super) chains: Vec<Chain>,
     pub(super) tombstones: Vec<Tombstone>,
 }
 
-/// One chain of the peer.
+/// One receiving chain.
 #[derive(Clone)]
 pub(super) struct Chain {
-    /// HKr, or an old header key.
+    /// HKr, or the header key of an older chain.
     pub(super) header: Key,
-    /// The peer's ratchet key of this chain.
+    /// The peer's ratchet key for this chain.
     pub(super) dh: [u8; 32],
-    /// CKr and Nr while the chain may grow.
+    /// CKr and Nr, present while the chain may grow.
     pub(super) head: Option<ChainHead>,
-    /// Keys of messages that were skipped, by number.
+    /// Keys of skipped messages, by message number.
     pub(super) skipped: BTreeMap<u32, Key>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct ChainHead {
     pub(super) next: u32,
 }
 
-/// Skipped keys that were evicted: numbers `from` to `to` of one chain.
+/// Range of evicted skipped keys: message numbers `from` to `to` of one chain.
 #[derive(Clone)]
 pub(super) struct Tombstone {
     pub(super) header: Key,
@@ -44,11 +44,11 @@ pub(super) struct Tombstone {
     pub(super) to: u32,
 }
 
-/// Whose header key fits.
+/// The header key that opened a header.
 pub(super) enum HeaderMatch {
-    /// That of a chain which is there.
+    /// The key of an existing chain.
     Chain { index: usize, header: Header },
-    /// The next one: a DH step.
+    /// NHKr: the message starts a DH step.
     Next { header: Header },
 }
 
@@ -62,7 +62,7 @@ impl Chain {
         }
     }
 
-    /// Stores the keys before number `until`.
+    /// Derives and stores the keys of all messages before `until`.
     fn skip_to(&mut self, until: u32) -> Result<(), OpenError> {
         let Some(head) = &mut self.head else {
             return Ok(());
@@ -78,7 +78,7 @@ impl Chain {
         Ok(())
     }
 
-    /// The key of message `n`, when the chain can still derive it.
+    /// Derives the key of message `n`, or returns `None` if the chain has passed it.
     fn advance(&mut self, n: u32) -> Result<Option<Key>, OpenError> {
         if self.head.as_ref().is_none_or(|head| n < head.next) {
             return Ok(None);
@@ -104,7 +104,7 @@ impl Tombstone {
 }
 
 impl Receiver {
-    /// Tries header keys in the order HKr, NHKr, old ones newest first.
+    /// Tries the header keys in this order: HKr, NHKr, then those of older chains, newest first.
     pub(super) fn match_header(
         &self,
         message: &Message<'_>,
@@ -130,7 +130,7 @@ impl Receiver {
         Some(HeaderMatch::Chain { index, header })
     }
 
-    /// Takes the key of a message out of the chain its header fits, skipping what is missing before it.
+    /// Removes and returns the message key, and stores the keys of messages skipped before it.
     pub(super) fn consume_message_key(
         &mut self,
         index: usize,
@@ -152,7 +152,7 @@ impl Receiver {
         Ok(key)
     }
 
-    /// A header that opened names a key that is not there.
+    /// Distinguishes an evicted key from a used one, for a message whose header opened.
     fn missing_key_error(&self, index: usize, n: u32, message: &Message<'_>) -> OpenError {
         let evicted = |chain: &Chain| {
             self.tombstones
@@ -168,7 +168,7 @@ impl Receiver {
         }
     }
 
-    /// Ends the growing chain at the length the peer says it had.
+    /// Ends the growing chain at `len`, the length that the peer reports for it.
     pub(super) fn close_chain(&mut self, len: u32) -> Result<(), OpenError> {
         if let Some(chain) = self.chains.last_mut() {
             chain.skip_to(len)?;
@@ -177,13 +177,14 @@ impl Receiver {
         Ok(())
     }
 
-    /// Adds a chain that grows, and returns where it is.
+    /// Adds a growing chain and returns its index.
     pub(super) fn push_chain(&mut self, chain: Chain) -> usize {
         self.chains.push(chain);
         self.chains.len() - 1
     }
 
-    /// Opens a message of a session that has been replaced; this state is unchanged.
+    /// Opens a message of a replaced session, without DH steps. Returns the receiver after it;
+    /// `self` is unchanged.
     pub(crate) fn open(
         &self,
         ad: &[u8; AD_BYTES],
@@ -199,12 +200,12 @@ impl Receiver {
         Ok((next, opened))
     }
 
-    /// Whether it can open anything at all.
+    /// Whether there is no chain, so that no message can open.
     pub(crate) const fn is_empty(&self) -> bool {
         self.chains.is_empty()
     }
 
-    /// Keeps within the limits, the oldest first to go.
+    /// Enforces the limits on keys, chains and tombstones. The oldest go first.
     fn evict(&mut self) {
         let mut stored: usize = self.chains.iter().map(|chain| chain.skipped.len()).sum();
         while stored > SKIPPED_KEYS_STORED_MAX {

@@ -1,4 +1,4 @@
-//! The ratchet alone: what a peer that does not keep to it gets.
+//! The ratchet without sessions: messages of a peer that violates the protocol.
 
 use super::message::{self, Header, Message};
 use super::{OpenError, Ratchet, SealError, derive_chain_keys};
@@ -25,7 +25,7 @@ fn exchange(from: &mut Ratchet, to: &mut Ratchet, rng: &mut ChaCha20Rng) {
 }
 
 #[test]
-fn the_responder_seals_only_after_it_opened() {
+fn responder_cannot_seal_before_opening() {
     let (mut a, mut b, mut rng) = pair();
     assert_eq!(b.seal(&AD, b"x", &mut rng), Err(SealError::NothingOpened));
     exchange(&mut a, &mut b, &mut rng);
@@ -33,7 +33,7 @@ fn the_responder_seals_only_after_it_opened() {
 }
 
 #[test]
-fn a_header_must_carry_the_key_of_its_chain() {
+fn header_must_carry_its_chains_key() {
     let (mut a, mut b, mut rng) = pair();
     exchange(&mut a, &mut b, &mut rng);
     exchange(&mut b, &mut a, &mut rng);
@@ -52,7 +52,7 @@ fn a_header_must_carry_the_key_of_its_chain() {
 }
 
 #[test]
-fn a_step_must_carry_a_new_key_and_wait_for_ours() {
+fn invalid_dh_steps_are_refused() {
     let (mut a, mut b, mut rng) = pair();
     exchange(&mut a, &mut b, &mut rng);
     let step = |b: &Ratchet, dh: [u8; 32], rng: &mut ChaCha20Rng| {
@@ -89,7 +89,7 @@ fn a_step_must_carry_a_new_key_and_wait_for_ours() {
 }
 
 #[test]
-fn old_header_keys_are_few_and_what_is_gone_fits_none() {
+fn old_header_keys_are_bounded() {
     let (mut a, mut b, mut rng) = pair();
     let first = a.seal(&AD, b"first", &mut rng).unwrap();
     b = b.open(&AD, &first).ok().unwrap().0;
@@ -102,7 +102,7 @@ fn old_header_keys_are_few_and_what_is_gone_fits_none() {
 }
 
 #[test]
-fn the_last_number_of_a_chain_cannot_be_used() {
+fn last_message_number_is_refused() {
     let (mut a, mut b, mut rng) = pair();
     exchange(&mut a, &mut b, &mut rng);
     a.sending.as_mut().unwrap().next = u32::MAX;
@@ -119,7 +119,7 @@ fn the_last_number_of_a_chain_cannot_be_used() {
 }
 
 #[test]
-fn frames_of_another_version_or_type_are_malformed() {
+fn unknown_frame_versions_and_types_are_malformed() {
     let (mut a, _, mut rng) = pair();
     let msg = a.seal(&AD, b"x", &mut rng).unwrap();
     for at in 0..2 {

@@ -1,4 +1,4 @@
-//! How sessions are stored (docs/e2ee.md#session-serialisation).
+//! Storage encoding of sessions (docs/e2ee.md#session-serialisation).
 
 use super::Sessions;
 use super::state::{CurrentSession, HighestSession, OldSession, RetiredSessions, Stage};
@@ -14,16 +14,16 @@ use sealpost_proto::{
 use zeroize::Zeroizing;
 
 const SESSIONS_VERSION: u8 = 1;
-/// A state without skipped keys fits; a larger one is copied once.
+/// A state without skipped keys fits into this capacity; a larger one is copied once.
 const USUAL_BYTES: usize = 4_096;
 
-/// Stored bytes that are no sessions of this version.
+/// Error when stored sessions cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stored sessions are malformed")]
 pub struct ParseSessionsError;
 
 impl Sessions {
-    /// For the vault.
+    /// Encodes the state for the vault.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut writer = Writer::with_capacity(USUAL_BYTES);
@@ -51,10 +51,10 @@ impl Sessions {
         writer.finish()
     }
 
-    /// Reads what [`Sessions::encode`] wrote.
+    /// Parses the output of [`Sessions::encode`].
     ///
     /// # Errors
-    /// [`ParseSessionsError`] for another layout or version.
+    /// [`ParseSessionsError`] for a wrong layout or version.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseSessionsError> {
         let mut reader = Reader::new(bytes);
         let sessions = Self::read(&mut reader).map_err(|_| ParseSessionsError)?;

@@ -1,4 +1,4 @@
-//! The ratchet state of one connection, as one value that is loaded, stepped and committed as a whole.
+//! The sessions of one connection, loaded, advanced and committed as one value.
 //!
 //! | state of the current session | event | next state |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | the peer's, unconfirmed | a message of it without prefix opens | confirmed |
 //! | any | [`Sessions::initiate`], or a winning INIT of the peer | as from none; the one before is old |
 //!
-//! An old session receives for 24 hours without DH steps, then only its names are kept.
+//! An old session receives for 24 hours without DH steps. Then only its id is retained.
 
 mod encoding;
 mod open;
@@ -34,19 +34,20 @@ use sealpost_proto::limits::{
 };
 use state::{CurrentSession, HighestSession, OldSession, RetiredSessions, Stage};
 
-/// `0^8`: what stands before an INIT in place of a session's name.
+/// `0^8`, which precedes an INIT in place of a session id.
 const INIT_NAME: [u8; 8] = [0; 8];
 
-/// All sessions of one connection: the current one, old ones that still receive, the names of those before, and the
-/// counts that decide which INIT wins. Its encoding is fixed in `docs/e2ee.md#session-serialisation`.
+/// All sessions of one connection: the current one, old ones that still receive, the ids of retired
+/// ones, and the epochs that decide which INIT wins. `docs/e2ee.md#session-serialisation` specifies
+/// the encoding.
 ///
-/// Nobody else may step it between load and commit. [`Sessions::seal`] changes it, [`Sessions::open`] returns the next
-/// state and leaves it as it is.
+/// Only one caller may advance the value between load and commit. [`Sessions::seal`] changes it;
+/// [`Sessions::open`] returns the next state and leaves it unchanged.
 #[derive(Clone, Default)]
 pub struct Sessions {
     /// The highest session epoch sent, accepted, or seen in any INIT whose outer layer opened.
     last: u64,
-    /// M: the highest session epoch sent or accepted, and that session's name.
+    /// M: the highest session epoch sent or accepted, and that session's id.
     highest: HighestSession,
     current: Option<CurrentSession>,
     /// Newest last.
@@ -56,26 +57,26 @@ pub struct Sessions {
     retired: RetiredSessions,
 }
 
-/// A session of ours that was started. The next [`Sessions::seal`] carries its INIT.
+/// A session started by this side. The next [`Sessions::seal`] carries its INIT.
 pub struct Initiated {
-    /// Its name.
+    /// Id of the session.
     pub session_id: SessionId,
-    /// Its epoch.
+    /// Epoch of the session.
     pub session_epoch: u64,
-    /// Its EXP: `EXP_pairing` once the peer answers the connection request it carries.
+    /// Its EXP, which becomes `EXP_pairing` when the peer answers the connection request.
     pub exp: ExpPairing,
 }
 
-/// Why nothing can be sealed.
+/// Error when a plaintext cannot be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// There is no session yet, or none any more.
+    /// There is no session, or nothing of the peer has opened in it yet.
     #[error("no session")]
     NoSession,
-    /// The body is over its limit.
+    /// The body exceeds its limit.
     #[error(transparent)]
     BodyTooLarge(#[from] BodyTooLarge),
-    /// The chain has no numbers left; a new session is overdue.
+    /// The sending chain has used its last message number. The session should have been replaced.
     #[error("sending chain is exhausted")]
     ChainExhausted,
     /// The peer's ratchet key is of low order.
@@ -83,17 +84,17 @@ pub enum SealError {
     WeakKey,
 }
 
-/// What opening needs besides the state.
+/// Input for opening besides the state.
 pub struct OpenContext<'a> {
-    /// Our identity.
+    /// This node's identity.
     pub me: &'a Identity,
-    /// The peer's.
+    /// The peer's identity.
     pub peer: &'a PeerIdentity,
-    /// The connection.
+    /// The connection that the mailbox belongs to.
     pub conn_id: ConnId,
-    /// Secrets of the bases of the mailbox's scope that are still held.
+    /// The stored secrets of bases of the mailbox's scope.
     pub bases: &'a [PrekeySecrets],
-    /// The time, by our own clock.
+    /// The current time by the node's own clock.
     pub now: Timestamp,
 }
 
@@ -108,16 +109,16 @@ impl From<ratchet::SealError> for SealError {
 }
 
 impl Sessions {
-    /// No session yet.
+    /// Creates a state without sessions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a session with the peer's base. The current session, if any, becomes an old one.
+    /// Starts a session with the peer's base. The current session, if any, becomes old.
     ///
     /// # Errors
-    /// [`InitiateError`]; the state is then as it was.
+    /// [`InitiateError`]; the state is then unchanged.
     pub fn initiate(
         &mut self,
         args: &InitiateArgs<'_>,
@@ -151,11 +152,12 @@ impl Sessions {
         Ok(initiated)
     }
 
-    /// Seals one plaintext in the current session into `inner` bytes for [`crate::envelope::seal_envelope`]. Until a
-    /// message of the peer opens in a session of ours, the INIT's prefix goes in front, the same bytes every time.
+    /// Seals a plaintext in the current session. Returns the inner bytes for
+    /// [`crate::envelope::seal_envelope`]. In a session started by this side, the INIT's prefix
+    /// precedes every message, byte for byte the same, until a message of the peer has opened.
     ///
     /// # Errors
-    /// [`SealError`]; the state is then as it was.
+    /// [`SealError`]; the state is then unchanged.
     pub fn seal(
         &mut self,
         plaintext: &Plaintext,
@@ -174,8 +176,9 @@ impl Sessions {
         Ok(inner)
     }
 
-    /// Whether the current session should be replaced by INIT(rotate): 7 days old when ours is the lower fingerprint,
-    /// 8 days when it is the higher, or 10,000 messages by either side.
+    /// Whether the current session should be replaced by INIT(rotate): after 7 days at the side
+    /// with the lower fingerprint, after 8 days at the other, or after 10,000 messages of either
+    /// side.
     #[must_use]
     pub fn rotation_due(&self, now: Timestamp, lower_fingerprint: bool) -> bool {
         let age = if lower_fingerprint {
@@ -189,19 +192,19 @@ impl Sessions {
         })
     }
 
-    /// The current session's name.
+    /// Returns the current session's id.
     #[must_use]
     pub fn current_id(&self) -> Option<SessionId> {
         self.current.as_ref().map(|current| current.id)
     }
 
-    /// The current session's epoch.
+    /// Returns the current session's epoch.
     #[must_use]
     pub fn current_epoch(&self) -> Option<u64> {
         self.current.as_ref().map(|current| current.epoch)
     }
 
-    /// Whether the current session is confirmed: from then on, messages go without prefix.
+    /// Whether the current session is confirmed, so that messages carry no prefix.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.current
@@ -209,7 +212,7 @@ impl Sessions {
             .is_some_and(|current| matches!(current.stage, Stage::Confirmed))
     }
 
-    /// Whether the current session is ours and no message of the peer has opened in it.
+    /// Whether this side started the current session and no message of the peer has opened in it.
     #[must_use]
     pub fn has_unconfirmed_init(&self) -> bool {
         self.current
@@ -217,7 +220,8 @@ impl Sessions {
             .is_some_and(|current| matches!(current.stage, Stage::Initiated { .. }))
     }
 
-    /// Whether an INIT of the peer with this `H(prefix)` is one of this connection's: current, old or retired.
+    /// Whether an INIT of the peer with this `H(prefix)` belongs to this connection: current, old
+    /// or retired.
     #[must_use]
     pub fn has_init_prefix(&self, prefix_hash: &[u8; 32]) -> bool {
         let theirs = |hash: &Option<[u8; 32]>| hash.as_ref() == Some(prefix_hash);
@@ -229,8 +233,8 @@ impl Sessions {
     }
 }
 
-/// `H(prefix)` of an INIT; `None` when the inner bytes are no INIT. For an invite's mailbox, where it says to which
-/// waiting request an envelope belongs.
+/// Computes `H(prefix)` of an INIT, or returns `None` for other inner bytes. In an invite's mailbox
+/// it identifies the pending request that an envelope belongs to.
 #[must_use]
 pub fn prefix_hash(inner: &[u8]) -> Option<[u8; 32]> {
     let init = inner.strip_prefix(&INIT_NAME)?;

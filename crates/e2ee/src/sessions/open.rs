@@ -1,4 +1,5 @@
-//! Opening: which session a message belongs to, and which INIT wins.
+//! Opening: finds the session of a message, and decides which INIT wins
+//! (docs/e2ee.md#which-init-wins).
 
 use super::outcome::{
     Content, Continuity, NewSession, OpenOutcome, OpenedMessage, Pairing, RejectReason,
@@ -19,7 +20,7 @@ use sealpost_proto::limits::SESSION_EPOCH_AHEAD_MAX;
 use sealpost_proto::time::millis;
 use sealpost_proto::{InviteId, Timestamp};
 
-/// A message that opened, before it is put beside the state that follows.
+/// A message that opened, without the state that follows.
 struct Decrypted {
     content: Content,
     msg_hash: [u8; 32],
@@ -27,7 +28,7 @@ struct Decrypted {
     newly_confirmed: bool,
 }
 
-/// A message that did not open, and whether bookkeeping changed all the same.
+/// A message that did not open, and whether bookkeeping changed.
 struct Rejection {
     reason: RejectReason,
     remedy: Remedy,
@@ -47,7 +48,7 @@ impl Rejection {
         Self::new(reason, Remedy::Discard)
     }
 
-    /// In the current session.
+    /// A rejection by the current session.
     const fn in_current(reason: RejectReason) -> Self {
         let remedy = match reason {
             RejectReason::NoHeaderKey | RejectReason::GapTooLarge => Remedy::InitDesync,
@@ -58,7 +59,7 @@ impl Rejection {
         Self::new(reason, remedy)
     }
 
-    /// In a session that has been replaced.
+    /// A rejection by a replaced session.
     const fn in_old(reason: RejectReason) -> Self {
         Self::new(reason, Remedy::ResumeDue)
     }
@@ -76,7 +77,8 @@ fn content(record: &[u8]) -> Content {
 }
 
 impl Sessions {
-    /// Opens the inner bytes of an envelope that came to one of this connection's mailboxes. Works on a copy.
+    /// Opens the inner bytes of an envelope from one of this connection's mailboxes. `self` is
+    /// unchanged.
     #[must_use]
     pub fn open(&self, context: &OpenContext<'_>, inner: &[u8]) -> OpenOutcome {
         let mut sessions = self.clone();
@@ -211,13 +213,13 @@ impl Sessions {
             })
     }
 
-    /// More than ten years ahead of the clock and of M.
+    /// Whether the epoch is more than ten years ahead of both the clock and M.
     fn is_too_far_ahead(&self, session_epoch: u64, now: Timestamp) -> bool {
         let latest = now.as_millis().max(self.highest.epoch);
         session_epoch > latest.saturating_add(millis(SESSION_EPOCH_AHEAD_MAX))
     }
 
-    /// (1) A known prefix belongs to the session it opened, or opens nothing any more.
+    /// Rule 1: a known prefix belongs to the session that it started, which may be retired.
     fn open_parsed_init(
         &mut self,
         context: &OpenContext<'_>,
@@ -245,7 +247,7 @@ impl Sessions {
         self.open_new_init(context, prefix, prefix_hash, msg)
     }
 
-    /// (2) An unknown prefix needs its base.
+    /// Rule 2: an unknown prefix requires its base.
     fn open_new_init(
         &mut self,
         context: &OpenContext<'_>,
@@ -296,7 +298,7 @@ impl Sessions {
         }
     }
 
-    /// (4) A winning INIT replaces the current session, provided its MSG opens too.
+    /// Rule 4: a winning INIT replaces the current session if its MSG opens too.
     fn accept(
         &mut self,
         prefix: &InitPrefix<'_>,
@@ -357,7 +359,7 @@ impl Sessions {
     }
 }
 
-/// (3) `sealed` and `hello` must open, and a card must be the peer's.
+/// Rule 3: `sealed` and `hello` must open, and a card must be the peer's.
 fn verify_init(
     prefix: &InitPrefix<'_>,
     me: &Identity,
@@ -379,11 +381,11 @@ fn verify_init(
     Ok(VerifiedInit { keys, hello, card })
 }
 
-/// Opens an INIT that came to an invite's mailbox, from a peer that is not known yet, with the secrets of that
+/// Opens an INIT from an invite's mailbox, sent by an unknown peer, with the secrets of that
 /// invite's bases.
 ///
 /// # Errors
-/// [`RejectReason`]: whatever it is, it is discarded and counted, and nothing is answered.
+/// [`RejectReason`]. In every case the envelope is discarded and counted, and nothing is answered.
 pub fn open_pairing(
     me: &Identity,
     invite_id: &InviteId,
@@ -429,7 +431,8 @@ pub fn open_pairing(
     })
 }
 
-/// At pairing the card says who asks, and that names the connection. Nobody connects with itself.
+/// Verifies a pairing INIT. Its card identifies the peer, and so determines the connection's id. A
+/// node cannot connect with itself.
 fn verify_pairing_init(
     prefix: &InitPrefix<'_>,
     me: &Identity,

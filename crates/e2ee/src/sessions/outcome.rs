@@ -1,4 +1,4 @@
-//! What opening one envelope came to.
+//! Outcome of opening one envelope.
 
 use super::Sessions;
 use crate::card::SignedCard;
@@ -9,124 +9,129 @@ use crate::plaintext::Plaintext;
 use crate::prekeys::BaseId;
 use crate::ratchet;
 
-/// Whether a new session proved that its sender also held the one before.
+/// Whether the sender of an INIT proved that it held an earlier session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continuity {
-    /// The tag over the previous confirmed session holds.
+    /// The tag over a previous confirmed session is valid.
     Proven,
-    /// The tag is missing or wrong: people are shown a reset.
+    /// The tag is missing or invalid. The node reports a reset to its users.
     Reset,
-    /// At pairing there is nothing before.
+    /// At pairing there is no earlier session.
     NotApplicable,
 }
 
-/// A session that an INIT of the peer opened. It is the current one from now on.
+/// Session that an INIT of the peer started. It is now the current session.
 pub struct NewSession {
-    /// Its name.
+    /// Id of the session.
     pub session_id: SessionId,
-    /// Its epoch.
+    /// Epoch of the session.
     pub session_epoch: u64,
-    /// Its EXP: becomes `EXP_pairing` if the connection request it carries is answered.
+    /// Its EXP, which becomes `EXP_pairing` when this side answers the connection request.
     pub exp: ExpPairing,
-    /// Why the peer sent it.
+    /// Why the peer sent the INIT.
     pub reason: InitReason,
-    /// Whether the peer still held what came before.
+    /// Whether the peer proved that it held an earlier session.
     pub continuity: Continuity,
-    /// The base it used: to be replaced at once, its secrets dropped when this session or a later one is confirmed.
+    /// The base it used. It must be replaced at once; its secrets can be deleted when this session
+    /// or a later one is confirmed.
     pub base: BaseId,
-    /// The peer's card, when it stood in the INIT.
+    /// The peer's card, if the INIT carried one.
     pub peer_card: Option<SignedCard>,
     /// The peer's incarnation for this connection.
     pub peer_incarnation: Incarnation,
-    /// What the peer holds of ours; everything else is sealed again in this session.
+    /// Which of our messages the peer has received. All others are sealed again in this session.
     pub resume: Option<Resume>,
 }
 
-/// What a message opened to.
+/// Content of an opened message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A plaintext of this version.
+    /// A plaintext of a known version.
     Plaintext(Plaintext),
-    /// Authentic, but of an unknown version or malformed: the state is committed, it is counted, no receipt.
+    /// An authentic record that is malformed or of an unknown version. The state is committed, the
+    /// message counted, and no receipt sent.
     Unparseable,
 }
 
 /// A message that opened.
 pub struct OpenedMessage {
-    /// The state to commit in place of the one that opened it.
+    /// The state to commit.
     pub sessions: Sessions,
-    /// What it carried.
+    /// The content.
     pub content: Content,
-    /// `H(MSG)`, to be remembered with the connection.
+    /// `H(MSG)`, which the caller stores with the connection.
     pub msg_hash: [u8; 32],
-    /// When it came in an INIT that opened a session.
+    /// Present if the message came in an INIT that started a session.
     pub new_session: Option<NewSession>,
-    /// The current session is confirmed by this message: secrets of bases that it, or an earlier one, used can go.
+    /// Whether this message confirmed the current session. Secrets of bases that it or an earlier
+    /// session used can then be deleted.
     pub newly_confirmed: bool,
 }
 
 /// A message that did not open.
 pub struct RejectedMessage {
-    /// The state to commit, when bookkeeping alone changed.
+    /// The state to commit, if bookkeeping changed.
     pub sessions: Option<Sessions>,
-    /// Why.
+    /// Why the message did not open.
     pub reason: RejectReason,
-    /// What the node does about it.
+    /// What the node must do.
     pub remedy: Remedy,
 }
 
-/// What opening one inner message came to. The state it was opened with is unchanged.
+/// Outcome of opening one inner message. The state that opened it is unchanged.
 pub enum OpenOutcome {
-    /// It opened.
+    /// The message opened.
     Opened(Box<OpenedMessage>),
-    /// It did not.
+    /// The message did not open.
     Rejected(Box<RejectedMessage>),
 }
 
-/// Why a message did not open. For the node's own decisions and tests; the outside sees one answer for all of them.
+/// Why a message did not open. For the node's own decisions and for tests; outsiders cannot tell
+/// the reasons apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RejectReason {
-    /// Not the layout of a message, or an unknown version, suite, flag or frame type.
+    /// Wrong layout, or unknown version, suite, flag or frame type.
     #[error("malformed")]
     Malformed,
-    /// Of a session that was never known here.
+    /// The session was never known here.
     #[error("unknown session")]
     UnknownSession,
-    /// Of a session, or an INIT, that has been replaced or refused.
+    /// The session or the INIT was replaced or refused.
     #[error("retired session")]
     RetiredSession,
-    /// No header key of the session fits.
+    /// No header key of the session opens the header.
     #[error("no header key fits")]
     NoHeaderKey,
-    /// More than 1,000 messages of one chain are missing before it.
+    /// More than 1,000 messages of one chain are missing before this one.
     #[error("gap over 1,000")]
     GapTooLarge,
-    /// The header opened with a ratchet key that does not belong to its header key.
+    /// The header opened with a ratchet key that does not belong to the header key.
     #[error("header refused")]
     HeaderRefused,
-    /// Its key was evicted before it came.
+    /// The message key was evicted before the message arrived.
     #[error("key evicted")]
     KeyEvicted,
-    /// Its key was used before. The caller looks the hash up: known is a plain replay and is discarded; new is a peer
-    /// that was rolled back or cloned, and the remedy applies.
+    /// The message key was used before. The caller looks up the hash: if it is known, the message
+    /// is a replay and is discarded; if not, the peer was rolled back or cloned, and the remedy
+    /// applies.
     #[error("key consumed")]
     Consumed {
         /// `H(MSG)`.
         msg_hash: [u8; 32],
     },
-    /// Header and key fit, the body does not open.
+    /// The header opened, but the body does not.
     #[error("body does not open")]
     BodyInvalid,
-    /// The INIT uses a base whose secrets are not held.
+    /// This node has no secrets of the base that the INIT uses.
     #[error("prekeys not held")]
     BaseNotHeld,
     /// The INIT names other identities, or `sealed` or `hello` does not open.
     #[error("handshake does not open")]
     HandshakeInvalid,
-    /// The INIT opens but comes from another identity than the connection's.
+    /// The INIT opens but comes from another identity than the connection's peer.
     #[error("another identity")]
     OtherIdentity,
-    /// The INIT loses to the current session, or to our own INIT.
+    /// The INIT loses to the current session or to this side's own INIT.
     #[error("loses to another session")]
     LosesToOtherInit,
     /// The INIT's epoch is more than ten years ahead.
@@ -148,36 +153,37 @@ impl From<ratchet::OpenError> for RejectReason {
     }
 }
 
-/// What the node does about a message that did not open (docs/e2ee.md#which-init-wins and the table of failures there).
-/// On an invite's mailbox none of it applies: what does not open is discarded and counted.
+/// What the node must do about a message that did not open (docs/e2ee.md#what-does-not-open). In an
+/// invite's mailbox, every such message is discarded and counted instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Discard and count.
+    /// Discard the message and count it.
     Discard,
-    /// Discard, and ask the peer what is missing, in the current session.
+    /// Discard the message, and request what is missing in the current session.
     ResumeDue,
-    /// Start a new session, reason desync, with prekeys fetched afresh.
+    /// Start a new session with reason desync, using newly fetched prekeys.
     InitDesync,
-    /// As [`Remedy::InitDesync`], and people are alerted: the peer was rolled back or cloned.
+    /// As [`Remedy::InitDesync`], and alert the users: the peer was rolled back or cloned.
     AlertAndInit,
     /// Suspend the connection until a person decides.
     Suspend,
 }
 
-/// A request that came to an invite's mailbox and opened: a connection in the making.
+/// An opened connection request from an invite's mailbox.
 pub struct Pairing {
-    /// The connection's state from now on.
+    /// The state of the new connection.
     pub sessions: Sessions,
-    /// The name of the connection.
+    /// Id of the connection.
     pub conn_id: ConnId,
     /// The peer's verified card.
     pub peer_card: SignedCard,
-    /// The session, with `exp` as it becomes `EXP_pairing` by the answer.
+    /// The new session. Its `exp` becomes `EXP_pairing` when the request is answered.
     pub new_session: NewSession,
-    /// What the first message carried.
+    /// The content of the first message.
     pub content: Content,
     /// `H(MSG)`.
     pub msg_hash: [u8; 32],
-    /// `H(prefix)`: the same INIT again, or its later messages, go to this connection's [`Sessions::open`].
+    /// `H(prefix)`. Repetitions of this INIT and its later messages belong to this connection's
+    /// [`Sessions::open`].
     pub prefix_hash: [u8; 32],
 }

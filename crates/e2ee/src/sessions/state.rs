@@ -1,4 +1,4 @@
-//! What one session is while it is current, old, and retired.
+//! State of a session while it is current, old or retired.
 
 use super::Sessions;
 use crate::handshake::{AD_BYTES, PreviousSession, SessionKeys};
@@ -10,21 +10,22 @@ use sealpost_proto::limits::{
     OLD_SESSION_RETENTION, OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX,
 };
 
-/// How far the current session is.
+/// Progress of the current session.
 #[derive(Clone)]
 pub(super) enum Stage {
-    /// Ours; no message of the peer has opened in it, so the prefix goes with every message.
+    /// This side sent the INIT, and no message of the peer has opened in the session. Every message
+    /// carries the prefix.
     Initiated {
-        /// The INIT's prefix, made once.
+        /// The INIT's prefix, created once.
         prefix: Vec<u8>,
     },
-    /// The peer's; every message of it so far came with the prefix.
+    /// The peer sent the INIT, and every message of it so far carried the prefix.
     Accepted,
-    /// Both sides have it.
+    /// Both sides have the session.
     Confirmed,
 }
 
-/// The session that sends.
+/// The session that seals messages.
 #[derive(Clone)]
 pub(super) struct CurrentSession {
     pub(super) id: SessionId,
@@ -32,7 +33,7 @@ pub(super) struct CurrentSession {
     pub(super) started: Timestamp,
     pub(super) ad: [u8; AD_BYTES],
     pub(super) exp: Key,
-    /// `H(prefix)` when the INIT was the peer's.
+    /// `H(prefix)` if the peer sent the INIT.
     pub(super) prefix_hash: Option<[u8; 32]>,
     pub(super) stage: Stage,
     pub(super) sealed: u64,
@@ -77,7 +78,7 @@ impl CurrentSession {
     }
 }
 
-/// A session that was replaced and still receives.
+/// A replaced session that still receives.
 #[derive(Clone)]
 pub(super) struct OldSession {
     pub(super) id: SessionId,
@@ -87,7 +88,7 @@ pub(super) struct OldSession {
     pub(super) receiver: Receiver,
 }
 
-/// Names of sessions and INITs that open nothing any more.
+/// Ids of sessions, and `H(prefix)` of INITs, in which nothing opens any more.
 #[derive(Clone, Default)]
 pub(super) struct RetiredSessions {
     pub(super) ids: Vec<SessionId>,
@@ -107,7 +108,7 @@ fn drop_oldest<T>(list: &mut Vec<T>, max: usize) {
     list.drain(..list.len().saturating_sub(max));
 }
 
-/// M.
+/// M, the highest session epoch sent or accepted, and that session's id.
 #[derive(Clone, Copy, Default)]
 pub(super) struct HighestSession {
     pub(super) epoch: u64,
@@ -115,14 +116,14 @@ pub(super) struct HighestSession {
 }
 
 impl HighestSession {
-    /// Whether a session of the peer wins: its epoch is above M, or equal with the lower name.
+    /// Whether a session of the peer wins: its epoch is higher, or equal with a lower id.
     pub(super) fn is_beaten_by(&self, epoch: u64, id: SessionId) -> bool {
         epoch > self.epoch || (epoch == self.epoch && self.id.is_none_or(|top| id < top))
     }
 }
 
 impl Sessions {
-    /// Puts a new session in place; the one before is old from now on.
+    /// Makes `new` the current session. The one before becomes old.
     pub(super) fn replace_current(&mut self, new: CurrentSession, now: Timestamp) {
         self.last = self.last.max(new.epoch);
         self.highest = HighestSession {
@@ -151,21 +152,21 @@ impl Sessions {
         });
     }
 
-    /// Retires old sessions whose 24 hours are over, and those over the limit.
+    /// Retires old sessions after 24 hours, and those beyond the limit.
     pub(super) fn expire(&mut self, now: Timestamp) {
         let over = self.old.len().saturating_sub(OLD_SESSIONS_MAX);
-        let mut kept = Vec::with_capacity(self.old.len());
+        let mut retained = Vec::with_capacity(self.old.len());
         for (index, old) in std::mem::take(&mut self.old).into_iter().enumerate() {
             if index < over || old.until <= now {
                 self.retired.record(Some(old.id), old.prefix_hash);
             } else {
-                kept.push(old);
+                retained.push(old);
             }
         }
-        self.old = kept;
+        self.old = retained;
     }
 
-    /// Remembers a session that is confirmed from now on.
+    /// Records a session that has just been confirmed.
     pub(super) fn record_confirmed(&mut self, previous: PreviousSession) {
         self.confirmed.insert(0, previous);
         self.confirmed.truncate(PREVIOUS_SESSIONS_MAX);

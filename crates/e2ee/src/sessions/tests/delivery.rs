@@ -4,13 +4,13 @@ use crate::sessions::{OpenOutcome, RejectReason, Remedy, SealError, Sessions};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
-/// One thing that happens between the two.
+/// One random event between the two parties.
 #[derive(Debug, Clone)]
 enum Event {
     Seal {
         by_acceptor: bool,
     },
-    /// Delivers one of the envelopes on the way, which may stay there to come again.
+    /// Delivers an envelope in flight, and leaves it in flight if `again`.
     Deliver {
         pick: usize,
         again: bool,
@@ -31,7 +31,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// An envelope on the way, and what it must open to.
+/// An envelope in flight, and the body it must open to.
 struct InFlightEnvelope {
     to_acceptor: bool,
     body: Vec<u8>,
@@ -43,7 +43,7 @@ struct Scenario {
     inviter: Party,
     conn_id: ConnId,
     in_flight: Vec<InFlightEnvelope>,
-    seen: HashMap<(bool, Vec<u8>), [u8; 32]>,
+    delivered: HashMap<(bool, Vec<u8>), [u8; 32]>,
     sealed: u32,
 }
 
@@ -55,7 +55,7 @@ impl Scenario {
             inviter,
             conn_id,
             in_flight: Vec::new(),
-            seen: HashMap::new(),
+            delivered: HashMap::new(),
             sealed: 0,
         }
     }
@@ -102,11 +102,11 @@ impl Scenario {
             (&mut self.inviter, &self.acceptor)
         };
         let key = (envelope.to_acceptor, envelope.body.clone());
-        match self.seen.get(&key) {
+        match self.delivered.get(&key) {
             None => {
                 let opened = to.open_and_commit(from, self.conn_id, &envelope.inner);
                 assert_eq!(body(&opened), envelope.body);
-                self.seen.insert(key, opened.msg_hash);
+                self.delivered.insert(key, opened.msg_hash);
             }
             Some(msg_hash) => {
                 let refused = to.reject_and_commit(from, self.conn_id, &envelope.inner);
@@ -129,7 +129,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_loss_and_repetition(seed in 0_u64..1_000, events in prop::collection::vec(event(), 1..120)) {
+    fn messages_survive_reordering_loss_and_repetition(seed in 0_u64..1_000, events in prop::collection::vec(event(), 1..120)) {
         let mut scenario = Scenario::new(seed);
         for event in &events {
             scenario.step(event);
@@ -143,7 +143,7 @@ proptest! {
 }
 
 #[test]
-fn no_bit_of_a_message_can_change() {
+fn altered_message_does_not_open() {
     let (mut acceptor, inviter, conn_id) = paired(20);
     let inner = acceptor.seal(b"fifteen euros");
     let before = inviter.sessions.encode();
@@ -163,7 +163,7 @@ fn no_bit_of_a_message_can_change() {
 }
 
 #[test]
-fn a_gap_of_1_000_opens_and_one_more_does_not() {
+fn gap_over_1_000_is_refused() {
     let (mut acceptor, mut inviter, conn_id) = paired(21);
     let mut sealed: Vec<_> = (0..1_002_u32)
         .map(|n| acceptor.seal(&n.to_be_bytes()))
@@ -187,7 +187,7 @@ fn a_gap_of_1_000_opens_and_one_more_does_not() {
 }
 
 #[test]
-fn at_most_1_000_are_skipped_in_the_old_chain_too() {
+fn gap_in_previous_chain_is_refused() {
     for (missing, fits) in [(1_000, true), (1_001, false)] {
         let (mut acceptor, mut inviter, conn_id) = paired(22);
         for _ in 0..missing {
@@ -210,7 +210,7 @@ fn at_most_1_000_are_skipped_in_the_old_chain_too() {
 }
 
 #[test]
-fn the_oldest_of_2_000_keys_goes_and_leaves_a_tombstone() {
+fn evicted_key_leaves_a_tombstone() {
     let (mut acceptor, mut inviter, conn_id) = paired(23);
     let mut oldest = Vec::new();
     for _ in 0..3 {
@@ -241,7 +241,7 @@ fn the_oldest_of_2_000_keys_goes_and_leaves_a_tombstone() {
 }
 
 #[test]
-fn a_fork_of_the_state_is_noticed() {
+fn forked_state_is_detected() {
     let (mut acceptor, mut inviter, conn_id) = paired(24);
     let backup = acceptor.sessions.clone();
     let first = acceptor.seal(b"first life");
@@ -254,7 +254,7 @@ fn a_fork_of_the_state_is_noticed() {
 }
 
 #[test]
-fn nonces_differ_though_keys_repeat() {
+fn restored_state_uses_new_nonces() {
     let (mut acceptor, _, _) = paired(25);
     let backup = acceptor.sessions.clone();
     let first = acceptor.seal(b"same");
@@ -264,7 +264,7 @@ fn nonces_differ_though_keys_repeat() {
 }
 
 #[test]
-fn an_authentic_record_of_an_unknown_version_is_committed() {
+fn unknown_record_version_still_advances_the_ratchet() {
     let (mut acceptor, mut inviter, conn_id) = paired(26);
     let current = acceptor.sessions.current.as_mut().unwrap();
     let msg = current
@@ -281,7 +281,7 @@ fn an_authentic_record_of_an_unknown_version_is_committed() {
 }
 
 #[test]
-fn what_is_not_of_this_connection_is_told_apart() {
+fn foreign_messages_give_distinct_reasons() {
     let (acceptor, mut inviter, conn_id) = paired(27);
     for (inner, reason, remedy) in [
         (&b""[..], RejectReason::Malformed, Remedy::Discard),
@@ -298,7 +298,7 @@ fn what_is_not_of_this_connection_is_told_apart() {
 }
 
 #[test]
-fn a_message_under_no_header_key_asks_for_a_new_session() {
+fn unknown_header_key_requires_a_new_session() {
     let (mut acceptor, mut inviter, conn_id) = paired(28);
     let mut inner = acceptor.seal(b"x");
     inner[40] ^= 1;
@@ -318,7 +318,7 @@ fn a_message_under_no_header_key_asks_for_a_new_session() {
 }
 
 #[test]
-fn a_failed_seal_changes_nothing() {
+fn failed_seal_leaves_state_unchanged() {
     let (mut acceptor, _, _) = paired(29);
     let before = acceptor.sessions.encode();
     let plaintext = acceptor.plaintext(&vec![0; 240 * 1024 + 1]);
@@ -328,7 +328,7 @@ fn a_failed_seal_changes_nothing() {
 }
 
 #[test]
-fn stored_sessions_of_another_version_or_length_are_refused() {
+fn malformed_stored_sessions_are_refused() {
     let (acceptor, _, _) = paired(30);
     let bytes = acceptor.sessions.encode();
     assert!(Sessions::parse(&bytes).is_ok());

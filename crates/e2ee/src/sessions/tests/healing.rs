@@ -1,4 +1,4 @@
-//! Whatever happened before, the two come to one session again, in at most three INITs.
+//! After any sequence of events, both sides converge to one session within three INITs.
 
 use super::parties::{Party, paired};
 use crate::keys::ConnId;
@@ -35,16 +35,16 @@ fn event() -> impl Strategy<Value = Event> {
 struct Network {
     sides: [Party; 2],
     conn_id: ConnId,
-    /// Recipient and inner bytes.
+    /// Envelopes in flight: recipient and inner bytes.
     in_flight: Vec<(usize, Vec<u8>)>,
     desync_due: [bool; 2],
     inits: u32,
 }
 
 impl Network {
-    fn new(seed: u64, apart: Duration) -> Self {
+    fn new(seed: u64, clock_offset: Duration) -> Self {
         let (a, mut b, conn_id) = paired(seed);
-        b.now = b.now.plus(apart);
+        b.now = b.now.plus(clock_offset);
         Self {
             sides: [a, b],
             conn_id,
@@ -102,7 +102,8 @@ impl Network {
         remedy.is_none()
     }
 
-    /// Delivers everything, answers what is due, and lets both sides write; says whether all of it opened.
+    /// Delivers everything in flight, sends due INITs, and lets both sides send one message.
+    /// Returns whether every message opened.
     fn round(&mut self) -> bool {
         for side in 0..2 {
             if std::mem::take(&mut self.desync_due[side]) {
@@ -128,7 +129,7 @@ impl Network {
 }
 
 proptest! {
-    // The same cases each time; among some thousands of others is one that takes more rounds than it may.
+    // The seed is fixed: among thousands of other cases, one takes more rounds than allowed.
     #![proptest_config(ProptestConfig {
         cases: 64,
         failure_persistence: None,
@@ -137,13 +138,13 @@ proptest! {
     })]
 
     #[test]
-    fn both_come_to_one_session(
+    fn both_sides_converge_to_one_session(
         seed in 0_u64..1_000,
-        a_day_apart in any::<bool>(),
+        clocks_differ in any::<bool>(),
         events in prop::collection::vec(event(), 1..40),
     ) {
-        let apart = if a_day_apart { Duration::from_secs(86_400) } else { Duration::ZERO };
-        let mut network = Network::new(seed, apart);
+        let clock_offset = if clocks_differ { Duration::from_secs(86_400) } else { Duration::ZERO };
+        let mut network = Network::new(seed, clock_offset);
         for event in &events {
             network.step(event);
         }
@@ -154,7 +155,7 @@ proptest! {
         let mut rounds = 0;
         while !(network.round() && network.has_converged()) {
             rounds += 1;
-            prop_assert!(rounds < 8, "no end");
+            prop_assert!(rounds < 8, "no convergence");
         }
         prop_assert!(network.inits <= 3, "{} INITs", network.inits);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn rule_1_a_known_prefix_opens_in_its_session_and_later_not_at_all() {
+fn rule_1_known_prefix_opens_in_its_session() {
     let (mut a, mut b, conn_id) = paired(40);
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -39,7 +39,7 @@ fn rule_1_a_known_prefix_opens_in_its_session_and_later_not_at_all() {
 }
 
 #[test]
-fn rule_2_without_its_base_an_old_init_is_retired_and_a_new_one_answered() {
+fn rule_2_init_without_base_is_rejected() {
     let (mut a, mut b, conn_id) = paired(41);
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -67,7 +67,7 @@ fn rule_2_without_its_base_an_old_init_is_retired_and_a_new_one_answered() {
 }
 
 #[test]
-fn rule_3_an_init_that_does_not_open_only_raises_last() {
+fn rule_3_invalid_init_only_raises_last() {
     let (mut a, mut b, conn_id) = paired(42);
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -88,7 +88,7 @@ fn rule_3_an_init_that_does_not_open_only_raises_last() {
 }
 
 #[test]
-fn rule_4_the_higher_epoch_wins_on_both_sides() {
+fn rule_4_higher_epoch_wins_on_both_sides() {
     let (mut a, mut b, conn_id) = paired(43);
     a.now = a.now.plus(SECOND);
     b.now = b.now.plus(SECOND * 2);
@@ -115,7 +115,7 @@ fn rule_4_the_higher_epoch_wins_on_both_sides() {
 }
 
 #[test]
-fn rule_4_of_equal_epochs_the_lower_name_wins_on_both_sides() {
+fn rule_4_lower_id_wins_between_equal_epochs() {
     for seed in 44..52 {
         let (mut a, mut b, conn_id) = paired(seed);
         a.now = a.now.plus(SECOND);
@@ -148,7 +148,7 @@ fn rule_4_of_equal_epochs_the_lower_name_wins_on_both_sides() {
 }
 
 #[test]
-fn rule_4_a_loser_without_an_own_init_under_way_is_answered_by_one() {
+fn rule_4_losing_init_triggers_a_new_one() {
     let (mut a, mut b, conn_id) = paired(53);
     a.now = a.now.plus(SECOND);
     let late = {
@@ -172,7 +172,7 @@ fn rule_4_a_loser_without_an_own_init_under_way_is_answered_by_one() {
 }
 
 #[test]
-fn rule_4_an_init_whose_message_does_not_open_changes_only_last() {
+fn rule_4_invalid_message_changes_only_last() {
     let (mut a, mut b, conn_id) = paired(54);
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -194,7 +194,7 @@ fn rule_4_an_init_whose_message_does_not_open_changes_only_last() {
 }
 
 #[test]
-fn an_epoch_ten_years_ahead_is_refused_and_not_remembered() {
+fn epoch_ten_years_ahead_leaves_no_trace() {
     let (mut a, mut b, conn_id) = paired(55);
     a.now = a.now.plus(SESSION_EPOCH_AHEAD_MAX).plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -208,7 +208,7 @@ fn an_epoch_ten_years_ahead_is_refused_and_not_remembered() {
 }
 
 #[test]
-fn clocks_a_day_apart_converge() {
+fn sides_with_clocks_a_day_apart_converge() {
     let (mut a, mut b, conn_id) = paired(56);
     a.now = a.now.plus(Duration::from_secs(86_400));
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -222,7 +222,7 @@ fn clocks_a_day_apart_converge() {
 }
 
 #[test]
-fn an_init_for_another_connection_is_refused() {
+fn init_for_another_connection_is_refused() {
     let (mut a, mut b, conn_id) = paired(57);
     a.now = a.now.plus(SECOND);
     let base = b.publish(Scope::connection(&conn_id));

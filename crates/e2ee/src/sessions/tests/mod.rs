@@ -1,4 +1,4 @@
-//! Two parties, and everything that may happen between them.
+//! Tests of sessions between two parties.
 
 mod delivery;
 mod healing;

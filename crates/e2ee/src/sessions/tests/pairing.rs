@@ -29,7 +29,7 @@ fn open(inviter: &Party, inner: &[u8]) -> Result<Pairing, RejectReason> {
 }
 
 #[test]
-fn a_request_says_who_asks() {
+fn request_identifies_the_acceptor() {
     let (mut acceptor, mut inviter) = (Party::new(1), Party::new(2));
     let (conn_id, inner) = request(&mut acceptor, &mut inviter);
     let pairing = open(&inviter, &inner).ok().unwrap();
@@ -49,7 +49,7 @@ fn a_request_says_who_asks() {
 }
 
 #[test]
-fn both_sides_agree_on_exp() {
+fn both_sides_derive_the_same_exp() {
     let (mut acceptor, mut inviter) = (Party::new(1), Party::new(2));
     let conn_id = ConnId::derive(
         acceptor.identity.fingerprint(),
@@ -65,7 +65,7 @@ fn both_sides_agree_on_exp() {
 }
 
 #[test]
-fn the_prefix_is_repeated_byte_for_byte_until_the_answer() {
+fn prefix_is_repeated_until_the_peer_answers() {
     let (mut acceptor, mut inviter) = (Party::new(3), Party::new(4));
     let (conn_id, first) = request(&mut acceptor, &mut inviter);
     acceptor.sessions = Sessions::parse(&acceptor.sessions.encode()).unwrap();
@@ -88,7 +88,7 @@ fn the_prefix_is_repeated_byte_for_byte_until_the_answer() {
 }
 
 #[test]
-fn no_bit_of_a_request_can_change() {
+fn altered_request_does_not_open() {
     let (mut acceptor, mut inviter) = (Party::new(5), Party::new(6));
     let (_, inner) = request(&mut acceptor, &mut inviter);
     for bit in (0..inner.len() * 8).step_by(7).chain(0..80 * 8) {
@@ -102,7 +102,7 @@ fn no_bit_of_a_request_can_change() {
 }
 
 #[test]
-fn nobody_connects_with_itself() {
+fn own_card_is_refused_at_pairing() {
     let mut party = Party::new(7);
     let conn_id = ConnId::derive(
         party.identity.fingerprint(),
@@ -120,7 +120,7 @@ fn nobody_connects_with_itself() {
 }
 
 #[test]
-fn another_invite_opens_nothing() {
+fn request_opens_only_for_its_invite() {
     let (mut acceptor, mut inviter) = (Party::new(8), Party::new(9));
     let (_, inner) = request(&mut acceptor, &mut inviter);
     let other = sealpost_proto::InviteId::from_bytes([8; 16]);
@@ -140,7 +140,7 @@ fn another_invite_opens_nothing() {
 }
 
 #[test]
-fn an_epoch_far_ahead_is_refused() {
+fn epoch_far_ahead_is_refused() {
     let (mut acceptor, mut inviter) = (Party::new(11), Party::new(12));
     acceptor.now = START
         .plus(SESSION_EPOCH_AHEAD_MAX)
@@ -153,7 +153,7 @@ fn an_epoch_far_ahead_is_refused() {
 }
 
 #[test]
-fn the_answerer_cannot_seal_before_anything_opened() {
+fn sealing_without_a_session_fails() {
     let mut party = Party::new(13);
     let plaintext = party.plaintext(b"x");
     let sealed = party.sessions.seal(&plaintext, START, &mut party.rng);
@@ -161,7 +161,7 @@ fn the_answerer_cannot_seal_before_anything_opened() {
 }
 
 #[test]
-fn a_card_of_another_identity_suspends() {
+fn card_of_another_identity_suspends() {
     let (mut acceptor, mut inviter, conn_id) = paired(14);
     let mut impostor = Party::new(99);
     let base = inviter.publish(Scope::connection(&conn_id));

@@ -1,4 +1,4 @@
-//! The two parties of every scenario here.
+//! The two parties of every test here.
 
 use crate::card::SignedCard;
 use crate::keys::{ConnId, Identity, Incarnation};
@@ -16,7 +16,7 @@ use sealpost_proto::{InviteId, MessageId, Timestamp};
 pub(super) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(super) const INVITE: InviteId = InviteId::from_bytes([9; 16]);
 
-/// One side: its identity, its sessions, the bases it holds.
+/// One party: its identity, its sessions and its bases.
 pub(super) struct Party {
     pub(super) identity: Identity,
     pub(super) card: SignedCard,
@@ -43,7 +43,7 @@ impl Party {
         }
     }
 
-    /// A new base of ours for this scope, verified as the peer does.
+    /// Publishes a new base for this scope and returns it as the peer verifies it.
     pub(super) fn publish(&mut self, scope: Scope) -> PrekeyBase {
         let epoch = self.now.as_millis() + self.bases.len() as u64;
         let parameters = BaseParameters {
@@ -120,7 +120,7 @@ impl Party {
         self.sessions.open(&context, inner)
     }
 
-    /// Opens what must open, and commits.
+    /// Opens a message that must open, and commits the state.
     pub(super) fn open_and_commit(
         &mut self,
         peer: &Self,
@@ -134,7 +134,7 @@ impl Party {
         *opened
     }
 
-    /// Opens what must not open, and commits the bookkeeping.
+    /// Opens a message that must be rejected, and commits the bookkeeping.
     pub(super) fn reject_and_commit(
         &mut self,
         peer: &Self,
@@ -158,7 +158,7 @@ pub(super) fn body(opened: &OpenedMessage) -> &[u8] {
     }
 }
 
-/// An acceptor and an inviter whose pairing is done: both sides confirmed, nothing on the way.
+/// Pairs an acceptor and an inviter: both sides confirmed, nothing in flight.
 pub(super) fn paired(seed: u64) -> (Party, Party, ConnId) {
     let (mut acceptor, mut inviter) = (Party::new(seed * 2), Party::new(seed * 2 + 1));
     let conn_id = ConnId::derive(

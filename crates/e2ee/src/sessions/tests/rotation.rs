@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Rotates from `a` and carries one message each way, so that both sides confirm.
+/// Rotates from `a` and delivers one message each way, so that both sides confirm.
 fn rotate(a: &mut Party, b: &mut Party, conn_id: ConnId) -> Continuity {
     a.now = a.now.plus(DAY);
     b.now = a.now;
@@ -27,7 +27,7 @@ fn rotate(a: &mut Party, b: &mut Party, conn_id: ConnId) -> Continuity {
 }
 
 #[test]
-fn continuity_is_proven_again_and_again() {
+fn repeated_rotations_prove_continuity() {
     let (mut a, mut b, conn_id) = paired(60);
     for _ in 0..4 {
         assert_eq!(rotate(&mut a, &mut b, conn_id), Continuity::Proven);
@@ -36,7 +36,7 @@ fn continuity_is_proven_again_and_again() {
 }
 
 #[test]
-fn who_lost_everything_shows_a_reset() {
+fn restored_peer_gives_a_reset() {
     let (mut a, mut b, conn_id) = paired(61);
     a.sessions = Sessions::new();
     a.now = a.now.plus(DAY);
@@ -50,7 +50,7 @@ fn who_lost_everything_shows_a_reset() {
 }
 
 #[test]
-fn pairing_again_within_a_connection_is_a_reset() {
+fn repeated_pairing_is_a_reset() {
     let (mut a, mut b, conn_id) = paired(62);
     a.now = a.now.plus(DAY);
     a.initiate(&mut b, conn_id, InitReason::Pairing);
@@ -65,7 +65,7 @@ fn pairing_again_within_a_connection_is_a_reset() {
 }
 
 #[test]
-fn a_side_whose_confirmation_is_on_the_way_still_proves_continuity() {
+fn continuity_is_proven_before_confirmation_arrives() {
     let (mut a, mut b, conn_id) = paired(63);
     a.now = a.now.plus(DAY);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -86,7 +86,7 @@ fn a_side_whose_confirmation_is_on_the_way_still_proves_continuity() {
 }
 
 #[test]
-fn an_old_session_receives_its_chain_and_takes_no_dh_step() {
+fn old_session_receives_without_dh_steps() {
     let (mut a, mut b, conn_id) = paired(64);
     let (skipped, arrives) = (b.seal(b"skipped"), b.seal(b"arrives"));
     a.open_and_commit(&b, conn_id, &arrives);
@@ -110,7 +110,7 @@ fn an_old_session_receives_its_chain_and_takes_no_dh_step() {
 }
 
 #[test]
-fn rotation_is_due_by_age_and_by_count() {
+fn rotation_is_due_by_age_or_count() {
     let (mut a, _, _) = paired(65);
     let at = |days: u32| START.plus(DAY * days);
     assert!(!a.sessions.rotation_due(at(6), true));
@@ -128,7 +128,7 @@ fn rotation_is_due_by_age_and_by_count() {
 }
 
 #[test]
-fn old_sessions_are_few() {
+fn old_sessions_are_bounded() {
     let (mut a, mut b, conn_id) = paired(66);
     for _ in 0..OLD_SESSIONS_MAX + 3 {
         a.now = a.now.plus(Duration::from_secs(1));
@@ -141,7 +141,7 @@ fn old_sessions_are_few() {
 }
 
 #[test]
-fn hello_carries_what_is_held() {
+fn hello_carries_resume_and_card() {
     let (mut a, mut b, conn_id) = paired(67);
     let base = b.publish(Scope::connection(&conn_id));
     let resume = Resume {
@@ -169,7 +169,7 @@ fn hello_carries_what_is_held() {
 }
 
 #[test]
-fn the_largest_body_fits_an_envelope_even_with_an_init() {
+fn largest_body_with_init_fits_an_envelope() {
     let (mut a, mut b, conn_id) = paired(68);
     let base = b.publish(Scope::connection(&conn_id));
     let resume = Resume {
