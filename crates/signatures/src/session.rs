@@ -2,31 +2,25 @@
 //! is good after a restart and in every process of the relay, and nothing is stored.
 
 use crate::mac::hmac;
-use sealpost_proto::{AccountId, SessionKey, Timestamp, b64};
+use sealpost_proto::{AccountId, SessionKey, Timestamp, b64, secret};
 use std::{fmt, str::FromStr};
-use zeroize::{Zeroize, ZeroizeOnDrop};
 
 const VERSION: u8 = 1;
 const ID_BYTES: usize = 1 + 16 + 4 + 8 + 8;
 
-/// What a relay derives session keys from: 32 random bytes that never leave it.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct RelaySecret([u8; 32]);
+secret! {
+    /// Secret from which a relay derives session keys: 32 random bytes that never leave it.
+    pub struct RelaySecret([u8; 32]);
+}
 
 impl RelaySecret {
-    /// Takes 32 raw bytes as they are.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
     /// The key of a session: HMAC-SHA256 over the 37 bytes of its id, the generation of the account's key and the expiry
     /// (`docs/protocol.md`, Accounts).
     #[must_use]
     pub fn session_key(&self, id: &SessionId) -> SessionKey {
         let generation = id.key_generation.to_be_bytes();
         let expiry = id.expires_at.as_millis().to_be_bytes();
-        SessionKey::from_bytes(hmac(&self.0, &[&id.to_bytes(), &generation, &expiry]))
+        SessionKey::from_bytes(hmac(self.expose(), &[&id.to_bytes(), &generation, &expiry]))
     }
 }
 
@@ -57,7 +51,7 @@ pub struct SessionId {
 /// Text that is not a session id of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a session id")]
-pub struct NotASessionId;
+pub struct ParseSessionIdError;
 
 impl SessionId {
     fn to_bytes(self) -> [u8; ID_BYTES] {
@@ -91,12 +85,12 @@ impl fmt::Display for SessionId {
 }
 
 impl FromStr for SessionId {
-    type Err = NotASessionId;
-    fn from_str(text: &str) -> Result<Self, NotASessionId> {
+    type Err = ParseSessionIdError;
+    fn from_str(text: &str) -> Result<Self, ParseSessionIdError> {
         b64::parse_array(text)
             .ok()
             .and_then(|bytes| Self::from_bytes(&bytes))
-            .ok_or(NotASessionId)
+            .ok_or(ParseSessionIdError)
     }
 }
 
@@ -122,7 +116,7 @@ mod tests {
             &format!("{text}A"),
             &b64::encode(&[2; ID_BYTES]),
         ] {
-            assert_eq!(bad.parse::<SessionId>(), Err(NotASessionId), "{bad}");
+            assert_eq!(bad.parse::<SessionId>(), Err(ParseSessionIdError), "{bad}");
         }
     }
 
