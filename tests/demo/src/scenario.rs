@@ -253,7 +253,7 @@ async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Resu
     for (attachment, file) in message.attachments.iter().zip(files) {
         ensure!(
             attachment.filename == file.name,
-            "{} came as {}",
+            "{} arrived as {}",
             file.name,
             attachment.filename
         );

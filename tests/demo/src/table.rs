@@ -154,8 +154,8 @@ impl Row {
         );
     }
 
-    /// Sets the detail line. A reason belongs to its status: once the status moves on, the reason is
-    /// out of date.
+    /// Sets the detail line. A reason belongs to its status: once the status moves on, the reason
+    /// is out of date.
     fn explain(&mut self, status: DeliveryStatus, attempts: u32, reason: Option<&str>) {
         self.detail = match (status, reason) {
             (DeliveryStatus::Retrying | DeliveryStatus::Failed, Some(reason)) => {

@@ -72,12 +72,12 @@ impl Workspace {
         })
     }
 
-    async fn terminal(&mut self, who: &str) -> anyhow::Result<&mut Terminal> {
-        if !self.terminals.contains_key(who) {
+    async fn terminal(&mut self, user: &str) -> anyhow::Result<&mut Terminal> {
+        if !self.terminals.contains_key(user) {
             let terminal = Terminal::open(&self.home).await?;
-            self.terminals.insert(who.to_owned(), terminal);
+            self.terminals.insert(user.to_owned(), terminal);
         }
-        self.terminals.get_mut(who).context("a terminal")
+        self.terminals.get_mut(user).context("a terminal")
     }
 
     /// Runs a block, or compares it with the output of the previous block.
@@ -93,12 +93,12 @@ impl Workspace {
                     UNAVAILABLE.contains(&why),
                     "not a reason to skip a block: {why}"
                 ),
-                (None, Some(who)) => {
+                (None, Some(user)) => {
                     let ready_line = next
                         .filter(|next| next.info == "text")
                         .context("the line that reports readiness")?;
                     let ready_line = self.adapt(ready_line.text.trim_end());
-                    self.terminal(who)
+                    self.terminal(user)
                         .await?
                         .run_until(&text, &ready_line)
                         .await?;

@@ -179,7 +179,7 @@ async fn users_accept_and_reject_connection_requests() -> anyhow::Result<()> {
             .await?
             .into_iter()
             .find(|one| one.id == requested.id)
-            .context("it is gone")?;
+            .context("the connection is gone")?;
         Ok((one.status == ConnectionStatus::Rejected).then_some(()))
     })
     .await?;

@@ -152,13 +152,10 @@ async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
         start..start + BLOBS_BYTES,
         start + BLOBS_BYTES..start + 2 * BLOBS_BYTES,
     );
-    let whole = up.start..down.end;
+    let both = up.start..down.end;
     // One cut in each twentieth, so that no two coincide.
     let twentieth = 2 * BLOBS_BYTES / CUTS as u64;
-    let starts = whole
-        .clone()
-        .step_by(usize::try_from(twentieth)?)
-        .take(CUTS);
+    let starts = both.clone().step_by(usize::try_from(twentieth)?).take(CUTS);
     proxy.cut_at(
         starts.map(|start| random_offset(&mut rng, start..start + twentieth - twentieth / 10)),
     );
@@ -183,7 +180,7 @@ async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
     // after.
     let middle = |range: &Range<u64>| range.start + BLOBS_BYTES / 10..range.end - BLOBS_BYTES / 10;
     let kills =
-        [middle(&up), middle(&whole), middle(&down)].map(|range| random_offset(&mut rng, range));
+        [middle(&up), middle(&both), middle(&down)].map(|range| random_offset(&mut rng, range));
     let break_all = async {
         tokio::try_join!(
             async {

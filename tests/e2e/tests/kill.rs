@@ -25,7 +25,7 @@ use tokio::time::sleep;
 const KILLS: usize = 30;
 /// Scenarios that run in parallel; more would only slow them down.
 const PARALLEL_RUNS: usize = 3;
-const NOTE: &str = "Bolt asks";
+const NOTE: &str = "request from Bolt";
 
 /// Process to kill, and when.
 #[derive(Debug, Clone, Copy)]
@@ -38,9 +38,9 @@ struct Kill {
 /// unreachable. Any other refusal is an error.
 async fn retry<T>(
     what: &str,
-    mut ask: impl AsyncFnMut() -> Result<T, CliError>,
+    mut request: impl AsyncFnMut() -> Result<T, CliError>,
 ) -> anyhow::Result<T> {
-    wait_for(what, async || match ask().await {
+    wait_for(what, async || match request().await {
         Ok(answer) => Ok(Some(answer)),
         Err(CliError::Unreachable { .. }) => Ok(None),
         Err(error) if ["unavailable", "invite_unreachable"].contains(&error.code()) => Ok(None),
@@ -52,9 +52,9 @@ async fn retry<T>(
 /// Waits for a state; an unreachable daemon counts as not there yet.
 async fn wait_for_state<T>(
     what: &str,
-    mut look: impl AsyncFnMut() -> Result<Option<T>, CliError>,
+    mut poll: impl AsyncFnMut() -> Result<Option<T>, CliError>,
 ) -> anyhow::Result<T> {
-    wait_for(what, async || match look().await {
+    wait_for(what, async || match poll().await {
         Ok(answer) => Ok(answer),
         Err(CliError::Unreachable { .. }) => Ok(None),
         Err(error) => Err(error).with_context(|| what.to_owned()),
@@ -272,12 +272,12 @@ async fn kill_during(
 }
 
 /// Generates kills throughout the scenario and shortly after its end.
-fn kills(seed: u64, whole: Duration) -> Vec<Kill> {
+fn kills(seed: u64, duration: Duration) -> Vec<Kill> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let whole = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
+    let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let mut generate = |number: usize| Kill {
         victim: number % 3,
-        after: Duration::from_micros(rng.next_u64() % (whole + whole / 10)),
+        after: Duration::from_micros(rng.next_u64() % (duration + duration / 10)),
     };
     (0..KILLS).map(&mut generate).collect()
 }
@@ -286,18 +286,18 @@ fn kills(seed: u64, whole: Duration) -> Vec<Kill> {
 async fn random_kills_neither_lose_nor_duplicate_messages() -> anyhow::Result<()> {
     let seed = seed()?;
     println!("SEALPOST_SEED={seed}");
-    let whole = measure_duration().await.context("without a kill")?;
-    println!("the scenario takes {whole:?}");
-    let kills = kills(seed, whole);
+    let duration = measure_duration().await.context("without a kill")?;
+    println!("the scenario takes {duration:?}");
+    let kills = kills(seed, duration);
     let runs = stream::iter(kills).map(async |kill| {
         run_scenario(Some(kill))
             .await
             .with_context(|| format!("{kill:?}"))
     });
-    let ends: Vec<_> = runs.buffer_unordered(PARALLEL_RUNS).collect().await;
-    let failed: Vec<_> = ends
+    let results: Vec<_> = runs.buffer_unordered(PARALLEL_RUNS).collect().await;
+    let failed: Vec<_> = results
         .into_iter()
-        .filter_map(|end| Some(format!("{:#}", end.err()?)))
+        .filter_map(|result| Some(format!("{:#}", result.err()?)))
         .collect();
     assert!(
         failed.is_empty(),

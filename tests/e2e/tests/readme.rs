@@ -74,19 +74,19 @@ async fn exchange(home: &Path) -> anyhow::Result<()> {
     let mut terminals = BTreeMap::new();
     let mut printed = BTreeMap::<String, String>::new();
     for block in blocks(README) {
-        let Some(who) = block.info.strip_prefix("sh ").map(str::to_owned) else {
+        let Some(user) = block.info.strip_prefix("sh ").map(str::to_owned) else {
             continue;
         };
         let block = with_free_ports(&block.text, &ports);
-        if who == "install" {
+        if user == "install" {
             assert_eq!(block, INSTALL);
             continue;
         }
-        if !terminals.contains_key(&who) {
-            terminals.insert(who.clone(), Terminal::open(home).await?);
+        if !terminals.contains_key(&user) {
+            terminals.insert(user.clone(), Terminal::open(home).await?);
         }
-        let terminal = terminals.get_mut(&who).context("a terminal")?;
-        if who == "relay" {
+        let terminal = terminals.get_mut(&user).context("a terminal")?;
+        if user == "relay" {
             terminal.run_until(&block, "listening on").await?;
             continue;
         }
@@ -94,7 +94,7 @@ async fn exchange(home: &Path) -> anyhow::Result<()> {
             terminal.run(wait).await?;
         }
         printed
-            .entry(who)
+            .entry(user)
             .or_default()
             .push_str(&terminal.run(&block).await?);
     }

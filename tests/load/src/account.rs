@@ -94,13 +94,13 @@ impl Target {
             let mut connection = Connection::new(authority);
             let authority = authority.to_owned();
             workers.spawn(async move {
-                let mut made = Vec::new();
+                let mut registered = Vec::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(receiver) = receivers.get(number) else {
-                        return anyhow::Ok(made);
+                        return anyhow::Ok(registered);
                     };
-                    made.push((
+                    registered.push((
                         number,
                         set_up(&mut connection, &authority, number, receiver.as_deref()).await?,
                     ));

@@ -15,7 +15,7 @@ use sealpost_proto::{
     B64, DeliveryId, WebhookSecret,
     wire::{ChallengeResponse, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
-use sealpost_signatures::webhook::answer_challenge;
+use sealpost_signatures::webhook::respond_to_challenge;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
@@ -128,7 +128,7 @@ impl Receiver {
             let secret = secrets
                 .get(account)
                 .context("a challenge for an unknown account")?;
-            let answer = B64(answer_challenge(secret, challenge.as_slice()).to_vec());
+            let answer = B64(respond_to_challenge(secret, challenge.as_slice()).to_vec());
             return Ok(serde_json::to_vec(&ChallengeResponse { answer })?);
         }
         let Some(batch) = call.data else {

@@ -9,12 +9,12 @@ use sealpost_node::{
 };
 use sealpost_proto::MessageId;
 
-/// Applies a mutant at the end of a transaction. Messages after position `fresh` are new; `roll` is
-/// a random number from 0 to 999.
+/// Applies a mutant at the end of a transaction. Messages after position `seen_position` are new;
+/// `roll` is a random number from 0 to 999.
 pub(crate) fn apply_mutant(
     tx: &mut Tx<'_>,
     mutant: Mutant,
-    fresh: i64,
+    seen_position: i64,
     roll: u64,
 ) -> Result<(), Fault> {
     match mutant {
@@ -30,8 +30,8 @@ pub(crate) fn apply_mutant(
             tx,
             "UPDATE deliveries SET status = 'sent' WHERE status = 'delivered'",
         ),
-        Mutant::NodeDuplicatesMessage if roll < 300 => duplicate_message(tx, fresh),
-        Mutant::NodeAltersMessage if roll < 300 => alter_message(tx, fresh),
+        Mutant::NodeDuplicatesMessage if roll < 300 => duplicate_message(tx, seen_position),
+        Mutant::NodeAltersMessage if roll < 300 => alter_message(tx, seen_position),
         Mutant::NodeNeverExpiresMessages => run(tx, "UPDATE deliveries SET expires_at = NULL"),
         Mutant::NodeReopensInvites => run(tx, "UPDATE invites SET status = 'open'"),
         Mutant::NodeDropsRejections => tx
@@ -48,9 +48,9 @@ fn run(tx: &Tx<'_>, sql: &str) -> Result<(), Fault> {
     tx.execute(sql, &[]).map(|_| ())
 }
 
-fn newest(tx: &Tx<'_>, fresh: i64) -> Result<Option<messages::Message>, Fault> {
+fn newest(tx: &Tx<'_>, seen_position: i64) -> Result<Option<messages::Message>, Fault> {
     let filter = messages::Filter {
-        after: Some(fresh),
+        after: Some(seen_position),
         direction: Some(Direction::In),
         limit: 1,
         ..messages::Filter::default()
@@ -58,8 +58,8 @@ fn newest(tx: &Tx<'_>, fresh: i64) -> Result<Option<messages::Message>, Fault> {
     Ok(messages::page(tx, &filter)?.pop())
 }
 
-fn duplicate_message(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
-    let Some(message) = newest(tx, fresh)? else {
+fn duplicate_message(tx: &mut Tx<'_>, seen_position: i64) -> Result<(), Fault> {
+    let Some(message) = newest(tx, seen_position)? else {
         return Ok(());
     };
     let mut uuid = [0; 16];
@@ -82,8 +82,8 @@ fn duplicate_message(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
     messages::insert(tx, &again).map(|_| ())
 }
 
-fn alter_message(tx: &mut Tx<'_>, fresh: i64) -> Result<(), Fault> {
-    let Some(message) = newest(tx, fresh)? else {
+fn alter_message(tx: &mut Tx<'_>, seen_position: i64) -> Result<(), Fault> {
+    let Some(message) = newest(tx, seen_position)? else {
         return Ok(());
     };
     let content = tx.seal(

@@ -185,11 +185,11 @@ impl Simulation {
             is_over: false,
             has_paused: false,
         };
-        simulation.begin();
+        simulation.schedule_initial_events();
         Ok(simulation)
     }
 
-    fn begin(&mut self) {
+    fn schedule_initial_events(&mut self) {
         self.log(&format!(
             "seed {}, {} nodes, {:?}",
             self.seed,
@@ -419,7 +419,7 @@ impl Simulation {
     {
         let crashes = self.random.happens(self.rates.crashed);
         let loses = crashes && self.random.happens(500);
-        let (mutant, roll, fresh) = (
+        let (mutant, roll, seen_position) = (
             self.mutant,
             self.random.below(1_000),
             self.nodes[node].seen_position,
@@ -430,9 +430,9 @@ impl Simulation {
                 return Err(Fault::failed(COMMIT_LOST));
             }
             if let Some(mutant) = mutant {
-                apply_mutant(tx, mutant, fresh, roll)?;
+                apply_mutant(tx, mutant, seen_position, roll)?;
             }
-            Ok((value, node::take_snapshot(tx, fresh)?))
+            Ok((value, node::take_snapshot(tx, seen_position)?))
         };
         let outcome = self.nodes[node]
             .store
@@ -441,7 +441,7 @@ impl Simulation {
         let value = match outcome {
             Ok((value, snapshot)) => {
                 let last = snapshot.messages.last().map(|message| message.position);
-                self.nodes[node].seen_position = last.unwrap_or(fresh);
+                self.nodes[node].seen_position = last.unwrap_or(seen_position);
                 (self.nodes[node].pending_rows, self.nodes[node].unconfirmed) =
                     (snapshot.pending_rows, snapshot.unconfirmed);
                 self.model.observe(node, snapshot)?;

@@ -207,7 +207,7 @@ impl Users {
             let invite = planned
                 .created
                 .as_ref()
-                .map_or([0; 16], |(_, made)| *made.id().as_bytes());
+                .map_or([0; 16], |(_, invite)| *invite.id().as_bytes());
             let (inviter, acceptor, is_rejected) =
                 (planned.inviter, pairing.acceptor, planned.is_rejected);
             PlannedConnection {

@@ -84,7 +84,7 @@ fn session_ids_and_account_keys() {
             }
             if let Ok(key) = text.parse::<AccountKey>() {
                 assert_eq!(key.to_string(), text);
-                assert!(!key.has_signed(b"message", &[0; 64]));
+                assert!(!key.verify(b"message", &[0; 64]));
             }
         },
     );

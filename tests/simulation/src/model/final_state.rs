@@ -43,10 +43,10 @@ impl Model {
                 (side.status.as_str(), side.health.as_str())
             })
         };
-        let ends = (view(inviter), view(acceptor));
-        let is_joined = ends == (("accepted", "ok"), ("accepted", "ok"));
+        let views = (view(inviter), view(acceptor));
+        let is_joined = views == (("accepted", "ok"), ("accepted", "ok"));
         let is_refused = matches!(
-            ends,
+            views,
             (("rejected", _), ("rejected", _))
                 | (("absent", _), ("pending", "broken") | ("absent", _))
         );
@@ -56,7 +56,7 @@ impl Model {
             (true, _) => is_refused,
         };
         ensure(holds || self.is_disrupted(link), || {
-            format!("node-{inviter} and node-{acceptor} end as {ends:?}")
+            format!("node-{inviter} and node-{acceptor} end as {views:?}")
         })
     }
 
