@@ -130,7 +130,7 @@ impl TransferWorker {
         for (key, mode) in snapshot.stopped {
             match mode {
                 StopMode::Immediately => self.schedule.remove(key),
-                StopMode::AfterRunningSteps => self.schedule.leave(key),
+                StopMode::AfterRunningSteps => self.schedule.drain(key),
             }
             self.remove_if_finished(key);
         }
@@ -150,7 +150,7 @@ impl TransferWorker {
     /// Turns an early upload into the upload of a file that a message needs. If it is already
     /// leaving the schedule, the next refresh starts the file anew.
     fn promote_early_upload(&mut self, key: u64, row: Attachment) {
-        let Some(present) = self.schedule.keep(key) else {
+        let Some(present) = self.schedule.promote(key) else {
             return;
         };
         if let Some(file) = self.files.get_mut(&key) {
@@ -181,7 +181,7 @@ impl TransferWorker {
     }
 
     fn remove_if_finished(&mut self, key: u64) {
-        if !self.schedule.knows(key) {
+        if !self.schedule.contains(key) {
             self.files.remove(&key);
         }
     }
@@ -217,10 +217,10 @@ impl TransferWorker {
     fn start_steps(&mut self) {
         for (key, file) in &self.files {
             if let FileTransfer::Early(upload) = &file.transfer {
-                self.schedule.made(*key, upload.blob.parts.count());
+                self.schedule.set_available(*key, upload.blob.parts.count());
             }
         }
-        while let Some((key, step)) = self.schedule.turn() {
+        while let Some((key, step)) = self.schedule.next_step() {
             let Some(file) = self.files.get_mut(&key) else {
                 self.schedule.remove(key);
                 continue;
@@ -245,11 +245,11 @@ impl TransferWorker {
         let recorded = match outcome {
             Ok(StepOutcome::Present(parts)) => {
                 file.start_meter(parts, &self.daemon.progress);
-                self.schedule.begun(key, parts);
+                self.schedule.prepared(key, parts);
                 Ok(())
             }
             Ok(StepOutcome::Done) => {
-                self.schedule.done(key, step);
+                self.schedule.succeeded(key, step);
                 file.record_progress(&self.daemon).await
             }
             Err(error) => match (self.schedule.failed(key, step), &file.row) {

@@ -3,6 +3,7 @@
 mod parsers;
 
 use super::units::{TimeArg, parse_duration, parse_time_arg};
+use crate::config::Overrides;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use parsers::{parse_loopback, parse_name, parse_note, parse_origin, parse_secret};
 use sealpost_proto::Origin;
@@ -49,7 +50,12 @@ pub enum Command {
     /// Create a node: its identity and its data folder
     Init(InitArgs),
     /// Run the node until Ctrl-C
-    Serve,
+    Serve(ServeArgs),
+    /// Show the settings of the daemon
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     #[command(flatten)]
     Api(ApiCommand),
     /// Show all events until Ctrl-C
@@ -97,9 +103,6 @@ pub enum ApiCommand {
 
 #[derive(Args)]
 pub struct InitArgs {
-    /// The data folder, copied from `--data`.
-    #[arg(skip)]
-    pub data: PathBuf,
     /// Name shown to partners, up to 64 bytes
     #[arg(long, value_parser = parse_name)]
     pub name: String,
@@ -121,10 +124,25 @@ pub struct InitArgs {
     pub listen: SocketAddr,
 }
 
-/// Options of [`crate::daemon::serve`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Args)]
 pub struct ServeArgs {
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Show all settings in force, in the format of the configuration file
+    Show(ConfigShowArgs),
+}
+
+#[derive(Args)]
+pub struct ConfigShowArgs {
+    /// Show where each setting comes from
+    #[arg(long)]
+    pub origin: bool,
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 #[derive(Args)]
@@ -337,6 +355,9 @@ pub struct CompletionsArgs {
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }
+
+#[cfg(test)]
+pub use tests::parse_overrides;
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,12 @@
 //! and only to a loopback address.
 
 use super::{error::CliError, events::EventStream, units::quoted};
-use crate::api::{
-    model::{EventsQuery, Page, PageQuery},
-    problem::Problem,
+use crate::{
+    api::{
+        model::{EventsQuery, Page, PageQuery},
+        problem::Problem,
+    },
+    daemon::{ADDRESS_FILE, TOKEN_FILE},
 };
 use reqwest::{Method, RequestBuilder, Response, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
@@ -20,11 +23,6 @@ use std::{
 };
 use url::Url;
 use zeroize::Zeroizing;
-
-/// Name of the file that holds the address of the local API, as `host:port`.
-pub const ADDRESS_FILE: &str = "api-address";
-/// Name of the file that holds the token of the local API, mode 0600.
-pub const TOKEN_FILE: &str = "api-token";
 
 /// Upper bound on the number of pages that [`Client::list`] reads.
 const LIST_PAGES_MAX: usize = 100;

@@ -2,6 +2,7 @@
 
 use crate::api::problem::{Problem, ProblemCode};
 use sealpost_node_core::text::visible_line;
+use sealpost_service::config::ConfigError;
 use serde::Serialize;
 use std::{borrow::Cow, io, process::ExitCode};
 
@@ -35,6 +36,12 @@ struct Document<'a> {
     code: &'a str,
     detail: String,
     next: &'a str,
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::Daemon(error.into())
+    }
 }
 
 impl CliError {

@@ -18,7 +18,8 @@ pub mod units;
 mod upload;
 mod views;
 
-use args::{ApiCommand, Cli, Command, ServeArgs};
+use crate::config::Config;
+use args::{ApiCommand, Cli, Command};
 use clap::Parser as _;
 use client::Client;
 use console::{Console, Format};
@@ -54,12 +55,13 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 /// Builds a multi-threaded runtime for the daemon only; the other commands mostly wait.
 fn runtime(command: &Command) -> io::Result<Runtime> {
     match command {
-        Command::Serve => Builder::new_multi_thread().enable_all().build(),
+        Command::Serve(_) => Builder::new_multi_thread().enable_all().build(),
         _ => Builder::new_current_thread().enable_all().build(),
     }
 }
 
 async fn dispatch(cli: Cli) -> Result<(), CliError> {
+    sealpost_service::config::check_variables::<Config>()?;
     let mut console = Console::stdout(if cli.json { Format::Json } else { Format::Text });
     let data = match cli.data {
         Some(data) => data,
@@ -67,9 +69,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     };
     match cli.command {
         Command::Init(args) => Box::pin(commands::init::run(args, data, &mut console)).await,
-        Command::Serve => Box::pin(crate::daemon::serve(ServeArgs { data }))
-            .await
-            .map_err(CliError::Daemon),
+        Command::Serve(args) => commands::serve::run(&args, &data).await,
+        Command::Config { command } => commands::config::run(&command, &data, &mut console),
         Command::Completions(args) => commands::completions::run(&args, &mut console),
         Command::Watch(args) => {
             until_interrupt(commands::watch::run(&args, &data, &mut console)).await

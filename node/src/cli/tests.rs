@@ -227,7 +227,7 @@ async fn stopped_daemon_error_names_the_start_command() {
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = nobody.local_addr().unwrap().to_string();
     std::fs::write(
-        daemon.data.path().join(super::client::ADDRESS_FILE),
+        daemon.data.path().join(crate::daemon::ADDRESS_FILE),
         address,
     )
     .unwrap();
@@ -242,7 +242,7 @@ async fn stopped_daemon_error_names_the_start_command() {
 #[tokio::test]
 async fn wrong_token_is_refused() {
     let daemon = FakeDaemon::start(Script::default()).await;
-    std::fs::write(daemon.data.path().join(super::client::TOKEN_FILE), "other").unwrap();
+    std::fs::write(daemon.data.path().join(crate::daemon::TOKEN_FILE), "other").unwrap();
     let client = Client::open(daemon.data.path()).unwrap();
     let refused = client.get::<Value>(&["v1", "node"], &()).await;
     assert_eq!(refused.unwrap_err().code(), "unauthorized");

@@ -4,18 +4,36 @@
 use super::vault;
 use crate::{
     api::render,
-    cli::args::InitArgs,
     store::{self, Store, settings},
 };
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use sealpost_e2ee::Identity;
-use sealpost_proto::wire::DeliveryMode;
+use sealpost_proto::{Origin, wire::DeliveryMode};
 use sealpost_service::{Clock as _, DataFolder, SystemClock};
 use sealpost_sqlite::Database;
 use serde::Serialize;
-use std::sync::Arc;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use url::Url;
 use zeroize::Zeroizing;
+
+/// Options of a new node.
+pub struct NewNode {
+    /// Data folder.
+    pub data: PathBuf,
+    /// Name shown to partners.
+    pub name: String,
+    /// Home relay.
+    pub relay: Origin,
+    /// URL at which the relay calls this node; without it the node polls the relay.
+    pub webhook_url: Option<Url>,
+    /// Address on which the node accepts the relay's calls.
+    pub webhook_listen: Option<SocketAddr>,
+    /// Registration token from the relay's operator.
+    pub registration_token: Option<Zeroizing<String>>,
+    /// Address of the local API.
+    pub listen: SocketAddr,
+}
 
 /// A node that was just made.
 #[derive(Debug, Clone, Serialize)]
@@ -33,7 +51,7 @@ pub struct Initialised {
 ///
 /// # Errors
 /// In words for the person who typed the command.
-pub async fn init(args: InitArgs) -> anyhow::Result<Initialised> {
+pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
     let delivery = match (&args.webhook_url, args.webhook_listen) {
         (None, None) => DeliveryMode::Pull,
         (Some(url), Some(_)) => DeliveryMode::Webhook {

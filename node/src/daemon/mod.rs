@@ -21,8 +21,8 @@ pub mod tend;
 mod vault;
 pub mod webhook;
 
-pub use init::{Initialised, init};
-pub use serve::serve;
+pub use init::{Initialised, NewNode, init};
+pub use serve::{ADDRESS_FILE, TOKEN_FILE, serve};
 pub use status::RelayHealth;
 
 use crate::{

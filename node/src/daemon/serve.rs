@@ -5,10 +5,7 @@ use super::{
 };
 use crate::{
     api::routes,
-    cli::{
-        args::ServeArgs,
-        client::{ADDRESS_FILE, TOKEN_FILE},
-    },
+    config::Config,
     files::Files,
     me::Me,
     progress::Progress,
@@ -17,22 +14,20 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
-use sealpost_node_core::transfer::DownloadPolicy;
 use sealpost_proto::{
     WebhookSecret, b64, limits,
     wire::{DeliveryMode, RegisterRequest},
 };
 use sealpost_relay_client::{RelayClient, http_client};
 use sealpost_service::{
-    DataFolder, Shutdown, SystemClock, config,
+    DataFolder, Shutdown, SystemClock,
     http::{self, ListenerLimits},
-    logs::{self, LogFormat},
-    supervisor,
+    logs, supervisor,
 };
 use sealpost_sqlite::Database;
-use serde::Deserialize;
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -42,66 +37,27 @@ use zeroize::Zeroizing;
 /// The database's file in the data folder.
 pub(super) const DATABASE: &str = "node.db";
 const FILES: &str = "files";
-const CONFIG: &str = "node.toml";
 
-/// `node.toml` in the data folder, which may be absent.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Config {
-    /// Plaintext bytes of all files of one message.
-    message_files_bytes: u64,
-    /// `[files]`.
-    files: FilesConfig,
-    /// `human` or `json`.
-    log_format: LogFormat,
-    /// What is logged, as `tracing` filters have it.
-    log_filter: String,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            message_files_bytes: limits::MESSAGE_FILES_BYTES_MAX,
-            files: FilesConfig::default(),
-            log_format: LogFormat::Human,
-            log_filter: "info".to_owned(),
-        }
-    }
-}
-
-/// What the node does with files.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct FilesConfig {
-    /// Which are fetched by themselves: `always`, `on_demand`, or as in `up_to 20 MB`.
-    download: String,
-}
-
-impl Default for FilesConfig {
-    fn default() -> Self {
-        Self {
-            download: "always".to_owned(),
-        }
-    }
-}
+/// Name of the file that holds the address of the local API, as `host:port`.
+pub const ADDRESS_FILE: &str = "api-address";
+/// Name of the file that holds the token of the local API, mode 0600.
+pub const TOKEN_FILE: &str = "api-token";
 
 /// Runs the node until Ctrl-C or SIGTERM.
 ///
 /// # Errors
 /// In words for the person who typed the command: no node in the folder, another daemon on it, a schema of a newer
 /// version, an address that is taken.
-pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    if !args.data.is_dir() {
+pub async fn serve(data: &Path, config: Config) -> anyhow::Result<()> {
+    if !data.is_dir() {
         bail!(
-            "there is no node in {}; make one with `sealpost init`",
-            args.data.display()
+            "there is no node in {}; create one with `sealpost init`",
+            data.display()
         );
     }
-    let folder = DataFolder::open(&args.data)?;
+    let folder = DataFolder::open(data)?;
     let data_key = Arc::new(vault::open(&folder)?);
-    let path = folder.join(CONFIG);
-    let config: Config = config::load(path.exists().then_some(path.as_path()))?;
-    logs::init(config.log_format, &config.log_filter)?;
+    logs::init(config.log.format, &config.log.filter)?;
     let database = Database::open(&folder.join(DATABASE), store::MIGRATIONS, store::OPTIONS)?;
     let store = Store::new(database, data_key);
     let shutdown = Shutdown::on_signals()?;
@@ -156,13 +112,8 @@ async fn start(
         })
         .await?;
     let settings =
-        settings.context("the data folder holds no node; make one with `sealpost init`")?;
-    let downloads = config
-        .files
-        .download
-        .parse::<DownloadPolicy>()
-        .context("files.download in node.toml")?;
-    let me = Me::from_settings(&settings, downloads)?;
+        settings.context("the data folder holds no node; create one with `sealpost init`")?;
+    let me = Me::from_settings(&settings, config.files.download.0)?;
     let listener = listen(settings.listen).await?;
     let address = listener.local_addr()?;
     let token = write_access(folder, address)?;
@@ -196,7 +147,9 @@ async fn start(
             address,
             webhook_url,
             files_bytes_max: config
-                .message_files_bytes
+                .files
+                .message_size_max
+                .bytes()
                 .min(limits::MESSAGE_FILES_BYTES_MAX),
         },
         shutdown,

@@ -47,9 +47,9 @@ pub(super) enum StepOutcome {
 impl FileTransfer {
     pub(super) async fn run_step(self, step: Step) -> Result<StepOutcome, TransferError> {
         match step {
-            Step::Begin => self.begin().await.map(StepOutcome::Present),
+            Step::Prepare => self.begin().await.map(StepOutcome::Present),
             Step::Part(number) => self.transfer_part(number).await.map(|()| StepOutcome::Done),
-            Step::End => self.complete().await.map(|()| StepOutcome::Done),
+            Step::Finish => self.complete().await.map(|()| StepOutcome::Done),
         }
     }
 

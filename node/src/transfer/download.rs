@@ -16,7 +16,7 @@ use futures_util::TryStreamExt as _;
 use sealpost_e2ee::attachment::Descriptor;
 use sealpost_node_core::{file_type::FileType, transfer::PartSet};
 use sealpost_proto::{BlobId, BlobSize, ErrorCode, limits::SNIFFED_BYTES};
-use sealpost_relay_client::{ClientError, Coming};
+use sealpost_relay_client::{ClientError, ResponseBody};
 use std::sync::{Arc, OnceLock};
 
 /// Download of a file that a partner sent.
@@ -78,7 +78,7 @@ impl Download {
         Ok(part.finish().await?)
     }
 
-    async fn request_part(&self, number: u32) -> Result<Coming, TransferError> {
+    async fn request_part(&self, number: u32) -> Result<ResponseBody, TransferError> {
         let descriptor = &self.row.descriptor;
         let progress = self.meter.part(number);
         match self

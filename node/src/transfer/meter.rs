@@ -6,7 +6,7 @@ use crate::{
 };
 use sealpost_node_core::transfer::PartSet;
 use sealpost_proto::{BlobSize, limits::BLOB_PARTS_MAX};
-use sealpost_relay_client::Moved;
+use sealpost_relay_client::ProgressCallback;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Byte counters of all parts, which publish the total to [`Progress`].
@@ -47,7 +47,7 @@ impl Meter {
     }
 
     /// Returns a callback for the transferred bytes of one part.
-    pub(super) fn part(self: &Arc<Self>, number: u32) -> Moved {
+    pub(super) fn part(self: &Arc<Self>, number: u32) -> ProgressCallback {
         let meter = Arc::clone(self);
         Arc::new(move |bytes| {
             let mut counters = meter.lock();

@@ -236,6 +236,25 @@ fn refuse_unknown_keys<S: Settings>(
     Err(invalid(path, text, unknown.start, reason))
 }
 
+/// Refuses variables with the program's prefix that set nothing. [`Overrides::load`] does the same;
+/// this function is for commands that use no settings.
+///
+/// # Errors
+/// [`ConfigError::UnknownVariable`]
+pub fn check_variables<S: Settings>() -> Result<(), ConfigError> {
+    match find_unknown_variable::<S>(variable_names()) {
+        Some(UnknownVariable { name, nearest }) => {
+            Err(ConfigError::UnknownVariable { name, nearest })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Lists the variables of the environment. A name that is not UTF-8 is no setting.
+fn variable_names() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
 /// Finds the first variable with the program's prefix that sets nothing.
 fn find_unknown_variable<S: Settings>(
     variables: impl Iterator<Item = String>,
@@ -380,9 +399,7 @@ impl<S: Settings> FromArgMatches for Overrides<S> {
         Ok(Self {
             file: matches.get_one(FILE).cloned(),
             origins: origins.collect(),
-            unknown_variable: find_unknown_variable::<S>(
-                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()),
-            ),
+            unknown_variable: find_unknown_variable::<S>(variable_names()),
             values: S::from_arg_matches(matches)?,
         })
     }

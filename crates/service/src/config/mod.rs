@@ -54,7 +54,7 @@ mod names;
 mod show;
 mod values;
 
-pub use layers::{Loaded, Origin, Overrides, Setting, Settings, defaults};
+pub use layers::{Loaded, Origin, Overrides, Setting, Settings, check_variables, defaults};
 pub use show::{format_json, format_toml};
 pub use values::{ByteSize, HumanDuration, ParseByteSizeError, ParseDurationError};
 

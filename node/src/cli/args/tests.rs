@@ -4,6 +4,14 @@ fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
     Cli::try_parse_from([&["sealpost"], line].concat())
 }
 
+/// Parses the settings of `sealpost serve`.
+pub fn parse_overrides(line: &[&str]) -> Overrides {
+    let Command::Serve(serve) = parse(line).unwrap().command else {
+        panic!("not `serve`")
+    };
+    serve.overrides
+}
+
 #[test]
 fn clap_accepts_the_grammar() {
     use clap::CommandFactory as _;

@@ -2,15 +2,22 @@
 
 use crate::{
     cli::{args::InitArgs, console::Console, error::CliError},
-    daemon,
+    daemon::{self, NewNode},
 };
 use std::path::PathBuf;
 
 /// Creates a node in the data folder.
 pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result<(), CliError> {
-    let created = daemon::init(InitArgs { data, ..args })
-        .await
-        .map_err(CliError::Daemon)?;
+    let new = NewNode {
+        data,
+        name: args.name,
+        relay: args.relay,
+        webhook_url: args.webhook_url,
+        webhook_listen: args.webhook_listen,
+        registration_token: args.registration_token,
+        listen: args.listen,
+    };
+    let created = daemon::init(new).await.map_err(CliError::Daemon)?;
     if console.is_json() {
         return console.print_json(&created);
     }

@@ -1,6 +1,7 @@
 //! Commands, one file each.
 
 pub mod completions;
+pub mod config;
 pub mod connect;
 pub mod connections;
 pub mod files;
@@ -10,6 +11,7 @@ pub mod invite;
 pub mod invites;
 pub mod read;
 pub mod send;
+pub mod serve;
 pub mod show;
 pub mod status;
 pub mod watch;

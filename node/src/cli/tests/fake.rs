@@ -1,5 +1,6 @@
 //! Fake daemon that serves scripted responses for the part of the local API that the CLI uses.
 
+use crate::daemon::{ADDRESS_FILE, TOKEN_FILE};
 use crate::{
     api::{
         model::{
@@ -10,7 +11,7 @@ use crate::{
     },
     cli::{
         args::{Cli, Command},
-        client::{ADDRESS_FILE, Client, TOKEN_FILE},
+        client::Client,
         console::{Console, Format},
         error::CliError,
         run_api_command,

@@ -1,0 +1,15 @@
+//! `sealpost serve`
+
+use crate::{
+    cli::{args::ServeArgs, error::CliError},
+    config, daemon,
+};
+use std::path::Path;
+
+/// Runs the daemon until Ctrl-C.
+pub async fn run(args: &ServeArgs, data: &Path) -> Result<(), CliError> {
+    let config = config::load(&args.overrides, data)?.config;
+    Box::pin(daemon::serve(data, config))
+        .await
+        .map_err(CliError::Daemon)
+}

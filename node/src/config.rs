@@ -1,0 +1,177 @@
+//! Settings of the daemon: flags over environment variables over `node.toml` over defaults.
+//!
+//! To add a setting, add a field whose `id` is `section.name`, with a doc comment and a default.
+//! The flag `--section-name` and the variable `SEALPOST_SECTION_NAME` follow from the id, and
+//! `sealpost config show` lists the setting.
+
+use clap::Args;
+use sealpost_node_core::transfer::DownloadPolicy;
+use sealpost_proto::limits;
+use sealpost_service::{
+    config::{self, ByteSize, ConfigError, Loaded, Settings},
+    logs::LogFormat,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{fmt, path::Path, str::FromStr};
+
+/// Name of the configuration file in the data folder. The file is optional.
+const CONFIG_FILE: &str = "node.toml";
+
+/// Settings from the command line and the environment.
+pub type Overrides = config::Overrides<Config>;
+
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[command(flatten)]
+    pub files: Files,
+    #[command(flatten)]
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// Files to download automatically: always, on_demand, or for example "up_to 20 MB"
+    #[arg(id = "files.download", value_name = "POLICY", default_value = "always")]
+    pub download: AutoDownload,
+    /// Maximum total size of the files of one message, at most 500 MB
+    #[arg(
+        id = "files.message_size_max",
+        value_name = "SIZE",
+        default_value_t = ByteSize::from_bytes(limits::MESSAGE_FILES_BYTES_MAX)
+    )]
+    pub message_size_max: ByteSize,
+}
+
+/// Log output on standard error.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Log format: human or json
+    #[arg(id = "log.format", value_name = "FORMAT", default_value = "human")]
+    pub format: LogFormat,
+    /// Log levels, for example info,sealpost_node=debug
+    #[arg(id = "log.filter", value_name = "FILTER", default_value = "info")]
+    pub filter: String,
+}
+
+impl Settings for Config {
+    const PREFIX: &'static str = "SEALPOST_";
+    const IGNORED_PREFIXES: &'static [&'static str] = &["SEALPOST_RELAY_"];
+    /// Variables of other flags, and the seed of tests.
+    const OTHER_VARIABLES: &'static [&'static str] = &[
+        "SEALPOST_DATA",
+        "SEALPOST_REGISTRATION_TOKEN",
+        "SEALPOST_SEED",
+    ];
+}
+
+/// Loads the settings for a data folder. Without `--config`, the file is `node.toml` in the folder.
+pub fn load(overrides: &Overrides, data: &Path) -> Result<Loaded<Config>, ConfigError> {
+    overrides.load_or(&data.join(CONFIG_FILE))
+}
+
+/// Setting that says which files are downloaded as soon as their message arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoDownload(pub DownloadPolicy);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a download policy; write always, on_demand or for example \"up_to 20 MB\""
+)]
+pub struct ParseAutoDownloadError {
+    text: String,
+}
+
+impl FromStr for AutoDownload {
+    type Err = ParseAutoDownloadError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAutoDownloadError> {
+        let policy = match text.trim() {
+            "always" => Some(DownloadPolicy::Always),
+            "on_demand" => Some(DownloadPolicy::OnDemand),
+            other => other
+                .strip_prefix("up_to ")
+                .and_then(|size| size.parse::<ByteSize>().ok())
+                .map(|size| DownloadPolicy::UpTo(size.bytes())),
+        };
+        policy.map(Self).ok_or_else(|| ParseAutoDownloadError {
+            text: text.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for AutoDownload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            DownloadPolicy::Always => f.write_str("always"),
+            DownloadPolicy::OnDemand => f.write_str("on_demand"),
+            DownloadPolicy::UpTo(bytes) => write!(f, "up_to {}", ByteSize::from_bytes(bytes)),
+        }
+    }
+}
+
+impl Serialize for AutoDownload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AutoDownload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn download_policies_are_parsed_and_printed() {
+        for (text, policy) in [
+            ("always", DownloadPolicy::Always),
+            ("on_demand", DownloadPolicy::OnDemand),
+            ("up_to 20 MB", DownloadPolicy::UpTo(20_000_000)),
+            ("up_to 0 B", DownloadPolicy::UpTo(0)),
+        ] {
+            assert_eq!(text.parse(), Ok(AutoDownload(policy)));
+            assert_eq!(AutoDownload(policy).to_string(), text);
+        }
+        for bad in ["", "Always", "up_to", "up_to MB", "up_to -1", "up_to 20 XB"] {
+            assert!(bad.parse::<AutoDownload>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn file_settings_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(folder.path().join(CONFIG_FILE), text).unwrap();
+        let overrides = crate::cli::args::parse_overrides(&["serve"]);
+        write("[files]\ndownload = \"up_to 20 MB\"\nmessage_size_max = \"3 kB\"\n");
+        let files = load(&overrides, folder.path()).unwrap().config.files;
+        assert_eq!(files.download.0, DownloadPolicy::UpTo(20_000_000));
+        assert_eq!(files.message_size_max.bytes(), 3_000);
+        write("[log]\nfiltre = \"info\"\n");
+        let error = load(&overrides, folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("line 2") && error.contains("log.filter"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join(CONFIG_FILE),
+            "[log]\nfilter = \"debug\"\nformat = \"json\"\n",
+        )
+        .unwrap();
+        let overrides = crate::cli::args::parse_overrides(&["serve", "--log-filter", "warn"]);
+        let log = load(&overrides, folder.path()).unwrap().config.log;
+        assert_eq!((log.filter.as_str(), log.format), ("warn", LogFormat::Json));
+    }
+}
