@@ -281,7 +281,7 @@ async fn lower_limit_of_the_operator_applies() -> anyhow::Result<()> {
     acme.stop().await?;
     fs::write(
         acme.home().folder().join("node.toml"),
-        "message_files_bytes = 3000\n",
+        "[files]\nmessage_size_max = \"3 kB\"\n",
     )?;
     acme.start().await?;
     let files = [
@@ -419,7 +419,7 @@ async fn unreadable_file_is_not_sent() -> anyhow::Result<()> {
             .success()
     );
     for (path, why) in [
-        (folder.join("dangling"), "cannot be read"),
+        (folder.join("dangling"), "cannot read"),
         (folder.join("to-a-folder"), "is a folder"),
         (folder.join("pipe"), "is not a regular file"),
         ("/dev/zero".into(), "is not a regular file"),
@@ -443,7 +443,7 @@ async fn unreadable_file_is_not_sent() -> anyhow::Result<()> {
     let words = String::from_utf8_lossy(&output.stderr);
     ensure!(
         !output.status.success()
-            && words.contains("cannot be read")
+            && words.contains("cannot read")
             && words.contains("permissions"),
         "{words}"
     );
@@ -562,9 +562,9 @@ async fn data_folder_is_locked_and_versioned() -> anyhow::Result<()> {
     fs::write(&database, old)?;
 
     let config = acme.home().folder().join("node.toml");
-    fs::write(&config, "log_filtre = \"info\"\n")?;
+    fs::write(&config, "[log]\nfiltre = \"info\"\n")?;
     let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
-    ensure!(words.contains("line 1"), "{words}");
+    ensure!(words.contains("line 2") && words.contains("log.filter"), "{words}");
     fs::remove_file(config)?;
     acme.start().await?;
     run_cli(
