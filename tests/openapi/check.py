@@ -1,7 +1,8 @@
-"""Checks /openapi.json: starts a relay behind the signing proxy and runs schemathesis against the document.
+"""Checks /openapi.json: starts a relay behind the signing proxy and runs schemathesis against the
+document.
 
-Fails if a response is not described, if there is a 5xx or a panic, if an example does not match its schema, or if less
-than 80 % of the operations ever returned 2xx.
+Fails if a response is not described, if there is a 5xx or a panic, if an example does not match its
+schema, or if less than 80 % of the operations ever returned 2xx.
 
     python tests/openapi/check.py [RELAY] [--seed N]
 """
@@ -26,7 +27,15 @@ SUCCESS_RATIO_MIN = 0.8
 
 def start_relay(program: str, folder: Path) -> tuple[subprocess.Popen, str]:
     """Starts a relay with open registration; returns it with its host and port."""
-    arguments = ["serve", "--listen", "127.0.0.1:0", "--registration", "open", "--egress-allow", "127.0.0.0/8"]
+    arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--registration",
+        "open",
+        "--egress-allow",
+        "127.0.0.0/8",
+    ]
     with open(folder / "relay.log", "wb") as log:
         command = [program, *arguments, "--data", str(folder / "relay")]
         relay = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -52,35 +61,56 @@ def bad_examples(document: dict) -> list[str]:
                 visit(f"{path}/{index}", item)
         if not isinstance(value, dict):
             return
-        schema = value.get("schema", value if "type" in value or "allOf" in value or "oneOf" in value else None)
+        schema = value.get(
+            "schema", value if "type" in value or "allOf" in value or "oneOf" in value else None
+        )
         examples = [value["example"]] if "example" in value else []
         more = value.get("examples", [])
         for example in more.values() if isinstance(more, dict) else more:
             if isinstance(example, dict) and "$ref" in example:
-                example = document["components"]["examples"][example["$ref"].rsplit("/", 1)[1]]["value"]
+                example = document["components"]["examples"][example["$ref"].rsplit("/", 1)[1]][
+                    "value"
+                ]
             examples.append(example)
         for example in examples if schema else []:
             schema_with_components = {**schema, "components": document["components"]}
-            for error in jsonschema_rs.Draft202012Validator(schema_with_components).iter_errors(example):
+            for error in jsonschema_rs.Draft202012Validator(schema_with_components).iter_errors(
+                example
+            ):
                 bad.append(f"{path}: {json.dumps(example)[:100]}: {error.message[:200]}")
         for name, item in value.items():
             if name not in ("example", "examples"):
                 visit(f"{path}/{name}", item)
 
     components = document["components"]
-    visit("", {"paths": document["paths"], "webhooks": document["webhooks"], "responses": components["responses"]})
+    visit(
+        "",
+        {
+            "paths": document["paths"],
+            "webhooks": document["webhooks"],
+            "responses": components["responses"],
+        },
+    )
     visit("/components/schemas", components["schemas"])
     return bad
 
 
 def run_schemathesis(url: str, seed: int) -> bool:
     config = HERE / "schemathesis.toml"
-    command = [SCHEMATHESIS, "--config-file", config, "run", f"{url}/openapi.json", "--seed", str(seed)]
+    command = [
+        SCHEMATHESIS,
+        "--config-file",
+        config,
+        "run",
+        f"{url}/openapi.json",
+        "--seed",
+        str(seed),
+    ]
     return subprocess.run(command, cwd=tempfile.gettempdir()).returncode == 0
 
 
 def show_coverage(proxy: Proxy) -> bool:
-    """Prints the response statuses of each operation; returns whether enough operations succeeded."""
+    """Prints the response statuses of each operation; returns whether enough succeeded."""
     print(f"\n{'operation':<24} {'sent':>6}  responses")
     succeeded = 0
     for operation in proxy.operations:
@@ -103,7 +133,13 @@ def main() -> int:
         try:
             document = fetch_document(authority)
             bad = bad_examples(document)
-            print("\n".join(["examples that do not match their schemas:", *bad] if bad else ["all examples match their schemas"]))
+            print(
+                "\n".join(
+                    ["examples that do not match their schemas:", *bad]
+                    if bad
+                    else ["all examples match their schemas"]
+                )
+            )
             proxy = Proxy(authority, document)
             conforms = run_schemathesis(proxy.serve(), chosen.seed)
             covered = show_coverage(proxy)

@@ -35,7 +35,9 @@ class Node:
         self.call(self.key, "POST", "/v1/accounts", {"delivery": {"mode": "pull"}})
         self.session = SessionKey(self.call(self.key, "POST", "/v1/session"))
 
-    def call(self, key, method: str, target: str, body: dict | bytes = b"", headers: dict | None = None) -> dict:
+    def call(
+        self, key, method: str, target: str, body: dict | bytes = b"", headers: dict | None = None
+    ) -> dict:
         """Sends a request that must succeed; a dictionary is sent as JSON."""
         if isinstance(body, dict):
             body, headers = json.dumps(body).encode(), JSON
@@ -47,7 +49,12 @@ class Node:
     def send(self, key, method: str, target: str, body: bytes = b"", headers: dict | None = None):
         """Sends a request; the response has its body in `raw`."""
         connection = http.client.HTTPConnection(self.authority, timeout=30)
-        connection.request(method, target, body, signed(key, self.authority, method, target, body) | (headers or {}))
+        connection.request(
+            method,
+            target,
+            body,
+            signed(key, self.authority, method, target, body) | (headers or {}),
+        )
         response = connection.getresponse()
         response.raw = response.read()
         connection.close()
@@ -68,7 +75,9 @@ class Fixtures:
 
     def open_new_mailbox(self) -> tuple[bytes, bytes]:
         mailbox, key = random_bytes(16), random_bytes(32)
-        self.node.call(self.node.key, "PUT", f"/v1/mailboxes/{b64(mailbox)}", {"send_keys": [b64(key)]})
+        self.node.call(
+            self.node.key, "PUT", f"/v1/mailboxes/{b64(mailbox)}", {"send_keys": [b64(key)]}
+        )
         return mailbox, key
 
     def envelope(self) -> dict:
@@ -87,12 +96,19 @@ class Fixtures:
 
     def blob(self, parts: int = 0, complete: bool = False) -> tuple[str, bytes]:
         name, token = b64(random_bytes(16)), random_bytes(32)
-        blob = {"id": name, "size_bytes": len(PART), "fetch_token_hash": b64(digest(token)), "expires_at": in_a_day()}
+        blob = {
+            "id": name,
+            "size_bytes": len(PART),
+            "fetch_token_hash": b64(digest(token)),
+            "expires_at": in_a_day(),
+        }
         self.node.call(self.node.session, "POST", "/v1/blobs", blob)
         if parts:
             self.node.call(self.node.session, "PUT", f"/v1/blobs/{name}/parts/0", PART)
         if complete:
-            self.node.call(self.node.session, "POST", f"/v1/blobs/{name}/complete", {"digest": blob_digest()})
+            self.node.call(
+                self.node.session, "POST", f"/v1/blobs/{name}/complete", {"digest": blob_digest()}
+            )
         return name, token
 
     # Valid requests by operationId
@@ -119,13 +135,17 @@ class Fixtures:
         return request
 
     def open_mailbox(self) -> ValidRequest:
-        return json_request({"send_keys": [b64(random_bytes(32))]}, path={"id": b64(random_bytes(16))})
+        return json_request(
+            {"send_keys": [b64(random_bytes(32))]}, path={"id": b64(random_bytes(16))}
+        )
 
     def close_mailbox(self) -> ValidRequest:
         return ValidRequest(path={"id": b64(self.open_new_mailbox()[0])})
 
     def publish_prekeys(self) -> ValidRequest:
-        return json_request({"sealed": b64(random_bytes(PREKEYS_BYTES))}, path={"id": b64(self.mailbox)})
+        return json_request(
+            {"sealed": b64(random_bytes(PREKEYS_BYTES))}, path={"id": b64(self.mailbox)}
+        )
 
     def show_prekeys(self) -> ValidRequest:
         sealed = {"sealed": b64(random_bytes(PREKEYS_BYTES))}
@@ -182,7 +202,9 @@ class Fixtures:
 
     def download_part(self) -> ValidRequest:
         name, token = self.blob(parts=1, complete=True)
-        return ValidRequest(path={"id": name, "number": "0"}, headers={"Sealpost-Fetch-Token": b64(token)})
+        return ValidRequest(
+            path={"id": name, "number": "0"}, headers={"Sealpost-Fetch-Token": b64(token)}
+        )
 
 
 def blob_digest() -> str:

@@ -1,7 +1,7 @@
 """A signing proxy between schemathesis and the relay.
 
-The proxy signs each generated request with the key that its operation requires. In turn, it forwards a request of an
-operation completely replaced by a valid one, unchanged, with valid ids and proofs, or without a signature.
+The proxy signs each generated request with the key that its operation requires. In turn, it
+forwards a request replaced by a valid one, unchanged, with valid ids and proofs, or unsigned.
 """
 
 import http.client
@@ -60,9 +60,20 @@ class Proxy:
 
     def forward(self, incoming: BaseHTTPRequestHandler):
         body = incoming.rfile.read(int(incoming.headers.get("Content-Length") or 0))
-        headers = {name: value for name, value in incoming.headers.items() if name.lower() not in NOT_FORWARDED}
+        headers = {
+            name: value
+            for name, value in incoming.headers.items()
+            if name.lower() not in NOT_FORWARDED
+        }
         path, mark, query = incoming.path.partition("?")
-        operation = next((one for one in self.operations if one.method == incoming.command and one.pattern.fullmatch(path)), None)
+        operation = next(
+            (
+                one
+                for one in self.operations
+                if one.method == incoming.command and one.pattern.fullmatch(path)
+            ),
+            None,
+        )
         if operation is None:
             self.respond(incoming, None, incoming.path, headers, body)
             return
@@ -74,8 +85,14 @@ class Proxy:
         if mode in ("valid", "valid ids"):
             path = operation.template.format(**request.path) if request.path else path
             replaced = {name.lower() for name in request.headers}
-            remaining = {name: value for name, value in headers.items() if name.lower() not in replaced}
-            headers = remaining | {n: v for n, v in request.headers.items() if mode == "valid" or n.lower() != "content-type"}
+            remaining = {
+                name: value for name, value in headers.items() if name.lower() not in replaced
+            }
+            headers = remaining | {
+                n: v
+                for n, v in request.headers.items()
+                if mode == "valid" or n.lower() != "content-type"
+            }
         if mode == "valid":
             body, query, mark = request.body, "", ""
         target = path + (mark and "?") + query
@@ -83,13 +100,26 @@ class Proxy:
             headers |= self.signature(operation, request, target, body)
         self.respond(incoming, operation, target, headers, body)
 
-    def signature(self, operation: Operation, request: ValidRequest, target: str, body: bytes) -> dict[str, str]:
+    def signature(
+        self, operation: Operation, request: ValidRequest, target: str, body: bytes
+    ) -> dict[str, str]:
         if operation.scheme is None:
             return {}
-        key = request.key or (self.fixtures.node.key if operation.scheme == "account_key" else self.fixtures.node.session)
+        key = request.key or (
+            self.fixtures.node.key
+            if operation.scheme == "account_key"
+            else self.fixtures.node.session
+        )
         return signed(key, self.authority, operation.method, target, body)
 
-    def respond(self, incoming: BaseHTTPRequestHandler, operation: Operation | None, target: str, headers: dict, body: bytes):
+    def respond(
+        self,
+        incoming: BaseHTTPRequestHandler,
+        operation: Operation | None,
+        target: str,
+        headers: dict,
+        body: bytes,
+    ):
         connection = http.client.HTTPConnection(self.authority, timeout=30)
         connection.request(incoming.command, target, body or None, headers)
         response = connection.getresponse()

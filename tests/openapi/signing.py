@@ -1,4 +1,4 @@
-"""Request signatures and proofs, implemented from docs/protocol.md and not from the relay's code."""
+"""Request signatures and proofs, implemented from docs/protocol.md, not from the relay's code."""
 
 import base64
 import hashlib
@@ -56,12 +56,15 @@ class SessionKey:
         return hmac.digest(self.key, base, "sha256")
 
 
-def signed(key: AccountKey | SessionKey, authority: str, method: str, target: str, body: bytes) -> dict[str, str]:
+def signed(
+    key: AccountKey | SessionKey, authority: str, method: str, target: str, body: bytes
+) -> dict[str, str]:
     """Returns the headers that sign a request."""
     path, _, query = target.partition("?")
     content_digest = f"sha-256=:{base64.b64encode(digest(body)).decode()}:"
     now = int(time.time())
-    parameters = f';created={now};expires={now + LIFETIME_SECONDS};{key.parameters};nonce="{b64(random_bytes(16))}";tag="sealpost"'
+    parameters = f";created={now};expires={now + LIFETIME_SECONDS};{key.parameters}"
+    parameters += f';nonce="{b64(random_bytes(16))}";tag="sealpost"'
     lines = [
         f'"@method": {method}',
         f'"@authority": {authority}',

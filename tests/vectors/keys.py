@@ -3,12 +3,24 @@
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nacl.bindings import crypto_core_ed25519_is_valid_point, crypto_scalarmult_base
 
-from primitives import DAY_MS, ZEROS, Reader, Refused, kdf, label, refuse_unless, sha256, un64, verify, x_open
+from primitives import (
+    DAY_MS,
+    ZEROS,
+    Reader,
+    Refused,
+    kdf,
+    label,
+    refuse_unless,
+    sha256,
+    unbase64,
+    verify,
+    x_open,
+)
 
 
 def identity(seeds):
     """Derives the secret and public keys of an identity from its seeds."""
-    ed, x = un64(seeds["ed_seed"]), un64(seeds["x_seed"])
+    ed, x = unbase64(seeds["ed_seed"]), unbase64(seeds["x_seed"])
     ik_ed = Ed25519PrivateKey.from_private_bytes(ed).public_key().public_bytes_raw()
     return {"x": x, "ik_ed": ik_ed, "ik_x": crypto_scalarmult_base(x)}
 
@@ -30,8 +42,16 @@ def read_card(signed):
         name = reader.lp().decode("utf-8")
     except UnicodeDecodeError as error:
         raise Refused("name") from error
-    refuse_unless(1 <= len(name.encode()) <= 64 and not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name), "name")
-    card = {"name": name, "ik_ed": reader.take(32), "ik_x": reader.take(32), "created": reader.u64()}
+    refuse_unless(
+        1 <= len(name.encode()) <= 64 and not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name),
+        "name",
+    )
+    card = {
+        "name": name,
+        "ik_ed": reader.take(32),
+        "ik_x": reader.take(32),
+        "created": reader.u64(),
+    }
     reader.end()
     refuse_unless(crypto_core_ed25519_is_valid_point(card["ik_ed"]), "weak key")
     verify(card["ik_ed"], b"card", record, signature)
@@ -73,12 +93,12 @@ def read_secrets(stored):
 
 
 def relay_prekeys(vector):
-    sealed = un64(vector["sealed"])
+    sealed = unbase64(vector["sealed"])
     refuse_unless(len(sealed) == 2_048)
     of_invite = "invite_secret" in vector
-    secret = un64(vector["invite_secret"] if of_invite else vector["exp_pairing"])
+    secret = unbase64(vector["invite_secret"] if of_invite else vector["exp_pairing"])
     key = kdf(ZEROS, secret, label(b"prekeys") + bytes([0 if of_invite else vector["dir"]]))
-    reader = Reader(x_open(key, sealed[:24], sealed[24:], un64(vector["mailbox"]), "sealed"))
+    reader = Reader(x_open(key, sealed[:24], sealed[24:], unbase64(vector["mailbox"]), "sealed"))
     card = reader.lp() if of_invite else None
     base = reader.lp()
     refuse_unless(not any(reader.rest()))

@@ -2,7 +2,7 @@
 
 import base64
 
-from primitives import ZEROS, Reader, Refused, kdf, label, refuse_unless, un64, x_open
+from primitives import ZEROS, Reader, Refused, kdf, label, refuse_unless, unbase64, x_open
 
 BODY_MAX = 240 * 1024
 
@@ -20,9 +20,11 @@ def padded_len(length):
 def open_envelope(key_of, mailbox, envelope):
     refuse_unless(2_048 <= len(envelope) <= 262_144)
     if "invite_secret" in key_of:
-        key = kdf(ZEROS, un64(key_of["invite_secret"]), label(b"rendezvous"))
+        key = kdf(ZEROS, unbase64(key_of["invite_secret"]), label(b"rendezvous"))
     else:
-        key = kdf(ZEROS, un64(key_of["exp_pairing"]), label(b"mailbox") + bytes([key_of["dir"]]))
+        key = kdf(
+            ZEROS, unbase64(key_of["exp_pairing"]), label(b"mailbox") + bytes([key_of["dir"]])
+        )
     reader = Reader(x_open(key, envelope[:24], envelope[24:], label(b"m") + mailbox, "sealed"))
     inner = reader.lp()
     refuse_unless(padded_len(44 + len(inner)) == len(envelope) and not any(reader.rest()))
@@ -107,7 +109,7 @@ def many(at_most, check):
 
 
 def entries_of(**known):
-    """Returns a check for a map in which key 0 of `k0` is required and key 0 of `o0` is optional."""
+    """Returns a check for a map; `k0` means that key 0 is required, `o0` that it is optional."""
 
     def check(item):
         refuse_unless(isinstance(item, dict) and "map" in item)
@@ -132,8 +134,16 @@ RESUME = entries_of(k0=raw(8), k1=number, k2=raw(at_most=128))
 LINK = entries_of(**{f"o{key}": text(2_048) for key in range(4)})
 PAYLOADS = {
     "message": entries_of(
-        o0=ID, o1=entries_of(k0=text(64), o1=F32), k2=text(65_536), k3=u8, o4=many(5, entries_of(k0=origin)),
-        o5=many(64, LINK), o6=ID, o7=flag, o8=number, o9=number,
+        o0=ID,
+        o1=entries_of(k0=text(64), o1=F32),
+        k2=text(65_536),
+        k3=u8,
+        o4=many(5, entries_of(k0=origin)),
+        o5=many(64, LINK),
+        o6=ID,
+        o7=flag,
+        o8=number,
+        o9=number,
     ),
     "edit": entries_of(k0=ID, k1=text(65_536), k2=u8),
     "retract": entries_of(k0=ID),
@@ -146,7 +156,10 @@ PAYLOADS = {
     "connection_reject": entries_of(o0=text(200)),
     "connection_moved": entries_of(k0=CAPABILITY),
     "resend": entries_of(
-        o0=many(64, ID), o1=RESUME, o2=entries_of(k0=raw(8), o1=many(1_024, number)), o3=entries_of(k0=ID, k1=ID)
+        o0=many(64, ID),
+        o1=RESUME,
+        o2=entries_of(k0=raw(8), o1=many(1_024, number)),
+        o3=entries_of(k0=ID, k1=ID),
     ),
     "probe": entries_of(k0=ID, o1=flag),
 }

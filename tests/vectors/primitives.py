@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import re
 import struct
 
 from cryptography.hazmat.primitives import hashes
@@ -25,8 +26,26 @@ def refuse_unless(condition, reason="malformed"):
         raise Refused(reason)
 
 
-def un64(text):
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+def reason_of(read, *arguments):
+    try:
+        read(*arguments)
+    except Refused as refusal:
+        return str(refusal)
+    return None
+
+
+def unbase64(text):
+    """Decodes base64url; only the canonical encoding is valid."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", text) or len(text) % 4 == 1:
+        raise ValueError("not base64url")
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if tobase64(data) != text:
+        raise ValueError("not canonical")
+    return data
+
+
+def tobase64(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def label(name):

@@ -5,13 +5,30 @@ import struct
 from nacl.bindings import crypto_scalarmult_base
 
 from keys import fingerprint, read_card
-from primitives import ZEROS, Reader, Refused, dh, kdf, label, lp, mac, refuse_unless, sha256, x_open
+from primitives import (
+    ZEROS,
+    Reader,
+    Refused,
+    dh,
+    kdf,
+    label,
+    lp,
+    mac,
+    refuse_unless,
+    sha256,
+    x_open,
+)
 
 
 def read_prefix(init):
     reader = Reader(init)
     refuse_unless(reader.take(5) == bytes([1, 1, 0, 1, 0]))
-    prefix = {"ek": reader.take(32), "session_epoch": reader.u64(), "base_epoch": reader.u64(), "spk_id": reader.u32()}
+    prefix = {
+        "ek": reader.take(32),
+        "session_epoch": reader.u64(),
+        "base_epoch": reader.u64(),
+        "spk_id": reader.u32(),
+    }
     prefix |= {"f_a": reader.take(8), "f_b": reader.take(8), "ct": reader.take(1_088)}
     for field in ("sealed", "hello"):
         length = reader.u32()
@@ -26,9 +43,14 @@ def respond(me, secrets, ss, prefix, name_connection, peer=None):
     base = secrets["base"]
     has_card = bool(prefix["sealed"])
     f_a = bytes(8) if has_card else fingerprint(peer)[:8]
-    refuse_unless(prefix["f_a"] == f_a and prefix["f_b"] == fingerprint(me)[:8], "handshake_invalid")
+    refuse_unless(
+        prefix["f_a"] == f_a and prefix["f_b"] == fingerprint(me)[:8], "handshake_invalid"
+    )
     requested = (prefix["base_epoch"], prefix["spk_id"])
-    refuse_unless(requested == struct.unpack(">Q", base[41:49]) + struct.unpack(">I", base[65:69]), "base_not_held")
+    refuse_unless(
+        requested == struct.unpack(">Q", base[41:49]) + struct.unpack(">I", base[65:69]),
+        "base_not_held",
+    )
     dh3 = dh(secrets["spk"], prefix["ek"])
     card = None
     if has_card:
@@ -42,10 +64,32 @@ def respond(me, secrets, ss, prefix, name_connection, peer=None):
     epoch = struct.pack(">Q", prefix["session_epoch"])
     connection = name_connection(peer)
     th = sha256(
-        label(b"th"), b"\0\1", connection, fingerprint(peer), fingerprint(me), epoch, prefix["ek"], lp(base), prefix["ct"]
+        label(b"th"),
+        b"\0\1",
+        connection,
+        fingerprint(peer),
+        fingerprint(me),
+        epoch,
+        prefix["ek"],
+        lp(base),
+        prefix["ct"],
     )
-    hello = x_open(kdf(ZEROS, exp, label(b"hello")), bytes(24), prefix["hello"], prefix["hello_ad"], "handshake_invalid")
-    ratchet = {"rk": root, "own": secrets["spk"], "dhr": None, "sending": None, "nhks": header_b, "pn": 0, "nhkr": header_a}
+    hello = x_open(
+        kdf(ZEROS, exp, label(b"hello")),
+        bytes(24),
+        prefix["hello"],
+        prefix["hello_ad"],
+        "handshake_invalid",
+    )
+    ratchet = {
+        "rk": root,
+        "own": secrets["spk"],
+        "dhr": None,
+        "sending": None,
+        "nhks": header_b,
+        "pn": 0,
+        "nhkr": header_a,
+    }
     ratchet |= {"chains": [], "tombstones": []}
     return {
         "card": card,
@@ -94,7 +138,12 @@ def step(ratchet, header):
         skip_to(ratchet["chains"][-1], header["pn"])
         ratchet["chains"][-1]["head"] = None
     okm = kdf(ratchet["rk"], shared, label(b"root"), 96)
-    chain = {"hk": ratchet["nhkr"], "dh": header["dh"], "head": {"ck": okm[32:64], "n": 0}, "skipped": {}}
+    chain = {
+        "hk": ratchet["nhkr"],
+        "dh": header["dh"],
+        "head": {"ck": okm[32:64], "n": 0},
+        "skipped": {},
+    }
     ratchet["rk"], ratchet["nhkr"], ratchet["dhr"] = okm[:32], okm[64:], header["dh"]
     ratchet["pn"] = ratchet["sending"]["n"] if ratchet["sending"] else 0
     ratchet["sending"] = None
@@ -114,7 +163,10 @@ def message_key(chain, header):
 
 
 def copy_of(ratchet):
-    copied = {field: value.copy() if isinstance(value, dict) else value for field, value in ratchet.items()}
+    copied = {
+        field: value.copy() if isinstance(value, dict) else value
+        for field, value in ratchet.items()
+    }
     copied["chains"] = [
         chain | {"skipped": chain["skipped"].copy(), "head": chain["head"] and chain["head"].copy()}
         for chain in ratchet["chains"]
@@ -123,7 +175,7 @@ def copy_of(ratchet):
 
 
 def open_msg(ratchet, ad, msg):
-    """Opens a message; returns the ratchet after it and the record, and leaves the given ratchet unchanged."""
+    """Opens a message; returns the new ratchet and the record. The given ratchet is unchanged."""
     refuse_unless(len(msg) >= 98 and msg[:2] == b"\1\2")
     nonce, sealed_header, body = msg[2:26], msg[26:82], msg[82:]
     ratchet = copy_of(ratchet)
@@ -146,37 +198,78 @@ def read_receiver(reader):
         return fields
 
     chains = reader.list(chain)
-    return {"chains": chains, "tombstones": reader.list(lambda: (reader.take(32), reader.u32(), reader.u32()))}
+    return {
+        "chains": chains,
+        "tombstones": reader.list(lambda: (reader.take(32), reader.u32(), reader.u32())),
+    }
 
 
 def read_ratchet(reader):
-    ratchet = {"rk": reader.take(32), "own": reader.take(32), "dhr": reader.opt(lambda: reader.take(32))}
-    ratchet["sending"] = reader.opt(lambda: {"dh": reader.take(32), "hk": reader.take(32), "ck": reader.take(32), "n": reader.u32()})
-    refuse_unless(ratchet["sending"] is None or ratchet["sending"]["dh"] == crypto_scalarmult_base(ratchet["own"]))
+    ratchet = {
+        "rk": reader.take(32),
+        "own": reader.take(32),
+        "dhr": reader.opt(lambda: reader.take(32)),
+    }
+    ratchet["sending"] = reader.opt(
+        lambda: {
+            "dh": reader.take(32),
+            "hk": reader.take(32),
+            "ck": reader.take(32),
+            "n": reader.u32(),
+        }
+    )
+    refuse_unless(
+        ratchet["sending"] is None
+        or ratchet["sending"]["dh"] == crypto_scalarmult_base(ratchet["own"])
+    )
     ratchet |= {"nhks": reader.take(32), "pn": reader.u32(), "nhkr": reader.take(32)}
     return ratchet | read_receiver(reader)
 
 
 def read_current(reader):
-    current = {"id": reader.take(16), "epoch": reader.u64(), "started": reader.u64(), "ad": reader.take(98)}
-    current |= {"exp": reader.take(32), "prefix_hash": reader.opt(lambda: reader.take(32)), "stage": reader.u8()}
+    current = {
+        "id": reader.take(16),
+        "epoch": reader.u64(),
+        "started": reader.u64(),
+        "ad": reader.take(98),
+    }
+    current |= {
+        "exp": reader.take(32),
+        "prefix_hash": reader.opt(lambda: reader.take(32)),
+        "stage": reader.u8(),
+    }
     refuse_unless(current["stage"] <= 2)
     current["prefix"] = reader.lp() if current["stage"] == 0 else None
-    return current | {"sealed": reader.u64(), "opened": reader.u64(), "ratchet": read_ratchet(reader)}
+    return current | {
+        "sealed": reader.u64(),
+        "opened": reader.u64(),
+        "ratchet": read_ratchet(reader),
+    }
 
 
 def read_old(reader):
-    old = {"id": reader.take(16), "prefix_hash": reader.opt(lambda: reader.take(32)), "ad": reader.take(98)}
+    old = {
+        "id": reader.take(16),
+        "prefix_hash": reader.opt(lambda: reader.take(32)),
+        "ad": reader.take(98),
+    }
     return old | {"until": reader.u64(), "receiver": read_receiver(reader)}
 
 
 def read_sessions(stored):
     reader = Reader(stored)
     refuse_unless(reader.u8() == 1)
-    sessions = {"last": reader.u64(), "m": reader.u64(), "m_id": reader.opt(lambda: reader.take(16))}
+    sessions = {
+        "last": reader.u64(),
+        "m": reader.u64(),
+        "m_id": reader.opt(lambda: reader.take(16)),
+    }
     sessions["confirmed"] = reader.list(lambda: (reader.take(16), reader.take(32)))
     sessions["current"] = reader.opt(lambda: read_current(reader))
     sessions["old"] = reader.list(lambda: read_old(reader))
-    sessions |= {"ids": reader.list(lambda: reader.take(16)), "prefixes": reader.list(lambda: reader.take(32))}
+    sessions |= {
+        "ids": reader.list(lambda: reader.take(16)),
+        "prefixes": reader.list(lambda: reader.take(32)),
+    }
     reader.end()
     return sessions
