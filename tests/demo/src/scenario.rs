@@ -49,7 +49,7 @@ impl Nodes {
 pub(crate) async fn run(screen: &mut Screen, env: &mut Environment) -> anyhow::Result<Nodes> {
     let title = screen.paint(Style::Bold, "Sealpost");
     screen.line(&format!(
-        "\n{title}: two businesses, and a relay between them that cannot read."
+        "\n{title}: two businesses exchange messages over a relay that cannot read them."
     ))?;
     let mut nodes = start_processes(screen, env).await?;
     let pair = pair_nodes(screen, &nodes).await?;
@@ -68,7 +68,7 @@ async fn start_processes(screen: &mut Screen, env: &mut Environment) -> anyhow::
         env.relay.process()?.pid()?,
         env.relay.origin()
     );
-    screen.fact("the relay", &relay)?;
+    screen.fact("Relay", &relay)?;
     let acme = env.node("Acme", Delivery::Pull).await?;
     screen.fact(
         "Acme",
@@ -94,7 +94,7 @@ async fn pair_nodes(screen: &mut Screen, nodes: &Nodes) -> anyhow::Result<Pair> 
     let (acme, bolt) = (nodes.acme.api()?, nodes.bolt.api()?);
     let (_, url) = acme.invite(false).await?;
     screen.fact(
-        "Acme creates an invite",
+        "Acme invites Bolt",
         &format!("{}…", url.chars().take(50).collect::<String>()),
     )?;
     let requested = bolt.connect(&url, NOTE).await?;
