@@ -25,7 +25,7 @@ pub struct HeldInvite {
 /// Stored bytes that are no invite of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stored invite is malformed")]
-pub struct NotAnInvite;
+pub struct ParseHeldInviteError;
 
 impl HeldInvite {
     /// Holds a new invite, without a base yet.
@@ -37,12 +37,12 @@ impl HeldInvite {
         }
     }
 
-    /// Draws a new base, keeps its secrets and seals it with our card for the relay. `life` is how long it may be used.
+    /// Draws a new base, keeps its secrets and seals it with our card for the relay. `lifetime` is how long it may be used.
     pub fn publish_base(
         &mut self,
         me: &Identity,
         card: &SignedCard,
-        life: Duration,
+        lifetime: Duration,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Option<[u8; limits::SEALED_PREKEYS_BYTES]> {
@@ -53,12 +53,11 @@ impl HeldInvite {
             epoch: next_epoch(last.map_or(0, |last| last.epoch), now),
             spk_id: last.map_or(1, |last| last.spk_id.wrapping_add(1)),
             now,
-            lifetime: life,
+            lifetime: lifetime,
         };
         let (secrets, base) = PrekeySecrets::generate(me, &terms, rng);
         let key = SealedPrekeysKey::for_invite(self.invite.secret());
-        let sealed =
-            seal_prekeys(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
+        let sealed = seal_prekeys(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
         self.bases
             .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
         self.bases.push(secrets);
@@ -67,7 +66,7 @@ impl HeldInvite {
 
     /// Whether the latest base should be replaced (a contact address's, every 7 days).
     #[must_use]
-    pub fn base_is_old(&self, now: Timestamp) -> bool {
+    pub fn is_base_old(&self, now: Timestamp) -> bool {
         let last = self.bases.last().map_or(0, |last| last.base_id().epoch);
         now.since(Timestamp::from_millis(last)) >= limits::PREKEYS_ROTATION_INTERVAL
     }
@@ -95,22 +94,22 @@ impl HeldInvite {
     /// Reads what [`HeldInvite::encode`] wrote.
     ///
     /// # Errors
-    /// [`NotAnInvite`] for another layout or version.
-    pub fn parse(bytes: &[u8]) -> Result<Self, NotAnInvite> {
+    /// [`ParseHeldInviteError`] for another layout or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseHeldInviteError> {
         let mut input = Decoder::new(bytes);
         if input.array()? != Some(3) || input.u8()? != VERSION {
-            return Err(NotAnInvite);
+            return Err(ParseHeldInviteError);
         }
-        let invite = Invite::parse(input.str()?).map_err(|_| NotAnInvite)?;
-        let len = input.array()?.ok_or(NotAnInvite)?;
+        let invite = Invite::parse(input.str()?).map_err(|_| ParseHeldInviteError)?;
+        let len = input.array()?.ok_or(ParseHeldInviteError)?;
         let bases = (0..len)
-            .map(|_| PrekeySecrets::parse(input.bytes()?).map_err(|_| NotAnInvite))
+            .map(|_| PrekeySecrets::parse(input.bytes()?).map_err(|_| ParseHeldInviteError))
             .collect::<Result<_, _>>()?;
         Ok(Self { invite, bases })
     }
 }
 
-impl From<decode::Error> for NotAnInvite {
+impl From<decode::Error> for ParseHeldInviteError {
     fn from(_: decode::Error) -> Self {
         Self
     }

@@ -6,16 +6,16 @@ use sealpost_proto::{
 };
 use std::time::Duration;
 
-/// What becomes of one submitted envelope.
+/// What becomes of one evaluate envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Submitted {
+pub enum SubmissionResult {
     /// It is on the relay's disk.
     Accepted {
         /// When the relay gives up, where it said so.
         expires_at: Option<Timestamp>,
     },
     /// It is sent again, byte for byte.
-    Again {
+    Retry {
         /// Not before.
         at: Timestamp,
         /// Why, for people.
@@ -27,29 +27,34 @@ pub enum Submitted {
 
 /// What the relay's answer for one envelope means; `attempt` counts the refusals so far.
 #[must_use]
-pub fn submitted(outcome: &SubmitOutcome, attempt: u32, now: Timestamp, random: u64) -> Submitted {
+pub fn evaluate(
+    outcome: &SubmitOutcome,
+    attempt: u32,
+    now: Timestamp,
+    random: u64,
+) -> SubmissionResult {
     match outcome {
-        SubmitOutcome::Accepted { expires_at } => Submitted::Accepted {
+        SubmitOutcome::Accepted { expires_at } => SubmissionResult::Accepted {
             expires_at: Some(*expires_at),
         },
         SubmitOutcome::Duplicate { state } => match state {
             EnvelopeState::Queued | EnvelopeState::Retrying | EnvelopeState::Stored => {
-                Submitted::Accepted { expires_at: None }
+                SubmissionResult::Accepted { expires_at: None }
             }
-            EnvelopeState::Recalled => Submitted::Failed(FailureCode::Recalled),
-            EnvelopeState::Expired => Submitted::Failed(FailureCode::Expired),
-            EnvelopeState::Failed => Submitted::Failed(FailureCode::Refused),
+            EnvelopeState::Recalled => SubmissionResult::Failed(FailureCode::Recalled),
+            EnvelopeState::Expired => SubmissionResult::Failed(FailureCode::Expired),
+            EnvelopeState::Failed => SubmissionResult::Failed(FailureCode::Refused),
         },
         SubmitOutcome::Refused {
             code,
             retry_after_ms,
         } => match failure(*code) {
-            Some(failure) => Submitted::Failed(failure),
+            Some(failure) => SubmissionResult::Failed(failure),
             None => {
                 let own = backoff::delay(attempt.saturating_add(1), random);
                 let wait =
                     retry_after_ms.map_or(own, |millis| own.max(Duration::from_millis(millis)));
-                Submitted::Again {
+                SubmissionResult::Retry {
                     at: now.plus(wait),
                     reason: format!("the relay says: {}", code.title()),
                 }
@@ -70,7 +75,7 @@ const fn failure(code: ErrorCode) -> Option<FailureCode> {
 
 /// The status that an event of the relay claims, and the failure that goes with it.
 #[must_use]
-pub fn claimed(event: &StatusEvent) -> Option<(DeliveryStatus, Option<FailureCode>)> {
+pub fn reported_status(event: &StatusEvent) -> Option<(DeliveryStatus, Option<FailureCode>)> {
     match event.state {
         EnvelopeState::Retrying => Some((DeliveryStatus::Retrying, None)),
         EnvelopeState::Expired => Some((DeliveryStatus::Failed, Some(FailureCode::Expired))),
@@ -101,18 +106,20 @@ mod tests {
     #[test]
     fn every_refusal_either_ends_or_comes_again() {
         for &code in ErrorCode::ALL {
-            match submitted(&refused(code, None), 0, NOW, 0) {
-                Submitted::Again { at, .. } => assert!(code.is_retryable() && at > NOW, "{code}"),
-                Submitted::Failed(_) => assert!(!code.is_retryable(), "{code}"),
-                Submitted::Accepted { .. } => panic!("{code} was taken for accepted"),
+            match evaluate(&refused(code, None), 0, NOW, 0) {
+                SubmissionResult::Retry { at, .. } => {
+                    assert!(code.is_retryable() && at > NOW, "{code}")
+                }
+                SubmissionResult::Failed(_) => assert!(!code.is_retryable(), "{code}"),
+                SubmissionResult::Accepted { .. } => panic!("{code} was taken for accepted"),
             }
         }
     }
 
     #[test]
     fn the_relays_wait_is_honoured() {
-        let Submitted::Again { at, .. } =
-            submitted(&refused(ErrorCode::MailboxFull, Some(60_000)), 0, NOW, 0)
+        let SubmissionResult::Retry { at, .. } =
+            evaluate(&refused(ErrorCode::MailboxFull, Some(60_000)), 0, NOW, 0)
         else {
             panic!("a full mailbox is no failure")
         };
@@ -124,32 +131,32 @@ mod tests {
         let expected = [
             (
                 EnvelopeState::Queued,
-                Submitted::Accepted { expires_at: None },
+                SubmissionResult::Accepted { expires_at: None },
             ),
             (
                 EnvelopeState::Retrying,
-                Submitted::Accepted { expires_at: None },
+                SubmissionResult::Accepted { expires_at: None },
             ),
             (
                 EnvelopeState::Stored,
-                Submitted::Accepted { expires_at: None },
+                SubmissionResult::Accepted { expires_at: None },
             ),
             (
                 EnvelopeState::Recalled,
-                Submitted::Failed(FailureCode::Recalled),
+                SubmissionResult::Failed(FailureCode::Recalled),
             ),
             (
                 EnvelopeState::Expired,
-                Submitted::Failed(FailureCode::Expired),
+                SubmissionResult::Failed(FailureCode::Expired),
             ),
             (
                 EnvelopeState::Failed,
-                Submitted::Failed(FailureCode::Refused),
+                SubmissionResult::Failed(FailureCode::Refused),
             ),
         ];
         for (state, outcome) in expected {
             assert_eq!(
-                submitted(&SubmitOutcome::Duplicate { state }, 0, NOW, 0),
+                evaluate(&SubmitOutcome::Duplicate { state }, 0, NOW, 0),
                 outcome
             );
         }

@@ -3,31 +3,31 @@
 //! | a file | event | then |
 //! |---|---|---|
 //! | (none) | [`Schedule::add`] | new |
-//! | new | its turn | [`Step::Begin`] is under way |
-//! | beginning | [`Schedule::begun`] | moving: each part is there, under way, or missing |
+//! | new | its turn | [`Step::Prepare`] is under way |
+//! | beginning | [`Schedule::prepared`] | moving: each part is present, under way, or missing |
 //! | moving | its turn | one more [`Step::Part`] is under way |
-//! | moving | [`Schedule::done`] with the last part, its turn | [`Step::End`] is under way |
-//! | ending | [`Schedule::done`] | (gone) |
-//! | any | [`Schedule::failed`] | it leaves: no step begins; (gone) once none is under way |
+//! | moving | [`Schedule::succeeded`] with the last part, its turn | [`Step::Finish`] is under way |
+//! | ending | [`Schedule::succeeded`] | (gone) |
+//! | any | [`Schedule::failed`] | it is_draining: no step begins; (gone) once none is under way |
 //! | any | [`Schedule::remove`] | (gone) |
-//! | any | [`Schedule::leave`] | it leaves, as after a failure |
+//! | any | [`Schedule::drain`] | it is_draining, as after a failure |
 //!
-//! A file that is still being made is taken up with [`Schedule::add_early`]: of it moves what [`Schedule::made`] says is
-//! there to be moved, and when all has moved it is gone, without an end. Once it is wanted, [`Schedule::keep`] makes it a
+//! A file that is still being available is taken up with [`Schedule::add_early`]: of it moves what [`Schedule::set_available`] says is
+//! present to be moved, and when all has moved it is gone, without an end. Once it is wanted, [`Schedule::promote`] makes it a
 //! file like any other.
 //!
 //! How many steps are under way at a time falls to one with a failure and grows again by one with each full round that
 //! succeeds. They are shared out fairly: the file with the fewest goes first, among equals the one whose turn was longest
-//! ago. No part runs more than [`PARTS_IN_FLIGHT_MAX`] ahead of the first that is not there, so that whoever takes up a
+//! ago. No part runs more than [`PARTS_IN_FLIGHT_MAX`] ahead of the first that is not present, so that whoever takes up a
 //! file in the order of its parts has no more than that to do again.
 
 use sealpost_proto::limits::{BLOB_PARTS_MAX, PARTS_IN_FLIGHT_MAX};
 
+mod disk_space;
 mod policy;
-mod room;
 
-pub use policy::{DownloadPolicy, NotAPolicy};
-pub use room::has_room;
+pub use disk_space::has_disk_space;
+pub use policy::{DownloadPolicy, ParseDownloadPolicyError};
 
 /// Some parts of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,7 +52,7 @@ impl PartSet {
         self.0.count_ones()
     }
 
-    /// Whether there are none.
+    /// Whether present are none.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -74,10 +74,10 @@ impl PartSet {
         self.0 |= bit(number);
     }
 
-    const fn take(&mut self, number: u32) -> bool {
-        let was_there = self.contains(number);
+    const fn remove(&mut self, number: u32) -> bool {
+        let is_member = self.contains(number);
         self.0 &= !bit(number);
-        was_there
+        is_member
     }
 }
 
@@ -107,19 +107,19 @@ const fn bit(number: u32) -> u64 {
 /// One thing to do for one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Finds out which parts are there.
-    Begin,
+    /// Finds out which parts are present.
+    Prepare,
     /// Moves a part.
     Part(u32),
-    /// All parts are there.
-    End,
+    /// All parts are present.
+    Finish,
 }
 
 /// The files of one direction that are on the move.
 #[derive(Debug)]
 pub struct Schedule<K> {
     files: Vec<File<K>>,
-    turns: u64,
+    clock: u64,
     pace: Pace,
 }
 
@@ -127,71 +127,74 @@ pub struct Schedule<K> {
 struct File<K> {
     key: K,
     parts: u32,
-    made: u32,
-    ends: bool,
+    available: u32,
+    has_finish: bool,
     stage: Stage,
-    under_way: u32,
-    last_turn: u64,
-    leaves: bool,
+    running: u32,
+    last_step_at: u64,
+    is_draining: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     New,
-    Beginning,
-    Moving { there: PartSet, going: PartSet },
-    Ending,
+    Preparing,
+    Moving {
+        present: PartSet,
+        in_flight: PartSet,
+    },
+    Finishing,
 }
 
 impl<K> File<K> {
     fn next(&self) -> Option<Step> {
         match self.stage {
-            _ if self.leaves => None,
-            Stage::New => Some(Step::Begin),
-            Stage::Moving { there, .. } if there.len() == self.parts => {
-                self.ends.then_some(Step::End)
+            _ if self.is_draining => None,
+            Stage::New => Some(Step::Prepare),
+            Stage::Moving { present, .. } if present.len() == self.parts => {
+                self.has_finish.then_some(Step::Finish)
             }
-            Stage::Moving { there, going } => {
-                let first = there.first_missing();
-                let mut reachable = first..(first + PARTS_IN_FLIGHT_MAX).min(self.made);
+            Stage::Moving { present, in_flight } => {
+                let first = present.first_missing();
+                let mut reachable = first..(first + PARTS_IN_FLIGHT_MAX).min(self.available);
                 reachable
-                    .find(|part| !there.contains(*part) && !going.contains(*part))
+                    .find(|part| !present.contains(*part) && !in_flight.contains(*part))
                     .map(Step::Part)
             }
-            Stage::Beginning | Stage::Ending => None,
+            Stage::Preparing | Stage::Finishing => None,
         }
     }
 
     /// Whether nothing more is to be done for it than to wait for what is under way.
     fn is_over(&self) -> bool {
-        self.leaves || (!self.ends && self.there().len() == self.parts)
+        self.is_draining || (!self.has_finish && self.present().len() == self.parts)
     }
 
-    const fn there(&self) -> PartSet {
+    const fn present(&self) -> PartSet {
         match self.stage {
-            Stage::Moving { there, .. } => there,
-            Stage::New | Stage::Beginning | Stage::Ending => PartSet(0),
+            Stage::Moving { present, .. } => present,
+            Stage::New | Stage::Preparing | Stage::Finishing => PartSet(0),
         }
     }
 
-    fn take(&mut self, step: Step, turn: u64) {
-        self.under_way += 1;
-        self.last_turn = turn;
+    fn start(&mut self, step: Step, now: u64) {
+        self.running += 1;
+        self.last_step_at = now;
         match (step, &mut self.stage) {
-            (Step::Part(part), Stage::Moving { going, .. }) => going.add(part),
-            (Step::Begin, stage) => *stage = Stage::Beginning,
-            (Step::End | Step::Part(_), stage) => *stage = Stage::Ending,
+            (Step::Part(part), Stage::Moving { in_flight, .. }) => in_flight.add(part),
+            (Step::Prepare, stage) => *stage = Stage::Preparing,
+            (Step::Finish | Step::Part(_), stage) => *stage = Stage::Finishing,
         }
     }
 
     /// Takes a step back from what is under way; false when it was not.
-    fn ended(&mut self, step: Step) -> bool {
+    fn stop(&mut self, step: Step) -> bool {
         let was_under_way = match (step, &mut self.stage) {
-            (Step::Begin, Stage::Beginning) | (Step::End, Stage::Ending) => true,
-            (Step::Part(part), Stage::Moving { going, .. }) => going.take(part),
-            (Step::Begin | Step::Part(_) | Step::End, _) => false,
+            (Step::Prepare, Stage::Preparing) | (Step::Finish, Stage::Finishing) => true,
+            (Step::Part(part), Stage::Moving { in_flight, .. }) => in_flight.remove(part),
+            (Step::Prepare | Step::Part(_) | Step::Finish, _) => false,
         };
-        self.under_way -= u32::from(was_under_way);
+        self.running -= u32::from(was_under_way);
         was_under_way
     }
 }
@@ -200,7 +203,7 @@ impl<K> Default for Schedule<K> {
     fn default() -> Self {
         Self {
             files: Vec::new(),
-            turns: 0,
+            clock: 0,
             pace: Pace::default(),
         }
     }
@@ -209,108 +212,108 @@ impl<K> Default for Schedule<K> {
 impl<K: Copy + Eq> Schedule<K> {
     /// Takes up a file of `parts` parts, of which nothing is known yet.
     pub fn add(&mut self, key: K, parts: u32) {
-        self.take_up(key, parts, parts, true);
+        self.insert(key, parts, parts, true);
     }
 
     /// Takes up a file that will have `parts` parts and has none yet.
     pub fn add_early(&mut self, key: K, parts: u32) {
-        self.take_up(key, parts, 0, false);
+        self.insert(key, parts, 0, false);
     }
 
-    fn take_up(&mut self, key: K, parts: u32, made: u32, ends: bool) {
+    fn insert(&mut self, key: K, parts: u32, available: u32, has_finish: bool) {
         let parts = parts.min(BLOB_PARTS_MAX);
         self.files.push(File {
             key,
             parts,
-            made,
-            ends,
+            available,
+            has_finish,
             stage: Stage::New,
-            under_way: 0,
-            last_turn: 0,
-            leaves: false,
+            running: 0,
+            last_step_at: 0,
+            is_draining: false,
         });
     }
 
-    /// So many parts of a file are made by now.
-    pub fn made(&mut self, key: K, parts: u32) {
+    /// So many parts of a file are available by now.
+    pub fn set_available(&mut self, key: K, parts: u32) {
         if let Some(file) = self.find(key) {
-            file.made = file.made.max(parts.min(file.parts));
+            file.available = file.available.max(parts.min(file.parts));
         }
     }
 
     /// A file that was taken up early is wanted and has all its parts: it goes on to its end. Returns those that have
-    /// moved; none when it leaves and has to be taken up anew once it is gone.
-    pub fn keep(&mut self, key: K) -> Option<PartSet> {
-        let file = self.find(key).filter(|file| !file.leaves)?;
-        (file.made, file.ends) = (file.parts, true);
-        Some(file.there())
+    /// moved; none when it is_draining and has to be taken up anew once it is gone.
+    pub fn promote(&mut self, key: K) -> Option<PartSet> {
+        let file = self.find(key).filter(|file| !file.is_draining)?;
+        (file.available, file.has_finish) = (file.parts, true);
+        Some(file.present())
     }
 
     /// No step of a file begins any more; it is gone once none is under way.
-    pub fn leave(&mut self, key: K) {
+    pub fn drain(&mut self, key: K) {
         if let Some(file) = self.find(key) {
-            file.leaves = true;
+            file.is_draining = true;
         }
-        self.let_go(key);
+        self.remove_finished(key);
     }
 
     /// Whether a file is on the move.
     #[must_use]
-    pub fn knows(&self, key: K) -> bool {
+    pub fn contains(&self, key: K) -> bool {
         self.files.iter().any(|file| file.key == key)
     }
 
-    /// What is to be done next; to be asked until there is nothing.
-    pub fn turn(&mut self) -> Option<(K, Step)> {
-        let under_way: u32 = self.files.iter().map(|file| file.under_way).sum();
-        if under_way >= self.pace.at_a_time {
+    /// What is to be done next; to be asked until present is nothing.
+    pub fn next_step(&mut self) -> Option<(K, Step)> {
+        let running: u32 = self.files.iter().map(|file| file.running).sum();
+        if running >= self.pace.limit {
             return None;
         }
         let ready = self
             .files
             .iter_mut()
             .filter_map(|file| file.next().map(|step| (file, step)));
-        let (file, step) = ready.min_by_key(|(file, _)| (file.under_way, file.last_turn))?;
-        self.turns += 1;
-        file.take(step, self.turns);
+        let (file, step) = ready.min_by_key(|(file, _)| (file.running, file.last_step_at))?;
+        self.clock += 1;
+        file.start(step, self.clock);
         Some((file.key, step))
     }
 
-    /// A [`Step::Begin`] came out: these parts are there.
-    pub fn begun(&mut self, key: K, there: PartSet) {
-        let Some(file) = self.ended(key, Step::Begin) else {
+    /// A [`Step::Prepare`] came out: these parts are present.
+    pub fn prepared(&mut self, key: K, present: PartSet) {
+        let Some(file) = self.stop_step(key, Step::Prepare) else {
             return;
         };
         file.stage = Stage::Moving {
-            there: there.within(file.parts),
-            going: PartSet::default(),
+            present: present.within(file.parts),
+            in_flight: PartSet::default(),
         };
         self.pace.succeeded();
-        self.let_go(key);
+        self.remove_finished(key);
     }
 
-    /// A [`Step::Part`] or [`Step::End`] succeeded.
-    pub fn done(&mut self, key: K, step: Step) {
-        let Some(file) = self.ended(key, step) else {
+    /// A [`Step::Part`] or [`Step::Finish`] succeeded.
+    pub fn succeeded(&mut self, key: K, step: Step) {
+        let Some(file) = self.stop_step(key, step) else {
             return;
         };
         match (step, &mut file.stage) {
-            (Step::Part(part), Stage::Moving { there, .. }) => there.add(part),
-            (Step::Begin | Step::Part(_) | Step::End, _) => file.leaves = true,
+            (Step::Part(part), Stage::Moving { present, .. }) => present.add(part),
+            (Step::Prepare | Step::Part(_) | Step::Finish, _) => file.is_draining = true,
         }
         self.pace.succeeded();
-        self.let_go(key);
+        self.remove_finished(key);
     }
 
-    /// A step failed: the file leaves as soon as nothing of it is under way. Returns whether this is its first failure.
+    /// A step failed: the file is_draining as soon as nothing of it is under way. Returns whether this is its first failure.
     pub fn failed(&mut self, key: K, step: Step) -> bool {
-        let Some(file) = self.ended(key, step) else {
+        let Some(file) = self.stop_step(key, step) else {
             return false;
         };
-        let is_first = !file.leaves;
-        file.leaves = true;
+        let is_first = !file.is_draining;
+        file.is_draining = true;
         self.pace.failed();
-        self.let_go(key);
+        self.remove_finished(key);
         is_first
     }
 
@@ -319,32 +322,32 @@ impl<K: Copy + Eq> Schedule<K> {
         self.files.retain(|file| file.key != key);
     }
 
-    fn ended(&mut self, key: K, step: Step) -> Option<&mut File<K>> {
+    fn stop_step(&mut self, key: K, step: Step) -> Option<&mut File<K>> {
         self.find(key)
-            .and_then(|file| file.ended(step).then_some(file))
+            .and_then(|file| file.stop(step).then_some(file))
     }
 
     fn find(&mut self, key: K) -> Option<&mut File<K>> {
         self.files.iter_mut().find(|file| file.key == key)
     }
 
-    fn let_go(&mut self, key: K) {
+    fn remove_finished(&mut self, key: K) {
         self.files
-            .retain(|file| file.key != key || !file.is_over() || file.under_way > 0);
+            .retain(|file| file.key != key || !file.is_over() || file.running > 0);
     }
 }
 
 /// How many steps may be under way.
 #[derive(Debug)]
 struct Pace {
-    at_a_time: u32,
+    limit: u32,
     succeeded: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            at_a_time: PARTS_IN_FLIGHT_MAX,
+            limit: PARTS_IN_FLIGHT_MAX,
             succeeded: 0,
         }
     }
@@ -353,15 +356,15 @@ impl Default for Pace {
 impl Pace {
     const fn succeeded(&mut self) {
         self.succeeded += 1;
-        if self.succeeded >= self.at_a_time && self.at_a_time < PARTS_IN_FLIGHT_MAX {
-            self.at_a_time += 1;
+        if self.succeeded >= self.limit && self.limit < PARTS_IN_FLIGHT_MAX {
+            self.limit += 1;
             self.succeeded = 0;
         }
     }
 
     const fn failed(&mut self) {
         *self = Self {
-            at_a_time: 1,
+            limit: 1,
             succeeded: 0,
         };
     }

@@ -1,6 +1,6 @@
 use crate::{
     ClientError, RelayClient,
-    transport::{Answer, Call, Signing},
+    transport::{Call, FullResponse, Signing},
 };
 use http::{Method, header};
 use sealpost_proto::{
@@ -26,14 +26,14 @@ impl RelayClient {
     /// `GET /.well-known/sealpost`: who the relay is, what it allows. Needs no account.
     ///
     /// # Errors
-    /// No answer, or something else than a relay answers.
+    /// No response, or something else than a relay answers.
     pub async fn well_known(&self) -> Result<WellKnown, ClientError> {
         self.call_unsigned(&Call::get("/.well-known/sealpost"))
             .await?
             .json()
     }
 
-    /// `POST /v1/accounts`: registers the account key; the same again gets the same answer.
+    /// `POST /v1/accounts`: registers the account key; the same again gets the same response.
     ///
     /// # Errors
     /// `registration_closed`, `registration_token_invalid`, `webhook_invalid`.
@@ -45,7 +45,7 @@ impl RelayClient {
     /// `GET /v1/account`.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn account(&self) -> Result<Account, ClientError> {
         self.call_json(&Call::get("/v1/account")).await
     }
@@ -62,8 +62,8 @@ impl RelayClient {
     /// `DELETE /v1/account`: its mailboxes close and its blobs go.
     ///
     /// # Errors
-    /// No answer.
-    pub async fn leave(&self) -> Result<(), ClientError> {
+    /// No response.
+    pub async fn delete_account(&self) -> Result<(), ClientError> {
         self.call(&Call::new(Method::DELETE, "/v1/account", Signing::Account))
             .await
             .map(|_| ())
@@ -72,7 +72,7 @@ impl RelayClient {
     /// `POST /v1/account/webhook-test`: the relay calls the webhook with a challenge. The node must be listening.
     ///
     /// # Errors
-    /// No answer; a webhook that fails is an answer.
+    /// No response; a webhook that fails is an response.
     pub async fn test_webhook(&self) -> Result<WebhookTest, ClientError> {
         self.call_json(&Call::new(
             Method::POST,
@@ -85,12 +85,12 @@ impl RelayClient {
     /// `GET /v1/account/checkpoint`, or `None` when there is none yet.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, ClientError> {
         match self.call(&Call::get("/v1/account/checkpoint")).await {
-            Ok(answer) => Ok(Some(StoredCheckpoint {
-                checkpoint: answer.json()?,
-                tag: tag(&answer)?,
+            Ok(response) => Ok(Some(StoredCheckpoint {
+                checkpoint: response.json()?,
+                tag: tag(&response)?,
             })),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -114,8 +114,8 @@ impl RelayClient {
     }
 }
 
-fn tag(answer: &Answer) -> Result<String, ClientError> {
-    let tag = answer
+fn tag(response: &FullResponse) -> Result<String, ClientError> {
+    let tag = response
         .headers
         .get(header::ETAG)
         .and_then(|tag| tag.to_str().ok());

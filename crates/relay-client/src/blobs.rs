@@ -1,6 +1,6 @@
 use crate::{
     ClientError, RelayClient,
-    transport::{Call, Coming, Moved, Signing},
+    transport::{Call, ProgressCallback, ResponseBody, Signing},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
@@ -22,7 +22,7 @@ impl RelayClient {
     }
 
     /// `PUT /v1/blobs/{id}/parts/{n}`: uploads a part whose SHA-256 is `digest`. The same part again changes nothing.
-    /// `moved` is told how far it is.
+    /// `progress` is told how far it is.
     ///
     /// # Errors
     /// `part_invalid`, `conflict`, `not_found`.
@@ -32,7 +32,7 @@ impl RelayClient {
         number: u32,
         part: Bytes,
         digest: ContentDigest,
-        moved: Moved,
+        progress: ProgressCallback,
     ) -> Result<(), ClientError> {
         let mut call = Call::new(
             Method::PUT,
@@ -45,7 +45,7 @@ impl RelayClient {
         );
         call.body = part;
         call.digest = Some(digest);
-        call.moved = Some(moved);
+        call.progress = Some(progress);
         call.timeout = PART_TIMEOUT;
         self.call(&call).await.map(|_| ())
     }
@@ -90,7 +90,7 @@ impl RelayClient {
     /// `DELETE /v1/blobs/{id}`; one that is gone is deleted.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn delete_blob(&self, id: BlobId) -> Result<(), ClientError> {
         self.call(&Call::new(
             Method::DELETE,
@@ -102,7 +102,7 @@ impl RelayClient {
     }
 
     /// `GET /v1/blobs/{id}/parts/{n}`: downloads one part, at most
-    /// [`PART_BYTES_MAX`], to be read as it comes. `moved` is told how far it is.
+    /// [`PART_BYTES_MAX`], to be read as it comes. `progress` is told how far it is.
     ///
     /// # Errors
     /// `not_found` for an unknown blob, a wrong token or an incomplete blob alike; `foreign_relay_unsupported`.
@@ -111,14 +111,14 @@ impl RelayClient {
         blob: &BlobRef,
         number: u32,
         token: &FetchToken,
-        moved: Moved,
-    ) -> Result<Coming, ClientError> {
+        progress: ProgressCallback,
+    ) -> Result<ResponseBody, ClientError> {
         let target = self.path_at(&blob.relay, &format!("blobs/{}/parts/{number}", blob.id));
         let mut call =
             Call::get(target).header(FETCH_TOKEN_HEADER, &b64::encode(token.expose()))?;
         call.timeout = PART_TIMEOUT;
-        call.answer_bytes_max = PART_BYTES_MAX;
-        call.moved = Some(moved);
-        self.call_for_body(&call).await
+        call.response_bytes_max = PART_BYTES_MAX;
+        call.progress = Some(progress);
+        self.call_streaming(&call).await
     }
 }

@@ -14,7 +14,7 @@ impl RelayClient {
     /// [`PULL_WAIT_MAX`], for something; the batch may be empty.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn pull(&self, wait: Duration) -> Result<DeliveryBatch, ClientError> {
         let wait = wait.min(PULL_WAIT_MAX);
         let mut call = Call::get(format!("/v1/deliveries?wait={}", wait.as_secs()));
@@ -25,7 +25,7 @@ impl RelayClient {
     /// `POST /v1/deliveries/ack`: says what became of a pulled batch. Twice or late changes nothing.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn acknowledge(&self, results: &DeliveryResults) -> Result<(), ClientError> {
         let call = Call::new(Method::POST, "/v1/deliveries/ack", Signing::Session).json(results)?;
         self.call(&call).await.map(|_| ())

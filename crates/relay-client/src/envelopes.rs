@@ -12,10 +12,10 @@ use sealpost_proto::{
 use sealpost_signatures::proofs;
 
 impl RelayClient {
-    /// `POST /v1/envelopes`: at most 100 envelopes and 4 MiB; one answer for each, in order.
+    /// `POST /v1/envelopes`: at most 100 envelopes and 4 MiB; one response for each, in order.
     ///
     /// # Errors
-    /// When the request as a whole was not taken; what became of each envelope is in the answer.
+    /// When the request as a whole was not taken; what became of each envelope is in the response.
     pub async fn submit(&self, request: &SubmitRequest) -> Result<SubmitResponse, ClientError> {
         self.call_json(&Call::new(Method::POST, "/v1/envelopes", Signing::Session).json(request)?)
             .await
@@ -39,7 +39,7 @@ impl RelayClient {
     /// `POST /v1/envelopes/status`: at most 100 that this account sent to mailboxes of `relay`; unknown ones are left out.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn envelope_statuses(
         &self,
         relay: &Origin,
@@ -50,8 +50,8 @@ impl RelayClient {
             self.path_at(relay, "envelopes/status"),
             Signing::Session,
         );
-        let answer: StatusResponse = self.call_json(&call.json(&StatusRequest { ids })?).await?;
-        Ok(answer.envelopes)
+        let response: StatusResponse = self.call_json(&call.json(&StatusRequest { ids })?).await?;
+        Ok(response.envelopes)
     }
 
     /// `DELETE /v1/envelopes/{id}`: takes an envelope back before it is handed over, with a proof under the mailbox's key.

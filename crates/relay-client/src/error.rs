@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 /// Why a route was not answered as wished.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// No answer: the relay is down, or the way to it. Whether the request arrived is not known.
+    /// No response: the relay is down, or the way to it. Whether the request arrived is not known.
     #[error("the relay cannot be reached: {reason}")]
     Unreachable {
         /// What went wrong, without the URL.
@@ -13,8 +13,8 @@ pub enum ClientError {
     /// The relay said no.
     #[error(transparent)]
     Problem(#[from] Problem),
-    /// An answer that no relay gives: something else answers there, or stands in between.
-    #[error("the relay's answer makes no sense: {reason}")]
+    /// An response that no relay gives: something else answers there, or stands in between.
+    #[error("the relay's response makes no sense: {reason}")]
     Unexpected {
         /// What came.
         reason: String,
@@ -51,19 +51,19 @@ impl ClientError {
 impl From<reqwest::Error> for ClientError {
     fn from(error: reqwest::Error) -> Self {
         let reason = if error.is_timeout() {
-            "no answer in time".to_owned()
+            "no response in time".to_owned()
         } else {
-            // The innermost cause says most, and never holds the URL.
-            innermost(&error.without_url())
+            // The root_cause cause says most, and never holds the URL.
+            root_cause(&error.without_url())
         };
         Self::Unreachable { reason }
     }
 }
 
-fn innermost(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
+fn root_cause(error: &dyn Error) -> String {
+    let mut root_cause = error;
+    while let Some(cause) = root_cause.source() {
+        root_cause = cause;
     }
-    innermost.to_string()
+    root_cause.to_string()
 }

@@ -2,9 +2,11 @@
 //!
 //! [`RelayClient`] signs in by itself and again when its session has ended, and follows the relay's clock when the two
 //! differ. It never retries for any other reason: when to try again is the outbox's decision. It follows no redirect, uses
-//! no proxy, and reads no more of an answer than the route allows.
+//! no proxy, and reads no more of an response than the route allows.
 //!
 //! Start reading at [`RelayClient`]; how a request is signed and repeated is in `transport`.
+
+#![warn(missing_docs)]
 
 mod account;
 mod blobs;
@@ -16,7 +18,7 @@ mod transport;
 
 pub use account::StoredCheckpoint;
 pub use error::ClientError;
-pub use transport::{Coming, Moved, RelayClient, http_client};
+pub use transport::{ProgressCallback, RelayClient, ResponseBody, http_client};
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ impl RelayClient {
     /// `GET /v1/mailboxes`: one page of the account's own, by id, after `after`.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn mailboxes(&self, after: Option<MailboxId>) -> Result<Mailboxes, ClientError> {
         let query = after.map(|id| format!("?after={id}")).unwrap_or_default();
         self.call_json(&Call::get(format!("/v1/mailboxes{query}")))
@@ -33,7 +33,7 @@ impl RelayClient {
     /// `DELETE /v1/mailboxes/{id}`: closes it for good, which blocks the peer. One that is gone is closed.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn close_mailbox(&self, id: MailboxId) -> Result<(), ClientError> {
         self.call(&Call::new(
             Method::DELETE,

@@ -63,7 +63,7 @@ impl Relay {
             answers: Box::new(answers),
         });
         let router = Router::new()
-            .fallback(answer)
+            .fallback(response)
             .with_state(Arc::clone(&relay));
         tokio::spawn(async move { axum::serve(listener, router).await });
         relay
@@ -129,7 +129,7 @@ impl Relay {
         let id = SessionId {
             account: AccountId::from_bytes([9; 16]),
             key_generation: *self.generation.lock().unwrap(),
-            expires_at: self.clock.now().plus(limits::SESSION_LIFE),
+            expires_at: self.clock.now().plus(limits::SESSION_LIFETIME),
             random: random_array(),
         };
         let key = self.secret.session_key(&id);
@@ -144,7 +144,7 @@ impl Relay {
     }
 }
 
-async fn answer(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+async fn response(State(relay): State<Arc<Relay>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let mut seen = Seen {
@@ -256,7 +256,7 @@ async fn a_session_is_renewed_before_it_ends() {
     client.account().await.unwrap();
     relay
         .clock
-        .advance(limits::SESSION_LIFE - Duration::from_secs(30));
+        .advance(limits::SESSION_LIFETIME - Duration::from_secs(30));
     client.account().await.unwrap();
     assert_eq!(
         relay
@@ -383,7 +383,7 @@ async fn changes_are_signed_with_the_account_key() {
         .await
         .unwrap();
     client.close_mailbox(MAILBOX).await.unwrap();
-    client.leave().await.unwrap();
+    client.delete_account().await.unwrap();
     let path = format!("/v1/mailboxes/{MAILBOX}");
     assert_eq!(
         relay.requests(),
@@ -467,7 +467,7 @@ async fn what_is_elsewhere_is_asked_for_through_the_home_relay() {
     }
 }
 
-fn watched() -> (Moved, Arc<Mutex<Vec<usize>>>) {
+fn watched() -> (ProgressCallback, Arc<Mutex<Vec<usize>>>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&told);
     (
@@ -499,9 +499,9 @@ async fn parts_go_up_and_come_down_whole_and_never_larger() {
     let client = relay.client(&relay.clock);
     let part = Bytes::from(vec![8; limits::PART_BYTES]);
     let digest = sealpost_signatures::ContentDigest::of(&part);
-    let (moved, told) = watched();
+    let (progress, told) = watched();
     client
-        .put_part(BLOB, 1, part.clone(), digest, moved)
+        .put_part(BLOB, 1, part.clone(), digest, progress)
         .await
         .unwrap();
     assert_rises(&told.lock().unwrap(), limits::PART_BYTES);
@@ -516,15 +516,15 @@ async fn parts_go_up_and_come_down_whole_and_never_larger() {
         id: BLOB,
     };
     let token = FetchToken::from_bytes([6; 32]);
-    let (moved, told) = watched();
-    let read = async |number, moved| {
-        let (mut coming, mut bytes) = (client.part(&blob, number, &token, moved).await?, 0);
-        while let Some(piece) = coming.next().await? {
-            bytes += piece.len();
+    let (progress, told) = watched();
+    let read = async |number, progress| {
+        let (mut coming, mut bytes) = (client.part(&blob, number, &token, progress).await?, 0);
+        while let Some(chunk) = coming.next().await? {
+            bytes += chunk.len();
         }
         Ok::<_, ClientError>(bytes)
     };
-    assert_eq!(read(0, moved).await.unwrap(), limits::PART_BYTES_MAX);
+    assert_eq!(read(0, progress).await.unwrap(), limits::PART_BYTES_MAX);
     assert_rises(&told.lock().unwrap(), limits::PART_BYTES_MAX);
     assert_eq!(
         relay.last().headers["sealpost-fetch-token"],

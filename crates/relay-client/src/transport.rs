@@ -10,7 +10,7 @@ use reqwest::{Response, Url, redirect};
 use sealpost_proto::{
     ErrorCode, Origin, Problem, SessionKey, Timestamp,
     limits::{
-        CLIENT_IDLE_TIMEOUT, ENVELOPES_REQUEST_BYTES_MAX, PART_STRETCH_BYTES, PROBLEM_BYTES_MAX,
+        CLIENT_IDLE_TIMEOUT, ENVELOPES_REQUEST_BYTES_MAX, PART_SEGMENT_BYTES, PROBLEM_BYTES_MAX,
         RELAY_CALL_TIMEOUT, RELAY_CONNECT_TIMEOUT,
     },
     wire::Session,
@@ -31,9 +31,9 @@ use std::{
 use tokio::sync::Mutex;
 
 /// A session is renewed this long before its end.
-const RENEWED_BEFORE_END: Duration = Duration::from_secs(60);
-/// No answer but a part is larger: a batch of deliveries is 1 MiB before base64.
-const ANSWER_BYTES_MAX: usize = ENVELOPES_REQUEST_BYTES_MAX;
+const RENEWAL_MARGIN: Duration = Duration::from_secs(60);
+/// No response but a part is larger: a batch of deliveries is 1 MiB before base64.
+const RESPONSE_BYTES_MAX: usize = ENVELOPES_REQUEST_BYTES_MAX;
 
 const USER_AGENT: &str = concat!("sealpost/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -51,10 +51,10 @@ struct Inner {
     http: reqwest::Client,
     /// What has to be added to our clock to get the relay's.
     offset_ms: AtomicI64,
-    session: Mutex<Option<Arc<SignedIn>>>,
+    session: Mutex<Option<Arc<ActiveSession>>>,
 }
 
-struct SignedIn {
+struct ActiveSession {
     id: String,
     key: SessionKey,
     expires_at: Timestamp,
@@ -93,25 +93,25 @@ pub(crate) enum Signing {
     Session,
 }
 
-/// Is told how many bytes of a part have moved; it begins anew when the part does.
-pub type Moved = Arc<dyn Fn(usize) + Send + Sync>;
+/// Is told how many bytes of a part have progress; it begins anew when the part does.
+pub type ProgressCallback = Arc<dyn Fn(usize) + Send + Sync>;
 
 /// A body that says how much of it the connection has taken.
-struct Watched {
+struct MonitoredBody {
     left: Bytes,
     taken: usize,
-    moved: Moved,
+    progress: ProgressCallback,
 }
 
-impl Watched {
-    fn body(bytes: &Bytes, moved: Option<&Moved>) -> reqwest::Body {
-        match moved {
-            Some(moved) if !bytes.is_empty() => {
-                moved(0);
+impl MonitoredBody {
+    fn body(bytes: &Bytes, progress: Option<&ProgressCallback>) -> reqwest::Body {
+        match progress {
+            Some(progress) if !bytes.is_empty() => {
+                progress(0);
                 reqwest::Body::wrap(Self {
                     left: bytes.clone(),
                     taken: 0,
-                    moved: Arc::clone(moved),
+                    progress: Arc::clone(progress),
                 })
             }
             _ => bytes.clone().into(),
@@ -119,7 +119,7 @@ impl Watched {
     }
 }
 
-impl Body for Watched {
+impl Body for MonitoredBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -130,11 +130,11 @@ impl Body for Watched {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
-        let next = self.left.len().min(PART_STRETCH_BYTES);
-        let piece = self.left.split_to(next);
+        let next = self.left.len().min(PART_SEGMENT_BYTES);
+        let chunk = self.left.split_to(next);
         self.taken += next;
-        (self.moved)(self.taken);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        (self.progress)(self.taken);
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -151,10 +151,10 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) digest: Option<ContentDigest>,
-    /// Is told how many bytes of the body, or of the answer to a call without one, have moved.
-    pub(crate) moved: Option<Moved>,
+    /// Is told how many bytes of the body, or of the response to a call without one, have progress.
+    pub(crate) progress: Option<ProgressCallback>,
     pub(crate) timeout: Duration,
-    pub(crate) answer_bytes_max: usize,
+    pub(crate) response_bytes_max: usize,
 }
 
 impl Call {
@@ -166,9 +166,9 @@ impl Call {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             digest: None,
-            moved: None,
+            progress: None,
             timeout: RELAY_CALL_TIMEOUT,
-            answer_bytes_max: ANSWER_BYTES_MAX,
+            response_bytes_max: RESPONSE_BYTES_MAX,
         }
     }
 
@@ -192,52 +192,52 @@ impl Call {
     }
 }
 
-/// The body of an answer as it comes.
-pub struct Coming {
+/// The body of an response as it comes.
+pub struct ResponseBody {
     response: Response,
     bytes: usize,
     limit_bytes: usize,
-    moved: Option<Moved>,
+    progress: Option<ProgressCallback>,
 }
 
-impl Coming {
-    /// The next piece; none at the end.
+impl ResponseBody {
+    /// The next chunk; none at the end.
     ///
     /// # Errors
     /// When the connection breaks, or more comes than may.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let Some(piece) = self.response.chunk().await? else {
+        let Some(chunk) = self.response.chunk().await? else {
             return Ok(None);
         };
-        self.bytes += piece.len();
+        self.bytes += chunk.len();
         if self.bytes > self.limit_bytes {
             return Err(ClientError::unexpected(format!(
                 "more than {} bytes",
                 self.limit_bytes
             )));
         }
-        if let Some(moved) = &self.moved {
-            moved(self.bytes);
+        if let Some(progress) = &self.progress {
+            progress(self.bytes);
         }
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 
-    async fn whole(mut self) -> Result<Bytes, ClientError> {
+    async fn read_to_end(mut self) -> Result<Bytes, ClientError> {
         let mut body = BytesMut::new();
-        while let Some(piece) = self.next().await? {
-            body.extend_from_slice(&piece);
+        while let Some(chunk) = self.next().await? {
+            body.extend_from_slice(&chunk);
         }
         Ok(body.freeze())
     }
 }
 
-/// An answer with a status of success.
-pub(crate) struct Answer {
+/// An response with a status of success.
+pub(crate) struct FullResponse {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Answer {
+impl FullResponse {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body).map_err(|error| {
             // Where, but not what: a body may hold a key.
@@ -283,22 +283,22 @@ impl RelayClient {
     /// Signs in, unless a session is open. The other methods do so by themselves.
     ///
     /// # Errors
-    /// `account_unknown`, `account_suspended`, or no answer.
+    /// `account_unknown`, `account_suspended`, or no response.
     pub async fn sign_in(&self) -> Result<(), ClientError> {
         self.session().await.map(|_| ())
     }
 
-    /// Sends a signed request and reads its answer.
-    pub(crate) async fn call(&self, call: &Call) -> Result<Answer, ClientError> {
-        read(self.begin(call).await?, call).await
+    /// Sends a signed request and reads its response.
+    pub(crate) async fn call(&self, call: &Call) -> Result<FullResponse, ClientError> {
+        read(self.start(call).await?, call).await
     }
 
-    /// Sends a signed request whose answer is read as it comes.
-    pub(crate) async fn call_for_body(&self, call: &Call) -> Result<Coming, ClientError> {
-        Ok(coming(self.begin(call).await?, call))
+    /// Sends a signed request whose response is read as it comes.
+    pub(crate) async fn call_streaming(&self, call: &Call) -> Result<ResponseBody, ClientError> {
+        Ok(response_body(self.start(call).await?, call))
     }
 
-    async fn begin(&self, call: &Call) -> Result<Response, ClientError> {
+    async fn start(&self, call: &Call) -> Result<Response, ClientError> {
         match call.signing {
             Signing::Account => self.call_with(call, None).await,
             Signing::Session => self.call_in_session(call).await,
@@ -313,7 +313,7 @@ impl RelayClient {
     }
 
     /// Sends a request that needs no signature.
-    pub(crate) async fn call_unsigned(&self, call: &Call) -> Result<Answer, ClientError> {
+    pub(crate) async fn call_unsigned(&self, call: &Call) -> Result<FullResponse, ClientError> {
         read(self.send(call, self.url(call)?, None).await?, call).await
     }
 
@@ -336,11 +336,11 @@ impl RelayClient {
         let session = self.session().await?;
         match self.call_with(call, Some(&session)).await {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::SessionInvalid => {
-                self.forget(&session).await;
+                self.discard_session(&session).await;
                 let session = self.session().await?;
                 self.call_with(call, Some(&session)).await
             }
-            answer => answer,
+            response => response,
         }
     }
 
@@ -348,24 +348,24 @@ impl RelayClient {
     async fn call_with(
         &self,
         call: &Call,
-        session: Option<&SignedIn>,
+        session: Option<&ActiveSession>,
     ) -> Result<Response, ClientError> {
         match self.send_signed(call, session).await {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::ClockSkew => {
                 let Some(relay_time) = problem.relay_time else {
                     return Err(problem.into());
                 };
-                self.follow(relay_time);
+                self.adopt_relay_time(relay_time);
                 self.send_signed(call, session).await
             }
-            answer => answer,
+            response => response,
         }
     }
 
     /// The open session, or a new one. While one task signs in the others wait for it.
-    async fn session(&self) -> Result<Arc<SignedIn>, ClientError> {
+    async fn session(&self) -> Result<Arc<ActiveSession>, ClientError> {
         let mut open = self.inner.session.lock().await;
-        let renew_from = self.relay_now().plus(RENEWED_BEFORE_END);
+        let renew_from = self.relay_now().plus(RENEWAL_MARGIN);
         if let Some(session) = open
             .as_ref()
             .filter(|session| session.expires_at > renew_from)
@@ -381,7 +381,7 @@ impl RelayClient {
         } = read(self.call_with(&call, None).await?, &call)
             .await?
             .json()?;
-        let session = Arc::new(SignedIn {
+        let session = Arc::new(ActiveSession {
             id: session_id,
             key,
             expires_at,
@@ -391,7 +391,7 @@ impl RelayClient {
     }
 
     /// Another task may have signed in meanwhile: that session stays.
-    async fn forget(&self, ended: &SignedIn) {
+    async fn discard_session(&self, ended: &ActiveSession) {
         self.inner
             .session
             .lock()
@@ -399,7 +399,7 @@ impl RelayClient {
             .take_if(|open| open.id == ended.id);
     }
 
-    fn follow(&self, relay_time: Timestamp) {
+    fn adopt_relay_time(&self, relay_time: Timestamp) {
         let ours = i128::from(self.inner.clock.now().as_millis());
         let offset = i64::try_from(i128::from(relay_time.as_millis()) - ours).unwrap_or_default();
         self.inner.offset_ms.store(offset, Ordering::Relaxed);
@@ -412,14 +412,14 @@ impl RelayClient {
     async fn send_signed(
         &self,
         call: &Call,
-        session: Option<&SignedIn>,
+        session: Option<&ActiveSession>,
     ) -> Result<Response, ClientError> {
         let url = self.url(call)?;
         let signed = self.sign(call, &url, session);
         self.send(call, url, Some(&signed)).await
     }
 
-    fn sign(&self, call: &Call, url: &Url, session: Option<&SignedIn>) -> SignedHeaders {
+    fn sign(&self, call: &Call, url: &Url, session: Option<&ActiveSession>) -> SignedHeaders {
         let parts = RequestParts {
             method: call.method.as_str(),
             authority: self.inner.origin.authority(),
@@ -451,19 +451,19 @@ impl RelayClient {
         for (name, value) in signed.iter().flat_map(|signed| signed.pairs()) {
             request = request.header(name, value);
         }
-        let body = Watched::body(&call.body, call.moved.as_ref());
+        let body = MonitoredBody::body(&call.body, call.progress.as_ref());
         let response = request.timeout(call.timeout).body(body).send().await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let said = Coming {
+        let body = ResponseBody {
             response,
             bytes: 0,
             limit_bytes: PROBLEM_BYTES_MAX,
-            moved: None,
+            progress: None,
         };
-        Err(problem(status, &said.whole().await?))
+        Err(problem(status, &body.read_to_end().await?))
     }
 
     fn url(&self, call: &Call) -> Result<Url, ClientError> {
@@ -480,21 +480,21 @@ fn problem(status: StatusCode, body: &[u8]) -> ClientError {
     }
 }
 
-fn coming(response: Response, call: &Call) -> Coming {
+fn response_body(response: Response, call: &Call) -> ResponseBody {
     // What is told of a call with a body is how far that is.
-    let moved = call.moved.clone().filter(|_| call.body.is_empty());
-    Coming {
+    let progress = call.progress.clone().filter(|_| call.body.is_empty());
+    ResponseBody {
         response,
         bytes: 0,
-        limit_bytes: call.answer_bytes_max,
-        moved,
+        limit_bytes: call.response_bytes_max,
+        progress,
     }
 }
 
-async fn read(response: Response, call: &Call) -> Result<Answer, ClientError> {
+async fn read(response: Response, call: &Call) -> Result<FullResponse, ClientError> {
     let headers = response.headers().clone();
-    Ok(Answer {
+    Ok(FullResponse {
         headers,
-        body: coming(response, call).whole().await?,
+        body: response_body(response, call).read_to_end().await?,
     })
 }

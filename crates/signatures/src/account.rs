@@ -11,7 +11,7 @@ pub struct AccountKey([u8; 32]);
 /// Text or bytes that are not an account key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an account key: expected 43 characters of base64url")]
-pub struct NotAnAccountKey;
+pub struct ParseAccountKeyError;
 
 impl AccountKey {
     /// The public half of `key`.
@@ -34,7 +34,7 @@ impl AccountKey {
 
     /// Whether `signature` over `message` was made with this key (RFC 8032, cofactorless, small-order keys refused).
     #[must_use]
-    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&self.0), signature.try_into())
         else {
             return false;
@@ -56,17 +56,17 @@ impl fmt::Debug for AccountKey {
 }
 
 impl FromStr for AccountKey {
-    type Err = NotAnAccountKey;
-    fn from_str(text: &str) -> Result<Self, NotAnAccountKey> {
+    type Err = ParseAccountKeyError;
+    fn from_str(text: &str) -> Result<Self, ParseAccountKeyError> {
         b64::parse_array(text)
             .map(Self)
-            .map_err(|_| NotAnAccountKey)
+            .map_err(|_| ParseAccountKeyError)
     }
 }
 
 impl TryFrom<&[u8]> for AccountKey {
-    type Error = NotAnAccountKey;
-    fn try_from(bytes: &[u8]) -> Result<Self, NotAnAccountKey> {
-        bytes.try_into().map(Self).map_err(|_| NotAnAccountKey)
+    type Error = ParseAccountKeyError;
+    fn try_from(bytes: &[u8]) -> Result<Self, ParseAccountKeyError> {
+        bytes.try_into().map(Self).map_err(|_| ParseAccountKeyError)
     }
 }

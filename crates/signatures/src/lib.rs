@@ -4,6 +4,8 @@
 //! Pure: times, random bytes and keys come in as arguments. Comparisons of secrets take constant time, and nothing secret
 //! has `Debug`. Start reading at [`request`]; what is signed when is in `docs/protocol.md`.
 
+#![warn(missing_docs)]
+
 pub mod account;
 mod mac;
 pub mod proofs;

@@ -2,7 +2,7 @@
 //! read its prekeys. Each proof is the first 16 bytes of HMAC-SHA256 under the send key.
 
 use crate::mac::hmac;
-use sealpost_proto::{EnvelopeId, MailboxId, SendKey, Timestamp, limits::READ_PROOF_LIFE};
+use sealpost_proto::{EnvelopeId, MailboxId, SendKey, Timestamp, limits::READ_PROOF_LIFETIME};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
@@ -73,7 +73,7 @@ pub fn verify_recall(
 }
 
 /// Whether the holder of one of the mailbox's keys asks for its prekeys, at most
-/// [`READ_PROOF_LIFE`] before or after `now`.
+/// [`READ_PROOF_LIFETIME`] before or after `now`.
 #[must_use]
 pub fn verify_read(
     keys: &[SendKey],
@@ -82,7 +82,7 @@ pub fn verify_read(
     now: Timestamp,
     claimed: &[u8],
 ) -> bool {
-    let in_time = now.since(at) <= READ_PROOF_LIFE && at.since(now) <= READ_PROOF_LIFE;
+    let in_time = now.since(at) <= READ_PROOF_LIFETIME && at.since(now) <= READ_PROOF_LIFETIME;
     verify(
         keys,
         &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()],
@@ -90,15 +90,15 @@ pub fn verify_read(
     ) && in_time
 }
 
-fn proof(key: &SendKey, pieces: &[&[u8]]) -> Proof {
+fn proof(key: &SendKey, parts: &[&[u8]]) -> Proof {
     let mut proof = [0; PROOF_BYTES];
-    proof.copy_from_slice(&hmac(key.expose(), pieces)[..PROOF_BYTES]);
+    proof.copy_from_slice(&hmac(key.expose(), parts)[..PROOF_BYTES]);
     proof
 }
 
 /// Every key is tried whatever the others say, so that the time taken tells nothing about which one fits.
-fn verify(keys: &[SendKey], pieces: &[&[u8]], claimed: &[u8]) -> bool {
-    let fits = |key: &SendKey| proof(key, pieces).as_slice().ct_eq(claimed);
+fn verify(keys: &[SendKey], parts: &[&[u8]], claimed: &[u8]) -> bool {
+    let fits = |key: &SendKey| proof(key, parts).as_slice().ct_eq(claimed);
     keys.iter()
         .fold(Choice::from(0), |any, key| any | fits(key))
         .into()

@@ -16,7 +16,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use http::HeaderMap;
 use sealpost_proto::{
     ErrorCode, SessionKey, Timestamp, b64,
-    limits::{NONCE_CHARS_MAX, SIGNATURE_LIFE_MAX},
+    limits::{NONCE_CHARS_MAX, SIGNATURE_LIFETIME_MAX},
     wire::SIGNATURE_TAG,
 };
 use sha2::{Digest as _, Sha256};
@@ -33,7 +33,7 @@ const LABEL: &str = "sig";
 const COVERED: &str = r#"("@method" "@authority" "@path" "@query" "content-digest")"#;
 
 /// How far a clock may run ahead.
-const CLOCK_AHEAD_MAX: Duration = SIGNATURE_LIFE_MAX;
+const CLOCK_AHEAD_MAX: Duration = SIGNATURE_LIFETIME_MAX;
 
 /// What of a request is signed, besides the body's digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +165,7 @@ pub enum SignatureError {
     ClockSkew,
     /// The body is not the one that was signed.
     #[error("the body does not fit its digest")]
-    Digest,
+    DigestMismatch,
     /// Another kind of key signed than the one it is checked with.
     #[error("the wrong kind of key signed this request")]
     WrongKey,
@@ -181,7 +181,7 @@ impl SignatureError {
         match self {
             Self::Missing => ErrorCode::SignatureMissing,
             Self::ClockSkew => ErrorCode::ClockSkew,
-            Self::Malformed { .. } | Self::Digest | Self::WrongKey | Self::Invalid => {
+            Self::Malformed { .. } | Self::DigestMismatch | Self::WrongKey | Self::Invalid => {
                 ErrorCode::SignatureInvalid
             }
         }
@@ -238,7 +238,7 @@ fn sign<const N: usize>(
 
 fn parameters(now: Timestamp, keyid: &str, algorithm: &str, nonce: Option<&Nonce>) -> String {
     let created = now.as_secs();
-    let expires = created.saturating_add(SIGNATURE_LIFE_MAX.as_secs());
+    let expires = created.saturating_add(SIGNATURE_LIFETIME_MAX.as_secs());
     let nonce = nonce
         .map(|nonce| format!(";nonce=\"{}\"", nonce.as_str()))
         .unwrap_or_default();
@@ -333,12 +333,12 @@ impl ReceivedSignature {
     /// Whether this is the body that was signed.
     ///
     /// # Errors
-    /// [`SignatureError::Digest`].
+    /// [`SignatureError::DigestMismatch`].
     pub fn check_body(&self, body: &[u8]) -> Result<(), SignatureError> {
         if ContentDigest::of(body) == self.digest {
             Ok(())
         } else {
-            Err(SignatureError::Digest)
+            Err(SignatureError::DigestMismatch)
         }
     }
 
@@ -355,7 +355,7 @@ impl ReceivedSignature {
             return Err(SignatureError::WrongKey);
         };
         self.check_time(now)?;
-        if key.has_signed(self.base(parts).as_bytes(), &self.bytes) {
+        if key.verify(self.base(parts).as_bytes(), &self.bytes) {
             Ok(key)
         } else {
             Err(SignatureError::Invalid)

@@ -38,7 +38,7 @@ pub enum WebhookError {
     },
     /// Signed more than five minutes from now, either way.
     #[error("the call was signed more than five minutes ago, or the clocks differ")]
-    OutOfTime,
+    TimestampOutOfRange,
     /// No signature fits.
     #[error("the signature of the call is wrong")]
     Invalid,
@@ -105,16 +105,14 @@ pub fn verify_webhook(
     let id = text(headers, ID_HEADER)?;
     let timestamp = text(headers, TIMESTAMP_HEADER)?;
     check_time(timestamp, now)?;
-    let pieces = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+    let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
     let tags: Vec<_> = text(headers, SIGNATURE_HEADER)?
         .split(' ')
         .take(WEBHOOK_SIGNATURES_MAX)
         .filter_map(tag)
         .collect();
-    let fits = |secret: &WebhookSecret| {
-        tags.iter()
-            .any(|tag| is_hmac(secret.expose(), &pieces, tag))
-    };
+    let fits =
+        |secret: &WebhookSecret| tags.iter().any(|tag| is_hmac(secret.expose(), &parts, tag));
     if secrets.iter().any(fits) {
         Ok(())
     } else {
@@ -124,13 +122,13 @@ pub fn verify_webhook(
 
 /// The answer of a node to its relay's challenge.
 #[must_use]
-pub fn answer_challenge(secret: &WebhookSecret, challenge: &[u8]) -> [u8; 32] {
+pub fn respond_to_challenge(secret: &WebhookSecret, challenge: &[u8]) -> [u8; 32] {
     hmac(secret.expose(), &[CHALLENGE, &[0], challenge])
 }
 
 /// Whether `answer` shows that the answering node holds the secret.
 #[must_use]
-pub fn verify_challenge(secret: &WebhookSecret, challenge: &[u8], answer: &[u8]) -> bool {
+pub fn verify_challenge_response(secret: &WebhookSecret, challenge: &[u8], answer: &[u8]) -> bool {
     is_hmac(secret.expose(), &[CHALLENGE, &[0], challenge], answer)
 }
 
@@ -156,7 +154,7 @@ fn check_time(timestamp: &str, now: Timestamp) -> Result<(), WebhookError> {
         header: TIMESTAMP_HEADER,
     })?;
     if seconds.abs_diff(now.as_secs()) > WEBHOOK_CLOCK_TOLERANCE.as_secs() {
-        Err(WebhookError::OutOfTime)
+        Err(WebhookError::TimestampOutOfRange)
     } else {
         Ok(())
     }
@@ -269,7 +267,7 @@ mod tests {
             verify_webhook(&[secret(7)], &headers, BODY, NOW),
             Err(WebhookError::Invalid)
         );
-        for (seconds, expected) in [(300, Ok(())), (301, Err(WebhookError::OutOfTime))] {
+        for (seconds, expected) in [(300, Ok(())), (301, Err(WebhookError::TimestampOutOfRange))] {
             let span = Duration::from_secs(seconds);
             assert_eq!(
                 verify_webhook(&[secret(7)], &signed(7), BODY, NOW.plus(span)),
@@ -284,10 +282,14 @@ mod tests {
 
     #[test]
     fn a_challenge_is_answered_by_the_holder() {
-        let answer = answer_challenge(&secret(7), b"challenge");
-        assert!(verify_challenge(&secret(7), b"challenge", &answer));
-        assert!(!verify_challenge(&secret(7), b"another", &answer));
-        assert!(!verify_challenge(&secret(6), b"challenge", &answer));
-        assert!(!verify_challenge(&secret(7), b"challenge", b""));
+        let answer = respond_to_challenge(&secret(7), b"challenge");
+        assert!(verify_challenge_response(&secret(7), b"challenge", &answer));
+        assert!(!verify_challenge_response(&secret(7), b"another", &answer));
+        assert!(!verify_challenge_response(
+            &secret(6),
+            b"challenge",
+            &answer
+        ));
+        assert!(!verify_challenge_response(&secret(7), b"challenge", b""));
     }
 }

@@ -16,9 +16,9 @@ const FIELDS: u64 = 18;
 /// Stored bytes that are no connection of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stored connection is malformed")]
-pub struct NotAConnection;
+pub struct ParseConnectionError;
 
-impl From<decode::Error> for NotAConnection {
+impl From<decode::Error> for ParseConnectionError {
     fn from(_: decode::Error) -> Self {
         Self
     }
@@ -61,11 +61,11 @@ impl Connection {
             None => drop(out.null()?),
         }
         match &self.rendezvous {
-            Some(way) => {
-                write_mailbox(out.array(5)?, &way.mailbox, &way.send_key)?;
+            Some(rendezvous) => {
+                write_mailbox(out.array(5)?, &rendezvous.mailbox, &rendezvous.send_key)?;
                 // The end of time stands for no end.
-                let expires_at = way.expires_at.map_or(u64::MAX, Timestamp::as_millis);
-                out.bytes(way.secret.expose())?.u64(expires_at)?;
+                let expires_at = rendezvous.expires_at.map_or(u64::MAX, Timestamp::as_millis);
+                out.bytes(rendezvous.secret.expose())?.u64(expires_at)?;
             }
             None => drop(out.null()?),
         }
@@ -97,11 +97,11 @@ impl Connection {
     /// Reads what [`Connection::encode`] wrote.
     ///
     /// # Errors
-    /// [`NotAConnection`] for another layout or version.
-    pub fn parse(bytes: &[u8]) -> Result<Self, NotAConnection> {
+    /// [`ParseConnectionError`] for another layout or version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseConnectionError> {
         let mut input = Decoder::new(bytes);
         if input.array()? != Some(FIELDS) || input.u8()? != VERSION {
-            return Err(NotAConnection);
+            return Err(ParseConnectionError);
         }
         Ok(Self {
             role: if input.bool()? {
@@ -118,9 +118,9 @@ impl Connection {
             outbound: optional(&mut input, parse_outbound)?,
             rendezvous: optional(&mut input, parse_rendezvous)?,
             accept_id: optional(&mut input, array)?.map(MessageId::from_bytes),
-            sessions: Sessions::parse(input.bytes()?).map_err(|_| NotAConnection)?,
+            sessions: Sessions::parse(input.bytes()?).map_err(|_| ParseConnectionError)?,
             bases: list(&mut input, |input| {
-                PrekeySecrets::parse(input.bytes()?).map_err(|_| NotAConnection)
+                PrekeySecrets::parse(input.bytes()?).map_err(|_| ParseConnectionError)
             })?,
             used_bases: list(&mut input, parse_base_ref)?,
             latest_base: parse_base_ref(&mut input)?,
@@ -149,8 +149,8 @@ fn write_base_ref(out: &mut Out<'_>, base: BaseId) -> Written {
 
 const fn phase_number(phase: Phase) -> u8 {
     match phase {
-        Phase::Requested => 0,
-        Phase::Asked => 1,
+        Phase::RequestSent => 0,
+        Phase::RequestReceived => 1,
         Phase::Accepting => 2,
         Phase::Accepted => 3,
         Phase::Rejected => 4,
@@ -158,29 +158,29 @@ const fn phase_number(phase: Phase) -> u8 {
     }
 }
 
-fn parse_phase(number: u8) -> Result<Phase, NotAConnection> {
+fn parse_phase(number: u8) -> Result<Phase, ParseConnectionError> {
     Phase::ALL
         .into_iter()
         .find(|phase| phase_number(*phase) == number)
-        .ok_or(NotAConnection)
+        .ok_or(ParseConnectionError)
 }
 
-fn tuple(input: &mut Decoder<'_>, len: u64) -> Result<(), NotAConnection> {
+fn tuple(input: &mut Decoder<'_>, len: u64) -> Result<(), ParseConnectionError> {
     if input.array()? == Some(len) {
         Ok(())
     } else {
-        Err(NotAConnection)
+        Err(ParseConnectionError)
     }
 }
 
-fn array<const N: usize>(input: &mut Decoder<'_>) -> Result<[u8; N], NotAConnection> {
-    input.bytes()?.try_into().map_err(|_| NotAConnection)
+fn array<const N: usize>(input: &mut Decoder<'_>) -> Result<[u8; N], ParseConnectionError> {
+    input.bytes()?.try_into().map_err(|_| ParseConnectionError)
 }
 
 fn optional<'b, T>(
     input: &mut Decoder<'b>,
-    parse: impl FnOnce(&mut Decoder<'b>) -> Result<T, NotAConnection>,
-) -> Result<Option<T>, NotAConnection> {
+    parse: impl FnOnce(&mut Decoder<'b>) -> Result<T, ParseConnectionError>,
+) -> Result<Option<T>, ParseConnectionError> {
     if input.datatype()? == minicbor::data::Type::Null {
         input.null()?;
         return Ok(None);
@@ -190,18 +190,18 @@ fn optional<'b, T>(
 
 fn list<'b, T>(
     input: &mut Decoder<'b>,
-    mut parse: impl FnMut(&mut Decoder<'b>) -> Result<T, NotAConnection>,
-) -> Result<Vec<T>, NotAConnection> {
-    let len = input.array()?.ok_or(NotAConnection)?;
+    mut parse: impl FnMut(&mut Decoder<'b>) -> Result<T, ParseConnectionError>,
+) -> Result<Vec<T>, ParseConnectionError> {
+    let len = input.array()?.ok_or(ParseConnectionError)?;
     (0..len).map(|_| parse(input)).collect()
 }
 
-fn parse_peer(input: &mut Decoder<'_>) -> Result<PeerIdentity, NotAConnection> {
+fn parse_peer(input: &mut Decoder<'_>) -> Result<PeerIdentity, ParseConnectionError> {
     tuple(input, 2)?;
-    PeerIdentity::new(array(input)?, array(input)?).map_err(|_| NotAConnection)
+    PeerIdentity::new(array(input)?, array(input)?).map_err(|_| ParseConnectionError)
 }
 
-fn parse_own(input: &mut Decoder<'_>) -> Result<OwnMailbox, NotAConnection> {
+fn parse_own(input: &mut Decoder<'_>) -> Result<OwnMailbox, ParseConnectionError> {
     tuple(input, 2)?;
     Ok(OwnMailbox {
         id: MailboxId::from_bytes(array(input)?),
@@ -209,8 +209,8 @@ fn parse_own(input: &mut Decoder<'_>) -> Result<OwnMailbox, NotAConnection> {
     })
 }
 
-fn parse_mailbox(input: &mut Decoder<'_>) -> Result<(MailboxRef, SendKey), NotAConnection> {
-    let relay = Origin::parse(input.str()?).map_err(|_| NotAConnection)?;
+fn parse_mailbox(input: &mut Decoder<'_>) -> Result<(MailboxRef, SendKey), ParseConnectionError> {
+    let relay = Origin::parse(input.str()?).map_err(|_| ParseConnectionError)?;
     let mailbox = MailboxRef {
         relay,
         id: MailboxId::from_bytes(array(input)?),
@@ -218,13 +218,13 @@ fn parse_mailbox(input: &mut Decoder<'_>) -> Result<(MailboxRef, SendKey), NotAC
     Ok((mailbox, SendKey::from_bytes(array(input)?)))
 }
 
-fn parse_outbound(input: &mut Decoder<'_>) -> Result<Capability, NotAConnection> {
+fn parse_outbound(input: &mut Decoder<'_>) -> Result<Capability, ParseConnectionError> {
     tuple(input, 3)?;
     let (mailbox, send_key) = parse_mailbox(input)?;
     Ok(Capability { mailbox, send_key })
 }
 
-fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<Rendezvous, NotAConnection> {
+fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<Rendezvous, ParseConnectionError> {
     tuple(input, 5)?;
     let (mailbox, send_key) = parse_mailbox(input)?;
     let secret = InviteSecret::from_bytes(array(input)?);
@@ -239,7 +239,7 @@ fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<Rendezvous, NotAConnectio
     })
 }
 
-fn parse_base_ref(input: &mut Decoder<'_>) -> Result<BaseId, NotAConnection> {
+fn parse_base_ref(input: &mut Decoder<'_>) -> Result<BaseId, ParseConnectionError> {
     tuple(input, 2)?;
     Ok(BaseId {
         epoch: input.u64()?,

@@ -3,12 +3,12 @@
 //!
 //! | phase | event | next phase |
 //! |---|---|---|
-//! | (none) | we take up an invite: [`Connection::request`] | `Requested` |
-//! | (none) | a request arrives at our invite: [`Connection::asked`] | `Asked` |
-//! | `Requested` | `connection.accept` arrives | `Accepted` |
-//! | `Requested` | `connection.reject` arrives | `Rejected` |
-//! | `Asked` | a person says yes: [`Connection::accept`] | `Accepting` |
-//! | `Asked` | a person says no: [`Connection::reject`] | `Rejected` |
+//! | (none) | we take up an invite: [`Connection::request`] | `RequestSent` |
+//! | (none) | a request arrives at our invite: [`Connection::receive_request`] | `RequestReceived` |
+//! | `RequestSent` | `connection.accept` arrives | `Accepted` |
+//! | `RequestSent` | `connection.reject` arrives | `Rejected` |
+//! | `RequestReceived` | a person says yes: [`Connection::accept`] | `Accepting` |
+//! | `RequestReceived` | a person says no: [`Connection::reject`] | `Rejected` |
 //! | `Accepting` | the accept is receipted, or anything but a request arrives | `Accepted` |
 //! | any but `Blocked` | a person blocks: [`Connection::block`] | `Blocked` |
 //!
@@ -19,20 +19,23 @@ mod pairing;
 mod receive;
 mod send;
 
-pub use codec::NotAConnection;
-pub use pairing::{AcceptError, Asked, RequestArgs, RequestError, Requested, fit_note};
+pub use codec::ParseConnectionError;
+pub use pairing::{
+    AcceptError, ReceivedRequest, RequestArgs, RequestError, SentRequest, truncate_note,
+};
 pub use receive::{Event, Frame, Incoming, Opened, Unopened};
 pub use send::{Outgoing, SealRefusal, Sealed};
 
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
-    ConnId, EnvelopeDirection, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey, PeerIdentity,
-    PrekeySecrets, Scope, Sessions,
+    ConnId, EnvelopeDirection, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey,
+    PeerIdentity, PrekeySecrets, Scope, Sessions,
     payload::Capability,
     prekeys::{
-        BaseId, BaseParameters, PrekeyBase, SealedPrekeysKey, next_epoch, open_prekeys, seal_prekeys,
+        BaseId, BaseParameters, PrekeyBase, SealedPrekeysKey, next_epoch, open_prekeys,
+        seal_prekeys,
     },
-    sessions::{InitiateArgs, InitReason},
+    sessions::{InitReason, InitiateArgs},
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, SendKey, Timestamp, limits};
 
@@ -69,9 +72,9 @@ impl Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// We asked and wait for the answer.
-    Requested,
+    RequestSent,
     /// The peer asked; a person has to answer.
-    Asked,
+    RequestReceived,
     /// We said yes; the peer has not confirmed that it knows.
     Accepting,
     /// Both know.
@@ -85,8 +88,8 @@ pub enum Phase {
 impl Phase {
     /// Every phase, in the order of life.
     pub const ALL: [Self; 6] = [
-        Self::Requested,
-        Self::Asked,
+        Self::RequestSent,
+        Self::RequestReceived,
         Self::Accepting,
         Self::Accepted,
         Self::Rejected,
@@ -118,7 +121,7 @@ pub struct Rendezvous {
 
 /// What the relay has to be told before a capability is handed out: open the mailbox, publish the base.
 #[derive(Debug, Clone)]
-pub struct Publishing {
+pub struct PrekeyPublication {
     /// Our mailbox.
     pub mailbox: OwnMailbox,
     /// The sealed base, for the relay.
@@ -144,7 +147,7 @@ pub struct Connection {
     pub inbound: Option<OwnMailbox>,
     /// The peer's mailbox, once we know it.
     pub outbound: Option<Capability>,
-    /// How the request travels, while there is no other way.
+    /// How the request travels, while there is no other rendezvous.
     pub rendezvous: Option<Rendezvous>,
     /// The id of our `connection.accept`, while it is not receipted.
     pub accept_id: Option<MessageId>,
@@ -189,7 +192,7 @@ impl Connection {
         me: &Identity,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
-    ) -> Option<Publishing> {
+    ) -> Option<PrekeyPublication> {
         let mailbox = self.inbound.clone()?;
         let terms = BaseParameters {
             scope: Scope::connection(&self.conn_id),
@@ -203,13 +206,13 @@ impl Connection {
         let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.inbound());
         let sealed_base = seal_prekeys(&key, &mailbox.id, None, &base, rng).ok()?;
         self.bases
-            .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
+            .retain(|base| base.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
         self.bases.push(secrets);
         self.latest_base = BaseId {
             epoch: terms.epoch,
             spk_id: terms.spk_id,
         };
-        Some(Publishing {
+        Some(PrekeyPublication {
             mailbox,
             sealed_base,
         })
@@ -217,13 +220,14 @@ impl Connection {
 
     /// Whether our base should be replaced though nobody used it.
     #[must_use]
-    pub fn base_is_old(&self, now: Timestamp) -> bool {
+    pub fn is_base_old(&self, now: Timestamp) -> bool {
         let flows = matches!(
             self.phase,
-            Phase::Requested | Phase::Accepting | Phase::Accepted
+            Phase::RequestSent | Phase::Accepting | Phase::Accepted
         );
         flows
-            && now.since(Timestamp::from_millis(self.latest_base.epoch)) >= limits::PREKEYS_ROTATION_INTERVAL
+            && now.since(Timestamp::from_millis(self.latest_base.epoch))
+                >= limits::PREKEYS_ROTATION_INTERVAL
     }
 
     /// Whether the session should be replaced.

@@ -1,6 +1,6 @@
 //! From an invite to a connection: what the acceptor sends, and what the inviter makes of it.
 
-use super::{Connection, OwnMailbox, Phase, Publishing, Rendezvous, Role};
+use super::{Connection, OwnMailbox, Phase, PrekeyPublication, Rendezvous, Role};
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
     ConnId, Identity, Incarnation, PrekeySecrets, Scope, Sessions, SignedCard,
@@ -8,7 +8,7 @@ use sealpost_e2ee::{
     payload::{Capability, ConnectionAccept, ConnectionReject, ConnectionRequest},
     plaintext::Kind,
     prekeys::{BaseId, PrekeyBase, SealedPrekeysKey, open_prekeys},
-    sessions::{Content, InitiateArgs, Pairing, InitReason, open_pairing},
+    sessions::{Content, InitReason, InitiateArgs, Pairing, open_pairing},
 };
 use sealpost_proto::{MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp, limits};
 
@@ -31,13 +31,13 @@ pub struct RequestArgs<'a> {
 }
 
 /// A connection that was just asked for.
-pub struct Requested {
+pub struct SentRequest {
     /// Its state.
     pub connection: Connection,
-    /// The inviter's card, held to the invite's fingerprint.
+    /// The inviter's card, base to the invite's fingerprint.
     pub peer_card: SignedCard,
     /// What the relay has to be told first.
-    pub publishing: Publishing,
+    pub publication: PrekeyPublication,
     /// The body of the `connection.request` to send.
     pub body: Vec<u8>,
 }
@@ -54,7 +54,7 @@ pub enum RequestError {
 }
 
 /// A request that arrived at one of our invites.
-pub struct Asked {
+pub struct ReceivedRequest {
     /// Its state.
     pub connection: Connection,
     /// The acceptor's card.
@@ -74,7 +74,7 @@ pub struct Asked {
 pub enum AcceptError {
     /// It was answered before, or it was ours.
     #[error("there is nothing to answer")]
-    NotAsked,
+    NoPendingRequest,
 }
 
 impl Connection {
@@ -86,7 +86,7 @@ impl Connection {
     pub fn request(
         args: &RequestArgs<'_>,
         rng: &mut dyn CryptoRng,
-    ) -> Result<Requested, RequestError> {
+    ) -> Result<SentRequest, RequestError> {
         let (peer_card, base) = open_invite_prekeys(args)?;
         let peer = *peer_card.identity();
         let conn_id = ConnId::derive(args.me.fingerprint(), peer.fingerprint(), &args.invite.id());
@@ -106,10 +106,10 @@ impl Connection {
         let initiated = sessions
             .initiate(&initiate, rng)
             .map_err(|_| RequestError::Untrusted)?;
-        let mailbox = draw_mailbox(rng);
+        let mailbox = generate_mailbox(rng);
         let mut connection = Self {
             role: Role::Acceptor,
-            phase: Phase::Requested,
+            phase: Phase::RequestSent,
             invite_id: args.invite.id(),
             conn_id,
             peer,
@@ -138,7 +138,7 @@ impl Connection {
             next_seq: 1,
             peer_incarnation: None,
         };
-        let publishing = connection
+        let publication = connection
             .publish_base(args.me, args.now, rng)
             .ok_or(RequestError::Untrusted)?;
         let capability = capability(args.relay, &mailbox);
@@ -147,24 +147,24 @@ impl Connection {
             note: args.note.clone(),
         }
         .encode();
-        Ok(Requested {
+        Ok(SentRequest {
             connection,
             peer_card,
-            publishing,
+            publication,
             body,
         })
     }
 
     /// Opens a request that came to one of our invites. `None`: it is discarded and counted, nothing is answered.
     #[must_use]
-    pub fn asked(
+    pub fn receive_request(
         me: &Identity,
         invite: &Invite,
         bases: &[PrekeySecrets],
         inner: &[u8],
         now: Timestamp,
         rng: &mut dyn CryptoRng,
-    ) -> Option<Asked> {
+    ) -> Option<ReceivedRequest> {
         let pairing = open_pairing(me, &invite.id(), bases, inner, now).ok()?;
         let Content::Plaintext(plaintext) = &pairing.content else {
             return None;
@@ -185,10 +185,10 @@ impl Connection {
         request: ConnectionRequest,
         message_id: MessageId,
         rng: &mut dyn CryptoRng,
-    ) -> Asked {
+    ) -> ReceivedRequest {
         let connection = Self {
             role: Role::Inviter,
-            phase: Phase::Asked,
+            phase: Phase::RequestReceived,
             invite_id: invite.id(),
             conn_id: pairing.conn_id,
             peer: *pairing.peer_card.identity(),
@@ -209,7 +209,7 @@ impl Connection {
             next_seq: 1,
             peer_incarnation: Some(pairing.new_session.peer_incarnation),
         };
-        Asked {
+        ReceivedRequest {
             connection,
             peer_card: pairing.peer_card,
             note: request.note,
@@ -223,7 +223,7 @@ impl Connection {
     /// `connection.accept` to send under `accept_id`.
     ///
     /// # Errors
-    /// [`AcceptError::NotAsked`] in every phase but [`Phase::Asked`].
+    /// [`AcceptError::NoPendingRequest`] in every phase but [`Phase::RequestReceived`].
     pub fn accept(
         &mut self,
         me: &Identity,
@@ -231,31 +231,31 @@ impl Connection {
         accept_id: MessageId,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
-    ) -> Result<(Publishing, Vec<u8>), AcceptError> {
-        if self.phase != Phase::Asked {
-            return Err(AcceptError::NotAsked);
+    ) -> Result<(PrekeyPublication, Vec<u8>), AcceptError> {
+        if self.phase != Phase::RequestReceived {
+            return Err(AcceptError::NoPendingRequest);
         }
-        let mailbox = draw_mailbox(rng);
+        let mailbox = generate_mailbox(rng);
         let body = ConnectionAccept {
             capability: capability(relay, &mailbox),
         }
         .encode();
         self.inbound = Some(mailbox);
-        let publishing = self
+        let publication = self
             .publish_base(me, now, rng)
-            .ok_or(AcceptError::NotAsked)?;
+            .ok_or(AcceptError::NoPendingRequest)?;
         self.phase = Phase::Accepting;
         self.accept_id = Some(accept_id);
-        Ok((publishing, body))
+        Ok((publication, body))
     }
 
     /// Says no to a request. Returns the body of the `connection.reject` to send.
     ///
     /// # Errors
-    /// [`AcceptError::NotAsked`] in every phase but [`Phase::Asked`].
+    /// [`AcceptError::NoPendingRequest`] in every phase but [`Phase::RequestReceived`].
     pub fn reject(&mut self, note: Option<String>) -> Result<Vec<u8>, AcceptError> {
-        if self.phase != Phase::Asked {
-            return Err(AcceptError::NotAsked);
+        if self.phase != Phase::RequestReceived {
+            return Err(AcceptError::NoPendingRequest);
         }
         self.phase = Phase::Rejected;
         Ok(ConnectionReject { note }.encode())
@@ -278,7 +278,7 @@ fn open_invite_prekeys(args: &RequestArgs<'_>) -> Result<(SignedCard, PrekeyBase
     Ok((card, base))
 }
 
-fn draw_mailbox(rng: &mut dyn CryptoRng) -> OwnMailbox {
+fn generate_mailbox(rng: &mut dyn CryptoRng) -> OwnMailbox {
     let mut id = [0; 16];
     let mut send_key = [0; 32];
     rng.fill_bytes(&mut id);
@@ -301,7 +301,7 @@ fn capability(relay: &Origin, mailbox: &OwnMailbox) -> Capability {
 
 /// A note cut to what a request may carry, on a character boundary.
 #[must_use]
-pub fn fit_note(note: &str) -> Option<String> {
+pub fn truncate_note(note: &str) -> Option<String> {
     let note = note.trim();
     let end = (0..=note.len().min(limits::REQUEST_NOTE_BYTES_MAX))
         .rev()

@@ -1,13 +1,13 @@
 //! Opening: what an envelope in our mailbox comes to, and what the node has to do about it.
 
-use super::{Connection, Phase, Publishing};
+use super::{Connection, Phase, PrekeyPublication};
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
     Identity, Plaintext,
     envelope::open_envelope,
     payload::{ConnectionAccept, ConnectionReject, Message, Receipt},
     plaintext::Kind,
-    sessions::{self, Content, Continuity, RejectReason, OpenContext, Remedy, OpenOutcome},
+    sessions::{self, Content, Continuity, OpenContext, OpenOutcome, RejectReason, Remedy},
 };
 use sealpost_proto::{MessageId, Timestamp};
 
@@ -32,11 +32,11 @@ pub struct Opened {
     /// The message to confirm, if it is one that is confirmed.
     pub receipt: Option<MessageId>,
     /// The peer began a new session: what the relay has not accepted is sealed again.
-    pub session_changed: bool,
+    pub has_new_session: bool,
     /// The new session does not prove that it continues the old one: people are shown a reset.
-    pub reset: bool,
+    pub is_reset: bool,
     /// The peer used our base: the relay gets this one in its place.
-    pub publishing: Option<Publishing>,
+    pub publication: Option<PrekeyPublication>,
 }
 
 /// An envelope of ours that could not be opened.
@@ -44,7 +44,7 @@ pub struct Unopened {
     /// The state to commit, when bookkeeping changed.
     pub connection: Option<Connection>,
     /// Why.
-    pub why: RejectReason,
+    pub reason: RejectReason,
     /// What it asks for.
     pub remedy: Remedy,
 }
@@ -65,7 +65,7 @@ pub enum Event {
     /// The peer stored or read messages of ours.
     Receipt(Receipt),
     /// A kind that this version does not show; kept and confirmed.
-    Kept {
+    Unsupported {
         /// Its frame.
         frame: Frame,
         /// Its number.
@@ -133,7 +133,7 @@ impl Connection {
                     sessions,
                     ..self.clone()
                 }),
-                why: verdict.reason,
+                reason: verdict.reason,
                 remedy: verdict.remedy,
             })),
         }
@@ -150,7 +150,7 @@ impl Connection {
             sessions: opened.sessions,
             ..self.clone()
         };
-        let (session_changed, reset) = match &opened.new_session {
+        let (has_new_session, is_reset) = match &opened.new_session {
             Some(new) => (true, new.continuity == Continuity::Reset),
             None => (false, false),
         };
@@ -161,13 +161,13 @@ impl Connection {
         if opened.newly_confirmed {
             next.drop_used_bases(opened.new_session.as_ref().map(|new| new.base));
         }
-        let publishing = if session_changed {
+        let publication = if has_new_session {
             next.publish_base(me, now, rng)
         } else {
             None
         };
         let (event, receipt) = match opened.content {
-            Content::Plaintext(plaintext) => next.take_up(plaintext),
+            Content::Plaintext(plaintext) => next.apply_plaintext(plaintext),
             Content::Unparseable => (Event::Ignored, None),
         };
         Opened {
@@ -175,9 +175,9 @@ impl Connection {
             event,
             msg_hash: opened.msg_hash,
             receipt,
-            session_changed,
-            reset,
-            publishing,
+            has_new_session,
+            is_reset,
+            publication,
         }
     }
 
@@ -190,17 +190,17 @@ impl Connection {
             .copied()
             .filter(|used| Some(*used) != current)
             .collect();
-        self.bases.retain(|held| !gone.contains(&held.base_id()));
+        self.bases.retain(|base| !gone.contains(&base.base_id()));
         self.used_bases.retain(|used| Some(*used) == current);
     }
 
     /// What a plaintext means in the present phase, and whether it is confirmed.
-    fn take_up(&mut self, plaintext: Plaintext) -> (Event, Option<MessageId>) {
+    fn apply_plaintext(&mut self, plaintext: Plaintext) -> (Event, Option<MessageId>) {
         let confirmed = Some(plaintext.message_id);
         match self.phase {
-            Phase::Requested => self.take_up_answer(&plaintext),
+            Phase::RequestSent => self.apply_response(&plaintext),
             Phase::Accepting => {
-                let event = self.take_up_in_accepting(plaintext);
+                let event = self.apply_while_accepting(plaintext);
                 let receipt = confirmed.filter(|_| event.is_confirmed());
                 (event, receipt)
             }
@@ -209,11 +209,11 @@ impl Connection {
                 let receipt = confirmed.filter(|_| event.is_confirmed());
                 (event, receipt)
             }
-            Phase::Asked | Phase::Rejected | Phase::Blocked => (Event::Ignored, None),
+            Phase::RequestReceived | Phase::Rejected | Phase::Blocked => (Event::Ignored, None),
         }
     }
 
-    fn take_up_answer(&mut self, plaintext: &Plaintext) -> (Event, Option<MessageId>) {
+    fn apply_response(&mut self, plaintext: &Plaintext) -> (Event, Option<MessageId>) {
         if plaintext.kind == Kind::CONNECTION_ACCEPT
             && let Ok(accept) = ConnectionAccept::parse(&plaintext.body)
         {
@@ -232,7 +232,7 @@ impl Connection {
     }
 
     /// Whoever confirms our accept, or sends anything else, has it.
-    fn take_up_in_accepting(&mut self, plaintext: Plaintext) -> Event {
+    fn apply_while_accepting(&mut self, plaintext: Plaintext) -> Event {
         if plaintext.kind == Kind::CONNECTION_REQUEST {
             return Event::Ignored;
         }
@@ -245,7 +245,7 @@ impl Connection {
 impl Event {
     const fn is_confirmed(&self) -> bool {
         match self {
-            Self::Accepted | Self::Message { .. } | Self::Kept { .. } => true,
+            Self::Accepted | Self::Message { .. } | Self::Unsupported { .. } => true,
             Self::Rejected(_) | Self::Receipt(_) | Self::Ignored => false,
         }
     }
@@ -263,7 +263,7 @@ fn event_of(plaintext: Plaintext) -> Event {
             Err(_) => Event::Ignored,
         },
         Kind::RECEIPT => Receipt::parse(&plaintext.body).map_or(Event::Ignored, Event::Receipt),
-        kind => Event::Kept {
+        kind => Event::Unsupported {
             frame,
             kind,
             body: plaintext.body,

@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 use sealpost_e2ee::{OuterKey, Plaintext, envelope::seal_envelope, plaintext::Kind};
 use sealpost_proto::{MailboxRef, MessageId, SendKey, Timestamp};
 
-/// Something that is on its way out.
+/// Something that is on its rendezvous out.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// What it is.
@@ -41,7 +41,7 @@ pub struct Sealed {
 pub enum SealRefusal {
     /// In this phase that kind does not flow.
     #[error("the connection is not accepted")]
-    NotYet,
+    NotAccepted,
     /// There is no session, or it cannot seal.
     #[error("the session is broken")]
     Broken,
@@ -50,10 +50,10 @@ pub enum SealRefusal {
 impl Connection {
     /// Whether something of that kind may go out in the present phase.
     #[must_use]
-    pub fn may_flow(&self, kind: Kind) -> bool {
+    pub fn can_send(&self, kind: Kind) -> bool {
         match self.phase {
-            Phase::Requested => kind == Kind::CONNECTION_REQUEST,
-            Phase::Asked | Phase::Blocked => false,
+            Phase::RequestSent => kind == Kind::CONNECTION_REQUEST,
+            Phase::RequestReceived | Phase::Blocked => false,
             Phase::Accepting => kind == Kind::CONNECTION_ACCEPT,
             Phase::Accepted => true,
             Phase::Rejected => kind == Kind::CONNECTION_REJECT,
@@ -71,10 +71,11 @@ impl Connection {
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Result<Sealed, SealRefusal> {
-        if !self.may_flow(outgoing.kind) {
-            return Err(SealRefusal::NotYet);
+        if !self.can_send(outgoing.kind) {
+            return Err(SealRefusal::NotAccepted);
         }
-        let (mailbox, send_key, key, expires_at) = self.road().ok_or(SealRefusal::NotYet)?;
+        let (mailbox, send_key, key, expires_at) =
+            self.destination().ok_or(SealRefusal::NotAccepted)?;
         let seq = outgoing.seq.unwrap_or(if has_seq(outgoing.kind) {
             self.next_seq
         } else {
@@ -107,7 +108,7 @@ impl Connection {
         })
     }
 
-    fn road(&self) -> Option<(MailboxRef, SendKey, OuterKey, Option<Timestamp>)> {
+    fn destination(&self) -> Option<(MailboxRef, SendKey, OuterKey, Option<Timestamp>)> {
         if let Some(outbound) = &self.outbound {
             let key = OuterKey::for_mailbox(&self.exp_pairing, self.role.outbound());
             return Some((

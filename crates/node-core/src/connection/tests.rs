@@ -17,7 +17,7 @@ struct World {
     relay: Origin,
     acme: Identity,
     bolt: Identity,
-    held: HeldInvite,
+    base: HeldInvite,
     sealed_prekeys: Vec<u8>,
 }
 
@@ -33,34 +33,34 @@ impl World {
         let kind = InviteKind::SingleUse {
             expires: NOW.plus(limits::INVITE_LIFETIME_DEFAULT),
         };
-        let mut held = HeldInvite::new(Invite::generate(
+        let mut base = HeldInvite::new(Invite::generate(
             kind,
             mailbox,
             *acme.fingerprint(),
             &mut rng,
         ));
         let card = acme.sign_card("Acme", NOW).unwrap();
-        let sealed = held
+        let sealed = base
             .publish_base(&acme, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, &mut rng)
             .unwrap();
-        let held = HeldInvite::parse(&held.encode()).unwrap();
+        let base = HeldInvite::parse(&base.encode()).unwrap();
         Self {
             rng,
             relay,
             acme,
             bolt,
-            held,
+            base,
             sealed_prekeys: sealed.to_vec(),
         }
     }
 
-    fn request(&mut self) -> Requested {
+    fn request(&mut self) -> SentRequest {
         let card = self.bolt.sign_card("Bolt", NOW).unwrap();
         let args = RequestArgs {
             me: &self.bolt,
             card: &card,
             relay: &self.relay,
-            invite: &self.held.invite,
+            invite: &self.base.invite,
             sealed_prekeys: &self.sealed_prekeys,
             note: Some("hello".to_owned()),
             now: NOW,
@@ -74,13 +74,13 @@ impl World {
         connection.seal(&outgoing, NOW, &mut self.rng).unwrap()
     }
 
-    fn asked(&mut self, envelope: &[u8]) -> Option<Asked> {
-        let key = OuterKey::for_invite(self.held.invite.secret());
-        let inner = open_envelope(&key, &self.held.invite.mailbox().id, envelope).unwrap();
-        Connection::asked(
+    fn asked(&mut self, envelope: &[u8]) -> Option<ReceivedRequest> {
+        let key = OuterKey::for_invite(self.base.invite.secret());
+        let inner = open_envelope(&key, &self.base.invite.mailbox().id, envelope).unwrap();
+        Connection::receive_request(
             &self.acme,
-            &self.held.invite,
-            &self.held.bases,
+            &self.base.invite,
+            &self.base.bases,
             &inner,
             NOW,
             &mut self.rng,
@@ -179,8 +179,8 @@ fn what_may_flow_follows_the_phase() {
         Kind::RECEIPT,
     ];
     let expected = |phase| match phase {
-        Phase::Requested => [true, false, false, false, false],
-        Phase::Asked | Phase::Blocked => [false; 5],
+        Phase::RequestSent => [true, false, false, false, false],
+        Phase::RequestReceived | Phase::Blocked => [false; 5],
         Phase::Accepting => [false, true, false, false, false],
         Phase::Accepted => [true; 5],
         Phase::Rejected => [false, false, true, false, false],
@@ -188,7 +188,7 @@ fn what_may_flow_follows_the_phase() {
     for phase in Phase::ALL {
         connection.phase = phase;
         assert_eq!(
-            kinds.map(|kind| connection.may_flow(kind)),
+            kinds.map(|kind| connection.can_send(kind)),
             expected(phase),
             "{phase:?}"
         );
@@ -207,13 +207,17 @@ fn every_pair_of_phase_and_answer() {
         let accepted = one
             .accept(&world.acme, &world.relay, id(9), NOW, &mut world.rng)
             .is_ok();
-        assert_eq!(accepted, phase == Phase::Asked, "{phase:?}");
+        assert_eq!(accepted, phase == Phase::RequestReceived, "{phase:?}");
         assert_eq!(one.phase, if accepted { Phase::Accepting } else { phase });
         let mut one = Connection {
             phase,
             ..connection.clone()
         };
-        assert_eq!(one.reject(None).is_ok(), phase == Phase::Asked, "{phase:?}");
+        assert_eq!(
+            one.reject(None).is_ok(),
+            phase == Phase::RequestReceived,
+            "{phase:?}"
+        );
         one.block();
         assert_eq!(one.phase, Phase::Blocked);
     }
@@ -225,7 +229,7 @@ fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
     let mallory = Identity::generate(&mut world.rng);
     let card = mallory.sign_card("Acme", NOW).unwrap();
     let forged = world
-        .held
+        .base
         .publish_base(
             &mallory,
             &card,
@@ -242,7 +246,7 @@ fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
             me: &world.bolt,
             card: &card,
             relay: &world.relay,
-            invite: &world.held.invite,
+            invite: &world.base.invite,
             sealed_prekeys: &sealed_prekeys,
             note: None,
             now: NOW,
@@ -271,8 +275,8 @@ fn a_repeated_request_goes_to_the_connection_that_it_made() {
     let first = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let second = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let acme = world.asked(&first.envelope).unwrap().connection;
-    let key = OuterKey::for_invite(world.held.invite.secret());
-    let inner = open_envelope(&key, &world.held.invite.mailbox().id, &second.envelope).unwrap();
+    let key = OuterKey::for_invite(world.base.invite.secret());
+    let inner = open_envelope(&key, &world.base.invite.mailbox().id, &second.envelope).unwrap();
     let prefix = sealpost_e2ee::sessions::prefix_hash(&inner).unwrap();
     assert!(acme.sessions.has_init_prefix(&prefix));
     let Incoming::Opened(opened) = acme.receive_inner(&world.acme, &inner, NOW, &mut world.rng)
@@ -343,7 +347,7 @@ fn an_unknown_kind_is_kept_and_confirmed() {
     let sealed = world.seal(&mut acme, Kind(0x7777), 8, b"of tomorrow");
     let opened = world.open(false, &mut bolt, &sealed.envelope);
     assert!(
-        matches!(opened.event, Event::Kept { kind: Kind(0x7777), ref body, .. } if body == b"of tomorrow")
+        matches!(opened.event, Event::Unsupported { kind: Kind(0x7777), ref body, .. } if body == b"of tomorrow")
     );
     assert_eq!(opened.receipt, Some(id(8)));
     let broken = world.seal(&mut acme, Kind::MESSAGE, 9, b"no map");
@@ -367,7 +371,7 @@ fn a_session_is_replaced_with_the_peers_prekeys_and_proves_that_it_continues() {
         &Message::text("new session").encode(),
     );
     let opened = world.open(false, &mut bolt, &sealed.envelope);
-    assert!(opened.session_changed && !opened.reset && opened.publishing.is_some());
+    assert!(opened.has_new_session && !opened.is_reset && opened.publication.is_some());
     let answer = world.seal(&mut bolt, Kind::MESSAGE, 8, &Message::text("well").encode());
     assert!(matches!(
         world.open(true, &mut acme, &answer.envelope).event,

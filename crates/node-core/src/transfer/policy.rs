@@ -1,4 +1,4 @@
-//! Which files a node fetches by itself.
+//! Which files a node downloads_automatically by itself.
 
 use std::str::FromStr;
 
@@ -19,14 +19,14 @@ pub enum DownloadPolicy {
 #[error(
     "{text:?} says not which files are fetched: \"always\", \"on_demand\" or as in \"up_to 20 MB\""
 )]
-pub struct NotAPolicy {
+pub struct ParseDownloadPolicyError {
     text: String,
 }
 
 impl DownloadPolicy {
     /// Whether a file of so many bytes is fetched by itself.
     #[must_use]
-    pub const fn fetches(self, file_bytes: u64) -> bool {
+    pub const fn downloads_automatically(self, file_bytes: u64) -> bool {
         match self {
             Self::Always => true,
             Self::UpTo(limit_bytes) => file_bytes <= limit_bytes,
@@ -36,18 +36,19 @@ impl DownloadPolicy {
 }
 
 impl FromStr for DownloadPolicy {
-    type Err = NotAPolicy;
+    type Err = ParseDownloadPolicyError;
 
     /// Reads `always`, `on_demand`, or `up_to` and a size: a number with `kB`, `MB` or nothing for bytes.
-    fn from_str(text: &str) -> Result<Self, NotAPolicy> {
+    fn from_str(text: &str) -> Result<Self, ParseDownloadPolicyError> {
         match text.trim() {
             "always" => Ok(Self::Always),
             "on_demand" => Ok(Self::OnDemand),
             other => {
                 let size = other.strip_prefix("up_to ").and_then(bytes);
-                size.map(Self::UpTo).ok_or_else(|| NotAPolicy {
-                    text: text.to_owned(),
-                })
+                size.map(Self::UpTo)
+                    .ok_or_else(|| ParseDownloadPolicyError {
+                        text: text.to_owned(),
+                    })
             }
         }
     }
@@ -96,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_limit_is_the_largest_that_is_fetched() {
-        let fetched = |policy: DownloadPolicy| [0, 10, 11].map(|bytes| policy.fetches(bytes));
+        let fetched =
+            |policy: DownloadPolicy| [0, 10, 11].map(|bytes| policy.downloads_automatically(bytes));
         assert_eq!(fetched(DownloadPolicy::UpTo(10)), [true, true, false]);
         assert_eq!(
             (

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 type Plan = Schedule<char>;
 
 /// Takes all steps that may begin now.
-fn turns(plan: &mut Plan) -> Vec<(char, Step)> {
-    std::iter::from_fn(|| plan.turn()).collect()
+fn next_steps(plan: &mut Plan) -> Vec<(char, Step)> {
+    std::iter::from_fn(|| plan.next_step()).collect()
 }
 
 fn moving(files: &[(char, u32)]) -> Plan {
     let mut plan = Plan::default();
     for (key, parts) in files {
         plan.add(*key, *parts);
-        assert_eq!(plan.turn(), Some((*key, Step::Begin)));
-        plan.begun(*key, PartSet::default());
+        assert_eq!(plan.next_step(), Some((*key, Step::Prepare)));
+        plan.prepared(*key, PartSet::default());
     }
     plan
 }
@@ -23,37 +23,37 @@ fn moving(files: &[(char, u32)]) -> Plan {
 fn a_file_begins_moves_its_parts_and_ends() {
     let mut plan = Plan::default();
     plan.add('a', 4);
-    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
-    plan.begun('a', [1, 40, 70].into_iter().collect());
+    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
+    plan.prepared('a', [1, 40, 70].into_iter().collect());
     assert_eq!(
-        turns(&mut plan),
+        next_steps(&mut plan),
         [('a', Step::Part(0)), ('a', Step::Part(2))],
-        "part 1 is there, 3 is too far ahead"
+        "part 1 is present, 3 is too far ahead"
     );
-    plan.done('a', Step::Part(2));
-    assert_eq!(turns(&mut plan), []);
-    plan.done('a', Step::Part(0));
-    assert_eq!(turns(&mut plan), [('a', Step::Part(3))]);
-    plan.done('a', Step::Part(3));
-    assert_eq!(turns(&mut plan), [('a', Step::End)]);
-    plan.done('a', Step::End);
-    assert!(!plan.knows('a'));
+    plan.succeeded('a', Step::Part(2));
+    assert_eq!(next_steps(&mut plan), []);
+    plan.succeeded('a', Step::Part(0));
+    assert_eq!(next_steps(&mut plan), [('a', Step::Part(3))]);
+    plan.succeeded('a', Step::Part(3));
+    assert_eq!(next_steps(&mut plan), [('a', Step::Finish)]);
+    plan.succeeded('a', Step::Finish);
+    assert!(!plan.contains('a'));
 }
 
 #[test]
 fn what_is_whole_already_only_ends() {
     let mut plan = Plan::default();
     plan.add('a', 48);
-    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
-    plan.begun('a', PartSet::before(48));
-    assert_eq!(turns(&mut plan), [('a', Step::End)]);
+    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
+    plan.prepared('a', PartSet::before(48));
+    assert_eq!(next_steps(&mut plan), [('a', Step::Finish)]);
 }
 
 #[test]
 fn several_files_share_what_may_move() {
     let mut plan = moving(&[('a', 9), ('b', 9), ('c', 9)]);
     assert_eq!(
-        turns(&mut plan),
+        next_steps(&mut plan),
         [
             ('a', Step::Part(0)),
             ('b', Step::Part(0)),
@@ -61,16 +61,16 @@ fn several_files_share_what_may_move() {
         ]
     );
     for (key, part) in [('b', 0), ('b', 1), ('a', 0), ('b', 2)] {
-        plan.done(key, Step::Part(part));
+        plan.succeeded(key, Step::Part(part));
         assert_eq!(
-            turns(&mut plan),
+            next_steps(&mut plan),
             [(key, Step::Part(part + 1))],
             "nobody takes another's place"
         );
     }
     plan.remove('b');
     assert_eq!(
-        turns(&mut plan),
+        next_steps(&mut plan),
         [('c', Step::Part(1))],
         "its place goes to the one whose turn was longest ago"
     );
@@ -79,9 +79,9 @@ fn several_files_share_what_may_move() {
 #[test]
 fn a_failure_leaves_one_at_a_time_and_success_brings_the_others_back() {
     let mut plan = moving(&[('a', 30), ('b', 30)]);
-    let under_way = turns(&mut plan);
+    let running = next_steps(&mut plan);
     assert_eq!(
-        under_way,
+        running,
         [
             ('a', Step::Part(0)),
             ('b', Step::Part(0)),
@@ -90,17 +90,17 @@ fn a_failure_leaves_one_at_a_time_and_success_brings_the_others_back() {
     );
     assert!(plan.failed('a', Step::Part(0)), "its first failure");
     assert!(
-        plan.knows('a') && turns(&mut plan).is_empty(),
+        plan.contains('a') && next_steps(&mut plan).is_empty(),
         "what is under way of it may still come"
     );
-    assert!(!plan.failed('a', Step::Part(1)) && !plan.knows('a'));
+    assert!(!plan.failed('a', Step::Part(1)) && !plan.contains('a'));
     let mut counts = Vec::new();
-    let mut under_way = vec![('b', Step::Part(0))];
+    let mut running = vec![('b', Step::Part(0))];
     for _ in 0..6 {
-        let (key, step) = under_way.remove(0);
-        plan.done(key, step);
-        under_way.extend(turns(&mut plan));
-        counts.push(under_way.len());
+        let (key, step) = running.remove(0);
+        plan.succeeded(key, step);
+        running.extend(next_steps(&mut plan));
+        counts.push(running.len());
     }
     assert_eq!(counts, [2, 2, 3, 3, 3, 3]);
 }
@@ -108,16 +108,16 @@ fn a_failure_leaves_one_at_a_time_and_success_brings_the_others_back() {
 #[test]
 fn what_ends_after_its_file_has_gone_changes_nothing() {
     let mut plan = moving(&[('a', 3)]);
-    assert_eq!(turns(&mut plan).len(), 3);
+    assert_eq!(next_steps(&mut plan).len(), 3);
     plan.remove('a');
-    plan.done('a', Step::Part(0));
+    plan.succeeded('a', Step::Part(0));
     assert!(!plan.failed('a', Step::Part(1)));
     plan.add('b', 3);
-    assert_eq!(turns(&mut plan), [('b', Step::Begin)]);
-    plan.done('b', Step::Part(0));
-    plan.done('b', Step::End);
+    assert_eq!(next_steps(&mut plan), [('b', Step::Prepare)]);
+    plan.succeeded('b', Step::Part(0));
+    plan.succeeded('b', Step::Finish);
     assert!(
-        turns(&mut plan).is_empty(),
+        next_steps(&mut plan).is_empty(),
         "only what is under way can end"
     );
 }
@@ -126,58 +126,58 @@ fn what_ends_after_its_file_has_gone_changes_nothing() {
 fn of_a_file_that_is_still_made_moves_what_there_is() {
     let mut plan = Plan::default();
     plan.add_early('a', 3);
-    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
-    plan.begun('a', PartSet::default());
-    assert_eq!(turns(&mut plan), []);
-    plan.made('a', 2);
+    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
+    plan.prepared('a', PartSet::default());
+    assert_eq!(next_steps(&mut plan), []);
+    plan.set_available('a', 2);
     assert_eq!(
-        turns(&mut plan),
+        next_steps(&mut plan),
         [('a', Step::Part(0)), ('a', Step::Part(1))]
     );
-    plan.made('a', 9);
-    assert_eq!(turns(&mut plan), [('a', Step::Part(2))]);
+    plan.set_available('a', 9);
+    assert_eq!(next_steps(&mut plan), [('a', Step::Part(2))]);
     for part in [1, 0, 2] {
-        assert!(plan.knows('a'));
-        plan.done('a', Step::Part(part));
+        assert!(plan.contains('a'));
+        plan.succeeded('a', Step::Part(part));
     }
-    assert!(!plan.knows('a'), "it is gone without an end");
+    assert!(!plan.contains('a'), "it is gone without an end");
 }
 
 #[test]
 fn a_file_that_is_wanted_while_it_moves_early_comes_to_its_end() {
     let mut plan = Plan::default();
     plan.add_early('a', 2);
-    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
-    plan.made('a', 1);
-    plan.begun('a', PartSet::default());
-    assert_eq!(turns(&mut plan), [('a', Step::Part(0))]);
-    plan.done('a', Step::Part(0));
-    assert_eq!(plan.keep('a'), Some(PartSet::before(1)));
+    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
+    plan.set_available('a', 1);
+    plan.prepared('a', PartSet::default());
+    assert_eq!(next_steps(&mut plan), [('a', Step::Part(0))]);
+    plan.succeeded('a', Step::Part(0));
+    assert_eq!(plan.promote('a'), Some(PartSet::before(1)));
     assert_eq!(
-        turns(&mut plan),
+        next_steps(&mut plan),
         [('a', Step::Part(1))],
-        "all of it is made"
+        "all of it is available"
     );
-    plan.done('a', Step::Part(1));
-    assert_eq!(turns(&mut plan), [('a', Step::End)]);
+    plan.succeeded('a', Step::Part(1));
+    assert_eq!(next_steps(&mut plan), [('a', Step::Finish)]);
 }
 
 #[test]
 fn what_leaves_is_not_kept() {
     let mut plan = Plan::default();
     plan.add_early('a', 9);
-    assert_eq!(turns(&mut plan), [('a', Step::Begin)]);
-    plan.made('a', 9);
-    plan.begun('a', PartSet::default());
-    assert_eq!(turns(&mut plan).len(), 3);
-    plan.leave('a');
-    assert_eq!((plan.keep('a'), turns(&mut plan).len()), (None, 0));
+    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
+    plan.set_available('a', 9);
+    plan.prepared('a', PartSet::default());
+    assert_eq!(next_steps(&mut plan).len(), 3);
+    plan.drain('a');
+    assert_eq!((plan.promote('a'), next_steps(&mut plan).len()), (None, 0));
     for part in 0..3 {
-        assert!(plan.knows('a'), "part {part} is under way");
-        plan.done('a', Step::Part(part));
+        assert!(plan.contains('a'), "part {part} is under way");
+        plan.succeeded('a', Step::Part(part));
     }
-    assert!(!plan.knows('a'));
-    plan.leave('a');
+    assert!(!plan.contains('a'));
+    plan.drain('a');
 }
 
 #[derive(Debug, Clone)]
@@ -189,7 +189,7 @@ enum Event {
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
-        2 => (1..=BLOB_PARTS_MAX, any::<u64>()).prop_map(|(parts, there)| Event::Add(parts, there)),
+        2 => (1..=BLOB_PARTS_MAX, any::<u64>()).prop_map(|(parts, present)| Event::Add(parts, present)),
         20 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Event::Ends(which, well)),
         1 => any::<usize>().prop_map(Event::Remove),
     ];
@@ -205,13 +205,13 @@ proptest! {
         prop_assert_eq!(set.first_missing(), (0..).find(|part| !parts.contains(part)).unwrap());
     }
 
-    /// Whatever comes: never too many at a time, no part twice, none that is there, none too far ahead; and whatever has a
+    /// Whatever comes: never too many at a time, no part twice, none that is present, none too far ahead; and whatever has a
     /// place and no failure comes to its end.
     #[test]
     fn any_story_keeps_the_rules(events in events()) {
         let mut plan = Schedule::<u32>::default();
-        let mut under_way: Vec<(u32, Step)> = Vec::new();
-        let mut there: HashMap<u32, (u32, PartSet)> = HashMap::new();
+        let mut running: Vec<(u32, Step)> = Vec::new();
+        let mut present: HashMap<u32, (u32, PartSet)> = HashMap::new();
         let mut begin: HashMap<u32, (u32, PartSet)> = HashMap::new();
         let mut keys = 0;
         let drain = std::iter::repeat_n(Event::Ends(0, true), 5_000);
@@ -225,43 +225,43 @@ proptest! {
                 Event::Remove(which) if keys > 0 => {
                     let key = u32::try_from(which % keys as usize).unwrap();
                     plan.remove(key);
-                    under_way.retain(|(other, _)| *other != key);
+                    running.retain(|(other, _)| *other != key);
                 }
-                Event::Ends(which, well) if !under_way.is_empty() => {
-                    let (key, step) = under_way.remove(which % under_way.len());
+                Event::Ends(which, well) if !running.is_empty() => {
+                    let (key, step) = running.remove(which % running.len());
                     match step {
                         _ if !well => drop(plan.failed(key, step)),
-                        Step::Begin => {
-                            there.insert(key, begin[&key]);
-                            plan.begun(key, begin[&key].1);
+                        Step::Prepare => {
+                            present.insert(key, begin[&key]);
+                            plan.prepared(key, begin[&key].1);
                         }
                         Step::Part(part) => {
-                            there.get_mut(&key).unwrap().1.add(part);
-                            plan.done(key, step);
+                            present.get_mut(&key).unwrap().1.add(part);
+                            plan.succeeded(key, step);
                         }
-                        Step::End => {
-                            plan.done(key, step);
-                            prop_assert!(!plan.knows(key));
+                        Step::Finish => {
+                            plan.succeeded(key, step);
+                            prop_assert!(!plan.contains(key));
                         }
                     }
                 }
                 Event::Ends(..) | Event::Remove(_) => {}
             }
-            while let Some((key, step)) = plan.turn() {
-                prop_assert!(!under_way.contains(&(key, step)), "twice at a time");
+            while let Some((key, step)) = plan.next_step() {
+                prop_assert!(!running.contains(&(key, step)), "twice at a time");
                 match step {
-                    Step::Begin => {}
+                    Step::Prepare => {}
                     Step::Part(part) => {
-                        let (parts, there) = there[&key];
-                        prop_assert!(part < parts && !there.contains(part));
-                        prop_assert!(part < there.first_missing() + PARTS_IN_FLIGHT_MAX);
+                        let (parts, present) = present[&key];
+                        prop_assert!(part < parts && !present.contains(part));
+                        prop_assert!(part < present.first_missing() + PARTS_IN_FLIGHT_MAX);
                     }
-                    Step::End => prop_assert_eq!(there[&key].1.len(), there[&key].0),
+                    Step::Finish => prop_assert_eq!(present[&key].1.len(), present[&key].0),
                 }
-                under_way.push((key, step));
+                running.push((key, step));
             }
-            prop_assert!(under_way.len() <= PARTS_IN_FLIGHT_MAX as usize);
+            prop_assert!(running.len() <= PARTS_IN_FLIGHT_MAX as usize);
         }
-        prop_assert!((0..keys).all(|key| !plan.knows(key)), "all have come to their end");
+        prop_assert!((0..keys).all(|key| !plan.contains(key)), "all have come to their end");
     }
 }

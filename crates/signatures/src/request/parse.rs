@@ -6,7 +6,7 @@ use super::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderMap;
-use sealpost_proto::{Timestamp, limits::SIGNATURE_LIFE_MAX, wire::SIGNATURE_TAG};
+use sealpost_proto::{Timestamp, limits::SIGNATURE_LIFETIME_MAX, wire::SIGNATURE_TAG};
 
 /// Seconds with more digits are not a time.
 const SECONDS_DIGITS_MAX: usize = 11;
@@ -95,7 +95,7 @@ pub(super) fn parameters(text: &str) -> Parsed<SignatureParams> {
         return malformed("the tag is not sealpost");
     }
     let (created, expires) = (seconds(fields.created)?, seconds(fields.expires)?);
-    if expires <= created || expires.since(created) > SIGNATURE_LIFE_MAX {
+    if expires <= created || expires.since(created) > SIGNATURE_LIFETIME_MAX {
         return malformed("it must expire within five minutes");
     }
     let signer = signer(string(fields.alg)?, string(fields.keyid)?)?;

@@ -5,7 +5,7 @@ use sealpost_proto::limits::{FILES_RESERVE_BYTES, FILES_RESERVE_PERCENT};
 /// Whether `needed_bytes` more leave enough of the disk for the database, so that messages still come and go when files do
 /// not.
 #[must_use]
-pub fn has_room(free_bytes: u64, disk_bytes: u64, needed_bytes: u64) -> bool {
+pub fn has_disk_space(free_bytes: u64, disk_bytes: u64, needed_bytes: u64) -> bool {
     let reserve_bytes =
         FILES_RESERVE_BYTES.min(disk_bytes / 100 * u64::from(FILES_RESERVE_PERCENT));
     needed_bytes
@@ -32,7 +32,7 @@ mod tests {
             (u64::MAX, u64::MAX, u64::MAX, false),
         ] {
             assert_eq!(
-                has_room(free, disk, needed),
+                has_disk_space(free, disk, needed),
                 fits,
                 "{free} of {disk} are free, {needed} needed"
             );
