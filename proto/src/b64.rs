@@ -1,46 +1,48 @@
-//! Bytes as base64url without padding (RFC 4648 section 5), the only form in which bytes stand in our JSON.
+//! Base64url without padding (RFC 4648, section 5), the encoding of all bytes in JSON.
 
 use base64::{
     Engine as _, alphabet, engine::general_purpose::GeneralPurpose, engine::general_purpose::NO_PAD,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Canonical only: no padding, and the unused low bits of the last character are zero.
+/// Accepts only the canonical form: no padding, and the unused low bits of the last character are
+/// zero.
 const ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD);
 
-/// Text that is not canonical base64url without padding.
+/// Error for text that is not canonical base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not base64url without padding")]
 pub struct ParseBase64Error;
 
-/// Writes bytes as base64url without padding.
+/// Encodes bytes as base64url without padding.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     ENGINE.encode(bytes)
 }
 
-/// Reads base64url without padding.
+/// Decodes base64url without padding.
 ///
 /// # Errors
-/// [`ParseBase64Error`] for any other alphabet, padding, white space or non-canonical last character.
+/// [`ParseBase64Error`] for another alphabet, padding, white space or a non-canonical last
+/// character.
 pub fn parse(text: &str) -> Result<Vec<u8>, ParseBase64Error> {
     ENGINE.decode(text).map_err(|_| ParseBase64Error)
 }
 
-/// Reads exactly `N` bytes of base64url without padding.
+/// Decodes exactly `N` bytes of base64url without padding.
 ///
 /// # Errors
-/// [`ParseBase64Error`] when the text is malformed or holds another number of bytes.
+/// [`ParseBase64Error`] if the text is malformed or encodes another number of bytes.
 pub fn parse_array<const N: usize>(text: &str) -> Result<[u8; N], ParseBase64Error> {
     parse(text)?.try_into().map_err(|_| ParseBase64Error)
 }
 
-/// Bytes that are base64url in JSON.
+/// Bytes that are encoded as base64url in JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct B64(pub Vec<u8>);
 
 impl B64 {
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         &self.0
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_canonical_form_is_read() {
+    fn only_canonical_form_parses() {
         assert_eq!(parse("_-8").unwrap(), [0xff, 0xef]);
         for bad in ["_-8=", "/+8", "_-9", "_-8 ", "_"] {
             assert_eq!(parse(bad), Err(ParseBase64Error), "{bad}");

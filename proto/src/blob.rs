@@ -1,4 +1,4 @@
-//! How a blob divides into parts (`docs/protocol.md`, *Blobs*).
+//! Division of a blob into parts (`docs/protocol.md`, *Blobs*).
 
 use crate::{
     error::ErrorCode,
@@ -6,46 +6,47 @@ use crate::{
 };
 use std::ops::Range;
 
-/// The size of a whole blob in bytes, its head included; one that has at least one part and no more than allowed.
+/// Valid size of a blob in bytes, including its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobSize(u64);
 
 impl BlobSize {
-    /// Reads a size: more than the head, at most `limit_bytes`.
+    /// Checks a size: more than the head, up to `limit_bytes`.
     ///
     /// # Errors
-    /// `malformed` for a size without content, `too_large` over the limit.
+    /// `malformed` for a size without content, `too_large` above the limit.
     pub fn parse(size_bytes: u64, limit_bytes: u64) -> Result<Self, ErrorCode> {
         let size = Self(size_bytes);
         match size_bytes {
             0..=HEAD => Err(ErrorCode::Malformed),
-            _ if size_bytes > limit_bytes || size.parts_wide() > u64::from(BLOB_PARTS_MAX) => {
+            _ if size_bytes > limit_bytes || size.part_count() > u64::from(BLOB_PARTS_MAX) => {
                 Err(ErrorCode::TooLarge)
             }
             _ => Ok(size),
         }
     }
 
-    /// The size in bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0
     }
 
-    /// How many parts it has, at least one.
+    /// Returns the number of parts, at least one.
     #[must_use]
     pub fn parts(self) -> u32 {
-        u32::try_from(self.parts_wide()).unwrap_or(u32::MAX)
+        u32::try_from(self.part_count()).unwrap_or(u32::MAX)
     }
 
-    /// The length of part `number` in bytes: part 0 also carries the head, the last may be shorter.
+    /// Returns the length of part `number` in bytes. Part 0 also carries the head; the last part
+    /// may be shorter.
     #[must_use]
     pub fn part_bytes(self, number: u32) -> Option<usize> {
         let range = self.part_range(number)?;
         usize::try_from(range.end - range.start).ok()
     }
 
-    /// Where part `number` stands in the whole blob.
+    /// Returns the byte range of part `number` in the blob.
     #[must_use]
     pub fn part_range(self, number: u32) -> Option<Range<u64>> {
         if number >= self.parts() {
@@ -59,7 +60,7 @@ impl BlobSize {
         Some(start..(HEAD + (u64::from(number) + 1) * PART).min(self.0))
     }
 
-    const fn parts_wide(self) -> u64 {
+    const fn part_count(self) -> u64 {
         self.0.saturating_sub(HEAD).div_ceil(PART)
     }
 }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_follow_one_another_without_a_gap() {
+    fn parts_are_contiguous() {
         for size in [HEAD + 1, HEAD + PART, HEAD + PART + 1, 100_687_920] {
             let blob = BlobSize::parse(size, 100_687_920).unwrap();
             let ranges: Vec<_> = (0..blob.parts())
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_of_a_blob() {
+    fn sizes_are_checked_at_their_bounds() {
         use crate::limits::{BLOB_BYTES_MAX, PART_BYTES_MAX};
         let size = |bytes| BlobSize::parse(bytes, BLOB_BYTES_MAX);
         assert_eq!(size(48), Err(ErrorCode::Malformed));

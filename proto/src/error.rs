@@ -1,5 +1,5 @@
-//! The errors of the wire: one stable code each, its HTTP status, and whether trying again can help. Sent as RFC 9457
-//! problem documents (`application/problem+json`).
+//! Error codes of the wire protocol, each with its HTTP status and whether a retry can help. They
+//! are sent as RFC 9457 problem documents (`application/problem+json`).
 
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,11 +7,11 @@ use std::fmt;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $retry:literal, $title:literal;)*) => {
-        /// What went wrong, as a word that programs can rely on.
+        /// Stable error code that programs can rely on.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum ErrorCode {
             $($(#[$doc])* #[serde(rename = $text)] $name,)*
-            /// A code of a later version of the protocol.
+            /// A code that a later version of the protocol added.
             #[serde(other, rename = "unknown")]
             Unknown,
         }
@@ -20,7 +20,7 @@ macro_rules! codes {
             /// Every code that this version can send.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The code as it stands on the wire.
+            /// Returns the code as it is sent on the wire.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -29,7 +29,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The HTTP status that goes with the code.
+            /// Returns the HTTP status of the code.
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self {
@@ -38,7 +38,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Whether the same request may succeed later without being changed.
+            /// Whether the same request, unchanged, may succeed later.
             #[must_use]
             pub const fn is_retryable(self) -> bool {
                 match self {
@@ -47,12 +47,12 @@ macro_rules! codes {
                 }
             }
 
-            /// One sentence for people.
+            /// Returns a short description for people.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self {
                     $(Self::$name => $title,)*
-                    Self::Unknown => "an error that this version does not know",
+                    Self::Unknown => "this version does not know the error code",
                 }
             }
         }
@@ -60,80 +60,81 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The body, a parameter or a header does not parse.
-    Malformed = "malformed", 400, false, "the request does not parse";
-    /// No signature where one is needed.
+    /// The body, a parameter or a header cannot be parsed.
+    Malformed = "malformed", 400, false, "the request cannot be parsed";
+    /// The route requires a signature.
     SignatureMissing = "signature_missing", 401, false, "the request is not signed";
-    /// The signature does not fit the request or the key.
-    SignatureInvalid = "signature_invalid", 401, false, "the signature is wrong";
-    /// The session ended or its key was replaced: sign in and repeat once.
+    /// The signature does not match the request or the key.
+    SignatureInvalid = "signature_invalid", 401, false, "the signature is invalid";
+    /// The session ended or its key was replaced: sign in and retry once.
     SessionInvalid = "session_invalid", 401, false, "the session has ended: sign in again";
-    /// The signature's time is too far from the relay's clock.
+    /// The signature's time differs too much from the relay's clock.
     ClockSkew = "clock_skew", 401, false, "the clocks differ by more than five minutes";
-    /// A nonce came twice.
-    NonceUsed = "nonce_used", 401, false, "this request was made before";
+    /// The nonce was used before.
+    NonceUsed = "nonce_used", 401, false, "the request was already made";
     /// No account has this key.
     AccountUnknown = "account_unknown", 401, false, "the relay does not know this account";
     /// The operator suspended the account.
     AccountSuspended = "account_suspended", 403, false, "the operator of the relay suspended this account";
-    /// The relay takes no new accounts.
-    RegistrationClosed = "registration_closed", 403, false, "the relay takes no new accounts";
-    /// A registration token is needed, or this one is not good.
-    RegistrationTokenInvalid = "registration_token_invalid", 403, false, "the registration token is missing or wrong";
-    /// Admin API only: the token is missing or wrong.
-    AdminTokenInvalid = "admin_token_invalid", 401, false, "the admin token is missing or wrong";
-    /// Admin API only: asked by another name than this machine's, or from a page of another site.
-    HostForbidden = "host_forbidden", 403, false, "the admin API answers only to this machine by its own name";
-    /// The proof does not fit the mailbox's keys.
-    ProofInvalid = "proof_invalid", 403, false, "the proof for the mailbox is wrong";
-    /// Nothing of the account's has this id or path.
-    NotFound = "not_found", 404, false, "there is nothing here";
-    /// No such mailbox, or it was closed.
-    MailboxUnknown = "mailbox_unknown", 404, false, "there is no such mailbox, or it was closed";
-    /// The path exists, the method does not.
-    MethodNotAllowed = "method_not_allowed", 405, false, "this method does not exist here";
-    /// The same id with another content.
-    Conflict = "conflict", 409, false, "the id is in use with another content";
-    /// The envelope is leased, stored or ended.
-    TooLate = "too_late", 409, false, "it is too late for that";
-    /// Parts are missing, or the digest over them differs.
-    BlobIncomplete = "blob_incomplete", 409, false, "the blob is not complete";
+    /// The relay accepts no new accounts.
+    RegistrationClosed = "registration_closed", 403, false, "the relay accepts no new accounts";
+    /// A registration token is required, or the given one is invalid.
+    RegistrationTokenInvalid = "registration_token_invalid", 403, false, "the registration token is missing or invalid";
+    /// Admin API only: the token is missing or invalid.
+    AdminTokenInvalid = "admin_token_invalid", 401, false, "the admin token is missing or invalid";
+    /// Admin API only: the `Host` is not this machine, or the request comes from another site's
+    /// page.
+    HostForbidden = "host_forbidden", 403, false, "the admin API accepts only requests from this machine";
+    /// The proof does not match the mailbox's keys.
+    ProofInvalid = "proof_invalid", 403, false, "the proof for the mailbox is invalid";
+    /// The account has nothing with this id or path.
+    NotFound = "not_found", 404, false, "not found";
+    /// The mailbox does not exist or was closed.
+    MailboxUnknown = "mailbox_unknown", 404, false, "the mailbox does not exist or was closed";
+    /// The path exists but does not support the method.
+    MethodNotAllowed = "method_not_allowed", 405, false, "the path does not support this method";
+    /// The id is in use with different content.
+    Conflict = "conflict", 409, false, "the id is in use with different content";
+    /// The envelope is leased, stored or in another final state.
+    TooLate = "too_late", 409, false, "the envelope can no longer be recalled";
+    /// Parts are missing, or their digest differs.
+    BlobIncomplete = "blob_incomplete", 409, false, "the blob is incomplete";
     /// `If-Match` did not match.
-    PreconditionFailed = "precondition_failed", 412, false, "it was changed meanwhile";
+    PreconditionFailed = "precondition_failed", 412, false, "the resource was changed in the meantime";
     /// Over a size limit.
-    TooLarge = "too_large", 413, false, "the request is over a limit";
-    /// Not the content type the route takes.
-    UnsupportedMediaType = "unsupported_media_type", 415, false, "the content type is not the one expected here";
-    /// A stretch that lies beyond the end.
+    TooLarge = "too_large", 413, false, "the request exceeds a limit";
+    /// The route does not accept this content type.
+    UnsupportedMediaType = "unsupported_media_type", 415, false, "the content type is not supported";
+    /// The requested range lies beyond the end.
     RangeNotSatisfiable = "range_not_satisfiable", 416, false, "the range lies beyond the end";
-    /// Bytes that cannot be an envelope: not a legal size.
-    EnvelopeInvalid = "envelope_invalid", 422, false, "these bytes cannot be an envelope";
+    /// The size is not a valid envelope size.
+    EnvelopeInvalid = "envelope_invalid", 422, false, "the size is not a valid envelope size";
     /// The expiry has passed.
     EnvelopeExpired = "envelope_expired", 422, false, "the envelope has expired";
-    /// A part with the wrong number, length or digest.
-    PartInvalid = "part_invalid", 422, false, "the part does not fit its blob";
-    /// The webhook's address may not be called, or it did not answer the challenge.
-    WebhookInvalid = "webhook_invalid", 422, false, "the webhook did not answer the challenge";
-    /// The mailbox holds all it can.
+    /// The number, length or digest of the part is wrong.
+    PartInvalid = "part_invalid", 422, false, "the part does not belong to the blob";
+    /// The webhook's address is not allowed, or it failed the challenge.
+    WebhookInvalid = "webhook_invalid", 422, false, "the webhook failed the challenge";
+    /// The mailbox has reached its limit.
     MailboxFull = "mailbox_full", 429, true, "the mailbox is full";
     /// The operator suspended the account of the mailbox.
     MailboxSuspended = "mailbox_suspended", 429, true, "the operator of the relay suspended the mailbox's account";
-    /// An earlier item of the request for the same mailbox was refused for a passing reason.
+    /// An earlier envelope of the request for the same mailbox was refused for a retryable reason.
     AfterRefused = "after_refused", 429, true, "an earlier envelope for this mailbox was refused";
     /// Too many requests.
     RateLimited = "rate_limited", 429, true, "too many requests";
-    /// The account's storage is used up.
-    QuotaExceeded = "quota_exceeded", 429, true, "the account's quota is used up";
-    /// A mailbox or blob of another relay.
-    ForeignRelayUnsupported = "foreign_relay_unsupported", 501, false, "the relay does not reach other relays yet";
-    /// Too much at once.
+    /// The account's quota is exhausted.
+    QuotaExceeded = "quota_exceeded", 429, true, "the account's quota is exhausted";
+    /// The mailbox or blob belongs to another relay.
+    ForeignRelayUnsupported = "foreign_relay_unsupported", 501, false, "the relay does not support other relays yet";
+    /// The relay is overloaded.
     Overloaded = "overloaded", 503, true, "the relay is busy";
-    /// Stopping or starting.
+    /// The relay is starting or shutting down.
     Unavailable = "unavailable", 503, true, "the relay is not ready";
-    /// The disk is full.
+    /// The relay's disk is full.
     StorageFull = "storage_full", 507, true, "the relay's disk is full";
-    /// Our own fault.
-    Internal = "internal", 500, true, "the relay failed";
+    /// Internal error of the relay.
+    Internal = "internal", 500, true, "internal error of the relay";
 }
 
 impl fmt::Display for ErrorCode {
@@ -142,29 +143,29 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A problem document (RFC 9457). `type` is absent (`about:blank`); `code` is what programs read.
+/// Problem document (RFC 9457). `type` is absent (`about:blank`); programs read `code`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{code}: {detail}")]
 pub struct Problem {
     /// The stable code.
     pub code: ErrorCode,
-    /// The code's sentence.
+    /// Short description of the code.
     pub title: String,
-    /// The HTTP status, again.
+    /// HTTP status, as in the response.
     pub status: u16,
-    /// What exactly, and what to do.
+    /// Details of this occurrence and what to do about it.
     pub detail: String,
-    /// When to try again, as in the header `Retry-After`, but in milliseconds.
+    /// Delay before a retry in milliseconds; the header `Retry-After` has it in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// The relay's clock, with `clock_skew`.
+    /// The relay's time; present with `clock_skew`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_time: Option<Timestamp>,
 }
 
 impl Problem {
-    /// A problem with its detail.
+    /// Creates a problem with its detail.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self {
@@ -177,14 +178,14 @@ impl Problem {
         }
     }
 
-    /// The same, with the time after which another try makes sense.
+    /// Sets the delay before a retry.
     #[must_use]
     pub const fn retry_after_ms(mut self, millis: u64) -> Self {
         self.retry_after_ms = Some(millis);
         self
     }
 
-    /// The same, with the relay's clock.
+    /// Sets the relay's time.
     #[must_use]
     pub const fn relay_time(mut self, now: Timestamp) -> Self {
         self.relay_time = Some(now);
@@ -204,9 +205,9 @@ impl utoipa::PartialSchema for ErrorCode {
         let table = Self::ALL
             .iter()
             .fold(String::from(TABLE_HEAD), |table, code| {
-                let again = if code.is_retryable() { "yes" } else { "no" };
+                let retryable = if code.is_retryable() { "yes" } else { "no" };
                 format!(
-                    "{table}| `{code}` | {} | {again} | {} |\n",
+                    "{table}| `{code}` | {} | {retryable} | {} |\n",
                     code.status(),
                     code.title()
                 )
@@ -223,15 +224,15 @@ impl utoipa::PartialSchema for ErrorCode {
 impl utoipa::ToSchema for ErrorCode {}
 
 #[cfg(feature = "openapi")]
-const TABLE_HEAD: &str = "What went wrong, as a word that programs can rely on.\n\n\
-                          | code | status | the same again may succeed later | meaning |\n|---|---|---|---|\n";
+const TABLE_HEAD: &str = "Stable error code that programs can rely on.\n\n\
+                          | code | status | retryable | meaning |\n|---|---|---|---|\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_distinct_and_read_back() {
+    fn codes_are_distinct_and_round_trip() {
         let mut seen = std::collections::BTreeSet::new();
         for &code in ErrorCode::ALL {
             assert!(seen.insert(code.as_str()));

@@ -1,9 +1,11 @@
-//! The words of Sealpost: ids, statuses and their legal moves, limits, error codes and wire types.
+//! Shared vocabulary of Sealpost: ids, statuses and their transitions, limits, error codes and wire
+//! types.
 //!
-//! Floor 0 of the house: everything else may use these words, and they use nothing of ours. Nothing here touches a
-//! disk, a socket, a clock or a random source, and nothing here encrypts.
+//! This is the lowest layer: every other crate may depend on it, and it depends on none of them. It
+//! does no I/O, reads no clock, generates no random numbers and does not encrypt.
 //!
-//! Start reading at [`status`], then [`wire`]. The routes these types travel on are in `docs/protocol.md`.
+//! Start reading at [`status`], then [`wire`]. The routes that carry these types are in
+//! `docs/protocol.md`.
 
 #![warn(missing_docs)]
 

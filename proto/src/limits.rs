@@ -1,4 +1,4 @@
-//! Every limit, with its unit in its name. Nothing anywhere is unlimited; whoever needs a new bound puts it here.
+//! Every limit, with its unit in its name. Nothing is unlimited: new bounds are added here.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub const MESSAGE_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Body of one plaintext inside the ratchet.
 pub const PLAINTEXT_BODY_BYTES_MAX: usize = 240 * 1024;
-/// Files of one message.
+/// Files attached to one message.
 pub const FILES_PER_MESSAGE_MAX: usize = 5;
 /// Plaintext of one file.
 pub const FILE_BYTES_MAX: u64 = 100_000_000;
-/// Plaintext of all files of one message, before configuration lowers it.
+/// Plaintext of all files of one message; configuration can lower it.
 pub const MESSAGE_FILES_BYTES_MAX: u64 = 500_000_000;
-/// Name of a file as it is shown and sent, as UTF-8.
+/// File name as it is displayed and sent, as UTF-8.
 pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Media type of a file.
 pub const MIME_BYTES_MAX: usize = 127;
@@ -26,155 +26,161 @@ pub const MIME_BYTES_MAX: usize = 127;
 pub const RECIPIENTS_PER_MESSAGE_MAX: usize = 256;
 /// Name on an identity card, as UTF-8.
 pub const CARD_NAME_BYTES_MAX: usize = 64;
-/// Note that goes with a connection request, as UTF-8.
+/// Note that accompanies a connection request, as UTF-8.
 pub const REQUEST_NOTE_BYTES_MAX: usize = 200;
 /// Message ids in one receipt.
 pub const RECEIPT_IDS_MAX: usize = 64;
-/// Links of one message.
+/// Links in one message.
 pub const LINKS_PER_MESSAGE_MAX: usize = 64;
 /// URL, object id, name or icon of a link, as UTF-8.
 pub const LINK_TEXT_BYTES_MAX: usize = 2_048;
-/// A reaction, as UTF-8: one emoji with all its joiners.
+/// Reaction, as UTF-8: one emoji with all its joiners.
 pub const REACTION_BYTES_MAX: usize = 64;
 /// Name of a chat, as UTF-8.
 pub const CHAT_NAME_BYTES_MAX: usize = 200;
 /// Description of a chat, as UTF-8.
 pub const CHAT_DESCRIPTION_BYTES_MAX: usize = 2_048;
-/// Participants that one event of a chat names.
+/// Participants named by one chat event.
 pub const PARTICIPANTS_PER_EVENT_MAX: usize = 256;
-/// A signed card inside a payload, or a rotated one with its extra signature.
+/// Signed card inside a payload, or a rotated card with its additional signature.
 pub const CARD_BYTES_MAX: usize = 512;
-/// Entries of one CBOR map, unknown ones included.
+/// Entries of one CBOR map, including unknown ones.
 pub const MAP_ENTRIES_MAX: u64 = 32;
-/// First bytes of a file by which its type is told.
+/// Leading bytes of a file that are inspected to detect its type.
 pub const SNIFFED_BYTES: usize = 8 * 1024;
-/// A preview of an image, as it travels in a message.
+/// Image preview as it is sent in a message.
 pub const PREVIEW_BYTES_MAX: usize = 16 * 1024;
-/// The longer side of a preview, in pixels.
+/// Longer side of a preview, in pixels.
 pub const PREVIEW_SIDE_MAX: u32 = 256;
-/// An image of which a preview is made.
+/// Size of an image for which a preview is generated.
 pub const PREVIEW_SOURCE_BYTES_MAX: u64 = 64_000_000;
-/// Its pixels.
+/// Pixels of an image for which a preview is generated.
 pub const PREVIEW_SOURCE_PIXELS_MAX: u64 = 64_000_000;
-/// Its longer side, in pixels.
+/// Longer side, in pixels, of an image for which a preview is generated.
 pub const PREVIEW_SOURCE_SIDE_MAX: u32 = 32_768;
-/// Its pixels when it is a progressive JPEG, which cannot be decoded line by line.
+/// Pixels of a progressive JPEG for which a preview is generated. Such an image cannot be decoded
+/// line by line, so the limit is lower.
 pub const PREVIEW_SOURCE_PROGRESSIVE_PIXELS_MAX: u64 = 2_000_000;
-/// What a decoder may take for lines or a picture that is already scaled down.
+/// Memory that a decoder may use for lines or for a picture that is already scaled down.
 pub const PREVIEW_MEMORY_BYTES: usize = 8 * 1024 * 1024;
-/// How long making a preview may take.
+/// Time that generating a preview may take.
 pub const PREVIEW_TIME_MAX: Duration = Duration::from_secs(10);
-/// Extension that survives when the name of a file is cut, with its dot, as UTF-8.
+/// Extension that is preserved when a file name is truncated, including the dot, as UTF-8.
 pub const FILE_EXTENSION_BYTES_MAX: usize = 16;
-/// How deep quotes, lists and emphasis may stand in each other; what is deeper is shown flat. The work of an HTML parser
-/// grows with the square of the depth.
+/// Nesting depth of quotes, lists and emphasis; deeper levels are rendered flat. The work of an
+/// HTML parser grows with the square of the depth.
 pub const MARKDOWN_DEPTH_MAX: usize = 32;
 
 // --- envelopes and relays ---
 
-/// Longest origin of a relay.
+/// Origin of a relay.
 pub const ORIGIN_BYTES_MAX: usize = 100;
 /// Smallest envelope.
 pub const ENVELOPE_BYTES_MIN: usize = 2 * 1024;
 /// Largest envelope: Padmé up to 256 KiB.
 pub const ENVELOPE_BYTES_MAX: usize = 256 * 1024;
-/// Send keys of one mailbox: a second one while a peer moves from one to the other.
+/// Send keys of one mailbox: a peer that rotates its key uses two for a while.
 pub const SEND_KEYS_MAX: usize = 2;
-/// A sealed prekey base at the relay, exactly.
+/// Exact size of a sealed prekey base at the relay.
 pub const SEALED_PREKEYS_BYTES: usize = 2_048;
 /// Envelopes in one request.
 pub const ENVELOPES_PER_REQUEST_MAX: usize = 100;
-/// Body of one request of envelopes, as JSON.
+/// JSON body of one request that submits envelopes.
 pub const ENVELOPES_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Body of any other JSON request to a relay.
 pub const JSON_REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// Longest life of an envelope (`MAX_LIFE`).
+/// Longest lifetime of an envelope (`MAX_LIFE` in `docs/e2ee.md`).
 pub const ENVELOPE_LIFETIME_MAX: Duration = DAY.saturating_mul(30);
-/// Life of an envelope whose sender asks for none.
+/// Lifetime of an envelope whose sender requests none.
 pub const ENVELOPE_LIFETIME_DEFAULT: Duration = DAY.saturating_mul(7);
-/// How much longer than [`ENVELOPE_LIFETIME_MAX`] a relay remembers an envelope's digest.
+/// Time beyond [`ENVELOPE_LIFETIME_MAX`] for which a relay retains an envelope's digest.
 pub const DIGEST_RETENTION_AFTER_LIFETIME: Duration = DAY.saturating_mul(7);
-/// Envelopes that may wait in one mailbox, before configuration.
+/// Envelopes waiting in one mailbox (default, configurable).
 pub const MAILBOX_ENVELOPES_MAX: u64 = 10_000;
-/// Bytes of envelopes that may wait in one mailbox, before configuration.
+/// Bytes of envelopes waiting in one mailbox (default, configurable).
 pub const MAILBOX_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Envelopes that may wait in all mailboxes of one account, before configuration.
+/// Envelopes waiting in all mailboxes of one account (default, configurable).
 pub const ACCOUNT_ENVELOPES_MAX: u64 = 1_000_000;
-/// Bytes of envelopes that may wait in all mailboxes of one account, before configuration.
+/// Bytes of envelopes waiting in all mailboxes of one account (default, configurable).
 pub const ACCOUNT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
-/// Mailboxes of one account, before configuration.
+/// Mailboxes of one account (default, configurable).
 pub const ACCOUNT_MAILBOXES_MAX: u64 = 100_000;
-/// Blobs of one account, before configuration.
+/// Blobs of one account (default, configurable).
 pub const ACCOUNT_BLOBS_MAX: u64 = 100_000;
-/// Bytes of blobs of one account, before configuration.
+/// Bytes of all blobs of one account (default, configurable).
 pub const ACCOUNT_BLOB_BYTES_MAX: u64 = 20_000_000_000;
-/// A sealed checkpoint.
+/// Sealed checkpoint.
 pub const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
-/// A webhook's URL.
+/// URL of a webhook.
 pub const WEBHOOK_URL_BYTES_MAX: usize = 2_048;
 
 // --- blobs ---
 
 /// Plaintext of one STREAM chunk.
 pub const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks of one part.
+/// Chunks in one part.
 pub const CHUNKS_PER_PART: usize = 32;
-/// Salt and commitment in front of the first chunk.
+/// Salt and commitment that precede the first chunk.
 pub const BLOB_HEAD_BYTES: usize = 48;
-/// One part without the head: 32 chunks of 64 KiB with a 16-byte tag each.
+/// One part without the head: 32 chunks of 64 KiB, each with a 16-byte tag.
 pub const PART_BYTES: usize = CHUNKS_PER_PART * (CHUNK_BYTES + 16);
-/// The largest part: part 0 also carries the head.
+/// Largest part: part 0 also carries the head.
 pub const PART_BYTES_MAX: usize = PART_BYTES + BLOB_HEAD_BYTES;
-/// Largest blob: 100,000,000 bytes padded, sealed, with its head.
+/// Largest blob: 100,000,000 bytes padded and sealed, including the head.
 pub const BLOB_BYTES_MAX: u64 = 100_687_920;
 /// Parts of the largest blob.
 pub const BLOB_PARTS_MAX: u32 = 48;
-/// How much longer than its message a blob lives at least.
+/// Minimum time for which a blob outlives its message.
 pub const BLOB_LIFETIME_AFTER_MESSAGE: Duration = DAY.saturating_mul(7);
-/// The node of a blob's owner asks for a longer life once this much of the one that its waiting messages need is used up.
+/// Interval at which a node extends the lifetime of its blobs while messages that reference them
+/// are waiting.
 pub const BLOB_EXTENSION_INTERVAL: Duration = DAY;
-/// Longest life of a blob.
+/// Longest lifetime of a blob.
 pub const BLOB_LIFETIME_MAX: Duration = DAY.saturating_mul(37);
 
 // --- requests ---
 
-/// Longest time between `created` and `expires` of a request's signature, and how far a clock may be off.
+/// Longest time between `created` and `expires` of a request signature, and the tolerated clock
+/// difference.
 pub const SIGNATURE_LIFETIME_MAX: Duration = Duration::from_secs(300);
-/// Life of a signed-in session.
+/// Lifetime of a session.
 pub const SESSION_LIFETIME: Duration = HOUR;
 /// Longest long poll.
 pub const PULL_WAIT_MAX: Duration = Duration::from_secs(25);
-/// A proof for reading prekeys is good for this long, either way.
+/// Tolerated difference, in either direction, between the clock and the time of a proof for reading
+/// prekeys.
 pub const READ_PROOF_LIFETIME: Duration = Duration::from_secs(300);
-/// Nonce of a request's signature.
+/// Nonce of a request signature.
 pub const NONCE_CHARS_MAX: usize = 64;
-/// How far the time of a webhook call may be from the receiver's clock, either way.
+/// Tolerated difference, in either direction, between the receiver's clock and the time of a
+/// webhook call.
 pub const WEBHOOK_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Signatures in the header of one webhook call.
 pub const WEBHOOK_SIGNATURES_MAX: usize = 8;
-/// Bytes of envelopes that a node submits in one request; as base64 they stay under [`ENVELOPES_REQUEST_BYTES_MAX`].
+/// Bytes of envelopes that a node submits in one request; base64 keeps them under
+/// [`ENVELOPES_REQUEST_BYTES_MAX`].
 pub const SUBMISSION_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Time for a connection to a relay.
+/// Timeout for connecting to a relay.
 pub const RELAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for one call of a relay, long polls and parts excepted.
+/// Timeout of one request to a relay, except long polls and parts.
 pub const RELAY_CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for one part of a blob, either way: two megabytes over a line of 64 kbit/s.
+/// Timeout for transferring one part of a blob: two megabytes over a line of 64 kbit/s.
 pub const PART_TIMEOUT: Duration = Duration::from_secs(300);
-/// Bytes of a part that must come in a second on average, once [`BODY_GRACE`] is over.
+/// Minimum average rate, in bytes per second, at which a part must arrive after [`BODY_GRACE`].
 pub const PART_BYTES_PER_SECOND_MIN: u32 = 7 * 1024;
-/// How much later than asked a long poll may be answered.
+/// Time beyond the requested wait for which a client waits for the response to a long poll.
 pub const PULL_GRACE: Duration = Duration::from_secs(15);
-/// Most of a relay's problem that is read.
+/// Bytes that a client reads of a relay's problem document.
 pub const PROBLEM_BYTES_MAX: usize = 64 * 1024;
-/// How long a client keeps a resting connection: shorter than [`HEADER_READ_TIMEOUT`], so that none is used in the moment
-/// in which the other side closes it.
+/// Time after which a client closes an idle connection. It is shorter than [`HEADER_READ_TIMEOUT`],
+/// so that a client does not reuse a connection that the server is closing.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(8);
-/// Resting connections that a client keeps for one host.
+/// Idle connections that a client retains per host.
 pub const CLIENT_IDLE_PER_HOST_MAX: usize = 8;
 
 // --- delivery ---
 
-/// Envelopes in one delivery batch, as bytes before base64.
+/// Envelopes in one delivery batch, in bytes before base64.
 pub const DELIVERY_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Envelopes and events in one delivery batch.
 pub const DELIVERY_BATCH_ITEMS_MAX: usize = 256;
@@ -182,301 +188,313 @@ pub const DELIVERY_BATCH_ITEMS_MAX: usize = 256;
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 /// Longest delay of the backoff.
 pub const BACKOFF_MAX: Duration = HOUR;
-/// Shortest `Retry-After` that is honoured: whoever asks to be called again at once is called a second later.
+/// Shortest `Retry-After` that is honoured; a shorter one is raised to it.
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Longest `Retry-After` that is honoured.
 pub const RETRY_AFTER_MAX: Duration = DAY;
-/// Refused calls in a row after which a webhook is switched off.
+/// Consecutive refused calls after which a webhook is switched off.
 pub const REFUSED_CALLS_MAX: u32 = 10;
-/// Failures of one envelope alone, while others pass, after which it is set aside.
+/// Failures of an envelope that is sent alone, while others succeed, after which it is set aside.
 pub const ENVELOPE_FAILURES_MAX: u32 = 3;
-/// Answers `later` for one envelope, while others pass, after which it is set aside.
+/// Outcomes `later` for one envelope, while others succeed, after which it is set aside.
 pub const ENVELOPE_DEFERRALS_MAX: u32 = 10;
-/// How often an envelope that is set aside is tried again.
+/// Interval between attempts for an envelope that is set aside.
 pub const SET_ASIDE_RETRY_INTERVAL: Duration = HOUR;
-/// Longest webhook call.
+/// Timeout of a webhook call.
 pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
-/// Longest webhook call that begins while more than half of the calls that may be under way are.
+/// Timeout of a webhook call that starts while more than half of the call slots are in use.
 pub const WEBHOOK_TIMEOUT_UNDER_LOAD: Duration = Duration::from_secs(3);
-/// Most of a webhook's answer that is read.
+/// Bytes that a relay reads of a webhook's response.
 pub const WEBHOOK_RESPONSE_BYTES_MAX: usize = 64 * 1024;
-/// Time for a connection to one address of a webhook.
+/// Timeout for connecting to one address of a webhook.
 pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses of one name that are tried for a webhook call.
+/// Addresses of one host name that are tried for a webhook call.
 pub const ADDRESSES_TRIED_MAX: usize = 3;
-/// Body of one webhook call that a node takes: a batch as base64, with room for what frames it.
+/// Body of one webhook call that a node accepts: a batch as base64, plus its JSON.
 pub const WEBHOOK_CALL_BYTES_MAX: usize = 2 * DELIVERY_BATCH_BYTES_MAX;
-/// Calls that are under way when a relay stops have this long to end; then their leases are given back.
+/// Time that running webhook calls have to finish when a relay shuts down; then their leases are
+/// released.
 pub const WEBHOOK_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Batches of one lane in a row before other lanes get their turn.
+/// Consecutive batches of one lane before other lanes are served.
 pub const LANE_BATCHES_MAX: u32 = 16;
 /// Lease of a batch that was pulled or is being delivered.
 pub const LEASE_DURATION: Duration = MINUTE;
-/// How often a webhook node also pulls.
+/// Interval at which a node with a webhook also pulls.
 pub const WEBHOOK_NODE_PULL_INTERVAL: Duration = Duration::from_secs(900);
-/// An account's contacts bring the next call of a failing webhook forward, but calls stay this far apart.
+/// Shortest time between calls of a failing webhook. A contact of the account brings the next call
+/// forward, but no closer than this to the previous one.
 pub const CONTACT_RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Envelopes and events in one call of a webhook whose last call failed.
 pub const PROBE_ITEMS_MAX: usize = 32;
-/// Bytes of envelopes in one call of a webhook whose last call failed, unless one alone is larger.
+/// Bytes of envelopes in one call of a webhook whose last call failed, unless a single envelope is
+/// larger.
 pub const PROBE_BYTES_MAX: usize = 16 * 1024;
-/// Webhook calls of one relay at a time, besides those of webhooks whose last call failed.
+/// Concurrent webhook calls of one relay, not counting webhooks whose last call failed.
 pub const WEBHOOK_CALLS_MAX: usize = 512;
-/// Calls of webhooks whose last call failed, at a time.
+/// Concurrent calls of webhooks whose last call failed.
 pub const FAILING_CALLS_MAX: usize = 128;
-/// Calls of webhooks whose last call failed that fail again, in a second.
+/// Calls per second that fail again on webhooks whose last call failed.
 pub const FAILING_CALLS_PER_SECOND: u64 = 100;
-/// Lanes that are due of which a relay's scheduler knows at a time; it reads the next ones when these have begun.
+/// Due lanes that a relay's scheduler loads at a time; it loads more once these have started.
 pub const DUE_LANES_MAX: usize = 256;
-/// Bytes of envelopes that a relay holds in memory for webhook calls and pulls, besides what each call has of its own.
+/// Bytes of envelopes that a relay holds in memory for webhook calls and pulls, in addition to the
+/// reservation of each call.
 pub const DELIVERY_MEMORY_SHARED_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of envelopes that each of [`WEBHOOK_CALLS_MAX`] calls may hold in memory whatever the others do.
+/// Bytes of envelopes reserved for each of [`WEBHOOK_CALLS_MAX`] calls.
 pub const DELIVERY_MEMORY_PER_CALL_BYTES: usize = 8 * 1024;
-/// How long a call waits for room in that memory before its lease is given back.
+/// Time that a call waits for that memory before its lease is released.
 pub const DELIVERY_MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of envelopes that a relay holds in memory for calls of webhooks whose last call failed.
 pub const FAILING_MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-// --- how often a relay may be asked, before configuration ---
+// --- rate limits of a relay (defaults, configurable) ---
 
-/// Requests of one account in a second, over time.
+/// Sustained requests per second of one account.
 pub const REQUESTS_PER_SECOND_MAX: u32 = 200;
-/// Requests of one account at once.
+/// Burst of requests of one account.
 pub const REQUESTS_BURST_MAX: u32 = 1_000;
-/// Envelopes of one account in a minute.
+/// Envelopes per minute of one account.
 pub const ENVELOPES_PER_MINUTE_MAX: u32 = 30_000;
-/// Bytes of parts of blobs that one account uploads in a day.
+/// Bytes of blob parts that one account uploads per day.
 pub const BLOB_BYTES_PER_DAY_MAX: u64 = 100_000_000_000;
-/// Requests without a session in a minute from one address.
+/// Requests per minute without a session from one IP address.
 pub const ADDRESS_REQUESTS_PER_MINUTE_MAX: u32 = 600;
-/// Addresses that are counted one by one.
+/// IP addresses that the rate limiter counts individually.
 pub const TRACKED_ADDRESSES_MAX: usize = 100_000;
 
-// --- what a relay holds and answers ---
+// --- resources of a relay ---
 
-/// Parts of blobs that come to a relay at a time, and as many that go; of each a stretch is in memory.
+/// Concurrent uploads of blob parts at a relay, and the same number of downloads. One segment of
+/// each is in memory.
 pub const PART_TRANSFERS_MAX: usize = 64;
-/// Of those, the parts of one account.
+/// Concurrent part transfers of one account in each direction.
 pub const PART_TRANSFERS_PER_ACCOUNT_MAX: usize = 4;
-/// Of those, the parts that a node moves at a time each way: one place stays free for a part whose connection hangs.
+/// Concurrent part transfers of a node in each direction. One less than
+/// [`PART_TRANSFERS_PER_ACCOUNT_MAX`], which leaves a slot for a part whose connection hangs.
 pub const PARTS_IN_FLIGHT_MAX: u32 = 3;
-/// Bytes of request bodies, parts excepted, that a relay holds in memory at a time.
+/// Bytes of request bodies, except parts, that a relay holds in memory.
 pub const REQUEST_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Accounts whose long polls a relay holds open at a time; more are answered at once.
+/// Accounts with an open long poll; the relay responds to further ones immediately.
 pub const LONG_POLLS_MAX: usize = 10_000;
-/// Long polls of one account that a relay holds open at a time; more are answered at once.
+/// Open long polls of one account; the relay responds to further ones immediately.
 pub const LONG_POLLS_PER_ACCOUNT_MAX: usize = 8;
-/// How much of a part is in a relay's memory while it comes or goes.
+/// Bytes of a part that are in memory during its transfer.
 pub const PART_SEGMENT_BYTES: usize = 128 * 1024;
-/// Accounts whose facts a relay keeps in memory.
+/// Accounts in a relay's account cache.
 pub const ACCOUNT_CACHE_ENTRIES_MAX: usize = 20_000;
 /// Mailboxes on one page of a list.
 pub const MAILBOXES_PER_PAGE: usize = 500;
-/// An upload of a blob that is not complete is given up this long after its last part.
+/// Time after its last part after which an incomplete upload is deleted.
 pub const UPLOAD_IDLE_TIMEOUT: Duration = DAY.saturating_mul(2);
-/// When a sender may try a full mailbox again.
+/// Delay after which a sender may retry a full mailbox.
 pub const MAILBOX_FULL_RETRY: Duration = MINUTE;
-/// When a sender may try the mailbox of a suspended account again.
+/// Delay after which a sender may retry the mailbox of a suspended account.
 pub const MAILBOX_SUSPENDED_RETRY: Duration = MINUTE.saturating_mul(15);
-/// When a relay that is too busy may be asked again.
+/// Delay after which a client may retry an overloaded relay.
 pub const BUSY_RETRY: Duration = Duration::from_secs(1);
-/// Bytes of its disk that a relay keeps for finishing what it accepted, before configuration.
+/// Disk space that a relay reserves for completing accepted work (default, configurable).
 pub const STORAGE_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
-/// Percent of its disk that the reserve takes at most, before configuration.
+/// Upper bound of that reserve as a percentage of the disk (default, configurable).
 pub const STORAGE_RESERVE_PERCENT: u8 = 10;
-/// How often a relay looks how much of its disk is free.
+/// Interval at which a relay checks its free disk space.
 pub const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// What a request costs on disk beside its body: rows, indices, the log's frames.
+/// Disk space of a request in addition to its body: rows, indexes, frames of the log.
 pub const STORAGE_BYTES_PER_REQUEST: u64 = 32 * 1024;
-/// How often the bytes of a body are written: as they came, in the log, in the database.
+/// Number of times that the bytes of a body are written: as received, to the log, to the database.
 pub const STORAGE_WRITE_AMPLIFICATION: u64 = 3;
-/// When a relay without disk space may be asked again.
+/// Delay after which a client may retry a relay without disk space.
 pub const STORAGE_FULL_RETRY: Duration = Duration::from_secs(10);
-/// Rows that one sweep of a relay ends or deletes in one commit.
+/// Rows that one sweep of a relay expires or deletes in one commit.
 pub const SWEEP_ROWS_MAX: usize = 500;
-/// How often a relay looks for what has expired.
+/// Interval at which a relay looks for expired rows.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// How far behind the time that a relay has seen its clock may be before `check` says so.
+/// Time by which a relay's clock may be behind the latest time that it has recorded before `check`
+/// reports it.
 pub const CLOCK_BEHIND_MAX: Duration = MINUTE;
 
-// --- a relay's operator ---
+// --- administration of a relay ---
 
 /// Name of a registration token, in characters.
 pub const TOKEN_NAME_CHARS_MAX: usize = 64;
 /// Registration tokens of one relay.
 pub const REGISTRATION_TOKENS_MAX: u64 = 10_000;
-/// Longest life of a registration token.
+/// Longest lifetime of a registration token.
 pub const REGISTRATION_TOKEN_LIFETIME_MAX: Duration = DAY.saturating_mul(3_653);
-/// Lanes or envelopes that one commit on the operator's behalf changes.
+/// Lanes or envelopes that one commit of an administrative command changes.
 pub const ADMIN_BATCH_ROWS_MAX: usize = 500;
-/// An answer of the operator's API as the commands read it.
+/// Response of the admin API that the CLI reads.
 pub const ADMIN_RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Minutes of a relay's throughput that are kept.
+/// Minutes of throughput history that a relay retains.
 pub const THROUGHPUT_HISTORY_MINUTES: usize = 60;
 
 // --- ratchet, sessions and prekeys (docs/e2ee.md) ---
 
-/// Keys skipped in one chain by one message.
+/// Keys that one message may skip in one chain.
 pub const SKIPPED_KEYS_PER_MESSAGE_MAX: u32 = 1_000;
 /// Skipped keys stored for one session.
 pub const SKIPPED_KEYS_STORED_MAX: usize = 2_000;
-/// Old header keys kept, besides those that still have stored keys.
+/// Old header keys retained, in addition to those that still have stored keys.
 pub const OLD_HEADER_KEYS_MAX: usize = 256;
 /// Tombstones of evicted keys, as ranges.
 pub const TOMBSTONES_MAX: usize = 256;
-/// How often a connection's prekey base is replaced though nobody used it.
+/// Interval at which a connection's unused prekey base is replaced.
 pub const PREKEYS_ROTATION_INTERVAL: Duration = DAY.saturating_mul(7);
-/// Life of a connection's prekey base (`not_after`).
+/// Lifetime of a connection's prekey base (`not_after`).
 pub const PREKEYS_LIFETIME: Duration = DAY.saturating_mul(37);
-/// How early a base may be read before its `not_before`.
+/// Time before its `not_before` from which a base is accepted.
 pub const PREKEYS_EARLY_MAX: Duration = DAY.saturating_mul(2);
 /// Age at which the side with the lower fingerprint rotates the session.
 pub const SESSION_ROTATION_LOWER: Duration = DAY.saturating_mul(7);
-/// Age at which the other side rotates the session.
+/// Age at which the side with the higher fingerprint rotates the session.
 pub const SESSION_ROTATION_HIGHER: Duration = DAY.saturating_mul(8);
 /// Messages sealed by either side after which a session rotates.
 pub const SESSION_MESSAGES_MAX: u64 = 10_000;
-/// How long an old session still receives.
+/// Time for which an old session can still receive.
 pub const OLD_SESSION_RETENTION: Duration = DAY;
-/// Old sessions of a connection that still receive; beyond, the oldest is retired early.
+/// Old sessions of a connection that can still receive; beyond it, the oldest is retired early.
 pub const OLD_SESSIONS_MAX: usize = 8;
-/// Names of retired sessions, and hashes of retired prefixes, that a connection remembers; beyond, the oldest go.
+/// Names of retired sessions, and hashes of retired prefixes, that a connection stores; beyond it,
+/// the oldest are deleted.
 pub const RETIRED_SESSIONS_MAX: usize = 4_096;
-/// Confirmed sessions with which continuity can be proven: a peer whose confirmation is under way names the one before.
+/// Confirmed sessions that can prove continuity: a peer whose confirmation is in flight names the
+/// previous one.
 pub const PREVIOUS_SESSIONS_MAX: usize = 2;
 /// Bitmap of a resume: 1,024 messages above `upto`.
 pub const RESUME_BITMAP_BYTES_MAX: usize = 128;
-/// The encoded resume of an INIT: incarnation, upto and a full bitmap take 155 bytes.
+/// Encoded resume of an INIT: incarnation, upto and a full bitmap take 155 bytes.
 pub const RESUME_BYTES_MAX: usize = 256;
-/// Gone messages in one answer: as many as a bitmap names.
+/// Lost messages in one response: as many as a bitmap can name.
 pub const VOID_SEQS_MAX: usize = 1_024;
-/// How far ahead a session epoch may be.
+/// Time by which a session epoch may be ahead of the clock.
 pub const SESSION_EPOCH_AHEAD_MAX: Duration = DAY.saturating_mul(3_653);
 
 // --- invites and receipts ---
 
-/// Life of a single-use invite whose maker asks for none.
+/// Lifetime of a single-use invite whose creator requests none.
 pub const INVITE_LIFETIME_DEFAULT: Duration = DAY.saturating_mul(7);
-/// Longest life of a single-use invite.
+/// Longest lifetime of a single-use invite.
 pub const INVITE_LIFETIME_MAX: Duration = DAY.saturating_mul(30);
-/// How long an invite's mailbox stays open after its accept is receipted.
+/// Time for which an invite's mailbox stays open after the receipt for its accept.
 pub const INVITE_MAILBOX_RETENTION: Duration = DAY;
-/// Requests that wait at a contact address; the oldest goes.
+/// Pending requests at a contact address; beyond it, the oldest is deleted.
 pub const PENDING_REQUESTS_MAX: usize = 100;
-/// Past the message's life, an unreceipted message shows `unconfirmed` after this long.
+/// Time after its lifetime at which a message without a receipt becomes `unconfirmed`.
 pub const UNCONFIRMED_AFTER: Duration = DAY;
-/// De-duplication by message id.
+/// Time for which message ids are stored for deduplication.
 pub const MESSAGE_ID_RETENTION: Duration = DAY.saturating_mul(90);
-/// An accept that nobody confirmed is sealed again after this long.
+/// Interval at which an accept without a receipt is sealed again.
 pub const ACCEPT_RETRY_INTERVAL: Duration = HOUR;
-/// How long the maker of an invite waits for a relay to publish it.
+/// Time that the creator of an invite waits for a relay to publish it.
 pub const INVITE_PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
 
-// --- what a node does at a time, and keeps ---
+// --- concurrency and retention of a node ---
 
-/// Envelopes sealed for one connection at a time: one request is in flight for it.
+/// Envelopes sealed for one connection at a time; one request is in flight for it.
 pub const SEALED_PER_CONNECTION_MAX: usize = 16;
 /// Connections that seal in one transaction.
 pub const CONNECTIONS_PER_SEAL_BATCH_MAX: usize = 32;
-/// Events of the local API that are kept for listeners that come back.
+/// Events of the local API that are stored for clients that reconnect.
 pub const EVENTS_RETAINED_MAX: u64 = 10_000;
-/// How often a listener is told how far a file on the move is.
+/// Interval of progress events for a file transfer.
 pub const TRANSFER_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-/// The time over which a file's rate is measured.
+/// Window over which a transfer's rate is measured.
 pub const TRANSFER_RATE_WINDOW: Duration = Duration::from_secs(4);
-/// How long the end of a transfer is remembered for listeners that are busy.
+/// Time for which the end of a transfer is stored for slow clients.
 pub const FINISHED_TRANSFER_RETENTION: Duration = Duration::from_secs(10);
-/// Bytes of its disk that a node does not fill with files.
+/// Disk space that a node does not fill with files.
 pub const FILES_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
-/// Percent of its disk that this reserve takes at most.
+/// Upper bound of that reserve as a percentage of the disk.
 pub const FILES_RESERVE_PERCENT: u8 = 5;
-/// How long a staged file waits for a message to take it.
+/// Time for which a staged file waits for a message that attaches it.
 pub const STAGED_FILE_RETENTION: Duration = DAY;
 
 // --- local API and listeners ---
 
 /// Body of one JSON request to the node's local API.
 pub const LOCAL_JSON_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Items of a page of the local API that asks for no number.
+/// Default number of items on a page of the local API.
 pub const PAGE_ITEMS_DEFAULT: u32 = 100;
-/// Items of a page of the local API.
+/// Items on a page of the local API.
 pub const PAGE_ITEMS_MAX: u32 = 500;
-/// One event of the local API as the CLI reads it.
+/// One event of the local API that the CLI reads.
 pub const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Time for the CLI's connection to the daemon.
+/// Timeout for the CLI's connection to the daemon.
 pub const LOCAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for the daemon's answer to the CLI.
+/// Timeout for the daemon's response to the CLI.
 pub const LOCAL_RESPONSE_TIMEOUT: Duration = MINUTE;
-/// A file that holds one secret: a key or a token.
+/// File that holds one secret: a key or a token.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
-/// Connections of one listener, before configuration: each long poll needs one.
+/// Connections of one listener (default, configurable): each long poll needs one.
 pub const LISTENER_CONNECTIONS_MAX: usize = LONG_POLLS_MAX + 2_048;
-/// Connections of one listener from one address, before configuration.
+/// Connections of one listener from one IP address (default, configurable).
 pub const LISTENER_CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
-/// TLS handshakes of one listener at a time.
+/// Concurrent TLS handshakes of one listener.
 pub const HANDSHAKES_MAX: usize = 1_024;
-/// A connection that has rested this long may be closed to make room for a new one.
+/// Idle time after which a full listener may close a connection in favour of a new one.
 pub const CONNECTION_EVICTABLE_AFTER: Duration = Duration::from_secs(1);
-/// How long a connection may be without a request, or without taking more of the answer to one.
+/// Time after which a connection is closed that has no request, or whose client reads nothing of a
+/// response.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = MINUTE;
-/// Age after which a connection ends when its requests have.
+/// Age after which a connection is closed once its requests are complete.
 pub const CONNECTION_AGE_MAX: Duration = HOUR;
-/// How long a client may take nothing of an answer.
+/// Time for which a client may read nothing of a response.
 pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of an answer a client takes in a second at least, once [`WRITE_STALL_TIMEOUT`] is used up.
+/// Minimum rate, in bytes per second, at which a client must read a response after
+/// [`WRITE_STALL_TIMEOUT`].
 pub const WRITE_BYTES_PER_SECOND_MIN: u32 = 4 * 1024;
-/// Bytes of a connection that the system takes from us before it has sent them.
+/// Unsent bytes of a connection in the kernel's send buffer.
 pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
-/// Files that a process has open besides its connections: databases, parts, webhook calls.
+/// File descriptors that a process needs besides connections: databases, parts, webhook calls.
 pub const OPEN_FILES_RESERVED: usize = 1_024;
-/// How often it is looked whether a certificate has to be ordered anew.
+/// Interval at which certificate renewal is checked.
 pub const ACME_CHECK_INTERVAL: Duration = HOUR;
-/// First pause after an order that failed; authorities allow few failures an hour.
+/// First delay after a failed order; authorities allow few failures per hour.
 pub const ACME_RETRY_FIRST: Duration = Duration::from_secs(120);
-/// Longest pause after an order that failed.
+/// Longest delay after a failed order.
 pub const ACME_RETRY_MAX: Duration = HOUR.saturating_mul(6);
-/// How long an authority may take for a step of an order.
+/// Time that an authority may take for one step of an order.
 pub const ACME_STEP_TIMEOUT: Duration = Duration::from_secs(120);
-/// How often the files of a certificate are looked at.
+/// Interval at which certificate files are checked for changes.
 pub const CERTIFICATE_CHECK_INTERVAL: Duration = MINUTE;
-/// How long before a certificate expires its operator is warned.
+/// Time before a certificate's expiry at which the operator is warned.
 pub const CERTIFICATE_EXPIRY_WARNING: Duration = DAY.saturating_mul(14);
-/// Time for the first byte of a request.
+/// Timeout for the first byte of a request.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the headers of a request.
+/// Timeout for the headers of a request.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for a body of a request that does not come; a client that sends byte by byte is cut off.
+/// Time for which a request body may make no progress. [`BODY_BYTES_PER_SECOND_MIN`] applies
+/// afterwards, so that a client that sends byte by byte is disconnected.
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
-/// Bytes of a body that must come in a second on average, once [`BODY_GRACE`] is over.
+/// Minimum average rate, in bytes per second, at which a body must arrive after [`BODY_GRACE`].
 pub const BODY_BYTES_PER_SECOND_MIN: u32 = 32 * 1024;
-/// Time that open requests have to end when a listener stops.
+/// Time that open requests have to finish when a listener shuts down.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers of one request.
 pub const HEADER_BYTES_MAX: u32 = 32 * 1024;
 /// Buffer of one HTTP/1.1 connection.
 pub const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
-/// Streams of one HTTP/2 connection at a time.
+/// Concurrent streams of one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 128;
-/// How often a resting HTTP/2 connection is asked whether anybody is there.
+/// Interval of keep-alive pings on an HTTP/2 connection.
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
-/// Time for the answer to that.
+/// Timeout for the response to such a ping.
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a parser's words goes into a problem.
+/// Characters of a parser's error message that a problem document includes.
 pub const PROBLEM_REASON_CHARS_MAX: usize = 200;
-/// Jobs that may wait for the single writer of a database; more are refused at once.
+/// Jobs waiting for the single writer of a database; further ones are rejected immediately.
 pub const WRITER_QUEUE_MAX: usize = 1_024;
-/// Jobs of one group commit.
+/// Jobs in one group commit.
 pub const WRITER_BATCH_MAX: usize = 256;
-/// How long a database connection waits for another process, a backup tool for example, to let go.
+/// Time for which a database connection waits for a lock of another process, such as a backup tool.
 pub const DATABASE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Statements that a database connection keeps prepared.
+/// Prepared statements that a database connection caches.
 pub const DATABASE_CACHED_STATEMENTS_MAX: usize = 128;
-/// The write-ahead log of a database is cut back to this after a checkpoint.
+/// Size to which the write-ahead log is truncated after a checkpoint.
 pub const DATABASE_WAL_BYTES_MAX: i64 = 64 * 1024 * 1024;
-/// Pages of 4 KiB in the write-ahead log of a database after which a commit takes it over into the database. Many commits
-/// change the same pages, which are taken over once.
+/// Pages of 4 KiB in the write-ahead log after which a commit runs a checkpoint. Many commits
+/// change the same pages, and a checkpoint copies each of them once.
 pub const DATABASE_WAL_CHECKPOINT_PAGES: u32 = 8_192;
-/// With less than this left on the disk, a failed write is put down to it.
+/// Free disk space below which a failed write is attributed to a full disk.
 pub const DISK_FULL_THRESHOLD_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
@@ -484,7 +502,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_blob_fits_its_parts() {
+    fn largest_blob_fits_its_parts() {
         let parts = (BLOB_BYTES_MAX - BLOB_HEAD_BYTES as u64).div_ceil(PART_BYTES as u64);
         assert_eq!((PART_BYTES, parts), (2_097_664, u64::from(BLOB_PARTS_MAX)));
     }

@@ -1,39 +1,42 @@
-//! The origin of a relay: scheme, host and port, in the one spelling that is compared and signed.
+//! Origin of a relay: scheme, host and port, in the normal form that is compared and signed.
 
 use crate::limits::ORIGIN_BYTES_MAX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 use url::Url;
 
-/// `https://host` or `https://host:port` (or `http` where an operator allows it), lower case, without a default port
-/// and without a trailing slash; at most [`ORIGIN_BYTES_MAX`] bytes.
+/// Origin of a relay: `https://host` or `https://host:port` (or `http` where an operator allows
+/// it).
+///
+/// It is lower case, has neither a default port nor a trailing slash, and takes up to
+/// [`ORIGIN_BYTES_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(String);
 
-/// Text that is not the origin of a relay.
+/// Error for text that is not the origin of a relay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseOriginError {
     /// Not a URL with a host and the scheme http or https.
     #[error("not the address of a relay: expected https://host or https://host:port")]
     NotAUrl,
-    /// A path, query, fragment, user or password stands in it.
-    #[error("the address of a relay has no path, query, fragment or user")]
+    /// It has a path, query, fragment, user or password.
+    #[error("the address of a relay must have no path, query, fragment or user")]
     ExtraComponents,
-    /// Over [`ORIGIN_BYTES_MAX`].
+    /// It exceeds [`ORIGIN_BYTES_MAX`].
     #[error("the address of a relay is too long: {actual_bytes} bytes, limit {limit_bytes}")]
     TooLong {
-        /// What came.
+        /// Actual length.
         actual_bytes: usize,
-        /// What is allowed.
+        /// Maximum length.
         limit_bytes: usize,
     },
 }
 
 impl Origin {
-    /// Reads an origin and normalises it; a single trailing slash is allowed.
+    /// Parses and normalises an origin; a single trailing slash is allowed.
     ///
     /// # Errors
-    /// [`ParseOriginError`] says what is wrong with the text.
+    /// [`ParseOriginError`] if the text is not an origin or is too long.
     pub fn parse(text: &str) -> Result<Self, ParseOriginError> {
         if text.len() > ORIGIN_BYTES_MAX + 1 {
             return Err(ParseOriginError::TooLong {
@@ -45,8 +48,8 @@ impl Origin {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(ParseOriginError::NotAUrl);
         }
-        let more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
-        if more || !url.username().is_empty() || url.password().is_some() {
+        let has_extra = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+        if has_extra || !url.username().is_empty() || url.password().is_some() {
             return Err(ParseOriginError::ExtraComponents);
         }
         let origin = url.origin().ascii_serialization();
@@ -59,13 +62,14 @@ impl Origin {
         Ok(Self(origin))
     }
 
-    /// The origin as text, for example `https://relay.example`.
+    /// Returns the origin as text, for example `https://relay.example`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Host and port as in the HTTP `Host` header and the `@authority` of RFC 9421: no default port.
+    /// Returns host and port without a default port, as in the HTTP `Host` header and the
+    /// `@authority` of RFC 9421.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.0
@@ -120,7 +124,7 @@ impl utoipa::PartialSchema for Origin {
             .pattern(Some("^https?://[^/?#@]+/?$"))
             .max_length(Some(ORIGIN_BYTES_MAX + 1))
             .description(Some(format!(
-                "The origin of a relay: scheme, host and port, without default port, at most {ORIGIN_BYTES_MAX} bytes"
+                "The origin of a relay: scheme, host and port, without default port, up to {ORIGIN_BYTES_MAX} bytes"
             )))
             .examples(["https://relay.example"])
             .into()
@@ -135,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_spelling() {
+    fn origins_are_normalised() {
         for (text, origin, authority) in [
             (
                 "https://Relay.Example/",
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_more_is_refused() {
+    fn extra_components_are_refused() {
         for bad in [
             "relay.example",
             "ftp://a",

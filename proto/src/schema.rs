@@ -1,7 +1,7 @@
-//! How the words look in an OpenAPI document (feature `openapi`): bytes, lists and the limits on both, as types that stand
-//! in the place of `Vec` in `#[schema(value_type = …)]`. Made for descriptions only; no value has such a type.
+//! OpenAPI schemas of bytes and lists with their limits (feature `openapi`). The types replace
+//! `Vec` in `#[schema(value_type = …)]`; no value has such a type.
 //!
-//! A wire type derives `ToSchema` under the same feature; its doc comments are the descriptions.
+//! Wire types derive `ToSchema` under the same feature; their doc comments become the descriptions.
 
 use crate::{
     ids::EnvelopeId,
@@ -26,16 +26,16 @@ pub type Bytes32 = Bytes<32, 32>;
 pub type PrekeysBytes = Bytes<SEALED_PREKEYS_BYTES, SEALED_PREKEYS_BYTES>;
 /// A sealed checkpoint.
 pub type CheckpointBytes = Bytes<1, CHECKPOINT_BYTES_MAX>;
-/// An envelope; that its size is one of the few legal ones is not said here.
+/// An envelope; the schema does not express that only certain sizes are valid.
 pub type EnvelopeBytes = Bytes<0, ENVELOPE_BYTES_MAX>;
-/// The envelopes of one request.
+/// Envelopes of one request.
 pub type Submission = BoundedList<SubmittedEnvelope, 1, ENVELOPES_PER_REQUEST_MAX>;
-/// The ids of one request.
+/// Ids of one request.
 pub type EnvelopeIds = BoundedList<EnvelopeId, 0, ENVELOPES_PER_REQUEST_MAX>;
-/// The keys of one mailbox.
+/// Keys of one mailbox.
 pub type SendKeys = BoundedList<SendKey, 1, SEND_KEYS_MAX>;
 
-/// From `MIN` to `MAX` bytes as base64url without padding.
+/// `MIN` to `MAX` bytes as base64url without padding.
 #[derive(Debug)]
 pub struct Bytes<const MIN: usize, const MAX: usize>;
 
@@ -63,7 +63,7 @@ impl<const MIN: usize, const MAX: usize> ToSchema for Bytes<MIN, MAX> {
     }
 }
 
-/// From `MIN` to `MAX` times `T`.
+/// List of `MIN` to `MAX` items of type `T`.
 #[derive(Debug)]
 pub struct BoundedList<T, const MIN: usize, const MAX: usize>(PhantomData<T>);
 
@@ -73,7 +73,7 @@ impl<T: ToSchema, const MIN: usize, const MAX: usize> PartialSchema for BoundedL
             .items(Ref::from_schema_name(T::name()))
             .min_items(Some(MIN))
             .max_items(Some(MAX))
-            .description(Some(format!("{MIN} to {MAX} of them")))
+            .description(Some(format!("{MIN} to {MAX} items")))
             .into()
     }
 }
@@ -89,7 +89,7 @@ impl<T: ToSchema, const MIN: usize, const MAX: usize> ToSchema for BoundedList<T
     }
 }
 
-/// The URL of a webhook.
+/// URL of a webhook.
 #[derive(Debug)]
 pub struct WebhookUrl;
 
@@ -108,7 +108,7 @@ impl PartialSchema for WebhookUrl {
 
 impl ToSchema for WebhookUrl {}
 
-/// A part of a blob, or a stretch of one: bytes as they are.
+/// Raw bytes of a blob part, or of a range of it.
 #[derive(Debug)]
 pub struct PartBytes;
 
@@ -117,14 +117,14 @@ impl PartialSchema for PartBytes {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .content_media_type("application/octet-stream")
-            .description(Some(format!("At most {PART_BYTES_MAX} bytes, as they are")))
+            .description(Some(format!("Up to {PART_BYTES_MAX} raw bytes")))
             .into()
     }
 }
 
 impl ToSchema for PartBytes {}
 
-/// Describes a type that is so many bytes.
+/// Implements the schema of a type with a fixed number of bytes.
 macro_rules! schema_of_bytes {
     ($name:ident, $bytes:literal, $($doc:literal),*) => {
         impl utoipa::PartialSchema for $name {
@@ -138,16 +138,17 @@ macro_rules! schema_of_bytes {
 }
 pub(crate) use schema_of_bytes;
 
-/// Text that is `min` to `max` bytes, canonical: the unused low bits of the last character are zero.
+/// Schema of `min` to `max` bytes in canonical base64url: the unused low bits of the last character
+/// are zero.
 pub(crate) fn bytes(min: usize, max: usize) -> ObjectBuilder {
     let last = match (min == max, max % 3) {
         (true, 1) => "[AQgw]",
         (true, 2) => "[AEIMQUYcgkosw048]",
         _ => "",
     };
-    let free = chars(max) - usize::from(!last.is_empty());
-    let counted = if min == max {
-        format!("{{{free}}}")
+    let unrestricted = chars(max) - usize::from(!last.is_empty());
+    let repetition = if min == max {
+        format!("{{{unrestricted}}}")
     } else {
         "*".to_owned()
     };
@@ -155,13 +156,13 @@ pub(crate) fn bytes(min: usize, max: usize) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .content_encoding("base64url")
-        .pattern(Some(format!("^[A-Za-z0-9_-]{counted}{last}$")))
+        .pattern(Some(format!("^[A-Za-z0-9_-]{repetition}{last}$")))
         .min_length(Some(chars(min)))
         .max_length(Some(chars(max)))
         .examples([example])
 }
 
-/// Characters of base64url without padding for so many bytes.
+/// Number of base64url characters, without padding, for a number of bytes.
 const fn chars(bytes: usize) -> usize {
     (bytes * 4).div_ceil(3)
 }
@@ -171,11 +172,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exact_sizes_end_canonically() {
-        for (bytes, chars_of) in [(16, 22), (32, 43), (48, 64), (SEALED_PREKEYS_BYTES, 2_731)] {
+    fn exact_sizes_have_canonical_patterns() {
+        for (bytes, char_count) in [(16, 22), (32, 43), (48, 64), (SEALED_PREKEYS_BYTES, 2_731)] {
             assert_eq!(
                 (chars(bytes), crate::b64::encode(&vec![0xff; bytes]).len()),
-                (chars_of, chars_of)
+                (char_count, char_count)
             );
         }
         let pattern = bytes(16, 16).build().pattern;

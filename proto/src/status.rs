@@ -1,11 +1,13 @@
-//! The states of a message as its sender sees it, the states of an envelope at a relay, and the one table of legal
-//! moves. Each status has one author: `pending` the sender's node, `sent` and `retrying` the relay, `delivered` and
-//! `read` the peer's receipts, `failed` whoever gave up.
+//! Statuses of a message as its sender sees it, with their transitions, and states of an envelope
+//! at a relay.
+//!
+//! Each status has one source: the sender's node sets `pending`, the relay `sent` and `retrying`,
+//! the peer's receipts `delivered` and `read`. Any of them can set `failed`.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Where a message is on its way to one recipient, in one try.
+/// Status of one attempt to deliver a message to one recipient.
 ///
 /// | from \ to | sent | retrying | delivered | read | failed |
 /// |---|---|---|---|---|---|
@@ -18,22 +20,23 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
-    /// In the node's outbox, on disk.
+    /// Stored in the node's outbox.
     Pending,
-    /// Durable at the relay.
+    /// Stored durably at the relay.
     Sent,
-    /// The relay could not hand it over yet; it has a reason, an attempt and a next try.
+    /// The relay failed to deliver it and retries; it has a reason, an attempt count and a next
+    /// attempt.
     Retrying,
-    /// The peer's node stored it and said so.
+    /// The peer's node stored it and sent a receipt.
     Delivered,
-    /// A person or program of the peer read it.
+    /// A person or program at the peer read it.
     Read,
-    /// It ended with a [`FailureCode`]; a receipt that comes late still overrules this.
+    /// Delivery ended with a [`FailureCode`]; a late receipt still overrides this.
     Failed,
 }
 
 impl DeliveryStatus {
-    /// Every status, in the order of life.
+    /// Every status, in lifecycle order.
     pub const ALL: [Self; 6] = [
         Self::Pending,
         Self::Sent,
@@ -43,7 +46,8 @@ impl DeliveryStatus {
         Self::Failed,
     ];
 
-    /// Whether the move is legal. `retrying` may follow itself: its reason and times change.
+    /// Whether the transition is allowed. `retrying` may follow itself, with a new reason and
+    /// times.
     #[must_use]
     pub const fn can_become(self, next: Self) -> bool {
         match (self, next) {
@@ -72,7 +76,7 @@ impl DeliveryStatus {
         }
     }
 
-    /// The word on the wire, in databases and for people.
+    /// Returns the status as it is written on the wire, in databases and for people.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,19 +89,20 @@ impl DeliveryStatus {
         }
     }
 
-    /// Reads the word.
+    /// Parses a status.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
-    /// Nothing but a late receipt will change it any more.
+    /// Whether only a late receipt can still change it.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Read | Self::Failed)
     }
 
-    /// Order for the summary of a message to several: the least advanced counts, and a failure counts as least.
+    /// Returns the rank by which a message to several recipients is summarised: the lowest status
+    /// counts, and a failure is lowest.
     #[must_use]
     pub const fn rank(self) -> u8 {
         match self {
@@ -117,33 +122,33 @@ impl fmt::Display for DeliveryStatus {
     }
 }
 
-/// Why a message ended in [`DeliveryStatus::Failed`].
+/// Reason for [`DeliveryStatus::Failed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// Its life ended before the recipient's node took it.
+    /// It expired before the recipient's node stored it.
     Expired,
-    /// The sender took it back in time.
+    /// The sender recalled it in time.
     Recalled,
     /// The recipient's node or relay refused it.
     Refused,
-    /// The recipient's mailbox does not exist any more.
+    /// The recipient's mailbox no longer exists.
     MailboxUnknown,
-    /// No receipt came, long past its life.
+    /// No receipt arrived, long after it expired.
     Unconfirmed,
-    /// Cancelled before it was sent.
+    /// It was cancelled before it was sent.
     Cancelled,
-    /// The recipient has no space.
+    /// The recipient has no disk space.
     NoSpace,
-    /// A file of it could not be uploaded.
+    /// One of its files could not be uploaded.
     FileLost,
-    /// A later version's code.
+    /// A code that a later version added.
     #[serde(other)]
     Unknown,
 }
 
 impl FailureCode {
-    /// The word on the wire and in databases.
+    /// Returns the value as it is written on the wire and in databases.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -159,7 +164,7 @@ impl FailureCode {
         }
     }
 
-    /// Reads the word; one that this version does not know is [`FailureCode::Unknown`].
+    /// Parses a code; an unknown one becomes [`FailureCode::Unknown`].
     #[must_use]
     pub fn parse(text: &str) -> Self {
         [
@@ -177,23 +182,25 @@ impl FailureCode {
         .unwrap_or(Self::Unknown)
     }
 
-    /// What a person can do about it.
+    /// Returns what a person can do about it.
     #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::Expired => "the other side was away too long: send it again when it is back",
-            Self::Recalled => "it was taken back before it was handed over",
-            Self::Refused => "ask the other side to look at its node's log, then send it again",
-            Self::MailboxUnknown => "the other side closed the connection: ask for a new invite",
+            Self::Expired => {
+                "your partner was offline for too long: send it again when they are back"
+            }
+            Self::Recalled => "it was recalled before it was delivered",
+            Self::Refused => "ask your partner to check their node's log, then send it again",
+            Self::MailboxUnknown => "your partner closed the connection: ask for a new invite",
             Self::Unconfirmed => {
-                "the other side never confirmed it: ask whether it arrived, then send it again"
+                "your partner never confirmed it: ask whether it arrived, then send it again"
             }
             Self::Cancelled => "it was cancelled before it was sent",
             Self::NoSpace => {
-                "the other side has no space left: ask it to make room, then send it again"
+                "your partner has no disk space left: ask them to free some, then send it again"
             }
-            Self::FileLost => "a file of it is gone: attach it again",
-            Self::Unknown => "this version does not know the reason: upgrade",
+            Self::FileLost => "one of its files is gone: attach it again",
+            Self::Unknown => "this version does not know the reason: upgrade the node",
         }
     }
 }
@@ -204,29 +211,30 @@ impl fmt::Display for FailureCode {
     }
 }
 
-/// Where an envelope is at its relay.
+/// State of an envelope at its relay.
 ///
-/// `queued` and `retrying` wait; the other four are final, and exactly one of them comes.
+/// `queued` and `retrying` are waiting states; every envelope reaches exactly one of the four final
+/// ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EnvelopeState {
-    /// Durable, not handed over yet, no attempt failed.
+    /// Stored durably and not delivered yet; no attempt failed.
     Queued,
     /// At least one attempt failed.
     Retrying,
-    /// The recipient's node stored it; the ciphertext is gone.
+    /// The recipient's node stored it, and the relay deleted the ciphertext.
     Stored,
-    /// The sender took it back.
+    /// The sender recalled it.
     Recalled,
-    /// Its life ended.
+    /// It expired.
     Expired,
     /// The recipient's node refused it, or its mailbox was closed.
     Failed,
 }
 
 impl EnvelopeState {
-    /// Every state, in the order of life.
+    /// Every state, in lifecycle order.
     pub const ALL: [Self; 6] = [
         Self::Queued,
         Self::Retrying,
@@ -236,7 +244,7 @@ impl EnvelopeState {
         Self::Failed,
     ];
 
-    /// Whether the envelope's road has ended.
+    /// Whether the state is final.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(
@@ -245,7 +253,7 @@ impl EnvelopeState {
         )
     }
 
-    /// The word on the wire and in databases.
+    /// Returns the value as it is written on the wire and in databases.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -258,7 +266,7 @@ impl EnvelopeState {
         }
     }
 
-    /// Reads the word.
+    /// Parses a status.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
@@ -271,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pair_of_statuses() {
+    fn transitions_match_the_table() {
         let legal = [
             (Pending, vec![Sent, Retrying, Delivered, Read, Failed]),
             (Sent, vec![Retrying, Delivered, Read, Failed]),
@@ -288,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn words_read_back() {
+    fn statuses_round_trip() {
         for status in DeliveryStatus::ALL {
             assert_eq!(DeliveryStatus::parse(status.as_str()), Some(status));
         }

@@ -1,9 +1,11 @@
-//! Points in time as both sides of the wire write them.
+//! Points in time as they are sent on the wire.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Unix time in milliseconds. Read from the clock at the edges only, and passed down as an argument.
+/// Unix time in milliseconds.
+///
+/// Only the outermost layer reads the clock; everything else receives the time as an argument.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -16,44 +18,44 @@ use std::time::Duration;
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From Unix milliseconds.
+    /// Creates a timestamp from Unix milliseconds.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Unix milliseconds.
+    /// Returns Unix milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// Unix seconds, rounded down.
+    /// Returns Unix seconds, rounded down.
     #[must_use]
     pub const fn as_secs(self) -> u64 {
         self.0 / 1000
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// Returns the time since `earlier`, or zero if this is not later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// This much later; stays at the end of time.
+    /// Returns a later time; saturates at the maximum.
     #[must_use]
     pub const fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// This much earlier; stays at the beginning of time.
+    /// Returns an earlier time; saturates at zero.
     #[must_use]
     pub const fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 }
 
-/// Whole milliseconds of a duration; stays at `u64::MAX`.
+/// Returns the whole milliseconds of a duration; saturates at `u64::MAX`.
 #[must_use]
 pub const fn millis(duration: Duration) -> u64 {
     let millis = duration.as_millis();

@@ -1,5 +1,5 @@
-//! The bodies that travel between a node and a relay, as `docs/protocol.md` fixes them. JSON, snake_case, bytes and
-//! ids base64url without padding. A reader skips fields that it does not know.
+//! Request and response bodies between a node and a relay, as specified in `docs/protocol.md`: JSON
+//! in snake_case, with bytes and ids as base64url without padding. Readers ignore unknown fields.
 
 mod account;
 mod blobs;

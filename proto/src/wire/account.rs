@@ -6,28 +6,29 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How a relay hands envelopes to an account's node.
+/// How a relay delivers envelopes to an account's node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"mode": "webhook", "url": "https://node.example/sealpost"})))]
 pub enum DeliveryMode {
-    /// The node asks for them.
+    /// The node pulls them.
     Pull,
-    /// The relay calls the node; the node can still ask.
+    /// The relay calls the node; the node can still pull.
     Webhook {
-        /// The absolute URL that is called.
+        /// Absolute URL that the relay calls.
         #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::WebhookUrl))]
         url: String,
     },
 }
 
-/// `POST /v1/accounts`, signed with the account key that it registers (the request's keyid).
+/// Body of `POST /v1/accounts`, signed with the account key that it registers (the request's
+/// keyid).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterRequest {
-    /// How to deliver.
+    /// How the relay delivers.
     pub delivery: DeliveryMode,
-    /// The registration token, where the operator wants one.
+    /// Registration token, if the operator requires one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "openapi",
@@ -36,13 +37,14 @@ pub struct RegisterRequest {
     pub token: Option<String>,
 }
 
-/// Answer to `POST /v1/accounts`; the same key again gets the same answer.
+/// Response to `POST /v1/accounts`; registering the same key again returns the same response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Registered {
     /// The new account.
     pub account_id: AccountId,
-    /// Under which the relay signs its calls of the account's webhook (Standard Webhooks, `v1`).
+    /// Secret with which the relay signs its calls of the account's webhook (Standard Webhooks,
+    /// `v1`).
     pub webhook_secret: WebhookSecret,
 }
 
@@ -51,100 +53,103 @@ pub struct Registered {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum WebhookState {
-    /// The account has none: it pulls.
+    /// The account has no webhook: it pulls.
     None,
-    /// It has not answered the challenge yet; the queue waits for a pull.
+    /// The webhook has not passed the challenge yet; the queue waits for a pull.
     Unverified,
-    /// It is called.
+    /// The relay calls the webhook.
     Active,
-    /// It refused too often or answered 410; the queue waits for a pull or a successful webhook test.
+    /// The webhook refused too many calls or responded with 410; the queue waits for a pull or a
+    /// successful webhook test.
     Off,
 }
 
-/// `GET /v1/account`.
+/// Response to `GET /v1/account`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Account {
-    /// The account.
+    /// Id of the account.
     pub account_id: AccountId,
-    /// How it is delivered to.
+    /// How the relay delivers to it.
     pub delivery: DeliveryMode,
     /// Whether its webhook is called.
     pub webhook_state: WebhookState,
-    /// Why not, in words, when it is off or unverified.
+    /// Reason for people why it is off or unverified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "openapi",
         schema(example = "ten calls in a row were refused, the last with status 404")
     )]
     pub webhook_reason: Option<String>,
-    /// Envelopes and events that wait for it.
+    /// Envelopes and events waiting for it.
     #[cfg_attr(feature = "openapi", schema(example = 3))]
     pub backlog: u64,
     /// When it was registered.
     pub created_at: Timestamp,
 }
 
-/// `PATCH /v1/account`, signed with the account key and a nonce.
+/// Body of `PATCH /v1/account`, signed with the account key and a nonce.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AccountChange {
-    /// A new way of delivery.
+    /// New delivery mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryMode>,
 }
 
-/// Answer to `POST /v1/session`.
+/// Response to `POST /v1/session`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Session {
-    /// The `keyid` of requests signed with this session's key.
+    /// `keyid` of requests signed with this session's key.
     #[cfg_attr(
         feature = "openapi",
         schema(example = "AVpaWlpaWlpaWlpaWlpaWlpaAAAAAQAAAZsvbZh7WlpaWlpaWlo")
     )]
     pub session_id: String,
-    /// The key, for `hmac-sha256`.
+    /// Key for `hmac-sha256`.
     pub key: SessionKey,
-    /// When it ends.
+    /// When the session expires.
     pub expires_at: Timestamp,
-    /// The relay's clock.
+    /// Time of the relay's clock.
     pub relay_time: Timestamp,
 }
 
-/// One step of `POST /v1/account/webhook-test`.
+/// Step of `POST /v1/account/webhook-test`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WebhookTestStep {
     /// `address`, `call`, `status` or `challenge`.
     #[cfg_attr(feature = "openapi", schema(example = "address"))]
     pub step: String,
-    /// Whether it went well.
+    /// Whether the step succeeded.
     pub ok: bool,
-    /// What was seen.
+    /// Result of the step for people.
     #[cfg_attr(feature = "openapi", schema(example = "node.example is 203.0.113.7"))]
     pub detail: String,
 }
 
-/// Answer to `POST /v1/account/webhook-test`.
+/// Response to `POST /v1/account/webhook-test`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WebhookTest {
     /// Whether the webhook is active now.
     pub ok: bool,
-    /// Each step up to the first that failed.
+    /// Steps up to the first that failed.
     pub steps: Vec<WebhookTestStep>,
-    /// How long the call took.
+    /// Duration of the call in milliseconds.
     #[cfg_attr(feature = "openapi", schema(example = 41))]
     pub elapsed_ms: u64,
 }
 
-/// `GET` and `PUT /v1/account/checkpoint`. The entity tag in `ETag` and `If-Match` is the SHA-256 of the sealed bytes,
-/// base64url in double quotes; `If-Match: "none"` writes the first one.
+/// Body of `GET` and `PUT /v1/account/checkpoint`.
+///
+/// The entity tag in `ETag` and `If-Match` is the SHA-256 of the sealed bytes, base64url in double
+/// quotes; `If-Match: "none"` creates the first checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Checkpoint {
-    /// The node's sealed generation counter.
+    /// Sealed generation counter of the node.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::CheckpointBytes))]
     pub sealed: crate::B64,
 }
@@ -156,13 +161,13 @@ pub struct Checkpoint {
 pub enum RegistrationPolicy {
     /// Everybody.
     Open,
-    /// Who has a token.
+    /// Holders of a registration token.
     Token,
     /// Nobody.
     Closed,
 }
 
-/// The limits of a relay, in `/.well-known/sealpost`.
+/// Limits of a relay, in `/.well-known/sealpost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AnnouncedLimits {
@@ -172,23 +177,23 @@ pub struct AnnouncedLimits {
     pub envelopes_per_request: u64,
     /// Bytes of one request of envelopes.
     pub envelopes_request_bytes: u64,
-    /// Life of an envelope whose sender asks for none.
+    /// Lifetime of an envelope whose sender requests none, in milliseconds.
     pub envelope_life_default_ms: u64,
-    /// Longest life of an envelope.
+    /// Longest lifetime of an envelope, in milliseconds.
     pub envelope_life_max_ms: u64,
-    /// Envelopes that may wait in one mailbox.
+    /// Envelopes waiting in one mailbox.
     pub mailbox_envelopes: u64,
-    /// Bytes that may wait in one mailbox.
+    /// Bytes waiting in one mailbox.
     pub mailbox_bytes: u64,
-    /// Envelopes that may wait in all mailboxes of one account.
+    /// Envelopes waiting in all mailboxes of one account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_envelopes: Option<u64>,
-    /// Bytes that may wait in all mailboxes of one account.
+    /// Bytes waiting in all mailboxes of one account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_bytes: Option<u64>,
     /// Bytes of one blob.
     pub blob_bytes: u64,
-    /// Bytes of one part, part 0 excepted, which is 48 bytes longer.
+    /// Bytes of one part; part 0 is 48 bytes longer.
     pub part_bytes: u64,
     /// Blobs of one account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,46 +204,46 @@ pub struct AnnouncedLimits {
     pub account_mailboxes: u64,
 }
 
-/// How often a relay may be asked, in `/.well-known/sealpost`; what is absent has no limit.
+/// Rate limits of a relay, in `/.well-known/sealpost`; an absent one means no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AnnouncedRates {
-    /// Requests of one account in a second, over time.
+    /// Sustained requests per second of one account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u64>,
-    /// Requests of one account at once.
+    /// Burst of requests of one account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_burst: Option<u64>,
-    /// Envelopes of one account in a minute.
+    /// Envelopes per minute of one account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envelopes_per_minute: Option<u64>,
-    /// Bytes of parts of blobs that one account uploads in a day.
+    /// Bytes of blob parts that one account uploads per day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob_bytes_per_day: Option<u64>,
-    /// Requests without a session in a minute from one address.
+    /// Requests per minute without a session from one IP address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address_requests_per_minute: Option<u64>,
 }
 
-/// `GET /.well-known/sealpost`.
+/// Response to `GET /.well-known/sealpost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WellKnown {
-    /// The relay's public origin: what signatures name as `@authority`.
+    /// Public origin of the relay, which signatures cover as `@authority`.
     pub origin: Origin,
-    /// The version of this protocol.
+    /// Version of the protocol.
     #[cfg_attr(feature = "openapi", schema(example = 1))]
     pub protocol_version: u32,
-    /// The program's version.
+    /// Name and version of the program.
     #[cfg_attr(feature = "openapi", schema(example = "sealpost-relay 0.1.0"))]
     pub software: String,
     /// Who may register.
     pub registration: RegistrationPolicy,
-    /// The limits.
+    /// Limits of the relay.
     pub limits: AnnouncedLimits,
-    /// The rates.
+    /// Rate limits of the relay.
     #[serde(default)]
     pub rates: AnnouncedRates,
-    /// The relay's clock.
+    /// Time of the relay's clock.
     pub relay_time: Timestamp,
 }

@@ -6,78 +6,78 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// An envelope on its way to its recipient's node.
+/// Envelope that is delivered to its recipient's node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Delivery {
-    /// What the outcome names.
+    /// Id that the outcome refers to.
     pub id: DeliveryId,
-    /// The mailbox it came to.
+    /// Mailbox that received it.
     pub mailbox: MailboxId,
-    /// The sender's id for it.
+    /// Id that the sender gave it.
     pub envelope: EnvelopeId,
     /// When the relay accepted it.
     pub accepted_at: Timestamp,
-    /// The envelope.
+    /// Bytes of the envelope.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::EnvelopeBytes))]
     pub bytes: B64,
 }
 
-/// News for the sender of an envelope.
+/// Status change of an envelope, reported to its sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StatusEvent {
-    /// What the outcome names.
+    /// Id that the outcome refers to.
     pub id: DeliveryId,
-    /// Which envelope.
+    /// Id of the envelope.
     pub envelope: EnvelopeId,
     /// `retrying`, `expired` or `failed`.
     pub state: EnvelopeState,
-    /// Attempts that failed so far.
+    /// Failed attempts so far.
     #[cfg_attr(feature = "openapi", schema(example = 2))]
     pub attempts: u32,
-    /// Why, in words.
+    /// Reason for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(example = "the webhook cannot be reached"))]
     pub reason: Option<String>,
     /// When the next attempt is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
-    /// When this happened.
+    /// When the change happened.
     pub at: Timestamp,
 }
 
-/// What a webhook call carries as `data`, and what a pull answers.
+/// Batch of envelopes and events: the `data` of a webhook call, and the response to a pull.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryBatch {
-    /// Envelopes, in order.
+    /// Envelopes in queue order.
     pub deliveries: Vec<Delivery>,
-    /// News of envelopes that this account sent.
+    /// Status changes of envelopes that this account sent.
     pub events: Vec<StatusEvent>,
-    /// What waits beyond this batch.
+    /// Number of items that wait beyond this batch.
     #[cfg_attr(feature = "openapi", schema(example = 0))]
     pub backlog: u64,
-    /// The lease's fencing number; an acknowledgement names it.
+    /// Fencing token of the lease; an acknowledgement repeats it.
     #[cfg_attr(feature = "openapi", schema(example = 12))]
     pub lease: u64,
 }
 
-/// The body of a webhook call.
+/// Body of a webhook call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum WebhookCall {
     /// Envelopes and events.
     Deliveries {
-        /// When it was made.
+        /// When the call was made.
         timestamp: Timestamp,
-        /// What it carries.
+        /// The batch.
         data: DeliveryBatch,
     },
-    /// Shows that the URL is the node's: the node answers [`ChallengeResponse`].
+    /// Verifies that the URL belongs to the node, which responds with [`ChallengeResponse`].
     Challenge {
-        /// When it was made.
+        /// When the call was made.
         timestamp: Timestamp,
         /// 32 random bytes.
         #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Bytes32))]
@@ -85,8 +85,8 @@ pub enum WebhookCall {
     },
 }
 
-/// A node's answer to a challenge: HMAC-SHA256 under the account's webhook secret over `"Sealpost-1 challenge"`, a zero
-/// byte and the challenge.
+/// Response of a node to a challenge: HMAC-SHA256 with the account's webhook secret over
+/// `"Sealpost-1 challenge"`, a zero byte and the challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChallengeResponse {
@@ -95,43 +95,44 @@ pub struct ChallengeResponse {
     pub answer: B64,
 }
 
-/// What the recipient's node says of one item, after its own commit.
+/// Outcome of one item, which the recipient's node reports after its own commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum DeliveryOutcome {
-    /// It is stored, now or before, or it cannot be opened and that is dealt with.
+    /// It is stored, now or earlier, or it cannot be opened and the node has recorded that.
     Stored,
-    /// The outer layer does not open: junk.
+    /// The outer layer cannot be opened: it is junk.
     Refused,
-    /// The node as a whole cannot take it now.
+    /// The node cannot store anything at the moment.
     #[serde(rename = "later")]
     Deferred {
-        /// When to come again.
+        /// Requested delay before the next attempt in milliseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(example = 5_000))]
         retry_after_ms: Option<u64>,
     },
 }
 
-/// One row of [`DeliveryResults`].
+/// Entry of [`DeliveryResults`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"id": 4_711, "outcome": "stored"})))]
 pub struct DeliveryResult {
-    /// Which envelope or event.
+    /// Id of the envelope or event.
     pub id: DeliveryId,
-    /// What became of it.
+    /// Outcome.
     #[serde(flatten)]
     pub outcome: DeliveryOutcome,
 }
 
-/// A node's answer to a webhook call, and the body of `POST /v1/deliveries/ack`. What is missing counts as `later`.
+/// Response of a node to a webhook call, and the body of `POST /v1/deliveries/ack`. A missing item
+/// counts as `later`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryResults {
-    /// The batch's fencing number.
+    /// Fencing token of the batch.
     #[cfg_attr(feature = "openapi", schema(example = 12))]
     pub lease: u64,
-    /// One for each item of the batch.
+    /// One result per item of the batch.
     pub results: Vec<DeliveryResult>,
 }

@@ -1,46 +1,46 @@
 use crate::{B64, ids::MailboxId, secret::SendKey, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// `PUT /v1/mailboxes/{id}`: opens a mailbox, or replaces its keys.
+/// Body of `PUT /v1/mailboxes/{id}`, which opens a mailbox or replaces its keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenMailbox {
-    /// One key, or two while a peer moves from one to the other.
+    /// One key, or two during a key rotation.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::SendKeys))]
     pub send_keys: Vec<SendKey>,
 }
 
-/// One row of `GET /v1/mailboxes`.
+/// Mailbox in the response to `GET /v1/mailboxes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Mailbox {
-    /// Its id.
+    /// Id of the mailbox.
     pub id: MailboxId,
     /// When it was opened.
     pub created_at: Timestamp,
-    /// Envelopes that wait in it.
+    /// Number of waiting envelopes.
     #[cfg_attr(feature = "openapi", schema(example = 3))]
     pub envelopes: u64,
-    /// Whether a prekey base lies in it.
+    /// Whether a prekey base is stored in it.
     pub has_prekeys: bool,
 }
 
-/// `GET /v1/mailboxes?after=…`, at most 500 a page, by id.
+/// Response to `GET /v1/mailboxes?after=…`: a page of up to 500 mailboxes, ordered by id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Mailboxes {
-    /// This page.
+    /// Mailboxes of this page.
     pub mailboxes: Vec<Mailbox>,
-    /// What to pass as `after` for the next page; absent on the last.
+    /// Value of `after` for the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<MailboxId>,
 }
 
-/// `PUT` and `GET /v1/mailboxes/{id}/prekeys`.
+/// Body of `PUT` and `GET /v1/mailboxes/{id}/prekeys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SealedPrekeys {
-    /// The sealed base, 2,048 bytes.
+    /// Sealed base, 2,048 bytes.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PrekeysBytes))]
     pub sealed: B64,
 }
