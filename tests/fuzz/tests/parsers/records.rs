@@ -172,7 +172,7 @@ fn resumes() {
                 resume.upto.wrapping_add(1_025),
                 u64::MAX,
             ] {
-                let _ = resume.holds(seq);
+                let _ = resume.contains(seq);
             }
         }
     });

@@ -53,9 +53,9 @@ async fn calls_end_within_their_limits() {
         .parse()
         .unwrap();
     let limits = Limits {
-        connect: DEADLINE,
-        whole: DEADLINE,
-        answer_bytes: RESPONSE_BYTES,
+        connect_timeout: DEADLINE,
+        total_timeout: DEADLINE,
+        response_bytes_max: RESPONSE_BYTES,
     };
     let client = Client::new(Guard::new(vec!["127.0.0.0/8".parse().unwrap()]), limits).unwrap();
     let mut responses = 0;
