@@ -11,6 +11,10 @@
     clippy::panic,
     reason = "a benchmark of something that fails measures nothing"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the system clock"
+)]
 
 #[path = "e2ee/parties.rs"]
 mod parties;

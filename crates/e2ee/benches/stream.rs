@@ -11,6 +11,10 @@
     clippy::expect_used,
     reason = "a benchmark of something that fails measures nothing"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the system clock"
+)]
 
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce as PureNonce};
@@ -126,7 +130,7 @@ fn comparisons() -> Vec<Comparison> {
     // Opening in place needs the same ciphertext every time, so both figures include the copy.
     let mut sealed = vec![1_u8; CHUNK_BYTES];
     let tag = open_chunk.seal(0, ChunkPosition::Inner, &mut sealed);
-    let sealed_too = sealed.clone();
+    let sealed_copy = sealed.clone();
     let hashed = sealed.clone();
     let file: Rc<[u8]> = (1..=251).cycle().take(FILE_BYTES).collect();
     vec![
@@ -144,7 +148,7 @@ fn comparisons() -> Vec<Comparison> {
             black_box(opened.expect("sealed"));
         }),
         Comparison::new("chunk/open", CHUNK_BYTES, move || {
-            d.copy_from_slice(&sealed_too);
+            d.copy_from_slice(&sealed_copy);
             open_chunk
                 .open(0, ChunkPosition::Inner, &mut d, tag)
                 .expect("sealed");

@@ -99,8 +99,8 @@ fn invalid() -> Outcome<Vec<Value>> {
     let mut dirty = padded(2_048, 200);
     let end = dirty.len() - 1;
     dirty[end] = 1;
-    let mut dirty_at_once = padded(2_048, 200);
-    dirty_at_once[204] = 1;
+    let mut dirty_at_start = padded(2_048, 200);
+    dirty_at_start[204] = 1;
     let other = OuterKey::for_mailbox(
         &ExpPairing::from_bytes(SECRET),
         EnvelopeDirection::AcceptorToInviter,
@@ -127,7 +127,7 @@ fn invalid() -> Outcome<Vec<Value>> {
             seal_envelope(&other, &MAILBOX, &inner(200), &mut rng(42))?,
         ),
         ("padding not zero at its end", raw(&dirty)?),
-        ("padding not zero at its beginning", raw(&dirty_at_once)?),
+        ("padding not zero at its beginning", raw(&dirty_at_start)?),
         ("a bucket too large", raw(&padded(4_096, 200))?),
         ("not a bucket", raw(&padded(3_000, 2_900))?),
         ("smaller than the smallest", raw(&padded(1_024, 200))?),

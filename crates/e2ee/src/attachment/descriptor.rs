@@ -30,63 +30,6 @@ pub struct Descriptor {
     pub preview: Option<Vec<u8>>,
 }
 
-/// Error when a descriptor is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DescriptorError {
-    /// Not a CBOR map of the required form.
-    #[error("not a descriptor: malformed, or its keys do not ascend")]
-    Malformed,
-    /// A required entry is missing.
-    #[error("the descriptor has no entry {key}")]
-    Missing {
-        /// The integer key of the entry.
-        key: u8,
-    },
-    /// The relay is not an origin in canonical form.
-    #[error("the descriptor's relay is not a canonical origin")]
-    Relay,
-    /// The file name is empty or too long.
-    #[error("file name of {actual_bytes} bytes, allowed are 1 to {limit_bytes}")]
-    Name {
-        /// The length found.
-        actual_bytes: usize,
-        /// [`FILE_NAME_BYTES_MAX`].
-        limit_bytes: usize,
-    },
-    /// The media type is too long.
-    #[error("media type of {actual_bytes} bytes, limit {limit_bytes}")]
-    Mime {
-        /// The length found.
-        actual_bytes: usize,
-        /// [`MIME_BYTES_MAX`].
-        limit_bytes: usize,
-    },
-    /// The preview is empty or too long.
-    #[error("preview of {actual_bytes} bytes, allowed are 1 to {limit_bytes}")]
-    Preview {
-        /// The length found.
-        actual_bytes: usize,
-        /// [`PREVIEW_BYTES_MAX`].
-        limit_bytes: usize,
-    },
-    /// A length exceeds its limit, or `ct_len` does not follow from `pt_len`.
-    #[error("the descriptor's lengths exceed a limit or do not match")]
-    Lengths,
-}
-
-mod key {
-    pub(super) const RELAY: u8 = 0;
-    pub(super) const BLOB_ID: u8 = 1;
-    pub(super) const FETCH_TOKEN: u8 = 2;
-    pub(super) const FILE_KEY: u8 = 3;
-    pub(super) const CT_LEN: u8 = 4;
-    pub(super) const CT_HASH: u8 = 5;
-    pub(super) const PT_LEN: u8 = 6;
-    pub(super) const NAME: u8 = 7;
-    pub(super) const MIME: u8 = 8;
-    pub(super) const PREVIEW: u8 = 9;
-}
-
 impl Descriptor {
     /// Checks the limits that a recipient will enforce, before the descriptor is encoded.
     ///
@@ -143,6 +86,69 @@ impl Descriptor {
         }
         entries.into_descriptor()
     }
+}
+
+/// Error when a descriptor is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DescriptorError {
+    /// Not a CBOR map of the required form.
+    #[error("not a descriptor: malformed, or its keys do not ascend")]
+    Malformed,
+    /// A required entry is missing.
+    #[error("the descriptor has no entry {key}")]
+    Missing {
+        /// The integer key of the entry.
+        key: u8,
+    },
+    /// The relay is not an origin in canonical form.
+    #[error("the descriptor's relay is not a canonical origin")]
+    Relay,
+    /// The file name is empty or too long.
+    #[error("file name of {actual_bytes} bytes, allowed are 1 to {limit_bytes}")]
+    Name {
+        /// The length found.
+        actual_bytes: usize,
+        /// [`FILE_NAME_BYTES_MAX`].
+        limit_bytes: usize,
+    },
+    /// The media type is too long.
+    #[error("media type of {actual_bytes} bytes, limit {limit_bytes}")]
+    Mime {
+        /// The length found.
+        actual_bytes: usize,
+        /// [`MIME_BYTES_MAX`].
+        limit_bytes: usize,
+    },
+    /// The preview is empty or too long.
+    #[error("preview of {actual_bytes} bytes, allowed are 1 to {limit_bytes}")]
+    Preview {
+        /// The length found.
+        actual_bytes: usize,
+        /// [`PREVIEW_BYTES_MAX`].
+        limit_bytes: usize,
+    },
+    /// A length exceeds its limit, or `ct_len` does not follow from `pt_len`.
+    #[error("the descriptor's lengths exceed a limit or do not match")]
+    Lengths,
+}
+
+impl From<DecodeError> for DescriptorError {
+    fn from(_: DecodeError) -> Self {
+        Self::Malformed
+    }
+}
+
+mod key {
+    pub(super) const RELAY: u8 = 0;
+    pub(super) const BLOB_ID: u8 = 1;
+    pub(super) const FETCH_TOKEN: u8 = 2;
+    pub(super) const FILE_KEY: u8 = 3;
+    pub(super) const CT_LEN: u8 = 4;
+    pub(super) const CT_HASH: u8 = 5;
+    pub(super) const PT_LEN: u8 = 6;
+    pub(super) const NAME: u8 = 7;
+    pub(super) const MIME: u8 = 8;
+    pub(super) const PREVIEW: u8 = 9;
 }
 
 /// Entries of a descriptor while it is decoded.
@@ -206,12 +212,6 @@ impl Entries {
             mime,
             preview: self.preview,
         })
-    }
-}
-
-impl From<DecodeError> for DescriptorError {
-    fn from(_: DecodeError) -> Self {
-        Self::Malformed
     }
 }
 

@@ -30,10 +30,10 @@ pub use stream_cipher::{ChunkPosition, DecryptError, PayloadCipher};
 use crate::primitive::{label, random};
 use hkdf::Hkdf;
 use rand_core::CryptoRng;
-use sealpost_proto::secret;
 use sealpost_proto::limits::{
     BLOB_BYTES_MAX, BLOB_HEAD_BYTES, CHUNK_BYTES, FILE_BYTES_MAX, PART_BYTES,
 };
+use sealpost_proto::secret;
 use sha2::{Digest as _, Sha256};
 use stream_cipher::TAG_BYTES;
 use zeroize::Zeroizing;

@@ -121,7 +121,8 @@ impl Transcript<'_> {
     }
 }
 
-/// Derives the key of `sealed`. It does not depend on IK_xA because B opens `sealed` to learn who A is.
+/// Derives the key of `sealed`. It does not depend on IK_xA because B opens `sealed` to learn who A
+/// is.
 pub(super) fn static_key(dh3: &Key, ss: &Key) -> Key {
     let mut ikm = Zeroizing::new([0; 64]);
     ikm[..32].copy_from_slice(&dh3.0);

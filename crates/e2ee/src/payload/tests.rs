@@ -124,7 +124,7 @@ fn malformed_maps_are_refused() {
     assert_eq!(
         refused(&[&good[..], &[0]].concat()),
         PayloadError::Malformed,
-        "bytes behind"
+        "trailing bytes"
     );
     assert_eq!(
         refused(&good[..good.len() - 1]),
@@ -139,7 +139,7 @@ fn malformed_maps_are_refused() {
     assert_eq!(
         refused(&[&[0xa2], &good[1..], &good[1..]].concat()),
         PayloadError::Malformed,
-        "a key twice"
+        "a duplicate key"
     );
     assert_eq!(
         refused(&[0xb8, 33]),

@@ -82,27 +82,6 @@ struct SendingChain {
     next: u32,
 }
 
-/// `KDF_RK(rk, dh)`: returns the root key, the chain key and the next header key.
-fn derive_root_keys(root: &Key, dh: &Key) -> (Key, Key, Key) {
-    let okm = kdf::<96>(&root.0, &dh.0, &[label!("root")]);
-    let part = |at: usize| Key(std::array::from_fn(|i| okm[32 * at + i]));
-    (part(0), part(1), part(2))
-}
-
-/// Derives the next message key and the chain key after it.
-fn derive_chain_keys(chain: &Key) -> (Key, Key) {
-    let keyed = keyed_hmac(chain);
-    let derive = |input: u8| {
-        Key(keyed
-            .clone()
-            .chain_update([input])
-            .finalize()
-            .into_bytes()
-            .into())
-    };
-    (derive(1), derive(2))
-}
-
 impl Ratchet {
     /// Creates A's ratchet. SPK is B's ratchet key, so A's first chain can send at once. Returns
     /// `None` if SPK is of low order.
@@ -236,6 +215,27 @@ impl Ratchet {
     pub(crate) fn into_receiver(self) -> Receiver {
         self.receiver
     }
+}
+
+/// `KDF_RK(rk, dh)`: returns the root key, the chain key and the next header key.
+fn derive_root_keys(root: &Key, dh: &Key) -> (Key, Key, Key) {
+    let okm = kdf::<96>(&root.0, &dh.0, &[label!("root")]);
+    let part = |at: usize| Key(std::array::from_fn(|i| okm[32 * at + i]));
+    (part(0), part(1), part(2))
+}
+
+/// Derives the next message key and the chain key after it.
+fn derive_chain_keys(chain: &Key) -> (Key, Key) {
+    let keyed = keyed_hmac(chain);
+    let derive = |input: u8| {
+        Key(keyed
+            .clone()
+            .chain_update([input])
+            .finalize()
+            .into_bytes()
+            .into())
+    };
+    (derive(1), derive(2))
 }
 
 /// Derives the body key: `ek = KDF(0^32, mk, P" msg", 32)`.

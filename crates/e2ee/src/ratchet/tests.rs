@@ -67,7 +67,7 @@ fn invalid_dh_steps_are_refused() {
     assert_eq!(
         step(&b, [9; 32], &mut rng),
         Some(OpenError::HeaderRefused),
-        "ours is due"
+        "this side's key is due"
     );
     exchange(&mut b, &mut a, &mut rng);
     let known = b.remote.unwrap();
@@ -84,7 +84,7 @@ fn invalid_dh_steps_are_refused() {
     assert_eq!(
         step(&b, [9; 32], &mut rng),
         Some(OpenError::BodyInvalid),
-        "new, but not the peer's"
+        "a new key that is not the peer's"
     );
 }
 

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 const SESSIONS_VERSION: u8 = 1;
 /// A state without skipped keys fits into this capacity; a larger one is copied once.
-const USUAL_BYTES: usize = 4_096;
+const TYPICAL_BYTES: usize = 4_096;
 
 /// Error when stored sessions cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +26,7 @@ impl Sessions {
     /// Encodes the state for the vault.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut writer = Writer::with_capacity(USUAL_BYTES);
+        let mut writer = Writer::with_capacity(TYPICAL_BYTES);
         writer
             .u8(SESSIONS_VERSION)
             .u64(self.last)

@@ -2,11 +2,11 @@
 //!
 //! | state of the current session | event | next state |
 //! |---|---|---|
-//! | none | [`Sessions::initiate`] | ours, unconfirmed: every message repeats the stored prefix |
-//! | none | an INIT of the peer opens | the peer's, unconfirmed |
-//! | ours, unconfirmed | any message of the peer in it opens | confirmed |
-//! | the peer's, unconfirmed | a message of it without prefix opens | confirmed |
-//! | any | [`Sessions::initiate`], or a winning INIT of the peer | as from none; the one before is old |
+//! | none | [`Sessions::initiate`] | started by this side, unconfirmed: every message carries the prefix |
+//! | none | an INIT of the peer opens | started by the peer, unconfirmed |
+//! | started by this side, unconfirmed | any message of the peer in it opens | confirmed |
+//! | started by the peer, unconfirmed | a message of it without prefix opens | confirmed |
+//! | any | [`Sessions::initiate`], or a winning INIT of the peer | as from none; the previous session becomes old |
 //!
 //! An old session receives for 24 hours without DH steps. Then only its id is retained.
 
@@ -55,57 +55,6 @@ pub struct Sessions {
     /// The latest confirmed sessions, newest first.
     confirmed: Vec<PreviousSession>,
     retired: RetiredSessions,
-}
-
-/// A session started by this side. The next [`Sessions::seal`] carries its INIT.
-pub struct Initiated {
-    /// Id of the session.
-    pub session_id: SessionId,
-    /// Epoch of the session.
-    pub session_epoch: u64,
-    /// Its EXP, which becomes `EXP_pairing` when the peer answers the connection request.
-    pub exp: ExpPairing,
-}
-
-/// Error when a plaintext cannot be sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// There is no session, or nothing of the peer has opened in it yet.
-    #[error("no session")]
-    NoSession,
-    /// The body exceeds its limit.
-    #[error(transparent)]
-    BodyTooLarge(#[from] BodyTooLarge),
-    /// The sending chain has used its last message number. The session should have been replaced.
-    #[error("sending chain is exhausted")]
-    ChainExhausted,
-    /// The peer's ratchet key is of low order.
-    #[error("a key of the peer is not usable")]
-    WeakKey,
-}
-
-/// Input for opening besides the state.
-pub struct OpenContext<'a> {
-    /// This node's identity.
-    pub me: &'a Identity,
-    /// The peer's identity.
-    pub peer: &'a PeerIdentity,
-    /// The connection that the mailbox belongs to.
-    pub conn_id: ConnId,
-    /// The stored secrets of bases of the mailbox's scope.
-    pub bases: &'a [PrekeySecrets],
-    /// The current time by the node's own clock.
-    pub now: Timestamp,
-}
-
-impl From<ratchet::SealError> for SealError {
-    fn from(error: ratchet::SealError) -> Self {
-        match error {
-            ratchet::SealError::NothingOpened => Self::NoSession,
-            ratchet::SealError::ChainExhausted => Self::ChainExhausted,
-            ratchet::SealError::WeakKey => Self::WeakKey,
-        }
-    }
 }
 
 impl Sessions {
@@ -180,7 +129,7 @@ impl Sessions {
     /// with the lower fingerprint, after 8 days at the other, or after 10,000 messages of either
     /// side.
     #[must_use]
-    pub fn rotation_due(&self, now: Timestamp, lower_fingerprint: bool) -> bool {
+    pub fn is_rotation_due(&self, now: Timestamp, lower_fingerprint: bool) -> bool {
         let age = if lower_fingerprint {
             SESSION_ROTATION_LOWER
         } else {
@@ -224,12 +173,63 @@ impl Sessions {
     /// or retired.
     #[must_use]
     pub fn has_init_prefix(&self, prefix_hash: &[u8; 32]) -> bool {
-        let theirs = |hash: &Option<[u8; 32]>| hash.as_ref() == Some(prefix_hash);
+        let has_prefix = |hash: &Option<[u8; 32]>| hash.as_ref() == Some(prefix_hash);
         self.current
             .as_ref()
-            .is_some_and(|current| theirs(&current.prefix_hash))
-            || self.old.iter().any(|old| theirs(&old.prefix_hash))
+            .is_some_and(|current| has_prefix(&current.prefix_hash))
+            || self.old.iter().any(|old| has_prefix(&old.prefix_hash))
             || self.retired.prefixes.contains(prefix_hash)
+    }
+}
+
+/// A session started by this side. The next [`Sessions::seal`] carries its INIT.
+pub struct Initiated {
+    /// Id of the session.
+    pub session_id: SessionId,
+    /// Epoch of the session.
+    pub session_epoch: u64,
+    /// Its EXP, which becomes `EXP_pairing` when the peer answers the connection request.
+    pub exp: ExpPairing,
+}
+
+/// Error when a plaintext cannot be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// There is no session, or nothing of the peer has opened in it yet.
+    #[error("no session")]
+    NoSession,
+    /// The body exceeds its limit.
+    #[error(transparent)]
+    BodyTooLarge(#[from] BodyTooLarge),
+    /// The sending chain has used its last message number. The session should have been replaced.
+    #[error("sending chain is exhausted")]
+    ChainExhausted,
+    /// The peer's ratchet key is of low order.
+    #[error("a key of the peer is not usable")]
+    WeakKey,
+}
+
+/// Input for opening besides the state.
+pub struct OpenContext<'a> {
+    /// This node's identity.
+    pub me: &'a Identity,
+    /// The peer's identity.
+    pub peer: &'a PeerIdentity,
+    /// The connection that the mailbox belongs to.
+    pub conn_id: ConnId,
+    /// The stored secrets of bases of the mailbox's scope.
+    pub bases: &'a [PrekeySecrets],
+    /// The current time by the node's own clock.
+    pub now: Timestamp,
+}
+
+impl From<ratchet::SealError> for SealError {
+    fn from(error: ratchet::SealError) -> Self {
+        match error {
+            ratchet::SealError::NothingOpened => Self::NoSession,
+            ratchet::SealError::ChainExhausted => Self::ChainExhausted,
+            ratchet::SealError::WeakKey => Self::WeakKey,
+        }
     }
 }
 

@@ -232,11 +232,11 @@ impl Connection {
 
     /// Whether the session should be replaced.
     #[must_use]
-    pub fn rotation_due(&self, me: &Identity, now: Timestamp) -> bool {
+    pub fn is_rotation_due(&self, me: &Identity, now: Timestamp) -> bool {
         self.phase == Phase::Accepted
             && self
                 .sessions
-                .rotation_due(now, me.fingerprint() < self.peer.fingerprint())
+                .is_rotation_due(now, me.fingerprint() < self.peer.fingerprint())
     }
 
     /// Starts a new session with the peer's base as it lay at the relay; the next message carries its INIT.

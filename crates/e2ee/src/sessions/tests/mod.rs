@@ -1,8 +1,8 @@
 //! Tests of sessions between two parties.
 
+mod convergence;
 mod delivery;
-mod healing;
-mod init_wins;
+mod init_rules;
 mod pairing;
 mod parties;
 mod rotation;

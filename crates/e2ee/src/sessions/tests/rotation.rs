@@ -113,14 +113,14 @@ fn old_session_receives_without_dh_steps() {
 fn rotation_is_due_by_age_or_count() {
     let (mut a, _, _) = paired(65);
     let at = |days: u32| START.plus(DAY * days);
-    assert!(!a.sessions.rotation_due(at(6), true));
-    assert!(a.sessions.rotation_due(at(7), true));
-    assert!(!a.sessions.rotation_due(at(7), false));
-    assert!(a.sessions.rotation_due(at(8), false));
+    assert!(!a.sessions.is_rotation_due(at(6), true));
+    assert!(a.sessions.is_rotation_due(at(7), true));
+    assert!(!a.sessions.is_rotation_due(at(7), false));
+    assert!(a.sessions.is_rotation_due(at(8), false));
     for _ in 0..10_000 {
-        assert!(!a.sessions.rotation_due(START, true));
+        assert!(!a.sessions.is_rotation_due(START, true));
         a.seal(b"");
-        if a.sessions.rotation_due(START, true) {
+        if a.sessions.is_rotation_due(START, true) {
             return;
         }
     }
