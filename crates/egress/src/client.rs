@@ -12,116 +12,117 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use sealpost_proto::limits::{
-    CLIENT_IDLE_PER_HOST_MAX, CLIENT_IDLE_TIMEOUT, HTTP1_BUFFER_BYTES, WEBHOOK_ANSWER_BYTES_MAX,
-    WEBHOOK_CONNECT_TIMEOUT, WEBHOOK_TIMEOUT,
+    CLIENT_IDLE_PER_HOST_MAX, CLIENT_IDLE_TIMEOUT, HTTP1_BUFFER_BYTES, WEBHOOK_CONNECT_TIMEOUT,
+    WEBHOOK_RESPONSE_BYTES_MAX, WEBHOOK_TIMEOUT,
 };
 use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
 use url::{Host, Url};
 
-/// What one call may cost.
+/// Limits of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Time for a connection to one address.
-    pub connect: Duration,
-    /// Time for the whole call, from the name to the last byte.
-    pub whole: Duration,
-    /// Bytes of the answer's body that are read; the rest is cut off.
-    pub answer_bytes: usize,
+    /// Time to connect to one address.
+    pub connect_timeout: Duration,
+    /// Time of the whole call, from the name resolution to the last byte.
+    pub total_timeout: Duration,
+    /// Maximum size of the response body; the rest is not read.
+    pub response_bytes_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connect: WEBHOOK_CONNECT_TIMEOUT,
-            whole: WEBHOOK_TIMEOUT,
-            answer_bytes: WEBHOOK_ANSWER_BYTES_MAX,
+            connect_timeout: WEBHOOK_CONNECT_TIMEOUT,
+            total_timeout: WEBHOOK_TIMEOUT,
+            response_bytes_max: WEBHOOK_RESPONSE_BYTES_MAX,
         }
     }
 }
 
-/// One call.
+/// Request of one call.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// Its method.
+    /// HTTP method.
     pub method: Method,
-    /// Where to: http or https, without user and password. The fragment is not sent.
+    /// URL with the scheme http or https and without user and password. The fragment is not sent.
     pub url: &'a Url,
-    /// Its headers; `Host` and `Content-Length` are set by the client.
+    /// Headers; the client sets `Host` and `Content-Length`.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Body.
     pub body: Bytes,
 }
 
-/// An answer, whatever its status: 3xx is an answer like any other.
+/// Response with any status, including 3xx.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    /// The HTTP status.
+pub struct Response {
+    /// HTTP status.
     pub status: u16,
-    /// The headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// The body, up to the limit.
+    /// Body, up to [`Limits::response_bytes_max`].
     pub body: Bytes,
-    /// Whether more was sent than is in `body`.
+    /// Whether the body was longer than the limit.
     pub truncated: bool,
 }
 
-/// Why a call has no answer.
+/// Error of a call without a response.
 ///
-/// The text is for the owner of the URL and names no more than an address; [`CallError::reason`] is for everybody.
+/// `Display` is for the owner of the URL and may name an address; [`CallError::reason`] is for
+/// everybody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The URL is not one that can be called.
-    #[error("the URL cannot be called: {reason}")]
+    /// The URL is not valid for a call.
+    #[error("the URL is not valid: {reason}")]
     Url {
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         reason: &'static str,
     },
-    /// It leads inside.
-    #[error("the address {address} may not be called")]
+    /// The URL leads to an address that the [`Guard`] refuses.
+    #[error("the address {address} is not allowed")]
     Forbidden {
-        /// Where it leads.
+        /// The refused address.
         address: IpAddr,
     },
     /// The name does not resolve.
     #[error("the name does not resolve")]
     Dns,
-    /// Nobody takes the connection.
-    #[error("the connection fails: {kind}")]
+    /// No address accepts the connection.
+    #[error("the connection failed: {kind}")]
     Connect {
-        /// What the system says.
+        /// Error of the operating system.
         kind: io::ErrorKind,
     },
-    /// The certificate or the handshake is not good.
-    #[error("the encrypted connection fails: {detail}")]
+    /// The TLS handshake failed, for example because of the certificate.
+    #[error("the TLS handshake failed: {detail}")]
     Tls {
-        /// What is wrong with it.
+        /// Message of the TLS library.
         detail: String,
     },
-    /// The time is up.
-    #[error("no answer in time")]
+    /// There was no complete response within [`Limits::total_timeout`].
+    #[error("no response in time")]
     Timeout,
-    /// The other side speaks no proper HTTP, or hangs up.
-    #[error("the answer is not proper HTTP, or the connection was cut")]
+    /// The server sent invalid HTTP or closed the connection.
+    #[error("the response is not valid HTTP, or the connection was closed")]
     Http,
 }
 
 impl CallError {
-    /// A few stable words for status events, which strangers read: no address, no URL.
+    /// Returns a stable message without address and URL, for status events that peers receive.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Url { .. } => "the endpoint's URL is not valid",
             Self::Forbidden { .. } => "the endpoint's address is not allowed",
             Self::Dns => "the endpoint's name does not resolve",
-            Self::Connect { .. } => "the endpoint takes no connection",
-            Self::Tls { .. } => "the endpoint's certificate is not good",
-            Self::Timeout => "the endpoint does not answer in time",
-            Self::Http => "the endpoint cut the connection",
+            Self::Connect { .. } => "the endpoint accepts no connection",
+            Self::Tls { .. } => "the TLS handshake with the endpoint failed",
+            Self::Timeout => "the endpoint does not respond in time",
+            Self::Http => "the endpoint closed the connection or sent invalid HTTP",
         }
     }
 }
 
-/// Calls URLs that strangers name. Clones share connections.
+/// HTTP client for untrusted URLs. Clones share connections.
 #[derive(Clone)]
 pub struct Client {
     http: HttpClient<HttpsConnector<GuardedConnector>, Full<Bytes>>,
@@ -130,10 +131,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client behind `guard`.
+    /// Creates a client that connects only to addresses that `guard` permits.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// [`CallError::Tls`] when TLS cannot be set up.
     pub fn new(guard: Guard, limits: Limits) -> Result<Self, CallError> {
         Self::with_resolver(guard, limits, system_resolver())
     }
@@ -147,7 +148,7 @@ impl Client {
         let connector = GuardedConnector {
             guard: Arc::clone(&guard),
             resolve,
-            connect_timeout: limits.connect,
+            connect_timeout: limits.connect_timeout,
         };
         let tls = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
@@ -167,34 +168,37 @@ impl Client {
         })
     }
 
-    /// Calls once. Connections are kept; redirects are not followed.
+    /// Sends one request. Connections are reused; redirects are not followed.
     ///
     /// # Errors
-    /// [`CallError`] when there is no answer, whatever the reason.
-    pub async fn call(&self, request: Request<'_>) -> Result<Answer, CallError> {
-        let request = self.checked(request)?;
-        let answering = async {
+    /// [`CallError`] when there is no response.
+    pub async fn call(&self, request: Request<'_>) -> Result<Response, CallError> {
+        let request = self.checked_request(request)?;
+        let exchange = async {
             let (parts, body) = self
                 .http
                 .request(request)
                 .await
-                .map_err(|error| explain(&error))?
+                .map_err(|error| to_call_error(&error))?
                 .into_parts();
-            let (body, truncated) = read_up_to(body, self.limits.answer_bytes).await?;
-            Ok(Answer {
+            let (body, truncated) = read_up_to(body, self.limits.response_bytes_max).await?;
+            Ok(Response {
                 status: parts.status.as_u16(),
                 headers: parts.headers,
                 body,
                 truncated,
             })
         };
-        tokio::time::timeout(self.limits.whole, answering)
+        tokio::time::timeout(self.limits.total_timeout, exchange)
             .await
             .unwrap_or(Err(CallError::Timeout))
     }
 
-    /// What a URL says without asking anybody is checked before anything is sent; the connector checks the rest.
-    fn checked(&self, request: Request<'_>) -> Result<http::Request<Full<Bytes>>, CallError> {
+    /// Checks the URL and a literal address in it; the connector checks the addresses of a name.
+    fn checked_request(
+        &self,
+        request: Request<'_>,
+    ) -> Result<http::Request<Full<Bytes>>, CallError> {
         let uri = checked_uri(request.url)?;
         let literal = match request.url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -235,20 +239,20 @@ async fn read_up_to(mut body: Incoming, limit_bytes: usize) -> Result<(Bytes, bo
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| CallError::Http)?;
-        let Ok(piece) = frame.into_data() else {
+        let Ok(chunk) = frame.into_data() else {
             continue;
         };
-        let room = limit_bytes - read.len();
-        if piece.len() > room {
-            read.extend_from_slice(&piece[..room]);
+        let remaining = limit_bytes - read.len();
+        if chunk.len() > remaining {
+            read.extend_from_slice(&chunk[..remaining]);
             return Ok((read.freeze(), true));
         }
-        read.extend_from_slice(&piece);
+        read.extend_from_slice(&chunk);
     }
     Ok((read.freeze(), false))
 }
 
-fn explain(error: &hyper_util::client::legacy::Error) -> CallError {
+fn to_call_error(error: &hyper_util::client::legacy::Error) -> CallError {
     let mut source = error.source();
     while let Some(cause) = source {
         match cause.downcast_ref::<ConnectError>() {
@@ -260,7 +264,7 @@ fn explain(error: &hyper_util::client::legacy::Error) -> CallError {
             None => source = cause.source(),
         }
     }
-    // Whatever else goes wrong while connecting is the handshake.
+    // Any other error while connecting comes from the handshake.
     if error.is_connect() {
         CallError::Tls {
             detail: innermost(error),

@@ -1,4 +1,4 @@
-//! Name to socket: resolve, check every address, connect to one of those that were checked.
+//! Connector that resolves a name, checks every address and connects to one that was checked.
 
 use crate::Guard;
 use http::Uri;
@@ -18,21 +18,21 @@ use tokio::{
     time::timeout,
 };
 
-/// Why there is no connection; travels through the HTTP client as the source of its error.
+/// Error of the connector, which the HTTP client returns as the source of its own error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    #[error("the address {address} may not be called")]
+    #[error("the address {address} is not allowed")]
     Forbidden { address: IpAddr },
     #[error("the name does not resolve")]
     Dns,
-    #[error("the connection fails: {0}")]
+    #[error("the connection failed: {0}")]
     Connect(io::ErrorKind),
 }
 
-type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+type ResolveFuture = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// How a name becomes addresses; tests put their own in place of the system's.
-pub(crate) type Resolve = Arc<dyn Fn(String, u16) -> Resolving + Send + Sync>;
+/// Resolver of names; tests replace the one of the system.
+pub(crate) type Resolve = Arc<dyn Fn(String, u16) -> ResolveFuture + Send + Sync>;
 
 pub(crate) fn system_resolver() -> Resolve {
     Arc::new(|host, port| Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) }))
@@ -67,7 +67,7 @@ impl GuardedConnector {
         for address in addresses.into_iter().take(ADDRESSES_TRIED_MAX) {
             match timeout(self.connect_timeout, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
-                    // Only slower without it.
+                    // Without it the connection is only slower.
                     let _ = stream.set_nodelay(true);
                     return Ok(stream);
                 }
@@ -78,10 +78,10 @@ impl GuardedConnector {
         Err(last)
     }
 
-    /// One address that may not be called spoils the whole name: a name that points both inside and outside is either a
-    /// mistake or an attack.
+    /// Refuses the name if a single address is not allowed: a name with both public and private
+    /// addresses is either a mistake or an attack.
     async fn checked_addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ConnectError> {
-        let addresses = self.addresses(uri).await?;
+        let addresses = self.resolve_host(uri).await?;
         match addresses
             .iter()
             .find(|address| !self.guard.permits(address.ip()))
@@ -93,7 +93,7 @@ impl GuardedConnector {
         }
     }
 
-    async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ConnectError> {
+    async fn resolve_host(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ConnectError> {
         let host = uri.host().ok_or(ConnectError::Dns)?;
         let port = uri
             .port_u16()

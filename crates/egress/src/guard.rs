@@ -1,60 +1,71 @@
 use crate::IpRange;
+use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 that is not the public internet, or that answers for the machine itself (IANA's special-purpose registry, and
-/// the metadata service of one cloud, which has a public address).
-const INSIDE_V4: [IpRange; 17] = [
-    IpRange::v4(0, 0, 0, 0, 8),          // this network, unspecified
-    IpRange::v4(10, 0, 0, 0, 8),         // private
-    IpRange::v4(100, 64, 0, 0, 10),      // shared by carriers
-    IpRange::v4(127, 0, 0, 0, 8),        // loopback
-    IpRange::v4(168, 63, 129, 16, 32),   // metadata
-    IpRange::v4(169, 254, 0, 0, 16),     // link-local, metadata
-    IpRange::v4(172, 16, 0, 0, 12),      // private
-    IpRange::v4(192, 0, 0, 0, 24),       // protocol assignments, metadata
-    IpRange::v4(192, 0, 2, 0, 24),       // documentation
-    IpRange::v4(192, 88, 99, 0, 24),     // relays of 6to4
-    IpRange::v4(192, 168, 0, 0, 16),     // private
-    IpRange::v4(198, 18, 0, 0, 15),      // benchmarking
-    IpRange::v4(198, 51, 100, 0, 24),    // documentation
-    IpRange::v4(203, 0, 113, 0, 24),     // documentation
-    IpRange::v4(224, 0, 0, 0, 4),        // multicast
-    IpRange::v4(240, 0, 0, 0, 4),        // reserved
-    IpRange::v4(255, 255, 255, 255, 32), // broadcast
+/// IPv4 ranges that are not the public internet: IANA's special-purpose registry, and the metadata
+/// service of one cloud, which has a public address.
+const NON_PUBLIC_V4: [Ipv4Net; 17] = [
+    v4([0, 0, 0, 0], 8),          // this network, unspecified
+    v4([10, 0, 0, 0], 8),         // private
+    v4([100, 64, 0, 0], 10),      // carrier-grade NAT
+    v4([127, 0, 0, 0], 8),        // loopback
+    v4([168, 63, 129, 16], 32),   // metadata
+    v4([169, 254, 0, 0], 16),     // link-local, metadata
+    v4([172, 16, 0, 0], 12),      // private
+    v4([192, 0, 0, 0], 24),       // protocol assignments, metadata
+    v4([192, 0, 2, 0], 24),       // documentation
+    v4([192, 88, 99, 0], 24),     // 6to4 relays
+    v4([192, 168, 0, 0], 16),     // private
+    v4([198, 18, 0, 0], 15),      // benchmarking
+    v4([198, 51, 100, 0], 24),    // documentation
+    v4([203, 0, 113, 0], 24),     // documentation
+    v4([224, 0, 0, 0], 4),        // multicast
+    v4([240, 0, 0, 0], 4),        // reserved
+    v4([255, 255, 255, 255], 32), // broadcast
 ];
 
-/// Of IPv6 only what is assigned as global unicast can be public.
-const GLOBAL_V6: IpRange = IpRange::v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+/// IPv6 addresses that can be public: only the range assigned as global unicast.
+const GLOBAL_UNICAST_V6: Ipv6Net = v6([0x2000, 0], 3);
 
-/// What of [`GLOBAL_V6`] is not.
-const INSIDE_V6: [IpRange; 4] = [
-    IpRange::v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), // Teredo, benchmarking, ORCHID
-    IpRange::v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), // documentation
-    IpRange::v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), // 6to4: an IPv4 address in disguise
-    IpRange::v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
+/// Parts of [`GLOBAL_UNICAST_V6`] that are not public.
+const NON_PUBLIC_V6: [Ipv6Net; 4] = [
+    v6([0x2001, 0], 23),     // Teredo, benchmarking, ORCHID
+    v6([0x2001, 0xdb8], 32), // documentation
+    v6([0x2002, 0], 16),     // 6to4, which embeds an IPv4 address
+    v6([0x3fff, 0], 20),     // documentation
 ];
 
-/// IPv4 addresses as a NAT64 gateway spells them, in the last 32 bits (RFC 6052).
-const NAT64: IpRange = IpRange::v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+/// Range in which NAT64 gateways embed an IPv4 address in the last 32 bits (RFC 6052).
+const NAT64: Ipv6Net = v6([0x64, 0xff9b], 96);
 
-/// Decides which addresses may be connected to: the public internet, and what the operator allows besides.
+const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+const fn v6([a, b]: [u16; 2], prefix: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix)
+}
+
+/// Filter of the addresses that may be connected to: those of the public internet and those in the
+/// ranges that the operator allows.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     allow: Vec<IpRange>,
 }
 
 impl Guard {
-    /// A guard that also lets through what lies in one of these ranges.
+    /// Creates a guard that also permits the addresses in `allow`.
     #[must_use]
     pub const fn new(allow: Vec<IpRange>) -> Self {
         Self { allow }
     }
 
-    /// Whether this address may be connected to.
+    /// Returns whether this address may be connected to.
     ///
-    /// Refused are private, loopback, link-local, carrier-shared, multicast, broadcast, unspecified, documentation,
-    /// benchmarking, reserved and metadata addresses, IPv6 that is not global unicast, and IPv4 addresses embedded in
-    /// IPv6 (compatible, 6to4, Teredo; mapped and NAT64 when the embedded address is refused).
+    /// It refuses private, loopback, link-local, carrier-grade NAT, multicast, broadcast,
+    /// unspecified, documentation, benchmarking, reserved and metadata addresses; IPv6 addresses that
+    /// are not global unicast; and IPv4 addresses embedded in IPv6 (compatible, 6to4, Teredo, and
+    /// mapped and NAT64 when the embedded address is refused).
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
         // The kernel connects a mapped address over IPv4.
@@ -71,16 +82,16 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    !INSIDE_V4.iter().any(|range| range.contains(address.into()))
+    !NON_PUBLIC_V4.iter().any(|range| range.contains(&address))
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    if NAT64.contains(address.into()) {
+    if NAT64.contains(&address) {
         let [.., a, b, c, d] = address.octets();
         return is_public_v4(Ipv4Addr::new(a, b, c, d));
     }
-    GLOBAL_V6.contains(address.into())
-        && !INSIDE_V6.iter().any(|range| range.contains(address.into()))
+    GLOBAL_UNICAST_V6.contains(&address)
+        && !NON_PUBLIC_V6.iter().any(|range| range.contains(&address))
 }
 
 #[cfg(test)]
@@ -88,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_public_internet_is_permitted() {
+    fn public_addresses_are_permitted() {
         let guard = Guard::default();
         for public in [
             "1.1.1.1",
@@ -114,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_allows_is_permitted_and_nothing_beside() {
+    fn only_allowed_ranges_are_added() {
         let guard = Guard::new(vec![
             "127.0.0.0/8".parse().unwrap(),
             "fd12::/16".parse().unwrap(),
@@ -126,7 +137,7 @@ mod tests {
             ("fd13::1", false),
             ("::1", false),
             ("10.0.0.1", false),
-            // A gateway is another machine than this one.
+            // The gateway is not this machine.
             ("64:ff9b::7f00:1", false),
         ] {
             assert_eq!(

@@ -1,16 +1,19 @@
-//! The HTTP client for addresses that strangers name: webhooks now, other relays later.
+//! HTTP client for URLs from untrusted sources, such as webhooks.
 //!
-//! It never reaches inside. Every address that a name resolves to is checked by a [`Guard`], and the connection goes to
-//! exactly an address that was checked, whatever notation the URL used. It follows no redirect, asks no proxy, reads a
-//! bounded part of an answer, and gives up after a bounded time.
+//! It does not connect to private addresses (SSRF). A [`Guard`] checks every address that a name
+//! resolves to, and the client connects to exactly an address that was checked, whatever notation
+//! the URL uses. It follows no redirects, uses no proxy, limits the size of a response and the time
+//! of a call.
 //!
 //! Start reading at [`Client::call`], then [`Guard`].
+
+#![warn(missing_docs)]
 
 mod client;
 mod connector;
 mod guard;
 mod range;
 
-pub use client::{Answer, CallError, Client, Limits, Request};
+pub use client::{CallError, Client, Limits, Request, Response};
 pub use guard::Guard;
-pub use range::{IpRange, NotARange};
+pub use range::{IpRange, ParseIpRangeError};

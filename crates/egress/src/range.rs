@@ -1,88 +1,43 @@
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, str::FromStr};
 
-/// A range of addresses in CIDR notation, `10.0.0.0/8` or `fd00::/8`; an address alone is a range of one.
+/// Range of IP addresses in CIDR notation, such as `10.0.0.0/8` or `fd00::/8`. A single address is a
+/// range of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IpRange {
-    first: IpAddr,
-    prefix: u32,
-}
+pub struct IpRange(IpNet);
 
-/// Text that is not a range of addresses.
+/// Error for text that is not an [`IpRange`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{text}\" is not a range of addresses: write for example 10.0.0.0/8, with zeros after the prefix"
+    "\"{text}\" is not an address range; write for example 10.0.0.0/8, with zeros after the prefix"
 )]
-pub struct NotARange {
+pub struct ParseIpRangeError {
     text: String,
 }
 
 impl IpRange {
-    pub(crate) const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u32) -> Self {
-        Self {
-            first: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-            prefix,
-        }
-    }
-
-    pub(crate) const fn v6(first: [u16; 8], prefix: u32) -> Self {
-        let [a, b, c, d, e, f, g, h] = first;
-        Self {
-            first: IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)),
-            prefix,
-        }
-    }
-
-    /// Whether the address lies in the range. An IPv4 address is never in an IPv6 range, nor the other way round.
+    /// Returns whether the address is in the range. An IPv4 address is never in an IPv6 range, nor
+    /// the other way round.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.first, address) {
-            (IpAddr::V4(first), IpAddr::V4(address)) => {
-                shifted(first.to_bits().into(), 32 - self.prefix)
-                    == shifted(address.to_bits().into(), 32 - self.prefix)
-            }
-            (IpAddr::V6(first), IpAddr::V6(address)) => {
-                shifted(first.to_bits(), 128 - self.prefix)
-                    == shifted(address.to_bits(), 128 - self.prefix)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
+        self.0.contains(&address)
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = text
-            .split_once('/')
-            .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let first: IpAddr = address.parse().ok()?;
-        let (bits, width) = match first {
-            IpAddr::V4(first) => (u128::from(first.to_bits()), 32),
-            IpAddr::V6(first) => (first.to_bits(), 128),
+        let range = match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => text.parse().ok()?,
         };
-        let prefix = prefix
-            .map_or(Some(width), |prefix| prefix.parse().ok())
-            .filter(|prefix| *prefix <= width)?;
-        let host_bits = width - prefix;
-        // 10.0.0.1/8 may mean one address or sixteen million: whoever writes it has to decide.
-        (bits.trailing_zeros() >= host_bits).then_some(Self { first, prefix })
-    }
-}
-
-/// A shift by the whole width is all zeros.
-const fn shifted(bits: u128, by: u32) -> u128 {
-    match bits.checked_shr(by) {
-        Some(bits) => bits,
-        None => 0,
+        // 10.0.0.1/8 could mean one address or sixteen million: the operator has to decide.
+        (range.addr() == range.network()).then_some(Self(range))
     }
 }
 
 impl FromStr for IpRange {
-    type Err = NotARange;
-    fn from_str(text: &str) -> Result<Self, NotARange> {
-        Self::parse(text).ok_or_else(|| NotARange {
+    type Err = ParseIpRangeError;
+    fn from_str(text: &str) -> Result<Self, ParseIpRangeError> {
+        Self::parse(text).ok_or_else(|| ParseIpRangeError {
             text: text.to_owned(),
         })
     }
@@ -90,7 +45,7 @@ impl FromStr for IpRange {
 
 impl fmt::Display for IpRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
+        self.0.fmt(f)
     }
 }
 
@@ -113,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_read_and_contain() {
+    fn ranges_contain_their_addresses() {
         for (range, inside, outside) in [
             ("127.0.0.0/8", "127.255.0.1", "128.0.0.0"),
             ("10.1.2.3", "10.1.2.3", "10.1.2.2"),
@@ -132,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_ranges_are_refused() {
         for bad in [
             "",
             "10.0.0.1/8",

@@ -1,18 +1,18 @@
 use rusqlite::{Error, ErrorCode, ffi};
-use sealpost_proto::limits::DISK_FULL_BELOW_BYTES;
+use sealpost_proto::limits::DISK_FULL_THRESHOLD_BYTES;
 use std::path::Path;
 
-/// What went wrong inside SQLite, sorted by what can be done about it. Stores turn it into their own errors, so that
-/// `rusqlite::Error` never leaves them.
+/// Error of SQLite, by what can be done about it. Stores convert it to their own errors, so that
+/// `rusqlite::Error` does not leave them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No space left: it works again when there is.
+    /// No space is left on the disk; the operation can succeed again once there is.
     #[error("the disk is full")]
     DiskFull,
-    /// Anything else.
+    /// Any other failure.
     #[error("the database failed: {reason}")]
     Failed {
-        /// SQLite's words; they name no values.
+        /// Message of SQLite, without stored values.
         reason: String,
     },
 }
@@ -36,13 +36,14 @@ impl From<&Error> for Failure {
 }
 
 impl Failure {
-    /// Why SQLite gave up a whole transaction by itself, which it does not tell: by far most often a full disk.
-    pub(crate) fn of_lost_transaction(path: Option<&Path>) -> Self {
+    /// Guesses why SQLite rolled back a whole transaction, which it does not report: most often the
+    /// disk is full.
+    pub(crate) fn for_lost_transaction(path: Option<&Path>) -> Self {
         let space = path
             .and_then(Path::parent)
             .and_then(|folder| fs4::available_space(folder).ok());
         match space {
-            Some(bytes) if bytes < DISK_FULL_BELOW_BYTES => Self::DiskFull,
+            Some(bytes) if bytes < DISK_FULL_THRESHOLD_BYTES => Self::DiskFull,
             _ => Self::Failed {
                 reason: "the transaction was rolled back by SQLite".to_owned(),
             },
@@ -50,7 +51,7 @@ impl Failure {
     }
 }
 
-/// SQLITE_FULL, and the one I/O error that a full disk shows itself as: the shared-memory file cannot grow.
+/// Recognises `SQLITE_FULL` and the I/O error of a shared-memory file that cannot grow.
 fn is_disk_full(error: &Error) -> bool {
     let Error::SqliteFailure(code, _) = error else {
         return false;
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_from_the_rest() {
+    fn full_disks_are_recognised() {
         for (code, expected) in [
             (ffi::SQLITE_FULL, true),
             (ffi::SQLITE_IOERR_SHMSIZE, true),

@@ -1,85 +1,94 @@
-//! A unit of work whose type is known only to its caller: what the threads handle is `dyn Job`.
+//! Jobs for the database threads. The threads handle `dyn Job`; only the caller knows the types of
+//! the result.
 
 use crate::Failure;
 use rusqlite::Connection;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::oneshot;
 
-/// What the job did, as far as the transaction around it is concerned.
+/// What happens to the changes of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ran {
-    /// Keep its changes.
-    Done,
-    /// Roll its savepoint back.
+pub(crate) enum JobOutcome {
+    /// They become part of the commit.
+    Accepted,
+    /// They are rolled back.
     Refused,
 }
 
-/// What the disk has to have of a commit before it is answered.
+/// What has to be on disk before a commit is reported as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// All of it: the log is fsynced.
+    /// Everything: the log is fsynced.
     Synced,
-    /// What the system writes by itself: a power cut may undo it, the end of the process does not.
+    /// Nothing: a power cut may undo the commit, but the end of the process does not.
     Unsynced,
 }
 
+/// Unit of work for a database thread.
 pub(crate) trait Job: Send {
-    /// What its commit has to have.
+    /// Returns the durability that its commit needs.
     fn durability(&self) -> Durability;
-    /// Runs it and remembers what came out.
-    fn run(&mut self, connection: &Connection) -> Ran;
-    /// Tells the caller what came out, or why nothing of it happened.
-    fn answer(self: Box<Self>, commit: Result<(), Failure>);
+    /// Runs the job and retains its result for [`Job::reply`].
+    fn run(&mut self, connection: &Connection) -> JobOutcome;
+    /// Sends the caller the result of the job, or the reason why the commit failed.
+    fn reply(self: Box<Self>, commit: Result<(), Failure>);
 }
 
-/// What the caller hears: the job's own result, or why it has none.
-pub(crate) type Answer<T, E> = Result<Result<T, E>, Failure>;
+/// Result of a job, or the failure of its commit.
+pub(crate) type Reply<T, E> = Result<Result<T, E>, Failure>;
 
-struct Pending<T, E, F, R> {
-    job: Option<F>,
+struct ClosureJob<T, E, F, R> {
+    closure: Option<F>,
     outcome: Option<Result<T, E>>,
     durability: Durability,
     reply: R,
 }
 
-/// Wraps a closure; the answer comes on the receiver. A job that panics answers nothing: the receiver sees its sender
+/// Creates a job from a closure. The receiver gets the reply; if the closure panics, the sender is
 /// dropped.
-pub(crate) fn pack<T, E, F>(
+pub(crate) fn new_job<T, E, F>(
     durability: Durability,
-    job: F,
-) -> (Box<dyn Job>, oneshot::Receiver<Answer<T, E>>)
+    closure: F,
+) -> (Box<dyn Job>, oneshot::Receiver<Reply<T, E>>)
 where
     F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
-    let (reply, answer) = oneshot::channel();
-    // A caller that went away loses only the answer.
-    let reply = move |answer| drop(reply.send(answer));
-    (pack_with(durability, job, reply), answer)
+    let (sender, receiver) = oneshot::channel();
+    // The caller may have stopped waiting; the job still runs.
+    let send_reply = move |reply| drop(sender.send(reply));
+    (
+        new_job_with_reply(durability, closure, send_reply),
+        receiver,
+    )
 }
 
-/// Wraps a closure; `reply` is called with the answer on the thread that ran it. A job that panics answers nothing: `reply`
-/// is dropped.
-pub(crate) fn pack_with<T, E, F, R>(durability: Durability, job: F, reply: R) -> Box<dyn Job>
+/// Creates a job from a closure and calls `reply` on the thread that ran it. If the closure panics,
+/// `reply` is dropped.
+pub(crate) fn new_job_with_reply<T, E, F, R>(
+    durability: Durability,
+    closure: F,
+    reply: R,
+) -> Box<dyn Job>
 where
     F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    R: FnOnce(Answer<T, E>) + Send + 'static,
+    R: FnOnce(Reply<T, E>) + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
-    Box::new(Pending {
-        job: Some(job),
+    Box::new(ClosureJob {
+        closure: Some(closure),
         outcome: None,
         durability,
         reply,
     })
 }
 
-impl<T, E, F, R> Job for Pending<T, E, F, R>
+impl<T, E, F, R> Job for ClosureJob<T, E, F, R>
 where
     F: FnOnce(&Connection) -> Result<T, E> + Send,
-    R: FnOnce(Answer<T, E>) + Send,
+    R: FnOnce(Reply<T, E>) + Send,
     T: Send,
     E: Send,
 {
@@ -87,31 +96,31 @@ where
         self.durability
     }
 
-    fn run(&mut self, connection: &Connection) -> Ran {
-        let Some(job) = self.job.take() else {
-            return Ran::Refused;
+    fn run(&mut self, connection: &Connection) -> JobOutcome {
+        let Some(closure) = self.closure.take() else {
+            return JobOutcome::Refused;
         };
-        match catch_unwind(AssertUnwindSafe(|| job(connection))) {
+        match catch_unwind(AssertUnwindSafe(|| closure(connection))) {
             Ok(outcome) => {
-                let ran = if outcome.is_ok() {
-                    Ran::Done
+                let job_outcome = if outcome.is_ok() {
+                    JobOutcome::Accepted
                 } else {
-                    Ran::Refused
+                    JobOutcome::Refused
                 };
                 self.outcome = Some(outcome);
-                ran
+                job_outcome
             }
             Err(_) => {
                 tracing::error!("a database job panicked; its changes were rolled back");
-                Ran::Refused
+                JobOutcome::Refused
             }
         }
     }
 
-    fn answer(self: Box<Self>, commit: Result<(), Failure>) {
+    fn reply(self: Box<Self>, commit: Result<(), Failure>) {
         let Self { outcome, reply, .. } = *self;
         match (outcome, commit) {
-            // What the job refused was never part of the commit.
+            // The changes of a refused job were never part of the commit.
             (Some(Err(error)), _) => reply(Ok(Err(error))),
             (Some(Ok(value)), Ok(())) => reply(Ok(Ok(value))),
             (Some(Ok(_)) | None, Err(failure)) => reply(Err(failure)),

@@ -1,11 +1,14 @@
-//! SQLite as both daemons use it: opened and migrated in one place, one writer thread that commits whatever has arrived
-//! since its last commit, and a few threads that read.
+//! SQLite for relay and node: opening and migration, one writer thread that commits jobs in groups, a
+//! few reader threads, and typed access to rows.
 //!
-//! Nothing here knows a table. Nothing is answered before it is on disk: [`Database::write`] returns after the commit
-//! that holds its changes has been fsynced. Queues are bounded and a full one is said at once ([`WriteError::Busy`]),
-//! so memory stays flat whatever is asked.
+//! This crate knows no tables. [`Database::write`] returns after the commit with its changes has been
+//! fsynced. Queues are bounded, and a full queue is an immediate error ([`WriteError::Busy`]), so
+//! memory use is bounded as well.
 //!
-//! Start reading at [`Database`]; the group commit is in `writer.rs`.
+//! Start reading at [`Database`]; the group commit is in `writer.rs`, the row readers in [`RowExt`]
+//! and [`query`].
+
+#![warn(missing_docs)]
 
 mod failure;
 mod jobs;
@@ -16,7 +19,7 @@ mod rows;
 mod writer;
 
 pub use failure::Failure;
-pub use open::{Migration, OpenError, Options, Schema, look};
+pub use open::{Migration, OpenError, Options, Schema, open_read_only};
 pub use readers::copy;
 pub use rows::{Damaged, Parsed, RowError, RowExt, to_integer, to_millis};
 
@@ -32,9 +35,9 @@ use std::{
 };
 use writer::Writer;
 
-/// An open database. Clones are cheap and share it.
+/// Open database. Clones are cheap and share it.
 ///
-/// It closes when [`Database::close`] is called or the last clone is dropped.
+/// It is closed by [`Database::close`] or when the last clone is dropped.
 #[derive(Clone)]
 pub struct Database {
     writer: Writer,
@@ -42,12 +45,12 @@ pub struct Database {
     counters: Arc<Counters>,
 }
 
-/// What the writer has done since the database was opened.
+/// Counts of the writer since the database was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Commits that changed something and were fsynced.
+    /// Commits with changes that were fsynced.
     pub commits: u64,
-    /// Jobs whose changes were committed, or that changed nothing.
+    /// Jobs in successful commits, including those without changes.
     pub jobs: u64,
 }
 
@@ -57,22 +60,22 @@ pub(crate) struct Counters {
     jobs: AtomicU64,
 }
 
-/// Why a write did not happen. In every variant the database is as if the job had never been.
+/// Error of a write. In every variant the database is unchanged by the job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError<E> {
-    /// The job itself said no; its savepoint was rolled back, the other jobs of the commit were not.
+    /// The job returned an error. Its changes were rolled back; the other jobs of the commit were not.
     #[error("{0}")]
     Job(E),
-    /// Too many jobs wait already.
-    #[error("the database has too much to do")]
+    /// The queue is full.
+    #[error("the database is busy")]
     Busy,
-    /// The commit did not reach the disk because there is no space left.
+    /// The commit failed because no space is left on the disk.
     #[error("the disk is full")]
     DiskFull,
-    /// The commit did not reach the disk for another reason.
+    /// The commit failed for another reason.
     #[error("the database failed: {reason}")]
     Failed {
-        /// SQLite's words; they name no values.
+        /// Message of SQLite, without stored values.
         reason: String,
     },
     /// The database was closed.
@@ -80,19 +83,19 @@ pub enum WriteError<E> {
     Closed,
 }
 
-/// Why a read did not happen.
+/// Error of a read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError<E> {
-    /// The job itself said no.
+    /// The job returned an error.
     #[error("{0}")]
     Job(E),
-    /// Too many jobs wait already.
-    #[error("the database has too much to do")]
+    /// The queue is full.
+    #[error("the database is busy")]
     Busy,
     /// The database could not be read.
     #[error("the database failed: {reason}")]
     Failed {
-        /// SQLite's words; they name no values.
+        /// Message of SQLite, without stored values.
         reason: String,
     },
     /// The database was closed.
@@ -100,16 +103,16 @@ pub enum ReadError<E> {
     Closed,
 }
 
-/// Why a backup was not made.
+/// Error of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackupError {
-    /// Something stands at that path already.
-    #[error("a file of that name exists already")]
+    /// There is already a file at the path.
+    #[error("a file with that name already exists")]
     Exists,
-    /// There is no space left for it.
+    /// No space is left on the disk.
     #[error("the disk is full")]
     DiskFull,
-    /// It could not be read or written.
+    /// The database could not be read, or the backup not written.
     #[error("the backup failed: {reason}")]
     Failed {
         /// What went wrong.
@@ -118,13 +121,14 @@ pub enum BackupError {
 }
 
 impl Database {
-    /// Opens the database at `path`, creates it (mode 0600) when there is none, and brings its schema up to date: each
-    /// migration in a transaction of its own.
+    /// Opens the database at `path`, creates it (mode 0600) if it does not exist, and applies missing
+    /// migrations, each in its own transaction.
     ///
-    /// Blocks while it migrates: call it at start, before anything is served.
+    /// Blocks the thread during the migrations: call it at startup, before serving requests.
     ///
     /// # Errors
-    /// [`OpenError`] says whether the file is newer than this program, somebody else's, in use, or unreadable.
+    /// [`OpenError`] when the file is newer than this program, belongs to another program, is in use
+    /// or cannot be read.
     pub fn open(
         path: &Path,
         migrations: &[Migration],
@@ -135,10 +139,10 @@ impl Database {
         Self::start(connection, Some(readers))
     }
 
-    /// A database that lives in memory and dies with its last clone, for tests. Its reads wait in the writer's queue.
+    /// Opens a database in memory, for tests. Its reads share the queue of the writer.
     ///
     /// # Errors
-    /// [`OpenError`] when a migration does not apply.
+    /// [`OpenError`] when a migration fails.
     pub fn open_in_memory(migrations: &[Migration], options: Options) -> Result<Self, OpenError> {
         let connection = open::open_in_memory(migrations, options)?;
         Self::start(connection, None)
@@ -154,14 +158,14 @@ impl Database {
         })
     }
 
-    /// Runs `job` on the writer thread, inside a savepoint of its own, and returns once the commit with its changes is on
-    /// disk. Jobs run in the order of their calls; as many as have arrived since the last commit, at most
-    /// [`WRITER_BATCH_MAX`](sealpost_proto::limits::WRITER_BATCH_MAX), share one commit.
+    /// Runs `job` on the writer thread in its own savepoint and returns once the commit with its
+    /// changes is on disk. Jobs run in the order of the calls; those that arrived since the last
+    /// commit, up to [`WRITER_BATCH_MAX`](sealpost_proto::limits::WRITER_BATCH_MAX), share a commit.
     ///
     /// A job must not block on anything but the database, and must not begin or end a transaction.
     ///
     /// # Errors
-    /// [`WriteError::Job`] with what the job returned; the other variants when the commit did not happen.
+    /// [`WriteError::Job`] with the error of the job; the other variants when the commit failed.
     pub async fn write<T, E, F>(&self, job: F) -> Result<T, WriteError<E>>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -171,9 +175,10 @@ impl Database {
         self.writer.write(Durability::Synced, job).await
     }
 
-    /// As [`Database::write`], for what may be undone by a power cut (not by the end of the process) together with
-    /// everything that was written after it: the log is fsynced with the next commit that asks for it. Only for what a
-    /// restart puts right by itself.
+    /// As [`Database::write`], but returns before the commit is fsynced; the next commit of
+    /// [`Database::write`] does that. A power cut may undo the changes together with all later
+    /// unsynced ones; the end of the process does not. Use it only for changes that a restart
+    /// recovers.
     ///
     /// # Errors
     /// As [`Database::write`].
@@ -186,11 +191,13 @@ impl Database {
         self.writer.write(Durability::Unsynced, job).await
     }
 
-    /// As [`Database::write`], for one job that answers several callers: `then` is called on the writer thread once the
-    /// commit is on disk or has failed, and must not block. A job that panics drops `then`.
+    /// As [`Database::write`], for a job on behalf of several callers: calls `then` on the writer
+    /// thread once the commit is on disk or has failed. `then` must not block. If the job panics,
+    /// `then` is dropped.
     ///
     /// # Errors
-    /// [`WriteError::Busy`] and [`WriteError::Closed`], at once; then neither `job` nor `then` is called.
+    /// [`WriteError::Busy`] and [`WriteError::Closed`], immediately; then neither `job` nor `then` is
+    /// called.
     pub fn write_then<T, E, F, R>(&self, job: F, then: R) -> Result<(), WriteError<E>>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -201,10 +208,10 @@ impl Database {
         self.writer.write_then(job, then)
     }
 
-    /// Runs `job` on a reading thread, inside one snapshot of the database.
+    /// Runs `job` on a reader thread, in one snapshot of the database.
     ///
     /// # Errors
-    /// [`ReadError::Job`] with what the job returned; the other variants when it did not run.
+    /// [`ReadError::Job`] with the error of the job; the other variants when it did not run.
     pub async fn read<T, E, F>(&self, job: F) -> Result<T, ReadError<E>>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -221,7 +228,7 @@ impl Database {
         }
     }
 
-    /// What the writer has done so far.
+    /// Returns the counts of the writer.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
@@ -230,10 +237,10 @@ impl Database {
         }
     }
 
-    /// Writes a consistent copy to `path` (mode 0600, fsynced) while reading and writing go on.
+    /// Writes a consistent copy to `path` (mode 0600, fsynced); reads and writes continue meanwhile.
     ///
     /// # Errors
-    /// [`BackupError`]; what was written so far is removed. A database in memory has no backup.
+    /// [`BackupError`]; an incomplete copy is removed. A database in memory cannot be backed up.
     pub async fn backup_to(&self, path: &Path) -> Result<(), BackupError> {
         let Some(readers) = &self.readers else {
             return Err(BackupError::Failed {
@@ -243,7 +250,8 @@ impl Database {
         readers.backup_to(path).await
     }
 
-    /// Finishes what waits, folds the log into the database and closes it. Later calls answer `Closed`.
+    /// Runs the queued jobs, moves the log into the database and closes it. Later calls return
+    /// `Closed`.
     pub async fn close(&self) {
         self.writer.close().await;
         if let Some(readers) = &self.readers {

@@ -1,9 +1,10 @@
-//! Opening: whose file it is, how new its schema is, and the numbered migrations that bring it up to date.
+//! Opening of a database file: checks of its owner and schema version, and numbered migrations.
 
 use crate::Failure;
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use sealpost_proto::limits::{
-    DATABASE_BUSY_TIMEOUT, DATABASE_LOG_BYTES_KEPT, DATABASE_LOG_PAGES, DATABASE_STATEMENTS_KEPT,
+    DATABASE_BUSY_TIMEOUT, DATABASE_CACHED_STATEMENTS_MAX, DATABASE_WAL_BYTES_MAX,
+    DATABASE_WAL_CHECKPOINT_PAGES,
 };
 use std::{
     fs::OpenOptions,
@@ -12,59 +13,59 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One step of a schema. The steps of a program are numbered 1, 2, 3 and so on, and never change once released.
+/// Step of a schema. The steps of a program are numbered from 1 and do not change once released.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
-    /// The `user_version` that the schema has afterwards.
+    /// `user_version` of the schema after this step.
     pub version: u32,
-    /// Statements, run in one transaction.
+    /// Statements that run in one transaction.
     pub sql: &'static str,
 }
 
-/// How to open.
+/// Options for opening a database.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Marks the file as this program's (SQLite's `application_id`); not zero.
+    /// SQLite's `application_id`, which marks the file as this program's. It is not zero.
     pub application_id: u32,
-    /// Reading threads, at least one.
+    /// Number of reader threads; 0 means 1.
     pub readers: usize,
-    /// Whether deleted content is overwritten with zeros.
+    /// Whether SQLite overwrites deleted content with zeros.
     pub secure_delete: bool,
 }
 
-/// Why a database was not opened.
+/// Error of opening a database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// A later version of this program has migrated it.
+    /// A later version of this program migrated the database.
     #[error(
-        "{} was made by a newer version of this program (schema {found}, this version knows up to {supported}): \
+        "{} was created by a newer version of this program (schema {found}, this version supports up to {supported}): \
          install the newer version again",
         path.display()
     )]
     NewerSchema {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its schema.
+        /// Schema version of the file.
         found: u32,
-        /// The newest schema that this program knows.
+        /// Newest schema version that this program supports.
         supported: u32,
     },
-    /// Not a database, or another program's.
+    /// The file is not a database, or belongs to another program.
     #[error("{} is not a database of this program: choose another data folder", path.display())]
     NotOurs {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// Another process holds it.
-    #[error("{} is in use by another process: stop that one first", path.display())]
+    /// Another process has locked the file.
+    #[error("{} is in use by another process: stop that process first", path.display())]
     Locked {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// No space left to open or migrate it.
-    #[error("the disk is full: make room, then start again")]
+    /// No space is left to open or migrate the database.
+    #[error("the disk is full: free some space and start again")]
     DiskFull,
-    /// Anything else.
+    /// Any other failure.
     #[error("the database cannot be opened: {reason}")]
     Failed {
         /// What went wrong.
@@ -72,7 +73,7 @@ pub enum OpenError {
     },
 }
 
-/// Opens, creates and migrates the file for the writer.
+/// Opens the file for the writer, creates it if necessary and migrates it.
 pub(crate) fn open_writer(
     path: &Path,
     migrations: &[Migration],
@@ -81,8 +82,8 @@ pub(crate) fn open_writer(
     create_private(path)?;
     let mut connection =
         Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))
-            .map_err(|error| explain(path, &error))?;
-    prepare_writer(&mut connection, migrations, options).map_err(|error| error.at(path))?;
+            .map_err(|error| to_open_error(path, &error))?;
+    prepare_writer(&mut connection, migrations, options).map_err(|error| error.with_path(path))?;
     Ok(connection)
 }
 
@@ -91,32 +92,34 @@ pub(crate) fn open_in_memory(
     options: Options,
 ) -> Result<Connection, OpenError> {
     let path = Path::new(":memory:");
-    let mut connection = Connection::open_in_memory().map_err(|error| explain(path, &error))?;
-    prepare_writer(&mut connection, migrations, options).map_err(|error| error.at(path))?;
+    let mut connection =
+        Connection::open_in_memory().map_err(|error| to_open_error(path, &error))?;
+    prepare_writer(&mut connection, migrations, options).map_err(|error| error.with_path(path))?;
     Ok(connection)
 }
 
-/// How new the schema of a database is.
+/// Schema versions of a database and of this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schema {
-    /// The number of its last migration; 0 when it has none.
+    /// Number of the last migration of the database; 0 before the first one.
     pub found: u32,
-    /// The newest that this program knows.
+    /// Newest version that this program supports.
     pub supported: u32,
 }
 
-/// Opens a database for reading only, whoever else uses it, and changes nothing, also not its schema.
+/// Opens a database for reading only, even while another process uses it. It changes nothing, not
+/// even the schema.
 ///
 /// # Errors
-/// [`OpenError`]; a schema that is newer than this program is one.
-pub fn look(
+/// [`OpenError`], also if the schema is newer than this program.
+pub fn open_read_only(
     path: &Path,
     migrations: &[Migration],
     options: Options,
 ) -> Result<(Connection, Schema), OpenError> {
     let connection = open_reader(path)?;
-    let schema =
-        schema(&connection, migrations, options.application_id).map_err(|error| error.at(path))?;
+    let schema = schema(&connection, migrations, options.application_id)
+        .map_err(|error| error.with_path(path))?;
     Ok((connection, schema))
 }
 
@@ -124,17 +127,17 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let open = || {
         let connection =
             Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
-        settle(&connection)?;
+        configure(&connection)?;
         Ok(connection)
     };
-    open().map_err(|error| explain(path, &error))
+    open().map_err(|error| to_open_error(path, &error))
 }
 
 fn flags(access: OpenFlags) -> OpenFlags {
     access | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-/// SQLite gives its side files the mode of the database, so making that one private is enough.
+/// Creates the file with mode 0600. SQLite gives its other files the mode of the database file.
 fn create_private(path: &Path) -> Result<(), OpenError> {
     let created = OpenOptions::new()
         .write(true)
@@ -151,22 +154,22 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// What went wrong, before the path is added.
-enum Trouble {
+/// Reason for an [`OpenError`], without the path.
+enum OpenFailure {
     Newer { found: u32, supported: u32 },
     NotOurs,
     Sql(rusqlite::Error),
     Migrations(String),
 }
 
-impl From<rusqlite::Error> for Trouble {
+impl From<rusqlite::Error> for OpenFailure {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl Trouble {
-    fn at(self, path: &Path) -> OpenError {
+impl OpenFailure {
+    fn with_path(self, path: &Path) -> OpenError {
         match self {
             Self::Newer { found, supported } => OpenError::NewerSchema {
                 path: path.to_owned(),
@@ -176,13 +179,13 @@ impl Trouble {
             Self::NotOurs => OpenError::NotOurs {
                 path: path.to_owned(),
             },
-            Self::Sql(error) => explain(path, &error),
+            Self::Sql(error) => to_open_error(path, &error),
             Self::Migrations(reason) => OpenError::Failed { reason },
         }
     }
 }
 
-fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {
+fn to_open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotOurs {
             path: path.to_owned(),
@@ -203,19 +206,23 @@ fn prepare_writer(
     connection: &mut Connection,
     migrations: &[Migration],
     options: Options,
-) -> Result<(), Trouble> {
-    settle(connection)?;
-    // Before anything is written: a foreign or newer file must stay as it is.
+) -> Result<(), OpenFailure> {
+    configure(connection)?;
+    // Before any write: a file of another program or of a newer version must not change.
     let Schema { found, .. } = schema(connection, migrations, options.application_id)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "secure_delete", options.secure_delete)?;
-    connection
-        .pragma_update_and_check(None, "wal_autocheckpoint", DATABASE_LOG_PAGES, |_| Ok(()))?;
+    connection.pragma_update_and_check(
+        None,
+        "wal_autocheckpoint",
+        DATABASE_WAL_CHECKPOINT_PAGES,
+        |_| Ok(()),
+    )?;
     connection.pragma_update_and_check(
         None,
         "journal_size_limit",
-        DATABASE_LOG_BYTES_KEPT,
+        DATABASE_WAL_BYTES_MAX,
         |_| Ok(()),
     )?;
     for migration in migrations
@@ -231,47 +238,47 @@ fn schema(
     connection: &Connection,
     migrations: &[Migration],
     application_id: u32,
-) -> Result<Schema, Trouble> {
-    let supported = newest(migrations)?;
+) -> Result<Schema, OpenFailure> {
+    let supported = newest_version(migrations)?;
     check_owner(connection, application_id)?;
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > supported {
-        Err(Trouble::Newer { found, supported })
+        Err(OpenFailure::Newer { found, supported })
     } else {
         Ok(Schema { found, supported })
     }
 }
 
-/// What every connection has.
-fn settle(connection: &Connection) -> rusqlite::Result<()> {
+/// Sets the options of every connection.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(DATABASE_BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(DATABASE_STATEMENTS_KEPT);
+    connection.set_prepared_statement_cache_capacity(DATABASE_CACHED_STATEMENTS_MAX);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    // Else each new value of a `LIMIT ?` makes SQLite prepare the statement again.
+    // Otherwise SQLite prepares a statement again for each new value of a `LIMIT ?`.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // Else a large savepoint is copied into a file of the system's folder for temporary files, on whatever disk that is.
+    // Otherwise SQLite copies a large savepoint to a temporary file, possibly on another disk.
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "trusted_schema", false)
 }
 
-fn newest(migrations: &[Migration]) -> Result<u32, Trouble> {
+fn newest_version(migrations: &[Migration]) -> Result<u32, OpenFailure> {
     for (migration, expected) in migrations.iter().zip(1..) {
         if migration.version != expected {
             let reason = format!(
-                "migration {} stands where {expected} belongs",
+                "migration {} is in the place of migration {expected}",
                 migration.version
             );
-            return Err(Trouble::Migrations(reason));
+            return Err(OpenFailure::Migrations(reason));
         }
     }
     Ok(migrations.last().map_or(0, |migration| migration.version))
 }
 
-/// A file without owner, version and content is new, hence ours to be.
-fn check_owner(connection: &Connection, ours: u32) -> Result<(), Trouble> {
+/// Checks that the file belongs to this program. A new file has no owner, no version and no content.
+fn check_owner(connection: &Connection, application_id: u32) -> Result<(), OpenFailure> {
     let owner: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    if owner.cast_unsigned() == ours {
+    if owner.cast_unsigned() == application_id {
         return Ok(());
     }
     let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -280,7 +287,7 @@ fn check_owner(connection: &Connection, ours: u32) -> Result<(), Trouble> {
     if owner == 0 && version == 0 && objects == 0 {
         Ok(())
     } else {
-        Err(Trouble::NotOurs)
+        Err(OpenFailure::NotOurs)
     }
 }
 
@@ -288,15 +295,15 @@ fn migrate(
     connection: &mut Connection,
     migration: &Migration,
     application_id: u32,
-) -> Result<(), Trouble> {
+) -> Result<(), OpenFailure> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     transaction
         .execute_batch(migration.sql)
         .map_err(|error| match Failure::from(&error) {
-            Failure::DiskFull => Trouble::Sql(error),
+            Failure::DiskFull => OpenFailure::Sql(error),
             Failure::Failed { reason } => {
-                Trouble::Migrations(format!("migration {}: {reason}", migration.version))
+                OpenFailure::Migrations(format!("migration {}: {reason}", migration.version))
             }
         })?;
     transaction.pragma_update(None, "application_id", application_id.cast_signed())?;

@@ -1,8 +1,8 @@
-//! The threads that read: each with a connection of its own, all taking from one bounded queue.
+//! Reader threads: each has its own connection, and all take jobs from one bounded queue.
 
 use crate::{
     BackupError, Failure, OpenError, Options, ReadError,
-    jobs::{Durability, Job, pack},
+    jobs::{Durability, Job, new_job},
     open,
 };
 use rusqlite::{
@@ -21,10 +21,10 @@ use std::{
     },
 };
 
-/// All pages in one step: a step-wise backup starts anew whenever somebody writes in between.
+/// Copies all pages in one step: a backup in several steps starts again after each write in between.
 const ALL_PAGES: i32 = -1;
 
-/// Gone once the database is closed.
+/// `None` once the database is closed.
 type Queue = Option<SyncSender<Box<dyn Job>>>;
 
 #[derive(Clone)]
@@ -59,15 +59,15 @@ impl Readers {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (job, answer) = pack(Durability::Unsynced, job);
+        let (job, reply) = new_job(Durability::Unsynced, job);
         self.enqueue(job)?;
-        match answer.await {
+        match reply.await {
             Ok(Ok(outcome)) => outcome.map_err(ReadError::Job),
             Ok(Err(failure)) => Err(ReadError::Failed {
                 reason: failure.to_string(),
             }),
             Err(_) => Err(ReadError::Failed {
-                reason: "the job did not end".to_owned(),
+                reason: "the job panicked".to_owned(),
             }),
         }
     }
@@ -92,7 +92,7 @@ impl Readers {
             })?
     }
 
-    /// Takes nothing new; the threads end when what waits is done.
+    /// Refuses new jobs; the threads end when the queued ones are done.
     pub(crate) fn close(&self) {
         self.queue
             .lock()
@@ -106,26 +106,27 @@ fn run_reader(connection: &Connection, jobs: &Mutex<Receiver<Box<dyn Job>>>) {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = next else { return };
         let outcome = run_in_snapshot(connection, job.as_mut());
-        job.answer(outcome);
+        job.reply(outcome);
     }
 }
 
 fn run_in_snapshot(connection: &Connection, job: &mut dyn Job) -> Result<(), Failure> {
     let snapshot = connection.unchecked_transaction()?;
     job.run(connection);
-    // Nothing was changed, so there is nothing to keep.
+    // A snapshot has no changes to commit.
     Ok(snapshot.rollback()?)
 }
 
-/// Writes a consistent copy of a database (mode 0600, fsynced), whoever else reads and writes it. Blocks.
+/// Writes a consistent copy of a database (mode 0600, fsynced) while others read and write it. Blocks
+/// the thread.
 ///
 /// # Errors
-/// [`BackupError`]; what was written so far is removed.
+/// [`BackupError`]; an incomplete copy is removed.
 pub fn copy(source: &Path, target: &Path) -> Result<(), BackupError> {
     let file = create_private(target)?;
     let copied = copy_pages(source, target).and_then(|()| sync_with_folder(&file, target));
     if copied.is_err() {
-        remove_quietly(target);
+        remove_incomplete(target);
     }
     copied
 }
@@ -152,7 +153,7 @@ fn copy_pages(source: &Path, target: &Path) -> Result<(), BackupError> {
             reason: "the database is locked".to_owned(),
         });
     }
-    // Without a log beside it the copy is one file, also after somebody has looked into it.
+    // Without write-ahead log the copy stays a single file, even after it was opened.
     target
         .pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))
         .map_err(Failure::from)?;
@@ -168,9 +169,9 @@ fn sync_with_folder(file: &File, target: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-fn remove_quietly(target: &Path) {
+fn remove_incomplete(target: &Path) {
     if let Err(error) = std::fs::remove_file(target) {
-        tracing::warn!(%error, "an unfinished backup could not be removed");
+        tracing::warn!(%error, "cannot remove an incomplete backup");
     }
 }
 

@@ -26,8 +26,8 @@ const BROKEN: Migration = Migration {
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 enum StoreError {
-    #[error("no")]
-    No,
+    #[error("refused")]
+    Refused,
     #[error(transparent)]
     Failure(#[from] Failure),
 }
@@ -38,22 +38,22 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-struct Place {
+struct TestFile {
     _folder: tempfile::TempDir,
     path: PathBuf,
 }
 
-fn place() -> Place {
+fn test_file() -> TestFile {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("test.db");
-    Place {
+    TestFile {
         _folder: folder,
         path,
     }
 }
 
-fn open(place: &Place) -> Database {
-    Database::open(&place.path, &[FIRST], OPTIONS).unwrap()
+fn open(file: &TestFile) -> Database {
+    Database::open(&file.path, &[FIRST], OPTIONS).unwrap()
 }
 
 fn insert(connection: &Connection, name: &str) -> Result<(), StoreError> {
@@ -74,34 +74,34 @@ async fn names(database: &Database) -> Vec<String> {
     database.read(read).await.unwrap()
 }
 
-/// Holds the writer until the sender is used or dropped; returns once it is held.
-async fn hold(database: &Database) -> SyncSender<()> {
+/// Blocks the writer until the sender is used or dropped; returns once it is blocked.
+async fn block_writer(database: &Database) -> SyncSender<()> {
     let (release, released): (_, Receiver<()>) = sync_channel(1);
-    let (held, holding) = tokio::sync::oneshot::channel();
+    let (started, has_started) = tokio::sync::oneshot::channel();
     let database = database.clone();
     tokio::spawn(async move {
         let job = move |_: &Connection| {
-            let _ = held.send(());
+            let _ = started.send(());
             let _ = released.recv();
             Ok::<_, StoreError>(())
         };
         database.write(job).await
     });
-    holding.await.unwrap();
+    has_started.await.unwrap();
     release
 }
 
-/// Returns once so many jobs wait for the writer.
-async fn until_waiting(database: &Database, jobs: usize) {
-    while database.writer.waiting() < jobs {
+/// Returns once the given number of jobs wait for the writer.
+async fn wait_for_queued_jobs(database: &Database, jobs: usize) {
+    while database.writer.queued_jobs() < jobs {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn what_was_answered_is_there_after_opening_again() {
-    let place = place();
-    let database = open(&place);
+async fn reported_writes_survive_reopening() {
+    let file = test_file();
+    let database = open(&file);
     database
         .write(|connection| insert(connection, "a"))
         .await
@@ -115,26 +115,26 @@ async fn what_was_answered_is_there_after_opening_again() {
         database.read(|_| Ok::<_, StoreError>(())).await,
         Err(ReadError::Closed)
     );
-    assert_eq!(names(&open(&place)).await, ["a"]);
+    assert_eq!(names(&open(&file)).await, ["a"]);
 }
 
 #[tokio::test]
-async fn a_refusal_undoes_its_own_changes_only() {
-    let place = place();
-    let database = open(&place);
-    let held = hold(&database).await;
+async fn refused_jobs_undo_only_their_changes() {
+    let file = test_file();
+    let database = open(&file);
+    let release = block_writer(&database).await;
     let refused = database.write(|connection| {
         insert(connection, "refused")?;
-        Err::<(), _>(StoreError::No)
+        Err::<(), _>(StoreError::Refused)
     });
     let failed = database.write(|connection| {
         insert(connection, "failed")?;
         insert(connection, "failed")
     });
     let good = database.write(|connection| insert(connection, "good"));
-    let release = async { held.send(()).unwrap() };
+    let release = async { release.send(()).unwrap() };
     let (refused, failed, good, ()) = tokio::join!(refused, failed, good, release);
-    assert_eq!(refused, Err(WriteError::Job(StoreError::No)));
+    assert_eq!(refused, Err(WriteError::Job(StoreError::Refused)));
     assert!(matches!(
         failed,
         Err(WriteError::Job(StoreError::Failure(Failure::Failed { .. })))
@@ -144,11 +144,11 @@ async fn a_refusal_undoes_its_own_changes_only() {
 }
 
 #[tokio::test]
-async fn what_arrives_together_shares_a_commit_and_keeps_its_order() {
-    let place = place();
-    let database = open(&place);
+async fn queued_jobs_share_a_commit_in_order() {
+    let file = test_file();
+    let database = open(&file);
     let before = database.stats();
-    let held = hold(&database).await;
+    let release = block_writer(&database).await;
     let waiting: Vec<_> = (0..100)
         .map(|number| {
             let database = database.clone();
@@ -159,8 +159,8 @@ async fn what_arrives_together_shares_a_commit_and_keeps_its_order() {
             })
         })
         .collect();
-    until_waiting(&database, 100).await;
-    held.send(()).unwrap();
+    wait_for_queued_jobs(&database, 100).await;
+    release.send(()).unwrap();
     for job in waiting {
         job.await.unwrap().unwrap();
     }
@@ -173,10 +173,10 @@ async fn what_arrives_together_shares_a_commit_and_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn a_batch_has_a_limit() {
-    let place = place();
-    let database = open(&place);
-    let held = hold(&database).await;
+async fn batches_are_bounded() {
+    let file = test_file();
+    let database = open(&file);
+    let release = block_writer(&database).await;
     let jobs = WRITER_BATCH_MAX * 2;
     let waiting: Vec<_> = (0..jobs)
         .map(|number| {
@@ -188,8 +188,8 @@ async fn a_batch_has_a_limit() {
             })
         })
         .collect();
-    until_waiting(&database, jobs).await;
-    held.send(()).unwrap();
+    wait_for_queued_jobs(&database, jobs).await;
+    release.send(()).unwrap();
     for job in waiting {
         job.await.unwrap().unwrap();
     }
@@ -197,24 +197,24 @@ async fn a_batch_has_a_limit() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_said_at_once() {
-    let place = place();
-    let database = open(&place);
-    let held = hold(&database).await;
+async fn full_queues_fail_immediately() {
+    let file = test_file();
+    let database = open(&file);
+    let release = block_writer(&database).await;
     let waiting: Vec<_> = (0..WRITER_QUEUE_MAX)
         .map(|_| {
             let database = database.clone();
             tokio::spawn(async move { database.write(|_| Ok::<_, StoreError>(())).await })
         })
         .collect();
-    until_waiting(&database, WRITER_QUEUE_MAX).await;
+    wait_for_queued_jobs(&database, WRITER_QUEUE_MAX).await;
     assert_eq!(
         database
             .write(|connection| insert(connection, "late"))
             .await,
         Err(WriteError::Busy)
     );
-    held.send(()).unwrap();
+    release.send(()).unwrap();
     for job in waiting {
         job.await.unwrap().unwrap();
     }
@@ -226,9 +226,9 @@ async fn a_full_queue_is_said_at_once() {
 }
 
 #[tokio::test]
-async fn looking_costs_no_commit() {
-    let place = place();
-    let database = open(&place);
+async fn jobs_without_changes_need_no_commit() {
+    let file = test_file();
+    let database = open(&file);
     let look = |connection: &Connection| {
         connection
             .query_row("SELECT count(*) FROM item", [], |row| row.get::<_, i64>(0))
@@ -245,9 +245,9 @@ async fn looking_costs_no_commit() {
 }
 
 #[tokio::test]
-async fn a_commit_is_synced_when_one_of_its_jobs_asks_for_it() {
-    let place = place();
-    let database = open(&place);
+async fn one_synced_job_syncs_the_commit() {
+    let file = test_file();
+    let database = open(&file);
     let level = |name: &'static str| {
         move |connection: &Connection| {
             insert(connection, name)?;
@@ -264,12 +264,12 @@ async fn a_commit_is_synced_when_one_of_its_jobs_asks_for_it() {
             jobs: 1
         }
     );
-    let held = hold(&database).await;
+    let release = block_writer(&database).await;
     let (one, other) = (database.clone(), database.clone());
     let unsynced = tokio::spawn(async move { one.write_unsynced(level("with another")).await });
     let synced = tokio::spawn(async move { other.write(level("that asks")).await });
-    until_waiting(&database, 2).await;
-    held.send(()).unwrap();
+    wait_for_queued_jobs(&database, 2).await;
+    release.send(()).unwrap();
     assert_eq!(
         (unsynced.await.unwrap(), synced.await.unwrap()),
         (Ok(2), Ok(2))
@@ -286,46 +286,46 @@ async fn a_commit_is_synced_when_one_of_its_jobs_asks_for_it() {
 }
 
 #[tokio::test]
-async fn one_job_answers_many_after_the_commit() {
-    let place = place();
-    let database = open(&place);
-    let (told, hears) = tokio::sync::oneshot::channel();
-    let answer = move |outcome: Result<i64, WriteError<StoreError>>| drop(told.send(outcome));
+async fn write_then_replies_after_the_commit() {
+    let file = test_file();
+    let database = open(&file);
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let reply = move |outcome: Result<i64, WriteError<StoreError>>| drop(sender.send(outcome));
     database
-        .write_then(|connection| insert(connection, "a").map(|()| 7), answer)
+        .write_then(|connection| insert(connection, "a").map(|()| 7), reply)
         .unwrap();
-    assert_eq!(hears.await.unwrap(), Ok(7));
+    assert_eq!(receiver.await.unwrap(), Ok(7));
     assert_eq!(names(&database).await, ["a"]);
     database.close().await;
     let refused = database.write_then(
         |connection| insert(connection, "b"),
-        |_| panic!("it was never asked"),
+        |_| panic!("the job was not accepted"),
     );
     assert_eq!(refused, Err(WriteError::Closed));
 }
 
 #[tokio::test]
-async fn a_panicking_job_harms_nobody_else() {
-    let place = place();
-    let database = open(&place);
-    let held = hold(&database).await;
-    let wild = database.write(|connection| -> Result<(), StoreError> {
-        insert(connection, "wild")?;
-        panic!("a job gone wild")
+async fn panicking_jobs_do_not_affect_others() {
+    let file = test_file();
+    let database = open(&file);
+    let release = block_writer(&database).await;
+    let panicked = database.write(|connection| -> Result<(), StoreError> {
+        insert(connection, "panicked")?;
+        panic!("a panicking job")
     });
     let good = database.write(|connection| insert(connection, "good"));
-    let (wild, good, ()) = tokio::join!(wild, good, async { held.send(()).unwrap() });
-    assert!(matches!(wild, Err(WriteError::Failed { .. })));
+    let (panicked, good, ()) = tokio::join!(panicked, good, async { release.send(()).unwrap() });
+    assert!(matches!(panicked, Err(WriteError::Failed { .. })));
     assert_eq!(good, Ok(()));
     assert_eq!(names(&database).await, ["good"]);
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_keeps_what_is_there_and_recovers() {
-    let place = place();
-    let database = open(&place);
+async fn full_disks_refuse_writes_until_space_is_free() {
+    let file = test_file();
+    let database = open(&file);
     database
-        .write(|connection| insert(connection, "kept"))
+        .write(|connection| insert(connection, "retained"))
         .await
         .unwrap();
     let allow = |pages: i64| {
@@ -348,20 +348,20 @@ async fn a_full_disk_refuses_keeps_what_is_there_and_recovers() {
         full,
         Err(WriteError::Job(StoreError::Failure(Failure::DiskFull)))
     );
-    assert_eq!(names(&database).await, ["kept"]);
+    assert_eq!(names(&database).await, ["retained"]);
     database.write(allow(1_000_000)).await.unwrap();
     database
         .write(|connection| insert(connection, "again"))
         .await
         .unwrap();
-    assert_eq!(names(&database).await, ["kept", "again"]);
+    assert_eq!(names(&database).await, ["retained", "again"]);
 }
 
 #[tokio::test]
-async fn a_job_that_ends_the_transaction_fails_the_batch_and_nothing_else() {
-    let place = place();
-    let database = open(&place);
-    let held = hold(&database).await;
+async fn jobs_that_end_the_transaction_fail_the_batch() {
+    let file = test_file();
+    let database = open(&file);
+    let release = block_writer(&database).await;
     let before = database.write(|connection| insert(connection, "before"));
     let rogue = database.write(|connection| {
         connection
@@ -370,7 +370,7 @@ async fn a_job_that_ends_the_transaction_fails_the_batch_and_nothing_else() {
     });
     let after = database.write(|connection| insert(connection, "after"));
     let (before, rogue, after, ()) =
-        tokio::join!(before, rogue, after, async { held.send(()).unwrap() });
+        tokio::join!(before, rogue, after, async { release.send(()).unwrap() });
     for outcome in [before, rogue, after] {
         assert!(
             matches!(outcome, Err(WriteError::Failed { .. })),
@@ -386,21 +386,21 @@ async fn a_job_that_ends_the_transaction_fails_the_batch_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn when_the_commit_fails_nothing_of_it_happened() {
+async fn failed_commits_change_nothing() {
     const DEFERRED: Migration = Migration {
         version: 2,
         sql: "CREATE TABLE part (item TEXT REFERENCES item DEFERRABLE INITIALLY DEFERRED) STRICT",
     };
-    let place = place();
-    let database = Database::open(&place.path, &[FIRST, DEFERRED], OPTIONS).unwrap();
-    let held = hold(&database).await;
+    let file = test_file();
+    let database = Database::open(&file.path, &[FIRST, DEFERRED], OPTIONS).unwrap();
+    let release = block_writer(&database).await;
     let good = database.write(|connection| insert(connection, "good"));
     let orphan = database.write(|connection| {
         connection
             .execute("INSERT INTO part VALUES ('of nothing')", [])
             .map_err(StoreError::from)
     });
-    let (good, orphan, ()) = tokio::join!(good, orphan, async { held.send(()).unwrap() });
+    let (good, orphan, ()) = tokio::join!(good, orphan, async { release.send(()).unwrap() });
     assert!(matches!(good, Err(WriteError::Failed { .. })));
     assert!(matches!(orphan, Err(WriteError::Failed { .. })));
     assert!(names(&database).await.is_empty());
@@ -413,9 +413,9 @@ async fn when_the_commit_fails_nothing_of_it_happened() {
 }
 
 #[tokio::test]
-async fn a_read_sees_one_moment_and_changes_nothing() {
-    let place = place();
-    let database = open(&place);
+async fn reads_see_a_snapshot_and_cannot_write() {
+    let file = test_file();
+    let database = open(&file);
     let (reading, started) = tokio::sync::oneshot::channel();
     let (go_on, going_on): (_, Receiver<()>) = sync_channel(1);
     let reader = database.clone();
@@ -441,7 +441,7 @@ async fn a_read_sees_one_moment_and_changes_nothing() {
     go_on.send(()).unwrap();
     assert_eq!(counting.await.unwrap(), Ok((0, 0)));
     let sneaky = database
-        .read(|connection| insert(connection, "sneaky"))
+        .read(|connection| insert(connection, "written"))
         .await;
     assert!(matches!(
         sneaky,
@@ -450,22 +450,22 @@ async fn a_read_sees_one_moment_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn migrations_go_forward_and_never_halfway() {
-    let place = place();
-    let database = open(&place);
+async fn migrations_apply_completely_or_not_at_all() {
+    let file = test_file();
+    let database = open(&file);
     database
         .write(|connection| insert(connection, "a"))
         .await
         .unwrap();
     database.close().await;
-    let error = Database::open(&place.path, &[FIRST, BROKEN], OPTIONS)
+    let error = Database::open(&file.path, &[FIRST, BROKEN], OPTIONS)
         .err()
         .unwrap();
     assert!(
         matches!(&error, OpenError::Failed { reason } if reason.contains("migration 2")),
         "{error}"
     );
-    let database = Database::open(&place.path, &[FIRST, SECOND], OPTIONS).unwrap();
+    let database = Database::open(&file.path, &[FIRST, SECOND], OPTIONS).unwrap();
     let note = database.read(|connection| {
         connection
             .query_row("SELECT note FROM item", [], |row| row.get::<_, String>(0))
@@ -473,9 +473,7 @@ async fn migrations_go_forward_and_never_halfway() {
     });
     assert_eq!(note.await.unwrap(), "old");
     database.close().await;
-    let error = Database::open(&place.path, &[FIRST], OPTIONS)
-        .err()
-        .unwrap();
+    let error = Database::open(&file.path, &[FIRST], OPTIONS).err().unwrap();
     assert!(matches!(
         error,
         OpenError::NewerSchema {
@@ -488,7 +486,7 @@ async fn migrations_go_forward_and_never_halfway() {
 }
 
 #[test]
-fn migrations_are_numbered_without_gaps() {
+fn migration_numbers_have_no_gaps() {
     let gap = Migration {
         version: 3,
         sql: "",
@@ -500,47 +498,47 @@ fn migrations_are_numbered_without_gaps() {
 }
 
 #[tokio::test]
-async fn somebody_elses_file_stays_as_it_is() {
-    let place = place();
-    open(&place).close().await;
+async fn foreign_files_are_left_unchanged() {
+    let file = test_file();
+    open(&file).close().await;
     let other = Options {
         application_id: 7,
         ..OPTIONS
     };
     assert!(matches!(
-        Database::open(&place.path, &[FIRST], other),
+        Database::open(&file.path, &[FIRST], other),
         Err(OpenError::NotOurs { .. })
     ));
-    let text = "not a database, but long enough to be looked at as one. ".repeat(20);
-    std::fs::write(&place.path, &text).unwrap();
+    let text = "not a database, but long enough to be examined as one. ".repeat(20);
+    std::fs::write(&file.path, &text).unwrap();
     assert!(matches!(
-        Database::open(&place.path, &[FIRST], OPTIONS),
+        Database::open(&file.path, &[FIRST], OPTIONS),
         Err(OpenError::NotOurs { .. })
     ));
-    assert_eq!(std::fs::read_to_string(&place.path).unwrap(), text);
-    std::fs::remove_file(&place.path).unwrap();
-    Connection::open(&place.path)
+    assert_eq!(std::fs::read_to_string(&file.path).unwrap(), text);
+    std::fs::remove_file(&file.path).unwrap();
+    Connection::open(&file.path)
         .unwrap()
-        .execute_batch("CREATE TABLE theirs (x)")
+        .execute_batch("CREATE TABLE foreign_data (x)")
         .unwrap();
     assert!(matches!(
-        Database::open(&place.path, &[FIRST], OPTIONS),
+        Database::open(&file.path, &[FIRST], OPTIONS),
         Err(OpenError::NotOurs { .. })
     ));
 }
 
 #[tokio::test]
-async fn a_backup_is_a_database_of_its_own() {
+async fn backups_are_independent_databases() {
     use std::os::unix::fs::PermissionsExt as _;
-    let place = place();
-    let database = open(&place);
+    let file = test_file();
+    let database = open(&file);
     database
         .write(|connection| insert(connection, "a"))
         .await
         .unwrap();
-    let copy = Place {
+    let copy = TestFile {
         _folder: tempfile::tempdir().unwrap(),
-        path: place.path.with_extension("backup"),
+        path: file.path.with_extension("backup"),
     };
     database.backup_to(&copy.path).await.unwrap();
     assert_eq!(
@@ -551,7 +549,7 @@ async fn a_backup_is_a_database_of_its_own() {
         .write(|connection| insert(connection, "b"))
         .await
         .unwrap();
-    for path in [&copy.path, &place.path] {
+    for path in [&copy.path, &file.path] {
         assert_eq!(
             std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
             0o600
@@ -561,7 +559,7 @@ async fn a_backup_is_a_database_of_its_own() {
 }
 
 #[tokio::test]
-async fn in_memory_it_behaves_the_same() {
+async fn in_memory_databases_behave_the_same() {
     let database = Database::open_in_memory(&[FIRST], OPTIONS).unwrap();
     database
         .write(|connection| insert(connection, "a"))
@@ -576,9 +574,9 @@ async fn in_memory_it_behaves_the_same() {
 }
 
 #[test]
-fn a_database_begins_synced_in_full() {
-    let place = place();
-    let connection = open::open_writer(&place.path, &[FIRST], OPTIONS).unwrap();
+fn new_databases_use_full_sync() {
+    let file = test_file();
+    let connection = open::open_writer(&file.path, &[FIRST], OPTIONS).unwrap();
     let pragma = |name: &str| {
         connection
             .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
@@ -599,9 +597,9 @@ fn a_database_begins_synced_in_full() {
 }
 
 #[tokio::test]
-async fn a_statement_is_prepared_once_whatever_its_limit() {
-    let place = place();
-    let database = open(&place);
+async fn statements_are_prepared_once_for_all_limits() {
+    let file = test_file();
+    let database = open(&file);
     let prepared_again = |connection: &Connection| {
         let mut again = 0;
         for limit in 1..4 {

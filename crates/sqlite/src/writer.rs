@@ -1,9 +1,10 @@
-//! The single writer. It takes whatever has arrived since its last commit, runs each job in a savepoint of its own inside
-//! one transaction, commits (one fsync, unless none of them asks for it), and only then answers all of them.
+//! The single writer thread. It takes the jobs that have arrived since its last commit, runs each in
+//! its own savepoint inside one transaction, commits with one fsync (none if no job needs it), and
+//! then sends all replies.
 
 use crate::{
     Counters, Failure, OpenError, WriteError,
-    jobs::{Answer, Durability, Job, Ran, pack, pack_with},
+    jobs::{Durability, Job, JobOutcome, Reply, new_job, new_job_with_reply},
 };
 use rusqlite::Connection;
 use sealpost_proto::limits::{WRITER_BATCH_MAX, WRITER_QUEUE_MAX};
@@ -18,10 +19,10 @@ use tokio::sync::{
 
 #[derive(Clone)]
 pub(crate) struct Writer {
-    queue: mpsc::Sender<Order>,
+    queue: mpsc::Sender<Command>,
 }
 
-enum Order {
+enum Command {
     Run(Box<dyn Job>),
     Close(oneshot::Sender<()>),
 }
@@ -31,10 +32,10 @@ impl Writer {
         connection: Connection,
         counters: Arc<Counters>,
     ) -> Result<Self, OpenError> {
-        let (queue, orders) = mpsc::channel(WRITER_QUEUE_MAX);
+        let (queue, commands) = mpsc::channel(WRITER_QUEUE_MAX);
         let thread = WriterThread {
             connection,
-            orders,
+            commands,
             counters,
             durability: Durability::Synced,
         };
@@ -57,14 +58,14 @@ impl Writer {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (job, answer) = pack(durability, job);
-        self.order(job)?;
-        match answer.await {
+        let (job, reply) = new_job(durability, job);
+        self.enqueue(job)?;
+        match reply.await {
             Ok(Ok(outcome)) => outcome.map_err(WriteError::Job),
             Ok(Err(failure)) => Err(failure.into()),
             Err(_) if self.queue.is_closed() => Err(WriteError::Closed),
             Err(_) => Err(WriteError::Failed {
-                reason: "the job did not end".to_owned(),
+                reason: "the job panicked".to_owned(),
             }),
         }
     }
@@ -76,11 +77,11 @@ impl Writer {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.order(pack_with(
+        self.enqueue(new_job_with_reply(
             Durability::Synced,
             job,
-            |answer: Answer<T, E>| {
-                then(match answer {
+            |reply: Reply<T, E>| {
+                then(match reply {
                     Ok(outcome) => outcome.map_err(WriteError::Job),
                     Err(failure) => Err(failure.into()),
                 });
@@ -88,9 +89,9 @@ impl Writer {
         ))
     }
 
-    fn order<E>(&self, job: Box<dyn Job>) -> Result<(), WriteError<E>> {
+    fn enqueue<E>(&self, job: Box<dyn Job>) -> Result<(), WriteError<E>> {
         self.queue
-            .try_send(Order::Run(job))
+            .try_send(Command::Run(job))
             .map_err(|error| match error {
                 TrySendError::Full(_) => WriteError::Busy,
                 TrySendError::Closed(_) => WriteError::Closed,
@@ -98,14 +99,14 @@ impl Writer {
     }
 
     #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn queued_jobs(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
     pub(crate) async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.queue.send(Order::Close(done)).await.is_ok() {
-            // An error means that the thread has ended, which is what was asked for.
+        if self.queue.send(Command::Close(done)).await.is_ok() {
+            // An error means that the thread has ended, which is the goal.
             let _ = closed.await;
         }
     }
@@ -113,47 +114,48 @@ impl Writer {
 
 struct WriterThread {
     connection: Connection,
-    orders: mpsc::Receiver<Order>,
+    commands: mpsc::Receiver<Command>,
     counters: Arc<Counters>,
-    /// What the connection is set to.
+    /// Current setting of the connection.
     durability: Durability,
 }
 
 impl WriterThread {
     fn run(mut self) {
         let mut closing = Vec::new();
-        while let Some(first) = self.orders.blocking_recv() {
-            let batch = self.take_batch(first, &mut closing);
+        while let Some(first) = self.commands.blocking_recv() {
+            let batch = self.next_batch(first, &mut closing);
             self.commit(batch);
         }
         let Self { connection, .. } = self;
-        fold_log(&connection);
+        checkpoint(&connection);
         if connection.close().is_err() {
-            tracing::warn!("the database did not close cleanly; nothing is lost");
+            tracing::warn!("the database did not close cleanly; no data is lost");
         }
         for done in closing {
             let _ = done.send(());
         }
     }
 
-    /// What waits, up to the limit. Once told to close, the queue takes nothing new but what waits is still done.
-    fn take_batch(
+    /// Takes the queued jobs up to the limit. A close command ends the queue for new jobs; the queued
+    /// ones still run.
+    fn next_batch(
         &mut self,
-        first: Order,
+        first: Command,
         closing: &mut Vec<oneshot::Sender<()>>,
     ) -> Vec<Box<dyn Job>> {
         let mut batch = Vec::new();
         let mut next = Some(first);
-        while let Some(order) = next {
-            match order {
-                Order::Run(job) => batch.push(job),
-                Order::Close(done) => {
-                    self.orders.close();
+        while let Some(command) = next {
+            match command {
+                Command::Run(job) => batch.push(job),
+                Command::Close(done) => {
+                    self.commands.close();
                     closing.push(done);
                 }
             }
             next = if batch.len() < WRITER_BATCH_MAX {
-                self.orders.try_recv().ok()
+                self.commands.try_recv().ok()
             } else {
                 None
             };
@@ -167,11 +169,11 @@ impl WriterThread {
         }
         let outcome = self.run_in_transaction(&mut batch);
         if let Err(failure) = &outcome {
-            tracing::warn!(jobs = batch.len(), %failure, "a commit failed; nothing of it happened");
-            self.abandon();
+            tracing::warn!(jobs = batch.len(), %failure, "a commit failed; all its jobs were rolled back");
+            self.roll_back();
         }
         for job in batch {
-            job.answer(outcome.clone());
+            job.reply(outcome.clone());
         }
     }
 
@@ -179,17 +181,17 @@ impl WriterThread {
         let synced = batch
             .iter()
             .any(|job| job.durability() == Durability::Synced);
-        self.set(if synced {
+        self.set_durability(if synced {
             Durability::Synced
         } else {
             Durability::Unsynced
         })?;
-        let before = self.changes_so_far()?;
+        let changes_before = self.total_changes()?;
         self.execute("BEGIN IMMEDIATE")?;
         for job in batch.iter_mut() {
             self.run_in_savepoint(job.as_mut())?;
         }
-        let changed = self.changes_so_far()? != before;
+        let changed = self.total_changes()? != changes_before;
         self.execute("COMMIT")?;
         self.counters
             .jobs
@@ -200,8 +202,9 @@ impl WriterThread {
         Ok(())
     }
 
-    /// In WAL mode a commit is fsynced with `full` and is not with `normal`; whichever it is, the log is before a checkpoint.
-    fn set(&mut self, durability: Durability) -> Result<(), Failure> {
+    /// In WAL mode `full` fsyncs each commit and `normal` does not; both fsync the log before a
+    /// checkpoint.
+    fn set_durability(&mut self, durability: Durability) -> Result<(), Failure> {
         if self.durability != durability {
             let synchronous = match durability {
                 Durability::Synced => "full",
@@ -216,24 +219,24 @@ impl WriterThread {
 
     fn run_in_savepoint(&self, job: &mut dyn Job) -> Result<(), Failure> {
         self.execute("SAVEPOINT job")?;
-        let ran = job.run(&self.connection);
-        // On some errors, a full disk among them, SQLite rolls the whole transaction back by itself.
+        let outcome = job.run(&self.connection);
+        // After some errors, such as a full disk, SQLite has rolled back the whole transaction.
         if self.connection.is_autocommit() {
-            return Err(Failure::of_lost_transaction(
+            return Err(Failure::for_lost_transaction(
                 self.connection.path().map(Path::new),
             ));
         }
-        if ran == Ran::Refused {
+        if outcome == JobOutcome::Refused {
             self.execute("ROLLBACK TO job")?;
         }
         self.execute("RELEASE job")
     }
 
-    fn abandon(&self) {
+    fn roll_back(&self) {
         if !self.connection.is_autocommit()
             && let Err(failure) = self.execute("ROLLBACK")
         {
-            tracing::error!(%failure, "a failed commit could not be rolled back");
+            tracing::error!(%failure, "cannot roll back a failed commit");
         }
     }
 
@@ -245,7 +248,7 @@ impl WriterThread {
             .map(|_| ())?)
     }
 
-    fn changes_so_far(&self) -> Result<i64, Failure> {
+    fn total_changes(&self) -> Result<i64, Failure> {
         Ok(self
             .connection
             .prepare_cached("SELECT total_changes()")?
@@ -253,10 +256,10 @@ impl WriterThread {
     }
 }
 
-/// Keeps the next start quick; when it fails the log is simply read then.
-fn fold_log(connection: &Connection) {
-    let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    if let Err(error) = folded {
-        tracing::debug!(%error, "the log was not folded into the database");
+/// Moves the log into the database, which makes the next start faster. A failure does no harm.
+fn checkpoint(connection: &Connection) {
+    let result = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    if let Err(error) = result {
+        tracing::debug!(%error, "the log was not moved into the database");
     }
 }

@@ -1,103 +1,115 @@
-//! The challenge by which a webhook shows that it is its account's, step by step, as `webhook-test` reports it.
+//! Challenge by which a webhook proves that it belongs to its account, step by step, as
+//! `webhook-test` reports it.
 
-use super::webhook;
+use super::webhook::WebhookClient;
 use crate::{
-    relay::Relay,
-    store::{StoreError, Webhook},
+    accounts::Accounts,
+    lease::Webhook,
+    notifier::Notifier,
+    store::{Store, StoreError},
 };
-use sealpost_egress::{Answer, CallError};
+use sealpost_egress::{CallError, Response};
 use sealpost_proto::{
     AccountId, B64,
-    wire::{ChallengeAnswer, WebhookCall, WebhookTest, WebhookTestStep},
+    wire::{ChallengeResponse, WebhookCall, WebhookTest, WebhookTestStep},
 };
-use sealpost_service::random_array;
-use sealpost_signatures::webhook::verify_challenge;
-use std::time::Instant;
+use sealpost_service::{Clock as _, SharedClock, random_array};
+use sealpost_signatures::webhook::verify_challenge_response;
+use std::{sync::Arc, time::Instant};
 
-/// Calls the account's webhook with a challenge. Success makes it active.
-///
-/// # Errors
-/// [`StoreError`] when what was found could not be written down; a webhook that fails is no error.
-pub(crate) async fn test(relay: &Relay, account: AccountId) -> Result<WebhookTest, StoreError> {
-    let started = Instant::now();
-    let mut steps = Steps::default();
-    match relay.store.webhook(account).await? {
-        Some(target) => challenge(relay, account, &target, &mut steps).await,
-        None => steps.failed(
-            "address",
-            "the account has no webhook: choose one with PATCH /v1/account",
-        ),
-    }
-    match steps.failure() {
-        None => {
-            relay.store.verified(relay.now(), account).await?;
-            relay.wakes.wake(&[account]);
+/// Tester of webhooks.
+#[derive(Clone)]
+pub(crate) struct WebhookTester {
+    pub(crate) store: Store,
+    pub(crate) accounts: Accounts,
+    pub(crate) webhooks: WebhookClient,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) clock: SharedClock,
+}
+
+impl WebhookTester {
+    /// Calls the account's webhook with a challenge. Success makes it active; a webhook that fails
+    /// is not an error.
+    pub(crate) async fn test(&self, account: AccountId) -> Result<WebhookTest, StoreError> {
+        let started = Instant::now();
+        let mut steps = Steps::default();
+        match self.store.webhook(account).await? {
+            Some(webhook) => self.challenge(account, &webhook, &mut steps).await,
+            None => steps.failed(
+                "address",
+                "the account has no webhook: choose one with PATCH /v1/account",
+            ),
         }
-        Some(reason) => relay.store.note_webhook(account, reason).await?,
+        match steps.failure() {
+            None => {
+                self.store.verify_webhook(self.clock.now(), account).await?;
+                self.notifier.notify_accounts(&[account]);
+            }
+            Some(reason) => self.store.record_webhook_failure(account, reason).await?,
+        }
+        self.accounts.invalidate(account);
+        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(WebhookTest {
+            ok: steps.failure().is_none(),
+            steps: steps.0,
+            elapsed_ms,
+        })
     }
-    relay.cache.forget(account);
-    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(WebhookTest {
-        ok: steps.failure().is_none(),
-        steps: steps.0,
-        elapsed_ms,
+
+    async fn challenge(&self, account: AccountId, webhook: &Webhook, steps: &mut Steps) {
+        let challenge: [u8; 32] = random_array();
+        let now = self.clock.now();
+        let call = WebhookCall::Challenge {
+            timestamp: now,
+            challenge: B64(challenge.to_vec()),
+        };
+        let body = serde_json::to_vec(&call).unwrap_or_default();
+        let id = format!("{account}-challenge-{}", now.as_millis());
+        let response = match self.webhooks.send(webhook, &id, now, body).await {
+            Ok(response) => response,
+            Err(error) => return steps.call_failed(&error),
+        };
+        steps.passed("address", "the relay may call this address");
+        steps.passed("call", "the endpoint responded");
+        if response.status != 200 {
+            let detail = format!("the endpoint responded {}, expected 200", response.status);
+            return steps.failed("status", &detail);
+        }
+        steps.passed("status", "200");
+        if is_valid_response(&response, webhook, &challenge) {
+            steps.passed("challenge", "the response is that of this account's node");
+        } else {
+            steps.failed(
+                "challenge",
+                "the response is not the one that this account's node would send",
+            );
+        }
+    }
+}
+
+fn is_valid_response(response: &Response, webhook: &Webhook, challenge: &[u8]) -> bool {
+    serde_json::from_slice::<ChallengeResponse>(&response.body).is_ok_and(|given| {
+        verify_challenge_response(&webhook.secret, challenge, given.answer.as_slice())
     })
 }
 
-async fn challenge(relay: &Relay, account: AccountId, target: &Webhook, steps: &mut Steps) {
-    let challenge: [u8; 32] = random_array();
-    let now = relay.now();
-    let call = WebhookCall::Challenge {
-        timestamp: now,
-        challenge: B64(challenge.to_vec()),
-    };
-    let body = serde_json::to_vec(&call).unwrap_or_default();
-    let id = format!("{account}-challenge-{}", now.as_millis());
-    let answer = match webhook::send(relay, target, &id, now, body).await {
-        Ok(answer) => answer,
-        Err(error) => return steps.call_failed(&error),
-    };
-    steps.passed("address", "it may be called");
-    steps.passed("call", "it answered");
-    if answer.status != 200 {
-        return steps.failed(
-            "status",
-            &format!("it answered {}, expected 200", answer.status),
-        );
-    }
-    steps.passed("status", "200");
-    if fits(&answer, target, &challenge) {
-        steps.passed("challenge", "the answer is the one of this account's node");
-    } else {
-        steps.failed(
-            "challenge",
-            "the answer is not the one that this account's node would give",
-        );
-    }
-}
-
-fn fits(answer: &Answer, target: &Webhook, challenge: &[u8]) -> bool {
-    serde_json::from_slice::<ChallengeAnswer>(&answer.body)
-        .is_ok_and(|given| verify_challenge(&target.secret, challenge, given.answer.as_slice()))
-}
-
-/// The steps so far.
+/// Steps of a test so far.
 #[derive(Default)]
 struct Steps(Vec<WebhookTestStep>);
 
 impl Steps {
     fn passed(&mut self, step: &str, detail: &str) {
-        self.0.push(WebhookTestStep {
-            step: step.to_owned(),
-            ok: true,
-            detail: detail.to_owned(),
-        });
+        self.add(step, true, detail);
     }
 
     fn failed(&mut self, step: &str, detail: &str) {
+        self.add(step, false, detail);
+    }
+
+    fn add(&mut self, step: &str, ok: bool, detail: &str) {
         self.0.push(WebhookTestStep {
             step: step.to_owned(),
-            ok: false,
+            ok,
             detail: detail.to_owned(),
         });
     }
@@ -111,7 +123,7 @@ impl Steps {
             | CallError::Tls { .. }
             | CallError::Timeout
             | CallError::Http => {
-                self.passed("address", "it may be called");
+                self.passed("address", "the relay may call this address");
                 self.failed("call", &error.to_string());
             }
         }

@@ -1,31 +1,32 @@
-//! One call of a webhook: signed, guarded, and read as what it means for the lane.
+//! Calls of webhooks: signed, guarded, and classified by what they mean for the lane.
 
-use crate::{relay::Relay, store::Webhook};
+use crate::{lease::Webhook, settings::LiveSettings};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
-use sealpost_egress::{Answer, CallError, Request};
+use sealpost_egress::{CallError, Request, Response};
 use sealpost_proto::{
     Timestamp,
     time::millis,
     wire::{DeliveryBatch, DeliveryResult, DeliveryResults, WebhookCall},
 };
-use sealpost_relay_core::classify::{Call, Class, classify};
+use sealpost_relay_core::classify::{CallResult, Class, classify};
+use sealpost_service::{Clock as _, SharedClock};
 use sealpost_signatures::webhook::sign_webhook;
 use std::time::{Duration, UNIX_EPOCH};
 use url::Url;
 
-/// What a call came to.
+/// Outcome of a webhook call.
 #[derive(Debug)]
-pub(crate) struct Called {
+pub(crate) struct CallOutcome {
     pub(crate) class: Class,
-    /// With [`Class::Answered`].
+    /// Results in the response, with [`Class::Succeeded`].
     pub(crate) results: Vec<DeliveryResult>,
-    /// In words that strangers may read, what went wrong.
+    /// Why the call failed, in words that strangers may read.
     pub(crate) reason: Option<String>,
 }
 
-impl Called {
-    /// The account has no webhook any more.
+impl CallOutcome {
+    /// Returns the outcome for an account that has no webhook any more.
     pub(crate) fn without_webhook() -> Self {
         Self {
             class: Class::Unreachable,
@@ -35,110 +36,116 @@ impl Called {
     }
 }
 
-/// Calls a webhook with a batch; it may take so much time.
-pub(crate) async fn deliver(
-    relay: &Relay,
-    target: &Webhook,
-    id: &str,
-    data: DeliveryBatch,
-    time: Duration,
-) -> Called {
-    let now = relay.now();
-    let body = serde_json::to_vec(&WebhookCall::Deliveries {
-        timestamp: now,
-        data,
-    })
-    .unwrap_or_default();
-    let answer = tokio::time::timeout(time, send(relay, target, id, now, body)).await;
-    read(answer.unwrap_or(Err(CallError::Timeout)), now)
+/// Client for webhooks.
+#[derive(Clone)]
+pub(crate) struct WebhookClient {
+    pub(crate) settings: LiveSettings,
+    pub(crate) clock: SharedClock,
 }
 
-/// Signs and sends one body.
-pub(crate) async fn send(
-    relay: &Relay,
-    target: &Webhook,
-    id: &str,
-    now: Timestamp,
-    body: Vec<u8>,
-) -> Result<Answer, CallError> {
-    let invalid = |reason| CallError::Url { reason };
-    let url = Url::parse(&target.url).map_err(|_| invalid("it does not parse"))?;
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(
-        header::USER_AGENT,
-        HeaderValue::from_static("sealpost-relay"),
-    );
-    let signed = sign_webhook(&target.secret, id, now, &body);
-    signed
-        .insert_into(&mut headers)
-        .map_err(|_| invalid("its headers cannot be written"))?;
-    relay
-        .rules()
-        .client
-        .call(Request {
+impl WebhookClient {
+    /// Calls a webhook with a batch.
+    pub(crate) async fn deliver(
+        &self,
+        webhook: &Webhook,
+        id: &str,
+        data: DeliveryBatch,
+        timeout: Duration,
+    ) -> CallOutcome {
+        let now = self.clock.now();
+        let call = WebhookCall::Deliveries {
+            timestamp: now,
+            data,
+        };
+        let body = serde_json::to_vec(&call).unwrap_or_default();
+        let response = tokio::time::timeout(timeout, self.send(webhook, id, now, body)).await;
+        parse_response(response.unwrap_or(Err(CallError::Timeout)), now)
+    }
+
+    /// Signs and sends a body.
+    pub(crate) async fn send(
+        &self,
+        webhook: &Webhook,
+        id: &str,
+        now: Timestamp,
+        body: Vec<u8>,
+    ) -> Result<Response, CallError> {
+        let invalid = |reason| CallError::Url { reason };
+        let url = Url::parse(&webhook.url).map_err(|_| invalid("it does not parse"))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static("sealpost-relay"),
+        );
+        let signed = sign_webhook(&webhook.secret, id, now, &body);
+        signed
+            .insert_into(&mut headers)
+            .map_err(|_| invalid("its headers cannot be written"))?;
+        let request = Request {
             method: Method::POST,
             url: &url,
             headers,
             body: Bytes::from(body),
-        })
-        .await
+        };
+        self.settings.load().webhook_client.call(request).await
+    }
 }
 
-fn read(called: Result<Answer, CallError>, now: Timestamp) -> Called {
-    let answer = match called {
-        Ok(answer) => answer,
+fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> CallOutcome {
+    let response = match response {
+        Ok(response) => response,
         Err(error) => {
-            let class = classify(how_it_failed(&error));
-            return Called {
+            let class = classify(call_result(&error));
+            return CallOutcome {
                 class,
                 results: Vec::new(),
                 reason: Some(error.reason().to_owned()),
             };
         }
     };
-    let results = (answer.status == 200 && !answer.truncated)
-        .then(|| serde_json::from_slice::<DeliveryResults>(&answer.body).ok())
+    let results = (response.status == 200 && !response.truncated)
+        .then(|| serde_json::from_slice::<DeliveryResults>(&response.body).ok())
         .flatten();
-    let class = classify(Call::Status {
-        status: answer.status,
-        retry_after: retry_after(&answer.headers, now),
+    let class = classify(CallResult::Status {
+        status: response.status,
+        retry_after: retry_after(&response.headers, now),
         parses: results.is_some(),
     });
     let reason = match class {
-        Class::Answered => None,
-        Class::Broke if answer.status == 200 => {
-            Some("the endpoint's answer does not parse".to_owned())
+        Class::Succeeded => None,
+        Class::EndpointError if response.status == 200 => {
+            Some("the endpoint's response does not parse".to_owned())
         }
         Class::Unreachable
-        | Class::Broke
-        | Class::AskedToWait(_)
+        | Class::EndpointError
+        | Class::RetryAfter(_)
         | Class::Refused
-        | Class::Gone => Some(format!("the endpoint answered {}", answer.status)),
+        | Class::Gone => Some(format!("the endpoint responded {}", response.status)),
     };
-    Called {
+    CallOutcome {
         class,
         results: results.map(|results| results.results).unwrap_or_default(),
         reason,
     }
 }
 
-const fn how_it_failed(error: &CallError) -> Call {
+const fn call_result(error: &CallError) -> CallResult {
     match error {
         CallError::Url { .. }
         | CallError::Forbidden { .. }
         | CallError::Dns
         | CallError::Connect { .. }
-        | CallError::Tls { .. } => Call::NotConnected,
-        CallError::Timeout => Call::TimedOut,
-        CallError::Http => Call::Broken,
+        | CallError::Tls { .. } => CallResult::NotConnected,
+        CallError::Timeout => CallResult::TimedOut,
+        CallError::Http => CallResult::Interrupted,
     }
 }
 
-/// The header `Retry-After`, as seconds or as a date (RFC 9110, section 10.2.3).
+/// Parses the header `Retry-After`, which is seconds or a date (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse() {
@@ -160,11 +167,11 @@ mod tests {
     /// 2025-01-01T00:00:00Z
     const NOW: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 
-    fn answer(status: u16, body: &'static str) -> Called {
+    fn response(status: u16, body: &'static str) -> CallOutcome {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
-        read(
-            Ok(Answer {
+        parse_response(
+            Ok(Response {
                 status,
                 headers,
                 body: Bytes::from_static(body.as_bytes()),
@@ -175,33 +182,42 @@ mod tests {
     }
 
     #[test]
-    fn only_a_200_that_parses_is_an_answer() {
-        let good = answer(
+    fn only_a_parsable_200_succeeds() {
+        let good = response(
             200,
             r#"{"lease":1,"results":[{"id":1,"outcome":"stored"}]}"#,
         );
         assert_eq!(
             (good.class, good.results.len(), good.reason),
-            (Class::Answered, 1, None)
+            (Class::Succeeded, 1, None)
         );
-        let junk = answer(200, "<html>");
-        assert_eq!(junk.class, Class::Broke);
-        assert!(junk.reason.unwrap().contains("does not parse"));
-        let busy = answer(503, "");
-        assert_eq!(busy.class, Class::AskedToWait(Duration::from_secs(30)));
-        assert_eq!(busy.reason.as_deref(), Some("the endpoint answered 503"));
-        assert_eq!(answer(404, "").class, Class::Refused);
+        let unparsable = response(200, "<html>");
+        assert_eq!(unparsable.class, Class::EndpointError);
+        assert!(unparsable.reason.unwrap().contains("does not parse"));
+        let busy = response(503, "");
+        assert_eq!(busy.class, Class::RetryAfter(Duration::from_secs(30)));
+        assert_eq!(busy.reason.as_deref(), Some("the endpoint responded 503"));
+        assert_eq!(response(404, "").class, Class::Refused);
     }
 
     #[test]
-    fn what_never_answered_is_unreachable_and_what_broke_off_may_be_the_envelope() {
-        assert_eq!(read(Err(CallError::Dns), NOW).class, Class::Unreachable);
-        assert_eq!(read(Err(CallError::Timeout), NOW).class, Class::Unreachable);
-        assert_eq!(read(Err(CallError::Http), NOW).class, Class::Broke);
+    fn interrupted_calls_are_endpoint_errors() {
+        assert_eq!(
+            parse_response(Err(CallError::Dns), NOW).class,
+            Class::Unreachable
+        );
+        assert_eq!(
+            parse_response(Err(CallError::Timeout), NOW).class,
+            Class::Unreachable
+        );
+        assert_eq!(
+            parse_response(Err(CallError::Http), NOW).class,
+            Class::EndpointError
+        );
     }
 
     #[test]
-    fn a_wish_to_wait_is_seconds_or_a_date() {
+    fn retry_after_is_seconds_or_a_date() {
         for (text, seconds) in [
             ("120", Some(120)),
             (" 7 ", Some(7)),

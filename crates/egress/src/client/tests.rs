@@ -7,16 +7,16 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Far longer than a slow and busy machine takes.
+/// Much longer than a slow and busy machine needs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 mod forbidden;
 
 fn limits() -> Limits {
     Limits {
-        connect: DEADLINE,
-        whole: DEADLINE,
-        answer_bytes: 1_000,
+        connect_timeout: DEADLINE,
+        total_timeout: DEADLINE,
+        response_bytes_max: 1_000,
     }
 }
 
@@ -24,7 +24,7 @@ fn loopback() -> Guard {
     Guard::new(vec!["127.0.0.0/8".parse().unwrap()])
 }
 
-/// Names mean what the test says.
+/// Resolves every name to these addresses.
 fn resolver(addresses: &'static [IpAddr]) -> Resolve {
     Arc::new(move |_, port| {
         Box::pin(async move {
@@ -36,7 +36,7 @@ fn resolver(addresses: &'static [IpAddr]) -> Resolve {
     })
 }
 
-async fn get(client: &Client, url: &str) -> Result<Answer, CallError> {
+async fn get(client: &Client, url: &str) -> Result<Response, CallError> {
     let url = Url::parse(url).map_err(|_| CallError::Url {
         reason: "it does not parse",
     })?;
@@ -57,7 +57,7 @@ async fn serve(router: Router) -> String {
     format!("http://{address}")
 }
 
-/// Counts connections and cuts each of them.
+/// Counts connections and closes each of them.
 async fn count_connections() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -72,7 +72,7 @@ async fn count_connections() -> (u16, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn an_address_literal_is_checked_by_the_connector_too() {
+async fn connector_checks_literal_addresses() {
     let connector = GuardedConnector {
         guard: Arc::new(Guard::default()),
         resolve: resolver(&[]),
@@ -92,7 +92,7 @@ async fn an_address_literal_is_checked_by_the_connector_too() {
 }
 
 #[tokio::test]
-async fn a_long_answer_is_cut() {
+async fn long_responses_are_truncated() {
     let router = Router::new()
         .route("/short", routing::get(|| async { "x".repeat(1_000) }))
         .route("/long", routing::get(|| async { "x".repeat(1_000_000) }));
@@ -105,10 +105,10 @@ async fn a_long_answer_is_cut() {
 }
 
 #[tokio::test]
-async fn an_answer_of_a_webhook_is_cut_at_64_kib_and_15_s() {
-    let answered = Limits::default();
+async fn webhook_responses_are_limited_to_64_kib() {
+    let limits = Limits::default();
     assert_eq!(
-        (answered.answer_bytes, answered.whole),
+        (limits.response_bytes_max, limits.total_timeout),
         (65_536, Duration::from_secs(15))
     );
     let endless = || async {
@@ -118,24 +118,24 @@ async fn an_answer_of_a_webhook_is_cut_at_64_kib_and_15_s() {
         >("x".repeat(1_000))))
     };
     let origin = serve(Router::new().route("/", routing::get(endless))).await;
-    let client = Client::new(loopback(), answered).unwrap();
-    let cut = get(&client, &origin).await.unwrap();
-    assert_eq!((cut.body.len(), cut.truncated), (65_536, true));
+    let client = Client::new(loopback(), limits).unwrap();
+    let truncated = get(&client, &origin).await.unwrap();
+    assert_eq!((truncated.body.len(), truncated.truncated), (65_536, true));
 }
 
 #[tokio::test]
-async fn an_answer_that_drips_forever_is_given_up() {
-    let drips = || async {
+async fn endless_slow_responses_time_out() {
+    let slow_body = || async {
         Body::from_stream(futures_util::stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             Some((Ok::<_, io::Error>("x"), ()))
         }))
     };
-    let origin = serve(Router::new().route("/", routing::get(drips))).await;
+    let origin = serve(Router::new().route("/", routing::get(slow_body))).await;
     let client = Client::new(
         loopback(),
         Limits {
-            whole: Duration::from_millis(500),
+            total_timeout: Duration::from_millis(500),
             ..limits()
         },
     )
@@ -144,7 +144,7 @@ async fn an_answer_that_drips_forever_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_body_and_headers_arrive() {
+async fn body_and_headers_are_transferred() {
     let echo = |headers: HeaderMap, body: Bytes| async move {
         (StatusCode::ACCEPTED, headers, Body::from(body))
     };
@@ -158,30 +158,30 @@ async fn a_body_and_headers_arrive() {
         headers,
         body: Bytes::from_static(b"{}"),
     };
-    let answer = Client::new(loopback(), limits())
+    let response = Client::new(loopback(), limits())
         .unwrap()
         .call(request)
         .await
         .unwrap();
     assert_eq!(
         (
-            answer.status,
-            &answer.body[..],
-            &answer.headers["webhook-id"]
+            response.status,
+            &response.body[..],
+            &response.headers["webhook-id"]
         ),
         (202, &b"{}"[..], &"call-1".parse().unwrap())
     );
 }
 
 #[tokio::test]
-async fn every_failure_has_its_name() {
+async fn failures_are_distinguished() {
     let client = Client::new(loopback(), limits()).unwrap();
-    // Bound, so that nobody else gets it, and not listening.
-    let nobody = TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // Bound, so that no other process gets the port, but not listening.
+    let unused = TcpSocket::new_v4().unwrap();
+    unused.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let refused = get(
         &client,
-        &format!("http://{}/", nobody.local_addr().unwrap()),
+        &format!("http://{}/", unused.local_addr().unwrap()),
     )
     .await
     .unwrap_err();
@@ -192,11 +192,11 @@ async fn every_failure_has_its_name() {
         }
     );
 
-    let (rude, _) = count_connections().await;
-    let cut = get(&client, &format!("http://127.0.0.1:{rude}/"))
+    let (closing, _) = count_connections().await;
+    let closed = get(&client, &format!("http://127.0.0.1:{closing}/"))
         .await
         .unwrap_err();
-    assert_eq!(cut, CallError::Http);
+    assert_eq!(closed, CallError::Http);
 
     let plain = serve(Router::new()).await.replace("http:", "https:");
     assert!(matches!(
@@ -212,12 +212,12 @@ async fn every_failure_has_its_name() {
 }
 
 #[tokio::test]
-async fn a_silent_endpoint_is_given_up() {
+async fn silent_endpoints_time_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(
         loopback(),
         Limits {
-            whole: Duration::from_millis(300),
+            total_timeout: Duration::from_millis(300),
             ..limits()
         },
     )
@@ -232,7 +232,7 @@ async fn a_silent_endpoint_is_given_up() {
 }
 
 #[test]
-fn reasons_for_strangers_name_no_address() {
+fn reasons_name_no_address() {
     let error = CallError::Forbidden {
         address: Ipv4Addr::LOCALHOST.into(),
     };

@@ -1,20 +1,20 @@
-//! Every way to write an address that no stranger may reach, from `tests/forbidden.json`: none of them connects.
+//! Notations of addresses that must not be reachable, from `tests/forbidden.json`.
 
 use super::*;
 use crate::IpRange;
 use serde::Deserialize;
 use std::{process::Command, sync::Mutex};
 
-/// One URL.
+/// One URL of the list.
 #[derive(Deserialize)]
 struct Vector {
-    /// As a stranger writes it; `PORT` is where this machine listens.
+    /// The URL; `PORT` stands for the port on which this machine listens.
     url: String,
-    /// What is special about it.
+    /// What is special about the notation.
     why: String,
-    /// Where it leads, for those that are URLs at all.
+    /// Address of the URL, if it is a valid URL.
     address: Option<IpAddr>,
-    /// What its name resolves to.
+    /// Addresses to which its name resolves.
     #[serde(default)]
     resolves: Vec<IpAddr>,
 }
@@ -24,11 +24,11 @@ fn vectors() -> Vec<Vector> {
 }
 
 impl Vector {
-    /// Calls it through a client with this guard.
-    async fn call(&self, guard: Guard, port: u16) -> Result<Answer, CallError> {
-        let answers = self.resolves.clone();
+    /// Calls the URL through a client with this guard.
+    async fn call(&self, guard: Guard, port: u16) -> Result<Response, CallError> {
+        let addresses = self.resolves.clone();
         let resolve: Resolve = Arc::new(move |_, port| {
-            let found: Vec<_> = answers
+            let found: Vec<_> = addresses
                 .iter()
                 .map(|address| SocketAddr::new(*address, port))
                 .collect();
@@ -44,7 +44,7 @@ impl Vector {
         get(&client, &self.url.replace("PORT", &port.to_string())).await
     }
 
-    fn leads_into(&self, range: IpRange) -> bool {
+    fn is_in(&self, range: IpRange) -> bool {
         self.address.is_some_and(|address| range.contains(address))
     }
 }
@@ -55,7 +55,7 @@ impl std::fmt::Display for Vector {
     }
 }
 
-/// Listens on one port of all addresses of this machine, counts connections and cuts each of them.
+/// Listener on one port of all addresses of this machine that counts connections and closes them.
 struct Canary {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -109,7 +109,7 @@ fn is_refusal(error: &CallError) -> bool {
 }
 
 #[tokio::test]
-async fn no_notation_reaches_inside() {
+async fn no_notation_reaches_private_addresses() {
     let canary = Canary::listen().await;
     let vectors = vectors();
     assert!(vectors.len() >= 150, "{}", vectors.len());
@@ -119,9 +119,9 @@ async fn no_notation_reaches_inside() {
             .await
             .expect_err(&vector.to_string());
         match (vector.address, &error) {
-            // It was understood, and refused for where it leads.
-            (Some(leads_to), CallError::Forbidden { address }) => {
-                assert_eq!(address.to_canonical(), leads_to, "{vector}");
+            // The URL was parsed and refused because of its address.
+            (Some(expected), CallError::Forbidden { address }) => {
+                assert_eq!(address.to_canonical(), expected, "{vector}");
             }
             (Some(_), other) => panic!("{vector}: {other:?}"),
             (None, error) => assert!(is_refusal(error), "{vector}: {error:?}"),
@@ -131,7 +131,7 @@ async fn no_notation_reaches_inside() {
 }
 
 #[tokio::test]
-async fn an_allowed_range_opens_exactly_itself() {
+async fn allowed_ranges_permit_only_themselves() {
     let canary = Canary::listen().await;
     for (range, can_listen) in [
         ("127.0.0.0/8", true),
@@ -139,12 +139,12 @@ async fn an_allowed_range_opens_exactly_itself() {
         ("::1/128", canary.v6),
     ] {
         if !can_listen {
-            eprintln!("NOT TESTED, because this machine has no IPv6: what {range} opens");
+            eprintln!("NOT TESTED, because this machine has no IPv6: {range}");
             continue;
         }
         let range: IpRange = range.parse().unwrap();
         let mut opened = 0;
-        // A name that also points elsewhere would be called there.
+        // A name with further addresses could be called there.
         for vector in vectors()
             .into_iter()
             .filter(|vector| vector.resolves.len() < 2)
@@ -153,11 +153,11 @@ async fn an_allowed_range_opens_exactly_itself() {
             let error = vector
                 .call(Guard::new(vec![range]), canary.port)
                 .await
-                .expect_err("the canary answers nobody");
+                .expect_err("the canary sends no response");
             let reached = canary.connections() > before;
             assert_eq!(
                 reached,
-                vector.leads_into(range),
+                vector.is_in(range),
                 "{vector} with {range}: {error:?}"
             );
             assert!(
@@ -171,12 +171,12 @@ async fn an_allowed_range_opens_exactly_itself() {
 }
 
 #[tokio::test]
-async fn a_name_is_asked_once_for_each_connection_and_checked_each_time() {
+async fn names_are_resolved_once_per_connection() {
     let closes = || async { ([(http::header::CONNECTION, "close")], "here") };
     let origin = serve(Router::new().route("/", routing::get(closes))).await;
     let port: u16 = origin.rsplit(':').next().unwrap().parse().unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let answers = [
+    let addresses = [
         Ipv4Addr::LOCALHOST,
         Ipv4Addr::new(169, 254, 169, 254),
         Ipv4Addr::LOCALHOST,
@@ -184,31 +184,31 @@ async fn a_name_is_asked_once_for_each_connection_and_checked_each_time() {
     let noting = Arc::clone(&asked);
     let resolve: Resolve = Arc::new(move |name, port| {
         let mut asked = noting.lock().unwrap();
-        let answer = answers[asked.len()];
+        let address = addresses[asked.len()];
         asked.push(name);
-        Box::pin(async move { Ok(vec![SocketAddr::new(answer.into(), port)]) })
+        Box::pin(async move { Ok(vec![SocketAddr::new(address.into(), port)]) })
     });
     let client = Client::with_resolver(loopback(), limits(), resolve).unwrap();
     let url = format!("http://rebinding.example:{port}/");
     assert_eq!(get(&client, &url).await.unwrap().status, 200);
     let forbidden = CallError::Forbidden {
-        address: answers[1].into(),
+        address: addresses[1].into(),
     };
     assert_eq!(
         get(&client, &url).await.unwrap_err(),
         forbidden,
-        "the second answer leads inside"
+        "the second address is private"
     );
     assert_eq!(get(&client, &url).await.unwrap().status, 200);
     assert_eq!(
         asked.lock().unwrap().len(),
         3,
-        "what was checked is what was connected to"
+        "the client connects to the checked address"
     );
 }
 
 #[tokio::test]
-async fn redirects_into_the_inside_are_answers() {
+async fn redirects_are_not_followed() {
     let canary = Canary::listen().await;
     let port = canary.port;
     for status in [301, 302, 303, 307, 308] {
@@ -220,21 +220,22 @@ async fn redirects_into_the_inside_are_answers() {
             )
         };
         let origin = serve(Router::new().route("/", routing::any(to))).await;
-        let answer = get(&Client::new(loopback(), limits()).unwrap(), &origin)
+        let response = get(&Client::new(loopback(), limits()).unwrap(), &origin)
             .await
             .unwrap();
-        assert_eq!(answer.status, status);
+        assert_eq!(response.status, status);
     }
     assert_eq!(canary.connections(), 0);
 }
 
-/// The environment of a process cannot be changed safely, so another test runs again in one that names a proxy.
+/// A process cannot change its environment safely, so another test runs again in a process whose
+/// environment names a proxy.
 #[tokio::test]
-async fn a_proxy_in_the_environment_is_not_asked() {
+async fn proxy_variables_are_ignored() {
     let canary = Canary::listen().await;
     let proxy = format!("http://127.0.0.1:{}", canary.port);
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args(["--exact", "client::tests::a_body_and_headers_arrive"]);
+    again.args(["--exact", "client::tests::body_and_headers_are_transferred"]);
     for name in [
         "http_proxy",
         "HTTP_PROXY",
@@ -250,10 +251,10 @@ async fn a_proxy_in_the_environment_is_not_asked() {
         .await
         .unwrap()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}"
+        output.status.success() && stdout.contains("1 passed"),
+        "{stdout}"
     );
     assert_eq!(canary.connections(), 0);
 }
