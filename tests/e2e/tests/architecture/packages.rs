@@ -101,8 +101,17 @@ const LICENCES: [&str; 13] = [
 /// Crates with a licence of their own that is accepted for that crate alone; `deny.toml` has the same list.
 const LICENCE_EXCEPTIONS: [(&str, &str); 2] = [("cssparser", "MPL-2.0"), ("dtoa-short", "MPL-2.0")];
 
-/// Crates of which two versions are accepted, until their dependents agree; `deny.toml` has the same list.
-const DUPLICATES: &[&str] = &[];
+/// Crates that are accepted in more than one version until their dependents agree; `deny.toml` has the same list.
+const DUPLICATES: [&str; 8] = [
+    "base64",
+    "bit-vec",
+    "getrandom",
+    "hashbrown",
+    "itertools",
+    "miniz_oxide",
+    "syn",
+    "synstructure",
+];
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 const DENY: &str = include_str!("../../../../deny.toml");
