@@ -1,19 +1,19 @@
 //! Whether the relay takes one submitted envelope (`docs/protocol.md`, *Submission*).
 //!
-//! The questions are asked in this order, and the first answer stands:
+//! The questions are requested in this order, and the first answer stands:
 //!
 //! | question | answer |
 //! |---|---|
-//! | another relay's mailbox? | refused `foreign_relay_unsupported` |
-//! | this sender's, and known? | `duplicate` with its state, or refused `conflict` |
-//! | no legal size? | refused `envelope_invalid` |
+//! | mailbox of another relay? | refused `foreign_relay_unsupported` |
+//! | submitted before by this sender? | `duplicate` with its state, or refused `conflict` |
+//! | invalid size? | refused `envelope_invalid` |
 //! | mailbox unknown or closed? | refused `mailbox_unknown` |
-//! | proof wrong? | refused `proof_invalid` |
-//! | known, of another sender? | refused `conflict` |
+//! | proof invalid? | refused `proof_invalid` |
+//! | submitted before by another sender? | refused `conflict` |
 //! | expired? | refused `envelope_expired` |
-//! | account of the mailbox suspended? | refused `mailbox_suspended` |
+//! | mailbox's account suspended? | refused `mailbox_suspended` |
 //! | an earlier one of the request refused for a refuse_until_space reason? | refused `after_refused` |
-//! | mailbox full, or all mailboxes of its account together? | refused `mailbox_full` |
+//! | mailbox or account full? | refused `mailbox_full` |
 //! | otherwise | accepted |
 
 use crate::quota::{EnvelopeUsage, Quotas};
@@ -27,75 +27,77 @@ use sealpost_proto::{
 };
 use std::time::Duration;
 
-/// What is known about one submitted envelope.
+/// Facts about a submitted envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubmissionContext {
-    /// Whether the mailbox's reference names this relay.
+    /// Whether the mailbox belongs to this relay.
     pub is_local: bool,
     /// Size of the envelope in bytes.
     pub size_bytes: usize,
-    /// The expiry that the sender asks for.
+    /// Expiry that the sender requests.
     pub requested_expiry: Option<Timestamp>,
-    /// What waits in the mailbox; absent when the mailbox is unknown or closed.
+    /// Usage of the mailbox; absent if the mailbox is unknown or closed.
     pub mailbox: Option<EnvelopeUsage>,
     /// Whether the operator suspended the mailbox's account.
     pub is_recipient_suspended: bool,
-    /// What waits in all mailboxes of that mailbox's account.
+    /// Usage of all mailboxes of the mailbox's account.
     pub account: EnvelopeUsage,
-    /// Whether the proof fits one of the mailbox's keys.
+    /// Whether the proof matches one of the mailbox's keys.
     pub is_proof_valid: bool,
-    /// The record of an earlier envelope with this mailbox and id.
+    /// Earlier submission with the same mailbox and id.
     pub prior: Option<PriorSubmission>,
-    /// Whether an earlier item of the request for the same mailbox was refused for a refuse_until_space reason.
+    /// Whether an earlier item of the request for the same mailbox was refused for a
+    /// refuse_until_space reason.
     pub follows_refusal: bool,
 }
 
-/// An envelope that was accepted before under the same mailbox and id.
+/// Envelope that was accepted before with the same mailbox and id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PriorSubmission {
-    /// Whether its digest is the one of the bytes that came now.
+    /// Whether its digest equals that of the submitted bytes.
     pub is_same_digest: bool,
     /// Whether the same account submitted it.
     pub is_same_sender: bool,
-    /// Where it is.
+    /// Its state.
     pub state: EnvelopeState,
 }
 
-/// What the relay does with it.
+/// Decision about a submitted envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is written down, to live until then.
+    /// It is stored.
     Accept {
-        /// The end of its life.
+        /// When it expires.
         expires_at: Timestamp,
     },
     /// It was accepted before.
     Duplicate {
-        /// Where it is.
+        /// Its state.
         state: EnvelopeState,
     },
-    /// It is not taken.
+    /// It is refused.
     Refuse(Refusal),
 }
 
-/// Why an envelope is not taken.
+/// Reason for refusing an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// The code on the wire.
+    /// Code on the wire.
     pub code: ErrorCode,
-    /// When another try makes sense.
+    /// Delay before a retry.
     pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
-    /// Whether later items of the request for the same mailbox have to wait too, so that order holds.
+    /// Whether later envelopes of the request for the same mailbox are refused as well, which
+    /// preserves the order.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         self.code.is_retryable()
     }
 }
 
-/// Decides about one envelope; the quotas are those of the account that receives it.
+/// Decides about one envelope. `quotas` are those of the receiving account.
 #[must_use]
 pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Verdict {
     if !context.is_local {
@@ -110,7 +112,7 @@ pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Ve
     {
         return decide_resubmission(known);
     }
-    if !is_legal_size(context.size_bytes) {
+    if !is_valid_size(context.size_bytes) {
         return refuse(ErrorCode::EnvelopeInvalid);
     }
     let Some(held) = context.mailbox else {
@@ -138,11 +140,11 @@ pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Ve
     Verdict::Accept { expires_at }
 }
 
-/// The end of an envelope's life: as asked, [`ENVELOPE_LIFETIME_DEFAULT`] from now otherwise, never more than
-/// [`ENVELOPE_LIFETIME_MAX`] from now.
+/// Returns an envelope's expiry: as requested, or [`ENVELOPE_LIFETIME_DEFAULT`] from now; never
+/// more than [`ENVELOPE_LIFETIME_MAX`] from now.
 #[must_use]
-pub fn expiry(now: Timestamp, asked: Option<Timestamp>) -> Timestamp {
-    asked
+pub fn expiry(now: Timestamp, requested: Option<Timestamp>) -> Timestamp {
+    requested
         .unwrap_or(now.plus(ENVELOPE_LIFETIME_DEFAULT))
         .min(now.plus(ENVELOPE_LIFETIME_MAX))
 }
@@ -154,12 +156,13 @@ pub fn digest_expiry(now: Timestamp) -> Timestamp {
         .plus(DIGEST_RETENTION_AFTER_LIFETIME)
 }
 
-/// Whether so many bytes can be an envelope: a power of two from 2,048 to 65,536, or a Padmé size up to 262,144.
+/// Whether this is a valid envelope size: a power of two from 2,048 to 65,536, or a Padmé size up
+/// to 262,144.
 ///
-/// Padmé (PURBs, section 4) keeps the upper bits of a length: of the `e + 1` bits of the length the last `e - s` are
-/// zero, where `s` is the number of bits that `e` takes.
+/// Padmé (PURBs, section 4) preserves the upper bits of a length: of its `e + 1` bits the last `e -
+/// s` are zero, where `s` is the number of bits of `e`.
 #[must_use]
-pub const fn is_legal_size(bytes: usize) -> bool {
+pub const fn is_valid_size(bytes: usize) -> bool {
     match bytes {
         ENVELOPE_BYTES_MIN..=65_536 => bytes.is_power_of_two(),
         65_537..=ENVELOPE_BYTES_MAX => {
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fact_alone_refuses() {
+    fn each_failed_check_refuses() {
         let known = PriorSubmission {
             is_same_digest: true,
             is_same_sender: false,
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_is_one_even_when_its_mailbox_closed_and_its_life_ended() {
+    fn duplicates_win_over_closed_mailbox_and_expiry() {
         let known = Some(PriorSubmission {
             is_same_digest: true,
             is_same_sender: true,
@@ -352,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn only_passing_refusals_hold_up_what_follows() {
+    fn only_retryable_refusals_block_later_envelopes() {
         let refusal = |code| Refusal {
             code,
             retry_after: None,
@@ -369,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_is_clamped() {
+    fn expiry_is_clamped() {
         assert_eq!(expiry(NOW, None), NOW.plus(ENVELOPE_LIFETIME_DEFAULT));
         assert_eq!(
             expiry(NOW, Some(Timestamp::from_millis(u64::MAX))),
@@ -379,11 +382,11 @@ mod tests {
     }
 
     #[test]
-    fn legal_sizes() {
+    fn valid_sizes() {
         for legal in [
             2_048, 4_096, 32_768, 65_536, 67_584, 129_024, 131_072, 135_168, 262_144,
         ] {
-            assert!(is_legal_size(legal), "{legal}");
+            assert!(is_valid_size(legal), "{legal}");
         }
         for illegal in [
             0,
@@ -398,7 +401,7 @@ mod tests {
             524_288,
             usize::MAX,
         ] {
-            assert!(!is_legal_size(illegal), "{illegal}");
+            assert!(!is_valid_size(illegal), "{illegal}");
         }
     }
 }

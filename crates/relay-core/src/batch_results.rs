@@ -1,4 +1,4 @@
-//! What a node's results says of each item of a batch (`docs/protocol.md`, *Deliveries*).
+//! Evaluation of the results that a node reports for a batch (`docs/protocol.md`, *Deliveries*).
 
 use sealpost_proto::{
     DeliveryId,
@@ -7,30 +7,31 @@ use sealpost_proto::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// What becomes of one item.
+/// Decision about one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The node has it: the relay deletes it.
+    /// The node stored it; the relay deletes it.
     Stored,
-    /// Junk: the relay deletes it and tells the sender.
+    /// It is junk; the relay deletes it and notifies the sender.
     Refused,
-    /// It waits.
+    /// It stays in the queue.
     Deferred,
 }
 
-/// A whole results, read.
+/// Evaluated results of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchResults {
     /// One verdict for each item of the batch, in its order.
     pub verdicts: Vec<(DeliveryId, Verdict)>,
-    /// How long the node asks to be left alone; absent when it took everything.
+    /// Delay that the node requests; absent if it deferred nothing.
     pub retry_after: Option<Duration>,
-    /// The item that held the batch up while others of it were stored. [`exceeds_deferral_limit`] says what that leads to.
+    /// First deferred item, if other items of the batch were stored. Its deferrals count towards
+    /// [`exceeds_deferral_limit`].
     pub blocking_item: Option<DeliveryId>,
 }
 
 impl BatchResults {
-    /// No results at all: everything waits on.
+    /// Creates empty results: every item stays in the queue.
     #[must_use]
     pub const fn none() -> Self {
         Self {
@@ -41,9 +42,11 @@ impl BatchResults {
     }
 }
 
-/// Reads the outcomes for the items of a batch. After the first `later`, or an item without an outcome, everything
-/// counts as `later` except what is `stored`. Of two outcomes for one item the first counts; outcomes for other items
-/// are skipped.
+/// Evaluates the results for the items of a batch.
+///
+/// After the first `later`, or the first item without a result, every item counts as `later` unless
+/// it is `stored`. If an item has two results, the first counts. Results for other items are
+/// ignored.
 #[must_use]
 pub fn evaluate(batch: &[DeliveryId], results: &[DeliveryResult]) -> BatchResults {
     let mut outcomes = BTreeMap::new();
@@ -71,20 +74,20 @@ pub fn evaluate(batch: &[DeliveryId], results: &[DeliveryResult]) -> BatchResult
         .iter()
         .any(|(_, verdict)| *verdict == Verdict::Stored);
     BatchResults {
-        retry_after: first_deferred.map(|(_, asked)| clamp_retry_after(asked)),
+        retry_after: first_deferred.map(|(_, requested)| clamp_retry_after(requested)),
         blocking_item: first_deferred.map(|(id, _)| id).filter(|_| has_stored),
         verdicts,
     }
 }
 
-/// Whether an envelope that was to blame so many times is set aside.
+/// Whether an envelope with this number of deferrals is set aside.
 #[must_use]
 pub const fn exceeds_deferral_limit(deferrals: u32) -> bool {
     deferrals >= ENVELOPE_DEFERRALS_MAX
 }
 
-fn clamp_retry_after(asked_ms: Option<u64>) -> Duration {
-    asked_ms
+fn clamp_retry_after(requested_ms: Option<u64>) -> Duration {
+    requested_ms
         .map_or(BACKOFF_FIRST, Duration::from_millis)
         .clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
 }
@@ -117,7 +120,7 @@ mod tests {
     };
 
     #[test]
-    fn after_the_first_later_only_stored_counts() {
+    fn only_stored_counts_after_first_deferral() {
         let results = [
             result(1, DeliveryOutcome::Refused),
             result(2, DEFERRED),
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_without_an_outcome_is_later() {
+    fn item_without_outcome_is_deferred() {
         let results = evaluate(&ids(&[1, 2]), &[]);
         assert_eq!(verdicts(&results), [Verdict::Deferred, Verdict::Deferred]);
         assert_eq!(
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_stored_asks_for_nothing() {
+    fn stored_batch_requests_no_delay() {
         let results = evaluate(
             &ids(&[1]),
             &[result(1, DeliveryOutcome::Stored), result(1, DEFERRED)],
@@ -155,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_of_years_is_a_day_and_none_is_a_second() {
-        for (asked, wait) in [(u64::MAX, RETRY_AFTER_MAX), (0, RETRY_AFTER_MIN)] {
+    fn requested_delay_is_clamped() {
+        for (requested, wait) in [(u64::MAX, RETRY_AFTER_MAX), (0, RETRY_AFTER_MIN)] {
             let deferred = DeliveryOutcome::Deferred {
-                retry_after_ms: Some(asked),
+                retry_after_ms: Some(requested),
             };
             assert_eq!(
                 evaluate(&ids(&[1]), &[result(1, deferred)]).retry_after,
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_laters_set_aside() {
+    fn ten_deferrals_set_aside() {
         assert!(
             !exceeds_deferral_limit(ENVELOPE_DEFERRALS_MAX - 1)
                 && exceeds_deferral_limit(ENVELOPE_DEFERRALS_MAX)

@@ -1,35 +1,37 @@
-//! How a blob divides into parts, how long it lives, and which bytes of a part a `Range` asks for
-//! (`docs/protocol.md`, *Blobs*).
+//! Expiry of blobs, and the `Range` header of requests for their parts (`docs/protocol.md`,
+//! *Blobs*).
 
 use sealpost_proto::{Timestamp, limits::BLOB_LIFETIME_MAX};
 use std::ops::Range;
 
 pub use sealpost_proto::BlobSize;
 
-/// When a blob's life ends: as requested, at most [`BLOB_LIFETIME_MAX`] from now.
+/// Returns a blob's expiry: as requested, up to [`BLOB_LIFETIME_MAX`] from now.
 #[must_use]
 pub fn expiry(now: Timestamp, requested: Timestamp) -> Timestamp {
     requested.min(now.plus(BLOB_LIFETIME_MAX))
 }
 
-/// The new end of a blob's life: only ever later.
+/// Returns the new expiry of a blob, which is never before the current one.
 #[must_use]
 pub fn extended_expiry(now: Timestamp, current: Timestamp, requested: Timestamp) -> Timestamp {
     expiry(now, requested).max(current)
 }
 
-/// What a `Range` header asks of an object.
+/// Range of an object that a `Range` header requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestedRange {
-    /// All of it: no header, or one that is not understood (RFC 9110, section 14.2 lets a server ignore it).
+    /// The whole object: the header is missing or not understood, in which case a server may ignore
+    /// it (RFC 9110, section 14.2).
     Full,
-    /// One range, within the object.
+    /// One range within the object.
     Partial(Range<u64>),
-    /// Beyond its end.
+    /// A range beyond the end.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header with one range of bytes (RFC 9110, section 14.1.2) for an object of `length` bytes.
+/// Parses a `Range` header with one range of bytes (RFC 9110, section 14.1.2) for an object of
+/// `length` bytes.
 #[must_use]
 pub fn parse_range(header: Option<&str>, length: u64) -> RequestedRange {
     let ends = header
@@ -52,7 +54,8 @@ fn within(range: Range<u64>) -> RequestedRange {
     }
 }
 
-/// `Some(None)` for no digits at all, `None` for anything else that is not a number.
+/// Parses a position: `Some(None)` for an empty text, `None` for anything else that is not a
+/// number.
 fn position(text: &str) -> Option<Option<u64>> {
     match text {
         "" => Some(None),
@@ -69,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_range_leaves_its_object(header in "bytes=[0-9]{0,4}-[0-9]{0,4}", length in 0..3_000_u64) {
+        fn ranges_stay_within_the_object(header in "bytes=[0-9]{0,4}-[0-9]{0,4}", length in 0..3_000_u64) {
             if let RequestedRange::Partial(range) = parse_range(Some(&header), length) {
                 prop_assert!(range.start < range.end && range.end <= length);
             }
@@ -77,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges() {
+    fn range_headers_are_parsed() {
         for (header, expected) in [
             (None, RequestedRange::Full),
             (Some("bytes=0-9"), RequestedRange::Partial(0..10)),
@@ -98,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_only_grows_and_ends_in_37_days() {
+    fn expiry_only_grows_and_is_capped() {
         let now = Timestamp::from_millis(1_000);
         let end = now.plus(BLOB_LIFETIME_MAX);
         assert_eq!(expiry(now, Timestamp::from_millis(u64::MAX)), end);

@@ -1,12 +1,15 @@
-//! The retry budget of the whole relay: how many webhooks are called at a time, and how many of those that failed.
+//! Budget for webhook calls of the relay: concurrent calls, and the rate of calls to failing
+//! endpoints.
 //!
-//! Lanes whose last call failed have calls of their own, few and at a bounded rate, so that a broad outage is not answered
-//! with a storm and ten thousand dead endpoints leave the living all their room. A lane whose endpoint died just now still
-//! counts as living once, and holds its place until the call has timed out; so calls that begin while more than half of
-//! the places are taken get little time.
+//! Lanes whose last call failed use separate call slots, which are few and have a bounded rate. A
+//! broad outage therefore causes no storm of retries, and ten thousand failing endpoints take no
+//! capacity from healthy ones. An endpoint that has just failed still counts as healthy once and
+//! occupies its slot until the call times out, so calls that start while more than half of the
+//! slots are in use get a short timeout.
 //!
-//! The memory for what the living are called with is theirs together, but for a little that each place has of its own. Nobody
-//! takes more than a part of what is free of it ([`portion`]): those that hang leave something to all others.
+//! Healthy endpoints share the memory for the batches, apart from a small reservation per slot. A
+//! call takes only a fraction of the free memory ([`call_limits`]), so that hanging calls leave
+//! memory for others.
 
 use sealpost_proto::{
     Timestamp,
@@ -18,33 +21,33 @@ use sealpost_proto::{
 };
 use std::time::Duration;
 
-/// How the last call of a lane's webhook went.
+/// Health of a webhook endpoint, by its last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointHealth {
-    /// It was answered, or there was none yet.
+    /// The last call succeeded, or there was none yet.
     Healthy,
-    /// It failed: the next one is a try.
+    /// The last call failed: the next one is a probe.
     Failing,
 }
 
 impl EndpointHealth {
-    /// Both.
+    /// Both values.
     pub const ALL: [Self; 2] = [Self::Healthy, Self::Failing];
 }
 
-/// What the call of a living lane may take.
+/// Limits of a call to a healthy endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallLimits {
-    /// Bytes of envelopes, unless the first alone is larger.
+    /// Maximum bytes of envelopes, unless the first envelope alone is larger.
     pub bytes: usize,
-    /// Time.
+    /// Timeout of the call.
     pub timeout: Duration,
 }
 
-/// Of what is free of the shared memory one call takes this part.
+/// A call takes this fraction of the free shared memory.
 const FREE_MEMORY_DIVISOR: usize = 4;
 
-/// What a call may take that begins while so many bytes of the shared memory are free.
+/// Returns the limits of a call that starts while `free_bytes` of the shared memory are free.
 #[must_use]
 pub const fn call_limits(free_bytes: usize) -> CallLimits {
     let bytes = DELIVERY_MEMORY_PER_CALL_BYTES + free_bytes / FREE_MEMORY_DIVISOR;
@@ -68,18 +71,18 @@ pub const fn call_limits(free_bytes: usize) -> CallLimits {
 pub struct Budget {
     healthy: usize,
     failing: usize,
-    /// Thousandths of tries that may begin.
+    /// Credit for calls to failing endpoints; each call costs [`CALL_COST`].
     credit: u64,
-    /// When the credit was counted last.
+    /// When the credit was last refilled.
     refilled_at: Timestamp,
 }
 
-/// A try, in the unit of the credit.
+/// Credit that one call to a failing endpoint costs.
 const CALL_COST: u64 = 1_000;
 const CREDIT_MAX: u64 = FAILING_CALLS_MAX as u64 * CALL_COST;
 
 impl Budget {
-    /// A budget of which nothing is spent.
+    /// Creates an unused budget.
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
         Self {
@@ -90,20 +93,22 @@ impl Budget {
         }
     }
 
-    /// How many calls of such lanes may begin now.
+    /// Returns the number of calls to such endpoints that may start now.
     #[must_use]
     pub fn available(&mut self, now: Timestamp, health: EndpointHealth) -> usize {
         self.refill_credit(now);
         match health {
             EndpointHealth::Healthy => WEBHOOK_CALLS_MAX.saturating_sub(self.healthy),
             EndpointHealth::Failing => {
-                let tries = usize::try_from(self.credit / CALL_COST).unwrap_or(usize::MAX);
-                FAILING_CALLS_MAX.saturating_sub(self.failing).min(tries)
+                let affordable = usize::try_from(self.credit / CALL_COST).unwrap_or(usize::MAX);
+                FAILING_CALLS_MAX
+                    .saturating_sub(self.failing)
+                    .min(affordable)
             }
         }
     }
 
-    /// A call begins where there is room; gives the time that it may take.
+    /// Starts a call if the budget allows it and returns its timeout.
     pub fn try_start(&mut self, now: Timestamp, health: EndpointHealth) -> Option<Duration> {
         if self.available(now, health) == 0 {
             return None;
@@ -123,7 +128,8 @@ impl Budget {
         })
     }
 
-    /// A call ended. A try that succeeded costs nothing: when everybody is back nobody waits for the rate.
+    /// Finishes a call. A successful call to a failing endpoint is refunded, so that recovered
+    /// endpoints do not wait for the rate limit.
     pub fn finish(&mut self, health: EndpointHealth, succeeded: bool) {
         match health {
             EndpointHealth::Healthy => self.healthy = self.healthy.saturating_sub(1),
@@ -136,7 +142,7 @@ impl Budget {
         }
     }
 
-    /// The credit grows with the time; a clock that was put back adds nothing.
+    /// Refills the credit for the elapsed time; a clock that was set back adds nothing.
     fn refill_credit(&mut self, now: Timestamp) {
         let elapsed_ms = now.as_millis().saturating_sub(self.refilled_at.as_millis());
         let grown = elapsed_ms.saturating_mul(FAILING_CALLS_PER_SECOND * CALL_COST / 1_000);
@@ -159,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_take_no_place_of_the_living() {
+    fn failing_endpoints_use_separate_slots() {
         let mut budget = Budget::new(NOW);
         assert_eq!(
             start_all(&mut budget, NOW, EndpointHealth::Failing),
@@ -175,24 +181,24 @@ mod tests {
     }
 
     #[test]
-    fn whoever_refuses_at_once_is_tried_at_a_bounded_rate() {
+    fn failing_calls_have_a_bounded_rate() {
         let mut budget = Budget::new(NOW);
-        let mut tried = 0;
+        let mut started = 0;
         for second in 0..60 {
             let now = NOW.plus(Duration::from_secs(second));
             while budget.try_start(now, EndpointHealth::Failing).is_some() {
-                tried += 1;
+                started += 1;
                 budget.finish(EndpointHealth::Failing, false);
             }
         }
         assert_eq!(
-            tried,
+            started,
             FAILING_CALLS_MAX as u64 + 59 * FAILING_CALLS_PER_SECOND
         );
     }
 
     #[test]
-    fn whoever_is_back_does_not_wait_for_the_rate() {
+    fn recovered_endpoints_skip_the_rate_limit() {
         let mut budget = Budget::new(NOW);
         for _ in 0..10_000 {
             assert!(budget.try_start(NOW, EndpointHealth::Failing).is_some());
@@ -201,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_crowd_a_call_gets_little_time() {
+    fn calls_under_load_get_short_timeouts() {
         for (health, max) in [
             (EndpointHealth::Healthy, WEBHOOK_CALLS_MAX),
             (EndpointHealth::Failing, FAILING_CALLS_MAX),
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_hang_there_is_memory_for_the_next_call() {
+    fn hanging_calls_leave_memory() {
         let mut free = DELIVERY_MEMORY_SHARED_BYTES;
         assert_eq!(
             call_limits(free),
@@ -234,18 +240,18 @@ mod tests {
             free -= bytes - DELIVERY_MEMORY_PER_CALL_BYTES;
             assert!(
                 hanging < 4 || timeout == WEBHOOK_TIMEOUT_UNDER_LOAD,
-                "the first few have shown that it is is_under_load"
+                "the first hanging calls already put it under load"
             );
             assert!(
                 hanging != 8 || free > DELIVERY_BATCH_BYTES_MAX / 4,
-                "eight leave a good batch to the others"
+                "eight hanging calls leave a good batch to others"
             );
         }
     }
 
     proptest! {
         #[test]
-        fn a_clock_that_jumps_gives_no_storm(jumps in proptest::collection::vec(any::<u32>(), 1..50)) {
+        fn clock_jumps_cause_no_storm(jumps in proptest::collection::vec(any::<u32>(), 1..50)) {
             let mut budget = Budget::new(NOW);
             for at in jumps {
                 let started = start_all(&mut budget, Timestamp::from_millis(u64::from(at)), EndpointHealth::Failing);

@@ -3,51 +3,52 @@
 use sealpost_proto::limits::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
 use std::time::Duration;
 
-/// How a call went, as the edge saw it.
+/// Result of a call, as the HTTP client observed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallResult {
-    /// No connection: name, address, connect or TLS.
+    /// No connection: name resolution, address, TCP or TLS failed.
     NotConnected,
-    /// No whole answer in time.
+    /// No complete response in time.
     TimedOut,
-    /// A connection, and then no whole answer: reset, or not HTTP.
+    /// No complete response on an established connection: reset, or not HTTP.
     Interrupted,
-    /// An answer.
+    /// A response.
     Status {
-        /// The HTTP status, 100 to 999.
+        /// HTTP status, 100 to 999.
         status: u16,
-        /// The header `Retry-After`, where it was there and made sense.
+        /// Header `Retry-After`, if present and valid.
         retry_after: Option<Duration>,
-        /// Whether the body of a 200 was read as what was asked for.
+        /// Whether the body of a 200 response has the expected format.
         parses: bool,
     },
 }
 
-/// The failure classes, and the one that is none.
+/// Outcome class of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// 200 with outcomes.
+    /// 200 with results.
     Succeeded,
-    /// The endpoint is not there, or what stands before it says so: the signs of an outage, not of what was sent.
+    /// The endpoint or a proxy in front of it is unavailable. This indicates an outage, not a
+    /// problem with the content.
     Unreachable,
-    /// The endpoint is there and failed: perhaps because of what was sent.
+    /// The endpoint failed, perhaps because of the content.
     EndpointError,
-    /// It asks for patience, at least [`RETRY_AFTER_MIN`], at most [`RETRY_AFTER_MAX`].
+    /// It requested a delay, between [`RETRY_AFTER_MIN`] and [`RETRY_AFTER_MAX`].
     RetryAfter(Duration),
-    /// It does not want the call.
+    /// It refused the call.
     Refused,
-    /// It will never want a call again.
+    /// It refuses all further calls.
     Gone,
 }
 
-/// Which class a call is of.
+/// Classifies the result of a call.
 ///
-/// | seen | class |
+/// | result | class |
 /// |---|---|
-/// | 200 that parses | answered |
+/// | 200 that parses | succeeded |
 /// | no connection, timeout, 408, 425, 429, 502, 503, 504 | unreachable |
-/// | reset, another 2xx, 200 that does not parse, any other 5xx | error |
-/// | 429, 503, 504 with `Retry-After` | asked to wait |
+/// | reset, another 2xx, 200 that does not parse, any other 5xx | endpoint error |
+/// | 429, 503, 504 with `Retry-After` | retry after |
 /// | 410 | gone |
 /// | any other status | refused |
 #[must_use]
@@ -91,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_its_class() {
+    fn every_status_has_a_class() {
         assert_eq!(classify(CallResult::NotConnected), Class::Unreachable);
         assert_eq!(classify(CallResult::TimedOut), Class::Unreachable);
         assert_eq!(classify(CallResult::Interrupted), Class::EndpointError);
         assert_eq!(status(200, None, true), Class::Succeeded);
         assert_eq!(status(410, None, false), Class::Gone);
-        for outage in [408, 425, 429, 502, 503, 504] {
-            assert_eq!(status(outage, None, false), Class::Unreachable, "{outage}");
+        for code in [408, 425, 429, 502, 503, 504] {
+            assert_eq!(status(code, None, false), Class::Unreachable, "{code}");
         }
         for error in [200, 201, 204, 500, 501, 505, 599] {
             assert_eq!(status(error, None, false), Class::EndpointError, "{error}");
@@ -111,18 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_honoured_from_a_second_up_to_a_day() {
-        for asking in [429, 503, 504] {
+    fn retry_after_is_clamped() {
+        for status_code in [429, 503, 504] {
             assert_eq!(
-                status(asking, Some(0), false),
+                status(status_code, Some(0), false),
                 Class::RetryAfter(RETRY_AFTER_MIN)
             );
             assert_eq!(
-                status(asking, Some(30), false),
+                status(status_code, Some(30), false),
                 Class::RetryAfter(Duration::from_secs(30))
             );
             assert_eq!(
-                status(asking, Some(9_999_999), false),
+                status(status_code, Some(9_999_999), false),
                 Class::RetryAfter(RETRY_AFTER_MAX)
             );
         }

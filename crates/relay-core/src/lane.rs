@@ -1,70 +1,76 @@
-//! The lane of an account: when its queue is handed out, to whom, how much of it, and what follows when that fails.
+//! Lane of an account: when its queue is delivered, by which method, how much of it, and what
+//! follows a failure.
 //!
-//! One lane for each account, stored with it. Two ways lead out of it, the call of a webhook and the pull of the node,
-//! under one lease at a time. The tables are complete: a test reads them from this page and tries every cell. `same` means
-//! that nothing changes. A time that lies further ahead than any that the state can have been given counts as passed, so
-//! that a clock that was put back holds nothing up.
+//! Each account has one lane, which is stored with it. A batch leaves it either in a call of the
+//! webhook or in a pull of the node, under one lease at a time. The tables below are complete: a
+//! test reads them from this page and checks every cell. `same` means that nothing changes.
 //!
-//! # What a lane does
+//! A time that is further ahead than the state can have set it counts as expired, so that a clock
+//! that was set back does not block a lane.
 //!
-//! Of a lane whose webhook is active and in which something waits. *Answered* to *gone* are the ends of a call, *stored*
-//! and *put off* what the node says of what it pulled; they count, as *returned* does, only with the fencing number of the
-//! lease that stands. The second `pulled` and `called` are leases whose time has passed, the second `backing off` and
-//! `waiting` those that are due.
+//! # Delivery
 //!
-//! | state | pull | call | answered | later | outage | broke | refused | asked to wait | gone | stored | put off | returned | contact | restarted | verified | changed |
+//! This table applies to a lane whose webhook is active and whose queue is not empty. *Succeeded*
+//! to *gone* are outcomes of a call; *acknowledged* and *acknowledged, deferred* are the node's
+//! results for a pull. These events and *released* take effect only with the fencing token of the
+//! current lease. The rows `expired` are leases past their end, the rows `due` are waits past
+//! theirs.
+//!
+//! | state | pull | call | succeeded | deferred | unreachable | endpoint error | refused | retry after | gone | acknowledged | acknowledged, deferred | released | contact | restarted | verified | mode changed |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 //! | ready | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | same | same |
 //! | pulled | pulled | same | same | same | same | same | same | same | same | ready | waiting | same | same | same | same | same |
-//! | pulled, passed | pulled | called | same | same | same | same | same | same | same | ready | waiting | same | same | same | same | same |
+//! | pulled, expired | pulled | called | same | same | same | same | same | same | same | ready | waiting | same | same | same | same | same |
 //! | called | same | same | ready | waiting | backing off | backing off | backing off | waiting | ready | same | same | ready | same | ready | same | same |
-//! | called, passed | pulled | called | ready | waiting | backing off | backing off | backing off | waiting | ready | same | same | ready | same | ready | same | same |
+//! | called, expired | pulled | called | ready | waiting | backing off | backing off | backing off | waiting | ready | same | same | ready | same | ready | same | same |
 //! | backing off | pulled | same | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
 //! | backing off, due | pulled | called | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
-//! | backing off since a moment | pulled | same | same | same | same | same | same | same | same | same | same | same | backing off | same | ready | ready |
+//! | backing off, just failed | pulled | same | same | same | same | same | same | same | same | same | same | same | backing off | same | ready | ready |
 //! | waiting | pulled | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
 //! | waiting, due | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
 //!
-//! # Whether its webhook is called
+//! # State of the webhook
 //!
-//! | webhook | call | gone | refused for the tenth time | verified | changed to a webhook | changed to pulling |
+//! | webhook | call | gone | tenth refusal | verified | mode changed to webhook | mode changed to pull |
 //! |---|---|---|---|---|---|---|
 //! | none | not called | same | same | same | unverified | same |
 //! | unverified | not called | same | same | active | same | none |
 //! | active | called | off | off | same | unverified | none |
 //! | off | not called | same | same | active | unverified | none |
 //!
-//! # Which envelope is the trouble
+//! # Search for a poison envelope
 //!
-//! [`PoisonSearch`] finds the one that makes calls fail. What tells of an outage, and not of what was sent, neither moves it
-//! on nor back, except that the last try is only worth something right after another one passed. When another item has
-//! come to the head of the queue, the search starts anew.
+//! [`PoisonSearch`] finds the envelope that makes calls fail. An outcome that indicates an outage,
+//! and not a problem with the content, does not move the search, with one exception: the last
+//! attempt counts only directly after another item succeeded. The search restarts when another item
+//! is at the head of the queue.
 //!
-//! | poison_search | is called with | passed | later | broke | refused | outage | asked to wait |
+//! | search | calls with | succeeded | deferred | endpoint error | refused | unreachable | retry after |
 //! |---|---|---|---|---|---|---|---|
-//! | nobody | batch | nobody | same | head 0 | head 0 | same | same |
-//! | nobody, one waits | batch | nobody | same | head 1 | head 1 | same | same |
-//! | head 0 | head | nobody | same | head 1 | head 1 | same | same |
-//! | head 1 | head | nobody | same | head 2 | head 2 | same | same |
-//! | head 2 | head | nobody | same | others | others | same | same |
-//! | others | other | last try | same | head 0 | head 0 | same | same |
-//! | others, one set aside is due | set aside | last try | same | same | same | same | same |
-//! | others, there is none | head | nobody | same | same | same | same | same |
-//! | last try | head | nobody | same | nobody | nobody | others | others |
+//! | idle | batch | idle | same | head 0 | head 0 | same | same |
+//! | idle, one waits | batch | idle | same | head 1 | head 1 | same | same |
+//! | head 0 | head | idle | same | head 1 | head 1 | same | same |
+//! | head 1 | head | idle | same | head 2 | head 2 | same | same |
+//! | head 2 | head | idle | same | others | others | same | same |
+//! | others | other | last attempt | same | head 0 | head 0 | same | same |
+//! | others, set-aside due | set aside | last attempt | same | same | same | same | same |
+//! | others, none waits | head | idle | same | same | same | same | same |
+//! | last attempt | head | idle | same | idle | idle | others | others |
 //!
-//! The failure of the last try sets the item aside. From then on it is tried alone every hour, and what came later to the
-//! same mailbox waits behind it; so the order within a mailbox holds, and no mailbox holds up another.
+//! If the last attempt fails, the item is set aside. It is then sent alone every hour, and later
+//! items for the same mailbox are held behind it. This preserves the order within a mailbox, and no
+//! mailbox blocks another.
 //!
-//! # What has to be done
+//! # Effects
 //!
-//! | end of a call | with batch, probe, head or other | with one set aside | as last try |
+//! | end of a call | with batch, probe, head or other | with set-aside envelope | as last attempt |
 //! |---|---|---|---|
-//! | answered | nothing | nothing | nothing |
-//! | later | retry | set aside | retry |
-//! | outage | retry | set aside | retry |
-//! | broke | retry | set aside | set aside |
+//! | succeeded | nothing | nothing | nothing |
+//! | deferred | retry | set aside | retry |
+//! | unreachable | retry | set aside | retry |
+//! | endpoint error | retry | set aside | set aside |
 //! | refused | retry | set aside | set aside |
-//! | asked to wait | retry | retry | retry |
+//! | retry after | retry | retry | retry |
 //! | gone | switched off, retry | switched off, retry | switched off, retry |
 
 mod finished_call;
@@ -82,87 +88,87 @@ use sealpost_proto::{
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A lane as it is stored.
+/// Stored state of a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lane {
-    /// What it does now.
+    /// Delivery state.
     pub state: State,
-    /// Whether its webhook is called.
+    /// State of the webhook.
     pub webhook: WebhookState,
-    /// The fencing number of the last lease; rises with every lease.
+    /// Fencing token of the last lease; every lease increments it.
     pub fence: u64,
-    /// Calls in a row that failed.
+    /// Consecutive failed calls.
     pub failures: u32,
-    /// Calls in a row that were refused.
+    /// Consecutive refused calls.
     pub refusals: u32,
-    /// The search for an envelope that makes calls fail.
+    /// Search for an envelope that makes calls fail.
     pub poison_search: PoisonSearch,
 }
 
-/// What a lane does.
+/// Delivery state of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Nothing holds it.
+    /// A batch can be leased.
     Ready,
-    /// A batch is out.
+    /// A batch is leased.
     Leased {
-        /// Which method.
+        /// How the batch is delivered.
         method: DeliveryMethod,
-        /// The end of the lease.
+        /// End of the lease.
         until: Timestamp,
     },
-    /// Calls failed.
+    /// The last call failed.
     BackingOff {
-        /// When the last one failed.
+        /// When it failed.
         since: Timestamp,
-        /// When the next one is due.
+        /// When the next call is due.
         until: Timestamp,
     },
-    /// The endpoint asked for patience.
+    /// The endpoint requested a delay.
     RetryAfter {
         /// When the next call is due.
         until: Timestamp,
     },
 }
 
-/// How a batch goes out.
+/// How a batch is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryMethod {
-    /// The node asked.
+    /// The node pulls.
     Pull,
-    /// The webhook is called with that.
+    /// The relay calls the webhook with this selection.
     Webhook(Selection),
 }
 
-/// What a batch holds.
+/// Selection of items for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {
-    /// As much as fits.
+    /// As many items as fit.
     Batch,
-    /// A little, to see whether the endpoint is back.
+    /// A few items, to test whether the endpoint has recovered.
     Probe,
     /// The first item alone.
     Head,
-    /// The first item that is not of the first one's mailbox, alone.
+    /// The first item of another mailbox than the head's, alone.
     Other,
-    /// An envelope that was set aside and is due, alone.
+    /// A due set-aside envelope, alone.
     SetAside,
 }
 
-/// How much a batch holds.
+/// Maximum size of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Items at most.
+    /// Maximum number of items.
     pub items: usize,
-    /// Bytes of envelopes at most, unless the first alone is larger.
+    /// Maximum bytes of envelopes, unless the first envelope alone is larger.
     pub bytes: usize,
 }
 
 impl DeliveryMethod {
-    /// How much goes out this method.
+    /// Returns the maximum size of a batch for this method.
     #[must_use]
     pub const fn batch_limits(self) -> BatchLimits {
         match self {
@@ -184,28 +190,28 @@ impl DeliveryMethod {
     }
 }
 
-/// How far the search for an item that makes calls fail has come.
+/// Progress of the search for an item that makes calls fail (a poison message).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoisonSearch {
-    /// None: batches go out.
+    /// No search: batches are sent.
     #[default]
     Idle,
-    /// A call failed that this item headed; it is sent alone.
+    /// A call that started with this item failed; the item is sent alone.
     Head {
-        /// The suspect.
+        /// Suspected item.
         item: DeliveryId,
-        /// How often it failed alone.
+        /// Number of times that it failed alone.
         failures: u32,
     },
-    /// It failed three times; does one of another mailbox pass?
+    /// It failed three times; an item of another mailbox is sent for comparison.
     Others {
-        /// The suspect.
+        /// Suspected item.
         item: DeliveryId,
     },
-    /// One did; the suspect gets its last try.
+    /// That item succeeded; the suspect gets its last attempt.
     LastAttempt {
-        /// The suspect.
+        /// Suspected item.
         item: DeliveryId,
     },
 }
@@ -221,90 +227,92 @@ impl PoisonSearch {
     }
 }
 
-/// What waits in a lane.
+/// Summary of the items in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueSnapshot {
-    /// The first item of the queue. What is set aside, and what waits behind that, is not in the queue.
+    /// First item of the queue, which excludes set-aside envelopes and the items held behind them.
     pub head: Option<DeliveryId>,
-    /// Whether an item waits that is not of the head's mailbox; looked at only where [`Lane::comparison_suspect`] asks.
+    /// Whether an item of another mailbox than the head's waits. Read only if
+    /// [`Lane::comparison_suspect`] returns an item.
     pub has_other_mailbox: bool,
-    /// Whether an envelope that was set aside is due.
+    /// Whether a set-aside envelope is due.
     pub has_set_aside_due: bool,
 }
 
-/// What happens to a lane.
+/// Event that a lane handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The node asks for what waits.
+    /// The node pulls.
     Pull,
-    /// The scheduler would call the webhook.
+    /// The scheduler wants to call the webhook.
     Call(QueueSnapshot),
-    /// A call of the webhook came to its end.
+    /// A call of the webhook finished.
     Finished {
-        /// The lease's fencing number.
+        /// Fencing token of the lease.
         fence: u64,
-        /// How it went.
+        /// Outcome of the call.
         class: Class,
-        /// The first item of the batch.
+        /// First item of the batch.
         first: DeliveryId,
-        /// Items of the batch.
+        /// Number of items in the batch.
         items: usize,
-        /// With [`Class::Succeeded`]: how long the node asks to be left alone.
+        /// With [`Class::Succeeded`]: delay that the node requests.
         retry_after: Option<Duration>,
     },
-    /// The node acknowledges what it pulled.
+    /// The node acknowledges a pulled batch.
     Acknowledged {
-        /// The lease's fencing number.
+        /// Fencing token of the lease.
         fence: u64,
-        /// How long the node asks to be left alone.
+        /// Delay that the node requests.
         retry_after: Option<Duration>,
     },
-    /// A lease is given back unused.
+    /// A lease is released unused.
     Released {
-        /// The lease's fencing number.
+        /// Fencing token of the lease.
         fence: u64,
     },
-    /// The account was heard of.
+    /// The account contacted the relay.
     Contact,
-    /// The relay started: calls that were under method are not any more.
+    /// The relay started, so no call is running.
     Restarted,
-    /// The webhook answered its challenge.
+    /// The webhook passed its challenge.
     Verified,
-    /// The account chose another method of delivery.
+    /// The account changed its delivery mode.
     DeliveryModeChanged {
-        /// Whether it has a webhook now.
+        /// Whether the account has a webhook now.
         has_webhook: bool,
     },
 }
 
-/// What the edge has to do.
+/// Action that the caller performs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Hand out what [`DeliveryMethod::take`] says, under this lease.
+    /// Deliver a batch within [`DeliveryMethod::batch_limits`] under this lease.
     Lease {
-        /// Its fencing number.
+        /// Fencing token.
         fence: u64,
-        /// Its end.
+        /// End of the lease.
         until: Timestamp,
-        /// Its method.
+        /// How the batch is delivered.
         method: DeliveryMethod,
     },
-    /// Count a failed attempt for each envelope of the batch that still waits, and tell their senders.
+    /// Count a failed attempt for each envelope of the batch that still waits, and notify the
+    /// senders.
     Retry {
         /// When the next attempt is due; absent while the webhook is off.
         next_attempt_at: Option<Timestamp>,
     },
-    /// Set the batch's only envelope aside.
+    /// Set aside the only envelope of the batch.
     SetAside {
-        /// When it is tried again.
+        /// When it is sent again.
         until: Timestamp,
     },
-    /// The webhook is off now: write down why.
+    /// Record why the webhook was switched off.
     SwitchedOff,
 }
 
 impl Lane {
-    /// The lane of a new account.
+    /// Creates the lane of a new account.
     #[must_use]
     pub const fn new(webhook: bool) -> Self {
         Self {
@@ -321,7 +329,7 @@ impl Lane {
         }
     }
 
-    /// Takes one event. `random` is uniform over all of `u64`; it draws the backoff's delay.
+    /// Handles one event. `random` is uniform over `u64` and provides the jitter of the backoff.
     #[must_use]
     pub fn step(&mut self, now: Timestamp, event: Event, random: u64) -> Vec<Effect> {
         match event {
@@ -361,41 +369,41 @@ impl Lane {
         }
     }
 
-    /// When the scheduler has to look at this lane: absent when only the node can move it. `set_aside_at` is when the
-    /// first envelope that was set aside is due.
+    /// Returns when the scheduler has to inspect this lane, or `None` if only the node can act on
+    /// it. `set_aside_at` is when the first set-aside envelope is due.
     #[must_use]
     pub fn due_at(
         &self,
         now: Timestamp,
-        waits: bool,
+        has_queued: bool,
         set_aside_at: Option<Timestamp>,
     ) -> Option<Timestamp> {
         if self.webhook != WebhookState::Active {
             return None;
         }
-        let work = if waits { Some(now) } else { set_aside_at };
+        let work = if has_queued { Some(now) } else { set_aside_at };
         work.map(|at| self.blocked_until(now).map_or(at, |until| at.max(until)))
     }
 
-    /// Whether [`Event::Contact`] would change anything.
+    /// Whether [`Event::Contact`] has an effect, which is only during a backoff.
     #[must_use]
     pub const fn contact_ends_backoff(&self) -> bool {
         matches!(self.state, State::BackingOff { .. })
     }
 
-    /// Whether a batch is out at this time.
+    /// Whether a batch is leased at this time.
     #[must_use]
     pub fn is_leased(&self, now: Timestamp) -> bool {
         matches!(self.state, State::Leased { .. }) && self.blocked_until(now).is_some()
     }
 
-    /// Whether the last call failed, so that the next one is a try.
+    /// Whether the last call failed, so that the next one is a probe.
     #[must_use]
     pub const fn is_failing(&self) -> bool {
         self.failures > 0
     }
 
-    /// The item that the next call comparison_suspect with another one.
+    /// Returns the suspect that the next call compares with an item of another mailbox.
     #[must_use]
     pub const fn comparison_suspect(&self) -> Option<DeliveryId> {
         match self.poison_search {
@@ -406,8 +414,8 @@ impl Lane {
         }
     }
 
-    /// Until when no call goes out, if it is held up now. A time beyond the longest that the state can have been given is no time: the clock was
-    /// put back.
+    /// Returns until when no batch can be leased, if the lane is blocked now. A time beyond the
+    /// longest that the state allows does not count: the clock was set back.
     #[must_use]
     pub fn blocked_until(&self, now: Timestamp) -> Option<Timestamp> {
         let (until, longest) = match self.state {
@@ -450,20 +458,20 @@ impl Lane {
     }
 
     const fn select(&self, waiting: QueueSnapshot) -> Option<Selection> {
-        let aside = if waiting.has_set_aside_due {
+        let set_aside = if waiting.has_set_aside_due {
             Some(Selection::SetAside)
         } else {
             None
         };
         if waiting.head.is_none() {
-            return aside;
+            return set_aside;
         }
         match self.poison_search {
-            PoisonSearch::Idle if waiting.has_set_aside_due => aside,
+            PoisonSearch::Idle if waiting.has_set_aside_due => set_aside,
             PoisonSearch::Idle if self.is_failing() => Some(Selection::Probe),
             PoisonSearch::Idle => Some(Selection::Batch),
             PoisonSearch::Others { .. } if waiting.has_other_mailbox => Some(Selection::Other),
-            PoisonSearch::Others { .. } if waiting.has_set_aside_due => aside,
+            PoisonSearch::Others { .. } if waiting.has_set_aside_due => set_aside,
             PoisonSearch::Head { .. }
             | PoisonSearch::Others { .. }
             | PoisonSearch::LastAttempt { .. } => Some(Selection::Head),
@@ -505,7 +513,8 @@ impl Lane {
                 method: DeliveryMethod::Pull,
                 ..
             } if fence == self.fence => {
-                // That the node pulls says nothing of its webhook: the next call of one that failed is still a try.
+                // A pull says nothing about the webhook: after a failure the next call is still a
+                // probe.
                 self.failures = self.failures.min(1);
                 self.state = idle_state(now, retry_after);
                 retry_after
@@ -532,12 +541,12 @@ impl Lane {
     fn record_contact(&mut self, now: Timestamp) -> Vec<Effect> {
         match self.state {
             State::BackingOff { since, until } => {
-                let soonest = since.plus(CONTACT_RETRY_INTERVAL_MIN);
+                let earliest = since.plus(CONTACT_RETRY_INTERVAL_MIN);
                 self.failures = self.failures.min(1);
-                self.state = if now < soonest {
+                self.state = if now < earliest {
                     State::BackingOff {
                         since,
-                        until: until.min(soonest),
+                        until: until.min(earliest),
                     }
                 } else {
                     State::Ready

@@ -1,10 +1,12 @@
-//! Every decision that a relay takes: which envelope it accepts, when and how a lane is delivered, what an answer of a
-//! webhook means, how a blob divides into parts, who may register.
+//! Decisions of a relay: which envelopes it accepts, when and how a lane is delivered, what a
+//! webhook's response means, who may register.
 //!
-//! Floor 2 of the house: facts, the time and random numbers come in as arguments and decisions leave as data. Nothing
-//! here awaits, reads a clock, draws randomness or touches a disk or a socket; the program `relay/` performs.
+//! The crate is pure: facts, time and random numbers are arguments, and decisions are returned as
+//! data. It awaits nothing, reads no clock, generates no random numbers and does no I/O; the
+//! program `relay/` does all of that.
 //!
-//! Start reading at [`lane`], then [`accept`]. The rules are those of `docs/protocol.md`, *Submission* and *Deliveries*.
+//! Start reading at [`lane`], then [`accept`]. The rules are those of `docs/protocol.md`,
+//! *Submission* and *Deliveries*.
 
 #![warn(missing_docs)]
 

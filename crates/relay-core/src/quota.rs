@@ -1,26 +1,26 @@
-//! How much one account or mailbox may hold. The defaults are `proto::limits`; an operator may lower or raise them, for all
-//! accounts or for one.
+//! Storage quotas of accounts and mailboxes. The defaults are in [`sealpost_proto::limits`]; an
+//! operator can change them for all accounts or for one.
 
 use crate::rates::RateOverrides;
 use sealpost_proto::{limits, time::millis, wire::AnnouncedLimits};
 use serde::{Deserialize, Serialize};
 
-/// The quotas of a relay.
+/// Quotas of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quotas {
-    /// Envelopes that may wait in one mailbox.
+    /// Envelopes waiting in one mailbox.
     pub mailbox_envelopes: u64,
-    /// Bytes of envelopes that may wait in one mailbox.
+    /// Bytes of envelopes waiting in one mailbox.
     pub mailbox_bytes: u64,
-    /// Envelopes that may wait in all mailboxes of one account.
+    /// Envelopes waiting in all mailboxes of one account.
     pub account_envelopes: u64,
-    /// Bytes of envelopes that may wait in all mailboxes of one account.
+    /// Bytes of envelopes waiting in all mailboxes of one account.
     pub account_bytes: u64,
     /// Open mailboxes of one account.
     pub account_mailboxes: u64,
     /// Blobs of one account.
     pub account_blobs: u64,
-    /// Bytes of all blobs of one account, announced sizes included.
+    /// Bytes of all blobs of one account, including announced uploads.
     pub account_blob_bytes: u64,
     /// Bytes of one blob.
     pub blob_bytes: u64,
@@ -42,7 +42,7 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// What `/.well-known/sealpost` says.
+    /// Returns the limits for `/.well-known/sealpost`.
     #[must_use]
     pub fn announced(&self) -> AnnouncedLimits {
         AnnouncedLimits {
@@ -63,7 +63,7 @@ impl Quotas {
         }
     }
 
-    /// The quotas of an account of which the operator said something else.
+    /// Returns the quotas of an account with overrides.
     #[must_use]
     pub fn with_overrides(&self, overrides: &QuotaOverrides) -> Self {
         Self {
@@ -86,21 +86,20 @@ impl Quotas {
         }
     }
 
-    /// Whether an account with so many mailboxes may open another one.
+    /// Whether an account with this number of mailboxes may open another.
     #[must_use]
     pub const fn allows_mailbox(&self, mailboxes: u64) -> bool {
         mailboxes < self.account_mailboxes
     }
 
-    /// Whether an account that holds so much may add a blob of `size_bytes`.
+    /// Whether an account with this usage may add a blob of `size_bytes`.
     #[must_use]
-    pub const fn allows_blob(&self, held: BlobUsage, size_bytes: u64) -> bool {
-        held.blobs < self.account_blobs
-            && held.bytes.saturating_add(size_bytes) <= self.account_blob_bytes
+    pub const fn allows_blob(&self, usage: BlobUsage, size_bytes: u64) -> bool {
+        usage.blobs < self.account_blobs
+            && usage.bytes.saturating_add(size_bytes) <= self.account_blob_bytes
     }
 
-    /// Whether another envelope may wait in a mailbox that holds so much, of an account whose mailboxes together hold so
-    /// much.
+    /// Whether a mailbox and an account with this usage may store another envelope of `size_bytes`.
     #[must_use]
     pub const fn allows_envelope(
         &self,
@@ -113,12 +112,12 @@ impl Quotas {
     }
 }
 
-/// What the operator said of one account; what is absent is as for all.
+/// Quotas and rate limits that the operator set for one account; the defaults apply to absent ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of Quotas and of RateOverrides"
+    reason = "the fields are those of Quotas and RateOverrides"
 )]
 pub struct QuotaOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,7 +147,7 @@ pub struct QuotaOverrides {
 }
 
 impl QuotaOverrides {
-    /// Those that are rates.
+    /// Returns the rate limits among them.
     #[must_use]
     pub const fn rates(&self) -> RateOverrides {
         RateOverrides {
@@ -160,17 +159,17 @@ impl QuotaOverrides {
     }
 }
 
-/// What waits in one mailbox, or in all mailboxes of an account.
+/// Envelopes waiting in one mailbox, or in all mailboxes of an account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EnvelopeUsage {
-    /// Envelopes.
+    /// Number of envelopes.
     pub envelopes: u64,
-    /// Their bytes.
+    /// Bytes of the envelopes.
     pub bytes: u64,
 }
 
 impl EnvelopeUsage {
-    /// One more.
+    /// Adds an envelope.
     pub const fn add(&mut self, size_bytes: u64) {
         self.envelopes += 1;
         self.bytes += size_bytes;
@@ -181,12 +180,12 @@ impl EnvelopeUsage {
     }
 }
 
-/// The blobs of one account.
+/// Blobs of one account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BlobUsage {
-    /// How many.
+    /// Number of blobs.
     pub blobs: u64,
-    /// Their bytes, announced sizes included.
+    /// Bytes of the blobs, including announced uploads.
     pub bytes: u64,
 }
 
@@ -199,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quota_ends_exactly_at_its_number() {
+    fn quotas_are_inclusive_limits() {
         let quotas = Quotas {
             mailbox_envelopes: 2,
             mailbox_bytes: 10_000,
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_one_account_counts_and_the_rest_is_as_for_all() {
+    fn overrides_replace_defaults() {
         let overrides: QuotaOverrides =
             serde_json::from_str(r#"{"account_bytes": 7, "account_blobs": 0}"#).unwrap();
         let quotas = Quotas::default().with_overrides(&overrides);

@@ -1,21 +1,22 @@
-//! How often something may be asked, and how that is said in the headers `RateLimit` and `RateLimit-Policy`
+//! Rate limits, and their form in the headers `RateLimit` and `RateLimit-Policy`
 //! (draft-ietf-httpapi-ratelimit-headers, structured fields).
 
 use sealpost_proto::{limits, wire::AnnouncedRates};
 use std::{fmt, time::Duration};
 
-/// The rates of a relay; a rate of 0 is none.
+/// Rate limits of a relay; 0 means no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rates {
-    /// Requests of one account in a second, over time.
+    /// Sustained requests per second of one account.
     pub requests_per_second: u32,
-    /// Requests of one account at once.
+    /// Burst of requests of one account.
     pub requests_burst: u32,
-    /// Envelopes of one account in a minute.
+    /// Envelopes per minute of one account.
     pub envelopes_per_minute: u32,
-    /// Bytes of parts of blobs that one account uploads in a day.
+    /// Bytes of blob parts that one account uploads per day.
     pub blob_bytes_per_day: u64,
-    /// Requests in a minute from one address that have no session yet: to register, to sign in, to read the public pages.
+    /// Requests per minute without a session from one IP address: to register, to sign in, to read
+    /// the public pages.
     pub address_requests_per_minute: u32,
 }
 
@@ -31,16 +32,16 @@ impl Default for Rates {
     }
 }
 
-/// The rates that the operator said of one account; what is absent is as for all.
+/// Rate limits that the operator set for one account; the defaults apply to absent ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RateOverrides {
-    /// Requests in a second, over time.
+    /// Sustained requests per second.
     pub requests_per_second: Option<u32>,
-    /// Requests at once.
+    /// Burst of requests.
     pub requests_burst: Option<u32>,
-    /// Envelopes in a minute.
+    /// Envelopes per minute.
     pub envelopes_per_minute: Option<u32>,
-    /// Bytes of parts of blobs that it uploads in a day.
+    /// Bytes of blob parts uploaded per day.
     pub blob_bytes_per_day: Option<u64>,
 }
 
@@ -49,7 +50,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Rates {
-    /// The rates of an account of which the operator said something else.
+    /// Returns the rate limits of an account with overrides.
     #[must_use]
     pub fn with_overrides(&self, overrides: RateOverrides) -> Self {
         Self {
@@ -67,7 +68,7 @@ impl Rates {
         }
     }
 
-    /// Of one account's requests.
+    /// Returns the limit for an account's requests.
     #[must_use]
     pub fn requests(&self) -> Option<Rate> {
         let burst = self.requests_burst.max(self.requests_per_second);
@@ -77,7 +78,7 @@ impl Rates {
         Rate::new("requests", burst, window)
     }
 
-    /// Of one account's envelopes; a request of as many as it may hold is never too much at once.
+    /// Returns the limit for an account's envelopes. One request of maximum size always fits.
     #[must_use]
     pub fn envelopes(&self) -> Option<Rate> {
         per(
@@ -88,7 +89,7 @@ impl Rates {
         )
     }
 
-    /// Of the KiB that one account uploads.
+    /// Returns the limit for the KiB that an account uploads. One part always fits.
     #[must_use]
     pub fn blob_kibibytes(&self) -> Option<Rate> {
         let kibibytes = u32::try_from(self.blob_bytes_per_day.div_ceil(1024)).unwrap_or(u32::MAX);
@@ -100,13 +101,13 @@ impl Rates {
         )
     }
 
-    /// Of the requests without a session from one address.
+    /// Returns the limit for requests without a session from one IP address.
     #[must_use]
     pub fn addresses(&self) -> Option<Rate> {
         per("addresses", self.address_requests_per_minute, 1, MINUTE)
     }
 
-    /// What `/.well-known/sealpost` says.
+    /// Returns the rate limits for `/.well-known/sealpost`.
     #[must_use]
     pub fn announced(&self) -> AnnouncedRates {
         let some = |rate: u64| (rate > 0).then_some(rate);
@@ -120,24 +121,24 @@ impl Rates {
     }
 }
 
-/// So many KiB an upload counts for.
+/// Returns the KiB that an upload of this size counts for, rounded up.
 #[must_use]
 pub fn kibibytes_of(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
-/// A rate whose quantity is at least what one request may need; the window grows with it.
-fn per(name: &'static str, quantity: u32, at_least: usize, window: Duration) -> Option<Rate> {
-    let least = u32::try_from(at_least).unwrap_or(u32::MAX);
-    let stretched = least.max(quantity);
+/// Creates a rate whose quantity is at least what one request may need; the window grows with it.
+fn per(name: &'static str, quantity: u32, quantity_min: usize, window: Duration) -> Option<Rate> {
+    let quantity_min = u32::try_from(quantity_min).unwrap_or(u32::MAX);
+    let raised = quantity_min.max(quantity);
     Rate::new(
         name,
-        stretched,
-        window.checked_mul(stretched)?.checked_div(quantity)?,
+        raised,
+        window.checked_mul(raised)?.checked_div(quantity)?,
     )
 }
 
-/// So much at once, and as much again evenly over a window.
+/// Rate limit: a quantity that is available at once and is replenished evenly over a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     name: &'static str,
@@ -154,20 +155,20 @@ impl Rate {
         })
     }
 
-    /// What is allowed at once.
+    /// Returns the quantity that is available at once.
     #[must_use]
     pub const fn quantity(self) -> u32 {
         self.quantity
     }
 
-    /// The time in which one is allowed again.
+    /// Returns the time in which one unit is replenished.
     #[must_use]
     pub fn period(self) -> Duration {
         (self.window / self.quantity).max(Duration::from_nanos(1))
     }
 }
 
-/// An item of `RateLimit-Policy`.
+/// Formats an item of `RateLimit-Policy`.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -175,16 +176,20 @@ impl fmt::Display for Rate {
             quantity,
             window,
         } = self;
-        write!(f, "\"{name}\";q={quantity};w={}", whole_seconds(*window))
+        write!(
+            f,
+            "\"{name}\";q={quantity};w={}",
+            seconds_rounded_up(*window)
+        )
     }
 }
 
-/// Where somebody stands: what is left of a rate. Shown, it is an item of `RateLimit`.
+/// Remaining quantity of a rate limit. It is displayed as an item of `RateLimit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitStatus {
-    /// Of which rate.
+    /// The rate limit.
     pub rate: Rate,
-    /// What is allowed now.
+    /// Quantity that is available now.
     pub remaining: u32,
 }
 
@@ -192,18 +197,17 @@ impl fmt::Display for RateLimitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rate, remaining } = self;
         let used = rate.quantity.saturating_sub(*remaining);
-        let whole_again = rate.period().saturating_mul(used);
+        let full_after = rate.period().saturating_mul(used);
         write!(
             f,
             "\"{}\";r={remaining};t={}",
             rate.name,
-            whole_seconds(whole_again)
+            seconds_rounded_up(full_after)
         )
     }
 }
 
-/// Rounded up.
-fn whole_seconds(duration: Duration) -> u64 {
+fn seconds_rounded_up(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
@@ -212,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_in_the_headers() {
+    fn header_values_follow_the_draft() {
         let rates = Rates {
             requests_per_second: 200,
             requests_burst: 1_000,
@@ -244,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_one_account_counts_and_the_rest_is_as_for_all() {
+    fn overrides_replace_defaults() {
         let overrides = RateOverrides {
             requests_per_second: Some(0),
             blob_bytes_per_day: Some(7),
@@ -263,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_zero_is_none() {
+    fn zero_means_no_limit() {
         let none = Rates {
             requests_per_second: 0,
             envelopes_per_minute: 0,
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn one_request_is_never_more_than_is_allowed_at_once() {
+    fn one_request_always_fits() {
         let small = Rates {
             envelopes_per_minute: 10,
             blob_bytes_per_day: 1,

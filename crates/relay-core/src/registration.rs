@@ -1,24 +1,25 @@
-//! Who may register, and which webhook address is worth keeping.
+//! Registration policy and validation of webhook URLs.
 
 use sealpost_proto::{ErrorCode, limits::WEBHOOK_URL_BYTES_MAX, wire::RegistrationPolicy};
 
-/// What is known when an account asks to be registered.
+/// Facts about a registration request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// The relay's policy.
+    /// Policy of the relay.
     pub policy: RegistrationPolicy,
-    /// Whether the key has an account already.
+    /// Whether the key already has an account.
     pub is_registered: bool,
     /// Whether the operator suspended that account.
     pub is_suspended: bool,
-    /// Whether the token that came is one of the operator's; compared in constant time by the caller.
+    /// Whether the given token is valid; the caller compares it in constant time.
     pub is_token_valid: bool,
 }
 
-/// Whether the account may be made, or stands already.
+/// Decides whether the account may be created or already exists.
 ///
 /// # Errors
-/// The code that the relay answers. A known key is refused only while its account is is_suspended: registering is idempotent.
+/// The code that the relay answers. A known key is refused only while its account is is_suspended:
+/// registering is idempotent.
 pub const fn decide(request: Request) -> Result<(), ErrorCode> {
     match request {
         Request {
@@ -49,32 +50,32 @@ pub const fn decide(request: Request) -> Result<(), ErrorCode> {
     }
 }
 
-/// Why a webhook's URL is not taken, in words for the account's operator.
+/// Error for an invalid webhook URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlRefusal {
-    /// Over [`WEBHOOK_URL_BYTES_MAX`].
+    /// It exceeds [`WEBHOOK_URL_BYTES_MAX`].
     #[error("the webhook's URL is too long: {actual_bytes} bytes, limit {limit_bytes}")]
     TooLong {
-        /// What came.
+        /// Actual length.
         actual_bytes: usize,
-        /// What is allowed.
+        /// Maximum length.
         limit_bytes: usize,
     },
-    /// Neither http nor https.
+    /// The scheme is neither http nor https.
     #[error(
         "the webhook's URL must start with https:// (or http:// where the operator of the relay allows its address)"
     )]
     Scheme,
-    /// Characters that no URL holds.
-    #[error("the webhook's URL holds white space or control characters")]
+    /// It contains characters that are not allowed in a URL.
+    #[error("the webhook's URL contains white space or control characters")]
     Characters,
 }
 
-/// Looks at the text of a webhook's URL before it is parsed. Which addresses may be called is decided where the
-/// connection is made.
+/// Checks the text of a webhook's URL before it is parsed. Whether its address may be called is
+/// decided when the connection is made.
 ///
 /// # Errors
-/// [`UrlRefusal`].
+/// [`UrlRefusal`] if the text cannot be a webhook URL.
 pub fn validate_webhook_url(url: &str) -> Result<(), UrlRefusal> {
     if url.len() > WEBHOOK_URL_BYTES_MAX {
         return Err(UrlRefusal::TooLong {
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_policy_with_and_without_a_token() {
+    fn policies_decide_with_and_without_token() {
         use RegistrationPolicy::{Closed, Open, Token};
         for (policy, is_token_valid, expected) in [
             (Open, false, Ok(())),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_url_is_looked_at() {
+    fn webhook_urls_are_validated() {
         assert_eq!(
             validate_webhook_url("https://acme.example/hook?k=1"),
             Ok(())

@@ -1,5 +1,6 @@
-//! Whether a disk has room for new work. Below a reserve the relay takes nothing new, so that what it has accepted can still
-//! be handed over, acknowledged and deleted; it takes new work again when there is clearly more than the reserve.
+//! Reserve of disk space. Below it a relay refuses new work, so that accepted work can still be
+//! delivered, acknowledged and deleted. It accepts new work again once clearly more than the
+//! reserve is free.
 //!
 //! | space | free | next space |
 //! |---|---|---|
@@ -10,12 +11,13 @@
 
 use sealpost_proto::limits;
 
-/// How much of a disk is kept for finishing what was accepted: so many bytes, and no more than so many percent of it.
+/// Disk space reserved for completing accepted work: a number of bytes, limited to a percentage of
+/// the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserve {
-    /// Bytes.
+    /// Reserved bytes.
     pub bytes: u64,
-    /// Percent of the disk.
+    /// Upper bound as a percentage of the disk.
     pub percent: u8,
 }
 
@@ -29,39 +31,40 @@ impl Default for Reserve {
 }
 
 impl Reserve {
-    /// The reserve on a disk of `total_bytes`.
+    /// Returns the reserve on a disk of `total_bytes`.
     #[must_use]
     pub fn bytes_on(self, total_bytes: u64) -> u64 {
         let percent = u64::from(self.percent.min(100));
         self.bytes.min(total_bytes / 100 * percent)
     }
 
-    /// The part of a reserve that is a file: given away when even the reserve is taken by others.
+    /// Returns the size of the file that holds part of the reserve. The relay deletes the file when
+    /// other programs use up even the reserve.
     #[must_use]
     pub const fn file_bytes(reserve_bytes: u64) -> u64 {
         reserve_bytes / 4
     }
 }
 
-/// Whether there is room for new work.
+/// Whether the disk has space for new work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DiskSpace {
-    /// There is.
+    /// It has.
     #[default]
     Sufficient,
-    /// There is not.
+    /// It has not.
     Low,
 }
 
 impl DiskSpace {
-    /// What follows when so much is free, the reserve's file counted as free.
+    /// Returns the next state; `free_bytes` includes the reserve's file.
     #[must_use]
     pub const fn step(self, free_bytes: u64, reserve_bytes: u64) -> Self {
-        let enough = match self {
+        let required = match self {
             Self::Sufficient => reserve_bytes,
             Self::Low => reserve_bytes.saturating_add(reserve_bytes / 8),
         };
-        if free_bytes < enough {
+        if free_bytes < required {
             Self::Low
         } else {
             Self::Sufficient
@@ -75,7 +78,7 @@ mod tests {
     use DiskSpace::{Low, Sufficient};
 
     #[test]
-    fn every_space_with_every_amount() {
+    fn disk_space_follows_the_table() {
         for (space, free, next) in [
             (Sufficient, 0, Low),
             (Sufficient, 799, Low),
@@ -88,11 +91,15 @@ mod tests {
         ] {
             assert_eq!(space.step(free, 800), next, "{space:?} {free}");
         }
-        assert_eq!(Sufficient.step(0, 0), Sufficient, "no reserve, no refusal");
+        assert_eq!(
+            Sufficient.step(0, 0),
+            Sufficient,
+            "without a reserve nothing is refused"
+        );
     }
 
     #[test]
-    fn a_small_disk_keeps_a_small_reserve() {
+    fn small_disk_has_small_reserve() {
         let reserve = Reserve {
             bytes: 1_000,
             percent: 10,

@@ -1,4 +1,4 @@
-//! What follows from the end of a webhook's call: for the lane, for the senders, and for the item that is suspected.
+//! Consequences of a finished webhook call for the lane, the senders and the suspected item.
 
 use super::{Effect, Lane, PoisonSearch, Selection, State, idle_state};
 use crate::classify::Class;
@@ -9,7 +9,7 @@ use sealpost_proto::{
 };
 use std::time::Duration;
 
-/// A call of the webhook that came to its end.
+/// Finished call of the webhook.
 pub(super) struct FinishedCall {
     pub(super) now: Timestamp,
     pub(super) selection: Selection,
@@ -119,7 +119,8 @@ impl FinishedCall {
         self.back_off(lane)
     }
 
-    /// Where the search goes after a call that may have failed because of what it carried.
+    /// Returns the next step of the search after a call that may have failed because of its
+    /// content.
     const fn suspect(&self, poison_search: PoisonSearch) -> PoisonSearch {
         match (self.selection, poison_search) {
             (Selection::Head, PoisonSearch::Others { item }) => PoisonSearch::Others { item },
@@ -132,7 +133,7 @@ impl FinishedCall {
                 item,
                 failures: failures + 1,
             },
-            // The other one fails as well: it is the endpoint.
+            // Another item fails as well, so the endpoint is the cause.
             (Selection::Other, PoisonSearch::Others { item }) => {
                 PoisonSearch::Head { item, failures: 0 }
             }
@@ -166,7 +167,8 @@ impl FinishedCall {
     }
 }
 
-/// The last try counts only right after another item passed; an outage between them makes that void.
+/// Repeats the comparison: the last attempt counts only directly after another item succeeded, not
+/// after an outage in between.
 const fn restart_comparison(lane: &mut Lane) {
     if let PoisonSearch::LastAttempt { item } = lane.poison_search {
         lane.poison_search = PoisonSearch::Others { item };

@@ -1,4 +1,4 @@
-//! The tables at the head of the module, read from there and tried cell by cell.
+//! Tests that read the tables in the module documentation and check every cell.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
 const FENCE: u64 = 7;
 const FIRST: DeliveryId = DeliveryId(1);
-const NONE_WAITS: QueueSnapshot = QueueSnapshot {
+const EMPTY_QUEUE: QueueSnapshot = QueueSnapshot {
     head: None,
     has_other_mailbox: false,
     has_set_aside_due: false,
@@ -17,13 +17,13 @@ const WAITING: QueueSnapshot = QueueSnapshot {
     has_set_aside_due: false,
 };
 
-/// One table: the heads of its columns and its rows, each a name and the cells.
+/// Markdown table with the names of its columns, and rows that each have a name and cells.
 struct Table {
-    heads: Vec<&'static str>,
+    columns: Vec<&'static str>,
     rows: Vec<(&'static str, Vec<&'static str>)>,
 }
 
-/// The table of the module's page whose first column is headed so.
+/// Parses the table of the module documentation whose first column has this name.
 fn table(named: &str) -> Table {
     let page = include_str!("../lane.rs")
         .lines()
@@ -36,21 +36,21 @@ fn table(named: &str) -> Table {
             .collect::<Vec<_>>()
     };
     let mut lines = lines.skip_while(|line| !line.starts_with(&format!("| {named} |")));
-    let heads = cells(lines.next().expect("the table is there"))[1..].to_vec();
+    let columns = cells(lines.next().expect("the table exists"))[1..].to_vec();
     let rows = lines
         .skip(1)
         .take_while(|line| line.starts_with('|'))
         .map(cells)
         .map(|row| (row[0], row[1..].to_vec()));
     let table = Table {
-        heads,
+        columns,
         rows: rows.collect(),
     };
     assert!(
         table
             .rows
             .iter()
-            .all(|(_, row)| row.len() == table.heads.len()),
+            .all(|(_, row)| row.len() == table.columns.len()),
         "every row of {named} is complete"
     );
     table
@@ -73,7 +73,7 @@ fn state(name: &str) -> State {
             method: DeliveryMethod::Pull,
             until: soon,
         },
-        "pulled, passed" => State::Leased {
+        "pulled, expired" => State::Leased {
             method: DeliveryMethod::Pull,
             until: NOW,
         },
@@ -81,7 +81,7 @@ fn state(name: &str) -> State {
             method: DeliveryMethod::Webhook(Selection::Batch),
             until: soon,
         },
-        "called, passed" => State::Leased {
+        "called, expired" => State::Leased {
             method: DeliveryMethod::Webhook(Selection::Batch),
             until: past,
         },
@@ -93,7 +93,7 @@ fn state(name: &str) -> State {
             since: past,
             until: NOW,
         },
-        "backing off since a moment" => State::BackingOff {
+        "backing off, just failed" => State::BackingOff {
             since: NOW,
             until: soon,
         },
@@ -131,14 +131,14 @@ fn finished(class: Class, retry_after: Option<Duration>) -> Event {
 
 fn end(name: &str) -> Event {
     match name {
-        "answered" | "passed" => finished(Class::Succeeded, None),
-        "later" => finished(Class::Succeeded, Some(MINUTE)),
-        "outage" => finished(Class::Unreachable, None),
-        "broke" => finished(Class::EndpointError, None),
-        "refused" | "refused for the tenth time" => finished(Class::Refused, None),
-        "asked to wait" => finished(Class::RetryAfter(MINUTE), None),
+        "succeeded" | "succeeded" => finished(Class::Succeeded, None),
+        "deferred" => finished(Class::Succeeded, Some(MINUTE)),
+        "unreachable" => finished(Class::Unreachable, None),
+        "endpoint error" => finished(Class::EndpointError, None),
+        "refused" | "tenth refusal" => finished(Class::Refused, None),
+        "retry after" => finished(Class::RetryAfter(MINUTE), None),
         "gone" => finished(Class::Gone, None),
-        other => panic!("no call ends {other:?}"),
+        other => panic!("no call ends as {other:?}"),
     }
 }
 
@@ -146,49 +146,51 @@ fn event(name: &str) -> Event {
     match name {
         "pull" => Event::Pull,
         "call" => Event::Call(WAITING),
-        "stored" => Event::Acknowledged {
+        "acknowledged" => Event::Acknowledged {
             fence: FENCE,
             retry_after: None,
         },
-        "put off" => Event::Acknowledged {
+        "acknowledged, deferred" => Event::Acknowledged {
             fence: FENCE,
             retry_after: Some(MINUTE),
         },
-        "returned" => Event::Released { fence: FENCE },
+        "released" => Event::Released { fence: FENCE },
         "contact" => Event::Contact,
         "restarted" => Event::Restarted,
         "verified" => Event::Verified,
-        "changed" | "changed to a webhook" => Event::DeliveryModeChanged { has_webhook: true },
-        "changed to pulling" => Event::DeliveryModeChanged { has_webhook: false },
+        "mode changed" | "mode changed to webhook" => {
+            Event::DeliveryModeChanged { has_webhook: true }
+        }
+        "mode changed to pull" => Event::DeliveryModeChanged { has_webhook: false },
         end_of_call => end(end_of_call),
     }
 }
 
 #[test]
-fn every_state_under_every_event() {
+fn states_follow_the_table() {
     let table = table("state");
-    assert_eq!((table.heads.len(), table.rows.len()), (16, 10));
+    assert_eq!((table.columns.len(), table.rows.len()), (16, 10));
     for (row, cells) in &table.rows {
-        for (head, cell) in table.heads.iter().zip(cells) {
+        for (column, cell) in table.columns.iter().zip(cells) {
             let before = lane(state(row));
             let mut after = before.clone();
-            let _ = after.step(NOW, event(head), 0);
+            let _ = after.step(NOW, event(column), 0);
             if *cell == "same" {
-                assert_eq!(after.state, before.state, "{row} under {head}");
+                assert_eq!(after.state, before.state, "{row} under {column}");
             } else {
-                assert_eq!(state_name(after.state), *cell, "{row} under {head}");
-                assert_ne!(after, before, "{row} under {head}");
+                assert_eq!(state_name(after.state), *cell, "{row} under {column}");
+                assert_ne!(after, before, "{row} under {column}");
             }
         }
     }
 }
 
 #[test]
-fn an_older_fence_moves_nothing() {
+fn stale_fence_has_no_effect() {
     let table = table("state");
     for (row, _) in &table.rows {
-        for head in &table.heads {
-            let older = match event(head) {
+        for column in &table.columns {
+            let older = match event(column) {
                 Event::Finished {
                     class,
                     first,
@@ -212,23 +214,27 @@ fn an_older_fence_moves_nothing() {
             let mut after = lane(state(row));
             assert!(
                 after.step(NOW, older, 0).is_empty() && after == lane(state(row)),
-                "{row} under {head}"
+                "{row} under {column}"
             );
         }
     }
 }
 
 #[test]
-fn a_fence_rises_with_every_lease_and_only_then() {
+fn only_leases_increment_the_fence() {
     let table = table("state");
     for (row, _) in &table.rows {
-        for head in &table.heads {
+        for column in &table.columns {
             let mut lane = lane(state(row));
-            let effects = lane.step(NOW, event(head), 0);
+            let effects = lane.step(NOW, event(column), 0);
             let leases = effects
                 .iter()
                 .any(|effect| matches!(effect, Effect::Lease { .. }));
-            assert_eq!(lane.fence, FENCE + u64::from(leases), "{row} under {head}");
+            assert_eq!(
+                lane.fence,
+                FENCE + u64::from(leases),
+                "{row} under {column}"
+            );
         }
     }
 }
@@ -244,41 +250,37 @@ fn webhook(name: &str) -> WebhookState {
 }
 
 #[test]
-fn every_webhook_under_every_event() {
+fn webhook_states_follow_the_table() {
     let table = table("webhook");
-    assert_eq!((table.heads.len(), table.rows.len()), (6, 4));
+    assert_eq!((table.columns.len(), table.rows.len()), (6, 4));
     for (row, cells) in &table.rows {
-        for (head, cell) in table.heads.iter().zip(cells) {
-            let called = matches!(*head, "gone" | "refused for the tenth time");
-            let refusals = if *head == "refused for the tenth time" {
-                9
-            } else {
-                0
-            };
+        for (column, cell) in table.columns.iter().zip(cells) {
+            let called = matches!(*column, "gone" | "tenth refusal");
+            let refusals = if *column == "tenth refusal" { 9 } else { 0 };
             let state = state(if called { "called" } else { "ready" });
             let mut lane = Lane {
                 webhook: webhook(row),
                 refusals,
                 ..lane(state)
             };
-            let effects = lane.step(NOW, event(head), 0);
+            let effects = lane.step(NOW, event(column), 0);
             match *cell {
-                "called" => assert_eq!(effects.len(), 1, "{row} under {head}"),
-                "not called" => assert!(effects.is_empty(), "{row} under {head}"),
-                "same" => assert_eq!(lane.webhook, webhook(row), "{row} under {head}"),
-                next => assert_eq!(lane.webhook, webhook(next), "{row} under {head}"),
+                "called" => assert_eq!(effects.len(), 1, "{row} under {column}"),
+                "not called" => assert!(effects.is_empty(), "{row} under {column}"),
+                "same" => assert_eq!(lane.webhook, webhook(row), "{row} under {column}"),
+                next => assert_eq!(lane.webhook, webhook(next), "{row} under {column}"),
             }
             let wants_calls = lane.due_at(NOW, true, None).is_some();
             assert_eq!(
                 wants_calls,
                 lane.webhook == WebhookState::Active,
-                "{row} under {head}"
+                "{row} under {column}"
             );
         }
     }
 }
 
-/// A poison_search, and what waits meanwhile.
+/// State of the search and the items that wait.
 fn poison_search(name: &str) -> (PoisonSearch, QueueSnapshot) {
     let item = FIRST;
     let alone = QueueSnapshot {
@@ -286,8 +288,8 @@ fn poison_search(name: &str) -> (PoisonSearch, QueueSnapshot) {
         ..WAITING
     };
     match name {
-        "nobody" => (PoisonSearch::Idle, WAITING),
-        "nobody, one waits" => (PoisonSearch::Idle, alone),
+        "idle" => (PoisonSearch::Idle, WAITING),
+        "idle, one waits" => (PoisonSearch::Idle, alone),
         "head 0" => (PoisonSearch::Head { item, failures: 0 }, WAITING),
         "head 1" => (PoisonSearch::Head { item, failures: 1 }, WAITING),
         "head 2" => (PoisonSearch::Head { item, failures: 2 }, WAITING),
@@ -298,16 +300,16 @@ fn poison_search(name: &str) -> (PoisonSearch, QueueSnapshot) {
                 ..WAITING
             },
         ),
-        "others, one set aside is due" => (
+        "others, set-aside due" => (
             PoisonSearch::Others { item },
             QueueSnapshot {
                 has_set_aside_due: true,
                 ..alone
             },
         ),
-        "others, there is none" => (PoisonSearch::Others { item }, alone),
-        "last try" => (PoisonSearch::LastAttempt { item }, WAITING),
-        other => panic!("nobody is suspected as {other:?}"),
+        "others, none waits" => (PoisonSearch::Others { item }, alone),
+        "last attempt" => (PoisonSearch::LastAttempt { item }, WAITING),
+        other => panic!("no search is called {other:?}"),
     }
 }
 
@@ -321,7 +323,7 @@ fn selection_name(selection: Selection) -> &'static str {
     }
 }
 
-/// Calls, and lets the call end so.
+/// Starts a call and finishes it with the given event.
 fn attempt(lane: &mut Lane, waiting: QueueSnapshot, end: Event) -> (Selection, Vec<Effect>) {
     let [
         Effect::Lease {
@@ -364,31 +366,31 @@ fn attempt(lane: &mut Lane, waiting: QueueSnapshot, end: Event) -> (Selection, V
 }
 
 #[test]
-fn every_suspicion_under_every_end_of_a_call() {
-    let table = table("poison_search");
-    assert_eq!((table.heads.len(), table.rows.len()), (7, 9));
+fn poison_search_follows_the_table() {
+    let table = table("search");
+    assert_eq!((table.columns.len(), table.rows.len()), (7, 9));
     for (row, cells) in &table.rows {
         let (before, waiting) = poison_search(row);
-        for (head, cell) in table.heads.iter().zip(cells).skip(1) {
+        for (column, cell) in table.columns.iter().zip(cells).skip(1) {
             let mut lane = Lane {
                 poison_search: before,
                 ..lane(State::Ready)
             };
-            let (selection, _) = attempt(&mut lane, waiting, end(head));
+            let (selection, _) = attempt(&mut lane, waiting, end(column));
             assert_eq!(selection_name(selection), cells[0], "{row}");
             let after = if *cell == "same" {
                 before
             } else {
                 poison_search(cell).0
             };
-            assert_eq!(lane.poison_search, after, "{row} under {head}");
+            assert_eq!(lane.poison_search, after, "{row} under {column}");
         }
     }
 }
 
 #[test]
-fn another_head_and_another_endpoint_start_the_search_anew() {
-    for (row, _) in table("poison_search").rows {
+fn new_head_or_endpoint_restarts_search() {
+    for (row, _) in table("search").rows {
         let (before, waiting) = poison_search(row);
         let mut lane = Lane {
             poison_search: before,
@@ -446,14 +448,14 @@ fn effect_names(effects: &[Effect]) -> String {
 }
 
 #[test]
-fn every_end_of_a_call_has_its_effects() {
+fn effects_follow_the_table() {
     let table = table("end of a call");
-    assert_eq!((table.heads.len(), table.rows.len()), (3, 7));
+    assert_eq!((table.columns.len(), table.rows.len()), (3, 7));
     let others = PoisonSearch::Others { item: FIRST };
     let last_try = PoisonSearch::LastAttempt { item: FIRST };
-    let aside = QueueSnapshot {
+    let set_aside = QueueSnapshot {
         has_set_aside_due: true,
-        ..NONE_WAITS
+        ..EMPTY_QUEUE
     };
     let calls = [
         vec![
@@ -470,7 +472,7 @@ fn every_end_of_a_call_has_its_effects() {
             (others, 1, WAITING),
         ],
         vec![
-            (PoisonSearch::Idle, 0, aside),
+            (PoisonSearch::Idle, 0, set_aside),
             (
                 others,
                 1,

@@ -29,7 +29,7 @@ fn lane(state: State) -> Lane {
 }
 
 #[test]
-fn times_that_passed_let_a_call_through() {
+fn expired_times_allow_a_call() {
     let past = NOW.minus(MINUTE);
     for state in [
         State::Leased {
@@ -56,7 +56,7 @@ fn times_that_passed_let_a_call_through() {
 }
 
 #[test]
-fn times_that_nothing_can_have_given_let_a_call_through() {
+fn impossible_times_allow_a_call() {
     let week = NOW.plus(Duration::from_secs(7 * 86_400));
     for state in [
         State::Leased {
@@ -83,7 +83,7 @@ fn times_that_nothing_can_have_given_let_a_call_through() {
     }
 }
 
-/// Calls and lets the call end like that; gives what was sent and what followed.
+/// Makes a call that ends with `class`; returns what was sent and the effects.
 fn attempt(
     lane: &mut Lane,
     now: Timestamp,
@@ -111,7 +111,7 @@ fn attempt(
 }
 
 #[test]
-fn an_endpoint_that_is_down_gets_one_probe_each_time_at_growing_distances() {
+fn unreachable_endpoint_is_probed_with_backoff() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for seconds in [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600] {
@@ -151,7 +151,7 @@ fn an_endpoint_that_is_down_gets_one_probe_each_time_at_growing_distances() {
 }
 
 #[test]
-fn contact_wakes_but_not_more_often_than_once_a_second() {
+fn contact_ends_backoff_at_most_once_per_second() {
     let mut lane = lane(State::Ready);
     let _ = attempt(&mut lane, NOW, WAITING, Class::Unreachable);
     assert!(lane.contact_ends_backoff());
@@ -163,7 +163,7 @@ fn contact_wakes_but_not_more_often_than_once_a_second() {
 }
 
 #[test]
-fn contact_does_not_overrule_an_endpoint_that_asked_to_wait() {
+fn contact_does_not_override_retry_after() {
     let mut lane = lane(State::Ready);
     let _ = attempt(&mut lane, NOW, WAITING, Class::RetryAfter(MINUTE));
     let _ = lane.step(NOW, Event::Contact, 0);
@@ -171,7 +171,7 @@ fn contact_does_not_overrule_an_endpoint_that_asked_to_wait() {
 }
 
 #[test]
-fn ten_refusals_in_a_row_switch_off_and_a_test_switches_on() {
+fn ten_refusals_switch_webhook_off_until_verified() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for _ in 1..REFUSED_CALLS_MAX {
@@ -198,7 +198,7 @@ fn ten_refusals_in_a_row_switch_off_and_a_test_switches_on() {
 }
 
 #[test]
-fn an_answer_ends_the_row_of_refusals() {
+fn success_resets_refusals() {
     let mut lane = Lane {
         refusals: 9,
         ..lane(State::Ready)
@@ -209,13 +209,13 @@ fn an_answer_ends_the_row_of_refusals() {
 }
 
 #[test]
-fn gone_switches_off_at_once() {
+fn gone_switches_webhook_off_immediately() {
     let mut lane = lane(State::Ready);
     let (_, effects) = attempt(&mut lane, NOW, WAITING, Class::Gone);
     assert_eq!(effects[0], Effect::SwitchedOff);
 }
 
-/// An endpoint on which every call fails that carries the first item.
+/// Outcome at an endpoint on which every call that contains the first item fails.
 fn class_when_head_fails(selection: Selection) -> Class {
     match selection {
         Selection::Other => Class::Succeeded,
@@ -226,7 +226,7 @@ fn class_when_head_fails(selection: Selection) -> Class {
 }
 
 #[test]
-fn the_envelope_that_breaks_every_call_is_set_aside_and_the_others_pass() {
+fn poison_envelope_is_set_aside() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     let mut sent = Vec::new();
@@ -254,7 +254,7 @@ fn the_envelope_that_breaks_every_call_is_set_aside_and_the_others_pass() {
 }
 
 #[test]
-fn nothing_is_set_aside_while_every_call_breaks() {
+fn nothing_is_set_aside_while_all_calls_fail() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for _ in 0..200 {
@@ -270,7 +270,7 @@ fn nothing_is_set_aside_while_every_call_breaks() {
 }
 
 #[test]
-fn a_lone_envelope_is_never_set_aside() {
+fn single_envelope_is_never_set_aside() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for _ in 0..50 {
@@ -281,7 +281,7 @@ fn a_lone_envelope_is_never_set_aside() {
 }
 
 #[test]
-fn what_is_set_aside_is_tried_hourly_and_never_holds_up_the_lane() {
+fn set_aside_envelope_is_retried_hourly() {
     let mut lane = lane(State::Ready);
     let due = QueueSnapshot {
         has_set_aside_due: true,
@@ -306,7 +306,7 @@ fn what_is_set_aside_is_tried_hourly_and_never_holds_up_the_lane() {
 }
 
 #[test]
-fn a_pull_takes_over_the_accounts_own_earlier_pull() {
+fn second_pull_replaces_the_first_lease() {
     let mut lane = lane(State::Ready);
     let _ = lane.step(NOW, Event::Pull, 0);
     let second = lane.step(NOW, Event::Pull, 0);
@@ -323,7 +323,7 @@ fn a_pull_takes_over_the_accounts_own_earlier_pull() {
 }
 
 #[test]
-fn what_is_stored_reads_back() {
+fn stored_lane_round_trips() {
     for state in [
         State::Ready,
         State::Leased {
@@ -349,11 +349,11 @@ fn what_is_stored_reads_back() {
 }
 
 #[test]
-fn an_outage_sets_nothing_aside() {
+fn outage_sets_nothing_aside() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for round in 0..200 {
-        // The others pass, the head meets the outage each time.
+        // Other items succeed; the head coincides with an outage each time.
         let mut trial = lane.clone();
         let (selection, _) = attempt(&mut trial, now, WAITING, Class::Succeeded);
         let class = match selection.unwrap() {
@@ -373,7 +373,7 @@ fn an_outage_sets_nothing_aside() {
 }
 
 #[test]
-fn a_pull_that_puts_off_tells_the_senders() {
+fn deferred_pull_notifies_senders() {
     let mut lane = lane(State::Ready);
     let _ = lane.step(NOW, Event::Pull, 0);
     let effects = lane.step(
@@ -393,7 +393,7 @@ fn a_pull_that_puts_off_tells_the_senders() {
 }
 
 #[test]
-fn a_pull_does_not_make_a_dead_endpoint_a_living_one() {
+fn pull_leaves_endpoint_failing() {
     let mut lane = lane(State::Ready);
     let _ = attempt(&mut lane, NOW, WAITING, Class::Unreachable);
     let _ = lane.step(NOW, Event::Pull, 0);
@@ -413,7 +413,7 @@ fn a_pull_does_not_make_a_dead_endpoint_a_living_one() {
     assert!(!lane.is_failing());
 }
 
-/// Whatever can happen to a lane, with its own fence.
+/// Any event, with the current fencing token.
 fn any_event(choice: usize, fence: u64) -> Event {
     let ended = |class, retry_after| Event::Finished {
         fence,
@@ -455,7 +455,7 @@ fn any_event(choice: usize, fence: u64) -> Event {
 
 proptest! {
     #[test]
-    fn a_lane_with_work_and_an_active_webhook_is_always_due_within_a_day(
+    fn active_lane_is_due_within_a_day(
         choices in proptest::collection::vec((any::<usize>(), 0..100_u64, any::<u64>(), any::<bool>()), 0..200)
     ) {
         let mut lane = lane(State::Ready);
@@ -463,7 +463,7 @@ proptest! {
         for (choice, seconds, random, back) in choices {
             let _ = lane.step(now, any_event(choice, lane.fence), random);
             let step = Duration::from_secs(seconds);
-            // Clocks jump, also back.
+            // Clocks jump, also backwards.
             now = if back && seconds == 7 { now.minus(step * 3_600) } else { now.plus(step) };
             if lane.webhook == WebhookState::Active {
                 let due = lane.due_at(now, true, None).unwrap();
