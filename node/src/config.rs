@@ -35,7 +35,7 @@ pub struct Files {
     /// Files to download automatically: always, on_demand, or for example "up_to 20 MB"
     #[arg(id = "files.download", value_name = "POLICY", default_value = "always")]
     pub download: AutoDownload,
-    /// Maximum total size of the files of one message, at most 500 MB
+    /// Maximum total size of the files of one message, up to 500 MB
     #[arg(
         id = "files.message_size_max",
         value_name = "SIZE",

@@ -28,7 +28,13 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:4680";
 )]
 pub struct Cli {
     /// Folder that holds all data of this node
-    #[arg(long, global = true, env = "SEALPOST_DATA", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(
+        long,
+        global = true,
+        env = "SEALPOST_DATA",
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath
+    )]
     pub data: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -117,10 +123,21 @@ pub struct InitArgs {
     #[arg(long, value_name = "ADDRESS:PORT", requires = "webhook_url")]
     pub webhook_listen: Option<SocketAddr>,
     /// Registration token from the relay's operator, if the relay requires one
-    #[arg(long, value_name = "TOKEN", env = "SEALPOST_REGISTRATION_TOKEN", hide_env_values = true, value_parser = parse_secret)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "SEALPOST_REGISTRATION_TOKEN",
+        hide_env_values = true,
+        value_parser = parse_secret
+    )]
     pub registration_token: Option<Zeroizing<String>>,
     /// Address of the local API; loopback only
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = LISTEN_DEFAULT, value_parser = parse_loopback)]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = LISTEN_DEFAULT,
+        value_parser = parse_loopback
+    )]
     pub listen: SocketAddr,
 }
 
@@ -266,7 +283,11 @@ pub struct InboxArgs {
     #[arg(long)]
     pub all: bool,
     /// Number of messages, newest first
-    #[arg(long, default_value_t = LIST_LIMIT_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(
+        long,
+        default_value_t = LIST_LIMIT_DEFAULT,
+        value_parser = clap::value_parser!(u32).range(1..=500)
+    )]
     pub limit: u32,
 }
 
@@ -313,7 +334,11 @@ pub enum FilesCommand {
 #[derive(Args)]
 pub struct FilesArgs {
     /// Number of files, newest first
-    #[arg(long, default_value_t = LIST_LIMIT_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(
+        long,
+        default_value_t = LIST_LIMIT_DEFAULT,
+        value_parser = clap::value_parser!(u32).range(1..=500)
+    )]
     pub limit: u32,
 }
 

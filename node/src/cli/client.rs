@@ -3,7 +3,7 @@
 //! Two files in the data folder hold the daemon's address and token. The client uses plain HTTP,
 //! and only to a loopback address.
 
-use super::{error::CliError, events::EventStream, units::quoted};
+use super::{error::CliError, events::EventStream, units::shell_quote};
 use crate::{
     api::{
         model::{EventsQuery, Page, PageQuery},
@@ -41,7 +41,10 @@ impl Client {
     /// # Errors
     /// [`CliError::Unreachable`] when there is no node, or its daemon has never run.
     pub fn open(data: &Path) -> Result<Self, CliError> {
-        let start_command = format!("sealpost --data {} serve", quoted(&data.to_string_lossy()));
+        let start_command = format!(
+            "sealpost --data {} serve",
+            shell_quote(&data.to_string_lossy())
+        );
         let address = read_daemon_file(data, ADDRESS_FILE, &start_command)?;
         let token = read_daemon_file(data, TOKEN_FILE, &start_command)?;
         let address: SocketAddr = address
@@ -245,7 +248,7 @@ fn read_daemon_file(
                 message: format!("there is no node in {}", data.display()),
                 next: format!(
                     "create one: sealpost --data {} init --name NAME --relay ORIGIN",
-                    quoted(&data.to_string_lossy())
+                    shell_quote(&data.to_string_lossy())
                 ),
             },
             io::ErrorKind::NotFound => CliError::Unreachable {

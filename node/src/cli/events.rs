@@ -78,7 +78,7 @@ impl Parser {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "id" => self.id = value.parse().ok(),
-            "event" => self.topic = EventTopic::parse(value),
+            "event" => self.topic = EventTopic::parse(value).ok(),
             "data" => {
                 if !self.data.is_empty() {
                     self.data.push('\n');

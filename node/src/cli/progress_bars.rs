@@ -138,7 +138,7 @@ fn format_rate(transfer: &Transfer) -> String {
     let left = left
         .map(|seconds| format!(", {seconds} s left"))
         .unwrap_or_default();
-    format!("{}/s{left}", units::size(transfer.bytes_per_second))
+    format!("{}/s{left}", units::format_size(transfer.bytes_per_second))
 }
 
 fn shorten_name(name: &str) -> String {

@@ -4,8 +4,14 @@ mod fake;
 mod files;
 mod send;
 
-use super::{args::WatchArgs, client::Client, commands, console::Format};
+use super::{
+    args::{Cli, Command, WatchArgs},
+    client::Client,
+    commands,
+    console::Format,
+};
 use crate::api::model::AttachmentStatus;
+use clap::Parser as _;
 use fake::{
     FakeDaemon, Script, attachment, connection, console, delivery, delivery_event, incoming, node,
     outgoing,
@@ -222,10 +228,10 @@ async fn unknown_message_is_reported() {
 #[tokio::test]
 async fn stopped_daemon_error_names_the_start_command() {
     let daemon = FakeDaemon::start(Script::default()).await;
-    // Bound, so that nobody else gets it, and not listening.
-    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = nobody.local_addr().unwrap().to_string();
+    // Bound but not listening, so that no other process takes the port.
+    let unused = tokio::net::TcpSocket::new_v4().unwrap();
+    unused.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = unused.local_addr().unwrap().to_string();
     std::fs::write(
         daemon.data.path().join(crate::daemon::ADDRESS_FILE),
         address,
@@ -286,5 +292,33 @@ async fn watch_prints_one_line_per_event() {
                     .all(|line| serde_json::from_str::<Value>(line).is_ok())
             ),
         }
+    }
+}
+
+#[test]
+fn config_show_prints_settings_with_their_origin() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "[files]\ndownload = \"on_demand\"\n";
+    std::fs::write(folder.path().join("node.toml"), file).unwrap();
+    let line = [
+        "sealpost",
+        "config",
+        "show",
+        "--origin",
+        "--log-filter",
+        "warn",
+    ];
+    let Command::Config { command } = Cli::try_parse_from(line).unwrap().command else {
+        panic!("not `config`")
+    };
+    let (mut console, out) = console(Format::Text, 80);
+    commands::config::run(&command, folder.path(), &mut console).unwrap();
+    for (setting, origin) in [
+        ("download = \"on_demand\"", "node.toml:2"),
+        ("message_size_max = \"500 MB\"", "# default"),
+        ("filter = \"warn\"", "# flag --log-filter"),
+    ] {
+        let is_shown = |line: &str| line.starts_with(setting) && line.ends_with(origin);
+        assert!(out.text().lines().any(is_shown), "{}", out.text());
     }
 }

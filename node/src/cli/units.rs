@@ -3,7 +3,7 @@
 use crate::api::iso::Iso;
 use sealpost_proto::Timestamp;
 use sealpost_service::units::format_duration;
-pub use sealpost_service::units::{count, parse_duration, quoted, size};
+pub use sealpost_service::units::{format_count, format_size, parse_duration, shell_quote};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);

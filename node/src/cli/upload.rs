@@ -68,10 +68,10 @@ impl LocalFile {
             .iter()
             .fold(0_u64, |sum, file| sum.saturating_add(file.version.bytes));
         if total > MESSAGE_FILES_BYTES_MAX {
-            let limit = units::size(MESSAGE_FILES_BYTES_MAX);
+            let limit = units::format_size(MESSAGE_FILES_BYTES_MAX);
             let detail = format!(
                 "the files have {} in total; the limit is {limit}",
-                units::size(total)
+                units::format_size(total)
             );
             return Err(CliError::problem(ProblemCode::FilesTooLarge, detail));
         }
@@ -83,7 +83,7 @@ impl LocalFile {
         if metadata.is_dir() {
             let next = format!(
                 "pack it first, for example: tar -czf folder.tar.gz {}",
-                units::quoted(&path.to_string_lossy())
+                units::shell_quote(&path.to_string_lossy())
             );
             return Err(CliError::refused(
                 format!("{} is a folder", path.display()),
@@ -99,7 +99,10 @@ impl LocalFile {
         }
         let version = FileVersion::from_metadata(&metadata);
         if version.bytes > FILE_BYTES_MAX {
-            let (size, limit) = (units::size(version.bytes), units::size(FILE_BYTES_MAX));
+            let (size, limit) = (
+                units::format_size(version.bytes),
+                units::format_size(FILE_BYTES_MAX),
+            );
             let detail = format!("{} has {size}; the limit is {limit}", path.display());
             return Err(CliError::problem(ProblemCode::FileTooLarge, detail));
         }

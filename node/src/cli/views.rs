@@ -37,8 +37,8 @@ pub(super) fn file_summary(attachments: &[Attachment]) -> String {
         .fold(0_u64, |sum, file| sum.saturating_add(file.size));
     format!(
         "{}, {}",
-        units::count(attachments.len(), "file"),
-        units::size(total)
+        units::format_count(attachments.len(), "file"),
+        units::format_size(total)
     )
 }
 
@@ -52,7 +52,7 @@ pub(super) fn attachment_table(attachments: &[Attachment]) -> TextTable {
             cell(&file.id),
             cell(&file.filename),
             file_type_cell(file),
-            number_cell(units::size(file.size)),
+            number_cell(units::format_size(file.size)),
             status_cell(status, color),
         ]);
     }

@@ -1,26 +1,28 @@
-//! JPEG, scaled down while it is decoded.
+//! JPEG decoding, scaled down by the decoder.
 
-use super::small::{Shrinker, Small};
+use super::thumbnail::{Downscaler, Thumbnail};
 use jpeg_decoder::{CodingProcess, Decoder, ImageInfo, PixelFormat};
 use sealpost_proto::limits::{
-    PREVIEW_MEMORY_BYTES, PREVIEW_SIDE_MAX, PREVIEWED_PIXELS_MAX, PREVIEWED_PROGRESSIVE_PIXELS_MAX,
+    PREVIEW_MEMORY_BYTES, PREVIEW_SIDE_MAX, PREVIEW_SOURCE_PIXELS_MAX,
+    PREVIEW_SOURCE_PROGRESSIVE_PIXELS_MAX,
 };
 use std::io::{BufReader, Read};
 
-/// The tag of EXIF that says how to turn the picture.
+/// EXIF tag of the orientation (CIPA DC-008, tag 274).
 const ORIENTATION: u16 = 0x0112;
 
-/// A small picture of the image; none when it is broken, too large or of a kind that nobody uses.
-pub(super) fn shrink(image: impl Read) -> Option<Small> {
+/// Decodes a thumbnail. Returns `None` if the image is invalid, too large or lossless, which is
+/// rare.
+pub(super) fn decode_thumbnail(image: impl Read) -> Option<Thumbnail> {
     let mut decoder = Decoder::new(BufReader::new(image));
     decoder.set_max_decoding_buffer_size(PREVIEW_MEMORY_BYTES);
     decoder.read_info().ok()?;
-    let whole = decoder.info()?;
-    let pixels = u64::from(whole.width) * u64::from(whole.height);
-    let pixels_max = match whole.coding_process {
-        CodingProcess::DctSequential => PREVIEWED_PIXELS_MAX,
-        // All of its coefficients stand in memory until the last scan.
-        CodingProcess::DctProgressive => PREVIEWED_PROGRESSIVE_PIXELS_MAX,
+    let info = decoder.info()?;
+    let pixels = u64::from(info.width) * u64::from(info.height);
+    let pixels_max = match info.coding_process {
+        CodingProcess::DctSequential => PREVIEW_SOURCE_PIXELS_MAX,
+        // The decoder holds all coefficients in memory until the last scan.
+        CodingProcess::DctProgressive => PREVIEW_SOURCE_PROGRESSIVE_PIXELS_MAX,
         CodingProcess::Lossless => 0,
     };
     if pixels > pixels_max {
@@ -29,28 +31,26 @@ pub(super) fn shrink(image: impl Read) -> Option<Small> {
     let side = u16::try_from(PREVIEW_SIDE_MAX).unwrap_or(u16::MAX);
     decoder.scale(side, side).ok()?;
     let scaled = decoder.decode().ok()?;
-    let small = average(&scaled, decoder.info()?)?;
-    Some(small.turned(decoder.exif_data().and_then(orientation).unwrap_or(1)))
+    let thumbnail = downscale(&scaled, decoder.info()?)?;
+    let orientation = decoder.exif_data().and_then(read_orientation);
+    Some(thumbnail.rotated(orientation.unwrap_or(1)))
 }
 
-fn average(scaled: &[u8], info: ImageInfo) -> Option<Small> {
+fn downscale(scaled: &[u8], info: ImageInfo) -> Option<Thumbnail> {
     let (width, height) = (u32::from(info.width), u32::from(info.height));
-    let mut small = Shrinker::new(width, height)?;
+    let mut downscaler = Downscaler::new(width, height)?;
     let bytes = info.pixel_format.pixel_bytes();
     let lines = scaled.chunks_exact(usize::from(info.width) * bytes);
     for (y, line) in (0..height).zip(lines) {
-        small.add(
-            y,
-            0,
-            1,
-            line.chunks_exact(bytes)
-                .map(|samples| pixel(info.pixel_format, samples)),
-        );
+        let pixels = line
+            .chunks_exact(bytes)
+            .map(|samples| to_rgb(info.pixel_format, samples));
+        downscaler.add_pixels(y, 0, 1, pixels);
     }
-    Some(small.finish())
+    Some(downscaler.finish())
 }
 
-fn pixel(format: PixelFormat, samples: &[u8]) -> [u8; 3] {
+fn to_rgb(format: PixelFormat, samples: &[u8]) -> [u8; 3] {
     match (format, samples) {
         (PixelFormat::CMYK32, &[cyan, magenta, yellow, black]) => {
             [cyan, magenta, yellow].map(|ink| {
@@ -62,13 +62,14 @@ fn pixel(format: PixelFormat, samples: &[u8]) -> [u8; 3] {
     }
 }
 
-/// Reads the orientation out of the first directory of a TIFF (TIFF 6.0, section 2), which is what EXIF is.
-fn orientation(exif: &[u8]) -> Option<u16> {
-    let is_little = exif.starts_with(b"II");
+/// Reads the orientation from the first directory of EXIF data, whose format is TIFF (TIFF 6.0,
+/// section 2).
+fn read_orientation(exif: &[u8]) -> Option<u16> {
+    let is_little_endian = exif.starts_with(b"II");
     let number = |at: usize, width: usize| {
         let bytes = exif.get(at..at.checked_add(width)?)?;
         let append = |number: usize, byte: &u8| (number << 8) | usize::from(*byte);
-        Some(if is_little {
+        Some(if is_little_endian {
             bytes.iter().rev().fold(0, append)
         } else {
             bytes.iter().fold(0, append)
@@ -80,10 +81,10 @@ fn orientation(exif: &[u8]) -> Option<u16> {
         let at = directory.checked_add(2 + 12 * entry)?;
         Some((number(at, 2)?, number(at + 8, 2)?))
     });
-    let (_, turn) = tags
+    let (_, orientation) = tags
         .into_iter()
         .find(|(tag, _)| *tag == usize::from(ORIENTATION))?;
-    u16::try_from(turn)
+    u16::try_from(orientation)
         .ok()
-        .filter(|turn| (1..=8).contains(turn))
+        .filter(|orientation| (1..=8).contains(orientation))
 }

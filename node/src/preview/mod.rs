@@ -1,12 +1,13 @@
-//! Small pictures of images, made on the sender's side and carried sealed inside the message.
+//! Previews of images, created by the sender and sealed inside the message.
 //!
-//! Only what is about to be sent is decoded here, and under limits: it may come from anywhere. An image is never held as
-//! a whole, nothing but pixels gets into a preview, and an image without one is sent all the same. A preview of the other
-//! side is never decoded: [`content_type`] looks at its first bytes, and whoever shows it takes it from there.
+//! Only outgoing images are decoded, with limits on memory and time, because they may come from
+//! anywhere. The decoders process an image piece by piece, and a preview contains nothing but pixels.
+//! If no preview can be created, the image is sent without one. A received preview is never decoded;
+//! [`content_type`] only checks its first bytes.
 
 mod jpeg;
 mod png;
-mod small;
+mod thumbnail;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -18,72 +19,76 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-/// Whether images of this media type get a preview.
+/// Returns whether images of a media type get a preview.
 #[must_use]
-pub fn is_drawn(content_type: &str) -> bool {
+pub fn is_supported(content_type: &str) -> bool {
     matches!(content_type, "image/jpeg" | "image/png")
 }
 
-/// Makes a preview of an image: a JPEG of at most [`PREVIEW_BYTES_MAX`](sealpost_proto::limits::PREVIEW_BYTES_MAX). None
-/// of what is no such image, broken, too large, or takes too long. Blocks, and may panic in a decoder.
+/// Creates a preview: a JPEG of up to
+/// [`PREVIEW_BYTES_MAX`](sealpost_proto::limits::PREVIEW_BYTES_MAX) bytes.
+///
+/// Returns `None` if the image is unsupported, invalid or too large, or if decoding takes too long.
+/// Blocks, and a decoder may panic.
 #[must_use]
-pub fn draw(content_type: &str, image: impl Read) -> Option<Vec<u8>> {
-    let image = Hurried {
-        image,
-        began: Instant::now(),
-        patience: PREVIEW_TIME_MAX,
+pub fn create(content_type: &str, image: impl Read) -> Option<Vec<u8>> {
+    let image = DeadlineReader {
+        inner: image,
+        started_at: Instant::now(),
+        time_limit: PREVIEW_TIME_MAX,
     };
-    let small = match content_type {
-        "image/jpeg" => jpeg::shrink(image)?,
-        "image/png" => png::shrink(image)?,
+    let thumbnail = match content_type {
+        "image/jpeg" => jpeg::decode_thumbnail(image)?,
+        "image/png" => png::decode_thumbnail(image)?,
         _ => return None,
     };
-    small.encode()
+    thumbnail.encode()
 }
 
-/// Makes a preview of an image that comes as a stream; one at a time, so that its memory is bounded.
-pub async fn draw_stream<S>(content_type: String, image: S) -> Option<Vec<u8>>
+/// Creates a preview of a streamed image. Only one preview is created at a time, which bounds the
+/// memory.
+pub async fn create_from_stream<S>(content_type: String, image: S) -> Option<Vec<u8>>
 where
     S: Stream<Item = io::Result<Bytes>> + Send + 'static,
 {
     static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
-    let turn = ONE_AT_A_TIME.acquire().await.ok()?;
+    let permit = ONE_AT_A_TIME.acquire().await.ok()?;
     let image = SyncIoBridge::new(StreamReader::new(Box::pin(image)));
-    let drawn = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        draw(&content_type, image)
+    let preview = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        create(&content_type, image)
     });
-    // A decoder that panics has made no preview.
-    drawn.await.ok().flatten()
+    // A join error means that a decoder panicked; then there is no preview.
+    preview.await.ok().flatten()
 }
 
-/// The media type of a preview by its first bytes; none of what no preview is.
+/// Returns the media type of a preview according to its first bytes.
 #[must_use]
 pub fn content_type(preview: &[u8]) -> Option<&'static str> {
-    const BEGINNINGS: [(&[u8], &str); 2] = [
+    const SIGNATURES: [(&[u8], &str); 2] = [
         (b"\xff\xd8\xff", "image/jpeg"),
         (b"\x89PNG\r\n\x1a\n", "image/png"),
     ];
-    BEGINNINGS
+    SIGNATURES
         .into_iter()
-        .find_map(|(beginning, content_type)| {
-            preview.starts_with(beginning).then_some(content_type)
+        .find_map(|(signature, content_type)| {
+            preview.starts_with(signature).then_some(content_type)
         })
 }
 
-/// A source that ends in an error when it has taken too long.
-struct Hurried<R> {
-    image: R,
-    began: Instant,
-    patience: Duration,
+/// Reader that fails after a time limit.
+struct DeadlineReader<R> {
+    inner: R,
+    started_at: Instant,
+    time_limit: Duration,
 }
 
-impl<R: Read> Read for Hurried<R> {
+impl<R: Read> Read for DeadlineReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.began.elapsed() > self.patience {
+        if self.started_at.elapsed() > self.time_limit {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.image.read(buffer)
+        self.inner.read(buffer)
     }
 }
 

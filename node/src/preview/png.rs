@@ -1,11 +1,11 @@
-//! PNG, line by line.
+//! PNG decoding, row by row.
 
-use super::small::{Pixel, Shrinker, Small};
+use super::thumbnail::{Downscaler, Pixel, Thumbnail};
 use png::{ColorType, Decoder, Limits, Transformations};
 use sealpost_proto::limits::PREVIEW_MEMORY_BYTES;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
-/// The seven passes of Adam7 (PNG, section 8.2): first column and line, and the distance to the next of each.
+/// The seven passes of Adam7 (PNG, section 8.2): first column, first row, column step, row step.
 const PASSES: [[u32; 4]; 7] = [
     [0, 0, 8, 8],
     [4, 0, 8, 8],
@@ -16,9 +16,9 @@ const PASSES: [[u32; 4]; 7] = [
     [0, 1, 1, 2],
 ];
 
-/// A small picture of the image; none when it is broken or too large.
-pub(super) fn shrink(image: impl Read) -> Option<Small> {
-    let image = Forward(BufReader::new(image));
+/// Decodes a thumbnail. Returns `None` if the image is invalid or too large.
+pub(super) fn decode_thumbnail(image: impl Read) -> Option<Thumbnail> {
+    let image = ForwardOnly(BufReader::new(image));
     let mut decoder = Decoder::new_with_limits(
         image,
         Limits {
@@ -29,7 +29,7 @@ pub(super) fn shrink(image: impl Read) -> Option<Small> {
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(Transformations::normalize_to_color8());
     let (width, height) = decoder.read_header_info().ok()?.size();
-    let mut small = Shrinker::new(width, height)?;
+    let mut downscaler = Downscaler::new(width, height)?;
     let mut reader = decoder.read_info().ok()?;
     let (color, _) = reader.output_color_type();
     let passes: &[_] = if reader.info().interlaced {
@@ -37,24 +37,23 @@ pub(super) fn shrink(image: impl Read) -> Option<Small> {
     } else {
         &[[0, 0, 1, 1]]
     };
-    for &[from, first_line, step, lines] in passes.iter().filter(|[from, ..]| *from < width) {
-        for y in (first_line..height).step_by(lines as usize) {
+    for &[first_column, first_row, column_step, row_step] in
+        passes.iter().filter(|[first, ..]| *first < width)
+    {
+        for y in (first_row..height).step_by(row_step as usize) {
             let row = reader.next_row().ok()??;
-            small.add(
-                y,
-                from,
-                step,
-                row.data()
-                    .chunks_exact(color.samples())
-                    .map(|samples| pixel(color, samples)),
-            );
+            let pixels = row
+                .data()
+                .chunks_exact(color.samples())
+                .map(|samples| to_rgb(color, samples));
+            downscaler.add_pixels(y, first_column, column_step, pixels);
         }
     }
-    Some(small.finish())
+    Some(downscaler.finish())
 }
 
-/// What shines through is white.
-fn pixel(color: ColorType, samples: &[u8]) -> Pixel {
+/// Converts a pixel to RGB, on a white background.
+fn to_rgb(color: ColorType, samples: &[u8]) -> Pixel {
     let over_white = |part: u8, alpha: u8| {
         let (part, alpha) = (u16::from(part), u16::from(alpha));
         u8::try_from((part * alpha + 255 * (255 - alpha)) / 255).unwrap_or(u8::MAX)
@@ -69,16 +68,16 @@ fn pixel(color: ColorType, samples: &[u8]) -> Pixel {
     }
 }
 
-/// The decoder asks for a source that could seek, and never does.
-struct Forward<R>(BufReader<R>);
+/// Reader that cannot seek. The decoder requires `Seek`, but does not use it.
+struct ForwardOnly<R>(BufReader<R>);
 
-impl<R: Read> Read for Forward<R> {
+impl<R: Read> Read for ForwardOnly<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl<R: Read> BufRead for Forward<R> {
+impl<R: Read> BufRead for ForwardOnly<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.0.fill_buf()
     }
@@ -88,7 +87,7 @@ impl<R: Read> BufRead for Forward<R> {
     }
 }
 
-impl<R> Seek for Forward<R> {
+impl<R> Seek for ForwardOnly<R> {
     fn seek(&mut self, _to: SeekFrom) -> io::Result<u64> {
         Err(io::ErrorKind::Unsupported.into())
     }

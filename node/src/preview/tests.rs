@@ -3,7 +3,7 @@ use ::png::{BitDepth, ColorType, Encoder};
 use sealpost_proto::limits::PREVIEW_BYTES_MAX;
 use std::io::Cursor;
 
-/// The left half red, the right half blue, the lowest line green.
+/// Test image: left half red, right half blue, last row green.
 fn pixel(x: u32, y: u32, width: u32, height: u32) -> [u8; 3] {
     if y == height - 1 {
         [0, 255, 0]
@@ -47,30 +47,31 @@ fn jpeg(width: u16, height: u16, is_progressive: bool, exif: Option<&[u8]>) -> V
     file
 }
 
-/// Width, height and pixels of a preview.
-fn opened(preview: &[u8]) -> (u16, u16, Vec<u8>) {
+/// Decodes a preview to its width, height and pixels.
+fn decode(preview: &[u8]) -> (u16, u16, Vec<u8>) {
     let mut decoder = jpeg_decoder::Decoder::new(preview);
     let pixels = decoder.decode().unwrap();
     let info = decoder.info().unwrap();
     (info.width, info.height, pixels)
 }
 
-/// Whether the pixel at a place is about so.
+/// Asserts that a pixel has approximately the expected colour.
 #[track_caller]
-fn shows(preview: &[u8], x: usize, y: usize, expected: [u8; 3]) {
-    let (width, _, pixels) = opened(preview);
+fn assert_pixel(preview: &[u8], x: usize, y: usize, expected: [u8; 3]) {
+    let (width, _, pixels) = decode(preview);
     let at = (y * usize::from(width) + x) * 3;
-    let seen = &pixels[at..at + 3];
+    let actual = &pixels[at..at + 3];
     assert!(
-        seen.iter()
+        actual
+            .iter()
             .zip(expected)
-            .all(|(seen, expected)| seen.abs_diff(expected) < 60),
-        "{seen:?}"
+            .all(|(actual, expected)| actual.abs_diff(expected) < 60),
+        "{actual:?}"
     );
 }
 
 #[test]
-fn an_image_becomes_a_small_jpeg_of_the_same_shape() {
+fn preview_keeps_the_aspect_ratio() {
     let images = [
         (
             "image/png",
@@ -80,20 +81,20 @@ fn an_image_becomes_a_small_jpeg_of_the_same_shape() {
         ("image/jpeg", jpeg(1_024, 512, true, None)),
     ];
     for (content_type, image) in images {
-        let preview = draw(content_type, Cursor::new(image)).unwrap();
-        let (width, height, _) = opened(&preview);
+        let preview = create(content_type, Cursor::new(image)).unwrap();
+        let (width, height, _) = decode(&preview);
         assert_eq!(
             (width, height, super::content_type(&preview)),
             (256, 128, Some("image/jpeg"))
         );
         assert!(preview.len() <= PREVIEW_BYTES_MAX);
-        shows(&preview, 20, 20, [255, 0, 0]);
-        shows(&preview, 236, 20, [0, 0, 255]);
+        assert_pixel(&preview, 20, 20, [255, 0, 0]);
+        assert_pixel(&preview, 236, 20, [0, 0, 255]);
     }
 }
 
 #[test]
-fn a_small_image_stays_as_it_is_and_a_narrow_one_has_a_pixel_left() {
+fn small_and_narrow_images_have_previews() {
     for (from, to) in [
         ((3, 2), (3, 2)),
         ((256, 256), (256, 256)),
@@ -101,16 +102,16 @@ fn a_small_image_stays_as_it_is_and_a_narrow_one_has_a_pixel_left() {
         ((2, 3_000), (1, 256)),
     ] {
         let image = png(from.0, from.1, ColorType::Rgb, &pixels(from.0, from.1));
-        let (width, height, _) = opened(&draw("image/png", Cursor::new(image)).unwrap());
+        let (width, height, _) = decode(&create("image/png", Cursor::new(image)).unwrap());
         assert_eq!((width, height), to, "{from:?}");
     }
 }
 
 #[test]
-fn what_shines_through_is_white_and_grey_is_grey() {
+fn transparent_pixels_are_white() {
     let clear = png(64, 64, ColorType::Rgba, &[0, 0, 0, 0].repeat(64 * 64));
-    shows(
-        &draw("image/png", Cursor::new(clear)).unwrap(),
+    assert_pixel(
+        &create("image/png", Cursor::new(clear)).unwrap(),
         5,
         5,
         [255; 3],
@@ -121,15 +122,15 @@ fn what_shines_through_is_white_and_grey_is_grey() {
         ColorType::GrayscaleAlpha,
         &[128, 255].repeat(64 * 64),
     );
-    shows(
-        &draw("image/png", Cursor::new(grey)).unwrap(),
+    assert_pixel(
+        &create("image/png", Cursor::new(grey)).unwrap(),
         5,
         5,
         [128; 3],
     );
 }
 
-/// An interlaced PNG of red and blue, made by hand: the encoder writes none.
+/// Builds an interlaced PNG, which the encoder does not support.
 fn interlaced(width: u32, height: u32) -> Vec<u8> {
     let mut rows = Vec::new();
     for [from, first, step, lines] in [
@@ -153,13 +154,13 @@ fn interlaced(width: u32, height: u32) -> Vec<u8> {
             );
         }
     }
-    // The same bytes as the rows of a picture one byte wide give the deflated stream.
+    // Reuse the header of a plain PNG and replace its data.
     let mut plain = png(width, height, ColorType::Rgb, &pixels(width, height));
     plain[28] = 1;
     let header_crc = crc32(&plain[12..29]);
     plain[29..33].copy_from_slice(&header_crc.to_be_bytes());
     plain.truncate(33);
-    let deflated = stored(&rows);
+    let deflated = zlib_stored(&rows);
     for (kind, body) in [(b"IDAT", deflated.as_slice()), (b"IEND", &[])] {
         plain.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
         let chunk = [kind, body].concat();
@@ -169,8 +170,8 @@ fn interlaced(width: u32, height: u32) -> Vec<u8> {
     plain
 }
 
-/// Bytes as a zlib stream that compresses nothing (RFC 1950, RFC 1951 section 3.2.4).
-fn stored(bytes: &[u8]) -> Vec<u8> {
+/// Wraps bytes in a zlib stream without compression (RFC 1950, RFC 1951 section 3.2.4).
+fn zlib_stored(bytes: &[u8]) -> Vec<u8> {
     let mut stream = vec![0x78, 0x01];
     let blocks = bytes.chunks(0xffff);
     let last = blocks.len() - 1;
@@ -198,14 +199,14 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn an_interlaced_image_is_put_together() {
+fn interlaced_image_equals_the_plain_one() {
     for (width, height) in [(600, 300), (5, 3), (1, 1), (2, 9)] {
-        let plain = draw(
+        let plain = create(
             "image/png",
             Cursor::new(png(width, height, ColorType::Rgb, &pixels(width, height))),
         );
         assert_eq!(
-            draw("image/png", Cursor::new(interlaced(width, height))),
+            create("image/png", Cursor::new(interlaced(width, height))),
             plain,
             "{width} x {height}"
         );
@@ -213,16 +214,16 @@ fn an_interlaced_image_is_put_together() {
     }
 }
 
-/// EXIF with an orientation, and a secret beside it.
-fn exif(orientation: u8, is_little: bool) -> Vec<u8> {
-    let mut tiff = if is_little {
+/// Builds EXIF data with an orientation and a secret.
+fn exif(orientation: u8, is_little_endian: bool) -> Vec<u8> {
+    let mut tiff = if is_little_endian {
         b"II*\0".to_vec()
     } else {
         b"MM\0*".to_vec()
     };
     let mut number = |value: u32, width: usize| {
         let bytes = value.to_be_bytes()[4 - width..].to_vec();
-        tiff.extend(if is_little {
+        tiff.extend(if is_little_endian {
             bytes.into_iter().rev().collect()
         } else {
             bytes
@@ -243,9 +244,9 @@ fn exif(orientation: u8, is_little: bool) -> Vec<u8> {
 }
 
 #[test]
-fn a_picture_is_turned_as_its_camera_says_and_nothing_else_of_it_is_kept() {
+fn preview_is_rotated_and_has_no_metadata() {
     let (red, blue) = ([255, 0, 0], [0, 0, 255]);
-    // Red is left; where is it after the turn?
+    // Where the red left half is after the rotation.
     for (orientation, size, red_at, blue_at) in [
         (1, (128, 64), (10, 30), (118, 30)),
         (2, (128, 64), (118, 30), (10, 30)),
@@ -257,16 +258,16 @@ fn a_picture_is_turned_as_its_camera_says_and_nothing_else_of_it_is_kept() {
         (8, (64, 128), (30, 118), (30, 10)),
         (9, (128, 64), (10, 30), (118, 30)),
     ] {
-        for is_little in [true, false] {
-            let image = jpeg(128, 64, false, Some(&exif(orientation, is_little)));
+        for is_little_endian in [true, false] {
+            let image = jpeg(128, 64, false, Some(&exif(orientation, is_little_endian)));
             assert!(image.windows(6).any(|window| window == b"SECRET"));
-            let preview = draw("image/jpeg", Cursor::new(image)).unwrap();
-            let (width, height, _) = opened(&preview);
+            let preview = create("image/jpeg", Cursor::new(image)).unwrap();
+            let (width, height, _) = decode(&preview);
             assert_eq!((width, height), size, "{orientation}");
-            shows(&preview, red_at.0, red_at.1, red);
-            shows(&preview, blue_at.0, blue_at.1, blue);
-            for kept in [b"SECRET".as_slice(), b"Exif"] {
-                assert!(!preview.windows(kept.len()).any(|window| window == kept));
+            assert_pixel(&preview, red_at.0, red_at.1, red);
+            assert_pixel(&preview, blue_at.0, blue_at.1, blue);
+            for secret in [b"SECRET".as_slice(), b"Exif"] {
+                assert!(!preview.windows(secret.len()).any(|window| window == secret));
             }
         }
     }
@@ -299,7 +300,7 @@ fn hostile_images_have_no_preview() {
         ("image/gif", whole.clone()),
     ] {
         assert_eq!(
-            draw(content_type, Cursor::new(image)),
+            create(content_type, Cursor::new(image)),
             None,
             "{content_type}"
         );
@@ -307,7 +308,7 @@ fn hostile_images_have_no_preview() {
 }
 
 #[test]
-fn noise_is_made_worse_until_it_fits() {
+fn quality_falls_until_the_preview_fits() {
     let mut state = 1_u32;
     let noise = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -319,24 +320,24 @@ fn noise_is_made_worse_until_it_fits() {
         ColorType::Rgb,
         &noise.take(256 * 256 * 3).collect::<Vec<_>>(),
     );
-    let preview = draw("image/png", Cursor::new(image)).unwrap();
+    let preview = create("image/png", Cursor::new(image)).unwrap();
     assert!(preview.len() <= PREVIEW_BYTES_MAX, "{}", preview.len());
 }
 
 #[test]
-fn a_source_that_never_ends_is_left_after_a_while() {
-    // A marker may have as many bytes before it as it likes.
+fn endless_image_hits_the_time_limit() {
+    // JPEG permits any number of fill bytes before a marker.
     let endless = b"\xff\xd8".chain(io::repeat(0xff));
-    let image = Hurried {
-        image: endless,
-        began: Instant::now(),
-        patience: Duration::from_millis(20),
+    let image = DeadlineReader {
+        inner: endless,
+        started_at: Instant::now(),
+        time_limit: Duration::from_millis(20),
     };
-    assert!(jpeg::shrink(image).is_none());
+    assert!(jpeg::decode_thumbnail(image).is_none());
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_no_error() {
+async fn interrupted_stream_has_no_preview() {
     let image = png(300, 300, ColorType::Rgb, &pixels(300, 300));
     let pieces = |end: io::Result<Bytes>| {
         let pieces: Vec<_> = image
@@ -346,13 +347,20 @@ async fn a_stream_that_breaks_is_no_error() {
         futures_util::stream::iter(pieces.into_iter().take(2).chain([end]))
     };
     let broken = pieces(Err(io::ErrorKind::Other.into()));
-    assert_eq!(draw_stream("image/png".to_owned(), broken).await, None);
+    assert_eq!(
+        create_from_stream("image/png".to_owned(), broken).await,
+        None
+    );
     let whole = pieces(Ok(Bytes::copy_from_slice(&image[200..])));
-    assert!(draw_stream("image/png".to_owned(), whole).await.is_some());
+    assert!(
+        create_from_stream("image/png".to_owned(), whole)
+            .await
+            .is_some()
+    );
 }
 
 #[test]
-fn only_what_begins_as_a_picture_is_a_preview() {
+fn content_type_follows_the_signature() {
     for (preview, content_type) in [
         (b"\xff\xd8\xff\xe0".as_slice(), Some("image/jpeg")),
         (b"\x89PNG\r\n\x1a\n...", Some("image/png")),

@@ -171,7 +171,7 @@ async fn show_safety_number(
         "Your partner must see the same number. Compare it over another channel, for example by \
          telephone, then run:",
     )?;
-    let command = format!("sealpost connections verify {}", units::quoted(id));
+    let command = format!("sealpost connections verify {}", units::shell_quote(id));
     console.print_line(format!(
         "  {command} --same   or   {command} --number \"DIGITS FROM YOUR PARTNER\""
     ))

@@ -74,7 +74,7 @@ async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Resul
             cell(describe_contacts(listed)),
             cell(&file.filename),
             views::file_type_cell(file),
-            number_cell(units::size(file.size)),
+            number_cell(units::format_size(file.size)),
             status_cell(status, color),
         ]);
     }

@@ -149,7 +149,7 @@ fn describe_attachment(file: &Attachment) -> String {
         "file        {} {}, {}: {status}",
         file.id,
         file.filename,
-        units::size(file.size)
+        units::format_size(file.size)
     )
 }
 

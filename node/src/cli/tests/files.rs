@@ -30,7 +30,7 @@ fn downloading_script(end: AttachmentStatus) -> Script {
     let mut message = incoming(1, "Bolt", "see the file");
     message.attachments = vec![in_transit.clone()];
     let mut delayed = in_transit.clone();
-    delayed.reason = Some("the relay does not answer".into());
+    delayed.reason = Some("the relay does not respond".into());
     let other = attachment("ATC-2", "other.pdf", 5, AttachmentStatus::Ready);
     let ended = attachment("ATC-1", "report.pdf", 5, end);
     let events = [
@@ -59,7 +59,7 @@ async fn saving_delayed_for_downloads() {
     let text = daemon.output(&["files", "save", MESSAGE, "--to", to]).await;
     let saved = folder.path().join("report.pdf");
     let expected = format!(
-        "report.pdf (ATC-1): downloading 100 %: the relay does not answer\nSaved {} (5 B).\n",
+        "report.pdf (ATC-1): downloading 100 %: the relay does not respond\nSaved {} (5 B).\n",
         saved.display()
     );
     assert_eq!(text, expected);
@@ -104,7 +104,7 @@ async fn fetch_requests_a_download_and_delayed() {
     let daemon = FakeDaemon::start(downloading_script(AttachmentStatus::Ready)).await;
     let text = daemon.output(&["files", "fetch", "atc-1"]).await;
     let expected = "\
-report.pdf (ATC-1): downloading 100 %: the relay does not answer
+report.pdf (ATC-1): downloading 100 %: the relay does not respond
 report.pdf (ATC-1): ready
 Save with: sealpost files save atc-1
 ";
@@ -192,19 +192,19 @@ async fn file_list_shows_contacts() {
         message_count,
         created_at: "2026-11-20T14:03:00.000Z".parse().unwrap(),
     };
-    let mut ours = attachment(
+    let mut outgoing = attachment(
         "ATC-2",
         "plan.pdf",
         100_000_000,
         AttachmentStatus::Uploading,
     );
-    ours.direction = crate::api::model::Direction::Out;
-    ours.transferred = 25_000_000;
+    outgoing.direction = crate::api::model::Direction::Out;
+    outgoing.transferred = 25_000_000;
     let mut unsent = attachment("ATC-3", "draft.txt", 0, AttachmentStatus::Staged);
     unsent.content_type = "text/plain".into();
     let items = vec![
         listed(unsent, &[], 0),
-        listed(ours, &["Bolt", "Cargo"], 200),
+        listed(outgoing, &["Bolt", "Cargo"], 200),
         listed(dangerous("setup.exe", &[Danger::Executable]), &["Bolt"], 1),
     ];
     let daemon = FakeDaemon::start(Script {

@@ -65,7 +65,7 @@ pub(super) async fn run(
             console.print_line(format!(
                 "Saved {} ({}).",
                 path.display(),
-                units::size(attachment.size)
+                units::format_size(attachment.size)
             ))?;
         }
         items.push(SavedFile { attachment, path });
@@ -81,7 +81,8 @@ fn target_paths(attachments: &[Attachment], folder: &Path) -> Vec<PathBuf> {
     let mut taken = HashSet::new();
     let mut targets = Vec::new();
     for attachment in attachments {
-        // The daemon has made the name safe; a second pass here keeps a wrong response off the disk.
+        // The daemon has already made the name safe. The second pass protects this disk even from a
+        // faulty daemon.
         let name = safe_name(&attachment.safe_name);
         let mut candidates = std::iter::once(name.clone())
             .chain((2..).map(|number| safe_name(&format!("{number} {name}"))));
@@ -100,7 +101,7 @@ fn check_targets(targets: &[PathBuf], args: &SaveArgs) -> Result<(), CliError> {
             format!("{} is not a folder", args.to.display()),
             format!(
                 "create it first: mkdir -p {}",
-                units::quoted(&args.to.to_string_lossy())
+                units::shell_quote(&args.to.to_string_lossy())
             ),
         ));
     }

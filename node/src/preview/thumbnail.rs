@@ -1,75 +1,76 @@
-//! A large picture becomes a small one while its pixels come by, in any order.
+//! Downscaling of an image from a stream of its pixels, in any order.
 
 use jpeg_encoder::{ColorType, Encoder};
 use sealpost_proto::limits::{
-    PREVIEW_BYTES_MAX, PREVIEW_SIDE_MAX, PREVIEWED_PIXELS_MAX, PREVIEWED_SIDE_MAX,
+    PREVIEW_BYTES_MAX, PREVIEW_SIDE_MAX, PREVIEW_SOURCE_PIXELS_MAX, PREVIEW_SOURCE_SIDE_MAX,
 };
 
-/// How good the JPEG may be; the first that fits is taken.
+/// JPEG qualities to try; the first result that is small enough wins.
 const QUALITIES: [u8; 5] = [80, 60, 40, 20, 5];
 
 /// Red, green and blue.
 pub(super) type Pixel = [u8; 3];
 
-/// Averages the pixels that fall into one of the small picture.
-pub(super) struct Shrinker {
-    height: u32,
-    to_height: u32,
-    /// For each column the one of the small picture.
-    columns: Vec<usize>,
-    to_width: usize,
+/// Averages all source pixels that fall into the same pixel of the thumbnail.
+pub(super) struct Downscaler {
+    source_height: u32,
+    target_height: u32,
+    /// Column in the thumbnail for each column of the source.
+    target_columns: Vec<usize>,
+    target_width: usize,
     cells: Vec<Cell>,
 }
 
-/// A cell takes fewer pixels than would let its sums overflow: `PREVIEWED_SIDE_MAX / PREVIEW_SIDE_MAX`, squared.
+/// Sums of the source pixels of one thumbnail pixel. They cannot overflow, because a cell covers up
+/// to `(PREVIEW_SOURCE_SIDE_MAX / PREVIEW_SIDE_MAX)²` pixels.
 #[derive(Clone, Copy, Default)]
 struct Cell {
     sums: [u32; 3],
     count: u32,
 }
 
-impl Shrinker {
-    /// For a picture of this size; none when it is too large.
+impl Downscaler {
+    /// Creates a downscaler for a source size. Returns `None` if the source is too large.
     pub(super) fn new(width: u32, height: u32) -> Option<Self> {
         let longer = width.max(height);
         let pixels = u64::from(width) * u64::from(height);
-        if pixels == 0 || pixels > PREVIEWED_PIXELS_MAX || longer > PREVIEWED_SIDE_MAX {
+        if pixels == 0 || pixels > PREVIEW_SOURCE_PIXELS_MAX || longer > PREVIEW_SOURCE_SIDE_MAX {
             return None;
         }
-        let small = |side: u32| {
+        let scale = |side: u32| {
             if longer > PREVIEW_SIDE_MAX {
                 (side * PREVIEW_SIDE_MAX / longer).max(1)
             } else {
                 side
             }
         };
-        let (to_width, to_height) = (small(width), small(height));
-        let columns = (0..width)
-            .map(|x| (x * to_width / width) as usize)
+        let (target_width, target_height) = (scale(width), scale(height));
+        let target_columns = (0..width)
+            .map(|x| (x * target_width / width) as usize)
             .collect();
-        let cells = vec![Cell::default(); (to_width * to_height) as usize];
+        let cells = vec![Cell::default(); (target_width * target_height) as usize];
         Some(Self {
-            height,
-            to_height,
-            columns,
-            to_width: to_width as usize,
+            source_height: height,
+            target_height,
+            target_columns,
+            target_width: target_width as usize,
             cells,
         })
     }
 
-    /// Adds pixels of the line `y`: that of the column `from`, and of every `step`th after it.
-    pub(super) fn add(
+    /// Adds pixels of row `y`: the one in `first_column`, and every `step`th after it.
+    pub(super) fn add_pixels(
         &mut self,
         y: u32,
-        from: u32,
+        first_column: u32,
         step: u32,
         pixels: impl Iterator<Item = Pixel>,
     ) {
-        let row = (y * self.to_height / self.height) as usize * self.to_width;
+        let row = (y * self.target_height / self.source_height) as usize * self.target_width;
         let columns = self
-            .columns
+            .target_columns
             .iter()
-            .skip(from as usize)
+            .skip(first_column as usize)
             .step_by(step as usize);
         for (column, pixel) in columns.zip(pixels) {
             if let Some(cell) = self.cells.get_mut(row + column) {
@@ -81,30 +82,29 @@ impl Shrinker {
         }
     }
 
-    /// The small picture.
-    pub(super) fn finish(self) -> Small {
+    pub(super) fn finish(self) -> Thumbnail {
         let average = |cell: &Cell| {
             cell.sums
                 .map(|sum| u8::try_from(sum / cell.count.max(1)).unwrap_or(u8::MAX))
         };
-        Small {
-            width: self.to_width,
-            height: self.to_height as usize,
+        Thumbnail {
+            width: self.target_width,
+            height: self.target_height as usize,
             pixels: self.cells.iter().map(average).collect(),
         }
     }
 }
 
-/// A small picture.
-pub(super) struct Small {
+/// Downscaled image.
+pub(super) struct Thumbnail {
     width: usize,
     height: usize,
     pixels: Vec<Pixel>,
 }
 
-impl Small {
-    /// Turned as the orientation of EXIF says (CIPA DC-008, tag 274).
-    pub(super) fn turned(self, orientation: u16) -> Self {
+impl Thumbnail {
+    /// Rotates and mirrors the image according to its EXIF orientation (CIPA DC-008, tag 274).
+    pub(super) fn rotated(self, orientation: u16) -> Self {
         let (w, h) = (self.width, self.height);
         let (width, height) = if orientation >= 5 { (h, w) } else { (w, h) };
         let source = |x: usize, y: usize| match orientation {
@@ -117,8 +117,8 @@ impl Small {
             8 => (w - 1 - y, x),
             _ => (x, y),
         };
-        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
-        let pixels = places
+        let positions = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let pixels = positions
             .map(|(x, y)| source(x, y))
             .filter_map(|(x, y)| self.pixels.get(y * w + x).copied())
             .collect();
@@ -129,7 +129,7 @@ impl Small {
         }
     }
 
-    /// As a JPEG that is small enough, as good as it may be.
+    /// Encodes a JPEG in the best quality that is small enough.
     pub(super) fn encode(self) -> Option<Vec<u8>> {
         let (width, height) = (
             u16::try_from(self.width).ok()?,
