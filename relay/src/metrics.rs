@@ -1,12 +1,10 @@
-//! What the relay counts and measures, as OpenMetrics text for Prometheus.
+//! Metrics of the relay, as OpenMetrics text for Prometheus.
 //!
-//! No account, endpoint or address is ever a label, so the number of series is bounded whatever happens. What is counted
-//! on the way costs an atomic addition; what stands in the database is asked for at the scrape. Start reading at [`scrape`].
+//! No account, endpoint or address is ever a label, so that the number of series is bounded. Events
+//! are counted when they occur, which costs an atomic addition; values of the database are sampled
+//! at the scrape.
 
-use crate::{
-    relay::Relay,
-    store::{Census, StoreError},
-};
+use crate::store::Totals;
 use http::StatusCode;
 use prometheus_client::{
     encoding::text::encode,
@@ -20,19 +18,20 @@ use sealpost_proto::{
 use sealpost_relay_core::classify::Class;
 use sealpost_service::http::ListenerCounts;
 use std::{
+    fmt,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// The type of what [`scrape`] gives.
+/// Content type of [`Metrics::render`].
 pub(crate) const OPENMETRICS_TYPE: &str =
     "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PREFIX: &str = "sealpost_relay";
-/// Seconds: answers come within milliseconds, long polls and large parts within half a minute.
+/// Seconds. Most responses take milliseconds; long polls and large parts last up to half a minute.
 const REQUEST_BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0,
 ];
-/// Seconds: the living answer at once; an outage lasts minutes to days.
+/// Seconds. Healthy endpoints respond at once; outages last minutes to days.
 const DELIVERY_BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0, 3_600.0, 21_600.0,
     86_400.0,
@@ -42,7 +41,7 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Seconds = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
-/// What is counted while the relay works.
+/// Metrics of the relay.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Counters<2>,
@@ -52,12 +51,12 @@ pub(crate) struct Metrics {
     calls: Counters<1>,
     deliveries: Counters<1>,
     delivery_delay: Histogram,
-    asked: Asked,
+    sampled: SampledMetrics,
 }
 
-/// What is asked for at the scrape.
+/// Metrics whose values are sampled at the scrape.
 #[derive(Default)]
-struct Asked {
+struct SampledMetrics {
     queue_items: Gauge,
     queue_oldest_age: Gauge<f64, AtomicU64>,
     queues: Gauge,
@@ -70,15 +69,15 @@ struct Asked {
     storage_free: Gauge,
     connections: Gauge,
     connections_accepted: Counter,
-    connections_cut: Counters<1>,
-    certificate_end: Family<Labels<0>, Gauge>,
+    connections_dropped: Counters<1>,
+    certificate_not_after: Family<Labels<0>, Gauge>,
     store_commits: Counter,
     store_jobs: Counter,
     resident_memory: Gauge,
 }
 
 impl Metrics {
-    /// Nothing counted yet, by a relay that starts now.
+    /// Returns the metrics of a relay that starts now.
     pub(crate) fn new(now: Timestamp) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -89,23 +88,23 @@ impl Metrics {
             calls: Family::default(),
             deliveries: Family::default(),
             delivery_delay: Histogram::new(DELIVERY_BUCKETS),
-            asked: Asked::default(),
+            sampled: SampledMetrics::default(),
         };
-        metrics.register_counted();
-        metrics.asked.register(&mut metrics.registry, now);
+        metrics.register_counters();
+        metrics.sampled.register(&mut metrics.registry, now);
         metrics
     }
 
-    fn register_counted(&mut self) {
+    fn register_counters(&mut self) {
         let registry = self.registry.sub_registry_with_prefix(PREFIX);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
-        registry.register("build", "The version that runs", Info::new(version));
+        registry.register("build", "Program version", Info::new(version));
         registry.register(
             "requests",
-            "Requests answered, by route and class of status",
+            "Requests by route and status class",
             self.requests.clone(),
         );
-        let help = "Time from a request to its answer, by route";
+        let help = "Duration of requests by route";
         registry.register_with_unit(
             "request_duration",
             help,
@@ -114,22 +113,22 @@ impl Metrics {
         );
         registry.register(
             "envelopes",
-            "Envelopes submitted and taken",
+            "Accepted and duplicate envelopes by outcome",
             self.envelopes.clone(),
         );
         registry.register(
             "envelopes_refused",
-            "Envelopes submitted and refused, by code",
+            "Refused envelopes by error code",
             self.refused.clone(),
         );
         registry.register(
             "webhook_calls",
-            "Calls of webhooks, by what came of them",
+            "Webhook calls by outcome",
             self.calls.clone(),
         );
-        let help = "Envelopes handed to nodes, by what came of it, for each try";
+        let help = "Delivery attempts by outcome";
         registry.register("deliveries", help, self.deliveries.clone());
-        let help = "Time from accepting an envelope to the webhook's word that it is stored";
+        let help = "Time from the acceptance of an envelope to its delivery by webhook";
         registry.register_with_unit(
             "delivery_delay",
             help,
@@ -138,19 +137,24 @@ impl Metrics {
         );
     }
 
-    /// A request was answered. `route` is the pattern that matched, if one did.
-    pub(crate) fn answered(&self, route: Option<&str>, status: StatusCode, took: Duration) {
+    /// Records a request. `route` is the pattern of the matched route, if one matched.
+    pub(crate) fn record_request(
+        &self,
+        route: Option<&str>,
+        status: StatusCode,
+        duration: Duration,
+    ) {
         let route = route_class(route);
         self.requests
             .get_or_create(&[("route", route), ("status", status_class(status))])
             .inc();
         self.request_duration
             .get_or_create(&[("route", route)])
-            .observe(took.as_secs_f64());
+            .observe(duration.as_secs_f64());
     }
 
-    /// Envelopes were submitted, and this is what was answered.
-    pub(crate) fn submitted<'a>(&self, outcomes: impl Iterator<Item = &'a SubmitOutcome>) {
+    /// Records the outcomes of submitted envelopes.
+    pub(crate) fn record_submissions<'a>(&self, outcomes: impl Iterator<Item = &'a SubmitOutcome>) {
         for outcome in outcomes {
             match outcome {
                 SubmitOutcome::Accepted { .. } => self
@@ -168,8 +172,8 @@ impl Metrics {
         }
     }
 
-    /// A webhook was called with envelopes accepted at these times, and what came of it is written down.
-    pub(crate) fn called(
+    /// Records a webhook call with envelopes that were accepted at these times.
+    pub(crate) fn record_call(
         &self,
         now: Timestamp,
         class: Class,
@@ -178,13 +182,13 @@ impl Metrics {
     ) {
         let outcome = class_name(class);
         self.calls.get_or_create(&[("outcome", outcome)]).inc();
-        if class != Class::Answered {
+        if class != Class::Succeeded {
             self.deliveries
                 .get_or_create(&[("outcome", outcome)])
                 .inc_by(sent.len() as u64);
             return;
         }
-        self.handed(results);
+        self.record_results(results);
         let stored = results
             .iter()
             .filter(|result| result.outcome == DeliveryOutcome::Stored);
@@ -197,26 +201,26 @@ impl Metrics {
         }
     }
 
-    /// A node said what became of what it was handed.
-    pub(crate) fn handed(&self, results: &[DeliveryResult]) {
+    /// Records the results that a node returned for a batch.
+    pub(crate) fn record_results(&self, results: &[DeliveryResult]) {
         for result in results {
             let outcome = match result.outcome {
                 DeliveryOutcome::Stored => "stored",
                 DeliveryOutcome::Refused => "refused",
-                DeliveryOutcome::Later { .. } => "later",
+                DeliveryOutcome::Deferred { .. } => "later",
             };
             self.deliveries.get_or_create(&[("outcome", outcome)]).inc();
         }
     }
 }
 
-impl Asked {
+impl SampledMetrics {
     fn register(&self, registry: &mut Registry, now: Timestamp) {
         let started = Gauge::<f64, AtomicU64>::default();
         started.set(Duration::from_millis(now.as_millis()).as_secs_f64());
-        let help = "When the process started, since 1970";
+        let help = "Start time of the process as Unix time";
         registry.register_with_unit("process_start_time", help, Unit::Seconds, started);
-        let help = "Memory that the process holds";
+        let help = "Resident memory of the process";
         registry.register_with_unit(
             "process_resident_memory",
             help,
@@ -228,135 +232,143 @@ impl Asked {
             |name: &str, help: &str, metric: &Gauge| registry.register(name, help, metric.clone());
         plain(
             "queue_items",
-            "Envelopes and events that wait",
+            "Queued envelopes and events",
             &self.queue_items,
         );
-        plain("queues", "Accounts for which something waits", &self.queues);
+        plain("queues", "Non-empty queues", &self.queues);
         plain(
             "queues_failing",
-            "Of these, those whose webhook fails or is off",
+            "Non-empty queues whose webhook is failing or off",
             &self.queues_failing,
         );
         plain("accounts", "Accounts", &self.accounts);
         plain(
             "accounts_suspended",
-            "Accounts that the operator suspended",
+            "Suspended accounts",
             &self.accounts_suspended,
         );
         plain("mailboxes", "Open mailboxes", &self.mailboxes);
         plain(
             "connections",
-            "Connections of nodes that are open",
+            "Open connections to the public listener",
             &self.connections,
         );
         let mut bytes = |name: &str, help: &str, metric: &Gauge| {
             registry.register_with_unit(name, help, Unit::Bytes, metric.clone());
         };
-        bytes("blobs", "Announced sizes of all blobs", &self.blobs);
+        bytes(
+            "blobs",
+            "Total size of all blobs, including unfinished uploads",
+            &self.blobs,
+        );
         bytes("database", "Size of the database", &self.database);
         bytes(
             "storage_free",
-            "Free space where the data folder is",
+            "Free space on the disk of the data folder",
             &self.storage_free,
         );
-        let help = "How long the oldest envelope or event waits";
+        let help = "Age of the oldest queued item";
         registry.register_with_unit(
             "queue_oldest_age",
             help,
             Unit::Seconds,
             self.queue_oldest_age.clone(),
         );
-        let help = "Connections of nodes that got a place";
+        let help = "Accepted connections to the public listener";
         registry.register(
             "connections_accepted",
             help,
             self.connections_accepted.clone(),
         );
-        let help = "Connections of nodes that the relay ended to keep its limits, by why";
-        registry.register("connections_cut", help, self.connections_cut.clone());
-        let help = "When the certificate expires, since 1970; absent when a proxy speaks TLS";
+        let help = "Connections that were refused or closed by reason";
+        registry.register(
+            "connections_dropped",
+            help,
+            self.connections_dropped.clone(),
+        );
+        let help = "Expiry of the certificate as Unix time; absent if a proxy terminates TLS";
         registry.register_with_unit(
             "certificate_not_after",
             help,
             Unit::Seconds,
-            self.certificate_end.clone(),
+            self.certificate_not_after.clone(),
         );
-        let help = "Commits of the database that changed something, one fsync each";
+        let help = "Database commits with changes, one fsync each";
         registry.register("store_commits", help, self.store_commits.clone());
         registry.register(
             "store_jobs",
-            "Changes that shared these commits",
+            "Write jobs in these commits",
             self.store_jobs.clone(),
         );
     }
 
-    fn set_door(&self, counts: &ListenerCounts, certificate_end: Option<Timestamp>) {
+    fn sample_listener(&self, counts: &ListenerCounts, certificate_not_after: Option<Timestamp>) {
         self.connections.set(number(counts.open()));
         self.connections_accepted
             .inner()
             .store(counts.accepted(), Ordering::Relaxed);
-        for (why, cut) in [
-            ("all_places_taken", counts.refused_full()),
-            ("share_of_address", counts.refused_address()),
-            ("rested_longest", counts.pushed_out()),
-            ("tls_handshake", counts.handshakes_failed()),
+        for (reason, count) in [
+            ("limit_reached", counts.refused_at_limit()),
+            ("address_limit", counts.refused_at_address_limit()),
+            ("idle_evicted", counts.idle_evicted()),
+            ("tls_handshake_failed", counts.handshakes_failed()),
         ] {
-            self.connections_cut
-                .get_or_create(&[("why", why)])
+            self.connections_dropped
+                .get_or_create(&[("reason", reason)])
                 .inner()
-                .store(cut, Ordering::Relaxed);
+                .store(count, Ordering::Relaxed);
         }
-        if let Some(end) = certificate_end {
-            self.certificate_end
+        if let Some(end) = certificate_not_after {
+            self.certificate_not_after
                 .get_or_create(&[])
                 .set(number(end.as_millis() / 1_000));
         }
     }
 
-    fn set(&self, now: Timestamp, census: &Census) {
-        self.queue_items.set(number(census.queued));
-        let oldest_age = census.oldest_at.map_or(Duration::ZERO, |at| now.since(at));
+    fn sample_totals(&self, now: Timestamp, totals: &Totals) {
+        self.queue_items.set(number(totals.queued));
+        let oldest_age = totals.oldest_at.map_or(Duration::ZERO, |at| now.since(at));
         self.queue_oldest_age.set(oldest_age.as_secs_f64());
-        self.queues.set(number(census.queues));
-        self.queues_failing.set(number(census.failing));
-        self.accounts.set(number(census.accounts));
-        self.accounts_suspended.set(number(census.suspended));
-        self.mailboxes.set(number(census.mailboxes));
-        self.blobs.set(number(census.blob_bytes));
-        self.database.set(number(census.database_bytes));
+        self.queues.set(number(totals.queues));
+        self.queues_failing.set(number(totals.failing));
+        self.accounts.set(number(totals.accounts));
+        self.accounts_suspended.set(number(totals.suspended));
+        self.mailboxes.set(number(totals.mailboxes));
+        self.blobs.set(number(totals.blob_bytes));
+        self.database.set(number(totals.database_bytes));
     }
 }
 
-/// Everything, as it is now.
-///
-/// # Errors
-/// [`StoreError`] when the database cannot be asked.
-pub(crate) async fn scrape(relay: &Relay) -> Result<String, StoreError> {
-    let Metrics {
-        registry, asked, ..
-    } = &relay.metrics;
-    asked.set(relay.now(), &relay.store.census().await?);
-    let stats = relay.store.stats();
-    asked
-        .store_commits
-        .inner()
-        .store(stats.commits, Ordering::Relaxed);
-    asked
-        .store_jobs
-        .inner()
-        .store(stats.jobs, Ordering::Relaxed);
-    asked.set_door(&relay.connections, relay.certificate_end());
-    asked
-        .storage_free
-        .set(number(relay.storage.seen().free_bytes));
-    asked
-        .resident_memory
-        .set(number(resident_bytes().unwrap_or_default()));
-    let mut text = String::new();
-    encode(&mut text, registry).map_err(|error| StoreError::Failed {
-        reason: error.to_string(),
-    })?;
-    Ok(text)
+/// Values that are sampled at a scrape.
+pub(crate) struct Sample<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) totals: Totals,
+    pub(crate) store: sealpost_sqlite::Stats,
+    pub(crate) connections: &'a ListenerCounts,
+    /// Absent if a proxy terminates TLS.
+    pub(crate) certificate_not_after: Option<Timestamp>,
+    /// Free space of the disk.
+    pub(crate) free_bytes: u64,
+}
+
+impl Metrics {
+    /// Renders all metrics with the sampled values.
+    pub(crate) fn render(&self, sample: &Sample<'_>) -> Result<String, fmt::Error> {
+        let sampled = &self.sampled;
+        sampled.sample_totals(sample.now, &sample.totals);
+        let commits = sampled.store_commits.inner();
+        commits.store(sample.store.commits, Ordering::Relaxed);
+        let jobs = sampled.store_jobs.inner();
+        jobs.store(sample.store.jobs, Ordering::Relaxed);
+        sampled.sample_listener(sample.connections, sample.certificate_not_after);
+        sampled.storage_free.set(number(sample.free_bytes));
+        sampled
+            .resident_memory
+            .set(number(resident_bytes().unwrap_or_default()));
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
 }
 
 fn number(count: u64) -> i64 {
@@ -376,7 +388,7 @@ fn resident_bytes() -> Option<u64> {
         .map(|kibibytes| kibibytes * 1024)
 }
 
-/// Of a route only its resource.
+/// Returns the resource of a route.
 fn route_class(route: Option<&str>) -> &'static str {
     const RESOURCES: [&str; 7] = [
         "accounts",
@@ -413,11 +425,11 @@ fn status_class(status: StatusCode) -> &'static str {
 
 const fn class_name(class: Class) -> &'static str {
     match class {
-        Class::Answered => "answered",
+        Class::Succeeded => "succeeded",
         Class::Unreachable => "unreachable",
-        Class::Broke => "broke",
-        Class::AskedToWait(_) => "asked_to_wait",
-        Class::Refused => "refused_call",
+        Class::EndpointError => "endpoint_error",
+        Class::RetryAfter(_) => "retry_after",
+        Class::Refused => "refused",
         Class::Gone => "gone",
     }
 }
@@ -427,7 +439,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_few_whatever_is_asked() {
+    fn labels_are_bounded() {
         assert_eq!(route_class(Some("/v1/envelopes/{id}")), "envelopes");
         assert_eq!(route_class(Some("/v1/at/{host}/{*rest}")), "other");
         assert_eq!(
@@ -437,31 +449,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_stands_in_the_text() {
+    fn recorded_events_are_rendered() {
         let metrics = Metrics::new(Timestamp::from_millis(1_500));
         let at = |millis| Timestamp::from_millis(millis);
         let stored = DeliveryResult {
             id: DeliveryId(1),
             outcome: DeliveryOutcome::Stored,
         };
-        metrics.called(
+        metrics.record_call(
             at(3_000),
-            Class::Answered,
+            Class::Succeeded,
             &[stored],
             &[(DeliveryId(1), at(1_000))],
         );
-        metrics.called(
+        metrics.record_call(
             at(3_000),
             Class::Unreachable,
             &[],
             &[(DeliveryId(2), at(1_000)), (DeliveryId(3), at(1_000))],
         );
-        metrics.answered(
+        metrics.record_request(
             Some("/v1/blobs"),
             StatusCode::CREATED,
             Duration::from_millis(3),
         );
-        metrics.asked.set_door(&ListenerCounts::default(), None);
+        metrics
+            .sampled
+            .sample_listener(&ListenerCounts::default(), None);
         let mut before = String::new();
         encode(&mut before, &metrics.registry).unwrap();
         assert!(
@@ -471,8 +485,8 @@ mod tests {
             "{before}"
         );
         metrics
-            .asked
-            .set_door(&ListenerCounts::default(), Some(at(1_900_000_000_999)));
+            .sampled
+            .sample_listener(&ListenerCounts::default(), Some(at(1_900_000_000_999)));
         let mut text = String::new();
         encode(&mut text, &metrics.registry).unwrap();
         for line in [
@@ -484,7 +498,7 @@ mod tests {
             "sealpost_relay_requests_total{route=\"blobs\",status=\"2xx\"} 1",
             "process_start_time_seconds 1.5",
             "sealpost_relay_connections 0",
-            "sealpost_relay_connections_cut_total{why=\"share_of_address\"} 0",
+            "sealpost_relay_connections_dropped_total{reason=\"address_limit\"} 0",
             "sealpost_relay_certificate_not_after_seconds{} 1900000000",
             "# TYPE sealpost_relay_queue_oldest_age_seconds gauge",
             "# EOF",

@@ -1,4 +1,5 @@
-//! Reload of the configuration while the relay runs: settings that can change take effect, others are reported.
+//! Reload of the configuration while the relay runs: settings that can change take effect, others
+//! are reported.
 
 use crate::{
     config::{Config, Overrides},
@@ -51,7 +52,7 @@ impl Reloader {
     fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
         let new = self.overrides.load()?;
         let settings = Settings::new(&new.config)?;
-        self.logs.refilter(&new.config.log.filter)?;
+        self.logs.set_filter(&new.config.log.filter)?;
         self.settings.replace(settings);
         let changed = self.loaded.changed_keys(&new).map(str::to_owned);
         Ok(changed.filter(|key| !is_reloadable(key)).collect())
@@ -109,7 +110,7 @@ mod tests {
         )
         .await
         .unwrap();
-                let logs = logs::init(LogFormat::Human, "off").unwrap();
+        let logs = logs::init(LogFormat::Human, "off").unwrap();
         let mut reloader = Reloader {
             overrides: *overrides,
             loaded,

@@ -1,108 +1,105 @@
-//! Starting a relay, and its end.
+//! Start and shutdown of a relay. This module assembles its parts and gives each task and each API
+//! the ones it needs.
 
 use crate::{
-    admin::{self, AdminError, AdminListen, AdminListener},
+    accounts::Accounts,
+    activity::Activity,
+    admin::{self, AdminError, AdminListener, AdminParts},
     blobs::{BlobError, Blobs},
-    cache::AccountCache,
-    config::Config,
-    delivery,
-    door::{self, Certificates, DoorError},
+    config::{AdminListen, Config},
+    data_layout::{BLOBS_FOLDER, DATABASE_FILE, SECRET_FILE},
+    delivery::{self, DeliveryContext, challenge::WebhookTester, webhook::WebhookClient},
     health::Health,
-    http,
-    metrics::Metrics,
-    relay::{Memory, Pulses, Relay},
-    rules::Rules,
+    http::{self, ApiParts},
+    listener::{Certificates, ListenerError, create_listener},
+    memory::{DeliveryMemory, RequestMemory, TransferSlots},
+    notifier::Notifier,
+    settings::{LiveSettings, Settings},
     storage::Storage,
     store::{Store, StoreError},
-    sweeper,
-    throughput::Minutes,
-    wakes::Wakes,
+    sweeper::Sweeper,
 };
-use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use sealpost_egress::CallError;
-use sealpost_proto::{Origin, limits::ACCOUNT_CACHE_ENTRIES_MAX, origin::OriginError};
+use sealpost_proto::{Origin, Timestamp, origin::ParseOriginError};
 use sealpost_service::{
-    DataFolder, FolderError, SecretError, SharedClock, Shutdown,
+    Clock as _, DataFolder, FolderError, SecretError, SharedClock, Shutdown,
     http::{Endpoint, Listener, ListenerCounts, ListenerLimits, serve},
     random_array,
+    supervisor::Heartbeat,
 };
 use sealpost_signatures::RelaySecret;
 use sealpost_sqlite::OpenError;
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// The database in the data folder.
-pub(crate) const DATABASE: &str = "relay.db";
-/// The folder of blobs in it.
-pub(crate) const BLOBS: &str = "blobs";
-/// What session keys are made from.
-pub(crate) const SECRET: &str = "relay.secret";
-
-/// Why a relay did not start.
+/// The relay could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its data folder.
+    /// The data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// Its secret.
+    /// The secret cannot be read or written.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The secret is there and is none.
-    #[error("the file {SECRET} in the data folder is damaged: restore it from a backup")]
+    /// The secret has the wrong length.
+    #[error("the file {SECRET_FILE} in the data folder is damaged: restore it from a backup")]
     SecretDamaged,
-    /// Its database.
+    /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
-    /// Its first commit.
+    /// The first commit failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its folder of blobs.
+    /// The folder of blobs cannot be used.
     #[error(transparent)]
     Blobs(#[from] BlobError),
-    /// The reserve on its disk.
+    /// The reserve's file cannot be opened.
     #[error("the file for the reserve cannot be opened in the data folder: {0}")]
     Reserve(#[source] io::Error),
-    /// Its client for webhooks.
+    /// The HTTP client for webhooks cannot be created.
     #[error("webhooks cannot be called: {0}")]
     Client(#[from] CallError),
-    /// The address.
+    /// The relay cannot listen on its address.
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
-        /// As it was given.
+        /// Configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The operator's API.
+    /// The admin API cannot start.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// What lets people in.
+    /// The listener or its certificate is misconfigured.
     #[error(transparent)]
-    Door(#[from] DoorError),
-    /// Nodes could not sign for it.
+    Listener(#[from] ListenerError),
+    /// The public URL is missing, so that nodes could not sign requests.
     #[error(
         "the relay listens on {address} and does not know its public address: set --public-url https://…"
     )]
     NoPublicUrl {
-        /// Where it listens.
+        /// Address of the listener.
         address: SocketAddr,
     },
-    /// The public address is none.
+    /// The address of the listener is not a valid origin.
     #[error(transparent)]
-    Origin(#[from] OriginError),
+    Origin(#[from] ParseOriginError),
 }
 
-/// A relay that runs.
+/// Running relay.
 pub struct Running {
-    /// Where it listens.
+    /// Address of the listener.
     pub address: SocketAddr,
-    /// Where the operator's API listens, unless it is off.
+    /// Address of the admin API, unless it is disabled.
     pub admin: Option<AdminListen>,
-    /// Where nodes find it.
+    /// Public origin of the relay.
     pub origin: Origin,
-    relay: Arc<Relay>,
-    ended: JoinHandle<()>,
+    connections: Arc<ListenerCounts>,
+    certificates: Option<Certificates>,
+    settings: LiveSettings,
+    liveness: Liveness,
+    task: JoinHandle<()>,
 }
 
 impl fmt::Debug for Running {
@@ -115,10 +112,10 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    /// Where it listens, as a URL.
+    /// Returns the address of the listener as a URL.
     #[must_use]
     pub fn address_url(&self) -> String {
-        let scheme = if self.relay.certificates.is_some() {
+        let scheme = if self.certificates.is_some() {
             "https"
         } else {
             "http"
@@ -126,28 +123,151 @@ impl Running {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Who has been connected.
+    /// Returns the connection counts of the listener.
     #[must_use]
     pub fn connections(&self) -> &ListenerCounts {
-        &self.relay.connections
+        &self.connections
     }
 
-    /// The relay itself.
-    pub(crate) fn relay(&self) -> Arc<Relay> {
-        Arc::clone(&self.relay)
+    pub(crate) fn settings(&self) -> LiveSettings {
+        self.settings.clone()
     }
 
-    /// Returns when the relay has ended in good order after its shutdown.
+    pub(crate) fn certificates(&self) -> Option<Certificates> {
+        self.certificates.clone()
+    }
+
+    pub(crate) fn liveness(&self) -> Liveness {
+        self.liveness.clone()
+    }
+
+    /// Returns after the graceful shutdown of the relay.
     pub async fn ended(self) {
-        if let Err(error) = self.ended.await {
-            tracing::error!(%error, "the relay ended badly");
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the relay failed");
         }
     }
 }
 
-/// A relay that has everything it needs, and does nothing yet.
+/// Heartbeats of the tasks that must never hang.
+#[derive(Clone)]
+pub(crate) struct Liveness {
+    /// Beats with each commit of the sweeper.
+    store: Arc<Heartbeat>,
+    scheduler: Arc<Heartbeat>,
+    shutdown: Shutdown,
+}
+
+impl Liveness {
+    /// Returns whether the store committed and the scheduler ran within this time, or the relay is
+    /// shutting down.
+    #[must_use]
+    pub(crate) fn is_alive(&self, patience: Duration) -> bool {
+        self.shutdown.is_triggered()
+            || (self.store.elapsed() < patience && self.scheduler.elapsed() < patience)
+    }
+}
+
+/// Parts of a relay. Each task and each API receives only the ones it needs.
+pub(crate) struct Parts {
+    pub(crate) origin: Origin,
+    secret: RelaySecret,
+    folder: PathBuf,
+    store: Store,
+    accounts: Accounts,
+    blobs: Blobs,
+    notifier: Arc<Notifier>,
+    health: Arc<Health>,
+    storage: Arc<Storage>,
+    settings: LiveSettings,
+    webhooks: WebhookClient,
+    request_memory: RequestMemory,
+    delivery_memory: DeliveryMemory,
+    transfer_slots: TransferSlots,
+    activity: Activity,
+    liveness: Liveness,
+    connections: Arc<ListenerCounts>,
+    certificates: Option<Certificates>,
+    clock: SharedClock,
+    started_at: Timestamp,
+    shutdown: Shutdown,
+}
+
+impl Parts {
+    pub(crate) fn delivery(&self) -> DeliveryContext {
+        DeliveryContext {
+            store: self.store.clone(),
+            accounts: self.accounts.clone(),
+            webhooks: self.webhooks.clone(),
+            memory: self.delivery_memory.clone(),
+            notifier: Arc::clone(&self.notifier),
+            activity: self.activity.clone(),
+            clock: Arc::clone(&self.clock),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    pub(crate) fn sweeper(&self) -> Sweeper {
+        Sweeper {
+            store: self.store.clone(),
+            blobs: self.blobs.clone(),
+            notifier: Arc::clone(&self.notifier),
+            health: Arc::clone(&self.health),
+            heartbeat: Arc::clone(&self.liveness.store),
+            settings: self.settings.clone(),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    pub(crate) fn api(&self) -> ApiParts {
+        ApiParts {
+            origin: self.origin.clone(),
+            secret: self.secret.clone(),
+            store: self.store.clone(),
+            accounts: self.accounts.clone(),
+            blobs: self.blobs.clone(),
+            notifier: Arc::clone(&self.notifier),
+            health: Arc::clone(&self.health),
+            storage: Arc::clone(&self.storage),
+            settings: self.settings.clone(),
+            webhook_tester: WebhookTester {
+                store: self.store.clone(),
+                accounts: self.accounts.clone(),
+                webhooks: self.webhooks.clone(),
+                notifier: Arc::clone(&self.notifier),
+                clock: Arc::clone(&self.clock),
+            },
+            request_memory: self.request_memory.clone(),
+            delivery_memory: self.delivery_memory.clone(),
+            transfer_slots: self.transfer_slots.clone(),
+            activity: self.activity.clone(),
+            clock: Arc::clone(&self.clock),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    pub(crate) fn admin(&self) -> AdminParts {
+        AdminParts {
+            origin: self.origin.clone(),
+            folder: self.folder.clone(),
+            store: self.store.clone(),
+            accounts: self.accounts.clone(),
+            notifier: Arc::clone(&self.notifier),
+            health: Arc::clone(&self.health),
+            storage: Arc::clone(&self.storage),
+            settings: self.settings.clone(),
+            activity: self.activity.clone(),
+            connections: Arc::clone(&self.connections),
+            certificates: self.certificates.clone(),
+            clock: Arc::clone(&self.clock),
+            started_at: self.started_at,
+        }
+    }
+}
+
+/// Relay with open sockets whose tasks have not started.
 pub(crate) struct Opened {
-    pub(crate) relay: Arc<Relay>,
+    pub(crate) parts: Parts,
     admin: Option<AdminListener>,
     listener: Listener,
     socket: TcpListener,
@@ -158,113 +278,113 @@ pub(crate) struct Opened {
 /// Starts a relay: opens its data folder, listens, and serves until the shutdown.
 ///
 /// # Errors
-/// [`StartError`], in words for the operator.
+/// [`StartError`], with a message for the operator.
 pub fn start(
     config: Config,
     clock: SharedClock,
     shutdown: Shutdown,
 ) -> BoxFuture<'static, Result<Running, StartError>> {
-    // Boxed, so that the relay is compiled here once and not again in every program that starts one.
-    Box::pin(begin(config, clock, shutdown))
+    // Boxed, so that the relay is compiled once here and not again in every program that starts
+    // one.
+    Box::pin(start_unboxed(config, clock, shutdown))
 }
 
-async fn begin(
+async fn start_unboxed(
     config: Config,
     clock: SharedClock,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let Opened {
-        relay,
-        admin,
-        listener,
-        socket,
-        address,
-        folder,
-    } = open(config, clock, shutdown).await?;
-    relay.store.restarted(relay.now()).await?;
-    sweeper::sweep(&relay).await?;
-    sweeper::clear(&relay).await?;
-    let (origin, place) = (
-        relay.origin.clone(),
-        admin.as_ref().map(|admin| admin.place.clone()),
-    );
-    tracing::info!(%address, %origin, admin = place.as_ref().map(tracing::field::display), "the relay listens");
-    if let Some(certificates) = relay.certificates.clone() {
-        tokio::spawn(certificates.tend(Arc::clone(&relay.clock), relay.shutdown.clone()));
+    let opened = open(config, clock, shutdown).await?;
+    let Parts {
+        store,
+        clock,
+        origin,
+        certificates,
+        ..
+    } = &opened.parts;
+    store.recover_leases(clock.now()).await?;
+    let sweeper = opened.parts.sweeper();
+    sweeper.sweep().await?;
+    sweeper.delete_unfinished_parts().await?;
+    let (address, origin) = (opened.address, origin.clone());
+    let admin = opened.admin.as_ref().map(|admin| admin.address.clone());
+    tracing::info!(%address, %origin, admin = admin.as_ref().map(tracing::field::display), "the relay is listening");
+    if let Some(certificates) = certificates.clone() {
+        let (clock, shutdown) = (Arc::clone(clock), opened.parts.shutdown.clone());
+        tokio::spawn(certificates.maintain(clock, shutdown));
     }
-    let ended = tokio::spawn(work(
-        Arc::clone(&relay),
-        listener,
-        socket.into(),
-        admin,
-        folder,
-    ));
     Ok(Running {
         address,
-        admin: place,
+        admin,
         origin,
-        relay,
-        ended,
+        connections: Arc::clone(&opened.parts.connections),
+        certificates: certificates.clone(),
+        settings: opened.parts.settings.clone(),
+        liveness: opened.parts.liveness.clone(),
+        task: tokio::spawn(run(opened)),
     })
 }
 
 /// Opens the data folder and the sockets.
-///
-/// # Errors
-/// [`StartError`], in words for the operator.
 pub(crate) async fn open(
     config: Config,
     clock: SharedClock,
     shutdown: Shutdown,
 ) -> Result<Opened, StartError> {
     let folder = DataFolder::open(&config.data)?;
-    let secret = relay_secret(&folder)?;
+    let secret = load_secret(&folder)?;
     let health = Arc::new(Health::default());
-    let storage = Storage::open(
-        &folder,
-        BLOBS,
-        config.storage.reserve(),
-        Arc::clone(&health),
-    )
-    .map_err(StartError::Reserve)?;
+    let reserve = config.storage.reserve();
+    let storage = Storage::open(&folder, BLOBS_FOLDER, reserve, Arc::clone(&health))
+        .map_err(StartError::Reserve)?;
     let storage = Arc::new(storage);
-    let wakes = Arc::<Wakes>::default();
-    let store = Store::open(&folder.join(DATABASE), Arc::clone(&health))?
+    let notifier = Arc::<Notifier>::default();
+    let store = Store::open(&folder.join(DATABASE_FILE), Arc::clone(&health))?
         .with_reserve(Arc::clone(&storage))
-        .with_wakes(Arc::clone(&wakes));
-    let blobs = Blobs::open(&folder.join(BLOBS))?;
-    let rules = Rules::new(&config)?;
+        .with_notifier(Arc::clone(&notifier));
+    let blobs = Blobs::open(&folder.join(BLOBS_FOLDER))?;
+    let settings = LiveSettings::new(Settings::new(&config)?);
     let certificates = Certificates::open(&config, &folder)?;
-    let listener = door::listener(&config.listener, certificates.as_ref())?;
+    let listener = create_listener(&config.listener, certificates.as_ref())?;
     let socket = listen(config.listen).await?;
     let address = socket.local_addr().map_err(|source| StartError::Listen {
         address: config.listen,
         source,
     })?;
     let admin = AdminListener::open(&config.admin.listen, &folder).await?;
-    let relay = Arc::new(Relay {
+    let accounts = Accounts::new(store.clone(), Arc::clone(&notifier), Arc::clone(&clock));
+    let parts = Parts {
         origin: origin(config.public_url, address)?,
-        rules: ArcSwap::from_pointee(rules),
+        secret,
+        folder: folder.path().to_owned(),
+        accounts,
         store,
         blobs,
-        secret,
-        cache: Arc::new(AccountCache::new(ACCOUNT_CACHE_ENTRIES_MAX)),
-        wakes,
+        notifier,
         health,
         storage,
-        memory: Memory::default(),
-        metrics: Metrics::new(clock.now()),
-        pulses: Pulses::default(),
-        throughput: Minutes::default(),
-        started_at: clock.now(),
-        folder: folder.path().to_owned(),
-        clock,
+        webhooks: WebhookClient {
+            settings: settings.clone(),
+            clock: Arc::clone(&clock),
+        },
+        settings,
+        request_memory: RequestMemory::default(),
+        delivery_memory: DeliveryMemory::default(),
+        transfer_slots: TransferSlots::default(),
+        activity: Activity::new(clock.now()),
+        liveness: Liveness {
+            store: Arc::default(),
+            scheduler: Arc::default(),
+            shutdown: shutdown.clone(),
+        },
         connections: listener.counts(),
         certificates,
+        started_at: clock.now(),
+        clock,
         shutdown,
-    });
+    };
     Ok(Opened {
-        relay,
+        parts,
         admin,
         listener,
         socket,
@@ -273,48 +393,59 @@ pub(crate) async fn open(
     })
 }
 
-/// Everything at once, and the end in order: no new requests, calls finished or given back, the database closed.
-async fn work(
-    relay: Arc<Relay>,
-    listener: Listener,
-    endpoint: Endpoint,
-    admin: Option<AdminListener>,
-    folder: DataFolder,
-) {
-    let router = http::router(Arc::clone(&relay));
-    let calls = tokio::spawn(delivery::run(Arc::clone(&relay)));
-    let sweeps = tokio::spawn(sweeper::run(Arc::clone(&relay)));
-    let requests = listener.serve(endpoint, router, relay.shutdown.clone());
-    let operator = serve_operator(&relay, admin);
+/// Runs all tasks until the shutdown. The order of the shutdown is: no new requests, calls finished
+/// or their leases returned, database closed.
+async fn run(opened: Opened) {
+    let Opened {
+        parts,
+        admin,
+        listener,
+        socket,
+        folder,
+        ..
+    } = opened;
+    let Parts {
+        store,
+        health,
+        storage,
+        liveness,
+        shutdown,
+        ..
+    } = &parts;
+    let router = http::router(parts.api());
+    let scheduler = Arc::clone(&liveness.scheduler);
+    let deliveries = tokio::spawn(delivery::run(Arc::new(parts.delivery()), scheduler));
+    let sweeps = tokio::spawn(parts.sweeper().run(shutdown.clone()));
+    let requests = listener.serve(Endpoint::from(socket), router, shutdown.clone());
+    let admin = serve_admin(parts.admin(), admin, shutdown.clone());
     let stopping = async {
-        relay.shutdown.triggered().await;
-        relay.health.stop();
+        shutdown.triggered().await;
+        health.stop();
     };
-    let watch = relay.storage.watch(&relay.shutdown);
-    let ((), (), calls, sweeps, (), ()) =
-        tokio::join!(requests, operator, calls, sweeps, stopping, watch);
-    for error in [calls.err(), sweeps.err()].into_iter().flatten() {
-        tracing::error!(%error, "a task ended badly");
+    let ((), (), deliveries, sweeps, (), ()) = tokio::join!(
+        requests,
+        admin,
+        deliveries,
+        sweeps,
+        stopping,
+        storage.monitor(shutdown)
+    );
+    for error in [deliveries.err(), sweeps.err()].into_iter().flatten() {
+        tracing::error!(%error, "a task failed");
     }
-    relay.store.close().await;
+    store.close().await;
     drop(folder);
-    let sealpost_sqlite::Stats { commits, jobs } = relay.store.stats();
-    tracing::info!(commits, jobs, "the relay has ended");
+    let sealpost_sqlite::Stats { commits, jobs } = store.stats();
+    tracing::info!(commits, jobs, "the relay has shut down");
 }
 
-async fn serve_operator(relay: &Arc<Relay>, admin: Option<AdminListener>) {
+async fn serve_admin(parts: AdminParts, listener: Option<AdminListener>, shutdown: Shutdown) {
     if let Some(AdminListener {
         endpoint, guard, ..
-    }) = admin
+    }) = listener
     {
-        let router = admin::router(Arc::clone(relay), guard);
-        serve(
-            endpoint,
-            router,
-            ListenerLimits::default(),
-            relay.shutdown.clone(),
-        )
-        .await;
+        let router = admin::router(parts, guard);
+        serve(endpoint, router, ListenerLimits::default(), shutdown).await;
     }
 }
 
@@ -332,15 +463,15 @@ fn origin(configured: Option<Origin>, address: SocketAddr) -> Result<Origin, Sta
     }
 }
 
-fn relay_secret(folder: &DataFolder) -> Result<RelaySecret, StartError> {
-    if let Some(bytes) = folder.read_secret(SECRET)? {
+fn load_secret(folder: &DataFolder) -> Result<RelaySecret, StartError> {
+    if let Some(bytes) = folder.read_secret(SECRET_FILE)? {
         let bytes = bytes
             .as_slice()
             .try_into()
             .map_err(|_| StartError::SecretDamaged)?;
         return Ok(RelaySecret::from_bytes(bytes));
     }
-    let fresh = random_array();
-    folder.write_secret(SECRET, &fresh)?;
-    Ok(RelaySecret::from_bytes(fresh))
+    let generated = random_array();
+    folder.write_secret(SECRET_FILE, &generated)?;
+    Ok(RelaySecret::from_bytes(generated))
 }

@@ -1,148 +1,153 @@
-//! Ends what time ends, every few seconds, and by that shows whether the store commits.
+//! Periodic sweeps, which end everything that expires and show whether the store commits.
 
 use crate::{
-    relay::Relay,
-    store::{StoreError, Swept},
+    blobs::Blobs,
+    health::Health,
+    notifier::Notifier,
+    settings::LiveSettings,
+    store::{Store, StoreError, Swept},
 };
 use sealpost_proto::{BlobId, limits::SWEEP_INTERVAL};
+use sealpost_service::{Clock as _, SharedClock, Shutdown, supervisor::Heartbeat};
 use std::sync::Arc;
 
-/// Sweeps until the relay's shutdown.
-pub(crate) async fn run(relay: Arc<Relay>) {
-    while !relay.shutdown.is_triggered() {
-        match sweep(&relay).await {
-            Ok(true) => {}
-            Ok(false) => pause(&relay).await,
-            Err(error) => {
-                // A restart would make no room: a full disk is no reason to ask the supervisor for one.
-                if error == StoreError::DiskFull {
-                    relay.pulses.store.beat();
-                }
-                tracing::warn!(%error, "a sweep failed");
-                pause(&relay).await;
-            }
-        }
-    }
+/// Task that sweeps the store and the folder of blobs.
+pub(crate) struct Sweeper {
+    pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) health: Arc<Health>,
+    /// Heartbeat of the store.
+    pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) settings: LiveSettings,
+    pub(crate) clock: SharedClock,
 }
 
-/// One sweep; says whether another one would find more at once.
-///
-/// # Errors
-/// [`StoreError`].
-pub(crate) async fn sweep(relay: &Relay) -> Result<bool, StoreError> {
-    let Swept {
-        woken,
-        more,
-        doomed,
-    } = relay.store.sweep(relay.now()).await?;
-    relay.health.store_works();
-    relay.pulses.store.beat();
-    relay.wakes.wake(&woken);
-    if doomed.is_empty() {
-        return Ok(more);
-    }
-    let deleted = delete(relay, doomed).await;
-    if deleted.is_empty() {
-        // A disk that does not delete now will not do so at once again.
-        return Ok(false);
-    }
-    relay.store.forget_doomed(deleted).await?;
-    Ok(more)
-}
-
-/// Takes away what a killed process had of parts that were on their way. A relay does so before it lets anybody in.
-///
-/// # Errors
-/// [`StoreError`].
-pub(crate) async fn clear(relay: &Relay) -> Result<(), StoreError> {
-    let (mut after, mut cleared) = (None, 0);
-    loop {
-        let page = relay.store.unfinished_blobs(after).await?;
-        for unfinished in &page {
-            match relay.blobs.clear(unfinished.blob).await {
-                Ok(some) => cleared += some,
+impl Sweeper {
+    /// Sweeps until the shutdown.
+    pub(crate) async fn run(self, shutdown: Shutdown) {
+        while !shutdown.is_triggered() {
+            match self.sweep().await {
+                Ok(true) => continue,
+                Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "what is left of a part that never came was not taken away")
+                    // A restart would not free any space, so a full disk must not trigger the
+                    // supervisor's watchdog.
+                    if error == StoreError::DiskFull {
+                        self.heartbeat.beat();
+                    }
+                    tracing::warn!(%error, "a sweep failed");
+                }
+            }
+            self.settings.load().meters.remove_idle();
+            tokio::select! {
+                () = self.notifier.sweeper.notified() => {}
+                () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+                () = shutdown.triggered() => {}
+            }
+        }
+    }
+
+    /// Sweeps once. Returns whether another sweep would find more at once.
+    pub(crate) async fn sweep(&self) -> Result<bool, StoreError> {
+        let Swept {
+            woken,
+            has_more,
+            blob_deletions,
+        } = self.store.sweep(self.clock.now()).await?;
+        self.health.store_committed();
+        self.heartbeat.beat();
+        self.notifier.notify_accounts(&woken);
+        if blob_deletions.is_empty() {
+            return Ok(has_more);
+        }
+        let deleted = self.delete_blobs(blob_deletions).await;
+        if deleted.is_empty() {
+            // A disk that cannot delete now would fail again at once.
+            return Ok(false);
+        }
+        self.store.record_blob_deletions(deleted).await?;
+        Ok(has_more)
+    }
+
+    /// Deletes the unfinished parts that a killed process left. Runs before the relay accepts
+    /// requests.
+    pub(crate) async fn delete_unfinished_parts(&self) -> Result<(), StoreError> {
+        let (mut after, mut deleted) = (None, 0);
+        loop {
+            let page = self.store.incomplete_blobs(after).await?;
+            for incomplete in &page {
+                match self.blobs.delete_unfinished(incomplete.blob).await {
+                    Ok(count) => deleted += count,
+                    Err(error) => {
+                        tracing::warn!(%error, "the unfinished parts of a blob were not deleted");
+                    }
+                }
+            }
+            after = page.last().copied();
+            if after.is_none() {
+                break;
+            }
+        }
+        if deleted > 0 {
+            tracing::info!(deleted, "unfinished parts were deleted");
+        }
+        Ok(())
+    }
+
+    async fn delete_blobs(&self, blobs: Vec<BlobId>) -> Vec<BlobId> {
+        let Some(_lock) = self.blobs.try_lock_exclusive() else {
+            tracing::debug!("a backup is running: blobs are deleted later");
+            return Vec::new();
+        };
+        let mut deleted = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            match self.blobs.delete(blob).await {
+                Ok(()) => deleted.push(blob),
+                Err(error) => {
+                    tracing::warn!(%error, "the parts of a blob were not deleted; the next sweep retries");
                 }
             }
         }
-        after = page.last().copied();
-        if after.is_none() {
-            break;
-        }
-    }
-    if cleared > 0 {
-        tracing::info!(cleared, "what was left of parts that never came is gone");
-    }
-    Ok(())
-}
-
-async fn delete(relay: &Relay, doomed: Vec<BlobId>) -> Vec<BlobId> {
-    let Some(_held) = relay.blobs.may_delete() else {
-        tracing::debug!("a backup is being made: blobs are deleted later");
-        return Vec::new();
-    };
-    let mut deleted = Vec::with_capacity(doomed.len());
-    for blob in doomed {
-        match relay.blobs.delete(blob).await {
-            Ok(()) => deleted.push(blob),
-            Err(error) => {
-                tracing::warn!(%error, "the parts of a blob were not deleted; it is tried again")
-            }
-        }
-    }
-    deleted
-}
-
-async fn pause(relay: &Relay) {
-    relay.rules().meters.forget();
-    tokio::select! {
-        () = relay.wakes.sweeps.notified() => {}
-        () = tokio::time::sleep(SWEEP_INTERVAL) => {}
-        () = relay.shutdown.triggered() => {}
+        deleted
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        blobs::{Blobs, PartName},
-        config::Config,
-        serve::{BLOBS, start},
-    };
+    use crate::{blobs::PartName, config::Config, data_layout::BLOBS_FOLDER, serve::open};
     use bytes::Bytes;
-    use sealpost_service::{Shutdown, SystemClock};
+    use sealpost_service::SystemClock;
 
     #[tokio::test]
-    async fn nothing_is_deleted_while_a_backup_holds_it() {
+    async fn blobs_are_not_deleted_during_a_backup() {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config {
+        let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
             data: folder.path().to_owned(),
             ..Config::default()
         };
-        let running = start(config, Arc::new(SystemClock), Shutdown::new())
+        config.admin.listen = "off".parse().unwrap();
+        let opened = open(config, Arc::new(SystemClock), Shutdown::new())
             .await
             .unwrap();
-        let relay = running.relay();
+        let sweeper = opened.parts.sweeper();
         let name = PartName {
             blob: BlobId::from_bytes([1; 16]),
             number: 0,
             digest: [2; 32],
         };
-        relay
+        sweeper
             .blobs
             .write(&name, Bytes::from_static(b"hello"))
             .await
             .unwrap();
-        let held = Blobs::hold(&folder.path().join(BLOBS)).unwrap();
-        assert_eq!(delete(&relay, vec![name.blob]).await, []);
-        assert_eq!(relay.blobs.read(&name, 0..5).await.unwrap(), "hello");
-        drop(held);
-        assert_eq!(delete(&relay, vec![name.blob]).await, [name.blob]);
-        assert!(relay.blobs.read(&name, 0..5).await.is_err());
-        relay.shutdown.trigger();
-        running.ended().await;
+        let lock = Blobs::lock_shared(&folder.path().join(BLOBS_FOLDER)).unwrap();
+        assert_eq!(sweeper.delete_blobs(vec![name.blob]).await, []);
+        assert_eq!(sweeper.blobs.read(&name, 0..5).await.unwrap(), "hello");
+        drop(lock);
+        assert_eq!(sweeper.delete_blobs(vec![name.blob]).await, [name.blob]);
+        assert!(sweeper.blobs.read(&name, 0..5).await.is_err());
     }
 }

@@ -7,13 +7,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Tells the time. Only the edges ask; everything below floor 3 is told.
+/// Source of the current time. Only the outermost layer reads a clock; everything below receives the
+/// time as an argument.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// A clock that many hold.
+/// Clock shared by several owners.
 pub type SharedClock = Arc<dyn Clock>;
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -22,13 +23,13 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// The machine's clock.
+/// Clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        // A machine whose clock stands before 1970 is wrong anyway; its relay will say so.
+        // A clock before 1970 is wrong anyway, and the peers will report it.
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -36,23 +37,23 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until a test moves it. Clones are the same clock.
+/// Clock for tests that moves only on request. Clones share the time.
 #[derive(Debug, Clone, Default)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// A clock that shows `start`.
+    /// Creates a clock that shows `start`.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
         Self(Arc::new(AtomicU64::new(start.as_millis())))
     }
 
-    /// Sets it, backwards too.
+    /// Sets the time, which may go backwards.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_millis(), Ordering::SeqCst);
     }
 
-    /// Moves it forward.
+    /// Moves the time forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(millis(by), Ordering::SeqCst);
     }
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_moves_only_when_told() {
+    fn manual_clock_moves_only_on_request() {
         let clock = ManualClock::new(Timestamp::from_millis(1_000));
         let other: SharedClock = Arc::new(clock.clone());
         clock.advance(Duration::from_millis(5));
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_clock_is_past_2025() {
+    fn system_clock_is_past_2025() {
         assert!(SystemClock.now() > Timestamp::from_millis(1_735_689_600_000));
     }
 }

@@ -1,16 +1,17 @@
 use getrandom::SysRng;
 use rand_core::{Rng as _, UnwrapErr};
 
-/// The operating system's random source. It panics when the system has none, which no caller could survive.
+/// Random source of the operating system. It panics if the system has none, from which no caller could
+/// recover.
 pub type Entropy = UnwrapErr<SysRng>;
 
-/// The operating system's random source, to be passed down as an argument.
+/// Returns the random source of the operating system, to be passed down as an argument.
 #[must_use]
 pub fn entropy() -> Entropy {
     UnwrapErr(SysRng)
 }
 
-/// `N` random bytes.
+/// Generates `N` random bytes.
 #[must_use]
 pub fn random_array<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
@@ -23,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_draws_differ() {
+    fn random_arrays_differ() {
         assert_ne!(random_array::<32>(), random_array::<32>());
     }
 }

@@ -1,4 +1,4 @@
-//! The folder that holds everything a daemon keeps, and the lock that lets only one process use it.
+//! Data folder of a daemon with a lock, so that only one process uses it.
 
 use sealpost_proto::limits::SECRET_FILE_BYTES_MAX;
 use std::{
@@ -9,76 +9,78 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-const LOCK: &str = "lock";
-const PRIVATE_FOLDER: u32 = 0o700;
-const PRIVATE_FILE: u32 = 0o600;
-const OTHERS: u32 = 0o077;
+const LOCK_FILE: &str = "lock";
+const PRIVATE_FOLDER_MODE: u32 = 0o700;
+const PRIVATE_FILE_MODE: u32 = 0o600;
+/// Permission bits of group and others.
+const NON_OWNER_BITS: u32 = 0o077;
 
-/// A data folder that this process alone uses until this value is dropped.
+/// Data folder that this process has locked until this value is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
     _lock: File,
 }
 
-/// Why a data folder cannot be used.
+/// Error of opening a data folder.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// Another process uses it.
+    /// Another process has locked the folder.
     #[error(
-        "the data folder {} is in use by another process: stop that one first, or choose another folder",
+        "the data folder {} is in use by another process: stop that process first, or choose another folder",
         path.display()
     )]
     AlreadyInUse {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
-    /// Something else stands there.
+    /// The path is not a folder.
     #[error("{} is not a folder: choose another one", path.display())]
     NotAFolder {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
-    /// It cannot be made, opened or locked.
+    /// The folder cannot be created, opened or locked.
     #[error("the data folder {} cannot be used: {source}", path.display())]
     Failed {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// Why a file with a secret was not read or written.
+/// Error of reading or writing a secret file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Others may read it.
-    #[error("{} can be read by others: run chmod 600 on it", path.display())]
-    TooOpen {
-        /// The file.
+    /// Other users can read the file.
+    #[error("{} can be read by other users: run chmod 600 on it", path.display())]
+    TooPermissive {
+        /// Path of the file.
         path: PathBuf,
     },
-    /// Over 64 KiB.
+    /// The file is larger than 64 KiB.
     #[error("{} is too large to be a secret", path.display())]
     TooLarge {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Failed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
 impl DataFolder {
-    /// Makes the folder (mode 0700) when there is none, and locks it.
+    /// Creates the folder (mode 0700) if it does not exist, and locks it.
     ///
     /// # Errors
-    /// [`FolderError::AlreadyInUse`] while another process holds it; the others when it cannot be used at all.
+    /// [`FolderError::AlreadyInUse`] while another process has the lock; the other variants when the
+    /// folder cannot be used.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let failed = |source| FolderError::Failed {
             path: path.to_owned(),
@@ -91,14 +93,14 @@ impl DataFolder {
         }
         DirBuilder::new()
             .recursive(true)
-            .mode(PRIVATE_FOLDER)
+            .mode(PRIVATE_FOLDER_MODE)
             .create(path)
             .map_err(failed)?;
         let lock = private_file()
             .write(true)
             .create(true)
             .truncate(false)
-            .open(path.join(LOCK))
+            .open(path.join(LOCK_FILE))
             .map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self {
@@ -112,39 +114,39 @@ impl DataFolder {
         }
     }
 
-    /// Whether a process holds the folder now. Nothing is made or changed.
+    /// Returns whether a process has locked the folder. Creates and changes nothing.
     #[must_use]
     pub fn is_in_use(path: &Path) -> bool {
-        let lock = File::open(path.join(LOCK));
+        let lock = File::open(path.join(LOCK_FILE));
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A file or folder in it.
+    /// Returns the path of a file or folder in it.
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Writes a file of mode 0600, whole or not at all, and returns when it is on disk. A file of that name is replaced.
+    /// Writes a file of mode 0600 atomically and returns once it is on disk. Replaces an existing file.
     ///
     /// # Errors
-    /// [`SecretError::Failed`]; the old file is then still there.
+    /// [`SecretError::Failed`]; then the old file is unchanged.
     pub fn write_secret(&self, name: &str, content: &[u8]) -> Result<(), SecretError> {
         let path = self.join(name);
-        self.replace(&path, content)
-            .map_err(|source| SecretError::Failed { path, source })
+        write_private(&path, content).map_err(|source| SecretError::Failed { path, source })
     }
 
-    /// Reads a file written by [`DataFolder::write_secret`], or `None` when there is none.
+    /// Reads a file that [`DataFolder::write_secret`] wrote. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// [`SecretError::TooOpen`] when others may read it; the others when it cannot be read.
+    /// [`SecretError::TooPermissive`] when other users can read the file; the other variants when it
+    /// cannot be read.
     pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
         let path = self.join(name);
         match File::open(&path) {
@@ -153,26 +155,28 @@ impl DataFolder {
             Err(source) => Err(SecretError::Failed { path, source }),
         }
     }
+}
 
-    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let next = path.with_extension("new");
-        let mut file = private_file()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&next)?;
-        // One left over from a crash keeps the mode it was made with.
-        file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&next, path)?;
-        File::open(&self.path)?.sync_all()
-    }
+/// Writes a file of mode 0600 atomically and syncs it together with its folder.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("new");
+    let mut file = private_file()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&next)?;
+    // A file that a crash left behind could have another mode.
+    file.set_permissions(Permissions::from_mode(PRIVATE_FILE_MODE))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&next, path)?;
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.mode(PRIVATE_FILE);
+    options.mode(PRIVATE_FILE_MODE);
     options
 }
 
@@ -182,8 +186,8 @@ fn read_private(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, SecretErr
         source,
     };
     let metadata = file.metadata().map_err(failed)?;
-    if metadata.permissions().mode() & OTHERS != 0 {
-        return Err(SecretError::TooOpen {
+    if metadata.permissions().mode() & NON_OWNER_BITS != 0 {
+        return Err(SecretError::TooPermissive {
             path: path.to_owned(),
         });
     }
@@ -210,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn only_one_holds_a_folder() {
+    fn folders_are_locked_by_one_process() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
         let first = DataFolder::open(&path).unwrap();
         assert_eq!(mode(&path), 0o700);
         let error = DataFolder::open(&path).unwrap_err();
         assert!(matches!(error, FolderError::AlreadyInUse { .. }));
-        assert!(error.to_string().contains("stop that one first"));
+        assert!(error.to_string().contains("stop that process first"));
         assert!(DataFolder::is_in_use(&path));
         drop(first);
         assert!(!DataFolder::is_in_use(&path) && !DataFolder::is_in_use(parent.path()));
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_folder() {
+    fn files_are_refused_as_folders() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(matches!(
             DataFolder::open(file.path()),
@@ -234,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_private_and_replaced_whole() {
+    fn secrets_are_private_and_replaced_atomically() {
         let parent = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(parent.path()).unwrap();
         assert!(folder.read_secret("key").unwrap().is_none());
@@ -248,19 +252,19 @@ mod tests {
         assert_eq!(
             std::fs::read_dir(parent.path()).unwrap().count(),
             2,
-            "the lock and the key, nothing left over"
+            "only the lock and the key"
         );
     }
 
     #[test]
-    fn a_secret_that_others_can_read_is_refused() {
+    fn readable_secrets_are_refused() {
         let parent = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(parent.path()).unwrap();
         folder.write_secret("key", b"x").unwrap();
         std::fs::set_permissions(folder.join("key"), Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
             folder.read_secret("key"),
-            Err(SecretError::TooOpen { .. })
+            Err(SecretError::TooPermissive { .. })
         ));
     }
 }

@@ -1,8 +1,16 @@
-//! What every daemon of Sealpost needs around its own work: the clock, entropy, configuration, logs, the data folder, the
-//! end of the process, what a supervisor is told, an HTTP listener that does not let a slow client hold it, and how figures are
-//! written.
+//! Runtime services shared by relay and node: clock, random source, configuration, logs, data folder,
+//! shutdown, supervisor notifications, an HTTP listener that is robust against slow clients, and
+//! formatting of numbers.
 //!
-//! Nothing here knows a message, a mailbox or a table. Start reading at [`http::serve`] and [`DataFolder`].
+//! This crate knows no messages, mailboxes or tables. Start reading at [`http::serve`] and
+//! [`DataFolder`].
+
+#![warn(missing_docs)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this crate provides the clock and the random source"
+)]
 
 mod clock;
 pub mod config;
@@ -18,5 +26,5 @@ pub mod units;
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use entropy::{Entropy, entropy, random_array};
 pub use folder::{DataFolder, FolderError, SecretError};
-pub use open_files::raise_open_files;
+pub use open_files::raise_open_files_limit;
 pub use shutdown::Shutdown;

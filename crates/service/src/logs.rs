@@ -1,5 +1,7 @@
-//! Logs go to standard error, structured. What they never hold (an envelope, a token, the query of a URL) is the duty of
-//! whoever writes a line; other people's crates, which know of no such duty, are heard only where they warn or inform.
+//! Structured logs on standard error.
+//!
+//! Our own code never logs envelopes, tokens or the queries of URLs. Other crates do not know this rule,
+//! so their `DEBUG` and `TRACE` lines are dropped.
 
 use serde::{Deserialize, Serialize};
 use std::{io::IsTerminal as _, str::FromStr};
@@ -9,14 +11,14 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// How a line looks.
+/// Format of the log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people; coloured on a terminal.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -31,42 +33,43 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Why there are no logs.
+/// Error of setting up logs or changing their filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogsError {
-    /// Neither `human` nor `json`.
-    #[error("the format of logs is \"human\" or \"json\"")]
+    /// The format is neither `human` nor `json`.
+    #[error("the log format is \"human\" or \"json\"")]
     Format,
     /// The filter does not parse.
     #[error(
         "the log filter \"{filter}\" does not parse: write for example \"info\" or \"info,sealpost_relay=debug\""
     )]
     Filter {
-        /// As it was given.
+        /// The invalid filter.
         filter: String,
     },
-    /// Somebody else in the process writes logs already.
-    #[error("logs were set up before")]
-    Twice,
+    /// The process has set up logs already.
+    #[error("logs are already set up")]
+    AlreadyInitialized,
 }
 
-/// The process's logs, whose level can be changed.
+/// Handle to the logs of the process that changes their filter.
 pub struct Logs(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
 
 impl Logs {
-    /// From now on logs what this filter says.
+    /// Replaces the filter.
     ///
     /// # Errors
-    /// [`LogsError::Filter`] when it does not parse; then the old one stays.
-    pub fn refilter(&self, filter: &str) -> Result<(), LogsError> {
-        (self.0)(parse(filter)?).map_err(|_| LogsError::Twice)
+    /// [`LogsError::Filter`] when the filter does not parse; then the old one stays in force.
+    pub fn set_filter(&self, filter: &str) -> Result<(), LogsError> {
+        (self.0)(parse(filter)?).map_err(|_| LogsError::AlreadyInitialized)
     }
 }
 
-/// Sends the process's logs to standard error. `filter` is a level (`info`) with exceptions (`sealpost_relay=debug`).
+/// Starts to write logs to standard error. `filter` is a level (`info`), optionally with exceptions
+/// (`info,sealpost_relay=debug`).
 ///
 /// # Errors
-/// [`LogsError`] when the filter does not parse, or logs were set up before.
+/// [`LogsError`] when the filter does not parse, or logs are already set up.
 pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LogsError> {
     let lines = fmt()
         .with_env_filter(parse(filter)?)
@@ -79,7 +82,7 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LogsError> {
             let handle = lines.reload_handle();
             (
                 Logs(Box::new(move |filter| handle.reload(filter))),
-                lines.finish().with(filter_fn(is_discreet)).try_init(),
+                lines.finish().with(filter_fn(is_permitted)).try_init(),
             )
         }
         LogFormat::Json => {
@@ -87,15 +90,17 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LogsError> {
             let handle = lines.reload_handle();
             (
                 Logs(Box::new(move |filter| handle.reload(filter))),
-                lines.finish().with(filter_fn(is_discreet)).try_init(),
+                lines.finish().with(filter_fn(is_permitted)).try_init(),
             )
         }
     };
-    started.map(|()| logs).map_err(|_| LogsError::Twice)
+    started
+        .map(|()| logs)
+        .map_err(|_| LogsError::AlreadyInitialized)
 }
 
-/// HTTP libraries write headers and addresses down at their lower levels.
-fn is_discreet(line: &Metadata<'_>) -> bool {
+/// Returns whether a line may be logged: HTTP libraries log headers and addresses at low levels.
+fn is_permitted(line: &Metadata<'_>) -> bool {
     *line.level() <= Level::INFO || line.target().starts_with("sealpost")
 }
 
@@ -125,13 +130,13 @@ mod tests {
             tracing::enabled!(target: "hyper", Level::INFO)
                 && !tracing::enabled!(target: "hyper", Level::DEBUG)
         );
-        logs.refilter("sealpost_relay=debug").unwrap();
+        logs.set_filter("sealpost_relay=debug").unwrap();
         assert!(!tracing::enabled!(target: "sealpost_relay::http", Level::TRACE));
         assert!(tracing::enabled!(target: "sealpost_relay::http", Level::DEBUG));
     }
 
     #[test]
-    fn formats_read() {
+    fn formats_are_parsed() {
         assert_eq!("json".parse(), Ok(LogFormat::Json));
         assert_eq!("xml".parse::<LogFormat>(), Err(LogsError::Format));
     }

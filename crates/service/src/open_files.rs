@@ -1,8 +1,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises how many files this process may have open to the most that it is allowed, and says how many that is.
+/// Raises the limit of open files of this process to its maximum and returns the limit.
 #[must_use]
-pub fn raise_open_files() -> usize {
+pub fn raise_open_files_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(
         Resource::Nofile,
@@ -22,8 +22,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_takes_all_that_it_may() {
-        let allowed = raise_open_files();
+    fn limit_is_raised_to_its_maximum() {
+        let allowed = raise_open_files_limit();
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         assert_eq!(current, maximum);
         assert_eq!(

@@ -3,25 +3,26 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// What a shell shows for a program ended by Ctrl-C.
-const INTERRUPTED: i32 = 130;
+/// Exit code of a program that Ctrl-C ended.
+const INTERRUPTED_EXIT_CODE: i32 = 130;
 
-/// The wish that the process ends. Clones are the same wish; a [child](Shutdown::child) can be ended alone.
+/// Shutdown signal shared by all tasks. Clones share the signal; a [child](Shutdown::child) can be
+/// triggered alone.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// One that ends only when told to.
+    /// Creates a signal that only [`Self::trigger`] triggers.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One that ends on SIGINT or SIGTERM; a second signal ends the process at once. The supervisor
-    /// is told. Call it inside a tokio runtime.
+    /// Creates a signal that SIGINT or SIGTERM triggers. A second one ends the process immediately.
+    /// The supervisor is notified. Requires a tokio runtime.
     ///
     /// # Errors
-    /// When the system does not let the signals be caught.
+    /// When the system refuses the signal handlers.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::new();
         let signals = (
@@ -32,39 +33,39 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Ends it.
+    /// Triggers the shutdown.
     pub fn trigger(&self) {
         self.0.cancel();
     }
 
-    /// Whether it has ended.
+    /// Returns whether the shutdown was triggered.
     #[must_use]
     pub fn is_triggered(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Returns when it has ended.
+    /// Waits until the shutdown is triggered.
     pub async fn triggered(&self) {
         self.0.cancelled().await;
     }
 
-    /// One that ends with this one, or alone.
+    /// Creates a signal that is triggered with this one, or alone.
     #[must_use]
     pub fn child(&self) -> Self {
         Self(self.0.child_token())
     }
 
     async fn watch(self, mut interrupt: Signal, mut terminate: Signal) {
-        either(&mut interrupt, &mut terminate).await;
-        tracing::info!("stopping; a second signal stops at once");
+        any_signal(&mut interrupt, &mut terminate).await;
+        tracing::info!("shutting down; a second signal ends the process immediately");
         supervisor::stopping();
         self.trigger();
-        either(&mut interrupt, &mut terminate).await;
-        std::process::exit(INTERRUPTED);
+        any_signal(&mut interrupt, &mut terminate).await;
+        std::process::exit(INTERRUPTED_EXIT_CODE);
     }
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
+async fn any_signal(one: &mut Signal, other: &mut Signal) {
     tokio::select! {
         _ = one.recv() => {}
         _ = other.recv() => {}
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_child_ends_alone_and_with_its_parent() {
+    async fn children_trigger_alone_and_with_their_parent() {
         let parent = Shutdown::new();
         let (first, second) = (parent.child(), parent.child());
         first.trigger();

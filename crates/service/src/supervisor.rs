@@ -1,95 +1,95 @@
-//! What systemd is told of a daemon (`Type=notify`, `WatchdogSec=`). Where nothing supervises the process, nothing is sent.
+//! Notifications to systemd (`Type=notify`, `WatchdogSec=`). Without a supervisor they do nothing.
 
 use sd_notify::NotifyState;
+use sealpost_proto::time::millis;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-/// Pings go out this many times in the time after which the supervisor loses its patience.
-const PINGS: u32 = 3;
+/// Number of watchdog pings per watchdog timeout.
+const PINGS_PER_TIMEOUT: u32 = 3;
 
-/// The daemon serves; `status` is what `systemctl status` shows.
+/// Reports that the daemon is ready; `systemctl status` shows `status`.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The daemon reads its settings again; [`ready`] says that it is done.
+/// Reports that the daemon reloads its settings. [`ready`] reports the end.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => {
-            tracing::warn!(%error, "the supervisor was not told of the reload: there is no clock")
+            tracing::warn!(%error, "cannot notify the supervisor of the reload without a clock")
         }
     }
 }
 
-/// The daemon ends what it has begun and then itself.
+/// Reports that the daemon shuts down.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// Pings the supervisor's watchdog as long as `moves` says that the daemon has moved within the watchdog's patience; a
-/// `moves` that does not answer says no. Never returns: drop it when the daemon has ended.
-pub async fn feed_watchdog(moves: impl AsyncFn(Duration) -> bool) {
-    let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
-    else {
+/// Pings the watchdog of the supervisor while `is_alive`, called with the watchdog timeout, returns
+/// true; an `is_alive` that does not return counts as false. Never returns: drop it at the end.
+pub async fn run_watchdog(is_alive: impl AsyncFn(Duration) -> bool) {
+    let Some(timeout) = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero()) else {
         return std::future::pending().await;
     };
-    feed(patience, moves, || tell(&[NotifyState::Watchdog])).await;
+    ping_while_alive(timeout, is_alive, || notify(&[NotifyState::Watchdog])).await;
 }
 
-async fn feed(patience: Duration, moves: impl AsyncFn(Duration) -> bool, ping: impl Fn()) {
+async fn ping_while_alive(
+    timeout: Duration,
+    is_alive: impl AsyncFn(Duration) -> bool,
+    ping: impl Fn(),
+) {
     loop {
-        if moves(patience).await {
+        if is_alive(timeout).await {
             ping();
         } else {
-            tracing::error!("the daemon is stuck, the watchdog is not fed");
+            tracing::error!("the daemon is stuck; the watchdog is not pinged");
         }
-        tokio::time::sleep(patience / PINGS).await;
+        tokio::time::sleep(timeout / PINGS_PER_TIMEOUT).await;
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the supervisor cannot be told of the state of this daemon");
+        tracing::warn!(%error, "cannot notify the supervisor");
     }
 }
 
-/// The last sign of life of a task, for [`feed_watchdog`].
+/// Time of the last activity of a task, for [`run_watchdog`].
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Heartbeat {
     started: Instant,
-    beat_ms: AtomicU64,
+    last_beat_ms: AtomicU64,
 }
 
-impl Default for Pulse {
+impl Default for Heartbeat {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            beat_ms: AtomicU64::new(0),
+            last_beat_ms: AtomicU64::new(0),
         }
     }
 }
 
-impl Pulse {
-    /// The task moves.
+impl Heartbeat {
+    /// Records that the task is active.
     pub fn beat(&self) {
-        self.beat_ms
+        self.last_beat_ms
             .store(millis(self.started.elapsed()), Ordering::Relaxed);
     }
 
-    /// Time since it last did.
+    /// Returns the time since the last beat.
     #[must_use]
-    pub fn stalled(&self) -> Duration {
-        self.started
-            .elapsed()
-            .saturating_sub(Duration::from_millis(self.beat_ms.load(Ordering::Relaxed)))
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(
+            self.last_beat_ms.load(Ordering::Relaxed),
+        ))
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -98,42 +98,42 @@ mod tests {
     use std::cell::{Cell, RefCell};
 
     #[tokio::test]
-    async fn the_watchdog_is_fed_only_while_the_daemon_moves() {
-        let (asked, story) = (Cell::new(0), RefCell::new(Vec::new()));
-        let moves = async |_| {
-            asked.set(asked.get() + 1);
-            if asked.get() == 4 {
+    async fn watchdog_is_pinged_only_while_alive() {
+        let (checks, log) = (Cell::new(0), RefCell::new(Vec::new()));
+        let is_alive = async |_| {
+            checks.set(checks.get() + 1);
+            if checks.get() == 4 {
                 std::future::pending::<()>().await;
             }
-            story.borrow_mut().push("asked");
-            asked.get() != 2
+            log.borrow_mut().push("check");
+            checks.get() != 2
         };
-        let feeding = feed(Duration::from_millis(3), moves, || {
-            story.borrow_mut().push("fed")
+        let pinging = ping_while_alive(Duration::from_millis(3), is_alive, || {
+            log.borrow_mut().push("ping")
         });
-        let asked_often = async {
-            while asked.get() < 4 {
+        let four_checks = async {
+            while checks.get() < 4 {
                 tokio::task::yield_now().await;
             }
         };
         tokio::select! {
-            () = feeding => {}
-            () = asked_often => {}
+            () = pinging => {}
+            () = four_checks => {}
         }
-        assert_eq!(*story.borrow(), ["asked", "fed", "asked", "asked", "fed"]);
+        assert_eq!(*log.borrow(), ["check", "ping", "check", "check", "ping"]);
     }
 
     #[test]
-    fn a_pulse_is_as_old_as_its_last_beat() {
+    fn heartbeats_measure_time_since_last_beat() {
         let old = Instant::now()
             .checked_sub(Duration::from_secs(100))
             .unwrap();
-        let pulse = Pulse {
+        let heartbeat = Heartbeat {
             started: old,
-            beat_ms: AtomicU64::new(0),
+            last_beat_ms: AtomicU64::new(0),
         };
-        assert!(pulse.stalled() >= Duration::from_secs(100));
-        pulse.beat();
-        assert!(pulse.stalled() < Duration::from_secs(100));
+        assert!(heartbeat.elapsed() >= Duration::from_secs(100));
+        heartbeat.beat();
+        assert!(heartbeat.elapsed() < Duration::from_secs(100));
     }
 }

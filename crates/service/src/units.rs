@@ -47,7 +47,7 @@ pub fn format_exact_duration(duration: Duration) -> String {
 
 /// Formats a size with decimal units, as the limits have: `512 B`, `1.5 kB`, `20.0 MB`.
 #[must_use]
-pub fn size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     match bytes {
         ..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => tenths(bytes, 1_000, "kB"),
@@ -62,7 +62,7 @@ fn tenths(bytes: u64, unit: u64, name: &str) -> String {
 
 /// Formats a number with its noun: `1 file`, `3 files`.
 #[must_use]
-pub fn count(number: usize, noun: &str) -> String {
+pub fn format_count(number: usize, noun: &str) -> String {
     if number == 1 {
         format!("1 {noun}")
     } else {
@@ -72,7 +72,7 @@ pub fn count(number: usize, noun: &str) -> String {
 
 /// Quotes a word for a shell, if necessary.
 #[must_use]
-pub fn quoted(word: &str) -> String {
+pub fn shell_quote(word: &str) -> String {
     let is_plain =
         |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@');
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -127,10 +127,10 @@ mod tests {
             (20_000_000, "20.0 MB"),
             (1_234_567_890, "1.2 GB"),
         ] {
-            assert_eq!(size(bytes), text);
+            assert_eq!(format_size(bytes), text);
         }
         assert_eq!(
-            (count(1, "file"), count(2, "file")),
+            (format_count(1, "file"), format_count(2, "file")),
             ("1 file".into(), "2 files".into())
         );
     }
@@ -143,7 +143,7 @@ mod tests {
             ("it's", r"'it'\''s'"),
             ("", "''"),
         ] {
-            assert_eq!(quoted(word), text);
+            assert_eq!(shell_quote(word), text);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     files::Files,
     me::Me,
     progress::Progress,
-    store::{self, Store, attachments, events, settings},
+    store::{self, Store, events, files, settings},
     transfer,
 };
 use anyhow::{Context as _, bail};
@@ -62,7 +62,7 @@ pub async fn serve(data: &Path, config: Config) -> anyhow::Result<()> {
     let store = Store::new(database, data_key);
     let shutdown = Shutdown::on_signals()?;
     let (daemon, mut start) = start(store, &folder, &config, shutdown).await?;
-    let known = |file| daemon.read(move |tx| attachments::knows_file(tx, file));
+    let known = |file| daemon.read(move |tx| files::knows_disk_file(tx, file));
     daemon.files.remove_leftovers(known).await?;
     let mut tasks = JoinSet::new();
     spawn_tasks(&mut tasks, &daemon, &mut start);
@@ -84,7 +84,7 @@ pub async fn serve(data: &Path, config: Config) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = ended => {}
-        () = supervisor::feed_watchdog(answers) => {}
+        () = supervisor::run_watchdog(answers) => {}
     }
     daemon.store.close().await;
     tracing::info!("the node has stopped");
@@ -243,7 +243,11 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
                 let secret = registered.webhook_secret.clone();
                 let stored = daemon
                     .write(move |tx| {
-                        settings::registered(tx, &registered.account_id, &registered.webhook_secret)
+                        settings::set_account(
+                            tx,
+                            &registered.account_id,
+                            &registered.webhook_secret,
+                        )
                     })
                     .await;
                 match stored {

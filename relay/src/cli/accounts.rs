@@ -1,15 +1,15 @@
-//! `sealpost-relay accounts`
+//! `sealpost-relay accounts`: list, inspect, suspend and delete accounts, and set their quotas.
 
 use super::{
     client::Client,
     error::CliError,
-    output::{Grid, Output, ago, cell, coloured},
-    queue::{endpoint, reason, short, state},
+    output::{Output, TextTable, ago, cell, coloured_cell, mailbox_count, plural},
+    queue::{endpoint, id_prefix, lane_state_text, reason_suffix},
 };
-use crate::admin::model::{Account, AccountQuotas, Accounts, OwnQuotas};
+use crate::admin::model::{Account, AccountQuotas, Accounts, QuotaSettings};
 use clap::{Args, Subcommand};
 use sealpost_proto::Timestamp;
-use sealpost_service::units::size;
+use sealpost_service::{config::ByteSize, units::format_size};
 use serde_json::json;
 
 #[derive(Debug, Subcommand)]
@@ -17,30 +17,30 @@ pub(crate) enum AccountsCommand {
     /// List accounts
     List(ListArgs),
     /// Show one account
-    Show(Which),
-    /// Suspend an account: its requests and what is sent to it are refused for the time being, and nothing is lost
-    Suspend(Which),
-    /// Let a suspended account go on
-    Resume(Which),
-    /// Delete an account: senders of what waits are told that it failed, its files go
+    Show(AccountArg),
+    /// Suspend an account: its requests and envelopes sent to it are refused, and its queue is kept
+    Suspend(AccountArg),
+    /// Resume a suspended account
+    Resume(AccountArg),
+    /// Delete an account with its files, and notify the senders of queued envelopes
     Delete(DeleteArgs),
-    /// Show what an account may hold and how often it may ask, or set it
+    /// Show or set the quotas and rate limits of an account
     Quota(QuotaArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Accounts to show at most
+    /// Maximum number of accounts to list
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
-    /// Where the page before ended
+    /// Continue after this cursor, which the previous page printed
     #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]
     after: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Which {
-    /// Id of the account, or as much of its beginning as no other has
+pub(crate) struct AccountArg {
+    /// Account id, or an unambiguous prefix of it
     #[arg(allow_hyphen_values = true)]
     pub(super) account: String,
 }
@@ -48,8 +48,8 @@ pub(crate) struct Which {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     #[command(flatten)]
-    which: Which,
-    /// Do not ask
+    account: AccountArg,
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -57,20 +57,38 @@ pub(crate) struct DeleteArgs {
 #[derive(Debug, Args)]
 pub(crate) struct QuotaArgs {
     #[command(flatten)]
-    which: Which,
-    /// What is different for this account; `default` is as for all
-    #[arg(value_name = "NAME=NUMBER|NAME=default", value_parser = assignment)]
-    set: Vec<(String, Option<u64>)>,
+    account: AccountArg,
+    /// Overrides to set for this account, for example `account_blob_bytes=50GB`; `default` removes
+    /// an override
+    #[arg(value_name = "NAME=LIMIT|NAME=default", value_parser = parse_assignment)]
+    assignments: Vec<(String, Option<u64>)>,
 }
 
-fn assignment(text: &str) -> Result<(String, Option<u64>), String> {
+fn parse_assignment(text: &str) -> Result<(String, Option<u64>), String> {
     match text.split_once('=') {
         Some((name, "default")) => Ok((name.to_owned(), None)),
-        Some((name, number)) => match number.parse() {
-            Ok(number) => Ok((name.to_owned(), Some(number))),
-            Err(_) => Err(format!("{number} is no number")),
+        Some((name, limit)) if is_size(name) => match limit.parse::<ByteSize>() {
+            Ok(size) => Ok((name.to_owned(), Some(size.bytes()))),
+            Err(error) => Err(error.to_string()),
         },
-        None => Err("say NAME=NUMBER or NAME=default".to_owned()),
+        Some((name, limit)) => match limit.parse() {
+            Ok(count) => Ok((name.to_owned(), Some(count))),
+            Err(_) => Err(format!("{limit} is not a number")),
+        },
+        None => Err("expected NAME=LIMIT or NAME=default".to_owned()),
+    }
+}
+
+/// Whether a quota is a size, which is written with its unit.
+fn is_size(name: &str) -> bool {
+    name.contains("bytes")
+}
+
+fn format_limit(name: &str, limit: u64) -> String {
+    if is_size(name) {
+        ByteSize::from_bytes(limit).to_string()
+    } else {
+        limit.to_string()
     }
 }
 
@@ -78,12 +96,12 @@ impl AccountsCommand {
     pub(super) async fn run(self, client: &Client, output: &mut Output) -> Result<(), CliError> {
         match self {
             Self::List(args) => list(&args, client, output).await,
-            Self::Show(which) => {
-                let (account, now) = client.account(&which.account).await?;
+            Self::Show(arg) => {
+                let (account, now) = client.account(&arg.account).await?;
                 show(&account, now, output)
             }
-            Self::Suspend(which) => change(&which, "suspend", client, output).await,
-            Self::Resume(which) => change(&which, "resume", client, output).await,
+            Self::Suspend(arg) => change_state(&arg, "suspend", client, output).await,
+            Self::Resume(arg) => change_state(&arg, "resume", client, output).await,
             Self::Delete(args) => delete(&args, client, output).await,
             Self::Quota(args) => quota(args, client, output).await,
         }
@@ -99,8 +117,7 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         return output.json(&page);
     }
     if page.accounts.is_empty() {
-        return output
-            .line("No accounts. Who may register is said by the setting registration.policy.");
+        return output.line("No accounts. Set registration.policy to allow nodes to register.");
     }
     let header = [
         "ACCOUNT",
@@ -112,55 +129,58 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         "REGISTERED",
         "ENDPOINT",
     ];
-    let mut grid = Grid::new(&header).keep(&[0, 1]).right(&[2, 3, 4, 5, 6]);
+    let mut table = TextTable::new(&header)
+        .unwrapped(&[0, 1])
+        .right_aligned(&[2, 3, 4, 5, 6]);
     for account in &page.accounts {
-        let (words, light) = state(account.lane.state);
-        grid.row(vec![
-            cell(short(account.account_id)),
-            coloured(words, light),
+        let (text, color) = lane_state_text(account.lane.state);
+        table.row(vec![
+            cell(id_prefix(account.account_id)),
+            coloured_cell(text, color),
             cell(account.lane.waiting),
             cell(ago(account.lane.oldest_at, page.relay_time)),
             cell(account.mailboxes),
-            cell(size(account.blob_bytes)),
+            cell(format_size(account.blob_bytes)),
             cell(ago(Some(account.created_at), page.relay_time)),
             cell(endpoint(&account.lane)),
         ]);
     }
-    output.grid(grid)?;
-    match page.next {
-        Some(next) => output.line(format!("More: sealpost-relay accounts list --after {next}")),
-        None => Ok(()),
-    }
+    output.table(table)?;
+    output.next_page(
+        page.next
+            .map(|next| format!("accounts list --after {next}")),
+    )
 }
 
 fn show(account: &Account, now: Timestamp, output: &mut Output) -> Result<(), CliError> {
     if output.is_json() {
         return output.json(account);
     }
-    let (words, _) = state(account.lane.state);
+    let (text, _) = lane_state_text(account.lane.state);
     output.line(format!("account     {}", account.account_id))?;
     output.line(format!(
         "registered  {} ago",
         ago(Some(account.created_at), now)
     ))?;
-    output.line(format!("state       {words}{}", reason(&account.lane)))?;
+    let reason = reason_suffix(&account.lane);
+    output.line(format!("state       {text}{reason}"))?;
     output.line(format!("endpoint    {}", endpoint(&account.lane)))?;
     output.line(format!("mailboxes   {}", account.mailboxes))?;
-    output.line(format!("files       {}", size(account.blob_bytes)))?;
-    let since = account.lane.oldest_at.map_or_else(String::new, |at| {
-        format!(", the oldest since {}", ago(Some(at), now))
+    output.line(format!("files       {}", format_size(account.blob_bytes)))?;
+    let oldest = account.lane.oldest_at.map_or_else(String::new, |at| {
+        format!(", the oldest for {}", ago(Some(at), now))
     });
-    output.line(format!("waiting     {}{since}", account.lane.waiting))
+    output.line(format!("waiting     {}{oldest}", account.lane.waiting))
 }
 
-async fn change(
-    which: &Which,
-    verb: &str,
+async fn change_state(
+    arg: &AccountArg,
+    action: &str,
     client: &Client,
     output: &mut Output,
 ) -> Result<(), CliError> {
-    let (account, _) = client.account(&which.account).await?;
-    let path = format!("accounts/{}/{verb}", account.account_id);
+    let (account, _) = client.account(&arg.account).await?;
+    let path = format!("accounts/{}/{action}", account.account_id);
     let account: Account = client.post(&path, None::<&()>).await?;
     if output.is_json() {
         return output.json(&account);
@@ -168,7 +188,7 @@ async fn change(
     let id = account.account_id;
     if account.suspended {
         output.line(format!(
-            "Suspended {id}. What waits for it stays: {}.",
+            "Suspended {id}. Its queue is kept ({} waiting).",
             account.lane.waiting
         ))
     } else {
@@ -177,12 +197,13 @@ async fn change(
 }
 
 async fn delete(args: &DeleteArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
-    let (account, _) = client.account(&args.which.account).await?;
+    let (account, _) = client.account(&args.account.account).await?;
     let id = account.account_id;
-    let (mailboxes, waiting) = (account.mailboxes, account.lane.waiting);
     let question = format!(
-        "Delete account {id} with {mailboxes} mailboxes, {} of files and {waiting} waiting?",
-        size(account.blob_bytes)
+        "Delete account {id} with {}, {} of files and {}?",
+        mailbox_count(account.mailboxes),
+        format_size(account.blob_bytes),
+        plural(account.lane.waiting, "queued item"),
     );
     output.confirm(&question, args.yes)?;
     client.delete(&format!("accounts/{id}")).await?;
@@ -194,50 +215,49 @@ async fn delete(args: &DeleteArgs, client: &Client, output: &mut Output) -> Resu
 }
 
 async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
-    let (account, _) = client.account(&args.which.account).await?;
+    let (account, _) = client.account(&args.account.account).await?;
     let path = format!("accounts/{}/quotas", account.account_id);
     let mut quotas: AccountQuotas = client.get(&path, &[]).await?;
-    if !args.set.is_empty() {
-        let own = quotas
+    if !args.assignments.is_empty() {
+        let overrides = quotas
             .quotas
             .iter()
-            .filter_map(|quota| Some((quota.name.clone(), quota.own?)));
-        let mut own: OwnQuotas = own.collect();
-        for (name, number) in args.set {
+            .filter_map(|quota| Some((quota.name.clone(), quota.override_limit?)));
+        let mut overrides: QuotaSettings = overrides.collect();
+        for (name, limit) in args.assignments {
             if !quotas.quotas.iter().any(|quota| quota.name == name) {
                 return Err(CliError::usage(
-                    format!("there is no quota {name}"),
-                    "take a name from the list without NAME=",
+                    format!("there is no quota named {name}"),
+                    format!(
+                        "list the names: sealpost-relay accounts quota {}",
+                        account.account_id
+                    ),
                 ));
             }
-            match number {
-                Some(number) => own.insert(name, number),
-                None => own.remove(&name),
+            match limit {
+                Some(limit) => overrides.insert(name, limit),
+                None => overrides.remove(&name),
             };
         }
-        quotas = client.put(&path, &own).await?;
+        quotas = client.put(&path, &overrides).await?;
     }
     if output.is_json() {
         return output.json(&quotas);
     }
-    let mut grid = Grid::new(&["QUOTA", "LIMIT", "FOR ALL", "HELD"])
-        .keep(&[0])
-        .right(&[1, 2, 3]);
+    let mut table = TextTable::new(&["QUOTA", "LIMIT", "DEFAULT", "USED"])
+        .unwrapped(&[0])
+        .right_aligned(&[1, 2, 3]);
     for quota in &quotas.quotas {
-        grid.row(vec![
+        table.row(vec![
             cell(&quota.name),
-            cell(quota.limit),
-            cell(if quota.own.is_none() {
-                "same".to_owned()
-            } else {
-                quota.for_all.to_string()
-            }),
+            cell(format_limit(&quota.name, quota.limit)),
+            cell(format_limit(&quota.name, quota.default_limit)),
             cell(
                 quota
-                    .held
-                    .map_or_else(|| "-".to_owned(), |held| held.to_string()),
+                    .used
+                    .map_or_else(|| "-".to_owned(), |used| format_limit(&quota.name, used)),
             ),
         ]);
     }
-    output.grid(grid)
+    output.table(table)
 }

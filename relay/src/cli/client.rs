@@ -1,10 +1,13 @@
-//! The commands' side of the operator's API. It finds the relay by the two files in its data folder and turns every answer
-//! into a shape or a [`CliError`].
+//! Client of the admin API. It finds the relay through two files in the data folder and turns every
+//! response into a typed value or a [`CliError`].
 
 use super::error::CliError;
-use crate::admin::{
-    ADDRESS_FILE, AdminListen, TOKEN_FILE,
-    model::{Account, Accounts},
+use crate::{
+    admin::{
+        ADDRESS_FILE, TOKEN_FILE,
+        model::{Account, Accounts},
+    },
+    config::AdminListen,
 };
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -12,9 +15,9 @@ use hyper::{body::Bytes, client::conn::http1::handshake};
 use hyper_util::rt::TokioIo;
 use sealpost_proto::{
     Problem, Timestamp,
-    limits::{ADMIN_ANSWER_BYTES_MAX, LOCAL_ANSWER_TIMEOUT, LOCAL_CONNECT_TIMEOUT},
+    limits::{ADMIN_RESPONSE_BYTES_MAX, LOCAL_CONNECT_TIMEOUT, LOCAL_RESPONSE_TIMEOUT},
 };
-use sealpost_service::{http::JSON_TYPE, units::quoted};
+use sealpost_service::{http::JSON_TYPE, units::shell_quote};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     error::Error,
@@ -31,62 +34,65 @@ use tokio::{
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
-/// The operator's API of the relay that runs on one data folder.
+/// Client of the admin API of one relay.
 pub(super) struct Client {
-    place: AdminListen,
+    address: AdminListen,
     token: Zeroizing<String>,
-    start: String,
+    /// Next step for the operator if the relay does not respond.
+    start_hint: String,
 }
 
-/// A connection, whatever carries it.
+/// TCP or Unix connection.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// What is asked of a list.
+/// Query parameters of a request.
 pub(super) type Query<'a> = &'a [(&'a str, &'a str)];
 
 impl Client {
-    /// Reads where the relay listens. Does not connect yet.
+    /// Reads the address and the token of the relay. Does not connect yet.
     ///
     /// # Errors
-    /// [`CliError::Unreachable`] when no relay ever ran on the folder, or its API is off.
+    /// [`CliError::Unreachable`] if no relay ever ran on the folder or its admin API is off.
     pub(super) fn open(data: &Path) -> Result<Self, CliError> {
-        let start = format!(
+        let start_hint = format!(
             "start the relay: sealpost-relay serve --data {}",
-            quoted(&data.to_string_lossy())
+            shell_quote(&data.to_string_lossy())
         );
-        let place = read(data, ADDRESS_FILE, &start)?;
-        let place = match place.parse() {
-            Ok(AdminListen::Tcp(address)) => AdminListen::Tcp(reachable(address)),
-            Ok(place @ AdminListen::Unix(_)) => place,
+        let text = read_file(data, ADDRESS_FILE, &start_hint)?;
+        let address = match text.parse() {
+            Ok(AdminListen::Tcp(address)) => AdminListen::Tcp(connectable(address)),
+            Ok(address @ AdminListen::Unix(_)) => address,
             Ok(AdminListen::Off) => {
-                let what = "the operator's API of this relay is off";
                 return Err(CliError::unreachable(
-                    what,
+                    "the admin API of this relay is off",
                     "start the relay without --admin-listen off",
                 ));
             }
             Err(error) => {
                 return Err(CliError::unreachable(
-                    format!("{ADDRESS_FILE} says \"{place}\": {error}"),
-                    start,
+                    format!("{ADDRESS_FILE} contains \"{text}\": {error}"),
+                    start_hint,
                 ));
             }
         };
         Ok(Self {
-            place,
-            token: Zeroizing::new(read(data, TOKEN_FILE, &start)?),
-            start,
+            address,
+            token: Zeroizing::new(read_file(data, TOKEN_FILE, &start_hint)?),
+            start_hint,
         })
     }
 
-    /// The address of the status page, which brings the token along in its fragment; none where no browser gets.
+    /// Returns the URL of the status page with the token in its fragment.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] if the API listens on a Unix socket, which browsers cannot open.
     pub(super) fn page_url(&self) -> Result<String, CliError> {
-        match &self.place {
+        match &self.address {
             AdminListen::Tcp(address) => Ok(format!("http://{address}/#token={}", *self.token)),
             AdminListen::Unix(_) | AdminListen::Off => Err(CliError::usage(
-                format!("no browser reaches {}", self.place),
+                format!("a browser cannot open {}", self.address),
                 "set admin.listen to an address, or use sealpost-relay stats",
             )),
         }
@@ -97,7 +103,8 @@ impl Client {
         path: &str,
         query: Query<'_>,
     ) -> Result<T, CliError> {
-        self.resource(Method::GET, path, query, None::<&()>).await
+        self.request_json(Method::GET, path, query, None::<&()>)
+            .await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -105,7 +112,7 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, CliError> {
-        self.resource(Method::POST, path, &[], body).await
+        self.request_json(Method::POST, path, &[], body).await
     }
 
     pub(super) async fn put<T: DeserializeOwned>(
@@ -113,27 +120,28 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, CliError> {
-        self.resource(Method::PUT, path, &[], Some(body)).await
+        self.request_json(Method::PUT, path, &[], Some(body)).await
     }
 
-    /// `DELETE`, for what became of it.
-    pub(super) async fn drop<T: DeserializeOwned>(
+    /// Sends `DELETE` to a route that returns a result.
+    pub(super) async fn delete_with_result<T: DeserializeOwned>(
         &self,
         path: &str,
         query: Query<'_>,
     ) -> Result<T, CliError> {
-        self.resource(Method::DELETE, path, query, None::<&()>)
+        self.request_json(Method::DELETE, path, query, None::<&()>)
             .await
     }
 
-    /// `DELETE`, for nothing.
+    /// Sends `DELETE` to a route that returns no body.
     pub(super) async fn delete(&self, path: &str) -> Result<(), CliError> {
-        self.ask(Method::DELETE, path, &[], None::<&()>)
+        self.request(Method::DELETE, path, &[], None::<&()>)
             .await
             .map(drop)
     }
 
-    /// The account whose id begins like this, and the relay's clock.
+    /// Finds the only account whose id starts with the prefix, and returns it with the relay's
+    /// time.
     pub(super) async fn account(&self, prefix: &str) -> Result<(Account, Timestamp), CliError> {
         let found: Accounts = self
             .get("accounts", &[("prefix", prefix), ("limit", "2")])
@@ -141,28 +149,28 @@ impl Client {
         match &found.accounts[..] {
             [one] => Ok((one.clone(), found.relay_time)),
             [] => Err(CliError::not_found(format!(
-                "no account has an id that begins with {prefix}"
+                "no account id starts with {prefix}"
             ))),
             _ => Err(CliError::usage(
-                format!("more than one account has an id that begins with {prefix}"),
-                "type more of it",
+                format!("more than one account id starts with {prefix}"),
+                "use a longer prefix",
             )),
         }
     }
 
-    async fn resource<T: DeserializeOwned>(
+    async fn request_json<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         query: Query<'_>,
         body: Option<&impl Serialize>,
     ) -> Result<T, CliError> {
-        let answer = self.ask(method, path, query, body).await?;
-        serde_json::from_slice(&answer)
-            .map_err(|_| self.foreign("its answer does not have the form of this version"))
+        let response = self.request(method, path, query, body).await?;
+        serde_json::from_slice(&response)
+            .map_err(|_| self.unexpected_response("this version cannot parse the response"))
     }
 
-    async fn ask(
+    async fn request(
         &self,
         method: Method,
         path: &str,
@@ -188,14 +196,16 @@ impl Client {
             .header(header::AUTHORIZATION, format!("Bearer {}", *self.token))
             .header(header::CONTENT_TYPE, JSON_TYPE)
             .body(Full::new(Bytes::from(body)))
-            .map_err(|_| CliError::usage("this cannot be asked", "correct the command"))?;
-        let (status, answer) = self.exchange(request).await?;
+            .map_err(|_| {
+                CliError::usage("an argument is not valid in a URL", "correct the command")
+            })?;
+        let (status, response) = self.exchange(request).await?;
         if status.is_success() {
-            return Ok(answer);
+            return Ok(response);
         }
-        match serde_json::from_slice::<Problem>(&answer) {
+        match serde_json::from_slice::<Problem>(&response) {
             Ok(problem) => Err(CliError::Refused(problem)),
-            Err(_) => Err(self.foreign(&format!("it answered {status} without saying why"))),
+            Err(_) => Err(self.unexpected_response(&format!("status {status} without a reason"))),
         }
     }
 
@@ -204,25 +214,25 @@ impl Client {
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), CliError> {
         let connecting = async {
-            Ok::<Box<dyn Stream>, io::Error>(match &self.place {
+            Ok::<Box<dyn Stream>, io::Error>(match &self.address {
                 AdminListen::Tcp(address) => Box::new(TcpStream::connect(address).await?),
                 AdminListen::Unix(path) => Box::new(UnixStream::connect(path).await?),
                 AdminListen::Off => return Err(io::ErrorKind::NotConnected.into()),
             })
         };
-        let stream = self.within(LOCAL_CONNECT_TIMEOUT, connecting).await?;
-        self.within(LOCAL_ANSWER_TIMEOUT, answer(stream, request))
+        let stream = self.with_timeout(LOCAL_CONNECT_TIMEOUT, connecting).await?;
+        self.with_timeout(LOCAL_RESPONSE_TIMEOUT, send(stream, request))
             .await
     }
 
     fn host(&self) -> String {
-        match &self.place {
+        match &self.address {
             AdminListen::Tcp(address) => address.to_string(),
             AdminListen::Unix(_) | AdminListen::Off => "localhost".to_owned(),
         }
     }
 
-    async fn within<T, E: ToString>(
+    async fn with_timeout<T, E: ToString>(
         &self,
         limit: Duration,
         work: impl Future<Output = Result<T, E>>,
@@ -230,19 +240,19 @@ impl Client {
         let cause = match timeout(limit, work).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "it took too long".to_owned(),
+            Err(_) => "timed out".to_owned(),
         };
-        let what = format!("the relay does not answer at {}: {cause}", self.place);
-        Err(CliError::unreachable(what, self.start.clone()))
+        let message = format!("the relay does not respond at {}: {cause}", self.address);
+        Err(CliError::unreachable(message, self.start_hint.clone()))
     }
 
-    fn foreign(&self, what: &str) -> CliError {
-        let what = format!("what answers at {} is not this relay: {what}", self.place);
-        CliError::unreachable(what, "use the program of the version that runs")
+    fn unexpected_response(&self, cause: &str) -> CliError {
+        let message = format!("unexpected response from {}: {cause}", self.address);
+        CliError::unreachable(message, "use the sealpost-relay version that is running")
     }
 }
 
-async fn answer(
+async fn send(
     stream: Box<dyn Stream>,
     request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
@@ -250,31 +260,28 @@ async fn answer(
     tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ADMIN_ANSWER_BYTES_MAX)
+    let body = Limited::new(response.into_body(), ADMIN_RESPONSE_BYTES_MAX)
         .collect()
         .await?;
     Ok((status, body.to_bytes()))
 }
 
-fn read(data: &Path, name: &str, start: &str) -> Result<String, CliError> {
+fn read_file(data: &Path, name: &str, start_hint: &str) -> Result<String, CliError> {
     match std::fs::read_to_string(data.join(name)) {
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CliError::unreachable(
-            format!("no relay runs on {}", data.display()),
-            start,
+            format!("no relay is running on {}", data.display()),
+            start_hint,
         )),
-        Err(error) => {
-            let next = "run this as the relay's user, or with sudo";
-            Err(CliError::unreachable(
-                format!("{} cannot be read: {error}", data.join(name).display()),
-                next,
-            ))
-        }
+        Err(error) => Err(CliError::unreachable(
+            format!("cannot read {}: {error}", data.join(name).display()),
+            "run the command as the relay's user, or with sudo",
+        )),
     }
 }
 
-/// A relay that listens everywhere is asked at home.
-fn reachable(address: SocketAddr) -> SocketAddr {
+/// Replaces an unspecified address such as `0.0.0.0`, on which a relay can listen, by loopback.
+fn connectable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -9,7 +9,7 @@ use comfy_table::{
     presets,
 };
 use sealpost_proto::Timestamp;
-use sealpost_service::units::{count, format_duration};
+use sealpost_service::units::{format_count, format_duration};
 use serde::Serialize;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
@@ -189,7 +189,7 @@ pub(super) fn coloured_cell(text: impl ToString, color: StatusColor) -> Cell {
 
 /// Formats `1 account`, `3 accounts`.
 pub(super) fn plural(number: u64, noun: &str) -> String {
-    count(usize::try_from(number).unwrap_or(usize::MAX), noun)
+    format_count(usize::try_from(number).unwrap_or(usize::MAX), noun)
 }
 
 /// Formats `1 mailbox`, `3 mailboxes`.

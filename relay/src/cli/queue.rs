@@ -1,78 +1,79 @@
-//! `sealpost-relay queue`
+//! `sealpost-relay queue`: list and inspect queues, retry them, drop envelopes.
 
 use super::{
     client::Client,
     error::CliError,
-    output::{Grid, Light, Output, ago, cell, coloured, until},
+    output::{Output, StatusColor, TextTable, ago, cell, coloured_cell, plural, until},
 };
 use crate::admin::model::{
-    Account, Dropped, Item, ItemKind, Items, Lane, LaneState, Place, Queue, Queues, Retried,
+    Account, DropResult, Item, ItemKind, Items, Lane, LaneState, Queue, QueueState, Queues,
+    RetryResult,
 };
 use clap::{Args, Subcommand};
 use sealpost_proto::{AccountId, EnvelopeId, EnvelopeState, Timestamp};
-use sealpost_service::units::{count, quoted, size};
+use sealpost_service::units::{format_size, shell_quote};
 
-/// As much of an account's id as is shown in tables; commands take it in place of the whole.
-const SHORT_CHARS: usize = 8;
+/// Characters of an account id that tables show. Commands accept any unambiguous prefix.
+const ID_PREFIX_CHARS: usize = 8;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueCommand {
-    /// List queues in which something waits, the oldest first
+    /// List non-empty queues, oldest first
     List(ListArgs),
-    /// Show what waits for one account
+    /// Show the queue of an account
     Show(ShowArgs),
-    /// Try again now, also what was set aside
+    /// Retry delivery now, including envelopes that are set aside
     Retry(RetryArgs),
-    /// Drop what waits for an account, or one envelope: senders are told that it failed
+    /// Drop one envelope, or all envelopes queued for an account, and notify their senders
     Drop(DropArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only those whose webhook fails or is off
+    /// List only queues whose webhook is failing or off
     #[arg(long)]
     failing: bool,
-    /// Queues to show at most
+    /// Maximum number of queues to list
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
-    /// Where the page before ended
+    /// Continue after this cursor, which the previous page printed
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// Id of the account, or as much of its beginning as no other has
+    /// Account id, or an unambiguous prefix of it
     #[arg(allow_hyphen_values = true)]
     pub(super) account: String,
-    /// Items to show at most
+    /// Maximum number of items to show
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
-    /// Where the page before ended
+    /// Continue after this item, as printed by the previous page
     #[arg(long, value_name = "ITEM")]
     after: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
-    /// Id of the account, or as much of its beginning as no other has
+    /// Account id, or an unambiguous prefix of it
     #[arg(
         allow_hyphen_values = true,
         required_unless_present = "all",
         conflicts_with = "all"
     )]
     account: Option<String>,
-    /// Every queue
+    /// Retry every queue
     #[arg(long)]
     all: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DropArgs {
-    /// Id of an account, or as much of its beginning as no other has; or the whole id of an envelope
+    /// Account id or an unambiguous prefix of it, or the full id of an envelope
     #[arg(value_name = "ACCOUNT|ENVELOPE", allow_hyphen_values = true)]
-    pub(super) what: String,
-    /// Do not ask
+    pub(super) target: String,
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(super) yes: bool,
 }
@@ -88,32 +89,32 @@ impl QueueCommand {
     }
 }
 
-/// The beginning of an id, for tables.
-pub(super) fn short(account: AccountId) -> String {
-    account.to_string().chars().take(SHORT_CHARS).collect()
+/// Returns the prefix of an account id that tables show.
+pub(super) fn id_prefix(account: AccountId) -> String {
+    account.to_string().chars().take(ID_PREFIX_CHARS).collect()
 }
 
-/// What a lane does, in words.
-pub(super) const fn state(state: LaneState) -> (&'static str, Light) {
+/// Returns the display text and colour of a lane state.
+pub(super) const fn lane_state_text(state: LaneState) -> (&'static str, StatusColor) {
     match state {
-        LaneState::Ready => ("ready", Light::Good),
-        LaneState::Leased => ("going out", Light::Good),
-        LaneState::BackingOff => ("backing off", Light::Waiting),
-        LaneState::AskedToWait => ("asked to wait", Light::Waiting),
-        LaneState::Pull => ("pulls", Light::None),
-        LaneState::Unverified => ("unverified", Light::Waiting),
-        LaneState::Off => ("webhook off", Light::Bad),
-        LaneState::Suspended => ("suspended", Light::Bad),
+        LaneState::Ready => ("ready", StatusColor::Good),
+        LaneState::Leased => ("sending", StatusColor::Good),
+        LaneState::BackingOff => ("backing off", StatusColor::Warning),
+        LaneState::AskedToWait => ("asked to wait", StatusColor::Warning),
+        LaneState::Pull => ("pull", StatusColor::Neutral),
+        LaneState::Unverified => ("unverified", StatusColor::Warning),
+        LaneState::Off => ("webhook off", StatusColor::Bad),
+        LaneState::Suspended => ("suspended", StatusColor::Bad),
     }
 }
 
-/// The host of the webhook, or a dash.
+/// Returns the host of the webhook, or a dash.
 pub(super) fn endpoint(lane: &Lane) -> &str {
     lane.webhook_host.as_deref().unwrap_or("-")
 }
 
-/// Why, when there is a reason.
-pub(super) fn reason(lane: &Lane) -> String {
+/// Returns the reason of a failure as a suffix, empty if there is none.
+pub(super) fn reason_suffix(lane: &Lane) -> String {
     lane.reason
         .as_ref()
         .map(|reason| format!(": {reason}"))
@@ -131,9 +132,9 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     }
     if page.queues.is_empty() {
         return output.line(if args.failing {
-            "No endpoint fails."
+            "No endpoint is failing."
         } else {
-            "Nothing waits."
+            "All queues are empty."
         });
     }
     let header = [
@@ -141,38 +142,38 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         "WAITING",
         "OLDEST",
         "STATE",
-        "NEXT TRY",
+        "NEXT ATTEMPT",
         "ENDPOINT",
         "LAST REASON",
     ];
-    let mut grid = Grid::new(&header).keep(&[0, 3]).right(&[1, 2, 4]);
+    let mut table = TextTable::new(&header)
+        .unwrapped(&[0, 3])
+        .right_aligned(&[1, 2, 4]);
     for Queue { account_id, lane } in &page.queues {
-        let (words, light) = state(lane.state);
-        grid.row(vec![
-            cell(short(*account_id)),
+        let (text, color) = lane_state_text(lane.state);
+        table.row(vec![
+            cell(id_prefix(*account_id)),
             cell(lane.waiting),
             cell(ago(lane.oldest_at, page.relay_time)),
-            coloured(
+            coloured_cell(
                 if lane.failures == 0 {
-                    words.to_owned()
+                    text.to_owned()
                 } else {
-                    format!("{words} ({})", lane.failures)
+                    format!("{text} ({})", lane.failures)
                 },
-                light,
+                color,
             ),
             cell(until(lane.next_attempt_at, page.relay_time)),
             cell(endpoint(lane)),
             cell(lane.reason.as_deref().unwrap_or("-")),
         ]);
     }
-    output.grid(grid)?;
+    output.table(table)?;
     let failing = if args.failing { " --failing" } else { "" };
-    match page.next {
-        Some(next) => output.line(format!(
-            "More: sealpost-relay queue list{failing} --after {next}"
-        )),
-        None => Ok(()),
-    }
+    output.next_page(
+        page.next
+            .map(|next| format!("queue list{failing} --after {next}")),
+    )
 }
 
 async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
@@ -188,73 +189,74 @@ async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(
         return output.json(&page);
     }
     let lane = &page.queue.lane;
-    let (words, _) = state(lane.state);
+    let (text, _) = lane_state_text(lane.state);
     output.line(format!("account  {id}"))?;
-    output.line(format!("state    {words}{}", reason(lane)))?;
+    output.line(format!("state    {text}{}", reason_suffix(lane)))?;
     if lane.next_attempt_at.is_some() {
         output.line(format!(
             "next     {}, after {}",
             until(lane.next_attempt_at, page.relay_time),
-            failures(lane.failures)
+            plural(lane.failures.into(), "failure")
         ))?;
     }
     output.line(format!("waiting  {}", lane.waiting))?;
     if !page.items.is_empty() {
         output.line("")?;
-        output.grid(items(&page))?;
+        output.table(item_table(&page))?;
     }
-    match page.next {
-        Some(next) => output.line(format!(
-            "More: sealpost-relay queue show {} --after {next}",
-            quoted(&args.account)
-        )),
-        None => Ok(()),
-    }
+    let account = shell_quote(&args.account);
+    output.next_page(
+        page.next
+            .map(|next| format!("queue show {account} --after {next}")),
+    )
 }
 
-fn failures(number: u32) -> String {
-    count(usize::try_from(number).unwrap_or(usize::MAX), "failure")
-}
-
-fn place(item: &Item, now: Timestamp) -> String {
-    match item.place {
-        Place::InOrder => "-".to_owned(),
-        Place::SetAside => format!("set aside, next {}", until(item.set_aside_until, now)),
-        Place::Behind => "behind that".to_owned(),
+fn queue_state_text(item: &Item, now: Timestamp) -> String {
+    match item.queue_state {
+        QueueState::InOrder => "-".to_owned(),
+        QueueState::SetAside => format!("set aside, next {}", until(item.set_aside_until, now)),
+        QueueState::Held => "held behind that".to_owned(),
     }
 }
 
-fn items(page: &Items) -> Grid {
-    let mut grid = Grid::new(&[
-        "ITEM", "ENVELOPE", "SIZE", "WAITS", "STATE", "TRIES", "PLACE", "REASON",
+fn item_table(page: &Items) -> TextTable {
+    let mut table = TextTable::new(&[
+        "ITEM",
+        "ENVELOPE",
+        "SIZE",
+        "AGE",
+        "STATE",
+        "ATTEMPTS",
+        "QUEUE STATE",
+        "REASON",
     ])
-    .keep(&[0, 1])
-    .right(&[0, 2, 3, 5]);
+    .unwrapped(&[0, 1])
+    .right_aligned(&[0, 2, 3, 5]);
     for item in &page.items {
-        let news = match item.kind {
+        let prefix = match item.kind {
             ItemKind::Envelope => "",
-            ItemKind::Event => "news: ",
+            ItemKind::Event => "event: ",
         };
-        let (words, light) = match item.state {
-            EnvelopeState::Queued => ("queued", Light::None),
-            EnvelopeState::Retrying => ("retrying", Light::Waiting),
-            EnvelopeState::Stored => ("stored", Light::Good),
-            EnvelopeState::Recalled => ("recalled", Light::None),
-            EnvelopeState::Expired => ("expired", Light::Bad),
-            EnvelopeState::Failed => ("failed", Light::Bad),
+        let (text, color) = match item.state {
+            EnvelopeState::Queued => ("queued", StatusColor::Neutral),
+            EnvelopeState::Retrying => ("retrying", StatusColor::Warning),
+            EnvelopeState::Stored => ("stored", StatusColor::Good),
+            EnvelopeState::Recalled => ("recalled", StatusColor::Neutral),
+            EnvelopeState::Expired => ("expired", StatusColor::Bad),
+            EnvelopeState::Failed => ("failed", StatusColor::Bad),
         };
-        grid.row(vec![
+        table.row(vec![
             cell(item.id),
-            cell(item.envelope.to_string()),
-            cell(item.size_bytes.map_or_else(|| "-".to_owned(), size)),
-            cell(ago(Some(item.waits_since), page.relay_time)),
-            coloured(format!("{news}{words}"), light),
+            cell(item.envelope_id.to_string()),
+            cell(item.size_bytes.map_or_else(|| "-".to_owned(), format_size)),
+            cell(ago(Some(item.waiting_since), page.relay_time)),
+            coloured_cell(format!("{prefix}{text}"), color),
             cell(item.attempts),
-            cell(place(item, page.relay_time)),
+            cell(queue_state_text(item, page.relay_time)),
             cell(item.reason.as_deref().unwrap_or("-")),
         ]);
     }
-    grid
+    table
 }
 
 async fn retry(args: &RetryArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
@@ -265,49 +267,45 @@ async fn retry(args: &RetryArgs, client: &Client, output: &mut Output) -> Result
         ),
         None => "queues/retry".to_owned(),
     };
-    let retried: Retried = client.post(&path, None::<&()>).await?;
+    let retried: RetryResult = client.post(&path, None::<&()>).await?;
     if output.is_json() {
         return output.json(&retried);
     }
-    let queues = count(
-        usize::try_from(retried.queues).unwrap_or(usize::MAX),
-        "queue",
-    );
-    let aside = if retried.set_aside == 0 {
-        String::new()
-    } else {
-        format!(", with {} that had been set aside", retried.set_aside)
+    let queues = plural(retried.queues, "queue");
+    let set_aside = match retried.set_aside {
+        0 => String::new(),
+        envelopes => format!(", including {}", plural(envelopes, "set-aside envelope")),
     };
-    output.line(format!("Trying {queues} again now{aside}."))?;
-    output.hint("An endpoint that asked for patience is still left alone until then.")
+    output.line(format!("Retrying {queues} now{set_aside}."))?;
+    output.hint("Endpoints that asked to wait are not called before that time.")
 }
 
 async fn drop(args: &DropArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
     let dropped = match (
-        client.account(&args.what).await,
-        args.what.parse::<EnvelopeId>(),
+        client.account(&args.target).await,
+        args.target.parse::<EnvelopeId>(),
     ) {
         (Ok((account, _)), _) => drop_queue(&account, args.yes, client, output).await?,
         (Err(CliError::Refused(_)), Ok(envelope)) => {
             output.confirm(
-                &format!("Drop envelope {envelope}? Its sender is told that it failed."),
+                &format!("Drop envelope {envelope}? Its sender is notified that it failed."),
                 args.yes,
             )?;
             client
-                .drop::<Dropped>(&format!("envelopes/{envelope}"), &[])
+                .delete_with_result::<DropResult>(&format!("envelopes/{envelope}"), &[])
                 .await?
                 .dropped
         }
         (Err(error), _) => return Err(error),
     };
     if output.is_json() {
-        return output.json(&Dropped {
+        return output.json(&DropResult {
             dropped,
             up_to: None,
         });
     }
-    let envelopes = count(usize::try_from(dropped).unwrap_or(usize::MAX), "envelope");
-    output.line(format!("Dropped {envelopes}; senders are told."))
+    let envelopes = plural(dropped, "envelope");
+    output.line(format!("Dropped {envelopes}; their senders are notified."))
 }
 
 async fn drop_queue(
@@ -318,14 +316,17 @@ async fn drop_queue(
 ) -> Result<u64, CliError> {
     let (id, waiting) = (account.account_id, account.lane.waiting);
     let path = format!("queues/{id}");
-    let question =
-        format!("Drop what waits for account {id} ({waiting})? Senders are told that it failed.");
+    let question = format!(
+        "Drop the queue of account {id} ({waiting} waiting)? Senders are notified that their \
+         envelopes failed."
+    );
     output.confirm(&question, yes)?;
-    let mut done: Dropped = client.drop(&path, &[]).await?;
-    let mut dropped = done.dropped;
-    while let Some(up_to) = done.up_to {
-        done = client.drop(&path, &[("up_to", &up_to.to_string())]).await?;
-        dropped += done.dropped;
+    let mut result: DropResult = client.delete_with_result(&path, &[]).await?;
+    let mut dropped = result.dropped;
+    while let Some(up_to) = result.up_to {
+        let query = [("up_to", &*up_to.to_string())];
+        result = client.delete_with_result(&path, &query).await?;
+        dropped += result.dropped;
     }
     Ok(dropped)
 }

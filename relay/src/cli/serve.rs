@@ -21,12 +21,12 @@ pub(super) async fn run(overrides: Overrides) -> anyhow::Result<()> {
         .context("cannot write to standard output")?;
     let status = format!("serving {}", running.origin);
     supervisor::ready(&status);
-    let relay = running.relay();
     let mut reloader = Reloader {
         overrides,
         loaded,
         logs,
-        relay: Arc::clone(&relay),
+        settings: running.settings(),
+        certificates: running.certificates(),
     };
     let reloads = async {
         while hangups.recv().await.is_some() {
@@ -36,7 +36,8 @@ pub(super) async fn run(overrides: Overrides) -> anyhow::Result<()> {
         }
         std::future::pending().await
     };
-    let watchdog = supervisor::feed_watchdog(async |patience| relay.moves_within(patience));
+    let liveness = running.liveness();
+    let watchdog = supervisor::run_watchdog(async |patience| liveness.is_alive(patience));
     tokio::select! {
         () = running.ended() => Ok(()),
         () = reloads => Ok(()),

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::admin::model::Stats;
 use clap::Args;
-use sealpost_service::units::{format_duration, size};
+use sealpost_service::units::{format_duration, format_size};
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
@@ -80,8 +80,8 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
     ))?;
     let free = storage
         .free_bytes
-        .map_or_else(String::new, |free| format!(", {} free", size(free)));
-    let (database, files) = (size(storage.database_bytes), size(storage.blob_bytes));
+        .map_or_else(String::new, |free| format!(", {} free", format_size(free)));
+    let (database, files) = (format_size(storage.database_bytes), format_size(storage.blob_bytes));
     output.line(format!(
         "disk       {database} database, {files} files{free}"
     ))

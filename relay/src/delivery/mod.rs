@@ -1,8 +1,9 @@
-//! Handing envelopes over: one scheduler that finds lanes that are due, and a bounded number of calls at a time.
+//! Delivery of envelopes to webhooks: one scheduler that finds due lanes, and a bounded number of
+//! concurrent calls.
 //!
-//! What is due, and when, stands in the database; memory holds only the calls that are under way and the next few lanes.
-//! How many calls there may be is decided by `relay-core`'s budget. Start reading at [`run`], then `lane` for what happens
-//! to one of them.
+//! The database holds what is due and when. Memory holds only the calls in progress and the next
+//! few lanes. The budget of `relay-core` decides how many calls are made. Start reading at [`run`],
+//! then `lane` for the delivery of one lane.
 
 pub(crate) mod batch;
 #[cfg(test)]
@@ -13,17 +14,20 @@ mod lane;
 mod tests;
 pub(crate) mod webhook;
 
+pub(crate) use lane::DeliveryContext;
+
 use crate::{
-    relay::Relay,
-    store::{Due, LeasedBatch, StoreError},
-    wakes::{News, Offer},
+    lease::LeasedBatch,
+    notifier::{CallSlots, PendingWork},
+    store::{DueLanes, StoreError},
 };
+use lane::LaneRun;
 use sealpost_proto::{
     AccountId, Timestamp,
-    limits::{DUE_LANES_AT_A_TIME, WEBHOOK_DRAIN},
+    limits::{DUE_LANES_MAX, WEBHOOK_DRAIN_TIMEOUT},
 };
-use sealpost_relay_core::{Budget, Standing};
-use sealpost_service::Shutdown;
+use sealpost_relay_core::{Budget, EndpointHealth};
+use sealpost_service::{Shutdown, supervisor::Heartbeat};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -31,19 +35,20 @@ use std::{
 };
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// The scheduler looks at the clock at least this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The scheduler runs at least this often.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Calls webhooks until the relay's shutdown, then finishes what is under way or gives it back.
-pub(crate) async fn run(relay: Arc<Relay>) {
-    let mut scheduler = Scheduler::new(relay);
-    while !scheduler.relay.shutdown.is_triggered() {
-        scheduler.relay.pulses.scheduler.beat();
+/// Calls webhooks until the relay's shutdown, then finishes the calls in progress or returns their
+/// leases.
+pub(crate) async fn run(context: Arc<DeliveryContext>, heartbeat: Arc<Heartbeat>) {
+    let mut scheduler = Scheduler::new(context);
+    while !scheduler.context.shutdown.is_triggered() {
+        heartbeat.beat();
         let pause = match scheduler.start_due().await {
             Ok(pause) => pause,
             Err(error) => {
-                tracing::warn!(%error, "the lanes that are due could not be read");
-                LOOK_AGAIN
+                tracing::warn!(%error, "the due lanes could not be read");
+                CHECK_INTERVAL
             }
         };
         scheduler.wait(pause).await;
@@ -52,225 +57,229 @@ pub(crate) async fn run(relay: Arc<Relay>) {
 }
 
 struct Scheduler {
-    relay: Arc<Relay>,
+    context: Arc<DeliveryContext>,
     budget: Budget,
-    /// Batches that were leased with what came.
+    /// Batches that were leased when their envelopes were accepted.
     leased: VecDeque<LeasedBatch>,
-    /// Lanes that are due and have not begun, the longest waiting first.
-    living: VecDeque<AccountId>,
+    /// Due lanes that have not started, the longest waiting first.
+    healthy: VecDeque<AccountId>,
     failing: VecDeque<AccountId>,
-    /// Lanes that have begun, with the last of their turns: the one before may still be ending.
-    busy: HashMap<AccountId, Id>,
-    /// Busy lanes for which something came: whether their turn takes it is seen when it ends.
-    again: HashSet<AccountId>,
-    calls: JoinSet<bool>,
-    whose: HashMap<Id, (AccountId, Standing)>,
-    /// When the database is asked again, if nothing speaks for an earlier time.
-    look_at: Instant,
-    /// Whether lanes may be due in the database that were not read for want of room.
-    more: bool,
-    /// Cuts calls off that take too long at the shutdown.
-    cut: Shutdown,
+    /// Lanes that are running, with the task of their last run; the previous one may still be
+    /// ending.
+    running: HashMap<AccountId, Id>,
+    /// Running lanes for which something new arrived. Whether the run delivers it is known when it
+    /// ends.
+    rerun: HashSet<AccountId>,
+    tasks: JoinSet<bool>,
+    lanes_by_task: HashMap<Id, (AccountId, EndpointHealth)>,
+    /// When the database is queried again, unless a notification makes it earlier.
+    query_at: Instant,
+    /// Whether the database may have due lanes that were not loaded because no call could start.
+    has_more: bool,
+    /// Aborts calls that take too long during the shutdown.
+    abort: Shutdown,
 }
 
 impl Scheduler {
-    fn new(relay: Arc<Relay>) -> Self {
-        let budget = Budget::new(relay.now());
+    fn new(context: Arc<DeliveryContext>) -> Self {
+        let budget = Budget::new(context.now());
         Self {
-            relay,
+            context,
             budget,
             leased: VecDeque::new(),
-            living: VecDeque::new(),
+            healthy: VecDeque::new(),
             failing: VecDeque::new(),
-            busy: HashMap::new(),
-            again: HashSet::new(),
-            calls: JoinSet::new(),
-            whose: HashMap::new(),
-            look_at: Instant::now(),
-            more: true,
-            cut: Shutdown::new(),
+            running: HashMap::new(),
+            rerun: HashSet::new(),
+            tasks: JoinSet::new(),
+            lanes_by_task: HashMap::new(),
+            query_at: Instant::now(),
+            has_more: true,
+            abort: Shutdown::new(),
         }
     }
 
-    /// Starts what is due, as far as there is room; gives the time until it has to look again.
+    /// Starts the due lanes, as far as the budget allows, and returns the time until the next
+    /// check.
     async fn start_due(&mut self) -> Result<Duration, StoreError> {
-        let now = self.relay.now();
-        self.hear_news(now);
+        let now = self.context.now();
+        self.take_pending_work(now);
         self.start_found(now);
-        if self.more || Instant::now() >= self.look_at {
-            self.look(now).await?;
+        if self.has_more || Instant::now() >= self.query_at {
+            self.query_due_lanes(now).await?;
             self.start_found(now);
         }
-        let places = if self.is_awaited() {
+        let free = if self.has_waiting_healthy() {
             0
         } else {
-            self.budget.room(now, Standing::Living)
+            self.budget.available(now, EndpointHealth::Healthy)
         };
-        self.relay.wakes.offer(Offer {
-            places,
-            bytes_max: self.relay.memory.portion().bytes,
+        self.context.notifier.offer_call_slots(CallSlots {
+            free,
+            bytes_max: self.context.memory.call_limits().bytes,
         });
-        Ok(self.look_at.saturating_duration_since(Instant::now()))
+        Ok(self.query_at.saturating_duration_since(Instant::now()))
     }
 
-    /// Most lanes that become due have just been woken, and are called without asking the database which those are; unless
-    /// others wait for room, which have waited longer.
-    fn hear_news(&mut self, now: Timestamp) {
-        let News {
+    /// Takes the lanes that were just reported as callable, which spares a query: most due lanes
+    /// are among them. If others wait for the budget, they have waited longer and the database
+    /// decides.
+    fn take_pending_work(&mut self, now: Timestamp) {
+        let PendingWork {
             leased,
             callable,
             due_at,
-        } = self.relay.wakes.news();
+        } = self.context.notifier.take_pending_work();
         self.leased.extend(leased);
         if let Some(at) = due_at {
-            self.look_in(at.since(now).min(LOOK_AGAIN));
+            self.query_within(at.since(now).min(CHECK_INTERVAL));
         }
         for account in callable {
-            if self.busy.contains_key(&account) {
-                self.again.insert(account);
-            } else if self.more || self.budget.room(now, Standing::Living) <= self.living.len() {
-                self.look_in(Duration::ZERO);
-            } else if !self.living.contains(&account) {
-                self.living.push_back(account);
+            let available = self.budget.available(now, EndpointHealth::Healthy);
+            if self.running.contains_key(&account) {
+                self.rerun.insert(account);
+            } else if self.has_more || available <= self.healthy.len() {
+                self.query_within(Duration::ZERO);
+            } else if !self.healthy.contains(&account) {
+                self.healthy.push_back(account);
             }
         }
     }
 
-    /// Whether a living lane waits for a place.
-    fn is_awaited(&self) -> bool {
-        self.more || !self.living.is_empty() || !self.leased.is_empty()
+    /// Returns whether a healthy lane waits for the budget.
+    fn has_waiting_healthy(&self) -> bool {
+        self.has_more || !self.healthy.is_empty() || !self.leased.is_empty()
     }
 
-    fn look_in(&mut self, pause: Duration) {
-        self.look_at = self.look_at.min(Instant::now() + pause);
+    fn query_within(&mut self, pause: Duration) {
+        self.query_at = self.query_at.min(Instant::now() + pause);
     }
 
-    /// Asks the database what is due, of the lanes for which there is room.
-    async fn look(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let looks = Standing::ALL
-            .map(|standing| self.found(standing).is_empty() && self.budget.room(now, standing) > 0);
-        self.more = looks.contains(&false);
-        let mut pause = LOOK_AGAIN;
-        if looks.contains(&true) {
-            // A lane that has just begun is due until its lease is written.
-            let due = self
-                .relay
-                .store
-                .due(now, DUE_LANES_AT_A_TIME + self.busy.len())
-                .await?;
-            for ((standing, look), Due { lanes, next_at }) in
-                Standing::ALL.into_iter().zip(looks).zip(due)
-            {
-                if look {
+    /// Loads the due lanes that the budget allows to start.
+    async fn query_due_lanes(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let queried = EndpointHealth::ALL
+            .map(|health| self.found(health).is_empty() && self.budget.available(now, health) > 0);
+        self.has_more = queried.contains(&false);
+        let mut pause = CHECK_INTERVAL;
+        if queried.contains(&true) {
+            // A lane that has just started is due until its lease is recorded.
+            let limit = DUE_LANES_MAX + self.running.len();
+            let due = self.context.store.due_lanes(now, limit).await?;
+            let by_health = EndpointHealth::ALL.into_iter().zip(queried).zip(due);
+            for ((health, is_queried), DueLanes { lanes, next_at }) in by_health {
+                if is_queried {
                     let idle = lanes
                         .into_iter()
-                        .filter(|account| !self.busy.contains_key(account));
-                    let idle: Vec<_> = idle.take(DUE_LANES_AT_A_TIME).collect();
-                    self.more |= idle.len() == DUE_LANES_AT_A_TIME;
-                    self.found(standing).extend(idle);
-                    pause = pause.min(next_at.map_or(LOOK_AGAIN, |at| at.since(now)));
+                        .filter(|account| !self.running.contains_key(account));
+                    let idle: Vec<_> = idle.take(DUE_LANES_MAX).collect();
+                    self.has_more |= idle.len() == DUE_LANES_MAX;
+                    self.found(health).extend(idle);
+                    pause = pause.min(next_at.map_or(CHECK_INTERVAL, |at| at.since(now)));
                 }
             }
         }
-        self.look_at = Instant::now() + pause;
+        self.query_at = Instant::now() + pause;
         Ok(())
     }
 
-    const fn found(&mut self, standing: Standing) -> &mut VecDeque<AccountId> {
-        match standing {
-            Standing::Living => &mut self.living,
-            Standing::Failing => &mut self.failing,
+    const fn found(&mut self, health: EndpointHealth) -> &mut VecDeque<AccountId> {
+        match health {
+            EndpointHealth::Healthy => &mut self.healthy,
+            EndpointHealth::Failing => &mut self.failing,
         }
     }
 
-    /// What is leased goes first: its time runs.
+    /// Starts what was found. Leased batches are first, because their leases expire.
     fn start_found(&mut self, now: Timestamp) {
         while !self.leased.is_empty()
-            && let Some(time) = self.budget.begin(now, Standing::Living)
+            && let Some(timeout) = self.budget.try_start(now, EndpointHealth::Healthy)
             && let Some(batch) = self.leased.pop_front()
         {
-            self.start(batch.account, Standing::Living, time, Some(batch));
+            self.start(batch.account, EndpointHealth::Healthy, timeout, Some(batch));
         }
-        Standing::ALL
-            .into_iter()
-            .for_each(|standing| self.start_of(now, standing));
+        for health in EndpointHealth::ALL {
+            self.start_lanes(now, health);
+        }
     }
 
-    fn start_of(&mut self, now: Timestamp, standing: Standing) {
-        while let Some(&account) = self.found(standing).front() {
-            let Some(time) = self.budget.begin(now, standing) else {
+    fn start_lanes(&mut self, now: Timestamp, health: EndpointHealth) {
+        while let Some(&account) = self.found(health).front() {
+            let Some(timeout) = self.budget.try_start(now, health) else {
                 return;
             };
-            self.found(standing).pop_front();
-            self.start(account, standing, time, None);
+            self.found(health).pop_front();
+            self.start(account, health, timeout, None);
         }
     }
 
     fn start(
         &mut self,
         account: AccountId,
-        standing: Standing,
-        time: Duration,
+        health: EndpointHealth,
+        timeout: Duration,
         leased: Option<LeasedBatch>,
     ) {
-        let turn = lane::Turn {
-            relay: Arc::clone(&self.relay),
+        let run = LaneRun {
+            context: Arc::clone(&self.context),
             account,
-            standing,
-            time,
-            cut: self.cut.clone(),
+            health,
+            timeout,
+            abort: self.abort.clone(),
         };
-        let handle = self.calls.spawn(turn.take(leased));
-        self.busy.insert(account, handle.id());
-        self.whose.insert(handle.id(), (account, standing));
+        let handle = self.tasks.spawn(run.run(leased));
+        self.running.insert(account, handle.id());
+        self.lanes_by_task.insert(handle.id(), (account, health));
     }
 
     async fn wait(&mut self, pause: Duration) {
         tokio::select! {
-            Some(ended) = self.calls.join_next_with_id() => self.note_end(ended),
-            () = self.relay.wakes.calls.notified() => {}
+            Some(ended) = self.tasks.join_next_with_id() => self.note_end(ended),
+            () = self.context.notifier.scheduler.notified() => {}
             () = tokio::time::sleep(pause) => {}
-            () = self.relay.shutdown.triggered() => {}
+            () = self.context.shutdown.triggered() => {}
         }
-        while let Some(ended) = self.calls.try_join_next_with_id() {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.note_end(ended);
         }
     }
 
     fn note_end(&mut self, ended: Result<(Id, bool), JoinError>) {
-        let (id, passed) = ended.unwrap_or_else(|error| {
-            tracing::error!(%error, "a delivery ended badly");
+        let (id, succeeded) = ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "a delivery task failed");
             (error.id(), false)
         });
-        if let Some((account, standing)) = self.whose.remove(&id) {
-            if self.busy.get(&account) == Some(&id) {
-                self.busy.remove(&account);
+        if let Some((account, health)) = self.lanes_by_task.remove(&id) {
+            if self.running.get(&account) == Some(&id) {
+                self.running.remove(&account);
             }
-            self.budget.end(standing, passed);
-            if self.again.remove(&account) || !passed {
-                self.look_at = Instant::now();
+            self.budget.finish(health, succeeded);
+            if self.rerun.remove(&account) || !succeeded {
+                self.query_at = Instant::now();
             }
         }
     }
 
     async fn drain(mut self) {
-        self.relay.wakes.offer(Offer::default());
-        self.leased.extend(self.relay.wakes.news().leased);
-        for LeasedBatch { account, fence, .. } in self.leased {
-            if let Err(error) = self
-                .relay
-                .store
-                .return_lease(self.relay.now(), account, fence)
-                .await
-            {
-                tracing::debug!(%error, "a lease was not given back; the next start does it");
+        let Self {
+            context,
+            leased,
+            tasks,
+            abort,
+            ..
+        } = &mut self;
+        context.notifier.offer_call_slots(CallSlots::default());
+        leased.extend(context.notifier.take_pending_work().leased);
+        for LeasedBatch { account, fence, .. } in leased.drain(..) {
+            let returned = context.store.return_lease(context.now(), account, fence);
+            if let Err(error) = returned.await {
+                tracing::debug!(%error, "a lease was not returned; the next start recovers it");
             }
         }
-        let ending = async { while self.calls.join_next().await.is_some() {} };
-        if tokio::time::timeout(WEBHOOK_DRAIN, ending).await.is_ok() {
-            return;
+        let ending = async { while tasks.join_next().await.is_some() {} };
+        let ended = tokio::time::timeout(WEBHOOK_DRAIN_TIMEOUT, ending).await;
+        if ended.is_err() {
+            abort.trigger();
+            while tasks.join_next().await.is_some() {}
         }
-        self.cut.trigger();
-        while self.calls.join_next().await.is_some() {}
     }
 }

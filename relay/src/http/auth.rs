@@ -1,12 +1,12 @@
-//! Who asks. In this order: the announced length against the route's limit, the signature over the headers, the session or
-//! account, how often it asks, room in memory, the body, and the body's digest. Only an account that is known can make the
-//! relay hold a body.
+//! Request authentication, as axum extractors.
+//!
+//! Checks run in this order: `Content-Length` against the route's limit, the signature over the
+//! headers, the session or account, the rate limits, the memory budget, the body, and the body's
+//! digest. The body comes after authentication, so that only registered accounts can make the relay
+//! hold one in memory.
 
-use super::{passing_problem, problem};
-use crate::{
-    relay::{Relay, Room},
-    store::AccountFacts,
-};
+use super::{problem, rate_limits::check_ip_rate_limit, retryable_problem, state::ApiState};
+use crate::{memory::BodyBudget, store::AccountFacts};
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
@@ -20,75 +20,77 @@ use sealpost_proto::{
         PART_BYTES_PER_SECOND_MIN,
     },
 };
-use sealpost_relay_core::rates::OwnRates;
-use sealpost_service::http::{Arriving, ProblemResponse, parse_json, read_body_with};
+use sealpost_relay_core::rates::RateOverrides;
+use sealpost_service::{
+    Clock as _,
+    http::{BodyReader, ProblemResponse, parse_json, read_body_with},
+};
 use sealpost_signatures::{
     AccountKey, Nonce, ReceivedSignature, RequestParts, SignatureError, request::Signer,
 };
 use serde::de::DeserializeOwned;
-use std::{marker::PhantomData, sync::Arc};
+use std::marker::PhantomData;
 
-/// What kind of body a route takes.
-pub(super) trait Kind: Send {
-    /// Its longest body.
-    const LIMIT_BYTES: usize;
+/// Kind of request body.
+pub(super) trait BodyKind: Send {
+    const BYTES_MAX: usize;
 }
 
-/// JSON, or nothing.
-pub(super) enum Small {}
-/// A request of envelopes.
-pub(super) enum Envelopes {}
-/// A part of a blob.
-pub(super) enum Part {}
+/// Empty body or a JSON document.
+pub(super) enum JsonBody {}
+/// JSON document with envelopes.
+pub(super) enum EnvelopesBody {}
+/// Part of a blob.
+pub(super) enum PartBody {}
 
-impl Kind for Small {
-    const LIMIT_BYTES: usize = JSON_REQUEST_BYTES_MAX;
+impl BodyKind for JsonBody {
+    const BYTES_MAX: usize = JSON_REQUEST_BYTES_MAX;
 }
 
-impl Kind for Envelopes {
-    const LIMIT_BYTES: usize = ENVELOPES_REQUEST_BYTES_MAX;
+impl BodyKind for EnvelopesBody {
+    const BYTES_MAX: usize = ENVELOPES_REQUEST_BYTES_MAX;
 }
 
-impl Kind for Part {
-    const LIMIT_BYTES: usize = PART_BYTES_MAX;
+impl BodyKind for PartBody {
+    const BYTES_MAX: usize = PART_BYTES_MAX;
 }
 
-/// A request signed with the key of a session.
-pub(super) struct BySession<K = Small> {
+/// Request signed with a session key.
+pub(super) struct SessionRequest<K = JsonBody> {
     pub(super) account: AccountId,
-    pub(super) own_rates: OwnRates,
+    pub(super) own_rates: RateOverrides,
     pub(super) body: SignedBody,
     kind: PhantomData<fn() -> K>,
 }
 
-/// A part of a blob, signed with the key of a session, that has still to come.
-pub(super) struct PartBySession {
+/// Upload of a part, signed with a session key, whose body has not been read yet.
+pub(super) struct PartUploadRequest {
     pub(super) account: AccountId,
-    pub(super) own_rates: OwnRates,
-    /// The SHA-256 that was signed.
+    pub(super) own_rates: RateOverrides,
+    /// SHA-256 of the body, as signed.
     pub(super) digest: [u8; 32],
-    pub(super) body: Arriving,
+    pub(super) body: BodyReader,
 }
 
-/// A request signed with the key of an account that is known.
-pub(super) struct ByAccountKey {
+/// Request signed with the key of a registered account.
+pub(super) struct AccountKeyRequest {
     pub(super) facts: AccountFacts,
     pub(super) body: SignedBody,
 }
 
-/// A request signed with an account key, known or not.
-pub(super) struct ByAnyKey {
+/// Request signed with an account key, which may not be registered.
+pub(super) struct AnyKeyRequest {
     pub(super) key: AccountKey,
     pub(super) body: SignedBody,
 }
 
-/// What was signed.
+/// Headers, URI and body of an authenticated request.
 pub(super) struct SignedBody {
     pub(super) headers: HeaderMap,
     pub(super) uri: Uri,
     pub(super) bytes: Bytes,
-    /// Held until the handler has answered.
-    room: Room,
+    /// Held until the handler returns.
+    budget: BodyBudget,
 }
 
 impl SignedBody {
@@ -96,30 +98,27 @@ impl SignedBody {
         Ok(parse_json(&self.headers, &self.bytes)?)
     }
 
-    /// Gives free what was taken apart, but for the room that it counts for: hundreds may wait for the same commit.
-    pub(super) fn into_room(self) -> Room {
-        self.room
+    /// Frees the parsed body but keeps its memory reserved, because hundreds of requests can wait
+    /// for one commit.
+    pub(super) fn into_budget(self) -> BodyBudget {
+        self.budget
     }
 
-    /// A header, if it is there and text.
+    /// Returns the value of a header, if it is present and visible ASCII.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-impl<K: Kind> FromRequest<Arc<Relay>> for BySession<K> {
+impl<K: BodyKind> FromRequest<ApiState> for SessionRequest<K> {
     type Rejection = ProblemResponse;
 
-    async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
-        let unread = Unread::<K>::begin(request, relay)?;
-        let facts = unread.head.session(relay).await?;
-        relay
-            .rules()
-            .meters
-            .of(facts.own_rates)
-            .request(facts.account)?;
-        relay.hear(facts).await;
-        let body = unread.read(relay).await?;
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ProblemResponse> {
+        let request = UnreadRequest::<K>::new(request, state)?;
+        let facts = request.head.session(state).await?;
+        count_request(state, &facts)?;
+        state.accounts.record_contact(facts).await;
+        let body = request.read(state).await?;
         Ok(Self {
             account: facts.account,
             own_rates: facts.own_rates,
@@ -129,24 +128,19 @@ impl<K: Kind> FromRequest<Arc<Relay>> for BySession<K> {
     }
 }
 
-impl FromRequest<Arc<Relay>> for PartBySession {
+impl FromRequest<ApiState> for PartUploadRequest {
     type Rejection = ProblemResponse;
 
-    async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
-        let Unread { head, body, .. } = Unread::<Part>::begin(request, relay)?;
-        let body = Arriving::new(&head.parts.headers, body, PART_BYTES_MAX)?
-            .at_least(PART_BYTES_PER_SECOND_MIN);
-        let facts = head.session(relay).await?;
-        if let Err(problem) = relay
-            .rules()
-            .meters
-            .of(facts.own_rates)
-            .request(facts.account)
-        {
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ProblemResponse> {
+        let UnreadRequest { head, body, .. } = UnreadRequest::<PartBody>::new(request, state)?;
+        let body = BodyReader::new(&head.parts.headers, body, PART_BYTES_MAX)?
+            .with_bytes_per_second_min(PART_BYTES_PER_SECOND_MIN);
+        let facts = head.session(state).await?;
+        if let Err(problem) = count_request(state, &facts) {
             body.drain().await;
             return Err(problem);
         }
-        relay.hear(facts).await;
+        state.accounts.record_contact(facts).await;
         let digest = *head.signature.digest().as_bytes();
         Ok(Self {
             account: facts.account,
@@ -157,77 +151,87 @@ impl FromRequest<Arc<Relay>> for PartBySession {
     }
 }
 
-impl FromRequest<Arc<Relay>> for ByAccountKey {
+impl FromRequest<ApiState> for AccountKeyRequest {
     type Rejection = ProblemResponse;
 
-    async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
-        relay.meet(request.extensions(), request.headers())?;
-        let unread = Unread::<Small>::begin(request, relay)?;
-        let spendable = unread.head.account_key(relay.now())?;
-        let facts = relay
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ProblemResponse> {
+        check_ip_rate_limit(
+            &state.settings.load(),
+            request.extensions(),
+            request.headers(),
+        )?;
+        let request = UnreadRequest::<JsonBody>::new(request, state)?;
+        let signature = request.head.account_key(state.clock.now())?;
+        let facts = state
             .store
-            .facts_by_key(spendable.key)
+            .account_facts_by_key(signature.key)
             .await?
             .ok_or(ErrorCode::AccountUnknown)?;
         if facts.suspended {
             return Err(ErrorCode::AccountSuspended.into());
         }
-        relay
-            .rules()
-            .meters
-            .of(facts.own_rates)
-            .request(facts.account)?;
-        let body = unread.read(relay).await?;
-        spendable.spend(relay).await?;
-        relay.hear(facts).await;
+        count_request(state, &facts)?;
+        let body = request.read(state).await?;
+        signature.record_nonce(state).await?;
+        state.accounts.record_contact(facts).await;
         Ok(Self { facts, body })
     }
 }
 
-impl FromRequest<Arc<Relay>> for ByAnyKey {
+impl FromRequest<ApiState> for AnyKeyRequest {
     type Rejection = ProblemResponse;
 
-    async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, ProblemResponse> {
-        relay.meet(request.extensions(), request.headers())?;
-        let unread = Unread::<Small>::begin(request, relay)?;
-        let spendable = unread.head.account_key(relay.now())?;
-        let body = unread.read(relay).await?;
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ProblemResponse> {
+        check_ip_rate_limit(
+            &state.settings.load(),
+            request.extensions(),
+            request.headers(),
+        )?;
+        let request = UnreadRequest::<JsonBody>::new(request, state)?;
+        let signature = request.head.account_key(state.clock.now())?;
+        let body = request.read(state).await?;
         Ok(Self {
-            key: spendable.spend(relay).await?,
+            key: signature.record_nonce(state).await?,
             body,
         })
     }
 }
 
-/// A request of which only the headers were looked at.
-struct Unread<K> {
-    head: Head,
+/// Counts a request for its account.
+fn count_request(state: &ApiState, facts: &AccountFacts) -> Result<(), ProblemResponse> {
+    let meters = state.settings.load().meters.for_overrides(facts.own_rates);
+    Ok(meters.count_request(facts.account)?)
+}
+
+/// Request whose body has not been read yet.
+struct UnreadRequest<K> {
+    head: RequestHead,
     body: Body,
     kind: PhantomData<fn() -> K>,
 }
 
-/// Everything but the body.
-struct Head {
+/// Request without its body.
+struct RequestHead {
     parts: Parts,
     signature: ReceivedSignature,
     authority: String,
 }
 
-impl<K: Kind> Unread<K> {
-    fn begin(request: Request, relay: &Relay) -> Result<Self, ProblemResponse> {
+impl<K: BodyKind> UnreadRequest<K> {
+    fn new(request: Request, state: &ApiState) -> Result<Self, ProblemResponse> {
         let (parts, body) = request.into_parts();
-        if announced_bytes(&parts.headers).is_some_and(|bytes| bytes > K::LIMIT_BYTES as u64) {
-            let limit = K::LIMIT_BYTES;
+        if content_length(&parts.headers).is_some_and(|bytes| bytes > K::BYTES_MAX as u64) {
+            let limit = K::BYTES_MAX;
             return Err(problem(
                 ErrorCode::TooLarge,
-                format!("the body is over the limit of {limit} bytes"),
+                format!("the body exceeds the limit of {limit} bytes"),
             ));
         }
         let signature = ReceivedSignature::from_headers(&parts.headers);
-        let signature = signature.map_err(|error| unbelieved(error, relay.now()))?;
-        let authority = relay.origin.authority().to_owned();
+        let signature = signature.map_err(|error| signature_problem(error, state.clock.now()))?;
+        let authority = state.origin.authority().to_owned();
         Ok(Self {
-            head: Head {
+            head: RequestHead {
                 parts,
                 signature,
                 authority,
@@ -237,41 +241,38 @@ impl<K: Kind> Unread<K> {
         })
     }
 
-    async fn read(self, relay: &Relay) -> Result<SignedBody, ProblemResponse> {
+    async fn read(self, state: &ApiState) -> Result<SignedBody, ProblemResponse> {
         let Self {
-            head: Head {
+            head: RequestHead {
                 parts, signature, ..
             },
             body,
             ..
         } = self;
         let empty = http_body::Body::is_end_stream(&body);
-        let bytes = announced_bytes(&parts.headers).unwrap_or(if empty {
-            0
-        } else {
-            K::LIMIT_BYTES as u64
-        });
-        let mut room = relay
-            .memory
-            .request(bytes)
-            .ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
-        let bytes = read_body_with(&parts.headers, body, K::LIMIT_BYTES, |bytes| {
-            room.grow(bytes)
+        let bytes =
+            content_length(&parts.headers).unwrap_or(if empty { 0 } else { K::BYTES_MAX as u64 });
+        let mut budget = state
+            .request_memory
+            .body_budget(bytes)
+            .ok_or_else(|| retryable_problem(ErrorCode::Overloaded))?;
+        let bytes = read_body_with(&parts.headers, body, K::BYTES_MAX, |bytes| {
+            budget.grow(bytes)
         })
         .await?;
         signature
             .check_body(&bytes)
-            .map_err(|error| unbelieved(error, relay.now()))?;
+            .map_err(|error| signature_problem(error, state.clock.now()))?;
         Ok(SignedBody {
             headers: parts.headers,
             uri: parts.uri,
             bytes,
-            room,
+            budget,
         })
     }
 }
 
-impl Head {
+impl RequestHead {
     fn signed_parts(&self) -> RequestParts<'_> {
         RequestParts {
             method: self.parts.method.as_str(),
@@ -281,18 +282,18 @@ impl Head {
         }
     }
 
-    async fn session(&self, relay: &Relay) -> Result<AccountFacts, ProblemResponse> {
-        let now = relay.now();
+    async fn session(&self, state: &ApiState) -> Result<AccountFacts, ProblemResponse> {
+        let now = state.clock.now();
         let Signer::Session(claimed) = self.signature.params().signer else {
-            return Err(unbelieved(SignatureError::WrongKey, now));
+            return Err(signature_problem(SignatureError::WrongKey, now));
         };
-        let key = relay.secret.session_key(&claimed);
+        let key = state.secret.session_key(&claimed);
         let id = self
             .signature
             .verify_hmac(&self.signed_parts(), &key, now)
-            .map_err(|error| unbelieved(error, now))?;
-        match relay.facts(id.account).await? {
-            Some(facts) if facts.generation != id.key_generation || id.expires_at <= now => {
+            .map_err(|error| signature_problem(error, now))?;
+        match state.accounts.facts(id.account).await? {
+            Some(facts) if facts.key_generation != id.key_generation || id.expires_at <= now => {
                 Err(ErrorCode::SessionInvalid.into())
             }
             Some(facts) if facts.suspended => Err(ErrorCode::AccountSuspended.into()),
@@ -301,39 +302,40 @@ impl Head {
         }
     }
 
-    fn account_key(&self, now: Timestamp) -> Result<Spendable, ProblemResponse> {
+    fn account_key(&self, now: Timestamp) -> Result<SingleUseSignature, ProblemResponse> {
         let verified = self.signature.verify_ed25519(&self.signed_parts(), now);
-        let key = verified.map_err(|error| unbelieved(error, now))?;
+        let key = verified.map_err(|error| signature_problem(error, now))?;
         let params = self.signature.params();
         match params.nonce.clone() {
-            Some(nonce) => Ok(Spendable {
+            Some(nonce) => Ok(SingleUseSignature {
                 key,
                 nonce,
                 expires_at: params.expires,
             }),
             None => Err(problem(
                 ErrorCode::SignatureInvalid,
-                "this route needs a nonce",
+                "this route requires a nonce",
             )),
         }
     }
 }
 
-/// The signature of an account key, good once.
-struct Spendable {
+/// Verified signature of an account key, whose nonce has not been recorded yet.
+struct SingleUseSignature {
     key: AccountKey,
     nonce: Nonce,
     expires_at: Timestamp,
 }
 
-impl Spendable {
-    async fn spend(self, relay: &Relay) -> Result<AccountKey, ProblemResponse> {
+impl SingleUseSignature {
+    /// Records the nonce and returns the key; refuses a nonce that was used before.
+    async fn record_nonce(self, state: &ApiState) -> Result<AccountKey, ProblemResponse> {
         let Self {
             key,
             nonce,
             expires_at,
         } = self;
-        let first = relay.store.use_nonce(key, nonce, expires_at).await?;
+        let first = state.store.use_nonce(key, nonce, expires_at).await?;
         if first {
             Ok(key)
         } else {
@@ -342,7 +344,7 @@ impl Spendable {
     }
 }
 
-fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
+fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
@@ -351,14 +353,14 @@ fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-/// Why a signature is not believed, as a problem; with the relay's clock when it is about time.
-fn unbelieved(error: SignatureError, now: Timestamp) -> ProblemResponse {
+/// Converts a signature error into a problem; a clock skew includes the relay's time.
+fn signature_problem(error: SignatureError, now: Timestamp) -> ProblemResponse {
     let problem = Problem::new(error.code(), error.to_string());
     match error {
         SignatureError::ClockSkew => problem.relay_time(now).into(),
         SignatureError::Missing
         | SignatureError::Malformed { .. }
-        | SignatureError::Digest
+        | SignatureError::DigestMismatch
         | SignatureError::WrongKey
         | SignatureError::Invalid => problem.into(),
     }

@@ -1,23 +1,28 @@
-//! `PUT, GET /v1/blobs/{id}/parts/{n}`: upload and download a part. Errors: `part_invalid`, `conflict`, `not_found`; for a
-//! download `not_found` for an unknown blob, a wrong token or an incomplete blob alike.
+//! `PUT, GET /v1/blobs/{id}/parts/{n}`: upload and download parts of a blob.
+//!
+//! A part is never held in memory as a whole: an upload is written and a download is read in
+//! segments.
 
 use super::{
-    Answer,
-    auth::{BySession, PartBySession},
+    ApiResult,
+    auth::{PartUploadRequest, SessionRequest},
     ids::PartId,
     openapi::{SESSION, WRITES},
-    passing_problem, problem,
+    problem, require_space, retryable_problem,
+    state::ApiState,
 };
 use crate::{
     blobs::{BlobError, Blobs, PartName},
+    memory::TransferSlots,
     openapi::problems,
-    relay::Relay,
+    settings::LiveSettings,
     slots::Slot,
-    store::PartPlace,
+    storage::Storage,
+    store::{PartState, Store},
 };
 use axum::{
     body::Body,
-    extract::State,
+    extract::{FromRef, State},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
@@ -25,39 +30,42 @@ use futures_util::{Stream, stream::unfold};
 use http::{HeaderValue, StatusCode, header};
 use sealpost_proto::{
     AccountId, BlobId, ErrorCode, FetchToken, b64,
-    limits::{PART_STRETCH_BYTES, PART_TIMEOUT},
-    schema::Octets,
+    limits::{PART_SEGMENT_BYTES, PART_TIMEOUT},
+    schema::PartBytes,
     wire::FETCH_TOKEN_HEADER,
 };
 use sealpost_relay_core::{
-    blob::{Asked, range},
-    rates::OwnRates,
+    blob::{RequestedRange, parse_range},
+    rates::RateOverrides,
 };
-use sealpost_service::http::{Arriving, ProblemResponse};
+use sealpost_service::{
+    Clock as _, SharedClock,
+    http::{BodyReader, ProblemResponse},
+};
 use sha2::{Digest as _, Sha256};
 use std::{ops::Range, sync::Arc};
 use tokio::sync::mpsc;
 
-/// Written together at most, however small they come.
-const STRETCH_PIECES_MAX: usize = 64;
+/// Maximum number of received chunks in one write, which bounds the overhead of very small chunks.
+const SEGMENT_CHUNKS_MAX: usize = 64;
 
 problems!(UploadProblems: SESSION, WRITES; NotFound, Conflict, PartInvalid);
 
 /// Upload a part
 ///
-/// Its `Content-Digest`, which is part of the signature, is the part's SHA-256. Part 0 is 48 bytes longer than the others, the
-/// last may be shorter.
+/// The signed `Content-Digest` is the SHA-256 of the part. Part 0 is 48 bytes longer than the
+/// others; the last part may be shorter.
 #[utoipa::path(
     put, path = "/v1/blobs/{id}/parts/{number}", operation_id = "upload_part", tag = "blobs", security(("session" = [])),
-    params(PartId<BlobId>), request_body(content = Octets, content_type = "application/octet-stream"),
-    responses((status = 204, description = "It is on the disk"), UploadProblems)
+    params(PartId<BlobId>), request_body(content = PartBytes, content_type = "application/octet-stream"),
+    responses((status = 204, description = "The part is on disk"), UploadProblems)
 )]
 pub(super) async fn upload(
-    State(relay): State<Arc<Relay>>,
+    State(uploads): State<PartUploads>,
     PartId(blob, number): PartId<BlobId>,
-    signed: PartBySession,
-) -> Answer {
-    let PartBySession {
+    signed: PartUploadRequest,
+) -> ApiResult {
+    let PartUploadRequest {
         account,
         own_rates,
         digest,
@@ -68,84 +76,109 @@ pub(super) async fn upload(
         number,
         digest,
     };
-    let taken = take(&relay, (account, own_rates), name, &mut body).await;
-    if taken.is_err() {
+    let uploader = (account, own_rates);
+    let result = uploads.store_part(uploader, name, &mut body).await;
+    if result.is_err() {
         body.drain().await;
     }
-    taken
+    result
 }
 
-/// Decides before a byte of the part is read, and writes it down as it comes.
-async fn take(
-    relay: &Relay,
-    (account, own_rates): (AccountId, OwnRates),
-    name: PartName,
-    body: &mut Arriving,
-) -> Answer {
-    let PartName {
-        blob,
-        number,
-        digest,
-    } = name;
-    let place = relay
-        .store
-        .part_place(relay.now(), account, blob, number)
-        .await?
-        .ok_or(ErrorCode::NotFound)?;
-    let bytes = match place {
-        PartPlace::OutOfRange => {
-            return Err(problem(
-                ErrorCode::PartInvalid,
-                "the blob has no part of this number",
-            ));
-        }
-        PartPlace::Present { digest: present } => {
-            while body.next().await?.is_some() {}
-            return same(present, digest);
-        }
-        PartPlace::Missing { bytes } => bytes,
-    };
-    relay.rules().meters.of(own_rates).part(account, bytes)?;
-    relay.admit(bytes)?;
-    let _slot = relay
-        .memory
-        .coming
-        .take(account)
-        .ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
-    write(&relay.blobs, &name, bytes, body).await?;
-    let counts = relay
-        .store
-        .part_written(relay.now(), account, blob, number, digest)
-        .await?;
-    same(counts.ok_or(ErrorCode::NotFound)?, digest)
+/// Parts of the relay that uploads use.
+#[derive(Clone)]
+pub(super) struct PartUploads {
+    store: Store,
+    blobs: Blobs,
+    settings: LiveSettings,
+    storage: Arc<Storage>,
+    slots: TransferSlots,
+    clock: SharedClock,
 }
 
-/// Writes a part of exactly so many bytes with exactly that digest, or none.
+impl FromRef<ApiState> for PartUploads {
+    fn from_ref(state: &ApiState) -> Self {
+        Self {
+            store: state.store.clone(),
+            blobs: state.blobs.clone(),
+            settings: state.settings.clone(),
+            storage: Arc::clone(&state.storage),
+            slots: state.transfer_slots.clone(),
+            clock: Arc::clone(&state.clock),
+        }
+    }
+}
+
+impl PartUploads {
+    /// Runs all checks before it reads the first byte, then writes the part while it arrives.
+    async fn store_part(
+        &self,
+        (account, own_rates): (AccountId, RateOverrides),
+        name: PartName,
+        body: &mut BodyReader,
+    ) -> ApiResult {
+        let PartName {
+            blob,
+            number,
+            digest,
+        } = name;
+        let now = self.clock.now();
+        let part = self.store.part_state(now, account, blob, number).await?;
+        let bytes = match part.ok_or(ErrorCode::NotFound)? {
+            PartState::OutOfRange => {
+                return Err(problem(
+                    ErrorCode::PartInvalid,
+                    "the blob has no part with this number",
+                ));
+            }
+            PartState::Present { digest: present } => {
+                while body.next().await?.is_some() {}
+                return require_same_digest(present, digest);
+            }
+            PartState::Missing { bytes } => bytes,
+        };
+        let meters = self.settings.load().meters.for_overrides(own_rates);
+        meters.count_part(account, bytes)?;
+        require_space(&self.storage, bytes)?;
+        let _slot = self
+            .slots
+            .uploads
+            .try_reserve(account)
+            .ok_or_else(|| retryable_problem(ErrorCode::Overloaded))?;
+        write(&self.blobs, &name, bytes, body).await?;
+        let (now, store) = (self.clock.now(), &self.store);
+        let stored = store
+            .record_part(now, account, blob, number, digest)
+            .await?;
+        require_same_digest(stored.ok_or(ErrorCode::NotFound)?, digest)
+    }
+}
+
+/// Writes a part, and discards it unless it has the expected length and digest.
 async fn write(
     blobs: &Blobs,
     name: &PartName,
     bytes: usize,
-    body: &mut Arriving,
+    body: &mut BodyReader,
 ) -> Result<(), ProblemResponse> {
     let wrong_length = || {
         problem(
             ErrorCode::PartInvalid,
-            format!("this part has {bytes} bytes"),
+            format!("this part must have {bytes} bytes"),
         )
     };
-    let mut writing = blobs.begin(name).await?;
-    let (mut hash, mut received, mut stretch, mut waiting) = (Sha256::new(), 0, Vec::new(), 0);
-    while let Some(piece) = body.next().await? {
-        received += piece.len();
+    let mut writer = blobs.start_part(name).await?;
+    let (mut hash, mut received, mut chunks, mut pending) = (Sha256::new(), 0, Vec::new(), 0);
+    while let Some(chunk) = body.next().await? {
+        received += chunk.len();
         if received > bytes {
             return Err(wrong_length());
         }
-        hash.update(&piece);
-        waiting += piece.len();
-        stretch.push(piece);
-        if waiting >= PART_STRETCH_BYTES || stretch.len() == STRETCH_PIECES_MAX {
-            writing.add(std::mem::take(&mut stretch)).await?;
-            waiting = 0;
+        hash.update(&chunk);
+        pending += chunk.len();
+        chunks.push(chunk);
+        if pending >= PART_SEGMENT_BYTES || chunks.len() == SEGMENT_CHUNKS_MAX {
+            writer.write(std::mem::take(&mut chunks)).await?;
+            pending = 0;
         }
     }
     if received != bytes {
@@ -154,16 +187,16 @@ async fn write(
     if <[u8; 32]>::from(hash.finalize()) != name.digest {
         return Err(problem(
             ErrorCode::SignatureInvalid,
-            "the body does not have the digest that was signed",
+            "the body does not match the signed digest",
         ));
     }
-    if !stretch.is_empty() {
-        writing.add(stretch).await?;
+    if !chunks.is_empty() {
+        writer.write(chunks).await?;
     }
-    Ok(writing.finish().await?)
+    Ok(writer.finish().await?)
 }
 
-fn same(present: [u8; 32], digest: [u8; 32]) -> Answer {
+fn require_same_digest(present: [u8; 32], digest: [u8; 32]) -> ApiResult {
     if present == digest {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
@@ -175,34 +208,37 @@ problems!(DownloadProblems: SESSION; NotFound, RangeNotSatisfiable);
 
 /// Download a part
 ///
-/// For any account that has the blob's fetch token. An unknown blob, a wrong token and an incomplete blob look alike.
+/// Requires the blob's fetch token. Unknown blobs, wrong tokens and incomplete blobs return the
+/// same error.
 #[utoipa::path(
     get, path = "/v1/blobs/{id}/parts/{number}", operation_id = "download_part", tag = "blobs", security(("session" = [])),
     params(
         PartId<BlobId>,
-        ("Sealpost-Fetch-Token" = inline(FetchToken), Header, description = "What the sender gave out"),
-        ("Range" = Option<String>, Header, nullable = false, example = "bytes=0-1023", description = "One stretch; anything else is the whole"),
+        ("Sealpost-Fetch-Token" = inline(FetchToken), Header, description = "Fetch token from the sender"),
+        ("Range" = Option<String>, Header, nullable = false, example = "bytes=0-1023", description = "A single byte range; other values return the whole part"),
     ),
     responses(
-        (status = 200, description = "The part", body = Octets, content_type = "application/octet-stream"),
-        (status = 206, description = "A stretch of it", body = Octets, content_type = "application/octet-stream",
-            headers(("Content-Range" = String, description = "Which stretch of how much"))),
+        (status = 200, description = "The part", body = PartBytes, content_type = "application/octet-stream"),
+        (status = 206, description = "The requested range of the part", body = PartBytes, content_type = "application/octet-stream",
+            headers(("Content-Range" = String, description = "Range and total size"))),
         DownloadProblems,
     )
 )]
 pub(super) async fn download(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(blobs): State<Blobs>,
+    State(slots): State<TransferSlots>,
+    State(clock): State<SharedClock>,
     PartId(blob, number): PartId<BlobId>,
-    signed: BySession,
-) -> Answer {
+    signed: SessionRequest,
+) -> ApiResult {
     let token = signed
         .body
         .header(FETCH_TOKEN_HEADER)
         .and_then(|text| b64::parse_array::<32>(text).ok());
     let token_hash = Sha256::digest(token.ok_or(ErrorCode::NotFound)?).into();
-    let part = relay
-        .store
-        .fetch_part(relay.now(), blob, number, token_hash)
+    let part = store
+        .find_part(clock.now(), blob, number, token_hash)
         .await?;
     let (digest, bytes) = part.ok_or(ErrorCode::NotFound)?;
     let name = PartName {
@@ -211,59 +247,46 @@ pub(super) async fn download(
         digest,
     };
     let length = bytes as u64;
-    let slot = relay
-        .memory
-        .going
-        .take(signed.account)
-        .ok_or_else(|| passing_problem(ErrorCode::Overloaded))?;
-    match range(signed.body.header("range"), length) {
-        Asked::Whole => Ok(stream(
-            &relay,
+    let slot = slots
+        .downloads
+        .try_reserve(signed.account)
+        .ok_or_else(|| retryable_problem(ErrorCode::Overloaded))?;
+    match parse_range(signed.body.header("range"), length) {
+        RequestedRange::Full => Ok(stream(blobs, name, slot, 0..length, length, StatusCode::OK)),
+        RequestedRange::Partial(range) => Ok(stream(
+            blobs,
             name,
             slot,
-            0..length,
-            length,
-            StatusCode::OK,
-        )),
-        Asked::Stretch(stretch) => Ok(stream(
-            &relay,
-            name,
-            slot,
-            stretch,
+            range,
             length,
             StatusCode::PARTIAL_CONTENT,
         )),
-        Asked::Unsatisfiable => Ok(unsatisfiable(length)),
+        RequestedRange::Unsatisfiable => Ok(unsatisfiable(length)),
     }
 }
 
 fn stream(
-    relay: &Relay,
+    blobs: Blobs,
     name: PartName,
     slot: Slot,
-    stretch: Range<u64>,
+    range: Range<u64>,
     length: u64,
     status: StatusCode,
 ) -> Response {
-    let sent = stretch.end - stretch.start;
+    let sent_bytes = range.end - range.start;
     let content_range = format!(
         "bytes {}-{}/{length}",
-        stretch.start,
-        stretch.end.saturating_sub(1)
+        range.start,
+        range.end.saturating_sub(1)
     );
-    let mut response = Response::new(Body::from_stream(stretches(
-        relay.blobs.clone(),
-        name,
-        slot,
-        stretch,
-    )));
+    let mut response = Response::new(Body::from_stream(segments(blobs, name, slot, range)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
     );
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(sent));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(sent_bytes));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if let (StatusCode::PARTIAL_CONTENT, Ok(value)) =
         (status, HeaderValue::from_str(&content_range))
@@ -273,20 +296,22 @@ fn stream(
     response
 }
 
-/// Reads one stretch after the other, each when the one before is on its way. A client that takes none for too long is given
-/// up, so that it does not keep its place.
-fn stretches(
+/// Streams a range of a part in segments, and reads the next one only when the previous one is
+/// being sent. The stream ends if the client accepts no segment for too long, so that a stalled
+/// client releases its slot.
+fn segments(
     blobs: Blobs,
     name: PartName,
     slot: Slot,
-    whole: Range<u64>,
+    range: Range<u64>,
 ) -> impl Stream<Item = Result<Bytes, BlobError>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut left = whole;
-        while !left.is_empty() {
-            let next = left.start..left.end.min(left.start + PART_STRETCH_BYTES as u64);
-            left.start = next.end;
+        let mut remaining = range;
+        while !remaining.is_empty() {
+            let end = remaining.start + PART_SEGMENT_BYTES as u64;
+            let next = remaining.start..remaining.end.min(end);
+            remaining.start = next.end;
             let bytes = blobs.read(&name, next).await;
             if sender.send_timeout(bytes, PART_TIMEOUT).await.is_err() {
                 break;
@@ -300,7 +325,7 @@ fn stretches(
 }
 
 fn unsatisfiable(length: u64) -> Response {
-    let detail = format!("the range lies beyond the {length} bytes of this part");
+    let detail = format!("the range starts beyond the {length} bytes of this part");
     let mut response = problem(ErrorCode::RangeNotSatisfiable, detail).into_response();
     if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
         response.headers_mut().insert(header::CONTENT_RANGE, value);

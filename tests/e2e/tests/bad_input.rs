@@ -538,7 +538,7 @@ async fn ctrl_c_leaves_no_partial_state() -> anyhow::Result<()> {
 async fn data_folder_is_locked_and_versioned() -> anyhow::Result<()> {
     let (env, mut acme, bolt) = connected_nodes().await?;
     let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
-    ensure!(words.contains("stop that one first"), "{words}");
+    ensure!(words.contains("stop that process first"), "{words}");
     let again = ["init", "--name", "Again", "--relay", &env.relay.origin()];
     expect_refusal(acme.home(), &again, "daemon_failed").await?;
     acme.stop().await?;
@@ -781,7 +781,7 @@ async fn relay_folder_is_locked() -> anyhow::Result<()> {
     let output = env.program().output(Role::RelayCommand, &args).await?;
     ensure!(
         !output.status.success()
-            && String::from_utf8_lossy(&output.stderr).contains("stop that one first")
+            && String::from_utf8_lossy(&output.stderr).contains("stop that process first")
     );
     env.relay.stop().await?;
     env.relay.start().await?;

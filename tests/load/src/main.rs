@@ -78,7 +78,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(Measure { quick, only, relay }: Measure) -> anyhow::Result<()> {
-    raise_open_files()?;
+    raise_open_files_limit()?;
     let relay = match relay {
         Some(relay) => relay,
         None => std::env::current_exe()?.with_file_name("sealpost-relay"),
@@ -100,7 +100,7 @@ async fn run(Measure { quick, only, relay }: Measure) -> anyhow::Result<()> {
 }
 
 /// Raises the limit on open files for thousands of connections; child processes inherit it.
-fn raise_open_files() -> anyhow::Result<()> {
+fn raise_open_files_limit() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     Ok(setrlimit(
         Resource::Nofile,

@@ -19,11 +19,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// The content type of every JSON body.
+/// Content type of a JSON body.
 pub const JSON_TYPE: &str = "application/json";
 
-/// A JSON body of at most `LIMIT` bytes, as the argument of a handler; and JSON as its answer. What is wrong with a body is
-/// answered as a problem: `too_large`, `unsupported_media_type` or `malformed`.
+/// JSON body of a request, up to `LIMIT` bytes, or of a response. An invalid request body is the
+/// problem `too_large`, `unsupported_media_type` or `malformed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T, const LIMIT: usize = JSON_REQUEST_BYTES_MAX>(pub T);
 
@@ -43,7 +43,7 @@ impl<T: Serialize, const LIMIT: usize> IntoResponse for Json<T, LIMIT> {
     }
 }
 
-/// An answer with a JSON body.
+/// Creates a response with a JSON body.
 pub fn json_body<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let Ok(bytes) = serde_json::to_vec(value) else {
         return ProblemResponse::from(ErrorCode::Internal).into_response();
@@ -56,10 +56,10 @@ pub fn json_body<T: Serialize>(status: StatusCode, value: &T) -> Response {
     response
 }
 
-/// Reads a whole body of at most `limit_bytes`.
+/// Reads a body of up to `limit_bytes`.
 ///
 /// # Errors
-/// Those of [`Arriving`].
+/// Those of [`BodyReader`].
 pub async fn read_body(
     headers: &HeaderMap,
     body: Body,
@@ -68,55 +68,55 @@ pub async fn read_body(
     read_body_with(headers, body, limit_bytes, |_| true).await
 }
 
-/// Reads a whole body of at most `limit_bytes`, and asks for room for each piece of so many bytes that has come.
+/// Reads a body of up to `limit_bytes` and calls `reserve` with the size of each chunk.
 ///
 /// # Errors
-/// Those of [`Arriving`]; `overloaded` when there is no room.
+/// Those of [`BodyReader`]; `overloaded` when `reserve` returns false.
 pub async fn read_body_with(
     headers: &HeaderMap,
     body: Body,
     limit_bytes: usize,
-    mut room: impl FnMut(usize) -> bool,
+    mut reserve: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, Problem> {
-    let mut arriving = Arriving::new(headers, body, limit_bytes)?;
+    let mut reader = BodyReader::new(headers, body, limit_bytes)?;
     let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
-    while let Some(piece) = arriving.next().await? {
-        if !room(piece.len()) {
+    let mut joined = BytesMut::new();
+    while let Some(chunk) = reader.next().await? {
+        if !reserve(chunk.len()) {
             return Err(Problem::from(ErrorCode::Overloaded).retry_after_ms(millis(BUSY_RETRY)));
         }
-        // Most bodies come in one piece, which needs no copy.
-        if first.is_empty() && whole.is_empty() {
-            first = piece;
+        // Most bodies arrive in one chunk, which needs no copy.
+        if first.is_empty() && joined.is_empty() {
+            first = chunk;
         } else {
-            whole.extend_from_slice(&std::mem::take(&mut first));
-            whole.extend_from_slice(&piece);
+            joined.extend_from_slice(&std::mem::take(&mut first));
+            joined.extend_from_slice(&chunk);
         }
     }
-    Ok(if whole.is_empty() {
+    Ok(if joined.is_empty() {
         first
     } else {
-        whole.freeze()
+        joined.freeze()
     })
 }
 
-/// A body on its way: so large at most, and not slower than [`BODY_BYTES_PER_SECOND_MIN`] on average, unless it is said
-/// otherwise.
-pub struct Arriving {
+/// Reader of a request body with a maximum size and a minimum average rate, by default
+/// [`BODY_BYTES_PER_SECOND_MIN`].
+pub struct BodyReader {
     body: Body,
     limit_bytes: usize,
     received_bytes: usize,
     bytes_per_second_min: u32,
-    began: Instant,
+    started_at: Instant,
 }
 
-impl Arriving {
-    /// A body of which nothing was read.
+impl BodyReader {
+    /// Creates a reader for a body of up to `limit_bytes`.
     ///
     /// # Errors
-    /// `too_large` when its header says so.
+    /// `too_large` when `Content-Length` exceeds the limit.
     pub fn new(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result<Self, Problem> {
-        if announced_length(headers).is_some_and(|length| length > limit_bytes as u64) {
+        if content_length(headers).is_some_and(|length| length > limit_bytes as u64) {
             return Err(too_large(limit_bytes));
         }
         let bytes_per_second_min = BODY_BYTES_PER_SECOND_MIN;
@@ -125,20 +125,20 @@ impl Arriving {
             limit_bytes,
             received_bytes: 0,
             bytes_per_second_min,
-            began: Instant::now(),
+            started_at: Instant::now(),
         })
     }
 
-    /// Lets it come more slowly, or asks for more.
+    /// Sets another minimum rate.
     #[must_use]
-    pub fn at_least(self, bytes_per_second_min: u32) -> Self {
+    pub fn with_bytes_per_second_min(self, bytes_per_second_min: u32) -> Self {
         Self {
             bytes_per_second_min,
             ..self
         }
     }
 
-    /// The next piece, or nothing at the end.
+    /// Returns the next chunk, or `None` at the end.
     ///
     /// # Errors
     /// `too_large`; `malformed` when the client stops sending or sends too slowly.
@@ -157,34 +157,38 @@ impl Arriving {
                     ));
                 }
             };
-            let Ok(piece) = frame.into_data() else {
+            let Ok(chunk) = frame.into_data() else {
                 continue;
             };
-            self.received_bytes += piece.len();
+            self.received_bytes += chunk.len();
             if self.received_bytes > self.limit_bytes {
                 return Err(too_large(self.limit_bytes));
             }
-            if !piece.is_empty() {
-                return Ok(Some(piece));
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
             }
         }
     }
 
-    /// Reads the rest and forgets it: a client that is still sending hears the answer only after that.
+    /// Reads and discards the remaining body: many clients read a response only after they have sent
+    /// the whole request.
     pub async fn drain(mut self) {
         while let Ok(Some(_)) = self.next().await {}
     }
 
     fn deadline(&self) -> Instant {
         let received = u32::try_from(self.received_bytes).unwrap_or(u32::MAX);
-        self.began + BODY_GRACE + Duration::from_secs(received.into()) / self.bytes_per_second_min
+        self.started_at
+            + BODY_GRACE
+            + Duration::from_secs(received.into()) / self.bytes_per_second_min
     }
 }
 
-/// Reads JSON, at most 128 levels deep.
+/// Parses JSON of up to 128 levels.
 ///
 /// # Errors
-/// `unsupported_media_type` when the header `Content-Type` is not JSON; `malformed` with the place when it does not parse.
+/// `unsupported_media_type` when `Content-Type` is not JSON; `malformed` with line and column when the
+/// body does not parse.
 pub fn parse_json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
     if !is_json(headers) {
         return Err(Problem::new(
@@ -212,7 +216,7 @@ fn too_large(limit_bytes: usize) -> Problem {
     )
 }
 
-fn announced_length(headers: &HeaderMap) -> Option<u64> {
+fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
@@ -255,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_are_taken_or_answered_with_a_problem() {
+    async fn bodies_are_parsed_or_refused() {
         assert_eq!(
             code_of::<9>(request(Some("application/json"), "{\"a\":123}")).await,
             None
@@ -287,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_announced_length_is_refused_before_reading() {
+    async fn content_length_is_checked_before_reading() {
         let mut request = request(Some(JSON_TYPE), "[]");
         request
             .headers_mut()
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn deep_json_is_refused() {
+    async fn deeply_nested_json_is_refused() {
         let deep = "[".repeat(10_000);
         assert_eq!(
             code_of::<20_000>(request(Some(JSON_TYPE), deep)).await,
@@ -304,25 +308,25 @@ mod tests {
         );
     }
 
-    /// A body that comes in pieces, one a second.
-    fn drips(piece_bytes: usize, pieces: usize) -> Body {
+    /// Creates a body that sends one chunk per second.
+    fn slow_body(chunk_bytes: usize, chunks: usize) -> Body {
         Body::from_stream(futures_util::stream::unfold(0, move |sent| async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            (sent < pieces).then(|| (Ok::<_, std::io::Error>(vec![b' '; piece_bytes]), sent + 1))
+            (sent < chunks).then(|| (Ok::<_, std::io::Error>(vec![b' '; chunk_bytes]), sent + 1))
         }))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_must_come_but_may_come_slowly() {
+    async fn slow_bodies_are_accepted_above_minimum_rate() {
         let read = async |body| read_body(&HeaderMap::new(), body, 10_000_000).await;
-        let steady = read(drips(BODY_BYTES_PER_SECOND_MIN as usize, 100))
+        let steady = read(slow_body(BODY_BYTES_PER_SECOND_MIN as usize, 100))
             .await
             .unwrap();
         assert_eq!(steady.len(), BODY_BYTES_PER_SECOND_MIN as usize * 100);
-        let began = Instant::now();
-        let slow = read(drips(100, 1_000)).await.unwrap_err();
+        let started_at = Instant::now();
+        let slow = read(slow_body(100, 1_000)).await.unwrap_err();
         assert!(
-            slow.detail.contains("too long") && began.elapsed() < BODY_GRACE * 2,
+            slow.detail.contains("too long") && started_at.elapsed() < BODY_GRACE * 2,
             "{slow}"
         );
         let silent = read(Body::from_stream(futures_util::stream::pending::<
@@ -333,45 +337,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_come_more_slowly_does() {
-        let piece_bytes = BODY_BYTES_PER_SECOND_MIN as usize / 4;
+    async fn minimum_rate_can_be_lowered() {
+        let chunk_bytes = BODY_BYTES_PER_SECOND_MIN as usize / 4;
         assert!(
-            read_body(&HeaderMap::new(), drips(piece_bytes, 100), 10_000_000)
+            read_body(&HeaderMap::new(), slow_body(chunk_bytes, 100), 10_000_000)
                 .await
                 .is_err()
         );
-        let slow = Arriving::new(&HeaderMap::new(), drips(piece_bytes, 100), 10_000_000).unwrap();
-        let mut slow = slow.at_least(BODY_BYTES_PER_SECOND_MIN / 4);
+        let slow =
+            BodyReader::new(&HeaderMap::new(), slow_body(chunk_bytes, 100), 10_000_000).unwrap();
+        let mut slow = slow.with_bytes_per_second_min(BODY_BYTES_PER_SECOND_MIN / 4);
         let mut received_bytes = 0;
-        while let Some(piece) = slow.next().await.unwrap() {
-            received_bytes += piece.len();
+        while let Some(chunk) = slow.next().await.unwrap() {
+            received_bytes += chunk.len();
         }
-        assert_eq!(received_bytes, piece_bytes * 100);
+        assert_eq!(received_bytes, chunk_bytes * 100);
     }
 
     #[tokio::test]
-    async fn what_has_come_needs_room() {
-        let pieces = || {
-            let pieces = [vec![1; 1_000], vec![2; 1_000]].map(Ok::<_, std::io::Error>);
-            Body::from_stream(futures_util::stream::iter(pieces))
+    async fn each_chunk_reserves_memory() {
+        let chunked_body = || {
+            let chunks = [vec![1; 1_000], vec![2; 1_000]].map(Ok::<_, std::io::Error>);
+            Body::from_stream(futures_util::stream::iter(chunks))
         };
-        let (none, mut asked) = (HeaderMap::new(), Vec::new());
-        let whole = read_body_with(&none, pieces(), 2_000, |bytes| {
-            asked.push(bytes);
+        let (headers, mut reserved) = (HeaderMap::new(), Vec::new());
+        let body = read_body_with(&headers, chunked_body(), 2_000, |bytes| {
+            reserved.push(bytes);
             true
         });
         assert_eq!(
-            whole.await.unwrap(),
+            body.await.unwrap(),
             [vec![1; 1_000], vec![2; 1_000]].concat()
         );
-        assert_eq!(asked, [1_000, 1_000]);
-        let mut room = 1_000;
-        let full = read_body_with(&none, pieces(), 2_000, |bytes| {
-            let fits = bytes <= room;
-            room -= bytes.min(room);
+        assert_eq!(reserved, [1_000, 1_000]);
+        let mut free_bytes = 1_000;
+        let refused = read_body_with(&headers, chunked_body(), 2_000, |bytes| {
+            let fits = bytes <= free_bytes;
+            free_bytes -= bytes.min(free_bytes);
             fits
         });
-        let problem = full.await.unwrap_err();
+        let problem = refused.await.unwrap_err();
         assert_eq!(
             (problem.code, problem.retry_after_ms),
             (ErrorCode::Overloaded, Some(1_000))

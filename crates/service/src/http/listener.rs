@@ -1,17 +1,18 @@
-//! The accept loop. It is our own because the one of axum installs no timer, without which hyper's header timeout is
-//! silently off, and because a client that is slow must not cost the others anything.
+//! HTTP listener that is robust against slow and idle clients. It replaces `axum::serve`, which
+//! installs no timer, so that hyper's header timeout is silently disabled.
 //!
-//! Nobody waits without a deadline: for the first bytes, a header, a rest between requests, and an answer that is not taken.
-//! Nobody holds more than a share: of all places, and of those for one address. When all places are taken, those who rest
-//! longest make room. Start reading at [`Listener::serve`], then `connection`.
+//! Each wait has a deadline: for the first bytes, for headers, between requests, and for a client that
+//! does not read its response. The number of connections is limited in total and per address. When all
+//! slots are in use, the connections that have been idle longest are closed. Start reading at
+//! [`Listener::serve`], then `connection`.
 
 mod acme;
+mod activity;
 mod certificate;
 mod connection;
 mod counts;
 mod endpoint;
-mod places;
-mod presence;
+mod slots;
 mod stream;
 mod tls;
 
@@ -22,16 +23,16 @@ pub use endpoint::{Endpoint, EndpointError, SocketAccess, UnixEndpoint};
 pub use tls::Tls;
 
 use crate::Shutdown;
+use activity::Activity;
 use axum::Router;
-use connection::Http;
+use connection::HttpServer;
 use endpoint::Stream;
-use places::{NoPlace, Places};
-use presence::Presence;
 use sealpost_proto::limits::{
-    CONNECTION_AGE_MAX, CONNECTION_REST_MAX, DRAIN_TIMEOUT, FIRST_BYTE_TIMEOUT, HANDSHAKES_MAX,
+    CONNECTION_AGE_MAX, CONNECTION_IDLE_TIMEOUT, DRAIN_TIMEOUT, FIRST_BYTE_TIMEOUT, HANDSHAKES_MAX,
     HEADER_READ_TIMEOUT, LISTENER_CONNECTIONS_MAX, LISTENER_CONNECTIONS_PER_ADDRESS_MAX,
-    WRITE_STALL_MAX,
+    WRITE_STALL_TIMEOUT,
 };
+use slots::{ConnectionSlots, NoSlot};
 use std::{
     io,
     net::SocketAddr,
@@ -41,28 +42,29 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-/// Out of file descriptors: a pause lets some connections end.
+/// Pause after a failed accept, for example without free file descriptors, in which connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What one listener allows.
+/// Limits of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Open connections. When there are more, those that rest longest are closed; when all are busy, the new one.
+    /// Maximum of open connections. Beyond it the connections that have been idle longest are closed,
+    /// or the new one if none is idle.
     pub connections: usize,
-    /// Open connections from one IPv4 address or one IPv6 network of 64 bits; this machine's own are not counted.
+    /// Maximum of open connections from one IPv4 address or one 64-bit IPv6 network, except loopback.
     pub connections_per_address: usize,
-    /// Time from the connection to its first bytes, and for a TLS handshake.
-    pub first_byte: Duration,
-    /// Time for the headers of a request, and how long a kept HTTP/1.1 connection may rest.
-    pub header_read: Duration,
-    /// How long any connection may be without a request, or without taking more of the answer to one.
-    pub rest: Duration,
-    /// Age after which a connection takes no new request and ends when those under way have.
-    pub age: Duration,
-    /// How long a client may take nothing of what is sent to it. Taking some buys time.
-    pub write_stall: Duration,
-    /// Time that open requests have to end after the shutdown.
-    pub drain: Duration,
+    /// Time until the first bytes of a connection, and for a TLS handshake.
+    pub first_byte_timeout: Duration,
+    /// Time for the headers of a request, and idle time of an HTTP/1.1 connection.
+    pub header_read_timeout: Duration,
+    /// Time without a request, or without progress of a response, after which a connection is closed.
+    pub idle_timeout: Duration,
+    /// Age after which a connection accepts no new requests and ends after the open ones.
+    pub connection_age_max: Duration,
+    /// Time for which a client may not read its response. Reading extends it.
+    pub write_stall_timeout: Duration,
+    /// Time for open requests after the shutdown signal.
+    pub drain_timeout: Duration,
 }
 
 impl Default for ListenerLimits {
@@ -70,17 +72,17 @@ impl Default for ListenerLimits {
         Self {
             connections: LISTENER_CONNECTIONS_MAX,
             connections_per_address: LISTENER_CONNECTIONS_PER_ADDRESS_MAX,
-            first_byte: FIRST_BYTE_TIMEOUT,
-            header_read: HEADER_READ_TIMEOUT,
-            rest: CONNECTION_REST_MAX,
-            age: CONNECTION_AGE_MAX,
-            write_stall: WRITE_STALL_MAX,
-            drain: DRAIN_TIMEOUT,
+            first_byte_timeout: FIRST_BYTE_TIMEOUT,
+            header_read_timeout: HEADER_READ_TIMEOUT,
+            idle_timeout: CONNECTION_IDLE_TIMEOUT,
+            connection_age_max: CONNECTION_AGE_MAX,
+            write_stall_timeout: WRITE_STALL_TIMEOUT,
+            drain_timeout: DRAIN_TIMEOUT,
         }
     }
 }
 
-/// Serves HTTP/1.1, and HTTP/2 to clients that begin with it, at one endpoint.
+/// Server of HTTP/1.1 and HTTP/2 at one endpoint.
 #[derive(Debug, Default)]
 pub struct Listener {
     limits: ListenerLimits,
@@ -88,7 +90,7 @@ pub struct Listener {
     counts: Arc<ListenerCounts>,
 }
 
-/// [`Listener::serve`] without TLS.
+/// Serves without TLS, as [`Listener::serve`] does.
 pub async fn serve(
     endpoint: impl Into<Endpoint>,
     router: Router,
@@ -101,7 +103,7 @@ pub async fn serve(
 }
 
 impl Listener {
-    /// One that allows this.
+    /// Creates a listener without TLS.
     #[must_use]
     pub fn new(limits: ListenerLimits) -> Self {
         Self {
@@ -110,20 +112,20 @@ impl Listener {
         }
     }
 
-    /// The same one, speaking TLS when there is some.
+    /// Sets or removes TLS.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {
         Self { tls, ..self }
     }
 
-    /// What it has seen, now and later.
+    /// Returns the counts, which continue to change.
     #[must_use]
     pub fn counts(&self) -> Arc<ListenerCounts> {
         Arc::clone(&self.counts)
     }
 
-    /// Serves until the shutdown; then lets open requests end and returns. Handlers find the client's address as
-    /// `ConnectInfo<SocketAddr>`, unless it came through a socket in the file system.
+    /// Serves until the shutdown signal, then waits for open requests and returns. Handlers get the
+    /// address of the client as `ConnectInfo<SocketAddr>`, except on Unix sockets.
     pub async fn serve(self, endpoint: impl Into<Endpoint>, router: Router, shutdown: Shutdown) {
         let Self {
             limits,
@@ -131,104 +133,107 @@ impl Listener {
             counts,
         } = self;
         let endpoint = endpoint.into();
-        let places = Places::new(
+        let slots = ConnectionSlots::new(
             limits.connections,
             limits.connections_per_address,
             Arc::clone(&counts),
         );
-        let hall = Arc::new(Hall {
-            handshakes: Places::new(
+        let handler = Arc::new(ConnectionHandler {
+            handshakes: ConnectionSlots::new(
                 HANDSHAKES_MAX,
                 limits.connections_per_address,
                 Arc::clone(&counts),
             ),
-            http: Http::new(router, limits, shutdown.clone()),
-            first_byte: limits.first_byte,
+            http: HttpServer::new(router, limits, shutdown.clone()),
+            handshake_timeout: limits.first_byte_timeout,
             tls,
             counts,
         });
         let open = TaskTracker::new();
         while let Some((stream, peer)) = accept(&endpoint, &shutdown).await {
-            let presence = Presence::new();
-            match places.take(peer, &presence) {
-                Err(no_place) => hall.turn_away(no_place),
-                Ok(place) => {
-                    let (hall, counted) = (Arc::clone(&hall), hall.counts.begin());
+            let activity = Activity::new();
+            match slots.reserve(peer, &activity) {
+                Err(no_slot) => handler.log_refusal(no_slot),
+                Ok(slot) => {
+                    let (handler, counted) = (Arc::clone(&handler), handler.counts.count_open());
                     open.spawn(async move {
-                        hall.welcome(stream, peer, &presence).await;
-                        drop((place, counted));
+                        handler.handle(stream, peer, &activity).await;
+                        drop((slot, counted));
                     });
                 }
             }
         }
         drop(endpoint);
         open.close();
-        if timeout(limits.drain, open.wait()).await.is_err() {
-            tracing::warn!("some requests did not end in time and were cut off");
+        if timeout(limits.drain_timeout, open.wait()).await.is_err() {
+            tracing::warn!("some requests did not end in time and were aborted");
         }
     }
 }
 
-/// What all connections of a listener share.
-struct Hall {
+/// Handler of all connections of a listener.
+struct ConnectionHandler {
     tls: Option<Tls>,
-    handshakes: Arc<Places>,
-    first_byte: Duration,
-    http: Http,
+    handshakes: Arc<ConnectionSlots>,
+    handshake_timeout: Duration,
+    http: HttpServer,
     counts: Arc<ListenerCounts>,
 }
 
-impl Hall {
-    async fn welcome(
+impl ConnectionHandler {
+    async fn handle(
         &self,
         stream: Box<dyn Stream>,
         peer: Option<SocketAddr>,
-        presence: &Arc<Presence>,
+        activity: &Arc<Activity>,
     ) {
         let stream = match &self.tls {
             None => Some(stream),
-            Some(tls) => self.shake_hands(tls, stream, peer, presence).await,
+            Some(tls) => self.handshake(tls, stream, peer, activity).await,
         };
         if let Some(stream) = stream {
-            self.http.serve(stream, peer, presence).await;
+            self.http.serve(stream, peer, activity).await;
         }
     }
 
-    async fn shake_hands(
+    async fn handshake(
         &self,
         tls: &Tls,
         stream: Box<dyn Stream>,
         peer: Option<SocketAddr>,
-        presence: &Arc<Presence>,
+        activity: &Arc<Activity>,
     ) -> Option<Box<dyn Stream>> {
-        let place = self
+        let slot = self
             .handshakes
-            .take(peer, presence)
-            .map_err(|no_place| self.turn_away(no_place))
+            .reserve(peer, activity)
+            .map_err(|no_slot| self.log_refusal(no_slot))
             .ok()?;
-        let shaken = tokio::select! {
-            shaken = timeout(self.first_byte, tls.handshake(stream)) => shaken,
-            () = presence.asked_to_leave() => return None,
+        let finished = tokio::select! {
+            finished = timeout(self.handshake_timeout, tls.handshake(stream)) => finished,
+            () = activity.close_requested() => return None,
         };
-        drop(place);
-        if let Ok(Ok(stream)) = shaken {
+        drop(slot);
+        if let Ok(Ok(stream)) = finished {
             return stream;
         }
         self.counts.handshakes_failed.fetch_add(1, Relaxed);
         None
     }
 
-    fn turn_away(&self, no_place: NoPlace) {
-        let (counter, reason) = match no_place {
-            NoPlace::Full => (&self.counts.refused_full, "all places are taken"),
-            NoPlace::Network => (&self.counts.refused_address, "its address has its share"),
+    fn log_refusal(&self, no_slot: NoSlot) {
+        let (counter, reason) = match no_slot {
+            NoSlot::Full => (&self.counts.refused_at_limit, "all slots are in use"),
+            NoSlot::NetworkLimit => (
+                &self.counts.refused_at_address_limit,
+                "its address has reached its limit",
+            ),
         };
         counter.fetch_add(1, Relaxed);
-        tracing::debug!(reason, "a connection was closed at once");
+        tracing::debug!(reason, "a connection was refused");
     }
 }
 
-/// The next connection; `None` after the shutdown.
+/// Accepts the next connection; returns `None` after the shutdown signal.
 async fn accept(
     endpoint: &Endpoint,
     shutdown: &Shutdown,
@@ -240,18 +245,18 @@ async fn accept(
         };
         match accepted {
             Ok(accepted) => return Some(accepted),
-            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "connections cannot be accepted just now");
+                tracing::warn!(%error, "cannot accept connections");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput};
-    // A connection that was reset before it was accepted does not take options: `InvalidInput` on some systems.
+    // Setting options of a connection that was reset fails with `InvalidInput` on some systems.
     matches!(
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput

@@ -1,51 +1,56 @@
-//! Who may use an API that is meant for this machine: callers with the token, and no page of another site.
+//! Access control for an API on this machine: callers need the token, and pages of other sites are
+//! refused.
 
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
 use subtle::ConstantTimeEq as _;
 
-/// What a request to a local API is held to. Of the token only its digest stays in memory.
+/// Checks of requests to a local API. Only the digest of the token stays in memory.
 #[derive(Debug, Clone)]
 pub struct LocalGuard {
-    token: [u8; 32],
-    /// None: the API is on a Unix socket, which no browser reaches.
+    token_digest: [u8; 32],
+    /// `None` for an API on a Unix socket, which browsers cannot reach.
     port: Option<u16>,
 }
 
 impl LocalGuard {
-    /// For an API on this address, which `Host` must name.
+    /// Creates a guard for an API on a loopback address; `Host` must name its port.
     #[must_use]
     pub fn new(token: &str, address: SocketAddr) -> Self {
         Self {
-            token: Sha256::digest(token).into(),
+            token_digest: Sha256::digest(token).into(),
             port: Some(address.port()),
         }
     }
 
-    /// For an API on a Unix socket.
+    /// Creates a guard for an API on a Unix socket.
     #[must_use]
-    pub fn on_socket(token: &str) -> Self {
+    pub fn for_unix_socket(token: &str) -> Self {
         Self {
-            token: Sha256::digest(token).into(),
+            token_digest: Sha256::digest(token).into(),
             port: None,
         }
     }
 
-    /// Whether the request shows the token (`Authorization: Bearer …`); compared in constant time.
+    /// Returns whether the request has the token (`Authorization: Bearer …`), compared in constant
+    /// time.
     #[must_use]
     pub fn is_authorized(&self, headers: &HeaderMap) -> bool {
-        let shown = headers
+        let value = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
-        let Some(token) = shown.and_then(|value| value.strip_prefix("Bearer ")) else {
+        let Some(token) = value.and_then(|value| value.strip_prefix("Bearer ")) else {
             return false;
         };
-        Sha256::digest(token).as_slice().ct_eq(&self.token).into()
+        Sha256::digest(token)
+            .as_slice()
+            .ct_eq(&self.token_digest)
+            .into()
     }
 
-    /// Whether the request comes to this machine by its own name: DNS that is pointed at it gives another `Host`, and a page
-    /// of another site its own `Origin`.
+    /// Returns whether `Host` is a loopback name and `Origin`, if present, matches it. DNS rebinding
+    /// sends another `Host`, and a page of another site its own `Origin`.
     #[must_use]
     pub fn is_local(&self, headers: &HeaderMap) -> bool {
         let Some(port) = self.port else { return true };
@@ -86,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_with_the_token_gets_in() {
+    fn only_local_requests_with_token_are_accepted() {
         let guard = LocalGuard::new("secret", "127.0.0.1:4680".parse().unwrap());
         for host in ["127.0.0.1:4680", "localhost:4680", "[::1]:4680"] {
             assert!(guard.is_local(&headers(&[(header::HOST, host)])), "{host}");
@@ -115,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_has_no_host_and_still_a_token() {
-        let guard = LocalGuard::on_socket("secret");
+    fn unix_sockets_need_a_token_but_no_host() {
+        let guard = LocalGuard::for_unix_socket("secret");
         assert!(guard.is_local(&HeaderMap::new()) && !guard.is_authorized(&HeaderMap::new()));
     }
 }

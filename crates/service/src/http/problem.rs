@@ -6,11 +6,11 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use sealpost_proto::{ErrorCode, Problem};
 
-/// The content type of a problem document (RFC 9457).
+/// Content type of a problem document (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
-/// A problem as the answer to a request: its status, a problem document, and `Retry-After` in whole seconds, rounded up,
-/// when it names a time. Handlers return it as their error.
+/// Response with a problem document (RFC 9457), its status and, if the problem has a retry time,
+/// `Retry-After` in whole seconds, rounded up. Handlers return it as their error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProblemResponse(pub Problem);
 
@@ -45,7 +45,7 @@ impl IntoResponse for ProblemResponse {
     }
 }
 
-/// The same router, answering unknown paths and methods with problems.
+/// Makes the router respond with problems to unknown paths and methods.
 pub fn with_problems<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .fallback(|| async { ProblemResponse::from(ErrorCode::NotFound) })
@@ -60,7 +60,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     #[tokio::test]
-    async fn a_problem_is_a_document_with_its_status() {
+    async fn problems_become_documents_with_status() {
         let problem = Problem::new(ErrorCode::RateLimited, "too many").retry_after_ms(1_001);
         let response = ProblemResponse::from(problem.clone()).into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);

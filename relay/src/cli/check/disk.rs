@@ -7,7 +7,7 @@ use crate::{
     storage::DiskUsage,
 };
 use sealpost_relay_core::space::{DiskSpace, Reserve};
-use sealpost_service::units::size;
+use sealpost_service::units::format_size;
 use std::fs;
 
 pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) {
@@ -33,7 +33,7 @@ pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) 
             ),
         );
     };
-    let (free, reserve) = (size(free_bytes), size(reserve_bytes));
+    let (free, reserve) = (format_size(free_bytes), format_size(reserve_bytes));
     let wanted_bytes = Reserve::file_bytes(reserve_bytes);
     if DiskSpace::default().step(free_bytes, reserve_bytes) == DiskSpace::Low {
         let text = format!(
@@ -44,7 +44,7 @@ pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) 
     let text = format!("{free} free, of which {reserve} are reserved");
     match (held_bytes < wanted_bytes, is_running) {
         (true, true) => {
-            let (held, wanted, shown) = (size(held_bytes), size(wanted_bytes), path.display());
+            let (held, wanted, shown) = (format_size(held_bytes), format_size(wanted_bytes), path.display());
             findings.warn(
                 "storage",
                 format!(

@@ -7,9 +7,9 @@ mod tls;
 use crate::{
     blobs::{Blobs, PartName},
     config::{Config, Overrides},
-    rules::Rules,
-    serve::{BLOBS, DATABASE, SECRET},
-    store::{Looked, StoreError},
+    data_layout::{BLOBS_FOLDER, DATABASE_FILE, SECRET_FILE},
+    settings::Settings,
+    store::{Inspection, StoreError},
 };
 use clap::Args;
 use http::{HeaderMap, Method};
@@ -106,8 +106,8 @@ async fn run_checks(overrides: &Overrides) -> Findings {
     };
     check_settings(&mut findings, overrides, &config);
     let is_running = check_folder(&mut findings, &config.data);
-    if config.data.join(DATABASE).exists() {
-        check_secret(&mut findings, &config.data.join(SECRET));
+    if config.data.join(DATABASE_FILE).exists() {
+        check_secret(&mut findings, &config.data.join(SECRET_FILE));
         check_database(&mut findings, &config.data);
     }
     disk::check(&mut findings, &config, is_running);
@@ -119,7 +119,7 @@ async fn run_checks(overrides: &Overrides) -> Findings {
 }
 
 fn check_settings(findings: &mut Findings, overrides: &Overrides, config: &Config) {
-    match Rules::new(config) {
+    match Settings::new(config) {
         Ok(_) if config.public_url.is_none() && !config.listen.ip().is_loopback() => {
             findings.fail(
                 "settings",
@@ -173,7 +173,7 @@ fn check_folder(findings: &mut Findings, path: &Path) -> bool {
             format!("no relay is running on {shown}")
         },
     );
-    if !path.join(DATABASE).exists() {
+    if !path.join(DATABASE_FILE).exists() {
         findings.warn(
             "database",
             "not found; the relay creates it at its first start",
@@ -232,11 +232,11 @@ fn check_secret(findings: &mut Findings, path: &Path) {
 }
 
 fn check_database(findings: &mut Findings, folder: &Path) {
-    let looked = match Looked::open(&folder.join(DATABASE)) {
-        Ok(looked) => looked,
+    let inspection = match Inspection::open(&folder.join(DATABASE_FILE)) {
+        Ok(inspection) => inspection,
         Err(error) => return findings.fail("database", error),
     };
-    match looked.schema {
+    match inspection.schema {
         Schema { found, supported } if found < supported => {
             let text = format!(
                 "version {found}; the next start, or sealpost-relay migrate, upgrades it to {supported}"
@@ -245,7 +245,7 @@ fn check_database(findings: &mut Findings, folder: &Path) {
         }
         Schema { found, .. } => findings.ok("schema", format!("version {found}, up to date")),
     }
-    match looked.damage() {
+    match inspection.check_integrity() {
         Ok(damage) if damage.is_empty() => findings.ok("database", "intact"),
         Ok(damage) => {
             let text = format!(
@@ -256,10 +256,10 @@ fn check_database(findings: &mut Findings, folder: &Path) {
         }
         Err(error) => return findings.fail("database", error),
     }
-    if let Err(error) = check_blobs(findings, &looked, &folder.join(BLOBS)) {
+    if let Err(error) = check_blobs(findings, &inspection, &folder.join(BLOBS_FOLDER)) {
         findings.fail("files", error);
     }
-    match looked.heartbeat() {
+    match inspection.heartbeat() {
         Ok(heartbeat) => check_clock(findings, SystemClock.now(), heartbeat),
         Err(error) => findings.fail("clock", error),
     }
@@ -282,13 +282,17 @@ fn check_clock(findings: &mut Findings, now: Timestamp, recorded: Option<Timesta
 }
 
 /// Compares the database with the files in the blob folder, in both directions.
-fn check_blobs(findings: &mut Findings, looked: &Looked, folder: &Path) -> Result<(), StoreError> {
+fn check_blobs(
+    findings: &mut Findings,
+    inspection: &Inspection,
+    folder: &Path,
+) -> Result<(), StoreError> {
     let failed = |reason: String| StoreError::Failed { reason };
-    let _held = Blobs::hold(folder).map_err(|error| failed(error.to_string()))?;
-    let snapshot = looked.snapshot()?;
+    let _held = Blobs::lock_shared(folder).map_err(|error| failed(error.to_string()))?;
+    let snapshot = inspection.snapshot()?;
     let (mut intact, mut broken, mut orphans) = (0_u64, 0_u64, 0_u64);
     snapshot.each_part(|name: PartName, bytes| {
-        let path = folder.join(name.file());
+        let path = folder.join(name.relative_path());
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes) {
             intact += 1;
             return Ok::<_, StoreError>(());
@@ -489,10 +493,11 @@ mod tests {
             number: 0,
             digest: [2; 32],
         };
-        let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
-        let blob = "INSERT INTO blobs (blob, account, size, token_hash, expires_at, touched_at) VALUES (?, x'00', 50, x'00', 0, 0)";
+        let database = rusqlite::Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
+        let blob = "INSERT INTO blobs (id, account_id, size_bytes, token_hash, expires_at, last_upload_at) \
+                    VALUES (?, x'00', 50, x'00', 0, 0)";
         database.execute(blob, [name.blob.as_bytes()]).unwrap();
-        let part = "INSERT INTO parts (blob, number, digest) VALUES (?, 0, ?)";
+        let part = "INSERT INTO blob_parts (blob_id, number, digest) VALUES (?, 0, ?)";
         database
             .execute(part, rusqlite::params![name.blob.as_bytes(), name.digest])
             .unwrap();
@@ -501,7 +506,7 @@ mod tests {
             2,
             "one finding for the part and one for the total"
         );
-        let blobs = Blobs::open(&folder.path().join(BLOBS)).unwrap();
+        let blobs = Blobs::open(&folder.path().join(BLOBS_FOLDER)).unwrap();
         blobs
             .write(&name, Bytes::from_static(&[5; 50]))
             .await
@@ -538,14 +543,14 @@ mod tests {
         let (running, shutdown) = start_relay(&folder).await;
         shutdown.trigger();
         running.ended().await;
-        let secret = folder.path().join(SECRET);
+        let secret = folder.path().join(SECRET_FILE);
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(
             problems(&check(folder.path(), &[]).await),
             ["folder", "secret"]
         );
-        fs::write(folder.path().join(DATABASE), "no database").unwrap();
+        fs::write(folder.path().join(DATABASE_FILE), "no database").unwrap();
         assert_eq!(
             problems(&check(folder.path(), &[]).await),
             ["folder", "secret", "database"]

@@ -38,7 +38,7 @@ fn check_name(findings: &mut Findings, certificate: &CertificateFiles, origin: &
         return;
     };
     // Only URLs enclose IPv6 addresses in brackets.
-    match certificate.names(host.trim_matches(['[', ']'])) {
+    match certificate.check_name(host.trim_matches(['[', ']'])) {
         Ok(()) => findings.ok(
             "tls",
             format!("the certificate is valid for {host} and matches the key"),

@@ -1,10 +1,10 @@
-//! A certificate that the listener gets by itself, by ACME (RFC 8555) with the challenge TLS-ALPN-01 (RFC 8737): the
-//! authority connects to port 443 of each name and is shown a certificate that answers it.
+//! Certificates from a certificate authority by ACME (RFC 8555) with the challenge TLS-ALPN-01
+//! (RFC 8737): the authority connects to port 443 of each name and expects a challenge certificate.
 //!
-//! The account, the chain and its key are files of one private folder, so that a restart asks for nothing.
+//! Account, chain and key are files in one private folder, so a restart needs no new order.
 
-use super::certificate::{CertificateError, CertificateFiles, Good, Validity, read};
-use crate::{Clock, SharedClock, Shutdown};
+use super::certificate::{CertificateError, CertificateFiles, LoadedCertificate, Validity, load};
+use crate::{Clock, SharedClock, Shutdown, folder::write_private};
 use bytes::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -23,14 +23,16 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use sealpost_proto::limits::{ACME_LOOK_INTERVAL, ACME_RETRY_FIRST, ACME_RETRY_MAX, ACME_WAIT_MAX};
+use sealpost_proto::limits::{
+    ACME_CHECK_INTERVAL, ACME_RETRY_FIRST, ACME_RETRY_MAX, ACME_STEP_TIMEOUT,
+};
 use std::{
     collections::HashMap,
     fmt,
-    fs::{DirBuilder, File, OpenOptions, rename},
+    fs::DirBuilder,
     future::Future,
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -38,32 +40,32 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// The protocol by which an authority asks.
+/// ALPN protocol of a challenge.
 pub(super) const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
-const ACCOUNT: &str = "account.json";
-const CHAIN: &str = "chain.pem";
-const KEY: &str = "key.pem";
+const ACCOUNT_FILE: &str = "account.json";
+const CHAIN_FILE: &str = "chain.pem";
+const KEY_FILE: &str = "key.pem";
 
-/// What is wanted of which authority.
+/// Order of a certificate at a certificate authority.
 #[derive(Debug, Clone)]
 pub struct AcmeOrder {
-    /// Names that the certificate is for.
+    /// DNS names of the certificate.
     pub names: Vec<String>,
-    /// Whom the authority may write to, for example `mailto:ops@relay.example`.
+    /// Contact URLs for the authority, for example `mailto:ops@relay.example`.
     pub contact: Vec<String>,
-    /// The authority's directory. Its terms of service are agreed to by ordering.
+    /// Directory URL of the authority. An order accepts its terms of service.
     pub directory: String,
-    /// Where account, chain and key are kept.
+    /// Folder of account, chain and key.
     pub folder: PathBuf,
 }
 
 impl AcmeOrder {
-    /// The certificate that was given last, for whoever only looks; `None` before the first one.
+    /// Returns the stored certificate; `None` before the first one.
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub fn kept(&self) -> Result<Option<Arc<CertificateFiles>>, CertificateError> {
-        let (chain, key) = (self.folder.join(CHAIN), self.folder.join(KEY));
+    pub fn stored_certificate(&self) -> Result<Option<Arc<CertificateFiles>>, CertificateError> {
+        let (chain, key) = (self.folder.join(CHAIN_FILE), self.folder.join(KEY_FILE));
         chain
             .exists()
             .then(|| CertificateFiles::open(&chain, &key))
@@ -71,86 +73,87 @@ impl AcmeOrder {
     }
 }
 
-/// The certificate that an authority gives, and the answers to its challenges.
+/// Current certificate from a certificate authority, and the responses to its challenges.
 pub struct AcmeCertificates {
     order: AcmeOrder,
-    good: RwLock<Option<Good>>,
-    answers: Mutex<HashMap<String, Arc<CertifiedKey>>>,
+    current: RwLock<Option<LoadedCertificate>>,
+    challenges: Mutex<HashMap<String, Arc<CertifiedKey>>>,
 }
 
-/// Why there is no new certificate.
+/// Error of an order.
 #[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
-    /// The authority says no, or cannot be asked.
-    #[error("the certificate authority: {0}")]
+    /// The authority refused the order or did not respond.
+    #[error("the certificate authority refused the order or did not respond: {0}")]
     Authority(#[from] Error),
-    /// It could not convince itself that a name is ours.
+    /// The authority could not validate a name.
     #[error(
-        "the certificate authority did not find this relay behind {names}: is port 443 of that name this listener?"
+        "the certificate authority could not validate {names}: check that port 443 of that name leads to this listener"
     )]
-    NotConvinced {
-        /// As they were ordered.
+    NotValidated {
+        /// The ordered names.
         names: String,
     },
-    /// A challenge cannot be answered.
-    #[error("a challenge cannot be answered: {0}")]
+    /// There is no response to a challenge.
+    #[error("cannot respond to a challenge: {0}")]
     Challenge(String),
-    /// The folder.
+    /// The folder, or a file in it, cannot be read or written.
     #[error("{} cannot be used: {source}", path.display())]
     Folder {
-        /// The folder, or a file in it.
+        /// Path of the folder or file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// What was given is no certificate.
+    /// The authority issued an invalid certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
 }
 
 impl AcmeCertificates {
-    /// Takes what the folder has, which it makes (mode 0700) when there is none. Nobody is asked yet.
+    /// Loads the stored certificate. Creates the folder (mode 0700) if it does not exist. Orders nothing.
     ///
     /// # Errors
     /// [`AcmeError::Folder`].
     pub fn open(order: AcmeOrder) -> Result<Arc<Self>, AcmeError> {
         let path = &order.folder;
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|source| AcmeError::Folder {
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        created.map_err(|source| AcmeError::Folder {
             path: path.clone(),
             source,
         })?;
-        let good = RwLock::new(stored(path));
+        let current = RwLock::new(load_stored(path));
         Ok(Arc::new(Self {
             order,
-            good,
-            answers: Mutex::default(),
+            current,
+            challenges: Mutex::default(),
         }))
     }
 
-    /// When the certificate that is served is good; `None` before the first one.
+    /// Returns the validity of the current certificate; `None` before the first one.
     #[must_use]
     pub fn validity(&self) -> Option<Validity> {
-        self.good
+        self.current
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
-            .map(|good| good.validity)
+            .map(|current| current.validity)
     }
 
-    /// Orders a certificate when there is none or a third of its life is left, until the shutdown.
+    /// Orders a certificate whenever there is none or a third of its lifetime is left, until the
+    /// shutdown.
     pub async fn run(self: Arc<Self>, clock: SharedClock, shutdown: Shutdown) {
         let mut pause = ACME_RETRY_FIRST;
         loop {
-            let mut wait = ACME_LOOK_INTERVAL;
+            let mut wait = ACME_CHECK_INTERVAL;
             if self.is_due(clock.as_ref()) {
                 let ordered = tokio::select! {
-                    ordered = self.obtain() => ordered,
+                    ordered = self.order() => ordered,
                     () = shutdown.triggered() => return,
                 };
-                self.tell(&ordered, pause);
+                self.log_outcome(&ordered, pause);
                 (wait, pause) = match ordered {
-                    Ok(()) => (ACME_LOOK_INTERVAL, ACME_RETRY_FIRST),
+                    Ok(()) => (ACME_CHECK_INTERVAL, ACME_RETRY_FIRST),
                     Err(_) => (pause, (pause * 2).min(ACME_RETRY_MAX)),
                 };
             }
@@ -161,11 +164,11 @@ impl AcmeCertificates {
         }
     }
 
-    /// Orders a certificate now and serves it.
+    /// Orders a certificate now and starts to use it.
     ///
     /// # Errors
-    /// [`AcmeError`]; what was served before still is.
-    pub async fn obtain(&self) -> Result<(), AcmeError> {
+    /// [`AcmeError`]; then the old certificate stays in use.
+    pub async fn order(&self) -> Result<(), AcmeError> {
         let account = self.account().await?;
         let names: Vec<_> = self
             .order
@@ -187,46 +190,47 @@ impl AcmeCertificates {
                     AcmeError::Challenge("the authority does not offer tls-alpn-01".to_owned())
                 })?;
             let name = challenge.identifier().to_string();
-            let answer = answer(&name, &challenge.key_authorization())?;
-            self.answers
+            let certificate = challenge_certificate(&name, &challenge.key_authorization())?;
+            self.challenges
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .insert(name, answer);
+                .insert(name, certificate);
             challenge.set_ready().await?;
         }
-        let patience = RetryPolicy::default().timeout(ACME_WAIT_MAX);
-        let ready = order.poll_ready(&patience).await;
-        self.answers
+        let retry_policy = RetryPolicy::default().timeout(ACME_STEP_TIMEOUT);
+        let ready = order.poll_ready(&retry_policy).await;
+        self.challenges
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
         if ready? != OrderStatus::Ready {
-            return Err(AcmeError::NotConvinced {
+            return Err(AcmeError::NotValidated {
                 names: self.order.names.join(", "),
             });
         }
         let key = order.finalize().await?;
-        let chain = order.poll_certificate(&patience).await?;
-        self.keep(&chain, &key)
+        let chain = order.poll_certificate(&retry_policy).await?;
+        self.store(&chain, &key)
     }
 
-    /// The key first: a chain without its key is not found good after a crash, and ordered again.
-    fn keep(&self, chain: &str, key: &str) -> Result<(), AcmeError> {
+    /// Stores the key first: after a crash in between, the chain does not match the key and a new
+    /// certificate is ordered.
+    fn store(&self, chain: &str, key: &str) -> Result<(), AcmeError> {
         let folder = &self.order.folder;
-        write_private(&folder.join(KEY), key.as_bytes())?;
-        write_private(&folder.join(CHAIN), chain.as_bytes())?;
-        let good = read(&folder.join(CHAIN), &folder.join(KEY))?;
-        *self.good.write().unwrap_or_else(PoisonError::into_inner) = Some(good);
+        write_file(&folder.join(KEY_FILE), key.as_bytes())?;
+        write_file(&folder.join(CHAIN_FILE), chain.as_bytes())?;
+        let loaded = load(&folder.join(CHAIN_FILE), &folder.join(KEY_FILE))?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
         Ok(())
     }
 
     async fn account(&self) -> Result<Account, AcmeError> {
-        let path = self.order.folder.join(ACCOUNT);
-        let builder = Account::builder_with_http(Box::new(Http::new()?));
-        let kept = std::fs::read(&path)
+        let path = self.order.folder.join(ACCOUNT_FILE);
+        let builder = Account::builder_with_http(Box::new(AuthorityClient::new()?));
+        let stored = std::fs::read(&path)
             .ok()
-            .and_then(|kept| serde_json::from_slice::<AccountCredentials>(&kept).ok());
-        if let Some(credentials) = kept {
+            .and_then(|json| serde_json::from_slice::<AccountCredentials>(&json).ok());
+        if let Some(credentials) = stored {
             return Ok(builder.from_credentials(credentials).await?);
         }
         let contact: Vec<_> = self.order.contact.iter().map(String::as_str).collect();
@@ -238,29 +242,30 @@ impl AcmeCertificates {
         let (account, credentials) = builder
             .create(&new, self.order.directory.clone(), None)
             .await?;
-        let kept = serde_json::to_vec(&credentials).map_err(io::Error::other);
-        let kept = kept.map_err(|source| AcmeError::Folder {
+        let json = serde_json::to_vec(&credentials).map_err(io::Error::other);
+        let json = json.map_err(|source| AcmeError::Folder {
             path: path.clone(),
             source,
         })?;
-        write_private(&path, &kept)?;
+        write_file(&path, &json)?;
         Ok(account)
     }
 
     pub(super) fn is_due(&self, clock: &dyn Clock) -> bool {
-        let good = self.good.read().unwrap_or_else(PoisonError::into_inner);
-        good.as_ref().is_none_or(|good| {
-            good.validity.not_after.since(clock.now()) <= good.validity.life() / 3
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().is_none_or(|current| {
+            let validity = current.validity;
+            validity.not_after.since(clock.now()) <= validity.lifetime() / 3
         })
     }
 
-    fn tell(&self, ordered: &Result<(), AcmeError>, pause: Duration) {
+    fn log_outcome(&self, ordered: &Result<(), AcmeError>, pause: Duration) {
         let names = self.order.names.join(", ");
         match ordered {
-            Ok(()) => tracing::info!(names, "a new certificate is served"),
+            Ok(()) => tracing::info!(names, "a new certificate is in use"),
             Err(error) => {
                 let seconds = pause.as_secs();
-                tracing::error!(names, %error, again_in_seconds = seconds, "there is no new certificate");
+                tracing::error!(names, %error, retry_in_seconds = seconds, "cannot get a new certificate");
             }
         }
     }
@@ -272,11 +277,16 @@ impl ResolvesServerCert for AcmeCertificates {
             .alpn()
             .is_some_and(|mut offered| offered.any(|name| name == ACME_PROTOCOL))
         {
-            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            return answers.get(hello.server_name()?).cloned();
+            let challenges = self
+                .challenges
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            return challenges.get(hello.server_name()?).cloned();
         }
-        let good = self.good.read().unwrap_or_else(PoisonError::into_inner);
-        good.as_ref().map(|good| Arc::clone(&good.served))
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current
+            .as_ref()
+            .map(|current| Arc::clone(&current.certified_key))
     }
 }
 
@@ -289,63 +299,52 @@ impl fmt::Debug for AcmeCertificates {
     }
 }
 
-fn stored(folder: &Path) -> Option<Good> {
-    let (chain, key) = (folder.join(CHAIN), folder.join(KEY));
+fn load_stored(folder: &Path) -> Option<LoadedCertificate> {
+    let (chain, key) = (folder.join(CHAIN_FILE), folder.join(KEY_FILE));
     if !chain.exists() {
         return None;
     }
-    read(&chain, &key)
-        .inspect_err(|error| tracing::warn!(%error, "a new certificate is ordered"))
+    load(&chain, &key)
+        .inspect_err(|error| tracing::warn!(%error, "the stored certificate is not usable; a new one is ordered"))
         .ok()
 }
 
-/// The certificate that answers the challenge for a name (RFC 8737, section 3).
-fn answer(name: &str, authorization: &KeyAuthorization) -> Result<Arc<CertifiedKey>, AcmeError> {
-    let odd = |error: &dyn fmt::Display| AcmeError::Challenge(error.to_string());
-    let key = KeyPair::generate().map_err(|error| odd(&error))?;
-    let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(|error| odd(&error))?;
+/// Creates the certificate that responds to the challenge for a name (RFC 8737, section 3).
+fn challenge_certificate(
+    name: &str,
+    authorization: &KeyAuthorization,
+) -> Result<Arc<CertifiedKey>, AcmeError> {
+    let failed = |error: &dyn fmt::Display| AcmeError::Challenge(error.to_string());
+    let key = KeyPair::generate().map_err(|error| failed(&error))?;
+    let mut params =
+        CertificateParams::new(vec![name.to_owned()]).map_err(|error| failed(&error))?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(
         authorization.digest().as_ref(),
     )];
-    let certificate = params.self_signed(&key).map_err(|error| odd(&error))?;
+    let certificate = params.self_signed(&key).map_err(|error| failed(&error))?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let key = ring::default_provider()
         .key_provider
         .load_private_key(key)
-        .map_err(|error| odd(&error))?;
-    // Not `from_der`: it reads the certificate and refuses the critical extension that is the answer.
+        .map_err(|error| failed(&error))?;
+    // Not `from_der`: it parses the certificate and refuses the critical extension of the challenge.
     Ok(Arc::new(CertifiedKey::new(
         vec![certificate.der().clone()],
         key,
     )))
 }
 
-/// Whole or not at all, and for nobody else to read.
-fn write_private(path: &Path, content: &[u8]) -> Result<(), AcmeError> {
-    let next = path.with_extension("new");
-    let written = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&next)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        rename(&next, path)?;
-        path.parent()
-            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    written().map_err(|source| AcmeError::Folder {
+fn write_file(path: &Path, content: &[u8]) -> Result<(), AcmeError> {
+    write_private(path, content).map_err(|source| AcmeError::Folder {
         path: path.to_owned(),
         source,
     })
 }
 
-/// Asks the authority, whose own certificate has to be one that browsers trust.
-struct Http(Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
+/// HTTP client for the authority, whose own certificate has to be publicly trusted.
+struct AuthorityClient(Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
 
-impl Http {
+impl AuthorityClient {
     fn new() -> Result<Self, Error> {
         let connector =
             HttpsConnectorBuilder::new().with_provider_and_webpki_roots(ring::default_provider());
@@ -359,15 +358,17 @@ impl Http {
     }
 }
 
-impl HttpClient for Http {
+impl HttpClient for AuthorityClient {
     fn request(
         &self,
         request: http::Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
-        let asked = self.0.request(request);
+        let response = self.0.request(request);
         Box::pin(async move {
-            let answered = asked.await.map_err(|error| Error::Other(Box::new(error)))?;
-            Ok(BytesResponse::from(answered))
+            let response = response
+                .await
+                .map_err(|error| Error::Other(Box::new(error)))?;
+            Ok(BytesResponse::from(response))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The certificate and its key, from two files that may change while the listener runs.
+//! Certificate and key from two files that may change while the listener runs.
 
 use rustls::{
     client::verify_server_name,
@@ -9,7 +9,7 @@ use rustls::{
 };
 use sealpost_proto::{
     Timestamp,
-    limits::{CERTIFICATE_LOOK_INTERVAL, CERTIFICATE_WARNING, SECRET_FILE_BYTES_MAX},
+    limits::{CERTIFICATE_CHECK_INTERVAL, CERTIFICATE_EXPIRY_WARNING, SECRET_FILE_BYTES_MAX},
     time::millis,
 };
 use std::{
@@ -27,75 +27,75 @@ use zeroize::Zeroizing;
 
 use crate::{Clock, SharedClock, Shutdown};
 
-/// A key is often readable for a group that web servers share, but nothing excuses everybody.
-const EVERYBODY: u32 = 0o007;
+/// Permission bits that a key file must not have. A group of web servers often shares a key.
+const OTHERS_BITS: u32 = 0o007;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A certificate chain and its key in PEM files. Handshakes take what was last read and is good.
+/// Certificate chain and key in PEM files. Handshakes use the last valid content.
 pub struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
-    good: RwLock<Good>,
+    current: RwLock<LoadedCertificate>,
 }
 
-/// A certificate that can be served.
-pub(super) struct Good {
-    pub(super) served: Arc<CertifiedKey>,
+/// Certificate with its key, ready for handshakes.
+pub(super) struct LoadedCertificate {
+    pub(super) certified_key: Arc<CertifiedKey>,
     pub(super) validity: Validity,
 }
 
-/// From when until when a certificate is good.
+/// Period in which a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// Before this it is refused.
+    /// Start of the period.
     pub not_before: Timestamp,
-    /// After this it has expired.
+    /// End of the period.
     pub not_after: Timestamp,
 }
 
 impl Validity {
-    /// How long it is good altogether.
+    /// Returns the length of the period.
     #[must_use]
-    pub const fn life(self) -> Duration {
+    pub const fn lifetime(self) -> Duration {
         self.not_after.since(self.not_before)
     }
 }
 
-/// Why a certificate cannot be used.
+/// Error of loading a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The key is not secret.
-    #[error("the key {} can be read by everybody: run chmod o= on it", path.display())]
+    /// All users can read the key.
+    #[error("the key {} can be read by all users: run chmod o= on it", path.display())]
     KeyTooOpen {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A file does not hold what it should.
-    #[error("{} holds no {what} in PEM form: {reason}", path.display())]
+    /// A file does not contain what is expected.
+    #[error("{} contains no {what} in PEM format: {reason}", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// A certificate, or a private key.
+        /// `certificate` or `private key`.
         what: &'static str,
-        /// In the words of the parser.
+        /// Message of the parser.
         reason: String,
     },
-    /// Both are read, and do not go together.
+    /// The key does not belong to the certificate.
     #[error("the key {} does not belong to the first certificate in {}: {reason}", key.display(), certificate.display())]
     Mismatch {
-        /// The file of the chain.
+        /// Path of the chain.
         certificate: PathBuf,
-        /// The file of the key.
+        /// Path of the key.
         key: PathBuf,
-        /// In the words of the TLS library.
+        /// Message of the TLS library.
         reason: String,
     },
 }
@@ -104,96 +104,97 @@ impl CertificateFiles {
     /// Reads both files.
     ///
     /// # Errors
-    /// [`CertificateError`], in words for the operator.
+    /// [`CertificateError`], with a message for the operator.
     pub fn open(certificate: &Path, key: &Path) -> Result<Arc<Self>, CertificateError> {
-        let good = RwLock::new(read(certificate, key)?);
+        let current = RwLock::new(load(certificate, key)?);
         Ok(Arc::new(Self {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
-            good,
+            current,
         }))
     }
 
-    /// Reads both files again. Connections that are open keep the certificate that they began with.
+    /// Reads both files again. Open connections continue with their certificate.
     ///
     /// # Errors
-    /// [`CertificateError`]; the old certificate is then still served.
+    /// [`CertificateError`]; then the old certificate stays in use.
     pub fn reload(&self) -> Result<(), CertificateError> {
-        let good = read(&self.certificate, &self.key)?;
-        *self.good.write().unwrap_or_else(PoisonError::into_inner) = good;
+        let loaded = load(&self.certificate, &self.key)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
-    /// When the certificate that is served is good.
+    /// Returns the validity of the current certificate.
     #[must_use]
     pub fn validity(&self) -> Validity {
-        self.good
+        self.current
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .validity
     }
 
-    /// Whether the certificate that is served names a host, as those who connect will ask.
+    /// Checks that the current certificate is valid for a host name, as clients do.
     ///
     /// # Errors
-    /// Words that say which names it has.
-    pub fn names(&self, host: &str) -> Result<(), rustls::Error> {
-        let served = Arc::clone(
+    /// An error that lists the names of the certificate.
+    pub fn check_name(&self, host: &str) -> Result<(), rustls::Error> {
+        let current = Arc::clone(
             &self
-                .good
+                .current
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
-                .served,
+                .certified_key,
         );
-        let certificate = ParsedCertificate::try_from(served.end_entity_cert()?)?;
+        let certificate = ParsedCertificate::try_from(current.end_entity_cert()?)?;
         let name = ServerName::try_from(host)
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         verify_server_name(&certificate, &name)
     }
 
-    /// Reads the files again whenever they have changed, and warns before the certificate expires, until the shutdown.
+    /// Reads the files again whenever they change and warns before the certificate expires, until the
+    /// shutdown.
     pub async fn watch(self: Arc<Self>, clock: SharedClock, shutdown: Shutdown) {
-        let mut seen = self.stamp();
+        let mut last_stamps = self.stamps();
         let mut warned_at = None;
         loop {
             self.warn_before_expiry(clock.now(), &mut warned_at);
             tokio::select! {
-                () = sleep(CERTIFICATE_LOOK_INTERVAL) => {}
+                () = sleep(CERTIFICATE_CHECK_INTERVAL) => {}
                 () = shutdown.triggered() => return,
             }
-            // Before reading: what changes meanwhile is then seen the next time.
-            let stamp = self.stamp();
-            if stamp != seen {
-                seen = stamp;
-                self.reload_and_tell();
+            // Taken before reading, so that a change in between is noticed the next time.
+            let stamps = self.stamps();
+            if stamps != last_stamps {
+                last_stamps = stamps;
+                self.reload_and_log();
             }
         }
     }
 
-    /// Reads both files again and logs what came of it.
-    pub fn reload_and_tell(&self) {
+    /// Reads both files again and logs the outcome.
+    pub fn reload_and_log(&self) {
         match self.reload() {
             Ok(()) => {
-                tracing::info!(certificate = %self.certificate.display(), "the new certificate is served")
+                tracing::info!(certificate = %self.certificate.display(), "the new certificate is in use")
             }
             Err(error) => {
-                tracing::error!(%error, "the new certificate is refused, the old one stays")
+                tracing::error!(%error, "the new certificate is not valid; the old one stays in use")
             }
         }
     }
 
     fn warn_before_expiry(&self, now: Timestamp, warned_at: &mut Option<Timestamp>) {
         let left = self.validity().not_after.since(now);
-        let again = warned_at.is_none_or(|at| now.since(at) >= DAY);
-        if left < CERTIFICATE_WARNING && again {
+        let is_due = warned_at.is_none_or(|at| now.since(at) >= DAY);
+        if left < CERTIFICATE_EXPIRY_WARNING && is_due {
             let days = left.as_secs() / DAY.as_secs();
             tracing::warn!(certificate = %self.certificate.display(), days, "the certificate expires soon or has expired");
             *warned_at = Some(now);
         }
     }
 
-    fn stamp(&self) -> [Option<Stamp>; 2] {
-        [stamp(&self.certificate), stamp(&self.key)]
+    fn stamps(&self) -> [Option<FileStamp>; 2] {
+        [file_stamp(&self.certificate), file_stamp(&self.key)]
     }
 }
 
@@ -201,39 +202,40 @@ impl ResolvesServerCert for CertificateFiles {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(
             &self
-                .good
+                .current
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
-                .served,
+                .certified_key,
         ))
     }
 }
 
 impl fmt::Debug for CertificateFiles {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = formatter.debug_struct("CertificateFiles");
-        shown
+        formatter
+            .debug_struct("CertificateFiles")
             .field("certificate", &self.certificate)
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
 }
 
-/// By what a changed file is told: device, inode, seconds and nanoseconds of its last change, bytes.
-type Stamp = (u64, u64, i64, i64, u64);
+/// Device, inode, seconds and nanoseconds of the last change, and size of a file. A changed file has
+/// another stamp.
+type FileStamp = (u64, u64, i64, i64, u64);
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let file = std::fs::metadata(path).ok()?;
+fn file_stamp(path: &Path) -> Option<FileStamp> {
+    let metadata = std::fs::metadata(path).ok()?;
     Some((
-        file.dev(),
-        file.ino(),
-        file.mtime(),
-        file.mtime_nsec(),
-        file.len(),
+        metadata.dev(),
+        metadata.ino(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.len(),
     ))
 }
 
-pub(super) fn read(certificate: &Path, key: &Path) -> Result<Good, CertificateError> {
+pub(super) fn load(certificate: &Path, key: &Path) -> Result<LoadedCertificate, CertificateError> {
     let malformed = |path: &Path, what, reason: String| CertificateError::Malformed {
         path: path.to_owned(),
         what,
@@ -245,19 +247,19 @@ pub(super) fn read(certificate: &Path, key: &Path) -> Result<Good, CertificateEr
     let chain = chain.map_err(|error| no_certificate(error.to_string()))?;
     let first = chain
         .first()
-        .ok_or_else(|| no_certificate("it has no section CERTIFICATE".to_owned()))?;
+        .ok_or_else(|| no_certificate("it has no CERTIFICATE section".to_owned()))?;
     let validity = validity(first).map_err(|error| no_certificate(error.to_string()))?;
     let private = read_file(key, true)?;
     let private = PrivateKeyDer::from_pem_slice(&private)
         .map_err(|error| malformed(key, "private key", error.to_string()))?;
-    let served = CertifiedKey::from_der(chain, private, &ring::default_provider());
-    let served = served.map_err(|error| CertificateError::Mismatch {
+    let certified_key = CertifiedKey::from_der(chain, private, &ring::default_provider());
+    let certified_key = certified_key.map_err(|error| CertificateError::Mismatch {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
         reason: error.to_string(),
     })?;
-    Ok(Good {
-        served: Arc::new(served),
+    Ok(LoadedCertificate {
+        certified_key: Arc::new(certified_key),
         validity,
     })
 }
@@ -273,13 +275,13 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, x509_cert::der
     })
 }
 
-fn read_file(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
+fn read_file(path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
     let failed = |source| CertificateError::Unreadable {
         path: path.to_owned(),
         source,
     };
     let file = File::open(path).map_err(failed)?;
-    if secret && file.metadata().map_err(failed)?.permissions().mode() & EVERYBODY != 0 {
+    if is_secret && file.metadata().map_err(failed)?.permissions().mode() & OTHERS_BITS != 0 {
         return Err(CertificateError::KeyTooOpen {
             path: path.to_owned(),
         });

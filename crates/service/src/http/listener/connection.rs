@@ -1,10 +1,10 @@
-//! One connection, from its place to its end.
+//! HTTP on one connection, until it ends.
 
 use super::{
     ListenerLimits,
+    activity::{ActiveRequest, Activity},
     endpoint::Stream,
-    presence::{Presence, UnderWay},
-    stream::Prompt,
+    stream::DeadlineStream,
 };
 use crate::Shutdown;
 use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
@@ -33,15 +33,15 @@ use std::{
 use tokio::time::sleep;
 use tower::Service as _;
 
-/// What all connections of a listener share.
-pub(super) struct Http {
+/// HTTP server shared by all connections of a listener.
+pub(super) struct HttpServer {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
     limits: ListenerLimits,
     shutdown: Shutdown,
 }
 
-impl Http {
+impl HttpServer {
     pub(super) fn new(router: Router, limits: ListenerLimits, shutdown: Shutdown) -> Self {
         Self {
             builder: builder(limits),
@@ -51,76 +51,77 @@ impl Http {
         }
     }
 
-    /// Serves one connection until it ends, or has to.
+    /// Serves one connection until the client ends it, or the listener has to.
     pub(super) async fn serve(
         &self,
         stream: Box<dyn Stream>,
         peer: Option<SocketAddr>,
-        presence: &Arc<Presence>,
+        activity: &Arc<Activity>,
     ) {
-        let io = TokioIo::new(Prompt::new(stream, &self.limits));
-        let answer =
-            service_fn(|request| answer(self.router.clone(), peer, presence.begin(), request));
-        let mut connection = pin!(self.builder.serve_connection(io, answer));
-        let mut old = pin!(sleep(self.limits.age));
-        let mut is_old = false;
+        let io = TokioIo::new(DeadlineStream::new(stream, &self.limits));
+        let service = service_fn(|request| {
+            respond(self.router.clone(), peer, activity.start_request(), request)
+        });
+        let mut connection = pin!(self.builder.serve_connection(io, service));
+        let mut max_age = pin!(sleep(self.limits.connection_age_max));
+        let mut is_expired = false;
         let grace = loop {
             tokio::select! {
-                ended = connection.as_mut() => return note(ended),
-                grace = self.end(presence) => break grace,
-                () = old.as_mut(), if !is_old => {
-                    is_old = true;
+                ended = connection.as_mut() => return log_end(ended),
+                grace = self.close_required(activity) => break grace,
+                () = max_age.as_mut(), if !is_expired => {
+                    is_expired = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
         };
         connection.as_mut().graceful_shutdown();
         tokio::select! {
-            // The last words are said also when there is no time left.
+            // A response that is complete is sent even when no time is left.
             biased;
-            ended = connection => note(ended),
+            ended = connection => log_end(ended),
             () = sleep(grace) => {}
-            () = presence.asked_to_leave() => {}
+            () = activity.close_requested() => {}
         }
     }
 
-    /// Returns when the connection has to end, with the time it has for that.
-    async fn end(&self, presence: &Presence) -> Duration {
+    /// Waits until the connection has to end; returns the time that its open requests have.
+    async fn close_required(&self, activity: &Activity) -> Duration {
         tokio::select! {
-            () = self.shutdown.triggered() => self.limits.drain,
-            () = presence.asked_to_leave() => Duration::ZERO,
-            () = presence.rested(self.limits.rest) => self.limits.header_read,
+            () = self.shutdown.triggered() => self.limits.drain_timeout,
+            () = activity.close_requested() => Duration::ZERO,
+            () = activity.idle_for(self.limits.idle_timeout) => self.limits.header_read_timeout,
         }
     }
 }
 
-fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(error) = ended {
         tracing::trace!(%error, "a connection ended early");
     }
 }
 
-async fn answer(
+async fn respond(
     mut router: Router,
     peer: Option<SocketAddr>,
-    mut under_way: UnderWay,
+    mut active: ActiveRequest,
     mut request: Request<Incoming>,
-) -> Result<hyper::Response<Sent>, Infallible> {
+) -> Result<hyper::Response<ResponseBody>, Infallible> {
     if let Some(peer) = peer {
         request.extensions_mut().insert(ConnectInfo(peer));
     }
     let response: Response = router.call(request).await?;
-    under_way.is_ours(false);
-    Ok(response.map(|body| Sent { body, under_way }))
+    active.set_processing(false);
+    Ok(response.map(|body| ResponseBody { body, active }))
 }
 
-/// The body of an answer. Nobody asks it for its next bytes while the client does not take the last ones.
-struct Sent {
+/// Body of a response. hyper does not poll it while the client does not read the previous bytes.
+struct ResponseBody {
     body: Body,
-    under_way: UnderWay,
+    active: ActiveRequest,
 }
 
-impl HttpBody for Sent {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -129,7 +130,7 @@ impl HttpBody for Sent {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.under_way.is_ours(polled.is_pending());
+        self.active.set_processing(polled.is_pending());
         polled
     }
 
@@ -147,7 +148,7 @@ fn builder(limits: ListenerLimits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read)
+        .header_read_timeout(limits.header_read_timeout)
         .max_buf_size(HTTP1_BUFFER_BYTES)
         .http2()
         .timer(TokioTimer::new())

@@ -1,72 +1,72 @@
-//! What a listener has seen, for metrics.
+//! Counts of a listener, for metrics.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What a listener has seen since it began.
+/// Counts of a listener since its start.
 #[derive(Debug, Default)]
 pub struct ListenerCounts {
     pub(super) accepted: AtomicU64,
     pub(super) ended: AtomicU64,
-    pub(super) refused_full: AtomicU64,
-    pub(super) refused_address: AtomicU64,
-    pub(super) pushed_out: AtomicU64,
+    pub(super) refused_at_limit: AtomicU64,
+    pub(super) refused_at_address_limit: AtomicU64,
+    pub(super) idle_evicted: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
 }
 
 impl ListenerCounts {
-    /// Connections that are open now.
+    /// Returns the number of open connections.
     #[must_use]
     pub fn open(&self) -> u64 {
-        // In this order: one that ends between the two is counted as open.
+        // In this order, a connection that ends between the two loads counts as open.
         let ended = self.ended.load(Relaxed);
         self.accepted.load(Relaxed).saturating_sub(ended)
     }
 
-    /// Connections that got a place.
+    /// Returns the number of accepted connections.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
     }
 
-    /// Connections closed at once because all places were taken.
+    /// Returns the number of connections refused because all slots were in use.
     #[must_use]
-    pub fn refused_full(&self) -> u64 {
-        self.refused_full.load(Relaxed)
+    pub fn refused_at_limit(&self) -> u64 {
+        self.refused_at_limit.load(Relaxed)
     }
 
-    /// Connections closed at once because their address had its share.
+    /// Returns the number of connections refused because their address had reached its limit.
     #[must_use]
-    pub fn refused_address(&self) -> u64 {
-        self.refused_address.load(Relaxed)
+    pub fn refused_at_address_limit(&self) -> u64 {
+        self.refused_at_address_limit.load(Relaxed)
     }
 
-    /// Resting connections closed to make room for others.
+    /// Returns the number of idle connections closed in favour of new ones.
     #[must_use]
-    pub fn pushed_out(&self) -> u64 {
-        self.pushed_out.load(Relaxed)
+    pub fn idle_evicted(&self) -> u64 {
+        self.idle_evicted.load(Relaxed)
     }
 
-    /// TLS handshakes that failed or took too long.
+    /// Returns the number of TLS handshakes that failed or timed out.
     #[must_use]
     pub fn handshakes_failed(&self) -> u64 {
         self.handshakes_failed.load(Relaxed)
     }
 }
 
-/// A connection that is open until this is dropped.
-pub(super) struct Open(Arc<ListenerCounts>);
+/// Connection that counts as open until this value is dropped.
+pub(super) struct OpenConnection(Arc<ListenerCounts>);
 
 impl ListenerCounts {
-    pub(super) fn begin(self: &Arc<Self>) -> Open {
+    pub(super) fn count_open(self: &Arc<Self>) -> OpenConnection {
         self.accepted.fetch_add(1, Relaxed);
-        Open(Arc::clone(self))
+        OpenConnection(Arc::clone(self))
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Where connections come from: an address of the network, or a socket in the file system.
+//! Endpoints of a listener: TCP addresses and Unix sockets.
 
 use sealpost_proto::limits::UNSENT_BYTES_MAX;
 use socket2::SockRef;
@@ -18,68 +18,68 @@ use tokio::{
     net::{TcpListener, UnixListener, UnixSocket},
 };
 
-/// Connections that the system holds until they are accepted.
+/// Connections that the system queues until they are accepted.
 const BACKLOG: u32 = 1_024;
 
-/// Where a listener accepts connections.
+/// Endpoint at which a listener accepts connections.
 #[derive(Debug)]
 pub enum Endpoint {
-    /// An address of the network.
+    /// TCP address.
     Tcp(TcpListener),
-    /// A socket in the file system.
+    /// Unix socket.
     Unix(UnixEndpoint),
 }
 
-/// Who may connect to a socket in the file system.
+/// Users that may connect to a Unix socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SocketAccess {
     /// The user of this process (mode 0600).
     #[default]
     Owner,
-    /// Also the group of this process (mode 0660).
+    /// The user and the group of this process (mode 0660).
     Group,
 }
 
-/// A socket in the file system that this process made. Dropping it removes the file.
+/// Unix socket of this process. Dropping it removes the file.
 #[derive(Debug)]
 pub struct UnixEndpoint {
     listener: UnixListener,
     path: PathBuf,
-    made: (u64, u64),
+    file_id: (u64, u64),
 }
 
-/// Why nothing can be accepted there.
+/// Error of opening an endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// Another process accepts connections at this socket.
-    #[error("{} is in use by another process: stop that one first, or choose another path", path.display())]
+    #[error("{} is in use by another process: stop that process first, or choose another path", path.display())]
     InUse {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// Something that is no socket stands there. It is left alone.
-    #[error("{} is there and is not a socket: choose another path", path.display())]
+    /// The path exists and is not a socket. It is left unchanged.
+    #[error("{} exists and is not a socket: choose another path", path.display())]
     NotASocket {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
-    /// The system says no.
-    #[error("cannot listen on {place}: {source}; choose another one")]
+    /// The operating system refuses the endpoint.
+    #[error("cannot listen on {endpoint}: {source}; choose another address or path")]
     Failed {
         /// Address or path.
-        place: String,
-        /// What the system says.
+        endpoint: String,
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// A connection, whatever carries it.
+/// Byte stream of a connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Endpoint {
-    /// Listens on an address; port 0 takes a free one.
+    /// Listens on a TCP address; port 0 selects a free port.
     ///
     /// # Errors
     /// [`EndpointError::Failed`].
@@ -87,37 +87,37 @@ impl Endpoint {
         let listener = TcpListener::bind(address).await;
         Ok(Self::Tcp(listener.map_err(|source| {
             EndpointError::Failed {
-                place: address.to_string(),
+                endpoint: address.to_string(),
                 source,
             }
         })?))
     }
 
-    /// Listens on a socket in the file system. One that a dead process left behind is replaced.
+    /// Listens on a Unix socket. Replaces a socket that an ended process left behind.
     ///
     /// # Errors
-    /// [`EndpointError::InUse`] when somebody answers there, [`EndpointError::NotASocket`] when something else stands
-    /// there, [`EndpointError::Failed`].
+    /// [`EndpointError::InUse`] when another process accepts connections there,
+    /// [`EndpointError::NotASocket`] when the path is another kind of file, [`EndpointError::Failed`].
     pub fn unix(path: &Path, access: SocketAccess) -> Result<Self, EndpointError> {
         let failed = |source| EndpointError::Failed {
-            place: path.display().to_string(),
+            endpoint: path.display().to_string(),
             source,
         };
-        remove_left_over(path)?;
+        remove_stale_socket(path)?;
         let socket = UnixSocket::new_stream().map_err(failed)?;
         socket.bind(path).map_err(failed)?;
-        // Nobody can connect before `listen`, so there is no moment in which the wrong people can.
+        // Connections are possible only after `listen`, so the mode applies to all of them.
         fs::set_permissions(path, Permissions::from_mode(access.mode())).map_err(failed)?;
-        let made = identity(&fs::symlink_metadata(path).map_err(failed)?);
+        let file_id = file_id(&fs::symlink_metadata(path).map_err(failed)?);
         let listener = socket.listen(BACKLOG).map_err(failed)?;
         Ok(Self::Unix(UnixEndpoint {
             listener,
             path: path.to_owned(),
-            made,
+            file_id,
         }))
     }
 
-    /// The address of the network it is; `None` for a socket in the file system.
+    /// Returns the TCP address; `None` for a Unix socket.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -126,14 +126,14 @@ impl Endpoint {
         }
     }
 
-    /// The next connection, with the client's address when it has one.
+    /// Accepts the next connection; the address of the client is `None` for a Unix socket.
     pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                // So that room to write comes in small steps, by which a slow reader is told from one that reads nothing,
-                // and so that the system does not hold megabytes for either.
+                // With a small send buffer a slow reader shows progress in small steps, unlike a client
+                // that reads nothing, and the system does not buffer megabytes for either.
                 SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
                 Ok((Box::new(stream), Some(peer)))
             }
@@ -171,22 +171,23 @@ impl SocketAccess {
 
 impl Drop for UnixEndpoint {
     fn drop(&mut self) {
-        // Another process may have put its own there since.
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| identity(&there) == self.made) {
+        // Another process may have replaced the file.
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| file_id(&metadata) == self.file_id)
+        {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-fn remove_left_over(path: &Path) -> Result<(), EndpointError> {
+fn remove_stale_socket(path: &Path) -> Result<(), EndpointError> {
     let failed = |source| EndpointError::Failed {
-        place: path.display().to_string(),
+        endpoint: path.display().to_string(),
         source,
     };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(failed(source)),
-        Ok(there) if !there.file_type().is_socket() => {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(EndpointError::NotASocket {
                 path: path.to_owned(),
             });
@@ -204,7 +205,7 @@ fn remove_left_over(path: &Path) -> Result<(), EndpointError> {
     }
 }
 
-/// What no other file has at the same time.
-fn identity(metadata: &Metadata) -> (u64, u64) {
+/// Returns device and inode, which no other existing file has.
+fn file_id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }

@@ -1,4 +1,5 @@
-//! A stream whose other side has to be prompt: it sends its first bytes in time, and takes what is written at some rate.
+//! Stream with deadlines for the client: it has to send its first bytes in time and to read at a
+//! minimum rate.
 
 use super::{ListenerLimits, endpoint::Stream};
 use sealpost_proto::limits::WRITE_BYTES_PER_SECOND_MIN;
@@ -13,63 +14,64 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Length of what an HTTP/2 client sends first. A client that sends less could be either version, and hyper would wait
-/// for the rest without a timeout.
+/// Length of the HTTP/2 client preface. After fewer bytes the version is unknown, and hyper waits for
+/// more without a timeout.
 const PREFACE_BYTES: usize = 24;
 
-/// A stream with deadlines.
-pub(super) struct Prompt {
+/// Stream with deadlines.
+pub(super) struct DeadlineStream {
     stream: Box<dyn Stream>,
-    missing: usize,
-    first_bytes_until: Pin<Box<Sleep>>,
-    pace: Pace,
+    /// Bytes of the first [`PREFACE_BYTES`] that have not arrived.
+    preface_missing: usize,
+    preface_deadline: Pin<Box<Sleep>>,
+    write_budget: WriteBudget,
 }
 
-/// How patiently we wait for room to write: a store of time that waiting uses up and written bytes fill again.
-struct Pace {
-    full: Duration,
-    store: Duration,
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+/// Time for which writes may be blocked. Blocked writes use it up; written bytes refill it.
+struct WriteBudget {
+    max: Duration,
+    remaining: Duration,
+    blocked: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Prompt {
+impl DeadlineStream {
     pub(super) fn new(stream: Box<dyn Stream>, limits: &ListenerLimits) -> Self {
         Self {
             stream,
-            missing: PREFACE_BYTES,
-            first_bytes_until: Box::pin(sleep_until(Instant::now() + limits.first_byte)),
-            pace: Pace {
-                full: limits.write_stall,
-                store: limits.write_stall,
-                waiting: None,
+            preface_missing: PREFACE_BYTES,
+            preface_deadline: Box::pin(sleep_until(Instant::now() + limits.first_byte_timeout)),
+            write_budget: WriteBudget {
+                max: limits.write_stall_timeout,
+                remaining: limits.write_stall_timeout,
+                blocked: None,
             },
         }
     }
 }
 
-impl Pace {
-    /// What came of an attempt to write, unless the other side has used up our patience.
-    fn judge<T>(
+impl WriteBudget {
+    /// Returns the result of a write, or a timeout once the budget is used up.
+    fn apply<T>(
         &mut self,
         context: &mut Context<'_>,
         polled: Poll<io::Result<T>>,
         written: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
         match polled {
-            Poll::Pending => self.wait(context),
+            Poll::Pending => self.poll_timeout(context),
             Poll::Ready(Ok(done)) => {
-                self.wrote(written(&done));
+                self.record_write(written(&done));
                 Poll::Ready(Ok(done))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
     }
 
-    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let store = self.store;
-        let (_, until) = self.waiting.get_or_insert_with(|| {
+    fn poll_timeout<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let remaining = self.remaining;
+        let (_, until) = self.blocked.get_or_insert_with(|| {
             let now = Instant::now();
-            (now, Box::pin(sleep_until(now + store)))
+            (now, Box::pin(sleep_until(now + remaining)))
         });
         until
             .as_mut()
@@ -77,18 +79,18 @@ impl Pace {
             .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn wrote(&mut self, bytes: usize) {
-        if let Some((since, _)) = self.waiting.take() {
-            self.store = self.store.saturating_sub(since.elapsed());
+    fn record_write(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.blocked.take() {
+            self.remaining = self.remaining.saturating_sub(since.elapsed());
         }
-        if self.store < self.full {
+        if self.remaining < self.max {
             let earned = Duration::from_secs(bytes as u64) / WRITE_BYTES_PER_SECOND_MIN;
-            self.store = (self.store + earned).min(self.full);
+            self.remaining = (self.remaining + earned).min(self.max);
         }
     }
 }
 
-impl AsyncRead for Prompt {
+impl AsyncRead for DeadlineStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -96,25 +98,27 @@ impl AsyncRead for Prompt {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if self.missing == 0 {
+        if self.preface_missing == 0 {
             return polled;
         }
-        self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
-        if polled.is_pending() && self.first_bytes_until.as_mut().poll(context).is_ready() {
+        self.preface_missing = self
+            .preface_missing
+            .saturating_sub(buffer.filled().len() - before);
+        if polled.is_pending() && self.preface_deadline.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         polled
     }
 }
 
-impl AsyncWrite for Prompt {
+impl AsyncWrite for DeadlineStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, buffer);
-        self.pace.judge(context, polled, |bytes| *bytes)
+        self.write_budget.apply(context, polled, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -123,7 +127,7 @@ impl AsyncWrite for Prompt {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
-        self.pace.judge(context, polled, |bytes| *bytes)
+        self.write_budget.apply(context, polled, |bytes| *bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -132,11 +136,11 @@ impl AsyncWrite for Prompt {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(context);
-        self.pace.judge(context, polled, |()| 0)
+        self.write_budget.apply(context, polled, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.pace.judge(context, polled, |()| 0)
+        self.write_budget.apply(context, polled, |()| 0)
     }
 }

@@ -17,10 +17,10 @@ use tokio::{
     time::Instant,
 };
 
-/// For what has to be cut off.
-const SHORT: Duration = Duration::from_millis(200);
-/// For everything else: far longer than a slow and busy machine takes.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Timeout that a test waits for.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
+/// Timeout that no test reaches, even on a slow and busy machine.
+const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Server {
     address: SocketAddr,
@@ -32,9 +32,9 @@ struct Server {
 fn limits() -> ListenerLimits {
     ListenerLimits {
         connections: 3,
-        first_byte: DEADLINE,
-        header_read: DEADLINE,
-        drain: DEADLINE,
+        first_byte_timeout: LONG_TIMEOUT,
+        header_read_timeout: LONG_TIMEOUT,
+        drain_timeout: LONG_TIMEOUT,
         ..ListenerLimits::default()
     }
 }
@@ -63,60 +63,60 @@ fn hello() -> Router {
     )
 }
 
-/// Everything the server sends until it hangs up; what was read before a reset counts.
+/// Reads what the server sends until it closes or resets the connection.
 async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = Vec::new();
-    let _ = timeout(DEADLINE, stream.read_to_end(&mut text))
+    let _ = timeout(LONG_TIMEOUT, stream.read_to_end(&mut text))
         .await
-        .expect("the server hangs up");
+        .expect("the server closes the connection");
     String::from_utf8(text).unwrap()
 }
 
-async fn ask(address: SocketAddr, request: &str) -> String {
+async fn send_request(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     read_all(&mut stream).await
 }
 
 #[tokio::test]
-async fn it_answers_and_tells_handlers_who_asks() {
+async fn handlers_receive_the_client_address() {
     let server = start(hello(), limits()).await;
-    let answer = ask(
+    let response = send_request(
         server.address,
         "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     )
     .await;
     assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.contains("127.0.0.1:"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 200") && response.contains("127.0.0.1:"),
+        "{response}"
     );
 }
 
 #[tokio::test]
-async fn slow_clients_are_cut_off() {
+async fn slow_clients_time_out() {
     let server = start(
         hello(),
         ListenerLimits {
-            first_byte: SHORT,
-            header_read: SHORT,
+            first_byte_timeout: SHORT_TIMEOUT,
+            header_read_timeout: SHORT_TIMEOUT,
             ..limits()
         },
     )
     .await;
-    for begun in [
+    for start in [
         "",
         "G",
         "P",
         "PRI * HTTP/2.0\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\nMore: and more",
+        "GET / HTTP/1.1\r\nHost: x\r\nHeader: incomplete",
     ] {
-        let answer = ask(server.address, begun).await;
-        assert!(!answer.contains("200 OK"), "{begun:?} -> {answer}");
+        let response = send_request(server.address, start).await;
+        assert!(!response.contains("200 OK"), "{start:?} -> {response}");
     }
 }
 
 #[tokio::test]
-async fn open_requests_end_before_the_server_does() {
+async fn shutdown_waits_for_open_requests() {
     let release = Arc::new(Semaphore::new(0));
     let waiting = Arc::clone(&release);
     let (arrived, arrival) = tokio::sync::oneshot::channel();
@@ -130,42 +130,51 @@ async fn open_requests_end_before_the_server_does() {
         }
     };
     let server = start(Router::new().route("/", routing::get(handler)), limits()).await;
-    let asking = tokio::spawn(ask(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let request_task = tokio::spawn(send_request(
+        server.address,
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    ));
     arrival.await.unwrap();
     server.shutdown.trigger();
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + LONG_TIMEOUT;
     while TcpStream::connect(server.address).await.is_ok() {
-        assert!(Instant::now() < deadline, "it still accepts");
+        assert!(
+            Instant::now() < deadline,
+            "the server still accepts connections"
+        );
     }
     release.add_permits(1);
-    assert!(asking.await.unwrap().ends_with("done"));
-    timeout(DEADLINE, server.task).await.unwrap().unwrap();
+    assert!(request_task.await.unwrap().ends_with("done"));
+    timeout(LONG_TIMEOUT, server.task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_end_does_not_hold_the_shutdown() {
+async fn shutdown_aborts_endless_requests() {
     let arrived = Arc::new(Semaphore::new(0));
-    let note = Arc::clone(&arrived);
+    let permits = Arc::clone(&arrived);
     let handler = move || {
-        note.add_permits(1);
+        permits.add_permits(1);
         std::future::pending::<()>()
     };
     let server = start(
         Router::new().route("/", routing::get(handler)),
         ListenerLimits {
-            drain: SHORT,
+            drain_timeout: SHORT_TIMEOUT,
             ..limits()
         },
     )
     .await;
-    let _asking = tokio::spawn(ask(server.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let _request_task = tokio::spawn(send_request(
+        server.address,
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    ));
     arrived.acquire().await.unwrap().forget();
     server.shutdown.trigger();
-    timeout(DEADLINE, server.task).await.unwrap().unwrap();
+    timeout(LONG_TIMEOUT, server.task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn http_2_begins_with_its_preface() {
+async fn http2_starts_with_the_preface() {
     let server = start(hello(), limits()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream
@@ -173,7 +182,7 @@ async fn http_2_begins_with_its_preface() {
         .await
         .unwrap();
     let mut frame = [0; 9];
-    timeout(DEADLINE, stream.read_exact(&mut frame))
+    timeout(LONG_TIMEOUT, stream.read_exact(&mut frame))
         .await
         .unwrap()
         .unwrap();
@@ -181,7 +190,7 @@ async fn http_2_begins_with_its_preface() {
 }
 
 #[tokio::test]
-async fn a_socket_in_the_file_system_is_private_and_leaves_nothing_behind() {
+async fn unix_sockets_are_private_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     for (access, mode) in [(SocketAccess::Owner, 0o600), (SocketAccess::Group, 0o660)] {
         let path = folder.path().join("admin.sock");
@@ -204,31 +213,31 @@ async fn a_socket_in_the_file_system_is_private_and_leaves_nothing_behind() {
             .unwrap();
         assert!(read_all(&mut stream).await.ends_with("hello"));
         shutdown.trigger();
-        timeout(DEADLINE, task).await.unwrap().unwrap();
+        timeout(LONG_TIMEOUT, task).await.unwrap().unwrap();
         assert!(!path.exists());
     }
 }
 
 #[tokio::test]
-async fn a_dead_socket_is_replaced_and_anything_else_is_left_alone() {
+async fn only_stale_sockets_are_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    let dead = folder.path().join("dead.sock");
-    drop(UnixListener::bind(&dead).unwrap());
-    let first = Endpoint::unix(&dead, SocketAccess::Owner).unwrap();
-    fs::remove_file(&dead).unwrap();
-    let _second = Endpoint::unix(&dead, SocketAccess::Owner).unwrap();
+    let stale = folder.path().join("stale.sock");
+    drop(UnixListener::bind(&stale).unwrap());
+    let first = Endpoint::unix(&stale, SocketAccess::Owner).unwrap();
+    fs::remove_file(&stale).unwrap();
+    let _second = Endpoint::unix(&stale, SocketAccess::Owner).unwrap();
     drop(first);
-    assert!(dead.exists(), "it removes only the one that it made");
+    assert!(stale.exists(), "an endpoint removes only its own socket");
     let file = folder.path().join("notes");
-    fs::write(&file, "mine").unwrap();
+    fs::write(&file, "content").unwrap();
     assert!(matches!(
         Endpoint::unix(&file, SocketAccess::Owner),
         Err(EndpointError::NotASocket { .. })
     ));
-    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
-    let far = folder.path().join("x".repeat(200));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "content");
+    let too_long = folder.path().join("x".repeat(200));
     assert!(matches!(
-        Endpoint::unix(&far, SocketAccess::Owner),
+        Endpoint::unix(&too_long, SocketAccess::Owner),
         Err(EndpointError::Failed { .. })
     ));
 }

@@ -1,4 +1,4 @@
-//! TLS in front of HTTP: 1.2 and 1.3, with HTTP/2 for whoever asks for it.
+//! TLS 1.2 and 1.3 in front of HTTP, with HTTP/2 for clients that support it.
 
 use super::{
     acme::{ACME_PROTOCOL, AcmeCertificates},
@@ -14,10 +14,10 @@ use std::{fmt, io, sync::Arc};
 use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::TlsAcceptor;
 
-/// What may be spoken inside, best first.
+/// Supported application protocols (ALPN), preferred first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// How a listener speaks TLS.
+/// TLS configuration of a listener.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);
 
@@ -28,27 +28,29 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// TLS with the certificate that `certificates` has at the moment of each handshake.
+    /// Creates a configuration that takes the current certificate of `certificates` in each
+    /// handshake.
     ///
     /// # Errors
-    /// When the cryptography built in supports no version of TLS.
+    /// When the cryptography provider supports neither version.
     pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, rustls::Error> {
-        Self::speaking(&PROTOCOLS, certificates)
+        Self::with_protocols(&PROTOCOLS, certificates)
     }
 
-    /// TLS with the certificate that an authority gives, which can also look for it here.
+    /// Creates a configuration with a certificate from a certificate authority. It also responds to
+    /// the challenges of the authority.
     ///
     /// # Errors
-    /// When the cryptography built in supports no version of TLS.
+    /// When the cryptography provider supports neither version.
     pub fn with_acme(certificates: &Arc<AcmeCertificates>) -> Result<Self, rustls::Error> {
         let [h2, http1] = PROTOCOLS;
-        Self::speaking(
+        Self::with_protocols(
             &[h2, http1, ACME_PROTOCOL],
             Arc::clone(certificates) as Arc<_>,
         )
     }
 
-    fn speaking(
+    fn with_protocols(
         protocols: &[&[u8]],
         certificates: Arc<dyn ResolvesServerCert>,
     ) -> Result<Self, rustls::Error> {
@@ -61,7 +63,7 @@ impl Tls {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// The stream inside; `None` when the other side was an authority that has now seen what it came for.
+    /// Returns the decrypted stream; `None` after a handshake for an ACME challenge.
     pub(super) async fn handshake(
         &self,
         stream: Box<dyn Stream>,

@@ -1,5 +1,5 @@
-//! ACME against an authority in this process: it speaks RFC 8555 as far as an order goes, does not check the signatures of
-//! what it is told, and does look behind the name as RFC 8737 says.
+//! ACME against a certificate authority in this process. It implements orders of RFC 8555 without
+//! checking signatures, and the validation of RFC 8737.
 
 use super::*;
 use crate::SystemClock;
@@ -27,10 +27,10 @@ use x509_cert::{der::Decode as _, request::CertReq};
 const NAME: &str = "relay.example";
 const TOKEN: &str = "a-token-of-the-authority";
 
-/// The authority, which looks for every name at one address.
+/// Certificate authority that validates every name at one address.
 struct Authority {
     url: String,
-    looks_at: SocketAddr,
+    validated_address: SocketAddr,
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
     order: Mutex<OrderAtAuthority>,
@@ -45,7 +45,7 @@ struct OrderAtAuthority {
 }
 
 impl Authority {
-    async fn start(looks_at: SocketAddr) -> Arc<Self> {
+    async fn start(validated_address: SocketAddr) -> Arc<Self> {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -55,13 +55,13 @@ impl Authority {
         let issuer = Issuer::new(params, key);
         let authority = Arc::new(Self {
             url,
-            looks_at,
+            validated_address,
             issuer,
             certificate,
             order: Mutex::default(),
         });
         let router = Router::new()
-            .fallback(asked)
+            .fallback(handle)
             .with_state(Arc::clone(&authority));
         tokio::spawn(serve(
             socket,
@@ -89,17 +89,17 @@ impl Authority {
         json!({ "type": "tls-alpn-01", "url": format!("{}/challenge", self.url), "token": TOKEN, "status": "pending" })
     }
 
-    /// Connects to the name and looks for the answer in the certificate that it is shown (RFC 8737, section 3).
-    async fn look(&self) -> bool {
+    /// Connects to the name and checks the challenge certificate (RFC 8737, section 3).
+    async fn validate(&self) -> bool {
         let mut config =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anything))
+                .with_custom_certificate_verifier(Arc::new(AcceptAll))
                 .with_no_client_auth();
         config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
-        let stream = TcpStream::connect(self.looks_at).await.unwrap();
+        let stream = TcpStream::connect(self.validated_address).await.unwrap();
         let name = ServerName::try_from(NAME).unwrap();
         let Ok(stream) = TlsConnector::from(Arc::new(config))
             .connect(name, stream)
@@ -107,15 +107,15 @@ impl Authority {
         else {
             return false;
         };
-        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
-        let shown = x509_cert::Certificate::from_der(&shown).unwrap();
+        let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        let certificate = x509_cert::Certificate::from_der(&certificate).unwrap();
         let authorization = format!("{TOKEN}.{}", self.order.lock().unwrap().thumbprint);
         let expected = [
             b"\x04\x20",
             ring::digest::digest(&ring::digest::SHA256, authorization.as_bytes()).as_ref(),
         ]
         .concat();
-        let extensions = shown.tbs_certificate().extensions().unwrap();
+        let extensions = certificate.tbs_certificate().extensions().unwrap();
         stream.get_ref().1.alpn_protocol() == Some(b"acme-tls/1")
             && extensions.iter().any(|extension| {
                 extension.critical
@@ -126,7 +126,7 @@ impl Authority {
 
     fn issue(&self, csr: &str) {
         let request = CertReq::from_der(&b64::parse(csr).unwrap()).unwrap();
-        let key = Requested(
+        let key = RequestedKey(
             request
                 .info
                 .public_key
@@ -144,9 +144,9 @@ impl Authority {
     }
 }
 
-struct Requested(Vec<u8>);
+struct RequestedKey(Vec<u8>);
 
-impl PublicKeyData for Requested {
+impl PublicKeyData for RequestedKey {
     fn der_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -156,7 +156,7 @@ impl PublicKeyData for Requested {
     }
 }
 
-async fn asked(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: Bytes) -> Response {
+async fn handle(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: Bytes) -> Response {
     let part = |name: &str| -> Value {
         let jws: Value = serde_json::from_slice(&body).unwrap_or_default();
         let part = jws[name]
@@ -165,7 +165,7 @@ async fn asked(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: B
             .unwrap_or_default();
         serde_json::from_slice(&part).unwrap_or_default()
     };
-    let answer = match uri.path() {
+    let response = match uri.path() {
         "/directory" => Json(authority.directory()).into_response(),
         "/account" => {
             let jwk = &part("protected")["jwk"];
@@ -191,8 +191,8 @@ async fn asked(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: B
         )
         .into_response(),
         "/challenge" => {
-            let found = authority.look().await;
-            authority.order.lock().unwrap().status = if found { "ready" } else { "invalid" };
+            let is_valid = authority.validate().await;
+            authority.order.lock().unwrap().status = if is_valid { "ready" } else { "invalid" };
             Json(authority.challenge()).into_response()
         }
         "/finalize" => {
@@ -208,23 +208,23 @@ async fn asked(State(authority): State<Arc<Authority>>, uri: hyper::Uri, body: B
             .into_response(),
         _ => ().into_response(),
     };
-    ([("replay-nonce", "once")], answer).into_response()
+    ([("replay-nonce", "once")], response).into_response()
 }
 
-fn created(authority: &Authority, place: &str, body: Value) -> Response {
+fn created(authority: &Authority, path: &str, body: Value) -> Response {
     (
         StatusCode::CREATED,
-        [("location", format!("{}{place}", authority.url))],
+        [("location", format!("{}{path}", authority.url))],
         Json(body),
     )
         .into_response()
 }
 
-/// Believes every certificate, as an authority has to before it looks into it.
+/// Accepts every certificate, as an authority has to before it checks the content.
 #[derive(Debug)]
-struct Anything;
+struct AcceptAll;
 
-impl ServerCertVerifier for Anything {
+impl ServerCertVerifier for AcceptAll {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -270,17 +270,17 @@ fn order(authority: &Authority, folder: &tempfile::TempDir) -> AcmeOrder {
     }
 }
 
-/// The endpoint exists before the certificates, because the authority has to know where to look.
-async fn place() -> (TcpListener, SocketAddr) {
+/// Binds the endpoint first, because the authority needs its address.
+async fn bind() -> (TcpListener, SocketAddr) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
 }
 
 #[tokio::test]
-async fn a_certificate_is_ordered_served_and_kept() {
+async fn certificates_are_ordered_used_and_stored() {
     let folder = tempfile::tempdir().unwrap();
-    let (socket, address) = place().await;
+    let (socket, address) = bind().await;
     let authority = Authority::start(address).await;
     let certificates = AcmeCertificates::open(order(&authority, &folder)).unwrap();
     let tls = Tls::with_acme(&certificates).unwrap();
@@ -298,18 +298,18 @@ async fn a_certificate_is_ordered_served_and_kept() {
             .with_root_certificates(roots)
             .with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
-    let shake = async || {
+    let connect = async || {
         let stream = TcpStream::connect(address).await.unwrap();
         connector
             .connect(ServerName::try_from(NAME).unwrap(), stream)
             .await
     };
-    assert!(shake().await.is_err(), "there is no certificate yet");
-    timeout(DEADLINE, certificates.obtain())
+    assert!(connect().await.is_err(), "there is no certificate yet");
+    timeout(LONG_TIMEOUT, certificates.order())
         .await
         .unwrap()
         .unwrap();
-    let mut stream = shake().await.unwrap();
+    let mut stream = connect().await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await
@@ -330,37 +330,37 @@ async fn a_certificate_is_ordered_served_and_kept() {
         );
     }
     let again = AcmeCertificates::open(order(&authority, &folder)).unwrap();
-    assert!(!again.is_due(&SystemClock), "a restart asks for nothing");
-    timeout(DEADLINE, again.obtain())
+    assert!(!again.is_due(&SystemClock), "a restart orders nothing");
+    timeout(LONG_TIMEOUT, again.order())
         .await
         .unwrap()
-        .expect_err("nobody answers for this one");
+        .expect_err("the endpoint uses other certificates");
     assert_eq!(
         authority.order.lock().unwrap().accounts,
         1,
-        "the account is kept"
+        "the account is reused"
     );
 }
 
 #[tokio::test]
-async fn an_authority_that_is_not_convinced_gives_nothing() {
+async fn failed_validation_yields_no_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    let (socket, address) = place().await;
+    let (socket, address) = bind().await;
     let authority = Authority::start(address).await;
     let certificates = AcmeCertificates::open(order(&authority, &folder)).unwrap();
-    // Somebody else listens behind the name.
+    // The endpoint of the name has other certificates.
     let tls = Tls::with_acme(&AcmeCertificates::open(order(&authority, &folder)).unwrap()).unwrap();
     tokio::spawn(
         Listener::default()
             .with_tls(Some(tls))
             .serve(socket, hello(), Shutdown::new()),
     );
-    let error = timeout(DEADLINE, certificates.obtain())
+    let error = timeout(LONG_TIMEOUT, certificates.order())
         .await
         .unwrap()
         .unwrap_err();
     assert!(
-        matches!(error, AcmeError::NotConvinced { .. }) && error.to_string().contains(NAME),
+        matches!(error, AcmeError::NotValidated { .. }) && error.to_string().contains(NAME),
         "{error}"
     );
     assert!(certificates.is_due(&SystemClock));

@@ -1,4 +1,4 @@
-//! Many who are slow or ask for too much, and the others, who do not notice.
+//! Many slow or greedy clients, which must not affect the others.
 
 use super::*;
 use axum::body::{Body, Bytes};
@@ -9,72 +9,72 @@ use hyper_util::{
 };
 use std::convert::Infallible;
 
-const SLOW: usize = 1_000;
+const SLOW_CONNECTIONS: usize = 1_000;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-fn large() -> Router {
+fn large_responses() -> Router {
     let body = Bytes::from(vec![0; 8 * 1024 * 1024]);
     hello().route("/large", routing::get(move || async move { body }))
 }
 
-async fn connect(server: &Server, begin: &[u8]) -> TcpStream {
+async fn connect(server: &Server, first_bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream.write_all(begin).await.unwrap();
+    stream.write_all(first_bytes).await.unwrap();
     stream
 }
 
-async fn until(server: &Server, holds: impl Fn(&ListenerCounts) -> bool) {
+async fn wait_until(server: &Server, condition: impl Fn(&ListenerCounts) -> bool) {
     let waiting = async {
-        while !holds(&server.counts) {
+        while !condition(&server.counts) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(DEADLINE, waiting)
+    timeout(LONG_TIMEOUT, waiting)
         .await
         .unwrap_or_else(|_| panic!("not in time: {:?}", server.counts));
 }
 
-/// Whether an ordinary request is answered, by a client that opens a connection for it.
-async fn is_answered(server: &Server) -> bool {
+/// Returns whether the server responds to a request on a new connection.
+async fn responds(server: &Server) -> bool {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let asked = stream
+    let sent = stream
         .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await;
-    asked.is_ok() && read_all(&mut stream).await.contains("200 OK")
+    sent.is_ok() && read_all(&mut stream).await.contains("200 OK")
 }
 
-/// Every way of being slow that needs no request of its own.
-fn ways_to_be_slow() -> [&'static [u8]; 6] {
-    let half_a_hello: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+/// First bytes of slow clients.
+fn slow_starts() -> [&'static [u8]; 6] {
+    let partial_client_hello: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     [
         b"",
         b"G",
-        b"GET / HTTP/1.1\r\nHost: x\r\nMore: and more",
-        half_a_hello,
+        b"GET / HTTP/1.1\r\nHost: x\r\nHeader: incomplete",
+        partial_client_hello,
         GET,
         PREFACE,
     ]
 }
 
 #[tokio::test]
-async fn a_thousand_slow_connections_do_not_disturb_the_others_and_are_closed() {
-    raise();
+async fn slow_connections_are_closed_and_affect_nobody() {
+    raise_limit();
     let limits = ListenerLimits {
-        connections: 2 * SLOW,
-        rest: SHORT * 10,
-        write_stall: SHORT * 10,
+        connections: 2 * SLOW_CONNECTIONS,
+        idle_timeout: SHORT_TIMEOUT * 10,
+        write_stall_timeout: SHORT_TIMEOUT * 10,
         ..limits()
     };
     let limits = ListenerLimits {
-        first_byte: SHORT * 10,
-        header_read: SHORT * 10,
+        first_byte_timeout: SHORT_TIMEOUT * 10,
+        header_read_timeout: SHORT_TIMEOUT * 10,
         ..limits
     };
-    let server = start(large(), limits).await;
+    let server = start(large_responses(), limits).await;
     let mut slow = Vec::new();
-    for begin in ways_to_be_slow().iter().cycle().take(SLOW - 100) {
-        slow.push(connect(&server, begin).await);
+    for first_bytes in slow_starts().iter().cycle().take(SLOW_CONNECTIONS - 100) {
+        slow.push(connect(&server, first_bytes).await);
     }
     for _ in 0..100 {
         slow.push(connect(&server, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await);
@@ -82,117 +82,123 @@ async fn a_thousand_slow_connections_do_not_disturb_the_others_and_are_closed() 
     let client = Client::builder(TokioExecutor::new())
         .build::<HttpConnector, Empty<Bytes>>(HttpConnector::new());
     let url: hyper::Uri = format!("http://{}/", server.address).parse().unwrap();
-    let mut answered = 0;
-    // Ordinary requests, as long as anybody slow is there.
-    while server.counts.open() > 1 || answered < 100 {
-        let response = timeout(DEADLINE, client.get(url.clone()))
+    let mut responses = 0;
+    // Ordinary requests while slow connections are open.
+    while server.counts.open() > 1 || responses < 100 {
+        let response = timeout(LONG_TIMEOUT, client.get(url.clone()))
             .await
             .unwrap()
             .unwrap();
         assert_eq!(response.status(), 200);
-        answered += 1;
-        assert!(is_answered(&server).await);
+        responses += 1;
+        assert!(responds(&server).await);
     }
     assert_eq!(
-        (server.counts.refused_full(), server.counts.pushed_out()),
+        (
+            server.counts.refused_at_limit(),
+            server.counts.idle_evicted()
+        ),
         (0, 0)
     );
     drop(slow);
 }
 
 #[tokio::test]
-async fn a_byte_now_and_then_is_not_enough() {
-    let quick = ListenerLimits {
-        first_byte: SHORT,
-        header_read: SHORT,
-        rest: SHORT,
+async fn single_bytes_do_not_extend_timeouts() {
+    let short_limits = ListenerLimits {
+        first_byte_timeout: SHORT_TIMEOUT,
+        header_read_timeout: SHORT_TIMEOUT,
+        idle_timeout: SHORT_TIMEOUT,
         ..limits()
     };
-    let server = start(hello(), quick).await;
-    let half_a_frame = [PREFACE, b"\0\x10\0\x01\x04\0\0\0\x01"].concat();
-    for begin in [
+    let server = start(hello(), short_limits).await;
+    let partial_frame = [PREFACE, b"\0\x10\0\x01\x04\0\0\0\x01"].concat();
+    for first_bytes in [
         b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
-        half_a_frame.as_slice(),
+        partial_frame.as_slice(),
         b"",
     ] {
-        let mut stream = connect(&server, begin).await;
-        let dripping = async {
+        let mut stream = connect(&server, first_bytes).await;
+        let slow_writes = async {
             while stream.write_all(b"a").await.is_ok() {
-                sleep(SHORT / 10).await;
+                sleep(SHORT_TIMEOUT / 10).await;
             }
         };
-        timeout(DEADLINE, dripping)
+        timeout(LONG_TIMEOUT, slow_writes)
             .await
-            .expect("the server hangs up");
+            .expect("the server closes the connection");
     }
 }
 
 #[tokio::test]
-async fn who_takes_nothing_of_an_answer_is_cut_off_and_who_takes_it_slowly_is_not() {
-    const ASK: &[u8] = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let stall = SHORT * 15;
+async fn only_clients_that_read_nothing_time_out() {
+    const REQUEST: &[u8] = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let stall = SHORT_TIMEOUT * 15;
     let server = start(
-        large(),
+        large_responses(),
         ListenerLimits {
-            write_stall: stall,
-            rest: DEADLINE,
+            write_stall_timeout: stall,
+            idle_timeout: LONG_TIMEOUT,
             ..limits()
         },
     )
     .await;
-    let (idle, mut steady) = (connect(&server, ASK).await, connect(&server, ASK).await);
-    let (begun, mut taken, mut buffer) = (Instant::now(), 0, vec![0; 64 * 1024]);
+    let (idle, mut steady) = (
+        connect(&server, REQUEST).await,
+        connect(&server, REQUEST).await,
+    );
+    let (started_at, mut received, mut buffer) = (Instant::now(), 0, vec![0; 64 * 1024]);
     loop {
-        let read = timeout(DEADLINE, steady.read(&mut buffer))
+        let read = timeout(LONG_TIMEOUT, steady.read(&mut buffer))
             .await
             .unwrap()
             .unwrap();
         if read == 0 {
             break;
         }
-        taken += read;
-        // In all longer than the stall, so that only the steps can have saved it.
-        sleep(SHORT / 5).await;
+        received += read;
+        // In total longer than the timeout, so that only the progress extends it.
+        sleep(SHORT_TIMEOUT / 5).await;
     }
     assert!(
-        taken > 8 * 1024 * 1024 && begun.elapsed() > stall,
-        "{taken}"
+        received > 8 * 1024 * 1024 && started_at.elapsed() > stall,
+        "{received}"
     );
-    until(&server, |counts| counts.open() == 0).await;
+    wait_until(&server, |counts| counts.open() == 0).await;
     drop(idle);
 }
 
 #[tokio::test]
-async fn an_http_2_client_that_gives_no_room_for_an_answer_is_cut_off() {
+async fn http2_clients_without_flow_window_time_out() {
     let server = start(
-        large(),
+        large_responses(),
         ListenerLimits {
-            header_read: SHORT,
-            rest: SHORT,
+            header_read_timeout: SHORT_TIMEOUT,
+            idle_timeout: SHORT_TIMEOUT,
             ..limits()
         },
     )
     .await;
-    // Its settings: windows of no size. Then a request (HPACK: GET http / x) for which there is no room.
-    let no_room = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    // Settings with a window of 0 bytes, then a request (HPACK: GET http / x).
+    let no_window = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
     let request = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01\x78";
-    let mut stream = connect(&server, &[no_room.as_slice(), request].concat()).await;
-    let mut heard = Vec::new();
-    let _ = timeout(DEADLINE, stream.read_to_end(&mut heard))
+    let mut stream = connect(&server, &[no_window.as_slice(), request].concat()).await;
+    let mut received = Vec::new();
+    let _ = timeout(LONG_TIMEOUT, stream.read_to_end(&mut received))
         .await
-        .expect("the server hangs up");
+        .expect("the server closes the connection");
     assert!(
-        heard.windows(2).any(|window| window == b"\x01\x04"),
-        "headers of an answer: {heard:?}"
+        received.windows(2).any(|window| window == b"\x01\x04"),
+        "headers of a response: {received:?}"
     );
 }
 
 #[tokio::test]
-async fn a_flood_of_streams_that_are_reset_ends_the_connection() {
+async fn stream_reset_floods_end_the_connection() {
     let server = start(
         hello(),
         ListenerLimits {
-            rest: DEADLINE,
+            idle_timeout: LONG_TIMEOUT,
             ..limits()
         },
     )
@@ -210,80 +216,88 @@ async fn a_flood_of_streams_that_are_reset_ends_the_connection() {
                 return;
             }
         }
-        panic!("a million resets were taken");
+        panic!("a million resets were accepted");
     };
     let mut sink = tokio::io::sink();
-    let hearing = async {
+    let reading = async {
         let _ = tokio::io::copy(&mut reader, &mut sink).await;
     };
-    timeout(DEADLINE, async { tokio::join!(flood, hearing) })
+    timeout(LONG_TIMEOUT, async { tokio::join!(flood, reading) })
         .await
-        .expect("the server hangs up");
-    assert!(is_answered(&server).await);
+        .expect("the server closes the connection");
+    assert!(responds(&server).await);
 }
 
 #[tokio::test]
-async fn those_who_rest_longest_make_room() {
-    let patient = ListenerLimits {
-        first_byte: DEADLINE,
-        header_read: DEADLINE,
-        rest: DEADLINE,
+async fn longest_idle_connections_are_evicted() {
+    let long_limits = ListenerLimits {
+        first_byte_timeout: LONG_TIMEOUT,
+        header_read_timeout: LONG_TIMEOUT,
+        idle_timeout: LONG_TIMEOUT,
         ..limits()
     };
-    let server = start(hello(), patient).await;
-    let mut held = Vec::new();
-    for _ in 0..patient.connections {
-        held.push(connect(&server, b"").await);
+    let server = start(hello(), long_limits).await;
+    let mut connections = Vec::new();
+    for _ in 0..long_limits.connections {
+        connections.push(connect(&server, b"").await);
     }
-    until(&server, |counts| counts.open() == 3).await;
-    let deadline = Instant::now() + DEADLINE;
-    // At first nobody has rested long, and the new one goes.
-    while !is_answered(&server).await {
-        assert!(Instant::now() < deadline, "nobody made room");
+    wait_until(&server, |counts| counts.open() == 3).await;
+    let deadline = Instant::now() + LONG_TIMEOUT;
+    // At first no connection has been idle long enough, so the new one is refused.
+    while !responds(&server).await {
+        assert!(Instant::now() < deadline, "no connection was evicted");
     }
-    assert_eq!(server.counts.pushed_out(), 1);
-    assert_eq!(read_all(&mut held[0]).await, "", "the first one went");
-    until(&server, |counts| counts.open() == 2).await;
+    assert_eq!(server.counts.idle_evicted(), 1);
+    assert_eq!(
+        read_all(&mut connections[0]).await,
+        "",
+        "the first connection was evicted"
+    );
+    wait_until(&server, |counts| counts.open() == 2).await;
 }
 
 #[tokio::test]
-async fn who_takes_nothing_of_an_answer_makes_room() {
-    let patient = ListenerLimits {
-        write_stall: DEADLINE,
-        rest: DEADLINE,
+async fn clients_that_read_nothing_are_evicted() {
+    let long_limits = ListenerLimits {
+        write_stall_timeout: LONG_TIMEOUT,
+        idle_timeout: LONG_TIMEOUT,
         ..limits()
     };
-    // In pieces: one alone would be handed over whole, and nothing of it be ours any more.
-    let piece = Bytes::from(vec![0; 64 * 1024]);
-    let pieces = move || {
-        let pieces = std::iter::repeat_n(Ok::<_, Infallible>(piece.clone()), 256);
-        async move { Body::from_stream(futures_util::stream::iter(pieces)) }
+    // In chunks: hyper takes a single chunk completely, and the response would be finished for us.
+    let chunk = Bytes::from(vec![0; 64 * 1024]);
+    let chunked = move || {
+        let chunks = std::iter::repeat_n(Ok::<_, Infallible>(chunk.clone()), 256);
+        async move { Body::from_stream(futures_util::stream::iter(chunks)) }
     };
-    let server = start(hello().route("/pieces", routing::get(pieces)), patient).await;
+    let server = start(
+        hello().route("/chunked", routing::get(chunked)),
+        long_limits,
+    )
+    .await;
     let mut idle = Vec::new();
-    for _ in 0..patient.connections {
+    for _ in 0..long_limits.connections {
         idle.push(
             connect(
                 &server,
-                b"GET /pieces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                b"GET /chunked HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
             )
             .await,
         );
     }
-    until(&server, |counts| counts.open() == 3).await;
-    let deadline = Instant::now() + DEADLINE / 2;
-    while !is_answered(&server).await {
+    wait_until(&server, |counts| counts.open() == 3).await;
+    let deadline = Instant::now() + LONG_TIMEOUT / 2;
+    while !responds(&server).await {
         assert!(
             Instant::now() < deadline,
-            "what it does not take is not ours to do"
+            "an unread response does not count as processing"
         );
     }
-    assert_eq!(server.counts.pushed_out(), 1);
+    assert_eq!(server.counts.idle_evicted(), 1);
     drop(idle);
 }
 
 #[tokio::test]
-async fn who_has_a_request_under_way_does_not_make_room() {
+async fn connections_with_open_requests_are_not_evicted() {
     let release = Arc::new(Semaphore::new(0));
     let waiting = Arc::clone(&release);
     let wait = move || {
@@ -295,9 +309,9 @@ async fn who_has_a_request_under_way_does_not_make_room() {
     };
     let router = hello().route("/wait", routing::get(wait));
     let server = start(router, limits()).await;
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..3 {
-        held.push(
+        connections.push(
             connect(
                 &server,
                 b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -305,60 +319,63 @@ async fn who_has_a_request_under_way_does_not_make_room() {
             .await,
         );
     }
-    until(&server, |counts| counts.open() == 3).await;
-    let begun = Instant::now();
-    while begun.elapsed() < 2 * sealpost_proto::limits::MAKE_ROOM_AFTER_REST {
-        assert!(!is_answered(&server).await);
+    wait_until(&server, |counts| counts.open() == 3).await;
+    let started_at = Instant::now();
+    while started_at.elapsed() < 2 * sealpost_proto::limits::CONNECTION_EVICTABLE_AFTER {
+        assert!(!responds(&server).await);
     }
-    assert!(server.counts.refused_full() > 0);
+    assert!(server.counts.refused_at_limit() > 0);
     release.add_permits(3);
-    for mut stream in held {
+    for mut stream in connections {
         assert!(read_all(&mut stream).await.ends_with("done"));
     }
 }
 
 #[tokio::test]
-async fn one_address_has_its_share_and_this_machine_is_not_counted() {
+async fn limit_per_address_does_not_apply_to_loopback() {
     let counts = Arc::<ListenerCounts>::default();
-    let places = Places::new(100, 2, counts);
-    let take = |ip: &str| {
-        places.take(
+    let slots = ConnectionSlots::new(100, 2, counts);
+    let reserve = |ip: &str| {
+        slots.reserve(
             Some((ip.parse::<std::net::IpAddr>().unwrap(), 1).into()),
-            &Presence::new(),
+            &Activity::new(),
         )
     };
-    let first = take("192.0.2.1").unwrap_or_else(|_| panic!("free"));
-    let _second = take("::ffff:192.0.2.1").unwrap_or_else(|_| panic!("free"));
-    assert_eq!(take("192.0.2.1").err(), Some(NoPlace::Network));
-    let _other = take("192.0.2.2").unwrap_or_else(|_| panic!("free"));
+    let first = reserve("192.0.2.1").unwrap_or_else(|_| panic!("free"));
+    let _second = reserve("::ffff:192.0.2.1").unwrap_or_else(|_| panic!("free"));
+    assert_eq!(reserve("192.0.2.1").err(), Some(NoSlot::NetworkLimit));
+    let _other = reserve("192.0.2.2").unwrap_or_else(|_| panic!("free"));
     drop(first);
-    let _again = take("192.0.2.1").unwrap_or_else(|_| panic!("its place came back"));
-    let _network = [take("2001:db8::1").ok(), take("2001:db8::2").ok()];
-    assert_eq!(take("2001:db8::ffff:3").err(), Some(NoPlace::Network));
-    assert!(take("2001:db8:0:1::1").is_ok());
-    let local: Vec<_> = (0..10).map(|_| take("127.0.0.1").ok()).collect();
+    let _again = reserve("192.0.2.1").unwrap_or_else(|_| panic!("its slot was released"));
+    let _network = [reserve("2001:db8::1").ok(), reserve("2001:db8::2").ok()];
+    assert_eq!(
+        reserve("2001:db8::ffff:3").err(),
+        Some(NoSlot::NetworkLimit)
+    );
+    assert!(reserve("2001:db8:0:1::1").is_ok());
+    let local: Vec<_> = (0..10).map(|_| reserve("127.0.0.1").ok()).collect();
     assert!(local.iter().all(Option::is_some));
 }
 
 #[tokio::test]
-async fn a_connection_ends_when_it_is_old() {
+async fn connections_end_at_maximum_age() {
     let server = start(
         hello(),
         ListenerLimits {
-            age: SHORT,
-            header_read: DEADLINE,
+            connection_age_max: SHORT_TIMEOUT,
+            header_read_timeout: LONG_TIMEOUT,
             ..limits()
         },
     )
     .await;
-    let answer = ask(server.address, std::str::from_utf8(GET).unwrap()).await;
-    assert!(answer.contains("200 OK"), "{answer}");
+    let response = send_request(server.address, std::str::from_utf8(GET).unwrap()).await;
+    assert!(response.contains("200 OK"), "{response}");
 }
 
-fn raise() {
+fn raise_limit() {
     assert!(
-        crate::raise_open_files() > 2 * SLOW + 100,
+        crate::raise_open_files_limit() > 2 * SLOW_CONNECTIONS + 100,
         "the test needs {} open files",
-        2 * SLOW + 100
+        2 * SLOW_CONNECTIONS + 100
     );
 }

@@ -1,4 +1,4 @@
-//! TLS, and certificates that change while it is spoken.
+//! TLS and certificates that change at runtime.
 
 use super::*;
 use crate::{Clock as _, SystemClock};
@@ -11,7 +11,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 use tempfile::TempDir;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// A certificate of its own for `relay.example`, in files.
+/// Files of a self-signed certificate for `relay.example`.
 struct Files {
     folder: TempDir,
 }
@@ -21,7 +21,7 @@ impl Files {
         let files = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        files.write(&Pair::new());
+        files.write(&CertificatePair::new());
         files
     }
 
@@ -33,7 +33,7 @@ impl Files {
         self.folder.path().join("key.pem")
     }
 
-    fn write(&self, pair: &Pair) {
+    fn write(&self, pair: &CertificatePair) {
         fs::write(self.certificate(), &pair.certificate).unwrap();
         fs::write(self.key(), &pair.key).unwrap();
         fs::set_permissions(self.key(), fs::Permissions::from_mode(0o640)).unwrap();
@@ -44,12 +44,12 @@ impl Files {
     }
 }
 
-struct Pair {
+struct CertificatePair {
     certificate: String,
     key: String,
 }
 
-impl Pair {
+impl CertificatePair {
     fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["relay.example".to_owned()]).unwrap();
@@ -59,7 +59,7 @@ impl Pair {
         }
     }
 
-    fn trusting(&self, protocol: &[u8]) -> TlsConnector {
+    fn connector(&self, protocol: &[u8]) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap())
@@ -76,10 +76,14 @@ impl Pair {
     }
 }
 
-async fn shake(server: &Server, pair: &Pair, protocol: &[u8]) -> io::Result<TlsStream<TcpStream>> {
+async fn connect_tls(
+    server: &Server,
+    pair: &CertificatePair,
+    protocol: &[u8],
+) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let name = ServerName::try_from("relay.example").unwrap();
-    timeout(DEADLINE, pair.trusting(protocol).connect(name, stream))
+    timeout(LONG_TIMEOUT, pair.connector(protocol).connect(name, stream))
         .await
         .unwrap()
 }
@@ -90,28 +94,28 @@ async fn start_tls(limits: ListenerLimits, files: &Arc<CertificateFiles>) -> Ser
 }
 
 #[tokio::test]
-async fn it_speaks_both_versions_of_http_inside_tls() {
-    let (files, pair) = (Files::new(), Pair::new());
+async fn tls_supports_both_http_versions() {
+    let (files, pair) = (Files::new(), CertificatePair::new());
     files.write(&pair);
     let server = start_tls(limits(), &files.open().unwrap()).await;
-    let mut stream = shake(&server, &pair, b"http/1.1").await.unwrap();
+    let mut stream = connect_tls(&server, &pair, b"http/1.1").await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await
         .unwrap();
-    let answer = read_all(&mut stream).await;
+    let response = read_all(&mut stream).await;
     assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.contains("127.0.0.1:"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 200") && response.contains("127.0.0.1:"),
+        "{response}"
     );
-    let mut stream = shake(&server, &pair, b"h2").await.unwrap();
+    let mut stream = connect_tls(&server, &pair, b"h2").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await
         .unwrap();
     let mut frame = [0; 9];
-    timeout(DEADLINE, stream.read_exact(&mut frame))
+    timeout(LONG_TIMEOUT, stream.read_exact(&mut frame))
         .await
         .unwrap()
         .unwrap();
@@ -119,13 +123,13 @@ async fn it_speaks_both_versions_of_http_inside_tls() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_served_and_a_broken_one_is_not() {
-    let (files, first, second) = (Files::new(), Pair::new(), Pair::new());
+async fn only_valid_new_certificates_are_used() {
+    let (files, first, second) = (Files::new(), CertificatePair::new(), CertificatePair::new());
     files.write(&first);
     let certificates = files.open().unwrap();
     let server = start_tls(limits(), &certificates).await;
-    shake(&server, &first, b"h2").await.unwrap();
-    files.write(&Pair {
+    connect_tls(&server, &first, b"h2").await.unwrap();
+    files.write(&CertificatePair {
         certificate: second.certificate.clone(),
         key: first.key.clone(),
     });
@@ -133,18 +137,18 @@ async fn a_new_certificate_is_served_and_a_broken_one_is_not() {
         certificates.reload(),
         Err(CertificateError::Mismatch { .. })
     ));
-    shake(&server, &first, b"h2").await.unwrap();
+    connect_tls(&server, &first, b"h2").await.unwrap();
     files.write(&second);
     certificates.reload().unwrap();
-    shake(&server, &second, b"h2").await.unwrap();
-    shake(&server, &first, b"h2")
+    connect_tls(&server, &second, b"h2").await.unwrap();
+    connect_tls(&server, &first, b"h2")
         .await
-        .expect_err("the old one is gone");
+        .expect_err("the old certificate is no longer in use");
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_in_words() {
-    let (files, pair) = (Files::new(), Pair::new());
+fn unusable_files_are_refused_with_reason() {
+    let (files, pair) = (Files::new(), CertificatePair::new());
     files.write(&pair);
     assert!(files.open().unwrap().validity().not_after > SystemClock.now());
     fs::set_permissions(files.key(), fs::Permissions::from_mode(0o644)).unwrap();
@@ -159,7 +163,7 @@ fn what_cannot_be_used_is_refused_in_words() {
         (&pair.certificate, ""),
         (&pair.certificate, &pair.certificate),
     ] {
-        files.write(&Pair {
+        files.write(&CertificatePair {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
         });
@@ -177,28 +181,28 @@ fn what_cannot_be_used_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_come_is_given_up() {
+async fn missing_handshakes_time_out() {
     let files = Files::new();
     let limits = ListenerLimits {
-        first_byte: SHORT,
+        first_byte_timeout: SHORT_TIMEOUT,
         ..limits()
     };
     let server = start_tls(limits, &files.open().unwrap()).await;
-    for begun in [
+    for start in [
         "",
         "\u{16}\u{3}\u{1}\u{2}",
         "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
-        let answer = {
+        let response = {
             let mut stream = TcpStream::connect(server.address).await.unwrap();
-            stream.write_all(begun.as_bytes()).await.unwrap();
-            let mut heard = Vec::new();
-            let _ = timeout(DEADLINE, stream.read_to_end(&mut heard))
+            stream.write_all(start.as_bytes()).await.unwrap();
+            let mut received = Vec::new();
+            let _ = timeout(LONG_TIMEOUT, stream.read_to_end(&mut received))
                 .await
-                .expect("the server hangs up");
-            heard
+                .expect("the server closes the connection");
+            received
         };
-        assert!(!answer.starts_with(b"HTTP"), "{begun:?}");
+        assert!(!response.starts_with(b"HTTP"), "{start:?}");
     }
     assert_eq!(server.counts.handshakes_failed(), 3);
 }

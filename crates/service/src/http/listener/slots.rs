@@ -1,0 +1,167 @@
+//! Limits of open connections, in total and per address, and eviction of idle ones.
+
+use super::{activity::Activity, counts::ListenerCounts};
+use sealpost_proto::limits::CONNECTION_EVICTABLE_AFTER;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+};
+use tokio::time::Instant;
+
+/// One scan of all connections evicts up to this fraction of them, so that a flood of new connections
+/// does not cost a scan each.
+const EVICTED_FRACTION: usize = 64;
+
+/// Connection slots of one listener.
+pub(super) struct ConnectionSlots {
+    total_max: usize,
+    per_network_max: usize,
+    counts: Arc<ListenerCounts>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    connections: HashMap<u64, Connection>,
+    open_by_network: HashMap<IpAddr, usize>,
+    next_id: u64,
+    /// No connection can be evicted before this time.
+    no_eviction_until: Option<Instant>,
+}
+
+struct Connection {
+    activity: Arc<Activity>,
+    network: Option<IpAddr>,
+}
+
+/// Slot of one open connection, released on drop.
+pub(super) struct Slot {
+    slots: Arc<ConnectionSlots>,
+    id: u64,
+}
+
+/// Reason why there is no slot for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoSlot {
+    /// All slots are in use by connections that are not idle.
+    Full,
+    /// The network of the client has reached its limit.
+    NetworkLimit,
+}
+
+impl ConnectionSlots {
+    /// Creates the slots; each maximum is at least 1.
+    pub(super) fn new(
+        total_max: usize,
+        per_network_max: usize,
+        counts: Arc<ListenerCounts>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            total_max: total_max.max(1),
+            per_network_max: per_network_max.max(1),
+            counts,
+            table: Mutex::default(),
+        })
+    }
+
+    /// Reserves a slot. If none is free, closes the connections that have been idle longest.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        peer: Option<SocketAddr>,
+        activity: &Arc<Activity>,
+    ) -> Result<Slot, NoSlot> {
+        let network = peer.and_then(network);
+        let mut table = self.table();
+        let open = network.and_then(|network| table.open_by_network.get(&network));
+        if open.is_some_and(|open| *open >= self.per_network_max) {
+            return Err(NoSlot::NetworkLimit);
+        }
+        if table.connections.len() >= self.total_max && !self.evict_idle(&mut table) {
+            return Err(NoSlot::Full);
+        }
+        let id = table.insert(Connection {
+            activity: Arc::clone(activity),
+            network,
+        });
+        Ok(Slot {
+            slots: Arc::clone(self),
+            id,
+        })
+    }
+
+    /// Closes the connections that have been idle longest; returns whether there were any.
+    fn evict_idle(&self, table: &mut Table) -> bool {
+        let now = Instant::now();
+        if table.no_eviction_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let idle = table
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| Some((connection.activity.idle_since()?, *id)));
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_unstable();
+        let evictable =
+            idle.partition_point(|(since, _)| *since + CONNECTION_EVICTABLE_AFTER <= now);
+        if evictable == 0 {
+            // A busy connection may become idle at any moment, but is evictable only after this time.
+            let first = idle.first().map_or(now, |(since, _)| *since);
+            table.no_eviction_until = Some(first + CONNECTION_EVICTABLE_AFTER);
+            return false;
+        }
+        let evicted = evictable.min(self.total_max.div_ceil(EVICTED_FRACTION));
+        for (_, id) in idle.into_iter().take(evicted) {
+            if let Some(connection) = table.remove(id) {
+                connection.activity.request_close();
+                self.counts.idle_evicted.fetch_add(1, Relaxed);
+            }
+        }
+        true
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn insert(&mut self, connection: Connection) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if let Some(network) = connection.network {
+            *self.open_by_network.entry(network).or_default() += 1;
+        }
+        self.connections.insert(id, connection);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        if let Some(network) = connection.network
+            && let Some(open) = self.open_by_network.get_mut(&network)
+        {
+            *open -= 1;
+            if *open == 0 {
+                self.open_by_network.remove(&network);
+            }
+        }
+        Some(connection)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.table().remove(self.id);
+    }
+}
+
+/// Returns the unit of the limit per address: an IPv4 address, or the 64-bit IPv6 network that a
+/// customer usually gets. Loopback has no limit, because a proxy may connect on behalf of all clients.
+fn network(peer: SocketAddr) -> Option<IpAddr> {
+    match peer.ip().to_canonical() {
+        ip if ip.is_loopback() => None,
+        IpAddr::V4(ip) => Some(ip.into()),
+        IpAddr::V6(ip) => Some(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
+    }
+}
