@@ -16,7 +16,7 @@ use sealpost_proto::{
     limits::LEASE_DURATION,
     wire::{Delivery, DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
-use sealpost_relay::bare::Call;
+use sealpost_relay::simulated::Call;
 use sealpost_relay_core::classify::Class;
 use std::mem;
 
@@ -99,7 +99,7 @@ impl Simulation {
             return Ok(());
         }
         for (call, batch) in mem::take(&mut self.relay.started_calls) {
-            self.begin_call(now, call, batch)?;
+            self.start_call(now, call, batch)?;
         }
         if changes {
             self.wake_relay();
@@ -153,22 +153,22 @@ impl Simulation {
         }
         self.relay.next_webhook_check = None;
         let now = self.relay_now();
-        let (due, next_at) = self.relay.bare.due(now, self.nodes.len()).await?;
+        let (due, next_at) = self.relay.inner.due_lanes(now, self.nodes.len()).await?;
         for account in due {
             if self.relay_crashes("before") {
                 return Ok(());
             }
-            let Some((call, batch)) = self.relay.bare.begin_call(now, account).await? else {
+            let Some((call, batch)) = self.relay.inner.start_call(now, account).await? else {
                 continue;
             };
-            self.begin_call(now, call, batch)?;
+            self.start_call(now, call, batch)?;
         }
         let next = next_at.map_or(MINUTE, |at| millis_until(now, at));
         self.schedule_webhooks(next.max(1));
         Ok(())
     }
 
-    fn begin_call(
+    fn start_call(
         &mut self,
         now: Timestamp,
         call: Call,
@@ -235,7 +235,7 @@ impl Simulation {
         let (class, results) = (Class::Unreachable, DeliveryResults::default());
         self.schedule.add(
             after,
-            Event::CallEnd {
+            Event::CallFinished {
                 generation,
                 number,
                 class,
@@ -255,7 +255,7 @@ impl Simulation {
             let results = DeliveryResults::default();
             self.schedule.add(
                 5,
-                Event::CallEnd {
+                Event::CallFinished {
                     generation,
                     number,
                     class: Class::Unreachable,
@@ -309,11 +309,13 @@ impl Simulation {
         } else {
             DeliveryResults::default()
         };
-        self.transmit(&format!("response to call {number}"), || Event::CallEnd {
-            generation,
-            number,
-            class,
-            results: results.clone(),
+        self.transmit(&format!("response to call {number}"), || {
+            Event::CallFinished {
+                generation,
+                number,
+                class,
+                results: results.clone(),
+            }
         });
     }
 
@@ -378,7 +380,7 @@ impl Simulation {
         (batch, later)
     }
 
-    pub(crate) async fn end_call(
+    pub(crate) async fn finish_call(
         &mut self,
         generation: u32,
         number: u64,
@@ -409,11 +411,13 @@ impl Simulation {
         complete_partial_results(self.mutant, &mut results);
         let random = self.random.next_u64();
         self.relay
-            .bare
-            .end_call(self.relay_now(), call, class, results, random)
+            .inner
+            .finish_call(self.relay_now(), call, class, results, random)
             .await?;
         if class == Class::EndpointError {
-            self.set_aside = self.set_aside.max(self.relay.bare.set_aside().await?);
+            self.set_aside = self
+                .set_aside
+                .max(self.relay.inner.count_set_aside().await?);
         }
         if !self.relay_crashes("after") {
             self.wake_relay();

@@ -15,13 +15,13 @@ use sealpost_proto::{
 };
 use sealpost_relay::{
     StoreError,
-    bare::{BareRelay, Call},
+    simulated::{Call, SimulatedRelay},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Simulated relay process.
 pub(crate) struct Relay {
-    pub(crate) bare: BareRelay,
+    pub(crate) inner: SimulatedRelay,
     /// How far its clock is ahead; negative when it is behind.
     pub(crate) skew_ms: i64,
     /// Number of the current run of the process.
@@ -64,9 +64,9 @@ impl From<StoreError> for Violation {
 }
 
 impl Relay {
-    pub(crate) const fn new(bare: BareRelay) -> Self {
+    pub(crate) const fn new(inner: SimulatedRelay) -> Self {
         Self {
-            bare,
+            inner,
             skew_ms: 0,
             generation: 0,
             is_up: true,
@@ -92,21 +92,21 @@ impl Relay {
         poison: u64,
         random: &mut Random,
     ) -> Result<Response, Violation> {
-        self.bare.contact(now, account).await?;
+        self.inner.record_contact(now, account).await?;
         Ok(match request {
             Request::Submit(request) => {
                 self.submit(now, account, request, mutant, poison, random)
                     .await?
             }
             Request::Pull => {
-                let batch = self.bare.pull(now, account).await?;
+                let batch = self.inner.pull(now, account).await?;
                 self.ensure_not_expired(now, &batch)?;
                 Response::Pulled(batch)
             }
             Request::Acknowledge(mut results) => {
                 complete_partial_results(mutant, &mut results.results);
                 if mutant != Some(Mutant::RelayIgnoresAcknowledgements) {
-                    self.bare.acknowledge(now, account, results).await?;
+                    self.inner.acknowledge(now, account, results).await?;
                 }
                 Response::Done
             }
@@ -115,7 +115,7 @@ impl Relay {
                     return Ok(Response::Done);
                 }
                 let opened = self
-                    .bare
+                    .inner
                     .open_mailbox(now, account, mailbox, vec![key])
                     .await?;
                 self.opened.insert(mailbox, account);
@@ -123,13 +123,13 @@ impl Relay {
             }
             Request::CloseMailbox(mailbox) => {
                 if mutant != Some(Mutant::RelayClosesNoMailbox) {
-                    self.bare.close_mailbox(now, account, mailbox).await?;
+                    self.inner.close_mailbox(now, account, mailbox).await?;
                 }
                 self.closed.insert(mailbox);
                 Response::Done
             }
             Request::PublishPrekeys(mailbox, sealed) => {
-                let is_open = self.bare.publish_prekeys(account, mailbox, sealed).await?;
+                let is_open = self.inner.publish_prekeys(account, mailbox, sealed).await?;
                 if is_open {
                     Response::Done
                 } else {
@@ -137,7 +137,7 @@ impl Relay {
                 }
             }
             Request::Prekeys(mailbox) => {
-                let sealed = self.bare.prekeys(mailbox).await?;
+                let sealed = self.inner.prekeys(mailbox).await?;
                 sealed.map_or(
                     Response::Refused(ErrorCode::MailboxUnknown),
                     Response::Prekeys,
@@ -178,7 +178,7 @@ impl Relay {
         // Whether a call slot is free at that moment.
         let call_slots = random.index(2);
         let (mut response, started_calls) =
-            self.bare.submit(now, account, request, call_slots).await?;
+            self.inner.submit(now, account, request, call_slots).await?;
         self.started_calls = started_calls;
         for (result, requested) in response.results.iter_mut().zip(requested) {
             if let SubmitOutcome::Accepted { expires_at } = &mut result.outcome {
@@ -233,7 +233,7 @@ impl Relay {
         mutant: Option<Mutant>,
     ) -> Result<(), Violation> {
         if mutant != Some(Mutant::RelayKeepsDeletedAccount) {
-            self.bare.delete_account(now, account).await?;
+            self.inner.delete_account(now, account).await?;
         }
         self.closed.extend(
             self.opened
@@ -251,7 +251,7 @@ impl Relay {
         mutant: Option<Mutant>,
     ) -> Result<(), Violation> {
         if mutant != Some(Mutant::RelayNeverSweeps) {
-            self.bare.sweep(now).await?;
+            self.inner.sweep(now).await?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use sealpost_proto::{
     EnvelopeState, Origin, Timestamp,
     wire::{DeliveryBatch, DeliveryResults},
 };
-use sealpost_relay::bare::BareRelay;
+use sealpost_relay::simulated::SimulatedRelay;
 use sealpost_relay_core::classify::Class;
 use sealpost_signatures::AccountKey;
 use std::{fmt::Write as _, sync::Arc};
@@ -82,7 +82,7 @@ pub(crate) enum Event {
         batch: DeliveryBatch,
     },
     /// A call ends at the relay, with results or a failure.
-    CallEnd {
+    CallFinished {
         generation: u32,
         number: u64,
         class: Class,
@@ -134,18 +134,19 @@ impl Simulation {
     pub(crate) async fn new(seed: u64, mutant: Option<Mutant>) -> anyhow::Result<Self> {
         let mut random = Random::from_seed(seed);
         let origin = Origin::parse("https://relay.example")?;
-        let bare = BareRelay::open(origin.clone())?;
+        let inner = SimulatedRelay::new(origin.clone())?;
         let mut nodes = Vec::new();
         for number in 0..random.index(3) + 2 {
             let node = Node::new(number, &origin, START, &mut random)?;
             let webhook = node.has_webhook.then(|| "https://node.example/".to_owned());
-            bare.register(
-                START,
-                node.account,
-                AccountKey::from_bytes(random.bytes()),
-                webhook,
-            )
-            .await?;
+            inner
+                .register(
+                    START,
+                    node.account,
+                    AccountKey::from_bytes(random.bytes()),
+                    webhook,
+                )
+                .await?;
             nodes.push(node);
         }
         let has_large_jumps = random.happens(300);
@@ -173,7 +174,7 @@ impl Simulation {
             has_large_jumps,
             paused_ms: 0,
             nodes,
-            relay: Relay::new(bare),
+            relay: Relay::new(inner),
             model,
             users,
             last_id: 0,
@@ -300,12 +301,12 @@ impl Simulation {
                 number,
                 batch,
             } => self.receive_call(node, generation, number, batch).await,
-            Event::CallEnd {
+            Event::CallFinished {
                 generation,
                 number,
                 class,
                 results,
-            } => self.end_call(generation, number, class, results).await,
+            } => self.finish_call(generation, number, class, results).await,
             Event::UserAction(action) => self.perform(action).await,
             Event::Sweep { is_recurring } => self.sweep(is_recurring).await,
             Event::NodeStart { node } => self.start_node(node),
@@ -503,7 +504,7 @@ impl Simulation {
     async fn start_relay(&mut self) -> Result<(), Violation> {
         self.log("the relay starts");
         self.relay.is_up = true;
-        self.relay.bare.restarted(self.relay_now()).await?;
+        self.relay.inner.recover_leases(self.relay_now()).await?;
         self.wake_relay();
         Ok(())
     }
@@ -569,7 +570,7 @@ impl Simulation {
             return Ok(false);
         }
         for node in &self.nodes {
-            if self.relay.bare.has_waiting(node.account).await? {
+            if self.relay.inner.has_waiting(node.account).await? {
                 return Ok(false);
             }
         }
@@ -579,7 +580,7 @@ impl Simulation {
     /// Checks that every accepted envelope has a final state and every closed mailbox is gone.
     async fn check_relay(&self) -> Result<(), Violation> {
         for (account, envelope) in &self.relay.accepted {
-            let found = self.relay.bare.statuses(*account, vec![*envelope]).await?;
+            let found = self.relay.inner.statuses(*account, vec![*envelope]).await?;
             let state = found.first().map(|status| status.state);
             let has_ended = !matches!(
                 state,
@@ -590,7 +591,7 @@ impl Simulation {
             })?;
         }
         for mailbox in &self.relay.closed {
-            let is_closed = self.relay.bare.prekeys(*mailbox).await?.is_none();
+            let is_closed = self.relay.inner.prekeys(*mailbox).await?.is_none();
             ensure(is_closed, || {
                 format!("the relay reported {mailbox} as closed, but it is open")
             })?;
