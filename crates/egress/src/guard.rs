@@ -63,9 +63,9 @@ impl Guard {
     /// Returns whether this address may be connected to.
     ///
     /// It refuses private, loopback, link-local, carrier-grade NAT, multicast, broadcast,
-    /// unspecified, documentation, benchmarking, reserved and metadata addresses; IPv6 addresses that
-    /// are not global unicast; and IPv4 addresses embedded in IPv6 (compatible, 6to4, Teredo, and
-    /// mapped and NAT64 when the embedded address is refused).
+    /// unspecified, documentation, benchmarking, reserved and metadata addresses; IPv6 addresses
+    /// that are not global unicast; and IPv4 addresses embedded in IPv6 (compatible, 6to4, Teredo,
+    /// and mapped and NAT64 when the embedded address is refused).
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
         // The kernel connects a mapped address over IPv4.

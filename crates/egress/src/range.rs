@@ -2,8 +2,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, net::IpAddr, str::FromStr};
 
-/// Range of IP addresses in CIDR notation, such as `10.0.0.0/8` or `fd00::/8`. A single address is a
-/// range of one.
+/// Range of IP addresses in CIDR notation, such as `10.0.0.0/8` or `fd00::/8`. A single address is
+/// a range of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IpRange(IpNet);
 

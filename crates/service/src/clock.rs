@@ -7,8 +7,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Source of the current time. Only the outermost layer reads a clock; everything below receives the
-/// time as an argument.
+/// Source of the current time. Only the outermost layer reads a clock; everything below receives
+/// the time as an argument.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> Timestamp;

@@ -1,8 +1,8 @@
 use getrandom::SysRng;
 use rand_core::{Rng as _, UnwrapErr};
 
-/// Random source of the operating system. It panics if the system has none, from which no caller could
-/// recover.
+/// Random source of the operating system. It panics if the system has none, from which no caller
+/// could recover.
 pub type Entropy = UnwrapErr<SysRng>;
 
 /// Returns the random source of the operating system, to be passed down as an argument.

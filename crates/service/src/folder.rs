@@ -27,7 +27,8 @@ pub struct DataFolder {
 pub enum FolderError {
     /// Another process has locked the folder.
     #[error(
-        "the data folder {} is in use by another process: stop that process first, or choose another folder",
+        "the data folder {} is in use by another process: stop that process first, \
+         or choose another folder",
         path.display()
     )]
     AlreadyInUse {
@@ -79,8 +80,8 @@ impl DataFolder {
     /// Creates the folder (mode 0700) if it does not exist, and locks it.
     ///
     /// # Errors
-    /// [`FolderError::AlreadyInUse`] while another process has the lock; the other variants when the
-    /// folder cannot be used.
+    /// [`FolderError::AlreadyInUse`] while another process has the lock; the other variants when
+    /// the folder cannot be used.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let failed = |source| FolderError::Failed {
             path: path.to_owned(),
@@ -133,7 +134,8 @@ impl DataFolder {
         self.path.join(name)
     }
 
-    /// Writes a file of mode 0600 atomically and returns once it is on disk. Replaces an existing file.
+    /// Writes a file of mode 0600 atomically and returns once it is on disk. Replaces an existing
+    /// file.
     ///
     /// # Errors
     /// [`SecretError::Failed`]; then the old file is unchanged.
@@ -145,8 +147,8 @@ impl DataFolder {
     /// Reads a file that [`DataFolder::write_secret`] wrote. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// [`SecretError::TooPermissive`] when other users can read the file; the other variants when it
-    /// cannot be read.
+    /// [`SecretError::TooPermissive`] when other users can read the file; the other variants when
+    /// it cannot be read.
     pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
         let path = self.join(name);
         match File::open(&path) {

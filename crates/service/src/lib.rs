@@ -1,6 +1,6 @@
-//! Runtime services shared by relay and node: clock, random source, configuration, logs, data folder,
-//! shutdown, supervisor notifications, an HTTP listener that is robust against slow clients, and
-//! formatting of numbers.
+//! Runtime services shared by relay and node: clock, random source, configuration, logs, data
+//! folder, shutdown, supervisor notifications, an HTTP listener that is robust against slow
+//! clients, and formatting of numbers.
 //!
 //! This crate knows no messages, mailboxes or tables. Start reading at [`http::serve`] and
 //! [`DataFolder`].

@@ -1,7 +1,7 @@
 //! Structured logs on standard error.
 //!
-//! Our own code never logs envelopes, tokens or the queries of URLs. Other crates do not know this rule,
-//! so their `DEBUG` and `TRACE` lines are dropped.
+//! Our own code never logs envelopes, tokens or the queries of URLs. Other crates do not know this
+//! rule, so their `DEBUG` and `TRACE` lines are dropped.
 
 use serde::{Deserialize, Serialize};
 use std::{io::IsTerminal as _, str::FromStr};
@@ -41,7 +41,8 @@ pub enum LogsError {
     Format,
     /// The filter does not parse.
     #[error(
-        "the log filter \"{filter}\" does not parse: write for example \"info\" or \"info,sealpost_relay=debug\""
+        "the log filter \"{filter}\" does not parse: \
+         write for example \"info\" or \"info,sealpost_relay=debug\""
     )]
     Filter {
         /// The invalid filter.
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_filter_is_named() {
+    fn parse_errors_name_the_filter() {
         assert!(matches!(
             init(LogFormat::Human, "a=b=c"),
             Err(LogsError::Filter { .. })
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_crates_are_heard_at_every_level() {
+    fn other_crates_log_no_debug_lines() {
         let logs = init(LogFormat::Human, "trace").unwrap();
         assert!(tracing::enabled!(target: "sealpost_relay::http", Level::TRACE));
         assert!(

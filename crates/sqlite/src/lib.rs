@@ -1,9 +1,9 @@
-//! SQLite for relay and node: opening and migration, one writer thread that commits jobs in groups, a
-//! few reader threads, and typed access to rows.
+//! SQLite for relay and node: opening and migration, one writer thread that commits jobs in groups,
+//! a few reader threads, and typed access to rows.
 //!
-//! This crate knows no tables. [`Database::write`] returns after the commit with its changes has been
-//! fsynced. Queues are bounded, and a full queue is an immediate error ([`WriteError::Busy`]), so
-//! memory use is bounded as well.
+//! This crate knows no tables. [`Database::write`] returns after the commit with its changes has
+//! been fsynced. Queues are bounded, and a full queue is an immediate error ([`WriteError::Busy`]),
+//! so memory use is bounded as well.
 //!
 //! Start reading at [`Database`]; the group commit is in `writer.rs`, the row readers in [`RowExt`]
 //! and [`query`].
@@ -63,7 +63,8 @@ pub(crate) struct Counters {
 /// Error of a write. In every variant the database is unchanged by the job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError<E> {
-    /// The job returned an error. Its changes were rolled back; the other jobs of the commit were not.
+    /// The job returned an error. Its changes were rolled back; the other jobs of the commit were
+    /// not.
     #[error("{0}")]
     Job(E),
     /// The queue is full.
@@ -121,14 +122,14 @@ pub enum BackupError {
 }
 
 impl Database {
-    /// Opens the database at `path`, creates it (mode 0600) if it does not exist, and applies missing
-    /// migrations, each in its own transaction.
+    /// Opens the database at `path`, creates it (mode 0600) if it does not exist, and applies
+    /// missing migrations, each in its own transaction.
     ///
     /// Blocks the thread during the migrations: call it at startup, before serving requests.
     ///
     /// # Errors
-    /// [`OpenError`] when the file is newer than this program, belongs to another program, is in use
-    /// or cannot be read.
+    /// [`OpenError`] when the file is newer than this program, belongs to another program, is in
+    /// use or cannot be read.
     pub fn open(
         path: &Path,
         migrations: &[Migration],
@@ -160,7 +161,8 @@ impl Database {
 
     /// Runs `job` on the writer thread in its own savepoint and returns once the commit with its
     /// changes is on disk. Jobs run in the order of the calls; those that arrived since the last
-    /// commit, up to [`WRITER_BATCH_MAX`](sealpost_proto::limits::WRITER_BATCH_MAX), share a commit.
+    /// commit, up to [`WRITER_BATCH_MAX`](sealpost_proto::limits::WRITER_BATCH_MAX), share a
+    /// commit.
     ///
     /// A job must not block on anything but the database, and must not begin or end a transaction.
     ///
@@ -196,8 +198,8 @@ impl Database {
     /// `then` is dropped.
     ///
     /// # Errors
-    /// [`WriteError::Busy`] and [`WriteError::Closed`], immediately; then neither `job` nor `then` is
-    /// called.
+    /// [`WriteError::Busy`] and [`WriteError::Closed`], immediately; then neither `job` nor `then`
+    /// is called.
     pub fn write_then<T, E, F, R>(&self, job: F, then: R) -> Result<(), WriteError<E>>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -237,7 +239,8 @@ impl Database {
         }
     }
 
-    /// Writes a consistent copy to `path` (mode 0600, fsynced); reads and writes continue meanwhile.
+    /// Writes a consistent copy to `path` (mode 0600, fsynced); reads and writes continue
+    /// meanwhile.
     ///
     /// # Errors
     /// [`BackupError`]; an incomplete copy is removed. A database in memory cannot be backed up.

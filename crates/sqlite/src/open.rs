@@ -38,7 +38,8 @@ pub struct Options {
 pub enum OpenError {
     /// A later version of this program migrated the database.
     #[error(
-        "{} was created by a newer version of this program (schema {found}, this version supports up to {supported}): \
+        "{} was created by a newer version of this program \
+         (schema {found}, this version supports up to {supported}): \
          install the newer version again",
         path.display()
     )]
@@ -275,7 +276,8 @@ fn newest_version(migrations: &[Migration]) -> Result<u32, OpenFailure> {
     Ok(migrations.last().map_or(0, |migration| migration.version))
 }
 
-/// Checks that the file belongs to this program. A new file has no owner, no version and no content.
+/// Checks that the file belongs to this program. A new file has no owner, no version and no
+/// content.
 fn check_owner(connection: &Connection, application_id: u32) -> Result<(), OpenFailure> {
     let owner: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if owner.cast_unsigned() == application_id {

@@ -21,7 +21,8 @@ use std::{
     },
 };
 
-/// Copies all pages in one step: a backup in several steps starts again after each write in between.
+/// Copies all pages in one step: a backup in several steps starts again after each write in
+/// between.
 const ALL_PAGES: i32 = -1;
 
 /// `None` once the database is closed.
@@ -117,8 +118,8 @@ fn run_in_snapshot(connection: &Connection, job: &mut dyn Job) -> Result<(), Fai
     Ok(snapshot.rollback()?)
 }
 
-/// Writes a consistent copy of a database (mode 0600, fsynced) while others read and write it. Blocks
-/// the thread.
+/// Writes a consistent copy of a database (mode 0600, fsynced) while others read and write it.
+/// Blocks the thread.
 ///
 /// # Errors
 /// [`BackupError`]; an incomplete copy is removed.

@@ -1,6 +1,6 @@
-//! The single writer thread. It takes the jobs that have arrived since its last commit, runs each in
-//! its own savepoint inside one transaction, commits with one fsync (none if no job needs it), and
-//! then sends all replies.
+//! The single writer thread. It takes the jobs that have arrived since its last commit, runs each
+//! in its own savepoint inside one transaction, commits with one fsync (none if no job needs it),
+//! and then sends all replies.
 
 use crate::{
     Counters, Failure, OpenError, WriteError,
@@ -137,8 +137,8 @@ impl WriterThread {
         }
     }
 
-    /// Takes the queued jobs up to the limit. A close command ends the queue for new jobs; the queued
-    /// ones still run.
+    /// Takes the queued jobs up to the limit. A close command ends the queue for new jobs; the
+    /// queued ones still run.
     fn next_batch(
         &mut self,
         first: Command,
@@ -169,7 +169,11 @@ impl WriterThread {
         }
         let outcome = self.run_in_transaction(&mut batch);
         if let Err(failure) = &outcome {
-            tracing::warn!(jobs = batch.len(), %failure, "a commit failed; all its jobs were rolled back");
+            tracing::warn!(
+                jobs = batch.len(),
+                %failure,
+                "a commit failed; all its jobs were rolled back"
+            );
             self.roll_back();
         }
         for job in batch {

@@ -95,8 +95,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Returns the value, masked when it is secret. `None` when the setting has neither a default nor
-    /// a value.
+    /// Returns the value, masked when it is secret. `None` when the setting has neither a default
+    /// nor a value.
     #[must_use]
     pub fn display_value(&self) -> Option<Value> {
         let value = self.value.clone();

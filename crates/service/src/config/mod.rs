@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_means_defaults() {
+    fn defaults_apply_without_file() {
         assert_eq!(load::<Example>(None).unwrap(), Example::default());
         #[derive(Debug, Deserialize)]
         struct Needs {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_file_and_line() {
+    fn errors_name_file_and_line() {
         let unknown = file("port = 1\nnaem = \"x\"\n");
         let text = load::<Example>(Some(unknown.path()))
             .unwrap_err()

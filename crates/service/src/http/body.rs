@@ -170,8 +170,8 @@ impl BodyReader {
         }
     }
 
-    /// Reads and discards the remaining body: many clients read a response only after they have sent
-    /// the whole request.
+    /// Reads and discards the remaining body: many clients read a response only after they have
+    /// sent the whole request.
     pub async fn drain(mut self) {
         while let Ok(Some(_)) = self.next().await {}
     }
@@ -187,8 +187,8 @@ impl BodyReader {
 /// Parses JSON of up to 128 levels.
 ///
 /// # Errors
-/// `unsupported_media_type` when `Content-Type` is not JSON; `malformed` with line and column when the
-/// body does not parse.
+/// `unsupported_media_type` when `Content-Type` is not JSON; `malformed` with line and column when
+/// the body does not parse.
 pub fn parse_json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
     if !is_json(headers) {
         return Err(Problem::new(

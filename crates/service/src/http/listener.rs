@@ -1,10 +1,10 @@
 //! HTTP listener that is robust against slow and idle clients. It replaces `axum::serve`, which
 //! installs no timer, so that hyper's header timeout is silently disabled.
 //!
-//! Each wait has a deadline: for the first bytes, for headers, between requests, and for a client that
-//! does not read its response. The number of connections is limited in total and per address. When all
-//! slots are in use, the connections that have been idle longest are closed. Start reading at
-//! [`Listener::serve`], then `connection`.
+//! Each wait has a deadline: for the first bytes, for headers, between requests, and for a client
+//! that does not read its response. The number of connections is limited in total and per address.
+//! When all slots are in use, the connections that have been idle longest are closed. Start reading
+//! at [`Listener::serve`], then `connection`.
 
 mod acme;
 mod activity;
@@ -42,22 +42,25 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-/// Pause after a failed accept, for example without free file descriptors, in which connections end.
+/// Pause after a failed accept, for example without free file descriptors, in which connections
+/// end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Limits of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Maximum of open connections. Beyond it the connections that have been idle longest are closed,
-    /// or the new one if none is idle.
+    /// Maximum of open connections. Beyond it the connections that have been idle longest are
+    /// closed, or the new one if none is idle.
     pub connections: usize,
-    /// Maximum of open connections from one IPv4 address or one 64-bit IPv6 network, except loopback.
+    /// Maximum of open connections from one IPv4 address or one 64-bit IPv6 network, except
+    /// loopback.
     pub connections_per_address: usize,
     /// Time until the first bytes of a connection, and for a TLS handshake.
     pub first_byte_timeout: Duration,
     /// Time for the headers of a request, and idle time of an HTTP/1.1 connection.
     pub header_read_timeout: Duration,
-    /// Time without a request, or without progress of a response, after which a connection is closed.
+    /// Time without a request, or without progress of a response, after which a connection is
+    /// closed.
     pub idle_timeout: Duration,
     /// Age after which a connection accepts no new requests and ends after the open ones.
     pub connection_age_max: Duration,

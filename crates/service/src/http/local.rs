@@ -49,8 +49,8 @@ impl LocalGuard {
             .into()
     }
 
-    /// Returns whether `Host` is a loopback name and `Origin`, if present, matches it. DNS rebinding
-    /// sends another `Host`, and a page of another site its own `Origin`.
+    /// Returns whether `Host` is a loopback name and `Origin`, if present, matches it. DNS
+    /// rebinding sends another `Host`, and a page of another site its own `Origin`.
     #[must_use]
     pub fn is_local(&self, headers: &HeaderMap) -> bool {
         let Some(port) = self.port else { return true };

@@ -88,7 +88,8 @@ pub enum AcmeError {
     Authority(#[from] Error),
     /// The authority could not validate a name.
     #[error(
-        "the certificate authority could not validate {names}: check that port 443 of that name leads to this listener"
+        "the certificate authority could not validate {names}: \
+         check that port 443 of that name leads to this listener"
     )]
     NotValidated {
         /// The ordered names.
@@ -111,7 +112,8 @@ pub enum AcmeError {
 }
 
 impl AcmeCertificates {
-    /// Loads the stored certificate. Creates the folder (mode 0700) if it does not exist. Orders nothing.
+    /// Loads the stored certificate. Creates the folder (mode 0700) if it does not exist. Orders
+    /// nothing.
     ///
     /// # Errors
     /// [`AcmeError::Folder`].
@@ -265,7 +267,12 @@ impl AcmeCertificates {
             Ok(()) => tracing::info!(names, "a new certificate is in use"),
             Err(error) => {
                 let seconds = pause.as_secs();
-                tracing::error!(names, %error, retry_in_seconds = seconds, "cannot get a new certificate");
+                tracing::error!(
+                    names,
+                    %error,
+                    retry_in_seconds = seconds,
+                    "cannot get a new certificate"
+                );
             }
         }
     }
@@ -305,7 +312,9 @@ fn load_stored(folder: &Path) -> Option<LoadedCertificate> {
         return None;
     }
     load(&chain, &key)
-        .inspect_err(|error| tracing::warn!(%error, "the stored certificate is not usable; a new one is ordered"))
+        .inspect_err(|error| {
+            tracing::warn!(%error, "the stored certificate is not usable; a new one is ordered");
+        })
         .ok()
 }
 
@@ -327,7 +336,8 @@ fn challenge_certificate(
         .key_provider
         .load_private_key(key)
         .map_err(|error| failed(&error))?;
-    // Not `from_der`: it parses the certificate and refuses the critical extension of the challenge.
+    // Not `from_der`: it parses the certificate and refuses the critical extension of the
+    // challenge.
     Ok(Arc::new(CertifiedKey::new(
         vec![certificate.der().clone()],
         key,

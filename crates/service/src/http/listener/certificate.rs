@@ -89,7 +89,11 @@ pub enum CertificateError {
         reason: String,
     },
     /// The key does not belong to the certificate.
-    #[error("the key {} does not belong to the first certificate in {}: {reason}", key.display(), certificate.display())]
+    #[error(
+        "the key {} does not belong to the first certificate in {}: {reason}",
+        key.display(),
+        certificate.display()
+    )]
     Mismatch {
         /// Path of the chain.
         certificate: PathBuf,
@@ -151,8 +155,8 @@ impl CertificateFiles {
         verify_server_name(&certificate, &name)
     }
 
-    /// Reads the files again whenever they change and warns before the certificate expires, until the
-    /// shutdown.
+    /// Reads the files again whenever they change and warns before the certificate expires, until
+    /// the shutdown.
     pub async fn watch(self: Arc<Self>, clock: SharedClock, shutdown: Shutdown) {
         let mut last_stamps = self.stamps();
         let mut warned_at = None;
@@ -175,10 +179,16 @@ impl CertificateFiles {
     pub fn reload_and_log(&self) {
         match self.reload() {
             Ok(()) => {
-                tracing::info!(certificate = %self.certificate.display(), "the new certificate is in use")
+                tracing::info!(
+                    certificate = %self.certificate.display(),
+                    "the new certificate is in use"
+                );
             }
             Err(error) => {
-                tracing::error!(%error, "the new certificate is not valid; the old one stays in use")
+                tracing::error!(
+                    %error,
+                    "the new certificate is not valid; the old one stays in use"
+                );
             }
         }
     }
@@ -188,7 +198,11 @@ impl CertificateFiles {
         let is_due = warned_at.is_none_or(|at| now.since(at) >= DAY);
         if left < CERTIFICATE_EXPIRY_WARNING && is_due {
             let days = left.as_secs() / DAY.as_secs();
-            tracing::warn!(certificate = %self.certificate.display(), days, "the certificate expires soon or has expired");
+            tracing::warn!(
+                certificate = %self.certificate.display(),
+                days,
+                "the certificate expires soon or has expired"
+            );
             *warned_at = Some(now);
         }
     }
@@ -220,8 +234,8 @@ impl fmt::Debug for CertificateFiles {
     }
 }
 
-/// Device, inode, seconds and nanoseconds of the last change, and size of a file. A changed file has
-/// another stamp.
+/// Device, inode, seconds and nanoseconds of the last change, and size of a file. A changed file
+/// has another stamp.
 type FileStamp = (u64, u64, i64, i64, u64);
 
 fn file_stamp(path: &Path) -> Option<FileStamp> {

@@ -52,7 +52,10 @@ pub struct UnixEndpoint {
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// Another process accepts connections at this socket.
-    #[error("{} is in use by another process: stop that process first, or choose another path", path.display())]
+    #[error(
+        "{} is in use by another process: stop that process first, or choose another path",
+        path.display()
+    )]
     InUse {
         /// Path of the socket.
         path: PathBuf,
@@ -97,7 +100,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`EndpointError::InUse`] when another process accepts connections there,
-    /// [`EndpointError::NotASocket`] when the path is another kind of file, [`EndpointError::Failed`].
+    /// [`EndpointError::NotASocket`] when the path is another kind of file,
+    /// [`EndpointError::Failed`].
     pub fn unix(path: &Path, access: SocketAccess) -> Result<Self, EndpointError> {
         let failed = |source| EndpointError::Failed {
             endpoint: path.display().to_string(),
@@ -132,8 +136,8 @@ impl Endpoint {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                // With a small send buffer a slow reader shows progress in small steps, unlike a client
-                // that reads nothing, and the system does not buffer megabytes for either.
+                // With a small send buffer a slow reader shows progress in small steps, unlike a
+                // client that reads nothing, and the system does not buffer megabytes for either.
                 SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
                 Ok((Box::new(stream), Some(peer)))
             }

@@ -9,8 +9,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// One scan of all connections evicts up to this fraction of them, so that a flood of new connections
-/// does not cost a scan each.
+/// One scan of all connections evicts up to this fraction of them, so that a flood of new
+/// connections does not cost a scan each.
 const EVICTED_FRACTION: usize = 64;
 
 /// Connection slots of one listener.
@@ -105,7 +105,8 @@ impl ConnectionSlots {
         let evictable =
             idle.partition_point(|(since, _)| *since + CONNECTION_EVICTABLE_AFTER <= now);
         if evictable == 0 {
-            // A busy connection may become idle at any moment, but is evictable only after this time.
+            // A busy connection may become idle at any moment, but is evictable only after this
+            // time.
             let first = idle.first().map_or(now, |(since, _)| *since);
             table.no_eviction_until = Some(first + CONNECTION_EVICTABLE_AFTER);
             return false;
@@ -157,7 +158,8 @@ impl Drop for Slot {
 }
 
 /// Returns the unit of the limit per address: an IPv4 address, or the 64-bit IPv6 network that a
-/// customer usually gets. Loopback has no limit, because a proxy may connect on behalf of all clients.
+/// customer usually gets. Loopback has no limit, because a proxy may connect on behalf of all
+/// clients.
 fn network(peer: SocketAddr) -> Option<IpAddr> {
     match peer.ip().to_canonical() {
         ip if ip.is_loopback() => None,

@@ -14,8 +14,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Length of the HTTP/2 client preface. After fewer bytes the version is unknown, and hyper waits for
-/// more without a timeout.
+/// Length of the HTTP/2 client preface. After fewer bytes the version is unknown, and hyper waits
+/// for more without a timeout.
 const PREFACE_BYTES: usize = 24;
 
 /// Stream with deadlines.

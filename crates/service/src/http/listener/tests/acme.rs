@@ -81,12 +81,23 @@ impl Authority {
     fn order(&self) -> Value {
         let url = |path: &str| format!("{}{path}", self.url);
         let status = self.order.lock().unwrap().status;
-        json!({ "status": status, "identifiers": [{ "type": "dns", "value": NAME }], "authorizations": [url("/authorization")],
-            "finalize": url("/finalize"), "certificate": (status == "valid").then(|| url("/certificate")) })
+        let certificate = (status == "valid").then(|| url("/certificate"));
+        json!({
+            "status": status,
+            "identifiers": [{ "type": "dns", "value": NAME }],
+            "authorizations": [url("/authorization")],
+            "finalize": url("/finalize"),
+            "certificate": certificate,
+        })
     }
 
     fn challenge(&self) -> Value {
-        json!({ "type": "tls-alpn-01", "url": format!("{}/challenge", self.url), "token": TOKEN, "status": "pending" })
+        json!({
+            "type": "tls-alpn-01",
+            "url": format!("{}/challenge", self.url),
+            "token": TOKEN,
+            "status": "pending",
+        })
     }
 
     /// Connects to the name and checks the challenge certificate (RFC 8737, section 3).
