@@ -23,12 +23,11 @@ pub use blob_maintenance::maintain_blobs;
 pub use early::{EarlyUploads, Staging};
 
 use crate::{
-    api::model::{AttachmentStatus, Direction},
     daemon::Daemon,
     fault::Fault,
     store::{
         Tx,
-        attachments::{self, Attachment},
+        files::{self, StoredFile},
     },
 };
 use active_file::{ActiveFile, FileTransfer, FinishedStep, StepOutcome};
@@ -36,7 +35,10 @@ use download::Download;
 use early::EarlyUpload;
 use error::TransferError;
 use futures_util::future::Either;
-use sealpost_node_core::transfer::Schedule;
+use sealpost_node_core::{
+    model::{Direction, FileStatus},
+    transfer::Schedule,
+};
 use sealpost_proto::{BlobSize, Timestamp, limits};
 use snapshot::{Snapshot, StopMode};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -149,7 +151,7 @@ impl TransferWorker {
 
     /// Turns an early upload into the upload of a file that a message needs. If it is already
     /// leaving the schedule, the next refresh starts the file anew.
-    fn promote_early_upload(&mut self, key: u64, row: Attachment) {
+    fn promote_early_upload(&mut self, key: u64, row: StoredFile) {
         let Some(present) = self.schedule.promote(key) else {
             return;
         };
@@ -173,7 +175,7 @@ impl TransferWorker {
         }
     }
 
-    fn add_file(&mut self, transfer: FileTransfer, row: Option<Attachment>) -> u64 {
+    fn add_file(&mut self, transfer: FileTransfer, row: Option<StoredFile>) -> u64 {
         self.last_key += 1;
         self.files
             .insert(self.last_key, ActiveFile::new(transfer, row));
@@ -188,7 +190,7 @@ impl TransferWorker {
 
     async fn start_file(
         &mut self,
-        row: Attachment,
+        row: StoredFile,
         part_digests: Vec<[u8; 32]>,
     ) -> Result<(), Fault> {
         let Ok(size) = BlobSize::parse(row.descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX) else {
@@ -267,7 +269,7 @@ impl TransferWorker {
             },
         };
         if let Err(fault) = recorded {
-            let file = file.row.as_ref().map(|row| &row.name);
+            let file = file.row.as_ref().map(|row| row.id.to_string());
             tracing::error!(%fault, file, "cannot store the progress of a file");
             tokio::time::sleep(FAULT_RETRY_DELAY).await;
         }

@@ -8,7 +8,7 @@ use crate::{
     daemon::Daemon,
     fault::Fault,
     progress::Progress,
-    store::attachments::{self, Attachment},
+    store::files::{self, StoredFile},
 };
 use sealpost_node_core::transfer::{PartSet, Step};
 use sealpost_proto::BlobSize;
@@ -19,7 +19,7 @@ use tokio::{task::AbortHandle, time::Instant};
 pub(super) struct ActiveFile {
     pub(super) transfer: FileTransfer,
     /// `None` for an early upload, which no message needs yet.
-    pub(super) row: Option<Attachment>,
+    pub(super) row: Option<StoredFile>,
     progress_saved_at: Instant,
     tasks: Vec<AbortHandle>,
 }
@@ -96,7 +96,7 @@ impl FileTransfer {
 }
 
 impl ActiveFile {
-    pub(super) fn new(transfer: FileTransfer, row: Option<Attachment>) -> Self {
+    pub(super) fn new(transfer: FileTransfer, row: Option<StoredFile>) -> Self {
         Self {
             transfer,
             row,
@@ -120,15 +120,13 @@ impl ActiveFile {
                 blob: upload.blob.id,
                 is_being_sealed: upload.is_being_sealed(),
             },
-            (_, row) => {
-                FileSource::Row(row.as_ref().map(|row| row.name.clone()).unwrap_or_default())
-            }
+            (_, row) => FileSource::Row(row.as_ref().map(|row| row.id)),
         }
     }
 
     /// Continues an early upload as the upload of `row`. Steps that are running finish as parts of
     /// the new upload.
-    pub(super) fn promote(&mut self, row: Attachment, present: PartSet, progress: &Progress) {
+    pub(super) fn promote(&mut self, row: StoredFile, present: PartSet, progress: &Progress) {
         let FileTransfer::Early(early) = &self.transfer else {
             return;
         };
@@ -157,9 +155,9 @@ impl ActiveFile {
             return Ok(());
         }
         (row.attempt, row.reason, self.progress_saved_at) = (0, None, Instant::now());
-        let name = row.name.clone();
+        let id = row.id;
         daemon
-            .commit(move |tx| attachments::set_transferred(tx, &name, bytes))
+            .commit(move |tx| files::set_transferred(tx, id, bytes))
             .await
     }
 }

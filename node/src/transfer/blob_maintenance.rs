@@ -6,8 +6,8 @@ use crate::{
     fault::Fault,
     store::{
         Tx,
-        attachments::{self, Attachment, DueRelayRequest, RelayDue},
-        unwanted::{self, Unwanted},
+        files::{self, DueRelayRequest, RelayRequest, StoredFile},
+        orphaned_blobs::{self, OrphanedBlob},
     },
 };
 use sealpost_proto::{ErrorCode, Timestamp, wire::ExtendBlob};
@@ -50,40 +50,48 @@ pub async fn maintain_blobs(daemon: Arc<Daemon>) {
 #[derive(Default)]
 struct DueRequests {
     files: Vec<DueRelayRequest>,
-    unwanted: Vec<Unwanted>,
+    unwanted: Vec<OrphanedBlob>,
     /// When the next request will be due.
     next: Option<Timestamp>,
 }
 
 impl DueRequests {
     fn read(tx: &Tx<'_>) -> Result<Self, Fault> {
-        let next = [attachments::next_relay_due(tx)?, unwanted::next_due(tx)?];
+        let next = [
+            files::next_relay_request(tx)?,
+            orphaned_blobs::next_due(tx)?,
+        ];
         let next = next.into_iter().flatten().min();
         Ok(Self {
-            files: attachments::relay_due(tx, ROUND_REQUESTS_MAX)?,
-            unwanted: unwanted::due(tx)?,
+            files: files::due_relay_requests(tx, ROUND_REQUESTS_MAX)?,
+            unwanted: orphaned_blobs::due(tx)?,
             next,
         })
     }
 }
 
 /// Deletes a blob that was uploaded early and is neither needed nor being uploaded.
-async fn delete_unwanted(daemon: &Daemon, unwanted: Unwanted) {
+async fn delete_unwanted(daemon: &Daemon, unwanted: OrphanedBlob) {
     let blob = unwanted.blob;
     // Read again: a message may have taken the file between the read of the due requests and the
     // check for a running early upload.
-    let recorded = match daemon.read(move |tx| unwanted::contains(tx, &blob)).await {
+    let recorded = match daemon
+        .read(move |tx| orphaned_blobs::contains(tx, &blob))
+        .await
+    {
         Ok(true) => match daemon.relay.delete_blob(blob).await {
             Ok(()) => {
                 daemon.reached().await;
-                daemon.commit(move |tx| unwanted::remove(tx, &blob)).await
+                daemon
+                    .commit(move |tx| orphaned_blobs::remove(tx, &blob))
+                    .await
             }
             Err(error) => {
                 let at = daemon
                     .now()
                     .plus(daemon::wait_after(&error, unwanted.attempt));
                 daemon
-                    .commit(move |tx| unwanted::postpone(tx, &unwanted, at))
+                    .commit(move |tx| orphaned_blobs::postpone(tx, &unwanted, at))
                     .await
             }
         },
@@ -100,12 +108,12 @@ async fn send(daemon: &Daemon, due: &DueRelayRequest) {
     let file = &due.file;
     let blob = file.descriptor.blob.id;
     let response = match due.request {
-        RelayDue::Extend(expires_at) => daemon
+        RelayRequest::Extend(expires_at) => daemon
             .relay
             .extend_blob(blob, &ExtendBlob { expires_at })
             .await
             .map(|blob| Some(blob.expires_at)),
-        RelayDue::Delete => daemon.relay.delete_blob(blob).await.map(|()| None),
+        RelayRequest::Delete => daemon.relay.delete_blob(blob).await.map(|()| None),
     };
     let recorded = match response {
         Ok(until) => {
@@ -115,26 +123,28 @@ async fn send(daemon: &Daemon, due: &DueRelayRequest) {
         Err(error) => record_failure(daemon, due, &error).await,
     };
     if let Err(fault) = recorded {
-        tracing::error!(%fault, file = file.name, "cannot store the relay's response about a file");
+        tracing::error!(%fault, file = %file.id, "cannot store the relay's response about a file");
         tokio::time::sleep(super::FAULT_RETRY_DELAY).await;
     }
 }
 
 async fn record_success(
     daemon: &Daemon,
-    file: &Attachment,
+    file: &StoredFile,
     until: Option<Timestamp>,
 ) -> Result<(), Fault> {
-    let name = file.name.clone();
+    let id = file.id;
     match until {
         Some(until) => {
             daemon
-                .commit(move |tx| attachments::extended(tx, &name, until))
+                .commit(move |tx| files::set_extended(tx, id, until))
                 .await
         }
         None => {
-            daemon.files.remove(file.file).await;
-            daemon.commit(move |tx| attachments::asked(tx, &name)).await
+            daemon.files.remove(file.disk_file).await;
+            daemon
+                .commit(move |tx| files::complete_relay_request(tx, id))
+                .await
         }
     }
 }
@@ -144,15 +154,15 @@ async fn record_failure(
     due: &DueRelayRequest,
     error: &ClientError,
 ) -> Result<(), Fault> {
-    let name = due.file.name.clone();
+    let id = due.file.id;
     let is_gone =
         matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::NotFound);
-    if is_gone && due.request != RelayDue::Delete {
-        return daemon.write(move |tx| attachments::lost(tx, &name)).await;
+    if is_gone && due.request != RelayRequest::Delete {
+        return daemon.write(move |tx| files::upload_again(tx, id)).await;
     }
     let (attempt, reason) = (due.attempt + 1, error.to_string());
     let at = daemon.now().plus(daemon::wait_after(error, due.attempt));
     daemon
-        .commit(move |tx| attachments::postpone_relay_request(tx, &name, attempt, &reason, at))
+        .commit(move |tx| files::postpone_relay_request(tx, id, attempt, &reason, at))
         .await
 }

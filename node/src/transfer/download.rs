@@ -2,19 +2,22 @@
 
 use super::{error::TransferError, meter::Meter};
 use crate::{
-    api::model::AttachmentStatus,
     daemon::Daemon,
     fault::Fault,
     files::BlobDownload,
     store::{
         Tx,
-        attachments::{self, Attachment},
+        files::{self, StoredFile},
         receipts,
     },
 };
 use futures_util::TryStreamExt as _;
 use sealpost_e2ee::attachment::Descriptor;
-use sealpost_node_core::{file_type::FileType, transfer::PartSet};
+use sealpost_node_core::{
+    file_type::FileType,
+    model::{FileId, FileStatus},
+    transfer::PartSet,
+};
 use sealpost_proto::{BlobId, BlobSize, ErrorCode, limits::SNIFFED_BYTES};
 use sealpost_relay_client::{ClientError, ResponseBody};
 use std::sync::{Arc, OnceLock};
@@ -22,14 +25,14 @@ use std::sync::{Arc, OnceLock};
 /// Download of a file that a partner sent.
 pub(super) struct Download {
     daemon: Arc<Daemon>,
-    row: Attachment,
+    row: StoredFile,
     pub(super) size: BlobSize,
     blob_download: OnceLock<Arc<BlobDownload>>,
     pub(super) meter: Arc<Meter>,
 }
 
 impl Download {
-    pub(super) fn new(daemon: &Arc<Daemon>, row: Attachment, size: BlobSize) -> Self {
+    pub(super) fn new(daemon: &Arc<Daemon>, row: StoredFile, size: BlobSize) -> Self {
         let meter = Arc::new(Meter::new());
         Self {
             daemon: Arc::clone(daemon),
@@ -46,15 +49,15 @@ impl Download {
         let blob_download = self
             .daemon
             .files
-            .fetch(self.row.file, &descriptor.file_key, &descriptor.sealed)
+            .fetch(self.row.disk_file, &descriptor.file_key, &descriptor.sealed)
             .await?;
         let present = blob_download.present_parts();
         let _ = self.blob_download.set(Arc::new(blob_download));
-        if self.row.status == AttachmentStatus::Waiting {
-            let name = self.row.name.clone();
-            let status = AttachmentStatus::Downloading;
+        if self.row.status == FileStatus::Waiting {
+            let id = self.row.id;
+            let status = FileStatus::Downloading;
             self.daemon
-                .commit(move |tx| attachments::advance(tx, &name, status, None))
+                .commit(move |tx| files::advance(tx, id, status, None))
                 .await?;
         }
         Ok(present)
@@ -106,15 +109,11 @@ impl Download {
     pub(super) async fn complete(&self) -> Result<(), TransferError> {
         self.blob_download()?.finish().await?;
         let file_type = self.detect_file_type().await?;
-        let (name, blob, bytes) = (
-            self.row.name.clone(),
-            self.row.descriptor.blob.id,
-            self.size.bytes(),
-        );
+        let (id, blob, bytes) = (self.row.id, self.row.descriptor.blob.id, self.size.bytes());
         let store = self.daemon.write(move |tx| {
-            attachments::set_file_type(tx, &name, &file_type)?;
-            attachments::set_transferred(tx, &name, bytes)?;
-            mark_ready(tx, &name, &blob)
+            files::set_file_type(tx, id, &file_type)?;
+            files::set_transferred(tx, id, bytes)?;
+            mark_ready(tx, id, &blob)
         });
         Ok(store.await?)
     }
@@ -130,7 +129,7 @@ impl Download {
         let mut pieces = Box::pin(
             self.daemon
                 .files
-                .read_plaintext(self.row.file, file_key, sealed)
+                .read_plaintext(self.row.disk_file, file_key, sealed)
                 .await?,
         );
         let mut first_bytes = Vec::new();
@@ -145,10 +144,10 @@ impl Download {
 }
 
 /// Marks a verified file as ready and queues a receipt, after which its senders can delete the blob.
-pub(super) fn mark_ready(tx: &Tx<'_>, name: &str, blob: &BlobId) -> Result<(), Fault> {
-    if attachments::advance(tx, name, AttachmentStatus::Ready, None)? {
-        attachments::senders(tx, name)?
-            .iter()
+pub(super) fn mark_ready(tx: &Tx<'_>, id: FileId, blob: &BlobId) -> Result<(), Fault> {
+    if files::advance(tx, id, FileStatus::Ready, None)? {
+        files::senders(tx, id)?
+            .into_iter()
             .try_for_each(|sender| receipts::add_fetched(tx, sender, blob))?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use super::{error::TransferError, upload::BlobUpload};
 use crate::{
     daemon::Daemon,
     files::{DiskFileId, PartMemoryBudget, SealedParts},
-    store::unwanted,
+    store::orphaned_blobs,
 };
 use sealpost_e2ee::attachment::blob_len;
 use sealpost_node_core::transfer::PartSet;
@@ -168,7 +168,11 @@ impl Staging {
         let Some(early) = &self.early else { return };
         self.daemon.early.add(early);
         let blob = self.blob;
-        match self.daemon.commit(move |tx| unwanted::add(tx, &blob)).await {
+        match self
+            .daemon
+            .commit(move |tx| orphaned_blobs::add(tx, &blob))
+            .await
+        {
             Ok(()) => {
                 early.is_ready.store(true, Ordering::SeqCst);
                 self.daemon.wake_upload();

@@ -1,17 +1,17 @@
 //! Errors of a file transfer, and their consequences for the file and the messages that need it.
 
 use crate::{
-    api::model::{AttachmentStatus, Direction},
     daemon::{self, Daemon},
     fault::Fault,
     files::FetchError,
     store::{
         Tx,
-        attachments::{self, Attachment},
         deliveries::{self, Change},
+        files::{self, StoredFile},
         outbox,
     },
 };
+use sealpost_node_core::model::{Direction, FileId, FileStatus};
 use sealpost_proto::{DeliveryStatus, FailureCode};
 use sealpost_relay_client::ClientError;
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl TransferError {
     pub(super) async fn record(
         self,
         daemon: &Daemon,
-        file: &Attachment,
+        file: &StoredFile,
         bytes: u64,
     ) -> Result<(), Fault> {
         match self {
@@ -97,13 +97,13 @@ impl TransferError {
             } => schedule_retry(daemon, file, bytes, reason, retry_after).await,
             Self::Permanent(reason) => {
                 tracing::error!(
-                    file = file.name,
+                    file = %file.id,
                     reason,
                     "a file transfer failed permanently"
                 );
-                let (name, direction) = (file.name.clone(), file.direction);
+                let (id, direction) = (file.id, file.direction);
                 daemon
-                    .write(move |tx| fail_file(tx, &name, direction, &reason))
+                    .write(move |tx| fail_file(tx, id, direction, &reason))
                     .await
             }
         }
@@ -113,7 +113,7 @@ impl TransferError {
 /// Schedules a retry and stores the reason, for an upload also with the messages that wait for it.
 async fn schedule_retry(
     daemon: &Daemon,
-    file: &Attachment,
+    file: &StoredFile,
     bytes: u64,
     reason: String,
     retry_after: Option<Duration>,
@@ -121,34 +121,28 @@ async fn schedule_retry(
     let at = daemon.now().plus(
         retry_after.unwrap_or_else(|| daemon::backoff(file.attempt).min(daemon::LONGEST_SILENCE)),
     );
-    let (name, attempt, is_upload) = (
-        file.name.clone(),
-        file.attempt + 1,
-        file.direction == Direction::Out,
-    );
+    let (id, attempt, is_upload) = (file.id, file.attempt + 1, file.direction == Direction::Out);
     daemon
         .commit(move |tx| {
-            attachments::set_transferred(tx, &name, bytes)?;
-            attachments::postpone(tx, &name, attempt, &reason, at)?;
+            files::set_transferred(tx, id, bytes)?;
+            files::postpone(tx, id, attempt, &reason, at)?;
             let waiting = if is_upload {
-                attachments::messages_of(tx, &name)?
+                files::messages_of(tx, id)?
             } else {
                 Vec::new()
             };
             let reason = format!("waiting for the upload of a file: {reason}");
             waiting
-                .iter()
-                .try_for_each(|message| deliveries::explain(tx, message, &reason, Some(at)))
+                .into_iter()
+                .try_for_each(|message| deliveries::explain_all(tx, message, &reason, Some(at)))
         })
         .await
 }
 
 /// Marks a file as failed. If it is an upload, the messages that need it fail too.
-fn fail_file(tx: &Tx<'_>, name: &str, direction: Direction, reason: &str) -> Result<(), Fault> {
-    if attachments::advance(tx, name, AttachmentStatus::Failed, Some(reason))?
-        && direction == Direction::Out
-    {
-        fail_messages(tx, name, FailureCode::FileLost, reason)?;
+fn fail_file(tx: &Tx<'_>, id: FileId, direction: Direction, reason: &str) -> Result<(), Fault> {
+    if files::advance(tx, id, FileStatus::Failed, Some(reason))? && direction == Direction::Out {
+        fail_messages(tx, id, FailureCode::FileLost, reason)?;
     }
     Ok(())
 }
@@ -156,7 +150,7 @@ fn fail_file(tx: &Tx<'_>, name: &str, direction: Direction, reason: &str) -> Res
 /// Fails all messages that need a file.
 pub(super) fn fail_messages(
     tx: &Tx<'_>,
-    name: &str,
+    id: FileId,
     code: FailureCode,
     reason: &str,
 ) -> Result<(), Fault> {
@@ -165,11 +159,11 @@ pub(super) fn fail_messages(
         reason: Some(reason.to_owned()),
         ..Change::default()
     };
-    for message in attachments::messages_of(tx, name)? {
-        outbox::remove_message(tx, &message)?;
-        deliveries::advance(tx, &message, DeliveryStatus::Failed, &change)?;
+    for message in files::messages_of(tx, id)? {
+        outbox::remove_message(tx, message)?;
+        deliveries::advance_all(tx, message, DeliveryStatus::Failed, &change)?;
     }
-    attachments::release_unless_needed(tx, name)
+    files::release_unless_needed(tx, id)
 }
 
 #[cfg(test)]
@@ -181,12 +175,10 @@ mod tests {
     fn failed_upload_fails_only_its_message() {
         let mut pair = pair(500);
         let file = pair.acme.stage(10);
-        let lost = pair
-            .acme
-            .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
-        let goes = pair.acme.send(&pair.to_bolt, "without");
+        let lost = pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
+        let other = pair.acme.send(pair.to_bolt, "without");
         pair.acme
-            .step(|tx, _| fail_file(tx, &file, Direction::Out, "the disk lost it"));
+            .step(|tx, _| fail_file(tx, file, Direction::Out, "the disk lost it"));
         let shown = pair.acme.delivery(&lost);
         assert_eq!(
             (shown.status, shown.code),
@@ -195,29 +187,28 @@ mod tests {
         assert_eq!(shown.reason.as_deref(), Some("the disk lost it"));
         settle(&mut pair.acme, &mut pair.bolt);
         assert_eq!(pair.bolt.texts(), ["without"]);
-        assert_eq!(pair.acme.delivery(&goes).status, DeliveryStatus::Delivered);
+        assert_eq!(pair.acme.delivery(&other).status, DeliveryStatus::Delivered);
     }
 
     #[test]
     fn relay_requests_leave_the_file_reason() {
         let mut pair = pair(505);
         let file = pair.acme.stage(10);
+        pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
         pair.acme
-            .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
-        pair.acme
-            .step(|tx, _| fail_file(tx, &file, Direction::Out, "the disk lost it"));
+            .step(|tx, _| fail_file(tx, file, Direction::Out, "the disk lost it"));
         let at = pair.acme.now.plus(Duration::from_secs(5));
-        pair.acme.step(|tx, _| {
-            attachments::postpone_relay_request(tx, &file, 1, "the relay is away", at)
-        });
-        let shown = pair.acme.file(&file);
+        pair.acme
+            .step(|tx, _| files::postpone_relay_request(tx, file, 1, "the relay is away", at));
+        let shown = pair.acme.file(file);
         assert_eq!(
             (shown.attempt, shown.reason.as_deref()),
             (0, Some("the disk lost it"))
         );
-        pair.acme.step(|tx, _| attachments::asked(tx, &file));
-        let shown = pair.acme.file(&file);
-        assert_eq!(shown.status, AttachmentStatus::Failed);
+        pair.acme
+            .step(|tx, _| files::complete_relay_request(tx, file));
+        let shown = pair.acme.file(file);
+        assert_eq!(shown.status, FileStatus::Failed);
         assert_eq!(shown.reason.as_deref(), Some("the disk lost it"));
     }
 
@@ -225,29 +216,20 @@ mod tests {
     fn failed_download_leaves_its_message() {
         let mut pair = pair(510);
         let file = pair.acme.stage(10);
-        pair.acme
-            .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
-        pair.acme.uploaded(&file);
+        pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
+        pair.acme.uploaded(file);
         settle(&mut pair.acme, &mut pair.bolt);
-        let message = pair.bolt.arrived().remove(0).name;
-        let theirs = pair
-            .bolt
-            .step(|tx, _| attachments::of_message(tx, &message))
-            .remove(0)
-            .name;
+        let received = pair.bolt.files_that_came().remove(0).id;
         pair.bolt.step(|tx, _| {
             fail_file(
                 tx,
-                &theirs,
+                received,
                 Direction::In,
                 "not the file that was described",
             )
         });
-        let shown = pair
-            .bolt
-            .step(|tx, _| attachments::load(tx, &theirs))
-            .unwrap();
-        assert_eq!(shown.status, AttachmentStatus::Failed);
+        let shown = pair.bolt.step(|tx, _| files::load(tx, received)).unwrap();
+        assert_eq!(shown.status, FileStatus::Failed);
         assert_eq!(pair.bolt.texts(), ["with a file"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     progress::{Progress, RunningTransfer},
-    store::attachments::Attachment,
+    store::files::StoredFile,
 };
 use sealpost_node_core::transfer::PartSet;
 use sealpost_proto::{BlobSize, limits::BLOB_PARTS_MAX};
@@ -30,7 +30,7 @@ impl Meter {
     pub(super) fn start(
         &self,
         progress: &Progress,
-        file: &Attachment,
+        file: &StoredFile,
         size: BlobSize,
         present: PartSet,
     ) {
@@ -42,8 +42,12 @@ impl Meter {
                 0
             };
         }
-        counters.published =
-            Some(progress.begin(&file.name, file.direction, counters.bytes(), size.bytes()));
+        counters.published = Some(progress.begin(
+            file.attachment,
+            file.direction,
+            counters.bytes(),
+            size.bytes(),
+        ));
     }
 
     /// Returns a callback for the transferred bytes of one part.

@@ -1,12 +1,13 @@
 //! State of the files in the database, compared with those that a worker is moving.
 
-use super::{ACTIVE_FILES_MAX, Attachment, AttachmentStatus, Direction, Fault, Tx, attachments};
+use super::{ACTIVE_FILES_MAX, Direction, Fault, FileStatus, StoredFile, Tx, files};
+use sealpost_node_core::model::FileId;
 use sealpost_proto::{BlobId, Timestamp};
 
 /// Identity of an active file in the database.
 pub(super) enum FileSource {
-    /// Name of its row.
-    Row(String),
+    /// Id of its row.
+    Row(Option<FileId>),
     /// Early upload, which may not have a row yet.
     Early { blob: BlobId, is_being_sealed: bool },
 }
@@ -24,9 +25,9 @@ pub(super) struct Snapshot {
     /// Active files that should no longer move.
     pub(super) stopped: Vec<(u64, StopMode)>,
     /// Early uploads whose files a message needs now.
-    pub(super) promoted: Vec<(u64, Attachment)>,
+    pub(super) promoted: Vec<(u64, StoredFile)>,
     /// Files to start, with the digests of their parts.
-    pub(super) new: Vec<(Attachment, Vec<[u8; 32]>)>,
+    pub(super) new: Vec<(StoredFile, Vec<[u8; 32]>)>,
     /// When the next file will be due.
     pub(super) due: Option<Timestamp>,
 }
@@ -41,11 +42,11 @@ impl Snapshot {
             stopped: Vec::new(),
             promoted: Vec::new(),
             new: Vec::new(),
-            due: attachments::next_due(tx, direction)?,
+            due: files::next_due(tx, direction)?,
         };
         for (key, source) in active {
             match source {
-                FileSource::Row(name) if attachments::is_moving(tx, name)? => {}
+                FileSource::Row(Some(id)) if files::is_moving(tx, *id)? => {}
                 FileSource::Row(_) => snapshot.stopped.push((*key, StopMode::Immediately)),
                 FileSource::Early {
                     blob,
@@ -53,9 +54,9 @@ impl Snapshot {
                 } => snapshot.check_early_upload(tx, *key, blob, *is_being_sealed)?,
             }
         }
-        for row in attachments::moving(tx, direction, 2 * ACTIVE_FILES_MAX)? {
+        for row in files::moving(tx, direction, 2 * ACTIVE_FILES_MAX)? {
             if !active.iter().any(|(_, source)| source.matches(&row)) {
-                let digests = attachments::part_digests(tx, &row.name)?;
+                let digests = files::part_digests(tx, row.id)?;
                 snapshot.new.push((row, digests));
             }
         }
@@ -69,11 +70,11 @@ impl Snapshot {
         blob: &BlobId,
         is_being_sealed: bool,
     ) -> Result<(), Fault> {
-        match attachments::of_blob(tx, blob)? {
-            Some(row) if row.status == AttachmentStatus::Uploading => {
+        match files::find_by_blob(tx, blob)? {
+            Some(row) if row.status == FileStatus::Uploading => {
                 self.promoted.push((key, row));
             }
-            Some(row) if row.status == AttachmentStatus::Staged => {}
+            Some(row) if row.status == FileStatus::Staged => {}
             None if is_being_sealed => {}
             Some(_) | None => self.stopped.push((key, StopMode::AfterRunningSteps)),
         }
@@ -82,9 +83,9 @@ impl Snapshot {
 }
 
 impl FileSource {
-    fn matches(&self, row: &Attachment) -> bool {
+    fn matches(&self, row: &StoredFile) -> bool {
         match self {
-            Self::Row(name) => *name == row.name,
+            Self::Row(id) => *id == Some(row.id),
             Self::Early { blob, .. } => *blob == row.descriptor.blob.id,
         }
     }

@@ -3,43 +3,46 @@
 mod early;
 mod fake_relay;
 mod relay_transfers;
+mod test_bed;
 
 use super::{download::mark_ready, *};
 use crate::{
-    api::model::AttachmentStatus,
     fault::Fault,
     outbox,
-    store::attachments::RelayDue,
+    store::files::RelayRequest,
     testing::{Pair, TestNode, join, pair, settle},
 };
-use sealpost_node_core::transfer::DownloadPolicy;
+use sealpost_node_core::{
+    model::{FileId, FileStatus, MessageId},
+    transfer::DownloadPolicy,
+};
 use sealpost_proto::{DeliveryStatus, FailureCode, limits::BLOB_LIFETIME_AFTER_MESSAGE};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Sends a message from Acme with uploaded files of ten bytes, and returns its name and theirs.
-fn send_uploaded(pair: &mut Pair, count: usize) -> (String, Vec<String>) {
+/// Sends a message from Acme with uploaded files of ten bytes, and returns the names of both.
+fn send_uploaded(pair: &mut Pair, count: usize) -> (MessageId, Vec<FileId>) {
     let files: Vec<_> = (0..count).map(|_| pair.acme.stage(10)).collect();
-    let message = pair.acme.send_files(&pair.to_bolt, "with files", &files);
-    files.iter().for_each(|file| pair.acme.uploaded(file));
+    let message = pair.acme.send_files(pair.to_bolt, "with files", &files);
+    files.iter().for_each(|file| pair.acme.uploaded(*file));
     (message, files)
 }
 
-fn status(node: &mut TestNode, file: &str) -> AttachmentStatus {
+fn status(node: &mut TestNode, file: FileId) -> FileStatus {
     node.file(file).status
 }
 
-fn due(node: &mut TestNode) -> Vec<(String, RelayDue)> {
-    let due = node.step(|tx, _| attachments::relay_due(tx, 100));
+fn due(node: &mut TestNode) -> Vec<(FileId, RelayRequest)> {
+    let due = node.step(|tx, _| files::due_relay_requests(tx, 100));
     due.into_iter()
-        .map(|due| (due.file.name, due.request))
+        .map(|due| (due.file.id, due.request))
         .collect()
 }
 
-fn deletes(node: &mut TestNode) -> Vec<String> {
+fn deletes(node: &mut TestNode) -> Vec<FileId> {
     due(node)
         .into_iter()
-        .filter(|(_, what)| *what == RelayDue::Delete)
+        .filter(|(_, what)| *what == RelayRequest::Delete)
         .map(|(name, _)| name)
         .collect()
 }
@@ -48,16 +51,16 @@ fn deletes(node: &mut TestNode) -> Vec<String> {
 fn fetch_all(node: &mut TestNode) {
     for file in node.files_that_came() {
         node.step(|tx, _| {
-            attachments::advance(tx, &file.name, AttachmentStatus::Downloading, None)?;
-            mark_ready(tx, &file.name, &file.descriptor.blob.id)
+            files::advance(tx, file.id, FileStatus::Downloading, None)?;
+            mark_ready(tx, file.id, &file.descriptor.blob.id)
         });
     }
 }
 
 fn change(
     node: &mut TestNode,
-    file: &str,
-    change: impl FnOnce(&Tx<'_>, &Attachment) -> Result<(), Fault>,
+    file: FileId,
+    change: impl FnOnce(&Tx<'_>, &StoredFile) -> Result<(), Fault>,
 ) -> bool {
     let row = node.file(file);
     match node.commit(|tx, _| change(tx, &row)) {
@@ -71,33 +74,32 @@ fn change(
 fn cancelled_upload_fails_its_message() {
     let mut pair = pair(600);
     let (stays, other) = (pair.acme.stage(10), pair.acme.stage(10));
-    let files = [stays.clone(), other.clone()];
-    let cancelled = pair.acme.send_files(&pair.to_bolt, "with two", &files);
-    let shared = pair.acme.send_files(
-        &pair.to_bolt,
-        "with one of them",
-        std::slice::from_ref(&other),
-    );
+    let files = [stays, other];
+    let cancelled = pair.acme.send_files(pair.to_bolt, "with two", &files);
+    let shared = pair
+        .acme
+        .send_files(pair.to_bolt, "with one of them", &[other]);
     for _ in 0..2 {
         assert!(
-            change(&mut pair.acme, &stays, cancel),
+            change(&mut pair.acme, stays, cancel),
             "cancelling is idempotent"
         );
     }
+    let attachment = pair.acme.file(stays).attachment.to_string();
     let shown = pair.acme.delivery(&cancelled);
     assert_eq!(
         (shown.status, shown.code),
         (DeliveryStatus::Failed, Some(FailureCode::Cancelled))
     );
-    assert!(shown.reason.unwrap().contains(&stays));
-    assert_eq!(status(&mut pair.acme, &stays), AttachmentStatus::Cancelled);
+    assert!(shown.reason.unwrap().contains(&attachment));
+    assert_eq!(status(&mut pair.acme, stays), FileStatus::Cancelled);
     assert_eq!(
-        status(&mut pair.acme, &other),
-        AttachmentStatus::Uploading,
+        status(&mut pair.acme, other),
+        FileStatus::Uploading,
         "another message needs it"
     );
     assert_eq!(deletes(&mut pair.acme), [stays]);
-    pair.acme.uploaded(&other);
+    pair.acme.uploaded(other);
     settle(&mut pair.acme, &mut pair.bolt);
     assert_eq!(pair.bolt.texts(), ["with one of them"]);
     assert_eq!(
@@ -111,24 +113,22 @@ fn cancel_releases_unneeded_files_of_the_message() {
     let mut pair = pair(610);
     let (_, files) = send_uploaded(&mut pair, 3);
     assert!(
-        change(&mut pair.acme, &files[1], cancel),
+        change(&mut pair.acme, files[1], cancel),
         "the message is not sealed yet"
     );
-    let mut gone = deletes(&mut pair.acme);
-    gone.sort();
+    let mut deleted = deletes(&mut pair.acme);
+    deleted.sort();
     let mut all = files.clone();
     all.sort();
-    assert_eq!(gone, all);
-    assert_eq!(
-        status(&mut pair.acme, &files[0]),
-        AttachmentStatus::Released
-    );
-    pair.acme.step(|tx, _| attachments::asked(tx, &files[0]));
+    assert_eq!(deleted, all);
+    assert_eq!(status(&mut pair.acme, files[0]), FileStatus::Released);
+    pair.acme
+        .step(|tx, _| files::complete_relay_request(tx, files[0]));
     assert!(!deletes(&mut pair.acme).contains(&files[0]));
     let draft = outbox::Draft {
-        to: vec![pair.to_bolt.clone()],
+        to: vec![pair.to_bolt],
         content: "again".to_owned(),
-        attachments: vec![files[0].clone()],
+        attachments: vec![pair.acme.file(files[0]).attachment],
         reply_to: None,
         action_required: false,
         deliver_by: None,
@@ -149,14 +149,14 @@ fn sealed_and_unused_files_cannot_be_cancelled() {
     let (message, files) = send_uploaded(&mut pair, 1);
     let staged = pair.acme.stage(10);
     assert!(
-        !change(&mut pair.acme, &staged, cancel),
+        !change(&mut pair.acme, staged, cancel),
         "a staged file is deleted, not cancelled"
     );
-    assert!(!change(&mut pair.acme, &files[0], fetch), "it is present");
+    assert!(!change(&mut pair.acme, files[0], fetch), "it is present");
     pair.acme.seal();
-    assert!(!change(&mut pair.acme, &files[0], cancel));
+    assert!(!change(&mut pair.acme, files[0], cancel));
     settle(&mut pair.acme, &mut pair.bolt);
-    assert!(!change(&mut pair.acme, &files[0], cancel));
+    assert!(!change(&mut pair.acme, files[0], cancel));
     assert_eq!(
         pair.acme.delivery(&message).status,
         DeliveryStatus::Delivered
@@ -168,21 +168,21 @@ fn cancelled_download_can_be_fetched_again() {
     let mut pair = pair(630);
     send_uploaded(&mut pair, 1);
     settle(&mut pair.acme, &mut pair.bolt);
-    let file = pair.bolt.files_that_came().remove(0).name;
-    assert_eq!(status(&mut pair.bolt, &file), AttachmentStatus::Waiting);
+    let file = pair.bolt.files_that_came().remove(0).id;
+    assert_eq!(status(&mut pair.bolt, file), FileStatus::Waiting);
     for _ in 0..2 {
-        assert!(change(&mut pair.bolt, &file, cancel));
-        assert_eq!(status(&mut pair.bolt, &file), AttachmentStatus::Offered);
+        assert!(change(&mut pair.bolt, file, cancel));
+        assert_eq!(status(&mut pair.bolt, file), FileStatus::Offered);
     }
-    assert!(!pair.bolt.step(|tx, _| attachments::is_moving(tx, &file)));
+    assert!(!pair.bolt.step(|tx, _| files::is_moving(tx, file)));
     for _ in 0..2 {
-        assert!(change(&mut pair.bolt, &file, fetch));
-        assert_eq!(status(&mut pair.bolt, &file), AttachmentStatus::Waiting);
+        assert!(change(&mut pair.bolt, file, fetch));
+        assert_eq!(status(&mut pair.bolt, file), FileStatus::Waiting);
     }
     fetch_all(&mut pair.bolt);
-    assert!(change(&mut pair.bolt, &file, fetch), "it is present");
-    assert!(!change(&mut pair.bolt, &file, cancel), "too late");
-    assert_eq!(status(&mut pair.bolt, &file), AttachmentStatus::Ready);
+    assert!(change(&mut pair.bolt, file, fetch), "it is present");
+    assert!(!change(&mut pair.bolt, file, cancel), "too late");
+    assert_eq!(status(&mut pair.bolt, file), FileStatus::Ready);
 }
 
 #[test]
@@ -190,24 +190,21 @@ fn download_policy_limits_automatic_fetches() {
     let mut pair = pair(640);
     pair.bolt.me.downloads = DownloadPolicy::UpTo(20);
     let files = [10, 20, 21].map(|bytes| pair.acme.stage(bytes));
-    pair.acme.send_files(&pair.to_bolt, "three", &files);
-    files.iter().for_each(|file| pair.acme.uploaded(file));
+    pair.acme.send_files(pair.to_bolt, "three", &files);
+    files.iter().for_each(|file| pair.acme.uploaded(*file));
     settle(&mut pair.acme, &mut pair.bolt);
-    let came = pair.bolt.files_that_came();
-    let statuses: Vec<_> = came.iter().map(|file| file.status).collect();
+    let received = pair.bolt.files_that_came();
+    let statuses: Vec<_> = received.iter().map(|file| file.status).collect();
     assert_eq!(
         statuses,
         [
-            AttachmentStatus::Waiting,
-            AttachmentStatus::Waiting,
-            AttachmentStatus::Offered
+            FileStatus::Waiting,
+            FileStatus::Waiting,
+            FileStatus::Offered
         ]
     );
-    assert!(change(&mut pair.bolt, &came[2].name, fetch));
-    assert_eq!(
-        status(&mut pair.bolt, &came[2].name),
-        AttachmentStatus::Waiting
-    );
+    assert!(change(&mut pair.bolt, received[2].id, fetch));
+    assert_eq!(status(&mut pair.bolt, received[2].id), FileStatus::Waiting);
 }
 
 #[test]
@@ -219,9 +216,9 @@ fn blob_is_deleted_after_all_recipients_fetched_it() {
     );
     let (to_bolt, to_cora) = (join(&mut acme, &mut bolt).0, join(&mut acme, &mut cora).0);
     let file = acme.stage(10);
-    acme.send_files(&to_bolt, "to both", std::slice::from_ref(&file));
-    acme.send_files(&to_cora, "to both", std::slice::from_ref(&file));
-    acme.uploaded(&file);
+    acme.send_files(to_bolt, "to both", &[file]);
+    acme.send_files(to_cora, "to both", &[file]);
+    acme.uploaded(file);
     let sealed = acme.seal();
     acme.accepted(&sealed);
     for envelope in &sealed {
@@ -230,20 +227,20 @@ fn blob_is_deleted_after_all_recipients_fetched_it() {
     fetch_all(&mut bolt);
     settle(&mut bolt, &mut acme);
     assert_eq!(
-        (status(&mut acme, &file), deletes(&mut acme)),
-        (AttachmentStatus::Uploaded, vec![])
+        (status(&mut acme, file), deletes(&mut acme)),
+        (FileStatus::Uploaded, vec![])
     );
     settle(&mut bolt, &mut acme);
     assert_eq!(
         deletes(&mut acme),
-        Vec::<String>::new(),
+        Vec::<FileId>::new(),
         "one recipient counts once"
     );
     fetch_all(&mut cora);
     settle(&mut cora, &mut acme);
     assert_eq!(
-        (status(&mut acme, &file), deletes(&mut acme)),
-        (AttachmentStatus::Released, vec![file])
+        (status(&mut acme, file), deletes(&mut acme)),
+        (FileStatus::Released, vec![file])
     );
 }
 
@@ -257,13 +254,13 @@ fn only_recipients_can_confirm_a_file() {
     let (to_bolt, _) = join(&mut acme, &mut bolt);
     let (_, eve_to_acme) = join(&mut acme, &mut eve);
     let file = acme.stage(10);
-    acme.send_files(&to_bolt, "for Bolt", std::slice::from_ref(&file));
-    acme.uploaded(&file);
+    acme.send_files(to_bolt, "for Bolt", &[file]);
+    acme.uploaded(file);
     settle(&mut acme, &mut bolt);
-    let blob = acme.file(&file).descriptor.blob.id;
-    eve.step(|tx, _| crate::store::receipts::add_fetched(tx, &eve_to_acme, &blob));
+    let blob = acme.file(file).descriptor.blob.id;
+    eve.step(|tx, _| crate::store::receipts::add_fetched(tx, eve_to_acme, &blob));
     settle(&mut eve, &mut acme);
-    assert_eq!(status(&mut acme, &file), AttachmentStatus::Uploaded);
+    assert_eq!(status(&mut acme, file), FileStatus::Uploaded);
     assert!(deletes(&mut acme).is_empty());
 }
 
@@ -272,18 +269,18 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
     let mut pair = pair(670);
     let (message, files) = send_uploaded(&mut pair, 1);
     pair.acme.pass(DAY / 2);
-    pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
+    pair.acme.step(|tx, _| files::maintain_blobs(tx));
     assert!(due(&mut pair.acme).is_empty());
     // The message is not sent for two days.
     pair.acme.pass(DAY * 3 / 2);
-    pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
+    pair.acme.step(|tx, _| files::maintain_blobs(tx));
     let until = pair.acme.now.plus(DAY * 14);
     assert_eq!(
         due(&mut pair.acme),
-        [(files[0].clone(), RelayDue::Extend(until))]
+        [(files[0], RelayRequest::Extend(until))]
     );
     pair.acme
-        .step(|tx, _| attachments::extended(tx, &files[0], until));
+        .step(|tx, _| files::set_extended(tx, files[0], until));
     assert!(due(&mut pair.acme).is_empty());
     pair.acme.pass(DAY / 10);
     let sealed = pair.acme.seal();
@@ -294,15 +291,15 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
         .plus(limits::ENVELOPE_LIFETIME_DEFAULT + BLOB_LIFETIME_AFTER_MESSAGE);
     assert_eq!(
         due(&mut pair.acme),
-        [(files[0].clone(), RelayDue::Extend(until))],
+        [(files[0], RelayRequest::Extend(until))],
         "counted from acceptance by the relay"
     );
     pair.acme
-        .step(|tx, _| attachments::extended(tx, &files[0], until));
+        .step(|tx, _| files::set_extended(tx, files[0], until));
     pair.acme.pass(DAY * 10);
     pair.acme.step(|tx, _| {
         crate::store::deliveries::fail_unconfirmed(tx, tx.now)?;
-        attachments::look_after_blobs(tx)
+        files::maintain_blobs(tx)
     });
     assert_eq!(
         pair.acme.delivery(&message).code,
@@ -313,7 +310,7 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
         "the recipient may still be fetching it"
     );
     pair.acme.pass(DAY * 5);
-    pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
+    pair.acme.step(|tx, _| files::maintain_blobs(tx));
     assert_eq!(deletes(&mut pair.acme), files);
 }
 
@@ -321,24 +318,18 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
 fn lost_blob_is_uploaded_again_for_pending_messages() {
     let mut pair = pair(680);
     let (_, files) = send_uploaded(&mut pair, 1);
-    pair.acme.step(|tx, _| attachments::lost(tx, &files[0]));
-    assert_eq!(
-        status(&mut pair.acme, &files[0]),
-        AttachmentStatus::Uploading
-    );
+    pair.acme.step(|tx, _| files::upload_again(tx, files[0]));
+    assert_eq!(status(&mut pair.acme, files[0]), FileStatus::Uploading);
     assert!(
         pair.acme.seal().is_empty(),
         "not before the upload is complete again"
     );
-    pair.acme.uploaded(&files[0]);
+    pair.acme.uploaded(files[0]);
     // The node is off for a month.
     pair.acme.pass(DAY * 30);
-    pair.acme.step(|tx, _| attachments::look_after_blobs(tx));
-    assert_eq!(
-        status(&mut pair.acme, &files[0]),
-        AttachmentStatus::Uploading
-    );
-    pair.acme.uploaded(&files[0]);
+    pair.acme.step(|tx, _| files::maintain_blobs(tx));
+    assert_eq!(status(&mut pair.acme, files[0]), FileStatus::Uploading);
+    pair.acme.uploaded(files[0]);
     assert!(!pair.acme.seal().is_empty());
 }
 
@@ -346,24 +337,21 @@ fn lost_blob_is_uploaded_again_for_pending_messages() {
 fn progress_clears_the_reason_and_retry_time() {
     let mut pair = pair(690);
     let file = pair.acme.stage(10);
-    let message = pair
-        .acme
-        .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
+    let message = pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
     let moving = |node: &mut TestNode| {
-        node.step(|tx, _| attachments::moving(tx, Direction::Out, 10))
+        node.step(|tx, _| files::moving(tx, Direction::Out, 10))
             .len()
     };
     assert_eq!(moving(&mut pair.acme), 1);
     let at = pair.acme.now.plus(Duration::from_secs(5));
     pair.acme
-        .step(|tx, _| attachments::postpone(tx, &file, 3, "the line is cut", at));
+        .step(|tx, _| files::postpone(tx, file, 3, "the line is cut", at));
     assert_eq!(moving(&mut pair.acme), 0);
     assert_eq!(
-        pair.acme
-            .step(|tx, _| attachments::next_due(tx, Direction::Out)),
+        pair.acme.step(|tx, _| files::next_due(tx, Direction::Out)),
         Some(at)
     );
-    let shown = pair.acme.file(&file);
+    let shown = pair.acme.file(file);
     assert_eq!(
         (shown.attempt, shown.reason.as_deref()),
         (3, Some("the line is cut"))
@@ -373,32 +361,29 @@ fn progress_clears_the_reason_and_retry_time() {
     let last_event =
         |node: &mut TestNode| node.step(|tx, _| tx.value::<i64>("SELECT max(id) FROM events", &[]));
     let before = last_event(&mut pair.acme);
-    pair.acme
-        .step(|tx, _| attachments::set_transferred(tx, &file, 7));
+    pair.acme.step(|tx, _| files::set_transferred(tx, file, 7));
     let since = last_event(&mut pair.acme);
     assert!(since > before, "resuming is an event");
-    pair.acme
-        .step(|tx, _| attachments::set_transferred(tx, &file, 7));
+    pair.acme.step(|tx, _| files::set_transferred(tx, file, 7));
     assert_eq!(
         last_event(&mut pair.acme),
         since,
         "progress alone is no event"
     );
-    let shown = pair.acme.file(&file);
+    let shown = pair.acme.file(file);
     assert_eq!(
         (shown.attempt, shown.reason, shown.transferred),
         (0, None, 7)
     );
-    change(&mut pair.acme, &file, cancel);
+    change(&mut pair.acme, file, cancel);
     let at = pair.acme.now;
-    pair.acme
-        .step(|tx, _| attachments::set_transferred(tx, &file, 9));
+    pair.acme.step(|tx, _| files::set_transferred(tx, file, 9));
     assert_eq!(
-        pair.acme.file(&file).transferred,
+        pair.acme.file(file).transferred,
         7,
         "a step that ends after cancelling changes nothing"
     );
-    assert!(!pair.acme.step(|tx, _| attachments::uploaded(tx, &file, at)));
+    assert!(!pair.acme.step(|tx, _| files::set_uploaded(tx, file, at)));
     assert_eq!(
         pair.acme.delivery(&message).code,
         Some(FailureCode::Cancelled)

@@ -4,7 +4,7 @@ use super::{early::EarlyUpload, error::TransferError, meter::Meter};
 use crate::{
     daemon::Daemon,
     files::SealedParts,
-    store::attachments::{self, Attachment},
+    store::files::{self, StoredFile},
 };
 use bytes::Bytes;
 use sealpost_node_core::transfer::PartSet;
@@ -34,7 +34,7 @@ pub(super) struct BlobUpload {
 /// Upload of a file that a message needs.
 pub(super) struct Upload {
     pub(super) blob: Arc<BlobUpload>,
-    row: Attachment,
+    row: StoredFile,
 }
 
 impl BlobUpload {
@@ -131,19 +131,19 @@ impl Drop for BlobUpload {
 impl Upload {
     pub(super) fn new(
         daemon: &Arc<Daemon>,
-        row: Attachment,
+        row: StoredFile,
         size: BlobSize,
         part_digests: Vec<[u8; 32]>,
     ) -> Self {
         let (id, fetch_token) = (row.descriptor.blob.id, row.descriptor.fetch_token.clone());
-        let parts = Arc::new(SealedParts::for_complete_file(row.file, part_digests));
+        let parts = Arc::new(SealedParts::for_complete_file(row.disk_file, part_digests));
         Self {
             blob: Arc::new(BlobUpload::new(daemon, id, fetch_token, size, parts)),
             row,
         }
     }
 
-    pub(super) fn from_early(early: &EarlyUpload, row: Attachment) -> Self {
+    pub(super) fn from_early(early: &EarlyUpload, row: StoredFile) -> Self {
         Self {
             blob: Arc::clone(&early.blob),
             row,
@@ -174,10 +174,10 @@ impl Upload {
             }
             Err(error) => return Err(classify(error)),
         };
-        let (name, bytes) = (self.row.name.clone(), self.blob.size.bytes());
+        let (id, bytes) = (self.row.id, self.blob.size.bytes());
         let store = daemon.write(move |tx| {
-            attachments::set_transferred(tx, &name, bytes)?;
-            attachments::uploaded(tx, &name, until)
+            files::set_transferred(tx, id, bytes)?;
+            files::set_uploaded(tx, id, until)
         });
         store.await?;
         Ok(())

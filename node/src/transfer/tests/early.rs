@@ -1,15 +1,17 @@
 //! Early uploads, started through the local API.
 
-use super::fake_relay::{RecordedRequest, TestBed, problem};
+use super::{
+    fake_relay::{RecordedRequest, problem},
+    test_bed::TestBed,
+};
 use crate::{
-    api::{
-        model::{Attachment, AttachmentStatus, TransferState},
-        routes,
-    },
-    store::{attachments, unwanted},
+    api::{model::Attachment, routes},
+    progress::TransferState,
+    store::{files, orphaned_blobs},
 };
 use bytes::Bytes;
 use futures_util::stream::unfold;
+use sealpost_node_core::model::{AttachmentId, FileId, FileStatus};
 use sealpost_proto::{BlobId, ErrorCode, Problem};
 use std::{
     io,
@@ -77,7 +79,7 @@ impl ApiClient {
         }
     }
 
-    async fn delete(&self, id: &str) {
+    async fn delete(&self, id: AttachmentId) {
         let response = self
             .ask(http::Method::DELETE, &format!("{}/{id}", self.url))
             .send()
@@ -97,12 +99,12 @@ impl StagingRequest {
         }
     }
 
-    async fn end(self) -> String {
+    async fn finish(self) -> AttachmentId {
         drop(self.pieces);
         let response = self.response.await.unwrap().unwrap();
         assert_eq!(response.status(), 201);
         let staged: Attachment = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
-        staged.id
+        AttachmentId::parse(&staged.id).unwrap()
     }
 }
 
@@ -126,20 +128,19 @@ fn is_create(request: &RecordedRequest) -> bool {
     request.method == "POST" && request.rest.is_empty()
 }
 
-async fn has_no_unwanted_blobs(bed: &TestBed) -> bool {
+async fn has_no_orphaned_blobs(bed: &TestBed) -> bool {
     bed.daemon
-        .read(|tx| unwanted::due(tx))
+        .read(|tx| orphaned_blobs::due(tx))
         .await
         .unwrap()
         .is_empty()
 }
 
 /// Marks a file as needed by a message.
-async fn mark_needed(bed: &TestBed, name: &str) {
-    let name = name.to_owned();
+async fn mark_needed(bed: &TestBed, id: FileId) {
     let taken = bed
         .daemon
-        .write(move |tx| attachments::advance(tx, &name, AttachmentStatus::Uploading, None))
+        .write(move |tx| files::advance(tx, id, FileStatus::Uploading, None))
         .await
         .unwrap();
     assert!(taken);
@@ -155,16 +156,17 @@ async fn parts_are_uploaded_once_during_sealing() {
     // By now, the maintenance of blobs has run at least once.
     assert_eq!(count_deletes(&bed), 0, "a message may still need the file");
     staging.send(BYTES - THREE_PARTS_BYTES).await;
-    let name = staging.end().await;
-    assert!(has_no_unwanted_blobs(&bed).await);
-    mark_needed(&bed, &name).await;
-    bed.until_status(&name, AttachmentStatus::Uploaded).await;
+    let attachment = staging.finish().await;
+    let file = bed.find_file(attachment).await;
+    assert!(has_no_orphaned_blobs(&bed).await);
+    mark_needed(&bed, file).await;
+    bed.until_status(file, FileStatus::Uploaded).await;
     let mut parts = uploaded_parts(&bed);
     parts.sort();
     assert_eq!(parts, ["0", "1", "2", "3", "4"]);
     assert!(bed.has_complete_blob(
-        bed.row(&name).await.descriptor.blob.id,
-        &bed.row(&name).await.descriptor.sealed
+        bed.row(file).await.descriptor.blob.id,
+        &bed.row(file).await.descriptor.sealed
     ));
     assert_eq!(count_deletes(&bed), 0);
 }
@@ -175,20 +177,21 @@ async fn message_continues_the_early_upload() {
     let held = bed.relay.gate.write().await;
     let staging = ApiClient::of(&bed).await.begin();
     staging.send(BYTES).await;
-    let name = staging.end().await;
+    let attachment = staging.finish().await;
+    let file = bed.find_file(attachment).await;
     bed.until(async |bed| !uploaded_parts(bed).is_empty()).await;
     let mut subscriber = bed.daemon.progress.subscribe();
-    mark_needed(&bed, &name).await;
+    mark_needed(&bed, file).await;
     let report = timeout(Duration::from_secs(60), subscriber.next())
         .await
         .unwrap();
     assert_eq!(
         (report.attachment, report.state),
-        (name.clone(), TransferState::Moving),
+        (attachment, TransferState::Moving),
         "progress is reported at once"
     );
     drop(held);
-    bed.until_status(&name, AttachmentStatus::Uploaded).await;
+    bed.until_status(file, FileStatus::Uploaded).await;
     assert_eq!(uploaded_parts(&bed).len(), 5, "each part once");
     assert_eq!(
         bed.requests()
@@ -212,7 +215,7 @@ async fn parts_of_an_aborted_file_are_deleted() {
         .await
         .unwrap();
     assert!(staging.response.await.unwrap().is_err());
-    bed.until(async |bed| bed.is_empty() && has_no_unwanted_blobs(bed).await)
+    bed.until(async |bed| bed.is_empty() && has_no_orphaned_blobs(bed).await)
         .await;
     assert_eq!(count_deletes(&bed), 1);
 }
@@ -223,11 +226,12 @@ async fn deleting_a_staged_file_deletes_its_blob() {
     let client = ApiClient::of(&bed).await;
     let staging = client.begin();
     staging.send(BYTES).await;
-    let name = staging.end().await;
+    let attachment = staging.finish().await;
+    let file = bed.find_file(attachment).await;
     bed.until(async |bed| uploaded_parts(bed).len() == 5).await;
     assert_eq!(count_deletes(&bed), 0);
-    client.delete(&name).await;
-    bed.until(async |bed| bed.is_empty() && has_no_unwanted_blobs(bed).await)
+    client.delete(attachment).await;
+    bed.until(async |bed| bed.is_empty() && has_no_orphaned_blobs(bed).await)
         .await;
 }
 
@@ -242,10 +246,10 @@ async fn blob_deletion_is_retried_after_a_crash() {
     let blob = BlobId::from_bytes([5; 16]);
     bed.begin_blob(blob);
     bed.daemon
-        .write(move |tx| unwanted::add(tx, &blob))
+        .write(move |tx| orphaned_blobs::add(tx, &blob))
         .await
         .unwrap();
-    bed.until(async |bed| bed.is_empty() && has_no_unwanted_blobs(bed).await)
+    bed.until(async |bed| bed.is_empty() && has_no_orphaned_blobs(bed).await)
         .await;
     assert_eq!(count_deletes(&bed), 3);
 }
@@ -267,10 +271,11 @@ async fn refused_early_upload_does_not_fail_the_file() {
         bed.until(async |bed| bed.requests().iter().any(is_create))
             .await;
         staging.send(BYTES).await;
-        let name = staging.end().await;
+        let attachment = staging.finish().await;
+        let file = bed.find_file(attachment).await;
         assert!(uploaded_parts(&bed).is_empty());
-        mark_needed(&bed, &name).await;
-        bed.until_status(&name, AttachmentStatus::Uploaded).await;
+        mark_needed(&bed, file).await;
+        bed.until_status(file, FileStatus::Uploaded).await;
         assert_eq!(uploaded_parts(&bed).len(), 5);
     }
 }
@@ -286,28 +291,26 @@ async fn full_relay_delays_only_needed_files() {
         .await;
         let staging = ApiClient::of(&bed).await.begin();
         staging.send(BYTES).await;
-        let name = staging.end().await;
+        let attachment = staging.finish().await;
+        let file = bed.find_file(attachment).await;
         bed.until(async |bed| uploaded_parts(bed).contains(&"1".to_owned()))
             .await;
         assert_eq!(
-            bed.row(&name).await.reason,
+            bed.row(file).await.reason,
             None,
             "no message waits for it yet"
         );
-        mark_needed(&bed, &name).await;
-        bed.until(async |bed| bed.row(&name).await.reason.is_some())
+        mark_needed(&bed, file).await;
+        bed.until(async |bed| bed.row(file).await.reason.is_some())
             .await;
-        let row = bed.row(&name).await;
+        let row = bed.row(file).await;
         assert_eq!(
             (row.status, row.reason),
-            (
-                AttachmentStatus::Uploading,
-                Some(Problem::from(code).to_string())
-            )
+            (FileStatus::Uploading, Some(Problem::from(code).to_string()))
         );
         is_full.store(false, Ordering::SeqCst);
-        bed.until_status(&name, AttachmentStatus::Uploaded).await;
-        let row = bed.row(&name).await;
+        bed.until_status(file, FileStatus::Uploaded).await;
+        let row = bed.row(file).await;
         assert!(bed.has_complete_blob(row.descriptor.blob.id, &row.descriptor.sealed));
         assert_eq!((row.attempt, row.reason), (0, None));
         assert_eq!(count_deletes(&bed), 0);
@@ -327,10 +330,11 @@ async fn failed_early_part_is_uploaded_later() {
     bed.until(async |bed| uploaded_parts(bed).contains(&"1".to_owned()))
         .await;
     staging.send(BYTES - THREE_PARTS_BYTES).await;
-    let name = staging.end().await;
-    mark_needed(&bed, &name).await;
-    bed.until_status(&name, AttachmentStatus::Uploaded).await;
-    assert_eq!(bed.row(&name).await.attempt, 0);
+    let attachment = staging.finish().await;
+    let file = bed.find_file(attachment).await;
+    mark_needed(&bed, file).await;
+    bed.until_status(file, FileStatus::Uploaded).await;
+    assert_eq!(bed.row(file).await.attempt, 0);
     assert_eq!(
         uploaded_parts(&bed).len(),
         6,

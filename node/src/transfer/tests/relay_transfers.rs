@@ -1,14 +1,17 @@
 //! Transfers between a daemon and a fake relay with scripted responses.
 
-use super::fake_relay::{RecordedRequest, TestBed, problem, truncated_response};
+use super::{
+    fake_relay::{RecordedRequest, problem, truncated_response},
+    test_bed::TestBed,
+};
 use crate::{
-    api::model::AttachmentStatus,
-    store::attachments,
+    store::files,
     transfer::{cancel, fetch},
 };
 use axum::{body::Body, response::IntoResponse as _};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use sealpost_node_core::model::FileStatus;
 use sealpost_proto::{ErrorCode, limits::PARTS_IN_FLIGHT_MAX};
 use std::sync::{
     Arc,
@@ -38,8 +41,8 @@ async fn parallel_part_uploads_are_bounded() {
     let bed = TestBed::start(|_| None).await;
     let (first, first_staged) = bed.upload(BYTES).await;
     let (second, second_staged) = bed.upload(BYTES).await;
-    bed.until_status(&first, AttachmentStatus::Uploaded).await;
-    bed.until_status(&second, AttachmentStatus::Uploaded).await;
+    bed.until_status(first, FileStatus::Uploaded).await;
+    bed.until_status(second, FileStatus::Uploaded).await;
     assert!(bed.has(&first_staged) && bed.has(&second_staged));
     let requests = bed.requests();
     let most = requests
@@ -57,10 +60,7 @@ async fn parallel_part_uploads_are_bounded() {
         first_half.iter().any(|blob| *blob != first_half[0]),
         "the files share the part slots"
     );
-    assert_eq!(
-        bed.row(&first).await.transferred,
-        first_staged.sealed.ct_len
-    );
+    assert_eq!(bed.row(first).await.transferred, first_staged.sealed.ct_len);
 }
 
 #[tokio::test]
@@ -76,8 +76,8 @@ async fn interrupted_upload_resumes_with_few_repeats() {
         })
     })
     .await;
-    let (name, staged) = bed.upload(4 * BYTES).await;
-    bed.until_status(&name, AttachmentStatus::Uploaded).await;
+    let (file, staged) = bed.upload(4 * BYTES).await;
+    bed.until_status(file, FileStatus::Uploaded).await;
     assert!(bed.has(&staged));
     let (sent, parts) = (
         parts_of(&bed.requests(), "PUT").count(),
@@ -105,8 +105,8 @@ async fn false_part_list_does_not_complete_an_upload() {
         })
     })
     .await;
-    let (name, staged) = bed.upload(BYTES).await;
-    bed.until_status(&name, AttachmentStatus::Uploaded).await;
+    let (file, staged) = bed.upload(BYTES).await;
+    bed.until_status(file, FileStatus::Uploaded).await;
     assert!(bed.has(&staged));
     assert_eq!(
         bed.requests()
@@ -119,7 +119,7 @@ async fn false_part_list_does_not_complete_an_upload() {
 
 #[tokio::test]
 async fn retryable_errors_are_retried_and_permanent_ones_fail() {
-    let passing = [
+    let retryable = [
         ErrorCode::QuotaExceeded,
         ErrorCode::AccountSuspended,
         ErrorCode::Malformed,
@@ -129,20 +129,20 @@ async fn retryable_errors_are_retried_and_permanent_ones_fail() {
     let bed = TestBed::start(move |request| {
         let code = request
             .is_part()
-            .then(|| passing.get(next.fetch_add(1, Ordering::SeqCst)))
+            .then(|| retryable.get(next.fetch_add(1, Ordering::SeqCst)))
             .flatten();
         code.map(|code| problem(*code))
     })
     .await;
-    let (name, staged) = bed.upload(BYTES).await;
-    bed.until_status(&name, AttachmentStatus::Uploaded).await;
+    let (file, staged) = bed.upload(BYTES).await;
+    bed.until_status(file, FileStatus::Uploaded).await;
     assert!(bed.has(&staged));
 
     let bed =
         TestBed::start(|request| request.is_part().then(|| problem(ErrorCode::Conflict))).await;
-    let (name, _) = bed.upload(BYTES).await;
-    bed.until_status(&name, AttachmentStatus::Failed).await;
-    assert!(bed.row(&name).await.reason.unwrap().contains("conflict"));
+    let (file, _) = bed.upload(BYTES).await;
+    bed.until_status(file, FileStatus::Failed).await;
+    assert!(bed.row(file).await.reason.unwrap().contains("conflict"));
 }
 
 #[tokio::test]
@@ -154,36 +154,35 @@ async fn damaged_or_lost_local_file_fails_the_upload() {
     })
     .await;
     let (damaged, staged) = bed.upload(BYTES).await;
-    bed.until(async |bed| bed.row(&damaged).await.attempt > 0)
+    bed.until(async |bed| bed.row(damaged).await.attempt > 0)
         .await;
     assert_eq!(
-        bed.row(&damaged).await.status,
-        AttachmentStatus::Uploading,
+        bed.row(damaged).await.status,
+        FileStatus::Uploading,
         "the network may have corrupted the part"
     );
     bed.daemon.files.damage(staged.file);
-    bed.until_status(&damaged, AttachmentStatus::Failed).await;
+    bed.until_status(damaged, FileStatus::Failed).await;
 
     let bed =
         TestBed::start(|request| request.is_part().then(|| problem(ErrorCode::Overloaded))).await;
     let (lost, staged) = bed.upload(BYTES).await;
-    bed.until(async |bed| bed.row(&lost).await.attempt > 0)
-        .await;
+    bed.until(async |bed| bed.row(lost).await.attempt > 0).await;
     bed.daemon.files.remove(staged.file).await;
-    bed.until_status(&lost, AttachmentStatus::Failed).await;
+    bed.until_status(lost, FileStatus::Failed).await;
 }
 
 #[tokio::test]
 async fn downloaded_file_equals_the_uploaded_one() {
     let bed = TestBed::start(|_| None).await;
     let (_, staged) = bed.upload(BYTES).await;
-    let (name, _) = bed.download(&staged).await;
-    bed.until_status(&name, AttachmentStatus::Ready).await;
-    let row = bed.row(&name).await;
+    let (file, _) = bed.download(&staged).await;
+    bed.until_status(file, FileStatus::Ready).await;
+    let row = bed.row(file).await;
     let pieces = bed
         .daemon
         .files
-        .read_plaintext(row.file, &staged.file_key, &staged.sealed)
+        .read_plaintext(row.disk_file, &staged.file_key, &staged.sealed)
         .await
         .unwrap();
     let text = pieces.try_collect::<Vec<_>>().await.unwrap().concat();
@@ -211,8 +210,8 @@ async fn download_recovers_from_broken_responses() {
     })
     .await;
     let (_, staged) = bed.upload(4 * BYTES).await;
-    let (name, _) = bed.download(&staged).await;
-    bed.until_status(&name, AttachmentStatus::Ready).await;
+    let (file, _) = bed.download(&staged).await;
+    bed.until_status(file, FileStatus::Ready).await;
 }
 
 #[tokio::test]
@@ -231,14 +230,14 @@ async fn altered_file_fails_and_can_be_fetched_again() {
         },
     ];
     for change in changes {
-        let (name, id) = bed.download(&staged).await;
+        let (file, id) = bed.download(&staged).await;
         let right = Arc::new(std::sync::Mutex::new(None));
         bed.tamper(id, |parts| {
             *right.lock().unwrap() = Some(parts.clone());
             change(parts);
         });
-        bed.until_status(&name, AttachmentStatus::Failed).await;
-        let row = bed.row(&name).await;
+        bed.until_status(file, FileStatus::Failed).await;
+        let row = bed.row(file).await;
         assert!(
             row.reason
                 .as_deref()
@@ -250,13 +249,13 @@ async fn altered_file_fails_and_can_be_fetched_again() {
         assert!(
             bed.daemon
                 .files
-                .read_plaintext(row.file, &staged.file_key, &staged.sealed)
+                .read_plaintext(row.disk_file, &staged.file_key, &staged.sealed)
                 .await
                 .is_err()
         );
         bed.tamper(id, |parts| *parts = right.lock().unwrap().take().unwrap());
         bed.daemon.write(move |tx| fetch(tx, &row)).await.unwrap();
-        bed.until_status(&name, AttachmentStatus::Ready).await;
+        bed.until_status(file, FileStatus::Ready).await;
     }
 }
 
@@ -266,10 +265,10 @@ async fn missing_blob_fails_the_download() {
         TestBed::start(|request| (request.method == "GET").then(|| problem(ErrorCode::NotFound)))
             .await;
     let (_, staged) = bed.upload(BYTES).await;
-    let (name, _) = bed.download(&staged).await;
-    bed.until_status(&name, AttachmentStatus::Failed).await;
+    let (file, _) = bed.download(&staged).await;
+    bed.until_status(file, FileStatus::Failed).await;
     assert!(
-        bed.row(&name)
+        bed.row(file)
             .await
             .reason
             .unwrap()
@@ -282,15 +281,14 @@ async fn cancelled_upload_is_deleted_everywhere() {
     let bed =
         TestBed::start(|request| (request.rest == "3").then(|| problem(ErrorCode::Overloaded)))
             .await;
-    let (name, staged) = bed.upload(BYTES).await;
-    bed.until(async |bed| bed.row(&name).await.attempt > 0)
-        .await;
-    let row = bed.row(&name).await;
+    let (file, staged) = bed.upload(BYTES).await;
+    bed.until(async |bed| bed.row(file).await.attempt > 0).await;
+    let row = bed.row(file).await;
     bed.daemon.write(move |tx| cancel(tx, &row)).await.unwrap();
     bed.until(async |bed| !bed.has_blob(&staged)).await;
     let due = async |bed: &TestBed| {
         bed.daemon
-            .read(|tx| attachments::next_relay_due(tx))
+            .read(|tx| files::next_relay_request(tx))
             .await
             .unwrap()
     };
@@ -302,7 +300,7 @@ async fn cancelled_upload_is_deleted_everywhere() {
             .await
             .is_err()
     );
-    assert_eq!(bed.row(&name).await.status, AttachmentStatus::Cancelled);
+    assert_eq!(bed.row(file).await.status, FileStatus::Cancelled);
 }
 
 #[tokio::test]
@@ -311,12 +309,11 @@ async fn cancelled_download_makes_no_requests() {
         TestBed::start(|request| (request.rest == "3").then(|| problem(ErrorCode::Overloaded)))
             .await;
     let (_, staged) = bed.upload(BYTES).await;
-    let (name, id) = bed.download(&staged).await;
-    bed.until(async |bed| bed.row(&name).await.attempt > 0)
-        .await;
-    let row = bed.row(&name).await;
+    let (file, id) = bed.download(&staged).await;
+    bed.until(async |bed| bed.row(file).await.attempt > 0).await;
+    let row = bed.row(file).await;
     bed.daemon.write(move |tx| cancel(tx, &row)).await.unwrap();
-    bed.until_status(&name, AttachmentStatus::Offered).await;
+    bed.until_status(file, FileStatus::Offered).await;
     let gets = |bed: &TestBed| {
         bed.requests()
             .iter()
@@ -325,13 +322,13 @@ async fn cancelled_download_makes_no_requests() {
     };
     let transfer_another_file = async || {
         let (other, _) = bed.upload(10).await;
-        bed.until_status(&other, AttachmentStatus::Uploaded).await;
+        bed.until_status(other, FileStatus::Uploaded).await;
     };
     transfer_another_file().await;
     let before = gets(&bed);
     transfer_another_file().await;
     assert_eq!(gets(&bed), before);
-    let row = bed.row(&name).await;
+    let row = bed.row(file).await;
     bed.daemon.write(move |tx| fetch(tx, &row)).await.unwrap();
     bed.until(async |bed| gets(bed) > before).await;
 }
