@@ -1,11 +1,15 @@
-//! OpenAPI documents made from the code: what the APIs of the relay share. A document is put together from the routes that
-//! are served, when it is first asked for; nothing of it is written down twice.
+//! OpenAPI documents, built from the routes of both APIs when they are first requested.
 //!
-//! To describe an operation: 1. annotate its handler with `#[utoipa::path(…)]`, whose summary is the handler's doc comment;
-//! 2. say with [`problems!`] which codes it answers, and put that name at the end of its `responses`;
-//! 3. add it to an `OpenApiRouter` with `routes!`. `relay/tests/api` fails when an answer is not described.
+//! To document an operation:
+//!
+//! 1. Annotate its handler with `#[utoipa::path(…)]`. The summary is the first line of the doc
+//!    comment.
+//! 2. Declare its error codes with [`problems!`] and add that name at the end of its `responses`.
+//! 3. Add it to an `OpenApiRouter` with `routes!`.
+//!
+//! The tests in `relay/tests/api` fail if the relay returns a response that is not documented.
 
-use axum::response::{IntoResponse as _, Response as Answer};
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sealpost_proto::{ErrorCode, Problem, Timestamp, b64, limits::BUSY_RETRY, time::millis};
@@ -23,12 +27,13 @@ use utoipa::{
     },
 };
 
-/// Names all problems that an operation answers: first sets of codes that it shares with others, then its own.
+/// Declares the problems that an operation can return: first shared sets of codes, then its own
+/// codes.
 ///
 /// `problems!(Recall: SESSION, WRITES; NotFound, ProofInvalid, TooLate);`
 macro_rules! problems {
     ($name:ident: $($set:expr),+ $(; $($code:ident),+)?) => {
-        /// The problems that an operation answers.
+        /// Problems that an operation can return.
         enum $name {}
 
         impl utoipa::IntoResponses for $name {
@@ -41,8 +46,10 @@ macro_rules! problems {
 }
 pub(crate) use problems;
 
-/// An answer for each status of these codes: a problem document with one of them. It is only named here, as each stands in
-/// the document once: put into every operation, all of them together are several MiB.
+/// Returns a response for each status of these codes.
+///
+/// Operations only refer to the responses by name. Inlined into every operation, they would add
+/// several MiB to the document.
 pub(crate) fn problem_responses(sets: &[&[ErrorCode]]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status = BTreeMap::<u16, Vec<ErrorCode>>::new();
     for &code in sets.iter().copied().flatten() {
@@ -55,16 +62,16 @@ pub(crate) fn problem_responses(sets: &[&[ErrorCode]]) -> BTreeMap<String, RefOr
         codes.sort_unstable_by_key(|code: &ErrorCode| code.as_str());
         (
             status.to_string(),
-            Ref::from_response_name(names(&codes).join(BETWEEN_CODES)).into(),
+            Ref::from_response_name(names(&codes).join(CODE_SEPARATOR)).into(),
         )
     };
     by_status.into_iter().map(named).collect()
 }
 
-/// What stands between the codes in the name of a problem.
-const BETWEEN_CODES: &str = ".";
+/// Separator of the codes in the name of a shared response.
+const CODE_SEPARATOR: &str = ".";
 
-/// The name of an answer that stands elsewhere in the document.
+/// Returns the name of a shared response, if the operation refers to one.
 pub(crate) fn name_of(described: &RefOr<Response>) -> Option<&str> {
     let RefOr::Ref(Ref { ref_location, .. }) = described else {
         return None;
@@ -72,7 +79,7 @@ pub(crate) fn name_of(described: &RefOr<Response>) -> Option<&str> {
     ref_location.strip_prefix("#/components/responses/")
 }
 
-/// A problem that an operation names, if this is one.
+/// Builds the shared problem response that an operation refers to, if it does.
 fn named_problem(described: &RefOr<Response>) -> Option<(String, RefOr<Response>)> {
     let name = name_of(described)?;
     let code = |name| {
@@ -82,15 +89,15 @@ fn named_problem(described: &RefOr<Response>) -> Option<(String, RefOr<Response>
             .find(|code| code.as_str() == name)
     };
     let codes = name
-        .split(BETWEEN_CODES)
+        .split(CODE_SEPARATOR)
         .map(code)
         .collect::<Option<Vec<_>>>()?;
     Some((name.to_owned(), problem(&codes).into()))
 }
 
-/// A problem document with one of these codes, which have one status.
+/// Builds the response for codes with the same status: a problem document with one of them.
 fn problem(codes: &[ErrorCode]) -> Response {
-    let words: Vec<_> = codes
+    let descriptions: Vec<_> = codes
         .iter()
         .map(|code| format!("`{code}`: {}", code.title()))
         .collect();
@@ -121,7 +128,7 @@ fn problem(codes: &[ErrorCode]) -> Response {
         |content, (name, example)| content.examples_from_iter([(name, RefOr::Ref(example))]),
     );
     let response = ResponseBuilder::new()
-        .description(words.join("; "))
+        .description(descriptions.join("; "))
         .content(PROBLEM_TYPE, content.build());
     if codes.iter().any(|code| code.is_retryable()) {
         let seconds = ObjectBuilder::new()
@@ -129,7 +136,7 @@ fn problem(codes: &[ErrorCode]) -> Response {
             .minimum(Some(0));
         let retry_after = HeaderBuilder::new()
             .schema(Some(seconds))
-            .description(Some("Seconds until another try makes sense"));
+            .description(Some("Seconds to wait before a retry"));
         return response.header("Retry-After", retry_after.build()).build();
     }
     response.build()
@@ -147,15 +154,16 @@ fn statuses(codes: &[ErrorCode]) -> Vec<u16> {
         .collect()
 }
 
-/// An OpenAPI document as it is served.
+/// Serialized OpenAPI document with its `ETag`.
 pub(crate) struct Document {
     json: Bytes,
     tag: Option<HeaderValue>,
 }
 
 impl Document {
-    /// What the routes say, with the problems that they name; `finish` may add to that.
-    pub(crate) fn of(mut openapi: OpenApi, finish: impl FnOnce(&mut OpenApi)) -> Self {
+    /// Completes the document of the routes with the responses that they refer to. `finish` can
+    /// change the result.
+    pub(crate) fn new(mut openapi: OpenApi, finish: impl FnOnce(&mut OpenApi)) -> Self {
         let components = openapi.components.get_or_insert_with(Components::new);
         let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
         Problem::schemas(&mut schemas);
@@ -181,26 +189,26 @@ impl Document {
         Self { json, tag }
     }
 
-    /// The document, or 304 for who has it.
-    pub(crate) fn answer(&self, asked: &HeaderMap) -> Answer {
-        let known = self.tag.is_some() && asked.get(header::IF_NONE_MATCH) == self.tag.as_ref();
-        let mut answer = if known {
+    /// Returns the document, or 304 if the request has its current `ETag`.
+    pub(crate) fn to_response(&self, request: &HeaderMap) -> axum::response::Response {
+        let known = self.tag.is_some() && request.get(header::IF_NONE_MATCH) == self.tag.as_ref();
+        let mut response = if known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             self.json.clone().into_response()
         };
-        let headers = answer.headers_mut();
+        let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.extend(self.tag.clone().map(|tag| (header::ETAG, tag)));
         match known {
             true => headers.remove(header::CONTENT_TYPE),
             false => headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE)),
         };
-        answer
+        response
     }
 }
 
-/// The operations of a path.
+/// Iterates over the operations of a path.
 pub(crate) fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem {
         get,

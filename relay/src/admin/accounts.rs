@@ -1,29 +1,32 @@
-//! `/admin/v1/accounts`: list, show, suspend, resume, delete. Errors: `not_found`.
+//! `/admin/v1/accounts`: list, show, suspend, resume and delete accounts.
 
 use super::{
-    Answer,
+    ApiResult,
     model::{Account, Accounts},
     openapi::{COMMON, WRITES},
-    query::{Named, Params, Prefix, malformed, page_items},
+    query::{IdPrefix, Named, Params, malformed, page_items},
+    state::AdminState,
 };
-use crate::{openapi::problems, relay::Relay};
-use axum::extract::State;
+use crate::{
+    accounts::Accounts as AccountCache, notifier::Notifier, openapi::problems, store::Store,
+};
+use axum::extract::{FromRef, State};
 use http::StatusCode;
 use sealpost_proto::{AccountId, ErrorCode};
-use sealpost_service::http::Json;
+use sealpost_service::{Clock as _, SharedClock, http::Json};
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// Which accounts.
+/// Query parameters of the list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct List {
-    /// Only those whose id begins like this.
+    /// IdPrefix of the account id.
     prefix: Option<String>,
-    /// The cursor: `next` of the page before.
+    /// Cursor: `next` of the previous page.
     #[param(inline)]
     after: Option<AccountId>,
-    /// Accounts on the page, 100 by default, 500 at most.
+    /// Accounts per page: 100 by default, at most 500.
     limit: Option<u32>,
 }
 
@@ -33,25 +36,23 @@ problems!(ListProblems: COMMON);
 #[utoipa::path(
     get, path = "/admin/v1/accounts", operation_id = "list_accounts", tag = "accounts", security(("token" = [])),
     params(List),
-    responses((status = 200, description = "A page, by id", body = Accounts), ListProblems)
+    responses((status = 200, description = "Page of accounts, ordered by id", body = Accounts), ListProblems)
 )]
 pub(super) async fn list(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Params(query): Params<List>,
-) -> Answer<Json<Accounts>> {
-    let prefix: Prefix = match query.prefix {
+) -> ApiResult<Json<Accounts>> {
+    let prefix: IdPrefix = match query.prefix {
         Some(text) => text
             .parse()
             .map_err(|error| malformed(format!("{error}")))?,
-        None => Prefix::ANY,
+        None => IdPrefix::ANY,
     };
     let between = (prefix.first, prefix.last);
-    Ok(Json(
-        relay
-            .store
-            .accounts(relay.now(), between, query.after, page_items(query.limit))
-            .await?,
-    ))
+    let (now, limit) = (clock.now(), page_items(query.limit));
+    let page = store.accounts(now, between, query.after, limit).await?;
+    Ok(Json(Accounts::new(now, page)))
 }
 
 problems!(OneProblems: COMMON; NotFound);
@@ -63,76 +64,101 @@ problems!(OneProblems: COMMON; NotFound);
     responses((status = 200, description = "The account", body = Account), OneProblems)
 )]
 pub(super) async fn show(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Named(id): Named<AccountId>,
-) -> Answer<Json<Account>> {
-    let account = relay.store.seen_account(relay.now(), id).await?;
-    Ok(Json(account.ok_or(ErrorCode::NotFound)?))
+) -> ApiResult<Json<Account>> {
+    let account = store.account_summary(clock.now(), id).await?;
+    Ok(Json(account.ok_or(ErrorCode::NotFound)?.into()))
 }
 
 problems!(ChangeProblems: COMMON, WRITES; NotFound);
 
 /// Suspend an account
 ///
-/// Suspends an account: its requests are answered `account_suspended`, its mailboxes refuse what is submitted for the time
-/// being, its webhook is not called; what waits stays.
+/// The requests of a suspended account fail with `account_suspended`, its mailboxes refuse new
+/// envelopes with a retryable error, and its webhook is not called. Its queue is kept.
 #[utoipa::path(
     post, path = "/admin/v1/accounts/{id}/suspend", operation_id = "suspend_account", tag = "accounts", security(("token" = [])),
     params(Named<AccountId>),
     responses((status = 200, description = "The account", body = Account), ChangeProblems)
 )]
 pub(super) async fn suspend(
-    State(relay): State<Arc<Relay>>,
+    State(suspension): State<Suspension>,
     Named(id): Named<AccountId>,
-) -> Answer<Json<Account>> {
-    set_suspended(&relay, id, true).await
+) -> ApiResult<Json<Account>> {
+    suspension.set(id, true).await
 }
 
 /// Resume an account
 ///
-/// Lets a suspended account go on.
+/// Resumes a suspended account.
 #[utoipa::path(
     post, path = "/admin/v1/accounts/{id}/resume", operation_id = "resume_account", tag = "accounts", security(("token" = [])),
     params(Named<AccountId>),
     responses((status = 200, description = "The account", body = Account), ChangeProblems)
 )]
 pub(super) async fn resume(
-    State(relay): State<Arc<Relay>>,
+    State(suspension): State<Suspension>,
     Named(id): Named<AccountId>,
-) -> Answer<Json<Account>> {
-    set_suspended(&relay, id, false).await
+) -> ApiResult<Json<Account>> {
+    suspension.set(id, false).await
 }
 
-async fn set_suspended(relay: &Relay, id: AccountId, suspended: bool) -> Answer<Json<Account>> {
-    let account = relay
-        .store
-        .suspend(relay.now(), id, suspended)
-        .await?
-        .ok_or(ErrorCode::NotFound)?;
-    relay.cache.forget(id);
-    relay.wakes.wake(&[id]);
-    tracing::info!(account = %id, suspended, "the operator changed an account");
-    Ok(Json(account))
+/// Parts of the relay that take part in suspending and resuming an account.
+#[derive(Clone)]
+pub(super) struct Suspension {
+    store: Store,
+    accounts: AccountCache,
+    notifier: Arc<Notifier>,
+    clock: SharedClock,
+}
+
+impl FromRef<AdminState> for Suspension {
+    fn from_ref(state: &AdminState) -> Self {
+        Self {
+            store: Store::from_ref(state),
+            accounts: AccountCache::from_ref(state),
+            notifier: Arc::from_ref(state),
+            clock: SharedClock::from_ref(state),
+        }
+    }
+}
+
+impl Suspension {
+    async fn set(&self, id: AccountId, suspended: bool) -> ApiResult<Json<Account>> {
+        let now = self.clock.now();
+        let account = self.store.set_suspended(now, id, suspended).await?;
+        let account = account.ok_or(ErrorCode::NotFound)?;
+        self.accounts.invalidate(id);
+        self.notifier.notify_accounts(&[id]);
+        tracing::info!(account = %id, suspended, "account state changed by the operator");
+        Ok(Json(account.into()))
+    }
 }
 
 /// Delete an account
 ///
-/// Deletes an account as if it had left: senders of what waits are told `failed`, its blobs go.
+/// Deletes the account as its owner would: queued envelopes fail, their senders are notified, and
+/// its blobs are deleted.
 #[utoipa::path(
     delete, path = "/admin/v1/accounts/{id}", operation_id = "delete_account", tag = "accounts", security(("token" = [])),
     params(Named<AccountId>),
-    responses((status = 204, description = "It is gone"), ChangeProblems)
+    responses((status = 204, description = "The account is deleted"), ChangeProblems)
 )]
 pub(super) async fn remove(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(accounts): State<AccountCache>,
+    State(notifier): State<Arc<Notifier>>,
+    State(clock): State<SharedClock>,
     Named(id): Named<AccountId>,
-) -> Answer<StatusCode> {
-    let known = relay.store.expel(relay.now(), id).await?;
-    relay.cache.forget(id);
+) -> ApiResult<StatusCode> {
+    let known = store.delete_existing_account(clock.now(), id).await?;
+    accounts.invalidate(id);
     if !known {
         return Err(ErrorCode::NotFound.into());
     }
-    relay.wakes.sweeps.notify_one();
-    tracing::info!(account = %id, "the operator deleted an account");
+    notifier.sweeper.notify_one();
+    tracing::info!(account = %id, "account deleted by the operator");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,21 +1,38 @@
-//! `GET /metrics`: what Prometheus reads. It needs no token, because it names nobody.
+//! `GET /metrics`: metrics for Prometheus. It needs no token, because metrics contain no account or
+//! address.
 
-use super::Answer;
+use super::{ApiResult, state::Connections};
 use crate::{
-    metrics::{OPENMETRICS_TYPE, scrape},
-    relay::Relay,
+    activity::Activity,
+    metrics::{OPENMETRICS_TYPE, Sample},
+    storage::Storage,
+    store::Store,
 };
 use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
 use http::header;
+use sealpost_proto::ErrorCode;
+use sealpost_service::{Clock as _, SharedClock};
 use std::sync::Arc;
 
-pub(super) async fn show(State(relay): State<Arc<Relay>>) -> Answer<Response> {
-    Ok((
-        [(header::CONTENT_TYPE, OPENMETRICS_TYPE)],
-        scrape(&relay).await?,
-    )
-        .into_response())
+pub(super) async fn show(
+    State(activity): State<Activity>,
+    State(store): State<Store>,
+    State(storage): State<Arc<Storage>>,
+    State(connections): State<Connections>,
+    State(clock): State<SharedClock>,
+) -> ApiResult<Response> {
+    let sample = Sample {
+        now: clock.now(),
+        totals: store.totals().await?,
+        store: store.stats(),
+        connections: &connections.counts,
+        certificate_not_after: connections.certificate_not_after(),
+        free_bytes: storage.status().free_bytes,
+    };
+    let text = activity.metrics.render(&sample);
+    let text = text.map_err(|_| ErrorCode::Internal)?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS_TYPE)], text).into_response())
 }

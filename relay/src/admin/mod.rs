@@ -1,8 +1,11 @@
-//! The operator's API, on a listener of its own that only this machine reaches, with a token that lies in the data folder.
+//! Admin API of the relay, on a separate listener that only this machine can reach, with a token
+//! from the data folder.
 //!
-//! A file for each resource; [`model`] holds their JSON. `Host` and `Origin` are checked before anything else, so that no
-//! page of another site gets an answer; then, but for the status page itself and the metrics, the token. Nothing here shows the bytes of an
-//! envelope, a webhook's path or a secret, and nothing decides: it asks the store. Start reading at [`router`].
+//! There is one file per resource. `Host` and `Origin` are checked first, so that pages of other
+//! sites get no response. Then the token is checked, except for the status page itself, its OpenAPI
+//! document and the metrics. No route returns the content of an envelope, the path of a webhook or
+//! a secret. Handlers contain no logic of their own; they call the store. Start reading at
+//! [`router`].
 
 mod accounts;
 mod listen;
@@ -13,13 +16,15 @@ mod page;
 mod query;
 mod queue;
 mod quotas;
+mod state;
 mod stats;
+mod summaries;
 mod tokens;
 
+pub use listen::AdminError;
 pub(crate) use listen::{ADDRESS_FILE, AdminListener, TOKEN_FILE};
-pub use listen::{AdminError, AdminListen};
+pub(crate) use state::AdminParts;
 
-use crate::relay::Relay;
 use axum::{
     Router,
     extract::{Request, State},
@@ -29,14 +34,15 @@ use axum::{
 };
 use sealpost_proto::ErrorCode;
 use sealpost_service::http::{LocalGuard, ProblemResponse, with_problems};
+use state::AdminState;
 use std::sync::Arc;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// What a handler answers.
-type Answer<T> = Result<T, ProblemResponse>;
+/// Result of a handler.
+type ApiResult<T> = Result<T, ProblemResponse>;
 
-/// All routes of the operator's listener.
-pub(crate) fn router(relay: Arc<Relay>, guard: LocalGuard) -> Router {
+/// Returns the router of the admin listener.
+pub(crate) fn router(parts: AdminParts, guard: LocalGuard) -> Router {
     let guard = Arc::new(guard);
     let api = Router::from(routes()).layer(from_fn_with_state(Arc::clone(&guard), check_token));
     let open = page::routes()
@@ -44,11 +50,11 @@ pub(crate) fn router(relay: Arc<Relay>, guard: LocalGuard) -> Router {
         .route("/metrics", get(metrics::show));
     with_problems(api.merge(open))
         .layer(from_fn_with_state(guard, check_host))
-        .with_state(relay)
+        .with_state(AdminState::new(parts))
 }
 
-/// All routes that are described.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Relay>> {
+/// Returns all routes of the OpenAPI document.
+pub(crate) fn routes() -> OpenApiRouter<AdminState> {
     OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(stats::show))
         .routes(routes!(accounts::list))

@@ -1,365 +1,350 @@
-//! The words of the operator's API, as JSON: what the routes answer, the commands print and the page shows. Ids, times and
-//! durations are written as in the API of nodes; of a webhook only the host is ever shown, because its URL may hold secrets.
+//! JSON types of the admin API, shared by its handlers, the CLI and the status page.
+//!
+//! Ids, times and durations have the same format as in the API for nodes. Only the host of a
+//! webhook is ever shown, because the rest of its URL may contain secrets.
 
 use sealpost_proto::{AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, iter::Sum, ops::AddAssign};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// What the lane of an account does.
+/// State of an account's delivery lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LaneState {
-    /// Nothing holds it: what comes goes out at once.
+    /// Deliveries are sent as soon as they arrive.
     Ready,
-    /// A batch is out, at the webhook or at a node that pulled.
+    /// A batch is leased to the webhook or to a node that pulled.
     Leased,
-    /// The webhook failed and is tried again later.
+    /// The last webhook call failed; the next attempt follows after a backoff.
     BackingOff,
-    /// The webhook asked for patience.
+    /// The webhook asked to wait (`Retry-After`, or `later`).
     AskedToWait,
-    /// The account has no webhook: its node has to pull.
+    /// The account has no webhook, so its node has to pull.
     Pull,
-    /// The webhook has not answered its challenge yet: the node has to pull.
+    /// The webhook has not passed its test yet; until then the node has to pull.
     Unverified,
-    /// The webhook refused too often, or is gone: the node has to pull, or to pass a webhook test.
+    /// The webhook refused ten calls in a row or returned 410; the node has to pull or pass a
+    /// webhook test.
     Off,
     /// The operator suspended the account.
     Suspended,
 }
 
-/// What waits for an account, and how its delivery goes.
+/// Queue depth and delivery state of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Lane {
-    /// Envelopes and events that wait.
+    /// Number of queued envelopes and events.
     pub(crate) waiting: u64,
-    /// Since when the oldest of them waits.
+    /// Time at which the oldest of them was queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) oldest_at: Option<Timestamp>,
-    /// What it does.
+    /// Current state of the lane.
     pub(crate) state: LaneState,
-    /// Calls of the webhook that failed in a row.
+    /// Consecutive failed webhook calls.
     pub(crate) failures: u32,
-    /// Why the last one failed, or why the webhook is not called.
+    /// Reason why the last call failed, or why the webhook is not called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// When the webhook is called again, while it is left alone.
+    /// Time of the next webhook call, while the lane waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next_attempt_at: Option<Timestamp>,
-    /// Host of the webhook, with its port where it names one.
+    /// Host of the webhook, with the port if the URL has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) webhook_host: Option<String>,
 }
 
-/// An account as the operator sees it.
+/// Account as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Account {
-    /// Which.
+    /// Id of the account.
     pub(crate) account_id: AccountId,
-    /// When it was registered.
+    /// Time of registration.
     pub(crate) created_at: Timestamp,
-    /// Whether the operator suspended it.
+    /// Whether the operator suspended the account.
     pub(crate) suspended: bool,
-    /// Its open mailboxes.
+    /// Number of open mailboxes.
     pub(crate) mailboxes: u64,
-    /// Bytes of its blobs, announced sizes included.
+    /// Total size of its blobs in bytes, including the announced size of unfinished uploads.
     pub(crate) blob_bytes: u64,
-    /// What waits for it.
+    /// Queue depth and delivery state.
     #[serde(flatten)]
     pub(crate) lane: Lane,
 }
 
-/// One quota or rate of an account.
+/// Quota or rate limit of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Quota {
-    /// Its name, as in the configuration.
+    /// Name of the setting, without its section.
     pub(crate) name: String,
-    /// What is in force for this account.
+    /// Limit in force for this account.
     pub(crate) limit: u64,
-    /// What is said for all accounts.
-    pub(crate) for_all: u64,
-    /// What is said for this account, also when it is the same; absent when nothing is.
+    /// Limit for accounts without an override.
+    pub(crate) default_limit: u64,
+    /// Override for this account; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) own: Option<u64>,
-    /// What the account holds of it; absent of rates, and where it is one of many mailboxes or blobs that counts.
+    pub(crate) override_limit: Option<u64>,
+    /// Current usage; absent for rate limits and for limits of a single mailbox or blob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) held: Option<u64>,
+    pub(crate) used: Option<u64>,
 }
 
-/// The quotas of an account.
+/// Quotas and rate limits of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AccountQuotas {
-    /// Whose.
+    /// Id of the account.
     pub(crate) account_id: AccountId,
-    /// All of them.
+    /// All quotas and rate limits.
     pub(crate) quotas: Vec<Quota>,
 }
 
-/// What is different for one account: its quotas by name. What is left out is as for all.
-pub(crate) type OwnQuotas = BTreeMap<String, u64>;
+/// Overrides of one account by setting name; a setting that is left out has its default.
+pub(crate) type QuotaSettings = BTreeMap<String, u64>;
 
-/// A page of accounts, by id.
+/// Page of accounts, ordered by id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Accounts {
-    /// The relay's clock, by which ages are counted.
+    /// Current time of the relay, from which ages are computed.
     pub(crate) relay_time: Timestamp,
-    /// The accounts.
+    /// Accounts on this page.
     pub(crate) accounts: Vec<Account>,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
 }
 
-/// The queue of one account.
+/// Queue of one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Queue {
-    /// Whose.
+    /// Id of the account.
     pub(crate) account_id: AccountId,
-    /// What waits.
+    /// Queue depth and delivery state.
     #[serde(flatten)]
     pub(crate) lane: Lane,
 }
 
-/// A page of queues in which something waits, the oldest first.
+/// Page of non-empty queues, ordered by the age of their oldest item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Queues {
-    /// The relay's clock, by which ages are counted.
+    /// Current time of the relay, from which ages are computed.
     pub(crate) relay_time: Timestamp,
-    /// The queues.
+    /// Queues on this page.
     pub(crate) queues: Vec<Queue>,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
 }
 
-/// What kind of thing waits.
+/// Kind of a queued item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ItemKind {
     /// A sealed envelope for one of the account's mailboxes.
     Envelope,
-    /// News of an envelope that the account sent.
+    /// Status event for an envelope that the account sent.
     Event,
 }
 
-/// One thing that waits, without its bytes.
+/// Queued item, without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Item {
-    /// Its number in the relay's count.
+    /// Delivery id.
     pub(crate) id: DeliveryId,
-    /// What it is.
+    /// Whether it is an envelope or an event.
     pub(crate) kind: ItemKind,
-    /// The envelope, or the one that the news is about.
-    pub(crate) envelope: EnvelopeId,
-    /// Where it came to; absent for news.
+    /// Id of the envelope, or of the envelope that the event is about.
+    pub(crate) envelope_id: EnvelopeId,
+    /// Mailbox of the envelope; absent for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) mailbox: Option<MailboxId>,
-    /// Its size; absent for news.
+    pub(crate) mailbox_id: Option<MailboxId>,
+    /// Size of the envelope; absent for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) size_bytes: Option<u64>,
-    /// Where it is; for news, where the envelope is that it is about.
+    /// State of the envelope, or of the envelope that the event is about.
     pub(crate) state: EnvelopeState,
-    /// Attempts so far.
+    /// Delivery attempts so far.
     pub(crate) attempts: u32,
-    /// Since when it waits.
-    pub(crate) waits_since: Timestamp,
-    /// When it is given up; absent for news.
+    /// Time at which the item was queued.
+    pub(crate) waiting_since: Timestamp,
+    /// Expiry of the envelope; absent for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<Timestamp>,
-    /// Where it stands.
+    /// Whether it is in order, set aside or held.
     #[serde(default)]
-    pub(crate) place: Place,
-    /// When what is set aside is tried next.
+    pub(crate) queue_state: QueueState,
+    /// Next attempt of an envelope that is set aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) set_aside_until: Option<Timestamp>,
-    /// Why the last attempt failed.
+    /// Reason why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }
 
-/// Where something stands in its queue.
+/// State of an item within its queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Place {
-    /// In its order.
+pub(crate) enum QueueState {
+    /// Delivered in order.
     #[default]
     InOrder,
-    /// It held the others up and is tried alone.
+    /// Made calls fail while others passed, and is retried on its own every hour.
     SetAside,
-    /// Behind one of its mailbox that is set aside.
-    Behind,
+    /// Held behind an envelope of the same mailbox that is set aside.
+    Held,
 }
 
-/// A page of what waits for one account, in the order of delivery.
+/// Page of the items queued for one account, in delivery order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Items {
-    /// The relay's clock, by which ages are counted.
+    /// Current time of the relay, from which ages are computed.
     pub(crate) relay_time: Timestamp,
-    /// How the delivery goes.
+    /// Queue that holds the items.
     #[serde(flatten)]
     pub(crate) queue: Queue,
-    /// What waits.
+    /// Items on this page.
     pub(crate) items: Vec<Item>,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<DeliveryId>,
 }
 
-/// What a wish to try again came to.
+/// Result of a manual retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Retried {
-    /// Queues that are tried now. One whose endpoint asked for patience is still left alone.
+pub(crate) struct RetryResult {
+    /// Queues that are due now, except those whose endpoint asked to wait.
     pub(crate) queues: u64,
-    /// Envelopes that were set aside and are tried now.
+    /// Envelopes that were set aside and are due now.
     pub(crate) set_aside: u64,
 }
 
-/// What was dropped by one request.
+/// Result of one drop request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Dropped {
-    /// Envelopes that ended as `failed`; their senders are told.
+pub(crate) struct DropResult {
+    /// Envelopes that ended as `failed`; their senders are notified.
     pub(crate) dropped: u64,
-    /// Where to go on with the same request, as `up_to`, when one was not enough.
+    /// Value of `up_to` for the next request, if more envelopes are left to drop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) up_to: Option<DeliveryId>,
 }
 
-/// A token that lets nodes register.
+/// Registration token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Token {
-    /// What the operator calls it.
+    /// Name chosen by the operator.
     pub(crate) name: String,
-    /// Accounts that were registered with it.
+    /// Number of accounts registered with it.
     pub(crate) uses: u64,
-    /// Accounts that may still be; absent for any number.
+    /// Number of accounts that can still be registered with it; absent if unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) uses_left: Option<u64>,
-    /// When it ends, if it does.
+    /// Expiry; absent if it does not expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<Timestamp>,
-    /// When it was made.
+    /// Time of creation.
     pub(crate) created_at: Timestamp,
-    /// When it was last used.
+    /// Time of the last registration with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_used_at: Option<Timestamp>,
 }
 
-/// A page of tokens, by name.
+/// Page of registration tokens, ordered by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Tokens {
-    /// The relay's clock, by which ages are counted.
+    /// Current time of the relay, from which ages are computed.
     pub(crate) relay_time: Timestamp,
-    /// The tokens.
+    /// Tokens on this page.
     pub(crate) tokens: Vec<Token>,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
 }
 
-/// The wish for a token.
+/// Request to create a registration token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
-    /// What to call it: 1 to 64 letters, digits, `-`, `_` and `.`.
+    /// Name: 1 to 64 letters, digits, `-`, `_` and `.`.
     pub(crate) name: String,
-    /// For how many accounts it is good, at least 1; absent for any number.
+    /// Number of accounts that can be registered with it, at least 1; absent for any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) uses: Option<u64>,
-    /// How long it is good; without end if left out.
+    /// Lifetime; absent for a token that does not expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) life_ms: Option<u64>,
+    pub(crate) lifetime_ms: Option<u64>,
 }
 
-/// A token that was made just now.
+/// Newly created registration token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CreatedToken {
-    /// The secret, shown this once: the relay keeps only its digest.
+    /// The secret. It is shown only once, because the relay stores only its digest.
     pub(crate) token: String,
-    /// What is kept of it.
+    /// Description of the token, as lists show it.
     #[serde(flatten)]
-    pub(crate) kept: Token,
+    pub(crate) details: Token,
 }
 
-/// What happened in one minute, or in the last hour.
+/// Throughput of one minute or of the last hour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Throughput {
-    /// Envelopes that were accepted.
+    /// Accepted envelopes.
     pub(crate) accepted: u64,
-    /// Envelopes that their recipients' nodes stored.
+    /// Envelopes stored by their recipients' nodes.
     pub(crate) delivered: u64,
-    /// Calls of webhooks that failed.
+    /// Failed webhook calls.
     pub(crate) failed_calls: u64,
-    /// Envelopes that were refused when they were submitted.
+    /// Envelopes refused on submission.
     pub(crate) refused: u64,
 }
 
-impl AddAssign for Throughput {
-    fn add_assign(&mut self, other: Self) {
-        self.accepted += other.accepted;
-        self.delivered += other.delivered;
-        self.failed_calls += other.failed_calls;
-        self.refused += other.refused;
-    }
-}
-
-impl Sum for Throughput {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |mut sum, next| {
-            sum += next;
-            sum
-        })
-    }
-}
-
-/// What the relay keeps on its disk.
+/// Disk usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Storage {
-    /// The database.
+    /// Size of the database.
     pub(crate) database_bytes: u64,
-    /// Blobs, announced sizes included.
+    /// Total size of blobs, including the announced size of unfinished uploads.
     pub(crate) blob_bytes: u64,
-    /// Left on the disk of the data folder; absent when the system does not say.
+    /// Free space on the disk of the data folder; absent if the system does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) free_bytes: Option<u64>,
 }
 
-/// The relay at a glance.
+/// Summary of the relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Stats {
-    /// Version of the program.
+    /// Program version.
     pub(crate) version: String,
-    /// What nodes call it.
+    /// Public origin of the relay.
     pub(crate) origin: String,
-    /// `ready`, or why it is not, as `/readyz` says.
+    /// `ready`, or the reason why not, as returned by `/readyz`.
     pub(crate) readiness: String,
-    /// The relay's clock, when this was counted.
+    /// Current time of the relay.
     pub(crate) relay_time: Timestamp,
-    /// Since when it runs.
+    /// Time at which the process started.
     pub(crate) started_at: Timestamp,
-    /// Accounts.
+    /// Number of accounts.
     pub(crate) accounts: u64,
-    /// Of these, suspended ones.
+    /// Number of suspended accounts.
     pub(crate) suspended: u64,
-    /// Open mailboxes.
+    /// Number of open mailboxes.
     pub(crate) mailboxes: u64,
-    /// Envelopes and events that wait.
+    /// Number of queued envelopes and events.
     pub(crate) queued: u64,
-    /// Accounts for which something waits.
+    /// Number of non-empty queues.
     pub(crate) queues: u64,
-    /// Of these, those whose webhook fails or is off.
+    /// Number of non-empty queues whose webhook is failing or off.
     pub(crate) failing: u64,
-    /// Since when the oldest waits.
+    /// Time at which the oldest item was queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) oldest_at: Option<Timestamp>,
-    /// Connections of nodes that are open.
+    /// Open connections to the public listener.
     pub(crate) connections: u64,
-    /// When the certificate expires; absent when a proxy speaks TLS.
+    /// Expiry of the certificate; absent if a proxy terminates TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) certificate_not_after: Option<Timestamp>,
-    /// The last hour, or since the start if that was later.
+    /// Throughput of the last hour, or since the start if that was later.
     pub(crate) last_hour: Throughput,
-    /// The same minute by minute, the one under way last.
+    /// Throughput per minute; the current minute is last.
     pub(crate) minutes: Vec<Throughput>,
-    /// The disk.
+    /// Disk usage.
     pub(crate) storage: Storage,
 }

@@ -1,4 +1,5 @@
-//! `/admin/openapi.json`: the operator's API described from its routes. It needs no token and holds no secret.
+//! `/admin/openapi.json`: the OpenAPI document of the admin API, built from its routes. It needs no
+//! token, because it contains no secrets.
 
 use super::routes;
 use crate::openapi::Document;
@@ -15,7 +16,7 @@ use utoipa::openapi::{
     tag::TagBuilder,
 };
 
-/// What every request may be answered.
+/// Errors of every request.
 pub(super) const COMMON: &[ErrorCode] = &[
     Malformed,
     AdminTokenInvalid,
@@ -24,37 +25,39 @@ pub(super) const COMMON: &[ErrorCode] = &[
     Overloaded,
     Unavailable,
 ];
-/// What a request that writes may be answered besides.
+/// Additional errors of requests that write.
 pub(super) const WRITES: &[ErrorCode] = &[StorageFull];
 
 static DOCUMENT: LazyLock<Document> =
-    LazyLock::new(|| Document::of(routes().into_openapi(), |_| ()));
+    LazyLock::new(|| Document::new(routes().into_openapi(), |_| ()));
 
-/// This document.
 pub(super) async fn describe(headers: HeaderMap) -> Response {
-    DOCUMENT.answer(&headers)
+    DOCUMENT.to_response(&headers)
 }
 
-/// The document before there are routes in it.
+/// Returns the document without routes.
 pub(super) fn empty() -> OpenApi {
     let tags = [
-        ("accounts", "Accounts, suspended, resumed, deleted."),
-        ("tokens", "Tokens that let nodes register."),
-        ("queues", "What waits, tried again, dropped."),
-        ("relay", "The relay as a whole."),
+        (
+            "accounts",
+            "List, suspend, resume and delete accounts, and set their quotas.",
+        ),
+        ("tokens", "Create, list and revoke registration tokens."),
+        ("queues", "List queues, retry them, drop envelopes."),
+        ("relay", "Summary of the relay."),
     ];
-    let tag = |(name, words)| {
+    let tag = |(name, description)| {
         TagBuilder::new()
             .name(name)
-            .description(Some(words))
+            .description(Some(description))
             .build()
     };
     let mut openapi = OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
-                .title("Sealpost relay, for its operator")
+                .title("Sealpost relay admin API")
                 .version(env!("CARGO_PKG_VERSION"))
-                .description(Some(WORDS))
+                .description(Some(DESCRIPTION))
                 .license(Some(
                     LicenseBuilder::new()
                         .name("Apache-2.0")
@@ -64,13 +67,13 @@ pub(super) fn empty() -> OpenApi {
         )
         .servers(Some([ServerBuilder::new()
             .url("/")
-            .description(Some("The relay that was asked"))
+            .description(Some("This relay"))
             .build()]))
         .tags(Some(tags.map(tag)))
         .build();
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some(TOKEN_WORDS))
+        .description(Some(TOKEN_DESCRIPTION))
         .build();
     openapi
         .components
@@ -79,10 +82,11 @@ pub(super) fn empty() -> OpenApi {
     openapi
 }
 
-const WORDS: &str = "On a listener of its own, for this machine alone: `Host` must be a loopback name with the port, and \
-                     `Origin`, where there is one, the same. Ids are base64url without padding, times are Unix \
-                     milliseconds. Any error is a problem document (RFC 9457) with a stable `code`; a path that is not \
-                     described here is answered `not_found`, another method of one that is `method_not_allowed`. Nobody can \
-                     ask for what is inside an envelope.";
+const DESCRIPTION: &str = "\
+    API for the operator of the relay, on a separate listener that only this machine can reach. `Host` must be a loopback \
+    name with the port of the listener, and `Origin`, if present, must match it. Ids are base64url without padding; times \
+    are Unix milliseconds. Every error is a problem document (RFC 9457) with a stable `code`. Undocumented paths return \
+    `not_found`, and undocumented methods of a documented path return `method_not_allowed`. No route returns the content \
+    of an envelope.";
 
-const TOKEN_WORDS: &str = "The content of the file `admin-token` in the relay's data folder.";
+const TOKEN_DESCRIPTION: &str = "Content of the file `admin-token` in the relay's data folder.";

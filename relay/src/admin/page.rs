@@ -1,19 +1,19 @@
-//! The status page: static files in the binary, with a policy that lets nothing else in. They hold no secret; the page asks
-//! for the token and then asks the API.
+//! Status page: static files in the binary, with a content security policy that allows nothing from
+//! other origins. The files contain no secrets; the page asks the user for the token and then calls
+//! the API.
 
-use crate::relay::Relay;
+use super::state::AdminState;
 use axum::{
     Router,
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use http::{HeaderValue, header};
-use std::sync::Arc;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
-pub(super) fn routes() -> Router<Arc<Relay>> {
+pub(super) fn routes() -> Router<AdminState> {
     Router::new()
         .route(
             "/",

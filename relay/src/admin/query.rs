@@ -1,4 +1,4 @@
-//! What stands in the path and the query of a request of the operator's.
+//! Path and query parameters of the admin API.
 
 use axum::{
     RequestPartsExt as _,
@@ -20,7 +20,7 @@ use utoipa::{
     },
 };
 
-/// The query.
+/// Query parameters.
 pub(super) struct Params<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -34,7 +34,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
     }
 }
 
-/// The one id or name in a path.
+/// Id or name in a path with a single parameter.
 pub(super) struct Named<T>(pub(super) T);
 
 impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Named<T>
@@ -45,7 +45,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
         let Ok(Path(text)) = parts.extract::<Path<String>>().await else {
-            return Err(malformed("the path does not parse"));
+            return Err(malformed("the path is invalid"));
         };
         text.parse()
             .map(Self)
@@ -67,47 +67,46 @@ pub(super) fn malformed(detail: impl Into<String>) -> ProblemResponse {
     Problem::new(ErrorCode::Malformed, detail).into()
 }
 
-/// How many items a page holds, as asked within the limits.
+/// Returns the page size for a requested limit, within the allowed range.
 pub(super) fn page_items(limit: Option<u32>) -> usize {
     limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX) as usize
 }
 
-/// The beginning of an account's id: what people type in place of the whole.
+/// IdPrefix of an account id, as the range of ids that start with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Prefix {
-    /// The first id that begins so.
+pub(super) struct IdPrefix {
     pub(super) first: AccountId,
-    /// The last one.
     pub(super) last: AccountId,
 }
 
-impl Prefix {
-    /// Every id.
+impl IdPrefix {
+    /// The empty prefix, which matches all ids.
     pub(super) const ANY: Self = Self {
         first: AccountId::from_bytes([0; 16]),
         last: AccountId::from_bytes([0xff; 16]),
     };
 }
 
-/// A text with which no id begins.
+/// The text cannot be the prefix of an account id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no id of an account begins like this")]
-pub(super) struct NotAPrefix;
+#[error("not a prefix of an account id")]
+pub(super) struct ParseIdPrefixError;
 
-impl FromStr for Prefix {
-    type Err = NotAPrefix;
+impl FromStr for IdPrefix {
+    type Err = ParseIdPrefixError;
 
-    /// The order of ids is the order of their characters in the alphabet of base64url: `A` is the lowest, `_` the highest.
-    fn from_str(text: &str) -> Result<Self, NotAPrefix> {
+    /// Fills the prefix up with the lowest and the highest character of the base64url alphabet,
+    /// because ids sort in the order of their characters there.
+    fn from_str(text: &str) -> Result<Self, ParseIdPrefixError> {
         const ID_CHARS: usize = 22;
         const CHARS_OF_18_BYTES: usize = 24;
         if text.len() > ID_CHARS {
-            return Err(NotAPrefix);
+            return Err(ParseIdPrefixError);
         }
         let filled = |fill: &str| {
             let text = format!("{text}{}", fill.repeat(CHARS_OF_18_BYTES - text.len()));
-            let bytes = b64::parse_array::<18>(&text).map_err(|_| NotAPrefix)?;
-            AccountId::try_from(&bytes[..16]).map_err(|_| NotAPrefix)
+            let bytes = b64::parse_array::<18>(&text).map_err(|_| ParseIdPrefixError)?;
+            AccountId::try_from(&bytes[..16]).map_err(|_| ParseIdPrefixError)
         };
         Ok(Self {
             first: filled("A")?,
@@ -121,8 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_spans_the_ids_that_begin_with_it() {
-        let prefix: Prefix = "Bw".parse().unwrap();
+    fn prefix_spans_matching_ids() {
+        let prefix: IdPrefix = "Bw".parse().unwrap();
         for id in [
             [7; 16],
             [0x07, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -137,14 +136,14 @@ mod tests {
         let id = AccountId::from_bytes([0xfb; 16]);
         assert_eq!(
             id.to_string().parse(),
-            Ok(Prefix {
+            Ok(IdPrefix {
                 first: id,
                 last: id
             })
         );
-        assert_eq!("".parse(), Ok(Prefix::ANY));
+        assert_eq!("".parse(), Ok(IdPrefix::ANY));
         for none in ["+", "é", "a b", "BwcHBwcHBwcHBwcHBwcHBwc"] {
-            assert_eq!(none.parse::<Prefix>(), Err(NotAPrefix), "{none}");
+            assert_eq!(none.parse::<IdPrefix>(), Err(ParseIdPrefixError), "{none}");
         }
     }
 }

@@ -1,48 +1,53 @@
-//! `/admin/v1/queues` and `/admin/v1/envelopes`: what waits, trying it again, dropping it. Errors: `not_found`.
+//! `/admin/v1/queues` and `/admin/v1/envelopes`: list and show queues, retry them, drop envelopes.
 
 use super::{
-    Answer,
-    model::{Dropped, Items, Queues, Retried},
+    ApiResult,
+    model::{DropResult, Items, Queues, RetryResult},
     openapi::{COMMON, WRITES},
     query::{Named, Params, page_items},
 };
-use crate::{openapi::problems, relay::Relay, store::QueueCursor};
+use crate::{
+    accounts::Accounts,
+    notifier::Notifier,
+    openapi::problems,
+    store::{QueueCursor, Store},
+};
 use axum::extract::State;
-use sealpost_proto::{AccountId, DeliveryId, EnvelopeId, ErrorCode, limits::OPERATOR_ROWS_MAX};
-use sealpost_service::http::Json;
+use sealpost_proto::{AccountId, DeliveryId, EnvelopeId, ErrorCode, limits::ADMIN_BATCH_ROWS_MAX};
+use sealpost_service::{Clock as _, SharedClock, http::Json};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::sync::Arc;
 
-/// Which queues.
+/// Query parameters of the list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct List {
-    /// Only those whose webhook fails or is off.
+    /// Only queues whose webhook is failing or off.
     #[serde(default)]
     failing: bool,
-    /// The cursor: `next` of the page before.
+    /// Cursor: `next` of the previous page.
     #[serde(default, deserialize_with = "cursor")]
     #[param(value_type = Option<String>)]
     after: Option<QueueCursor>,
-    /// Queues on the page, 100 by default, 500 at most.
+    /// Queues per page: 100 by default, at most 500.
     limit: Option<u32>,
 }
 
-/// Which items of a queue.
+/// Query parameters of a single queue.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Show {
-    /// The cursor: `next` of the page before.
+    /// Cursor: `next` of the previous page.
     after: Option<u64>,
-    /// Items on the page, 100 by default, 500 at most.
+    /// Items per page: 100 by default, at most 500.
     limit: Option<u32>,
 }
 
-/// How far a queue is dropped.
+/// Query parameters of a drop request.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DropAll {
-    /// `up_to` of the answer before, so that what comes meanwhile stays.
+    /// `up_to` of the previous response, so that envelopes that arrive in the meantime are kept.
     up_to: Option<u64>,
 }
 
@@ -50,151 +55,154 @@ problems!(ListProblems: COMMON);
 
 /// List queues
 ///
-/// A page of queues in which something waits, the oldest first.
+/// Returns non-empty queues, ordered by the age of their oldest item.
 #[utoipa::path(
     get, path = "/admin/v1/queues", operation_id = "list_queues", tag = "queues", security(("token" = [])),
     params(List),
-    responses((status = 200, description = "A page", body = Queues), ListProblems)
+    responses((status = 200, description = "Page of queues", body = Queues), ListProblems)
 )]
 pub(super) async fn list(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Params(query): Params<List>,
-) -> Answer<Json<Queues>> {
-    Ok(Json(
-        relay
-            .store
-            .queues(
-                relay.now(),
-                query.failing,
-                query.after,
-                page_items(query.limit),
-            )
-            .await?,
-    ))
+) -> ApiResult<Json<Queues>> {
+    let (now, limit) = (clock.now(), page_items(query.limit));
+    let page = store.queues(now, query.failing, query.after, limit).await?;
+    Ok(Json(Queues::new(now, page)))
 }
 
 problems!(ShowProblems: COMMON; NotFound);
 
 /// Show a queue
 ///
-/// What waits for one account, in the order of delivery, never its bytes.
+/// Returns the queued items of an account in delivery order, without their content.
 #[utoipa::path(
     get, path = "/admin/v1/queues/{id}", operation_id = "show_queue", tag = "queues", security(("token" = [])),
     params(Named<AccountId>, Show),
-    responses((status = 200, description = "A page", body = Items), ShowProblems)
+    responses((status = 200, description = "Page of items", body = Items), ShowProblems)
 )]
 pub(super) async fn show(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Named(id): Named<AccountId>,
     Params(query): Params<Show>,
-) -> Answer<Json<Items>> {
+) -> ApiResult<Json<Items>> {
     let after = DeliveryId(query.after.unwrap_or_default());
-    let items = relay
-        .store
-        .items(relay.now(), id, after, page_items(query.limit))
-        .await?;
-    Ok(Json(items.ok_or(ErrorCode::NotFound)?))
+    let (now, limit) = (clock.now(), page_items(query.limit));
+    let items = store.queue_items(now, id, after, limit).await?;
+    Ok(Json(Items::new(now, items.ok_or(ErrorCode::NotFound)?)))
 }
 
 problems!(ChangeProblems: COMMON, WRITES; NotFound);
 
-/// Try a queue again
+/// Retry a queue
 ///
-/// Tries one queue again now, with what was set aside in it.
+/// Retries delivery now, including envelopes that are set aside.
 #[utoipa::path(
     post, path = "/admin/v1/queues/{id}/retry", operation_id = "retry_queue", tag = "queues", security(("token" = [])),
     params(Named<AccountId>),
-    responses((status = 200, description = "What is tried", body = Retried), ChangeProblems)
+    responses((status = 200, description = "Number of queues and envelopes that are due now", body = RetryResult), ChangeProblems)
 )]
 pub(super) async fn retry(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(accounts): State<Accounts>,
+    State(notifier): State<Arc<Notifier>>,
+    State(clock): State<SharedClock>,
     Named(id): Named<AccountId>,
-) -> Answer<Json<Retried>> {
-    let retried = relay
-        .store
-        .retry(relay.now(), id)
+) -> ApiResult<Json<RetryResult>> {
+    let retried = store
+        .retry_queue(clock.now(), id)
         .await?
         .ok_or(ErrorCode::NotFound)?;
-    relay.cache.forget(id);
-    relay.wakes.wake(&[id]);
-    Ok(Json(retried))
+    accounts.invalidate(id);
+    notifier.notify_accounts(&[id]);
+    Ok(Json(retried.into()))
 }
 
 problems!(AllProblems: COMMON, WRITES);
 
-/// Try every queue again
+/// Retry all queues
 ///
-/// Tries every queue again now in which something waits.
+/// Retries the delivery of every non-empty queue now.
 #[utoipa::path(
     post, path = "/admin/v1/queues/retry", operation_id = "retry_queues", tag = "queues", security(("token" = [])),
-    responses((status = 200, description = "What is tried", body = Retried), AllProblems)
+    responses((status = 200, description = "Number of queues and envelopes that are due now", body = RetryResult), AllProblems)
 )]
-pub(super) async fn retry_all(State(relay): State<Arc<Relay>>) -> Answer<Json<Retried>> {
-    let (mut all, mut after) = (
-        Retried {
+pub(super) async fn retry_all(
+    State(store): State<Store>,
+    State(accounts): State<Accounts>,
+    State(notifier): State<Arc<Notifier>>,
+    State(clock): State<SharedClock>,
+) -> ApiResult<Json<RetryResult>> {
+    let (mut total, mut after) = (
+        RetryResult {
             queues: 0,
             set_aside: 0,
         },
         None,
     );
     loop {
-        let some = relay.store.retry_some(relay.now(), after).await?;
-        all.queues += some.accounts.len() as u64;
-        all.set_aside += some.set_aside;
-        some.accounts
+        let batch = store.retry_queues(clock.now(), after).await?;
+        total.queues += batch.accounts.len() as u64;
+        total.set_aside += batch.set_aside;
+        batch
+            .accounts
             .iter()
-            .for_each(|account| relay.cache.forget(*account));
-        relay.wakes.wake(&some.accounts);
-        after = some.accounts.last().copied();
-        if some.accounts.len() < OPERATOR_ROWS_MAX {
-            return Ok(Json(all));
+            .for_each(|account| accounts.invalidate(*account));
+        notifier.notify_accounts(&batch.accounts);
+        after = batch.accounts.last().copied();
+        if batch.accounts.len() < ADMIN_BATCH_ROWS_MAX {
+            return Ok(Json(total));
         }
     }
 }
 
-/// Drop what waits for an account
+/// Drop the queue of an account
 ///
-/// Drops what waits for an account: its envelopes end as `failed` and their senders are told. A long queue takes several
-/// requests: `up_to` of the answer goes into the next one.
+/// Its envelopes end as `failed` and their senders are notified. A long queue takes several
+/// requests: pass `up_to` of the response to the next one. Status events are not dropped.
 #[utoipa::path(
     delete, path = "/admin/v1/queues/{id}", operation_id = "drop_queue", tag = "queues", security(("token" = [])),
     params(Named<AccountId>, DropAll),
-    responses((status = 200, description = "What was dropped", body = Dropped), ChangeProblems)
+    responses((status = 200, description = "Number of dropped envelopes", body = DropResult), ChangeProblems)
 )]
 pub(super) async fn drop_all(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(notifier): State<Arc<Notifier>>,
+    State(clock): State<SharedClock>,
     Named(id): Named<AccountId>,
     Params(query): Params<DropAll>,
-) -> Answer<Json<Dropped>> {
-    let some = relay
-        .store
-        .drop_queue(relay.now(), id, query.up_to.map(DeliveryId))
+) -> ApiResult<Json<DropResult>> {
+    let result = store
+        .drop_queue(clock.now(), id, query.up_to.map(DeliveryId))
         .await?;
-    let some = some.ok_or(ErrorCode::NotFound)?;
-    relay.wakes.wake(&some.woken);
-    tracing::info!(account = %id, dropped = some.dropped.dropped, "the operator dropped envelopes");
-    Ok(Json(some.dropped))
+    let result = result.ok_or(ErrorCode::NotFound)?;
+    notifier.notify_accounts(&result.woken);
+    tracing::info!(account = %id, dropped = result.envelopes, "envelopes dropped by the operator");
+    Ok(Json(result.into()))
 }
 
 /// Drop an envelope
 ///
-/// Drops one envelope: it ends as `failed` and its sender is told.
+/// The envelope ends as `failed` and its sender is notified.
 #[utoipa::path(
     delete, path = "/admin/v1/envelopes/{id}", operation_id = "drop_envelope", tag = "queues", security(("token" = [])),
     params(Named<EnvelopeId>),
-    responses((status = 200, description = "What was dropped", body = Dropped), ChangeProblems)
+    responses((status = 200, description = "Number of dropped envelopes", body = DropResult), ChangeProblems)
 )]
 pub(super) async fn drop_envelope(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(notifier): State<Arc<Notifier>>,
+    State(clock): State<SharedClock>,
     Named(id): Named<EnvelopeId>,
-) -> Answer<Json<Dropped>> {
-    let some = relay.store.drop_envelope(relay.now(), id).await?;
-    if some.dropped.dropped == 0 {
+) -> ApiResult<Json<DropResult>> {
+    let result = store.drop_envelope(clock.now(), id).await?;
+    if result.envelopes == 0 {
         return Err(ErrorCode::NotFound.into());
     }
-    relay.wakes.wake(&some.woken);
-    tracing::info!(envelope = %id, "the operator dropped an envelope");
-    Ok(Json(some.dropped))
+    notifier.notify_accounts(&result.woken);
+    tracing::info!(envelope = %id, "envelope dropped by the operator");
+    Ok(Json(result.into()))
 }
 
 fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<QueueCursor>, D::Error> {

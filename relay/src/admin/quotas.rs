@@ -1,62 +1,69 @@
-//! `/admin/v1/accounts/{id}/quotas`: what one account may hold, and how often it may ask. Errors: `not_found`.
+//! `/admin/v1/accounts/{id}/quotas`: quotas and rate limits of one account.
 
 use super::{
-    Answer,
-    model::{AccountQuotas, OwnQuotas, Quota},
+    ApiResult,
+    model::{AccountQuotas, Quota, QuotaSettings},
     openapi::{COMMON, WRITES},
     query::{Named, malformed},
 };
-use crate::{openapi::problems, relay::Relay, store::AccountQuota};
+use crate::{
+    accounts::Accounts,
+    openapi::problems,
+    settings::LiveSettings,
+    store::{AccountQuota, Store},
+};
 use axum::extract::State;
 use sealpost_proto::{AccountId, ErrorCode};
 use sealpost_relay_core::{QuotaOverrides, Quotas, rates::Rates};
 use sealpost_service::http::Json;
-use std::sync::Arc;
 
 problems!(ShowProblems: COMMON; NotFound);
 
-/// Show the quotas of an account
+/// Show the quotas and rate limits of an account
 #[utoipa::path(
     get, path = "/admin/v1/accounts/{id}/quotas", operation_id = "show_quotas", tag = "accounts",
     security(("token" = [])), params(Named<AccountId>),
     responses((status = 200, description = "Its quotas", body = AccountQuotas), ShowProblems)
 )]
 pub(super) async fn show(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(settings): State<LiveSettings>,
     Named(id): Named<AccountId>,
-) -> Answer<Json<AccountQuotas>> {
-    let quota = relay.store.quota_of(id).await?.ok_or(ErrorCode::NotFound)?;
-    let rules = relay.rules();
+) -> ApiResult<Json<AccountQuotas>> {
+    let quota = store.account_quota(id).await?.ok_or(ErrorCode::NotFound)?;
+    let settings = settings.load();
     Ok(Json(AccountQuotas {
         account_id: id,
-        quotas: view(&quota, &rules.quotas, rules.meters.rates()),
+        quotas: view(&quota, &settings.quotas, settings.meters.rates()),
     }))
 }
 
 problems!(ChangeProblems: COMMON, WRITES; NotFound, UnsupportedMediaType, TooLarge);
 
-/// Set the quotas of an account
+/// Set the quotas and rate limits of an account
 ///
-/// In place of what was set before; without any it is as all others. They count from the next request on, and what the
-/// account holds beyond them stays. A rate of 0 is none.
+/// Replaces all overrides; without any, the defaults apply. They take effect with the next request.
+/// Data beyond a reduced quota is kept. A rate limit of 0 means unlimited.
 #[utoipa::path(
     put, path = "/admin/v1/accounts/{id}/quotas", operation_id = "set_quotas", tag = "accounts",
-    security(("token" = [])), params(Named<AccountId>), request_body = OwnQuotas,
+    security(("token" = [])), params(Named<AccountId>), request_body = QuotaSettings,
     responses((status = 200, description = "Its quotas", body = AccountQuotas), ChangeProblems)
 )]
 pub(super) async fn set(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(settings): State<LiveSettings>,
+    State(accounts): State<Accounts>,
     Named(id): Named<AccountId>,
-    Json(own): Json<OwnQuotas>,
-) -> Answer<Json<AccountQuotas>> {
+    Json(own): Json<QuotaSettings>,
+) -> ApiResult<Json<AccountQuotas>> {
     let own = serde_json::to_value(own).and_then(serde_json::from_value::<QuotaOverrides>);
     let own = own.map_err(|error| malformed(error.to_string()))?;
-    if !relay.store.set_quota(id, own).await? {
+    if !store.set_quota(id, own).await? {
         return Err(ErrorCode::NotFound.into());
     }
-    relay.cache.forget(id);
-    tracing::info!(account = %id, "the operator set quotas");
-    show(State(relay), Named(id)).await
+    accounts.invalidate(id);
+    tracing::info!(account = %id, "quotas set by the operator");
+    show(State(store), State(settings), Named(id)).await
 }
 
 fn view(account: &AccountQuota, quotas: &Quotas, rates: &Rates) -> Vec<Quota> {
@@ -66,15 +73,15 @@ fn view(account: &AccountQuota, quotas: &Quotas, rates: &Rates) -> Vec<Quota> {
         mailboxes,
         blobs,
     } = account;
-    let quota = |name: &str, for_all, own: Option<u64>, held| Quota {
+    let quota = |name: &str, default_limit, own: Option<u64>, used| Quota {
         name: name.to_owned(),
-        limit: own.unwrap_or(for_all),
-        for_all,
-        own,
-        held,
+        limit: own.unwrap_or(default_limit),
+        default_limit,
+        override_limit: own,
+        used,
     };
-    let rate = |name, for_all: u32, own: Option<u32>| {
-        quota(name, for_all.into(), own.map(u64::from), None)
+    let rate = |name, default_limit: u32, own: Option<u32>| {
+        quota(name, default_limit.into(), own.map(u64::from), None)
     };
     vec![
         quota(

@@ -1,53 +1,55 @@
-//! `GET /admin/v1/stats`: the relay at a glance.
+//! `GET /admin/v1/stats`: summary of the relay.
 
 use super::{
-    Answer,
-    model::{Stats, Storage},
+    ApiResult,
+    model::{Stats, Storage, Throughput},
     openapi::COMMON,
+    state::{Connections, Process},
 };
-use crate::{openapi::problems, relay::Relay, store::StoreError};
+use crate::{activity::Activity, openapi::problems, store::Store, throughput::ThroughputCounts};
 use axum::extract::State;
-use sealpost_service::http::Json;
-use std::sync::Arc;
+use sealpost_service::{Clock as _, SharedClock, http::Json};
 
 problems!(ShowProblems: COMMON);
 
-/// Show the relay at a glance
+/// Show a summary of the relay
 ///
-/// The relay at a glance, with the throughput of the last hour.
+/// Includes the throughput of the last hour.
 #[utoipa::path(
     get, path = "/admin/v1/stats", operation_id = "stats", tag = "relay", security(("token" = [])),
-    responses((status = 200, description = "The figures", body = Stats), ShowProblems)
+    responses((status = 200, description = "The summary", body = Stats), ShowProblems)
 )]
-pub(super) async fn show(State(relay): State<Arc<Relay>>) -> Answer<Json<Stats>> {
-    Ok(Json(count(&relay).await?))
-}
-
-async fn count(relay: &Relay) -> Result<Stats, StoreError> {
-    let census = relay.store.census().await?;
-    let now = relay.now();
-    let minutes = relay.throughput.last_hour(now);
-    Ok(Stats {
+pub(super) async fn show(
+    State(process): State<Process>,
+    State(store): State<Store>,
+    State(activity): State<Activity>,
+    State(connections): State<Connections>,
+    State(clock): State<SharedClock>,
+) -> ApiResult<Json<Stats>> {
+    let totals = store.totals().await?;
+    let now = clock.now();
+    let minutes = activity.throughput.last_hour(now);
+    Ok(Json(Stats {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        origin: relay.origin.to_string(),
-        readiness: relay.health.readiness().to_string(),
+        origin: process.origin.to_string(),
+        readiness: process.health.readiness().to_string(),
         relay_time: now,
-        started_at: relay.started_at,
-        accounts: census.accounts,
-        suspended: census.suspended,
-        mailboxes: census.mailboxes,
-        queued: census.queued,
-        queues: census.queues,
-        failing: census.failing,
-        oldest_at: census.oldest_at,
-        connections: relay.connections.open(),
-        certificate_not_after: relay.certificate_end(),
-        last_hour: minutes.iter().copied().sum(),
-        minutes,
+        started_at: process.started_at,
+        accounts: totals.accounts,
+        suspended: totals.suspended,
+        mailboxes: totals.mailboxes,
+        queued: totals.queued,
+        queues: totals.queues,
+        failing: totals.failing,
+        oldest_at: totals.oldest_at,
+        connections: connections.counts.open(),
+        certificate_not_after: connections.certificate_not_after(),
+        last_hour: minutes.iter().copied().sum::<ThroughputCounts>().into(),
+        minutes: minutes.into_iter().map(Throughput::from).collect(),
         storage: Storage {
-            database_bytes: census.database_bytes,
-            blob_bytes: census.blob_bytes,
-            free_bytes: fs4::available_space(&relay.folder).ok(),
+            database_bytes: totals.database_bytes,
+            blob_bytes: totals.blob_bytes,
+            free_bytes: fs4::available_space(&process.folder).ok(),
         },
-    })
+    }))
 }

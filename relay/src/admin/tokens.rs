@@ -1,36 +1,41 @@
-//! `/admin/v1/tokens`: registration tokens. Errors: `conflict` when the name is in use, `quota_exceeded`, `not_found`.
+//! `/admin/v1/tokens`: create, list and revoke registration tokens.
 
 use super::{
-    Answer,
+    ApiResult,
     model::{CreatedToken, NewToken, Tokens},
     openapi::{COMMON, WRITES},
     query::{Named, Params, malformed, page_items},
 };
-use crate::{http::passing_problem, openapi::problems, relay::Relay, store::NewRegistrationToken};
+use crate::{
+    http::retryable_problem,
+    openapi::problems,
+    store::{NewRegistrationToken, Store},
+};
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use sealpost_proto::{
     ErrorCode, Problem, b64,
-    limits::{REGISTRATION_TOKEN_LIFE_MAX, TOKEN_NAME_CHARS_MAX},
+    limits::{REGISTRATION_TOKEN_LIFETIME_MAX, TOKEN_NAME_CHARS_MAX},
 };
 use sealpost_service::{
+    Clock as _, SharedClock,
     http::{Json, ProblemResponse, json_body},
     random_array,
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-/// What every token begins with, so that it is recognised where it should not be.
+/// Prefix of every token, so that secret scanners recognise one that leaked.
 const TOKEN_PREFIX: &str = "sealpost_rt_";
 
-/// Which tokens.
+/// Query parameters of the list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct List {
-    /// The cursor: `next` of the page before.
+    /// Cursor: `next` of the previous page.
     after: Option<String>,
-    /// Tokens on the page, 100 by default, 500 at most.
+    /// Tokens per page: 100 by default, at most 500.
     limit: Option<u32>,
 }
 
@@ -40,62 +45,64 @@ problems!(ListProblems: COMMON);
 #[utoipa::path(
     get, path = "/admin/v1/tokens", operation_id = "list_tokens", tag = "tokens", security(("token" = [])),
     params(List),
-    responses((status = 200, description = "A page, by name", body = Tokens), ListProblems)
+    responses((status = 200, description = "Page of tokens, ordered by name", body = Tokens), ListProblems)
 )]
 pub(super) async fn list(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Params(query): Params<List>,
-) -> Answer<Json<Tokens>> {
-    Ok(Json(
-        relay
-            .store
-            .tokens(relay.now(), query.after, page_items(query.limit))
-            .await?,
-    ))
+) -> ApiResult<Json<Tokens>> {
+    let page = store.tokens(query.after, page_items(query.limit)).await?;
+    Ok(Json(Tokens::new(clock.now(), page)))
 }
 
 problems!(CreateProblems: COMMON, WRITES; UnsupportedMediaType, TooLarge, Conflict, QuotaExceeded);
 
-/// Make a registration token
+/// Create a registration token
 ///
-/// Makes a token and shows it, once.
+/// The response is the only one that contains the token.
 #[utoipa::path(
     post, path = "/admin/v1/tokens", operation_id = "create_token", tag = "tokens", security(("token" = [])),
     request_body = NewToken,
-    responses((status = 201, description = "The token, shown this once", body = CreatedToken), CreateProblems)
+    responses((status = 201, description = "The token, which is not shown again", body = CreatedToken), CreateProblems)
 )]
 pub(super) async fn create(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Json(new): Json<NewToken>,
-) -> Answer<Response> {
-    let now = relay.now();
-    if !is_name(&new.name) {
+) -> ApiResult<Response> {
+    let now = clock.now();
+    if !is_valid_name(&new.name) {
         return Err(malformed(format!(
-            "a token's name has 1 to {TOKEN_NAME_CHARS_MAX} letters, digits, '-', '_' and '.', and begins with a letter or digit"
+            "a token name must have 1 to {TOKEN_NAME_CHARS_MAX} letters, digits, '-', '_' and '.', and start with a letter or digit"
         )));
     }
-    if new.uses == Some(0) || new.life_ms == Some(0) {
-        return Err(malformed(
-            "a token is good for one account at least, and for some time",
-        ));
+    if new.uses == Some(0) || new.lifetime_ms == Some(0) {
+        return Err(malformed("uses and lifetime_ms must be greater than 0"));
     }
     let token = format!("{TOKEN_PREFIX}{}", b64::encode(&random_array::<32>()));
-    let life = new.life_ms.map(Duration::from_millis);
-    let kept = NewRegistrationToken {
+    let lifetime = new.lifetime_ms.map(Duration::from_millis);
+    let registration = NewRegistrationToken {
         name: new.name,
         digest: Sha256::digest(&token).into(),
         uses: new.uses,
-        expires_at: life.map(|life| now.plus(life.min(REGISTRATION_TOKEN_LIFE_MAX))),
+        expires_at: lifetime
+            .map(|lifetime| now.plus(lifetime.min(REGISTRATION_TOKEN_LIFETIME_MAX))),
     };
-    let kept = relay
-        .store
-        .create_token(now, kept)
+    let details = store
+        .create_token(now, registration)
         .await?
         .map_err(refusal)?;
-    tracing::info!(name = kept.name, "the operator made a registration token");
+    tracing::info!(
+        name = details.name,
+        "registration token created by the operator"
+    );
     Ok(json_body(
         StatusCode::CREATED,
-        &CreatedToken { token, kept },
+        &CreatedToken {
+            token,
+            details: details.into(),
+        },
     ))
 }
 
@@ -103,33 +110,33 @@ problems!(RevokeProblems: COMMON, WRITES; NotFound);
 
 /// Revoke a registration token
 ///
-/// Revokes a token: nobody registers with it any more. Accounts that did stay.
+/// The token can no longer be used for registration. Accounts registered with it are kept.
 #[utoipa::path(
     delete, path = "/admin/v1/tokens/{name}", operation_id = "revoke_token", tag = "tokens", security(("token" = [])),
-    params(("name" = String, Path, description = "What the operator calls it")),
-    responses((status = 204, description = "It is revoked"), RevokeProblems)
+    params(("name" = String, Path, description = "Name of the token")),
+    responses((status = 204, description = "The token is revoked"), RevokeProblems)
 )]
 pub(super) async fn revoke(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
     Named(name): Named<String>,
-) -> Answer<StatusCode> {
-    if !relay.store.revoke_token(name).await? {
-        return Err(Problem::new(ErrorCode::NotFound, "no token has this name").into());
+) -> ApiResult<StatusCode> {
+    if !store.revoke_token(name).await? {
+        return Err(Problem::new(ErrorCode::NotFound, "there is no token with this name").into());
     }
-    tracing::info!("the operator revoked a registration token");
+    tracing::info!("registration token revoked by the operator");
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn is_name(name: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+fn is_valid_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.len() <= TOKEN_NAME_CHARS_MAX
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(fits)
+        && name.chars().all(is_allowed)
 }
 
 fn refusal(code: ErrorCode) -> ProblemResponse {
     match code {
-        ErrorCode::Conflict => Problem::new(code, "a token of this name exists already").into(),
-        code => passing_problem(code),
+        ErrorCode::Conflict => Problem::new(code, "a token with this name already exists").into(),
+        code => retryable_problem(code),
     }
 }

@@ -21,8 +21,8 @@ pub(super) fn run(
         overrides,
     }: &Backup,
 ) -> anyhow::Result<()> {
-    let made = backup::make(&overrides.load()?.config.data, destination)?;
-    let (path, parts, bytes) = (destination.display(), made.parts, made.bytes);
+    let summary = backup::create(&overrides.load()?.config.data, destination)?;
+    let (path, parts, bytes) = (destination.display(), summary.parts, summary.bytes);
     writeln!(
         stdout(),
         "the backup is in {path}: database, secret and {parts} file parts ({bytes} bytes)"

@@ -1,4 +1,4 @@
-//! What a command says when it did not work: what, and what to do next; and the exit code that goes with it.
+//! Errors of operator commands: a message, the next step, and an exit code.
 
 use sealpost_proto::{ErrorCode, Problem};
 use serde::Serialize;
@@ -8,68 +8,56 @@ use std::{
     process::ExitCode,
 };
 
-/// Why a command did not do what it was asked to.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    /// The relay refused.
+    /// The relay refused the request.
     #[error("{}", .0.detail)]
     Refused(Problem),
-    /// The command line asks for something that makes no sense.
-    #[error("{what}")]
-    Usage {
-        /// What is wrong.
-        what: String,
-        /// What to do.
-        next: String,
-    },
-    /// Nobody answers.
-    #[error("{what}")]
-    Unreachable {
-        /// What was tried.
-        what: String,
-        /// What to do.
-        next: String,
-    },
-    /// Standard output does not take any more.
-    #[error("the output cannot be written: {0}")]
+    /// The command line is invalid.
+    #[error("{message}")]
+    Usage { message: String, next: String },
+    /// The relay is not running or does not respond.
+    #[error("{message}")]
+    Unreachable { message: String, next: String },
+    /// Standard output cannot be written.
+    #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
 
-/// The end of a command that did not work, on its way to standard error.
+/// Failed command, with the format in which to report the error.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
-pub(crate) struct Failed {
-    /// Why.
+pub(crate) struct CommandFailure {
     pub(super) error: CliError,
-    /// Whether programs read it.
     pub(super) as_json: bool,
 }
 
-/// The form of an error with `--json`, on standard error.
+/// Error on standard error with `--json`.
 #[derive(Serialize)]
-struct Document<'a> {
+struct ErrorDocument<'a> {
     code: &'a str,
     detail: String,
     next: &'a str,
 }
 
 impl CliError {
-    pub(super) fn usage(what: impl Display, next: impl Into<String>) -> Self {
+    pub(super) fn usage(message: impl Display, next: impl Into<String>) -> Self {
         Self::Usage {
-            what: what.to_string(),
+            message: message.to_string(),
             next: next.into(),
         }
     }
 
-    pub(super) fn unreachable(what: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(super) fn unreachable(message: impl Into<String>, next: impl Into<String>) -> Self {
         Self::Unreachable {
-            what: what.into(),
+            message: message.into(),
             next: next.into(),
         }
     }
 
-    pub(super) fn not_found(what: impl Into<String>) -> Self {
-        Self::Refused(Problem::new(ErrorCode::NotFound, what))
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::Refused(Problem::new(ErrorCode::NotFound, message))
     }
 
     const fn code(&self) -> &'static str {
@@ -83,18 +71,19 @@ impl CliError {
 
     fn next(&self) -> &str {
         match self {
-            Self::Refused(problem) => next(problem.code),
+            Self::Refused(problem) => next_step(problem.code),
             Self::Usage { next, .. } | Self::Unreachable { next, .. } => next,
-            Self::Output(_) => "check where the output goes",
+            Self::Output(_) => "check the destination of the output",
         }
     }
 }
 
-impl Failed {
-    /// 1 refused or failed, 2 wrong use, 3 the relay does not answer.
+impl CommandFailure {
+    /// Returns 1 if the request was refused or failed, 2 for wrong usage, 3 if the relay does not
+    /// respond.
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match &self.error {
-            // Who reads through `head` has seen what was wanted.
+            // A broken pipe is normal: `head` closes it after the lines that it needs.
             CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             CliError::Refused(_) | CliError::Output(_) => 1,
             CliError::Usage { .. } => 2,
@@ -102,13 +91,13 @@ impl Failed {
         })
     }
 
-    /// Writes it for people, or as JSON.
+    /// Writes the error as text or JSON.
     pub(super) fn write(&self, mut out: impl Write) -> io::Result<()> {
         let Self { error, as_json } = self;
         match error {
             CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             _ if *as_json => {
-                let document = Document {
+                let document = ErrorDocument {
                     code: error.code(),
                     detail: error.to_string(),
                     next: error.next(),
@@ -120,21 +109,19 @@ impl Failed {
     }
 }
 
-/// What to do about a refusal of the operator's API.
-const fn next(code: ErrorCode) -> &'static str {
+/// Returns the next step after a refusal by the admin API.
+const fn next_step(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::NotFound => {
-            "list what there is (sealpost-relay accounts list, queue list, tokens list)"
+            "list what exists: sealpost-relay accounts list, queue list or tokens list"
         }
         ErrorCode::Malformed => "correct the command",
-        ErrorCode::Conflict => "choose another name, or revoke the token of this name first",
-        ErrorCode::QuotaExceeded => {
-            "revoke tokens that nobody needs any more (sealpost-relay tokens list)"
-        }
+        ErrorCode::Conflict => "choose another name, or revoke the existing token first",
+        ErrorCode::QuotaExceeded => "revoke unused tokens: sealpost-relay tokens list",
         ErrorCode::AdminTokenInvalid => {
-            "start the relay again: it writes its token into the data folder"
+            "restart the relay; it writes its token to the data folder at startup"
         }
-        ErrorCode::StorageFull => "make room on the disk of the data folder",
-        _ => "try again in a moment; the relay's log says more",
+        ErrorCode::StorageFull => "free space on the disk of the data folder",
+        _ => "try again in a moment; see the relay's log for details",
     }
 }

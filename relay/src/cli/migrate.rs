@@ -2,9 +2,9 @@
 
 use crate::{
     config::Overrides,
+    data_layout::DATABASE_FILE,
     health::Health,
-    serve::DATABASE,
-    store::{Looked, Store},
+    store::{Inspection, Store},
 };
 use anyhow::bail;
 use clap::Args;
@@ -26,15 +26,15 @@ pub(crate) struct Migrate {
 
 pub(super) async fn run(Migrate { check, overrides }: &Migrate) -> anyhow::Result<()> {
     let data = overrides.load()?.config.data;
-    if !data.join(DATABASE).exists() {
+    if !data.join(DATABASE_FILE).exists() {
         bail!(
             "{} is not the data folder of a relay: set it with --data or --config",
             data.display()
         );
     }
     let folder = DataFolder::open(&data)?;
-    let path = folder.join(DATABASE);
-    let Schema { found, supported } = Looked::open(&path)?.schema;
+    let path = folder.join(DATABASE_FILE);
+    let Schema { found, supported } = Inspection::open(&path)?.schema;
     if found == supported {
         writeln!(stdout(), "the database is up to date: schema {found}")?;
         return Ok(());

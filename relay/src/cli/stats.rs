@@ -81,7 +81,10 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
     let free = storage
         .free_bytes
         .map_or_else(String::new, |free| format!(", {} free", format_size(free)));
-    let (database, files) = (format_size(storage.database_bytes), format_size(storage.blob_bytes));
+    let (database, files) = (
+        format_size(storage.database_bytes),
+        format_size(storage.blob_bytes),
+    );
     output.line(format!(
         "disk       {database} database, {files} files{free}"
     ))

@@ -78,7 +78,11 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Address of the admin API, `unix:PATH`, or `off`; port 0 selects a free port
-    #[arg(id = "admin.listen", value_name = "ADDRESS:PORT|unix:PATH|off", default_value_t)]
+    #[arg(
+        id = "admin.listen",
+        value_name = "ADDRESS:PORT|unix:PATH|off",
+        default_value_t
+    )]
     pub listen: AdminListen,
 }
 
@@ -363,7 +367,12 @@ mod tests {
 
     #[test]
     fn flags_override_the_file() {
-        let allow = ["--egress-allow", "127.0.0.0/8", "--quotas-blob-bytes", "7 MB"];
+        let allow = [
+            "--egress-allow",
+            "127.0.0.0/8",
+            "--quotas-blob-bytes",
+            "7 MB",
+        ];
         let args = [
             &[
                 "--config",
@@ -408,7 +417,8 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_with_the_nearest() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"[quotas]\nblob_bites = \"8 MB\"\n").unwrap();
+        file.write_all(b"[quotas]\nblob_bites = \"8 MB\"\n")
+            .unwrap();
         let path = file.path().to_str().unwrap();
         let cli = Cli::try_parse_from(["sealpost-relay", "serve", "--config", path]).unwrap();
         let Command::Serve(overrides) = cli.command else {

@@ -1,12 +1,15 @@
-//! `GET, PATCH, DELETE /v1/account` and `POST /v1/account/webhook-test`: see, change, leave, test. Errors:
-//! `webhook_invalid` for a URL that cannot be one.
+//! `GET, PATCH, DELETE /v1/account` and `POST /v1/account/webhook-test`: show, change and delete
+//! the account, test the webhook.
 
 use super::{
-    Answer, accounts,
-    auth::{ByAccountKey, BySession},
+    ApiResult, accounts,
+    auth::{AccountKeyRequest, SessionRequest},
     openapi::{ANY_KEY, JSON, KNOWN, SESSION},
 };
-use crate::{delivery::challenge, openapi::problems, relay::Relay};
+use crate::{
+    accounts::Accounts, delivery::challenge::WebhookTester, notifier::Notifier, openapi::problems,
+    store::Store,
+};
 use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
@@ -16,61 +19,69 @@ use sealpost_proto::{
     AccountId, ErrorCode,
     wire::{Account, AccountChange, WebhookTest},
 };
-use sealpost_service::http::json_body;
+use sealpost_service::{Clock as _, SharedClock, http::json_body};
 use std::sync::Arc;
 
 problems!(ShowProblems: SESSION);
 
-/// See the own account
+/// Show the account
 #[utoipa::path(
     get, path = "/v1/account", operation_id = "show_account", tag = "accounts", security(("session" = [])),
     responses((status = 200, description = "The account", body = Account), ShowProblems)
 )]
-pub(super) async fn show(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
-    view(&relay, signed.account).await
+pub(super) async fn show(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
+    view(&store, signed.account).await
 }
 
 problems!(ChangeProblems: ANY_KEY, KNOWN, JSON; SessionInvalid, WebhookInvalid);
 
-/// Change the way of delivery
+/// Change the delivery mode
 ///
-/// Another webhook is `unverified` until its test succeeds.
+/// A new webhook is `unverified` until its test succeeds.
 #[utoipa::path(
     patch, path = "/v1/account", operation_id = "change_account", tag = "accounts", security(("account_key" = [])),
     request_body = AccountChange,
-    responses((status = 200, description = "The account as it is now", body = Account), ChangeProblems)
+    responses((status = 200, description = "The changed account", body = Account), ChangeProblems)
 )]
-pub(super) async fn change(State(relay): State<Arc<Relay>>, signed: ByAccountKey) -> Answer {
+pub(super) async fn change(
+    State(store): State<Store>,
+    State(accounts): State<Accounts>,
+    State(clock): State<SharedClock>,
+    signed: AccountKeyRequest,
+) -> ApiResult {
     let change: AccountChange = signed.body.json()?;
     let account = signed.facts.account;
     if let Some(delivery) = change.delivery {
         let url = accounts::webhook_url(delivery)?;
-        relay
-            .store
-            .change_delivery(relay.now(), account, url)
-            .await?;
-        relay.cache.forget(account);
+        store.change_delivery(clock.now(), account, url).await?;
+        accounts.invalidate(account);
     }
-    view(&relay, account).await
+    view(&store, account).await
 }
 
 problems!(LeaveProblems: ANY_KEY, KNOWN);
 
 /// Delete the account
 ///
-/// Its mailboxes close, what waits in them fails with `mailbox_unknown`, its blobs go.
+/// Closes its mailboxes, fails the envelopes queued in them with `mailbox_unknown`, and deletes its
+/// blobs.
 #[utoipa::path(
     delete, path = "/v1/account", operation_id = "delete_account", tag = "accounts", security(("account_key" = [])),
-    responses((status = 204, description = "It is gone"), LeaveProblems)
+    responses((status = 204, description = "The account is deleted"), LeaveProblems)
 )]
-pub(super) async fn leave(State(relay): State<Arc<Relay>>, signed: ByAccountKey) -> Answer {
-    relay
-        .store
-        .delete_account(relay.now(), signed.facts.account)
+pub(super) async fn leave(
+    State(store): State<Store>,
+    State(accounts): State<Accounts>,
+    State(notifier): State<Arc<Notifier>>,
+    State(clock): State<SharedClock>,
+    signed: AccountKeyRequest,
+) -> ApiResult {
+    store
+        .delete_account(clock.now(), signed.facts.account)
         .await?;
-    relay.cache.forget(signed.facts.account);
-    relay.wakes.sweeps.notify_one();
-    tracing::info!("an account left");
+    accounts.invalidate(signed.facts.account);
+    notifier.sweeper.notify_one();
+    tracing::info!("account deleted by its owner");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -78,23 +89,26 @@ problems!(TestProblems: ANY_KEY, KNOWN; SessionInvalid);
 
 /// Test the webhook
 ///
-/// The relay calls the webhook with a challenge and reports every step. Success switches it on.
+/// The relay calls the webhook with a challenge and reports each step. If it succeeds, the webhook
+/// becomes active.
 #[utoipa::path(
     post, path = "/v1/account/webhook-test", operation_id = "test_webhook", tag = "accounts",
     security(("account_key" = [])),
-    responses((status = 200, description = "What was seen, also when the webhook failed", body = WebhookTest), TestProblems)
+    responses((status = 200, description = "Result of each step, whether the test succeeded or not", body = WebhookTest), TestProblems)
 )]
-pub(super) async fn test_webhook(State(relay): State<Arc<Relay>>, signed: ByAccountKey) -> Answer {
-    let test = challenge::test(&relay, signed.facts.account).await?;
+pub(super) async fn test_webhook(
+    State(tester): State<WebhookTester>,
+    signed: AccountKeyRequest,
+) -> ApiResult {
+    let test = tester.test(signed.facts.account).await?;
     Ok(json_body(StatusCode::OK, &test))
 }
 
 async fn view(
-    relay: &Relay,
+    store: &Store,
     account: AccountId,
 ) -> Result<Response, sealpost_service::http::ProblemResponse> {
-    let account = relay
-        .store
+    let account = store
         .account(account)
         .await?
         .ok_or(ErrorCode::SessionInvalid)?;

@@ -1,13 +1,14 @@
-//! `POST /v1/accounts`: register. Errors: `registration_closed`, `registration_token_invalid`, `webhook_invalid`,
-//! `account_suspended`.
+//! `POST /v1/accounts`: register.
 
 use super::{
-    Answer,
-    auth::ByAnyKey,
+    ApiResult,
+    auth::AnyKeyRequest,
     openapi::{ANY_KEY, JSON},
-    problem, refusal,
+    problem, refusal, require_space,
 };
-use crate::{openapi::problems, relay::Relay, store::NewAccount};
+use crate::{
+    openapi::problems, settings::LiveSettings, storage::Storage, store::NewAccount, store::Store,
+};
 use axum::extract::State;
 use http::StatusCode;
 use sealpost_proto::{
@@ -16,6 +17,7 @@ use sealpost_proto::{
 };
 use sealpost_relay_core::registration;
 use sealpost_service::{
+    Clock as _, SharedClock,
     http::{ProblemResponse, json_body},
     random_array,
 };
@@ -26,41 +28,44 @@ problems!(RegisterProblems: ANY_KEY, JSON; RegistrationClosed, RegistrationToken
 
 /// Register an account
 ///
-/// The account is the one of the signing key. A known key is answered as before, whatever else the request says.
+/// Creates the account of the signing key. If the key is already registered, the existing account
+/// is returned and the rest of the request is ignored.
 #[utoipa::path(
     post, path = "/v1/accounts", operation_id = "register_account", tag = "accounts", security(("account_key" = [])),
     request_body = RegisterRequest,
     responses(
-        (status = 201, description = "The account is registered", body = Registered),
-        (status = 200, description = "The key was known", body = Registered),
+        (status = 201, description = "The account was created", body = Registered),
+        (status = 200, description = "The key was already registered", body = Registered),
         RegisterProblems,
     )
 )]
-pub(super) async fn register(State(relay): State<Arc<Relay>>, signed: ByAnyKey) -> Answer {
+pub(super) async fn register(
+    State(store): State<Store>,
+    State(settings): State<LiveSettings>,
+    State(storage): State<Arc<Storage>>,
+    State(clock): State<SharedClock>,
+    signed: AnyKeyRequest,
+) -> ApiResult {
     let request: RegisterRequest = signed.body.json()?;
-    relay.admit(0)?;
-    let rules = relay.rules();
+    require_space(&storage, 0)?;
+    let rules = settings.load();
     let new = NewAccount {
         account: AccountId::from_bytes(random_array()),
         key: signed.key,
         webhook_url: webhook_url(request.delivery)?,
         webhook_secret: WebhookSecret::from_bytes(random_array()),
         policy: rules.registration.policy,
-        token_good: rules.registration.is_good(request.token.as_deref()),
+        is_token_valid: rules.registration.is_valid(request.token.as_deref()),
         token_digest: request
             .token
             .as_deref()
             .map(|token| Sha256::digest(token).into()),
     };
-    let registration = relay
-        .store
-        .register(relay.now(), new)
-        .await?
-        .map_err(refusal)?;
-    if registration.created {
-        tracing::info!("an account was registered");
+    let registration = store.register(clock.now(), new).await?.map_err(refusal)?;
+    if registration.is_new {
+        tracing::info!("account registered");
     }
-    let status = if registration.created {
+    let status = if registration.is_new {
         StatusCode::CREATED
     } else {
         StatusCode::OK
@@ -68,18 +73,18 @@ pub(super) async fn register(State(relay): State<Arc<Relay>>, signed: ByAnyKey) 
     Ok(json_body(status, &registration.registered))
 }
 
-/// The webhook's URL of a way of delivery, looked at.
+/// Validates the webhook URL of a delivery mode and returns it.
 pub(super) fn webhook_url(delivery: DeliveryMode) -> Result<Option<String>, ProblemResponse> {
     let DeliveryMode::Webhook { url } = delivery else {
         return Ok(None);
     };
-    registration::webhook_url(&url)
+    registration::validate_webhook_url(&url)
         .map_err(|error| problem(ErrorCode::WebhookInvalid, error.to_string()))?;
     match url::Url::parse(&url) {
         Ok(parsed) if parsed.has_host() => Ok(Some(url)),
         Ok(_) | Err(_) => Err(problem(
             ErrorCode::WebhookInvalid,
-            "the webhook's URL does not parse",
+            "the webhook URL is invalid",
         )),
     }
 }

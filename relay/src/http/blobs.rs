@@ -1,14 +1,20 @@
-//! `POST /v1/blobs`, `GET, PATCH, DELETE /v1/blobs/{id}`, `POST /v1/blobs/{id}/complete`: announce, see, extend, delete,
-//! complete. Errors: `conflict`, `too_large`, `quota_exceeded`, `not_found`, `blob_incomplete`.
+//! `POST /v1/blobs`, `GET, PATCH, DELETE /v1/blobs/{id}`, `POST /v1/blobs/{id}/complete`: create,
+//! show, extend, delete and complete blobs.
 
 use super::{
-    Answer,
-    auth::BySession,
+    ApiResult,
+    auth::SessionRequest,
     ids::Id,
     openapi::{JSON, SESSION, WRITES},
-    passing_problem_with, problem, refusal,
+    problem, refusal, require_space, retryable_problem_with,
 };
-use crate::{openapi::problems, relay::Relay, store::NewBlob};
+use crate::{
+    notifier::Notifier,
+    openapi::problems,
+    settings::LiveSettings,
+    storage::Storage,
+    store::{NewBlob, Store},
+};
 use axum::{extract::State, response::IntoResponse as _};
 use http::StatusCode;
 use sealpost_proto::{
@@ -17,33 +23,46 @@ use sealpost_proto::{
     wire::{Blob, CompleteBlob, CreateBlob, ExtendBlob},
 };
 use sealpost_relay_core::blob::BlobSize;
-use sealpost_service::http::{ProblemResponse, json_body};
+use sealpost_service::{
+    Clock as _, SharedClock,
+    http::{ProblemResponse, json_body},
+};
 use std::sync::Arc;
 
 problems!(CreateProblems: SESSION, JSON, WRITES; Conflict, QuotaExceeded);
 
-/// Announce a blob
+/// Create a blob
 ///
-/// The same again with a later expiry extends it.
+/// Its parts are uploaded afterwards. Repeating the request with a later expiry extends the blob.
 #[utoipa::path(
     post, path = "/v1/blobs", operation_id = "create_blob", tag = "blobs", security(("session" = [])),
     request_body = CreateBlob,
     responses(
-        (status = 201, description = "Its parts can be uploaded", body = Blob),
-        (status = 200, description = "It was known", body = Blob),
+        (status = 201, description = "The blob was created", body = Blob),
+        (status = 200, description = "The blob already existed", body = Blob),
         CreateProblems,
     )
 )]
-pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+pub(super) async fn create(
+    State(store): State<Store>,
+    State(settings): State<LiveSettings>,
+    State(storage): State<Arc<Storage>>,
+    State(clock): State<SharedClock>,
+    signed: SessionRequest,
+) -> ApiResult {
     let request: CreateBlob = signed.body.json()?;
-    let size = BlobSize::parse(request.size_bytes, BLOB_BYTES_MAX)
-        .map_err(|code| problem(code, format!("a blob has 49 to {BLOB_BYTES_MAX} bytes")))?;
-    relay.admit(0)?;
-    let now = relay.now();
+    let size = BlobSize::parse(request.size_bytes, BLOB_BYTES_MAX).map_err(|code| {
+        problem(
+            code,
+            format!("a blob must have 49 to {BLOB_BYTES_MAX} bytes"),
+        )
+    })?;
+    require_space(&storage, 0)?;
+    let now = clock.now();
     if request.expires_at <= now {
         return Err(problem(
             ErrorCode::Malformed,
-            "the end of the blob's life is past",
+            "the expiry of the blob is in the past",
         ));
     }
     let new = NewBlob {
@@ -53,13 +72,12 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -
         token_hash: digest(&request.fetch_token_hash, "fetch_token_hash")?,
         expires_at: request.expires_at,
     };
-    let created = relay
-        .store
-        .create_blob(now, new, relay.rules().quotas.clone())
+    let created = store
+        .create_blob(now, new, settings.load().quotas.clone())
         .await?;
     let (blob, created) = match created {
         Ok(created) => created,
-        Err(ErrorCode::QuotaExceeded) => return Err(over_quota(&relay, &new).await?),
+        Err(ErrorCode::QuotaExceeded) => return Err(over_quota(&store, &settings, &new).await?),
         Err(code) => return Err(refusal(code)),
     };
     Ok(json_body(
@@ -72,30 +90,33 @@ pub(super) async fn create(State(relay): State<Arc<Relay>>, signed: BySession) -
     ))
 }
 
-/// Says what the account holds, what is free, and what to do.
-async fn over_quota(relay: &Relay, new: &NewBlob) -> Result<ProblemResponse, ProblemResponse> {
-    let quota = relay
-        .store
-        .quota_of(new.account)
+/// Returns `quota_exceeded` with the usage, the free space and the next step.
+async fn over_quota(
+    store: &Store,
+    settings: &LiveSettings,
+    new: &NewBlob,
+) -> Result<ProblemResponse, ProblemResponse> {
+    let quota = store
+        .account_quota(new.account)
         .await?
         .ok_or(ErrorCode::AccountUnknown)?;
-    let may = relay.rules().quotas.with(&quota.overrides);
+    let may = settings.load().quotas.with_overrides(&quota.overrides);
     let free_bytes = may.account_blob_bytes.saturating_sub(quota.blobs.bytes);
     let detail = if quota.blobs.blobs >= may.account_blobs {
         format!(
-            "the account keeps {} files here, as many as it may",
+            "the account stores {} files, which is its maximum",
             quota.blobs.blobs
         )
     } else {
         format!(
-            "the account keeps {} of {} bytes of files here: {free_bytes} are free, this file needs {}",
+            "the account stores {} of {} bytes of files: {free_bytes} are free, this file needs {}",
             quota.blobs.bytes,
             may.account_blob_bytes,
             new.size.bytes()
         )
     };
     let what_to_do = "room is made when files are fetched, deleted or expire; the relay's operator can give more";
-    Ok(passing_problem_with(
+    Ok(retryable_problem_with(
         ErrorCode::QuotaExceeded,
         format!("{detail}; {what_to_do}"),
     ))
@@ -103,20 +124,20 @@ async fn over_quota(relay: &Relay, new: &NewBlob) -> Result<ProblemResponse, Pro
 
 problems!(ShowProblems: SESSION; NotFound);
 
-/// See a blob
+/// Show a blob
 #[utoipa::path(
     get, path = "/v1/blobs/{id}", operation_id = "show_blob", tag = "blobs", security(("session" = [])),
     params(Id<BlobId>),
-    responses((status = 200, description = "Which parts are there", body = Blob), ShowProblems)
+    responses((status = 200, description = "The blob with its uploaded parts", body = Blob), ShowProblems)
 )]
 pub(super) async fn show(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Id(id): Id<BlobId>,
-    signed: BySession,
-) -> Answer {
-    let blob = relay
-        .store
-        .blob(relay.now(), signed.account, id)
+    signed: SessionRequest,
+) -> ApiResult {
+    let blob = store
+        .blob(clock.now(), signed.account, id)
         .await?
         .ok_or(ErrorCode::NotFound)?;
     Ok(json_body(StatusCode::OK, &blob))
@@ -126,22 +147,22 @@ problems!(CompleteProblems: SESSION, JSON, WRITES; NotFound, BlobIncomplete);
 
 /// Complete a blob
 ///
-/// From then on it can be fetched.
+/// A complete blob can be downloaded.
 #[utoipa::path(
     post, path = "/v1/blobs/{id}/complete", operation_id = "complete_blob", tag = "blobs", security(("session" = [])),
     params(Id<BlobId>), request_body = CompleteBlob,
-    responses((status = 200, description = "It is complete", body = Blob), CompleteProblems)
+    responses((status = 200, description = "The complete blob", body = Blob), CompleteProblems)
 )]
 pub(super) async fn complete(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Id(id): Id<BlobId>,
-    signed: BySession,
-) -> Answer {
+    signed: SessionRequest,
+) -> ApiResult {
     let request: CompleteBlob = signed.body.json()?;
     let digest = digest(&request.digest, "digest")?;
-    let blob = relay
-        .store
-        .complete_blob(relay.now(), signed.account, id, digest)
+    let blob = store
+        .complete_blob(clock.now(), signed.account, id, digest)
         .await?
         .map_err(refusal)?;
     Ok(json_body(StatusCode::OK, &blob))
@@ -149,21 +170,21 @@ pub(super) async fn complete(
 
 problems!(ExtendProblems: SESSION, JSON, WRITES; NotFound);
 
-/// Extend the life of a blob
+/// Extend the lifetime of a blob
 #[utoipa::path(
     patch, path = "/v1/blobs/{id}", operation_id = "extend_blob", tag = "blobs", security(("session" = [])),
     params(Id<BlobId>), request_body = ExtendBlob,
-    responses((status = 200, description = "The blob as it is now", body = Blob), ExtendProblems)
+    responses((status = 200, description = "The blob with its new expiry", body = Blob), ExtendProblems)
 )]
 pub(super) async fn extend(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Id(id): Id<BlobId>,
-    signed: BySession,
-) -> Answer {
+    signed: SessionRequest,
+) -> ApiResult {
     let ExtendBlob { expires_at } = signed.body.json()?;
-    let blob = relay
-        .store
-        .extend_blob(relay.now(), signed.account, id, expires_at)
+    let blob = store
+        .extend_blob(clock.now(), signed.account, id, expires_at)
         .await?;
     Ok(json_body(StatusCode::OK, &blob.ok_or(ErrorCode::NotFound)?))
 }
@@ -174,19 +195,20 @@ problems!(RemoveProblems: SESSION, WRITES);
 #[utoipa::path(
     delete, path = "/v1/blobs/{id}", operation_id = "delete_blob", tag = "blobs", security(("session" = [])),
     params(Id<BlobId>),
-    responses((status = 204, description = "It is gone, now or before"), RemoveProblems)
+    responses((status = 204, description = "The blob is deleted"), RemoveProblems)
 )]
 pub(super) async fn remove(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(notifier): State<Arc<Notifier>>,
     Id(id): Id<BlobId>,
-    signed: BySession,
-) -> Answer {
-    relay.store.delete_blob(signed.account, id).await?;
-    relay.wakes.sweeps.notify_one();
+    signed: SessionRequest,
+) -> ApiResult {
+    store.delete_blob(signed.account, id).await?;
+    notifier.sweeper.notify_one();
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 fn digest(bytes: &B64, field: &str) -> Result<[u8; 32], ProblemResponse> {
     let digest = bytes.as_slice().try_into();
-    digest.map_err(|_| problem(ErrorCode::Malformed, format!("{field} has 32 bytes")))
+    digest.map_err(|_| problem(ErrorCode::Malformed, format!("{field} must have 32 bytes")))
 }

@@ -1,21 +1,22 @@
-//! `GET, PUT /v1/account/checkpoint`: the node's sealed generation counter. Errors: `not_found` before the first,
-//! `precondition_failed` when `If-Match` names another one, `malformed` without `If-Match` or over 4,096 bytes.
+//! `GET, PUT /v1/account/checkpoint`: the node's sealed generation counter.
+//!
+//! A write names the checkpoint that it replaces in `If-Match`, so that a restored copy of a node
+//! cannot overwrite a newer one without noticing it.
 
 use super::{
-    Answer,
-    auth::BySession,
+    ApiResult,
+    auth::SessionRequest,
     openapi::{JSON, SESSION, WRITES},
     problem,
 };
-use crate::{openapi::problems, relay::Relay};
+use crate::{openapi::problems, store::Store};
 use axum::{extract::State, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use sealpost_proto::{B64, ErrorCode, b64, limits::CHECKPOINT_BYTES_MAX, wire::Checkpoint};
 use sealpost_service::http::json_body;
 use sha2::{Digest as _, Sha256};
-use std::sync::Arc;
 
-/// `If-Match` for writing the first one.
+/// `If-Match` value for writing the first checkpoint.
 const NONE: &str = "\"none\"";
 
 problems!(ShowProblems: SESSION; NotFound);
@@ -29,9 +30,8 @@ problems!(ShowProblems: SESSION; NotFound);
         ShowProblems,
     )
 )]
-pub(super) async fn show(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
-    let sealed = relay
-        .store
+pub(super) async fn show(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
+    let sealed = store
         .checkpoint(signed.account)
         .await?
         .ok_or(ErrorCode::NotFound)?;
@@ -44,34 +44,33 @@ problems!(WriteProblems: SESSION, JSON, WRITES; PreconditionFailed);
 #[utoipa::path(
     put, path = "/v1/account/checkpoint", operation_id = "write_checkpoint", tag = "accounts", security(("session" = [])),
     params(("If-Match" = String, Header, example = "\"none\"",
-        description = "The `ETag` of the one that it replaces; `\"none\"` writes the first")),
+        description = "`ETag` of the checkpoint to replace, or `\"none\"` to write the first")),
     request_body = Checkpoint,
     responses(
-        (status = 200, description = "It is written", body = Checkpoint,
+        (status = 200, description = "The checkpoint is stored", body = Checkpoint,
             headers(("ETag" = String, description = "Its SHA-256, base64url in double quotes"))),
         WriteProblems,
     )
 )]
-pub(super) async fn write(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+pub(super) async fn write(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
     let Checkpoint {
         sealed: B64(sealed),
     } = signed.body.json()?;
     if sealed.is_empty() || sealed.len() > CHECKPOINT_BYTES_MAX {
         return Err(problem(
             ErrorCode::Malformed,
-            format!("a checkpoint has 1 to {CHECKPOINT_BYTES_MAX} bytes"),
+            format!("a checkpoint must have 1 to {CHECKPOINT_BYTES_MAX} bytes"),
         ));
     }
     let Some(expected) = signed.body.header("if-match").map(str::to_owned) else {
         return Err(problem(
             ErrorCode::Malformed,
-            "send If-Match with the tag of the checkpoint to replace, or \"none\"",
+            "set If-Match to the ETag of the checkpoint to replace, or to \"none\"",
         ));
     };
     let matches =
         move |current: Option<&[u8]>| current.map_or_else(|| NONE.to_owned(), tag) == expected;
-    if relay
-        .store
+    if store
         .write_checkpoint(signed.account, sealed.clone(), matches)
         .await?
     {

@@ -1,121 +1,147 @@
-//! `GET /v1/deliveries`, `POST /v1/deliveries/ack`: pull what waits, say what became of it. No errors of their own.
+//! `GET /v1/deliveries`, `POST /v1/deliveries/ack`: pull deliveries and acknowledge them.
 
 use super::{
-    Answer,
-    auth::BySession,
+    ApiResult,
+    auth::SessionRequest,
     ids::query,
     openapi::{JSON, SESSION, WRITES},
+    state::ApiState,
 };
 use crate::{
-    admin::model::Throughput,
+    accounts::Accounts,
+    activity::Activity,
     delivery::batch,
+    lease::LeasedBatch,
+    memory::DeliveryMemory,
+    notifier::Notifier,
     openapi::problems,
-    relay::Relay,
-    store::{LeasedBatch, StoreError},
+    store::{Store, StoreError},
 };
-use axum::{extract::State, response::IntoResponse as _};
+use axum::{
+    extract::{FromRef, State},
+    response::IntoResponse as _,
+};
 use http::StatusCode;
 use sealpost_proto::{
     AccountId,
     limits::{LONG_POLLS_MAX, PULL_WAIT_MAX},
     wire::{DeliveryBatch, DeliveryResults},
 };
-use sealpost_service::http::json_body;
+use sealpost_service::{Clock as _, SharedClock, Shutdown, http::json_body};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
-/// A long poll looks again by itself this often, for leases that ended unheard.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Interval at which a long poll checks the queue without a notification, because nobody reports
+/// the end of a lease.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 problems!(PullProblems: SESSION, WRITES);
 
-/// Pull what waits
+/// Pull deliveries
 ///
-/// A batch is leased for a minute: until it is acknowledged or the lease ends, nothing else is given out, but to another pull.
+/// The batch is leased for one minute. Until it is acknowledged or the lease expires, the account
+/// receives nothing else, except that another pull returns the same items under a new lease.
 #[utoipa::path(
     get, path = "/v1/deliveries", operation_id = "pull_deliveries", tag = "deliveries", security(("session" = [])),
-    params(("wait" = Option<u64>, Query, example = 0, description = "Seconds to wait for something; more than 25 are 25")),
-    responses((status = 200, description = "A batch, which may be empty", body = DeliveryBatch), PullProblems)
+    params(("wait" = Option<u64>, Query, example = 0, description = "Seconds to wait for deliveries, limited to 25")),
+    responses((status = 200, description = "A batch, which can be empty", body = DeliveryBatch), PullProblems)
 )]
-pub(super) async fn pull(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+pub(super) async fn pull(State(pulls): State<Pulls>, signed: SessionRequest) -> ApiResult {
     let seconds: u64 = query(&signed.body.uri, "wait")?.unwrap_or_default();
     let wait = Duration::from_secs(seconds).min(PULL_WAIT_MAX);
     let account = signed.account;
     drop(signed);
-    let Some(leased) = next(&relay, account, wait).await? else {
+    let Some(leased) = pulls.wait_and_lease(account, wait).await? else {
         return Ok(json_body(StatusCode::OK, &DeliveryBatch::default()));
     };
-    let share = relay.memory.pulled(leased.size_bytes()).await;
-    let batch = batch::fill(&relay.store, leased).await?;
-    let answer = json_body(StatusCode::OK, &batch);
-    drop(share);
-    Ok(answer)
+    let permit = pulls.memory.reserve_pull(leased.size_bytes()).await;
+    let batch = batch::load(&pulls.store, leased).await?;
+    let response = json_body(StatusCode::OK, &batch);
+    drop(permit);
+    Ok(response)
 }
 
 problems!(AcknowledgeProblems: SESSION, JSON, WRITES);
 
-/// Say what became of a batch
+/// Acknowledge deliveries
 ///
-/// Acknowledging twice, or what is not the account's, changes nothing.
+/// Repeated acknowledgements and ids of other accounts are ignored.
 #[utoipa::path(
     post, path = "/v1/deliveries/ack", operation_id = "acknowledge_deliveries", tag = "deliveries",
     security(("session" = [])), request_body = DeliveryResults,
-    responses((status = 204, description = "It is written down"), AcknowledgeProblems)
+    responses((status = 204, description = "The outcomes are stored"), AcknowledgeProblems)
 )]
-pub(super) async fn acknowledge(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+pub(super) async fn acknowledge(
+    State(store): State<Store>,
+    State(accounts): State<Accounts>,
+    State(notifier): State<Arc<Notifier>>,
+    State(activity): State<Activity>,
+    State(clock): State<SharedClock>,
+    signed: SessionRequest,
+) -> ApiResult {
     let results: DeliveryResults = signed.body.json()?;
-    let handed = relay
-        .store
-        .acknowledge(relay.now(), signed.account, results.clone())
-        .await?;
-    relay.metrics.handed(&results.results);
-    relay.throughput.add(
-        relay.now(),
-        Throughput {
-            delivered: handed.stored,
-            ..Throughput::default()
-        },
-    );
-    relay
-        .cache
-        .note_contact(signed.account, handed.heeds_contact);
-    relay.wakes.wake(&handed.woken);
+    let (now, account) = (clock.now(), signed.account);
+    let outcome = store.acknowledge(now, account, results.clone()).await?;
+    activity.record_pull(now, &results.results, outcome.stored);
+    accounts.set_contact_ends_backoff(account, outcome.contact_ends_backoff);
+    notifier.notify_accounts(&outcome.woken);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// What waits for the account, once something does and no call is under way.
-async fn next(
-    relay: &Relay,
-    account: AccountId,
-    wait: Duration,
-) -> Result<Option<LeasedBatch>, StoreError> {
-    let deadline = Instant::now() + wait;
-    let Some(waiting) = relay.wakes.wait_for(account, LONG_POLLS_MAX) else {
-        return look(relay, account).await;
-    };
-    loop {
-        let woken = waiting.next();
-        if let Some(leased) = look(relay, account).await? {
-            return Ok(Some(leased));
-        }
-        if Instant::now() >= deadline || relay.shutdown.is_triggered() {
-            return Ok(None);
-        }
-        tokio::select! {
-            () = woken => {}
-            () = sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)) => {}
-            () = relay.shutdown.triggered() => {}
+/// Parts of the relay that pulls use.
+#[derive(Clone)]
+pub(super) struct Pulls {
+    store: Store,
+    notifier: Arc<Notifier>,
+    memory: DeliveryMemory,
+    clock: SharedClock,
+    shutdown: Shutdown,
+}
+
+impl FromRef<ApiState> for Pulls {
+    fn from_ref(state: &ApiState) -> Self {
+        Self {
+            store: state.store.clone(),
+            notifier: Arc::clone(&state.notifier),
+            memory: state.delivery_memory.clone(),
+            clock: Arc::clone(&state.clock),
+            shutdown: state.shutdown.clone(),
         }
     }
 }
 
-async fn look(relay: &Relay, account: AccountId) -> Result<Option<LeasedBatch>, StoreError> {
-    if relay.store.has_waiting(account).await? {
-        relay
-            .store
-            .pull(relay.now(), account, relay.memory.portion().bytes)
-            .await
-    } else {
-        Ok(None)
+impl Pulls {
+    /// Waits for deliveries of the account while no webhook call is in progress, and leases them.
+    async fn wait_and_lease(
+        &self,
+        account: AccountId,
+        wait: Duration,
+    ) -> Result<Option<LeasedBatch>, StoreError> {
+        let deadline = Instant::now() + wait;
+        let Some(subscription) = self.notifier.subscribe(account, LONG_POLLS_MAX) else {
+            return self.try_lease(account).await;
+        };
+        loop {
+            let notified = subscription.notified();
+            if let Some(leased) = self.try_lease(account).await? {
+                return Ok(Some(leased));
+            }
+            if Instant::now() >= deadline || self.shutdown.is_triggered() {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = notified => {}
+                () = sleep_until(deadline.min(Instant::now() + RECHECK_INTERVAL)) => {}
+                () = self.shutdown.triggered() => {}
+            }
+        }
+    }
+
+    async fn try_lease(&self, account: AccountId) -> Result<Option<LeasedBatch>, StoreError> {
+        if !self.store.has_waiting(account).await? {
+            return Ok(None);
+        }
+        let bytes_max = self.memory.call_limits().bytes;
+        self.store.pull(self.clock.now(), account, bytes_max).await
     }
 }

@@ -1,106 +1,94 @@
-//! `POST /v1/envelopes`, `GET, DELETE /v1/envelopes/{id}`, `POST /v1/envelopes/status`: submit, ask, recall. Each item of a
-//! submission is answered for itself; `not_found`, `proof_invalid` and `too_late` for the others.
+//! `POST /v1/envelopes`, `GET, DELETE /v1/envelopes/{id}`, `POST /v1/envelopes/status`: submit
+//! envelopes, query their status, recall them.
 
 use super::{
-    Answer,
-    auth::{BySession, Envelopes},
+    ApiResult,
+    auth::{EnvelopesBody, SessionRequest},
     ids::Id,
     openapi::{JSON, SESSION, WRITES},
-    problem,
+    problem, require_space,
 };
 use crate::{
-    admin::model::Throughput,
+    activity::Activity,
     openapi::problems,
-    relay::Relay,
-    store::{Recall, Submission},
+    settings::LiveSettings,
+    storage::Storage,
+    store::{Recall, Store, Submission},
 };
 use axum::{extract::State, response::IntoResponse as _};
 use http::StatusCode;
 use sealpost_proto::{
-    EnvelopeId, ErrorCode, b64,
+    EnvelopeId, ErrorCode, Origin, b64,
     limits::ENVELOPES_PER_REQUEST_MAX,
     schema::Bytes16,
     wire::{
-        EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitOutcome, SubmitRequest,
-        SubmitResponse, SubmitResult,
+        EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse,
     },
 };
-use sealpost_service::http::json_body;
+use sealpost_service::{Clock as _, SharedClock, http::json_body};
 use std::sync::Arc;
 
 problems!(SubmitProblems: SESSION, JSON, WRITES);
 
 /// Submit envelopes
 ///
-/// Each is answered for itself, in the order of the request. `accepted` and `duplicate` stand on the disk; `refused` names a
-/// code, and the time of another try when it passes.
+/// Each envelope has its own result, in the order of the request. `accepted` and `duplicate` mean
+/// that the envelope is on disk. `refused` contains an error code and, if it is retryable, the
+/// retry delay.
 #[utoipa::path(
     post, path = "/v1/envelopes", operation_id = "submit_envelopes", tag = "envelopes", security(("session" = [])),
     request_body = SubmitRequest,
-    responses((status = 200, description = "What became of each", body = SubmitResponse), SubmitProblems)
+    responses((status = 200, description = "Result of each envelope", body = SubmitResponse), SubmitProblems)
 )]
 pub(super) async fn submit(
-    State(relay): State<Arc<Relay>>,
-    signed: BySession<Envelopes>,
-) -> Answer {
+    State(store): State<Store>,
+    State(settings): State<LiveSettings>,
+    State(storage): State<Arc<Storage>>,
+    State(origin): State<Origin>,
+    State(activity): State<Activity>,
+    State(clock): State<SharedClock>,
+    signed: SessionRequest<EnvelopesBody>,
+) -> ApiResult {
     let SubmitRequest { envelopes } = signed.body.json()?;
     if !(1..=ENVELOPES_PER_REQUEST_MAX).contains(&envelopes.len()) {
-        let detail = format!("a request holds 1 to {ENVELOPES_PER_REQUEST_MAX} envelopes");
+        let detail = format!("a request must contain 1 to {ENVELOPES_PER_REQUEST_MAX} envelopes");
         return Err(problem(ErrorCode::Malformed, detail));
     }
-    relay
-        .rules()
-        .meters
-        .of(signed.own_rates)
-        .envelopes(signed.account, envelopes.len())?;
-    relay.admit(signed.body.bytes.len())?;
-    let _room = signed.body.into_room();
+    let settings = settings.load();
+    let meters = settings.meters.for_overrides(signed.own_rates);
+    meters.count_envelopes(signed.account, envelopes.len())?;
+    require_space(&storage, signed.body.bytes.len())?;
+    let _budget = signed.body.into_budget();
     let submissions = envelopes
         .into_iter()
-        .map(|envelope| Submission::new(&relay.origin, envelope))
+        .map(|envelope| Submission::new(&origin, envelope))
         .collect();
-    let results = relay
-        .store
+    let results = store
         .submit(
-            relay.now(),
+            clock.now(),
             signed.account,
             submissions,
-            relay.rules().quotas.clone(),
+            settings.quotas.clone(),
         )
         .await?;
-    relay.throughput.add(relay.now(), throughput(&results));
-    relay
-        .metrics
-        .submitted(results.iter().map(|result| &result.outcome));
+    activity.record_submissions(clock.now(), &results);
     Ok(json_body(StatusCode::OK, &SubmitResponse { results }))
-}
-
-fn throughput(results: &[SubmitResult]) -> Throughput {
-    let mut counts = Throughput::default();
-    for result in results {
-        match result.outcome {
-            SubmitOutcome::Accepted { .. } => counts.accepted += 1,
-            SubmitOutcome::Refused { .. } => counts.refused += 1,
-            SubmitOutcome::Duplicate { .. } => {}
-        }
-    }
-    counts
 }
 
 problems!(StatusProblems: SESSION; NotFound);
 
-/// Ask for one envelope
+/// Show the status of an envelope
 #[utoipa::path(
     get, path = "/v1/envelopes/{id}", operation_id = "show_envelope", tag = "envelopes", security(("session" = [])),
     params(Id<EnvelopeId>),
-    responses((status = 200, description = "Where it is", body = EnvelopeStatus), StatusProblems)
+    responses((status = 200, description = "Status of the envelope", body = EnvelopeStatus), StatusProblems)
 )]
 pub(super) async fn status(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
     Id(id): Id<EnvelopeId>,
-    signed: BySession,
-) -> Answer {
-    let found = relay.store.statuses(signed.account, vec![id]).await?.pop();
+    signed: SessionRequest,
+) -> ApiResult {
+    let found = store.statuses(signed.account, vec![id]).await?.pop();
     Ok(json_body(
         StatusCode::OK,
         &found.ok_or(ErrorCode::NotFound)?,
@@ -109,47 +97,44 @@ pub(super) async fn status(
 
 problems!(ListProblems: SESSION, JSON);
 
-/// Ask for several envelopes
+/// List the status of several envelopes
 #[utoipa::path(
     post, path = "/v1/envelopes/status", operation_id = "list_envelopes", tag = "envelopes", security(("session" = [])),
     request_body = StatusRequest,
-    responses((status = 200, description = "Where those are that are the account's", body = StatusResponse), ListProblems)
+    responses((status = 200, description = "Status of each envelope that the account sent; others are left out", body = StatusResponse), ListProblems)
 )]
-pub(super) async fn statuses(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+pub(super) async fn statuses(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
     let StatusRequest { ids } = signed.body.json()?;
     if ids.len() > ENVELOPES_PER_REQUEST_MAX {
         return Err(problem(
             ErrorCode::Malformed,
-            format!("at most {ENVELOPES_PER_REQUEST_MAX} ids"),
+            format!("a request can contain at most {ENVELOPES_PER_REQUEST_MAX} ids"),
         ));
     }
-    let envelopes = relay.store.statuses(signed.account, ids).await?;
+    let envelopes = store.statuses(signed.account, ids).await?;
     Ok(json_body(StatusCode::OK, &StatusResponse { envelopes }))
 }
 
 problems!(RecallProblems: SESSION, WRITES; NotFound, ProofInvalid, TooLate);
 
-/// Take an envelope back
+/// Recall an envelope
 #[utoipa::path(
     delete, path = "/v1/envelopes/{id}", operation_id = "recall_envelope", tag = "envelopes", security(("session" = [])),
-    params(Id<EnvelopeId>, ("Sealpost-Proof" = inline(Bytes16), Header, description = "The proof for recalling")),
-    responses((status = 204, description = "It is not handed over, as recalled now or before"), RecallProblems)
+    params(Id<EnvelopeId>, ("Sealpost-Proof" = inline(Bytes16), Header, description = "Recall proof")),
+    responses((status = 204, description = "The envelope is recalled and will not be delivered"), RecallProblems)
 )]
 pub(super) async fn recall(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Id(id): Id<EnvelopeId>,
-    signed: BySession,
-) -> Answer {
+    signed: SessionRequest,
+) -> ApiResult {
     let proof = signed
         .body
         .header(PROOF_HEADER)
         .and_then(|text| b64::parse(text).ok())
         .unwrap_or_default();
-    match relay
-        .store
-        .recall(relay.now(), signed.account, id, proof)
-        .await?
-    {
+    match store.recall(clock.now(), signed.account, id, proof).await? {
         Recall::Recalled => Ok(StatusCode::NO_CONTENT.into_response()),
         Recall::Refused(code) => Err(code.into()),
     }

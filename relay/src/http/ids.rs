@@ -1,4 +1,4 @@
-//! What stands in a path or a query.
+//! Path and query parameters.
 
 use super::problem;
 use axum::{
@@ -17,7 +17,7 @@ use utoipa::{
     },
 };
 
-/// The one id in a path.
+/// Id in a path with a single parameter.
 pub(super) struct Id<T>(pub(super) T);
 
 impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
@@ -32,7 +32,7 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
         id.map(Self).ok_or_else(|| {
             problem(
                 ErrorCode::Malformed,
-                "the path holds no id of 22 characters of base64url",
+                "the id in the path is not 22 characters of base64url",
             )
         })
     }
@@ -44,7 +44,7 @@ impl<T: ToSchema> IntoParams for Id<T> {
     }
 }
 
-/// A blob's id and the number of a part.
+/// Blob id and part number in a path.
 pub(super) struct PartId<T>(pub(super) T, pub(super) u32);
 
 impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PartId<T> {
@@ -57,7 +57,7 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PartId<T> {
         found.ok_or_else(|| {
             problem(
                 ErrorCode::Malformed,
-                "the path holds no blob id and number of a part",
+                "the path does not contain a valid blob id and part number",
             )
         })
     }
@@ -77,10 +77,7 @@ fn in_path(name: &str, schema: RefOr<Schema>) -> Parameter {
     parameter.schema(Some(schema)).build()
 }
 
-/// The value of a parameter of the query, if it stands there.
-///
-/// # Errors
-/// `malformed` when it does not parse.
+/// Parses a query parameter, if it is present.
 pub(super) fn query<T: FromStr>(uri: &Uri, name: &str) -> Result<Option<T>, ProblemResponse> {
     let pairs = uri
         .query()
@@ -93,7 +90,7 @@ pub(super) fn query<T: FromStr>(uri: &Uri, name: &str) -> Result<Option<T>, Prob
             Ok(value) => Ok(Some(value)),
             Err(_) => Err(problem(
                 ErrorCode::Malformed,
-                format!("the parameter {name} does not parse"),
+                format!("the query parameter {name} is invalid"),
             )),
         },
     }

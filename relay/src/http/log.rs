@@ -1,6 +1,7 @@
-//! One line and one count for each request: method, the route that matched, status and time. Never a path, a query, a header or a body.
+//! Logging and metrics of requests: method, matched route, status and duration. Paths, queries,
+//! headers and bodies are never logged, because they identify accounts and mailboxes.
 
-use crate::relay::Relay;
+use crate::metrics::Metrics;
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
@@ -8,12 +9,16 @@ use axum::{
 };
 use std::{sync::Arc, time::Instant};
 
-pub(super) async fn log(State(relay): State<Arc<Relay>>, request: Request, next: Next) -> Response {
+pub(super) async fn log(
+    State(metrics): State<Arc<Metrics>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
-    relay.metrics.answered(
+    metrics.record_request(
         route.as_ref().map(MatchedPath::as_str),
         response.status(),
         started.elapsed(),
@@ -22,9 +27,9 @@ pub(super) async fn log(State(relay): State<Arc<Relay>>, request: Request, next:
     let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
     let elapsed_us = started.elapsed().as_micros();
     if status >= 500 && status != 501 {
-        tracing::warn!(%method, route, status, elapsed_us, "answered");
+        tracing::warn!(%method, route, status, elapsed_us, "request failed");
     } else {
-        tracing::debug!(%method, route, status, elapsed_us, "answered");
+        tracing::debug!(%method, route, status, elapsed_us, "request handled");
     }
     response
 }

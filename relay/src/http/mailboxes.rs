@@ -1,14 +1,15 @@
-//! `GET /v1/mailboxes`, `PUT, DELETE /v1/mailboxes/{id}`: list, open, close. Errors: `conflict` when the id is another
-//! account's or was closed, `quota_exceeded`.
+//! `GET /v1/mailboxes`, `PUT, DELETE /v1/mailboxes/{id}`: list, open, close.
 
 use super::{
-    Answer,
-    auth::{ByAccountKey, BySession},
+    ApiResult,
+    auth::{AccountKeyRequest, SessionRequest},
     ids::{Id, query},
     openapi::{ANY_KEY, JSON, KNOWN, SESSION},
-    problem, refusal,
+    problem, refusal, require_space,
 };
-use crate::{openapi::problems, relay::Relay};
+use crate::{
+    notifier::Notifier, openapi::problems, settings::LiveSettings, storage::Storage, store::Store,
+};
 use axum::{extract::State, response::IntoResponse as _};
 use http::StatusCode;
 use sealpost_proto::{
@@ -16,54 +17,56 @@ use sealpost_proto::{
     limits::SEND_KEYS_MAX,
     wire::{Mailboxes, OpenMailbox},
 };
-use sealpost_service::http::json_body;
+use sealpost_service::{Clock as _, SharedClock, http::json_body};
 use std::sync::Arc;
 
 problems!(ListProblems: SESSION);
 
-/// List the own mailboxes
+/// List the mailboxes of the account
 ///
-/// 500 a page, by id.
+/// Ordered by id, up to 500 per page.
 #[utoipa::path(
     get, path = "/v1/mailboxes", operation_id = "list_mailboxes", tag = "mailboxes", security(("session" = [])),
-    params(("after" = inline(Option<MailboxId>), Query, description = "`next` of the page before")),
-    responses((status = 200, description = "A page", body = Mailboxes), ListProblems)
+    params(("after" = inline(Option<MailboxId>), Query, description = "`next` of the previous page")),
+    responses((status = 200, description = "Page of mailboxes", body = Mailboxes), ListProblems)
 )]
-pub(super) async fn list(State(relay): State<Arc<Relay>>, signed: BySession) -> Answer {
+pub(super) async fn list(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
     let after: Option<MailboxId> = query(&signed.body.uri, "after")?;
-    let mailboxes = relay.store.mailboxes(signed.account, after).await?;
+    let mailboxes = store.mailboxes(signed.account, after).await?;
     Ok(json_body(StatusCode::OK, &mailboxes))
 }
 
 problems!(OpenProblems: ANY_KEY, KNOWN, JSON; Conflict, QuotaExceeded);
 
-/// Open a mailbox, or replace its keys
+/// Open a mailbox or replace its send keys
 #[utoipa::path(
     put, path = "/v1/mailboxes/{id}", operation_id = "open_mailbox", tag = "mailboxes", security(("account_key" = [])),
     params(Id<MailboxId>), request_body = OpenMailbox,
-    responses((status = 204, description = "It is open"), OpenProblems)
+    responses((status = 204, description = "The mailbox is open"), OpenProblems)
 )]
 pub(super) async fn open(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(settings): State<LiveSettings>,
+    State(storage): State<Arc<Storage>>,
+    State(clock): State<SharedClock>,
     Id(mailbox): Id<MailboxId>,
-    signed: ByAccountKey,
-) -> Answer {
+    signed: AccountKeyRequest,
+) -> ApiResult {
     let OpenMailbox { send_keys } = signed.body.json()?;
     if !(1..=SEND_KEYS_MAX).contains(&send_keys.len()) {
         return Err(problem(
             ErrorCode::Malformed,
-            "a mailbox has one or two send keys",
+            "a mailbox must have one or two send keys",
         ));
     }
-    relay.admit(0)?;
-    let opened = relay
-        .store
+    require_space(&storage, 0)?;
+    let opened = store
         .open_mailbox(
-            relay.now(),
+            clock.now(),
             signed.facts.account,
             mailbox,
             send_keys,
-            relay.rules().quotas.clone(),
+            settings.load().quotas.clone(),
         )
         .await?;
     opened.map_err(refusal)?;
@@ -74,21 +77,22 @@ problems!(CloseProblems: ANY_KEY, KNOWN);
 
 /// Close a mailbox
 ///
-/// What waits in it fails with `mailbox_unknown`; its id is not given out again.
+/// Queued envelopes fail with `mailbox_unknown`. The id cannot be used again.
 #[utoipa::path(
     delete, path = "/v1/mailboxes/{id}", operation_id = "close_mailbox", tag = "mailboxes",
     security(("account_key" = [])), params(Id<MailboxId>),
-    responses((status = 204, description = "It is closed, now or before"), CloseProblems)
+    responses((status = 204, description = "The mailbox is closed"), CloseProblems)
 )]
 pub(super) async fn close(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(notifier): State<Arc<Notifier>>,
+    State(clock): State<SharedClock>,
     Id(mailbox): Id<MailboxId>,
-    signed: ByAccountKey,
-) -> Answer {
-    relay
-        .store
-        .close_mailbox(relay.now(), signed.facts.account, mailbox)
+    signed: AccountKeyRequest,
+) -> ApiResult {
+    store
+        .close_mailbox(clock.now(), signed.facts.account, mailbox)
         .await?;
-    relay.wakes.sweeps.notify_one();
+    notifier.sweeper.notify_one();
     Ok(StatusCode::NO_CONTENT.into_response())
 }

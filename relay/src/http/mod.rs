@@ -1,13 +1,16 @@
-//! The relay's API: a file for each endpoint, with its errors, its handler and what it answers.
+//! API of the relay for nodes, with one file per resource.
 //!
-//! Every route under `/v1` goes through [`auth`] first, which looks at limits, then at the signature, and reads the body
-//! last. Bodies are `proto::wire`, errors are problem documents. Nothing here decides: it parses, asks the store, answers.
+//! Every route under `/v1` first goes through [`auth`], which checks limits, then the signature,
+//! and reads the body last. Bodies are the types of `proto::wire`; errors are problem documents.
+//! Handlers contain no protocol logic: they parse the request, call the store, and build the
+//! response.
 
 mod account;
 mod accounts;
 mod auth;
 mod blobs;
 mod checkpoint;
+mod client_address;
 mod deliveries;
 mod envelopes;
 mod ids;
@@ -17,9 +20,13 @@ mod openapi;
 mod parts;
 mod prekeys;
 mod public;
+mod rate_limits;
 mod session;
+mod state;
 
-use crate::{rates, relay::Relay};
+pub(crate) use state::ApiParts;
+
+use crate::{blobs::BlobError, storage::Storage, store::StoreError};
 use axum::{
     Router,
     middleware::{from_fn, from_fn_with_state},
@@ -32,24 +39,26 @@ use sealpost_proto::{
     time::millis,
 };
 use sealpost_service::http::{ProblemResponse, with_problems};
+use state::ApiState;
 use std::sync::Arc;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// What a handler answers.
-type Answer = Result<Response, ProblemResponse>;
+/// Result of a handler.
+type ApiResult = Result<Response, ProblemResponse>;
 
-/// All routes of the relay.
-pub(crate) fn router(relay: Arc<Relay>) -> Router {
-    // What does not exist yet is not described.
+/// Returns the router of the public listener.
+pub(crate) fn router(parts: ApiParts) -> Router {
+    let metrics = Arc::clone(&parts.activity.metrics);
+    // Federation does not exist yet, so its route is not part of the OpenAPI document.
     let routes = Router::from(routes()).route("/v1/at/{host}/{*rest}", any(foreign));
     with_problems(routes)
-        .layer(from_fn(rates::say))
-        .layer(from_fn_with_state(Arc::clone(&relay), log::log))
-        .with_state(relay)
+        .layer(from_fn(rate_limits::add_headers))
+        .layer(from_fn_with_state(metrics, log::log))
+        .with_state(ApiState::new(parts))
 }
 
-/// All routes that are described.
-fn routes() -> OpenApiRouter<Arc<Relay>> {
+/// Returns all routes of the OpenAPI document.
+fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(accounts::register))
         .routes(routes!(session::sign_in))
@@ -75,18 +84,18 @@ fn routes() -> OpenApiRouter<Arc<Relay>> {
         .routes(routes!(openapi::describe))
 }
 
-/// Mailboxes and blobs of other relays.
-async fn foreign(_: auth::BySession) -> ProblemResponse {
+/// Rejects requests for mailboxes and blobs of other relays.
+async fn foreign(_: auth::SessionRequest) -> ProblemResponse {
     ErrorCode::ForeignRelayUnsupported.into()
 }
 
-/// A problem that passes, with the time after which another try makes sense.
-pub(crate) fn passing_problem(code: ErrorCode) -> ProblemResponse {
+/// Returns a retryable problem with its retry delay.
+pub(crate) fn retryable_problem(code: ErrorCode) -> ProblemResponse {
     passing(code, Problem::from(code))
 }
 
-/// A problem that passes, in words.
-fn passing_problem_with(code: ErrorCode, detail: impl Into<String>) -> ProblemResponse {
+/// Returns a retryable problem with a detail text and its retry delay.
+fn retryable_problem_with(code: ErrorCode, detail: impl Into<String>) -> ProblemResponse {
     passing(code, Problem::new(code, detail))
 }
 
@@ -101,18 +110,52 @@ fn passing(code: ErrorCode, problem: Problem) -> ProblemResponse {
     problem.retry_after_ms(millis(wait)).into()
 }
 
-/// A code as the answer: with a time when it passes.
+/// Converts a refusal of the store into a problem, with a retry delay if it is retryable.
 fn refusal(code: ErrorCode) -> ProblemResponse {
     if code.is_retryable() {
-        passing_problem(code)
+        retryable_problem(code)
     } else {
         code.into()
     }
 }
 
-/// A problem in words.
+/// Returns a problem with a detail text.
 fn problem(code: ErrorCode, detail: impl Into<String>) -> ProblemResponse {
     Problem::new(code, detail).into()
+}
+
+/// Refuses a request that stores something new while the disk has too little free space.
+fn require_space(storage: &Storage, bytes: usize) -> Result<(), ProblemResponse> {
+    if storage.admit(bytes as u64) {
+        Ok(())
+    } else {
+        Err(retryable_problem(ErrorCode::StorageFull))
+    }
+}
+
+impl From<StoreError> for ProblemResponse {
+    fn from(error: StoreError) -> Self {
+        retryable_problem(match error {
+            StoreError::Busy => ErrorCode::Overloaded,
+            StoreError::DiskFull => ErrorCode::StorageFull,
+            StoreError::Damaged(_) | StoreError::Failed { .. } | StoreError::Closed => {
+                ErrorCode::Unavailable
+            }
+        })
+    }
+}
+
+impl From<BlobError> for ProblemResponse {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::DiskFull => retryable_problem(ErrorCode::StorageFull),
+            BlobError::Missing => ErrorCode::NotFound.into(),
+            BlobError::Failed { reason } => {
+                tracing::error!(%reason, "the blob store failed");
+                retryable_problem(ErrorCode::Unavailable)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +168,7 @@ mod tests {
     use std::collections::BTreeSet;
     use tower::ServiceExt as _;
 
-    /// The paths of a router: they stand in what it shows for debugging, and nowhere else.
+    /// Extracts the paths of a router from its debug output, because axum has no API for it.
     fn paths(router: &Router) -> BTreeSet<String> {
         let shown = format!("{router:?}");
         let routes = shown.split("fallback_router").next().unwrap();
@@ -136,7 +179,7 @@ mod tests {
             .collect()
     }
 
-    async fn answered(router: &Router, method: Method, path: &str) -> StatusCode {
+    async fn status(router: &Router, method: Method, path: &str) -> StatusCode {
         let path = path
             .replace("{id}", "AAAAAAAAAAAAAAAAAAAAAA")
             .replace("{number}", "0")
@@ -154,8 +197,13 @@ mod tests {
             .status()
     }
 
-    /// Every route is described with all its methods, and what is described is a route.
-    async fn compare(router: &Router, described: &utoipa::openapi::OpenApi, others: &[&str]) {
+    /// Asserts that the OpenAPI document has exactly the routes and methods of the router, except
+    /// for `others`.
+    async fn assert_documented(
+        router: &Router,
+        described: &utoipa::openapi::OpenApi,
+        others: &[&str],
+    ) {
         let document = serde_json::to_value(&described.paths).unwrap();
         let mut expected: BTreeSet<_> = document.as_object().unwrap().keys().cloned().collect();
         expected.extend(others.iter().map(|&path| path.to_owned()));
@@ -170,14 +218,14 @@ mod tests {
             ] {
                 let is_described = operations.get(method.as_str().to_lowercase()).is_some();
                 let is_served =
-                    answered(router, method.clone(), path).await != StatusCode::METHOD_NOT_ALLOWED;
+                    status(router, method.clone(), path).await != StatusCode::METHOD_NOT_ALLOWED;
                 assert_eq!(is_served, is_described, "{method} {path}");
             }
         }
     }
 
     #[tokio::test]
-    async fn what_is_served_is_described_and_what_is_described_is_served() {
+    async fn openapi_documents_match_the_routers() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -185,12 +233,12 @@ mod tests {
             ..Config::default()
         };
         config.admin.listen = "off".parse().unwrap();
-        let relay = open(config, Arc::new(SystemClock), Shutdown::new())
+        let parts = open(config, Arc::new(SystemClock), Shutdown::new())
             .await
             .unwrap()
-            .relay;
-        compare(
-            &router(Arc::clone(&relay)),
+            .parts;
+        assert_documented(
+            &router(parts.api()),
             &routes().into_openapi(),
             &["/v1/at/{host}/{*rest}"],
         )
@@ -205,8 +253,8 @@ mod tests {
             "/admin/openapi.json",
         ];
         let guard = LocalGuard::new("token", "127.0.0.1:1".parse().unwrap());
-        compare(
-            &crate::admin::router(relay, guard),
+        assert_documented(
+            &crate::admin::router(parts.admin(), guard),
             &crate::admin::routes().into_openapi(),
             &page,
         )

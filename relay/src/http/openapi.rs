@@ -1,4 +1,5 @@
-//! `/openapi.json`: the API described from its routes; what they share stands here. No errors.
+//! `/openapi.json`: the OpenAPI document of the API, built from its routes. This file contains the
+//! parts that they share.
 
 use super::routes;
 use crate::openapi::{Document, name_of, operations};
@@ -12,7 +13,7 @@ use sealpost_proto::{
     },
     limits,
     time::millis,
-    wire::{ChallengeAnswer, DeliveryResults, WebhookCall},
+    wire::{ChallengeResponse, DeliveryResults, WebhookCall},
 };
 use sealpost_relay_core::{Quotas, rates::Rates};
 use std::sync::LazyLock;
@@ -29,7 +30,7 @@ use utoipa::{
     },
 };
 
-/// What every request that is signed with the key of a session may be answered.
+/// Errors of every request that is signed with a session key.
 pub(super) const SESSION: &[ErrorCode] = &[
     Malformed,
     SignatureMissing,
@@ -43,7 +44,7 @@ pub(super) const SESSION: &[ErrorCode] = &[
     Overloaded,
     Unavailable,
 ];
-/// What every request that is signed with an account key, known or not, may be answered.
+/// Errors of every request that is signed with an account key, registered or not.
 pub(super) const ANY_KEY: &[ErrorCode] = &[
     Malformed,
     SignatureMissing,
@@ -57,53 +58,59 @@ pub(super) const ANY_KEY: &[ErrorCode] = &[
     Unavailable,
     StorageFull,
 ];
-/// What the account of the key may add to [`ANY_KEY`].
+/// Additional errors of requests that need a registered account key.
 pub(super) const KNOWN: &[ErrorCode] = &[AccountUnknown, AccountSuspended];
-/// What a request that is not signed may be answered.
+/// Errors of requests without a signature.
 pub(super) const PUBLIC: &[ErrorCode] = &[RateLimited];
-/// What a body of JSON may be answered.
+/// Errors of requests with a JSON body.
 pub(super) const JSON: &[ErrorCode] = &[UnsupportedMediaType];
-/// What a request that needs room on the disk may be answered.
+/// Errors of requests that need disk space.
 pub(super) const WRITES: &[ErrorCode] = &[StorageFull];
 
 static DOCUMENT: LazyLock<Document> =
-    LazyLock::new(|| Document::of(routes().into_openapi(), add_standings));
+    LazyLock::new(|| Document::new(routes().into_openapi(), add_rate_limit_headers));
 
-/// Describe this API
+/// Get this document
 ///
-/// This document. It is made from the routes that are served.
+/// The OpenAPI document, which is built from the routes of the relay.
 #[utoipa::path(get, path = "/openapi.json", operation_id = "describe", tag = "relay", responses(
     (status = 200, description = "The document", content_type = "application/json", body = Object,
         headers(("ETag" = String, description = "Changes with the document"))),
-    (status = 304, description = "Its `ETag` stood in `If-None-Match`"),
+    (status = 304, description = "`If-None-Match` contains the current `ETag`"),
 ))]
 pub(super) async fn describe(headers: HeaderMap) -> Response {
-    DOCUMENT.answer(&headers)
+    DOCUMENT.to_response(&headers)
 }
 
-/// The document before there are routes in it.
+/// Returns the document without routes.
 pub(super) fn empty() -> OpenApi {
     let tags = [
-        ("accounts", "Register, sign in, change, leave."),
+        (
+            "accounts",
+            "Register, sign in, change and delete the account.",
+        ),
         (
             "mailboxes",
             "Open and close mailboxes, publish and read prekeys.",
         ),
         (
             "envelopes",
-            "Submit envelopes, ask where they are, take them back.",
+            "Submit envelopes, query their status, recall them.",
         ),
-        ("deliveries", "Take what came, and say what became of it."),
-        ("blobs", "Sealed files, in parts."),
+        (
+            "deliveries",
+            "Pull envelopes and events and acknowledge them.",
+        ),
+        ("blobs", "Upload and download sealed files in parts."),
         (
             "relay",
-            "What the relay says about itself; nothing here is signed.",
+            "Public information about the relay; no signature is needed.",
         ),
     ];
-    let tag = |(name, words)| {
+    let tag = |(name, description)| {
         TagBuilder::new()
             .name(name)
-            .description(Some(words))
+            .description(Some(description))
             .build()
     };
     let mut openapi = OpenApiBuilder::new()
@@ -111,7 +118,7 @@ pub(super) fn empty() -> OpenApi {
             InfoBuilder::new()
                 .title("Sealpost relay")
                 .version(env!("CARGO_PKG_VERSION"))
-                .description(Some(format!("{WORDS}{}", limits_table())))
+                .description(Some(format!("{DESCRIPTION}{}", limits_table())))
                 .license(Some(
                     LicenseBuilder::new()
                         .name("Apache-2.0")
@@ -121,7 +128,7 @@ pub(super) fn empty() -> OpenApi {
         )
         .servers(Some([ServerBuilder::new()
             .url("/")
-            .description(Some("The relay that was asked"))
+            .description(Some("This relay"))
             .build()]))
         .tags(Some(tags.map(tag)))
         .webhooks(Some(
@@ -131,38 +138,38 @@ pub(super) fn empty() -> OpenApi {
         ))
         .build();
     let components = openapi.components.get_or_insert_default();
-    for (name, words) in [
-        ("session", SESSION_WORDS),
-        ("account_key", ACCOUNT_KEY_WORDS),
+    for (name, description) in [
+        ("session", SESSION_DESCRIPTION),
+        ("account_key", ACCOUNT_KEY_DESCRIPTION),
     ] {
-        let key = ApiKeyValue::with_description("Signature", words);
+        let key = ApiKeyValue::with_description("Signature", description);
         components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(key)));
     }
     components.schemas.extend(
-        referred::<WebhookCall>()
-            .chain(referred::<DeliveryResults>())
-            .chain(referred::<ChallengeAnswer>()),
+        schemas::<WebhookCall>()
+            .chain(schemas::<DeliveryResults>())
+            .chain(schemas::<ChallengeResponse>()),
     );
     openapi
 }
 
-/// The headers that tell where one stands, and what they say.
-const STANDINGS: [(&str, &str, &str); 2] = [
+/// Rate limit headers: name, description and example.
+const RATE_LIMIT_HEADERS: [(&str, &str, &str); 2] = [
     (
         "RateLimit",
-        "What is left of each rate that was counted, and the seconds until it is whole again",
+        "Remaining quota of each applied rate limit, and the seconds until the full quota is available",
         "\"requests\";r=999;t=1",
     ),
     (
         "RateLimit-Policy",
-        "These rates: so many in so many seconds",
+        "Quota and window, in seconds, of each applied rate limit",
         "\"requests\";q=1000;w=5",
     ),
 ];
 
-/// Adds these headers to all answers of operations that are counted: those that may be answered 429. There is none where the
-/// operator has set no rate.
-fn add_standings(openapi: &mut OpenApi) {
+/// Adds the rate limit headers to all responses of operations that can return 429. They are absent
+/// if the operator has disabled the rate limits.
+fn add_rate_limit_headers(openapi: &mut OpenApi) {
     let components = openapi.components.get_or_insert_default();
     let refer = |(name, ..): (&str, _, _)| {
         (
@@ -171,37 +178,39 @@ fn add_standings(openapi: &mut OpenApi) {
         )
     };
     let operations = openapi.paths.paths.values_mut().flat_map(operations);
-    let counted = operations.filter(|operation| operation.responses.responses.contains_key("429"));
-    for described in counted.flat_map(|operation| operation.responses.responses.values_mut()) {
-        let named = name_of(described).and_then(|name| components.responses.get_mut(name));
-        if let RefOr::T(response) = named.unwrap_or(described) {
-            response.headers.extend(STANDINGS.map(refer));
+    let limited = operations.filter(|operation| operation.responses.responses.contains_key("429"));
+    for response in limited.flat_map(|operation| operation.responses.responses.values_mut()) {
+        let shared = name_of(response).and_then(|name| components.responses.get_mut(name));
+        if let RefOr::T(response) = shared.unwrap_or(response) {
+            response.headers.extend(RATE_LIMIT_HEADERS.map(refer));
         }
     }
-    let header = |(name, words, example): (&str, &str, &str)| {
+    let header = |(name, description, example): (&str, &str, &str)| {
         let text = ObjectBuilder::new().schema_type(Type::String);
         let header = HeaderBuilder::new()
             .schema(Some(text))
-            .description(Some(words))
+            .description(Some(description))
             .example(Some(example.into()));
         (name.to_owned(), header.build().into())
     };
-    components.headers.extend(STANDINGS.map(header));
+    components.headers.extend(RATE_LIMIT_HEADERS.map(header));
 }
 
-/// What the relay asks of a node that has a webhook.
+/// Returns the operation that the relay calls on an account's webhook.
 fn webhook() -> Operation {
     let refer = |name| RefOr::from(Ref::from_schema_name(name));
-    let answers = OneOfBuilder::new()
+    let responses = OneOfBuilder::new()
         .item(refer(DeliveryResults::name()))
-        .item(refer(ChallengeAnswer::name()))
+        .item(refer(ChallengeResponse::name()))
         .build();
     let json = |schema: RefOr<Schema>| Content::new(Some(schema));
     OperationBuilder::new()
         .operation_id(Some("call_webhook"))
         .tag("deliveries")
-        .summary(Some("What the relay sends to the webhook of an account"))
-        .description(Some(WEBHOOK_WORDS))
+        .summary(Some(
+            "Receive deliveries or a challenge at the account's webhook",
+        ))
+        .description(Some(WEBHOOK_DESCRIPTION))
         .request_body(Some(
             RequestBodyBuilder::new()
                 .content("application/json", json(refer(WebhookCall::name())))
@@ -210,45 +219,46 @@ fn webhook() -> Operation {
         .response(
             "200",
             ResponseBuilder::new()
-                .description("What became of each item; or the answer to the challenge")
-                .content("application/json", json(Schema::OneOf(answers).into()))
+                .description("Outcome of each item, or the response to the challenge")
+                .content("application/json", json(Schema::OneOf(responses).into()))
                 .build(),
         )
         .build()
 }
 
-/// A schema, and those that it names.
-fn referred<T: ToSchema>() -> impl Iterator<Item = (String, RefOr<Schema>)> {
+/// Returns the schema of a type and of all types that it contains.
+fn schemas<T: ToSchema>() -> impl Iterator<Item = (String, RefOr<Schema>)> {
     let mut schemas = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut schemas);
     schemas.into_iter()
 }
 
-const WEBHOOK_WORDS: &str = "Signed in the way of Standard Webhooks (`webhook-id`, `webhook-timestamp`, `webhook-signature: \
-                             v1,…`) under the account's webhook secret. Any other answer is a failed attempt; 410 switches \
-                             the webhook off.";
+const WEBHOOK_DESCRIPTION: &str = "\
+    Signed with the account's webhook secret as defined by Standard Webhooks (`webhook-id`, `webhook-timestamp`, \
+    `webhook-signature: v1,…`). Any other response is a failed attempt. 410 turns the webhook off.";
 
-const WORDS: &str = "Takes sealed envelopes and files from the nodes of businesses, keeps them on disk, hands them to their \
-                     recipients' nodes, and can read none of them. The protocol behind it, with every proof and digest, \
-                     is docs/protocol.md.\n\nBytes and ids are base64url without padding, times are Unix milliseconds. \
-                     Readers skip fields that they do not know. Any error is a problem document (RFC 9457) with a stable \
-                     `code`; a path that is not described here is answered `not_found`, another method of one that is \
-                     `method_not_allowed`, and every path under `/v1/at/{host}/` `foreign_relay_unsupported` until relays \
-                     reach each other.\n\n";
+const DESCRIPTION: &str = "\
+    Accepts sealed envelopes and files from the nodes of businesses, stores them on disk and delivers them to their \
+    recipients' nodes. The relay cannot read them. docs/protocol.md describes the protocol with every proof and digest.\n\n\
+    Bytes and ids are base64url without padding; times are Unix milliseconds. Clients ignore unknown fields. Every error is \
+    a problem document (RFC 9457) with a stable `code`. Undocumented paths return `not_found`, and undocumented methods of a \
+    documented path return `method_not_allowed`. Paths under `/v1/at/{host}/` return `foreign_relay_unsupported`, because \
+    relays cannot reach each other yet.\n\n";
 
-const SESSION_WORDS: &str = "HTTP Message Signatures (RFC 9421) with the key of a session (`POST /v1/session`): \
+const SESSION_DESCRIPTION: &str = "HTTP Message Signatures (RFC 9421) with the key of a session (`POST /v1/session`): \
      `Signature-Input: sig=(\"@method\" \"@authority\" \"@path\" \"@query\" \"content-digest\");created=…;expires=…;\
-     keyid=\"<session id>\";alg=\"hmac-sha256\";tag=\"sealpost\"`, with `Content-Digest` (RFC 9530, `sha-256`) also for an \
-     empty body. The authority is the one of the relay's public origin (`/.well-known/sealpost`).";
+     keyid=\"<session id>\";alg=\"hmac-sha256\";tag=\"sealpost\"`, with `Content-Digest` (RFC 9530, `sha-256`) even for an \
+     empty body. `@authority` is the authority of the relay's public origin (`/.well-known/sealpost`).";
 
-const ACCOUNT_KEY_WORDS: &str = "The same, signed with the account key: `keyid` is its public key as base64url, \
-     `alg=\"ed25519\"`, and a `nonce` that is good once.";
+const ACCOUNT_KEY_DESCRIPTION: &str = "The same, but signed with the account key: `keyid` is its public key as base64url, \
+     `alg=\"ed25519\"`, and `nonce` is required and can be used only once.";
 
-/// Every limit that a client can meet: those that an operator sets, as they are when he does not, and the fixed ones.
+/// Returns a table of all limits that apply to clients: the defaults of the configurable limits and
+/// the fixed ones.
 fn limits_table() -> String {
     let fixed = [
         (
-            "body of another JSON request, bytes",
+            "body of any other JSON request, bytes",
             limits::JSON_REQUEST_BYTES_MAX as u64,
         ),
         (
@@ -261,20 +271,17 @@ fn limits_table() -> String {
         ),
         ("send keys of a mailbox", limits::SEND_KEYS_MAX as u64),
         (
-            "sealed prekeys, bytes, exactly",
+            "sealed prekeys, exact size, bytes",
             limits::SEALED_PREKEYS_BYTES as u64,
         ),
         (
             "sealed checkpoint, bytes",
             limits::CHECKPOINT_BYTES_MAX as u64,
         ),
-        (
-            "URL of a webhook, bytes",
-            limits::WEBHOOK_URL_BYTES_MAX as u64,
-        ),
+        ("webhook URL, bytes", limits::WEBHOOK_URL_BYTES_MAX as u64),
         ("part 0 of a blob, bytes", limits::PART_BYTES_MAX as u64),
         ("parts of a blob", u64::from(limits::BLOB_PARTS_MAX)),
-        ("life of a blob, ms", millis(limits::BLOB_LIFE_MAX)),
+        ("lifetime of a blob, ms", millis(limits::BLOB_LIFETIME_MAX)),
         (
             "envelopes of a delivery batch, bytes",
             limits::DELIVERY_BATCH_BYTES_MAX as u64,
@@ -283,27 +290,33 @@ fn limits_table() -> String {
             "items of a delivery batch",
             limits::DELIVERY_BATCH_ITEMS_MAX as u64,
         ),
-        ("lease of a delivery batch, ms", millis(limits::LEASE_LIFE)),
-        ("long poll, ms", millis(limits::PULL_WAIT_MAX)),
-        ("life of a session, ms", millis(limits::SESSION_LIFE)),
         (
-            "life of a signature, and how far a clock may be off, ms",
-            millis(limits::SIGNATURE_LIFE_MAX),
+            "lease of a delivery batch, ms",
+            millis(limits::LEASE_DURATION),
+        ),
+        ("long poll, ms", millis(limits::PULL_WAIT_MAX)),
+        (
+            "lifetime of a session, ms",
+            millis(limits::SESSION_LIFETIME),
+        ),
+        (
+            "lifetime of a signature, and allowed clock skew, ms",
+            millis(limits::SIGNATURE_LIFETIME_MAX),
         ),
         (
             "nonce of a signature, characters",
             limits::NONCE_CHARS_MAX as u64,
         ),
         (
-            "time for the headers of a request, ms",
+            "timeout for the headers of a request, ms",
             millis(limits::HEADER_READ_TIMEOUT),
         ),
         (
-            "time in which the body of a request has to begin, ms",
+            "time before the minimum rate of a body applies, ms",
             millis(limits::BODY_GRACE),
         ),
         (
-            "bytes of a body that have to come in a second, on average",
+            "minimum average rate of a body, bytes per second",
             u64::from(limits::BODY_BYTES_PER_SECOND_MIN),
         ),
     ];
@@ -313,10 +326,10 @@ fn limits_table() -> String {
     ];
     let announced = named.iter().filter_map(|named| named.as_object()).flatten();
     let announced = announced.map(|(name, value)| format!("| `{name}` | {value} |\n"));
-    let fixed = fixed.map(|(words, value)| format!("| {words} | {value} |\n"));
+    let fixed = fixed.map(|(limit, value)| format!("| {limit} | {value} |\n"));
     let rows: String = announced.chain(fixed).collect();
     format!(
-        "| limit | value |\n|---|---|\n{rows}\nLimits that are names are an operator's to set: these are the defaults, and \
-         `/.well-known/sealpost` says what this relay has."
+        "| limit | value |\n|---|---|\n{rows}\nLimits in code font are settings of the operator. The table shows their \
+         defaults; `/.well-known/sealpost` returns the values of this relay."
     )
 }

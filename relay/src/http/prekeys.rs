@@ -1,14 +1,14 @@
-//! `PUT, GET /v1/mailboxes/{id}/prekeys`: the owner publishes the sealed base, whoever holds the send key reads it. Errors:
-//! `not_found` when the mailbox is not the account's or holds none, `mailbox_unknown`, `proof_invalid`.
+//! `PUT, GET /v1/mailboxes/{id}/prekeys`: the owner of a mailbox publishes sealed prekeys; holders
+//! of its send key read them.
 
 use super::{
-    Answer,
-    auth::{ByAccountKey, BySession},
+    ApiResult,
+    auth::{AccountKeyRequest, SessionRequest},
     ids::Id,
     openapi::{ANY_KEY, JSON, KNOWN, SESSION},
-    problem,
+    problem, require_space,
 };
-use crate::{openapi::problems, relay::Relay, store::StoredPrekeys};
+use crate::{openapi::problems, storage::Storage, store::Store, store::StoredPrekeys};
 use axum::{extract::State, response::IntoResponse as _};
 use http::StatusCode;
 use sealpost_proto::{
@@ -17,7 +17,7 @@ use sealpost_proto::{
     schema::Bytes16,
     wire::{PROOF_HEADER, PROOF_TIME_HEADER, SealedPrekeys},
 };
-use sealpost_service::http::json_body;
+use sealpost_service::{Clock as _, SharedClock, http::json_body};
 use sealpost_signatures::proofs;
 use std::sync::Arc;
 
@@ -27,25 +27,25 @@ problems!(PublishProblems: ANY_KEY, KNOWN, JSON; NotFound);
 #[utoipa::path(
     put, path = "/v1/mailboxes/{id}/prekeys", operation_id = "publish_prekeys", tag = "mailboxes",
     security(("account_key" = [])), params(Id<MailboxId>), request_body = SealedPrekeys,
-    responses((status = 204, description = "They replace the ones before"), PublishProblems)
+    responses((status = 204, description = "The prekeys are published and replace earlier ones"), PublishProblems)
 )]
 pub(super) async fn publish(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(storage): State<Arc<Storage>>,
     Id(mailbox): Id<MailboxId>,
-    signed: ByAccountKey,
-) -> Answer {
+    signed: AccountKeyRequest,
+) -> ApiResult {
     let SealedPrekeys {
         sealed: B64(sealed),
     } = signed.body.json()?;
     if sealed.len() != SEALED_PREKEYS_BYTES {
         return Err(problem(
             ErrorCode::Malformed,
-            format!("sealed prekeys have {SEALED_PREKEYS_BYTES} bytes"),
+            format!("sealed prekeys must have {SEALED_PREKEYS_BYTES} bytes"),
         ));
     }
-    relay.admit(SEALED_PREKEYS_BYTES)?;
-    if relay
-        .store
+    require_space(&storage, SEALED_PREKEYS_BYTES)?;
+    if store
         .publish_prekeys(signed.facts.account, mailbox, sealed)
         .await?
     {
@@ -59,27 +59,29 @@ problems!(ShowProblems: SESSION; ProofInvalid, MailboxUnknown, NotFound);
 
 /// Read prekeys
 ///
-/// The owner of the mailbox needs no proof, the holder of its send key does.
+/// The owner of the mailbox needs no proof. A holder of its send key sends a proof.
 #[utoipa::path(
     get, path = "/v1/mailboxes/{id}/prekeys", operation_id = "show_prekeys", tag = "mailboxes", security(("session" = [])),
     params(
         Id<MailboxId>,
-        ("Sealpost-Proof" = inline(Option<Bytes16>), Header, nullable = false, description = "The proof for reading"),
-        ("Sealpost-Proof-Time" = inline(Option<Timestamp>), Header, nullable = false, description = "The time that the proof covers"),
+        ("Sealpost-Proof" = inline(Option<Bytes16>), Header, nullable = false, description = "Read proof; required unless the caller owns the mailbox"),
+        ("Sealpost-Proof-Time" = inline(Option<Timestamp>), Header, nullable = false, description = "Time covered by the proof"),
     ),
-    responses((status = 200, description = "The sealed base", body = SealedPrekeys), ShowProblems)
+    responses((status = 200, description = "The sealed prekeys", body = SealedPrekeys), ShowProblems)
 )]
 pub(super) async fn show(
-    State(relay): State<Arc<Relay>>,
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
     Id(mailbox): Id<MailboxId>,
-    signed: BySession,
-) -> Answer {
-    let stored = relay
-        .store
+    signed: SessionRequest,
+) -> ApiResult {
+    let stored = store
         .prekeys(mailbox)
         .await?
         .ok_or(ErrorCode::MailboxUnknown)?;
-    if stored.facts.account != signed.account && !proves(&signed, mailbox, &stored, relay.now()) {
+    if stored.facts.account != signed.account
+        && !has_valid_proof(&signed, mailbox, &stored, clock.now())
+    {
         return Err(ErrorCode::ProofInvalid.into());
     }
     let sealed = stored.sealed.ok_or(ErrorCode::NotFound)?;
@@ -91,7 +93,12 @@ pub(super) async fn show(
     ))
 }
 
-fn proves(signed: &BySession, mailbox: MailboxId, stored: &StoredPrekeys, now: Timestamp) -> bool {
+fn has_valid_proof(
+    signed: &SessionRequest,
+    mailbox: MailboxId,
+    stored: &StoredPrekeys,
+    now: Timestamp,
+) -> bool {
     let proof = signed
         .body
         .header(PROOF_HEADER)

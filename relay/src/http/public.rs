@@ -1,66 +1,79 @@
-//! What needs no signature: `/.well-known/sealpost`, `/i`, `/healthz`, `/readyz`.
+//! Routes without a signature: `/.well-known/sealpost`, `/i`, `/healthz`, `/readyz`.
 
-use super::{Answer, openapi::PUBLIC};
-use crate::{health::Readiness, openapi::problems, relay::Relay};
+use super::{ApiResult, openapi::PUBLIC, rate_limits::check_ip_rate_limit, state::ApiState};
+use crate::{health::Health, health::Readiness, openapi::problems, settings::LiveSettings};
 use axum::{
     extract::{FromRequestParts, State},
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
-use sealpost_proto::wire::{PROTOCOL_VERSION, WellKnown};
-use sealpost_service::http::{ProblemResponse, json_body};
+use sealpost_proto::{
+    Origin,
+    wire::{PROTOCOL_VERSION, WellKnown},
+};
+use sealpost_service::{
+    Clock as _, SharedClock,
+    http::{ProblemResponse, json_body},
+};
 use std::sync::Arc;
 
 const SOFTWARE: &str = concat!("sealpost-relay ", env!("CARGO_PKG_VERSION"));
 const INVITE_PAGE: &str = include_str!("invite.html");
-/// The page carries its own style, named by its SHA-256, and nothing else; it is shown nowhere but on its own.
+/// Content security policy of the invite page. It allows the inline style by its SHA-256 and
+/// nothing else.
 const INVITE_POLICY: &str = "default-src 'none'; style-src 'sha256-179CirN0gO+X95rtJsZchi5sKQxNhSqKhtiov8NfYyY='; \
                              base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// A request from an address that does not ask too often.
-pub(super) struct Met;
+/// Extractor that applies the rate limit of the client's IP address.
+pub(super) struct IpRateLimited;
 
-impl FromRequestParts<Arc<Relay>> for Met {
+impl FromRequestParts<ApiState> for IpRateLimited {
     type Rejection = ProblemResponse;
 
     async fn from_request_parts(
         parts: &mut Parts,
-        relay: &Arc<Relay>,
+        state: &ApiState,
     ) -> Result<Self, ProblemResponse> {
-        relay.meet(&parts.extensions, &parts.headers)?;
+        check_ip_rate_limit(&state.settings.load(), &parts.extensions, &parts.headers)?;
         Ok(Self)
     }
 }
 
 problems!(PublicProblems: PUBLIC);
 
-/// See what the relay is, and its limits
+/// Show the relay's origin, policy and limits
 #[utoipa::path(
     get, path = "/.well-known/sealpost", operation_id = "show_relay", tag = "relay",
-    responses((status = 200, description = "Its origin, policy, limits and clock", body = WellKnown), PublicProblems)
+    responses((status = 200, description = "Origin, registration policy, limits and current time", body = WellKnown), PublicProblems)
 )]
-pub(super) async fn well_known(State(relay): State<Arc<Relay>>, _: Met) -> Response {
-    let rules = relay.rules();
+pub(super) async fn well_known(
+    State(settings): State<LiveSettings>,
+    State(origin): State<Origin>,
+    State(clock): State<SharedClock>,
+    _: IpRateLimited,
+) -> Response {
+    let rules = settings.load();
     let known = WellKnown {
-        origin: relay.origin.clone(),
+        origin: origin.clone(),
         protocol_version: PROTOCOL_VERSION,
         software: SOFTWARE.to_owned(),
         registration: rules.registration.policy,
         limits: rules.quotas.announced(),
         rates: rules.meters.rates().announced(),
-        relay_time: relay.now(),
+        relay_time: clock.now(),
     };
     json_body(StatusCode::OK, &known)
 }
 
-/// Say what to do with an invite
+/// Show the invite page
 ///
-/// A static page without script; the invite itself stands behind the `#` and is not sent.
+/// A static page without scripts that explains how to use an invite. The invite is in the fragment
+/// of the URL, which browsers do not send.
 #[utoipa::path(
     get, path = "/i", operation_id = "show_invite_page", tag = "relay",
     responses((status = 200, description = "The page", body = String, content_type = "text/html"), PublicProblems)
 )]
-pub(super) async fn invite_page(_: Met) -> Response {
+pub(super) async fn invite_page(_: IpRateLimited) -> Response {
     let mut response = INVITE_PAGE.into_response();
     for (name, value) in [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -77,7 +90,7 @@ pub(super) async fn invite_page(_: Met) -> Response {
     response
 }
 
-/// Ask whether the process runs
+/// Check whether the process is running
 #[utoipa::path(
     get, path = "/healthz", operation_id = "show_health", tag = "relay",
     responses((status = 200, description = "`ok`", body = String, content_type = "text/plain"))
@@ -86,16 +99,16 @@ pub(super) async fn healthz() -> &'static str {
     "ok"
 }
 
-/// Ask whether the relay can work
+/// Check whether the relay can handle requests
 #[utoipa::path(
     get, path = "/readyz", operation_id = "show_readiness", tag = "relay",
     responses(
         (status = 200, description = "`ready`", body = String, content_type = "text/plain"),
-        (status = 503, description = "Why not", body = String, content_type = "text/plain"),
+        (status = 503, description = "Reason why the relay is not ready", body = String, content_type = "text/plain"),
     )
 )]
-pub(super) async fn readyz(State(relay): State<Arc<Relay>>) -> Answer {
-    let readiness = relay.health.readiness();
+pub(super) async fn readyz(State(health): State<Arc<Health>>) -> ApiResult {
+    let readiness = health.readiness();
     let status = if readiness == Readiness::Ready {
         StatusCode::OK
     } else {
@@ -111,7 +124,7 @@ mod tests {
     use sha2::{Digest as _, Sha256};
 
     #[test]
-    fn the_policy_names_the_style_of_the_page() {
+    fn policy_contains_the_style_hash() {
         let style = INVITE_PAGE
             .split_once("<style>")
             .unwrap()

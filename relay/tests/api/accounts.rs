@@ -1,10 +1,10 @@
-use crate::support::{Node, Relay, config};
+use crate::support::{Node, Relay, config, json};
 use http::{Method, StatusCode};
 use sealpost_proto::{
     B64, ErrorCode, MailboxId, SendKey,
     wire::{
-        Account, Checkpoint, DeliveryMode, Mailboxes, OpenMailbox, RegisterRequest, Registered,
-        RegistrationPolicy, SealedPrekeys, WellKnown,
+        Account, Checkpoint, DeliveryMode, Mailboxes, Registered, RegistrationPolicy,
+        SealedPrekeys, WellKnown,
     },
 };
 use sealpost_service::{Shutdown, SystemClock};
@@ -12,7 +12,7 @@ use sealpost_signatures::proofs;
 use std::{sync::Arc, time::Duration};
 
 #[tokio::test]
-async fn registering_again_answers_as_before() {
+async fn repeated_registration_returns_the_account() {
     let relay = Relay::start().await;
     let mut node = Node::new(&relay);
     let first = node.register(DeliveryMode::Pull).await;
@@ -24,7 +24,7 @@ async fn registering_again_answers_as_before() {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_where_the_operator_wants_one() {
+async fn registration_follows_the_policy() {
     let relay = Relay::start_with(|config| {
         config.registration.policy = RegistrationPolicy::Token;
         config.registration.tokens = vec!["open sesame".to_owned()];
@@ -37,37 +37,19 @@ async fn a_token_is_asked_for_where_the_operator_wants_one() {
         (Some("open sesame"), 201),
         (None, 200),
     ] {
-        let request = RegisterRequest {
-            delivery: DeliveryMode::Pull,
-            token: token.map(str::to_owned),
-        };
-        let reply = node
-            .key_call(
-                Method::POST,
-                "/v1/accounts",
-                serde_json::to_vec(&request).unwrap(),
-            )
-            .await;
+        let reply = node.try_register(DeliveryMode::Pull, token).await;
         assert_eq!(reply.status.as_u16(), status, "{token:?}");
     }
     let closed =
         Relay::start_with(|config| config.registration.policy = RegistrationPolicy::Closed).await;
-    let request = RegisterRequest {
-        delivery: DeliveryMode::Pull,
-        token: Some("open sesame".to_owned()),
-    };
     let reply = Node::new(&closed)
-        .key_call(
-            Method::POST,
-            "/v1/accounts",
-            serde_json::to_vec(&request).unwrap(),
-        )
+        .try_register(DeliveryMode::Pull, Some("open sesame"))
         .await;
     assert_eq!(reply.code(), ErrorCode::RegistrationClosed);
 }
 
 #[tokio::test]
-async fn a_session_is_good_across_a_restart_and_ends_after_an_hour() {
+async fn session_survives_restart_and_expires() {
     let relay = Relay::start().await;
     let mut node = relay.node().await;
     let relay = relay.restart().await;
@@ -82,47 +64,52 @@ async fn a_session_is_good_across_a_restart_and_ends_after_an_hour() {
 }
 
 #[tokio::test]
-async fn an_account_that_left_is_gone() {
+async fn deleted_account_is_unknown() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let id = acme.post_to(&mailbox, 1).await;
-    bolt.key_call(Method::DELETE, "/v1/account", "")
+    let id = acme.submit_one(&mailbox, 1).await;
+    bolt.send_with_key(Method::DELETE, "/v1/account", "")
         .await
-        .done();
+        .assert_no_content();
     assert_eq!(
         bolt.get("/v1/account").await.code(),
         ErrorCode::SessionInvalid
     );
     assert_eq!(
-        bolt.key_call(Method::POST, "/v1/session", "").await.code(),
+        bolt.send_with_key(Method::POST, "/v1/session", "")
+            .await
+            .code(),
         ErrorCode::AccountUnknown
     );
-    let event = acme.news(id, sealpost_proto::EnvelopeState::Failed).await;
+    let event = acme
+        .wait_for_event(id, sealpost_proto::EnvelopeState::Failed)
+        .await;
     assert_eq!(event.reason.as_deref(), Some("mailbox_unknown"));
 }
 
 #[tokio::test]
-async fn mailboxes_are_listed_replaced_and_never_given_out_again() {
+async fn closed_mailbox_ids_are_not_reused() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
     let path = format!("/v1/mailboxes/{}", mailbox.id);
-    let open = |keys: usize| {
-        let send_keys = (0..keys)
-            .map(|key| SendKey::from_bytes([u8::try_from(key).unwrap(); 32]))
-            .collect();
-        serde_json::to_vec(&OpenMailbox { send_keys }).unwrap()
+    let keys = |count: u8| {
+        (0..count)
+            .map(|key| SendKey::from_bytes([key; 32]))
+            .collect()
     };
-    bolt.key_call(Method::PUT, &path, open(2)).await.done();
-    for keys in [0, 3] {
+    bolt.put_mailbox(mailbox.id, keys(2))
+        .await
+        .assert_no_content();
+    for count in [0, 3] {
         assert_eq!(
-            bolt.key_call(Method::PUT, &path, open(keys)).await.code(),
+            bolt.put_mailbox(mailbox.id, keys(count)).await.code(),
             ErrorCode::Malformed
         );
     }
     assert_eq!(
-        acme.key_call(Method::PUT, &path, open(1)).await.code(),
+        acme.put_mailbox(mailbox.id, keys(1)).await.code(),
         ErrorCode::Conflict
     );
     let listed: Mailboxes = bolt.get("/v1/mailboxes").await.ok();
@@ -130,7 +117,9 @@ async fn mailboxes_are_listed_replaced_and_never_given_out_again() {
         (listed.mailboxes.len(), listed.mailboxes[0].id, listed.next),
         (1, mailbox.id, None)
     );
-    acme.key_call(Method::DELETE, &path, "").await.done();
+    acme.send_with_key(Method::DELETE, &path, "")
+        .await
+        .assert_no_content();
     assert_eq!(
         bolt.get("/v1/mailboxes")
             .await
@@ -149,30 +138,27 @@ async fn mailboxes_are_listed_replaced_and_never_given_out_again() {
             .is_empty()
     );
     assert_eq!(
-        bolt.key_call(Method::PUT, &path, open(1)).await.code(),
+        bolt.put_mailbox(mailbox.id, keys(1)).await.code(),
         ErrorCode::Conflict
     );
 }
 
 #[tokio::test]
-async fn an_account_has_so_many_mailboxes_and_no_more() {
+async fn number_of_mailboxes_is_limited() {
     let relay = Relay::start_with(|config| config.quotas.account_mailboxes = 1).await;
     let bolt = relay.node().await;
     let mailbox = bolt.open_mailbox().await;
-    let body = serde_json::to_vec(&OpenMailbox {
-        send_keys: vec![mailbox.key.clone()],
-    })
-    .unwrap();
-    let other = format!("/v1/mailboxes/{}", MailboxId::from_bytes([1; 16]));
-    let reply = bolt.key_call(Method::PUT, &other, body.clone()).await;
+    let other = MailboxId::from_bytes([1; 16]);
+    let send_keys = vec![mailbox.key.clone()];
+    let reply = bolt.put_mailbox(other, send_keys.clone()).await;
     assert_eq!(reply.code(), ErrorCode::QuotaExceeded);
     assert!(reply.headers.contains_key("retry-after"));
     bolt.close_mailbox(&mailbox).await;
-    bolt.key_call(Method::PUT, &other, body).await.done();
+    bolt.put_mailbox(other, send_keys).await.assert_no_content();
 }
 
 #[tokio::test]
-async fn prekeys_are_read_by_their_owner_and_by_who_holds_the_key() {
+async fn prekeys_are_readable_with_a_proof() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
@@ -181,17 +167,21 @@ async fn prekeys_are_read_by_their_owner_and_by_who_holds_the_key() {
     let sealed = SealedPrekeys {
         sealed: B64(vec![9; 2_048]),
     };
-    let body = serde_json::to_vec(&sealed).unwrap();
+    let body = json(&sealed);
     assert_eq!(
-        acme.key_call(Method::PUT, &path, body.clone()).await.code(),
+        acme.send_with_key(Method::PUT, &path, body.clone())
+            .await
+            .code(),
         ErrorCode::NotFound
     );
-    bolt.key_call(Method::PUT, &path, body).await.done();
+    bolt.send_with_key(Method::PUT, &path, body)
+        .await
+        .assert_no_content();
     assert_eq!(bolt.get(&path).await.ok::<SealedPrekeys>(), sealed);
     assert_eq!(acme.get(&path).await.code(), ErrorCode::ProofInvalid);
     let read = async |at: sealpost_proto::Timestamp| {
         let proof = proofs::read(&mailbox.key, mailbox.id, at);
-        let mut request = acme.by_session(Method::GET, &path, "");
+        let mut request = acme.session_request(Method::GET, &path, "");
         request.headers_mut().insert(
             "sealpost-proof",
             sealpost_proto::b64::encode(&proof).parse().unwrap(),
@@ -214,17 +204,16 @@ async fn prekeys_are_read_by_their_owner_and_by_who_holds_the_key() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_is_replaced_only_by_who_saw_it() {
+async fn checkpoint_write_requires_the_current_etag() {
     let relay = Relay::start().await;
     let node = relay.node().await;
     let path = "/v1/account/checkpoint";
     assert_eq!(node.get(path).await.code(), ErrorCode::NotFound);
     let write = async |fill: u8, tag: Option<&str>| {
-        let body = serde_json::to_vec(&Checkpoint {
+        let body = json(&Checkpoint {
             sealed: B64(vec![fill; 40]),
-        })
-        .unwrap();
-        let mut request = node.by_session(Method::PUT, path, body);
+        });
+        let mut request = node.session_request(Method::PUT, path, body);
         if let Some(tag) = tag {
             request
                 .headers_mut()
@@ -251,10 +240,13 @@ async fn a_checkpoint_is_replaced_only_by_who_saw_it() {
 }
 
 #[tokio::test]
-async fn the_public_pages_need_no_signature() {
+async fn public_routes_need_no_signature() {
     let relay = Relay::start().await;
     let node = Node::new(&relay);
-    let fetch = async |path: &str| node.send(node.plain(Method::GET, path, "")).await;
+    let fetch = async |path: &str| {
+        node.send(node.unsigned_request(Method::GET, path, ""))
+            .await
+    };
     let known: WellKnown = fetch("/.well-known/sealpost").await.ok();
     assert_eq!(
         (known.origin, known.relay_time),
@@ -271,12 +263,14 @@ async fn the_public_pages_need_no_signature() {
             && !policy.contains("script")
     );
     assert_eq!(fetch("/nowhere").await.code(), ErrorCode::NotFound);
-    let wrong = node.send(node.plain(Method::POST, "/healthz", "")).await;
+    let wrong = node
+        .send(node.unsigned_request(Method::POST, "/healthz", ""))
+        .await;
     assert_eq!(wrong.code(), ErrorCode::MethodNotAllowed);
 }
 
 #[tokio::test]
-async fn a_second_relay_on_the_same_folder_is_told_so() {
+async fn second_relay_on_a_folder_is_refused() {
     let relay = Relay::start().await;
     let again = sealpost_relay::start(
         config(relay.folder.path()),
@@ -293,7 +287,7 @@ async fn a_second_relay_on_the_same_folder_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_relay_that_others_reach_must_know_its_name() {
+async fn public_listener_requires_a_public_url() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
     config.listen = ([0, 0, 0, 0], 0).into();
@@ -302,7 +296,7 @@ async fn a_relay_that_others_reach_must_know_its_name() {
 }
 
 #[tokio::test]
-async fn what_is_kept_outlives_a_restart() {
+async fn data_survives_a_restart() {
     let relay = Relay::start().await;
     let mut node = relay.node().await;
     let before: Registered = node.register(DeliveryMode::Pull).await;

@@ -1,5 +1,5 @@
-//! What no relay may fail at: every route with everything that is wrong with a request. Never a 5xx (but the 501 of what
-//! belongs to other relays), never a cut connection without an answer, and afterwards the relay is as ready as before.
+//! Every route with invalid requests. The relay never returns a 5xx (except 501 for other relays),
+//! never closes a connection without a response, and remains ready.
 
 use crate::support::{Node, Relay, Reply};
 use http::{Method, StatusCode};
@@ -8,59 +8,57 @@ use sealpost_service::random_array;
 use sealpost_signatures::{ContentDigest, request};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
-const ABSENT: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+pub(crate) const ABSENT: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signed {
-    No,
-    BySession,
-    ByKey,
+pub(crate) enum Signature {
+    None,
+    Session,
+    Key,
 }
 
-use Signed::{ByKey, BySession, No};
-
-/// Every route: method, path with an id that nothing has, and who signs.
-const ROUTES: &[(&str, &str, Signed)] = &[
-    ("POST", "/v1/accounts", ByKey),
-    ("POST", "/v1/session", ByKey),
-    ("GET", "/v1/account", BySession),
-    ("PATCH", "/v1/account", ByKey),
-    ("DELETE", "/v1/account", ByKey),
-    ("POST", "/v1/account/webhook-test", ByKey),
-    ("GET", "/v1/account/checkpoint", BySession),
-    ("PUT", "/v1/account/checkpoint", BySession),
-    ("GET", "/v1/mailboxes", BySession),
-    ("PUT", "/v1/mailboxes/ID", ByKey),
-    ("DELETE", "/v1/mailboxes/ID", ByKey),
-    ("PUT", "/v1/mailboxes/ID/prekeys", ByKey),
-    ("GET", "/v1/mailboxes/ID/prekeys", BySession),
-    ("POST", "/v1/envelopes", BySession),
-    ("POST", "/v1/envelopes/status", BySession),
-    ("GET", "/v1/envelopes/ID", BySession),
-    ("DELETE", "/v1/envelopes/ID", BySession),
-    ("GET", "/v1/deliveries", BySession),
-    ("POST", "/v1/deliveries/ack", BySession),
-    ("POST", "/v1/blobs", BySession),
-    ("GET", "/v1/blobs/ID", BySession),
-    ("PATCH", "/v1/blobs/ID", BySession),
-    ("DELETE", "/v1/blobs/ID", BySession),
-    ("POST", "/v1/blobs/ID/complete", BySession),
-    ("PUT", "/v1/blobs/ID/parts/0", BySession),
-    ("GET", "/v1/blobs/ID/parts/0", BySession),
-    ("GET", "/v1/at/elsewhere.example/blobs/ID", BySession),
-    ("GET", "/.well-known/sealpost", No),
-    ("GET", "/i", No),
-    ("GET", "/healthz", No),
-    ("GET", "/readyz", No),
+/// Every route: method, path with an unused id, and required signature.
+pub(crate) const ROUTES: &[(&str, &str, Signature)] = &[
+    ("POST", "/v1/accounts", Signature::Key),
+    ("POST", "/v1/session", Signature::Key),
+    ("GET", "/v1/account", Signature::Session),
+    ("PATCH", "/v1/account", Signature::Key),
+    ("DELETE", "/v1/account", Signature::Key),
+    ("POST", "/v1/account/webhook-test", Signature::Key),
+    ("GET", "/v1/account/checkpoint", Signature::Session),
+    ("PUT", "/v1/account/checkpoint", Signature::Session),
+    ("GET", "/v1/mailboxes", Signature::Session),
+    ("PUT", "/v1/mailboxes/ID", Signature::Key),
+    ("DELETE", "/v1/mailboxes/ID", Signature::Key),
+    ("PUT", "/v1/mailboxes/ID/prekeys", Signature::Key),
+    ("GET", "/v1/mailboxes/ID/prekeys", Signature::Session),
+    ("POST", "/v1/envelopes", Signature::Session),
+    ("POST", "/v1/envelopes/status", Signature::Session),
+    ("GET", "/v1/envelopes/ID", Signature::Session),
+    ("DELETE", "/v1/envelopes/ID", Signature::Session),
+    ("GET", "/v1/deliveries", Signature::Session),
+    ("POST", "/v1/deliveries/ack", Signature::Session),
+    ("POST", "/v1/blobs", Signature::Session),
+    ("GET", "/v1/blobs/ID", Signature::Session),
+    ("PATCH", "/v1/blobs/ID", Signature::Session),
+    ("DELETE", "/v1/blobs/ID", Signature::Session),
+    ("POST", "/v1/blobs/ID/complete", Signature::Session),
+    ("PUT", "/v1/blobs/ID/parts/0", Signature::Session),
+    ("GET", "/v1/blobs/ID/parts/0", Signature::Session),
+    (
+        "GET",
+        "/v1/at/elsewhere.example/blobs/ID",
+        Signature::Session,
+    ),
+    ("GET", "/.well-known/sealpost", Signature::None),
+    ("GET", "/i", Signature::None),
+    ("GET", "/healthz", Signature::None),
+    ("GET", "/readyz", Signature::None),
 ];
 
-/// A relay that counts nothing: what is tried here are thousands of requests.
-async fn relay() -> Relay {
+/// Starts a relay without rate limits, because these tests send thousands of requests.
+pub(crate) async fn relay() -> Relay {
     Relay::start_with(|config| {
         config.rates.requests_per_second = 0;
         config.rates.envelopes_per_minute = 0;
@@ -74,29 +72,33 @@ fn method(name: &str) -> Method {
 
 fn request(
     node: &Node,
-    route: (&str, &str, Signed),
+    route: (&str, &str, Signature),
     body: &[u8],
 ) -> http::Request<http_body_util::Full<bytes::Bytes>> {
     let (name, path, signed) = route;
     let (path, body) = (path.replace("ID", ABSENT), body.to_vec());
     match signed {
-        No => node.plain(method(name), &path, body),
-        BySession => node.by_session(method(name), &path, body),
-        ByKey => node.by_key(method(name), &path, body),
+        Signature::None => node.unsigned_request(method(name), &path, body),
+        Signature::Session => node.session_request(method(name), &path, body),
+        Signature::Key => node.key_request(method(name), &path, body),
     }
 }
 
-/// A leaving or registering node is another one each time.
-async fn who(relay: &Relay, route: (&str, &str, Signed), node: &Node) -> Option<Node> {
-    let leaves = route.0 == "DELETE" && route.1 == "/v1/account";
-    if leaves || node.session.is_none() {
+/// Returns a new node for the route that deletes the account.
+async fn node_for_route(
+    relay: &Relay,
+    route: (&str, &str, Signature),
+    node: &Node,
+) -> Option<Node> {
+    let deletes = route.0 == "DELETE" && route.1 == "/v1/account";
+    if deletes || node.session.is_none() {
         Some(relay.node().await)
     } else {
         None
     }
 }
 
-fn never_fails(what: impl std::fmt::Display, reply: &Reply) {
+fn assert_no_server_error(what: impl std::fmt::Display, reply: &Reply) {
     let status = reply.status.as_u16();
     assert!(status < 500 || status == 501, "{what}: {reply:?}");
     if status >= 400 && status != 416 {
@@ -109,8 +111,10 @@ fn never_fails(what: impl std::fmt::Display, reply: &Reply) {
     }
 }
 
-async fn as_ready_as_before(node: &Node) {
-    let ready = node.send(node.plain(Method::GET, "/readyz", "")).await;
+pub(crate) async fn assert_still_ready(node: &Node) {
+    let ready = node
+        .send(node.unsigned_request(Method::GET, "/readyz", ""))
+        .await;
     assert_eq!(
         (ready.status, &ready.body[..]),
         (StatusCode::OK, &b"ready"[..])
@@ -118,20 +122,25 @@ async fn as_ready_as_before(node: &Node) {
 }
 
 #[tokio::test]
-async fn every_route_wants_its_own_signature_at_its_own_time_and_once() {
+async fn every_route_verifies_its_signature() {
     let relay = relay().await;
     let node = relay.node().await;
-    for &route @ (name, path, signed) in ROUTES.iter().filter(|(_, _, signed)| *signed != No) {
+    for &route @ (name, path, signed) in ROUTES
+        .iter()
+        .filter(|(_, _, signed)| *signed != Signature::None)
+    {
         let target = path.replace("ID", ABSENT);
-        let unsigned = node.send(node.plain(method(name), &target, "")).await;
+        let unsigned = node
+            .send(node.unsigned_request(method(name), &target, ""))
+            .await;
         assert_eq!(
             unsigned.code(),
             ErrorCode::SignatureMissing,
             "{name} {path}"
         );
         let wrong_key = match signed {
-            ByKey => node.by_session(method(name), &target, ""),
-            BySession | No => node.by_key(method(name), &target, ""),
+            Signature::Key => node.session_request(method(name), &target, ""),
+            Signature::Session | Signature::None => node.key_request(method(name), &target, ""),
         };
         assert_eq!(
             node.send(wrong_key).await.code(),
@@ -148,13 +157,13 @@ async fn every_route_wants_its_own_signature_at_its_own_time_and_once() {
             &"x".repeat(8_000),
         ] {
             for header in ["signature-input", "signature", "content-digest"] {
-                let mut bent = request(&node, route, b"");
-                bent.headers_mut().insert(
+                let mut invalid = request(&node, route, b"");
+                invalid.headers_mut().insert(
                     header,
                     http::HeaderValue::from_bytes(garbage.as_bytes()).unwrap(),
                 );
-                let reply = node.send(bent).await;
-                never_fails(format!("{name} {path} {header}: {garbage:.20}"), &reply);
+                let reply = node.send(invalid).await;
+                assert_no_server_error(format!("{name} {path} {header}: {garbage:.20}"), &reply);
                 assert_eq!(
                     reply.status,
                     StatusCode::UNAUTHORIZED,
@@ -177,16 +186,15 @@ async fn every_route_wants_its_own_signature_at_its_own_time_and_once() {
             "{name} {path}"
         );
     }
-    for &route in ROUTES
-        .iter()
-        .filter(|(_, path, signed)| *signed == ByKey && *path != "/v1/account/webhook-test")
-    {
-        let other = who(&relay, route, &node).await;
+    for &route in ROUTES.iter().filter(|(_, path, signed)| {
+        *signed == Signature::Key && *path != "/v1/account/webhook-test"
+    }) {
+        let other = node_for_route(&relay, route, &node).await;
         let signed = request(other.as_ref().unwrap_or(&node), route, b"");
         let replay = signed.clone();
-        never_fails(route.1, &node.send(signed).await);
+        assert_no_server_error(route.1, &node.send(signed).await);
         let code = node.send(replay).await.code();
-        // Of an account that has left nothing is known, its nonces neither.
+        // Nothing is stored about a deleted account, including its nonces.
         let expected = if other.is_some() {
             ErrorCode::AccountUnknown
         } else {
@@ -194,11 +202,11 @@ async fn every_route_wants_its_own_signature_at_its_own_time_and_once() {
         };
         assert_eq!(code, expected, "{} {}", route.0, route.1);
     }
-    as_ready_as_before(&node).await;
+    assert_still_ready(&node).await;
 }
 
-/// Bodies as they should be, of the routes that take one.
-fn good_bodies(relay: &Relay) -> Vec<(&'static str, &'static str, Value)> {
+/// Returns a valid body for every route that takes one.
+fn valid_bodies(relay: &Relay) -> Vec<(&'static str, &'static str, Value)> {
     let id =
         |byte: u8| serde_json::to_value(sealpost_proto::BlobId::from_bytes([byte; 16])).unwrap();
     let bytes = |count: usize| serde_json::to_value(B64(vec![5; count])).unwrap();
@@ -260,11 +268,11 @@ fn good_bodies(relay: &Relay) -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
-/// Every value of a document, replaced by what does not belong there, or left out.
-pub(crate) fn bent(document: &Value) -> Vec<String> {
+/// Returns variants of a document in which one value is replaced by an invalid one.
+pub(crate) fn corrupted_values(document: &Value) -> Vec<String> {
     let mut paths = vec![String::new()];
     collect(document, "", &mut paths);
-    let strange = [
+    let invalid = [
         "null",
         "true",
         "-1",
@@ -287,7 +295,7 @@ pub(crate) fn bent(document: &Value) -> Vec<String> {
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let mut all = Vec::new();
     for path in paths {
-        for text in strange
+        for text in invalid
             .iter()
             .copied()
             .chain([long.as_str(), deep.as_str()])
@@ -300,19 +308,19 @@ pub(crate) fn bent(document: &Value) -> Vec<String> {
     all
 }
 
-/// The text with single bytes changed, left out and doubled, all over it.
-fn damaged(text: &[u8]) -> Vec<Vec<u8>> {
-    let places = (0..text.len()).step_by(text.len().div_ceil(100));
-    let at = |place: usize| {
-        let (before, after) = (&text[..place], &text[place + 1..]);
+/// Returns variants of a text with a single byte changed, removed or duplicated.
+fn corrupted_bytes(text: &[u8]) -> Vec<Vec<u8>> {
+    let positions = (0..text.len()).step_by(text.len().div_ceil(100));
+    let at = |index: usize| {
+        let (before, after) = (&text[..index], &text[index + 1..]);
         let flips =
-            [0x01, 0x08, 0x20, 0x80].map(|bit| [before, &[text[place] ^ bit], after].concat());
+            [0x01, 0x08, 0x20, 0x80].map(|bit| [before, &[text[index] ^ bit], after].concat());
         flips.into_iter().chain([
             [before, after].concat(),
-            [before, &text[place..=place], &text[place..]].concat(),
+            [before, &text[index..=index], &text[index..]].concat(),
         ])
     };
-    places.flat_map(at).collect()
+    positions.flat_map(at).collect()
 }
 
 fn collect(value: &Value, path: &str, paths: &mut Vec<String>) {
@@ -335,18 +343,21 @@ fn collect(value: &Value, path: &str, paths: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn no_body_makes_the_relay_fail() {
+async fn no_body_causes_a_server_error() {
     let relay = relay().await;
     let node = relay.node().await;
-    for (name, path, good) in good_bodies(&relay) {
+    for (name, path, valid) in valid_bodies(&relay) {
         let signed = ROUTES
             .iter()
             .find(|route| (route.0, route.1) == (name, path))
             .unwrap()
             .2;
         let route = (name, path, signed);
-        let text = good.to_string();
-        let mut bodies: Vec<Vec<u8>> = bent(&good).into_iter().map(String::into_bytes).collect();
+        let text = valid.to_string();
+        let mut bodies: Vec<Vec<u8>> = corrupted_values(&valid)
+            .into_iter()
+            .map(String::into_bytes)
+            .collect();
         bodies.extend((0..8).map(|cut| text.as_bytes()[..text.len() * cut / 8].to_vec()));
         bodies.extend(
             [
@@ -362,10 +373,10 @@ async fn no_body_makes_the_relay_fail() {
         bodies.push([text.as_bytes(), text.as_bytes()].concat());
         bodies.push(vec![0xff; 1_000]);
         bodies.push("[".repeat(50_000).into_bytes());
-        bodies.extend(damaged(text.as_bytes()));
+        bodies.extend(corrupted_bytes(text.as_bytes()));
         for body in bodies {
             let reply = node.send(request(&node, route, &body)).await;
-            never_fails(
+            assert_no_server_error(
                 format!("{name} {path} {:.80}", String::from_utf8_lossy(&body)),
                 &reply,
             );
@@ -378,102 +389,26 @@ async fn no_body_makes_the_relay_fail() {
             "\u{fffd}",
             "multipart/form-data",
         ] {
-            let mut bent = request(&node, route, text.as_bytes());
-            bent.headers_mut().insert(
+            let mut invalid = request(&node, route, text.as_bytes());
+            invalid.headers_mut().insert(
                 "content-type",
                 http::HeaderValue::from_bytes(content_type.as_bytes()).unwrap(),
             );
-            bent.headers_mut()
+            invalid
+                .headers_mut()
                 .insert("if-match", "\"none\"".parse().unwrap());
             assert_eq!(
-                node.send(bent).await.code(),
+                node.send(invalid).await.code(),
                 ErrorCode::UnsupportedMediaType,
                 "{name} {path} {content_type}"
             );
         }
     }
-    as_ready_as_before(&node).await;
+    assert_still_ready(&node).await;
 }
 
 #[tokio::test]
-async fn a_body_over_its_limit_is_refused_before_it_is_read() {
-    let relay = relay().await;
-    let node = relay.node().await;
-    for &(name, path, signed) in ROUTES.iter().filter(|(_, _, signed)| *signed != No) {
-        let limit = match (name, path) {
-            ("POST", "/v1/envelopes") => 4 * 1024 * 1024,
-            ("PUT", "/v1/blobs/ID/parts/0") => 2_097_712,
-            _ => 64 * 1024,
-        };
-        let target = path.replace("ID", ABSENT);
-        // Announced, and never sent.
-        let head = format!(
-            "{name} {target} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            relay.origin.authority(),
-            limit + 1
-        );
-        let answer = raw(&relay, head.as_bytes()).await;
-        assert!(
-            answer.starts_with("HTTP/1.1 413"),
-            "{name} {path} {signed:?}: {answer}"
-        );
-    }
-    as_ready_as_before(&node).await;
-}
-
-/// Sends bytes and reads what comes until the end or for a while.
-async fn raw(relay: &Relay, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(relay.origin.authority()).await.unwrap();
-    // The relay may hang up before it has everything.
-    let _ = stream.write_all(bytes).await;
-    let mut answer = vec![0; 4_096];
-    let read = tokio::time::timeout(crate::support::DEADLINE, stream.read(&mut answer))
-        .await
-        .expect("an answer or an end");
-    String::from_utf8_lossy(&answer[..read.unwrap_or_default()]).into_owned()
-}
-
-#[tokio::test]
-async fn what_is_not_proper_http_is_turned_away() {
-    let relay = relay().await;
-    let node = relay.node().await;
-    let long = "x".repeat(100_000);
-    let many: String = (0..2_000)
-        .map(|number| format!("x-{number}: y\r\n"))
-        .collect();
-    for (what, bytes) in [
-        ("a huge header", format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n")),
-        ("many headers", format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n")),
-        ("a huge path", format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n")),
-        ("a huge query", format!("GET /v1/mailboxes?after={long} HTTP/1.1\r\nhost: a\r\n\r\n")),
-        ("a huge method", format!("{long} / HTTP/1.1\r\nhost: a\r\n\r\n")),
-        ("no version", "GET /healthz\r\n\r\n".to_owned()),
-        ("another protocol", "EHLO mail.example\r\n\r\n".to_owned()),
-        (
-            "two lengths",
-            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx".to_owned(),
-        ),
-        ("a length below zero", "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n".to_owned()),
-        (
-            "length and chunks",
-            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\nz\r\n"
-                .to_owned(),
-        ),
-        (
-            "a chunk without end",
-            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nx".to_owned(),
-        ),
-        ("a header without name", "GET /healthz HTTP/1.1\r\nhost: a\r\n: x\r\n\r\n".to_owned()),
-        ("zero bytes", "\0".repeat(100)),
-    ] {
-        let answer = raw(&relay, bytes.as_bytes()).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{what}: {answer:.200}");
-    }
-    as_ready_as_before(&node).await;
-}
-
-#[tokio::test]
-async fn paths_and_queries_that_do_not_parse_are_refused() {
+async fn invalid_paths_and_queries_are_refused() {
     let relay = relay().await;
     let node = relay.node().await;
     let long = "A".repeat(2_000);
@@ -494,18 +429,18 @@ async fn paths_and_queries_that_do_not_parse_are_refused() {
         .filter(|(_, path, _)| path.contains("ID") && !path.starts_with("/v1/at/"))
     {
         for id in ids {
-            // A client resolves dots before it signs.
+            // Clients resolve dots before they sign.
             let Ok(target) = url::Url::parse(&format!("http://a{}", path.replace("ID", id))) else {
                 continue;
             };
             let target = target.path();
-            let bent = if signed == ByKey {
-                node.by_key(method(name), target, "{}")
+            let invalid = if signed == Signature::Key {
+                node.key_request(method(name), target, "{}")
             } else {
-                node.by_session(method(name), target, "{}")
+                node.session_request(method(name), target, "{}")
             };
-            let reply = node.send(bent).await;
-            never_fails(format!("{name} {target}"), &reply);
+            let reply = node.send(invalid).await;
+            assert_no_server_error(format!("{name} {target}"), &reply);
             assert!(reply.status.is_client_error(), "{name} {target}: {reply:?}");
         }
     }
@@ -530,15 +465,15 @@ async fn paths_and_queries_that_do_not_parse_are_refused() {
             "{target}"
         );
     }
-    as_ready_as_before(&node).await;
+    assert_still_ready(&node).await;
 }
 
 #[tokio::test]
-async fn another_accounts_ids_look_like_absent_ones() {
+async fn ids_of_other_accounts_look_absent() {
     let relay = relay().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let envelope = acme.post_to(&mailbox, 1).await;
+    let envelope = acme.submit_one(&mailbox, 1).await;
     let blob = sealpost_proto::BlobId::from_bytes(random_array());
     let create = json!({"id": blob, "size_bytes": 500, "fetch_token_hash": B64(vec![5; 32]), "expires_at": relay.now().as_millis() + 60_000});
     assert_eq!(
@@ -556,32 +491,46 @@ async fn another_accounts_ids_look_like_absent_ones() {
         envelope.to_string(),
         blob.to_string(),
     );
-    // Acme's envelope is asked for by Bolt, all else of Bolt's by Acme.
+    // Bolt requests the envelope of Acme, and Acme everything else of Bolt.
     for (stranger, name, path, signed, id, body) in [
-        (&bolt, "GET", "/v1/envelopes/ID", BySession, &envelope, ""),
+        (
+            &bolt,
+            "GET",
+            "/v1/envelopes/ID",
+            Signature::Session,
+            &envelope,
+            "",
+        ),
         (
             &bolt,
             "DELETE",
             "/v1/envelopes/ID",
-            BySession,
+            Signature::Session,
             &envelope,
             "",
         ),
-        (&acme, "GET", "/v1/blobs/ID", BySession, &blob, ""),
+        (&acme, "GET", "/v1/blobs/ID", Signature::Session, &blob, ""),
         (
             &acme,
             "PATCH",
             "/v1/blobs/ID",
-            BySession,
+            Signature::Session,
             &blob,
             extend.as_str(),
         ),
-        (&acme, "DELETE", "/v1/blobs/ID", BySession, &blob, ""),
+        (
+            &acme,
+            "DELETE",
+            "/v1/blobs/ID",
+            Signature::Session,
+            &blob,
+            "",
+        ),
         (
             &acme,
             "POST",
             "/v1/blobs/ID/complete",
-            BySession,
+            Signature::Session,
             &blob,
             complete.as_str(),
         ),
@@ -589,31 +538,45 @@ async fn another_accounts_ids_look_like_absent_ones() {
             &acme,
             "PUT",
             "/v1/blobs/ID/parts/0",
-            BySession,
+            Signature::Session,
             &blob,
             part.as_str(),
         ),
-        (&acme, "GET", "/v1/blobs/ID/parts/0", BySession, &blob, ""),
+        (
+            &acme,
+            "GET",
+            "/v1/blobs/ID/parts/0",
+            Signature::Session,
+            &blob,
+            "",
+        ),
         (
             &acme,
             "PUT",
             "/v1/mailboxes/ID/prekeys",
-            ByKey,
+            Signature::Key,
             &mailbox,
             prekeys.as_str(),
         ),
-        (&acme, "DELETE", "/v1/mailboxes/ID", ByKey, &mailbox, ""),
+        (
+            &acme,
+            "DELETE",
+            "/v1/mailboxes/ID",
+            Signature::Key,
+            &mailbox,
+            "",
+        ),
     ] {
-        let ask = async |id: &str| {
+        let send = async |id: &str| {
             let target = path.replace("ID", id);
-            let signed = if signed == ByKey {
-                stranger.by_key(method(name), &target, body.to_owned())
+            let signed = if signed == Signature::Key {
+                stranger.key_request(method(name), &target, body.to_owned())
             } else {
-                stranger.by_session(method(name), &target, body.to_owned())
+                stranger.session_request(method(name), &target, body.to_owned())
             };
             stranger.send(signed).await
         };
-        let (theirs, absent) = (ask(id).await, ask(ABSENT).await);
+        let (theirs, absent) = (send(id).await, send(ABSENT).await);
         assert_eq!(
             (theirs.status, &theirs.body),
             (absent.status, &absent.body),
@@ -628,9 +591,9 @@ async fn another_accounts_ids_look_like_absent_ones() {
         );
     }
     assert_eq!(
-        bolt.take_all(0).await.deliveries.len(),
+        bolt.pull_and_store(0).await.deliveries.len(),
         1,
-        "and nothing came of it"
+        "the requests had no effect"
     );
     assert_eq!(
         bolt.get(&format!("/v1/blobs/{blob}")).await.status,
@@ -646,7 +609,7 @@ async fn another_accounts_ids_look_like_absent_ones() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_made_up_is_none() {
+async fn forged_session_ids_are_refused() {
     let relay = relay().await;
     let node = relay.node().await;
     let (id, key) = node.session.clone().unwrap();
@@ -663,7 +626,7 @@ async fn a_session_that_is_made_up_is_none() {
         changed[byte] ^= 1;
         let id = sealpost_proto::b64::encode(&changed);
         let headers = request::sign_hmac(&id, &key, &parts, &body, relay.now());
-        let mut request = node.plain(Method::GET, "/v1/account", "");
+        let mut request = node.unsigned_request(Method::GET, "/v1/account", "");
         for (name, value) in headers.pairs() {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
@@ -674,5 +637,5 @@ async fn a_session_that_is_made_up_is_none() {
             "byte {byte}: {reply:?}"
         );
     }
-    as_ready_as_before(&node).await;
+    assert_still_ready(&node).await;
 }

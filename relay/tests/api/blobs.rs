@@ -1,15 +1,15 @@
 use crate::{
     process::Process,
-    support::{Node, Relay, Reply, Reserved, eventually},
+    support::{Node, Relay, Reply, ReservedAddress, eventually, eventually_some, json},
 };
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use sealpost_proto::{
     B64, BlobId, ErrorCode, FetchToken, Timestamp, b64,
-    limits::{BLOB_LIFE_MAX, PART_BYTES, PART_BYTES_MAX, PARTS_MOVING_PER_ACCOUNT_MAX},
+    limits::{BLOB_LIFETIME_MAX, PART_BYTES, PART_BYTES_MAX, PART_TRANSFERS_PER_ACCOUNT_MAX},
     wire::{Blob, BlobState, CompleteBlob, CreateBlob, DeliveryMode, ExtendBlob},
 };
-use sealpost_service::{Clock as _, ManualClock, SystemClock, random_array};
+use sealpost_service::{Clock as _, ManualClock, SystemClock, config::ByteSize, random_array};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -46,14 +46,14 @@ impl Upload {
         }
     }
 
-    /// Uploads all of it.
+    /// Creates the blob, uploads all parts and completes it.
     pub(crate) async fn send(&self, relay: &Relay, node: &Node) {
         assert_eq!(
             node.post("/v1/blobs", &self.create(relay)).await.status,
             StatusCode::CREATED
         );
         for number in 0..self.parts.len() {
-            self.put(node, number).await.done();
+            self.put(node, number).await.assert_no_content();
         }
         self.complete(node).await.ok::<Blob>();
     }
@@ -80,7 +80,7 @@ impl Upload {
 }
 
 async fn put_bytes(node: &Node, id: BlobId, number: usize, bytes: Bytes) -> Reply {
-    let mut request = node.by_session(
+    let mut request = node.session_request(
         Method::PUT,
         &format!("/v1/blobs/{id}/parts/{number}"),
         bytes,
@@ -98,7 +98,8 @@ async fn fetch(
     token: &FetchToken,
     range: Option<&str>,
 ) -> Reply {
-    let mut request = node.by_session(Method::GET, &format!("/v1/blobs/{id}/parts/{number}"), "");
+    let mut request =
+        node.session_request(Method::GET, &format!("/v1/blobs/{id}/parts/{number}"), "");
     request.headers_mut().insert(
         "sealpost-fetch-token",
         b64::encode(token.expose()).parse().unwrap(),
@@ -112,7 +113,7 @@ async fn fetch(
 }
 
 #[tokio::test]
-async fn a_blob_is_uploaded_in_any_order_resumed_and_fetched() {
+async fn parts_can_be_uploaded_in_any_order() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let upload = Upload::new(&[PART_BYTES_MAX, PART_BYTES, 1_000]);
@@ -123,14 +124,14 @@ async fn a_blob_is_uploaded_in_any_order_resumed_and_fetched() {
     assert_eq!(
         again.status,
         StatusCode::OK,
-        "a node that resumes asks again, a little later"
+        "a node that resumes repeats the request"
     );
     assert_eq!(
         again.ok::<Blob>().expires_at,
         relay.now().plus(Duration::from_secs(86_400))
     );
-    upload.put(&acme, 2).await.done();
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 2).await.assert_no_content();
+    upload.put(&acme, 0).await.assert_no_content();
     assert_eq!(
         upload.complete(&acme).await.code(),
         ErrorCode::BlobIncomplete
@@ -138,7 +139,7 @@ async fn a_blob_is_uploaded_in_any_order_resumed_and_fetched() {
     assert_eq!(
         upload.fetch(&bolt, 0, None).await.code(),
         ErrorCode::NotFound,
-        "an incomplete blob is not given out"
+        "an incomplete blob cannot be downloaded"
     );
     let relay = relay.restart().await;
     let blob: Blob = acme.get(&format!("/v1/blobs/{}", upload.id)).await.ok();
@@ -146,8 +147,8 @@ async fn a_blob_is_uploaded_in_any_order_resumed_and_fetched() {
         (blob.state, blob.parts, blob.present),
         (BlobState::Uploading, 3, vec![0, 2])
     );
-    upload.put(&acme, 1).await.done();
-    upload.put(&acme, 1).await.done();
+    upload.put(&acme, 1).await.assert_no_content();
+    upload.put(&acme, 1).await.assert_no_content();
     let complete: Blob = upload.complete(&acme).await.ok();
     assert_eq!(
         (complete.state, complete.present),
@@ -164,12 +165,12 @@ async fn a_blob_is_uploaded_in_any_order_resumed_and_fetched() {
 }
 
 #[tokio::test]
-async fn a_range_of_a_part_is_given() {
+async fn range_of_a_part_is_returned() {
     let relay = Relay::start().await;
     let acme = relay.node().await;
     let upload = Upload::new(&[1_000]);
     acme.post("/v1/blobs", &upload.create(&relay)).await;
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 0).await.assert_no_content();
     upload.complete(&acme).await;
     let some = upload.fetch(&acme, 0, Some("bytes=100-199")).await;
     assert_eq!(
@@ -185,12 +186,12 @@ async fn a_range_of_a_part_is_given() {
 }
 
 #[tokio::test]
-async fn who_lacks_the_token_learns_nothing() {
+async fn wrong_token_looks_like_unknown_blob() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let upload = Upload::new(&[500]);
     acme.post("/v1/blobs", &upload.create(&relay)).await;
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 0).await.assert_no_content();
     upload.complete(&acme).await;
     let wrong = fetch(&bolt, upload.id, 0, &FetchToken::from_bytes([0; 32]), None).await;
     let absent = fetch(&bolt, BlobId::from_bytes([0; 16]), 0, &upload.token, None).await;
@@ -202,13 +203,17 @@ async fn who_lacks_the_token_learns_nothing() {
         ErrorCode::NotFound,
         "only the owner sees the blob"
     );
-    bolt.session_call(Method::DELETE, &path, "").await.done();
+    bolt.send_with_session(Method::DELETE, &path, "")
+        .await
+        .assert_no_content();
     assert_eq!(
         upload.fetch(&bolt, 0, None).await.status,
         StatusCode::OK,
-        "and only the owner deletes it"
+        "only the owner can delete it"
     );
-    acme.session_call(Method::DELETE, &path, "").await.done();
+    acme.send_with_session(Method::DELETE, &path, "")
+        .await
+        .assert_no_content();
     assert_eq!(
         upload.fetch(&bolt, 0, None).await.code(),
         ErrorCode::NotFound
@@ -216,7 +221,7 @@ async fn who_lacks_the_token_learns_nothing() {
 }
 
 #[tokio::test]
-async fn parts_that_do_not_fit_are_refused() {
+async fn invalid_parts_are_refused() {
     let relay = Relay::start().await;
     let acme = relay.node().await;
     let upload = Upload::new(&[500]);
@@ -225,7 +230,7 @@ async fn parts_that_do_not_fit_are_refused() {
         let reply = put_bytes(&acme, upload.id, number, vec![1; size].into()).await;
         assert_eq!(reply.code(), ErrorCode::PartInvalid, "{number} {size}");
     }
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 0).await.assert_no_content();
     assert_eq!(
         put_bytes(&acme, upload.id, 0, vec![255; 500].into())
             .await
@@ -239,8 +244,10 @@ async fn parts_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn a_blob_has_limits_and_a_life() {
-    let relay = Relay::start_with(|config| config.quotas.account_blob_bytes = 1_500).await;
+async fn blob_quota_and_lifetime_are_enforced() {
+    let relay =
+        Relay::start_with(|config| config.quotas.account_blob_bytes = ByteSize::from_bytes(1_500))
+            .await;
     let mut acme = relay.node().await;
     let (first, second) = (Upload::new(&[1_000]), Upload::new(&[1_000]));
     assert_eq!(
@@ -272,39 +279,45 @@ async fn a_blob_has_limits_and_a_life() {
         assert_eq!(acme.post("/v1/blobs", &create).await.code(), code);
     }
     let path = format!("/v1/blobs/{}", first.id);
-    let extend = serde_json::to_vec(&ExtendBlob {
-        expires_at: relay.now().plus(BLOB_LIFE_MAX * 2),
-    })
-    .unwrap();
-    let extended: Blob = acme.session_call(Method::PATCH, &path, extend).await.ok();
-    assert_eq!(extended.expires_at, relay.now().plus(BLOB_LIFE_MAX));
-    let sooner = serde_json::to_vec(&ExtendBlob {
+    let extend = json(&ExtendBlob {
+        expires_at: relay.now().plus(BLOB_LIFETIME_MAX * 2),
+    });
+    let extended: Blob = acme
+        .send_with_session(Method::PATCH, &path, extend)
+        .await
+        .ok();
+    assert_eq!(extended.expires_at, relay.now().plus(BLOB_LIFETIME_MAX));
+    let sooner = json(&ExtendBlob {
         expires_at: relay.now(),
-    })
-    .unwrap();
-    let same: Blob = acme.session_call(Method::PATCH, &path, sooner).await.ok();
+    });
+    let same: Blob = acme
+        .send_with_session(Method::PATCH, &path, sooner)
+        .await
+        .ok();
     assert_eq!(same.expires_at, extended.expires_at);
-    relay.clock.advance(BLOB_LIFE_MAX);
+    relay.clock.advance(BLOB_LIFETIME_MAX);
     acme.sign_in().await;
     assert_eq!(acme.get(&path).await.code(), ErrorCode::NotFound);
 }
 
 #[tokio::test]
-async fn deleted_parts_leave_the_disk_and_their_bytes_the_quota() {
-    let relay = Relay::start_with(|config| config.quotas.account_blob_bytes = 1_500).await;
+async fn deletion_frees_disk_and_quota() {
+    let relay =
+        Relay::start_with(|config| config.quotas.account_blob_bytes = ByteSize::from_bytes(1_500))
+            .await;
     let acme = relay.node().await;
     let upload = Upload::new(&[1_000]);
     acme.post("/v1/blobs", &upload.create(&relay)).await;
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 0).await.assert_no_content();
     let folder = relay
         .folder
         .path()
         .join("blobs")
         .join(upload.id.to_string());
     assert!(folder.exists());
-    acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", upload.id), "")
+    acme.send_with_session(Method::DELETE, &format!("/v1/blobs/{}", upload.id), "")
         .await
-        .done();
+        .assert_no_content();
     eventually(|| !folder.exists()).await;
     let next = Upload::new(&[1_000]);
     assert_eq!(
@@ -314,7 +327,7 @@ async fn deleted_parts_leave_the_disk_and_their_bytes_the_quota() {
 }
 
 #[tokio::test]
-async fn a_part_that_was_changed_on_the_way_leaves_nothing() {
+async fn corrupted_part_is_discarded() {
     let relay = Relay::start().await;
     let acme = relay.node().await;
     let upload = Upload::new(&[300_000]);
@@ -322,7 +335,7 @@ async fn a_part_that_was_changed_on_the_way_leaves_nothing() {
     let path = format!("/v1/blobs/{}/parts/0", upload.id);
     let mut changed = upload.parts[0].to_vec();
     changed[299_999] ^= 1;
-    let mut request = acme.by_session(Method::PUT, &path, upload.parts[0].clone());
+    let mut request = acme.session_request(Method::PUT, &path, upload.parts[0].clone());
     *request.body_mut() = http_body_util::Full::new(changed.into());
     assert_eq!(acme.send(request).await.code(), ErrorCode::SignatureInvalid);
     let folder = relay
@@ -331,15 +344,15 @@ async fn a_part_that_was_changed_on_the_way_leaves_nothing() {
         .join("blobs")
         .join(upload.id.to_string());
     eventually(|| std::fs::read_dir(&folder).map_or(0, Iterator::count) == 0).await;
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 0).await.assert_no_content();
     assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
 }
 
-/// Begins an upload and sends no more than the head of it.
-async fn begin_upload(node: &Node, upload: &Upload) -> TcpStream {
+/// Starts an upload, but sends only its headers.
+async fn start_upload(node: &Node, upload: &Upload) -> TcpStream {
     let target = format!("/v1/blobs/{}/parts/0", upload.id);
     let (parts, _) = node
-        .by_session(Method::PUT, &target, upload.parts[0].clone())
+        .session_request(Method::PUT, &target, upload.parts[0].clone())
         .into_parts();
     let (authority, length) = (node.origin.authority(), upload.parts[0].len());
     let mut head =
@@ -356,10 +369,10 @@ async fn begin_upload(node: &Node, upload: &Upload) -> TcpStream {
 }
 
 #[tokio::test]
-async fn what_a_killed_relay_had_of_a_part_is_gone_when_it_starts_again() {
-    let (folder, place) = (tempfile::tempdir().unwrap(), Reserved::new());
-    let (relay, origin) = Process::serve_in(folder.path(), &place);
-    let mut acme = Node::of(origin, ManualClock::new(SystemClock.now()));
+async fn partial_upload_is_removed_after_a_kill() {
+    let (folder, address) = (tempfile::tempdir().unwrap(), ReservedAddress::new());
+    let (relay, origin) = Process::serve_in(folder.path(), &address);
+    let mut acme = Node::for_origin(origin, ManualClock::new(SystemClock.now()));
     acme.register(DeliveryMode::Pull).await;
     acme.sign_in().await;
     let upload = Upload::new(&[1_000_000]);
@@ -367,60 +380,57 @@ async fn what_a_killed_relay_had_of_a_part_is_gone_when_it_starts_again() {
         .post("/v1/blobs", &upload.create_at(acme.clock.now()))
         .await;
     assert_eq!(created.status, StatusCode::CREATED);
-    let mut begun = begin_upload(&acme, &upload).await;
-    begun.write_all(&upload.parts[0][..500_000]).await.unwrap();
+    let mut started = start_upload(&acme, &upload).await;
+    started
+        .write_all(&upload.parts[0][..500_000])
+        .await
+        .unwrap();
     let parts = folder.path().join("blobs").join(upload.id.to_string());
     let files = || std::fs::read_dir(&parts).map_or(0, Iterator::count);
     eventually(|| files() == 1).await;
     relay.kill();
-    assert_eq!(files(), 1, "nobody was left to take it away");
-    let (relay, origin) = Process::serve_in(folder.path(), &place);
+    assert_eq!(files(), 1, "the killed relay could not remove it");
+    let (relay, origin) = Process::serve_in(folder.path(), &address);
     assert_eq!(files(), 0);
-    // With connections of its own: the old ones are dead.
+    // A new client, because the old connections are closed.
     let before = acme;
-    let mut acme = Node::of(origin, before.clock.clone());
+    let mut acme = Node::for_origin(origin, before.clock.clone());
     (acme.key, acme.session) = (before.key.clone(), before.session.clone());
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 0).await.assert_no_content();
     assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
     assert_eq!(
         (files(), upload.fetch(&acme, 0, None).await.body),
         (1, upload.parts[0].clone())
     );
-    drop((relay, begun));
+    drop((relay, started));
 }
 
-/// Uploads blobs of one part until one is answered so.
+/// Uploads blobs of one part until the relay responds with this status.
 async fn upload_until(relay: &Relay, node: &Node, status: StatusCode) -> Reply {
-    let trying = async {
-        loop {
-            let upload = Upload::new(&[500]);
-            node.post("/v1/blobs", &upload.create(relay)).await;
-            let reply = upload.put(node, 0).await;
-            if reply.status == status {
-                return reply;
-            }
-        }
-    };
-    tokio::time::timeout(crate::support::DEADLINE, trying)
-        .await
-        .expect("it was answered so in time")
+    eventually_some(async || {
+        let upload = Upload::new(&[500]);
+        node.post("/v1/blobs", &upload.create(relay)).await;
+        let reply = upload.put(node, 0).await;
+        (reply.status == status).then_some(reply)
+    })
+    .await
 }
 
 #[tokio::test]
-async fn slow_uploads_hold_up_only_their_own_account() {
+async fn slow_uploads_block_only_their_own_account() {
     let relay = Relay::start_with(|config| config.rates.requests_per_second = 0).await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mut slow = Vec::new();
-    for _ in 0..PARTS_MOVING_PER_ACCOUNT_MAX {
+    for _ in 0..PART_TRANSFERS_PER_ACCOUNT_MAX {
         let upload = Upload::new(&[500]);
         acme.post("/v1/blobs", &upload.create(&relay)).await;
-        slow.push(begin_upload(&acme, &upload).await);
+        slow.push(start_upload(&acme, &upload).await);
     }
     let refused = upload_until(&relay, &acme, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(refused.code(), ErrorCode::Overloaded);
     assert!(
         refused.headers.contains_key("retry-after"),
-        "refused at once, and told when to come again"
+        "refused at once with a retry delay"
     );
     upload_until(&relay, &bolt, StatusCode::NO_CONTENT).await;
     drop(slow);
@@ -428,13 +438,14 @@ async fn slow_uploads_hold_up_only_their_own_account() {
 }
 
 #[tokio::test]
-async fn the_bytes_of_parts_are_counted() {
-    // A whole part may always come at once; the next one tomorrow.
-    let relay = Relay::start_with(|config| config.rates.blob_bytes_per_day = 1).await;
+async fn uploaded_bytes_are_rate_limited() {
+    // The burst always allows one whole part; the next one has to wait for a day.
+    let relay =
+        Relay::start_with(|config| config.rates.blob_bytes_per_day = ByteSize::from_bytes(1)).await;
     let acme = relay.node().await;
     let upload = Upload::new(&[PART_BYTES_MAX, 500]);
     acme.post("/v1/blobs", &upload.create(&relay)).await;
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 0).await.assert_no_content();
     let refused = upload.put(&acme, 1).await;
     assert_eq!(refused.code(), ErrorCode::RateLimited);
     assert!(
@@ -444,11 +455,11 @@ async fn the_bytes_of_parts_are_counted() {
             .contains("\"blob-kib\";r=0;"),
         "{refused:?}"
     );
-    upload.put(&acme, 0).await.done();
+    upload.put(&acme, 0).await.assert_no_content();
 }
 
 #[tokio::test]
-async fn an_account_has_so_many_blobs_and_no_more() {
+async fn number_of_blobs_is_limited() {
     let relay = Relay::start_with(|config| config.quotas.account_blobs = 1).await;
     let acme = relay.node().await;
     let (first, second) = (Upload::new(&[500]), Upload::new(&[500]));
@@ -460,9 +471,9 @@ async fn an_account_has_so_many_blobs_and_no_more() {
         acme.post("/v1/blobs", &second.create(&relay)).await.code(),
         ErrorCode::QuotaExceeded
     );
-    acme.session_call(Method::DELETE, &format!("/v1/blobs/{}", first.id), "")
+    acme.send_with_session(Method::DELETE, &format!("/v1/blobs/{}", first.id), "")
         .await
-        .done();
+        .assert_no_content();
     assert_eq!(
         acme.post("/v1/blobs", &second.create(&relay)).await.status,
         StatusCode::CREATED

@@ -2,7 +2,7 @@ use crate::support::{Relay, fills};
 use http::StatusCode;
 use sealpost_proto::{
     B64, EnvelopeState, ErrorCode, MailboxRef, Origin,
-    limits::{ENVELOPE_LIFE_DEFAULT, ENVELOPE_LIFE_MAX},
+    limits::{ENVELOPE_LIFETIME_DEFAULT, ENVELOPE_LIFETIME_MAX},
     wire::{StatusRequest, StatusResponse, SubmitOutcome, SubmitRequest},
 };
 use std::time::Duration;
@@ -15,20 +15,20 @@ fn code(outcome: &SubmitOutcome) -> Option<ErrorCode> {
 }
 
 #[tokio::test]
-async fn an_envelope_goes_from_one_node_to_the_other() {
+async fn envelope_is_delivered_and_stored() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let id = acme.post_to(&mailbox, 7).await;
+    let id = acme.submit_one(&mailbox, 7).await;
     let status = acme.status(id).await;
     assert_eq!(
         (status.state, status.expires_at),
         (
             EnvelopeState::Queued,
-            relay.now().plus(ENVELOPE_LIFE_DEFAULT)
+            relay.now().plus(ENVELOPE_LIFETIME_DEFAULT)
         )
     );
-    let batch = bolt.take_all(0).await;
+    let batch = bolt.pull_and_store(0).await;
     assert_eq!(
         (
             batch.deliveries[0].envelope,
@@ -42,29 +42,29 @@ async fn an_envelope_goes_from_one_node_to_the_other() {
     assert!(bolt.pull(0).await.deliveries.is_empty());
     assert!(
         acme.pull(0).await.events.is_empty(),
-        "of what was stored the recipient's receipt tells"
+        "the sender gets no event for a stored envelope"
     );
 }
 
 #[tokio::test]
-async fn order_is_kept_across_requests() {
+async fn order_is_preserved_across_requests() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (one, two) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
     for fill in 0..20 {
-        acme.post_to(if fill % 3 == 0 { &one } else { &two }, fill)
+        acme.submit_one(if fill % 3 == 0 { &one } else { &two }, fill)
             .await;
     }
-    let batch = bolt.take_all(0).await;
+    let batch = bolt.pull_and_store(0).await;
     assert_eq!(fills(&batch.deliveries), (0..20).collect::<Vec<u8>>());
 }
 
 #[tokio::test]
-async fn the_same_again_is_a_duplicate_and_other_bytes_are_a_conflict() {
+async fn resubmission_is_a_duplicate_or_conflict() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let envelope = acme.envelope(&mailbox, 1);
+    let envelope = acme.new_envelope(&mailbox, 1);
     acme.submit(vec![envelope.clone()]).await;
     let again = acme.submit(vec![envelope.clone(), envelope.clone()]).await;
     let duplicate = |state| SubmitOutcome::Duplicate { state };
@@ -75,14 +75,14 @@ async fn the_same_again_is_a_duplicate_and_other_bytes_are_a_conflict() {
             duplicate(EnvelopeState::Queued)
         ]
     );
-    let mut changed = acme.envelope(&mailbox, 2);
+    let mut changed = acme.new_envelope(&mailbox, 2);
     changed.id = envelope.id;
     assert_eq!(
         code(&acme.submit(vec![changed]).await[0]),
         Some(ErrorCode::Conflict)
     );
-    assert_eq!(bolt.take_all(0).await.deliveries.len(), 1);
-    relay.clock.advance(ENVELOPE_LIFE_MAX);
+    assert_eq!(bolt.pull_and_store(0).await.deliveries.len(), 1);
+    relay.clock.advance(ENVELOPE_LIFETIME_MAX);
     let mut acme = acme;
     acme.sign_in().await;
     assert_eq!(
@@ -92,18 +92,18 @@ async fn the_same_again_is_a_duplicate_and_other_bytes_are_a_conflict() {
 }
 
 #[tokio::test]
-async fn what_is_not_right_is_refused_with_its_code() {
+async fn invalid_envelopes_are_refused_with_their_code() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (mailbox, closed) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
     bolt.close_mailbox(&closed).await;
-    let mut wrong_proof = acme.envelope(&mailbox, 1);
+    let mut wrong_proof = acme.new_envelope(&mailbox, 1);
     wrong_proof.proof.0[0] ^= 1;
-    let mut short = acme.envelope(&mailbox, 1);
+    let mut short = acme.new_envelope(&mailbox, 1);
     short.bytes.0.pop();
-    let mut late = acme.envelope(&mailbox, 1);
+    let mut late = acme.new_envelope(&mailbox, 1);
     late.expires_at = Some(relay.now());
-    let mut foreign = acme.envelope(&mailbox, 1);
+    let mut foreign = acme.new_envelope(&mailbox, 1);
     foreign.mailbox = MailboxRef {
         relay: Origin::parse("https://elsewhere.example").unwrap(),
         id: mailbox.id,
@@ -114,8 +114,8 @@ async fn what_is_not_right_is_refused_with_its_code() {
             short,
             late,
             foreign,
-            acme.envelope(&closed, 1),
-            acme.envelope(&mailbox, 9),
+            acme.new_envelope(&closed, 1),
+            acme.new_envelope(&mailbox, 9),
         ])
         .await;
     let codes: Vec<_> = outcomes.iter().map(code).collect();
@@ -132,18 +132,18 @@ async fn what_is_not_right_is_refused_with_its_code() {
     assert_eq!(codes[..5], expected.map(Some));
     assert_eq!(
         codes[5], None,
-        "a final refusal does not hold up what follows"
+        "a final refusal does not affect later items"
     );
-    assert_eq!(fills(&bolt.take_all(0).await.deliveries), [9]);
+    assert_eq!(fills(&bolt.pull_and_store(0).await.deliveries), [9]);
 }
 
 #[tokio::test]
-async fn a_full_mailbox_pushes_back_and_order_holds() {
+async fn full_mailbox_refuses_and_preserves_order() {
     let relay = Relay::start_with(|config| config.quotas.mailbox_envelopes = 2).await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (full, free) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
     let envelopes = [&full, &full, &full, &free, &full]
-        .map(|mailbox| acme.envelope(mailbox, 1))
+        .map(|mailbox| acme.new_envelope(mailbox, 1))
         .to_vec();
     let outcomes = acme.submit(envelopes.clone()).await;
     let codes: Vec<_> = outcomes.iter().map(code).collect();
@@ -160,7 +160,7 @@ async fn a_full_mailbox_pushes_back_and_order_holds() {
     assert!(
         matches!(outcomes[2], SubmitOutcome::Refused { retry_after_ms: Some(wait), .. } if wait > 0)
     );
-    bolt.take_all(0).await;
+    bolt.pull_and_store(0).await;
     let again = acme.submit(envelopes[2..].to_vec()).await;
     assert_eq!(
         again.iter().map(code).collect::<Vec<_>>(),
@@ -169,11 +169,11 @@ async fn a_full_mailbox_pushes_back_and_order_holds() {
 }
 
 #[tokio::test]
-async fn an_envelope_that_is_not_taken_in_time_expires_and_its_sender_hears_of_it() {
+async fn expired_envelope_notifies_its_sender() {
     let relay = Relay::start().await;
     let (mut acme, mut bolt) = (relay.node().await, relay.node().await);
     let (mailbox, other) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
-    let mut envelope = acme.envelope(&mailbox, 1);
+    let mut envelope = acme.new_envelope(&mailbox, 1);
     envelope.expires_at = Some(relay.now().plus(Duration::from_secs(60)));
     let id = envelope.id;
     acme.submit(vec![envelope]).await;
@@ -182,36 +182,39 @@ async fn an_envelope_that_is_not_taken_in_time_expires_and_its_sender_hears_of_i
     bolt.sign_in().await;
     assert!(
         bolt.pull(0).await.deliveries.is_empty(),
-        "what has expired is not given out"
+        "an expired envelope is not delivered"
     );
     bolt.close_mailbox(&other).await;
-    let event = acme.news(id, EnvelopeState::Expired).await;
+    let event = acme.wait_for_event(id, EnvelopeState::Expired).await;
     assert!(event.reason.unwrap().contains("life ended"));
     assert_eq!(acme.status(id).await.state, EnvelopeState::Expired);
 }
 
 #[tokio::test]
-async fn closing_a_mailbox_fails_what_waits_in_it() {
+async fn closing_a_mailbox_fails_its_envelopes() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let id = acme.post_to(&mailbox, 1).await;
+    let id = acme.submit_one(&mailbox, 1).await;
     bolt.close_mailbox(&mailbox).await;
     assert_eq!(
-        acme.news(id, EnvelopeState::Failed).await.reason.as_deref(),
+        acme.wait_for_event(id, EnvelopeState::Failed)
+            .await
+            .reason
+            .as_deref(),
         Some("mailbox_unknown")
     );
     assert!(bolt.pull(0).await.deliveries.is_empty());
 }
 
 #[tokio::test]
-async fn a_recall_works_until_the_envelope_is_out() {
+async fn recall_works_until_the_envelope_is_leased() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
     let (first, second) = (
-        acme.post_to(&mailbox, 1).await,
-        acme.post_to(&mailbox, 2).await,
+        acme.submit_one(&mailbox, 1).await,
+        acme.submit_one(&mailbox, 2).await,
     );
     let mut stranger = mailbox.clone();
     stranger.key = sealpost_proto::SendKey::from_bytes([0; 32]);
@@ -222,10 +225,10 @@ async fn a_recall_works_until_the_envelope_is_out() {
     assert_eq!(
         bolt.recall(&mailbox, first).await.code(),
         ErrorCode::NotFound,
-        "only its sender takes it back"
+        "only the sender can recall it"
     );
-    acme.recall(&mailbox, first).await.done();
-    acme.recall(&mailbox, first).await.done();
+    acme.recall(&mailbox, first).await.assert_no_content();
+    acme.recall(&mailbox, first).await.assert_no_content();
     assert_eq!(acme.status(first).await.state, EnvelopeState::Recalled);
     let batch = bolt.pull(0).await;
     assert_eq!(fills(&batch.deliveries), [2]);
@@ -242,11 +245,11 @@ async fn a_recall_works_until_the_envelope_is_out() {
 }
 
 #[tokio::test]
-async fn only_the_sender_sees_where_its_envelope_is() {
+async fn only_the_sender_sees_the_status() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let id = acme.post_to(&mailbox, 1).await;
+    let id = acme.submit_one(&mailbox, 1).await;
     assert_eq!(
         bolt.get(&format!("/v1/envelopes/{id}")).await.code(),
         ErrorCode::NotFound
@@ -265,12 +268,12 @@ async fn only_the_sender_sees_where_its_envelope_is() {
 }
 
 #[tokio::test]
-async fn a_request_holds_one_to_a_hundred_envelopes() {
+async fn request_contains_1_to_100_envelopes() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
     for count in [0, 101] {
-        let envelopes = (0..count).map(|_| acme.envelope(&mailbox, 1)).collect();
+        let envelopes = (0..count).map(|_| acme.new_envelope(&mailbox, 1)).collect();
         let reply = acme
             .post("/v1/envelopes", &SubmitRequest { envelopes })
             .await;
@@ -280,7 +283,7 @@ async fn a_request_holds_one_to_a_hundred_envelopes() {
             "{count}"
         );
     }
-    let envelopes = (0..100).map(|_| acme.envelope(&mailbox, 1)).collect();
+    let envelopes = (0..100).map(|_| acme.new_envelope(&mailbox, 1)).collect();
     assert!(
         acme.submit(envelopes)
             .await
@@ -290,12 +293,12 @@ async fn a_request_holds_one_to_a_hundred_envelopes() {
 }
 
 #[tokio::test]
-async fn many_at_once_are_all_accepted_and_delivered_once() {
+async fn concurrent_submissions_are_delivered_once() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    futures_util::future::join_all((0..64).map(|fill| acme.post_to(&mailbox, fill))).await;
-    let mut came = fills(&bolt.take_all(0).await.deliveries);
-    came.sort_unstable();
-    assert_eq!(came, (0..64).collect::<Vec<u8>>());
+    futures_util::future::join_all((0..64).map(|fill| acme.submit_one(&mailbox, fill))).await;
+    let mut delivered = fills(&bolt.pull_and_store(0).await.deliveries);
+    delivered.sort_unstable();
+    assert_eq!(delivered, (0..64).collect::<Vec<u8>>());
 }

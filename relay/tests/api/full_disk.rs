@@ -1,32 +1,27 @@
-//! A disk that fills up: nothing new is taken, what was accepted is finished, and it recovers by itself.
+//! Full disk: the relay refuses new data, finishes accepted work, and recovers without a restart.
 
 #[path = "../../../tests/e2e/tests/support/disk.rs"]
 mod disk;
 
-use crate::support::{DEADLINE, Mailbox, Node, Relay, Reply, fills, stored};
+use crate::support::{Mailbox, Node, Relay, Reply, eventually_some, fills, json, stored};
 use disk::SmallDisk;
 use http::{Method, StatusCode};
 use sealpost_proto::{
     B64, BlobId, EnvelopeId, EnvelopeState, ErrorCode, MailboxId, SendKey,
-    wire::{CreateBlob, DeliveryMode, OpenMailbox, RegisterRequest, SealedPrekeys, SubmitRequest},
+    wire::{CreateBlob, DeliveryMode, SealedPrekeys, SubmitRequest},
 };
-use sealpost_service::random_array;
+use sealpost_service::{config::ByteSize, random_array};
 use std::time::Duration;
 
 async fn readiness(node: &Node) -> Reply {
-    node.send(node.plain(Method::GET, "/readyz", "")).await
+    node.send(node.unsigned_request(Method::GET, "/readyz", ""))
+        .await
 }
 
-/// Waits until `/readyz` answers so.
-async fn until_ready(node: &Node, ready: bool) {
-    let waiting = async {
-        while readiness(node).await.status.is_success() != ready {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, waiting)
-        .await
-        .unwrap_or_else(|_| panic!("ready: {ready} did not come"));
+/// Waits until `/readyz` reports this readiness.
+async fn wait_for_readiness(node: &Node, ready: bool) {
+    eventually_some(async || (readiness(node).await.status.is_success() == ready).then_some(()))
+        .await;
 }
 
 fn create_blob(relay: &Relay) -> CreateBlob {
@@ -39,56 +34,49 @@ fn create_blob(relay: &Relay) -> CreateBlob {
 }
 
 fn part(node: &Node, blob: BlobId) -> http::Request<http_body_util::Full<bytes::Bytes>> {
-    node.by_session(
+    node.session_request(
         Method::PUT,
         &format!("/v1/blobs/{blob}/parts/0"),
         vec![7; 100_000],
     )
 }
 
-/// Everything that makes the relay keep more, each asked for once.
-async fn new_work(relay: &Relay, node: &Node, blob: BlobId, mailbox: &Mailbox) -> Vec<Reply> {
-    let json = |value| serde_json::to_vec(&value).unwrap();
-    let open = json(
-        serde_json::to_value(OpenMailbox {
-            send_keys: vec![SendKey::from_bytes([1; 32])],
-        })
-        .unwrap(),
-    );
-    let fresh = format!("/v1/mailboxes/{}", MailboxId::from_bytes(random_array()));
-    let prekeys = serde_json::to_vec(&SealedPrekeys {
+/// Sends one request of each kind that stores new data.
+async fn requests_for_new_work(
+    relay: &Relay,
+    node: &Node,
+    blob: BlobId,
+    mailbox: &Mailbox,
+) -> Vec<Reply> {
+    let new_mailbox = MailboxId::from_bytes(random_array());
+    let send_keys = vec![SendKey::from_bytes([1; 32])];
+    let prekeys = json(&SealedPrekeys {
         sealed: B64(vec![9; 2_048]),
-    })
-    .unwrap();
-    let register = serde_json::to_vec(&RegisterRequest {
-        delivery: DeliveryMode::Pull,
-        token: None,
-    })
-    .unwrap();
+    });
     vec![
         node.post(
             "/v1/envelopes",
             &SubmitRequest {
-                envelopes: vec![node.envelope(mailbox, 1)],
+                envelopes: vec![node.new_envelope(mailbox, 1)],
             },
         )
         .await,
         node.post("/v1/blobs", &create_blob(relay)).await,
         node.send(part(node, blob)).await,
-        node.key_call(Method::PUT, &fresh, open).await,
-        node.key_call(
+        node.put_mailbox(new_mailbox, send_keys).await,
+        node.send_with_key(
             Method::PUT,
             &format!("/v1/mailboxes/{}/prekeys", mailbox.id),
             prekeys,
         )
         .await,
         Node::new(relay)
-            .key_call(Method::POST, "/v1/accounts", register)
+            .try_register(DeliveryMode::Pull, None)
             .await,
     ]
 }
 
-fn all_refused(replies: &[Reply]) {
+fn assert_all_refused(replies: &[Reply]) {
     for (number, reply) in replies.iter().enumerate() {
         assert_eq!(
             reply.status,
@@ -100,61 +88,63 @@ fn all_refused(replies: &[Reply]) {
     }
 }
 
-/// What was accepted while there was room.
+/// Objects accepted before the disk is full.
 struct Accepted {
     envelopes: Vec<EnvelopeId>,
     mailbox: Mailbox,
     other: Mailbox,
     blob: BlobId,
-    doomed: BlobId,
+    deleted_blob: BlobId,
 }
 
 async fn accept(relay: &Relay, acme: &Node, bolt: &Node) -> Accepted {
     let (mailbox, other) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
     let mut envelopes = Vec::new();
     for fill in 0..40 {
-        envelopes.push(acme.post_to(&mailbox, fill).await);
+        envelopes.push(acme.submit_one(&mailbox, fill).await);
     }
-    let (blob, doomed) = (create_blob(relay), create_blob(relay));
-    for blob in [&blob, &doomed] {
+    let (blob, deleted_blob) = (create_blob(relay), create_blob(relay));
+    for blob in [&blob, &deleted_blob] {
         assert_eq!(
             bolt.post("/v1/blobs", blob).await.status,
             StatusCode::CREATED
         );
     }
-    bolt.send(part(bolt, doomed.id)).await.done();
+    bolt.send(part(bolt, deleted_blob.id))
+        .await
+        .assert_no_content();
     Accepted {
         envelopes,
         mailbox,
         other,
         blob: blob.id,
-        doomed: doomed.id,
+        deleted_blob: deleted_blob.id,
     }
 }
 
-/// Everything that ends or takes away what was accepted, down to the last 20 envelopes.
-async fn finish_some(acme: &mut Node, bolt: &mut Node, accepted: &Accepted) {
+/// Recalls, acknowledges and deletes accepted objects, until 20 envelopes are left.
+async fn finish_some_work(acme: &mut Node, bolt: &mut Node, accepted: &Accepted) {
     acme.recall(&accepted.mailbox, accepted.envelopes[39])
         .await
-        .done();
+        .assert_no_content();
     let batch = bolt.pull(0).await;
     let mut results = stored(&batch);
     results.truncate(19);
     bolt.acknowledge(batch.lease, results).await;
     bolt.close_mailbox(&accepted.other).await;
-    bolt.session_call(
+    bolt.send_with_session(
         Method::DELETE,
-        &format!("/v1/blobs/{}", accepted.doomed),
+        &format!("/v1/blobs/{}", accepted.deleted_blob),
         "",
     )
     .await
-    .done();
+    .assert_no_content();
     acme.sign_in().await;
     bolt.sign_in().await;
 }
 
-async fn nothing_is_lost(acme: &Node, bolt: &Node, accepted: &Accepted) {
-    let batch = bolt.take_all(0).await;
+async fn assert_nothing_is_lost(acme: &Node, bolt: &Node, accepted: &Accepted) {
+    let batch = bolt.pull_and_store(0).await;
     assert_eq!(fills(&batch.deliveries), (19..39).collect::<Vec<u8>>());
     for (number, id) in accepted.envelopes.iter().enumerate() {
         let expected = if number == 39 {
@@ -167,38 +157,42 @@ async fn nothing_is_lost(acme: &Node, bolt: &Node, accepted: &Accepted) {
 }
 
 #[tokio::test]
-async fn with_little_room_nothing_new_is_taken_and_what_was_accepted_is_finished() {
+async fn accepted_work_is_finished_within_the_reserve() {
     let relay = Relay::start().await;
     let (mut acme, mut bolt) = (relay.node().await, relay.node().await);
     let accepted = accept(&relay, &acme, &bolt).await;
-    // More than any disk has free.
-    let whole = |config: &mut sealpost_relay::Config| {
-        config.storage.reserve_bytes = u64::MAX;
+    // A reserve larger than any disk.
+    let reserve_all = |config: &mut sealpost_relay::Config| {
+        config.storage.reserve_bytes = ByteSize::from_bytes(u64::MAX);
         config.storage.reserve_percent = 100;
     };
-    let relay = relay.restart_with(whole).await;
-    let words = readiness(&acme).await;
-    assert_eq!(words.status, StatusCode::SERVICE_UNAVAILABLE);
+    let relay = relay.restart_with(reserve_all).await;
+    let reply = readiness(&acme).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(
-        std::str::from_utf8(&words.body)
+        std::str::from_utf8(&reply.body)
             .unwrap()
-            .contains("make room"),
-        "{words:?}"
+            .contains("free some space"),
+        "{reply:?}"
     );
-    all_refused(&new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await);
-    finish_some(&mut acme, &mut bolt, &accepted).await;
+    assert_all_refused(
+        &requests_for_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await,
+    );
+    finish_some_work(&mut acme, &mut bolt, &accepted).await;
     let relay = relay
         .restart_with(|config| config.storage = sealpost_relay::Config::default().storage)
         .await;
-    until_ready(&acme, true).await;
-    nothing_is_lost(&acme, &bolt, &accepted).await;
-    bolt.send(part(&bolt, accepted.blob)).await.done();
-    acme.post_to(&accepted.mailbox, 99).await;
+    wait_for_readiness(&acme, true).await;
+    assert_nothing_is_lost(&acme, &bolt, &accepted).await;
+    bolt.send(part(&bolt, accepted.blob))
+        .await
+        .assert_no_content();
+    acme.submit_one(&accepted.mailbox, 99).await;
     drop(relay);
 }
 
 #[tokio::test]
-async fn on_a_disk_that_others_fill_the_relay_keeps_its_word_and_recovers_by_itself() {
+async fn relay_recovers_from_a_full_disk() {
     let Some(disk) = SmallDisk::mount(64).unwrap() else {
         return;
     };
@@ -206,23 +200,29 @@ async fn on_a_disk_that_others_fill_the_relay_keeps_its_word_and_recovers_by_its
     let (mut acme, mut bolt) = (relay.node().await, relay.node().await);
     let accepted = accept(&relay, &acme, &bolt).await;
     let reserve = disk.path().join("relay/reserve");
-    let held = async || std::fs::metadata(&reserve).unwrap().len();
-    assert!(held().await > 0, "the reserve is on the disk");
+    let reserve_bytes = async || std::fs::metadata(&reserve).unwrap().len();
+    assert!(reserve_bytes().await > 0, "the reserve is allocated");
 
     disk.fill().unwrap();
-    until_ready(&acme, false).await;
-    all_refused(&new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await);
-    finish_some(&mut acme, &mut bolt, &accepted).await;
-    assert_eq!(held().await, 0, "the reserve was used");
+    wait_for_readiness(&acme, false).await;
+    assert_all_refused(
+        &requests_for_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await,
+    );
+    finish_some_work(&mut acme, &mut bolt, &accepted).await;
+    assert_eq!(reserve_bytes().await, 0, "the reserve was used");
 
     let relay = relay.restart().await;
-    until_ready(&acme, false).await;
-    all_refused(&new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await);
+    wait_for_readiness(&acme, false).await;
+    assert_all_refused(
+        &requests_for_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await,
+    );
 
-    disk.make_room().unwrap();
-    until_ready(&acme, true).await;
-    nothing_is_lost(&acme, &bolt, &accepted).await;
-    bolt.send(part(&bolt, accepted.blob)).await.done();
-    assert!(held().await > 0, "there is a reserve again");
+    disk.free_space().unwrap();
+    wait_for_readiness(&acme, true).await;
+    assert_nothing_is_lost(&acme, &bolt, &accepted).await;
+    bolt.send(part(&bolt, accepted.blob))
+        .await
+        .assert_no_content();
+    assert!(reserve_bytes().await > 0, "the reserve is allocated again");
     drop(relay);
 }

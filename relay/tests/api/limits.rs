@@ -1,6 +1,6 @@
-//! How often one may ask, how much one may hold, and that the others notice nothing of it.
+//! Rate limits and quotas, and their isolation between accounts.
 
-use crate::support::{DEADLINE, Node, Relay, Reply};
+use crate::support::{Node, Relay, Reply, within_deadline};
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use sealpost_proto::{
@@ -24,54 +24,52 @@ fn is_refused(reply: &Reply) -> bool {
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_told_when_to_come_again_and_nobody_else_is() {
+async fn request_rate_is_limited_per_account() {
     let relay = Relay::start_with(|config| {
         config.rates.requests_per_second = 1;
         config.rates.requests_burst = 5;
     })
     .await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
-    let crowd = join_all((0..40).map(|_| acme.get("/v1/account"))).await;
-    let refused: Vec<_> = crowd.iter().filter(|reply| is_refused(reply)).collect();
+    let replies = join_all((0..40).map(|_| acme.get("/v1/account"))).await;
+    let refused: Vec<_> = replies.iter().filter(|reply| is_refused(reply)).collect();
     assert!(
-        !refused.is_empty() && refused.len() < crowd.len(),
+        !refused.is_empty() && refused.len() < replies.len(),
         "{} of 40",
         refused.len()
     );
-    for reply in &crowd {
+    for reply in &replies {
         assert_eq!(reply.headers["ratelimit-policy"], r#""requests";q=5;w=5"#);
-        let standing = reply.headers["ratelimit"].to_str().unwrap();
+        let rate_limit = reply.headers["ratelimit"].to_str().unwrap();
         assert!(
-            standing.starts_with(r#""requests";r="#)
-                && (!is_refused(reply) || standing.contains(";r=0;")),
+            rate_limit.starts_with(r#""requests";r="#)
+                && (!is_refused(reply) || rate_limit.contains(";r=0;")),
             "{reply:?}"
         );
     }
     assert_eq!(
         bolt.get("/v1/account").await.status,
         StatusCode::OK,
-        "each account has its own count"
+        "each account has its own limit"
     );
     let again = async { while is_refused(&acme.get("/v1/account").await) {} };
-    tokio::time::timeout(DEADLINE, again)
-        .await
-        .expect("it may ask again after a while");
+    within_deadline(again).await;
 }
 
 #[tokio::test]
-async fn envelopes_are_counted_too_and_a_request_is_taken_whole_or_not_at_all() {
-    // One a minute; a whole request of a hundred may always come at once.
+async fn envelope_rate_applies_to_whole_requests() {
+    // One envelope per minute; the burst always allows a full request of 100.
     let relay = Relay::start_with(|config| config.rates.envelopes_per_minute = 1).await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let envelopes = (0..99).map(|_| acme.envelope(&mailbox, 1)).collect();
+    let envelopes = (0..99).map(|_| acme.new_envelope(&mailbox, 1)).collect();
     assert!(
         acme.submit(envelopes)
             .await
             .iter()
             .all(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. }))
     );
-    let envelopes: Vec<_> = (0..50).map(|_| acme.envelope(&mailbox, 2)).collect();
+    let envelopes: Vec<_> = (0..50).map(|_| acme.new_envelope(&mailbox, 2)).collect();
     let reply = acme
         .post(
             "/v1/envelopes",
@@ -96,11 +94,11 @@ async fn envelopes_are_counted_too_and_a_request_is_taken_whole_or_not_at_all() 
             .code(),
         ErrorCode::NotFound
     );
-    bolt.submit(vec![bolt.envelope(&mailbox, 3)]).await;
+    bolt.submit(vec![bolt.new_envelope(&mailbox, 3)]).await;
 }
 
 async fn from_address(node: &Node, path: &str, address: Option<&str>) -> Reply {
-    let mut request = node.plain(Method::GET, path, "");
+    let mut request = node.unsigned_request(Method::GET, path, "");
     if let Some(address) = address {
         request
             .headers_mut()
@@ -110,7 +108,7 @@ async fn from_address(node: &Node, path: &str, address: Option<&str>) -> Reply {
 }
 
 #[tokio::test]
-async fn an_address_without_a_session_is_counted_by_what_the_proxy_says() {
+async fn requests_without_session_are_limited_by_address() {
     let relay = Relay::start_with(|config| config.rates.address_requests_per_minute = 2).await;
     let node = Node::new(&relay);
     let known = "/.well-known/sealpost";
@@ -131,7 +129,7 @@ async fn an_address_without_a_session_is_counted_by_what_the_proxy_says() {
         );
     }
     let register = |address: &str| {
-        let mut request = node.by_key(
+        let mut request = node.key_request(
             Method::POST,
             "/v1/accounts",
             r#"{"delivery":{"mode":"pull"}}"#,
@@ -143,7 +141,7 @@ async fn an_address_without_a_session_is_counted_by_what_the_proxy_says() {
     };
     assert!(
         is_refused(&node.send(register("198.51.100.1")).await),
-        "nor may it register"
+        "the limit applies to registration too"
     );
     assert_eq!(
         node.send(register("198.51.100.3")).await.status,
@@ -152,7 +150,7 @@ async fn an_address_without_a_session_is_counted_by_what_the_proxy_says() {
 }
 
 #[tokio::test]
-async fn who_names_an_address_without_being_a_trusted_proxy_is_not_believed() {
+async fn forwarded_for_of_untrusted_clients_is_ignored() {
     let relay = Relay::start_with(|config| {
         config.rates.trusted_proxies.clear();
         config.rates.address_requests_per_minute = 1;
@@ -164,12 +162,12 @@ async fn who_names_an_address_without_being_a_trusted_proxy_is_not_believed() {
     ));
     assert!(
         is_refused(&from_address(&node, "/i", Some("198.51.100.2")).await),
-        "both came from here"
+        "both requests have the same peer address"
     );
 }
 
 #[tokio::test]
-async fn every_limit_is_announced_and_none_is_when_there_is_none() {
+async fn well_known_announces_configured_limits() {
     let relay = Relay::start_with(|config| {
         config.rates.requests_per_second = 7;
         config.rates.requests_burst = 9;
@@ -179,7 +177,7 @@ async fn every_limit_is_announced_and_none_is_when_there_is_none() {
     .await;
     let node = Node::new(&relay);
     let known: WellKnown = node
-        .send(node.plain(Method::GET, "/.well-known/sealpost", ""))
+        .send(node.unsigned_request(Method::GET, "/.well-known/sealpost", ""))
         .await
         .ok();
     assert_eq!(
@@ -196,12 +194,12 @@ async fn every_limit_is_announced_and_none_is_when_there_is_none() {
 }
 
 #[tokio::test]
-async fn the_mailboxes_of_an_account_share_a_quota_that_pushes_back() {
+async fn mailboxes_of_an_account_share_a_quota() {
     let relay = Relay::start_with(|config| config.quotas.account_envelopes = 2).await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (one, two) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
     let envelopes = [&one, &two, &one, &one]
-        .map(|mailbox| acme.envelope(mailbox, 1))
+        .map(|mailbox| acme.new_envelope(mailbox, 1))
         .to_vec();
     let outcomes = acme.submit(envelopes.clone()).await;
     let is_accepted = |outcome: &SubmitOutcome| matches!(outcome, SubmitOutcome::Accepted { .. });
@@ -211,7 +209,7 @@ async fn the_mailboxes_of_an_account_share_a_quota_that_pushes_back() {
         full(ErrorCode::MailboxFull, &outcomes[2]) && full(ErrorCode::AfterRefused, &outcomes[3]),
         "{outcomes:?}"
     );
-    bolt.take_all(0).await;
+    bolt.pull_and_store(0).await;
     assert!(
         acme.submit(envelopes[2..].to_vec())
             .await

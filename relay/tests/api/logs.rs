@@ -29,7 +29,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 #[tokio::test]
-async fn logs_name_the_route_and_nothing_of_what_was_sent() {
+async fn logs_contain_no_request_data() {
     let lines = Lines::default();
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
@@ -42,12 +42,13 @@ async fn logs_name_the_route_and_nothing_of_what_was_sent() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
-    let envelope = acme.envelope(&mailbox, 0xab);
+    let envelope = acme.new_envelope(&mailbox, 0xab);
     let (id, proof) = (envelope.id, b64::encode(envelope.proof.as_slice()));
     acme.submit(vec![envelope]).await;
     bolt.get("/v1/deliveries?wait=0&canary=in-the-query").await;
     let token = FetchToken::from_bytes([0xcd; 32]);
-    let mut fetch = acme.by_session(Method::GET, "/v1/blobs/AAAAAAAAAAAAAAAAAAAAAA/parts/0", "");
+    let mut fetch =
+        acme.session_request(Method::GET, "/v1/blobs/AAAAAAAAAAAAAAAAAAAAAA/parts/0", "");
     fetch.headers_mut().insert(
         "sealpost-fetch-token",
         b64::encode(token.expose()).parse().unwrap(),

@@ -1,28 +1,32 @@
-//! The relay as nodes see it: a real listener on loopback, a small signing client, a clock that the tests move.
+//! API tests of the relay: a real listener on loopback, nodes that sign their requests, and a
+//! manual clock.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "what is not as it should be fails the test"
+    reason = "a failure fails the test"
 )]
 
-mod described;
+mod openapi_check;
 mod process;
 mod support;
 
 mod accounts;
 mod admin;
+mod admin_queues;
+mod admin_tokens;
+mod bad_admin_input;
+mod bad_http;
 mod bad_input;
-mod bad_operator;
 mod blobs;
-mod commands;
 mod deliveries;
 mod envelopes;
 mod full_disk;
 mod limits;
 mod logs;
-mod operator;
+mod maintenance_commands;
+mod operator_commands;
 mod outage;
 mod requests;
 mod webhooks;

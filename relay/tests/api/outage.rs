@@ -1,4 +1,4 @@
-//! A broad outage: many endpoints are dead, and the living do not feel it.
+//! Broad outage: many failing endpoints do not delay deliveries to healthy ones.
 
 use crate::support::{Mailbox, Node, Relay, eventually, stored};
 use axum::{
@@ -23,64 +23,65 @@ use std::{
 };
 use tokio::net::TcpListener;
 
-/// More than a relay calls at a time, and then as many as may hang up together unnoticed.
-const DEAD: usize = FAILING_CALLS_MAX + FAILING_CALLS_MAX / 2 + 20;
-const LIVING: usize = 4;
+/// More endpoints than the relay calls at a time, with a margin for connections that the relay
+/// closes before the server notices.
+const FAILING: usize = FAILING_CALLS_MAX + FAILING_CALLS_MAX / 2 + 20;
+const HEALTHY: usize = 4;
 
-/// What the endpoints of the dead do.
+/// Behaviour of the failing endpoints.
 #[derive(Clone, Copy, PartialEq)]
-enum Death {
+enum FailureMode {
     Refuse,
     Hang,
 }
 
 struct Endpoints {
     secrets: HashMap<usize, WebhookSecret>,
-    death: Death,
+    failure_mode: FailureMode,
     refused: usize,
     hanging: usize,
-    hanging_most: usize,
+    hanging_max: usize,
 }
 
-/// The endpoints of everybody: paths of one listener, numbered; the first [`DEAD`] are dead.
+/// Server with one numbered path for each endpoint; the first [`FAILING`] endpoints fail.
 #[derive(Clone)]
-struct Crowd {
+struct WebhookServer {
     url: String,
     state: Arc<Mutex<Endpoints>>,
 }
 
-impl Crowd {
+impl WebhookServer {
     async fn listen() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Endpoints {
             secrets: HashMap::new(),
-            death: Death::Refuse,
+            failure_mode: FailureMode::Refuse,
             refused: 0,
             hanging: 0,
-            hanging_most: 0,
+            hanging_max: 0,
         };
-        let crowd = Self {
+        let server = Self {
             url,
             state: Arc::new(Mutex::new(state)),
         };
         let router = Router::new()
-            .route("/{number}", post(answer))
-            .with_state(crowd.clone());
+            .route("/{number}", post(handle_call))
+            .with_state(server.clone());
         tokio::spawn(sealpost_service::http::serve(
             listener,
             router,
             ListenerLimits::default(),
             Shutdown::new(),
         ));
-        crowd
+        server
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Endpoints) -> T) -> T {
-        look(&mut self.state.lock().unwrap())
+    fn with<T>(&self, access: impl FnOnce(&mut Endpoints) -> T) -> T {
+        access(&mut self.state.lock().unwrap())
     }
 
-    /// A node whose webhook is active, and its mailbox.
+    /// Registers a node with an active webhook and returns its mailbox.
     async fn join(&self, relay: &Relay, number: usize) -> Mailbox {
         let mut node = Node::new(relay);
         let registered = node
@@ -96,44 +97,44 @@ impl Crowd {
     }
 }
 
-/// Counts a call that hangs for as long as the caller waits.
-struct Hanging(Crowd);
+/// Counts a call that hangs until the caller closes it.
+struct HangingCall(WebhookServer);
 
-impl Hanging {
-    fn begin(crowd: &Crowd) -> Self {
-        crowd.with(|state| {
+impl HangingCall {
+    fn start(server: &WebhookServer) -> Self {
+        server.with(|state| {
             state.hanging += 1;
-            state.hanging_most = state.hanging_most.max(state.hanging);
+            state.hanging_max = state.hanging_max.max(state.hanging);
         });
-        Self(crowd.clone())
+        Self(server.clone())
     }
 }
 
-impl Drop for Hanging {
+impl Drop for HangingCall {
     fn drop(&mut self) {
         self.0.with(|state| state.hanging -= 1);
     }
 }
 
-async fn answer(
-    State(crowd): State<Crowd>,
+async fn handle_call(
+    State(server): State<WebhookServer>,
     Path(number): Path<usize>,
     body: Bytes,
 ) -> (StatusCode, Vec<u8>) {
     let json = match serde_json::from_slice(&body).unwrap() {
         WebhookCall::Challenge { challenge, .. } => {
-            let secret = crowd.with(|state| state.secrets[&number].clone());
-            let answer = webhook::answer_challenge(&secret, challenge.as_slice());
-            serde_json::json!({ "answer": B64(answer.to_vec()) })
+            let secret = server.with(|state| state.secrets[&number].clone());
+            let response = webhook::respond_to_challenge(&secret, challenge.as_slice());
+            serde_json::json!({ "answer": B64(response.to_vec()) })
                 .to_string()
                 .into_bytes()
         }
-        WebhookCall::Deliveries { .. } if number < DEAD => {
-            if crowd.with(|state| state.death) == Death::Hang {
-                let _hanging = Hanging::begin(&crowd);
+        WebhookCall::Deliveries { .. } if number < FAILING => {
+            if server.with(|state| state.failure_mode) == FailureMode::Hang {
+                let _hanging = HangingCall::start(&server);
                 std::future::pending::<()>().await;
             }
-            crowd.with(|state| state.refused += 1);
+            server.with(|state| state.refused += 1);
             return (StatusCode::BAD_GATEWAY, Vec::new());
         }
         WebhookCall::Deliveries { data, .. } => serde_json::to_vec(&DeliveryResults {
@@ -145,40 +146,40 @@ async fn answer(
     (StatusCode::OK, json)
 }
 
-async fn all_are(sender: &Node, ids: &[EnvelopeId], state: EnvelopeState) {
+async fn wait_for_states(sender: &Node, ids: &[EnvelopeId], state: EnvelopeState) {
     for id in ids {
-        sender.sees(*id, state).await;
+        sender.wait_for_state(*id, state).await;
     }
 }
 
 #[tokio::test]
-async fn while_many_endpoints_hang_the_living_are_served_and_the_dead_are_called_a_few_at_a_time() {
+async fn hanging_endpoints_do_not_delay_healthy_ones() {
     let relay = Relay::start().await;
-    let crowd = Crowd::listen().await;
+    let server = WebhookServer::listen().await;
     let mut mailboxes = Vec::new();
-    for from in (0..DEAD + LIVING).step_by(16) {
-        let numbers = from..(from + 16).min(DEAD + LIVING);
-        mailboxes.extend(join_all(numbers.map(|number| crowd.join(&relay, number))).await);
+    for from in (0..FAILING + HEALTHY).step_by(16) {
+        let numbers = from..(from + 16).min(FAILING + HEALTHY);
+        mailboxes.extend(join_all(numbers.map(|number| server.join(&relay, number))).await);
     }
-    let (dead, living) = mailboxes.split_at(DEAD);
+    let (failing, healthy) = mailboxes.split_at(FAILING);
     let acme = relay.node().await;
-    let lost: Vec<_> = acme.post_to_each(dead).await;
-    all_are(&acme, &lost, EnvelopeState::Retrying).await;
+    let failing_ids: Vec<_> = acme.submit_to_each(failing).await;
+    wait_for_states(&acme, &failing_ids, EnvelopeState::Retrying).await;
     assert_eq!(
-        crowd.with(|state| state.refused),
-        DEAD,
-        "each was called once"
+        server.with(|state| state.refused),
+        FAILING,
+        "each endpoint is called once"
     );
 
-    crowd.with(|state| state.death = Death::Hang);
+    server.with(|state| state.failure_mode = FailureMode::Hang);
     relay.clock.advance(Duration::from_secs(10));
-    eventually(|| crowd.with(|state| state.hanging_most) >= FAILING_CALLS_MAX).await;
-    let good = acme.post_to_each(living).await;
-    all_are(&acme, &good, EnvelopeState::Stored).await;
-    let most = crowd.with(|state| state.hanging_most);
-    // The relay may have hung up before the listener notices.
+    eventually(|| server.with(|state| state.hanging_max) >= FAILING_CALLS_MAX).await;
+    let healthy_ids = acme.submit_to_each(healthy).await;
+    wait_for_states(&acme, &healthy_ids, EnvelopeState::Stored).await;
+    let max = server.with(|state| state.hanging_max);
+    // The relay may have closed connections that the server still counts.
     assert!(
-        most < DEAD,
-        "{most} of {DEAD} dead endpoints were called at a time"
+        max < FAILING,
+        "{max} of {FAILING} failing endpoints were called at a time"
     );
 }

@@ -1,6 +1,6 @@
-//! The relay as a process of its own, which can be signalled and killed.
+//! Relay as a separate process, which can be signalled and killed.
 
-use crate::support::Reserved;
+use crate::support::ReservedAddress;
 use rustix::process::{Pid, Signal, kill_process};
 use sealpost_proto::Origin;
 use std::{
@@ -9,11 +9,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Ends the process also when the test fails.
+/// Relay process that is killed when dropped.
 pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
-    /// Starts it, and waits until it listens; gives also where.
+    /// Starts a relay, waits until it listens, and returns its origin.
     pub(crate) fn serve(arguments: impl FnOnce(&mut Command)) -> (Self, Origin) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sealpost-relay"));
         command.arg("serve").stdout(Stdio::piped());
@@ -26,12 +26,13 @@ impl Process {
         let origin = line
             .trim()
             .strip_prefix("listening on ")
-            .expect("it listens");
+            .expect("the relay listens");
         (process, Origin::parse(origin).unwrap())
     }
 
-    /// An open relay on a folder and an address, so that it can be killed and started again.
-    pub(crate) fn serve_in(folder: &Path, place: &Reserved) -> (Self, Origin) {
+    /// Starts a relay with open registration on a folder and an address, so that it can be
+    /// restarted.
+    pub(crate) fn serve_in(folder: &Path, address: &ReservedAddress) -> (Self, Origin) {
         Self::serve(|command| {
             command.args([
                 "--registration",
@@ -39,10 +40,10 @@ impl Process {
                 "--admin-listen",
                 "off",
                 "--storage-reserve-bytes",
-                "8388608",
+                "8 MiB",
             ]);
             command
-                .args(["--listen", &place.address.to_string(), "--data"])
+                .args(["--listen", &address.address.to_string(), "--data"])
                 .arg(folder);
         })
     }
@@ -51,7 +52,7 @@ impl Process {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
-    /// SIGKILL, and no trace of it left.
+    /// Kills the process with SIGKILL and waits for its end.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();

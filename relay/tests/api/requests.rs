@@ -5,7 +5,7 @@ use http_body_util::{BodyExt as _, Full};
 use sealpost_proto::{ErrorCode, Problem, wire::SubmitOutcome};
 use std::time::Duration;
 
-async fn copy(request: Request<Full<Bytes>>) -> (Request<Full<Bytes>>, Request<Full<Bytes>>) {
+async fn duplicate(request: Request<Full<Bytes>>) -> (Request<Full<Bytes>>, Request<Full<Bytes>>) {
     let (parts, body) = request.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     let twin = Request::from_parts(parts.clone(), Full::new(bytes.clone()));
@@ -13,11 +13,11 @@ async fn copy(request: Request<Full<Bytes>>) -> (Request<Full<Bytes>>, Request<F
 }
 
 #[tokio::test]
-async fn a_wrong_clock_is_told_the_relays_time() {
+async fn clock_skew_returns_the_relay_time() {
     let relay = Relay::start().await;
     let node = relay.node().await;
     for (ahead, advance) in [(true, false), (false, true)] {
-        let request = node.by_session(Method::GET, "/v1/account", "");
+        let request = node.session_request(Method::GET, "/v1/account", "");
         let moved = Duration::from_secs(301);
         if advance {
             relay.clock.advance(moved);
@@ -35,39 +35,39 @@ async fn a_wrong_clock_is_told_the_relays_time() {
 }
 
 #[tokio::test]
-async fn a_replayed_nonce_is_refused_also_after_a_restart_and_a_replayed_session_request_is_harmless()
- {
+async fn replayed_nonces_are_refused_across_restarts() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
-    let (first, second) = copy(acme.by_key(Method::POST, "/v1/session", "")).await;
-    let (third, _) = copy(first.clone()).await;
+    let (first, second) = duplicate(acme.key_request(Method::POST, "/v1/session", "")).await;
+    let (third, _) = duplicate(first.clone()).await;
     assert_eq!(acme.send(first).await.status, StatusCode::OK);
     assert_eq!(acme.send(second).await.code(), ErrorCode::NonceUsed);
     let mailbox = bolt.open_mailbox().await;
-    let envelopes = vec![acme.envelope(&mailbox, 1)];
+    let envelopes = vec![acme.new_envelope(&mailbox, 1)];
     let body = serde_json::to_vec(&sealpost_proto::wire::SubmitRequest {
         envelopes: envelopes.clone(),
     })
     .unwrap();
-    let (submit, replay) = copy(acme.by_session(Method::POST, "/v1/envelopes", body)).await;
+    let (submit, replay) =
+        duplicate(acme.session_request(Method::POST, "/v1/envelopes", body)).await;
     acme.send(submit).await;
     assert_eq!(acme.send(replay).await.status, StatusCode::OK);
     assert!(matches!(
         acme.submit(envelopes).await[..],
         [SubmitOutcome::Duplicate { .. }]
     ));
-    assert_eq!(bolt.take_all(0).await.deliveries.len(), 1);
+    assert_eq!(bolt.pull_and_store(0).await.deliveries.len(), 1);
     let relay = relay.restart().await;
     assert_eq!(acme.send(third).await.code(), ErrorCode::NonceUsed);
     drop(relay);
 }
 
 #[tokio::test]
-async fn what_was_changed_on_the_way_is_not_believed() {
+async fn modified_requests_are_refused() {
     let relay = Relay::start().await;
     let node = relay.node().await;
     let signed = || {
-        node.by_session(
+        node.session_request(
             Method::GET,
             "/v1/mailboxes?after=AAAAAAAAAAAAAAAAAAAAAA",
             "",
@@ -90,20 +90,24 @@ async fn what_was_changed_on_the_way_is_not_believed() {
     for request in [query, path, body, method] {
         assert_eq!(node.send(request).await.code(), ErrorCode::SignatureInvalid);
     }
-    let unsigned = node.send(node.plain(Method::GET, "/v1/account", "")).await;
+    let unsigned = node
+        .send(node.unsigned_request(Method::GET, "/v1/account", ""))
+        .await;
     assert_eq!(unsigned.code(), ErrorCode::SignatureMissing);
 }
 
 #[tokio::test]
-async fn each_route_takes_its_own_kind_of_key() {
+async fn each_route_requires_its_kind_of_key() {
     let relay = Relay::start().await;
     let node = relay.node().await;
     assert_eq!(
-        node.key_call(Method::GET, "/v1/account", "").await.code(),
+        node.send_with_key(Method::GET, "/v1/account", "")
+            .await
+            .code(),
         ErrorCode::SignatureInvalid
     );
     assert_eq!(
-        node.session_call(Method::POST, "/v1/session", "")
+        node.send_with_session(Method::POST, "/v1/session", "")
             .await
             .code(),
         ErrorCode::SignatureInvalid
@@ -111,7 +115,7 @@ async fn each_route_takes_its_own_kind_of_key() {
     let stranger = Node::new(&relay);
     assert_eq!(
         stranger
-            .key_call(Method::POST, "/v1/session", "")
+            .send_with_key(Method::POST, "/v1/session", "")
             .await
             .code(),
         ErrorCode::AccountUnknown
@@ -119,7 +123,7 @@ async fn each_route_takes_its_own_kind_of_key() {
 }
 
 #[tokio::test]
-async fn a_session_of_another_relay_is_none() {
+async fn session_of_another_relay_is_refused() {
     let (relay, other) = (Relay::start().await, Relay::start().await);
     let mut node = relay.node().await;
     node.session = other.node().await.session;
@@ -130,7 +134,7 @@ async fn a_session_of_another_relay_is_none() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_sent_makes_the_relay_fail() {
+async fn invalid_json_is_malformed() {
     let relay = Relay::start().await;
     let node = relay.node().await;
     let deep = "[".repeat(20_000);
@@ -155,11 +159,11 @@ async fn nothing_that_is_sent_makes_the_relay_fail() {
         .flat_map(|route| bodies.iter().map(move |body| (route, body)))
     {
         let reply = node
-            .session_call(Method::POST, route, (*body).to_owned())
+            .send_with_session(Method::POST, route, (*body).to_owned())
             .await;
         assert_eq!(reply.code(), ErrorCode::Malformed, "{route} {:.20}", body);
     }
-    let mut text = node.by_session(Method::POST, "/v1/envelopes", "{}");
+    let mut text = node.session_request(Method::POST, "/v1/envelopes", "{}");
     text.headers_mut()
         .insert("content-type", "text/plain".parse().unwrap());
     assert_eq!(
@@ -189,40 +193,40 @@ async fn nothing_that_is_sent_makes_the_relay_fail() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused() {
+async fn body_over_the_limit_is_refused() {
     let relay = Relay::start().await;
     let node = relay.node().await;
     for (route, limit) in [("/v1/blobs", 64 * 1024), ("/v1/envelopes", 4 * 1024 * 1024)] {
         let reply = node
-            .session_call(Method::POST, route, vec![b' '; limit + 1])
+            .send_with_session(Method::POST, route, vec![b' '; limit + 1])
             .await;
         assert_eq!(reply.code(), ErrorCode::TooLarge, "{route}");
         let reply = node
-            .session_call(Method::POST, route, vec![b' '; limit])
+            .send_with_session(Method::POST, route, vec![b' '; limit])
             .await;
         assert_eq!(reply.code(), ErrorCode::Malformed, "{route}");
     }
 }
 
 #[tokio::test]
-async fn the_description_is_read_once() {
+async fn openapi_document_has_an_etag() {
     let relay = Relay::start().await;
     let node = Node::new(&relay);
     let first = node
-        .send(node.plain(Method::GET, "/openapi.json", ""))
+        .send(node.unsigned_request(Method::GET, "/openapi.json", ""))
         .await;
     assert_eq!(
         (first.status, &first.headers["content-type"]),
         (StatusCode::OK, &"application/json".parse().unwrap())
     );
-    let mut again = node.plain(Method::GET, "/openapi.json", "");
+    let mut again = node.unsigned_request(Method::GET, "/openapi.json", "");
     again
         .headers_mut()
         .insert("if-none-match", first.headers["etag"].clone());
     assert_eq!(node.send(again).await.status, StatusCode::NOT_MODIFIED);
-    let mut other = node.plain(Method::GET, "/openapi.json", "");
-    other
+    let mut outdated = node.unsigned_request(Method::GET, "/openapi.json", "");
+    outdated
         .headers_mut()
         .insert("if-none-match", "\"another\"".parse().unwrap());
-    assert_eq!(node.send(other).await.body, first.body);
+    assert_eq!(node.send(outdated).await.body, first.body);
 }

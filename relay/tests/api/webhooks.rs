@@ -345,8 +345,7 @@ async fn shutdown_releases_the_lease_of_hanging_calls() {
     let folder = relay.stop().await;
     let db = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
     let account = bolt.account.unwrap();
-    let sql =
-        "SELECT json_extract(machine, '$.state'), due_at IS NOT NULL FROM lanes WHERE account_id = ?";
+    let sql = "SELECT json_extract(machine, '$.state'), due_at IS NOT NULL FROM lanes WHERE account_id = ?";
     let lane: (String, bool) = db
         .query_row(sql, [account.as_bytes()], |row| {
             Ok((row.get(0)?, row.get(1)?))

@@ -1,4 +1,4 @@
-// A bar for each minute of the last hour, as inline SVG.
+// Bar chart with one bar per minute, as inline SVG.
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 40;
@@ -20,11 +20,11 @@ function bar(value, index, count, peak) {
   return svg("rect", { x: index * STEP, y: HEIGHT - height, width: BAR, height }, title);
 }
 
-/** The bars of `values`, oldest first; `label` says it to those who do not see it. */
+/** Draws `values`, oldest first. Screen readers announce `label`. */
 export function bars(values, label) {
   const peak = Math.max(1, ...values);
   const width = values.length * STEP;
   const box = { viewBox: `0 0 ${width} ${HEIGHT + 1}`, preserveAspectRatio: "none", role: "img", "aria-label": label };
-  const ground = svg("line", { x1: 0, x2: width, y1: HEIGHT + 0.5, y2: HEIGHT + 0.5 });
-  return svg("svg", box, ground, ...values.map((value, index) => bar(value, index, values.length, peak)));
+  const baseline = svg("line", { x1: 0, x2: width, y1: HEIGHT + 0.5, y2: HEIGHT + 0.5 });
+  return svg("svg", box, baseline, ...values.map((value, index) => bar(value, index, values.length, peak)));
 }

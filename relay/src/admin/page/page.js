@@ -1,13 +1,14 @@
-// The status page: asks the operator's API every few seconds and shows what it says. Everything is written as text, never as
-// HTML. The token comes from the form or from the link's fragment, which no server sees, and stays in this tab.
+// Status page: polls the admin API every few seconds and displays the result. All content is inserted as text, never as
+// HTML. The token comes from the form or from the fragment of the URL, which browsers do not send, and is stored in this
+// tab only.
 
 import { bars } from "/chart.js";
 
 const REFRESH_MS = 5_000;
-const ANSWER_MS = 10_000;
+const RESPONSE_TIMEOUT_MS = 10_000;
 const ROWS = 50;
 const CERTIFICATE_WARNING_MS = 14 * 86_400_000;
-const KEPT = "sealpost-admin-token";
+const TOKEN_KEY = "sealpost-admin-token";
 
 const CHARTS = [
   ["accepted", "Envelopes accepted"],
@@ -18,46 +19,47 @@ const CHARTS = [
 
 const STATES = {
   ready: ["ready", ""],
-  leased: ["going out", "good"],
+  leased: ["sending", "good"],
   backing_off: ["backing off", "waiting"],
   asked_to_wait: ["asked to wait", "waiting"],
-  pull: ["waits for its node", ""],
+  pull: ["pull", ""],
   unverified: ["webhook unverified", "waiting"],
   off: ["webhook off", "bad"],
   suspended: ["suspended", "bad"],
 };
 
 const byId = (id) => document.getElementById(id);
-let token = takeToken();
+let token = readToken();
 let timer = 0;
-let lastAnswer = null;
+let lastUpdate = null;
 
-function takeToken() {
+function readToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
-    sessionStorage.setItem(KEPT, given);
+    sessionStorage.setItem(TOKEN_KEY, given);
     history.replaceState(null, "", location.pathname);
   }
-  return sessionStorage.getItem(KEPT);
+  return sessionStorage.getItem(TOKEN_KEY);
 }
 
-class NotLetIn extends Error {}
+class UnauthorizedError extends Error {}
 
-async function ask(path) {
-  const options = { headers: { authorization: `Bearer ${token}` }, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) };
+async function fetchJson(path) {
+  const signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
+  const options = { headers: { authorization: `Bearer ${token}` }, cache: "no-store", signal };
   const response = await fetch(path, options);
-  if (response.status === 401) throw new NotLetIn();
+  if (response.status === 401) throw new UnauthorizedError();
   const body = await response.json();
   if (!response.ok) throw new Error(body.detail ?? body.title);
   return body;
 }
 
-// --- words ---
+// --- formatting ---
 
 const number = (value) => value.toLocaleString();
 const plural = (value, noun, many = `${noun}s`) => `${number(value)} ${value === 1 ? noun : many}`;
 
-function length(ms) {
+function duration(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 60) return `${seconds} s`;
   if (seconds < 3_600) return `${Math.floor(seconds / 60)} min`;
@@ -65,8 +67,8 @@ function length(ms) {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3_600)} h`;
 }
 
-/** The time, with its day when that is not today. */
-function moment(ms) {
+/** Formats a time, with the date unless it is today. */
+function dateTime(ms) {
   const at = new Date(ms);
   const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   return at.toDateString() === new Date().toDateString() ? time : `${at.toLocaleDateString()} ${time}`;
@@ -86,13 +88,13 @@ function size(bytes) {
 // --- elements ---
 
 function element(name, className, ...children) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
 }
 
-function say(id, text, className) {
+function setText(id, text, className) {
   const target = byId(id);
   target.textContent = text;
   if (className !== undefined) target.className = className;
@@ -114,9 +116,9 @@ function chart([key, title], stats) {
 }
 
 function cell([label, content, className]) {
-  const made = element("td", className ?? "", content);
-  made.dataset.label = label;
-  return made;
+  const node = element("td", className ?? "", content);
+  node.dataset.label = label;
+  return node;
 }
 
 function table(rows) {
@@ -132,99 +134,102 @@ function accountName(id) {
 }
 
 function stateName(queue) {
-  const [words, light] = STATES[queue.state] ?? [queue.state, ""];
-  return light ? element("span", `pill ${light}`, words) : words;
+  const [text, color] = STATES[queue.state] ?? [queue.state, ""];
+  return color ? element("span", `pill ${color}`, text) : text;
 }
 
-const age = (queue, now) => (queue.oldest_at === undefined ? "–" : length(now - queue.oldest_at));
-const nextTry = (queue, now) => (queue.next_attempt_at === undefined ? "–" : `in ${length(queue.next_attempt_at - now)}`);
+const age = (queue, now) => (queue.oldest_at === undefined ? "–" : duration(now - queue.oldest_at));
+const nextAttempt = (queue, now) =>
+  queue.next_attempt_at === undefined ? "–" : `in ${duration(queue.next_attempt_at - now)}`;
 
 function failingRow(queue, now) {
   return [
-    ["Account", accountName(queue.account_id), "whole"],
-    ["Endpoint", queue.webhook_host ?? "–", "whole"],
-    ["State", stateName(queue), "whole"],
-    ["Last reason", queue.reason ?? "–", "words"],
+    ["Account", accountName(queue.account_id), "nowrap"],
+    ["Endpoint", queue.webhook_host ?? "–", "nowrap"],
+    ["State", stateName(queue), "nowrap"],
+    ["Last reason", queue.reason ?? "–", "wrap"],
     ["Failures", number(queue.failures), "number"],
     ["Waiting", number(queue.waiting), "number"],
     ["Oldest", age(queue, now), "number"],
-    ["Next try", nextTry(queue, now), "number"],
+    ["Next attempt", nextAttempt(queue, now), "number"],
   ];
 }
 
 function queueRow(queue, now) {
   return [
-    ["Account", accountName(queue.account_id), "whole"],
-    ["Endpoint", queue.webhook_host ?? "–", "whole"],
-    ["State", stateName(queue), "whole"],
+    ["Account", accountName(queue.account_id), "nowrap"],
+    ["Endpoint", queue.webhook_host ?? "–", "nowrap"],
+    ["State", stateName(queue), "nowrap"],
     ["Waiting", number(queue.waiting), "number"],
     ["Oldest", age(queue, now), "number"],
-    ["Next try", nextTry(queue, now), "number"],
+    ["Next attempt", nextAttempt(queue, now), "number"],
   ];
 }
 
 function list(id, { queues, next }, row, now, empty) {
   if (queues.length === 0) return byId(id).replaceChildren(element("p", "quiet", empty));
   const parts = [table(queues.map((queue) => row(queue, now)))];
-  if (next !== undefined) parts.push(element("p", "quiet", `The oldest ${ROWS}. All of them: sealpost-relay queue list`));
+  if (next !== undefined) {
+    parts.push(element("p", "quiet", `The oldest ${ROWS} queues. To list all: sealpost-relay queue list`));
+  }
   return byId(id).replaceChildren(...parts);
 }
 
-// --- what the relay says ---
+// --- sections ---
 
 function showStats(stats) {
   const { relay_time: now, storage } = stats;
-  say("origin", stats.origin);
-  say("health", stats.readiness, `pill ${stats.readiness === "ready" ? "good" : "bad"}`);
-  say("queued", number(stats.queued));
-  say("queues", stats.queues === 0 ? "Nothing waits." : `for ${plural(stats.queues, "account")}`);
-  say("oldest", stats.oldest_at === undefined ? "–" : length(now - stats.oldest_at));
-  say("oldest-since", stats.oldest_at === undefined ? "" : `since ${moment(stats.oldest_at)}`);
-  say("failing", number(stats.failing), `figure ${stats.failing === 0 ? "" : "bad"}`);
-  say("failing-note", stats.failing === 0 ? "All are well." : "with something waiting");
-  say("accounts", number(stats.accounts));
+  setText("origin", stats.origin);
+  setText("health", stats.readiness, `pill ${stats.readiness === "ready" ? "good" : "bad"}`);
+  setText("queued", number(stats.queued));
+  setText("queues", stats.queues === 0 ? "All queues are empty." : `for ${plural(stats.queues, "account")}`);
+  setText("oldest", stats.oldest_at === undefined ? "–" : duration(now - stats.oldest_at));
+  setText("oldest-since", stats.oldest_at === undefined ? "" : `since ${dateTime(stats.oldest_at)}`);
+  setText("failing", number(stats.failing), `figure ${stats.failing === 0 ? "" : "bad"}`);
+  setText("failing-note", stats.failing === 0 ? "All endpoints are healthy." : "with queued items");
+  setText("accounts", number(stats.accounts));
   const suspended = stats.suspended === 0 ? "" : `, ${number(stats.suspended)} suspended`;
-  say("mailboxes", `${plural(stats.mailboxes, "mailbox", "mailboxes")}${suspended}`);
-  say("connections", number(stats.connections));
+  setText("mailboxes", `${plural(stats.mailboxes, "mailbox", "mailboxes")}${suspended}`);
+  setText("connections", number(stats.connections));
   const left = stats.certificate_not_after === undefined ? Infinity : stats.certificate_not_after - now;
-  const words = left > 0 ? `certificate for ${length(left)}` : `certificate expired ${length(-left)} ago`;
-  say("certificate", left === Infinity ? "" : words, left < CERTIFICATE_WARNING_MS ? "quiet bad" : "quiet");
-  say("free", storage.free_bytes === undefined ? "–" : size(storage.free_bytes));
-  say("used", `${size(storage.database_bytes)} database, ${size(storage.blob_bytes)} files`);
+  const expiry = left > 0 ? `certificate expires in ${duration(left)}` : `certificate expired ${duration(-left)} ago`;
+  setText("certificate", left === Infinity ? "" : expiry, left < CERTIFICATE_WARNING_MS ? "quiet bad" : "quiet");
+  setText("free", storage.free_bytes === undefined ? "–" : size(storage.free_bytes));
+  setText("used", `${size(storage.database_bytes)} database, ${size(storage.blob_bytes)} files`);
   byId("charts").replaceChildren(...CHARTS.map((which) => chart(which, stats)));
-  say("running", `Version ${stats.version}, running for ${length(now - stats.started_at)}`);
+  setText("running", `Version ${stats.version}, running for ${duration(now - stats.started_at)}`);
 }
 
 function show([stats, failing, queues]) {
   showStats(stats);
-  list("failing-list", failing, failingRow, stats.relay_time, "No endpoint fails.");
-  list("queue-list", queues, queueRow, stats.relay_time, "Nothing waits: everything that came was handed over.");
-  lastAnswer = new Date();
-  say("updated", `Counted at ${lastAnswer.toLocaleTimeString()}`);
+  list("failing-list", failing, failingRow, stats.relay_time, "No endpoint is failing.");
+  list("queue-list", queues, queueRow, stats.relay_time, "All queues are empty.");
+  lastUpdate = new Date();
+  setText("updated", `Updated at ${lastUpdate.toLocaleTimeString()}`);
   byId("notice").hidden = true;
   byId("status").classList.remove("stale");
   byId("status").hidden = false;
   byId("sign-in").hidden = true;
 }
 
-function showSilence(error) {
-  const since = lastAnswer === null ? "" : ` These figures are from ${lastAnswer.toLocaleTimeString()}.`;
-  const cause = error instanceof TypeError ? "no connection" : error.name === "TimeoutError" ? "too slow" : error.message;
-  say("notice", `The relay does not answer (${cause}). Trying again every ${REFRESH_MS / 1000} s.${since}`);
+function showUnreachable(error) {
+  const since = lastUpdate === null ? "" : ` The figures below are from ${lastUpdate.toLocaleTimeString()}.`;
+  const cause = error instanceof TypeError ? "no connection" : error.name === "TimeoutError" ? "timeout" : error.message;
+  setText("notice", `The relay does not respond (${cause}). Retrying every ${REFRESH_MS / 1000} s.${since}`);
   byId("notice").hidden = false;
   byId("status").classList.add("stale");
-  say("health", "no answer", "pill bad");
+  setText("health", "unreachable", "pill bad");
 }
 
 function showSignIn(error) {
   token = null;
-  sessionStorage.removeItem(KEPT);
-  say("sign-in-error", error);
+  sessionStorage.removeItem(TOKEN_KEY);
+  setText("sign-in-error", error);
   byId("sign-in-error").hidden = error === "";
   byId("status").hidden = true;
   byId("notice").hidden = true;
   byId("sign-in").hidden = false;
-  say("health", "signed out", "pill");
+  setText("health", "signed out", "pill");
   byId("token").focus();
 }
 
@@ -233,10 +238,10 @@ async function refresh() {
   if (token === null) return;
   try {
     const list = `/admin/v1/queues?limit=${ROWS}`;
-    show(await Promise.all([ask("/admin/v1/stats"), ask(`${list}&failing=true`), ask(list)]));
+    show(await Promise.all([fetchJson("/admin/v1/stats"), fetchJson(`${list}&failing=true`), fetchJson(list)]));
   } catch (error) {
-    if (error instanceof NotLetIn) return showSignIn("This is not the token of this relay.");
-    showSilence(error);
+    if (error instanceof UnauthorizedError) return showSignIn("The token is not valid for this relay.");
+    showUnreachable(error);
   }
   if (!document.hidden) timer = setTimeout(refresh, REFRESH_MS);
 }
@@ -244,7 +249,7 @@ async function refresh() {
 byId("sign-in-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token = byId("token").value.trim();
-  sessionStorage.setItem(KEPT, token);
+  sessionStorage.setItem(TOKEN_KEY, token);
   byId("token").value = "";
   refresh();
 });

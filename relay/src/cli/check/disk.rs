@@ -44,7 +44,11 @@ pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) 
     let text = format!("{free} free, of which {reserve} are reserved");
     match (held_bytes < wanted_bytes, is_running) {
         (true, true) => {
-            let (held, wanted, shown) = (format_size(held_bytes), format_size(wanted_bytes), path.display());
+            let (held, wanted, shown) = (
+                format_size(held_bytes),
+                format_size(wanted_bytes),
+                path.display(),
+            );
             findings.warn(
                 "storage",
                 format!(

@@ -1,5 +1,5 @@
-//! Whether an answer is one that `/openapi.json` describes: every answer that any test here gets is asked that. And whether
-//! the document is whole.
+//! Checks that a response is part of the OpenAPI document. The test clients do this for every
+//! response. The tests here check the document itself.
 
 use crate::support::{Node, Relay, Reply};
 use http::{Method, StatusCode, header};
@@ -7,57 +7,56 @@ use sealpost_proto::{ErrorCode, Problem};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Fails the test when the document does not know the answer: its route, its status, its content type, and of a problem
-/// its code and the time of another try.
+/// Panics unless the document contains the route, status and content type of the response and, for
+/// a problem, its code and retry delay.
 pub(crate) fn check(document: &Value, method: &Method, path: &str, reply: &Reply) {
-    let asked =
-        format!("{method} {path} was answered {reply:?}, which /openapi.json does not describe");
-    // What does not exist yet is not described.
+    let context = format!("undocumented response of {method} {path}: {reply:?}");
+    // What does not exist yet is not openapi_check.
     if path.starts_with("/v1/at/") {
         return;
     }
     let Some(route) = route(document, path) else {
-        assert_eq!(reply.code(), ErrorCode::NotFound, "{asked}");
+        assert_eq!(reply.code(), ErrorCode::NotFound, "{context}");
         return;
     };
     let Some(operation) = route.get(method.as_str().to_lowercase()) else {
-        assert_eq!(reply.code(), ErrorCode::MethodNotAllowed, "{asked}");
+        assert_eq!(reply.code(), ErrorCode::MethodNotAllowed, "{context}");
         return;
     };
-    let answer = &operation["responses"][reply.status.as_str()];
-    let shared = answer["$ref"]
+    let response = &operation["responses"][reply.status.as_str()];
+    let shared = response["$ref"]
         .as_str()
         .and_then(|name| document.pointer(name.strip_prefix('#')?));
-    let answer = shared.unwrap_or(answer);
+    let response = shared.unwrap_or(response);
     assert!(
-        answer.is_object(),
-        "{asked}: say so with problems!, or among its responses"
+        response.is_object(),
+        "{context}: add it with problems! or to its responses"
     );
     let kind = reply
         .headers
         .get(header::CONTENT_TYPE)
         .map(|kind| kind.to_str().unwrap().split(';').next().unwrap());
     for name in ["RateLimit", "RateLimit-Policy"] {
-        let is_said = answer["headers"].get(name).is_some();
+        let is_documented = response["headers"].get(name).is_some();
         assert!(
-            is_said || !reply.headers.contains_key(name),
-            "{asked}: {name}"
+            is_documented || !reply.headers.contains_key(name),
+            "{context}: {name}"
         );
     }
-    let content = answer["content"].as_object();
+    let content = response["content"].as_object();
     match content {
-        None => assert!(reply.body.is_empty(), "{asked}"),
+        None => assert!(reply.body.is_empty(), "{context}"),
         Some(content) => assert!(
             kind.is_some_and(|kind| content.contains_key(kind)),
-            "{asked}"
+            "{context}"
         ),
     }
     if let Some(content) = content.and_then(|content| content.get("application/problem+json")) {
-        check_problem(content, reply, &asked);
+        check_problem(content, reply, &context);
     }
 }
 
-fn check_problem(content: &Value, reply: &Reply, asked: &str) {
+fn check_problem(content: &Value, reply: &Reply, context: &str) {
     let problem: Problem = reply.json();
     let codes = content
         .pointer("/schema/allOf/1/properties/code/enum")
@@ -66,10 +65,10 @@ fn check_problem(content: &Value, reply: &Reply, asked: &str) {
         .unwrap();
     assert!(
         codes.contains(&problem.code.as_str().into()),
-        "{asked}: say so with problems!"
+        "{context}: add the code with problems!"
     );
-    assert_eq!(problem.status, reply.status.as_u16(), "{asked}");
-    let passes = matches!(
+    assert_eq!(problem.status, reply.status.as_u16(), "{context}");
+    let is_retryable = matches!(
         reply.status,
         StatusCode::TOO_MANY_REQUESTS
             | StatusCode::SERVICE_UNAVAILABLE
@@ -79,26 +78,30 @@ fn check_problem(content: &Value, reply: &Reply, asked: &str) {
         problem.retry_after_ms.is_some(),
         reply.headers.contains_key(header::RETRY_AFTER),
     );
-    assert_eq!(times, (passes, passes), "{asked}: when to come again");
+    assert_eq!(
+        times,
+        (is_retryable, is_retryable),
+        "{context}: retry delay"
+    );
 }
 
-/// The path of the document that this one is; one without parameters comes first.
+/// Finds the path template of a request; paths without parameters take precedence.
 fn route<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
     let paths = document["paths"].as_object().unwrap();
     let exactly = paths.get(path);
     exactly.or_else(|| {
         paths
             .iter()
-            .find(|(template, _)| is_of(template, path))
+            .find(|(template, _)| matches_template(template, path))
             .map(|(_, route)| route)
     })
 }
 
-fn is_of(template: &str, path: &str) -> bool {
+fn matches_template(template: &str, path: &str) -> bool {
     let (template, path): (Vec<_>, Vec<_>) =
         (template.split('/').collect(), path.split('/').collect());
-    let fits = |(place, given): (&&str, &&str)| {
-        place == given || (place.starts_with('{') && !given.is_empty())
+    let fits = |(expected, given): (&&str, &&str)| {
+        expected == given || (expected.starts_with('{') && !given.is_empty())
     };
     template.len() == path.len() && template.iter().zip(&path).all(fits)
 }
@@ -107,30 +110,32 @@ async fn document() -> (Relay, Value) {
     let relay = Relay::start().await;
     let node = Node::new(&relay);
     let document = node
-        .send(node.plain(Method::GET, "/openapi.json", ""))
+        .send(node.unsigned_request(Method::GET, "/openapi.json", ""))
         .await
         .ok();
     (relay, document)
 }
 
-/// Every member of a document that has this name, wherever it stands.
-fn all<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
+/// Collects all members with this name anywhere in a document.
+fn collect_members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(members) => members.iter().for_each(|(key, member)| {
             if key == name {
                 found.push(member);
             }
-            all(member, name, found);
+            collect_members(member, name, found);
         }),
-        Value::Array(items) => items.iter().for_each(|item| all(item, name, found)),
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| collect_members(item, name, found)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
 #[tokio::test]
-async fn whatever_the_description_refers_to_is_there() {
+async fn all_references_in_the_document_resolve() {
     let ((_relay, document), mut refs) = (document().await, Vec::new());
-    all(&document, "$ref", &mut refs);
+    collect_members(&document, "$ref", &mut refs);
     assert!(refs.len() > 100);
     for reference in refs {
         let pointer = reference.as_str().unwrap().strip_prefix('#').unwrap();
@@ -139,7 +144,7 @@ async fn whatever_the_description_refers_to_is_there() {
 }
 
 #[tokio::test]
-async fn every_operation_has_a_name_of_its_own_and_says_how_it_is_signed() {
+async fn operations_have_unique_ids_and_security() {
     let ((_relay, document), mut names) = (document().await, BTreeSet::new());
     let tags: Vec<_> = document["tags"]
         .as_array()
@@ -170,7 +175,7 @@ async fn every_operation_has_a_name_of_its_own_and_says_how_it_is_signed() {
 }
 
 #[tokio::test]
-async fn every_code_and_every_announced_limit_stands_in_the_description() {
+async fn document_lists_all_codes_and_limits() {
     let (relay, document) = document().await;
     let node = Node::new(&relay);
     let codes = document
@@ -185,7 +190,7 @@ async fn every_code_and_every_announced_limit_stands_in_the_description() {
         );
     }
     let known: Value = node
-        .send(node.plain(Method::GET, "/.well-known/sealpost", ""))
+        .send(node.unsigned_request(Method::GET, "/.well-known/sealpost", ""))
         .await
         .ok();
     for (name, value) in known["limits"].as_object().unwrap() {

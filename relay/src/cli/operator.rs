@@ -1,9 +1,9 @@
-//! The commands that ask the relay that runs, through the operator's API.
+//! Commands that talk to a running relay through the admin API.
 
 use super::{
     accounts::AccountsCommand,
     client::Client,
-    error::{CliError, Failed},
+    error::{CliError, CommandFailure},
     output::Output,
     queue::QueueCommand,
     stats::{self, StatsArgs},
@@ -15,46 +15,46 @@ use sealpost_service::config;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// A question or a wish of the operator's.
+/// Command that needs a running relay.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Ask {
+pub(crate) enum OperatorCommand {
     /// List, show, suspend, resume and delete accounts, and set their quotas
     Accounts {
         #[command(subcommand)]
         command: AccountsCommand,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
-    /// Make, list and revoke registration tokens
+    /// Create, list and revoke registration tokens
     Tokens {
         #[command(subcommand)]
         command: TokensCommand,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
-    /// List and show what waits, try it again now, drop it
+    /// List and show queues, retry them, drop envelopes
     Queue {
         #[command(subcommand)]
         command: QueueCommand,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
-    /// Show the relay at a glance
+    /// Show a summary of the relay
     Stats {
         #[command(flatten)]
         args: StatsArgs,
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
 }
 
-/// What every such command takes.
+/// Flags of all operator commands.
 #[derive(Debug, Args)]
-pub(crate) struct Common {
+pub(crate) struct CommonArgs {
     /// Data folder of the relay
     #[arg(long, global = true, env = "SEALPOST_RELAY_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Configuration file that names the data folder
+    /// Configuration file that sets the data folder
     #[arg(
         long,
         global = true,
@@ -62,33 +62,33 @@ pub(crate) struct Common {
         value_name = "FILE"
     )]
     config: Option<PathBuf>,
-    /// JSON in place of text
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
 }
 
-/// The one key of the configuration that these commands need.
+/// The only setting that these commands need.
 #[derive(Default, Deserialize)]
-struct Place {
+struct DataSetting {
     data: Option<PathBuf>,
 }
 
-impl Common {
-    fn folder(&self) -> Result<PathBuf, CliError> {
+impl CommonArgs {
+    fn data_folder(&self) -> Result<PathBuf, CliError> {
         if let Some(data) = &self.data {
             return Ok(data.clone());
         }
-        let file: Place = match &self.config {
+        let file: DataSetting = match &self.config {
             Some(path) => config::load(Some(path))
-                .map_err(|error| CliError::usage(error, "name the data folder with --data"))?,
-            None => Place::default(),
+                .map_err(|error| CliError::usage(error, "pass the data folder with --data"))?,
+            None => DataSetting::default(),
         };
         Ok(file.data.unwrap_or_else(|| Config::default().data))
     }
 }
 
-impl Ask {
-    const fn common(&self) -> &Common {
+impl OperatorCommand {
+    const fn common(&self) -> &CommonArgs {
         match self {
             Self::Accounts { common, .. }
             | Self::Tokens { common, .. }
@@ -97,19 +97,19 @@ impl Ask {
         }
     }
 
-    /// Asks, and prints the answer.
+    /// Runs the command and prints its result.
     ///
     /// # Errors
-    /// [`Failed`]: what the relay refuses, or that it does not answer.
+    /// A [`CommandFailure`], which sets the exit code.
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let as_json = self.common().json;
-        self.ask(as_json)
+        self.execute(as_json)
             .await
-            .map_err(|error| Failed { error, as_json }.into())
+            .map_err(|error| CommandFailure { error, as_json }.into())
     }
 
-    async fn ask(self, as_json: bool) -> Result<(), CliError> {
-        let client = Client::open(&self.common().folder()?)?;
+    async fn execute(self, as_json: bool) -> Result<(), CliError> {
+        let client = Client::open(&self.common().data_folder()?)?;
         let mut output = Output::stdout(as_json);
         match self {
             Self::Accounts { command, .. } => command.run(&client, &mut output).await,
@@ -127,30 +127,30 @@ mod tests {
     use clap::Parser as _;
 
     #[test]
-    fn an_id_may_begin_with_a_hyphen() {
+    fn account_ids_can_start_with_a_hyphen() {
         for line in [
             "accounts show -abc --json",
             "queue show --json -abc",
             "queue drop -abc --json --yes",
         ] {
             let words = ["sealpost-relay"].into_iter().chain(line.split(' '));
-            let Command::Ask(question) = Cli::try_parse_from(words).unwrap().command else {
+            let Command::Operator(command) = Cli::try_parse_from(words).unwrap().command else {
                 panic!("{line}")
             };
-            assert!(question.common().json, "{line}");
-            let id = match question {
-                Ask::Accounts {
-                    command: AccountsCommand::Show(which),
+            assert!(command.common().json, "{line}");
+            let id = match command {
+                OperatorCommand::Accounts {
+                    command: AccountsCommand::Show(arg),
                     ..
-                } => which.account,
-                Ask::Queue {
+                } => arg.account,
+                OperatorCommand::Queue {
                     command: QueueCommand::Show(args),
                     ..
                 } => args.account,
-                Ask::Queue {
+                OperatorCommand::Queue {
                     command: QueueCommand::Drop(args),
                     ..
-                } if args.yes => args.what,
+                } if args.yes => args.target,
                 _ => panic!("{line}"),
             };
             assert_eq!(id, "-abc", "{line}");

@@ -1,9 +1,9 @@
-//! The operator's commands, against a relay that runs.
+//! Backup, migration, supervision and metrics.
 
 use crate::{
     blobs::Upload,
     process::Process,
-    support::{DEADLINE, Hook, Node, Relay, eventually, fills},
+    support::{DEADLINE, Node, Relay, TestWebhook, eventually, fills},
 };
 use rustix::process::Signal;
 use sealpost_proto::{EnvelopeId, limits::PART_BYTES_MAX};
@@ -30,56 +30,56 @@ async fn command(args: &[&str], folder: &Path) -> Result<(), String> {
 }
 
 /// Pulls until nothing waits.
-async fn take_everything(node: &Node) -> BTreeSet<EnvelopeId> {
-    let mut taken = BTreeSet::new();
+async fn pull_everything(node: &Node) -> BTreeSet<EnvelopeId> {
+    let mut pulled = BTreeSet::new();
     loop {
-        let batch = node.take_all(0).await;
+        let batch = node.pull_and_store(0).await;
         if batch.deliveries.is_empty() {
-            return taken;
+            return pulled;
         }
-        taken.extend(batch.deliveries.iter().map(|delivery| delivery.envelope));
+        pulled.extend(batch.deliveries.iter().map(|delivery| delivery.envelope));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_made_under_load_starts_delivers_what_waits_and_has_every_file_whole() {
+async fn backup_under_load_is_consistent() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
     let mut accepted_before = BTreeSet::new();
     for fill in 0..20 {
-        accepted_before.insert(acme.post_to(&mailbox, fill).await);
+        accepted_before.insert(acme.submit_one(&mailbox, fill).await);
     }
     let upload = Upload::new(&[PART_BYTES_MAX, 1_000]);
     upload.send(&relay, &acme).await;
     let parent = tempfile::tempdir().unwrap();
     let copy = parent.path().join("copy");
-    let made = AtomicBool::new(false);
+    let is_done = AtomicBool::new(false);
     let load = async {
         let mut accepted = BTreeSet::new();
-        while !made.load(Ordering::Relaxed) {
-            accepted.insert(acme.post_to(&mailbox, 100).await);
-            let passing = Upload::new(&[1_000]);
-            passing.send(&relay, &acme).await;
-            acme.session_call(
+        while !is_done.load(Ordering::Relaxed) {
+            accepted.insert(acme.submit_one(&mailbox, 100).await);
+            let temporary = Upload::new(&[1_000]);
+            temporary.send(&relay, &acme).await;
+            acme.send_with_session(
                 http::Method::DELETE,
-                &format!("/v1/blobs/{}", passing.id),
+                &format!("/v1/blobs/{}", temporary.id),
                 "",
             )
             .await
-            .done();
+            .assert_no_content();
         }
         accepted
     };
     let backup = async {
         let folder = relay.folder.path().to_owned();
-        let (copy, made) = (copy.clone(), &made);
+        let (copy, is_done) = (copy.clone(), &is_done);
         let backup = move || {
             let runtime = tokio::runtime::Handle::current();
             runtime.block_on(command(&["backup", copy.to_str().unwrap()], &folder))
         };
         let ended = tokio::task::spawn_blocking(backup).await;
-        made.store(true, Ordering::Relaxed);
+        is_done.store(true, Ordering::Relaxed);
         ended.unwrap().unwrap();
     };
     let (accepted_meanwhile, ()) = tokio::join!(load, backup);
@@ -103,30 +103,30 @@ async fn a_backup_made_under_load_starts_delivers_what_waits_and_has_every_file_
     std::fs::remove_dir(restored.path()).unwrap();
     std::fs::rename(&copy, restored.path()).unwrap();
     let relay = relay.restart_on(restored).await;
-    let taken = take_everything(&bolt).await;
+    let pulled = pull_everything(&bolt).await;
     assert!(
-        taken.is_superset(&accepted_before),
-        "what was accepted before the backup began is in it"
+        pulled.is_superset(&accepted_before),
+        "the backup contains everything accepted before it started"
     );
     assert!(
-        taken
+        pulled
             .iter()
             .all(|id| accepted_before.contains(id) || accepted_meanwhile.contains(id))
     );
     for (number, part) in upload.parts.iter().enumerate() {
         assert_eq!(upload.fetch(&bolt, number, None).await.body, part);
     }
-    acme.post_to(&mailbox, 7).await;
+    acme.submit_one(&mailbox, 7).await;
     assert_eq!(
-        fills(&bolt.take_all(0).await.deliveries),
+        fills(&bolt.pull_and_store(0).await.deliveries),
         [7],
-        "sessions go on, for the secret is in it"
+        "sessions remain valid, because the backup contains the secret"
     );
     drop(relay);
 }
 
 #[tokio::test]
-async fn a_running_relay_is_not_migrated_and_a_stopped_one_is_up_to_date() {
+async fn only_a_stopped_relay_can_be_migrated() {
     let relay = Relay::start().await;
     let folder = std::sync::Arc::clone(&relay.folder);
     assert!(
@@ -135,7 +135,7 @@ async fn a_running_relay_is_not_migrated_and_a_stopped_one_is_up_to_date() {
             .unwrap_err()
             .contains("in use by another process")
     );
-    relay.end().await;
+    relay.stop().await;
     command(&["migrate", "--check"], folder.path())
         .await
         .unwrap();
@@ -154,9 +154,9 @@ async fn a_running_relay_is_not_migrated_and_a_stopped_one_is_up_to_date() {
     );
 }
 
-/// A database without tables and a version is what a crash at the very first start leaves.
+/// A crash at the first start leaves a database without tables and schema version.
 #[tokio::test]
-async fn a_database_that_was_never_migrated_is() {
+async fn empty_database_is_migrated() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("relay.db"), "").unwrap();
     let error = command(&["migrate", "--check"], folder.path())
@@ -172,6 +172,20 @@ async fn a_database_that_was_never_migrated_is() {
         .unwrap();
 }
 
+#[test]
+fn unknown_variables_are_refused_with_the_nearest() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sealpost-relay"))
+        .args(["config", "show"])
+        .env("SEALPOST_RELAY_LISTNE", "127.0.0.1:1")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && error.contains("SEALPOST_RELAY_LISTEN"),
+        "{error}"
+    );
+}
+
 fn set_schema(folder: &Path, version: u32) {
     let database = rusqlite::Connection::open(folder.join("relay.db")).unwrap();
     database
@@ -179,13 +193,11 @@ fn set_schema(folder: &Path, version: u32) {
         .unwrap();
 }
 
-/// Reads what the supervisor is told until a message has all of these lines.
-fn told(supervisor: &UnixDatagram, lines: &[&str]) {
+/// Reads notifications until one contains all of these lines.
+fn wait_for_notification(supervisor: &UnixDatagram, lines: &[&str]) {
     let mut buffer = [0; 4_096];
     loop {
-        let length = supervisor
-            .recv(&mut buffer)
-            .expect("the supervisor was told in time");
+        let length = supervisor.recv(&mut buffer).expect("notified in time");
         let message = std::str::from_utf8(&buffer[..length]).unwrap();
         if lines
             .iter()
@@ -203,13 +215,13 @@ fn get(address: &str, path: &str) -> String {
         "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
     )
     .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
 }
 
 #[test]
-fn the_supervisor_is_told_and_a_hangup_reads_the_settings_again() {
+fn supervisor_is_notified_of_state_changes() {
     let folder = tempfile::tempdir().unwrap();
     let (file, socket) = (
         folder.path().join("relay.toml"),
@@ -231,23 +243,23 @@ fn the_supervisor_is_told_and_a_hangup_reads_the_settings_again() {
             .env("WATCHDOG_USEC", "60000000");
     });
     let address = origin.authority();
-    told(&supervisor, &["READY=1", "STATUS=serves http"]);
-    told(&supervisor, &["WATCHDOG=1"]);
+    wait_for_notification(&supervisor, &["READY=1", "STATUS=serving http"]);
+    wait_for_notification(&supervisor, &["WATCHDOG=1"]);
     assert!(get(address, "/.well-known/sealpost").contains("\"registration\":\"closed\""));
     std::fs::write(&file, "[registration]\npolicy = \"open\"\n").unwrap();
     relay.signal(Signal::HUP);
-    told(&supervisor, &["RELOADING=1", "MONOTONIC_USEC="]);
-    told(&supervisor, &["READY=1"]);
+    wait_for_notification(&supervisor, &["RELOADING=1", "MONOTONIC_USEC="]);
+    wait_for_notification(&supervisor, &["READY=1"]);
     assert!(get(address, "/.well-known/sealpost").contains("\"registration\":\"open\""));
     relay.signal(Signal::TERM);
-    told(&supervisor, &["STOPPING=1"]);
+    wait_for_notification(&supervisor, &["STOPPING=1"]);
     assert!(relay.0.wait().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_happened_stands_in_the_metrics_and_names_nobody() {
+async fn metrics_count_events_without_identities() {
     let relay = Relay::start().await;
-    let hook = Hook::listen().await;
+    let hook = TestWebhook::listen().await;
     let (acme, bolt, cork) = (
         relay.node().await,
         relay.node_with_webhook(&hook).await,
@@ -255,25 +267,25 @@ async fn what_happened_stands_in_the_metrics_and_names_nobody() {
     );
     assert!(bolt.test_webhook().await.ok);
     let (called, pulled) = (bolt.open_mailbox().await, cork.open_mailbox().await);
-    acme.post_to(&called, 1).await;
-    acme.post_to(&pulled, 2).await;
-    acme.post_to(&pulled, 3).await;
-    let mut unknown = acme.envelope(&pulled, 4);
+    acme.submit_one(&called, 1).await;
+    acme.submit_one(&pulled, 2).await;
+    acme.submit_one(&pulled, 3).await;
+    let mut unknown = acme.new_envelope(&pulled, 4);
     unknown.mailbox.id = sealpost_proto::MailboxId::from_bytes([9; 16]);
     acme.submit(vec![unknown]).await;
-    let metrics = || get(&relay.admin().to_string(), "/metrics");
+    let metrics = || get(&relay.admin_address().to_string(), "/metrics");
     let has = |line: &str| metrics().lines().any(|found| found == line);
     eventually(|| has("sealpost_relay_deliveries_total{outcome=\"stored\"} 1")).await;
     for line in [
         "sealpost_relay_envelopes_total{outcome=\"accepted\"} 3",
         "sealpost_relay_envelopes_refused_total{code=\"mailbox_unknown\"} 1",
-        "sealpost_relay_webhook_calls_total{outcome=\"answered\"} 1",
+        "sealpost_relay_webhook_calls_total{outcome=\"succeeded\"} 1",
         "sealpost_relay_delivery_delay_seconds_count 1",
         "sealpost_relay_queue_items 2",
         "sealpost_relay_queues 1",
         "sealpost_relay_accounts 3",
     ] {
-        assert!(has(line), "{line} is missing in\n{}", metrics());
+        assert!(has(line), "{line} is missing from\n{}", metrics());
     }
     relay.clock.advance(std::time::Duration::from_secs(90));
     assert!(
@@ -281,7 +293,7 @@ async fn what_happened_stands_in_the_metrics_and_names_nobody() {
         "{}",
         metrics()
     );
-    cork.take_all(0).await;
+    cork.pull_and_store(0).await;
     assert!(
         has("sealpost_relay_deliveries_total{outcome=\"stored\"} 3")
             && has("sealpost_relay_queue_items 0")

@@ -1,7 +1,7 @@
-//! What the operator's API may not fail at: every operation of its document with ids, queries and bodies that are wrong.
-//! Never a 5xx, and no answer that the document does not describe.
+//! Every operation of the admin API with invalid ids, queries and bodies. The relay never returns a
+//! 5xx or a response that the OpenAPI document does not contain.
 
-use crate::{admin::Operator, bad_input::bent, described, support::Relay};
+use crate::{admin::AdminClient, bad_input::corrupted_values, openapi_check, support::Relay};
 use bytes::Bytes;
 use http::Method;
 use http_body_util::Full;
@@ -29,7 +29,7 @@ const QUERIES: &[&str] = &[
     "?confirm",
 ];
 
-/// Every operation: method, path with something in the place of its parameters.
+/// Returns the method and path of every operation, with `{id}` for its parameter.
 fn operations(document: &Value) -> Vec<(Method, String)> {
     let mut all = Vec::new();
     for (template, methods) in document["paths"].as_object().unwrap() {
@@ -43,43 +43,46 @@ fn operations(document: &Value) -> Vec<(Method, String)> {
     all
 }
 
-async fn ask(
-    operator: &Operator,
+async fn send(
+    admin: &AdminClient,
     document: &Value,
     method: &Method,
     target: &str,
     body: &[u8],
-    kind: Option<&str>,
+    content_type: Option<&str>,
 ) {
-    let Ok(uri) = format!("http://{}{target}", operator.address).parse::<http::Uri>() else {
+    let Ok(uri) = format!("http://{}{target}", admin.address).parse::<http::Uri>() else {
         return;
     };
-    let mut request = operator.request(method.clone(), "/", &Value::Null);
+    let mut request = admin.request(method.clone(), "/", &Value::Null);
     *request.uri_mut() = uri.clone();
     *request.body_mut() = Full::new(Bytes::copy_from_slice(body));
-    match kind {
-        Some(kind) => request
+    match content_type {
+        Some(content_type) => request
             .headers_mut()
-            .insert("content-type", kind.parse().unwrap()),
+            .insert("content-type", content_type.parse().unwrap()),
         None => request.headers_mut().remove("content-type"),
     };
-    let reply = operator.send(request).await;
+    let reply = admin.send(request).await;
     assert!(
         reply.status.as_u16() < 500,
         "{method} {target} {:.80}: {reply:?}",
         String::from_utf8_lossy(body)
     );
-    described::check(document, method, uri.path(), &reply);
+    openapi_check::check(document, method, uri.path(), &reply);
 }
 
 #[tokio::test]
-async fn nothing_that_an_operator_asks_makes_the_relay_fail() {
+async fn invalid_admin_requests_never_fail_with_5xx() {
     let relay = Relay::start().await;
     let node = relay.node().await;
-    let operator = Operator::of(&relay);
-    let document = operator.document().await;
-    let good = json!({"name": "a", "uses": 3, "expires_at": 5, "mailboxes": 1, "queue_bytes": 2, "rates": {"requests_per_second": 1}});
-    let mut bodies: Vec<Vec<u8>> = bent(&good).into_iter().map(String::into_bytes).collect();
+    let admin = AdminClient::new(&relay);
+    let document = admin.document().await;
+    let valid = json!({"name": "a", "uses": 3, "expires_at": 5, "mailboxes": 1, "queue_bytes": 2, "rates": {"requests_per_second": 1}});
+    let mut bodies: Vec<Vec<u8>> = corrupted_values(&valid)
+        .into_iter()
+        .map(String::into_bytes)
+        .collect();
     bodies.extend(
         ["", "null", "[]", "{", "{\"a\":1,\"a\":2}", "\u{0}"].map(|text| text.as_bytes().to_vec()),
     );
@@ -94,8 +97,8 @@ async fn nothing_that_an_operator_asks_makes_the_relay_fail() {
         for id in IDS {
             for query in QUERIES {
                 let target = format!("{}{query}", path.replace("{id}", id));
-                ask(
-                    &operator,
+                send(
+                    &admin,
                     &document,
                     method,
                     &target,
@@ -106,8 +109,8 @@ async fn nothing_that_an_operator_asks_makes_the_relay_fail() {
             }
         }
         for body in &bodies {
-            ask(
-                &operator,
+            send(
+                &admin,
                 &document,
                 method,
                 &path.replace("{id}", IDS[0]),
@@ -116,14 +119,14 @@ async fn nothing_that_an_operator_asks_makes_the_relay_fail() {
             )
             .await;
         }
-        for kind in [None, Some("text/plain"), Some("application/jsonp")] {
-            ask(
-                &operator,
+        for content_type in [None, Some("text/plain"), Some("application/jsonp")] {
+            send(
+                &admin,
                 &document,
                 method,
                 &path.replace("{id}", IDS[0]),
                 b"{}",
-                kind,
+                content_type,
             )
             .await;
         }
