@@ -1,4 +1,4 @@
-//! An invite as its maker keeps it: the invite itself and the secrets of the prekey bases that lie in its mailbox.
+//! Invite as its creator stores it: the invite and the secrets of the prekey bases in its mailbox.
 
 use minicbor::{Decoder, Encoder, decode, encode};
 use rand_core::CryptoRng;
@@ -13,22 +13,22 @@ use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
 
-/// An invite of ours.
+/// Invite that this node created.
 #[derive(Clone)]
 pub struct HeldInvite {
-    /// The invite, as it is handed out.
+    /// Invite as it is sent to the partner.
     pub invite: Invite,
-    /// The secrets of its bases, oldest first.
+    /// Secrets of its prekey bases, oldest first.
     pub bases: Vec<PrekeySecrets>,
 }
 
-/// Stored bytes that are no invite of this version.
+/// Error for stored bytes that are not an invite of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stored invite is malformed")]
 pub struct ParseHeldInviteError;
 
 impl HeldInvite {
-    /// Holds a new invite, without a base yet.
+    /// Wraps a new invite that has no prekey base yet.
     #[must_use]
     pub const fn new(invite: Invite) -> Self {
         Self {
@@ -37,7 +37,8 @@ impl HeldInvite {
         }
     }
 
-    /// Draws a new base, keeps its secrets and seals it with our card for the relay. `lifetime` is how long it may be used.
+    /// Generates a new prekey base, stores its secrets and seals it together with our card for the
+    /// relay. `lifetime` is how long the base may be used.
     pub fn publish_base(
         &mut self,
         me: &Identity,
@@ -47,7 +48,7 @@ impl HeldInvite {
         rng: &mut dyn CryptoRng,
     ) -> Option<[u8; limits::SEALED_PREKEYS_BYTES]> {
         let last = self.bases.last().map(PrekeySecrets::base_id);
-        let terms = BaseParameters {
+        let parameters = BaseParameters {
             scope: Scope::invite(&self.invite.id()),
             incarnation: Incarnation::NONE,
             epoch: next_epoch(last.map_or(0, |last| last.epoch), now),
@@ -55,7 +56,7 @@ impl HeldInvite {
             now,
             lifetime: lifetime,
         };
-        let (secrets, base) = PrekeySecrets::generate(me, &terms, rng);
+        let (secrets, base) = PrekeySecrets::generate(me, &parameters, rng);
         let key = SealedPrekeysKey::for_invite(self.invite.secret());
         let sealed = seal_prekeys(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
         self.bases
@@ -64,18 +65,18 @@ impl HeldInvite {
         Some(sealed)
     }
 
-    /// Whether the latest base should be replaced (a contact address's, every 7 days).
+    /// Whether the latest base is due for replacement (every 7 days, for a contact address).
     #[must_use]
     pub fn is_base_old(&self, now: Timestamp) -> bool {
         let last = self.bases.last().map_or(0, |last| last.base_id().epoch);
         now.since(Timestamp::from_millis(last)) >= limits::PREKEYS_ROTATION_INTERVAL
     }
 
-    /// For the vault: `[version, invite, [base, …]]` in CBOR.
+    /// Encodes the invite for the vault: `[version, invite, [base, …]]` in CBOR.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(4 * 1024));
-        // A vector takes all that is written to it.
+        // Writing to a vector cannot fail.
         let _ = self.write(&mut Encoder::new(&mut *bytes));
         bytes
     }
@@ -91,10 +92,10 @@ impl HeldInvite {
         Ok(())
     }
 
-    /// Reads what [`HeldInvite::encode`] wrote.
+    /// Decodes the output of [`HeldInvite::encode`].
     ///
     /// # Errors
-    /// [`ParseHeldInviteError`] for another layout or version.
+    /// [`ParseHeldInviteError`] for a different layout or version.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseHeldInviteError> {
         let mut input = Decoder::new(bytes);
         if input.array()? != Some(3) || input.u8()? != VERSION {

@@ -1,8 +1,8 @@
-//! Every decision a node takes: how a connection is made and kept, what an envelope means, what a message may say and
-//! how it is shown, how long to wait after a failure.
+//! Decisions of a node: how connections are made, what an envelope means, what a message may
+//! contain and how it is displayed, when to retry after a failure.
 //!
-//! Nothing here reads a clock, draws randomness by itself or touches a disk or socket. The node's edge loads rows, asks
-//! here, and commits what comes back.
+//! The crate is pure: it reads no clock, has no random source of its own and does no I/O. The node
+//! loads rows, calls this crate and commits the result.
 //!
 //! Start reading at [`connection::Connection`].
 

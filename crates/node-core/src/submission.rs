@@ -1,4 +1,4 @@
-//! What the relay's answers mean for something in the outbox, and for the status its sender sees.
+//! Meaning of the relay's results and status events for the outbox and for the delivery status.
 
 use sealpost_proto::{
     DeliveryStatus, EnvelopeState, ErrorCode, FailureCode, Timestamp, backoff,
@@ -9,23 +9,23 @@ use std::time::Duration;
 /// What becomes of one evaluate envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmissionResult {
-    /// It is on the relay's disk.
+    /// The relay stored it.
     Accepted {
-        /// When the relay gives up, where it said so.
+        /// When it expires at the relay, if the relay reported that.
         expires_at: Option<Timestamp>,
     },
-    /// It is sent again, byte for byte.
+    /// It is sent again, unchanged.
     Retry {
-        /// Not before.
+        /// Time of the next attempt.
         at: Timestamp,
-        /// Why, for people.
+        /// Reason for people.
         reason: String,
     },
-    /// It ends here.
+    /// It failed for good.
     Failed(FailureCode),
 }
 
-/// What the relay's answer for one envelope means; `attempt` counts the refusals so far.
+/// Evaluates the relay's result for one envelope; `attempt` counts the refusals so far.
 #[must_use]
 pub fn evaluate(
     outcome: &SubmitOutcome,
@@ -51,19 +51,19 @@ pub fn evaluate(
         } => match failure(*code) {
             Some(failure) => SubmissionResult::Failed(failure),
             None => {
-                let own = backoff::delay(attempt.saturating_add(1), random);
-                let wait =
-                    retry_after_ms.map_or(own, |millis| own.max(Duration::from_millis(millis)));
+                let backoff = backoff::delay(attempt.saturating_add(1), random);
+                let wait = retry_after_ms
+                    .map_or(backoff, |millis| backoff.max(Duration::from_millis(millis)));
                 SubmissionResult::Retry {
                     at: now.plus(wait),
-                    reason: format!("the relay says: {}", code.title()),
+                    reason: format!("the relay reports: {}", code.title()),
                 }
             }
         },
     }
 }
 
-/// How a final refusal ends an envelope; none when it may be taken later.
+/// Returns the failure that a final refusal causes; `None` for a retryable one.
 const fn failure(code: ErrorCode) -> Option<FailureCode> {
     match code {
         ErrorCode::MailboxUnknown | ErrorCode::ProofInvalid => Some(FailureCode::MailboxUnknown),
@@ -73,7 +73,7 @@ const fn failure(code: ErrorCode) -> Option<FailureCode> {
     }
 }
 
-/// The status that an event of the relay claims, and the failure that goes with it.
+/// Returns the delivery status that an event of the relay reports, and the reason of a failure.
 #[must_use]
 pub fn reported_status(event: &StatusEvent) -> Option<(DeliveryStatus, Option<FailureCode>)> {
     match event.state {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_either_ends_or_comes_again() {
+    fn every_refusal_fails_or_is_retried() {
         for &code in ErrorCode::ALL {
             match evaluate(&refused(code, None), 0, NOW, 0) {
                 SubmissionResult::Retry { at, .. } => {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_relays_wait_is_honoured() {
+    fn relay_delay_is_honoured() {
         let SubmissionResult::Retry { at, .. } =
             evaluate(&refused(ErrorCode::MailboxFull, Some(60_000)), 0, NOW, 0)
         else {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_counts_for_what_became_of_it() {
+    fn duplicates_count_by_their_state() {
         let expected = [
             (
                 EnvelopeState::Queued,

@@ -1,25 +1,28 @@
-//! Which parts of which files move next, and how many at a time; the same for uploads and downloads.
+//! Scheduling of file transfers: which parts of which files are transferred next, and how many at a
+//! time. Uploads and downloads each have a schedule.
 //!
-//! | a file | event | then |
+//! | file | event | next |
 //! |---|---|---|
 //! | (none) | [`Schedule::add`] | new |
-//! | new | its turn | [`Step::Prepare`] is under way |
-//! | beginning | [`Schedule::prepared`] | moving: each part is present, under way, or missing |
-//! | moving | its turn | one more [`Step::Part`] is under way |
-//! | moving | [`Schedule::succeeded`] with the last part, its turn | [`Step::Finish`] is under way |
-//! | ending | [`Schedule::succeeded`] | (gone) |
-//! | any | [`Schedule::failed`] | it is_draining: no step begins; (gone) once none is under way |
-//! | any | [`Schedule::remove`] | (gone) |
-//! | any | [`Schedule::drain`] | it is_draining, as after a failure |
+//! | new | [`Schedule::next_step`] | preparing: [`Step::Prepare`] is running |
+//! | preparing | [`Schedule::prepared`] | moving: each part is present, in flight or missing |
+//! | moving | [`Schedule::next_step`] | moving: one more [`Step::Part`] is running |
+//! | moving, all parts present | [`Schedule::next_step`] | finishing: [`Step::Finish`] is running |
+//! | finishing | [`Schedule::succeeded`] | (removed) |
+//! | any | [`Schedule::failed`] | draining: no step starts; (removed) once none is running |
+//! | any | [`Schedule::drain`] | draining |
+//! | any | [`Schedule::remove`] | (removed) |
 //!
-//! A file that is still being available is taken up with [`Schedule::add_early`]: of it moves what [`Schedule::set_available`] says is
-//! present to be moved, and when all has moved it is gone, without an end. Once it is wanted, [`Schedule::promote`] makes it a
-//! file like any other.
+//! A file that is still being sealed is added with [`Schedule::add_early`]. Its parts are
+//! transferred as [`Schedule::set_available`] makes them available, and the file is removed without
+//! a [`Step::Finish`] once all are transferred. [`Schedule::promote`] turns it into an ordinary
+//! file when a message attaches it.
 //!
-//! How many steps are under way at a time falls to one with a failure and grows again by one with each full round that
-//! succeeds. They are shared out fairly: the file with the fewest goes first, among equals the one whose turn was longest
-//! ago. No part runs more than [`PARTS_IN_FLIGHT_MAX`] ahead of the first that is not present, so that whoever takes up a
-//! file in the order of its parts has no more than that to do again.
+//! A failure reduces the number of concurrent steps to one; each full round of successful steps
+//! raises it by one. The schedule is fair: the file with the fewest running steps is next, and
+//! among equals the one that has waited longest. No part is transferred more than
+//! [`PARTS_IN_FLIGHT_MAX`] ahead of the first missing one, which bounds the work that is repeated
+//! after an interruption.
 
 use sealpost_proto::limits::{BLOB_PARTS_MAX, PARTS_IN_FLIGHT_MAX};
 
@@ -29,42 +32,42 @@ mod policy;
 pub use disk_space::has_disk_space;
 pub use policy::{DownloadPolicy, ParseDownloadPolicyError};
 
-/// Some parts of one blob.
+/// Set of parts of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PartSet(u64);
 
 impl PartSet {
-    /// The parts before `number`.
+    /// Returns the parts before `number`.
     #[must_use]
     pub fn before(number: u32) -> Self {
         (0..number).collect()
     }
 
-    /// Whether a part is among them.
+    /// Whether the set contains a part.
     #[must_use]
     pub const fn contains(self, number: u32) -> bool {
         self.0 & bit(number) != 0
     }
 
-    /// How many they are.
+    /// Returns the number of parts.
     #[must_use]
     pub const fn len(self) -> u32 {
         self.0.count_ones()
     }
 
-    /// Whether present are none.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The first part that is not among them.
+    /// Returns the first part that is not in the set.
     #[must_use]
     pub const fn first_missing(self) -> u32 {
         self.0.trailing_ones()
     }
 
-    /// Those of a blob that has `parts` parts.
+    /// Returns the parts that a blob of `parts` parts has.
     #[must_use]
     pub fn within(self, parts: u32) -> Self {
         Self(self.0 & Self::before(parts).0)
@@ -95,7 +98,7 @@ impl Extend<u32> for PartSet {
     }
 }
 
-/// No blob has a part of a number that is too large; it is never among them.
+/// Returns the bit of a part, or 0 for a number that no blob has.
 const fn bit(number: u32) -> u64 {
     if number < BLOB_PARTS_MAX {
         1 << number
@@ -104,23 +107,23 @@ const fn bit(number: u32) -> u64 {
     }
 }
 
-/// One thing to do for one file.
+/// Step of a file transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Finds out which parts are present.
+    /// Determines which parts are already present.
     Prepare,
-    /// Moves a part.
+    /// Transfers a part.
     Part(u32),
-    /// All parts are present.
+    /// Completes the transfer; all parts are present.
     Finish,
 }
 
-/// The files of one direction that are on the move.
+/// Schedule of the transfers in one direction.
 #[derive(Debug)]
 pub struct Schedule<K> {
     files: Vec<File<K>>,
     clock: u64,
-    pace: Pace,
+    concurrency: Concurrency,
 }
 
 #[derive(Debug)]
@@ -165,8 +168,8 @@ impl<K> File<K> {
         }
     }
 
-    /// Whether nothing more is to be done for it than to wait for what is under way.
-    fn is_over(&self) -> bool {
+    /// Whether no further step will start.
+    fn is_finished(&self) -> bool {
         self.is_draining || (!self.has_finish && self.present().len() == self.parts)
     }
 
@@ -187,15 +190,15 @@ impl<K> File<K> {
         }
     }
 
-    /// Takes a step back from what is under way; false when it was not.
+    /// Removes a running step; returns whether it was running.
     fn stop(&mut self, step: Step) -> bool {
-        let was_under_way = match (step, &mut self.stage) {
+        let was_running = match (step, &mut self.stage) {
             (Step::Prepare, Stage::Preparing) | (Step::Finish, Stage::Finishing) => true,
             (Step::Part(part), Stage::Moving { in_flight, .. }) => in_flight.remove(part),
             (Step::Prepare | Step::Part(_) | Step::Finish, _) => false,
         };
-        self.running -= u32::from(was_under_way);
-        was_under_way
+        self.running -= u32::from(was_running);
+        was_running
     }
 }
 
@@ -204,18 +207,18 @@ impl<K> Default for Schedule<K> {
         Self {
             files: Vec::new(),
             clock: 0,
-            pace: Pace::default(),
+            concurrency: Concurrency::default(),
         }
     }
 }
 
 impl<K: Copy + Eq> Schedule<K> {
-    /// Takes up a file of `parts` parts, of which nothing is known yet.
+    /// Adds a file of `parts` parts whose progress is unknown.
     pub fn add(&mut self, key: K, parts: u32) {
         self.insert(key, parts, parts, true);
     }
 
-    /// Takes up a file that will have `parts` parts and has none yet.
+    /// Adds a file that will have `parts` parts and has none yet.
     pub fn add_early(&mut self, key: K, parts: u32) {
         self.insert(key, parts, 0, false);
     }
@@ -234,22 +237,22 @@ impl<K: Copy + Eq> Schedule<K> {
         });
     }
 
-    /// So many parts of a file are available by now.
+    /// Sets the number of available parts of a file.
     pub fn set_available(&mut self, key: K, parts: u32) {
         if let Some(file) = self.find(key) {
             file.available = file.available.max(parts.min(file.parts));
         }
     }
 
-    /// A file that was taken up early is wanted and has all its parts: it goes on to its end. Returns those that have
-    /// moved; none when it is_draining and has to be taken up anew once it is gone.
+    /// Turns a file that was added early, and is now fully available, into an ordinary one. Returns
+    /// its present parts, or `None` if it is draining and has to be added again after its removal.
     pub fn promote(&mut self, key: K) -> Option<PartSet> {
         let file = self.find(key).filter(|file| !file.is_draining)?;
         (file.available, file.has_finish) = (file.parts, true);
         Some(file.present())
     }
 
-    /// No step of a file begins any more; it is gone once none is under way.
+    /// Starts no further step of a file, and removes it once none is running.
     pub fn drain(&mut self, key: K) {
         if let Some(file) = self.find(key) {
             file.is_draining = true;
@@ -257,16 +260,16 @@ impl<K: Copy + Eq> Schedule<K> {
         self.remove_finished(key);
     }
 
-    /// Whether a file is on the move.
+    /// Whether the schedule contains a file.
     #[must_use]
     pub fn contains(&self, key: K) -> bool {
         self.files.iter().any(|file| file.key == key)
     }
 
-    /// What is to be done next; to be asked until present is nothing.
+    /// Starts the next step; call it until it returns `None`.
     pub fn next_step(&mut self) -> Option<(K, Step)> {
         let running: u32 = self.files.iter().map(|file| file.running).sum();
-        if running >= self.pace.limit {
+        if running >= self.concurrency.limit {
             return None;
         }
         let ready = self
@@ -279,7 +282,7 @@ impl<K: Copy + Eq> Schedule<K> {
         Some((file.key, step))
     }
 
-    /// A [`Step::Prepare`] came out: these parts are present.
+    /// Records that [`Step::Prepare`] succeeded with these present parts.
     pub fn prepared(&mut self, key: K, present: PartSet) {
         let Some(file) = self.stop_step(key, Step::Prepare) else {
             return;
@@ -288,11 +291,11 @@ impl<K: Copy + Eq> Schedule<K> {
             present: present.within(file.parts),
             in_flight: PartSet::default(),
         };
-        self.pace.succeeded();
+        self.concurrency.succeeded();
         self.remove_finished(key);
     }
 
-    /// A [`Step::Part`] or [`Step::Finish`] succeeded.
+    /// Records that [`Step::Part`] or [`Step::Finish`] succeeded.
     pub fn succeeded(&mut self, key: K, step: Step) {
         let Some(file) = self.stop_step(key, step) else {
             return;
@@ -301,23 +304,23 @@ impl<K: Copy + Eq> Schedule<K> {
             (Step::Part(part), Stage::Moving { present, .. }) => present.add(part),
             (Step::Prepare | Step::Part(_) | Step::Finish, _) => file.is_draining = true,
         }
-        self.pace.succeeded();
+        self.concurrency.succeeded();
         self.remove_finished(key);
     }
 
-    /// A step failed: the file is_draining as soon as nothing of it is under way. Returns whether this is its first failure.
+    /// Records that a step failed and drains the file. Returns whether this is its first failure.
     pub fn failed(&mut self, key: K, step: Step) -> bool {
         let Some(file) = self.stop_step(key, step) else {
             return false;
         };
         let is_first = !file.is_draining;
         file.is_draining = true;
-        self.pace.failed();
+        self.concurrency.failed();
         self.remove_finished(key);
         is_first
     }
 
-    /// Forgets a file at once, whatever is under way of it.
+    /// Removes a file immediately, even if steps of it are running.
     pub fn remove(&mut self, key: K) {
         self.files.retain(|file| file.key != key);
     }
@@ -333,18 +336,18 @@ impl<K: Copy + Eq> Schedule<K> {
 
     fn remove_finished(&mut self, key: K) {
         self.files
-            .retain(|file| file.key != key || !file.is_over() || file.running > 0);
+            .retain(|file| file.key != key || !file.is_finished() || file.running > 0);
     }
 }
 
-/// How many steps may be under way.
+/// Limit of concurrent steps.
 #[derive(Debug)]
-struct Pace {
+struct Concurrency {
     limit: u32,
     succeeded: u32,
 }
 
-impl Default for Pace {
+impl Default for Concurrency {
     fn default() -> Self {
         Self {
             limit: PARTS_IN_FLIGHT_MAX,
@@ -353,7 +356,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl Concurrency {
     const fn succeeded(&mut self) {
         self.succeeded += 1;
         if self.succeeded >= self.limit && self.limit < PARTS_IN_FLIGHT_MAX {

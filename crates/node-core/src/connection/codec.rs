@@ -1,4 +1,4 @@
-//! How a connection's secrets stand in the vault: a CBOR array, version first, in the order of the fields.
+//! Encoding of a connection for the vault: a CBOR array of the version and the fields, in order.
 
 use super::{Connection, OwnMailbox, Phase, Rendezvous, Role};
 use minicbor::{Decoder, Encoder, decode, encode};
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 const VERSION: u8 = 1;
 const FIELDS: u64 = 18;
 
-/// Stored bytes that are no connection of this version.
+/// Error for stored bytes that are not a connection of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stored connection is malformed")]
 pub struct ParseConnectionError;
@@ -24,20 +24,20 @@ impl From<decode::Error> for ParseConnectionError {
     }
 }
 
-type Out<'a> = Encoder<&'a mut Vec<u8>>;
-type Written = Result<(), encode::Error<Infallible>>;
+type Output<'a> = Encoder<&'a mut Vec<u8>>;
+type WriteResult = Result<(), encode::Error<Infallible>>;
 
 impl Connection {
-    /// For the vault.
+    /// Encodes the connection for the vault.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
-        // A vector takes all that is written to it.
+        // Writing to a vector cannot fail.
         let _ = self.write(&mut Encoder::new(&mut *bytes));
         bytes
     }
 
-    fn write(&self, out: &mut Out<'_>) -> Written {
+    fn write(&self, out: &mut Output<'_>) -> WriteResult {
         out.array(FIELDS)?.u8(VERSION)?;
         out.bool(self.role == Role::Inviter)?;
         out.u8(phase_number(self.phase))?;
@@ -63,7 +63,7 @@ impl Connection {
         match &self.rendezvous {
             Some(rendezvous) => {
                 write_mailbox(out.array(5)?, &rendezvous.mailbox, &rendezvous.send_key)?;
-                // The end of time stands for no end.
+                // The maximum means that it never expires.
                 let expires_at = rendezvous.expires_at.map_or(u64::MAX, Timestamp::as_millis);
                 out.bytes(rendezvous.secret.expose())?.u64(expires_at)?;
             }
@@ -94,10 +94,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what [`Connection::encode`] wrote.
+    /// Decodes the output of [`Connection::encode`].
     ///
     /// # Errors
-    /// [`ParseConnectionError`] for another layout or version.
+    /// [`ParseConnectionError`] for a different layout or version.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseConnectionError> {
         let mut input = Decoder::new(bytes);
         if input.array()? != Some(FIELDS) || input.u8()? != VERSION {
@@ -135,14 +135,14 @@ impl Connection {
     }
 }
 
-fn write_mailbox(out: &mut Out<'_>, mailbox: &MailboxRef, key: &SendKey) -> Written {
+fn write_mailbox(out: &mut Output<'_>, mailbox: &MailboxRef, key: &SendKey) -> WriteResult {
     out.str(mailbox.relay.as_str())?
         .bytes(mailbox.id.as_bytes())?
         .bytes(key.expose())?;
     Ok(())
 }
 
-fn write_base_ref(out: &mut Out<'_>, base: BaseId) -> Written {
+fn write_base_ref(out: &mut Output<'_>, base: BaseId) -> WriteResult {
     out.array(2)?.u64(base.epoch)?.u32(base.spk_id)?;
     Ok(())
 }

@@ -1,18 +1,18 @@
-//! One connection with all that is secret about it, as one value: loaded, stepped and committed as a whole. The caller
-//! holds the connection's lock (its row, in the one writer) from load to commit.
+//! Connection with all its secrets, as one value that is loaded, changed and committed as a whole.
+//! The caller holds the connection's lock (its row, in the single writer) from load to commit.
 //!
 //! | phase | event | next phase |
 //! |---|---|---|
-//! | (none) | we take up an invite: [`Connection::request`] | `RequestSent` |
+//! | (none) | we use an invite: [`Connection::request`] | `RequestSent` |
 //! | (none) | a request arrives at our invite: [`Connection::receive_request`] | `RequestReceived` |
 //! | `RequestSent` | `connection.accept` arrives | `Accepted` |
 //! | `RequestSent` | `connection.reject` arrives | `Rejected` |
-//! | `RequestReceived` | a person says yes: [`Connection::accept`] | `Accepting` |
-//! | `RequestReceived` | a person says no: [`Connection::reject`] | `Rejected` |
+//! | `RequestReceived` | a person accepts: [`Connection::accept`] | `Accepting` |
+//! | `RequestReceived` | a person rejects: [`Connection::reject`] | `Rejected` |
 //! | `Accepting` | the accept is receipted, or anything but a request arrives | `Accepted` |
 //! | any but `Blocked` | a person blocks: [`Connection::block`] | `Blocked` |
 //!
-//! Only in `Accepted` do messages flow. `Rejected` and `Blocked` are final.
+//! Messages are exchanged in `Accepted` only. `Rejected` and `Blocked` are final.
 
 mod codec;
 mod pairing;
@@ -39,17 +39,17 @@ use sealpost_e2ee::{
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, SendKey, Timestamp, limits};
 
-/// Which side of the pairing this node was.
+/// This node's role in the pairing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It made the invite.
+    /// It created the invite.
     Inviter,
-    /// It took the invite up.
+    /// It used the invite.
     Acceptor,
 }
 
 impl Role {
-    /// The direction of envelopes that this side receives.
+    /// Returns the direction of envelopes that this side receives.
     #[must_use]
     pub const fn inbound(self) -> EnvelopeDirection {
         match self {
@@ -58,7 +58,7 @@ impl Role {
         }
     }
 
-    /// The direction of envelopes that this side sends.
+    /// Returns the direction of envelopes that this side sends.
     #[must_use]
     pub const fn outbound(self) -> EnvelopeDirection {
         match self {
@@ -68,25 +68,25 @@ impl Role {
     }
 }
 
-/// How far the pairing has come; the table stands at the top of this module.
+/// Phase of the pairing; the module documentation has the table of transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// We asked and wait for the answer.
+    /// We sent a request and wait for the response.
     RequestSent,
-    /// The peer asked; a person has to answer.
+    /// The peer sent a request; a person has to accept or reject it.
     RequestReceived,
-    /// We said yes; the peer has not confirmed that it knows.
+    /// We accepted; the peer has not confirmed it.
     Accepting,
-    /// Both know.
+    /// Both sides know that the request was accepted.
     Accepted,
-    /// One side said no.
+    /// One side rejected the request.
     Rejected,
     /// We closed our mailbox.
     Blocked,
 }
 
 impl Phase {
-    /// Every phase, in the order of life.
+    /// Every phase, in lifecycle order.
     pub const ALL: [Self; 6] = [
         Self::RequestSent,
         Self::RequestReceived,
@@ -97,96 +97,99 @@ impl Phase {
     ];
 }
 
-/// A mailbox of ours and the key that lets the peer post to it.
+/// Mailbox of this node, and the key that permits the peer to post to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnMailbox {
-    /// Its id at our relay.
+    /// Id at our relay.
     pub id: MailboxId,
-    /// Its send key.
+    /// Send key.
     pub send_key: SendKey,
 }
 
-/// Where the request goes while there is no mailbox of the peer's yet: the invite's.
+/// Destination of the request while the peer has no mailbox for us: the invite's mailbox.
 #[derive(Clone)]
 pub struct Rendezvous {
-    /// The invite's mailbox.
+    /// Mailbox of the invite.
     pub mailbox: MailboxRef,
-    /// The invite's secret.
+    /// Secret of the invite.
     pub secret: InviteSecret,
-    /// The key of the invite's mailbox.
+    /// Send key of the invite's mailbox.
     pub send_key: SendKey,
-    /// When the invite ends, and the request with it.
+    /// When the invite expires, and the request with it.
     pub expires_at: Option<Timestamp>,
 }
 
-/// What the relay has to be told before a capability is handed out: open the mailbox, publish the base.
+/// Mailbox to open and prekey base to publish at the relay before the capability is sent to the
+/// peer.
 #[derive(Debug, Clone)]
 pub struct PrekeyPublication {
-    /// Our mailbox.
+    /// Mailbox to open.
     pub mailbox: OwnMailbox,
-    /// The sealed base, for the relay.
+    /// Sealed prekey base to publish.
     pub sealed_base: [u8; limits::SEALED_PREKEYS_BYTES],
 }
 
-/// All that is secret about one connection.
+/// State and secrets of one connection.
 #[derive(Clone)]
 pub struct Connection {
-    /// Which side we were.
+    /// Role of this node.
     pub role: Role,
-    /// How far the pairing has come.
+    /// Phase of the pairing.
     pub phase: Phase,
-    /// The invite it came from.
+    /// Invite from which it was created.
     pub invite_id: InviteId,
-    /// Its name, the same on both sides.
+    /// Id of the connection, the same on both sides.
     pub conn_id: ConnId,
-    /// Who is on the other side.
+    /// Identity of the peer.
     pub peer: PeerIdentity,
-    /// Keys the two mailboxes; never changes.
+    /// Secret from which the keys of both mailboxes are derived; never changes.
     pub exp_pairing: ExpPairing,
-    /// Our mailbox, once there is one.
+    /// Our mailbox, once it exists.
     pub inbound: Option<OwnMailbox>,
-    /// The peer's mailbox, once we know it.
+    /// Mailbox of the peer, once known.
     pub outbound: Option<Capability>,
-    /// How the request travels, while there is no other rendezvous.
+    /// Destination of the request until the mailbox of the peer is known.
     pub rendezvous: Option<Rendezvous>,
-    /// The id of our `connection.accept`, while it is not receipted.
+    /// Id of our `connection.accept` until its receipt arrives.
     pub accept_id: Option<MessageId>,
-    /// The ratchets.
+    /// Ratchet sessions.
     pub sessions: Sessions,
-    /// Secrets of the bases in our mailbox that an INIT may still use.
+    /// Secrets of our prekey bases that an INIT may still use.
     pub bases: Vec<PrekeySecrets>,
-    /// Bases that an INIT has used; their secrets go when its session is confirmed.
+    /// Bases that an INIT has used; their secrets are deleted once its session is confirmed.
     pub used_bases: Vec<BaseId>,
-    /// The epoch and number of our latest base.
+    /// Epoch and number of our latest base.
     pub latest_base: BaseId,
-    /// The highest epoch seen on a base of the peer's.
+    /// Highest epoch of any base of the peer that we used.
     pub peer_base_epoch: u64,
-    /// Our incarnation.
+    /// Incarnation of this node.
     pub incarnation: Incarnation,
-    /// The next number in our count.
+    /// Next sequence number of this node.
     pub next_seq: u64,
-    /// The peer's incarnation, once it is known.
+    /// Incarnation of the peer, once known.
     pub peer_incarnation: Option<Incarnation>,
 }
 
-/// Why no new session could be started.
+/// Error of starting a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RotateError {
-    /// What lay at the relay is no base of the peer's for this connection, or too old.
+    /// The prekeys at the relay are not a base of the peer for this connection, or they are too
+    /// old.
     #[error("the peer's prekeys cannot be used")]
     Prekeys,
-    /// The connection has no mailbox of the peer's.
+    /// The mailbox of the peer is not known.
     #[error("the connection is not accepted")]
     NotAccepted,
 }
 
 impl Connection {
-    /// The key of envelopes in our mailbox.
+    /// Returns the key of envelopes in our mailbox.
     pub(crate) fn inbound_key(&self) -> OuterKey {
         OuterKey::for_mailbox(&self.exp_pairing, self.role.inbound())
     }
 
-    /// Draws a new base for our mailbox, keeps its secrets and seals it for the relay. `None` while we have no mailbox.
+    /// Generates a new prekey base for our mailbox, stores its secrets and seals it for the relay.
+    /// Returns `None` if we have no mailbox.
     pub fn publish_base(
         &mut self,
         me: &Identity,
@@ -194,7 +197,7 @@ impl Connection {
         rng: &mut dyn CryptoRng,
     ) -> Option<PrekeyPublication> {
         let mailbox = self.inbound.clone()?;
-        let terms = BaseParameters {
+        let parameters = BaseParameters {
             scope: Scope::connection(&self.conn_id),
             incarnation: self.incarnation,
             epoch: next_epoch(self.latest_base.epoch, now),
@@ -202,15 +205,15 @@ impl Connection {
             now,
             lifetime: limits::PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(me, &terms, rng);
+        let (secrets, base) = PrekeySecrets::generate(me, &parameters, rng);
         let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.inbound());
         let sealed_base = seal_prekeys(&key, &mailbox.id, None, &base, rng).ok()?;
         self.bases
             .retain(|base| base.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
         self.bases.push(secrets);
         self.latest_base = BaseId {
-            epoch: terms.epoch,
-            spk_id: terms.spk_id,
+            epoch: parameters.epoch,
+            spk_id: parameters.spk_id,
         };
         Some(PrekeyPublication {
             mailbox,
@@ -218,19 +221,19 @@ impl Connection {
         })
     }
 
-    /// Whether our base should be replaced though nobody used it.
+    /// Whether our prekey base is due for replacement although no INIT used it.
     #[must_use]
     pub fn is_base_old(&self, now: Timestamp) -> bool {
-        let flows = matches!(
+        let is_open = matches!(
             self.phase,
             Phase::RequestSent | Phase::Accepting | Phase::Accepted
         );
-        flows
+        is_open
             && now.since(Timestamp::from_millis(self.latest_base.epoch))
                 >= limits::PREKEYS_ROTATION_INTERVAL
     }
 
-    /// Whether the session should be replaced.
+    /// Whether the session is due for rotation.
     #[must_use]
     pub fn is_rotation_due(&self, me: &Identity, now: Timestamp) -> bool {
         self.phase == Phase::Accepted
@@ -239,10 +242,11 @@ impl Connection {
                 .is_rotation_due(now, me.fingerprint() < self.peer.fingerprint())
     }
 
-    /// Starts a new session with the peer's base as it lay at the relay; the next message carries its INIT.
+    /// Starts a new session with the peer's prekey base from the relay. The next message carries
+    /// its INIT.
     ///
     /// # Errors
-    /// [`RotateError`]; then the old session goes on.
+    /// [`RotateError`]; the old session then stays in use.
     pub fn rotate(
         &mut self,
         me: &Identity,
@@ -277,7 +281,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes the connection for good. The caller closes our mailbox at the relay.
+    /// Closes the connection permanently. The caller closes our mailbox at the relay.
     pub fn block(&mut self) {
         self.phase = Phase::Blocked;
     }

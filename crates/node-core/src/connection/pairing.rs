@@ -1,4 +1,4 @@
-//! From an invite to a connection: what the acceptor sends, and what the inviter makes of it.
+//! Pairing: the acceptor sends a request with an invite, and the inviter accepts or rejects it.
 
 use super::{Connection, OwnMailbox, Phase, PrekeyPublication, Rendezvous, Role};
 use rand_core::CryptoRng;
@@ -12,77 +12,77 @@ use sealpost_e2ee::{
 };
 use sealpost_proto::{MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp, limits};
 
-/// What it takes to take up an invite.
+/// Arguments of [`Connection::request`].
 pub struct RequestArgs<'a> {
-    /// Our identity.
+    /// Identity of this node.
     pub me: &'a Identity,
-    /// Our card.
+    /// Identity card of this node.
     pub card: &'a SignedCard,
-    /// Our relay, where our mailbox will be.
+    /// Relay of this node, where the mailbox will be opened.
     pub relay: &'a Origin,
-    /// The invite.
+    /// Invite to use.
     pub invite: &'a Invite,
-    /// What lay in the invite's mailbox.
+    /// Sealed prekeys from the invite's mailbox.
     pub sealed_prekeys: &'a [u8],
-    /// A few words to the other side, at most 200 bytes.
+    /// Note to the partner, up to 200 bytes.
     pub note: Option<String>,
-    /// The time.
+    /// Current time.
     pub now: Timestamp,
 }
 
-/// A connection that was just asked for.
+/// Connection whose request is ready to be sent.
 pub struct SentRequest {
-    /// Its state.
+    /// State of the connection.
     pub connection: Connection,
     /// The inviter's card, base to the invite's fingerprint.
     pub peer_card: SignedCard,
-    /// What the relay has to be told first.
+    /// Changes to make at the relay first.
     pub publication: PrekeyPublication,
-    /// The body of the `connection.request` to send.
+    /// Body of the `connection.request` to send.
     pub body: Vec<u8>,
 }
 
-/// Why an invite cannot be taken up.
+/// Error of using an invite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// The keys at the relay do not open, do not fit the fingerprint in the invite, or are not signed by it.
-    #[error("the keys at the relay do not fit the invite")]
+    /// The prekeys at the relay cannot be opened, or are not signed by the identity in the invite.
+    #[error("the keys at the relay do not match the invite")]
     Untrusted,
-    /// The keys at the relay are past their life, or not yet in it.
+    /// The prekeys at the relay have expired or are not valid yet.
     #[error("the invite's keys have expired, or a clock is wrong")]
     Stale,
 }
 
-/// A request that arrived at one of our invites.
+/// Connection request that arrived at one of our invites.
 pub struct ReceivedRequest {
-    /// Its state.
+    /// State of the connection.
     pub connection: Connection,
-    /// The acceptor's card.
+    /// Identity card of the acceptor.
     pub peer_card: SignedCard,
-    /// What the acceptor says.
+    /// Note of the acceptor.
     pub note: Option<String>,
-    /// The id of the `connection.request`.
+    /// Id of the `connection.request`.
     pub message_id: MessageId,
-    /// `H(MSG)`, to be remembered.
+    /// `H(MSG)`, to be stored for deduplication.
     pub msg_hash: [u8; 32],
-    /// Of several requests of one identity the one with the highest epoch counts.
+    /// Session epoch; of several requests from one identity, the highest wins.
     pub session_epoch: u64,
 }
 
-/// Why a request cannot be answered.
+/// Error of accepting or rejecting a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
-    /// It was answered before, or it was ours.
-    #[error("there is nothing to answer")]
+    /// There is no request, or it was already accepted or rejected.
+    #[error("there is no request to accept or reject")]
     NoPendingRequest,
 }
 
 impl Connection {
-    /// Takes up an invite: checks the keys in its mailbox against the invite's fingerprint, starts a session with them, and
-    /// makes our own mailbox, whose capability goes with the request.
+    /// Uses an invite: checks the prekeys in its mailbox against the invite's fingerprint, starts a
+    /// session with them and generates our mailbox, whose capability is sent with the request.
     ///
     /// # Errors
-    /// [`RequestError`].
+    /// [`RequestError`] if the prekeys cannot be used.
     pub fn request(
         args: &RequestArgs<'_>,
         rng: &mut dyn CryptoRng,
@@ -155,7 +155,8 @@ impl Connection {
         })
     }
 
-    /// Opens a request that came to one of our invites. `None`: it is discarded and counted, nothing is answered.
+    /// Opens a request that arrived at one of our invites. `None` means that the caller discards
+    /// and counts it without a response.
     #[must_use]
     pub fn receive_request(
         me: &Identity,
@@ -219,8 +220,8 @@ impl Connection {
         }
     }
 
-    /// Says yes to a request: makes our mailbox. Returns what the relay has to be told first, and the body of the
-    /// `connection.accept` to send under `accept_id`.
+    /// Accepts a request and generates our mailbox. Returns the changes to make at the relay first,
+    /// and the body of the `connection.accept` to send with the id `accept_id`.
     ///
     /// # Errors
     /// [`AcceptError::NoPendingRequest`] in every phase but [`Phase::RequestReceived`].
@@ -249,7 +250,7 @@ impl Connection {
         Ok((publication, body))
     }
 
-    /// Says no to a request. Returns the body of the `connection.reject` to send.
+    /// Rejects a request. Returns the body of the `connection.reject` to send.
     ///
     /// # Errors
     /// [`AcceptError::NoPendingRequest`] in every phase but [`Phase::RequestReceived`].
@@ -299,7 +300,8 @@ fn capability(relay: &Origin, mailbox: &OwnMailbox) -> Capability {
     }
 }
 
-/// A note cut to what a request may carry, on a character boundary.
+/// Truncates a note to the limit of a request, on a character boundary. Returns `None` for a blank
+/// note.
 #[must_use]
 pub fn truncate_note(note: &str) -> Option<String> {
     let note = note.trim();

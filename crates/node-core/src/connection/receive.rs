@@ -1,4 +1,4 @@
-//! Opening: what an envelope in our mailbox comes to, and what the node has to do about it.
+//! Opening of envelopes from our mailbox, and what the node has to do about them.
 
 use super::{Connection, Phase, PrekeyPublication};
 use rand_core::CryptoRng;
@@ -11,85 +11,89 @@ use sealpost_e2ee::{
 };
 use sealpost_proto::{MessageId, Timestamp};
 
-/// What an envelope came to.
+/// Result of opening an envelope.
 pub enum Incoming {
-    /// The outer layer does not open: junk, refused to the relay.
+    /// The outer layer cannot be opened: junk, which the node refuses.
     Junk,
     /// It opened.
     Opened(Box<Opened>),
-    /// The outer layer opened, the message did not.
+    /// The outer layer was opened, the message was not.
     Unopened(Box<Unopened>),
 }
 
-/// An envelope that opened.
+/// Opened envelope.
 pub struct Opened {
-    /// The state to commit.
+    /// State to commit.
     pub connection: Connection,
-    /// What it means to the node.
+    /// Event for the node.
     pub event: Event,
-    /// `H(MSG)`, to be remembered.
+    /// `H(MSG)`, to be stored for deduplication.
     pub msg_hash: [u8; 32],
-    /// The message to confirm, if it is one that is confirmed.
+    /// Id of the message to send a receipt for, if its kind requires one.
     pub receipt: Option<MessageId>,
-    /// The peer began a new session: what the relay has not accepted is sealed again.
+    /// Whether the peer started a new session, so that envelopes that the relay has not accepted
+    /// are sealed again.
     pub has_new_session: bool,
-    /// The new session does not prove that it continues the old one: people are shown a reset.
+    /// Whether the new session does not prove continuity with the old one, which is reported to
+    /// people.
     pub is_reset: bool,
-    /// The peer used our base: the relay gets this one in its place.
+    /// New prekey base to publish, if the peer used our current one.
     pub publication: Option<PrekeyPublication>,
 }
 
-/// An envelope of ours that could not be opened.
+/// Envelope that could not be opened.
 pub struct Unopened {
-    /// The state to commit, when bookkeeping changed.
+    /// State to commit, if it changed.
     pub connection: Option<Connection>,
-    /// Why.
+    /// Reason.
     pub reason: RejectReason,
-    /// What it asks for.
+    /// Remedy.
     pub remedy: Remedy,
 }
 
-/// What an opened message means to the node.
+/// Event that an opened message causes.
 pub enum Event {
-    /// The peer said yes to our request.
+    /// The peer accepted our request.
     Accepted,
-    /// The peer said no, perhaps with a word.
+    /// The peer rejected our request, with an optional note.
     Rejected(Option<String>),
     /// A message for people.
     Message {
-        /// Its frame.
+        /// Frame of the message.
         frame: Frame,
-        /// What it says.
+        /// Content of the message.
         message: Message,
     },
-    /// The peer stored or read messages of ours.
+    /// The peer stored or read messages of this node.
     Receipt(Receipt),
-    /// A kind that this version does not show; kept and confirmed.
+    /// A kind that this version does not support; it is stored and confirmed.
     Unsupported {
-        /// Its frame.
+        /// Frame of the message.
         frame: Frame,
-        /// Its number.
+        /// Number of the kind.
         kind: Kind,
-        /// Its payload, as it came.
+        /// Payload as received.
         body: Vec<u8>,
     },
-    /// Something that means nothing in this phase, or that does not parse: counted, not confirmed.
+    /// A message that has no meaning in this phase or cannot be parsed; it is counted and not
+    /// confirmed.
     Ignored,
 }
 
-/// What frames every message.
+/// Metadata of every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    /// Its id.
+    /// Message id.
     pub message_id: MessageId,
-    /// Its number in the peer's count.
+    /// Sequence number of the peer.
     pub seq: u64,
-    /// When the peer sealed it first, by the peer's clock.
+    /// When the peer first sealed it, by the peer's clock.
     pub sent_at: Timestamp,
 }
 
 impl Connection {
-    /// Opens an envelope that came to our mailbox of this connection. Changes nothing; the state to commit is in the result.
+    /// Opens an envelope from our mailbox of this connection. Does not change the connection; the
+    /// result contains the state to commit.
     #[must_use]
     pub fn receive(
         &self,
@@ -107,8 +111,8 @@ impl Connection {
         }
     }
 
-    /// Opens the inner bytes of an envelope whose outer layer the caller has opened: a repetition of the request in an
-    /// invite's mailbox.
+    /// Opens the inner bytes of an envelope whose outer layer the caller has opened: a repeated
+    /// request in an invite's mailbox.
     #[must_use]
     pub fn receive_inner(
         &self,
@@ -181,20 +185,21 @@ impl Connection {
         }
     }
 
-    /// A session is confirmed: secrets of the bases used by it and by those before are not needed again. `current` is the
-    /// base of a session that this very message opened, which is not confirmed yet.
+    /// Deletes the secrets of used bases after a session was confirmed. `current` is the base of a
+    /// session that this message opened, which is not confirmed yet.
     fn drop_used_bases(&mut self, current: Option<sealpost_e2ee::prekeys::BaseId>) {
-        let gone: Vec<_> = self
+        let obsolete: Vec<_> = self
             .used_bases
             .iter()
             .copied()
             .filter(|used| Some(*used) != current)
             .collect();
-        self.bases.retain(|base| !gone.contains(&base.base_id()));
+        self.bases
+            .retain(|base| !obsolete.contains(&base.base_id()));
         self.used_bases.retain(|used| Some(*used) == current);
     }
 
-    /// What a plaintext means in the present phase, and whether it is confirmed.
+    /// Applies a plaintext in the current phase; returns its event and the id to confirm.
     fn apply_plaintext(&mut self, plaintext: Plaintext) -> (Event, Option<MessageId>) {
         let confirmed = Some(plaintext.message_id);
         match self.phase {
@@ -231,7 +236,8 @@ impl Connection {
         (Event::Ignored, None)
     }
 
-    /// Whoever confirms our accept, or sends anything else, has it.
+    /// Handles a plaintext while our accept is unconfirmed. Anything but a repeated request shows
+    /// that the peer received it.
     fn apply_while_accepting(&mut self, plaintext: Plaintext) -> Event {
         if plaintext.kind == Kind::CONNECTION_REQUEST {
             return Event::Ignored;

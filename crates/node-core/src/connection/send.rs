@@ -1,4 +1,4 @@
-//! Sealing: one plaintext becomes one envelope, and the ratchet takes one step.
+//! Sealing of plaintexts into envelopes; each advances the ratchet by one step.
 
 use super::{Connection, Phase};
 use rand_core::CryptoRng;
@@ -8,47 +8,47 @@ use sealpost_proto::{MailboxRef, MessageId, SendKey, Timestamp};
 /// Something that is on its rendezvous out.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// What it is.
+    /// Kind of the plaintext.
     pub kind: Kind,
-    /// Its id.
+    /// Message id.
     pub message_id: MessageId,
-    /// Its number, when it was sealed before; it keeps it.
+    /// Sequence number, if it was sealed before; it stays the same.
     pub seq: Option<u64>,
-    /// When it was sealed first, if it was; it keeps that too.
+    /// Time of the first sealing, if it was sealed before; it stays the same.
     pub sent_at: Option<Timestamp>,
-    /// The payload.
+    /// Encoded payload.
     pub body: Vec<u8>,
 }
 
-/// One sealed envelope.
+/// Sealed envelope.
 pub struct Sealed {
-    /// Where it goes.
+    /// Destination.
     pub mailbox: MailboxRef,
-    /// The key for its proof.
+    /// Key for the proof.
     pub send_key: SendKey,
-    /// The envelope.
+    /// Bytes of the envelope.
     pub envelope: Vec<u8>,
-    /// The number it has from now on.
+    /// Sequence number to store.
     pub seq: u64,
-    /// The time it has from now on.
+    /// Time of sealing to store.
     pub sent_at: Timestamp,
-    /// When its life shall end, where that is not the relay's default: a request's ends with its invite.
+    /// Requested expiry, unless the relay's default applies: a request expires with its invite.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Why something is not sealed now.
+/// Error of sealing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealRefusal {
-    /// In this phase that kind does not flow.
+    /// The phase does not allow this kind.
     #[error("the connection is not accepted")]
     NotAccepted,
-    /// There is no session, or it cannot seal.
+    /// There is no session that can seal.
     #[error("the session is broken")]
     Broken,
 }
 
 impl Connection {
-    /// Whether something of that kind may go out in the present phase.
+    /// Whether the current phase allows sending this kind.
     #[must_use]
     pub fn can_send(&self, kind: Kind) -> bool {
         match self.phase {
@@ -60,11 +60,11 @@ impl Connection {
         }
     }
 
-    /// Seals one plaintext for the peer's mailbox, or for the invite's while we know no other. The caller commits the state
-    /// together with the envelope.
+    /// Seals one plaintext for the peer's mailbox, or for the invite's until the peer's is known.
+    /// The caller commits the state together with the envelope.
     ///
     /// # Errors
-    /// [`SealRefusal`]; the state is then as it was.
+    /// [`SealRefusal`]; the state is then unchanged.
     pub fn seal(
         &mut self,
         outgoing: &Outgoing,
@@ -129,7 +129,7 @@ impl Connection {
     }
 }
 
-/// Receipts and `resend` are not counted; everything else must be complete.
+/// Whether plaintexts of this kind are numbered: all except receipts and `resend`.
 fn has_seq(kind: Kind) -> bool {
     kind != Kind::RECEIPT && kind != Kind::RESEND
 }

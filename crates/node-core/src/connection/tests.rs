@@ -74,7 +74,7 @@ impl World {
         connection.seal(&outgoing, NOW, &mut self.rng).unwrap()
     }
 
-    fn asked(&mut self, envelope: &[u8]) -> Option<ReceivedRequest> {
+    fn received(&mut self, envelope: &[u8]) -> Option<ReceivedRequest> {
         let key = OuterKey::for_invite(self.base.invite.secret());
         let inner = open_envelope(&key, &self.base.invite.mailbox().id, envelope).unwrap();
         Connection::receive_request(
@@ -106,7 +106,7 @@ impl World {
         let requested = self.request();
         let mut bolt = requested.connection;
         let request = self.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
-        let mut acme = self.asked(&request.envelope).unwrap().connection;
+        let mut acme = self.received(&request.envelope).unwrap().connection;
         let (_, body) = acme
             .accept(&self.acme, &self.relay, id(2), NOW, &mut self.rng)
             .unwrap();
@@ -141,7 +141,7 @@ fn outgoing(kind: Kind, byte: u8, body: &[u8]) -> Outgoing {
 }
 
 #[test]
-fn two_nodes_pair_and_talk() {
+fn nodes_pair_and_exchange_messages() {
     let mut world = World::new(1);
     let (mut acme, mut bolt) = world.paired();
     let text = Message::text("**hello**").encode();
@@ -168,7 +168,7 @@ fn two_nodes_pair_and_talk() {
 }
 
 #[test]
-fn what_may_flow_follows_the_phase() {
+fn phase_determines_sendable_kinds() {
     let mut world = World::new(2);
     let (mut connection, _) = world.paired();
     let kinds = [
@@ -196,7 +196,7 @@ fn what_may_flow_follows_the_phase() {
 }
 
 #[test]
-fn every_pair_of_phase_and_answer() {
+fn accept_and_reject_require_a_request() {
     let mut world = World::new(3);
     let (connection, _) = world.paired();
     for phase in Phase::ALL {
@@ -224,7 +224,7 @@ fn every_pair_of_phase_and_answer() {
 }
 
 #[test]
-fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
+fn relay_cannot_impersonate_the_inviter() {
     let mut world = World::new(4);
     let mallory = Identity::generate(&mut world.rng);
     let card = mallory.sign_card("Acme", NOW).unwrap();
@@ -268,13 +268,13 @@ fn a_stranger_at_the_relay_cannot_stand_in_for_the_inviter() {
 }
 
 #[test]
-fn a_repeated_request_goes_to_the_connection_that_it_made() {
+fn repeated_request_reaches_its_connection() {
     let mut world = World::new(5);
     let requested = world.request();
     let mut bolt = requested.connection;
     let first = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let second = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
-    let acme = world.asked(&first.envelope).unwrap().connection;
+    let acme = world.received(&first.envelope).unwrap().connection;
     let key = OuterKey::for_invite(world.base.invite.secret());
     let inner = open_envelope(&key, &world.base.invite.mailbox().id, &second.envelope).unwrap();
     let prefix = sealpost_e2ee::sessions::prefix_hash(&inner).unwrap();
@@ -292,7 +292,7 @@ fn a_repeated_request_goes_to_the_connection_that_it_made() {
 }
 
 #[test]
-fn a_repetition_and_an_altered_envelope_change_nothing() {
+fn repeated_and_altered_envelopes_change_nothing() {
     let mut world = World::new(6);
     let (mut acme, mut bolt) = world.paired();
     let sealed = world.seal(&mut acme, Kind::MESSAGE, 7, &Message::text("once").encode());
@@ -322,17 +322,17 @@ fn a_repetition_and_an_altered_envelope_change_nothing() {
 }
 
 #[test]
-fn a_rejected_request_ends_with_a_word() {
+fn rejection_carries_a_note() {
     let mut world = World::new(7);
     let requested = world.request();
     let mut bolt = requested.connection;
     let request = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
-    let asked = world.asked(&request.envelope).unwrap();
+    let received = world.received(&request.envelope).unwrap();
     assert_eq!(
-        (asked.note.as_deref(), asked.peer_card.card().name.as_str()),
+        (received.note.as_deref(), received.peer_card.card().name.as_str()),
         (Some("hello"), "Bolt")
     );
-    let mut acme = asked.connection;
+    let mut acme = received.connection;
     let body = acme.reject(Some("not now".to_owned())).unwrap();
     let reject = world.seal(&mut acme, Kind::CONNECTION_REJECT, 2, &body);
     let opened = world.open(false, &mut bolt, &reject.envelope);
@@ -341,7 +341,7 @@ fn a_rejected_request_ends_with_a_word() {
 }
 
 #[test]
-fn an_unknown_kind_is_kept_and_confirmed() {
+fn unknown_kind_is_stored_and_confirmed() {
     let mut world = World::new(8);
     let (mut acme, mut bolt) = world.paired();
     let sealed = world.seal(&mut acme, Kind(0x7777), 8, b"of tomorrow");
@@ -356,7 +356,7 @@ fn an_unknown_kind_is_kept_and_confirmed() {
 }
 
 #[test]
-fn a_session_is_replaced_with_the_peers_prekeys_and_proves_that_it_continues() {
+fn rotated_session_proves_continuity() {
     let mut world = World::new(9);
     let (mut acme, mut bolt) = world.paired();
     let published = bolt.publish_base(&world.bolt, NOW, &mut world.rng).unwrap();
@@ -385,7 +385,7 @@ fn a_session_is_replaced_with_the_peers_prekeys_and_proves_that_it_continues() {
 }
 
 #[test]
-fn a_stored_connection_reads_back_and_nothing_else_does() {
+fn stored_connection_round_trips() {
     let mut world = World::new(10);
     let (acme, bolt) = world.paired();
     let requested = world.request().connection;

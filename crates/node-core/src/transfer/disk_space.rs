@@ -1,9 +1,9 @@
-//! Whether there is room for a file on this disk.
+//! Check of free disk space for files.
 
 use sealpost_proto::limits::{FILES_RESERVE_BYTES, FILES_RESERVE_PERCENT};
 
-/// Whether `needed_bytes` more leave enough of the disk for the database, so that messages still come and go when files do
-/// not.
+/// Whether the disk has space for `needed_bytes` besides the reserve for the database, which lets
+/// messages pass even if files do not.
 #[must_use]
 pub fn has_disk_space(free_bytes: u64, disk_bytes: u64, needed_bytes: u64) -> bool {
     let reserve_bytes =
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_never_take_what_the_database_needs() {
+    fn files_leave_the_database_reserve() {
         const GIB: u64 = 1 << 30;
         const MIB: u64 = 1 << 20;
         for (free, disk, needed, fits) in [

@@ -2,29 +2,30 @@
 
 use std::str::FromStr;
 
-/// Which files are fetched as soon as their message has come; the others wait until somebody asks for them.
+/// Which files a node downloads as soon as their message arrives. The others are downloaded on
+/// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DownloadPolicy {
-    /// All.
+    /// All files.
     #[default]
     Always,
-    /// Those of at most so many bytes.
+    /// Files of up to this number of bytes.
     UpTo(u64),
-    /// None.
+    /// No files.
     OnDemand,
 }
 
-/// Text that is no [`DownloadPolicy`].
+/// Error for text that is not a [`DownloadPolicy`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} says not which files are fetched: \"always\", \"on_demand\" or as in \"up_to 20 MB\""
+    "{text:?} is not a download policy: expected \"always\", \"on_demand\" or, for example, \"up_to 20 MB\""
 )]
 pub struct ParseDownloadPolicyError {
     text: String,
 }
 
 impl DownloadPolicy {
-    /// Whether a file of so many bytes is fetched by itself.
+    /// Whether a file of this size is downloaded automatically.
     #[must_use]
     pub const fn downloads_automatically(self, file_bytes: u64) -> bool {
         match self {
@@ -38,7 +39,8 @@ impl DownloadPolicy {
 impl FromStr for DownloadPolicy {
     type Err = ParseDownloadPolicyError;
 
-    /// Reads `always`, `on_demand`, or `up_to` and a size: a number with `kB`, `MB` or nothing for bytes.
+    /// Parses `always`, `on_demand`, or `up_to` and a size: a number followed by `kB`, `MB` or
+    /// nothing for bytes.
     fn from_str(text: &str) -> Result<Self, ParseDownloadPolicyError> {
         match text.trim() {
             "always" => Ok(Self::Always),
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_read_as_it_is_written() {
+    fn policies_parse() {
         for (text, policy) in [
             ("always", Some(DownloadPolicy::Always)),
             ("on_demand", Some(DownloadPolicy::OnDemand)),
@@ -96,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_the_largest_that_is_fetched() {
-        let fetched =
+    fn limit_is_inclusive() {
+        let decisions =
             |policy: DownloadPolicy| [0, 10, 11].map(|bytes| policy.downloads_automatically(bytes));
-        assert_eq!(fetched(DownloadPolicy::UpTo(10)), [true, true, false]);
+        assert_eq!(decisions(DownloadPolicy::UpTo(10)), [true, true, false]);
         assert_eq!(
             (
-                fetched(DownloadPolicy::Always),
-                fetched(DownloadPolicy::OnDemand)
+                decisions(DownloadPolicy::Always),
+                decisions(DownloadPolicy::OnDemand)
             ),
             ([true; 3], [false; 3])
         );

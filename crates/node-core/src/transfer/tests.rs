@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 type Plan = Schedule<char>;
 
-/// Takes all steps that may begin now.
+/// Starts all steps that may start now.
 fn next_steps(plan: &mut Plan) -> Vec<(char, Step)> {
     std::iter::from_fn(|| plan.next_step()).collect()
 }
@@ -20,7 +20,7 @@ fn moving(files: &[(char, u32)]) -> Plan {
 }
 
 #[test]
-fn a_file_begins_moves_its_parts_and_ends() {
+fn file_is_prepared_transferred_and_finished() {
     let mut plan = Plan::default();
     plan.add('a', 4);
     assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
@@ -41,7 +41,7 @@ fn a_file_begins_moves_its_parts_and_ends() {
 }
 
 #[test]
-fn what_is_whole_already_only_ends() {
+fn complete_file_is_only_finished() {
     let mut plan = Plan::default();
     plan.add('a', 48);
     assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
@@ -50,7 +50,7 @@ fn what_is_whole_already_only_ends() {
 }
 
 #[test]
-fn several_files_share_what_may_move() {
+fn files_share_the_concurrency_limit() {
     let mut plan = moving(&[('a', 9), ('b', 9), ('c', 9)]);
     assert_eq!(
         next_steps(&mut plan),
@@ -77,7 +77,7 @@ fn several_files_share_what_may_move() {
 }
 
 #[test]
-fn a_failure_leaves_one_at_a_time_and_success_brings_the_others_back() {
+fn failure_reduces_concurrency_until_successes_restore_it() {
     let mut plan = moving(&[('a', 30), ('b', 30)]);
     let running = next_steps(&mut plan);
     assert_eq!(
@@ -106,7 +106,7 @@ fn a_failure_leaves_one_at_a_time_and_success_brings_the_others_back() {
 }
 
 #[test]
-fn what_ends_after_its_file_has_gone_changes_nothing() {
+fn late_results_are_ignored() {
     let mut plan = moving(&[('a', 3)]);
     assert_eq!(next_steps(&mut plan).len(), 3);
     plan.remove('a');
@@ -123,7 +123,7 @@ fn what_ends_after_its_file_has_gone_changes_nothing() {
 }
 
 #[test]
-fn of_a_file_that_is_still_made_moves_what_there_is() {
+fn early_file_moves_available_parts() {
     let mut plan = Plan::default();
     plan.add_early('a', 3);
     assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
@@ -144,7 +144,7 @@ fn of_a_file_that_is_still_made_moves_what_there_is() {
 }
 
 #[test]
-fn a_file_that_is_wanted_while_it_moves_early_comes_to_its_end() {
+fn promoted_file_is_finished() {
     let mut plan = Plan::default();
     plan.add_early('a', 2);
     assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
@@ -163,7 +163,7 @@ fn a_file_that_is_wanted_while_it_moves_early_comes_to_its_end() {
 }
 
 #[test]
-fn what_leaves_is_not_kept() {
+fn draining_file_is_not_promoted() {
     let mut plan = Plan::default();
     plan.add_early('a', 9);
     assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
@@ -198,17 +198,17 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 proptest! {
     #[test]
-    fn a_set_holds_what_was_put_in(parts in prop::collection::btree_set(0..BLOB_PARTS_MAX, 0..48)) {
+    fn part_set_contains_added_parts(parts in prop::collection::btree_set(0..BLOB_PARTS_MAX, 0..48)) {
         let set: PartSet = parts.iter().copied().collect();
         prop_assert_eq!((0..200).filter(|part| set.contains(*part)).collect::<Vec<_>>(), parts.iter().copied().collect::<Vec<_>>());
         prop_assert_eq!(set.len() as usize, parts.len());
         prop_assert_eq!(set.first_missing(), (0..).find(|part| !parts.contains(part)).unwrap());
     }
 
-    /// Whatever comes: never too many at a time, no part twice, none that is present, none too far ahead; and whatever has a
-    /// place and no failure comes to its end.
+    /// Whatever comes: never too many at a time, no part twice, none that is present, none too far
+    /// ahead; and whatever has a place and no failure comes to its end.
     #[test]
-    fn any_story_keeps_the_rules(events in events()) {
+    fn random_events_preserve_invariants(events in events()) {
         let mut plan = Schedule::<u32>::default();
         let mut running: Vec<(u32, Step)> = Vec::new();
         let mut present: HashMap<u32, (u32, PartSet)> = HashMap::new();
