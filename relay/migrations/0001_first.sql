@@ -1,23 +1,23 @@
--- Ids and keys are raw bytes, times Unix milliseconds.
+-- Ids and keys are raw bytes; times are Unix milliseconds.
 
 CREATE TABLE accounts (
-    account        BLOB    NOT NULL PRIMARY KEY,
+    id             BLOB    NOT NULL PRIMARY KEY,
     key            BLOB    NOT NULL UNIQUE,
-    generation     INTEGER NOT NULL,
+    key_generation INTEGER NOT NULL,
     suspended      INTEGER NOT NULL DEFAULT 0,
     webhook_url    TEXT,
     webhook_secret BLOB    NOT NULL,
     checkpoint     BLOB,
-    mailboxes      INTEGER NOT NULL DEFAULT 0,
-    blobs          INTEGER NOT NULL DEFAULT 0,
+    mailbox_count  INTEGER NOT NULL DEFAULT 0,
+    blob_count     INTEGER NOT NULL DEFAULT 0,
     blob_bytes     INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- What is added up over all accounts.
-CREATE INDEX accounts_counted ON accounts (suspended, mailboxes, blob_bytes);
+-- Covers the totals over all accounts.
+CREATE INDEX accounts_totals ON accounts (suspended, mailbox_count, blob_bytes);
 
--- uses_left: absent when the token is good for any number of accounts.
+-- uses_left: NULL if any number of accounts may register with the token.
 CREATE TABLE registration_tokens (
     name         TEXT    NOT NULL PRIMARY KEY,
     digest       BLOB    NOT NULL UNIQUE,
@@ -28,101 +28,116 @@ CREATE TABLE registration_tokens (
     last_used_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- What the operator said of one account's quotas, as JSON of relay-core's QuotaOverrides; no row: as for all.
-CREATE TABLE quotas (
-    account   BLOB NOT NULL PRIMARY KEY,
-    overrides TEXT NOT NULL
+-- overrides: QuotaOverrides of relay-core as JSON. An account without a row has the default quotas.
+CREATE TABLE quota_overrides (
+    account_id BLOB NOT NULL PRIMARY KEY,
+    overrides  TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- envelopes and bytes: what waits in all mailboxes of the account; waiting counts events too.
--- machine: the lane of relay-core as JSON. free_at: from when new work could go to the webhook, absent when it is not
--- called. due_at: when the scheduler has to look. failing: the last call failed. lease_first and lease_last: which items
--- the last lease holds.
+-- machine: Lane of relay-core as JSON.
+-- waiting_items: envelopes and events that wait; waiting_envelopes and waiting_bytes: envelopes in
+-- all mailboxes.
+-- callable_at: earliest time at which new items could go to the webhook; NULL while it is not
+-- called.
+-- due_at: when the scheduler has to inspect the lane. is_failing: whether the last call failed.
+-- lease_first, lease_last: range of item ids in the last lease.
+-- reason: why the webhook fails or is off.
 CREATE TABLE lanes (
-    account     BLOB    NOT NULL PRIMARY KEY,
-    machine     TEXT    NOT NULL,
-    waiting     INTEGER NOT NULL DEFAULT 0,
-    envelopes   INTEGER NOT NULL DEFAULT 0,
-    bytes       INTEGER NOT NULL DEFAULT 0,
-    free_at     INTEGER,
-    due_at      INTEGER,
-    failing     INTEGER NOT NULL DEFAULT 0,
-    lease_first INTEGER NOT NULL DEFAULT 0,
-    lease_last  INTEGER NOT NULL DEFAULT 0,
-    reason      TEXT
+    account_id        BLOB    NOT NULL PRIMARY KEY,
+    machine           TEXT    NOT NULL,
+    waiting_items     INTEGER NOT NULL DEFAULT 0,
+    waiting_envelopes INTEGER NOT NULL DEFAULT 0,
+    waiting_bytes     INTEGER NOT NULL DEFAULT 0,
+    callable_at       INTEGER,
+    due_at            INTEGER,
+    is_failing        INTEGER NOT NULL DEFAULT 0,
+    lease_first       INTEGER NOT NULL DEFAULT 0,
+    lease_last        INTEGER NOT NULL DEFAULT 0,
+    reason            TEXT
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX lanes_due ON lanes (failing, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX lanes_due ON lanes (is_failing, due_at) WHERE due_at IS NOT NULL;
 
 CREATE TABLE mailboxes (
-    mailbox    BLOB    NOT NULL PRIMARY KEY,
-    account    BLOB    NOT NULL,
-    key_1      BLOB,
-    key_2      BLOB,
-    prekeys    BLOB,
-    envelopes  INTEGER NOT NULL DEFAULT 0,
-    bytes      INTEGER NOT NULL DEFAULT 0,
-    created_at INTEGER NOT NULL,
-    closed_at  INTEGER
+    id                BLOB    NOT NULL PRIMARY KEY,
+    account_id        BLOB    NOT NULL,
+    key_1             BLOB,
+    key_2             BLOB,
+    prekeys           BLOB,
+    waiting_envelopes INTEGER NOT NULL DEFAULT 0,
+    waiting_bytes     INTEGER NOT NULL DEFAULT 0,
+    created_at        INTEGER NOT NULL,
+    closed_at         INTEGER
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX mailboxes_of_account ON mailboxes (account, mailbox) WHERE closed_at IS NULL;
+CREATE INDEX mailboxes_of_account ON mailboxes (account_id, id) WHERE closed_at IS NULL;
 
--- Mailboxes whose waiting envelopes have still to be ended.
-CREATE TABLE closings (
-    account BLOB NOT NULL,
-    mailbox BLOB NOT NULL,
-    PRIMARY KEY (account, mailbox)
+-- Closed mailboxes whose waiting envelopes have not all been failed yet.
+CREATE TABLE mailbox_closures (
+    account_id BLOB NOT NULL,
+    mailbox_id BLOB NOT NULL,
+    PRIMARY KEY (account_id, mailbox_id)
 ) STRICT, WITHOUT ROWID;
 
--- The one count of envelopes and events.
+-- last_item_id: envelopes and events share one sequence of ids. heartbeat: time of the last sweep.
 CREATE TABLE counters (
     name  TEXT    NOT NULL PRIMARY KEY,
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO counters (name, value) VALUES ('item', 0), ('heartbeat', 0);
+INSERT INTO counters (name, value) VALUES ('last_item_id', 0), ('heartbeat', 0);
 
--- state: 0 queued, 1 retrying, 2 stored, 3 recalled, 4 expired, 5 failed. A row outlives its envelope as the memory of
--- its digest; the bytes stand in bodies. place: 0 in the queue, 1 set aside until then, 2 behind one of its mailbox that
--- is set aside.
+-- id: DeliveryId. envelope_id: id that the sender gave it. account_id: recipient.
+-- state: 0 queued, 1 retrying, 2 stored, 3 recalled, 4 expired, 5 failed. The row outlives the
+-- envelope, so that a repeated submission is recognised by its digest.
+-- queue_state: 0 in order, 1 set aside, 2 held behind an envelope of the same mailbox that is set
+-- aside. The views below name these states.
 CREATE TABLE envelopes (
     id              INTEGER PRIMARY KEY,
-    envelope        BLOB    NOT NULL,
-    mailbox         BLOB    NOT NULL,
-    account         BLOB    NOT NULL,
-    sender          BLOB    NOT NULL,
+    envelope_id     BLOB    NOT NULL,
+    mailbox_id      BLOB    NOT NULL,
+    account_id      BLOB    NOT NULL,
+    sender_id       BLOB    NOT NULL,
     digest          BLOB    NOT NULL,
-    size            INTEGER NOT NULL,
+    size_bytes      INTEGER NOT NULL,
     state           INTEGER NOT NULL DEFAULT 0,
     attempts        INTEGER NOT NULL DEFAULT 0,
-    laters          INTEGER NOT NULL DEFAULT 0,
+    deferrals       INTEGER NOT NULL DEFAULT 0,
     accepted_at     INTEGER NOT NULL,
     expires_at      INTEGER NOT NULL,
     next_attempt_at INTEGER,
-    place           INTEGER NOT NULL DEFAULT 0,
+    queue_state     INTEGER NOT NULL DEFAULT 0,
     set_aside_until INTEGER,
     reason          TEXT
 ) STRICT;
-CREATE UNIQUE INDEX envelopes_once ON envelopes (envelope, mailbox);
-CREATE INDEX envelopes_waiting ON envelopes (account, place, id) WHERE state < 2;
-CREATE INDEX envelopes_set_aside ON envelopes (account, set_aside_until) WHERE state < 2 AND place = 1;
-CREATE INDEX envelopes_ending ON envelopes (expires_at) WHERE state < 2;
+CREATE UNIQUE INDEX envelopes_submitted ON envelopes (envelope_id, mailbox_id);
+CREATE INDEX envelopes_waiting ON envelopes (account_id, queue_state, id) WHERE state < 2;
+CREATE INDEX envelopes_set_aside ON envelopes (account_id, set_aside_until)
+    WHERE state < 2 AND queue_state = 1;
+CREATE INDEX envelopes_expiring ON envelopes (expires_at) WHERE state < 2;
 
-CREATE TABLE bodies (
+CREATE VIEW waiting_envelopes AS SELECT * FROM envelopes WHERE state < 2;
+CREATE VIEW ended_envelopes AS SELECT * FROM envelopes WHERE state >= 2;
+CREATE VIEW queued_envelopes AS SELECT * FROM envelopes WHERE state < 2 AND queue_state = 0;
+CREATE VIEW set_aside_envelopes AS SELECT * FROM envelopes WHERE state < 2 AND queue_state = 1;
+CREATE VIEW held_envelopes AS SELECT * FROM envelopes WHERE state < 2 AND queue_state = 2;
+
+-- Bytes of waiting envelopes.
+CREATE TABLE envelope_bodies (
     id    INTEGER PRIMARY KEY,
     bytes BLOB NOT NULL
 ) STRICT;
 
+-- Status events for the sender of an envelope. account_id: the sender. state: as in envelopes.
 CREATE TABLE events (
     id              INTEGER PRIMARY KEY,
-    account         BLOB    NOT NULL,
-    envelope        BLOB    NOT NULL,
+    account_id      BLOB    NOT NULL,
+    envelope_id     BLOB    NOT NULL,
     state           INTEGER NOT NULL,
     attempts        INTEGER NOT NULL,
     reason          TEXT,
     next_attempt_at INTEGER,
-    at              INTEGER NOT NULL
+    created_at      INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX events_waiting ON events (account, id);
-CREATE INDEX events_of_envelope ON events (account, envelope);
+CREATE INDEX events_waiting ON events (account_id, id);
+CREATE INDEX events_of_envelope ON events (account_id, envelope_id);
 
 CREATE TABLE nonces (
     key        BLOB    NOT NULL,
@@ -130,29 +145,29 @@ CREATE TABLE nonces (
     expires_at INTEGER NOT NULL,
     PRIMARY KEY (key, nonce)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX nonces_ending ON nonces (expires_at);
+CREATE INDEX nonces_expiring ON nonces (expires_at);
 
 CREATE TABLE blobs (
-    blob       BLOB    NOT NULL PRIMARY KEY,
-    account    BLOB    NOT NULL,
-    size       INTEGER NOT NULL,
-    token_hash BLOB    NOT NULL,
-    complete   INTEGER NOT NULL DEFAULT 0,
-    expires_at INTEGER NOT NULL,
-    touched_at INTEGER NOT NULL
+    id             BLOB    NOT NULL PRIMARY KEY,
+    account_id     BLOB    NOT NULL,
+    size_bytes     INTEGER NOT NULL,
+    token_hash     BLOB    NOT NULL,
+    is_complete    INTEGER NOT NULL DEFAULT 0,
+    expires_at     INTEGER NOT NULL,
+    last_upload_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX blobs_ending ON blobs (expires_at);
-CREATE INDEX blobs_unfinished ON blobs (touched_at) WHERE complete = 0;
-CREATE INDEX blobs_of_account ON blobs (account);
+CREATE INDEX blobs_expiring ON blobs (expires_at);
+CREATE INDEX blobs_incomplete ON blobs (last_upload_at) WHERE is_complete = 0;
+CREATE INDEX blobs_of_account ON blobs (account_id);
 
-CREATE TABLE parts (
-    blob   BLOB    NOT NULL,
-    number INTEGER NOT NULL,
-    digest BLOB    NOT NULL,
-    PRIMARY KEY (blob, number)
+CREATE TABLE blob_parts (
+    blob_id BLOB    NOT NULL,
+    number  INTEGER NOT NULL,
+    digest  BLOB    NOT NULL,
+    PRIMARY KEY (blob_id, number)
 ) STRICT, WITHOUT ROWID;
 
--- Blobs whose parts have still to be deleted from the disk.
-CREATE TABLE doomed (
-    blob BLOB NOT NULL PRIMARY KEY
+-- Deleted blobs whose parts are still on the disk.
+CREATE TABLE blob_deletions (
+    blob_id BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

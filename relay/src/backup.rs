@@ -1,15 +1,17 @@
-//! A copy of everything a relay keeps, made while it serves or while it does not: a data folder that a relay can be started on.
+//! Backups: complete copies of the data folder, from which a relay can be started. The relay may be
+//! running.
 //!
-//! The database is copied first, in one state; then the parts of blobs that this copy names. Parts never change once they
-//! are written, so on the same file system they become second names of the same bytes, and copies elsewhere. A relay that
-//! runs deletes no parts meanwhile ([`Blobs::hold`]). Start reading at [`make`].
+//! The database is copied first, in one consistent state, then the parts of blobs that the copy
+//! refers to. A part never changes once it is written, so on the same file system it is
+//! hard-linked, and copied otherwise. A running relay deletes no parts in the meantime
+//! ([`Blobs::lock_shared`]). Start reading at [`create`].
 
 use crate::{
     blobs::{BlobError, Blobs},
-    serve::{BLOBS, DATABASE, SECRET},
-    store::{Looked, StoreError},
+    data_layout::{BLOBS_FOLDER, DATABASE_FILE, SECRET_FILE},
+    store::{Inspection, StoreError},
 };
-use sealpost_sqlite::{BackupError, OpenError};
+use sealpost_sqlite::OpenError;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
@@ -20,116 +22,100 @@ use std::{
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
-/// Why there is no backup. What was written of it stays under a name that ends in `.unfinished`.
+/// Error of a backup. What was written of it remains under a name that ends in `.unfinished`.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MakeError {
-    /// Nothing to make one of.
+pub(crate) enum BackupError {
     #[error("there is no relay in {}: name its data folder with --data or --config", folder.display())]
-    NoRelay {
-        /// Where it was looked for.
-        folder: PathBuf,
-    },
-    /// It would overwrite something.
+    NoRelay { folder: PathBuf },
     #[error("{} exists already: choose another name", path.display())]
-    Exists {
-        /// What stands there.
-        path: PathBuf,
-    },
-    /// The copy of the database.
-    #[error("the database was not copied: {0}")]
-    Database(#[from] BackupError),
-    /// The copy does not open.
+    Exists { path: PathBuf },
+    #[error("the database could not be copied: {0}")]
+    Database(#[from] sealpost_sqlite::BackupError),
+    /// The copy of the database cannot be opened.
     #[error(transparent)]
-    Copy(#[from] OpenError),
-    /// The copy cannot be read.
+    OpenCopy(#[from] OpenError),
+    /// The copy of the database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The relay's blobs.
     #[error(transparent)]
     Blobs(#[from] BlobError),
-    /// A file that was not copied.
     #[error("{}: {source}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    File { path: PathBuf, source: io::Error },
 }
 
-/// What a backup holds.
+/// Contents of a backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Made {
-    /// Parts of blobs.
+pub(crate) struct BackupSummary {
+    /// Number of parts of blobs.
     pub(crate) parts: u64,
-    /// Their bytes.
+    /// Bytes of the parts.
     pub(crate) bytes: u64,
 }
 
-/// Makes a backup of the relay in `folder` at `destination`, which must not exist. It is there, whole and on disk, or it is
-/// not there. Blocks.
-///
-/// # Errors
-/// [`MakeError`], in words for the operator.
-pub(crate) fn make(folder: &Path, destination: &Path) -> Result<Made, MakeError> {
-    if !folder.join(DATABASE).exists() {
-        return Err(MakeError::NoRelay {
+/// Creates a backup of the relay in `folder` at `destination`, which must not exist. It appears
+/// there only when it is complete and on disk. Blocks.
+pub(crate) fn create(folder: &Path, destination: &Path) -> Result<BackupSummary, BackupError> {
+    if !folder.join(DATABASE_FILE).exists() {
+        return Err(BackupError::NoRelay {
             folder: folder.to_owned(),
         });
     }
     let unfinished = destination.with_extension("unfinished");
     for path in [destination, &unfinished] {
         if path.exists() {
-            return Err(MakeError::Exists {
+            return Err(BackupError::Exists {
                 path: path.to_owned(),
             });
         }
     }
-    make_folder(&unfinished)?;
-    let _held = Blobs::hold(&folder.join(BLOBS))?;
-    sealpost_sqlite::copy(&folder.join(DATABASE), &unfinished.join(DATABASE))?;
-    let made = copy_parts(folder, &unfinished)?;
-    copy(&folder.join(SECRET), &unfinished.join(SECRET))?;
+    create_folder(&unfinished)?;
+    let _lock = Blobs::lock_shared(&folder.join(BLOBS_FOLDER))?;
+    sealpost_sqlite::copy(&folder.join(DATABASE_FILE), &unfinished.join(DATABASE_FILE))?;
+    let summary = copy_parts(folder, &unfinished)?;
+    copy(&folder.join(SECRET_FILE), &unfinished.join(SECRET_FILE))?;
     sync(&unfinished)?;
     fs::rename(&unfinished, destination).map_err(at(destination))?;
     sync(parent(destination))?;
-    Ok(made)
+    Ok(summary)
 }
 
-fn copy_parts(folder: &Path, copy: &Path) -> Result<Made, MakeError> {
-    let (from, to) = (folder.join(BLOBS), copy.join(BLOBS));
-    make_folder(&to)?;
-    let mut made = Made::default();
-    let database = Looked::open(&copy.join(DATABASE))?;
-    let mut open: Option<PathBuf> = None;
+fn copy_parts(folder: &Path, copy: &Path) -> Result<BackupSummary, BackupError> {
+    let (from, to) = (folder.join(BLOBS_FOLDER), copy.join(BLOBS_FOLDER));
+    create_folder(&to)?;
+    let mut summary = BackupSummary::default();
+    let database = Inspection::open(&copy.join(DATABASE_FILE))?;
+    let mut current: Option<PathBuf> = None;
     database.snapshot()?.each_part(|name, bytes| {
-        let file = name.file();
-        let blob = to.join(parent(&file));
-        if open.as_ref() != Some(&blob) {
-            // Parts come blob by blob: what was written of the last one is complete.
-            open.replace(blob.clone())
-                .map_or(Ok(()), |done| sync(&done))?;
-            make_folder(&blob)?;
+        let path = name.relative_path();
+        let blob = to.join(parent(&path));
+        if current.as_ref() != Some(&blob) {
+            // Parts are listed blob by blob, so the folder of the previous blob is complete.
+            if let Some(complete) = current.replace(blob.clone()) {
+                sync(&complete)?;
+            }
+            create_folder(&blob)?;
         }
-        made.parts += 1;
-        made.bytes += bytes;
-        link_or_copy(&from.join(&file), &to.join(&file))
+        summary.parts += 1;
+        summary.bytes += bytes;
+        link_or_copy(&from.join(&path), &to.join(&path))
     })?;
-    open.map_or(Ok(()), |done| sync(&done))?;
+    if let Some(complete) = current {
+        sync(&complete)?;
+    }
     sync(&to)?;
-    Ok(made)
+    Ok(summary)
 }
 
-fn link_or_copy(from: &Path, to: &Path) -> Result<(), MakeError> {
+fn link_or_copy(from: &Path, to: &Path) -> Result<(), BackupError> {
     match fs::hard_link(from, to) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(at(from)(error)),
-        // Another file system, or one without second names.
+        // Another file system, or one without hard links.
         Err(_) => copy(from, to),
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), MakeError> {
+fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
     let mut source = File::open(from).map_err(at(from))?;
     let mut target = OpenOptions::new()
         .write(true)
@@ -142,14 +128,14 @@ fn copy(from: &Path, to: &Path) -> Result<(), MakeError> {
         .map_err(at(to))
 }
 
-fn make_folder(path: &Path) -> Result<(), MakeError> {
+fn create_folder(path: &Path) -> Result<(), BackupError> {
     DirBuilder::new()
         .mode(PRIVATE_FOLDER)
         .create(path)
         .map_err(at(path))
 }
 
-fn sync(folder: &Path) -> Result<(), MakeError> {
+fn sync(folder: &Path) -> Result<(), BackupError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(at(folder))
@@ -161,7 +147,7 @@ fn parent(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> MakeError {
+fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     let path = path.to_owned();
-    move |source| MakeError::File { path, source }
+    move |source| BackupError::File { path, source }
 }

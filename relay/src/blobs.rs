@@ -1,13 +1,12 @@
-//! The parts of blobs on disk: each an immutable object, named by its blob, its number and its digest, so that two who
-//! write different bytes for one part never disturb each other.
+//! Parts of blobs on disk. Each is an immutable object, named by its blob, its number and its
+//! digest, so that concurrent uploads of different bytes for the same part do not interfere.
 
 use bytes::Bytes;
 use object_store::{
     Error as ObjectError, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload,
     local::LocalFileSystem, path::Path as ObjectPath,
 };
-use sealpost_proto::{BlobId, ErrorCode, b64};
-use sealpost_service::http::ProblemResponse;
+use sealpost_proto::{BlobId, b64};
 use std::{
     fs::File,
     io,
@@ -16,53 +15,53 @@ use std::{
     sync::Arc,
 };
 
-/// Stands in the name of a file as long as it is written, and in that of no part.
+/// Character in the names of files that are being written; the name of a part never contains it.
 const STAGED: u8 = b'#';
 
-/// The parts of blobs.
+/// Store for the parts of blobs.
 #[derive(Clone)]
 pub(crate) struct Blobs {
     objects: Arc<dyn ObjectStore>,
     folder: Arc<Path>,
 }
 
-/// The right to keep parts from being deleted, or to delete them. It ends with this value, or with its process.
-pub(crate) struct Held {
+/// Lock on the parts of all blobs: shared to prevent deletion, exclusive to delete. It is released
+/// when dropped.
+pub(crate) struct BlobsLock {
     _folder: File,
 }
 
-/// Why a part was not written, read or deleted.
+/// Error of reading, writing or deleting a part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlobError {
-    /// No space left.
+    /// No space is left.
     #[error("the disk is full")]
     DiskFull,
-    /// It is not there.
-    #[error("the part is not there")]
+    /// The part does not exist.
+    #[error("the part does not exist")]
     Missing,
-    /// Anything else.
-    #[error("the store of blobs failed: {reason}")]
+    /// Any other failure.
+    #[error("the blob store failed: {reason}")]
     Failed {
-        /// What the system says.
+        /// Message of the operating system.
         reason: String,
     },
 }
 
-/// One part of a blob.
+/// Identity of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PartName {
-    /// Whose.
     pub(crate) blob: BlobId,
-    /// Which, from 0.
+    /// Starts at 0.
     pub(crate) number: u32,
-    /// Its SHA-256.
+    /// SHA-256 of the part.
     pub(crate) digest: [u8; 32],
 }
 
 impl PartName {
-    /// Its file, relative to the folder of blobs.
+    /// Returns the path relative to the folder of blobs.
     #[must_use]
-    pub(crate) fn file(&self) -> PathBuf {
+    pub(crate) fn relative_path(&self) -> PathBuf {
         self.path().as_ref().into()
     }
 
@@ -73,10 +72,7 @@ impl PartName {
 }
 
 impl Blobs {
-    /// Parts in a folder, which is made when there is none. A written part and its name are fsynced.
-    ///
-    /// # Errors
-    /// [`BlobError`].
+    /// Opens or creates a folder of blobs. A written part and its name are fsynced.
     pub(crate) fn open(folder: &Path) -> Result<Self, BlobError> {
         std::fs::create_dir_all(folder).map_err(|error| BlobError::Failed {
             reason: error.to_string(),
@@ -90,58 +86,45 @@ impl Blobs {
         })
     }
 
-    /// Keeps all parts in a folder from being deleted, by whatever process; waits while one is deleting.
-    ///
-    /// # Errors
-    /// [`BlobError`].
-    pub(crate) fn hold(folder: &Path) -> Result<Held, BlobError> {
+    /// Prevents all processes from deleting parts in a folder. Blocks while a process is deleting.
+    pub(crate) fn lock_shared(folder: &Path) -> Result<BlobsLock, BlobError> {
         let lock = File::open(folder).and_then(|folder| folder.lock_shared().map(|()| folder));
-        lock.map(|folder| Held { _folder: folder })
+        lock.map(|folder| BlobsLock { _folder: folder })
             .map_err(|error| BlobError::Failed {
                 reason: error.to_string(),
             })
     }
 
-    /// The right to delete parts, unless somebody holds them.
+    /// Returns the right to delete parts, unless deletion is prevented.
     #[must_use]
-    pub(crate) fn may_delete(&self) -> Option<Held> {
+    pub(crate) fn try_lock_exclusive(&self) -> Option<BlobsLock> {
         let folder = File::open(&self.folder).ok()?;
         folder.try_lock().ok()?;
-        Some(Held { _folder: folder })
+        Some(BlobsLock { _folder: folder })
     }
 
-    /// Begins to write a part.
-    ///
-    /// # Errors
-    /// [`BlobError`].
-    pub(crate) async fn begin(&self, name: &PartName) -> Result<Writing, BlobError> {
-        Ok(Writing(self.objects.put_multipart(&name.path()).await?))
+    pub(crate) async fn start_part(&self, name: &PartName) -> Result<PartWriter, BlobError> {
+        Ok(PartWriter(self.objects.put_multipart(&name.path()).await?))
     }
 
-    /// Writes a whole part.
     #[cfg(test)]
     pub(crate) async fn write(&self, name: &PartName, bytes: Bytes) -> Result<(), BlobError> {
-        let mut writing = self.begin(name).await?;
-        writing.add(vec![bytes]).await?;
-        writing.finish().await
+        let mut writer = self.start_part(name).await?;
+        writer.write(vec![bytes]).await?;
+        writer.finish().await
     }
 
-    /// Reads a stretch of a part.
-    ///
-    /// # Errors
-    /// [`BlobError`].
+    /// Reads a range of a part.
     pub(crate) async fn read(
         &self,
         name: &PartName,
-        stretch: Range<u64>,
+        range: Range<u64>,
     ) -> Result<Bytes, BlobError> {
-        Ok(self.objects.get_range(&name.path(), stretch).await?)
+        Ok(self.objects.get_range(&name.path(), range).await?)
     }
 
-    /// Deletes all parts of a blob, also those that no row knows and those that are not whole.
-    ///
-    /// # Errors
-    /// [`BlobError`].
+    /// Deletes all parts of a blob, including unfinished ones and those without a row in the
+    /// database.
     pub(crate) async fn delete(&self, blob: BlobId) -> Result<(), BlobError> {
         match tokio::fs::remove_dir_all(self.folder.join(blob.to_string())).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::from(error)),
@@ -149,13 +132,10 @@ impl Blobs {
         }
     }
 
-    /// Takes away what was begun of the parts of a blob and never finished, as a process leaves it that is killed; says how
-    /// much that was. Only while no part of the blob is being written.
-    ///
-    /// # Errors
-    /// [`BlobError`].
-    pub(crate) async fn clear(&self, blob: BlobId) -> Result<u64, BlobError> {
-        let mut cleared = 0;
+    /// Deletes the unfinished parts of a blob that a killed process left, and returns their number.
+    /// No part of the blob may be in the process of being written.
+    pub(crate) async fn delete_unfinished(&self, blob: BlobId) -> Result<u64, BlobError> {
+        let mut deleted = 0;
         let mut files = match tokio::fs::read_dir(self.folder.join(blob.to_string())).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             files => files?,
@@ -163,29 +143,23 @@ impl Blobs {
         while let Some(file) = files.next_entry().await? {
             if file.file_name().as_encoded_bytes().contains(&STAGED) {
                 tokio::fs::remove_file(file.path()).await?;
-                cleared += 1;
+                deleted += 1;
             }
         }
-        Ok(cleared)
+        Ok(deleted)
     }
 }
 
-/// A part that is being written. It is there only once it is finished; what is dropped before leaves nothing.
-pub(crate) struct Writing(Box<dyn MultipartUpload>);
+/// Writer of a part. The part exists only after [`PartWriter::finish`]; dropping the writer before
+/// leaves nothing.
+pub(crate) struct PartWriter(Box<dyn MultipartUpload>);
 
-impl Writing {
-    /// Adds what comes next.
-    ///
-    /// # Errors
-    /// [`BlobError`].
-    pub(crate) async fn add(&mut self, pieces: Vec<Bytes>) -> Result<(), BlobError> {
-        Ok(self.0.put_part(PutPayload::from_iter(pieces)).await?)
+impl PartWriter {
+    pub(crate) async fn write(&mut self, chunks: Vec<Bytes>) -> Result<(), BlobError> {
+        Ok(self.0.put_part(PutPayload::from_iter(chunks)).await?)
     }
 
-    /// Returns when all of it is on disk.
-    ///
-    /// # Errors
-    /// [`BlobError`].
+    /// Returns when the part is on disk.
     pub(crate) async fn finish(mut self) -> Result<(), BlobError> {
         self.0.complete().await?;
         Ok(())
@@ -193,47 +167,34 @@ impl Writing {
 }
 
 impl From<ObjectError> for BlobError {
-    fn from(whole: ObjectError) -> Self {
-        let mut cause: Option<&dyn std::error::Error> = Some(&whole);
+    fn from(outer: ObjectError) -> Self {
+        let mut cause: Option<&dyn std::error::Error> = Some(&outer);
         while let Some(error) = cause {
             if let Some(io) = error.downcast_ref::<io::Error>() {
-                return Self::of(io.kind(), &whole);
+                return Self::from_kind(io.kind(), &outer);
             }
             cause = error.source();
         }
         Self::Failed {
-            reason: whole.to_string(),
+            reason: outer.to_string(),
         }
     }
 }
 
 impl From<io::Error> for BlobError {
     fn from(error: io::Error) -> Self {
-        Self::of(error.kind(), &error)
+        Self::from_kind(error.kind(), &error)
     }
 }
 
 impl BlobError {
-    fn of(kind: io::ErrorKind, error: &dyn std::error::Error) -> Self {
+    fn from_kind(kind: io::ErrorKind, error: &dyn std::error::Error) -> Self {
         match kind {
             io::ErrorKind::NotFound => Self::Missing,
             io::ErrorKind::StorageFull => Self::DiskFull,
             _ => Self::Failed {
                 reason: error.to_string(),
             },
-        }
-    }
-}
-
-impl From<BlobError> for ProblemResponse {
-    fn from(error: BlobError) -> Self {
-        match error {
-            BlobError::DiskFull => crate::http::passing_problem(ErrorCode::StorageFull),
-            BlobError::Missing => ErrorCode::NotFound.into(),
-            BlobError::Failed { reason } => {
-                tracing::error!(%reason, "the store of blobs failed");
-                crate::http::passing_problem(ErrorCode::Unavailable)
-            }
         }
     }
 }
@@ -251,15 +212,18 @@ mod tests {
             number: 0,
             digest: [2; 32],
         };
-        let mut writing = blobs.begin(&name).await.unwrap();
-        writing.add(vec![Bytes::from_static(b"hel")]).await.unwrap();
+        let mut writer = blobs.start_part(&name).await.unwrap();
+        writer
+            .write(vec![Bytes::from_static(b"hel")])
+            .await
+            .unwrap();
         assert_eq!(
             blobs.read(&name, 0..1).await,
             Err(BlobError::Missing),
-            "it is not whole"
+            "an unfinished part does not exist"
         );
-        writing.add(vec![Bytes::from_static(b"lo")]).await.unwrap();
-        writing.finish().await.unwrap();
+        writer.write(vec![Bytes::from_static(b"lo")]).await.unwrap();
+        writer.finish().await.unwrap();
         assert_eq!(blobs.read(&name, 1..4).await.unwrap(), "ell");
         blobs.delete(name.blob).await.unwrap();
         assert_eq!(blobs.read(&name, 0..1).await, Err(BlobError::Missing));
@@ -267,37 +231,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_begun_and_never_finished_goes_and_the_rest_stays() {
+    async fn unfinished_parts_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
-        let whole = PartName {
+        let finished = PartName {
             blob: BlobId::from_bytes([1; 16]),
             number: 0,
             digest: [2; 32],
         };
-        let begun = PartName { number: 1, ..whole };
-        assert_eq!(blobs.clear(whole.blob).await, Ok(0), "there is nothing yet");
+        let unfinished = PartName {
+            number: 1,
+            ..finished
+        };
+        assert_eq!(
+            blobs.delete_unfinished(finished.blob).await,
+            Ok(0),
+            "nothing was written yet"
+        );
         blobs
-            .write(&whole, Bytes::from_static(b"hello"))
+            .write(&finished, Bytes::from_static(b"hello"))
             .await
             .unwrap();
-        let mut first = blobs.begin(&begun).await.unwrap();
-        let mut second = blobs.begin(&begun).await.unwrap();
-        first.add(vec![Bytes::from_static(b"hel")]).await.unwrap();
-        second.add(vec![Bytes::from_static(b"h")]).await.unwrap();
-        assert_eq!(blobs.clear(whole.blob).await, Ok(2));
-        assert_eq!(blobs.read(&whole, 0..5).await.unwrap(), "hello");
-        let third = blobs.begin(&begun).await.unwrap();
-        blobs.delete(whole.blob).await.unwrap();
+        let mut first = blobs.start_part(&unfinished).await.unwrap();
+        let mut second = blobs.start_part(&unfinished).await.unwrap();
+        first.write(vec![Bytes::from_static(b"hel")]).await.unwrap();
+        second.write(vec![Bytes::from_static(b"h")]).await.unwrap();
+        assert_eq!(blobs.delete_unfinished(finished.blob).await, Ok(2));
+        assert_eq!(blobs.read(&finished, 0..5).await.unwrap(), "hello");
+        let third = blobs.start_part(&unfinished).await.unwrap();
+        blobs.delete(finished.blob).await.unwrap();
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),
             0,
-            "all of it goes with the blob"
+            "nothing of the blob is left"
         );
         assert_eq!(
             third.finish().await,
             Err(BlobError::Missing),
-            "what is deleted while it comes was never there"
+            "the part was deleted during its upload"
         );
     }
 }

@@ -1,40 +1,34 @@
-//! Whether the relay can do its work, as `/readyz` tells.
+//! Readiness of the relay, as `/readyz` reports it.
 
-use crate::store::StoreError;
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Whether the relay can do its work.
+/// Readiness of the relay, shared by all parts that affect it.
 #[derive(Debug)]
 pub(crate) struct Health(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     readiness: Readiness,
-    /// Why nothing new is taken though the store commits.
+    /// Why new work is refused although the store commits.
     storage_low: Option<String>,
 }
 
-/// What the relay is ready for.
+/// Readiness of the relay. Reasons are messages for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// Not yet.
     Starting,
-    /// Everything.
     Ready,
-    /// The store does not commit; it is tried again every few seconds.
-    StoreFails {
-        /// In words for the operator.
+    /// The store does not commit. The sweeper retries every few seconds.
+    StoreFailing {
         reason: String,
     },
-    /// Finishing what was accepted, and nothing new: the disk has too little room.
+    /// The disk has too little free space: accepted items are finished, new work is refused.
     StorageLow {
-        /// In words for the operator.
         reason: String,
     },
-    /// Nothing new.
     Stopping,
 }
 
@@ -43,8 +37,8 @@ impl fmt::Display for Readiness {
         match self {
             Self::Starting => f.write_str("starting"),
             Self::Ready => f.write_str("ready"),
-            Self::StorageLow { reason } => write!(f, "nothing new is taken: {reason}"),
-            Self::StoreFails { reason } => write!(f, "the store does not commit: {reason}"),
+            Self::StorageLow { reason } => write!(f, "new work is refused: {reason}"),
+            Self::StoreFailing { reason } => write!(f, "the store does not commit: {reason}"),
             Self::Stopping => f.write_str("stopping"),
         }
     }
@@ -60,7 +54,6 @@ impl Default for Health {
 }
 
 impl Health {
-    /// What the relay is ready for.
     #[must_use]
     pub(crate) fn readiness(&self) -> Readiness {
         let State {
@@ -75,38 +68,40 @@ impl Health {
         }
     }
 
-    /// Why the disk has too little room for new work, if it has.
-    pub(crate) fn storage(&self, low: Option<String>) {
+    /// Records why the disk has too little free space for new work, or that it has enough again.
+    pub(crate) fn set_storage_low(&self, low: Option<String>) {
         let mut state = self.lock();
         match (&state.storage_low, &low) {
-            (None, Some(reason)) => tracing::error!(reason, "nothing new is taken"),
-            (Some(_), None) => tracing::info!("the disk has room again: new work is taken"),
+            (None, Some(reason)) => {
+                tracing::error!(reason, "new work is refused: the disk is almost full")
+            }
+            (Some(_), None) => {
+                tracing::info!("the disk has free space again: new work is accepted")
+            }
             (None, None) | (Some(_), Some(_)) => {}
         }
         state.storage_low = low;
     }
 
-    /// A commit failed.
-    pub(crate) fn store_failed(&self, error: &StoreError) {
-        let failing = Readiness::StoreFails {
-            reason: error.to_string(),
+    pub(crate) fn store_failed(&self, reason: &str) {
+        let failing = Readiness::StoreFailing {
+            reason: reason.to_owned(),
         };
         self.change(|now| match now {
             Readiness::Starting | Readiness::Ready => {
-                tracing::error!(reason = %error, "the store does not commit");
+                tracing::error!(reason, "the store does not commit");
                 Some(failing)
             }
-            Readiness::StoreFails { .. } | Readiness::StorageLow { .. } | Readiness::Stopping => {
+            Readiness::StoreFailing { .. } | Readiness::StorageLow { .. } | Readiness::Stopping => {
                 None
             }
         });
     }
 
-    /// A commit succeeded.
-    pub(crate) fn store_works(&self) {
+    pub(crate) fn store_committed(&self) {
         self.change(|now| match now {
             Readiness::Starting => Some(Readiness::Ready),
-            Readiness::StoreFails { .. } => {
+            Readiness::StoreFailing { .. } => {
                 tracing::info!("the store commits again");
                 Some(Readiness::Ready)
             }
@@ -114,7 +109,6 @@ impl Health {
         });
     }
 
-    /// The relay stops.
     pub(crate) fn stop(&self) {
         self.change(|_| Some(Readiness::Stopping));
     }
@@ -136,36 +130,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_fails_turns_red_and_green_again_by_itself() {
+    fn readiness_follows_the_store_and_the_disk() {
         let health = Health::default();
         assert_eq!(health.readiness(), Readiness::Starting);
-        health.store_works();
+        health.store_committed();
         assert_eq!(health.readiness(), Readiness::Ready);
-        health.store_failed(&StoreError::DiskFull);
+        health.store_failed("the disk is full");
         assert_eq!(
             health.readiness(),
-            Readiness::StoreFails {
+            Readiness::StoreFailing {
                 reason: "the disk is full".to_owned()
             }
         );
-        health.store_works();
+        health.store_committed();
         assert_eq!(health.readiness(), Readiness::Ready);
-        health.storage(Some("10 bytes are free".to_owned()));
+        health.set_storage_low(Some("10 bytes are free".to_owned()));
         assert_eq!(
             health.readiness(),
             Readiness::StorageLow {
                 reason: "10 bytes are free".to_owned()
             }
         );
-        health.store_works();
+        health.store_committed();
         assert!(
             matches!(health.readiness(), Readiness::StorageLow { .. }),
-            "a commit makes no room"
+            "a commit frees no space"
         );
-        health.storage(None);
+        health.set_storage_low(None);
         assert_eq!(health.readiness(), Readiness::Ready);
         health.stop();
-        health.store_works();
+        health.store_committed();
         assert_eq!(health.readiness(), Readiness::Stopping);
     }
 }

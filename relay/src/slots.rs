@@ -1,4 +1,5 @@
-//! Places for what takes long: so many at a time, and of one account so many, so that a few slow ones hold up nobody else.
+//! Slots for slow operations: a limit for all accounts and one for each, so that a few slow clients
+//! block nobody else.
 
 use sealpost_proto::AccountId;
 use std::{
@@ -6,50 +7,49 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The places of one kind.
+/// Slots for one kind of operation.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
-    taken: Arc<Mutex<Taken>>,
-    all_max: usize,
-    account_max: usize,
+    used: Arc<Mutex<Used>>,
+    total_max: usize,
+    per_account_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    of_account: HashMap<AccountId, usize>,
+struct Used {
+    total: usize,
+    by_account: HashMap<AccountId, usize>,
 }
 
-/// A place, given back when dropped.
+/// Reserved slot, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    taken: Arc<Mutex<Taken>>,
+    used: Arc<Mutex<Used>>,
     account: AccountId,
 }
 
 impl Slots {
-    /// So many places, of one account so many.
     #[must_use]
-    pub(crate) fn new(all_max: usize, account_max: usize) -> Self {
+    pub(crate) fn new(total_max: usize, per_account_max: usize) -> Self {
         Self {
-            taken: Arc::default(),
-            all_max,
-            account_max,
+            used: Arc::default(),
+            total_max,
+            per_account_max,
         }
     }
 
-    /// A place, or nothing when there is none now.
+    /// Reserves a slot, if one is free.
     #[must_use]
-    pub(crate) fn take(&self, account: AccountId) -> Option<Slot> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.of_account.get(&account).copied().unwrap_or_default();
-        if taken.all >= self.all_max || own >= self.account_max {
+    pub(crate) fn try_reserve(&self, account: AccountId) -> Option<Slot> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_account = used.by_account.get(&account).copied().unwrap_or_default();
+        if used.total >= self.total_max || by_account >= self.per_account_max {
             return None;
         }
-        taken.all += 1;
-        taken.of_account.insert(account, own + 1);
+        used.total += 1;
+        used.by_account.insert(account, by_account + 1);
         Some(Slot {
-            taken: Arc::clone(&self.taken),
+            used: Arc::clone(&self.used),
             account,
         })
     }
@@ -57,12 +57,12 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.all = taken.all.saturating_sub(1);
-        if let Some(own) = taken.of_account.get_mut(&self.account) {
-            *own -= 1;
-            if *own == 0 {
-                taken.of_account.remove(&self.account);
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.total = used.total.saturating_sub(1);
+        if let Some(by_account) = used.by_account.get_mut(&self.account) {
+            *by_account -= 1;
+            if *by_account == 0 {
+                used.by_account.remove(&self.account);
             }
         }
     }
@@ -73,19 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_account_takes_the_places_of_all_and_none_is_lost() {
+    fn slots_are_limited_per_account_and_released() {
         let slots = Slots::new(3, 2);
         let account = |number| AccountId::from_bytes([number; 16]);
-        let first = [slots.take(account(1)), slots.take(account(1))];
-        assert!(first.iter().all(Option::is_some) && slots.take(account(1)).is_none());
-        let second = slots.take(account(2));
+        let first = [slots.try_reserve(account(1)), slots.try_reserve(account(1))];
+        assert!(first.iter().all(Option::is_some) && slots.try_reserve(account(1)).is_none());
+        let second = slots.try_reserve(account(2));
         assert!(
-            second.is_some() && slots.take(account(3)).is_none(),
-            "all are taken"
+            second.is_some() && slots.try_reserve(account(3)).is_none(),
+            "all slots are reserved"
         );
         drop(first);
-        assert!(slots.take(account(3)).is_some());
+        assert!(slots.try_reserve(account(3)).is_some());
         drop(second);
-        assert_eq!(slots.taken.lock().unwrap().of_account.len(), 0);
+        assert_eq!(slots.used.lock().unwrap().by_account.len(), 0);
     }
 }

@@ -1,14 +1,17 @@
-//! How much room the disk has, and the reserve on it.
+//! Free space of the disk, and the reserve on it.
 //!
-//! New work asks [`Storage::admit`] first. It is told no while less is free than the reserve; acknowledgements, deletions
-//! and outcomes do not ask, so the reserve is theirs. A part of it is a file, `reserve`, which keeps others from taking it:
-//! when a commit finds the disk full all the same, [`Storage::give_way`] shortens the file and the commit is tried again.
-//! The file is made whole again when there is room.
+//! New work calls [`Storage::admit`] first and is refused while less space is free than the
+//! reserve. Acknowledgements, deletions and outcomes do not call it, so that they can use the
+//! reserve. A part of the reserve is a file, so that other programs cannot use it: when a commit
+//! finds the disk full nevertheless, [`Storage::release_reserve`] truncates the file and the commit
+//! is retried. The file grows again when there is enough free space.
 
-use crate::health::Health;
+use crate::{data_layout::RESERVE_FILE, health::Health};
 use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
-use sealpost_proto::limits::{STORAGE_BYTES_PER_REQUEST, STORAGE_COPIES, STORAGE_LOOK_INTERVAL};
-use sealpost_relay_core::space::{Reserve, Space};
+use sealpost_proto::limits::{
+    STORAGE_BYTES_PER_REQUEST, STORAGE_CHECK_INTERVAL, STORAGE_WRITE_AMPLIFICATION,
+};
+use sealpost_relay_core::space::{DiskSpace, Reserve};
 use sealpost_service::{DataFolder, Shutdown};
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -21,55 +24,52 @@ use std::{
     },
 };
 
-/// The file of the reserve in the data folder.
-pub(crate) const FILE: &str = "reserve";
-/// Of the unit that `st_blocks` counts, whatever the file system's own is.
+/// Unit of `st_blocks`, independent of the block size of the file system.
 const BLOCK_BYTES: u64 = 512;
 
-/// The disk of a relay.
+/// Disk space of a relay, and the reserve.
 pub(crate) struct Storage {
     folders: Vec<PathBuf>,
     reserve: Reserve,
     health: Arc<Health>,
-    /// What may be admitted until the disk has to be looked at again.
+    /// Bytes that may be admitted before the disk is checked again.
     budget: AtomicI64,
     state: Mutex<State>,
 }
 
 struct State {
-    file: File,
-    /// Whether it was said that the file cannot be made.
+    reserve_file: File,
+    /// Whether it was logged that the reserve's file cannot grow.
     warned: bool,
-    seen: Seen,
+    last_check: DiskStatus,
 }
 
-/// What was seen of the disk at the last look.
+/// Result of a check of the disk.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Seen {
-    /// Whether there is room for new work.
-    pub(crate) space: Space,
-    /// Free bytes, the reserve's file counted as free.
+pub(crate) struct DiskStatus {
+    /// Whether there is enough space for new work.
+    pub(crate) space: DiskSpace,
+    /// Free bytes, including those of the reserve's file.
     pub(crate) free_bytes: u64,
-    /// What is kept for finishing what was accepted.
     pub(crate) reserve_bytes: u64,
 }
 
-/// What a disk has.
+/// Space of a disk.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Disk {
-    /// Free bytes, the reserve's file counted as free.
+pub(crate) struct DiskUsage {
+    /// Free bytes, including those of the reserve's file.
     pub(crate) free_bytes: u64,
-    /// What of it is the reserve's file.
+    /// Bytes of the reserve's file.
     pub(crate) held_bytes: u64,
-    /// What is kept for finishing what was accepted.
     pub(crate) reserve_bytes: u64,
 }
 
-impl Disk {
-    /// The one of two folders that has less; absent when the system does not say. `file` is the reserve's.
-    pub(crate) fn look(
+impl DiskUsage {
+    /// Measures the folder whose disk has less free space. Returns nothing if the system does not
+    /// report it.
+    pub(crate) fn measure(
         folders: &[PathBuf],
-        file: Option<&Metadata>,
+        reserve_file: Option<&Metadata>,
         reserve: Reserve,
     ) -> Option<Self> {
         let bytes = |stat: StatVfs| {
@@ -82,23 +82,21 @@ impl Disk {
             .iter()
             .filter_map(|folder| statvfs(folder).ok().map(bytes))
             .min()?;
-        let held_bytes = file
+        let held_bytes = reserve_file
             .map(|file| file.blocks().saturating_mul(BLOCK_BYTES))
             .unwrap_or_default();
         Some(Self {
             free_bytes: free.saturating_add(held_bytes),
             held_bytes,
-            reserve_bytes: reserve.of(total),
+            reserve_bytes: reserve.bytes_on(total),
         })
     }
 }
 
 impl Storage {
-    /// Looks at the disk of a data folder, and at that of another folder in it should that be another one. A disk that is full
-    /// already gets the reserve at once, so that the database can be opened.
-    ///
-    /// # Errors
-    /// When the reserve's file cannot be opened.
+    /// Opens the reserve of a data folder and of another folder in it, which may be on another
+    /// disk. If the disk is already full, the reserve is released at once, so that the database can
+    /// be opened.
     pub(crate) fn open(
         folder: &DataFolder,
         other: &str,
@@ -111,118 +109,123 @@ impl Storage {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(folder.join(FILE))?;
+            .open(folder.join(RESERVE_FILE))?;
         let storage = Self {
             folders: vec![folder.path().to_owned(), folder.join(other)],
             reserve,
             health,
             budget: AtomicI64::new(0),
             state: Mutex::new(State {
-                file,
+                reserve_file: file,
                 warned: false,
-                seen: Seen::default(),
+                last_check: DiskStatus::default(),
             }),
         };
-        let seen = storage.look();
+        let status = storage.check();
         let held = storage.lock().held_bytes();
-        if seen.free_bytes.saturating_sub(held) < held / 2 {
-            storage.give_way();
+        if status.free_bytes.saturating_sub(held) < held / 2 {
+            storage.release_reserve();
         }
         Ok(storage)
     }
 
-    /// Whether there is room for a request with so many bytes that makes the relay keep more.
+    /// Returns whether there is enough space for a request with this many bytes that stores
+    /// something new.
     #[must_use]
     pub(crate) fn admit(&self, bytes: u64) -> bool {
         let cost = bytes
-            .saturating_mul(STORAGE_COPIES)
+            .saturating_mul(STORAGE_WRITE_AMPLIFICATION)
             .saturating_add(STORAGE_BYTES_PER_REQUEST);
         let cost = i64::try_from(cost).unwrap_or(i64::MAX);
         if self.budget.fetch_sub(cost, Ordering::Relaxed) >= cost {
             return true;
         }
-        // While it is low only the watch looks: a crowd that is refused must not hammer the disk.
-        if self.seen().space == Space::Low {
+        // While space is low, only the monitor checks the disk: refused requests must not cause
+        // system calls.
+        if self.status().space == DiskSpace::Low {
             return false;
         }
-        self.look();
+        self.check();
         self.budget.fetch_sub(cost, Ordering::Relaxed) >= cost
     }
 
-    /// What was seen at the last look.
+    /// Returns the result of the last check.
     #[must_use]
-    pub(crate) fn seen(&self) -> Seen {
-        self.lock().seen
+    pub(crate) fn status(&self) -> DiskStatus {
+        self.lock().last_check
     }
 
-    /// Gives the reserve's file to whoever needs it now. True when that made room.
-    pub(crate) fn give_way(&self) -> bool {
+    /// Truncates the reserve's file. Returns whether that freed any space.
+    pub(crate) fn release_reserve(&self) -> bool {
         let mut state = self.lock();
         let held = state.held_bytes();
-        if held == 0 || state.file.set_len(0).is_err() {
+        if held == 0 || state.reserve_file.set_len(0).is_err() {
             return false;
         }
-        state.seen.space = Space::Low;
+        state.last_check.space = DiskSpace::Low;
         self.budget.store(0, Ordering::Relaxed);
         tracing::error!(
             bytes = held,
-            "the disk is full: the reserve is used to finish what was accepted"
+            "the disk is full: the reserve is used to finish accepted work"
         );
-        self.report(state.seen);
+        self.report(state.last_check);
         true
     }
 
-    /// Looks every second, until the shutdown.
-    pub(crate) async fn watch(&self, shutdown: &Shutdown) {
+    /// Checks the disk every second until the shutdown.
+    pub(crate) async fn monitor(&self, shutdown: &Shutdown) {
         while !shutdown.is_triggered() {
-            self.look();
+            self.check();
             tokio::select! {
-                () = tokio::time::sleep(STORAGE_LOOK_INTERVAL) => {}
+                () = tokio::time::sleep(STORAGE_CHECK_INTERVAL) => {}
                 () = shutdown.triggered() => {}
             }
         }
     }
 
-    fn look(&self) -> Seen {
+    fn check(&self) -> DiskStatus {
         let mut state = self.lock();
-        let file = state.file.metadata().ok();
-        let Some(disk) = Disk::look(&self.folders, file.as_ref(), self.reserve) else {
-            return state.seen;
+        let file = state.reserve_file.metadata().ok();
+        let Some(usage) = DiskUsage::measure(&self.folders, file.as_ref(), self.reserve) else {
+            return state.last_check;
         };
-        let Disk {
+        let DiskUsage {
             free_bytes,
             reserve_bytes,
             ..
-        } = disk;
-        let space = state.seen.space.step(free_bytes, reserve_bytes);
-        state.seen = Seen {
+        } = usage;
+        let space = state.last_check.space.step(free_bytes, reserve_bytes);
+        let status = DiskStatus {
             space,
             free_bytes,
             reserve_bytes,
         };
-        if space == Space::Roomy {
-            state.fill(Reserve::of_file(reserve_bytes));
-        }
-        let room = if space == Space::Roomy {
+        state.last_check = status;
+        let budget = if space == DiskSpace::Sufficient {
+            state.resize_reserve(Reserve::file_bytes(reserve_bytes));
             free_bytes.saturating_sub(reserve_bytes)
         } else {
             0
         };
         self.budget
-            .store(i64::try_from(room).unwrap_or(i64::MAX), Ordering::Relaxed);
-        self.report(state.seen);
-        state.seen
+            .store(i64::try_from(budget).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.report(status);
+        status
     }
 
-    fn report(&self, seen: Seen) {
-        let Seen {
+    fn report(&self, status: DiskStatus) {
+        let DiskStatus {
             space,
             free_bytes,
             reserve_bytes,
-        } = seen;
-        self.health.storage((space == Space::Low).then(|| {
-            format!("{free_bytes} bytes are free on the disk, {reserve_bytes} are kept to finish what was accepted: make room")
-        }));
+        } = status;
+        self.health
+            .set_storage_low((space == DiskSpace::Low).then(|| {
+                format!(
+                    "{free_bytes} bytes are free on the disk, {reserve_bytes} are reserved to finish accepted work: \
+                     free some space"
+                )
+            }));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -232,33 +235,32 @@ impl Storage {
 
 impl State {
     fn held_bytes(&self) -> u64 {
-        self.file
+        self.reserve_file
             .metadata()
             .map(|meta| meta.blocks().saturating_mul(BLOCK_BYTES))
             .unwrap_or_default()
     }
 
-    /// Makes the file so long, with blocks of its own.
-    fn fill(&mut self, bytes: u64) {
+    /// Sets the length of the reserve's file, and allocates its blocks.
+    fn resize_reserve(&mut self, bytes: u64) {
         let length = self
-            .file
+            .reserve_file
             .metadata()
             .map(|meta| meta.len())
             .unwrap_or_default();
         if length == bytes {
             return;
         }
-        let filled = match bytes.checked_sub(length) {
-            Some(_) => {
-                fallocate(&self.file, FallocateFlags::empty(), 0, bytes).map_err(io::Error::from)
-            }
-            None => self.file.set_len(bytes),
+        let resized = match bytes.checked_sub(length) {
+            Some(_) => fallocate(&self.reserve_file, FallocateFlags::empty(), 0, bytes)
+                .map_err(io::Error::from),
+            None => self.reserve_file.set_len(bytes),
         };
-        match filled {
+        match resized {
             Ok(()) => self.warned = false,
             Err(error) if !self.warned => {
                 self.warned = true;
-                tracing::warn!(%error, "the reserve on the disk has no file: others may take it");
+                tracing::warn!(%error, "the reserve's file cannot be resized: other programs may use its disk space");
             }
             Err(_) => {}
         }

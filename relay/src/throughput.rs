@@ -1,67 +1,101 @@
-//! What happened in the last hour, minute by minute, for the operator's page. It lives in memory and begins anew with the
-//! relay.
+//! Activity of the last hour by the minute, for the operator's status page. It is held in memory
+//! and starts at zero with the process.
 
-use crate::admin::model::Throughput;
-use sealpost_proto::{Timestamp, limits::THROUGHPUT_MINUTES};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use sealpost_proto::{Timestamp, limits::THROUGHPUT_HISTORY_MINUTES};
+use std::{
+    iter::Sum,
+    ops::AddAssign,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 const MINUTE_MILLIS: u64 = 60_000;
 
-/// A ring of minutes.
+/// Activity within one minute or one hour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ThroughputCounts {
+    /// Accepted envelopes.
+    pub(crate) accepted: u64,
+    /// Envelopes that the nodes of their recipients stored.
+    pub(crate) delivered: u64,
+    /// Webhook calls that failed.
+    pub(crate) failed_calls: u64,
+    /// Submitted envelopes that were refused.
+    pub(crate) refused: u64,
+}
+
+impl AddAssign for ThroughputCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.delivered += other.delivered;
+        self.failed_calls += other.failed_calls;
+        self.refused += other.refused;
+    }
+}
+
+impl Sum for ThroughputCounts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, next| {
+            sum += next;
+            sum
+        })
+    }
+}
+
+/// Ring buffer of the last hour.
 #[derive(Debug)]
-pub(crate) struct Minutes(Mutex<[Minute; THROUGHPUT_MINUTES]>);
+pub(crate) struct Throughput(Mutex<[Minute; THROUGHPUT_HISTORY_MINUTES]>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Minute {
     /// Minutes since 1970.
     number: u64,
-    counts: Throughput,
+    counts: ThroughputCounts,
 }
 
-impl Default for Minutes {
+impl Default for Throughput {
     fn default() -> Self {
-        Self(Mutex::new([Minute::default(); THROUGHPUT_MINUTES]))
+        Self(Mutex::new([Minute::default(); THROUGHPUT_HISTORY_MINUTES]))
     }
 }
 
-impl Minutes {
-    /// Adds to the minute that is under way.
-    pub(crate) fn add(&self, now: Timestamp, counts: Throughput) {
+impl Throughput {
+    /// Adds to the current minute.
+    pub(crate) fn add(&self, now: Timestamp, counts: ThroughputCounts) {
         let number = now.as_millis() / MINUTE_MILLIS;
-        let minute = &mut self.lock()[place(number)];
+        let minute = &mut self.lock()[ring_index(number)];
         if minute.number != number {
             *minute = Minute {
                 number,
-                counts: Throughput::default(),
+                counts: ThroughputCounts::default(),
             };
         }
         minute.counts += counts;
     }
 
-    /// The last hour, the minute under way last.
-    pub(crate) fn last_hour(&self, now: Timestamp) -> Vec<Throughput> {
+    /// Returns the counts of the last hour by the minute, with the current minute last.
+    pub(crate) fn last_hour(&self, now: Timestamp) -> Vec<ThroughputCounts> {
         let last = now.as_millis() / MINUTE_MILLIS;
         let ring = self.lock();
-        let first = (last + 1).saturating_sub(THROUGHPUT_MINUTES as u64);
+        let first = (last + 1).saturating_sub(THROUGHPUT_HISTORY_MINUTES as u64);
         (first..=last)
             .map(|number| {
-                let minute = ring[place(number)];
+                let minute = ring[ring_index(number)];
                 if minute.number == number {
                     minute.counts
                 } else {
-                    Throughput::default()
+                    ThroughputCounts::default()
                 }
             })
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Minute; THROUGHPUT_MINUTES]> {
+    fn lock(&self) -> MutexGuard<'_, [Minute; THROUGHPUT_HISTORY_MINUTES]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn place(number: u64) -> usize {
-    usize::try_from(number % THROUGHPUT_MINUTES as u64).unwrap_or_default()
+fn ring_index(minute: u64) -> usize {
+    usize::try_from(minute % THROUGHPUT_HISTORY_MINUTES as u64).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -72,33 +106,33 @@ mod tests {
     const NOON: Timestamp = Timestamp::from_millis(1_800_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn accepted(accepted: u64) -> Throughput {
-        Throughput {
+    fn accepted(accepted: u64) -> ThroughputCounts {
+        ThroughputCounts {
             accepted,
-            ..Throughput::default()
+            ..ThroughputCounts::default()
         }
     }
 
     #[test]
-    fn an_hour_is_kept_and_no_more() {
-        let minutes = Minutes::default();
-        minutes.add(NOON, accepted(1));
-        minutes.add(NOON, accepted(2));
-        minutes.add(NOON.plus(MINUTE), accepted(5));
-        let hour = minutes.last_hour(NOON.plus(MINUTE));
+    fn one_hour_is_retained() {
+        let throughput = Throughput::default();
+        throughput.add(NOON, accepted(1));
+        throughput.add(NOON, accepted(2));
+        throughput.add(NOON.plus(MINUTE), accepted(5));
+        let hour = throughput.last_hour(NOON.plus(MINUTE));
         assert_eq!(
             (hour.len(), hour[58], hour[59]),
             (60, accepted(3), accepted(5))
         );
-        let later = minutes.last_hour(NOON.plus(MINUTE * 60));
+        let later = throughput.last_hour(NOON.plus(MINUTE * 60));
         assert_eq!(
-            (later[0], later.iter().copied().sum::<Throughput>()),
+            (later[0], later.iter().copied().sum::<ThroughputCounts>()),
             (accepted(5), accepted(5))
         );
-        minutes.add(NOON.plus(MINUTE * 60), accepted(7));
+        throughput.add(NOON.plus(MINUTE * 60), accepted(7));
         assert_eq!(
-            minutes.last_hour(NOON.plus(MINUTE * 120)),
-            vec![Throughput::default(); 60]
+            throughput.last_hour(NOON.plus(MINUTE * 120)),
+            vec![ThroughputCounts::default(); 60]
         );
     }
 }

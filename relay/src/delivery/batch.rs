@@ -1,28 +1,22 @@
-//! A leased batch with its bytes, as it travels.
+//! Conversion of leased batches to their wire form.
 
-use crate::store::{LeasedBatch, Store, StoreError};
+use crate::{
+    lease::LeasedBatch,
+    store::{Store, StoreError},
+};
 use sealpost_proto::{
     B64,
     wire::{Delivery, DeliveryBatch},
 };
 
-/// Reads the bytes of a batch's envelopes, unless they came with it. One that ended meanwhile is left out.
-///
-/// # Errors
-/// [`StoreError`].
-pub(crate) async fn fill(store: &Store, leased: LeasedBatch) -> Result<DeliveryBatch, StoreError> {
+/// Loads the bytes of a batch's envelopes, unless they were read with the lease. Envelopes that
+/// ended in the meantime are left out.
+pub(crate) async fn load(store: &Store, leased: LeasedBatch) -> Result<DeliveryBatch, StoreError> {
     let bodies = match leased.bodies {
         Some(bodies) => bodies.into_iter().map(Some).collect(),
         None => {
-            store
-                .bodies(
-                    leased
-                        .envelopes
-                        .iter()
-                        .map(|envelope| envelope.id)
-                        .collect(),
-                )
-                .await?
+            let ids = leased.envelopes.iter().map(|envelope| envelope.id);
+            store.bodies(ids.collect()).await?
         }
     };
     let deliveries = leased

@@ -1,19 +1,18 @@
-//! A relay at rest, for tests of what delivers.
+//! Relay without running tasks, for tests of deliveries.
 
-use super::lane::Turn;
+use super::lane::{DeliveryContext, LaneRun};
 use crate::{
     config::Config,
-    relay::Relay,
     serve::open,
     store::{NewAccount, Submission},
 };
 use axum::{Router, routing::post};
 use sealpost_proto::{
-    AccountId, B64, EnvelopeId, MailboxId, MailboxRef, SendKey, Timestamp, WebhookSecret,
+    AccountId, B64, EnvelopeId, MailboxId, MailboxRef, Origin, SendKey, Timestamp, WebhookSecret,
     limits::WEBHOOK_TIMEOUT,
     wire::{RegistrationPolicy, SubmittedEnvelope},
 };
-use sealpost_relay_core::{Quotas, Standing};
+use sealpost_relay_core::{EndpointHealth, Quotas};
 use sealpost_service::{
     Clock as _, ManualClock, Shutdown,
     http::{ListenerLimits, serve},
@@ -28,9 +27,10 @@ use tempfile::TempDir;
 pub(super) const BOLT: AccountId = AccountId::from_bytes([2; 16]);
 const MAILBOX: MailboxId = MailboxId::from_bytes([9; 16]);
 
-/// A relay that does nothing by itself, with one account whose webhook is active.
+/// Relay without running tasks, with one account whose webhook is active.
 pub(super) struct Bench {
-    pub(super) relay: Arc<Relay>,
+    pub(super) context: Arc<DeliveryContext>,
+    origin: Origin,
     pub(super) clock: ManualClock,
     _folder: TempDir,
 }
@@ -46,35 +46,32 @@ impl Bench {
         config.admin.listen = "off".parse().unwrap();
         config.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
         let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
-        let relay = open(config, Arc::new(clock.clone()), Shutdown::new())
+        let parts = open(config, Arc::new(clock.clone()), Shutdown::new())
             .await
             .unwrap()
-            .relay;
+            .parts;
+        let (context, origin) = (Arc::new(parts.delivery()), parts.origin.clone());
+        let store = &context.store;
         let new = NewAccount {
             account: BOLT,
             key: AccountKey::from_bytes([2; 32]),
             webhook_url: Some(webhook_url.to_owned()),
             webhook_secret: WebhookSecret::from_bytes([3; 32]),
             policy: RegistrationPolicy::Open,
-            token_good: false,
+            is_token_valid: false,
             token_digest: None,
         };
-        relay
-            .store
-            .register(clock.now(), new)
-            .await
-            .unwrap()
-            .unwrap();
-        relay.store.verified(clock.now(), BOLT).await.unwrap();
+        store.register(clock.now(), new).await.unwrap().unwrap();
+        store.verify_webhook(clock.now(), BOLT).await.unwrap();
         let keys = vec![SendKey::from_bytes([7; 32])];
-        relay
-            .store
+        store
             .open_mailbox(clock.now(), BOLT, MAILBOX, keys, Quotas::default())
             .await
             .unwrap()
             .unwrap();
         Self {
-            relay,
+            context,
+            origin,
             clock,
             _folder: folder,
         }
@@ -85,33 +82,33 @@ impl Bench {
         let envelope = SubmittedEnvelope {
             id,
             mailbox: MailboxRef {
-                relay: self.relay.origin.clone(),
+                relay: self.origin.clone(),
                 id: MAILBOX,
             },
             proof: B64(proofs::post(&SendKey::from_bytes([7; 32]), MAILBOX, id, &bytes).to_vec()),
             expires_at: None,
             bytes: B64(bytes),
         };
-        let submission = Submission::new(&self.relay.origin, envelope);
-        self.relay
+        let submission = Submission::new(&self.origin, envelope);
+        self.context
             .store
             .submit(self.clock.now(), BOLT, vec![submission], Quotas::default())
             .await
             .unwrap();
     }
 
-    pub(super) fn turn(&self) -> Turn {
-        Turn {
-            relay: Arc::clone(&self.relay),
+    pub(super) fn lane_run(&self) -> LaneRun {
+        LaneRun {
+            context: Arc::clone(&self.context),
             account: BOLT,
-            standing: Standing::Living,
-            time: WEBHOOK_TIMEOUT,
-            cut: Shutdown::new(),
+            health: EndpointHealth::Healthy,
+            timeout: WEBHOOK_TIMEOUT,
+            abort: Shutdown::new(),
         }
     }
 }
 
-/// Stores everything; counts the calls.
+/// Starts an endpoint that stores everything and counts the calls, and returns its URL.
 pub(super) async fn endpoint(calls: &Arc<AtomicUsize>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

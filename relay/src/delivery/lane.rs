@@ -1,91 +1,120 @@
-//! One lane at work: lease, call, write down what came of it, and again while something waits.
+//! Delivery of one lane: lease a batch, call the webhook, record the outcome, and again while
+//! something waits.
 
-use super::{batch, webhook};
+use super::{
+    batch,
+    webhook::{CallOutcome, WebhookClient},
+};
 use crate::{
-    admin::model::Throughput,
-    relay::{Relay, Share},
-    store::{CallEnd, Handed, LeasedBatch, StoreError},
+    accounts::Accounts,
+    activity::Activity,
+    lease::LeasedBatch,
+    memory::{DeliveryMemory, MemoryPermit},
+    notifier::Notifier,
+    store::{BatchOutcome, CallEnd, Store, StoreError},
 };
 use sealpost_proto::{
-    AccountId,
-    limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_ROOM_WAIT_MAX, LANE_BATCHES_MAX},
+    AccountId, Timestamp,
+    limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_WAIT_MAX, LANE_BATCHES_MAX},
 };
-use sealpost_relay_core::{Standing, classify::Class};
-use sealpost_service::{Shutdown, random_array};
+use sealpost_relay_core::{EndpointHealth, classify::Class};
+use sealpost_service::{Clock as _, SharedClock, Shutdown, random_array};
 use std::{sync::Arc, time::Duration};
 
-/// How often the end of a call is written down again when the store is busy, and how long between.
-const WRITE_TRIES: u32 = 5;
-const WRITE_PAUSE: Duration = Duration::from_millis(200);
+/// Number of attempts to record the end of a call while the store is overloaded, and the time
+/// between them.
+const WRITE_ATTEMPTS: u32 = 5;
+const WRITE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The turn of one lane.
-pub(super) struct Turn {
-    pub(super) relay: Arc<Relay>,
-    pub(super) account: AccountId,
-    pub(super) standing: Standing,
-    /// How long each call may take.
-    pub(super) time: Duration,
-    pub(super) cut: Shutdown,
+/// Parts of the relay that deliveries use.
+pub(crate) struct DeliveryContext {
+    pub(crate) store: Store,
+    pub(crate) accounts: Accounts,
+    pub(crate) webhooks: WebhookClient,
+    pub(crate) memory: DeliveryMemory,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) activity: Activity,
+    pub(crate) clock: SharedClock,
+    pub(crate) shutdown: Shutdown,
 }
 
-impl Turn {
-    /// Delivers what waits, beginning with what is leased already, until nothing does, the turn is over or the relay stops.
-    /// Says whether the last call was answered.
-    pub(super) async fn take(self, leased: Option<LeasedBatch>) -> bool {
+impl DeliveryContext {
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// Run of one lane.
+pub(super) struct LaneRun {
+    pub(super) context: Arc<DeliveryContext>,
+    pub(super) account: AccountId,
+    pub(super) health: EndpointHealth,
+    /// Limit of each call.
+    pub(super) timeout: Duration,
+    /// Aborts calls that take too long during the shutdown.
+    pub(super) abort: Shutdown,
+}
+
+impl LaneRun {
+    /// Delivers batches, starting with `leased`, until nothing waits, the run has used its share,
+    /// or the relay shuts down. Returns whether the last call succeeded.
+    pub(super) async fn run(self, leased: Option<LeasedBatch>) -> bool {
         let first = match leased {
             Some(leased) => Ok(Some(leased)),
             None => {
-                self.relay
-                    .store
-                    .lease_call(self.relay.now(), self.account, self.bytes_max())
-                    .await
+                let (now, bytes_max) = (self.context.now(), self.next_batch_bytes());
+                let store = &self.context.store;
+                store.lease_call(now, self.account, bytes_max).await
             }
         };
         let mut next = match first {
             Ok(first) => first,
             Err(error) => {
                 tracing::debug!(%error, "a lane was not leased");
-                tokio::time::sleep(WRITE_PAUSE).await;
+                tokio::time::sleep(WRITE_RETRY_INTERVAL).await;
                 return false;
             }
         };
-        // A try that passed makes a living lane, which has its place among those.
-        let batches_max = if self.standing == Standing::Failing {
+        // After a successful retry the lane is healthy and continues with the budget of healthy
+        // lanes.
+        let batches_max = if self.health == EndpointHealth::Failing {
             1
         } else {
             LANE_BATCHES_MAX
         };
-        let (mut batches, mut passed) = (0, true);
+        let (mut batches, mut succeeded) = (0, true);
         while let Some(leased) = next {
             batches += 1;
-            let goes_on = batches < batches_max && !self.relay.shutdown.is_triggered();
-            let go_on = goes_on.then(|| self.bytes_max());
-            match self.deliver(leased, go_on).await {
-                Ok(delivered) => (passed, next) = delivered,
+            let continues = batches < batches_max && !self.context.shutdown.is_triggered();
+            let next_batch_bytes = continues.then(|| self.next_batch_bytes());
+            match self.deliver(leased, next_batch_bytes).await {
+                Ok(delivered) => (succeeded, next) = delivered,
                 Err(error) => {
-                    // The lease ends by itself, and what was stored is answered so again.
-                    tracing::warn!(%error, "the end of a call was not written down");
+                    // The lease expires, and the node reports the same results for a repeated
+                    // delivery.
+                    tracing::warn!(%error, "the end of a call was not recorded");
                     return false;
                 }
             }
         }
-        passed
+        succeeded
     }
 
-    /// How much the next batch may hold. What failing lanes are called with is little anyway, and they have memory of their own.
-    fn bytes_max(&self) -> usize {
-        match self.standing {
-            Standing::Living => self.relay.memory.portion().bytes,
-            Standing::Failing => DELIVERY_BATCH_BYTES_MAX,
+    /// Returns the byte limit of the next batch. Failing lanes have memory of their own and small
+    /// batches anyway.
+    fn next_batch_bytes(&self) -> usize {
+        match self.health {
+            EndpointHealth::Healthy => self.context.memory.call_limits().bytes,
+            EndpointHealth::Failing => DELIVERY_BATCH_BYTES_MAX,
         }
     }
 
     async fn deliver(
         &self,
         leased: LeasedBatch,
-        go_on: Option<usize>,
+        next_batch_bytes: Option<usize>,
     ) -> Result<(bool, Option<LeasedBatch>), StoreError> {
-        let (relay, account, fence) = (&*self.relay, leased.account, leased.fence);
+        let (context, account, fence) = (&*self.context, leased.account, leased.fence);
         let items = leased.items();
         let sent: Vec<_> = leased
             .envelopes
@@ -94,16 +123,14 @@ impl Turn {
             .collect();
         let called = tokio::select! {
             called = self.call(leased) => called?,
-            () = self.cut.triggered() => None,
+            () = self.abort.triggered() => None,
         };
         let Some(called) = called else {
-            relay
-                .store
-                .return_lease(relay.now(), account, fence)
-                .await?;
+            let now = context.now();
+            context.store.return_lease(now, account, fence).await?;
             return Ok((false, None));
         };
-        let write = || CallEnd {
+        let end = || CallEnd {
             account,
             fence,
             items: items.clone(),
@@ -112,82 +139,81 @@ impl Turn {
             reason: called.reason.clone(),
             random: u64::from_le_bytes(random_array()),
         };
-        let handed = finish(relay, write, go_on).await?;
-        relay
-            .metrics
-            .called(relay.now(), called.class, &called.results, &sent);
-        if handed.switched_off {
+        let outcome = record_end(context, end, next_batch_bytes).await?;
+        if outcome.is_switched_off {
             tracing::info!("a webhook was switched off");
         }
-        let failed_calls = u64::from(called.class != Class::Answered);
-        let throughput = Throughput {
-            delivered: handed.stored,
-            failed_calls,
-            ..Throughput::default()
-        };
-        relay.throughput.add(relay.now(), throughput);
-        // Again, for facts that were read before the end was committed and kept after it was noted.
-        relay.cache.note_contact(account, handed.heeds_contact);
-        relay.wakes.wake(&handed.woken);
-        Ok((called.class == Class::Answered, handed.next))
+        let CallOutcome { class, results, .. } = &called;
+        let (now, stored) = (context.now(), outcome.stored);
+        let activity = &context.activity;
+        activity.record_call(now, *class, results, &sent, stored);
+        // Again, for facts that were read before the commit and cached after the first update.
+        let ends_backoff = outcome.contact_ends_backoff;
+        context
+            .accounts
+            .set_contact_ends_backoff(account, ends_backoff);
+        context.notifier.notify_accounts(&outcome.woken);
+        Ok((*class == Class::Succeeded, outcome.next))
     }
 
-    /// Calls with a batch; none when there was no room for it in memory in time.
-    async fn call(&self, leased: LeasedBatch) -> Result<Option<webhook::Called>, StoreError> {
-        let Some(target) = leased.webhook.clone() else {
-            return Ok(Some(webhook::Called::without_webhook()));
+    /// Calls the webhook with a batch. Returns nothing if there was not enough memory in time.
+    async fn call(&self, leased: LeasedBatch) -> Result<Option<CallOutcome>, StoreError> {
+        let Some(webhook) = leased.webhook.clone() else {
+            return Ok(Some(CallOutcome::without_webhook()));
         };
         let id = format!("{}-{}", leased.account, leased.fence);
-        let time = match self.standing {
-            Standing::Living => self.time.min(self.relay.memory.portion().time),
-            Standing::Failing => self.time,
+        let timeout = match self.health {
+            EndpointHealth::Healthy => {
+                let limits = self.context.memory.call_limits();
+                self.timeout.min(limits.timeout)
+            }
+            EndpointHealth::Failing => self.timeout,
         };
-        let Some(_share) = self.room(&leased).await else {
+        let Some(_permit) = self.reserve_memory(&leased).await else {
             return Ok(None);
         };
-        let data = batch::fill(&self.relay.store, leased).await?;
-        Ok(Some(
-            webhook::deliver(&self.relay, &target, &id, data, time).await,
-        ))
+        let data = batch::load(&self.context.store, leased).await?;
+        let webhooks = &self.context.webhooks;
+        Ok(Some(webhooks.deliver(&webhook, &id, data, timeout).await))
     }
 
-    async fn room(&self, leased: &LeasedBatch) -> Option<Share> {
-        let memory = &self.relay.memory;
-        let room = async {
+    async fn reserve_memory(&self, leased: &LeasedBatch) -> Option<MemoryPermit> {
+        let memory = &self.context.memory;
+        let permit = async {
             if leased.was_failing {
-                memory.failing_delivery(leased.size_bytes()).await
+                memory.reserve_failing_call(leased.size_bytes()).await
             } else {
-                memory.delivery(leased.size_bytes()).await
+                memory.reserve_call(leased.size_bytes()).await
             }
         };
-        tokio::time::timeout(DELIVERY_ROOM_WAIT_MAX, room)
-            .await
-            .ok()
-            .flatten()
+        let permit = tokio::time::timeout(DELIVERY_MEMORY_WAIT_MAX, permit).await;
+        permit.ok().flatten()
     }
 }
 
-async fn finish(
-    relay: &Relay,
+/// Records the end of a call, with retries while the store is overloaded.
+async fn record_end(
+    context: &DeliveryContext,
     end: impl Fn() -> CallEnd,
-    go_on: Option<usize>,
-) -> Result<Handed, StoreError> {
-    let mut tries = 1;
+    next_batch_bytes: Option<usize>,
+) -> Result<BatchOutcome, StoreError> {
+    let mut attempts = 1;
     loop {
-        let (end, cache) = (end(), Arc::clone(&relay.cache));
+        let (end, accounts) = (end(), context.accounts.clone());
         let account = end.account;
-        let heeds = move |heeds_contact| cache.note_contact(account, heeds_contact);
-        match relay
+        let on_contact_change =
+            move |ends_backoff| accounts.set_contact_ends_backoff(account, ends_backoff);
+        let recorded = context
             .store
-            .finish_call(relay.now(), end, go_on, heeds)
-            .await
-        {
-            Err(error) if tries < WRITE_TRIES && error != StoreError::Closed => {
-                tracing::debug!(%error, "the end of a call is written down again");
-                tries += 1;
-                tokio::time::sleep(WRITE_PAUSE).await;
+            .finish_call(context.now(), end, next_batch_bytes, on_contact_change)
+            .await;
+        match recorded {
+            Err(error) if attempts < WRITE_ATTEMPTS && error != StoreError::Closed => {
+                tracing::debug!(%error, "recording the end of a call is retried");
+                attempts += 1;
+                tokio::time::sleep(WRITE_RETRY_INTERVAL).await;
             }
-            handed => return handed,
+            outcome => return outcome,
         }
     }
 }
@@ -198,56 +224,56 @@ mod tests {
         super::bench::{BOLT, Bench, endpoint},
         *,
     };
-    use sealpost_proto::limits::{CONTACT_SPACING, DELIVERY_MEMORY_OF_CALL_BYTES};
-    use sealpost_service::Clock as _;
+    use sealpost_proto::limits::{CONTACT_RETRY_INTERVAL_MIN, DELIVERY_MEMORY_PER_CALL_BYTES};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
-    async fn whatever_others_hold_in_memory_a_living_lane_is_called() {
+    async fn healthy_lane_is_called_without_shared_memory() {
         let calls = Arc::new(AtomicUsize::new(0));
         let bench = Bench::new(&endpoint(&calls).await).await;
         for number in 0..8 {
             bench.submit(number, 4_096).await;
         }
-        // Endpoints that hang: each holds as much as a call may.
+        // Endpoints that hang: each holds as much memory as a call may.
+        let memory = &bench.context.memory;
         let mut hanging = Vec::new();
-        while bench.relay.memory.portion().bytes > DELIVERY_MEMORY_OF_CALL_BYTES {
-            let bytes = bench.relay.memory.portion().bytes as u64;
-            let share =
-                tokio::time::timeout(Duration::from_secs(60), bench.relay.memory.delivery(bytes))
-                    .await;
-            hanging.push(share.expect("a portion is never more than there is"));
+        while memory.call_limits().bytes > DELIVERY_MEMORY_PER_CALL_BYTES {
+            let bytes = memory.call_limits().bytes as u64;
+            let permit =
+                tokio::time::timeout(Duration::from_secs(60), memory.reserve_call(bytes)).await;
+            hanging.push(permit.expect("the limit of a call is never more than the free memory"));
         }
         assert!(hanging.len() > 8);
-        assert!(bench.turn().take(None).await);
+        assert!(bench.lane_run().run(None).await);
         assert_eq!(
             calls.load(Ordering::Relaxed),
             4,
-            "two envelopes fit into what a call has of its own"
+            "two envelopes fit into the memory that a call owns"
         );
-        assert!(!bench.relay.store.has_waiting(BOLT).await.unwrap());
-        bench.submit(8, 4_096).await;
-        bench.submit(9, 4_096).await;
-        bench.submit(10, 4_096).await;
+        assert!(!bench.context.store.has_waiting(BOLT).await.unwrap());
+        for number in 8..11 {
+            bench.submit(number, 4_096).await;
+        }
         drop(hanging);
-        assert!(bench.turn().take(None).await);
+        assert!(bench.lane_run().run(None).await);
         assert_eq!(
             calls.load(Ordering::Relaxed),
             5,
-            "all at once when there is room"
+            "one call with all envelopes"
         );
     }
 
     #[tokio::test]
-    async fn a_contact_right_after_the_end_of_a_call_is_heard() {
+    async fn contact_right_after_a_failed_call_is_recorded() {
         let bench = Bench::new("https://node.example/").await;
-        let Bench { relay, clock, .. } = &bench;
+        let Bench { context, clock, .. } = &bench;
         bench.submit(1, 2_048).await;
+        let facts = context.accounts.facts(BOLT).await.unwrap().unwrap();
         assert!(
-            !relay.facts(BOLT).await.unwrap().unwrap().heeds_contact,
-            "it is kept in memory from now on"
+            !facts.contact_ends_backoff,
+            "the facts are cached from now on"
         );
-        let leased = relay
+        let leased = context
             .store
             .lease_call(clock.now(), BOLT, DELIVERY_BATCH_BYTES_MAX)
             .await
@@ -262,14 +288,14 @@ mod tests {
             reason: None,
             random: 0,
         };
-        // What is done once the end of the call is written down has not begun.
-        finish(relay, end, None).await.unwrap();
-        clock.advance(CONTACT_SPACING);
-        let facts = relay.facts(BOLT).await.unwrap().unwrap();
-        assert!(facts.heeds_contact);
-        relay.hear(facts).await;
-        let [living, failing] = relay.store.due(clock.now(), 9).await.unwrap();
-        assert_eq!(living.lanes, []);
+        // The steps after the commit have not started.
+        record_end(context, end, None).await.unwrap();
+        clock.advance(CONTACT_RETRY_INTERVAL_MIN);
+        let facts = context.accounts.facts(BOLT).await.unwrap().unwrap();
+        assert!(facts.contact_ends_backoff);
+        context.accounts.record_contact(facts).await;
+        let [healthy, failing] = context.store.due_lanes(clock.now(), 9).await.unwrap();
+        assert_eq!(healthy.lanes, []);
         assert_eq!(failing.lanes, [BOLT], "its next call is due");
     }
 }

@@ -1,18 +1,20 @@
+//! Meter of one rate.
+
 use governor::{
     NotUntil, Quota, RateLimiter,
     clock::{Clock as _, MonotonicClock},
     middleware::StateInformationMiddleware,
     state::keyed::DashMapStateStore,
 };
-use sealpost_relay_core::rates::{Rate, Standing};
+use sealpost_relay_core::rates::{Rate, RateLimitStatus};
 use std::{hash::Hash, num::NonZeroU32, time::Duration};
 
-/// Who is counted.
+/// Account or network that is counted.
 pub(super) trait Key: Hash + Eq + Clone {}
 
 impl<K: Hash + Eq + Clone> Key for K {}
 
-/// Counts for one rate. It keeps a count for whoever asked lately; see [`Meter::forget`].
+/// Counts for one rate and each recently active key; see [`Meter::remove_idle`].
 pub(super) struct Meter<K: Key> {
     rate: Rate,
     counts: RateLimiter<K, DashMapStateStore<K>, MonotonicClock, StateInformationMiddleware>,
@@ -21,7 +23,7 @@ pub(super) struct Meter<K: Key> {
 impl<K: Key> Meter<K> {
     pub(super) fn new(rate: Rate) -> Self {
         let burst = NonZeroU32::new(rate.quantity()).unwrap_or(NonZeroU32::MIN);
-        // The period is never zero, so the other quota is never taken.
+        // The period is never zero, so the fallback is never used.
         let quota = Quota::with_period(rate.period())
             .unwrap_or(Quota::per_second(burst))
             .allow_burst(burst);
@@ -29,16 +31,16 @@ impl<K: Key> Meter<K> {
         Self { rate, counts }
     }
 
-    /// Takes so much of the rate; otherwise the time after which there is enough again.
-    pub(super) fn take(&self, key: &K, quantity: u32) -> Result<Standing, Duration> {
+    /// Counts `quantity`. The error is the time after which enough of the rate is available again.
+    pub(super) fn count(&self, key: &K, quantity: u32) -> Result<RateLimitStatus, Duration> {
         let quantity = NonZeroU32::new(quantity).unwrap_or(NonZeroU32::MIN);
-        let taken = match quantity {
+        let counted = match quantity {
             NonZeroU32::MIN => Ok(self.counts.check_key(key)),
             more => self.counts.check_key_n(key, more),
         };
         let wait = |not_until: NotUntil<_>| not_until.wait_time_from(MonotonicClock.now());
-        match taken {
-            Ok(Ok(snapshot)) => Ok(Standing {
+        match counted {
+            Ok(Ok(snapshot)) => Ok(RateLimitStatus {
                 rate: self.rate,
                 remaining: snapshot.remaining_burst_capacity(),
             }),
@@ -47,9 +49,9 @@ impl<K: Key> Meter<K> {
         }
     }
 
-    /// Where somebody stands who was refused.
-    pub(super) fn nothing_left(&self) -> Standing {
-        Standing {
+    /// Returns the status of a refused key.
+    pub(super) fn exhausted(&self) -> RateLimitStatus {
+        RateLimitStatus {
             rate: self.rate,
             remaining: 0,
         }
@@ -59,8 +61,8 @@ impl<K: Key> Meter<K> {
         self.counts.len()
     }
 
-    /// Forgets whose count is as if they had never asked.
-    pub(super) fn forget(&self) {
+    /// Removes the counts of keys whose rate is fully available again.
+    pub(super) fn remove_idle(&self) {
         self.counts.retain_recent();
         self.counts.shrink_to_fit();
     }
@@ -81,8 +83,8 @@ mod tests {
     }
 
     #[test]
-    fn each_has_its_own_count_and_hears_how_long_to_wait() {
-        // Slow enough that no machine waits for the next one.
+    fn keys_are_counted_separately() {
+        // Slow enough that no test machine waits for the next permit.
         let meter = Meter::new(
             Rates {
                 address_requests_per_minute: 2,
@@ -91,31 +93,31 @@ mod tests {
             .addresses()
             .unwrap(),
         );
-        assert_eq!(meter.take(&1, 1).unwrap().remaining, 1);
-        assert_eq!(meter.take(&1, 1).unwrap().remaining, 0);
-        let wait = meter.take(&1, 1).unwrap_err();
+        assert_eq!(meter.count(&1, 1).unwrap().remaining, 1);
+        assert_eq!(meter.count(&1, 1).unwrap().remaining, 0);
+        let wait = meter.count(&1, 1).unwrap_err();
         assert!(
             wait > Duration::ZERO && wait <= Duration::from_secs(30),
             "{wait:?}"
         );
         assert_eq!(
-            meter.take(&2, 2).unwrap().remaining,
+            meter.count(&2, 2).unwrap().remaining,
             0,
-            "another has its own, and may take all at once"
+            "another key may use the whole burst at once"
         );
-        assert!(meter.take(&3, 3).is_err(), "more than there ever is");
+        assert!(meter.count(&3, 3).is_err(), "more than the burst");
     }
 
     #[test]
-    fn who_does_not_ask_any_more_is_forgotten() {
-        let quick = Meter::new(rate(1_000_000, 1));
-        assert!((0..1_000).all(|key| quick.take(&key, 1).is_ok()));
-        while quick.len() > 0 {
-            quick.forget();
+    fn idle_keys_are_removed() {
+        let fast = Meter::new(rate(1_000_000, 1));
+        assert!((0..1_000).all(|key| fast.count(&key, 1).is_ok()));
+        while fast.len() > 0 {
+            fast.remove_idle();
         }
         let slow = Meter::new(rate(1, 1_000));
-        assert!((0..1_000).all(|key| slow.take(&key, 1_000).is_ok()));
-        slow.forget();
-        assert_eq!(slow.len(), 1_000, "whoever has to wait is not");
+        assert!((0..1_000).all(|key| slow.count(&key, 1_000).is_ok()));
+        slow.remove_idle();
+        assert_eq!(slow.len(), 1_000, "exhausted keys are not removed");
     }
 }

@@ -1,50 +1,42 @@
-//! How often somebody may ask: one meter for each rate, one count in it for each account or address that asked lately.
+//! Rate limits: one meter for each rate, which counts for each account or address that sent
+//! requests recently.
 //!
-//! A refusal is a 429 `rate_limited` with `Retry-After`. Whoever is counted sees in the headers `RateLimit` and
-//! `RateLimit-Policy` of every answer where it stands. The counts are in memory only: a restart forgives everybody.
-//! Start reading at [`Meters`]; which address a request came from is in `address.rs`.
+//! The counts are in memory only, so that a restart resets them. Start reading at [`Meters`].
+//! `http` turns a refusal into a response and reports the collected [`RateLimitStatus`] in headers.
 
-mod address;
 mod meter;
 
-pub(crate) use address::{Asker, TrustedProxies};
-
-use address::Network;
-use axum::{
-    extract::Request,
-    http::{HeaderName, HeaderValue},
-    middleware::Next,
-    response::Response,
-};
 use meter::Meter;
-use sealpost_proto::{AccountId, ErrorCode, Problem, limits::METERED_ADDRESSES_MAX, time::millis};
-use sealpost_relay_core::rates::{OwnRates, Rates, Standing, kibibytes_of};
-use sealpost_service::http::ProblemResponse;
+use sealpost_proto::{AccountId, limits::TRACKED_ADDRESSES_MAX};
+use sealpost_relay_core::rates::{RateLimitStatus, RateOverrides, Rates, kibibytes_of};
 use std::{
     cell::RefCell,
     collections::HashMap,
-    fmt::Write as _,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-
 tokio::task_local! {
-    /// Where whoever asks stands, for the headers of the answer.
-    static STANDINGS: RefCell<Vec<Standing>>;
+    static STATUSES: RefCell<Vec<RateLimitStatus>>;
 }
 
-/// The meters of a relay.
+/// The rate is exhausted; nothing was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateLimited {
+    pub(crate) retry_after: Duration,
+}
+
+/// Meters of a relay.
 pub(crate) struct Meters {
     rates: Rates,
-    for_all: Arc<AccountMeters>,
-    /// Of accounts that have rates of their own: one set of meters for all that have the same.
-    own: Mutex<HashMap<OwnRates, Arc<AccountMeters>>>,
+    default: Arc<AccountMeters>,
+    /// Meters of accounts with overrides. Accounts with equal overrides share them.
+    overridden: Mutex<HashMap<RateOverrides, Arc<AccountMeters>>>,
     addresses: Option<Meter<Network>>,
 }
 
-/// The meters of accounts.
+/// Meters of accounts with the same rates.
 pub(crate) struct AccountMeters {
     requests: Option<Meter<AccountId>>,
     envelopes: Option<Meter<AccountId>>,
@@ -52,66 +44,65 @@ pub(crate) struct AccountMeters {
 }
 
 impl Meters {
-    /// Meters at rest.
     #[must_use]
     pub(crate) fn new(rates: Rates) -> Self {
         Self {
-            for_all: Arc::new(AccountMeters::new(&rates)),
-            own: Mutex::default(),
+            default: Arc::new(AccountMeters::new(&rates)),
+            overridden: Mutex::default(),
             addresses: rates.addresses().map(Meter::new),
             rates,
         }
     }
 
-    /// What is said for all.
+    /// Returns the rates of accounts without overrides.
     #[must_use]
     pub(crate) const fn rates(&self) -> &Rates {
         &self.rates
     }
 
-    /// The meters of accounts of which the operator said this.
+    /// Returns the meters of accounts with these overrides.
     #[must_use]
-    pub(crate) fn of(&self, own: OwnRates) -> Arc<AccountMeters> {
-        if own == OwnRates::default() {
-            return Arc::clone(&self.for_all);
+    pub(crate) fn for_overrides(&self, overrides: RateOverrides) -> Arc<AccountMeters> {
+        if overrides == RateOverrides::default() {
+            return Arc::clone(&self.default);
         }
-        let mut known = self.own();
-        Arc::clone(
-            known
-                .entry(own)
-                .or_insert_with(|| Arc::new(AccountMeters::new(&self.rates.with(own)))),
-        )
+        let mut overridden = self.overridden();
+        let meters = overridden
+            .entry(overrides)
+            .or_insert_with(|| Arc::new(AccountMeters::new(&self.rates.with_overrides(overrides))));
+        Arc::clone(meters)
     }
 
-    /// Counts a request that has no session yet. One whose address is not known is not counted.
-    ///
-    /// # Errors
-    /// `rate_limited`.
-    pub(crate) fn asker(&self, asker: Asker) -> Result<(), ProblemResponse> {
-        let (Some(meter), Some(mut network)) = (&self.addresses, asker.network()) else {
+    /// Counts a request without a session. A request from an unknown address is not counted.
+    pub(crate) fn check_ip_rate_limit(&self, address: Option<IpAddr>) -> Result<(), RateLimited> {
+        let (Some(meter), Some(address)) = (&self.addresses, address) else {
             return Ok(());
         };
-        if meter.len() >= METERED_ADDRESSES_MAX {
-            // So many at once are not people: whoever is new shares one count.
-            network = Network::EVERYBODY;
-        }
+        // So many addresses at once are an attack: new ones share one count.
+        let network = if meter.len() >= TRACKED_ADDRESSES_MAX {
+            Network::SHARED
+        } else {
+            Network::of(address)
+        };
         count(Some(meter), &network, 1)
     }
 
-    /// Forgets those who have not asked for so long that nothing is counted of them any more.
-    pub(crate) fn forget(&self) {
-        self.for_all.forget();
-        self.own().retain(|_, meters| {
-            meters.forget();
+    /// Removes the counts of accounts and addresses whose rates are fully available again.
+    pub(crate) fn remove_idle(&self) {
+        self.default.remove_idle();
+        self.overridden().retain(|_, meters| {
+            meters.remove_idle();
             !meters.is_empty()
         });
         if let Some(meter) = &self.addresses {
-            meter.forget();
+            meter.remove_idle();
         }
     }
 
-    fn own(&self) -> MutexGuard<'_, HashMap<OwnRates, Arc<AccountMeters>>> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    fn overridden(&self) -> MutexGuard<'_, HashMap<RateOverrides, Arc<AccountMeters>>> {
+        self.overridden
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,35 +115,21 @@ impl AccountMeters {
         }
     }
 
-    /// Counts a request of an account.
-    ///
-    /// # Errors
-    /// `rate_limited`.
-    pub(crate) fn request(&self, account: AccountId) -> Result<(), ProblemResponse> {
+    pub(crate) fn count_request(&self, account: AccountId) -> Result<(), RateLimited> {
         count(self.requests.as_ref(), &account, 1)
     }
 
-    /// Counts envelopes that an account submits.
-    ///
-    /// # Errors
-    /// `rate_limited`; then none was counted.
-    pub(crate) fn envelopes(
+    pub(crate) fn count_envelopes(
         &self,
         account: AccountId,
         envelopes: usize,
-    ) -> Result<(), ProblemResponse> {
-        count(
-            self.envelopes.as_ref(),
-            &account,
-            u32::try_from(envelopes).unwrap_or(u32::MAX),
-        )
+    ) -> Result<(), RateLimited> {
+        let quantity = u32::try_from(envelopes).unwrap_or(u32::MAX);
+        count(self.envelopes.as_ref(), &account, quantity)
     }
 
-    /// Counts a part of a blob that an account uploads.
-    ///
-    /// # Errors
-    /// `rate_limited`; then it was not counted.
-    pub(crate) fn part(&self, account: AccountId, bytes: usize) -> Result<(), ProblemResponse> {
+    /// Counts an uploaded part of a blob.
+    pub(crate) fn count_part(&self, account: AccountId, bytes: usize) -> Result<(), RateLimited> {
         count(self.blob_kibibytes.as_ref(), &account, kibibytes_of(bytes))
     }
 
@@ -162,8 +139,8 @@ impl AccountMeters {
             .flatten()
     }
 
-    fn forget(&self) {
-        self.all().for_each(Meter::forget);
+    fn remove_idle(&self) {
+        self.all().for_each(Meter::remove_idle);
     }
 
     fn is_empty(&self) -> bool {
@@ -175,54 +152,46 @@ fn count<K: meter::Key>(
     meter: Option<&Meter<K>>,
     key: &K,
     quantity: u32,
-) -> Result<(), ProblemResponse> {
+) -> Result<(), RateLimited> {
     let Some(meter) = meter else { return Ok(()) };
-    match meter.take(key, quantity) {
-        Ok(standing) => {
-            note(standing);
-            Ok(())
-        }
-        Err(wait) => {
-            note(meter.nothing_left());
-            Err(Problem::from(ErrorCode::RateLimited)
-                .retry_after_ms(millis(wait).max(1))
-                .into())
-        }
-    }
+    let counted = meter.count(key, quantity);
+    let status = counted.unwrap_or_else(|_| meter.exhausted());
+    // Outside of `collect_statuses` nobody reports the status.
+    let _ = STATUSES.try_with(|statuses| statuses.borrow_mut().push(status));
+    counted
+        .map(|_| ())
+        .map_err(|retry_after| RateLimited { retry_after })
 }
 
-fn note(standing: Standing) {
-    // Outside of a request nobody asks where they stand.
-    let _ = STANDINGS.try_with(|standings| standings.borrow_mut().push(standing));
+/// Runs `request` and returns the status of each rate limit that was counted in it.
+pub(crate) async fn collect_statuses<T>(
+    request: impl Future<Output = T>,
+) -> (T, Vec<RateLimitStatus>) {
+    let collected = async {
+        let output = request.await;
+        (output, STATUSES.with(RefCell::take))
+    };
+    STATUSES.scope(RefCell::default(), collected).await
 }
 
-/// Says in the headers of each answer where whoever asked stands.
-pub(crate) async fn say(request: Request, next: Next) -> Response {
-    STANDINGS
-        .scope(RefCell::default(), async {
-            let mut response = next.run(request).await;
-            let standings = STANDINGS.with(RefCell::take);
-            if !standings.is_empty() {
-                let headers = response.headers_mut();
-                headers.extend(list(standings.iter()).map(|value| (RATE_LIMIT, value)));
-                headers.extend(
-                    list(standings.iter().map(|standing| standing.rate))
-                        .map(|value| (RATE_LIMIT_POLICY, value)),
-                );
+/// IPv4 address, or the network of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Network(IpAddr);
+
+impl Network {
+    const SHARED: Self = Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    /// Providers assign at least this prefix to a customer.
+    const IPV6_HOST_BITS: u32 = 64;
+
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let prefix = address.to_bits() >> Self::IPV6_HOST_BITS << Self::IPV6_HOST_BITS;
+                Self(Ipv6Addr::from_bits(prefix).into())
             }
-            response
-        })
-        .await
-}
-
-/// A list of structured fields (RFC 9651, section 3.1).
-fn list(items: impl Iterator<Item = impl std::fmt::Display>) -> Option<HeaderValue> {
-    let mut text = String::with_capacity(64);
-    for item in items {
-        let comma = if text.is_empty() { "" } else { ", " };
-        write!(text, "{comma}{item}").ok()?;
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
     }
-    HeaderValue::try_from(text).ok()
 }
 
 #[cfg(test)]
@@ -233,38 +202,54 @@ mod tests {
     const BOLT: AccountId = AccountId::from_bytes([2; 16]);
 
     #[test]
-    fn accounts_with_the_same_rates_share_meters_and_no_count_and_nothing_is_kept_of_those_at_rest()
-    {
+    fn accounts_with_equal_overrides_share_meters() {
         let meters = Meters::new(Rates {
             requests_per_second: 0,
             ..Rates::default()
         });
-        // So slow that no machine waits for the next one.
-        let slow = OwnRates {
+        // Slow enough that no test machine waits for the next permit.
+        let slow = RateOverrides {
             requests_per_second: Some(1),
             requests_burst: Some(1_000),
-            ..OwnRates::default()
+            ..RateOverrides::default()
         };
-        let quick = OwnRates {
+        let fast = RateOverrides {
             requests_per_second: Some(1_000_000),
-            ..OwnRates::default()
+            ..RateOverrides::default()
         };
-        assert!(Arc::ptr_eq(&meters.of(slow), &meters.of(slow)));
-        assert!((0..1_000).all(
-            |_| meters.of(slow).request(ACME).is_ok() && meters.of(slow).request(BOLT).is_ok()
-        ));
-        assert!(meters.of(slow).request(ACME).is_err() && meters.of(slow).request(BOLT).is_err());
+        let slow = || meters.for_overrides(slow);
+        assert!(Arc::ptr_eq(&slow(), &slow()));
         assert!(
-            meters.of(OwnRates::default()).request(ACME).is_ok(),
-            "for all there is none"
+            (0..1_000)
+                .all(|_| slow().count_request(ACME).is_ok() && slow().count_request(BOLT).is_ok())
         );
-        assert!(meters.of(quick).request(ACME).is_ok());
-        while meters.own().len() > 1 {
-            meters.forget();
+        assert!(slow().count_request(ACME).is_err() && slow().count_request(BOLT).is_err());
+        let default = meters.for_overrides(RateOverrides::default());
+        assert!(
+            default.count_request(ACME).is_ok(),
+            "the default is no limit"
+        );
+        let fast = meters.for_overrides(fast).count_request(ACME);
+        assert!(fast.is_ok());
+        while meters.overridden().len() > 1 {
+            meters.remove_idle();
         }
         assert!(
-            meters.of(slow).request(ACME).is_err(),
-            "whoever has to wait is not forgotten"
+            slow().count_request(ACME).is_err(),
+            "an exhausted count is not removed"
         );
+    }
+
+    #[test]
+    fn ipv6_addresses_are_counted_by_network() {
+        for (address, network) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3::4", "2001:db8:1:2::"),
+            ("2001:db8::4", "2001:db8::"),
+        ] {
+            let Network(found) = Network::of(address.parse().unwrap());
+            assert_eq!(found.to_string(), network);
+        }
     }
 }

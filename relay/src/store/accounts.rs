@@ -1,71 +1,60 @@
 //! Accounts, the nonces of their keys, and their checkpoints.
 
-use super::{
-    Store, StoreError,
-    admin::tokens,
-    lanes, quotas,
-    rows::{count, first, int, millis, row, run, small, time},
-};
+use super::{Store, StoreError, lanes, operator::tokens, quotas, rows::exists};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
     AccountId, ErrorCode, Timestamp, WebhookSecret,
     wire::{Account, DeliveryMode, Registered, RegistrationPolicy},
 };
-use sealpost_relay_core::{Event, Lane, rates::OwnRates, registration};
+use sealpost_relay_core::{Event, Lane, rates::RateOverrides, registration};
 use sealpost_signatures::{AccountKey, Nonce};
+use sealpost_sqlite::{RowError, RowExt as _, query, to_integer, to_millis};
 
-/// What every request of an account needs to know of it.
+/// Facts about an account that every one of its requests needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AccountFacts {
-    /// Which.
     pub(crate) account: AccountId,
-    /// The generation of its key; sessions of another generation have ended.
-    pub(crate) generation: u32,
-    /// Whether the operator suspended it.
+    /// Sessions of another generation of the account key have ended.
+    pub(crate) key_generation: u32,
     pub(crate) suspended: bool,
-    /// Whether its lane backs off, so that hearing of it changes something.
-    pub(crate) heeds_contact: bool,
-    /// What the operator said of its rates.
-    pub(crate) own_rates: OwnRates,
+    /// Whether the lane backs off, so that a contact of the account makes it due.
+    pub(crate) contact_ends_backoff: bool,
+    pub(crate) own_rates: RateOverrides,
 }
 
-/// An account that asks to be registered.
+/// Request to register an account.
 #[derive(Debug, Clone)]
 pub(crate) struct NewAccount {
-    /// Its id, should it be new.
+    /// Id for the account if it is new.
     pub(crate) account: AccountId,
-    /// The key that signed.
+    /// Key that signed the request.
     pub(crate) key: AccountKey,
-    /// Its webhook, or none when it pulls.
+    /// Absent if the node pulls.
     pub(crate) webhook_url: Option<String>,
-    /// The secret of its webhook, should it be new.
+    /// Webhook secret for the account if it is new.
     pub(crate) webhook_secret: WebhookSecret,
-    /// The relay's policy.
     pub(crate) policy: RegistrationPolicy,
-    /// Whether it brought a token of the configuration.
-    pub(crate) token_good: bool,
-    /// SHA-256 of the token that it brought, which may be one that the operator made.
+    /// Whether the request has a token of the configuration.
+    pub(crate) is_token_valid: bool,
+    /// SHA-256 of the token of the request, which may be one that the operator created.
     pub(crate) token_digest: Option<[u8; 32]>,
 }
 
-/// An account that is registered now.
+/// Result of a registration.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
-    /// What is answered.
     pub(crate) registered: Registered,
-    /// Whether it was made just now.
-    pub(crate) created: bool,
+    /// Whether the account is new.
+    pub(crate) is_new: bool,
 }
 
-const FACTS: &str = "SELECT a.account, a.generation, a.suspended, l.machine, q.overrides \
-                     FROM accounts a JOIN lanes l ON l.account = a.account \
-                     LEFT JOIN quotas q ON q.account = a.account WHERE ";
+const FACTS: &str = "SELECT a.id, a.key_generation, a.suspended, l.machine, q.overrides \
+                     FROM accounts a JOIN lanes l ON l.account_id = a.id \
+                     LEFT JOIN quota_overrides q ON q.account_id = a.id WHERE ";
 
 impl Store {
-    /// Registers an account, or finds the one that its key has already.
-    ///
-    /// # Errors
-    /// [`StoreError`]; inside, the code with which the relay's policy refuses.
+    /// Registers an account, or finds the existing account of the key. The inner error is the
+    /// refusal of the relay's policy.
     pub(crate) async fn register(
         &self,
         now: Timestamp,
@@ -74,10 +63,7 @@ impl Store {
         self.write_new(move |db| register(db, now, &new)).await
     }
 
-    /// Remembers that this key used this nonce. False when it had before.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Records that a key used a nonce. Returns false if it had used it before.
     pub(crate) async fn use_nonce(
         &self,
         key: AccountKey,
@@ -86,59 +72,37 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
             let sql = "INSERT OR IGNORE INTO nonces (key, nonce, expires_at) VALUES (?, ?, ?)";
-            Ok(run(
-                db,
-                sql,
-                params![key.as_bytes(), nonce.as_str(), millis(expires_at)],
-            )? == 1)
+            let params = params![key.as_bytes(), nonce.as_str(), to_millis(expires_at)];
+            Ok(query::execute(db, sql, params)? == 1)
         })
         .await
     }
 
-    /// What is known of an account.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn facts(
+    pub(crate) async fn account_facts(
         &self,
         account: AccountId,
     ) -> Result<Option<AccountFacts>, StoreError> {
-        self.read(move |db| {
-            row(
-                db,
-                &format!("{FACTS} a.account = ?"),
-                [account.as_bytes()],
-                facts,
-            )
-        })
-        .await
-    }
-
-    /// What is known of the account with this key.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn facts_by_key(
-        &self,
-        key: AccountKey,
-    ) -> Result<Option<AccountFacts>, StoreError> {
-        self.read(move |db| row(db, &format!("{FACTS} a.key = ?"), [key.as_bytes()], facts))
+        let sql = format!("{FACTS} a.id = ?");
+        self.read(move |db| Ok(query::first_row(db, &sql, [account.as_bytes()], facts)?))
             .await
     }
 
-    /// The account as its owner sees it.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn account(&self, account: AccountId) -> Result<Option<Account>, StoreError> {
-        self.read(move |db| view(db, account)).await
+    pub(crate) async fn account_facts_by_key(
+        &self,
+        key: AccountKey,
+    ) -> Result<Option<AccountFacts>, StoreError> {
+        let sql = format!("{FACTS} a.key = ?");
+        self.read(move |db| Ok(query::first_row(db, &sql, [key.as_bytes()], facts)?))
+            .await
     }
 
-    /// Chooses another way of delivery; a webhook has to answer its challenge before it is called. False when the account
-    /// is gone.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Loads an account as its owner sees it.
+    pub(crate) async fn account(&self, account: AccountId) -> Result<Option<Account>, StoreError> {
+        self.read(move |db| load(db, account)).await
+    }
+
+    /// Changes the webhook of an account or removes it. A new webhook has to answer its challenge
+    /// before it is called. Returns false if the account does not exist.
     pub(crate) async fn change_delivery(
         &self,
         now: Timestamp,
@@ -147,22 +111,18 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
             let sql =
-                "UPDATE accounts SET webhook_url = ?2 WHERE account = ?1 AND webhook_url IS NOT ?2";
-            if run(db, sql, params![account.as_bytes(), webhook_url])? == 0 {
-                return Ok(first::<i64>(
-                    db,
-                    "SELECT 1 FROM accounts WHERE account = ?",
-                    [account.as_bytes()],
-                )?
-                .is_some());
+                "UPDATE accounts SET webhook_url = ?2 WHERE id = ?1 AND webhook_url IS NOT ?2";
+            if query::execute(db, sql, params![account.as_bytes(), webhook_url])? == 0 {
+                return is_registered(db, account);
             }
-            lanes::note(db, account, None)?;
+            lanes::set_reason(db, account, None)?;
+            let webhook = webhook_url.is_some();
             lanes::step(
                 db,
                 now,
                 account,
-                Event::Changed {
-                    webhook: webhook_url.is_some(),
+                Event::DeliveryModeChanged {
+                    has_webhook: webhook,
                 },
                 0,
             )?;
@@ -171,11 +131,8 @@ impl Store {
         .await
     }
 
-    /// Removes an account: its mailboxes close, its blobs are doomed, its sessions end. The rest of its traces goes with
-    /// the next sweeps.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Deletes an account: its mailboxes close, its blobs are deleted, its sessions end. Later
+    /// sweeps remove the rest.
     pub(crate) async fn delete_account(
         &self,
         now: Timestamp,
@@ -184,23 +141,15 @@ impl Store {
         self.write(move |db| delete(db, now, account)).await
     }
 
-    /// The sealed checkpoint, if one was written.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Loads the sealed checkpoint of an account.
     pub(crate) async fn checkpoint(
         &self,
         account: AccountId,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let sql = "SELECT checkpoint FROM accounts WHERE account = ?";
-        self.read(move |db| Ok(first::<Option<Vec<u8>>>(db, sql, [account.as_bytes()])?.flatten()))
-            .await
+        self.read(move |db| checkpoint(db, account)).await
     }
 
-    /// Writes a checkpoint where `matches` agrees to the one that stands. False when it does not.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Replaces the checkpoint if `matches` accepts the current one. Returns false if it does not.
     pub(crate) async fn write_checkpoint(
         &self,
         account: AccountId,
@@ -208,30 +157,36 @@ impl Store {
         matches: impl FnOnce(Option<&[u8]>) -> bool + Clone + Send + 'static,
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
-            let sql = "SELECT checkpoint FROM accounts WHERE account = ?";
-            let current = first::<Option<Vec<u8>>>(db, sql, [account.as_bytes()])?.flatten();
-            if !matches(current.as_deref()) {
+            if !matches(checkpoint(db, account)?.as_deref()) {
                 return Ok(false);
             }
-            run(
-                db,
-                "UPDATE accounts SET checkpoint = ? WHERE account = ?",
-                params![sealed, account.as_bytes()],
-            )?;
+            let sql = "UPDATE accounts SET checkpoint = ? WHERE id = ?";
+            query::execute(db, sql, params![sealed, account.as_bytes()])?;
             Ok(true)
         })
         .await
     }
 }
 
-fn facts(row: &Row<'_>) -> rusqlite::Result<AccountFacts> {
+fn facts(row: &Row<'_>) -> Result<AccountFacts, RowError> {
     Ok(AccountFacts {
-        account: AccountId::from_bytes(row.get("account")?),
-        generation: small(row, "generation")?,
-        suspended: row.get("suspended")?,
-        heeds_contact: lanes::read(row)?.heeds_contact(),
+        account: row.id("id")?,
+        key_generation: row.read("key_generation")?,
+        suspended: row.read("suspended")?,
+        contact_ends_backoff: lanes::read(row)?.contact_ends_backoff(),
         own_rates: quotas::read(row)?.unwrap_or_default().rates(),
     })
+}
+
+fn checkpoint(db: &Connection, account: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT checkpoint FROM accounts WHERE id = ?";
+    let found = query::first_value(db, sql, [account.as_bytes()])?;
+    Ok(found.flatten())
+}
+
+pub(super) fn is_registered(db: &Connection, account: AccountId) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM accounts WHERE id = ?";
+    exists(db, sql, [account.as_bytes()])
 }
 
 fn register(
@@ -239,26 +194,26 @@ fn register(
     now: Timestamp,
     new: &NewAccount,
 ) -> Result<Result<Registration, ErrorCode>, StoreError> {
-    let sql = "SELECT account, webhook_secret, suspended FROM accounts WHERE key = ?";
-    let known = row(db, sql, [new.key.as_bytes()], |row| {
+    let sql = "SELECT id, webhook_secret, suspended FROM accounts WHERE key = ?";
+    let known = query::first_row(db, sql, [new.key.as_bytes()], |row| {
         let registered = Registered {
-            account_id: AccountId::from_bytes(row.get("account")?),
-            webhook_secret: WebhookSecret::from_bytes(row.get("webhook_secret")?),
+            account_id: row.id("id")?,
+            webhook_secret: WebhookSecret::from_bytes(row.read("webhook_secret")?),
         };
-        Ok((registered, row.get("suspended")?))
+        Ok((registered, row.read("suspended")?))
     })?;
-    let token = match new
+    let digest = new
         .token_digest
-        .filter(|_| known.is_none() && !new.token_good)
-    {
-        Some(digest) => tokens::find_good(db, now, digest)?,
+        .filter(|_| known.is_none() && !new.is_token_valid);
+    let token = match digest {
+        Some(digest) => tokens::find_valid(db, now, digest)?,
         None => None,
     };
     let request = registration::Request {
         policy: new.policy,
-        known: known.is_some(),
-        suspended: known.as_ref().is_some_and(|(_, suspended)| *suspended),
-        token_good: new.token_good || token.is_some(),
+        is_registered: known.is_some(),
+        is_suspended: known.as_ref().is_some_and(|(_, suspended)| *suspended),
+        is_token_valid: new.is_token_valid || token.is_some(),
     };
     if let Err(code) = registration::decide(request) {
         return Ok(Err(code));
@@ -266,11 +221,11 @@ fn register(
     if let Some((registered, _)) = known {
         return Ok(Ok(Registration {
             registered,
-            created: false,
+            is_new: false,
         }));
     }
     if let Some(name) = token.filter(|_| new.policy == RegistrationPolicy::Token) {
-        tokens::spend(db, now, &name)?;
+        tokens::use_token(db, now, &name)?;
     }
     insert(db, now, new)?;
     let registered = Registered {
@@ -279,40 +234,41 @@ fn register(
     };
     Ok(Ok(Registration {
         registered,
-        created: true,
+        is_new: true,
     }))
 }
 
 fn insert(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<(), StoreError> {
-    run(
+    query::execute(
         db,
-        "INSERT INTO accounts (account, key, generation, webhook_url, webhook_secret, created_at) \
+        "INSERT INTO accounts (id, key, key_generation, webhook_url, webhook_secret, created_at) \
          VALUES (?, ?, 1, ?, ?, ?)",
         params![
             new.account.as_bytes(),
             new.key.as_bytes(),
             new.webhook_url,
             new.webhook_secret.expose(),
-            millis(now)
+            to_millis(now)
         ],
     )?;
     lanes::insert(db, new.account, &Lane::new(new.webhook_url.is_some()))
 }
 
-fn view(db: &Connection, account: AccountId) -> Result<Option<Account>, StoreError> {
-    let sql = "SELECT a.webhook_url, a.created_at, l.machine, l.waiting, l.reason \
-               FROM accounts a JOIN lanes l ON l.account = a.account WHERE a.account = ?";
-    row(db, sql, [account.as_bytes()], |row| {
-        let webhook_url: Option<String> = row.get("webhook_url")?;
+fn load(db: &Connection, account: AccountId) -> Result<Option<Account>, StoreError> {
+    let sql = "SELECT a.webhook_url, a.created_at, l.machine, l.waiting_items, l.reason \
+               FROM accounts a JOIN lanes l ON l.account_id = a.id WHERE a.id = ?";
+    Ok(query::first_row(db, sql, [account.as_bytes()], |row| {
+        let webhook_url: Option<String> = row.read("webhook_url")?;
+        let lane = row;
         Ok(Account {
             account_id: account,
             delivery: webhook_url.map_or(DeliveryMode::Pull, |url| DeliveryMode::Webhook { url }),
             webhook_state: lanes::read(row)?.webhook,
-            webhook_reason: row.get("reason")?,
-            backlog: count(row, "waiting")?,
-            created_at: time(row, "created_at")?,
+            webhook_reason: lane.read("reason")?,
+            backlog: lane.read("waiting_items")?,
+            created_at: row.timestamp("created_at")?,
         })
-    })
+    })?)
 }
 
 pub(super) fn delete(
@@ -321,60 +277,59 @@ pub(super) fn delete(
     account: AccountId,
 ) -> Result<(), StoreError> {
     let id = account.as_bytes();
-    run(
-        db,
-        "INSERT OR IGNORE INTO closings SELECT account, mailbox FROM mailboxes WHERE account = ?",
-        [id],
-    )?;
-    run(
+    query::execute(
         db,
         "UPDATE mailboxes SET closed_at = ?, key_1 = NULL, key_2 = NULL, prekeys = NULL \
-         WHERE account = ? AND closed_at IS NULL",
-        params![millis(now), id],
+         WHERE account_id = ? AND closed_at IS NULL",
+        params![to_millis(now), id],
     )?;
-    run(
-        db,
-        "INSERT OR IGNORE INTO doomed SELECT blob FROM blobs WHERE account = ?",
-        [id],
-    )?;
-    run(
-        db,
-        "DELETE FROM parts WHERE blob IN (SELECT blob FROM blobs WHERE account = ?)",
-        [id],
-    )?;
-    run(db, "DELETE FROM blobs WHERE account = ?", [id])?;
-    run(db, "DELETE FROM events WHERE account = ?", [id])?;
-    run(db, "DELETE FROM lanes WHERE account = ?", [id])?;
-    run(db, "DELETE FROM quotas WHERE account = ?", [id])?;
-    run(db, "DELETE FROM accounts WHERE account = ?", [id])?;
+    for sql in [
+        "INSERT OR IGNORE INTO mailbox_closures (account_id, mailbox_id) \
+         SELECT account_id, id FROM mailboxes WHERE account_id = ?",
+        "INSERT OR IGNORE INTO blob_deletions (blob_id) SELECT id FROM blobs WHERE account_id = ?",
+        "DELETE FROM blob_parts WHERE blob_id IN (SELECT id FROM blobs WHERE account_id = ?)",
+        "DELETE FROM blobs WHERE account_id = ?",
+        "DELETE FROM events WHERE account_id = ?",
+        "DELETE FROM lanes WHERE account_id = ?",
+        "DELETE FROM quota_overrides WHERE account_id = ?",
+        "DELETE FROM accounts WHERE id = ?",
+    ] {
+        query::execute(db, sql, [id])?;
+    }
     Ok(())
 }
 
-/// Counts mailboxes up or down.
-pub(super) fn count_mailboxes(
+/// Adds `by` to the number of open mailboxes of an account.
+pub(super) fn add_mailboxes(
     db: &Connection,
     account: AccountId,
     by: i64,
 ) -> Result<(), StoreError> {
-    run(
-        db,
-        "UPDATE accounts SET mailboxes = mailboxes + ? WHERE account = ?",
-        params![by, account.as_bytes()],
-    )?;
+    let sql = "UPDATE accounts SET mailbox_count = mailbox_count + ? WHERE id = ?";
+    query::execute(db, sql, params![by, account.as_bytes()])?;
     Ok(())
 }
 
-/// Counts a blob that was announced.
-pub(super) fn blob_came(db: &Connection, account: &[u8; 16], size: u64) -> Result<(), StoreError> {
+/// Adds an announced blob to the totals of its account.
+pub(super) fn add_blob(
+    db: &Connection,
+    account: AccountId,
+    size_bytes: u64,
+) -> Result<(), StoreError> {
     let sql =
-        "UPDATE accounts SET blobs = blobs + 1, blob_bytes = blob_bytes + ? WHERE account = ?";
-    run(db, sql, params![int(size), account])?;
+        "UPDATE accounts SET blob_count = blob_count + 1, blob_bytes = blob_bytes + ? WHERE id = ?";
+    query::execute(db, sql, params![to_integer(size_bytes), account.as_bytes()])?;
     Ok(())
 }
 
-/// Counts a blob that is doomed.
-pub(super) fn blob_left(db: &Connection, account: &[u8; 16], size: u64) -> Result<(), StoreError> {
-    let sql = "UPDATE accounts SET blobs = max(0, blobs - 1), blob_bytes = max(0, blob_bytes - ?) WHERE account = ?";
-    run(db, sql, params![int(size), account])?;
+/// Subtracts a deleted blob from the totals of its account.
+pub(super) fn remove_blob(
+    db: &Connection,
+    account: AccountId,
+    size_bytes: u64,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE accounts SET blob_count = max(0, blob_count - 1), \
+               blob_bytes = max(0, blob_bytes - ?) WHERE id = ?";
+    query::execute(db, sql, params![to_integer(size_bytes), account.as_bytes()])?;
     Ok(())
 }

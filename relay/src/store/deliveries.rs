@@ -1,175 +1,94 @@
-//! What goes out of a lane: leases, what was said of what they held, and when the scheduler has to look.
+//! Delivery of a lane's items: leases, the outcomes of calls and pulls, and which lanes are due.
 
 use super::{
     Store, StoreError,
-    lanes::{self, DELIVERABLE, WaitingFacts},
+    lanes::{self, DELIVERABLE, WaitingItems},
     outcomes,
-    rows::{count, first, int, maybe_time, millis, row, rows, small, state, time},
-    tally::item,
+    queue_changes::item_id,
+    rows::{sql_limit, state_from_code, visit_rows},
 };
+use crate::lease::{LeasedBatch, LeasedEnvelope, Webhook};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
-    AccountId, DeliveryId, EnvelopeId, MailboxId, Timestamp, WebhookSecret,
-    limits::DELIVERY_MEMORY_OF_CALL_BYTES,
+    AccountId, DeliveryId, Timestamp, WebhookSecret,
+    limits::DELIVERY_MEMORY_PER_CALL_BYTES,
     wire::{DeliveryResult, DeliveryResults, StatusEvent},
 };
 use sealpost_relay_core::{
-    Effect, Event, Lane, Standing,
+    Effect, EndpointHealth, Event, Lane,
     classify::Class,
-    lane::{Selection, Way},
+    lane::{DeliveryMethod, Selection},
 };
+use sealpost_sqlite::{RowError, RowExt as _, query, to_millis};
 
-/// Where an account's webhook is, and the secret that signs calls of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Webhook {
-    /// The URL.
-    pub(crate) url: String,
-    /// The secret.
-    pub(crate) secret: WebhookSecret,
-}
-
-/// An envelope in a batch, without its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LeasedEnvelope {
-    /// What the outcome names.
-    pub(crate) id: DeliveryId,
-    /// Where it came to.
-    pub(crate) mailbox: MailboxId,
-    /// The sender's id for it.
-    pub(crate) envelope: EnvelopeId,
-    /// When it was accepted.
-    pub(crate) accepted_at: Timestamp,
-    /// Its size in bytes.
-    pub(crate) size_bytes: u64,
-}
-
-/// A batch that is out under a lease.
-#[derive(Debug, Clone)]
-pub(crate) struct LeasedBatch {
-    /// Whose lane.
-    pub(crate) account: AccountId,
-    /// The lease's fencing number.
-    pub(crate) fence: u64,
-    /// Envelopes in order.
-    pub(crate) envelopes: Vec<LeasedEnvelope>,
-    /// Events in order.
-    pub(crate) events: Vec<StatusEvent>,
-    /// What waits beyond this batch.
-    pub(crate) backlog: u64,
-    /// The account's webhook, if it has one.
-    pub(crate) webhook: Option<Webhook>,
-    /// Whether the call before failed.
-    pub(crate) was_failing: bool,
-    /// The bytes of the envelopes, in order, when they are few enough to be read with the lease.
-    pub(crate) bodies: Option<Vec<Vec<u8>>>,
-}
-
-impl LeasedBatch {
-    /// The items in their order.
-    #[must_use]
-    pub(crate) fn items(&self) -> Vec<DeliveryId> {
-        let envelopes = self.envelopes.iter().map(|envelope| envelope.id);
-        let mut items: Vec<_> = envelopes
-            .chain(self.events.iter().map(|event| event.id))
-            .collect();
-        items.sort_unstable();
-        items
-    }
-
-    /// Bytes of its envelopes.
-    #[must_use]
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.envelopes
-            .iter()
-            .map(|envelope| envelope.size_bytes)
-            .sum()
-    }
-}
-
-/// What the scheduler has to look at, of one standing.
+/// Lanes of one health that are due.
 #[derive(Debug)]
-pub(crate) struct Due {
-    /// Lanes that are due.
+pub(crate) struct DueLanes {
     pub(crate) lanes: Vec<AccountId>,
-    /// When the next one is, unless there are more of those.
+    /// When the next lane is due, unless the limit cut the list off.
     pub(crate) next_at: Option<Timestamp>,
 }
 
-/// How the call of a webhook ended.
+/// End of a webhook call.
 #[derive(Debug, Clone)]
 pub(crate) struct CallEnd {
-    /// Whose lane.
     pub(crate) account: AccountId,
-    /// The lease's fencing number.
+    /// Fencing token of the lease.
     pub(crate) fence: u64,
-    /// What the batch held, in order.
+    /// Items of the batch, in order.
     pub(crate) items: Vec<DeliveryId>,
-    /// The class of the call.
     pub(crate) class: Class,
-    /// What the node answered, with [`Class::Answered`].
+    /// Results in the response, with [`Class::Succeeded`].
     pub(crate) results: Vec<DeliveryResult>,
-    /// In words, what went wrong.
+    /// Why the call failed, in words for the senders and the account.
     pub(crate) reason: Option<String>,
-    /// Random, for the backoff's delay.
+    /// Random number for the jitter of the backoff.
     pub(crate) random: u64,
 }
 
-/// What followed from the end of a call or an acknowledgement.
+/// Outcome of a batch that was delivered or pulled.
 #[derive(Debug)]
-pub(crate) struct Handed {
-    /// Accounts for which something waits now: senders with news, and the lane's own when it is free again.
+pub(crate) struct BatchOutcome {
+    /// Accounts for which something waits now.
     pub(crate) woken: Vec<AccountId>,
-    /// The next batch of the lane, when there is one to call with at once.
+    /// Next batch of the lane, leased in the same transaction.
     pub(crate) next: Option<LeasedBatch>,
-    /// Whether hearing of the account changes something from now on.
-    pub(crate) heeds_contact: bool,
+    /// Whether a contact of the account makes the lane due from now on.
+    pub(crate) contact_ends_backoff: bool,
     /// Whether this call switched the webhook off.
-    pub(crate) switched_off: bool,
-    /// Envelopes that are stored now.
+    pub(crate) is_switched_off: bool,
+    /// Number of envelopes that the node stored.
     pub(crate) stored: u64,
 }
 
 impl Store {
-    /// Leases what waits, so many bytes at most, to the node that asks for it; absent when nothing waits or a call is under way.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Returns whether envelopes or events wait for an account.
+    pub(crate) async fn has_waiting(&self, account: AccountId) -> Result<bool, StoreError> {
+        self.read(move |db| lanes::has_waiting(db, account)).await
+    }
+
+    /// Counts the envelopes that are set aside.
+    pub(crate) async fn count_set_aside(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) AS number FROM set_aside_envelopes";
+        self.read(move |db| {
+            let count = query::first_value(db, sql, [])?;
+            Ok(count.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Leases the next batch for a pulling node; empty while a call of the webhook is in progress.
     pub(crate) async fn pull(
         &self,
         now: Timestamp,
         account: AccountId,
         bytes_max: usize,
     ) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write(move |db| pull(db, now, account, bytes_max))
+        self.write_unsynced(move |db| pull(db, now, account, bytes_max))
             .await
     }
 
-    /// Whether anything waits for an account.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn has_waiting(&self, account: AccountId) -> Result<bool, StoreError> {
-        self.read(move |db| lanes::has_waiting(db, account)).await
-    }
-
-    /// How many envelopes are set aside.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn set_aside(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM envelopes WHERE state < 2 AND place = 1";
-        self.read(move |db| {
-            Ok(first::<i64>(db, sql, [])?
-                .map(super::rows::uint)
-                .unwrap_or_default())
-        })
-        .await
-    }
-
-    /// Leases a batch of so many bytes at most for the call of a webhook, if its lane lets a call through.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Leases the next batch for a webhook call, if the lane can be called.
     pub(crate) async fn lease_call(
         &self,
         now: Timestamp,
@@ -180,10 +99,7 @@ impl Store {
             .await
     }
 
-    /// The bytes of a batch's envelopes, in order; absent for one that ended meanwhile.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Loads the bytes of envelopes in the given order; absent for an envelope that has ended.
     pub(crate) async fn bodies(
         &self,
         items: Vec<DeliveryId>,
@@ -192,63 +108,53 @@ impl Store {
             .await
     }
 
-    /// Writes down how a call ended: what was stored goes, senders are told, the lane moves on. With `go_on` the next batch
-    /// is leased in the same transaction, of so many bytes at most.
+    /// Records the end of a call: stored envelopes end, senders are notified, the lane moves on.
+    /// With `next_batch_bytes`, the same transaction leases the next batch with up to that many
+    /// bytes.
     ///
-    /// `heeds` hears whether contact changes something from now on, and it does before the transaction commits: a contact
-    /// that asks then is written down after the end of the call, because there is one writer.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// `on_contact_change` receives whether a contact makes the lane due from now on. It runs
+    /// before the transaction commits: a contact that is reported from then on is recorded after
+    /// the end of the call, because there is one writer.
     pub(crate) async fn finish_call(
         &self,
         now: Timestamp,
         end: CallEnd,
-        go_on: Option<usize>,
-        heeds: impl Fn(bool) + Clone + Send + 'static,
-    ) -> Result<Handed, StoreError> {
+        next_batch_bytes: Option<usize>,
+        on_contact_change: impl Fn(bool) + Clone + Send + 'static,
+    ) -> Result<BatchOutcome, StoreError> {
         self.write_unsynced(move |db| {
-            let handed = outcomes::finish(db, now, &end, go_on)?;
-            heeds(handed.heeds_contact);
-            Ok(handed)
+            let outcome = outcomes::finish_call(db, now, &end, next_batch_bytes)?;
+            on_contact_change(outcome.contact_ends_backoff);
+            Ok(outcome)
         })
         .await
     }
 
-    /// Writes down what a node says of what it pulled. What is not the account's is skipped; a late acknowledgement still
-    /// ends the items that wait, and leaves the lane alone.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Records the results of a pull. Items of other accounts are skipped. A late acknowledgement
+    /// still ends the items that wait and leaves the lane unchanged.
     pub(crate) async fn acknowledge(
         &self,
         now: Timestamp,
         account: AccountId,
         results: DeliveryResults,
-    ) -> Result<Handed, StoreError> {
+    ) -> Result<BatchOutcome, StoreError> {
         self.write(move |db| outcomes::acknowledge(db, now, account, &results))
             .await
     }
 
-    /// Gives a lease back unused.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Returns an unused lease.
     pub(crate) async fn return_lease(
         &self,
         now: Timestamp,
         account: AccountId,
         fence: u64,
     ) -> Result<(), StoreError> {
-        self.step_lane(now, account, Event::Returned { fence })
+        self.step_lane(now, account, Event::Released { fence })
             .await
     }
 
-    /// The account was heard of.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn contact(
+    /// Records a sign of life of an account, which ends the backoff of its lane.
+    pub(crate) async fn record_contact(
         &self,
         now: Timestamp,
         account: AccountId,
@@ -256,71 +162,57 @@ impl Store {
         self.step_lane(now, account, Event::Contact).await
     }
 
-    /// The webhook answered its challenge.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn verified(
+    /// Records that the webhook answered its challenge.
+    pub(crate) async fn verify_webhook(
         &self,
         now: Timestamp,
         account: AccountId,
     ) -> Result<(), StoreError> {
         self.write(move |db| {
-            lanes::note(db, account, None)?;
+            lanes::set_reason(db, account, None)?;
             lanes::step(db, now, account, Event::Verified, 0).map(|_| ())
         })
         .await
     }
 
-    /// Writes down in words why the webhook is not called.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn note_webhook(
+    /// Records why the webhook is not called.
+    pub(crate) async fn record_webhook_failure(
         &self,
         account: AccountId,
         reason: String,
     ) -> Result<(), StoreError> {
-        self.write(move |db| lanes::note(db, account, Some(&reason)))
+        self.write(move |db| lanes::set_reason(db, account, Some(&reason)))
             .await
     }
 
-    /// The relay started: calls that were under way are not any more.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn restarted(&self, now: Timestamp) -> Result<(), StoreError> {
+    /// Ends the leases of calls that were in progress when the previous process ended.
+    pub(crate) async fn recover_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |db| {
-            let held = rows(
-                db,
-                "SELECT account FROM lanes WHERE free_at > 0",
-                [],
-                |row| row.get("account"),
-            )?;
-            for account in held {
-                lanes::step(db, now, AccountId::from_bytes(account), Event::Restarted, 0)?;
+            let sql = "SELECT account_id FROM lanes WHERE callable_at > 0";
+            let accounts = query::all_rows(db, sql, [], |row| row.id("account_id"))?;
+            for account in accounts {
+                lanes::step(db, now, account, Event::Restarted, 0)?;
             }
             Ok(())
         })
         .await
     }
 
-    /// The account's webhook, if it has one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub(crate) async fn webhook(&self, account: AccountId) -> Result<Option<Webhook>, StoreError> {
         self.read(move |db| webhook(db, account)).await
     }
 
-    /// The lanes that are due, so many of each of [`Standing::ALL`] at most, the longest waiting first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn due(&self, now: Timestamp, limit: usize) -> Result<[Due; 2], StoreError> {
+    /// Lists up to `limit` due lanes for each of [`EndpointHealth::ALL`], the longest waiting
+    /// first.
+    pub(crate) async fn due_lanes(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<[DueLanes; 2], StoreError> {
         self.read(move |db| {
-            let [living, failing] = Standing::ALL.map(|standing| due(db, now, standing, limit));
-            Ok([living?, failing?])
+            let [healthy, failing] =
+                EndpointHealth::ALL.map(|health| due_lanes(db, now, health, limit));
+            Ok([healthy?, failing?])
         })
         .await
     }
@@ -337,50 +229,54 @@ impl Store {
 }
 
 fn body(db: &Connection, id: DeliveryId) -> Result<Option<Vec<u8>>, StoreError> {
-    first(db, "SELECT bytes FROM bodies WHERE id = ?", [item(id)])
+    let sql = "SELECT bytes FROM envelope_bodies WHERE id = ?";
+    Ok(query::first_value(db, sql, [item_id(id)])?)
 }
 
 fn webhook(db: &Connection, account: AccountId) -> Result<Option<Webhook>, StoreError> {
-    let sql = "SELECT webhook_url, webhook_secret FROM accounts WHERE account = ?";
-    Ok(row(db, sql, [account.as_bytes()], read_webhook)?.flatten())
+    let sql = "SELECT webhook_url, webhook_secret FROM accounts WHERE id = ?";
+    Ok(query::first_row(db, sql, [account.as_bytes()], read_webhook)?.flatten())
 }
 
-fn read_webhook(row: &Row<'_>) -> rusqlite::Result<Option<Webhook>> {
-    let Some(url) = row.get("webhook_url")? else {
+fn read_webhook(row: &Row<'_>) -> Result<Option<Webhook>, RowError> {
+    let Some(url) = row.read("webhook_url")? else {
         return Ok(None);
     };
     Ok(Some(Webhook {
         url,
-        secret: WebhookSecret::from_bytes(row.get("webhook_secret")?),
+        secret: WebhookSecret::from_bytes(row.read("webhook_secret")?),
     }))
 }
 
-fn due(
+fn due_lanes(
     db: &Connection,
     now: Timestamp,
-    standing: Standing,
+    health: EndpointHealth,
     limit: usize,
-) -> Result<Due, StoreError> {
-    let failing = standing == Standing::Failing;
-    let mut due = Due {
+) -> Result<DueLanes, StoreError> {
+    let is_failing = health == EndpointHealth::Failing;
+    let mut due = DueLanes {
         lanes: Vec::new(),
         next_at: None,
     };
-    let mut statement = db.prepare_cached(DUE)?;
-    let mut rows = statement.query(params![failing, int(limit as u64)])?;
-    while let Some(row) = rows.next()? {
-        let at = time(row, "due_at")?;
-        if at > now {
-            due.next_at = Some(at);
-            break;
+    let params = params![is_failing, sql_limit(limit)];
+    visit_rows(db, DUE_LANES, params, |row| {
+        let due_at = row.timestamp("due_at")?;
+        let is_due = due_at <= now;
+        if is_due {
+            let account = row.read("account_id")?;
+            due.lanes.push(AccountId::from_bytes(account));
+        } else {
+            due.next_at = Some(due_at);
         }
-        due.lanes.push(AccountId::from_bytes(row.get("account")?));
-    }
+        Ok::<_, StoreError>(is_due)
+    })?;
     Ok(due)
 }
 
-/// Lanes of one standing by when they are due.
-pub(super) const DUE: &str = "SELECT account, due_at FROM lanes WHERE failing = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ?";
+/// Lanes of one health by due time.
+pub(super) const DUE_LANES: &str = "SELECT account_id, due_at FROM lanes \
+     WHERE is_failing = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ?";
 
 pub(super) fn lease_for_call(
     db: &Connection,
@@ -389,13 +285,14 @@ pub(super) fn lease_for_call(
     bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
     match lanes::load(db, account)? {
-        Some(mut lane) => call(db, now, account, &mut lane, bytes_max),
+        Some(mut lane) => lease_next(db, now, account, &mut lane, bytes_max),
         None => Ok(None),
     }
 }
 
-/// Leases the next batch of a lane for a call, if it lets one through, and writes the lane down in any case.
-pub(super) fn call(
+/// Leases the next batch of a lane for a call, if the lane can be called, and saves the lane in any
+/// case.
+pub(super) fn lease_next(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
@@ -404,30 +301,31 @@ pub(super) fn call(
 ) -> Result<Option<LeasedBatch>, StoreError> {
     let waiting = lanes::waiting(db, now, account)?;
     if waiting.has_set_aside {
-        lanes::hold_back(db, account)?;
+        lanes::hold_behind(db, account)?;
     }
-    let others = match lane.compares() {
-        Some(suspect) => other(db, now, account, suspect)?.is_some(),
+    let others = match lane.comparison_suspect() {
+        Some(suspect) => other_item(db, now, account, suspect)?.is_some(),
         None => false,
     };
     let was_failing = lane.is_failing();
     let effects = lane.step(now, Event::Call(waiting.at(now, others)), 0);
     let leased = lease(db, now, account, lane, waiting, &effects, bytes_max)?;
     let Some(batch) = leased else { return Ok(None) };
-    // What every call has memory of its own for is read at once, without a way to a reading thread and back.
-    let few = !was_failing && batch.size_bytes() <= DELIVERY_MEMORY_OF_CALL_BYTES as u64;
-    let bodies = if few {
+    // A batch that fits into the memory that each call owns is read here, without a trip to a
+    // reader thread.
+    let is_small = !was_failing && batch.size_bytes() <= DELIVERY_MEMORY_PER_CALL_BYTES as u64;
+    let bodies = if is_small {
         batch
             .envelopes
             .iter()
             .map(|envelope| body(db, envelope.id))
-            .collect()
+            .collect::<Result<_, _>>()?
     } else {
-        Ok(None)
+        None
     };
     Ok(Some(LeasedBatch {
         was_failing,
-        bodies: bodies?,
+        bodies,
         ..batch
     }))
 }
@@ -449,33 +347,33 @@ fn pull(
     lease(db, now, account, &lane, waiting, &effects, bytes_max)
 }
 
-/// Takes a batch if the lane gave a lease, and writes the lane down in any case.
+/// Collects a batch if the lane granted a lease, and saves the lane in any case.
 fn lease(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     lane: &Lane,
-    waiting: WaitingFacts,
+    waiting: WaitingItems,
     effects: &[Effect],
     bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
-    let [Effect::Lease { fence, way, .. }] = effects[..] else {
+    let [Effect::Lease { fence, method, .. }] = effects[..] else {
         lanes::save_with(db, now, account, lane, waiting, None)?;
         return Ok(None);
     };
-    let items = candidates(db, now, account, way, waiting, lane.compares())?;
-    let batch = take(db, account, fence, (way, bytes_max), items)?;
+    let items = candidates(db, now, account, method, waiting, lane.comparison_suspect())?;
+    let batch = collect_batch(db, account, fence, (method, bytes_max), items)?;
     let items = batch.items();
     let (Some(first), Some(last)) = (items.first(), items.last()) else {
         return Err(StoreError::Failed {
-            reason: "a batch was leased and holds nothing".to_owned(),
+            reason: "the leased batch is empty".to_owned(),
         });
     };
     lanes::save_with(db, now, account, lane, waiting, Some((*first, *last)))?;
     Ok(Some(batch))
 }
 
-/// One item on its way out.
+/// Item for a batch.
 enum Item {
     Envelope(LeasedEnvelope),
     Event(StatusEvent),
@@ -497,17 +395,17 @@ impl Item {
     }
 }
 
-fn take(
+fn collect_batch(
     db: &Connection,
     account: AccountId,
     fence: u64,
-    (way, bytes_max): (Way, usize),
+    (method, bytes_max): (DeliveryMethod, usize),
     mut items: Vec<Item>,
 ) -> Result<LeasedBatch, StoreError> {
-    let bounds = way.take();
+    let bounds = method.batch_limits();
     let bytes_max = bounds.bytes.min(bytes_max) as u64;
     items.sort_by_key(Item::id);
-    let (webhook, waiting) = place(db, account)?;
+    let (webhook, waiting) = webhook_and_waiting(db, account)?;
     let mut batch = LeasedBatch {
         account,
         fence,
@@ -519,62 +417,66 @@ fn take(
         bodies: None,
     };
     let mut bytes = 0;
-    let mut taken = 0_u64;
+    let mut collected = 0_u64;
     for item in items.into_iter().take(bounds.items) {
         bytes += item.size_bytes();
-        if taken > 0 && bytes > bytes_max {
+        if collected > 0 && bytes > bytes_max {
             break;
         }
-        taken += 1;
+        collected += 1;
         match item {
             Item::Envelope(envelope) => batch.envelopes.push(envelope),
             Item::Event(event) => batch.events.push(event),
         }
     }
-    batch.backlog = waiting.saturating_sub(taken);
+    batch.backlog = waiting.saturating_sub(collected);
     Ok(batch)
 }
 
-/// Where a lane's batches go, and how much waits in it.
-fn place(db: &Connection, account: AccountId) -> Result<(Option<Webhook>, u64), StoreError> {
-    let sql = "SELECT a.webhook_url, a.webhook_secret, l.waiting FROM accounts a JOIN lanes l ON l.account = a.account \
-               WHERE a.account = ?";
-    let found = row(db, sql, [account.as_bytes()], |row| {
-        Ok((read_webhook(row)?, count(row, "waiting")?))
+/// Loads the webhook of an account and the number of items that wait in its lane.
+fn webhook_and_waiting(
+    db: &Connection,
+    account: AccountId,
+) -> Result<(Option<Webhook>, u64), StoreError> {
+    let sql = "SELECT a.webhook_url, a.webhook_secret, l.waiting_items FROM accounts a \
+               JOIN lanes l ON l.account_id = a.id WHERE a.id = ?";
+    let found = query::first_row(db, sql, [account.as_bytes()], |row| {
+        let waiting = row.read("waiting_items")?;
+        Ok((read_webhook(row)?, waiting))
     })?;
     Ok(found.unwrap_or_default())
 }
-
-const IN_ORDER: &str = "ORDER BY id";
 
 fn candidates(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
-    way: Way,
-    waiting: WaitingFacts,
+    method: DeliveryMethod,
+    waiting: WaitingItems,
     suspect: Option<DeliveryId>,
 ) -> Result<Vec<Item>, StoreError> {
-    let limit = way.take().items;
-    let envelopes = |which, order| envelopes(db, now, account, which, order, limit);
-    let mut items = match (way, suspect) {
-        (Way::Webhook(Selection::SetAside), _) => {
-            return envelopes("place = 1", "ORDER BY set_aside_until");
+    let limit = method.batch_limits().items;
+    let envelopes = |source| envelopes(db, now, account, source, limit);
+    let mut items = match (method, suspect) {
+        (DeliveryMethod::Webhook(Selection::SetAside), _) => return envelopes(Source::SET_ASIDE),
+        (DeliveryMethod::Webhook(Selection::Other), Some(suspect)) => {
+            return Ok(other_item(db, now, account, suspect)?.into_iter().collect());
         }
-        (Way::Webhook(Selection::Other), Some(suspect)) => {
-            return Ok(other(db, now, account, suspect)?.into_iter().collect());
-        }
-        // A pull gets everything: each place in its order, to be merged.
-        (Way::Pull, _) => {
-            let mut items = envelopes("place = 0", IN_ORDER)?;
-            items.extend(envelopes("place = 1", IN_ORDER)?);
-            items.extend(envelopes("place = 2", IN_ORDER)?);
+        // A pull receives everything. Each view is read in order of its index; the caller merges
+        // them.
+        (DeliveryMethod::Pull, _) => {
+            let mut items = Vec::new();
+            for source in Source::EVERYTHING {
+                items.extend(envelopes(source)?);
+            }
             items
         }
         (
-            Way::Webhook(Selection::Batch | Selection::Probe | Selection::Head | Selection::Other),
+            DeliveryMethod::Webhook(
+                Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
+            ),
             _,
-        ) => envelopes(lanes::QUEUED, IN_ORDER)?,
+        ) => envelopes(Source::QUEUE)?,
     };
     if waiting.has_events {
         items.extend(events(db, account, limit)?);
@@ -582,19 +484,57 @@ fn candidates(
     Ok(items)
 }
 
-/// The first item of the queue that is neither the suspect nor of its mailbox.
-fn other(
+/// Waiting envelopes of an account, as a part of a query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    view: &'static str,
+    filter: &'a str,
+    order: &'static str,
+}
+
+impl Source<'_> {
+    pub(super) const QUEUE: Self = Self {
+        view: "queued_envelopes",
+        filter: lanes::NOT_BEHIND,
+        order: "id",
+    };
+    pub(super) const SET_ASIDE: Self = Self {
+        view: "set_aside_envelopes",
+        filter: "true",
+        order: "set_aside_until",
+    };
+    pub(super) const EVERYTHING: [Self; 3] = [
+        Self::all_of("queued_envelopes"),
+        Self::all_of("set_aside_envelopes"),
+        Self::all_of("held_envelopes"),
+    ];
+
+    const fn all_of(view: &'static str) -> Self {
+        Self {
+            view,
+            filter: "true",
+            order: "id",
+        }
+    }
+}
+
+/// Finds the first item of the queue that is neither the suspect nor of the same mailbox.
+fn other_item(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     suspect: DeliveryId,
 ) -> Result<Option<Item>, StoreError> {
-    let which = format!(
-        "{} AND mailbox IS NOT (SELECT mailbox FROM envelopes WHERE id = {})",
-        lanes::QUEUED,
-        item(suspect)
+    let filter = format!(
+        "{} AND mailbox_id IS NOT (SELECT mailbox_id FROM envelopes WHERE id = {})",
+        lanes::NOT_BEHIND,
+        item_id(suspect)
     );
-    let mut items = envelopes(db, now, account, &which, IN_ORDER, 1)?;
+    let source = Source {
+        filter: &filter,
+        ..Source::QUEUE
+    };
+    let mut items = envelopes(db, now, account, source, 1)?;
     items.extend(
         events(db, account, 2)?
             .into_iter()
@@ -607,49 +547,55 @@ fn envelopes(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
-    which: &str,
-    order: &str,
+    source: Source<'_>,
     limit: usize,
 ) -> Result<Vec<Item>, StoreError> {
-    let sql = format!(
-        "SELECT id, mailbox, envelope, accepted_at, size FROM envelopes \
-         WHERE account = ?1 AND state < 2 AND {which} AND {DELIVERABLE} {order} LIMIT ?3"
-    );
-    rows(
-        db,
-        &sql,
-        params![account.as_bytes(), millis(now), int(limit as u64)],
-        |row| {
-            Ok(Item::Envelope(LeasedEnvelope {
-                id: DeliveryId(count(row, "id")?),
-                mailbox: MailboxId::from_bytes(row.get("mailbox")?),
-                envelope: EnvelopeId::from_bytes(row.get("envelope")?),
-                accepted_at: time(row, "accepted_at")?,
-                size_bytes: count(row, "size")?,
-            }))
-        },
+    let sql = envelopes_sql(source);
+    let params = params![account.as_bytes(), to_millis(now), sql_limit(limit)];
+    Ok(query::all_rows(db, &sql, params, |row| {
+        Ok(Item::Envelope(LeasedEnvelope {
+            id: DeliveryId(row.read("id")?),
+            mailbox: row.id("mailbox_id")?,
+            envelope: row.id("envelope_id")?,
+            accepted_at: row.timestamp("accepted_at")?,
+            size_bytes: row.read("size_bytes")?,
+        }))
+    })?)
+}
+
+/// Builds the query for deliverable envelopes `e` of an account in a view.
+pub(super) fn envelopes_sql(
+    Source {
+        view,
+        filter,
+        order,
+    }: Source<'_>,
+) -> String {
+    format!(
+        "SELECT id, mailbox_id, envelope_id, accepted_at, size_bytes FROM {view} e \
+         WHERE account_id = ?1 AND {filter} AND {DELIVERABLE} ORDER BY {order} LIMIT ?3"
     )
 }
 
 fn events(db: &Connection, account: AccountId, limit: usize) -> Result<Vec<Item>, StoreError> {
-    let sql = "SELECT id, envelope, state, attempts, reason, next_attempt_at, at FROM events \
-               WHERE account = ? ORDER BY id LIMIT ?";
-    rows(
-        db,
-        sql,
-        params![account.as_bytes(), int(limit as u64)],
-        |row| event(row).map(Item::Event),
-    )
+    let params = params![account.as_bytes(), sql_limit(limit)];
+    Ok(query::all_rows(db, EVENTS, params, |row| {
+        event(row).map(Item::Event)
+    })?)
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<StatusEvent> {
+/// Events for an account in order.
+pub(super) const EVENTS: &str = "SELECT id, envelope_id, state, attempts, reason, next_attempt_at, created_at \
+     FROM events WHERE account_id = ? ORDER BY id LIMIT ?";
+
+fn event(row: &Row<'_>) -> Result<StatusEvent, RowError> {
     Ok(StatusEvent {
-        id: DeliveryId(count(row, "id")?),
-        envelope: EnvelopeId::from_bytes(row.get("envelope")?),
-        state: state(row, "state")?,
-        attempts: small(row, "attempts")?,
-        reason: row.get("reason")?,
-        next_attempt_at: maybe_time(row, "next_attempt_at")?,
-        at: time(row, "at")?,
+        id: DeliveryId(row.read("id")?),
+        envelope: row.id("envelope_id")?,
+        state: row.convert("state", state_from_code)?,
+        attempts: row.read("attempts")?,
+        reason: row.read("reason")?,
+        next_attempt_at: row.optional_timestamp("next_attempt_at")?,
+        at: row.timestamp("created_at")?,
     })
 }

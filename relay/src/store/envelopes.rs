@@ -1,60 +1,56 @@
-//! Telling where envelopes are, taking them back.
+//! Status and recall of envelopes.
 
 use super::{
     Store, StoreError, lanes, mailboxes,
-    rows::{maybe_time, row, rows, small, state, state_number, time},
-    tally::{Tally, WAITING_COLUMNS, WaitingEnvelope},
+    queue_changes::{QueueChanges, WAITING_COLUMNS, WaitingEnvelope},
+    rows::{QueueState, state_from_code},
 };
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
     AccountId, EnvelopeId, EnvelopeState, ErrorCode, Timestamp, wire::EnvelopeStatus,
 };
 use sealpost_signatures::proofs;
+use sealpost_sqlite::{RowError, RowExt as _, query};
 
-/// What became of the wish to take an envelope back.
+/// Outcome of a request to recall an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recall {
-    /// It is recalled, now or before.
+    /// The envelope is recalled, now or earlier.
     Recalled,
-    /// The code of the refusal.
     Refused(ErrorCode),
 }
 
-const STATUS_COLUMNS: &str = "envelope, state, attempts, next_attempt_at, expires_at, CASE \
-     WHEN state < 2 AND place = 2 THEN 'an earlier envelope of its mailbox is set aside' ELSE reason END AS reason";
+const STATUS_COLUMNS: &str =
+    "envelope_id, state, attempts, next_attempt_at, expires_at, reason, queue_state";
+
+/// Reason of an envelope that is held.
+const HELD: &str = "an earlier envelope of its mailbox is set aside";
 
 impl Store {
-    /// Where the account's envelopes are; ids of others are left out.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Loads the status of the sender's envelopes. Unknown ids and those of other senders are left
+    /// out.
     pub(crate) async fn statuses(
         &self,
         sender: AccountId,
         ids: Vec<EnvelopeId>,
     ) -> Result<Vec<EnvelopeStatus>, StoreError> {
         let sql = format!(
-            "SELECT {STATUS_COLUMNS} FROM envelopes WHERE envelope = ? AND sender = ? ORDER BY id DESC LIMIT 1"
+            "SELECT {STATUS_COLUMNS} FROM envelopes WHERE envelope_id = ? AND sender_id = ? \
+             ORDER BY id DESC LIMIT 1"
         );
         self.read(move |db| {
             let mut found = Vec::with_capacity(ids.len());
             for id in ids {
-                found.extend(row(
-                    db,
-                    &sql,
-                    params![id.as_bytes(), sender.as_bytes()],
-                    status,
-                )?);
+                let params = params![id.as_bytes(), sender.as_bytes()];
+                found.extend(query::first_row(db, &sql, params, status)?);
             }
             Ok(found)
         })
         .await
     }
 
-    /// Takes an envelope back, unless it is out or has ended. An account of another sender sees none.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Recalls an envelope unless it is in a leased batch or has ended. Envelopes of other senders
+    /// are `not_found`.
     pub(crate) async fn recall(
         &self,
         now: Timestamp,
@@ -67,14 +63,21 @@ impl Store {
     }
 }
 
-fn status(row: &Row<'_>) -> rusqlite::Result<EnvelopeStatus> {
+fn status(row: &Row<'_>) -> Result<EnvelopeStatus, RowError> {
+    let state = row.convert("state", state_from_code)?;
+    let is_held =
+        !state.is_final() && row.convert("queue_state", QueueState::from_code)? == QueueState::Held;
     Ok(EnvelopeStatus {
-        id: EnvelopeId::from_bytes(row.get("envelope")?),
-        state: state(row, "state")?,
-        attempts: small(row, "attempts")?,
-        reason: row.get("reason")?,
-        next_attempt_at: maybe_time(row, "next_attempt_at")?,
-        expires_at: time(row, "expires_at")?,
+        id: row.id("envelope_id")?,
+        state,
+        attempts: row.read("attempts")?,
+        reason: if is_held {
+            Some(HELD.to_owned())
+        } else {
+            row.read("reason")?
+        },
+        next_attempt_at: row.optional_timestamp("next_attempt_at")?,
+        expires_at: row.timestamp("expires_at")?,
     })
 }
 
@@ -86,22 +89,24 @@ fn recall(
     proof: &[u8],
 ) -> Result<Recall, StoreError> {
     let sql = format!(
-        "SELECT {WAITING_COLUMNS}, state FROM envelopes WHERE envelope = ? AND sender = ? ORDER BY id DESC"
+        "SELECT {WAITING_COLUMNS}, state FROM envelopes WHERE envelope_id = ? AND sender_id = ? \
+         ORDER BY id DESC"
     );
-    let found = rows(
-        db,
-        &sql,
-        params![envelope.as_bytes(), sender.as_bytes()],
-        |row| Ok((WaitingEnvelope::read(row)?, state(row, "state")?)),
-    )?;
-    let mut answer = Recall::Refused(ErrorCode::NotFound);
+    let params = params![envelope.as_bytes(), sender.as_bytes()];
+    let found = query::all_rows(db, &sql, params, |row| {
+        Ok((
+            WaitingEnvelope::read(row)?,
+            row.convert("state", state_from_code)?,
+        ))
+    })?;
+    let mut outcome = Recall::Refused(ErrorCode::NotFound);
     for (waiting, state) in found {
-        answer = recall_one(db, now, &waiting, state, envelope, proof)?;
-        if answer == Recall::Recalled {
+        outcome = recall_one(db, now, &waiting, state, envelope, proof)?;
+        if outcome == Recall::Recalled {
             break;
         }
     }
-    Ok(answer)
+    Ok(outcome)
 }
 
 fn recall_one(
@@ -112,25 +117,23 @@ fn recall_one(
     envelope: EnvelopeId,
     proof: &[u8],
 ) -> Result<Recall, StoreError> {
-    if state_number(state) > state_number(EnvelopeState::Retrying) {
-        let before = state == EnvelopeState::Recalled;
-        return Ok(if before {
-            Recall::Recalled
-        } else {
-            Recall::Refused(ErrorCode::TooLate)
-        });
+    if state == EnvelopeState::Recalled {
+        return Ok(Recall::Recalled);
     }
-    let keys = mailboxes::find(db, waiting.mailbox)?
+    if state.is_final() {
+        return Ok(Recall::Refused(ErrorCode::TooLate));
+    }
+    let keys = mailboxes::find_open(db, waiting.mailbox)?
         .map(|facts| facts.keys)
         .unwrap_or_default();
     if !proofs::verify_recall(&keys, waiting.mailbox, envelope, proof) {
         return Ok(Recall::Refused(ErrorCode::ProofInvalid));
     }
-    if lanes::holds(db, now, waiting.account, waiting.id)? {
+    if lanes::is_leased(db, now, waiting.account, waiting.id)? {
         return Ok(Recall::Refused(ErrorCode::TooLate));
     }
-    let mut tally = Tally::default();
-    tally.end(db, now, waiting, EnvelopeState::Recalled, None)?;
-    tally.write(db, now)?;
+    let mut changes = QueueChanges::default();
+    changes.end_envelope(db, now, waiting, EnvelopeState::Recalled, None)?;
+    changes.write(db, now)?;
     Ok(Recall::Recalled)
 }

@@ -29,8 +29,8 @@ impl Inspection {
 
     /// Runs SQLite's quick check and returns what it reports as damaged.
     pub(crate) fn check_integrity(&self) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT quick_check FROM pragma_quick_check(10)";
-        let found: Vec<String> = query::all_rows(&self.db, sql, [], |row| row.read("quick_check"))?;
+        let sql = "PRAGMA quick_check(10)";
+        let found: Vec<String> = query::all_rows(&self.db, sql, [], |row| row.read(0))?;
         Ok(found.into_iter().filter(|line| line != "ok").collect())
     }
 

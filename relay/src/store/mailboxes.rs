@@ -1,53 +1,45 @@
-//! Mailboxes, their send keys and the prekeys in them.
+//! Mailboxes, their send keys and their prekeys.
 
-use super::{
-    Store, StoreError, accounts, quotas,
-    rows::{count, first, int, millis, row, rows, run, time},
-};
+use super::{Store, StoreError, accounts, quotas, rows::sql_limit};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
     AccountId, ErrorCode, MailboxId, SendKey, Timestamp,
     limits::MAILBOXES_PER_PAGE,
     wire::{Mailbox, Mailboxes},
 };
-use sealpost_relay_core::{QuotaOverrides, Quotas, quota::Held};
+use sealpost_relay_core::{QuotaOverrides, Quotas, quota::EnvelopeUsage};
+use sealpost_sqlite::{RowError, RowExt as _, query, to_integer, to_millis};
 
-/// An open mailbox, as far as accepting and reading prekeys need it.
+/// Facts about an open mailbox for accepting envelopes and reading prekeys.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenMailboxFacts {
-    /// Its owner.
     pub(crate) account: AccountId,
-    /// One or two.
+    /// One or two send keys.
     pub(crate) keys: Vec<SendKey>,
-    /// What waits in it.
-    pub(crate) held: Held,
-    /// Whether the operator suspended its owner.
+    /// Envelopes that wait in the mailbox.
+    pub(crate) held: EnvelopeUsage,
+    /// Whether the account is suspended.
     pub(crate) suspended: bool,
 }
 
-/// The account of a mailbox, as far as accepting needs it.
+/// Facts about the account of a mailbox for accepting envelopes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recipient {
-    /// What waits in all its mailboxes.
-    pub(super) held: Held,
-    /// What of its quotas is different from what is said for all.
-    pub(super) own: Option<QuotaOverrides>,
+    /// Envelopes that wait in all mailboxes of the account.
+    pub(super) held: EnvelopeUsage,
+    pub(super) overrides: Option<QuotaOverrides>,
 }
 
-/// The prekeys of an open mailbox.
+/// Prekeys of an open mailbox.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredPrekeys {
-    /// Whose mailbox it is.
     pub(crate) facts: OpenMailboxFacts,
-    /// The sealed base, if one was published.
+    /// Absent until the owner publishes them.
     pub(crate) sealed: Option<Vec<u8>>,
 }
 
 impl Store {
-    /// Opens a mailbox or replaces its keys.
-    ///
-    /// # Errors
-    /// [`StoreError`]; inside, `conflict` or `quota_exceeded`.
+    /// Opens a mailbox or replaces its keys. The inner error is `conflict` or `quota_exceeded`.
     pub(crate) async fn open_mailbox(
         &self,
         now: Timestamp,
@@ -60,10 +52,7 @@ impl Store {
             .await
     }
 
-    /// Closes a mailbox; one that is not the account's is left alone. What waits in it is ended by the next sweep.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Closes a mailbox if it belongs to the account. The next sweep fails the envelopes in it.
     pub(crate) async fn close_mailbox(
         &self,
         now: Timestamp,
@@ -73,10 +62,7 @@ impl Store {
         self.write(move |db| close(db, now, account, mailbox)).await
     }
 
-    /// A page of the account's open mailboxes.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Loads a page of the account's open mailboxes.
     pub(crate) async fn mailboxes(
         &self,
         account: AccountId,
@@ -85,114 +71,103 @@ impl Store {
         self.read(move |db| list(db, account, after)).await
     }
 
-    /// Publishes the prekeys of a mailbox. False when it is not an open one of the account's.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Publishes the prekeys of a mailbox. Returns false unless it is an open one of the account.
     pub(crate) async fn publish_prekeys(
         &self,
         account: AccountId,
         mailbox: MailboxId,
         sealed: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let sql = "UPDATE mailboxes SET prekeys = ? WHERE mailbox = ? AND account = ? AND closed_at IS NULL";
+        let sql = "UPDATE mailboxes SET prekeys = ? WHERE id = ? AND account_id = ? AND closed_at IS NULL";
         self.write_new(move |db| {
-            Ok(run(
-                db,
-                sql,
-                params![sealed, mailbox.as_bytes(), account.as_bytes()],
-            )? == 1)
+            let params = params![sealed, mailbox.as_bytes(), account.as_bytes()];
+            Ok(query::execute(db, sql, params)? == 1)
         })
         .await
     }
 
-    /// The prekeys of an open mailbox.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Loads the prekeys of an open mailbox.
     pub(crate) async fn prekeys(
         &self,
         mailbox: MailboxId,
     ) -> Result<Option<StoredPrekeys>, StoreError> {
         let sql = format!("SELECT {FACTS}, m.prekeys {OPEN}");
         self.read(move |db| {
-            row(db, &sql, [mailbox.as_bytes()], |row| {
+            Ok(query::first_row(db, &sql, [mailbox.as_bytes()], |row| {
                 Ok(StoredPrekeys {
                     facts: facts(row)?,
-                    sealed: row.get("prekeys")?,
+                    sealed: row.read("prekeys")?,
                 })
-            })
+            })?)
         })
         .await
     }
 }
 
-const FACTS: &str = "m.account, m.key_1, m.key_2, m.envelopes, m.bytes, a.suspended";
-const OPEN: &str = "FROM mailboxes m JOIN accounts a ON a.account = m.account WHERE m.mailbox = ? AND m.closed_at IS NULL";
+const FACTS: &str =
+    "m.account_id, m.key_1, m.key_2, m.waiting_envelopes, m.waiting_bytes, a.suspended";
+const OPEN: &str = "FROM mailboxes m JOIN accounts a ON a.id = m.account_id \
+                    WHERE m.id = ? AND m.closed_at IS NULL";
 
-/// An open mailbox.
-pub(super) fn find(
+pub(super) fn find_open(
     db: &Connection,
     mailbox: MailboxId,
 ) -> Result<Option<OpenMailboxFacts>, StoreError> {
-    row(
-        db,
-        &format!("SELECT {FACTS} {OPEN}"),
-        [mailbox.as_bytes()],
-        facts,
-    )
+    let sql = format!("SELECT {FACTS} {OPEN}");
+    Ok(query::first_row(db, &sql, [mailbox.as_bytes()], facts)?)
 }
 
-/// The account that mailboxes belong to.
+/// Loads the account of a mailbox.
 pub(super) fn recipient(db: &Connection, account: AccountId) -> Result<Recipient, StoreError> {
-    let sql = "SELECT l.envelopes, l.bytes, q.overrides FROM lanes l LEFT JOIN quotas q ON q.account = l.account \
-               WHERE l.account = ?";
-    let found = row(db, sql, [account.as_bytes()], |row| {
+    let sql = "SELECT l.waiting_envelopes, l.waiting_bytes, q.overrides FROM lanes l \
+               LEFT JOIN quota_overrides q ON q.account_id = l.account_id WHERE l.account_id = ?";
+    let found = query::first_row(db, sql, [account.as_bytes()], |row| {
         Ok(Recipient {
             held: held(row)?,
-            own: quotas::read(row)?,
+            overrides: quotas::read(row)?,
         })
     })?;
     Ok(found.unwrap_or_default())
 }
 
-/// Counts what came into a mailbox or left it.
-pub(super) fn change_held(
+/// Updates the counts of a mailbox.
+pub(super) fn update_held(
     db: &Connection,
     mailbox: MailboxId,
-    came: Held,
-    left: Held,
+    added: EnvelopeUsage,
+    removed: EnvelopeUsage,
 ) -> Result<(), StoreError> {
-    run(
+    query::execute(
         db,
-        "UPDATE mailboxes SET envelopes = max(0, envelopes + ?), bytes = max(0, bytes + ?) WHERE mailbox = ?",
+        "UPDATE mailboxes SET waiting_envelopes = max(0, waiting_envelopes + ?), \
+             waiting_bytes = max(0, waiting_bytes + ?) WHERE id = ?",
         params![
-            int(came.envelopes) - int(left.envelopes),
-            int(came.bytes) - int(left.bytes),
+            to_integer(added.envelopes) - to_integer(removed.envelopes),
+            to_integer(added.bytes) - to_integer(removed.bytes),
             mailbox.as_bytes()
         ],
     )?;
     Ok(())
 }
 
-fn facts(row: &Row<'_>) -> rusqlite::Result<OpenMailboxFacts> {
-    let keys = [row.get::<_, Option<[u8; 32]>>("key_1")?, row.get("key_2")?];
+fn facts(row: &Row<'_>) -> Result<OpenMailboxFacts, RowError> {
+    let keys = [row.read::<Option<[u8; 32]>>("key_1")?, row.read("key_2")?];
     Ok(OpenMailboxFacts {
-        account: AccountId::from_bytes(row.get("account")?),
+        account: row.id("account_id")?,
         keys: keys
             .into_iter()
             .flatten()
             .map(SendKey::from_bytes)
             .collect(),
         held: held(row)?,
-        suspended: row.get("suspended")?,
+        suspended: row.read("suspended")?,
     })
 }
 
-fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
-    Ok(Held {
-        envelopes: count(row, "envelopes")?,
-        bytes: count(row, "bytes")?,
+fn held(row: &Row<'_>) -> Result<EnvelopeUsage, RowError> {
+    Ok(EnvelopeUsage {
+        envelopes: row.read("waiting_envelopes")?,
+        bytes: row.read("waiting_bytes")?,
     })
 }
 
@@ -202,46 +177,42 @@ fn open(
     account: AccountId,
     mailbox: MailboxId,
     keys: &[SendKey],
-    for_all: &Quotas,
+    default_quotas: &Quotas,
 ) -> Result<Result<(), ErrorCode>, StoreError> {
-    let sql = "SELECT account = ? AND closed_at IS NULL FROM mailboxes WHERE mailbox = ?";
-    let ours: Option<bool> = first(db, sql, params![account.as_bytes(), mailbox.as_bytes()])?;
+    let sql = "SELECT account_id = ? AND closed_at IS NULL AS is_own FROM mailboxes WHERE id = ?";
+    let params = params![account.as_bytes(), mailbox.as_bytes()];
+    let is_own: Option<bool> = query::first_value(db, sql, params)?;
     let (key_1, key_2) = (
         keys.first().map(SendKey::expose),
         keys.get(1).map(SendKey::expose),
     );
-    match ours {
+    match is_own {
         Some(false) => return Ok(Err(ErrorCode::Conflict)),
         Some(true) => {
-            let sql = "UPDATE mailboxes SET key_1 = ?, key_2 = ? WHERE mailbox = ?";
-            run(db, sql, params![key_1, key_2, mailbox.as_bytes()])?;
+            let sql = "UPDATE mailboxes SET key_1 = ?, key_2 = ? WHERE id = ?";
+            query::execute(db, sql, params![key_1, key_2, mailbox.as_bytes()])?;
             return Ok(Ok(()));
         }
         None => {}
     }
-    let open = first::<i64>(
-        db,
-        "SELECT mailboxes FROM accounts WHERE account = ?",
-        [account.as_bytes()],
-    )?;
-    if !quotas::of(db, account, for_all)?.allows_mailbox(
-        open.and_then(|open| u64::try_from(open).ok())
-            .unwrap_or_default(),
-    ) {
+    let sql = "SELECT mailbox_count FROM accounts WHERE id = ?";
+    let open: Option<u64> = query::first_value(db, sql, [account.as_bytes()])?;
+    let quotas = quotas::load(db, account, default_quotas)?;
+    if !quotas.allows_mailbox(open.unwrap_or_default()) {
         return Ok(Err(ErrorCode::QuotaExceeded));
     }
-    run(
+    query::execute(
         db,
-        "INSERT INTO mailboxes (mailbox, account, key_1, key_2, created_at) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO mailboxes (id, account_id, key_1, key_2, created_at) VALUES (?, ?, ?, ?, ?)",
         params![
             mailbox.as_bytes(),
             account.as_bytes(),
             key_1,
             key_2,
-            millis(now)
+            to_millis(now)
         ],
     )?;
-    accounts::count_mailboxes(db, account, 1)?;
+    accounts::add_mailboxes(db, account, 1)?;
     Ok(Ok(()))
 }
 
@@ -251,16 +222,16 @@ fn close(
     account: AccountId,
     mailbox: MailboxId,
 ) -> Result<(), StoreError> {
-    let closed = run(
+    let closed = query::execute(
         db,
         "UPDATE mailboxes SET closed_at = ?, key_1 = NULL, key_2 = NULL, prekeys = NULL \
-         WHERE mailbox = ? AND account = ? AND closed_at IS NULL",
-        params![millis(now), mailbox.as_bytes(), account.as_bytes()],
+         WHERE id = ? AND account_id = ? AND closed_at IS NULL",
+        params![to_millis(now), mailbox.as_bytes(), account.as_bytes()],
     )?;
     if closed == 1 {
-        accounts::count_mailboxes(db, account, -1)?;
-        let sql = "INSERT OR IGNORE INTO closings (mailbox, account) VALUES (?, ?)";
-        run(db, sql, params![mailbox.as_bytes(), account.as_bytes()])?;
+        accounts::add_mailboxes(db, account, -1)?;
+        let sql = "INSERT OR IGNORE INTO mailbox_closures (mailbox_id, account_id) VALUES (?, ?)";
+        query::execute(db, sql, params![mailbox.as_bytes(), account.as_bytes()])?;
     }
     Ok(())
 }
@@ -270,20 +241,23 @@ fn list(
     account: AccountId,
     after: Option<MailboxId>,
 ) -> Result<Mailboxes, StoreError> {
-    let sql = "SELECT mailbox, created_at, envelopes, prekeys IS NOT NULL AS has_prekeys FROM mailboxes \
-               WHERE account = ? AND closed_at IS NULL AND mailbox > ? ORDER BY mailbox LIMIT ?";
+    let sql = "SELECT id, created_at, waiting_envelopes, prekeys IS NOT NULL AS has_prekeys \
+               FROM mailboxes WHERE account_id = ? AND closed_at IS NULL AND id > ? ORDER BY id LIMIT ?";
     let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-    let limit = int(MAILBOXES_PER_PAGE as u64) + 1;
-    let mut mailboxes = rows(db, sql, params![account.as_bytes(), after, limit], |row| {
+    let params = params![account.as_bytes(), after, sql_limit(MAILBOXES_PER_PAGE + 1)];
+    let mut mailboxes = query::all_rows(db, sql, params, |row| {
         Ok(Mailbox {
-            id: MailboxId::from_bytes(row.get("mailbox")?),
-            created_at: time(row, "created_at")?,
-            envelopes: count(row, "envelopes")?,
-            has_prekeys: row.get("has_prekeys")?,
+            id: row.id("id")?,
+            created_at: row.timestamp("created_at")?,
+            envelopes: row.read("waiting_envelopes")?,
+            has_prekeys: row.read("has_prekeys")?,
         })
     })?;
-    let more = mailboxes.len() > MAILBOXES_PER_PAGE;
+    let has_more = mailboxes.len() > MAILBOXES_PER_PAGE;
     mailboxes.truncate(MAILBOXES_PER_PAGE);
-    let next = mailboxes.last().map(|mailbox| mailbox.id).filter(|_| more);
+    let next = mailboxes
+        .last()
+        .map(|mailbox| mailbox.id)
+        .filter(|_| has_more);
     Ok(Mailboxes { mailboxes, next })
 }

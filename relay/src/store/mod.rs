@@ -1,50 +1,54 @@
-//! What the relay keeps: one coarse operation for each step of the protocol, each a single transaction that is on disk
-//! before it returns.
+//! The relay's database: one coarse operation for each step of the protocol, each a single
+//! transaction that is on disk before the operation returns.
 //!
-//! Nothing of SQLite leaves this folder; rows come out as words of the protocol and errors as [`StoreError`]. Decisions
-//! are asked of `relay-core` inside the transaction. Start reading at `submissions` for accepting, then `deliveries` for what
-//! goes out and `outcomes` for what is said of it.
+//! Nothing of SQLite leaves this folder: rows are returned as types of the protocol and errors as
+//! [`StoreError`]. `relay-core` makes the decisions, inside the transaction. Start reading at
+//! `submissions` for accepting envelopes, then `deliveries` for leases and `outcomes` for the
+//! results of calls and pulls.
 
 mod accounts;
-mod admin;
 mod blobs;
 mod deliveries;
 mod envelopes;
+mod inspection;
 mod lanes;
 mod mailboxes;
-mod offline;
+mod operator;
 mod outcomes;
 #[cfg(test)]
 mod power_cut;
+mod queue_changes;
 mod quotas;
-mod rows;
 #[cfg(test)]
-mod story;
+mod random_operations;
+mod rows;
 mod submissions;
 mod sweep;
-mod tally;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use accounts::{AccountFacts, NewAccount};
-pub(crate) use admin::{Census, NewRegistrationToken, QueueCursor};
-pub(crate) use blobs::{NewBlob, PartPlace};
-pub(crate) use deliveries::{CallEnd, Due, Handed, LeasedBatch, Webhook};
+pub(crate) use blobs::{NewBlob, PartState};
+pub(crate) use deliveries::{BatchOutcome, CallEnd, DueLanes};
 pub(crate) use envelopes::Recall;
+pub(crate) use inspection::Inspection;
 pub(crate) use mailboxes::StoredPrekeys;
-pub(crate) use offline::Looked;
+pub(crate) use operator::{
+    AccountSummary, Dropped, ItemKind, LaneStatus, LaneSummary, NewRegistrationToken, Page,
+    QueueCursor, QueueItem, QueueItems, QueueSummary, RegistrationToken, Retried, Totals,
+};
 pub(crate) use quotas::AccountQuota;
+pub(crate) use rows::QueueState;
 pub(crate) use submissions::Submission;
 pub(crate) use sweep::Swept;
-pub(crate) use tally::Woken;
 
-use crate::{health::Health, storage::Storage, wakes::Wakes};
+use crate::{health::Health, notifier::Notifier, storage::Storage};
 use rusqlite::Connection;
-use sealpost_proto::ErrorCode;
-use sealpost_service::http::ProblemResponse;
-use sealpost_sqlite::{Database, Failure, Migration, OpenError, Options, ReadError, WriteError};
+use sealpost_sqlite::{
+    Damaged, Database, Failure, Migration, OpenError, Options, ReadError, RowError, WriteError,
+};
 use std::{path::Path, sync::Arc};
-use submissions::Arrivals;
+use submissions::PendingSubmissions;
 
 /// Marks the relay's database file: "SpRl".
 const APPLICATION_ID: u32 = 0x5370_526c;
@@ -63,50 +67,60 @@ const MIGRATIONS: &[Migration] = &[Migration {
 #[derive(Clone)]
 pub(crate) struct Store {
     db: Database,
-    arrivals: Arrivals,
+    submissions: PendingSubmissions,
     health: Arc<Health>,
-    /// The disk, when there is one.
+    /// Reserve on the disk; absent for a store in memory.
     storage: Option<Arc<Storage>>,
-    /// Who hears of what waits now.
-    wakes: Arc<Wakes>,
+    notifier: Arc<Notifier>,
 }
 
-/// Why an operation did not happen; the database is as if it had never been asked.
+/// Error of an operation, which then changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Too much waits already.
-    #[error("the store has too much to do")]
+    /// The queue of the writer or of the readers is full.
+    #[error("the store is overloaded")]
     Busy,
-    /// No space left.
+    /// No space is left.
     #[error("the disk is full")]
     DiskFull,
-    /// Anything else.
+    /// A row cannot be read.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// Any other failure.
     #[error("the store failed: {reason}")]
     Failed {
-        /// The database's words; they name no values.
+        /// Message of the database, which contains no values.
         reason: String,
     },
-    /// The relay stops.
+    /// The relay is shutting down.
     #[error("the store is closed")]
     Closed,
 }
 
 impl Store {
-    /// Opens the database, or makes it, and brings its schema up to date.
-    ///
-    /// # Errors
-    /// [`OpenError`], in words for the operator.
+    /// Opens or creates the database and migrates its schema.
     pub(crate) fn open(path: &Path, health: Arc<Health>) -> Result<Self, OpenError> {
-        Ok(Self {
-            db: Database::open(path, MIGRATIONS, OPTIONS)?,
-            arrivals: Arrivals::default(),
-            health,
-            storage: None,
-            wakes: Arc::default(),
-        })
+        let db = Database::open(path, MIGRATIONS, OPTIONS)?;
+        Ok(Self::new(db, health))
     }
 
-    /// The same, with the reserve of a disk for what has to be written even when the disk is full.
+    /// Opens a store in memory.
+    pub(crate) fn open_in_memory() -> Result<Self, OpenError> {
+        let db = Database::open_in_memory(MIGRATIONS, OPTIONS)?;
+        Ok(Self::new(db, Arc::default()))
+    }
+
+    fn new(db: Database, health: Arc<Health>) -> Self {
+        Self {
+            db,
+            submissions: PendingSubmissions::default(),
+            health,
+            storage: None,
+            notifier: Arc::default(),
+        }
+    }
+
+    /// Uses the reserve on the disk for what has to be written even when the disk is full.
     #[must_use]
     pub(crate) fn with_reserve(self, storage: Arc<Storage>) -> Self {
         Self {
@@ -115,91 +129,81 @@ impl Store {
         }
     }
 
-    /// A store that lives in memory and dies with its last clone.
-    ///
-    /// # Errors
-    /// [`OpenError`] when a migration does not apply.
-    pub(crate) fn open_in_memory() -> Result<Self, OpenError> {
-        Ok(Self {
-            db: Database::open_in_memory(MIGRATIONS, OPTIONS)?,
-            arrivals: Arrivals::default(),
-            health: Arc::default(),
-            storage: None,
-            wakes: Arc::default(),
-        })
-    }
-
-    /// The same, with somebody who calls webhooks.
+    /// Notifies the scheduler and long polls of accepted envelopes.
     #[must_use]
-    pub(crate) fn with_wakes(self, wakes: Arc<Wakes>) -> Self {
-        Self { wakes, ..self }
+    pub(crate) fn with_notifier(self, notifier: Arc<Notifier>) -> Self {
+        Self { notifier, ..self }
     }
 
-    /// Finishes what waits and closes the database.
+    /// Finishes the queued jobs and closes the database.
     pub(crate) async fn close(&self) {
         self.db.close().await;
     }
 
-    /// Commits and jobs so far.
+    /// Returns the numbers of commits and jobs so far.
     #[must_use]
     pub(crate) fn stats(&self) -> sealpost_sqlite::Stats {
         self.db.stats()
     }
 
-    /// Runs a job that finishes, changes or takes away what was accepted. When the disk is full it is tried once more on
-    /// the reserve.
+    /// Runs a job that finishes, changes or deletes accepted items. If the disk is full, it is
+    /// retried once on the reserve.
     async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
         T: Send + 'static,
     {
         let mut outcome = self.db.write(job.clone()).await.map_err(StoreError::from);
-        if self.made_room(&outcome) {
+        if self.release_reserve(&outcome) {
             outcome = self.db.write(job).await.map_err(StoreError::from);
         }
-        self.note_health(outcome)
+        self.report_failure(outcome)
     }
 
-    /// Runs a job that makes the relay keep more than before: it has no claim to the reserve.
+    /// Runs a job that stores something new, which may not use the reserve.
     async fn write_new<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.note_health(self.db.write(job).await.map_err(StoreError::from))
+        self.report_failure(self.db.write(job).await.map_err(StoreError::from))
     }
 
-    /// As [`Self::write`], for what a restart puts right by itself: a lease that a power cut undoes was never given out by
-    /// the process that starts, and an outcome that it undoes is asked for again and answered the same.
+    /// Runs a job as [`Self::write`] does, for changes that a restart repairs: a lease that a power
+    /// cut undoes was never granted by the process that starts, and an outcome that it undoes is
+    /// requested again with the same result.
     async fn write_unsynced<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
         T: Send + 'static,
     {
-        let mut outcome = self
-            .db
-            .write_unsynced(job.clone())
-            .await
-            .map_err(StoreError::from);
-        if self.made_room(&outcome) {
+        let first = self.db.write_unsynced(job.clone()).await;
+        let mut outcome = first.map_err(StoreError::from);
+        if self.release_reserve(&outcome) {
             outcome = self.db.write_unsynced(job).await.map_err(StoreError::from);
         }
-        self.note_health(outcome)
+        self.report_failure(outcome)
     }
 
-    /// Gives the reserve to what found no room; true when another try makes sense.
-    fn made_room<T>(&self, outcome: &Result<T, StoreError>) -> bool {
+    /// Releases the reserve if the disk is full, and returns whether the job should be retried.
+    fn release_reserve<T>(&self, outcome: &Result<T, StoreError>) -> bool {
         let (Err(StoreError::DiskFull), Some(storage)) = (outcome, &self.storage) else {
             return false;
         };
-        // Whoever shared the commit asks at the same time, and all but one find that it was given.
-        storage.give_way();
+        // All jobs of the failed commit get here. The first one releases the reserve; the others
+        // find it released.
+        storage.release_reserve();
         true
     }
 
-    fn note_health<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(error @ (StoreError::DiskFull | StoreError::Failed { .. })) = &outcome {
-            self.health.store_failed(error);
+    fn report_failure<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &outcome {
+            Err(error @ (StoreError::DiskFull | StoreError::Failed { .. })) => {
+                self.health.store_failed(&error.to_string());
+            }
+            // The store still commits: only the rows in question are affected.
+            Err(error @ StoreError::Damaged(_)) => tracing::error!(%error, "a row is damaged"),
+            Ok(_) | Err(StoreError::Busy | StoreError::Closed) => {}
         }
         outcome
     }
@@ -209,13 +213,32 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        Ok(self.db.read(job).await?)
+        let outcome = self.db.read(job).await.map_err(StoreError::from);
+        if let Err(error @ StoreError::Damaged(_)) = &outcome {
+            tracing::error!(%error, "a row is damaged");
+        }
+        outcome
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        match Failure::from(error) {
+        Failure::from(error).into()
+    }
+}
+
+impl From<RowError> for StoreError {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Damaged(damaged) => damaged.into(),
+            RowError::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
             Failure::DiskFull => Self::DiskFull,
             Failure::Failed { reason } => Self::Failed { reason },
         }
@@ -242,23 +265,5 @@ impl From<ReadError<Self>> for StoreError {
             ReadError::Failed { reason } => Self::Failed { reason },
             ReadError::Closed => Self::Closed,
         }
-    }
-}
-
-impl StoreError {
-    /// The code that is answered.
-    #[must_use]
-    pub(crate) const fn code(&self) -> ErrorCode {
-        match self {
-            Self::Busy => ErrorCode::Overloaded,
-            Self::DiskFull => ErrorCode::StorageFull,
-            Self::Failed { .. } | Self::Closed => ErrorCode::Unavailable,
-        }
-    }
-}
-
-impl From<StoreError> for ProblemResponse {
-    fn from(error: StoreError) -> Self {
-        crate::http::passing_problem(error.code())
     }
 }

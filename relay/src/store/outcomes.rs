@@ -1,95 +1,104 @@
-//! What was said of a batch, carried out: items end or wait on, senders are told, the lane moves.
+//! Outcomes of batches: items end or wait on, senders are notified, the lane moves on.
 
 use super::{
-    CallEnd, Handed, StoreError, deliveries, lanes,
-    rows::{millis, row, run, small, state_number},
-    tally::{News, Tally, WAITING_COLUMNS, WaitingEnvelope, item},
+    BatchOutcome, CallEnd, StoreError, deliveries, lanes,
+    queue_changes::{QueueChanges, StatusUpdate, WAITING_COLUMNS, WaitingEnvelope, item_id},
+    rows::state_code,
 };
 use rusqlite::{Connection, params};
 use sealpost_proto::{
-    AccountId, DeliveryId, EnvelopeState, Timestamp, limits::SET_ASIDE_RETRY, wire::DeliveryResults,
+    AccountId, DeliveryId, EnvelopeState, Timestamp, limits::SET_ASIDE_RETRY_INTERVAL,
+    wire::DeliveryResults,
 };
 use sealpost_relay_core::{
     Effect, Event,
-    answer::{self, Answer, Verdict},
+    batch_results::{self, BatchResults, Verdict},
     classify::Class,
 };
+use sealpost_sqlite::{query, to_millis};
 
+/// Reason of an envelope that the recipient's node refused.
 const REFUSED: &str = "the recipient's node refused it";
+/// Reason of an envelope that the recipient's node deferred.
+const DEFERRED: &str = "the recipient's node asked to wait";
 
-/// Carries out what was said of items of one account.
-struct Outcome<'a> {
+/// Changes that an outcome makes for one account.
+struct OutcomeChanges<'a> {
     db: &'a Connection,
     now: Timestamp,
     account: AccountId,
-    tally: Tally,
+    queue: QueueChanges,
     stored: u64,
 }
 
-impl Outcome<'_> {
-    fn apply(&mut self, answer: &Answer) -> Result<(), StoreError> {
+impl<'a> OutcomeChanges<'a> {
+    fn new(db: &'a Connection, now: Timestamp, account: AccountId) -> Self {
+        Self {
+            db,
+            now,
+            account,
+            queue: QueueChanges::default(),
+            stored: 0,
+        }
+    }
+
+    fn apply_results(&mut self, answer: &BatchResults) -> Result<(), StoreError> {
         for (id, verdict) in &answer.verdicts {
-            let state = match verdict {
-                Verdict::Stored => EnvelopeState::Stored,
-                Verdict::Refused => EnvelopeState::Failed,
-                Verdict::Later => continue,
+            let (state, reason) = match verdict {
+                Verdict::Stored => (EnvelopeState::Stored, None),
+                Verdict::Refused => (EnvelopeState::Failed, Some(REFUSED)),
+                Verdict::Deferred => continue,
             };
-            let reason = (state == EnvelopeState::Failed).then_some(REFUSED);
             match self.find(*id)? {
                 Some(waiting) => {
                     self.stored += u64::from(state == EnvelopeState::Stored);
-                    self.tally.end(self.db, self.now, &waiting, state, reason)?;
+                    self.queue
+                        .end_envelope(self.db, self.now, &waiting, state, reason)?;
                 }
-                None => self.drop_event(*id)?,
+                None => self.delete_event(*id)?,
             }
         }
-        match answer.blamed {
-            Some(id) => self.blame(id),
+        match answer.blocking_item {
+            Some(id) => self.count_deferral(id),
             None => Ok(()),
         }
     }
 
     fn find(&self, id: DeliveryId) -> Result<Option<WaitingEnvelope>, StoreError> {
         let sql = format!(
-            "SELECT {WAITING_COLUMNS} FROM envelopes WHERE id = ? AND account = ? AND state < 2"
+            "SELECT {WAITING_COLUMNS} FROM waiting_envelopes WHERE id = ? AND account_id = ?"
         );
-        row(
+        let params = params![item_id(id), self.account.as_bytes()];
+        Ok(query::first_row(
             self.db,
             &sql,
-            params![item(id), self.account.as_bytes()],
+            params,
             WaitingEnvelope::read,
-        )
+        )?)
     }
 
-    fn drop_event(&mut self, id: DeliveryId) -> Result<(), StoreError> {
-        let sql = "DELETE FROM events WHERE id = ? AND account = ?";
-        let gone = run(self.db, sql, params![item(id), self.account.as_bytes()])?;
-        self.tally.events_left(self.account, gone);
+    fn delete_event(&mut self, id: DeliveryId) -> Result<(), StoreError> {
+        let sql = "DELETE FROM events WHERE id = ? AND account_id = ?";
+        let params = params![item_id(id), self.account.as_bytes()];
+        let deleted = query::execute(self.db, sql, params)?;
+        self.queue.remove_events(self.account, deleted);
         Ok(())
     }
 
-    fn blame(&self, id: DeliveryId) -> Result<(), StoreError> {
-        let sql = "UPDATE envelopes SET laters = laters + 1 WHERE id = ? AND account = ? AND state < 2 AND place = 0 \
-                   RETURNING laters";
-        let laters = row(
-            self.db,
-            sql,
-            params![item(id), self.account.as_bytes()],
-            |row| small(row, "laters"),
-        )?;
-        if laters.is_some_and(answer::sets_aside) {
-            lanes::set_aside(
-                self.db,
-                self.account,
-                item(id),
-                self.now.plus(SET_ASIDE_RETRY),
-            )?;
+    fn count_deferral(&self, id: DeliveryId) -> Result<(), StoreError> {
+        let sql = "UPDATE envelopes SET deferrals = deferrals + 1 WHERE id = \
+                   (SELECT id FROM queued_envelopes WHERE id = ? AND account_id = ?) RETURNING deferrals";
+        let params = params![item_id(id), self.account.as_bytes()];
+        let deferrals = query::first_value(self.db, sql, params)?;
+        if deferrals.is_some_and(batch_results::exceeds_deferral_limit) {
+            let until = self.now.plus(SET_ASIDE_RETRY_INTERVAL);
+            lanes::set_aside(self.db, self.account, item_id(id), until)?;
         }
         Ok(())
     }
 
-    /// Counts an attempt for what still waits of a batch, and tells the senders.
-    fn retry(
+    /// Counts an attempt for each envelope of the batch that still waits, and notifies its sender.
+    fn record_attempt(
         &mut self,
         items: &[DeliveryId],
         reason: Option<&str>,
@@ -101,24 +110,25 @@ impl Outcome<'_> {
                 continue;
             };
             let attempts = waiting.attempts.saturating_add(1);
-            run(
+            query::execute(
                 self.db,
                 "UPDATE envelopes SET state = ?, attempts = ?, reason = ?, next_attempt_at = ? WHERE id = ?",
                 params![
-                    state_number(state),
+                    state_code(state),
                     attempts,
                     reason,
-                    next_attempt_at.map(millis),
+                    next_attempt_at.map(to_millis),
                     waiting.id
                 ],
             )?;
-            let news = News {
+            let update = StatusUpdate {
                 state,
                 attempts,
                 reason,
                 next_attempt_at,
             };
-            self.tally.tell(self.db, self.now, &waiting, &news)?;
+            self.queue
+                .notify_sender(self.db, self.now, &waiting, &update)?;
         }
         Ok(())
     }
@@ -129,16 +139,16 @@ impl Outcome<'_> {
         reason: Option<&str>,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        self.retry(items, reason, Some(until))?;
+        self.record_attempt(items, reason, Some(until))?;
         for id in items {
-            if !lanes::set_aside(self.db, self.account, item(*id), until)? {
-                self.put_last(*id)?;
+            if !lanes::set_aside(self.db, self.account, item_id(*id), until)? {
+                self.requeue_last(*id)?;
             }
         }
         Ok(())
     }
 
-    fn perform(
+    fn apply_effects(
         &mut self,
         effects: &[Effect],
         items: &[DeliveryId],
@@ -146,7 +156,9 @@ impl Outcome<'_> {
     ) -> Result<(), StoreError> {
         for effect in effects {
             match *effect {
-                Effect::Retry { next_attempt_at } => self.retry(items, reason, next_attempt_at)?,
+                Effect::Retry { next_attempt_at } => {
+                    self.record_attempt(items, reason, next_attempt_at)?;
+                }
                 Effect::SetAside { until } => self.set_aside(items, reason, until)?,
                 Effect::SwitchedOff | Effect::Lease { .. } => {}
             }
@@ -154,64 +166,53 @@ impl Outcome<'_> {
         Ok(())
     }
 
-    /// An event has no hour to wait for: it goes to the end of the queue.
-    fn put_last(&self, id: DeliveryId) -> Result<(), StoreError> {
-        let last = lanes::next_items(self.db, 1)?;
-        let sql = "UPDATE events SET id = ? WHERE id = ? AND account = ?";
-        run(
-            self.db,
-            sql,
-            params![last, item(id), self.account.as_bytes()],
-        )?;
+    /// Moves an event to the end of the queue: unlike an envelope, it is not set aside for a time.
+    fn requeue_last(&self, id: DeliveryId) -> Result<(), StoreError> {
+        let last = lanes::reserve_item_ids(self.db, 1)?;
+        let sql = "UPDATE events SET id = ? WHERE id = ? AND account_id = ?";
+        let params = params![last, item_id(id), self.account.as_bytes()];
+        query::execute(self.db, sql, params)?;
         Ok(())
     }
 }
 
-pub(super) fn finish(
+pub(super) fn finish_call(
     db: &Connection,
     now: Timestamp,
     end: &CallEnd,
-    go_on: Option<usize>,
-) -> Result<Handed, StoreError> {
+    next_batch_bytes: Option<usize>,
+) -> Result<BatchOutcome, StoreError> {
     let answer = match end.class {
-        Class::Answered => answer::read(&end.items, &end.results),
+        Class::Succeeded => batch_results::evaluate(&end.items, &end.results),
         Class::Unreachable
-        | Class::Broke
-        | Class::AskedToWait(_)
+        | Class::EndpointError
+        | Class::RetryAfter(_)
         | Class::Refused
-        | Class::Gone => Answer::none(),
+        | Class::Gone => BatchResults::none(),
     };
     let Some(mut lane) = lanes::load(db, end.account)? else {
-        return Ok(Handed::nothing());
+        return Ok(BatchOutcome::EMPTY);
     };
-    let first = end.items.first().copied().unwrap_or(DeliveryId(0));
-    let (fence, class, items) = (end.fence, end.class, end.items.len());
-    let effects = lane.step(
-        now,
-        Event::Finished {
-            fence,
-            class,
-            first,
-            items,
-            later: answer.later,
-        },
-        end.random,
-    );
-    let reason = end.reason.as_deref().or(answer.later.map(|_| LATER));
-    let mut outcome = Outcome {
-        db,
-        now,
-        account: end.account,
-        tally: Tally::default(),
-        stored: 0,
+    let event = Event::Finished {
+        fence: end.fence,
+        class: end.class,
+        first: end.items.first().copied().unwrap_or(DeliveryId(0)),
+        items: end.items.len(),
+        retry_after: answer.retry_after,
     };
-    outcome.apply(&answer)?;
-    outcome.perform(&effects, &end.items, reason)?;
-    let stored = outcome.stored;
-    let mut woken = outcome.tally.write(db, now)?;
-    lanes::note(db, end.account, end.reason.as_deref())?;
-    let next = match go_on {
-        Some(bytes_max) => deliveries::call(db, now, end.account, &mut lane, bytes_max)?,
+    let effects = lane.step(now, event, end.random);
+    let reason = end
+        .reason
+        .as_deref()
+        .or(answer.retry_after.map(|_| DEFERRED));
+    let mut changes = OutcomeChanges::new(db, now, end.account);
+    changes.apply_results(&answer)?;
+    changes.apply_effects(&effects, &end.items, reason)?;
+    let stored = changes.stored;
+    let mut woken = changes.queue.write(db, now)?;
+    lanes::set_reason(db, end.account, end.reason.as_deref())?;
+    let next = match next_batch_bytes {
+        Some(bytes_max) => deliveries::lease_next(db, now, end.account, &mut lane, bytes_max)?,
         None => {
             lanes::save(db, now, end.account, &lane)?;
             None
@@ -220,69 +221,55 @@ pub(super) fn finish(
     if next.is_none() && lanes::has_waiting(db, end.account)? {
         woken.push(end.account);
     }
-    let switched_off = effects.contains(&Effect::SwitchedOff);
-    Ok(Handed {
+    Ok(BatchOutcome {
         woken,
         next,
-        heeds_contact: lane.heeds_contact(),
-        switched_off,
+        contact_ends_backoff: lane.contact_ends_backoff(),
+        is_switched_off: effects.contains(&Effect::SwitchedOff),
         stored,
     })
 }
-
-const LATER: &str = "the recipient's node asked to wait";
 
 pub(super) fn acknowledge(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     results: &DeliveryResults,
-) -> Result<Handed, StoreError> {
+) -> Result<BatchOutcome, StoreError> {
     let mut items: Vec<_> = results.results.iter().map(|result| result.id).collect();
     items.sort_unstable();
     items.dedup();
-    let answer = answer::read(&items, &results.results);
+    let answer = batch_results::evaluate(&items, &results.results);
     let Some(mut lane) = lanes::load(db, account)? else {
-        return Ok(Handed::nothing());
+        return Ok(BatchOutcome::EMPTY);
     };
-    let effects = lane.step(
-        now,
-        Event::Acknowledged {
-            fence: results.lease,
-            later: answer.later,
-        },
-        0,
-    );
-    let mut outcome = Outcome {
-        db,
-        now,
-        account,
-        tally: Tally::default(),
-        stored: 0,
+    let event = Event::Acknowledged {
+        fence: results.lease,
+        retry_after: answer.retry_after,
     };
-    outcome.apply(&answer)?;
-    outcome.perform(&effects, &items, Some(LATER))?;
-    let stored = outcome.stored;
-    let mut woken = outcome.tally.write(db, now)?;
+    let effects = lane.step(now, event, 0);
+    let mut changes = OutcomeChanges::new(db, now, account);
+    changes.apply_results(&answer)?;
+    changes.apply_effects(&effects, &items, Some(DEFERRED))?;
+    let stored = changes.stored;
+    let mut woken = changes.queue.write(db, now)?;
     lanes::save(db, now, account, &lane)?;
     woken.push(account);
-    Ok(Handed {
+    Ok(BatchOutcome {
         woken,
         next: None,
-        heeds_contact: lane.heeds_contact(),
-        switched_off: false,
+        contact_ends_backoff: lane.contact_ends_backoff(),
+        is_switched_off: false,
         stored,
     })
 }
 
-impl Handed {
-    const fn nothing() -> Self {
-        Self {
-            woken: Vec::new(),
-            next: None,
-            heeds_contact: false,
-            switched_off: false,
-            stored: 0,
-        }
-    }
+impl BatchOutcome {
+    const EMPTY: Self = Self {
+        woken: Vec::new(),
+        next: None,
+        contact_ends_backoff: false,
+        is_switched_off: false,
+        stored: 0,
+    };
 }

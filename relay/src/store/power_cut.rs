@@ -1,10 +1,12 @@
-//! A power cut, as the write-ahead log shows it afterwards: what was written since the last fsync may be gone from any byte
-//! on. `docs/decisions/skip-fsync-for-leases-and-outcomes.md` says which commits that may be.
+//! Power cuts, simulated by a truncated write-ahead log: what was written since the last fsync may
+//! be lost from any byte on. `docs/decisions/skip-fsync-for-leases-and-outcomes.md` says which
+//! commits that may be.
 
 use super::{
     tests::{ACME, BOLT, Bench, NOW, envelope},
     *,
 };
+use crate::lease::LeasedBatch;
 use sealpost_proto::{
     EnvelopeState,
     limits::DELIVERY_BATCH_BYTES_MAX,
@@ -15,12 +17,12 @@ use std::fs;
 
 const ENVELOPES: u16 = 3;
 
-/// The log, as far as it is written now.
-fn log(bench: &Bench) -> Vec<u8> {
+/// Reads the log as it is on disk now.
+fn read_log(bench: &Bench) -> Vec<u8> {
     fs::read(bench.folder.path().join("relay.db-wal")).unwrap()
 }
 
-/// What a relay finds when it starts after a cut that left so much of the log.
+/// Starts a relay after a power cut that left this much of the log.
 async fn start_after_cut(bench: &Bench, log: &[u8]) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(
@@ -31,7 +33,7 @@ async fn start_after_cut(bench: &Bench, log: &[u8]) -> Bench {
     fs::write(folder.path().join("relay.db-wal"), log).unwrap();
     let health = Arc::new(Health::default());
     let store = Store::open(&folder.path().join("relay.db"), Arc::clone(&health)).unwrap();
-    store.restarted(NOW).await.unwrap();
+    store.recover_leases(NOW).await.unwrap();
     Bench {
         store,
         health,
@@ -39,7 +41,7 @@ async fn start_after_cut(bench: &Bench, log: &[u8]) -> Bench {
     }
 }
 
-/// Calls the webhook with what waits; it answers that it has stored it. Gives the ids and the bytes.
+/// Delivers what waits to a webhook that stores it. Returns the batch and the bytes.
 async fn deliver(bench: &Bench) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>)> {
     let leased = bench
         .store
@@ -69,7 +71,7 @@ async fn deliver(bench: &Bench) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>)> {
 }
 
 #[tokio::test]
-async fn what_a_power_cut_undoes_of_a_call_is_done_again_and_comes_to_the_same() {
+async fn calls_undone_by_a_power_cut_are_repeated() {
     let bench = Bench::new().await;
     for number in 0..ENVELOPES {
         let before = bench.store.stats().commits;
@@ -77,16 +79,19 @@ async fn what_a_power_cut_undoes_of_a_call_is_done_again_and_comes_to_the_same()
         assert_eq!(
             bench.store.stats().commits,
             before + 1,
-            "what is accepted is fsynced before it is answered"
+            "accepted envelopes are fsynced before the response"
         );
     }
-    let accepted = log(&bench).len();
+    let accepted = read_log(&bench).len();
     let (first, bodies) = deliver(&bench).await.unwrap();
-    let whole = log(&bench);
+    let complete = read_log(&bench);
     let mut was_stored = false;
-    // Some cuts fall on the border of a frame, others into one.
-    for cut in (accepted..whole.len()).step_by(1_030).chain([whole.len()]) {
-        let after = start_after_cut(&bench, &whole[..cut]).await;
+    // Some cuts are between two frames, others within one.
+    for cut in (accepted..complete.len())
+        .step_by(1_030)
+        .chain([complete.len()])
+    {
+        let after = start_after_cut(&bench, &complete[..cut]).await;
         let states = after
             .store
             .statuses(ACME, (0..ENVELOPES).map(envelope).collect())
@@ -98,9 +103,9 @@ async fn what_a_power_cut_undoes_of_a_call_is_done_again_and_comes_to_the_same()
             .count();
         assert!(
             [0, states.len()].contains(&stored),
-            "the end of a call is whole or gone: {states:?}"
+            "the end of a call is complete or lost: {states:?}"
         );
-        assert!(stored > 0 || !was_stored, "a longer log knows no less");
+        assert!(stored > 0 || !was_stored, "a longer log never loses more");
         was_stored = stored > 0;
         let again = deliver(&after).await;
         assert_eq!(again.is_none(), was_stored);
@@ -108,11 +113,11 @@ async fn what_a_power_cut_undoes_of_a_call_is_done_again_and_comes_to_the_same()
             assert_eq!(
                 (again.envelopes, &repeated),
                 (first.envelopes.clone(), &bodies),
-                "the same, in the same order"
+                "the same batch in the same order"
             );
         }
         assert_eq!(after.state(0).await, EnvelopeState::Stored);
         assert!(deliver(&after).await.is_none());
     }
-    assert!(was_stored, "without a cut nothing is repeated");
+    assert!(was_stored, "nothing is repeated without a cut");
 }

@@ -1,35 +1,29 @@
-//! What an account may hold where the operator said something else than for all, and what it holds.
+//! Quota overrides of single accounts, and what each account holds.
 
-use super::{
-    Store, StoreError,
-    rows::{count, first, row, run},
-};
+use super::{Store, StoreError, accounts};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::AccountId;
 use sealpost_relay_core::{
     QuotaOverrides, Quotas,
-    quota::{Held, HeldBlobs},
+    quota::{BlobUsage, EnvelopeUsage},
 };
+use sealpost_sqlite::{RowError, RowExt as _, query};
 
-/// What one account holds, and what the operator said of it.
+/// Quota overrides of one account, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AccountQuota {
-    /// What differs from what is said for all.
     pub(crate) overrides: QuotaOverrides,
-    /// What waits in its mailboxes.
-    pub(crate) queue: Held,
-    /// Its open mailboxes.
+    /// Envelopes that wait in its mailboxes.
+    pub(crate) queue: EnvelopeUsage,
+    /// Number of open mailboxes.
     pub(crate) mailboxes: u64,
-    /// Its blobs.
-    pub(crate) blobs: HeldBlobs,
+    pub(crate) blobs: BlobUsage,
 }
 
 impl Store {
-    /// Says what of the quotas is different for one account, in place of what was said before; nothing different makes it as
-    /// all others. It counts from the next request on, and what is held beyond it stays. False when there is no such account.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Replaces the quota overrides of an account; empty overrides restore the default quotas. They
+    /// apply from the next request on, and what the account holds beyond them stays. Returns false
+    /// if the account does not exist.
     pub(crate) async fn set_quota(
         &self,
         account: AccountId,
@@ -38,61 +32,51 @@ impl Store {
         self.write(move |db| set(db, account, &overrides)).await
     }
 
-    /// What an account holds and what was said of it; absent when there is no such account.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn quota_of(
+    pub(crate) async fn account_quota(
         &self,
         account: AccountId,
     ) -> Result<Option<AccountQuota>, StoreError> {
-        let sql = "SELECT a.mailboxes, a.blobs, a.blob_bytes, l.envelopes, l.bytes, q.overrides FROM accounts a \
-                   JOIN lanes l ON l.account = a.account LEFT JOIN quotas q ON q.account = a.account \
-                   WHERE a.account = ?";
+        let sql = "SELECT a.mailbox_count, a.blob_count, a.blob_bytes, l.waiting_envelopes, \
+                   l.waiting_bytes, q.overrides FROM accounts a JOIN lanes l ON l.account_id = a.id \
+                   LEFT JOIN quota_overrides q ON q.account_id = a.id WHERE a.id = ?";
         self.read(move |db| {
-            row(db, sql, [account.as_bytes()], |row| {
+            Ok(query::first_row(db, sql, [account.as_bytes()], |row| {
+                let lane = row;
                 Ok(AccountQuota {
                     overrides: read(row)?.unwrap_or_default(),
-                    queue: Held {
-                        envelopes: count(row, "envelopes")?,
-                        bytes: count(row, "bytes")?,
+                    queue: EnvelopeUsage {
+                        envelopes: lane.read("waiting_envelopes")?,
+                        bytes: lane.read("waiting_bytes")?,
                     },
-                    mailboxes: count(row, "mailboxes")?,
-                    blobs: HeldBlobs {
-                        blobs: count(row, "blobs")?,
-                        bytes: count(row, "blob_bytes")?,
+                    mailboxes: row.read("mailbox_count")?,
+                    blobs: BlobUsage {
+                        blobs: row.read("blob_count")?,
+                        bytes: row.read("blob_bytes")?,
                     },
                 })
-            })
+            })?)
         })
         .await
     }
 }
 
-/// The quotas of an account.
-pub(super) fn of(
+/// Loads the quotas of an account.
+pub(super) fn load(
     db: &Connection,
     account: AccountId,
-    for_all: &Quotas,
+    default_quotas: &Quotas,
 ) -> Result<Quotas, StoreError> {
-    let own = row(
-        db,
-        "SELECT overrides FROM quotas WHERE account = ?",
-        [account.as_bytes()],
-        read,
-    )?
-    .flatten();
-    Ok(own.map_or_else(|| for_all.clone(), |own| for_all.with(&own)))
+    let sql = "SELECT overrides FROM quota_overrides WHERE account_id = ?";
+    let overrides = query::first_row(db, sql, [account.as_bytes()], read)?.flatten();
+    Ok(overrides.map_or_else(
+        || default_quotas.clone(),
+        |overrides| default_quotas.with_overrides(&overrides),
+    ))
 }
 
 /// Reads the column `overrides`.
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<QuotaOverrides>> {
-    let Some(text) = row.get_ref("overrides")?.as_str_or_null()? else {
-        return Ok(None);
-    };
-    serde_json::from_str(text).map(Some).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })
+pub(super) fn read(row: &Row<'_>) -> Result<Option<QuotaOverrides>, RowError> {
+    row.optional_parse("overrides", |text| serde_json::from_str(text))
 }
 
 fn set(
@@ -101,20 +85,17 @@ fn set(
     overrides: &QuotaOverrides,
 ) -> Result<bool, StoreError> {
     let id = account.as_bytes();
-    if first::<i64>(db, "SELECT 1 FROM accounts WHERE account = ?", [id])?.is_none() {
+    if !accounts::is_registered(db, account)? {
         return Ok(false);
     }
     if *overrides == QuotaOverrides::default() {
-        run(db, "DELETE FROM quotas WHERE account = ?", [id])?;
+        query::execute(db, "DELETE FROM quota_overrides WHERE account_id = ?", [id])?;
         return Ok(true);
     }
     let text = serde_json::to_string(overrides).map_err(|error| StoreError::Failed {
         reason: error.to_string(),
     })?;
-    run(
-        db,
-        "INSERT OR REPLACE INTO quotas (account, overrides) VALUES (?, ?)",
-        params![id, text],
-    )?;
+    let sql = "INSERT OR REPLACE INTO quota_overrides (account_id, overrides) VALUES (?, ?)";
+    query::execute(db, sql, params![id, text])?;
     Ok(true)
 }

@@ -1,43 +1,52 @@
-//! How the words of the protocol stand in rows.
+//! Encoding of states and limits in rows.
 
 use super::StoreError;
-use rusqlite::{Connection, Row, types::FromSql};
-use sealpost_proto::{EnvelopeState, Timestamp};
+use rusqlite::{
+    Connection, Params, Row,
+    types::{ToSql, ToSqlOutput},
+};
+use sealpost_proto::EnvelopeState;
+use sealpost_sqlite::to_integer;
 
-/// A time or a count as SQLite keeps it.
-pub(super) fn int(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+/// Converts a limit to its SQL representation.
+pub(super) fn sql_limit(limit: usize) -> i64 {
+    to_integer(limit as u64)
 }
 
-/// Back again.
-pub(super) fn uint(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or_default()
+/// Position of a waiting envelope in its queue, as in the column `queue_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueueState {
+    InOrder,
+    /// Delivery is retried for this envelope alone.
+    SetAside,
+    /// An earlier envelope of the same mailbox is set aside.
+    Held,
 }
 
-pub(super) fn millis(at: Timestamp) -> i64 {
-    int(at.as_millis())
+impl QueueState {
+    const ALL: [Self; 3] = [Self::InOrder, Self::SetAside, Self::Held];
+
+    pub(super) fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.code() == code)
+    }
+
+    const fn code(self) -> i64 {
+        match self {
+            Self::InOrder => 0,
+            Self::SetAside => 1,
+            Self::Held => 2,
+        }
+    }
 }
 
-pub(super) fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
-    Ok(Timestamp::from_millis(uint(row.get(column)?)))
+impl ToSql for QueueState {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.code().into())
+    }
 }
 
-pub(super) fn maybe_time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
-    Ok(row
-        .get::<_, Option<i64>>(column)?
-        .map(|at| Timestamp::from_millis(uint(at))))
-}
-
-pub(super) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
-    Ok(uint(row.get(column)?))
-}
-
-pub(super) fn small(row: &Row<'_>, column: &str) -> rusqlite::Result<u32> {
-    Ok(u32::try_from(count(row, column)?).unwrap_or(u32::MAX))
-}
-
-/// The number of a state in the table `envelopes` and `events`.
-pub(super) const fn state_number(state: EnvelopeState) -> i64 {
+/// Returns the code of a state in the tables `envelopes` and `events`.
+pub(super) const fn state_code(state: EnvelopeState) -> i64 {
     match state {
         EnvelopeState::Queued => 0,
         EnvelopeState::Retrying => 1,
@@ -48,52 +57,43 @@ pub(super) const fn state_number(state: EnvelopeState) -> i64 {
     }
 }
 
-pub(super) fn state(row: &Row<'_>, column: &str) -> rusqlite::Result<EnvelopeState> {
-    let number: i64 = row.get(column)?;
-    let found = EnvelopeState::ALL
+/// Returns the state with a code.
+pub(super) fn state_from_code(code: i64) -> Option<EnvelopeState> {
+    EnvelopeState::ALL
         .into_iter()
-        .find(|state| state_number(*state) == number);
-    found.ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, number))
+        .find(|state| state_code(*state) == code)
 }
 
-/// The first column of the only row, if there is one.
-pub(super) fn first<T: FromSql>(
+/// Calls `visit` for each row of a query, until it returns false or an error.
+pub(super) fn visit_rows<E: From<StoreError>>(
     db: &Connection,
     sql: &str,
-    params: impl rusqlite::Params,
-) -> Result<Option<T>, StoreError> {
-    row(db, sql, params, |row| row.get(0))
+    params: impl Params,
+    mut visit: impl FnMut(&Row<'_>) -> Result<bool, E>,
+) -> Result<(), E> {
+    let mut statement = db.prepare_cached(sql).map_err(StoreError::from)?;
+    let mut rows = statement.query(params).map_err(StoreError::from)?;
+    while let Some(row) = rows.next().map_err(StoreError::from)? {
+        if !visit(row)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
-/// The only row, if there is one.
-pub(super) fn row<T>(
-    db: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Option<T>, StoreError> {
-    use rusqlite::OptionalExtension as _;
-    Ok(db.prepare_cached(sql)?.query_row(params, read).optional()?)
+/// Returns whether a query has any row.
+pub(super) fn exists(db: &Connection, sql: &str, params: impl Params) -> Result<bool, StoreError> {
+    Ok(db.prepare_cached(sql)?.exists(params)?)
 }
 
-/// All rows.
-pub(super) fn rows<T>(
-    db: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, StoreError> {
-    Ok(db
-        .prepare_cached(sql)?
-        .query_map(params, read)?
-        .collect::<Result<_, _>>()?)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Runs a statement and says how many rows it changed.
-pub(super) fn run(
-    db: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-) -> Result<usize, StoreError> {
-    Ok(db.prepare_cached(sql)?.execute(params)?)
+    #[test]
+    fn views_separate_waiting_from_ended_states() {
+        for state in EnvelopeState::ALL {
+            assert_eq!(state_code(state) < 2, !state.is_final(), "{state:?}");
+        }
+    }
 }

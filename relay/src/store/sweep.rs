@@ -1,69 +1,71 @@
-//! What time ends: envelopes past their life, envelopes of closed mailboxes, old digests, nonces, blobs.
+//! Sweeps: everything that ends with time, such as expired envelopes, closed mailboxes, old
+//! digests, nonces and blobs.
 
 use super::{
     Store, StoreError, blobs,
-    rows::{first, int, millis, rows, run},
-    tally::{Tally, WAITING_COLUMNS, WaitingEnvelope},
+    queue_changes::{QueueChanges, WAITING_COLUMNS, WaitingEnvelope},
+    rows::sql_limit,
 };
 use rusqlite::{Connection, params};
 use sealpost_proto::{
     AccountId, BlobId, EnvelopeState, Timestamp,
-    limits::{DIGEST_KEPT_BEYOND_LIFE, ENVELOPE_LIFE_MAX, LEASE_LIFE, SWEEP_ROWS_MAX, UPLOAD_LIFE},
+    limits::{
+        DIGEST_RETENTION_AFTER_LIFETIME, ENVELOPE_LIFETIME_MAX, LEASE_DURATION, SWEEP_ROWS_MAX,
+        UPLOAD_IDLE_TIMEOUT,
+    },
 };
+use sealpost_sqlite::{RowExt as _, query, to_millis};
 
-/// What one sweep did.
+/// Result of a sweep.
 #[derive(Debug, Default)]
 pub(crate) struct Swept {
-    /// Senders with news.
+    /// Senders for whom status events wait.
     pub(crate) woken: Vec<AccountId>,
     /// Whether another sweep would find more at once.
-    pub(crate) more: bool,
-    /// Blobs whose parts are to be deleted from the disk; see [`Store::forget_doomed`].
-    pub(crate) doomed: Vec<BlobId>,
+    pub(crate) has_more: bool,
+    /// Deleted blobs whose parts are on disk; see [`Store::record_blob_deletions`].
+    pub(crate) blob_deletions: Vec<BlobId>,
 }
 
+/// Reason of an expired envelope.
 const EXPIRED: &str = "its life ended before the recipient's node took it";
-const CLOSED: &str = "mailbox_unknown";
+/// Reason of an envelope whose mailbox was closed.
+const MAILBOX_CLOSED: &str = "mailbox_unknown";
 
 impl Store {
-    /// Ends what has expired, [`SWEEP_ROWS_MAX`] rows of each kind at most. It always commits something, so that it also
-    /// shows whether the store works.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Ends what has expired, up to [`SWEEP_ROWS_MAX`] rows of each kind. A sweep always commits a
+    /// heartbeat, so that it also shows whether the store works.
     pub(crate) async fn sweep(&self, now: Timestamp) -> Result<Swept, StoreError> {
         self.write(move |db| {
             let mut sweep = Sweep {
                 db,
                 now,
-                tally: Tally::default(),
-                more: false,
+                changes: QueueChanges::default(),
+                has_more: false,
             };
-            sweep.heed_clock()?;
+            sweep.check_clock()?;
             sweep.expire_envelopes()?;
-            sweep.fail_closed()?;
-            sweep.forget_digests()?;
-            sweep.forget_nonces()?;
+            sweep.fail_in_closed_mailboxes()?;
+            sweep.delete_digests()?;
+            sweep.delete_nonces()?;
             sweep.expire_blobs()?;
-            let doomed = sweep.doomed()?;
-            let more = sweep.more;
+            let blob_deletions = sweep.blob_deletions()?;
+            let has_more = sweep.has_more;
             Ok(Swept {
-                woken: sweep.tally.write(db, now)?,
-                more,
-                doomed,
+                woken: sweep.changes.write(db, now)?,
+                has_more,
+                blob_deletions,
             })
         })
         .await
     }
 
-    /// The parts of these blobs are gone from the disk.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn forget_doomed(&self, blobs: Vec<BlobId>) -> Result<(), StoreError> {
+    /// Records that the parts of these blobs are deleted from the disk.
+    pub(crate) async fn record_blob_deletions(&self, blobs: Vec<BlobId>) -> Result<(), StoreError> {
         self.write(move |db| {
+            let sql = "DELETE FROM blob_deletions WHERE blob_id = ?";
             for blob in blobs {
-                run(db, "DELETE FROM doomed WHERE blob = ?", [blob.as_bytes()])?;
+                query::execute(db, sql, [blob.as_bytes()])?;
             }
             Ok(())
         })
@@ -74,173 +76,147 @@ impl Store {
 struct Sweep<'a> {
     db: &'a Connection,
     now: Timestamp,
-    tally: Tally,
-    more: bool,
+    changes: QueueChanges,
+    has_more: bool,
 }
 
 impl Sweep<'_> {
-    fn note_more(&mut self, found: usize) {
-        self.more |= found >= SWEEP_ROWS_MAX;
+    fn note_found(&mut self, found: usize) {
+        self.has_more |= found >= SWEEP_ROWS_MAX;
     }
 
-    /// Where the clock was put back all lanes are looked at: the times that they wait for may lie far ahead.
-    fn heed_clock(&self) -> Result<(), StoreError> {
-        let before = first::<i64>(
-            self.db,
-            "SELECT value FROM counters WHERE name = 'heartbeat'",
-            [],
-        )?;
-        if before.is_some_and(|before| before > millis(self.now)) {
-            let sql = "UPDATE lanes SET due_at = ?1, free_at = 0 WHERE due_at > ?1 OR free_at > ?1";
-            run(self.db, sql, [millis(self.now)])?;
+    /// Records the heartbeat. If the clock was set back, all lanes become due: the times that they
+    /// wait for may be far ahead.
+    fn check_clock(&self) -> Result<(), StoreError> {
+        let sql = "SELECT value FROM counters WHERE name = 'heartbeat'";
+        let last: Option<i64> = query::first_value(self.db, sql, [])?;
+        let now = to_millis(self.now);
+        if last.is_some_and(|last| last > now) {
+            let sql = "UPDATE lanes SET due_at = ?1, callable_at = 0 WHERE due_at > ?1 OR callable_at > ?1";
+            query::execute(self.db, sql, [now])?;
         }
-        run(
-            self.db,
-            "UPDATE counters SET value = ? WHERE name = 'heartbeat'",
-            [millis(self.now)],
-        )?;
+        let sql = "UPDATE counters SET value = ? WHERE name = 'heartbeat'";
+        query::execute(self.db, sql, [now])?;
         Ok(())
     }
 
-    /// An expired envelope is not given out any more, and ends when the last lease that may hold it has ended.
+    /// Expires envelopes. An expired envelope is not leased any more; it ends after the last lease
+    /// that may hold it.
     fn expire_envelopes(&mut self) -> Result<(), StoreError> {
         let sql = format!(
-            "SELECT {WAITING_COLUMNS} FROM envelopes WHERE state < 2 AND expires_at <= ? LIMIT ?"
+            "SELECT {WAITING_COLUMNS} FROM waiting_envelopes WHERE expires_at <= ? LIMIT ?"
         );
-        let ended = self.now.minus(LEASE_LIFE);
-        let found = rows(
-            self.db,
-            &sql,
-            params![millis(ended), limit()],
-            WaitingEnvelope::read,
-        )?;
-        self.note_more(found.len());
+        let params = params![to_millis(self.now.minus(LEASE_DURATION)), limit()];
+        let found = query::all_rows(self.db, &sql, params, WaitingEnvelope::read)?;
+        self.note_found(found.len());
         for waiting in found {
-            self.tally.end(
-                self.db,
-                self.now,
-                &waiting,
-                EnvelopeState::Expired,
-                Some(EXPIRED),
-            )?;
+            self.end(&waiting, EnvelopeState::Expired, EXPIRED)?;
         }
         Ok(())
     }
 
-    fn fail_closed(&mut self) -> Result<(), StoreError> {
-        let closing = rows(
-            self.db,
-            "SELECT account, mailbox FROM closings LIMIT ?",
-            [limit()],
-            |row| {
-                Ok((
-                    row.get::<_, [u8; 16]>("account")?,
-                    row.get::<_, [u8; 16]>("mailbox")?,
-                ))
-            },
-        )?;
-        self.note_more(closing.len());
-        let mut room = SWEEP_ROWS_MAX;
-        for (account, mailbox) in closing {
-            let found = self.waiting_in(account, mailbox, room)?;
-            if found.len() < room {
-                run(
-                    self.db,
-                    "DELETE FROM closings WHERE account = ? AND mailbox = ?",
-                    [account, mailbox],
-                )?;
+    fn fail_in_closed_mailboxes(&mut self) -> Result<(), StoreError> {
+        let sql = "SELECT account_id, mailbox_id FROM mailbox_closures LIMIT ?";
+        let closures: Vec<([u8; 16], [u8; 16])> =
+            query::all_rows(self.db, sql, [limit()], |row| {
+                Ok((row.read("account_id")?, row.read("mailbox_id")?))
+            })?;
+        self.note_found(closures.len());
+        let mut remaining = SWEEP_ROWS_MAX;
+        for (account, mailbox) in closures {
+            let found = self.waiting_in(account, mailbox, remaining)?;
+            if found.len() < remaining {
+                let sql = "DELETE FROM mailbox_closures WHERE account_id = ? AND mailbox_id = ?";
+                query::execute(self.db, sql, [account, mailbox])?;
             }
-            room -= found.len();
+            remaining -= found.len();
             for waiting in found {
-                self.tally.end(
-                    self.db,
-                    self.now,
-                    &waiting,
-                    EnvelopeState::Failed,
-                    Some(CLOSED),
-                )?;
+                self.end(&waiting, EnvelopeState::Failed, MAILBOX_CLOSED)?;
             }
-            if room == 0 {
-                self.more = true;
+            if remaining == 0 {
+                self.has_more = true;
                 break;
             }
         }
         Ok(())
     }
 
-    /// Looks for a mailbox's envelopes among all that wait in its lane, so not where the mailbox says that it has none.
+    /// Searches the whole lane for the envelopes of a mailbox, so only if the mailbox counts any.
     fn waiting_in(
         &self,
         account: [u8; 16],
         mailbox: [u8; 16],
-        room: usize,
+        limit: usize,
     ) -> Result<Vec<WaitingEnvelope>, StoreError> {
-        if first::<i64>(
-            self.db,
-            "SELECT envelopes FROM mailboxes WHERE mailbox = ?",
-            [mailbox],
-        )? == Some(0)
-        {
+        let sql = "SELECT waiting_envelopes FROM mailboxes WHERE id = ?";
+        let count: Option<u64> = query::first_value(self.db, sql, [mailbox])?;
+        if count == Some(0) {
             return Ok(Vec::new());
         }
         let sql = format!(
-            "SELECT {WAITING_COLUMNS} FROM envelopes WHERE account = ? AND mailbox = ? AND state < 2 LIMIT ?"
+            "SELECT {WAITING_COLUMNS} FROM waiting_envelopes WHERE account_id = ? AND mailbox_id = ? LIMIT ?"
         );
-        rows(
+        let params = params![account, mailbox, sql_limit(limit)];
+        Ok(query::all_rows(
             self.db,
             &sql,
-            params![account, mailbox, int(room as u64)],
+            params,
             WaitingEnvelope::read,
-        )
+        )?)
     }
 
-    fn forget_digests(&mut self) -> Result<(), StoreError> {
-        let old = self
+    fn end(
+        &mut self,
+        waiting: &WaitingEnvelope,
+        state: EnvelopeState,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let (db, now) = (self.db, self.now);
+        self.changes
+            .end_envelope(db, now, waiting, state, Some(reason))
+    }
+
+    fn delete_digests(&mut self) -> Result<(), StoreError> {
+        let before = self
             .now
-            .minus(ENVELOPE_LIFE_MAX)
-            .minus(DIGEST_KEPT_BEYOND_LIFE);
-        let sql = "DELETE FROM envelopes WHERE id IN (SELECT id FROM envelopes ORDER BY id LIMIT ?) \
-                   AND accepted_at <= ? AND state >= 2";
-        let gone = run(self.db, sql, params![limit(), millis(old)])?;
-        self.note_more(gone);
+            .minus(ENVELOPE_LIFETIME_MAX)
+            .minus(DIGEST_RETENTION_AFTER_LIFETIME);
+        let sql = "DELETE FROM envelopes WHERE id IN (SELECT id FROM ended_envelopes WHERE id IN \
+                   (SELECT id FROM envelopes ORDER BY id LIMIT ?) AND accepted_at <= ?)";
+        let deleted = query::execute(self.db, sql, params![limit(), to_millis(before)])?;
+        self.note_found(deleted);
         Ok(())
     }
 
-    fn forget_nonces(&mut self) -> Result<(), StoreError> {
+    fn delete_nonces(&mut self) -> Result<(), StoreError> {
         let sql = "DELETE FROM nonces WHERE (key, nonce) IN \
                    (SELECT key, nonce FROM nonces WHERE expires_at <= ? LIMIT ?)";
-        let gone = run(self.db, sql, params![millis(self.now), limit()])?;
-        self.note_more(gone);
+        let deleted = query::execute(self.db, sql, params![to_millis(self.now), limit()])?;
+        self.note_found(deleted);
         Ok(())
     }
 
     fn expire_blobs(&mut self) -> Result<(), StoreError> {
-        let sql = "SELECT blob FROM blobs WHERE expires_at <= ? \
-                   UNION SELECT blob FROM blobs WHERE complete = 0 AND touched_at <= ? LIMIT ?";
-        let idle = self.now.minus(UPLOAD_LIFE);
-        let found = rows(
-            self.db,
-            sql,
-            params![millis(self.now), millis(idle), limit()],
-            |row| row.get("blob"),
-        )?;
-        self.note_more(found.len());
+        let sql = "SELECT id FROM blobs WHERE expires_at <= ? \
+                   UNION SELECT id FROM blobs WHERE is_complete = 0 AND last_upload_at <= ? LIMIT ?";
+        let idle_since = self.now.minus(UPLOAD_IDLE_TIMEOUT);
+        let params = params![to_millis(self.now), to_millis(idle_since), limit()];
+        let found: Vec<[u8; 16]> = query::all_rows(self.db, sql, params, |row| row.read("id"))?;
+        self.note_found(found.len());
         for blob in found {
-            blobs::doom(self.db, &blob)?;
+            blobs::delete(self.db, &blob)?;
         }
         Ok(())
     }
 
-    fn doomed(&mut self) -> Result<Vec<BlobId>, StoreError> {
-        let sql = "SELECT blob FROM doomed LIMIT ?";
-        let found = rows(self.db, sql, [limit()], |row| {
-            Ok(BlobId::from_bytes(row.get("blob")?))
-        })?;
-        self.note_more(found.len());
+    fn blob_deletions(&mut self) -> Result<Vec<BlobId>, StoreError> {
+        let sql = "SELECT blob_id FROM blob_deletions LIMIT ?";
+        let found = query::all_rows(self.db, sql, [limit()], |row| row.id("blob_id"))?;
+        self.note_found(found.len());
         Ok(found)
     }
 }
 
 fn limit() -> i64 {
-    int(SWEEP_ROWS_MAX as u64)
+    sql_limit(SWEEP_ROWS_MAX)
 }

@@ -1,18 +1,20 @@
-//! The store by itself: what shares a commit, what a full disk leaves behind, which index a queue is read by.
+//! Tests of the store alone: group commits, full disks, leases and indices.
 
 use super::*;
 use crate::{
-    admin::model::Place,
-    wakes::{News, Offer},
+    lease::LeasedBatch,
+    notifier::{CallSlots, PendingWork},
 };
+use deliveries::Source;
 use sealpost_proto::{
-    AccountId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
+    AccountId, DeliveryId, EnvelopeId, EnvelopeState, ErrorCode, MailboxId, SendKey, Timestamp,
+    WebhookSecret,
     limits::{
-        DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_OF_CALL_BYTES, LEASE_LIFE, WRITER_QUEUE_MAX,
+        DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_PER_CALL_BYTES, LEASE_DURATION, WRITER_QUEUE_MAX,
     },
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
-use sealpost_relay_core::{QuotaOverrides, Quotas, Standing, classify::Class};
+use sealpost_relay_core::{EndpointHealth, QuotaOverrides, Quotas, classify::Class};
 use sealpost_signatures::{AccountKey, proofs};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -46,11 +48,11 @@ impl Bench {
                 webhook_url: Some("https://node.example/".to_owned()),
                 webhook_secret: WebhookSecret::from_bytes([3; 32]),
                 policy: RegistrationPolicy::Open,
-                token_good: false,
+                is_token_valid: false,
                 token_digest: None,
             };
             store.register(NOW, new).await.unwrap().unwrap();
-            store.verified(NOW, account).await.unwrap();
+            store.verify_webhook(NOW, account).await.unwrap();
         }
         store
             .open_mailbox(NOW, BOLT, MAILBOX, vec![send_key()], Quotas::default())
@@ -72,7 +74,7 @@ impl Bench {
         Ok(results[0].outcome.clone())
     }
 
-    /// So many requests that all come while the writer is at work.
+    /// Submits requests that all arrive while the writer is busy.
     async fn submit_at_once(&self, count: u16) -> Vec<Result<SubmitOutcome, StoreError>> {
         let (held, holding) = tokio::sync::oneshot::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();
@@ -83,7 +85,8 @@ impl Bench {
         });
         let coming = async {
             holding.await.unwrap();
-            // Each is with the writer, or refused, once it was polled; without constraint, none is polled later.
+            // Each is queued or refused when it is first polled; without the budget of the runtime,
+            // all are polled at once.
             let submits =
                 futures_util::future::join_all((0..count).map(|number| self.submit(number)));
             tokio::join!(tokio::task::unconstrained(submits), async { drop(release) }).0
@@ -93,7 +96,7 @@ impl Bench {
         submits
     }
 
-    async fn end(&self, leased: &LeasedBatch, class: Class) -> Handed {
+    async fn end(&self, leased: &LeasedBatch, class: Class) -> BatchOutcome {
         let end = CallEnd {
             account: BOLT,
             fence: leased.fence,
@@ -109,10 +112,10 @@ impl Bench {
             .unwrap()
     }
 
-    async fn due(&self, now: Timestamp, standing: Standing) -> Due {
-        let [living, failing] = self.store.due(now, 9).await.unwrap();
-        if standing == Standing::Living {
-            living
+    async fn due(&self, now: Timestamp, health: EndpointHealth) -> DueLanes {
+        let [healthy, failing] = self.store.due_lanes(now, 9).await.unwrap();
+        if health == EndpointHealth::Healthy {
+            healthy
         } else {
             failing
         }
@@ -138,16 +141,16 @@ fn submission(number: u16) -> Submission {
     Submission {
         id: envelope(number),
         mailbox: MAILBOX,
-        home: true,
+        is_local: true,
         proof: proofs::post(&send_key(), MAILBOX, envelope(number), &bytes).to_vec(),
-        asked_expiry: None,
+        requested_expiry: None,
         digest: Sha256::digest(&bytes).into(),
         bytes,
     }
 }
 
 #[tokio::test]
-async fn requests_that_come_together_share_a_commit() {
+async fn concurrent_requests_share_a_commit() {
     let bench = Bench::new().await;
     let before = bench.store.stats().commits;
     let submits = bench.submit_at_once(64).await;
@@ -160,7 +163,7 @@ async fn requests_that_come_together_share_a_commit() {
 }
 
 #[tokio::test]
-async fn what_is_too_much_at_once_is_refused_at_once_and_the_rest_is_kept() {
+async fn requests_beyond_the_queue_are_refused() {
     let bench = Bench::new().await;
     let submits = bench.submit_at_once(4_000).await;
     let accepted = submits.iter().filter(|outcome| outcome.is_ok()).count();
@@ -169,7 +172,7 @@ async fn what_is_too_much_at_once_is_refused_at_once_and_the_rest_is_kept() {
             .iter()
             .all(|outcome| matches!(outcome, Ok(_) | Err(StoreError::Busy)))
     );
-    assert_eq!(accepted, WRITER_QUEUE_MAX, "the queue in memory has an end");
+    assert_eq!(accepted, WRITER_QUEUE_MAX, "the queue in memory is bounded");
     let known = bench
         .store
         .statuses(ACME, (0..4_000).map(envelope).collect())
@@ -179,9 +182,9 @@ async fn what_is_too_much_at_once_is_refused_at_once_and_the_rest_is_kept() {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_keeps_its_word_and_recovers() {
+async fn full_disk_refuses_and_recovers() {
     let bench = Bench::new().await;
-    bench.health.store_works();
+    bench.health.store_committed();
     bench.submit(0).await.unwrap();
     let pages = |limit: &'static str| {
         bench.store.write(move |db| {
@@ -200,10 +203,9 @@ async fn a_full_disk_refuses_keeps_its_word_and_recovers() {
         assert!(number < 1_000, "the disk never filled");
     };
     assert_eq!(error, StoreError::DiskFull);
-    assert_eq!(error.code(), ErrorCode::StorageFull);
     assert!(matches!(
         bench.health.readiness(),
-        crate::health::Readiness::StoreFails { .. }
+        crate::health::Readiness::StoreFailing { .. }
     ));
     let known = bench
         .store
@@ -213,7 +215,7 @@ async fn a_full_disk_refuses_keeps_its_word_and_recovers() {
     assert_eq!(
         known.len(),
         usize::from(number),
-        "all that was accepted, and not the refused one"
+        "the accepted envelopes without the refused one"
     );
     pages("PRAGMA max_page_count = 1000000").await.unwrap();
     bench.submit(number).await.unwrap();
@@ -221,7 +223,7 @@ async fn a_full_disk_refuses_keeps_its_word_and_recovers() {
 }
 
 #[tokio::test]
-async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
+async fn failed_batch_notifies_each_sender_once() {
     let bench = Bench::new().await;
     for number in 0..3 {
         bench.submit(number).await.unwrap();
@@ -233,38 +235,38 @@ async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
         .unwrap()
         .unwrap();
     assert_eq!(leased.envelopes.len(), 3);
-    let handed = bench.end(&leased, Class::Unreachable).await;
-    assert!(handed.heeds_contact && handed.woken.contains(&ACME));
+    let outcome = bench.end(&leased, Class::Unreachable).await;
+    assert!(outcome.contact_ends_backoff && outcome.woken.contains(&ACME));
     bench.end(&leased, Class::Unreachable).await;
-    let news = bench
+    let events = bench
         .store
         .pull(NOW, ACME, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()
         .unwrap();
-    let told: Vec<_> = news
+    let notified: Vec<_> = events
         .events
         .iter()
         .map(|event| (event.envelope, event.attempts))
         .collect();
     assert_eq!(
-        told,
+        notified,
         [0, 1, 2].map(|number| (envelope(number), 1)),
-        "the end of a lease counts once"
+        "a lease ends once"
     );
-    let due = bench.due(NOW, Standing::Failing).await;
+    let due = bench.due(NOW, EndpointHealth::Failing).await;
     assert_eq!(
         (due.lanes, due.next_at),
         (vec![], Some(NOW.plus(Duration::from_millis(2_500))))
     );
     bench
         .store
-        .contact(NOW.plus(Duration::from_secs(2)), BOLT)
+        .record_contact(NOW.plus(Duration::from_secs(2)), BOLT)
         .await
         .unwrap();
     assert_eq!(
         bench
-            .due(NOW.plus(Duration::from_secs(2)), Standing::Failing)
+            .due(NOW.plus(Duration::from_secs(2)), EndpointHealth::Failing)
             .await
             .lanes,
         [BOLT]
@@ -272,7 +274,7 @@ async fn a_batch_that_failed_is_told_once_for_each_envelope_and_attempt() {
 }
 
 #[tokio::test]
-async fn when_a_lane_is_due_is_said_with_what_came() {
+async fn notifications_contain_due_times() {
     let bench = Bench::new().await;
     let later = NOW.plus(Duration::from_secs(2));
     let come = async |number, now| {
@@ -281,12 +283,12 @@ async fn when_a_lane_is_due_is_said_with_what_came() {
             .submit(now, ACME, vec![submission(number)], Quotas::default())
             .await
             .unwrap();
-        let News {
+        let PendingWork {
             leased,
             callable,
             due_at,
-        } = bench.store.wakes.news();
-        assert!(leased.is_empty(), "no place was offered");
+        } = bench.store.notifier.take_pending_work();
+        assert!(leased.is_empty(), "no slot was offered");
         (callable, due_at)
     };
     assert_eq!(come(0, NOW).await, (vec![BOLT], None));
@@ -298,8 +300,8 @@ async fn when_a_lane_is_due_is_said_with_what_came() {
         .unwrap();
     assert_eq!(
         come(1, NOW).await,
-        (vec![], Some(NOW.plus(LEASE_LIFE))),
-        "a call is under way"
+        (vec![], Some(NOW.plus(LEASE_DURATION))),
+        "a call is in progress"
     );
     bench.end(&leased, Class::Unreachable).await;
     assert_eq!(
@@ -307,28 +309,31 @@ async fn when_a_lane_is_due_is_said_with_what_came() {
         (vec![], Some(NOW.plus(Duration::from_millis(2_500)))),
         "the lane backs off"
     );
-    bench.store.contact(later, BOLT).await.unwrap();
-    assert_eq!(bench.due(later, Standing::Failing).await.lanes, [BOLT]);
+    bench.store.record_contact(later, BOLT).await.unwrap();
+    assert_eq!(
+        bench.due(later, EndpointHealth::Failing).await.lanes,
+        [BOLT]
+    );
     assert_eq!(
         come(3, later).await,
         (vec![], Some(later)),
-        "the next call has its turn among those that failed"
+        "the next call counts as a retry"
     );
 }
 
 #[tokio::test]
-async fn what_comes_to_a_lane_that_can_be_called_is_leased_with_its_commit() {
+async fn callable_lanes_are_leased_with_the_commit() {
     let bench = Bench::new().await;
-    bench.store.wakes.offer(Offer {
-        places: 3,
+    bench.store.notifier.offer_call_slots(CallSlots {
+        free: 3,
         bytes_max: DELIVERY_BATCH_BYTES_MAX,
     });
     bench.submit_at_once(2).await;
-    let News {
+    let PendingWork {
         mut leased,
         callable,
         due_at,
-    } = bench.store.wakes.news();
+    } = bench.store.notifier.take_pending_work();
     let batch = leased.pop().unwrap();
     assert_eq!((leased.len(), callable, due_at), (0, vec![], None));
     assert_eq!(
@@ -337,26 +342,30 @@ async fn what_comes_to_a_lane_that_can_be_called_is_leased_with_its_commit() {
     );
     bench.submit(2).await.unwrap();
     assert_eq!(
-        bench.store.wakes.news().leased.len(),
+        bench.store.notifier.take_pending_work().leased.len(),
         0,
-        "its call is under way"
+        "its call is in progress"
     );
     bench.end(&batch, Class::Unreachable).await;
     bench
         .store
-        .contact(NOW.plus(Duration::from_secs(2)), BOLT)
+        .record_contact(NOW.plus(Duration::from_secs(2)), BOLT)
         .await
         .unwrap();
     bench.submit(3).await.unwrap();
     assert_eq!(
-        bench.store.wakes.news().leased.len(),
+        bench.store.notifier.take_pending_work().leased.len(),
         0,
-        "a call after one that failed is the scheduler's"
+        "only the scheduler retries a failing lane"
     );
-    bench.store.verified(NOW, BOLT).await.unwrap();
+    bench.store.verify_webhook(NOW, BOLT).await.unwrap();
     bench.submit(4).await.unwrap();
-    let leased = bench.store.wakes.news().leased;
-    assert_eq!(leased[0].items().len(), 5, "with all that waited");
+    let leased = bench.store.notifier.take_pending_work().leased;
+    assert_eq!(
+        leased[0].items().len(),
+        5,
+        "the batch includes everything that waited"
+    );
     bench
         .store
         .return_lease(NOW, BOLT, leased[0].fence)
@@ -365,26 +374,30 @@ async fn what_comes_to_a_lane_that_can_be_called_is_leased_with_its_commit() {
     bench.submit(5).await.unwrap();
     bench
         .store
-        .return_lease(NOW, BOLT, bench.store.wakes.news().leased[0].fence)
+        .return_lease(
+            NOW,
+            BOLT,
+            bench.store.notifier.take_pending_work().leased[0].fence,
+        )
         .await
         .unwrap();
     bench.submit(6).await.unwrap();
     assert_eq!(
-        bench.store.wakes.news().callable,
+        bench.store.notifier.take_pending_work().callable,
         [BOLT],
-        "the places were three"
+        "three slots were offered"
     );
 }
 
 #[tokio::test]
-async fn few_bytes_come_with_the_lease() {
+async fn small_batches_include_their_bodies() {
     let bench = Bench::new().await;
     let lease = || bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX);
     for number in 0..4 {
         bench.submit(number).await.unwrap();
     }
     let few = lease().await.unwrap().unwrap();
-    assert_eq!(few.size_bytes(), DELIVERY_MEMORY_OF_CALL_BYTES as u64);
+    assert_eq!(few.size_bytes(), DELIVERY_MEMORY_PER_CALL_BYTES as u64);
     assert_eq!(few.bodies, Some(vec![vec![1; 2_048]; 4]));
     bench
         .store
@@ -396,12 +409,12 @@ async fn few_bytes_come_with_the_lease() {
     assert_eq!(
         (many.envelopes.len(), many.bodies),
         (5, None),
-        "these need room in the memory that is shared"
+        "this batch needs shared memory"
     );
 }
 
 #[tokio::test]
-async fn the_late_end_of_a_call_says_nothing_of_the_one_that_is_under_way() {
+async fn stale_call_end_is_ignored() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
     let call = async |at| {
@@ -412,14 +425,14 @@ async fn the_late_end_of_a_call_says_nothing_of_the_one_that_is_under_way() {
             .unwrap()
             .unwrap()
     };
-    let (lost, under_way) = (call(NOW).await, call(NOW.plus(LEASE_LIFE)).await);
+    let (lost, under_way) = (call(NOW).await, call(NOW.plus(LEASE_DURATION)).await);
     assert_eq!(lost.items(), under_way.items());
-    assert!(!bench.end(&lost, Class::Gone).await.switched_off);
-    assert!(bench.end(&under_way, Class::Gone).await.switched_off);
+    assert!(!bench.end(&lost, Class::Gone).await.is_switched_off);
+    assert!(bench.end(&under_way, Class::Gone).await.is_switched_off);
 }
 
 #[tokio::test]
-async fn a_lease_that_the_process_took_with_it_is_free_after_the_restart() {
+async fn restart_recovers_leases() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
     let lost = bench
@@ -428,11 +441,17 @@ async fn a_lease_that_the_process_took_with_it_is_free_after_the_restart() {
         .await
         .unwrap()
         .unwrap();
-    assert!(bench.due(NOW, Standing::Living).await.lanes.is_empty());
+    assert!(
+        bench
+            .due(NOW, EndpointHealth::Healthy)
+            .await
+            .lanes
+            .is_empty()
+    );
     bench.store.close().await;
     let again = Store::open(&bench.folder.path().join("relay.db"), Arc::default()).unwrap();
-    again.restarted(NOW).await.unwrap();
-    assert_eq!(again.due(NOW, 9).await.unwrap()[0].lanes, [BOLT]);
+    again.recover_leases(NOW).await.unwrap();
+    assert_eq!(again.due_lanes(NOW, 9).await.unwrap()[0].lanes, [BOLT]);
     let leased = again
         .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
@@ -443,7 +462,7 @@ async fn a_lease_that_the_process_took_with_it_is_free_after_the_restart() {
 }
 
 #[tokio::test]
-async fn what_ended_leaves_only_its_digest_and_that_goes_after_37_days() {
+async fn digests_are_deleted_after_37_days() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
     let leased = bench
@@ -478,7 +497,7 @@ async fn what_ended_leaves_only_its_digest_and_that_goes_after_37_days() {
 }
 
 #[tokio::test]
-async fn a_lane_that_had_its_turn_goes_behind_the_others() {
+async fn served_lane_goes_behind_the_others() {
     let bench = Bench::new().await;
     let after = |seconds| NOW.plus(Duration::from_secs(seconds));
     for number in 0..2 {
@@ -513,25 +532,25 @@ async fn a_lane_that_had_its_turn_goes_behind_the_others() {
         account: BOLT,
         fence: leased.fence,
         items: leased.items()[1..].to_vec(),
-        class: Class::Answered,
+        class: Class::Succeeded,
         results: vec![stored],
         reason: None,
         random: 0,
     };
-    let handed = bench
+    let outcome = bench
         .store
         .finish_call(after(2), end, None, |_| ())
         .await
         .unwrap();
-    assert!(handed.next.is_none());
+    assert!(outcome.next.is_none());
     assert_eq!(
-        bench.due(after(3), Standing::Living).await.lanes,
+        bench.due(after(3), EndpointHealth::Healthy).await.lanes,
         [ACME, BOLT]
     );
 }
 
 #[tokio::test]
-async fn a_clock_that_was_put_back_holds_nothing_up() {
+async fn lanes_continue_after_the_clock_is_set_back() {
     let bench = Bench::new().await;
     bench.submit(0).await.unwrap();
     bench.store.sweep(NOW).await.unwrap();
@@ -543,9 +562,18 @@ async fn a_clock_that_was_put_back_holds_nothing_up() {
         .unwrap();
     bench.end(&leased, Class::Unreachable).await;
     let before = NOW.minus(Duration::from_secs(3 * 3_600));
-    assert!(bench.due(before, Standing::Failing).await.lanes.is_empty());
+    assert!(
+        bench
+            .due(before, EndpointHealth::Failing)
+            .await
+            .lanes
+            .is_empty()
+    );
     bench.store.sweep(before).await.unwrap();
-    assert_eq!(bench.due(before, Standing::Failing).await.lanes, [BOLT]);
+    assert_eq!(
+        bench.due(before, EndpointHealth::Failing).await.lanes,
+        [BOLT]
+    );
     assert!(
         bench
             .store
@@ -557,9 +585,9 @@ async fn a_clock_that_was_put_back_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn the_oldest_of_all_is_found_whatever_ended_and_in_which_place_it_waits() {
+async fn totals_find_the_oldest_item() {
     let bench = Bench::new().await;
-    let oldest = async || bench.store.census().await.unwrap().oldest_at;
+    let oldest = async || bench.store.totals().await.unwrap().oldest_at;
     assert_eq!(oldest().await, None);
     for number in 0..3 {
         let at = NOW.plus(Duration::from_secs(number.into()));
@@ -572,19 +600,24 @@ async fn the_oldest_of_all_is_found_whatever_ended_and_in_which_place_it_waits()
     assert_eq!(oldest().await, Some(NOW));
     let items = bench
         .store
-        .items(NOW, BOLT, sealpost_proto::DeliveryId(0), 9)
+        .queue_items(NOW, BOLT, DeliveryId(0), 9)
         .await
         .unwrap()
         .unwrap()
+        .page
         .items;
     let until = NOW.plus(Duration::from_secs(3_600));
     let (stored, refused) = (items[0].id, items[1].id);
     bench
         .store
-        .write(move |db| lanes::set_aside(db, BOLT, tally::item(stored), until))
+        .write(move |db| lanes::set_aside(db, BOLT, queue_changes::item_id(stored), until))
         .await
         .unwrap();
-    assert_eq!(oldest().await, Some(NOW), "set aside it waits too");
+    assert_eq!(
+        oldest().await,
+        Some(NOW),
+        "an envelope that is set aside waits too"
+    );
     let results = [
         (stored, DeliveryOutcome::Stored),
         (refused, DeliveryOutcome::Refused),
@@ -601,30 +634,30 @@ async fn the_oldest_of_all_is_found_whatever_ended_and_in_which_place_it_waits()
     assert_eq!(
         oldest().await,
         Some(NOW.plus(Duration::from_secs(2))),
-        "news for the sender came later"
+        "the event for the sender is younger"
     );
-    let census = bench.store.census().await.unwrap();
+    let totals = bench.store.totals().await.unwrap();
     assert_eq!(
         (
-            census.accounts,
-            census.mailboxes,
-            census.queued,
-            census.queues,
-            census.failing
+            totals.accounts,
+            totals.mailboxes,
+            totals.queued,
+            totals.queues,
+            totals.failing
         ),
         (2, 1, 2, 2, 0)
     );
 }
 
-/// How SQLite would answer a question.
+/// Returns SQLite's query plan.
 async fn plan(bench: &Bench, sql: &str) -> String {
     let sql = format!("EXPLAIN QUERY PLAN {sql}");
     let read = bench.store.read(move |db| {
-        let mut asked = db.prepare(&sql)?;
-        for number in 1..=asked.parameter_count() {
-            asked.raw_bind_parameter(number, 0)?;
+        let mut statement = db.prepare(&sql)?;
+        for number in 1..=statement.parameter_count() {
+            statement.raw_bind_parameter(number, 0)?;
         }
-        let mut lines = asked.raw_query();
+        let mut lines = statement.raw_query();
         let mut plan = String::new();
         while let Some(line) = lines.next()? {
             plan += &line.get::<_, String>("detail")?;
@@ -636,38 +669,25 @@ async fn plan(bench: &Bench, sql: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_queue_is_read_by_its_index_whatever_waits() {
+async fn queues_are_read_by_their_indices() {
     let bench = Bench::new().await;
-    let of_account = |which: &str, order: &str| {
-        let deliverable = lanes::DELIVERABLE;
-        format!(
-            "SELECT id FROM envelopes WHERE account = ?1 AND state < 2 AND {which} AND {deliverable} {order} LIMIT 256"
-        )
-    };
-    let questions = [
+    let queue = deliveries::envelopes_sql(Source::QUEUE);
+    let set_aside = deliveries::envelopes_sql(Source::SET_ASIDE);
+    let [queued, all_set_aside, held] = Source::EVERYTHING.map(deliveries::envelopes_sql);
+    let by_state = "envelopes_waiting (account_id=? AND queue_state=?";
+    let queries = [
+        (queue, by_state),
+        (queued, by_state),
+        (all_set_aside, by_state),
+        (held, by_state),
+        (set_aside, "envelopes_set_aside (account_id=?)"),
+        (deliveries::DUE_LANES.to_owned(), "lanes_due (is_failing=?"),
         (
-            of_account(lanes::QUEUED, "ORDER BY id"),
-            "envelopes_waiting (account=? AND place=?)",
-        ),
-        (
-            of_account("place = 0", "ORDER BY id"),
-            "envelopes_waiting (account=? AND place=?)",
-        ),
-        (
-            of_account("place = 2", "ORDER BY id"),
-            "envelopes_waiting (account=? AND place=?)",
-        ),
-        (
-            of_account("place = 1", "ORDER BY set_aside_until"),
-            "envelopes_set_aside (account=?)",
-        ),
-        (deliveries::DUE.to_owned(), "lanes_due (failing=?"),
-        (
-            "SELECT id FROM events WHERE account = ? ORDER BY id LIMIT 9".to_owned(),
-            "events_waiting (account=?)",
+            deliveries::EVENTS.to_owned(),
+            "events_waiting (account_id=?)",
         ),
     ];
-    for (sql, index) in questions {
+    for (sql, index) in queries {
         let plan = plan(&bench, &sql).await;
         assert!(
             plan.contains(index) && !plan.contains("TEMP B-TREE") && !plan.contains("SCAN"),
@@ -677,7 +697,7 @@ async fn a_queue_is_read_by_its_index_whatever_waits() {
 }
 
 #[tokio::test]
-async fn nothing_goes_out_to_a_suspended_account_on_either_way_and_all_of_it_after() {
+async fn suspended_account_receives_nothing_until_resumed() {
     let bench = Bench::new().await;
     bench.submit(1).await.unwrap();
     let leased = bench
@@ -687,7 +707,12 @@ async fn nothing_goes_out_to_a_suspended_account_on_either_way_and_all_of_it_aft
         .unwrap()
         .unwrap();
     bench.submit(2).await.unwrap();
-    bench.store.suspend(NOW, BOLT, true).await.unwrap().unwrap();
+    bench
+        .store
+        .set_suspended(NOW, BOLT, true)
+        .await
+        .unwrap()
+        .unwrap();
     let refused = bench.submit(3).await.unwrap();
     assert!(
         matches!(
@@ -737,7 +762,7 @@ async fn nothing_goes_out_to_a_suspended_account_on_either_way_and_all_of_it_aft
     );
     bench
         .store
-        .suspend(later, BOLT, false)
+        .set_suspended(later, BOLT, false)
         .await
         .unwrap()
         .unwrap();
@@ -758,10 +783,10 @@ fn refused(outcome: &SubmitOutcome) -> Option<ErrorCode> {
 }
 
 #[tokio::test]
-async fn what_is_said_of_one_account_counts_at_once_and_its_queue_is_counted_over_all_mailboxes() {
+async fn quota_overrides_cover_all_mailboxes() {
     let bench = Bench::new().await;
     let queue = async || {
-        let quota = bench.store.quota_of(BOLT).await.unwrap().unwrap();
+        let quota = bench.store.account_quota(BOLT).await.unwrap().unwrap();
         (quota.queue.envelopes, quota.queue.bytes)
     };
     let own = QuotaOverrides {
@@ -770,7 +795,13 @@ async fn what_is_said_of_one_account_counts_at_once_and_its_queue_is_counted_ove
     };
     assert!(bench.store.set_quota(BOLT, own).await.unwrap());
     assert_eq!(
-        bench.store.quota_of(BOLT).await.unwrap().unwrap().overrides,
+        bench
+            .store
+            .account_quota(BOLT)
+            .await
+            .unwrap()
+            .unwrap()
+            .overrides,
         own
     );
     assert_eq!(refused(&bench.submit(1).await.unwrap()), None);
@@ -802,7 +833,7 @@ async fn what_is_said_of_one_account_counts_at_once_and_its_queue_is_counted_ove
     assert_eq!(
         refused(&results[0].outcome),
         Some(ErrorCode::MailboxFull),
-        "all mailboxes share it"
+        "all mailboxes share the quota"
     );
     assert!(
         bench
@@ -814,18 +845,18 @@ async fn what_is_said_of_one_account_counts_at_once_and_its_queue_is_counted_ove
     assert_eq!(
         refused(&bench.submit(3).await.unwrap()),
         None,
-        "as all others again"
+        "the default quotas apply again"
     );
     bench.store.close_mailbox(NOW, BOLT, MAILBOX).await.unwrap();
     bench.store.sweep(NOW).await.unwrap();
     assert_eq!(queue().await, (0, 0));
     let nobody = AccountId::from_bytes([200; 16]);
     assert!(!bench.store.set_quota(nobody, own).await.unwrap());
-    assert_eq!(bench.store.quota_of(nobody).await.unwrap(), None);
+    assert_eq!(bench.store.account_quota(nobody).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn the_operator_sees_what_is_set_aside_and_what_waits_behind_it() {
+async fn operator_sees_set_aside_and_held_envelopes() {
     let bench = Bench::new().await;
     let other = MailboxId::from_bytes([8; 16]);
     bench
@@ -848,51 +879,54 @@ async fn the_operator_sees_what_is_set_aside_and_what_waits_behind_it() {
         .submit(NOW, ACME, vec![elsewhere], Quotas::default())
         .await
         .unwrap();
-    let places = async || {
+    let states = async || {
         let items = bench
             .store
-            .items(NOW, BOLT, sealpost_proto::DeliveryId(0), 9)
+            .queue_items(NOW, BOLT, DeliveryId(0), 9)
             .await
             .unwrap()
             .unwrap()
+            .page
             .items;
         items
             .iter()
-            .map(|item| (item.place, item.set_aside_until))
+            .map(|item| (item.queue_state, item.set_aside_until))
             .collect::<Vec<_>>()
     };
-    assert_eq!(places().await, [(Place::InOrder, None); 3]);
+    assert_eq!(states().await, [(QueueState::InOrder, None); 3]);
     let until = NOW.plus(Duration::from_secs(3_600));
     let first = bench
         .store
-        .items(NOW, BOLT, sealpost_proto::DeliveryId(0), 1)
+        .queue_items(NOW, BOLT, DeliveryId(0), 1)
         .await
         .unwrap()
         .unwrap()
+        .page
         .items[0]
         .id;
-    let aside = move |db: &Connection| lanes::set_aside(db, BOLT, tally::item(first), until);
+    let aside =
+        move |db: &Connection| lanes::set_aside(db, BOLT, queue_changes::item_id(first), until);
     assert!(bench.store.write(aside).await.unwrap());
     let expected = [
-        (Place::SetAside, Some(until)),
-        (Place::Behind, None),
-        (Place::InOrder, None),
+        (QueueState::SetAside, Some(until)),
+        (QueueState::Held, None),
+        (QueueState::InOrder, None),
     ];
     assert_eq!(
-        places().await,
+        states().await,
         expected,
-        "also before the one behind was put in its place"
+        "also before the envelope behind it is held"
     );
     bench
         .store
-        .write(|db| lanes::hold_back(db, BOLT))
+        .write(|db| lanes::hold_behind(db, BOLT))
         .await
         .unwrap();
-    assert_eq!(places().await, expected);
+    assert_eq!(states().await, expected);
 }
 
 #[tokio::test]
-async fn a_part_that_comes_after_its_blob_went_is_taken_away_too() {
+async fn late_part_of_a_deleted_blob_is_deleted() {
     let bench = Bench::new().await;
     let id = sealpost_proto::BlobId::from_bytes([5; 16]);
     let size = sealpost_relay_core::blob::BlobSize::parse(500, u64::MAX).unwrap();
@@ -912,12 +946,12 @@ async fn a_part_that_comes_after_its_blob_went_is_taken_away_too() {
     };
     create().await.unwrap();
     bench.store.delete_blob(ACME, id).await.unwrap();
-    assert_eq!(bench.store.sweep(NOW).await.unwrap().doomed, [id]);
-    bench.store.forget_doomed(vec![id]).await.unwrap();
+    assert_eq!(bench.store.sweep(NOW).await.unwrap().blob_deletions, [id]);
+    bench.store.record_blob_deletions(vec![id]).await.unwrap();
     assert_eq!(
         bench
             .store
-            .part_written(NOW, ACME, id, 0, [2; 32])
+            .record_part(NOW, ACME, id, 0, [2; 32])
             .await
             .unwrap(),
         None
@@ -925,24 +959,41 @@ async fn a_part_that_comes_after_its_blob_went_is_taken_away_too() {
     assert_eq!(
         create().await,
         Err(ErrorCode::Unavailable),
-        "until the part is gone from the disk"
+        "until the part is deleted from the disk"
     );
-    assert_eq!(bench.store.sweep(NOW).await.unwrap().doomed, [id]);
-    bench.store.forget_doomed(vec![id]).await.unwrap();
+    assert_eq!(bench.store.sweep(NOW).await.unwrap().blob_deletions, [id]);
+    bench.store.record_blob_deletions(vec![id]).await.unwrap();
     create().await.unwrap();
-    let page = bench.store.unfinished_blobs(None).await.unwrap();
+    let page = bench.store.incomplete_blobs(None).await.unwrap();
     assert_eq!(
         page.iter()
-            .map(|unfinished| unfinished.blob)
+            .map(|incomplete| incomplete.blob)
             .collect::<Vec<_>>(),
         [id]
     );
     assert_eq!(
         bench
             .store
-            .unfinished_blobs(page.last().copied())
+            .incomplete_blobs(page.last().copied())
             .await
             .unwrap(),
         []
     );
+}
+
+#[tokio::test]
+async fn damaged_rows_are_reported() {
+    let bench = Bench::new().await;
+    bench.submit(0).await.unwrap();
+    let damage = |sql: &'static str| bench.store.write(move |db| Ok(db.execute_batch(sql)?));
+    damage("UPDATE envelopes SET state = 99").await.unwrap();
+    let status = bench.store.statuses(ACME, vec![envelope(0)]).await;
+    assert_eq!(
+        status,
+        Err(Damaged::new("envelopes", "state").into()),
+        "an unknown state is no state"
+    );
+    damage("UPDATE lanes SET machine = '{}'").await.unwrap();
+    let facts = bench.store.account_facts(BOLT).await;
+    assert_eq!(facts, Err(Damaged::new("lanes", "machine").into()));
 }

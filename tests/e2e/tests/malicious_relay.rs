@@ -86,7 +86,7 @@ async fn modify_database(
 }
 
 fn bodies(database: &Database) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
-    let mut statement = database.prepare("SELECT id, bytes FROM bodies ORDER BY id")?;
+    let mut statement = database.prepare("SELECT id, bytes FROM envelope_bodies ORDER BY id")?;
     statement
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
@@ -94,7 +94,7 @@ fn bodies(database: &Database) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
 
 fn write_body(database: &Database, id: i64, bytes: &[u8]) -> rusqlite::Result<()> {
     database
-        .execute("UPDATE bodies SET bytes = ?2 WHERE id = ?1", (id, bytes))
+        .execute("UPDATE envelope_bodies SET bytes = ?2 WHERE id = ?1", (id, bytes))
         .map(drop)
 }
 

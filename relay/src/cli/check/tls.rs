@@ -192,7 +192,7 @@ mod tests {
         assert!(
             found(&config, GOOD)[0]
                 .1
-                .contains("leave one of them empty")
+                .contains("exclude each other")
         );
     }
 

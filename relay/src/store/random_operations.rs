@@ -1,15 +1,17 @@
-//! One long story for the store: everything that can happen, in an order drawn from a seed, with the books checked after
-//! each step. The seed of a failure is in its message.
+//! Random sequences of all operations of the store, generated from seeds, with its invariants
+//! checked after each step. The message of a failure contains the seed.
 
 use super::*;
-use rows::{first, rows, uint};
+use crate::lease::LeasedBatch;
+use rows::state_from_code;
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
-    limits::{DELIVERY_BATCH_BYTES_MAX, LEASE_LIFE},
+    limits::{DELIVERY_BATCH_BYTES_MAX, LEASE_DURATION},
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
 use sealpost_relay_core::{Quotas, classify::Class};
 use sealpost_signatures::{AccountKey, proofs};
+use sealpost_sqlite::{RowExt as _, query};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,9 +20,9 @@ const STEPS: u32 = 150;
 const MAILBOX_ENVELOPES: u64 = 8;
 
 /// SplitMix64.
-struct Draw(u64);
+struct Random(u64);
 
-impl Draw {
+impl Random {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -52,13 +54,13 @@ struct Address {
     owner: AccountId,
 }
 
-struct Story {
+struct Scenario {
     store: Store,
-    draw: Draw,
+    random: Random,
     now: Timestamp,
     accounts: Vec<AccountId>,
     mailboxes: Vec<Address>,
-    /// Every envelope that was accepted: who sent it where, and its final state once it was seen.
+    /// Accepted envelopes with their sender, mailbox and final state, once it was seen.
     accepted: BTreeMap<EnvelopeId, (AccountId, MailboxId, Option<EnvelopeState>)>,
     calls: Vec<LeasedBatch>,
     pulls: Vec<LeasedBatch>,
@@ -75,12 +77,12 @@ fn quotas() -> Quotas {
     }
 }
 
-impl Story {
-    async fn begin(seed: u64, folder: &Path) -> Self {
+impl Scenario {
+    async fn start(seed: u64, folder: &Path) -> Self {
         let store = Store::open(&folder.join(format!("{seed}.db")), Arc::default()).unwrap();
-        let mut story = Self {
+        let mut scenario = Self {
             store,
-            draw: Draw(seed),
+            random: Random(seed),
             now: Timestamp::from_millis(1_800_000_000_000),
             accounts: Vec::new(),
             mailboxes: Vec::new(),
@@ -89,12 +91,12 @@ impl Story {
             pulls: Vec::new(),
         };
         for number in 0..3 {
-            story.register(number).await;
+            scenario.register(number).await;
         }
         for _ in 0..4 {
-            story.open().await;
+            scenario.open().await;
         }
-        story
+        scenario
     }
 
     async fn register(&mut self, number: u8) {
@@ -105,18 +107,18 @@ impl Story {
             webhook_url: Some("https://node.example/".to_owned()),
             webhook_secret: WebhookSecret::from_bytes([3; 32]),
             policy: RegistrationPolicy::Open,
-            token_good: false,
+            is_token_valid: false,
             token_digest: None,
         };
         self.store.register(self.now, new).await.unwrap().unwrap();
-        self.store.verified(self.now, account).await.unwrap();
+        self.store.verify_webhook(self.now, account).await.unwrap();
         self.accounts.push(account);
     }
 
     async fn open(&mut self) {
         let (id, owner) = (
-            MailboxId::from_bytes(self.draw.id()),
-            self.draw.of(&self.accounts),
+            MailboxId::from_bytes(self.random.id()),
+            self.random.of(&self.accounts),
         );
         self.store
             .open_mailbox(self.now, owner, id, vec![key(id)], quotas())
@@ -127,23 +129,23 @@ impl Story {
     }
 
     async fn step(&mut self) {
-        match self.draw.below(14) {
+        match self.random.below(14) {
             0..=3 => self.submit().await,
             4..=5 => self.call().await,
             6..=7 => self.end_call().await,
             8 => self.pull().await,
             9 => self.acknowledge().await,
             10 => self.recall().await,
-            11 => self.let_time_pass().await,
-            12 => self.hear_or_restart().await,
+            11 => self.advance_time().await,
+            12 => self.record_contact_or_restart().await,
             _ => self.close_and_open().await,
         }
     }
 
     async fn submit(&mut self) {
-        let sender = self.draw.of(&self.accounts);
-        let to = self.draw.of(&self.mailboxes);
-        let submissions: Vec<_> = (0..=self.draw.below(4))
+        let sender = self.random.of(&self.accounts);
+        let to = self.random.of(&self.mailboxes);
+        let submissions: Vec<_> = (0..=self.random.below(4))
             .map(|_| self.submission(to.id))
             .collect();
         let results = self
@@ -159,15 +161,15 @@ impl Story {
     }
 
     fn submission(&mut self, mailbox: MailboxId) -> Submission {
-        let id = EnvelopeId::from_bytes(self.draw.id());
-        let bytes = vec![1; 2_048 << self.draw.below(3)];
-        let life = Duration::from_secs(30 + self.draw.below(20_000));
+        let id = EnvelopeId::from_bytes(self.random.id());
+        let bytes = vec![1; 2_048 << self.random.below(3)];
+        let life = Duration::from_secs(30 + self.random.below(20_000));
         Submission {
             id,
             mailbox,
-            home: true,
+            is_local: true,
             proof: proofs::post(&key(mailbox), mailbox, id, &bytes).to_vec(),
-            asked_expiry: Some(self.now.plus(life)),
+            requested_expiry: Some(self.now.plus(life)),
             digest: Sha256::digest(&bytes).into(),
             bytes,
         }
@@ -176,7 +178,7 @@ impl Story {
     async fn call(&mut self) {
         for account in self
             .store
-            .due(self.now, 8)
+            .due_lanes(self.now, 8)
             .await
             .unwrap()
             .into_iter()
@@ -195,18 +197,18 @@ impl Story {
         let Some(batch) = self.calls.pop() else {
             return;
         };
-        let wait = Duration::from_secs(self.draw.below(600));
+        let wait = Duration::from_secs(self.random.below(600));
         let classes = [
-            Class::Answered,
-            Class::Answered,
-            Class::Answered,
+            Class::Succeeded,
+            Class::Succeeded,
+            Class::Succeeded,
             Class::Unreachable,
-            Class::Broke,
-            Class::AskedToWait(wait),
+            Class::EndpointError,
+            Class::RetryAfter(wait),
             Class::Refused,
         ];
-        let class = self.draw.of(&classes);
-        let results = if class == Class::Answered {
+        let class = self.random.of(&classes);
+        let results = if class == Class::Succeeded {
             self.results(&batch)
         } else {
             Vec::new()
@@ -218,9 +220,9 @@ impl Story {
             class,
             results,
             reason: None,
-            random: self.draw.next(),
+            random: self.random.next(),
         };
-        let go_on = self.draw.below(2) == 0;
+        let go_on = self.random.below(2) == 0;
         let handed = self
             .store
             .finish_call(
@@ -240,8 +242,8 @@ impl Story {
             DeliveryOutcome::Stored,
             DeliveryOutcome::Stored,
             DeliveryOutcome::Refused,
-            DeliveryOutcome::Later {
-                retry_after_ms: Some(self.draw.below(60_000)),
+            DeliveryOutcome::Deferred {
+                retry_after_ms: Some(self.random.below(60_000)),
             },
         ];
         batch
@@ -249,13 +251,13 @@ impl Story {
             .into_iter()
             .map(|id| DeliveryResult {
                 id,
-                outcome: self.draw.of(&outcomes),
+                outcome: self.random.of(&outcomes),
             })
             .collect()
     }
 
     async fn pull(&mut self) {
-        let account = self.draw.of(&self.accounts);
+        let account = self.random.of(&self.accounts);
         self.pulls.extend(
             self.store
                 .pull(self.now, account, DELIVERY_BATCH_BYTES_MAX)
@@ -287,7 +289,7 @@ impl Story {
         if all.is_empty() {
             return;
         }
-        let (id, sender, mailbox) = self.draw.of(&all);
+        let (id, sender, mailbox) = self.random.of(&all);
         let proof = proofs::recall(&key(mailbox), mailbox, id).to_vec();
         self.store
             .recall(self.now, sender, id, proof)
@@ -295,36 +297,36 @@ impl Story {
             .unwrap();
     }
 
-    async fn let_time_pass(&mut self) {
-        self.now = self.now.plus(Duration::from_secs(self.draw.below(3_000)));
+    async fn advance_time(&mut self) {
+        self.now = self.now.plus(Duration::from_secs(self.random.below(3_000)));
         self.store.sweep(self.now).await.unwrap();
     }
 
-    async fn hear_or_restart(&mut self) {
-        if self.draw.below(3) == 0 {
+    async fn record_contact_or_restart(&mut self) {
+        if self.random.below(3) == 0 {
             self.calls.clear();
-            self.store.restarted(self.now).await.unwrap();
+            self.store.recover_leases(self.now).await.unwrap();
         } else {
             self.store
-                .contact(self.now, self.draw.of(&self.accounts))
+                .record_contact(self.now, self.random.of(&self.accounts))
                 .await
                 .unwrap();
         }
     }
 
     async fn close_and_open(&mut self) {
-        let index = usize::try_from(self.draw.below(self.mailboxes.len() as u64)).unwrap();
+        let index = usize::try_from(self.random.below(self.mailboxes.len() as u64)).unwrap();
         let Address { id, owner } = self.mailboxes.swap_remove(index);
         self.store.close_mailbox(self.now, owner, id).await.unwrap();
         self.open().await;
     }
 
-    /// Nodes take everything, until nothing waits.
+    /// Stores everything that waits.
     async fn finish(&mut self) {
         self.calls.clear();
-        self.store.restarted(self.now).await.unwrap();
-        self.now = self.now.plus(LEASE_LIFE);
-        while self.store.sweep(self.now).await.unwrap().more {}
+        self.store.recover_leases(self.now).await.unwrap();
+        self.now = self.now.plus(LEASE_DURATION);
+        while self.store.sweep(self.now).await.unwrap().has_more {}
         for account in self.accounts.clone() {
             while let Some(batch) = self
                 .store
@@ -351,27 +353,32 @@ impl Story {
         self.store.sweep(self.now).await.unwrap();
     }
 
-    /// What every step has to leave true.
-    async fn check_books(&mut self, seed: u64, step: u32) {
-        let wrong = self.store.read(|db| {
-            Ok(BOOKS
+    async fn check_invariants(&mut self, seed: u64, step: u32) {
+        let violations = self.store.read(|db| {
+            let count = |sql| query::first_value::<u64>(db, sql, []);
+            Ok(INVARIANTS
                 .iter()
-                .map(|(name, sql)| (*name, count(db, sql)))
+                .map(|(name, sql)| (*name, count(sql)))
                 .collect::<Vec<_>>())
         });
-        for (name, wrong) in wrong.await.unwrap() {
-            assert_eq!(wrong.unwrap(), 0, "seed {seed}, step {step}: {name}");
+        for (name, count) in violations.await.unwrap() {
+            assert_eq!(count, Ok(Some(0)), "seed {seed}, step {step}: {name}");
         }
         let states = self.store.read(|db| {
-            rows(db, "SELECT envelope, state FROM envelopes", [], |row| {
+            let sql = "SELECT envelope_id, state FROM envelopes";
+            Ok(query::all_rows(db, sql, [], |row| {
                 Ok((
-                    EnvelopeId::from_bytes(row.get("envelope")?),
-                    rows::state(row, "state")?,
+                    row.id::<EnvelopeId>("envelope_id")?,
+                    row.convert("state", state_from_code)?,
                 ))
-            })
+            })?)
         });
         for (id, state) in states.await.unwrap() {
-            let seen = &mut self.accepted.get_mut(&id).expect("nothing is invented").2;
+            let seen = &mut self
+                .accepted
+                .get_mut(&id)
+                .expect("only accepted envelopes are stored")
+                .2;
             assert!(
                 seen.is_none_or(|seen| seen == state),
                 "seed {seed}, step {step}: {seen:?} became {state:?}"
@@ -381,73 +388,70 @@ impl Story {
     }
 }
 
-fn count(db: &Connection, sql: &str) -> Result<u64, StoreError> {
-    Ok(first::<i64>(db, sql, [])?.map(uint).unwrap_or_default())
-}
-
-/// Each counts the rows that are wrong.
-const BOOKS: [(&str, &str); 9] = [
+/// Invariants, each with a query that counts the rows that violate it.
+const INVARIANTS: [(&str, &str); 9] = [
     (
-        "what a lane counts is what waits in it",
-        "SELECT count(*) FROM lanes l WHERE waiting <> \
-             (SELECT count(*) FROM envelopes e WHERE e.account = l.account AND state < 2) \
-             + (SELECT count(*) FROM events v WHERE v.account = l.account)",
+        "a lane counts its waiting items",
+        "SELECT count(*) FROM lanes l WHERE waiting_items <> \
+             (SELECT count(*) FROM waiting_envelopes e WHERE e.account_id = l.account_id) \
+             + (SELECT count(*) FROM events v WHERE v.account_id = l.account_id)",
     ),
     (
-        "what a mailbox counts is what waits in it",
-        "SELECT count(*) FROM mailboxes m WHERE (envelopes, bytes) <> \
-             (SELECT count(*), coalesce(sum(size), 0) FROM envelopes e WHERE e.mailbox = m.mailbox AND state < 2)",
+        "a mailbox counts its waiting envelopes",
+        "SELECT count(*) FROM mailboxes m WHERE (waiting_envelopes, waiting_bytes) <> \
+             (SELECT count(*), coalesce(sum(size_bytes), 0) FROM waiting_envelopes e WHERE e.mailbox_id = m.id)",
     ),
     (
-        "an envelope that waits has its bytes",
-        "SELECT count(*) FROM envelopes e WHERE state < 2 AND size <> \
-             coalesce((SELECT length(bytes) FROM bodies b WHERE b.id = e.id), -1)",
+        "a waiting envelope has its bytes",
+        "SELECT count(*) FROM waiting_envelopes e WHERE size_bytes <> \
+             coalesce((SELECT length(bytes) FROM envelope_bodies b WHERE b.id = e.id), -1)",
     ),
     (
-        "one that ended has none",
-        "SELECT count(*) FROM bodies b WHERE NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.id = b.id AND state < 2)",
+        "an ended envelope has no bytes",
+        "SELECT count(*) FROM envelope_bodies WHERE id NOT IN (SELECT id FROM waiting_envelopes)",
     ),
     (
-        "there is one piece of news of an envelope at most",
-        "SELECT count(*) FROM (SELECT 1 FROM events GROUP BY account, envelope HAVING count(*) > 1)",
+        "at most one event waits per envelope",
+        "SELECT count(*) FROM (SELECT 1 FROM events GROUP BY account_id, envelope_id HAVING count(*) > 1)",
     ),
     (
-        "one of a mailbox is set aside at most",
-        "SELECT count(*) FROM (SELECT 1 FROM envelopes WHERE state < 2 AND place = 1 GROUP BY mailbox HAVING count(*) > 1)",
+        "at most one envelope of a mailbox is set aside",
+        "SELECT count(*) FROM (SELECT 1 FROM set_aside_envelopes GROUP BY mailbox_id HAVING count(*) > 1)",
     ),
     (
-        "what waits behind another waits behind an earlier one of its mailbox that is set aside",
-        "SELECT count(*) FROM envelopes e WHERE state < 2 AND place = 2 AND NOT EXISTS (SELECT 1 FROM envelopes a \
-             WHERE a.account = e.account AND a.mailbox = e.mailbox AND a.state < 2 AND a.place = 1 AND a.id < e.id)",
+        "a held envelope has an earlier one of its mailbox that is set aside",
+        "SELECT count(*) FROM held_envelopes e WHERE NOT EXISTS (SELECT 1 FROM set_aside_envelopes a \
+             WHERE a.account_id = e.account_id AND a.mailbox_id = e.mailbox_id AND a.id < e.id)",
     ),
     (
-        "what is set aside has its time, and nothing else has",
-        "SELECT count(*) FROM envelopes WHERE state < 2 AND (place = 1) <> (set_aside_until IS NOT NULL)",
+        "only envelopes that are set aside have a retry time",
+        "SELECT count(*) FROM waiting_envelopes WHERE (set_aside_until IS NOT NULL) <> \
+             (id IN (SELECT id FROM set_aside_envelopes))",
     ),
     (
         "a mailbox is never over its quota",
-        "SELECT count(*) FROM mailboxes WHERE envelopes > 8",
+        "SELECT count(*) FROM mailboxes WHERE waiting_envelopes > 8",
     ),
 ];
 
 #[tokio::test]
-async fn whatever_happens_the_books_are_right_and_every_envelope_ends_once() {
+async fn invariants_hold_and_every_envelope_ends() {
     let folder = tempfile::tempdir().unwrap();
     for seed in 0..SEEDS {
-        let mut story = Story::begin(seed, folder.path()).await;
+        let mut scenario = Scenario::start(seed, folder.path()).await;
         for step in 0..STEPS {
-            story.step().await;
-            story.check_books(seed, step).await;
+            scenario.step().await;
+            scenario.check_invariants(seed, step).await;
         }
-        story.finish().await;
-        story.check_books(seed, STEPS).await;
+        scenario.finish().await;
+        scenario.check_invariants(seed, STEPS).await;
         assert!(
-            story.accepted.len() > 20,
-            "seed {seed}: the story was too short"
+            scenario.accepted.len() > 20,
+            "seed {seed}: too few envelopes were accepted"
         );
-        for (id, (.., state)) in &story.accepted {
+        for (id, (.., state)) in &scenario.accepted {
             assert!(state.is_some(), "seed {seed}: {id} never ended");
         }
-        story.store.close().await;
+        scenario.store.close().await;
     }
 }

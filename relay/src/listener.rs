@@ -1,6 +1,6 @@
-//! The relay's listener as its operator wants it: how many may be connected, and where the certificate comes from.
+//! Configuration of the public listener: connection limits and the source of its certificate.
 
-use crate::config::{Acme, Config, Listener as Wanted, Tls as Files};
+use crate::config::{self, Acme, Config};
 use sealpost_proto::{Origin, Timestamp, limits::OPEN_FILES_RESERVED};
 use sealpost_service::{
     DataFolder, SharedClock, Shutdown,
@@ -8,77 +8,81 @@ use sealpost_service::{
         AcmeCertificates, AcmeError, AcmeOrder, CertificateError, CertificateFiles, Listener,
         ListenerLimits, Tls,
     },
-    raise_open_files,
+    raise_open_files_limit,
 };
 use std::{path::Path, sync::Arc};
 use url::{Host, Url};
 
-/// Where account and certificate of an authority are kept in the data folder.
-const ACME: &str = "acme";
+/// Folder with the ACME account and certificate in the data folder.
+const ACME_FOLDER: &str = "acme";
 const AGREED: &str = "agreed";
 
-/// Why nobody would be let in.
+/// The settings of the public listener are invalid, or its certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub enum ListenerError {
     /// A certificate without a key, or a key without a certificate.
     #[error(
-        "tls.certificate and tls.key belong together: set both, or neither to let a proxy speak TLS"
+        "tls.certificate and tls.key belong together: set both, or neither if a proxy terminates TLS"
     )]
-    Half,
-    /// The certificate cannot come from two places.
-    #[error(
-        "the certificate comes from files (tls) or from an authority (acme): leave one of them empty"
-    )]
-    Both,
-    /// Nobody has read the terms.
+    IncompleteTls,
+    /// Two sources of certificates are configured.
+    #[error("tls and acme exclude each other: remove one of the two sections")]
+    TwoSources,
+    /// The terms of service were not accepted.
     #[error("read the terms of service of {directory}, then set acme.terms to \"{AGREED}\"")]
-    Terms {
-        /// The authority's.
+    TermsNotAccepted {
+        /// Directory URL of the certificate authority.
         directory: String,
     },
-    /// The authority cannot be asked safely.
-    #[error("acme.directory is \"{directory}\": it has to be an https:// URL")]
-    Directory {
-        /// As it was given.
+    /// The directory URL is not HTTPS.
+    #[error("acme.directory is \"{directory}\": use an https:// URL")]
+    InsecureDirectory {
+        /// Configured directory URL.
         directory: String,
     },
-    /// An authority certifies names.
-    #[error("an authority certifies a name: set public_url to https:// and the relay's name")]
-    NoName,
-    /// The certificate.
+    /// The public URL has no domain name.
+    #[error(
+        "a certificate authority needs a domain name: set public_url to https:// and the relay's name"
+    )]
+    NoDomainName,
+    /// The certificate or its key cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// The authority's folder.
+    /// The folder of the ACME account cannot be used.
     #[error(transparent)]
     Acme(#[from] AcmeError),
-    /// TLS itself.
-    #[error("TLS cannot be spoken: {0}")]
+    /// TLS cannot be configured.
+    #[error("TLS cannot be configured: {0}")]
     Tls(String),
 }
 
-/// Where the certificate comes from.
+/// Source of the listener's certificate.
 #[derive(Debug, Clone)]
 pub enum Certificates {
-    /// From files, which may change.
+    /// Files, which are reloaded when they change.
     Files(Arc<CertificateFiles>),
-    /// From an authority.
+    /// Certificate authority with ACME.
     Acme(Arc<AcmeCertificates>),
 }
 
 impl Certificates {
-    /// As the operator wants it; `None` when a proxy speaks TLS.
-    pub(crate) fn open(config: &Config, folder: &DataFolder) -> Result<Option<Self>, DoorError> {
+    /// Opens the configured source; absent if a proxy terminates TLS.
+    pub(crate) fn open(
+        config: &Config,
+        folder: &DataFolder,
+    ) -> Result<Option<Self>, ListenerError> {
         match (from_files(&config.tls)?, &config.acme) {
             (files, Acme { directory, .. }) if directory.is_empty() => Ok(files.map(Self::Files)),
             (None, acme) => {
                 let order = order(acme, config.public_url.as_ref(), folder.path())?;
                 Ok(Some(Self::Acme(AcmeCertificates::open(order)?)))
             }
-            (Some(_), _) => Err(DoorError::Both),
+            (Some(_), _) => Err(ListenerError::TwoSources),
         }
     }
 
-    /// When the one that is served expires; `None` before an authority has given the first.
+    /// Returns when the current certificate expires; absent before an authority has issued the
+    /// first.
     pub(crate) fn not_after(&self) -> Option<Timestamp> {
         let validity = match self {
             Self::Files(files) => Some(files.validity()),
@@ -87,77 +91,78 @@ impl Certificates {
         validity.map(|validity| validity.not_after)
     }
 
-    /// Keeps it fresh until the shutdown.
-    pub(crate) async fn tend(self, clock: SharedClock, shutdown: Shutdown) {
+    /// Reloads or renews the certificate until the shutdown.
+    pub(crate) async fn maintain(self, clock: SharedClock, shutdown: Shutdown) {
         match self {
             Self::Files(files) => files.watch(clock, shutdown).await,
             Self::Acme(acme) => acme.run(clock, shutdown).await,
         }
     }
 
-    /// Reads files again. An authority's certificate is not asked for before its time.
+    /// Reloads the certificate from its files. A certificate of an authority is renewed only when
+    /// it is due.
     pub(crate) fn reload(&self) {
         match self {
-            Self::Files(files) => files.reload_and_tell(),
+            Self::Files(files) => files.reload_and_log(),
             Self::Acme(_) => {}
         }
     }
 
-    fn tls(&self) -> Result<Tls, DoorError> {
+    fn tls(&self) -> Result<Tls, ListenerError> {
         let tls = match self {
             Self::Files(files) => Tls::new(Arc::clone(files) as Arc<_>),
             Self::Acme(acme) => Tls::with_acme(acme),
         };
-        tls.map_err(|error| DoorError::Tls(error.to_string()))
+        tls.map_err(|error| ListenerError::Tls(error.to_string()))
     }
 }
 
-/// What a relay would let people in with, for whoever only looks.
+/// Certificate that a relay with a configuration would use, for checks of the configuration.
 #[derive(Debug)]
-pub(crate) enum Lying {
-    /// A proxy speaks TLS, or nobody.
-    Nothing,
-    /// An authority was not asked yet.
+pub(crate) enum ConfiguredCertificate {
+    /// The relay does not terminate TLS.
+    None,
+    /// No certificate was ordered from the authority yet.
     NotOrdered,
-    /// A certificate and its key.
-    Certificate(Arc<CertificateFiles>),
+    Found(Arc<CertificateFiles>),
 }
 
-impl Lying {
-    /// As the operator wants it; makes nothing and asks nobody.
-    pub(crate) fn find(config: &Config) -> Result<Self, DoorError> {
+impl ConfiguredCertificate {
+    /// Finds the certificate without creating files or contacting an authority.
+    pub(crate) fn find(config: &Config) -> Result<Self, ListenerError> {
         let files = from_files(&config.tls)?;
         match (files, config.acme.directory.is_empty()) {
-            (Some(_), false) => Err(DoorError::Both),
-            (Some(files), true) => Ok(Self::Certificate(files)),
-            (None, true) => Ok(Self::Nothing),
+            (Some(_), false) => Err(ListenerError::TwoSources),
+            (Some(files), true) => Ok(Self::Found(files)),
+            (None, true) => Ok(Self::None),
             (None, false) => {
-                let kept = order(&config.acme, config.public_url.as_ref(), &config.data)?.kept()?;
-                Ok(kept.map_or(Self::NotOrdered, Self::Certificate))
+                let kept = order(&config.acme, config.public_url.as_ref(), &config.data)?.stored_certificate()?;
+                Ok(kept.map_or(Self::NotOrdered, Self::Found))
             }
         }
     }
 }
 
-/// The listener, with as many places as there may be open files.
-pub(crate) fn listener(
-    wanted: &Wanted,
+/// Creates the listener. Its connection limit is reduced to the number of open files that the
+/// system allows.
+pub(crate) fn create_listener(
+    settings: &config::Listener,
     certificates: Option<&Certificates>,
-) -> Result<Listener, DoorError> {
-    let files = raise_open_files();
-    let connections = wanted
+) -> Result<Listener, ListenerError> {
+    let files = raise_open_files_limit();
+    let connections = settings
         .connections
         .min(files.saturating_sub(OPEN_FILES_RESERVED).max(1));
-    if connections < wanted.connections {
-        let asked = wanted.connections;
+    if connections < settings.connections {
+        let requested = settings.connections;
         tracing::warn!(
-            asked,
+            requested,
             connections,
             files,
             "too few open files are allowed: raise the limit (LimitNOFILE)"
         );
     }
-    let connections_per_address = wanted.connections_per_address;
+    let connections_per_address = settings.connections_per_address;
     let limits = ListenerLimits {
         connections,
         connections_per_address,
@@ -166,10 +171,10 @@ pub(crate) fn listener(
     Ok(Listener::new(limits).with_tls(certificates.map(Certificates::tls).transpose()?))
 }
 
-fn from_files(files: &Files) -> Result<Option<Arc<CertificateFiles>>, DoorError> {
+fn from_files(files: &config::Tls) -> Result<Option<Arc<CertificateFiles>>, ListenerError> {
     match (files.certificate.as_str(), files.key.as_str()) {
         ("", "") => Ok(None),
-        ("", _) | (_, "") => Err(DoorError::Half),
+        ("", _) | (_, "") => Err(ListenerError::IncompleteTls),
         (certificate, key) => Ok(Some(CertificateFiles::open(
             Path::new(certificate),
             Path::new(key),
@@ -177,20 +182,24 @@ fn from_files(files: &Files) -> Result<Option<Arc<CertificateFiles>>, DoorError>
     }
 }
 
-fn order(acme: &Acme, public_url: Option<&Origin>, folder: &Path) -> Result<AcmeOrder, DoorError> {
+fn order(
+    acme: &Acme,
+    public_url: Option<&Origin>,
+    folder: &Path,
+) -> Result<AcmeOrder, ListenerError> {
     let directory = acme.directory.clone();
     if acme.terms != AGREED {
-        return Err(DoorError::Terms { directory });
+        return Err(ListenerError::TermsNotAccepted { directory });
     }
     if !is_safe(&directory) {
-        return Err(DoorError::Directory { directory });
+        return Err(ListenerError::InsecureDirectory { directory });
     }
     let public = public_url.filter(|origin| origin.is_https());
     let public = public
         .and_then(|origin| Url::parse(origin.as_str()).ok())
-        .ok_or(DoorError::NoName)?;
+        .ok_or(ListenerError::NoDomainName)?;
     let Some(Host::Domain(name)) = public.host() else {
-        return Err(DoorError::NoName);
+        return Err(ListenerError::NoDomainName);
     };
     let contact = Some(&acme.contact).filter(|contact| !contact.is_empty());
     let contact = contact
@@ -201,28 +210,28 @@ fn order(acme: &Acme, public_url: Option<&Origin>, folder: &Path) -> Result<Acme
         names: vec![name.to_owned()],
         contact,
         directory,
-        folder: folder.join(ACME),
+        folder: folder.join(ACME_FOLDER),
     })
 }
 
-/// An authority on this machine needs no TLS.
+/// Returns whether a directory URL is HTTPS, or HTTP on this machine.
 fn is_safe(directory: &str) -> bool {
     let Ok(url) = Url::parse(directory) else {
         return false;
     };
-    let local = match url.host() {
+    let is_local = match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         Some(Host::Domain(_)) | None => false,
     };
-    url.scheme() == "https" || (local && url.scheme() == "http")
+    url.scheme() == "https" || (is_local && url.scheme() == "http")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn opened(change: impl FnOnce(&mut Config)) -> Result<Option<Certificates>, DoorError> {
+    fn opened(change: impl FnOnce(&mut Config)) -> Result<Option<Certificates>, ListenerError> {
         let parent = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(parent.path()).unwrap();
         let mut config = Config::default();
@@ -237,16 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn without_settings_a_proxy_speaks_tls() {
+    fn default_settings_disable_tls() {
         assert!(opened(|_| ()).unwrap().is_none());
         assert!(matches!(
             opened(|config| config.tls.key = "key.pem".to_owned()),
-            Err(DoorError::Half)
+            Err(ListenerError::IncompleteTls)
         ));
     }
 
     #[test]
-    fn an_authority_is_asked_only_when_its_terms_are_agreed_to() {
+    fn acme_requires_accepted_terms_and_a_name() {
         let ordered = opened(acme).unwrap();
         assert!(
             matches!(&ordered, Some(Certificates::Acme(_))),
@@ -261,19 +270,22 @@ mod tests {
         };
         assert!(matches!(
             refused(|config| config.acme.terms.clear()),
-            DoorError::Terms { .. }
+            ListenerError::TermsNotAccepted { .. }
         ));
         assert!(matches!(
             refused(|config| config.public_url = None),
-            DoorError::NoName
+            ListenerError::NoDomainName
         ));
         let ip = |config: &mut Config| {
             config.public_url = Some(Origin::parse("https://192.0.2.1").unwrap())
         };
-        assert!(matches!(refused(ip), DoorError::NoName));
-        let open = |config: &mut Config| {
+        assert!(matches!(refused(ip), ListenerError::NoDomainName));
+        let insecure = |config: &mut Config| {
             config.acme.directory = "http://authority.example/directory".to_owned()
         };
-        assert!(matches!(refused(open), DoorError::Directory { .. }));
+        assert!(matches!(
+            refused(insecure),
+            ListenerError::InsecureDirectory { .. }
+        ));
     }
 }

@@ -1,12 +1,13 @@
-//! The relay without sockets, tasks, a clock and a disk: the same store and the same decisions, one step at a time, for a
-//! simulation that is itself the network and the time.
+//! Relay without sockets, tasks, a clock and a disk: the same store and the same decisions, one
+//! step at a time, for a simulation that provides the network and the time.
 //!
-//! What is checked at the door, signatures and sessions, is not here: the caller says which account asks.
+//! Signatures and sessions are not checked here: the caller says which account sends a request.
 
 use crate::{
     delivery::batch,
-    store::{CallEnd, LeasedBatch, NewAccount, Store, StoreError, Submission},
-    wakes::{Offer, Wakes},
+    lease::LeasedBatch,
+    notifier::{CallSlots, Notifier},
+    store::{CallEnd, NewAccount, Store, StoreError, Submission},
 };
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, SendKey, Timestamp,
@@ -22,15 +23,15 @@ use sealpost_signatures::AccountKey;
 use sealpost_sqlite::OpenError;
 use std::sync::Arc;
 
-/// A relay in memory.
+/// Relay in memory.
 #[derive(Clone)]
-pub struct BareRelay {
+pub struct SimulatedRelay {
     store: Store,
-    wakes: Arc<Wakes>,
+    notifier: Arc<Notifier>,
     origin: Origin,
 }
 
-/// A call of a webhook that is under way.
+/// Webhook call in progress.
 #[derive(Debug)]
 pub struct Call {
     account: AccountId,
@@ -39,31 +40,25 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whose webhook is called.
+    /// Returns the account whose webhook is called.
     #[must_use]
     pub const fn account(&self) -> AccountId {
         self.account
     }
 }
 
-impl BareRelay {
-    /// A relay without accounts, with the quotas that are the defaults.
-    ///
-    /// # Errors
-    /// [`OpenError`] when a migration does not apply.
-    pub fn open(origin: Origin) -> Result<Self, OpenError> {
-        let wakes = Arc::<Wakes>::default();
+impl SimulatedRelay {
+    /// Opens a relay without accounts, with the default quotas.
+    pub fn new(origin: Origin) -> Result<Self, OpenError> {
+        let notifier = Arc::<Notifier>::default();
         Ok(Self {
-            store: Store::open_in_memory()?.with_wakes(Arc::clone(&wakes)),
-            wakes,
+            store: Store::open_in_memory()?.with_notifier(Arc::clone(&notifier)),
+            notifier,
             origin,
         })
     }
 
-    /// Registers an account; one with a webhook has answered its challenge.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Registers an account and verifies its webhook, if it has one.
     pub async fn register(
         &self,
         now: Timestamp,
@@ -78,7 +73,7 @@ impl BareRelay {
             webhook_url,
             webhook_secret: WebhookSecret::from_bytes([0; 32]),
             policy: RegistrationPolicy::Open,
-            token_good: false,
+            is_token_valid: false,
             token_digest: None,
         };
         let registered = self.store.register(now, new).await?;
@@ -86,16 +81,13 @@ impl BareRelay {
             reason: format!("registration was refused: {code:?}"),
         })?;
         if has_webhook {
-            self.store.verified(now, account).await
+            self.store.verify_webhook(now, account).await
         } else {
             Ok(())
         }
     }
 
-    /// Deletes an account: its mailboxes close, and what waits in them fails with the next sweep.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Deletes an account: its mailboxes close, and the next sweep fails the envelopes in them.
     pub async fn delete_account(
         &self,
         now: Timestamp,
@@ -104,10 +96,7 @@ impl BareRelay {
         self.store.delete_account(now, account).await
     }
 
-    /// Opens a mailbox or replaces its keys.
-    ///
-    /// # Errors
-    /// [`StoreError`]; inside, the code of the refusal.
+    /// Opens a mailbox or replaces its keys. The inner error is the code of a refusal.
     pub async fn open_mailbox(
         &self,
         now: Timestamp,
@@ -121,9 +110,6 @@ impl BareRelay {
     }
 
     /// Closes a mailbox.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn close_mailbox(
         &self,
         now: Timestamp,
@@ -133,10 +119,7 @@ impl BareRelay {
         self.store.close_mailbox(now, account, mailbox).await
     }
 
-    /// Publishes the prekeys of a mailbox; false when it is not an open one of the account's.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Publishes the prekeys of a mailbox. Returns false unless it is an open one of the account.
     pub async fn publish_prekeys(
         &self,
         account: AccountId,
@@ -146,10 +129,7 @@ impl BareRelay {
         self.store.publish_prekeys(account, mailbox, sealed).await
     }
 
-    /// The prekeys in an open mailbox, for somebody who has proven to hold its key.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Loads the prekeys of an open mailbox, for a caller that has proven to hold its key.
     pub async fn prekeys(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self
             .store
@@ -158,41 +138,35 @@ impl BareRelay {
             .and_then(|stored| stored.sealed))
     }
 
-    /// Takes a request of envelopes, and begins calls with what it brought: so many at most.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then nothing of it was accepted.
+    /// Accepts a request of envelopes and starts up to `free_slots` calls with them.
     pub async fn submit(
         &self,
         now: Timestamp,
         sender: AccountId,
         request: SubmitRequest,
-        places: usize,
+        free_slots: usize,
     ) -> Result<(SubmitResponse, Vec<(Call, DeliveryBatch)>), StoreError> {
         let submissions = request
             .envelopes
             .into_iter()
             .map(|envelope| Submission::new(&self.origin, envelope))
             .collect();
-        self.wakes.offer(Offer {
-            places,
+        self.notifier.offer_call_slots(CallSlots {
+            free: free_slots,
             bytes_max: DELIVERY_BATCH_BYTES_MAX,
         });
         let results = self
             .store
             .submit(now, sender, submissions, Quotas::default())
             .await?;
-        let mut begun = Vec::new();
-        for leased in self.wakes.news().leased {
-            begun.push(self.begin(leased).await?);
+        let mut started = Vec::new();
+        for leased in self.notifier.take_pending_work().leased {
+            started.push(self.start(leased).await?);
         }
-        Ok((SubmitResponse { results }, begun))
+        Ok((SubmitResponse { results }, started))
     }
 
-    /// Where the account's envelopes are.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Loads the status of the account's envelopes.
     pub async fn statuses(
         &self,
         sender: AccountId,
@@ -201,26 +175,17 @@ impl BareRelay {
         self.store.statuses(sender, ids).await
     }
 
-    /// Whether envelopes or events wait for an account.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Returns whether envelopes or events wait for an account.
     pub async fn has_waiting(&self, account: AccountId) -> Result<bool, StoreError> {
         self.store.has_waiting(account).await
     }
 
-    /// How many envelopes are set aside.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn set_aside(&self) -> Result<u64, StoreError> {
-        self.store.set_aside().await
+    /// Counts the envelopes that are set aside.
+    pub async fn count_set_aside(&self) -> Result<u64, StoreError> {
+        self.store.count_set_aside().await
     }
 
-    /// What waits for a node that asks; empty when nothing does or a call is under way.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Leases a batch for a pulling node; empty if nothing waits or a call is in progress.
     pub async fn pull(
         &self,
         now: Timestamp,
@@ -231,15 +196,12 @@ impl BareRelay {
             .pull(now, account, DELIVERY_BATCH_BYTES_MAX)
             .await?
         {
-            Some(leased) => batch::fill(&self.store, leased).await,
+            Some(leased) => batch::load(&self.store, leased).await,
             None => Ok(DeliveryBatch::default()),
         }
     }
 
-    /// Writes down what a node says of what it pulled.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Records the results of a pull.
     pub async fn acknowledge(
         &self,
         now: Timestamp,
@@ -252,28 +214,22 @@ impl BareRelay {
             .map(|_| ())
     }
 
-    /// Accounts whose webhooks are to be called now, and when the next one is.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn due(
+    /// Lists accounts whose webhooks are due, and when the next one is.
+    pub async fn due_lanes(
         &self,
         now: Timestamp,
         limit: usize,
     ) -> Result<(Vec<AccountId>, Option<Timestamp>), StoreError> {
-        let [living, failing] = self.store.due(now, limit).await?;
-        let next_at = [living.next_at, failing.next_at]
+        let [healthy, failing] = self.store.due_lanes(now, limit).await?;
+        let next_at = [healthy.next_at, failing.next_at]
             .into_iter()
             .flatten()
             .min();
-        Ok(([living.lanes, failing.lanes].concat(), next_at))
+        Ok(([healthy.lanes, failing.lanes].concat(), next_at))
     }
 
-    /// Begins the call of a webhook, if its lane lets one through.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn begin_call(
+    /// Starts a webhook call, if the lane can be called.
+    pub async fn start_call(
         &self,
         now: Timestamp,
         account: AccountId,
@@ -283,25 +239,22 @@ impl BareRelay {
             .lease_call(now, account, DELIVERY_BATCH_BYTES_MAX)
             .await?
         {
-            Some(leased) => Ok(Some(self.begin(leased).await?)),
+            Some(leased) => Ok(Some(self.start(leased).await?)),
             None => Ok(None),
         }
     }
 
-    async fn begin(&self, leased: LeasedBatch) -> Result<(Call, DeliveryBatch), StoreError> {
+    async fn start(&self, leased: LeasedBatch) -> Result<(Call, DeliveryBatch), StoreError> {
         let call = Call {
             account: leased.account,
             fence: leased.fence,
             items: leased.items(),
         };
-        Ok((call, batch::fill(&self.store, leased).await?))
+        Ok((call, batch::load(&self.store, leased).await?))
     }
 
-    /// Writes down how a call ended; `results` count with [`Class::Answered`].
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn end_call(
+    /// Records the end of a call; `results` are used with [`Class::Succeeded`].
+    pub async fn finish_call(
         &self,
         now: Timestamp,
         call: Call,
@@ -314,7 +267,7 @@ impl BareRelay {
             fence,
             items,
         } = call;
-        let reason = (class != Class::Answered).then(|| "the call failed".to_owned());
+        let reason = (class != Class::Succeeded).then(|| "the call failed".to_owned());
         let end = CallEnd {
             account,
             fence,
@@ -330,28 +283,23 @@ impl BareRelay {
             .map(|_| ())
     }
 
-    /// The account was heard of.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn contact(&self, now: Timestamp, account: AccountId) -> Result<(), StoreError> {
-        self.store.contact(now, account).await
+    /// Records a sign of life of an account.
+    pub async fn record_contact(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
+        self.store.record_contact(now, account).await
     }
 
-    /// The process started again: calls that were under way are not any more.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn restarted(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.store.restarted(now).await
+    /// Ends the leases of calls that were in progress when the process ended.
+    pub async fn recover_leases(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.store.recover_leases(now).await
     }
 
-    /// Ends what time ends, until nothing more is found at once.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Sweeps until nothing more is found.
     pub async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
-        while self.store.sweep(now).await?.more {}
+        while self.store.sweep(now).await?.has_more {}
         Ok(())
     }
 }

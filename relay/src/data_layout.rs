@@ -1,0 +1,10 @@
+//! Names of the files and folders in the data folder.
+
+/// SQLite database.
+pub(crate) const DATABASE_FILE: &str = "relay.db";
+/// Folder with the parts of blobs.
+pub(crate) const BLOBS_FOLDER: &str = "blobs";
+/// Secret from which session keys are derived.
+pub(crate) const SECRET_FILE: &str = "relay.secret";
+/// File that reserves disk space.
+pub(crate) const RESERVE_FILE: &str = "reserve";

@@ -1,0 +1,126 @@
+//! Settings that the operator may change while the relay runs. A reload replaces them as a whole,
+//! so that nobody sees parts of two versions.
+
+use crate::{config::Config, rates::Meters};
+use arc_swap::ArcSwap;
+use sealpost_egress::{CallError, Client, Guard, IpRange, Limits};
+use sealpost_proto::wire::RegistrationPolicy;
+use sealpost_relay_core::Quotas;
+use sha2::{Digest as _, Sha256};
+use std::{net::IpAddr, sync::Arc};
+use subtle::ConstantTimeEq as _;
+
+/// Part of the configuration that takes effect without a restart.
+pub(crate) struct Settings {
+    pub(crate) registration: Registration,
+    pub(crate) quotas: Quotas,
+    /// Rate limits. A reload resets their counts.
+    pub(crate) meters: Meters,
+    pub(crate) proxies: TrustedProxies,
+    /// HTTP client for webhooks, which enforces where they may be.
+    pub(crate) webhook_client: Client,
+}
+
+impl Settings {
+    pub(crate) fn new(config: &Config) -> Result<Self, CallError> {
+        let guard = Guard::new(config.egress.allow.clone());
+        Ok(Self {
+            registration: Registration::new(
+                config.registration.policy,
+                &config.registration.tokens,
+            ),
+            quotas: (&config.quotas).into(),
+            meters: Meters::new((&config.rates).into()),
+            proxies: TrustedProxies::new(config.rates.trusted_proxies.clone()),
+            webhook_client: Client::new(guard, Limits::default())?,
+        })
+    }
+}
+
+/// Current settings, shared by all that read or replace them.
+#[derive(Clone)]
+pub(crate) struct LiveSettings(Arc<ArcSwap<Settings>>);
+
+impl LiveSettings {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(settings)))
+    }
+
+    /// Returns the current settings. A caller that needs two of them loads them once.
+    #[must_use]
+    pub(crate) fn load(&self) -> Arc<Settings> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn replace(&self, settings: Settings) {
+        self.0.store(Arc::new(settings));
+    }
+}
+
+/// Address ranges of proxies whose `X-Forwarded-For` is trusted.
+#[derive(Debug, Clone)]
+pub(crate) struct TrustedProxies(Vec<IpRange>);
+
+impl TrustedProxies {
+    #[must_use]
+    pub(crate) const fn new(ranges: Vec<IpRange>) -> Self {
+        Self(ranges)
+    }
+
+    #[must_use]
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.0
+            .iter()
+            .any(|range| range.contains(address.to_canonical()))
+    }
+}
+
+/// Registration policy and tokens of the configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Registration {
+    pub(crate) policy: RegistrationPolicy,
+    /// SHA-256 of each token.
+    tokens: Vec<[u8; 32]>,
+}
+
+impl Registration {
+    #[must_use]
+    pub(crate) fn new(policy: RegistrationPolicy, tokens: &[String]) -> Self {
+        Self {
+            policy,
+            tokens: tokens
+                .iter()
+                .map(|token| Sha256::digest(token).into())
+                .collect(),
+        }
+    }
+
+    /// Returns whether the token is a valid one, in constant time.
+    #[must_use]
+    pub(crate) fn is_valid(&self, token: Option<&str>) -> bool {
+        let Some(token) = token else { return false };
+        let digest = Sha256::digest(token);
+        self.tokens.iter().fold(false, |any, valid| {
+            any | bool::from(valid.ct_eq(digest.as_slice()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_configured_tokens_are_valid() {
+        let registration = Registration::new(
+            RegistrationPolicy::Token,
+            &["one".to_owned(), "two".to_owned()],
+        );
+        assert!(registration.is_valid(Some("one")) && registration.is_valid(Some("two")));
+        assert!(
+            !registration.is_valid(Some("three"))
+                && !registration.is_valid(Some(""))
+                && !registration.is_valid(None)
+        );
+    }
+}
