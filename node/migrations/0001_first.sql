@@ -1,5 +1,5 @@
--- The node's own database. Columns marked "sealed" hold values sealed under the data key (docs/e2ee-files-invites-vault.md).
--- Times are Unix milliseconds.
+-- The node's own database. Columns marked "sealed" hold values sealed under the data key
+-- (docs/e2ee-files-invites-vault.md). Times are Unix milliseconds.
 
 CREATE TABLE node (
     id                 INTEGER PRIMARY KEY CHECK (id = 1),
@@ -18,9 +18,16 @@ CREATE TABLE node (
     created_at         INTEGER NOT NULL
 ) STRICT;
 
+-- The people who use this node. So far there is one, who has the node's name.
+CREATE TABLE users (
+    id   INTEGER PRIMARY KEY,
+    name TEXT
+) STRICT;
+INSERT INTO users (id) VALUES (1);
+
 CREATE TABLE invites (
-    ref         TEXT PRIMARY KEY,
-    invite_id   BLOB NOT NULL,
+    id          TEXT PRIMARY KEY,
+    invite_key  BLOB NOT NULL, -- the id inside the encryption
     mailbox     BLOB NOT NULL,
     kind        TEXT NOT NULL,
     status      TEXT NOT NULL,
@@ -32,7 +39,7 @@ CREATE TABLE invites (
 ) STRICT;
 
 CREATE TABLE connections (
-    ref             TEXT PRIMARY KEY,
+    id              TEXT PRIMARY KEY,
     direction       TEXT NOT NULL,
     status          TEXT NOT NULL,
     name            TEXT NOT NULL,
@@ -41,7 +48,7 @@ CREATE TABLE connections (
     verified        INTEGER NOT NULL DEFAULT 0,
     relay           TEXT NOT NULL,
     invite          TEXT,
-    invite_id       BLOB NOT NULL,
+    invite_key      BLOB NOT NULL,
     secrets         BLOB NOT NULL, -- sealed
     version         INTEGER NOT NULL,
     health          TEXT NOT NULL DEFAULT 'ok',
@@ -51,65 +58,88 @@ CREATE TABLE connections (
     updated_at      INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX connections_by_fingerprint ON connections (fingerprint);
-CREATE INDEX connections_by_invite_id ON connections (invite_id);
+CREATE INDEX connections_by_invite_key ON connections (invite_key);
 
 CREATE TABLE mailboxes (
     id         BLOB PRIMARY KEY,
-    invite     TEXT REFERENCES invites (ref),
-    connection TEXT REFERENCES connections (ref)
+    invite     TEXT REFERENCES invites (id),
+    connection TEXT REFERENCES connections (id)
 ) STRICT;
 
 CREATE TABLE chats (
-    ref           TEXT PRIMARY KEY,
-    uuid          BLOB NOT NULL UNIQUE,
+    id            TEXT PRIMARY KEY,
+    uuid          BLOB NOT NULL,
     type          TEXT NOT NULL,
-    connection    TEXT UNIQUE REFERENCES connections (ref),
+    connection    TEXT NOT NULL REFERENCES connections (id),
     active        INTEGER NOT NULL DEFAULT 1,
-    message_count INTEGER NOT NULL DEFAULT 0,
+    last_number   INTEGER NOT NULL DEFAULT 0, -- of the latest posting
+    read_reported INTEGER NOT NULL DEFAULT 0, -- read receipts are sent up to this number
     revision      INTEGER NOT NULL DEFAULT 1,
     created_at    INTEGER NOT NULL,
-    updated_at    INTEGER NOT NULL
+    updated_at    INTEGER NOT NULL,
+    UNIQUE (connection, uuid)
 ) STRICT;
+CREATE UNIQUE INDEX chats_direct ON chats (connection) WHERE type = 'direct';
 
 CREATE TABLE participants (
-    ref    TEXT PRIMARY KEY,
-    chat   TEXT NOT NULL REFERENCES chats (ref),
+    id     TEXT PRIMARY KEY,
+    chat   TEXT NOT NULL REFERENCES chats (id),
     self   INTEGER NOT NULL,
     status TEXT NOT NULL
 ) STRICT;
 CREATE INDEX participants_by_chat ON participants (chat);
 
+-- A message is stored once, however many recipients it has and chats show it. Either one of our
+-- users or a connection is its author.
 CREATE TABLE messages (
-    position        INTEGER PRIMARY KEY AUTOINCREMENT,
-    ref             TEXT NOT NULL UNIQUE,
-    chat            TEXT NOT NULL REFERENCES chats (ref),
-    uuid            BLOB NOT NULL,
-    direction       TEXT NOT NULL,
-    kind            INTEGER NOT NULL,
-    sender_name     TEXT NOT NULL,
-    content         BLOB NOT NULL, -- sealed
-    content_type    TEXT NOT NULL,
-    seq             INTEGER,
-    action_required INTEGER NOT NULL DEFAULT 0,
-    reply_to        BLOB,
-    deliver_by      INTEGER,
-    read_by         INTEGER,
-    sent_at         INTEGER NOT NULL,
-    received_at     INTEGER,
-    read_at         INTEGER,
-    revision        INTEGER NOT NULL DEFAULT 1,
-    updated_at      INTEGER NOT NULL,
-    UNIQUE (chat, uuid)
+    id                INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid              BLOB NOT NULL,
+    author_user       INTEGER REFERENCES users (id),
+    author_connection TEXT REFERENCES connections (id),
+    author_name       TEXT NOT NULL,
+    content           BLOB NOT NULL, -- sealed
+    content_type      TEXT NOT NULL,
+    reply_to          BLOB,          -- uuid
+    action_required   INTEGER NOT NULL DEFAULT 0,
+    deliver_by        INTEGER,
+    read_by           INTEGER,
+    sent_at           INTEGER NOT NULL,
+    received_at       INTEGER,
+    revision          INTEGER NOT NULL DEFAULT 1,
+    updated_at        INTEGER NOT NULL,
+    CHECK ((author_user IS NULL) <> (author_connection IS NULL))
 ) STRICT;
-CREATE INDEX messages_by_uuid ON messages (uuid);
-CREATE INDEX messages_by_chat ON messages (chat, position);
-CREATE INDEX messages_unread ON messages (position) WHERE direction = 'in' AND read_at IS NULL;
+-- Partners choose the uuids of their messages, so a received uuid is unique within its connection.
+CREATE UNIQUE INDEX messages_own ON messages (uuid) WHERE author_user IS NOT NULL;
+CREATE UNIQUE INDEX messages_received ON messages (author_connection, uuid)
+    WHERE author_connection IS NOT NULL;
 
--- One row for each outgoing message: each status it had, and when.
+-- Where a message is shown: CMG-<chat>-<number>. Numbers count arrivals without gaps.
+CREATE TABLE postings (
+    chat    TEXT NOT NULL REFERENCES chats (id),
+    number  INTEGER NOT NULL,
+    message INTEGER NOT NULL REFERENCES messages (id),
+    own     INTEGER NOT NULL,
+    sort    INTEGER NOT NULL, -- display order: (sort, number)
+    seq     INTEGER NOT NULL, -- the sender's count; 0 for our own
+    files   INTEGER NOT NULL,
+    PRIMARY KEY (chat, number),
+    UNIQUE (message, chat)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX postings_with_files ON postings (chat, files) WHERE files > 0;
+
+-- Up to which number of a chat a user has read.
+CREATE TABLE read_positions (
+    user   INTEGER NOT NULL REFERENCES users (id),
+    chat   TEXT NOT NULL REFERENCES chats (id),
+    number INTEGER NOT NULL,
+    PRIMARY KEY (user, chat)
+) STRICT, WITHOUT ROWID;
+
+-- One row for each recipient of a message of ours: each status it had, and when.
 CREATE TABLE deliveries (
-    message         TEXT PRIMARY KEY REFERENCES messages (ref),
-    connection      TEXT NOT NULL REFERENCES connections (ref),
-    uuid            BLOB NOT NULL,
+    message         INTEGER NOT NULL REFERENCES messages (id),
+    connection      TEXT NOT NULL REFERENCES connections (id),
     status          TEXT NOT NULL,
     code            TEXT,
     reason          TEXT,
@@ -121,67 +151,84 @@ CREATE TABLE deliveries (
     expires_at      INTEGER,
     delivered_at    INTEGER,
     read_at         INTEGER,
-    failed_at       INTEGER
-) STRICT;
-CREATE INDEX deliveries_by_uuid ON deliveries (uuid, connection);
-CREATE INDEX deliveries_open ON deliveries (connection, status) WHERE status IN ('pending', 'sent', 'retrying');
+    failed_at       INTEGER,
+    PRIMARY KEY (message, connection)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_open ON deliveries (connection, status)
+    WHERE status IN ('pending', 'sent', 'retrying');
+CREATE INDEX deliveries_failed ON deliveries (connection) WHERE status = 'failed';
 
-CREATE TABLE attachments (
-    position    INTEGER PRIMARY KEY AUTOINCREMENT,
-    ref         TEXT NOT NULL UNIQUE,
-    direction   TEXT NOT NULL,
-    status      TEXT NOT NULL,
-    file        BLOB NOT NULL UNIQUE, -- its name on this disk
-    blob        BLOB NOT NULL,
-    details     BLOB NOT NULL, -- sealed: the descriptor, but its preview
-    preview     BLOB,          -- sealed
-    file_type   BLOB,          -- sealed: what its first bytes tell, JSON
-    size        INTEGER NOT NULL,
-    digests     BLOB,          -- of ours: SHA-256 of each part
-    transferred INTEGER NOT NULL DEFAULT 0,
-    blob_until  INTEGER,       -- of ours: until when the relay has it
-    keep_until  INTEGER,       -- of ours: until when the relay shall have it
-    reason      TEXT,          -- why the transfer waits, or why the file failed
-    attempt     INTEGER NOT NULL DEFAULT 0,
-    next_at     INTEGER NOT NULL DEFAULT 0,
-    relay_due     TEXT,        -- pending relay request for a blob of ours: 'extend' or 'delete'
-    relay_reason  TEXT,        -- why that request waits
+-- A sealed blob, ours or theirs, stored once.
+CREATE TABLE files (
+    position      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id            TEXT NOT NULL UNIQUE,
+    direction     TEXT NOT NULL,
+    status        TEXT NOT NULL,
+    disk_file     BLOB NOT NULL UNIQUE, -- its name in the data folder
+    blob          BLOB NOT NULL,
+    descriptor    BLOB NOT NULL, -- sealed: all of it but the preview
+    preview       BLOB,          -- sealed
+    file_type     BLOB,          -- sealed: JSON, detected from the first bytes
+    size          INTEGER NOT NULL,
+    digests       BLOB NOT NULL, -- of ours: SHA-256 of each part
+    transferred   INTEGER NOT NULL DEFAULT 0,
+    reason        TEXT,          -- why the transfer waits, or why the file failed
+    attempt       INTEGER NOT NULL DEFAULT 0,
+    next_at       INTEGER NOT NULL DEFAULT 0,
+    blob_until    INTEGER,       -- of ours: when the blob expires at the relay
+    keep_until    INTEGER,       -- of ours: until when the relay must have it
+    relay_due     TEXT,          -- of ours: pending relay request, 'extend' or 'delete'
+    relay_reason  TEXT,          -- why that request waits
     relay_attempt INTEGER NOT NULL DEFAULT 0,
     relay_next_at INTEGER NOT NULL DEFAULT 0,
-    created_at  INTEGER NOT NULL
+    created_at    INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX attachments_moving ON attachments (next_at) WHERE status IN ('uploading', 'waiting', 'downloading');
+CREATE INDEX files_moving ON files (next_at) WHERE status IN ('uploading', 'waiting', 'downloading');
+CREATE INDEX files_by_blob ON files (blob);
+CREATE INDEX files_relay_due ON files (relay_next_at) WHERE relay_due IS NOT NULL;
 
-CREATE INDEX attachments_by_blob ON attachments (blob);
-CREATE INDEX attachments_at_relay ON attachments (relay_next_at) WHERE relay_due IS NOT NULL;
+-- The use of a file in a message. A staged file has one that belongs to no message yet.
+CREATE TABLE attachments (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       TEXT NOT NULL UNIQUE,
+    file     TEXT NOT NULL REFERENCES files (id),
+    message  INTEGER REFERENCES messages (id),
+    ordinal  INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (message, ordinal)
+) STRICT;
+CREATE INDEX attachments_by_file ON attachments (file);
 
--- Blobs that the relay may have parts of, and that no file is: it is to delete them. One whose file is still being sealed
--- stands here too, and leaves with the transaction that makes it a file; so a crash needs nobody who remembers it.
-CREATE TABLE unwanted_blobs (
+-- Which recipients reported that they have fetched a file.
+CREATE TABLE delivery_files (
+    message    INTEGER NOT NULL,
+    connection TEXT NOT NULL,
+    file       TEXT NOT NULL REFERENCES files (id),
+    status     TEXT NOT NULL,
+    at         INTEGER NOT NULL,
+    PRIMARY KEY (message, connection, file),
+    FOREIGN KEY (message, connection) REFERENCES deliveries (message, connection)
+) STRICT, WITHOUT ROWID;
+
+-- Blobs that the relay may have parts of although they belong to no file: the relay is asked to
+-- delete them. A file that is still being sealed is listed here too and leaves in the transaction
+-- that stores it, so a crash leaves nothing behind at the relay.
+CREATE TABLE orphaned_blobs (
     blob    BLOB PRIMARY KEY,
     attempt INTEGER NOT NULL DEFAULT 0,
     next_at INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE message_attachments (
-    message    TEXT NOT NULL REFERENCES messages (ref),
-    ordinal    INTEGER NOT NULL,
-    attachment TEXT NOT NULL REFERENCES attachments (ref),
-    fetched_at INTEGER, -- when the recipient said that it has it
-    PRIMARY KEY (message, ordinal)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX message_attachments_by_attachment ON message_attachments (attachment);
-
--- What is on its way out, in order within a connection. A row that is sealed is sent again byte for byte until the relay
--- has answered; then it is accepted, and stays until the receipt.
+-- Outgoing items, in order within a connection. A message is referenced and encoded when it is
+-- sealed; anything else has its payload here. A sealed row is sent byte for byte until the relay
+-- has responded; then it is accepted and stays until the receipt.
 CREATE TABLE outbox (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     item        BLOB NOT NULL UNIQUE,
-    connection  TEXT NOT NULL REFERENCES connections (ref),
+    connection  TEXT NOT NULL REFERENCES connections (id),
     kind        INTEGER NOT NULL,
     uuid        BLOB NOT NULL,
-    message     TEXT REFERENCES messages (ref),
-    body        BLOB NOT NULL, -- sealed: the payload
+    message     INTEGER REFERENCES messages (id),
+    payload     BLOB,          -- sealed
     seq         INTEGER,
     sent_at     INTEGER,
     state       TEXT NOT NULL,
@@ -192,73 +239,75 @@ CREATE TABLE outbox (
     envelope    BLOB,
     expires_at  INTEGER,
     attempt     INTEGER NOT NULL DEFAULT 0,
-    next_at     INTEGER NOT NULL DEFAULT 0
+    next_at     INTEGER NOT NULL DEFAULT 0,
+    CHECK ((message IS NULL) <> (payload IS NULL))
 ) STRICT;
 CREATE INDEX outbox_by_connection ON outbox (connection, state, id);
 CREATE INDEX outbox_due ON outbox (state, next_at);
 CREATE INDEX outbox_by_envelope ON outbox (envelope_id);
+CREATE INDEX outbox_by_message ON outbox (message);
 
 CREATE TABLE receipts_due (
-    connection TEXT NOT NULL REFERENCES connections (ref),
+    connection TEXT NOT NULL REFERENCES connections (id),
     uuid       BLOB NOT NULL,
     kind       TEXT NOT NULL,
     at         INTEGER NOT NULL,
     PRIMARY KEY (connection, uuid, kind)
 ) STRICT, WITHOUT ROWID;
 
--- Digests of envelopes and of ratchet messages that were opened: what comes again is a repetition.
-CREATE TABLE seen (
-    scope TEXT NOT NULL,
-    hash  BLOB NOT NULL,
-    at    INTEGER NOT NULL,
-    PRIMARY KEY (scope, hash)
+-- Digests of envelopes and of ratchet messages that were opened, to recognise repetitions.
+CREATE TABLE opened_digests (
+    scope  TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    at     INTEGER NOT NULL,
+    PRIMARY KEY (scope, digest)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE message_ids (
+CREATE TABLE received_uuids (
     connection TEXT NOT NULL,
     uuid       BLOB NOT NULL,
     at         INTEGER NOT NULL,
     PRIMARY KEY (connection, uuid)
 ) STRICT, WITHOUT ROWID;
 
--- Calls of the relay that a change made necessary; carried out after its commit, in order within a subject.
-CREATE TABLE chores (
+-- Relay calls that a change made necessary; run after its commit, in order within a subject.
+CREATE TABLE relay_jobs (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     item    BLOB NOT NULL UNIQUE,
-    subject TEXT NOT NULL,
+    subject TEXT NOT NULL, -- id of an invite or a connection
     kind    TEXT NOT NULL,
     mailbox BLOB NOT NULL,
     payload BLOB NOT NULL, -- sealed
     attempt INTEGER NOT NULL DEFAULT 0,
     next_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX chores_due ON chores (next_at);
-CREATE INDEX chores_by_subject ON chores (subject, id);
+CREATE INDEX relay_jobs_due ON relay_jobs (next_at);
+CREATE INDEX relay_jobs_by_subject ON relay_jobs (subject, id);
 
+-- What changed; the API renders the subject as it is when the event is read.
 CREATE TABLE events (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     topic   TEXT NOT NULL,
     subject TEXT NOT NULL,
-    data    TEXT,
     at      INTEGER NOT NULL
 ) STRICT;
 
--- Requests that must not be carried out twice, by the client's own id.
+-- Requests that must not run twice, by the client's own id.
 CREATE TABLE requests (
     client_id TEXT PRIMARY KEY,
     digest    BLOB NOT NULL,
-    answer    TEXT NOT NULL,
+    response  TEXT NOT NULL,
     at        INTEGER NOT NULL
 ) STRICT;
 
--- Events of kinds that this version does not show.
-CREATE TABLE kept (
+-- Events of kinds that this version does not know.
+CREATE TABLE unknown_events (
     connection  TEXT NOT NULL,
     uuid        BLOB NOT NULL,
     kind        INTEGER NOT NULL,
     seq         INTEGER NOT NULL,
     sent_at     INTEGER NOT NULL,
-    body        BLOB NOT NULL, -- sealed
+    payload     BLOB NOT NULL, -- sealed
     received_at INTEGER NOT NULL,
     PRIMARY KEY (connection, uuid)
 ) STRICT, WITHOUT ROWID;

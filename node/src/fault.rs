@@ -1,41 +1,44 @@
-//! What can go wrong inside the daemon, told apart by who has to do something about it.
+//! What can go wrong inside the node, sorted by who has to act.
 
-use crate::api::problem::{Problem, ProblemCode};
-use sealpost_sqlite::{ReadError, WriteError};
+use sealpost_node_core::model::{Refusal, RefusalCode};
+use sealpost_sqlite::{Damaged, Failure, ReadError, RowError, WriteError};
+use std::borrow::Cow;
 
-/// Why an operation of the daemon did not happen. In every case nothing of it did.
+/// Why an operation failed. In every case nothing of it happened.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The caller asked for something that cannot be; it is told what to do.
+    /// The caller requested something that cannot be done.
     #[error(transparent)]
-    Refused(#[from] Problem),
-    /// No space left.
+    Refused(#[from] Refusal),
     #[error("the disk is full")]
     DiskFull,
-    /// Too much at once.
-    #[error("the node is busy")]
+    #[error("the node is overloaded")]
     Busy,
-    /// Our own fault, or the disk's.
+    /// A row that this program cannot have written.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// A bug of ours, or a failing disk.
     #[error("{reason}")]
     Failed {
-        /// For the log; holds no secret.
+        /// For the log; contains no secret.
         reason: String,
     },
 }
 
 impl Fault {
-    /// A failure with its reason.
-    #[must_use]
     pub fn failed(reason: impl Into<String>) -> Self {
         Self::Failed {
             reason: reason.into(),
         }
     }
 
-    /// A refusal with its code and detail.
-    #[must_use]
-    pub fn refused(code: ProblemCode, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self::Refused(Problem::new(code, detail))
+    pub fn refused(code: RefusalCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Refused(Refusal::new(code, detail))
+    }
+
+    /// A refusal because nothing has this id.
+    pub fn not_found(noun: &str, id: impl std::fmt::Display) -> Self {
+        Self::refused(RefusalCode::NotFound, format!("there is no {noun} {id}"))
     }
 
     pub(crate) fn from_write(error: WriteError<Self>) -> Self {
@@ -44,7 +47,7 @@ impl Fault {
             WriteError::Busy => Self::Busy,
             WriteError::DiskFull => Self::DiskFull,
             WriteError::Failed { reason } => Self::Failed { reason },
-            WriteError::Closed => Self::failed("the node is stopping"),
+            WriteError::Closed => Self::failed("the node is shutting down"),
         }
     }
 
@@ -53,17 +56,32 @@ impl Fault {
             ReadError::Job(fault) => fault,
             ReadError::Busy => Self::Busy,
             ReadError::Failed { reason } => Self::Failed { reason },
-            ReadError::Closed => Self::failed("the node is stopping"),
+            ReadError::Closed => Self::failed("the node is shutting down"),
+        }
+    }
+}
+
+impl From<RowError> for Fault {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Damaged(damaged) => Self::Damaged(damaged),
+            RowError::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::DiskFull => Self::DiskFull,
+            failure @ Failure::Failed { .. } => Self::failed(failure.to_string()),
         }
     }
 }
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
-            _ => Self::failed(format!("the database failed: {error}")),
-        }
+        Failure::from(error).into()
     }
 }
 

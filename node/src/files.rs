@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use reader::Reader;
 use sealpost_e2ee::attachment::{FileKey, Sealed, blob_len};
-use sealpost_node_core::transfer::has_room;
+use sealpost_node_core::transfer::has_disk_space;
 use sealpost_proto::{b64, limits};
 use staging::CutOff;
 use std::{
@@ -256,7 +256,7 @@ fn check_disk_space(folder: &Path, bytes: u64) -> io::Result<()> {
         disk.f_bavail.saturating_mul(disk.f_frsize),
         disk.f_blocks.saturating_mul(disk.f_frsize),
     );
-    if has_room(free, all, bytes) {
+    if has_disk_space(free, all, bytes) {
         Ok(())
     } else {
         Err(io::ErrorKind::StorageFull.into())

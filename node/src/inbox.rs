@@ -2,59 +2,59 @@
 //! then is the relay told.
 
 use crate::{
-    api::{
-        model::{AttachmentStatus, Direction, EventTopic, HealthState},
-        render,
-    },
     fault::Fault,
-    files::FileId,
+    files::DiskFileId,
     me::Me,
     pairing, preview,
     store::{
         Tx, attachments,
-        chores::{self, Chore},
         connections::{self, Loaded},
-        deliveries, events, invites, messages, outbox, receipts, seen,
+        deliveries::{self, DeliveryKey},
+        events::{self, Subject},
+        files, invites,
+        messages::{self, MessageAuthor},
+        opened::{self, DigestScope},
+        outbox, postings, receipts,
+        relay_jobs::{self, JobKind},
+        unknown_events,
     },
 };
 use sealpost_e2ee::{
     OuterKey,
     attachment::Descriptor,
     envelope::open_envelope,
-    payload::{ContentType, Message, Receipt, ReceiptKind},
+    payload::{self, Message, Receipt, ReceiptKind},
     plaintext::Kind,
     sessions::prefix_hash,
 };
 use sealpost_node_core::{
     connection::{Connection, Event, Frame, Incoming, Opened, Phase, Unopened},
+    model::{ConnectionId, ContentType, Direction, FileStatus, HealthState, InviteId, MessageKey},
     submission,
     transfer::DownloadPolicy,
 };
 use sealpost_proto::{
-    BlobId, BlobSize, DeliveryStatus, FailureCode, MailboxId, MessageId, limits,
+    BlobId, BlobSize, DeliveryStatus, FailureCode, MailboxId, limits,
     wire::{Delivery, DeliveryOutcome, StatusEvent},
 };
 use sha2::{Digest as _, Sha256};
 
-/// Takes in one envelope and says what to answer the relay after the commit.
-///
-/// # Errors
-/// When the database fails: nothing happened, and the relay is asked to come again.
+/// Stores one envelope and returns what to tell the relay after the commit.
 pub fn receive(tx: &mut Tx<'_>, me: &Me, delivery: &Delivery) -> Result<DeliveryOutcome, Fault> {
-    let scope = delivery.mailbox.to_string();
+    let scope = DigestScope::Mailbox(delivery.mailbox);
     let digest: [u8; 32] = Sha256::digest(delivery.bytes.as_slice()).into();
-    if seen::has_digest(tx, &scope, &digest)? {
+    if opened::has_digest(tx, scope, &digest)? {
         return Ok(DeliveryOutcome::Stored);
     }
-    let outcome = if let Some(name) = connections::of_mailbox(tx, &delivery.mailbox)? {
-        receive_on_connection(tx, me, &name, delivery.bytes.as_slice())?
-    } else if let Some(name) = invites::of_mailbox(tx, &delivery.mailbox)? {
-        receive_on_invite(tx, me, &name, &delivery.mailbox, delivery.bytes.as_slice())?
+    let outcome = if let Some(id) = connections::find_by_mailbox(tx, &delivery.mailbox)? {
+        receive_on_connection(tx, me, id, delivery.bytes.as_slice())?
+    } else if let Some(id) = invites::find_by_mailbox(tx, &delivery.mailbox)? {
+        receive_on_invite(tx, me, id, &delivery.mailbox, delivery.bytes.as_slice())?
     } else {
         DeliveryOutcome::Refused
     };
     if outcome == DeliveryOutcome::Stored {
-        seen::remember_digest(tx, &scope, &digest)?;
+        opened::add_digest(tx, scope, &digest)?;
     }
     Ok(outcome)
 }
@@ -62,14 +62,14 @@ pub fn receive(tx: &mut Tx<'_>, me: &Me, delivery: &Delivery) -> Result<Delivery
 fn receive_on_connection(
     tx: &mut Tx<'_>,
     me: &Me,
-    name: &str,
+    id: ConnectionId,
     envelope: &[u8],
 ) -> Result<DeliveryOutcome, Fault> {
-    let loaded = connections::load_secrets(tx, name)?;
+    let loaded = connections::load_secrets(tx, id)?;
     let incoming = loaded
         .secrets
         .receive(&me.identity, envelope, tx.now, tx.rng);
-    take_in(tx, me, loaded, incoming)
+    ingest(tx, me, loaded, incoming)
 }
 
 /// An invite's mailbox: a request that opens makes a connection; a repetition of one goes to the connection it made; all
@@ -77,28 +77,28 @@ fn receive_on_connection(
 fn receive_on_invite(
     tx: &mut Tx<'_>,
     me: &Me,
-    name: &str,
+    id: InviteId,
     mailbox: &MailboxId,
     envelope: &[u8],
 ) -> Result<DeliveryOutcome, Fault> {
-    let invite = pairing::load_invite(tx, name)?;
+    let invite = pairing::load_invite(tx, id)?;
     let key = OuterKey::for_invite(invite.held.invite.secret());
     let Ok(inner) = open_envelope(&key, mailbox, envelope) else {
         return Ok(DeliveryOutcome::Refused);
     };
     if let Some(prefix) = prefix_hash(&inner) {
-        for connection in connections::of_invite(tx, &invite.held.invite.id())? {
-            let loaded = connections::load_secrets(tx, &connection)?;
+        for connection in connections::find_by_invite(tx, &invite.held.invite.id())? {
+            let loaded = connections::load_secrets(tx, connection)?;
             if loaded.secrets.sessions.has_init_prefix(&prefix) {
                 let incoming = loaded
                     .secrets
                     .receive_inner(&me.identity, &inner, tx.now, tx.rng);
-                return take_in(tx, me, loaded, incoming);
+                return ingest(tx, me, loaded, incoming);
             }
         }
     }
     let held = &invite.held;
-    match Connection::asked(
+    match Connection::receive_request(
         &me.identity,
         &held.invite,
         &held.bases,
@@ -108,14 +108,14 @@ fn receive_on_invite(
     ) {
         Some(asked) => pairing::on_request(tx, me, &invite, &asked)?,
         None => tracing::info!(
-            invite = name,
-            "an envelope at an invite does not open; discarded"
+            invite = %id,
+            "discarded an envelope at an invite that cannot be opened"
         ),
     }
     Ok(DeliveryOutcome::Stored)
 }
 
-fn take_in(
+fn ingest(
     tx: &mut Tx<'_>,
     me: &Me,
     mut loaded: Loaded,
@@ -123,92 +123,101 @@ fn take_in(
 ) -> Result<DeliveryOutcome, Fault> {
     match incoming {
         Incoming::Junk => return Ok(DeliveryOutcome::Refused),
-        Incoming::Opened(opened) => take_in_opened(tx, me, loaded, *opened)?,
-        Incoming::Unopened(unopened) => take_in_unopened(tx, &mut loaded, *unopened)?,
+        Incoming::Opened(opened) => ingest_opened(tx, me, loaded, *opened)?,
+        Incoming::Unopened(unopened) => ingest_unopened(tx, &mut loaded, *unopened)?,
     }
     Ok(DeliveryOutcome::Stored)
 }
 
-fn take_in_opened(
+fn ingest_opened(
     tx: &mut Tx<'_>,
     me: &Me,
     mut loaded: Loaded,
     opened: Opened,
 ) -> Result<(), Fault> {
-    let name = loaded.name.clone();
+    let id = loaded.id;
     let was = loaded.secrets.phase;
     loaded.secrets = opened.connection;
     connections::save(tx, &mut loaded)?;
-    seen::remember_digest(tx, &name, &opened.msg_hash)?;
-    connections::heard(tx, &name)?;
-    if opened.session_changed {
-        outbox::seal_again(tx, &name)?;
+    opened::add_digest(tx, DigestScope::Connection(id), &opened.msg_hash)?;
+    connections::record_contact(tx, id)?;
+    if opened.has_new_session {
+        outbox::seal_again(tx, id)?;
     }
-    if opened.reset {
-        let why = "the other side began a new session that does not continue the old one: compare the safety number";
-        connections::set_health(tx, &name, HealthState::Waiting, Some(why))?;
+    if opened.is_reset {
+        let why = "the peer began a new session that does not continue the old one: compare the safety number";
+        connections::set_health(tx, id, HealthState::Waiting, Some(why))?;
     }
-    if let Some(publishing) = &opened.publishing {
-        pairing::publish_base(tx, &name, publishing)?;
+    if let Some(publishing) = &opened.publication {
+        pairing::publish_base(tx, id, publishing)?;
     }
     if was == Phase::Accepting && loaded.secrets.phase == Phase::Accepted {
-        pairing::complete(tx, &name)?;
+        pairing::complete(tx, id)?;
     }
     if loaded.secrets.phase == Phase::Accepting {
-        pairing::await_confirmation(tx, &name)?;
+        pairing::await_confirmation(tx, id)?;
     }
-    take_up(tx, me, &loaded, opened.event)?;
-    if let Some(id) = opened.receipt {
-        receipts::add(tx, &name, &id, ReceiptKind::DELIVERED)?;
+    apply_event(tx, me, &loaded, opened.event)?;
+    if let Some(uuid) = opened.receipt {
+        receipts::add(tx, id, &uuid, ReceiptKind::DELIVERED)?;
     }
     Ok(())
 }
 
 /// The message does not open: a repetition is nothing; anything else is shown on the connection and on what is under way.
-fn take_in_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) -> Result<(), Fault> {
+fn ingest_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) -> Result<(), Fault> {
     use sealpost_e2ee::sessions::{RejectReason, Remedy};
     if let Some(connection) = unopened.connection {
         loaded.secrets = connection;
         connections::save(tx, loaded)?;
     }
-    if let RejectReason::Consumed { msg_hash } = &unopened.why
-        && seen::has_digest(tx, &loaded.name, msg_hash)?
+    if let RejectReason::Consumed { msg_hash } = &unopened.reason
+        && opened::has_digest(tx, DigestScope::Connection(loaded.id), msg_hash)?
     {
         return Ok(());
     }
-    tracing::warn!(connection = loaded.name, why = %unopened.why, "an envelope does not open");
+    tracing::warn!(connection = %loaded.id, reason = %unopened.reason, "an envelope cannot be opened");
     match unopened.remedy {
         Remedy::Discard => Ok(()),
         Remedy::ResumeDue | Remedy::InitDesync | Remedy::AlertAndInit | Remedy::Suspend => {
             let reason = format!(
-                "something from the other side could not be opened ({})",
-                unopened.why
+                "an envelope of the peer could not be opened ({})",
+                unopened.reason
             );
-            connections::set_health(tx, &loaded.name, HealthState::Broken, Some(&reason))?;
-            deliveries::mark_healing(tx, &loaded.name, &reason)
+            connections::set_health(tx, loaded.id, HealthState::Broken, Some(&reason))?;
+            deliveries::mark_healing(tx, loaded.id, &reason)
         }
     }
 }
 
-fn take_up(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, event: Event) -> Result<(), Fault> {
+fn apply_event(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, event: Event) -> Result<(), Fault> {
     match event {
         Event::Accepted => {
             pairing::open_chat(tx, loaded)?;
-            outbox::confirm_kind(tx, &loaded.name, Kind::CONNECTION_REQUEST)?;
-            connections::touch(tx, &loaded.name)
+            outbox::confirm_kind(tx, loaded.id, Kind::CONNECTION_REQUEST)?;
+            connections::touch(tx, loaded.id)
         }
         Event::Rejected(why) => {
-            outbox::confirm_kind(tx, &loaded.name, Kind::CONNECTION_REQUEST)?;
+            outbox::confirm_kind(tx, loaded.id, Kind::CONNECTION_REQUEST)?;
             let own = loaded.secrets.inbound.as_ref().map(|own| own.id);
             if let Some(mailbox) = own {
                 let now = tx.now;
-                chores::add(tx, &loaded.name, Chore::CloseMailbox, &mailbox, &[], now)?;
+                relay_jobs::add(
+                    tx,
+                    loaded.id.into(),
+                    JobKind::CloseMailbox,
+                    &mailbox,
+                    &[],
+                    now,
+                )?;
             }
-            connections::set_note(tx, &loaded.name, &why.unwrap_or_default())
+            connections::set_note(tx, loaded.id, &why.unwrap_or_default())
         }
         Event::Message { frame, message } => store_message(tx, me, loaded, frame, &message),
-        Event::Receipt(receipt) => confirm(tx, &loaded.name, &receipt),
-        Event::Kept { frame, kind, body } => keep(tx, loaded, frame, kind, &body),
+        Event::Receipt(receipt) => apply_receipt(tx, loaded.id, &receipt),
+        Event::Unsupported { frame, kind, body } => {
+            store_unknown(tx, loaded.id, frame, kind, &body)
+        }
         Event::Ignored => Ok(()),
     }
 }
@@ -220,40 +229,52 @@ fn store_message(
     frame: Frame,
     message: &Message,
 ) -> Result<(), Fault> {
-    if !seen::remember_message(tx, &loaded.name, &frame.message_id)? {
+    if !opened::add_uuid(tx, loaded.id, &frame.message_id)? {
+        return Ok(());
+    }
+    if messages::find_sent(tx, loaded.id, &frame.message_id)?.is_some() {
+        tracing::warn!(connection = %loaded.id, "discarded a message with the uuid of one of ours");
         return Ok(());
     }
     let chat = pairing::open_chat(tx, loaded)?;
-    let contact = connections::load(tx, &loaded.name)?.contact;
-    let html = message.content_type == ContentType::HTML;
+    let contact = connections::load(tx, loaded.id)?.contact;
     let new = messages::NewMessage {
-        chat: &chat,
         uuid: frame.message_id,
-        direction: Direction::In,
-        kind: Kind::MESSAGE.0,
-        sender_name: message
+        author: MessageAuthor::Connection(loaded.id),
+        author_name: message
             .author
             .as_ref()
             .map_or(&contact, |author| &author.name),
         content: &message.content,
-        content_type: if html { render::HTML } else { render::MARKDOWN },
-        seq: Some(frame.seq),
+        content_type: if message.content_type == payload::ContentType::HTML {
+            ContentType::Html
+        } else {
+            ContentType::Markdown
+        },
         action_required: message.action_required,
         reply_to: message.reply_to,
         deliver_by: message.deliver_by,
         read_by: message.read_by,
         sent_at: frame.sent_at,
     };
-    let name = messages::insert(tx, &new)?;
-    store_files(tx, &name, message, me.downloads)?;
-    events::add(tx, EventTopic::Message, &name, None)
+    let key = messages::insert(tx, &new)?;
+    let posting = postings::NewPosting {
+        chat,
+        message: key,
+        direction: Direction::In,
+        seq: frame.seq,
+        files: message.attachments.len(),
+    };
+    let id = postings::insert(tx, &posting)?;
+    store_files(tx, key, message, me.downloads)?;
+    events::add(tx, Subject::Message(id))
 }
 
-/// The files of a message wait to be fetched, or to be asked for. Together they may hold no more than a message may; what is
-/// over is not fetched.
+/// Stores the files of a message, to be downloaded now or on request. Files beyond the limit of a
+/// message are not downloaded.
 fn store_files(
     tx: &mut Tx<'_>,
-    message: &str,
+    message: MessageKey,
     content: &Message,
     policy: DownloadPolicy,
 ) -> Result<(), Fault> {
@@ -270,28 +291,32 @@ fn store_files(
         total = total.saturating_add(descriptor.sealed.pt_len);
         let size = BlobSize::parse(descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX);
         let fits = total <= limits::MESSAGE_FILES_BYTES_MAX && size.is_ok();
-        let new = attachments::NewAttachment {
+        let new = files::NewFile {
             direction: Direction::In,
             status: if !fits {
-                AttachmentStatus::Failed
-            } else if policy.fetches(descriptor.sealed.pt_len) {
-                AttachmentStatus::Waiting
+                FileStatus::Failed
+            } else if policy.downloads_automatically(descriptor.sealed.pt_len) {
+                FileStatus::Waiting
             } else {
-                AttachmentStatus::Offered
+                FileStatus::Offered
             },
             descriptor,
             file_type: None,
-            file: FileId::from_bytes(pairing::draw(tx)),
+            disk_file: DiskFileId::from_bytes(tx.random()),
             part_digests: &[],
         };
-        let attachment = attachments::insert(tx, &new)?;
-        attachments::link(tx, message, ordinal, &attachment)?;
+        let file = files::insert(tx, &new)?;
+        attachments::attach(tx, file, message, ordinal)?;
     }
     Ok(())
 }
 
-/// The peer's word on messages of ours. It counts only for that connection's; a late one overrules `failed`.
-fn confirm(tx: &mut Tx<'_>, name: &str, receipt: &Receipt) -> Result<(), Fault> {
+/// Applies a receipt to our messages to this connection. A late one overrules `failed`.
+fn apply_receipt(
+    tx: &mut Tx<'_>,
+    connection: ConnectionId,
+    receipt: &Receipt,
+) -> Result<(), Fault> {
     let status = match receipt.kind {
         ReceiptKind::DELIVERED => DeliveryStatus::Delivered,
         ReceiptKind::READ => DeliveryStatus::Read,
@@ -300,7 +325,8 @@ fn confirm(tx: &mut Tx<'_>, name: &str, receipt: &Receipt) -> Result<(), Fault> 
                 .ids
                 .iter()
                 .map(|id| BlobId::from_bytes(*id.as_bytes()));
-            return blobs.try_for_each(|blob| attachments::fetched(tx, name, &blob, receipt.at));
+            return blobs
+                .try_for_each(|blob| files::record_fetched(tx, connection, &blob, receipt.at));
         }
         _ => return Ok(()),
     };
@@ -308,46 +334,47 @@ fn confirm(tx: &mut Tx<'_>, name: &str, receipt: &Receipt) -> Result<(), Fault> 
         at: Some(receipt.at),
         ..deliveries::Change::default()
     };
-    for id in &receipt.ids {
-        outbox::confirm(tx, name, id)?;
-        if let Some(message) = deliveries::by_uuid(tx, name, id)? {
-            deliveries::advance(tx, &message, status, &change)?;
+    for uuid in &receipt.ids {
+        outbox::confirm(tx, connection, uuid)?;
+        if let Some(message) = messages::find_sent(tx, connection, uuid)? {
+            let key = DeliveryKey {
+                message,
+                connection,
+            };
+            deliveries::advance(tx, key, status, &change)?;
         }
     }
     Ok(())
 }
 
-/// A kind that this version does not show: kept as it came, for the version that will.
-fn keep(
+/// Stores an event of a kind that this version does not know, for a version that does.
+fn store_unknown(
     tx: &mut Tx<'_>,
-    loaded: &Loaded,
+    connection: ConnectionId,
     frame: Frame,
     kind: Kind,
     body: &[u8],
 ) -> Result<(), Fault> {
-    if !seen::remember_message(tx, &loaded.name, &frame.message_id)? {
+    if !opened::add_uuid(tx, connection, &frame.message_id)? {
         return Ok(());
     }
     tracing::info!(
-        connection = loaded.name,
+        %connection,
         kind = kind.0,
-        "kept an event of a kind that this version does not show"
+        "stored an event of a kind that this version does not know"
     );
-    crate::store::kept::insert(tx, &loaded.name, &frame, kind, body)
+    unknown_events::insert(tx, connection, &frame, kind, body)
 }
 
-/// The relay's word on an envelope of ours.
-///
-/// # Errors
-/// When the database fails.
+/// Applies a status that the relay reports for an envelope of ours.
 pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
-    let Some(row) = outbox::by_envelope(tx, &event.envelope)? else {
+    let Some(row) = outbox::find_by_envelope(tx, &event.envelope)? else {
         return Ok(());
     };
-    let Some((status, code)) = submission::claimed(event) else {
+    let Some((status, code)) = submission::reported_status(event) else {
         return Ok(());
     };
-    if let Some(message) = &row.message {
+    if let Some(key) = row.delivery() {
         let change = deliveries::Change {
             code,
             reason: event.reason.clone(),
@@ -355,10 +382,10 @@ pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
             next_attempt_at: event.next_attempt_at,
             at: Some(event.at),
         };
-        deliveries::advance(tx, message, status, &change)?;
+        deliveries::advance(tx, key, status, &change)?;
     }
     if row.kind == Kind::CONNECTION_ACCEPT && code == Some(FailureCode::Expired) {
-        // The other side waits for it as long as it has not come.
+        // The peer waits until it arrives.
         return outbox::repeat(tx, row.id);
     }
     if status == DeliveryStatus::Failed {
@@ -368,40 +395,28 @@ pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A request or an accept that will never arrive is shown on its connection; what waited for the accept ends with it.
-///
-/// # Errors
-/// When the database fails.
-pub fn on_failed_control(tx: &Tx<'_>, row: &outbox::Row, code: FailureCode) -> Result<(), Fault> {
+/// Marks the connection of a request or accept that will never arrive as broken. Messages that
+/// waited for the accept fail.
+pub fn on_failed_control(
+    tx: &Tx<'_>,
+    row: &outbox::SubmittedRow,
+    code: FailureCode,
+) -> Result<(), Fault> {
     let what = match row.kind {
-        Kind::CONNECTION_REQUEST => "the request was not taken: ask for a new invite",
+        Kind::CONNECTION_REQUEST => "the request was not accepted: ask for a new invite",
         Kind::CONNECTION_ACCEPT => {
-            pairing::fail_all(tx, &row.connection, code)?;
-            "the answer did not arrive: the other side has to connect again"
+            pairing::fail_all(tx, row.connection, code)?;
+            "the answer did not arrive: the peer has to connect again"
         }
         _ => return Ok(()),
     };
-    connections::set_health(tx, &row.connection, HealthState::Broken, Some(what))
-}
-
-/// Marks a message as read, and tells its sender.
-///
-/// # Errors
-/// When the database fails.
-pub fn mark_read(tx: &Tx<'_>, message: &messages::Message) -> Result<(), Fault> {
-    if message.direction == Direction::In && messages::mark_read(tx, &message.name)? {
-        let id: &MessageId = &message.uuid;
-        receipts::add(tx, &message.connection, id, ReceiptKind::READ)?;
-        events::add(tx, EventTopic::Message, &message.name, None)?;
-    }
-    Ok(())
+    connections::set_health(tx, row.connection, HealthState::Broken, Some(what))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{TestNode, join, pair, settle};
-    use sealpost_node_core::file_type::{Danger, FileType};
     use sealpost_proto::B64;
 
     fn receipts_due(node: &TestNode) -> i64 {
@@ -411,9 +426,9 @@ mod tests {
     #[test]
     fn a_message_that_was_sealed_twice_arrives_once_and_is_receipted_twice() {
         let mut pair = pair(200);
-        let (message, to_bolt) = (pair.acme.send(&pair.to_bolt, "hello"), pair.to_bolt.clone());
+        let (message, to_bolt) = (pair.acme.send(pair.to_bolt, "hello"), pair.to_bolt);
         let first = pair.acme.seal();
-        pair.acme.step(|tx, _| outbox::seal_again(tx, &to_bolt));
+        pair.acme.step(|tx, _| outbox::seal_again(tx, to_bolt));
         let second = pair.acme.seal();
         for envelope in [&first[0], &second[0]] {
             assert_eq!(pair.bolt.receive(envelope), DeliveryOutcome::Stored);
@@ -434,7 +449,7 @@ mod tests {
     #[test]
     fn an_envelope_that_comes_again_changes_nothing() {
         let mut pair = pair(210);
-        pair.acme.send(&pair.to_bolt, "hello");
+        pair.acme.send(pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
         pair.bolt.receive(&sealed[0]);
         let version = "SELECT sum(version) FROM connections";
@@ -450,7 +465,7 @@ mod tests {
     #[test]
     fn junk_and_strange_mailboxes_are_refused_and_change_nothing() {
         let mut pair = pair(220);
-        pair.acme.send(&pair.to_bolt, "hello");
+        pair.acme.send(pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
         let mut junk = sealed[0].clone();
         junk.bytes = B64(vec![7; 2_048]);
@@ -467,36 +482,20 @@ mod tests {
     fn a_receipt_counts_only_on_its_own_connection() {
         let mut pair = pair(230);
         let (_, elsewhere) = join(&mut pair.acme, &mut pair.bolt);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let message = pair.acme.send(pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
         pair.acme.accepted(&sealed);
-        let uuid = pair.acme.delivery(&message).uuid;
+        let uuid = pair.acme.uuid(&message);
         pair.bolt
-            .step(|tx, _| receipts::add(tx, &elsewhere, &uuid, ReceiptKind::READ));
+            .step(|tx, _| receipts::add(tx, elsewhere, &uuid, ReceiptKind::READ));
         settle(&mut pair.bolt, &mut pair.acme);
         assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
     }
 
     #[test]
-    fn reading_is_told_once() {
-        let mut pair = pair(240);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
-        settle(&mut pair.acme, &mut pair.bolt);
-        let arrived = pair.bolt.arrived().remove(0);
-        for _ in 0..2 {
-            pair.bolt.step(|tx, _| mark_read(tx, &arrived));
-        }
-        assert_eq!(receipts_due(&pair.bolt), 1);
-        settle(&mut pair.bolt, &mut pair.acme);
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Read);
-        pair.bolt.step(|tx, _| mark_read(tx, &arrived));
-        assert_eq!(receipts_due(&pair.bolt), 0);
-    }
-
-    #[test]
     fn the_relay_may_say_that_a_message_failed_and_the_peer_that_it_arrived() {
         let mut pair = pair(250);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let message = pair.acme.send(pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
         pair.acme.accepted(&sealed);
         let event = StatusEvent {
@@ -518,23 +517,22 @@ mod tests {
         );
     }
 
-    fn attachment_statuses(files: &[u64]) -> Vec<AttachmentStatus> {
+    fn attachment_statuses(files: &[u64]) -> Vec<FileStatus> {
         let mut pair = pair(260);
         let staged: Vec<_> = files.iter().map(|bytes| pair.acme.stage(*bytes)).collect();
-        pair.acme.send_files(&pair.to_bolt, "files", &staged);
+        pair.acme.send_files(pair.to_bolt, "files", &staged);
         for file in &staged {
-            pair.acme.uploaded(file);
+            pair.acme.uploaded(*file);
         }
         settle(&mut pair.acme, &mut pair.bolt);
-        let name = pair.bolt.arrived().remove(0).name;
-        let arrived = pair.bolt.step(|tx, _| attachments::of_message(tx, &name));
+        let arrived = pair.bolt.files_that_came();
         arrived.into_iter().map(|file| file.status).collect()
     }
 
     #[test]
     fn files_of_a_message_wait_to_be_fetched() {
         let statuses = attachment_statuses(&[10, limits::FILE_BYTES_MAX, 0]);
-        assert_eq!(statuses, [AttachmentStatus::Waiting; 3]);
+        assert_eq!(statuses, [FileStatus::Waiting; 3]);
     }
 
     #[test]
@@ -551,89 +549,37 @@ mod tests {
         let staged =
             previews.map(|preview| pair.acme.stage_with(10, "Foto.jpg", "image/jpeg", preview));
         pair.acme.send_files(
-            &pair.to_bolt,
+            pair.to_bolt,
             &"x".repeat(limits::MESSAGE_TEXT_BYTES_MAX),
             &staged,
         );
         for file in &staged {
-            pair.acme.uploaded(file);
+            pair.acme.uploaded(*file);
         }
         settle(&mut pair.acme, &mut pair.bolt);
-        let name = pair.bolt.arrived().remove(0).name;
-        let arrived = pair.bolt.step(|tx, _| attachments::of_message(tx, &name));
+        let arrived = pair.bolt.files_that_came();
         let has_preview: Vec<_> = arrived.iter().map(|file| file.has_preview).collect();
         assert_eq!(has_preview, [true, false, false, true, true]);
         assert!(
             arrived.iter().all(|file| file.descriptor.preview.is_none()),
             "rows are read without it"
         );
-        let kept = [0, 1].map(|at: usize| {
-            pair.bolt
-                .step(|tx, _| attachments::preview(tx, &arrived[at].name))
-        });
+        let kept =
+            [0, 1].map(|at: usize| pair.bolt.step(|tx, _| files::preview(tx, arrived[at].id)));
         assert_eq!(kept, [Some(picture.clone()), None]);
-    }
-
-    #[test]
-    fn a_file_is_what_its_bytes_tell_once_they_are_here() {
-        let mut pair = pair(266);
-        let staged = [pair.acme.stage_with(10, "photo.jpg", "image/jpeg", None)];
-        pair.acme.send_files(&pair.to_bolt, "", &staged);
-        pair.acme.uploaded(&staged[0]);
-        settle(&mut pair.acme, &mut pair.bolt);
-        let message = pair.bolt.arrived().remove(0).name;
-        let listed = attachments::Filter {
-            limit: 9,
-            ..attachments::Filter::default()
-        };
-        let shown = |node: &mut TestNode| {
-            render::listed_attachment(&node.step(|tx, _| attachments::page(tx, &listed))[0])
-        };
-        let claimed = shown(&mut pair.bolt);
-        assert_eq!(
-            (
-                claimed.message.as_ref(),
-                claimed.contacts.as_slice(),
-                claimed.message_count
-            ),
-            (Some(&message), ["Acme".to_owned()].as_slice(), 1)
-        );
-        assert_eq!(
-            (
-                claimed.attachment.content_type.as_str(),
-                claimed.attachment.claimed_type
-            ),
-            ("image/jpeg", None)
-        );
-        let program = FileType::of(b"MZ\x90\0\x03\0\0\0\x04\0", 10, "photo.jpg");
-        pair.bolt
-            .step(|tx, _| attachments::set_file_type(tx, &claimed.attachment.id, &program));
-        let told = shown(&mut pair.bolt).attachment;
-        assert_eq!(
-            told.content_type,
-            "application/vnd.microsoft.portable-executable"
-        );
-        assert_eq!(told.claimed_type.as_deref(), Some("image/jpeg"));
-        assert_eq!(
-            told.dangers
-                .iter()
-                .map(|danger| danger.code)
-                .collect::<Vec<_>>(),
-            [Danger::Executable]
-        );
     }
 
     #[test]
     fn a_broken_session_is_shown_where_people_look() {
         let mut pair = pair(270);
-        let waiting = pair.bolt.send(&pair.to_acme, "on its way");
-        pair.acme.send(&pair.to_bolt, "hello");
+        let waiting = pair.bolt.send(pair.to_acme, "on its way");
+        pair.acme.send(pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
         pair.bolt.receive(&sealed[0]);
         // The digests are forgotten, as after a restored backup that is younger than the ratchet: the key is gone.
-        pair.bolt.sql("DELETE FROM seen");
+        pair.bolt.sql("DELETE FROM opened_digests");
         assert_eq!(pair.bolt.receive(&sealed[0]), DeliveryOutcome::Stored);
-        let shown = pair.bolt.connection(&pair.to_acme.clone());
+        let shown = pair.bolt.connection(pair.to_acme);
         assert_eq!(shown.health, HealthState::Broken);
         assert!(pair.bolt.delivery(&waiting).healing);
         assert_eq!(pair.bolt.texts(), ["hello"]);

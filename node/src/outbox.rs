@@ -2,221 +2,210 @@
 //! for byte until the relay has answered.
 
 use crate::{
-    api::{
-        model::{AttachmentStatus, Direction, EventTopic, HealthState},
-        problem::ProblemCode,
-        render,
-    },
     fault::Fault,
     inbox,
     me::Me,
-    pairing,
     store::{
         Tx, attachments,
-        chores::{self, Chore},
-        connections,
-        deliveries::{self, Change},
-        events, messages,
-        outbox::{self, Waiting},
-        receipts,
+        connections::{self, Loaded},
+        deliveries::{self, Change, DeliveryKey},
+        events::{self, Subject},
+        files::{self, StoredFile},
+        messages::{self, MessageAuthor},
+        outbox::{self, Content, SubmittedRow, Waiting},
+        postings, receipts,
+        relay_jobs::{self, JobKind},
     },
 };
 use sealpost_e2ee::{
     attachment::Descriptor,
-    payload::{Author, ContentType, Message, Receipt},
+    payload::{self, Author, Message, Receipt},
     plaintext::Kind,
 };
 use sealpost_node_core::{
-    connection::{Connection, Phase, SealRefusal},
-    submission::{self, Submitted},
+    connection::{Connection, Outgoing, Phase, SealRefusal},
+    model::{
+        AttachmentId, ChatId, ConnectionId, ConnectionStatus, ContentType, Direction, FileStatus,
+        HealthState, MessageId, MessageKey, MessageUuid, RefusalCode, UserId,
+    },
+    submission::{self, SubmissionResult},
 };
 use sealpost_proto::{
-    DeliveryStatus, EnvelopeId, MessageId, Timestamp, limits,
+    DeliveryStatus, EnvelopeId, Timestamp, limits,
     wire::{SubmitResult, SubmittedEnvelope},
 };
 
-/// A message that a person or program wants sent, checked.
+/// A checked message that is to be sent.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// Connections, without repetition.
-    pub to: Vec<String>,
-    /// What it says, in Markdown.
+    /// The recipients, without repetition.
+    pub to: Vec<ConnectionId>,
+    /// Markdown.
     pub content: String,
-    /// Staged files.
-    pub attachments: Vec<String>,
-    /// The message it answers.
-    pub reply_to: Option<String>,
-    /// Whether somebody has to do something.
+    /// Staged files, or files that other messages use.
+    pub attachments: Vec<AttachmentId>,
+    /// The message that this one answers.
+    pub reply_to: Option<MessageId>,
     pub action_required: bool,
-    /// When it must have arrived.
     pub deliver_by: Option<Timestamp>,
-    /// When it must have been read.
     pub read_by: Option<Timestamp>,
 }
 
-/// Commits a message to each recipient: from here on it goes out, whatever happens. Returns the messages' names.
+/// Stores a message and its delivery to each recipient; from here on it is sent whatever happens.
+/// Returns the message as each recipient's chat shows it, in the order of the recipients.
 ///
 /// # Errors
-/// `not_accepted` for a connection that messages cannot flow on, `not_found` for a file that is not staged,
-/// `files_too_large` over `files_bytes_max`.
+/// Refuses with `not_accepted` for a connection that cannot carry messages, with `not_found` for a
+/// file that is not staged, and with `files_too_large` over `files_bytes_max`.
 pub fn send(
     tx: &mut Tx<'_>,
     me: &Me,
     draft: &Draft,
     files_bytes_max: u64,
-) -> Result<Vec<String>, Fault> {
-    let files = take_files(tx, &draft.attachments, files_bytes_max)?;
-    let uuid = MessageId::from_bytes(pairing::draw(tx));
-    let now = tx.now;
-    let mut names = Vec::new();
-    for connection in &draft.to {
-        let chat = sendable_chat(tx, connection)?;
-        let new = messages::NewMessage {
-            chat: &chat,
-            uuid,
-            direction: Direction::Out,
-            kind: Kind::MESSAGE.0,
-            sender_name: &me.name,
-            content: &draft.content,
-            content_type: render::MARKDOWN,
-            seq: None,
-            action_required: draft.action_required,
-            reply_to: reply_uuid(tx, draft.reply_to.as_deref())?,
-            deliver_by: draft.deliver_by,
-            read_by: draft.read_by,
-            sent_at: now,
-        };
-        let name = messages::insert(tx, &new)?;
-        for (ordinal, file) in files.iter().enumerate() {
-            attachments::link(tx, &name, ordinal, &file.name)?;
-        }
-        outbox::add(tx, connection, Kind::MESSAGE, &uuid, Some(&name), &[])?;
-        events::add(tx, EventTopic::Message, &name, None)?;
-        deliveries::insert(tx, &name, connection, &uuid)?;
-        names.push(name);
+) -> Result<Vec<MessageId>, Fault> {
+    let files = claim_files(tx, &draft.attachments, files_bytes_max)?;
+    let uuid = MessageUuid::from_bytes(tx.random());
+    let new = messages::NewMessage {
+        uuid,
+        author: MessageAuthor::User(UserId::FIRST),
+        author_name: &me.name,
+        content: &draft.content,
+        content_type: ContentType::Markdown,
+        action_required: draft.action_required,
+        reply_to: draft.reply_to.map(|id| find_uuid(tx, id)).transpose()?,
+        deliver_by: draft.deliver_by,
+        read_by: draft.read_by,
+        sent_at: tx.now,
+    };
+    let message = messages::insert(tx, &new)?;
+    for (ordinal, file) in files.iter().enumerate() {
+        attachments::attach(tx, file.id, message, ordinal)?;
     }
-    Ok(names)
+    let mut sent = Vec::with_capacity(draft.to.len());
+    for &connection in &draft.to {
+        let posting = postings::NewPosting {
+            chat: sendable_chat(tx, connection)?,
+            message,
+            direction: Direction::Out,
+            seq: 0,
+            files: files.len(),
+        };
+        let id = postings::insert(tx, &posting)?;
+        let key = DeliveryKey {
+            message,
+            connection,
+        };
+        outbox::add_message(tx, key, &uuid)?;
+        events::add(tx, Subject::Message(id))?;
+        deliveries::insert(tx, key)?;
+        sent.push(id);
+    }
+    Ok(sent)
 }
 
-fn sendable_chat(tx: &Tx<'_>, connection: &str) -> Result<String, Fault> {
+fn sendable_chat(tx: &Tx<'_>, connection: ConnectionId) -> Result<ChatId, Fault> {
     let row = connections::load(tx, connection)?;
-    // Our yes did not arrive, and nothing would ever confirm it: a message would wait for ever.
+    // Our accept did not arrive and nothing will ever confirm it: a message would wait forever.
     if row.health == HealthState::Broken && row.last_contact_at.is_none() {
-        let why = row.health_reason.unwrap_or_default();
+        let reason = row.health_reason.unwrap_or_default();
         let detail = format!(
-            "the connection with {} was never confirmed: {why}",
+            "the connection with {} was never confirmed: {reason}",
             row.contact
         );
-        return Err(Fault::refused(ProblemCode::NotAccepted, detail));
+        return Err(Fault::refused(RefusalCode::NotAccepted, detail));
     }
-    let accepted = row.status == crate::api::model::ConnectionStatus::Accepted;
-    row.chat.filter(|_| accepted).ok_or_else(|| {
-        let detail = format!(
-            "the connection with {} is {}",
-            row.contact,
-            crate::store::words::word(&row.status)
-        );
-        Fault::refused(ProblemCode::NotAccepted, detail)
+    let is_accepted = row.status == ConnectionStatus::Accepted;
+    row.chat.filter(|_| is_accepted).ok_or_else(|| {
+        let detail = format!("the connection with {} is {}", row.contact, row.status);
+        Fault::refused(RefusalCode::NotAccepted, detail)
     })
 }
 
-fn reply_uuid(tx: &Tx<'_>, name: Option<&str>) -> Result<Option<MessageId>, Fault> {
-    let Some(name) = name else { return Ok(None) };
-    let message = messages::load(tx, name)?;
-    let message = message.ok_or_else(|| {
-        Fault::refused(
-            ProblemCode::NotFound,
-            format!("there is no message {name:?}"),
-        )
-    })?;
-    Ok(Some(message.uuid))
+fn find_uuid(tx: &Tx<'_>, id: MessageId) -> Result<MessageUuid, Fault> {
+    let posting = postings::load(tx, id)?.ok_or_else(|| Fault::not_found("message", id))?;
+    Ok(posting.message.uuid)
 }
 
-/// Staged files begin to move with the message that takes them; one that is uploaded already can be sent again.
-fn take_files(
+/// Starts the upload of the staged files that a message uses. A file that was uploaded for another
+/// message can be sent again.
+fn claim_files(
     tx: &Tx<'_>,
-    names: &[String],
+    attachments: &[AttachmentId],
     bytes_max: u64,
-) -> Result<Vec<attachments::Attachment>, Fault> {
-    let mut files = Vec::new();
+) -> Result<Vec<StoredFile>, Fault> {
+    let mut claimed = Vec::with_capacity(attachments.len());
     let mut total = 0_u64;
-    for name in names {
-        let file = attachments::load(tx, name)?.filter(|file| file.direction == Direction::Out);
-        let file = file.ok_or_else(|| {
-            Fault::refused(ProblemCode::NotFound, format!("there is no file {name:?}"))
-        })?;
+    for &id in attachments {
+        let attachment = attachments::load(tx, id)?;
+        let file = attachment
+            .map(|attachment| attachment.file)
+            .filter(|file| file.direction == Direction::Out)
+            .ok_or_else(|| Fault::not_found("file", id))?;
         total = total.saturating_add(file.descriptor.sealed.pt_len);
         if !matches!(
             file.status,
-            AttachmentStatus::Staged | AttachmentStatus::Uploading | AttachmentStatus::Uploaded
+            FileStatus::Staged | FileStatus::Uploading | FileStatus::Uploaded
         ) {
-            let detail = format!("the file {name:?} is not here any more: hand it over again");
-            return Err(Fault::refused(ProblemCode::NotFound, detail));
+            let detail = format!("the file {id} is no longer on this node: stage it again");
+            return Err(Fault::refused(RefusalCode::NotFound, detail));
         }
-        if file.status == AttachmentStatus::Staged {
-            attachments::advance(tx, name, AttachmentStatus::Uploading, None)?;
+        if file.status == FileStatus::Staged {
+            files::advance(tx, file.id, FileStatus::Uploading, None)?;
         }
-        files.push(file);
+        claimed.push(file);
     }
     if total > bytes_max {
-        let detail = format!("{total} bytes in all, the limit is {bytes_max}");
-        return Err(Fault::refused(ProblemCode::FilesTooLarge, detail));
+        let detail = format!("{total} bytes in total; the limit is {bytes_max}");
+        return Err(Fault::refused(RefusalCode::FilesTooLarge, detail));
     }
-    Ok(files)
+    Ok(claimed)
 }
 
-/// Seals what may go now, and returns what is to be submitted. Everything is committed before it is transmitted.
-///
-/// # Errors
-/// When the database fails.
+/// Seals what can be sent now and returns the envelopes to submit. Everything is committed before it
+/// is transmitted.
 pub fn seal_round(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<SubmittedEnvelope>, Fault> {
     outbox::repeat_unconfirmed(tx)?;
-    for name in receipts::connections(tx)? {
-        for receipt in receipts::take(tx, &name)? {
-            let id = MessageId::from_bytes(pairing::draw(tx));
-            outbox::add(
-                tx,
-                &name,
-                Kind::RECEIPT,
-                &id,
-                None,
-                &Receipt::encode(&receipt),
-            )?;
+    for connection in receipts::connections(tx)? {
+        for receipt in receipts::remove_due(tx, connection)? {
+            let uuid = MessageUuid::from_bytes(tx.random());
+            let payload = Receipt::encode(&receipt);
+            outbox::add_payload(tx, connection, Kind::RECEIPT, &uuid, &payload)?;
         }
     }
-    // Counted are those that did seal: what waits for a file or a broken session holds up no other connection.
+    // Only connections that sealed something count: one that waits for a file or has a broken
+    // session holds up no other.
     let mut sealed = 0;
-    for name in outbox::connections_to_seal(tx)? {
-        sealed += usize::from(seal_connection(tx, me, &name)?);
-        if sealed == limits::CONNECTIONS_PER_ROUND_MAX {
+    for connection in outbox::connections_to_seal(tx)? {
+        sealed += usize::from(seal_connection(tx, me, connection)?);
+        if sealed == limits::CONNECTIONS_PER_SEAL_BATCH_MAX {
             break;
         }
     }
     outbox::to_submit(
         tx,
         limits::ENVELOPES_PER_REQUEST_MAX,
-        limits::SUBMITTED_BYTES_MAX,
+        limits::SUBMISSION_BYTES_MAX,
     )
 }
 
-/// Seals what may go to one connection; returns whether anything did.
-fn seal_connection(tx: &mut Tx<'_>, me: &Me, name: &str) -> Result<bool, Fault> {
-    let waiting = outbox::waiting(tx, name, limits::SEALED_PER_CONNECTION_MAX)?;
-    let mut loaded = connections::load_secrets(tx, name)?;
+/// Seals what can be sent to one connection; returns whether anything was sealed.
+fn seal_connection(tx: &mut Tx<'_>, me: &Me, connection: ConnectionId) -> Result<bool, Fault> {
+    let waiting = outbox::waiting(tx, connection, limits::SEALED_PER_CONNECTION_MAX)?;
+    let mut loaded = connections::load_secrets(tx, connection)?;
     let mut sealed_any = false;
     let mut messages_held = false;
     for row in waiting {
-        let is_message = row.outgoing.kind == Kind::MESSAGE;
-        if (is_message && messages_held) || !is_ready(tx, name, &loaded.secrets, &row)? {
+        let is_message = matches!(row.content, Content::Message(_));
+        if (is_message && messages_held) || !is_ready(tx, &loaded, &row)? {
             messages_held |= is_message;
             continue;
         }
         match seal_row(tx, &mut loaded.secrets, row)? {
             Ok(()) => sealed_any = true,
-            Err(SealRefusal::NotYet) => messages_held |= is_message,
+            Err(SealRefusal::NotAccepted) => messages_held |= is_message,
             Err(SealRefusal::Broken) => {
-                let why = "the session cannot seal: the other side has to connect again";
-                connections::set_health(tx, name, HealthState::Broken, Some(why))?;
+                let why = "the session cannot seal: the peer has to connect again";
+                connections::set_health(tx, connection, HealthState::Broken, Some(why))?;
                 break;
             }
         }
@@ -228,72 +217,71 @@ fn seal_connection(tx: &mut Tx<'_>, me: &Me, name: &str) -> Result<bool, Fault> 
     Ok(sealed_any)
 }
 
-/// Whether a row's turn has come: what flows in this phase, whose files are uploaded, and not before the mailbox that its
-/// capability names is open.
-fn is_ready(
-    tx: &Tx<'_>,
-    name: &str,
-    connection: &Connection,
-    row: &Waiting,
-) -> Result<bool, Fault> {
-    if !connection.may_flow(row.outgoing.kind) {
+/// Whether a row can be sealed: the phase permits its kind, its files are uploaded, and the mailbox
+/// that its capability names is open.
+fn is_ready(tx: &Tx<'_>, loaded: &Loaded, row: &Waiting) -> Result<bool, Fault> {
+    if !loaded.secrets.can_send(row.kind) {
         return Ok(false);
     }
-    match row.outgoing.kind {
-        Kind::CONNECTION_REQUEST | Kind::CONNECTION_ACCEPT => chores::is_ready(tx, name),
-        Kind::MESSAGE => files_are_uploaded(tx, row.message.as_deref()),
-        _ => Ok(true),
+    match (row.kind, &row.content) {
+        (Kind::CONNECTION_REQUEST | Kind::CONNECTION_ACCEPT, _) => {
+            relay_jobs::is_published(tx, loaded.id.into())
+        }
+        (_, Content::Message(message)) => files_are_uploaded(tx, *message),
+        (_, Content::Payload(_)) => Ok(true),
     }
 }
 
-fn files_are_uploaded(tx: &Tx<'_>, message: Option<&str>) -> Result<bool, Fault> {
-    let Some(message) = message else {
-        return Ok(false);
-    };
-    let files = attachments::of_message(tx, message)?;
-    Ok(files
+fn files_are_uploaded(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
+    let attachments = attachments::of_message(tx, message)?;
+    Ok(attachments
         .iter()
-        .all(|file| file.status == AttachmentStatus::Uploaded))
+        .all(|attachment| attachment.file.status == FileStatus::Uploaded))
 }
 
 fn seal_row(
     tx: &mut Tx<'_>,
     connection: &mut Connection,
-    mut row: Waiting,
+    row: Waiting,
 ) -> Result<Result<(), SealRefusal>, Fault> {
-    if row.outgoing.kind == Kind::MESSAGE
-        && let Some(message) = &row.message
-    {
-        row.outgoing.body = message_body(tx, message)?;
-    }
-    let sealed = match connection.seal(&row.outgoing, tx.now, tx.rng) {
+    let body = match row.content {
+        Content::Message(message) => encode_message(tx, message)?,
+        Content::Payload(payload) => payload.to_vec(),
+    };
+    let outgoing = Outgoing {
+        kind: row.kind,
+        message_id: row.uuid,
+        seq: row.seq,
+        sent_at: row.sent_at,
+        body,
+    };
+    let sealed = match connection.seal(&outgoing, tx.now, tx.rng) {
         Ok(sealed) => sealed,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let envelope_id = EnvelopeId::new(tx.now, pairing::draw(tx));
+    let envelope_id = EnvelopeId::new(tx.now, tx.random());
     outbox::set_sealed(tx, row.id, &sealed, envelope_id)?;
     Ok(Ok(()))
 }
 
-/// The payload of a message, from its row and its files: nothing of it is kept twice.
-fn message_body(tx: &Tx<'_>, name: &str) -> Result<Vec<u8>, Fault> {
-    let message = messages::load(tx, name)?.ok_or_else(|| Fault::failed("a message is missing"))?;
-    let files = attachments::of_message(tx, name)?;
-    let reply_to = match &message.reply_to {
-        Some(reply) => messages::load(tx, reply)?.map(|reply| reply.uuid),
-        None => None,
-    };
+/// Encodes the payload of a message from its row and its files. Sealing again must give the same
+/// plaintext byte for byte, so everything here is fixed when the message is stored.
+fn encode_message(tx: &Tx<'_>, key: MessageKey) -> Result<Vec<u8>, Fault> {
+    let message = messages::load(tx, key)?;
     let payload = Message {
         author: Some(Author {
-            name: message.sender_name,
+            name: message.author_name,
             avatar: None,
         }),
-        content_type: ContentType::MARKDOWN,
-        attachments: files
+        content_type: match message.content_type {
+            ContentType::Markdown => payload::ContentType::MARKDOWN,
+            ContentType::Html => payload::ContentType::HTML,
+        },
+        attachments: attachments::of_message(tx, key)?
             .into_iter()
-            .map(|file| described(tx, file))
+            .map(|attachment| full_descriptor(tx, attachment.file))
             .collect::<Result<_, _>>()?,
-        reply_to,
+        reply_to: message.reply_to,
         action_required: message.action_required,
         deliver_by: message.deliver_by,
         read_by: message.read_by,
@@ -302,18 +290,19 @@ fn message_body(tx: &Tx<'_>, name: &str) -> Result<Vec<u8>, Fault> {
     Ok(payload.encode())
 }
 
-fn described(tx: &Tx<'_>, file: attachments::Attachment) -> Result<Descriptor, Fault> {
-    let preview = attachments::preview(tx, &file.name)?;
+fn full_descriptor(tx: &Tx<'_>, file: StoredFile) -> Result<Descriptor, Fault> {
+    let preview = files::preview(tx, file.id)?;
     Ok(Descriptor {
         preview,
         ..file.descriptor
     })
 }
 
-/// A session that is old or has carried enough is replaced with the peer's fresh prekeys; until then it goes on.
-fn rotate_if_due(tx: &mut Tx<'_>, me: &Me, loaded: &connections::Loaded) -> Result<(), Fault> {
-    if !loaded.secrets.rotation_due(&me.identity, tx.now)
-        || chores::has(tx, &loaded.name, Chore::RotateSession)?
+/// Replaces a session that is old or has carried enough with one from the peer's fresh prekeys;
+/// until then it remains in use.
+fn rotate_if_due(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded) -> Result<(), Fault> {
+    if !loaded.secrets.is_rotation_due(&me.identity, tx.now)
+        || relay_jobs::contains(tx, loaded.id.into(), JobKind::RotateSession)?
     {
         return Ok(());
     }
@@ -321,10 +310,10 @@ fn rotate_if_due(tx: &mut Tx<'_>, me: &Me, loaded: &connections::Loaded) -> Resu
         return Ok(());
     };
     let now = tx.now;
-    chores::add(
+    relay_jobs::add(
         tx,
-        &loaded.name,
-        Chore::RotateSession,
+        loaded.id.into(),
+        JobKind::RotateSession,
         &outbound.mailbox.id,
         &[],
         now,
@@ -332,32 +321,29 @@ fn rotate_if_due(tx: &mut Tx<'_>, me: &Me, loaded: &connections::Loaded) -> Resu
 }
 
 /// Records the relay's answer to a request.
-///
-/// # Errors
-/// When the database fails; the same envelopes are then submitted again, and the relay knows them.
 pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
     for result in results {
-        let Some(row) = outbox::by_envelope(tx, &result.id)? else {
+        let Some(row) = outbox::find_by_envelope(tx, &result.id)? else {
             continue;
         };
         let random = tx.rng.next_u64();
-        match submission::submitted(&result.outcome, row.attempt, tx.now, random) {
-            Submitted::Accepted { expires_at } => accepted(tx, &row, expires_at)?,
-            Submitted::Again { at, reason } => {
+        match submission::evaluate(&result.outcome, row.attempt, tx.now, random) {
+            SubmissionResult::Accepted { expires_at } => accepted(tx, &row, expires_at)?,
+            SubmissionResult::Retry { at, reason } => {
                 outbox::postpone(tx, row.id, at)?;
-                if let Some(message) = &row.message {
-                    deliveries::explain(tx, message, &reason, Some(at))?;
+                if let Some(key) = row.delivery() {
+                    deliveries::explain(tx, key, &reason, Some(at))?;
                 }
             }
-            Submitted::Failed(code) => {
+            SubmissionResult::Failed(code) => {
                 outbox::remove(tx, row.id)?;
                 inbox::on_failed_control(tx, &row, code)?;
-                if let Some(message) = &row.message {
+                if let Some(key) = row.delivery() {
                     let change = Change {
                         code: Some(code),
                         ..Change::default()
                     };
-                    deliveries::advance(tx, message, DeliveryStatus::Failed, &change)?;
+                    deliveries::advance(tx, key, DeliveryStatus::Failed, &change)?;
                 }
             }
         }
@@ -367,48 +353,48 @@ pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
 
 fn accepted(
     tx: &mut Tx<'_>,
-    row: &outbox::Row,
+    row: &SubmittedRow,
     expires_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
     if row.kind == Kind::RECEIPT || row.kind == Kind::CONNECTION_REJECT {
         return outbox::remove(tx, row.id);
     }
     let again =
-        (row.kind == Kind::CONNECTION_ACCEPT).then(|| tx.now.plus(limits::ACCEPT_REPEATED_AFTER));
+        (row.kind == Kind::CONNECTION_ACCEPT).then(|| tx.now.plus(limits::ACCEPT_RETRY_INTERVAL));
     outbox::set_accepted(tx, row.id, again)?;
-    if let Some(message) = &row.message {
-        deliveries::advance(tx, message, DeliveryStatus::Sent, &Change::default())?;
-        // Of one that it knew before, the relay says no end: it is no later than that of one that came now.
-        let expires_at = expires_at.unwrap_or_else(|| tx.now.plus(limits::ENVELOPE_LIFE_DEFAULT));
-        deliveries::set_expiry(tx, message, expires_at)?;
-        attachments::keep_until(
-            tx,
-            message,
-            expires_at.plus(limits::BLOB_LIFE_BEYOND_MESSAGE),
-        )?;
+    if let Some(key) = row.delivery() {
+        deliveries::advance(tx, key, DeliveryStatus::Sent, &Change::default())?;
+        // For an envelope that it had before, the relay reports no expiry. It is no later than that
+        // of one submitted now.
+        let expires_at =
+            expires_at.unwrap_or_else(|| tx.now.plus(limits::ENVELOPE_LIFETIME_DEFAULT));
+        deliveries::set_expiry(tx, key, expires_at)?;
+        let until = expires_at.plus(limits::BLOB_LIFETIME_AFTER_MESSAGE);
+        files::keep_until(tx, key.message, until)?;
     }
     Ok(())
 }
 
-/// The relay did not answer: what is sealed waits, and says why.
-///
-/// # Errors
-/// When the database fails.
+/// Notes why pending messages wait while the relay does not respond.
 pub fn unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
-    let sql = "SELECT message FROM deliveries WHERE status = 'pending' LIMIT 1000";
-    let messages: Vec<String> = tx.rows(sql, &[], |row| row.get(0))?;
-    messages
-        .iter()
-        .try_for_each(|message| deliveries::explain(tx, message, reason, Some(next_at)))
+    deliveries::pending(tx, EXPLAINED_MAX)?
+        .into_iter()
+        .try_for_each(|key| deliveries::explain(tx, key, reason, Some(next_at)))
 }
 
-/// Starts the new session for which the peer's base was fetched; nothing changes when the base cannot be used.
-///
-/// # Errors
-/// When the database fails.
-pub fn rotate(tx: &mut Tx<'_>, me: &Me, name: &str, sealed_base: &[u8]) -> Result<(), Fault> {
-    let mut loaded = connections::load_secrets(tx, name)?;
-    if loaded.secrets.phase != Phase::Accepted || !loaded.secrets.rotation_due(&me.identity, tx.now)
+/// Maximum number of pending deliveries that are told why they wait.
+const EXPLAINED_MAX: i64 = 1_000;
+
+/// Starts a new session with the peer's prekeys. Nothing changes when they cannot be used.
+pub fn rotate(
+    tx: &mut Tx<'_>,
+    me: &Me,
+    connection: ConnectionId,
+    sealed_base: &[u8],
+) -> Result<(), Fault> {
+    let mut loaded = connections::load_secrets(tx, connection)?;
+    if loaded.secrets.phase != Phase::Accepted
+        || !loaded.secrets.is_rotation_due(&me.identity, tx.now)
     {
         return Ok(());
     }
@@ -417,11 +403,11 @@ pub fn rotate(tx: &mut Tx<'_>, me: &Me, name: &str, sealed_base: &[u8]) -> Resul
         .rotate(&me.identity, sealed_base, tx.now, tx.rng)
     {
         Ok(()) => {
-            outbox::seal_again(tx, name)?;
+            outbox::seal_again(tx, connection)?;
             connections::save(tx, &mut loaded)
         }
         Err(error) => {
-            tracing::warn!(connection = name, %error, "the session was not replaced; the old one goes on");
+            tracing::warn!(%connection, %error, "the session was not replaced; the old one remains in use");
             Ok(())
         }
     }
@@ -430,10 +416,7 @@ pub fn rotate(tx: &mut Tx<'_>, me: &Me, name: &str, sealed_base: &[u8]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        store::messages::Message as Stored,
-        testing::{TestNode, carry, join, pair, settle},
-    };
+    use crate::testing::{TestNode, carry, join, pair, settle};
     use sealpost_e2ee::payload::ReceiptKind;
     use sealpost_proto::{
         DeliveryId, EnvelopeState, ErrorCode, FailureCode,
@@ -445,9 +428,9 @@ mod tests {
     fn messages_go_in_order_and_one_request_is_in_flight() {
         let mut pair = pair(100);
         let texts: Vec<_> = (0..20).map(|number| format!("number {number}")).collect();
-        texts
-            .iter()
-            .for_each(|text| drop(pair.acme.send(&pair.to_bolt, text)));
+        for text in &texts {
+            pair.acme.send(pair.to_bolt, text);
+        }
         let first = pair.acme.seal();
         assert_eq!(first.len(), limits::SEALED_PER_CONNECTION_MAX);
         assert_eq!(
@@ -467,7 +450,7 @@ mod tests {
     #[test]
     fn a_message_whose_first_answer_was_lost_is_not_waited_for_for_ever() {
         let mut pair = pair(105);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let message = pair.acme.send(pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
         pair.acme.answered(
             &sealed,
@@ -477,7 +460,7 @@ mod tests {
         );
         assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
         pair.acme.pass(
-            limits::ENVELOPE_LIFE_DEFAULT + limits::UNCONFIRMED_AFTER + Duration::from_secs(1),
+            limits::ENVELOPE_LIFETIME_DEFAULT + limits::UNCONFIRMED_AFTER + Duration::from_secs(1),
         );
         pair.acme.step(crate::daemon::tend::look_after);
         let shown = pair.acme.delivery(&message);
@@ -490,12 +473,12 @@ mod tests {
     #[test]
     fn what_is_sealed_again_keeps_its_number_and_time() {
         let mut pair = pair(110);
-        let (message, to_bolt) = (pair.acme.send(&pair.to_bolt, "hello"), pair.to_bolt.clone());
+        let (message, to_bolt) = (pair.acme.send(pair.to_bolt, "hello"), pair.to_bolt);
         let first = pair.acme.seal();
         let (seq, sent_at) = ("SELECT seq FROM outbox", "SELECT sent_at FROM outbox");
         let before = (pair.acme.number(seq), pair.acme.number(sent_at));
         pair.acme.pass(Duration::from_secs(300));
-        pair.acme.step(|tx, _| outbox::seal_again(tx, &to_bolt));
+        pair.acme.step(|tx, _| outbox::seal_again(tx, to_bolt));
         let second = pair.acme.seal();
         assert_eq!((pair.acme.number(seq), pair.acme.number(sent_at)), before);
         assert_ne!(
@@ -515,22 +498,22 @@ mod tests {
             "that envelope does not count any more"
         );
         pair.bolt.receive(&second[0]);
-        let Stored { sent_at, .. } = pair.bolt.arrived().remove(0);
-        assert_eq!(sent_at, crate::testing::START);
+        let arrived = pair.bolt.arrived().remove(0);
+        assert_eq!(arrived.message.sent_at, crate::testing::START);
     }
 
     #[test]
     fn receipts_go_in_batches_of_one_kind() {
         let mut pair = pair(120);
-        let to_acme = pair.to_acme.clone();
+        let to_acme = pair.to_acme;
         for number in 0..130 {
-            let id = MessageId::from_bytes([number; 16]);
+            let id = MessageUuid::from_bytes([number; 16]);
             pair.bolt
-                .step(|tx, _| receipts::add(tx, &to_acme, &id, ReceiptKind::DELIVERED));
+                .step(|tx, _| receipts::add(tx, to_acme, &id, ReceiptKind::DELIVERED));
         }
-        let id = MessageId::from_bytes([1; 16]);
+        let id = MessageUuid::from_bytes([1; 16]);
         pair.bolt
-            .step(|tx, _| receipts::add(tx, &to_acme, &id, ReceiptKind::READ));
+            .step(|tx, _| receipts::add(tx, to_acme, &id, ReceiptKind::READ));
         assert_eq!(
             pair.bolt.seal().len(),
             4,
@@ -545,7 +528,7 @@ mod tests {
         let (_, invite, prekeys) = acme.invite(true);
         bolt.connect(&invite, &prekeys);
         carry(&mut bolt, &mut acme);
-        acme.carry_out_chores();
+        acme.run_relay_jobs();
         let accept = acme.seal();
         acme.accepted(&accept);
         (acme, bolt, accept)
@@ -554,7 +537,7 @@ mod tests {
     #[test]
     fn an_accept_is_repeated_every_hour_until_it_is_confirmed() {
         let (mut acme, mut bolt, lost) = with_an_accept_at_the_relay(130);
-        acme.pass(limits::ACCEPT_REPEATED_AFTER - Duration::from_secs(1));
+        acme.pass(limits::ACCEPT_RETRY_INTERVAL - Duration::from_secs(1));
         assert!(acme.seal().is_empty());
         acme.pass(Duration::from_secs(1));
         let repeated = acme.seal();
@@ -563,7 +546,7 @@ mod tests {
         acme.accepted(&repeated);
         bolt.receive(&repeated[0]);
         settle(&mut bolt, &mut acme);
-        acme.pass(2 * limits::ACCEPT_REPEATED_AFTER);
+        acme.pass(2 * limits::ACCEPT_RETRY_INTERVAL);
         assert!(acme.seal().is_empty());
     }
 
@@ -604,11 +587,10 @@ mod tests {
     fn a_message_waits_for_its_files_and_those_behind_wait_with_it() {
         let mut pair = pair(140);
         let file = pair.acme.stage(10);
-        pair.acme
-            .send_files(&pair.to_bolt, "with a file", std::slice::from_ref(&file));
-        pair.acme.send(&pair.to_bolt, "without");
+        pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
+        pair.acme.send(pair.to_bolt, "without");
         assert!(pair.acme.seal().is_empty());
-        pair.acme.uploaded(&file);
+        pair.acme.uploaded(file);
         settle(&mut pair.acme, &mut pair.bolt);
         assert_eq!(pair.bolt.texts(), ["with a file", "without"]);
     }
@@ -616,14 +598,13 @@ mod tests {
     #[test]
     fn receipts_do_not_wait_behind_messages() {
         let mut pair = pair(145);
-        let (file, to_bolt) = (pair.acme.stage(10), pair.to_bolt.clone());
+        let (file, to_bolt) = (pair.acme.stage(10), pair.to_bolt);
         for _ in 0..=limits::SEALED_PER_CONNECTION_MAX {
-            pair.acme
-                .send_files(&to_bolt, "with a file", std::slice::from_ref(&file));
+            pair.acme.send_files(to_bolt, "with a file", &[file]);
         }
-        let id = MessageId::from_bytes([1; 16]);
+        let id = MessageUuid::from_bytes([1; 16]);
         pair.acme
-            .step(|tx, _| receipts::add(tx, &to_bolt, &id, ReceiptKind::DELIVERED));
+            .step(|tx, _| receipts::add(tx, to_bolt, &id, ReceiptKind::DELIVERED));
         assert_eq!(pair.acme.seal().len(), 1);
     }
 
@@ -632,18 +613,18 @@ mod tests {
     fn a_connection_that_waits_holds_up_no_other() {
         let (mut acme, mut bolt) = (TestNode::new("Acme", 150), TestNode::new("Bolt", 151));
         let (_, to_acme) = join(&mut acme, &mut bolt);
-        for _ in 0..limits::CONNECTIONS_PER_ROUND_MAX {
+        for _ in 0..limits::CONNECTIONS_PER_SEAL_BATCH_MAX {
             let (_, invite, prekeys) = acme.invite(true);
-            bolt.step(|tx, me| pairing::connect(tx, me, &invite, &prekeys, None));
+            bolt.step(|tx, me| crate::pairing::connect(tx, me, &invite, &prekeys, None));
         }
-        bolt.send(&to_acme, "hello");
+        bolt.send(to_acme, "hello");
         assert_eq!(bolt.seal().len(), 1);
     }
 
     #[test]
     fn what_the_relay_says_is_what_people_see() {
         let mut pair = pair(160);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let message = pair.acme.send(pair.to_bolt, "hello");
         let sealed = pair.acme.seal();
         let full = SubmitOutcome::Refused {
             code: ErrorCode::MailboxFull,
@@ -673,7 +654,7 @@ mod tests {
     #[test]
     fn a_refusal_for_good_fails_the_message_alone() {
         let mut pair = pair(170);
-        let messages = ["one", "two"].map(|text| pair.acme.send(&pair.to_bolt, text));
+        let messages = ["one", "two"].map(|text| pair.acme.send(pair.to_bolt, text));
         let sealed = pair.acme.seal();
         let gone = SubmitOutcome::Refused {
             code: ErrorCode::MailboxUnknown,

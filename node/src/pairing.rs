@@ -1,17 +1,15 @@
 //! Invites and connections: each function is one transaction's worth of change.
 
 use crate::{
-    api::{
-        model::{HealthState, InviteKind, InviteStatus},
-        problem::ProblemCode,
-    },
     fault::Fault,
     me::Me,
     store::{
         Tx, chats,
-        chores::{self, Chore},
         connections::{self, Loaded, NewConnection},
-        deliveries, invites, outbox, receipts, seen,
+        deliveries, invites,
+        opened::{self, DigestScope},
+        outbox, receipts,
+        relay_jobs::{self, JobKind, JobSubject},
     },
 };
 use sealpost_e2ee::{
@@ -20,12 +18,17 @@ use sealpost_e2ee::{
     plaintext::Kind,
 };
 use sealpost_node_core::{
-    connection::{Asked, Connection, Phase, Publishing, RequestArgs, RequestError, fit_note},
+    connection::{
+        Connection, Phase, PrekeyPublication, ReceivedRequest, RequestArgs, RequestError,
+        truncate_note,
+    },
     held_invite::HeldInvite,
+    model::{
+        ChatId, ConnectionId, HealthState, InviteId, InviteKind, InviteStatus, MessageUuid,
+        RefusalCode,
+    },
 };
-use sealpost_proto::{
-    DeliveryStatus, FailureCode, MailboxId, MailboxRef, MessageId, Origin, limits,
-};
+use sealpost_proto::{DeliveryStatus, FailureCode, MailboxId, MailboxRef, Origin, limits};
 use std::time::Duration;
 
 /// What the maker of an invite asks for.
@@ -39,14 +42,12 @@ pub struct InviteTerms {
     pub auto_accept: bool,
 }
 
-/// Makes an invite: its mailbox and prekeys are published before anybody is told the URL (the caller waits for the chores).
-///
-/// # Errors
-/// When the database fails.
-pub fn make_invite(tx: &mut Tx<'_>, me: &Me, terms: InviteTerms) -> Result<String, Fault> {
+/// Creates an invite. The caller waits until the relay jobs have published its mailbox and prekeys
+/// before it hands out the URL.
+pub fn make_invite(tx: &mut Tx<'_>, me: &Me, terms: InviteTerms) -> Result<InviteId, Fault> {
     let mailbox = MailboxRef {
         relay: me.relay.clone(),
-        id: MailboxId::from_bytes(draw(tx)),
+        id: MailboxId::from_bytes(tx.random()),
     };
     let expires_at = tx.now.plus(terms.life);
     let (kind, expires_at, base_life) = match terms.kind {
@@ -57,100 +58,93 @@ pub fn make_invite(tx: &mut Tx<'_>, me: &Me, terms: InviteTerms) -> Result<Strin
             Some(expires_at),
             terms.life,
         ),
-        InviteKind::Contact => (KindOnWire::ContactAddress, None, limits::PREKEYS_LIFE),
+        InviteKind::Contact => (KindOnWire::ContactAddress, None, limits::PREKEYS_LIFETIME),
     };
     let invite = Invite::generate(kind, mailbox, *me.identity.fingerprint(), tx.rng);
     let mut held = HeldInvite::new(invite);
     let sealed = held
         .publish_base(&me.identity, &me.card, base_life, tx.now, tx.rng)
         .ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))?;
-    let name = invites::insert(tx, terms.kind, terms.auto_accept, expires_at, &held)?;
+    let id = invites::insert(tx, terms.kind, terms.auto_accept, expires_at, &held)?;
     let mailbox = held.invite.mailbox().id;
     let now = tx.now;
-    chores::add(
+    relay_jobs::add(
         tx,
-        &name,
-        Chore::OpenMailbox,
+        id.into(),
+        JobKind::OpenMailbox,
         &mailbox,
         held.invite.send_key().expose(),
         now,
     )?;
-    chores::add(tx, &name, Chore::PublishPrekeys, &mailbox, &sealed, now)?;
-    Ok(name)
+    let kind = JobKind::PublishPrekeys;
+    relay_jobs::add(tx, id.into(), kind, &mailbox, &sealed, now)?;
+    Ok(id)
 }
 
-/// Takes an invite back: its mailbox closes.
+/// Revokes an invite and closes its mailbox.
 ///
 /// # Errors
-/// `not_found`, or `conflict` when it is not open any more.
-pub fn revoke_invite(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
-    let row = load_invite(tx, name)?;
-    if !invites::close(tx, name, InviteStatus::Revoked)? {
+/// Refuses with `not_found`, or `conflict` when it is not open any more.
+pub fn revoke_invite(tx: &mut Tx<'_>, id: InviteId) -> Result<(), Fault> {
+    let row = load_invite(tx, id)?;
+    if !invites::close(tx, id, InviteStatus::Revoked)? {
         return Err(Fault::refused(
-            ProblemCode::Conflict,
-            "the invite is not open any more",
+            RefusalCode::Conflict,
+            "the invite is no longer open",
         ));
     }
-    close_mailbox_at(tx, name, &row.held.invite.mailbox().id, Duration::ZERO)
+    close_mailbox_after(tx, id.into(), &row.held.invite.mailbox().id, Duration::ZERO)
 }
 
-/// Forgets an invite that was never handed out. Its mailbox closes, in case the relay opened it.
+/// Deletes an invite that was never handed out, and closes its mailbox in case the relay opened it.
+pub fn discard_invite(tx: &mut Tx<'_>, id: InviteId) -> Result<(), Fault> {
+    let row = load_invite(tx, id)?;
+    relay_jobs::remove_subject(tx, id.into())?;
+    invites::delete(tx, id)?;
+    close_mailbox_after(tx, id.into(), &row.held.invite.mailbox().id, Duration::ZERO)
+}
+
+/// Loads an invite of ours.
 ///
 /// # Errors
-/// When the database fails.
-pub fn discard_invite(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
-    let row = load_invite(tx, name)?;
-    chores::forget(tx, name)?;
-    invites::remove(tx, name)?;
-    close_mailbox_at(tx, name, &row.held.invite.mailbox().id, Duration::ZERO)
+/// Refuses with `not_found`.
+pub fn load_invite(tx: &Tx<'_>, id: InviteId) -> Result<invites::InviteRow, Fault> {
+    invites::load(tx, id)?.ok_or_else(|| Fault::not_found("invite", id))
 }
 
-/// One invite of ours.
-///
-/// # Errors
-/// `not_found`.
-pub fn load_invite(tx: &Tx<'_>, name: &str) -> Result<invites::InviteRow, Fault> {
-    invites::load(tx, name)?.ok_or_else(|| {
-        Fault::refused(
-            ProblemCode::NotFound,
-            format!("there is no invite {name:?}"),
-        )
-    })
-}
-
-/// What everybody but the first hears at an invite for one.
+/// The reason for everybody but the first at a single-use invite.
 const USED: &str = "the invite was used before";
 
-fn close_mailbox_at(
+fn close_mailbox_after(
     tx: &mut Tx<'_>,
-    subject: &str,
+    subject: JobSubject,
     mailbox: &MailboxId,
-    later: Duration,
+    delay: Duration,
 ) -> Result<(), Fault> {
-    let at = tx.now.plus(later);
-    chores::add(tx, subject, Chore::CloseMailbox, mailbox, &[], at)
+    let at = tx.now.plus(delay);
+    relay_jobs::add(tx, subject, JobKind::CloseMailbox, mailbox, &[], at)
 }
 
-/// The connection that came from this invite before, if it was taken up before.
-///
-/// # Errors
-/// When the database fails.
-pub fn taken_up(tx: &Tx<'_>, invite: &Invite) -> Result<Option<String>, Fault> {
-    Ok(connections::of_invite(tx, &invite.id())?.into_iter().next())
+/// Returns the connection that was made with this invite before.
+pub fn connection_for_invite(tx: &Tx<'_>, invite: &Invite) -> Result<Option<ConnectionId>, Fault> {
+    Ok(connections::find_by_invite(tx, &invite.id())?
+        .into_iter()
+        .next())
 }
 
-/// Takes an invite up with what lay in its mailbox.
+/// Requests a connection with an invite and the prekeys from its mailbox.
 ///
 /// # Errors
-/// `invite_untrusted` when the keys do not fit the invite's fingerprint, `invite_expired` when they are past their life.
+/// Refuses with `invite_untrusted` when the keys do not match the invite's fingerprint, and with
+/// `invite_expired` when they have expired.
 pub fn connect(
     tx: &mut Tx<'_>,
     me: &Me,
     invite: &Invite,
     sealed_prekeys: &[u8],
     note: Option<&str>,
-) -> Result<String, Fault> {
-    if let Some(known) = taken_up(tx, invite)? {
+) -> Result<ConnectionId, Fault> {
+    if let Some(known) = connection_for_invite(tx, invite)? {
         return Ok(known);
     }
     let args = RequestArgs {
@@ -159,12 +153,12 @@ pub fn connect(
         relay: &me.relay,
         invite,
         sealed_prekeys,
-        note: note.and_then(fit_note),
+        note: note.and_then(truncate_note),
         now: tx.now,
     };
     let requested = Connection::request(&args, tx.rng).map_err(|error| match error {
-        RequestError::Untrusted => Fault::refused(ProblemCode::InviteUntrusted, error.to_string()),
-        RequestError::Stale => Fault::refused(ProblemCode::InviteExpired, error.to_string()),
+        RequestError::Untrusted => Fault::refused(RefusalCode::InviteUntrusted, error.to_string()),
+        RequestError::Stale => Fault::refused(RefusalCode::InviteExpired, error.to_string()),
     })?;
     let new = NewConnection {
         secrets: &requested.connection,
@@ -173,49 +167,44 @@ pub fn connect(
         invite: None,
         relay: invite.mailbox().relay.as_str(),
     };
-    let name = connections::insert(tx, &new)?;
-    publish(tx, &name, &requested.publishing)?;
-    let id = MessageId::from_bytes(draw(tx));
-    outbox::add(
-        tx,
-        &name,
-        Kind::CONNECTION_REQUEST,
-        &id,
-        None,
-        &requested.body,
-    )?;
-    Ok(name)
+    let id = connections::insert(tx, &new)?;
+    publish(tx, id, &requested.publication)?;
+    let uuid = MessageUuid::from_bytes(tx.random());
+    let kind = Kind::CONNECTION_REQUEST;
+    outbox::add_payload(tx, id, kind, &uuid, &requested.body)?;
+    Ok(id)
 }
 
 fn contact_name(card: &SignedCard) -> &str {
     &card.card().name
 }
 
-/// What the relay has to be told before the capability flows: the mailbox, then the base.
-fn publish(tx: &mut Tx<'_>, name: &str, publishing: &Publishing) -> Result<(), Fault> {
+/// Opens a mailbox and publishes its prekeys, before the capability for it is sent.
+fn publish(tx: &mut Tx<'_>, id: ConnectionId, publishing: &PrekeyPublication) -> Result<(), Fault> {
     let now = tx.now;
     let mailbox = publishing.mailbox.id;
-    chores::add(
+    relay_jobs::add(
         tx,
-        name,
-        Chore::OpenMailbox,
+        id.into(),
+        JobKind::OpenMailbox,
         &mailbox,
         publishing.mailbox.send_key.expose(),
         now,
     )?;
-    publish_base(tx, name, publishing)
+    publish_base(tx, id, publishing)
 }
 
-/// Puts a fresh base into a mailbox that is open.
-///
-/// # Errors
-/// When the database fails.
-pub fn publish_base(tx: &mut Tx<'_>, name: &str, publishing: &Publishing) -> Result<(), Fault> {
+/// Publishes fresh prekeys in an open mailbox.
+pub fn publish_base(
+    tx: &mut Tx<'_>,
+    id: ConnectionId,
+    publishing: &PrekeyPublication,
+) -> Result<(), Fault> {
     let now = tx.now;
-    chores::add(
+    relay_jobs::add(
         tx,
-        name,
-        Chore::PublishPrekeys,
+        id.into(),
+        JobKind::PublishPrekeys,
         &publishing.mailbox.id,
         &publishing.sealed_base,
         now,
@@ -223,14 +212,11 @@ pub fn publish_base(tx: &mut Tx<'_>, name: &str, publishing: &Publishing) -> Res
 }
 
 /// What becomes of a request that opened at an invite of ours.
-///
-/// # Errors
-/// When the database fails.
 pub fn on_request(
     tx: &mut Tx<'_>,
     me: &Me,
     invite: &invites::InviteRow,
-    asked: &Asked,
+    asked: &ReceivedRequest,
 ) -> Result<(), Fault> {
     if same_peer(tx, asked)? == Earlier::Stays {
         return Ok(());
@@ -247,20 +233,20 @@ pub fn on_request(
         secrets: &asked.connection,
         contact: contact_name(&asked.peer_card),
         note: asked.note.as_deref().unwrap_or_default(),
-        invite: Some(&invite.name),
+        invite: Some(invite.id),
         relay: asked
             .connection
             .outbound
             .as_ref()
             .map_or("", |way| way.mailbox.relay.as_str()),
     };
-    let name = connections::insert(tx, &new)?;
-    seen::remember_digest(tx, &name, &asked.msg_hash)?;
-    seen::remember_message(tx, &name, &asked.message_id)?;
+    let id = connections::insert(tx, &new)?;
+    opened::add_digest(tx, DigestScope::Connection(id), &asked.msg_hash)?;
+    opened::add_uuid(tx, id, &asked.message_id)?;
     match refusal {
-        Some(why) => reject(tx, &name, Some(why)),
-        None if invite.auto_accept => accept(tx, me, &name),
-        None => forget_overflow(tx, invite),
+        Some(why) => reject(tx, id, Some(why)),
+        None if invite.auto_accept => accept(tx, me, id),
+        None => delete_overflow(tx, invite),
     }
 }
 
@@ -272,10 +258,10 @@ enum Earlier {
 
 /// Of several waiting requests of one identity the one with the highest epoch counts; an identity that is connected
 /// already stays so until a person decides.
-fn same_peer(tx: &Tx<'_>, asked: &Asked) -> Result<Earlier, Fault> {
+fn same_peer(tx: &Tx<'_>, asked: &ReceivedRequest) -> Result<Earlier, Fault> {
     let fingerprint = asked.connection.peer.fingerprint();
-    for name in connections::of_invite(tx, &asked.connection.invite_id)? {
-        let earlier = connections::load_secrets(tx, &name)?.secrets;
+    for id in connections::find_by_invite(tx, &asked.connection.invite_id)? {
+        let earlier = connections::load_secrets(tx, id)?.secrets;
         if earlier.peer.fingerprint() != fingerprint {
             continue;
         }
@@ -283,184 +269,173 @@ fn same_peer(tx: &Tx<'_>, asked: &Asked) -> Result<Earlier, Fault> {
             .sessions
             .current_epoch()
             .is_none_or(|epoch| epoch < asked.session_epoch);
-        if earlier.phase != Phase::Asked || !is_newer {
+        if earlier.phase != Phase::RequestReceived || !is_newer {
             return Ok(Earlier::Stays);
         }
-        connections::forget_request(tx, &name)?;
+        connections::delete_request(tx, id)?;
     }
     Ok(Earlier::Gone)
 }
 
 /// At most 100 requests wait at an invite; the oldest goes.
-fn forget_overflow(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<(), Fault> {
-    let waiting = connections::waiting_of_invite(tx, &invite.name)?;
+fn delete_overflow(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<(), Fault> {
+    let waiting = connections::find_waiting(tx, invite.id)?;
     waiting
-        .iter()
-        .skip(limits::WAITING_REQUESTS_MAX)
-        .try_for_each(|name| connections::forget_request(tx, name))
+        .into_iter()
+        .skip(limits::PENDING_REQUESTS_MAX)
+        .try_for_each(|id| connections::delete_request(tx, id))
 }
 
-/// Says yes to a request.
+/// Accepts a request.
 ///
 /// # Errors
-/// `conflict` when there is nothing to answer.
-pub fn accept(tx: &mut Tx<'_>, me: &Me, name: &str) -> Result<(), Fault> {
-    let mut loaded = connections::load_secrets(tx, name)?;
-    let id = MessageId::from_bytes(draw(tx));
+/// Refuses with `conflict` when there is nothing to answer.
+pub fn accept(tx: &mut Tx<'_>, me: &Me, id: ConnectionId) -> Result<(), Fault> {
+    let mut loaded = connections::load_secrets(tx, id)?;
+    let uuid = MessageUuid::from_bytes(tx.random());
     let (publishing, body) = loaded
         .secrets
-        .accept(&me.identity, &me.relay, id, tx.now, tx.rng)
-        .map_err(|_| nothing_to_answer(name))?;
+        .accept(&me.identity, &me.relay, uuid, tx.now, tx.rng)
+        .map_err(|_| not_waiting(id))?;
     connections::save(tx, &mut loaded)?;
-    publish(tx, name, &publishing)?;
-    outbox::add(tx, name, Kind::CONNECTION_ACCEPT, &id, None, &body)?;
+    publish(tx, id, &publishing)?;
+    outbox::add_payload(tx, id, Kind::CONNECTION_ACCEPT, &uuid, &body)?;
     open_chat(tx, &loaded)?;
-    if let Some(invite) = connections::load(tx, name)?.invite
-        && load_invite(tx, &invite)?.kind == InviteKind::Single
+    if let Some(invite) = connections::load(tx, id)?.invite
+        && load_invite(tx, invite)?.kind == InviteKind::Single
     {
-        invites::close(tx, &invite, InviteStatus::Used)?;
-        // It lets one in: who waits beside them is told the same as who comes later.
-        let others = connections::waiting_of_invite(tx, &invite)?;
-        others
-            .iter()
-            .try_for_each(|other| reject(tx, other, Some(USED)))?;
+        invites::close(tx, invite, InviteStatus::Used)?;
+        // Requests that wait beside this one get the same answer as later ones.
+        for other in connections::find_waiting(tx, invite)? {
+            reject(tx, other, Some(USED))?;
+        }
     }
-    await_confirmation(tx, name)?;
-    connections::touch(tx, name)
+    await_confirmation(tx, id)?;
+    connections::touch(tx, id)
 }
 
-/// Says why messages wait although the connection is accepted: until the accept is receipted nothing else flows.
-///
-/// # Errors
-/// When the database fails.
-pub fn await_confirmation(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
-    let why =
-        "the other side has not confirmed the connection yet; messages go out as soon as it has";
-    connections::set_health(tx, name, HealthState::Waiting, Some(why))
+/// Notes why messages wait although the connection is accepted: nothing else is sent before the
+/// receipt of the accept.
+pub fn await_confirmation(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+    let why = "the peer has not confirmed the connection yet; messages are sent as soon as it has";
+    connections::set_health(tx, id, HealthState::Waiting, Some(why))
 }
 
-fn nothing_to_answer(name: &str) -> Fault {
+fn not_waiting(id: ConnectionId) -> Fault {
     Fault::refused(
-        ProblemCode::Conflict,
-        format!("{name} is not a request that waits for an answer"),
+        RefusalCode::Conflict,
+        format!("{id} is not a request that waits for an answer"),
     )
 }
 
-/// Makes the direct chat; its uuid is the same on both sides because it comes from the connection's own name.
-///
-/// # Errors
-/// When the database fails.
-pub fn open_chat(tx: &mut Tx<'_>, loaded: &Loaded) -> Result<String, Fault> {
+/// Opens the direct chat. Its uuid is the same on both sides because it is derived from the
+/// connection.
+pub fn open_chat(tx: &mut Tx<'_>, loaded: &Loaded) -> Result<ChatId, Fault> {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&loaded.secrets.conn_id.as_bytes()[..16]);
-    chats::direct(tx, &loaded.name, &uuid)
+    chats::open_direct(tx, loaded.id, &uuid)
 }
 
-/// Says no to a request, with a word where there is one.
+/// Rejects a request, with a reason if there is one.
 ///
 /// # Errors
-/// `conflict` when there is nothing to answer.
-pub fn reject(tx: &mut Tx<'_>, name: &str, why: Option<&str>) -> Result<(), Fault> {
-    let mut loaded = connections::load_secrets(tx, name)?;
+/// Refuses with `conflict` when there is nothing to answer.
+pub fn reject(tx: &mut Tx<'_>, id: ConnectionId, why: Option<&str>) -> Result<(), Fault> {
+    let mut loaded = connections::load_secrets(tx, id)?;
     let body = loaded
         .secrets
         .reject(why.map(str::to_owned))
-        .map_err(|_| nothing_to_answer(name))?;
+        .map_err(|_| not_waiting(id))?;
     connections::save(tx, &mut loaded)?;
-    let id = MessageId::from_bytes(draw(tx));
-    outbox::add(tx, name, Kind::CONNECTION_REJECT, &id, None, &body)
+    let uuid = MessageUuid::from_bytes(tx.random());
+    outbox::add_payload(tx, id, Kind::CONNECTION_REJECT, &uuid, &body)
 }
 
-/// Closes a connection for good: our mailbox closes, what was under way ends.
-///
-/// # Errors
-/// When the database fails.
-pub fn block(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
-    let mut loaded = connections::load_secrets(tx, name)?;
+/// Blocks a connection for good: closes our mailbox and fails open deliveries.
+pub fn block(tx: &mut Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+    let mut loaded = connections::load_secrets(tx, id)?;
     if loaded.secrets.phase == Phase::Blocked {
         return Ok(());
     }
     loaded.secrets.block();
     connections::save(tx, &mut loaded)?;
     if let Some(own) = loaded.secrets.inbound.clone() {
-        close_mailbox_at(tx, name, &own.id, Duration::ZERO)?;
+        close_mailbox_after(tx, id.into(), &own.id, Duration::ZERO)?;
     }
-    receipts::forget(tx, name)?;
-    fail_all(tx, name, FailureCode::Cancelled)
+    receipts::delete_connection(tx, id)?;
+    fail_all(tx, id, FailureCode::Cancelled)
 }
 
-/// Ends everything that is under way to a connection.
-///
-/// # Errors
-/// When the database fails.
-pub fn fail_all(tx: &Tx<'_>, name: &str, code: FailureCode) -> Result<(), Fault> {
+/// Fails all messages that are on their way to a connection.
+pub fn fail_all(tx: &Tx<'_>, id: ConnectionId, code: FailureCode) -> Result<(), Fault> {
     let change = deliveries::Change {
         code: Some(code),
         ..deliveries::Change::default()
     };
-    for message in outbox::drop_connection(tx, name)? {
-        deliveries::advance(tx, &message, DeliveryStatus::Failed, &change)?;
+    for key in outbox::remove_connection(tx, id)? {
+        deliveries::advance(tx, key, DeliveryStatus::Failed, &change)?;
     }
     Ok(())
 }
 
-/// The peer knows that we accepted: the invite's mailbox closes a day later.
-///
-/// # Errors
-/// When the database fails.
-pub fn complete(tx: &mut Tx<'_>, name: &str) -> Result<(), Fault> {
-    let Some(invite) = connections::load(tx, name)?.invite else {
+/// Closes the invite's mailbox a day after the peer has learned that we accepted.
+pub fn complete(tx: &mut Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+    let Some(invite) = connections::load(tx, id)?.invite else {
         return Ok(());
     };
-    let row = load_invite(tx, &invite)?;
-    if row.kind == InviteKind::Single && !chores::has(tx, &invite, Chore::CloseMailbox)? {
-        close_mailbox_at(
+    let row = load_invite(tx, invite)?;
+    if row.kind == InviteKind::Single
+        && !relay_jobs::contains(tx, invite.into(), JobKind::CloseMailbox)?
+    {
+        close_mailbox_after(
             tx,
-            &invite,
+            invite.into(),
             &row.held.invite.mailbox().id,
-            limits::INVITE_MAILBOX_KEPT,
+            limits::INVITE_MAILBOX_RETENTION,
         )?;
     }
     Ok(())
 }
 
-/// Tends invites: single-use ones past their end expire, contact addresses get fresh prekeys every week.
-///
-/// # Errors
-/// When the database fails.
-pub fn tend_invites(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
-    for mut row in invites::to_tend(tx)? {
+/// Closes single-use invites that have expired, and publishes fresh prekeys for contact addresses
+/// every week.
+pub fn maintain_invites(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
+    for mut row in invites::find_due_for_maintenance(tx)? {
         let mailbox = row.held.invite.mailbox().id;
         if row.kind == InviteKind::Single {
-            invites::close(tx, &row.name, InviteStatus::Expired)?;
-            close_mailbox_at(tx, &row.name, &mailbox, Duration::ZERO)?;
-        } else if row.held.base_is_old(tx.now) {
-            let sealed =
-                row.held
-                    .publish_base(&me.identity, &me.card, limits::PREKEYS_LIFE, tx.now, tx.rng);
+            invites::close(tx, row.id, InviteStatus::Expired)?;
+            close_mailbox_after(tx, row.id.into(), &mailbox, Duration::ZERO)?;
+        } else if row.held.is_base_old(tx.now) {
+            let sealed = row.held.publish_base(
+                &me.identity,
+                &me.card,
+                limits::PREKEYS_LIFETIME,
+                tx.now,
+                tx.rng,
+            );
             let sealed =
                 sealed.ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))?;
             invites::save(tx, &row)?;
             let now = tx.now;
-            chores::add(tx, &row.name, Chore::PublishPrekeys, &mailbox, &sealed, now)?;
+            let kind = JobKind::PublishPrekeys;
+            relay_jobs::add(tx, row.id.into(), kind, &mailbox, &sealed, now)?;
         }
     }
     Ok(())
 }
 
-/// Tends connections: a base that nobody used for a week is replaced.
-///
-/// # Errors
-/// When the database fails.
-pub fn tend_connections(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
-    for name in connections::living(tx)? {
-        let mut loaded = connections::load_secrets(tx, &name)?;
-        if !loaded.secrets.base_is_old(tx.now) || chores::has(tx, &name, Chore::PublishPrekeys)? {
+/// Replaces prekeys of connections that were not used for a week.
+pub fn maintain_connections(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
+    for id in connections::find_open(tx)? {
+        let mut loaded = connections::load_secrets(tx, id)?;
+        if !loaded.secrets.is_base_old(tx.now)
+            || relay_jobs::contains(tx, id.into(), JobKind::PublishPrekeys)?
+        {
             continue;
         }
         if let Some(publishing) = loaded.secrets.publish_base(&me.identity, tx.now, tx.rng) {
             connections::save(tx, &mut loaded)?;
-            publish_base(tx, &name, &publishing)?;
+            publish_base(tx, id, &publishing)?;
         }
     }
     Ok(())
@@ -472,20 +447,11 @@ pub fn foreign_relay<'a>(me: &Me, invite: &'a Invite) -> Option<&'a Origin> {
     Some(&invite.mailbox().relay).filter(|relay| **relay != me.relay)
 }
 
-/// Random bytes for a new id.
-pub fn draw<const N: usize>(tx: &mut Tx<'_>) -> [u8; N] {
-    let mut id = [0; N];
-    tx.rng.fill_bytes(&mut id);
-    id
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::model::ConnectionStatus,
-        testing::{TestNode, carry, settle},
-    };
+    use crate::testing::{TestNode, carry, settle};
+    use sealpost_node_core::model::{ConnectionStatus, UserId};
     use sealpost_proto::{
         ErrorCode,
         wire::{DeliveryOutcome, SubmitOutcome},
@@ -500,13 +466,13 @@ mod tests {
     }
 
     /// What Carl sees when he takes the invite up after `before` happened at Acme.
-    fn refused(before: impl FnOnce(&mut TestNode, &str)) -> (ConnectionStatus, String) {
+    fn refused(before: impl FnOnce(&mut TestNode, InviteId)) -> (ConnectionStatus, String) {
         let [mut acme, _, mut carl] = three();
         let (name, invite, prekeys) = acme.invite(true);
         let at_carl = carl.connect(&invite, &prekeys);
-        before(&mut acme, &name);
+        before(&mut acme, name);
         settle(&mut carl, &mut acme);
-        let seen = carl.connection(&at_carl);
+        let seen = carl.connection(at_carl);
         (seen.status, seen.note)
     }
 
@@ -520,12 +486,12 @@ mod tests {
         );
         settle(&mut bolt, &mut acme);
         assert_eq!(
-            acme.step(|tx, _| load_invite(tx, &name)).status,
+            acme.step(|tx, _| load_invite(tx, name)).status,
             InviteStatus::Used
         );
         settle(&mut carl, &mut acme);
-        assert_eq!(bolt.connection(&at_bolt).status, ConnectionStatus::Accepted);
-        let late = carl.connection(&at_carl);
+        assert_eq!(bolt.connection(at_bolt).status, ConnectionStatus::Accepted);
+        let late = carl.connection(at_carl);
         assert_eq!(
             (late.status, late.note.as_str()),
             (ConnectionStatus::Rejected, "the invite was used before")
@@ -542,14 +508,14 @@ mod tests {
         );
         settle(&mut bolt, &mut acme);
         let asked = acme
-            .step(|tx, _| connections::of_invite(tx, &invite.id()))
+            .step(|tx, _| connections::find_by_invite(tx, &invite.id()))
             .remove(0);
         settle(&mut carl, &mut acme);
-        acme.step(|tx, me| accept(tx, me, &asked));
-        acme.carry_out_chores();
+        acme.step(|tx, me| accept(tx, me, asked));
+        acme.run_relay_jobs();
         let sealed = acme.seal();
         acme.accepted(&sealed);
-        for (node, at) in [(&mut bolt, &at_bolt), (&mut carl, &at_carl)] {
+        for (node, at) in [(&mut bolt, at_bolt), (&mut carl, at_carl)] {
             assert_eq!(
                 sealed
                     .iter()
@@ -559,8 +525,8 @@ mod tests {
                 "{at}"
             );
         }
-        assert_eq!(bolt.connection(&at_bolt).status, ConnectionStatus::Accepted);
-        let beside = carl.connection(&at_carl);
+        assert_eq!(bolt.connection(at_bolt).status, ConnectionStatus::Accepted);
+        let beside = carl.connection(at_carl);
         assert_eq!(
             (beside.status, beside.note.as_str()),
             (ConnectionStatus::Rejected, USED)
@@ -578,9 +544,9 @@ mod tests {
 
     #[test]
     fn an_expired_invite_says_so() {
-        let expire = |acme: &mut TestNode, name: &str| {
-            acme.pass(limits::INVITE_LIFE_DEFAULT);
-            acme.step(tend_invites);
+        let expire = |acme: &mut TestNode, name: InviteId| {
+            acme.pass(limits::INVITE_LIFETIME_DEFAULT);
+            acme.step(maintain_invites);
             assert_eq!(
                 acme.step(|tx, _| load_invite(tx, name)).status,
                 InviteStatus::Expired
@@ -592,7 +558,7 @@ mod tests {
         );
         assert_eq!(refused(expire), words);
         assert_eq!(
-            refused(|acme, _| acme.pass(limits::INVITE_LIFE_DEFAULT)),
+            refused(|acme, _| acme.pass(limits::INVITE_LIFETIME_DEFAULT)),
             words,
             "before anybody looked after it"
         );
@@ -602,10 +568,10 @@ mod tests {
     fn an_invite_is_taken_back_once() {
         let [mut acme, ..] = three();
         let (name, ..) = acme.invite(true);
-        acme.step(|tx, _| revoke_invite(tx, &name));
-        let again = acme.commit(|tx, _| revoke_invite(tx, &name));
+        acme.step(|tx, _| revoke_invite(tx, name));
+        let again = acme.commit(|tx, _| revoke_invite(tx, name));
         assert!(
-            matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict)
+            matches!(again, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::Conflict)
         );
     }
 
@@ -615,7 +581,7 @@ mod tests {
         let ((_, invite, _), (_, _, strange)) = (acme.invite(true), bolt.invite(true));
         let refused = carl.commit(|tx, me| connect(tx, me, &invite, &strange, None));
         assert!(
-            matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::InviteUntrusted)
+            matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::InviteUntrusted)
         );
         assert_eq!(carl.number("SELECT count(*) FROM connections"), 0);
     }
@@ -638,30 +604,30 @@ mod tests {
         let at_bolt = bolt.connect(&invite, &prekeys);
         settle(&mut bolt, &mut acme);
         let at_acme = acme
-            .step(|tx, _| connections::of_invite(tx, &invite.id()))
+            .step(|tx, _| connections::find_by_invite(tx, &invite.id()))
             .remove(0);
-        assert_eq!(acme.connection(&at_acme).status, ConnectionStatus::Pending);
-        acme.step(|tx, me| accept(tx, me, &at_acme));
-        let again = acme.commit(|tx, me| accept(tx, me, &at_acme));
+        assert_eq!(acme.connection(at_acme).status, ConnectionStatus::Pending);
+        acme.step(|tx, me| accept(tx, me, at_acme));
+        let again = acme.commit(|tx, me| accept(tx, me, at_acme));
         assert!(
-            matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict)
+            matches!(again, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::Conflict)
         );
         settle(&mut acme, &mut bolt);
-        assert_eq!(bolt.connection(&at_bolt).status, ConnectionStatus::Accepted);
+        assert_eq!(bolt.connection(at_bolt).status, ConnectionStatus::Accepted);
     }
 
     #[test]
     fn blocking_ends_what_is_under_way() {
         let [mut acme, mut bolt, _] = three();
         let (to_bolt, to_acme) = crate::testing::join(&mut acme, &mut bolt);
-        let message = acme.send(&to_bolt, "hello");
-        acme.step(|tx, _| block(tx, &to_bolt));
+        let message = acme.send(to_bolt, "hello");
+        acme.step(|tx, _| block(tx, to_bolt));
         let shown = acme.delivery(&message);
         assert_eq!(
             (shown.status, shown.code),
             (DeliveryStatus::Failed, Some(FailureCode::Cancelled))
         );
-        bolt.send(&to_acme, "are you there?");
+        bolt.send(to_acme, "are you there?");
         let sealed = bolt.seal();
         bolt.accepted(&sealed);
         acme.receive(&sealed[0]);
@@ -676,11 +642,11 @@ mod tests {
         bolt.connect(&invite, &prekeys);
         settle(&mut bolt, &mut acme);
         let at_acme = acme
-            .step(|tx, _| connections::of_invite(tx, &invite.id()))
+            .step(|tx, _| connections::find_by_invite(tx, &invite.id()))
             .remove(0);
-        acme.step(|tx, me| accept(tx, me, &at_acme));
-        acme.carry_out_chores();
-        let message = acme.send(&at_acme, "welcome");
+        acme.step(|tx, me| accept(tx, me, at_acme));
+        acme.run_relay_jobs();
+        let message = acme.send(at_acme, "welcome");
         let sealed = acme.seal();
         let gone = SubmitOutcome::Refused {
             code: ErrorCode::MailboxUnknown,
@@ -693,10 +659,10 @@ mod tests {
             (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown))
         );
         assert_eq!(acme.number("SELECT count(*) FROM outbox"), 0);
-        let draft = crate::testing::draft(&at_acme, "are you there?");
+        let draft = crate::testing::draft(at_acme, "are you there?");
         let again = acme.commit(|tx, me| crate::outbox::send(tx, me, &draft, 0));
         assert!(
-            matches!(again, Err(Fault::Refused(problem)) if problem.code == ProblemCode::NotAccepted)
+            matches!(again, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::NotAccepted)
         );
     }
 
@@ -705,7 +671,7 @@ mod tests {
         let [mut acme, mut bolt, _] = three();
         let (to_bolt, to_acme) = crate::testing::join(&mut acme, &mut bolt);
         for text in ["read before", "read after"] {
-            bolt.send(&to_acme, text);
+            bolt.send(to_acme, text);
         }
         let sealed = bolt.seal();
         bolt.accepted(&sealed);
@@ -713,9 +679,9 @@ mod tests {
             acme.receive(envelope);
         }
         let [first, second] = acme.arrived().try_into().ok().unwrap();
-        acme.step(|tx, _| crate::inbox::mark_read(tx, &first));
-        acme.step(|tx, _| block(tx, &to_bolt));
-        acme.step(|tx, _| crate::inbox::mark_read(tx, &second));
+        acme.step(|tx, _| crate::conversation::mark_read(tx, UserId::FIRST, first.id));
+        acme.step(|tx, _| block(tx, to_bolt));
+        acme.step(|tx, _| crate::conversation::mark_read(tx, UserId::FIRST, second.id));
         assert!(acme.seal().is_empty());
         assert_eq!(
             acme.number(

@@ -4,7 +4,7 @@
 //! Transfers report to [`Progress`] as often as they like. Each subscriber reads at its own pace, so
 //! that a slow subscriber cannot delay a transfer.
 
-use crate::api::model::{Direction, Transfer, TransferState};
+use sealpost_node_core::model::{AttachmentId, Direction};
 use sealpost_proto::limits::{
     FINISHED_TRANSFER_RETENTION, TRANSFER_PROGRESS_INTERVAL, TRANSFER_RATE_WINDOW,
 };
@@ -17,6 +17,30 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+/// Progress of one transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    pub attachment: AttachmentId,
+    pub direction: Direction,
+    /// Sealed bytes that have moved.
+    pub bytes: u64,
+    /// Sealed bytes of the whole file.
+    pub total: u64,
+    /// Rate over the last seconds; in the final report, over the whole transfer.
+    pub bytes_per_second: u64,
+    pub state: TransferState,
+}
+
+/// State of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferState {
+    Moving,
+    /// All bytes have moved.
+    Done,
+    /// The transfer ended before all bytes had moved.
+    Stopped,
+}
+
 /// Running transfers, and those that finished recently, so that a subscriber does not miss the end
 /// of a short one.
 #[derive(Debug, Default)]
@@ -27,11 +51,17 @@ pub struct Progress {
 impl Progress {
     /// Registers a transfer of which `bytes` of `total` sealed bytes have moved before. It ends when
     /// the returned handle is dropped.
-    pub fn begin(&self, name: &str, direction: Direction, bytes: u64, total: u64) -> RunningTransfer {
+    pub fn begin(
+        &self,
+        attachment: AttachmentId,
+        direction: Direction,
+        bytes: u64,
+        total: u64,
+    ) -> RunningTransfer {
         let now = Instant::now();
         let history = Mutex::new(History::new(bytes, now));
         let track = Arc::new(Track {
-            name: name.to_owned(),
+            attachment,
             direction,
             total,
             history,
@@ -86,7 +116,7 @@ impl Drop for RunningTransfer {
 
 #[derive(Debug)]
 struct Track {
-    name: String,
+    attachment: AttachmentId,
     direction: Direction,
     total: u64,
     history: Mutex<History>,
@@ -106,7 +136,7 @@ impl Track {
             Some(_) => TransferState::Stopped,
         };
         Transfer {
-            attachment: self.name.clone(),
+            attachment: self.attachment,
             direction: self.direction,
             bytes: history.bytes.min(self.total),
             total: self.total,
@@ -294,10 +324,15 @@ impl ProgressSubscriber {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sealpost_node_core::model::IdKind as _;
     use std::time::Duration;
     use tokio::time::{advance, timeout};
 
     const TOTAL: u64 = 100_000_000;
+
+    fn attachment(number: u64) -> AttachmentId {
+        AttachmentId::from_number(number)
+    }
 
     async fn assert_no_report(subscriber: &mut ProgressSubscriber) {
         // The paused clock advances only while all tasks wait.
@@ -313,7 +348,7 @@ mod tests {
     async fn reports_are_limited_to_four_per_second() {
         let progress = Progress::default();
         let mut subscriber = progress.subscribe();
-        let moving = progress.begin("ATC-1", Direction::Out, 0, TOTAL);
+        let moving = progress.begin(attachment(1), Direction::Out, 0, TOTAL);
         let mut reports = vec![subscriber.next().await];
         for step in 1..=1_000 {
             advance(Duration::from_millis(2)).await;
@@ -343,7 +378,7 @@ mod tests {
         let progress = Progress::default();
         let mut subscriber = progress.subscribe();
         // Bytes moved before the start do not count towards the rate.
-        let moving = progress.begin("ATC-1", Direction::In, 50_000_000, TOTAL);
+        let moving = progress.begin(attachment(1), Direction::In, 50_000_000, TOTAL);
         assert_eq!(subscriber.next().await.bytes_per_second, 0);
         let mut bytes = 50_000_000;
         for step_bytes in [1_000, 200] {
@@ -371,31 +406,31 @@ mod tests {
         let progress = Progress::default();
         let (mut early, long) = (
             progress.subscribe(),
-            progress.begin("ATC-1", Direction::Out, 0, 10),
+            progress.begin(attachment(1), Direction::Out, 0, 10),
         );
-        drop(progress.begin("ATC-2", Direction::In, 10, 10));
+        drop(progress.begin(attachment(2), Direction::In, 10, 10));
         let mut late = progress.subscribe();
-        assert_eq!(late.next().await.attachment, "ATC-1");
+        assert_eq!(late.next().await.attachment, attachment(1));
         assert_no_report(&mut late).await;
         let both = [early.next().await, early.next().await]
             .map(|report| (report.attachment, report.state));
         assert_eq!(
             both,
             [
-                ("ATC-1".into(), TransferState::Moving),
-                ("ATC-2".into(), TransferState::Done)
+                (attachment(1), TransferState::Moving),
+                (attachment(2), TransferState::Done)
             ]
         );
         drop(long);
         for subscriber in [&mut early, &mut late] {
             let report = subscriber.next().await;
             assert_eq!(
-                (report.attachment.as_str(), report.state),
-                ("ATC-1", TransferState::Stopped)
+                (report.attachment, report.state),
+                (attachment(1), TransferState::Stopped)
             );
             assert_no_report(subscriber).await;
         }
-        drop(progress.begin("ATC-3", Direction::In, 10, 10));
+        drop(progress.begin(attachment(3), Direction::In, 10, 10));
         assert_eq!(
             progress.tracks.borrow().len(),
             1,

@@ -1,17 +1,17 @@
 //! Two nodes in one process: what one seals is handed to the other by plain calls, and a test plays the relay between.
 
 use crate::{
-    api::model::{AttachmentStatus, Direction, InviteKind},
     fault::Fault,
-    files::FileId,
+    files::DiskFileId,
     inbox,
     me::Me,
     outbox::{self, Draft},
     pairing::{self, InviteTerms},
     store::{
-        MIGRATIONS, Tx, attachments,
-        chores::{self, Chore},
-        connections, deliveries, messages,
+        MIGRATIONS, Tx, attachments, connections, deliveries,
+        files::{self, StoredFile},
+        postings::{self, Posting},
+        relay_jobs::{self, JobKind},
     },
 };
 use rand_chacha::{
@@ -25,7 +25,12 @@ use sealpost_e2ee::{
     invite::Invite,
     vault::DataKey,
 };
-use sealpost_node_core::transfer::DownloadPolicy;
+use sealpost_node_core::{
+    model::{
+        ConnectionId, Direction, FileId, FileStatus, InviteId, InviteKind, MessageId, MessageUuid,
+    },
+    transfer::DownloadPolicy,
+};
 use sealpost_proto::{
     BlobId, BlobRef, DeliveryId, FetchToken, Origin, Timestamp, limits,
     wire::{
@@ -105,43 +110,43 @@ impl TestNode {
         self.sql.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// The relay does all that it is asked to; returns what was published last.
-    pub(crate) fn carry_out_chores(&mut self) -> Vec<u8> {
+    /// Completes all relay jobs; returns the prekeys that were published last.
+    pub(crate) fn run_relay_jobs(&mut self) -> Vec<u8> {
         let mut published = Vec::new();
         loop {
-            let due = self.step(|tx, _| chores::due(tx, 100));
+            let due = self.step(|tx, _| relay_jobs::due(tx, 100));
             if due.is_empty() {
                 return published;
             }
-            for chore in due {
-                if chore.chore == Chore::PublishPrekeys {
-                    published = chore.payload.to_vec();
+            for job in due {
+                if job.kind == JobKind::PublishPrekeys {
+                    published = job.payload.to_vec();
                 }
-                self.step(|tx, _| chores::finish(tx, chore.id));
+                self.step(|tx, _| relay_jobs::remove(tx, job.id));
             }
         }
     }
 
     /// Makes an invite; returns its name, itself, and what lies in its mailbox.
-    pub(crate) fn invite(&mut self, auto_accept: bool) -> (String, Invite, Vec<u8>) {
+    pub(crate) fn invite(&mut self, auto_accept: bool) -> (InviteId, Invite, Vec<u8>) {
         let terms = InviteTerms {
             kind: InviteKind::Single,
-            life: limits::INVITE_LIFE_DEFAULT,
+            life: limits::INVITE_LIFETIME_DEFAULT,
             auto_accept,
         };
         let name = self.step(|tx, me| pairing::make_invite(tx, me, terms));
-        let prekeys = self.carry_out_chores();
+        let prekeys = self.run_relay_jobs();
         let invite = self
-            .step(|tx, _| pairing::load_invite(tx, &name))
+            .step(|tx, _| pairing::load_invite(tx, name))
             .held
             .invite;
         (name, Invite::parse(&invite.encode_link()).unwrap(), prekeys)
     }
 
     /// Takes an invite up; returns the new connection.
-    pub(crate) fn connect(&mut self, invite: &Invite, prekeys: &[u8]) -> String {
+    pub(crate) fn connect(&mut self, invite: &Invite, prekeys: &[u8]) -> ConnectionId {
         let name = self.step(|tx, me| pairing::connect(tx, me, invite, prekeys, Some("hello")));
-        self.carry_out_chores();
+        self.run_relay_jobs();
         name
     }
 
@@ -162,7 +167,7 @@ impl TestNode {
 
     /// The relay took everything.
     pub(crate) fn accepted(&mut self, envelopes: &[SubmittedEnvelope]) {
-        let expires_at = self.now.plus(limits::ENVELOPE_LIFE_DEFAULT);
+        let expires_at = self.now.plus(limits::ENVELOPE_LIFETIME_DEFAULT);
         self.answered(envelopes, &SubmitOutcome::Accepted { expires_at });
     }
 
@@ -170,13 +175,21 @@ impl TestNode {
         self.step(|tx, me| inbox::receive(tx, me, &delivered(envelope)))
     }
 
-    pub(crate) fn send(&mut self, connection: &str, text: &str) -> String {
+    pub(crate) fn send(&mut self, connection: ConnectionId, text: &str) -> MessageId {
         self.send_files(connection, text, &[])
     }
 
-    pub(crate) fn send_files(&mut self, connection: &str, text: &str, files: &[String]) -> String {
+    pub(crate) fn send_files(
+        &mut self,
+        connection: ConnectionId,
+        text: &str,
+        files: &[FileId],
+    ) -> MessageId {
         let draft = Draft {
-            attachments: files.to_vec(),
+            attachments: files
+                .iter()
+                .map(|file| self.file(*file).attachment)
+                .collect(),
             ..draft(connection, text)
         };
         let mut names =
@@ -185,7 +198,7 @@ impl TestNode {
     }
 
     /// A staged file of `pt_len` bytes; its blob is nowhere.
-    pub(crate) fn stage(&mut self, pt_len: u64) -> String {
+    pub(crate) fn stage(&mut self, pt_len: u64) -> FileId {
         self.stage_with(pt_len, "Angebot.pdf", "application/pdf", None)
     }
 
@@ -196,7 +209,7 @@ impl TestNode {
         name: &str,
         mime: &str,
         preview: Option<&[u8]>,
-    ) -> String {
+    ) -> FileId {
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         let descriptor = Descriptor {
@@ -215,65 +228,81 @@ impl TestNode {
             mime: mime.to_owned(),
             preview: preview.map(<[u8]>::to_vec),
         };
-        let new = attachments::NewAttachment {
+        let new = files::NewFile {
             direction: Direction::Out,
-            status: AttachmentStatus::Staged,
+            status: FileStatus::Staged,
             descriptor: &descriptor,
             file_type: None,
-            file: FileId::from_bytes(id),
+            disk_file: DiskFileId::from_bytes(id),
             part_digests: &[[3; 32]],
         };
-        self.step(|tx, _| attachments::insert(tx, &new))
+        self.step(|tx, _| {
+            let file = files::insert(tx, &new)?;
+            attachments::insert_staged(tx, file)?;
+            Ok(file)
+        })
     }
 
     /// The relay has a file of ours whole.
-    pub(crate) fn uploaded(&mut self, file: &str) {
+    pub(crate) fn uploaded(&mut self, file: FileId) {
         let until = self
             .now
-            .plus(limits::ENVELOPE_LIFE_DEFAULT + limits::BLOB_LIFE_BEYOND_MESSAGE);
-        assert!(self.step(|tx, _| attachments::uploaded(tx, file, until)));
+            .plus(limits::ENVELOPE_LIFETIME_DEFAULT + limits::BLOB_LIFETIME_AFTER_MESSAGE);
+        assert!(self.step(|tx, _| files::set_uploaded(tx, file, until)));
     }
 
-    pub(crate) fn file(&mut self, name: &str) -> attachments::Attachment {
-        self.step(|tx, _| attachments::load(tx, name)).unwrap()
+    pub(crate) fn file(&mut self, id: FileId) -> StoredFile {
+        self.step(|tx, _| files::load(tx, id)).unwrap()
     }
 
-    /// The files of the message that came last.
-    pub(crate) fn files_that_came(&mut self) -> Vec<attachments::Attachment> {
-        let message = self.arrived().pop().unwrap().name;
-        self.step(|tx, _| attachments::of_message(tx, &message))
+    /// Returns the files of the message that arrived last.
+    pub(crate) fn files_that_came(&mut self) -> Vec<StoredFile> {
+        let key = self.arrived().pop().unwrap().message.key;
+        let attachments = self.step(|tx, _| attachments::of_message(tx, key));
+        attachments
+            .into_iter()
+            .map(|attachment| attachment.file)
+            .collect()
     }
 
-    pub(crate) fn delivery(&mut self, message: &str) -> deliveries::Delivery {
-        self.step(|tx, _| deliveries::load(tx, message)).unwrap()
+    pub(crate) fn delivery(&mut self, message: &MessageId) -> deliveries::Delivery {
+        self.step(|tx, _| deliveries::load_by_posting(tx, *message))
+            .unwrap()
     }
 
-    pub(crate) fn connection(&mut self, name: &str) -> connections::ConnectionRow {
-        self.step(|tx, _| connections::load(tx, name))
+    pub(crate) fn uuid(&mut self, message: &MessageId) -> MessageUuid {
+        self.step(|tx, _| postings::load(tx, *message))
+            .unwrap()
+            .message
+            .uuid
     }
 
-    /// What arrived, in the order of arrival.
-    pub(crate) fn arrived(&mut self) -> Vec<messages::Message> {
-        let filter = messages::Filter {
+    pub(crate) fn connection(&mut self, id: ConnectionId) -> connections::ConnectionRow {
+        self.step(|tx, _| connections::load(tx, id))
+    }
+
+    /// Returns what arrived, in the order of arrival.
+    pub(crate) fn arrived(&mut self) -> Vec<Posting> {
+        let filter = postings::Filter {
             direction: Some(Direction::In),
             limit: 1_000,
-            ..messages::Filter::default()
+            ..postings::Filter::default()
         };
-        self.step(|tx, _| messages::page(tx, &filter))
+        self.step(|tx, _| postings::page(tx, &filter))
     }
 
     pub(crate) fn texts(&mut self) -> Vec<String> {
         self.arrived()
             .into_iter()
-            .map(|message| message.content)
+            .map(|posting| posting.message.content)
             .collect()
     }
 }
 
 /// A message to one connection.
-pub(crate) fn draft(connection: &str, text: &str) -> Draft {
+pub(crate) fn draft(connection: ConnectionId, text: &str) -> Draft {
     Draft {
-        to: vec![connection.to_owned()],
+        to: vec![connection],
         content: text.to_owned(),
         attachments: Vec::new(),
         reply_to: None,
@@ -310,7 +339,7 @@ pub(crate) fn batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
 
 /// What `from` has to say is taken by the relay and handed over; returns how much that was.
 pub(crate) fn carry(from: &mut TestNode, to: &mut TestNode) -> usize {
-    from.carry_out_chores();
+    from.run_relay_jobs();
     let envelopes = from.seal();
     from.accepted(&envelopes);
     for envelope in &envelopes {
@@ -325,14 +354,17 @@ pub(crate) fn settle(one: &mut TestNode, other: &mut TestNode) {
 }
 
 /// Connects two nodes by a new invite of `inviter`'s; returns the connection's name at `inviter` and at `acceptor`.
-pub(crate) fn join(inviter: &mut TestNode, acceptor: &mut TestNode) -> (String, String) {
+pub(crate) fn join(
+    inviter: &mut TestNode,
+    acceptor: &mut TestNode,
+) -> (ConnectionId, ConnectionId) {
     let (name, invite, prekeys) = inviter.invite(true);
     let at_acceptor = acceptor.connect(&invite, &prekeys);
     settle(acceptor, inviter);
     let at_inviter = inviter
-        .step(|tx, _| connections::of_invite(tx, &invite.id()))
+        .step(|tx, _| connections::find_by_invite(tx, &invite.id()))
         .remove(0);
-    assert_eq!(inviter.connection(&at_inviter).invite, Some(name));
+    assert_eq!(inviter.connection(at_inviter).invite, Some(name));
     (at_inviter, at_acceptor)
 }
 
@@ -341,9 +373,9 @@ pub(crate) struct Pair {
     pub(crate) acme: TestNode,
     pub(crate) bolt: TestNode,
     /// The connection with Bolt, at Acme.
-    pub(crate) to_bolt: String,
+    pub(crate) to_bolt: ConnectionId,
     /// The connection with Acme, at Bolt.
-    pub(crate) to_acme: String,
+    pub(crate) to_acme: ConnectionId,
 }
 
 pub(crate) fn pair(seed: u64) -> Pair {

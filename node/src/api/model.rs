@@ -2,6 +2,10 @@
 //! API's handlers write them and the CLI reads them. Ids are text here, because here is where they are written down.
 
 use super::iso::Iso;
+pub use sealpost_node_core::model::{
+    ChatType, ConnectionStatus, Direction, EventTopic, FileStatus as AttachmentStatus, HealthState,
+    InviteKind, InviteStatus, ParticipantStatus, RelayState, Visibility,
+};
 use sealpost_proto::DeliveryStatus;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +81,6 @@ mod tests {
     fn direct_is_the_only_type_of_chat_yet() {
         assert_eq!(serde_json::to_value(ChatType::Direct).unwrap(), "direct");
         assert_eq!(serde_json::to_value(Direction::In).unwrap(), "in");
-        assert_eq!(EventTopic::parse("delivery"), Some(EventTopic::Delivery));
+        assert_eq!(EventTopic::parse("delivery"), Ok(EventTopic::Delivery));
     }
 }

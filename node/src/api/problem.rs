@@ -1,8 +1,10 @@
 //! The errors of the local API: one stable code each, with its HTTP status and what to do now, sent as RFC 9457
 //! problem documents. The table is `docs/local-api.md#errors`.
 
+use crate::fault::Fault;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use sealpost_node_core::model::RefusalCode;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, fmt};
 
@@ -170,6 +172,36 @@ impl Problem {
     pub fn next(mut self, next: impl Into<Cow<'static, str>>) -> Self {
         self.next = next.into();
         self
+    }
+}
+
+impl From<RefusalCode> for ProblemCode {
+    fn from(code: RefusalCode) -> Self {
+        match code {
+            RefusalCode::NotFound => Self::NotFound,
+            RefusalCode::AmbiguousName => Self::AmbiguousName,
+            RefusalCode::FilesTooLarge => Self::FilesTooLarge,
+            RefusalCode::NotAccepted => Self::NotAccepted,
+            RefusalCode::InviteExpired => Self::InviteExpired,
+            RefusalCode::InviteUntrusted => Self::InviteUntrusted,
+            RefusalCode::Conflict => Self::Conflict,
+        }
+    }
+}
+
+/// Maps faults to problem documents: the only place where this happens.
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Refused(refusal) => Self::new(refusal.code.into(), refusal.detail),
+            Fault::DiskFull => ProblemCode::DiskFull.into(),
+            Fault::Busy => ProblemCode::Unavailable.into(),
+            Fault::Damaged(damaged) => Self::new(ProblemCode::Internal, damaged.to_string()),
+            Fault::Failed { reason } => {
+                tracing::error!(reason, "a request failed");
+                ProblemCode::Internal.into()
+            }
+        }
     }
 }
 

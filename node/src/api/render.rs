@@ -4,18 +4,25 @@ use super::{
     iso::Iso,
     model::{
         Attachment, Audit, Chat, ChatType, Connection, DangerMark, Delivery, Direction, Health,
-        Identity, Invite, ListedAttachment, Message, Participant, ParticipantStatus, Sender, Stamp,
-        Visibility,
+        Identity, Invite, ListedAttachment, Message, Participant, Sender, Stamp, Transfer,
+        TransferState, Visibility,
     },
 };
-use crate::store::{attachments, chats, connections, deliveries, invites, messages};
-use sealpost_node_core::{file_type::FileType, filename::FileName, markdown};
+use crate::{
+    progress,
+    store::{
+        attachments, chats, connections, deliveries,
+        files::{ListedFile, StoredFile},
+        invites, postings,
+    },
+};
+use sealpost_node_core::{
+    file_type::FileType,
+    filename::FileName,
+    markdown,
+    model::{AttachmentId, ContentType},
+};
 use std::fmt::Write as _;
-
-/// The media type of Markdown.
-pub const MARKDOWN: &str = "text/markdown";
-/// The media type of HTML.
-pub const HTML: &str = "text/html";
 
 /// Bytes as lower-case hexadecimal.
 #[must_use]
@@ -32,8 +39,8 @@ pub fn hex(bytes: &[u8]) -> String {
 #[must_use]
 pub fn delivery(row: &deliveries::Delivery) -> Delivery {
     Delivery {
-        message: row.message.clone(),
-        connection: row.connection.clone(),
+        message: row.posting.to_string(),
+        connection: row.key.connection.to_string(),
         contact: row.contact.clone(),
         status: row.status,
         healing: row.healing,
@@ -50,15 +57,21 @@ pub fn delivery(row: &deliveries::Delivery) -> Delivery {
     }
 }
 
-/// A file.
+/// A file under its first use, or as it was staged.
 #[must_use]
-pub fn attachment(row: &attachments::Attachment) -> Attachment {
+pub fn file(row: &StoredFile) -> Attachment {
+    attachment(row.attachment, row)
+}
+
+/// A file as a message uses it.
+#[must_use]
+pub fn attachment(id: AttachmentId, row: &StoredFile) -> Attachment {
     let name = FileName::from_remote(&row.descriptor.name);
     let claim = FileType::claimed(&row.descriptor.mime, &row.descriptor.name);
     let file_type = row.file_type.clone().unwrap_or_else(|| claim.clone());
     let claimed_type = (claim.content_type != file_type.content_type).then_some(claim.content_type);
     Attachment {
-        id: row.name.clone(),
+        id: id.to_string(),
         direction: row.direction,
         filename: name.as_str().to_owned(),
         safe_name: name.safe_name(),
@@ -82,10 +95,10 @@ pub fn attachment(row: &attachments::Attachment) -> Attachment {
 
 /// A file with the messages that it belongs to.
 #[must_use]
-pub fn listed_attachment(row: &attachments::Listed) -> ListedAttachment {
+pub fn listed_attachment(row: &ListedFile) -> ListedAttachment {
     ListedAttachment {
-        attachment: attachment(&row.file),
-        message: row.messages.first().map(|(message, _)| message.clone()),
+        attachment: file(&row.file),
+        message: row.messages.first().map(|(message, _)| message.to_string()),
         contacts: row
             .messages
             .iter()
@@ -100,14 +113,14 @@ pub fn listed_attachment(row: &attachments::Listed) -> ListedAttachment {
 #[must_use]
 pub fn connection(row: &connections::ConnectionRow) -> Connection {
     Connection {
-        id: row.name.clone(),
+        id: row.id.to_string(),
         contact: row.contact.clone(),
         note: row.note.clone(),
         status: row.status,
         direction: row.direction,
         fingerprint: hex(&row.fingerprint),
         verified: row.verified,
-        chat: row.chat.clone(),
+        chat: row.chat.map(|chat| chat.to_string()),
         health: Health {
             state: row.health,
             reason: row.health_reason.clone(),
@@ -123,7 +136,7 @@ pub fn connection(row: &connections::ConnectionRow) -> Connection {
 #[must_use]
 pub fn invite(row: &invites::InviteRow, with_url: bool) -> Invite {
     Invite {
-        id: row.name.clone(),
+        id: row.id.to_string(),
         kind: row.kind,
         url: with_url.then(|| row.held.invite.encode_link().to_string()),
         status: row.status,
@@ -133,46 +146,50 @@ pub fn invite(row: &invites::InviteRow, with_url: bool) -> Invite {
     }
 }
 
-/// A message with its files and, when it is ours, where it is for each recipient.
+/// A message as one chat shows it, with its files and, for one of ours, its deliveries.
 #[must_use]
 pub fn message(
-    row: &messages::Message,
+    posting: &postings::Posting,
     files: &[attachments::Attachment],
-    on_the_way: &[deliveries::Delivery],
+    deliveries: &[deliveries::Delivery],
     own_name: &str,
 ) -> Message {
-    let content_html = match row.content_type.as_str() {
-        HTML => markdown::sanitise_html(&row.content),
-        _ => markdown::to_html(&row.content),
+    let row = &posting.message;
+    let content_html = match row.content_type {
+        ContentType::Html => markdown::sanitise_html(&row.content),
+        ContentType::Markdown => markdown::to_html(&row.content),
     };
-    let contact = match row.direction {
-        Direction::In => row.contact.clone(),
+    let contact = match posting.direction {
+        Direction::In => posting.contact.clone(),
         Direction::Out => own_name.to_owned(),
     };
     let created = row.received_at.unwrap_or(row.sent_at);
     Message {
-        id: row.name.clone(),
+        id: posting.id.to_string(),
         uuid: row.uuid.to_string(),
-        chat: row.chat.clone(),
-        direction: row.direction,
+        chat: posting.id.chat.to_string(),
+        direction: posting.direction,
         sender: Sender {
-            name: row.sender_name.clone(),
+            name: row.author_name.clone(),
             contact: contact.clone(),
         },
         content: row.content.clone(),
-        content_type: row.content_type.clone(),
+        content_type: row.content_type.to_string(),
         content_html,
         visibility: Visibility::Public,
         is_deleted: false,
-        attachments: files.iter().map(attachment).collect(),
-        reply_to: row.reply_to.clone(),
+        attachments: files
+            .iter()
+            .map(|used| attachment(used.id, &used.file))
+            .collect(),
+        reply_to: posting.reply_to.map(|id| id.to_string()),
         action_required: row.action_required,
         deliver_by: row.deliver_by.map(Iso),
         read_by: row.read_by.map(Iso),
-        is_read: row.direction == Direction::Out || row.read_at.is_some(),
+        is_read: posting.is_read,
         sent_at: Iso(row.sent_at),
         received_at: row.received_at.map(Iso),
-        delivery: on_the_way.iter().map(delivery).collect(),
+        delivery: deliveries.iter().map(delivery).collect(),
         revision: row.revision,
         audit: Audit {
             created: Stamp {
@@ -183,6 +200,23 @@ pub fn message(
                 at: Iso(row.updated_at),
                 by: None,
             },
+        },
+    }
+}
+
+/// The progress of a transfer.
+#[must_use]
+pub fn transfer(report: &progress::Transfer) -> Transfer {
+    Transfer {
+        attachment: report.attachment.to_string(),
+        direction: report.direction,
+        bytes: report.bytes,
+        total: report.total,
+        bytes_per_second: report.bytes_per_second,
+        state: match report.state {
+            progress::TransferState::Moving => TransferState::Moving,
+            progress::TransferState::Done => TransferState::Done,
+            progress::TransferState::Stopped => TransferState::Stopped,
         },
     }
 }
@@ -202,9 +236,9 @@ pub fn chat(
             (peer.contact.clone(), hex(&peer.fingerprint), peer.verified)
         };
         Participant {
-            id: participant.name.clone(),
-            chat: row.name.clone(),
-            status: ParticipantStatus::Active,
+            id: participant.id.to_string(),
+            chat: row.id.to_string(),
+            status: participant.status,
             contact,
             is_self: participant.is_self,
             identity: Identity {
@@ -214,16 +248,16 @@ pub fn chat(
         }
     };
     Chat {
-        id: row.name.clone(),
+        id: row.id.to_string(),
         uuid: sealpost_proto::b64::encode(&row.uuid),
         chat_type: ChatType::Direct,
         name: peer.contact.clone(),
         active: row.active,
-        connection: row.connection.clone(),
+        connection: row.connection.to_string(),
         participants: participants.iter().map(show).collect(),
-        last_message: row.last_message.clone(),
+        last_message: row.last_message().map(|id| id.to_string()),
         unread: row.unread,
-        message_count: row.messages,
+        message_count: row.last_number,
         attachment_count: row.attachments,
         error_count: row.errors,
         revision: row.revision,
@@ -237,5 +271,65 @@ pub fn chat(
                 by: None,
             },
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::files,
+        testing::{TestNode, pair, settle},
+    };
+    use sealpost_node_core::file_type::Danger;
+
+    #[test]
+    fn the_detected_type_replaces_the_claimed_one() {
+        let mut pair = pair(266);
+        let staged = [pair.acme.stage_with(10, "photo.jpg", "image/jpeg", None)];
+        pair.acme.send_files(pair.to_bolt, "", &staged);
+        pair.acme.uploaded(staged[0]);
+        settle(&mut pair.acme, &mut pair.bolt);
+        let message = pair.bolt.arrived().remove(0).id.to_string();
+        let listed = files::Filter {
+            limit: 9,
+            ..files::Filter::default()
+        };
+        let shown = |node: &mut TestNode| {
+            listed_attachment(&node.step(|tx, _| files::page(tx, &listed))[0])
+        };
+        let claimed = shown(&mut pair.bolt);
+        assert_eq!(
+            (
+                claimed.message.as_ref(),
+                claimed.contacts.as_slice(),
+                claimed.message_count
+            ),
+            (Some(&message), ["Acme".to_owned()].as_slice(), 1)
+        );
+        assert_eq!(
+            (
+                claimed.attachment.content_type.as_str(),
+                claimed.attachment.claimed_type
+            ),
+            ("image/jpeg", None)
+        );
+        let id = pair.bolt.files_that_came().remove(0).id;
+        let program = FileType::of(b"MZ\x90\0\x03\0\0\0\x04\0", 10, "photo.jpg");
+        pair.bolt
+            .step(|tx, _| files::set_file_type(tx, id, &program));
+        let told = shown(&mut pair.bolt).attachment;
+        assert_eq!(
+            told.content_type,
+            "application/vnd.microsoft.portable-executable"
+        );
+        assert_eq!(told.claimed_type.as_deref(), Some("image/jpeg"));
+        assert_eq!(
+            told.dangers
+                .iter()
+                .map(|danger| danger.code)
+                .collect::<Vec<_>>(),
+            [Danger::Executable]
+        );
     }
 }

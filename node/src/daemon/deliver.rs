@@ -67,7 +67,7 @@ pub async fn take_in(daemon: &Daemon, batch: DeliveryBatch) -> DeliveryResults {
         Ok(results) => DeliveryResults { lease, results },
         Err(fault) => {
             tracing::error!(%fault, "what the relay delivered could not be stored; it will come again");
-            let later = || DeliveryOutcome::Later {
+            let later = || DeliveryOutcome::Deferred {
                 retry_after_ms: Some(LATER.as_secs() * 1_000),
             };
             DeliveryResults {
@@ -98,7 +98,7 @@ pub fn take_in_all(
         let outcome = alone(tx, |tx| inbox::receive(tx, me, delivery))?;
         results.push(DeliveryResult {
             id: delivery.id,
-            outcome: outcome.unwrap_or(DeliveryOutcome::Later {
+            outcome: outcome.unwrap_or(DeliveryOutcome::Deferred {
                 retry_after_ms: None,
             }),
         });
@@ -109,7 +109,7 @@ pub fn take_in_all(
         })?;
         results.push(DeliveryResult {
             id: event.id,
-            outcome: outcome.unwrap_or(DeliveryOutcome::Later {
+            outcome: outcome.unwrap_or(DeliveryOutcome::Deferred {
                 retry_after_ms: None,
             }),
         });
@@ -141,17 +141,18 @@ fn alone<T>(
 mod tests {
     use super::*;
     use crate::testing::{TestNode, batch, join};
+    use sealpost_node_core::model::ConnectionId;
     use sealpost_proto::wire::SubmittedEnvelope;
 
     /// Bolt, his two connections with Acme, and a message on each.
     fn two_messages(
         seed: u64,
         texts: [&str; 2],
-    ) -> (TestNode, [String; 2], Vec<SubmittedEnvelope>) {
+    ) -> (TestNode, [ConnectionId; 2], Vec<SubmittedEnvelope>) {
         let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
         let (first, second) = (join(&mut acme, &mut bolt), join(&mut acme, &mut bolt));
-        acme.send(&first.0, texts[0]);
-        acme.send(&second.0, texts[1]);
+        acme.send(first.0, texts[0]);
+        acme.send(second.0, texts[1]);
         let sealed = acme.seal();
         assert_eq!(sealed.len(), 2);
         (bolt, [first.1, second.1], sealed)
@@ -164,23 +165,23 @@ mod tests {
     #[test]
     fn a_broken_row_of_ours_holds_up_its_own_item_and_no_other() {
         let (mut bolt, [broken, _], sealed) = two_messages(400, ["first", "second"]);
-        bolt.sql("CREATE TEMP TABLE whole AS SELECT ref, secrets FROM connections");
+        bolt.sql("CREATE TEMP TABLE whole AS SELECT id, secrets FROM connections");
         bolt.sql(&format!(
-            "UPDATE connections SET secrets = zeroblob(40) WHERE ref = '{broken}'"
+            "UPDATE connections SET secrets = zeroblob(40) WHERE id = '{broken}'"
         ));
         let results = bolt.step(|tx, me| take_in_all(tx, me, &batch(&sealed)));
         assert_eq!(
             outcomes(results),
             [
-                DeliveryOutcome::Later {
+                DeliveryOutcome::Deferred {
                     retry_after_ms: None
                 },
                 DeliveryOutcome::Stored
             ]
         );
         assert_eq!(bolt.texts(), ["second"]);
-        let mend = "UPDATE connections SET secrets = (SELECT secrets FROM whole WHERE whole.ref = connections.ref)";
-        bolt.sql(&format!("{mend} WHERE ref = '{broken}'"));
+        let mend = "UPDATE connections SET secrets = (SELECT secrets FROM whole WHERE whole.id = connections.id)";
+        bolt.sql(&format!("{mend} WHERE id = '{broken}'"));
         let results = bolt.step(|tx, me| take_in_all(tx, me, &batch(&sealed)));
         assert_eq!(
             outcomes(results),

@@ -5,15 +5,17 @@ use crate::{
     fault::Fault,
     outbox,
     store::{
-        chores::{self, Chore, DueChore},
         connections,
+        relay_jobs::{self, DueJob, JobKind, JobSubject},
     },
 };
+use sealpost_node_core::model::ConnectionId;
 use sealpost_proto::{
     SendKey,
     wire::{OpenMailbox, SealedPrekeys},
 };
 use sealpost_relay_client::ClientError;
+use sealpost_sqlite::Damaged;
 use std::sync::Arc;
 
 /// Chores taken up at a time.
@@ -25,7 +27,7 @@ pub async fn run(daemon: Arc<Daemon>) {
         match round(&daemon).await {
             Ok(0) => {
                 let due = daemon
-                    .read(|tx| chores::next_due(tx))
+                    .read(|tx| relay_jobs::next_due(tx))
                     .await
                     .unwrap_or_default();
                 daemon
@@ -48,34 +50,36 @@ pub async fn run(daemon: Arc<Daemon>) {
 
 /// Carries out what is due now; returns how many there were.
 async fn round(daemon: &Daemon) -> Result<usize, Fault> {
-    let due = daemon.read(|tx| chores::due(tx, ROUND)).await?;
+    let due = daemon.read(|tx| relay_jobs::due(tx, ROUND)).await?;
     let count = due.len();
-    for chore in due {
+    for job in due {
         if daemon.shutdown.is_triggered() {
             return Ok(0);
         }
-        let (id, attempt, kind) = (chore.id, chore.attempt, chore.chore);
-        match carry_out(daemon, chore).await {
+        let (id, attempt, kind) = (job.id, job.attempt, job.kind);
+        match carry_out(daemon, job).await {
             Ok(()) => {
                 daemon.reached().await;
-                daemon.write(move |tx| chores::finish(tx, id)).await?;
+                daemon.write(move |tx| relay_jobs::remove(tx, id)).await?;
             }
-            Err(Unfinished::Relay(ClientError::Problem(problem))) if kind.is_over(problem.code) => {
-                daemon.commit(move |tx| chores::finish(tx, id)).await?;
+            Err(Unfinished::Relay(ClientError::Problem(problem)))
+                if kind.is_ended_by(problem.code) =>
+            {
+                daemon.commit(move |tx| relay_jobs::remove(tx, id)).await?;
             }
             Err(Unfinished::Fault(fault)) => return Err(fault),
             Err(Unfinished::Relay(error)) if error.is_retryable() => {
                 daemon.failed(&error).await;
                 let at = daemon.now().plus(super::wait_after(&error, attempt));
                 daemon
-                    .commit(move |tx| chores::postpone(tx, id, at))
+                    .commit(move |tx| relay_jobs::postpone(tx, id, at))
                     .await?;
             }
             Err(Unfinished::Relay(error)) => {
                 tracing::error!(%error, "the relay refuses a change for good");
                 let at = daemon.now().plus(sealpost_proto::limits::BACKOFF_MAX);
                 daemon
-                    .commit(move |tx| chores::postpone(tx, id, at))
+                    .commit(move |tx| relay_jobs::postpone(tx, id, at))
                     .await?;
             }
         }
@@ -100,36 +104,38 @@ impl From<Fault> for Unfinished {
     }
 }
 
-async fn carry_out(daemon: &Daemon, chore: DueChore) -> Result<(), Unfinished> {
+async fn carry_out(daemon: &Daemon, job: DueJob) -> Result<(), Unfinished> {
     let relay = &daemon.relay;
-    match chore.chore {
-        Chore::OpenMailbox => {
-            let key = <[u8; 32]>::try_from(chore.payload.as_slice())
-                .map_err(|_| Fault::failed("a chore in the database is broken"))?;
+    match job.kind {
+        JobKind::OpenMailbox => {
+            let key = <[u8; 32]>::try_from(job.payload.as_slice())
+                .map_err(|_| Fault::Damaged(Damaged::new("relay_jobs", "payload")))?;
             Ok(relay
                 .open_mailbox(
-                    chore.mailbox,
+                    job.mailbox,
                     &OpenMailbox {
                         send_keys: vec![SendKey::from_bytes(key)],
                     },
                 )
                 .await?)
         }
-        Chore::PublishPrekeys => {
+        JobKind::PublishPrekeys => {
             let sealed = SealedPrekeys {
-                sealed: chore.payload.to_vec().into(),
+                sealed: job.payload.to_vec().into(),
             };
-            Ok(relay.publish_prekeys(chore.mailbox, &sealed).await?)
+            Ok(relay.publish_prekeys(job.mailbox, &sealed).await?)
         }
-        Chore::RotateSession => rotate(daemon, &chore.subject).await,
-        Chore::CloseMailbox => Ok(relay.close_mailbox(chore.mailbox).await?),
+        JobKind::RotateSession => match job.subject {
+            JobSubject::Connection(id) => rotate(daemon, id).await,
+            JobSubject::Invite(_) => Ok(()),
+        },
+        JobKind::CloseMailbox => Ok(relay.close_mailbox(job.mailbox).await?),
     }
 }
 
-async fn rotate(daemon: &Daemon, connection: &str) -> Result<(), Unfinished> {
-    let name = connection.to_owned();
+async fn rotate(daemon: &Daemon, connection: ConnectionId) -> Result<(), Unfinished> {
     let outbound = daemon
-        .read(move |tx| Ok(connections::load_secrets(tx, &name)?.secrets.outbound))
+        .read(move |tx| Ok(connections::load_secrets(tx, connection)?.secrets.outbound))
         .await?;
     let Some(outbound) = outbound else {
         return Ok(());
@@ -138,8 +144,8 @@ async fn rotate(daemon: &Daemon, connection: &str) -> Result<(), Unfinished> {
         .relay
         .prekeys(&outbound.mailbox, &outbound.send_key)
         .await?;
-    let (me, name) = (Arc::clone(&daemon.me), connection.to_owned());
+    let me = Arc::clone(&daemon.me);
     Ok(daemon
-        .commit(move |tx| outbox::rotate(tx, &me, &name, base.sealed.as_slice()))
+        .commit(move |tx| outbox::rotate(tx, &me, connection, base.sealed.as_slice()))
         .await?)
 }

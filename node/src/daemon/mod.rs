@@ -208,10 +208,10 @@ impl Daemon {
     async fn hurry(&self) {
         let hurried = self
             .write(|tx| {
-                crate::store::outbox::hurry(tx)?;
-                crate::store::chores::hurry(tx)?;
-                crate::store::unwanted::hurry(tx)?;
-                crate::store::attachments::hurry(tx)
+                crate::store::outbox::make_due_now(tx)?;
+                crate::store::relay_jobs::make_due_now(tx)?;
+                crate::store::orphaned_blobs::make_due_now(tx)?;
+                crate::store::files::make_due_now(tx)
             })
             .await;
         if let Err(fault) = hurried {
@@ -222,7 +222,7 @@ impl Daemon {
 
     async fn announce_node(&self) {
         let announced = self
-            .write(|tx| events::add(tx, crate::api::model::EventTopic::Node, "node", None))
+            .write(|tx| events::add(tx, events::Subject::Node))
             .await;
         if let Err(fault) = announced {
             tracing::error!(%fault, "an event could not be stored");

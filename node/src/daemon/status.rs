@@ -1,6 +1,6 @@
 //! What the daemon knows of its relay at the moment.
 
-use crate::api::model::RelayState;
+use sealpost_node_core::model::RelayState;
 use sealpost_proto::Timestamp;
 use std::time::Duration;
 

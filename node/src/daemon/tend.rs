@@ -6,9 +6,9 @@ use crate::{
     me::Me,
     pairing,
     store::{
-        Tx,
-        attachments::{self, Attachment},
-        deliveries, events, requests, seen,
+        Tx, deliveries, events,
+        files::{self, StoredFile},
+        opened, requests,
     },
 };
 use sealpost_proto::limits;
@@ -33,7 +33,7 @@ async fn round(daemon: &Daemon) -> Result<(), Fault> {
     let me = Arc::clone(&daemon.me);
     let dropped = daemon.write(move |tx| look_after(tx, &me)).await?;
     for file in dropped {
-        daemon.files.remove(file.file).await;
+        daemon.files.remove(file.disk_file).await;
     }
     Ok(())
 }
@@ -42,17 +42,17 @@ async fn round(daemon: &Daemon) -> Result<(), Fault> {
 ///
 /// # Errors
 /// When the database fails.
-pub fn look_after(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<Attachment>, Fault> {
-    pairing::tend_invites(tx, me)?;
-    pairing::tend_connections(tx, me)?;
+pub fn look_after(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<StoredFile>, Fault> {
+    pairing::maintain_invites(tx, me)?;
+    pairing::maintain_connections(tx, me)?;
     deliveries::fail_unconfirmed(tx, tx.now.minus(limits::UNCONFIRMED_AFTER))?;
-    attachments::look_after_blobs(tx)?;
-    seen::forget_old(tx)?;
-    requests::forget_old(tx)?;
-    events::forget_old(tx)?;
-    let forgotten = attachments::forgotten(tx, tx.now.minus(limits::STAGED_FILES_KEPT))?;
+    files::maintain_blobs(tx)?;
+    opened::delete_old(tx)?;
+    requests::delete_old(tx)?;
+    events::delete_old(tx)?;
+    let forgotten = files::find_abandoned(tx, tx.now.minus(limits::STAGED_FILE_RETENTION))?;
     for file in &forgotten {
-        attachments::remove_staged(tx, &file.name)?;
+        files::delete_staged(tx, file.id)?;
     }
     Ok(forgotten)
 }

@@ -11,7 +11,7 @@ use axum::{
 use http::StatusCode;
 use sealpost_proto::{
     ErrorCode, Problem, WebhookSecret, limits,
-    wire::{ChallengeAnswer, WebhookCall},
+    wire::{ChallengeResponse, WebhookCall},
 };
 use sealpost_service::http::{ProblemResponse, json_body, parse_json, read_body};
 use sealpost_signatures::webhook;
@@ -50,10 +50,10 @@ async fn answer(receiver: &Receiver, request: Request<Body>) -> Result<Response,
         .map_err(|error| Problem::new(ErrorCode::SignatureInvalid, error.to_string()))?;
     match parse_json::<WebhookCall>(&parts.headers, &body)? {
         WebhookCall::Challenge { challenge, .. } => {
-            let answer = webhook::answer_challenge(&receiver.secret, challenge.as_slice());
+            let answer = webhook::respond_to_challenge(&receiver.secret, challenge.as_slice());
             Ok(json_body(
                 StatusCode::OK,
-                &ChallengeAnswer {
+                &ChallengeResponse {
                     answer: answer.to_vec().into(),
                 },
             ))

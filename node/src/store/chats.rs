@@ -1,156 +1,207 @@
-//! Conversations and who takes part in them. So far each is the direct chat of one connection.
+//! Chats and their participants. So far each is the direct chat of one connection.
 
 use crate::{
     fault::Fault,
-    store::{Tx, count, millis, refs, refs::Noun, timestamp},
+    store::{Tx, ids},
 };
 use rusqlite::Row;
+use sealpost_node_core::model::{
+    ChatId, ConnectionId, MessageId, ParticipantId, ParticipantStatus, UserId,
+};
 use sealpost_proto::Timestamp;
+use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
 
-/// One conversation, with its counters.
+/// A chat with its counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chat {
-    /// `CHT-…`
-    pub name: String,
+    pub id: ChatId,
     /// The same on both sides.
     pub uuid: [u8; 16],
-    /// Its connection.
-    pub connection: String,
-    /// False hides it.
+    pub connection: ConnectionId,
+    /// False hides the chat.
     pub active: bool,
-    /// The latest message.
-    pub last_message: Option<String>,
-    /// Incoming messages that nobody read.
+    /// Number of the latest message, 0 when there is none.
+    pub last_number: u64,
+    /// Incoming messages above the user's read position.
     pub unread: u64,
-    /// All messages.
-    pub messages: u64,
-    /// Files of all messages.
     pub attachments: u64,
-    /// Messages that failed.
+    /// Messages whose delivery failed.
     pub errors: u64,
-    /// Rises with every change.
     pub revision: u64,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// When it changed last.
     pub updated_at: Timestamp,
 }
 
-/// One side of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Participant {
-    /// `CPT-…`
-    pub name: String,
-    /// Whether it is this node.
-    pub is_self: bool,
-    /// `active` so far.
-    pub status: String,
+impl Chat {
+    /// Returns the latest message.
+    #[must_use]
+    pub fn last_message(&self) -> Option<MessageId> {
+        (self.last_number > 0).then_some(MessageId {
+            chat: self.id,
+            number: self.last_number,
+        })
+    }
 }
 
-const COLUMNS: &str = "SELECT c.ref, c.uuid, c.connection, c.active, c.message_count, c.revision, c.created_at, c.updated_at,
-    (SELECT m.ref FROM messages m WHERE m.chat = c.ref ORDER BY m.position DESC LIMIT 1),
-    (SELECT count(*) FROM messages m WHERE m.chat = c.ref AND m.direction = 'in' AND m.read_at IS NULL),
-    (SELECT count(*) FROM messages m JOIN message_attachments a ON a.message = m.ref WHERE m.chat = c.ref),
-    (SELECT count(*) FROM messages m JOIN deliveries d ON d.message = m.ref WHERE m.chat = c.ref AND d.status = 'failed')
+/// One side of a chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Participant {
+    pub id: ParticipantId,
+    /// Whether it is this node.
+    pub is_self: bool,
+    pub status: ParticipantStatus,
+}
+
+const COLUMNS: &str = "SELECT c.id, c.uuid, c.connection, c.active, c.last_number, c.revision,
+    c.created_at, c.updated_at,
+    (SELECT count(*) FROM postings p WHERE p.chat = c.id AND p.own = 0 AND p.number > coalesce(
+        (SELECT r.number FROM read_positions r WHERE r.user = ?1 AND r.chat = c.id), 0)) AS unread,
+    (SELECT coalesce(sum(p.files), 0) FROM postings p WHERE p.chat = c.id AND p.files > 0)
+        AS attachments,
+    (SELECT count(*) FROM deliveries d WHERE d.connection = c.connection AND d.status = 'failed')
+        AS errors
     FROM chats c";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Chat> {
+fn read(row: &Row<'_>) -> Result<Chat, RowError> {
     Ok(Chat {
-        name: row.get(0)?,
-        uuid: row.get(1)?,
-        connection: row.get(2)?,
-        active: row.get(3)?,
-        messages: count(row.get(4)?),
-        revision: count(row.get(5)?),
-        created_at: timestamp(row.get(6)?),
-        updated_at: timestamp(row.get(7)?),
-        last_message: row.get(8)?,
-        unread: count(row.get(9)?),
-        attachments: count(row.get(10)?),
-        errors: count(row.get(11)?),
+        id: row.parse("id", ChatId::parse)?,
+        uuid: row.read("uuid")?,
+        connection: row.parse("connection", ConnectionId::parse)?,
+        active: row.read("active")?,
+        last_number: row.read("last_number")?,
+        revision: row.read("revision")?,
+        created_at: row.timestamp("created_at")?,
+        updated_at: row.timestamp("updated_at")?,
+        unread: row.read("unread")?,
+        attachments: row.read("attachments")?,
+        errors: row.read("errors")?,
     })
 }
 
-/// Makes the direct chat of a connection, or finds it: there are never two.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn direct(tx: &mut Tx<'_>, connection: &str, uuid: &[u8; 16]) -> Result<String, Fault> {
-    if let Some(chat) = of_connection(tx, connection)? {
+/// Returns the direct chat of a connection and creates it when there is none: there are never two.
+pub fn open_direct(
+    tx: &mut Tx<'_>,
+    connection: ConnectionId,
+    uuid: &[u8; 16],
+) -> Result<ChatId, Fault> {
+    if let Some(chat) = find_direct(tx, connection)? {
         return Ok(chat);
     }
-    let chat = refs::draw(tx, Noun::Chat)?;
-    let now = millis(tx.now);
+    let chat: ChatId = ids::generate(tx)?;
     tx.execute(
-        "INSERT INTO chats (ref, uuid, type, connection, created_at, updated_at) VALUES (?1, ?2, 'direct', ?3, ?4, ?4)",
-        &[&chat, uuid, &connection, &now],
+        "INSERT INTO chats (id, uuid, type, connection, created_at, updated_at)
+         VALUES (?1, ?2, 'direct', ?3, ?4, ?4)",
+        &[
+            &chat.to_string(),
+            uuid,
+            &connection.to_string(),
+            &to_millis(tx.now),
+        ],
     )?;
     for is_self in [true, false] {
-        let participant = refs::draw(tx, Noun::Participant)?;
+        let participant: ParticipantId = ids::generate(tx)?;
         tx.execute(
-            "INSERT INTO participants (ref, chat, self, status) VALUES (?1, ?2, ?3, 'active')",
-            &[&participant, &chat, &is_self],
+            "INSERT INTO participants (id, chat, self, status) VALUES (?1, ?2, ?3, ?4)",
+            &[
+                &participant.to_string(),
+                &chat.to_string(),
+                &is_self,
+                &ParticipantStatus::Active.as_str(),
+            ],
         )?;
     }
     Ok(chat)
 }
 
-/// The direct chat of a connection, once it was accepted.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn of_connection(tx: &Tx<'_>, connection: &str) -> Result<Option<String>, Fault> {
-    tx.value(
-        "SELECT ref FROM chats WHERE connection = ?1",
-        &[&connection],
-    )
+/// Returns the direct chat of a connection, once the connection is accepted.
+pub fn find_direct(tx: &Tx<'_>, connection: ConnectionId) -> Result<Option<ChatId>, Fault> {
+    let sql = "SELECT id FROM chats WHERE connection = ?1 AND type = 'direct'";
+    tx.row(sql, &[&connection.to_string()], |row| {
+        row.parse("id", ChatId::parse)
+    })
 }
 
 /// Counts one more message and returns its number.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn next_number(tx: &Tx<'_>, chat: &str) -> Result<i64, Fault> {
-    let sql = "UPDATE chats SET message_count = message_count + 1, revision = revision + 1, updated_at = ?2
-               WHERE ref = ?1 RETURNING message_count";
-    tx.value(sql, &[&chat, &millis(tx.now)])?
-        .ok_or_else(|| Fault::failed("a chat is missing"))
+pub(super) fn next_number(tx: &Tx<'_>, chat: ChatId) -> Result<u64, Fault> {
+    let sql = "UPDATE chats SET last_number = last_number + 1, revision = revision + 1,
+                   updated_at = ?2 WHERE id = ?1 RETURNING last_number";
+    tx.value(sql, &[&chat.to_string(), &to_millis(tx.now)])?
+        .ok_or_else(|| Damaged::new("chats", "id").into())
 }
 
-/// One conversation.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn load(tx: &Tx<'_>, name: &str) -> Result<Option<Chat>, Fault> {
-    tx.row(&format!("{COLUMNS} WHERE c.ref = ?1"), &[&name], read)
-}
-
-/// A page of conversations, by name after `after`.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Chat>, Fault> {
-    tx.rows(
-        &format!("{COLUMNS} WHERE c.ref > ?1 ORDER BY c.ref LIMIT ?2"),
-        &[&after, &limit],
+pub fn load(tx: &Tx<'_>, id: ChatId) -> Result<Option<Chat>, Fault> {
+    tx.row(
+        &format!("{COLUMNS} WHERE c.id = ?2"),
+        &[&UserId::FIRST.as_i64(), &id.to_string()],
         read,
     )
 }
 
-/// Who takes part, this node first.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn participants(tx: &Tx<'_>, chat: &str) -> Result<Vec<Participant>, Fault> {
+/// Returns a page of chats, ordered by id, that begins after the id `after`.
+pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Chat>, Fault> {
     tx.rows(
-        "SELECT ref, self, status FROM participants WHERE chat = ?1 ORDER BY self DESC",
-        &[&chat],
+        &format!("{COLUMNS} WHERE c.id > ?2 ORDER BY c.id LIMIT ?3"),
+        &[&UserId::FIRST.as_i64(), &after, &limit],
+        read,
+    )
+}
+
+/// Returns the participants of a chat, this node first.
+pub fn participants(tx: &Tx<'_>, chat: ChatId) -> Result<Vec<Participant>, Fault> {
+    tx.rows(
+        "SELECT id, self, status FROM participants WHERE chat = ?1 ORDER BY self DESC",
+        &[&chat.to_string()],
         |row| {
             Ok(Participant {
-                name: row.get(0)?,
-                is_self: row.get(1)?,
-                status: row.get(2)?,
+                id: row.parse("id", ParticipantId::parse)?,
+                is_self: row.read("self")?,
+                status: row.parse("status", ParticipantStatus::parse)?,
             })
         },
     )
+}
+
+/// Returns the number up to which a user has read a chat.
+pub fn read_position(tx: &Tx<'_>, user: UserId, chat: ChatId) -> Result<u64, Fault> {
+    let sql = "SELECT number FROM read_positions WHERE user = ?1 AND chat = ?2";
+    let number = tx.value(sql, &[&user.as_i64(), &chat.to_string()])?;
+    Ok(number.unwrap_or(0))
+}
+
+pub fn set_read_position(
+    tx: &Tx<'_>,
+    user: UserId,
+    chat: ChatId,
+    number: u64,
+) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO read_positions (user, chat, number) VALUES (?1, ?2, ?3)
+         ON CONFLICT (user, chat) DO UPDATE SET number = excluded.number",
+        &[&user.as_i64(), &chat.to_string(), &to_integer(number)],
+    )?;
+    Ok(())
+}
+
+/// Returns the number up to which the peer was told that messages are read.
+pub fn read_reported(tx: &Tx<'_>, chat: ChatId) -> Result<u64, Fault> {
+    let sql = "SELECT read_reported FROM chats WHERE id = ?1";
+    tx.value(sql, &[&chat.to_string()])?
+        .ok_or_else(|| Damaged::new("chats", "id").into())
+}
+
+pub fn set_read_reported(tx: &Tx<'_>, chat: ChatId, number: u64) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE chats SET read_reported = ?2 WHERE id = ?1",
+        &[&chat.to_string(), &to_integer(number)],
+    )?;
+    Ok(())
+}
+
+/// Counts the unread messages of all chats.
+pub fn unread_count(tx: &Tx<'_>) -> Result<u64, Fault> {
+    let sql = "SELECT count(*) FROM chats c
+               LEFT JOIN read_positions r ON r.user = ?1 AND r.chat = c.id
+               CROSS JOIN postings p ON p.chat = c.id AND p.number > coalesce(r.number, 0)
+               WHERE p.own = 0";
+    Ok(tx.value(sql, &[&UserId::FIRST.as_i64()])?.unwrap_or(0))
 }

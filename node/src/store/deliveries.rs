@@ -1,264 +1,296 @@
-//! Where each outgoing message is. Every change goes through [`advance`], which knows the legal moves.
+//! The delivery of our messages to each recipient. Every change goes through [`advance`], which
+//! knows the legal ones.
 
 use crate::{
-    api::model::EventTopic,
     fault::Fault,
-    store::{Tx, attachments, count, events, millis, outbox, timestamp},
+    store::{
+        Tx,
+        events::{self, Subject},
+        files, outbox,
+    },
 };
 use rusqlite::Row;
-use sealpost_proto::{DeliveryStatus, FailureCode, MessageId, Timestamp};
+use sealpost_node_core::model::{ChatId, ConnectionId, MessageId, MessageKey};
+use sealpost_proto::{DeliveryStatus, FailureCode, Timestamp};
+use sealpost_sqlite::{RowError, RowExt as _, to_integer, to_millis};
 
-/// Where one message is on its way to one recipient.
+/// One message on its way to one recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeliveryKey {
+    pub message: MessageKey,
+    pub connection: ConnectionId,
+}
+
+/// How far one message is on its way to one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The message.
-    pub message: String,
-    /// Its id on the wire.
-    pub uuid: MessageId,
-    /// The recipient.
-    pub connection: String,
+    pub key: DeliveryKey,
+    /// The message in the recipient's chat.
+    pub posting: MessageId,
     /// The recipient's name.
     pub contact: String,
-    /// Where it is.
     pub status: DeliveryStatus,
     /// Why it failed.
     pub code: Option<FailureCode>,
-    /// Why it is where it is, in words.
+    /// Why it is where it is, for people.
     pub reason: Option<String>,
-    /// The relay's attempts that failed.
+    /// The relay's failed attempts.
     pub attempts: u32,
-    /// When the next one is due.
     pub next_attempt_at: Option<Timestamp>,
     /// Whether the connection's session is broken meanwhile.
     pub healing: bool,
-    /// When it was stored here.
     pub pending_at: Timestamp,
-    /// When the relay had it on disk.
     pub sent_at: Option<Timestamp>,
-    /// When the peer said that it is stored there.
     pub delivered_at: Option<Timestamp>,
-    /// When the peer said that it was read.
     pub read_at: Option<Timestamp>,
-    /// When it failed.
     pub failed_at: Option<Timestamp>,
 }
 
-/// A change of a delivery.
+/// What goes with a change of status.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// Why it failed.
     pub code: Option<FailureCode>,
-    /// Why, in words.
     pub reason: Option<String>,
-    /// Attempts so far.
     pub attempts: u32,
-    /// When the next one is due.
     pub next_attempt_at: Option<Timestamp>,
-    /// When it happened, by the one who says so.
+    /// When it happened, by the one who reports it.
     pub at: Option<Timestamp>,
 }
 
-const COLUMNS: &str =
-    "SELECT d.message, d.uuid, d.connection, n.name, d.status, d.code, d.reason, d.attempts,
-    d.next_attempt_at, d.healing, d.pending_at, d.sent_at, d.delivered_at, d.read_at, d.failed_at
-    FROM deliveries d JOIN connections n ON n.ref = d.connection";
+const COLUMNS: &str = "SELECT d.message, d.connection, p.chat, p.number, n.name, d.status, d.code,
+    d.reason, d.attempts, d.next_attempt_at, d.healing, d.pending_at, d.sent_at, d.delivered_at,
+    d.read_at, d.failed_at
+    FROM deliveries d JOIN connections n ON n.id = d.connection
+    JOIN chats c ON c.connection = d.connection AND c.type = 'direct'
+    JOIN postings p ON p.chat = c.id AND p.message = d.message";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Delivery> {
-    let time = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(timestamp));
+fn read(row: &Row<'_>) -> Result<Delivery, RowError> {
     Ok(Delivery {
-        message: row.get(0)?,
-        uuid: MessageId::from_bytes(row.get(1)?),
-        connection: row.get(2)?,
-        contact: row.get(3)?,
-        status: DeliveryStatus::parse(&row.get::<_, String>(4)?).unwrap_or(DeliveryStatus::Pending),
-        code: row
-            .get::<_, Option<String>>(5)?
-            .map(|code| FailureCode::parse(&code)),
-        reason: row.get(6)?,
-        attempts: u32::try_from(row.get::<_, i64>(7)?).unwrap_or(u32::MAX),
-        next_attempt_at: time(8)?,
-        healing: row.get(9)?,
-        pending_at: timestamp(row.get(10)?),
-        sent_at: time(11)?,
-        delivered_at: time(12)?,
-        read_at: time(13)?,
-        failed_at: time(14)?,
+        key: read_key(row)?,
+        posting: MessageId {
+            chat: row.parse("chat", ChatId::parse)?,
+            number: row.read("number")?,
+        },
+        contact: row.read("name")?,
+        status: row.parse("status", DeliveryStatus::parse)?,
+        code: row.optional_parse("code", |code| Some(FailureCode::parse(code)))?,
+        reason: row.read("reason")?,
+        attempts: row.read("attempts")?,
+        next_attempt_at: row.optional_timestamp("next_attempt_at")?,
+        healing: row.read("healing")?,
+        pending_at: row.timestamp("pending_at")?,
+        sent_at: row.optional_timestamp("sent_at")?,
+        delivered_at: row.optional_timestamp("delivered_at")?,
+        read_at: row.optional_timestamp("read_at")?,
+        failed_at: row.optional_timestamp("failed_at")?,
     })
 }
 
-/// The delivery of a new message: `pending`.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn insert(tx: &Tx<'_>, message: &str, connection: &str, uuid: &MessageId) -> Result<(), Fault> {
-    tx.execute(
-        "INSERT INTO deliveries (message, connection, uuid, status, pending_at) VALUES (?1, ?2, ?3, 'pending', ?4)",
-        &[&message, &connection, uuid.as_bytes(), &millis(tx.now)],
-    )?;
-    announce(tx, message)
+fn read_key(row: &Row<'_>) -> Result<DeliveryKey, RowError> {
+    Ok(DeliveryKey {
+        message: MessageKey::from_i64(row.read("message")?),
+        connection: row.parse("connection", ConnectionId::parse)?,
+    })
 }
 
-/// Moves a delivery, if the move is legal; tells the listeners. Returns whether it moved.
-///
-/// # Errors
-/// When SQLite fails.
+/// Stores the delivery of a new message as `pending`.
+pub fn insert(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO deliveries (message, connection, status, pending_at)
+         VALUES (?1, ?2, 'pending', ?3)",
+        &[
+            &key.message.as_i64(),
+            &key.connection.to_string(),
+            &to_millis(tx.now),
+        ],
+    )?;
+    announce(tx, key)
+}
+
+/// Changes the status of a delivery if that is legal, and announces it. Returns whether it changed.
 pub fn advance(
     tx: &Tx<'_>,
-    message: &str,
+    key: DeliveryKey,
     to: DeliveryStatus,
     change: &Change,
 ) -> Result<bool, Fault> {
-    let Some(delivery) = load(tx, message)? else {
+    let Some(delivery) = load(tx, key)? else {
         return Ok(false);
     };
     if !delivery.status.can_become(to) {
         return Ok(false);
     }
-    let at = millis(change.at.map_or(tx.now, |at| at.min(tx.now)));
+    let at = to_millis(change.at.map_or(tx.now, |at| at.min(tx.now)));
     tx.execute(
-        "UPDATE deliveries SET status = ?2, code = ?3, reason = ?4, attempts = max(attempts, ?5), next_attempt_at = ?6,
-             sent_at = CASE WHEN ?2 = 'sent' THEN ?7 ELSE sent_at END,
-             delivered_at = CASE WHEN ?2 IN ('delivered', 'read') THEN coalesce(delivered_at, ?7) ELSE delivered_at END,
-             read_at = CASE WHEN ?2 = 'read' THEN ?7 ELSE read_at END,
-             failed_at = CASE WHEN ?2 = 'failed' THEN ?7 ELSE failed_at END,
-             healing = CASE WHEN ?2 IN ('delivered', 'read') THEN 0 ELSE healing END
-         WHERE message = ?1",
+        "UPDATE deliveries SET status = ?3, code = ?4, reason = ?5,
+             attempts = max(attempts, ?6), next_attempt_at = ?7,
+             sent_at = CASE WHEN ?3 = 'sent' THEN ?8 ELSE sent_at END,
+             delivered_at = CASE WHEN ?3 IN ('delivered', 'read')
+                 THEN coalesce(delivered_at, ?8) ELSE delivered_at END,
+             read_at = CASE WHEN ?3 = 'read' THEN ?8 ELSE read_at END,
+             failed_at = CASE WHEN ?3 = 'failed' THEN ?8 ELSE failed_at END,
+             healing = CASE WHEN ?3 IN ('delivered', 'read') THEN 0 ELSE healing END
+         WHERE message = ?1 AND connection = ?2",
         &[
-            &message,
+            &key.message.as_i64(),
+            &key.connection.to_string(),
             &to.as_str(),
             &change.code.map(FailureCode::as_str),
             &change.reason,
             &change.attempts,
-            &change.next_attempt_at.map(millis),
+            &change.next_attempt_at.map(to_millis),
             &at,
         ],
     )?;
-    announce(tx, message)?;
+    announce(tx, key)?;
     if to == DeliveryStatus::Failed {
-        attachments::release_of(tx, message)?;
+        files::release_of_message(tx, key.message)?;
     }
     Ok(true)
 }
 
-/// Says why a delivery waits without moving it.
-///
-/// # Errors
-/// When SQLite fails.
+/// Changes the status of a message's deliveries to all its recipients.
+pub fn advance_all(
+    tx: &Tx<'_>,
+    message: MessageKey,
+    to: DeliveryStatus,
+    change: &Change,
+) -> Result<(), Fault> {
+    for key in keys_of_message(tx, message)? {
+        advance(tx, key, to, change)?;
+    }
+    Ok(())
+}
+
+fn keys_of_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<DeliveryKey>, Fault> {
+    let sql = "SELECT message, connection FROM deliveries WHERE message = ?1 ORDER BY connection";
+    tx.rows(sql, &[&message.as_i64()], read_key)
+}
+
+/// Notes why a pending delivery waits.
 pub fn explain(
     tx: &Tx<'_>,
-    message: &str,
+    key: DeliveryKey,
     reason: &str,
     next_attempt_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
     let changed = tx.execute(
-        "UPDATE deliveries SET reason = ?2, next_attempt_at = ?3
-         WHERE message = ?1 AND status = 'pending' AND (reason IS NOT ?2 OR next_attempt_at IS NOT ?3)",
-        &[&message, &reason, &next_attempt_at.map(millis)],
+        "UPDATE deliveries SET reason = ?3, next_attempt_at = ?4
+         WHERE message = ?1 AND connection = ?2 AND status = 'pending'
+             AND (reason IS NOT ?3 OR next_attempt_at IS NOT ?4)",
+        &[
+            &key.message.as_i64(),
+            &key.connection.to_string(),
+            &reason,
+            &next_attempt_at.map(to_millis),
+        ],
     )?;
     if changed == 1 {
-        announce(tx, message)
+        announce(tx, key)
     } else {
         Ok(())
     }
 }
 
-/// Marks what is under way to a connection as waiting for its session to heal.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn mark_healing(tx: &Tx<'_>, connection: &str, reason: &str) -> Result<(), Fault> {
-    let messages: Vec<String> = tx.rows(
+/// Notes why a message waits for all recipients to which it is pending.
+pub fn explain_all(
+    tx: &Tx<'_>,
+    message: MessageKey,
+    reason: &str,
+    next_attempt_at: Option<Timestamp>,
+) -> Result<(), Fault> {
+    let keys = keys_of_message(tx, message)?;
+    keys.into_iter()
+        .try_for_each(|key| explain(tx, key, reason, next_attempt_at))
+}
+
+/// Returns up to `limit` pending deliveries.
+pub fn pending(tx: &Tx<'_>, limit: i64) -> Result<Vec<DeliveryKey>, Fault> {
+    let sql = "SELECT message, connection FROM deliveries WHERE status = 'pending' LIMIT ?1";
+    tx.rows(sql, &[&limit], read_key)
+}
+
+/// Marks the open deliveries to a connection as waiting for its session to heal.
+pub fn mark_healing(tx: &Tx<'_>, connection: ConnectionId, reason: &str) -> Result<(), Fault> {
+    let keys = tx.rows(
         "UPDATE deliveries SET healing = 1, reason = ?2
-         WHERE connection = ?1 AND status IN ('pending', 'sent', 'retrying') AND healing = 0 RETURNING message",
-        &[&connection, &reason],
-        |row| row.get(0),
+         WHERE connection = ?1 AND status IN ('pending', 'sent', 'retrying') AND healing = 0
+         RETURNING message, connection",
+        &[&connection.to_string(), &reason],
+        read_key,
     )?;
-    messages
-        .iter()
-        .try_for_each(|message| announce(tx, message))
+    keys.into_iter().try_for_each(|key| announce(tx, key))
 }
 
-/// Tells the listeners the values of now: they pass quickly.
-fn announce(tx: &Tx<'_>, message: &str) -> Result<(), Fault> {
-    let Some(delivery) = load(tx, message)? else {
-        return Ok(());
-    };
-    let shown = crate::api::render::delivery(&delivery);
-    let data = serde_json::to_string(&shown).map_err(|error| Fault::failed(error.to_string()))?;
-    events::add(tx, EventTopic::Delivery, message, Some(&data))
+fn announce(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
+    match load(tx, key)? {
+        Some(delivery) => events::add(tx, Subject::Delivery(delivery.posting)),
+        None => Ok(()),
+    }
 }
 
-/// The delivery of a message.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn load(tx: &Tx<'_>, message: &str) -> Result<Option<Delivery>, Fault> {
+pub fn load(tx: &Tx<'_>, key: DeliveryKey) -> Result<Option<Delivery>, Fault> {
     tx.row(
-        &format!("{COLUMNS} WHERE d.message = ?1"),
-        &[&message],
+        &format!("{COLUMNS} WHERE d.message = ?1 AND d.connection = ?2"),
+        &[&key.message.as_i64(), &key.connection.to_string()],
         read,
     )
 }
 
-/// The deliveries of one message to all its recipients.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn of_uuid(tx: &Tx<'_>, uuid: &MessageId) -> Result<Vec<Delivery>, Fault> {
+/// Returns the delivery to the recipient whose chat shows this posting.
+pub fn load_by_posting(tx: &Tx<'_>, posting: MessageId) -> Result<Option<Delivery>, Fault> {
+    tx.row(
+        &format!("{COLUMNS} WHERE p.chat = ?1 AND p.number = ?2"),
+        &[&posting.chat.to_string(), &to_integer(posting.number)],
+        read,
+    )
+}
+
+/// Returns the deliveries of a message to all its recipients, ordered by their names.
+pub fn of_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Delivery>, Fault> {
     tx.rows(
-        &format!("{COLUMNS} WHERE d.uuid = ?1 ORDER BY n.name, d.message"),
-        &[uuid.as_bytes()],
+        &format!("{COLUMNS} WHERE d.message = ?1 ORDER BY n.name, d.connection"),
+        &[&message.as_i64()],
         read,
     )
 }
 
-/// The message of that id to that recipient.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn by_uuid(tx: &Tx<'_>, connection: &str, uuid: &MessageId) -> Result<Option<String>, Fault> {
-    tx.value(
-        "SELECT message FROM deliveries WHERE uuid = ?1 AND connection = ?2",
-        &[uuid.as_bytes(), &connection],
-    )
+/// Returns all deliveries, ordered by message.
+pub fn all(tx: &Tx<'_>) -> Result<Vec<Delivery>, Fault> {
+    tx.rows(&format!("{COLUMNS} ORDER BY p.message, p.chat"), &[], read)
 }
 
-/// How many have neither arrived nor failed.
-///
-/// # Errors
-/// When SQLite fails.
+/// Counts the deliveries that have neither arrived nor failed.
 pub fn open_count(tx: &Tx<'_>) -> Result<u64, Fault> {
     let sql = "SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sent', 'retrying')";
-    Ok(count(tx.value(sql, &[])?.unwrap_or(0)))
+    Ok(tx.value(sql, &[])?.unwrap_or(0))
 }
 
-/// Fails what the relay took longer ago than `before`, and nobody ever confirmed. A late receipt still overrules it.
-///
-/// # Errors
-/// When SQLite fails.
+/// Fails the deliveries whose envelopes expired before `before` and were never confirmed. A late
+/// receipt still overrules that.
 pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
-    let sql =
-        "SELECT message FROM deliveries WHERE status IN ('sent', 'retrying') AND expires_at < ?1";
-    let messages: Vec<String> = tx.rows(sql, &[&millis(before)], |row| row.get(0))?;
+    let sql = "SELECT message, connection FROM deliveries
+               WHERE status IN ('sent', 'retrying') AND expires_at < ?1";
     let change = Change {
         code: Some(FailureCode::Unconfirmed),
         ..Change::default()
     };
-    for message in messages {
-        advance(tx, &message, DeliveryStatus::Failed, &change)?;
-        outbox::remove_message(tx, &message)?;
+    for key in tx.rows(sql, &[&to_millis(before)], read_key)? {
+        advance(tx, key, DeliveryStatus::Failed, &change)?;
+        outbox::remove_delivery(tx, key)?;
     }
     Ok(())
 }
 
-/// Remembers when the relay will give up.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn set_expiry(tx: &Tx<'_>, message: &str, expires_at: Timestamp) -> Result<(), Fault> {
+/// Stores when the relay gives up.
+pub fn set_expiry(tx: &Tx<'_>, key: DeliveryKey, expires_at: Timestamp) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE deliveries SET expires_at = ?2 WHERE message = ?1",
-        &[&message, &millis(expires_at)],
+        "UPDATE deliveries SET expires_at = ?3 WHERE message = ?1 AND connection = ?2",
+        &[
+            &key.message.as_i64(),
+            &key.connection.to_string(),
+            &to_millis(expires_at),
+        ],
     )?;
     Ok(())
 }
@@ -269,24 +301,25 @@ mod tests {
     use crate::testing::{Pair, pair};
     use std::time::Duration;
 
-    fn force(pair: &mut Pair, message: &str, status: DeliveryStatus) {
+    fn force(pair: &mut Pair, key: DeliveryKey, status: DeliveryStatus) {
         pair.acme.sql(&format!(
-            "UPDATE deliveries SET status = '{}' WHERE message = '{message}'",
-            status.as_str()
+            "UPDATE deliveries SET status = '{status}' WHERE message = {}",
+            key.message.as_i64()
         ));
     }
 
     #[test]
     fn only_legal_moves_are_made_and_only_they_are_announced() {
         let mut pair = pair(10);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let message = pair.acme.send(pair.to_bolt, "hello");
+        let key = pair.acme.delivery(&message).key;
         for from in DeliveryStatus::ALL {
             for to in DeliveryStatus::ALL {
-                force(&mut pair, &message, from);
+                force(&mut pair, key, from);
                 let announced = pair.acme.number("SELECT count(*) FROM events");
                 let moved = pair
                     .acme
-                    .step(|tx, _| advance(tx, &message, to, &Change::default()));
+                    .step(|tx, _| advance(tx, key, to, &Change::default()));
                 assert_eq!(moved, from.can_become(to), "{from:?} to {to:?}");
                 assert_eq!(
                     pair.acme.delivery(&message).status,
@@ -303,13 +336,13 @@ mod tests {
     #[test]
     fn a_late_receipt_overrules_a_failure_and_nothing_overrules_a_receipt() {
         let mut pair = pair(20);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let message = pair.acme.send(pair.to_bolt, "hello");
+        let key = pair.acme.delivery(&message).key;
         let failed = Change {
             code: Some(FailureCode::Unconfirmed),
             ..Change::default()
         };
-        let mut go =
-            |to, change: &Change| pair.acme.step(|tx, _| advance(tx, &message, to, change));
+        let mut go = |to, change: &Change| pair.acme.step(|tx, _| advance(tx, key, to, change));
         assert!(go(DeliveryStatus::Failed, &failed));
         assert!(!go(DeliveryStatus::Sent, &Change::default()));
         assert!(go(DeliveryStatus::Delivered, &Change::default()));
@@ -327,7 +360,8 @@ mod tests {
     #[test]
     fn a_time_that_the_other_side_claims_is_never_later_than_now() {
         let mut pair = pair(30);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let message = pair.acme.send(pair.to_bolt, "hello");
+        let key = pair.acme.delivery(&message).key;
         let claim = |at| Change {
             at: Some(at),
             ..Change::default()
@@ -335,9 +369,9 @@ mod tests {
         let (now, earlier) = (pair.acme.now, pair.acme.now.minus(Duration::from_secs(60)));
         let ahead = claim(now.plus(Duration::from_secs(86_400)));
         pair.acme
-            .step(|tx, _| advance(tx, &message, DeliveryStatus::Delivered, &claim(earlier)));
+            .step(|tx, _| advance(tx, key, DeliveryStatus::Delivered, &claim(earlier)));
         pair.acme
-            .step(|tx, _| advance(tx, &message, DeliveryStatus::Read, &ahead));
+            .step(|tx, _| advance(tx, key, DeliveryStatus::Read, &ahead));
         let shown = pair.acme.delivery(&message);
         assert_eq!(
             (shown.delivered_at, shown.read_at),
@@ -348,12 +382,13 @@ mod tests {
     #[test]
     fn what_nobody_confirms_fails_and_what_is_confirmed_is_well_again() {
         let mut pair = pair(40);
-        let message = pair.acme.send(&pair.to_bolt, "hello");
+        let message = pair.acme.send(pair.to_bolt, "hello");
+        let key = pair.acme.delivery(&message).key;
         let sealed = pair.acme.seal();
         pair.acme.accepted(&sealed);
-        let to_bolt = pair.to_bolt.clone();
+        let to_bolt = pair.to_bolt;
         pair.acme
-            .step(|tx, _| mark_healing(tx, &to_bolt, "the session heals"));
+            .step(|tx, _| mark_healing(tx, to_bolt, "the session heals"));
         assert!(pair.acme.delivery(&message).healing);
         let expires_at = pair
             .acme
@@ -378,7 +413,7 @@ mod tests {
             "nothing is left of it there"
         );
         pair.acme
-            .step(|tx, _| advance(tx, &message, DeliveryStatus::Delivered, &Change::default()));
+            .step(|tx, _| advance(tx, key, DeliveryStatus::Delivered, &Change::default()));
         assert!(!pair.acme.delivery(&message).healing);
     }
 }

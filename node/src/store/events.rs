@@ -1,84 +1,95 @@
-//! The event log behind the local API's stream. A row names what changed; only a status, which passes quickly, is kept
-//! with the values it had. Nothing secret stands here.
+//! The event log behind the local API's stream. A row names what changed; the API shows it as it is
+//! when the event is read.
 
-use crate::{
-    api::model::EventTopic,
-    fault::Fault,
-    store::{Tx, millis},
-};
+use crate::{fault::Fault, store::Tx};
+use sealpost_node_core::model::{ConnectionId, EventTopic, FileId, MessageId};
 use sealpost_proto::limits::EVENTS_RETAINED_MAX;
+use sealpost_sqlite::{RowExt as _, to_millis};
 
-/// One event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// Its number.
-    pub id: i64,
-    /// What it is about.
-    pub topic: EventTopic,
-    /// The short name of what changed.
-    pub subject: String,
-    /// The values it had then, as JSON, where they pass quickly.
-    pub data: Option<String>,
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    Message(MessageId),
+    /// The delivery to the recipient whose chat shows this message.
+    Delivery(MessageId),
+    Connection(ConnectionId),
+    File(FileId),
+    Node,
 }
 
-/// Adds an event.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn add(tx: &Tx<'_>, topic: EventTopic, subject: &str, data: Option<&str>) -> Result<(), Fault> {
+impl Subject {
+    /// Returns the topic under which the event is published.
+    #[must_use]
+    pub const fn topic(self) -> EventTopic {
+        match self {
+            Self::Message(_) => EventTopic::Message,
+            Self::Delivery(_) => EventTopic::Delivery,
+            Self::Connection(_) => EventTopic::Connection,
+            Self::File(_) => EventTopic::Attachment,
+            Self::Node => EventTopic::Node,
+        }
+    }
+
+    fn id(self) -> String {
+        match self {
+            Self::Message(id) | Self::Delivery(id) => id.to_string(),
+            Self::Connection(id) => id.to_string(),
+            Self::File(id) => id.to_string(),
+            Self::Node => "node".to_owned(),
+        }
+    }
+
+    fn parse(topic: EventTopic, id: &str) -> Option<Self> {
+        match topic {
+            EventTopic::Message => MessageId::parse(id).ok().map(Self::Message),
+            EventTopic::Delivery => MessageId::parse(id).ok().map(Self::Delivery),
+            EventTopic::Connection => ConnectionId::parse(id).ok().map(Self::Connection),
+            EventTopic::Attachment => FileId::parse(id).ok().map(Self::File),
+            EventTopic::Node => Some(Self::Node),
+            EventTopic::Transfer => None,
+        }
+    }
+}
+
+/// A stored event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// Number of the event; it grows.
+    pub id: i64,
+    pub subject: Subject,
+}
+
+pub fn add(tx: &Tx<'_>, subject: Subject) -> Result<(), Fault> {
     tx.execute(
-        "INSERT INTO events (topic, subject, data, at) VALUES (?1, ?2, ?3, ?4)",
-        &[&topic.as_str(), &subject, &data, &millis(tx.now)],
+        "INSERT INTO events (topic, subject, at) VALUES (?1, ?2, ?3)",
+        &[&subject.topic().as_str(), &subject.id(), &to_millis(tx.now)],
     )?;
     Ok(())
 }
 
-/// The events after `after`, oldest first.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn after(tx: &Tx<'_>, after: i64, limit: i64) -> Result<Vec<Event>, Fault> {
-    let rows = tx.rows(
-        "SELECT id, topic, subject, data FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
+/// Returns up to `limit` events after the number `after`, oldest first.
+pub fn page(tx: &Tx<'_>, after: i64, limit: i64) -> Result<Vec<Event>, Fault> {
+    tx.rows(
+        "SELECT id, topic, subject FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
         &[&after, &limit],
         |row| {
-            Ok((
-                row.get(0)?,
-                row.get::<_, String>(1)?,
-                row.get(2)?,
-                row.get(3)?,
-            ))
-        },
-    )?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|(id, topic, subject, data)| {
-            Some(Event {
-                id,
-                topic: EventTopic::parse(&topic)?,
-                subject,
-                data,
+            let topic = row.parse("topic", EventTopic::parse)?;
+            Ok(Event {
+                id: row.read("id")?,
+                subject: row.parse("subject", |id| Subject::parse(topic, id))?,
             })
-        })
-        .collect())
+        },
+    )
 }
 
-/// The number of the latest event, 0 when there is none.
-///
-/// # Errors
-/// When SQLite fails.
+/// Returns the number of the latest event, 0 when there is none.
 pub fn latest(tx: &Tx<'_>) -> Result<i64, Fault> {
-    Ok(tx
-        .value::<Option<i64>>("SELECT max(id) FROM events", &[])?
-        .flatten()
-        .unwrap_or(0))
+    let latest: Option<Option<i64>> = tx.value("SELECT max(id) FROM events", &[])?;
+    Ok(latest.flatten().unwrap_or(0))
 }
 
-/// Forgets all but the latest [`EVENTS_RETAINED_MAX`].
-///
-/// # Errors
-/// When SQLite fails.
-pub fn forget_old(tx: &Tx<'_>) -> Result<(), Fault> {
+/// Deletes all but the latest [`EVENTS_RETAINED_MAX`] events.
+pub fn delete_old(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1",
         &[&EVENTS_RETAINED_MAX],

@@ -1,204 +1,176 @@
-//! Invites of ours, with the secrets that open what comes to their mailboxes.
+//! Invites of ours, with the secrets that open what arrives in their mailboxes.
 
 use crate::{
-    api::model::{InviteKind, InviteStatus},
     fault::Fault,
-    store::{Tx, count, millis, refs, refs::Noun, timestamp, words},
+    store::{Tx, ids},
 };
 use rusqlite::Row;
-use sealpost_node_core::held_invite::HeldInvite;
+use sealpost_node_core::{
+    held_invite::HeldInvite,
+    model::{InviteId, InviteKind, InviteStatus},
+};
 use sealpost_proto::{MailboxId, Timestamp};
+use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
 
 const TABLE: &str = "invites";
 
-/// One invite.
+/// A stored invite.
 #[derive(Clone)]
 pub struct InviteRow {
-    /// `INV-…`
-    pub name: String,
-    /// How often it may be used.
+    pub id: InviteId,
     pub kind: InviteKind,
-    /// Whether it may still be used.
     pub status: InviteStatus,
     /// Whether requests are accepted without asking.
     pub auto_accept: bool,
-    /// When a single-use invite ends.
+    /// End of a single-use invite.
     pub expires_at: Option<Timestamp>,
-    /// When it was made.
     pub created_at: Timestamp,
     /// The invite and its secrets.
     pub held: HeldInvite,
     version: u64,
 }
 
-/// Stores a new invite and its mailbox; returns its name.
-///
-/// # Errors
-/// When SQLite fails.
+/// Stores a new invite and its mailbox.
 pub fn insert(
     tx: &mut Tx<'_>,
     kind: InviteKind,
     auto_accept: bool,
     expires_at: Option<Timestamp>,
     held: &HeldInvite,
-) -> Result<String, Fault> {
-    let name = refs::draw(tx, Noun::Invite)?;
-    let secrets = tx.seal(TABLE, name.as_bytes(), "secrets", 1, &held.encode());
+) -> Result<InviteId, Fault> {
+    let id: InviteId = ids::generate(tx)?;
+    let text = id.to_string();
+    let secrets = tx.seal(TABLE, text.as_bytes(), "secrets", 1, &held.encode());
     let mailbox = held.invite.mailbox().id;
     tx.execute(
-        "INSERT INTO invites (ref, invite_id, mailbox, kind, status, auto_accept, expires_at, secrets, version, created_at)
-         VALUES (?1, ?2, ?3, ?4, 'open', ?5, ?6, ?7, 1, ?8)",
+        "INSERT INTO invites (id, invite_key, mailbox, kind, status, auto_accept, expires_at,
+             secrets, version, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9)",
         &[
-            &name,
+            &text,
             held.invite.id().as_bytes(),
             mailbox.as_bytes(),
-            &words::word(&kind),
+            &kind.as_str(),
+            &InviteStatus::Open.as_str(),
             &auto_accept,
-            &expires_at.map(millis),
+            &expires_at.map(to_millis),
             &secrets,
-            &millis(tx.now),
+            &to_millis(tx.now),
         ],
     )?;
     tx.execute(
         "INSERT INTO mailboxes (id, invite) VALUES (?1, ?2)",
-        &[mailbox.as_bytes(), &name],
+        &[mailbox.as_bytes(), &text],
     )?;
-    Ok(name)
+    Ok(id)
 }
 
-const COLUMNS: &str =
-    "SELECT ref, kind, status, auto_accept, expires_at, created_at, secrets, version FROM invites";
+const COLUMNS: &str = "SELECT id, kind, status, auto_accept, expires_at, created_at, secrets,
+    version FROM invites";
 
-struct Raw {
-    name: String,
-    kind: String,
-    status: String,
+/// A row whose secrets are still sealed.
+struct SealedInvite {
+    id: InviteId,
+    kind: InviteKind,
+    status: InviteStatus,
     auto_accept: bool,
-    expires_at: Option<i64>,
-    created_at: i64,
+    expires_at: Option<Timestamp>,
+    created_at: Timestamp,
     secrets: Vec<u8>,
-    version: i64,
+    version: u64,
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Raw> {
-    Ok(Raw {
-        name: row.get(0)?,
-        kind: row.get(1)?,
-        status: row.get(2)?,
-        auto_accept: row.get(3)?,
-        expires_at: row.get(4)?,
-        created_at: row.get(5)?,
-        secrets: row.get(6)?,
-        version: row.get(7)?,
+fn read(row: &Row<'_>) -> Result<SealedInvite, RowError> {
+    Ok(SealedInvite {
+        id: row.parse("id", InviteId::parse)?,
+        kind: row.parse("kind", InviteKind::parse)?,
+        status: row.parse("status", InviteStatus::parse)?,
+        auto_accept: row.read("auto_accept")?,
+        expires_at: row.optional_timestamp("expires_at")?,
+        created_at: row.timestamp("created_at")?,
+        secrets: row.read("secrets")?,
+        version: row.read("version")?,
     })
 }
 
-fn open(tx: &Tx<'_>, raw: Raw) -> Result<InviteRow, Fault> {
-    let broken = || Fault::failed("an invite in the database is broken");
-    let version = count(raw.version);
-    let secrets = tx.open(TABLE, raw.name.as_bytes(), "secrets", version, &raw.secrets)?;
+fn open(tx: &Tx<'_>, row: SealedInvite) -> Result<InviteRow, Fault> {
+    let key = row.id.to_string();
+    let secrets = tx.open(TABLE, key.as_bytes(), "secrets", row.version, &row.secrets)?;
     Ok(InviteRow {
-        kind: words::parse(&raw.kind).ok_or_else(broken)?,
-        status: words::parse(&raw.status).ok_or_else(broken)?,
-        held: HeldInvite::parse(&secrets).map_err(|_| broken())?,
-        auto_accept: raw.auto_accept,
-        expires_at: raw.expires_at.map(timestamp),
-        created_at: timestamp(raw.created_at),
-        name: raw.name,
-        version,
+        id: row.id,
+        kind: row.kind,
+        status: row.status,
+        held: HeldInvite::parse(&secrets).map_err(|_| Damaged::new(TABLE, "secrets"))?,
+        auto_accept: row.auto_accept,
+        expires_at: row.expires_at,
+        created_at: row.created_at,
+        version: row.version,
     })
 }
 
-/// One invite.
-///
-/// # Errors
-/// When SQLite fails or the row does not open.
-pub fn load(tx: &Tx<'_>, name: &str) -> Result<Option<InviteRow>, Fault> {
-    let raw = tx.row(&format!("{COLUMNS} WHERE ref = ?1"), &[&name], read)?;
-    raw.map(|raw| open(tx, raw)).transpose()
+pub fn load(tx: &Tx<'_>, id: InviteId) -> Result<Option<InviteRow>, Fault> {
+    let sql = format!("{COLUMNS} WHERE id = ?1");
+    let row = tx.row(&sql, &[&id.to_string()], read)?;
+    row.map(|row| open(tx, row)).transpose()
 }
 
-/// A page of invites, by name after `after`.
-///
-/// # Errors
-/// When SQLite fails or a row does not open.
+/// Returns a page of invites, ordered by id, that begins after the id `after`.
 pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<InviteRow>, Fault> {
     let rows = tx.rows(
-        &format!("{COLUMNS} WHERE ref > ?1 ORDER BY ref LIMIT ?2"),
+        &format!("{COLUMNS} WHERE id > ?1 ORDER BY id LIMIT ?2"),
         &[&after, &limit],
         read,
     )?;
-    rows.into_iter().map(|raw| open(tx, raw)).collect()
+    rows.into_iter().map(|row| open(tx, row)).collect()
 }
 
-/// The invite that a mailbox belongs to.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn of_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<String>, Fault> {
-    Ok(tx
-        .value::<Option<String>>(
-            "SELECT invite FROM mailboxes WHERE id = ?1",
-            &[mailbox.as_bytes()],
-        )?
-        .flatten())
+/// Returns the invite that a mailbox belongs to.
+pub fn find_by_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<InviteId>, Fault> {
+    let sql = "SELECT invite FROM mailboxes WHERE id = ?1";
+    let id = tx.row(sql, &[mailbox.as_bytes()], |row| {
+        row.optional_parse("invite", InviteId::parse)
+    })?;
+    Ok(id.flatten())
 }
 
-/// Moves an invite to another status; false when it was not open.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn close(tx: &Tx<'_>, name: &str, status: InviteStatus) -> Result<bool, Fault> {
-    let sql = "UPDATE invites SET status = ?2 WHERE ref = ?1 AND status = 'open'";
-    Ok(tx.execute(sql, &[&name, &words::word(&status)])? == 1)
+/// Changes the status of an open invite. Returns false when it was not open.
+pub fn close(tx: &Tx<'_>, id: InviteId, status: InviteStatus) -> Result<bool, Fault> {
+    let sql = "UPDATE invites SET status = ?2 WHERE id = ?1 AND status = 'open'";
+    Ok(tx.execute(sql, &[&id.to_string(), &status.as_str()])? == 1)
 }
 
-/// Forgets an invite that nobody knows.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn remove(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
-    tx.execute("DELETE FROM mailboxes WHERE invite = ?1", &[&name])?;
-    tx.execute("DELETE FROM invites WHERE ref = ?1", &[&name])?;
+/// Deletes an invite that nobody knows.
+pub fn delete(tx: &Tx<'_>, id: InviteId) -> Result<(), Fault> {
+    let text = id.to_string();
+    tx.execute("DELETE FROM mailboxes WHERE invite = ?1", &[&text])?;
+    tx.execute("DELETE FROM invites WHERE id = ?1", &[&text])?;
     Ok(())
 }
 
 /// Stores changed secrets of an invite.
 ///
 /// # Errors
-/// When SQLite fails.
+/// [`Fault::Failed`] when another transaction changed the invite since it was loaded.
 pub fn save(tx: &mut Tx<'_>, row: &InviteRow) -> Result<(), Fault> {
-    let version = row.version + 1;
-    let secrets = tx.seal(
-        TABLE,
-        row.name.as_bytes(),
-        "secrets",
-        version,
-        &row.held.encode(),
-    );
+    let (version, text) = (row.version + 1, row.id.to_string());
+    let encoded = row.held.encode();
+    let secrets = tx.seal(TABLE, text.as_bytes(), "secrets", version, &encoded);
     let changed = tx.execute(
-        "UPDATE invites SET secrets = ?2, version = version + 1 WHERE ref = ?1 AND version = ?3",
-        &[
-            &row.name,
-            &secrets,
-            &i64::try_from(row.version).unwrap_or(i64::MAX),
-        ],
+        "UPDATE invites SET secrets = ?2, version = version + 1 WHERE id = ?1 AND version = ?3",
+        &[&text, &secrets, &to_integer(row.version)],
     )?;
     if changed == 1 {
         Ok(())
     } else {
-        Err(Fault::failed("an invite changed meanwhile"))
+        Err(Fault::failed("another transaction changed the invite"))
     }
 }
 
-/// Open single-use invites that are past their end, and open contact addresses.
-///
-/// # Errors
-/// When SQLite fails or a row does not open.
-pub fn to_tend(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
+/// Returns the open single-use invites that have expired, and the open contact addresses.
+pub fn find_due_for_maintenance(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
     let sql = format!("{COLUMNS} WHERE status = 'open' AND (expires_at <= ?1 OR kind = 'contact')");
-    tx.rows(&sql, &[&millis(tx.now)], read)?
+    tx.rows(&sql, &[&to_millis(tx.now)], read)?
         .into_iter()
-        .map(|raw| open(tx, raw))
+        .map(|row| open(tx, row))
         .collect()
 }

@@ -1,246 +1,193 @@
-//! Messages of both directions. What they say is sealed; when and from whom is not.
+//! Messages of both directions, each stored once. Their text is sealed; author and times are not.
 
-use crate::{
-    api::model::Direction,
-    fault::Fault,
-    store::{Tx, chats, count, millis, refs, timestamp, words},
-};
+use crate::{fault::Fault, store::Tx};
 use rusqlite::Row;
-use sealpost_proto::{MessageId, Timestamp};
+use sealpost_node_core::model::{ConnectionId, ContentType, MessageKey, MessageUuid, UserId};
+use sealpost_proto::Timestamp;
+use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_millis};
 
 const TABLE: &str = "messages";
+
+/// Who wrote a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageAuthor {
+    User(UserId),
+    Connection(ConnectionId),
+}
 
 /// A message that is about to be stored.
 #[derive(Debug)]
 pub struct NewMessage<'a> {
-    /// The chat it belongs to.
-    pub chat: &'a str,
-    /// The wire's id.
-    pub uuid: MessageId,
-    /// Which way.
-    pub direction: Direction,
-    /// The kind inside the encryption.
-    pub kind: u16,
+    pub uuid: MessageUuid,
+    pub author: MessageAuthor,
     /// The author's name as it is shown.
-    pub sender_name: &'a str,
-    /// What it says.
+    pub author_name: &'a str,
     pub content: &'a str,
-    /// The media type of `content`.
-    pub content_type: &'a str,
-    /// Its place in the sender's count.
-    pub seq: Option<u64>,
-    /// Whether somebody has to do something.
+    pub content_type: ContentType,
     pub action_required: bool,
-    /// The message it answers.
-    pub reply_to: Option<MessageId>,
-    /// When it must have arrived.
+    /// The message that this one answers.
+    pub reply_to: Option<MessageUuid>,
     pub deliver_by: Option<Timestamp>,
-    /// When it must have been read.
     pub read_by: Option<Timestamp>,
-    /// When its sender sent it.
+    /// By the author's clock.
     pub sent_at: Timestamp,
 }
 
 /// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Rises in the order of arrival.
-    pub position: i64,
-    /// `CMG-…`
-    pub name: String,
-    /// Its chat.
-    pub chat: String,
-    /// The chat's connection.
-    pub connection: String,
-    /// The contact's name.
-    pub contact: String,
-    /// The wire's id.
-    pub uuid: MessageId,
-    /// Which way.
-    pub direction: Direction,
-    /// The author's name as it is shown.
-    pub sender_name: String,
-    /// What it says.
+    pub key: MessageKey,
+    pub uuid: MessageUuid,
+    pub author: MessageAuthor,
+    pub author_name: String,
     pub content: String,
-    /// The media type of `content`.
-    pub content_type: String,
-    /// Whether somebody has to do something.
+    pub content_type: ContentType,
     pub action_required: bool,
-    /// The message it answers.
-    pub reply_to: Option<String>,
-    /// When it must have arrived.
+    pub reply_to: Option<MessageUuid>,
     pub deliver_by: Option<Timestamp>,
-    /// When it must have been read.
     pub read_by: Option<Timestamp>,
-    /// When its sender sent it.
     pub sent_at: Timestamp,
-    /// When it was stored here.
     pub received_at: Option<Timestamp>,
-    /// When it was read here.
-    pub read_at: Option<Timestamp>,
-    /// Rises with every change.
     pub revision: u64,
-    /// When it changed last.
     pub updated_at: Timestamp,
 }
 
-/// Stores a message under the next number of its chat and returns its name.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<String, Fault> {
-    let number = chats::next_number(tx, new.chat)?;
-    let name = refs::message(new.chat, number);
-    let content = tx.seal(TABLE, name.as_bytes(), "content", 1, new.content.as_bytes());
-    let received_at = (new.direction == Direction::In).then(|| millis(tx.now));
-    tx.execute(
-        "INSERT INTO messages (ref, chat, uuid, direction, kind, sender_name, content, content_type, seq, action_required,
-             reply_to, deliver_by, read_by, sent_at, received_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+impl MessageAuthor {
+    const fn user(self) -> Option<i64> {
+        match self {
+            Self::User(user) => Some(user.as_i64()),
+            Self::Connection(_) => None,
+        }
+    }
+
+    fn connection(self) -> Option<String> {
+        match self {
+            Self::User(_) => None,
+            Self::Connection(connection) => Some(connection.to_string()),
+        }
+    }
+}
+
+/// What binds the sealed text to its row. The uuid alone is not enough: partners choose theirs.
+fn seal_key(author: MessageAuthor, uuid: &MessageUuid) -> Vec<u8> {
+    let connection = author.connection().unwrap_or_default();
+    [uuid.as_bytes().as_slice(), connection.as_bytes()].concat()
+}
+
+pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageKey, Fault> {
+    let key = seal_key(new.author, &new.uuid);
+    let content = tx.seal(TABLE, &key, "content", 1, new.content.as_bytes());
+    let is_received = matches!(new.author, MessageAuthor::Connection(_));
+    let sql = "INSERT INTO messages (uuid, author_user, author_connection, author_name, content,
+                   content_type, action_required, reply_to, deliver_by, read_by, sent_at,
+                   received_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id";
+    let id: Option<i64> = tx.value(
+        sql,
         &[
-            &name,
-            &new.chat,
             new.uuid.as_bytes(),
-            &words::word(&new.direction),
-            &new.kind,
-            &new.sender_name,
+            &new.author.user(),
+            &new.author.connection(),
+            &new.author_name,
             &content,
-            &new.content_type,
-            &new.seq.and_then(|seq| i64::try_from(seq).ok()),
+            &new.content_type.as_str(),
             &new.action_required,
-            &new.reply_to.as_ref().map(MessageId::as_bytes),
-            &new.deliver_by.map(millis),
-            &new.read_by.map(millis),
-            &millis(new.sent_at),
-            &received_at,
-            &millis(tx.now),
+            &new.reply_to.as_ref().map(MessageUuid::as_bytes),
+            &new.deliver_by.map(to_millis),
+            &new.read_by.map(to_millis),
+            &to_millis(new.sent_at),
+            &is_received.then(|| to_millis(tx.now)),
+            &to_millis(tx.now),
         ],
     )?;
-    Ok(name)
+    let id = id.ok_or_else(|| Fault::failed("a message was not stored"))?;
+    Ok(MessageKey::from_i64(id))
 }
 
-const COLUMNS: &str = "SELECT m.position, m.ref, m.chat, n.ref, n.name, m.uuid, m.direction, m.sender_name, m.content,
-    m.content_type, m.action_required,
-    (SELECT r.ref FROM messages r WHERE r.chat = m.chat AND r.uuid = m.reply_to),
-    m.deliver_by, m.read_by, m.sent_at, m.received_at, m.read_at, m.revision, m.updated_at
-    FROM messages m JOIN chats c ON c.ref = m.chat JOIN connections n ON n.ref = c.connection";
+/// The columns that [`read`] needs, of the table alias `m`.
+pub(super) const COLUMNS: &str = "m.id AS message, m.uuid, m.author_user, m.author_connection,
+    m.author_name, m.content, m.content_type, m.action_required, m.reply_to, m.deliver_by,
+    m.read_by, m.sent_at, m.received_at, m.revision, m.updated_at";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<(Message, Vec<u8>)> {
+/// A row whose text is still sealed.
+pub(super) struct SealedMessage {
+    message: Message,
+    content: Vec<u8>,
+}
+
+pub(super) fn read(row: &Row<'_>) -> Result<SealedMessage, RowError> {
+    let user = row.optional_convert("author_user", |id: i64| {
+        (id == UserId::FIRST.as_i64()).then_some(UserId::FIRST)
+    })?;
+    let connection = row.optional_parse("author_connection", ConnectionId::parse)?;
+    let author = match (user, connection) {
+        (Some(user), None) => MessageAuthor::User(user),
+        (None, Some(connection)) => MessageAuthor::Connection(connection),
+        _ => return Err(row.damaged("author_connection")),
+    };
     let message = Message {
-        position: row.get(0)?,
-        name: row.get(1)?,
-        chat: row.get(2)?,
-        connection: row.get(3)?,
-        contact: row.get(4)?,
-        uuid: MessageId::from_bytes(row.get(5)?),
-        direction: words::parse(&row.get::<_, String>(6)?).unwrap_or(Direction::In),
-        sender_name: row.get(7)?,
+        key: MessageKey::from_i64(row.read("message")?),
+        uuid: row.id("uuid")?,
+        author,
+        author_name: row.read("author_name")?,
         content: String::new(),
-        content_type: row.get(9)?,
-        action_required: row.get(10)?,
-        reply_to: row.get(11)?,
-        deliver_by: row.get::<_, Option<i64>>(12)?.map(timestamp),
-        read_by: row.get::<_, Option<i64>>(13)?.map(timestamp),
-        sent_at: timestamp(row.get(14)?),
-        received_at: row.get::<_, Option<i64>>(15)?.map(timestamp),
-        read_at: row.get::<_, Option<i64>>(16)?.map(timestamp),
-        revision: count(row.get(17)?),
-        updated_at: timestamp(row.get(18)?),
+        content_type: row.parse("content_type", ContentType::parse)?,
+        action_required: row.read("action_required")?,
+        reply_to: row.optional_id("reply_to")?,
+        deliver_by: row.optional_timestamp("deliver_by")?,
+        read_by: row.optional_timestamp("read_by")?,
+        sent_at: row.timestamp("sent_at")?,
+        received_at: row.optional_timestamp("received_at")?,
+        revision: row.read("revision")?,
+        updated_at: row.timestamp("updated_at")?,
     };
-    Ok((message, row.get(8)?))
+    Ok(SealedMessage {
+        message,
+        content: row.read("content")?,
+    })
 }
 
-fn open(tx: &Tx<'_>, (mut message, sealed): (Message, Vec<u8>)) -> Result<Message, Fault> {
-    let content = tx.open(TABLE, message.name.as_bytes(), "content", 1, &sealed)?;
-    message.content = String::from_utf8_lossy(&content).into_owned();
-    Ok(message)
+impl SealedMessage {
+    pub(super) fn open(self, tx: &Tx<'_>) -> Result<Message, Fault> {
+        let Self {
+            mut message,
+            content,
+        } = self;
+        let key = seal_key(message.author, &message.uuid);
+        let content = tx.open(TABLE, &key, "content", 1, &content)?;
+        message.content =
+            String::from_utf8(content.to_vec()).map_err(|_| Damaged::new(TABLE, "content"))?;
+        Ok(message)
+    }
 }
 
-/// One message.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn load(tx: &Tx<'_>, name: &str) -> Result<Option<Message>, Fault> {
-    let row = tx.row(&format!("{COLUMNS} WHERE m.ref = ?1"), &[&name], read)?;
-    row.map(|row| open(tx, row)).transpose()
+pub fn load(tx: &Tx<'_>, key: MessageKey) -> Result<Message, Fault> {
+    let sql = format!("SELECT {COLUMNS} FROM messages m WHERE m.id = ?1");
+    let sealed = tx.row(&sql, &[&key.as_i64()], read)?;
+    sealed
+        .ok_or_else(|| Damaged::new("outbox", "message"))?
+        .open(tx)
 }
 
-/// Which messages a list shall hold.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Only of this chat.
-    pub chat: Option<String>,
-    /// Only one way.
-    pub direction: Option<Direction>,
-    /// Only incoming ones that nobody read.
-    pub unread: bool,
-    /// Newest first.
-    pub descending: bool,
-    /// Continue behind this position.
-    pub after: Option<i64>,
-    /// At most so many.
-    pub limit: i64,
-}
-
-/// A page of messages in the order of arrival.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Message>, Fault> {
-    let (compare, order, start) = if filter.descending {
-        ("<", "DESC", i64::MAX)
-    } else {
-        (">", "ASC", 0)
-    };
-    let sql = format!(
-        "{COLUMNS} WHERE m.position {compare} ?1 AND (?2 IS NULL OR m.chat = ?2) AND (?3 IS NULL OR m.direction = ?3)
-         AND (NOT ?4 OR (m.direction = 'in' AND m.read_at IS NULL)) ORDER BY m.position {order} LIMIT ?5"
-    );
-    let direction = filter.direction.as_ref().map(words::word);
-    let start = filter.after.unwrap_or(start);
-    let rows = tx.rows(
-        &sql,
-        &[
-            &start,
-            &filter.chat,
-            &direction,
-            &filter.unread,
-            &filter.limit,
-        ],
-        read,
+/// Replaces the text of a message.
+pub fn set_content(tx: &mut Tx<'_>, message: &Message, content: &str) -> Result<(), Fault> {
+    let key = seal_key(message.author, &message.uuid);
+    let sealed = tx.seal(TABLE, &key, "content", 1, content.as_bytes());
+    tx.execute(
+        "UPDATE messages SET content = ?2 WHERE id = ?1",
+        &[&message.key.as_i64(), &sealed],
     )?;
-    rows.into_iter().map(|row| open(tx, row)).collect()
+    Ok(())
 }
 
-/// The name of a chat's message with this id.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn by_uuid(tx: &Tx<'_>, connection: &str, uuid: &MessageId) -> Result<Option<String>, Fault> {
-    tx.value(
-        "SELECT m.ref FROM messages m JOIN chats c ON c.ref = m.chat WHERE m.uuid = ?1 AND c.connection = ?2",
-        &[uuid.as_bytes(), &connection],
-    )
-}
-
-/// Marks an incoming message as read; false when it was read before.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn mark_read(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
-    let changed = tx.execute(
-        "UPDATE messages SET read_at = ?2, updated_at = ?2, revision = revision + 1
-         WHERE ref = ?1 AND direction = 'in' AND read_at IS NULL",
-        &[&name, &millis(tx.now)],
-    )?;
-    Ok(changed == 1)
-}
-
-/// How many incoming messages nobody read.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn unread(tx: &Tx<'_>) -> Result<u64, Fault> {
-    let sql = "SELECT count(*) FROM messages WHERE direction = 'in' AND read_at IS NULL";
-    Ok(count(tx.value(sql, &[])?.unwrap_or(0)))
+/// Returns our own message of this uuid, if it was sent to this connection.
+pub fn find_sent(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    uuid: &MessageUuid,
+) -> Result<Option<MessageKey>, Fault> {
+    let sql = "SELECT m.id FROM messages m JOIN deliveries d ON d.message = m.id
+               WHERE m.uuid = ?1 AND m.author_user IS NOT NULL AND d.connection = ?2";
+    let id: Option<i64> = tx.value(sql, &[uuid.as_bytes(), &connection.to_string()])?;
+    Ok(id.map(MessageKey::from_i64))
 }

@@ -6,28 +6,29 @@
 
 pub mod attachments;
 pub mod chats;
-pub mod chores;
 pub mod connections;
 pub mod deliveries;
 pub mod events;
+pub mod files;
+mod ids;
 pub mod invites;
-pub mod kept;
 pub mod messages;
+pub mod opened;
+pub mod orphaned_blobs;
 pub mod outbox;
+pub mod postings;
 pub mod receipts;
-pub mod refs;
+pub mod relay_jobs;
 pub mod requests;
-pub mod seen;
 pub mod settings;
-pub mod unwanted;
-pub mod words;
+pub mod unknown_events;
 
 use crate::fault::Fault;
 use rand_core::CryptoRng;
-use rusqlite::{Connection, ToSql, types::FromSql};
+use rusqlite::{Connection, Row, ToSql, types::FromSql};
 use sealpost_e2ee::vault::{Column, DataKey, open_column, seal_column};
 use sealpost_proto::Timestamp;
-use sealpost_sqlite::{Database, Migration, Options};
+use sealpost_sqlite::{Damaged, Database, Migration, Options, RowError, query};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -189,9 +190,9 @@ impl Tx<'_> {
     /// from two.
     pub fn open(
         &self,
-        table: &str,
+        table: &'static str,
         pk: &[u8],
-        column: &str,
+        column: &'static str,
         version: u64,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Fault> {
@@ -205,75 +206,45 @@ impl Tx<'_> {
             },
             sealed,
         )
-        .map_err(|_| Fault::failed(format!("a sealed value of {table}.{column} does not open")))
+        .map_err(|_| Damaged::new(table, column).into())
     }
 
-    /// Runs one statement; returns how many rows it changed.
-    ///
-    /// # Errors
-    /// When SQLite fails.
+    /// Generates random bytes.
+    pub fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// Runs a statement and returns how many rows it changed.
     pub fn execute(&self, sql: &str, params: &[&dyn ToSql]) -> Result<usize, Fault> {
-        Ok(self.sql.prepare_cached(sql)?.execute(params)?)
+        Ok(query::execute(self.sql, sql, params)?)
     }
 
-    /// Reads the first column of the first row, if there is one.
-    ///
-    /// # Errors
-    /// When SQLite fails.
+    /// Reads the first column of the first row, if there is a row.
     pub fn value<T: FromSql>(&self, sql: &str, params: &[&dyn ToSql]) -> Result<Option<T>, Fault> {
-        self.row(sql, params, |row| row.get(0))
+        Ok(query::first_value(self.sql, sql, params)?)
     }
 
     /// Reads the first row, if there is one.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub fn row<T>(
         &self,
         sql: &str,
         params: &[&dyn ToSql],
-        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+        read: impl FnOnce(&Row<'_>) -> Result<T, RowError>,
     ) -> Result<Option<T>, Fault> {
-        use rusqlite::OptionalExtension as _;
-        Ok(self
-            .sql
-            .prepare_cached(sql)?
-            .query_row(params, read)
-            .optional()?)
+        Ok(query::first_row(self.sql, sql, params, read)?)
     }
 
     /// Reads all rows.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub fn rows<T>(
         &self,
         sql: &str,
         params: &[&dyn ToSql],
-        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+        read: impl FnMut(&Row<'_>) -> Result<T, RowError>,
     ) -> Result<Vec<T>, Fault> {
-        let mut statement = self.sql.prepare_cached(sql)?;
-        let rows = statement.query_map(params, read)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        Ok(query::all_rows(self.sql, sql, params, read)?)
     }
-}
-
-/// A time as SQLite holds it.
-#[must_use]
-pub fn millis(time: Timestamp) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A time as SQLite held it.
-#[must_use]
-pub fn timestamp(millis: i64) -> Timestamp {
-    Timestamp::from_millis(u64::try_from(millis).unwrap_or(0))
-}
-
-/// A count as SQLite held it.
-#[must_use]
-pub fn count(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
 }
 
 #[cfg(test)]

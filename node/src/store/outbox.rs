@@ -1,110 +1,144 @@
-//! What is on its way out. A row waits with its payload, is sealed together with the ratchet's step, is sent byte for byte
-//! until the relay has answered, and stays until the receipt.
+//! The outbox. A row waits, is sealed in the transaction that advances the ratchet, is sent byte
+//! for byte until the relay has responded, and stays until the receipt.
 //!
 //! | state | event | next state |
 //! |---|---|---|
 //! | (none) | something is to be sent | `waiting` |
-//! | `waiting` | its turn comes | `sealed` |
-//! | `sealed` | the relay has it on disk | `accepted` (a receipt's row goes) |
+//! | `waiting` | it is sealed | `sealed` |
+//! | `sealed` | the relay has it on disk | `accepted` (a receipt is removed) |
 //! | `sealed` | the peer began a new session | `waiting` |
-//! | `accepted` | the peer confirms it | (gone) |
-//! | `accepted` | it is a `connection.accept`, and no receipt came for an hour, or its envelope expired | `waiting` |
+//! | `accepted` | the peer confirms it | (none) |
+//! | `accepted` | it is a `connection.accept` without a receipt for an hour, or its envelope expired | `waiting` |
 
 use crate::{
     fault::Fault,
-    store::{Tx, count, millis, timestamp},
+    store::{Tx, deliveries::DeliveryKey},
 };
 use sealpost_e2ee::plaintext::Kind;
-use sealpost_node_core::connection::{Outgoing, Sealed};
-use sealpost_proto::{
-    EnvelopeId, MailboxId, MailboxRef, MessageId, Origin, Timestamp, limits,
-    wire::SubmittedEnvelope,
+use sealpost_node_core::{
+    connection::Sealed,
+    model::{ConnectionId, MessageKey, MessageUuid},
 };
+use sealpost_proto::{EnvelopeId, MailboxRef, Origin, Timestamp, limits, wire::SubmittedEnvelope};
+use sealpost_sqlite::{RowError, RowExt as _, to_integer, to_millis};
+use zeroize::Zeroizing;
 
 const TABLE: &str = "outbox";
 
 /// The time of what is not tried again.
 const NEVER: i64 = i64::MAX;
 
-/// Puts something into the outbox.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn add(
-    tx: &mut Tx<'_>,
-    connection: &str,
-    kind: Kind,
-    id: &MessageId,
-    message: Option<&str>,
-    body: &[u8],
-) -> Result<(), Fault> {
-    let mut item = [0; 16];
-    tx.rng.fill_bytes(&mut item);
-    let body = tx.seal(TABLE, &item, "body", 1, body);
+/// What a row sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A stored message, which is encoded when it is sealed.
+    Message(MessageKey),
+    /// The payload of anything else.
+    Payload(Zeroizing<Vec<u8>>),
+}
+
+/// Adds a message.
+pub fn add_message(tx: &mut Tx<'_>, key: DeliveryKey, uuid: &MessageUuid) -> Result<(), Fault> {
+    let item: [u8; 16] = tx.random();
     tx.execute(
-        "INSERT INTO outbox (item, connection, kind, uuid, message, body, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'waiting')",
-        &[&item, &connection, &kind.0, id.as_bytes(), &message, &body],
+        "INSERT INTO outbox (item, connection, kind, uuid, message, state)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting')",
+        &[
+            &item,
+            &key.connection.to_string(),
+            &Kind::MESSAGE.0,
+            uuid.as_bytes(),
+            &key.message.as_i64(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Adds anything but a message.
+pub fn add_payload(
+    tx: &mut Tx<'_>,
+    connection: ConnectionId,
+    kind: Kind,
+    uuid: &MessageUuid,
+    payload: &[u8],
+) -> Result<(), Fault> {
+    let item: [u8; 16] = tx.random();
+    let payload = tx.seal(TABLE, &item, "payload", 1, payload);
+    tx.execute(
+        "INSERT INTO outbox (item, connection, kind, uuid, payload, state)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting')",
+        &[
+            &item,
+            &connection.to_string(),
+            &kind.0,
+            uuid.as_bytes(),
+            &payload,
+        ],
     )?;
     Ok(())
 }
 
 /// A row that waits to be sealed.
 pub struct Waiting {
-    /// Its row.
     pub id: i64,
-    /// What it is.
-    pub outgoing: Outgoing,
-    /// The message it belongs to.
-    pub message: Option<String>,
+    pub kind: Kind,
+    pub uuid: MessageUuid,
+    /// Of an earlier sealing, which this one repeats.
+    pub seq: Option<u64>,
+    /// Of an earlier sealing, which this one repeats.
+    pub sent_at: Option<Timestamp>,
+    pub content: Content,
 }
 
-/// The connections that have something to seal, and nothing sealed that the relay has not answered: one request is in
-/// flight for a connection.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn connections_to_seal(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
+/// Returns the connections that have something to seal and no sealed row that the relay has not
+/// responded to: one request is in flight per connection.
+pub fn connections_to_seal(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT w.connection FROM outbox w WHERE w.state = 'waiting' AND w.next_at <= ?1
-               AND NOT EXISTS (SELECT 1 FROM outbox s WHERE s.connection = w.connection AND s.state = 'sealed')
+               AND NOT EXISTS (SELECT 1 FROM outbox s
+                   WHERE s.connection = w.connection AND s.state = 'sealed')
                GROUP BY w.connection ORDER BY min(w.id)";
-    tx.rows(sql, &[&millis(tx.now)], |row| row.get(0))
+    tx.rows(sql, &[&to_millis(tx.now)], |row| {
+        row.parse("connection", ConnectionId::parse)
+    })
 }
 
-/// What waits for one connection, in order: first what is no message, because messages may wait for files.
-///
-/// # Errors
-/// When SQLite fails or a row does not open.
-pub fn waiting(tx: &Tx<'_>, connection: &str, limit: usize) -> Result<Vec<Waiting>, Fault> {
-    let sql = "SELECT id, item, kind, uuid, message, body, seq, sent_at FROM outbox
-               WHERE connection = ?1 AND state = 'waiting' AND next_at <= ?2 ORDER BY message IS NOT NULL, id LIMIT ?3";
-    let rows = tx.rows(sql, &[&connection, &millis(tx.now), &limit], |row| {
-        let item: [u8; 16] = row.get(1)?;
-        let body: Vec<u8> = row.get(5)?;
+/// Returns what waits for a connection, in order. Messages come last because they may wait for
+/// files.
+pub fn waiting(tx: &Tx<'_>, connection: ConnectionId, limit: usize) -> Result<Vec<Waiting>, Fault> {
+    let sql = "SELECT id, item, kind, uuid, message, payload, seq, sent_at FROM outbox
+               WHERE connection = ?1 AND state = 'waiting' AND next_at <= ?2
+               ORDER BY message IS NOT NULL, id LIMIT ?3";
+    let params = (connection.to_string(), to_millis(tx.now), limit);
+    let rows = tx.rows(sql, &[&params.0, &params.1, &params.2], |row| {
+        let message: Option<i64> = row.read("message")?;
         let waiting = Waiting {
-            id: row.get(0)?,
-            message: row.get(4)?,
-            outgoing: Outgoing {
-                kind: Kind(row.get(2)?),
-                message_id: MessageId::from_bytes(row.get(3)?),
-                seq: row.get::<_, Option<i64>>(6)?.map(count),
-                sent_at: row.get::<_, Option<i64>>(7)?.map(timestamp),
-                body: Vec::new(),
-            },
+            id: row.read("id")?,
+            kind: Kind(row.read("kind")?),
+            uuid: row.id("uuid")?,
+            seq: row.read("seq")?,
+            sent_at: row.optional_timestamp("sent_at")?,
+            content: message.map_or_else(
+                || Content::Payload(Zeroizing::default()),
+                |id| Content::Message(MessageKey::from_i64(id)),
+            ),
         };
-        Ok((waiting, item, body))
+        Ok((
+            waiting,
+            row.read::<[u8; 16]>("item")?,
+            row.read::<Option<Vec<u8>>>("payload")?,
+        ))
     })?;
     rows.into_iter()
-        .map(|(mut waiting, item, sealed)| {
-            waiting.outgoing.body = tx.open(TABLE, &item, "body", 1, &sealed)?.to_vec();
+        .map(|(mut waiting, item, payload)| {
+            if let Some(sealed) = payload {
+                waiting.content = Content::Payload(tx.open(TABLE, &item, "payload", 1, &sealed)?);
+            }
             Ok(waiting)
         })
         .collect()
 }
 
 /// Stores the envelope of a row that was just sealed.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn set_sealed(
     tx: &Tx<'_>,
     id: i64,
@@ -118,27 +152,25 @@ pub fn set_sealed(
         &sealed.envelope,
     );
     tx.execute(
-        "UPDATE outbox SET state = 'sealed', seq = ?2, sent_at = ?3, envelope_id = ?4, relay = ?5, mailbox = ?6, proof = ?7,
-             envelope = ?8, expires_at = ?9, next_at = 0 WHERE id = ?1",
+        "UPDATE outbox SET state = 'sealed', seq = ?2, sent_at = ?3, envelope_id = ?4, relay = ?5,
+             mailbox = ?6, proof = ?7, envelope = ?8, expires_at = ?9, next_at = 0 WHERE id = ?1",
         &[
             &id,
-            &i64::try_from(sealed.seq).unwrap_or(i64::MAX),
-            &millis(sealed.sent_at),
+            &to_integer(sealed.seq),
+            &to_millis(sealed.sent_at),
             envelope_id.as_bytes(),
             &sealed.mailbox.relay.as_str(),
             sealed.mailbox.id.as_bytes(),
             &proof.as_slice(),
             &sealed.envelope,
-            &sealed.expires_at.map(millis),
+            &sealed.expires_at.map(to_millis),
         ],
     )?;
     Ok(())
 }
 
-/// The sealed envelopes to submit now, in order, at most `limit` and `bytes_max` together.
-///
-/// # Errors
-/// When SQLite fails.
+/// Returns the sealed envelopes to submit now, in order: up to `limit`, and up to `bytes_max` in
+/// total unless the first alone is larger.
 pub fn to_submit(
     tx: &Tx<'_>,
     limit: usize,
@@ -146,182 +178,161 @@ pub fn to_submit(
 ) -> Result<Vec<SubmittedEnvelope>, Fault> {
     let sql = "SELECT envelope_id, relay, mailbox, proof, envelope, expires_at FROM outbox
                WHERE state = 'sealed' AND next_at <= ?1 ORDER BY id LIMIT ?2";
-    let rows = tx.rows(sql, &[&millis(tx.now), &limit], |row| {
-        Ok((
-            EnvelopeId::from_bytes(row.get(0)?),
-            row.get::<_, String>(1)?,
-            MailboxId::from_bytes(row.get(2)?),
-            row.get::<_, Vec<u8>>(3)?,
-            row.get::<_, Vec<u8>>(4)?,
-            row.get::<_, Option<i64>>(5)?.map(timestamp),
-        ))
-    })?;
-    let mut envelopes = Vec::new();
+    let mut envelopes = tx.rows(sql, &[&to_millis(tx.now), &limit], read_envelope)?;
     let mut total = 0;
-    for (id, relay, mailbox, proof, bytes, expires_at) in rows {
-        total += bytes.len();
-        if total > bytes_max && !envelopes.is_empty() {
-            break;
-        }
-        let relay = Origin::parse(&relay).map_err(|_| Fault::failed("an outbox row is broken"))?;
-        let mailbox = MailboxRef { relay, id: mailbox };
-        envelopes.push(SubmittedEnvelope {
-            id,
-            mailbox,
-            proof: proof.into(),
-            expires_at,
-            bytes: bytes.into(),
-        });
-    }
+    let fitting = envelopes.iter().take_while(|envelope| {
+        total += envelope.bytes.as_slice().len();
+        total <= bytes_max
+    });
+    let count = fitting.count().max(1);
+    envelopes.truncate(count);
     Ok(envelopes)
 }
 
-/// A sealed row that the relay has answered.
-pub struct Row {
-    /// Its row.
+fn read_envelope(row: &rusqlite::Row<'_>) -> Result<SubmittedEnvelope, RowError> {
+    Ok(SubmittedEnvelope {
+        id: row.id("envelope_id")?,
+        mailbox: MailboxRef {
+            relay: row.parse("relay", Origin::parse)?,
+            id: row.id("mailbox")?,
+        },
+        proof: row.read::<Vec<u8>>("proof")?.into(),
+        expires_at: row.optional_timestamp("expires_at")?,
+        bytes: row.read::<Vec<u8>>("envelope")?.into(),
+    })
+}
+
+/// A sealed row that the relay has responded to.
+pub struct SubmittedRow {
     pub id: i64,
-    /// What it is.
     pub kind: Kind,
-    /// Its connection.
-    pub connection: String,
-    /// Its id inside the encryption.
-    pub uuid: MessageId,
-    /// The message it belongs to.
-    pub message: Option<String>,
+    pub connection: ConnectionId,
+    pub message: Option<MessageKey>,
     /// Refusals so far.
     pub attempt: u32,
 }
 
-/// The row of an envelope.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn by_envelope(tx: &Tx<'_>, envelope: &EnvelopeId) -> Result<Option<Row>, Fault> {
-    let sql =
-        "SELECT id, kind, connection, uuid, message, attempt FROM outbox WHERE envelope_id = ?1";
+impl SubmittedRow {
+    /// Returns the delivery that the row is part of.
+    #[must_use]
+    pub fn delivery(&self) -> Option<DeliveryKey> {
+        self.message.map(|message| DeliveryKey {
+            message,
+            connection: self.connection,
+        })
+    }
+}
+
+pub fn find_by_envelope(tx: &Tx<'_>, envelope: &EnvelopeId) -> Result<Option<SubmittedRow>, Fault> {
+    let sql = "SELECT id, kind, connection, message, attempt FROM outbox WHERE envelope_id = ?1";
     tx.row(sql, &[envelope.as_bytes()], |row| {
-        Ok(Row {
-            id: row.get(0)?,
-            kind: Kind(row.get(1)?),
-            connection: row.get(2)?,
-            uuid: MessageId::from_bytes(row.get(3)?),
-            message: row.get(4)?,
-            attempt: row.get(5)?,
+        let message: Option<i64> = row.read("message")?;
+        Ok(SubmittedRow {
+            id: row.read("id")?,
+            kind: Kind(row.read("kind")?),
+            connection: row.parse("connection", ConnectionId::parse)?,
+            message: message.map(MessageKey::from_i64),
+            attempt: row.read("attempt")?,
         })
     })
 }
 
-/// The relay has a row's envelope on disk: the envelope itself is not needed again. `again_at` is when it is sealed anew
-/// unless a receipt came.
-///
-/// # Errors
-/// When SQLite fails.
+/// Records that the relay has a row's envelope on disk; the envelope itself is deleted. `again_at`
+/// is when the row is sealed again unless a receipt arrives.
 pub fn set_accepted(tx: &Tx<'_>, id: i64, again_at: Option<Timestamp>) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE outbox SET state = 'accepted', envelope = NULL, attempt = 0, next_at = ?2 WHERE id = ?1",
-        &[&id, &again_at.map_or(NEVER, millis)],
+        "UPDATE outbox SET state = 'accepted', envelope = NULL, attempt = 0, next_at = ?2
+         WHERE id = ?1",
+        &[&id, &again_at.map_or(NEVER, to_millis)],
     )?;
     Ok(())
 }
 
-/// The relay refused a row for a passing reason.
-///
-/// # Errors
-/// When SQLite fails.
+/// Delays a row that the relay refused for a transient reason.
 pub fn postpone(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1",
-        &[&id, &millis(at)],
+        &[&id, &to_millis(at)],
     )?;
     Ok(())
 }
 
-/// A row's road has ended.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     tx.execute("DELETE FROM outbox WHERE id = ?1", &[&id])?;
     Ok(())
 }
 
-/// A message will not be sent.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn remove_message(tx: &Tx<'_>, message: &str) -> Result<(), Fault> {
-    tx.execute("DELETE FROM outbox WHERE message = ?1", &[&message])?;
+/// Removes a message for all its recipients: it will not be sent.
+pub fn remove_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM outbox WHERE message = ?1",
+        &[&message.as_i64()],
+    )?;
     Ok(())
 }
 
-/// Whether a message waits for its turn: nothing of it has been sealed.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn is_waiting(tx: &Tx<'_>, message: &str) -> Result<bool, Fault> {
-    let sql = "SELECT 1 FROM outbox WHERE message = ?1 AND state = 'waiting' AND seq IS NULL";
-    Ok(tx.value::<i64>(sql, &[&message])?.is_some())
+/// Removes a message for one recipient.
+pub fn remove_delivery(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM outbox WHERE message = ?1 AND connection = ?2",
+        &[&key.message.as_i64(), &key.connection.to_string()],
+    )?;
+    Ok(())
 }
 
-/// The peer confirmed this id: it is not needed again.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn confirm(tx: &Tx<'_>, connection: &str, uuid: &MessageId) -> Result<(), Fault> {
+/// Whether a message still waits for all its recipients: nothing of it has ever been sealed.
+pub fn is_unsealed(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM deliveries d WHERE d.message = ?1 AND NOT EXISTS (
+                   SELECT 1 FROM outbox o WHERE o.message = d.message
+                   AND o.connection = d.connection AND o.state = 'waiting' AND o.seq IS NULL)";
+    Ok(tx.value::<i64>(sql, &[&message.as_i64()])?.is_none())
+}
+
+/// Removes what the peer has confirmed.
+pub fn confirm(tx: &Tx<'_>, connection: ConnectionId, uuid: &MessageUuid) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM outbox WHERE connection = ?1 AND uuid = ?2",
-        &[&connection, uuid.as_bytes()],
+        &[&connection.to_string(), uuid.as_bytes()],
     )?;
     Ok(())
 }
 
-/// The peer has answered what of this kind was under way.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn confirm_kind(tx: &Tx<'_>, connection: &str, kind: Kind) -> Result<(), Fault> {
+/// Removes everything of a kind that the peer has answered.
+pub fn confirm_kind(tx: &Tx<'_>, connection: ConnectionId, kind: Kind) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM outbox WHERE connection = ?1 AND kind = ?2",
-        &[&connection, &kind.0],
+        &[&connection.to_string(), &kind.0],
     )?;
     Ok(())
 }
 
-/// The peer began a new session: what the relay has not accepted is sealed again, with the same number and time.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn seal_again(tx: &Tx<'_>, connection: &str) -> Result<(), Fault> {
+/// Lets everything that the relay has not accepted be sealed again, with the same number and time,
+/// because the peer began a new session.
+pub fn seal_again(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE outbox SET state = 'waiting', envelope = NULL, envelope_id = NULL, attempt = 0, next_at = 0
-         WHERE connection = ?1 AND state = 'sealed'",
-        &[&connection],
+        "UPDATE outbox SET state = 'waiting', envelope = NULL, envelope_id = NULL, attempt = 0,
+             next_at = 0 WHERE connection = ?1 AND state = 'sealed'",
+        &[&connection.to_string()],
     )?;
     Ok(())
 }
 
-/// What is repeated until it is receipted, and was not for long enough, waits again; also what is meant for a time further
-/// ahead than any that it can have been given, because the clock was put back.
-///
-/// # Errors
-/// When SQLite fails.
+/// Lets accepted rows that are repeated until their receipt be sealed again when they are due. A
+/// time further ahead than any that a row can have been given is due too: the clock was put back.
 pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0
          WHERE state = 'accepted' AND next_at < ?3 AND (next_at <= ?1 OR next_at > ?2)",
         &[
-            &millis(tx.now),
-            &millis(tx.now.plus(limits::ACCEPT_RETRY_INTERVAL)),
+            &to_millis(tx.now),
+            &to_millis(tx.now.plus(limits::ACCEPT_RETRY_INTERVAL)),
             &NEVER,
         ],
     )?;
     Ok(())
 }
 
-/// A row's envelope expired, and it is worth another one.
-///
-/// # Errors
-/// When SQLite fails.
+/// Lets a row whose envelope expired be sealed again.
 pub fn repeat(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0 WHERE id = ?1",
@@ -330,24 +341,20 @@ pub fn repeat(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Forgets everything for a connection that has ended; returns the messages that were under way.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn drop_connection(tx: &Tx<'_>, connection: &str) -> Result<Vec<String>, Fault> {
-    let messages: Vec<Option<String>> = tx.rows(
-        "DELETE FROM outbox WHERE connection = ?1 RETURNING message",
-        &[&connection],
-        |row| row.get(0),
-    )?;
-    Ok(messages.into_iter().flatten().collect())
+/// Removes everything for a connection that has ended. Returns the messages that were on their way.
+pub fn remove_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<DeliveryKey>, Fault> {
+    let sql = "DELETE FROM outbox WHERE connection = ?1 RETURNING message";
+    let messages: Vec<Option<i64>> =
+        tx.rows(sql, &[&connection.to_string()], |row| row.read("message"))?;
+    let keys = messages.into_iter().flatten().map(|id| DeliveryKey {
+        message: MessageKey::from_i64(id),
+        connection,
+    });
+    Ok(keys.collect())
 }
 
-/// What waits after a refusal is due now: the relay is back.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
+/// Makes what waits after a refusal due now, because the relay is back.
+pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET next_at = 0 WHERE state = 'sealed' AND attempt > 0",
         &[],
@@ -355,14 +362,9 @@ pub fn hurry(tx: &Tx<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// When something is due next: a sealed row to submit, a waiting one to seal, an accepted one to repeat.
-///
-/// # Errors
-/// When SQLite fails.
+/// Returns when the next row is due to be submitted, sealed or repeated.
 pub fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
-    let sql = "SELECT min(next_at) FROM outbox WHERE next_at > ?1";
-    Ok(tx
-        .value::<Option<i64>>(sql, &[&millis(tx.now)])?
-        .flatten()
-        .map(timestamp))
+    let sql = "SELECT min(next_at) AS next_at FROM outbox WHERE next_at > ?1";
+    let due = tx.row(sql, &[&to_millis(tx.now)], |row| row.optional_timestamp(0))?;
+    Ok(due.flatten())
 }

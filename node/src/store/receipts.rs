@@ -1,13 +1,12 @@
 //! Receipts that are due: committed with what they confirm, sealed a little later in batches.
 
-use crate::{
-    fault::Fault,
-    store::{Tx, millis, timestamp},
-};
+use crate::{fault::Fault, store::Tx};
 use sealpost_e2ee::payload::{Receipt, ReceiptKind};
-use sealpost_proto::{BlobId, MessageId, limits};
+use sealpost_node_core::model::{ConnectionId, MessageUuid};
+use sealpost_proto::{BlobId, Timestamp, limits};
+use sealpost_sqlite::{RowExt as _, to_millis};
 
-const fn word(kind: ReceiptKind) -> &'static str {
+const fn kind_as_str(kind: ReceiptKind) -> &'static str {
     match kind {
         ReceiptKind::READ => "read",
         ReceiptKind::FETCHED => "fetched",
@@ -15,59 +14,50 @@ const fn word(kind: ReceiptKind) -> &'static str {
     }
 }
 
-/// Notes that a receipt is due, unless nothing flows to the connection any more.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn add(tx: &Tx<'_>, connection: &str, id: &MessageId, kind: ReceiptKind) -> Result<(), Fault> {
+/// Adds a receipt that is due, unless the connection is blocked.
+pub fn add(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    uuid: &MessageUuid,
+    kind: ReceiptKind,
+) -> Result<(), Fault> {
     tx.execute(
         "INSERT OR IGNORE INTO receipts_due (connection, uuid, kind, at) SELECT ?1, ?2, ?3, ?4
-         WHERE NOT EXISTS (SELECT 1 FROM connections WHERE ref = ?1 AND status = 'blocked')",
-        &[&connection, id.as_bytes(), &word(kind), &millis(tx.now)],
+         WHERE NOT EXISTS (SELECT 1 FROM connections WHERE id = ?1 AND status = 'blocked')",
+        &[
+            &connection.to_string(),
+            uuid.as_bytes(),
+            &kind_as_str(kind),
+            &to_millis(tx.now),
+        ],
     )?;
     Ok(())
 }
 
-/// Notes that the sender of a file is to be told that it is here.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn add_fetched(tx: &Tx<'_>, connection: &str, blob: &BlobId) -> Result<(), Fault> {
-    add(
-        tx,
-        connection,
-        &MessageId::from_bytes(*blob.as_bytes()),
-        ReceiptKind::FETCHED,
-    )
+/// Adds a receipt that tells the sender of a file that it has arrived.
+pub fn add_fetched(tx: &Tx<'_>, connection: ConnectionId, blob: &BlobId) -> Result<(), Fault> {
+    let id = MessageUuid::from_bytes(*blob.as_bytes());
+    add(tx, connection, &id, ReceiptKind::FETCHED)
 }
 
-/// A connection has ended: nothing more is told to it.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn forget(tx: &Tx<'_>, connection: &str) -> Result<(), Fault> {
+/// Deletes the receipts for a connection that has ended.
+pub fn delete_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM receipts_due WHERE connection = ?1",
-        &[&connection],
+        &[&connection.to_string()],
     )?;
     Ok(())
 }
 
-/// The connections that have receipts due.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn connections(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
-    tx.rows("SELECT DISTINCT connection FROM receipts_due", &[], |row| {
-        row.get(0)
-    })
+/// Returns the connections that have receipts due.
+pub fn connections(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
+    let sql = "SELECT DISTINCT connection FROM receipts_due";
+    tx.rows(sql, &[], |row| row.parse("connection", ConnectionId::parse))
 }
 
-/// Takes the due receipts of a connection, in batches of one kind and at most 64 ids.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn take(tx: &Tx<'_>, connection: &str) -> Result<Vec<Receipt>, Fault> {
+/// Removes the due receipts of a connection and returns them in batches of one kind and up to 64
+/// ids.
+pub fn remove_due(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<Receipt>, Fault> {
     let mut receipts = Vec::new();
     for kind in [
         ReceiptKind::DELIVERED,
@@ -75,19 +65,15 @@ pub fn take(tx: &Tx<'_>, connection: &str) -> Result<Vec<Receipt>, Fault> {
         ReceiptKind::FETCHED,
     ] {
         let sql = "DELETE FROM receipts_due WHERE connection = ?1 AND kind = ?2 RETURNING uuid, at";
-        let due: Vec<([u8; 16], i64)> = tx.rows(sql, &[&connection, &word(kind)], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+        let params = (connection.to_string(), kind_as_str(kind));
+        let due: Vec<(MessageUuid, Timestamp)> = tx.rows(sql, &[&params.0, &params.1], |row| {
+            Ok((row.id("uuid")?, row.timestamp("at")?))
         })?;
         for batch in due.chunks(limits::RECEIPT_IDS_MAX) {
-            let at = batch.iter().map(|(_, at)| *at).max().unwrap_or_default();
-            let ids = batch
-                .iter()
-                .map(|(id, _)| MessageId::from_bytes(*id))
-                .collect();
             receipts.push(Receipt {
                 kind,
-                ids,
-                at: timestamp(at),
+                ids: batch.iter().map(|(uuid, _)| *uuid).collect(),
+                at: batch.iter().map(|(_, at)| *at).max().unwrap_or(tx.now),
             });
         }
     }

@@ -1,40 +1,51 @@
-//! Requests that must not be carried out twice, by the client's own id.
+//! Requests that must not run twice, by the client's own id.
 
-use crate::{
-    fault::Fault,
-    store::{Tx, millis},
-};
+use crate::{fault::Fault, store::Tx};
+use sealpost_node_core::model::MessageId;
 use sealpost_proto::limits;
+use sealpost_sqlite::{RowExt as _, to_millis};
 
-/// The digest of a request that came before under this id, and what it was answered.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn load(tx: &Tx<'_>, client_id: &str) -> Result<Option<([u8; 32], String)>, Fault> {
-    let sql = "SELECT digest, answer FROM requests WHERE client_id = ?1";
-    tx.row(sql, &[&client_id], |row| Ok((row.get(0)?, row.get(1)?)))
+/// A request that ran before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRequest {
+    /// Digest of the request's body.
+    pub digest: [u8; 32],
+    /// The messages that it sent.
+    pub sent: Vec<MessageId>,
 }
 
-/// Remembers a request and its answer.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn insert(tx: &Tx<'_>, client_id: &str, digest: &[u8; 32], answer: &str) -> Result<(), Fault> {
+/// Returns the request that ran under this id.
+pub fn load(tx: &Tx<'_>, client_id: &str) -> Result<Option<StoredRequest>, Fault> {
+    let sql = "SELECT digest, response FROM requests WHERE client_id = ?1";
+    tx.row(sql, &[&client_id], |row| {
+        let parse = |text: &str| {
+            text.split(' ')
+                .map(MessageId::parse)
+                .collect::<Result<_, _>>()
+        };
+        Ok(StoredRequest {
+            digest: row.read("digest")?,
+            sent: row.parse("response", parse)?,
+        })
+    })
+}
+
+pub fn insert(tx: &Tx<'_>, client_id: &str, request: &StoredRequest) -> Result<(), Fault> {
+    let sent: Vec<_> = request.sent.iter().map(MessageId::to_string).collect();
     tx.execute(
-        "INSERT INTO requests (client_id, digest, answer, at) VALUES (?1, ?2, ?3, ?4)",
-        &[&client_id, digest, &answer, &millis(tx.now)],
+        "INSERT INTO requests (client_id, digest, response, at) VALUES (?1, ?2, ?3, ?4)",
+        &[
+            &client_id,
+            &request.digest,
+            &sent.join(" "),
+            &to_millis(tx.now),
+        ],
     )?;
     Ok(())
 }
 
-/// Forgets what nobody will ask again.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn forget_old(tx: &Tx<'_>) -> Result<(), Fault> {
-    tx.execute(
-        "DELETE FROM requests WHERE at < ?1",
-        &[&millis(tx.now.minus(limits::MESSAGE_ID_RETENTION))],
-    )?;
+pub fn delete_old(tx: &Tx<'_>) -> Result<(), Fault> {
+    let before = tx.now.minus(limits::MESSAGE_ID_RETENTION);
+    tx.execute("DELETE FROM requests WHERE at < ?1", &[&to_millis(before)])?;
     Ok(())
 }

@@ -48,10 +48,9 @@ pub fn remember_message(tx: &Tx<'_>, connection: &str, id: &MessageId) -> Result
 /// # Errors
 /// When SQLite fails.
 pub fn forget_old(tx: &Tx<'_>) -> Result<(), Fault> {
-    let digests = millis(
-        tx.now
-            .minus(limits::ENVELOPE_LIFETIME_MAX.saturating_add(limits::DIGEST_RETENTION_AFTER_LIFETIME)),
-    );
+    let digests = millis(tx.now.minus(
+        limits::ENVELOPE_LIFETIME_MAX.saturating_add(limits::DIGEST_RETENTION_AFTER_LIFETIME),
+    ));
     let ids = millis(tx.now.minus(limits::MESSAGE_ID_RETENTION));
     tx.execute("DELETE FROM seen WHERE at < ?1", &[&digests])?;
     tx.execute("DELETE FROM message_ids WHERE at < ?1", &[&ids])?;

@@ -1,10 +1,9 @@
 //! The one row that says who this node is and which relay is its home.
 
-use crate::{
-    fault::Fault,
-    store::{Tx, count, millis},
-};
-use sealpost_proto::{AccountId, Origin, Timestamp, WebhookSecret, wire::DeliveryMode};
+use crate::{fault::Fault, store::Tx};
+use rusqlite::Row as SqlRow;
+use sealpost_proto::{AccountId, Origin, WebhookSecret, wire::DeliveryMode};
+use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_millis};
 use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
@@ -35,9 +34,6 @@ pub struct Settings {
 }
 
 /// Writes the row of a new node.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn insert(tx: &mut Tx<'_>, settings: &Settings) -> Result<(), Fault> {
     let identity = tx.seal("node", PK, "identity", 1, &settings.identity);
     let account_key = tx.seal("node", PK, "account_key", 1, &settings.account_key);
@@ -59,96 +55,81 @@ pub fn insert(tx: &mut Tx<'_>, settings: &Settings) -> Result<(), Fault> {
             &settings.webhook_listen.map(|address| address.to_string()),
             &token,
             &settings.listen.to_string(),
-            &millis(tx.now),
+            &to_millis(tx.now),
         ],
     )?;
     Ok(())
 }
 
-struct Row {
-    name: String,
+/// A row whose columns are still sealed.
+struct SealedRow {
+    settings: Settings,
     identity: Vec<u8>,
-    card: Vec<u8>,
     account_key: Vec<u8>,
-    relay: String,
-    delivery: String,
-    webhook_listen: Option<String>,
-    listen: String,
     registration_token: Option<Vec<u8>>,
-    account_id: Option<Vec<u8>>,
-    webhook_secret: Option<Vec<u8>>,
+    account: Option<(AccountId, Vec<u8>)>,
 }
 
-/// Reads the row; none in a data folder that was never initialised.
-///
-/// # Errors
-/// When SQLite fails or the row does not open.
+/// Reads the settings; `None` in a data folder that was never initialised.
 pub fn load(tx: &Tx<'_>) -> Result<Option<Settings>, Fault> {
-    let row = tx.row(
-        "SELECT name, identity, card, account_key, relay, delivery, webhook_listen, registration_token, account_id, webhook_secret,
-             listen
-         FROM node",
-        &[],
-        |row| {
-            Ok(Row {
-                name: row.get(0)?,
-                identity: row.get(1)?,
-                card: row.get(2)?,
-                account_key: row.get(3)?,
-                relay: row.get(4)?,
-                delivery: row.get(5)?,
-                webhook_listen: row.get(6)?,
-                registration_token: row.get(7)?,
-                account_id: row.get(8)?,
-                webhook_secret: row.get(9)?,
-                listen: row.get(10)?,
-            })
-        },
-    )?;
-    row.map(|row| open_row(tx, row)).transpose()
+    let sql = "SELECT name, identity, card, account_key, relay, delivery, webhook_listen, listen,
+                   registration_token, account_id, webhook_secret
+               FROM node";
+    let row = tx.row(sql, &[], read)?;
+    row.map(|row| open(tx, row)).transpose()
 }
 
-fn open_row(tx: &Tx<'_>, row: Row) -> Result<Settings, Fault> {
-    let broken = |what: &str| Fault::failed(format!("the node's {what} in the database is broken"));
+fn read(row: &SqlRow<'_>) -> Result<SealedRow, RowError> {
+    let account: Option<AccountId> = row.optional_id("account_id")?;
+    let secret: Option<Vec<u8>> = row.read("webhook_secret")?;
+    Ok(SealedRow {
+        identity: row.read("identity")?,
+        account_key: row.read("account_key")?,
+        registration_token: row.read("registration_token")?,
+        account: account.zip(secret),
+        settings: Settings {
+            name: row.read("name")?,
+            identity: Zeroizing::default(),
+            card: row.read("card")?,
+            account_key: Zeroizing::default(),
+            relay: row.parse("relay", Origin::parse)?,
+            delivery: row.parse("delivery", |json| serde_json::from_str(json))?,
+            webhook_listen: row.optional_parse("webhook_listen", str::parse::<SocketAddr>)?,
+            listen: row.parse("listen", str::parse::<SocketAddr>)?,
+            registration_token: None,
+            account: None,
+        },
+    })
+}
+
+fn open(tx: &Tx<'_>, row: SealedRow) -> Result<Settings, Fault> {
     let token = row
         .registration_token
-        .map(|sealed| tx.open("node", PK, "registration_token", 1, &sealed));
-    let token = token
+        .map(|sealed| tx.open("node", PK, "registration_token", 1, &sealed))
         .transpose()?
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let account = match (row.account_id, row.webhook_secret) {
-        (Some(id), Some(sealed)) => {
-            let id = AccountId::try_from(id.as_slice()).map_err(|_| broken("account"))?;
+        .map(|bytes| String::from_utf8(bytes.to_vec()))
+        .transpose()
+        .map_err(|_| Damaged::new("node", "registration_token"))?;
+    let account = match row.account {
+        Some((id, sealed)) => {
             let secret = tx.open("node", PK, "webhook_secret", 1, &sealed)?;
-            let secret =
-                <[u8; 32]>::try_from(secret.as_slice()).map_err(|_| broken("webhook secret"))?;
+            let secret = <[u8; 32]>::try_from(secret.as_slice())
+                .map_err(|_| Damaged::new("node", "webhook_secret"))?;
             Some((id, WebhookSecret::from_bytes(secret)))
         }
-        _ => None,
+        None => None,
     };
     Ok(Settings {
         identity: tx.open("node", PK, "identity", 1, &row.identity)?,
         account_key: tx.open("node", PK, "account_key", 1, &row.account_key)?,
-        name: row.name,
-        card: row.card,
-        relay: Origin::parse(&row.relay).map_err(|_| broken("relay"))?,
-        delivery: serde_json::from_str(&row.delivery).map_err(|_| broken("delivery mode"))?,
-        webhook_listen: row
-            .webhook_listen
-            .map(|text| text.parse())
-            .transpose()
-            .map_err(|_| broken("webhook address"))?,
-        listen: row.listen.parse().map_err(|_| broken("local address"))?,
         registration_token: token,
         account,
+        ..row.settings
     })
 }
 
-/// Remembers the account that the relay registered.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn registered(tx: &mut Tx<'_>, id: &AccountId, secret: &WebhookSecret) -> Result<(), Fault> {
+/// Stores the account that the relay registered.
+pub fn set_account(tx: &mut Tx<'_>, id: &AccountId, secret: &WebhookSecret) -> Result<(), Fault> {
     let sealed = tx.seal("node", PK, "webhook_secret", 1, secret.expose());
     tx.execute(
         "UPDATE node SET account_id = ?1, webhook_secret = ?2",
@@ -158,22 +139,8 @@ pub fn registered(tx: &mut Tx<'_>, id: &AccountId, secret: &WebhookSecret) -> Re
 }
 
 /// Raises the generation counter by one and returns it.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn raise_generation(tx: &Tx<'_>) -> Result<u64, Fault> {
     tx.execute("UPDATE node SET generation = generation + 1", &[])?;
-    Ok(count(
-        tx.value("SELECT generation FROM node", &[])?.unwrap_or(0),
-    ))
-}
-
-/// When the node was initialised.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn created_at(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
-    Ok(tx
-        .value("SELECT created_at FROM node", &[])?
-        .map(super::timestamp))
+    tx.value("SELECT generation FROM node", &[])?
+        .ok_or_else(|| Damaged::new("node", "generation").into())
 }

@@ -5,6 +5,7 @@ mod final_state;
 
 use crate::node::{ConnectionSnapshot, InviteSnapshot, MessageSnapshot, Snapshot};
 pub(crate) use final_state::PlannedConnection;
+use sealpost_node_core::model::{ConnectionId, ConnectionStatus, HealthState, MessageId};
 use sealpost_proto::{DeliveryStatus, FailureCode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,8 +33,8 @@ pub(crate) struct Side {
     link: Link,
     peer: usize,
     pub(crate) is_inviter: bool,
-    pub(crate) status: String,
-    health: String,
+    pub(crate) status: ConnectionStatus,
+    health: HealthState,
 }
 
 impl Side {
@@ -44,7 +45,7 @@ impl Side {
 
     /// Returns whether users send messages on it.
     pub(crate) fn accepts_messages(&self) -> bool {
-        self.status == "accepted" && self.health != "broken"
+        self.status == ConnectionStatus::Accepted && self.health != HealthState::Broken
     }
 }
 
@@ -57,15 +58,15 @@ pub(crate) struct Model {
     /// Nodes whose accounts were deleted.
     deleted: BTreeSet<usize>,
     invites: BTreeMap<[u8; 16], InviteState>,
-    sides: BTreeMap<(usize, String), Side>,
+    sides: BTreeMap<(usize, ConnectionId), Side>,
     /// The sender and the connections of each message that a user tried to send, by text.
-    intended: BTreeMap<String, (usize, BTreeSet<String>)>,
+    intended: BTreeMap<String, (usize, BTreeSet<ConnectionId>)>,
     sent: BTreeMap<Route, Vec<String>>,
     received: BTreeMap<Route, Vec<String>>,
     read: BTreeSet<(Route, String)>,
     /// The route and text of each message of each node.
-    messages: BTreeMap<(usize, String), (Route, String)>,
-    statuses: BTreeMap<(usize, String), DeliveryStatus>,
+    messages: BTreeMap<(usize, MessageId), (Route, String)>,
+    statuses: BTreeMap<(usize, MessageId), DeliveryStatus>,
 }
 
 /// Invite as the model knows it.
@@ -105,7 +106,7 @@ impl Model {
         let is_blocked = self
             .sides
             .values()
-            .any(|side| side.link == link && side.status == "blocked");
+            .any(|side| side.link == link && side.status == ConnectionStatus::Blocked);
         self.has_large_jumps
             || is_blocked
             || self.deleted.contains(&link.acceptor)
@@ -116,7 +117,10 @@ impl Model {
     pub(crate) fn has_disruptions(&self) -> bool {
         self.has_large_jumps
             || !self.deleted.is_empty()
-            || self.sides.values().any(|side| side.status == "blocked")
+            || self
+                .sides
+                .values()
+                .any(|side| side.status == ConnectionStatus::Blocked)
     }
 
     /// Returns whether the invite makes no more connections.
@@ -127,19 +131,17 @@ impl Model {
     }
 
     /// Records that a user is about to send this text, which is unique.
-    pub(crate) fn record_intent(&mut self, node: usize, connections: &[String], text: &str) {
+    pub(crate) fn record_intent(&mut self, node: usize, connections: &[ConnectionId], text: &str) {
         self.intended.insert(
             text.to_owned(),
-            (node, connections.iter().cloned().collect()),
+            (node, connections.iter().copied().collect()),
         );
     }
 
     /// Returns a node's connections ordered by id.
-    pub(crate) fn connections(&self, node: usize) -> Vec<(String, Side)> {
+    pub(crate) fn connections(&self, node: usize) -> Vec<(ConnectionId, Side)> {
         let of_node = self.sides.iter().filter(|((of, _), _)| *of == node);
-        of_node
-            .map(|((_, name), side)| (name.clone(), side.clone()))
-            .collect()
+        of_node.map(|((_, id), side)| (*id, side.clone())).collect()
     }
 
     /// Returns whether the node has used the invite.
@@ -164,11 +166,11 @@ impl Model {
         let known: BTreeSet<_> = self
             .connections(node)
             .into_iter()
-            .map(|(name, _)| name)
+            .map(|(id, _)| id)
             .collect();
         self.sides.retain(|(of, _), _| *of != node);
         for connection in snapshot.connections {
-            let is_new = !known.contains(&connection.name);
+            let is_new = !known.contains(&connection.id);
             self.observe_connection(node, connection, is_new)?;
         }
         for invite in snapshot.invites {
@@ -177,19 +179,16 @@ impl Model {
         for message in snapshot.messages {
             self.observe_message(node, message)?;
         }
-        let known = self
-            .messages
-            .range((node, String::new())..(node + 1, String::new()))
-            .count();
+        let known = self.messages.keys().filter(|(of, _)| *of == node).count();
         ensure(known as u64 == snapshot.message_count, || {
             format!("node-{node} lost a stored message")
         })?;
-        for name in snapshot.read {
-            let entry = self.messages.get(&(node, name)).cloned();
+        for id in snapshot.read {
+            let entry = self.messages.get(&(node, id)).cloned();
             self.read.extend(entry);
         }
         for (message, status, code) in snapshot.statuses {
-            self.observe_status(node, message, &status, code.as_deref())?;
+            self.observe_status(node, message, status, code)?;
         }
         Ok(())
     }
@@ -217,7 +216,12 @@ impl Model {
             .iter()
             .filter(|((of, _), side)| *of == node && side.link.invite == seen.id);
         let accepted = sides
-            .filter(|(_, side)| matches!(side.status.as_str(), "accepted" | "blocked"))
+            .filter(|(_, side)| {
+                matches!(
+                    side.status,
+                    ConnectionStatus::Accepted | ConnectionStatus::Blocked
+                )
+            })
             .count();
         state.has_ended |= !seen.is_open || state.is_single && accepted > 0;
         ensure(!seen.is_single || accepted <= 1, || {
@@ -248,9 +252,10 @@ impl Model {
             status: seen.status,
             health: seen.health,
         };
-        let may_break = !side.is_inviter && side.status == "pending" || self.is_disrupted(link);
-        ensure(side.health != "broken" || may_break, || {
-            format!("{} of node-{node} is {}", seen.name, side.health)
+        let may_break =
+            !side.is_inviter && side.status == ConnectionStatus::Pending || self.is_disrupted(link);
+        ensure(side.health != HealthState::Broken || may_break, || {
+            format!("{} of node-{node} is {}", seen.id, side.health)
         })?;
         let is_late = is_new
             && side.is_inviter
@@ -258,12 +263,15 @@ impl Model {
                 .invites
                 .get(&seen.invite)
                 .is_some_and(|state| state.has_ended);
-        ensure(!is_late || side.status == "rejected", || {
-            format!(
-                "node-{node} took request {} for an invite that has ended",
-                seen.name
-            )
-        })?;
+        ensure(
+            !is_late || side.status == ConnectionStatus::Rejected,
+            || {
+                format!(
+                    "node-{node} took request {} for an invite that has ended",
+                    seen.id
+                )
+            },
+        )?;
         let has_twin = self
             .sides
             .iter()
@@ -271,15 +279,14 @@ impl Model {
         ensure(!has_twin, || {
             format!("node-{node} stored a connection twice")
         })?;
-        self.sides.insert((node, seen.name), side);
+        self.sides.insert((node, seen.id), side);
         Ok(())
     }
 
     fn observe_message(&mut self, node: usize, message: MessageSnapshot) -> Result<(), Violation> {
-        let side = self.sides.get(&(node, message.connection.clone()));
-        let side = side.ok_or_else(|| {
-            Violation(format!("{} of node-{node} has no connection", message.name))
-        })?;
+        let side = self.sides.get(&(node, message.connection));
+        let side = side
+            .ok_or_else(|| Violation(format!("{} of node-{node} has no connection", message.id)))?;
         let route = Route {
             link: side.link,
             from: if message.is_incoming { side.peer } else { node },
@@ -288,23 +295,23 @@ impl Model {
         if message.is_incoming {
             self.observe_incoming(node, route, &text)?
         } else {
-            self.observe_outgoing(node, &message.connection, route, &text)?
+            self.observe_outgoing(node, message.connection, route, &text)?
         }
-        self.messages.insert((node, message.name), (route, text));
+        self.messages.insert((node, message.id), (route, text));
         Ok(())
     }
 
     fn observe_outgoing(
         &mut self,
         node: usize,
-        connection: &str,
+        connection: ConnectionId,
         route: Route,
         text: &str,
     ) -> Result<(), Violation> {
         let is_intended = self
             .intended
             .get(text)
-            .is_some_and(|(of, to)| *of == node && to.contains(connection));
+            .is_some_and(|(of, to)| *of == node && to.contains(&connection));
         ensure(is_intended, || {
             format!("node-{node} sends {text:?}, which no user wrote")
         })?;
@@ -338,14 +345,11 @@ impl Model {
     fn observe_status(
         &mut self,
         node: usize,
-        message: String,
-        status: &str,
-        code: Option<&str>,
+        message: MessageId,
+        status: DeliveryStatus,
+        code: Option<FailureCode>,
     ) -> Result<(), Violation> {
-        let status = DeliveryStatus::parse(status);
-        let status =
-            status.ok_or_else(|| Violation(format!("{message} of node-{node} has no status")))?;
-        let before = self.statuses.insert((node, message.clone()), status);
+        let before = self.statuses.insert((node, message), status);
         if before == Some(status) {
             return Ok(());
         }
@@ -374,7 +378,7 @@ impl Model {
                 ensure(self.is_disrupted(route.link), || {
                     format!("{text:?} failed ({code:?}) without a cause")
                 })?;
-                let has_expired = code == Some(FailureCode::Expired.as_str());
+                let has_expired = code == Some(FailureCode::Expired);
                 ensure(!has_expired || self.has_large_jumps, || {
                     format!("{text:?} expired too early")
                 })

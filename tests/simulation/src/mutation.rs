@@ -3,24 +3,26 @@
 use crate::fault::Mutant;
 use sealpost_e2ee::plaintext::Kind;
 use sealpost_node::{
-    api::model::Direction,
     fault::Fault,
-    store::{Tx, messages},
+    store::{
+        Tx,
+        messages::{self, MessageAuthor},
+        postings::{self, Posting},
+    },
 };
-use sealpost_proto::MessageId;
+use sealpost_node_core::model::{ContentType, Direction, MessageUuid};
 
-/// Applies a mutant at the end of a transaction. Messages after position `seen_position` are new;
+/// Applies a mutant at the end of a transaction. Messages after `last_seen` are new;
 /// `roll` is a random number from 0 to 999.
 pub(crate) fn apply_mutant(
     tx: &mut Tx<'_>,
     mutant: Mutant,
-    seen_position: i64,
+    last_seen: Option<postings::Cursor>,
     roll: u64,
 ) -> Result<(), Fault> {
     match mutant {
-        Mutant::NodeForgetsSeenIds => {
-            run(tx, "DELETE FROM seen").and_then(|()| run(tx, "DELETE FROM message_ids"))
-        }
+        Mutant::NodeForgetsSeenIds => run(tx, "DELETE FROM opened_digests")
+            .and_then(|()| run(tx, "DELETE FROM received_uuids")),
         Mutant::NodeLosesReceipts if roll < 300 => run(tx, "DELETE FROM receipts_due"),
         Mutant::NodeReportsDeliveryEarly => run(
             tx,
@@ -30,8 +32,8 @@ pub(crate) fn apply_mutant(
             tx,
             "UPDATE deliveries SET status = 'sent' WHERE status = 'delivered'",
         ),
-        Mutant::NodeDuplicatesMessage if roll < 300 => duplicate_message(tx, seen_position),
-        Mutant::NodeAltersMessage if roll < 300 => alter_message(tx, seen_position),
+        Mutant::NodeDuplicatesMessage if roll < 300 => duplicate_message(tx, last_seen),
+        Mutant::NodeAltersMessage if roll < 300 => alter_message(tx, last_seen),
         Mutant::NodeNeverExpiresMessages => run(tx, "UPDATE deliveries SET expires_at = NULL"),
         Mutant::NodeReopensInvites => run(tx, "UPDATE invites SET status = 'open'"),
         Mutant::NodeDropsRejections => tx
@@ -48,54 +50,46 @@ fn run(tx: &Tx<'_>, sql: &str) -> Result<(), Fault> {
     tx.execute(sql, &[]).map(|_| ())
 }
 
-fn newest(tx: &Tx<'_>, seen_position: i64) -> Result<Option<messages::Message>, Fault> {
-    let filter = messages::Filter {
-        after: Some(seen_position),
+fn newest(tx: &Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<Option<Posting>, Fault> {
+    let filter = postings::Filter {
+        after: last_seen,
         direction: Some(Direction::In),
         limit: 1,
-        ..messages::Filter::default()
+        ..postings::Filter::default()
     };
-    Ok(messages::page(tx, &filter)?.pop())
+    Ok(postings::page(tx, &filter)?.pop())
 }
 
-fn duplicate_message(tx: &mut Tx<'_>, seen_position: i64) -> Result<(), Fault> {
-    let Some(message) = newest(tx, seen_position)? else {
+fn duplicate_message(tx: &mut Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<(), Fault> {
+    let Some(posting) = newest(tx, last_seen)? else {
         return Ok(());
     };
-    let mut uuid = [0; 16];
-    tx.rng.fill_bytes(&mut uuid);
     let again = messages::NewMessage {
-        chat: &message.chat,
-        uuid: MessageId::from_bytes(uuid),
-        direction: Direction::In,
-        kind: 1,
-        sender_name: &message.sender_name,
-        content: &message.content,
-        content_type: &message.content_type,
-        seq: None,
+        uuid: MessageUuid::from_bytes(tx.random()),
+        author: MessageAuthor::Connection(posting.connection),
+        author_name: &posting.message.author_name,
+        content: &posting.message.content,
+        content_type: ContentType::Markdown,
         action_required: false,
         reply_to: None,
         deliver_by: None,
         read_by: None,
-        sent_at: message.sent_at,
+        sent_at: posting.message.sent_at,
     };
-    messages::insert(tx, &again).map(|_| ())
+    let message = messages::insert(tx, &again)?;
+    let again = postings::NewPosting {
+        chat: posting.id.chat,
+        message,
+        direction: Direction::In,
+        seq: 0,
+        files: 0,
+    };
+    postings::insert(tx, &again).map(|_| ())
 }
 
-fn alter_message(tx: &mut Tx<'_>, seen_position: i64) -> Result<(), Fault> {
-    let Some(message) = newest(tx, seen_position)? else {
+fn alter_message(tx: &mut Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<(), Fault> {
+    let Some(posting) = newest(tx, last_seen)? else {
         return Ok(());
     };
-    let content = tx.seal(
-        "messages",
-        message.name.as_bytes(),
-        "content",
-        1,
-        b"something else",
-    );
-    tx.execute(
-        "UPDATE messages SET content = ?2 WHERE ref = ?1",
-        &[&message.name, &content],
-    )
-    .map(|_| ())
+    messages::set_content(tx, &posting.message, "something else")
 }

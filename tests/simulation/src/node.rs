@@ -4,13 +4,16 @@ use crate::random::Random;
 use anyhow::Context as _;
 use sealpost_e2ee::{Identity, invite::Invite, vault::DataKey};
 use sealpost_node::{
-    api::model::Direction,
     fault::Fault,
     me::Me,
-    store::{self, Store, Tx, messages},
+    store::{self, Store, Tx, deliveries, postings},
 };
-use sealpost_proto::{AccountId, Origin, Timestamp};
-use sealpost_sqlite::Database;
+use sealpost_node_core::model::{
+    ChatId, ConnectionId, ConnectionStatus, Direction, HealthState, InviteKind, InviteStatus,
+    MessageId,
+};
+use sealpost_proto::{AccountId, DeliveryStatus, FailureCode, Origin, Timestamp};
+use sealpost_sqlite::{Database, RowExt as _};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Task of a node, as in the daemon.
@@ -43,7 +46,7 @@ pub(crate) enum Purpose {
     Rotate {
         id: i64,
         attempt: u32,
-        connection: String,
+        connection: ConnectionId,
     },
     Connect {
         pairing: usize,
@@ -97,7 +100,7 @@ pub(crate) struct Node {
     /// Its account was deleted; it does not start again.
     pub(crate) is_deleted: bool,
     pub(crate) memory: Memory,
-    pub(crate) seen_position: i64,
+    pub(crate) last_seen: Option<postings::Cursor>,
     /// Rows that still have to be sent.
     pub(crate) pending_rows: u64,
     /// Messages that the relay accepted and no receipt has confirmed.
@@ -134,7 +137,7 @@ impl Node {
             is_up: true,
             is_deleted: false,
             memory: Memory::default(),
-            seen_position: 0,
+            last_seen: None,
             pending_rows: 0,
             unconfirmed: 0,
         })
@@ -171,9 +174,9 @@ pub(crate) struct Snapshot {
     /// All invites of the node.
     pub(crate) invites: Vec<InviteSnapshot>,
     /// Outgoing messages with their statuses and failure codes.
-    pub(crate) statuses: Vec<(String, String, Option<String>)>,
+    pub(crate) statuses: Vec<(MessageId, DeliveryStatus, Option<FailureCode>)>,
     /// Incoming messages that the user has read.
-    pub(crate) read: Vec<String>,
+    pub(crate) read: Vec<MessageId>,
     /// Number of all messages.
     pub(crate) message_count: u64,
     /// Number of outbox rows still to be sent, due receipts and relay jobs.
@@ -194,9 +197,9 @@ pub(crate) struct InviteSnapshot {
 /// Message in a node's database.
 #[derive(Debug)]
 pub(crate) struct MessageSnapshot {
-    pub(crate) position: i64,
-    pub(crate) name: String,
-    pub(crate) connection: String,
+    pub(crate) cursor: postings::Cursor,
+    pub(crate) id: MessageId,
+    pub(crate) connection: ConnectionId,
     pub(crate) is_incoming: bool,
     pub(crate) content: String,
 }
@@ -204,68 +207,81 @@ pub(crate) struct MessageSnapshot {
 /// Connection in a node's database.
 #[derive(Debug)]
 pub(crate) struct ConnectionSnapshot {
-    pub(crate) name: String,
+    pub(crate) id: ConnectionId,
     pub(crate) invite: [u8; 16],
     pub(crate) is_inviter: bool,
     pub(crate) peer: [u8; 32],
-    pub(crate) status: String,
-    pub(crate) health: String,
+    pub(crate) status: ConnectionStatus,
+    pub(crate) health: HealthState,
 }
 
 /// Takes a snapshot inside the transaction whose effects it shows.
-pub(crate) fn take_snapshot(tx: &Tx<'_>, after: i64) -> Result<Snapshot, Fault> {
-    let filter = messages::Filter {
-        after: Some(after),
+pub(crate) fn take_snapshot(
+    tx: &Tx<'_>,
+    after: Option<postings::Cursor>,
+) -> Result<Snapshot, Fault> {
+    let filter = postings::Filter {
+        after,
         limit: 1_000,
-        ..messages::Filter::default()
+        ..postings::Filter::default()
     };
-    let messages = messages::page(tx, &filter)?
+    let messages = postings::page(tx, &filter)?
         .into_iter()
-        .map(|message| MessageSnapshot {
-            position: message.position,
-            name: message.name,
-            connection: message.connection,
-            is_incoming: message.direction == Direction::In,
-            content: message.content,
+        .map(|posting| MessageSnapshot {
+            cursor: postings::Cursor {
+                message: posting.message.key,
+                chat: posting.id.chat,
+            },
+            id: posting.id,
+            connection: posting.connection,
+            is_incoming: posting.direction == Direction::In,
+            content: posting.message.content,
         });
-    let sql = "SELECT ref, invite_id, direction, fingerprint, status, health FROM connections ORDER BY ref";
+    let sql = "SELECT id, invite_key, direction, fingerprint, status, health FROM connections ORDER BY id";
     let connections = tx.rows(sql, &[], |row| {
         Ok(ConnectionSnapshot {
-            name: row.get(0)?,
-            invite: row.get(1)?,
-            is_inviter: row.get::<_, String>(2)? == "in",
-            peer: row.get(3)?,
-            status: row.get(4)?,
-            health: row.get(5)?,
+            id: row.parse("id", ConnectionId::parse)?,
+            invite: row.read("invite_key")?,
+            is_inviter: row.parse("direction", Direction::parse)? == Direction::In,
+            peer: row.read("fingerprint")?,
+            status: row.parse("status", ConnectionStatus::parse)?,
+            health: row.parse("health", HealthState::parse)?,
         })
     })?;
-    let sql = "SELECT invite_id, kind, status, expires_at FROM invites ORDER BY ref";
+    let sql = "SELECT invite_key, kind, status, expires_at FROM invites ORDER BY id";
     let invites = tx.rows(sql, &[], |row| {
         Ok(InviteSnapshot {
-            id: row.get(0)?,
-            is_single: row.get::<_, String>(1)? == "single",
-            is_open: row.get::<_, String>(2)? == "open",
-            expires_at: row.get::<_, Option<i64>>(3)?.map(store::timestamp),
+            id: row.read("invite_key")?,
+            is_single: row.parse("kind", InviteKind::parse)? == InviteKind::Single,
+            is_open: row.parse("status", InviteStatus::parse)? == InviteStatus::Open,
+            expires_at: row.optional_timestamp("expires_at")?,
         })
     })?;
-    let count = |sql: &str| Ok::<_, Fault>(store::count(tx.value(sql, &[])?.unwrap_or(0)));
+    let count = |sql: &str| Ok::<_, Fault>(tx.value(sql, &[])?.unwrap_or(0));
     Ok(Snapshot {
         now: tx.now,
         messages: messages.collect(),
         connections,
         invites,
-        statuses: tx.rows("SELECT message, status, code FROM deliveries ORDER BY message", &[], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?,
+        statuses: deliveries::all(tx)?
+            .into_iter()
+            .map(|delivery| (delivery.posting, delivery.status, delivery.code))
+            .collect(),
         read: tx.rows(
-            "SELECT ref FROM messages WHERE direction = 'in' AND read_at IS NOT NULL ORDER BY position",
+            "SELECT p.chat, p.number FROM postings p JOIN read_positions r ON r.chat = p.chat
+             WHERE p.own = 0 AND p.number <= r.number ORDER BY p.message, p.chat",
             &[],
-            |row| row.get(0),
+            |row| {
+                Ok(MessageId {
+                    chat: row.parse("chat", ChatId::parse)?,
+                    number: row.read("number")?,
+                })
+            },
         )?,
-        message_count: count("SELECT count(*) FROM messages")?,
+        message_count: count("SELECT count(*) FROM postings")?,
         pending_rows: count(
             "SELECT (SELECT count(*) FROM outbox WHERE state <> 'accepted' OR next_at < 9223372036854775807)
-                 + (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM chores)",
+                 + (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM relay_jobs)",
         )?,
         unconfirmed: count("SELECT count(*) FROM outbox WHERE state = 'accepted' AND message IS NOT NULL")?,
     })

@@ -420,10 +420,10 @@ impl Simulation {
     {
         let crashes = self.random.happens(self.rates.crashed);
         let loses = crashes && self.random.happens(500);
-        let (mutant, roll, seen_position) = (
+        let (mutant, roll, last_seen) = (
             self.mutant,
             self.random.below(1_000),
-            self.nodes[node].seen_position,
+            self.nodes[node].last_seen,
         );
         let work = move |tx: &mut Tx<'_>| {
             let value = job(tx)?;
@@ -431,9 +431,9 @@ impl Simulation {
                 return Err(Fault::failed(COMMIT_LOST));
             }
             if let Some(mutant) = mutant {
-                apply_mutant(tx, mutant, seen_position, roll)?;
+                apply_mutant(tx, mutant, last_seen, roll)?;
             }
-            Ok((value, node::take_snapshot(tx, seen_position)?))
+            Ok((value, node::take_snapshot(tx, last_seen)?))
         };
         let outcome = self.nodes[node]
             .store
@@ -441,8 +441,8 @@ impl Simulation {
             .await;
         let value = match outcome {
             Ok((value, snapshot)) => {
-                let last = snapshot.messages.last().map(|message| message.position);
-                self.nodes[node].seen_position = last.unwrap_or(seen_position);
+                let last = snapshot.messages.last().map(|message| message.cursor);
+                self.nodes[node].last_seen = last.or(last_seen);
                 (self.nodes[node].pending_rows, self.nodes[node].unconfirmed) =
                     (snapshot.pending_rows, snapshot.unconfirmed);
                 self.model.observe(node, snapshot)?;

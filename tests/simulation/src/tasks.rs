@@ -10,16 +10,15 @@ use crate::{
 };
 use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
-    api::problem::ProblemCode,
     daemon::tend,
     fault::Fault,
     outbox, pairing,
     store::{
-        Tx,
-        chores::{self, Chore, DueChore},
-        outbox as rows,
+        Tx, outbox as rows,
+        relay_jobs::{self, DueJob, JobKind, JobSubject},
     },
 };
+use sealpost_node_core::model::{InviteId, RefusalCode};
 use sealpost_proto::{
     SendKey, Timestamp, backoff, limits, time,
     wire::{DeliveryBatch, SubmitRequest},
@@ -134,9 +133,9 @@ impl Simulation {
     }
 
     async fn run_relay_job(&mut self, node: usize) -> Result<(), Violation> {
-        let due = self.read(node, |tx| chores::due(tx, 1)).await?.pop();
+        let due = self.read(node, |tx| relay_jobs::due(tx, 1)).await?.pop();
         let Some(due) = due else {
-            let next = self.read(node, |tx| chores::next_due(tx)).await?;
+            let next = self.read(node, |tx| relay_jobs::next_due(tx)).await?;
             let now = self.node_now(node);
             self.wake_when_due(node, Task::RelayJobs, next.filter(|next| *next > now));
             return Ok(());
@@ -144,28 +143,31 @@ impl Simulation {
         self.start_relay_job(node, due).await
     }
 
-    async fn start_relay_job(&mut self, node: usize, due: DueChore) -> Result<(), Violation> {
-        let DueChore {
+    async fn start_relay_job(&mut self, node: usize, due: DueJob) -> Result<(), Violation> {
+        let DueJob {
             id,
             subject,
-            chore,
+            kind,
             mailbox,
             payload,
             attempt,
         } = due;
-        let request = match chore {
-            Chore::OpenMailbox => {
+        let request = match kind {
+            JobKind::OpenMailbox => {
                 let key = <[u8; 32]>::try_from(payload.as_slice())
-                    .map_err(|_| Violation("a chore is broken".to_owned()))?;
+                    .map_err(|_| Violation("a relay job is broken".to_owned()))?;
                 Request::OpenMailbox(mailbox, SendKey::from_bytes(key))
             }
-            Chore::PublishPrekeys => Request::PublishPrekeys(mailbox, payload.to_vec()),
-            Chore::CloseMailbox => Request::CloseMailbox(mailbox),
-            Chore::RotateSession => {
+            JobKind::PublishPrekeys => Request::PublishPrekeys(mailbox, payload.to_vec()),
+            JobKind::CloseMailbox => Request::CloseMailbox(mailbox),
+            JobKind::RotateSession => {
+                let JobSubject::Connection(connection) = subject else {
+                    return Err(Violation("an invite has a session to rotate".to_owned()));
+                };
                 let purpose = Purpose::Rotate {
                     id,
                     attempt,
-                    connection: subject,
+                    connection,
                 };
                 self.send_request(node, &Request::Prekeys(mailbox), purpose);
                 return Ok(());
@@ -181,7 +183,9 @@ impl Simulation {
             return Ok(());
         }
         let made_due = self
-            .commit(node, |tx| rows::hurry(tx).and_then(|()| chores::hurry(tx)))
+            .commit(node, |tx| {
+                rows::make_due_now(tx).and_then(|()| relay_jobs::make_due_now(tx))
+            })
             .await?;
         if made_due.is_some() {
             self.wake_all(node);
@@ -230,7 +234,7 @@ impl Simulation {
                 let identity = self.identity(node);
                 let rotated = self
                     .commit(node, move |tx| {
-                        outbox::rotate(tx, &identity, &connection, &sealed)
+                        outbox::rotate(tx, &identity, connection, &sealed)
                     })
                     .await?;
                 if rotated.is_none() {
@@ -239,7 +243,7 @@ impl Simulation {
                 self.finish_relay_job(node, id, 0, Response::Done).await
             }
             (Purpose::Rotate { id, .. }, Response::Refused(code))
-                if Chore::RotateSession.is_over(code) =>
+                if JobKind::RotateSession.is_ended_by(code) =>
             {
                 self.finish_relay_job(node, id, 0, Response::Done).await
             }
@@ -298,10 +302,13 @@ impl Simulation {
                     limits::BACKOFF_MAX
                 };
                 let at = self.node_now(node).plus(wait);
-                self.commit(node, move |tx| chores::postpone(tx, id, at))
+                self.commit(node, move |tx| relay_jobs::postpone(tx, id, at))
                     .await?
             }
-            _ => self.commit(node, move |tx| chores::finish(tx, id)).await?,
+            _ => {
+                self.commit(node, move |tx| relay_jobs::remove(tx, id))
+                    .await?
+            }
         };
         if finished.is_some() {
             self.wake_all(node);
@@ -320,14 +327,14 @@ impl Simulation {
         let identity = self.identity(node);
         let job =
             move |tx: &mut Tx<'_>| match pairing::connect(tx, &identity, &invite, &sealed, None) {
-                Err(Fault::Refused(problem)) if problem.code == ProblemCode::InviteExpired => {
+                Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::InviteExpired => {
                     Ok(None)
                 }
                 connected => connected.map(Some),
             };
         match self.commit(node, job).await? {
-            Some(Some(name)) => {
-                self.log(&format!("node-{node} requests {name}"));
+            Some(Some(id)) => {
+                self.log(&format!("node-{node} requests {id}"));
                 self.wake_all(node);
             }
             // A user whose clock is wrong tries again once it is right.
@@ -369,7 +376,7 @@ impl Simulation {
                     .node_now(node)
                     .plus(std::time::Duration::from_millis(self.backoff(attempt)));
                 if self
-                    .commit(node, move |tx| chores::postpone(tx, id, at))
+                    .commit(node, move |tx| relay_jobs::postpone(tx, id, at))
                     .await?
                     .is_some()
                 {
@@ -408,9 +415,9 @@ impl Simulation {
     pub(crate) async fn is_published(
         &self,
         node: usize,
-        subject: String,
+        subject: InviteId,
     ) -> Result<bool, Violation> {
-        self.read(node, move |tx| chores::is_ready(tx, &subject))
+        self.read(node, move |tx| relay_jobs::is_published(tx, subject.into()))
             .await
     }
 }

@@ -10,11 +10,11 @@ use crate::{
 };
 use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
-    api::model::{Direction, InviteKind},
-    inbox,
+    conversation,
     outbox::{self, Draft},
-    store::{Tx, messages},
+    store::{Tx, postings},
 };
+use sealpost_node_core::model::{Direction, InviteId, InviteKind, UserId};
 use sealpost_proto::limits;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ struct PlannedInvite {
     auto_accept: bool,
     /// The inviter rejects every request made with it.
     is_rejected: bool,
-    created: Option<(String, Invite)>,
+    created: Option<(InviteId, Invite)>,
 }
 
 impl PlannedInvite {
@@ -295,19 +295,19 @@ impl Simulation {
         }
         let roll = self.random.next_u64();
         let job = move |tx: &mut Tx<'_>| {
-            let filter = messages::Filter {
+            let filter = postings::Filter {
                 direction: Some(Direction::In),
                 unread: true,
                 limit: 100,
-                ..messages::Filter::default()
+                ..postings::Filter::default()
             };
-            let unread = messages::page(tx, &filter)?;
+            let unread = postings::page(tx, &filter)?;
             let some = unread
                 .iter()
                 .enumerate()
                 .filter(|(at, _)| roll >> (at % 64) & 1 == 1);
-            some.map(|(_, message)| message)
-                .try_for_each(|message| inbox::mark_read(tx, message))
+            some.map(|(_, posting)| posting.id)
+                .try_for_each(|id| conversation::mark_read(tx, UserId::FIRST, id).map(|_| ()))
         };
         if self.schedule.now() > 4 * HOUR {
             return Ok(None);

@@ -153,6 +153,24 @@ impl fmt::Debug for MessageId {
     }
 }
 
+/// The number under which the database stores a message. It never leaves the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageKey(i64);
+
+impl MessageKey {
+    /// Wraps the number of a row.
+    #[must_use]
+    pub const fn from_i64(id: i64) -> Self {
+        Self(id)
+    }
+
+    /// Returns the number of the row.
+    #[must_use]
+    pub const fn as_i64(self) -> i64 {
+        self.0
+    }
+}
+
 /// A user of this node. There is one so far, which the schema creates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(i64);

@@ -11,11 +11,15 @@ mod word;
 
 pub use file::FileStatus;
 pub use id::{
-    AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, MessageId, ParseIdError,
-    ParticipantId, UserId, generate_id,
+    AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, MessageId, MessageKey,
+    ParseIdError, ParticipantId, UserId, generate_id,
 };
 pub use reading::{Displayed, read_up_to};
 pub use refusal::{Refusal, RefusalCode};
+/// The id of an invite inside the encryption and at the relay, in contrast to [`InviteId`].
+pub use sealpost_proto::InviteId as InviteKey;
+/// The id of a message inside the encryption, the same on both sides, in contrast to [`MessageId`].
+pub use sealpost_proto::MessageId as MessageUuid;
 pub use word::{
     ChatType, ConnectionStatus, ContentType, Direction, EventTopic, HealthState, InviteKind,
     InviteStatus, ParticipantStatus, RelayState, UnknownWord, Visibility,

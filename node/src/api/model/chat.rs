@@ -1,6 +1,6 @@
 //! Conversations and who takes part in them.
 
-use super::Audit;
+use super::{Audit, ChatType, ParticipantStatus};
 use serde::{Deserialize, Serialize};
 
 /// A conversation.
@@ -39,14 +39,6 @@ pub struct Chat {
     pub audit: Audit,
 }
 
-/// The kinds of conversations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChatType {
-    /// Exactly one for each connection.
-    Direct,
-}
-
 /// One side of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,14 +56,6 @@ pub struct Participant {
     pub is_self: bool,
     /// Its key, and whether it was verified.
     pub identity: Identity,
-}
-
-/// Whether a participant still takes part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ParticipantStatus {
-    /// It does.
-    Active,
 }
 
 /// A participant's key.

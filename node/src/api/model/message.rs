@@ -1,6 +1,6 @@
 //! Messages, their files, and how far they are on their way.
 
-use super::{Audit, DangerMark, DeliveryStatus, Iso};
+use super::{AttachmentStatus, Audit, DangerMark, DeliveryStatus, Direction, Iso, Visibility};
 use serde::{Deserialize, Serialize};
 
 /// A message as one chat holds it.
@@ -55,16 +55,6 @@ pub struct Message {
     pub audit: Audit,
 }
 
-/// Which way something goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// From the other side to this node.
-    In,
-    /// From this node to the other side.
-    Out,
-}
-
 /// Who wrote a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
@@ -72,14 +62,6 @@ pub struct Sender {
     pub name: String,
     /// The contact, or this node's own name.
     pub contact: String,
-}
-
-/// Who may see a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Visibility {
-    /// Everybody in the chat.
-    Public,
 }
 
 /// How far a message is on its way to one recipient.
@@ -157,30 +139,4 @@ pub struct Attachment {
     /// Why it waits or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-}
-
-/// Where a file is: as far as `cancelled` when it goes out, from `offered` on when it comes in; either way may fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AttachmentStatus {
-    /// Sealed on this node's disk, in no message yet.
-    Staged,
-    /// On its way to the relay.
-    Uploading,
-    /// At the relay.
-    Uploaded,
-    /// Every recipient has it, or none can want it any more: gone from this disk and from the relay.
-    Released,
-    /// Somebody here stopped it before it was sent.
-    Cancelled,
-    /// At the relay; fetched when somebody asks for it.
-    Offered,
-    /// To be downloaded.
-    Waiting,
-    /// On its way from the relay.
-    Downloading,
-    /// Here, verified.
-    Ready,
-    /// Given up.
-    Failed,
 }

@@ -1,6 +1,6 @@
 //! Who this node is, whom it invites and with whom it is connected.
 
-use super::{Direction, Iso};
+use super::{ConnectionStatus, Direction, HealthState, InviteKind, InviteStatus, Iso, RelayState};
 use serde::{Deserialize, Serialize};
 
 /// The node itself and how it stands with its relay.
@@ -48,18 +48,6 @@ pub struct NodeRelay {
     pub clock_offset_ms: i64,
 }
 
-/// Whether the relay answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RelayState {
-    /// Not asked yet.
-    Starting,
-    /// It answers.
-    Connected,
-    /// It does not.
-    Unreachable,
-}
-
 /// How envelopes come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -90,30 +78,6 @@ pub struct Invite {
     pub expires_at: Option<Iso>,
     /// When it was made.
     pub created_at: Iso,
-}
-
-/// For whom an invite is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InviteKind {
-    /// One connection, and a limited life.
-    Single,
-    /// A contact address: any number of requests.
-    Contact,
-}
-
-/// Whether an invite still works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InviteStatus {
-    /// It does.
-    Open,
-    /// Somebody connected by it.
-    Used,
-    /// Its life ended.
-    Expired,
-    /// Its maker took it back.
-    Revoked,
 }
 
 /// The tie to one other instance.
@@ -147,22 +111,6 @@ pub struct Connection {
     pub updated_at: Iso,
 }
 
-/// Where a connection is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConnectionStatus {
-    /// Asked for, not answered.
-    Pending,
-    /// Both sides agreed.
-    Accepted,
-    /// One side said no.
-    Rejected,
-    /// This side closed it for good.
-    Blocked,
-    /// Stopped for a while.
-    Suspended,
-}
-
 /// Whether messages pass on a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -175,18 +123,6 @@ pub struct Health {
     /// When something of the other side last came in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact_at: Option<Iso>,
-}
-
-/// The short answer to whether messages pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HealthState {
-    /// They do.
-    Ok,
-    /// They wait for something.
-    Waiting,
-    /// They do not, and waiting will not help.
-    Broken,
 }
 
 /// What two people compare to know that nobody stands between them.

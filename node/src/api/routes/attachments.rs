@@ -1,6 +1,6 @@
 //! `/v1/attachments`
 
-use super::{Answer, Params, page, page_items, parse_cursor};
+use super::{Answer, Params, page, page_items, parse_cursor, parse_id};
 use crate::{
     api::{
         model::{
@@ -14,7 +14,11 @@ use crate::{
     fault::Fault,
     files::{StageError, Staged},
     preview,
-    store::{Tx, attachments, unwanted},
+    store::{
+        Tx, attachments,
+        files::{self, StoredFile},
+        orphaned_blobs,
+    },
     transfer::{self, Staging},
 };
 use axum::{
@@ -25,7 +29,11 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sealpost_e2ee::attachment::Descriptor;
-use sealpost_node_core::{file_type::FileType, filename::FileName};
+use sealpost_node_core::{
+    file_type::FileType,
+    filename::FileName,
+    model::{AttachmentId, RefusalCode},
+};
 use sealpost_proto::{BlobRef, limits};
 use std::sync::Arc;
 
@@ -72,26 +80,29 @@ pub(super) async fn stage(
     };
     let (file, part_digests) = (staged.file, staged.part_digests);
     let insert = daemon.write(move |tx| {
-        let new = attachments::NewAttachment {
+        let new = files::NewFile {
             direction: Direction::Out,
             status: AttachmentStatus::Staged,
             descriptor: &descriptor,
             file_type: Some(&file_type),
-            file,
+            disk_file: file,
             part_digests: &part_digests,
         };
-        let name = attachments::insert(tx, &new)?;
-        // From now on its row says what becomes of the blob.
-        unwanted::remove(tx, &descriptor.blob.id)?;
-        load(tx, &name)
+        let id = files::insert(tx, &new)?;
+        attachments::insert_staged(tx, id)?;
+        // From now on the status of the file decides over the blob.
+        orphaned_blobs::remove(tx, &descriptor.blob.id)?;
+        files::load(tx, id)?.ok_or_else(|| Fault::not_found("file", id))
     });
     let row = insert.await?;
-    Ok((StatusCode::CREATED, Json(render::attachment(&row))))
+    Ok((StatusCode::CREATED, Json(render::file(&row))))
 }
 
 /// A preview of an image; without one it is sent all the same.
 async fn preview(daemon: &Daemon, staged: &Staged, content_type: &str) -> Option<Vec<u8>> {
-    if !preview::is_drawn(content_type) || staged.sealed.pt_len > limits::PREVIEW_SOURCE_BYTES_MAX {
+    if !preview::is_supported(content_type)
+        || staged.sealed.pt_len > limits::PREVIEW_SOURCE_BYTES_MAX
+    {
         return None;
     }
     let image = daemon
@@ -99,7 +110,7 @@ async fn preview(daemon: &Daemon, staged: &Staged, content_type: &str) -> Option
         .read_plaintext(staged.file, &staged.file_key, &staged.sealed)
         .await
         .ok()?;
-    preview::draw_stream(content_type.to_owned(), image).await
+    preview::create_from_stream(content_type.to_owned(), image).await
 }
 
 fn stage_problem(error: StageError) -> super::Refused {
@@ -111,13 +122,13 @@ fn stage_problem(error: StageError) -> super::Refused {
     Problem::new(code, error.to_string()).into()
 }
 
-/// One file.
+/// Loads an attachment with its file.
 ///
 /// # Errors
-/// `not_found`.
-pub(super) fn load(tx: &Tx<'_>, id: &str) -> Result<attachments::Attachment, Fault> {
-    attachments::load(tx, &id.to_uppercase())?
-        .ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no file {id:?}")))
+/// Refuses with `not_found`.
+fn load(tx: &Tx<'_>, id: &str) -> Result<attachments::Attachment, Fault> {
+    let id: AttachmentId = parse_id("file", id)?;
+    attachments::load(tx, id)?.ok_or_else(|| Fault::not_found("file", id))
 }
 
 /// `GET /v1/attachments`
@@ -126,16 +137,14 @@ pub(super) async fn list(
     Params(query): Params<AttachmentsQuery>,
 ) -> Answer<Json<Page<ListedAttachment>>> {
     let limit = page_items(query.limit);
-    let filter = attachments::Filter {
+    let filter = files::Filter {
         direction: query.direction,
         descending: query.order == Some(Order::Desc),
         after: parse_cursor(query.after.as_deref())?,
         limit,
     };
     let listed = page(
-        daemon
-            .read(move |tx| attachments::page(tx, &filter))
-            .await?,
+        daemon.read(move |tx| files::page(tx, &filter)).await?,
         limit,
         |row| row.position.to_string(),
     );
@@ -151,7 +160,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Answer<Json<Attachment>> {
     let row = daemon.read(move |tx| load(tx, &id)).await?;
-    Ok(Json(render::attachment(&row)))
+    Ok(Json(render::attachment(row.id, &row.file)))
 }
 
 /// `DELETE /v1/attachments/{id}`
@@ -161,12 +170,12 @@ pub(super) async fn remove(
 ) -> Answer<StatusCode> {
     let file = daemon
         .write(move |tx| {
-            let row = load(tx, &id)?;
-            if attachments::remove_staged(tx, &row.name)? {
-                Ok(row.file)
+            let file = load(tx, &id)?.file;
+            if files::delete_staged(tx, file.id)? {
+                Ok(file.disk_file)
             } else {
                 Err(Fault::refused(
-                    ProblemCode::Conflict,
+                    RefusalCode::Conflict,
                     "a message uses this file",
                 ))
             }
@@ -196,14 +205,14 @@ pub(super) async fn cancel(
 async fn change(
     daemon: &Daemon,
     id: String,
-    change: impl FnOnce(&Tx<'_>, &attachments::Attachment) -> Result<(), Fault> + Send + 'static,
+    change: impl FnOnce(&Tx<'_>, &StoredFile) -> Result<(), Fault> + Send + 'static,
 ) -> Answer<Json<Attachment>> {
     let changed = daemon.write(move |tx| {
-        let row = load(tx, &id)?;
-        change(tx, &row)?;
-        load(tx, &row.name)
+        change(tx, &load(tx, &id)?.file)?;
+        load(tx, &id)
     });
-    Ok(Json(render::attachment(&changed.await?)))
+    let row = changed.await?;
+    Ok(Json(render::attachment(row.id, &row.file)))
 }
 
 /// `GET /v1/attachments/{id}/content`: the plaintext, only of a file that is whole and verified.
@@ -211,19 +220,16 @@ pub(super) async fn content(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
 ) -> Answer<Response> {
-    let row = daemon.read(move |tx| load(tx, &id)).await?;
+    let row = daemon.read(move |tx| load(tx, &id)).await?.file;
     if !is_readable(row.status) {
         let why = row.reason.as_deref().unwrap_or("wait until it is ready");
-        let detail = format!(
-            "the file is {}: {why}",
-            crate::store::words::word(&row.status)
-        );
+        let detail = format!("the file is {}: {why}", row.status);
         return Err(Problem::new(ProblemCode::Conflict, detail).into());
     }
     let descriptor = &row.descriptor;
     let opened = daemon
         .files
-        .read_plaintext(row.file, &descriptor.file_key, &descriptor.sealed)
+        .read_plaintext(row.disk_file, &descriptor.file_key, &descriptor.sealed)
         .await;
     let stream = opened.map_err(Fault::from)?;
     let mut response = Body::from_stream(stream).into_response();
@@ -253,7 +259,7 @@ pub(super) async fn show_preview(
     Path(id): Path<String>,
 ) -> Answer<Response> {
     let preview = daemon
-        .read(move |tx| attachments::preview(tx, &load(tx, &id)?.name))
+        .read(move |tx| files::preview(tx, load(tx, &id)?.file.id))
         .await?
         .unwrap_or_default();
     let Some(content_type) = preview::content_type(&preview) else {

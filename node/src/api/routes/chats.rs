@@ -1,10 +1,9 @@
 //! `/v1/chats`
 
-use super::{Answer, Params, page, page_items};
+use super::{Answer, Params, page, page_items, parse_id};
 use crate::{
     api::{
         model::{Chat, Page, PageQuery},
-        problem::ProblemCode,
         render,
     },
     daemon::Daemon,
@@ -16,6 +15,7 @@ use axum::{
     Json,
     extract::{Path, State},
 };
+use sealpost_node_core::model::ChatId;
 use std::sync::Arc;
 
 /// `GET /v1/chats`
@@ -45,10 +45,8 @@ pub(super) async fn show(
     let me = Arc::clone(&daemon.me);
     let chat = daemon
         .read(move |tx| {
-            let row = chats::load(tx, &id)?;
-            let row = row.ok_or_else(|| {
-                Fault::refused(ProblemCode::NotFound, format!("there is no chat {id:?}"))
-            })?;
+            let id: ChatId = parse_id("chat", &id)?;
+            let row = chats::load(tx, id)?.ok_or_else(|| Fault::not_found("chat", id))?;
             with_participants(tx, &me, &row)
         })
         .await?;
@@ -56,8 +54,8 @@ pub(super) async fn show(
 }
 
 fn with_participants(tx: &Tx<'_>, me: &Me, row: &chats::Chat) -> Result<Chat, Fault> {
-    let participants = chats::participants(tx, &row.name)?;
-    let peer = connections::load(tx, &row.connection)?;
+    let participants = chats::participants(tx, row.id)?;
+    let peer = connections::load(tx, row.connection)?;
     Ok(render::chat(
         row,
         &participants,

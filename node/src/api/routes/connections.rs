@@ -23,6 +23,7 @@ use sealpost_e2ee::{
     invite::{Invite, InviteRefusal},
     safety_number::{SafetyNumber, VerificationCode},
 };
+use sealpost_node_core::model::ConnectionId;
 use sealpost_proto::{ErrorCode, limits};
 use sealpost_relay_client::ClientError;
 use std::sync::Arc;
@@ -53,8 +54,8 @@ pub(super) async fn show(
 }
 
 fn load(tx: &Tx<'_>, id: &str) -> Result<connections::ConnectionRow, Fault> {
-    let name = connections::resolve(tx, id)?;
-    connections::load(tx, &name)
+    let id = connections::resolve(tx, id)?;
+    connections::load(tx, id)
 }
 
 /// `POST /v1/connections`
@@ -74,8 +75,8 @@ pub(super) async fn connect(
         let invite = invite.clone();
         daemon
             .read(move |tx| {
-                pairing::taken_up(tx, &invite)?
-                    .map(|name| connections::load(tx, &name))
+                pairing::connection_for_invite(tx, &invite)?
+                    .map(|id| connections::load(tx, id))
                     .transpose()
             })
             .await?
@@ -87,8 +88,8 @@ pub(super) async fn connect(
     let me = Arc::clone(&daemon.me);
     let row = daemon
         .write(move |tx| {
-            let name = pairing::connect(tx, &me, &invite, &prekeys, asked.note.as_deref())?;
-            connections::load(tx, &name)
+            let id = pairing::connect(tx, &me, &invite, &prekeys, asked.note.as_deref())?;
+            connections::load(tx, id)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(render::connection(&row))))
@@ -155,7 +156,7 @@ pub(super) async fn accept(
     Path(id): Path<String>,
 ) -> Answer<Json<Connection>> {
     let me = Arc::clone(&daemon.me);
-    answer(&daemon, id, move |tx, name| pairing::accept(tx, &me, name)).await
+    answer(&daemon, id, move |tx, id| pairing::accept(tx, &me, id)).await
 }
 
 /// `POST /v1/connections/{id}/reject`
@@ -163,7 +164,7 @@ pub(super) async fn reject(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
 ) -> Answer<Json<Connection>> {
-    answer(&daemon, id, |tx, name| pairing::reject(tx, name, None)).await
+    answer(&daemon, id, |tx, id| pairing::reject(tx, id, None)).await
 }
 
 /// `POST /v1/connections/{id}/block`
@@ -177,13 +178,13 @@ pub(super) async fn block(
 async fn answer(
     daemon: &Daemon,
     id: String,
-    change: impl FnOnce(&mut Tx<'_>, &str) -> Result<(), Fault> + Send + 'static,
+    change: impl FnOnce(&mut Tx<'_>, ConnectionId) -> Result<(), Fault> + Send + 'static,
 ) -> Answer<Json<Connection>> {
     let row = daemon
         .write(move |tx| {
-            let name = connections::resolve(tx, &id)?;
-            change(tx, &name)?;
-            connections::load(tx, &name)
+            let id = connections::resolve(tx, &id)?;
+            change(tx, id)?;
+            connections::load(tx, id)
         })
         .await?;
     Ok(Json(render::connection(&row)))
@@ -223,12 +224,12 @@ pub(super) async fn verify(
             return Err(Problem::new(ProblemCode::SafetyNumberDiffers, detail).into());
         }
     }
-    answer(&daemon, id, |tx, name| connections::set_verified(tx, name)).await
+    answer(&daemon, id, |tx, id| connections::set_verified(tx, id)).await
 }
 
 fn load_peer(tx: &Tx<'_>, id: &str) -> Result<(connections::ConnectionRow, PeerIdentity), Fault> {
     let row = load(tx, id)?;
-    let peer = connections::load_secrets(tx, &row.name)?.secrets.peer;
+    let peer = connections::load_secrets(tx, row.id)?.secrets.peer;
     Ok((row, peer))
 }
 

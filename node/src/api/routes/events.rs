@@ -2,19 +2,19 @@
 //! nothing of the last 10,000. How far files on the move are is told between them and has no number, so that the last
 //! number a listener saw stays that of the log.
 
-use super::{Answer, Params, attachments, messages, node};
+use super::{Answer, Params, messages, node};
 use crate::{
     api::{
         model::{EventTopic, EventsQuery},
-        problem::ProblemCode,
         render,
     },
     daemon::Daemon,
     fault::Fault,
     progress::ProgressSubscriber,
     store::{
-        connections,
-        events::{self, Event},
+        connections, deliveries,
+        events::{self, Event, Subject},
+        files,
     },
 };
 use axum::{
@@ -23,6 +23,7 @@ use axum::{
 };
 use futures_util::Stream;
 use http::HeaderMap;
+use serde::Serialize;
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -85,8 +86,8 @@ impl Listener {
             tokio::select! {
                 changed = self.news.changed() => changed.ok()?,
                 transfer = self.transfers.next() => {
-                    let told = sse::Event::default().event(EventTopic::Transfer.as_str());
-                    return told.json_data(transfer).ok();
+                    let event = sse::Event::default().event(EventTopic::Transfer.as_str());
+                    return event.json_data(render::transfer(&transfer)).ok();
                 }
                 () = self.daemon.shutdown.triggered() => return None,
             }
@@ -97,67 +98,56 @@ impl Listener {
         let after = self.after;
         let page = self
             .daemon
-            .read(move |tx| events::after(tx, after, PAGE))
+            .read(move |tx| events::page(tx, after, PAGE))
             .await?;
         for event in page {
             self.after = event.id;
-            if let Some(shown) = show(&self.daemon, event).await? {
-                self.ready.push_back(shown);
+            if let Some(rendered) = render_event(&self.daemon, event).await? {
+                self.ready.push_back(rendered);
             }
         }
         Ok(())
     }
 }
 
-/// An event with the resource as it is now, or as it was where that passes quickly; none when it is gone.
-async fn show(daemon: &Daemon, event: Event) -> Result<Option<sse::Event>, Fault> {
-    let (id, topic) = (event.id, event.topic);
-    let data = match event.data {
-        Some(data) => Ok(data),
-        None => resource(daemon, event).await,
+/// Renders an event with its subject as it is now, or nothing when the subject is gone.
+async fn render_event(daemon: &Daemon, event: Event) -> Result<Option<sse::Event>, Fault> {
+    let data = match subject_json(daemon, event.subject).await {
+        Ok(data) => data,
+        Err(Fault::Refused(_)) => return Ok(None),
+        Err(fault) => return Err(fault),
     };
-    match data {
-        Ok(data) => Ok(Some(
-            sse::Event::default()
-                .id(id.to_string())
-                .event(topic.as_str())
-                .data(data),
-        )),
-        Err(Fault::Refused(_)) => Ok(None),
-        Err(fault) => Err(fault),
+    let rendered = sse::Event::default()
+        .id(event.id.to_string())
+        .event(event.subject.topic().as_str())
+        .data(data);
+    Ok(Some(rendered))
+}
+
+async fn subject_json(daemon: &Daemon, subject: Subject) -> Result<String, Fault> {
+    match subject {
+        Subject::Node => to_json(&node::load(daemon).await?),
+        Subject::Message(id) => {
+            let name = daemon.me.name.clone();
+            to_json(&daemon.read(move |tx| messages::load(tx, id, &name)).await?)
+        }
+        Subject::Delivery(id) => {
+            let row = daemon.read(move |tx| deliveries::load_by_posting(tx, id));
+            let row = row.await?.ok_or_else(|| Fault::not_found("delivery", id))?;
+            to_json(&render::delivery(&row))
+        }
+        Subject::Connection(id) => {
+            let row = daemon.read(move |tx| connections::load(tx, id)).await?;
+            to_json(&render::connection(&row))
+        }
+        Subject::File(id) => {
+            let row = daemon.read(move |tx| files::load(tx, id)).await?;
+            let row = row.ok_or_else(|| Fault::not_found("file", id))?;
+            to_json(&render::file(&row))
+        }
     }
 }
 
-async fn resource(daemon: &Daemon, event: Event) -> Result<String, Fault> {
-    let subject = event.subject;
-    let json = match event.topic {
-        EventTopic::Node => serde_json::to_string(&node::load(daemon).await?),
-        EventTopic::Message | EventTopic::Delivery => {
-            let name = daemon.me.name.clone();
-            serde_json::to_string(
-                &daemon
-                    .read(move |tx| messages::load(tx, &subject, &name))
-                    .await?,
-            )
-        }
-        EventTopic::Connection => {
-            let row = daemon
-                .read(move |tx| connections::load(tx, &subject))
-                .await?;
-            serde_json::to_string(&render::connection(&row))
-        }
-        EventTopic::Attachment => {
-            let row = daemon
-                .read(move |tx| attachments::load(tx, &subject))
-                .await?;
-            serde_json::to_string(&render::attachment(&row))
-        }
-        EventTopic::Transfer => {
-            return Err(Fault::refused(
-                ProblemCode::NotFound,
-                "a transfer stands in no log",
-            ));
-        }
-    };
-    json.map_err(|error| Fault::failed(error.to_string()))
+fn to_json<T: Serialize>(value: &T) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|error| Fault::failed(error.to_string()))
 }

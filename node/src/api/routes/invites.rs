@@ -1,6 +1,6 @@
 //! `/v1/invites`
 
-use super::{Answer, Body, Params, page, page_items};
+use super::{Answer, Body, Params, page, page_items, parse_id};
 use crate::{
     api::{
         model::{CreateInvite, Invite, Page, PageQuery, RelayState},
@@ -9,7 +9,7 @@ use crate::{
     },
     daemon::Daemon,
     pairing::{self, InviteTerms},
-    store::{chores, invites},
+    store::{invites, relay_jobs},
 };
 use axum::{
     Json,
@@ -17,6 +17,7 @@ use axum::{
     response::IntoResponse,
 };
 use http::StatusCode;
+use sealpost_node_core::model::InviteId;
 use sealpost_proto::limits;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -44,8 +45,8 @@ pub(super) async fn create(
 ) -> Answer<impl IntoResponse> {
     let life = asked
         .life_ms
-        .map_or(limits::INVITE_LIFE_DEFAULT, Duration::from_millis);
-    if life.is_zero() || life > limits::INVITE_LIFE_MAX {
+        .map_or(limits::INVITE_LIFETIME_DEFAULT, Duration::from_millis);
+    if life.is_zero() || life > limits::INVITE_LIFETIME_MAX {
         return Err(Problem::new(ProblemCode::Malformed, "an invite lives up to 30 days").into());
     }
     let terms = InviteTerms {
@@ -54,13 +55,11 @@ pub(super) async fn create(
         auto_accept: asked.auto_accept,
     };
     let me = Arc::clone(&daemon.me);
-    let name = daemon
+    let id = daemon
         .write(move |tx| pairing::make_invite(tx, &me, terms))
         .await?;
-    wait_until_published(&daemon, &name).await?;
-    let invite = daemon
-        .read(move |tx| pairing::load_invite(tx, &name))
-        .await?;
+    wait_until_published(&daemon, id).await?;
+    let invite = daemon.read(move |tx| pairing::load_invite(tx, id)).await?;
     Ok((StatusCode::CREATED, Json(render::invite(&invite, true))))
 }
 
@@ -70,12 +69,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The relay must hold the prekeys before the URL is handed out. When it does not answer, the invite is forgotten: it would
 /// lead nowhere.
-async fn wait_until_published(daemon: &Daemon, name: &str) -> Answer<()> {
+async fn wait_until_published(daemon: &Daemon, id: InviteId) -> Answer<()> {
     let started = Instant::now();
     loop {
-        let subject = name.to_owned();
         if daemon
-            .read(move |tx| chores::is_ready(tx, &subject))
+            .read(move |tx| relay_jobs::is_published(tx, id.into()))
             .await?
         {
             return Ok(());
@@ -85,16 +83,15 @@ async fn wait_until_published(daemon: &Daemon, name: &str) -> Answer<()> {
             > if is_away {
                 AWAY_TOLERATED
             } else {
-                limits::INVITE_PUBLISHED_WITHIN
+                limits::INVITE_PUBLISH_TIMEOUT
             }
         {
             break;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let subject = name.to_owned();
     daemon
-        .write(move |tx| pairing::discard_invite(tx, &subject))
+        .write(move |tx| pairing::discard_invite(tx, id))
         .await?;
     let why = daemon
         .relay_health()
@@ -115,7 +112,7 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
     daemon
-        .write(move |tx| pairing::revoke_invite(tx, &id))
+        .write(move |tx| pairing::revoke_invite(tx, parse_id("invite", &id)?))
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,18 +1,21 @@
 //! `/v1/messages`
 
-use super::{Answer, Body, Params, page, page_items, parse_cursor};
+use super::{Answer, Body, Params, page, page_items, parse_id};
 use crate::{
     api::{
         model::{Direction, Message, MessagesQuery, Order, Page, SendMessage},
         problem::{Problem, ProblemCode},
         render,
     },
+    conversation,
     daemon::Daemon,
     fault::Fault,
-    inbox,
     me::Me,
     outbox::{self, Draft},
-    store::{Tx, attachments, connections, deliveries, messages, requests},
+    store::{
+        Tx, attachments, connections, deliveries, postings,
+        requests::{self, StoredRequest},
+    },
 };
 use axum::{
     Json,
@@ -20,6 +23,7 @@ use axum::{
     response::IntoResponse,
 };
 use http::StatusCode;
+use sealpost_node_core::model::{ChatId, MessageId, MessageKey, RefusalCode, UserId};
 use sealpost_node_core::text::{MessageText, TextRefusal};
 use sealpost_proto::limits;
 use sha2::{Digest as _, Sha256};
@@ -31,24 +35,24 @@ pub(super) async fn list(
     Params(query): Params<MessagesQuery>,
 ) -> Answer<Json<Page<Message>>> {
     let limit = page_items(query.limit);
-    let filter = messages::Filter {
-        chat: query.chat,
+    let filter = postings::Filter {
+        chat: query.chat.map(|chat| parse_id("chat", &chat)).transpose()?,
         direction: query.direction,
         unread: query.unread.unwrap_or(false),
         descending: query.order == Some(Order::Desc),
-        after: parse_cursor(query.after.as_deref())?,
+        after: query.after.as_deref().map(parse_cursor).transpose()?,
         limit,
     };
     let name = daemon.me.name.clone();
     let shown = daemon
         .read(move |tx| {
-            let rows = messages::page(tx, &filter)?;
+            let rows = postings::page(tx, &filter)?;
             rows.iter()
-                .map(|row| Ok((row.position, whole(tx, row, &name)?)))
+                .map(|row| Ok((cursor_after(row), load_view(tx, row, &name)?)))
                 .collect::<Result<Vec<_>, Fault>>()
         })
         .await?;
-    let cursor = page(shown, limit, |(position, _)| position.to_string());
+    let cursor = page(shown, limit, |(cursor, _)| cursor.clone());
     Ok(Json(Page {
         items: cursor
             .items
@@ -65,29 +69,45 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Answer<Json<Message>> {
     let name = daemon.me.name.clone();
-    Ok(Json(daemon.read(move |tx| load(tx, &id, &name)).await?))
+    Ok(Json(
+        daemon
+            .read(move |tx| load(tx, parse_id("message", &id)?, &name))
+            .await?,
+    ))
 }
 
-/// A message as the API shows it.
+/// The cursor of the list behind a posting: its message and its chat.
+fn cursor_after(row: &postings::Posting) -> String {
+    format!("{}:{}", row.message.key.as_i64(), row.id.chat)
+}
+
+fn parse_cursor(text: &str) -> Answer<postings::Cursor> {
+    let parts = text.split_once(':').and_then(|(message, chat)| {
+        Some(postings::Cursor {
+            message: MessageKey::from_i64(message.parse().ok()?),
+            chat: ChatId::parse(chat).ok()?,
+        })
+    });
+    parts.ok_or_else(|| Problem::new(ProblemCode::Malformed, "the cursor is invalid").into())
+}
+
+/// Loads a message as the API shows it.
 ///
 /// # Errors
-/// `not_found`.
-pub(super) fn load(tx: &Tx<'_>, id: &str, own_name: &str) -> Result<Message, Fault> {
-    whole(tx, &row(tx, id)?, own_name)
+/// Refuses with `not_found`.
+pub(super) fn load(tx: &Tx<'_>, id: MessageId, own_name: &str) -> Result<Message, Fault> {
+    let posting = postings::load(tx, id)?.ok_or_else(|| Fault::not_found("message", id))?;
+    load_view(tx, &posting, own_name)
 }
 
-fn row(tx: &Tx<'_>, id: &str) -> Result<messages::Message, Fault> {
-    messages::load(tx, &id.to_uppercase())?
-        .ok_or_else(|| Fault::refused(ProblemCode::NotFound, format!("there is no message {id:?}")))
-}
-
-fn whole(tx: &Tx<'_>, row: &messages::Message, own_name: &str) -> Result<Message, Fault> {
-    let files = attachments::of_message(tx, &row.name)?;
-    let on_the_way = match row.direction {
-        Direction::Out => deliveries::of_uuid(tx, &row.uuid)?,
+fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result<Message, Fault> {
+    let key = posting.message.key;
+    let files = attachments::of_message(tx, key)?;
+    let deliveries = match posting.direction {
+        Direction::Out => deliveries::of_message(tx, key)?,
         Direction::In => Vec::new(),
     };
-    Ok(render::message(row, &files, &on_the_way, own_name))
+    Ok(render::message(posting, &files, &deliveries, own_name))
 }
 
 /// `POST /v1/messages/{id}/read`
@@ -98,8 +118,9 @@ pub(super) async fn mark_read(
     let name = daemon.me.name.clone();
     let message = daemon
         .write(move |tx| {
-            inbox::mark_read(tx, &row(tx, &id)?)?;
-            load(tx, &id, &name)
+            let id = parse_id("message", &id)?;
+            conversation::mark_read(tx, UserId::FIRST, id)?;
+            load(tx, id, &name)
         })
         .await?;
     Ok(Json(message))
@@ -118,7 +139,7 @@ pub(super) async fn send(
             let names = send_once(tx, &me, &asked, files_bytes_max)?;
             names
                 .iter()
-                .map(|name| load(tx, name, &me.name))
+                .map(|id| load(tx, *id, &me.name))
                 .collect::<Result<Vec<_>, _>>()
         })
         .await?;
@@ -163,7 +184,7 @@ fn send_once(
     me: &Me,
     asked: &SendMessage,
     files_bytes_max: u64,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<MessageId>, Fault> {
     if let Some(names) = remembered(tx, asked)? {
         return Ok(names);
     }
@@ -175,16 +196,21 @@ fn send_once(
 fn draft(tx: &Tx<'_>, asked: &SendMessage) -> Result<Draft, Fault> {
     let mut to = Vec::with_capacity(asked.to.len());
     for recipient in &asked.to {
-        let name = connections::resolve(tx, recipient)?;
-        if !to.contains(&name) {
-            to.push(name);
+        let id = connections::resolve(tx, recipient)?;
+        if !to.contains(&id) {
+            to.push(id);
         }
     }
+    let reply_to = asked.reply_to.as_deref();
     Ok(Draft {
         to,
         content: asked.content.clone(),
-        attachments: asked.attachments.clone(),
-        reply_to: asked.reply_to.clone(),
+        attachments: asked
+            .attachments
+            .iter()
+            .map(|id| parse_id("file", id))
+            .collect::<Result<_, _>>()?,
+        reply_to: reply_to.map(|id| parse_id("message", id)).transpose()?,
         action_required: asked.action_required,
         deliver_by: asked.deliver_by.map(Into::into),
         read_by: asked.read_by.map(Into::into),
@@ -196,36 +222,41 @@ fn digest(asked: &SendMessage) -> Result<[u8; 32], Fault> {
     Ok(Sha256::digest(json).into())
 }
 
-/// What the same request was answered before.
-fn remembered(tx: &Tx<'_>, asked: &SendMessage) -> Result<Option<Vec<String>>, Fault> {
+/// Returns what the same request sent before.
+fn remembered(tx: &Tx<'_>, asked: &SendMessage) -> Result<Option<Vec<MessageId>>, Fault> {
     let Some(client_id) = &asked.client_id else {
         return Ok(None);
     };
-    let Some((known, answer)) = requests::load(tx, client_id)? else {
+    let Some(stored) = requests::load(tx, client_id)? else {
         return Ok(None);
     };
-    if known != digest(asked)? {
+    if stored.digest != digest(asked)? {
         let detail = "another message was sent under this client id";
-        return Err(Fault::refused(ProblemCode::Conflict, detail));
+        return Err(Fault::refused(RefusalCode::Conflict, detail));
     }
-    Ok(Some(answer.split(' ').map(str::to_owned).collect()))
+    Ok(Some(stored.sent))
 }
 
-fn remember(tx: &Tx<'_>, asked: &SendMessage, names: &[String]) -> Result<(), Fault> {
-    match &asked.client_id {
-        Some(client_id) => requests::insert(tx, client_id, &digest(asked)?, &names.join(" ")),
-        None => Ok(()),
-    }
+fn remember(tx: &Tx<'_>, asked: &SendMessage, sent: &[MessageId]) -> Result<(), Fault> {
+    let Some(client_id) = &asked.client_id else {
+        return Ok(());
+    };
+    let request = StoredRequest {
+        digest: digest(asked)?,
+        sent: sent.to_vec(),
+    };
+    requests::insert(tx, client_id, &request)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::pair;
+    use sealpost_node_core::model::ConnectionId;
 
-    fn asked(to: &str, content: &str, client_id: Option<&str>) -> SendMessage {
+    fn asked(to: ConnectionId, content: &str, client_id: Option<&str>) -> SendMessage {
         SendMessage {
-            to: vec![to.to_owned()],
+            to: vec![to.to_string()],
             content: content.to_owned(),
             client_id: client_id.map(str::to_owned),
             ..SendMessage::default()
@@ -239,33 +270,33 @@ mod tests {
             pair.acme
                 .commit(|tx, me| send_once(tx, me, &asked, limits::MESSAGE_FILES_BYTES_MAX))
         };
-        let once = send(asked(&pair.to_bolt, "hello", Some("one"))).unwrap();
+        let once = send(asked(pair.to_bolt, "hello", Some("one"))).unwrap();
         assert_eq!(
-            send(asked(&pair.to_bolt, "hello", Some("one"))).unwrap(),
+            send(asked(pair.to_bolt, "hello", Some("one"))).unwrap(),
             once
         );
-        let refused = send(asked(&pair.to_bolt, "something else", Some("one")));
+        let refused = send(asked(pair.to_bolt, "something else", Some("one")));
         assert!(
-            matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::Conflict)
+            matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::Conflict)
         );
         assert_ne!(
-            send(asked(&pair.to_bolt, "hello", Some("two"))).unwrap(),
+            send(asked(pair.to_bolt, "hello", Some("two"))).unwrap(),
             once
         );
-        assert_ne!(send(asked(&pair.to_bolt, "hello", None)).unwrap(), once);
+        assert_ne!(send(asked(pair.to_bolt, "hello", None)).unwrap(), once);
         assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 3);
     }
 
     #[test]
     fn one_recipient_that_cannot_be_reached_refuses_the_whole() {
         let mut pair = pair(610);
-        let mut two = asked(&pair.to_bolt, "hello", Some("one"));
+        let mut two = asked(pair.to_bolt, "hello", Some("one"));
         two.to.push("nobody".to_owned());
         let refused = pair
             .acme
             .commit(|tx, me| send_once(tx, me, &two, limits::MESSAGE_FILES_BYTES_MAX));
         assert!(
-            matches!(refused, Err(Fault::Refused(problem)) if problem.code == ProblemCode::NotFound)
+            matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::NotFound)
         );
         assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 0);
     }

@@ -22,7 +22,7 @@ use http::request::Parts;
 use sealpost_proto::limits;
 use sealpost_service::http::{LocalGuard, parse_json, read_body};
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 /// The local API. `token` is what callers show; `port` is the listener's, which `Host` must name.
 pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
@@ -87,16 +87,18 @@ impl From<Problem> for Refused {
 
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
-        Self(match fault {
-            Fault::Refused(problem) => problem,
-            Fault::DiskFull => ProblemCode::DiskFull.into(),
-            Fault::Busy => ProblemCode::Unavailable.into(),
-            Fault::Failed { reason } => {
-                tracing::error!(reason, "a request failed");
-                ProblemCode::Internal.into()
-            }
-        })
+        Self(fault.into())
     }
+}
+
+/// Reads an id from a path or body. Text that is no id names nothing.
+///
+/// # Errors
+/// Refuses with `not_found`.
+fn parse_id<I: FromStr>(noun: &str, text: &str) -> Result<I, Fault> {
+    text.trim()
+        .parse()
+        .map_err(|_| Fault::not_found(noun, format_args!("{text:?}")))
 }
 
 impl IntoResponse for Refused {

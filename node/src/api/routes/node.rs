@@ -9,7 +9,7 @@ use crate::{
     },
     daemon::Daemon,
     fault::Fault,
-    store::{deliveries, messages},
+    store::{chats, deliveries},
 };
 use axum::{Json, extract::State};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// When the database fails.
 pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
     let (pending_count, unread_count) = daemon
-        .read(|tx| Ok((deliveries::open_count(tx)?, messages::unread(tx)?)))
+        .read(|tx| Ok((deliveries::open_count(tx)?, chats::unread_count(tx)?)))
         .await?;
     let health = daemon.relay_health();
     let running = &daemon.running;

@@ -227,7 +227,6 @@ async fn deleting_a_staged_file_deletes_its_blob() {
     let staging = client.begin();
     staging.send(BYTES).await;
     let attachment = staging.finish().await;
-    let file = bed.find_file(attachment).await;
     bed.until(async |bed| uploaded_parts(bed).len() == 5).await;
     assert_eq!(count_deletes(&bed), 0);
     client.delete(attachment).await;

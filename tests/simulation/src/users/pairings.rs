@@ -9,6 +9,7 @@ use crate::{
     wire::Request,
 };
 use sealpost_node::pairing::{self, InviteTerms};
+use sealpost_node_core::model::ConnectionStatus;
 
 impl Simulation {
     pub(super) async fn invite(&mut self, number: usize) -> Result<Option<u64>, Violation> {
@@ -34,7 +35,7 @@ impl Simulation {
         let created = self
             .commit(node, move |tx| {
                 let name = pairing::make_invite(tx, &identity, terms)?;
-                let invite = pairing::load_invite(tx, &name)?.held.invite;
+                let invite = pairing::load_invite(tx, name)?.held.invite;
                 Ok((name, invite))
             })
             .await?;
@@ -91,16 +92,16 @@ impl Simulation {
                     .model
                     .connections(node)
                     .iter()
-                    .any(|(other, side)| *other == name && side.status == "pending")
+                    .any(|(other, side)| *other == name && side.status == ConnectionStatus::Pending)
             };
             if !self.nodes[node].is_up || !side.is_inviter || !is_pending(self) {
                 continue;
             }
             let is_rejected = self.users.is_rejected(&side.invite());
-            let (identity, connection) = (self.identity(node), name.clone());
+            let (identity, connection) = (self.identity(node), name);
             let decided = self.commit(node, move |tx| match is_rejected {
-                true => pairing::reject(tx, &connection, Some("we do not know you")),
-                false => pairing::accept(tx, &identity, &connection),
+                true => pairing::reject(tx, connection, Some("we do not know you")),
+                false => pairing::accept(tx, &identity, connection),
             });
             if decided.await?.is_some() {
                 self.log(&format!(
@@ -125,9 +126,8 @@ impl Simulation {
         if !self.nodes[node].is_up {
             return Ok(Some(MINUTE));
         }
-        let revoked = name.clone();
         if self
-            .commit(node, move |tx| pairing::revoke_invite(tx, &revoked))
+            .commit(node, move |tx| pairing::revoke_invite(tx, name))
             .await?
             .is_none()
         {
@@ -143,7 +143,7 @@ impl Simulation {
         let connections = self.model.connections(node);
         let accepted: Vec<_> = connections
             .into_iter()
-            .filter(|(_, side)| side.status == "accepted")
+            .filter(|(_, side)| side.status == ConnectionStatus::Accepted)
             .collect();
         if self.nodes[node].is_deleted || accepted.is_empty() {
             return Ok(None);
@@ -151,10 +151,9 @@ impl Simulation {
         if !self.nodes[node].is_up {
             return Ok(Some(MINUTE));
         }
-        let name = accepted[self.random.index(accepted.len())].0.clone();
-        let blocked = name.clone();
+        let name = accepted[self.random.index(accepted.len())].0;
         if self
-            .commit(node, move |tx| pairing::block(tx, &blocked))
+            .commit(node, move |tx| pairing::block(tx, name))
             .await?
             .is_some()
         {

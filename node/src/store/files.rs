@@ -1,0 +1,336 @@
+//! Sealed files, ours and theirs, each stored once. On this node's disk a file is the same sealed
+//! blob that travels; its key, name and type are sealed in the row.
+
+mod contents;
+mod listing;
+mod relay_requests;
+
+pub use contents::*;
+pub use listing::*;
+pub use relay_requests::*;
+
+use crate::{
+    fault::Fault,
+    files::DiskFileId,
+    store::{
+        Tx,
+        events::{self, Subject},
+        ids, orphaned_blobs,
+    },
+};
+use rusqlite::Row;
+use sealpost_e2ee::attachment::Descriptor;
+use sealpost_node_core::{
+    file_type::FileType,
+    model::{AttachmentId, Direction, FileId, FileStatus, MessageKey},
+};
+use sealpost_proto::{BlobId, Timestamp};
+use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
+use zeroize::Zeroizing;
+
+const TABLE: &str = "files";
+
+/// A stored file.
+#[derive(Clone)]
+pub struct StoredFile {
+    pub id: FileId,
+    /// Its first use, or the staged one.
+    pub attachment: AttachmentId,
+    pub direction: Direction,
+    pub status: FileStatus,
+    /// What opens the blob, without its preview.
+    pub descriptor: Descriptor,
+    /// The file in the data folder.
+    pub disk_file: DiskFileId,
+    /// Detected from the content, once it is here.
+    pub file_type: Option<FileType>,
+    pub has_preview: bool,
+    /// Sealed bytes that have been transferred.
+    pub transferred: u64,
+    /// Why the transfer waits, or why the file failed.
+    pub reason: Option<String>,
+    /// Failed attempts of the transfer, in a row.
+    pub attempt: u32,
+}
+
+/// A file that is about to be stored.
+pub struct NewFile<'a> {
+    pub direction: Direction,
+    pub status: FileStatus,
+    /// What opens the blob, with its preview.
+    pub descriptor: &'a Descriptor,
+    /// Detected from the content, if it is here.
+    pub file_type: Option<&'a FileType>,
+    pub disk_file: DiskFileId,
+    /// SHA-256 of each part of a blob of ours.
+    pub part_digests: &'a [[u8; 32]],
+}
+
+pub fn insert(tx: &mut Tx<'_>, new: &NewFile<'_>) -> Result<FileId, Fault> {
+    let id: FileId = ids::generate(tx)?;
+    let text = id.to_string();
+    let without_preview = Descriptor {
+        preview: None,
+        ..new.descriptor.clone()
+    };
+    let encoded = encode(&without_preview);
+    let descriptor = tx.seal(TABLE, text.as_bytes(), "descriptor", 1, &encoded);
+    let preview = new.descriptor.preview.as_ref();
+    let preview = preview.map(|preview| tx.seal(TABLE, text.as_bytes(), "preview", 1, preview));
+    let file_type = new
+        .file_type
+        .map(|file_type| seal_file_type(tx, id, file_type))
+        .transpose()?;
+    tx.execute(
+        "INSERT INTO files (id, direction, status, disk_file, blob, descriptor, preview, file_type,
+             size, digests, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        &[
+            &text,
+            &new.direction.as_str(),
+            &new.status.as_str(),
+            new.disk_file.as_bytes(),
+            new.descriptor.blob.id.as_bytes(),
+            &descriptor,
+            &preview,
+            &file_type,
+            &to_integer(new.descriptor.sealed.pt_len),
+            &new.part_digests.concat(),
+            &to_millis(tx.now),
+        ],
+    )?;
+    Ok(id)
+}
+
+fn encode(descriptor: &Descriptor) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(512));
+    // Writing to a vector cannot fail.
+    let _ = descriptor.encode(&mut minicbor::Encoder::new(&mut *bytes));
+    bytes
+}
+
+/// The columns that [`read`] needs, of the table alias `f`.
+pub(super) const COLUMNS: &str = "f.id AS file, f.direction, f.status, f.disk_file, f.transferred,
+    f.reason, f.attempt, f.descriptor, f.file_type, f.preview IS NOT NULL AS has_preview,
+    (SELECT u.id FROM attachments u WHERE u.file = f.id ORDER BY u.position LIMIT 1)
+        AS first_attachment";
+
+/// A row whose columns are still sealed.
+pub(super) struct SealedFile {
+    id: FileId,
+    attachment: AttachmentId,
+    direction: Direction,
+    status: FileStatus,
+    disk_file: DiskFileId,
+    transferred: u64,
+    reason: Option<String>,
+    attempt: u32,
+    descriptor: Vec<u8>,
+    file_type: Option<Vec<u8>>,
+    has_preview: bool,
+}
+
+pub(super) fn read(row: &Row<'_>) -> Result<SealedFile, RowError> {
+    Ok(SealedFile {
+        id: row.parse("file", FileId::parse)?,
+        attachment: row.parse("first_attachment", AttachmentId::parse)?,
+        direction: row.parse("direction", Direction::parse)?,
+        status: row.parse("status", FileStatus::parse)?,
+        disk_file: DiskFileId::from_bytes(row.read("disk_file")?),
+        transferred: row.read("transferred")?,
+        reason: row.read("reason")?,
+        attempt: row.read("attempt")?,
+        descriptor: row.read("descriptor")?,
+        file_type: row.read("file_type")?,
+        has_preview: row.read("has_preview")?,
+    })
+}
+
+impl SealedFile {
+    pub(super) fn open(self, tx: &Tx<'_>) -> Result<StoredFile, Fault> {
+        let key = self.id.to_string();
+        let bytes = tx.open(TABLE, key.as_bytes(), "descriptor", 1, &self.descriptor)?;
+        let descriptor = Descriptor::parse(&mut minicbor::Decoder::new(&bytes))
+            .map_err(|_| Damaged::new(TABLE, "descriptor"))?;
+        let file_type = self.file_type.as_deref();
+        Ok(StoredFile {
+            id: self.id,
+            attachment: self.attachment,
+            direction: self.direction,
+            status: self.status,
+            descriptor,
+            disk_file: self.disk_file,
+            file_type: file_type
+                .map(|sealed| open_file_type(tx, self.id, sealed))
+                .transpose()?,
+            has_preview: self.has_preview,
+            transferred: self.transferred,
+            reason: self.reason,
+            attempt: self.attempt,
+        })
+    }
+}
+
+/// Reads the files that a condition on the table alias `f` selects.
+fn select(
+    tx: &Tx<'_>,
+    condition: &str,
+    params: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<StoredFile>, Fault> {
+    let rows = tx.rows(
+        &format!("SELECT {COLUMNS} FROM files f WHERE {condition}"),
+        params,
+        read,
+    )?;
+    rows.into_iter().map(|row| row.open(tx)).collect()
+}
+
+pub fn load(tx: &Tx<'_>, id: FileId) -> Result<Option<StoredFile>, Fault> {
+    Ok(select(tx, "f.id = ?1", &[&id.to_string()])?.pop())
+}
+
+/// Returns the messages that use a file.
+pub fn messages_of(tx: &Tx<'_>, id: FileId) -> Result<Vec<MessageKey>, Fault> {
+    let sql = "SELECT DISTINCT message FROM attachments
+               WHERE file = ?1 AND message IS NOT NULL ORDER BY message";
+    tx.rows(sql, &[&id.to_string()], |row| {
+        Ok(MessageKey::from_i64(row.read("message")?))
+    })
+}
+
+/// Returns up to `limit` files of one direction whose transfer is due, oldest first.
+pub fn moving(tx: &Tx<'_>, direction: Direction, limit: usize) -> Result<Vec<StoredFile>, Fault> {
+    select(
+        tx,
+        "f.status IN ('uploading', 'waiting', 'downloading') AND f.next_at <= ?1
+         AND f.direction = ?3 ORDER BY f.position LIMIT ?2",
+        &[&to_millis(tx.now), &limit, &direction.as_str()],
+    )
+}
+
+/// Returns when the next transfer of a direction that waits is due.
+pub fn next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, Fault> {
+    let sql = "SELECT min(next_at) AS next_at FROM files
+               WHERE status IN ('uploading', 'waiting', 'downloading')
+                   AND direction = ?1 AND next_at > ?2";
+    let due = tx.row(sql, &[&direction.as_str(), &to_millis(tx.now)], |row| {
+        row.optional_timestamp(0)
+    })?;
+    Ok(due.flatten())
+}
+
+/// Changes the status of a file if that is legal, with the reason if there is one, and announces
+/// it. Returns whether it changed.
+pub fn advance(
+    tx: &Tx<'_>,
+    id: FileId,
+    to: FileStatus,
+    reason: Option<&str>,
+) -> Result<bool, Fault> {
+    let text = id.to_string();
+    let sql = "SELECT status FROM files WHERE id = ?1";
+    let from = tx.row(sql, &[&text], |row| row.parse("status", FileStatus::parse))?;
+    if !from.is_some_and(|from| from.can_become(to)) {
+        return Ok(false);
+    }
+    tx.execute(
+        "UPDATE files SET status = ?2, reason = ?3, attempt = 0, next_at = 0 WHERE id = ?1",
+        &[&text, &to.as_str(), &reason],
+    )?;
+    events::add(tx, Subject::File(id))?;
+    Ok(true)
+}
+
+/// Stores the progress of a transfer, which ends its failures in a row. It is announced only if the
+/// transfer had waited; progress itself is published in `transfer` events.
+pub fn set_transferred(tx: &Tx<'_>, id: FileId, transferred: u64) -> Result<(), Fault> {
+    let text = id.to_string();
+    let sql = "SELECT reason IS NOT NULL FROM files WHERE id = ?1";
+    let has_waited: Option<bool> = tx.value(sql, &[&text])?;
+    let changed = tx.execute(
+        "UPDATE files SET transferred = ?2, reason = NULL, attempt = 0, next_at = 0
+         WHERE id = ?1 AND status IN ('uploading', 'waiting', 'downloading')",
+        &[&text, &to_integer(transferred)],
+    )?;
+    if changed == 1 && has_waited == Some(true) {
+        events::add(tx, Subject::File(id))
+    } else {
+        Ok(())
+    }
+}
+
+/// Delays a transfer after a failure, the `attempt`th in a row.
+pub fn postpone(
+    tx: &Tx<'_>,
+    id: FileId,
+    attempt: u32,
+    reason: &str,
+    next_at: Timestamp,
+) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE files SET reason = ?2, attempt = ?3, next_at = ?4
+         WHERE id = ?1 AND status IN ('uploading', 'waiting', 'downloading')",
+        &[&id.to_string(), &reason, &attempt, &to_millis(next_at)],
+    )?;
+    events::add(tx, Subject::File(id))
+}
+
+/// Makes all transfers and relay requests due now, because the relay is back.
+pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
+    tx.execute("UPDATE files SET next_at = 0 WHERE next_at > 0", &[])?;
+    tx.execute(
+        "UPDATE files SET relay_next_at = 0 WHERE relay_next_at > 0",
+        &[],
+    )?;
+    Ok(())
+}
+
+/// Deletes a staged file that no message uses, and whatever the relay may have of it. Returns false
+/// when there is no such file.
+pub fn delete_staged(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
+    let text = id.to_string();
+    let sql = "SELECT blob FROM files WHERE id = ?1 AND status = 'staged' AND NOT EXISTS (
+                   SELECT 1 FROM attachments WHERE file = ?1 AND message IS NOT NULL)";
+    let Some(blob) = tx.row(sql, &[&text], |row| row.id::<BlobId>("blob"))? else {
+        return Ok(false);
+    };
+    tx.execute("DELETE FROM attachments WHERE file = ?1", &[&text])?;
+    tx.execute("DELETE FROM files WHERE id = ?1", &[&text])?;
+    orphaned_blobs::add(tx, &blob)?;
+    Ok(true)
+}
+
+/// Returns our file with this blob.
+pub fn find_by_blob(tx: &Tx<'_>, blob: &BlobId) -> Result<Option<StoredFile>, Fault> {
+    let condition = "f.blob = ?1 AND f.direction = 'out'";
+    Ok(select(tx, condition, &[blob.as_bytes()])?.pop())
+}
+
+/// Returns the files that were staged before `before` and are used by no message.
+pub fn find_abandoned(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<StoredFile>, Fault> {
+    let condition = "f.status = 'staged' AND f.created_at < ?1";
+    select(tx, condition, &[&to_millis(before)])
+}
+
+/// Whether a row knows a file in the data folder; any other is a leftover.
+pub fn knows_disk_file(tx: &Tx<'_>, file: DiskFileId) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM files WHERE disk_file = ?1";
+    Ok(tx.value::<i64>(sql, &[file.as_bytes()])?.is_some())
+}
+
+/// Returns the SHA-256 of each part of a blob of ours.
+pub fn part_digests(tx: &Tx<'_>, id: FileId) -> Result<Vec<[u8; 32]>, Fault> {
+    let sql = "SELECT digests FROM files WHERE id = ?1";
+    let digests: Option<Vec<u8>> = tx.value(sql, &[&id.to_string()])?;
+    match digests.unwrap_or_default().as_chunks() {
+        (digests, []) => Ok(digests.to_vec()),
+        _ => Err(Damaged::new(TABLE, "digests").into()),
+    }
+}
+
+/// Whether a file is being transferred or waits for it.
+pub fn is_moving(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM files
+               WHERE id = ?1 AND status IN ('uploading', 'waiting', 'downloading')";
+    Ok(tx.value::<i64>(sql, &[&id.to_string()])?.is_some())
+}

@@ -1,0 +1,89 @@
+//! Lists of files.
+
+use super::{COLUMNS, StoredFile, read};
+use crate::{fault::Fault, store::Tx};
+use sealpost_node_core::model::{ChatId, Direction, FileId, MessageId};
+use sealpost_proto::Timestamp;
+use sealpost_sqlite::RowExt as _;
+
+/// Which files a list contains.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub direction: Option<Direction>,
+    /// Newest first.
+    pub descending: bool,
+    /// Only files behind this position.
+    pub after: Option<i64>,
+    pub limit: i64,
+}
+
+/// A file in a list.
+pub struct ListedFile {
+    pub position: i64,
+    pub file: StoredFile,
+    pub created_at: Timestamp,
+    /// The first postings that show it, with their contacts' names.
+    pub messages: Vec<(MessageId, String)>,
+    pub message_count: u64,
+}
+
+/// Maximum number of messages that are named with a listed file.
+const MESSAGES_NAMED_MAX: u32 = 5;
+
+/// Returns a page of files in the order in which they were stored.
+pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<ListedFile>, Fault> {
+    let (compare, order, start) = if filter.descending {
+        ("<", "DESC", i64::MAX)
+    } else {
+        (">", "ASC", 0)
+    };
+    let sql = format!(
+        "SELECT {COLUMNS}, f.position, f.created_at,
+             (SELECT count(*) FROM attachments a JOIN postings p ON p.message = a.message
+                 WHERE a.file = f.id) AS message_count
+         FROM files f WHERE f.position {compare} ?1 AND (?2 IS NULL OR f.direction = ?2)
+         ORDER BY f.position {order} LIMIT ?3"
+    );
+    let rows = tx.rows(
+        &sql,
+        &[
+            &filter.after.unwrap_or(start),
+            &filter.direction.map(Direction::as_str),
+            &filter.limit,
+        ],
+        |row| {
+            Ok((
+                read(row)?,
+                row.read("position")?,
+                row.timestamp("created_at")?,
+                row.read("message_count")?,
+            ))
+        },
+    )?;
+    rows.into_iter()
+        .map(|(sealed, position, created_at, message_count)| {
+            let file = sealed.open(tx)?;
+            Ok(ListedFile {
+                position,
+                created_at,
+                messages: named_messages(tx, file.id)?,
+                message_count,
+                file,
+            })
+        })
+        .collect()
+}
+
+fn named_messages(tx: &Tx<'_>, id: FileId) -> Result<Vec<(MessageId, String)>, Fault> {
+    let sql = "SELECT p.chat, p.number, n.name FROM attachments a
+               JOIN postings p ON p.message = a.message JOIN chats c ON c.id = p.chat
+               JOIN connections n ON n.id = c.connection
+               WHERE a.file = ?1 ORDER BY p.message, p.chat LIMIT ?2";
+    tx.rows(sql, &[&id.to_string(), &MESSAGES_NAMED_MAX], |row| {
+        let id = MessageId {
+            chat: row.parse("chat", ChatId::parse)?,
+            number: row.read("number")?,
+        };
+        Ok((id, row.read("name")?))
+    })
+}

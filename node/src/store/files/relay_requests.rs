@@ -1,0 +1,257 @@
+//! How long the relay keeps a blob of ours: as long as somebody may still download it. Requests to
+//! the relay are stored with the change that makes them necessary, and sent later.
+
+use super::{COLUMNS, StoredFile, advance, read};
+use crate::{
+    fault::Fault,
+    store::{Tx, attachments},
+};
+use rusqlite::Row;
+use sealpost_node_core::model::{ConnectionId, FileId, FileStatus, MessageKey};
+use sealpost_proto::{BlobId, Timestamp, limits};
+use sealpost_sqlite::{RowError, RowExt as _, to_millis};
+
+/// A pending request about a blob of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayRequest {
+    /// Keeps the blob at least until this time.
+    Extend(Timestamp),
+    /// Deletes the blob; then the file leaves this disk too.
+    Delete,
+}
+
+/// A message that needs a file: a recipient has not fetched the file and may have the message or
+/// still get it. That the relay reports a message as expired does not prove that it never arrived.
+const NEEDED: &str = "SELECT 1 FROM attachments a JOIN deliveries d ON d.message = a.message
+    WHERE a.file = ?1 AND NOT EXISTS (
+        SELECT 1 FROM delivery_files g WHERE g.message = d.message
+        AND g.connection = d.connection AND g.file = a.file AND g.status = 'fetched')
+    AND (d.status <> 'failed' OR d.code IS NULL OR d.code IN ('expired', 'unconfirmed', 'unknown'))";
+
+/// Records that the relay has a complete blob of ours until `blob_until`. Returns whether the file
+/// was still uploading.
+pub fn set_uploaded(tx: &Tx<'_>, id: FileId, blob_until: Timestamp) -> Result<bool, Fault> {
+    if !advance(tx, id, FileStatus::Uploaded, None)? {
+        return Ok(false);
+    }
+    tx.execute(
+        "UPDATE files SET blob_until = ?2, keep_until = NULL, relay_due = NULL, relay_reason = NULL
+         WHERE id = ?1",
+        &[&id.to_string(), &to_millis(blob_until)],
+    )?;
+    Ok(true)
+}
+
+/// Records that a recipient has fetched a file of ours. It counts only for messages that were sent
+/// to this recipient.
+pub fn record_fetched(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    blob: &BlobId,
+    at: Timestamp,
+) -> Result<(), Fault> {
+    let sql = "SELECT id FROM files WHERE blob = ?1 AND direction = 'out'";
+    let Some(id) = tx.row(sql, &[blob.as_bytes()], |row| {
+        row.parse("id", FileId::parse)
+    })?
+    else {
+        return Ok(());
+    };
+    let added = tx.execute(
+        "INSERT OR IGNORE INTO delivery_files (message, connection, file, status, at)
+         SELECT d.message, d.connection, a.file, 'fetched', ?3
+         FROM attachments a JOIN deliveries d ON d.message = a.message
+         WHERE a.file = ?1 AND d.connection = ?2",
+        &[
+            &id.to_string(),
+            &connection.to_string(),
+            &to_millis(at.min(tx.now)),
+        ],
+    )?;
+    if added > 0 {
+        release_unless_needed(tx, id)?;
+    }
+    Ok(())
+}
+
+/// Returns the connections that sent a file.
+pub fn senders(tx: &Tx<'_>, id: FileId) -> Result<Vec<ConnectionId>, Fault> {
+    let sql = "SELECT DISTINCT m.author_connection FROM attachments a
+               JOIN messages m ON m.id = a.message
+               WHERE a.file = ?1 AND m.author_connection IS NOT NULL";
+    tx.rows(sql, &[&id.to_string()], |row| {
+        row.parse("author_connection", ConnectionId::parse)
+    })
+}
+
+/// Releases the files of a message that is not sent, unless another message needs them.
+pub fn release_of_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
+    attachments::files_of_message(tx, message)?
+        .into_iter()
+        .try_for_each(|file| release_unless_needed(tx, file))
+}
+
+/// Releases a file of ours that no message needs any more.
+pub fn release_unless_needed(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
+    if tx.value::<i64>(NEEDED, &[&id.to_string()])?.is_none() {
+        release(tx, id)
+    } else {
+        Ok(())
+    }
+}
+
+fn release(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
+    if !advance(tx, id, FileStatus::Released, None)? {
+        advance(
+            tx,
+            id,
+            FileStatus::Cancelled,
+            Some("its message is not sent"),
+        )?;
+    }
+    tx.execute(
+        "UPDATE files SET relay_due = 'delete', relay_reason = NULL, relay_attempt = 0,
+             relay_next_at = 0
+         WHERE id = ?1 AND direction = 'out' AND status IN ('released', 'cancelled', 'failed')",
+        &[&id.to_string()],
+    )?;
+    Ok(())
+}
+
+/// Makes the relay keep the files of a message until a time, unless it keeps them longer.
+pub fn keep_until(tx: &Tx<'_>, message: MessageKey, until: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE files SET relay_due = 'extend', relay_reason = NULL, relay_attempt = 0,
+             relay_next_at = 0, keep_until = ?2
+         WHERE id IN (SELECT file FROM attachments WHERE message = ?1)
+             AND status = 'uploaded' AND blob_until < ?2
+             AND (keep_until IS NULL OR keep_until < ?2)",
+        &[&message.as_i64(), &to_millis(until)],
+    )?;
+    Ok(())
+}
+
+/// Maintains blobs of ours at the relay. The blobs of messages that are not sent yet must not
+/// expire before these; an expired blob is uploaded again if a message still waits for it, and
+/// released otherwise.
+pub fn maintain_blobs(tx: &Tx<'_>) -> Result<(), Fault> {
+    let lifetime =
+        limits::ENVELOPE_LIFETIME_DEFAULT.saturating_add(limits::BLOB_LIFETIME_AFTER_MESSAGE);
+    let sql = "SELECT DISTINCT d.message FROM files f JOIN attachments a ON a.file = f.id
+               JOIN deliveries d ON d.message = a.message
+               WHERE f.status = 'uploaded' AND d.status = 'pending'
+                   AND f.blob_until > ?1 AND f.blob_until < ?2";
+    let extend_before = tx.now.plus(lifetime).minus(limits::BLOB_EXTENSION_INTERVAL);
+    let waiting = tx.rows(
+        sql,
+        &[&to_millis(tx.now), &to_millis(extend_before)],
+        |row| Ok(MessageKey::from_i64(row.read("message")?)),
+    )?;
+    for message in waiting {
+        keep_until(tx, message, tx.now.plus(lifetime))?;
+    }
+    let sql = "SELECT id FROM files WHERE status = 'uploaded' AND blob_until <= ?1";
+    let expired = tx.rows(sql, &[&to_millis(tx.now)], |row| {
+        row.parse("id", FileId::parse)
+    })?;
+    expired.into_iter().try_for_each(|id| {
+        if has_pending_message(tx, id)? {
+            upload_again(tx, id)
+        } else {
+            release(tx, id)
+        }
+    })
+}
+
+fn has_pending_message(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM attachments a JOIN deliveries d ON d.message = a.message
+               WHERE a.file = ?1 AND d.status = 'pending'";
+    Ok(tx.value::<i64>(sql, &[&id.to_string()])?.is_some())
+}
+
+/// Uploads the same bytes again, because the relay has lost the blob.
+pub fn upload_again(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
+    complete_relay_request(tx, id)?;
+    let reason = Some("the relay has lost it");
+    advance(tx, id, FileStatus::Uploading, reason).map(|_| ())
+}
+
+/// A relay request that is due.
+pub struct DueRelayRequest {
+    pub file: StoredFile,
+    pub request: RelayRequest,
+    /// Failed attempts of this request, in a row.
+    pub attempt: u32,
+}
+
+/// Returns up to `limit` relay requests that are due.
+pub fn due_relay_requests(tx: &Tx<'_>, limit: usize) -> Result<Vec<DueRelayRequest>, Fault> {
+    let sql = format!(
+        "SELECT {COLUMNS}, f.relay_due, f.keep_until, f.relay_attempt FROM files f
+         WHERE f.relay_due IS NOT NULL AND f.relay_next_at <= ?1
+         ORDER BY f.relay_next_at, f.position LIMIT ?2"
+    );
+    let rows = tx.rows(&sql, &[&to_millis(tx.now), &limit], |row| {
+        Ok((read(row)?, read_request(row)?, row.read("relay_attempt")?))
+    })?;
+    rows.into_iter()
+        .map(|(sealed, request, attempt)| {
+            Ok(DueRelayRequest {
+                file: sealed.open(tx)?,
+                request,
+                attempt,
+            })
+        })
+        .collect()
+}
+
+fn read_request(row: &Row<'_>) -> Result<RelayRequest, RowError> {
+    let until = row.optional_timestamp("keep_until")?;
+    row.parse("relay_due", |word| match (word, until) {
+        ("extend", Some(until)) => Some(RelayRequest::Extend(until)),
+        ("delete", _) => Some(RelayRequest::Delete),
+        _ => None,
+    })
+}
+
+/// Delays a relay request after a failure. The file's own status and reason stay as they are.
+pub fn postpone_relay_request(
+    tx: &Tx<'_>,
+    id: FileId,
+    attempt: u32,
+    reason: &str,
+    next_at: Timestamp,
+) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE files SET relay_reason = ?2, relay_attempt = ?3, relay_next_at = ?4
+         WHERE id = ?1 AND relay_due IS NOT NULL",
+        &[&id.to_string(), &reason, &attempt, &to_millis(next_at)],
+    )?;
+    Ok(())
+}
+
+/// Returns when the next relay request is due.
+pub fn next_relay_request(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
+    let sql = "SELECT min(relay_next_at) AS next_at FROM files WHERE relay_due IS NOT NULL";
+    let due = tx.row(sql, &[], |row| row.optional_timestamp(0))?;
+    Ok(due.flatten())
+}
+
+/// Records that the relay keeps a blob of ours until `blob_until`.
+pub fn set_extended(tx: &Tx<'_>, id: FileId, blob_until: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE files SET blob_until = ?2, relay_due = NULL, relay_reason = NULL, relay_attempt = 0
+         WHERE id = ?1 AND relay_due = 'extend'",
+        &[&id.to_string(), &to_millis(blob_until)],
+    )?;
+    Ok(())
+}
+
+/// Records that the relay has done what it was asked.
+pub fn complete_relay_request(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE files SET relay_due = NULL, relay_reason = NULL, relay_attempt = 0 WHERE id = ?1",
+        &[&id.to_string()],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! Where messages are shown: a posting is one message in one chat, under the public id `CMG-…`.
+
+use crate::{
+    fault::Fault,
+    store::{
+        Tx, chats,
+        messages::{self, Message, SealedMessage},
+    },
+};
+use rusqlite::Row;
+use sealpost_node_core::model::{
+    ChatId, ConnectionId, Direction, Displayed, MessageId, MessageKey, MessageUuid, UserId,
+};
+use sealpost_sqlite::{RowError, RowExt as _, to_integer};
+
+/// A message as one chat shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posting {
+    pub id: MessageId,
+    pub connection: ConnectionId,
+    /// The contact's name.
+    pub contact: String,
+    pub direction: Direction,
+    /// Whether the user has read it; always true for our own.
+    pub is_read: bool,
+    /// The message of the same chat that this one answers.
+    pub reply_to: Option<MessageId>,
+    pub message: Message,
+}
+
+/// A message that is about to be shown in a chat.
+#[derive(Debug)]
+pub struct NewPosting {
+    pub chat: ChatId,
+    pub message: MessageKey,
+    pub direction: Direction,
+    /// The sender's count; 0 for our own.
+    pub seq: u64,
+    pub files: usize,
+}
+
+/// Shows a message in a chat under the chat's next number.
+pub fn insert(tx: &Tx<'_>, new: &NewPosting) -> Result<MessageId, Fault> {
+    let number = chats::next_number(tx, new.chat)?;
+    tx.execute(
+        "INSERT INTO postings (chat, number, message, own, sort, seq, files)
+         VALUES (?1, ?2, ?3, ?4, ?2, ?5, ?6)",
+        &[
+            &new.chat.to_string(),
+            &to_integer(number),
+            &new.message.as_i64(),
+            &(new.direction == Direction::Out),
+            &to_integer(new.seq),
+            &to_integer(new.files as u64),
+        ],
+    )?;
+    Ok(MessageId {
+        chat: new.chat,
+        number,
+    })
+}
+
+const JOINS: &str = "JOIN messages m ON m.id = p.message JOIN connections n ON n.id = c.connection";
+
+fn columns() -> String {
+    format!(
+        "p.chat, p.number, p.own, c.connection, n.name,
+         p.number <= coalesce((SELECT r.number FROM read_positions r
+             WHERE r.user = ?1 AND r.chat = p.chat), 0) AS is_read,
+         (SELECT q.number FROM postings q JOIN messages a ON a.id = q.message
+             WHERE q.chat = p.chat AND a.uuid = m.reply_to LIMIT 1) AS reply_number,
+         {}",
+        messages::COLUMNS
+    )
+}
+
+struct SealedPosting {
+    id: MessageId,
+    connection: ConnectionId,
+    contact: String,
+    direction: Direction,
+    is_read: bool,
+    reply_to: Option<MessageId>,
+    message: SealedMessage,
+}
+
+fn read(row: &Row<'_>) -> Result<SealedPosting, RowError> {
+    let chat = row.parse("chat", ChatId::parse)?;
+    let direction = if row.read("own")? {
+        Direction::Out
+    } else {
+        Direction::In
+    };
+    let reply: Option<u64> = row.read("reply_number")?;
+    Ok(SealedPosting {
+        id: MessageId {
+            chat,
+            number: row.read("number")?,
+        },
+        connection: row.parse("connection", ConnectionId::parse)?,
+        contact: row.read("name")?,
+        direction,
+        is_read: direction == Direction::Out || row.read("is_read")?,
+        reply_to: reply.map(|number| MessageId { chat, number }),
+        message: messages::read(row)?,
+    })
+}
+
+impl SealedPosting {
+    fn open(self, tx: &Tx<'_>) -> Result<Posting, Fault> {
+        Ok(Posting {
+            id: self.id,
+            connection: self.connection,
+            contact: self.contact,
+            direction: self.direction,
+            is_read: self.is_read,
+            reply_to: self.reply_to,
+            message: self.message.open(tx)?,
+        })
+    }
+}
+
+pub fn load(tx: &Tx<'_>, id: MessageId) -> Result<Option<Posting>, Fault> {
+    let sql = format!(
+        "SELECT {} FROM postings p JOIN chats c ON c.id = p.chat {JOINS}
+         WHERE p.chat = ?2 AND p.number = ?3",
+        columns()
+    );
+    let params = (
+        UserId::FIRST.as_i64(),
+        id.chat.to_string(),
+        to_integer(id.number),
+    );
+    let row = tx.row(&sql, &[&params.0, &params.1, &params.2], read)?;
+    row.map(|sealed| sealed.open(tx)).transpose()
+}
+
+/// The postings of a message, in the order in which they were made.
+pub fn find_by_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<MessageId>, Fault> {
+    let sql = "SELECT chat, number FROM postings WHERE message = ?1 ORDER BY chat";
+    tx.rows(sql, &[&message.as_i64()], read_id)
+}
+
+fn read_id(row: &Row<'_>) -> Result<MessageId, RowError> {
+    Ok(MessageId {
+        chat: row.parse("chat", ChatId::parse)?,
+        number: row.read("number")?,
+    })
+}
+
+/// Where a list of postings continues: in the order of arrival, then by chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    pub message: MessageKey,
+    pub chat: ChatId,
+}
+
+/// Which postings a list contains.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub chat: Option<ChatId>,
+    pub direction: Option<Direction>,
+    /// Only incoming messages that the user has not read.
+    pub unread: bool,
+    /// Newest first.
+    pub descending: bool,
+    pub after: Option<Cursor>,
+    pub limit: i64,
+}
+
+/// Returns a page of postings in the order of arrival.
+pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Posting>, Fault> {
+    let (compare, order) = if filter.descending {
+        ("<", "DESC")
+    } else {
+        (">", "ASC")
+    };
+    // A list of what is unread begins with the chats, so that it reads no message that was read.
+    let from = if filter.unread {
+        "chats c LEFT JOIN read_positions r ON r.user = ?1 AND r.chat = c.id
+         CROSS JOIN postings p ON p.chat = c.id AND p.own = 0
+             AND p.number > coalesce(r.number, 0)"
+    } else {
+        "postings p JOIN chats c ON c.id = p.chat"
+    };
+    let sql = format!(
+        "SELECT {} FROM {from} {JOINS}
+         WHERE (?2 IS NULL OR (p.message, p.chat) {compare} (?2, ?3))
+             AND (?4 IS NULL OR p.chat = ?4) AND (?5 IS NULL OR p.own = ?5)
+         ORDER BY p.message {order}, p.chat {order} LIMIT ?6",
+        columns()
+    );
+    let own = filter
+        .direction
+        .map(|direction| direction == Direction::Out);
+    let rows = tx.rows(
+        &sql,
+        &[
+            &UserId::FIRST.as_i64(),
+            &filter.after.map(|after| after.message.as_i64()),
+            &filter.after.map(|after| after.chat.to_string()),
+            &filter.chat.map(|chat| chat.to_string()),
+            &own,
+            &filter.limit,
+        ],
+        read,
+    )?;
+    rows.into_iter().map(|row| row.open(tx)).collect()
+}
+
+/// Returns where a posting is shown, or `None` when there is no such posting.
+pub fn displayed(tx: &Tx<'_>, id: MessageId) -> Result<Option<Displayed>, Fault> {
+    let sql = "SELECT number, sort FROM postings WHERE chat = ?1 AND number = ?2";
+    tx.row(
+        sql,
+        &[&id.chat.to_string(), &to_integer(id.number)],
+        read_displayed,
+    )
+}
+
+/// Returns where the postings of a chat with numbers above `position` are shown.
+pub fn displayed_above(tx: &Tx<'_>, chat: ChatId, position: u64) -> Result<Vec<Displayed>, Fault> {
+    let sql = "SELECT number, sort FROM postings WHERE chat = ?1 AND number > ?2";
+    tx.rows(
+        sql,
+        &[&chat.to_string(), &to_integer(position)],
+        read_displayed,
+    )
+}
+
+fn read_displayed(row: &Row<'_>) -> Result<Displayed, RowError> {
+    Ok(Displayed {
+        number: row.read("number")?,
+        sort: row.read("sort")?,
+    })
+}
+
+/// An incoming message of a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incoming {
+    pub id: MessageId,
+    pub connection: ConnectionId,
+    pub uuid: MessageUuid,
+}
+
+/// Returns the incoming messages of a chat with numbers above `from`, up to `to`.
+pub fn incoming_between(
+    tx: &Tx<'_>,
+    chat: ChatId,
+    from: u64,
+    to: u64,
+) -> Result<Vec<Incoming>, Fault> {
+    let sql = "SELECT p.chat, p.number, c.connection, m.uuid FROM postings p
+               JOIN chats c ON c.id = p.chat JOIN messages m ON m.id = p.message
+               WHERE p.chat = ?1 AND p.number > ?2 AND p.number <= ?3 AND p.own = 0
+               ORDER BY p.number";
+    let params = (chat.to_string(), to_integer(from), to_integer(to));
+    tx.rows(sql, &[&params.0, &params.1, &params.2], |row| {
+        Ok(Incoming {
+            id: read_id(row)?,
+            connection: row.parse("connection", ConnectionId::parse)?,
+            uuid: row.id("uuid")?,
+        })
+    })
+}

@@ -1,0 +1,210 @@
+//! Relay calls that a change made necessary: stored in the transaction of the change, run after its
+//! commit.
+
+use crate::{fault::Fault, store::Tx};
+use sealpost_node_core::model::{ConnectionId, InviteId};
+use sealpost_proto::{ErrorCode, MailboxId, Timestamp};
+use sealpost_sqlite::{RowExt as _, to_millis};
+use std::fmt;
+use zeroize::Zeroizing;
+
+const TABLE: &str = "relay_jobs";
+
+/// What a relay job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobKind {
+    /// Opens a mailbox of ours; the payload is its send key.
+    OpenMailbox,
+    /// Publishes a prekey base in a mailbox; the payload is the sealed base.
+    PublishPrekeys,
+    /// Fetches the peer's prekey base and starts a new session; no payload.
+    RotateSession,
+    /// Closes a mailbox of ours; no payload.
+    CloseMailbox,
+}
+
+impl JobKind {
+    const ALL: [Self; 4] = [
+        Self::OpenMailbox,
+        Self::PublishPrekeys,
+        Self::RotateSession,
+        Self::CloseMailbox,
+    ];
+
+    /// Whether this refusal ends the job: a peer that closed its mailbox has no prekeys any more.
+    #[must_use]
+    pub const fn is_ended_by(self, refusal: ErrorCode) -> bool {
+        matches!(
+            (self, refusal),
+            (Self::RotateSession, ErrorCode::MailboxUnknown)
+        )
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenMailbox => "open_mailbox",
+            Self::PublishPrekeys => "publish_prekeys",
+            Self::RotateSession => "rotate_session",
+            Self::CloseMailbox => "close_mailbox",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// What a job belongs to; the jobs of one subject run in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobSubject {
+    Invite(InviteId),
+    Connection(ConnectionId),
+}
+
+impl fmt::Display for JobSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invite(id) => id.fmt(f),
+            Self::Connection(id) => id.fmt(f),
+        }
+    }
+}
+
+impl JobSubject {
+    fn parse(text: &str) -> Option<Self> {
+        let connection = ConnectionId::parse(text).map(Self::Connection);
+        connection
+            .or_else(|_| InviteId::parse(text).map(Self::Invite))
+            .ok()
+    }
+}
+
+impl From<InviteId> for JobSubject {
+    fn from(id: InviteId) -> Self {
+        Self::Invite(id)
+    }
+}
+
+impl From<ConnectionId> for JobSubject {
+    fn from(id: ConnectionId) -> Self {
+        Self::Connection(id)
+    }
+}
+
+/// A job that is due.
+pub struct DueJob {
+    pub id: i64,
+    pub subject: JobSubject,
+    pub kind: JobKind,
+    pub mailbox: MailboxId,
+    pub payload: Zeroizing<Vec<u8>>,
+    /// Failed attempts.
+    pub attempt: u32,
+}
+
+/// Adds a job that is due at `at`.
+pub fn add(
+    tx: &mut Tx<'_>,
+    subject: JobSubject,
+    kind: JobKind,
+    mailbox: &MailboxId,
+    payload: &[u8],
+    at: Timestamp,
+) -> Result<(), Fault> {
+    let item: [u8; 16] = tx.random();
+    let payload = tx.seal(TABLE, &item, "payload", 1, payload);
+    tx.execute(
+        "INSERT INTO relay_jobs (item, subject, kind, mailbox, payload, next_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        &[
+            &item,
+            &subject.to_string(),
+            &kind.as_str(),
+            mailbox.as_bytes(),
+            &payload,
+            &to_millis(at),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Returns the oldest due job of each subject; the jobs behind it wait.
+pub fn due(tx: &Tx<'_>, limit: i64) -> Result<Vec<DueJob>, Fault> {
+    let sql = "SELECT id, item, subject, kind, mailbox, payload, attempt FROM relay_jobs j
+               WHERE next_at <= ?1 AND NOT EXISTS (
+                   SELECT 1 FROM relay_jobs o
+                   WHERE o.subject = j.subject AND o.id < j.id AND o.kind <> 'close_mailbox')
+               ORDER BY id LIMIT ?2";
+    let rows = tx.rows(sql, &[&to_millis(tx.now), &limit], |row| {
+        let job = DueJob {
+            id: row.read("id")?,
+            subject: row.parse("subject", JobSubject::parse)?,
+            kind: row.parse("kind", JobKind::parse)?,
+            mailbox: row.id("mailbox")?,
+            payload: Zeroizing::default(),
+            attempt: row.read("attempt")?,
+        };
+        Ok((
+            job,
+            row.read::<[u8; 16]>("item")?,
+            row.read::<Vec<u8>>("payload")?,
+        ))
+    })?;
+    rows.into_iter()
+        .map(|(job, item, sealed)| {
+            let payload = tx.open(TABLE, &item, "payload", 1, &sealed)?;
+            Ok(DueJob { payload, ..job })
+        })
+        .collect()
+}
+
+/// Whether the subject has a job of this kind.
+pub fn contains(tx: &Tx<'_>, subject: JobSubject, kind: JobKind) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM relay_jobs WHERE subject = ?1 AND kind = ?2";
+    let found = tx.value::<i64>(sql, &[&subject.to_string(), &kind.as_str()])?;
+    Ok(found.is_some())
+}
+
+/// Whether the subject's mailbox is open and its prekeys are published.
+pub fn is_published(tx: &Tx<'_>, subject: JobSubject) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM relay_jobs
+               WHERE subject = ?1 AND kind IN ('open_mailbox', 'publish_prekeys')";
+    Ok(tx.value::<i64>(sql, &[&subject.to_string()])?.is_none())
+}
+
+/// Removes the jobs of a subject.
+pub fn remove_subject(tx: &Tx<'_>, subject: JobSubject) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM relay_jobs WHERE subject = ?1",
+        &[&subject.to_string()],
+    )?;
+    Ok(())
+}
+
+/// Removes a job that is done.
+pub fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
+    tx.execute("DELETE FROM relay_jobs WHERE id = ?1", &[&id])?;
+    Ok(())
+}
+
+/// Delays a job that failed.
+pub fn postpone(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE relay_jobs SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1",
+        &[&id, &to_millis(at)],
+    )?;
+    Ok(())
+}
+
+/// Makes what waits after a failure due now, because the relay is back.
+pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
+    tx.execute("UPDATE relay_jobs SET next_at = 0 WHERE attempt > 0", &[])?;
+    Ok(())
+}
+
+/// Returns when the next job is due.
+pub fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
+    let sql = "SELECT min(next_at) AS next_at FROM relay_jobs";
+    let due = tx.row(sql, &[], |row| row.optional_timestamp(0))?;
+    Ok(due.flatten())
+}
