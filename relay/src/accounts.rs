@@ -54,7 +54,17 @@ impl Accounts {
         self.cache.set_contact_ends_backoff(account, ends_backoff);
     }
 
-    /// Records a sign of life of an account: if its lane backs off, it becomes due.
+    /// Returns [`Self::set_contact_ends_backoff`] as a callback for the writer of the store. It
+    /// does not hold the store, which must not be closed by its own writer.
+    pub(crate) fn on_contact_change(
+        &self,
+        account: AccountId,
+    ) -> impl Fn(bool) + Clone + Send + use<> {
+        let cache = Arc::clone(&self.cache);
+        move |ends_backoff| cache.set_contact_ends_backoff(account, ends_backoff)
+    }
+
+    /// Records a contact of an account: if its lane backs off, it becomes due.
     pub(crate) async fn record_contact(&self, facts: AccountFacts) {
         if !facts.contact_ends_backoff {
             return;

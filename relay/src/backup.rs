@@ -25,7 +25,10 @@ const PRIVATE_FILE: u32 = 0o600;
 /// Error of a backup. What was written of it remains under a name that ends in `.unfinished`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackupError {
-    #[error("there is no relay in {}: name its data folder with --data or --config", folder.display())]
+    #[error(
+        "there is no relay in {}: name its data folder with --data or --config",
+        folder.display()
+    )]
     NoRelay { folder: PathBuf },
     #[error("{} exists already: choose another name", path.display())]
     Exists { path: PathBuf },

@@ -21,9 +21,7 @@ const AGREED: &str = "agreed";
 #[derive(Debug, thiserror::Error)]
 pub enum ListenerError {
     /// A certificate without a key, or a key without a certificate.
-    #[error(
-        "tls.certificate and tls.key belong together: set both, or neither if a proxy terminates TLS"
-    )]
+    #[error("tls.certificate and tls.key belong together: set both, or neither for TLS at a proxy")]
     IncompleteTls,
     /// Two sources of certificates are configured.
     #[error("tls and acme exclude each other: remove one of the two sections")]
@@ -41,9 +39,7 @@ pub enum ListenerError {
         directory: String,
     },
     /// The public URL has no domain name.
-    #[error(
-        "a certificate authority needs a domain name: set public_url to https:// and the relay's name"
-    )]
+    #[error("a certificate authority needs a domain name: set public_url to https:// and the name")]
     NoDomainName,
     /// The certificate or its key cannot be used.
     #[error(transparent)]
@@ -136,8 +132,9 @@ impl ConfiguredCertificate {
             (Some(files), true) => Ok(Self::Found(files)),
             (None, true) => Ok(Self::None),
             (None, false) => {
-                let kept = order(&config.acme, config.public_url.as_ref(), &config.data)?.stored_certificate()?;
-                Ok(kept.map_or(Self::NotOrdered, Self::Found))
+                let order = order(&config.acme, config.public_url.as_ref(), &config.data)?;
+                let stored = order.stored_certificate()?;
+                Ok(stored.map_or(Self::NotOrdered, Self::Found))
             }
         }
     }

@@ -43,7 +43,8 @@ impl Reloader {
                 );
             }
             Err(error) => {
-                tracing::error!(%error, "the new configuration is invalid, the current one stays in force");
+                tracing::error!(%error, "the new configuration is invalid, the current one stays \
+                    in force");
             }
         }
     }
@@ -119,8 +120,12 @@ mod tests {
             certificates: None,
         };
 
-        fs::write(&file, "[registration]\npolicy = \"open\"\n[quotas]\nblob_bytes = 7\n[log]\nformat = \"json\"\n")
-            .unwrap();
+        fs::write(
+            &file,
+            "[registration]\npolicy = \"open\"\n[quotas]\nblob_bytes = \
+            7\n[log]\nformat = \"json\"\n",
+        )
+        .unwrap();
         assert_eq!(reloader.try_reload().unwrap(), ["log.format"]);
         let settings = running.settings();
         let in_force = || {

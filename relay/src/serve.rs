@@ -76,7 +76,7 @@ pub enum StartError {
     Listener(#[from] ListenerError),
     /// The public URL is missing, so that nodes could not sign requests.
     #[error(
-        "the relay listens on {address} and does not know its public address: set --public-url https://…"
+        "the relay listens on {address} without a known public address: set --public-url https://…"
     )]
     NoPublicUrl {
         /// Address of the listener.
@@ -308,7 +308,8 @@ async fn start_unboxed(
     sweeper.delete_unfinished_parts().await?;
     let (address, origin) = (opened.address, origin.clone());
     let admin = opened.admin.as_ref().map(|admin| admin.address.clone());
-    tracing::info!(%address, %origin, admin = admin.as_ref().map(tracing::field::display), "the relay is listening");
+    let admin_address = admin.as_ref().map(tracing::field::display);
+    tracing::info!(%address, %origin, admin = admin_address, "the relay is listening");
     if let Some(certificates) = certificates.clone() {
         let (clock, shutdown) = (Arc::clone(clock), opened.parts.shutdown.clone());
         tokio::spawn(certificates.maintain(clock, shutdown));

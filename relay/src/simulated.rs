@@ -1,7 +1,7 @@
 //! Relay without sockets, tasks, a clock and a disk: the same store and the same decisions, one
 //! step at a time, for a simulation that provides the network and the time.
 //!
-//! Signatures and sessions are not checked here: the caller says which account sends a request.
+//! Signatures and sessions are not checked here: the caller names the account of each request.
 
 use crate::{
     delivery::batch,
@@ -283,7 +283,7 @@ impl SimulatedRelay {
             .map(|_| ())
     }
 
-    /// Records a sign of life of an account.
+    /// Records a contact of an account.
     pub async fn record_contact(
         &self,
         now: Timestamp,

@@ -222,7 +222,8 @@ impl Storage {
         self.health
             .set_storage_low((space == DiskSpace::Low).then(|| {
                 format!(
-                    "{free_bytes} bytes are free on the disk, {reserve_bytes} are reserved to finish accepted work: \
+                    "{free_bytes} bytes are free on the disk, {reserve_bytes} are reserved to \
+                     finish accepted work: \
                      free some space"
                 )
             }));
@@ -260,7 +261,8 @@ impl State {
             Ok(()) => self.warned = false,
             Err(error) if !self.warned => {
                 self.warned = true;
-                tracing::warn!(%error, "the reserve's file cannot be resized: other programs may use its disk space");
+                tracing::warn!(%error, "the reserve's file cannot be resized: other programs may \
+                    use its disk space");
             }
             Err(_) => {}
         }

@@ -105,7 +105,8 @@ impl Sweeper {
             match self.blobs.delete(blob).await {
                 Ok(()) => deleted.push(blob),
                 Err(error) => {
-                    tracing::warn!(%error, "the parts of a blob were not deleted; the next sweep retries");
+                    tracing::warn!(%error, "the parts of a blob were not deleted; the next sweep \
+                        retries");
                 }
             }
         }

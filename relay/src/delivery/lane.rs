@@ -199,10 +199,8 @@ async fn record_end(
 ) -> Result<BatchOutcome, StoreError> {
     let mut attempts = 1;
     loop {
-        let (end, accounts) = (end(), context.accounts.clone());
-        let account = end.account;
-        let on_contact_change =
-            move |ends_backoff| accounts.set_contact_ends_backoff(account, ends_backoff);
+        let end = end();
+        let on_contact_change = context.accounts.on_contact_change(end.account);
         let recorded = context
             .store
             .finish_call(context.now(), end, next_batch_bytes, on_contact_change)

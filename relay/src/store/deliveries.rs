@@ -153,7 +153,7 @@ impl Store {
             .await
     }
 
-    /// Records a sign of life of an account, which ends the backoff of its lane.
+    /// Records a contact of an account, which ends the backoff of its lane.
     pub(crate) async fn record_contact(
         &self,
         now: Timestamp,
@@ -585,7 +585,8 @@ fn events(db: &Connection, account: AccountId, limit: usize) -> Result<Vec<Item>
 }
 
 /// Events for an account in order.
-pub(super) const EVENTS: &str = "SELECT id, envelope_id, state, attempts, reason, next_attempt_at, created_at \
+pub(super) const EVENTS: &str = "SELECT id, envelope_id, state, attempts, reason, \
+    next_attempt_at, created_at \
      FROM events WHERE account_id = ? ORDER BY id LIMIT ?";
 
 fn event(row: &Row<'_>) -> Result<StatusEvent, RowError> {

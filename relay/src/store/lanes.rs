@@ -20,7 +20,8 @@ pub(super) const DELIVERABLE: &str = "expires_at > ?2 AND NOT EXISTS \
 
 /// Condition for queued envelopes that have no set-aside envelope of their mailbox before them.
 /// SQLite lists the mailboxes only if any envelope is set aside.
-pub(super) const NOT_BEHIND: &str = "(NOT EXISTS (SELECT 1 FROM set_aside_envelopes WHERE account_id = ?1) \
+pub(super) const NOT_BEHIND: &str = "(NOT EXISTS \
+     (SELECT 1 FROM set_aside_envelopes WHERE account_id = ?1) \
      OR mailbox_id NOT IN (SELECT mailbox_id FROM set_aside_envelopes WHERE account_id = ?1))";
 
 /// Number of envelopes at the front of the queue that one statement inspects for holding.
@@ -163,11 +164,13 @@ pub(super) fn waiting(
 ) -> Result<WaitingItems, StoreError> {
     // Most lanes are empty when this runs: `waiting_items` spares the searches.
     let sql = format!(
-        "SELECT (SELECT id FROM queued_envelopes e WHERE account_id = ?1 AND {NOT_BEHIND} AND {DELIVERABLE} \
+        "SELECT (SELECT id FROM queued_envelopes e \
+                 WHERE account_id = ?1 AND {NOT_BEHIND} AND {DELIVERABLE} \
                  ORDER BY id LIMIT 1) AS envelope, \
              (SELECT id FROM events WHERE account_id = ?1 ORDER BY id LIMIT 1) AS event, \
              EXISTS (SELECT 1 FROM set_aside_envelopes WHERE account_id = ?1) AS has_set_aside, \
-             (SELECT set_aside_until FROM set_aside_envelopes e WHERE account_id = ?1 AND {DELIVERABLE} \
+             (SELECT set_aside_until FROM set_aside_envelopes e \
+                 WHERE account_id = ?1 AND {DELIVERABLE} \
                  ORDER BY set_aside_until LIMIT 1) AS set_aside_until \
          FROM lanes l JOIN accounts a ON a.id = l.account_id \
          WHERE l.account_id = ?1 AND l.waiting_items > 0 AND a.suspended = 0"
@@ -203,7 +206,8 @@ pub(super) fn waiting(
 pub(super) fn hold_behind(db: &Connection, account: AccountId) -> Result<(), StoreError> {
     let sql = "UPDATE envelopes SET queue_state = ?3 WHERE id IN (SELECT id FROM queued_envelopes \
                    WHERE account_id = ?1 ORDER BY id LIMIT ?2) \
-               AND mailbox_id IN (SELECT mailbox_id FROM set_aside_envelopes WHERE account_id = ?1)";
+               AND mailbox_id IN \
+                   (SELECT mailbox_id FROM set_aside_envelopes WHERE account_id = ?1)";
     let rows = sql_limit(HOLD_ROWS);
     while query::execute(db, sql, params![account.as_bytes(), rows, QueueState::Held])? > 0 {}
     Ok(())

@@ -78,7 +78,8 @@ impl Store {
         mailbox: MailboxId,
         sealed: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let sql = "UPDATE mailboxes SET prekeys = ? WHERE id = ? AND account_id = ? AND closed_at IS NULL";
+        let sql = "UPDATE mailboxes SET prekeys = ? WHERE id = ? AND account_id = ? AND closed_at \
+            IS NULL";
         self.write_new(move |db| {
             let params = params![sealed, mailbox.as_bytes(), account.as_bytes()];
             Ok(query::execute(db, sql, params)? == 1)
@@ -242,7 +243,8 @@ fn list(
     after: Option<MailboxId>,
 ) -> Result<Mailboxes, StoreError> {
     let sql = "SELECT id, created_at, waiting_envelopes, prekeys IS NOT NULL AS has_prekeys \
-               FROM mailboxes WHERE account_id = ? AND closed_at IS NULL AND id > ? ORDER BY id LIMIT ?";
+               FROM mailboxes WHERE account_id = ? AND closed_at IS NULL AND id > ? ORDER BY id \
+               LIMIT ?";
     let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
     let params = params![account.as_bytes(), after, sql_limit(MAILBOXES_PER_PAGE + 1)];
     let mut mailboxes = query::all_rows(db, sql, params, |row| {

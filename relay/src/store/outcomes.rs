@@ -87,7 +87,8 @@ impl<'a> OutcomeChanges<'a> {
 
     fn count_deferral(&self, id: DeliveryId) -> Result<(), StoreError> {
         let sql = "UPDATE envelopes SET deferrals = deferrals + 1 WHERE id = \
-                   (SELECT id FROM queued_envelopes WHERE id = ? AND account_id = ?) RETURNING deferrals";
+                   (SELECT id FROM queued_envelopes WHERE id = ? AND account_id = ?) RETURNING \
+                   deferrals";
         let params = params![item_id(id), self.account.as_bytes()];
         let deferrals = query::first_value(self.db, sql, params)?;
         if deferrals.is_some_and(batch_results::exceeds_deferral_limit) {
@@ -112,7 +113,8 @@ impl<'a> OutcomeChanges<'a> {
             let attempts = waiting.attempts.saturating_add(1);
             query::execute(
                 self.db,
-                "UPDATE envelopes SET state = ?, attempts = ?, reason = ?, next_attempt_at = ? WHERE id = ?",
+                "UPDATE envelopes SET state = ?, attempts = ?, reason = ?, next_attempt_at = ? \
+                 WHERE id = ?",
                 params![
                     state_code(state),
                     attempts,

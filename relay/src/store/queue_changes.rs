@@ -108,7 +108,8 @@ impl QueueChanges {
     ) -> Result<(), StoreError> {
         query::execute(
             db,
-            "UPDATE envelopes SET state = ?, reason = ?, next_attempt_at = NULL, set_aside_until = NULL \
+            "UPDATE envelopes SET state = ?, reason = ?, next_attempt_at = NULL, set_aside_until \
+             = NULL \
              WHERE id = ?",
             params![state_code(state), reason, waiting.id],
         )?;
@@ -153,7 +154,8 @@ impl QueueChanges {
         let inserted = query::execute(
             db,
             "INSERT INTO events \
-                 (id, account_id, envelope_id, state, attempts, reason, next_attempt_at, created_at) \
+                 (id, account_id, envelope_id, state, attempts, reason, next_attempt_at, \
+                 created_at) \
              SELECT ?, account_id, ?, ?, ?, ?, ?, ? FROM lanes WHERE account_id = ?",
             params![
                 id,

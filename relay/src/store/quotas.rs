@@ -37,7 +37,8 @@ impl Store {
         account: AccountId,
     ) -> Result<Option<AccountQuota>, StoreError> {
         let sql = "SELECT a.mailbox_count, a.blob_count, a.blob_bytes, l.waiting_envelopes, \
-                   l.waiting_bytes, q.overrides FROM accounts a JOIN lanes l ON l.account_id = a.id \
+                   l.waiting_bytes, q.overrides FROM accounts a JOIN lanes l ON l.account_id = \
+                   a.id \
                    LEFT JOIN quota_overrides q ON q.account_id = a.id WHERE a.id = ?";
         self.read(move |db| {
             Ok(query::first_row(db, sql, [account.as_bytes()], |row| {

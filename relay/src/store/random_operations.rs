@@ -399,7 +399,8 @@ const INVARIANTS: [(&str, &str); 9] = [
     (
         "a mailbox counts its waiting envelopes",
         "SELECT count(*) FROM mailboxes m WHERE (waiting_envelopes, waiting_bytes) <> \
-             (SELECT count(*), coalesce(sum(size_bytes), 0) FROM waiting_envelopes e WHERE e.mailbox_id = m.id)",
+             (SELECT count(*), coalesce(sum(size_bytes), 0) FROM waiting_envelopes e WHERE \
+             e.mailbox_id = m.id)",
     ),
     (
         "a waiting envelope has its bytes",
@@ -412,15 +413,18 @@ const INVARIANTS: [(&str, &str); 9] = [
     ),
     (
         "at most one event waits per envelope",
-        "SELECT count(*) FROM (SELECT 1 FROM events GROUP BY account_id, envelope_id HAVING count(*) > 1)",
+        "SELECT count(*) FROM (SELECT 1 FROM events GROUP BY account_id, envelope_id HAVING \
+         count(*) > 1)",
     ),
     (
         "at most one envelope of a mailbox is set aside",
-        "SELECT count(*) FROM (SELECT 1 FROM set_aside_envelopes GROUP BY mailbox_id HAVING count(*) > 1)",
+        "SELECT count(*) FROM (SELECT 1 FROM set_aside_envelopes GROUP BY mailbox_id HAVING \
+         count(*) > 1)",
     ),
     (
         "a held envelope has an earlier one of its mailbox that is set aside",
-        "SELECT count(*) FROM held_envelopes e WHERE NOT EXISTS (SELECT 1 FROM set_aside_envelopes a \
+        "SELECT count(*) FROM held_envelopes e WHERE NOT EXISTS (SELECT 1 FROM \
+         set_aside_envelopes a \
              WHERE a.account_id = e.account_id AND a.mailbox_id = e.mailbox_id AND a.id < e.id)",
     ),
     (

@@ -374,7 +374,8 @@ impl<'a> AcceptBatch<'a> {
         let account = facts.account;
         let inserted = query::execute(
             db,
-            "INSERT INTO envelopes (id, envelope_id, mailbox_id, account_id, sender_id, digest, size_bytes, \
+            "INSERT INTO envelopes (id, envelope_id, mailbox_id, account_id, sender_id, digest, \
+             size_bytes, \
                  accepted_at, expires_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (envelope_id, mailbox_id) DO NOTHING",
             params![

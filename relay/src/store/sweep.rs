@@ -28,7 +28,7 @@ pub(crate) struct Swept {
 }
 
 /// Reason of an expired envelope.
-const EXPIRED: &str = "its life ended before the recipient's node took it";
+const EXPIRED: &str = "it expired before the recipient's node stored it";
 /// Reason of an envelope whose mailbox was closed.
 const MAILBOX_CLOSED: &str = "mailbox_unknown";
 
@@ -92,7 +92,8 @@ impl Sweep<'_> {
         let last: Option<i64> = query::first_value(self.db, sql, [])?;
         let now = to_millis(self.now);
         if last.is_some_and(|last| last > now) {
-            let sql = "UPDATE lanes SET due_at = ?1, callable_at = 0 WHERE due_at > ?1 OR callable_at > ?1";
+            let sql = "UPDATE lanes SET due_at = ?1, callable_at = 0 WHERE due_at > ?1 OR \
+                callable_at > ?1";
             query::execute(self.db, sql, [now])?;
         }
         let sql = "UPDATE counters SET value = ? WHERE name = 'heartbeat'";
@@ -154,7 +155,8 @@ impl Sweep<'_> {
             return Ok(Vec::new());
         }
         let sql = format!(
-            "SELECT {WAITING_COLUMNS} FROM waiting_envelopes WHERE account_id = ? AND mailbox_id = ? LIMIT ?"
+            "SELECT {WAITING_COLUMNS} FROM waiting_envelopes WHERE account_id = ? AND mailbox_id \
+             = ? LIMIT ?"
         );
         let params = params![account, mailbox, sql_limit(limit)];
         Ok(query::all_rows(
@@ -198,7 +200,8 @@ impl Sweep<'_> {
 
     fn expire_blobs(&mut self) -> Result<(), StoreError> {
         let sql = "SELECT id FROM blobs WHERE expires_at <= ? \
-                   UNION SELECT id FROM blobs WHERE is_complete = 0 AND last_upload_at <= ? LIMIT ?";
+                   UNION SELECT id FROM blobs WHERE is_complete = 0 AND last_upload_at <= ? LIMIT \
+                   ?";
         let idle_since = self.now.minus(UPLOAD_IDLE_TIMEOUT);
         let params = params![to_millis(self.now), to_millis(idle_since), limit()];
         let found: Vec<[u8; 16]> = query::all_rows(self.db, sql, params, |row| row.read("id"))?;

@@ -510,7 +510,7 @@ async fn served_lane_goes_behind_the_others() {
         .unwrap()
         .unwrap();
     bench.submit(2).await.unwrap();
-    // What fails becomes news for Acme, a second before the turn of Bolt's lane ends.
+    // The refusal becomes an event for Acme, a second before the run of Bolt's lane ends.
     let refused = DeliveryResult {
         id: leased.items()[0],
         outcome: DeliveryOutcome::Refused,

@@ -189,11 +189,7 @@ mod tests {
         }
         config.tls.key = key;
         config.acme.directory = "https://authority.example".to_owned();
-        assert!(
-            found(&config, GOOD)[0]
-                .1
-                .contains("exclude each other")
-        );
+        assert!(found(&config, GOOD)[0].1.contains("exclude each other"));
     }
 
     #[test]

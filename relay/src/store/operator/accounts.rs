@@ -93,7 +93,8 @@ impl Store {
 
 fn select_accounts() -> String {
     format!(
-        "SELECT a.id, a.created_at, a.mailbox_count, a.blob_bytes, {COLUMNS}, {OLDEST} AS oldest_at \
+        "SELECT a.id, a.created_at, a.mailbox_count, a.blob_bytes, {COLUMNS}, {OLDEST} AS \
+         oldest_at \
          FROM accounts a JOIN lanes l ON l.account_id = a.id"
     )
 }

@@ -46,10 +46,13 @@ pub(crate) struct LaneSummary {
 
 /// Time of the oldest item of the lane `l`: one index lookup for each kind of item. The oldest
 /// envelope that is held is younger than the one that is set aside before it.
-pub(super) const OLDEST: &str = "(SELECT min(at) FROM ( \
-    SELECT (SELECT accepted_at FROM queued_envelopes WHERE account_id = l.account_id ORDER BY id LIMIT 1) AS at \
-    UNION ALL SELECT (SELECT accepted_at FROM set_aside_envelopes WHERE account_id = l.account_id ORDER BY id LIMIT 1) \
-    UNION ALL SELECT (SELECT created_at FROM events WHERE account_id = l.account_id ORDER BY id LIMIT 1)))";
+pub(super) const OLDEST: &str = "nullif(min( \
+    ifnull((SELECT accepted_at FROM queued_envelopes WHERE account_id = l.account_id \
+            ORDER BY id LIMIT 1), 9223372036854775807), \
+    ifnull((SELECT accepted_at FROM set_aside_envelopes WHERE account_id = l.account_id \
+            ORDER BY id LIMIT 1), 9223372036854775807), \
+    ifnull((SELECT created_at FROM events WHERE account_id = l.account_id \
+            ORDER BY id LIMIT 1), 9223372036854775807)), 9223372036854775807)";
 
 /// Columns that [`read`] reads, besides `oldest_at`.
 pub(super) const COLUMNS: &str = "l.machine, l.waiting_items, l.reason, a.webhook_url, a.suspended";

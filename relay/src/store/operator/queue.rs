@@ -222,13 +222,11 @@ impl Store {
             for view in WAITING_VIEWS {
                 let limit = ADMIN_BATCH_ROWS_MAX.saturating_sub(found.len());
                 let sql = format!(
-                    "SELECT {WAITING_COLUMNS} FROM {view} WHERE account_id = ? AND id <= ? ORDER BY id LIMIT ?"
+                    "SELECT {WAITING_COLUMNS} FROM {view} WHERE account_id = ? AND id <= ? ORDER \
+                     BY id LIMIT ?"
                 );
                 let params = params![account.as_bytes(), item_id(up_to), sql_limit(limit)];
-                found.extend(query::all_rows(db, &sql,
-                    params,
-                    WaitingEnvelope::read,
-                )?);
+                found.extend(query::all_rows(db, &sql, params, WaitingEnvelope::read)?);
             }
             let may_have_more = found.len() >= ADMIN_BATCH_ROWS_MAX;
             let up_to = may_have_more.then_some(up_to);
@@ -283,7 +281,8 @@ fn waiting_items(
     let mut items = Vec::new();
     for view in WAITING_VIEWS {
         let sql = format!(
-            "SELECT id, envelope_id, mailbox_id, size_bytes, state, attempts, accepted_at, expires_at, \
+            "SELECT id, envelope_id, mailbox_id, size_bytes, state, attempts, accepted_at, \
+             expires_at, \
                  queue_state, {IS_BEHIND} AS is_behind, set_aside_until, reason \
              FROM {view} WHERE account_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         );
@@ -339,7 +338,8 @@ fn event_item(row: &Row<'_>) -> Result<QueueItem, RowError> {
 }
 
 fn retry(db: &Connection, now: Timestamp, account: AccountId) -> Result<u64, StoreError> {
-    let sql = "UPDATE envelopes SET set_aside_until = ?1 WHERE id IN (SELECT id FROM set_aside_envelopes \
+    let sql = "UPDATE envelopes SET set_aside_until = ?1 WHERE id IN (SELECT id FROM \
+        set_aside_envelopes \
                WHERE account_id = ?2 AND set_aside_until > ?1 ORDER BY set_aside_until LIMIT ?3)";
     let limit = sql_limit(ADMIN_BATCH_ROWS_MAX);
     let params = params![to_millis(now), account.as_bytes(), limit];

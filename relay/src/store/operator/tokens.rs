@@ -133,7 +133,8 @@ pub(in crate::store) fn use_token(
     now: Timestamp,
     name: &str,
 ) -> Result<(), StoreError> {
-    let sql = "UPDATE registration_tokens SET uses = uses + 1, uses_left = uses_left - 1, last_used_at = ? \
+    let sql = "UPDATE registration_tokens SET uses = uses + 1, uses_left = uses_left - 1, \
+        last_used_at = ? \
                WHERE name = ?";
     query::execute(db, sql, params![to_millis(now), name])?;
     Ok(())

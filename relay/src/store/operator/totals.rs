@@ -34,13 +34,17 @@ impl Store {
 
 /// The oldest waiting envelope is the first that has a body: those of ended envelopes are deleted.
 const TOTALS: &str = "SELECT *, \
-        (SELECT min(at) FROM (SELECT accepted_at AS at FROM envelopes WHERE id = (SELECT min(id) FROM envelope_bodies) \
-             UNION ALL SELECT * FROM (SELECT created_at FROM events ORDER BY id LIMIT 1))) AS oldest_at FROM \
+    (SELECT min(at) FROM ( \
+         SELECT accepted_at AS at FROM envelopes WHERE id = (SELECT min(id) FROM envelope_bodies) \
+         UNION ALL \
+         SELECT * FROM (SELECT created_at FROM events ORDER BY id LIMIT 1))) AS oldest_at FROM \
     (SELECT count(*) AS accounts, ifnull(sum(suspended), 0) AS suspended, \
-         ifnull(sum(mailbox_count), 0) AS mailboxes, ifnull(sum(blob_bytes), 0) AS blob_bytes FROM accounts), \
-    (SELECT ifnull(sum(waiting_items), 0) AS queued, count(*) AS queues, count(reason) AS failing \
-         FROM lanes WHERE waiting_items > 0), \
-    (SELECT page_count * page_size AS database_bytes FROM pragma_page_count(), pragma_page_size())";
+         ifnull(sum(mailbox_count), 0) AS mailboxes, \
+         ifnull(sum(blob_bytes), 0) AS blob_bytes FROM accounts), \
+    (SELECT ifnull(sum(waiting_items), 0) AS queued, count(*) AS queues, \
+         count(reason) AS failing FROM lanes WHERE waiting_items > 0), \
+    (SELECT page_count * page_size AS database_bytes \
+         FROM pragma_page_count(), pragma_page_size())";
 
 fn load(db: &Connection) -> Result<Totals, StoreError> {
     let totals = query::first_row(db, TOTALS, [], |row| {
