@@ -10,20 +10,20 @@ use sealpost_proto::{
     },
 };
 
-/// A checkpoint with the tag that the next change has to name.
+/// Checkpoint with the entity tag that the next change has to name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCheckpoint {
     /// The sealed generation counter.
     pub checkpoint: Checkpoint,
-    /// Its entity tag, quotes included.
+    /// Entity tag, including the quotes.
     pub tag: String,
 }
 
-/// What the first checkpoint of an account names.
+/// `If-Match` of the first checkpoint of an account.
 const NO_CHECKPOINT: &str = "\"none\"";
 
 impl RelayClient {
-    /// `GET /.well-known/sealpost`: who the relay is, what it allows. Needs no account.
+    /// `GET /.well-known/sealpost`: describes the relay and its limits. Needs no account.
     ///
     /// # Errors
     /// No response, or something else than a relay answers.
@@ -33,7 +33,7 @@ impl RelayClient {
             .json()
     }
 
-    /// `POST /v1/accounts`: registers the account key; the same again gets the same response.
+    /// `POST /v1/accounts`: registers the account key; repeating it returns the same response.
     ///
     /// # Errors
     /// `registration_closed`, `registration_token_invalid`, `webhook_invalid`.
@@ -45,7 +45,7 @@ impl RelayClient {
     /// `GET /v1/account`.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn account(&self) -> Result<Account, ClientError> {
         self.call_json(&Call::get("/v1/account")).await
     }
@@ -59,20 +59,21 @@ impl RelayClient {
             .await
     }
 
-    /// `DELETE /v1/account`: its mailboxes close and its blobs go.
+    /// `DELETE /v1/account`: deletes the account with its mailboxes and blobs.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn delete_account(&self) -> Result<(), ClientError> {
         self.call(&Call::new(Method::DELETE, "/v1/account", Signing::Account))
             .await
             .map(|_| ())
     }
 
-    /// `POST /v1/account/webhook-test`: the relay calls the webhook with a challenge. The node must be listening.
+    /// `POST /v1/account/webhook-test`: the relay calls the webhook with a challenge. The node must
+    /// be listening.
     ///
     /// # Errors
-    /// No response; a webhook that fails is an response.
+    /// [`ClientError`] if the request fails; a failing webhook is a successful response.
     pub async fn test_webhook(&self) -> Result<WebhookTest, ClientError> {
         self.call_json(&Call::new(
             Method::POST,
@@ -82,10 +83,10 @@ impl RelayClient {
         .await
     }
 
-    /// `GET /v1/account/checkpoint`, or `None` when there is none yet.
+    /// `GET /v1/account/checkpoint`, or `None` if there is none yet.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, ClientError> {
         match self.call(&Call::get("/v1/account/checkpoint")).await {
             Ok(response) => Ok(Some(StoredCheckpoint {
@@ -97,11 +98,11 @@ impl RelayClient {
         }
     }
 
-    /// `PUT /v1/account/checkpoint`: replaces the checkpoint that has the tag `replaced`, or writes the first one. Returns
-    /// the new tag.
+    /// `PUT /v1/account/checkpoint`: replaces the checkpoint that has the tag `replaced`, or writes
+    /// the first one. Returns the new tag.
     ///
     /// # Errors
-    /// `precondition_failed` when another one is there.
+    /// `precondition_failed` if another checkpoint is stored.
     pub async fn put_checkpoint(
         &self,
         checkpoint: &Checkpoint,

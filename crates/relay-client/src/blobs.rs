@@ -12,7 +12,7 @@ use sealpost_proto::{
 use sealpost_signatures::ContentDigest;
 
 impl RelayClient {
-    /// `POST /v1/blobs`: announces an upload; the same again answers as before.
+    /// `POST /v1/blobs`: announces an upload; repeating it returns the same response.
     ///
     /// # Errors
     /// `conflict`, `too_large`, `quota_exceeded`.
@@ -21,8 +21,8 @@ impl RelayClient {
             .await
     }
 
-    /// `PUT /v1/blobs/{id}/parts/{n}`: uploads a part whose SHA-256 is `digest`. The same part again changes nothing.
-    /// `progress` is told how far it is.
+    /// `PUT /v1/blobs/{id}/parts/{n}`: uploads a part whose SHA-256 is `digest`. Repeating it
+    /// changes nothing. `progress` receives the number of transferred bytes.
     ///
     /// # Errors
     /// `part_invalid`, `conflict`, `not_found`.
@@ -50,7 +50,7 @@ impl RelayClient {
         self.call(&call).await.map(|_| ())
     }
 
-    /// `GET /v1/blobs/{id}` of an own blob: which parts are there, so that an upload can go on.
+    /// `GET /v1/blobs/{id}` of an own blob: returns the stored parts, so that an upload can resume.
     ///
     /// # Errors
     /// `not_found`.
@@ -76,21 +76,26 @@ impl RelayClient {
         self.call_json(&call).await
     }
 
-    /// `PATCH /v1/blobs/{id}`: a later end of its life.
+    /// `PATCH /v1/blobs/{id}`: extends its lifetime.
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn extend_blob(&self, id: BlobId, life: &ExtendBlob) -> Result<Blob, ClientError> {
+    pub async fn extend_blob(
+        &self,
+        id: BlobId,
+        extension: &ExtendBlob,
+    ) -> Result<Blob, ClientError> {
         self.call_json(
-            &Call::new(Method::PATCH, format!("/v1/blobs/{id}"), Signing::Session).json(life)?,
+            &Call::new(Method::PATCH, format!("/v1/blobs/{id}"), Signing::Session)
+                .json(extension)?,
         )
         .await
     }
 
-    /// `DELETE /v1/blobs/{id}`; one that is gone is deleted.
+    /// `DELETE /v1/blobs/{id}`; succeeds if the blob does not exist.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn delete_blob(&self, id: BlobId) -> Result<(), ClientError> {
         self.call(&Call::new(
             Method::DELETE,
@@ -102,10 +107,11 @@ impl RelayClient {
     }
 
     /// `GET /v1/blobs/{id}/parts/{n}`: downloads one part, at most
-    /// [`PART_BYTES_MAX`], to be read as it comes. `progress` is told how far it is.
+    /// [`PART_BYTES_MAX`], as a stream. `progress` receives the number of transferred bytes.
     ///
     /// # Errors
-    /// `not_found` for an unknown blob, a wrong token or an incomplete blob alike; `foreign_relay_unsupported`.
+    /// `not_found` for an unknown blob, a wrong token or an incomplete blob alike;
+    /// `foreign_relay_unsupported`.
     pub async fn part(
         &self,
         blob: &BlobRef,

@@ -10,11 +10,11 @@ use sealpost_proto::{
 use std::time::Duration;
 
 impl RelayClient {
-    /// `GET /v1/deliveries`: waits up to `wait`, in whole seconds and at most
-    /// [`PULL_WAIT_MAX`], for something; the batch may be empty.
+    /// `GET /v1/deliveries`: waits up to `wait`, in whole seconds and up to
+    /// [`PULL_WAIT_MAX`], for items; the batch may be empty.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn pull(&self, wait: Duration) -> Result<DeliveryBatch, ClientError> {
         let wait = wait.min(PULL_WAIT_MAX);
         let mut call = Call::get(format!("/v1/deliveries?wait={}", wait.as_secs()));
@@ -22,10 +22,11 @@ impl RelayClient {
         self.call_json(&call).await
     }
 
-    /// `POST /v1/deliveries/ack`: says what became of a pulled batch. Twice or late changes nothing.
+    /// `POST /v1/deliveries/ack`: reports the outcomes of a pulled batch. Repeating it or sending
+    /// it late changes nothing.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn acknowledge(&self, results: &DeliveryResults) -> Result<(), ClientError> {
         let call = Call::new(Method::POST, "/v1/deliveries/ack", Signing::Session).json(results)?;
         self.call(&call).await.map(|_| ())

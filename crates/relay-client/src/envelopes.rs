@@ -12,10 +12,11 @@ use sealpost_proto::{
 use sealpost_signatures::proofs;
 
 impl RelayClient {
-    /// `POST /v1/envelopes`: at most 100 envelopes and 4 MiB; one response for each, in order.
+    /// `POST /v1/envelopes`: submits up to 100 envelopes and 4 MiB; returns one result per
+    /// envelope, in order.
     ///
     /// # Errors
-    /// When the request as a whole was not taken; what became of each envelope is in the response.
+    /// [`ClientError`] if the whole request failed; the response has the outcome of each envelope.
     pub async fn submit(&self, request: &SubmitRequest) -> Result<SubmitResponse, ClientError> {
         self.call_json(&Call::new(Method::POST, "/v1/envelopes", Signing::Session).json(request)?)
             .await
@@ -36,10 +37,11 @@ impl RelayClient {
         .await
     }
 
-    /// `POST /v1/envelopes/status`: at most 100 that this account sent to mailboxes of `relay`; unknown ones are left out.
+    /// `POST /v1/envelopes/status`: returns the statuses of up to 100 envelopes that this account
+    /// sent to mailboxes of `relay`; unknown ones are omitted.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn envelope_statuses(
         &self,
         relay: &Origin,
@@ -54,7 +56,8 @@ impl RelayClient {
         Ok(response.envelopes)
     }
 
-    /// `DELETE /v1/envelopes/{id}`: takes an envelope back before it is handed over, with a proof under the mailbox's key.
+    /// `DELETE /v1/envelopes/{id}`: recalls an envelope before it is delivered, with a proof under
+    /// the mailbox's key.
     ///
     /// # Errors
     /// `too_late`, `proof_invalid`, `not_found`.

@@ -1,38 +1,38 @@
 use sealpost_proto::Problem;
 use std::{error::Error, time::Duration};
 
-/// Why a route was not answered as wished.
+/// Error of a request to the relay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// No response: the relay is down, or the way to it. Whether the request arrived is not known.
+    /// No response: the relay or the network is down. The request may have arrived.
     #[error("the relay cannot be reached: {reason}")]
     Unreachable {
-        /// What went wrong, without the URL.
+        /// Cause, without the URL.
         reason: String,
     },
-    /// The relay said no.
+    /// The relay responded with a problem.
     #[error(transparent)]
     Problem(#[from] Problem),
     /// An response that no relay gives: something else answers there, or stands in between.
-    #[error("the relay's response makes no sense: {reason}")]
+    #[error("the response is not from a relay: {reason}")]
     Unexpected {
-        /// What came.
+        /// Description of the response.
         reason: String,
     },
 }
 
 impl ClientError {
-    /// Whether the same request may succeed later without being changed.
+    /// Whether the same request, unchanged, may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            // A proxy that finds no relay behind it answers in its own words.
+            // A proxy whose relay is down responds with its own error page.
             Self::Unreachable { .. } | Self::Unexpected { .. } => true,
             Self::Problem(problem) => problem.code.is_retryable(),
         }
     }
 
-    /// When the relay wants to be asked again, if it said so.
+    /// Returns the delay that the relay requests before a retry.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -53,7 +53,7 @@ impl From<reqwest::Error> for ClientError {
         let reason = if error.is_timeout() {
             "no response in time".to_owned()
         } else {
-            // The root_cause cause says most, and never holds the URL.
+            // The root_cause cause is the most specific, and never contains the URL.
             root_cause(&error.without_url())
         };
         Self::Unreachable { reason }

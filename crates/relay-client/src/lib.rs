@@ -1,10 +1,10 @@
-//! The relay's API as a node uses it: one method for each route of `docs/protocol.md`, signed, typed and bounded.
+//! Client of the relay's API for nodes, with one typed method per route of `docs/protocol.md`.
 //!
-//! [`RelayClient`] signs in by itself and again when its session has ended, and follows the relay's clock when the two
-//! differ. It never retries for any other reason: when to try again is the outbox's decision. It follows no redirect, uses
-//! no proxy, and reads no more of an response than the route allows.
+//! [`RelayClient`] signs in automatically, renews expired sessions, and adopts the relay's clock
+//! when the clocks differ. It does not retry for any other reason: that is the outbox's decision.
+//! It follows no redirects, uses no proxy, and reads no more of a response than the route allows.
 //!
-//! Start reading at [`RelayClient`]; how a request is signed and repeated is in `transport`.
+//! Start reading at [`RelayClient`]; `transport` signs and repeats requests.
 
 #![warn(missing_docs)]
 

@@ -13,7 +13,7 @@ impl RelayClient {
     /// `GET /v1/mailboxes`: one page of the account's own, by id, after `after`.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn mailboxes(&self, after: Option<MailboxId>) -> Result<Mailboxes, ClientError> {
         let query = after.map(|id| format!("?after={id}")).unwrap_or_default();
         self.call_json(&Call::get(format!("/v1/mailboxes{query}")))
@@ -30,10 +30,11 @@ impl RelayClient {
         self.call(&call).await.map(|_| ())
     }
 
-    /// `DELETE /v1/mailboxes/{id}`: closes it for good, which blocks the peer. One that is gone is closed.
+    /// `DELETE /v1/mailboxes/{id}`: closes it for good, which blocks the peer. One that is gone is
+    /// closed.
     ///
     /// # Errors
-    /// No response.
+    /// [`ClientError`] if the request fails.
     pub async fn close_mailbox(&self, id: MailboxId) -> Result<(), ClientError> {
         self.call(&Call::new(
             Method::DELETE,
@@ -65,7 +66,8 @@ impl RelayClient {
     /// `GET /v1/mailboxes/{id}/prekeys` of a peer's mailbox, with a proof under its send key.
     ///
     /// # Errors
-    /// `proof_invalid`, `mailbox_unknown`, `not_found` when none was published, `foreign_relay_unsupported`.
+    /// `proof_invalid`, `mailbox_unknown`, `not_found` when none was published,
+    /// `foreign_relay_unsupported`.
     pub async fn prekeys(
         &self,
         mailbox: &MailboxRef,

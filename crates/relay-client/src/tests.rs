@@ -198,7 +198,7 @@ fn problem(code: ErrorCode) -> Response {
 }
 
 #[tokio::test]
-async fn it_signs_in_once_and_then_uses_the_session() {
+async fn client_signs_in_once() {
     let relay = Relay::start(account_json).await;
     let client = relay.client(&relay.clock);
     let (one, two) = tokio::join!(client.account(), client.account());
@@ -222,7 +222,7 @@ async fn it_signs_in_once_and_then_uses_the_session() {
 }
 
 #[tokio::test]
-async fn an_ended_session_is_opened_again_once() {
+async fn expired_session_is_reopened_once() {
     let relay = Relay::start(account_json).await;
     let client = relay.client(&relay.clock);
     client.account().await.unwrap();
@@ -250,7 +250,7 @@ async fn an_ended_session_is_opened_again_once() {
 }
 
 #[tokio::test]
-async fn a_session_is_renewed_before_it_ends() {
+async fn session_is_renewed_before_expiry() {
     let relay = Relay::start(account_json).await;
     let client = relay.client(&relay.clock);
     client.account().await.unwrap();
@@ -269,7 +269,7 @@ async fn a_session_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_wrong_clock_follows_the_relays() {
+async fn client_adopts_relay_clock() {
     for (ours, offset) in [
         (NOW.minus(Duration::from_secs(3_600)), 3_600_000),
         (NOW.plus(Duration::from_secs(7_200)), -7_200_000),
@@ -287,7 +287,7 @@ async fn a_wrong_clock_follows_the_relays() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_right_again_is_followed_too() {
+async fn corrected_clock_is_adopted() {
     let relay = Relay::start(account_json).await;
     let clock = ManualClock::new(NOW.minus(Duration::from_secs(3_600)));
     let client = relay.client(&clock);
@@ -298,7 +298,7 @@ async fn a_clock_that_is_set_right_again_is_followed_too() {
 }
 
 #[tokio::test]
-async fn problems_come_typed() {
+async fn problems_are_parsed() {
     let relay = Relay::start(|_| problem(ErrorCode::Overloaded)).await;
     let error = relay
         .client(&relay.clock)
@@ -322,7 +322,7 @@ async fn problems_come_typed() {
 }
 
 #[tokio::test]
-async fn what_is_no_relay_is_said_so() {
+async fn unexpected_responses_are_reported() {
     let html = Relay::start(|_| (StatusCode::BAD_GATEWAY, "<html>").into_response()).await;
     let error = html.client(&html.clock).account().await.unwrap_err();
     assert_eq!(
@@ -357,7 +357,7 @@ async fn what_is_no_relay_is_said_so() {
 }
 
 #[tokio::test]
-async fn a_relay_that_is_down_is_unreachable() {
+async fn stopped_relay_is_unreachable() {
     // Bound, so that nobody else gets it, and not listening.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -404,7 +404,7 @@ async fn changes_are_signed_with_the_account_key() {
 }
 
 #[tokio::test]
-async fn prekeys_and_recalls_carry_their_proofs() {
+async fn prekey_reads_and_recalls_carry_proofs() {
     let relay = Relay::start(|seen| match seen.method.as_str() {
         "GET" => axum::Json(json!({"sealed": "AAAA"})).into_response(),
         _ => empty(seen),
@@ -442,7 +442,7 @@ async fn prekeys_and_recalls_carry_their_proofs() {
 }
 
 #[tokio::test]
-async fn what_is_elsewhere_is_asked_for_through_the_home_relay() {
+async fn foreign_resources_go_through_home_relay() {
     let relay = Relay::start(|_| problem(ErrorCode::ForeignRelayUnsupported)).await;
     let client = relay.client(&relay.clock);
     for (foreign, host) in [
@@ -487,7 +487,7 @@ fn assert_rises(told: &[usize], whole: usize) {
 }
 
 #[tokio::test]
-async fn parts_go_up_and_come_down_whole_and_never_larger() {
+async fn parts_are_transferred_and_bounded() {
     let relay = Relay::start(|seen| match seen.target.as_str() {
         _ if seen.method == "PUT" => empty(seen),
         target if target.ends_with("/0") => {
@@ -537,7 +537,7 @@ async fn parts_go_up_and_come_down_whole_and_never_larger() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_names_what_it_replaces() {
+async fn checkpoint_update_names_replaced_tag() {
     let relay = Relay::start(|seen| match seen.method.as_str() {
         "GET" => problem(ErrorCode::NotFound),
         _ => (
@@ -565,7 +565,7 @@ async fn a_checkpoint_names_what_it_replaces() {
 }
 
 #[tokio::test]
-async fn a_long_poll_asks_for_whole_seconds_within_the_limit() {
+async fn long_poll_wait_is_bounded() {
     let relay = Relay::start(|_| {
         axum::Json(json!({"deliveries": [], "events": [], "backlog": 0, "lease": 1}))
             .into_response()

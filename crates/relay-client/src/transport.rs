@@ -1,5 +1,5 @@
-//! One request: signed with the account key or the session's key, sent, read within limits, and repeated once each for an
-//! ended session and for a wrong clock.
+//! One request: signed with the account key or the session's key, sent, read within limits, and
+//! repeated once each for an ended session and for a wrong clock.
 
 use crate::ClientError;
 use bytes::{Bytes, BytesMut};
@@ -38,7 +38,7 @@ const RESPONSE_BYTES_MAX: usize = ENVELOPES_REQUEST_BYTES_MAX;
 const USER_AGENT: &str = concat!("sealpost/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// A node's account at its home relay. Clones share the session and the connections.
+/// Client for a node's account at its home relay. Clones share the session and the connections.
 #[derive(Clone)]
 pub struct RelayClient {
     inner: Arc<Inner>,
@@ -49,7 +49,7 @@ struct Inner {
     key: SigningKey,
     clock: SharedClock,
     http: reqwest::Client,
-    /// What has to be added to our clock to get the relay's.
+    /// Offset of the relay's clock from ours.
     offset_ms: AtomicI64,
     session: Mutex<Option<Arc<ActiveSession>>>,
 }
@@ -60,13 +60,13 @@ struct ActiveSession {
     expires_at: Timestamp,
 }
 
-/// The HTTP client that [`RelayClient::new`] wants: TLS by rustls with the system's certificates, no redirects, no proxy,
-/// timeouts.
+/// Creates the HTTP client for [`RelayClient::new`]: rustls with the system's certificates, no
+/// redirects, no proxy, and timeouts.
 ///
 /// # Errors
-/// [`ClientError::Unexpected`] when TLS cannot be set up.
+/// [`ClientError::Unexpected`] if TLS cannot be set up.
 pub fn http_client() -> Result<reqwest::Client, ClientError> {
-    // Somebody else in the process may have installed it: the same one, as nothing else is compiled in.
+    // Other code in the process may have installed it already; only this provider is compiled in.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
         reqwest::Client::builder()
@@ -77,29 +77,30 @@ pub fn http_client() -> Result<reqwest::Client, ClientError> {
             .pool_idle_timeout(CLIENT_IDLE_TIMEOUT)
             .tcp_nodelay(true)
     };
-    // A machine without certificates can still reach a relay without TLS, on loopback for example.
+    // A machine without certificates can still reach a relay without TLS, for example on loopback.
     builder().build().or_else(|error| {
         tracing::warn!(%error, "no certificates on this machine: relays with https cannot be reached");
         builder().tls_certs_only([]).build().map_err(|error| ClientError::unexpected(error.to_string()))
     })
 }
 
-/// Which key signs.
+/// Key that signs a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signing {
     /// The account key, with a nonce: changes to account, key, mailboxes and prekeys.
     Account,
-    /// The session's key: everything else.
+    /// The session key: everything else.
     Session,
 }
 
-/// Is told how many bytes of a part have progress; it begins anew when the part does.
+/// Callback that receives the number of transferred bytes of a part. It restarts at zero when the
+/// part is sent again.
 pub type ProgressCallback = Arc<dyn Fn(usize) + Send + Sync>;
 
-/// A body that says how much of it the connection has taken.
+/// Request body that reports how much of it was passed to the connection.
 struct MonitoredBody {
-    left: Bytes,
-    taken: usize,
+    remaining: Bytes,
+    sent: usize,
     progress: ProgressCallback,
 }
 
@@ -109,8 +110,8 @@ impl MonitoredBody {
             Some(progress) if !bytes.is_empty() => {
                 progress(0);
                 reqwest::Body::wrap(Self {
-                    left: bytes.clone(),
-                    taken: 0,
+                    remaining: bytes.clone(),
+                    sent: 0,
                     progress: Arc::clone(progress),
                 })
             }
@@ -127,18 +128,18 @@ impl Body for MonitoredBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left.is_empty() {
+        if self.remaining.is_empty() {
             return Poll::Ready(None);
         }
-        let next = self.left.len().min(PART_SEGMENT_BYTES);
-        let chunk = self.left.split_to(next);
-        self.taken += next;
-        (self.progress)(self.taken);
+        let next = self.remaining.len().min(PART_SEGMENT_BYTES);
+        let chunk = self.remaining.split_to(next);
+        self.sent += next;
+        (self.progress)(self.sent);
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left.len() as u64)
+        SizeHint::with_exact(self.remaining.len() as u64)
     }
 }
 
@@ -151,7 +152,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) digest: Option<ContentDigest>,
-    /// Is told how many bytes of the body, or of the response to a call without one, have progress.
+    /// Receives the number of transferred bytes of the body or, for a call without a body, of the
+    /// response.
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) timeout: Duration,
     pub(crate) response_bytes_max: usize,
@@ -192,7 +194,7 @@ impl Call {
     }
 }
 
-/// The body of an response as it comes.
+/// Streamed body of a response.
 pub struct ResponseBody {
     response: Response,
     bytes: usize,
@@ -201,10 +203,10 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
-    /// The next chunk; none at the end.
+    /// Returns the next chunk, or `None` at the end.
     ///
     /// # Errors
-    /// When the connection breaks, or more comes than may.
+    /// [`ClientError`] if the connection breaks or the body exceeds its limit.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         let Some(chunk) = self.response.chunk().await? else {
             return Ok(None);
@@ -231,7 +233,7 @@ impl ResponseBody {
     }
 }
 
-/// An response with a status of success.
+/// Complete response with a success status.
 pub(crate) struct FullResponse {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -240,7 +242,7 @@ pub(crate) struct FullResponse {
 impl FullResponse {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            // Where, but not what: a body may hold a key.
+            // The position, but not the content: a body may contain a key.
             ClientError::unexpected(format!(
                 "line {}, column {} is not as expected",
                 error.line(),
@@ -251,8 +253,8 @@ impl FullResponse {
 }
 
 impl RelayClient {
-    /// A client of the relay at `origin` for the account with this key. Nothing is sent yet. `http` is what
-    /// [`http_client`] gives.
+    /// Creates a client of the relay at `origin` for the account with this key. Sends nothing yet.
+    /// `http` is the result of [`http_client`].
     #[must_use]
     pub fn new(origin: Origin, key: SigningKey, clock: SharedClock, http: reqwest::Client) -> Self {
         let inner = Inner {
@@ -268,19 +270,20 @@ impl RelayClient {
         }
     }
 
-    /// The home relay.
+    /// Returns the origin of the home relay.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.inner.origin
     }
 
-    /// How far the relay's clock is ahead of ours (negative: behind), once it has complained; zero before.
+    /// Returns how far the relay's clock is ahead of ours (negative: behind), or zero until the
+    /// relay has reported a clock skew.
     #[must_use]
     pub fn clock_offset_ms(&self) -> i64 {
         self.inner.offset_ms.load(Ordering::Relaxed)
     }
 
-    /// Signs in, unless a session is open. The other methods do so by themselves.
+    /// Signs in, unless a session is open. The other methods sign in automatically.
     ///
     /// # Errors
     /// `account_unknown`, `account_suspended`, or no response.
@@ -288,12 +291,12 @@ impl RelayClient {
         self.session().await.map(|_| ())
     }
 
-    /// Sends a signed request and reads its response.
+    /// Sends a signed request and reads the whole response.
     pub(crate) async fn call(&self, call: &Call) -> Result<FullResponse, ClientError> {
         read(self.start(call).await?, call).await
     }
 
-    /// Sends a signed request whose response is read as it comes.
+    /// Sends a signed request whose response is streamed.
     pub(crate) async fn call_streaming(&self, call: &Call) -> Result<ResponseBody, ClientError> {
         Ok(response_body(self.start(call).await?, call))
     }
@@ -317,7 +320,7 @@ impl RelayClient {
         read(self.send(call, self.url(call)?, None).await?, call).await
     }
 
-    /// The path of what belongs to another relay leads through the home relay.
+    /// Returns the path of a resource; that of another relay leads through the home relay.
     pub(crate) fn path_at(&self, relay: &Origin, path: &str) -> String {
         if *relay == self.inner.origin {
             format!("/v1/{path}")
@@ -326,7 +329,7 @@ impl RelayClient {
         }
     }
 
-    /// The relay's time, as far as it is known.
+    /// Returns the relay's time as far as it is known.
     pub(crate) fn relay_now(&self) -> Timestamp {
         let now = self.inner.clock.now().as_millis();
         Timestamp::from_millis(now.saturating_add_signed(self.clock_offset_ms()))
@@ -344,7 +347,7 @@ impl RelayClient {
         }
     }
 
-    /// Sends once, and once more with the relay's time when ours is wrong.
+    /// Sends a request, and repeats it once with the relay's time if ours is wrong.
     async fn call_with(
         &self,
         call: &Call,
@@ -362,7 +365,7 @@ impl RelayClient {
         }
     }
 
-    /// The open session, or a new one. While one task signs in the others wait for it.
+    /// Returns the open session or a new one. While one task signs in, the others wait.
     async fn session(&self) -> Result<Arc<ActiveSession>, ClientError> {
         let mut open = self.inner.session.lock().await;
         let renew_from = self.relay_now().plus(RENEWAL_MARGIN);
@@ -390,7 +393,7 @@ impl RelayClient {
         Ok(session)
     }
 
-    /// Another task may have signed in meanwhile: that session stays.
+    /// Discards an expired session, unless another task has already replaced it.
     async fn discard_session(&self, ended: &ActiveSession) {
         self.inner
             .session
@@ -469,7 +472,7 @@ impl RelayClient {
     fn url(&self, call: &Call) -> Result<Url, ClientError> {
         let url = format!("{}{}", self.inner.origin, call.target);
         url.parse()
-            .map_err(|_| ClientError::unexpected("a path that cannot be asked for"))
+            .map_err(|_| ClientError::unexpected("an invalid path"))
     }
 }
 
@@ -481,7 +484,7 @@ fn problem(status: StatusCode, body: &[u8]) -> ClientError {
 }
 
 fn response_body(response: Response, call: &Call) -> ResponseBody {
-    // What is told of a call with a body is how far that is.
+    // For a call with a body, the progress is that of the request.
     let progress = call.progress.clone().filter(|_| call.body.is_empty());
     ResponseBody {
         response,

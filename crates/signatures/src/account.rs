@@ -1,38 +1,38 @@
-//! The key by which a relay knows an account.
+//! Key that identifies an account at a relay.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use sealpost_proto::b64;
 use std::{fmt, str::FromStr};
 
-/// The public half of an account key: 32 bytes of Ed25519, base64url wherever it is text (43 characters).
+/// Public account key: 32 bytes of Ed25519, 43 characters of base64url as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountKey([u8; 32]);
 
-/// Text or bytes that are not an account key.
+/// Error for text or bytes that are not an account key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an account key: expected 43 characters of base64url")]
 pub struct ParseAccountKeyError;
 
 impl AccountKey {
-    /// The public half of `key`.
+    /// Returns the public half of `key`.
     #[must_use]
     pub fn of(key: &SigningKey) -> Self {
         Self(key.verifying_key().to_bytes())
     }
 
-    /// Takes 32 raw bytes as they are.
+    /// Creates a key from 32 bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 raw bytes.
+    /// Returns the 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Whether `signature` over `message` was made with this key (RFC 8032, cofactorless, small-order keys refused).
+    /// Verifies `signature` over `message` (RFC 8032, cofactorless; small-order keys are rejected).
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&self.0), signature.try_into())

@@ -1,8 +1,9 @@
-//! How a relay knows who asks, and a node who calls: HTTP Message Signatures (RFC 9421) with account and session keys,
-//! proofs for mailboxes, and Standard Webhooks.
+//! Authentication between nodes and relays: HTTP Message Signatures (RFC 9421) with account and
+//! session keys, proofs for mailboxes, and Standard Webhooks.
 //!
-//! Pure: times, random bytes and keys come in as arguments. Comparisons of secrets take constant time, and nothing secret
-//! has `Debug`. Start reading at [`request`]; what is signed when is in `docs/protocol.md`.
+//! The crate is pure: times, random bytes and keys are arguments. Secrets are compared in constant
+//! time and never printed. Start reading at [`request`]; `docs/protocol.md` specifies which key
+//! signs what.
 
 #![warn(missing_docs)]
 

@@ -1,5 +1,6 @@
-//! Proofs for mailboxes (`docs/e2ee.md`, Keys): who holds a mailbox's send key may post to it, recall what it posted, and
-//! read its prekeys. Each proof is the first 16 bytes of HMAC-SHA256 under the send key.
+//! Proofs for mailboxes (`docs/e2ee.md`, *Keys*): the holder of a mailbox's send key may post to
+//! it, recall its own envelopes and read the prekeys. A proof is the first 16 bytes of HMAC-SHA256
+//! with the send key.
 
 use crate::mac::hmac;
 use sealpost_proto::{EnvelopeId, MailboxId, SendKey, Timestamp, limits::READ_PROOF_LIFETIME};
@@ -13,10 +14,10 @@ const READ: &[u8] = b"Sealpost-1 read";
 /// Length of a proof.
 pub const PROOF_BYTES: usize = 16;
 
-/// A proof as it travels.
+/// Proof as it is sent.
 pub type Proof = [u8; PROOF_BYTES];
 
-/// The proof that goes with an envelope: over its mailbox, its id and its SHA-256.
+/// Computes the proof for posting an envelope, over its mailbox, its id and its SHA-256.
 #[must_use]
 pub fn post(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId, bytes: &[u8]) -> Proof {
     let digest = Sha256::digest(bytes);
@@ -26,13 +27,13 @@ pub fn post(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId, bytes: &[u8
     )
 }
 
-/// The proof for taking an envelope back.
+/// Computes the proof for recalling an envelope.
 #[must_use]
 pub fn recall(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId) -> Proof {
     proof(key, &[RECALL, mailbox.as_bytes(), envelope.as_bytes()])
 }
 
-/// The proof for reading a mailbox's prekeys; `at` is sent beside it.
+/// Computes the proof for reading a mailbox's prekeys; `at` is sent with it.
 #[must_use]
 pub fn read(key: &SendKey, mailbox: MailboxId, at: Timestamp) -> Proof {
     proof(
@@ -41,7 +42,8 @@ pub fn read(key: &SendKey, mailbox: MailboxId, at: Timestamp) -> Proof {
     )
 }
 
-/// Whether the holder of one of the mailbox's keys posted this envelope. `digest` is the SHA-256 of its bytes.
+/// Verifies the proof for posting an envelope against the mailbox's keys. `digest` is the SHA-256
+/// of the envelope.
 #[must_use]
 pub fn verify_post(
     keys: &[SendKey],
@@ -57,7 +59,7 @@ pub fn verify_post(
     )
 }
 
-/// Whether the holder of one of the mailbox's keys takes this envelope back.
+/// Verifies the proof for recalling an envelope against the mailbox's keys.
 #[must_use]
 pub fn verify_recall(
     keys: &[SendKey],
@@ -72,8 +74,8 @@ pub fn verify_recall(
     )
 }
 
-/// Whether the holder of one of the mailbox's keys asks for its prekeys, at most
-/// [`READ_PROOF_LIFETIME`] before or after `now`.
+/// Verifies the proof for reading prekeys against the mailbox's keys. Its time must be within
+/// [`READ_PROOF_LIFETIME`] of `now`.
 #[must_use]
 pub fn verify_read(
     keys: &[SendKey],
@@ -82,12 +84,12 @@ pub fn verify_read(
     now: Timestamp,
     claimed: &[u8],
 ) -> bool {
-    let in_time = now.since(at) <= READ_PROOF_LIFETIME && at.since(now) <= READ_PROOF_LIFETIME;
+    let is_in_time = now.since(at) <= READ_PROOF_LIFETIME && at.since(now) <= READ_PROOF_LIFETIME;
     verify(
         keys,
         &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()],
         claimed,
-    ) && in_time
+    ) && is_in_time
 }
 
 fn proof(key: &SendKey, parts: &[&[u8]]) -> Proof {
@@ -96,11 +98,11 @@ fn proof(key: &SendKey, parts: &[&[u8]]) -> Proof {
     proof
 }
 
-/// Every key is tried whatever the others say, so that the time taken tells nothing about which one fits.
+/// Compares the proof with every key, so that the duration does not reveal which key matched.
 fn verify(keys: &[SendKey], parts: &[&[u8]], claimed: &[u8]) -> bool {
-    let fits = |key: &SendKey| proof(key, parts).as_slice().ct_eq(claimed);
+    let matches = |key: &SendKey| proof(key, parts).as_slice().ct_eq(claimed);
     keys.iter()
-        .fold(Choice::from(0), |any, key| any | fits(key))
+        .fold(Choice::from(0), |any, key| any | matches(key))
         .into()
 }
 
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_is_tied_to_key_mailbox_envelope_and_bytes() {
+    fn post_proof_binds_key_mailbox_envelope_and_bytes() {
         let made = post(&key(7), MAILBOX, ENVELOPE, b"bytes");
         let digest: [u8; 32] = Sha256::digest(b"bytes").into();
         let other: [u8; 32] = Sha256::digest(b"other").into();
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_good_for_its_purpose_only() {
+    fn proofs_are_bound_to_their_purpose() {
         let recalled = recall(&key(7), MAILBOX, ENVELOPE);
         assert!(verify_recall(&[key(7)], MAILBOX, ENVELOPE, &recalled));
         let posted = post(&key(7), MAILBOX, ENVELOPE, b"");
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_is_good_for_five_minutes_either_way() {
+    fn read_proof_is_valid_for_five_minutes() {
         let at = Timestamp::from_millis(1_000_000_000);
         let made = read(&key(7), MAILBOX, at);
         for (seconds, good) in [(0, true), (300, true), (301, false)] {

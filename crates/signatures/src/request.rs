@@ -1,9 +1,10 @@
-//! HTTP Message Signatures (RFC 9421) in the one form that nodes and relays use.
+//! HTTP Message Signatures (RFC 9421) in the single form that nodes and relays use.
 //!
-//! A request carries `Content-Digest` (RFC 9530, SHA-256, also over an empty body), `Signature-Input` and `Signature` with
-//! the single label `sig`. Covered are exactly `"@method" "@authority" "@path" "@query" "content-digest"`, in this order;
-//! the parameters are `created`, `expires`, `keyid`, `alg`, `nonce` where the route wants one, and `tag="sealpost"`.
-//! Anything else is refused.
+//! A request has the headers `Content-Digest` (RFC 9530, SHA-256, also of an empty body),
+//! `Signature-Input` and `Signature`, with the single label `sig`. The signature covers exactly
+//! `"@method" "@authority" "@path" "@query" "content-digest"`, in this order. The parameters are
+//! `created`, `expires`, `keyid`, `alg`, `nonce` if the route requires one, and `tag="sealpost"`.
+//! Any other form is rejected.
 
 mod parse;
 
@@ -32,41 +33,41 @@ pub const CONTENT_DIGEST_HEADER: &str = "content-digest";
 const LABEL: &str = "sig";
 const COVERED: &str = r#"("@method" "@authority" "@path" "@query" "content-digest")"#;
 
-/// How far a clock may run ahead.
+/// Time by which `created` may be ahead of the clock.
 const CLOCK_AHEAD_MAX: Duration = SIGNATURE_LIFETIME_MAX;
 
-/// What of a request is signed, besides the body's digest.
+/// Signed components of a request, apart from the digest of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestParts<'a> {
-    /// Upper case, as it is sent.
+    /// Method in upper case, as sent.
     pub method: &'a str,
-    /// Host and port as [`Origin::authority`](sealpost_proto::Origin::authority) gives them. A relay takes its configured
-    /// one and not what a proxy passes on.
+    /// Host and port, as [`Origin::authority`](sealpost_proto::Origin::authority) returns them. A
+    /// relay uses its configured authority, not the one that a proxy forwards.
     pub authority: &'a str,
-    /// As it is sent, percent-encoded; never empty.
+    /// Path as sent, percent-encoded; never empty.
     pub path: &'a str,
-    /// Without the question mark; `None` when the request has none.
+    /// Query without the question mark, if the request has one.
     pub query: Option<&'a str>,
 }
 
-/// The SHA-256 of a body, as the header `Content-Digest` carries it.
+/// SHA-256 of a body, as in the header `Content-Digest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentDigest([u8; 32]);
 
 impl ContentDigest {
-    /// The digest of a body; an empty one has one too.
+    /// Computes the digest of a body, which may be empty.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         Self(Sha256::digest(body).into())
     }
 
-    /// A digest that was computed before.
+    /// Wraps a digest that was computed before.
     #[must_use]
     pub const fn from_sha256(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -77,7 +78,7 @@ impl ContentDigest {
     }
 }
 
-/// The three headers of a signed request.
+/// Headers of a signed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedHeaders {
     /// `Signature-Input`.
@@ -89,7 +90,7 @@ pub struct SignedHeaders {
 }
 
 impl SignedHeaders {
-    /// Names and values.
+    /// Returns the names and values of the headers.
     #[must_use]
     pub fn pairs(&self) -> [(&'static str, &str); 3] {
         [
@@ -100,82 +101,84 @@ impl SignedHeaders {
     }
 }
 
-/// What makes a request with an account key unique: 1 to 64 visible ASCII characters without quote, backslash and
-/// semicolon. The relay remembers it until the signature expires.
+/// Nonce of a request that is signed with an account key: 1 to 64 visible ASCII characters other
+/// than quote, backslash and semicolon. The relay stores it until the signature expires.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Nonce(String);
 
 impl Nonce {
-    /// A nonce of 22 characters from random bytes.
+    /// Creates a nonce of 22 characters from random bytes.
     #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(b64::encode(&bytes))
     }
 
-    /// The text that is signed.
+    /// Returns the text of the nonce.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let visible = text
+        let is_visible = text
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && !b"\"\\;".contains(&byte));
-        (visible && (1..=NONCE_CHARS_MAX).contains(&text.len())).then(|| Self(text.to_owned()))
+        (is_visible && (1..=NONCE_CHARS_MAX).contains(&text.len())).then(|| Self(text.to_owned()))
     }
 }
 
-/// Who says that it signed, and with which algorithm.
+/// Claimed signer of a request, which implies the algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signer {
-    /// An account, with its key: `ed25519`, keyid = the public key in base64url.
+    /// An account key: `ed25519`, keyid = the public key in base64url.
     Account(AccountKey),
-    /// A signed-in session: `hmac-sha256`, keyid = the session's id.
+    /// A session: `hmac-sha256`, keyid = the session id.
     Session(SessionId),
 }
 
-/// The parameters of a signature.
+/// Parameters of a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureParams {
-    /// Who signed; not verified by reading it.
+    /// Claimed signer, not verified yet.
     pub signer: Signer,
-    /// When, in whole seconds.
+    /// Time of signing, in whole seconds.
     pub created: Timestamp,
-    /// Until when it is good, at most five minutes later.
+    /// Expiry, up to five minutes later.
     pub expires: Timestamp,
-    /// Makes it unique; a route that takes account keys refuses one without.
+    /// Nonce, which routes for account keys require.
     pub nonce: Option<Nonce>,
 }
 
-/// Why a request's signature is not believed.
+/// Error of verifying a request's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// No signature at all.
+    /// The request has no signature.
     #[error("the request is not signed")]
     Missing,
-    /// Not in the one form that is read.
-    #[error("the signature does not parse: {reason}")]
+    /// The signature does not have the required form.
+    #[error("the signature cannot be parsed: {reason}")]
     Malformed {
-        /// What is wrong.
+        /// Description of the problem.
         reason: &'static str,
     },
     /// The clocks differ by more than five minutes, or the request is older than that.
-    #[error("the signature is not good now: the clocks differ, or the request was made long ago")]
+    #[error(
+        "the signature is not valid at this time: the clocks differ, or the request is too old"
+    )]
     ClockSkew,
-    /// The body is not the one that was signed.
-    #[error("the body does not fit its digest")]
+    /// The body does not match its digest.
+    #[error("the body does not match its digest")]
     DigestMismatch,
-    /// Another kind of key signed than the one it is checked with.
-    #[error("the wrong kind of key signed this request")]
+    /// The request was signed with another kind of key than the route requires.
+    #[error("the request was signed with the wrong kind of key")]
     WrongKey,
-    /// The signature does not fit.
-    #[error("the signature is wrong")]
+    /// The signature is invalid.
+    #[error("the signature is invalid")]
     Invalid,
 }
 
 impl SignatureError {
-    /// The code that is answered.
+    /// Returns the error code to respond with.
     #[must_use]
     pub const fn code(self) -> ErrorCode {
         match self {
@@ -188,7 +191,7 @@ impl SignatureError {
     }
 }
 
-/// Signs with an account key, good for five minutes from `now`.
+/// Signs with an account key; the signature expires five minutes after `now`.
 #[must_use]
 pub fn sign_ed25519(
     key: &SigningKey,
@@ -206,7 +209,7 @@ pub fn sign_ed25519(
     sign(parts, digest, &parameters, |base| key.sign(base).to_bytes())
 }
 
-/// Signs with the key of a session, good for five minutes from `now`.
+/// Signs with a session key; the signature expires five minutes after `now`.
 #[must_use]
 pub fn sign_hmac(
     session_id: &str,
@@ -259,7 +262,8 @@ fn request_base(parts: &RequestParts<'_>, content_digest: &str, parameters: &str
     signature_base(&components, &format!("{COVERED}{parameters}"))
 }
 
-/// The signature base (RFC 9421, section 2.5): a line for each component, then the parameters.
+/// Builds the signature base (RFC 9421, section 2.5): a line for each component, then the
+/// parameters.
 fn signature_base(components: &[(&str, &str)], parameters: &str) -> String {
     let mut base = String::with_capacity(512);
     for (name, value) in components {
@@ -270,21 +274,22 @@ fn signature_base(components: &[(&str, &str)], parameters: &str) -> String {
     base
 }
 
-/// The signature of a request as it came in: it parses, and nothing more is known.
+/// Parsed but unverified signature of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedSignature {
     params: SignatureParams,
     digest: ContentDigest,
-    /// From the first `;` on, as it was sent: that is what was signed.
+    /// Parameters from the first `;` on, as sent, because the signature covers this text.
     parameters: String,
     bytes: Vec<u8>,
 }
 
 impl ReceivedSignature {
-    /// Reads the three headers of a request.
+    /// Parses the three headers of a request.
     ///
     /// # Errors
-    /// [`SignatureError::Missing`] without a signature, [`SignatureError::Malformed`] for any other form than ours.
+    /// [`SignatureError::Missing`] without a signature, [`SignatureError::Malformed`] for any other
+    /// form.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, SignatureError> {
         if !headers.contains_key(SIGNATURE_INPUT_HEADER) && !headers.contains_key(SIGNATURE_HEADER)
         {
@@ -299,10 +304,10 @@ impl ReceivedSignature {
         )
     }
 
-    /// Reads the values of the three headers.
+    /// Parses the values of the three headers.
     ///
     /// # Errors
-    /// [`SignatureError::Malformed`] for any other form than ours.
+    /// [`SignatureError::Malformed`] for any other form.
     pub fn parse(
         signature_input: &str,
         signature: &str,
@@ -317,23 +322,23 @@ impl ReceivedSignature {
         })
     }
 
-    /// What the signature says of itself.
+    /// Returns the parameters of the signature.
     #[must_use]
     pub const fn params(&self) -> &SignatureParams {
         &self.params
     }
 
-    /// What the signature says of the body: compare it with [`ReceivedSignature::check_body`], or, for a body that is
-    /// written away as it comes, with a digest computed meanwhile.
+    /// Returns the claimed digest of the body. Check it with [`ReceivedSignature::check_body`] or,
+    /// for a streamed body, compare it with a digest computed along the way.
     #[must_use]
     pub const fn digest(&self) -> &ContentDigest {
         &self.digest
     }
 
-    /// Whether this is the body that was signed.
+    /// Checks that this is the signed body.
     ///
     /// # Errors
-    /// [`SignatureError::DigestMismatch`].
+    /// [`SignatureError::DigestMismatch`] if the digest differs.
     pub fn check_body(&self, body: &[u8]) -> Result<(), SignatureError> {
         if ContentDigest::of(body) == self.digest {
             Ok(())
@@ -342,10 +347,12 @@ impl ReceivedSignature {
         }
     }
 
-    /// Whether the account whose key is named signed this request, and it is good now. The body is not looked at.
+    /// Verifies that the claimed account key signed this request and that the signature is valid
+    /// now. Does not check the body.
     ///
     /// # Errors
-    /// [`SignatureError`]; time comes first, so that a node with a wrong clock is told so.
+    /// [`SignatureError`]; the time is checked first, so that a node with a wrong clock learns
+    /// about it.
     pub fn verify_ed25519(
         &self,
         parts: &RequestParts<'_>,
@@ -362,11 +369,12 @@ impl ReceivedSignature {
         }
     }
 
-    /// Whether the holder of the session's key signed this request, and it is good now. Whether the session itself has
-    /// ended is the caller's question; the body is not looked at.
+    /// Verifies that the session key signed this request and that the signature is valid now.
+    /// Checks neither the body nor the expiry of the session, which is up to the caller.
     ///
     /// # Errors
-    /// [`SignatureError`]; time comes first, so that a node with a wrong clock is told so.
+    /// [`SignatureError`]; the time is checked first, so that a node with a wrong clock learns
+    /// about it.
     pub fn verify_hmac(
         &self,
         parts: &RequestParts<'_>,
@@ -377,8 +385,8 @@ impl ReceivedSignature {
             return Err(SignatureError::WrongKey);
         };
         self.check_time(now)?;
-        let fits = is_hmac(key.expose(), &[self.base(parts).as_bytes()], &self.bytes);
-        if fits {
+        let is_valid = is_hmac(key.expose(), &[self.base(parts).as_bytes()], &self.bytes);
+        if is_valid {
             Ok(id)
         } else {
             Err(SignatureError::Invalid)
@@ -390,8 +398,8 @@ impl ReceivedSignature {
     }
 
     fn check_time(&self, now: Timestamp) -> Result<(), SignatureError> {
-        let ahead = self.params.created.since(now) > CLOCK_AHEAD_MAX;
-        if ahead || self.params.expires <= now {
+        let is_ahead = self.params.created.since(now) > CLOCK_AHEAD_MAX;
+        if is_ahead || self.params.expires <= now {
             Err(SignatureError::ClockSkew)
         } else {
             Ok(())

@@ -1,5 +1,6 @@
-//! Sessions of a node at its relay. A session's key is derived from the relay's secret and the session's id, so that it
-//! is good after a restart and in every process of the relay, and nothing is stored.
+//! Sessions of a node at its relay. A session's key is derived from the relay's secret and the
+//! session id, so that it survives restarts, works in every process of the relay and needs no
+//! storage.
 
 use crate::mac::hmac;
 use sealpost_proto::{AccountId, SessionKey, Timestamp, b64, secret};
@@ -14,8 +15,8 @@ secret! {
 }
 
 impl RelaySecret {
-    /// The key of a session: HMAC-SHA256 over the 37 bytes of its id, the generation of the account's key and the expiry
-    /// (`docs/protocol.md`, Accounts).
+    /// Derives the key of a session: HMAC-SHA256 over the 37 bytes of its id, the generation of the
+    /// account's key and the expiry (`docs/protocol.md`, *Accounts*).
     #[must_use]
     pub fn session_key(&self, id: &SessionId) -> SessionKey {
         let generation = id.key_generation.to_be_bytes();
@@ -24,7 +25,7 @@ impl RelaySecret {
     }
 }
 
-/// A session's id: whose it is, which generation of the account's key opened it, and when it ends.
+/// Session id: the account, the generation of the account's key, and the expiry.
 ///
 /// | offset | width | value |
 /// |---|---|---|
@@ -34,21 +35,21 @@ impl RelaySecret {
 /// | 21 | 8 | expiry, Unix milliseconds, big-endian |
 /// | 29 | 8 | random |
 ///
-/// As text base64url, 50 characters. A node treats it as opaque. Whoever reads one knows nothing yet: only a request
-/// signed with its key shows that the relay made it.
+/// As text it is 50 characters of base64url, which a node treats as opaque. Parsing an id proves
+/// nothing: only a request signed with its key shows that the relay created it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId {
-    /// Whose session.
+    /// Account of the session.
     pub account: AccountId,
-    /// A new account key has a new generation, which ends all sessions of the old one.
+    /// Generation of the account key; a new key invalidates all sessions of earlier generations.
     pub key_generation: u32,
-    /// When it ends.
+    /// When the session expires.
     pub expires_at: Timestamp,
-    /// Drawn by the relay.
+    /// Random bytes from the relay.
     pub random: [u8; 8],
 }
 
-/// Text that is not a session id of this version.
+/// Error for text that is not a session id of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a session id")]
 pub struct ParseSessionIdError;
@@ -106,7 +107,7 @@ mod tests {
     };
 
     #[test]
-    fn an_id_reads_back() {
+    fn session_id_round_trips() {
         let text = ID.to_string();
         assert_eq!(text.len(), 50);
         assert_eq!(text.parse(), Ok(ID));
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_changes_the_key() {
+    fn key_depends_on_every_field() {
         let secret = RelaySecret::from_bytes([1; 32]);
         let key = secret.session_key(&ID);
         assert!(key == secret.session_key(&ID));

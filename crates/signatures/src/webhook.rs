@@ -1,7 +1,8 @@
-//! Standard Webhooks (the `v1` scheme) under an account's webhook secret, and the challenge that shows whose a URL is.
+//! Standard Webhooks (the `v1` scheme) with an account's webhook secret, and the challenge that
+//! verifies the owner of a URL.
 //!
-//! Written here and not taken from the `standardwebhooks` crate, which reads the clock by itself and takes no body that
-//! is not UTF-8; that crate is the foreign opinion in the tests.
+//! The `standardwebhooks` crate is not used here because it reads the clock itself and requires a
+//! UTF-8 body; the tests compare this implementation with it.
 
 use crate::mac::{hmac, is_hmac};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -21,30 +22,30 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 const SCHEME: &str = "v1,";
 const CHALLENGE: &[u8] = b"Sealpost-1 challenge";
 
-/// Why a webhook call is not believed.
+/// Error of verifying a webhook call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     /// One of the three headers is missing.
     #[error("the call is not signed: the header {header} is missing")]
     Missing {
-        /// Which.
+        /// Name of the header.
         header: &'static str,
     },
-    /// A header that does not parse.
-    #[error("the header {header} does not parse")]
+    /// A header cannot be parsed.
+    #[error("the header {header} cannot be parsed")]
     Malformed {
-        /// Which.
+        /// Name of the header.
         header: &'static str,
     },
-    /// Signed more than five minutes from now, either way.
+    /// The timestamp is more than five minutes from now, in either direction.
     #[error("the call was signed more than five minutes ago, or the clocks differ")]
     TimestampOutOfRange,
-    /// No signature fits.
-    #[error("the signature of the call is wrong")]
+    /// No signature matches.
+    #[error("the signature of the call is invalid")]
     Invalid,
 }
 
-/// The headers of a signed call.
+/// Headers of a signed call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookHeaders {
     /// `webhook-id`.
@@ -59,7 +60,7 @@ impl WebhookHeaders {
     /// Sets the three headers.
     ///
     /// # Errors
-    /// [`WebhookError::Malformed`] when the id holds what no header may.
+    /// [`WebhookError::Malformed`] if the id contains characters that no header may contain.
     pub fn insert_into(&self, headers: &mut HeaderMap) -> Result<(), WebhookError> {
         let all = [
             (ID_HEADER, &self.id),
@@ -75,7 +76,7 @@ impl WebhookHeaders {
     }
 }
 
-/// Signs a call.
+/// Signs a webhook call.
 #[must_use]
 pub fn sign_webhook(
     secret: &WebhookSecret,
@@ -92,10 +93,11 @@ pub fn sign_webhook(
     }
 }
 
-/// Whether a call was signed within five minutes under one of the secrets (two while a secret is being replaced).
+/// Verifies that a call was signed within five minutes with one of the secrets (two during a
+/// rotation).
 ///
 /// # Errors
-/// [`WebhookError`] says what is wrong with it.
+/// [`WebhookError`] if a header is missing or malformed, or the signature is old or invalid.
 pub fn verify_webhook(
     secrets: &[WebhookSecret],
     headers: &HeaderMap,
@@ -111,25 +113,29 @@ pub fn verify_webhook(
         .take(WEBHOOK_SIGNATURES_MAX)
         .filter_map(tag)
         .collect();
-    let fits =
+    let is_signed_with =
         |secret: &WebhookSecret| tags.iter().any(|tag| is_hmac(secret.expose(), &parts, tag));
-    if secrets.iter().any(fits) {
+    if secrets.iter().any(is_signed_with) {
         Ok(())
     } else {
         Err(WebhookError::Invalid)
     }
 }
 
-/// The answer of a node to its relay's challenge.
+/// Computes a node's response to its relay's challenge.
 #[must_use]
 pub fn respond_to_challenge(secret: &WebhookSecret, challenge: &[u8]) -> [u8; 32] {
     hmac(secret.expose(), &[CHALLENGE, &[0], challenge])
 }
 
-/// Whether `answer` shows that the answering node holds the secret.
+/// Verifies that `response` was computed with the secret.
 #[must_use]
-pub fn verify_challenge_response(secret: &WebhookSecret, challenge: &[u8], answer: &[u8]) -> bool {
-    is_hmac(secret.expose(), &[CHALLENGE, &[0], challenge], answer)
+pub fn verify_challenge_response(
+    secret: &WebhookSecret,
+    challenge: &[u8],
+    response: &[u8],
+) -> bool {
+    is_hmac(secret.expose(), &[CHALLENGE, &[0], challenge], response)
 }
 
 fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
@@ -140,7 +146,7 @@ fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
     format!("{SCHEME}{}", STANDARD.encode(tag))
 }
 
-/// The bytes of one signature; `None` for another scheme or what is not 32 bytes.
+/// Decodes one signature; `None` for another scheme or another length than 32 bytes.
 fn tag(signature: &str) -> Option<[u8; 32]> {
     STANDARD
         .decode(signature.strip_prefix(SCHEME)?)
@@ -189,9 +195,9 @@ mod tests {
         headers
     }
 
-    /// The example of the Standard Webhooks libraries; its secret has 24 bytes.
+    /// Example of the Standard Webhooks libraries; its secret has 24 bytes.
     #[test]
-    fn the_example_of_the_specification() {
+    fn specification_example_matches() {
         let key = STANDARD.decode("C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();
         let body = br#"{"email":"test@example.com","username":"test_user"}"#;
         let signature = sign(&key, "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk", "1649367553", body);
@@ -199,17 +205,17 @@ mod tests {
     }
 
     #[test]
-    fn the_foreign_library_agrees() {
-        let foreign = standardwebhooks::Webhook::from_bytes(vec![7; 32]).unwrap();
+    fn standardwebhooks_crate_agrees() {
+        let reference = standardwebhooks::Webhook::from_bytes(vec![7; 32]).unwrap();
         let ours = sign_webhook(&secret(7), "call-1", NOW, BODY);
         assert_eq!(
-            foreign.sign("call-1", 1_700_000_000, BODY).unwrap(),
+            reference.sign("call-1", 1_700_000_000, BODY).unwrap(),
             ours.signature
         );
     }
 
     #[test]
-    fn one_of_several_secrets_and_signatures_is_enough() {
+    fn one_matching_secret_and_signature_suffices() {
         let mut headers = signed(7);
         assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(()));
         assert_eq!(
@@ -229,17 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_cut_signature_is_refused() {
+    fn empty_or_truncated_signatures_are_refused() {
         let mut headers = signed(7);
-        let whole = headers[SIGNATURE_HEADER].to_str().unwrap().to_owned();
+        let full = headers[SIGNATURE_HEADER].to_str().unwrap().to_owned();
         for bad in [
             "v1,",
             "",
             " ",
             "v1",
             "v1,AAAA",
-            &whole[..whole.len() - 1],
-            &whole.replace("v1", "v2"),
+            &full[..full.len() - 1],
+            &full.replace("v1", "v2"),
         ] {
             headers.insert(SIGNATURE_HEADER, bad.parse().unwrap());
             assert_eq!(
@@ -256,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_is_what_counts() {
+    fn signature_covers_body_id_and_time() {
         let mut headers = signed(7);
         assert_eq!(
             verify_webhook(&[secret(7)], &headers, b"{}", NOW),
@@ -281,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_is_answered_by_the_holder() {
+    fn challenge_response_requires_the_secret() {
         let answer = respond_to_challenge(&secret(7), b"challenge");
         assert!(verify_challenge_response(&secret(7), b"challenge", &answer));
         assert!(!verify_challenge_response(&secret(7), b"another", &answer));

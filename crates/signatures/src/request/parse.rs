@@ -1,4 +1,5 @@
-//! Reading the three headers. Only the canonical form is read, so the text that came is the text that was signed.
+//! Parser of the three headers. It accepts only the canonical form, so that the received text is
+//! the signed text.
 
 use super::{
     CONTENT_DIGEST_HEADER, COVERED, ContentDigest, LABEL, Nonce, SignatureError, SignatureParams,
@@ -8,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use sealpost_proto::{Timestamp, limits::SIGNATURE_LIFETIME_MAX, wire::SIGNATURE_TAG};
 
-/// Seconds with more digits are not a time.
+/// Maximum number of digits of a time in seconds.
 const SECONDS_DIGITS_MAX: usize = 11;
 
 type Parsed<T> = Result<T, SignatureError>;
@@ -17,14 +18,14 @@ const fn malformed<T>(reason: &'static str) -> Parsed<T> {
     Err(SignatureError::Malformed { reason })
 }
 
-/// The value of a header that stands exactly once.
+/// Returns the value of a header that occurs exactly once.
 pub(super) fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Parsed<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().map_err(|_| SignatureError::Malformed {
             reason: "a header is not ASCII",
         }),
-        (Some(_), Some(_)) => malformed("a header stands twice"),
+        (Some(_), Some(_)) => malformed("a header occurs twice"),
         (None, _) if name == CONTENT_DIGEST_HEADER => {
             malformed("the header content-digest is missing")
         }
@@ -32,7 +33,7 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Parsed<&'a
     }
 }
 
-/// The parameters in `Signature-Input`, after checking label and components.
+/// Returns the parameters in `Signature-Input` after checking the label and the components.
 pub(super) fn covered(input: &str) -> Parsed<&str> {
     let value = input
         .strip_prefix(LABEL)
@@ -45,7 +46,7 @@ pub(super) fn covered(input: &str) -> Parsed<&str> {
         .map_or_else(|| malformed("other components are covered"), Ok)
 }
 
-/// The parameters as they were read, each at most once.
+/// Unparsed parameters, each of which occurs at most once.
 #[derive(Default)]
 struct Fields<'a> {
     created: Option<&'a str>,
@@ -61,7 +62,7 @@ impl<'a> Fields<'a> {
         let mut fields = Self::default();
         let mut pieces = text.split(';');
         if pieces.next() != Some("") {
-            return malformed("something stands before the parameters");
+            return malformed("unexpected text before the parameters");
         }
         for piece in pieces {
             let Some((name, value)) = piece.split_once('=') else {
@@ -69,7 +70,7 @@ impl<'a> Fields<'a> {
             };
             let field = fields.named(name)?;
             if field.replace(value).is_some() {
-                return malformed("a parameter stands twice");
+                return malformed("a parameter occurs twice");
             }
         }
         Ok(fields)
@@ -88,7 +89,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads the parameters of `Signature-Input`, in any order.
+/// Parses the parameters of `Signature-Input`, in any order.
 pub(super) fn parameters(text: &str) -> Parsed<SignatureParams> {
     let fields = Fields::read(text)?;
     if string(fields.tag)? != SIGNATURE_TAG {
@@ -110,7 +111,7 @@ pub(super) fn parameters(text: &str) -> Parsed<SignatureParams> {
 
 fn signer(algorithm: &str, keyid: &str) -> Parsed<Signer> {
     let not_a_key = SignatureError::Malformed {
-        reason: "the keyid does not fit the algorithm",
+        reason: "the keyid does not match the algorithm",
     };
     match algorithm {
         "ed25519" => keyid.parse().map(Signer::Account).map_err(|_| not_a_key),
@@ -125,12 +126,12 @@ fn nonce(value: &str) -> Parsed<Nonce> {
     })
 }
 
-/// A quoted string; none of ours holds a quote, a backslash or a semicolon.
+/// Parses a quoted string; no valid value contains a quote, a backslash or a semicolon.
 fn string(value: Option<&str>) -> Parsed<&str> {
     let inner = value.and_then(|value| value.strip_prefix('"')?.strip_suffix('"'));
     match inner {
         Some(inner) if !inner.contains(['"', '\\']) => Ok(inner),
-        Some(_) => malformed("a parameter does not parse"),
+        Some(_) => malformed("a parameter cannot be parsed"),
         None => malformed("a parameter is missing or is not a string"),
     }
 }
@@ -139,8 +140,8 @@ fn seconds(value: Option<&str>) -> Parsed<Timestamp> {
     let Some(digits) = value else {
         return malformed("created or expires is missing");
     };
-    let canonical = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
-    if digits.is_empty() || digits.len() > SECONDS_DIGITS_MAX || !canonical {
+    let is_canonical = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    if digits.is_empty() || digits.len() > SECONDS_DIGITS_MAX || !is_canonical {
         return malformed("created or expires is not a time");
     }
     let seconds: u64 = digits.parse().map_err(|_| SignatureError::Malformed {
@@ -149,7 +150,7 @@ fn seconds(value: Option<&str>) -> Parsed<Timestamp> {
     Ok(Timestamp::from_millis(seconds * 1000))
 }
 
-/// The bytes of `Signature`.
+/// Decodes `Signature`.
 pub(super) fn signature(value: &str) -> Parsed<Vec<u8>> {
     let inner = value
         .strip_prefix(LABEL)
@@ -161,7 +162,7 @@ pub(super) fn signature(value: &str) -> Parsed<Vec<u8>> {
     )
 }
 
-/// The digest of `Content-Digest`.
+/// Decodes `Content-Digest`.
 pub(super) fn digest(value: &str) -> Parsed<ContentDigest> {
     let inner = value
         .strip_prefix("sha-256=:")

@@ -105,7 +105,7 @@ mod rfc_9421 {
 }
 
 #[test]
-fn the_base_is_what_the_document_shows() {
+fn signature_base_matches_the_documentation() {
     let parameters = parameters(NOW, "k", "hmac-sha256", None);
     let base = request_base(&PARTS, &ContentDigest::of(b"").header(), &parameters);
     let expected = [
@@ -124,7 +124,7 @@ fn the_base_is_what_the_document_shows() {
 }
 
 #[test]
-fn an_account_and_a_session_are_believed() {
+fn account_and_session_signatures_verify() {
     let account_signature = received(&by_account()).unwrap();
     assert_eq!(
         account_signature.verify_ed25519(&PARTS, NOW),
@@ -145,7 +145,7 @@ fn an_account_and_a_session_are_believed() {
 }
 
 #[test]
-fn one_kind_of_key_is_not_the_other() {
+fn key_kinds_are_not_interchangeable() {
     let key = session_key();
     assert_eq!(
         received(&by_account())
@@ -160,7 +160,7 @@ fn one_kind_of_key_is_not_the_other() {
 }
 
 #[test]
-fn every_covered_part_counts() {
+fn every_component_is_covered() {
     for parts in [
         RequestParts {
             method: "PUT",
@@ -202,7 +202,7 @@ fn every_covered_part_counts() {
 }
 
 #[test]
-fn an_absent_query_is_an_empty_one() {
+fn absent_query_equals_empty_query() {
     let empty = RequestParts {
         query: Some(""),
         ..PARTS
@@ -216,7 +216,7 @@ fn an_absent_query_is_an_empty_one() {
 }
 
 #[test]
-fn a_signature_is_good_for_five_minutes() {
+fn signature_is_valid_for_five_minutes() {
     let signature = received(&by_account()).unwrap();
     for (seconds, good) in [(0, true), (299, true), (300, false)] {
         let verified = signature.verify_ed25519(&PARTS, NOW.plus(Duration::from_secs(seconds)));
@@ -231,7 +231,7 @@ fn a_signature_is_good_for_five_minutes() {
 }
 
 #[test]
-fn only_the_one_form_is_read() {
+fn other_signature_inputs_are_rejected() {
     let good = by_account();
     let keyid = AccountKey::of(&account()).to_string();
     let (nonce, long) = (nonce(), "n".repeat(65));
@@ -291,7 +291,7 @@ fn only_the_one_form_is_read() {
 }
 
 #[test]
-fn only_the_one_form_of_the_other_headers_is_read() {
+fn other_forms_of_headers_are_rejected() {
     let good = by_account();
     for bad in [
         "",
@@ -325,7 +325,7 @@ fn only_the_one_form_of_the_other_headers_is_read() {
 }
 
 #[test]
-fn another_order_of_parameters_is_read_but_was_signed_so() {
+fn parameter_order_is_signed() {
     let parameters = parameters(
         NOW,
         &AccountKey::of(&account()).to_string(),
@@ -356,7 +356,7 @@ fn another_order_of_parameters_is_read_but_was_signed_so() {
 }
 
 #[test]
-fn headers_stand_once() {
+fn repeated_headers_are_rejected() {
     let signed = by_account();
     let mut headers = HeaderMap::new();
     assert_eq!(
