@@ -186,7 +186,7 @@ async fn expired_envelope_notifies_its_sender() {
     );
     bolt.close_mailbox(&other).await;
     let event = acme.wait_for_event(id, EnvelopeState::Expired).await;
-    assert!(event.reason.unwrap().contains("life ended"));
+    assert!(event.reason.unwrap().contains("expired before"));
     assert_eq!(acme.status(id).await.state, EnvelopeState::Expired);
 }
 
