@@ -262,7 +262,7 @@ impl Subscription {
         if self.last_report.as_ref() == Some(&transfer) {
             return None;
         }
-        self.last_report = Some(transfer.clone());
+        self.last_report = Some(transfer);
         Some(transfer)
     }
 }

@@ -15,5 +15,5 @@ pub fn run(command: &ConfigCommand, data: &Path, console: &mut Console) -> Resul
     } else {
         format_toml(&loaded.settings, args.origin)
     };
-    console.print_verbatim(&text)
+    console.print_verbatim(text.trim_start())
 }
