@@ -14,6 +14,7 @@ mod support;
 
 mod accounts;
 mod admin;
+mod admin_page;
 mod admin_queues;
 mod admin_tokens;
 mod bad_admin_input;
