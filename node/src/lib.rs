@@ -11,6 +11,7 @@ pub mod conversation;
 pub mod daemon;
 pub mod fault;
 pub mod files;
+mod hex;
 pub mod inbox;
 pub mod me;
 pub mod outbox;
@@ -18,7 +19,6 @@ pub mod pairing;
 pub mod preview;
 pub mod progress;
 pub mod store;
-pub mod transfer;
 
 #[cfg(test)]
 mod testing;

@@ -148,7 +148,7 @@ pub fn connect(
         return Ok(known);
     }
     let args = RequestArgs {
-        me: &me.identity,
+        identity: &me.identity,
         card: &me.card,
         relay: &me.relay,
         invite,

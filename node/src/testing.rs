@@ -8,7 +8,7 @@ use crate::{
     outbox::{self, Draft},
     pairing::{self, InviteTerms},
     store::{
-        MIGRATIONS, Tx, attachments, connections, deliveries,
+        DamageReport, MIGRATIONS, Tx, attachments, connections, deliveries,
         files::{self, StoredFile},
         postings::{self, Posting},
         relay_jobs::{self, JobKind},
@@ -49,6 +49,7 @@ pub(crate) struct TestNode {
     sql: Connection,
     data_key: DataKey,
     rng: ChaCha20Rng,
+    damage: DamageReport,
 }
 
 impl TestNode {
@@ -75,6 +76,7 @@ impl TestNode {
             sql,
             data_key: DataKey::generate(&mut rng),
             rng,
+            damage: DamageReport::default(),
         }
     }
 
@@ -85,7 +87,13 @@ impl TestNode {
     ) -> Result<T, Fault> {
         let savepoint = self.sql.savepoint().unwrap();
         let done = job(
-            &mut Tx::over(&savepoint, &self.data_key, self.now, &mut self.rng),
+            &mut Tx::over(
+                &savepoint,
+                &self.data_key,
+                self.now,
+                &mut self.rng,
+                &self.damage,
+            ),
             &self.me,
         )?;
         savepoint.commit().unwrap();

@@ -9,7 +9,7 @@ use super::{
     },
 };
 use crate::{
-    progress,
+    hex, progress,
     store::{
         attachments, chats, connections, deliveries,
         files::{ListedFile, StoredFile},
@@ -22,18 +22,6 @@ use sealpost_node_core::{
     markdown,
     model::{AttachmentId, ContentType},
 };
-use std::fmt::Write as _;
-
-/// Bytes as lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
 
 /// A delivery.
 #[must_use]
@@ -118,7 +106,7 @@ pub fn connection(row: &connections::ConnectionRow) -> Connection {
         note: row.note.clone(),
         status: row.status,
         direction: row.direction,
-        fingerprint: hex(&row.fingerprint),
+        fingerprint: hex::encode(&row.fingerprint),
         verified: row.verified,
         chat: row.chat.map(|chat| chat.to_string()),
         health: Health {
@@ -231,9 +219,13 @@ pub fn chat(
 ) -> Chat {
     let show = |participant: &chats::Participant| {
         let (contact, fingerprint, verified) = if participant.is_self {
-            (own.0.to_owned(), hex(own.1), true)
+            (own.0.to_owned(), hex::encode(own.1), true)
         } else {
-            (peer.contact.clone(), hex(&peer.fingerprint), peer.verified)
+            (
+                peer.contact.clone(),
+                hex::encode(&peer.fingerprint),
+                peer.verified,
+            )
         };
         Participant {
             id: participant.id.to_string(),

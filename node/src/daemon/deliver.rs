@@ -131,6 +131,7 @@ fn alone<T>(
         Err(Fault::DiskFull) => Err(Fault::DiskFull),
         Err(fault) => {
             tx.sql.execute_batch("ROLLBACK TO item; RELEASE item")?;
+            tx.record_damage(&fault);
             tracing::error!(%fault, "one item that the relay delivered could not be stored; it will come again");
             Ok(None)
         }

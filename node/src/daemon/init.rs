@@ -3,7 +3,7 @@
 
 use super::vault;
 use crate::{
-    api::render,
+    hex,
     store::{self, Store, settings},
 };
 use anyhow::{Context as _, bail};
@@ -108,7 +108,7 @@ pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
     }
     Ok(Initialised {
         name: args.name,
-        fingerprint: render::hex(identity.fingerprint().as_bytes()),
+        fingerprint: hex::encode(identity.fingerprint().as_bytes()),
         data_folder: folder.path().display().to_string(),
     })
 }

@@ -6,7 +6,7 @@
 //! | [`deliver`] | the relay's calls and pulls | takes envelopes in, says what became of each |
 //! | [`post`] | something in the outbox | seals, submits, records the answers |
 //! | [`errands`] | chores | opens mailboxes, publishes prekeys |
-//! | [`transfer`](crate::transfer) | files on the move | uploads and downloads parts, deletes blobs that nobody needs |
+//! | [`transfer`](crate::daemon::transfer) | files on the move | uploads and downloads parts, deletes blobs that nobody needs |
 //! | [`tend`] | the hour | expiries, fresh prekeys, forgetting |
 //!
 //! Each task reads what is due from the database after every wake-up, so nothing is lost when a wake-up is.
@@ -18,11 +18,13 @@ pub mod post;
 mod serve;
 mod status;
 pub mod tend;
+pub mod transfer;
 mod vault;
 pub mod webhook;
 
 pub use init::{Initialised, NewNode, init};
-pub use serve::{ADDRESS_FILE, TOKEN_FILE, serve};
+pub use serve::{ADDRESS_FILE, TOKEN_FILE};
+pub(crate) use serve::serve;
 pub use status::RelayHealth;
 
 use crate::{
@@ -31,7 +33,6 @@ use crate::{
     me::Me,
     progress::Progress,
     store::{Store, Tx, events},
-    transfer::EarlyUploads,
 };
 use sealpost_proto::{ErrorCode, Timestamp, limits};
 use sealpost_relay_client::{ClientError, RelayClient};
@@ -43,6 +44,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{Notify, watch};
+use transfer::EarlyUploads;
 
 /// What all tasks share.
 pub struct Daemon {

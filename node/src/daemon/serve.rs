@@ -1,16 +1,14 @@
 //! `sealpost serve`: opens the data folder, registers with the relay, and runs the tasks until Ctrl-C.
 
 use super::{
-    Daemon, Running, Wakes, deliver, errands, post, status::Contact, tend, vault, webhook,
+    Daemon, Running, Wakes, deliver, errands, post, status::Contact, tend, transfer, vault, webhook,
 };
 use crate::{
-    api::routes,
     config::Config,
     files::Files,
     me::Me,
     progress::Progress,
     store::{self, Store, events, files, settings},
-    transfer,
 };
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
@@ -43,12 +41,16 @@ pub const ADDRESS_FILE: &str = "api-address";
 /// Name of the file that holds the token of the local API, mode 0600.
 pub const TOKEN_FILE: &str = "api-token";
 
+/// Builds the router of the local API from the daemon and the API's token. The API is a layer above
+/// the daemon, so the caller passes it in.
+pub(crate) type ApiRouter = fn(Arc<Daemon>, &str) -> axum::Router;
+
 /// Runs the node until Ctrl-C or SIGTERM.
 ///
 /// # Errors
 /// In words for the person who typed the command: no node in the folder, another daemon on it, a schema of a newer
 /// version, an address that is taken.
-pub async fn serve(data: &Path, config: Config) -> anyhow::Result<()> {
+pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow::Result<()> {
     if !data.is_dir() {
         bail!(
             "there is no node in {}; create one with `sealpost init`",
@@ -65,7 +67,7 @@ pub async fn serve(data: &Path, config: Config) -> anyhow::Result<()> {
     let known = |file| daemon.read(move |tx| files::knows_disk_file(tx, file));
     daemon.files.remove_leftovers(known).await?;
     let mut tasks = JoinSet::new();
-    spawn_tasks(&mut tasks, &daemon, &mut start);
+    spawn_tasks(&mut tasks, &daemon, &mut start, api);
     tracing::info!(name = daemon.me.name, address = %daemon.running.address, relay = %daemon.me.relay, "the node runs");
     tasks.spawn(home(Arc::clone(&daemon), start));
     supervisor::ready(&format!("{} at {}", daemon.me.name, daemon.me.relay));
@@ -182,9 +184,9 @@ fn write_access(folder: &DataFolder, address: SocketAddr) -> anyhow::Result<Zero
     Ok(token)
 }
 
-fn spawn_tasks(tasks: &mut JoinSet<()>, daemon: &Arc<Daemon>, start: &mut Start) {
+fn spawn_tasks(tasks: &mut JoinSet<()>, daemon: &Arc<Daemon>, start: &mut Start, api: ApiRouter) {
     if let Some((listener, token)) = start.local.take() {
-        let router = routes::router(Arc::clone(daemon), &token);
+        let router = api(Arc::clone(daemon), &token);
         tasks.spawn(http::serve(
             listener,
             router,

@@ -29,7 +29,7 @@ use rusqlite::{Connection, Row, ToSql, types::FromSql};
 use sealpost_e2ee::vault::{Column, DataKey, open_column, seal_column};
 use sealpost_proto::Timestamp;
 use sealpost_sqlite::{Damaged, Database, Migration, Options, RowError, query};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 /// The schema, oldest first.
@@ -54,6 +54,25 @@ pub struct Store {
     database: Database,
     data_key: Arc<DataKey>,
     entropy: DrawEntropy,
+    damage: Arc<DamageReport>,
+}
+
+/// The last damaged row that was found since the node started.
+#[derive(Debug, Default)]
+pub struct DamageReport(Mutex<Option<Damaged>>);
+
+impl DamageReport {
+    /// Logs and keeps a fault that is about a damaged row.
+    fn record(&self, fault: &Fault) {
+        if let Fault::Damaged(damaged) = fault {
+            tracing::error!(table = %damaged.table, column = %damaged.column, "{damaged}");
+            *self.lock() = Some(damaged.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Damaged>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Store {
@@ -69,16 +88,19 @@ impl Store {
 
     /// Joins an open database, its data key and another source of randomness: a simulation's, which repeats itself.
     #[must_use]
-    pub const fn with_entropy(
-        database: Database,
-        data_key: Arc<DataKey>,
-        entropy: DrawEntropy,
-    ) -> Self {
+    pub fn with_entropy(database: Database, data_key: Arc<DataKey>, entropy: DrawEntropy) -> Self {
         Self {
             database,
             data_key,
             entropy,
+            damage: Arc::default(),
         }
+    }
+
+    /// Returns the last damaged row that was found since the node started.
+    #[must_use]
+    pub fn damage(&self) -> Option<Damaged> {
+        self.damage.lock().clone()
     }
 
     /// Runs a job on the writer and returns when its commit is on disk.
@@ -91,6 +113,7 @@ impl Store {
         T: Send + 'static,
     {
         let (data_key, entropy) = (Arc::clone(&self.data_key), Arc::clone(&self.entropy));
+        let damage = Arc::clone(&self.damage);
         let run = move |sql: &Connection| {
             let mut rng = entropy();
             job(&mut Tx {
@@ -98,9 +121,11 @@ impl Store {
                 data_key: &data_key,
                 now,
                 rng: &mut *rng,
+                damage: &damage,
             })
         };
-        self.database.write(run).await.map_err(Fault::from_write)
+        let written = self.database.write(run).await.map_err(Fault::from_write);
+        written.inspect_err(|fault| self.damage.record(fault))
     }
 
     /// Runs a job that only reads.
@@ -113,6 +138,7 @@ impl Store {
         T: Send + 'static,
     {
         let (data_key, entropy) = (Arc::clone(&self.data_key), Arc::clone(&self.entropy));
+        let damage = Arc::clone(&self.damage);
         let run = move |sql: &Connection| {
             let mut rng = entropy();
             job(&mut Tx {
@@ -120,9 +146,11 @@ impl Store {
                 data_key: &data_key,
                 now,
                 rng: &mut *rng,
+                damage: &damage,
             })
         };
-        self.database.read(run).await.map_err(Fault::from_read)
+        let read = self.database.read(run).await.map_err(Fault::from_read);
+        read.inspect_err(|fault| self.damage.record(fault))
     }
 
     /// Folds the log into the database and closes it.
@@ -140,6 +168,7 @@ pub struct Tx<'a> {
     pub now: Timestamp,
     /// Randomness, drawn at the edge.
     pub rng: &'a mut dyn CryptoRng,
+    damage: &'a DamageReport,
 }
 
 #[cfg(test)]
@@ -150,12 +179,14 @@ impl<'a> Tx<'a> {
         data_key: &'a DataKey,
         now: Timestamp,
         rng: &'a mut dyn CryptoRng,
+        damage: &'a DamageReport,
     ) -> Self {
         Self {
             sql,
             data_key,
             now,
             rng,
+            damage,
         }
     }
 }
@@ -207,6 +238,11 @@ impl Tx<'_> {
             sealed,
         )
         .map_err(|_| Damaged::new(table, column).into())
+    }
+
+    /// Logs and keeps a fault that is about a damaged row, for a caller that goes on without it.
+    pub(crate) fn record_damage(&self, fault: &Fault) {
+        self.damage.record(fault);
     }
 
     /// Generates random bytes.
@@ -294,5 +330,74 @@ mod tests {
             assert!(tx.open("table", b"row", "column", 2, &sealed).is_err());
             Ok(())
         });
+    }
+
+    #[test]
+    fn damaged_rows_name_table_and_column() {
+        let mut pair = crate::testing::pair(710);
+        let message = pair.acme.send(pair.to_bolt, "hello");
+        let damages = [
+            (
+                "deliveries",
+                "status",
+                "UPDATE deliveries SET status = 'lost'",
+            ),
+            (
+                "connections",
+                "health",
+                "UPDATE connections SET health = 'fine'",
+            ),
+            ("messages", "content", "UPDATE messages SET content = x'00'"),
+            (
+                "connections",
+                "secrets",
+                "UPDATE connections SET secrets = x'00'",
+            ),
+            ("postings", "number", "UPDATE postings SET number = -1"),
+        ];
+        for (table, column, sql) in damages {
+            pair.acme.sql("SAVEPOINT whole");
+            pair.acme.sql(sql);
+            let to_bolt = pair.to_bolt;
+            let read = pair.acme.commit(|tx, _| {
+                postings::page(
+                    tx,
+                    &postings::Filter {
+                        limit: 9,
+                        ..Default::default()
+                    },
+                )?;
+                connections::load(tx, to_bolt)?;
+                connections::load_secrets(tx, to_bolt)?;
+                deliveries::all(tx)
+            });
+            let Err(Fault::Damaged(damaged)) = read else {
+                panic!("{table}.{column}: {read:?}")
+            };
+            assert_eq!((&*damaged.table, &*damaged.column), (table, column));
+            pair.acme.sql("ROLLBACK TO whole; RELEASE whole");
+        }
+        assert_eq!(pair.acme.delivery(&message).posting, message);
+    }
+
+    #[tokio::test]
+    async fn the_last_damage_is_reported() {
+        let database = Database::open_in_memory(MIGRATIONS, OPTIONS).unwrap();
+        let key = DataKey::generate(&mut sealpost_service::entropy());
+        let store = Store::new(database, Arc::new(key));
+        assert_eq!(store.damage(), None);
+        let now = crate::testing::START;
+        let read = store
+            .write(now, |tx| {
+                tx.execute(
+                    "INSERT INTO events (topic, subject, at) VALUES ('x', 'y', 1)",
+                    &[],
+                )?;
+                events::page(tx, 0, 9)
+            })
+            .await;
+        assert!(matches!(read, Err(Fault::Damaged(_))));
+        let damaged = store.damage().unwrap();
+        assert_eq!((&*damaged.table, &*damaged.column), ("events", "topic"));
     }
 }

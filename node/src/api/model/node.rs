@@ -26,8 +26,11 @@ pub struct Node {
     pub data_folder: String,
     /// Outgoing deliveries that are not delivered and have not failed.
     pub pending_count: u64,
-    /// Incoming messages that nobody read.
+    /// Incoming messages above the read positions.
     pub unread_count: u64,
+    /// The last row of the database that could not be read, with its table and column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// How the node stands with its relay.

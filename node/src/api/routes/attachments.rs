@@ -10,7 +10,10 @@ use crate::{
         problem::{Problem, ProblemCode},
         render,
     },
-    daemon::Daemon,
+    daemon::{
+        Daemon,
+        transfer::{self, Staging},
+    },
     fault::Fault,
     files::{StageError, Staged},
     preview,
@@ -19,7 +22,6 @@ use crate::{
         files::{self, StoredFile},
         orphaned_blobs,
     },
-    transfer::{self, Staging},
 };
 use axum::{
     Json,

@@ -5,10 +5,10 @@ use crate::{
     api::{
         iso::Iso,
         model::{DeliveryMode, Node, NodeRelay},
-        render,
     },
     daemon::Daemon,
     fault::Fault,
+    hex,
     store::{chats, deliveries},
 };
 use axum::{Json, extract::State};
@@ -26,7 +26,7 @@ pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
     let running = &daemon.running;
     Ok(Node {
         name: daemon.me.name.clone(),
-        fingerprint: render::hex(daemon.me.identity.fingerprint().as_bytes()),
+        fingerprint: hex::encode(daemon.me.identity.fingerprint().as_bytes()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         relay: NodeRelay {
             origin: daemon.me.relay.to_string(),
@@ -45,6 +45,7 @@ pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
         data_folder: running.folder.display().to_string(),
         pending_count,
         unread_count,
+        damage: daemon.store.damage().map(|damaged| damaged.to_string()),
     })
 }
 

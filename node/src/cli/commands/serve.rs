@@ -1,6 +1,7 @@
 //! `sealpost serve`
 
 use crate::{
+    api::routes,
     cli::{args::ServeArgs, error::CliError},
     config, daemon,
 };
@@ -9,7 +10,7 @@ use std::path::Path;
 /// Runs the daemon until Ctrl-C.
 pub async fn run(args: &ServeArgs, data: &Path) -> Result<(), CliError> {
     let config = config::load(&args.overrides, data)?.config;
-    Box::pin(daemon::serve(data, config))
+    Box::pin(daemon::serve(data, config, routes::router))
         .await
         .map_err(CliError::Daemon)
 }

@@ -98,6 +98,10 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
         cell(format!("http://{}", node.address)),
     ]);
     table.add_row(vec![cell("version"), cell(&node.version)]);
+    if let Some(damage) = &node.damage {
+        let damage = format!("{damage}; restore the data folder from a backup");
+        table.add_row(vec![cell("damage"), status_cell(damage, StatusColor::Red)]);
+    }
     console.print_table(table)?;
     warn_about_clock(node, console)
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     store::files,
-    transfer::{cancel, fetch},
+    daemon::transfer::{cancel, fetch},
 };
 use axum::{body::Body, response::IntoResponse as _};
 use bytes::Bytes;

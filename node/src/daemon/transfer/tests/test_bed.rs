@@ -3,9 +3,9 @@
 use super::fake_relay::{FakeBlob, FakeRelay, RecordedRequest};
 use crate::{
     daemon::Daemon,
+    daemon::transfer,
     files::{DiskFileId, SealedParts, Staged},
     store::{attachments, files},
-    transfer,
 };
 use axum::response::Response;
 use bytes::Bytes;
