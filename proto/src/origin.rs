@@ -8,7 +8,7 @@ use url::Url;
 /// Origin of a relay: `https://host` or `https://host:port` (or `http` where an operator allows
 /// it).
 ///
-/// It is lower case, has neither a default port nor a trailing slash, and takes up to
+/// It is lower case, has neither a default port nor a trailing slash, and is no longer than
 /// [`ORIGIN_BYTES_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(String);

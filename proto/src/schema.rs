@@ -3,14 +3,9 @@
 //!
 //! Wire types derive `ToSchema` under the same feature; their doc comments become the descriptions.
 
-use crate::{
-    ids::EnvelopeId,
-    limits::{
-        CHECKPOINT_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPES_PER_REQUEST_MAX, PART_BYTES_MAX,
-        SEALED_PREKEYS_BYTES, SEND_KEYS_MAX, WEBHOOK_URL_BYTES_MAX,
-    },
-    secret::SendKey,
-    wire::SubmittedEnvelope,
+use crate::limits::{
+    CHECKPOINT_BYTES_MAX, ENVELOPE_BYTES_MAX, PART_BYTES_MAX, SEALED_PREKEYS_BYTES,
+    WEBHOOK_URL_BYTES_MAX,
 };
 use std::{borrow::Cow, marker::PhantomData};
 use utoipa::{
@@ -28,12 +23,6 @@ pub type PrekeysBytes = Bytes<SEALED_PREKEYS_BYTES, SEALED_PREKEYS_BYTES>;
 pub type CheckpointBytes = Bytes<1, CHECKPOINT_BYTES_MAX>;
 /// An envelope; the schema does not express that only certain sizes are valid.
 pub type EnvelopeBytes = Bytes<0, ENVELOPE_BYTES_MAX>;
-/// Envelopes of one request.
-pub type Submission = BoundedList<SubmittedEnvelope, 1, ENVELOPES_PER_REQUEST_MAX>;
-/// Ids of one request.
-pub type EnvelopeIds = BoundedList<EnvelopeId, 0, ENVELOPES_PER_REQUEST_MAX>;
-/// Keys of one mailbox.
-pub type SendKeys = BoundedList<SendKey, 1, SEND_KEYS_MAX>;
 
 /// `MIN` to `MAX` bytes as base64url without padding.
 #[derive(Debug)]

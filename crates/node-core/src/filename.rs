@@ -72,16 +72,22 @@ impl FileName {
     /// before its extension.
     #[must_use]
     pub fn from_remote(name: &str) -> Self {
-        let shown: String = name
+        let visible: String = name
             .chars()
-            .map(|c| if c == '/' { '\u{2215}' } else { shown(c) })
+            .map(|c| {
+                if c == '/' {
+                    '\u{2215}'
+                } else {
+                    visible_char(c)
+                }
+            })
             .collect();
-        let shown = if shown.trim().is_empty() || shown == "." || shown == ".." {
+        let visible = if visible.trim().is_empty() || visible == "." || visible == ".." {
             NAMELESS.to_owned()
         } else {
-            shown
+            visible
         };
-        Self(cut(&shown).into_owned())
+        Self(cut(&visible).into_owned())
     }
 
     /// The name.
@@ -130,7 +136,7 @@ fn is_hidden(c: char) -> bool {
     is_active(c) || is_invisible(c)
 }
 
-fn shown(c: char) -> char {
+fn visible_char(c: char) -> char {
     if is_invisible(c) {
         char::REPLACEMENT_CHARACTER
     } else {
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_remote_name_is_made_visible() {
-        for (name, shown) in [
+        for (name, visible) in [
             ("invoice\u{202e}fdp.exe", "invoice\u{fffd}fdp.exe"),
             ("\u{1b}[31m", "␛[31m"),
             ("../../etc/passwd", "..∕..∕etc∕passwd"),
@@ -234,7 +240,7 @@ mod tests {
             ("\n", "␊"),
             ("", "file"),
         ] {
-            assert_eq!(FileName::from_remote(name).as_str(), shown);
+            assert_eq!(FileName::from_remote(name).as_str(), visible);
         }
         let long = FileName::from_remote(&("é".repeat(300) + ".tar.gz"));
         assert_eq!(long.as_str().len(), 255);
@@ -277,8 +283,8 @@ mod tests {
 
         #[test]
         fn every_remote_name_could_be_sent_on(name in any::<String>()) {
-            let shown = FileName::from_remote(&name);
-            prop_assert_eq!(FileName::parse(shown.as_str()), Ok(shown));
+            let visible = FileName::from_remote(&name);
+            prop_assert_eq!(FileName::parse(visible.as_str()), Ok(visible));
         }
     }
 }

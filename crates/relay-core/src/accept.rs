@@ -1,8 +1,8 @@
-//! Whether the relay takes one submitted envelope (`docs/protocol.md`, *Submission*).
+//! Decision whether the relay accepts a submitted envelope (`docs/protocol.md`, *Submission*).
 //!
-//! The questions are requested in this order, and the first answer stands:
+//! The checks run in this order, and the first that applies decides:
 //!
-//! | question | answer |
+//! | check | verdict |
 //! |---|---|
 //! | mailbox of another relay? | refused `foreign_relay_unsupported` |
 //! | submitted before by this sender? | `duplicate` with its state, or refused `conflict` |
@@ -12,7 +12,7 @@
 //! | submitted before by another sender? | refused `conflict` |
 //! | expired? | refused `envelope_expired` |
 //! | mailbox's account suspended? | refused `mailbox_suspended` |
-//! | an earlier one of the request refused for a refuse_until_space reason? | refused `after_refused` |
+//! | earlier envelope of the request refused for a retryable reason? | refused `after_refused` |
 //! | mailbox or account full? | refused `mailbox_full` |
 //! | otherwise | accepted |
 
@@ -47,7 +47,7 @@ pub struct SubmissionContext {
     /// Earlier submission with the same mailbox and id.
     pub prior: Option<PriorSubmission>,
     /// Whether an earlier item of the request for the same mailbox was refused for a
-    /// refuse_until_space reason.
+    /// retryable reason.
     pub follows_refusal: bool,
 }
 
@@ -149,7 +149,7 @@ pub fn expiry(now: Timestamp, requested: Option<Timestamp>) -> Timestamp {
         .min(now.plus(ENVELOPE_LIFETIME_MAX))
 }
 
-/// Until when the digest of an envelope that is accepted now is mantissa_bits.
+/// Returns until when the digest of an envelope that is accepted now is retained.
 #[must_use]
 pub fn digest_expiry(now: Timestamp) -> Timestamp {
     now.plus(ENVELOPE_LIFETIME_MAX)

@@ -7,6 +7,14 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "openapi")]
+use crate::{limits::ENVELOPES_PER_REQUEST_MAX, schema::BoundedList};
+
+#[cfg(feature = "openapi")]
+type Submission = BoundedList<SubmittedEnvelope, 1, ENVELOPES_PER_REQUEST_MAX>;
+#[cfg(feature = "openapi")]
+type EnvelopeIds = BoundedList<EnvelopeId, 0, ENVELOPES_PER_REQUEST_MAX>;
+
 /// Envelope in `POST /v1/envelopes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -31,7 +39,7 @@ pub struct SubmittedEnvelope {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubmitRequest {
     /// 1 to 100 envelopes; the order within a mailbox is preserved.
-    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Submission))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Submission))]
     pub envelopes: Vec<SubmittedEnvelope>,
 }
 
@@ -108,7 +116,7 @@ pub struct EnvelopeStatus {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StatusRequest {
     /// Up to 100 ids.
-    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::EnvelopeIds))]
+    #[cfg_attr(feature = "openapi", schema(value_type = EnvelopeIds))]
     pub ids: Vec<EnvelopeId>,
 }
 

@@ -1,12 +1,15 @@
 use crate::{B64, ids::MailboxId, secret::SendKey, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "openapi")]
+type SendKeys = crate::schema::BoundedList<SendKey, 1, { crate::limits::SEND_KEYS_MAX }>;
+
 /// Body of `PUT /v1/mailboxes/{id}`, which opens a mailbox or replaces its keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenMailbox {
     /// One key, or two during a key rotation.
-    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::SendKeys))]
+    #[cfg_attr(feature = "openapi", schema(value_type = SendKeys))]
     pub send_keys: Vec<SendKey>,
 }
 

@@ -15,7 +15,7 @@ use sealpost_proto::{MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestam
 /// Arguments of [`Connection::request`].
 pub struct RequestArgs<'a> {
     /// Identity of this node.
-    pub me: &'a Identity,
+    pub identity: &'a Identity,
     /// Identity card of this node.
     pub card: &'a SignedCard,
     /// Relay of this node, where the mailbox will be opened.
@@ -89,11 +89,15 @@ impl Connection {
     ) -> Result<SentRequest, RequestError> {
         let (peer_card, base) = open_invite_prekeys(args)?;
         let peer = *peer_card.identity();
-        let conn_id = ConnId::derive(args.me.fingerprint(), peer.fingerprint(), &args.invite.id());
+        let conn_id = ConnId::derive(
+            args.identity.fingerprint(),
+            peer.fingerprint(),
+            &args.invite.id(),
+        );
         let incarnation = Incarnation::generate(rng);
         let mut sessions = Sessions::new();
         let initiate = InitiateArgs {
-            me: args.me,
+            me: args.identity,
             peer: &peer,
             conn_id,
             base: &base,
@@ -139,7 +143,7 @@ impl Connection {
             peer_incarnation: None,
         };
         let publication = connection
-            .publish_base(args.me, args.now, rng)
+            .publish_base(args.identity, args.now, rng)
             .ok_or(RequestError::Untrusted)?;
         let capability = capability(args.relay, &mailbox);
         let body = ConnectionRequest {

@@ -57,7 +57,7 @@ impl World {
     fn request(&mut self) -> SentRequest {
         let card = self.bolt.sign_card("Bolt", NOW).unwrap();
         let args = RequestArgs {
-            me: &self.bolt,
+            identity: &self.bolt,
             card: &card,
             relay: &self.relay,
             invite: &self.base.invite,
@@ -243,7 +243,7 @@ fn relay_cannot_impersonate_the_inviter() {
     for sealed_prekeys in [forged.to_vec(), altered, Vec::new()] {
         let card = world.bolt.sign_card("Bolt", NOW).unwrap();
         let args = RequestArgs {
-            me: &world.bolt,
+            identity: &world.bolt,
             card: &card,
             relay: &world.relay,
             invite: &world.base.invite,
@@ -329,7 +329,10 @@ fn rejection_carries_a_note() {
     let request = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let received = world.received(&request.envelope).unwrap();
     assert_eq!(
-        (received.note.as_deref(), received.peer_card.card().name.as_str()),
+        (
+            received.note.as_deref(),
+            received.peer_card.card().name.as_str()
+        ),
         (Some("hello"), "Bolt")
     );
     let mut acme = received.connection;

@@ -135,7 +135,7 @@ fn connections() {
     let (held, sealed_prekeys) = held_invite(&mut rng, &acme);
     let card = bolt.sign_card("Bolt", NOW).unwrap();
     let args = RequestArgs {
-        me: &bolt,
+        identity: &bolt,
         card: &card,
         relay: &Origin::parse("https://relay.example").unwrap(),
         invite: &held.invite,
