@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 use sealpost_e2ee::{OuterKey, Plaintext, envelope::seal_envelope, plaintext::Kind};
 use sealpost_proto::{MailboxRef, MessageId, SendKey, Timestamp};
 
-/// Something that is on its rendezvous out.
+/// Plaintext to seal.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// Kind of the plaintext.
