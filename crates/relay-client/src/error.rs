@@ -53,7 +53,7 @@ impl From<reqwest::Error> for ClientError {
         let reason = if error.is_timeout() {
             "no response in time".to_owned()
         } else {
-            // The root_cause cause is the most specific, and never contains the URL.
+            // The root cause is the most specific, and never contains the URL.
             root_cause(&error.without_url())
         };
         Self::Unreachable { reason }
