@@ -4,7 +4,7 @@
 use crate::{
     fault::Fault,
     files::DiskFileId,
-    me::Me,
+    identity::NodeIdentity,
     pairing, preview,
     store::{
         Tx, attachments,
@@ -40,16 +40,26 @@ use sealpost_proto::{
 use sha2::{Digest as _, Sha256};
 
 /// Stores one envelope and returns what to tell the relay after the commit.
-pub fn receive(tx: &mut Tx<'_>, me: &Me, delivery: &Delivery) -> Result<DeliveryOutcome, Fault> {
+pub fn receive(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    delivery: &Delivery,
+) -> Result<DeliveryOutcome, Fault> {
     let scope = DigestScope::Mailbox(delivery.mailbox);
     let digest: [u8; 32] = Sha256::digest(delivery.bytes.as_slice()).into();
     if opened::has_digest(tx, scope, &digest)? {
         return Ok(DeliveryOutcome::Stored);
     }
     let outcome = if let Some(id) = connections::find_by_mailbox(tx, &delivery.mailbox)? {
-        receive_on_connection(tx, me, id, delivery.bytes.as_slice())?
+        receive_on_connection(tx, identity, id, delivery.bytes.as_slice())?
     } else if let Some(id) = invites::find_by_mailbox(tx, &delivery.mailbox)? {
-        receive_on_invite(tx, me, id, &delivery.mailbox, delivery.bytes.as_slice())?
+        receive_on_invite(
+            tx,
+            identity,
+            id,
+            &delivery.mailbox,
+            delivery.bytes.as_slice(),
+        )?
     } else {
         DeliveryOutcome::Refused
     };
@@ -61,22 +71,22 @@ pub fn receive(tx: &mut Tx<'_>, me: &Me, delivery: &Delivery) -> Result<Delivery
 
 fn receive_on_connection(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     id: ConnectionId,
     envelope: &[u8],
 ) -> Result<DeliveryOutcome, Fault> {
     let loaded = connections::load_secrets(tx, id)?;
     let incoming = loaded
         .secrets
-        .receive(&me.identity, envelope, tx.now, tx.rng);
-    ingest(tx, me, loaded, incoming)
+        .receive(&identity.keys, envelope, tx.now, tx.rng);
+    ingest(tx, identity, loaded, incoming)
 }
 
 /// An invite's mailbox: a request that opens makes a connection; a repetition of one goes to the connection it made; all
 /// else is discarded, and nothing is answered.
 fn receive_on_invite(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     id: InviteId,
     mailbox: &MailboxId,
     envelope: &[u8],
@@ -92,21 +102,21 @@ fn receive_on_invite(
             if loaded.secrets.sessions.has_init_prefix(&prefix) {
                 let incoming = loaded
                     .secrets
-                    .receive_inner(&me.identity, &inner, tx.now, tx.rng);
-                return ingest(tx, me, loaded, incoming);
+                    .receive_inner(&identity.keys, &inner, tx.now, tx.rng);
+                return ingest(tx, identity, loaded, incoming);
             }
         }
     }
     let held = &invite.held;
     match Connection::receive_request(
-        &me.identity,
+        &identity.keys,
         &held.invite,
         &held.bases,
         &inner,
         tx.now,
         tx.rng,
     ) {
-        Some(asked) => pairing::on_request(tx, me, &invite, &asked)?,
+        Some(asked) => pairing::on_request(tx, identity, &invite, &asked)?,
         None => tracing::info!(
             invite = %id,
             "discarded an envelope at an invite that cannot be opened"
@@ -117,13 +127,13 @@ fn receive_on_invite(
 
 fn ingest(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     mut loaded: Loaded,
     incoming: Incoming,
 ) -> Result<DeliveryOutcome, Fault> {
     match incoming {
         Incoming::Junk => return Ok(DeliveryOutcome::Refused),
-        Incoming::Opened(opened) => ingest_opened(tx, me, loaded, *opened)?,
+        Incoming::Opened(opened) => ingest_opened(tx, identity, loaded, *opened)?,
         Incoming::Unopened(unopened) => ingest_unopened(tx, &mut loaded, *unopened)?,
     }
     Ok(DeliveryOutcome::Stored)
@@ -131,7 +141,7 @@ fn ingest(
 
 fn ingest_opened(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     mut loaded: Loaded,
     opened: Opened,
 ) -> Result<(), Fault> {
@@ -157,7 +167,7 @@ fn ingest_opened(
     if loaded.secrets.phase == Phase::Accepting {
         pairing::await_confirmation(tx, id)?;
     }
-    apply_event(tx, me, &loaded, opened.event)?;
+    apply_event(tx, identity, &loaded, opened.event)?;
     if let Some(uuid) = opened.receipt {
         receipts::add(tx, id, &uuid, ReceiptKind::DELIVERED)?;
     }
@@ -190,7 +200,12 @@ fn ingest_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) -> 
     }
 }
 
-fn apply_event(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, event: Event) -> Result<(), Fault> {
+fn apply_event(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    loaded: &Loaded,
+    event: Event,
+) -> Result<(), Fault> {
     match event {
         Event::Accepted => {
             pairing::open_chat(tx, loaded)?;
@@ -213,7 +228,7 @@ fn apply_event(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, event: Event) -> Resul
             }
             connections::set_note(tx, loaded.id, &why.unwrap_or_default())
         }
-        Event::Message { frame, message } => store_message(tx, me, loaded, frame, &message),
+        Event::Message { frame, message } => store_message(tx, identity, loaded, frame, &message),
         Event::Receipt(receipt) => apply_receipt(tx, loaded.id, &receipt),
         Event::Unsupported { frame, kind, body } => {
             store_unknown(tx, loaded.id, frame, kind, &body)
@@ -224,7 +239,7 @@ fn apply_event(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded, event: Event) -> Resul
 
 fn store_message(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     loaded: &Loaded,
     frame: Frame,
     message: &Message,
@@ -266,7 +281,7 @@ fn store_message(
         files: message.attachments.len(),
     };
     let id = postings::insert(tx, &posting)?;
-    store_files(tx, key, message, me.downloads)?;
+    store_files(tx, key, message, identity.downloads)?;
     events::add(tx, Subject::Message(id))
 }
 

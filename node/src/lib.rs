@@ -13,7 +13,7 @@ pub mod fault;
 pub mod files;
 mod hex;
 pub mod inbox;
-pub mod me;
+pub mod identity;
 pub mod outbox;
 pub mod pairing;
 pub mod preview;

@@ -3,8 +3,8 @@
 
 use crate::{
     fault::Fault,
+    identity::NodeIdentity,
     inbox,
-    me::Me,
     store::{
         Tx, attachments,
         connections::{self, Loaded},
@@ -59,7 +59,7 @@ pub struct Draft {
 /// file that is not staged, and with `files_too_large` over `files_bytes_max`.
 pub fn send(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     draft: &Draft,
     files_bytes_max: u64,
 ) -> Result<Vec<MessageId>, Fault> {
@@ -68,7 +68,7 @@ pub fn send(
     let new = messages::NewMessage {
         uuid,
         author: MessageAuthor::User(UserId::FIRST),
-        author_name: &me.name,
+        author_name: &identity.name,
         content: &draft.content,
         content_type: ContentType::Markdown,
         action_required: draft.action_required,
@@ -163,7 +163,10 @@ fn claim_files(
 
 /// Seals what can be sent now and returns the envelopes to submit. Everything is committed before it
 /// is transmitted.
-pub fn seal_round(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<SubmittedEnvelope>, Fault> {
+pub fn seal_round(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+) -> Result<Vec<SubmittedEnvelope>, Fault> {
     outbox::repeat_unconfirmed(tx)?;
     for connection in receipts::connections(tx)? {
         for receipt in receipts::remove_due(tx, connection)? {
@@ -176,7 +179,7 @@ pub fn seal_round(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<SubmittedEnvelope>, Fa
     // session holds up no other.
     let mut sealed = 0;
     for connection in outbox::connections_to_seal(tx)? {
-        sealed += usize::from(seal_connection(tx, me, connection)?);
+        sealed += usize::from(seal_connection(tx, identity, connection)?);
         if sealed == limits::CONNECTIONS_PER_SEAL_BATCH_MAX {
             break;
         }
@@ -189,7 +192,11 @@ pub fn seal_round(tx: &mut Tx<'_>, me: &Me) -> Result<Vec<SubmittedEnvelope>, Fa
 }
 
 /// Seals what can be sent to one connection; returns whether anything was sealed.
-fn seal_connection(tx: &mut Tx<'_>, me: &Me, connection: ConnectionId) -> Result<bool, Fault> {
+fn seal_connection(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    connection: ConnectionId,
+) -> Result<bool, Fault> {
     let waiting = outbox::waiting(tx, connection, limits::SEALED_PER_CONNECTION_MAX)?;
     let mut loaded = connections::load_secrets(tx, connection)?;
     let mut sealed_any = false;
@@ -212,7 +219,7 @@ fn seal_connection(tx: &mut Tx<'_>, me: &Me, connection: ConnectionId) -> Result
     }
     if sealed_any {
         connections::save(tx, &mut loaded)?;
-        rotate_if_due(tx, me, &loaded)?;
+        rotate_if_due(tx, identity, &loaded)?;
     }
     Ok(sealed_any)
 }
@@ -300,8 +307,8 @@ fn full_descriptor(tx: &Tx<'_>, file: StoredFile) -> Result<Descriptor, Fault> {
 
 /// Replaces a session that is old or has carried enough with one from the peer's fresh prekeys;
 /// until then it remains in use.
-fn rotate_if_due(tx: &mut Tx<'_>, me: &Me, loaded: &Loaded) -> Result<(), Fault> {
-    if !loaded.secrets.is_rotation_due(&me.identity, tx.now)
+fn rotate_if_due(tx: &mut Tx<'_>, identity: &NodeIdentity, loaded: &Loaded) -> Result<(), Fault> {
+    if !loaded.secrets.is_rotation_due(&identity.keys, tx.now)
         || relay_jobs::contains(tx, loaded.id.into(), JobKind::RotateSession)?
     {
         return Ok(());
@@ -388,19 +395,19 @@ const EXPLAINED_MAX: i64 = 1_000;
 /// Starts a new session with the peer's prekeys. Nothing changes when they cannot be used.
 pub fn rotate(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     connection: ConnectionId,
     sealed_base: &[u8],
 ) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, connection)?;
     if loaded.secrets.phase != Phase::Accepted
-        || !loaded.secrets.is_rotation_due(&me.identity, tx.now)
+        || !loaded.secrets.is_rotation_due(&identity.keys, tx.now)
     {
         return Ok(());
     }
     match loaded
         .secrets
-        .rotate(&me.identity, sealed_base, tx.now, tx.rng)
+        .rotate(&identity.keys, sealed_base, tx.now, tx.rng)
     {
         Ok(()) => {
             outbox::seal_again(tx, connection)?;
@@ -462,7 +469,7 @@ mod tests {
         pair.acme.pass(
             limits::ENVELOPE_LIFETIME_DEFAULT + limits::UNCONFIRMED_AFTER + Duration::from_secs(1),
         );
-        pair.acme.step(crate::daemon::tend::look_after);
+        pair.acme.step(crate::daemon::maintenance::maintain);
         let shown = pair.acme.delivery(&message);
         assert_eq!(
             (shown.status, shown.code),
@@ -615,7 +622,9 @@ mod tests {
         let (_, to_acme) = join(&mut acme, &mut bolt);
         for _ in 0..limits::CONNECTIONS_PER_SEAL_BATCH_MAX {
             let (_, invite, prekeys) = acme.invite(true);
-            bolt.step(|tx, me| crate::pairing::connect(tx, me, &invite, &prekeys, None));
+            bolt.step(|tx, identity| {
+                crate::pairing::connect(tx, identity, &invite, &prekeys, None)
+            });
         }
         bolt.send(to_acme, "hello");
         assert_eq!(bolt.seal().len(), 1);

@@ -2,7 +2,7 @@
 
 use crate::{
     fault::Fault,
-    me::Me,
+    identity::NodeIdentity,
     store::{
         Tx, chats,
         connections::{self, Loaded, NewConnection},
@@ -44,9 +44,13 @@ pub struct InviteTerms {
 
 /// Creates an invite. The caller waits until the relay jobs have published its mailbox and prekeys
 /// before it hands out the URL.
-pub fn make_invite(tx: &mut Tx<'_>, me: &Me, terms: InviteTerms) -> Result<InviteId, Fault> {
+pub fn make_invite(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    terms: InviteTerms,
+) -> Result<InviteId, Fault> {
     let mailbox = MailboxRef {
-        relay: me.relay.clone(),
+        relay: identity.relay.clone(),
         id: MailboxId::from_bytes(tx.random()),
     };
     let expires_at = tx.now.plus(terms.life);
@@ -60,10 +64,10 @@ pub fn make_invite(tx: &mut Tx<'_>, me: &Me, terms: InviteTerms) -> Result<Invit
         ),
         InviteKind::Contact => (KindOnWire::ContactAddress, None, limits::PREKEYS_LIFETIME),
     };
-    let invite = Invite::generate(kind, mailbox, *me.identity.fingerprint(), tx.rng);
+    let invite = Invite::generate(kind, mailbox, *identity.keys.fingerprint(), tx.rng);
     let mut held = HeldInvite::new(invite);
     let sealed = held
-        .publish_base(&me.identity, &me.card, base_life, tx.now, tx.rng)
+        .publish_base(&identity.keys, &identity.card, base_life, tx.now, tx.rng)
         .ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))?;
     let id = invites::insert(tx, terms.kind, terms.auto_accept, expires_at, &held)?;
     let mailbox = held.invite.mailbox().id;
@@ -139,7 +143,7 @@ pub fn connection_for_invite(tx: &Tx<'_>, invite: &Invite) -> Result<Option<Conn
 /// `invite_expired` when they have expired.
 pub fn connect(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     invite: &Invite,
     sealed_prekeys: &[u8],
     note: Option<&str>,
@@ -148,9 +152,9 @@ pub fn connect(
         return Ok(known);
     }
     let args = RequestArgs {
-        identity: &me.identity,
-        card: &me.card,
-        relay: &me.relay,
+        identity: &identity.keys,
+        card: &identity.card,
+        relay: &identity.relay,
         invite,
         sealed_prekeys,
         note: note.and_then(truncate_note),
@@ -214,7 +218,7 @@ pub fn publish_base(
 /// What becomes of a request that opened at an invite of ours.
 pub fn on_request(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     invite: &invites::InviteRow,
     asked: &ReceivedRequest,
 ) -> Result<(), Fault> {
@@ -245,7 +249,7 @@ pub fn on_request(
     opened::add_uuid(tx, id, &asked.message_id)?;
     match refusal {
         Some(why) => reject(tx, id, Some(why)),
-        None if invite.auto_accept => accept(tx, me, id),
+        None if invite.auto_accept => accept(tx, identity, id),
         None => delete_overflow(tx, invite),
     }
 }
@@ -290,12 +294,12 @@ fn delete_overflow(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<(), Fault
 ///
 /// # Errors
 /// Refuses with `conflict` when there is nothing to answer.
-pub fn accept(tx: &mut Tx<'_>, me: &Me, id: ConnectionId) -> Result<(), Fault> {
+pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, id)?;
     let uuid = MessageUuid::from_bytes(tx.random());
     let (publishing, body) = loaded
         .secrets
-        .accept(&me.identity, &me.relay, uuid, tx.now, tx.rng)
+        .accept(&identity.keys, &identity.relay, uuid, tx.now, tx.rng)
         .map_err(|_| not_waiting(id))?;
     connections::save(tx, &mut loaded)?;
     publish(tx, id, &publishing)?;
@@ -399,7 +403,7 @@ pub fn complete(tx: &mut Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
 
 /// Closes single-use invites that have expired, and publishes fresh prekeys for contact addresses
 /// every week.
-pub fn maintain_invites(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
+pub fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     for mut row in invites::find_due_for_maintenance(tx)? {
         let mailbox = row.held.invite.mailbox().id;
         if row.kind == InviteKind::Single {
@@ -407,8 +411,8 @@ pub fn maintain_invites(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
             close_mailbox_after(tx, row.id.into(), &mailbox, Duration::ZERO)?;
         } else if row.held.is_base_old(tx.now) {
             let sealed = row.held.publish_base(
-                &me.identity,
-                &me.card,
+                &identity.keys,
+                &identity.card,
                 limits::PREKEYS_LIFETIME,
                 tx.now,
                 tx.rng,
@@ -425,7 +429,7 @@ pub fn maintain_invites(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
 }
 
 /// Replaces prekeys of connections that were not used for a week.
-pub fn maintain_connections(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
+pub fn maintain_connections(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     for id in connections::find_open(tx)? {
         let mut loaded = connections::load_secrets(tx, id)?;
         if !loaded.secrets.is_base_old(tx.now)
@@ -433,7 +437,7 @@ pub fn maintain_connections(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
         {
             continue;
         }
-        if let Some(publishing) = loaded.secrets.publish_base(&me.identity, tx.now, tx.rng) {
+        if let Some(publishing) = loaded.secrets.publish_base(&identity.keys, tx.now, tx.rng) {
             connections::save(tx, &mut loaded)?;
             publish_base(tx, id, &publishing)?;
         }
@@ -443,8 +447,8 @@ pub fn maintain_connections(tx: &mut Tx<'_>, me: &Me) -> Result<(), Fault> {
 
 /// The relay that an invite's mailbox is at, when it is not our own: connecting there waits for federation.
 #[must_use]
-pub fn foreign_relay<'a>(me: &Me, invite: &'a Invite) -> Option<&'a Origin> {
-    Some(&invite.mailbox().relay).filter(|relay| **relay != me.relay)
+pub fn foreign_relay<'a>(identity: &NodeIdentity, invite: &'a Invite) -> Option<&'a Origin> {
+    Some(&invite.mailbox().relay).filter(|relay| **relay != identity.relay)
 }
 
 #[cfg(test)]
@@ -511,7 +515,7 @@ mod tests {
             .step(|tx, _| connections::find_by_invite(tx, &invite.id()))
             .remove(0);
         settle(&mut carl, &mut acme);
-        acme.step(|tx, me| accept(tx, me, asked));
+        acme.step(|tx, identity| accept(tx, identity, asked));
         acme.run_relay_jobs();
         let sealed = acme.seal();
         acme.accepted(&sealed);
@@ -579,7 +583,7 @@ mod tests {
     fn prekeys_of_somebody_else_are_not_trusted() {
         let [mut acme, mut bolt, mut carl] = three();
         let ((_, invite, _), (_, _, strange)) = (acme.invite(true), bolt.invite(true));
-        let refused = carl.commit(|tx, me| connect(tx, me, &invite, &strange, None));
+        let refused = carl.commit(|tx, identity| connect(tx, identity, &invite, &strange, None));
         assert!(
             matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::InviteUntrusted)
         );
@@ -607,8 +611,8 @@ mod tests {
             .step(|tx, _| connections::find_by_invite(tx, &invite.id()))
             .remove(0);
         assert_eq!(acme.connection(at_acme).status, ConnectionStatus::Pending);
-        acme.step(|tx, me| accept(tx, me, at_acme));
-        let again = acme.commit(|tx, me| accept(tx, me, at_acme));
+        acme.step(|tx, identity| accept(tx, identity, at_acme));
+        let again = acme.commit(|tx, identity| accept(tx, identity, at_acme));
         assert!(
             matches!(again, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::Conflict)
         );
@@ -644,7 +648,7 @@ mod tests {
         let at_acme = acme
             .step(|tx, _| connections::find_by_invite(tx, &invite.id()))
             .remove(0);
-        acme.step(|tx, me| accept(tx, me, at_acme));
+        acme.step(|tx, identity| accept(tx, identity, at_acme));
         acme.run_relay_jobs();
         let message = acme.send(at_acme, "welcome");
         let sealed = acme.seal();
@@ -660,7 +664,7 @@ mod tests {
         );
         assert_eq!(acme.number("SELECT count(*) FROM outbox"), 0);
         let draft = crate::testing::draft(at_acme, "are you there?");
-        let again = acme.commit(|tx, me| crate::outbox::send(tx, me, &draft, 0));
+        let again = acme.commit(|tx, identity| crate::outbox::send(tx, identity, &draft, 0));
         assert!(
             matches!(again, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::NotAccepted)
         );

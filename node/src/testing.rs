@@ -3,8 +3,8 @@
 use crate::{
     fault::Fault,
     files::DiskFileId,
+    identity::NodeIdentity,
     inbox,
-    me::Me,
     outbox::{self, Draft},
     pairing::{self, InviteTerms},
     store::{
@@ -44,7 +44,7 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 /// One node, its clock in the test's hand.
 pub(crate) struct TestNode {
-    pub(crate) me: Me,
+    pub(crate) identity: NodeIdentity,
     pub(crate) now: Timestamp,
     sql: Connection,
     data_key: DataKey,
@@ -55,23 +55,23 @@ pub(crate) struct TestNode {
 impl TestNode {
     pub(crate) fn new(name: &str, seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let identity = Identity::generate(&mut rng);
-        let card = identity.sign_card(name, START).unwrap();
+        let keys = Identity::generate(&mut rng);
+        let card = keys.sign_card(name, START).unwrap();
         let sql = Connection::open_in_memory().unwrap();
         sql.pragma_update(None, "foreign_keys", true).unwrap();
         MIGRATIONS
             .iter()
             .for_each(|migration| sql.execute_batch(migration.sql).unwrap());
         let relay = Origin::parse("https://relay.example").unwrap();
-        let me = Me {
+        let identity = NodeIdentity {
             name: name.to_owned(),
-            identity,
+            keys,
             card,
             relay,
             downloads: DownloadPolicy::Always,
         };
         Self {
-            me,
+            identity,
             now: START,
             sql,
             data_key: DataKey::generate(&mut rng),
@@ -83,7 +83,7 @@ impl TestNode {
     /// One commit; nothing of it stays when the job fails.
     pub(crate) fn commit<T>(
         &mut self,
-        job: impl FnOnce(&mut Tx<'_>, &Me) -> Result<T, Fault>,
+        job: impl FnOnce(&mut Tx<'_>, &NodeIdentity) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let savepoint = self.sql.savepoint().unwrap();
         let done = job(
@@ -94,14 +94,17 @@ impl TestNode {
                 &mut self.rng,
                 &self.damage,
             ),
-            &self.me,
+            &self.identity,
         )?;
         savepoint.commit().unwrap();
         Ok(done)
     }
 
     /// One commit that must succeed.
-    pub(crate) fn step<T>(&mut self, job: impl FnOnce(&mut Tx<'_>, &Me) -> Result<T, Fault>) -> T {
+    pub(crate) fn step<T>(
+        &mut self,
+        job: impl FnOnce(&mut Tx<'_>, &NodeIdentity) -> Result<T, Fault>,
+    ) -> T {
         self.commit(job).unwrap()
     }
 
@@ -142,7 +145,7 @@ impl TestNode {
             life: limits::INVITE_LIFETIME_DEFAULT,
             auto_accept,
         };
-        let name = self.step(|tx, me| pairing::make_invite(tx, me, terms));
+        let name = self.step(|tx, identity| pairing::make_invite(tx, identity, terms));
         let prekeys = self.run_relay_jobs();
         let invite = self
             .step(|tx, _| pairing::load_invite(tx, name))
@@ -153,7 +156,8 @@ impl TestNode {
 
     /// Takes an invite up; returns the new connection.
     pub(crate) fn connect(&mut self, invite: &Invite, prekeys: &[u8]) -> ConnectionId {
-        let name = self.step(|tx, me| pairing::connect(tx, me, invite, prekeys, Some("hello")));
+        let name = self
+            .step(|tx, identity| pairing::connect(tx, identity, invite, prekeys, Some("hello")));
         self.run_relay_jobs();
         name
     }
@@ -180,7 +184,7 @@ impl TestNode {
     }
 
     pub(crate) fn receive(&mut self, envelope: &SubmittedEnvelope) -> DeliveryOutcome {
-        self.step(|tx, me| inbox::receive(tx, me, &delivered(envelope)))
+        self.step(|tx, identity| inbox::receive(tx, identity, &delivered(envelope)))
     }
 
     pub(crate) fn send(&mut self, connection: ConnectionId, text: &str) -> MessageId {
@@ -200,8 +204,9 @@ impl TestNode {
                 .collect(),
             ..draft(connection, text)
         };
-        let mut names =
-            self.step(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
+        let mut names = self.step(|tx, identity| {
+            outbox::send(tx, identity, &draft, limits::MESSAGE_FILES_BYTES_MAX)
+        });
         names.pop().unwrap()
     }
 
@@ -222,7 +227,7 @@ impl TestNode {
         self.rng.fill_bytes(&mut id);
         let descriptor = Descriptor {
             blob: BlobRef {
-                relay: self.me.relay.clone(),
+                relay: self.identity.relay.clone(),
                 id: BlobId::from_bytes(id),
             },
             fetch_token: FetchToken::from_bytes([1; 32]),

@@ -1,36 +1,38 @@
-//! The daemon: what stays in memory while it runs, and the tasks that carry out what the database says is due.
+//! The daemon: the state in memory while the node runs, and the tasks that do what the database
+//! lists as due.
 //!
 //! | task | waits for | does |
 //! |---|---|---|
-//! | [`api`](crate::api::serve) | callers on loopback | answers the local API |
-//! | [`deliver`] | the relay's calls and pulls | takes envelopes in, says what became of each |
-//! | [`post`] | something in the outbox | seals, submits, records the answers |
-//! | [`errands`] | chores | opens mailboxes, publishes prekeys |
-//! | [`transfer`](crate::daemon::transfer) | files on the move | uploads and downloads parts, deletes blobs that nobody needs |
-//! | [`tend`] | the hour | expiries, fresh prekeys, forgetting |
+//! | [`ingest`] | the relay's calls and pulls | stores envelopes and reports their outcomes |
+//! | [`submission`] | the outbox | seals, submits and records the responses |
+//! | [`relay_jobs`] | relay jobs | opens mailboxes, publishes prekeys |
+//! | [`transfer`] | files | uploads and downloads parts, deletes blobs that nobody needs |
+//! | [`maintenance`] | the clock | expires invites, renews prekeys, deletes old rows |
 //!
-//! Each task reads what is due from the database after every wake-up, so nothing is lost when a wake-up is.
+//! Each task reads what is due from the database after every wake-up, so a lost wake-up loses
+//! nothing. They share one loop, [`worker::run`].
 
-pub mod deliver;
-pub mod errands;
+pub mod ingest;
 mod init;
-pub mod post;
+pub mod maintenance;
+mod relay_jobs;
 mod serve;
 mod status;
-pub mod tend;
+mod submission;
 pub mod transfer;
 mod vault;
-pub mod webhook;
+mod webhook;
+mod worker;
 
 pub use init::{Initialised, NewNode, init};
-pub use serve::{ADDRESS_FILE, TOKEN_FILE};
 pub(crate) use serve::serve;
+pub use serve::{ADDRESS_FILE, TOKEN_FILE};
 pub use status::RelayHealth;
 
 use crate::{
     fault::Fault,
     files::Files,
-    me::Me,
+    identity::NodeIdentity,
     progress::Progress,
     store::{Store, Tx, events},
 };
@@ -46,10 +48,10 @@ use std::{
 use tokio::sync::{Notify, watch};
 use transfer::EarlyUploads;
 
-/// What all tasks share.
+/// The state that all tasks share.
 pub struct Daemon {
     /// Who this node is.
-    pub me: Arc<Me>,
+    pub identity: Arc<NodeIdentity>,
     /// The database.
     pub store: Store,
     /// Sealed files on disk.
@@ -67,7 +69,7 @@ pub struct Daemon {
     /// Ends the tasks.
     pub shutdown: Shutdown,
     contact: Mutex<Contact>,
-    wakes: Wakes,
+    notifier: Notifier,
     latest_event: watch::Sender<i64>,
 }
 
@@ -84,34 +86,33 @@ pub struct Running {
     pub files_bytes_max: u64,
 }
 
+/// Wakes the tasks after changes.
 #[derive(Default)]
-struct Wakes {
-    post: Notify,
-    errands: Notify,
+struct Notifier {
+    submission: Notify,
+    relay_jobs: Notify,
     upload: Notify,
     download: Notify,
-    keeping: Arc<Notify>,
+    blob_maintenance: Arc<Notify>,
     sealed: Arc<Notify>,
 }
 
 impl Daemon {
-    /// The time, by our own clock: a relay that lies about its own must not make us forget or expire anything.
+    /// Returns the time of our own clock: a relay with a wrong clock must not make us expire or
+    /// delete anything.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The time by the relay's clock, as far as it is known: what the relay signs is held to it.
+    /// Returns the time of the relay's clock as far as it is known, to check what the relay signs.
     #[must_use]
     pub fn relay_now(&self) -> Timestamp {
         let offset = self.relay.clock_offset_ms();
         Timestamp::from_millis(self.clock.now().as_millis().saturating_add_signed(offset))
     }
 
-    /// Runs a change, tells those who follow the events, and wakes the tasks that may have something to do because of it.
-    ///
-    /// # Errors
-    /// The job's [`Fault`]; then nothing happened.
+    /// Runs a change, notifies the subscribers of events, and wakes all tasks.
     pub async fn write<T, F>(&self, job: F) -> Result<T, Fault>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -123,9 +124,6 @@ impl Daemon {
     }
 
     /// Runs a change of a task's own round, which wakes no task.
-    ///
-    /// # Errors
-    /// The job's [`Fault`]; then nothing happened.
     pub async fn commit<T, F>(&self, job: F) -> Result<T, Fault>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -144,10 +142,7 @@ impl Daemon {
         Ok(value)
     }
 
-    /// Runs a reading job.
-    ///
-    /// # Errors
-    /// The job's [`Fault`].
+    /// Runs a job that only reads.
     pub async fn read<T, F>(&self, job: F) -> Result<T, Fault>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -156,46 +151,47 @@ impl Daemon {
         self.store.read(self.now(), job).await
     }
 
-    /// Follows the number of the latest event.
+    /// Subscribes to the number of the latest event.
     #[must_use]
-    pub fn follow_events(&self) -> watch::Receiver<i64> {
+    pub fn subscribe_events(&self) -> watch::Receiver<i64> {
         self.latest_event.subscribe()
     }
 
-    /// Notes that the relay answered; what waited because it did not, or because our clock was ahead, goes at once.
+    /// Records a response of the relay. What waited because there was none, or because our clock was
+    /// ahead, becomes due now.
     pub async fn reached(&self) {
-        let hurries = self.lock_contact().reached(self.now());
-        if hurries {
-            tracing::info!(relay = %self.me.relay, "the relay answers; what waited for it goes");
-            self.hurry().await;
+        let is_back = self.lock_contact().reached(self.now());
+        if is_back {
+            tracing::info!(relay = %self.identity.relay, "the relay responds; what waited for it is due now");
+            self.make_due_now().await;
         }
     }
 
-    /// Notes that the relay did not answer.
+    /// Records that the relay did not respond.
     async fn lost(&self, reason: &str) {
         let is_new = self.lock_contact().lost(reason);
         if is_new {
-            tracing::warn!(relay = %self.me.relay, reason, "the relay does not answer");
+            tracing::warn!(relay = %self.identity.relay, reason, "the relay does not respond");
             self.announce_node().await;
         }
     }
 
-    /// Notes that a request was not answered as wished; gives the words for what waits because of it. A relay that asks to
-    /// wait has answered: it is not lost, and its next answer to something else hurries nothing.
+    /// Records a failed request and returns the reason for what waits because of it. A relay that
+    /// asks to wait has responded: it is not lost, and its next response makes nothing due.
     pub async fn failed(&self, error: &ClientError) -> String {
         if let ClientError::Problem(problem) = error
             && problem.retry_after_ms.is_some()
         {
-            let words = format!("the relay says: {}", problem.code.title());
-            tracing::warn!(relay = %self.me.relay, reason = words, "the relay asks to wait");
-            self.lock_contact().asked_to_wait(self.now(), &words);
-            return words;
+            let reason = format!("the relay says: {}", problem.code.title());
+            tracing::warn!(relay = %self.identity.relay, reason, "the relay asks to wait");
+            self.lock_contact().asked_to_wait(self.now(), &reason);
+            return reason;
         }
         self.lost(&error.to_string()).await;
-        format!("the relay does not answer: {error}")
+        format!("the relay does not respond: {error}")
     }
 
-    /// How this node stands with its relay.
+    /// Returns whether the relay responds, and when it last did.
     #[must_use]
     pub fn relay_health(&self) -> RelayHealth {
         self.lock_contact().health(self.relay.clock_offset_ms())
@@ -207,8 +203,8 @@ impl Daemon {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    async fn hurry(&self) {
-        let hurried = self
+    async fn make_due_now(&self) {
+        let changed = self
             .write(|tx| {
                 crate::store::outbox::make_due_now(tx)?;
                 crate::store::relay_jobs::make_due_now(tx)?;
@@ -216,8 +212,8 @@ impl Daemon {
                 crate::store::files::make_due_now(tx)
             })
             .await;
-        if let Err(fault) = hurried {
-            tracing::error!(%fault, "what waits for the relay could not be hurried");
+        if let Err(fault) = changed {
+            tracing::error!(%fault, "cannot make due what waits for the relay");
         }
         self.announce_node().await;
     }
@@ -227,29 +223,29 @@ impl Daemon {
             .write(|tx| events::add(tx, events::Subject::Node))
             .await;
         if let Err(fault) = announced {
-            tracing::error!(%fault, "an event could not be stored");
+            tracing::error!(%fault, "cannot store an event");
         }
     }
 
     fn wake_all(&self) {
-        self.wakes.post.notify_one();
-        self.wakes.errands.notify_one();
-        self.wakes.upload.notify_one();
-        self.wakes.download.notify_one();
-        self.wakes.keeping.notify_one();
+        self.notifier.submission.notify_one();
+        self.notifier.relay_jobs.notify_one();
+        self.notifier.upload.notify_one();
+        self.notifier.download.notify_one();
+        self.notifier.blob_maintenance.notify_one();
     }
 
-    /// Waits for a wake-up, for `until`, or for the end, whichever comes first.
-    async fn rest(&self, wake: &Notify, until: Option<Timestamp>) {
-        let pause = until.map_or(LONGEST_REST, |at| at.since(self.now()).min(LONGEST_REST));
+    /// Waits for a wake-up, for `until` or for shutdown, whichever comes first.
+    async fn wait(&self, wake: &Notify, until: Option<Timestamp>) {
+        let pause = until.map_or(IDLE_WAIT_MAX, |at| at.since(self.now()).min(IDLE_WAIT_MAX));
         tokio::select! {
             () = wake.notified() => {}
-            () = tokio::time::sleep(pause.max(SHORTEST_REST)) => {}
+            () = tokio::time::sleep(pause.max(IDLE_WAIT_MIN)) => {}
             () = self.shutdown.triggered() => {}
         }
     }
 
-    /// Does nothing for so long, or until the end.
+    /// Waits for a fixed time or until shutdown.
     async fn pause(&self, pause: Duration) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -257,45 +253,45 @@ impl Daemon {
         }
     }
 
-    /// Rests until a file of ours may have to move.
-    pub async fn rest_before_upload(&self, until: Option<Timestamp>) {
-        self.rest(&self.wakes.upload, until).await;
+    /// Waits until an upload may be due.
+    pub async fn wait_for_uploads(&self, until: Option<Timestamp>) {
+        self.wait(&self.notifier.upload, until).await;
     }
 
-    /// A file of ours may have to move, or may not any more.
+    /// Wakes the uploads, because one may be due or cancelled.
     pub fn wake_upload(&self) {
-        self.wakes.upload.notify_one();
+        self.notifier.upload.notify_one();
     }
 
-    /// Is told that the relay may have to be asked something about a file of ours.
+    /// Returns the wake-up of the maintenance of blobs.
     #[must_use]
-    pub fn keeping(&self) -> Arc<Notify> {
-        Arc::clone(&self.wakes.keeping)
+    pub fn blob_maintenance(&self) -> Arc<Notify> {
+        Arc::clone(&self.notifier.blob_maintenance)
     }
 
-    /// Is told of each part of a file of ours that is sealed.
+    /// Returns the wake-up for each part that is sealed.
     #[must_use]
     pub fn part_sealed(&self) -> Arc<Notify> {
-        Arc::clone(&self.wakes.sealed)
+        Arc::clone(&self.notifier.sealed)
     }
 
-    /// Rests until a file of the peer's may have to move.
-    pub async fn rest_before_download(&self, until: Option<Timestamp>) {
-        self.rest(&self.wakes.download, until).await;
+    /// Waits until a download may be due.
+    pub async fn wait_for_downloads(&self, until: Option<Timestamp>) {
+        self.wait(&self.notifier.download, until).await;
     }
 
-    /// Rests until the relay may have to be asked something about a file of ours.
-    pub async fn rest_before_keeping(&self, until: Option<Timestamp>) {
-        self.rest(&self.wakes.keeping, until).await;
+    /// Waits until the maintenance of blobs may be due.
+    pub async fn wait_for_blob_maintenance(&self, until: Option<Timestamp>) {
+        self.wait(&self.notifier.blob_maintenance, until).await;
     }
 }
 
-const LONGEST_REST: Duration = Duration::from_secs(60);
-const SHORTEST_REST: Duration = Duration::from_millis(20);
+const IDLE_WAIT_MAX: Duration = Duration::from_secs(60);
+const IDLE_WAIT_MIN: Duration = Duration::from_millis(20);
 
-/// How long a task waits after a failure: by its own backoff, but never shorter than the relay asks, and while the relay is
-/// silent no longer than [`LONGEST_SILENCE`], because a person may be watching. Who asked too often is told exactly when to
-/// come again, and a little of chance keeps the tasks apart.
+/// Returns how long a task waits after a failure: its backoff, but never less than the relay asks
+/// for. While the relay is silent it is at most [`SILENCE_WAIT_MAX`], because a person may be
+/// waiting. A rate limit says exactly when to retry; a little jitter keeps the tasks apart.
 #[must_use]
 pub fn wait_after(error: &ClientError, attempt: u32) -> Duration {
     let asked = error
@@ -306,14 +302,14 @@ pub fn wait_after(error: &ClientError, attempt: u32) -> Duration {
         ClientError::Problem(problem) if problem.code == ErrorCode::RateLimited => {
             asked.saturating_add(backoff(0) / 10)
         }
-        _ => backoff(attempt).min(LONGEST_SILENCE).max(asked),
+        _ => backoff(attempt).min(SILENCE_WAIT_MAX).max(asked),
     }
 }
 
-/// While the relay is away nothing waits longer than this.
-pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// Maximum wait of anything while the relay is silent.
+pub const SILENCE_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// What the tasks do about a failure of the relay client: how long to wait.
+/// Returns the backoff of a task after `attempt` failures in a row.
 #[must_use]
 pub fn backoff(attempt: u32) -> Duration {
     let random = u64::from_be_bytes(sealpost_service::random_array());
@@ -337,9 +333,9 @@ impl Daemon {
         let clock: SharedClock = Arc::new(clock);
         let http = sealpost_relay_client::http_client().unwrap();
         Arc::new(Self {
-            me: Arc::new(Me {
+            identity: Arc::new(NodeIdentity {
                 relay: relay.clone(),
-                ..crate::testing::TestNode::new("Acme", 1).me
+                ..crate::testing::TestNode::new("Acme", 1).identity
             }),
             store: Store::new(database, data_key),
             files: Files::open(folder.join("files")).await.unwrap(),
@@ -355,7 +351,7 @@ impl Daemon {
             },
             shutdown: Shutdown::new(),
             contact: Mutex::new(Contact::default()),
-            wakes: Wakes::default(),
+            notifier: Notifier::default(),
             latest_event: watch::channel(0).0,
         })
     }

@@ -1,12 +1,13 @@
 //! `sealpost serve`: opens the data folder, registers with the relay, and runs the tasks until Ctrl-C.
 
 use super::{
-    Daemon, Running, Wakes, deliver, errands, post, status::Contact, tend, transfer, vault, webhook,
+    Daemon, Notifier, Running, ingest, maintenance, relay_jobs, status::Contact, submission,
+    transfer, vault, webhook,
 };
 use crate::{
     config::Config,
     files::Files,
-    me::Me,
+    identity::NodeIdentity,
     progress::Progress,
     store::{self, Store, events, files, settings},
 };
@@ -68,9 +69,12 @@ pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow
     daemon.files.remove_leftovers(known).await?;
     let mut tasks = JoinSet::new();
     spawn_tasks(&mut tasks, &daemon, &mut start, api);
-    tracing::info!(name = daemon.me.name, address = %daemon.running.address, relay = %daemon.me.relay, "the node runs");
+    tracing::info!(name = daemon.identity.name, address = %daemon.running.address, relay = %daemon.identity.relay, "the node runs");
     tasks.spawn(home(Arc::clone(&daemon), start));
-    supervisor::ready(&format!("{} at {}", daemon.me.name, daemon.me.relay));
+    supervisor::ready(&format!(
+        "{} at {}",
+        daemon.identity.name, daemon.identity.relay
+    ));
     let ended = async {
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
@@ -115,7 +119,7 @@ async fn start(
         .await?;
     let settings =
         settings.context("the data folder holds no node; create one with `sealpost init`")?;
-    let me = Me::from_settings(&settings, config.files.download.0)?;
+    let identity = NodeIdentity::from_settings(&settings, config.files.download.0)?;
     let listener = listen(settings.listen).await?;
     let address = listener.local_addr()?;
     let token = write_access(folder, address)?;
@@ -131,12 +135,12 @@ async fn start(
     );
     let daemon = Arc::new(Daemon {
         relay: RelayClient::new(
-            me.relay.clone(),
+            identity.relay.clone(),
             SigningKey::from_bytes(&seed),
             Arc::clone(&clock),
             http_client()?,
         ),
-        me: Arc::new(me),
+        identity: Arc::new(identity),
         store,
         files: Files::open(folder.join(FILES))
             .await
@@ -156,7 +160,7 @@ async fn start(
         },
         shutdown,
         contact: Mutex::new(Contact::default()),
-        wakes: Wakes::default(),
+        notifier: Notifier::default(),
         latest_event: watch::channel(latest).0,
     });
     Ok((
@@ -194,7 +198,7 @@ fn spawn_tasks(tasks: &mut JoinSet<()>, daemon: &Arc<Daemon>, start: &mut Start,
             daemon.shutdown.clone(),
         ));
     }
-    tasks.spawn(tend::run(Arc::clone(daemon)));
+    tasks.spawn(maintenance::run(Arc::clone(daemon)));
 }
 
 /// Everything that needs the relay: begins once the account is registered, which may take until the relay is up.
@@ -214,12 +218,12 @@ async fn home(daemon: Arc<Daemon>, start: Start) {
         ));
         tasks.spawn(activate_webhook(Arc::clone(&daemon)));
     }
-    tasks.spawn(post::run(Arc::clone(&daemon)));
-    tasks.spawn(errands::run(Arc::clone(&daemon)));
+    tasks.spawn(submission::run(Arc::clone(&daemon)));
+    tasks.spawn(relay_jobs::run(Arc::clone(&daemon)));
     tasks.spawn(transfer::upload(Arc::clone(&daemon)));
     tasks.spawn(transfer::download(Arc::clone(&daemon)));
     tasks.spawn(transfer::maintain_blobs(Arc::clone(&daemon)));
-    tasks.spawn(deliver::pull(Arc::clone(&daemon), has_webhook));
+    tasks.spawn(ingest::pull(Arc::clone(&daemon), has_webhook));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a task of the node failed; the node stops");
@@ -256,7 +260,7 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
                     Ok(()) => return Some(secret),
                     Err(fault) => {
                         tracing::error!(%fault, "the account could not be stored; it is tried again");
-                        super::backoff(failures).min(super::LONGEST_SILENCE)
+                        super::backoff(failures).min(super::SILENCE_WAIT_MAX)
                     }
                 }
             }

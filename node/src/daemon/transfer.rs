@@ -95,8 +95,8 @@ impl TransferWorker {
                 Some(daemon.now().plus(FAULT_RETRY_DELAY))
             });
             let idle = match self.direction {
-                Direction::Out => Either::Left(daemon.rest_before_upload(due)),
-                Direction::In => Either::Right(daemon.rest_before_download(due)),
+                Direction::Out => Either::Left(daemon.wait_for_uploads(due)),
+                Direction::In => Either::Right(daemon.wait_for_downloads(due)),
             };
             tokio::pin!(idle);
             loop {

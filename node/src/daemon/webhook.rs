@@ -1,6 +1,6 @@
 //! The webhook receiver: the relay's calls, signed under the account's webhook secret.
 
-use super::{Daemon, deliver};
+use super::{Daemon, ingest};
 use axum::{
     Router,
     body::Body,
@@ -24,7 +24,7 @@ struct Receiver {
 }
 
 /// The receiver's routes: every path, so that a proxy may put it anywhere.
-pub fn router(daemon: Arc<Daemon>, secret: WebhookSecret) -> Router {
+pub(super) fn router(daemon: Arc<Daemon>, secret: WebhookSecret) -> Router {
     let receiver = Receiver {
         daemon,
         secret: Arc::new(secret),
@@ -62,7 +62,7 @@ async fn answer(receiver: &Receiver, request: Request<Body>) -> Result<Response,
             receiver.daemon.reached().await;
             Ok(json_body(
                 StatusCode::OK,
-                &deliver::take_in(&receiver.daemon, data).await,
+                &ingest::ingest(&receiver.daemon, data).await,
             ))
         }
     }

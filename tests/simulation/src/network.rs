@@ -10,7 +10,7 @@ use crate::{
     simulation::{Event, Simulation},
     wire::Request,
 };
-use sealpost_node::daemon::deliver;
+use sealpost_node::daemon::ingest;
 use sealpost_proto::{
     Timestamp,
     limits::LEASE_DURATION,
@@ -331,7 +331,7 @@ impl Simulation {
         let (identity, lease) = (self.identity(node), batch.lease);
         let (batch, later) = self.defer_some(batch);
         let Some(mut results) = self
-            .commit(node, move |tx| deliver::take_in_all(tx, &identity, &batch))
+            .commit(node, move |tx| ingest::ingest_all(tx, &identity, &batch))
             .await?
         else {
             return Ok(None);

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use sealpost_e2ee::{Identity, invite::Invite, vault::DataKey};
 use sealpost_node::{
     fault::Fault,
-    me::Me,
+    identity::NodeIdentity,
     store::{self, Store, Tx, deliveries, postings},
 };
 use sealpost_node_core::model::{
@@ -88,7 +88,7 @@ impl Memory {
 
 /// Simulated node.
 pub(crate) struct Node {
-    pub(crate) identity: Arc<Me>,
+    pub(crate) identity: Arc<NodeIdentity>,
     pub(crate) store: Store,
     pub(crate) account: AccountId,
     pub(crate) has_webhook: bool,
@@ -122,9 +122,9 @@ impl Node {
             .context("a node's database")?;
         let data_key = Arc::new(DataKey::generate(&mut *entropy()));
         Ok(Self {
-            identity: Arc::new(Me {
+            identity: Arc::new(NodeIdentity {
                 name,
-                identity,
+                keys: identity,
                 card,
                 relay: origin.clone(),
                 downloads: Default::default(),
@@ -158,7 +158,7 @@ impl Node {
     }
 
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        *self.identity.identity.fingerprint().as_bytes()
+        *self.identity.keys.fingerprint().as_bytes()
     }
 }
 

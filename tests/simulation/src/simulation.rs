@@ -600,7 +600,7 @@ impl Simulation {
     }
 
     /// Returns the identity of a node, to be moved into a job.
-    pub(crate) fn identity(&self, node: usize) -> Arc<sealpost_node::me::Me> {
+    pub(crate) fn identity(&self, node: usize) -> Arc<sealpost_node::identity::NodeIdentity> {
         Arc::clone(&self.nodes[node].identity)
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
-    daemon::tend,
+    daemon::maintenance,
     fault::Fault,
     outbox, pairing,
     store::{
@@ -122,7 +122,9 @@ impl Simulation {
     async fn run_maintenance(&mut self, node: usize) -> Result<(), Violation> {
         let identity = self.identity(node);
         if self
-            .commit(node, move |tx| tend::look_after(tx, &identity).map(|_| ()))
+            .commit(node, move |tx| {
+                maintenance::maintain(tx, &identity).map(|_| ())
+            })
             .await?
             .is_some()
         {

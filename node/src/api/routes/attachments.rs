@@ -68,7 +68,7 @@ pub(super) async fn stage(
     let file_type = FileType::of(&staged.first_bytes, announced, name.as_str());
     let preview = preview(&daemon, &staged, &file_type.content_type).await;
     let blob = BlobRef {
-        relay: daemon.me.relay.clone(),
+        relay: daemon.identity.relay.clone(),
         id: staging.blob,
     };
     let descriptor = Descriptor {

@@ -8,7 +8,7 @@ use crate::{
     },
     daemon::Daemon,
     fault::Fault,
-    me::Me,
+    identity::NodeIdentity,
     store::{Tx, chats, connections},
 };
 use axum::{
@@ -25,12 +25,12 @@ pub(super) async fn list(
 ) -> Answer<Json<Page<Chat>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
-    let me = Arc::clone(&daemon.me);
+    let identity = Arc::clone(&daemon.identity);
     let items = daemon
         .read(move |tx| {
             chats::page(tx, &after, limit)?
                 .iter()
-                .map(|row| with_participants(tx, &me, row))
+                .map(|row| with_participants(tx, &identity, row))
                 .collect()
         })
         .await?;
@@ -42,24 +42,28 @@ pub(super) async fn show(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
 ) -> Answer<Json<Chat>> {
-    let me = Arc::clone(&daemon.me);
+    let identity = Arc::clone(&daemon.identity);
     let chat = daemon
         .read(move |tx| {
             let id: ChatId = parse_id("chat", &id)?;
             let row = chats::load(tx, id)?.ok_or_else(|| Fault::not_found("chat", id))?;
-            with_participants(tx, &me, &row)
+            with_participants(tx, &identity, &row)
         })
         .await?;
     Ok(Json(chat))
 }
 
-fn with_participants(tx: &Tx<'_>, me: &Me, row: &chats::Chat) -> Result<Chat, Fault> {
+fn with_participants(
+    tx: &Tx<'_>,
+    identity: &NodeIdentity,
+    row: &chats::Chat,
+) -> Result<Chat, Fault> {
     let participants = chats::participants(tx, row.id)?;
     let peer = connections::load(tx, row.connection)?;
     Ok(render::chat(
         row,
         &participants,
         &peer,
-        (&me.name, me.identity.fingerprint().as_bytes()),
+        (&identity.name, identity.keys.fingerprint().as_bytes()),
     ))
 }

@@ -85,10 +85,10 @@ pub(super) async fn connect(
         return Ok((StatusCode::OK, Json(render::connection(&known))));
     }
     let prekeys = fetch_prekeys(&daemon, &invite).await?;
-    let me = Arc::clone(&daemon.me);
+    let identity = Arc::clone(&daemon.identity);
     let row = daemon
         .write(move |tx| {
-            let id = pairing::connect(tx, &me, &invite, &prekeys, asked.note.as_deref())?;
+            let id = pairing::connect(tx, &identity, &invite, &prekeys, asked.note.as_deref())?;
             connections::load(tx, id)
         })
         .await?;
@@ -99,7 +99,7 @@ fn parse_invite(daemon: &Daemon, text: &str) -> Answer<Invite> {
     let invite = Invite::parse(text)
         .map_err(|error| Problem::new(ProblemCode::InviteInvalid, error.to_string()))?;
     invite
-        .check(daemon.now(), daemon.me.identity.fingerprint())
+        .check(daemon.now(), daemon.identity.keys.fingerprint())
         .map_err(|refusal| {
             let code = match refusal {
                 InviteRefusal::Expired { .. } => ProblemCode::InviteExpired,
@@ -107,10 +107,10 @@ fn parse_invite(daemon: &Daemon, text: &str) -> Answer<Invite> {
             };
             Problem::from(code)
         })?;
-    if let Some(relay) = pairing::foreign_relay(&daemon.me, &invite) {
+    if let Some(relay) = pairing::foreign_relay(&daemon.identity, &invite) {
         let detail = format!(
             "the invite is for the relay {relay}, this node's relay is {}",
-            daemon.me.relay
+            daemon.identity.relay
         );
         let problem = Problem::new(ProblemCode::InviteUnreachable, detail).next(
             "relays do not reach each other yet: both sides need an account at the same relay",
@@ -155,8 +155,11 @@ pub(super) async fn accept(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
 ) -> Answer<Json<Connection>> {
-    let me = Arc::clone(&daemon.me);
-    answer(&daemon, id, move |tx, id| pairing::accept(tx, &me, id)).await
+    let identity = Arc::clone(&daemon.identity);
+    answer(&daemon, id, move |tx, id| {
+        pairing::accept(tx, &identity, id)
+    })
+    .await
 }
 
 /// `POST /v1/connections/{id}/reject`
@@ -196,7 +199,7 @@ pub(super) async fn safety_number(
     Path(id): Path<String>,
 ) -> Answer<Json<Safety>> {
     let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
-    let own = *daemon.me.identity.public();
+    let own = *daemon.identity.keys.public();
     Ok(Json(Safety {
         number: number_between(own, peer).await?.to_string(),
         qr: VerificationCode::new(*own.fingerprint(), *peer.fingerprint()).encode(),
@@ -213,7 +216,7 @@ pub(super) async fn verify(
     if let Some(number) = asked.number {
         let id = id.clone();
         let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
-        if !number_between(*daemon.me.identity.public(), peer)
+        if !number_between(*daemon.identity.keys.public(), peer)
             .await?
             .matches(&number)
         {

@@ -45,7 +45,7 @@ pub(super) async fn stream(
         Some(after) => i64::try_from(after).unwrap_or(i64::MAX),
         None => daemon.read(|tx| events::latest(tx)).await?,
     };
-    let (news, transfers) = (daemon.follow_events(), daemon.progress.subscribe());
+    let (news, transfers) = (daemon.subscribe_events(), daemon.progress.subscribe());
     let listener = Listener {
         news,
         transfers,
@@ -128,7 +128,7 @@ async fn subject_json(daemon: &Daemon, subject: Subject) -> Result<String, Fault
     match subject {
         Subject::Node => to_json(&node::load(daemon).await?),
         Subject::Message(id) => {
-            let name = daemon.me.name.clone();
+            let name = daemon.identity.name.clone();
             to_json(&daemon.read(move |tx| messages::load(tx, id, &name)).await?)
         }
         Subject::Delivery(id) => {

@@ -54,9 +54,9 @@ pub(super) async fn create(
         life,
         auto_accept: asked.auto_accept,
     };
-    let me = Arc::clone(&daemon.me);
+    let identity = Arc::clone(&daemon.identity);
     let id = daemon
-        .write(move |tx| pairing::make_invite(tx, &me, terms))
+        .write(move |tx| pairing::make_invite(tx, &identity, terms))
         .await?;
     wait_until_published(&daemon, id).await?;
     let invite = daemon.read(move |tx| pairing::load_invite(tx, id)).await?;
@@ -99,7 +99,7 @@ async fn wait_until_published(daemon: &Daemon, id: InviteId) -> Answer<()> {
         .unwrap_or_else(|| "it does not answer in time".to_owned());
     let detail = format!(
         "the relay {} could not be told of the invite: {why}",
-        daemon.me.relay
+        daemon.identity.relay
     );
     Err(Problem::new(ProblemCode::Unavailable, detail)
         .next("try again when the relay is up")

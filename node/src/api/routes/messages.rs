@@ -10,7 +10,7 @@ use crate::{
     conversation,
     daemon::Daemon,
     fault::Fault,
-    me::Me,
+    identity::NodeIdentity,
     outbox::{self, Draft},
     store::{
         Tx, attachments, connections, deliveries, postings,
@@ -43,7 +43,7 @@ pub(super) async fn list(
         after: query.after.as_deref().map(parse_cursor).transpose()?,
         limit,
     };
-    let name = daemon.me.name.clone();
+    let name = daemon.identity.name.clone();
     let shown = daemon
         .read(move |tx| {
             let rows = postings::page(tx, &filter)?;
@@ -68,7 +68,7 @@ pub(super) async fn show(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
 ) -> Answer<Json<Message>> {
-    let name = daemon.me.name.clone();
+    let name = daemon.identity.name.clone();
     Ok(Json(
         daemon
             .read(move |tx| load(tx, parse_id("message", &id)?, &name))
@@ -115,7 +115,7 @@ pub(super) async fn mark_read(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
 ) -> Answer<Json<Message>> {
-    let name = daemon.me.name.clone();
+    let name = daemon.identity.name.clone();
     let message = daemon
         .write(move |tx| {
             let id = parse_id("message", &id)?;
@@ -132,14 +132,14 @@ pub(super) async fn send(
     Body(asked): Body<SendMessage>,
 ) -> Answer<impl IntoResponse> {
     check(&asked)?;
-    let me = Arc::clone(&daemon.me);
+    let identity = Arc::clone(&daemon.identity);
     let files_bytes_max = daemon.running.files_bytes_max;
     let items = daemon
         .write(move |tx| {
-            let names = send_once(tx, &me, &asked, files_bytes_max)?;
+            let names = send_once(tx, &identity, &asked, files_bytes_max)?;
             names
                 .iter()
-                .map(|id| load(tx, *id, &me.name))
+                .map(|id| load(tx, *id, &identity.name))
                 .collect::<Result<Vec<_>, _>>()
         })
         .await?;
@@ -181,14 +181,14 @@ fn check(asked: &SendMessage) -> Answer<()> {
 /// Sends, unless the same request was carried out before: then it names what that one sent.
 fn send_once(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     asked: &SendMessage,
     files_bytes_max: u64,
 ) -> Result<Vec<MessageId>, Fault> {
     if let Some(names) = remembered(tx, asked)? {
         return Ok(names);
     }
-    let names = outbox::send(tx, me, &draft(tx, asked)?, files_bytes_max)?;
+    let names = outbox::send(tx, identity, &draft(tx, asked)?, files_bytes_max)?;
     remember(tx, asked, &names)?;
     Ok(names)
 }
@@ -267,8 +267,9 @@ mod tests {
     fn the_same_request_again_sends_nothing_and_another_under_its_id_is_refused() {
         let mut pair = pair(600);
         let mut send = |asked: SendMessage| {
-            pair.acme
-                .commit(|tx, me| send_once(tx, me, &asked, limits::MESSAGE_FILES_BYTES_MAX))
+            pair.acme.commit(|tx, identity| {
+                send_once(tx, identity, &asked, limits::MESSAGE_FILES_BYTES_MAX)
+            })
         };
         let once = send(asked(pair.to_bolt, "hello", Some("one"))).unwrap();
         assert_eq!(
@@ -294,7 +295,7 @@ mod tests {
         two.to.push("nobody".to_owned());
         let refused = pair
             .acme
-            .commit(|tx, me| send_once(tx, me, &two, limits::MESSAGE_FILES_BYTES_MAX));
+            .commit(|tx, identity| send_once(tx, identity, &two, limits::MESSAGE_FILES_BYTES_MAX));
         assert!(
             matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::NotFound)
         );

@@ -25,11 +25,11 @@ pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
     let health = daemon.relay_health();
     let running = &daemon.running;
     Ok(Node {
-        name: daemon.me.name.clone(),
-        fingerprint: hex::encode(daemon.me.identity.fingerprint().as_bytes()),
+        name: daemon.identity.name.clone(),
+        fingerprint: hex::encode(daemon.identity.keys.fingerprint().as_bytes()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         relay: NodeRelay {
-            origin: daemon.me.relay.to_string(),
+            origin: daemon.identity.relay.to_string(),
             state: health.state,
             reason: health.reason,
             last_contact_at: health.last_contact_at.map(Iso),

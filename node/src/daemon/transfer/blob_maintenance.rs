@@ -29,7 +29,7 @@ pub async fn maintain_blobs(daemon: Arc<Daemon>) {
             .retain(|unwanted| !daemon.early.contains(unwanted.blob));
         if due.files.is_empty() && due.unwanted.is_empty() {
             daemon
-                .rest_before_keeping(due.next.filter(|next| *next > daemon.now()))
+                .wait_for_blob_maintenance(due.next.filter(|next| *next > daemon.now()))
                 .await;
         }
         let send_all = async {

@@ -150,7 +150,7 @@ impl Staging {
                 parts: Arc::clone(&parts),
                 is_ready: AtomicBool::new(false),
                 is_being_sealed: AtomicBool::new(true),
-                dropped: daemon.keeping(),
+                dropped: daemon.blob_maintenance(),
             })
         });
         Self {

@@ -119,7 +119,7 @@ async fn schedule_retry(
     retry_after: Option<Duration>,
 ) -> Result<(), Fault> {
     let at = daemon.now().plus(
-        retry_after.unwrap_or_else(|| daemon::backoff(file.attempt).min(daemon::LONGEST_SILENCE)),
+        retry_after.unwrap_or_else(|| daemon::backoff(file.attempt).min(daemon::SILENCE_WAIT_MAX)),
     );
     let (id, attempt, is_upload) = (file.id, file.attempt + 1, file.direction == Direction::Out);
     daemon

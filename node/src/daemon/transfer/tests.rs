@@ -136,7 +136,7 @@ fn cancel_releases_unneeded_files_of_the_message() {
     };
     let again = pair
         .acme
-        .commit(|tx, me| outbox::send(tx, me, &draft, limits::MESSAGE_FILES_BYTES_MAX));
+        .commit(|tx, identity| outbox::send(tx, identity, &draft, limits::MESSAGE_FILES_BYTES_MAX));
     assert!(
         matches!(again, Err(Fault::Refused(_))),
         "a released file cannot be sent again"
@@ -188,7 +188,7 @@ fn cancelled_download_can_be_fetched_again() {
 #[test]
 fn download_policy_limits_automatic_fetches() {
     let mut pair = pair(640);
-    pair.bolt.me.downloads = DownloadPolicy::UpTo(20);
+    pair.bolt.identity.downloads = DownloadPolicy::UpTo(20);
     let files = [10, 20, 21].map(|bytes| pair.acme.stage(bytes));
     pair.acme.send_files(pair.to_bolt, "three", &files);
     files.iter().for_each(|file| pair.acme.uploaded(*file));

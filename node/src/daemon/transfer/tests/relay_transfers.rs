@@ -5,8 +5,8 @@ use super::{
     test_bed::TestBed,
 };
 use crate::{
-    store::files,
     daemon::transfer::{cancel, fetch},
+    store::files,
 };
 use axum::{body::Body, response::IntoResponse as _};
 use bytes::Bytes;

@@ -97,7 +97,7 @@ impl TestBed {
     ) -> FileId {
         let descriptor = Descriptor {
             blob: BlobRef {
-                relay: self.daemon.me.relay.clone(),
+                relay: self.daemon.identity.relay.clone(),
                 id,
             },
             fetch_token: FetchToken::from_bytes([4; 32]),

@@ -1,60 +1,84 @@
-//! Taking in what the relay has for us: by pulling, and through the webhook. Both end in [`take_in`].
+//! Ingests what the relay delivers, by pulling and through the webhook. Both end in [`ingest`].
 
-use super::Daemon;
-use crate::{fault::Fault, inbox, me::Me, store::Tx};
+use super::{
+    Daemon,
+    worker::{self, Next, Round},
+};
+use crate::{fault::Fault, identity::NodeIdentity, inbox, store::Tx};
 use sealpost_proto::{
     limits,
     wire::{DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
 use sealpost_relay_client::ClientError;
 use std::{sync::Arc, time::Duration};
+use tokio::sync::Notify;
 
-/// How long the relay shall wait when this node cannot store anything.
-const LATER: Duration = Duration::from_secs(30);
+/// Delay that the relay is asked for when this node cannot store anything.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Pulls until the end: always when the node has no webhook, else at start and every 15 minutes.
-pub async fn pull(daemon: Arc<Daemon>, has_webhook: bool) {
-    let mut failures = 0;
-    while !daemon.shutdown.is_triggered() {
-        let wait = if has_webhook {
-            Duration::ZERO
-        } else {
-            limits::PULL_WAIT_MAX
-        };
-        let pulled = tokio::select! {
-            pulled = pull_once(&daemon, wait) => pulled,
-            () = daemon.shutdown.triggered() => return,
-        };
-        match pulled {
-            Ok(more) => {
-                failures = 0;
-                if has_webhook && !more {
-                    daemon.pause(limits::WEBHOOK_NODE_PULL_INTERVAL).await;
-                }
+/// Pulls until shutdown: continuously when the node has no webhook, otherwise at start and every 15
+/// minutes.
+pub(super) async fn pull(daemon: Arc<Daemon>, has_webhook: bool) {
+    // Nothing wakes this task: the relay holds a pull until something arrives.
+    let wake = Notify::new();
+    let task = Pull {
+        has_webhook,
+        failures: 0,
+    };
+    worker::run(&daemon, &wake, "pull deliveries", RETRY_DELAY, task).await;
+}
+
+struct Pull {
+    has_webhook: bool,
+    /// Failed requests in a row.
+    failures: u32,
+}
+
+impl Round for Pull {
+    async fn run(&mut self, daemon: &Daemon) -> Result<Next, Fault> {
+        Ok(pull_round(daemon, self.has_webhook, &mut self.failures).await)
+    }
+}
+
+async fn pull_round(daemon: &Daemon, has_webhook: bool, failures: &mut u32) -> Next {
+    let wait = if has_webhook {
+        Duration::ZERO
+    } else {
+        limits::PULL_WAIT_MAX
+    };
+    match pull_once(daemon, wait).await {
+        Ok(has_more) => {
+            *failures = 0;
+            if has_webhook && !has_more {
+                Next::Pause(limits::WEBHOOK_NODE_PULL_INTERVAL)
+            } else {
+                Next::Continue
             }
-            Err(error) => {
-                daemon.failed(&error).await;
-                daemon.pause(super::wait_after(&error, failures)).await;
-                failures += 1;
-            }
+        }
+        Err(error) => {
+            daemon.failed(&error).await;
+            let pause = super::wait_after(&error, *failures);
+            *failures += 1;
+            Next::Pause(pause)
         }
     }
 }
 
-/// One pull; true when there may be more.
+/// Pulls once; returns whether there may be more.
 async fn pull_once(daemon: &Daemon, wait: Duration) -> Result<bool, ClientError> {
     let batch = daemon.relay.pull(wait).await?;
     daemon.reached().await;
     if batch.deliveries.is_empty() && batch.events.is_empty() {
         return Ok(false);
     }
-    let results = take_in(daemon, batch).await;
+    let results = ingest(daemon, batch).await;
     daemon.relay.acknowledge(&results).await?;
     Ok(true)
 }
 
-/// Takes in one batch in one commit, and says what became of each item. What cannot be stored now is asked for again.
-pub async fn take_in(daemon: &Daemon, batch: DeliveryBatch) -> DeliveryResults {
+/// Ingests one batch in one commit and returns the outcome of each item. The relay is asked to
+/// deliver again what cannot be stored now.
+pub(super) async fn ingest(daemon: &Daemon, batch: DeliveryBatch) -> DeliveryResults {
     let lease = batch.lease;
     let ids: Vec<_> = batch
         .deliveries
@@ -62,40 +86,35 @@ pub async fn take_in(daemon: &Daemon, batch: DeliveryBatch) -> DeliveryResults {
         .map(|item| item.id)
         .chain(batch.events.iter().map(|item| item.id))
         .collect();
-    let me = Arc::clone(&daemon.me);
-    match daemon.write(move |tx| take_in_all(tx, &me, &batch)).await {
-        Ok(results) => DeliveryResults { lease, results },
-        Err(fault) => {
-            tracing::error!(%fault, "what the relay delivered could not be stored; it will come again");
-            let later = || DeliveryOutcome::Deferred {
-                retry_after_ms: Some(LATER.as_secs() * 1_000),
-            };
-            DeliveryResults {
-                lease,
-                results: ids
-                    .into_iter()
-                    .map(|id| DeliveryResult {
-                        id,
-                        outcome: later(),
-                    })
-                    .collect(),
-            }
-        }
-    }
+    let identity = Arc::clone(&daemon.identity);
+    let stored = daemon
+        .write(move |tx| ingest_all(tx, &identity, &batch))
+        .await;
+    let results = stored.unwrap_or_else(|fault| {
+        tracing::error!(%fault, "cannot store a batch of the relay, which will deliver it again");
+        let retry_after_ms = Some(RETRY_DELAY.as_secs() * 1_000);
+        let outcome = DeliveryOutcome::Deferred { retry_after_ms };
+        let result = |id| DeliveryResult {
+            id,
+            outcome: outcome.clone(),
+        };
+        ids.into_iter().map(result).collect()
+    });
+    DeliveryResults { lease, results }
 }
 
-/// Takes in one batch, each item for itself, and says what became of each.
+/// Ingests the items of a batch independently of each other and returns their outcomes.
 ///
 /// # Errors
-/// When the disk is full or the database fails as a whole: then nothing of it happened.
-pub fn take_in_all(
+/// [`Fault::DiskFull`], or a failure of the database as a whole: then nothing of it happened.
+pub fn ingest_all(
     tx: &mut Tx<'_>,
-    me: &Me,
+    identity: &NodeIdentity,
     batch: &DeliveryBatch,
 ) -> Result<Vec<DeliveryResult>, Fault> {
     let mut results = Vec::with_capacity(batch.deliveries.len() + batch.events.len());
     for delivery in &batch.deliveries {
-        let outcome = alone(tx, |tx| inbox::receive(tx, me, delivery))?;
+        let outcome = in_savepoint(tx, |tx| inbox::receive(tx, identity, delivery))?;
         results.push(DeliveryResult {
             id: delivery.id,
             outcome: outcome.unwrap_or(DeliveryOutcome::Deferred {
@@ -104,7 +123,7 @@ pub fn take_in_all(
         });
     }
     for event in &batch.events {
-        let outcome = alone(tx, |tx| {
+        let outcome = in_savepoint(tx, |tx| {
             inbox::relay_event(tx, event).map(|()| DeliveryOutcome::Stored)
         })?;
         results.push(DeliveryResult {
@@ -117,8 +136,9 @@ pub fn take_in_all(
     Ok(results)
 }
 
-/// Runs one item in a savepoint of its own: a broken row of ours holds up that item and no other. A full disk holds up all.
-fn alone<T>(
+/// Runs one item in a savepoint of its own: a damaged row of ours delays that item and no other. A
+/// full disk delays all.
+fn in_savepoint<T>(
     tx: &mut Tx<'_>,
     job: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>,
 ) -> Result<Option<T>, Fault> {
@@ -132,7 +152,7 @@ fn alone<T>(
         Err(fault) => {
             tx.sql.execute_batch("ROLLBACK TO item; RELEASE item")?;
             tx.record_damage(&fault);
-            tracing::error!(%fault, "one item that the relay delivered could not be stored; it will come again");
+            tracing::error!(%fault, "cannot store an item of the relay, which will deliver it again");
             Ok(None)
         }
     }
@@ -164,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_row_of_ours_holds_up_its_own_item_and_no_other() {
+    fn damaged_rows_delay_only_their_own_item() {
         let (mut bolt, [broken, _], sealed) = two_messages(400, ["first", "second"]);
         bolt.sql("CREATE TEMP TABLE whole AS SELECT id, secrets FROM connections");
         bolt.sql(&format!(
             "UPDATE connections SET secrets = zeroblob(40) WHERE id = '{broken}'"
         ));
-        let results = bolt.step(|tx, me| take_in_all(tx, me, &batch(&sealed)));
+        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &batch(&sealed)));
         assert_eq!(
             outcomes(results),
             [
@@ -183,7 +203,7 @@ mod tests {
         assert_eq!(bolt.texts(), ["second"]);
         let mend = "UPDATE connections SET secrets = (SELECT secrets FROM whole WHERE whole.id = connections.id)";
         bolt.sql(&format!("{mend} WHERE id = '{broken}'"));
-        let results = bolt.step(|tx, me| take_in_all(tx, me, &batch(&sealed)));
+        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &batch(&sealed)));
         assert_eq!(
             outcomes(results),
             [DeliveryOutcome::Stored, DeliveryOutcome::Stored]
@@ -192,17 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_holds_up_everything_and_loses_nothing() {
+    fn a_full_disk_delays_everything_and_loses_nothing() {
         // The second needs more pages than are free.
         let long = "long ".repeat(10_000);
         let (mut bolt, _, sealed) = two_messages(410, ["short", &long]);
         let pages = bolt.number("PRAGMA page_count");
         bolt.sql(&format!("PRAGMA max_page_count = {pages}"));
-        let full = bolt.commit(|tx, me| take_in_all(tx, me, &batch(&sealed)));
+        let full = bolt.commit(|tx, identity| ingest_all(tx, identity, &batch(&sealed)));
         assert!(matches!(full, Err(Fault::DiskFull)));
         bolt.sql("PRAGMA max_page_count = 1000000");
         assert!(bolt.texts().is_empty());
-        let results = bolt.step(|tx, me| take_in_all(tx, me, &batch(&sealed)));
+        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &batch(&sealed)));
         assert_eq!(
             outcomes(results),
             [DeliveryOutcome::Stored, DeliveryOutcome::Stored]
