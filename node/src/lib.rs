@@ -1,8 +1,13 @@
-//! The node: `sealpost`, daemon and CLI in one program. It stands beside a business's own software, encrypts what goes out
-//! and opens what comes in, and posts through a relay that can read nothing of it.
+//! The node: `sealpost`, daemon and CLI in one program. It runs beside the software of a business,
+//! encrypts what that sends, decrypts what it receives, and exchanges messages through a relay that
+//! can read none of them.
 //!
-//! Never here: decisions (they are `sealpost-node-core`'s) and cryptography (`sealpost-e2ee`'s). Start reading at
-//! [`daemon`], then follow a message out through [`outbox`] and in through [`inbox`].
+//! Decisions are in `sealpost-node-core` and cryptography is in `sealpost-e2ee`. Imports point one
+//! way: [`cli`] and [`api`] on top, then [`daemon`] with its tasks, then transactions ([`pairing`],
+//! [`outbox`], [`inbox`], [`conversation`]), then [`store`].
+//!
+//! Start reading at [`daemon`], then follow a message out through [`outbox`] and in through
+//! [`inbox`].
 
 pub mod api;
 pub mod cli;
@@ -12,8 +17,8 @@ pub mod daemon;
 pub mod fault;
 pub mod files;
 mod hex;
-pub mod inbox;
 pub mod identity;
+pub mod inbox;
 pub mod outbox;
 pub mod pairing;
 pub mod preview;

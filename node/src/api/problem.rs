@@ -1,5 +1,5 @@
-//! The errors of the local API: one stable code each, with its HTTP status and what to do now, sent as RFC 9457
-//! problem documents. The table is `docs/local-api.md#errors`.
+//! The errors of the local API: a stable code each, with its HTTP status and what to do now, sent as
+//! RFC 9457 problem documents. They are listed in `docs/local-api.md#errors`.
 
 use crate::fault::Fault;
 use axum::response::{IntoResponse, Response};
@@ -13,7 +13,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident, $title:literal, $next:literal;)*) => {
-        /// What went wrong, as a word that programs can rely on.
+        /// Error code that programs rely on.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum ProblemCode {
             $($(#[$doc])* #[serde(rename = $text)] $name,)*
@@ -26,7 +26,7 @@ macro_rules! codes {
             /// Every code that this version can send.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The code as it stands in JSON.
+            /// Returns the code as in JSON.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -35,7 +35,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The HTTP status that goes with the code.
+            /// Returns the HTTP status of the code.
             #[must_use]
             pub const fn status(self) -> StatusCode {
                 match self {
@@ -44,7 +44,7 @@ macro_rules! codes {
                 }
             }
 
-            /// One sentence for people.
+            /// Returns a short description for people.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self {
@@ -53,12 +53,12 @@ macro_rules! codes {
                 }
             }
 
-            /// What to do now, where nothing more exact is known.
+            /// Returns what to do now, unless the problem says something more exact.
             #[must_use]
             pub const fn next(self) -> &'static str {
                 match self {
                     $(Self::$name => $next,)*
-                    Self::Unknown => "upgrade this program to the version of the daemon",
+                    Self::Unknown => "upgrade this program to the version of the node",
                 }
             }
         }
@@ -75,7 +75,7 @@ codes! {
     /// The body, a parameter or a header does not parse.
     Malformed = "malformed", BAD_REQUEST, "the request does not parse", "compare it with docs/local-api.md";
     /// Nothing has this id.
-    NotFound = "not_found", NOT_FOUND, "there is nothing with this id", "list what there is (`sealpost connections`, `sealpost inbox --all`) and take an id from there";
+    NotFound = "not_found", NOT_FOUND, "there is nothing with this id", "list the resources (`sealpost connections`, `sealpost inbox --all`) and use an id from the list";
     /// Several connections have this name.
     AmbiguousName = "ambiguous_name", CONFLICT, "several connections have this name",
         "use the id that `sealpost connections` shows";
@@ -89,7 +89,7 @@ codes! {
     /// One file over 100 MB.
     FileTooLarge = "file_too_large", UNPROCESSABLE_ENTITY, "the file is too large", "split it, or compress it";
     /// All files of the message together.
-    FilesTooLarge = "files_too_large", UNPROCESSABLE_ENTITY, "the files are too large together",
+    FilesTooLarge = "files_too_large", UNPROCESSABLE_ENTITY, "the files are too large in total",
         "send them in several messages";
     /// The name of a file cannot be sent.
     FileNameInvalid = "file_name_invalid", UNPROCESSABLE_ENTITY, "the name of the file cannot be sent",
@@ -100,35 +100,35 @@ codes! {
     /// Over 256 recipients.
     TooManyRecipients = "too_many_recipients", UNPROCESSABLE_ENTITY, "too many recipients",
         "send it to fewer at a time";
-    /// The connection is not accepted, or not any more.
+    /// The connection is not accepted, or no longer.
     NotAccepted = "not_accepted", CONFLICT, "the connection is not accepted",
-        "accept it first with `sealpost connections accept`, or wait for the other side";
-    /// Not an invite, or one that its relay does not know any more.
+        "accept it first with `sealpost connections accept`, or wait for your partner";
+    /// Not an invite, or one that its relay no longer knows.
     InviteInvalid = "invite_invalid", UNPROCESSABLE_ENTITY, "the invite is not valid", "ask for a new invite";
-    /// Its life ended.
+    /// Its time is over.
     InviteExpired = "invite_expired", UNPROCESSABLE_ENTITY, "the invite has expired", "ask for a new invite";
-    /// Somebody took it up.
+    /// Somebody used it.
     InviteUsed = "invite_used", UNPROCESSABLE_ENTITY, "the invite was used before", "ask for a new invite";
     /// One of this node's own.
     InviteOwn = "invite_own", UNPROCESSABLE_ENTITY, "the invite is this node's own",
-        "give it to the other side, which connects with it";
+        "send it to your partner, who connects with it";
     /// Its relay does not answer.
-    InviteUnreachable = "invite_unreachable", SERVICE_UNAVAILABLE, "the relay of the invite does not answer",
-        "try again when the relay is up; the invite stays good";
+    InviteUnreachable = "invite_unreachable", SERVICE_UNAVAILABLE, "the relay of the invite does not respond",
+        "try again when the relay is reachable; the invite stays valid";
     /// What the relay holds does not fit the fingerprint in the invite.
-    InviteUntrusted = "invite_untrusted", UNPROCESSABLE_ENTITY, "the keys do not fit the invite",
-        "do not go on: tell the other side, and ask for a new invite on another road";
+    InviteUntrusted = "invite_untrusted", UNPROCESSABLE_ENTITY, "the keys do not match the invite",
+        "stop here: tell your partner, and ask for a new invite over another channel";
     /// The digits are not the same on both sides.
     SafetyNumberDiffers = "safety_number_differs", CONFLICT, "the safety numbers differ",
-        "somebody may be in between: talk to the other side before you go on";
+        "somebody may be intercepting: talk to your partner before you go on";
     /// The resource is in another state, or the same client id came with another request.
-    Conflict = "conflict", CONFLICT, "this does not fit the present state", "look at the present state and try again";
+    Conflict = "conflict", CONFLICT, "the resource is in a state that does not allow this", "check its state and try again";
     /// The disk is full.
-    DiskFull = "disk_full", INSUFFICIENT_STORAGE, "the disk is full", "make room, then try again";
+    DiskFull = "disk_full", INSUFFICIENT_STORAGE, "the disk is full", "free some space, then try again";
     /// Starting, stopping or overloaded.
-    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "the daemon is not ready", "try again in a moment";
-    /// Our own fault.
-    Internal = "internal", INTERNAL_SERVER_ERROR, "the daemon failed", "look at the daemon's log";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "the node is not ready", "try again in a moment";
+    /// A bug of the node, or a failing disk.
+    Internal = "internal", INTERNAL_SERVER_ERROR, "the node failed", "read the node's log";
 }
 
 impl fmt::Display for ProblemCode {
@@ -155,7 +155,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with its detail and the code's own advice.
+    /// Creates a problem with the code's own advice.
     #[must_use]
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -167,7 +167,7 @@ impl Problem {
         }
     }
 
-    /// The same with more exact advice.
+    /// Replaces the code's advice with more exact advice.
     #[must_use]
     pub fn next(mut self, next: impl Into<Cow<'static, str>>) -> Self {
         self.next = next.into();

@@ -1,5 +1,5 @@
-//! `sealpost init`: makes the keys and the database of a new node. Nothing is sent; the relay hears of it when the daemon
-//! starts.
+//! `sealpost init`: creates the keys and the database of a new node. Nothing is sent; the daemon
+//! registers with the relay when it starts.
 
 use super::vault;
 use crate::{
@@ -35,22 +35,17 @@ pub struct NewNode {
     pub listen: SocketAddr,
 }
 
-/// A node that was just made.
+/// A new node.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Initialised {
-    /// Its name.
     pub name: String,
-    /// Its fingerprint, in hexadecimal.
+    /// In hexadecimal.
     pub fingerprint: String,
-    /// Where it lives.
     pub data_folder: String,
 }
 
-/// Makes a new node.
-///
-/// # Errors
-/// In words for the person who typed the command.
+/// Creates a new node.
 pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
     let delivery = match (&args.webhook_url, args.webhook_listen) {
         (None, None) => DeliveryMode::Pull,

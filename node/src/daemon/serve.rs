@@ -49,8 +49,8 @@ pub(crate) type ApiRouter = fn(Arc<Daemon>, &str) -> axum::Router;
 /// Runs the node until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// In words for the person who typed the command: no node in the folder, another daemon on it, a schema of a newer
-/// version, an address that is taken.
+/// When the folder has no node or is in use, the schema is newer than this program, or an address is
+/// taken.
 pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow::Result<()> {
     if !data.is_dir() {
         bail!(
@@ -69,8 +69,8 @@ pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow
     daemon.files.remove_leftovers(known).await?;
     let mut tasks = JoinSet::new();
     spawn_tasks(&mut tasks, &daemon, &mut start, api);
-    tracing::info!(name = daemon.identity.name, address = %daemon.running.address, relay = %daemon.identity.relay, "the node runs");
-    tasks.spawn(home(Arc::clone(&daemon), start));
+    tracing::info!(name = daemon.identity.name, address = %daemon.running.address, relay = %daemon.identity.relay, "the node is running");
+    tasks.spawn(run_relay_tasks(Arc::clone(&daemon), start));
     supervisor::ready(&format!(
         "{} at {}",
         daemon.identity.name, daemon.identity.relay
@@ -78,26 +78,26 @@ pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow
     let ended = async {
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a task of the node failed; the node stops");
+                tracing::error!(%error, "a task panicked; the node shuts down");
                 daemon.shutdown.trigger();
             }
         }
     };
-    // What the store answers is not asked: a node whose disk is full has to stay.
-    let answers = async |_| {
+    // The result is ignored: a node whose disk is full must not be restarted.
+    let is_alive = async |_| {
         let _ = daemon.commit(|_| Ok(())).await;
         true
     };
     tokio::select! {
         () = ended => {}
-        () = supervisor::run_watchdog(answers) => {}
+        () = supervisor::run_watchdog(is_alive) => {}
     }
     daemon.store.close().await;
     tracing::info!("the node has stopped");
     Ok(())
 }
 
-/// What is only needed while the tasks are started.
+/// What is needed only to start the tasks.
 struct Start {
     local: Option<(TcpListener, Zeroizing<String>)>,
     webhook: Option<TcpListener>,
@@ -179,7 +179,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// A new token at every start; whoever can read the data folder can read it.
+/// Writes a new token and the address of the API to the data folder, for clients on this machine.
 fn write_access(folder: &DataFolder, address: SocketAddr) -> anyhow::Result<Zeroizing<String>> {
     let bytes = Zeroizing::new(sealpost_service::random_array::<32>());
     let token = Zeroizing::new(b64::encode(&*bytes));
@@ -201,8 +201,9 @@ fn spawn_tasks(tasks: &mut JoinSet<()>, daemon: &Arc<Daemon>, start: &mut Start,
     tasks.spawn(maintenance::run(Arc::clone(daemon)));
 }
 
-/// Everything that needs the relay: begins once the account is registered, which may take until the relay is up.
-async fn home(daemon: Arc<Daemon>, start: Start) {
+/// Runs the tasks that need the relay, once the account is registered. That may take until the relay
+/// is reachable.
+async fn run_relay_tasks(daemon: Arc<Daemon>, start: Start) {
     let Some(secret) = register(&daemon, &start.settings).await else {
         return;
     };
@@ -226,13 +227,13 @@ async fn home(daemon: Arc<Daemon>, start: Start) {
     tasks.spawn(ingest::pull(Arc::clone(&daemon), has_webhook));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
-            tracing::error!(%error, "a task of the node failed; the node stops");
+            tracing::error!(%error, "a task panicked; the node shuts down");
             daemon.shutdown.trigger();
         }
     }
 }
 
-/// Registers the account, unless it was registered before; the same key gets the same account.
+/// Registers the account, unless it was registered before. The same key always gets the same account.
 async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<WebhookSecret> {
     if let Some((_, secret)) = &settings.account {
         return Some(secret.clone());
@@ -259,7 +260,7 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
                 match stored {
                     Ok(()) => return Some(secret),
                     Err(fault) => {
-                        tracing::error!(%fault, "the account could not be stored; it is tried again");
+                        tracing::error!(%fault, "cannot store the account; retrying");
                         super::backoff(failures).min(super::SILENCE_WAIT_MAX)
                     }
                 }
@@ -276,7 +277,7 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
     }
 }
 
-/// The relay calls the webhook once it has answered a challenge; until then the node pulls.
+/// Asks the relay to test the webhook until it succeeds; the relay calls it only after that.
 async fn activate_webhook(daemon: Arc<Daemon>) {
     let mut failures = 0;
     loop {
@@ -287,7 +288,7 @@ async fn activate_webhook(daemon: Arc<Daemon>) {
                 let detail = failed.map_or("", |step| step.detail.as_str());
                 tracing::warn!(detail, "the relay cannot call the webhook yet");
             }
-            Err(error) => tracing::warn!(%error, "the relay did not test the webhook"),
+            Err(error) => tracing::warn!(%error, "the relay cannot test the webhook yet"),
         }
         if !pause(&daemon, super::backoff(failures)).await {
             return;
@@ -296,7 +297,7 @@ async fn activate_webhook(daemon: Arc<Daemon>) {
     }
 }
 
-/// Waits; false when the node stops meanwhile.
+/// Waits; returns false when the node shuts down meanwhile.
 async fn pause(daemon: &Daemon, pause: Duration) -> bool {
     tokio::select! {
         () = tokio::time::sleep(pause) => true,

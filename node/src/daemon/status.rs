@@ -1,53 +1,51 @@
-//! What the daemon knows of its relay at the moment.
+//! The current state of the contact with the relay.
 
 use sealpost_node_core::model::RelayState;
 use sealpost_proto::Timestamp;
 use std::time::Duration;
 
-/// How this node stands with its relay.
+/// Whether the relay responds, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayHealth {
-    /// Whether it answers.
     pub state: RelayState,
-    /// Why not.
+    /// Why it does not respond, or asks to wait.
     pub reason: Option<String>,
-    /// When it last did.
     pub last_contact_at: Option<Timestamp>,
-    /// Its clock minus ours.
+    /// The relay's clock minus ours.
     pub clock_offset_ms: i64,
 }
 
-/// A clock that is behind its own past by more than this was put back, and not only corrected.
-const CLOCK_PUT_BACK: Duration = Duration::from_secs(60);
+/// A clock that is behind an earlier time by more than this was set back, not only corrected.
+const CLOCK_SET_BACK: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Contact {
     last_at: Option<Timestamp>,
     lost: Option<String>,
-    /// What the relay said when it last asked to wait, and nothing else since.
+    /// The relay's reason to wait, if that was its last response.
     waits: Option<String>,
 }
 
 impl Contact {
-    /// Notes an answer; true when what waits has to be hurried: there was no answer before it, or our clock was put back
-    /// since, and what waits may be meant for a time that is far away now.
+    /// Records a response. Returns true when everything that waits is due now: the relay was
+    /// unreachable, or our clock was set back and the stored times may be far ahead.
     pub(super) fn reached(&mut self, now: Timestamp) -> bool {
         let was_lost = self.lost.take().is_some() || self.last_at.is_none();
-        let was_put_back = self
+        let was_set_back = self
             .last_at
-            .is_some_and(|last_at| now.plus(CLOCK_PUT_BACK) < last_at);
+            .is_some_and(|last_at| now.plus(CLOCK_SET_BACK) < last_at);
         self.waits = None;
         self.last_at = Some(now);
-        was_lost || was_put_back
+        was_lost || was_set_back
     }
 
-    /// Notes that the relay answered, and asked to wait.
+    /// Records that the relay responded and asked to wait.
     pub(super) fn asked_to_wait(&mut self, now: Timestamp, reason: &str) {
         self.last_at = Some(now);
         self.waits = Some(reason.to_owned());
     }
 
-    /// Notes a silence; true when it is a new one.
+    /// Records a missing response. Returns whether the reason is new.
     pub(super) fn lost(&mut self, reason: &str) -> bool {
         let is_new = self.lost.as_deref() != Some(reason);
         self.lost = Some(reason.to_owned());
@@ -75,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relay_that_asks_to_wait_is_there_and_says_why() {
+    fn a_relay_that_asks_to_wait_is_connected() {
         let mut contact = Contact::default();
         contact.reached(Timestamp::from_millis(1));
         contact.asked_to_wait(Timestamp::from_millis(2), "too many requests");
@@ -87,12 +85,12 @@ mod tests {
         assert_eq!(health.last_contact_at, Some(Timestamp::from_millis(2)));
         assert!(
             !contact.reached(Timestamp::from_millis(3)),
-            "it was not lost, so nothing is hurried"
+            "it was not lost, so nothing becomes due"
         );
         assert_eq!(contact.health(0).reason, None);
     }
     #[test]
-    fn a_clock_that_was_put_back_hurries_what_waits() {
+    fn setting_the_clock_back_makes_waiting_work_due() {
         let at = |seconds: u64| Timestamp::from_millis(seconds * 1_000);
         let mut contact = Contact::default();
         assert!(contact.reached(at(1_000_000)), "nothing is known yet");

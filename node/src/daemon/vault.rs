@@ -1,4 +1,4 @@
-//! The data key of a data folder: made at `init`, wrapped by a key file of mode 0600.
+//! The data key of a data folder: created by `init`, wrapped by a key file of mode 0600.
 
 use anyhow::{Context as _, bail};
 use sealpost_e2ee::vault::{DataKey, KeyFile};
@@ -7,10 +7,7 @@ use sealpost_service::DataFolder;
 const KEY_FILE: &str = "key";
 const WRAPPED: &str = "data-key";
 
-/// The data key of a folder that is to become a node: made now, or left by an `init` that was interrupted.
-///
-/// # Errors
-/// When the folder cannot be written.
+/// Creates the data key of a new node, or opens the one that an interrupted `init` left.
 pub(super) fn create(folder: &DataFolder) -> anyhow::Result<DataKey> {
     if folder.read_secret(WRAPPED)?.is_some() {
         return open(folder);
@@ -30,11 +27,12 @@ pub(super) fn create(folder: &DataFolder) -> anyhow::Result<DataKey> {
 /// Opens the data key of a data folder.
 ///
 /// # Errors
-/// When the folder was never initialised, or its key file is missing, damaged or another folder's.
+/// When the folder was never initialised, or its key file is missing, damaged or from another
+/// folder.
 pub(super) fn open(folder: &DataFolder) -> anyhow::Result<DataKey> {
     let Some(wrapped) = folder.read_secret(WRAPPED)? else {
         bail!(
-            "there is no node in {}; make one with `sealpost init`",
+            "there is no node in {}; create one with `sealpost init`",
             folder.path().display()
         );
     };

@@ -1,4 +1,4 @@
-//! The webhook receiver: the relay's calls, signed under the account's webhook secret.
+//! The webhook receiver for the relay's calls, which are signed with the account's webhook secret.
 
 use super::{Daemon, ingest};
 use axum::{
@@ -23,7 +23,7 @@ struct Receiver {
     secret: Arc<WebhookSecret>,
 }
 
-/// The receiver's routes: every path, so that a proxy may put it anywhere.
+/// Builds the router. It serves every path, so that a proxy can mount it anywhere.
 pub(super) fn router(daemon: Arc<Daemon>, secret: WebhookSecret) -> Router {
     let receiver = Receiver {
         daemon,

@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 const TABLE: &str = "outbox";
 
 /// The time of what is not tried again.
-const NEVER: i64 = i64::MAX;
+const NOT_RETRIED: i64 = i64::MAX;
 
 /// What a row sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,7 +243,7 @@ pub fn set_accepted(tx: &Tx<'_>, id: i64, again_at: Option<Timestamp>) -> Result
     tx.execute(
         "UPDATE outbox SET state = 'accepted', envelope = NULL, attempt = 0, next_at = ?2
          WHERE id = ?1",
-        &[&id, &again_at.map_or(NEVER, to_millis)],
+        &[&id, &again_at.map_or(NOT_RETRIED, to_millis)],
     )?;
     Ok(())
 }
@@ -326,7 +326,7 @@ pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
         &[
             &to_millis(tx.now),
             &to_millis(tx.now.plus(limits::ACCEPT_RETRY_INTERVAL)),
-            &NEVER,
+            &NOT_RETRIED,
         ],
     )?;
     Ok(())

@@ -760,7 +760,7 @@ async fn rate_limited_node_slows_down_without_loss() -> anyhow::Result<()> {
     ensure!(texts.len() == sent.len(), "{texts:?}");
     let log = fs::read_to_string(env.folder().join("acme.log"))?;
     ensure!(
-        log.contains("too many requests") && !log[before..].contains("does not answer"),
+        log.contains("too many requests") && !log[before..].contains("does not respond"),
         "{log}"
     );
     stop_all(env, [acme, bolt]).await

@@ -76,7 +76,7 @@ pub struct Delivery {
     pub contact: String,
     /// How far.
     pub status: DeliveryStatus,
-    /// The session is being mended at the moment.
+    /// Whether the session is being repaired.
     pub healing: bool,
     /// Why it retries or failed, as a word: a failure code of the protocol or a reason of the relay.
     #[serde(default, skip_serializing_if = "Option::is_none")]

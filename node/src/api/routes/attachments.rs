@@ -1,6 +1,6 @@
 //! `/v1/attachments`
 
-use super::{Answer, Params, page, page_items, parse_cursor, parse_id};
+use super::{ApiResult, Params, page, page_items, parse_cursor, parse_id};
 use crate::{
     api::{
         model::{
@@ -45,18 +45,14 @@ pub(super) async fn stage(
     Params(query): Params<StageQuery>,
     headers: HeaderMap,
     body: Body,
-) -> Answer<impl IntoResponse> {
+) -> ApiResult<impl IntoResponse> {
     let name = FileName::parse(&query.filename)
         .map_err(|refusal| Problem::new(ProblemCode::FileNameInvalid, refusal.to_string()))?;
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());
-    let announced = announced.ok_or_else(|| {
-        Problem::new(
-            ProblemCode::Malformed,
-            "the length of the file must be announced",
-        )
-    })?;
+    let announced = announced
+        .ok_or_else(|| Problem::new(ProblemCode::Malformed, "a `Content-Length` is required"))?;
     let staging = Staging::new(&daemon, announced);
     let sealing = daemon.files.stage(
         body.into_data_stream(),
@@ -100,7 +96,7 @@ pub(super) async fn stage(
     Ok((StatusCode::CREATED, Json(render::file(&row))))
 }
 
-/// A preview of an image; without one it is sent all the same.
+/// Draws the preview of an image. Failing to is no error.
 async fn preview(daemon: &Daemon, staged: &Staged, content_type: &str) -> Option<Vec<u8>> {
     if !preview::is_supported(content_type)
         || staged.sealed.pt_len > limits::PREVIEW_SOURCE_BYTES_MAX
@@ -115,7 +111,7 @@ async fn preview(daemon: &Daemon, staged: &Staged, content_type: &str) -> Option
     preview::create_from_stream(content_type.to_owned(), image).await
 }
 
-fn stage_problem(error: StageError) -> super::Refused {
+fn stage_problem(error: StageError) -> super::ErrorResponse {
     let code = match error {
         StageError::TooLarge { .. } => ProblemCode::FileTooLarge,
         StageError::Changed { .. } | StageError::CutOff => ProblemCode::FileChanged,
@@ -137,7 +133,7 @@ fn load(tx: &Tx<'_>, id: &str) -> Result<attachments::Attachment, Fault> {
 pub(super) async fn list(
     State(daemon): State<Arc<Daemon>>,
     Params(query): Params<AttachmentsQuery>,
-) -> Answer<Json<Page<ListedAttachment>>> {
+) -> ApiResult<Json<Page<ListedAttachment>>> {
     let limit = page_items(query.limit);
     let filter = files::Filter {
         direction: query.direction,
@@ -160,7 +156,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Attachment>> {
+) -> ApiResult<Json<Attachment>> {
     let row = daemon.read(move |tx| load(tx, &id)).await?;
     Ok(Json(render::attachment(row.id, &row.file)))
 }
@@ -169,7 +165,7 @@ pub(super) async fn show(
 pub(super) async fn remove(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<StatusCode> {
+) -> ApiResult<StatusCode> {
     let file = daemon
         .write(move |tx| {
             let file = load(tx, &id)?.file;
@@ -187,20 +183,21 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/attachments/{id}/download`: fetches a file that is not fetched by itself, was stopped or failed.
+/// `POST /v1/attachments/{id}/download`: downloads a file that was not downloaded automatically, was
+/// stopped or failed.
 pub(super) async fn download(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Attachment>> {
+) -> ApiResult<Json<Attachment>> {
     change(&daemon, id, transfer::fetch).await
 }
 
-/// `POST /v1/attachments/{id}/cancel`: stops a file. The messages that need one of ours are not sent; one of theirs can be
-/// asked for again.
+/// `POST /v1/attachments/{id}/cancel`: stops a transfer. Messages that need an outgoing file fail; a
+/// received file can be downloaded later.
 pub(super) async fn cancel(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Attachment>> {
+) -> ApiResult<Json<Attachment>> {
     change(&daemon, id, transfer::cancel).await
 }
 
@@ -208,7 +205,7 @@ async fn change(
     daemon: &Daemon,
     id: String,
     change: impl FnOnce(&Tx<'_>, &StoredFile) -> Result<(), Fault> + Send + 'static,
-) -> Answer<Json<Attachment>> {
+) -> ApiResult<Json<Attachment>> {
     let changed = daemon.write(move |tx| {
         change(tx, &load(tx, &id)?.file)?;
         load(tx, &id)
@@ -217,11 +214,11 @@ async fn change(
     Ok(Json(render::attachment(row.id, &row.file)))
 }
 
-/// `GET /v1/attachments/{id}/content`: the plaintext, only of a file that is whole and verified.
+/// `GET /v1/attachments/{id}/content`: the plaintext of a complete and verified file.
 pub(super) async fn content(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let row = daemon.read(move |tx| load(tx, &id)).await?.file;
     if !is_readable(row.status) {
         let why = row.reason.as_deref().unwrap_or("wait until it is ready");
@@ -255,11 +252,12 @@ pub(super) async fn content(
     Ok(response)
 }
 
-/// `GET /v1/attachments/{id}/preview`: a small picture, which its sender made and nobody here has decoded.
+/// `GET /v1/attachments/{id}/preview`: a small image made by the sender, which this node has never
+/// decoded.
 pub(super) async fn show_preview(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let preview = daemon
         .read(move |tx| files::preview(tx, load(tx, &id)?.file.id))
         .await?
@@ -293,7 +291,7 @@ const fn is_readable(status: AttachmentStatus) -> bool {
     }
 }
 
-/// `attachment` with the name as RFC 6266 and RFC 8187 write it.
+/// Builds `Content-Disposition: attachment` with the name in the form of RFC 6266 and RFC 8187.
 fn disposition(name: &str) -> HeaderValue {
     use std::fmt::Write as _;
     let mut text = "attachment; filename*=UTF-8''".to_owned();

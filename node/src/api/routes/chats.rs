@@ -1,6 +1,6 @@
 //! `/v1/chats`
 
-use super::{Answer, Params, page, page_items, parse_id};
+use super::{ApiResult, Params, page, page_items, parse_id};
 use crate::{
     api::{
         model::{Chat, Page, PageQuery},
@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub(super) async fn list(
     State(daemon): State<Arc<Daemon>>,
     Params(query): Params<PageQuery>,
-) -> Answer<Json<Page<Chat>>> {
+) -> ApiResult<Json<Page<Chat>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
     let identity = Arc::clone(&daemon.identity);
@@ -41,7 +41,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Chat>> {
+) -> ApiResult<Json<Chat>> {
     let identity = Arc::clone(&daemon.identity);
     let chat = daemon
         .read(move |tx| {

@@ -1,6 +1,6 @@
 //! `/v1/connections`
 
-use super::{Answer, Body, Params, page, page_items};
+use super::{ApiResult, Body, Params, page, page_items};
 use crate::{
     api::{
         model::{Connect, Connection, Page, PageQuery, Safety, Verify},
@@ -32,7 +32,7 @@ use std::sync::Arc;
 pub(super) async fn list(
     State(daemon): State<Arc<Daemon>>,
     Params(query): Params<PageQuery>,
-) -> Answer<Json<Page<Connection>>> {
+) -> ApiResult<Json<Page<Connection>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
     let rows = daemon
@@ -48,7 +48,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Connection>> {
+) -> ApiResult<Json<Connection>> {
     let row = daemon.read(move |tx| load(tx, &id)).await?;
     Ok(Json(render::connection(&row)))
 }
@@ -61,16 +61,16 @@ fn load(tx: &Tx<'_>, id: &str) -> Result<connections::ConnectionRow, Fault> {
 /// `POST /v1/connections`
 pub(super) async fn connect(
     State(daemon): State<Arc<Daemon>>,
-    Body(asked): Body<Connect>,
-) -> Answer<impl IntoResponse> {
-    if asked
+    Body(request): Body<Connect>,
+) -> ApiResult<impl IntoResponse> {
+    if request
         .note
         .as_ref()
         .is_some_and(|note| note.len() > limits::REQUEST_NOTE_BYTES_MAX)
     {
-        return Err(Problem::new(ProblemCode::Malformed, "a note has at most 200 bytes").into());
+        return Err(Problem::new(ProblemCode::Malformed, "a note can have up to 200 bytes").into());
     }
-    let invite = parse_invite(&daemon, &asked.invite)?;
+    let invite = parse_invite(&daemon, &request.invite)?;
     let known = {
         let invite = invite.clone();
         daemon
@@ -88,14 +88,14 @@ pub(super) async fn connect(
     let identity = Arc::clone(&daemon.identity);
     let row = daemon
         .write(move |tx| {
-            let id = pairing::connect(tx, &identity, &invite, &prekeys, asked.note.as_deref())?;
+            let id = pairing::connect(tx, &identity, &invite, &prekeys, request.note.as_deref())?;
             connections::load(tx, id)
         })
         .await?;
     Ok((StatusCode::CREATED, Json(render::connection(&row))))
 }
 
-fn parse_invite(daemon: &Daemon, text: &str) -> Answer<Invite> {
+fn parse_invite(daemon: &Daemon, text: &str) -> ApiResult<Invite> {
     let invite = Invite::parse(text)
         .map_err(|error| Problem::new(ProblemCode::InviteInvalid, error.to_string()))?;
     invite
@@ -120,8 +120,8 @@ fn parse_invite(daemon: &Daemon, text: &str) -> Answer<Invite> {
     Ok(invite)
 }
 
-/// What lies in the invite's mailbox; none there means that the invite was revoked, or has served.
-async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> Answer<Vec<u8>> {
+/// Fetches the prekeys from the invite's mailbox. There are none when the invite was revoked or used.
+async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> ApiResult<Vec<u8>> {
     match daemon
         .relay
         .prekeys(invite.mailbox(), &invite.send_key())
@@ -132,12 +132,12 @@ async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> Answer<Vec<u8>> {
             Ok(prekeys.sealed.0)
         }
         Err(ClientError::Problem(problem)) if is_gone(problem.code) => {
-            let detail = "the relay does not know the invite any more: it was revoked, was used before, or has ended";
+            let detail = "the relay no longer knows the invite: it was revoked, was used before, or has expired";
             Err(Problem::new(ProblemCode::InviteInvalid, detail).into())
         }
         Err(error) => {
-            let words = daemon.failed(&error).await;
-            let detail = format!("the prekeys of the invite cannot be fetched: {words}");
+            let reason = daemon.failed(&error).await;
+            let detail = format!("the prekeys of the invite cannot be fetched: {reason}");
             Err(Problem::new(ProblemCode::InviteUnreachable, detail).into())
         }
     }
@@ -154,9 +154,9 @@ const fn is_gone(code: ErrorCode) -> bool {
 pub(super) async fn accept(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Connection>> {
+) -> ApiResult<Json<Connection>> {
     let identity = Arc::clone(&daemon.identity);
-    answer(&daemon, id, move |tx, id| {
+    change_connection(&daemon, id, move |tx, id| {
         pairing::accept(tx, &identity, id)
     })
     .await
@@ -166,23 +166,23 @@ pub(super) async fn accept(
 pub(super) async fn reject(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Connection>> {
-    answer(&daemon, id, |tx, id| pairing::reject(tx, id, None)).await
+) -> ApiResult<Json<Connection>> {
+    change_connection(&daemon, id, |tx, id| pairing::reject(tx, id, None)).await
 }
 
 /// `POST /v1/connections/{id}/block`
 pub(super) async fn block(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Connection>> {
-    answer(&daemon, id, pairing::block).await
+) -> ApiResult<Json<Connection>> {
+    change_connection(&daemon, id, pairing::block).await
 }
 
-async fn answer(
+async fn change_connection(
     daemon: &Daemon,
     id: String,
     change: impl FnOnce(&mut Tx<'_>, ConnectionId) -> Result<(), Fault> + Send + 'static,
-) -> Answer<Json<Connection>> {
+) -> ApiResult<Json<Connection>> {
     let row = daemon
         .write(move |tx| {
             let id = connections::resolve(tx, &id)?;
@@ -197,7 +197,7 @@ async fn answer(
 pub(super) async fn safety_number(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Safety>> {
+) -> ApiResult<Json<Safety>> {
     let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
     let own = *daemon.identity.keys.public();
     Ok(Json(Safety {
@@ -207,13 +207,14 @@ pub(super) async fn safety_number(
     }))
 }
 
-/// `POST /v1/connections/{id}/verify`: with a number, it is compared; without, the caller says that people compared it.
+/// `POST /v1/connections/{id}/verify`: compares the number, or without one records that people have
+/// compared it.
 pub(super) async fn verify(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-    Body(asked): Body<Verify>,
-) -> Answer<Json<Connection>> {
-    if let Some(number) = asked.number {
+    Body(request): Body<Verify>,
+) -> ApiResult<Json<Connection>> {
+    if let Some(number) = request.number {
         let id = id.clone();
         let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
         if !number_between(*daemon.identity.keys.public(), peer)
@@ -221,13 +222,13 @@ pub(super) async fn verify(
             .matches(&number)
         {
             let detail = format!(
-                "the number is not the one of this connection with {}",
+                "this is not the safety number of the connection with {}",
                 row.contact
             );
             return Err(Problem::new(ProblemCode::SafetyNumberDiffers, detail).into());
         }
     }
-    answer(&daemon, id, |tx, id| connections::set_verified(tx, id)).await
+    change_connection(&daemon, id, |tx, id| connections::set_verified(tx, id)).await
 }
 
 fn load_peer(tx: &Tx<'_>, id: &str) -> Result<(connections::ConnectionRow, PeerIdentity), Fault> {
@@ -236,7 +237,7 @@ fn load_peer(tx: &Tx<'_>, id: &str) -> Result<(connections::ConnectionRow, PeerI
     Ok((row, peer))
 }
 
-/// Takes some milliseconds of a core, so not on a core that serves.
+/// Computes the safety number on a blocking thread, because that takes some milliseconds.
 async fn number_between(own: PeerIdentity, peer: PeerIdentity) -> Result<SafetyNumber, Fault> {
     tokio::task::spawn_blocking(move || SafetyNumber::for_identities(&own, &peer))
         .await

@@ -1,8 +1,8 @@
-//! `/v1/events`: what changes, as server-sent events. The log is in the database, so a listener that comes back misses
-//! nothing of the last 10,000. How far files on the move are is told between them and has no number, so that the last
-//! number a listener saw stays that of the log.
+//! `/v1/events`: changes as server-sent events. The log is in the database, so a subscriber that
+//! reconnects misses nothing of the last 10,000 events. Progress of transfers is sent in between
+//! without a number, so that the last number that a subscriber saw is one of the log.
 
-use super::{Answer, Params, messages, node};
+use super::{ApiResult, Params, messages, node};
 use crate::{
     api::{
         model::{EventTopic, EventsQuery},
@@ -27,9 +27,9 @@ use serde::Serialize;
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// Events read at a time.
+/// Maximum number of events read at once.
 const PAGE: i64 = 100;
-/// A comment goes out when nothing else does, so that both ends notice a dead connection.
+/// Interval of comments on an idle stream, so that both ends notice a lost connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /v1/events?after=N`
@@ -37,7 +37,7 @@ pub(super) async fn stream(
     State(daemon): State<Arc<Daemon>>,
     Params(query): Params<EventsQuery>,
     headers: HeaderMap,
-) -> Answer<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
+) -> ApiResult<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
     let last = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok()?.parse().ok());
@@ -45,46 +45,46 @@ pub(super) async fn stream(
         Some(after) => i64::try_from(after).unwrap_or(i64::MAX),
         None => daemon.read(|tx| events::latest(tx)).await?,
     };
-    let (news, transfers) = (daemon.subscribe_events(), daemon.progress.subscribe());
-    let listener = Listener {
-        news,
+    let (latest, transfers) = (daemon.subscribe_events(), daemon.progress.subscribe());
+    let subscriber = Subscriber {
+        latest,
         transfers,
         daemon,
         after,
         ready: VecDeque::new(),
     };
-    let stream = futures_util::stream::unfold(listener, |mut listener| async move {
-        let event = listener.next().await?;
-        Some((Ok(event), listener))
+    let stream = futures_util::stream::unfold(subscriber, |mut subscriber| async move {
+        let event = subscriber.next().await?;
+        Some((Ok(event), subscriber))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-struct Listener {
+struct Subscriber {
     daemon: Arc<Daemon>,
-    news: watch::Receiver<i64>,
+    latest: watch::Receiver<i64>,
     transfers: ProgressSubscriber,
     after: i64,
     ready: VecDeque<sse::Event>,
 }
 
-impl Listener {
-    /// Waits for the next event; none when the daemon stops.
+impl Subscriber {
+    /// Waits for the next event; returns `None` at shutdown.
     async fn next(&mut self) -> Option<sse::Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            self.news.borrow_and_update();
+            self.latest.borrow_and_update();
             if let Err(fault) = self.read_more().await {
-                tracing::warn!(%fault, "a listener of events was cut off");
+                tracing::warn!(%fault, "an event stream was closed");
                 return None;
             }
             if !self.ready.is_empty() {
                 continue;
             }
             tokio::select! {
-                changed = self.news.changed() => changed.ok()?,
+                changed = self.latest.changed() => changed.ok()?,
                 transfer = self.transfers.next() => {
                     let event = sse::Event::default().event(EventTopic::Transfer.as_str());
                     return event.json_data(render::transfer(&transfer)).ok();

@@ -1,4 +1,4 @@
-//! Who may use the local API: callers on this machine with the token, and no page of another site.
+//! Access to the local API: clients on this machine with the token, and no page of another site.
 
 use crate::api::problem::{Problem, ProblemCode};
 use axum::{
@@ -9,7 +9,7 @@ use axum::{
 use sealpost_service::http::LocalGuard;
 use std::sync::Arc;
 
-/// Lets a request through, or answers it.
+/// Passes a request on, or refuses it.
 pub(super) async fn check(
     State(guard): State<Arc<LocalGuard>>,
     request: Request,

@@ -1,6 +1,6 @@
 //! `/v1/invites`
 
-use super::{Answer, Body, Params, page, page_items, parse_id};
+use super::{ApiResult, Body, Params, page, page_items, parse_id};
 use crate::{
     api::{
         model::{CreateInvite, Invite, Page, PageQuery, RelayState},
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub(super) async fn list(
     State(daemon): State<Arc<Daemon>>,
     Params(query): Params<PageQuery>,
-) -> Answer<Json<Page<Invite>>> {
+) -> ApiResult<Json<Page<Invite>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
     let rows = daemon
@@ -38,21 +38,26 @@ pub(super) async fn list(
     })))
 }
 
-/// `POST /v1/invites`: answers when the mailbox is open and its prekeys are published, so that the URL works.
+/// `POST /v1/invites`: responds once the mailbox is open and its prekeys are published, so that the
+/// URL works.
 pub(super) async fn create(
     State(daemon): State<Arc<Daemon>>,
-    Body(asked): Body<CreateInvite>,
-) -> Answer<impl IntoResponse> {
-    let life = asked
+    Body(request): Body<CreateInvite>,
+) -> ApiResult<impl IntoResponse> {
+    let life = request
         .life_ms
         .map_or(limits::INVITE_LIFETIME_DEFAULT, Duration::from_millis);
     if life.is_zero() || life > limits::INVITE_LIFETIME_MAX {
-        return Err(Problem::new(ProblemCode::Malformed, "an invite lives up to 30 days").into());
+        return Err(Problem::new(
+            ProblemCode::Malformed,
+            "an invite is valid for up to 30 days",
+        )
+        .into());
     }
     let terms = InviteTerms {
-        kind: asked.kind,
+        kind: request.kind,
         life,
-        auto_accept: asked.auto_accept,
+        auto_accept: request.auto_accept,
     };
     let identity = Arc::clone(&daemon.identity);
     let id = daemon
@@ -63,13 +68,13 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(render::invite(&invite, true))))
 }
 
-/// A relay that is known to be away gets this long to come back.
-const AWAY_TOLERATED: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long an unreachable relay may take to come back.
+const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(3);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The relay must hold the prekeys before the URL is handed out. When it does not answer, the invite is forgotten: it would
-/// lead nowhere.
-async fn wait_until_published(daemon: &Daemon, id: InviteId) -> Answer<()> {
+/// Waits until the relay has the prekeys, because the URL does not work before. When the relay does
+/// not respond, the invite is deleted.
+async fn wait_until_published(daemon: &Daemon, id: InviteId) -> ApiResult<()> {
     let started = Instant::now();
     loop {
         if daemon
@@ -81,14 +86,14 @@ async fn wait_until_published(daemon: &Daemon, id: InviteId) -> Answer<()> {
         let is_away = daemon.relay_health().state != RelayState::Connected;
         if started.elapsed()
             > if is_away {
-                AWAY_TOLERATED
+                UNREACHABLE_TIMEOUT
             } else {
                 limits::INVITE_PUBLISH_TIMEOUT
             }
         {
             break;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
     daemon
         .write(move |tx| pairing::discard_invite(tx, id))
@@ -96,13 +101,13 @@ async fn wait_until_published(daemon: &Daemon, id: InviteId) -> Answer<()> {
     let why = daemon
         .relay_health()
         .reason
-        .unwrap_or_else(|| "it does not answer in time".to_owned());
+        .unwrap_or_else(|| "it does not respond in time".to_owned());
     let detail = format!(
-        "the relay {} could not be told of the invite: {why}",
+        "the invite could not be published at the relay {}: {why}",
         daemon.identity.relay
     );
     Err(Problem::new(ProblemCode::Unavailable, detail)
-        .next("try again when the relay is up")
+        .next("try again when the relay is reachable")
         .into())
 }
 
@@ -110,7 +115,7 @@ async fn wait_until_published(daemon: &Daemon, id: InviteId) -> Answer<()> {
 pub(super) async fn revoke(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<StatusCode> {
+) -> ApiResult<StatusCode> {
     daemon
         .write(move |tx| pairing::revoke_invite(tx, parse_id("invite", &id)?))
         .await?;

@@ -1,6 +1,6 @@
 //! `/v1/messages`
 
-use super::{Answer, Body, Params, page, page_items, parse_id};
+use super::{ApiResult, Body, Params, page, page_items, parse_id};
 use crate::{
     api::{
         model::{Direction, Message, MessagesQuery, Order, Page, SendMessage},
@@ -33,7 +33,7 @@ use std::sync::Arc;
 pub(super) async fn list(
     State(daemon): State<Arc<Daemon>>,
     Params(query): Params<MessagesQuery>,
-) -> Answer<Json<Page<Message>>> {
+) -> ApiResult<Json<Page<Message>>> {
     let limit = page_items(query.limit);
     let filter = postings::Filter {
         chat: query.chat.map(|chat| parse_id("chat", &chat)).transpose()?,
@@ -67,7 +67,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Message>> {
+) -> ApiResult<Json<Message>> {
     let name = daemon.identity.name.clone();
     Ok(Json(
         daemon
@@ -81,7 +81,7 @@ fn cursor_after(row: &postings::Posting) -> String {
     format!("{}:{}", row.message.key.as_i64(), row.id.chat)
 }
 
-fn parse_cursor(text: &str) -> Answer<postings::Cursor> {
+fn parse_cursor(text: &str) -> ApiResult<postings::Cursor> {
     let parts = text.split_once(':').and_then(|(message, chat)| {
         Some(postings::Cursor {
             message: MessageKey::from_i64(message.parse().ok()?),
@@ -114,7 +114,7 @@ fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result
 pub(super) async fn mark_read(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> Answer<Json<Message>> {
+) -> ApiResult<Json<Message>> {
     let name = daemon.identity.name.clone();
     let message = daemon
         .write(move |tx| {
@@ -126,17 +126,17 @@ pub(super) async fn mark_read(
     Ok(Json(message))
 }
 
-/// `POST /v1/messages`: answers when the message is on disk for every recipient.
+/// `POST /v1/messages`: responds once the message is on disk.
 pub(super) async fn send(
     State(daemon): State<Arc<Daemon>>,
-    Body(asked): Body<SendMessage>,
-) -> Answer<impl IntoResponse> {
-    check(&asked)?;
+    Body(send): Body<SendMessage>,
+) -> ApiResult<impl IntoResponse> {
+    check(&send)?;
     let identity = Arc::clone(&daemon.identity);
     let files_bytes_max = daemon.running.files_bytes_max;
     let items = daemon
         .write(move |tx| {
-            let names = send_once(tx, &identity, &asked, files_bytes_max)?;
+            let names = send_once(tx, &identity, &send, files_bytes_max)?;
             names
                 .iter()
                 .map(|id| load(tx, *id, &identity.name))
@@ -146,103 +146,101 @@ pub(super) async fn send(
     Ok((StatusCode::CREATED, Json(Page { items, next: None })))
 }
 
-fn check(asked: &SendMessage) -> Answer<()> {
-    if asked.attachments.len() > limits::FILES_PER_MESSAGE_MAX {
+fn check(send: &SendMessage) -> ApiResult<()> {
+    if send.attachments.len() > limits::FILES_PER_MESSAGE_MAX {
         let detail = format!(
             "{} files, the limit is {}",
-            asked.attachments.len(),
+            send.attachments.len(),
             limits::FILES_PER_MESSAGE_MAX
         );
         return Err(Problem::new(ProblemCode::TooManyFiles, detail).into());
     }
-    if asked.to.is_empty() {
+    if send.to.is_empty() {
         return Err(Problem::new(ProblemCode::Malformed, "a message needs a recipient").into());
     }
-    if asked.to.len() > limits::RECIPIENTS_PER_MESSAGE_MAX {
+    if send.to.len() > limits::RECIPIENTS_PER_MESSAGE_MAX {
         let detail = format!(
             "{} recipients, the limit is {}",
-            asked.to.len(),
+            send.to.len(),
             limits::RECIPIENTS_PER_MESSAGE_MAX
         );
         return Err(Problem::new(ProblemCode::TooManyRecipients, detail).into());
     }
-    MessageText::parse(asked.content.clone(), !asked.attachments.is_empty()).map_err(
-        |refusal| {
-            let code = match refusal {
-                TextRefusal::Empty => ProblemCode::TextEmpty,
-                TextRefusal::TooLong { .. } => ProblemCode::TextTooLong,
-            };
-            Problem::new(code, refusal.to_string())
-        },
-    )?;
+    MessageText::parse(send.content.clone(), !send.attachments.is_empty()).map_err(|refusal| {
+        let code = match refusal {
+            TextRefusal::Empty => ProblemCode::TextEmpty,
+            TextRefusal::TooLong { .. } => ProblemCode::TextTooLong,
+        };
+        Problem::new(code, refusal.to_string())
+    })?;
     Ok(())
 }
 
-/// Sends, unless the same request was carried out before: then it names what that one sent.
+/// Sends a message, unless the same request ran before; then returns what that one sent.
 fn send_once(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    asked: &SendMessage,
+    send: &SendMessage,
     files_bytes_max: u64,
 ) -> Result<Vec<MessageId>, Fault> {
-    if let Some(names) = remembered(tx, asked)? {
+    if let Some(names) = remembered(tx, send)? {
         return Ok(names);
     }
-    let names = outbox::send(tx, identity, &draft(tx, asked)?, files_bytes_max)?;
-    remember(tx, asked, &names)?;
+    let names = outbox::send(tx, identity, &draft(tx, send)?, files_bytes_max)?;
+    remember(tx, send, &names)?;
     Ok(names)
 }
 
-fn draft(tx: &Tx<'_>, asked: &SendMessage) -> Result<Draft, Fault> {
-    let mut to = Vec::with_capacity(asked.to.len());
-    for recipient in &asked.to {
+fn draft(tx: &Tx<'_>, send: &SendMessage) -> Result<Draft, Fault> {
+    let mut to = Vec::with_capacity(send.to.len());
+    for recipient in &send.to {
         let id = connections::resolve(tx, recipient)?;
         if !to.contains(&id) {
             to.push(id);
         }
     }
-    let reply_to = asked.reply_to.as_deref();
+    let reply_to = send.reply_to.as_deref();
     Ok(Draft {
         to,
-        content: asked.content.clone(),
-        attachments: asked
+        content: send.content.clone(),
+        attachments: send
             .attachments
             .iter()
             .map(|id| parse_id("file", id))
             .collect::<Result<_, _>>()?,
         reply_to: reply_to.map(|id| parse_id("message", id)).transpose()?,
-        action_required: asked.action_required,
-        deliver_by: asked.deliver_by.map(Into::into),
-        read_by: asked.read_by.map(Into::into),
+        action_required: send.action_required,
+        deliver_by: send.deliver_by.map(Into::into),
+        read_by: send.read_by.map(Into::into),
     })
 }
 
-fn digest(asked: &SendMessage) -> Result<[u8; 32], Fault> {
-    let json = serde_json::to_vec(asked).map_err(|error| Fault::failed(error.to_string()))?;
+fn digest(send: &SendMessage) -> Result<[u8; 32], Fault> {
+    let json = serde_json::to_vec(send).map_err(|error| Fault::failed(error.to_string()))?;
     Ok(Sha256::digest(json).into())
 }
 
 /// Returns what the same request sent before.
-fn remembered(tx: &Tx<'_>, asked: &SendMessage) -> Result<Option<Vec<MessageId>>, Fault> {
-    let Some(client_id) = &asked.client_id else {
+fn remembered(tx: &Tx<'_>, send: &SendMessage) -> Result<Option<Vec<MessageId>>, Fault> {
+    let Some(client_id) = &send.client_id else {
         return Ok(None);
     };
     let Some(stored) = requests::load(tx, client_id)? else {
         return Ok(None);
     };
-    if stored.digest != digest(asked)? {
+    if stored.digest != digest(send)? {
         let detail = "another message was sent under this client id";
         return Err(Fault::refused(RefusalCode::Conflict, detail));
     }
     Ok(Some(stored.sent))
 }
 
-fn remember(tx: &Tx<'_>, asked: &SendMessage, sent: &[MessageId]) -> Result<(), Fault> {
-    let Some(client_id) = &asked.client_id else {
+fn remember(tx: &Tx<'_>, send: &SendMessage, sent: &[MessageId]) -> Result<(), Fault> {
+    let Some(client_id) = &send.client_id else {
         return Ok(());
     };
     let request = StoredRequest {
-        digest: digest(asked)?,
+        digest: digest(send)?,
         sent: sent.to_vec(),
     };
     requests::insert(tx, client_id, &request)
@@ -254,7 +252,7 @@ mod tests {
     use crate::testing::pair;
     use sealpost_node_core::model::ConnectionId;
 
-    fn asked(to: ConnectionId, content: &str, client_id: Option<&str>) -> SendMessage {
+    fn request(to: ConnectionId, content: &str, client_id: Option<&str>) -> SendMessage {
         SendMessage {
             to: vec![to.to_string()],
             content: content.to_owned(),
@@ -266,32 +264,32 @@ mod tests {
     #[test]
     fn the_same_request_again_sends_nothing_and_another_under_its_id_is_refused() {
         let mut pair = pair(600);
-        let mut send = |asked: SendMessage| {
+        let mut send = |request: SendMessage| {
             pair.acme.commit(|tx, identity| {
-                send_once(tx, identity, &asked, limits::MESSAGE_FILES_BYTES_MAX)
+                send_once(tx, identity, &request, limits::MESSAGE_FILES_BYTES_MAX)
             })
         };
-        let once = send(asked(pair.to_bolt, "hello", Some("one"))).unwrap();
+        let once = send(request(pair.to_bolt, "hello", Some("one"))).unwrap();
         assert_eq!(
-            send(asked(pair.to_bolt, "hello", Some("one"))).unwrap(),
+            send(request(pair.to_bolt, "hello", Some("one"))).unwrap(),
             once
         );
-        let refused = send(asked(pair.to_bolt, "something else", Some("one")));
+        let refused = send(request(pair.to_bolt, "something else", Some("one")));
         assert!(
             matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::Conflict)
         );
         assert_ne!(
-            send(asked(pair.to_bolt, "hello", Some("two"))).unwrap(),
+            send(request(pair.to_bolt, "hello", Some("two"))).unwrap(),
             once
         );
-        assert_ne!(send(asked(pair.to_bolt, "hello", None)).unwrap(), once);
+        assert_ne!(send(request(pair.to_bolt, "hello", None)).unwrap(), once);
         assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 3);
     }
 
     #[test]
     fn one_recipient_that_cannot_be_reached_refuses_the_whole() {
         let mut pair = pair(610);
-        let mut two = asked(pair.to_bolt, "hello", Some("one"));
+        let mut two = request(pair.to_bolt, "hello", Some("one"));
         two.to.push("nobody".to_owned());
         let refused = pair
             .acme

@@ -24,7 +24,7 @@ use sealpost_service::http::{LocalGuard, parse_json, read_body};
 use serde::de::DeserializeOwned;
 use std::{str::FromStr, sync::Arc};
 
-/// The local API. `token` is what callers show; `port` is the listener's, which `Host` must name.
+/// Builds the router of the local API for clients that present `token`.
 pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
     let guard = LocalGuard::new(token, daemon.running.address);
     Router::new()
@@ -73,19 +73,19 @@ pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
         .with_state(daemon)
 }
 
-/// What a handler answers when it does not do what was asked.
-pub(crate) struct Refused(Problem);
+/// Error response of a handler.
+pub(crate) struct ErrorResponse(Problem);
 
-/// A handler's answer.
-pub(crate) type Answer<T> = Result<T, Refused>;
+/// Response of a handler.
+pub(crate) type ApiResult<T> = Result<T, ErrorResponse>;
 
-impl From<Problem> for Refused {
+impl From<Problem> for ErrorResponse {
     fn from(problem: Problem) -> Self {
         Self(problem)
     }
 }
 
-impl From<Fault> for Refused {
+impl From<Fault> for ErrorResponse {
     fn from(fault: Fault) -> Self {
         Self(fault.into())
     }
@@ -101,19 +101,19 @@ fn parse_id<I: FromStr>(noun: &str, text: &str) -> Result<I, Fault> {
         .map_err(|_| Fault::not_found(noun, format_args!("{text:?}")))
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         self.0.into_response()
     }
 }
 
-/// A JSON body within the local API's limit.
+/// JSON body within the size limit of the local API.
 pub(crate) struct Body<T>(T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Refused;
+    type Rejection = ErrorResponse;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Refused> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ErrorResponse> {
         let (parts, body) = request.into_parts();
         let bytes = read_body(&parts.headers, body, limits::LOCAL_JSON_BYTES_MAX)
             .await
@@ -124,13 +124,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// The query of a request.
+/// Query parameters of a request.
 pub(crate) struct Params<T>(T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<T> {
-    type Rejection = Refused;
+    type Rejection = ErrorResponse;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorResponse> {
         let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
         query
             .map(|Query(value)| Self(value))
@@ -138,25 +138,25 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<
     }
 }
 
-fn malformed(detail: &str) -> Refused {
-    Refused(Problem::new(ProblemCode::Malformed, detail.to_owned()))
+fn malformed(detail: &str) -> ErrorResponse {
+    ErrorResponse(Problem::new(ProblemCode::Malformed, detail.to_owned()))
 }
 
-/// How many items a page holds, as asked within the limits.
+/// Returns the page size: the requested one within the limits.
 fn page_items(limit: Option<u32>) -> i64 {
     use sealpost_proto::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
     i64::from(limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX))
 }
 
-/// The position that a cursor of a page names.
-fn parse_cursor(after: Option<&str>) -> Answer<Option<i64>> {
+/// Parses the cursor of a list.
+fn parse_cursor(after: Option<&str>) -> ApiResult<Option<i64>> {
     after
         .map(str::parse)
         .transpose()
-        .map_err(|_| malformed("the cursor is not one of ours"))
+        .map_err(|_| malformed("the cursor is invalid"))
 }
 
-/// A page: the cursor of the next one is there when this one is full.
+/// Builds a page, with the cursor of the next one if this one is full.
 fn page<T>(items: Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> String) -> super::model::Page<T> {
     let is_full = i64::try_from(items.len()).is_ok_and(|len| len == limit);
     let next = if is_full {

@@ -1,6 +1,6 @@
 //! `/v1/node`
 
-use super::Answer;
+use super::ApiResult;
 use crate::{
     api::{
         iso::Iso,
@@ -14,10 +14,7 @@ use crate::{
 use axum::{Json, extract::State};
 use std::sync::Arc;
 
-/// Who this node is and how it stands.
-///
-/// # Errors
-/// When the database fails.
+/// Loads the state of this node.
 pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
     let (pending_count, unread_count) = daemon
         .read(|tx| Ok((deliveries::open_count(tx)?, chats::unread_count(tx)?)))
@@ -50,6 +47,6 @@ pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
 }
 
 /// `GET /v1/node`
-pub(super) async fn show(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Node>> {
+pub(super) async fn show(State(daemon): State<Arc<Daemon>>) -> ApiResult<Json<Node>> {
     Ok(Json(load(&daemon).await?))
 }
