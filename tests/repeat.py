@@ -17,7 +17,7 @@ import time
 
 
 def test_binaries(name_filter):
-    """Builds the tests; returns (name, executable, package folder) of each test binary."""
+    """Builds the tests; returns (name, executable, package directory) of each test binary."""
     build = ["cargo", "test", "--locked", "--workspace", "--no-run", "--message-format=json"]
     output = subprocess.run(build, check=True, stdout=subprocess.PIPE).stdout
     found = []
@@ -25,10 +25,10 @@ def test_binaries(name_filter):
         message = json.loads(line)
         if message["reason"] != "compiler-artifact" or not message["profile"]["test"] or not message["executable"]:
             continue
-        folder = pathlib.Path(message["manifest_path"]).parent
-        name = f"{folder.name}::{message['target']['name']}"
+        directory = pathlib.Path(message["manifest_path"]).parent
+        name = f"{directory.name}::{message['target']['name']}"
         if name_filter in name:
-            found.append((name, message["executable"], folder))
+            found.append((name, message["executable"], directory))
     return sorted(found)
 
 
@@ -36,14 +36,14 @@ class Runs:
     """Counts failures and keeps the output of each."""
 
     def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="repeat-"))
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="repeat-"))
         self.failures = 0
 
     def start(self, binary, run):
         """Starts a binary; returns what `finish` needs."""
-        name, executable, folder = binary
-        log = self.folder / f"{name.replace('::', '-')}-{run}.log"
-        process = subprocess.Popen([executable], cwd=folder, stdout=log.open("wb"), stderr=subprocess.STDOUT)
+        name, executable, directory = binary
+        log = self.directory / f"{name.replace('::', '-')}-{run}.log"
+        process = subprocess.Popen([executable], cwd=directory, stdout=log.open("wb"), stderr=subprocess.STDOUT)
         return name, run, log, process
 
     def finish(self, started):

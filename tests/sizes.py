@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints the median and the 90th percentile of the lengths of functions and files, in lines.
 
-    sizes.py [FOLDER]
+    sizes.py [DIR]
 
 Reads all Rust files of the tree. The length of a function is that of its whole item, from `fn` to the
 closing brace, as rustfmt lays it out; trait methods without a body do not count.
@@ -33,8 +33,8 @@ def percentile(sorted_values, share):
 
 
 def main():
-    folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    files = [path for path in folder.rglob("*.rs") if "target" not in path.relative_to(folder).parts]
+    directory = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    files = [path for path in directory.rglob("*.rs") if "target" not in path.relative_to(directory).parts]
     texts = [path.read_text().splitlines() for path in files]
     lengths = {
         "functions": sorted(length for lines in texts for length in function_lengths(lines)),

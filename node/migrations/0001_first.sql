@@ -164,7 +164,7 @@ CREATE TABLE files (
     id            TEXT NOT NULL UNIQUE,
     direction     TEXT NOT NULL,
     status        TEXT NOT NULL,
-    disk_file     BLOB NOT NULL UNIQUE, -- its name in the data folder
+    disk_file     BLOB NOT NULL UNIQUE, -- its name in the data directory
     blob          BLOB NOT NULL,
     descriptor    BLOB NOT NULL, -- sealed: all of it but the preview
     preview       BLOB,          -- sealed

@@ -14,7 +14,7 @@ use sealpost_service::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, path::Path, str::FromStr};
 
-/// Name of the configuration file in the data folder. The file is optional.
+/// Name of the configuration file in the data directory. The file is optional.
 const CONFIG_FILE: &str = "node.toml";
 
 /// Settings from the command line and the environment.
@@ -67,7 +67,7 @@ impl Settings for Config {
     ];
 }
 
-/// Loads the settings for a data folder. Without `--config`, the file is `node.toml` in the folder.
+/// Loads the settings for a data directory. Without `--config`, the file is `node.toml` in the directory.
 pub fn load(overrides: &Overrides, data: &Path) -> Result<Loaded<Config>, ConfigError> {
     overrides.load_or(&data.join(CONFIG_FILE))
 }
@@ -147,15 +147,15 @@ mod tests {
 
     #[test]
     fn file_settings_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |text: &str| std::fs::write(folder.path().join(CONFIG_FILE), text).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(directory.path().join(CONFIG_FILE), text).unwrap();
         let overrides = crate::cli::args::parse_overrides(&["serve"]);
         write("[files]\ndownload = \"up_to 20 MB\"\nmessage_size_max = \"3 kB\"\n");
-        let files = load(&overrides, folder.path()).unwrap().config.files;
+        let files = load(&overrides, directory.path()).unwrap().config.files;
         assert_eq!(files.download.0, DownloadPolicy::UpTo(20_000_000));
         assert_eq!(files.message_size_max.bytes(), 3_000);
         write("[log]\nfiltre = \"info\"\n");
-        let error = load(&overrides, folder.path()).unwrap_err().to_string();
+        let error = load(&overrides, directory.path()).unwrap_err().to_string();
         assert!(
             error.contains("line 2") && error.contains("log.filter"),
             "{error}"
@@ -164,14 +164,14 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         std::fs::write(
-            folder.path().join(CONFIG_FILE),
+            directory.path().join(CONFIG_FILE),
             "[log]\nfilter = \"debug\"\nformat = \"json\"\n",
         )
         .unwrap();
         let overrides = crate::cli::args::parse_overrides(&["serve", "--log-filter", "warn"]);
-        let log = load(&overrides, folder.path()).unwrap().config.log;
+        let log = load(&overrides, directory.path()).unwrap().config.log;
         assert_eq!((log.filter.as_str(), log.format), ("warn", LogFormat::Json));
     }
 }

@@ -54,17 +54,17 @@ impl fmt::Display for DiskFileId {
     }
 }
 
-/// Folder of sealed files.
+/// Directory of sealed files.
 #[derive(Debug, Clone)]
 pub struct Files {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Files {
-    /// Opens the folder, and creates it if it does not exist.
-    pub async fn open(folder: PathBuf) -> io::Result<Self> {
-        tokio::fs::create_dir_all(&folder).await?;
-        Ok(Self { folder })
+    /// Opens the directory, and creates it if it does not exist.
+    pub async fn open(directory: PathBuf) -> io::Result<Self> {
+        tokio::fs::create_dir_all(&directory).await?;
+        Ok(Self { directory })
     }
 
     /// Removes files that a crash left behind: files without a row, and partially sealed files.
@@ -72,7 +72,7 @@ impl Files {
     where
         F: Future<Output = Result<bool, Fault>>,
     {
-        let mut entries = tokio::fs::read_dir(&self.folder).await?;
+        let mut entries = tokio::fs::read_dir(&self.directory).await?;
         while let Some(entry) = entries.next_entry().await? {
             let path = entry.path();
             let file = path
@@ -94,11 +94,11 @@ impl Files {
     }
 
     fn path(&self, file: DiskFileId) -> PathBuf {
-        self.folder.join(file.to_string())
+        self.directory.join(file.to_string())
     }
 
     fn partial_path(&self, file: DiskFileId, extension: &str) -> PathBuf {
-        self.folder.join(format!("{file}.{extension}"))
+        self.directory.join(format!("{file}.{extension}"))
     }
 
     /// Seals a file while it arrives, and returns when it is on disk. `announced` is the length that
@@ -123,13 +123,13 @@ impl Files {
             self.partial_path(parts.file, STAGING),
             self.path(parts.file),
         );
-        let folder = self.folder.clone();
+        let directory = self.directory.clone();
         let (pieces, arriving) = mpsc::channel(QUEUED_PIECES_MAX);
         let sealing = blocking(move || {
-            check_disk_space(&folder, blob_len(announced))?;
+            check_disk_space(&directory, blob_len(announced))?;
             let staged = staging::seal(&partial, &parts, arriving, announced).and_then(|staged| {
                 std::fs::rename(&partial, path)?;
-                File::open(folder)?.sync_all()?;
+                File::open(directory)?.sync_all()?;
                 Ok(staged)
             });
             staged.inspect_err(|_| drop(std::fs::remove_file(&partial)))
@@ -250,8 +250,8 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Fails if `bytes` more would leave too little space for the database.
-fn check_disk_space(folder: &Path, bytes: u64) -> io::Result<()> {
-    let disk = rustix::fs::statvfs(folder)?;
+fn check_disk_space(directory: &Path, bytes: u64) -> io::Result<()> {
+    let disk = rustix::fs::statvfs(directory)?;
     let (free, all) = (
         disk.f_bavail.saturating_mul(disk.f_frsize),
         disk.f_blocks.saturating_mul(disk.f_frsize),

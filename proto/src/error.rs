@@ -3,143 +3,139 @@
 
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $retry:literal, $title:literal;)*) => {
-        /// Stable error code that programs can rely on.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum ErrorCode {
-            $($(#[$doc])* #[serde(rename = $text)] $name,)*
-            /// A code that a later version of the protocol added.
-            #[serde(other, rename = "unknown")]
-            Unknown,
-        }
-
-        impl ErrorCode {
-            /// Every code that this version can send.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// Returns the code as it is sent on the wire.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                    Self::Unknown => "unknown",
-                }
-            }
-
-            /// Returns the HTTP status of the code.
-            #[must_use]
-            pub const fn status(self) -> u16 {
-                match self {
-                    $(Self::$name => $status,)*
-                    Self::Unknown => 500,
-                }
-            }
-
-            /// Whether the same request, unchanged, may succeed later.
-            #[must_use]
-            pub const fn is_retryable(self) -> bool {
-                match self {
-                    $(Self::$name => $retry,)*
-                    Self::Unknown => false,
-                }
-            }
-
-            /// Returns a short description for people.
-            #[must_use]
-            pub const fn title(self) -> &'static str {
-                match self {
-                    $(Self::$name => $title,)*
-                    Self::Unknown => "this version does not know the error code",
-                }
-            }
-        }
-    };
-}
-
-codes! {
-    /// The body, a parameter or a header cannot be parsed.
-    Malformed = "malformed", 400, false, "the request cannot be parsed";
-    /// The route requires a signature.
-    SignatureMissing = "signature_missing", 401, false, "the request is not signed";
-    /// The signature does not match the request or the key.
-    SignatureInvalid = "signature_invalid", 401, false, "the signature is invalid";
-    /// The session ended or its key was replaced: sign in and retry once.
-    SessionInvalid = "session_invalid", 401, false, "the session has ended: sign in again";
-    /// The signature's time differs too much from the relay's clock.
-    ClockSkew = "clock_skew", 401, false, "the clocks differ by more than five minutes";
-    /// The nonce was used before.
-    NonceUsed = "nonce_used", 401, false, "the request was already made";
-    /// No account has this key.
-    AccountUnknown = "account_unknown", 401, false, "the relay does not know this account";
-    /// The operator suspended the account.
-    AccountSuspended = "account_suspended", 403, false, "the operator of the relay suspended this account";
-    /// The relay accepts no new accounts.
-    RegistrationClosed = "registration_closed", 403, false, "the relay accepts no new accounts";
-    /// A registration token is required, or the given one is invalid.
-    RegistrationTokenInvalid = "registration_token_invalid", 403, false, "the registration token is missing or invalid";
-    /// Admin API only: the token is missing or invalid.
-    AdminTokenInvalid = "admin_token_invalid", 401, false, "the admin token is missing or invalid";
-    /// Admin API only: the `Host` is not this machine, or the request comes from another site's
-    /// page.
-    HostForbidden = "host_forbidden", 403, false, "the admin API accepts only requests from this machine";
-    /// The proof does not match the mailbox's keys.
-    ProofInvalid = "proof_invalid", 403, false, "the proof for the mailbox is invalid";
-    /// The account has nothing with this id or path.
-    NotFound = "not_found", 404, false, "not found";
-    /// The mailbox does not exist or was closed.
-    MailboxUnknown = "mailbox_unknown", 404, false, "the mailbox does not exist or was closed";
-    /// The path exists but does not support the method.
-    MethodNotAllowed = "method_not_allowed", 405, false, "the path does not support this method";
-    /// The id is in use with different content.
-    Conflict = "conflict", 409, false, "the id is in use with different content";
-    /// The envelope is leased, stored or in another final state.
-    TooLate = "too_late", 409, false, "the envelope can no longer be recalled";
-    /// Parts are missing, or their digest differs.
-    BlobIncomplete = "blob_incomplete", 409, false, "the blob is incomplete";
-    /// `If-Match` did not match.
-    PreconditionFailed = "precondition_failed", 412, false, "the resource was changed in the meantime";
-    /// Over a size limit.
-    TooLarge = "too_large", 413, false, "the request exceeds a limit";
-    /// The route does not accept this content type.
-    UnsupportedMediaType = "unsupported_media_type", 415, false, "the content type is not supported";
-    /// The requested range lies beyond the end.
-    RangeNotSatisfiable = "range_not_satisfiable", 416, false, "the range lies beyond the end";
-    /// The size is not a valid envelope size.
-    EnvelopeInvalid = "envelope_invalid", 422, false, "the size is not a valid envelope size";
-    /// The expiry has passed.
-    EnvelopeExpired = "envelope_expired", 422, false, "the envelope has expired";
-    /// The number, length or digest of the part is wrong.
-    PartInvalid = "part_invalid", 422, false, "the part does not belong to the blob";
-    /// The webhook's address is not allowed, or it failed the challenge.
-    WebhookInvalid = "webhook_invalid", 422, false, "the webhook failed the challenge";
-    /// The mailbox has reached its limit.
-    MailboxFull = "mailbox_full", 429, true, "the mailbox is full";
-    /// The operator suspended the account of the mailbox.
-    MailboxSuspended = "mailbox_suspended", 429, true, "the operator of the relay suspended the mailbox's account";
-    /// An earlier envelope of the request for the same mailbox was refused for a retryable reason.
-    AfterRefused = "after_refused", 429, true, "an earlier envelope for this mailbox was refused";
-    /// Too many requests.
-    RateLimited = "rate_limited", 429, true, "too many requests";
-    /// The account's quota is exhausted.
-    QuotaExceeded = "quota_exceeded", 429, true, "the account's quota is exhausted";
-    /// The mailbox or blob belongs to another relay.
-    ForeignRelayUnsupported = "foreign_relay_unsupported", 501, false, "the relay does not support other relays yet";
-    /// The relay is overloaded.
-    Overloaded = "overloaded", 503, true, "the relay is busy";
-    /// The relay is starting or shutting down.
-    Unavailable = "unavailable", 503, true, "the relay is not ready";
-    /// The relay's disk is full.
-    StorageFull = "storage_full", 507, true, "the relay's disk is full";
-    /// Internal error of the relay.
-    Internal = "internal", 500, true, "internal error of the relay";
-}
-
-impl fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+crate::string_enum! {
+    /// Stable error code that programs can rely on.
+    pub enum ErrorCode(
+        /// Returns the HTTP status of the code.
+        status: u16,
+        /// Whether the same request, unchanged, may succeed later.
+        is_retryable: bool,
+        /// Returns a short description for people.
+        title: &'static str,
+    ) {
+        /// The body, a parameter or a header cannot be parsed.
+        Malformed = "malformed" (400, false, "the request cannot be parsed"),
+        /// The route requires a signature.
+        SignatureMissing = "signature_missing" (401, false, "the request is not signed"),
+        /// The signature does not match the request or the key.
+        SignatureInvalid = "signature_invalid" (401, false, "the signature is invalid"),
+        /// The session ended or its key was replaced: sign in and retry once.
+        SessionInvalid = "session_invalid" (401, false, "the session has ended: sign in again"),
+        /// The signature's time differs too much from the relay's clock.
+        ClockSkew = "clock_skew" (401, false, "the clocks differ by more than five minutes"),
+        /// The nonce was used before.
+        NonceUsed = "nonce_used" (401, false, "the request was already made"),
+        /// No account has this key.
+        AccountUnknown = "account_unknown" (401, false, "the relay does not know this account"),
+        /// The operator suspended the account.
+        AccountSuspended = "account_suspended" (
+            403,
+            false,
+            "the operator of the relay suspended this account",
+        ),
+        /// The relay accepts no new accounts.
+        RegistrationClosed = "registration_closed" (
+            403,
+            false,
+            "the relay accepts no new accounts",
+        ),
+        /// A registration token is required, or the given one is invalid.
+        RegistrationTokenInvalid = "registration_token_invalid" (
+            403,
+            false,
+            "the registration token is missing or invalid",
+        ),
+        /// Admin API only: the token is missing or invalid.
+        AdminTokenInvalid = "admin_token_invalid" (
+            401,
+            false,
+            "the admin token is missing or invalid",
+        ),
+        /// Admin API only: the `Host` is not this machine, or the request comes from another site's
+        /// page.
+        HostForbidden = "host_forbidden" (
+            403,
+            false,
+            "the admin API accepts only requests from this machine",
+        ),
+        /// The proof does not match the mailbox's keys.
+        ProofInvalid = "proof_invalid" (403, false, "the proof for the mailbox is invalid"),
+        /// The account has nothing with this id or path.
+        NotFound = "not_found" (404, false, "not found"),
+        /// The mailbox does not exist or was closed.
+        MailboxUnknown = "mailbox_unknown" (404, false, "the mailbox does not exist or was closed"),
+        /// The path exists but does not support the method.
+        MethodNotAllowed = "method_not_allowed" (
+            405,
+            false,
+            "the path does not support this method",
+        ),
+        /// The id is in use with different content.
+        Conflict = "conflict" (409, false, "the id is in use with different content"),
+        /// The envelope is leased, stored or in another final state.
+        TooLate = "too_late" (409, false, "the envelope can no longer be recalled"),
+        /// Parts are missing, or their digest differs.
+        BlobIncomplete = "blob_incomplete" (409, false, "the blob is incomplete"),
+        /// `If-Match` did not match.
+        PreconditionFailed = "precondition_failed" (
+            412,
+            false,
+            "the resource was changed in the meantime",
+        ),
+        /// Over a size limit.
+        TooLarge = "too_large" (413, false, "the request exceeds a limit"),
+        /// The route does not accept this content type.
+        UnsupportedMediaType = "unsupported_media_type" (
+            415,
+            false,
+            "the content type is not supported",
+        ),
+        /// The requested range lies beyond the end.
+        RangeNotSatisfiable = "range_not_satisfiable" (416, false, "the range lies beyond the end"),
+        /// The size is not a valid envelope size.
+        EnvelopeInvalid = "envelope_invalid" (422, false, "the size is not a valid envelope size"),
+        /// The expiry has passed.
+        EnvelopeExpired = "envelope_expired" (422, false, "the envelope has expired"),
+        /// The number, length or digest of the part is wrong.
+        PartInvalid = "part_invalid" (422, false, "the part does not belong to the blob"),
+        /// The webhook's address is not allowed, or it failed the challenge.
+        WebhookInvalid = "webhook_invalid" (422, false, "the webhook failed the challenge"),
+        /// The mailbox has reached its limit.
+        MailboxFull = "mailbox_full" (429, true, "the mailbox is full"),
+        /// The operator suspended the account of the mailbox.
+        MailboxSuspended = "mailbox_suspended" (
+            429,
+            true,
+            "the operator of the relay suspended the mailbox's account",
+        ),
+        /// An earlier envelope of the request for the same mailbox was refused for a retryable reason.
+        AfterRefused = "after_refused" (
+            429,
+            true,
+            "an earlier envelope for this mailbox was refused",
+        ),
+        /// Too many requests.
+        RateLimited = "rate_limited" (429, true, "too many requests"),
+        /// The account's quota is exhausted.
+        QuotaExceeded = "quota_exceeded" (429, true, "the account's quota is exhausted"),
+        /// The mailbox or blob belongs to another relay.
+        ForeignRelayUnsupported = "foreign_relay_unsupported" (
+            501,
+            false,
+            "the relay does not support other relays yet",
+        ),
+        /// The relay is overloaded.
+        Overloaded = "overloaded" (503, true, "the relay is busy"),
+        /// The relay is starting or shutting down.
+        Unavailable = "unavailable" (503, true, "the relay is not ready"),
+        /// The relay's disk is full.
+        StorageFull = "storage_full" (507, true, "the relay's disk is full"),
+        /// Internal error of the relay.
+        Internal = "internal" (500, true, "internal error of the relay"),
+    } else {
+        /// A code that a later version of the protocol added.
+        Unknown = "unknown" (500, false, "this version does not know the error code"),
     }
 }
 

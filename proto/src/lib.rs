@@ -20,6 +20,7 @@ pub mod origin;
 pub mod schema;
 pub mod secret;
 pub mod status;
+pub mod string_enum;
 pub mod time;
 pub mod wire;
 

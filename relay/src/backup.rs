@@ -1,4 +1,4 @@
-//! Backups: complete copies of the data folder, from which a relay can be started. The relay may be
+//! Backups: complete copies of the data directory, from which a relay can be started. The relay may be
 //! running.
 //!
 //! The database is copied first, in one consistent state, then the parts of blobs that the copy
@@ -8,7 +8,7 @@
 
 use crate::{
     blobs::{BlobError, Blobs},
-    data_layout::{BLOBS_FOLDER, DATABASE_FILE, SECRET_FILE},
+    data_layout::{BLOBS_DIR, DATABASE_FILE, SECRET_FILE},
     store::{Inspection, StoreError},
 };
 use sealpost_sqlite::OpenError;
@@ -19,17 +19,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
 /// Error of a backup. What was written of it remains under a name that ends in `.unfinished`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackupError {
     #[error(
-        "there is no relay in {}: name its data folder with --data or --config",
-        folder.display()
+        "there is no relay in {}: name its data directory with --data or --config",
+        directory.display()
     )]
-    NoRelay { folder: PathBuf },
+    NoRelay { directory: PathBuf },
     #[error("{} exists already: choose another name", path.display())]
     Exists { path: PathBuf },
     #[error("the database could not be copied: {0}")]
@@ -55,12 +55,12 @@ pub(crate) struct BackupSummary {
     pub(crate) bytes: u64,
 }
 
-/// Creates a backup of the relay in `folder` at `destination`, which must not exist. It appears
+/// Creates a backup of the relay in `directory` at `destination`, which must not exist. It appears
 /// there only when it is complete and on disk. Blocks.
-pub(crate) fn create(folder: &Path, destination: &Path) -> Result<BackupSummary, BackupError> {
-    if !folder.join(DATABASE_FILE).exists() {
+pub(crate) fn create(directory: &Path, destination: &Path) -> Result<BackupSummary, BackupError> {
+    if !directory.join(DATABASE_FILE).exists() {
         return Err(BackupError::NoRelay {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
         });
     }
     let unfinished = destination.with_extension("unfinished");
@@ -71,20 +71,23 @@ pub(crate) fn create(folder: &Path, destination: &Path) -> Result<BackupSummary,
             });
         }
     }
-    create_folder(&unfinished)?;
-    let _lock = Blobs::lock_shared(&folder.join(BLOBS_FOLDER))?;
-    sealpost_sqlite::copy(&folder.join(DATABASE_FILE), &unfinished.join(DATABASE_FILE))?;
-    let summary = copy_parts(folder, &unfinished)?;
-    copy(&folder.join(SECRET_FILE), &unfinished.join(SECRET_FILE))?;
+    create_directory(&unfinished)?;
+    let _lock = Blobs::lock_shared(&directory.join(BLOBS_DIR))?;
+    sealpost_sqlite::copy(
+        &directory.join(DATABASE_FILE),
+        &unfinished.join(DATABASE_FILE),
+    )?;
+    let summary = copy_parts(directory, &unfinished)?;
+    copy(&directory.join(SECRET_FILE), &unfinished.join(SECRET_FILE))?;
     sync(&unfinished)?;
     fs::rename(&unfinished, destination).map_err(at(destination))?;
     sync(parent(destination))?;
     Ok(summary)
 }
 
-fn copy_parts(folder: &Path, copy: &Path) -> Result<BackupSummary, BackupError> {
-    let (from, to) = (folder.join(BLOBS_FOLDER), copy.join(BLOBS_FOLDER));
-    create_folder(&to)?;
+fn copy_parts(directory: &Path, copy: &Path) -> Result<BackupSummary, BackupError> {
+    let (from, to) = (directory.join(BLOBS_DIR), copy.join(BLOBS_DIR));
+    create_directory(&to)?;
     let mut summary = BackupSummary::default();
     let database = Inspection::open(&copy.join(DATABASE_FILE))?;
     let mut current: Option<PathBuf> = None;
@@ -92,11 +95,11 @@ fn copy_parts(folder: &Path, copy: &Path) -> Result<BackupSummary, BackupError> 
         let path = name.relative_path();
         let blob = to.join(parent(&path));
         if current.as_ref() != Some(&blob) {
-            // Parts are listed blob by blob, so the folder of the previous blob is complete.
+            // Parts are listed blob by blob, so the directory of the previous blob is complete.
             if let Some(complete) = current.replace(blob.clone()) {
                 sync(&complete)?;
             }
-            create_folder(&blob)?;
+            create_directory(&blob)?;
         }
         summary.parts += 1;
         summary.bytes += bytes;
@@ -131,17 +134,17 @@ fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
         .map_err(at(to))
 }
 
-fn create_folder(path: &Path) -> Result<(), BackupError> {
+fn create_directory(path: &Path) -> Result<(), BackupError> {
     DirBuilder::new()
-        .mode(PRIVATE_FOLDER)
+        .mode(PRIVATE_DIR)
         .create(path)
         .map_err(at(path))
 }
 
-fn sync(folder: &Path) -> Result<(), BackupError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(at(folder))
+fn sync(directory: &Path) -> Result<(), BackupError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(at(directory))
 }
 
 fn parent(path: &Path) -> &Path {

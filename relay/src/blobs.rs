@@ -22,13 +22,13 @@ const STAGED: u8 = b'#';
 #[derive(Clone)]
 pub(crate) struct Blobs {
     objects: Arc<dyn ObjectStore>,
-    folder: Arc<Path>,
+    directory: Arc<Path>,
 }
 
 /// Lock on the parts of all blobs: shared to prevent deletion, exclusive to delete. It is released
 /// when dropped.
 pub(crate) struct BlobsLock {
-    _folder: File,
+    _directory: File,
 }
 
 /// Error of reading, writing or deleting a part.
@@ -59,7 +59,7 @@ pub(crate) struct PartName {
 }
 
 impl PartName {
-    /// Returns the path relative to the folder of blobs.
+    /// Returns the path relative to the directory of blobs.
     #[must_use]
     pub(crate) fn relative_path(&self) -> PathBuf {
         self.path().as_ref().into()
@@ -72,35 +72,40 @@ impl PartName {
 }
 
 impl Blobs {
-    /// Opens or creates a folder of blobs. A written part and its name are fsynced.
-    pub(crate) fn open(folder: &Path) -> Result<Self, BlobError> {
-        std::fs::create_dir_all(folder).map_err(|error| BlobError::Failed {
+    /// Opens or creates a directory of blobs. A written part and its name are fsynced.
+    pub(crate) fn open(directory: &Path) -> Result<Self, BlobError> {
+        std::fs::create_dir_all(directory).map_err(|error| BlobError::Failed {
             reason: error.to_string(),
         })?;
-        let local = LocalFileSystem::new_with_prefix(folder)?
+        let local = LocalFileSystem::new_with_prefix(directory)?
             .with_fsync(true)
             .with_automatic_cleanup(true);
         Ok(Self {
             objects: Arc::new(local),
-            folder: Arc::from(folder),
+            directory: Arc::from(directory),
         })
     }
 
-    /// Prevents all processes from deleting parts in a folder. Blocks while a process is deleting.
-    pub(crate) fn lock_shared(folder: &Path) -> Result<BlobsLock, BlobError> {
-        let lock = File::open(folder).and_then(|folder| folder.lock_shared().map(|()| folder));
-        lock.map(|folder| BlobsLock { _folder: folder })
-            .map_err(|error| BlobError::Failed {
-                reason: error.to_string(),
-            })
+    /// Prevents all processes from deleting parts in a directory. Blocks while a process is deleting.
+    pub(crate) fn lock_shared(directory: &Path) -> Result<BlobsLock, BlobError> {
+        let lock =
+            File::open(directory).and_then(|directory| directory.lock_shared().map(|()| directory));
+        lock.map(|directory| BlobsLock {
+            _directory: directory,
+        })
+        .map_err(|error| BlobError::Failed {
+            reason: error.to_string(),
+        })
     }
 
     /// Returns the right to delete parts, unless deletion is prevented.
     #[must_use]
     pub(crate) fn try_lock_exclusive(&self) -> Option<BlobsLock> {
-        let folder = File::open(&self.folder).ok()?;
-        folder.try_lock().ok()?;
-        Some(BlobsLock { _folder: folder })
+        let directory = File::open(&self.directory).ok()?;
+        directory.try_lock().ok()?;
+        Some(BlobsLock {
+            _directory: directory,
+        })
     }
 
     pub(crate) async fn start_part(&self, name: &PartName) -> Result<PartWriter, BlobError> {
@@ -126,7 +131,7 @@ impl Blobs {
     /// Deletes all parts of a blob, including unfinished ones and those without a row in the
     /// database.
     pub(crate) async fn delete(&self, blob: BlobId) -> Result<(), BlobError> {
-        match tokio::fs::remove_dir_all(self.folder.join(blob.to_string())).await {
+        match tokio::fs::remove_dir_all(self.directory.join(blob.to_string())).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::from(error)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -136,7 +141,7 @@ impl Blobs {
     /// No part of the blob may be in the process of being written.
     pub(crate) async fn delete_unfinished(&self, blob: BlobId) -> Result<u64, BlobError> {
         let mut deleted = 0;
-        let mut files = match tokio::fs::read_dir(self.folder.join(blob.to_string())).await {
+        let mut files = match tokio::fs::read_dir(self.directory.join(blob.to_string())).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             files => files?,
         };
@@ -205,8 +210,8 @@ mod tests {
 
     #[tokio::test]
     async fn parts_are_written_read_and_deleted() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(directory.path()).unwrap();
         let name = PartName {
             blob: BlobId::from_bytes([1; 16]),
             number: 0,
@@ -232,8 +237,8 @@ mod tests {
 
     #[tokio::test]
     async fn unfinished_parts_are_deleted() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(directory.path()).unwrap();
         let finished = PartName {
             blob: BlobId::from_bytes([1; 16]),
             number: 0,
@@ -261,7 +266,7 @@ mod tests {
         let third = blobs.start_part(&unfinished).await.unwrap();
         blobs.delete(finished.blob).await.unwrap();
         assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
+            std::fs::read_dir(directory.path()).unwrap().count(),
             0,
             "nothing of the blob is left"
         );

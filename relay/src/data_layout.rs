@@ -1,9 +1,9 @@
-//! Names of the files and folders in the data folder.
+//! Names of the files and directories in the data directory.
 
 /// SQLite database.
 pub(crate) const DATABASE_FILE: &str = "relay.db";
-/// Folder with the parts of blobs.
-pub(crate) const BLOBS_FOLDER: &str = "blobs";
+/// Directory with the parts of blobs.
+pub(crate) const BLOBS_DIR: &str = "blobs";
 /// Secret from which session keys are derived.
 pub(crate) const SECRET_FILE: &str = "relay.secret";
 /// File that reserves disk space.

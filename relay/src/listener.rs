@@ -3,7 +3,7 @@
 use crate::config::{self, Acme, Config};
 use sealpost_proto::{Origin, Timestamp, limits::OPEN_FILES_RESERVED};
 use sealpost_service::{
-    DataFolder, SharedClock, Shutdown,
+    DataDir, SharedClock, Shutdown,
     http::{
         AcmeCertificates, AcmeError, AcmeOrder, CertificateError, CertificateFiles, Listener,
         ListenerLimits, Tls,
@@ -13,8 +13,8 @@ use sealpost_service::{
 use std::{path::Path, sync::Arc};
 use url::{Host, Url};
 
-/// Folder with the ACME account and certificate in the data folder.
-const ACME_FOLDER: &str = "acme";
+/// Directory with the ACME account and certificate in the data directory.
+const ACME_DIR: &str = "acme";
 const AGREED: &str = "agreed";
 
 /// The settings of the public listener are invalid, or its certificate cannot be used.
@@ -44,7 +44,7 @@ pub enum ListenerError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// The folder of the ACME account cannot be used.
+    /// The directory of the ACME account cannot be used.
     #[error(transparent)]
     Acme(#[from] AcmeError),
     /// TLS cannot be configured.
@@ -65,12 +65,12 @@ impl Certificates {
     /// Opens the configured source; absent if a proxy terminates TLS.
     pub(crate) fn open(
         config: &Config,
-        folder: &DataFolder,
+        data_dir: &DataDir,
     ) -> Result<Option<Self>, ListenerError> {
         match (from_files(&config.tls)?, &config.acme) {
             (files, Acme { directory, .. }) if directory.is_empty() => Ok(files.map(Self::Files)),
             (None, acme) => {
-                let order = order(acme, config.public_url.as_ref(), folder.path())?;
+                let order = order(acme, config.public_url.as_ref(), data_dir.path())?;
                 Ok(Some(Self::Acme(AcmeCertificates::open(order)?)))
             }
             (Some(_), _) => Err(ListenerError::TwoSources),
@@ -182,7 +182,7 @@ fn from_files(files: &config::Tls) -> Result<Option<Arc<CertificateFiles>>, List
 fn order(
     acme: &Acme,
     public_url: Option<&Origin>,
-    folder: &Path,
+    data_dir: &Path,
 ) -> Result<AcmeOrder, ListenerError> {
     let directory = acme.directory.clone();
     if acme.terms != AGREED {
@@ -207,7 +207,7 @@ fn order(
         names: vec![name.to_owned()],
         contact,
         directory,
-        folder: folder.join(ACME_FOLDER),
+        storage_dir: data_dir.join(ACME_DIR),
     })
 }
 
@@ -230,10 +230,10 @@ mod tests {
 
     fn opened(change: impl FnOnce(&mut Config)) -> Result<Option<Certificates>, ListenerError> {
         let parent = tempfile::tempdir().unwrap();
-        let folder = DataFolder::open(parent.path()).unwrap();
+        let directory = DataDir::open(parent.path()).unwrap();
         let mut config = Config::default();
         change(&mut config);
-        Certificates::open(&config, &folder)
+        Certificates::open(&config, &directory)
     }
 
     fn acme(config: &mut Config) {

@@ -264,7 +264,7 @@ impl SampledMetrics {
         bytes("database", "Size of the database", &self.database);
         bytes(
             "storage_free",
-            "Free space on the disk of the data folder",
+            "Free space on the disk of the data directory",
             &self.storage_free,
         );
         let help = "Age of the oldest queued item";

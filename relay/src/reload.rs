@@ -85,9 +85,9 @@ mod tests {
 
     #[tokio::test]
     async fn valid_changes_apply_and_invalid_ones_do_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("relay.toml");
-        let (path, data) = (file.to_str().unwrap(), folder.path().to_str().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("relay.toml");
+        let (path, data) = (file.to_str().unwrap(), directory.path().to_str().unwrap());
         fs::write(&file, "[registration]\npolicy = \"closed\"\n").unwrap();
         let args = [
             "sealpost-relay",

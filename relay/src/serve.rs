@@ -7,7 +7,7 @@ use crate::{
     admin::{self, AdminError, AdminListener, AdminParts},
     blobs::{BlobError, Blobs},
     config::{AdminListen, Config},
-    data_layout::{BLOBS_FOLDER, DATABASE_FILE, SECRET_FILE},
+    data_layout::{BLOBS_DIR, DATABASE_FILE, SECRET_FILE},
     delivery::{self, DeliveryContext, challenge::WebhookTester, webhook::WebhookClient},
     health::Health,
     http::{self, ApiParts},
@@ -23,7 +23,7 @@ use futures_util::future::BoxFuture;
 use sealpost_egress::CallError;
 use sealpost_proto::{Origin, Timestamp, origin::ParseOriginError};
 use sealpost_service::{
-    Clock as _, DataFolder, FolderError, SecretError, SharedClock, Shutdown,
+    Clock as _, DataDir, DataDirError, SecretError, SharedClock, Shutdown,
     http::{Endpoint, Listener, ListenerCounts, ListenerLimits, serve},
     random_array,
     supervisor::Heartbeat,
@@ -36,14 +36,14 @@ use tokio::{net::TcpListener, task::JoinHandle};
 /// The relay could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder cannot be used.
+    /// The data directory cannot be used.
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Directory(#[from] DataDirError),
     /// The secret cannot be read or written.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The secret has the wrong length.
-    #[error("the file {SECRET_FILE} in the data folder is damaged: restore it from a backup")]
+    #[error("the file {SECRET_FILE} in the data directory is damaged: restore it from a backup")]
     SecretDamaged,
     /// The database cannot be opened.
     #[error(transparent)]
@@ -51,11 +51,11 @@ pub enum StartError {
     /// The first commit failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The folder of blobs cannot be used.
+    /// The directory of blobs cannot be used.
     #[error(transparent)]
     Blobs(#[from] BlobError),
     /// The reserve's file cannot be opened.
-    #[error("the file for the reserve cannot be opened in the data folder: {0}")]
+    #[error("the file for the reserve cannot be opened in the data directory: {0}")]
     Reserve(#[source] io::Error),
     /// The HTTP client for webhooks cannot be created.
     #[error("webhooks cannot be called: {0}")]
@@ -172,7 +172,7 @@ impl Liveness {
 pub(crate) struct Parts {
     pub(crate) origin: Origin,
     secret: RelaySecret,
-    folder: PathBuf,
+    directory: PathBuf,
     store: Store,
     accounts: Accounts,
     blobs: Blobs,
@@ -249,7 +249,7 @@ impl Parts {
     pub(crate) fn admin(&self) -> AdminParts {
         AdminParts {
             origin: self.origin.clone(),
-            folder: self.folder.clone(),
+            directory: self.directory.clone(),
             store: self.store.clone(),
             accounts: self.accounts.clone(),
             notifier: Arc::clone(&self.notifier),
@@ -272,10 +272,10 @@ pub(crate) struct Opened {
     listener: Listener,
     socket: TcpListener,
     address: SocketAddr,
-    folder: DataFolder,
+    directory: DataDir,
 }
 
-/// Starts a relay: opens its data folder, listens, and serves until the shutdown.
+/// Starts a relay: opens its data directory, listens, and serves until the shutdown.
 ///
 /// # Errors
 /// [`StartError`], with a message for the operator.
@@ -326,38 +326,38 @@ async fn start_unboxed(
     })
 }
 
-/// Opens the data folder and the sockets.
+/// Opens the data directory and the sockets.
 pub(crate) async fn open(
     config: Config,
     clock: SharedClock,
     shutdown: Shutdown,
 ) -> Result<Opened, StartError> {
-    let folder = DataFolder::open(&config.data)?;
-    let secret = load_secret(&folder)?;
+    let directory = DataDir::open(&config.data)?;
+    let secret = load_secret(&directory)?;
     let health = Arc::new(Health::default());
     let reserve = config.storage.reserve();
-    let storage = Storage::open(&folder, BLOBS_FOLDER, reserve, Arc::clone(&health))
+    let storage = Storage::open(&directory, BLOBS_DIR, reserve, Arc::clone(&health))
         .map_err(StartError::Reserve)?;
     let storage = Arc::new(storage);
     let notifier = Arc::<Notifier>::default();
-    let store = Store::open(&folder.join(DATABASE_FILE), Arc::clone(&health))?
+    let store = Store::open(&directory.join(DATABASE_FILE), Arc::clone(&health))?
         .with_reserve(Arc::clone(&storage))
         .with_notifier(Arc::clone(&notifier));
-    let blobs = Blobs::open(&folder.join(BLOBS_FOLDER))?;
+    let blobs = Blobs::open(&directory.join(BLOBS_DIR))?;
     let settings = LiveSettings::new(Settings::new(&config)?);
-    let certificates = Certificates::open(&config, &folder)?;
+    let certificates = Certificates::open(&config, &directory)?;
     let listener = create_listener(&config.listener, certificates.as_ref())?;
     let socket = listen(config.listen).await?;
     let address = socket.local_addr().map_err(|source| StartError::Listen {
         address: config.listen,
         source,
     })?;
-    let admin = AdminListener::open(&config.admin.listen, &folder).await?;
+    let admin = AdminListener::open(&config.admin.listen, &directory).await?;
     let accounts = Accounts::new(store.clone(), Arc::clone(&notifier), Arc::clone(&clock));
     let parts = Parts {
         origin: origin(config.public_url, address)?,
         secret,
-        folder: folder.path().to_owned(),
+        directory: directory.path().to_owned(),
         accounts,
         store,
         blobs,
@@ -390,7 +390,7 @@ pub(crate) async fn open(
         listener,
         socket,
         address,
-        folder,
+        directory,
     })
 }
 
@@ -402,7 +402,7 @@ async fn run(opened: Opened) {
         admin,
         listener,
         socket,
-        folder,
+        directory,
         ..
     } = opened;
     let Parts {
@@ -435,7 +435,7 @@ async fn run(opened: Opened) {
         tracing::error!(%error, "a task failed");
     }
     store.close().await;
-    drop(folder);
+    drop(directory);
     let sealpost_sqlite::Stats { commits, jobs } = store.stats();
     tracing::info!(commits, jobs, "the relay has shut down");
 }
@@ -464,8 +464,8 @@ fn origin(configured: Option<Origin>, address: SocketAddr) -> Result<Origin, Sta
     }
 }
 
-fn load_secret(folder: &DataFolder) -> Result<RelaySecret, StartError> {
-    if let Some(bytes) = folder.read_secret(SECRET_FILE)? {
+fn load_secret(directory: &DataDir) -> Result<RelaySecret, StartError> {
+    if let Some(bytes) = directory.read_secret(SECRET_FILE)? {
         let bytes = bytes
             .as_slice()
             .try_into()
@@ -473,6 +473,6 @@ fn load_secret(folder: &DataFolder) -> Result<RelaySecret, StartError> {
         return Ok(RelaySecret::from_bytes(bytes));
     }
     let generated = random_array();
-    folder.write_secret(SECRET_FILE, &generated)?;
+    directory.write_secret(SECRET_FILE, &generated)?;
     Ok(RelaySecret::from_bytes(generated))
 }

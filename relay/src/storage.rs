@@ -12,7 +12,7 @@ use sealpost_proto::limits::{
     STORAGE_BYTES_PER_REQUEST, STORAGE_CHECK_INTERVAL, STORAGE_WRITE_AMPLIFICATION,
 };
 use sealpost_relay_core::space::{DiskSpace, Reserve};
-use sealpost_service::{DataFolder, Shutdown};
+use sealpost_service::{DataDir, Shutdown};
 use std::{
     fs::{File, Metadata, OpenOptions},
     io,
@@ -29,7 +29,7 @@ const BLOCK_BYTES: u64 = 512;
 
 /// Disk space of a relay, and the reserve.
 pub(crate) struct Storage {
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
     reserve: Reserve,
     health: Arc<Health>,
     /// Bytes that may be admitted before the disk is checked again.
@@ -65,10 +65,10 @@ pub(crate) struct DiskUsage {
 }
 
 impl DiskUsage {
-    /// Measures the folder whose disk has less free space. Returns nothing if the system does not
+    /// Measures the directory whose disk has less free space. Returns nothing if the system does not
     /// report it.
     pub(crate) fn measure(
-        folders: &[PathBuf],
+        directories: &[PathBuf],
         reserve_file: Option<&Metadata>,
         reserve: Reserve,
     ) -> Option<Self> {
@@ -78,9 +78,9 @@ impl DiskUsage {
                 stat.f_blocks.saturating_mul(stat.f_frsize),
             )
         };
-        let (free, total) = folders
+        let (free, total) = directories
             .iter()
-            .filter_map(|folder| statvfs(folder).ok().map(bytes))
+            .filter_map(|directory| statvfs(directory).ok().map(bytes))
             .min()?;
         let held_bytes = reserve_file
             .map(|file| file.blocks().saturating_mul(BLOCK_BYTES))
@@ -94,11 +94,11 @@ impl DiskUsage {
 }
 
 impl Storage {
-    /// Opens the reserve of a data folder and of another folder in it, which may be on another
+    /// Opens the reserve of a data directory and of another directory in it, which may be on another
     /// disk. If the disk is already full, the reserve is released at once, so that the database can
     /// be opened.
     pub(crate) fn open(
-        folder: &DataFolder,
+        directory: &DataDir,
         other: &str,
         reserve: Reserve,
         health: Arc<Health>,
@@ -109,9 +109,9 @@ impl Storage {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(folder.join(RESERVE_FILE))?;
+            .open(directory.join(RESERVE_FILE))?;
         let storage = Self {
-            folders: vec![folder.path().to_owned(), folder.join(other)],
+            directories: vec![directory.path().to_owned(), directory.join(other)],
             reserve,
             health,
             budget: AtomicI64::new(0),
@@ -186,7 +186,7 @@ impl Storage {
     fn check(&self) -> DiskStatus {
         let mut state = self.lock();
         let file = state.reserve_file.metadata().ok();
-        let Some(usage) = DiskUsage::measure(&self.folders, file.as_ref(), self.reserve) else {
+        let Some(usage) = DiskUsage::measure(&self.directories, file.as_ref(), self.reserve) else {
             return state.last_check;
         };
         let DiskUsage {

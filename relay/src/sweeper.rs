@@ -11,7 +11,7 @@ use sealpost_proto::{BlobId, limits::SWEEP_INTERVAL};
 use sealpost_service::{Clock as _, SharedClock, Shutdown, supervisor::Heartbeat};
 use std::sync::Arc;
 
-/// Task that sweeps the store and the folder of blobs.
+/// Task that sweeps the store and the directory of blobs.
 pub(crate) struct Sweeper {
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
@@ -117,16 +117,16 @@ impl Sweeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{blobs::PartName, config::Config, data_layout::BLOBS_FOLDER, serve::open};
+    use crate::{blobs::PartName, config::Config, data_layout::BLOBS_DIR, serve::open};
     use bytes::Bytes;
     use sealpost_service::SystemClock;
 
     #[tokio::test]
     async fn blobs_are_not_deleted_during_a_backup() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
-            data: folder.path().to_owned(),
+            data: directory.path().to_owned(),
             ..Config::default()
         };
         config.admin.listen = "off".parse().unwrap();
@@ -144,7 +144,7 @@ mod tests {
             .write(&name, Bytes::from_static(b"hello"))
             .await
             .unwrap();
-        let lock = Blobs::lock_shared(&folder.path().join(BLOBS_FOLDER)).unwrap();
+        let lock = Blobs::lock_shared(&directory.path().join(BLOBS_DIR)).unwrap();
         assert_eq!(sweeper.delete_blobs(vec![name.blob]).await, []);
         assert_eq!(sweeper.blobs.read(&name, 0..5).await.unwrap(), "hello");
         drop(lock);

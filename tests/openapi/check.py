@@ -25,7 +25,7 @@ SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 SUCCESS_RATIO_MIN = 0.8
 
 
-def start_relay(program: str, folder: Path) -> tuple[subprocess.Popen, str]:
+def start_relay(program: str, directory: Path) -> tuple[subprocess.Popen, str]:
     """Starts a relay with open registration; returns it with its host and port."""
     arguments = [
         "serve",
@@ -36,12 +36,12 @@ def start_relay(program: str, folder: Path) -> tuple[subprocess.Popen, str]:
         "--egress-allow",
         "127.0.0.0/8",
     ]
-    with open(folder / "relay.log", "wb") as log:
-        command = [program, *arguments, "--data", str(folder / "relay")]
+    with open(directory / "relay.log", "wb") as log:
+        command = [program, *arguments, "--data", str(directory / "relay")]
         relay = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     line = relay.stdout.readline()
     if "listening on http://" not in line:
-        sys.exit(f"the relay did not start:\n{(folder / 'relay.log').read_text()}")
+        sys.exit(f"the relay did not start:\n{(directory / 'relay.log').read_text()}")
     return relay, line.split("http://")[1].strip()
 
 

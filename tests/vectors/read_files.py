@@ -1,7 +1,7 @@
 """Opens the vectors of files, invites, safety numbers and the vault without code of the workspace.
 
 The format is in docs/e2ee-files-invites-vault.md. Exits with 1 and prints a line for each
-difference. Usage: python tests/vectors/read_files.py [folder of vectors]
+difference. Usage: python tests/vectors/read_files.py [directory of vectors]
 """
 
 import json
@@ -124,13 +124,13 @@ def check_vault(vectors, check):
 
 
 def main():
-    folder = (
+    directory = (
         Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "proto" / "vectors"
     )
     checked, differing = 0, 0
 
     def read(file, *readers):
-        vectors = json.loads((folder / file).read_text())
+        vectors = json.loads((directory / file).read_text())
 
         def check(name, actual, expected):
             nonlocal checked, differing

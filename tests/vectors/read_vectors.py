@@ -2,7 +2,7 @@
 of the workspace.
 
 The format is in docs/e2ee.md; ML-KEM's shared secret is taken from the vector. Exits with 1 and
-prints a line for each difference. Usage: python tests/vectors/read_vectors.py [folder of vectors]
+prints a line for each difference. Usage: python tests/vectors/read_vectors.py [directory of vectors]
 """
 
 import json
@@ -228,7 +228,7 @@ def check_plaintexts(vectors, compare):
 
 def main():
     here = Path(__file__).resolve().parent
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent.parent / "proto" / "vectors"
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent.parent / "proto" / "vectors"
     checks = {
         "card": check_cards,
         "prekeys": check_prekeys,
@@ -239,7 +239,7 @@ def main():
     }
     compare = Comparison()
     for name, check in checks.items():
-        check(json.loads((folder / f"{name}.json").read_text()), compare)
+        check(json.loads((directory / f"{name}.json").read_text()), compare)
     for difference in compare.differences:
         print(difference)
     print(f"{compare.compared} compared, {len(compare.differences)} differ")

@@ -1,7 +1,7 @@
-//! Secrets at rest: a data key per data folder, sealed columns, and the wrapping of the data key
+//! Secrets at rest: a data key per data directory, sealed columns, and the wrapping of the data key
 //! (docs/e2ee-files-invites-vault.md#vault).
 //!
-//! A [`KeyFile`] outside the data folder wraps the [`DataKey`]; the wrapped key is stored inside.
+//! A [`KeyFile`] outside the data directory wraps the [`DataKey`]; the wrapped key is stored inside.
 //! The module performs no I/O: the caller writes the files with mode 0600.
 
 use crate::primitive::{self, Key, NONCE_BYTES, TAG_BYTES, hash, label, random};
@@ -67,7 +67,7 @@ pub enum UnwrapError {
         kind: WrapKind,
     },
     /// Another key file wrapped the key, or the record was altered.
-    #[error("the key file does not belong to this data folder")]
+    #[error("the key file does not belong to this data directory")]
     WrongKeyFile,
 }
 
@@ -111,7 +111,7 @@ impl std::fmt::Display for WrapKind {
     }
 }
 
-/// Key of all sealed columns of one data folder.
+/// Key of all sealed columns of one data directory.
 #[derive(Clone)]
 pub struct DataKey(Key);
 
@@ -230,7 +230,7 @@ impl KeyFile {
         }
     }
 
-    /// Wraps a data key. Returns the record to store in the data folder.
+    /// Wraps a data key. Returns the record to store in the data directory.
     #[must_use]
     pub fn wrap(&self, data_key: &DataKey, rng: &mut (impl CryptoRng + ?Sized)) -> Vec<u8> {
         let mut record = vec![WRAP_VERSION, WrapKind::KeyFile.encode()];
@@ -240,7 +240,7 @@ impl KeyFile {
         record
     }
 
-    /// Unwraps the data key of a data folder.
+    /// Unwraps the data key of a data directory.
     ///
     /// # Errors
     /// [`UnwrapError`] if the record is malformed, of another kind, or wrapped by another key file.

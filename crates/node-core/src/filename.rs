@@ -109,7 +109,7 @@ impl fmt::Display for FileName {
     }
 }
 
-/// A name that Linux, macOS and Windows all take as one ordinary file in the folder it is put in.
+/// A name that Linux, macOS and Windows all take as one ordinary file in the directory it is put in.
 ///
 /// NFC; no separator, no character that Windows forbids, nothing hidden; does not begin with a dot, a dash or a space,
 /// does not end with a dot or a space; no device of Windows (`CON`, `LPT1.txt`); 1 to 255 bytes, cut before the extension.

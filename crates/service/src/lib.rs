@@ -1,9 +1,9 @@
 //! Runtime services shared by relay and node: clock, random source, configuration, logs, data
-//! folder, shutdown, supervisor notifications, an HTTP listener that is robust against slow
+//! directory, shutdown, supervisor notifications, an HTTP listener that is robust against slow
 //! clients, and formatting of numbers.
 //!
 //! This crate knows no messages, mailboxes or tables. Start reading at [`http::serve`] and
-//! [`DataFolder`].
+//! [`DataDir`].
 
 #![warn(missing_docs)]
 #![allow(
@@ -14,8 +14,8 @@
 
 mod clock;
 pub mod config;
+mod data_dir;
 mod entropy;
-mod folder;
 pub mod http;
 pub mod logs;
 mod open_files;
@@ -24,7 +24,7 @@ pub mod supervisor;
 pub mod units;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use data_dir::{DataDir, DataDirError, SecretError};
 pub use entropy::{Entropy, entropy, random_array};
-pub use folder::{DataFolder, FolderError, SecretError};
 pub use open_files::raise_open_files_limit;
 pub use shutdown::Shutdown;

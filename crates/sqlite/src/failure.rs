@@ -41,7 +41,7 @@ impl Failure {
     pub(crate) fn for_lost_transaction(path: Option<&Path>) -> Self {
         let space = path
             .and_then(Path::parent)
-            .and_then(|folder| fs4::available_space(folder).ok());
+            .and_then(|directory| fs4::available_space(directory).ok());
         match space {
             Some(bytes) if bytes < DISK_FULL_THRESHOLD_BYTES => Self::DiskFull,
             _ => Self::Failed {

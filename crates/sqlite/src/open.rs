@@ -52,7 +52,7 @@ pub enum OpenError {
         supported: u32,
     },
     /// The file is not a database, or belongs to another program.
-    #[error("{} is not a database of this program: choose another data folder", path.display())]
+    #[error("{} is not a database of this program: choose another data directory", path.display())]
     NotOurs {
         /// Path of the file.
         path: PathBuf,

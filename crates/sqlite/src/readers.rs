@@ -125,7 +125,7 @@ fn run_in_snapshot(connection: &Connection, job: &mut dyn Job) -> Result<(), Fai
 /// [`BackupError`]; an incomplete copy is removed.
 pub fn copy(source: &Path, target: &Path) -> Result<(), BackupError> {
     let file = create_private(target)?;
-    let copied = copy_pages(source, target).and_then(|()| sync_with_folder(&file, target));
+    let copied = copy_pages(source, target).and_then(|()| sync_with_directory(&file, target));
     if copied.is_err() {
         remove_incomplete(target);
     }
@@ -161,12 +161,12 @@ fn copy_pages(source: &Path, target: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-fn sync_with_folder(file: &File, target: &Path) -> Result<(), BackupError> {
+fn sync_with_directory(file: &File, target: &Path) -> Result<(), BackupError> {
     file.sync_all()?;
-    let folder = target
+    let directory = target
         .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()?;
+        .filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()?;
     Ok(())
 }
 

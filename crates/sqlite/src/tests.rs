@@ -39,15 +39,15 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 struct TestFile {
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     path: PathBuf,
 }
 
 fn test_file() -> TestFile {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("test.db");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.db");
     TestFile {
-        _folder: folder,
+        _directory: directory,
         path,
     }
 }
@@ -537,7 +537,7 @@ async fn backups_are_independent_databases() {
         .await
         .unwrap();
     let copy = TestFile {
-        _folder: tempfile::tempdir().unwrap(),
+        _directory: tempfile::tempdir().unwrap(),
         path: file.path.with_extension("backup"),
     };
     database.backup_to(&copy.path).await.unwrap();

@@ -27,7 +27,7 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:4680";
     after_help = AFTER_HELP
 )]
 pub struct Cli {
-    /// Folder that holds all data of this node
+    /// Directory that holds all data of this node
     #[arg(
         long,
         global = true,
@@ -53,7 +53,7 @@ Exit codes: 0 success, 1 refused or failed, 2 usage error, 3 daemon not reachabl
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Create a node: its identity and its data folder
+    /// Create a node: its identity and its data directory
     Init(InitArgs),
     /// Run the node until Ctrl-C
     Serve(ServeArgs),
@@ -364,7 +364,7 @@ pub struct SaveArgs {
     /// CMG-… for all files of a message, ATC-… for one file
     #[arg(value_name = "MESSAGE_OR_FILE")]
     pub id: String,
-    /// Target folder
+    /// Target directory
     #[arg(long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     pub to: PathBuf,
     /// Replace existing files

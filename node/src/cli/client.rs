@@ -1,6 +1,6 @@
 //! Client of the local API.
 //!
-//! Two files in the data folder hold the daemon's address and token. The client uses plain HTTP,
+//! Two files in the data directory hold the daemon's address and token. The client uses plain HTTP,
 //! and only to a loopback address.
 
 use super::{error::CliError, events::EventStream, units::shell_quote};
@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 /// Upper bound on the number of pages that [`Client::list`] reads.
 const LIST_PAGES_MAX: usize = 100;
 
-/// Client of the daemon that runs on one data folder.
+/// Client of the daemon that runs on one data directory.
 pub struct Client {
     http: reqwest::Client,
     base: Url,
@@ -36,7 +36,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads the address and the token from the data folder, without connecting.
+    /// Reads the address and the token from the data directory, without connecting.
     ///
     /// # Errors
     /// [`CliError::Unreachable`] when there is no node, or its daemon has never run.
@@ -50,14 +50,14 @@ impl Client {
         let address: SocketAddr = address
             .trim()
             .parse()
-            .map_err(|_| incompatible_daemon("the address in the data folder is invalid"))?;
+            .map_err(|_| incompatible_daemon("the address in the data directory is invalid"))?;
         if !address.ip().is_loopback() {
             return Err(incompatible_daemon(
-                "the address in the data folder is not a loopback address",
+                "the address in the data directory is not a loopback address",
             ));
         }
         let base = Url::parse(&format!("http://{address}/"))
-            .map_err(|_| incompatible_daemon("the address in the data folder is invalid"))?;
+            .map_err(|_| incompatible_daemon("the address in the data directory is invalid"))?;
         Ok(Self {
             http: http_client(token.trim())?,
             base,
@@ -219,7 +219,7 @@ impl Client {
 fn http_client(token: &str) -> Result<reqwest::Client, CliError> {
     let bearer = Zeroizing::new(format!("Bearer {token}"));
     let mut value = header::HeaderValue::from_str(&bearer)
-        .map_err(|_| incompatible_daemon("the token in the data folder is invalid"))?;
+        .map_err(|_| incompatible_daemon("the token in the data directory is invalid"))?;
     value.set_sensitive(true);
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -262,7 +262,7 @@ fn read_daemon_file(
         })
 }
 
-/// Returns whether a folder is not empty. Only the daemon can tell whether it holds a node.
+/// Returns whether a directory is not empty. Only the daemon can tell whether it holds a node.
 fn may_be_node(data: &Path) -> bool {
     std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some())
 }
@@ -274,8 +274,8 @@ fn incompatible_daemon(reason: &str) -> CliError {
     )
 }
 
-/// Returns the default data folder: `$XDG_DATA_HOME/sealpost`, else `~/.local/share/sealpost`.
-pub fn default_data_folder() -> Result<PathBuf, CliError> {
+/// Returns the default data directory: `$XDG_DATA_HOME/sealpost`, else `~/.local/share/sealpost`.
+pub fn default_data_directory() -> Result<PathBuf, CliError> {
     let absolute = |name| {
         std::env::var_os(name)
             .map(PathBuf::from)
@@ -284,8 +284,8 @@ pub fn default_data_folder() -> Result<PathBuf, CliError> {
     let share = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
     share.map(|share| share.join("sealpost")).ok_or_else(|| {
         CliError::usage(
-            "there is no home folder",
-            "set the data folder with --data DIR",
+            "there is no home directory",
+            "set the data directory with --data DIR",
         )
     })
 }
@@ -296,25 +296,25 @@ mod tests {
 
     #[test]
     fn missing_node_error_names_the_next_step() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = Client::open(folder.path()).err().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let error = Client::open(directory.path()).err().unwrap();
         assert!(
             error.to_string().starts_with("there is no node in"),
             "{error}"
         );
-        std::fs::write(folder.path().join("node.db"), "").unwrap();
-        let error = Client::open(folder.path()).err().unwrap();
+        std::fs::write(directory.path().join("node.db"), "").unwrap();
+        let error = Client::open(directory.path()).err().unwrap();
         assert!(error.to_string().ends_with("has never run"), "{error}");
         assert!(error.next().ends_with("serve"), "{}", error.next());
     }
 
     #[test]
     fn token_is_sent_to_loopback_only() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(TOKEN_FILE), "t").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(TOKEN_FILE), "t").unwrap();
         for address in ["192.0.2.1:4680", "example.org:4680", "0.0.0.0:4680"] {
-            std::fs::write(folder.path().join(ADDRESS_FILE), address).unwrap();
-            assert!(Client::open(folder.path()).is_err(), "{address}");
+            std::fs::write(directory.path().join(ADDRESS_FILE), address).unwrap();
+            assert!(Client::open(directory.path()).is_err(), "{address}");
         }
     }
 }

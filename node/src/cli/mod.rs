@@ -1,6 +1,6 @@
 //! Command line: parses arguments, calls the daemon's local API and prints the results.
 //!
-//! The CLI never opens the database. Only `init` and `serve` use the data folder, and both run
+//! The CLI never opens the database. Only `init` and `serve` use the data directory, and both run
 //! daemon code.
 //!
 //! Start reading at [`args`]; each command is a file in [`commands`]. All output goes through
@@ -65,7 +65,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let mut console = Console::stdout(if cli.json { Format::Json } else { Format::Text });
     let data = match cli.data {
         Some(data) => data,
-        None => client::default_data_folder()?,
+        None => client::default_data_directory()?,
     };
     match cli.command {
         Command::Init(args) => Box::pin(commands::init::run(args, data, &mut console)).await,

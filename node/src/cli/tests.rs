@@ -141,7 +141,7 @@ delivery     the node polls the relay
 unread       2
 pending      1
 fingerprint  0123abcd
-data folder  /srv/acme
+data directory  /srv/acme
 local API    http://127.0.0.1:4680
 version      0.1.0
 
@@ -297,9 +297,9 @@ async fn watch_prints_one_line_per_event() {
 
 #[test]
 fn config_show_prints_settings_with_their_origin() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let file = "[files]\ndownload = \"on_demand\"\n";
-    std::fs::write(folder.path().join("node.toml"), file).unwrap();
+    std::fs::write(directory.path().join("node.toml"), file).unwrap();
     let line = [
         "sealpost",
         "config",
@@ -312,7 +312,7 @@ fn config_show_prints_settings_with_their_origin() {
         panic!("not `config`")
     };
     let (mut console, out) = console(Format::Text, 80);
-    commands::config::run(&command, folder.path(), &mut console).unwrap();
+    commands::config::run(&command, directory.path(), &mut console).unwrap();
     for (setting, origin) in [
         ("download = \"on_demand\"", "node.toml:2"),
         ("message_size_max = \"500 MB\"", "# default"),

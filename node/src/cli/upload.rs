@@ -82,11 +82,11 @@ impl LocalFile {
         let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
         if metadata.is_dir() {
             let next = format!(
-                "pack it first, for example: tar -czf folder.tar.gz {}",
+                "pack it first, for example: tar -czf directory.tar.gz {}",
                 units::shell_quote(&path.to_string_lossy())
             );
             return Err(CliError::refused(
-                format!("{} is a folder", path.display()),
+                format!("{} is a directory", path.display()),
                 next,
             ));
         }
@@ -225,9 +225,9 @@ mod tests {
 
     #[test]
     fn unsendable_files_are_refused_before_upload() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, bytes: u64| {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             File::create(&path).unwrap().set_len(bytes).unwrap();
             path
         };
@@ -244,8 +244,8 @@ mod tests {
             "file_too_large"
         );
         assert_eq!(refusal_code(&[file("a\u{202e}b", 1)]), "file_name_invalid");
-        assert_eq!(refusal_code(&[folder.path().to_owned()]), "refused");
-        assert_eq!(refusal_code(&[folder.path().join("none")]), "refused");
+        assert_eq!(refusal_code(&[directory.path().to_owned()]), "refused");
+        assert_eq!(refusal_code(&[directory.path().join("none")]), "refused");
         assert_eq!(refusal_code(&["/dev/null".into()]), "refused");
         assert_eq!(
             refusal_code(&["/proc/self/status".into()]),

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use sealpost_e2ee::Identity;
 use sealpost_proto::{Origin, wire::DeliveryMode};
-use sealpost_service::{Clock as _, DataFolder, SystemClock};
+use sealpost_service::{Clock as _, DataDir, SystemClock};
 use sealpost_sqlite::Database;
 use serde::Serialize;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 /// Options of a new node.
 pub struct NewNode {
-    /// Data folder.
+    /// Data directory.
     pub data: PathBuf,
     /// Name shown to partners.
     pub name: String,
@@ -42,7 +42,7 @@ pub struct Initialised {
     pub name: String,
     /// In hexadecimal.
     pub fingerprint: String,
-    pub data_folder: String,
+    pub data_directory: String,
 }
 
 /// Creates a new node.
@@ -60,10 +60,10 @@ pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
     let card = identity
         .sign_card(&args.name, now)
         .context("choose a name of 1 to 64 bytes")?;
-    let folder = DataFolder::open(&args.data)?;
-    let data_key = Arc::new(vault::create(&folder)?);
+    let directory = DataDir::open(&args.data)?;
+    let data_key = Arc::new(vault::create(&directory)?);
     let database = Database::open(
-        &folder.join(super::serve::DATABASE),
+        &directory.join(super::serve::DATABASE),
         store::MIGRATIONS,
         store::OPTIONS,
     )?;
@@ -97,13 +97,13 @@ pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
     store.close().await;
     if !is_new {
         bail!(
-            "{} holds a node already; start it with `sealpost serve`, or choose another folder with --data",
-            folder.path().display()
+            "{} holds a node already; start it with `sealpost serve`, or choose another directory with --data",
+            directory.path().display()
         );
     }
     Ok(Initialised {
         name: args.name,
         fingerprint: hex::encode(identity.fingerprint().as_bytes()),
-        data_folder: folder.path().display().to_string(),
+        data_directory: directory.path().display().to_string(),
     })
 }

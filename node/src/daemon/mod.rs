@@ -76,8 +76,8 @@ pub struct Daemon {
 /// How this run was started, for those who ask.
 #[derive(Debug, Clone)]
 pub struct Running {
-    /// The data folder.
-    pub folder: PathBuf,
+    /// The data directory.
+    pub directory: PathBuf,
     /// Where the local API listens.
     pub address: std::net::SocketAddr,
     /// The webhook's URL, when the relay calls one.
@@ -318,16 +318,17 @@ pub fn backoff(attempt: u32) -> Duration {
 
 #[cfg(test)]
 impl Daemon {
-    /// A daemon with a database and a folder of its own, and no task.
+    /// A daemon with a database and a directory of its own, and no task.
     pub(crate) async fn for_test(
-        folder: &std::path::Path,
+        directory: &std::path::Path,
         relay: sealpost_proto::Origin,
         clock: sealpost_service::ManualClock,
     ) -> Arc<Self> {
         use crate::store::{MIGRATIONS, OPTIONS};
         let mut rng = sealpost_service::entropy();
         let database =
-            sealpost_sqlite::Database::open(&folder.join("node.db"), MIGRATIONS, OPTIONS).unwrap();
+            sealpost_sqlite::Database::open(&directory.join("node.db"), MIGRATIONS, OPTIONS)
+                .unwrap();
         let data_key = Arc::new(sealpost_e2ee::vault::DataKey::generate(&mut rng));
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let clock: SharedClock = Arc::new(clock);
@@ -338,13 +339,13 @@ impl Daemon {
                 ..crate::testing::TestNode::new("Acme", 1).identity
             }),
             store: Store::new(database, data_key),
-            files: Files::open(folder.join("files")).await.unwrap(),
+            files: Files::open(directory.join("files")).await.unwrap(),
             progress: Progress::default(),
             early: EarlyUploads::default(),
             relay: RelayClient::new(relay, key, Arc::clone(&clock), http),
             clock,
             running: Running {
-                folder: folder.to_owned(),
+                directory: directory.to_owned(),
                 address: ([127, 0, 0, 1], 1).into(),
                 webhook_url: None,
                 files_bytes_max: limits::MESSAGE_FILES_BYTES_MAX,

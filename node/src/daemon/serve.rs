@@ -1,4 +1,4 @@
-//! `sealpost serve`: opens the data folder, registers with the relay, and runs the tasks until Ctrl-C.
+//! `sealpost serve`: opens the data directory, registers with the relay, and runs the tasks until Ctrl-C.
 
 use super::{
     Daemon, Notifier, Running, ingest, maintenance, relay_jobs, status::Contact, submission,
@@ -19,7 +19,7 @@ use sealpost_proto::{
 };
 use sealpost_relay_client::{RelayClient, http_client};
 use sealpost_service::{
-    DataFolder, Shutdown, SystemClock,
+    DataDir, Shutdown, SystemClock,
     http::{self, ListenerLimits},
     logs, supervisor,
 };
@@ -33,7 +33,7 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use zeroize::Zeroizing;
 
-/// The database's file in the data folder.
+/// The database's file in the data directory.
 pub(super) const DATABASE: &str = "node.db";
 const FILES: &str = "files";
 
@@ -49,7 +49,7 @@ pub(crate) type ApiRouter = fn(Arc<Daemon>, &str) -> axum::Router;
 /// Runs the node until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// When the folder has no node or is in use, the schema is newer than this program, or an address is
+/// When the directory has no node or is in use, the schema is newer than this program, or an address is
 /// taken.
 pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow::Result<()> {
     if !data.is_dir() {
@@ -58,13 +58,13 @@ pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow
             data.display()
         );
     }
-    let folder = DataFolder::open(data)?;
-    let data_key = Arc::new(vault::open(&folder)?);
+    let directory = DataDir::open(data)?;
+    let data_key = Arc::new(vault::open(&directory)?);
     logs::init(config.log.format, &config.log.filter)?;
-    let database = Database::open(&folder.join(DATABASE), store::MIGRATIONS, store::OPTIONS)?;
+    let database = Database::open(&directory.join(DATABASE), store::MIGRATIONS, store::OPTIONS)?;
     let store = Store::new(database, data_key);
     let shutdown = Shutdown::on_signals()?;
-    let (daemon, mut start) = start(store, &folder, &config, shutdown).await?;
+    let (daemon, mut start) = start(store, &directory, &config, shutdown).await?;
     let known = |file| daemon.read(move |tx| files::knows_disk_file(tx, file));
     daemon.files.remove_leftovers(known).await?;
     let mut tasks = JoinSet::new();
@@ -106,7 +106,7 @@ struct Start {
 
 async fn start(
     store: Store,
-    folder: &DataFolder,
+    directory: &DataDir,
     config: &Config,
     shutdown: Shutdown,
 ) -> anyhow::Result<(Arc<Daemon>, Start)> {
@@ -118,11 +118,11 @@ async fn start(
         })
         .await?;
     let settings =
-        settings.context("the data folder holds no node; create one with `sealpost init`")?;
+        settings.context("the data directory holds no node; create one with `sealpost init`")?;
     let identity = NodeIdentity::from_settings(&settings, config.files.download.0)?;
     let listener = listen(settings.listen).await?;
     let address = listener.local_addr()?;
-    let token = write_access(folder, address)?;
+    let token = write_access(directory, address)?;
     let (webhook_listener, webhook_url) = match (&settings.delivery, settings.webhook_listen) {
         (DeliveryMode::Webhook { url }, Some(address)) => {
             (Some(listen(address).await?), Some(url.clone()))
@@ -142,14 +142,14 @@ async fn start(
         ),
         identity: Arc::new(identity),
         store,
-        files: Files::open(folder.join(FILES))
+        files: Files::open(directory.join(FILES))
             .await
-            .context("opening the folder of sealed files")?,
+            .context("opening the directory of sealed files")?,
         progress: Progress::default(),
         early: transfer::EarlyUploads::default(),
         clock,
         running: Running {
-            folder: folder.path().to_owned(),
+            directory: directory.path().to_owned(),
             address,
             webhook_url,
             files_bytes_max: config
@@ -179,12 +179,12 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Writes a new token and the address of the API to the data folder, for clients on this machine.
-fn write_access(folder: &DataFolder, address: SocketAddr) -> anyhow::Result<Zeroizing<String>> {
+/// Writes a new token and the address of the API to the data directory, for clients on this machine.
+fn write_access(directory: &DataDir, address: SocketAddr) -> anyhow::Result<Zeroizing<String>> {
     let bytes = Zeroizing::new(sealpost_service::random_array::<32>());
     let token = Zeroizing::new(b64::encode(&*bytes));
-    folder.write_secret(TOKEN_FILE, token.as_bytes())?;
-    folder.write_secret(ADDRESS_FILE, address.to_string().as_bytes())?;
+    directory.write_secret(TOKEN_FILE, token.as_bytes())?;
+    directory.write_secret(ADDRESS_FILE, address.to_string().as_bytes())?;
     Ok(token)
 }
 

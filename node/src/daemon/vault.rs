@@ -1,45 +1,45 @@
-//! The data key of a data folder: created by `init`, wrapped by a key file of mode 0600.
+//! The data key of a data directory: created by `init`, wrapped by a key file of mode 0600.
 
 use anyhow::{Context as _, bail};
 use sealpost_e2ee::vault::{DataKey, KeyFile};
-use sealpost_service::DataFolder;
+use sealpost_service::DataDir;
 
 const KEY_FILE: &str = "key";
 const WRAPPED: &str = "data-key";
 
 /// Creates the data key of a new node, or opens the one that an interrupted `init` left.
-pub(super) fn create(folder: &DataFolder) -> anyhow::Result<DataKey> {
-    if folder.read_secret(WRAPPED)?.is_some() {
-        return open(folder);
+pub(super) fn create(directory: &DataDir) -> anyhow::Result<DataKey> {
+    if directory.read_secret(WRAPPED)?.is_some() {
+        return open(directory);
     }
     let mut rng = sealpost_service::entropy();
     let data_key = DataKey::generate(&mut rng);
     let key_file = KeyFile::generate(&mut rng);
-    folder
+    directory
         .write_secret(KEY_FILE, key_file.encode().as_bytes())
         .context("writing the key file")?;
-    folder
+    directory
         .write_secret(WRAPPED, &key_file.wrap(&data_key, &mut rng))
         .context("writing the data key")?;
     Ok(data_key)
 }
 
-/// Opens the data key of a data folder.
+/// Opens the data key of a data directory.
 ///
 /// # Errors
-/// When the folder was never initialised, or its key file is missing, damaged or from another
-/// folder.
-pub(super) fn open(folder: &DataFolder) -> anyhow::Result<DataKey> {
-    let Some(wrapped) = folder.read_secret(WRAPPED)? else {
+/// When the directory was never initialised, or its key file is missing, damaged or from another
+/// directory.
+pub(super) fn open(directory: &DataDir) -> anyhow::Result<DataKey> {
+    let Some(wrapped) = directory.read_secret(WRAPPED)? else {
         bail!(
             "there is no node in {}; create one with `sealpost init`",
-            folder.path().display()
+            directory.path().display()
         );
     };
-    let Some(text) = folder.read_secret(KEY_FILE)? else {
+    let Some(text) = directory.read_secret(KEY_FILE)? else {
         bail!(
             "the key file {} is missing; restore it from a copy",
-            folder.join(KEY_FILE).display()
+            directory.join(KEY_FILE).display()
         );
     };
     let text =

@@ -169,8 +169,8 @@ impl BlobDownload {
         }
         self.remove_on_sync_error(lock(&self.sync).finish())?;
         std::fs::rename(&self.partial_path, &self.path)?;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        Ok(File::open(folder)?.sync_all()?)
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        Ok(File::open(directory)?.sync_all()?)
     }
 }
 

@@ -9,13 +9,13 @@ const TEXT: &[u8] = b"a file of a few bytes";
 const FILE: DiskFileId = DiskFileId::from_bytes([9; 16]);
 
 async fn files() -> (tempfile::TempDir, Files) {
-    let folder = tempfile::tempdir().unwrap();
-    let files = Files::open(folder.path().join("files")).await.unwrap();
-    (folder, files)
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::open(directory.path().join("files")).await.unwrap();
+    (directory, files)
 }
 
 fn count_files(files: &Files) -> usize {
-    std::fs::read_dir(&files.folder).unwrap().count()
+    std::fs::read_dir(&files.directory).unwrap().count()
 }
 
 fn new_parts() -> Arc<SealedParts> {
@@ -45,7 +45,7 @@ async fn read(files: &Files, file: DiskFileId, staged: &Staged) -> io::Result<Ve
 
 /// Seals a file of five parts, and returns its plaintext and its sealed parts.
 async fn five_parts() -> (Vec<u8>, Staged, Vec<BytesMut>) {
-    let (_folder, files) = files().await;
+    let (_directory, files) = files().await;
     let text: Vec<u8> = (1..=251).cycle().take(9_000_000).collect();
     let staged = stage(&files, &text.chunks(100_000).collect::<Vec<_>>(), 9_000_000)
         .await
@@ -88,7 +88,7 @@ async fn put(
 
 #[tokio::test]
 async fn sealed_file_reads_back() {
-    let (_folder, files) = files().await;
+    let (_directory, files) = files().await;
     let staged = stage(
         &files,
         &[b"a file of ", b"", b"a few bytes"],
@@ -107,7 +107,7 @@ async fn sealed_file_reads_back() {
 
 #[tokio::test]
 async fn parts_in_memory_are_bounded() {
-    let (_folder, files) = files().await;
+    let (_directory, files) = files().await;
     let budget = PartMemoryBudget::default();
     let text: &'static [u8] = (1..=251)
         .cycle()
@@ -155,7 +155,7 @@ async fn parts_in_memory_are_bounded() {
 
 #[tokio::test]
 async fn empty_file_can_be_staged() {
-    let (_folder, files) = files().await;
+    let (_directory, files) = files().await;
     let staged = stage(&files, &[], 0).await.unwrap();
     assert_eq!((staged.sealed.pt_len, staged.part_digests.len()), (0, 1));
     assert_eq!(read(&files, staged.file, &staged).await.unwrap(), b"");
@@ -163,7 +163,7 @@ async fn empty_file_can_be_staged() {
 
 #[tokio::test]
 async fn wrong_length_leaves_no_file() {
-    let (_folder, files) = files().await;
+    let (_directory, files) = files().await;
     for announced in [0, TEXT.len() as u64 - 1, TEXT.len() as u64 + 1] {
         let refused = stage(&files, &[TEXT], announced).await.err();
         assert!(
@@ -192,7 +192,7 @@ async fn wrong_length_leaves_no_file() {
 #[tokio::test]
 async fn parts_may_arrive_in_any_order() {
     let (text, staged, parts) = five_parts().await;
-    let (_folder, files) = files().await;
+    let (_directory, files) = files().await;
     let download = fetch(&files, &staged).await;
     assert!(download.present_parts().is_empty());
     put(&download, &parts, &[2, 0, 1, 4]).await.unwrap();
@@ -224,7 +224,7 @@ async fn parts_may_arrive_in_any_order() {
 #[tokio::test]
 async fn resumed_download_reuses_valid_parts() {
     let (text, staged, parts) = five_parts().await;
-    let (_folder, files) = files().await;
+    let (_directory, files) = files().await;
     put(&fetch(&files, &staged).await, &parts, &[0, 1, 3])
         .await
         .unwrap();
@@ -288,7 +288,7 @@ async fn altered_parts_are_rejected() {
         ("another blob", of_another),
     ];
     for (what, parts) in wrong {
-        let (_folder, files) = files().await;
+        let (_directory, files) = files().await;
         let download = fetch(&files, &staged).await;
         let refused = put(&download, &parts, &[0, 1, 2, 3, 4]).await;
         assert!(
@@ -309,12 +309,12 @@ async fn altered_parts_are_rejected() {
 
 #[tokio::test]
 async fn leftovers_without_rows_are_removed() {
-    let (_folder, files) = files().await;
+    let (_directory, files) = files().await;
     let [known, unknown] = [
         stage(&files, &[TEXT], 21).await.unwrap(),
         stage(&files, &[TEXT], 21).await.unwrap(),
     ];
-    let write = |name| std::fs::write(files.folder.join(name), b"something").unwrap();
+    let write = |name| std::fs::write(files.directory.join(name), b"something").unwrap();
     write(format!("{}.{FETCHING}", known.file));
     write(format!("{FILE}.{FETCHING}"));
     write(format!("{}.{STAGING}", known.file));

@@ -313,8 +313,8 @@ mod tests {
         let mut pair = pair(10);
         let message = pair.acme.send(pair.to_bolt, "hello");
         let key = pair.acme.delivery(&message).key;
-        for from in DeliveryStatus::ALL {
-            for to in DeliveryStatus::ALL {
+        for &from in DeliveryStatus::ALL {
+            for &to in DeliveryStatus::ALL {
                 force(&mut pair, key, from);
                 let announced = pair.acme.number("SELECT count(*) FROM events");
                 let moved = pair

@@ -40,7 +40,7 @@ pub struct StoredFile {
     pub status: FileStatus,
     /// What opens the blob, without its preview.
     pub descriptor: Descriptor,
-    /// The file in the data folder.
+    /// The file in the data directory.
     pub disk_file: DiskFileId,
     /// Detected from the content, once it is here.
     pub file_type: Option<FileType>,
@@ -312,7 +312,7 @@ pub fn find_abandoned(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<StoredFile>,
     select(tx, condition, &[&to_millis(before)])
 }
 
-/// Whether a row knows a file in the data folder; any other is a leftover.
+/// Whether a row knows a file in the data directory; any other is a leftover.
 pub fn knows_disk_file(tx: &Tx<'_>, file: DiskFileId) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM files WHERE disk_file = ?1";
     Ok(tx.value::<i64>(sql, &[file.as_bytes()])?.is_some())

@@ -217,7 +217,7 @@ impl Tx<'_> {
     /// Opens a sealed value in its place.
     ///
     /// # Errors
-    /// [`Fault::Failed`] when the value is not the one that was sealed there: the data folder was tampered with or is mixed
+    /// [`Fault::Failed`] when the value is not the one that was sealed there: the data directory was tampered with or is mixed
     /// from two.
     pub fn open(
         &self,
@@ -290,8 +290,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_database_of_a_newer_version_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.db");
         Database::open(&path, MIGRATIONS, OPTIONS)
             .unwrap()
             .close()

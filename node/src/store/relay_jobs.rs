@@ -3,34 +3,28 @@
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_node_core::model::{ConnectionId, InviteId};
-use sealpost_proto::{ErrorCode, MailboxId, Timestamp};
+use sealpost_proto::{ErrorCode, MailboxId, Timestamp, string_enum};
 use sealpost_sqlite::{RowExt as _, to_millis};
 use std::fmt;
 use zeroize::Zeroizing;
 
 const TABLE: &str = "relay_jobs";
 
-/// What a relay job does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobKind {
-    /// Opens a mailbox of ours; the payload is its send key.
-    OpenMailbox,
-    /// Publishes a prekey base in a mailbox; the payload is the sealed base.
-    PublishPrekeys,
-    /// Fetches the peer's prekey base and starts a new session; no payload.
-    RotateSession,
-    /// Closes a mailbox of ours; no payload.
-    CloseMailbox,
+string_enum! {
+    /// Action of a relay job.
+    pub enum JobKind {
+        /// Opens a mailbox of ours; the payload is its send key.
+        OpenMailbox = "open_mailbox",
+        /// Publishes a prekey base in a mailbox; the payload is the sealed base.
+        PublishPrekeys = "publish_prekeys",
+        /// Fetches the peer's prekey base and starts a new session; no payload.
+        RotateSession = "rotate_session",
+        /// Closes a mailbox of ours; no payload.
+        CloseMailbox = "close_mailbox",
+    }
 }
 
 impl JobKind {
-    const ALL: [Self; 4] = [
-        Self::OpenMailbox,
-        Self::PublishPrekeys,
-        Self::RotateSession,
-        Self::CloseMailbox,
-    ];
-
     /// Whether this refusal ends the job: a peer that closed its mailbox has no prekeys any more.
     #[must_use]
     pub const fn is_ended_by(self, refusal: ErrorCode) -> bool {
@@ -38,19 +32,6 @@ impl JobKind {
             (self, refusal),
             (Self::RotateSession, ErrorCode::MailboxUnknown)
         )
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenMailbox => "open_mailbox",
-            Self::PublishPrekeys => "publish_prekeys",
-            Self::RotateSession => "rotate_session",
-            Self::CloseMailbox => "close_mailbox",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 

@@ -70,7 +70,7 @@ struct SealedRow {
     account: Option<(AccountId, Vec<u8>)>,
 }
 
-/// Reads the settings; `None` in a data folder that was never initialised.
+/// Reads the settings; `None` in a data directory that was never initialised.
 pub fn load(tx: &Tx<'_>) -> Result<Option<Settings>, Fault> {
     let sql = "SELECT name, identity, card, account_key, relay, delivery, webhook_listen, listen,
                    registration_token, account_id, webhook_secret

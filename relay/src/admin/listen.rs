@@ -1,10 +1,10 @@
-//! Listener of the admin API. Its address and token are stored in two files of the data folder,
+//! Listener of the admin API. Its address and token are stored in two files of the data directory,
 //! where the operator commands find them.
 
 use crate::config::AdminListen;
 use sealpost_proto::b64;
 use sealpost_service::{
-    DataFolder, SecretError,
+    DataDir, SecretError,
     http::{Endpoint, EndpointError, LocalGuard, SocketAccess},
     random_array,
 };
@@ -23,7 +23,7 @@ pub enum AdminError {
     /// The address or socket cannot be opened.
     #[error("admin API: {0} with --admin-listen, or off")]
     Listen(#[from] EndpointError),
-    /// A file in the data folder cannot be read or written.
+    /// A file in the data directory cannot be read or written.
     #[error(transparent)]
     Files(#[from] SecretError),
 }
@@ -37,26 +37,26 @@ pub(crate) struct AdminListener {
 }
 
 impl AdminListener {
-    /// Starts to listen and stores the address in the data folder; returns `None` if the API is
+    /// Starts to listen and stores the address in the data directory; returns `None` if the API is
     /// off. The token stays the same across restarts, so that programs that use it keep working.
     pub(crate) async fn open(
         listen: &AdminListen,
-        folder: &DataFolder,
+        directory: &DataDir,
     ) -> Result<Option<Self>, AdminError> {
         let endpoint = match listen {
             AdminListen::Off => {
-                folder.write_secret(ADDRESS_FILE, listen.to_string().as_bytes())?;
+                directory.write_secret(ADDRESS_FILE, listen.to_string().as_bytes())?;
                 return Ok(None);
             }
             AdminListen::Tcp(address) => listen_tcp(*address).await?,
             AdminListen::Unix(path) => Endpoint::unix(path, SocketAccess::Owner)?,
         };
-        let token = read_or_create_token(folder)?;
+        let token = read_or_create_token(directory)?;
         let (guard, address) = match endpoint.address() {
             Some(address) => (LocalGuard::new(&token, address), AdminListen::Tcp(address)),
             None => (LocalGuard::for_unix_socket(&token), listen.clone()),
         };
-        folder.write_secret(ADDRESS_FILE, address.to_string().as_bytes())?;
+        directory.write_secret(ADDRESS_FILE, address.to_string().as_bytes())?;
         Ok(Some(Self {
             endpoint,
             guard,
@@ -83,19 +83,19 @@ async fn listen_tcp(wanted: SocketAddr) -> Result<Endpoint, EndpointError> {
     Ok(endpoint)
 }
 
-fn read_or_create_token(folder: &DataFolder) -> Result<Zeroizing<String>, SecretError> {
-    if let Some(token) = read_token(folder)? {
+fn read_or_create_token(directory: &DataDir) -> Result<Zeroizing<String>, SecretError> {
+    if let Some(token) = read_token(directory)? {
         return Ok(token);
     }
     let bytes = Zeroizing::new(random_array::<32>());
     let token = Zeroizing::new(b64::encode(&*bytes));
-    folder.write_secret(TOKEN_FILE, token.as_bytes())?;
+    directory.write_secret(TOKEN_FILE, token.as_bytes())?;
     Ok(token)
 }
 
 /// Reads the stored token. Returns `None` for a truncated one.
-fn read_token(folder: &DataFolder) -> Result<Option<Zeroizing<String>>, SecretError> {
-    let bytes = folder.read_secret(TOKEN_FILE)?;
+fn read_token(directory: &DataDir) -> Result<Option<Zeroizing<String>>, SecretError> {
+    let bytes = directory.read_secret(TOKEN_FILE)?;
     let text = bytes.and_then(|bytes| {
         std::str::from_utf8(&bytes)
             .ok()
@@ -113,11 +113,11 @@ mod tests {
     #[tokio::test]
     async fn token_is_kept_and_replaced_if_invalid() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = DataFolder::open(parent.path()).unwrap();
-        let first = read_or_create_token(&folder).unwrap();
-        assert_eq!(read_or_create_token(&folder).unwrap(), first);
-        folder.write_secret(TOKEN_FILE, b"").unwrap();
-        assert_ne!(read_or_create_token(&folder).unwrap(), first);
+        let directory = DataDir::open(parent.path()).unwrap();
+        let first = read_or_create_token(&directory).unwrap();
+        assert_eq!(read_or_create_token(&directory).unwrap(), first);
+        directory.write_secret(TOKEN_FILE, b"").unwrap();
+        assert_ne!(read_or_create_token(&directory).unwrap(), first);
     }
 
     #[tokio::test]

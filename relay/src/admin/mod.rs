@@ -1,5 +1,5 @@
 //! Admin API of the relay, on a separate listener that only this machine can reach, with a token
-//! from the data folder.
+//! from the data directory.
 //!
 //! There is one file per resource. `Host` and `Origin` are checked first, so that pages of other
 //! sites get no response. Then the token is checked, except for the status page itself, its OpenAPI

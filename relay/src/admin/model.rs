@@ -303,7 +303,7 @@ pub(crate) struct Storage {
     pub(crate) database_bytes: u64,
     /// Total size of blobs, including the announced size of unfinished uploads.
     pub(crate) blob_bytes: u64,
-    /// Free space on the disk of the data folder; absent if the system does not report it.
+    /// Free space on the disk of the data directory; absent if the system does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) free_bytes: Option<u64>,
 }

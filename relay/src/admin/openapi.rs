@@ -89,4 +89,4 @@ const DESCRIPTION: &str = "\
     `not_found`, and undocumented methods of a documented path return `method_not_allowed`. No route returns the content \
     of an envelope.";
 
-const TOKEN_DESCRIPTION: &str = "Content of the file `admin-token` in the relay's data folder.";
+const TOKEN_DESCRIPTION: &str = "Content of the file `admin-token` in the relay's data directory.";

@@ -12,8 +12,8 @@ use std::{path::PathBuf, sync::Arc};
 /// Parts of the relay that the admin API uses.
 pub(crate) struct AdminParts {
     pub(crate) origin: Origin,
-    /// Data folder.
-    pub(crate) folder: PathBuf,
+    /// Data directory.
+    pub(crate) directory: PathBuf,
     pub(crate) store: Store,
     pub(crate) accounts: Accounts,
     pub(crate) notifier: Arc<Notifier>,
@@ -66,7 +66,7 @@ impl FromRef<AdminState> for Connections {
 #[derive(Clone)]
 pub(super) struct Process {
     pub(super) origin: Origin,
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) health: Arc<Health>,
     pub(super) started_at: Timestamp,
 }
@@ -75,7 +75,7 @@ impl FromRef<AdminState> for Process {
     fn from_ref(state: &AdminState) -> Self {
         Self {
             origin: state.0.origin.clone(),
-            folder: state.0.folder.clone(),
+            directory: state.0.directory.clone(),
             health: Arc::clone(&state.0.health),
             started_at: state.0.started_at,
         }

@@ -49,7 +49,7 @@ pub(super) async fn show(
         storage: Storage {
             database_bytes: totals.database_bytes,
             blob_bytes: totals.blob_bytes,
-            free_bytes: fs4::available_space(&process.folder).ok(),
+            free_bytes: fs4::available_space(&process.directory).ok(),
         },
     }))
 }

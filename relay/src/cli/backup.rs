@@ -9,7 +9,7 @@ use std::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
-    /// Folder to create; it can be used as a data folder
+    /// Directory to create; it can be used as a data directory
     destination: PathBuf,
     #[command(flatten)]
     overrides: Overrides,

@@ -1,4 +1,4 @@
-//! Client of the admin API. It finds the relay through two files in the data folder and turns every
+//! Client of the admin API. It finds the relay through two files in the data directory and turns every
 //! response into a typed value or a [`CliError`].
 
 use super::error::CliError;
@@ -54,7 +54,7 @@ impl Client {
     /// Reads the address and the token of the relay. Does not connect yet.
     ///
     /// # Errors
-    /// [`CliError::Unreachable`] if no relay ever ran on the folder or its admin API is off.
+    /// [`CliError::Unreachable`] if no relay ever ran on the directory or its admin API is off.
     pub(super) fn open(data: &Path) -> Result<Self, CliError> {
         let start_hint = format!(
             "start the relay: sealpost-relay serve --data {}",

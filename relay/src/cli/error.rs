@@ -119,9 +119,9 @@ const fn next_step(code: ErrorCode) -> &'static str {
         ErrorCode::Conflict => "choose another name, or revoke the existing token first",
         ErrorCode::QuotaExceeded => "revoke unused tokens: sealpost-relay tokens list",
         ErrorCode::AdminTokenInvalid => {
-            "restart the relay; it writes its token to the data folder at startup"
+            "restart the relay; it writes its token to the data directory at startup"
         }
-        ErrorCode::StorageFull => "free space on the disk of the data folder",
+        ErrorCode::StorageFull => "free space on the disk of the data directory",
         _ => "try again in a moment; see the relay's log for details",
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::bail;
 use clap::Args;
-use sealpost_service::DataFolder;
+use sealpost_service::DataDir;
 use sealpost_sqlite::Schema;
 use std::{
     io::{Write as _, stdout},
@@ -28,12 +28,12 @@ pub(super) async fn run(Migrate { check, overrides }: &Migrate) -> anyhow::Resul
     let data = overrides.load()?.config.data;
     if !data.join(DATABASE_FILE).exists() {
         bail!(
-            "{} is not the data folder of a relay: set it with --data or --config",
+            "{} is not the data directory of a relay: set it with --data or --config",
             data.display()
         );
     }
-    let folder = DataFolder::open(&data)?;
-    let path = folder.join(DATABASE_FILE);
+    let directory = DataDir::open(&data)?;
+    let path = directory.join(DATABASE_FILE);
     let Schema { found, supported } = Inspection::open(&path)?.schema;
     if found == supported {
         writeln!(stdout(), "the database is up to date: schema {found}")?;

@@ -45,9 +45,9 @@ pub(crate) enum Command {
     /// Show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Check the settings, the data folder, the certificate and the public address
+    /// Check the settings, the data directory, the certificate and the public address
     Check(Box<check::Check>),
-    /// Copy all data of a running or stopped relay into a new folder
+    /// Copy all data of a running or stopped relay into a new directory
     Backup(Box<backup::Backup>),
     /// Migrate the database of a stopped relay to the current schema
     Migrate(Box<migrate::Migrate>),

@@ -51,10 +51,10 @@ pub(crate) enum OperatorCommand {
 /// Flags of all operator commands.
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// Data folder of the relay
+    /// Data directory of the relay
     #[arg(long, global = true, env = "SEALPOST_RELAY_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Configuration file that sets the data folder
+    /// Configuration file that sets the data directory
     #[arg(
         long,
         global = true,
@@ -74,13 +74,13 @@ struct DataSetting {
 }
 
 impl CommonArgs {
-    fn data_folder(&self) -> Result<PathBuf, CliError> {
+    fn data_directory(&self) -> Result<PathBuf, CliError> {
         if let Some(data) = &self.data {
             return Ok(data.clone());
         }
         let file: DataSetting = match &self.config {
             Some(path) => config::load(Some(path))
-                .map_err(|error| CliError::usage(error, "pass the data folder with --data"))?,
+                .map_err(|error| CliError::usage(error, "pass the data directory with --data"))?,
             None => DataSetting::default(),
         };
         Ok(file.data.unwrap_or_else(|| Config::default().data))
@@ -109,7 +109,7 @@ impl OperatorCommand {
     }
 
     async fn execute(self, as_json: bool) -> Result<(), CliError> {
-        let client = Client::open(&self.common().data_folder()?)?;
+        let client = Client::open(&self.common().data_directory()?)?;
         let mut output = Output::stdout(as_json);
         match self {
             Self::Accounts { command, .. } => command.run(&client, &mut output).await,

@@ -34,7 +34,7 @@ pub struct Config {
         default_value = "127.0.0.1:8440"
     )]
     pub listen: SocketAddr,
-    /// Data folder
+    /// Data directory
     #[arg(id = "data", value_name = "DIR", default_value = "sealpost-relay-data")]
     pub data: PathBuf,
     /// Public URL that nodes use, for example `https://relay.example`; required unless the relay

@@ -32,15 +32,15 @@ pub(super) struct Bench {
     pub(super) context: Arc<DeliveryContext>,
     origin: Origin,
     pub(super) clock: ManualClock,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 impl Bench {
     pub(super) async fn new(webhook_url: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
-            data: folder.path().to_owned(),
+            data: directory.path().to_owned(),
             ..Config::default()
         };
         config.admin.listen = "off".parse().unwrap();
@@ -73,7 +73,7 @@ impl Bench {
             context,
             origin,
             clock,
-            _folder: folder,
+            _directory: directory,
         }
     }
 

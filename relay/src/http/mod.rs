@@ -226,10 +226,10 @@ mod tests {
 
     #[tokio::test]
     async fn openapi_documents_match_the_routers() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
-            data: folder.path().to_owned(),
+            data: directory.path().to_owned(),
             ..Config::default()
         };
         config.admin.listen = "off".parse().unwrap();

@@ -1,7 +1,7 @@
 //! The relay's database: one coarse operation for each step of the protocol, each a single
 //! transaction that is on disk before the operation returns.
 //!
-//! Nothing of SQLite leaves this folder: rows are returned as types of the protocol and errors as
+//! Nothing of SQLite leaves this directory: rows are returned as types of the protocol and errors as
 //! [`StoreError`]. `relay-core` makes the decisions, inside the transaction. Start reading at
 //! `submissions` for accepting envelopes, then `deliveries` for leases and `outcomes` for the
 //! results of calls and pulls.

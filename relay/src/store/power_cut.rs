@@ -19,25 +19,25 @@ const ENVELOPES: u16 = 3;
 
 /// Reads the log as it is on disk now.
 fn read_log(bench: &Bench) -> Vec<u8> {
-    fs::read(bench.folder.path().join("relay.db-wal")).unwrap()
+    fs::read(bench.directory.path().join("relay.db-wal")).unwrap()
 }
 
 /// Starts a relay after a power cut that left this much of the log.
 async fn start_after_cut(bench: &Bench, log: &[u8]) -> Bench {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     fs::copy(
-        bench.folder.path().join("relay.db"),
-        folder.path().join("relay.db"),
+        bench.directory.path().join("relay.db"),
+        directory.path().join("relay.db"),
     )
     .unwrap();
-    fs::write(folder.path().join("relay.db-wal"), log).unwrap();
+    fs::write(directory.path().join("relay.db-wal"), log).unwrap();
     let health = Arc::new(Health::default());
-    let store = Store::open(&folder.path().join("relay.db"), Arc::clone(&health)).unwrap();
+    let store = Store::open(&directory.path().join("relay.db"), Arc::clone(&health)).unwrap();
     store.recover_leases(NOW).await.unwrap();
     Bench {
         store,
         health,
-        folder,
+        directory,
     }
 }
 

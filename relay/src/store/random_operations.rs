@@ -78,8 +78,8 @@ fn quotas() -> Quotas {
 }
 
 impl Scenario {
-    async fn start(seed: u64, folder: &Path) -> Self {
-        let store = Store::open(&folder.join(format!("{seed}.db")), Arc::default()).unwrap();
+    async fn start(seed: u64, directory: &Path) -> Self {
+        let store = Store::open(&directory.join(format!("{seed}.db")), Arc::default()).unwrap();
         let mut scenario = Self {
             store,
             random: Random(seed),
@@ -440,9 +440,9 @@ const INVARIANTS: [(&str, &str); 9] = [
 
 #[tokio::test]
 async fn invariants_hold_and_every_envelope_ends() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for seed in 0..SEEDS {
-        let mut scenario = Scenario::start(seed, folder.path()).await;
+        let mut scenario = Scenario::start(seed, directory.path()).await;
         for step in 0..STEPS {
             scenario.step().await;
             scenario.check_invariants(seed, step).await;

@@ -59,9 +59,8 @@ pub(super) const fn state_code(state: EnvelopeState) -> i64 {
 
 /// Returns the state with a code.
 pub(super) fn state_from_code(code: i64) -> Option<EnvelopeState> {
-    EnvelopeState::ALL
-        .into_iter()
-        .find(|state| state_code(*state) == code)
+    let mut states = EnvelopeState::ALL.iter().copied();
+    states.find(|&state| state_code(state) == code)
 }
 
 /// Calls `visit` for each row of a query, until it returns false or an error.
@@ -92,7 +91,7 @@ mod tests {
 
     #[test]
     fn views_separate_waiting_from_ended_states() {
-        for state in EnvelopeState::ALL {
+        for &state in EnvelopeState::ALL {
             assert_eq!(state_code(state) < 2, !state.is_final(), "{state:?}");
         }
     }

@@ -28,7 +28,7 @@ pub(super) const BOLT: AccountId = AccountId::from_bytes([2; 16]);
 pub(super) struct Bench {
     pub(super) store: Store,
     pub(super) health: Arc<Health>,
-    pub(super) folder: TempDir,
+    pub(super) directory: TempDir,
 }
 
 fn send_key() -> SendKey {
@@ -38,9 +38,9 @@ fn send_key() -> SendKey {
 impl Bench {
     /// Acme, which sends, and Bolt, whose webhook is active.
     pub(super) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let health = Arc::new(Health::default());
-        let store = Store::open(&folder.path().join("relay.db"), Arc::clone(&health)).unwrap();
+        let store = Store::open(&directory.path().join("relay.db"), Arc::clone(&health)).unwrap();
         for account in [ACME, BOLT] {
             let new = NewAccount {
                 account,
@@ -62,7 +62,7 @@ impl Bench {
         Self {
             store,
             health,
-            folder,
+            directory,
         }
     }
 
@@ -449,7 +449,7 @@ async fn restart_recovers_leases() {
             .is_empty()
     );
     bench.store.close().await;
-    let again = Store::open(&bench.folder.path().join("relay.db"), Arc::default()).unwrap();
+    let again = Store::open(&bench.directory.path().join("relay.db"), Arc::default()).unwrap();
     again.recover_leases(NOW).await.unwrap();
     assert_eq!(again.due_lanes(NOW, 9).await.unwrap()[0].lanes, [BOLT]);
     let leased = again

@@ -270,10 +270,10 @@ async fn public_routes_need_no_signature() {
 }
 
 #[tokio::test]
-async fn second_relay_on_a_folder_is_refused() {
+async fn second_relay_on_a_directory_is_refused() {
     let relay = Relay::start().await;
     let again = sealpost_relay::start(
-        config(relay.folder.path()),
+        config(relay.directory.path()),
         Arc::new(SystemClock),
         Shutdown::new(),
     )
@@ -288,8 +288,8 @@ async fn second_relay_on_a_folder_is_refused() {
 
 #[tokio::test]
 async fn public_listener_requires_a_public_url() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = config(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path());
     config.listen = ([0, 0, 0, 0], 0).into();
     let started = sealpost_relay::start(config, Arc::new(SystemClock), Shutdown::new()).await;
     assert!(started.unwrap_err().to_string().contains("--public-url"));

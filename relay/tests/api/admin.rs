@@ -12,7 +12,7 @@ use sealpost_proto::{
 use serde_json::{Value, json};
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration};
 
-/// Client of the admin API, with the token from the data folder.
+/// Client of the admin API, with the token from the data directory.
 pub(crate) struct AdminClient {
     pub(crate) address: SocketAddr,
     pub(crate) token: String,
@@ -21,7 +21,7 @@ pub(crate) struct AdminClient {
 
 impl AdminClient {
     pub(crate) fn new(relay: &Relay) -> Self {
-        let token = std::fs::read_to_string(relay.folder.path().join("admin-token")).unwrap();
+        let token = std::fs::read_to_string(relay.directory.path().join("admin-token")).unwrap();
         Self {
             address: relay.admin_address(),
             token,
@@ -93,13 +93,13 @@ async fn admin_api_requires_local_host_and_token() {
     let relay = Relay::start().await;
     let admin = AdminClient::new(&relay);
     for name in ["admin-token", "admin-address"] {
-        let mode = std::fs::metadata(relay.folder.path().join(name))
+        let mode = std::fs::metadata(relay.directory.path().join(name))
             .unwrap()
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
-    let written = std::fs::read_to_string(relay.folder.path().join("admin-address")).unwrap();
+    let written = std::fs::read_to_string(relay.directory.path().join("admin-address")).unwrap();
     assert_eq!(written, admin.address.to_string());
     let with = |target: &str, header: &'static str, value: Option<&str>| {
         let mut request = admin.request(Method::GET, target, &Value::Null);

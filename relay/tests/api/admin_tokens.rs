@@ -104,7 +104,7 @@ async fn tokens_expire_and_can_be_revoked() {
         .assert_no_content();
     assert_eq!(register(&relay, &lasting).await, StatusCode::FORBIDDEN);
     for name in ["relay.db", "relay.db-wal"] {
-        let bytes = std::fs::read(relay.folder.path().join(name)).unwrap_or_default();
+        let bytes = std::fs::read(relay.directory.path().join(name)).unwrap_or_default();
         for secret in [&brief, &lasting] {
             assert!(
                 !bytes

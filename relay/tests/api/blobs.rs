@@ -309,16 +309,16 @@ async fn deletion_frees_disk_and_quota() {
     let upload = Upload::new(&[1_000]);
     acme.post("/v1/blobs", &upload.create(&relay)).await;
     upload.put(&acme, 0).await.assert_no_content();
-    let folder = relay
-        .folder
+    let directory = relay
+        .directory
         .path()
         .join("blobs")
         .join(upload.id.to_string());
-    assert!(folder.exists());
+    assert!(directory.exists());
     acme.send_with_session(Method::DELETE, &format!("/v1/blobs/{}", upload.id), "")
         .await
         .assert_no_content();
-    eventually(|| !folder.exists()).await;
+    eventually(|| !directory.exists()).await;
     let next = Upload::new(&[1_000]);
     assert_eq!(
         acme.post("/v1/blobs", &next.create(&relay)).await.status,
@@ -338,12 +338,12 @@ async fn corrupted_part_is_discarded() {
     let mut request = acme.session_request(Method::PUT, &path, upload.parts[0].clone());
     *request.body_mut() = http_body_util::Full::new(changed.into());
     assert_eq!(acme.send(request).await.code(), ErrorCode::SignatureInvalid);
-    let folder = relay
-        .folder
+    let directory = relay
+        .directory
         .path()
         .join("blobs")
         .join(upload.id.to_string());
-    eventually(|| std::fs::read_dir(&folder).map_or(0, Iterator::count) == 0).await;
+    eventually(|| std::fs::read_dir(&directory).map_or(0, Iterator::count) == 0).await;
     upload.put(&acme, 0).await.assert_no_content();
     assert_eq!(upload.complete(&acme).await.status, StatusCode::OK);
 }
@@ -370,8 +370,8 @@ async fn start_upload(node: &Node, upload: &Upload) -> TcpStream {
 
 #[tokio::test]
 async fn partial_upload_is_removed_after_a_kill() {
-    let (folder, address) = (tempfile::tempdir().unwrap(), ReservedAddress::new());
-    let (relay, origin) = Process::serve_in(folder.path(), &address);
+    let (directory, address) = (tempfile::tempdir().unwrap(), ReservedAddress::new());
+    let (relay, origin) = Process::serve_in(directory.path(), &address);
     let mut acme = Node::for_origin(origin, ManualClock::new(SystemClock.now()));
     acme.register(DeliveryMode::Pull).await;
     acme.sign_in().await;
@@ -385,12 +385,12 @@ async fn partial_upload_is_removed_after_a_kill() {
         .write_all(&upload.parts[0][..500_000])
         .await
         .unwrap();
-    let parts = folder.path().join("blobs").join(upload.id.to_string());
+    let parts = directory.path().join("blobs").join(upload.id.to_string());
     let files = || std::fs::read_dir(&parts).map_or(0, Iterator::count);
     eventually(|| files() == 1).await;
     relay.kill();
     assert_eq!(files(), 1, "the killed relay could not remove it");
-    let (relay, origin) = Process::serve_in(folder.path(), &address);
+    let (relay, origin) = Process::serve_in(directory.path(), &address);
     assert_eq!(files(), 0);
     // A new client, because the old connections are closed.
     let before = acme;

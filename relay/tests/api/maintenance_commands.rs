@@ -16,8 +16,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-async fn command(args: &[&str], folder: &Path) -> Result<(), String> {
-    let data = ["--data", folder.to_str().unwrap()];
+async fn command(args: &[&str], directory: &Path) -> Result<(), String> {
+    let data = ["--data", directory.to_str().unwrap()];
     let args = ["sealpost-relay"]
         .iter()
         .chain(args)
@@ -72,11 +72,11 @@ async fn backup_under_load_is_consistent() {
         accepted
     };
     let backup = async {
-        let folder = relay.folder.path().to_owned();
+        let directory = relay.directory.path().to_owned();
         let (copy, is_done) = (copy.clone(), &is_done);
         let backup = move || {
             let runtime = tokio::runtime::Handle::current();
-            runtime.block_on(command(&["backup", copy.to_str().unwrap()], &folder))
+            runtime.block_on(command(&["backup", copy.to_str().unwrap()], &directory))
         };
         let ended = tokio::task::spawn_blocking(backup).await;
         is_done.store(true, Ordering::Relaxed);
@@ -84,7 +84,7 @@ async fn backup_under_load_is_consistent() {
     };
     let (accepted_meanwhile, ()) = tokio::join!(load, backup);
     assert!(
-        command(&["backup", copy.to_str().unwrap()], relay.folder.path())
+        command(&["backup", copy.to_str().unwrap()], relay.directory.path())
             .await
             .unwrap_err()
             .contains("exists")
@@ -128,19 +128,19 @@ async fn backup_under_load_is_consistent() {
 #[tokio::test]
 async fn only_a_stopped_relay_can_be_migrated() {
     let relay = Relay::start().await;
-    let folder = std::sync::Arc::clone(&relay.folder);
+    let directory = std::sync::Arc::clone(&relay.directory);
     assert!(
-        command(&["migrate"], folder.path())
+        command(&["migrate"], directory.path())
             .await
             .unwrap_err()
             .contains("in use by another process")
     );
     relay.stop().await;
-    command(&["migrate", "--check"], folder.path())
+    command(&["migrate", "--check"], directory.path())
         .await
         .unwrap();
-    set_schema(folder.path(), 99);
-    let error = command(&["migrate"], folder.path()).await.unwrap_err();
+    set_schema(directory.path(), 99);
+    let error = command(&["migrate"], directory.path()).await.unwrap_err();
     assert!(
         error.contains("newer version") && error.contains("99"),
         "{error}"
@@ -157,17 +157,17 @@ async fn only_a_stopped_relay_can_be_migrated() {
 /// A crash at the first start leaves a database without tables and schema version.
 #[tokio::test]
 async fn empty_database_is_migrated() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("relay.db"), "").unwrap();
-    let error = command(&["migrate", "--check"], folder.path())
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("relay.db"), "").unwrap();
+    let error = command(&["migrate", "--check"], directory.path())
         .await
         .unwrap_err();
     assert!(
         error.contains("schema 0") && error.contains("sealpost-relay migrate"),
         "{error}"
     );
-    command(&["migrate"], folder.path()).await.unwrap();
-    command(&["migrate", "--check"], folder.path())
+    command(&["migrate"], directory.path()).await.unwrap();
+    command(&["migrate", "--check"], directory.path())
         .await
         .unwrap();
 }
@@ -186,8 +186,8 @@ fn unknown_variables_are_refused_with_the_nearest() {
     );
 }
 
-fn set_schema(folder: &Path, version: u32) {
-    let database = rusqlite::Connection::open(folder.join("relay.db")).unwrap();
+fn set_schema(directory: &Path, version: u32) {
+    let database = rusqlite::Connection::open(directory.join("relay.db")).unwrap();
     database
         .pragma_update(None, "user_version", version)
         .unwrap();
@@ -222,10 +222,10 @@ fn get(address: &str, path: &str) -> String {
 
 #[test]
 fn supervisor_is_notified_of_state_changes() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (file, socket) = (
-        folder.path().join("relay.toml"),
-        folder.path().join("notify"),
+        directory.path().join("relay.toml"),
+        directory.path().join("notify"),
     );
     std::fs::write(&file, "[registration]\npolicy = \"closed\"\n").unwrap();
     let supervisor = UnixDatagram::bind(&socket).unwrap();
@@ -237,7 +237,7 @@ fn supervisor_is_notified_of_state_changes() {
             "--config",
             file.to_str().unwrap(),
         ]);
-        command.args(["--data", folder.path().join("data").to_str().unwrap()]);
+        command.args(["--data", directory.path().join("data").to_str().unwrap()]);
         command
             .env("NOTIFY_SOCKET", &socket)
             .env("WATCHDOG_USEC", "60000000");

@@ -20,11 +20,11 @@ impl CommandOutput {
     }
 }
 
-async fn run_command(folder: &Path, args: &str) -> CommandOutput {
+async fn run_command(directory: &Path, args: &str) -> CommandOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sealpost-relay"));
     command
         .args(args.split_whitespace())
-        .env("SEALPOST_RELAY_DATA", folder)
+        .env("SEALPOST_RELAY_DATA", directory)
         .env_remove("SEALPOST_RELAY_CONFIG");
     let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = within_deadline(running).await.unwrap();
@@ -47,9 +47,9 @@ fn replace_ids(text: &str, names: &[(&Node, &str)]) -> String {
 
 #[tokio::test]
 async fn commands_without_relay_suggest_starting_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let never = run_command(folder.path(), "stats").await;
-    let path = folder.path().display();
+    let directory = tempfile::tempdir().unwrap();
+    let never = run_command(directory.path(), "stats").await;
+    let path = directory.path().display();
     let expected = format!(
         "error: no relay is running on {path}\nnext:  start the relay: sealpost-relay serve --data {path}\n"
     );
@@ -58,8 +58,8 @@ async fn commands_without_relay_suggest_starting_it() {
         (3, expected, String::new())
     );
     let relay = Relay::start().await;
-    let folder = relay.stop().await;
-    let stopped = run_command(folder.path(), "queue list --json").await;
+    let directory = relay.stop().await;
+    let stopped = run_command(directory.path(), "queue list --json").await;
     let error: Value = serde_json::from_str(&stopped.err).unwrap();
     assert_eq!(
         (stopped.code, &error["code"]),
@@ -79,9 +79,9 @@ async fn commands_without_relay_suggest_starting_it() {
 async fn accounts_commands_work() {
     let relay = Relay::start().await;
     let hook = TestWebhook::listen().await;
-    let folder = relay.folder.path();
+    let directory = relay.directory.path();
     assert!(
-        run_command(folder, "accounts list")
+        run_command(directory, "accounts list")
             .await
             .ok()
             .starts_with("No accounts.")
@@ -90,7 +90,7 @@ async fn accounts_commands_work() {
     let id = bolt.account.unwrap().to_string();
     let host = hook.url.split('/').nth(2).unwrap();
     let list = replace_ids(
-        &run_command(folder, "accounts list").await.ok(),
+        &run_command(directory, "accounts list").await.ok(),
         &[(&bolt, "BOLT")],
     )
     .replace(host, "HOST");
@@ -99,7 +99,7 @@ async fn accounts_commands_work() {
         "ACCOUNT   STATE       WAITING  OLDEST  MAILBOXES  FILES  REGISTERED  ENDPOINT",
         "BOLT      unverified        0       -          0    0 B         0 s  HOST",
     );
-    let suspended = run_command(folder, &format!("accounts suspend {}", &id[..8]))
+    let suspended = run_command(directory, &format!("accounts suspend {}", &id[..8]))
         .await
         .ok();
     assert_eq!(
@@ -107,13 +107,13 @@ async fn accounts_commands_work() {
         format!("Suspended {id}. Its queue is kept (0 waiting).\n")
     );
     assert!(
-        run_command(folder, &format!("accounts show {id}"))
+        run_command(directory, &format!("accounts show {id}"))
             .await
             .ok()
             .contains("state       suspended\n")
     );
     let json: Value = serde_json::from_str(
-        &run_command(folder, &format!("accounts show {id} --json"))
+        &run_command(directory, &format!("accounts show {id} --json"))
             .await
             .ok(),
     )
@@ -123,12 +123,12 @@ async fn accounts_commands_work() {
         (&true.into(), &id.as_str().into())
     );
     assert_eq!(
-        run_command(folder, &format!("accounts resume {id}"))
+        run_command(directory, &format!("accounts resume {id}"))
             .await
             .ok(),
         format!("Resumed {id}.\n")
     );
-    let unconfirmed = run_command(folder, &format!("accounts delete {id}")).await;
+    let unconfirmed = run_command(directory, &format!("accounts delete {id}")).await;
     assert_eq!(
         (unconfirmed.code, &*unconfirmed.err),
         (
@@ -137,12 +137,12 @@ async fn accounts_commands_work() {
         )
     );
     assert_eq!(
-        run_command(folder, &format!("accounts delete {id} --yes"))
+        run_command(directory, &format!("accounts delete {id} --yes"))
             .await
             .ok(),
         format!("Deleted {id}.\n")
     );
-    let gone = run_command(folder, &format!("accounts show {id}")).await;
+    let gone = run_command(directory, &format!("accounts show {id}")).await;
     assert_eq!(gone.code, 1);
     assert!(
         gone.err.contains("no account id starts with") && gone.err.contains("accounts list"),
@@ -169,11 +169,11 @@ fn assert_table(table: &str, header: &str, row: &str) {
 async fn quota_overrides_are_set_and_removed() {
     let relay = Relay::start().await;
     let bolt = relay.node().await;
-    let folder = relay.folder.path();
+    let directory = relay.directory.path();
     let id = bolt.account.unwrap();
     bolt.open_mailbox().await;
     let set = run_command(
-        folder,
+        directory,
         &format!("accounts quota {id} account_mailboxes=1 blob_bytes=100kB account_blobs=100000"),
     )
     .await
@@ -195,7 +195,7 @@ async fn quota_overrides_are_set_and_removed() {
         sealpost_proto::ErrorCode::QuotaExceeded
     );
     let removed = run_command(
-        folder,
+        directory,
         &format!("accounts quota {id} account_mailboxes=default --json"),
     )
     .await
@@ -215,7 +215,7 @@ async fn quota_overrides_are_set_and_removed() {
         "other overrides are kept, even one that equals the default"
     );
     open().await.assert_no_content();
-    let wrong = run_command(folder, &format!("accounts quota {id} color=1")).await;
+    let wrong = run_command(directory, &format!("accounts quota {id} color=1")).await;
     assert_eq!(wrong.code, 2, "{}", wrong.err);
 }
 
@@ -229,9 +229,12 @@ async fn rate_overrides_apply_to_one_account() {
     let default_policy = policy(&bolt).await;
     let rates =
         "requests_per_second=2 requests_burst=600 envelopes_per_minute=1000 blob_bytes_per_day=0";
-    let set = run_command(relay.folder.path(), &format!("accounts quota {id} {rates}"))
-        .await
-        .ok();
+    let set = run_command(
+        relay.directory.path(),
+        &format!("accounts quota {id} {rates}"),
+    )
+    .await
+    .ok();
     assert!(
         set.lines().any(|line| line.split_whitespace().eq([
             "requests_per_second",
@@ -266,14 +269,14 @@ async fn rate_overrides_apply_to_one_account() {
         .map(|rate| format!("{}=default", rate.split_once('=').unwrap().0));
     let defaults = defaults.collect::<Vec<_>>().join(" ");
     run_command(
-        relay.folder.path(),
+        relay.directory.path(),
         &format!("accounts quota {id} {defaults}"),
     )
     .await
     .ok();
     assert_eq!(policy(&bolt).await, default_policy);
     let overflow = run_command(
-        relay.folder.path(),
+        relay.directory.path(),
         &format!("accounts quota {id} requests_per_second=5000000000"),
     )
     .await;
@@ -285,13 +288,13 @@ async fn queue_commands_work() {
     let relay = Relay::start().await;
     let hook = TestWebhook::listen().await;
     let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
-    let folder = relay.folder.path();
+    let directory = relay.directory.path();
     assert_eq!(
-        run_command(folder, "queue list").await.ok(),
+        run_command(directory, "queue list").await.ok(),
         "All queues are empty.\n"
     );
     assert_eq!(
-        run_command(folder, "queue list --failing").await.ok(),
+        run_command(directory, "queue list --failing").await.ok(),
         "No endpoint is failing.\n"
     );
     let mailbox = bolt.open_mailbox().await;
@@ -301,7 +304,7 @@ async fn queue_commands_work() {
     acme.wait_for_event(envelope, EnvelopeState::Retrying).await;
     let host = hook.url.split('/').nth(2).unwrap();
     let list = replace_ids(
-        &run_command(folder, "queue list --failing").await.ok(),
+        &run_command(directory, "queue list --failing").await.ok(),
         &[(&bolt, "BOLT")],
     );
     assert_table(
@@ -316,7 +319,9 @@ async fn queue_commands_work() {
         ),
     );
     let id = bolt.account.unwrap();
-    let shown = run_command(folder, &format!("queue show {id}")).await.ok();
+    let shown = run_command(directory, &format!("queue show {id}"))
+        .await
+        .ok();
     assert!(
         shown.contains(&envelope.to_string())
             && shown.contains("2.0 kB")
@@ -324,20 +329,22 @@ async fn queue_commands_work() {
         "{shown}"
     );
     assert_eq!(
-        run_command(folder, &format!("queue retry {id}")).await.ok(),
+        run_command(directory, &format!("queue retry {id}"))
+            .await
+            .ok(),
         "Retrying 1 queue now.\n"
     );
     assert_eq!(
-        run_command(folder, "queue retry").await.code,
+        run_command(directory, "queue retry").await.code,
         2,
         "an account or --all is required"
     );
     let second = acme.submit_one(&mailbox, 8).await;
-    let one = run_command(folder, &format!("queue drop {envelope} --yes"))
+    let one = run_command(directory, &format!("queue drop {envelope} --yes"))
         .await
         .ok();
     assert_eq!(one, "Dropped 1 envelope; their senders are notified.\n");
-    let all = run_command(folder, &format!("queue drop {id} --yes --json"))
+    let all = run_command(directory, &format!("queue drop {id} --yes --json"))
         .await
         .ok();
     assert_eq!(
@@ -350,44 +357,47 @@ async fn queue_commands_work() {
             Some("dropped_by_operator")
         );
     }
-    let none = run_command(folder, &format!("queue drop {envelope} --yes")).await;
+    let none = run_command(directory, &format!("queue drop {envelope} --yes")).await;
     assert_eq!(none.code, 1, "{}", none.err);
 }
 
 #[tokio::test]
 async fn token_commands_work() {
     let relay = Relay::start().await;
-    let folder = relay.folder.path();
+    let directory = relay.directory.path();
     assert!(
-        run_command(folder, "tokens list")
+        run_command(directory, "tokens list")
             .await
             .ok()
             .starts_with("No tokens.")
     );
-    let token = run_command(folder, "tokens create customers --uses 5 --expires 30d")
+    let token = run_command(directory, "tokens create customers --uses 5 --expires 30d")
         .await
         .ok();
     assert!(
         token.starts_with("sealpost_rt_") && token.lines().count() == 1,
         "{token}"
     );
-    let list = run_command(folder, "tokens list").await.ok();
+    let list = run_command(directory, "tokens list").await.ok();
     assert_table(
         &list,
         "NAME       STATE  USES  LEFT  EXPIRES  CREATED  LAST USED",
         "customers  valid     0     5  in 30 d      0 s          -",
     );
     assert!(!list.contains("sealpost_rt_"));
-    let twice = run_command(folder, "tokens create customers").await;
+    let twice = run_command(directory, "tokens create customers").await;
     let expected = "error: a token with this name already exists\nnext:  choose another name, or revoke the existing token first\n";
     assert_eq!((twice.code, &*twice.err), (1, expected));
     assert_eq!(
-        run_command(folder, "tokens revoke customers").await.ok(),
+        run_command(directory, "tokens revoke customers").await.ok(),
         "Revoked customers.\n"
     );
-    assert_eq!(run_command(folder, "tokens revoke customers").await.code, 1);
     assert_eq!(
-        run_command(folder, "tokens create a --expires never")
+        run_command(directory, "tokens revoke customers").await.code,
+        1
+    );
+    assert_eq!(
+        run_command(directory, "tokens create a --expires never")
             .await
             .code,
         2
@@ -399,17 +409,17 @@ async fn commands_connect_to_a_unix_socket() {
     let sockets = tempfile::tempdir().unwrap();
     let place = format!("unix:{}", sockets.path().join("admin").display());
     let relay = Relay::start_with(|config| config.admin.listen = place.parse().unwrap()).await;
-    let folder = relay.folder.path();
+    let directory = relay.directory.path();
     assert!(
-        run_command(folder, "stats")
+        run_command(directory, "stats")
             .await
             .ok()
             .contains("waiting    0 items")
     );
-    let page = run_command(folder, "stats --page").await;
+    let page = run_command(directory, "stats --page").await;
     assert_eq!(page.code, 2, "{}", page.err);
     let off = Relay::start_with(|config| config.admin.listen = "off".parse().unwrap()).await;
-    let error = run_command(off.folder.path(), "stats").await;
+    let error = run_command(off.directory.path(), "stats").await;
     assert_eq!(
         (error.code, error.err.lines().next()),
         (3, Some("error: the admin API of this relay is off"))
@@ -422,8 +432,8 @@ async fn stats_command_works() {
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
     acme.submit_one(&mailbox, 1).await;
-    let folder = relay.folder.path();
-    let stats = run_command(folder, "stats").await.ok();
+    let directory = relay.directory.path();
+    let stats = run_command(directory, "stats").await.ok();
     let (connected, lines): (Vec<_>, Vec<_>) = stats
         .lines()
         .partition(|line| line.starts_with("connected  "));
@@ -446,20 +456,20 @@ async fn stats_command_works() {
         "{stats}"
     );
     let json: Value =
-        serde_json::from_str(&run_command(folder, "stats --json").await.ok()).unwrap();
+        serde_json::from_str(&run_command(directory, "stats --json").await.ok()).unwrap();
     assert_eq!(json["queued"], 1);
-    let token = std::fs::read_to_string(folder.join("admin-token")).unwrap();
-    let page = run_command(folder, "stats --page").await.ok();
+    let token = std::fs::read_to_string(directory.join("admin-token")).unwrap();
+    let page = run_command(directory, "stats --page").await.ok();
     assert_eq!(
         page,
         format!("http://{}/#token={token}\n", relay.admin_address())
     );
-    let config_file = folder.join("relay.toml");
+    let config_file = directory.join("relay.toml");
     std::fs::write(
         &config_file,
         format!(
             "data = {:?}\nlisten = \"127.0.0.1:1\"\n",
-            folder.display().to_string()
+            directory.display().to_string()
         ),
     )
     .unwrap();

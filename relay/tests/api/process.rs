@@ -30,9 +30,9 @@ impl Process {
         (process, Origin::parse(origin).unwrap())
     }
 
-    /// Starts a relay with open registration on a folder and an address, so that it can be
+    /// Starts a relay with open registration on a directory and an address, so that it can be
     /// restarted.
-    pub(crate) fn serve_in(folder: &Path, address: &ReservedAddress) -> (Self, Origin) {
+    pub(crate) fn serve_in(directory: &Path, address: &ReservedAddress) -> (Self, Origin) {
         Self::serve(|command| {
             command.args([
                 "--registration",
@@ -44,7 +44,7 @@ impl Process {
             ]);
             command
                 .args(["--listen", &address.address.to_string(), "--data"])
-                .arg(folder);
+                .arg(directory);
         })
     }
 

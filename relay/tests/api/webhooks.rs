@@ -342,8 +342,8 @@ async fn shutdown_releases_the_lease_of_hanging_calls() {
     hook.always(WebhookBehavior::Hold);
     acme.submit_one(&mailbox, 1).await;
     hook.wait_for_calls(1).await;
-    let folder = relay.stop().await;
-    let db = rusqlite::Connection::open(folder.path().join("relay.db")).unwrap();
+    let directory = relay.stop().await;
+    let db = rusqlite::Connection::open(directory.path().join("relay.db")).unwrap();
     let account = bolt.account.unwrap();
     let sql = "SELECT json_extract(machine, '$.state'), due_at IS NOT NULL FROM lanes WHERE account_id = ?";
     let lane: (String, bool) = db

@@ -38,10 +38,10 @@ pub struct SearchedFiles {
     pub bytes: u64,
 }
 
-/// Fails if a secret occurs in the contents or paths of the files below a folder.
-pub fn ensure_no_secrets(folder: &Path, secrets: &[Secret]) -> anyhow::Result<SearchedFiles> {
+/// Fails if a secret occurs in the contents or paths of the files below a directory.
+pub fn ensure_no_secrets(directory: &Path, secrets: &[Secret]) -> anyhow::Result<SearchedFiles> {
     let mut searched = SearchedFiles::default();
-    for path in files_below(folder)? {
+    for path in files_below(directory)? {
         // The relay may delete a file during the search.
         let Ok(content) = fs::read(&path) else {
             continue;
@@ -64,14 +64,14 @@ pub fn ensure_no_secrets(folder: &Path, secrets: &[Secret]) -> anyhow::Result<Se
     Ok(searched)
 }
 
-/// Lists all files below a folder.
-pub fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
+/// Lists all files below a directory.
+pub fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let (mut files, mut directories) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let list = if entry.file_type()?.is_dir() {
-                &mut folders
+                &mut directories
             } else {
                 &mut files
             };
@@ -87,10 +87,10 @@ mod tests {
 
     #[test]
     fn secrets_are_found_in_contents_and_paths() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("inner")).unwrap();
-        fs::write(folder.path().join("inner/file"), b"xx canary yy").unwrap();
-        let search = |word: &str| ensure_no_secrets(folder.path(), &[Secret::new("it", word)]);
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("inner")).unwrap();
+        fs::write(directory.path().join("inner/file"), b"xx canary yy").unwrap();
+        let search = |word: &str| ensure_no_secrets(directory.path(), &[Secret::new("it", word)]);
         assert_eq!(
             search("another").unwrap(),
             SearchedFiles {

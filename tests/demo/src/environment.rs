@@ -1,4 +1,4 @@
-//! The environment of a scenario: a temporary folder, a relay and nodes.
+//! The environment of a scenario: a temporary directory, a relay and nodes.
 
 use crate::{
     api::Api,
@@ -23,22 +23,22 @@ pub struct Environment {
     /// The relay.
     pub relay: Relay,
     is_finished: bool,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Environment {
     /// Creates an environment in which nothing runs yet.
     pub fn new(program: Program) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix("sealpost-")
             .tempdir()
-            .context("a temporary folder")?;
-        let relay = Relay::new(&program, folder.path())?;
+            .context("a temporary directory")?;
+        let relay = Relay::new(&program, directory.path())?;
         Ok(Self {
             program,
             relay,
             is_finished: false,
-            folder,
+            directory,
         })
     }
 
@@ -55,17 +55,17 @@ impl Environment {
         &self.program
     }
 
-    /// Returns the folder.
+    /// Returns the directory.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Creates a node, starts it and waits until it has connected to the relay.
     pub async fn node(&self, name: &str, delivery: Delivery) -> anyhow::Result<Node> {
         let mut node = Node::init(
             &self.program,
-            self.folder(),
+            self.directory(),
             name,
             &self.relay.origin(),
             delivery,
@@ -84,7 +84,10 @@ impl Environment {
     }
 
     fn logs(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.directory())
+            .into_iter()
+            .flatten()
+            .flatten();
         entries
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|end| end == "log"))

@@ -17,7 +17,7 @@ pub(crate) async fn run_until_interrupted(
     nodes: &Nodes,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let commands = env.folder().join("bin");
+    let commands = env.directory().join("bin");
     fs::create_dir(&commands)?;
     for node in [&nodes.acme, &nodes.bolt] {
         write_command(env, &commands, node)?;
@@ -38,10 +38,10 @@ pub(crate) async fn run_until_interrupted(
     Ok(())
 }
 
-/// Writes a script with the node's name that runs `sealpost` on the node's data folder.
+/// Writes a script with the node's name that runs `sealpost` on the node's data directory.
 fn write_command(env: &Environment, commands: &Path, node: &Node) -> anyhow::Result<()> {
     let name = node.home().name().to_lowercase();
-    let args = [OsStr::new("--data"), node.home().folder().as_os_str()];
+    let args = [OsStr::new("--data"), node.home().directory().as_os_str()];
     env.program()
         .write_script(&commands.join(name), Role::NodeCommand, &args)
 }

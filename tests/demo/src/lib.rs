@@ -57,7 +57,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     })
 }
 
-/// Runs the scenario. However it ends, the processes stop and the folder is deleted.
+/// Runs the scenario. However it ends, the processes stop and the directory is deleted.
 async fn run_demo(args: &Args, screen: &mut Screen) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals().context("signal handlers cannot be installed")?;
     let mut env = Environment::new(Program::this()?)?;

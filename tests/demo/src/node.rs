@@ -1,4 +1,4 @@
-//! A node that can be stopped, killed and started again, and its data folder.
+//! A node that can be stopped, killed and started again, and its data directory.
 
 use crate::{
     api::Api,
@@ -27,12 +27,12 @@ pub enum Delivery {
     Webhook,
 }
 
-/// Data folder of a node, with the commands that run on it whether the daemon runs or not.
+/// Data directory of a node, with the commands that run on it whether the daemon runs or not.
 #[derive(Debug, Clone)]
 pub struct Home {
     program: Program,
     name: String,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Home {
@@ -42,24 +42,24 @@ impl Home {
         &self.name
     }
 
-    /// Returns the data folder.
+    /// Returns the data directory.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Opens the local API.
     pub fn api(&self) -> Result<Api, CliError> {
-        Client::open(&self.folder).map(Api::new)
+        Client::open(&self.directory).map(Api::new)
     }
 
-    /// Starts `sealpost` on this folder as a process that can be interrupted.
+    /// Starts `sealpost` on this directory as a process that can be interrupted.
     pub fn start_cli(&self, args: &[&str], log: &Path) -> anyhow::Result<Process> {
         self.program
             .start("sealpost", Role::NodeCommand, &self.args(args), log)
     }
 
-    /// Runs `sealpost` on this folder to its end.
+    /// Runs `sealpost` on this directory to its end.
     pub async fn cli(&self, args: &[&str]) -> anyhow::Result<Output> {
         self.program
             .output(Role::NodeCommand, &self.args(args))
@@ -67,14 +67,14 @@ impl Home {
     }
 
     fn args<'a>(&'a self, args: &'a [&str]) -> Vec<&'a OsStr> {
-        let data = [OsStr::new("--data"), self.folder.as_os_str()];
+        let data = [OsStr::new("--data"), self.directory.as_os_str()];
         data.into_iter()
             .chain(args.iter().map(OsStr::new))
             .collect()
     }
 }
 
-/// Node process and its data folder.
+/// Node process and its data directory.
 #[derive(Debug)]
 pub struct Node {
     home: Home,
@@ -83,7 +83,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Creates a node with its own folder and log below `parent`, without starting it.
+    /// Creates a node with its own directory and log below `parent`, without starting it.
     pub async fn init(
         program: &Program,
         parent: &Path,
@@ -95,7 +95,7 @@ impl Node {
         let home = Home {
             program: program.clone(),
             name: name.to_owned(),
-            folder: parent.join(&file),
+            directory: parent.join(&file),
         };
         let mut args = vec![
             "init",
@@ -124,7 +124,7 @@ impl Node {
         })
     }
 
-    /// Returns the data folder, which outlives the daemon.
+    /// Returns the data directory, which outlives the daemon.
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.home
@@ -139,7 +139,7 @@ impl Node {
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let args = [
             OsStr::new("--data"),
-            self.home.folder.as_os_str(),
+            self.home.directory.as_os_str(),
             OsStr::new("serve"),
         ];
         let mut process = self

@@ -33,7 +33,7 @@ pub struct Program(Kind);
 enum Kind {
     /// One program that runs every role.
     MultiRole(PathBuf),
-    /// Folder with `sealpost` and `sealpost-relay`.
+    /// Directory with `sealpost` and `sealpost-relay`.
     Installed(PathBuf),
 }
 
@@ -51,11 +51,11 @@ impl Program {
         Self(Kind::MultiRole(path.into()))
     }
 
-    /// Returns the binaries `sealpost` and `sealpost-relay` in this folder. They outlive a parent
+    /// Returns the binaries `sealpost` and `sealpost-relay` in this directory. They outlive a parent
     /// that is killed.
     #[must_use]
-    pub fn installed(folder: impl Into<PathBuf>) -> Self {
-        Self(Kind::Installed(folder.into()))
+    pub fn installed(directory: impl Into<PathBuf>) -> Self {
+        Self(Kind::Installed(directory.into()))
     }
 
     /// Writes an executable script that runs a role with these arguments before its own.
@@ -130,7 +130,7 @@ impl Program {
     fn program_and_role(&self, role: Role) -> (PathBuf, Option<&'static str>) {
         match &self.0 {
             Kind::MultiRole(path) => (path.clone(), Some(role.as_str())),
-            Kind::Installed(folder) => (folder.join(role.binary()), None),
+            Kind::Installed(directory) => (directory.join(role.binary()), None),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 #[derive(Debug)]
 pub struct Relay {
     program: Program,
-    folder: PathBuf,
+    directory: PathBuf,
     log: PathBuf,
     address: String,
     extra_args: Vec<String>,
@@ -27,7 +27,7 @@ impl Relay {
     pub fn new(program: &Program, parent: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             program: program.clone(),
-            folder: parent.join("relay"),
+            directory: parent.join("relay"),
             log: parent.join("relay.log"),
             address: format!("127.0.0.1:{}", reserve_port()?),
             extra_args: Vec::new(),
@@ -40,15 +40,15 @@ impl Relay {
         self.extra_args = extra_args.iter().map(|arg| (*arg).to_owned()).collect();
     }
 
-    /// Sets the data folder, from the next start on.
-    pub fn set_data_folder(&mut self, folder: &Path) {
-        folder.clone_into(&mut self.folder);
+    /// Sets the data directory, from the next start on.
+    pub fn set_data_directory(&mut self, directory: &Path) {
+        directory.clone_into(&mut self.directory);
     }
 
-    /// Returns the data folder.
+    /// Returns the data directory.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Returns the URL of the relay.
@@ -73,7 +73,7 @@ impl Relay {
         let args: Vec<&OsStr> = args
             .iter()
             .map(OsStr::new)
-            .chain([self.folder.as_os_str()])
+            .chain([self.directory.as_os_str()])
             .chain(more)
             .collect();
         let mut process = self

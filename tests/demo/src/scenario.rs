@@ -201,7 +201,7 @@ async fn check(
     screen.passed("each side has exactly one message, read, with the right text")?;
     compare(&nodes.bolt.api()?, &order, files).await?;
     screen.passed("every file arrived with its original SHA-256")?;
-    let searched = checks::ensure_no_secrets(env.relay.folder(), &secrets(files))
+    let searched = checks::ensure_no_secrets(env.relay.directory(), &secrets(files))
         .context("the relay stores plaintext")?;
     let size = searched.bytes / 1_000_000;
     screen.passed(&format!(

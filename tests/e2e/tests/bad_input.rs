@@ -79,8 +79,8 @@ async fn wait_for_rejection(home: &Home, why: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn file(folder: &Path, name: &str, bytes: u64) -> anyhow::Result<String> {
-    let path = folder.join(name);
+fn file(directory: &Path, name: &str, bytes: u64) -> anyhow::Result<String> {
+    let path = directory.join(name);
     File::create(&path)?.set_len(bytes)?;
     Ok(path.to_str().context("a path")?.to_owned())
 }
@@ -176,9 +176,9 @@ async fn invite_of_another_relay_is_refused() -> anyhow::Result<()> {
 #[tokio::test]
 async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
     let (env, acme, bolt) = connected_nodes().await?;
-    let (home, folder) = (acme.home(), env.folder());
+    let (home, directory) = (acme.home(), env.directory());
     expect_refusal(home, &["send", "--to", "Bolt", "-m", " \n\t"], "text_empty").await?;
-    let text = folder.join("text");
+    let text = directory.join("text");
     let text_file = text.to_str().context("a path")?;
     fs::write(&text, "x".repeat(1_000_000))?;
     let words = expect_refusal(
@@ -206,14 +206,14 @@ async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
     )
     .await?;
 
-    let small = file(folder, "small", 1)?;
+    let small = file(directory, "small", 1)?;
     let six = [
         &["send", "--to", "Bolt", "-m", "x", "-a"][..],
         &[small.as_str(); 6],
     ]
     .concat();
     expect_refusal(home, &six, "too_many_files").await?;
-    let large = file(folder, "large", limits::FILE_BYTES_MAX + 1)?;
+    let large = file(directory, "large", limits::FILE_BYTES_MAX + 1)?;
     expect_refusal(
         home,
         &["send", "--to", "Bolt", "-m", "x", "-a", &large],
@@ -235,7 +235,7 @@ async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
             "-m",
             "x",
             "-a",
-            folder.to_str().context("a path")?,
+            directory.to_str().context("a path")?,
         ],
         "refused",
     )
@@ -243,7 +243,7 @@ async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
     expect_refusal(home, &["send", "--to", "Nobody", "-m", "x"], "not_found").await?;
     expect_refusal(home, &["show", "CMG-1111-2222-3333-00001"], "not_found").await?;
     for name in ["line\nbreak.txt", "bell\u{7}.txt", "gnp\u{202e}fdp.exe"] {
-        let path = file(folder, name, 1)?;
+        let path = file(directory, name, 1)?;
         expect_refusal(
             home,
             &["send", "--to", "Bolt", "-m", "x", "-a", &path],
@@ -269,7 +269,7 @@ async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
         "a refused message was delivered"
     );
     ensure!(
-        files_below(&home.folder().join("files"))?.is_empty(),
+        files_below(&home.directory().join("files"))?.is_empty(),
         "a refused file was stored"
     );
     stop_all(env, [acme, bolt]).await
@@ -280,13 +280,13 @@ async fn lower_limit_of_the_operator_applies() -> anyhow::Result<()> {
     let (env, mut acme, bolt) = connected_nodes().await?;
     acme.stop().await?;
     fs::write(
-        acme.home().folder().join("node.toml"),
+        acme.home().directory().join("node.toml"),
         "[files]\nmessage_size_max = \"3 kB\"\n",
     )?;
     acme.start().await?;
     let files = [
-        file(env.folder(), "one", 2_000)?,
-        file(env.folder(), "two", 2_000)?,
+        file(env.directory(), "one", 2_000)?,
+        file(env.directory(), "two", 2_000)?,
     ];
     let both = [
         "send", "--to", "Bolt", "-m", "x", "-a", &files[0], &files[1],
@@ -313,17 +313,17 @@ async fn lower_limit_of_the_operator_applies() -> anyhow::Result<()> {
 
 /// Waits until a node is staging a file.
 async fn wait_for_staging(home: &Home) -> anyhow::Result<()> {
-    let folder = home.folder().join("files");
+    let directory = home.directory().join("files");
     wait_for("the file is being staged", async || {
-        Ok((!files_below(&folder)?.is_empty()).then_some(()))
+        Ok((!files_below(&directory)?.is_empty()).then_some(()))
     })
     .await
 }
 
 /// Waits until the relay stores any blobs, or none.
 async fn wait_for_blobs(env: &Environment, is_any: bool) -> anyhow::Result<()> {
-    let blobs = env.relay.folder().join("blobs");
-    // The relay may delete folders during the search.
+    let blobs = env.relay.directory().join("blobs");
+    // The relay may delete directories during the search.
     wait_for("the relay stores the expected blobs", async || {
         Ok(files_below(&blobs)
             .is_ok_and(|files| files.is_empty() != is_any)
@@ -334,9 +334,9 @@ async fn wait_for_blobs(env: &Environment, is_any: bool) -> anyhow::Result<()> {
 
 /// Waits until a node has deleted all staged files.
 async fn wait_until_nothing_is_staged(home: &Home) -> anyhow::Result<()> {
-    let folder = home.folder().join("files");
+    let directory = home.directory().join("files");
     wait_for("the staged file is deleted", async || {
-        Ok(files_below(&folder)?.is_empty().then_some(()))
+        Ok(files_below(&directory)?.is_empty().then_some(()))
     })
     .await
 }
@@ -344,8 +344,8 @@ async fn wait_until_nothing_is_staged(home: &Home) -> anyhow::Result<()> {
 #[tokio::test]
 async fn file_changed_during_reading_is_not_sent() -> anyhow::Result<()> {
     let (env, acme, bolt) = connected_nodes().await?;
-    let folder = env.folder();
-    let path = folder.join("moving");
+    let directory = env.directory();
+    let path = directory.join("moving");
     let changes: [(&str, &dyn Fn() -> std::io::Result<()>); 4] = [
         ("grows", &|| {
             OpenOptions::new()
@@ -357,13 +357,13 @@ async fn file_changed_during_reading_is_not_sent() -> anyhow::Result<()> {
             OpenOptions::new().write(true).open(&path)?.set_len(1)
         }),
         ("is replaced", &|| {
-            File::create(folder.join("other"))?.set_len(limits::FILE_BYTES_MAX)?;
-            fs::rename(folder.join("other"), &path)
+            File::create(directory.join("other"))?.set_len(limits::FILE_BYTES_MAX)?;
+            fs::rename(directory.join("other"), &path)
         }),
         ("vanishes", &|| fs::remove_file(&path)),
     ];
     for (what, change) in changes {
-        let path = file(folder, "moving", limits::FILE_BYTES_MAX)?;
+        let path = file(directory, "moving", limits::FILE_BYTES_MAX)?;
         let change = async {
             wait_for_blobs(&env, true).await?;
             Ok(change()?)
@@ -396,7 +396,7 @@ async fn run_unprivileged(home: &Home, args: &[&str]) -> anyhow::Result<Output> 
         .arg(Role::NodeCommand.as_str());
     Ok(command
         .arg("--data")
-        .arg(home.folder())
+        .arg(home.directory())
         .args(args)
         .stdin(Stdio::null())
         .output()
@@ -406,22 +406,22 @@ async fn run_unprivileged(home: &Home, args: &[&str]) -> anyhow::Result<Output> 
 #[tokio::test]
 async fn unreadable_file_is_not_sent() -> anyhow::Result<()> {
     let (env, acme, bolt) = connected_nodes().await?;
-    let folder = env.folder();
-    let good = file(folder, "good", 1)?;
-    for (name, target) in [("dangling", "nowhere"), ("to-a-folder", ".")] {
-        symlink(target, folder.join(name))?;
+    let directory = env.directory();
+    let good = file(directory, "good", 1)?;
+    for (name, target) in [("dangling", "nowhere"), ("to-a-directory", ".")] {
+        symlink(target, directory.join(name))?;
     }
     ensure!(
         Command::new("mkfifo")
-            .arg(folder.join("pipe"))
+            .arg(directory.join("pipe"))
             .status()
             .await?
             .success()
     );
     for (path, why) in [
-        (folder.join("dangling"), "cannot read"),
-        (folder.join("to-a-folder"), "is a folder"),
-        (folder.join("pipe"), "is not a regular file"),
+        (directory.join("dangling"), "cannot read"),
+        (directory.join("to-a-directory"), "is a directory"),
+        (directory.join("pipe"), "is not a regular file"),
         ("/dev/zero".into(), "is not a regular file"),
     ] {
         let path = path.to_str().context("a path")?;
@@ -433,7 +433,7 @@ async fn unreadable_file_is_not_sent() -> anyhow::Result<()> {
         .await?;
         ensure!(words.contains(why) && words.contains(path), "{words}");
     }
-    let locked = file(folder, "locked", 1)?;
+    let locked = file(directory, "locked", 1)?;
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000))?;
     let output = run_unprivileged(
         acme.home(),
@@ -442,9 +442,7 @@ async fn unreadable_file_is_not_sent() -> anyhow::Result<()> {
     .await?;
     let words = String::from_utf8_lossy(&output.stderr);
     ensure!(
-        !output.status.success()
-            && words.contains("cannot read")
-            && words.contains("permissions"),
+        !output.status.success() && words.contains("cannot read") && words.contains("permissions"),
         "{words}"
     );
     ensure!(acme.api()?.messages(Direction::Out).await?.is_empty());
@@ -456,7 +454,7 @@ async fn unreadable_file_is_not_sent() -> anyhow::Result<()> {
 async fn five_empty_files_are_delivered() -> anyhow::Result<()> {
     let (env, acme, bolt) = connected_nodes().await?;
     let empty = (0..5)
-        .map(|number| file(env.folder(), &format!("empty-{number}"), 0))
+        .map(|number| file(env.directory(), &format!("empty-{number}"), 0))
         .collect::<Result<Vec<_>, _>>()?;
     let mut send = vec![
         "send",
@@ -476,7 +474,7 @@ async fn five_empty_files_are_delivered() -> anyhow::Result<()> {
         received.attachments.len() == 5 && received.attachments.iter().all(|file| file.size == 0),
         "{received:?}"
     );
-    let to = env.folder().join("saved");
+    let to = env.directory().join("saved");
     fs::create_dir(&to)?;
     run_cli(
         bolt.home(),
@@ -496,8 +494,8 @@ async fn five_empty_files_are_delivered() -> anyhow::Result<()> {
 #[tokio::test]
 async fn ctrl_c_leaves_no_partial_state() -> anyhow::Result<()> {
     let (env, mut acme, bolt) = connected_nodes().await?;
-    let path = file(env.folder(), "large", limits::FILE_BYTES_MAX)?;
-    let log = env.folder().join("cli.log");
+    let path = file(env.directory(), "large", limits::FILE_BYTES_MAX)?;
+    let log = env.directory().join("cli.log");
     let mut sending = acme
         .home()
         .start_cli(&["send", "--to", "Bolt", "-m", "x", "-a", &path], &log)?;
@@ -535,7 +533,7 @@ async fn ctrl_c_leaves_no_partial_state() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn data_folder_is_locked_and_versioned() -> anyhow::Result<()> {
+async fn data_directory_is_locked_and_versioned() -> anyhow::Result<()> {
     let (env, mut acme, bolt) = connected_nodes().await?;
     let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
     ensure!(words.contains("stop that process first"), "{words}");
@@ -547,7 +545,7 @@ async fn data_folder_is_locked_and_versioned() -> anyhow::Result<()> {
     let words = expect_refusal(acme.home(), &again, "daemon_failed").await?;
     ensure!(words.contains("holds a node already"), "{words}");
 
-    let database = acme.home().folder().join("node.db");
+    let database = acme.home().directory().join("node.db");
     let old = fs::read(&database)?;
     let mut newer = old.clone();
     // SQLite's file format, section 1.3: the user version is a big-endian integer at offset 60.
@@ -561,10 +559,13 @@ async fn data_folder_is_locked_and_versioned() -> anyhow::Result<()> {
     );
     fs::write(&database, old)?;
 
-    let config = acme.home().folder().join("node.toml");
+    let config = acme.home().directory().join("node.toml");
     fs::write(&config, "[log]\nfiltre = \"info\"\n")?;
     let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
-    ensure!(words.contains("line 2") && words.contains("log.filter"), "{words}");
+    ensure!(
+        words.contains("line 2") && words.contains("log.filter"),
+        "{words}"
+    );
     fs::remove_file(config)?;
     acme.start().await?;
     run_cli(
@@ -663,7 +664,7 @@ async fn full_relay_disk_delays_without_loss() -> anyhow::Result<()> {
         return Ok(());
     };
     let mut env = Environment::new(program())?;
-    env.relay.set_data_folder(&disk.path().join("relay"));
+    env.relay.set_data_directory(&disk.path().join("relay"));
     env.relay.start().await?;
     let (acme, bolt) = (
         env.node("Acme", Delivery::Pull).await?,
@@ -733,7 +734,7 @@ async fn rate_limited_node_slows_down_without_loss() -> anyhow::Result<()> {
     acme.api()?
         .wait_for_status(&sent[0].id, DeliveryStatus::Delivered)
         .await?;
-    let before = fs::read_to_string(env.folder().join("acme.log"))?.len();
+    let before = fs::read_to_string(env.directory().join("acme.log"))?.len();
     for number in 1..12 {
         sent.push(
             send(
@@ -758,7 +759,7 @@ async fn rate_limited_node_slows_down_without_loss() -> anyhow::Result<()> {
         .map(|message| message.content)
         .collect();
     ensure!(texts.len() == sent.len(), "{texts:?}");
-    let log = fs::read_to_string(env.folder().join("acme.log"))?;
+    let log = fs::read_to_string(env.directory().join("acme.log"))?;
     ensure!(
         log.contains("too many requests") && !log[before..].contains("does not respond"),
         "{log}"
@@ -767,15 +768,15 @@ async fn rate_limited_node_slows_down_without_loss() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn relay_folder_is_locked() -> anyhow::Result<()> {
+async fn relay_directory_is_locked() -> anyhow::Result<()> {
     let mut env = Environment::with_relay(program()).await?;
-    let folder: PathBuf = env.relay.folder().to_owned();
+    let directory: PathBuf = env.relay.directory().to_owned();
     let args = [
         "serve",
         "--listen",
         "127.0.0.1:0",
         "--data",
-        folder.to_str().context("a path")?,
+        directory.to_str().context("a path")?,
     ];
     let args = args.map(std::ffi::OsStr::new);
     let output = env.program().output(Role::RelayCommand, &args).await?;

@@ -1,5 +1,5 @@
 //! The operator's guide (`docs/operating.md`), command by command, as an administrator types it, in
-//! an empty home folder. Only the ports differ, `/etc` and `/var` are below that folder, and the
+//! an empty home directory. Only the ports differ, `/etc` and `/var` are below that directory, and the
 //! relay's public name is its address here.
 //!
 //! The info string of a block of commands names its user (```` ```sh relay ````). `stays` means
@@ -30,7 +30,7 @@ const PORTS: [&str; 7] = ["8440", "8441", "8443", "4680", "4681", "4690", "9090"
 /// Waits until a node that was started in the background responds.
 const DAEMON_RESPONDS: &str = "until sealpost status >/dev/null 2>&1; do sleep 0.05; done";
 
-/// Home folder with the programs and the open terminals.
+/// Home directory with the programs and the open terminals.
 struct Workspace {
     home: PathBuf,
     ports: PortMap,
@@ -41,8 +41,8 @@ struct Workspace {
 
 impl Workspace {
     fn new(home: &Path) -> anyhow::Result<Self> {
-        for folder in ["bin", "etc", "var/lib", "var/backups"] {
-            fs::create_dir_all(home.join(folder))?;
+        for directory in ["bin", "etc", "var/lib", "var/backups"] {
+            fs::create_dir_all(home.join(directory))?;
         }
         program().write_script(&home.join("bin/sealpost"), Role::NodeCommand, &[])?;
         program().write_script(&home.join("bin/sealpost-relay"), Role::RelayCommand, &[])?;
@@ -126,7 +126,7 @@ impl Workspace {
             return Ok(());
         }
         let path = PathBuf::from(self.adapt(file));
-        fs::create_dir_all(path.parent().context("a folder")?)?;
+        fs::create_dir_all(path.parent().context("a directory")?)?;
         Ok(fs::write(path, text)?)
     }
 }

@@ -25,7 +25,7 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples
 
 /// Returns the command that runs an example beside a node, with `sealpost` on its path.
 fn example(env: &Environment, node: &Node, name: &str) -> anyhow::Result<Command> {
-    let bin = env.folder().join("bin");
+    let bin = env.directory().join("bin");
     fs::create_dir_all(&bin)?;
     program().write_script(&bin.join("sealpost"), Role::NodeCommand, &[])?;
     let mut command = Command::new(Path::new(EXAMPLES).join(name));
@@ -34,7 +34,7 @@ fn example(env: &Environment, node: &Node, name: &str) -> anyhow::Result<Command
             "PATH",
             format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()),
         )
-        .env("SEALPOST_DATA", node.home().folder())
+        .env("SEALPOST_DATA", node.home().directory())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .kill_on_drop(true);
     Ok(command)
@@ -63,7 +63,7 @@ async fn two_nodes() -> anyhow::Result<(Environment, Node, Node)> {
 #[tokio::test]
 async fn shell_example_sends_text_and_file() -> anyhow::Result<()> {
     let (env, acme, bolt) = two_nodes().await?;
-    let file = env.folder().join("order.txt");
+    let file = env.directory().join("order.txt");
     fs::write(&file, "forty housings\n")?;
     let mut send = example(&env, &acme, "send.sh")?;
     output(send.args(["Bolt", "Please see order 4711."]).arg(&file)).await?;
@@ -107,10 +107,10 @@ struct Follower {
 
 impl Follower {
     fn start(env: &Environment, node: &Node, log: &str) -> anyhow::Result<Self> {
-        let log = env.folder().join(log);
+        let log = env.directory().join(log);
         let mut command = example(env, node, "follow.py")?;
         let child = command
-            .arg(env.folder().join("position"))
+            .arg(env.directory().join("position"))
             .stdout(Stdio::from(fs::File::create(&log)?))
             .spawn()?;
         Ok(Self { child, log })
@@ -133,7 +133,7 @@ impl Follower {
 async fn python_example_resumes_events_without_gap() -> anyhow::Result<()> {
     let (env, acme, bolt) = two_nodes().await?;
     // Without a stored position the stream starts now, so it must be open before the first message.
-    fs::write(env.folder().join("position"), "0")?;
+    fs::write(env.directory().join("position"), "0")?;
     let mut follower = Follower::start(&env, &bolt, "first.log")?;
     send(&acme.api()?, "Bolt", "the first", &[]).await?;
     follower.wait_for_line("in: 'the first'").await?;

@@ -117,7 +117,7 @@ async fn messages_and_files_pass_in_every_delivery_mode() -> anyhow::Result<()> 
             Secret::new("the canary", CANARY),
             Secret::new("a file's name", "naïve"),
         ];
-        checks::ensure_no_secrets(env.relay.folder(), &secrets)?;
+        checks::ensure_no_secrets(env.relay.directory(), &secrets)?;
         stop_all(env, [acme, bolt]).await?;
     }
     Ok(())
@@ -228,7 +228,7 @@ async fn shared_file_is_uploaded_once_and_deleted_afterwards() -> anyhow::Result
         })
         .await?;
     }
-    let blobs = env.relay.folder().join("blobs");
+    let blobs = env.relay.directory().join("blobs");
     let parts: Vec<_> = checks::files_below(&blobs)?;
     ensure!(parts.len() == 1, "the relay holds {parts:?}");
     for other in &mut others {
@@ -330,7 +330,7 @@ async fn transfers_report_progress_and_pictures_have_previews() -> anyhow::Resul
         "{none}"
     );
     checks::ensure_no_secrets(
-        env.relay.folder(),
+        env.relay.directory(),
         &[Secret::new("the preview", &small[small.len() / 2..][..48])],
     )?;
     stop_all(env, [acme, bolt]).await
@@ -430,7 +430,7 @@ async fn wrong_node_clocks_do_not_stop_delivery() -> anyhow::Result<()> {
         let env = Environment::new(program())?;
         let mut config = sealpost_relay::Config {
             listen: env.relay.origin().trim_start_matches("http://").parse()?,
-            data: env.relay.folder().to_owned(),
+            data: env.relay.directory().to_owned(),
             ..sealpost_relay::Config::default()
         };
         config.egress.allow = vec!["127.0.0.0/8".parse()?];

@@ -61,7 +61,7 @@ async fn relay_behind_proxy() -> anyhow::Result<(Environment, Proxy)> {
 async fn node(env: &Environment, proxy: &Proxy, name: &str) -> anyhow::Result<Node> {
     let mut node = Node::init(
         env.program(),
-        env.folder(),
+        env.directory(),
         name,
         &proxy.origin(),
         Delivery::Pull,
@@ -73,8 +73,8 @@ async fn node(env: &Environment, proxy: &Proxy, name: &str) -> anyhow::Result<No
 }
 
 /// Writes a file of random megabytes, all different, without holding it in memory.
-fn large_file(folder: &Path, number: u64) -> anyhow::Result<PathBuf> {
-    let path = folder.join(format!("large-{number}.bin"));
+fn large_file(directory: &Path, number: u64) -> anyhow::Result<PathBuf> {
+    let path = directory.join(format!("large-{number}.bin"));
     let mut rng = ChaCha8Rng::seed_from_u64(number);
     let mut block = vec![0; 1_000_000];
     rng.fill_bytes(&mut block);
@@ -93,8 +93,8 @@ fn random_offset(rng: &mut ChaCha8Rng, range: Range<u64>) -> u64 {
 
 /// Waits until the relay has deleted all blobs.
 async fn wait_until_blobs_are_deleted(env: &Environment) -> anyhow::Result<()> {
-    let blobs = env.relay.folder().join("blobs");
-    // The relay may delete folders during the search.
+    let blobs = env.relay.directory().join("blobs");
+    // The relay may delete directories during the search.
     wait_for("the relay stores no blobs", async || {
         Ok(files_below(&blobs)
             .is_ok_and(|files| files.is_empty())
@@ -143,8 +143,8 @@ async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
         node(&env, &proxy, "Bolt").await?,
     );
     pair(&acme, &bolt).await?;
-    let folder = env.folder().to_owned();
-    let paths = (0..FILES_PER_MESSAGE_MAX as u64).map(|number| large_file(&folder, number));
+    let directory = env.directory().to_owned();
+    let paths = (0..FILES_PER_MESSAGE_MAX as u64).map(|number| large_file(&directory, number));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
 
     let start = proxy.passed();

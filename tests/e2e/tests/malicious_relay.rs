@@ -79,7 +79,7 @@ async fn modify_database(
     change: impl FnOnce(&Database) -> rusqlite::Result<()>,
 ) -> anyhow::Result<()> {
     env.relay.stop().await?;
-    let database = Database::open(env.relay.folder().join("relay.db"))?;
+    let database = Database::open(env.relay.directory().join("relay.db"))?;
     change(&database)?;
     database.close().map_err(|(_, error)| error)?;
     env.relay.start().await
@@ -94,7 +94,10 @@ fn bodies(database: &Database) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
 
 fn write_body(database: &Database, id: i64, bytes: &[u8]) -> rusqlite::Result<()> {
     database
-        .execute("UPDATE envelope_bodies SET bytes = ?2 WHERE id = ?1", (id, bytes))
+        .execute(
+            "UPDATE envelope_bodies SET bytes = ?2 WHERE id = ?1",
+            (id, bytes),
+        )
         .map(drop)
 }
 
@@ -153,9 +156,9 @@ async fn envelopes_open_only_in_their_own_mailbox() -> anyhow::Result<()> {
 async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
     let (mut env, acme, mut bolt, pair) = set_up().await?;
     let sent = send_and_queue(&acme, &pair.inviter.id, "once", &[]).await?;
-    let old = env.folder().join("old-relay");
+    let old = env.directory().join("old-relay");
     env.relay.stop().await?;
-    copy(env.relay.folder(), &old)?;
+    copy(env.relay.directory(), &old)?;
     env.relay.start().await?;
     bolt.start().await?;
     bolt.api()?
@@ -166,7 +169,7 @@ async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
         .await?;
 
     env.relay.stop().await?;
-    env.relay.set_data_folder(&old);
+    env.relay.set_data_directory(&old);
     env.relay.start().await?;
     for text in ["twice", "three times"] {
         let next = send(&acme.api()?, &pair.inviter.id, text, &[]).await?;
@@ -189,7 +192,7 @@ async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     for file in files_below(from)? {
         let target = to.join(file.strip_prefix(from)?);
-        fs::create_dir_all(target.parent().context("a folder")?)?;
+        fs::create_dir_all(target.parent().context("a directory")?)?;
         fs::copy(&file, target)?;
     }
     Ok(())
@@ -201,7 +204,7 @@ async fn changed_file_is_never_served() -> anyhow::Result<()> {
     let order = Sample::new("order.csv", files::measurements(5_000_000));
     let sent = send_and_queue(&acme, &pair.inviter.id, "with a file", &[order]).await?;
     env.relay.stop().await?;
-    let parts = files_below(&env.relay.folder().join("blobs"))?;
+    let parts = files_below(&env.relay.directory().join("blobs"))?;
     let part = parts.first().context("no part")?;
     let mut bytes = fs::read(part)?;
     *bytes.last_mut().context("an empty part")? ^= 1;
@@ -274,7 +277,7 @@ async fn tampered_parts_are_never_served() -> anyhow::Result<()> {
     for name in ["Acme", "Bolt"] {
         let mut node = Node::init(
             env.program(),
-            env.folder(),
+            env.directory(),
             name,
             &proxy.origin(),
             Delivery::Pull,

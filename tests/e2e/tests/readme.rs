@@ -1,5 +1,5 @@
 //! The first exchange of the README as a newcomer types it: the commands of its code blocks, word
-//! for word, in three shells in an empty home folder. Only the ports differ, because those of the
+//! for word, in three shells in an empty home directory. Only the ports differ, because those of the
 //! README may be in use on this machine.
 //!
 //! The info string of a block names its user (```` ```sh acme ````). The block `install` is

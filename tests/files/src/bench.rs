@@ -47,7 +47,7 @@ pub(crate) struct Bench {
     pub(crate) plan: Plan,
     program: Program,
     rage: Option<PathBuf>,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// File on disk and in the page cache.
@@ -60,7 +60,7 @@ pub(crate) struct Sample {
 }
 
 impl Bench {
-    /// Creates a benchmark with the programs in this folder. The data is stored beside them until
+    /// Creates a benchmark with the programs in this directory. The data is stored beside them until
     /// the benchmark is dropped.
     pub(crate) fn new(plan: Plan, programs: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
         for name in ["sealpost", "sealpost-relay"] {
@@ -71,17 +71,17 @@ impl Bench {
                 path.display()
             );
         }
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix("files-")
             .tempdir_in(programs)?;
-        // A temporary folder in memory would make fsync free.
-        tempfile::env::override_temp_dir(folder.path())
-            .map_err(|_| anyhow!("the temporary folder was already set"))?;
+        // A temporary directory in memory would make fsync free.
+        tempfile::env::override_temp_dir(directory.path())
+            .map_err(|_| anyhow!("the temporary directory was already set"))?;
         Ok(Self {
             plan,
             program: Program::installed(programs),
             rage: rage.map(Path::to_owned),
-            folder,
+            directory,
         })
     }
 
@@ -92,13 +92,13 @@ impl Bench {
 
     /// Starts the reference tools.
     pub(crate) async fn reference(&self) -> anyhow::Result<ReferenceTools> {
-        ReferenceTools::start(self.folder.path(), self.rage.as_deref()).await
+        ReferenceTools::start(self.directory.path(), self.rage.as_deref()).await
     }
 
     /// Creates a file of random bytes, always the same for a number.
     pub(crate) fn sample(&self, number: u64, bytes: u64) -> anyhow::Result<Sample> {
         let path = self
-            .folder
+            .directory
             .path()
             .join(format!("sample-{number}-{bytes}.bin"));
         let mut content = vec![0; usize::try_from(bytes)?];

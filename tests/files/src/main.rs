@@ -39,10 +39,10 @@ struct Measure {
     /// Run only this scenario and print no figures (can be repeated)
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<Scenario>,
-    /// Folder with `sealpost` and `sealpost-relay` [default: the folder of this program]
+    /// Directory with `sealpost` and `sealpost-relay` [default: the directory of this program]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
-    /// Folder with `rage` and `rage-keygen` [default: searched in PATH]
+    /// Directory with `rage` and `rage-keygen` [default: searched in PATH]
     #[arg(long, value_name = "DIR")]
     rage: Option<PathBuf>,
 }
@@ -51,7 +51,7 @@ struct Measure {
 enum Role {
     /// Run the plain server
     Plain {
-        /// Folder for uploads
+        /// Directory for uploads
         #[arg(long)]
         data: PathBuf,
     },
@@ -74,12 +74,12 @@ async fn run(
         rage,
     }: Measure,
 ) -> anyhow::Result<()> {
-    let own_folder = std::env::current_exe()?
+    let own_directory = std::env::current_exe()?
         .parent()
-        .context("a program without a folder")?
+        .context("a program without a directory")?
         .to_owned();
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
-    let bench = Bench::new(plan, &programs.unwrap_or(own_folder), rage.as_deref())?;
+    let bench = Bench::new(plan, &programs.unwrap_or(own_directory), rage.as_deref())?;
     let mut figures = Figures::default();
     for scenario in Scenario::value_variants() {
         if only.is_empty() || only.contains(scenario) {

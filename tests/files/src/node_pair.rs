@@ -123,8 +123,11 @@ impl NodePair {
     pub(crate) async fn save(&self, files: &[Sample]) -> anyhow::Result<Duration> {
         let messages = self.recipient.api()?.messages(Direction::In).await?;
         let message = messages.last().context("no message arrived")?;
-        let folder = tempfile::tempdir()?;
-        let to = folder.path().to_str().context("a path that is not UTF-8")?;
+        let directory = tempfile::tempdir()?;
+        let to = directory
+            .path()
+            .to_str()
+            .context("a path that is not UTF-8")?;
         let started = Instant::now();
         let saved = self
             .recipient
@@ -140,7 +143,7 @@ impl NodePair {
         for file in files {
             let name = file.path.file_name().context("a file without a name")?;
             ensure!(
-                digest_of(&folder.path().join(name))? == file.digest,
+                digest_of(&directory.path().join(name))? == file.digest,
                 "{} differs",
                 name.display()
             );

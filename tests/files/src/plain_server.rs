@@ -20,21 +20,21 @@ use tokio_util::io::ReaderStream;
 /// Buffer size for reads and writes.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
-type Folder = State<Arc<PathBuf>>;
+type Directory = State<Arc<PathBuf>>;
 
-/// Serves until the process exits; stores uploads in `folder`.
-pub(crate) async fn serve(folder: PathBuf) -> anyhow::Result<()> {
+/// Serves until the process exits; stores uploads in `directory`.
+pub(crate) async fn serve(directory: PathBuf) -> anyhow::Result<()> {
     let routes = Router::new().route("/{name}", put(upload).get(download));
     let app = routes
         .layer(DefaultBodyLimit::disable())
-        .with_state(Arc::new(folder));
+        .with_state(Arc::new(directory));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     Ok(axum::serve(listener, app).await?)
 }
 
-async fn upload(State(folder): Folder, Path(name): Path<String>, body: Body) -> StatusCode {
-    match write(folder.join(name), body).await {
+async fn upload(State(directory): Directory, Path(name): Path<String>, body: Body) -> StatusCode {
+    match write(directory.join(name), body).await {
         Ok(()) => StatusCode::NO_CONTENT,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -50,8 +50,11 @@ async fn write(path: PathBuf, body: Body) -> anyhow::Result<()> {
     Ok(file.get_ref().sync_all().await?)
 }
 
-async fn download(State(folder): Folder, Path(name): Path<String>) -> Result<Body, StatusCode> {
-    let file = File::open(folder.join(name))
+async fn download(
+    State(directory): Directory,
+    Path(name): Path<String>,
+) -> Result<Body, StatusCode> {
+    let file = File::open(directory.join(name))
         .await
         .map_err(|_| StatusCode::NOT_FOUND)?;
     Ok(Body::from_stream(ReaderStream::with_capacity(

@@ -28,11 +28,11 @@ pub(crate) struct ReferenceTools {
 }
 
 impl ReferenceTools {
-    /// Starts the server, which stores its data in `folder`. `rage` is the folder of that program
+    /// Starts the server, which stores its data in `directory`. `rage` is the directory of that program
     /// if it is not in PATH.
-    pub(crate) async fn start(folder: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(directory: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
         let rage = rage.map(Path::to_owned).unwrap_or_default();
-        let key = folder.join("key");
+        let key = directory.join("key");
         let created = Command::new(rage.join("rage-keygen"))
             .arg("-o")
             .arg(&key)
@@ -49,7 +49,7 @@ impl ReferenceTools {
         server
             .arg("plain")
             .arg("--data")
-            .arg(folder)
+            .arg(directory)
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         let mut server = server.spawn()?;
@@ -59,7 +59,7 @@ impl ReferenceTools {
             .next_line()
             .await?
             .context("the plain server does not start")?;
-        let [sealed, opened] = ["sealed", "opened"].map(|name| folder.join(name));
+        let [sealed, opened] = ["sealed", "opened"].map(|name| directory.join(name));
         let url = format!("http://{address}/sealed");
         Ok(Self {
             rage: rage.join("rage"),

@@ -73,14 +73,14 @@ impl Plan {
     };
 }
 
-/// Benchmark environment: the programs and their data folder.
+/// Benchmark environment: the programs and their data directory.
 #[derive(Debug)]
 pub(crate) struct Bench {
     /// Extent of the measurement.
     pub(crate) plan: Plan,
     relay: PathBuf,
     this_program: PathBuf,
-    folder: TempDir,
+    directory: TempDir,
     rounds: AtomicU32,
     programs: AtomicU32,
 }
@@ -126,21 +126,21 @@ impl Bench {
     /// Creates a benchmark for the relay at this path. The data is stored beside the relay until
     /// the benchmark is dropped.
     pub(crate) fn new(plan: Plan, relay: PathBuf) -> anyhow::Result<Self> {
-        let folder = relay.parent().context("the relay's folder")?;
+        let directory = relay.parent().context("the relay's directory")?;
         ensure!(
             relay.is_file(),
             "there is no relay at {}: run ./tests/run load, which builds it",
             relay.display()
         );
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix("load-")
-            .tempdir_in(folder)?;
+            .tempdir_in(directory)?;
         let this_program = std::env::current_exe()?;
         Ok(Self {
             plan,
             relay,
             this_program,
-            folder,
+            directory,
             rounds: AtomicU32::new(1),
             programs: AtomicU32::new(0),
         })
@@ -153,7 +153,7 @@ impl Bench {
             &self.this_program,
             &["receiver"],
             &[],
-            &self.own_folder()?,
+            &self.own_directory()?,
         )
         .await?;
         let receiver = Arc::new(ReceiverClient::new(&process.authority));
@@ -162,15 +162,15 @@ impl Bench {
 
     /// Starts the ceiling and warms it up.
     pub(crate) async fn ceiling(&self, receiver: &Arc<ReceiverClient>) -> anyhow::Result<Rig> {
-        let folder = self.own_folder()?;
+        let directory = self.own_directory()?;
         let args = [
             "ceiling",
             "--data",
-            path(&folder)?,
+            path(&directory)?,
             "--target",
             &receiver.webhook_url(0),
         ];
-        let process = Process::start("ceiling", &self.this_program, &args, &[], &folder).await?;
+        let process = Process::start("ceiling", &self.this_program, &args, &[], &directory).await?;
         let target = Target::unregistered(&process.authority)?;
         self.warm_up(Rig::new(process, target, receiver)).await
     }
@@ -199,8 +199,8 @@ impl Bench {
 
     /// Starts a relay without accounts.
     pub(crate) async fn start_relay(&self) -> anyhow::Result<Process> {
-        let folder = self.own_folder()?;
-        let data = folder.join("data");
+        let directory = self.own_directory()?;
+        let data = directory.join("data");
         let args = [
             "serve",
             "--data",
@@ -219,7 +219,7 @@ impl Bench {
             &self.relay,
             &args,
             &UNLIMITED_SETTINGS.map(|name| (name, UNLIMITED)),
-            &folder,
+            &directory,
         )
         .await
     }
@@ -271,13 +271,13 @@ impl Bench {
         Ok(rig)
     }
 
-    fn own_folder(&self) -> anyhow::Result<PathBuf> {
-        let folder = self
-            .folder
+    fn own_directory(&self) -> anyhow::Result<PathBuf> {
+        let directory = self
+            .directory
             .path()
             .join(self.programs.fetch_add(1, Ordering::Relaxed).to_string());
-        fs::create_dir(&folder)?;
-        Ok(folder)
+        fs::create_dir(&directory)?;
+        Ok(directory)
     }
 }
 

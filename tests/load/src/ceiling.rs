@@ -40,14 +40,14 @@ struct Push {
 
 type CommandSender = std_mpsc::Sender<WriteCommand>;
 
-/// Serves until the process exits; stores messages in `folder` and pushes them to the URL `target`.
+/// Serves until the process exits; stores messages in `directory` and pushes them to the URL `target`.
 pub(crate) async fn serve(
     listener: TcpListener,
-    folder: &Path,
+    directory: &Path,
     target: &str,
 ) -> anyhow::Result<()> {
     let (commands, queue) = std_mpsc::channel();
-    let database = open(folder)?;
+    let database = open(directory)?;
     std::thread::Builder::new().spawn(move || write(database, &queue))?;
     let (pushes, waiting) = mpsc::unbounded_channel();
     let waiting = Arc::new(Mutex::new(waiting));
@@ -99,8 +99,9 @@ async fn push(
     }
 }
 
-fn open(folder: &Path) -> anyhow::Result<Connection> {
-    let database = Connection::open(folder.join("ceiling.db")).context("the ceiling's database")?;
+fn open(directory: &Path) -> anyhow::Result<Connection> {
+    let database =
+        Connection::open(directory.join("ceiling.db")).context("the ceiling's database")?;
     database.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     database.pragma_update(None, "synchronous", "full")?;
     database

@@ -56,7 +56,7 @@ enum Role {
     Receiver,
     /// Run the ceiling
     Ceiling {
-        /// Folder for the database
+        /// Directory for the database
         #[arg(long)]
         data: PathBuf,
         /// URL to which messages are pushed

@@ -28,15 +28,15 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts the program and waits until it prints its address. It logs to `<name>.log` in
-    /// `folder`.
+    /// `directory`.
     pub(crate) async fn start(
         name: &str,
         program: &Path,
         args: &[&str],
         environment: &[(&str, &str)],
-        folder: &Path,
+        directory: &Path,
     ) -> anyhow::Result<Self> {
-        let log = folder.join(format!("{name}.log"));
+        let log = directory.join(format!("{name}.log"));
         let mut command = Command::new(program);
         command.args(args).envs(environment.iter().copied());
         command

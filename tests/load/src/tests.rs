@@ -31,11 +31,11 @@ async fn start_receiver() -> Arc<ReceiverClient> {
 
 #[tokio::test]
 async fn the_ceiling_delivers_everything() {
-    let (receiver, folder) = (start_receiver().await, tempfile::tempdir().unwrap());
+    let (receiver, directory) = (start_receiver().await, tempfile::tempdir().unwrap());
     let listener = connection::listen().await.unwrap();
     let target =
         Arc::new(Target::unregistered(&listener.local_addr().unwrap().to_string()).unwrap());
-    let (path, hook) = (folder.path().to_owned(), receiver.webhook_url(0));
+    let (path, hook) = (directory.path().to_owned(), receiver.webhook_url(0));
     tokio::spawn(async move { ceiling::serve(listener, &path, &hook).await });
     receiver.start_round(1).await.unwrap();
     let sent = generator::send(&target, 1, requests_of(1)).await.unwrap();
@@ -49,11 +49,11 @@ async fn the_ceiling_delivers_everything() {
 
 #[tokio::test]
 async fn the_relay_delivers_everything_in_its_round() {
-    let (receiver, folder) = (start_receiver().await, tempfile::tempdir().unwrap());
+    let (receiver, directory) = (start_receiver().await, tempfile::tempdir().unwrap());
     let listen = ([127, 0, 0, 1], 0).into();
     let mut config = Config {
         listen,
-        data: folder.path().join("data"),
+        data: directory.path().join("data"),
         ..Config::default()
     };
     config.registration.policy = RegistrationPolicy::Open;

@@ -1,5 +1,5 @@
 //! Writes `attachment.json`, `invite.json`, `safety_number.json` and `vault.json` into
-//! `proto/vectors`, or into the folder given as an argument. The output is deterministic.
+//! `proto/vectors`, or into the directory given as an argument. The output is deterministic.
 
 mod attachment;
 mod descriptor;
@@ -16,18 +16,18 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/vectors");
-    let folder = std::env::args_os()
+    let directory = std::env::args_os()
         .nth(1)
         .map_or_else(|| PathBuf::from(committed), PathBuf::from);
-    write(&folder, "attachment.json", &attachment::vectors()?)?;
-    write(&folder, "invite.json", &invite::vectors()?)?;
-    write(&folder, "safety_number.json", &safety_number::vectors()?)?;
-    write(&folder, "vault.json", &vault::vectors()?)
+    write(&directory, "attachment.json", &attachment::vectors()?)?;
+    write(&directory, "invite.json", &invite::vectors()?)?;
+    write(&directory, "safety_number.json", &safety_number::vectors()?)?;
+    write(&directory, "vault.json", &vault::vectors()?)
 }
 
-fn write(folder: &Path, name: &str, vectors: &Value) -> Outcome<()> {
+fn write(directory: &Path, name: &str, vectors: &Value) -> Outcome<()> {
     let text = serde_json::to_string_pretty(vectors)? + "\n";
-    Ok(std::fs::write(folder.join(name), text)?)
+    Ok(std::fs::write(directory.join(name), text)?)
 }
 
 /// Returns `N` bytes counting up from `first`.

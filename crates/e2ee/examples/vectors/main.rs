@@ -1,5 +1,5 @@
 //! Writes `card.json`, `prekeys.json`, `handshake.json`, `ratchet.json`, `envelope.json` and
-//! `plaintext.json` into `proto/vectors`, or into the folder given as an argument. The output is
+//! `plaintext.json` into `proto/vectors`, or into the directory given as an argument. The output is
 //! deterministic.
 
 mod card;
@@ -28,20 +28,20 @@ const INVITE: InviteId = InviteId::from_bytes([0x1d; 16]);
 
 fn main() -> Outcome<()> {
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/vectors");
-    let folder = std::env::args_os()
+    let directory = std::env::args_os()
         .nth(1)
         .map_or_else(|| PathBuf::from(committed), PathBuf::from);
-    write(&folder, "card.json", &card::vectors()?)?;
-    write(&folder, "prekeys.json", &prekeys::vectors()?)?;
-    write(&folder, "handshake.json", &handshake::vectors()?)?;
-    write(&folder, "ratchet.json", &ratchet::vectors()?)?;
-    write(&folder, "envelope.json", &envelope::vectors()?)?;
-    write(&folder, "plaintext.json", &plaintext::vectors()?)
+    write(&directory, "card.json", &card::vectors()?)?;
+    write(&directory, "prekeys.json", &prekeys::vectors()?)?;
+    write(&directory, "handshake.json", &handshake::vectors()?)?;
+    write(&directory, "ratchet.json", &ratchet::vectors()?)?;
+    write(&directory, "envelope.json", &envelope::vectors()?)?;
+    write(&directory, "plaintext.json", &plaintext::vectors()?)
 }
 
-fn write(folder: &Path, name: &str, vectors: &Value) -> Outcome<()> {
+fn write(directory: &Path, name: &str, vectors: &Value) -> Outcome<()> {
     let text = serde_json::to_string_pretty(vectors)? + "\n";
-    Ok(std::fs::write(folder.join(name), text)?)
+    Ok(std::fs::write(directory.join(name), text)?)
 }
 
 fn text(bytes: impl AsRef<[u8]>) -> Value {

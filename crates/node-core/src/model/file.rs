@@ -1,8 +1,8 @@
 //! The status of a file, and its legal changes.
 
-use super::word::words;
+use sealpost_proto::string_enum;
 
-words! {
+string_enum! {
     /// Where a file is. Outgoing files go from `staged` to `released` or `cancelled`, incoming ones
     /// start as `offered` or `waiting`; both can fail.
     ///
@@ -17,7 +17,7 @@ words! {
     /// | `offered`, `failed` | `waiting` when somebody requests it |
     /// | `waiting` | `downloading`, `failed`; `offered` when somebody stops it |
     /// | `downloading` | `ready`, `failed`; `offered` when somebody stops it |
-    FileStatus {
+    pub enum FileStatus {
         /// Sealed on this node's disk, used by no message.
         Staged = "staged",
         /// On its way to the relay.

@@ -1,14 +1,18 @@
 //! The vocabulary of the node: ids, statuses, refusals, and the rules over them.
 //!
 //! The store maps rows to these types, transactions decide with them, and the local API converts
-//! from them. Words are stored and shown as `as_str` writes them; `parse` reads them back.
+//! from them. Enums are stored and shown as `as_str` returns them, and read by `parse`.
 
+mod enums;
 mod file;
 mod id;
 mod reading;
 mod refusal;
-mod word;
 
+pub use enums::{
+    ChatType, ConnectionStatus, ContentType, Direction, EventTopic, HealthState, InviteKind,
+    InviteStatus, ParticipantStatus, RelayState, Visibility,
+};
 pub use file::FileStatus;
 pub use id::{
     AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, MessageId, MessageKey,
@@ -20,7 +24,3 @@ pub use refusal::{Refusal, RefusalCode};
 pub use sealpost_proto::InviteId as InviteKey;
 /// The id of a message inside the encryption, the same on both sides, in contrast to [`MessageId`].
 pub use sealpost_proto::MessageId as MessageUuid;
-pub use word::{
-    ChatType, ConnectionStatus, ContentType, Direction, EventTopic, HealthState, InviteKind,
-    InviteStatus, ParticipantStatus, RelayState, UnknownWord, Visibility,
-};

@@ -1,40 +1,40 @@
-//! Decisions to refuse a request.
+//! Refusals of requests to the node.
 
-use super::word::words;
+use sealpost_proto::string_enum;
 use std::borrow::Cow;
 
-words! {
-    /// Why a request is refused. Programs rely on the word; the local API adds the HTTP status.
-    RefusalCode {
-        /// Nothing has this id.
+string_enum! {
+    /// Stable code of a [`Refusal`]. The local API adds the HTTP status.
+    pub enum RefusalCode {
+        /// No resource has this id.
         NotFound = "not_found",
         /// Several connections have this name.
         AmbiguousName = "ambiguous_name",
-        /// All files of the message together are over the limit.
+        /// The total size of the files exceeds the limit.
         FilesTooLarge = "files_too_large",
-        /// The connection is not accepted, or not any more.
+        /// The connection was not accepted, or no longer is.
         NotAccepted = "not_accepted",
-        /// The invite's time is over.
+        /// The invite has expired.
         InviteExpired = "invite_expired",
-        /// The relay holds other keys than the invite names.
+        /// The keys at the relay do not match the fingerprint in the invite.
         InviteUntrusted = "invite_untrusted",
-        /// The resource is in a state that does not allow it.
+        /// The state of the resource does not allow the request.
         Conflict = "conflict",
     }
 }
 
-/// A decision to refuse a request, for the one who made it.
+/// Decision to refuse a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Refusal {
-    /// The reason for programs.
+    /// Reason, for programs.
     pub code: RefusalCode,
-    /// What exactly, for people; never secret.
+    /// Description for people; contains no secrets.
     pub detail: Cow<'static, str>,
 }
 
 impl Refusal {
-    /// Refuses with a code and an explanation.
+    /// Creates a refusal from its code and a description for people.
     pub fn new(code: RefusalCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,

@@ -55,6 +55,17 @@ pub struct Message {
     pub audit: Audit,
 }
 
+/// A message that was read, and what was read with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadMessage {
+    #[serde(flatten)]
+    pub message: Message,
+    /// How many messages became read, this one included.
+    #[serde(default)]
+    pub read_count: u64,
+}
+
 /// Who wrote a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {

@@ -23,7 +23,7 @@ pub struct Node {
     /// Where this API listens, as `host:port`.
     pub address: String,
     /// Where everything is stored.
-    pub data_folder: String,
+    pub data_directory: String,
     /// Outgoing deliveries that are not delivered and have not failed.
     pub pending_count: u64,
     /// Incoming messages above the read positions.

@@ -134,7 +134,7 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StageQuery {
-    /// The name to send, without folders.
+    /// The name to send, without directories.
     pub filename: String,
 }
 

@@ -3,7 +3,7 @@
 use super::{ApiResult, Body, Params, page, page_items, parse_id};
 use crate::{
     api::{
-        model::{Direction, Message, MessagesQuery, Order, Page, SendMessage},
+        model::{Direction, Message, MessagesQuery, Order, Page, ReadMessage, SendMessage},
         problem::{Problem, ProblemCode},
         render,
     },
@@ -110,20 +110,24 @@ fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result
     Ok(render::message(posting, &files, &deliveries, own_name))
 }
 
-/// `POST /v1/messages/{id}/read`
+/// `POST /v1/messages/{id}/read`: marks a message and everything that its chat shows above it as
+/// read.
 pub(super) async fn mark_read(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
-) -> ApiResult<Json<Message>> {
+) -> ApiResult<Json<ReadMessage>> {
     let name = daemon.identity.name.clone();
-    let message = daemon
+    let read = daemon
         .write(move |tx| {
             let id = parse_id("message", &id)?;
-            conversation::mark_read(tx, UserId::FIRST, id)?;
-            load(tx, id, &name)
+            let read_count = conversation::mark_read(tx, UserId::FIRST, id)?;
+            Ok(ReadMessage {
+                message: load(tx, id, &name)?,
+                read_count,
+            })
         })
         .await?;
-    Ok(Json(message))
+    Ok(Json(read))
 }
 
 /// `POST /v1/messages`: responds once the message is on disk.

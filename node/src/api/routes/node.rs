@@ -39,7 +39,7 @@ pub(super) async fn load(daemon: &Daemon) -> Result<Node, Fault> {
         },
         webhook_url: running.webhook_url.clone(),
         address: running.address.to_string(),
-        data_folder: running.folder.display().to_string(),
+        data_directory: running.directory.display().to_string(),
         pending_count,
         unread_count,
         damage: daemon.store.damage().map(|damaged| damaged.to_string()),

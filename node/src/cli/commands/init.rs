@@ -6,7 +6,7 @@ use crate::{
 };
 use std::path::PathBuf;
 
-/// Creates a node in the data folder.
+/// Creates a node in the data directory.
 pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result<(), CliError> {
     let new = NewNode {
         data,
@@ -23,7 +23,7 @@ pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result
     }
     console.print_line(format!(
         "Created the node \"{}\" in {}.",
-        created.name, created.data_folder
+        created.name, created.data_directory
     ))?;
     console.print_line(format!("Fingerprint: {}", created.fingerprint))?;
     console.print_hint("Run it with: sealpost serve")

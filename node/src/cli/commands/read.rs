@@ -1,27 +1,36 @@
 //! `sealpost read`
 
 use crate::{
-    api::model::{Message, Page},
+    api::model::{Page, ReadMessage},
     cli::{args::ReadArgs, client::Client, console::Console, error::CliError},
 };
 
-/// Marks messages as read. If an id is wrong, the messages before it stay marked.
+/// Marks messages as read, each with everything that its chat shows above it. If an id is wrong,
+/// the messages before it stay marked.
 pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let mut items = Vec::new();
     for id in &args.ids {
-        let message: Message = client
+        let read: ReadMessage = client
             .post(&["v1", "messages", id, "read"], &serde_json::json!({}))
             .await?;
         if !console.is_json() {
-            console.print_line(format!(
-                "Marked {} as read; {} is notified.",
-                message.id, message.sender.contact
-            ))?;
+            console.print_line(describe(&read))?;
         }
-        items.push(message);
+        items.push(read);
     }
     if console.is_json() {
         return console.print_json(&Page { items, next: None });
     }
     Ok(())
+}
+
+fn describe(read: &ReadMessage) -> String {
+    let (id, contact) = (&read.message.id, &read.message.sender.contact);
+    match read.read_count {
+        0 => format!("{id} was read before."),
+        1 => format!("Marked {id} as read; {contact} is notified."),
+        count => format!(
+            "Marked {count} messages of the chat up to {id} as read; {contact} is notified."
+        ),
+    }
 }

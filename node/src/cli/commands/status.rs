@@ -92,14 +92,14 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
     table.add_row(vec![cell("unread"), cell(node.unread_count.to_string())]);
     table.add_row(vec![cell("pending"), cell(node.pending_count.to_string())]);
     table.add_row(vec![cell("fingerprint"), cell(&node.fingerprint)]);
-    table.add_row(vec![cell("data folder"), cell(&node.data_folder)]);
+    table.add_row(vec![cell("data directory"), cell(&node.data_directory)]);
     table.add_row(vec![
         cell("local API"),
         cell(format!("http://{}", node.address)),
     ]);
     table.add_row(vec![cell("version"), cell(&node.version)]);
     if let Some(damage) = &node.damage {
-        let damage = format!("{damage}; restore the data folder from a backup");
+        let damage = format!("{damage}; restore the data directory from a backup");
         table.add_row(vec![cell("damage"), status_cell(damage, StatusColor::Red)]);
     }
     console.print_table(table)?;

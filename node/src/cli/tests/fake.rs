@@ -65,7 +65,7 @@ pub(super) struct Script {
 
 pub(super) type Shared = Arc<Mutex<Script>>;
 
-/// Fake daemon and its data folder.
+/// Fake daemon and its data directory.
 pub(super) struct FakeDaemon {
     pub(super) data: TempDir,
     pub(super) script: Shared,
@@ -377,7 +377,7 @@ pub(super) fn node(state: &str, offset_ms: i64) -> Node {
     serde_json::from_value(json!({
         "name": "Acme", "fingerprint": "0123abcd", "version": "0.1.0",
         "relay": {"origin": "https://relay.example", "state": state, "clockOffsetMs": offset_ms},
-        "delivery": "pull", "address": "127.0.0.1:4680", "dataFolder": "/srv/acme", "pendingCount": 1, "unreadCount": 2
+        "delivery": "pull", "address": "127.0.0.1:4680", "dataDirectory": "/srv/acme", "pendingCount": 1, "unreadCount": 2
     }))
     .unwrap()
 }

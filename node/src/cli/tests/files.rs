@@ -51,13 +51,13 @@ fn downloading_script(end: AttachmentStatus) -> Script {
 
 #[tokio::test]
 async fn saving_delayed_for_downloads() {
-    let (daemon, folder) = (
+    let (daemon, directory) = (
         FakeDaemon::start(downloading_script(AttachmentStatus::Ready)).await,
         tempfile::tempdir().unwrap(),
     );
-    let to = folder.path().to_str().unwrap();
+    let to = directory.path().to_str().unwrap();
     let text = daemon.output(&["files", "save", MESSAGE, "--to", to]).await;
-    let saved = folder.path().join("report.pdf");
+    let saved = directory.path().join("report.pdf");
     let expected = format!(
         "report.pdf (ATC-1): downloading 100 %: the relay does not respond\nSaved {} (5 B).\n",
         saved.display()
@@ -77,8 +77,8 @@ async fn saving_delayed_for_downloads() {
 
 #[tokio::test]
 async fn saving_fails_for_failed_and_unfinished_downloads() {
-    let folder = tempfile::tempdir().unwrap();
-    let to = folder.path().to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let to = directory.path().to_str().unwrap();
     for (end, line, next) in [
         (
             AttachmentStatus::Failed,
@@ -95,7 +95,7 @@ async fn saving_fails_for_failed_and_unfinished_downloads() {
         let (_, outcome) = daemon.run(&line).await;
         let error = outcome.unwrap_err();
         assert!(error.next().starts_with(next), "{error}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }
 
@@ -155,7 +155,7 @@ async fn dangerous_files_are_marked_and_not_executable() {
         content: b"hello".to_vec(),
         ..Script::default()
     };
-    let (daemon, folder) = (
+    let (daemon, directory) = (
         FakeDaemon::start(script).await,
         tempfile::tempdir().unwrap(),
     );
@@ -172,11 +172,11 @@ async fn dangerous_files_are_marked_and_not_executable() {
             "save",
             MESSAGE,
             "--to",
-            folder.path().to_str().unwrap(),
+            directory.path().to_str().unwrap(),
         ])
         .await;
     assert!(text.starts_with(warning), "{text}");
-    let saved = folder.path().join("invoice_fdp.exe");
+    let saved = directory.path().join("invoice_fdp.exe");
     assert_eq!(
         std::fs::metadata(saved).unwrap().permissions().mode() & 0o777,
         0o600
@@ -249,8 +249,8 @@ fn with_file(size: u64) -> Script {
     }
 }
 
-fn names(folder: &tempfile::TempDir) -> Vec<PathBuf> {
-    std::fs::read_dir(folder.path())
+fn names(directory: &tempfile::TempDir) -> Vec<PathBuf> {
+    std::fs::read_dir(directory.path())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect()
@@ -258,12 +258,12 @@ fn names(folder: &tempfile::TempDir) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn saving_uses_safe_names_and_never_overwrites() {
-    let (daemon, folder) = (
+    let (daemon, directory) = (
         FakeDaemon::start(with_file(5)).await,
         tempfile::tempdir().unwrap(),
     );
-    let to = folder.path().to_str().unwrap();
-    let saved = folder.path().join("_report.pdf");
+    let to = directory.path().to_str().unwrap();
+    let saved = directory.path().join("_report.pdf");
     daemon.output(&["files", "save", MESSAGE, "--to", to]).await;
     assert_eq!(std::fs::read(&saved).unwrap(), b"hello");
     std::fs::write(&saved, "mine").unwrap();
@@ -276,14 +276,14 @@ async fn saving_uses_safe_names_and_never_overwrites() {
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["items"][0]["path"], saved.to_str().unwrap());
     assert_eq!(
-        (std::fs::read(&saved).unwrap(), names(&folder).len()),
+        (std::fs::read(&saved).unwrap(), names(&directory).len()),
         (b"hello".to_vec(), 1)
     );
 }
 
 #[tokio::test]
 async fn truncated_download_leaves_no_file() {
-    let (daemon, folder) = (
+    let (daemon, directory) = (
         FakeDaemon::start(with_file(6)).await,
         tempfile::tempdir().unwrap(),
     );
@@ -293,9 +293,9 @@ async fn truncated_download_leaves_no_file() {
             "save",
             MESSAGE,
             "--to",
-            folder.path().to_str().unwrap(),
+            directory.path().to_str().unwrap(),
         ])
         .await;
     assert!(outcome.is_err());
-    assert!(names(&folder).is_empty());
+    assert!(names(&directory).is_empty());
 }

@@ -3,7 +3,7 @@
 use super::Findings;
 use crate::{
     config::Config,
-    data_layout::{BLOBS_FOLDER, RESERVE_FILE},
+    data_layout::{BLOBS_DIR, RESERVE_FILE},
     storage::DiskUsage,
 };
 use sealpost_relay_core::space::{DiskSpace, Reserve};
@@ -11,8 +11,8 @@ use sealpost_service::units::format_size;
 use std::fs;
 
 pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) {
-    let (folders, path) = (
-        [config.data.clone(), config.data.join(BLOBS_FOLDER)],
+    let (directories, path) = (
+        [config.data.clone(), config.data.join(BLOBS_DIR)],
         config.data.join(RESERVE_FILE),
     );
     if !config.data.is_dir() {
@@ -23,7 +23,7 @@ pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) 
         free_bytes,
         held_bytes,
         reserve_bytes,
-    }) = DiskUsage::measure(&folders, file.as_ref(), config.storage.reserve())
+    }) = DiskUsage::measure(&directories, file.as_ref(), config.storage.reserve())
     else {
         return findings.fail(
             "storage",
@@ -73,9 +73,9 @@ mod tests {
 
     #[test]
     fn reserve_and_its_file_are_checked() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut config = Config {
-            data: folder.path().to_owned(),
+            data: directory.path().to_owned(),
             ..Config::default()
         };
         (config.storage.reserve_bytes, config.storage.reserve_percent) =
@@ -99,7 +99,7 @@ mod tests {
             status == CheckStatus::Warn && text.contains("holds only 0 B of"),
             "{text}"
         );
-        let mut file = File::create(folder.path().join(RESERVE_FILE)).unwrap();
+        let mut file = File::create(directory.path().join(RESERVE_FILE)).unwrap();
         file.write_all(&vec![1; 256 * 1024]).unwrap();
         file.sync_all().unwrap();
         let (status, text) = found(&config, true);

@@ -7,7 +7,7 @@ mod tls;
 use crate::{
     blobs::{Blobs, PartName},
     config::{Config, Overrides},
-    data_layout::{BLOBS_FOLDER, DATABASE_FILE, SECRET_FILE},
+    data_layout::{BLOBS_DIR, DATABASE_FILE, SECRET_FILE},
     settings::Settings,
     store::{Inspection, StoreError},
 };
@@ -15,7 +15,7 @@ use clap::Args;
 use http::{HeaderMap, Method};
 use sealpost_egress::{Client, Guard, Limits, Request};
 use sealpost_proto::{BlobId, Origin, Timestamp, limits::CLOCK_BEHIND_MAX, wire::WellKnown};
-use sealpost_service::{Clock as _, DataFolder, SystemClock};
+use sealpost_service::{Clock as _, DataDir, SystemClock};
 use sealpost_sqlite::Schema;
 use std::{
     fmt,
@@ -105,7 +105,7 @@ async fn run_checks(overrides: &Overrides) -> Findings {
         }
     };
     check_settings(&mut findings, overrides, &config);
-    let is_running = check_folder(&mut findings, &config.data);
+    let is_running = check_directory(&mut findings, &config.data);
     if config.data.join(DATABASE_FILE).exists() {
         check_secret(&mut findings, &config.data.join(SECRET_FILE));
         check_database(&mut findings, &config.data);
@@ -143,30 +143,30 @@ fn check_settings(findings: &mut Findings, overrides: &Overrides, config: &Confi
     }
 }
 
-/// Returns whether a relay is running on the folder.
-fn check_folder(findings: &mut Findings, path: &Path) -> bool {
+/// Returns whether a relay is running on the directory.
+fn check_directory(findings: &mut Findings, path: &Path) -> bool {
     let shown = path.display();
     let metadata = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => metadata,
         Ok(_) => {
             findings.fail(
-                "folder",
-                format!("{shown} is not a folder: set another one with --data"),
+                "directory",
+                format!("{shown} is not a directory: set another one with --data"),
             );
             return false;
         }
         Err(error) => {
             findings.warn(
-                "folder",
+                "directory",
                 format!("{shown}: {error}; the relay creates it at its first start"),
             );
             return false;
         }
     };
     check_permissions(findings, path, &metadata);
-    let is_running = DataFolder::is_in_use(path);
+    let is_running = DataDir::is_in_use(path);
     findings.ok(
-        "folder",
+        "directory",
         if is_running {
             format!("a relay is running on {shown}")
         } else {
@@ -186,7 +186,7 @@ fn check_permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) 
     let shown = path.display();
     if metadata.mode() & GROUP_AND_OTHERS != 0 {
         findings.warn(
-            "folder",
+            "directory",
             format!("other users can access {shown}: run chmod 700 {shown}"),
         );
     }
@@ -196,7 +196,7 @@ fn check_permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) 
     {
         let (owner, user) = (metadata.uid(), process.uid());
         findings.warn(
-            "folder",
+            "directory",
             format!(
                 "{shown} belongs to user {owner}, but this command runs as user {user}: run it as user {owner}"
             ),
@@ -231,8 +231,8 @@ fn check_secret(findings: &mut Findings, path: &Path) {
     }
 }
 
-fn check_database(findings: &mut Findings, folder: &Path) {
-    let inspection = match Inspection::open(&folder.join(DATABASE_FILE)) {
+fn check_database(findings: &mut Findings, directory: &Path) {
+    let inspection = match Inspection::open(&directory.join(DATABASE_FILE)) {
         Ok(inspection) => inspection,
         Err(error) => return findings.fail("database", error),
     };
@@ -256,7 +256,7 @@ fn check_database(findings: &mut Findings, folder: &Path) {
         }
         Err(error) => return findings.fail("database", error),
     }
-    if let Err(error) = check_blobs(findings, &inspection, &folder.join(BLOBS_FOLDER)) {
+    if let Err(error) = check_blobs(findings, &inspection, &directory.join(BLOBS_DIR)) {
         findings.fail("files", error);
     }
     match inspection.heartbeat() {
@@ -281,18 +281,18 @@ fn check_clock(findings: &mut Findings, now: Timestamp, recorded: Option<Timesta
     }
 }
 
-/// Compares the database with the files in the blob folder, in both directions.
+/// Compares the database with the files in the blob directory, in both directions.
 fn check_blobs(
     findings: &mut Findings,
     inspection: &Inspection,
-    folder: &Path,
+    directory: &Path,
 ) -> Result<(), StoreError> {
     let failed = |reason: String| StoreError::Failed { reason };
-    let _held = Blobs::lock_shared(folder).map_err(|error| failed(error.to_string()))?;
+    let _held = Blobs::lock_shared(directory).map_err(|error| failed(error.to_string()))?;
     let snapshot = inspection.snapshot()?;
     let (mut intact, mut broken, mut orphans) = (0_u64, 0_u64, 0_u64);
     snapshot.each_part(|name: PartName, bytes| {
-        let path = folder.join(name.relative_path());
+        let path = directory.join(name.relative_path());
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes) {
             intact += 1;
             return Ok::<_, StoreError>(());
@@ -309,7 +309,7 @@ fn check_blobs(
         }
         Ok(())
     })?;
-    for entry in fs::read_dir(folder)
+    for entry in fs::read_dir(directory)
         .map_err(|error| failed(error.to_string()))?
         .flatten()
     {
@@ -333,7 +333,7 @@ fn check_blobs(
         }
     }
     let text = format!(
-        "{intact} parts are intact, {broken} are missing or truncated, {orphans} folders are not in the database"
+        "{intact} parts are intact, {broken} are missing or truncated, {orphans} directories are not in the database"
     );
     if broken == 0 {
         findings.ok("files", text)
@@ -409,12 +409,12 @@ mod tests {
     use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
     use tempfile::TempDir;
 
-    async fn check(folder: &Path, more: &[&str]) -> Findings {
+    async fn check(directory: &Path, more: &[&str]) -> Findings {
         let data = [
             "sealpost-relay",
             "check",
             "--data",
-            folder.to_str().unwrap(),
+            directory.to_str().unwrap(),
         ];
         let Command::Check(check) = Cli::try_parse_from(data.iter().chain(more))
             .unwrap()
@@ -425,7 +425,7 @@ mod tests {
         run_checks(&check.overrides).await
     }
 
-    fn private_folder() -> TempDir {
+    fn private_directory() -> TempDir {
         let private = fs::Permissions::from_mode(0o700);
         tempfile::Builder::new()
             .permissions(private)
@@ -433,11 +433,11 @@ mod tests {
             .unwrap()
     }
 
-    async fn start_relay(folder: &TempDir) -> (Running, Shutdown) {
+    async fn start_relay(directory: &TempDir) -> (Running, Shutdown) {
         let shutdown = Shutdown::new();
         let config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
-            data: folder.path().to_owned(),
+            data: directory.path().to_owned(),
             ..Config::default()
         };
         (
@@ -460,9 +460,9 @@ mod tests {
 
     #[tokio::test]
     async fn running_relay_passes_all_checks() {
-        let folder = private_folder();
-        let (running, shutdown) = start_relay(&folder).await;
-        let findings = check(folder.path(), &["--public-url", running.origin.as_str()]).await;
+        let directory = private_directory();
+        let (running, shutdown) = start_relay(&directory).await;
+        let findings = check(directory.path(), &["--public-url", running.origin.as_str()]).await;
         assert_eq!(problems(&findings), [""; 0], "{findings:?}");
         assert!(
             findings
@@ -470,11 +470,11 @@ mod tests {
                 .iter()
                 .any(|(_, subject, text)| *subject == "address" && text.contains("to this relay"))
         );
-        let findings = check(folder.path(), &["--public-url", "http://localhost:1"]).await;
+        let findings = check(directory.path(), &["--public-url", "http://localhost:1"]).await;
         assert_eq!(findings.failures(), 1, "{findings:?}");
         shutdown.trigger();
         running.ended().await;
-        let findings = check(folder.path(), &["--public-url", "http://localhost:1"]).await;
+        let findings = check(directory.path(), &["--public-url", "http://localhost:1"]).await;
         assert_eq!(
             (findings.failures(), problems(&findings)),
             (0, vec!["address"]),
@@ -483,9 +483,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_parts_and_unknown_folders_are_reported() {
-        let folder = private_folder();
-        let (running, shutdown) = start_relay(&folder).await;
+    async fn missing_parts_and_unknown_directories_are_reported() {
+        let directory = private_directory();
+        let (running, shutdown) = start_relay(&directory).await;
         shutdown.trigger();
         running.ended().await;
         let name = PartName {
@@ -493,7 +493,7 @@ mod tests {
             number: 0,
             digest: [2; 32],
         };
-        let database = rusqlite::Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
+        let database = rusqlite::Connection::open(directory.path().join(DATABASE_FILE)).unwrap();
         let blob = "INSERT INTO blobs (id, account_id, size_bytes, token_hash, expires_at, last_upload_at) \
                     VALUES (?, x'00', 50, x'00', 0, 0)";
         database.execute(blob, [name.blob.as_bytes()]).unwrap();
@@ -502,22 +502,22 @@ mod tests {
             .execute(part, rusqlite::params![name.blob.as_bytes(), name.digest])
             .unwrap();
         assert_eq!(
-            check(folder.path(), &[]).await.failures(),
+            check(directory.path(), &[]).await.failures(),
             2,
             "one finding for the part and one for the total"
         );
-        let blobs = Blobs::open(&folder.path().join(BLOBS_FOLDER)).unwrap();
+        let blobs = Blobs::open(&directory.path().join(BLOBS_DIR)).unwrap();
         blobs
             .write(&name, Bytes::from_static(&[5; 50]))
             .await
             .unwrap();
-        assert_eq!(problems(&check(folder.path(), &[]).await), [""; 0]);
+        assert_eq!(problems(&check(directory.path(), &[]).await), [""; 0]);
         blobs
             .write(&name, Bytes::from_static(&[5; 49]))
             .await
             .unwrap();
         assert_eq!(
-            check(folder.path(), &[]).await.failures(),
+            check(directory.path(), &[]).await.failures(),
             2,
             "a truncated part"
         );
@@ -529,33 +529,33 @@ mod tests {
             .write(&unknown, Bytes::from_static(b"x"))
             .await
             .unwrap();
-        assert_eq!(problems(&check(folder.path(), &[]).await), ["files"; 3]);
+        assert_eq!(problems(&check(directory.path(), &[]).await), ["files"; 3]);
     }
 
     #[tokio::test]
     async fn unsafe_permissions_and_damage_are_reported() {
-        let folder = private_folder();
+        let directory = private_directory();
         assert_eq!(
-            problems(&check(folder.path(), &[]).await),
+            problems(&check(directory.path(), &[]).await),
             ["database"],
             "no database yet"
         );
-        let (running, shutdown) = start_relay(&folder).await;
+        let (running, shutdown) = start_relay(&directory).await;
         shutdown.trigger();
         running.ended().await;
-        let secret = folder.path().join(SECRET_FILE);
+        let secret = directory.path().join(SECRET_FILE);
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(
-            problems(&check(folder.path(), &[]).await),
-            ["folder", "secret"]
+            problems(&check(directory.path(), &[]).await),
+            ["directory", "secret"]
         );
-        fs::write(folder.path().join(DATABASE_FILE), "no database").unwrap();
+        fs::write(directory.path().join(DATABASE_FILE), "no database").unwrap();
         assert_eq!(
-            problems(&check(folder.path(), &[]).await),
-            ["folder", "secret", "database"]
+            problems(&check(directory.path(), &[]).await),
+            ["directory", "secret", "database"]
         );
-        let findings = check(folder.path(), &["--listen", "0.0.0.0:8440"]).await;
+        let findings = check(directory.path(), &["--listen", "0.0.0.0:8440"]).await;
         assert!(problems(&findings).contains(&"settings"), "{findings:?}");
         assert_eq!(
             problems(&check(Path::new("/nowhere"), &["--config", "/nowhere.toml"]).await),

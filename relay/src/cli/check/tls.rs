@@ -90,7 +90,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-    fn write_certificate(folder: &Path, names: &[&str]) -> (String, String) {
+    fn write_certificate(directory: &Path, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(
             names
@@ -101,7 +101,7 @@ mod tests {
         .unwrap();
         (params.not_before, params.not_after) =
             (date_time_ymd(2030, 1, 1), date_time_ymd(2030, 3, 1));
-        let (chain, private) = (folder.join("chain.pem"), folder.join("key.pem"));
+        let (chain, private) = (directory.join("chain.pem"), directory.join("key.pem"));
         fs::write(&chain, params.self_signed(&key).unwrap().pem()).unwrap();
         fs::write(&private, key.serialize_pem()).unwrap();
         fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).unwrap();
@@ -130,11 +130,13 @@ mod tests {
 
     #[test]
     fn certificate_name_and_validity_are_checked() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         assert_eq!(found(&config, GOOD), [], "a proxy terminates TLS");
-        (config.tls.certificate, config.tls.key) =
-            write_certificate(folder.path(), &["relay.example", "*.inner.example", "::1"]);
+        (config.tls.certificate, config.tls.key) = write_certificate(
+            directory.path(),
+            &["relay.example", "*.inner.example", "::1"],
+        );
         for (url, status) in [
             ("https://relay.example", CheckStatus::Ok),
             ("https://a.inner.example:8443", CheckStatus::Ok),
@@ -168,10 +170,10 @@ mod tests {
 
     #[test]
     fn unusable_files_are_reported() {
-        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut config = Config::default();
         let ((certificate, key), (_, others)) = (
-            write_certificate(folder.path(), &["a.example"]),
+            write_certificate(directory.path(), &["a.example"]),
             write_certificate(other.path(), &["a.example"]),
         );
         config.tls.certificate = certificate;
@@ -194,9 +196,9 @@ mod tests {
 
     #[test]
     fn acme_certificate_is_checked_without_ordering() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut config = Config {
-            data: folder.path().to_owned(),
+            data: directory.path().to_owned(),
             ..Config::default()
         };
         config.public_url = Some(Origin::parse("https://relay.example").unwrap());
@@ -204,9 +206,9 @@ mod tests {
         assert!(found(&config, GOOD)[0].1.contains("terms of service"));
         config.acme.terms = "agreed".to_owned();
         assert_eq!(found(&config, GOOD)[0].0, CheckStatus::Warn);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        fs::create_dir(folder.path().join("acme")).unwrap();
-        write_certificate(&folder.path().join("acme"), &["relay.example"]);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        fs::create_dir(directory.path().join("acme")).unwrap();
+        write_certificate(&directory.path().join("acme"), &["relay.example"]);
         let statuses = |now| {
             found(&config, now)
                 .iter()

@@ -47,10 +47,10 @@ impl ReservedAddress {
     }
 }
 
-/// Relay in this process, on a folder that outlives it.
+/// Relay in this process, on a directory that outlives it.
 pub(crate) struct Relay {
     pub(crate) clock: ManualClock,
-    pub(crate) folder: Arc<TempDir>,
+    pub(crate) directory: Arc<TempDir>,
     pub(crate) origin: Origin,
     running: Running,
     shutdown: Shutdown,
@@ -59,10 +59,10 @@ pub(crate) struct Relay {
     address: ReservedAddress,
 }
 
-pub(crate) fn config(folder: &Path) -> Config {
+pub(crate) fn config(directory: &Path) -> Config {
     let mut config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
-        data: folder.to_owned(),
+        data: directory.to_owned(),
         ..Config::default()
     };
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
@@ -79,18 +79,18 @@ impl Relay {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let directory = Arc::new(tempfile::tempdir().unwrap());
         let address = ReservedAddress::new();
         let mut config = Config {
             listen: address.address,
-            ..config(folder.path())
+            ..config(directory.path())
         };
         change(&mut config);
-        Self::open(folder, config, address, ManualClock::new(START)).await
+        Self::open(directory, config, address, ManualClock::new(START)).await
     }
 
     async fn open(
-        folder: Arc<TempDir>,
+        directory: Arc<TempDir>,
         config: Config,
         address: ReservedAddress,
         clock: ManualClock,
@@ -102,7 +102,7 @@ impl Relay {
         let origin = running.origin.clone();
         Self {
             clock,
-            folder,
+            directory,
             origin,
             running,
             shutdown,
@@ -111,7 +111,7 @@ impl Relay {
         }
     }
 
-    /// Restarts gracefully on the same folder and address.
+    /// Restarts gracefully on the same directory and address.
     pub(crate) async fn restart(self) -> Self {
         self.restart_while(|| {}).await
     }
@@ -133,7 +133,7 @@ impl Relay {
     ) -> Self {
         let Self {
             clock,
-            folder,
+            directory,
             running,
             shutdown,
             mut config,
@@ -144,23 +144,23 @@ impl Relay {
         shutdown.trigger();
         action();
         running.ended().await;
-        Self::open(folder, config, address, clock).await
+        Self::open(directory, config, address, clock).await
     }
 
-    /// Restarts gracefully with the same address on another folder.
-    pub(crate) async fn restart_on(mut self, folder: TempDir) -> Self {
-        self.config.data = folder.path().to_owned();
-        let before = std::mem::replace(&mut self.folder, Arc::new(folder));
+    /// Restarts gracefully with the same address on another directory.
+    pub(crate) async fn restart_on(mut self, directory: TempDir) -> Self {
+        self.config.data = directory.path().to_owned();
+        let before = std::mem::replace(&mut self.directory, Arc::new(directory));
         let relay = self.restart().await;
         drop(before);
         relay
     }
 
-    /// Stops gracefully and returns the folder.
+    /// Stops gracefully and returns the directory.
     pub(crate) async fn stop(self) -> Arc<TempDir> {
         self.shutdown.trigger();
         self.running.ended().await;
-        self.folder
+        self.directory
     }
 
     /// Waits until the scheduler has checked for due lanes, by causing a delivery that it has to

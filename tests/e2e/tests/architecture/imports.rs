@@ -206,8 +206,8 @@ fn facade(root: &Module) -> BTreeMap<String, String> {
 }
 
 /// The imports between the top-level modules of a crate.
-fn imports(folder: &str) -> anyhow::Result<Imports> {
-    let source = workspace_root().join(folder).join("src");
+fn imports(directory: &str) -> anyhow::Result<Imports> {
+    let source = workspace_root().join(directory).join("src");
     let modules = load_modules(&source.join("lib.rs"))?;
     let root = modules.last().context("a crate has a root")?;
     let facade = facade(root);
@@ -289,10 +289,11 @@ fn describe(imports: &Imports, cycle: &[&str]) -> String {
 #[test]
 fn imports_form_no_cycle() -> anyhow::Result<()> {
     let mut cycles = Vec::new();
-    for folder in CRATES {
-        let imports = imports(folder)?;
+    for directory in CRATES {
+        let imports = imports(directory)?;
         cycles.extend(
-            find_cycle(&imports).map(|cycle| format!("{folder}: {}", describe(&imports, &cycle))),
+            find_cycle(&imports)
+                .map(|cycle| format!("{directory}: {}", describe(&imports, &cycle))),
         );
     }
     ensure!(

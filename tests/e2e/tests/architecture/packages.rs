@@ -189,14 +189,14 @@ fn is_accepted(expression: &str) -> bool {
 }
 
 #[test]
-fn packages_are_named_after_their_folders() -> anyhow::Result<()> {
+fn packages_are_named_after_their_directories() -> anyhow::Result<()> {
     for package in metadata()?.workspace_packages() {
-        let folder = package
+        let directory = package
             .manifest_path
             .parent()
-            .and_then(|folder| folder.file_name())
-            .context("a manifest has a folder")?;
-        assert_eq!(package.name.as_str(), format!("sealpost-{folder}"));
+            .and_then(|directory| directory.file_name())
+            .context("a manifest has a directory")?;
+        assert_eq!(package.name.as_str(), format!("sealpost-{directory}"));
     }
     Ok(())
 }

@@ -23,8 +23,10 @@ pub(crate) struct Module {
 /// Loads every module of a crate that is compiled outside tests.
 pub(crate) fn load_modules(crate_root: &Path) -> anyhow::Result<Vec<Module>> {
     let mut modules = Vec::new();
-    let folder = crate_root.parent().context("a crate root has a folder")?;
-    load(crate_root, folder, &mut Vec::new(), &mut modules)?;
+    let directory = crate_root
+        .parent()
+        .context("a crate root has a directory")?;
+    load(crate_root, directory, &mut Vec::new(), &mut modules)?;
     Ok(modules)
 }
 
@@ -41,7 +43,7 @@ pub(crate) fn is_test_only(attributes: &[Attribute]) -> bool {
 
 fn load(
     file: &Path,
-    folder: &Path,
+    directory: &Path,
     path: &mut Vec<String>,
     modules: &mut Vec<Module>,
 ) -> anyhow::Result<()> {
@@ -50,9 +52,9 @@ fn load(
         let Item::Mod(module) = item else { continue };
         if module.content.is_none() && !is_test_only(&module.attrs) {
             let name = module.ident.to_string();
-            let child = find_file(folder, module)?;
+            let child = find_file(directory, module)?;
             path.push(name.clone());
-            load(&child, &folder.join(name), path, modules)?;
+            load(&child, &directory.join(name), path, modules)?;
             path.pop();
         }
     }
@@ -64,15 +66,15 @@ fn load(
     Ok(())
 }
 
-fn find_file(folder: &Path, module: &ItemMod) -> anyhow::Result<PathBuf> {
+fn find_file(directory: &Path, module: &ItemMod) -> anyhow::Result<PathBuf> {
     let name = module.ident.to_string();
     let candidates = [
-        folder.join(format!("{name}.rs")),
-        folder.join(&name).join("mod.rs"),
+        directory.join(format!("{name}.rs")),
+        directory.join(&name).join("mod.rs"),
     ];
     match candidates.into_iter().find(|file| file.exists()) {
         Some(file) => Ok(file),
-        None => bail!("module {name} has no file in {}", folder.display()),
+        None => bail!("module {name} has no file in {}", directory.display()),
     }
 }
 
@@ -82,12 +84,12 @@ pub(crate) fn parse(file: &Path) -> anyhow::Result<syn::File> {
     syn::parse_file(&text).with_context(|| format!("parsing {}", file.display()))
 }
 
-/// All files below a folder with one of the given extensions, without build output and hidden folders.
-pub(crate) fn find_files(folder: &Path, extensions: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+/// All files below a directory with one of the given extensions, without build output and hidden directories.
+pub(crate) fn find_files(directory: &Path, extensions: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut pending = vec![folder.to_owned()];
-    while let Some(folder) = pending.pop() {
-        for entry in fs::read_dir(&folder)? {
+    let mut pending = vec![directory.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() {

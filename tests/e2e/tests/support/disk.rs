@@ -13,21 +13,21 @@ const BLOCK: [u8; 4_096] = [0; 4_096];
 
 /// Mounted tmpfs, unmounted when dropped.
 pub(crate) struct SmallDisk {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl SmallDisk {
     /// Mounts a file system of the given size in MiB. Without the right to mount it prints a
     /// warning and returns `None`.
     pub(crate) fn mount(mebibytes: u32) -> anyhow::Result<Option<Self>> {
-        let folder = tempfile::tempdir()?;
+        let directory = tempfile::tempdir()?;
         let size = format!("size={mebibytes}m,mode=0700");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder.path())
+            .arg(directory.path())
             .output()?;
         if mounted.status.success() {
-            return Ok(Some(Self { folder }));
+            return Ok(Some(Self { directory }));
         }
         let why = String::from_utf8_lossy(&mounted.stderr);
         writeln!(
@@ -39,7 +39,7 @@ impl SmallDisk {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn ballast(&self) -> PathBuf {

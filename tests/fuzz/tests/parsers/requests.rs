@@ -147,6 +147,9 @@ fn ranges() {
     ];
     let seeds: Vec<_> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     fuzz_inputs(&seeds, 20_000, |case| {
-        let _ = sealpost_relay_core::blob::parse_range(Some(&String::from_utf8_lossy(case.bytes)), 1_000);
+        let _ = sealpost_relay_core::blob::parse_range(
+            Some(&String::from_utf8_lossy(case.bytes)),
+            1_000,
+        );
     });
 }

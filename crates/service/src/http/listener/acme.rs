@@ -1,10 +1,10 @@
 //! Certificates from a certificate authority by ACME (RFC 8555) with the challenge TLS-ALPN-01
 //! (RFC 8737): the authority connects to port 443 of each name and expects a challenge certificate.
 //!
-//! Account, chain and key are files in one private folder, so a restart needs no new order.
+//! Account, chain and key are files in one private directory, so a restart needs no new order.
 
 use super::certificate::{CertificateError, CertificateFiles, LoadedCertificate, Validity, load};
-use crate::{Clock, SharedClock, Shutdown, folder::write_private};
+use crate::{Clock, SharedClock, Shutdown, data_dir::write_private};
 use bytes::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -55,8 +55,8 @@ pub struct AcmeOrder {
     pub contact: Vec<String>,
     /// Directory URL of the authority. An order accepts its terms of service.
     pub directory: String,
-    /// Folder of account, chain and key.
-    pub folder: PathBuf,
+    /// Directory of account, chain and key.
+    pub storage_dir: PathBuf,
 }
 
 impl AcmeOrder {
@@ -65,7 +65,10 @@ impl AcmeOrder {
     /// # Errors
     /// [`CertificateError`].
     pub fn stored_certificate(&self) -> Result<Option<Arc<CertificateFiles>>, CertificateError> {
-        let (chain, key) = (self.folder.join(CHAIN_FILE), self.folder.join(KEY_FILE));
+        let (chain, key) = (
+            self.storage_dir.join(CHAIN_FILE),
+            self.storage_dir.join(KEY_FILE),
+        );
         chain
             .exists()
             .then(|| CertificateFiles::open(&chain, &key))
@@ -98,10 +101,10 @@ pub enum AcmeError {
     /// There is no response to a challenge.
     #[error("cannot respond to a challenge: {0}")]
     Challenge(String),
-    /// The folder, or a file in it, cannot be read or written.
+    /// The directory, or a file in it, cannot be read or written.
     #[error("{} cannot be used: {source}", path.display())]
-    Folder {
-        /// Path of the folder or file.
+    Storage {
+        /// Path of the directory or file.
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
@@ -112,15 +115,15 @@ pub enum AcmeError {
 }
 
 impl AcmeCertificates {
-    /// Loads the stored certificate. Creates the folder (mode 0700) if it does not exist. Orders
+    /// Loads the stored certificate. Creates the directory (mode 0700) if it does not exist. Orders
     /// nothing.
     ///
     /// # Errors
-    /// [`AcmeError::Folder`].
+    /// [`AcmeError::Storage`].
     pub fn open(order: AcmeOrder) -> Result<Arc<Self>, AcmeError> {
-        let path = &order.folder;
+        let path = &order.storage_dir;
         let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        created.map_err(|source| AcmeError::Folder {
+        created.map_err(|source| AcmeError::Storage {
             path: path.clone(),
             source,
         })?;
@@ -218,16 +221,16 @@ impl AcmeCertificates {
     /// Stores the key first: after a crash in between, the chain does not match the key and a new
     /// certificate is ordered.
     fn store(&self, chain: &str, key: &str) -> Result<(), AcmeError> {
-        let folder = &self.order.folder;
-        write_file(&folder.join(KEY_FILE), key.as_bytes())?;
-        write_file(&folder.join(CHAIN_FILE), chain.as_bytes())?;
-        let loaded = load(&folder.join(CHAIN_FILE), &folder.join(KEY_FILE))?;
+        let directory = &self.order.storage_dir;
+        write_file(&directory.join(KEY_FILE), key.as_bytes())?;
+        write_file(&directory.join(CHAIN_FILE), chain.as_bytes())?;
+        let loaded = load(&directory.join(CHAIN_FILE), &directory.join(KEY_FILE))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
         Ok(())
     }
 
     async fn account(&self) -> Result<Account, AcmeError> {
-        let path = self.order.folder.join(ACCOUNT_FILE);
+        let path = self.order.storage_dir.join(ACCOUNT_FILE);
         let builder = Account::builder_with_http(Box::new(AuthorityClient::new()?));
         let stored = std::fs::read(&path)
             .ok()
@@ -245,7 +248,7 @@ impl AcmeCertificates {
             .create(&new, self.order.directory.clone(), None)
             .await?;
         let json = serde_json::to_vec(&credentials).map_err(io::Error::other);
-        let json = json.map_err(|source| AcmeError::Folder {
+        let json = json.map_err(|source| AcmeError::Storage {
             path: path.clone(),
             source,
         })?;
@@ -306,8 +309,8 @@ impl fmt::Debug for AcmeCertificates {
     }
 }
 
-fn load_stored(folder: &Path) -> Option<LoadedCertificate> {
-    let (chain, key) = (folder.join(CHAIN_FILE), folder.join(KEY_FILE));
+fn load_stored(directory: &Path) -> Option<LoadedCertificate> {
+    let (chain, key) = (directory.join(CHAIN_FILE), directory.join(KEY_FILE));
     if !chain.exists() {
         return None;
     }
@@ -345,7 +348,7 @@ fn challenge_certificate(
 }
 
 fn write_file(path: &Path, content: &[u8]) -> Result<(), AcmeError> {
-    write_private(path, content).map_err(|source| AcmeError::Folder {
+    write_private(path, content).map_err(|source| AcmeError::Storage {
         path: path.to_owned(),
         source,
     })

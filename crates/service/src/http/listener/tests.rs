@@ -191,9 +191,9 @@ async fn http2_starts_with_the_preface() {
 
 #[tokio::test]
 async fn unix_sockets_are_private_and_removed() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (access, mode) in [(SocketAccess::Owner, 0o600), (SocketAccess::Group, 0o660)] {
-        let path = folder.path().join("admin.sock");
+        let path = directory.path().join("admin.sock");
         let endpoint = Endpoint::unix(&path, access).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
@@ -220,22 +220,22 @@ async fn unix_sockets_are_private_and_removed() {
 
 #[tokio::test]
 async fn only_stale_sockets_are_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let stale = folder.path().join("stale.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let stale = directory.path().join("stale.sock");
     drop(UnixListener::bind(&stale).unwrap());
     let first = Endpoint::unix(&stale, SocketAccess::Owner).unwrap();
     fs::remove_file(&stale).unwrap();
     let _second = Endpoint::unix(&stale, SocketAccess::Owner).unwrap();
     drop(first);
     assert!(stale.exists(), "an endpoint removes only its own socket");
-    let file = folder.path().join("notes");
+    let file = directory.path().join("notes");
     fs::write(&file, "content").unwrap();
     assert!(matches!(
         Endpoint::unix(&file, SocketAccess::Owner),
         Err(EndpointError::NotASocket { .. })
     ));
     assert_eq!(fs::read_to_string(&file).unwrap(), "content");
-    let too_long = folder.path().join("x".repeat(200));
+    let too_long = directory.path().join("x".repeat(200));
     assert!(matches!(
         Endpoint::unix(&too_long, SocketAccess::Owner),
         Err(EndpointError::Failed { .. })

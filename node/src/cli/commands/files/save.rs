@@ -77,7 +77,7 @@ pub(super) async fn run(
 }
 
 /// Returns a distinct path for each file, based on its safe name.
-fn target_paths(attachments: &[Attachment], folder: &Path) -> Vec<PathBuf> {
+fn target_paths(attachments: &[Attachment], directory: &Path) -> Vec<PathBuf> {
     let mut taken = HashSet::new();
     let mut targets = Vec::new();
     for attachment in attachments {
@@ -89,7 +89,7 @@ fn target_paths(attachments: &[Attachment], folder: &Path) -> Vec<PathBuf> {
         targets.extend(
             candidates
                 .find(|candidate| taken.insert(candidate.to_lowercase()))
-                .map(|name| folder.join(name)),
+                .map(|name| directory.join(name)),
         );
     }
     targets
@@ -98,7 +98,7 @@ fn target_paths(attachments: &[Attachment], folder: &Path) -> Vec<PathBuf> {
 fn check_targets(targets: &[PathBuf], args: &SaveArgs) -> Result<(), CliError> {
     if !args.to.is_dir() {
         return Err(CliError::refused(
-            format!("{} is not a folder", args.to.display()),
+            format!("{} is not a directory", args.to.display()),
             format!(
                 "create it first: mkdir -p {}",
                 units::shell_quote(&args.to.to_string_lossy())
@@ -117,7 +117,7 @@ fn check_targets(targets: &[PathBuf], args: &SaveArgs) -> Result<(), CliError> {
 fn already_exists(path: &Path) -> CliError {
     CliError::refused(
         format!("{} already exists", path.display()),
-        "choose another folder with --to, or replace the file with --force",
+        "choose another directory with --to, or replace the file with --force",
     )
 }
 
@@ -132,9 +132,9 @@ async fn save_file(
     client: &Client,
     console: &Console,
 ) -> Result<(), CliError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().unwrap_or(Path::new("."));
     let failed = |error: &io::Error| cannot_write(path, error);
-    let mut file = NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
+    let mut file = NamedTempFile::new_in(directory).map_err(|error| failed(&error))?;
     let mut response = client
         .content(&["v1", "attachments", &attachment.id, "content"])
         .await?;
@@ -162,8 +162,8 @@ async fn save_file(
         io::ErrorKind::AlreadyExists => already_exists(path),
         _ => failed(&error.error),
     })?;
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
         .map_err(|error| failed(&error))
 }
 
@@ -191,7 +191,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> CliError {
     }
     CliError::refused(
         format!("cannot write {}: {error}", path.display()),
-        "check the folder and its permissions",
+        "check the directory and its permissions",
     )
 }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn target_paths_are_distinct_and_inside_the_folder() {
+    fn target_paths_are_distinct_and_inside_the_directory() {
         let names = ["a.pdf", "A.pdf", "../../etc/passwd", "a.pdf"].map(attachment);
         let targets = target_paths(&names, Path::new("/srv"));
         assert_eq!(

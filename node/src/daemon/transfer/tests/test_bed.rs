@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 pub(super) struct TestBed {
     pub(super) relay: Arc<FakeRelay>,
     pub(super) daemon: Arc<Daemon>,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl TestBed {
@@ -27,15 +27,15 @@ impl TestBed {
         response_override: impl Fn(&RecordedRequest) -> Option<Response> + Send + Sync + 'static,
     ) -> Self {
         let (relay, origin) = FakeRelay::start(response_override).await;
-        let folder = tempfile::tempdir().unwrap();
-        let daemon = Daemon::for_test(folder.path(), origin, relay.clock.clone()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = Daemon::for_test(directory.path(), origin, relay.clock.clone()).await;
         tokio::spawn(transfer::upload(Arc::clone(&daemon)));
         tokio::spawn(transfer::download(Arc::clone(&daemon)));
         tokio::spawn(transfer::maintain_blobs(Arc::clone(&daemon)));
         Self {
             relay,
             daemon,
-            _folder: folder,
+            _directory: directory,
         }
     }
 

@@ -272,12 +272,12 @@ impl ServerCertVerifier for AcceptAll {
     }
 }
 
-fn order(authority: &Authority, folder: &tempfile::TempDir) -> AcmeOrder {
+fn order(authority: &Authority, directory: &tempfile::TempDir) -> AcmeOrder {
     AcmeOrder {
         names: vec![NAME.to_owned()],
         contact: vec!["mailto:ops@relay.example".to_owned()],
         directory: format!("{}/directory", authority.url),
-        folder: folder.path().join("acme"),
+        storage_dir: directory.path().join("acme"),
     }
 }
 
@@ -290,10 +290,10 @@ async fn bind() -> (TcpListener, SocketAddr) {
 
 #[tokio::test]
 async fn certificates_are_ordered_used_and_stored() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (socket, address) = bind().await;
     let authority = Authority::start(address).await;
-    let certificates = AcmeCertificates::open(order(&authority, &folder)).unwrap();
+    let certificates = AcmeCertificates::open(order(&authority, &directory)).unwrap();
     let tls = Tls::with_acme(&certificates).unwrap();
     tokio::spawn(
         Listener::default()
@@ -327,20 +327,20 @@ async fn certificates_are_ordered_used_and_stored() {
         .unwrap();
     assert!(read_all(&mut stream).await.starts_with("HTTP/1.1 200"));
     assert_eq!(
-        fs::metadata(folder.path().join("acme"))
+        fs::metadata(directory.path().join("acme"))
             .unwrap()
             .permissions()
             .mode()
             & 0o777,
         0o700
     );
-    for file in fs::read_dir(folder.path().join("acme")).unwrap() {
+    for file in fs::read_dir(directory.path().join("acme")).unwrap() {
         assert_eq!(
             file.unwrap().metadata().unwrap().permissions().mode() & 0o777,
             0o600
         );
     }
-    let again = AcmeCertificates::open(order(&authority, &folder)).unwrap();
+    let again = AcmeCertificates::open(order(&authority, &directory)).unwrap();
     assert!(!again.is_due(&SystemClock), "a restart orders nothing");
     timeout(LONG_TIMEOUT, again.order())
         .await
@@ -355,12 +355,13 @@ async fn certificates_are_ordered_used_and_stored() {
 
 #[tokio::test]
 async fn failed_validation_yields_no_certificate() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (socket, address) = bind().await;
     let authority = Authority::start(address).await;
-    let certificates = AcmeCertificates::open(order(&authority, &folder)).unwrap();
+    let certificates = AcmeCertificates::open(order(&authority, &directory)).unwrap();
     // The endpoint of the name has other certificates.
-    let tls = Tls::with_acme(&AcmeCertificates::open(order(&authority, &folder)).unwrap()).unwrap();
+    let tls =
+        Tls::with_acme(&AcmeCertificates::open(order(&authority, &directory)).unwrap()).unwrap();
     tokio::spawn(
         Listener::default()
             .with_tls(Some(tls))

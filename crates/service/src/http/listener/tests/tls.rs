@@ -13,24 +13,24 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Files of a self-signed certificate for `relay.example`.
 struct Files {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Files {
     fn new() -> Self {
         let files = Self {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
         };
         files.write(&CertificatePair::new());
         files
     }
 
     fn certificate(&self) -> PathBuf {
-        self.folder.path().join("chain.pem")
+        self.directory.path().join("chain.pem")
     }
 
     fn key(&self) -> PathBuf {
-        self.folder.path().join("key.pem")
+        self.directory.path().join("key.pem")
     }
 
     fn write(&self, pair: &CertificatePair) {

@@ -1,4 +1,4 @@
-//! Data folder of a daemon with a lock, so that only one process uses it.
+//! Data directory of a daemon with a lock, so that only one process uses it.
 
 use sealpost_proto::limits::SECRET_FILE_BYTES_MAX;
 use std::{
@@ -10,41 +10,41 @@ use std::{
 use zeroize::Zeroizing;
 
 const LOCK_FILE: &str = "lock";
-const PRIVATE_FOLDER_MODE: u32 = 0o700;
+const PRIVATE_DIR_MODE: u32 = 0o700;
 const PRIVATE_FILE_MODE: u32 = 0o600;
 /// Permission bits of group and others.
 const NON_OWNER_BITS: u32 = 0o077;
 
-/// Data folder that this process has locked until this value is dropped.
+/// Data directory that this process has locked until this value is dropped.
 #[derive(Debug)]
-pub struct DataFolder {
+pub struct DataDir {
     path: PathBuf,
     _lock: File,
 }
 
-/// Error of opening a data folder.
+/// Error of opening a data directory.
 #[derive(Debug, thiserror::Error)]
-pub enum FolderError {
-    /// Another process has locked the folder.
+pub enum DataDirError {
+    /// Another process has locked the directory.
     #[error(
-        "the data folder {} is in use by another process: stop that process first, \
-         or choose another folder",
+        "the data directory {} is in use by another process: stop that process first, \
+         or choose another directory",
         path.display()
     )]
     AlreadyInUse {
-        /// Path of the folder.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// The path is not a folder.
-    #[error("{} is not a folder: choose another one", path.display())]
-    NotAFolder {
+    /// The path is not a directory.
+    #[error("{} is not a directory: choose another one", path.display())]
+    NotADirectory {
         /// The path.
         path: PathBuf,
     },
-    /// The folder cannot be created, opened or locked.
-    #[error("the data folder {} cannot be used: {source}", path.display())]
+    /// The directory cannot be created, opened or locked.
+    #[error("the data directory {} cannot be used: {source}", path.display())]
     Failed {
-        /// Path of the folder.
+        /// Path of the directory.
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
@@ -76,25 +76,25 @@ pub enum SecretError {
     },
 }
 
-impl DataFolder {
-    /// Creates the folder (mode 0700) if it does not exist, and locks it.
+impl DataDir {
+    /// Creates the directory (mode 0700) if it does not exist, and locks it.
     ///
     /// # Errors
-    /// [`FolderError::AlreadyInUse`] while another process has the lock; the other variants when
-    /// the folder cannot be used.
-    pub fn open(path: &Path) -> Result<Self, FolderError> {
-        let failed = |source| FolderError::Failed {
+    /// [`DataDirError::AlreadyInUse`] while another process has the lock; the other variants when
+    /// the directory cannot be used.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let failed = |source| DataDirError::Failed {
             path: path.to_owned(),
             source,
         };
         if path.exists() && !path.is_dir() {
-            return Err(FolderError::NotAFolder {
+            return Err(DataDirError::NotADirectory {
                 path: path.to_owned(),
             });
         }
         DirBuilder::new()
             .recursive(true)
-            .mode(PRIVATE_FOLDER_MODE)
+            .mode(PRIVATE_DIR_MODE)
             .create(path)
             .map_err(failed)?;
         let lock = private_file()
@@ -108,27 +108,27 @@ impl DataFolder {
                 path: path.to_owned(),
                 _lock: lock,
             }),
-            Err(TryLockError::WouldBlock) => Err(FolderError::AlreadyInUse {
+            Err(TryLockError::WouldBlock) => Err(DataDirError::AlreadyInUse {
                 path: path.to_owned(),
             }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
 
-    /// Returns whether a process has locked the folder. Creates and changes nothing.
+    /// Returns whether a process has locked the directory. Creates and changes nothing.
     #[must_use]
     pub fn is_in_use(path: &Path) -> bool {
         let lock = File::open(path.join(LOCK_FILE));
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Returns the path of the folder.
+    /// Returns the path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns the path of a file or folder in it.
+    /// Returns the path of a file or directory in it.
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
@@ -144,7 +144,7 @@ impl DataFolder {
         write_private(&path, content).map_err(|source| SecretError::Failed { path, source })
     }
 
-    /// Reads a file that [`DataFolder::write_secret`] wrote. Returns `None` if it does not exist.
+    /// Reads a file that [`DataDir::write_secret`] wrote. Returns `None` if it does not exist.
     ///
     /// # Errors
     /// [`SecretError::TooPermissive`] when other users can read the file; the other variants when
@@ -159,7 +159,7 @@ impl DataFolder {
     }
 }
 
-/// Writes a file of mode 0600 atomically and syncs it together with its folder.
+/// Writes a file of mode 0600 atomically and syncs it together with its directory.
 pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let next = path.with_extension("new");
     let mut file = private_file()
@@ -173,7 +173,7 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&next, path)?;
     path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        .map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 fn private_file() -> OpenOptions {
@@ -216,39 +216,39 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_locked_by_one_process() {
+    fn directories_are_locked_by_one_process() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
-        let first = DataFolder::open(&path).unwrap();
+        let first = DataDir::open(&path).unwrap();
         assert_eq!(mode(&path), 0o700);
-        let error = DataFolder::open(&path).unwrap_err();
-        assert!(matches!(error, FolderError::AlreadyInUse { .. }));
+        let error = DataDir::open(&path).unwrap_err();
+        assert!(matches!(error, DataDirError::AlreadyInUse { .. }));
         assert!(error.to_string().contains("stop that process first"));
-        assert!(DataFolder::is_in_use(&path));
+        assert!(DataDir::is_in_use(&path));
         drop(first);
-        assert!(!DataFolder::is_in_use(&path) && !DataFolder::is_in_use(parent.path()));
-        DataFolder::open(&path).unwrap();
+        assert!(!DataDir::is_in_use(&path) && !DataDir::is_in_use(parent.path()));
+        DataDir::open(&path).unwrap();
     }
 
     #[test]
-    fn files_are_refused_as_folders() {
+    fn files_are_refused_as_directories() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(matches!(
-            DataFolder::open(file.path()),
-            Err(FolderError::NotAFolder { .. })
+            DataDir::open(file.path()),
+            Err(DataDirError::NotADirectory { .. })
         ));
     }
 
     #[test]
     fn secrets_are_private_and_replaced_atomically() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = DataFolder::open(parent.path()).unwrap();
-        assert!(folder.read_secret("key").unwrap().is_none());
-        folder.write_secret("key", b"one, and longer").unwrap();
-        folder.write_secret("key", b"two").unwrap();
-        assert_eq!(mode(&folder.join("key")), 0o600);
+        let directory = DataDir::open(parent.path()).unwrap();
+        assert!(directory.read_secret("key").unwrap().is_none());
+        directory.write_secret("key", b"one, and longer").unwrap();
+        directory.write_secret("key", b"two").unwrap();
+        assert_eq!(mode(&directory.join("key")), 0o600);
         assert_eq!(
-            folder.read_secret("key").unwrap().unwrap().as_slice(),
+            directory.read_secret("key").unwrap().unwrap().as_slice(),
             b"two"
         );
         assert_eq!(
@@ -261,11 +261,11 @@ mod tests {
     #[test]
     fn readable_secrets_are_refused() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = DataFolder::open(parent.path()).unwrap();
-        folder.write_secret("key", b"x").unwrap();
-        std::fs::set_permissions(folder.join("key"), Permissions::from_mode(0o644)).unwrap();
+        let directory = DataDir::open(parent.path()).unwrap();
+        directory.write_secret("key", b"x").unwrap();
+        std::fs::set_permissions(directory.join("key"), Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
-            folder.read_secret("key"),
+            directory.read_secret("key"),
             Err(SecretError::TooPermissive { .. })
         ));
     }

@@ -1,0 +1,147 @@
+//! Directions, kinds, statuses and topics. The database stores and the local API shows them as
+//! [`as_str`] returns them.
+//!
+//! [`as_str`]: Direction::as_str
+
+use sealpost_proto::string_enum;
+
+string_enum! {
+    /// Direction of a message, file or connection request.
+    pub enum Direction {
+        /// From the peer to this node.
+        In = "in",
+        /// From this node to the peer.
+        Out = "out",
+    }
+}
+
+string_enum! {
+    /// Status of a connection as people see it.
+    pub enum ConnectionStatus {
+        /// Requested; the other side has not decided yet.
+        Pending = "pending",
+        /// Both sides agreed.
+        Accepted = "accepted",
+        /// One side rejected the request.
+        Rejected = "rejected",
+        /// This node closed it permanently.
+        Blocked = "blocked",
+        /// Paused.
+        Suspended = "suspended",
+    }
+}
+
+string_enum! {
+    /// Health of a connection.
+    pub enum HealthState {
+        /// Messages are delivered.
+        Ok = "ok",
+        /// Messages are waiting, and delivery resumes without intervention.
+        Waiting = "waiting",
+        /// Messages cannot be delivered until somebody intervenes.
+        Broken = "broken",
+    }
+}
+
+string_enum! {
+    /// Kind of an invite, by how often it can be used.
+    pub enum InviteKind {
+        /// For one connection and a limited time.
+        Single = "single",
+        /// Contact address for any number of requests.
+        Contact = "contact",
+    }
+}
+
+string_enum! {
+    /// Status of an invite.
+    pub enum InviteStatus {
+        /// It can be used.
+        Open = "open",
+        /// A connection was made with it.
+        Used = "used",
+        /// Its lifetime has ended.
+        Expired = "expired",
+        /// This node revoked it.
+        Revoked = "revoked",
+    }
+}
+
+string_enum! {
+    /// Kind of a chat.
+    pub enum ChatType {
+        /// The only chat of a connection.
+        Direct = "direct",
+    }
+}
+
+string_enum! {
+    /// Status of a participant in a chat.
+    pub enum ParticipantStatus {
+        /// Takes part in the chat.
+        Active = "active",
+    }
+}
+
+string_enum! {
+    /// Audience of a message.
+    pub enum Visibility {
+        /// Every participant of the chat.
+        Public = "public",
+    }
+}
+
+string_enum! {
+    /// Media type of a message text.
+    pub enum ContentType {
+        /// Markdown.
+        Markdown = "text/markdown",
+        /// HTML.
+        Html = "text/html",
+    }
+}
+
+string_enum! {
+    /// State of the connection to the relay.
+    pub enum RelayState {
+        /// No request has succeeded or failed yet.
+        Starting = "starting",
+        /// The relay responds.
+        Connected = "connected",
+        /// The relay does not respond.
+        Unreachable = "unreachable",
+    }
+}
+
+string_enum! {
+    /// Subject of an event.
+    pub enum EventTopic {
+        /// A message was stored or changed.
+        Message = "message",
+        /// The delivery of a message to a recipient changed.
+        Delivery = "delivery",
+        /// A connection changed.
+        Connection = "connection",
+        /// The status of a file changed.
+        Attachment = "attachment",
+        /// Progress of a transfer; never stored.
+        Transfer = "transfer",
+        /// The connection to the relay or the state of this node changed.
+        Node = "node",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealpost_proto::string_enum::ParseEnumError;
+
+    #[test]
+    fn enums_round_trip() {
+        for topic in EventTopic::ALL {
+            assert_eq!(EventTopic::parse(topic.as_str()), Ok(*topic));
+        }
+        assert_eq!(Direction::parse("In"), Err(ParseEnumError));
+        assert_eq!(ContentType::Html.to_string(), "text/html");
+    }
+}
