@@ -1,4 +1,4 @@
-//! The local API: its shapes and errors, and the handlers that answer them (`docs/local-api.md`).
+//! The local API: its JSON shapes, errors and handlers (`docs/local-api.md`).
 
 pub mod iso;
 pub mod model;

@@ -1,5 +1,5 @@
-//! The shapes of the local API, as `docs/local-api.md` fixes them: camelCase, sizes in bytes, times as [`Iso`]. The
-//! API's handlers write them and the CLI reads them. Ids are text here, because here is where they are written down.
+//! The JSON shapes of the local API, as in `docs/local-api.md`: camelCase, sizes in bytes, times as
+//! [`Iso`]. Handlers convert the domain's types to them and the CLI reads them; ids are text.
 
 use super::iso::Iso;
 pub use sealpost_node_core::model::{
@@ -28,26 +28,23 @@ pub use transfer::*;
 pub struct Page<T> {
     /// The resources, in the list's order.
     pub items: Vec<T>,
-    /// What to pass as `after` for the following page; absent on the last one.
+    /// Cursor of the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// When a resource was made and last changed, and by whom.
+/// When a resource was created and last changed, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
-    /// The first revision.
     pub created: Stamp,
-    /// The present revision.
     pub updated: Stamp,
 }
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// When.
     pub at: Iso,
-    /// The user or contact; `null` when the node itself did it.
+    /// The user or contact; `null` for the node itself.
     pub by: Option<String>,
 }
 
@@ -57,7 +54,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_delivery_is_camel_case_without_what_it_has_not() {
+    fn absent_fields_of_a_delivery_are_omitted() {
         let json = json!({
             "message": "CMG-1111-2222-3333-00001", "connection": "CON-1", "contact": "Bolt", "status": "retrying",
             "healing": false, "reason": "connection refused", "attempts": 2,
@@ -69,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_an_unknown_field_is_refused() {
+    fn unknown_fields_are_refused() {
         let typo = json!({"to": ["Bolt"], "content": "x", "attachment": ["ATC-1"]});
         assert!(serde_json::from_value::<SendMessage>(typo).is_err());
         let least: SendMessage =

@@ -1,4 +1,4 @@
-//! From rows to the shapes of the local API.
+//! Conversion from stored rows to the JSON shapes of the local API.
 
 use super::{
     iso::Iso,
@@ -120,7 +120,7 @@ pub fn connection(row: &connections::ConnectionRow) -> Connection {
     }
 }
 
-/// An invite; its URL only for the one who just made it.
+/// An invite; its URL only in the response to its creation.
 #[must_use]
 pub fn invite(row: &invites::InviteRow, with_url: bool) -> Invite {
     Invite {
@@ -209,7 +209,7 @@ pub fn transfer(report: &progress::Transfer) -> Transfer {
     }
 }
 
-/// A conversation with the two who take part.
+/// A chat with its participants.
 #[must_use]
 pub fn chat(
     row: &chats::Chat,

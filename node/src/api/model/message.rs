@@ -3,7 +3,7 @@
 use super::{AttachmentStatus, Audit, DangerMark, DeliveryStatus, Direction, Iso, Visibility};
 use serde::{Deserialize, Serialize};
 
-/// A message as one chat holds it.
+/// A message as one chat shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
@@ -11,47 +11,41 @@ pub struct Message {
     pub id: String,
     /// The same on both sides and for every recipient.
     pub uuid: String,
-    /// The chat.
     pub chat: String,
-    /// Who sent it.
     pub direction: Direction,
-    /// Who wrote it.
     pub sender: Sender,
-    /// What was written, as it was written; of an incoming message nothing in it is to be trusted.
+    /// The text as written. That of an incoming message is not trusted.
     pub content: String,
-    /// Of `content`: `text/markdown` or `text/html`.
+    /// Media type of `content`: `text/markdown` or `text/html`.
     pub content_type: String,
-    /// The sanitised rendering.
+    /// `content` rendered as sanitised HTML.
     pub content_html: String,
-    /// Who may see it.
     pub visibility: Visibility,
-    /// Whether its content is gone.
+    /// Whether the content was deleted.
     pub is_deleted: bool,
-    /// Its files, at most 5.
+    /// Up to 5 files.
     pub attachments: Vec<Attachment>,
-    /// The message it answers.
+    /// The message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
-    /// Whether the sender wants something done.
+    /// Whether the sender requests an action.
     pub action_required: bool,
-    /// The sender wants it delivered before.
+    /// When the sender wants it delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deliver_by: Option<Iso>,
-    /// The sender wants it read before.
+    /// When the sender wants it read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_by: Option<Iso>,
-    /// Whether it was read here; always true for an outgoing one.
+    /// Whether it was read here; always true for an outgoing message.
     pub is_read: bool,
-    /// When it was sent, by the sender's clock.
+    /// By the sender's clock.
     pub sent_at: Iso,
-    /// When it came in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Iso>,
-    /// How far it is: for an outgoing one all recipients of its `uuid` when it is asked for alone, else this chat's.
+    /// Deliveries of an outgoing message to all its recipients.
     pub delivery: Vec<Delivery>,
-    /// Grows with every change.
+    /// Increases with every change.
     pub revision: u64,
-    /// Made and changed.
     pub audit: Audit,
 }
 
@@ -75,46 +69,41 @@ pub struct Sender {
     pub contact: String,
 }
 
-/// How far a message is on its way to one recipient.
+/// The delivery of a message to one recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
     /// The message in the recipient's chat.
     pub message: String,
-    /// The recipient.
     pub connection: String,
     /// The recipient's name.
     pub contact: String,
-    /// How far.
     pub status: DeliveryStatus,
     /// Whether the session is being repaired.
     pub healing: bool,
-    /// Why it retries or failed, as a word: a failure code of the protocol or a reason of the relay.
+    /// Failure code of the protocol, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Why it retries or failed, in words.
+    /// Why it waits, retries or failed, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
-    /// Attempts so far.
+    /// Failed attempts so far.
     pub attempts: u32,
-    /// The next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Iso>,
-    /// In the outbox.
+    /// When it was stored in the outbox.
     pub pending_at: Iso,
-    /// Durable at the relay.
+    /// When the relay stored it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<Iso>,
-    /// Stored by the recipient's node.
+    /// When the recipient's node stored it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<Iso>,
-    /// Read there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_at: Option<Iso>,
-    /// Given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<Iso>,
 }
@@ -125,29 +114,26 @@ pub struct Delivery {
 pub struct Attachment {
     /// `ATC-…`.
     pub id: String,
-    /// Ours or theirs.
     pub direction: Direction,
-    /// Its name as the sender wrote it, made visible.
+    /// The sender's name for it, with hidden characters made visible.
     pub filename: String,
-    /// A name that no file system misreads.
+    /// A name that is safe on every file system.
     pub safe_name: String,
-    /// As its first bytes tell; what the sender claims as long as they are not here.
+    /// Detected from the first bytes; the sender's claim until they have arrived.
     pub content_type: String,
-    /// What the sender claims, where that is something else.
+    /// The sender's claim, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed_type: Option<String>,
-    /// How opening it can do harm, the worst first; of most files nothing.
+    /// How opening the file can do harm, the worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dangers: Vec<DangerMark>,
-    /// Whether a small picture of it can be had.
     pub has_preview: bool,
     /// Bytes of the plaintext.
     pub size: u64,
-    /// Where it is.
     pub status: AttachmentStatus,
-    /// Bytes uploaded or downloaded so far.
+    /// Bytes transferred so far.
     pub transferred: u64,
-    /// Why it waits or failed.
+    /// Why the transfer waits, or why the file failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

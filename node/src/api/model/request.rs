@@ -1,4 +1,4 @@
-//! What callers ask for. Unknown fields are refused, so that a slip of the pen does not send half a message.
+//! Request bodies and queries. Unknown fields are refused, so that a misspelt field is not ignored.
 
 use super::{Direction, InviteKind, Iso};
 use serde::{Deserialize, Serialize};
@@ -7,12 +7,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateInvite {
-    /// For whom.
     pub kind: InviteKind,
-    /// How long a single invite works; 7 days without it, 30 at most.
+    /// Lifetime of a single-use invite; 7 days by default, up to 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub life_ms: Option<u64>,
-    /// Accept who connects by it without asking.
+    /// Whether requests are accepted automatically.
     #[serde(default)]
     pub auto_accept: bool,
 }
@@ -23,7 +22,7 @@ pub struct CreateInvite {
 pub struct Connect {
     /// The invite's URL.
     pub invite: String,
-    /// Shown to the other side with the request; at most 200 bytes.
+    /// Shown to the peer with the request; up to 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -32,7 +31,8 @@ pub struct Connect {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Verify {
-    /// What the other side reads out; only its digits count. Without it the caller has compared.
+    /// The number that the partner reads out; only its digits count. Without it, the client states
+    /// that people have compared it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
 }
@@ -41,26 +41,26 @@ pub struct Verify {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SendMessage {
-    /// Ids or unique names of connections, at most 256.
+    /// Ids or unique names of up to 256 connections.
     pub to: Vec<String>,
-    /// Markdown, at most 64 KiB; may be empty when there are attachments.
+    /// Markdown, up to 64 KiB; may be empty when there are attachments.
     pub content: String,
-    /// Ids of staged files, at most 5.
+    /// Ids of up to 5 staged files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<String>,
-    /// The message it answers.
+    /// The message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
-    /// Whether the recipient is asked to do something.
+    /// Whether an action is requested.
     #[serde(default)]
     pub action_required: bool,
-    /// Wanted delivered before.
+    /// When it should be delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deliver_by: Option<Iso>,
-    /// Wanted read before.
+    /// When it should be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_by: Option<Iso>,
-    /// The caller's own id for this send: the same again sends nothing and answers as before.
+    /// The client's own id for this request. A repetition sends nothing and returns the first result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
 }
@@ -69,10 +69,10 @@ pub struct SendMessage {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PageQuery {
-    /// Items wanted.
+    /// Page size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -81,22 +81,19 @@ pub struct PageQuery {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MessagesQuery {
-    /// Only this chat's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
-    /// Only this way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
-    /// Only what was not read, or only what was.
+    /// Only unread messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<bool>,
-    /// Oldest or newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
-    /// Items wanted.
+    /// Page size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -105,28 +102,26 @@ pub struct MessagesQuery {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AttachmentsQuery {
-    /// Only this way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
-    /// Oldest or newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
-    /// Items wanted.
+    /// Page size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
-/// Which end of a list comes first.
+/// Order of a list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// The oldest.
+    /// Oldest first.
     #[default]
     Asc,
-    /// The newest.
+    /// Newest first.
     Desc,
 }
 

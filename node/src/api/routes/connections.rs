@@ -122,6 +122,17 @@ fn parse_invite(daemon: &Daemon, text: &str) -> ApiResult<Invite> {
 
 /// Fetches the prekeys from the invite's mailbox. There are none when the invite was revoked or used.
 async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> ApiResult<Vec<u8>> {
+    if !daemon
+        .wait_for_registration(limits::REGISTRATION_WAIT_MAX)
+        .await
+    {
+        let reason = daemon.relay_health().reason;
+        let detail = format!(
+            "this node is not registered at its relay yet: {}",
+            reason.as_deref().unwrap_or("the relay has not responded")
+        );
+        return Err(Problem::new(ProblemCode::InviteUnreachable, detail).into());
+    }
     match daemon
         .relay
         .prekeys(invite.mailbox(), &invite.send_key())
