@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn error_ends_with_the_next_step() {
         let error = CliError::problem(ProblemCode::NotFound, "no message \u{1b}[31mCMG-1");
-        let text = "error: no message ␛[31mCMG-1\nnext:  list what there is (`sealpost connections`, `sealpost inbox --all`) and take an id from there\n";
+        let next = ProblemCode::NotFound.next();
+        let text = format!("error: no message ␛[31mCMG-1\nnext:  {next}\n");
         assert_eq!(write_to_string(&error, false), text);
         let json: serde_json::Value = serde_json::from_str(&write_to_string(&error, true)).unwrap();
         assert_eq!(json["code"], "not_found");

@@ -134,16 +134,16 @@ async fn status_shows_node_deliveries_and_wrong_clock() {
     })
     .await;
     let expected = "\
-NODE         Acme
-─────────────────────────────────────────────
-relay        https://relay.example, connected
-delivery     the node polls the relay
-unread       2
-pending      1
-fingerprint  0123abcd
+NODE            Acme
+────────────────────────────────────────────────
+relay           https://relay.example, connected
+delivery        the node polls the relay
+unread          2
+pending         1
+fingerprint     0123abcd
 data directory  /srv/acme
-local API    http://127.0.0.1:4680
-version      0.1.0
+local API       http://127.0.0.1:4680
+version         0.1.0
 
 This machine's clock is 300 s behind the relay's. The node compensates for it; set the clock.
 
