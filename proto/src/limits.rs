@@ -418,6 +418,8 @@ pub const PAGE_ITEMS_DEFAULT: u32 = 100;
 pub const PAGE_ITEMS_MAX: u32 = 500;
 /// One event of the local API that the CLI reads.
 pub const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Time for which a request to the local API waits until the node has registered with its relay.
+pub const REGISTRATION_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Timeout for the CLI's connection to the daemon.
 pub const LOCAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for the daemon's response to the CLI.

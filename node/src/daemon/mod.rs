@@ -71,6 +71,7 @@ pub struct Daemon {
     contact: Mutex<Contact>,
     notifier: Notifier,
     latest_event: watch::Sender<i64>,
+    registration: watch::Sender<Registration>,
 }
 
 /// How this run was started, for those who ask.
@@ -86,6 +87,16 @@ pub struct Running {
     pub files_bytes_max: u64,
 }
 
+/// Registration of this node's account, which runs in the background after a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registration {
+    /// No attempt has ended yet.
+    Pending,
+    /// The last attempt failed; it is retried.
+    Failed,
+    Done,
+}
+
 /// Wakes the tasks after changes.
 #[derive(Default)]
 struct Notifier {
@@ -98,6 +109,16 @@ struct Notifier {
 }
 
 impl Daemon {
+    /// Waits for the end of the first attempt to register with the relay, up to the given time, and
+    /// returns whether the account is registered. The relay refuses other requests until then.
+    pub(crate) async fn wait_for_registration(&self, timeout: Duration) -> bool {
+        let mut registration = self.registration.subscribe();
+        let attempted = registration.wait_for(|state| *state != Registration::Pending);
+        tokio::time::timeout(timeout, attempted)
+            .await
+            .is_ok_and(|state| state.is_ok_and(|state| *state == Registration::Done))
+    }
+
     /// Returns the time of our own clock: a relay with a wrong clock must not make us expire or
     /// delete anything.
     #[must_use]
@@ -332,7 +353,7 @@ impl Daemon {
         let data_key = Arc::new(sealpost_e2ee::vault::DataKey::generate(&mut rng));
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let clock: SharedClock = Arc::new(clock);
-        let http = sealpost_relay_client::http_client().unwrap();
+        let http = sealpost_relay_client::build_http_client().unwrap();
         Arc::new(Self {
             identity: Arc::new(NodeIdentity {
                 relay: relay.clone(),
@@ -354,6 +375,44 @@ impl Daemon {
             contact: Mutex::new(Contact::default()),
             notifier: Notifier::default(),
             latest_event: watch::channel(0).0,
+            registration: watch::channel(Registration::Done).0,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealpost_service::ManualClock;
+
+    async fn unregistered() -> (tempfile::TempDir, Arc<Daemon>) {
+        let directory = tempfile::tempdir().unwrap();
+        let relay = sealpost_proto::Origin::parse("http://127.0.0.1:1").unwrap();
+        let clock = ManualClock::new(Timestamp::from_millis(1_766_000_000_000));
+        let daemon = Daemon::for_test(directory.path(), relay, clock).await;
+        daemon.registration.send_replace(Registration::Pending);
+        (directory, daemon)
+    }
+
+    #[tokio::test]
+    async fn requests_wait_for_registration() {
+        let (_directory, daemon) = unregistered().await;
+        let waiting = {
+            let daemon = Arc::clone(&daemon);
+            tokio::spawn(async move { daemon.wait_for_registration(Duration::from_secs(60)).await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        daemon.registration.send_replace(Registration::Done);
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn failed_registration_ends_the_wait() {
+        let (_directory, daemon) = unregistered().await;
+        daemon.registration.send_replace(Registration::Failed);
+        assert!(!daemon.wait_for_registration(Duration::from_secs(60)).await);
+        daemon.registration.send_replace(Registration::Pending);
+        assert!(!daemon.wait_for_registration(Duration::ZERO).await);
     }
 }

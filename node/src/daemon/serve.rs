@@ -1,8 +1,8 @@
 //! `sealpost serve`: opens the data directory, registers with the relay, and runs the tasks until Ctrl-C.
 
 use super::{
-    Daemon, Notifier, Running, ingest, maintenance, relay_jobs, status::Contact, submission,
-    transfer, vault, webhook,
+    Daemon, Notifier, Registration, Running, ingest, maintenance, relay_jobs, status::Contact,
+    submission, transfer, vault, webhook,
 };
 use crate::{
     config::Config,
@@ -17,7 +17,7 @@ use sealpost_proto::{
     WebhookSecret, b64, limits,
     wire::{DeliveryMode, RegisterRequest},
 };
-use sealpost_relay_client::{RelayClient, http_client};
+use sealpost_relay_client::{RelayClient, build_http_client};
 use sealpost_service::{
     DataDir, Shutdown, SystemClock,
     http::{self, ListenerLimits},
@@ -138,7 +138,7 @@ async fn start(
             identity.relay.clone(),
             SigningKey::from_bytes(&seed),
             Arc::clone(&clock),
-            http_client()?,
+            build_http_client()?,
         ),
         identity: Arc::new(identity),
         store,
@@ -162,6 +162,7 @@ async fn start(
         contact: Mutex::new(Contact::default()),
         notifier: Notifier::default(),
         latest_event: watch::channel(latest).0,
+        registration: watch::channel(Registration::Pending).0,
     });
     Ok((
         daemon,
@@ -207,6 +208,7 @@ async fn run_relay_tasks(daemon: Arc<Daemon>, start: Start) {
     let Some(secret) = register(&daemon, &start.settings).await else {
         return;
     };
+    daemon.registration.send_replace(Registration::Done);
     let has_webhook = start.webhook.is_some();
     let mut tasks = JoinSet::new();
     if let Some(listener) = start.webhook {
@@ -267,6 +269,7 @@ async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<Webh
             }
             Err(error) => {
                 daemon.failed(&error).await;
+                daemon.registration.send_replace(Registration::Failed);
                 super::wait_after(&error, failures)
             }
         };

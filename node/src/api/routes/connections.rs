@@ -135,7 +135,7 @@ async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> ApiResult<Vec<u8>> {
     }
     match daemon
         .relay
-        .prekeys(invite.mailbox(), &invite.send_key())
+        .fetch_prekeys(invite.mailbox(), &invite.send_key())
         .await
     {
         Ok(prekeys) => {
