@@ -26,6 +26,31 @@ const CRATES: [&str; 11] = [
     "node",
 ];
 
+/// The layers of the two programs, from top to bottom: a module may import from its own layer and from those below.
+const LAYERS: [(&str, &[&[&str]]); 2] = [
+    (
+        "relay",
+        &[
+            &["cli"],
+            &["serve"],
+            &["http", "admin"],
+            &["delivery", "sweeper", "reload", "backup", "simulated"],
+            &["accounts", "activity"],
+            &["store", "metrics"],
+        ],
+    ),
+    (
+        "node",
+        &[
+            &["cli"],
+            &["api"],
+            &["daemon"],
+            &["pairing", "outbox", "inbox", "conversation", "identity"],
+            &["store"],
+        ],
+    ),
+];
+
 /// Which modules import which, with one place for each edge.
 type Imports = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -301,6 +326,26 @@ fn imports_form_no_cycle() -> anyhow::Result<()> {
         "modules import each other:\n{}",
         cycles.join("\n")
     );
+    Ok(())
+}
+
+#[test]
+fn programs_import_lower_layers_only() -> anyhow::Result<()> {
+    for (folder, layers) in LAYERS {
+        // Modules that are not listed are in the lowest layer.
+        let layer_of = |module: &str| {
+            let layer = layers.iter().position(|layer| layer.contains(&module));
+            layer.unwrap_or(layers.len())
+        };
+        for (importer, targets) in imports(folder)? {
+            for (target, file) in targets {
+                ensure!(
+                    layer_of(&importer) <= layer_of(&target),
+                    "{folder}: {importer} imports {target} from a higher layer ({file})"
+                );
+            }
+        }
+    }
     Ok(())
 }
 
