@@ -1,71 +1,60 @@
-//! What a file is, by its first bytes, and whether opening it can do harm.
+//! Detection of a file's media type from its first bytes, and of dangers in opening it.
 //!
-//! What its sender claims is never asked for; the name only says more about bytes that it fits. All of it is a hint for
-//! people: nothing is opened or run because of it, and a file without a mark is not thereby safe.
+//! The media type that the sender claims is not used. The name only refines a type that the bytes
+//! allow. The result is a hint for people: the node opens and runs nothing because of it, and a
+//! file without a danger is not necessarily safe.
 
 use crate::filename::FileName;
+use sealpost_proto::string_enum;
 use serde::{Deserialize, Serialize};
 
-/// What nothing better is known of.
-pub const UNKNOWN: &str = "application/octet-stream";
+/// Media type of a file whose type is unknown.
+pub const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-/// A file, as far as its name and its first bytes tell.
+/// Media type and dangers of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileType {
-    /// Its media type.
+    /// Media type.
     pub content_type: String,
-    /// What harm it can do, the worst first.
+    /// Dangers of opening it, the worst first.
     pub dangers: Vec<Danger>,
 }
 
-/// How opening a file can do harm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Danger {
-    /// It runs when it is opened.
-    Executable,
-    /// It puts programs on the machine.
-    Installer,
-    /// A program reads it as orders.
-    Script,
-    /// It leads to something else.
-    Shortcut,
-    /// What is in it escapes the warnings that downloads get.
-    DiskImage,
-    /// A document with programs in it.
-    Macros,
-    /// A page or picture that a browser runs.
-    ActivePage,
-    /// Its name hides what it is.
-    Disguised,
-}
-
-impl Danger {
-    /// What it means, for people.
-    #[must_use]
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Executable => "a program",
-            Self::Installer => "installs programs",
-            Self::Script => "a script",
-            Self::Shortcut => "a shortcut to something else",
-            Self::DiskImage => "a disk image, which hides its content from warnings",
-            Self::Macros => "a document with macros",
-            Self::ActivePage => "a page that can run scripts in a browser",
-            Self::Disguised => "its name hides what it is",
-        }
+string_enum! {
+    /// Danger of opening a file. The order is by severity, the worst first.
+    #[derive(PartialOrd, Ord)]
+    pub enum Danger(
+        /// Returns an explanation for people.
+        reason: &'static str,
+    ) {
+        /// Runs when it is opened.
+        Executable = "executable" ("a program"),
+        /// Installs programs.
+        Installer = "installer" ("installs programs"),
+        /// Is run by an interpreter.
+        Script = "script" ("a script"),
+        /// Opens another file, page or program.
+        Shortcut = "shortcut" ("a shortcut to something else"),
+        /// Contains files that escape the warnings about downloads.
+        DiskImage = "disk_image" ("a disk image, which hides its content from warnings"),
+        /// Is a document with macros.
+        Macros = "macros" ("a document with macros"),
+        /// Is a page or picture that can run scripts in a browser.
+        ActivePage = "active_page" ("a page that can run scripts in a browser"),
+        /// Has a name that hides its type.
+        Disguised = "disguised" ("its name hides what it is"),
     }
 }
 
 impl FileType {
-    /// Looks at a file's first bytes (see [`SNIFFED_BYTES`](sealpost_proto::limits::SNIFFED_BYTES)), of `size` in all,
-    /// and at its name as the sender wrote it.
+    /// Detects the type from the first bytes of a file (up to
+    /// [`SNIFFED_BYTES`](sealpost_proto::limits::SNIFFED_BYTES) of `size`) and its original name.
     #[must_use]
-    pub fn of(first_bytes: &[u8], size: u64, name: &str) -> Self {
+    pub fn detect(first_bytes: &[u8], size: u64, name: &str) -> Self {
         let content_type = content_type(first_bytes, name);
-        let is_whole = size == first_bytes.len() as u64;
+        let is_complete = size == first_bytes.len() as u64;
         let mut dangers = dangers_of_name(name);
-        dangers.extend(dangers_of_bytes(content_type, first_bytes, is_whole));
+        dangers.extend(dangers_of_bytes(content_type, first_bytes, is_complete));
         dangers.sort_unstable();
         dangers.dedup();
         Self {
@@ -74,17 +63,19 @@ impl FileType {
         }
     }
 
-    /// What can be said before the bytes are here: what the sender claims, and what the name tells.
+    /// Returns the type to show before any bytes have arrived: the claim of the sender, and the
+    /// dangers that the name reveals.
     #[must_use]
-    pub fn claimed(claim: &str, name: &str) -> Self {
+    pub fn from_claim(claim: &str, name: &str) -> Self {
         Self {
-            content_type: essence(claim).unwrap_or_else(|| UNKNOWN.to_owned()),
+            content_type: essence(claim).unwrap_or_else(|| UNKNOWN_TYPE.to_owned()),
             dangers: dangers_of_name(name),
         }
     }
 }
 
-/// A media type without its parameters, in lower case (RFC 9110, section 8.3.1); none when it is no such thing.
+/// Returns a media type without its parameters, in lower case (RFC 9110, section 8.3.1), or `None`
+/// if the text is no media type.
 #[must_use]
 pub fn essence(media_type: &str) -> Option<String> {
     let essence = media_type
@@ -105,27 +96,28 @@ pub fn essence(media_type: &str) -> Option<String> {
     is_type.then_some(essence)
 }
 
-/// The media type, by the bytes; the name decides only between types that look the same.
+/// Detects the media type from the bytes; the name only decides between types with the same bytes.
 fn content_type(first_bytes: &[u8], name: &str) -> &'static str {
     let guess = mime_guess::from_path(name).first_raw();
     let found = infer::get(first_bytes).map(|kind| kind.mime_type());
     if is_text(first_bytes) {
         return text_type(found, guess, first_bytes);
     }
-    // What begins as nothing known cannot be what would have been known, and no text is what does not read as one.
+    // A type that would have been detected is ruled out, and so is a text type for bytes that are
+    // no text.
     let is_possible = |guess: &str| match is_textual(guess) {
         true => first_bytes.is_empty(),
         false => !infer::is_mime_supported(guess),
     };
     match (found, guess) {
-        (Some("application/zip"), Some(guess)) if is_packed_as_zip(guess) => guess,
+        (Some("application/zip"), Some(guess)) if is_zip_based(guess) => guess,
         (Some(found), _) => found,
         (None, Some(guess)) if is_possible(guess) => guess,
-        (None, _) => UNKNOWN,
+        (None, _) => UNKNOWN_TYPE,
     }
 }
 
-/// What reads as text is text, unless it begins as one of the few others that do.
+/// Returns the type of bytes that are text. Only a few types are text without being a text type.
 fn text_type(
     found: Option<&'static str>,
     guess: Option<&'static str>,
@@ -137,7 +129,7 @@ fn text_type(
         .trim_ascii_start()
         .starts_with(b"<");
     match (found, guess) {
-        (Some(found), _) if found == "text/html" || LIKE_TEXT.contains(&found) => found,
+        (Some(found), _) if found == "text/html" || TEXT_LIKE_TYPES.contains(&found) => found,
         _ if is_markup && contains(text, b"<svg") => "image/svg+xml",
         _ if is_markup && (contains(text, b"<html") || contains(text, b"<script")) => "text/html",
         (_, Some(guess)) if is_textual(guess) => guess,
@@ -146,8 +138,8 @@ fn text_type(
     }
 }
 
-/// What infer finds in bytes that read as text, and is right about.
-const LIKE_TEXT: [&str; 4] = [
+/// Types that `infer` detects reliably in bytes that are text.
+const TEXT_LIKE_TYPES: [&str; 4] = [
     "text/x-shellscript",
     "application/pdf",
     "application/rtf",
@@ -170,7 +162,7 @@ fn is_textual(media_type: &str) -> bool {
         || OTHERS.contains(&media_type)
 }
 
-fn is_packed_as_zip(media_type: &str) -> bool {
+fn is_zip_based(media_type: &str) -> bool {
     const OTHERS: [&str; 2] = [
         "application/java-archive",
         "application/vnd.android.package-archive",
@@ -182,7 +174,8 @@ fn is_packed_as_zip(media_type: &str) -> bool {
         || OTHERS.contains(&media_type)
 }
 
-/// UTF-8 as far as it goes, without controls that no text has; the last character may be cut.
+/// Whether the bytes are UTF-8 without control characters that do not occur in text. The last
+/// character may be incomplete.
 fn is_text(bytes: &[u8]) -> bool {
     let is_utf8 =
         std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true);
@@ -190,14 +183,14 @@ fn is_text(bytes: &[u8]) -> bool {
     is_utf8 && !bytes.is_empty() && !bytes.iter().any(is_control)
 }
 
-/// Whether `word`, in lower case, stands somewhere, in any case.
+/// Whether the bytes contain `word` in upper or lower case.
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes
         .windows(word.len())
         .any(|window| window.eq_ignore_ascii_case(word))
 }
 
-fn dangers_of_bytes(content_type: &str, bytes: &[u8], is_whole: bool) -> Option<Danger> {
+fn dangers_of_bytes(content_type: &str, bytes: &[u8], is_complete: bool) -> Option<Danger> {
     const LINK: &[u8] = b"\x4c\0\0\0\x01\x14\x02\0";
     const SHORTCUTS: [&[u8]; 2] = [b"[InternetShortcut]", b"[Desktop Entry]"];
     if bytes.starts_with(LINK)
@@ -225,26 +218,27 @@ fn dangers_of_bytes(content_type: &str, bytes: &[u8], is_whole: bool) -> Option<
         "application/x-qemu-disk" => Some(Danger::DiskImage),
         "text/x-shellscript" | "application/x-sh" => Some(Danger::Script),
         "text/html" | "application/xhtml+xml" => Some(Danger::ActivePage),
-        "image/svg+xml" if !is_whole || is_active(bytes) => Some(Danger::ActivePage),
+        "image/svg+xml" if !is_complete || has_active_content(bytes) => Some(Danger::ActivePage),
         _ if has_macros(bytes) => Some(Danger::Macros),
         _ => None,
     }
 }
 
-/// Whether an SVG does more than draw.
-fn is_active(svg: &[u8]) -> bool {
-    const SIGNS: [&[u8]; 5] = [
+/// Whether an SVG can run scripts or load content.
+fn has_active_content(svg: &[u8]) -> bool {
+    const MARKERS: [&[u8]; 5] = [
         b"<script",
         b"javascript:",
         b"<foreignobject",
         b"<iframe",
         b"<!entity",
     ];
-    SIGNS.iter().any(|sign| contains(svg, sign)) || (0..svg.len()).any(|at| is_handler(&svg[at..]))
+    MARKERS.iter().any(|marker| contains(svg, marker))
+        || (0..svg.len()).any(|at| starts_with_event_handler(&svg[at..]))
 }
 
-/// Whether this begins as in ` onload=`.
-fn is_handler(svg: &[u8]) -> bool {
+/// Whether the bytes start with an event handler such as ` onload=`.
+fn starts_with_event_handler(svg: &[u8]) -> bool {
     let [before, name @ ..] = svg else {
         return false;
     };
@@ -258,36 +252,42 @@ fn is_handler(svg: &[u8]) -> bool {
     !before.is_ascii_alphanumeric() && on.eq_ignore_ascii_case(b"on") && after.next() == Some(&b'=')
 }
 
-/// As far as the first bytes show: the names of parts of an Office document stand there unpacked.
+/// Whether the first bytes reveal macros: the names of the parts of an Office document are not
+/// compressed.
 fn has_macros(bytes: &[u8]) -> bool {
     const OLE_PROJECT: &[u8] = b"_\0V\0B\0A\0_\0P\0R\0O\0J\0E\0C\0T\0";
-    const SIGNS: [&[u8]; 2] = [b"vbaproject.bin", OLE_PROJECT];
+    const MARKERS: [&[u8]; 2] = [b"vbaproject.bin", OLE_PROJECT];
     let is_container = bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\xd0\xcf\x11\xe0");
-    is_container && SIGNS.iter().any(|sign| contains(bytes, sign))
+    is_container && MARKERS.iter().any(|marker| contains(bytes, marker))
 }
 
-/// Extensions that make a file dangerous, whatever is in it: a double click asks for nothing more.
-const EXTENSIONS: [(Danger, &str); 7] = [
+/// Extensions that make a file dangerous whatever it contains: they decide what a double click
+/// does.
+const DANGEROUS_EXTENSIONS: [(Danger, &str); 7] = [
     (
         Danger::Executable,
         "exe com scr pif cpl dll ocx sys drv gadget jar jnlp app appimage run elf xll msc",
     ),
     (
         Danger::Installer,
-        "msi msp mst msix msixbundle appx appxbundle appinstaller deb rpm pkg apk ipa crx xpi vsix application",
+        "msi msp mst msix msixbundle appx appxbundle appinstaller deb rpm pkg apk ipa crx xpi \
+         vsix application",
     ),
     (
         Danger::Script,
-        "bat cmd ps1 psm1 psd1 vb vbs vbe js jse mjs ws wsf wsh wsc sct hta sh bash zsh csh ksh fish py pyw pyc pyz pl rb php tcl ahk reg inf applescript scpt command workflow",
+        "bat cmd ps1 psm1 psd1 vb vbs vbe js jse mjs ws wsf wsh wsc sct hta sh bash zsh csh \
+         ksh fish py pyw pyc pyz pl rb php tcl ahk reg inf applescript scpt command workflow",
     ),
     (
         Danger::Shortcut,
-        "lnk url desktop website webloc scf library-ms search-ms searchconnector-ms settingcontent-ms theme themepack rdp",
+        "lnk url desktop website webloc scf library-ms search-ms searchconnector-ms \
+         settingcontent-ms theme themepack rdp",
     ),
     (Danger::DiskImage, "iso img vhd vhdx dmg vmdk udf"),
     (
         Danger::Macros,
-        "docm dotm xlsm xltm xlam xlsb xla pptm potm ppam ppsm sldm accdb accde mdb mde one chm wll",
+        "docm dotm xlsm xltm xlam xlsb xla pptm potm ppam ppsm sldm accdb accde mdb mde one \
+         chm wll",
     ),
     (
         Danger::ActivePage,
@@ -296,21 +296,23 @@ const EXTENSIONS: [(Danger, &str); 7] = [
 ];
 
 fn danger_of_extension(extension: &str) -> Option<Danger> {
-    let lists = EXTENSIONS.into_iter();
+    let lists = DANGEROUS_EXTENSIONS.into_iter();
     lists
         .filter(|(_, list)| list.split(' ').any(|item| item == extension))
         .map(|(danger, _)| danger)
         .next()
 }
 
-/// Extensions that people take for harmless; before another one they mislead.
-const HARMLESS: &str = "pdf doc docx odt rtf txt csv xls xlsx ods ppt pptx odp jpg jpeg png gif webp bmp tif tiff heic mp3 mp4 avi mov wav eml xml json";
-/// What is opened to take something out.
-const ARCHIVES: &str = "zip rar 7z gz tgz bz2 xz tar cab ace arj z";
+/// Extensions that people consider harmless. Before another extension they are misleading.
+const HARMLESS_EXTENSIONS: &str = "\
+    pdf doc docx odt rtf txt csv xls xlsx ods ppt pptx odp jpg jpeg png gif webp bmp tif \
+    tiff heic mp3 mp4 avi mov wav eml xml json";
+/// Extensions of archives.
+const ARCHIVE_EXTENSIONS: &str = "zip rar 7z gz tgz bz2 xz tar cab ace arj z";
 
 fn dangers_of_name(name: &str) -> Vec<Danger> {
     let is_in = |list: &str, extension: &str| list.split(' ').any(|item| item == extension);
-    // Windows does not see these at the end.
+    // Windows ignores these at the end of a name.
     let plain = name
         .trim_end_matches(|c: char| c == '.' || c.is_whitespace())
         .to_lowercase();
@@ -321,14 +323,14 @@ fn dangers_of_name(name: &str) -> Vec<Danger> {
     );
     let has_extension = plain.contains('.');
     let danger = danger_of_extension(last).filter(|_| has_extension);
-    let misleads = is_in(HARMLESS, before)
+    let is_misleading = is_in(HARMLESS_EXTENSIONS, before)
         && plain.matches('.').count() > 1
-        && (danger.is_some() || is_in(ARCHIVES, last));
-    // Far to the right nobody sees the extension.
-    let is_pushed = plain.contains("     ") || FileName::from_remote(name).as_str() != name;
+        && (danger.is_some() || is_in(ARCHIVE_EXTENSIONS, last));
+    // Spaces push the extension out of sight, and hidden characters disguise it.
+    let hides_extension = plain.contains("     ") || FileName::from_remote(name).as_str() != name;
     danger
         .into_iter()
-        .chain((misleads || is_pushed).then_some(Danger::Disguised))
+        .chain((is_misleading || hides_extension).then_some(Danger::Disguised))
         .collect()
 }
 
@@ -336,17 +338,17 @@ fn dangers_of_name(name: &str) -> Vec<Danger> {
 mod tests {
     use super::*;
 
-    fn seen(first_bytes: &[u8], name: &str) -> (String, Vec<Danger>) {
-        let seen = FileType::of(first_bytes, first_bytes.len() as u64, name);
-        (seen.content_type, seen.dangers)
+    fn detect(first_bytes: &[u8], name: &str) -> (String, Vec<Danger>) {
+        let detected = FileType::detect(first_bytes, first_bytes.len() as u64, name);
+        (detected.content_type, detected.dangers)
     }
 
     fn dangers(first_bytes: &[u8], name: &str) -> Vec<Danger> {
-        seen(first_bytes, name).1
+        detect(first_bytes, name).1
     }
 
     #[test]
-    fn the_bytes_count_more_than_the_name() {
+    fn bytes_take_precedence_over_the_name() {
         for (bytes, name, content_type) in [
             (b"\x89PNG\r\n\x1a\n....".as_slice(), "a.txt", "image/png"),
             (b"\xff\xd8\xff\xe0\0\x10JFIF", "a.pdf", "image/jpeg"),
@@ -360,24 +362,24 @@ mod tests {
             (b"MZ and no program", "mz.txt", "text/plain"),
             (b"<?xml version='1.0'?><svg/>", "a.svg", "image/svg+xml"),
             (b"<?xml version='1.0'?><a/>", "a", "text/xml"),
-            (b"\0\x01\x02", "a.png", UNKNOWN),
+            (b"\0\x01\x02", "a.png", UNKNOWN_TYPE),
             (b"\0\x01\x02", "a.p7m", "application/pkcs7-mime"),
-            (b"\0\x01\x02", "a.txt", UNKNOWN),
+            (b"\0\x01\x02", "a.txt", UNKNOWN_TYPE),
             (
                 b"PK\x03\x04\x14\0\0\0",
                 "a.odt",
                 "application/vnd.oasis.opendocument.text",
             ),
             (b"PK\x03\x04\x14\0\0\0", "a.pdf", "application/zip"),
-            (b"", "x", UNKNOWN),
-            (b"\xff\xfea", "x", UNKNOWN),
+            (b"", "x", UNKNOWN_TYPE),
+            (b"\xff\xfea", "x", UNKNOWN_TYPE),
         ] {
-            assert_eq!(seen(bytes, name).0, content_type, "{name}: {bytes:?}");
+            assert_eq!(detect(bytes, name).0, content_type, "{name}: {bytes:?}");
         }
     }
 
     #[test]
-    fn what_runs_is_marked_whatever_it_is_called() {
+    fn dangerous_content_is_detected_under_any_name() {
         let pe = [b"MZ\x90\0\x03\0\0\0".as_slice(), &[0; 60]].concat();
         let elf = [b"\x7fELF\x02\x01\x01\0".as_slice(), &[0; 60]].concat();
         assert_eq!(dangers(&pe, "invoice.pdf"), [Danger::Executable]);
@@ -406,8 +408,8 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_only_draws_is_not_marked() {
-        for (svg, is_marked) in [
+    fn only_active_svgs_are_dangerous() {
+        for (svg, is_dangerous) in [
             ("<svg><path d='M0 0'/></svg>", false),
             ("<svg><SCRIPT>x</SCRIPT></svg>", true),
             ("<svg onload='x'/>", true),
@@ -417,7 +419,7 @@ mod tests {
         ] {
             assert_eq!(
                 dangers(svg.as_bytes(), "logo.svg"),
-                if is_marked {
+                if is_dangerous {
                     vec![Danger::ActivePage]
                 } else {
                     vec![]
@@ -426,16 +428,16 @@ mod tests {
             );
         }
         let first_bytes = b"<svg><path/>";
-        let longer = FileType::of(first_bytes, 100_000, "logo.svg");
+        let longer = FileType::detect(first_bytes, 100_000, "logo.svg");
         assert_eq!(
             longer.dangers,
             [Danger::ActivePage],
-            "nobody looked at the rest"
+            "the rest was not inspected"
         );
     }
 
     #[test]
-    fn names_are_marked_before_a_byte_is_here() {
+    fn dangerous_names_are_detected_without_bytes() {
         for (name, expected) in [
             ("report.pdf", vec![]),
             ("archive.zip", vec![]),
@@ -467,34 +469,38 @@ mod tests {
             ("backup.tar.gz", vec![]),
             (".bashrc", vec![]),
         ] {
-            assert_eq!(FileType::claimed("", name).dangers, expected, "{name:?}");
+            assert_eq!(FileType::from_claim("", name).dangers, expected, "{name:?}");
         }
     }
 
     #[test]
-    fn a_claim_is_a_media_type_or_nothing() {
-        for (claim, shown) in [
+    fn claims_must_be_media_types() {
+        for (claim, expected) in [
             ("Text/HTML; charset=utf-8", "text/html"),
-            ("", UNKNOWN),
-            ("text", UNKNOWN),
-            ("a/b/c", UNKNOWN),
-            ("text/\u{1b}[31m", UNKNOWN),
+            ("", UNKNOWN_TYPE),
+            ("text", UNKNOWN_TYPE),
+            ("a/b/c", UNKNOWN_TYPE),
+            ("text/\u{1b}[31m", UNKNOWN_TYPE),
         ] {
             assert_eq!(
-                FileType::claimed(claim, "a").content_type,
-                shown,
+                FileType::from_claim(claim, "a").content_type,
+                expected,
                 "{claim:?}"
             );
         }
     }
 
     #[test]
-    fn every_extension_stands_in_one_list() {
-        let mut all: Vec<_> = EXTENSIONS
+    fn extensions_are_listed_once() {
+        let mut all: Vec<_> = DANGEROUS_EXTENSIONS
             .iter()
             .flat_map(|(_, list)| list.split(' '))
             .collect();
-        all.extend(HARMLESS.split(' ').chain(ARCHIVES.split(' ')));
+        all.extend(
+            HARMLESS_EXTENSIONS
+                .split(' ')
+                .chain(ARCHIVE_EXTENSIONS.split(' ')),
+        );
         let count = all.len();
         all.sort_unstable();
         all.dedup();

@@ -1,52 +1,54 @@
-//! Names of files: the one that people see, and the one that a file system takes.
+//! File names for display and for the file system.
 //!
-//! A name comes from the other side and is not trusted: [`FileName::from_remote`] makes it visible, and
-//! [`FileName::safe_name`] is the only form that may touch a disk.
+//! The name that a peer sends is not trusted: [`FileName::from_remote`] makes it visible, and only
+//! [`FileName::safe_name`] may be used on a disk.
 
-use crate::text::{is_active, is_invisible, visible};
+use crate::text::{is_display_control, is_invisible, visible_char};
 use sealpost_proto::limits::{FILE_EXTENSION_BYTES_MAX, FILE_NAME_BYTES_MAX};
 use std::fmt;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The name of what has no name.
-const NAMELESS: &str = "file";
-/// What stands for a character that is not safe.
+/// Name of a file whose own name is unusable.
+const DEFAULT_NAME: &str = "file";
+/// Replacement for an unsafe character.
 const PLACEHOLDER: char = '_';
 
-/// Why a name cannot be sent.
+/// Reason why a file name cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FileNameRefusal {
-    /// Nothing in it but white space.
+    /// The name has only white space.
     #[error("the file has no name")]
     Empty,
-    /// Over the limit.
+    /// The name exceeds the limit.
     #[error("the file name has {actual_bytes} bytes, the limit is {limit_bytes}")]
     TooLong {
-        /// Bytes of the name as UTF-8.
+        /// Length of the name in bytes of UTF-8.
         actual_bytes: usize,
-        /// [`FILE_NAME_BYTES_MAX`].
+        /// The limit, [`FILE_NAME_BYTES_MAX`].
         limit_bytes: usize,
     },
-    /// `.`, `..`, or with a slash.
+    /// The name is `.` or `..`, or it contains a slash.
     #[error("the file name is a path")]
     Path,
-    /// A control character, or one that hides or turns around what follows.
+    /// The name has a control character, an invisible one, or one that changes the reading order.
     #[error("the file name has the hidden character U+{code_point:04X}")]
     Hidden {
-        /// The character.
+        /// Code point of the character.
         code_point: u32,
     },
 }
 
-/// A file's name as people see it: 1 to [`FILE_NAME_BYTES_MAX`] bytes, no path, every character visible.
+/// Name of a file as people see it: 1 to [`FILE_NAME_BYTES_MAX`] bytes, no path, all characters
+/// visible.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FileName(String);
 
 impl FileName {
-    /// Takes the name of a file that is to be sent.
+    /// Validates the name of a file to send.
     ///
     /// # Errors
-    /// [`FileNameRefusal`]: the sender can still rename it.
+    /// [`FileNameRefusal`] if people would not see the name as it is; the sender can rename the
+    /// file.
     pub fn parse(name: &str) -> Result<Self, FileNameRefusal> {
         if name.trim().is_empty() {
             return Err(FileNameRefusal::Empty);
@@ -68,7 +70,7 @@ impl FileName {
         }
     }
 
-    /// Takes a name that the other side sent, whatever it is: what is hidden becomes visible, what is too long is cut
+    /// Accepts any name from a peer. Hidden characters become visible, and a long name is truncated
     /// before its extension.
     #[must_use]
     pub fn from_remote(name: &str) -> Self {
@@ -78,25 +80,25 @@ impl FileName {
                 if c == '/' {
                     '\u{2215}'
                 } else {
-                    visible_char(c)
+                    visible_name_char(c)
                 }
             })
             .collect();
         let visible = if visible.trim().is_empty() || visible == "." || visible == ".." {
-            NAMELESS.to_owned()
+            DEFAULT_NAME.to_owned()
         } else {
             visible
         };
-        Self(cut(&visible).into_owned())
+        Self(truncate_name(&visible).into_owned())
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name under which a file system may keep the file: see [`safe_name`].
+    /// Returns the name for the file system: see [`safe_name`].
     #[must_use]
     pub fn safe_name(&self) -> String {
         safe_name(&self.0)
@@ -109,38 +111,39 @@ impl fmt::Display for FileName {
     }
 }
 
-/// A name that Linux, macOS and Windows all take as one ordinary file in the directory it is put in.
+/// Returns a name that Linux, macOS and Windows all accept as one ordinary file in a directory.
 ///
-/// NFC; no separator, no character that Windows forbids, nothing hidden; does not begin with a dot, a dash or a space,
-/// does not end with a dot or a space; no device of Windows (`CON`, `LPT1.txt`); 1 to 255 bytes, cut before the extension.
+/// The name is NFC and 1 to 255 bytes long, truncated before its extension. It has no separator, no
+/// character that Windows forbids and no hidden one. It does not start with a dot, dash or space,
+/// does not end with a dot or space, and is no Windows device (`CON`, `LPT1.txt`).
 #[must_use]
 pub fn safe_name(name: &str) -> String {
     let replaced: String = name
         .nfc()
         .map(|c| if is_unsafe(c) { PLACEHOLDER } else { c })
         .collect();
-    let mut safe = cut(trim(&replaced)).into_owned();
-    safe.truncate(trim(&safe).len());
-    if is_device(&safe) {
+    let mut safe = truncate_name(trim_name(&replaced)).into_owned();
+    safe.truncate(trim_name(&safe).len());
+    if is_windows_device(&safe) {
         safe.insert(0, PLACEHOLDER);
-        safe = cut(&safe).into_owned();
+        safe = truncate_name(&safe).into_owned();
     }
     if safe.is_empty() {
-        NAMELESS.to_owned()
+        DEFAULT_NAME.to_owned()
     } else {
         safe
     }
 }
 
 fn is_hidden(c: char) -> bool {
-    is_active(c) || is_invisible(c)
+    is_display_control(c) || is_invisible(c)
 }
 
-fn visible_char(c: char) -> char {
+fn visible_name_char(c: char) -> char {
     if is_invisible(c) {
         char::REPLACEMENT_CHARACTER
     } else {
-        visible(c)
+        visible_char(c)
     }
 }
 
@@ -152,13 +155,13 @@ fn is_unsafe(c: char) -> bool {
         )
 }
 
-fn trim(name: &str) -> &str {
+fn trim_name(name: &str) -> &str {
     let head = name.trim_start_matches(|c: char| c == '.' || c == '-' || c.is_whitespace());
     head.trim_end_matches(|c: char| c == '.' || c.is_whitespace())
 }
 
-/// Windows takes these for devices, whatever follows the first dot.
-fn is_device(name: &str) -> bool {
+/// Whether Windows opens a device by this name. It ignores everything after the first dot.
+fn is_windows_device(name: &str) -> bool {
     let stem = name
         .split('.')
         .next()
@@ -170,11 +173,11 @@ fn is_device(name: &str) -> bool {
         _ => stem
             .strip_prefix("COM")
             .or_else(|| stem.strip_prefix("LPT"))
-            .is_some_and(is_port),
+            .is_some_and(is_device_number),
     }
 }
 
-fn is_port(number: &str) -> bool {
+fn is_device_number(number: &str) -> bool {
     let mut chars = number.chars();
     matches!(
         (chars.next(), chars.next()),
@@ -182,8 +185,8 @@ fn is_port(number: &str) -> bool {
     )
 }
 
-/// At most [`FILE_NAME_BYTES_MAX`] bytes, cut between characters and before the extension.
-fn cut(name: &str) -> std::borrow::Cow<'_, str> {
+/// Truncates a name to [`FILE_NAME_BYTES_MAX`] bytes, between characters and before its extension.
+fn truncate_name(name: &str) -> std::borrow::Cow<'_, str> {
     if name.len() <= FILE_NAME_BYTES_MAX {
         return name.into();
     }
@@ -201,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_name_that_hides_something_is_refused_with_the_character() {
+    fn unusable_names_are_refused() {
         for (bad, refusal) in [
             ("", FileNameRefusal::Empty),
             (" ", FileNameRefusal::Empty),
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_name_is_made_visible() {
+    fn remote_names_become_visible() {
         for (name, visible) in [
             ("invoice\u{202e}fdp.exe", "invoice\u{fffd}fdp.exe"),
             ("\u{1b}[31m", "␛[31m"),
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_safe_name_is_one_ordinary_file_everywhere() {
+    fn safe_names_are_ordinary_files_everywhere() {
         for (name, safe) in [
             ("report.pdf", "report.pdf"),
             ("../../etc/passwd", "_.._etc_passwd"),
@@ -273,16 +276,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn safe_names_hold_their_promise(name in "\\PC{0,40}|(CON|nul|\\.|/|\\\\| |-|e\u{301}|\u{202e}|x){0,300}") {
+        fn safe_names_are_safe_and_stable(
+            name in "\\PC{0,40}|(CON|nul|\\.|/|\\\\| |-|e\u{301}|\u{202e}|x){0,300}"
+        ) {
             let safe = safe_name(&name);
             prop_assert!((1..=FILE_NAME_BYTES_MAX).contains(&safe.len()));
-            prop_assert!(!safe.contains(is_unsafe) && !is_device(&safe));
-            prop_assert_eq!(trim(&safe), &safe);
+            prop_assert!(!safe.contains(is_unsafe) && !is_windows_device(&safe));
+            prop_assert_eq!(trim_name(&safe), &safe);
             prop_assert_eq!(&safe_name(&safe), &safe);
         }
 
         #[test]
-        fn every_remote_name_could_be_sent_on(name in any::<String>()) {
+        fn remote_names_can_be_forwarded(name in any::<String>()) {
             let visible = FileName::from_remote(&name);
             prop_assert_eq!(FileName::parse(visible.as_str()), Ok(visible));
         }

@@ -39,7 +39,7 @@ impl HeldInvite {
 
     /// Generates a new prekey base, stores its secrets and seals it together with our card for the
     /// relay. `lifetime` is how long the base may be used.
-    pub fn publish_base(
+    pub fn generate_base(
         &mut self,
         me: &Identity,
         card: &SignedCard,

@@ -1,15 +1,15 @@
-//! What a message's Markdown (or HTML) becomes: HTML that can do nothing, or text for a terminal.
+//! Rendering of a message's Markdown or HTML as inert HTML or as text for a terminal.
 //!
-//! Content is rendered here when it is sent and again when it is received; the other side's rendering is never used.
-//! No image and nothing else that a browser would fetch by itself comes through; links are kept for `http`, `https` and
-//! `mailto`.
+//! Content is rendered by the sender and again by the recipient; a peer's rendering is never used.
+//! Images and everything else that a browser would load automatically are removed. Links to `http`,
+//! `https` and `mailto` addresses are kept.
 
 mod html_text;
 mod table;
 mod terminal;
 
 pub use html_text::html_to_terminal;
-pub use terminal::{Paint, to_terminal};
+pub use terminal::{TextStyle, to_terminal};
 
 use crate::text::{visible_block, visible_line};
 use ammonia::{Builder, UrlRelative};
@@ -47,7 +47,7 @@ const TAGS: [&str; 28] = [
     "tr",
     "ul",
 ];
-/// Their content is not text.
+/// Tags that are removed together with their content.
 const TAGS_WITHOUT_TEXT: [&str; 10] = [
     "iframe", "math", "noembed", "noframes", "noscript", "script", "style", "svg", "template",
     "title",
@@ -67,31 +67,36 @@ static SANITISER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     builder
 });
 
-/// Renders Markdown (CommonMark with tables and strikethrough) as sanitised HTML. An image becomes a link to it.
+/// Renders Markdown (CommonMark with tables and strikethrough) as sanitised HTML. Images become
+/// links.
 #[must_use]
 pub fn to_html(markdown: &str) -> String {
     let text = visible_block(markdown);
     let mut html = String::with_capacity(text.len() * 3 / 2);
-    pulldown_cmark::html::push_html(&mut html, flattened(images_as_links(events(&text))));
+    pulldown_cmark::html::push_html(
+        &mut html,
+        limit_depth(replace_images_by_links(parse_events(&text))),
+    );
     sanitise_html(&html)
 }
 
-/// Keeps what the allow list names: bold, italic, strikethrough, headings, lists, links, code, quotes, tables, rules.
-/// No class, style, id, image or form; what is inside a script or style is gone.
+/// Removes all HTML except bold, italic, strikethrough, headings, lists, links, code, quotes,
+/// tables and rules. Classes, styles, ids, images and forms are removed, and scripts and style
+/// sheets with their content.
 #[must_use]
 pub fn sanitise_html(html: &str) -> String {
     SANITISER.clean(&visible_block(html)).to_string()
 }
 
-/// The words of Markdown on one line, without its marks: for lists and for searching.
+/// Renders Markdown as one line of plain text, for lists and for search.
 #[must_use]
-pub fn to_words(markdown: &str) -> String {
+pub fn to_plain_text(markdown: &str) -> String {
     let text = visible_block(markdown);
-    let mut words = String::with_capacity(text.len());
-    for event in events(&text) {
+    let mut plain = String::with_capacity(text.len());
+    for event in parse_events(&text) {
         match event {
             Event::Text(piece) | Event::Code(piece) => {
-                words.push_str(&visible_line(&piece.replace('\n', " ")))
+                plain.push_str(&visible_line(&piece.replace('\n', " ")))
             }
             Event::Start(
                 Tag::Emphasis
@@ -107,23 +112,25 @@ pub fn to_words(markdown: &str) -> String {
                 | TagEnd::Link
                 | TagEnd::Image,
             ) => {}
-            _ => words.push(' '),
+            _ => plain.push(' '),
         }
     }
-    one_line(&words)
+    collapse_whitespace(&plain)
 }
 
-/// White space of every kind and length as one space.
-fn one_line(text: &str) -> String {
+/// Replaces each run of white space by one space.
+fn collapse_whitespace(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn events(text: &str) -> Parser<'_> {
+fn parse_events(text: &str) -> Parser<'_> {
     Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH)
 }
 
-/// An image inside a link leaves its text there; any other becomes a link.
-fn images_as_links<'a>(events: impl Iterator<Item = Event<'a>>) -> impl Iterator<Item = Event<'a>> {
+/// Replaces images by links; an image inside a link is replaced by its text.
+fn replace_images_by_links<'a>(
+    events: impl Iterator<Item = Event<'a>>,
+) -> impl Iterator<Item = Event<'a>> {
     let mut links: usize = 0;
     events.filter_map(move |event| match event {
         Event::Start(Tag::Image {
@@ -156,8 +163,8 @@ fn images_as_links<'a>(events: impl Iterator<Item = Event<'a>>) -> impl Iterator
     })
 }
 
-/// Drops the beginnings and ends of what stands deeper than [`MARKDOWN_DEPTH_MAX`], and keeps what is in it.
-fn flattened<'a>(events: impl Iterator<Item = Event<'a>>) -> impl Iterator<Item = Event<'a>> {
+/// Removes elements deeper than [`MARKDOWN_DEPTH_MAX`] and keeps their content.
+fn limit_depth<'a>(events: impl Iterator<Item = Event<'a>>) -> impl Iterator<Item = Event<'a>> {
     let mut depth: usize = 0;
     events.filter(move |event| match event {
         Event::Start(_) => {
@@ -178,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_allowed_comes_through() {
+    fn allowed_elements_are_kept() {
         for (markdown, html) in [
             (
                 "**b** *i* ~~s~~ `c`",
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_becomes_a_link() {
+    fn images_become_links() {
         let html = to_html("![logo](https://a.example/x.png)");
         assert!(
             html.contains("<a href=\"https://a.example/x.png\"") && html.contains(">logo</a>"),
@@ -220,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_acts_is_gone() {
+    fn active_content_is_removed() {
         for hostile in [
             "<script>alert(1)</script>",
             "<img src=https://spy.example/x onerror=alert(1)>",
@@ -245,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_three_kinds_of_links() {
+    fn only_three_url_schemes_are_kept() {
         for address in [
             "javascript:alert(1)",
             "JaVaScript:x",
@@ -272,16 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn overrides_do_not_reach_the_page() {
+    fn display_controls_become_visible() {
         assert_eq!(to_html("a\u{202e}b"), "<p>a\u{fffd}b</p>\n");
         assert_eq!(sanitise_html("a\u{1b}b"), "a␛b");
     }
 
     #[test]
-    fn words_have_no_marks() {
-        let markdown = "# Order *17*\n\nDear **Bo**lt,\nsee [the `terms`](https://a.example):\n\n- nuts\n- bolts\n\n```\nx\ny\n```";
+    fn plain_text_has_no_markup() {
+        let markdown = "# Order *17*\n\nDear **Bo**lt,\nsee [the `terms`](https://a.example):\n\n\
+                        - nuts\n- bolts\n\n```\nx\ny\n```";
         assert_eq!(
-            to_words(markdown),
+            to_plain_text(markdown),
             "Order 17 Dear Bolt, see the terms: nuts bolts x y"
         );
     }
@@ -295,7 +303,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sanitising_twice_changes_nothing(markdown in "[ -~\n]{0,200}") {
+        fn sanitising_is_idempotent(markdown in "[ -~\n]{0,200}") {
             let html = to_html(&markdown);
             prop_assert_eq!(sanitise_html(&html), html);
         }

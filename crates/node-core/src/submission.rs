@@ -48,7 +48,7 @@ pub fn evaluate(
         SubmitOutcome::Refused {
             code,
             retry_after_ms,
-        } => match failure(*code) {
+        } => match failure_code(*code) {
             Some(failure) => SubmissionResult::Failed(failure),
             None => {
                 let backoff = backoff::delay(attempt.saturating_add(1), random);
@@ -64,7 +64,7 @@ pub fn evaluate(
 }
 
 /// Returns the failure that a final refusal causes; `None` for a retryable one.
-const fn failure(code: ErrorCode) -> Option<FailureCode> {
+const fn failure_code(code: ErrorCode) -> Option<FailureCode> {
     match code {
         ErrorCode::MailboxUnknown | ErrorCode::ProofInvalid => Some(FailureCode::MailboxUnknown),
         ErrorCode::EnvelopeExpired => Some(FailureCode::Expired),

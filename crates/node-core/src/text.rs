@@ -1,37 +1,38 @@
-//! Text of people: what a message may hold, and how text that somebody else wrote is shown without letting it act.
+//! Message texts, and safe display of text from other people.
 //!
-//! A terminal obeys control characters, and a reader trusts the order of what is read. So text of the other side is
-//! never printed as it came: [`visible_line`] and [`visible_block`] put a visible character in the place of every
-//! control character and of everything that turns the direction of writing around.
+//! A terminal obeys control characters, and bidirectional controls change the order in which text
+//! is read. A peer's text is therefore never printed as it was received: [`visible_line`] and
+//! [`visible_block`] replace these characters by visible ones.
 
 use sealpost_proto::limits::MESSAGE_TEXT_BYTES_MAX;
 use std::borrow::Cow;
 
-/// Why a text cannot be sent.
+/// Reason why a message text cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextRefusal {
-    /// Nothing to see in it, and no file with it.
+    /// The text is blank, and the message has no file.
     #[error("the message has neither text nor a file")]
     Empty,
-    /// Over the limit.
+    /// The text exceeds the limit.
     #[error("the text has {actual_bytes} bytes, the limit is {limit_bytes}")]
     TooLong {
-        /// Bytes of the text as UTF-8.
+        /// Length of the text in bytes of UTF-8.
         actual_bytes: usize,
-        /// [`MESSAGE_TEXT_BYTES_MAX`].
+        /// The limit, [`MESSAGE_TEXT_BYTES_MAX`].
         limit_bytes: usize,
     },
 }
 
-/// The text of a message: at most [`MESSAGE_TEXT_BYTES_MAX`] bytes, and empty only beside a file.
+/// Text of a message: up to [`MESSAGE_TEXT_BYTES_MAX`] bytes, and empty only in a message with a
+/// file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageText(String);
 
 impl MessageText {
-    /// Takes the text as it was written. A text of nothing but white space becomes the empty one.
+    /// Validates a text. Blank text becomes empty; other text is not changed.
     ///
     /// # Errors
-    /// [`TextRefusal`] when it is too long, or when there is nothing to see in it and no file goes with it.
+    /// [`TextRefusal`] if the text is too long, or if it is blank and the message has no file.
     pub fn parse(text: String, has_files: bool) -> Result<Self, TextRefusal> {
         if text.len() > MESSAGE_TEXT_BYTES_MAX {
             return Err(TextRefusal::TooLong {
@@ -46,60 +47,63 @@ impl MessageText {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The text, owned.
+    /// Returns the owned text.
     #[must_use]
     pub fn into_string(self) -> String {
         self.0
     }
 }
 
-/// Whether a reader would see nothing at all.
+/// Whether the text has no visible character.
 #[must_use]
 pub fn is_blank(text: &str) -> bool {
     text.chars()
-        .all(|c| c.is_whitespace() || c.is_control() || is_invisible(c) || turns_direction(c))
+        .all(|c| c.is_whitespace() || c.is_control() || is_invisible(c) || is_bidi_control(c))
 }
 
-/// For names, notes and reasons: one line in which every character shows, line breaks and tabs as well.
+/// Makes text visible on one line, for names, notes and reasons. Control characters, including line
+/// breaks and tabs, become visible characters.
 #[must_use]
 pub fn visible_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_active) {
+    if !text.contains(is_display_control) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(text.chars().map(visible).collect())
+    Cow::Owned(text.chars().map(visible_char).collect())
 }
 
-/// For the text of a message: lines stay lines, a tab becomes spaces, everything else as in [`visible_line`].
+/// Makes the text of a message visible. Line breaks stay, tabs become spaces, and other characters
+/// are treated as by [`visible_line`].
 #[must_use]
 pub fn visible_block(text: &str) -> Cow<'_, str> {
-    if !text.contains(|c| is_active(c) && c != '\n') {
+    if !text.contains(|c| is_display_control(c) && c != '\n') {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::with_capacity(text.len());
+    let mut visible = String::with_capacity(text.len());
     for c in text.replace("\r\n", "\n").chars() {
         match c {
-            '\n' => shown.push('\n'),
-            '\t' => shown.push_str("    "),
-            _ => shown.push(visible(c)),
+            '\n' => visible.push('\n'),
+            '\t' => visible.push_str("    "),
+            _ => visible.push(visible_char(c)),
         }
     }
-    Cow::Owned(shown)
+    Cow::Owned(visible)
 }
 
-/// Whether a character acts on the terminal or on the order of reading in place of being seen.
-pub(crate) fn is_active(c: char) -> bool {
+/// Whether a character controls the terminal or the order of the text instead of being displayed.
+pub(crate) fn is_display_control(c: char) -> bool {
     c.is_control()
-        || turns_direction(c)
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || is_bidi_control(c)
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
-/// Whether a character takes no room though it is there. Joiners are not meant: scripts and emoji need them.
+/// Whether a character has no width. Joiners are not included: scripts and emoji need them.
 pub(crate) const fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -108,19 +112,21 @@ pub(crate) const fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The embeddings, overrides and isolates of the Unicode bidirectional algorithm (UAX #9 section 2).
-const fn turns_direction(c: char) -> bool {
+/// Whether a character is an embedding, override or isolate of the Unicode bidirectional algorithm
+/// (UAX #9, section 2).
+const fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The picture of a control character, or the replacement character.
-pub(crate) fn visible(c: char) -> char {
+/// Returns the control picture of a C0 control character, and the replacement character for other
+/// display controls.
+pub(crate) fn visible_char(c: char) -> char {
     match c {
         '\0'..='\u{1f}' => {
             char::from_u32(0x2400 + u32::from(c)).unwrap_or(char::REPLACEMENT_CHARACTER)
         }
         '\u{7f}' => '\u{2421}',
-        _ if is_active(c) => char::REPLACEMENT_CHARACTER,
+        _ if is_display_control(c) => char::REPLACEMENT_CHARACTER,
         _ => c,
     }
 }
@@ -131,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_text_up_to_the_limit_is_taken() {
+    fn texts_up_to_the_limit_are_accepted() {
         let longest = "x".repeat(MESSAGE_TEXT_BYTES_MAX);
         assert_eq!(
             MessageText::parse(longest.clone(), false).unwrap().as_str(),
@@ -145,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_needs_a_file() {
+    fn empty_text_needs_a_file() {
         for blank in ["", " \r\n\t", "\u{3000}\u{200b}", "\u{0}\u{202e}"] {
             assert_eq!(
                 MessageText::parse(blank.into(), false),
@@ -163,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_and_overrides_become_visible() {
+    fn control_characters_become_visible() {
         assert_eq!(
             visible_line("\u{1b}[2Jhi\n\u{7f}\u{9b}31m"),
             "␛[2Jhi␊␡\u{fffd}31m"
@@ -176,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn languages_and_emoji_stay_as_they_are() {
+    fn languages_and_emoji_are_not_changed() {
         for text in ["Grüße, ‏שלום‎, 你好", "👩‍👩‍👧", "نمی‌خواهم"]
         {
             assert_eq!(visible_line(text), text);
@@ -186,9 +192,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_active_is_left(text in any::<String>()) {
-            prop_assert!(!visible_line(&text).contains(is_active));
-            prop_assert!(!visible_block(&text).contains(|c| is_active(c) && c != '\n'));
+        fn visible_text_has_no_display_controls(text in any::<String>()) {
+            prop_assert!(!visible_line(&text).contains(is_display_control));
+            prop_assert!(!visible_block(&text).contains(|c| is_display_control(c) && c != '\n'));
         }
     }
 }

@@ -30,7 +30,7 @@ mod disk_space;
 mod policy;
 
 pub use disk_space::has_disk_space;
-pub use policy::{DownloadPolicy, ParseDownloadPolicyError};
+pub use policy::DownloadPolicy;
 
 /// Set of parts of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -246,7 +246,7 @@ impl<K: Copy + Eq> Schedule<K> {
 
     /// Turns a file that was added early, and is now fully available, into an ordinary one. Returns
     /// its present parts, or `None` if it is draining and has to be added again after its removal.
-    pub fn promote(&mut self, key: K) -> Option<PartSet> {
+    pub fn prioritize(&mut self, key: K) -> Option<PartSet> {
         let file = self.find(key).filter(|file| !file.is_draining)?;
         (file.available, file.has_finish) = (file.parts, true);
         Some(file.present())

@@ -55,7 +55,7 @@ pub fn file(row: &StoredFile) -> Attachment {
 #[must_use]
 pub fn attachment(id: AttachmentId, row: &StoredFile) -> Attachment {
     let name = FileName::from_remote(&row.descriptor.name);
-    let claim = FileType::claimed(&row.descriptor.mime, &row.descriptor.name);
+    let claim = FileType::from_claim(&row.descriptor.mime, &row.descriptor.name);
     let file_type = row.file_type.clone().unwrap_or_else(|| claim.clone());
     let claimed_type = (claim.content_type != file_type.content_type).then_some(claim.content_type);
     Attachment {
@@ -307,7 +307,7 @@ mod tests {
             ("image/jpeg", None)
         );
         let id = pair.bolt.files_that_came().remove(0).id;
-        let program = FileType::of(b"MZ\x90\0\x03\0\0\0\x04\0", 10, "photo.jpg");
+        let program = FileType::detect(b"MZ\x90\0\x03\0\0\0\x04\0", 10, "photo.jpg");
         pair.bolt
             .step(|tx, _| files::set_file_type(tx, id, &program));
         let told = shown(&mut pair.bolt).attachment;

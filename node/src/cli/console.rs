@@ -10,7 +10,7 @@ use comfy_table::{
     TableStyle, Width, presets,
 };
 use sealpost_node_core::{
-    markdown::{self, Paint},
+    markdown::{self, TextStyle},
     text::{visible_block, visible_line},
 };
 use sealpost_proto::{DeliveryStatus, Timestamp};
@@ -44,7 +44,7 @@ pub enum Format {
 pub struct Console {
     out: Box<dyn Write + Send>,
     format: Format,
-    paint: Paint,
+    text_style: TextStyle,
     /// Columns of the terminal. `None` when the output is not a terminal; then no line is wrapped
     /// or truncated.
     width: Option<u16>,
@@ -61,10 +61,10 @@ impl Console {
         Self {
             out: Box::new(io::stdout()),
             format,
-            paint: if is_terminal && !is_plain {
-                Paint::Ansi
+            text_style: if is_terminal && !is_plain {
+                TextStyle::Ansi
             } else {
-                Paint::Plain
+                TextStyle::Plain
             },
             width: Table::new().width(),
             clock: Arc::new(SystemClock),
@@ -76,14 +76,14 @@ impl Console {
     pub fn new(
         out: Box<dyn Write + Send>,
         format: Format,
-        paint: Paint,
+        text_style: TextStyle,
         width: Option<u16>,
         clock: SharedClock,
     ) -> Self {
         Self {
             out,
             format,
-            paint,
+            text_style,
             width,
             clock,
         }
@@ -124,9 +124,9 @@ impl Console {
             return Ok(());
         }
         let text = visible_block(text.as_ref());
-        match self.paint {
-            Paint::Ansi if !text.is_empty() => self.write(&format!("\x1b[2m{text}\x1b[0m")),
-            Paint::Plain | Paint::Ansi => self.write(&text),
+        match self.text_style {
+            TextStyle::Ansi if !text.is_empty() => self.write(&format!("\x1b[2m{text}\x1b[0m")),
+            TextStyle::Plain | TextStyle::Ansi => self.write(&text),
         }
     }
 
@@ -134,13 +134,13 @@ impl Console {
     pub fn print_message(&mut self, content: &str, content_type: &str) -> Result<(), CliError> {
         let text = match content_type {
             "text/html" => markdown::html_to_terminal(content),
-            _ => markdown::to_terminal(content, self.paint),
+            _ => markdown::to_terminal(content, self.text_style),
         };
         self.write(&text)
     }
 
     pub fn print_table(&mut self, table: TextTable) -> Result<(), CliError> {
-        let text = table.into_text(self.paint, self.width);
+        let text = table.into_text(self.text_style, self.width);
         self.write(&text)
     }
 
@@ -238,10 +238,10 @@ impl TextTable {
         self.table.add_row(row);
     }
 
-    fn into_text(mut self, paint: Paint, width: Option<u16>) -> String {
-        match paint {
-            Paint::Ansi => self.table.enforce_styling(),
-            Paint::Plain => self.table.force_no_tty(),
+    fn into_text(mut self, text_style: TextStyle, width: Option<u16>) -> String {
+        match text_style {
+            TextStyle::Ansi => self.table.enforce_styling(),
+            TextStyle::Plain => self.table.force_no_tty(),
         };
         match width {
             Some(width) => self
@@ -338,13 +338,13 @@ ID      CONTACT   TEXT
 ────────────────────────────────────────────────────────────────
 CON-1   Bolt␛[2J  a long text that does not fit in forty columns
 CON-22  Cargo     short";
-        assert_eq!(table().into_text(Paint::Plain, None), text);
-        assert_eq!(table().into_text(Paint::Plain, Some(80)), text);
+        assert_eq!(table().into_text(TextStyle::Plain, None), text);
+        assert_eq!(table().into_text(TextStyle::Plain, Some(80)), text);
     }
 
     #[test]
     fn narrow_terminal_truncates_rows() {
-        let text = table().into_text(Paint::Plain, Some(40));
+        let text = table().into_text(TextStyle::Plain, Some(40));
         assert!(
             text.lines().count() == 4 && text.lines().all(|line| line.chars().count() <= 40),
             "{text}"
@@ -354,7 +354,7 @@ CON-22  Cargo     short";
 
     #[test]
     fn only_own_colours_reach_the_terminal() {
-        let text = table().into_text(Paint::Ansi, Some(80));
+        let text = table().into_text(TextStyle::Ansi, Some(80));
         assert!(
             text.contains("\u{1b}[38;5;10m") || text.contains("\u{1b}[32m"),
             "{text:?}"

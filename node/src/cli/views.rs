@@ -19,7 +19,7 @@ const PREVIEW_LENGTH_MAX: usize = 100;
 pub(super) fn message_preview(message: &Message) -> String {
     let text = match message.content_type.as_str() {
         "text/html" => markdown::html_to_terminal(&message.content).replace('\n', " "),
-        _ => markdown::to_words(&message.content),
+        _ => markdown::to_plain_text(&message.content),
     };
     match text.char_indices().nth(PREVIEW_LENGTH_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

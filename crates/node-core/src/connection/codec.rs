@@ -1,6 +1,6 @@
 //! Encoding of a connection for the vault: a CBOR array of the version and the fields, in order.
 
-use super::{Connection, OwnMailbox, Phase, Rendezvous, Role};
+use super::{Connection, OwnMailbox, Phase, InviteMailbox, Role};
 use minicbor::{Decoder, Encoder, decode, encode};
 use sealpost_e2ee::{
     ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions,
@@ -47,20 +47,20 @@ impl Connection {
             .bytes(self.peer.ik_ed())?
             .bytes(self.peer.ik_x())?;
         out.bytes(self.exp_pairing.expose())?;
-        match &self.inbound {
+        match &self.own_mailbox {
             Some(own) => out
                 .array(2)?
                 .bytes(own.id.as_bytes())?
                 .bytes(own.send_key.expose())?,
             None => out.null()?,
         };
-        match &self.outbound {
+        match &self.peer_mailbox {
             Some(capability) => {
                 write_mailbox(out.array(3)?, &capability.mailbox, &capability.send_key)?
             }
             None => drop(out.null()?),
         }
-        match &self.rendezvous {
+        match &self.invite_mailbox {
             Some(rendezvous) => {
                 write_mailbox(out.array(5)?, &rendezvous.mailbox, &rendezvous.send_key)?;
                 // The maximum means that it never expires.
@@ -114,9 +114,9 @@ impl Connection {
             conn_id: ConnId::from_bytes(array(&mut input)?),
             peer: parse_peer(&mut input)?,
             exp_pairing: ExpPairing::from_bytes(array(&mut input)?),
-            inbound: optional(&mut input, parse_own)?,
-            outbound: optional(&mut input, parse_outbound)?,
-            rendezvous: optional(&mut input, parse_rendezvous)?,
+            own_mailbox: optional(&mut input, parse_own)?,
+            peer_mailbox: optional(&mut input, parse_outbound)?,
+            invite_mailbox: optional(&mut input, parse_rendezvous)?,
             accept_id: optional(&mut input, array)?.map(MessageId::from_bytes),
             sessions: Sessions::parse(input.bytes()?).map_err(|_| ParseConnectionError)?,
             bases: list(&mut input, |input| {
@@ -224,14 +224,14 @@ fn parse_outbound(input: &mut Decoder<'_>) -> Result<Capability, ParseConnection
     Ok(Capability { mailbox, send_key })
 }
 
-fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<Rendezvous, ParseConnectionError> {
+fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<InviteMailbox, ParseConnectionError> {
     tuple(input, 5)?;
     let (mailbox, send_key) = parse_mailbox(input)?;
     let secret = InviteSecret::from_bytes(array(input)?);
     let expires_at = Some(input.u64()?)
         .filter(|millis| *millis != u64::MAX)
         .map(Timestamp::from_millis);
-    Ok(Rendezvous {
+    Ok(InviteMailbox {
         mailbox,
         secret,
         send_key,

@@ -23,8 +23,8 @@ pub use codec::ParseConnectionError;
 pub use pairing::{
     AcceptError, ReceivedRequest, RequestArgs, RequestError, SentRequest, truncate_note,
 };
-pub use receive::{Event, Frame, Incoming, Opened, Unopened};
-pub use send::{Outgoing, SealRefusal, Sealed};
+pub use receive::{Event, MessageMetadata, Incoming, OpenedEnvelope, RejectedEnvelope};
+pub use send::{Outgoing, SealRefusal, SealedEnvelope};
 
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
@@ -108,7 +108,7 @@ pub struct OwnMailbox {
 
 /// Destination of the request while the peer has no mailbox for us: the invite's mailbox.
 #[derive(Clone)]
-pub struct Rendezvous {
+pub struct InviteMailbox {
     /// Mailbox of the invite.
     pub mailbox: MailboxRef,
     /// Secret of the invite.
@@ -145,11 +145,11 @@ pub struct Connection {
     /// Secret from which the keys of both mailboxes are derived; never changes.
     pub exp_pairing: ExpPairing,
     /// Our mailbox, once it exists.
-    pub inbound: Option<OwnMailbox>,
+    pub own_mailbox: Option<OwnMailbox>,
     /// Mailbox of the peer, once known.
-    pub outbound: Option<Capability>,
+    pub peer_mailbox: Option<Capability>,
     /// Destination of the request until the mailbox of the peer is known.
-    pub rendezvous: Option<Rendezvous>,
+    pub invite_mailbox: Option<InviteMailbox>,
     /// Id of our `connection.accept` until its receipt arrives.
     pub accept_id: Option<MessageId>,
     /// Ratchet sessions.
@@ -176,7 +176,7 @@ pub enum RotateError {
     /// The prekeys at the relay are not a base of the peer for this connection, or they are too
     /// old.
     #[error("the peer's prekeys cannot be used")]
-    Prekeys,
+    UnusablePrekeys,
     /// The mailbox of the peer is not known.
     #[error("the connection is not accepted")]
     NotAccepted,
@@ -190,13 +190,13 @@ impl Connection {
 
     /// Generates a new prekey base for our mailbox, stores its secrets and seals it for the relay.
     /// Returns `None` if we have no mailbox.
-    pub fn publish_base(
+    pub fn renew_prekeys(
         &mut self,
         me: &Identity,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Option<PrekeyPublication> {
-        let mailbox = self.inbound.clone()?;
+        let mailbox = self.own_mailbox.clone()?;
         let parameters = BaseParameters {
             scope: Scope::connection(&self.conn_id),
             incarnation: self.incarnation,
@@ -223,7 +223,7 @@ impl Connection {
 
     /// Whether our prekey base is due for replacement although no INIT used it.
     #[must_use]
-    pub fn is_base_old(&self, now: Timestamp) -> bool {
+    pub fn is_base_rotation_due(&self, now: Timestamp) -> bool {
         let is_open = matches!(
             self.phase,
             Phase::RequestSent | Phase::Accepting | Phase::Accepted
@@ -247,22 +247,22 @@ impl Connection {
     ///
     /// # Errors
     /// [`RotateError`]; the old session then stays in use.
-    pub fn rotate(
+    pub fn rotate_session(
         &mut self,
         me: &Identity,
         sealed_base: &[u8],
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), RotateError> {
-        let outbound = self.outbound.as_ref().ok_or(RotateError::NotAccepted)?;
+        let outbound = self.peer_mailbox.as_ref().ok_or(RotateError::NotAccepted)?;
         let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.outbound());
         let (_, base) = open_prekeys(&key, &outbound.mailbox.id, sealed_base)
-            .map_err(|_| RotateError::Prekeys)?;
+            .map_err(|_| RotateError::UnusablePrekeys)?;
         let scope = Scope::connection(&self.conn_id);
         let base = PrekeyBase::parse_verified(&base, &self.peer, &scope)
-            .map_err(|_| RotateError::Prekeys)?;
+            .map_err(|_| RotateError::UnusablePrekeys)?;
         base.check_fresh(now, self.peer_base_epoch)
-            .map_err(|_| RotateError::Prekeys)?;
+            .map_err(|_| RotateError::UnusablePrekeys)?;
         let args = InitiateArgs {
             me,
             peer: &self.peer,
@@ -276,7 +276,7 @@ impl Connection {
         };
         self.sessions
             .initiate(&args, rng)
-            .map_err(|_| RotateError::Prekeys)?;
+            .map_err(|_| RotateError::UnusablePrekeys)?;
         self.peer_base_epoch = base.base_id().epoch;
         Ok(())
     }

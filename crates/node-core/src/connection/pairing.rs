@@ -1,6 +1,6 @@
 //! Pairing: the acceptor sends a request with an invite, and the inviter accepts or rejects it.
 
-use super::{Connection, OwnMailbox, Phase, PrekeyPublication, Rendezvous, Role};
+use super::{Connection, OwnMailbox, Phase, PrekeyPublication, InviteMailbox, Role};
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
     ConnId, Identity, Incarnation, PrekeySecrets, Scope, Sessions, SignedCard,
@@ -118,9 +118,9 @@ impl Connection {
             conn_id,
             peer,
             exp_pairing: initiated.exp,
-            inbound: Some(mailbox.clone()),
-            outbound: None,
-            rendezvous: Some(Rendezvous {
+            own_mailbox: Some(mailbox.clone()),
+            peer_mailbox: None,
+            invite_mailbox: Some(InviteMailbox {
                 mailbox: args.invite.mailbox().clone(),
                 secret: args.invite.secret().clone(),
                 send_key: args.invite.send_key(),
@@ -143,9 +143,9 @@ impl Connection {
             peer_incarnation: None,
         };
         let publication = connection
-            .publish_base(args.identity, args.now, rng)
+            .renew_prekeys(args.identity, args.now, rng)
             .ok_or(RequestError::Untrusted)?;
-        let capability = capability(args.relay, &mailbox);
+        let capability = create_capability(args.relay, &mailbox);
         let body = ConnectionRequest {
             capability,
             note: args.note.clone(),
@@ -198,9 +198,9 @@ impl Connection {
             conn_id: pairing.conn_id,
             peer: *pairing.peer_card.identity(),
             exp_pairing: pairing.new_session.exp,
-            inbound: None,
-            outbound: Some(request.capability),
-            rendezvous: None,
+            own_mailbox: None,
+            peer_mailbox: Some(request.capability),
+            invite_mailbox: None,
             accept_id: None,
             sessions: pairing.sessions,
             bases: Vec::new(),
@@ -242,12 +242,12 @@ impl Connection {
         }
         let mailbox = generate_mailbox(rng);
         let body = ConnectionAccept {
-            capability: capability(relay, &mailbox),
+            capability: create_capability(relay, &mailbox),
         }
         .encode();
-        self.inbound = Some(mailbox);
+        self.own_mailbox = Some(mailbox);
         let publication = self
-            .publish_base(me, now, rng)
+            .renew_prekeys(me, now, rng)
             .ok_or(AcceptError::NoPendingRequest)?;
         self.phase = Phase::Accepting;
         self.accept_id = Some(accept_id);
@@ -294,7 +294,7 @@ fn generate_mailbox(rng: &mut dyn CryptoRng) -> OwnMailbox {
     }
 }
 
-fn capability(relay: &Origin, mailbox: &OwnMailbox) -> Capability {
+fn create_capability(relay: &Origin, mailbox: &OwnMailbox) -> Capability {
     Capability {
         mailbox: MailboxRef {
             relay: relay.clone(),

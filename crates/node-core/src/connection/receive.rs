@@ -14,15 +14,15 @@ use sealpost_proto::{MessageId, Timestamp};
 /// Result of opening an envelope.
 pub enum Incoming {
     /// The outer layer cannot be opened: junk, which the node refuses.
-    Junk,
+    OuterLayerInvalid,
     /// It opened.
-    Opened(Box<Opened>),
+    Opened(Box<OpenedEnvelope>),
     /// The outer layer was opened, the message was not.
-    Unopened(Box<Unopened>),
+    Rejected(Box<RejectedEnvelope>),
 }
 
 /// Opened envelope.
-pub struct Opened {
+pub struct OpenedEnvelope {
     /// State to commit.
     pub connection: Connection,
     /// Event for the node.
@@ -30,7 +30,7 @@ pub struct Opened {
     /// `H(MSG)`, to be stored for deduplication.
     pub msg_hash: [u8; 32],
     /// Id of the message to send a receipt for, if its kind requires one.
-    pub receipt: Option<MessageId>,
+    pub receipt_for: Option<MessageId>,
     /// Whether the peer started a new session, so that envelopes that the relay has not accepted
     /// are sealed again.
     pub has_new_session: bool,
@@ -42,7 +42,7 @@ pub struct Opened {
 }
 
 /// Envelope that could not be opened.
-pub struct Unopened {
+pub struct RejectedEnvelope {
     /// State to commit, if it changed.
     pub connection: Option<Connection>,
     /// Reason.
@@ -60,7 +60,7 @@ pub enum Event {
     /// A message for people.
     Message {
         /// Frame of the message.
-        frame: Frame,
+        metadata: MessageMetadata,
         /// Content of the message.
         message: Message,
     },
@@ -69,7 +69,7 @@ pub enum Event {
     /// A kind that this version does not support; it is stored and confirmed.
     Unsupported {
         /// Frame of the message.
-        frame: Frame,
+        metadata: MessageMetadata,
         /// Number of the kind.
         kind: Kind,
         /// Payload as received.
@@ -82,7 +82,7 @@ pub enum Event {
 
 /// Metadata of every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
+pub struct MessageMetadata {
     /// Message id.
     pub message_id: MessageId,
     /// Sequence number of the peer.
@@ -102,12 +102,12 @@ impl Connection {
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Incoming {
-        let Some(mailbox) = &self.inbound else {
-            return Incoming::Junk;
+        let Some(mailbox) = &self.own_mailbox else {
+            return Incoming::OuterLayerInvalid;
         };
         match open_envelope(&self.inbound_key(), &mailbox.id, envelope) {
             Ok(inner) => self.receive_inner(me, &inner, now, rng),
-            Err(_) => Incoming::Junk,
+            Err(_) => Incoming::OuterLayerInvalid,
         }
     }
 
@@ -130,9 +130,9 @@ impl Connection {
         };
         match self.sessions.open(&context, inner) {
             OpenOutcome::Opened(opened) => {
-                Incoming::Opened(Box::new(self.opened(me, *opened, now, rng)))
+                Incoming::Opened(Box::new(self.apply_opened(me, *opened, now, rng)))
             }
-            OpenOutcome::Rejected(verdict) => Incoming::Unopened(Box::new(Unopened {
+            OpenOutcome::Rejected(verdict) => Incoming::Rejected(Box::new(RejectedEnvelope {
                 connection: verdict.sessions.map(|sessions| Self {
                     sessions,
                     ..self.clone()
@@ -143,13 +143,13 @@ impl Connection {
         }
     }
 
-    fn opened(
+    fn apply_opened(
         &self,
         me: &Identity,
         opened: sessions::OpenedMessage,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
-    ) -> Opened {
+    ) -> OpenedEnvelope {
         let mut next = Self {
             sessions: opened.sessions,
             ..self.clone()
@@ -162,11 +162,11 @@ impl Connection {
             next.peer_incarnation = Some(new.peer_incarnation);
             next.used_bases.push(new.base);
         }
-        if opened.newly_confirmed {
+        if opened.is_newly_confirmed {
             next.drop_used_bases(opened.new_session.as_ref().map(|new| new.base));
         }
         let publication = if has_new_session {
-            next.publish_base(me, now, rng)
+            next.renew_prekeys(me, now, rng)
         } else {
             None
         };
@@ -174,11 +174,11 @@ impl Connection {
             Content::Plaintext(plaintext) => next.apply_plaintext(plaintext),
             Content::Unparseable => (Event::Ignored, None),
         };
-        Opened {
+        OpenedEnvelope {
             connection: next,
             event,
             msg_hash: opened.msg_hash,
-            receipt,
+            receipt_for: receipt,
             has_new_session,
             is_reset,
             publication,
@@ -206,12 +206,12 @@ impl Connection {
             Phase::RequestSent => self.apply_response(&plaintext),
             Phase::Accepting => {
                 let event = self.apply_while_accepting(plaintext);
-                let receipt = confirmed.filter(|_| event.is_confirmed());
+                let receipt = confirmed.filter(|_| event.requires_receipt());
                 (event, receipt)
             }
             Phase::Accepted => {
                 let event = event_of(plaintext);
-                let receipt = confirmed.filter(|_| event.is_confirmed());
+                let receipt = confirmed.filter(|_| event.requires_receipt());
                 (event, receipt)
             }
             Phase::RequestReceived | Phase::Rejected | Phase::Blocked => (Event::Ignored, None),
@@ -222,8 +222,8 @@ impl Connection {
         if plaintext.kind == Kind::CONNECTION_ACCEPT
             && let Ok(accept) = ConnectionAccept::parse(&plaintext.body)
         {
-            self.outbound = Some(accept.capability);
-            self.rendezvous = None;
+            self.peer_mailbox = Some(accept.capability);
+            self.invite_mailbox = None;
             self.phase = Phase::Accepted;
             return (Event::Accepted, Some(plaintext.message_id));
         }
@@ -249,7 +249,7 @@ impl Connection {
 }
 
 impl Event {
-    const fn is_confirmed(&self) -> bool {
+    const fn requires_receipt(&self) -> bool {
         match self {
             Self::Accepted | Self::Message { .. } | Self::Unsupported { .. } => true,
             Self::Rejected(_) | Self::Receipt(_) | Self::Ignored => false,
@@ -258,19 +258,19 @@ impl Event {
 }
 
 fn event_of(plaintext: Plaintext) -> Event {
-    let frame = Frame {
+    let frame = MessageMetadata {
         message_id: plaintext.message_id,
         seq: plaintext.seq,
         sent_at: plaintext.sent_at,
     };
     match plaintext.kind {
         Kind::MESSAGE => match Message::parse(&plaintext.body) {
-            Ok(message) => Event::Message { frame, message },
+            Ok(message) => Event::Message { metadata: frame, message },
             Err(_) => Event::Ignored,
         },
         Kind::RECEIPT => Receipt::parse(&plaintext.body).map_or(Event::Ignored, Event::Receipt),
         kind => Event::Unsupported {
-            frame,
+            metadata: frame,
             kind,
             body: plaintext.body,
         },

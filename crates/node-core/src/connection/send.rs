@@ -21,7 +21,7 @@ pub struct Outgoing {
 }
 
 /// Sealed envelope.
-pub struct Sealed {
+pub struct SealedEnvelope {
     /// Destination.
     pub mailbox: MailboxRef,
     /// Key for the proof.
@@ -70,7 +70,7 @@ impl Connection {
         outgoing: &Outgoing,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
-    ) -> Result<Sealed, SealRefusal> {
+    ) -> Result<SealedEnvelope, SealRefusal> {
         if !self.can_send(outgoing.kind) {
             return Err(SealRefusal::NotAccepted);
         }
@@ -98,7 +98,7 @@ impl Connection {
         if outgoing.seq.is_none() && seq != 0 {
             self.next_seq = seq + 1;
         }
-        Ok(Sealed {
+        Ok(SealedEnvelope {
             mailbox,
             send_key,
             envelope,
@@ -109,7 +109,7 @@ impl Connection {
     }
 
     fn destination(&self) -> Option<(MailboxRef, SendKey, OuterKey, Option<Timestamp>)> {
-        if let Some(outbound) = &self.outbound {
+        if let Some(outbound) = &self.peer_mailbox {
             let key = OuterKey::for_mailbox(&self.exp_pairing, self.role.outbound());
             return Some((
                 outbound.mailbox.clone(),
@@ -118,7 +118,7 @@ impl Connection {
                 None,
             ));
         }
-        let rendezvous = self.rendezvous.as_ref()?;
+        let rendezvous = self.invite_mailbox.as_ref()?;
         let key = OuterKey::for_invite(&rendezvous.secret);
         Some((
             rendezvous.mailbox.clone(),

@@ -41,7 +41,7 @@ impl World {
         ));
         let card = acme.sign_card("Acme", NOW).unwrap();
         let sealed = base
-            .publish_base(&acme, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, &mut rng)
+            .generate_base(&acme, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, &mut rng)
             .unwrap();
         let base = HeldInvite::parse(&base.encode()).unwrap();
         Self {
@@ -68,7 +68,7 @@ impl World {
         Connection::request(&args, &mut self.rng).unwrap()
     }
 
-    fn seal(&mut self, connection: &mut Connection, kind: Kind, id: u8, body: &[u8]) -> Sealed {
+    fn seal(&mut self, connection: &mut Connection, kind: Kind, id: u8, body: &[u8]) -> SealedEnvelope {
         *connection = Connection::parse(&connection.encode()).unwrap();
         let outgoing = outgoing(kind, id, body);
         connection.seal(&outgoing, NOW, &mut self.rng).unwrap()
@@ -93,7 +93,7 @@ impl World {
         stored.receive(me, envelope, NOW, &mut self.rng)
     }
 
-    fn open(&mut self, at_acme: bool, connection: &mut Connection, envelope: &[u8]) -> Opened {
+    fn open(&mut self, at_acme: bool, connection: &mut Connection, envelope: &[u8]) -> OpenedEnvelope {
         let Incoming::Opened(opened) = self.receive(at_acme, connection, envelope) else {
             panic!("it does not open")
         };
@@ -112,7 +112,7 @@ impl World {
             .unwrap();
         let accept = self.seal(&mut acme, Kind::CONNECTION_ACCEPT, 2, &body);
         let opened = self.open(false, &mut bolt, &accept.envelope);
-        assert!(matches!(opened.event, Event::Accepted) && opened.receipt == Some(id(2)));
+        assert!(matches!(opened.event, Event::Accepted) && opened.receipt_for == Some(id(2)));
         let receipt = Receipt {
             kind: ReceiptKind::DELIVERED,
             ids: vec![id(2)],
@@ -147,7 +147,7 @@ fn nodes_pair_and_exchange_messages() {
     let text = Message::text("**hello**").encode();
     for round in 10..20 {
         let there = world.seal(&mut acme, Kind::MESSAGE, round, &text);
-        let Event::Message { frame, message } = world.open(false, &mut bolt, &there.envelope).event
+        let Event::Message { metadata: frame, message } = world.open(false, &mut bolt, &there.envelope).event
         else {
             panic!("no message")
         };
@@ -157,7 +157,7 @@ fn nodes_pair_and_exchange_messages() {
         );
         let back = world.seal(&mut bolt, Kind::MESSAGE, round, &text);
         assert_eq!(
-            world.open(true, &mut acme, &back.envelope).receipt,
+            world.open(true, &mut acme, &back.envelope).receipt_for,
             Some(id(round))
         );
     }
@@ -230,7 +230,7 @@ fn relay_cannot_impersonate_the_inviter() {
     let card = mallory.sign_card("Acme", NOW).unwrap();
     let forged = world
         .base
-        .publish_base(
+        .generate_base(
             &mallory,
             &card,
             limits::INVITE_LIFETIME_DEFAULT,
@@ -299,25 +299,25 @@ fn repeated_and_altered_envelopes_change_nothing() {
     world.open(false, &mut bolt, &sealed.envelope);
     assert!(matches!(
         world.receive(false, &bolt, &sealed.envelope),
-        Incoming::Unopened(_)
+        Incoming::Rejected(_)
     ));
     for at in [0, 30, 100, sealed.envelope.len() - 1] {
         let mut altered = sealed.envelope.clone();
         altered[at] ^= 1;
         assert!(
-            matches!(world.receive(false, &bolt, &altered), Incoming::Junk),
+            matches!(world.receive(false, &bolt, &altered), Incoming::OuterLayerInvalid),
             "byte {at}"
         );
     }
-    let elsewhere = bolt.inbound.clone().unwrap();
+    let elsewhere = bolt.own_mailbox.clone().unwrap();
     let mut wrong_mailbox = bolt.clone();
-    wrong_mailbox.inbound = Some(OwnMailbox {
+    wrong_mailbox.own_mailbox = Some(OwnMailbox {
         id: MailboxId::from_bytes([9; 16]),
         ..elsewhere
     });
     assert!(matches!(
         world.receive(false, &wrong_mailbox, &sealed.envelope),
-        Incoming::Junk
+        Incoming::OuterLayerInvalid
     ));
 }
 
@@ -340,7 +340,7 @@ fn rejection_carries_a_note() {
     let reject = world.seal(&mut acme, Kind::CONNECTION_REJECT, 2, &body);
     let opened = world.open(false, &mut bolt, &reject.envelope);
     assert!(matches!(opened.event, Event::Rejected(Some(ref why)) if why == "not now"));
-    assert_eq!((bolt.phase, opened.receipt), (Phase::Rejected, None));
+    assert_eq!((bolt.phase, opened.receipt_for), (Phase::Rejected, None));
 }
 
 #[test]
@@ -352,19 +352,19 @@ fn unknown_kind_is_stored_and_confirmed() {
     assert!(
         matches!(opened.event, Event::Unsupported { kind: Kind(0x7777), ref body, .. } if body == b"of tomorrow")
     );
-    assert_eq!(opened.receipt, Some(id(8)));
+    assert_eq!(opened.receipt_for, Some(id(8)));
     let broken = world.seal(&mut acme, Kind::MESSAGE, 9, b"no map");
     let opened = world.open(false, &mut bolt, &broken.envelope);
-    assert!(matches!(opened.event, Event::Ignored) && opened.receipt.is_none());
+    assert!(matches!(opened.event, Event::Ignored) && opened.receipt_for.is_none());
 }
 
 #[test]
 fn rotated_session_proves_continuity() {
     let mut world = World::new(9);
     let (mut acme, mut bolt) = world.paired();
-    let published = bolt.publish_base(&world.bolt, NOW, &mut world.rng).unwrap();
+    let published = bolt.renew_prekeys(&world.bolt, NOW, &mut world.rng).unwrap();
     let before = acme.sessions.current_id();
-    acme.rotate(&world.acme, &published.sealed_base, NOW, &mut world.rng)
+    acme.rotate_session(&world.acme, &published.sealed_base, NOW, &mut world.rng)
         .unwrap();
     assert_ne!(acme.sessions.current_id(), before);
     let sealed = world.seal(
@@ -382,8 +382,8 @@ fn rotated_session_proves_continuity() {
     ));
     assert!(acme.sessions.is_confirmed());
     assert_eq!(
-        acme.rotate(&world.acme, &world.sealed_prekeys, NOW, &mut world.rng),
-        Err(RotateError::Prekeys)
+        acme.rotate_session(&world.acme, &world.sealed_prekeys, NOW, &mut world.rng),
+        Err(RotateError::UnusablePrekeys)
     );
 }
 

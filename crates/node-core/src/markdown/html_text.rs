@@ -1,24 +1,24 @@
-//! HTML as text for a terminal.
+//! Rendering of HTML as text for a terminal.
 
 use super::sanitise_html;
 use crate::text::visible_block;
 use std::fmt::Write as _;
 
-/// Renders HTML for a terminal: its text, a line for each block, every link's address beside it.
+/// Renders HTML as text with one line per block, and each link followed by its address.
 #[must_use]
 pub fn html_to_terminal(html: &str) -> String {
     let clean = sanitise_html(html);
     let mut text = String::with_capacity(clean.len());
     let mut address = None;
     for piece in clean.split_inclusive('>') {
-        let (words, tag) = piece.split_once('<').unwrap_or((piece, ""));
-        text.push_str(&unescaped(words));
+        let (content, tag) = piece.split_once('<').unwrap_or((piece, ""));
+        text.push_str(&unescape(content));
         write_tag(&mut text, tag, &mut address);
     }
-    tidy(&text)
+    normalise_lines(&text)
 }
 
-/// Writes what a tag of sanitised HTML (without its `<`) means in plain text.
+/// Writes the plain text for a tag of sanitised HTML (without its `<`).
 fn write_tag(text: &mut String, tag: &str, address: &mut Option<String>) {
     let name = tag.split([' ', '>']).next().unwrap_or_default();
     match name {
@@ -36,15 +36,16 @@ fn write_tag(text: &mut String, tag: &str, address: &mut Option<String>) {
         "/a" => {
             if let Some(address) = address.take() {
                 // Writing to a `String` cannot fail.
-                let _ = write!(text, " <{}>", unescaped(&address));
+                let _ = write!(text, " <{}>", unescape(&address));
             }
         }
         _ => {}
     }
 }
 
-/// Undoes the escapes that the sanitiser writes, in the order that undoes each once.
-fn unescaped(text: &str) -> String {
+/// Replaces the escapes that the sanitiser writes. `&amp;` comes last, so that nothing is unescaped
+/// twice.
+fn unescape(text: &str) -> String {
     text.replace("&lt;", "<")
         .replace("&gt;", ">")
         .replace("&quot;", "\"")
@@ -52,16 +53,16 @@ fn unescaped(text: &str) -> String {
         .replace("&amp;", "&")
 }
 
-/// No blank line twice, none at the ends, nothing that acts.
-fn tidy(text: &str) -> String {
-    let mut tidy = String::with_capacity(text.len());
+/// Collapses blank lines, removes them at both ends, and makes control characters visible.
+fn normalise_lines(text: &str) -> String {
+    let mut normalised = String::with_capacity(text.len());
     for line in text.lines().map(str::trim_end) {
-        if !(line.is_empty() && (tidy.is_empty() || tidy.ends_with("\n\n"))) {
-            tidy.push_str(line);
-            tidy.push('\n');
+        if !(line.is_empty() && (normalised.is_empty() || normalised.ends_with("\n\n"))) {
+            normalised.push_str(line);
+            normalised.push('\n');
         }
     }
-    visible_block(tidy.trim_end()).into_owned()
+    visible_block(normalised.trim_end()).into_owned()
 }
 
 #[cfg(test)]
@@ -71,7 +72,8 @@ mod tests {
 
     #[test]
     fn html_becomes_lines() {
-        let html = "<p>Dear <b>Bolt</b>,</p><ul><li>1 &lt; 2<li>a &amp;lt; b</ul><p><a href='https://a.example/?x&y'>l</a></p>";
+        let html = "<p>Dear <b>Bolt</b>,</p><ul><li>1 &lt; 2<li>a &amp;lt; b</ul>\
+                    <p><a href='https://a.example/?x&y'>l</a></p>";
         assert_eq!(
             html_to_terminal(html),
             "Dear Bolt,\n\n- 1 < 2\n\n- a &lt; b\nl <https://a.example/?x&y>"
@@ -80,9 +82,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_escape_of_the_other_side_gets_through(html in "(&#27;|\x1b|&lt;|<a href=|<b>|<li>|\"|>|&amp;| |a){0,60}") {
-            let shown = html_to_terminal(&html);
-            prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+        fn control_characters_are_removed(
+            html in "(&#27;|\x1b|&lt;|<a href=|<b>|<li>|\"|>|&amp;| |a){0,60}"
+        ) {
+            let rendered = html_to_terminal(&html);
+            prop_assert!(!rendered.contains(|c: char| c.is_control() && c != '\n'), "{rendered:?}");
         }
     }
 }

@@ -1,19 +1,19 @@
-//! A Markdown table as columns of text.
+//! Layout of a Markdown table as columns of text.
 
 use unicode_width::UnicodeWidthStr as _;
 
-/// The cells of a table while it is read.
+/// Cells of a table that is being parsed.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn begin_row(&mut self) {
+    pub(super) fn start_row(&mut self) {
         self.rows.push(Vec::new());
     }
 
-    pub(super) fn begin_cell(&mut self) {
+    pub(super) fn start_cell(&mut self) {
         if let Some(row) = self.rows.last_mut() {
             row.push(String::new());
         }
@@ -25,15 +25,19 @@ impl Table {
         }
     }
 
-    /// The header, a rule, and a line for each row.
-    pub(super) fn lines(&self) -> Vec<String> {
+    /// Returns the header, a rule, and one line per row.
+    pub(super) fn to_lines(&self) -> Vec<String> {
         let widths = self.widths();
         let rule = widths
             .iter()
             .map(|&width| "─".repeat(width))
             .collect::<Vec<_>>()
             .join("  ");
-        let mut lines: Vec<String> = self.rows.iter().map(|row| line(row, &widths)).collect();
+        let mut lines: Vec<String> = self
+            .rows
+            .iter()
+            .map(|row| format_row(row, &widths))
+            .collect();
         lines.insert(lines.len().min(1), rule);
         lines
     }
@@ -53,7 +57,7 @@ impl Table {
     }
 }
 
-fn line(row: &[String], widths: &[usize]) -> String {
+fn format_row(row: &[String], widths: &[usize]) -> String {
     let mut line = String::new();
     for (cell, width) in row.iter().zip(widths) {
         line.push_str(cell);

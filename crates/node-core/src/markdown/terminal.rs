@@ -1,20 +1,20 @@
-//! Markdown as text for a terminal: styled, or plain where nothing understands styles. Everything that a message says
-//! passes [`visible_block`] first; the only escape sequences in the result are the ones written here.
+//! Rendering of Markdown as styled or plain text for a terminal. All content passes
+//! [`visible_block`], so the only escape sequences in the result are the ones written here.
 
-use super::{events, flattened, table::Table};
+use super::{limit_depth, parse_events, table::Table};
 use crate::text::{visible_block, visible_line};
 use pulldown_cmark::{Event, Tag, TagEnd};
 
-/// Whether styles are understood where the text goes.
+/// Styling of text for a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paint {
-    /// A file, a pipe, or a terminal without colour: bold stays `**bold**`.
+pub enum TextStyle {
+    /// No escape sequences, for files, pipes and terminals without colour: bold is `**bold**`.
     Plain,
-    /// ANSI sequences.
+    /// ANSI escape sequences.
     Ansi,
 }
 
-/// A style: its ANSI sequence, and the marks that stand for it in plain text.
+/// Style with its ANSI sequence and its mark in plain text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Style {
     sequence: &'static str,
@@ -29,7 +29,7 @@ const ITALIC: Style = Style {
     sequence: "\x1b[3m",
     mark: "_",
 };
-const STRUCK: Style = Style {
+const STRIKETHROUGH: Style = Style {
     sequence: "\x1b[9m",
     mark: "~~",
 };
@@ -50,16 +50,16 @@ const RULE: &str = "────────────────────
 
 /// Renders Markdown for a terminal. The result ends without a line break.
 #[must_use]
-pub fn to_terminal(markdown: &str, paint: Paint) -> String {
+pub fn to_terminal(markdown: &str, text_style: TextStyle) -> String {
     let text = visible_block(markdown);
-    let mut writer = Writer::new(paint);
-    for event in flattened(events(&text)) {
-        writer.event(event);
+    let mut writer = Writer::new(text_style);
+    for event in limit_depth(parse_events(&text)) {
+        writer.write_event(event);
     }
     writer.finish()
 }
 
-/// What every line of a quote or list item begins with.
+/// Prefix of the lines of a quote or list item.
 #[derive(Debug)]
 struct Indent {
     first: String,
@@ -70,78 +70,82 @@ struct Indent {
 
 #[derive(Debug)]
 struct Writer {
-    paint: Paint,
-    out: String,
+    text_style: TextStyle,
+    output: String,
     indents: Vec<Indent>,
     lists: Vec<Option<u64>>,
     styles: Vec<Style>,
-    /// The address of each open link, and where its text begins in `out`.
+    /// Address of each open link, and the start of its text in `output`.
     links: Vec<(String, usize)>,
     table: Option<Table>,
     is_line_start: bool,
-    /// Nothing stands in the present quote, item or document yet.
-    is_fresh: bool,
+    /// Whether the current quote, item or document is still empty.
+    is_block_start: bool,
 }
 
 impl Writer {
-    const fn new(paint: Paint) -> Self {
+    const fn new(text_style: TextStyle) -> Self {
         Self {
-            paint,
-            out: String::new(),
+            text_style,
+            output: String::new(),
             indents: Vec::new(),
             lists: Vec::new(),
             styles: Vec::new(),
             links: Vec::new(),
             table: None,
             is_line_start: true,
-            is_fresh: true,
+            is_block_start: true,
         }
     }
 
     fn finish(mut self) -> String {
-        self.out.truncate(self.out.trim_end().len());
-        self.out
+        self.output.truncate(self.output.trim_end().len());
+        self.output
     }
 
-    fn event(&mut self, event: Event<'_>) {
+    fn write_event(&mut self, event: Event<'_>) {
         match event {
-            Event::Start(tag) => self.start(tag),
-            Event::End(tag) => self.end(tag),
-            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => self.text(&text),
-            Event::Code(text) => {
-                self.open(CODE);
-                self.text(&text);
-                self.close();
+            Event::Start(tag) => self.start_tag(tag),
+            Event::End(tag) => self.end_tag(tag),
+            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => {
+                self.write_text(&text)
             }
-            Event::SoftBreak | Event::HardBreak => self.text("\n"),
+            Event::Code(text) => {
+                self.start_style(CODE);
+                self.write_text(&text);
+                self.end_style();
+            }
+            Event::SoftBreak | Event::HardBreak => self.write_text("\n"),
             Event::Rule => {
-                self.gap();
-                self.text(RULE);
+                self.separate_block();
+                self.write_text(RULE);
             }
             Event::InlineMath(text) | Event::DisplayMath(text) | Event::FootnoteReference(text) => {
-                self.text(&text)
+                self.write_text(&text)
             }
-            Event::TaskListMarker(is_done) => self.text(if is_done { "[x] " } else { "[ ] " }),
+            Event::TaskListMarker(is_done) => {
+                self.write_text(if is_done { "[x] " } else { "[ ] " })
+            }
         }
     }
 
-    fn start(&mut self, tag: Tag<'_>) {
+    fn start_tag(&mut self, tag: Tag<'_>) {
         match tag {
             Tag::Heading { level, .. } => {
-                self.gap();
-                self.open(HEADING);
-                if self.paint == Paint::Plain {
-                    self.text(&"#".repeat(level as usize));
-                    self.text(" ");
+                self.separate_block();
+                self.start_style(HEADING);
+                if self.text_style == TextStyle::Plain {
+                    self.write_text(&"#".repeat(level as usize));
+                    self.write_text(" ");
                 }
             }
-            Tag::BlockQuote(_) => self.enter(Indent {
+            Tag::BlockQuote(_) => self.start_indent(Indent {
                 first: "│ ".into(),
                 rest: "│ ",
                 is_used: false,
                 width: 0,
             }),
-            Tag::CodeBlock(_) => self.enter(Indent {
+            Tag::CodeBlock(_) => self.start_indent(Indent {
                 first: "    ".into(),
                 rest: "    ",
                 is_used: false,
@@ -149,44 +153,44 @@ impl Writer {
             }),
             Tag::List(first) => {
                 if self.lists.is_empty() {
-                    self.gap();
-                    self.is_fresh = true;
+                    self.separate_block();
+                    self.is_block_start = true;
                 }
                 self.lists.push(first);
             }
-            Tag::Item => self.item(),
+            Tag::Item => self.start_item(),
             Tag::Table(_) => {
-                self.gap();
+                self.separate_block();
                 self.table = Some(Table::default());
             }
-            Tag::TableHead | Tag::TableRow => self.table.iter_mut().for_each(Table::begin_row),
-            Tag::TableCell => self.table.iter_mut().for_each(Table::begin_cell),
-            Tag::Emphasis => self.open(ITALIC),
-            Tag::Strong => self.open(BOLD),
-            Tag::Strikethrough => self.open(STRUCK),
+            Tag::TableHead | Tag::TableRow => self.table.iter_mut().for_each(Table::start_row),
+            Tag::TableCell => self.table.iter_mut().for_each(Table::start_cell),
+            Tag::Emphasis => self.start_style(ITALIC),
+            Tag::Strong => self.start_style(BOLD),
+            Tag::Strikethrough => self.start_style(STRIKETHROUGH),
             Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
-                self.open(LINK);
+                self.start_style(LINK);
                 self.links
-                    .push((visible_line(&dest_url).into_owned(), self.out.len()));
+                    .push((visible_line(&dest_url).into_owned(), self.output.len()));
             }
-            Tag::Paragraph | Tag::HtmlBlock => self.gap(),
+            Tag::Paragraph | Tag::HtmlBlock => self.separate_block(),
             _ => {}
         }
     }
 
-    fn end(&mut self, tag: TagEnd) {
+    fn end_tag(&mut self, tag: TagEnd) {
         match tag {
             TagEnd::Heading(_) | TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough => {
-                self.close()
+                self.end_style()
             }
             TagEnd::BlockQuote(_) | TagEnd::CodeBlock | TagEnd::Item => {
                 self.end_line();
                 self.indents.pop();
-                self.is_fresh = false;
+                self.is_block_start = false;
             }
             TagEnd::List(_) => {
                 self.lists.pop();
-                self.is_fresh = false;
+                self.is_block_start = false;
             }
             TagEnd::Table => self.end_table(),
             TagEnd::Link | TagEnd::Image => self.end_link(),
@@ -194,7 +198,7 @@ impl Writer {
         }
     }
 
-    fn item(&mut self) {
+    fn start_item(&mut self) {
         self.end_line();
         let first = match self.lists.last_mut() {
             Some(Some(number)) => {
@@ -211,87 +215,88 @@ impl Writer {
             is_used: false,
             width,
         });
-        self.is_fresh = true;
+        self.is_block_start = true;
     }
 
-    fn enter(&mut self, indent: Indent) {
-        self.gap();
+    fn start_indent(&mut self, indent: Indent) {
+        self.separate_block();
         self.indents.push(indent);
-        self.is_fresh = true;
+        self.is_block_start = true;
     }
 
     fn end_table(&mut self) {
-        for line in self.table.take().unwrap_or_default().lines() {
+        for line in self.table.take().unwrap_or_default().to_lines() {
             self.end_line();
-            self.text(&line);
+            self.write_text(&line);
         }
     }
 
-    /// The address always shows: a text must not pretend to lead elsewhere.
+    /// Writes the address unless the text equals it, so that a link cannot disguise its target.
     fn end_link(&mut self) {
-        self.close();
+        self.end_style();
         let Some((address, start)) = self.links.pop() else {
             return;
         };
-        let shown = self.out.get(start..).unwrap_or_default();
-        if self.table.is_some() || shown.trim_end_matches(RESET) != address {
-            self.text(&format!(" <{address}>"));
+        let text = self.output.get(start..).unwrap_or_default();
+        if self.table.is_some() || text.trim_end_matches(RESET) != address {
+            self.write_text(&format!(" <{address}>"));
         }
     }
 
-    /// A blank line between blocks, except inside lists and at the beginning of something.
-    fn gap(&mut self) {
-        if std::mem::take(&mut self.is_fresh) {
+    /// Writes a blank line between blocks, except in lists and at the start of a block.
+    fn separate_block(&mut self) {
+        if std::mem::take(&mut self.is_block_start) {
             return;
         }
         self.end_line();
-        if self.lists.is_empty() && !self.out.is_empty() {
+        if self.lists.is_empty() && !self.output.is_empty() {
             self.write_indents();
-            self.out.truncate(self.out.trim_end_matches(' ').len());
+            self.output
+                .truncate(self.output.trim_end_matches(' ').len());
             self.end_line();
         }
     }
 
     fn end_line(&mut self) {
         if !self.is_line_start {
-            self.out.push('\n');
+            self.output.push('\n');
             self.is_line_start = true;
         }
     }
 
-    fn open(&mut self, style: Style) {
+    fn start_style(&mut self, style: Style) {
         if self.table.is_some() {
             return;
         }
         self.styles.push(style);
-        self.mark(style, style.sequence);
+        self.write_style(style, style.sequence);
     }
 
-    fn close(&mut self) {
+    fn end_style(&mut self) {
         if self.table.is_some() {
             return;
         }
         let Some(style) = self.styles.pop() else {
             return;
         };
-        self.mark(style, RESET);
-        if self.paint == Paint::Ansi {
-            self.out
+        self.write_style(style, RESET);
+        if self.text_style == TextStyle::Ansi {
+            self.output
                 .extend(self.styles.iter().map(|style| style.sequence));
         }
     }
 
-    fn mark(&mut self, style: Style, sequence: &str) {
+    fn write_style(&mut self, style: Style, sequence: &str) {
         if self.is_line_start {
             self.write_indents();
         }
-        self.out.push_str(match self.paint {
-            Paint::Plain => style.mark,
-            Paint::Ansi => sequence,
+        self.output.push_str(match self.text_style {
+            TextStyle::Plain => style.mark,
+            TextStyle::Ansi => sequence,
         });
     }
 
-    fn text(&mut self, text: &str) {
+    fn write_text(&mut self, text: &str) {
         if let Some(table) = &mut self.table {
             table.write(text);
             return;
@@ -302,9 +307,9 @@ impl Writer {
             if !line.is_empty() && self.is_line_start {
                 self.write_indents();
             }
-            self.out.push_str(line);
+            self.output.push_str(line);
             if piece.ends_with('\n') {
-                self.out.push('\n');
+                self.output.push('\n');
                 self.is_line_start = true;
             }
         }
@@ -313,10 +318,10 @@ impl Writer {
     fn write_indents(&mut self) {
         for indent in &mut self.indents {
             if std::mem::replace(&mut indent.is_used, true) {
-                self.out.push_str(indent.rest);
-                self.out.extend(std::iter::repeat_n(' ', indent.width));
+                self.output.push_str(indent.rest);
+                self.output.extend(std::iter::repeat_n(' ', indent.width));
             } else {
-                self.out.push_str(&indent.first);
+                self.output.push_str(&indent.first);
             }
         }
         self.is_line_start = false;
@@ -356,7 +361,7 @@ Read [the terms](https://a.example/terms) or <https://b.example>.
 ";
 
     #[test]
-    fn plain_text_reads_well() {
+    fn plain_text_is_laid_out() {
         let expected = "\
 # Order 17
 
@@ -380,45 +385,55 @@ nuts   12 €
 bolts  3 €
 
 Read the terms <https://a.example/terms> or https://b.example.";
-        assert_eq!(to_terminal(LETTER, Paint::Plain), expected);
+        assert_eq!(to_terminal(LETTER, TextStyle::Plain), expected);
     }
 
     #[test]
-    fn styles_end_where_they_should() {
-        let styled = to_terminal("# T\n\na **b _c_ d** [l](https://a.example)", Paint::Ansi);
+    fn nested_styles_are_restored() {
+        let styled = to_terminal(
+            "# T\n\na **b _c_ d** [l](https://a.example)",
+            TextStyle::Ansi,
+        );
         let expected = "\x1b[1mT\x1b[0m\n\n\
             a \x1b[1mb \x1b[3mc\x1b[0m\x1b[1m d\x1b[0m \x1b[4ml\x1b[0m <https://a.example>";
         assert_eq!(styled, expected);
     }
 
     #[test]
-    fn a_link_cannot_pretend_to_lead_elsewhere() {
-        let text = to_terminal("[https://bank.example](https://evil.example)", Paint::Plain);
+    fn links_cannot_disguise_their_target() {
+        let text = to_terminal(
+            "[https://bank.example](https://evil.example)",
+            TextStyle::Plain,
+        );
         assert_eq!(text, "https://bank.example <https://evil.example>");
         assert_eq!(
-            to_terminal("- <https://a.example>", Paint::Plain),
+            to_terminal("- <https://a.example>", TextStyle::Plain),
             "• https://a.example"
         );
     }
 
     #[test]
-    fn entities_do_not_smuggle_escapes() {
+    fn entities_cannot_inject_escapes() {
         assert_eq!(
-            to_terminal("a&#27;[2Jb &#x202e;c", Paint::Plain),
+            to_terminal("a&#27;[2Jb &#x202e;c", TextStyle::Plain),
             "a␛[2Jb \u{fffd}c"
         );
         assert_eq!(
-            to_terminal("[x](https://a/&#27;[2J)", Paint::Plain),
+            to_terminal("[x](https://a/&#27;[2J)", TextStyle::Plain),
             "x <https://a/␛[2J>"
         );
     }
 
     proptest! {
         #[test]
-        fn no_escape_of_the_other_side_gets_through(markdown in any::<String>(), markup in "(&#27;|\x1b|\\*|_|`|\\[|\\]|\\(|\\)|>|\\||-|\n| |<|a){0,60}") {
+        fn control_characters_are_removed(
+            markdown in any::<String>(),
+            markup in "(&#27;|\x1b|\\*|_|`|\\[|\\]|\\(|\\)|>|\\||-|\n| |<|a){0,60}",
+        ) {
             for text in [markdown, markup] {
-                let shown = to_terminal(&text, Paint::Plain);
-                prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+                let rendered = to_terminal(&text, TextStyle::Plain);
+                let has_control = rendered.contains(|c: char| c.is_control() && c != '\n');
+                prop_assert!(!has_control, "{rendered:?}");
             }
         }
     }

@@ -152,7 +152,7 @@ fn promoted_file_is_finished() {
     plan.prepared('a', PartSet::default());
     assert_eq!(next_steps(&mut plan), [('a', Step::Part(0))]);
     plan.succeeded('a', Step::Part(0));
-    assert_eq!(plan.promote('a'), Some(PartSet::before(1)));
+    assert_eq!(plan.prioritize('a'), Some(PartSet::before(1)));
     assert_eq!(
         next_steps(&mut plan),
         [('a', Step::Part(1))],
@@ -171,7 +171,7 @@ fn draining_file_is_not_promoted() {
     plan.prepared('a', PartSet::default());
     assert_eq!(next_steps(&mut plan).len(), 3);
     plan.drain('a');
-    assert_eq!((plan.promote('a'), next_steps(&mut plan).len()), (None, 0));
+    assert_eq!((plan.prioritize('a'), next_steps(&mut plan).len()), (None, 0));
     for part in 0..3 {
         assert!(plan.contains('a'), "part {part} is under way");
         plan.succeeded('a', Step::Part(part));

@@ -61,7 +61,7 @@ pub(super) async fn stage(
     );
     let (staged, ()) = tokio::join!(sealing, staging.start_early_upload());
     let staged = staged.map_err(stage_problem)?;
-    let file_type = FileType::of(&staged.first_bytes, announced, name.as_str());
+    let file_type = FileType::detect(&staged.first_bytes, announced, name.as_str());
     let preview = preview(&daemon, &staged, &file_type.content_type).await;
     let blob = BlobRef {
         relay: daemon.identity.relay.clone(),

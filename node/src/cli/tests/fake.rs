@@ -26,7 +26,7 @@ use axum::{
     routing::{get, post},
 };
 use clap::Parser as _;
-use sealpost_node_core::markdown::Paint;
+use sealpost_node_core::markdown::TextStyle;
 use sealpost_proto::Timestamp;
 use sealpost_service::ManualClock;
 use serde_json::{Value, json};
@@ -146,7 +146,7 @@ pub(super) fn console(format: Format, width: u16) -> (Console, Output) {
         Console::new(
             Box::new(out.clone()),
             format,
-            Paint::Plain,
+            TextStyle::Plain,
             Some(width),
             clock,
         ),

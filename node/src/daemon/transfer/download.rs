@@ -87,7 +87,7 @@ impl Download {
         match self
             .daemon
             .relay
-            .part(&descriptor.blob, number, &descriptor.fetch_token, progress)
+            .fetch_part(&descriptor.blob, number, &descriptor.fetch_token, progress)
             .await
         {
             Ok(body) => Ok(body),
@@ -139,7 +139,7 @@ impl Download {
                 break;
             }
         }
-        Ok(FileType::of(&first_bytes, sealed.pt_len, name))
+        Ok(FileType::detect(&first_bytes, sealed.pt_len, name))
     }
 }
 

@@ -4,7 +4,7 @@ use sealpost_fuzz::fuzz_inputs;
 use sealpost_node_core::{
     file_type::FileType,
     filename::{FileName, safe_name},
-    markdown::{Paint, html_to_terminal, sanitise_html, to_html, to_terminal, to_words},
+    markdown::{TextStyle, html_to_terminal, sanitise_html, to_html, to_plain_text, to_terminal},
     text::{MessageText, visible_block, visible_line},
 };
 use sealpost_proto::{MailboxId, Origin, b64, limits};
@@ -75,7 +75,7 @@ fn file_names() {
                 "{safe:?}"
             );
         }
-        let file_type = FileType::of(case.bytes, case.bytes.len() as u64, &name);
+        let file_type = FileType::detect(case.bytes, case.bytes.len() as u64, &name);
         assert!(
             file_type.content_type.contains('/') && file_type.dangers.is_sorted(),
             "{file_type:?}"
@@ -104,9 +104,9 @@ fn texts() {
             );
         }
         for shown in [
-            to_terminal(&text, Paint::Plain),
+            to_terminal(&text, TextStyle::Plain),
             html_to_terminal(&text),
-            to_words(&text),
+            to_plain_text(&text),
         ] {
             assert!(!shown.contains('\u{1b}'), "{shown:?}");
         }
