@@ -77,18 +77,18 @@ impl Table {
             else {
                 continue;
             };
-            row.update(&delivery);
-            let line = row.line(screen);
+            let added = row.update(&delivery);
+            let lines = row.lines(screen, added);
             let statuses = row.statuses.iter().map(|(status, _)| *status).collect();
             if screen.is_terminal() {
                 self.render(screen)?
             } else {
-                screen.line(&line)?
+                lines.iter().try_for_each(|line| screen.line(line))?
             }
             if delivery.status == goal {
                 return Ok(statuses);
             }
-            if delivery.status.is_final() {
+            if delivery.status.is_settled() {
                 bail!(
                     "{message} became {} instead of {goal}: {}",
                     delivery.status,
@@ -129,29 +129,39 @@ impl Row {
         }
     }
 
-    fn update(&mut self, delivery: &Delivery) {
-        let at = match delivery.status {
-            DeliveryStatus::Pending => Some(delivery.pending_at),
-            DeliveryStatus::Sent => delivery.sent_at,
-            DeliveryStatus::Delivered => delivery.delivered_at,
-            DeliveryStatus::Read => delivery.read_at,
-            DeliveryStatus::Retrying | DeliveryStatus::Failed => None,
-        };
-        if self
-            .statuses
-            .last()
-            .is_none_or(|(status, _)| *status != delivery.status)
-        {
-            self.statuses.push((
-                delivery.status,
-                at.map_or_else(|| SystemClock.now(), Timestamp::from),
-            ));
+    /// Adds the statuses that are new, in order, and returns how many there are. An event carries the
+    /// state at the time it is read, so a status that lasted briefly shows only in its time.
+    fn update(&mut self, delivery: &Delivery) -> usize {
+        let now = SystemClock.now();
+        let is_current = |status| (delivery.status == status).then_some(now);
+        let times = [
+            (DeliveryStatus::Pending, Some(delivery.pending_at.into())),
+            (DeliveryStatus::Sent, delivery.sent_at.map(Timestamp::from)),
+            (
+                DeliveryStatus::Retrying,
+                is_current(DeliveryStatus::Retrying),
+            ),
+            (
+                DeliveryStatus::Delivered,
+                delivery.delivered_at.map(Timestamp::from),
+            ),
+            (DeliveryStatus::Read, delivery.read_at.map(Timestamp::from)),
+            (DeliveryStatus::Failed, is_current(DeliveryStatus::Failed)),
+        ];
+        let before = self.statuses.len();
+        for (status, at) in times {
+            if let Some(at) = at
+                && self.statuses.iter().all(|(seen, _)| *seen != status)
+            {
+                self.statuses.push((status, at));
+            }
         }
         self.explain(
             delivery.status,
             delivery.attempts,
             delivery.reason.as_deref(),
         );
+        self.statuses.len() - before
     }
 
     /// Sets the detail line. A reason belongs to its status: once the status moves on, the reason
@@ -165,19 +175,24 @@ impl Row {
         };
     }
 
-    /// Formats the current status as a line, for output that is not a terminal.
-    fn line(&self, screen: &Screen) -> String {
-        let Some((status, at)) = self.statuses.last() else {
-            return String::new();
+    /// Formats the last statuses as lines, for output that is not a terminal.
+    fn lines(&self, screen: &Screen, last: usize) -> Vec<String> {
+        let format_line = |(index, (status, at)): (usize, &(DeliveryStatus, Timestamp))| {
+            let is_current = index + 1 == self.statuses.len();
+            let detail = if is_current { &*self.detail } else { "" };
+            let name = screen.paint(style(*status), status.as_str());
+            let elapsed = self.format_elapsed(*at);
+            let line = format!(
+                "  {:<TITLE_COLUMNS$}{name:<CELL_COLUMNS$}{elapsed:>8}  {detail}",
+                self.title
+            );
+            line.trim_end().to_owned()
         };
-        let status_name = screen.paint(style(*status), status.as_str());
-        let line = format!(
-            "  {:<TITLE_COLUMNS$}{status_name:<CELL_COLUMNS$}{:>8}  {}",
-            self.title,
-            self.format_elapsed(*at),
-            self.detail
-        );
-        line.trim_end().to_owned()
+        let statuses = self.statuses.iter().enumerate();
+        statuses
+            .skip(self.statuses.len() - last)
+            .map(format_line)
+            .collect()
     }
 
     fn cells(&self, screen: &Screen) -> String {
