@@ -23,6 +23,7 @@ mod bad_input;
 mod blobs;
 mod deliveries;
 mod envelopes;
+mod foreign_ids;
 mod full_disk;
 mod limits;
 mod logs;
