@@ -4,7 +4,8 @@
 //!
 //! The info string of a block of commands names its user (```` ```sh relay ````). `stays` means
 //! that the last command stays in the foreground; the guide continues once the command has printed
-//! the next block. A ```` ```text ```` block is the output of the commands before it, with `…` for
+//! the next block. `may fail` means that the last command exits with 0 or 1, depending on the
+//! machine. A ```` ```text ```` block is the output of the commands before it, with `…` for
 //! what differs between runs. A block that a test machine cannot run gives the reason (```` ```sh
 //! elsewhere: systemd ````), which must be one of [`UNAVAILABLE`].
 
@@ -105,7 +106,11 @@ impl Workspace {
                     self.printed = ready_line;
                 }
                 (None, None) => {
-                    let terminal = self.terminal(info).await?;
+                    let (user, text) = match info.strip_suffix(" may fail") {
+                        Some(user) => (user, format!("{} || [ $? = 1 ]", text.trim_end())),
+                        None => (info, text),
+                    };
+                    let terminal = self.terminal(user).await?;
                     let printed = terminal.run(&text).await?;
                     if text.contains("sealpost serve") {
                         terminal.run(DAEMON_RESPONDS).await?;

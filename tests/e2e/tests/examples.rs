@@ -74,17 +74,17 @@ async fn shell_example_sends_text_and_file() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn python_example_answers_each_message_once() -> anyhow::Result<()> {
+async fn python_example_replies_to_each_message_once() -> anyhow::Result<()> {
     let (env, acme, bolt) = two_nodes().await?;
     let question = send(&acme.api()?, "Bolt", "Is it in stock?", &[]).await?;
     bolt.api()?.wait_for_message(&question.uuid).await?;
-    let first = output(&mut example(&env, &bolt, "answer.py")?).await?;
+    let first = output(&mut example(&env, &bolt, "reply.py")?).await?;
     let printed = String::from_utf8(first.stdout)?;
     ensure!(
-        printed.contains("from Acme: answered with CMG-"),
+        printed.contains("from Acme: replied with CMG-"),
         "{printed}"
     );
-    let second = output(&mut example(&env, &bolt, "answer.py")?).await?;
+    let second = output(&mut example(&env, &bolt, "reply.py")?).await?;
     ensure!(second.stdout.is_empty(), "a second reply was sent");
     let reply = wait_for("the reply arrives", async || {
         let received = acme.api()?.messages(Direction::In).await?;

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Replies to every unread message, then marks it as read.
+"""Replies to each unread message that is not a reply itself, then marks it as read.
 
-    SEALPOST_DATA=/var/lib/sealpost answer.py
+    SEALPOST_DATA=/var/lib/sealpost reply.py
 
-A reply carries a client id derived from the message it answers. If the program is interrupted
+Two nodes that both run this program do not reply to each other's replies, which stay unread.
+
+A message has a `uuid`, which is the same at both nodes, and an `id`, which names it in one chat of
+this node. A reply carries a client id derived from the `uuid`. If the program is interrupted
 between sending and marking as read, the next run sends no second reply.
 """
 
@@ -14,7 +17,7 @@ import urllib.request
 import uuid
 
 DATA = pathlib.Path(os.environ["SEALPOST_DATA"])
-REPLIES = uuid.uuid5(uuid.NAMESPACE_URL, "https://sealpost.example/answer.py")
+REPLY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://sealpost.example/reply.py")
 
 
 def call(method, path, body=None):
@@ -28,8 +31,8 @@ def call(method, path, body=None):
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        text = response.read()
-        return json.loads(text) if text else None
+        body = response.read()
+        return json.loads(body) if body else None
 
 
 def unread_messages():
@@ -44,17 +47,20 @@ def unread_messages():
 
 
 def main():
-    connections = {item["chat"]: item["id"] for item in call("GET", "/v1/connections")["items"] if "chat" in item}
     for message in list(unread_messages()):
+        if message.get("replyTo"):
+            continue
+        chat = call("GET", f"/v1/chats/{message['chat']}")
         reply = {
-            "to": [connections[message["chat"]]],
+            "to": [chat["connection"]],
             "content": f"Received, {len(message['content'])} characters. Thank you.",
             "replyTo": message["id"],
-            "clientId": str(uuid.uuid5(REPLIES, message["uuid"])),
+            "clientId": str(uuid.uuid5(REPLY_NAMESPACE, message["uuid"])),
         }
         sent = call("POST", "/v1/messages", reply)["items"][0]
         call("POST", f"/v1/messages/{message['id']}/read", {})
-        print(f"{message['id']} from {message['sender']['contact']}: answered with {sent['id']}", flush=True)
+        contact = message["sender"]["contact"]
+        print(f"{message['id']} from {contact}: replied with {sent['id']}", flush=True)
 
 
 if __name__ == "__main__":
