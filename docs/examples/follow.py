@@ -56,7 +56,7 @@ def describe(event, data):
 
 def main():
     position_file = pathlib.Path(sys.argv[1])
-    last_event_id = position_file.read_text() if position_file.exists() else ""
+    last_event_id = position_file.read_text().strip() if position_file.exists() else ""
     while True:
         try:
             with open_stream(last_event_id) as stream:
