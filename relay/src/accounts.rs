@@ -2,7 +2,7 @@
 
 use crate::{
     notifier::Notifier,
-    store::{AccountFacts, Store, StoreError},
+    store::{AccountState, Store, StoreError},
 };
 use quick_cache::unsync::Cache;
 use sealpost_proto::{AccountId, limits::ACCOUNT_CACHE_ENTRIES_MAX};
@@ -29,19 +29,19 @@ impl Accounts {
         }
     }
 
-    pub(crate) async fn facts(
+    pub(crate) async fn load(
         &self,
         account: AccountId,
-    ) -> Result<Option<AccountFacts>, StoreError> {
-        if let Some(facts) = self.cache.get(account) {
-            return Ok(Some(facts));
+    ) -> Result<Option<AccountState>, StoreError> {
+        if let Some(state) = self.cache.get(account) {
+            return Ok(Some(state));
         }
         let epoch = self.cache.epoch();
-        let facts = self.store.account_facts(account).await?;
-        if let Some(facts) = facts {
-            self.cache.insert(epoch, facts);
+        let state = self.store.load_account_state(account).await?;
+        if let Some(state) = state {
+            self.cache.insert(epoch, state);
         }
-        Ok(facts)
+        Ok(state)
     }
 
     /// Removes an account from the cache after a change of it.
@@ -49,14 +49,14 @@ impl Accounts {
         self.cache.invalidate(account);
     }
 
-    /// Records whether a contact of the account makes its lane due from now on.
+    /// Records whether the next contact of the account makes its lane due.
     pub(crate) fn set_contact_ends_backoff(&self, account: AccountId, ends_backoff: bool) {
         self.cache.set_contact_ends_backoff(account, ends_backoff);
     }
 
     /// Returns [`Self::set_contact_ends_backoff`] as a callback for the writer of the store. It
     /// does not hold the store, which must not be closed by its own writer.
-    pub(crate) fn on_contact_change(
+    pub(crate) fn on_backoff_change(
         &self,
         account: AccountId,
     ) -> impl Fn(bool) + Clone + Send + use<> {
@@ -64,12 +64,13 @@ impl Accounts {
         move |ends_backoff| cache.set_contact_ends_backoff(account, ends_backoff)
     }
 
-    /// Records a contact of an account: if its lane backs off, it becomes due.
-    pub(crate) async fn record_contact(&self, facts: AccountFacts) {
-        if !facts.contact_ends_backoff {
+    /// Records a contact of an account, which is any authenticated request of its node. If its lane
+    /// backs off, the lane becomes due.
+    pub(crate) async fn record_contact(&self, state: AccountState) {
+        if !state.contact_ends_backoff {
             return;
         }
-        let account = facts.account;
+        let account = state.id;
         self.set_contact_ends_backoff(account, false);
         match self.store.record_contact(self.clock.now(), account).await {
             Ok(()) => self.notifier.notify_accounts(&[account]),
@@ -77,62 +78,62 @@ impl Accounts {
             // fail because of it.
             Err(error) => {
                 self.set_contact_ends_backoff(account, true);
-                tracing::debug!(%error, "the contact of an account was not recorded");
+                tracing::debug!(%error, "failed to record the contact of an account");
             }
         }
     }
 }
 
-/// Bounded cache of account facts.
+/// Bounded cache of account states.
 struct AccountCache(Mutex<Cached>);
 
 struct Cached {
-    facts: Cache<AccountId, AccountFacts>,
-    /// Incremented with every change, so that facts that were read before a change are not inserted
+    states: Cache<AccountId, AccountState>,
+    /// Incremented with every change, so that a state that was read before a change is not inserted
     /// after it.
     epoch: u64,
 }
 
-/// Point in time before facts are read from the database.
+/// Value of the change counter before a state is read from the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Epoch(u64);
 
 impl AccountCache {
     fn new(entries_max: usize) -> Self {
         Self(Mutex::new(Cached {
-            facts: Cache::new(entries_max),
+            states: Cache::new(entries_max),
             epoch: 0,
         }))
     }
 
-    fn get(&self, account: AccountId) -> Option<AccountFacts> {
-        self.lock().facts.get(&account).copied()
+    fn get(&self, account: AccountId) -> Option<AccountState> {
+        self.lock().states.get(&account).copied()
     }
 
     fn epoch(&self) -> Epoch {
         Epoch(self.lock().epoch)
     }
 
-    /// Inserts facts, unless something changed since they were read.
-    fn insert(&self, read_at: Epoch, facts: AccountFacts) {
+    /// Inserts a state, unless something changed since it was read.
+    fn insert(&self, read_at: Epoch, state: AccountState) {
         let mut cached = self.lock();
         if cached.epoch == read_at.0 {
-            cached.facts.insert(facts.account, facts);
+            cached.states.insert(state.id, state);
         }
     }
 
     fn invalidate(&self, account: AccountId) {
         let mut cached = self.lock();
         cached.epoch += 1;
-        cached.facts.remove(&account);
+        cached.states.remove(&account);
     }
 
     fn set_contact_ends_backoff(&self, account: AccountId, ends_backoff: bool) {
         let mut cached = self.lock();
-        let Cached { facts, epoch } = &mut *cached;
-        match facts.get_mut(&account) {
-            Some(mut facts) => facts.contact_ends_backoff = ends_backoff,
-            // The facts may be on their way from the database.
+        let Cached { states, epoch } = &mut *cached;
+        match states.get_mut(&account) {
+            Some(mut state) => state.contact_ends_backoff = ends_backoff,
+            // A reader may be about to insert the previous state.
             None => *epoch += 1,
         }
     }
@@ -147,13 +148,13 @@ mod tests {
     use super::*;
     use sealpost_relay_core::rates::RateOverrides;
 
-    fn facts(account: u8) -> AccountFacts {
-        AccountFacts {
-            account: AccountId::from_bytes([account; 16]),
+    fn state(account: u8) -> AccountState {
+        AccountState {
+            id: AccountId::from_bytes([account; 16]),
             key_generation: 1,
-            suspended: false,
+            is_suspended: false,
             contact_ends_backoff: false,
-            own_rates: RateOverrides::default(),
+            rate_overrides: RateOverrides::default(),
         }
     }
 
@@ -161,29 +162,29 @@ mod tests {
     fn cache_is_bounded() {
         let cache = AccountCache::new(4);
         for account in 0..100 {
-            cache.insert(cache.epoch(), facts(account));
+            cache.insert(cache.epoch(), state(account));
         }
-        assert!(cache.lock().facts.len() <= 4);
+        assert!(cache.lock().states.len() <= 4);
     }
 
     #[test]
-    fn facts_read_before_a_change_are_not_cached() {
+    fn state_read_before_a_change_is_not_cached() {
         let cache = AccountCache::new(4);
         let before = cache.epoch();
-        cache.invalidate(facts(1).account);
-        cache.insert(before, facts(1));
-        assert_eq!(cache.get(facts(1).account), None);
+        cache.invalidate(state(1).id);
+        cache.insert(before, state(1));
+        assert_eq!(cache.get(state(1).id), None);
         let before = cache.epoch();
-        cache.set_contact_ends_backoff(facts(1).account, true);
-        cache.insert(before, facts(1));
-        assert_eq!(cache.get(facts(1).account), None);
+        cache.set_contact_ends_backoff(state(1).id, true);
+        cache.insert(before, state(1));
+        assert_eq!(cache.get(state(1).id), None);
     }
 
     #[test]
-    fn cached_facts_are_updated() {
+    fn backoff_is_updated_in_the_cache() {
         let cache = AccountCache::new(4);
-        cache.insert(cache.epoch(), facts(1));
-        cache.set_contact_ends_backoff(facts(1).account, true);
-        assert!(cache.get(facts(1).account).unwrap().contact_ends_backoff);
+        cache.insert(cache.epoch(), state(1));
+        cache.set_contact_ends_backoff(state(1).id, true);
+        assert!(cache.get(state(1).id).unwrap().contact_ends_backoff);
     }
 }

@@ -1,5 +1,5 @@
-//! Backups: complete copies of the data directory, from which a relay can be started. The relay may be
-//! running.
+//! Backups: complete copies of the data directory, from which a relay can be started. The relay may
+//! be running.
 //!
 //! The database is copied first, in one consistent state, then the parts of blobs that the copy
 //! refers to. A part never changes once it is written, so on the same file system it is
@@ -91,7 +91,7 @@ fn copy_parts(directory: &Path, copy: &Path) -> Result<BackupSummary, BackupErro
     let mut summary = BackupSummary::default();
     let database = Inspection::open(&copy.join(DATABASE_FILE))?;
     let mut current: Option<PathBuf> = None;
-    database.snapshot()?.each_part(|name, bytes| {
+    database.start_snapshot()?.visit_parts(|name, bytes| {
         let path = name.relative_path();
         let blob = to.join(parent(&path));
         if current.as_ref() != Some(&blob) {

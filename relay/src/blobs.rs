@@ -86,7 +86,8 @@ impl Blobs {
         })
     }
 
-    /// Prevents all processes from deleting parts in a directory. Blocks while a process is deleting.
+    /// Prevents all processes from deleting parts in a directory. Blocks while a process is
+    /// deleting.
     pub(crate) fn lock_shared(directory: &Path) -> Result<BlobsLock, BlobError> {
         let lock =
             File::open(directory).and_then(|directory| directory.lock_shared().map(|()| directory));

@@ -63,10 +63,7 @@ pub enum Certificates {
 
 impl Certificates {
     /// Opens the configured source; absent if a proxy terminates TLS.
-    pub(crate) fn open(
-        config: &Config,
-        data_dir: &DataDir,
-    ) -> Result<Option<Self>, ListenerError> {
+    pub(crate) fn open(config: &Config, data_dir: &DataDir) -> Result<Option<Self>, ListenerError> {
         match (from_files(&config.tls)?, &config.acme) {
             (files, Acme { directory, .. }) if directory.is_empty() => Ok(files.map(Self::Files)),
             (None, acme) => {
@@ -133,7 +130,7 @@ impl ConfiguredCertificate {
             (None, true) => Ok(Self::None),
             (None, false) => {
                 let order = order(&config.acme, config.public_url.as_ref(), &config.data)?;
-                let stored = order.stored_certificate()?;
+                let stored = order.load_stored_certificate()?;
                 Ok(stored.map_or(Self::NotOrdered, Self::Found))
             }
         }

@@ -38,8 +38,13 @@ macro_rules! problems {
 
         impl utoipa::IntoResponses for $name {
             fn responses()
-            -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
-                $crate::openapi::problem_responses(&[$($set,)+ &[$($(sealpost_proto::ErrorCode::$code),+)?]])
+            -> std::collections::BTreeMap<
+                String,
+                utoipa::openapi::RefOr<utoipa::openapi::Response>,
+            > {
+                $crate::openapi::problem_responses(&[$($set,)+ &[
+                    $($(sealpost_proto::ErrorCode::$code),+)?
+                ]])
             }
         }
     };

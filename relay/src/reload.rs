@@ -6,7 +6,7 @@ use crate::{
     listener::Certificates,
     settings::{LiveSettings, Settings},
 };
-use sealpost_service::{config::Loaded, logs::Logs};
+use sealpost_service::{config::LoadedConfig, logs::Logs};
 
 /// Settings, or sections of them, that take effect without a restart.
 const RELOADABLE: [&str; 5] = [
@@ -22,7 +22,7 @@ pub(crate) struct Reloader {
     /// Command line and environment, with the path of the file.
     pub(crate) overrides: Overrides,
     /// Configuration that the relay was started with.
-    pub(crate) loaded: Loaded<Config>,
+    pub(crate) loaded: LoadedConfig<Config>,
     pub(crate) logs: Logs,
     pub(crate) settings: LiveSettings,
     pub(crate) certificates: Option<Certificates>,
@@ -78,7 +78,7 @@ mod tests {
     use sealpost_proto::wire::RegistrationPolicy;
     use sealpost_service::{
         Shutdown, SystemClock,
-        config::defaults,
+        config::load_defaults,
         logs::{self, LogFormat},
     };
     use std::{fs, sync::Arc, time::Duration};
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn reloadable_keys_exist() {
-        let keys = toml::Table::try_from(defaults::<Config>().unwrap()).unwrap();
+        let keys = toml::Table::try_from(load_defaults::<Config>().unwrap()).unwrap();
         for name in RELOADABLE {
             let found = name
                 .split('.')

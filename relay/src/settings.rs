@@ -1,7 +1,7 @@
 //! Settings that the operator may change while the relay runs. A reload replaces them as a whole,
 //! so that nobody sees parts of two versions.
 
-use crate::{config::Config, rates::Meters};
+use crate::{config::Config, rates::RateLimiters};
 use arc_swap::ArcSwap;
 use sealpost_egress::{CallError, Client, Guard, IpRange, Limits};
 use sealpost_proto::wire::RegistrationPolicy;
@@ -15,7 +15,7 @@ pub(crate) struct Settings {
     pub(crate) registration: Registration,
     pub(crate) quotas: Quotas,
     /// Rate limits. A reload resets their counts.
-    pub(crate) meters: Meters,
+    pub(crate) rate_limiters: RateLimiters,
     pub(crate) proxies: TrustedProxies,
     /// HTTP client for webhooks, which enforces where they may be.
     pub(crate) webhook_client: Client,
@@ -30,7 +30,7 @@ impl Settings {
                 &config.registration.tokens,
             ),
             quotas: (&config.quotas).into(),
-            meters: Meters::new((&config.rates).into()),
+            rate_limiters: RateLimiters::new((&config.rates).into()),
             proxies: TrustedProxies::new(config.rates.trusted_proxies.clone()),
             webhook_client: Client::new(guard, Limits::default())?,
         })

@@ -1,5 +1,5 @@
-//! Relay without sockets, tasks, a clock and a disk: the same store and the same decisions, one
-//! step at a time, for a simulation that provides the network and the time.
+//! In-memory relay without sockets, tasks or a clock, for a simulation that provides the network and
+//! the time. It uses the real store and makes the real decisions, one step at a time.
 //!
 //! Signatures and sessions are not checked here: the caller names the account of each request.
 
@@ -7,7 +7,7 @@ use crate::{
     delivery::batch,
     lease::LeasedBatch,
     notifier::{CallSlots, Notifier},
-    store::{CallEnd, NewAccount, Store, StoreError, Submission},
+    store::{CallOutcome, CallReport, NewAccount, Store, StoreError, Submission},
 };
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, SendKey, Timestamp,
@@ -23,7 +23,7 @@ use sealpost_signatures::AccountKey;
 use sealpost_sqlite::OpenError;
 use std::sync::Arc;
 
-/// Relay in memory.
+/// Relay whose store is in memory, driven by one call for each step.
 #[derive(Clone)]
 pub struct SimulatedRelay {
     store: Store,
@@ -87,7 +87,8 @@ impl SimulatedRelay {
         }
     }
 
-    /// Deletes an account: its mailboxes close, and the next sweep fails the envelopes in them.
+    /// Deletes an account and closes its mailboxes. The next sweep marks the envelopes in them as
+    /// failed.
     pub async fn delete_account(
         &self,
         now: Timestamp,
@@ -119,7 +120,8 @@ impl SimulatedRelay {
         self.store.close_mailbox(now, account, mailbox).await
     }
 
-    /// Publishes the prekeys of a mailbox. Returns false unless it is an open one of the account.
+    /// Publishes the prekeys of a mailbox. Returns whether the mailbox is open and belongs to the
+    /// account.
     pub async fn publish_prekeys(
         &self,
         account: AccountId,
@@ -129,16 +131,17 @@ impl SimulatedRelay {
         self.store.publish_prekeys(account, mailbox, sealed).await
     }
 
-    /// Loads the prekeys of an open mailbox, for a caller that has proven to hold its key.
+    /// Loads the prekeys of an open mailbox. Does not check that the caller has proven possession of
+    /// the send key.
     pub async fn prekeys(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self
             .store
-            .prekeys(mailbox)
+            .load_prekeys(mailbox)
             .await?
             .and_then(|stored| stored.sealed))
     }
 
-    /// Accepts a request of envelopes and starts up to `free_slots` calls with them.
+    /// Submits envelopes and starts up to `free_slots` webhook calls.
     pub async fn submit(
         &self,
         now: Timestamp,
@@ -161,7 +164,7 @@ impl SimulatedRelay {
             .await?;
         let mut started = Vec::new();
         for leased in self.notifier.take_pending_work().leased {
-            started.push(self.start(leased).await?);
+            started.push(self.load_call(leased).await?);
         }
         Ok((SubmitResponse { results }, started))
     }
@@ -172,7 +175,7 @@ impl SimulatedRelay {
         sender: AccountId,
         ids: Vec<EnvelopeId>,
     ) -> Result<Vec<EnvelopeStatus>, StoreError> {
-        self.store.statuses(sender, ids).await
+        self.store.load_statuses(sender, ids).await
     }
 
     /// Returns whether envelopes or events wait for an account.
@@ -185,7 +188,8 @@ impl SimulatedRelay {
         self.store.count_set_aside().await
     }
 
-    /// Leases a batch for a pulling node; empty if nothing waits or a call is in progress.
+    /// Leases a batch for a pulling node. Returns an empty batch if nothing waits or a call is in
+    /// progress.
     pub async fn pull(
         &self,
         now: Timestamp,
@@ -214,13 +218,13 @@ impl SimulatedRelay {
             .map(|_| ())
     }
 
-    /// Lists accounts whose webhooks are due, and when the next one is.
+    /// Lists the accounts whose lanes are due for a call, and the time at which the next lane is due.
     pub async fn due_lanes(
         &self,
         now: Timestamp,
         limit: usize,
     ) -> Result<(Vec<AccountId>, Option<Timestamp>), StoreError> {
-        let [healthy, failing] = self.store.due_lanes(now, limit).await?;
+        let [healthy, failing] = self.store.find_due_lanes(now, limit).await?;
         let next_at = [healthy.next_at, failing.next_at]
             .into_iter()
             .flatten()
@@ -236,15 +240,15 @@ impl SimulatedRelay {
     ) -> Result<Option<(Call, DeliveryBatch)>, StoreError> {
         match self
             .store
-            .lease_call(now, account, DELIVERY_BATCH_BYTES_MAX)
+            .lease_batch(now, account, DELIVERY_BATCH_BYTES_MAX)
             .await?
         {
-            Some(leased) => Ok(Some(self.start(leased).await?)),
+            Some(leased) => Ok(Some(self.load_call(leased).await?)),
             None => Ok(None),
         }
     }
 
-    async fn start(&self, leased: LeasedBatch) -> Result<(Call, DeliveryBatch), StoreError> {
+    async fn load_call(&self, leased: LeasedBatch) -> Result<(Call, DeliveryBatch), StoreError> {
         let call = Call {
             account: leased.account,
             fence: leased.fence,
@@ -253,7 +257,7 @@ impl SimulatedRelay {
         Ok((call, batch::load(&self.store, leased).await?))
     }
 
-    /// Records the end of a call; `results` are used with [`Class::Succeeded`].
+    /// Records the outcome of a call; `results` are ignored unless `class` is [`Class::Succeeded`].
     pub async fn finish_call(
         &self,
         now: Timestamp,
@@ -268,22 +272,24 @@ impl SimulatedRelay {
             items,
         } = call;
         let reason = (class != Class::Succeeded).then(|| "the call failed".to_owned());
-        let end = CallEnd {
+        let report = CallReport {
             account,
             fence,
             items,
-            class,
-            results,
-            reason,
+            outcome: CallOutcome {
+                class,
+                results,
+                reason,
+            },
             random,
         };
         self.store
-            .finish_call(now, end, None, |_| ())
+            .finish_call(now, report, None, |_| ())
             .await
             .map(|_| ())
     }
 
-    /// Records a contact of an account.
+    /// Records a contact of an account, which is any authenticated request of its node.
     pub async fn record_contact(
         &self,
         now: Timestamp,
@@ -292,12 +298,12 @@ impl SimulatedRelay {
         self.store.record_contact(now, account).await
     }
 
-    /// Ends the leases of calls that were in progress when the process ended.
+    /// Releases the leases of calls that were in progress when the process exited.
     pub async fn recover_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         self.store.recover_leases(now).await
     }
 
-    /// Sweeps until nothing more is found.
+    /// Sweeps until there is nothing left to sweep.
     pub async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         while self.store.sweep(now).await?.has_more {}
         Ok(())

@@ -65,8 +65,8 @@ pub(crate) struct DiskUsage {
 }
 
 impl DiskUsage {
-    /// Measures the directory whose disk has less free space. Returns nothing if the system does not
-    /// report it.
+    /// Measures the directory whose disk has less free space. Returns nothing if the system does
+    /// not report it.
     pub(crate) fn measure(
         directories: &[PathBuf],
         reserve_file: Option<&Metadata>,
@@ -94,9 +94,9 @@ impl DiskUsage {
 }
 
 impl Storage {
-    /// Opens the reserve of a data directory and of another directory in it, which may be on another
-    /// disk. If the disk is already full, the reserve is released at once, so that the database can
-    /// be opened.
+    /// Opens the reserve of a data directory and of another directory in it, which may be on
+    /// another disk. If the disk is already full, the reserve is released at once, so that the
+    /// database can be opened.
     pub(crate) fn open(
         directory: &DataDir,
         other: &str,

@@ -1,17 +1,17 @@
-//! Periodic sweeps, which end everything that expires and show whether the store commits.
+//! Periodic removal of expired data. A successful sweep also proves that the store can commit.
 
 use crate::{
     blobs::Blobs,
     health::Health,
     notifier::Notifier,
     settings::LiveSettings,
-    store::{Store, StoreError, Swept},
+    store::{Store, StoreError, SweepOutcome},
 };
 use sealpost_proto::{BlobId, limits::SWEEP_INTERVAL};
 use sealpost_service::{Clock as _, SharedClock, Shutdown, supervisor::Heartbeat};
 use std::sync::Arc;
 
-/// Task that sweeps the store and the directory of blobs.
+/// Background task that deletes expired rows and blobs.
 pub(crate) struct Sweeper {
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
@@ -34,12 +34,12 @@ impl Sweeper {
                     // A restart would not free any space, so a full disk must not trigger the
                     // supervisor's watchdog.
                     if error == StoreError::DiskFull {
-                        self.heartbeat.beat();
+                        self.heartbeat.record_beat();
                     }
-                    tracing::warn!(%error, "a sweep failed");
+                    tracing::warn!(%error, "failed to sweep");
                 }
             }
-            self.settings.load().meters.remove_idle();
+            self.settings.load().rate_limiters.remove_idle();
             tokio::select! {
                 () = self.notifier.sweeper.notified() => {}
                 () = tokio::time::sleep(SWEEP_INTERVAL) => {}
@@ -48,39 +48,41 @@ impl Sweeper {
         }
     }
 
-    /// Sweeps once. Returns whether another sweep would find more at once.
+    /// Sweeps once. Returns whether there is more to sweep immediately.
     pub(crate) async fn sweep(&self) -> Result<bool, StoreError> {
-        let Swept {
-            woken,
+        let SweepOutcome {
+            accounts_to_notify: woken,
             has_more,
             blob_deletions,
         } = self.store.sweep(self.clock.now()).await?;
         self.health.store_committed();
-        self.heartbeat.beat();
+        self.heartbeat.record_beat();
         self.notifier.notify_accounts(&woken);
         if blob_deletions.is_empty() {
             return Ok(has_more);
         }
         let deleted = self.delete_blobs(blob_deletions).await;
         if deleted.is_empty() {
-            // A disk that cannot delete now would fail again at once.
+            // A backup holds the lock, or the disk failed to delete every blob. Another sweep now
+            // would delete nothing either.
             return Ok(false);
         }
         self.store.record_blob_deletions(deleted).await?;
         Ok(has_more)
     }
 
-    /// Deletes the unfinished parts that a killed process left. Runs before the relay accepts
-    /// requests.
+    /// Deletes the unfinished parts that a previous process left behind. Runs before the relay
+    /// accepts requests.
     pub(crate) async fn delete_unfinished_parts(&self) -> Result<(), StoreError> {
         let (mut after, mut deleted) = (None, 0);
         loop {
-            let page = self.store.incomplete_blobs(after).await?;
+            let page = self.store.list_incomplete_blobs(after).await?;
             for incomplete in &page {
                 match self.blobs.delete_unfinished(incomplete.blob).await {
                     Ok(count) => deleted += count,
                     Err(error) => {
-                        tracing::warn!(%error, "the unfinished parts of a blob were not deleted");
+                        let blob = incomplete.blob;
+                        tracing::warn!(%error, %blob, "failed to delete the unfinished parts of a blob");
                     }
                 }
             }
@@ -90,14 +92,14 @@ impl Sweeper {
             }
         }
         if deleted > 0 {
-            tracing::info!(deleted, "unfinished parts were deleted");
+            tracing::info!(deleted, "deleted unfinished parts");
         }
         Ok(())
     }
 
     async fn delete_blobs(&self, blobs: Vec<BlobId>) -> Vec<BlobId> {
         let Some(_lock) = self.blobs.try_lock_exclusive() else {
-            tracing::debug!("a backup is running: blobs are deleted later");
+            tracing::debug!("a backup or check is running; deferring blob deletion");
             return Vec::new();
         };
         let mut deleted = Vec::with_capacity(blobs.len());
@@ -105,8 +107,7 @@ impl Sweeper {
             match self.blobs.delete(blob).await {
                 Ok(()) => deleted.push(blob),
                 Err(error) => {
-                    tracing::warn!(%error, "the parts of a blob were not deleted; the next sweep \
-                        retries");
+                    tracing::warn!(%error, %blob, "failed to delete the parts of a blob; the next sweep retries");
                 }
             }
         }

@@ -161,7 +161,7 @@ class Fixtures:
     def show_envelope(self) -> ValidRequest:
         return ValidRequest(path={"id": self.submit_envelope()})
 
-    def list_envelopes(self) -> ValidRequest:
+    def query_envelope_statuses(self) -> ValidRequest:
         return json_request({"ids": [self.submit_envelope()]})
 
     def recall_envelope(self) -> ValidRequest:

@@ -71,7 +71,7 @@
 //! | endpoint error | retry | set aside | set aside |
 //! | refused | retry | set aside | set aside |
 //! | retry after | retry | retry | retry |
-//! | gone | switched off, retry | switched off, retry | switched off, retry |
+//! | gone | turned off, retry | turned off, retry | turned off, retry |
 
 mod finished_call;
 
@@ -91,7 +91,7 @@ use std::time::Duration;
 /// Stored state of a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lane {
-    /// Delivery state.
+    /// Whether a batch can be leased now, and if not, why.
     pub state: State,
     /// State of the webhook.
     pub webhook: WebhookState,
@@ -199,19 +199,19 @@ pub enum PoisonSearch {
     Idle,
     /// A call that started with this item failed; the item is sent alone.
     Head {
-        /// Suspected item.
+        /// Item that is suspected of making calls fail.
         item: DeliveryId,
         /// Number of times that it failed alone.
         failures: u32,
     },
-    /// It failed three times; an item of another mailbox is sent for comparison.
-    Others {
-        /// Suspected item.
+    /// The suspect failed three times; an item of another mailbox is sent for comparison.
+    Comparison {
+        /// Item that is suspected of making calls fail.
         item: DeliveryId,
     },
-    /// That item succeeded; the suspect gets its last attempt.
+    /// The other item succeeded; the suspect gets its last attempt.
     LastAttempt {
-        /// Suspected item.
+        /// Item that is suspected of making calls fail.
         item: DeliveryId,
     },
 }
@@ -220,7 +220,7 @@ impl PoisonSearch {
     const fn suspect(self) -> Option<DeliveryId> {
         match self {
             Self::Idle => None,
-            Self::Head { item, .. } | Self::Others { item } | Self::LastAttempt { item } => {
+            Self::Head { item, .. } | Self::Comparison { item } | Self::LastAttempt { item } => {
                 Some(item)
             }
         }
@@ -289,7 +289,7 @@ pub enum Event {
 pub enum Effect {
     /// Deliver a batch within [`DeliveryMethod::batch_limits`] under this lease.
     Lease {
-        /// Fencing token.
+        /// Fencing token of the new lease.
         fence: u64,
         /// End of the lease.
         until: Timestamp,
@@ -307,17 +307,17 @@ pub enum Effect {
         /// When it is sent again.
         until: Timestamp,
     },
-    /// Record why the webhook was switched off.
-    SwitchedOff,
+    /// Record why the webhook was turned off.
+    TurnedOff,
 }
 
 impl Lane {
     /// Creates the lane of a new account.
     #[must_use]
-    pub const fn new(webhook: bool) -> Self {
+    pub const fn new(has_webhook: bool) -> Self {
         Self {
             state: State::Ready,
-            webhook: if webhook {
+            webhook: if has_webhook {
                 WebhookState::Unverified
             } else {
                 WebhookState::None
@@ -407,7 +407,7 @@ impl Lane {
     #[must_use]
     pub const fn comparison_suspect(&self) -> Option<DeliveryId> {
         match self.poison_search {
-            PoisonSearch::Others { item } => Some(item),
+            PoisonSearch::Comparison { item } => Some(item),
             PoisonSearch::Idle | PoisonSearch::Head { .. } | PoisonSearch::LastAttempt { .. } => {
                 None
             }
@@ -470,10 +470,10 @@ impl Lane {
             PoisonSearch::Idle if waiting.has_set_aside_due => set_aside,
             PoisonSearch::Idle if self.is_failing() => Some(Selection::Probe),
             PoisonSearch::Idle => Some(Selection::Batch),
-            PoisonSearch::Others { .. } if waiting.has_other_mailbox => Some(Selection::Other),
-            PoisonSearch::Others { .. } if waiting.has_set_aside_due => set_aside,
+            PoisonSearch::Comparison { .. } if waiting.has_other_mailbox => Some(Selection::Other),
+            PoisonSearch::Comparison { .. } if waiting.has_set_aside_due => set_aside,
             PoisonSearch::Head { .. }
-            | PoisonSearch::Others { .. }
+            | PoisonSearch::Comparison { .. }
             | PoisonSearch::LastAttempt { .. } => Some(Selection::Head),
         }
     }

@@ -34,9 +34,13 @@ problems!(ListProblems: COMMON);
 
 /// List accounts
 #[utoipa::path(
-    get, path = "/admin/v1/accounts", operation_id = "list_accounts", tag = "accounts", security(("token" = [])),
+    get, path = "/admin/v1/accounts", operation_id = "list_accounts", tag = "accounts",
+    security(("token" = [])),
     params(List),
-    responses((status = 200, description = "Page of accounts, ordered by id", body = Accounts), ListProblems)
+    responses(
+        (status = 200, description = "Page of accounts, ordered by id", body = Accounts),
+        ListProblems
+    )
 )]
 pub(super) async fn list(
     State(store): State<Store>,
@@ -59,7 +63,8 @@ problems!(OneProblems: COMMON; NotFound);
 
 /// Show an account
 #[utoipa::path(
-    get, path = "/admin/v1/accounts/{id}", operation_id = "show_account", tag = "accounts", security(("token" = [])),
+    get, path = "/admin/v1/accounts/{id}", operation_id = "show_account", tag = "accounts",
+    security(("token" = [])),
     params(Named<AccountId>),
     responses((status = 200, description = "The account", body = Account), OneProblems)
 )]
@@ -68,7 +73,7 @@ pub(super) async fn show(
     State(clock): State<SharedClock>,
     Named(id): Named<AccountId>,
 ) -> ApiResult<Json<Account>> {
-    let account = store.account_summary(clock.now(), id).await?;
+    let account = store.load_account_summary(clock.now(), id).await?;
     Ok(Json(account.ok_or(ErrorCode::NotFound)?.into()))
 }
 
@@ -79,7 +84,8 @@ problems!(ChangeProblems: COMMON, WRITES; NotFound);
 /// The requests of a suspended account fail with `account_suspended`, its mailboxes refuse new
 /// envelopes with a retryable error, and its webhook is not called. Its queue is kept.
 #[utoipa::path(
-    post, path = "/admin/v1/accounts/{id}/suspend", operation_id = "suspend_account", tag = "accounts", security(("token" = [])),
+    post, path = "/admin/v1/accounts/{id}/suspend", operation_id = "suspend_account",
+    tag = "accounts", security(("token" = [])),
     params(Named<AccountId>),
     responses((status = 200, description = "The account", body = Account), ChangeProblems)
 )]
@@ -94,7 +100,8 @@ pub(super) async fn suspend(
 ///
 /// Resumes a suspended account.
 #[utoipa::path(
-    post, path = "/admin/v1/accounts/{id}/resume", operation_id = "resume_account", tag = "accounts", security(("token" = [])),
+    post, path = "/admin/v1/accounts/{id}/resume", operation_id = "resume_account",
+    tag = "accounts", security(("token" = [])),
     params(Named<AccountId>),
     responses((status = 200, description = "The account", body = Account), ChangeProblems)
 )]
@@ -142,7 +149,8 @@ impl Suspension {
 /// Deletes the account as its owner would: queued envelopes fail, their senders are notified, and
 /// its blobs are deleted.
 #[utoipa::path(
-    delete, path = "/admin/v1/accounts/{id}", operation_id = "delete_account", tag = "accounts", security(("token" = [])),
+    delete, path = "/admin/v1/accounts/{id}", operation_id = "delete_account", tag = "accounts",
+    security(("token" = [])),
     params(Named<AccountId>),
     responses((status = 204, description = "The account is deleted"), ChangeProblems)
 )]

@@ -78,7 +78,10 @@ async fn listen_tcp(wanted: SocketAddr) -> Result<Endpoint, EndpointError> {
         endpoint => endpoint,
     }?;
     if !wanted.ip().is_loopback() {
-        tracing::warn!(address = %endpoint, "the admin API is reachable from other machines and is not encrypted");
+        tracing::warn!(
+            address = %endpoint,
+            "the admin API is reachable from other machines and is not encrypted"
+        );
     }
     Ok(endpoint)
 }

@@ -26,7 +26,7 @@ pub(super) async fn show(
 ) -> ApiResult<Response> {
     let sample = Sample {
         now: clock.now(),
-        totals: store.totals().await?,
+        totals: store.load_totals().await?,
         store: store.stats(),
         connections: &connections.counts,
         certificate_not_after: connections.certificate_not_after(),

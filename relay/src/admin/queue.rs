@@ -57,7 +57,8 @@ problems!(ListProblems: COMMON);
 ///
 /// Returns non-empty queues, ordered by the age of their oldest item.
 #[utoipa::path(
-    get, path = "/admin/v1/queues", operation_id = "list_queues", tag = "queues", security(("token" = [])),
+    get, path = "/admin/v1/queues", operation_id = "list_queues", tag = "queues",
+    security(("token" = [])),
     params(List),
     responses((status = 200, description = "Page of queues", body = Queues), ListProblems)
 )]
@@ -67,7 +68,9 @@ pub(super) async fn list(
     Params(query): Params<List>,
 ) -> ApiResult<Json<Queues>> {
     let (now, limit) = (clock.now(), page_items(query.limit));
-    let page = store.queues(now, query.failing, query.after, limit).await?;
+    let page = store
+        .list_queues(now, query.failing, query.after, limit)
+        .await?;
     Ok(Json(Queues::new(now, page)))
 }
 
@@ -77,7 +80,8 @@ problems!(ShowProblems: COMMON; NotFound);
 ///
 /// Returns the queued items of an account in delivery order, without their content.
 #[utoipa::path(
-    get, path = "/admin/v1/queues/{id}", operation_id = "show_queue", tag = "queues", security(("token" = [])),
+    get, path = "/admin/v1/queues/{id}", operation_id = "show_queue", tag = "queues",
+    security(("token" = [])),
     params(Named<AccountId>, Show),
     responses((status = 200, description = "Page of items", body = Items), ShowProblems)
 )]
@@ -89,7 +93,7 @@ pub(super) async fn show(
 ) -> ApiResult<Json<Items>> {
     let after = DeliveryId(query.after.unwrap_or_default());
     let (now, limit) = (clock.now(), page_items(query.limit));
-    let items = store.queue_items(now, id, after, limit).await?;
+    let items = store.list_queue_items(now, id, after, limit).await?;
     Ok(Json(Items::new(now, items.ok_or(ErrorCode::NotFound)?)))
 }
 
@@ -99,9 +103,17 @@ problems!(ChangeProblems: COMMON, WRITES; NotFound);
 ///
 /// Retries delivery now, including envelopes that are set aside.
 #[utoipa::path(
-    post, path = "/admin/v1/queues/{id}/retry", operation_id = "retry_queue", tag = "queues", security(("token" = [])),
+    post, path = "/admin/v1/queues/{id}/retry", operation_id = "retry_queue", tag = "queues",
+    security(("token" = [])),
     params(Named<AccountId>),
-    responses((status = 200, description = "Number of queues and envelopes that are due now", body = RetryResult), ChangeProblems)
+    responses(
+        (
+            status = 200,
+            description = "Number of queues and envelopes that are due now",
+            body = RetryResult
+        ),
+        ChangeProblems
+    )
 )]
 pub(super) async fn retry(
     State(store): State<Store>,
@@ -125,8 +137,16 @@ problems!(AllProblems: COMMON, WRITES);
 ///
 /// Retries the delivery of every non-empty queue now.
 #[utoipa::path(
-    post, path = "/admin/v1/queues/retry", operation_id = "retry_queues", tag = "queues", security(("token" = [])),
-    responses((status = 200, description = "Number of queues and envelopes that are due now", body = RetryResult), AllProblems)
+    post, path = "/admin/v1/queues/retry", operation_id = "retry_queues", tag = "queues",
+    security(("token" = [])),
+    responses(
+        (
+            status = 200,
+            description = "Number of queues and envelopes that are due now",
+            body = RetryResult
+        ),
+        AllProblems
+    )
 )]
 pub(super) async fn retry_all(
     State(store): State<Store>,
@@ -162,9 +182,13 @@ pub(super) async fn retry_all(
 /// Its envelopes end as `failed` and their senders are notified. A long queue takes several
 /// requests: pass `up_to` of the response to the next one. Status events are not dropped.
 #[utoipa::path(
-    delete, path = "/admin/v1/queues/{id}", operation_id = "drop_queue", tag = "queues", security(("token" = [])),
+    delete, path = "/admin/v1/queues/{id}", operation_id = "drop_queue", tag = "queues",
+    security(("token" = [])),
     params(Named<AccountId>, DropAll),
-    responses((status = 200, description = "Number of dropped envelopes", body = DropResult), ChangeProblems)
+    responses(
+        (status = 200, description = "Number of dropped envelopes", body = DropResult),
+        ChangeProblems
+    )
 )]
 pub(super) async fn drop_all(
     State(store): State<Store>,
@@ -177,7 +201,7 @@ pub(super) async fn drop_all(
         .drop_queue(clock.now(), id, query.up_to.map(DeliveryId))
         .await?;
     let result = result.ok_or(ErrorCode::NotFound)?;
-    notifier.notify_accounts(&result.woken);
+    notifier.notify_accounts(&result.accounts_to_notify);
     tracing::info!(account = %id, dropped = result.envelopes, "envelopes dropped by the operator");
     Ok(Json(result.into()))
 }
@@ -186,9 +210,13 @@ pub(super) async fn drop_all(
 ///
 /// The envelope ends as `failed` and its sender is notified.
 #[utoipa::path(
-    delete, path = "/admin/v1/envelopes/{id}", operation_id = "drop_envelope", tag = "queues", security(("token" = [])),
+    delete, path = "/admin/v1/envelopes/{id}", operation_id = "drop_envelope", tag = "queues",
+    security(("token" = [])),
     params(Named<EnvelopeId>),
-    responses((status = 200, description = "Number of dropped envelopes", body = DropResult), ChangeProblems)
+    responses(
+        (status = 200, description = "Number of dropped envelopes", body = DropResult),
+        ChangeProblems
+    )
 )]
 pub(super) async fn drop_envelope(
     State(store): State<Store>,
@@ -200,7 +228,7 @@ pub(super) async fn drop_envelope(
     if result.envelopes == 0 {
         return Err(ErrorCode::NotFound.into());
     }
-    notifier.notify_accounts(&result.woken);
+    notifier.notify_accounts(&result.accounts_to_notify);
     tracing::info!(envelope = %id, "envelope dropped by the operator");
     Ok(Json(result.into()))
 }

@@ -30,11 +30,14 @@ pub(super) async fn show(
     State(settings): State<LiveSettings>,
     Named(id): Named<AccountId>,
 ) -> ApiResult<Json<AccountQuotas>> {
-    let quota = store.account_quota(id).await?.ok_or(ErrorCode::NotFound)?;
+    let quota = store
+        .load_account_quota(id)
+        .await?
+        .ok_or(ErrorCode::NotFound)?;
     let settings = settings.load();
     Ok(Json(AccountQuotas {
         account_id: id,
-        quotas: view(&quota, &settings.quotas, settings.meters.rates()),
+        quotas: view(&quota, &settings.quotas, settings.rate_limiters.rates()),
     }))
 }
 
@@ -58,7 +61,7 @@ pub(super) async fn set(
 ) -> ApiResult<Json<AccountQuotas>> {
     let own = serde_json::to_value(own).and_then(serde_json::from_value::<QuotaOverrides>);
     let own = own.map_err(|error| malformed(error.to_string()))?;
-    if !store.set_quota(id, own).await? {
+    if !store.replace_quota_overrides(id, own).await? {
         return Err(ErrorCode::NotFound.into());
     }
     accounts.invalidate(id);
@@ -69,7 +72,7 @@ pub(super) async fn set(
 fn view(account: &AccountQuota, quotas: &Quotas, rates: &Rates) -> Vec<Quota> {
     let AccountQuota {
         overrides: own,
-        queue,
+        envelopes: queue,
         mailboxes,
         blobs,
     } = account;

@@ -26,7 +26,7 @@ pub(super) async fn show(
     State(connections): State<Connections>,
     State(clock): State<SharedClock>,
 ) -> ApiResult<Json<Stats>> {
-    let totals = store.totals().await?;
+    let totals = store.load_totals().await?;
     let now = clock.now();
     let minutes = activity.throughput.last_hour(now);
     Ok(Json(Stats {

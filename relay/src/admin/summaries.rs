@@ -6,8 +6,8 @@ use super::model::{
 };
 use crate::{
     store::{
-        self, AccountSummary, Dropped, LaneStatus, LaneSummary, Page, QueueCursor, QueueItem,
-        QueueItems, QueueSummary, RegistrationToken, Retried,
+        self, AccountSummary, DropOutcome, LaneStatus, LaneSummary, Page, QueueCursor, QueueItem,
+        QueueItems, QueueSummary, RegistrationToken, RetryOutcome,
     },
     throughput::ThroughputCounts,
 };
@@ -63,7 +63,7 @@ impl From<AccountSummary> for Account {
         Self {
             account_id: account.account,
             created_at: account.created_at,
-            suspended: account.suspended,
+            suspended: account.is_suspended,
             mailboxes: account.mailboxes,
             blob_bytes: account.blob_bytes,
             lane: account.lane.into(),
@@ -147,8 +147,8 @@ impl From<store::QueueState> for QueueState {
     }
 }
 
-impl From<Retried> for RetryResult {
-    fn from(retried: Retried) -> Self {
+impl From<RetryOutcome> for RetryResult {
+    fn from(retried: RetryOutcome) -> Self {
         Self {
             queues: retried.accounts.len() as u64,
             set_aside: retried.set_aside,
@@ -156,8 +156,8 @@ impl From<Retried> for RetryResult {
     }
 }
 
-impl From<Dropped> for DropResult {
-    fn from(dropped: Dropped) -> Self {
+impl From<DropOutcome> for DropResult {
+    fn from(dropped: DropOutcome) -> Self {
         Self {
             dropped: dropped.envelopes,
             up_to: dropped.up_to,

@@ -43,16 +43,22 @@ problems!(ListProblems: COMMON);
 
 /// List registration tokens
 #[utoipa::path(
-    get, path = "/admin/v1/tokens", operation_id = "list_tokens", tag = "tokens", security(("token" = [])),
+    get, path = "/admin/v1/tokens", operation_id = "list_tokens", tag = "tokens",
+    security(("token" = [])),
     params(List),
-    responses((status = 200, description = "Page of tokens, ordered by name", body = Tokens), ListProblems)
+    responses(
+        (status = 200, description = "Page of tokens, ordered by name", body = Tokens),
+        ListProblems
+    )
 )]
 pub(super) async fn list(
     State(store): State<Store>,
     State(clock): State<SharedClock>,
     Params(query): Params<List>,
 ) -> ApiResult<Json<Tokens>> {
-    let page = store.tokens(query.after, page_items(query.limit)).await?;
+    let page = store
+        .list_tokens(query.after, page_items(query.limit))
+        .await?;
     Ok(Json(Tokens::new(clock.now(), page)))
 }
 
@@ -62,9 +68,13 @@ problems!(CreateProblems: COMMON, WRITES; UnsupportedMediaType, TooLarge, Confli
 ///
 /// The response is the only one that contains the token.
 #[utoipa::path(
-    post, path = "/admin/v1/tokens", operation_id = "create_token", tag = "tokens", security(("token" = [])),
+    post, path = "/admin/v1/tokens", operation_id = "create_token", tag = "tokens",
+    security(("token" = [])),
     request_body = NewToken,
-    responses((status = 201, description = "The token, which is not shown again", body = CreatedToken), CreateProblems)
+    responses(
+        (status = 201, description = "The token, which is not shown again", body = CreatedToken),
+        CreateProblems
+    )
 )]
 pub(super) async fn create(
     State(store): State<Store>,
@@ -74,7 +84,8 @@ pub(super) async fn create(
     let now = clock.now();
     if !is_valid_name(&new.name) {
         return Err(malformed(format!(
-            "a token name must have 1 to {TOKEN_NAME_CHARS_MAX} letters, digits, '-', '_' and '.', and start with a letter or digit"
+            "a token name must have 1 to {TOKEN_NAME_CHARS_MAX} letters, digits, '-', '_' and \
+             '.', and start with a letter or digit"
         )));
     }
     if new.uses == Some(0) || new.lifetime_ms == Some(0) {
@@ -112,7 +123,8 @@ problems!(RevokeProblems: COMMON, WRITES; NotFound);
 ///
 /// The token can no longer be used for registration. Accounts registered with it are kept.
 #[utoipa::path(
-    delete, path = "/admin/v1/tokens/{name}", operation_id = "revoke_token", tag = "tokens", security(("token" = [])),
+    delete, path = "/admin/v1/tokens/{name}", operation_id = "revoke_token", tag = "tokens",
+    security(("token" = [])),
     params(("name" = String, Path, description = "Name of the token")),
     responses((status = 204, description = "The token is revoked"), RevokeProblems)
 )]

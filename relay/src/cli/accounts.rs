@@ -31,7 +31,12 @@ pub(crate) enum AccountsCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Maximum number of accounts to list
-    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=500)
+    )]
     limit: u32,
     /// Continue after this cursor, which the previous page printed
     #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]

@@ -1,5 +1,5 @@
-//! Client of the admin API. It finds the relay through two files in the data directory and turns every
-//! response into a typed value or a [`CliError`].
+//! Client of the admin API. It finds the relay through two files in the data directory and turns
+//! every response into a typed value or a [`CliError`].
 
 use super::error::CliError;
 use crate::{

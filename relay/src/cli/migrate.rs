@@ -41,7 +41,8 @@ pub(super) async fn run(Migrate { check, overrides }: &Migrate) -> anyhow::Resul
     }
     if *check {
         bail!(
-            "the database has schema {found}, but this version uses {supported}: run sealpost-relay migrate"
+            "the database has schema {found}, but this version uses {supported}: run \
+             sealpost-relay migrate"
         );
     }
     Store::open(&path, Arc::new(Health::default()))?

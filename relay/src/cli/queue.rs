@@ -34,7 +34,12 @@ pub(crate) struct ListArgs {
     #[arg(long)]
     failing: bool,
     /// Maximum number of queues to list
-    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=500)
+    )]
     limit: u32,
     /// Continue after this cursor, which the previous page printed
     #[arg(long, value_name = "CURSOR")]
@@ -47,7 +52,12 @@ pub(crate) struct ShowArgs {
     #[arg(allow_hyphen_values = true)]
     pub(super) account: String,
     /// Maximum number of items to show
-    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=500)
+    )]
     limit: u32,
     /// Continue after this item, as printed by the previous page
     #[arg(long, value_name = "ITEM")]

@@ -20,7 +20,7 @@ pub(super) async fn run(overrides: Overrides) -> anyhow::Result<()> {
         .and_then(|()| out.flush())
         .context("cannot write to standard output")?;
     let status = format!("serving {}", running.origin);
-    supervisor::ready(&status);
+    supervisor::notify_ready(&status);
     let mut reloader = Reloader {
         overrides,
         loaded,
@@ -30,9 +30,9 @@ pub(super) async fn run(overrides: Overrides) -> anyhow::Result<()> {
     };
     let reloads = async {
         while hangups.recv().await.is_some() {
-            supervisor::reloading();
+            supervisor::notify_reloading();
             reloader.reload();
-            supervisor::ready(&status);
+            supervisor::notify_ready(&status);
         }
         std::future::pending().await
     };

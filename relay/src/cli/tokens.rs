@@ -37,7 +37,12 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Maximum number of tokens to list
-    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=500)
+    )]
     limit: u32,
     /// Continue after this token, the last one of the previous page
     #[arg(long, value_name = "NAME")]

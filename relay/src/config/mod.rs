@@ -91,7 +91,11 @@ pub struct Admin {
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Maximum number of open connections; each long poll uses one
-    #[arg(id = "listener.connections", value_name = "COUNT", default_value_t = limits::LISTENER_CONNECTIONS_MAX)]
+    #[arg(
+        id = "listener.connections",
+        value_name = "COUNT",
+        default_value_t = limits::LISTENER_CONNECTIONS_MAX
+    )]
     pub connections: usize,
     /// Maximum number of open connections from one IPv4 address or 64-bit IPv6 network; loopback is
     /// not limited
@@ -188,28 +192,60 @@ pub struct Log {
 #[serde(deny_unknown_fields)]
 pub struct Quotas {
     /// Maximum number of envelopes queued in one mailbox
-    #[arg(id = "quotas.mailbox_envelopes", value_name = "COUNT", default_value_t = limits::MAILBOX_ENVELOPES_MAX)]
+    #[arg(
+        id = "quotas.mailbox_envelopes",
+        value_name = "COUNT",
+        default_value_t = limits::MAILBOX_ENVELOPES_MAX
+    )]
     pub mailbox_envelopes: u64,
     /// Maximum size of the envelopes queued in one mailbox
-    #[arg(id = "quotas.mailbox_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::MAILBOX_BYTES_MAX))]
+    #[arg(
+        id = "quotas.mailbox_bytes",
+        value_name = "SIZE",
+        default_value_t = ByteSize::from_bytes(limits::MAILBOX_BYTES_MAX)
+    )]
     pub mailbox_bytes: ByteSize,
     /// Maximum number of envelopes queued in all mailboxes of one account
-    #[arg(id = "quotas.account_envelopes", value_name = "COUNT", default_value_t = limits::ACCOUNT_ENVELOPES_MAX)]
+    #[arg(
+        id = "quotas.account_envelopes",
+        value_name = "COUNT",
+        default_value_t = limits::ACCOUNT_ENVELOPES_MAX
+    )]
     pub account_envelopes: u64,
     /// Maximum size of the envelopes queued in all mailboxes of one account
-    #[arg(id = "quotas.account_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::ACCOUNT_BYTES_MAX))]
+    #[arg(
+        id = "quotas.account_bytes",
+        value_name = "SIZE",
+        default_value_t = ByteSize::from_bytes(limits::ACCOUNT_BYTES_MAX)
+    )]
     pub account_bytes: ByteSize,
     /// Maximum number of open mailboxes of one account
-    #[arg(id = "quotas.account_mailboxes", value_name = "COUNT", default_value_t = limits::ACCOUNT_MAILBOXES_MAX)]
+    #[arg(
+        id = "quotas.account_mailboxes",
+        value_name = "COUNT",
+        default_value_t = limits::ACCOUNT_MAILBOXES_MAX
+    )]
     pub account_mailboxes: u64,
     /// Maximum number of blobs of one account
-    #[arg(id = "quotas.account_blobs", value_name = "COUNT", default_value_t = limits::ACCOUNT_BLOBS_MAX)]
+    #[arg(
+        id = "quotas.account_blobs",
+        value_name = "COUNT",
+        default_value_t = limits::ACCOUNT_BLOBS_MAX
+    )]
     pub account_blobs: u64,
     /// Maximum size of all blobs of one account, including unfinished uploads
-    #[arg(id = "quotas.account_blob_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::ACCOUNT_BLOB_BYTES_MAX))]
+    #[arg(
+        id = "quotas.account_blob_bytes",
+        value_name = "SIZE",
+        default_value_t = ByteSize::from_bytes(limits::ACCOUNT_BLOB_BYTES_MAX)
+    )]
     pub account_blob_bytes: ByteSize,
     /// Maximum size of one blob
-    #[arg(id = "quotas.blob_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::BLOB_BYTES_MAX))]
+    #[arg(
+        id = "quotas.blob_bytes",
+        value_name = "SIZE",
+        default_value_t = ByteSize::from_bytes(limits::BLOB_BYTES_MAX)
+    )]
     pub blob_bytes: ByteSize,
 }
 
@@ -218,16 +254,32 @@ pub struct Quotas {
 #[serde(deny_unknown_fields)]
 pub struct Rates {
     /// Average number of requests per second by one account; 0 for no limit
-    #[arg(id = "rates.requests_per_second", value_name = "COUNT", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
+    #[arg(
+        id = "rates.requests_per_second",
+        value_name = "COUNT",
+        default_value_t = limits::REQUESTS_PER_SECOND_MAX
+    )]
     pub requests_per_second: u32,
     /// Maximum burst of requests by one account
-    #[arg(id = "rates.requests_burst", value_name = "COUNT", default_value_t = limits::REQUESTS_BURST_MAX)]
+    #[arg(
+        id = "rates.requests_burst",
+        value_name = "COUNT",
+        default_value_t = limits::REQUESTS_BURST_MAX
+    )]
     pub requests_burst: u32,
     /// Envelopes per minute submitted by one account; 0 for no limit
-    #[arg(id = "rates.envelopes_per_minute", value_name = "COUNT", default_value_t = limits::ENVELOPES_PER_MINUTE_MAX)]
+    #[arg(
+        id = "rates.envelopes_per_minute",
+        value_name = "COUNT",
+        default_value_t = limits::ENVELOPES_PER_MINUTE_MAX
+    )]
     pub envelopes_per_minute: u32,
     /// Size of the blob parts uploaded per day by one account; 0 for no limit
-    #[arg(id = "rates.blob_bytes_per_day", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::BLOB_BYTES_PER_DAY_MAX))]
+    #[arg(
+        id = "rates.blob_bytes_per_day",
+        value_name = "SIZE",
+        default_value_t = ByteSize::from_bytes(limits::BLOB_BYTES_PER_DAY_MAX)
+    )]
     pub blob_bytes_per_day: ByteSize,
     /// Requests without a session per minute from one IP address; 0 for no limit
     #[arg(
@@ -251,10 +303,18 @@ pub struct Rates {
 #[serde(deny_unknown_fields)]
 pub struct Storage {
     /// Disk space that is reserved for finishing accepted work; below it the relay refuses new data
-    #[arg(id = "storage.reserve_bytes", value_name = "SIZE", default_value_t = ByteSize::from_bytes(limits::STORAGE_RESERVE_BYTES))]
+    #[arg(
+        id = "storage.reserve_bytes",
+        value_name = "SIZE",
+        default_value_t = ByteSize::from_bytes(limits::STORAGE_RESERVE_BYTES)
+    )]
     pub reserve_bytes: ByteSize,
     /// Maximum of the reserve as a percentage of the disk
-    #[arg(id = "storage.reserve_percent", value_name = "PERCENT", default_value_t = limits::STORAGE_RESERVE_PERCENT)]
+    #[arg(
+        id = "storage.reserve_percent",
+        value_name = "PERCENT",
+        default_value_t = limits::STORAGE_RESERVE_PERCENT
+    )]
     pub reserve_percent: u8,
 }
 
@@ -277,7 +337,7 @@ impl Default for Config {
         reason = "the defaults are constants, and a test parses them"
     )]
     fn default() -> Self {
-        config::defaults().expect("the defaults parse")
+        config::load_defaults().expect("the defaults parse")
     }
 }
 
@@ -340,7 +400,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::{CommandFactory as _, Parser as _};
-    use sealpost_service::config::{Loaded, Setting};
+    use sealpost_service::config::{LoadedConfig, Setting};
     use std::io::Write as _;
 
     const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.example.toml");
@@ -352,7 +412,7 @@ mod tests {
         "registration.tokens",
     ];
 
-    fn loaded(args: &[&str]) -> Loaded<Config> {
+    fn loaded(args: &[&str]) -> LoadedConfig<Config> {
         let cli = Cli::try_parse_from(["sealpost-relay", "serve"].iter().chain(args)).unwrap();
         let Command::Serve(overrides) = cli.command else {
             panic!("not `serve`")
@@ -401,9 +461,9 @@ mod tests {
             .iter()
             .zip(&defaults)
         {
-            let Setting { key, origin, .. } = setting;
+            let Setting { key, source, .. } = setting;
             assert!(
-                matches!(origin, config::Origin::File { .. }),
+                matches!(source, config::SettingSource::File { .. }),
                 "{key} is missing from relay.example.toml"
             );
             assert_eq!(

@@ -16,7 +16,7 @@ pub(crate) async fn load(store: &Store, leased: LeasedBatch) -> Result<DeliveryB
         Some(bodies) => bodies.into_iter().map(Some).collect(),
         None => {
             let ids = leased.envelopes.iter().map(|envelope| envelope.id);
-            store.bodies(ids.collect()).await?
+            store.load_bodies(ids.collect()).await?
         }
     };
     let deliveries = leased

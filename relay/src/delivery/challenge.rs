@@ -1,5 +1,5 @@
-//! Challenge by which a webhook proves that it belongs to its account, step by step, as
-//! `webhook-test` reports it.
+//! Webhook test: the webhook proves that it belongs to its account by responding to a challenge.
+//! `webhook-test` reports each step.
 
 use super::webhook::WebhookClient;
 use crate::{
@@ -17,7 +17,7 @@ use sealpost_service::{Clock as _, SharedClock, random_array};
 use sealpost_signatures::webhook::verify_challenge_response;
 use std::{sync::Arc, time::Instant};
 
-/// Tester of webhooks.
+/// Tests webhooks with a challenge.
 #[derive(Clone)]
 pub(crate) struct WebhookTester {
     pub(crate) store: Store,
@@ -33,9 +33,9 @@ impl WebhookTester {
     pub(crate) async fn test(&self, account: AccountId) -> Result<WebhookTest, StoreError> {
         let started = Instant::now();
         let mut steps = Steps::default();
-        match self.store.webhook(account).await? {
+        match self.store.load_webhook(account).await? {
             Some(webhook) => self.challenge(account, &webhook, &mut steps).await,
-            None => steps.failed(
+            None => steps.record_failure(
                 "address",
                 "the account has no webhook: choose one with PATCH /v1/account",
             ),
@@ -67,19 +67,22 @@ impl WebhookTester {
         let id = format!("{account}-challenge-{}", now.as_millis());
         let response = match self.webhooks.send(webhook, &id, now, body).await {
             Ok(response) => response,
-            Err(error) => return steps.call_failed(&error),
+            Err(error) => return steps.record_call_error(&error),
         };
-        steps.passed("address", "the relay may call this address");
-        steps.passed("call", "the endpoint responded");
+        steps.record_success("address", "the relay may call this address");
+        steps.record_success("call", "the endpoint responded");
         if response.status != 200 {
-            let detail = format!("the endpoint responded {}, expected 200", response.status);
-            return steps.failed("status", &detail);
+            let detail = format!(
+                "the endpoint responded with {}, expected 200",
+                response.status
+            );
+            return steps.record_failure("status", &detail);
         }
-        steps.passed("status", "200");
-        if is_valid_response(&response, webhook, &challenge) {
-            steps.passed("challenge", "the response is that of this account's node");
+        steps.record_success("status", "200");
+        if has_valid_proof(&response, webhook, &challenge) {
+            steps.record_success("challenge", "the response is that of this account's node");
         } else {
-            steps.failed(
+            steps.record_failure(
                 "challenge",
                 "the response is not the one that this account's node would send",
             );
@@ -87,22 +90,22 @@ impl WebhookTester {
     }
 }
 
-fn is_valid_response(response: &Response, webhook: &Webhook, challenge: &[u8]) -> bool {
+fn has_valid_proof(response: &Response, webhook: &Webhook, challenge: &[u8]) -> bool {
     serde_json::from_slice::<ChallengeResponse>(&response.body).is_ok_and(|given| {
         verify_challenge_response(&webhook.secret, challenge, given.answer.as_slice())
     })
 }
 
-/// Steps of a test so far.
+/// Completed steps of a test.
 #[derive(Default)]
 struct Steps(Vec<WebhookTestStep>);
 
 impl Steps {
-    fn passed(&mut self, step: &str, detail: &str) {
+    fn record_success(&mut self, step: &str, detail: &str) {
         self.add(step, true, detail);
     }
 
-    fn failed(&mut self, step: &str, detail: &str) {
+    fn record_failure(&mut self, step: &str, detail: &str) {
         self.add(step, false, detail);
     }
 
@@ -114,17 +117,17 @@ impl Steps {
         });
     }
 
-    fn call_failed(&mut self, error: &CallError) {
+    fn record_call_error(&mut self, error: &CallError) {
         match error {
             CallError::Url { .. } | CallError::Forbidden { .. } | CallError::Dns => {
-                self.failed("address", &error.to_string());
+                self.record_failure("address", &error.to_string());
             }
             CallError::Connect { .. }
             | CallError::Tls { .. }
             | CallError::Timeout
             | CallError::Http => {
-                self.passed("address", "the relay may call this address");
-                self.failed("call", &error.to_string());
+                self.record_success("address", "the relay may call this address");
+                self.record_failure("call", &error.to_string());
             }
         }
     }

@@ -1,17 +1,14 @@
-//! Delivery of one lane: lease a batch, call the webhook, record the outcome, and again while
-//! something waits.
+//! Delivery of one lane: lease a batch, call the webhook, record the outcome, and repeat while the
+//! lane has waiting items.
 
-use super::{
-    batch,
-    webhook::{CallOutcome, WebhookClient},
-};
+use super::{batch, webhook::WebhookClient};
 use crate::{
     accounts::Accounts,
     activity::Activity,
     lease::LeasedBatch,
     memory::{DeliveryMemory, MemoryPermit},
     notifier::Notifier,
-    store::{BatchOutcome, CallEnd, Store, StoreError},
+    store::{BatchOutcome, CallOutcome, CallReport, Store, StoreError},
 };
 use sealpost_proto::{
     AccountId, Timestamp,
@@ -21,12 +18,13 @@ use sealpost_relay_core::{EndpointHealth, classify::Class};
 use sealpost_service::{Clock as _, SharedClock, Shutdown, random_array};
 use std::{sync::Arc, time::Duration};
 
-/// Number of attempts to record the end of a call while the store is overloaded, and the time
-/// between them.
+/// Number of attempts to record the outcome of a call.
 const WRITE_ATTEMPTS: u32 = 5;
+
+/// Time between two attempts to access the store.
 const WRITE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Parts of the relay that deliveries use.
+/// Dependencies of the delivery tasks.
 pub(crate) struct DeliveryContext {
     pub(crate) store: Store,
     pub(crate) accounts: Accounts,
@@ -44,35 +42,54 @@ impl DeliveryContext {
     }
 }
 
-/// Run of one lane.
+/// Task that delivers batches of one lane until the lane is empty or [`LANE_BATCHES_MAX`] batches
+/// have been delivered.
 pub(super) struct LaneRun {
     pub(super) context: Arc<DeliveryContext>,
     pub(super) account: AccountId,
     pub(super) health: EndpointHealth,
-    /// Limit of each call.
+    /// Timeout of each call.
     pub(super) timeout: Duration,
-    /// Aborts calls that take too long during the shutdown.
-    pub(super) abort: Shutdown,
+    /// Aborts the calls that are still in progress when the time for a graceful shutdown is over.
+    pub(super) hard_shutdown: Shutdown,
+}
+
+/// Outcome of a [`LaneRun`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunOutcome {
+    /// The last call succeeded.
+    Succeeded,
+    /// Nothing could be leased, for example because another pull holds the lease.
+    Idle,
+    /// The last call failed, was not made, or was not recorded.
+    Failed,
+}
+
+/// Result of delivering one batch.
+struct BatchDelivery {
+    has_succeeded: bool,
+    /// Next batch, which is already leased.
+    next: Option<LeasedBatch>,
 }
 
 impl LaneRun {
-    /// Delivers batches, starting with `leased`, until nothing waits, the run has used its share,
-    /// or the relay shuts down. Returns whether the last call succeeded.
-    pub(super) async fn run(self, leased: Option<LeasedBatch>) -> bool {
+    /// Delivers batches, starting with `leased`, until the lane is empty, [`LANE_BATCHES_MAX`]
+    /// batches have been delivered, or the relay shuts down. A failing lane gets one batch.
+    pub(super) async fn run(self, leased: Option<LeasedBatch>) -> RunOutcome {
         let first = match leased {
             Some(leased) => Ok(Some(leased)),
             None => {
                 let (now, bytes_max) = (self.context.now(), self.next_batch_bytes());
                 let store = &self.context.store;
-                store.lease_call(now, self.account, bytes_max).await
+                store.lease_batch(now, self.account, bytes_max).await
             }
         };
         let mut next = match first {
             Ok(first) => first,
             Err(error) => {
-                tracing::debug!(%error, "a lane was not leased");
+                tracing::debug!(%error, "failed to lease a batch");
                 tokio::time::sleep(WRITE_RETRY_INTERVAL).await;
-                return false;
+                return RunOutcome::Failed;
             }
         };
         // After a successful retry the lane is healthy and continues with the budget of healthy
@@ -82,26 +99,33 @@ impl LaneRun {
         } else {
             LANE_BATCHES_MAX
         };
-        let (mut batches, mut succeeded) = (0, true);
+        let (mut batches, mut outcome) = (0, RunOutcome::Idle);
         while let Some(leased) = next {
             batches += 1;
-            let continues = batches < batches_max && !self.context.shutdown.is_triggered();
-            let next_batch_bytes = continues.then(|| self.next_batch_bytes());
+            let has_next = batches < batches_max && !self.context.shutdown.is_triggered();
+            let next_batch_bytes = has_next.then(|| self.next_batch_bytes());
             match self.deliver(leased, next_batch_bytes).await {
-                Ok(delivered) => (succeeded, next) = delivered,
+                Ok(delivery) => {
+                    outcome = if delivery.has_succeeded {
+                        RunOutcome::Succeeded
+                    } else {
+                        RunOutcome::Failed
+                    };
+                    next = delivery.next;
+                }
                 Err(error) => {
                     // The lease expires, and the node reports the same results for a repeated
                     // delivery.
-                    tracing::warn!(%error, "the end of a call was not recorded");
-                    return false;
+                    tracing::warn!(%error, "failed to record a webhook call");
+                    return RunOutcome::Failed;
                 }
             }
         }
-        succeeded
+        outcome
     }
 
-    /// Returns the byte limit of the next batch. Failing lanes have memory of their own and small
-    /// batches anyway.
+    /// Returns the byte limit of the next batch. Calls to failing endpoints have their own memory
+    /// budget, and their batches are small.
     fn next_batch_bytes(&self) -> usize {
         match self.health {
             EndpointHealth::Healthy => self.context.memory.call_limits().bytes,
@@ -113,7 +137,7 @@ impl LaneRun {
         &self,
         leased: LeasedBatch,
         next_batch_bytes: Option<usize>,
-    ) -> Result<(bool, Option<LeasedBatch>), StoreError> {
+    ) -> Result<BatchDelivery, StoreError> {
         let (context, account, fence) = (&*self.context, leased.account, leased.fence);
         let items = leased.items();
         let sent: Vec<_> = leased
@@ -121,45 +145,56 @@ impl LaneRun {
             .iter()
             .map(|envelope| (envelope.id, envelope.accepted_at))
             .collect();
-        let called = tokio::select! {
-            called = self.call(leased) => called?,
-            () = self.abort.triggered() => None,
+        let call_outcome = tokio::select! {
+            call_outcome = self.call(leased) => call_outcome?,
+            () = self.hard_shutdown.triggered() => None,
         };
-        let Some(called) = called else {
+        let Some(call_outcome) = call_outcome else {
             let now = context.now();
-            context.store.return_lease(now, account, fence).await?;
-            return Ok((false, None));
+            context.store.release_lease(now, account, fence).await?;
+            return Ok(BatchDelivery {
+                has_succeeded: false,
+                next: None,
+            });
         };
-        let end = || CallEnd {
+        let report = CallReport {
             account,
             fence,
-            items: items.clone(),
-            class: called.class,
-            results: called.results.clone(),
-            reason: called.reason.clone(),
+            items,
+            outcome: call_outcome.clone(),
             random: u64::from_le_bytes(random_array()),
         };
-        let outcome = record_end(context, end, next_batch_bytes).await?;
-        if outcome.is_switched_off {
-            tracing::info!("a webhook was switched off");
+        let recorded = record_call(context, report, next_batch_bytes).await?;
+        if recorded.is_turned_off {
+            tracing::info!("a webhook was turned off");
         }
-        let CallOutcome { class, results, .. } = &called;
-        let (now, stored) = (context.now(), outcome.stored);
+        let CallOutcome { class, results, .. } = &call_outcome;
+        let (now, stored) = (context.now(), recorded.stored_count);
         let activity = &context.activity;
         activity.record_call(now, *class, results, &sent, stored);
-        // Again, for facts that were read before the commit and cached after the first update.
-        let ends_backoff = outcome.contact_ends_backoff;
+        // `finish_call` updated the cache before the commit. Update it again: in between, a reader
+        // may have cached a value that it read before the commit.
+        let ends_backoff = recorded.contact_ends_backoff;
         context
             .accounts
             .set_contact_ends_backoff(account, ends_backoff);
-        context.notifier.notify_accounts(&outcome.woken);
-        Ok((*class == Class::Succeeded, outcome.next))
+        context
+            .notifier
+            .notify_accounts(&recorded.accounts_to_notify);
+        Ok(BatchDelivery {
+            has_succeeded: *class == Class::Succeeded,
+            next: recorded.next,
+        })
     }
 
-    /// Calls the webhook with a batch. Returns nothing if there was not enough memory in time.
+    /// Calls the webhook with a batch. Returns `None` if there was not enough memory in time.
     async fn call(&self, leased: LeasedBatch) -> Result<Option<CallOutcome>, StoreError> {
         let Some(webhook) = leased.webhook.clone() else {
-            return Ok(Some(CallOutcome::without_webhook()));
+            return Ok(Some(CallOutcome {
+                class: Class::Unreachable,
+                results: Vec::new(),
+                reason: Some("there is no endpoint".to_owned()),
+            }));
         };
         let id = format!("{}-{}", leased.account, leased.fence);
         let timeout = match self.health {
@@ -179,39 +214,44 @@ impl LaneRun {
 
     async fn reserve_memory(&self, leased: &LeasedBatch) -> Option<MemoryPermit> {
         let memory = &self.context.memory;
-        let permit = async {
+        let reservation = async {
             if leased.was_failing {
                 memory.reserve_failing_call(leased.size_bytes()).await
             } else {
                 memory.reserve_call(leased.size_bytes()).await
             }
         };
-        let permit = tokio::time::timeout(DELIVERY_MEMORY_WAIT_MAX, permit).await;
+        let permit = tokio::time::timeout(DELIVERY_MEMORY_WAIT_MAX, reservation).await;
         permit.ok().flatten()
     }
 }
 
-/// Records the end of a call, with retries while the store is overloaded.
-async fn record_end(
+/// Records the outcome of a call. Retries after every error except a closed store, because
+/// otherwise the items would be delivered again.
+async fn record_call(
     context: &DeliveryContext,
-    end: impl Fn() -> CallEnd,
+    report: CallReport,
     next_batch_bytes: Option<usize>,
 ) -> Result<BatchOutcome, StoreError> {
     let mut attempts = 1;
     loop {
-        let end = end();
-        let on_contact_change = context.accounts.on_contact_change(end.account);
+        let on_backoff_change = context.accounts.on_backoff_change(report.account);
         let recorded = context
             .store
-            .finish_call(context.now(), end, next_batch_bytes, on_contact_change)
+            .finish_call(
+                context.now(),
+                report.clone(),
+                next_batch_bytes,
+                on_backoff_change,
+            )
             .await;
         match recorded {
             Err(error) if attempts < WRITE_ATTEMPTS && error != StoreError::Closed => {
-                tracing::debug!(%error, "recording the end of a call is retried");
+                tracing::debug!(%error, "failed to record a webhook call; retrying");
                 attempts += 1;
                 tokio::time::sleep(WRITE_RETRY_INTERVAL).await;
             }
-            outcome => return outcome,
+            recorded => return recorded,
         }
     }
 }
@@ -219,21 +259,21 @@ async fn record_end(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::bench::{BOLT, Bench, endpoint},
+        super::fixture::{BOLT, Fixture, start_endpoint},
         *,
     };
     use sealpost_proto::limits::{CONTACT_RETRY_INTERVAL_MIN, DELIVERY_MEMORY_PER_CALL_BYTES};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
-    async fn healthy_lane_is_called_without_shared_memory() {
+    async fn batches_shrink_while_shared_memory_is_used() {
         let calls = Arc::new(AtomicUsize::new(0));
-        let bench = Bench::new(&endpoint(&calls).await).await;
+        let fixture = Fixture::new(&start_endpoint(&calls).await).await;
         for number in 0..8 {
-            bench.submit(number, 4_096).await;
+            fixture.submit(number, 4_096).await;
         }
         // Endpoints that hang: each holds as much memory as a call may.
-        let memory = &bench.context.memory;
+        let memory = &fixture.context.memory;
         let mut hanging = Vec::new();
         while memory.call_limits().bytes > DELIVERY_MEMORY_PER_CALL_BYTES {
             let bytes = memory.call_limits().bytes as u64;
@@ -242,57 +282,66 @@ mod tests {
             hanging.push(permit.expect("the limit of a call is never more than the free memory"));
         }
         assert!(hanging.len() > 8);
-        assert!(bench.lane_run().run(None).await);
+        assert_eq!(fixture.lane_run().run(None).await, RunOutcome::Succeeded);
         assert_eq!(
             calls.load(Ordering::Relaxed),
             4,
             "two envelopes fit into the memory that a call owns"
         );
-        assert!(!bench.context.store.has_waiting(BOLT).await.unwrap());
-        for number in 8..11 {
-            bench.submit(number, 4_096).await;
-        }
-        drop(hanging);
-        assert!(bench.lane_run().run(None).await);
-        assert_eq!(
-            calls.load(Ordering::Relaxed),
-            5,
-            "one call with all envelopes"
-        );
+        assert!(!fixture.context.store.has_waiting(BOLT).await.unwrap());
     }
 
     #[tokio::test]
-    async fn contact_right_after_a_failed_call_is_recorded() {
-        let bench = Bench::new("https://node.example/").await;
-        let Bench { context, clock, .. } = &bench;
-        bench.submit(1, 2_048).await;
-        let facts = context.accounts.facts(BOLT).await.unwrap().unwrap();
+    async fn free_memory_allows_one_large_batch() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let fixture = Fixture::new(&start_endpoint(&calls).await).await;
+        for number in 0..8 {
+            fixture.submit(number, 4_096).await;
+        }
+        assert_eq!(fixture.lane_run().run(None).await, RunOutcome::Succeeded);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn run_without_items_is_idle() {
+        let fixture = Fixture::new("https://node.example/").await;
+        assert_eq!(fixture.lane_run().run(None).await, RunOutcome::Idle);
+    }
+
+    #[tokio::test]
+    async fn contact_after_a_failed_call_makes_it_due() {
+        let fixture = Fixture::new("https://node.example/").await;
+        let Fixture { context, clock, .. } = &fixture;
+        fixture.submit(1, 2_048).await;
+        let cached = context.accounts.load(BOLT).await.unwrap().unwrap();
         assert!(
-            !facts.contact_ends_backoff,
-            "the facts are cached from now on"
+            !cached.contact_ends_backoff,
+            "the account is cached from now on"
         );
         let leased = context
             .store
-            .lease_call(clock.now(), BOLT, DELIVERY_BATCH_BYTES_MAX)
+            .lease_batch(clock.now(), BOLT, DELIVERY_BATCH_BYTES_MAX)
             .await
             .unwrap()
             .unwrap();
-        let end = || CallEnd {
+        let report = CallReport {
             account: BOLT,
             fence: leased.fence,
             items: leased.items(),
-            class: Class::Unreachable,
-            results: Vec::new(),
-            reason: None,
+            outcome: CallOutcome {
+                class: Class::Unreachable,
+                results: Vec::new(),
+                reason: None,
+            },
             random: 0,
         };
         // The steps after the commit have not started.
-        record_end(context, end, None).await.unwrap();
+        record_call(context, report, None).await.unwrap();
         clock.advance(CONTACT_RETRY_INTERVAL_MIN);
-        let facts = context.accounts.facts(BOLT).await.unwrap().unwrap();
-        assert!(facts.contact_ends_backoff);
-        context.accounts.record_contact(facts).await;
-        let [healthy, failing] = context.store.due_lanes(clock.now(), 9).await.unwrap();
+        let cached = context.accounts.load(BOLT).await.unwrap().unwrap();
+        assert!(cached.contact_ends_backoff);
+        context.accounts.record_contact(cached).await;
+        let [healthy, failing] = context.store.find_due_lanes(clock.now(), 9).await.unwrap();
         assert_eq!(healthy.lanes, []);
         assert_eq!(failing.lanes, [BOLT], "its next call is due");
     }

@@ -6,9 +6,9 @@
 //! then `lane` for the delivery of one lane.
 
 pub(crate) mod batch;
-#[cfg(test)]
-mod bench;
 pub(crate) mod challenge;
+#[cfg(test)]
+mod fixture;
 mod lane;
 #[cfg(test)]
 mod tests;
@@ -21,12 +21,12 @@ use crate::{
     notifier::{CallSlots, PendingWork},
     store::{DueLanes, StoreError},
 };
-use lane::LaneRun;
+use lane::{LaneRun, RunOutcome};
 use sealpost_proto::{
     AccountId, Timestamp,
     limits::{DUE_LANES_MAX, WEBHOOK_DRAIN_TIMEOUT},
 };
-use sealpost_relay_core::{Budget, EndpointHealth};
+use sealpost_relay_core::{CallBudget, EndpointHealth};
 use sealpost_service::{Shutdown, supervisor::Heartbeat};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -38,16 +38,16 @@ use tokio::task::{Id, JoinError, JoinSet};
 /// The scheduler runs at least this often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Calls webhooks until the relay's shutdown, then finishes the calls in progress or returns their
+/// Calls webhooks until the relay's shutdown, then finishes the calls in progress or releases their
 /// leases.
 pub(crate) async fn run(context: Arc<DeliveryContext>, heartbeat: Arc<Heartbeat>) {
     let mut scheduler = Scheduler::new(context);
     while !scheduler.context.shutdown.is_triggered() {
-        heartbeat.beat();
+        heartbeat.record_beat();
         let pause = match scheduler.start_due().await {
             Ok(pause) => pause,
             Err(error) => {
-                tracing::warn!(%error, "the due lanes could not be read");
+                tracing::warn!(%error, "failed to query the due lanes");
                 CHECK_INTERVAL
             }
         };
@@ -58,31 +58,31 @@ pub(crate) async fn run(context: Arc<DeliveryContext>, heartbeat: Arc<Heartbeat>
 
 struct Scheduler {
     context: Arc<DeliveryContext>,
-    budget: Budget,
+    budget: CallBudget,
     /// Batches that were leased when their envelopes were accepted.
     leased: VecDeque<LeasedBatch>,
     /// Due lanes that have not started, the longest waiting first.
     healthy: VecDeque<AccountId>,
     failing: VecDeque<AccountId>,
-    /// Lanes that are running, with the task of their last run; the previous one may still be
-    /// ending.
+    /// Running lanes, with the task of their last run. The task of the previous run may not have
+    /// been joined yet.
     running: HashMap<AccountId, Id>,
-    /// Running lanes for which something new arrived. Whether the run delivers it is known when it
-    /// ends.
+    /// Running lanes that received new items, which the run may or may not deliver. They are checked
+    /// when the run ends.
     rerun: HashSet<AccountId>,
-    tasks: JoinSet<bool>,
+    tasks: JoinSet<RunOutcome>,
     lanes_by_task: HashMap<Id, (AccountId, EndpointHealth)>,
     /// When the database is queried again, unless a notification makes it earlier.
     query_at: Instant,
     /// Whether the database may have due lanes that were not loaded because no call could start.
     has_more: bool,
-    /// Aborts calls that take too long during the shutdown.
-    abort: Shutdown,
+    /// Aborts the calls that are still in progress when the time for a graceful shutdown is over.
+    hard_shutdown: Shutdown,
 }
 
 impl Scheduler {
     fn new(context: Arc<DeliveryContext>) -> Self {
-        let budget = Budget::new(context.now());
+        let budget = CallBudget::new(context.now());
         Self {
             context,
             budget,
@@ -95,24 +95,23 @@ impl Scheduler {
             lanes_by_task: HashMap::new(),
             query_at: Instant::now(),
             has_more: true,
-            abort: Shutdown::new(),
+            hard_shutdown: Shutdown::new(),
         }
     }
 
-    /// Starts the due lanes, as far as the budget allows, and returns the time until the next
-    /// check.
+    /// Starts as many due lanes as the budget allows. Returns the time until the next check.
     async fn start_due(&mut self) -> Result<Duration, StoreError> {
         let now = self.context.now();
         self.take_pending_work(now);
-        self.start_found(now);
+        self.start_loaded(now);
         if self.has_more || Instant::now() >= self.query_at {
             self.query_due_lanes(now).await?;
-            self.start_found(now);
+            self.start_loaded(now);
         }
         let free = if self.has_waiting_healthy() {
             0
         } else {
-            self.budget.available(now, EndpointHealth::Healthy)
+            self.budget.available_calls(now, EndpointHealth::Healthy)
         };
         self.context.notifier.offer_call_slots(CallSlots {
             free,
@@ -135,7 +134,7 @@ impl Scheduler {
             self.query_within(at.since(now).min(CHECK_INTERVAL));
         }
         for account in callable {
-            let available = self.budget.available(now, EndpointHealth::Healthy);
+            let available = self.budget.available_calls(now, EndpointHealth::Healthy);
             if self.running.contains_key(&account) {
                 self.rerun.insert(account);
             } else if self.has_more || available <= self.healthy.len() {
@@ -157,14 +156,15 @@ impl Scheduler {
 
     /// Loads the due lanes that the budget allows to start.
     async fn query_due_lanes(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let queried = EndpointHealth::ALL
-            .map(|health| self.found(health).is_empty() && self.budget.available(now, health) > 0);
+        let queried = EndpointHealth::ALL.map(|health| {
+            self.due_lanes_mut(health).is_empty() && self.budget.available_calls(now, health) > 0
+        });
         self.has_more = queried.contains(&false);
         let mut pause = CHECK_INTERVAL;
         if queried.contains(&true) {
             // A lane that has just started is due until its lease is recorded.
             let limit = DUE_LANES_MAX + self.running.len();
-            let due = self.context.store.due_lanes(now, limit).await?;
+            let due = self.context.store.find_due_lanes(now, limit).await?;
             let by_health = EndpointHealth::ALL.into_iter().zip(queried).zip(due);
             for ((health, is_queried), DueLanes { lanes, next_at }) in by_health {
                 if is_queried {
@@ -173,7 +173,7 @@ impl Scheduler {
                         .filter(|account| !self.running.contains_key(account));
                     let idle: Vec<_> = idle.take(DUE_LANES_MAX).collect();
                     self.has_more |= idle.len() == DUE_LANES_MAX;
-                    self.found(health).extend(idle);
+                    self.due_lanes_mut(health).extend(idle);
                     pause = pause.min(next_at.map_or(CHECK_INTERVAL, |at| at.since(now)));
                 }
             }
@@ -182,15 +182,15 @@ impl Scheduler {
         Ok(())
     }
 
-    const fn found(&mut self, health: EndpointHealth) -> &mut VecDeque<AccountId> {
+    const fn due_lanes_mut(&mut self, health: EndpointHealth) -> &mut VecDeque<AccountId> {
         match health {
             EndpointHealth::Healthy => &mut self.healthy,
             EndpointHealth::Failing => &mut self.failing,
         }
     }
 
-    /// Starts what was found. Leased batches are first, because their leases expire.
-    fn start_found(&mut self, now: Timestamp) {
+    /// Starts the loaded lanes. Leased batches are first, because their leases expire.
+    fn start_loaded(&mut self, now: Timestamp) {
         while !self.leased.is_empty()
             && let Some(timeout) = self.budget.try_start(now, EndpointHealth::Healthy)
             && let Some(batch) = self.leased.pop_front()
@@ -203,11 +203,11 @@ impl Scheduler {
     }
 
     fn start_lanes(&mut self, now: Timestamp, health: EndpointHealth) {
-        while let Some(&account) = self.found(health).front() {
+        while let Some(&account) = self.due_lanes_mut(health).front() {
             let Some(timeout) = self.budget.try_start(now, health) else {
                 return;
             };
-            self.found(health).pop_front();
+            self.due_lanes_mut(health).pop_front();
             self.start(account, health, timeout, None);
         }
     }
@@ -224,7 +224,7 @@ impl Scheduler {
             account,
             health,
             timeout,
-            abort: self.abort.clone(),
+            hard_shutdown: self.hard_shutdown.clone(),
         };
         let handle = self.tasks.spawn(run.run(leased));
         self.running.insert(account, handle.id());
@@ -233,27 +233,28 @@ impl Scheduler {
 
     async fn wait(&mut self, pause: Duration) {
         tokio::select! {
-            Some(ended) = self.tasks.join_next_with_id() => self.note_end(ended),
+            Some(ended) = self.tasks.join_next_with_id() => self.finish_run(ended),
             () = self.context.notifier.scheduler.notified() => {}
             () = tokio::time::sleep(pause) => {}
             () = self.context.shutdown.triggered() => {}
         }
         while let Some(ended) = self.tasks.try_join_next_with_id() {
-            self.note_end(ended);
+            self.finish_run(ended);
         }
     }
 
-    fn note_end(&mut self, ended: Result<(Id, bool), JoinError>) {
-        let (id, succeeded) = ended.unwrap_or_else(|error| {
+    fn finish_run(&mut self, ended: Result<(Id, RunOutcome), JoinError>) {
+        let (id, outcome) = ended.unwrap_or_else(|error| {
             tracing::error!(%error, "a delivery task failed");
-            (error.id(), false)
+            (error.id(), RunOutcome::Failed)
         });
         if let Some((account, health)) = self.lanes_by_task.remove(&id) {
             if self.running.get(&account) == Some(&id) {
                 self.running.remove(&account);
             }
-            self.budget.finish(health, succeeded);
-            if self.rerun.remove(&account) || !succeeded {
+            let has_failed = outcome == RunOutcome::Failed;
+            self.budget.finish(health, !has_failed);
+            if self.rerun.remove(&account) || has_failed {
                 self.query_at = Instant::now();
             }
         }
@@ -264,21 +265,21 @@ impl Scheduler {
             context,
             leased,
             tasks,
-            abort,
+            hard_shutdown,
             ..
         } = &mut self;
         context.notifier.offer_call_slots(CallSlots::default());
         leased.extend(context.notifier.take_pending_work().leased);
         for LeasedBatch { account, fence, .. } in leased.drain(..) {
-            let returned = context.store.return_lease(context.now(), account, fence);
-            if let Err(error) = returned.await {
-                tracing::debug!(%error, "a lease was not returned; the next start recovers it");
+            let released = context.store.release_lease(context.now(), account, fence);
+            if let Err(error) = released.await {
+                tracing::debug!(%error, "failed to release a lease; the next start releases it");
             }
         }
         let ending = async { while tasks.join_next().await.is_some() {} };
         let ended = tokio::time::timeout(WEBHOOK_DRAIN_TIMEOUT, ending).await;
         if ended.is_err() {
-            abort.trigger();
+            hard_shutdown.trigger();
             while tasks.join_next().await.is_some() {}
         }
     }

@@ -1,13 +1,13 @@
-//! Calls of webhooks: signed, guarded, and classified by what they mean for the lane.
+//! Webhook calls: signing, sending through the SSRF guard, and classification of the response.
 
-use crate::{lease::Webhook, settings::LiveSettings};
+use crate::{lease::Webhook, settings::LiveSettings, store::CallOutcome};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use sealpost_egress::{CallError, Request, Response};
 use sealpost_proto::{
     Timestamp,
     time::millis,
-    wire::{DeliveryBatch, DeliveryResult, DeliveryResults, WebhookCall},
+    wire::{DeliveryBatch, DeliveryResults, WebhookCall},
 };
 use sealpost_relay_core::classify::{CallResult, Class, classify};
 use sealpost_service::{Clock as _, SharedClock};
@@ -15,28 +15,7 @@ use sealpost_signatures::webhook::sign_webhook;
 use std::time::{Duration, UNIX_EPOCH};
 use url::Url;
 
-/// Outcome of a webhook call.
-#[derive(Debug)]
-pub(crate) struct CallOutcome {
-    pub(crate) class: Class,
-    /// Results in the response, with [`Class::Succeeded`].
-    pub(crate) results: Vec<DeliveryResult>,
-    /// Why the call failed, in words that strangers may read.
-    pub(crate) reason: Option<String>,
-}
-
-impl CallOutcome {
-    /// Returns the outcome for an account that has no webhook any more.
-    pub(crate) fn without_webhook() -> Self {
-        Self {
-            class: Class::Unreachable,
-            results: Vec::new(),
-            reason: Some("there is no endpoint".to_owned()),
-        }
-    }
-}
-
-/// Client for webhooks.
+/// Client that calls webhooks.
 #[derive(Clone)]
 pub(crate) struct WebhookClient {
     pub(crate) settings: LiveSettings,
@@ -99,7 +78,7 @@ fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> Call
     let response = match response {
         Ok(response) => response,
         Err(error) => {
-            let class = classify(call_result(&error));
+            let class = classify(classify_error(&error));
             return CallOutcome {
                 class,
                 results: Vec::new(),
@@ -107,13 +86,13 @@ fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> Call
             };
         }
     };
-    let results = (response.status == 200 && !response.truncated)
+    let results = (response.status == 200 && !response.is_truncated)
         .then(|| serde_json::from_slice::<DeliveryResults>(&response.body).ok())
         .flatten();
     let class = classify(CallResult::Status {
         status: response.status,
-        retry_after: retry_after(&response.headers, now),
-        parses: results.is_some(),
+        retry_after: parse_retry_after(&response.headers, now),
+        is_parseable: results.is_some(),
     });
     let reason = match class {
         Class::Succeeded => None,
@@ -124,7 +103,7 @@ fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> Call
         | Class::EndpointError
         | Class::RetryAfter(_)
         | Class::Refused
-        | Class::Gone => Some(format!("the endpoint responded {}", response.status)),
+        | Class::Gone => Some(format!("the endpoint responded with {}", response.status)),
     };
     CallOutcome {
         class,
@@ -133,7 +112,7 @@ fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> Call
     }
 }
 
-const fn call_result(error: &CallError) -> CallResult {
+const fn classify_error(error: &CallError) -> CallResult {
     match error {
         CallError::Url { .. }
         | CallError::Forbidden { .. }
@@ -145,8 +124,8 @@ const fn call_result(error: &CallError) -> CallResult {
     }
 }
 
-/// Parses the header `Retry-After`, which is seconds or a date (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+/// Parses the header `Retry-After`: seconds or a date (RFC 9110, section 10.2.3).
+fn parse_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
@@ -167,7 +146,7 @@ mod tests {
     /// 2025-01-01T00:00:00Z
     const NOW: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 
-    fn response(status: u16, body: &'static str) -> CallOutcome {
+    fn outcome_of(status: u16, body: &'static str) -> CallOutcome {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
         parse_response(
@@ -175,7 +154,7 @@ mod tests {
                 status,
                 headers,
                 body: Bytes::from_static(body.as_bytes()),
-                truncated: false,
+                is_truncated: false,
             }),
             NOW,
         )
@@ -183,7 +162,7 @@ mod tests {
 
     #[test]
     fn only_a_parsable_200_succeeds() {
-        let good = response(
+        let good = outcome_of(
             200,
             r#"{"lease":1,"results":[{"id":1,"outcome":"stored"}]}"#,
         );
@@ -191,13 +170,16 @@ mod tests {
             (good.class, good.results.len(), good.reason),
             (Class::Succeeded, 1, None)
         );
-        let unparsable = response(200, "<html>");
+        let unparsable = outcome_of(200, "<html>");
         assert_eq!(unparsable.class, Class::EndpointError);
         assert!(unparsable.reason.unwrap().contains("does not parse"));
-        let busy = response(503, "");
+        let busy = outcome_of(503, "");
         assert_eq!(busy.class, Class::RetryAfter(Duration::from_secs(30)));
-        assert_eq!(busy.reason.as_deref(), Some("the endpoint responded 503"));
-        assert_eq!(response(404, "").class, Class::Refused);
+        assert_eq!(
+            busy.reason.as_deref(),
+            Some("the endpoint responded with 503")
+        );
+        assert_eq!(outcome_of(404, "").class, Class::Refused);
     }
 
     #[test]
@@ -230,7 +212,7 @@ mod tests {
                 .into_iter()
                 .collect();
             assert_eq!(
-                retry_after(&headers, NOW),
+                parse_retry_after(&headers, NOW),
                 seconds.map(Duration::from_secs),
                 "{text}"
             );

@@ -26,7 +26,8 @@ problems!(ShowProblems: SESSION);
 
 /// Show the account
 #[utoipa::path(
-    get, path = "/v1/account", operation_id = "show_account", tag = "accounts", security(("session" = [])),
+    get, path = "/v1/account", operation_id = "show_account", tag = "accounts",
+    security(("session" = [])),
     responses((status = 200, description = "The account", body = Account), ShowProblems)
 )]
 pub(super) async fn show(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
@@ -39,7 +40,8 @@ problems!(ChangeProblems: ANY_KEY, KNOWN, JSON; SessionInvalid, WebhookInvalid);
 ///
 /// A new webhook is `unverified` until its test succeeds.
 #[utoipa::path(
-    patch, path = "/v1/account", operation_id = "change_account", tag = "accounts", security(("account_key" = [])),
+    patch, path = "/v1/account", operation_id = "change_account", tag = "accounts",
+    security(("account_key" = [])),
     request_body = AccountChange,
     responses((status = 200, description = "The changed account", body = Account), ChangeProblems)
 )]
@@ -50,7 +52,7 @@ pub(super) async fn change(
     signed: AccountKeyRequest,
 ) -> ApiResult {
     let change: AccountChange = signed.body.json()?;
-    let account = signed.facts.account;
+    let account = signed.account.id;
     if let Some(delivery) = change.delivery {
         let url = accounts::webhook_url(delivery)?;
         store.change_delivery(clock.now(), account, url).await?;
@@ -66,7 +68,8 @@ problems!(LeaveProblems: ANY_KEY, KNOWN);
 /// Closes its mailboxes, fails the envelopes queued in them with `mailbox_unknown`, and deletes its
 /// blobs.
 #[utoipa::path(
-    delete, path = "/v1/account", operation_id = "delete_account", tag = "accounts", security(("account_key" = [])),
+    delete, path = "/v1/account", operation_id = "delete_account", tag = "accounts",
+    security(("account_key" = [])),
     responses((status = 204, description = "The account is deleted"), LeaveProblems)
 )]
 pub(super) async fn leave(
@@ -76,10 +79,8 @@ pub(super) async fn leave(
     State(clock): State<SharedClock>,
     signed: AccountKeyRequest,
 ) -> ApiResult {
-    store
-        .delete_account(clock.now(), signed.facts.account)
-        .await?;
-    accounts.invalidate(signed.facts.account);
+    store.delete_account(clock.now(), signed.account.id).await?;
+    accounts.invalidate(signed.account.id);
     notifier.sweeper.notify_one();
     tracing::info!("account deleted by its owner");
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -94,13 +95,20 @@ problems!(TestProblems: ANY_KEY, KNOWN; SessionInvalid);
 #[utoipa::path(
     post, path = "/v1/account/webhook-test", operation_id = "test_webhook", tag = "accounts",
     security(("account_key" = [])),
-    responses((status = 200, description = "Result of each step, whether the test succeeded or not", body = WebhookTest), TestProblems)
+    responses(
+        (
+            status = 200,
+            description = "Result of each step, whether the test succeeded or not",
+            body = WebhookTest
+        ),
+        TestProblems
+    )
 )]
 pub(super) async fn test_webhook(
     State(tester): State<WebhookTester>,
     signed: AccountKeyRequest,
 ) -> ApiResult {
-    let test = tester.test(signed.facts.account).await?;
+    let test = tester.test(signed.account.id).await?;
     Ok(json_body(StatusCode::OK, &test))
 }
 
@@ -109,7 +117,7 @@ async fn view(
     account: AccountId,
 ) -> Result<Response, sealpost_service::http::ProblemResponse> {
     let account = store
-        .account(account)
+        .load_account(account)
         .await?
         .ok_or(ErrorCode::SessionInvalid)?;
     Ok(json_body(StatusCode::OK, &account))

@@ -24,14 +24,18 @@ use sealpost_service::{
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
-problems!(RegisterProblems: ANY_KEY, JSON; RegistrationClosed, RegistrationTokenInvalid, WebhookInvalid, AccountSuspended);
+problems!(
+    RegisterProblems: ANY_KEY, JSON;
+    RegistrationClosed, RegistrationTokenInvalid, WebhookInvalid, AccountSuspended
+);
 
 /// Register an account
 ///
 /// Creates the account of the signing key. If the key is already registered, the existing account
 /// is returned and the rest of the request is ignored.
 #[utoipa::path(
-    post, path = "/v1/accounts", operation_id = "register_account", tag = "accounts", security(("account_key" = [])),
+    post, path = "/v1/accounts", operation_id = "register_account", tag = "accounts",
+    security(("account_key" = [])),
     request_body = RegisterRequest,
     responses(
         (status = 201, description = "The account was created", body = Registered),

@@ -6,7 +6,7 @@
 //! hold one in memory.
 
 use super::{problem, rate_limits::check_ip_rate_limit, retryable_problem, state::ApiState};
-use crate::{memory::BodyBudget, store::AccountFacts};
+use crate::{memory::BodyBudget, store::AccountState};
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
@@ -58,7 +58,7 @@ impl BodyKind for PartBody {
 /// Request signed with a session key.
 pub(super) struct SessionRequest<K = JsonBody> {
     pub(super) account: AccountId,
-    pub(super) own_rates: RateOverrides,
+    pub(super) rate_overrides: RateOverrides,
     pub(super) body: SignedBody,
     kind: PhantomData<fn() -> K>,
 }
@@ -66,7 +66,7 @@ pub(super) struct SessionRequest<K = JsonBody> {
 /// Upload of a part, signed with a session key, whose body has not been read yet.
 pub(super) struct PartUploadRequest {
     pub(super) account: AccountId,
-    pub(super) own_rates: RateOverrides,
+    pub(super) rate_overrides: RateOverrides,
     /// SHA-256 of the body, as signed.
     pub(super) digest: [u8; 32],
     pub(super) body: BodyReader,
@@ -74,7 +74,7 @@ pub(super) struct PartUploadRequest {
 
 /// Request signed with the key of a registered account.
 pub(super) struct AccountKeyRequest {
-    pub(super) facts: AccountFacts,
+    pub(super) account: AccountState,
     pub(super) body: SignedBody,
 }
 
@@ -98,9 +98,8 @@ impl SignedBody {
         Ok(parse_json(&self.headers, &self.bytes)?)
     }
 
-    /// Frees the parsed body but keeps its memory reserved, because hundreds of requests can wait
-    /// for one commit.
-    pub(super) fn into_budget(self) -> BodyBudget {
+    /// Frees the body and returns the reservation of its memory.
+    pub(super) fn into_memory_permit(self) -> BodyBudget {
         self.budget
     }
 
@@ -115,13 +114,13 @@ impl<K: BodyKind> FromRequest<ApiState> for SessionRequest<K> {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ProblemResponse> {
         let request = UnreadRequest::<K>::new(request, state)?;
-        let facts = request.head.session(state).await?;
-        count_request(state, &facts)?;
-        state.accounts.record_contact(facts).await;
+        let account = request.head.verify_session(state).await?;
+        charge_request(state, &account)?;
+        state.accounts.record_contact(account).await;
         let body = request.read(state).await?;
         Ok(Self {
-            account: facts.account,
-            own_rates: facts.own_rates,
+            account: account.id,
+            rate_overrides: account.rate_overrides,
             body,
             kind: PhantomData,
         })
@@ -135,16 +134,16 @@ impl FromRequest<ApiState> for PartUploadRequest {
         let UnreadRequest { head, body, .. } = UnreadRequest::<PartBody>::new(request, state)?;
         let body = BodyReader::new(&head.parts.headers, body, PART_BYTES_MAX)?
             .with_bytes_per_second_min(PART_BYTES_PER_SECOND_MIN);
-        let facts = head.session(state).await?;
-        if let Err(problem) = count_request(state, &facts) {
+        let account = head.verify_session(state).await?;
+        if let Err(problem) = charge_request(state, &account) {
             body.drain().await;
             return Err(problem);
         }
-        state.accounts.record_contact(facts).await;
+        state.accounts.record_contact(account).await;
         let digest = *head.signature.digest().as_bytes();
         Ok(Self {
-            account: facts.account,
-            own_rates: facts.own_rates,
+            account: account.id,
+            rate_overrides: account.rate_overrides,
             digest,
             body,
         })
@@ -161,20 +160,23 @@ impl FromRequest<ApiState> for AccountKeyRequest {
             request.headers(),
         )?;
         let request = UnreadRequest::<JsonBody>::new(request, state)?;
-        let signature = request.head.account_key(state.clock.now())?;
-        let facts = state
+        let signature = request.head.verify_account_key(state.clock.now())?;
+        let account = state
             .store
-            .account_facts_by_key(signature.key)
+            .load_account_state_by_key(signature.key)
             .await?
             .ok_or(ErrorCode::AccountUnknown)?;
-        if facts.suspended {
+        if account.is_suspended {
             return Err(ErrorCode::AccountSuspended.into());
         }
-        count_request(state, &facts)?;
+        charge_request(state, &account)?;
         let body = request.read(state).await?;
         signature.record_nonce(state).await?;
-        state.accounts.record_contact(facts).await;
-        Ok(Self { facts, body })
+        state.accounts.record_contact(account).await;
+        Ok(Self {
+            account: account,
+            body,
+        })
     }
 }
 
@@ -188,7 +190,7 @@ impl FromRequest<ApiState> for AnyKeyRequest {
             request.headers(),
         )?;
         let request = UnreadRequest::<JsonBody>::new(request, state)?;
-        let signature = request.head.account_key(state.clock.now())?;
+        let signature = request.head.verify_account_key(state.clock.now())?;
         let body = request.read(state).await?;
         Ok(Self {
             key: signature.record_nonce(state).await?,
@@ -197,10 +199,14 @@ impl FromRequest<ApiState> for AnyKeyRequest {
     }
 }
 
-/// Counts a request for its account.
-fn count_request(state: &ApiState, facts: &AccountFacts) -> Result<(), ProblemResponse> {
-    let meters = state.settings.load().meters.for_overrides(facts.own_rates);
-    Ok(meters.count_request(facts.account)?)
+/// Checks the rate limit of requests and counts this one.
+fn charge_request(state: &ApiState, account: &AccountState) -> Result<(), ProblemResponse> {
+    let rate_limiters = state
+        .settings
+        .load()
+        .rate_limiters
+        .for_overrides(account.rate_overrides);
+    Ok(rate_limiters.charge_request(account.id)?)
 }
 
 /// Request whose body has not been read yet.
@@ -282,7 +288,7 @@ impl RequestHead {
         }
     }
 
-    async fn session(&self, state: &ApiState) -> Result<AccountFacts, ProblemResponse> {
+    async fn verify_session(&self, state: &ApiState) -> Result<AccountState, ProblemResponse> {
         let now = state.clock.now();
         let Signer::Session(claimed) = self.signature.params().signer else {
             return Err(signature_problem(SignatureError::WrongKey, now));
@@ -292,17 +298,19 @@ impl RequestHead {
             .signature
             .verify_hmac(&self.signed_parts(), &key, now)
             .map_err(|error| signature_problem(error, now))?;
-        match state.accounts.facts(id.account).await? {
-            Some(facts) if facts.key_generation != id.key_generation || id.expires_at <= now => {
+        match state.accounts.load(id.account).await? {
+            Some(account)
+                if account.key_generation != id.key_generation || id.expires_at <= now =>
+            {
                 Err(ErrorCode::SessionInvalid.into())
             }
-            Some(facts) if facts.suspended => Err(ErrorCode::AccountSuspended.into()),
-            Some(facts) => Ok(facts),
+            Some(account) if account.is_suspended => Err(ErrorCode::AccountSuspended.into()),
+            Some(account) => Ok(account),
             None => Err(ErrorCode::SessionInvalid.into()),
         }
     }
 
-    fn account_key(&self, now: Timestamp) -> Result<SingleUseSignature, ProblemResponse> {
+    fn verify_account_key(&self, now: Timestamp) -> Result<SingleUseSignature, ProblemResponse> {
         let verified = self.signature.verify_ed25519(&self.signed_parts(), now);
         let key = verified.map_err(|error| signature_problem(error, now))?;
         let params = self.signature.params();

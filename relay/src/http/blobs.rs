@@ -35,7 +35,8 @@ problems!(CreateProblems: SESSION, JSON, WRITES; Conflict, QuotaExceeded);
 ///
 /// Its parts are uploaded afterwards. Repeating the request with a later expiry extends the blob.
 #[utoipa::path(
-    post, path = "/v1/blobs", operation_id = "create_blob", tag = "blobs", security(("session" = [])),
+    post, path = "/v1/blobs", operation_id = "create_blob", tag = "blobs",
+    security(("session" = [])),
     request_body = CreateBlob,
     responses(
         (status = 201, description = "The blob was created", body = Blob),
@@ -97,7 +98,7 @@ async fn over_quota(
     new: &NewBlob,
 ) -> Result<ProblemResponse, ProblemResponse> {
     let quota = store
-        .account_quota(new.account)
+        .load_account_quota(new.account)
         .await?
         .ok_or(ErrorCode::AccountUnknown)?;
     let may = settings.load().quotas.with_overrides(&quota.overrides);
@@ -115,7 +116,8 @@ async fn over_quota(
             new.size.bytes()
         )
     };
-    let what_to_do = "room is made when files are fetched, deleted or expire; the relay's operator can give more";
+    let what_to_do = "room is made when files are fetched, deleted or expire; the relay's \
+                      operator can give more";
     Ok(retryable_problem_with(
         ErrorCode::QuotaExceeded,
         format!("{detail}; {what_to_do}"),
@@ -126,9 +128,13 @@ problems!(ShowProblems: SESSION; NotFound);
 
 /// Show a blob
 #[utoipa::path(
-    get, path = "/v1/blobs/{id}", operation_id = "show_blob", tag = "blobs", security(("session" = [])),
+    get, path = "/v1/blobs/{id}", operation_id = "show_blob", tag = "blobs",
+    security(("session" = [])),
     params(Id<BlobId>),
-    responses((status = 200, description = "The blob with its uploaded parts", body = Blob), ShowProblems)
+    responses(
+        (status = 200, description = "The blob with its uploaded parts", body = Blob),
+        ShowProblems
+    )
 )]
 pub(super) async fn show(
     State(store): State<Store>,
@@ -137,7 +143,7 @@ pub(super) async fn show(
     signed: SessionRequest,
 ) -> ApiResult {
     let blob = store
-        .blob(clock.now(), signed.account, id)
+        .load_blob(clock.now(), signed.account, id)
         .await?
         .ok_or(ErrorCode::NotFound)?;
     Ok(json_body(StatusCode::OK, &blob))
@@ -149,7 +155,8 @@ problems!(CompleteProblems: SESSION, JSON, WRITES; NotFound, BlobIncomplete);
 ///
 /// A complete blob can be downloaded.
 #[utoipa::path(
-    post, path = "/v1/blobs/{id}/complete", operation_id = "complete_blob", tag = "blobs", security(("session" = [])),
+    post, path = "/v1/blobs/{id}/complete", operation_id = "complete_blob", tag = "blobs",
+    security(("session" = [])),
     params(Id<BlobId>), request_body = CompleteBlob,
     responses((status = 200, description = "The complete blob", body = Blob), CompleteProblems)
 )]
@@ -172,9 +179,13 @@ problems!(ExtendProblems: SESSION, JSON, WRITES; NotFound);
 
 /// Extend the lifetime of a blob
 #[utoipa::path(
-    patch, path = "/v1/blobs/{id}", operation_id = "extend_blob", tag = "blobs", security(("session" = [])),
+    patch, path = "/v1/blobs/{id}", operation_id = "extend_blob", tag = "blobs",
+    security(("session" = [])),
     params(Id<BlobId>), request_body = ExtendBlob,
-    responses((status = 200, description = "The blob with its new expiry", body = Blob), ExtendProblems)
+    responses(
+        (status = 200, description = "The blob with its new expiry", body = Blob),
+        ExtendProblems
+    )
 )]
 pub(super) async fn extend(
     State(store): State<Store>,
@@ -193,7 +204,8 @@ problems!(RemoveProblems: SESSION, WRITES);
 
 /// Delete a blob
 #[utoipa::path(
-    delete, path = "/v1/blobs/{id}", operation_id = "delete_blob", tag = "blobs", security(("session" = [])),
+    delete, path = "/v1/blobs/{id}", operation_id = "delete_blob", tag = "blobs",
+    security(("session" = [])),
     params(Id<BlobId>),
     responses((status = 204, description = "The blob is deleted"), RemoveProblems)
 )]

@@ -23,7 +23,8 @@ problems!(ShowProblems: SESSION; NotFound);
 
 /// Read the checkpoint
 #[utoipa::path(
-    get, path = "/v1/account/checkpoint", operation_id = "show_checkpoint", tag = "accounts", security(("session" = [])),
+    get, path = "/v1/account/checkpoint", operation_id = "show_checkpoint", tag = "accounts",
+    security(("session" = [])),
     responses(
         (status = 200, description = "The checkpoint", body = Checkpoint,
             headers(("ETag" = String, description = "Its SHA-256, base64url in double quotes"))),
@@ -32,7 +33,7 @@ problems!(ShowProblems: SESSION; NotFound);
 )]
 pub(super) async fn show(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
     let sealed = store
-        .checkpoint(signed.account)
+        .load_checkpoint(signed.account)
         .await?
         .ok_or(ErrorCode::NotFound)?;
     Ok(tagged(sealed))
@@ -42,7 +43,8 @@ problems!(WriteProblems: SESSION, JSON, WRITES; PreconditionFailed);
 
 /// Write the checkpoint
 #[utoipa::path(
-    put, path = "/v1/account/checkpoint", operation_id = "write_checkpoint", tag = "accounts", security(("session" = [])),
+    put, path = "/v1/account/checkpoint", operation_id = "write_checkpoint", tag = "accounts",
+    security(("session" = [])),
     params(("If-Match" = String, Header, example = "\"none\"",
         description = "`ETag` of the checkpoint to replace, or `\"none\"` to write the first")),
     request_body = Checkpoint,

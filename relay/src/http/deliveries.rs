@@ -42,9 +42,18 @@ problems!(PullProblems: SESSION, WRITES);
 /// The batch is leased for one minute. Until it is acknowledged or the lease expires, the account
 /// receives nothing else, except that another pull returns the same items under a new lease.
 #[utoipa::path(
-    get, path = "/v1/deliveries", operation_id = "pull_deliveries", tag = "deliveries", security(("session" = [])),
-    params(("wait" = Option<u64>, Query, example = 0, description = "Seconds to wait for deliveries, limited to 25")),
-    responses((status = 200, description = "A batch, which can be empty", body = DeliveryBatch), PullProblems)
+    get, path = "/v1/deliveries", operation_id = "pull_deliveries", tag = "deliveries",
+    security(("session" = [])),
+    params((
+        "wait" = Option<u64>,
+        Query,
+        example = 0,
+        description = "Seconds to wait for deliveries, limited to 25"
+    )),
+    responses(
+        (status = 200, description = "A batch, which can be empty", body = DeliveryBatch),
+        PullProblems
+    )
 )]
 pub(super) async fn pull(State(pulls): State<Pulls>, signed: SessionRequest) -> ApiResult {
     let seconds: u64 = query(&signed.body.uri, "wait")?.unwrap_or_default();
@@ -82,9 +91,9 @@ pub(super) async fn acknowledge(
     let results: DeliveryResults = signed.body.json()?;
     let (now, account) = (clock.now(), signed.account);
     let outcome = store.acknowledge(now, account, results.clone()).await?;
-    activity.record_pull(now, &results.results, outcome.stored);
+    activity.record_pull(now, &results.results, outcome.stored_count);
     accounts.set_contact_ends_backoff(account, outcome.contact_ends_backoff);
-    notifier.notify_accounts(&outcome.woken);
+    notifier.notify_accounts(&outcome.accounts_to_notify);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

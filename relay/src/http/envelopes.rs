@@ -36,9 +36,13 @@ problems!(SubmitProblems: SESSION, JSON, WRITES);
 /// that the envelope is on disk. `refused` contains an error code and, if it is retryable, the
 /// retry delay.
 #[utoipa::path(
-    post, path = "/v1/envelopes", operation_id = "submit_envelopes", tag = "envelopes", security(("session" = [])),
+    post, path = "/v1/envelopes", operation_id = "submit_envelopes", tag = "envelopes",
+    security(("session" = [])),
     request_body = SubmitRequest,
-    responses((status = 200, description = "Result of each envelope", body = SubmitResponse), SubmitProblems)
+    responses(
+        (status = 200, description = "Result of each envelope", body = SubmitResponse),
+        SubmitProblems
+    )
 )]
 pub(super) async fn submit(
     State(store): State<Store>,
@@ -55,10 +59,12 @@ pub(super) async fn submit(
         return Err(problem(ErrorCode::Malformed, detail));
     }
     let settings = settings.load();
-    let meters = settings.meters.for_overrides(signed.own_rates);
-    meters.count_envelopes(signed.account, envelopes.len())?;
+    let rate_limiters = settings.rate_limiters.for_overrides(signed.rate_overrides);
+    rate_limiters.charge_envelopes(signed.account, envelopes.len())?;
     require_space(&storage, signed.body.bytes.len())?;
-    let _budget = signed.body.into_budget();
+    // Frees the parsed body, but keeps its memory reserved until the commit: hundreds of requests
+    // can wait for the same one.
+    let _memory_permit = signed.body.into_memory_permit();
     let submissions = envelopes
         .into_iter()
         .map(|envelope| Submission::new(&origin, envelope))
@@ -79,39 +85,54 @@ problems!(StatusProblems: SESSION; NotFound);
 
 /// Show the status of an envelope
 #[utoipa::path(
-    get, path = "/v1/envelopes/{id}", operation_id = "show_envelope", tag = "envelopes", security(("session" = [])),
+    get, path = "/v1/envelopes/{id}", operation_id = "show_envelope", tag = "envelopes",
+    security(("session" = [])),
     params(Id<EnvelopeId>),
-    responses((status = 200, description = "Status of the envelope", body = EnvelopeStatus), StatusProblems)
+    responses(
+        (status = 200, description = "Status of the envelope", body = EnvelopeStatus),
+        StatusProblems
+    )
 )]
-pub(super) async fn status(
+pub(super) async fn show(
     State(store): State<Store>,
     Id(id): Id<EnvelopeId>,
     signed: SessionRequest,
 ) -> ApiResult {
-    let found = store.statuses(signed.account, vec![id]).await?.pop();
+    let found = store.load_statuses(signed.account, vec![id]).await?.pop();
     Ok(json_body(
         StatusCode::OK,
         &found.ok_or(ErrorCode::NotFound)?,
     ))
 }
 
-problems!(ListProblems: SESSION, JSON);
+problems!(QueryProblems: SESSION, JSON);
 
-/// List the status of several envelopes
+/// Query the statuses of several envelopes
 #[utoipa::path(
-    post, path = "/v1/envelopes/status", operation_id = "list_envelopes", tag = "envelopes", security(("session" = [])),
+    post, path = "/v1/envelopes/status", operation_id = "query_envelope_statuses", tag = "envelopes",
+    security(("session" = [])),
     request_body = StatusRequest,
-    responses((status = 200, description = "Status of each envelope that the account sent; others are left out", body = StatusResponse), ListProblems)
+    responses(
+        (
+            status = 200,
+            description = "Status of each envelope that the account sent; others are left out",
+            body = StatusResponse
+        ),
+        QueryProblems
+    )
 )]
-pub(super) async fn statuses(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
+pub(super) async fn query_statuses(
+    State(store): State<Store>,
+    signed: SessionRequest,
+) -> ApiResult {
     let StatusRequest { ids } = signed.body.json()?;
     if ids.len() > ENVELOPES_PER_REQUEST_MAX {
         return Err(problem(
             ErrorCode::Malformed,
-            format!("a request can contain at most {ENVELOPES_PER_REQUEST_MAX} ids"),
+            format!("a request must contain up to {ENVELOPES_PER_REQUEST_MAX} ids"),
         ));
     }
-    let envelopes = store.statuses(signed.account, ids).await?;
+    let envelopes = store.load_statuses(signed.account, ids).await?;
     Ok(json_body(StatusCode::OK, &StatusResponse { envelopes }))
 }
 
@@ -119,9 +140,16 @@ problems!(RecallProblems: SESSION, WRITES; NotFound, ProofInvalid, TooLate);
 
 /// Recall an envelope
 #[utoipa::path(
-    delete, path = "/v1/envelopes/{id}", operation_id = "recall_envelope", tag = "envelopes", security(("session" = [])),
-    params(Id<EnvelopeId>, ("Sealpost-Proof" = inline(Bytes16), Header, description = "Recall proof")),
-    responses((status = 204, description = "The envelope is recalled and will not be delivered"), RecallProblems)
+    delete, path = "/v1/envelopes/{id}", operation_id = "recall_envelope", tag = "envelopes",
+    security(("session" = [])),
+    params(
+        Id<EnvelopeId>,
+        ("Sealpost-Proof" = inline(Bytes16), Header, description = "Recall proof")
+    ),
+    responses(
+        (status = 204, description = "The envelope is recalled and will not be delivered"),
+        RecallProblems
+    )
 )]
 pub(super) async fn recall(
     State(store): State<Store>,
@@ -129,6 +157,7 @@ pub(super) async fn recall(
     Id(id): Id<EnvelopeId>,
     signed: SessionRequest,
 ) -> ApiResult {
+    // A missing or malformed proof becomes zeros, which fail the verification like any wrong proof.
     let proof = signed
         .body
         .header(PROOF_HEADER)

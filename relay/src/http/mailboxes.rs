@@ -26,13 +26,18 @@ problems!(ListProblems: SESSION);
 ///
 /// Ordered by id, up to 500 per page.
 #[utoipa::path(
-    get, path = "/v1/mailboxes", operation_id = "list_mailboxes", tag = "mailboxes", security(("session" = [])),
-    params(("after" = inline(Option<MailboxId>), Query, description = "`next` of the previous page")),
+    get, path = "/v1/mailboxes", operation_id = "list_mailboxes", tag = "mailboxes",
+    security(("session" = [])),
+    params((
+        "after" = inline(Option<MailboxId>),
+        Query,
+        description = "`next` of the previous page"
+    )),
     responses((status = 200, description = "Page of mailboxes", body = Mailboxes), ListProblems)
 )]
 pub(super) async fn list(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
     let after: Option<MailboxId> = query(&signed.body.uri, "after")?;
-    let mailboxes = store.mailboxes(signed.account, after).await?;
+    let mailboxes = store.list_mailboxes(signed.account, after).await?;
     Ok(json_body(StatusCode::OK, &mailboxes))
 }
 
@@ -40,7 +45,8 @@ problems!(OpenProblems: ANY_KEY, KNOWN, JSON; Conflict, QuotaExceeded);
 
 /// Open a mailbox or replace its send keys
 #[utoipa::path(
-    put, path = "/v1/mailboxes/{id}", operation_id = "open_mailbox", tag = "mailboxes", security(("account_key" = [])),
+    put, path = "/v1/mailboxes/{id}", operation_id = "open_mailbox", tag = "mailboxes",
+    security(("account_key" = [])),
     params(Id<MailboxId>), request_body = OpenMailbox,
     responses((status = 204, description = "The mailbox is open"), OpenProblems)
 )]
@@ -63,7 +69,7 @@ pub(super) async fn open(
     let opened = store
         .open_mailbox(
             clock.now(),
-            signed.facts.account,
+            signed.account.id,
             mailbox,
             send_keys,
             settings.load().quotas.clone(),
@@ -91,7 +97,7 @@ pub(super) async fn close(
     signed: AccountKeyRequest,
 ) -> ApiResult {
     store
-        .close_mailbox(clock.now(), signed.facts.account, mailbox)
+        .close_mailbox(clock.now(), signed.account.id, mailbox)
         .await?;
     notifier.sweeper.notify_one();
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -157,7 +157,8 @@ pub(super) fn empty() -> OpenApi {
 const RATE_LIMIT_HEADERS: [(&str, &str, &str); 2] = [
     (
         "RateLimit",
-        "Remaining quota of each applied rate limit, and the seconds until the full quota is available",
+        "Remaining quota of each applied rate limit, and the seconds until the full quota is \
+         available",
         "\"requests\";r=999;t=1",
     ),
     (
@@ -234,24 +235,31 @@ fn schemas<T: ToSchema>() -> impl Iterator<Item = (String, RefOr<Schema>)> {
 }
 
 const WEBHOOK_DESCRIPTION: &str = "\
-    Signed with the account's webhook secret as defined by Standard Webhooks (`webhook-id`, `webhook-timestamp`, \
-    `webhook-signature: v1,…`). Any other response is a failed attempt. 410 turns the webhook off.";
+    Signed with the account's webhook secret as defined by Standard Webhooks (`webhook-id`, \
+    `webhook-timestamp`, `webhook-signature: v1,…`). Any other response is a failed attempt. 410 \
+    turns the webhook off.";
 
 const DESCRIPTION: &str = "\
-    Accepts sealed envelopes and files from the nodes of businesses, stores them on disk and delivers them to their \
-    recipients' nodes. The relay cannot read them. docs/protocol.md describes the protocol with every proof and digest.\n\n\
-    Bytes and ids are base64url without padding; times are Unix milliseconds. Clients ignore unknown fields. Every error is \
-    a problem document (RFC 9457) with a stable `code`. Undocumented paths return `not_found`, and undocumented methods of a \
-    documented path return `method_not_allowed`. Paths under `/v1/at/{host}/` return `foreign_relay_unsupported`, because \
-    relays cannot reach each other yet.\n\n";
+    Accepts sealed envelopes and files from the nodes of businesses, stores them on disk and \
+    delivers them to their recipients' nodes. The relay cannot read them. docs/protocol.md \
+    describes the protocol with every proof and digest.\n\n\
+    Bytes and ids are base64url without padding; times are Unix milliseconds. Clients ignore \
+    unknown fields. Every error is a problem document (RFC 9457) with a stable `code`. \
+    Undocumented paths return `not_found`, and undocumented methods of a documented path return \
+    `method_not_allowed`. Paths under `/v1/at/{host}/` return `foreign_relay_unsupported`, \
+    because relays cannot reach each other yet.\n\n";
 
-const SESSION_DESCRIPTION: &str = "HTTP Message Signatures (RFC 9421) with the key of a session (`POST /v1/session`): \
-     `Signature-Input: sig=(\"@method\" \"@authority\" \"@path\" \"@query\" \"content-digest\");created=…;expires=…;\
-     keyid=\"<session id>\";alg=\"hmac-sha256\";tag=\"sealpost\"`, with `Content-Digest` (RFC 9530, `sha-256`) even for an \
-     empty body. `@authority` is the authority of the relay's public origin (`/.well-known/sealpost`).";
+const SESSION_DESCRIPTION: &str = "\
+    HTTP Message Signatures (RFC 9421) with the key of a session (`POST /v1/session`): \
+    `Signature-Input: sig=(\"@method\" \"@authority\" \"@path\" \"@query\" \
+    \"content-digest\");created=…;expires=…;keyid=\"<session \
+    id>\";alg=\"hmac-sha256\";tag=\"sealpost\"`, with `Content-Digest` (RFC 9530, `sha-256`) even \
+    for an empty body. `@authority` is the authority of the relay's public origin \
+    (`/.well-known/sealpost`).";
 
-const ACCOUNT_KEY_DESCRIPTION: &str = "The same, but signed with the account key: `keyid` is its public key as base64url, \
-     `alg=\"ed25519\"`, and `nonce` is required and can be used only once.";
+const ACCOUNT_KEY_DESCRIPTION: &str = "\
+    The same, but signed with the account key: `keyid` is its public key as base64url, \
+    `alg=\"ed25519\"`, and `nonce` is required and can be used only once.";
 
 /// Returns a table of all limits that apply to clients: the defaults of the configurable limits and
 /// the fixed ones.
@@ -329,7 +337,8 @@ fn limits_table() -> String {
     let fixed = fixed.map(|(limit, value)| format!("| {limit} | {value} |\n"));
     let rows: String = announced.chain(fixed).collect();
     format!(
-        "| limit | value |\n|---|---|\n{rows}\nLimits in code font are settings of the operator. The table shows their \
-         defaults; `/.well-known/sealpost` returns the values of this relay."
+        "| limit | value |\n|---|---|\n{rows}\n\
+         Limits in code font are settings of the operator. The table shows their defaults; \
+         `/.well-known/sealpost` returns the values of this relay."
     )
 }

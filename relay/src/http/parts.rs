@@ -56,8 +56,10 @@ problems!(UploadProblems: SESSION, WRITES; NotFound, Conflict, PartInvalid);
 /// The signed `Content-Digest` is the SHA-256 of the part. Part 0 is 48 bytes longer than the
 /// others; the last part may be shorter.
 #[utoipa::path(
-    put, path = "/v1/blobs/{id}/parts/{number}", operation_id = "upload_part", tag = "blobs", security(("session" = [])),
-    params(PartId<BlobId>), request_body(content = PartBytes, content_type = "application/octet-stream"),
+    put, path = "/v1/blobs/{id}/parts/{number}", operation_id = "upload_part", tag = "blobs",
+    security(("session" = [])),
+    params(PartId<BlobId>),
+    request_body(content = PartBytes, content_type = "application/octet-stream"),
     responses((status = 204, description = "The part is on disk"), UploadProblems)
 )]
 pub(super) async fn upload(
@@ -67,7 +69,7 @@ pub(super) async fn upload(
 ) -> ApiResult {
     let PartUploadRequest {
         account,
-        own_rates,
+        rate_overrides,
         digest,
         mut body,
     } = signed;
@@ -76,7 +78,7 @@ pub(super) async fn upload(
         number,
         digest,
     };
-    let uploader = (account, own_rates);
+    let uploader = (account, rate_overrides);
     let result = uploads.store_part(uploader, name, &mut body).await;
     if result.is_err() {
         body.drain().await;
@@ -112,7 +114,7 @@ impl PartUploads {
     /// Runs all checks before it reads the first byte, then writes the part while it arrives.
     async fn store_part(
         &self,
-        (account, own_rates): (AccountId, RateOverrides),
+        (account, rate_overrides): (AccountId, RateOverrides),
         name: PartName,
         body: &mut BodyReader,
     ) -> ApiResult {
@@ -122,7 +124,10 @@ impl PartUploads {
             digest,
         } = name;
         let now = self.clock.now();
-        let part = self.store.part_state(now, account, blob, number).await?;
+        let part = self
+            .store
+            .load_part_state(now, account, blob, number)
+            .await?;
         let bytes = match part.ok_or(ErrorCode::NotFound)? {
             PartState::OutOfRange => {
                 return Err(problem(
@@ -136,8 +141,12 @@ impl PartUploads {
             }
             PartState::Missing { bytes } => bytes,
         };
-        let meters = self.settings.load().meters.for_overrides(own_rates);
-        meters.count_part(account, bytes)?;
+        let rate_limiters = self
+            .settings
+            .load()
+            .rate_limiters
+            .for_overrides(rate_overrides);
+        rate_limiters.charge_part(account, bytes)?;
         require_space(&self.storage, bytes)?;
         let _slot = self
             .slots
@@ -211,15 +220,32 @@ problems!(DownloadProblems: SESSION; NotFound, RangeNotSatisfiable);
 /// Requires the blob's fetch token. Unknown blobs, wrong tokens and incomplete blobs return the
 /// same error.
 #[utoipa::path(
-    get, path = "/v1/blobs/{id}/parts/{number}", operation_id = "download_part", tag = "blobs", security(("session" = [])),
+    get, path = "/v1/blobs/{id}/parts/{number}", operation_id = "download_part", tag = "blobs",
+    security(("session" = [])),
     params(
         PartId<BlobId>,
-        ("Sealpost-Fetch-Token" = inline(FetchToken), Header, description = "Fetch token from the sender"),
-        ("Range" = Option<String>, Header, nullable = false, example = "bytes=0-1023", description = "A single byte range; other values return the whole part"),
+        (
+            "Sealpost-Fetch-Token" = inline(FetchToken),
+            Header,
+            description = "Fetch token from the sender"
+        ),
+        (
+            "Range" = Option<String>,
+            Header,
+            nullable = false,
+            example = "bytes=0-1023",
+            description = "A single byte range; other values return the whole part"
+        ),
     ),
     responses(
-        (status = 200, description = "The part", body = PartBytes, content_type = "application/octet-stream"),
-        (status = 206, description = "The requested range of the part", body = PartBytes, content_type = "application/octet-stream",
+        (
+            status = 200,
+            description = "The part",
+            body = PartBytes,
+            content_type = "application/octet-stream"
+        ),
+        (status = 206, description = "The requested range of the part", body = PartBytes,
+            content_type = "application/octet-stream",
             headers(("Content-Range" = String, description = "Range and total size"))),
         DownloadProblems,
     )

@@ -27,7 +27,10 @@ problems!(PublishProblems: ANY_KEY, KNOWN, JSON; NotFound);
 #[utoipa::path(
     put, path = "/v1/mailboxes/{id}/prekeys", operation_id = "publish_prekeys", tag = "mailboxes",
     security(("account_key" = [])), params(Id<MailboxId>), request_body = SealedPrekeys,
-    responses((status = 204, description = "The prekeys are published and replace earlier ones"), PublishProblems)
+    responses(
+        (status = 204, description = "The prekeys are published and replace earlier ones"),
+        PublishProblems
+    )
 )]
 pub(super) async fn publish(
     State(store): State<Store>,
@@ -46,7 +49,7 @@ pub(super) async fn publish(
     }
     require_space(&storage, SEALED_PREKEYS_BYTES)?;
     if store
-        .publish_prekeys(signed.facts.account, mailbox, sealed)
+        .publish_prekeys(signed.account.id, mailbox, sealed)
         .await?
     {
         Ok(StatusCode::NO_CONTENT.into_response())
@@ -61,13 +64,27 @@ problems!(ShowProblems: SESSION; ProofInvalid, MailboxUnknown, NotFound);
 ///
 /// The owner of the mailbox needs no proof. A holder of its send key sends a proof.
 #[utoipa::path(
-    get, path = "/v1/mailboxes/{id}/prekeys", operation_id = "show_prekeys", tag = "mailboxes", security(("session" = [])),
+    get, path = "/v1/mailboxes/{id}/prekeys", operation_id = "show_prekeys", tag = "mailboxes",
+    security(("session" = [])),
     params(
         Id<MailboxId>,
-        ("Sealpost-Proof" = inline(Option<Bytes16>), Header, nullable = false, description = "Read proof; required unless the caller owns the mailbox"),
-        ("Sealpost-Proof-Time" = inline(Option<Timestamp>), Header, nullable = false, description = "Time covered by the proof"),
+        (
+            "Sealpost-Proof" = inline(Option<Bytes16>),
+            Header,
+            nullable = false,
+            description = "Read proof; required unless the caller owns the mailbox"
+        ),
+        (
+            "Sealpost-Proof-Time" = inline(Option<Timestamp>),
+            Header,
+            nullable = false,
+            description = "Time covered by the proof"
+        ),
     ),
-    responses((status = 200, description = "The sealed prekeys", body = SealedPrekeys), ShowProblems)
+    responses(
+        (status = 200, description = "The sealed prekeys", body = SealedPrekeys),
+        ShowProblems
+    )
 )]
 pub(super) async fn show(
     State(store): State<Store>,
@@ -76,10 +93,10 @@ pub(super) async fn show(
     signed: SessionRequest,
 ) -> ApiResult {
     let stored = store
-        .prekeys(mailbox)
+        .load_prekeys(mailbox)
         .await?
         .ok_or(ErrorCode::MailboxUnknown)?;
-    if stored.facts.account != signed.account
+    if stored.mailbox.account != signed.account
         && !has_valid_proof(&signed, mailbox, &stored, clock.now())
     {
         return Err(ErrorCode::ProofInvalid.into());
@@ -111,5 +128,5 @@ fn has_valid_proof(
     let (Some(proof), Some(at)) = (proof, at) else {
         return false;
     };
-    proofs::verify_read(&stored.facts.keys, mailbox, at, now, &proof)
+    proofs::verify_read(&stored.mailbox.keys, mailbox, at, now, &proof)
 }

@@ -21,8 +21,9 @@ const SOFTWARE: &str = concat!("sealpost-relay ", env!("CARGO_PKG_VERSION"));
 const INVITE_PAGE: &str = include_str!("invite.html");
 /// Content security policy of the invite page. It allows the inline style by its SHA-256 and
 /// nothing else.
-const INVITE_POLICY: &str = "default-src 'none'; style-src 'sha256-179CirN0gO+X95rtJsZchi5sKQxNhSqKhtiov8NfYyY='; \
-                             base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const INVITE_POLICY: &str = "\
+    default-src 'none'; style-src 'sha256-179CirN0gO+X95rtJsZchi5sKQxNhSqKhtiov8NfYyY='; base-uri \
+    'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Extractor that applies the rate limit of the client's IP address.
 pub(super) struct IpRateLimited;
@@ -44,7 +45,14 @@ problems!(PublicProblems: PUBLIC);
 /// Show the relay's origin, policy and limits
 #[utoipa::path(
     get, path = "/.well-known/sealpost", operation_id = "show_relay", tag = "relay",
-    responses((status = 200, description = "Origin, registration policy, limits and current time", body = WellKnown), PublicProblems)
+    responses(
+        (
+            status = 200,
+            description = "Origin, registration policy, limits and current time",
+            body = WellKnown
+        ),
+        PublicProblems
+    )
 )]
 pub(super) async fn well_known(
     State(settings): State<LiveSettings>,
@@ -59,7 +67,7 @@ pub(super) async fn well_known(
         software: SOFTWARE.to_owned(),
         registration: rules.registration.policy,
         limits: rules.quotas.announced(),
-        rates: rules.meters.rates().announced(),
+        rates: rules.rate_limiters.rates().announced(),
         relay_time: clock.now(),
     };
     json_body(StatusCode::OK, &known)
@@ -71,7 +79,10 @@ pub(super) async fn well_known(
 /// of the URL, which browsers do not send.
 #[utoipa::path(
     get, path = "/i", operation_id = "show_invite_page", tag = "relay",
-    responses((status = 200, description = "The page", body = String, content_type = "text/html"), PublicProblems)
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        PublicProblems
+    )
 )]
 pub(super) async fn invite_page(_: IpRateLimited) -> Response {
     let mut response = INVITE_PAGE.into_response();
@@ -104,7 +115,12 @@ pub(super) async fn healthz() -> &'static str {
     get, path = "/readyz", operation_id = "show_readiness", tag = "relay",
     responses(
         (status = 200, description = "`ready`", body = String, content_type = "text/plain"),
-        (status = 503, description = "Reason why the relay is not ready", body = String, content_type = "text/plain"),
+        (
+            status = 503,
+            description = "Reason why the relay is not ready",
+            body = String,
+            content_type = "text/plain"
+        ),
     )
 )]
 pub(super) async fn readyz(State(health): State<Arc<Health>>) -> ApiResult {

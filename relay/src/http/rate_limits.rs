@@ -35,7 +35,7 @@ pub(super) fn check_ip_rate_limit(
     headers: &HeaderMap,
 ) -> Result<(), ProblemResponse> {
     let address = client_address(extensions, headers, &settings.proxies);
-    Ok(settings.meters.check_ip_rate_limit(address)?)
+    Ok(settings.rate_limiters.check_ip_rate_limit(address)?)
 }
 
 /// Adds the rate limit headers to each response.

@@ -18,7 +18,8 @@ problems!(SignInProblems: ANY_KEY, KNOWN);
 ///
 /// Returns a session key that is valid for one hour. A new account key ends all sessions.
 #[utoipa::path(
-    post, path = "/v1/session", operation_id = "sign_in", tag = "accounts", security(("account_key" = [])),
+    post, path = "/v1/session", operation_id = "sign_in", tag = "accounts",
+    security(("account_key" = [])),
     responses((status = 200, description = "Session id and key", body = Session), SignInProblems)
 )]
 pub(super) async fn sign_in(
@@ -28,8 +29,8 @@ pub(super) async fn sign_in(
 ) -> ApiResult {
     let now = clock.now();
     let id = SessionId {
-        account: signed.facts.account,
-        key_generation: signed.facts.key_generation,
+        account: signed.account.id,
+        key_generation: signed.account.key_generation,
         expires_at: now.plus(SESSION_LIFETIME),
         random: random_array(),
     };

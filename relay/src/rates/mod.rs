@@ -1,14 +1,14 @@
-//! Rate limits: one meter for each rate, which counts for each account or address that sent
-//! requests recently.
+//! Rate limiters: one for each rate, with a state for each account or address that sent requests
+//! recently.
 //!
-//! The counts are in memory only, so that a restart resets them. Start reading at [`Meters`].
+//! The states are in memory only, so that a restart resets them. Start reading at [`RateLimiters`].
 //! `http` turns a refusal into a response and reports the collected [`RateLimitStatus`] in headers.
 
-mod meter;
+mod limiter;
 
-use meter::Meter;
+use limiter::KeyedRateLimiter;
 use sealpost_proto::{AccountId, limits::TRACKED_ADDRESSES_MAX};
-use sealpost_relay_core::rates::{RateLimitStatus, RateOverrides, Rates, kibibytes_of};
+use sealpost_relay_core::rates::{RateLimitStatus, RateOverrides, Rates, to_kibibytes};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -21,35 +21,35 @@ tokio::task_local! {
     static STATUSES: RefCell<Vec<RateLimitStatus>>;
 }
 
-/// The rate is exhausted; nothing was counted.
+/// The rate limit is exceeded; nothing was charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateLimited {
     pub(crate) retry_after: Duration,
 }
 
-/// Meters of a relay.
-pub(crate) struct Meters {
+/// All rate limiters of a relay.
+pub(crate) struct RateLimiters {
     rates: Rates,
-    default: Arc<AccountMeters>,
-    /// Meters of accounts with overrides. Accounts with equal overrides share them.
-    overridden: Mutex<HashMap<RateOverrides, Arc<AccountMeters>>>,
-    addresses: Option<Meter<Network>>,
+    default: Arc<AccountRateLimiters>,
+    /// Rate limiters of accounts with overrides. Accounts with equal overrides share them.
+    overridden: Mutex<HashMap<RateOverrides, Arc<AccountRateLimiters>>>,
+    addresses: Option<KeyedRateLimiter<Network>>,
 }
 
-/// Meters of accounts with the same rates.
-pub(crate) struct AccountMeters {
-    requests: Option<Meter<AccountId>>,
-    envelopes: Option<Meter<AccountId>>,
-    blob_kibibytes: Option<Meter<AccountId>>,
+/// Rate limiters of accounts with the same rates.
+pub(crate) struct AccountRateLimiters {
+    requests: Option<KeyedRateLimiter<AccountId>>,
+    envelopes: Option<KeyedRateLimiter<AccountId>>,
+    blob_kibibytes: Option<KeyedRateLimiter<AccountId>>,
 }
 
-impl Meters {
+impl RateLimiters {
     #[must_use]
     pub(crate) fn new(rates: Rates) -> Self {
         Self {
-            default: Arc::new(AccountMeters::new(&rates)),
+            default: Arc::new(AccountRateLimiters::new(&rates)),
             overridden: Mutex::default(),
-            addresses: rates.addresses().map(Meter::new),
+            addresses: rates.addresses().map(KeyedRateLimiter::new),
             rates,
         }
     }
@@ -60,110 +60,115 @@ impl Meters {
         &self.rates
     }
 
-    /// Returns the meters of accounts with these overrides.
+    /// Returns the rate limiters of accounts with these overrides.
     #[must_use]
-    pub(crate) fn for_overrides(&self, overrides: RateOverrides) -> Arc<AccountMeters> {
+    pub(crate) fn for_overrides(&self, overrides: RateOverrides) -> Arc<AccountRateLimiters> {
         if overrides == RateOverrides::default() {
             return Arc::clone(&self.default);
         }
         let mut overridden = self.overridden();
-        let meters = overridden
-            .entry(overrides)
-            .or_insert_with(|| Arc::new(AccountMeters::new(&self.rates.with_overrides(overrides))));
-        Arc::clone(meters)
+        let rate_limiters = overridden.entry(overrides).or_insert_with(|| {
+            Arc::new(AccountRateLimiters::new(
+                &self.rates.with_overrides(overrides),
+            ))
+        });
+        Arc::clone(rate_limiters)
     }
 
-    /// Counts a request without a session. A request from an unknown address is not counted.
+    /// Charges a request without a session to its address. A request from an unknown address is not
+    /// limited.
     pub(crate) fn check_ip_rate_limit(&self, address: Option<IpAddr>) -> Result<(), RateLimited> {
-        let (Some(meter), Some(address)) = (&self.addresses, address) else {
+        let (Some(limiter), Some(address)) = (&self.addresses, address) else {
             return Ok(());
         };
-        // So many addresses at once are an attack: new ones share one count.
-        let network = if meter.len() >= TRACKED_ADDRESSES_MAX {
+        // This many addresses at once are an attack, so new ones share one state.
+        let network = if limiter.len() >= TRACKED_ADDRESSES_MAX {
             Network::SHARED
         } else {
             Network::of(address)
         };
-        count(Some(meter), &network, 1)
+        charge(Some(limiter), &network, 1)
     }
 
-    /// Removes the counts of accounts and addresses whose rates are fully available again.
+    /// Removes the states of accounts and addresses whose rates are fully available again.
     pub(crate) fn remove_idle(&self) {
         self.default.remove_idle();
-        self.overridden().retain(|_, meters| {
-            meters.remove_idle();
-            !meters.is_empty()
+        self.overridden().retain(|_, rate_limiters| {
+            rate_limiters.remove_idle();
+            !rate_limiters.is_empty()
         });
-        if let Some(meter) = &self.addresses {
-            meter.remove_idle();
+        if let Some(limiter) = &self.addresses {
+            limiter.remove_idle();
         }
     }
 
-    fn overridden(&self) -> MutexGuard<'_, HashMap<RateOverrides, Arc<AccountMeters>>> {
+    fn overridden(&self) -> MutexGuard<'_, HashMap<RateOverrides, Arc<AccountRateLimiters>>> {
         self.overridden
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl AccountMeters {
+impl AccountRateLimiters {
     fn new(rates: &Rates) -> Self {
         Self {
-            requests: rates.requests().map(Meter::new),
-            envelopes: rates.envelopes().map(Meter::new),
-            blob_kibibytes: rates.blob_kibibytes().map(Meter::new),
+            requests: rates.requests().map(KeyedRateLimiter::new),
+            envelopes: rates.envelopes().map(KeyedRateLimiter::new),
+            blob_kibibytes: rates.blob_kibibytes().map(KeyedRateLimiter::new),
         }
     }
 
-    pub(crate) fn count_request(&self, account: AccountId) -> Result<(), RateLimited> {
-        count(self.requests.as_ref(), &account, 1)
+    pub(crate) fn charge_request(&self, account: AccountId) -> Result<(), RateLimited> {
+        charge(self.requests.as_ref(), &account, 1)
     }
 
-    pub(crate) fn count_envelopes(
+    pub(crate) fn charge_envelopes(
         &self,
         account: AccountId,
         envelopes: usize,
     ) -> Result<(), RateLimited> {
         let quantity = u32::try_from(envelopes).unwrap_or(u32::MAX);
-        count(self.envelopes.as_ref(), &account, quantity)
+        charge(self.envelopes.as_ref(), &account, quantity)
     }
 
-    /// Counts an uploaded part of a blob.
-    pub(crate) fn count_part(&self, account: AccountId, bytes: usize) -> Result<(), RateLimited> {
-        count(self.blob_kibibytes.as_ref(), &account, kibibytes_of(bytes))
+    /// Charges an uploaded part of a blob, in KiB.
+    pub(crate) fn charge_part(&self, account: AccountId, bytes: usize) -> Result<(), RateLimited> {
+        charge(self.blob_kibibytes.as_ref(), &account, to_kibibytes(bytes))
     }
 
-    fn all(&self) -> impl Iterator<Item = &Meter<AccountId>> {
+    fn all(&self) -> impl Iterator<Item = &KeyedRateLimiter<AccountId>> {
         [&self.requests, &self.envelopes, &self.blob_kibibytes]
             .into_iter()
             .flatten()
     }
 
     fn remove_idle(&self) {
-        self.all().for_each(Meter::remove_idle);
+        self.all().for_each(KeyedRateLimiter::remove_idle);
     }
 
     fn is_empty(&self) -> bool {
-        self.all().all(|meter| meter.len() == 0)
+        self.all().all(|limiter| limiter.len() == 0)
     }
 }
 
-fn count<K: meter::Key>(
-    meter: Option<&Meter<K>>,
+fn charge<K: limiter::Key>(
+    limiter: Option<&KeyedRateLimiter<K>>,
     key: &K,
     quantity: u32,
 ) -> Result<(), RateLimited> {
-    let Some(meter) = meter else { return Ok(()) };
-    let counted = meter.count(key, quantity);
-    let status = counted.unwrap_or_else(|_| meter.exhausted());
+    let Some(limiter) = limiter else {
+        return Ok(());
+    };
+    let charged = limiter.charge(key, quantity);
+    let status = charged.unwrap_or_else(|_| limiter.exhausted_status());
     // Outside of `collect_statuses` nobody reports the status.
     let _ = STATUSES.try_with(|statuses| statuses.borrow_mut().push(status));
-    counted
+    charged
         .map(|_| ())
         .map_err(|retry_after| RateLimited { retry_after })
 }
 
-/// Runs `request` and returns the status of each rate limit that was counted in it.
+/// Runs `request` and returns the status of each rate limit that it was charged to.
 pub(crate) async fn collect_statuses<T>(
     request: impl Future<Output = T>,
 ) -> (T, Vec<RateLimitStatus>) {
@@ -202,8 +207,8 @@ mod tests {
     const BOLT: AccountId = AccountId::from_bytes([2; 16]);
 
     #[test]
-    fn accounts_with_equal_overrides_share_meters() {
-        let meters = Meters::new(Rates {
+    fn accounts_with_equal_overrides_share_limiters() {
+        let rate_limiters = RateLimiters::new(Rates {
             requests_per_second: 0,
             ..Rates::default()
         });
@@ -217,31 +222,31 @@ mod tests {
             requests_per_second: Some(1_000_000),
             ..RateOverrides::default()
         };
-        let slow = || meters.for_overrides(slow);
+        let slow = || rate_limiters.for_overrides(slow);
         assert!(Arc::ptr_eq(&slow(), &slow()));
         assert!(
             (0..1_000)
-                .all(|_| slow().count_request(ACME).is_ok() && slow().count_request(BOLT).is_ok())
+                .all(|_| slow().charge_request(ACME).is_ok() && slow().charge_request(BOLT).is_ok())
         );
-        assert!(slow().count_request(ACME).is_err() && slow().count_request(BOLT).is_err());
-        let default = meters.for_overrides(RateOverrides::default());
+        assert!(slow().charge_request(ACME).is_err() && slow().charge_request(BOLT).is_err());
+        let default = rate_limiters.for_overrides(RateOverrides::default());
         assert!(
-            default.count_request(ACME).is_ok(),
-            "the default is no limit"
+            default.charge_request(ACME).is_ok(),
+            "the default rate is unlimited"
         );
-        let fast = meters.for_overrides(fast).count_request(ACME);
+        let fast = rate_limiters.for_overrides(fast).charge_request(ACME);
         assert!(fast.is_ok());
-        while meters.overridden().len() > 1 {
-            meters.remove_idle();
+        while rate_limiters.overridden().len() > 1 {
+            rate_limiters.remove_idle();
         }
         assert!(
-            slow().count_request(ACME).is_err(),
-            "an exhausted count is not removed"
+            slow().charge_request(ACME).is_err(),
+            "an exhausted state is not removed"
         );
     }
 
     #[test]
-    fn ipv6_addresses_are_counted_by_network() {
+    fn ipv6_addresses_are_limited_by_network() {
         for (address, network) in [
             ("192.0.2.1", "192.0.2.1"),
             ("::ffff:192.0.2.1", "192.0.2.1"),

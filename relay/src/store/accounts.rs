@@ -10,16 +10,16 @@ use sealpost_relay_core::{Event, Lane, rates::RateOverrides, registration};
 use sealpost_signatures::{AccountKey, Nonce};
 use sealpost_sqlite::{RowError, RowExt as _, query, to_integer, to_millis};
 
-/// Facts about an account that every one of its requests needs.
+/// State of an account that each of its requests needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct AccountFacts {
-    pub(crate) account: AccountId,
+pub(crate) struct AccountState {
+    pub(crate) id: AccountId,
     /// Sessions of another generation of the account key have ended.
     pub(crate) key_generation: u32,
-    pub(crate) suspended: bool,
-    /// Whether the lane backs off, so that a contact of the account makes it due.
+    pub(crate) is_suspended: bool,
+    /// Whether the lane backs off, so that the next contact of the account makes it due.
     pub(crate) contact_ends_backoff: bool,
-    pub(crate) own_rates: RateOverrides,
+    pub(crate) rate_overrides: RateOverrides,
 }
 
 /// Request to register an account.
@@ -48,7 +48,7 @@ pub(crate) struct Registration {
     pub(crate) is_new: bool,
 }
 
-const FACTS: &str = "SELECT a.id, a.key_generation, a.suspended, l.machine, q.overrides \
+const SELECT_STATE: &str = "SELECT a.id, a.key_generation, a.suspended, l.machine, q.overrides \
                      FROM accounts a JOIN lanes l ON l.account_id = a.id \
                      LEFT JOIN quota_overrides q ON q.account_id = a.id WHERE ";
 
@@ -78,26 +78,36 @@ impl Store {
         .await
     }
 
-    pub(crate) async fn account_facts(
+    pub(crate) async fn load_account_state(
         &self,
         account: AccountId,
-    ) -> Result<Option<AccountFacts>, StoreError> {
-        let sql = format!("{FACTS} a.id = ?");
-        self.read(move |db| Ok(query::first_row(db, &sql, [account.as_bytes()], facts)?))
-            .await
+    ) -> Result<Option<AccountState>, StoreError> {
+        let sql = format!("{SELECT_STATE} a.id = ?");
+        self.read(move |db| {
+            Ok(query::first_row(
+                db,
+                &sql,
+                [account.as_bytes()],
+                read_state,
+            )?)
+        })
+        .await
     }
 
-    pub(crate) async fn account_facts_by_key(
+    pub(crate) async fn load_account_state_by_key(
         &self,
         key: AccountKey,
-    ) -> Result<Option<AccountFacts>, StoreError> {
-        let sql = format!("{FACTS} a.key = ?");
-        self.read(move |db| Ok(query::first_row(db, &sql, [key.as_bytes()], facts)?))
+    ) -> Result<Option<AccountState>, StoreError> {
+        let sql = format!("{SELECT_STATE} a.key = ?");
+        self.read(move |db| Ok(query::first_row(db, &sql, [key.as_bytes()], read_state)?))
             .await
     }
 
     /// Loads an account as its owner sees it.
-    pub(crate) async fn account(&self, account: AccountId) -> Result<Option<Account>, StoreError> {
+    pub(crate) async fn load_account(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<Account>, StoreError> {
         self.read(move |db| load(db, account)).await
     }
 
@@ -142,11 +152,11 @@ impl Store {
     }
 
     /// Loads the sealed checkpoint of an account.
-    pub(crate) async fn checkpoint(
+    pub(crate) async fn load_checkpoint(
         &self,
         account: AccountId,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read(move |db| checkpoint(db, account)).await
+        self.read(move |db| load_checkpoint(db, account)).await
     }
 
     /// Replaces the checkpoint if `matches` accepts the current one. Returns false if it does not.
@@ -157,7 +167,7 @@ impl Store {
         matches: impl FnOnce(Option<&[u8]>) -> bool + Clone + Send + 'static,
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
-            if !matches(checkpoint(db, account)?.as_deref()) {
+            if !matches(load_checkpoint(db, account)?.as_deref()) {
                 return Ok(false);
             }
             let sql = "UPDATE accounts SET checkpoint = ? WHERE id = ?";
@@ -168,17 +178,17 @@ impl Store {
     }
 }
 
-fn facts(row: &Row<'_>) -> Result<AccountFacts, RowError> {
-    Ok(AccountFacts {
-        account: row.id("id")?,
+fn read_state(row: &Row<'_>) -> Result<AccountState, RowError> {
+    Ok(AccountState {
+        id: row.id("id")?,
         key_generation: row.read("key_generation")?,
-        suspended: row.read("suspended")?,
-        contact_ends_backoff: lanes::read(row)?.contact_ends_backoff(),
-        own_rates: quotas::read(row)?.unwrap_or_default().rates(),
+        is_suspended: row.read("suspended")?,
+        contact_ends_backoff: lanes::read_lane(row)?.contact_ends_backoff(),
+        rate_overrides: quotas::read_overrides(row)?.unwrap_or_default().rates(),
     })
 }
 
-fn checkpoint(db: &Connection, account: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
+fn load_checkpoint(db: &Connection, account: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
     let sql = "SELECT checkpoint FROM accounts WHERE id = ?";
     let found = query::first_value(db, sql, [account.as_bytes()])?;
     Ok(found.flatten())
@@ -209,7 +219,7 @@ fn register(
         Some(digest) => tokens::find_valid(db, now, digest)?,
         None => None,
     };
-    let request = registration::Request {
+    let request = registration::RegistrationContext {
         policy: new.policy,
         is_registered: known.is_some(),
         is_suspended: known.as_ref().is_some_and(|(_, suspended)| *suspended),
@@ -263,7 +273,7 @@ fn load(db: &Connection, account: AccountId) -> Result<Option<Account>, StoreErr
         Ok(Account {
             account_id: account,
             delivery: webhook_url.map_or(DeliveryMode::Pull, |url| DeliveryMode::Webhook { url }),
-            webhook_state: lanes::read(row)?.webhook,
+            webhook_state: lanes::read_lane(row)?.webhook,
             webhook_reason: lane.read("reason")?,
             backlog: lane.read("waiting_items")?,
             created_at: row.timestamp("created_at")?,

@@ -72,7 +72,7 @@ impl Store {
             .await
     }
 
-    pub(crate) async fn blob(
+    pub(crate) async fn load_blob(
         &self,
         now: Timestamp,
         account: AccountId,
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Returns the state of a part, or nothing if the account has no such blob.
-    pub(crate) async fn part_state(
+    pub(crate) async fn load_part_state(
         &self,
         now: Timestamp,
         account: AccountId,
@@ -96,7 +96,7 @@ impl Store {
             let Some(bytes) = stored.size.part_bytes(number) else {
                 return Ok(Some(PartState::OutOfRange));
             };
-            Ok(Some(match part_digest(db, id, number)? {
+            Ok(Some(match load_part_digest(db, id, number)? {
                 Some(digest) => PartState::Present { digest },
                 None => PartState::Missing { bytes },
             }))
@@ -127,13 +127,13 @@ impl Store {
             query::execute(db, sql, params![id.as_bytes(), number, digest])?;
             let sql = "UPDATE blobs SET last_upload_at = ? WHERE id = ?";
             query::execute(db, sql, params![to_millis(now), id.as_bytes()])?;
-            part_digest(db, id, number)
+            load_part_digest(db, id, number)
         })
         .await
     }
 
     /// Loads a page of incomplete blobs after the last one of the previous page.
-    pub(crate) async fn incomplete_blobs(
+    pub(crate) async fn list_incomplete_blobs(
         &self,
         after: Option<IncompleteBlob>,
     ) -> Result<Vec<IncompleteBlob>, StoreError> {
@@ -222,7 +222,7 @@ impl Store {
             let (Some(bytes), true) = (stored.size.part_bytes(number), bool::from(matches)) else {
                 return Ok(None);
             };
-            Ok(part_digest(db, id, number)?.map(|digest| (digest, bytes)))
+            Ok(load_part_digest(db, id, number)?.map(|digest| (digest, bytes)))
         })
         .await
     }
@@ -274,7 +274,11 @@ fn find(
     Ok(query::first_row(db, &sql, params, read)?)
 }
 
-fn part_digest(db: &Connection, id: BlobId, number: u32) -> Result<Option<[u8; 32]>, StoreError> {
+fn load_part_digest(
+    db: &Connection,
+    id: BlobId,
+    number: u32,
+) -> Result<Option<[u8; 32]>, StoreError> {
     let sql = "SELECT digest FROM blob_parts WHERE blob_id = ? AND number = ?";
     Ok(query::first_value(db, sql, params![id.as_bytes(), number])?)
 }
@@ -321,7 +325,7 @@ fn create(
     if exists(db, "SELECT 1 FROM blob_deletions WHERE blob_id = ?", [id])? {
         return Ok(Err(ErrorCode::Unavailable));
     }
-    let quotas = quotas::load(db, new.account, default_quotas)?;
+    let quotas = quotas::load_quotas(db, new.account, default_quotas)?;
     if new.size.bytes() > quotas.blob_bytes {
         return Ok(Err(ErrorCode::TooLarge));
     }
@@ -361,7 +365,7 @@ fn extend(
     stored: &StoredBlob,
     requested: Timestamp,
 ) -> Result<Option<Blob>, StoreError> {
-    let expires_at = blob::extended_expiry(now, stored.expires_at, requested);
+    let expires_at = blob::extend_expiry(now, stored.expires_at, requested);
     let sql = "UPDATE blobs SET expires_at = ? WHERE id = ?";
     query::execute(db, sql, params![to_millis(expires_at), id.as_bytes()])?;
     load(db, now, account, id)
@@ -377,7 +381,7 @@ fn insert(db: &Connection, now: Timestamp, new: &NewBlob) -> Result<(), StoreErr
             new.account.as_bytes(),
             to_integer(new.size.bytes()),
             new.token_hash,
-            to_millis(blob::expiry(now, new.expires_at)),
+            to_millis(blob::clamp_expiry(now, new.expires_at)),
             to_millis(now)
         ],
     )?;

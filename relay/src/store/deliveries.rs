@@ -1,4 +1,4 @@
-//! Delivery of a lane's items: leases, the outcomes of calls and pulls, and which lanes are due.
+//! Delivery of a lane's items: leases, the outcomes of calls and pulls, and the due lanes.
 
 use super::{
     Store, StoreError,
@@ -17,31 +17,37 @@ use sealpost_proto::{
 use sealpost_relay_core::{
     Effect, EndpointHealth, Event, Lane,
     classify::Class,
-    lane::{DeliveryMethod, Selection},
+    lane::{BatchLimits, DeliveryMethod, Selection},
 };
 use sealpost_sqlite::{RowError, RowExt as _, query, to_millis};
 
-/// Lanes of one health that are due.
+/// Due lanes with the same endpoint health.
 #[derive(Debug)]
 pub(crate) struct DueLanes {
     pub(crate) lanes: Vec<AccountId>,
-    /// When the next lane is due, unless the limit cut the list off.
+    /// When the next lane is due; `None` if there is no such lane or the list was truncated.
     pub(crate) next_at: Option<Timestamp>,
 }
 
-/// End of a webhook call.
+/// Outcome of a webhook call.
 #[derive(Debug, Clone)]
-pub(crate) struct CallEnd {
+pub(crate) struct CallOutcome {
+    pub(crate) class: Class,
+    /// Results of the items; empty unless `class` is [`Class::Succeeded`].
+    pub(crate) results: Vec<DeliveryResult>,
+    /// Human-readable reason of a failure. Senders see it, so it must not contain the URL.
+    pub(crate) reason: Option<String>,
+}
+
+/// Webhook call that has completed, with its batch.
+#[derive(Debug, Clone)]
+pub(crate) struct CallReport {
     pub(crate) account: AccountId,
     /// Fencing token of the lease.
     pub(crate) fence: u64,
     /// Items of the batch, in order.
     pub(crate) items: Vec<DeliveryId>,
-    pub(crate) class: Class,
-    /// Results in the response, with [`Class::Succeeded`].
-    pub(crate) results: Vec<DeliveryResult>,
-    /// Why the call failed, in words for the senders and the account.
-    pub(crate) reason: Option<String>,
+    pub(crate) outcome: CallOutcome,
     /// Random number for the jitter of the backoff.
     pub(crate) random: u64,
 }
@@ -49,16 +55,16 @@ pub(crate) struct CallEnd {
 /// Outcome of a batch that was delivered or pulled.
 #[derive(Debug)]
 pub(crate) struct BatchOutcome {
-    /// Accounts for which something waits now.
-    pub(crate) woken: Vec<AccountId>,
+    /// Accounts whose queues received items.
+    pub(crate) accounts_to_notify: Vec<AccountId>,
     /// Next batch of the lane, leased in the same transaction.
     pub(crate) next: Option<LeasedBatch>,
-    /// Whether a contact of the account makes the lane due from now on.
+    /// Whether the next authenticated request of the account makes the lane due.
     pub(crate) contact_ends_backoff: bool,
-    /// Whether this call switched the webhook off.
-    pub(crate) is_switched_off: bool,
+    /// Whether this call turned the webhook off.
+    pub(crate) is_turned_off: bool,
     /// Number of envelopes that the node stored.
-    pub(crate) stored: u64,
+    pub(crate) stored_count: u64,
 }
 
 impl Store {
@@ -77,7 +83,8 @@ impl Store {
         .await
     }
 
-    /// Leases the next batch for a pulling node; empty while a call of the webhook is in progress.
+    /// Leases the next batch for a pulling node. Returns `None` while a webhook call is in progress
+    /// or nothing waits.
     pub(crate) async fn pull(
         &self,
         now: Timestamp,
@@ -89,49 +96,49 @@ impl Store {
     }
 
     /// Leases the next batch for a webhook call, if the lane can be called.
-    pub(crate) async fn lease_call(
+    pub(crate) async fn lease_batch(
         &self,
         now: Timestamp,
         account: AccountId,
         bytes_max: usize,
     ) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write_unsynced(move |db| lease_for_call(db, now, account, bytes_max))
+        self.write_unsynced(move |db| lease_batch(db, now, account, bytes_max))
             .await
     }
 
-    /// Loads the bytes of envelopes in the given order; absent for an envelope that has ended.
-    pub(crate) async fn bodies(
+    /// Loads the bytes of envelopes in the given order; `None` for an envelope that was deleted.
+    pub(crate) async fn load_bodies(
         &self,
         items: Vec<DeliveryId>,
     ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.read(move |db| items.into_iter().map(|id| body(db, id)).collect())
+        self.read(move |db| items.into_iter().map(|id| load_body(db, id)).collect())
             .await
     }
 
-    /// Records the end of a call: stored envelopes end, senders are notified, the lane moves on.
-    /// With `next_batch_bytes`, the same transaction leases the next batch with up to that many
-    /// bytes.
+    /// Records the outcome of a call: deletes stored envelopes, queues status events for senders
+    /// and advances the lane to its next state. With `next_batch_bytes`, the same transaction
+    /// leases the next batch with up to that many bytes.
     ///
-    /// `on_contact_change` receives whether a contact makes the lane due from now on. It runs
-    /// before the transaction commits: a contact that is reported from then on is recorded after
-    /// the end of the call, because there is one writer.
+    /// Calls `on_backoff_change` with [`BatchOutcome::contact_ends_backoff`] before the commit.
+    /// Contacts that arrive after this call are queued behind this transaction in the single
+    /// writer, so none is lost.
     pub(crate) async fn finish_call(
         &self,
         now: Timestamp,
-        end: CallEnd,
+        report: CallReport,
         next_batch_bytes: Option<usize>,
-        on_contact_change: impl Fn(bool) + Clone + Send + 'static,
+        on_backoff_change: impl Fn(bool) + Clone + Send + 'static,
     ) -> Result<BatchOutcome, StoreError> {
         self.write_unsynced(move |db| {
-            let outcome = outcomes::finish_call(db, now, &end, next_batch_bytes)?;
-            on_contact_change(outcome.contact_ends_backoff);
+            let outcome = outcomes::finish_call(db, now, &report, next_batch_bytes)?;
+            on_backoff_change(outcome.contact_ends_backoff);
             Ok(outcome)
         })
         .await
     }
 
-    /// Records the results of a pull. Items of other accounts are skipped. A late acknowledgement
-    /// still ends the items that wait and leaves the lane unchanged.
+    /// Records the results of a pull and skips items of other accounts. A late acknowledgement
+    /// still completes items that wait, and leaves the lane unchanged.
     pub(crate) async fn acknowledge(
         &self,
         now: Timestamp,
@@ -142,8 +149,8 @@ impl Store {
             .await
     }
 
-    /// Returns an unused lease.
-    pub(crate) async fn return_lease(
+    /// Releases an unused lease.
+    pub(crate) async fn release_lease(
         &self,
         now: Timestamp,
         account: AccountId,
@@ -153,7 +160,8 @@ impl Store {
             .await
     }
 
-    /// Records a contact of an account, which ends the backoff of its lane.
+    /// Records a contact of an account, which is any authenticated request of its node. It ends the
+    /// backoff of the lane.
     pub(crate) async fn record_contact(
         &self,
         now: Timestamp,
@@ -162,7 +170,7 @@ impl Store {
         self.step_lane(now, account, Event::Contact).await
     }
 
-    /// Records that the webhook answered its challenge.
+    /// Makes the webhook active, after it passed its test.
     pub(crate) async fn verify_webhook(
         &self,
         now: Timestamp,
@@ -175,7 +183,7 @@ impl Store {
         .await
     }
 
-    /// Records why the webhook is not called.
+    /// Records why the webhook failed its test.
     pub(crate) async fn record_webhook_failure(
         &self,
         account: AccountId,
@@ -185,9 +193,11 @@ impl Store {
             .await
     }
 
-    /// Ends the leases of calls that were in progress when the previous process ended.
+    /// Releases the leases of calls that were in progress when the previous process exited.
     pub(crate) async fn recover_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |db| {
+            // `callable_at` is 0 for a lane that can be called at once, and otherwise the end of
+            // its lease or backoff. The event has no effect on a lane that backs off.
             let sql = "SELECT account_id FROM lanes WHERE callable_at > 0";
             let accounts = query::all_rows(db, sql, [], |row| row.id("account_id"))?;
             for account in accounts {
@@ -198,20 +208,23 @@ impl Store {
         .await
     }
 
-    pub(crate) async fn webhook(&self, account: AccountId) -> Result<Option<Webhook>, StoreError> {
-        self.read(move |db| webhook(db, account)).await
+    pub(crate) async fn load_webhook(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<Webhook>, StoreError> {
+        self.read(move |db| load_webhook(db, account)).await
     }
 
     /// Lists up to `limit` due lanes for each of [`EndpointHealth::ALL`], the longest waiting
     /// first.
-    pub(crate) async fn due_lanes(
+    pub(crate) async fn find_due_lanes(
         &self,
         now: Timestamp,
         limit: usize,
     ) -> Result<[DueLanes; 2], StoreError> {
         self.read(move |db| {
             let [healthy, failing] =
-                EndpointHealth::ALL.map(|health| due_lanes(db, now, health, limit));
+                EndpointHealth::ALL.map(|health| find_due_lanes(db, now, health, limit));
             Ok([healthy?, failing?])
         })
         .await
@@ -228,12 +241,12 @@ impl Store {
     }
 }
 
-fn body(db: &Connection, id: DeliveryId) -> Result<Option<Vec<u8>>, StoreError> {
+fn load_body(db: &Connection, id: DeliveryId) -> Result<Option<Vec<u8>>, StoreError> {
     let sql = "SELECT bytes FROM envelope_bodies WHERE id = ?";
     Ok(query::first_value(db, sql, [item_id(id)])?)
 }
 
-fn webhook(db: &Connection, account: AccountId) -> Result<Option<Webhook>, StoreError> {
+fn load_webhook(db: &Connection, account: AccountId) -> Result<Option<Webhook>, StoreError> {
     let sql = "SELECT webhook_url, webhook_secret FROM accounts WHERE id = ?";
     Ok(query::first_row(db, sql, [account.as_bytes()], read_webhook)?.flatten())
 }
@@ -248,7 +261,7 @@ fn read_webhook(row: &Row<'_>) -> Result<Option<Webhook>, RowError> {
     }))
 }
 
-fn due_lanes(
+fn find_due_lanes(
     db: &Connection,
     now: Timestamp,
     health: EndpointHealth,
@@ -274,42 +287,43 @@ fn due_lanes(
     Ok(due)
 }
 
-/// Lanes of one health by due time.
+/// Query for the lanes with one endpoint health, ordered by due time.
 pub(super) const DUE_LANES: &str = "SELECT account_id, due_at FROM lanes \
      WHERE is_failing = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ?";
 
-pub(super) fn lease_for_call(
+pub(super) fn lease_batch(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
     match lanes::load(db, account)? {
-        Some(mut lane) => lease_next(db, now, account, &mut lane, bytes_max),
+        Some(mut lane) => lease_from_lane(db, now, account, &mut lane, bytes_max),
         None => Ok(None),
     }
 }
 
 /// Leases the next batch of a lane for a call, if the lane can be called, and saves the lane in any
 /// case.
-pub(super) fn lease_next(
+pub(super) fn lease_from_lane(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     lane: &mut Lane,
     bytes_max: usize,
 ) -> Result<Option<LeasedBatch>, StoreError> {
-    let waiting = lanes::waiting(db, now, account)?;
+    let waiting = lanes::load_waiting_items(db, now, account)?;
     if waiting.has_set_aside {
         lanes::hold_behind(db, account)?;
     }
-    let others = match lane.comparison_suspect() {
-        Some(suspect) => other_item(db, now, account, suspect)?.is_some(),
+    let has_other_mailbox = match lane.comparison_suspect() {
+        Some(suspect) => find_other_item(db, now, account, suspect)?.is_some(),
         None => false,
     };
     let was_failing = lane.is_failing();
-    let effects = lane.step(now, Event::Call(waiting.at(now, others)), 0);
-    let leased = lease(db, now, account, lane, waiting, &effects, bytes_max)?;
+    let snapshot = waiting.to_snapshot(now, has_other_mailbox);
+    let effects = lane.step(now, Event::Call(snapshot), 0);
+    let leased = save_lease(db, now, account, lane, waiting, &effects, bytes_max)?;
     let Some(batch) = leased else { return Ok(None) };
     // A batch that fits into the memory that each call owns is read here, without a trip to a
     // reader thread.
@@ -318,7 +332,7 @@ pub(super) fn lease_next(
         batch
             .envelopes
             .iter()
-            .map(|envelope| body(db, envelope.id))
+            .map(|envelope| load_body(db, envelope.id))
             .collect::<Result<_, _>>()?
     } else {
         None
@@ -339,16 +353,16 @@ fn pull(
     let Some(mut lane) = lanes::load(db, account)? else {
         return Ok(None);
     };
-    let waiting = lanes::waiting(db, now, account)?;
+    let waiting = lanes::load_waiting_items(db, now, account)?;
     if waiting.head.is_none() && waiting.set_aside_at.is_none() {
         return Ok(None);
     }
     let effects = lane.step(now, Event::Pull, 0);
-    lease(db, now, account, &lane, waiting, &effects, bytes_max)
+    save_lease(db, now, account, &lane, waiting, &effects, bytes_max)
 }
 
-/// Collects a batch if the lane granted a lease, and saves the lane in any case.
-fn lease(
+/// Saves the lane and, if it granted a lease, collects the batch.
+fn save_lease(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
@@ -361,8 +375,10 @@ fn lease(
         lanes::save_with(db, now, account, lane, waiting, None)?;
         return Ok(None);
     };
-    let items = candidates(db, now, account, method, waiting, lane.comparison_suspect())?;
-    let batch = collect_batch(db, account, fence, (method, bytes_max), items)?;
+    let items = select_candidates(db, now, account, method, waiting, lane.comparison_suspect())?;
+    let mut limits = method.batch_limits();
+    limits.bytes = limits.bytes.min(bytes_max);
+    let batch = collect_batch(db, account, fence, limits, items)?;
     let items = batch.items();
     let (Some(first), Some(last)) = (items.first(), items.last()) else {
         return Err(StoreError::Failed {
@@ -373,7 +389,7 @@ fn lease(
     Ok(Some(batch))
 }
 
-/// Item for a batch.
+/// Envelope or status event in a lane.
 enum Item {
     Envelope(LeasedEnvelope),
     Event(StatusEvent),
@@ -399,13 +415,11 @@ fn collect_batch(
     db: &Connection,
     account: AccountId,
     fence: u64,
-    (method, bytes_max): (DeliveryMethod, usize),
+    limits: BatchLimits,
     mut items: Vec<Item>,
 ) -> Result<LeasedBatch, StoreError> {
-    let bounds = method.batch_limits();
-    let bytes_max = bounds.bytes.min(bytes_max) as u64;
     items.sort_by_key(Item::id);
-    let (webhook, waiting) = webhook_and_waiting(db, account)?;
+    let (webhook, waiting) = load_webhook_and_backlog(db, account)?;
     let mut batch = LeasedBatch {
         account,
         fence,
@@ -418,9 +432,9 @@ fn collect_batch(
     };
     let mut bytes = 0;
     let mut collected = 0_u64;
-    for item in items.into_iter().take(bounds.items) {
+    for item in items.into_iter().take(limits.items) {
         bytes += item.size_bytes();
-        if collected > 0 && bytes > bytes_max {
+        if collected > 0 && bytes > limits.bytes as u64 {
             break;
         }
         collected += 1;
@@ -434,7 +448,7 @@ fn collect_batch(
 }
 
 /// Loads the webhook of an account and the number of items that wait in its lane.
-fn webhook_and_waiting(
+fn load_webhook_and_backlog(
     db: &Connection,
     account: AccountId,
 ) -> Result<(Option<Webhook>, u64), StoreError> {
@@ -447,7 +461,7 @@ fn webhook_and_waiting(
     Ok(found.unwrap_or_default())
 }
 
-fn candidates(
+fn select_candidates(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
@@ -456,43 +470,48 @@ fn candidates(
     suspect: Option<DeliveryId>,
 ) -> Result<Vec<Item>, StoreError> {
     let limit = method.batch_limits().items;
-    let envelopes = |source| envelopes(db, now, account, source, limit);
+    let load = |query| load_envelopes(db, now, account, query, limit);
     let mut items = match (method, suspect) {
-        (DeliveryMethod::Webhook(Selection::SetAside), _) => return envelopes(Source::SET_ASIDE),
+        (DeliveryMethod::Webhook(Selection::SetAside), _) => {
+            return load(EnvelopeQuery::SET_ASIDE);
+        }
         (DeliveryMethod::Webhook(Selection::Other), Some(suspect)) => {
-            return Ok(other_item(db, now, account, suspect)?.into_iter().collect());
+            return Ok(find_other_item(db, now, account, suspect)?
+                .into_iter()
+                .collect());
         }
         // A pull receives everything. Each view is read in order of its index; the caller merges
         // them.
         (DeliveryMethod::Pull, _) => {
             let mut items = Vec::new();
-            for source in Source::EVERYTHING {
-                items.extend(envelopes(source)?);
+            for query in EnvelopeQuery::EVERYTHING {
+                items.extend(load(query)?);
             }
             items
         }
+        // A lane selects `Other` only while it has a suspect, so this arm never receives it.
         (
             DeliveryMethod::Webhook(
                 Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
             ),
             _,
-        ) => envelopes(Source::QUEUE)?,
+        ) => load(EnvelopeQuery::QUEUE)?,
     };
     if waiting.has_events {
-        items.extend(events(db, account, limit)?);
+        items.extend(load_events(db, account, limit)?);
     }
     Ok(items)
 }
 
-/// Waiting envelopes of an account, as a part of a query.
+/// View, filter and order of a query for the waiting envelopes of an account.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct EnvelopeQuery<'a> {
     view: &'static str,
     filter: &'a str,
     order: &'static str,
 }
 
-impl Source<'_> {
+impl EnvelopeQuery<'_> {
     pub(super) const QUEUE: Self = Self {
         view: "queued_envelopes",
         filter: lanes::NOT_BEHIND,
@@ -504,12 +523,12 @@ impl Source<'_> {
         order: "set_aside_until",
     };
     pub(super) const EVERYTHING: [Self; 3] = [
-        Self::all_of("queued_envelopes"),
-        Self::all_of("set_aside_envelopes"),
-        Self::all_of("held_envelopes"),
+        Self::unfiltered("queued_envelopes"),
+        Self::unfiltered("set_aside_envelopes"),
+        Self::unfiltered("held_envelopes"),
     ];
 
-    const fn all_of(view: &'static str) -> Self {
+    const fn unfiltered(view: &'static str) -> Self {
         Self {
             view,
             filter: "true",
@@ -519,7 +538,7 @@ impl Source<'_> {
 }
 
 /// Finds the first item of the queue that is neither the suspect nor of the same mailbox.
-fn other_item(
+fn find_other_item(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
@@ -530,27 +549,28 @@ fn other_item(
         lanes::NOT_BEHIND,
         item_id(suspect)
     );
-    let source = Source {
+    let query = EnvelopeQuery {
         filter: &filter,
-        ..Source::QUEUE
+        ..EnvelopeQuery::QUEUE
     };
-    let mut items = envelopes(db, now, account, source, 1)?;
+    let mut items = load_envelopes(db, now, account, query, 1)?;
+    // Two, because the first event may be the suspect.
     items.extend(
-        events(db, account, 2)?
+        load_events(db, account, 2)?
             .into_iter()
             .filter(|event| event.id() != suspect),
     );
     Ok(items.into_iter().min_by_key(Item::id))
 }
 
-fn envelopes(
+fn load_envelopes(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
-    source: Source<'_>,
+    query: EnvelopeQuery<'_>,
     limit: usize,
 ) -> Result<Vec<Item>, StoreError> {
-    let sql = envelopes_sql(source);
+    let sql = envelopes_sql(query);
     let params = params![account.as_bytes(), to_millis(now), sql_limit(limit)];
     Ok(query::all_rows(db, &sql, params, |row| {
         Ok(Item::Envelope(LeasedEnvelope {
@@ -565,11 +585,11 @@ fn envelopes(
 
 /// Builds the query for deliverable envelopes `e` of an account in a view.
 pub(super) fn envelopes_sql(
-    Source {
+    EnvelopeQuery {
         view,
         filter,
         order,
-    }: Source<'_>,
+    }: EnvelopeQuery<'_>,
 ) -> String {
     format!(
         "SELECT id, mailbox_id, envelope_id, accepted_at, size_bytes FROM {view} e \
@@ -577,19 +597,19 @@ pub(super) fn envelopes_sql(
     )
 }
 
-fn events(db: &Connection, account: AccountId, limit: usize) -> Result<Vec<Item>, StoreError> {
+fn load_events(db: &Connection, account: AccountId, limit: usize) -> Result<Vec<Item>, StoreError> {
     let params = params![account.as_bytes(), sql_limit(limit)];
     Ok(query::all_rows(db, EVENTS, params, |row| {
-        event(row).map(Item::Event)
+        read_event(row).map(Item::Event)
     })?)
 }
 
-/// Events for an account in order.
+/// Query for the events of an account, in order.
 pub(super) const EVENTS: &str = "SELECT id, envelope_id, state, attempts, reason, \
     next_attempt_at, created_at \
      FROM events WHERE account_id = ? ORDER BY id LIMIT ?";
 
-fn event(row: &Row<'_>) -> Result<StatusEvent, RowError> {
+fn read_event(row: &Row<'_>) -> Result<StatusEvent, RowError> {
     Ok(StatusEvent {
         id: DeliveryId(row.read("id")?),
         envelope: row.id("envelope_id")?,

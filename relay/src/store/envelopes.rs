@@ -29,7 +29,7 @@ const HELD: &str = "an earlier envelope of its mailbox is set aside";
 impl Store {
     /// Loads the status of the sender's envelopes. Unknown ids and those of other senders are left
     /// out.
-    pub(crate) async fn statuses(
+    pub(crate) async fn load_statuses(
         &self,
         sender: AccountId,
         ids: Vec<EnvelopeId>,
@@ -42,7 +42,7 @@ impl Store {
             let mut found = Vec::with_capacity(ids.len());
             for id in ids {
                 let params = params![id.as_bytes(), sender.as_bytes()];
-                found.extend(query::first_row(db, &sql, params, status)?);
+                found.extend(query::first_row(db, &sql, params, read_status)?);
             }
             Ok(found)
         })
@@ -63,7 +63,7 @@ impl Store {
     }
 }
 
-fn status(row: &Row<'_>) -> Result<EnvelopeStatus, RowError> {
+fn read_status(row: &Row<'_>) -> Result<EnvelopeStatus, RowError> {
     let state = row.convert("state", state_from_code)?;
     let is_held =
         !state.is_final() && row.convert("queue_state", QueueState::from_code)? == QueueState::Held;
@@ -124,7 +124,7 @@ fn recall_one(
         return Ok(Recall::Refused(ErrorCode::TooLate));
     }
     let keys = mailboxes::find_open(db, waiting.mailbox)?
-        .map(|facts| facts.keys)
+        .map(|mailbox| mailbox.keys)
         .unwrap_or_default();
     if !proofs::verify_recall(&keys, waiting.mailbox, envelope, proof) {
         return Ok(Recall::Refused(ErrorCode::ProofInvalid));

@@ -35,14 +35,14 @@ impl Inspection {
     }
 
     /// Returns when the relay last committed its heartbeat, if it ever did.
-    pub(crate) fn heartbeat(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) fn load_heartbeat(&self) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT value FROM counters WHERE name = 'heartbeat'";
         let at: Option<u64> = query::first_value(&self.db, sql, [])?;
         Ok(at.filter(|at| *at > 0).map(Timestamp::from_millis))
     }
 
     /// Starts a snapshot, so that several queries see the same state.
-    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
+    pub(crate) fn start_snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
         Ok(Snapshot(self.db.unchecked_transaction()?))
     }
 }
@@ -52,28 +52,28 @@ pub(crate) struct Snapshot<'a>(Transaction<'a>);
 
 impl Snapshot<'_> {
     /// Calls `visit` with every part of a blob and its length, until it returns an error.
-    pub(crate) fn each_part<E: From<StoreError>>(
+    pub(crate) fn visit_parts<E: From<StoreError>>(
         &self,
         mut visit: impl FnMut(PartName, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = "SELECT p.blob_id, p.number, p.digest, b.size_bytes \
                    FROM blob_parts p JOIN blobs b ON b.id = p.blob_id";
         visit_rows(&self.0, sql, [], |row| {
-            let (name, bytes) = part(row).map_err(StoreError::from)?;
+            let (name, bytes) = read_part(row).map_err(StoreError::from)?;
             visit(name, bytes)?;
             Ok(true)
         })
     }
 
     /// Returns whether a blob exists, or waits to be deleted from the disk.
-    pub(crate) fn knows_blob(&self, blob: BlobId) -> Result<bool, StoreError> {
+    pub(crate) fn contains_blob(&self, blob: BlobId) -> Result<bool, StoreError> {
         let sql = "SELECT 1 FROM blobs WHERE id = ?1 \
                    UNION ALL SELECT 1 FROM blob_deletions WHERE blob_id = ?1";
         exists(&self.0, sql, [blob.as_bytes()])
     }
 }
 
-fn part(row: &Row<'_>) -> Result<(PartName, u64), RowError> {
+fn read_part(row: &Row<'_>) -> Result<(PartName, u64), RowError> {
     let number = row.read("number")?;
     let bytes = read_size(row)?
         .part_bytes(number)

@@ -28,7 +28,7 @@ pub(super) const NOT_BEHIND: &str = "(NOT EXISTS \
 const HOLD_ROWS: usize = 512;
 
 /// Reads the column `machine`.
-pub(super) fn read(row: &Row<'_>) -> Result<Lane, RowError> {
+pub(super) fn read_lane(row: &Row<'_>) -> Result<Lane, RowError> {
     row.parse("machine", |text| serde_json::from_str(text))
 }
 
@@ -47,7 +47,7 @@ pub(super) fn insert(db: &Connection, account: AccountId, lane: &Lane) -> Result
 
 pub(super) fn load(db: &Connection, account: AccountId) -> Result<Option<Lane>, StoreError> {
     let sql = "SELECT machine FROM lanes WHERE account_id = ?";
-    Ok(query::first_row(db, sql, [account.as_bytes()], read)?)
+    Ok(query::first_row(db, sql, [account.as_bytes()], read_lane)?)
 }
 
 /// Stores a lane and when the scheduler has to inspect it.
@@ -57,7 +57,7 @@ pub(super) fn save(
     account: AccountId,
     lane: &Lane,
 ) -> Result<(), StoreError> {
-    let waiting = waiting(db, now, account)?;
+    let waiting = load_waiting_items(db, now, account)?;
     save_with(db, now, account, lane, waiting, None)
 }
 
@@ -142,7 +142,7 @@ pub(super) struct WaitingItems {
 impl WaitingItems {
     /// Returns what a call would find; `others` is whether anything of another mailbox than the
     /// head's waits.
-    pub(super) fn at(self, now: Timestamp, others: bool) -> QueueSnapshot {
+    pub(super) fn to_snapshot(self, now: Timestamp, others: bool) -> QueueSnapshot {
         QueueSnapshot {
             head: self.head,
             has_other_mailbox: others,
@@ -157,7 +157,7 @@ pub(super) fn has_waiting(db: &Connection, account: AccountId) -> Result<bool, S
 }
 
 /// Returns the waiting items that may go out: none while the account is suspended.
-pub(super) fn waiting(
+pub(super) fn load_waiting_items(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
@@ -328,7 +328,7 @@ pub(super) fn is_leased(
 ) -> Result<bool, StoreError> {
     let sql =
         "SELECT machine FROM lanes WHERE account_id = ? AND ? BETWEEN lease_first AND lease_last";
-    let lane = query::first_row(db, sql, params![account.as_bytes(), item], read)?;
+    let lane = query::first_row(db, sql, params![account.as_bytes(), item], read_lane)?;
     Ok(lane.is_some_and(|lane| lane.is_leased(now)))
 }
 

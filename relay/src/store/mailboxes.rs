@@ -10,30 +10,30 @@ use sealpost_proto::{
 use sealpost_relay_core::{QuotaOverrides, Quotas, quota::EnvelopeUsage};
 use sealpost_sqlite::{RowError, RowExt as _, query, to_integer, to_millis};
 
-/// Facts about an open mailbox for accepting envelopes and reading prekeys.
+/// Open mailbox, as needed to accept envelopes and to read prekeys.
 #[derive(Debug, Clone)]
-pub(crate) struct OpenMailboxFacts {
+pub(crate) struct OpenMailbox {
     pub(crate) account: AccountId,
     /// One or two send keys.
     pub(crate) keys: Vec<SendKey>,
     /// Envelopes that wait in the mailbox.
-    pub(crate) held: EnvelopeUsage,
+    pub(crate) usage: EnvelopeUsage,
     /// Whether the account is suspended.
-    pub(crate) suspended: bool,
+    pub(crate) is_suspended: bool,
 }
 
-/// Facts about the account of a mailbox for accepting envelopes.
+/// Account of a mailbox, as needed to accept envelopes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recipient {
     /// Envelopes that wait in all mailboxes of the account.
-    pub(super) held: EnvelopeUsage,
+    pub(super) usage: EnvelopeUsage,
     pub(super) overrides: Option<QuotaOverrides>,
 }
 
 /// Prekeys of an open mailbox.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredPrekeys {
-    pub(crate) facts: OpenMailboxFacts,
+    pub(crate) mailbox: OpenMailbox,
     /// Absent until the owner publishes them.
     pub(crate) sealed: Option<Vec<u8>>,
 }
@@ -63,7 +63,7 @@ impl Store {
     }
 
     /// Loads a page of the account's open mailboxes.
-    pub(crate) async fn mailboxes(
+    pub(crate) async fn list_mailboxes(
         &self,
         account: AccountId,
         after: Option<MailboxId>,
@@ -71,7 +71,8 @@ impl Store {
         self.read(move |db| list(db, account, after)).await
     }
 
-    /// Publishes the prekeys of a mailbox. Returns false unless it is an open one of the account.
+    /// Publishes the prekeys of a mailbox. Returns whether the mailbox is open and belongs to the
+    /// account.
     pub(crate) async fn publish_prekeys(
         &self,
         account: AccountId,
@@ -88,15 +89,15 @@ impl Store {
     }
 
     /// Loads the prekeys of an open mailbox.
-    pub(crate) async fn prekeys(
+    pub(crate) async fn load_prekeys(
         &self,
         mailbox: MailboxId,
     ) -> Result<Option<StoredPrekeys>, StoreError> {
-        let sql = format!("SELECT {FACTS}, m.prekeys {OPEN}");
+        let sql = format!("SELECT {MAILBOX_COLUMNS}, m.prekeys {OPEN}");
         self.read(move |db| {
             Ok(query::first_row(db, &sql, [mailbox.as_bytes()], |row| {
                 Ok(StoredPrekeys {
-                    facts: facts(row)?,
+                    mailbox: read_mailbox(row)?,
                     sealed: row.read("prekeys")?,
                 })
             })?)
@@ -105,7 +106,7 @@ impl Store {
     }
 }
 
-const FACTS: &str =
+const MAILBOX_COLUMNS: &str =
     "m.account_id, m.key_1, m.key_2, m.waiting_envelopes, m.waiting_bytes, a.suspended";
 const OPEN: &str = "FROM mailboxes m JOIN accounts a ON a.id = m.account_id \
                     WHERE m.id = ? AND m.closed_at IS NULL";
@@ -113,26 +114,31 @@ const OPEN: &str = "FROM mailboxes m JOIN accounts a ON a.id = m.account_id \
 pub(super) fn find_open(
     db: &Connection,
     mailbox: MailboxId,
-) -> Result<Option<OpenMailboxFacts>, StoreError> {
-    let sql = format!("SELECT {FACTS} {OPEN}");
-    Ok(query::first_row(db, &sql, [mailbox.as_bytes()], facts)?)
+) -> Result<Option<OpenMailbox>, StoreError> {
+    let sql = format!("SELECT {MAILBOX_COLUMNS} {OPEN}");
+    Ok(query::first_row(
+        db,
+        &sql,
+        [mailbox.as_bytes()],
+        read_mailbox,
+    )?)
 }
 
 /// Loads the account of a mailbox.
-pub(super) fn recipient(db: &Connection, account: AccountId) -> Result<Recipient, StoreError> {
+pub(super) fn load_recipient(db: &Connection, account: AccountId) -> Result<Recipient, StoreError> {
     let sql = "SELECT l.waiting_envelopes, l.waiting_bytes, q.overrides FROM lanes l \
                LEFT JOIN quota_overrides q ON q.account_id = l.account_id WHERE l.account_id = ?";
     let found = query::first_row(db, sql, [account.as_bytes()], |row| {
         Ok(Recipient {
-            held: held(row)?,
-            overrides: quotas::read(row)?,
+            usage: read_usage(row)?,
+            overrides: quotas::read_overrides(row)?,
         })
     })?;
     Ok(found.unwrap_or_default())
 }
 
 /// Updates the counts of a mailbox.
-pub(super) fn update_held(
+pub(super) fn update_usage(
     db: &Connection,
     mailbox: MailboxId,
     added: EnvelopeUsage,
@@ -151,21 +157,21 @@ pub(super) fn update_held(
     Ok(())
 }
 
-fn facts(row: &Row<'_>) -> Result<OpenMailboxFacts, RowError> {
+fn read_mailbox(row: &Row<'_>) -> Result<OpenMailbox, RowError> {
     let keys = [row.read::<Option<[u8; 32]>>("key_1")?, row.read("key_2")?];
-    Ok(OpenMailboxFacts {
+    Ok(OpenMailbox {
         account: row.id("account_id")?,
         keys: keys
             .into_iter()
             .flatten()
             .map(SendKey::from_bytes)
             .collect(),
-        held: held(row)?,
-        suspended: row.read("suspended")?,
+        usage: read_usage(row)?,
+        is_suspended: row.read("suspended")?,
     })
 }
 
-fn held(row: &Row<'_>) -> Result<EnvelopeUsage, RowError> {
+fn read_usage(row: &Row<'_>) -> Result<EnvelopeUsage, RowError> {
     Ok(EnvelopeUsage {
         envelopes: row.read("waiting_envelopes")?,
         bytes: row.read("waiting_bytes")?,
@@ -198,7 +204,7 @@ fn open(
     }
     let sql = "SELECT mailbox_count FROM accounts WHERE id = ?";
     let open: Option<u64> = query::first_value(db, sql, [account.as_bytes()])?;
-    let quotas = quotas::load(db, account, default_quotas)?;
+    let quotas = quotas::load_quotas(db, account, default_quotas)?;
     if !quotas.allows_mailbox(open.unwrap_or_default()) {
         return Ok(Err(ErrorCode::QuotaExceeded));
     }

@@ -1,8 +1,8 @@
 //! The relay's database: one coarse operation for each step of the protocol, each a single
 //! transaction that is on disk before the operation returns.
 //!
-//! Nothing of SQLite leaves this directory: rows are returned as types of the protocol and errors as
-//! [`StoreError`]. `relay-core` makes the decisions, inside the transaction. Start reading at
+//! Nothing of SQLite leaves this directory: rows are returned as types of the protocol and errors
+//! as [`StoreError`]. `relay-core` makes the decisions, inside the transaction. Start reading at
 //! `submissions` for accepting envelopes, then `deliveries` for leases and `outcomes` for the
 //! results of calls and pulls.
 
@@ -27,20 +27,20 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use accounts::{AccountFacts, NewAccount};
+pub(crate) use accounts::{AccountState, NewAccount};
 pub(crate) use blobs::{NewBlob, PartState};
-pub(crate) use deliveries::{BatchOutcome, CallEnd, DueLanes};
+pub(crate) use deliveries::{BatchOutcome, CallOutcome, CallReport, DueLanes};
 pub(crate) use envelopes::Recall;
 pub(crate) use inspection::Inspection;
 pub(crate) use mailboxes::StoredPrekeys;
 pub(crate) use operator::{
-    AccountSummary, Dropped, ItemKind, LaneStatus, LaneSummary, NewRegistrationToken, Page,
-    QueueCursor, QueueItem, QueueItems, QueueSummary, RegistrationToken, Retried, Totals,
+    AccountSummary, DropOutcome, ItemKind, LaneStatus, LaneSummary, NewRegistrationToken, Page,
+    QueueCursor, QueueItem, QueueItems, QueueSummary, RegistrationToken, RetryOutcome, Totals,
 };
 pub(crate) use quotas::AccountQuota;
 pub(crate) use rows::QueueState;
 pub(crate) use submissions::Submission;
-pub(crate) use sweep::Swept;
+pub(crate) use sweep::SweepOutcome;
 
 use crate::{health::Health, notifier::Notifier, storage::Storage};
 use rusqlite::Connection;
@@ -56,7 +56,7 @@ const READERS: usize = 3;
 const OPTIONS: Options = Options {
     application_id: APPLICATION_ID,
     readers: READERS,
-    secure_delete: false,
+    has_secure_delete: false,
 };
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,

@@ -1,7 +1,8 @@
-//! Outcomes of batches: items end or wait on, senders are notified, the lane moves on.
+//! Outcomes of batches. They complete or retry items, notify senders and advance the lane to its
+//! next state.
 
 use super::{
-    BatchOutcome, CallEnd, StoreError, deliveries, lanes,
+    BatchOutcome, CallOutcome, CallReport, StoreError, deliveries, lanes,
     queue_changes::{QueueChanges, StatusUpdate, WAITING_COLUMNS, WaitingEnvelope, item_id},
     rows::state_code,
 };
@@ -22,13 +23,13 @@ const REFUSED: &str = "the recipient's node refused it";
 /// Reason of an envelope that the recipient's node deferred.
 const DEFERRED: &str = "the recipient's node asked to wait";
 
-/// Changes that an outcome makes for one account.
+/// Changes that the outcome of a batch makes to the queue of one account.
 struct OutcomeChanges<'a> {
     db: &'a Connection,
     now: Timestamp,
     account: AccountId,
     queue: QueueChanges,
-    stored: u64,
+    stored_count: u64,
 }
 
 impl<'a> OutcomeChanges<'a> {
@@ -38,33 +39,33 @@ impl<'a> OutcomeChanges<'a> {
             now,
             account,
             queue: QueueChanges::default(),
-            stored: 0,
+            stored_count: 0,
         }
     }
 
-    fn apply_results(&mut self, answer: &BatchResults) -> Result<(), StoreError> {
-        for (id, verdict) in &answer.verdicts {
+    fn apply_results(&mut self, results: &BatchResults) -> Result<(), StoreError> {
+        for (id, verdict) in &results.verdicts {
             let (state, reason) = match verdict {
                 Verdict::Stored => (EnvelopeState::Stored, None),
                 Verdict::Refused => (EnvelopeState::Failed, Some(REFUSED)),
                 Verdict::Deferred => continue,
             };
-            match self.find(*id)? {
+            match self.find_waiting(*id)? {
                 Some(waiting) => {
-                    self.stored += u64::from(state == EnvelopeState::Stored);
+                    self.stored_count += u64::from(state == EnvelopeState::Stored);
                     self.queue
                         .end_envelope(self.db, self.now, &waiting, state, reason)?;
                 }
                 None => self.delete_event(*id)?,
             }
         }
-        match answer.blocking_item {
+        match results.blocking_item {
             Some(id) => self.count_deferral(id),
             None => Ok(()),
         }
     }
 
-    fn find(&self, id: DeliveryId) -> Result<Option<WaitingEnvelope>, StoreError> {
+    fn find_waiting(&self, id: DeliveryId) -> Result<Option<WaitingEnvelope>, StoreError> {
         let sql = format!(
             "SELECT {WAITING_COLUMNS} FROM waiting_envelopes WHERE id = ? AND account_id = ?"
         );
@@ -107,7 +108,7 @@ impl<'a> OutcomeChanges<'a> {
     ) -> Result<(), StoreError> {
         let state = EnvelopeState::Retrying;
         for id in items {
-            let Some(waiting) = self.find(*id)? else {
+            let Some(waiting) = self.find_waiting(*id)? else {
                 continue;
             };
             let attempts = waiting.attempts.saturating_add(1);
@@ -162,7 +163,7 @@ impl<'a> OutcomeChanges<'a> {
                     self.record_attempt(items, reason, next_attempt_at)?;
                 }
                 Effect::SetAside { until } => self.set_aside(items, reason, until)?,
-                Effect::SwitchedOff | Effect::Lease { .. } => {}
+                Effect::TurnedOff | Effect::Lease { .. } => {}
             }
         }
         Ok(())
@@ -181,54 +182,58 @@ impl<'a> OutcomeChanges<'a> {
 pub(super) fn finish_call(
     db: &Connection,
     now: Timestamp,
-    end: &CallEnd,
+    report: &CallReport,
     next_batch_bytes: Option<usize>,
 ) -> Result<BatchOutcome, StoreError> {
-    let answer = match end.class {
-        Class::Succeeded => batch_results::evaluate(&end.items, &end.results),
+    let CallOutcome {
+        class,
+        results,
+        reason,
+    } = &report.outcome;
+    let results = match class {
+        Class::Succeeded => batch_results::evaluate(&report.items, results),
         Class::Unreachable
         | Class::EndpointError
         | Class::RetryAfter(_)
         | Class::Refused
-        | Class::Gone => BatchResults::none(),
+        | Class::Gone => BatchResults::empty(),
     };
-    let Some(mut lane) = lanes::load(db, end.account)? else {
+    let Some(mut lane) = lanes::load(db, report.account)? else {
         return Ok(BatchOutcome::EMPTY);
     };
     let event = Event::Finished {
-        fence: end.fence,
-        class: end.class,
-        first: end.items.first().copied().unwrap_or(DeliveryId(0)),
-        items: end.items.len(),
-        retry_after: answer.retry_after,
+        fence: report.fence,
+        class: *class,
+        first: report.items.first().copied().unwrap_or(DeliveryId(0)),
+        items: report.items.len(),
+        retry_after: results.retry_after,
     };
-    let effects = lane.step(now, event, end.random);
-    let reason = end
-        .reason
-        .as_deref()
-        .or(answer.retry_after.map(|_| DEFERRED));
-    let mut changes = OutcomeChanges::new(db, now, end.account);
-    changes.apply_results(&answer)?;
-    changes.apply_effects(&effects, &end.items, reason)?;
-    let stored = changes.stored;
-    let mut woken = changes.queue.write(db, now)?;
-    lanes::set_reason(db, end.account, end.reason.as_deref())?;
+    let effects = lane.step(now, event, report.random);
+    let attempt_reason = reason.as_deref().or(results.retry_after.map(|_| DEFERRED));
+    let mut changes = OutcomeChanges::new(db, now, report.account);
+    changes.apply_results(&results)?;
+    changes.apply_effects(&effects, &report.items, attempt_reason)?;
+    let stored_count = changes.stored_count;
+    let mut accounts_to_notify = changes.queue.write(db, now)?;
+    lanes::set_reason(db, report.account, reason.as_deref())?;
     let next = match next_batch_bytes {
-        Some(bytes_max) => deliveries::lease_next(db, now, end.account, &mut lane, bytes_max)?,
+        Some(bytes_max) => {
+            deliveries::lease_from_lane(db, now, report.account, &mut lane, bytes_max)?
+        }
         None => {
-            lanes::save(db, now, end.account, &lane)?;
+            lanes::save(db, now, report.account, &lane)?;
             None
         }
     };
-    if next.is_none() && lanes::has_waiting(db, end.account)? {
-        woken.push(end.account);
+    if next.is_none() && lanes::has_waiting(db, report.account)? {
+        accounts_to_notify.push(report.account);
     }
     Ok(BatchOutcome {
-        woken,
+        accounts_to_notify,
         next,
         contact_ends_backoff: lane.contact_ends_backoff(),
-        is_switched_off: effects.contains(&Effect::SwitchedOff),
-        stored,
+        is_turned_off: effects.contains(&Effect::TurnedOff),
+        stored_count,
     })
 }
 
@@ -241,37 +246,37 @@ pub(super) fn acknowledge(
     let mut items: Vec<_> = results.results.iter().map(|result| result.id).collect();
     items.sort_unstable();
     items.dedup();
-    let answer = batch_results::evaluate(&items, &results.results);
+    let evaluated = batch_results::evaluate(&items, &results.results);
     let Some(mut lane) = lanes::load(db, account)? else {
         return Ok(BatchOutcome::EMPTY);
     };
     let event = Event::Acknowledged {
         fence: results.lease,
-        retry_after: answer.retry_after,
+        retry_after: evaluated.retry_after,
     };
     let effects = lane.step(now, event, 0);
     let mut changes = OutcomeChanges::new(db, now, account);
-    changes.apply_results(&answer)?;
+    changes.apply_results(&evaluated)?;
     changes.apply_effects(&effects, &items, Some(DEFERRED))?;
-    let stored = changes.stored;
-    let mut woken = changes.queue.write(db, now)?;
+    let stored_count = changes.stored_count;
+    let mut accounts_to_notify = changes.queue.write(db, now)?;
     lanes::save(db, now, account, &lane)?;
-    woken.push(account);
+    accounts_to_notify.push(account);
     Ok(BatchOutcome {
-        woken,
+        accounts_to_notify,
         next: None,
         contact_ends_backoff: lane.contact_ends_backoff(),
-        is_switched_off: false,
-        stored,
+        is_turned_off: false,
+        stored_count,
     })
 }
 
 impl BatchOutcome {
     const EMPTY: Self = Self {
-        woken: Vec::new(),
+        accounts_to_notify: Vec::new(),
         next: None,
         contact_ends_backoff: false,
-        is_switched_off: false,
-        stored: 0,
+        is_turned_off: false,
+        stored_count: 0,
     };
 }

@@ -3,7 +3,7 @@
 //! commits that may be.
 
 use super::{
-    tests::{ACME, BOLT, Bench, NOW, envelope},
+    tests::{ACME, BOLT, Fixture, NOW, envelope},
     *,
 };
 use crate::lease::LeasedBatch;
@@ -18,15 +18,15 @@ use std::fs;
 const ENVELOPES: u16 = 3;
 
 /// Reads the log as it is on disk now.
-fn read_log(bench: &Bench) -> Vec<u8> {
-    fs::read(bench.directory.path().join("relay.db-wal")).unwrap()
+fn read_log(fixture: &Fixture) -> Vec<u8> {
+    fs::read(fixture.directory.path().join("relay.db-wal")).unwrap()
 }
 
 /// Starts a relay after a power cut that left this much of the log.
-async fn start_after_cut(bench: &Bench, log: &[u8]) -> Bench {
+async fn start_after_cut(fixture: &Fixture, log: &[u8]) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     fs::copy(
-        bench.directory.path().join("relay.db"),
+        fixture.directory.path().join("relay.db"),
         directory.path().join("relay.db"),
     )
     .unwrap();
@@ -34,7 +34,7 @@ async fn start_after_cut(bench: &Bench, log: &[u8]) -> Bench {
     let health = Arc::new(Health::default());
     let store = Store::open(&directory.path().join("relay.db"), Arc::clone(&health)).unwrap();
     store.recover_leases(NOW).await.unwrap();
-    Bench {
+    Fixture {
         store,
         health,
         directory,
@@ -42,29 +42,31 @@ async fn start_after_cut(bench: &Bench, log: &[u8]) -> Bench {
 }
 
 /// Delivers what waits to a webhook that stores it. Returns the batch and the bytes.
-async fn deliver(bench: &Bench) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>)> {
-    let leased = bench
+async fn deliver(fixture: &Fixture) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>)> {
+    let leased = fixture
         .store
-        .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+        .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()?;
-    let bodies = bench.store.bodies(leased.items()).await.unwrap();
+    let bodies = fixture.store.load_bodies(leased.items()).await.unwrap();
     let stored = |id| DeliveryResult {
         id,
         outcome: DeliveryOutcome::Stored,
     };
-    let end = CallEnd {
+    let report = CallReport {
         account: BOLT,
         fence: leased.fence,
         items: leased.items(),
-        class: Class::Succeeded,
-        results: leased.items().into_iter().map(stored).collect(),
-        reason: None,
+        outcome: CallOutcome {
+            class: Class::Succeeded,
+            results: leased.items().into_iter().map(stored).collect(),
+            reason: None,
+        },
         random: 0,
     };
-    bench
+    fixture
         .store
-        .finish_call(NOW, end, None, |_| ())
+        .finish_call(NOW, report, None, |_| ())
         .await
         .unwrap();
     Some((leased, bodies))
@@ -72,29 +74,29 @@ async fn deliver(bench: &Bench) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>)> {
 
 #[tokio::test]
 async fn calls_undone_by_a_power_cut_are_repeated() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     for number in 0..ENVELOPES {
-        let before = bench.store.stats().commits;
-        bench.submit(number).await.unwrap();
+        let before = fixture.store.stats().commits;
+        fixture.submit(number).await.unwrap();
         assert_eq!(
-            bench.store.stats().commits,
+            fixture.store.stats().commits,
             before + 1,
             "accepted envelopes are fsynced before the response"
         );
     }
-    let accepted = read_log(&bench).len();
-    let (first, bodies) = deliver(&bench).await.unwrap();
-    let complete = read_log(&bench);
+    let accepted = read_log(&fixture).len();
+    let (first, bodies) = deliver(&fixture).await.unwrap();
+    let complete = read_log(&fixture);
     let mut was_stored = false;
     // Some cuts are between two frames, others within one.
     for cut in (accepted..complete.len())
         .step_by(1_030)
         .chain([complete.len()])
     {
-        let after = start_after_cut(&bench, &complete[..cut]).await;
+        let after = start_after_cut(&fixture, &complete[..cut]).await;
         let states = after
             .store
-            .statuses(ACME, (0..ENVELOPES).map(envelope).collect())
+            .load_statuses(ACME, (0..ENVELOPES).map(envelope).collect())
             .await
             .unwrap();
         let stored = states

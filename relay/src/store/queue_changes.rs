@@ -203,7 +203,7 @@ impl QueueChanges {
         now: Timestamp,
     ) -> Result<Vec<WokenLane>, StoreError> {
         for (mailbox, change) in self.mailboxes {
-            mailboxes::update_held(db, mailbox, change.added, change.removed)?;
+            mailboxes::update_usage(db, mailbox, change.added, change.removed)?;
         }
         let mut woken = Vec::new();
         for (account, change) in self.lanes {

@@ -1,4 +1,4 @@
-//! Quota overrides of single accounts, and what each account holds.
+//! Per-account quota overrides and usage.
 
 use super::{Store, StoreError, accounts};
 use rusqlite::{Connection, Row, params};
@@ -9,12 +9,12 @@ use sealpost_relay_core::{
 };
 use sealpost_sqlite::{RowError, RowExt as _, query};
 
-/// Quota overrides of one account, and what it holds.
+/// Quota overrides and usage of one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AccountQuota {
     pub(crate) overrides: QuotaOverrides,
     /// Envelopes that wait in its mailboxes.
-    pub(crate) queue: EnvelopeUsage,
+    pub(crate) envelopes: EnvelopeUsage,
     /// Number of open mailboxes.
     pub(crate) mailboxes: u64,
     pub(crate) blobs: BlobUsage,
@@ -22,32 +22,34 @@ pub(crate) struct AccountQuota {
 
 impl Store {
     /// Replaces the quota overrides of an account; empty overrides restore the default quotas. They
-    /// apply from the next request on, and what the account holds beyond them stays. Returns false
-    /// if the account does not exist.
-    pub(crate) async fn set_quota(
+    /// apply from the next request on. Data above the new quotas is kept. Returns false if the
+    /// account does not exist.
+    pub(crate) async fn replace_quota_overrides(
         &self,
         account: AccountId,
         overrides: QuotaOverrides,
     ) -> Result<bool, StoreError> {
-        self.write(move |db| set(db, account, &overrides)).await
+        self.write(move |db| replace_overrides(db, account, &overrides))
+            .await
     }
 
-    pub(crate) async fn account_quota(
+    pub(crate) async fn load_account_quota(
         &self,
         account: AccountId,
     ) -> Result<Option<AccountQuota>, StoreError> {
-        let sql = "SELECT a.mailbox_count, a.blob_count, a.blob_bytes, l.waiting_envelopes, \
-                   l.waiting_bytes, q.overrides FROM accounts a JOIN lanes l ON l.account_id = \
-                   a.id \
-                   LEFT JOIN quota_overrides q ON q.account_id = a.id WHERE a.id = ?";
+        let sql = "SELECT a.mailbox_count, a.blob_count, a.blob_bytes, \
+                       l.waiting_envelopes, l.waiting_bytes, q.overrides \
+                   FROM accounts a \
+                   JOIN lanes l ON l.account_id = a.id \
+                   LEFT JOIN quota_overrides q ON q.account_id = a.id \
+                   WHERE a.id = ?";
         self.read(move |db| {
             Ok(query::first_row(db, sql, [account.as_bytes()], |row| {
-                let lane = row;
                 Ok(AccountQuota {
-                    overrides: read(row)?.unwrap_or_default(),
-                    queue: EnvelopeUsage {
-                        envelopes: lane.read("waiting_envelopes")?,
-                        bytes: lane.read("waiting_bytes")?,
+                    overrides: read_overrides(row)?.unwrap_or_default(),
+                    envelopes: EnvelopeUsage {
+                        envelopes: row.read("waiting_envelopes")?,
+                        bytes: row.read("waiting_bytes")?,
                     },
                     mailboxes: row.read("mailbox_count")?,
                     blobs: BlobUsage {
@@ -61,14 +63,14 @@ impl Store {
     }
 }
 
-/// Loads the quotas of an account.
-pub(super) fn load(
+/// Loads the effective quotas of an account: the defaults with its overrides.
+pub(super) fn load_quotas(
     db: &Connection,
     account: AccountId,
     default_quotas: &Quotas,
 ) -> Result<Quotas, StoreError> {
     let sql = "SELECT overrides FROM quota_overrides WHERE account_id = ?";
-    let overrides = query::first_row(db, sql, [account.as_bytes()], read)?.flatten();
+    let overrides = query::first_row(db, sql, [account.as_bytes()], read_overrides)?.flatten();
     Ok(overrides.map_or_else(
         || default_quotas.clone(),
         |overrides| default_quotas.with_overrides(&overrides),
@@ -76,11 +78,11 @@ pub(super) fn load(
 }
 
 /// Reads the column `overrides`.
-pub(super) fn read(row: &Row<'_>) -> Result<Option<QuotaOverrides>, RowError> {
+pub(super) fn read_overrides(row: &Row<'_>) -> Result<Option<QuotaOverrides>, RowError> {
     row.optional_parse("overrides", |text| serde_json::from_str(text))
 }
 
-fn set(
+fn replace_overrides(
     db: &Connection,
     account: AccountId,
     overrides: &QuotaOverrides,

@@ -168,7 +168,7 @@ impl Scenario {
             id,
             mailbox,
             is_local: true,
-            proof: proofs::post(&key(mailbox), mailbox, id, &bytes).to_vec(),
+            proof: proofs::prove_post(&key(mailbox), mailbox, id, &bytes).to_vec(),
             requested_expiry: Some(self.now.plus(life)),
             digest: Sha256::digest(&bytes).into(),
             bytes,
@@ -178,7 +178,7 @@ impl Scenario {
     async fn call(&mut self) {
         for account in self
             .store
-            .due_lanes(self.now, 8)
+            .find_due_lanes(self.now, 8)
             .await
             .unwrap()
             .into_iter()
@@ -186,7 +186,7 @@ impl Scenario {
         {
             self.calls.extend(
                 self.store
-                    .lease_call(self.now, account, DELIVERY_BATCH_BYTES_MAX)
+                    .lease_batch(self.now, account, DELIVERY_BATCH_BYTES_MAX)
                     .await
                     .unwrap(),
             );
@@ -213,27 +213,29 @@ impl Scenario {
         } else {
             Vec::new()
         };
-        let end = CallEnd {
+        let report = CallReport {
             account: batch.account,
             fence: batch.fence,
             items: batch.items(),
-            class,
-            results,
-            reason: None,
+            outcome: CallOutcome {
+                class,
+                results,
+                reason: None,
+            },
             random: self.random.next(),
         };
-        let go_on = self.random.below(2) == 0;
-        let handed = self
+        let leases_next = self.random.below(2) == 0;
+        let outcome = self
             .store
             .finish_call(
                 self.now,
-                end,
-                go_on.then_some(DELIVERY_BATCH_BYTES_MAX),
+                report,
+                leases_next.then_some(DELIVERY_BATCH_BYTES_MAX),
                 |_| (),
             )
             .await
             .unwrap();
-        self.calls.extend(handed.next);
+        self.calls.extend(outcome.next);
     }
 
     fn results(&mut self, batch: &LeasedBatch) -> Vec<DeliveryResult> {
@@ -290,7 +292,7 @@ impl Scenario {
             return;
         }
         let (id, sender, mailbox) = self.random.of(&all);
-        let proof = proofs::recall(&key(mailbox), mailbox, id).to_vec();
+        let proof = proofs::prove_recall(&key(mailbox), mailbox, id).to_vec();
         self.store
             .recall(self.now, sender, id, proof)
             .await

@@ -4,7 +4,7 @@
 
 use super::{
     Store, StoreError, deliveries, lanes,
-    mailboxes::{self, OpenMailboxFacts, Recipient},
+    mailboxes::{self, OpenMailbox, Recipient},
     queue_changes::QueueChanges,
     rows::state_from_code,
 };
@@ -138,10 +138,10 @@ impl Store {
             match outcome {
                 Ok(Decisions {
                     results,
-                    woken,
+                    other_lanes,
                     leased,
                 }) => {
-                    notifier.notify_lanes(&woken, leased);
+                    notifier.notify_lanes(&other_lanes, leased);
                     responses
                         .into_iter()
                         .zip(results)
@@ -171,7 +171,7 @@ struct Decisions {
     /// Batches for calls that start at once.
     leased: Vec<LeasedBatch>,
     /// Other lanes in which something waits now.
-    woken: Vec<WokenLane>,
+    other_lanes: Vec<WokenLane>,
 }
 
 fn decide(
@@ -193,22 +193,22 @@ fn decide(
         .map(|request| request.now)
         .max()
         .unwrap_or(Timestamp::from_millis(0));
-    let (mut leased, mut woken) = (Vec::new(), Vec::new());
+    let (mut leased, mut other_lanes) = (Vec::new(), Vec::new());
     for lane in batch.changes.write_lanes(db, latest)? {
-        match lease(db, latest, &lane, notifier)? {
+        match try_lease_batch(db, latest, &lane, notifier)? {
             Some(batch) => leased.push(batch),
-            None => woken.push(lane),
+            None => other_lanes.push(lane),
         }
     }
     Ok(Decisions {
         results,
         leased,
-        woken,
+        other_lanes,
     })
 }
 
 /// Leases a batch for a lane that can be called, if a call slot is free.
-fn lease(
+fn try_lease_batch(
     db: &Connection,
     now: Timestamp,
     lane: &WokenLane,
@@ -217,7 +217,7 @@ fn lease(
     if lane.is_callable
         && let Some(bytes_max) = notifier.try_reserve_slot()
     {
-        return deliveries::lease_for_call(db, now, lane.account, bytes_max);
+        return deliveries::lease_batch(db, now, lane.account, bytes_max);
     }
     Ok(None)
 }
@@ -226,7 +226,7 @@ fn lease(
 struct AcceptBatch<'a> {
     db: &'a Connection,
     next_id: i64,
-    mailboxes: HashMap<MailboxId, Option<OpenMailboxFacts>>,
+    mailboxes: HashMap<MailboxId, Option<OpenMailbox>>,
     /// Accounts of the open mailboxes.
     recipients: HashMap<AccountId, Recipient>,
     /// Mailboxes for which an earlier envelope of the request was refused for a transient reason.
@@ -266,7 +266,7 @@ impl<'a> AcceptBatch<'a> {
         request: &Request,
         submission: &Submission,
     ) -> Result<SubmitOutcome, StoreError> {
-        let facts = self.facts(submission)?;
+        let context = self.load_context(submission)?;
         let now = &request.now;
         let overrides = self
             .recipient(submission.mailbox)
@@ -275,7 +275,7 @@ impl<'a> AcceptBatch<'a> {
             || request.quotas.clone(),
             |overrides| request.quotas.with_overrides(&overrides),
         );
-        if let Verdict::Accept { expires_at } = accept::decide(*now, quotas, facts)
+        if let Verdict::Accept { expires_at } = accept::decide(*now, quotas, context)
             && self.insert(request, submission, expires_at)?
         {
             return Ok(SubmitOutcome::Accepted { expires_at });
@@ -286,7 +286,7 @@ impl<'a> AcceptBatch<'a> {
             quotas,
             SubmissionContext {
                 prior: known,
-                ..facts
+                ..context
             },
         ) {
             Verdict::Accept { .. } => Err(StoreError::Failed {
@@ -305,8 +305,8 @@ impl<'a> AcceptBatch<'a> {
         }
     }
 
-    /// Collects the facts for the decision, except for an earlier submission of the envelope.
-    fn facts(&mut self, submission: &Submission) -> Result<SubmissionContext, StoreError> {
+    /// Loads the context of the decision, except for an earlier submission of the envelope.
+    fn load_context(&mut self, submission: &Submission) -> Result<SubmissionContext, StoreError> {
         let Submission {
             id,
             mailbox,
@@ -317,18 +317,18 @@ impl<'a> AcceptBatch<'a> {
             bytes,
         } = submission;
         let after_refused = self.refused.contains(mailbox);
-        self.mailbox(*mailbox)?;
+        self.load_mailbox(*mailbox)?;
         let open = self.mailboxes.get(mailbox).and_then(Option::as_ref);
-        let keys = open.map_or(&[][..], |facts| &facts.keys);
+        let keys = open.map_or(&[][..], |mailbox| &mailbox.keys);
         Ok(SubmissionContext {
             is_local: *is_local,
             size_bytes: bytes.len(),
             requested_expiry: *requested_expiry,
-            mailbox: open.map(|facts| facts.held),
-            is_recipient_suspended: open.is_some_and(|facts| facts.suspended),
+            mailbox: open.map(|mailbox| mailbox.usage),
+            is_recipient_suspended: open.is_some_and(|mailbox| mailbox.is_suspended),
             account: self
                 .recipient(*mailbox)
-                .map(|recipient| recipient.held)
+                .map(|recipient| recipient.usage)
                 .unwrap_or_default(),
             is_proof_valid: proofs::verify_post(keys, *mailbox, *id, digest, proof),
             prior: None,
@@ -336,17 +336,17 @@ impl<'a> AcceptBatch<'a> {
         })
     }
 
-    fn mailbox(&mut self, mailbox: MailboxId) -> Result<&mut Option<OpenMailboxFacts>, StoreError> {
+    fn load_mailbox(&mut self, mailbox: MailboxId) -> Result<&mut Option<OpenMailbox>, StoreError> {
         use std::collections::hash_map::Entry;
         match self.mailboxes.entry(mailbox) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let open = mailboxes::find_open(self.db, mailbox)?;
-                if let Some(OpenMailboxFacts { account, .. }) = &open
+                if let Some(OpenMailbox { account, .. }) = &open
                     && !self.recipients.contains_key(account)
                 {
                     self.recipients
-                        .insert(*account, mailboxes::recipient(self.db, *account)?);
+                        .insert(*account, mailboxes::load_recipient(self.db, *account)?);
                 }
                 Ok(unknown.insert(open))
             }
@@ -368,10 +368,10 @@ impl<'a> AcceptBatch<'a> {
         expires_at: Timestamp,
     ) -> Result<bool, StoreError> {
         let (db, id, size_bytes) = (self.db, self.next_id, submission.bytes.len() as u64);
-        let Some(facts) = self.mailbox(submission.mailbox)? else {
+        let Some(mailbox) = self.load_mailbox(submission.mailbox)? else {
             return Ok(false);
         };
-        let account = facts.account;
+        let account = mailbox.account;
         let inserted = query::execute(
             db,
             "INSERT INTO envelopes (id, envelope_id, mailbox_id, account_id, sender_id, digest, \
@@ -395,9 +395,9 @@ impl<'a> AcceptBatch<'a> {
         }
         let sql = "INSERT INTO envelope_bodies (id, bytes) VALUES (?, ?)";
         query::execute(db, sql, params![id, submission.bytes])?;
-        facts.held.add(size_bytes);
+        mailbox.usage.add(size_bytes);
         if let Some(recipient) = self.recipients.get_mut(&account) {
-            recipient.held.add(size_bytes);
+            recipient.usage.add(size_bytes);
         }
         self.next_id += 1;
         self.changes

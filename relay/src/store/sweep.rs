@@ -1,5 +1,5 @@
-//! Sweeps: everything that ends with time, such as expired envelopes, closed mailboxes, old
-//! digests, nonces and blobs.
+//! Sweeps: removal of expired envelopes, blobs, digests and nonces, and of the envelopes in closed
+//! mailboxes.
 
 use super::{
     Store, StoreError, blobs,
@@ -16,12 +16,12 @@ use sealpost_proto::{
 };
 use sealpost_sqlite::{RowExt as _, query, to_millis};
 
-/// Result of a sweep.
+/// Outcome of a sweep.
 #[derive(Debug, Default)]
-pub(crate) struct Swept {
-    /// Senders for whom status events wait.
-    pub(crate) woken: Vec<AccountId>,
-    /// Whether another sweep would find more at once.
+pub(crate) struct SweepOutcome {
+    /// Senders whose queues received status events.
+    pub(crate) accounts_to_notify: Vec<AccountId>,
+    /// Whether there is more to sweep immediately.
     pub(crate) has_more: bool,
     /// Deleted blobs whose parts are on disk; see [`Store::record_blob_deletions`].
     pub(crate) blob_deletions: Vec<BlobId>,
@@ -33,9 +33,9 @@ const EXPIRED: &str = "it expired before the recipient's node stored it";
 const MAILBOX_CLOSED: &str = "mailbox_unknown";
 
 impl Store {
-    /// Ends what has expired, up to [`SWEEP_ROWS_MAX`] rows of each kind. A sweep always commits a
-    /// heartbeat, so that it also shows whether the store works.
-    pub(crate) async fn sweep(&self, now: Timestamp) -> Result<Swept, StoreError> {
+    /// Expires or deletes up to [`SWEEP_ROWS_MAX`] rows of each kind. Every sweep commits a
+    /// heartbeat, which proves that the store can commit.
+    pub(crate) async fn sweep(&self, now: Timestamp) -> Result<SweepOutcome, StoreError> {
         self.write(move |db| {
             let mut sweep = Sweep {
                 db,
@@ -49,10 +49,10 @@ impl Store {
             sweep.delete_digests()?;
             sweep.delete_nonces()?;
             sweep.expire_blobs()?;
-            let blob_deletions = sweep.blob_deletions()?;
+            let blob_deletions = sweep.load_blob_deletions()?;
             let has_more = sweep.has_more;
-            Ok(Swept {
-                woken: sweep.changes.write(db, now)?,
+            Ok(SweepOutcome {
+                accounts_to_notify: sweep.changes.write(db, now)?,
                 has_more,
                 blob_deletions,
             })
@@ -107,7 +107,7 @@ impl Sweep<'_> {
         let sql = format!(
             "SELECT {WAITING_COLUMNS} FROM waiting_envelopes WHERE expires_at <= ? LIMIT ?"
         );
-        let params = params![to_millis(self.now.minus(LEASE_DURATION)), limit()];
+        let params = params![to_millis(self.now.minus(LEASE_DURATION)), row_limit()];
         let found = query::all_rows(self.db, &sql, params, WaitingEnvelope::read)?;
         self.note_found(found.len());
         for waiting in found {
@@ -119,7 +119,7 @@ impl Sweep<'_> {
     fn fail_in_closed_mailboxes(&mut self) -> Result<(), StoreError> {
         let sql = "SELECT account_id, mailbox_id FROM mailbox_closures LIMIT ?";
         let closures: Vec<([u8; 16], [u8; 16])> =
-            query::all_rows(self.db, sql, [limit()], |row| {
+            query::all_rows(self.db, sql, [row_limit()], |row| {
                 Ok((row.read("account_id")?, row.read("mailbox_id")?))
             })?;
         self.note_found(closures.len());
@@ -185,7 +185,7 @@ impl Sweep<'_> {
             .minus(DIGEST_RETENTION_AFTER_LIFETIME);
         let sql = "DELETE FROM envelopes WHERE id IN (SELECT id FROM ended_envelopes WHERE id IN \
                    (SELECT id FROM envelopes ORDER BY id LIMIT ?) AND accepted_at <= ?)";
-        let deleted = query::execute(self.db, sql, params![limit(), to_millis(before)])?;
+        let deleted = query::execute(self.db, sql, params![row_limit(), to_millis(before)])?;
         self.note_found(deleted);
         Ok(())
     }
@@ -193,7 +193,7 @@ impl Sweep<'_> {
     fn delete_nonces(&mut self) -> Result<(), StoreError> {
         let sql = "DELETE FROM nonces WHERE (key, nonce) IN \
                    (SELECT key, nonce FROM nonces WHERE expires_at <= ? LIMIT ?)";
-        let deleted = query::execute(self.db, sql, params![to_millis(self.now), limit()])?;
+        let deleted = query::execute(self.db, sql, params![to_millis(self.now), row_limit()])?;
         self.note_found(deleted);
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Sweep<'_> {
                    UNION SELECT id FROM blobs WHERE is_complete = 0 AND last_upload_at <= ? LIMIT \
                    ?";
         let idle_since = self.now.minus(UPLOAD_IDLE_TIMEOUT);
-        let params = params![to_millis(self.now), to_millis(idle_since), limit()];
+        let params = params![to_millis(self.now), to_millis(idle_since), row_limit()];
         let found: Vec<[u8; 16]> = query::all_rows(self.db, sql, params, |row| row.read("id"))?;
         self.note_found(found.len());
         for blob in found {
@@ -212,14 +212,14 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn blob_deletions(&mut self) -> Result<Vec<BlobId>, StoreError> {
+    fn load_blob_deletions(&mut self) -> Result<Vec<BlobId>, StoreError> {
         let sql = "SELECT blob_id FROM blob_deletions LIMIT ?";
-        let found = query::all_rows(self.db, sql, [limit()], |row| row.id("blob_id"))?;
+        let found = query::all_rows(self.db, sql, [row_limit()], |row| row.id("blob_id"))?;
         self.note_found(found.len());
         Ok(found)
     }
 }
 
-fn limit() -> i64 {
+fn row_limit() -> i64 {
     sql_limit(SWEEP_ROWS_MAX)
 }

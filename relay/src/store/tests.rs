@@ -5,7 +5,7 @@ use crate::{
     lease::LeasedBatch,
     notifier::{CallSlots, PendingWork},
 };
-use deliveries::Source;
+use deliveries::EnvelopeQuery;
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, EnvelopeState, ErrorCode, MailboxId, SendKey, Timestamp,
     WebhookSecret,
@@ -25,7 +25,7 @@ const MAILBOX: MailboxId = MailboxId::from_bytes([9; 16]);
 pub(super) const ACME: AccountId = AccountId::from_bytes([1; 16]);
 pub(super) const BOLT: AccountId = AccountId::from_bytes([2; 16]);
 
-pub(super) struct Bench {
+pub(super) struct Fixture {
     pub(super) store: Store,
     pub(super) health: Arc<Health>,
     pub(super) directory: TempDir,
@@ -35,7 +35,7 @@ fn send_key() -> SendKey {
     SendKey::from_bytes([7; 32])
 }
 
-impl Bench {
+impl Fixture {
     /// Acme, which sends, and Bolt, whose webhook is active.
     pub(super) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -97,23 +97,25 @@ impl Bench {
     }
 
     async fn end(&self, leased: &LeasedBatch, class: Class) -> BatchOutcome {
-        let end = CallEnd {
+        let report = CallReport {
             account: BOLT,
             fence: leased.fence,
             items: leased.items(),
-            class,
-            results: Vec::new(),
-            reason: Some("why".to_owned()),
+            outcome: CallOutcome {
+                class,
+                results: Vec::new(),
+                reason: Some("why".to_owned()),
+            },
             random: 0,
         };
         self.store
-            .finish_call(NOW, end, None, |_| ())
+            .finish_call(NOW, report, None, |_| ())
             .await
             .unwrap()
     }
 
     async fn due(&self, now: Timestamp, health: EndpointHealth) -> DueLanes {
-        let [healthy, failing] = self.store.due_lanes(now, 9).await.unwrap();
+        let [healthy, failing] = self.store.find_due_lanes(now, 9).await.unwrap();
         if health == EndpointHealth::Healthy {
             healthy
         } else {
@@ -123,7 +125,7 @@ impl Bench {
 
     pub(super) async fn state(&self, number: u16) -> EnvelopeState {
         self.store
-            .statuses(ACME, vec![envelope(number)])
+            .load_statuses(ACME, vec![envelope(number)])
             .await
             .unwrap()[0]
             .state
@@ -142,7 +144,7 @@ fn submission(number: u16) -> Submission {
         id: envelope(number),
         mailbox: MAILBOX,
         is_local: true,
-        proof: proofs::post(&send_key(), MAILBOX, envelope(number), &bytes).to_vec(),
+        proof: proofs::prove_post(&send_key(), MAILBOX, envelope(number), &bytes).to_vec(),
         requested_expiry: None,
         digest: Sha256::digest(&bytes).into(),
         bytes,
@@ -151,21 +153,21 @@ fn submission(number: u16) -> Submission {
 
 #[tokio::test]
 async fn concurrent_requests_share_a_commit() {
-    let bench = Bench::new().await;
-    let before = bench.store.stats().commits;
-    let submits = bench.submit_at_once(64).await;
+    let fixture = Fixture::new().await;
+    let before = fixture.store.stats().commits;
+    let submits = fixture.submit_at_once(64).await;
     assert!(
         submits
             .iter()
             .all(|outcome| matches!(outcome, Ok(SubmitOutcome::Accepted { .. })))
     );
-    assert_eq!(bench.store.stats().commits - before, 1);
+    assert_eq!(fixture.store.stats().commits - before, 1);
 }
 
 #[tokio::test]
 async fn requests_beyond_the_queue_are_refused() {
-    let bench = Bench::new().await;
-    let submits = bench.submit_at_once(4_000).await;
+    let fixture = Fixture::new().await;
+    let submits = fixture.submit_at_once(4_000).await;
     let accepted = submits.iter().filter(|outcome| outcome.is_ok()).count();
     assert!(
         submits
@@ -173,9 +175,9 @@ async fn requests_beyond_the_queue_are_refused() {
             .all(|outcome| matches!(outcome, Ok(_) | Err(StoreError::Busy)))
     );
     assert_eq!(accepted, WRITER_QUEUE_MAX, "the queue in memory is bounded");
-    let known = bench
+    let known = fixture
         .store
-        .statuses(ACME, (0..4_000).map(envelope).collect())
+        .load_statuses(ACME, (0..4_000).map(envelope).collect())
         .await
         .unwrap();
     assert_eq!(known.len(), accepted);
@@ -183,11 +185,11 @@ async fn requests_beyond_the_queue_are_refused() {
 
 #[tokio::test]
 async fn full_disk_refuses_and_recovers() {
-    let bench = Bench::new().await;
-    bench.health.store_committed();
-    bench.submit(0).await.unwrap();
+    let fixture = Fixture::new().await;
+    fixture.health.store_committed();
+    fixture.submit(0).await.unwrap();
     let pages = |limit: &'static str| {
-        bench.store.write(move |db| {
+        fixture.store.write(move |db| {
             Ok(db
                 .query_row(limit, [], |row| row.get::<_, i64>(0))
                 .map(|_| ())?)
@@ -196,7 +198,7 @@ async fn full_disk_refuses_and_recovers() {
     pages("PRAGMA max_page_count = 1").await.unwrap();
     let mut number = 1;
     let error = loop {
-        match bench.submit(number).await {
+        match fixture.submit(number).await {
             Ok(_) => number += 1,
             Err(error) => break error,
         }
@@ -204,12 +206,12 @@ async fn full_disk_refuses_and_recovers() {
     };
     assert_eq!(error, StoreError::DiskFull);
     assert!(matches!(
-        bench.health.readiness(),
+        fixture.health.readiness(),
         crate::health::Readiness::StoreFailing { .. }
     ));
-    let known = bench
+    let known = fixture
         .store
-        .statuses(ACME, (0..=number).map(envelope).collect())
+        .load_statuses(ACME, (0..=number).map(envelope).collect())
         .await
         .unwrap();
     assert_eq!(
@@ -218,27 +220,27 @@ async fn full_disk_refuses_and_recovers() {
         "the accepted envelopes without the refused one"
     );
     pages("PRAGMA max_page_count = 1000000").await.unwrap();
-    bench.submit(number).await.unwrap();
-    bench.store.sweep(NOW).await.unwrap();
+    fixture.submit(number).await.unwrap();
+    fixture.store.sweep(NOW).await.unwrap();
 }
 
 #[tokio::test]
 async fn failed_batch_notifies_each_sender_once() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     for number in 0..3 {
-        bench.submit(number).await.unwrap();
+        fixture.submit(number).await.unwrap();
     }
-    let leased = bench
+    let leased = fixture
         .store
-        .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+        .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(leased.envelopes.len(), 3);
-    let outcome = bench.end(&leased, Class::Unreachable).await;
-    assert!(outcome.contact_ends_backoff && outcome.woken.contains(&ACME));
-    bench.end(&leased, Class::Unreachable).await;
-    let events = bench
+    let outcome = fixture.end(&leased, Class::Unreachable).await;
+    assert!(outcome.contact_ends_backoff && outcome.accounts_to_notify.contains(&ACME));
+    fixture.end(&leased, Class::Unreachable).await;
+    let events = fixture
         .store
         .pull(NOW, ACME, DELIVERY_BATCH_BYTES_MAX)
         .await
@@ -254,18 +256,18 @@ async fn failed_batch_notifies_each_sender_once() {
         [0, 1, 2].map(|number| (envelope(number), 1)),
         "a lease ends once"
     );
-    let due = bench.due(NOW, EndpointHealth::Failing).await;
+    let due = fixture.due(NOW, EndpointHealth::Failing).await;
     assert_eq!(
         (due.lanes, due.next_at),
         (vec![], Some(NOW.plus(Duration::from_millis(2_500))))
     );
-    bench
+    fixture
         .store
         .record_contact(NOW.plus(Duration::from_secs(2)), BOLT)
         .await
         .unwrap();
     assert_eq!(
-        bench
+        fixture
             .due(NOW.plus(Duration::from_secs(2)), EndpointHealth::Failing)
             .await
             .lanes,
@@ -275,10 +277,10 @@ async fn failed_batch_notifies_each_sender_once() {
 
 #[tokio::test]
 async fn notifications_contain_due_times() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let later = NOW.plus(Duration::from_secs(2));
     let come = async |number, now| {
-        bench
+        fixture
             .store
             .submit(now, ACME, vec![submission(number)], Quotas::default())
             .await
@@ -287,14 +289,14 @@ async fn notifications_contain_due_times() {
             leased,
             callable,
             due_at,
-        } = bench.store.notifier.take_pending_work();
+        } = fixture.store.notifier.take_pending_work();
         assert!(leased.is_empty(), "no slot was offered");
         (callable, due_at)
     };
     assert_eq!(come(0, NOW).await, (vec![BOLT], None));
-    let leased = bench
+    let leased = fixture
         .store
-        .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+        .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()
         .unwrap();
@@ -303,15 +305,15 @@ async fn notifications_contain_due_times() {
         (vec![], Some(NOW.plus(LEASE_DURATION))),
         "a call is in progress"
     );
-    bench.end(&leased, Class::Unreachable).await;
+    fixture.end(&leased, Class::Unreachable).await;
     assert_eq!(
         come(2, NOW).await,
         (vec![], Some(NOW.plus(Duration::from_millis(2_500)))),
         "the lane backs off"
     );
-    bench.store.record_contact(later, BOLT).await.unwrap();
+    fixture.store.record_contact(later, BOLT).await.unwrap();
     assert_eq!(
-        bench.due(later, EndpointHealth::Failing).await.lanes,
+        fixture.due(later, EndpointHealth::Failing).await.lanes,
         [BOLT]
     );
     assert_eq!(
@@ -323,67 +325,67 @@ async fn notifications_contain_due_times() {
 
 #[tokio::test]
 async fn callable_lanes_are_leased_with_the_commit() {
-    let bench = Bench::new().await;
-    bench.store.notifier.offer_call_slots(CallSlots {
+    let fixture = Fixture::new().await;
+    fixture.store.notifier.offer_call_slots(CallSlots {
         free: 3,
         bytes_max: DELIVERY_BATCH_BYTES_MAX,
     });
-    bench.submit_at_once(2).await;
+    fixture.submit_at_once(2).await;
     let PendingWork {
         mut leased,
         callable,
         due_at,
-    } = bench.store.notifier.take_pending_work();
+    } = fixture.store.notifier.take_pending_work();
     let batch = leased.pop().unwrap();
     assert_eq!((leased.len(), callable, due_at), (0, vec![], None));
     assert_eq!(
         (batch.account, batch.bodies.clone()),
         (BOLT, Some(vec![vec![1; 2_048]; 2]))
     );
-    bench.submit(2).await.unwrap();
+    fixture.submit(2).await.unwrap();
     assert_eq!(
-        bench.store.notifier.take_pending_work().leased.len(),
+        fixture.store.notifier.take_pending_work().leased.len(),
         0,
         "its call is in progress"
     );
-    bench.end(&batch, Class::Unreachable).await;
-    bench
+    fixture.end(&batch, Class::Unreachable).await;
+    fixture
         .store
         .record_contact(NOW.plus(Duration::from_secs(2)), BOLT)
         .await
         .unwrap();
-    bench.submit(3).await.unwrap();
+    fixture.submit(3).await.unwrap();
     assert_eq!(
-        bench.store.notifier.take_pending_work().leased.len(),
+        fixture.store.notifier.take_pending_work().leased.len(),
         0,
         "only the scheduler retries a failing lane"
     );
-    bench.store.verify_webhook(NOW, BOLT).await.unwrap();
-    bench.submit(4).await.unwrap();
-    let leased = bench.store.notifier.take_pending_work().leased;
+    fixture.store.verify_webhook(NOW, BOLT).await.unwrap();
+    fixture.submit(4).await.unwrap();
+    let leased = fixture.store.notifier.take_pending_work().leased;
     assert_eq!(
         leased[0].items().len(),
         5,
         "the batch includes everything that waited"
     );
-    bench
+    fixture
         .store
-        .return_lease(NOW, BOLT, leased[0].fence)
+        .release_lease(NOW, BOLT, leased[0].fence)
         .await
         .unwrap();
-    bench.submit(5).await.unwrap();
-    bench
+    fixture.submit(5).await.unwrap();
+    fixture
         .store
-        .return_lease(
+        .release_lease(
             NOW,
             BOLT,
-            bench.store.notifier.take_pending_work().leased[0].fence,
+            fixture.store.notifier.take_pending_work().leased[0].fence,
         )
         .await
         .unwrap();
-    bench.submit(6).await.unwrap();
+    fixture.submit(6).await.unwrap();
     assert_eq!(
-        bench.store.notifier.take_pending_work().callable,
+        fixture.store.notifier.take_pending_work().callable,
         [BOLT],
         "three slots were offered"
     );
@@ -391,20 +393,24 @@ async fn callable_lanes_are_leased_with_the_commit() {
 
 #[tokio::test]
 async fn small_batches_include_their_bodies() {
-    let bench = Bench::new().await;
-    let lease = || bench.store.lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX);
+    let fixture = Fixture::new().await;
+    let lease = || {
+        fixture
+            .store
+            .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+    };
     for number in 0..4 {
-        bench.submit(number).await.unwrap();
+        fixture.submit(number).await.unwrap();
     }
     let few = lease().await.unwrap().unwrap();
     assert_eq!(few.size_bytes(), DELIVERY_MEMORY_PER_CALL_BYTES as u64);
     assert_eq!(few.bodies, Some(vec![vec![1; 2_048]; 4]));
-    bench
+    fixture
         .store
-        .return_lease(NOW, BOLT, few.fence)
+        .release_lease(NOW, BOLT, few.fence)
         .await
         .unwrap();
-    bench.submit(4).await.unwrap();
+    fixture.submit(4).await.unwrap();
     let many = lease().await.unwrap().unwrap();
     assert_eq!(
         (many.envelopes.len(), many.bodies),
@@ -415,45 +421,45 @@ async fn small_batches_include_their_bodies() {
 
 #[tokio::test]
 async fn stale_call_end_is_ignored() {
-    let bench = Bench::new().await;
-    bench.submit(0).await.unwrap();
+    let fixture = Fixture::new().await;
+    fixture.submit(0).await.unwrap();
     let call = async |at| {
-        bench
+        fixture
             .store
-            .lease_call(at, BOLT, DELIVERY_BATCH_BYTES_MAX)
+            .lease_batch(at, BOLT, DELIVERY_BATCH_BYTES_MAX)
             .await
             .unwrap()
             .unwrap()
     };
     let (lost, under_way) = (call(NOW).await, call(NOW.plus(LEASE_DURATION)).await);
     assert_eq!(lost.items(), under_way.items());
-    assert!(!bench.end(&lost, Class::Gone).await.is_switched_off);
-    assert!(bench.end(&under_way, Class::Gone).await.is_switched_off);
+    assert!(!fixture.end(&lost, Class::Gone).await.is_turned_off);
+    assert!(fixture.end(&under_way, Class::Gone).await.is_turned_off);
 }
 
 #[tokio::test]
 async fn restart_recovers_leases() {
-    let bench = Bench::new().await;
-    bench.submit(0).await.unwrap();
-    let lost = bench
+    let fixture = Fixture::new().await;
+    fixture.submit(0).await.unwrap();
+    let lost = fixture
         .store
-        .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+        .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()
         .unwrap();
     assert!(
-        bench
+        fixture
             .due(NOW, EndpointHealth::Healthy)
             .await
             .lanes
             .is_empty()
     );
-    bench.store.close().await;
-    let again = Store::open(&bench.directory.path().join("relay.db"), Arc::default()).unwrap();
+    fixture.store.close().await;
+    let again = Store::open(&fixture.directory.path().join("relay.db"), Arc::default()).unwrap();
     again.recover_leases(NOW).await.unwrap();
-    assert_eq!(again.due_lanes(NOW, 9).await.unwrap()[0].lanes, [BOLT]);
+    assert_eq!(again.find_due_lanes(NOW, 9).await.unwrap()[0].lanes, [BOLT]);
     let leased = again
-        .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+        .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()
         .unwrap();
@@ -463,9 +469,9 @@ async fn restart_recovers_leases() {
 
 #[tokio::test]
 async fn digests_are_deleted_after_37_days() {
-    let bench = Bench::new().await;
-    bench.submit(0).await.unwrap();
-    let leased = bench
+    let fixture = Fixture::new().await;
+    fixture.submit(0).await.unwrap();
+    let leased = fixture
         .store
         .pull(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
@@ -479,17 +485,20 @@ async fn digests_are_deleted_after_37_days() {
         lease: leased.fence,
         results: results.collect(),
     };
-    bench.store.acknowledge(NOW, BOLT, results).await.unwrap();
-    assert_eq!(bench.store.bodies(leased.items()).await.unwrap(), [None]);
-    assert_eq!(bench.state(0).await, EnvelopeState::Stored);
+    fixture.store.acknowledge(NOW, BOLT, results).await.unwrap();
+    assert_eq!(
+        fixture.store.load_bodies(leased.items()).await.unwrap(),
+        [None]
+    );
+    assert_eq!(fixture.state(0).await, EnvelopeState::Stored);
     let days = |days: u64| NOW.plus(Duration::from_secs(days * 86_400));
-    bench.store.sweep(days(36)).await.unwrap();
-    assert_eq!(bench.state(0).await, EnvelopeState::Stored);
-    bench.store.sweep(days(37)).await.unwrap();
+    fixture.store.sweep(days(36)).await.unwrap();
+    assert_eq!(fixture.state(0).await, EnvelopeState::Stored);
+    fixture.store.sweep(days(37)).await.unwrap();
     assert!(
-        bench
+        fixture
             .store
-            .statuses(ACME, vec![envelope(0)])
+            .load_statuses(ACME, vec![envelope(0)])
             .await
             .unwrap()
             .is_empty()
@@ -498,18 +507,18 @@ async fn digests_are_deleted_after_37_days() {
 
 #[tokio::test]
 async fn served_lane_goes_behind_the_others() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let after = |seconds| NOW.plus(Duration::from_secs(seconds));
     for number in 0..2 {
-        bench.submit(number).await.unwrap();
+        fixture.submit(number).await.unwrap();
     }
-    let leased = bench
+    let leased = fixture
         .store
-        .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+        .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()
         .unwrap();
-    bench.submit(2).await.unwrap();
+    fixture.submit(2).await.unwrap();
     // The refusal becomes an event for Acme, a second before the run of Bolt's lane ends.
     let refused = DeliveryResult {
         id: leased.items()[0],
@@ -519,7 +528,7 @@ async fn served_lane_goes_behind_the_others() {
         lease: 0,
         results: vec![refused],
     };
-    bench
+    fixture
         .store
         .acknowledge(after(1), BOLT, results)
         .await
@@ -528,56 +537,58 @@ async fn served_lane_goes_behind_the_others() {
         id: leased.items()[1],
         outcome: DeliveryOutcome::Stored,
     };
-    let end = CallEnd {
+    let report = CallReport {
         account: BOLT,
         fence: leased.fence,
         items: leased.items()[1..].to_vec(),
-        class: Class::Succeeded,
-        results: vec![stored],
-        reason: None,
+        outcome: CallOutcome {
+            class: Class::Succeeded,
+            results: vec![stored],
+            reason: None,
+        },
         random: 0,
     };
-    let outcome = bench
+    let outcome = fixture
         .store
-        .finish_call(after(2), end, None, |_| ())
+        .finish_call(after(2), report, None, |_| ())
         .await
         .unwrap();
     assert!(outcome.next.is_none());
     assert_eq!(
-        bench.due(after(3), EndpointHealth::Healthy).await.lanes,
+        fixture.due(after(3), EndpointHealth::Healthy).await.lanes,
         [ACME, BOLT]
     );
 }
 
 #[tokio::test]
 async fn lanes_continue_after_the_clock_is_set_back() {
-    let bench = Bench::new().await;
-    bench.submit(0).await.unwrap();
-    bench.store.sweep(NOW).await.unwrap();
-    let leased = bench
+    let fixture = Fixture::new().await;
+    fixture.submit(0).await.unwrap();
+    fixture.store.sweep(NOW).await.unwrap();
+    let leased = fixture
         .store
-        .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+        .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()
         .unwrap();
-    bench.end(&leased, Class::Unreachable).await;
+    fixture.end(&leased, Class::Unreachable).await;
     let before = NOW.minus(Duration::from_secs(3 * 3_600));
     assert!(
-        bench
+        fixture
             .due(before, EndpointHealth::Failing)
             .await
             .lanes
             .is_empty()
     );
-    bench.store.sweep(before).await.unwrap();
+    fixture.store.sweep(before).await.unwrap();
     assert_eq!(
-        bench.due(before, EndpointHealth::Failing).await.lanes,
+        fixture.due(before, EndpointHealth::Failing).await.lanes,
         [BOLT]
     );
     assert!(
-        bench
+        fixture
             .store
-            .lease_call(before, BOLT, DELIVERY_BATCH_BYTES_MAX)
+            .lease_batch(before, BOLT, DELIVERY_BATCH_BYTES_MAX)
             .await
             .unwrap()
             .is_some()
@@ -586,21 +597,21 @@ async fn lanes_continue_after_the_clock_is_set_back() {
 
 #[tokio::test]
 async fn totals_find_the_oldest_item() {
-    let bench = Bench::new().await;
-    let oldest = async || bench.store.totals().await.unwrap().oldest_at;
+    let fixture = Fixture::new().await;
+    let oldest = async || fixture.store.load_totals().await.unwrap().oldest_at;
     assert_eq!(oldest().await, None);
     for number in 0..3 {
         let at = NOW.plus(Duration::from_secs(number.into()));
-        bench
+        fixture
             .store
             .submit(at, ACME, vec![submission(number)], Quotas::default())
             .await
             .unwrap();
     }
     assert_eq!(oldest().await, Some(NOW));
-    let items = bench
+    let items = fixture
         .store
-        .queue_items(NOW, BOLT, DeliveryId(0), 9)
+        .list_queue_items(NOW, BOLT, DeliveryId(0), 9)
         .await
         .unwrap()
         .unwrap()
@@ -608,7 +619,7 @@ async fn totals_find_the_oldest_item() {
         .items;
     let until = NOW.plus(Duration::from_secs(3_600));
     let (stored, refused) = (items[0].id, items[1].id);
-    bench
+    fixture
         .store
         .write(move |db| lanes::set_aside(db, BOLT, queue_changes::item_id(stored), until))
         .await
@@ -626,7 +637,7 @@ async fn totals_find_the_oldest_item() {
         .map(|(id, outcome)| DeliveryResult { id, outcome })
         .to_vec();
     let later = NOW.plus(Duration::from_secs(60));
-    bench
+    fixture
         .store
         .acknowledge(later, BOLT, DeliveryResults { lease: 0, results })
         .await
@@ -636,7 +647,7 @@ async fn totals_find_the_oldest_item() {
         Some(NOW.plus(Duration::from_secs(2))),
         "the event for the sender is younger"
     );
-    let totals = bench.store.totals().await.unwrap();
+    let totals = fixture.store.load_totals().await.unwrap();
     assert_eq!(
         (
             totals.accounts,
@@ -650,9 +661,9 @@ async fn totals_find_the_oldest_item() {
 }
 
 /// Returns SQLite's query plan.
-async fn plan(bench: &Bench, sql: &str) -> String {
+async fn plan(fixture: &Fixture, sql: &str) -> String {
     let sql = format!("EXPLAIN QUERY PLAN {sql}");
-    let read = bench.store.read(move |db| {
+    let read = fixture.store.read(move |db| {
         let mut statement = db.prepare(&sql)?;
         for number in 1..=statement.parameter_count() {
             statement.raw_bind_parameter(number, 0)?;
@@ -670,10 +681,10 @@ async fn plan(bench: &Bench, sql: &str) -> String {
 
 #[tokio::test]
 async fn queues_are_read_by_their_indices() {
-    let bench = Bench::new().await;
-    let queue = deliveries::envelopes_sql(Source::QUEUE);
-    let set_aside = deliveries::envelopes_sql(Source::SET_ASIDE);
-    let [queued, all_set_aside, held] = Source::EVERYTHING.map(deliveries::envelopes_sql);
+    let fixture = Fixture::new().await;
+    let queue = deliveries::envelopes_sql(EnvelopeQuery::QUEUE);
+    let set_aside = deliveries::envelopes_sql(EnvelopeQuery::SET_ASIDE);
+    let [queued, all_set_aside, held] = EnvelopeQuery::EVERYTHING.map(deliveries::envelopes_sql);
     let by_state = "envelopes_waiting (account_id=? AND queue_state=?";
     let queries = [
         (queue, by_state),
@@ -688,7 +699,7 @@ async fn queues_are_read_by_their_indices() {
         ),
     ];
     for (sql, index) in queries {
-        let plan = plan(&bench, &sql).await;
+        let plan = plan(&fixture, &sql).await;
         assert!(
             plan.contains(index) && !plan.contains("TEMP B-TREE") && !plan.contains("SCAN"),
             "{sql}\n{plan}"
@@ -698,22 +709,22 @@ async fn queues_are_read_by_their_indices() {
 
 #[tokio::test]
 async fn suspended_account_receives_nothing_until_resumed() {
-    let bench = Bench::new().await;
-    bench.submit(1).await.unwrap();
-    let leased = bench
+    let fixture = Fixture::new().await;
+    fixture.submit(1).await.unwrap();
+    let leased = fixture
         .store
-        .lease_call(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
+        .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()
         .unwrap();
-    bench.submit(2).await.unwrap();
-    bench
+    fixture.submit(2).await.unwrap();
+    fixture
         .store
         .set_suspended(NOW, BOLT, true)
         .await
         .unwrap()
         .unwrap();
-    let refused = bench.submit(3).await.unwrap();
+    let refused = fixture.submit(3).await.unwrap();
     assert!(
         matches!(
             refused,
@@ -725,19 +736,21 @@ async fn suspended_account_receives_nothing_until_resumed() {
         "{refused:?}"
     );
     // The call that was under way ends as it ends, and brings no other.
-    let end = CallEnd {
+    let report = CallReport {
         account: BOLT,
         fence: leased.fence,
         items: leased.items(),
-        class: Class::Unreachable,
-        results: Vec::new(),
-        reason: Some("why".to_owned()),
+        outcome: CallOutcome {
+            class: Class::Unreachable,
+            results: Vec::new(),
+            reason: Some("why".to_owned()),
+        },
         random: 0,
     };
     assert!(
-        bench
+        fixture
             .store
-            .finish_call(NOW, end, Some(DELIVERY_BATCH_BYTES_MAX), |_| ())
+            .finish_call(NOW, report, Some(DELIVERY_BATCH_BYTES_MAX), |_| ())
             .await
             .unwrap()
             .next
@@ -745,28 +758,28 @@ async fn suspended_account_receives_nothing_until_resumed() {
     );
     let later = NOW.plus(Duration::from_secs(7_200));
     assert!(
-        bench
+        fixture
             .store
-            .lease_call(later, BOLT, DELIVERY_BATCH_BYTES_MAX)
+            .lease_batch(later, BOLT, DELIVERY_BATCH_BYTES_MAX)
             .await
             .unwrap()
             .is_none()
     );
     assert!(
-        bench
+        fixture
             .store
             .pull(later, BOLT, DELIVERY_BATCH_BYTES_MAX)
             .await
             .unwrap()
             .is_none()
     );
-    bench
+    fixture
         .store
         .set_suspended(later, BOLT, false)
         .await
         .unwrap()
         .unwrap();
-    let batch = bench
+    let batch = fixture
         .store
         .pull(later, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
@@ -784,48 +797,59 @@ fn refused(outcome: &SubmitOutcome) -> Option<ErrorCode> {
 
 #[tokio::test]
 async fn quota_overrides_cover_all_mailboxes() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let queue = async || {
-        let quota = bench.store.account_quota(BOLT).await.unwrap().unwrap();
-        (quota.queue.envelopes, quota.queue.bytes)
+        let quota = fixture
+            .store
+            .load_account_quota(BOLT)
+            .await
+            .unwrap()
+            .unwrap();
+        (quota.envelopes.envelopes, quota.envelopes.bytes)
     };
     let own = QuotaOverrides {
         account_envelopes: Some(2),
         ..QuotaOverrides::default()
     };
-    assert!(bench.store.set_quota(BOLT, own).await.unwrap());
-    assert_eq!(
-        bench
+    assert!(
+        fixture
             .store
-            .account_quota(BOLT)
+            .replace_quota_overrides(BOLT, own)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        fixture
+            .store
+            .load_account_quota(BOLT)
             .await
             .unwrap()
             .unwrap()
             .overrides,
         own
     );
-    assert_eq!(refused(&bench.submit(1).await.unwrap()), None);
-    assert_eq!(refused(&bench.submit(2).await.unwrap()), None);
+    assert_eq!(refused(&fixture.submit(1).await.unwrap()), None);
+    assert_eq!(refused(&fixture.submit(2).await.unwrap()), None);
     assert_eq!(
-        refused(&bench.submit(3).await.unwrap()),
+        refused(&fixture.submit(3).await.unwrap()),
         Some(ErrorCode::MailboxFull)
     );
     assert_eq!(queue().await, (2, 4_096));
     let other = MailboxId::from_bytes([8; 16]);
-    bench
+    fixture
         .store
         .open_mailbox(NOW, BOLT, other, vec![send_key()], Quotas::default())
         .await
         .unwrap()
         .unwrap();
     let bytes = vec![1; 2_048];
-    let proof = proofs::post(&send_key(), other, envelope(4), &bytes).to_vec();
+    let proof = proofs::prove_post(&send_key(), other, envelope(4), &bytes).to_vec();
     let elsewhere = Submission {
         mailbox: other,
         proof,
         ..submission(4)
     };
-    let results = bench
+    let results = fixture
         .store
         .submit(NOW, ACME, vec![elsewhere], Quotas::default())
         .await
@@ -836,53 +860,66 @@ async fn quota_overrides_cover_all_mailboxes() {
         "all mailboxes share the quota"
     );
     assert!(
-        bench
+        fixture
             .store
-            .set_quota(BOLT, QuotaOverrides::default())
+            .replace_quota_overrides(BOLT, QuotaOverrides::default())
             .await
             .unwrap()
     );
     assert_eq!(
-        refused(&bench.submit(3).await.unwrap()),
+        refused(&fixture.submit(3).await.unwrap()),
         None,
         "the default quotas apply again"
     );
-    bench.store.close_mailbox(NOW, BOLT, MAILBOX).await.unwrap();
-    bench.store.sweep(NOW).await.unwrap();
+    fixture
+        .store
+        .close_mailbox(NOW, BOLT, MAILBOX)
+        .await
+        .unwrap();
+    fixture.store.sweep(NOW).await.unwrap();
     assert_eq!(queue().await, (0, 0));
     let nobody = AccountId::from_bytes([200; 16]);
-    assert!(!bench.store.set_quota(nobody, own).await.unwrap());
-    assert_eq!(bench.store.account_quota(nobody).await.unwrap(), None);
+    assert!(
+        !fixture
+            .store
+            .replace_quota_overrides(nobody, own)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        fixture.store.load_account_quota(nobody).await.unwrap(),
+        None
+    );
 }
 
 #[tokio::test]
 async fn operator_sees_set_aside_and_held_envelopes() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let other = MailboxId::from_bytes([8; 16]);
-    bench
+    fixture
         .store
         .open_mailbox(NOW, BOLT, other, vec![send_key()], Quotas::default())
         .await
         .unwrap()
         .unwrap();
     for number in 0..2 {
-        bench.submit(number).await.unwrap();
+        fixture.submit(number).await.unwrap();
     }
-    let proof = proofs::post(&send_key(), other, envelope(2), &submission(2).bytes).to_vec();
+    let proof = proofs::prove_post(&send_key(), other, envelope(2), &submission(2).bytes).to_vec();
     let elsewhere = Submission {
         mailbox: other,
         proof,
         ..submission(2)
     };
-    bench
+    fixture
         .store
         .submit(NOW, ACME, vec![elsewhere], Quotas::default())
         .await
         .unwrap();
     let states = async || {
-        let items = bench
+        let items = fixture
             .store
-            .queue_items(NOW, BOLT, DeliveryId(0), 9)
+            .list_queue_items(NOW, BOLT, DeliveryId(0), 9)
             .await
             .unwrap()
             .unwrap()
@@ -895,9 +932,9 @@ async fn operator_sees_set_aside_and_held_envelopes() {
     };
     assert_eq!(states().await, [(QueueState::InOrder, None); 3]);
     let until = NOW.plus(Duration::from_secs(3_600));
-    let first = bench
+    let first = fixture
         .store
-        .queue_items(NOW, BOLT, DeliveryId(0), 1)
+        .list_queue_items(NOW, BOLT, DeliveryId(0), 1)
         .await
         .unwrap()
         .unwrap()
@@ -906,7 +943,7 @@ async fn operator_sees_set_aside_and_held_envelopes() {
         .id;
     let aside =
         move |db: &Connection| lanes::set_aside(db, BOLT, queue_changes::item_id(first), until);
-    assert!(bench.store.write(aside).await.unwrap());
+    assert!(fixture.store.write(aside).await.unwrap());
     let expected = [
         (QueueState::SetAside, Some(until)),
         (QueueState::Held, None),
@@ -917,7 +954,7 @@ async fn operator_sees_set_aside_and_held_envelopes() {
         expected,
         "also before the envelope behind it is held"
     );
-    bench
+    fixture
         .store
         .write(|db| lanes::hold_behind(db, BOLT))
         .await
@@ -927,7 +964,7 @@ async fn operator_sees_set_aside_and_held_envelopes() {
 
 #[tokio::test]
 async fn late_part_of_a_deleted_blob_is_deleted() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let id = sealpost_proto::BlobId::from_bytes([5; 16]);
     let size = sealpost_relay_core::blob::BlobSize::parse(500, u64::MAX).unwrap();
     let new = NewBlob {
@@ -938,18 +975,18 @@ async fn late_part_of_a_deleted_blob_is_deleted() {
         expires_at: NOW.plus(Duration::from_secs(60)),
     };
     let create = async || {
-        bench
+        fixture
             .store
             .create_blob(NOW, new, Quotas::default())
             .await
             .unwrap()
     };
     create().await.unwrap();
-    bench.store.delete_blob(ACME, id).await.unwrap();
-    assert_eq!(bench.store.sweep(NOW).await.unwrap().blob_deletions, [id]);
-    bench.store.record_blob_deletions(vec![id]).await.unwrap();
+    fixture.store.delete_blob(ACME, id).await.unwrap();
+    assert_eq!(fixture.store.sweep(NOW).await.unwrap().blob_deletions, [id]);
+    fixture.store.record_blob_deletions(vec![id]).await.unwrap();
     assert_eq!(
-        bench
+        fixture
             .store
             .record_part(NOW, ACME, id, 0, [2; 32])
             .await
@@ -961,10 +998,10 @@ async fn late_part_of_a_deleted_blob_is_deleted() {
         Err(ErrorCode::Unavailable),
         "until the part is deleted from the disk"
     );
-    assert_eq!(bench.store.sweep(NOW).await.unwrap().blob_deletions, [id]);
-    bench.store.record_blob_deletions(vec![id]).await.unwrap();
+    assert_eq!(fixture.store.sweep(NOW).await.unwrap().blob_deletions, [id]);
+    fixture.store.record_blob_deletions(vec![id]).await.unwrap();
     create().await.unwrap();
-    let page = bench.store.incomplete_blobs(None).await.unwrap();
+    let page = fixture.store.list_incomplete_blobs(None).await.unwrap();
     assert_eq!(
         page.iter()
             .map(|incomplete| incomplete.blob)
@@ -972,9 +1009,9 @@ async fn late_part_of_a_deleted_blob_is_deleted() {
         [id]
     );
     assert_eq!(
-        bench
+        fixture
             .store
-            .incomplete_blobs(page.last().copied())
+            .list_incomplete_blobs(page.last().copied())
             .await
             .unwrap(),
         []
@@ -983,17 +1020,17 @@ async fn late_part_of_a_deleted_blob_is_deleted() {
 
 #[tokio::test]
 async fn damaged_rows_are_reported() {
-    let bench = Bench::new().await;
-    bench.submit(0).await.unwrap();
-    let damage = |sql: &'static str| bench.store.write(move |db| Ok(db.execute_batch(sql)?));
+    let fixture = Fixture::new().await;
+    fixture.submit(0).await.unwrap();
+    let damage = |sql: &'static str| fixture.store.write(move |db| Ok(db.execute_batch(sql)?));
     damage("UPDATE envelopes SET state = 99").await.unwrap();
-    let status = bench.store.statuses(ACME, vec![envelope(0)]).await;
+    let status = fixture.store.load_statuses(ACME, vec![envelope(0)]).await;
     assert_eq!(
         status,
         Err(Damaged::new("envelopes", "state").into()),
-        "an unknown state is no state"
+        "an unknown state is refused"
     );
     damage("UPDATE lanes SET machine = '{}'").await.unwrap();
-    let facts = bench.store.account_facts(BOLT).await;
-    assert_eq!(facts, Err(Damaged::new("lanes", "machine").into()));
+    let state = fixture.store.load_account_state(BOLT).await;
+    assert_eq!(state, Err(Damaged::new("lanes", "machine").into()));
 }

@@ -180,7 +180,7 @@ async fn prekeys_are_readable_with_a_proof() {
     assert_eq!(bolt.get(&path).await.ok::<SealedPrekeys>(), sealed);
     assert_eq!(acme.get(&path).await.code(), ErrorCode::ProofInvalid);
     let read = async |at: sealpost_proto::Timestamp| {
-        let proof = proofs::read(&mailbox.key, mailbox.id, at);
+        let proof = proofs::prove_read(&mailbox.key, mailbox.id, at);
         let mut request = acme.session_request(Method::GET, &path, "");
         request.headers_mut().insert(
             "sealpost-proof",

@@ -60,7 +60,7 @@ async fn queues_are_listed_by_age() {
     );
     assert_eq!(
         (&failing[0]["reason"], &failing[0]["failures"]),
-        (&json!("the endpoint responded 500"), &json!(1))
+        (&json!("the endpoint responded with 500"), &json!(1))
     );
     assert!(failing[0]["next_attempt_at"].as_u64().unwrap() > relay.now().as_millis());
 

@@ -78,7 +78,14 @@ async fn invalid_admin_requests_never_fail_with_5xx() {
     let node = relay.node().await;
     let admin = AdminClient::new(&relay);
     let document = admin.document().await;
-    let valid = json!({"name": "a", "uses": 3, "expires_at": 5, "mailboxes": 1, "queue_bytes": 2, "rates": {"requests_per_second": 1}});
+    let valid = json!({
+        "name": "a",
+        "uses": 3,
+        "expires_at": 5,
+        "mailboxes": 1,
+        "queue_bytes": 2,
+        "rates": {"requests_per_second": 1}
+    });
     let mut bodies: Vec<Vec<u8>> = corrupted_values(&valid)
         .into_iter()
         .map(String::into_bytes)

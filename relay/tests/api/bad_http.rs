@@ -25,7 +25,8 @@ async fn announced_oversized_body_is_refused_unread() {
         let target = path.replace("ID", ABSENT);
         // The body is announced but never sent.
         let head = format!(
-            "{name} {target} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "{name} {target} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
             relay.origin.authority(),
             limit + 1
         );
@@ -57,32 +58,61 @@ async fn invalid_http_is_refused() {
         .map(|number| format!("x-{number}: y\r\n"))
         .collect();
     for (what, bytes) in [
-        ("a huge header", format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n")),
-        ("many headers", format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n")),
-        ("a huge path", format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n")),
-        ("a huge query", format!("GET /v1/mailboxes?after={long} HTTP/1.1\r\nhost: a\r\n\r\n")),
-        ("a huge method", format!("{long} / HTTP/1.1\r\nhost: a\r\n\r\n")),
+        (
+            "a huge header",
+            format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n"),
+        ),
+        (
+            "many headers",
+            format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n"),
+        ),
+        (
+            "a huge path",
+            format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ),
+        (
+            "a huge query",
+            format!("GET /v1/mailboxes?after={long} HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ),
+        (
+            "a huge method",
+            format!("{long} / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ),
         ("no version", "GET /healthz\r\n\r\n".to_owned()),
         ("another protocol", "EHLO mail.example\r\n\r\n".to_owned()),
         (
             "two lengths",
-            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx".to_owned(),
+            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n\
+             xx"
+            .to_owned(),
         ),
-        ("a length below zero", "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n".to_owned()),
+        (
+            "a length below zero",
+            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n".to_owned(),
+        ),
         (
             "length and chunks",
-            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\nz\r\n"
+            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\
+             transfer-encoding: chunked\r\n\r\nz\r\n"
                 .to_owned(),
         ),
         (
             "a chunk without end",
-            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nx".to_owned(),
+            "POST /v1/blobs HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\
+             ffffffffffffffff\r\nx"
+                .to_owned(),
         ),
-        ("a header without name", "GET /healthz HTTP/1.1\r\nhost: a\r\n: x\r\n\r\n".to_owned()),
+        (
+            "a header without name",
+            "GET /healthz HTTP/1.1\r\nhost: a\r\n: x\r\n\r\n".to_owned(),
+        ),
         ("zero bytes", "\0".repeat(100)),
     ] {
         let response = raw(&relay, bytes.as_bytes()).await;
-        assert!(response.is_empty() || response.starts_with("HTTP/1.1 4"), "{what}: {response:.200}");
+        assert!(
+            response.is_empty() || response.starts_with("HTTP/1.1 4"),
+            "{what}: {response:.200}"
+        );
     }
     assert_still_ready(&node).await;
 }

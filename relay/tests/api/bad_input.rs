@@ -210,7 +210,13 @@ fn valid_bodies(relay: &Relay) -> Vec<(&'static str, &'static str, Value)> {
     let bytes = |count: usize| serde_json::to_value(B64(vec![5; count])).unwrap();
     let expiry = relay.now().as_millis() + 60_000;
     let mailbox = json!({"relay": relay.origin.as_str(), "id": id(1)});
-    let envelope = json!({"id": id(2), "mailbox": mailbox, "proof": bytes(16), "expires_at": expiry, "bytes": bytes(2_048)});
+    let envelope = json!({
+        "id": id(2),
+        "mailbox": mailbox,
+        "proof": bytes(16),
+        "expires_at": expiry,
+        "bytes": bytes(2_048)
+    });
     vec![
         (
             "POST",
@@ -255,7 +261,12 @@ fn valid_bodies(relay: &Relay) -> Vec<(&'static str, &'static str, Value)> {
         (
             "POST",
             "/v1/blobs",
-            json!({"id": id(4), "size_bytes": 500, "fetch_token_hash": bytes(32), "expires_at": expiry}),
+            json!({
+                "id": id(4),
+                "size_bytes": 500,
+                "fetch_token_hash": bytes(32),
+                "expires_at": expiry
+            }),
         ),
         ("PATCH", "/v1/blobs/ID", json!({"expires_at": expiry})),
         (

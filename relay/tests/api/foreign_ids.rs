@@ -14,7 +14,12 @@ async fn ids_of_other_accounts_look_absent() {
     let mailbox = bolt.open_mailbox().await;
     let envelope = acme.submit_one(&mailbox, 1).await;
     let blob = sealpost_proto::BlobId::from_bytes(random_array());
-    let create = json!({"id": blob, "size_bytes": 500, "fetch_token_hash": B64(vec![5; 32]), "expires_at": relay.now().as_millis() + 60_000});
+    let create = json!({
+        "id": blob,
+        "size_bytes": 500,
+        "fetch_token_hash": B64(vec![5; 32]),
+        "expires_at": relay.now().as_millis() + 60_000
+    });
     assert_eq!(
         bolt.post("/v1/blobs", &create).await.status,
         StatusCode::CREATED

@@ -204,7 +204,13 @@ async fn mailboxes_of_an_account_share_a_quota() {
     let outcomes = acme.submit(envelopes.clone()).await;
     let is_accepted = |outcome: &SubmitOutcome| matches!(outcome, SubmitOutcome::Accepted { .. });
     assert!(is_accepted(&outcomes[0]) && is_accepted(&outcomes[1]));
-    let full = |code, outcome: &SubmitOutcome| matches!(outcome, SubmitOutcome::Refused { code: found, retry_after_ms: Some(wait) } if *found == code && *wait > 0);
+    let full = |code, outcome: &SubmitOutcome| {
+        matches!(
+            outcome,
+            SubmitOutcome::Refused { code: found, retry_after_ms: Some(wait) }
+                if *found == code && *wait > 0
+        )
+    };
     assert!(
         full(ErrorCode::MailboxFull, &outcomes[2]) && full(ErrorCode::AfterRefused, &outcomes[3]),
         "{outcomes:?}"

@@ -51,7 +51,8 @@ async fn commands_without_relay_suggest_starting_it() {
     let never = run_command(directory.path(), "stats").await;
     let path = directory.path().display();
     let expected = format!(
-        "error: no relay is running on {path}\nnext:  start the relay: sealpost-relay serve --data {path}\n"
+        "error: no relay is running on {path}\n\
+         next:  start the relay: sealpost-relay serve --data {path}\n"
     );
     assert_eq!(
         (never.code, never.err, never.out),
@@ -315,7 +316,8 @@ async fn queue_commands_work() {
             host.len()
         ),
         &format!(
-            "BOLT            1     0 s  webhook off             -  {host}  the endpoint responded 410"
+            "BOLT            1     0 s  webhook off             -  {host}  the endpoint responded \
+             410"
         ),
     );
     let id = bolt.account.unwrap();
@@ -386,7 +388,8 @@ async fn token_commands_work() {
     );
     assert!(!list.contains("sealpost_rt_"));
     let twice = run_command(directory, "tokens create customers").await;
-    let expected = "error: a token with this name already exists\nnext:  choose another name, or revoke the existing token first\n";
+    let expected = "error: a token with this name already exists\n\
+                    next:  choose another name, or revoke the existing token first\n";
     assert_eq!((twice.code, &*twice.err), (1, expected));
     assert_eq!(
         run_command(directory, "tokens revoke customers").await.ok(),

@@ -83,7 +83,7 @@ async fn contact_ends_the_backoff() {
     let event = acme.wait_for_event(id, EnvelopeState::Retrying).await;
     assert_eq!(
         (event.attempts, event.reason.as_deref()),
-        (1, Some("the endpoint responded 500"))
+        (1, Some("the endpoint responded with 500"))
     );
     let wait = event.next_attempt_at.unwrap().since(event.at);
     assert!(
@@ -184,7 +184,7 @@ async fn status_410_turns_the_webhook_off() {
     let off = account(&bolt).await;
     assert_eq!(
         (off.webhook_state, off.webhook_reason.as_deref()),
-        (WebhookState::Off, Some("the endpoint responded 410"))
+        (WebhookState::Off, Some("the endpoint responded with 410"))
     );
     assert_eq!(fills(&bolt.pull_and_store(0).await.deliveries), [8]);
     hook.always(WebhookBehavior::Store);
@@ -345,7 +345,8 @@ async fn shutdown_releases_the_lease_of_hanging_calls() {
     let directory = relay.stop().await;
     let db = rusqlite::Connection::open(directory.path().join("relay.db")).unwrap();
     let account = bolt.account.unwrap();
-    let sql = "SELECT json_extract(machine, '$.state'), due_at IS NOT NULL FROM lanes WHERE account_id = ?";
+    let sql = "SELECT json_extract(machine, '$.state'), due_at IS NOT NULL FROM lanes WHERE \
+               account_id = ?";
     let lane: (String, bool) = db
         .query_row(sql, [account.as_bytes()], |row| {
             Ok((row.get(0)?, row.get(1)?))

@@ -26,16 +26,16 @@ impl FinishedCall {
         retry_after: Option<Duration>,
     ) -> Vec<Effect> {
         match class {
-            Class::Succeeded => self.succeeded(lane, retry_after),
-            Class::Unreachable => self.unreachable(lane),
-            Class::EndpointError => self.endpoint_error(lane),
+            Class::Succeeded => self.apply_success(lane, retry_after),
+            Class::Unreachable => self.apply_unreachable(lane),
+            Class::EndpointError => self.apply_endpoint_error(lane),
             Class::RetryAfter(wait) => self.retry_later(lane, wait),
-            Class::Refused => self.refused(lane),
+            Class::Refused => self.apply_refusal(lane),
             Class::Gone => switch_off(lane),
         }
     }
 
-    fn succeeded(&self, lane: &mut Lane, retry_after: Option<Duration>) -> Vec<Effect> {
+    fn apply_success(&self, lane: &mut Lane, retry_after: Option<Duration>) -> Vec<Effect> {
         lane.clear_failures();
         lane.state = idle_state(self.now, retry_after);
         match retry_after {
@@ -50,7 +50,7 @@ impl FinishedCall {
             }],
             None => {
                 lane.poison_search = match (self.selection, lane.poison_search) {
-                    (Selection::Other | Selection::SetAside, PoisonSearch::Others { item }) => {
+                    (Selection::Other | Selection::SetAside, PoisonSearch::Comparison { item }) => {
                         PoisonSearch::LastAttempt { item }
                     }
                     (Selection::SetAside, poison_search) => poison_search,
@@ -64,7 +64,7 @@ impl FinishedCall {
         }
     }
 
-    fn unreachable(&self, lane: &mut Lane) -> Vec<Effect> {
+    fn apply_unreachable(&self, lane: &mut Lane) -> Vec<Effect> {
         restart_comparison(lane);
         let retry = self.back_off(lane);
         if self.selection == Selection::SetAside {
@@ -84,17 +84,17 @@ impl FinishedCall {
         }]
     }
 
-    fn refused(&self, lane: &mut Lane) -> Vec<Effect> {
+    fn apply_refusal(&self, lane: &mut Lane) -> Vec<Effect> {
         if self.selection != Selection::SetAside {
             lane.refusals += 1;
             if lane.refusals >= REFUSED_CALLS_MAX {
                 return switch_off(lane);
             }
         }
-        self.endpoint_error(lane)
+        self.apply_endpoint_error(lane)
     }
 
-    fn endpoint_error(&self, lane: &mut Lane) -> Vec<Effect> {
+    fn apply_endpoint_error(&self, lane: &mut Lane) -> Vec<Effect> {
         let is_poison = match (self.selection, lane.poison_search) {
             (Selection::SetAside, _) => true,
             (Selection::Head, PoisonSearch::LastAttempt { .. }) => {
@@ -106,7 +106,7 @@ impl FinishedCall {
                 Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
                 poison_search,
             ) => {
-                lane.poison_search = self.suspect(poison_search);
+                lane.poison_search = self.next_search(poison_search);
                 false
             }
         };
@@ -121,20 +121,22 @@ impl FinishedCall {
 
     /// Returns the next step of the search after a call that may have failed because of its
     /// content.
-    const fn suspect(&self, poison_search: PoisonSearch) -> PoisonSearch {
+    const fn next_search(&self, poison_search: PoisonSearch) -> PoisonSearch {
         match (self.selection, poison_search) {
-            (Selection::Head, PoisonSearch::Others { item }) => PoisonSearch::Others { item },
+            (Selection::Head, PoisonSearch::Comparison { item }) => {
+                PoisonSearch::Comparison { item }
+            }
             (Selection::Head, PoisonSearch::Head { item, failures })
                 if failures + 1 >= ENVELOPE_FAILURES_MAX =>
             {
-                PoisonSearch::Others { item }
+                PoisonSearch::Comparison { item }
             }
             (Selection::Head, PoisonSearch::Head { item, failures }) => PoisonSearch::Head {
                 item,
                 failures: failures + 1,
             },
             // Another item fails as well, so the endpoint is the cause.
-            (Selection::Other, PoisonSearch::Others { item }) => {
+            (Selection::Other, PoisonSearch::Comparison { item }) => {
                 PoisonSearch::Head { item, failures: 0 }
             }
             (
@@ -145,7 +147,7 @@ impl FinishedCall {
                 | Selection::SetAside,
                 PoisonSearch::Idle
                 | PoisonSearch::Head { .. }
-                | PoisonSearch::Others { .. }
+                | PoisonSearch::Comparison { .. }
                 | PoisonSearch::LastAttempt { .. },
             ) => PoisonSearch::Head {
                 item: self.first,
@@ -171,7 +173,7 @@ impl FinishedCall {
 /// after an outage in between.
 const fn restart_comparison(lane: &mut Lane) {
     if let PoisonSearch::LastAttempt { item } = lane.poison_search {
-        lane.poison_search = PoisonSearch::Others { item };
+        lane.poison_search = PoisonSearch::Comparison { item };
     }
 }
 
@@ -183,7 +185,7 @@ fn switch_off(lane: &mut Lane) -> Vec<Effect> {
         WebhookState::Active => {
             lane.webhook = WebhookState::Off;
             vec![
-                Effect::SwitchedOff,
+                Effect::TurnedOff,
                 Effect::Retry {
                     next_attempt_at: None,
                 },

@@ -131,7 +131,7 @@ fn finished(class: Class, retry_after: Option<Duration>) -> Event {
 
 fn end(name: &str) -> Event {
     match name {
-        "succeeded" | "succeeded" => finished(Class::Succeeded, None),
+        "succeeded" => finished(Class::Succeeded, None),
         "deferred" => finished(Class::Succeeded, Some(MINUTE)),
         "unreachable" => finished(Class::Unreachable, None),
         "endpoint error" => finished(Class::EndpointError, None),
@@ -294,20 +294,20 @@ fn poison_search(name: &str) -> (PoisonSearch, QueueSnapshot) {
         "head 1" => (PoisonSearch::Head { item, failures: 1 }, WAITING),
         "head 2" => (PoisonSearch::Head { item, failures: 2 }, WAITING),
         "others" => (
-            PoisonSearch::Others { item },
+            PoisonSearch::Comparison { item },
             QueueSnapshot {
                 has_set_aside_due: true,
                 ..WAITING
             },
         ),
         "others, set-aside due" => (
-            PoisonSearch::Others { item },
+            PoisonSearch::Comparison { item },
             QueueSnapshot {
                 has_set_aside_due: true,
                 ..alone
             },
         ),
-        "others, none waits" => (PoisonSearch::Others { item }, alone),
+        "others, none waits" => (PoisonSearch::Comparison { item }, alone),
         "last attempt" => (PoisonSearch::LastAttempt { item }, WAITING),
         other => panic!("no search is called {other:?}"),
     }
@@ -438,7 +438,7 @@ fn effect_names(effects: &[Effect]) -> String {
         Effect::Lease { .. } => "lease",
         Effect::Retry { .. } => "retry",
         Effect::SetAside { .. } => "set aside",
-        Effect::SwitchedOff => "switched off",
+        Effect::TurnedOff => "turned off",
     };
     if effects.is_empty() {
         "nothing".to_owned()
@@ -451,7 +451,7 @@ fn effect_names(effects: &[Effect]) -> String {
 fn effects_follow_the_table() {
     let table = table("end of a call");
     assert_eq!((table.columns.len(), table.rows.len()), (3, 7));
-    let others = PoisonSearch::Others { item: FIRST };
+    let others = PoisonSearch::Comparison { item: FIRST };
     let last_try = PoisonSearch::LastAttempt { item: FIRST };
     let set_aside = QueueSnapshot {
         has_set_aside_due: true,

@@ -176,14 +176,14 @@ fn ten_refusals_switch_webhook_off_until_verified() {
     let mut now = NOW;
     for _ in 1..REFUSED_CALLS_MAX {
         let (_, effects) = attempt(&mut lane, now, ALONE, Class::Refused);
-        assert!(!effects.contains(&Effect::SwitchedOff));
+        assert!(!effects.contains(&Effect::TurnedOff));
         now = now.plus(Duration::from_secs(7_200));
     }
     let (_, effects) = attempt(&mut lane, now, WAITING, Class::Refused);
     assert_eq!(
         effects,
         [
-            Effect::SwitchedOff,
+            Effect::TurnedOff,
             Effect::Retry {
                 next_attempt_at: None
             }
@@ -212,7 +212,7 @@ fn success_resets_refusals() {
 fn gone_switches_webhook_off_immediately() {
     let mut lane = lane(State::Ready);
     let (_, effects) = attempt(&mut lane, NOW, WAITING, Class::Gone);
-    assert_eq!(effects[0], Effect::SwitchedOff);
+    assert_eq!(effects[0], Effect::TurnedOff);
 }
 
 /// Outcome at an endpoint on which every call that contains the first item fails.
@@ -456,7 +456,10 @@ fn any_event(choice: usize, fence: u64) -> Event {
 proptest! {
     #[test]
     fn active_lane_is_due_within_a_day(
-        choices in proptest::collection::vec((any::<usize>(), 0..100_u64, any::<u64>(), any::<bool>()), 0..200)
+        choices in proptest::collection::vec(
+            (any::<usize>(), 0..100_u64, any::<u64>(), any::<bool>()),
+            0..200
+        )
     ) {
         let mut lane = lane(State::Ready);
         let mut now = NOW;

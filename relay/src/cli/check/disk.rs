@@ -37,7 +37,8 @@ pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) 
     let wanted_bytes = Reserve::file_bytes(reserve_bytes);
     if DiskSpace::default().step(free_bytes, reserve_bytes) == DiskSpace::Low {
         let text = format!(
-            "{free} free, but {reserve} are reserved: free some space; until then the relay refuses new data"
+            "{free} free, but {reserve} are reserved: free some space; until then the relay \
+             refuses new data"
         );
         return findings.fail("storage", text);
     }

@@ -198,7 +198,8 @@ fn check_permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) 
         findings.warn(
             "directory",
             format!(
-                "{shown} belongs to user {owner}, but this command runs as user {user}: run it as user {owner}"
+                "{shown} belongs to user {owner}, but this command runs as user {user}: run it as \
+                 user {owner}"
             ),
         );
     }
@@ -239,7 +240,8 @@ fn check_database(findings: &mut Findings, directory: &Path) {
     match inspection.schema {
         Schema { found, supported } if found < supported => {
             let text = format!(
-                "version {found}; the next start, or sealpost-relay migrate, upgrades it to {supported}"
+                "version {found}; the next start, or sealpost-relay migrate, upgrades it to \
+                 {supported}"
             );
             return findings.warn("schema", text);
         }
@@ -259,7 +261,7 @@ fn check_database(findings: &mut Findings, directory: &Path) {
     if let Err(error) = check_blobs(findings, &inspection, &directory.join(BLOBS_DIR)) {
         findings.fail("files", error);
     }
-    match inspection.heartbeat() {
+    match inspection.load_heartbeat() {
         Ok(heartbeat) => check_clock(findings, SystemClock.now(), heartbeat),
         Err(error) => findings.fail("clock", error),
     }
@@ -273,7 +275,8 @@ fn check_clock(findings: &mut Findings, now: Timestamp, recorded: Option<Timesta
             findings.fail(
                 "clock",
                 format!(
-                    "{behind} s behind the last time recorded by the relay: correct it, for example with NTP"
+                    "{behind} s behind the last time recorded by the relay: correct it, for \
+                     example with NTP"
                 ),
             );
         }
@@ -289,9 +292,9 @@ fn check_blobs(
 ) -> Result<(), StoreError> {
     let failed = |reason: String| StoreError::Failed { reason };
     let _held = Blobs::lock_shared(directory).map_err(|error| failed(error.to_string()))?;
-    let snapshot = inspection.snapshot()?;
+    let snapshot = inspection.start_snapshot()?;
     let (mut intact, mut broken, mut orphans) = (0_u64, 0_u64, 0_u64);
-    snapshot.each_part(|name: PartName, bytes| {
+    snapshot.visit_parts(|name: PartName, bytes| {
         let path = directory.join(name.relative_path());
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes) {
             intact += 1;
@@ -318,7 +321,7 @@ fn check_blobs(
             .to_str()
             .and_then(|name| name.parse::<BlobId>().ok())
         {
-            Some(blob) => snapshot.knows_blob(blob)?,
+            Some(blob) => snapshot.contains_blob(blob)?,
             None => false,
         };
         orphans += u64::from(!known);
@@ -333,7 +336,8 @@ fn check_blobs(
         }
     }
     let text = format!(
-        "{intact} parts are intact, {broken} are missing or truncated, {orphans} directories are not in the database"
+        "{intact} parts are intact, {broken} are missing or truncated, {orphans} directories are \
+         not in the database"
     );
     if broken == 0 {
         findings.ok("files", text)
@@ -494,8 +498,8 @@ mod tests {
             digest: [2; 32],
         };
         let database = rusqlite::Connection::open(directory.path().join(DATABASE_FILE)).unwrap();
-        let blob = "INSERT INTO blobs (id, account_id, size_bytes, token_hash, expires_at, last_upload_at) \
-                    VALUES (?, x'00', 50, x'00', 0, 0)";
+        let blob = "INSERT INTO blobs (id, account_id, size_bytes, token_hash, expires_at, \
+                    last_upload_at) VALUES (?, x'00', 50, x'00', 0, 0)";
         database.execute(blob, [name.blob.as_bytes()]).unwrap();
         let part = "INSERT INTO blob_parts (blob_id, number, digest) VALUES (?, 0, ?)";
         database

@@ -15,7 +15,8 @@ pub(super) fn check(findings: &mut Findings, config: &Config, now: Timestamp) {
         Ok(ConfiguredCertificate::NotOrdered) => {
             return findings.warn(
                 "tls",
-                "no certificate yet: the relay orders one from the certificate authority when it runs",
+                "no certificate yet: the relay orders one from the certificate authority when it \
+                 runs",
             );
         }
         Ok(ConfiguredCertificate::Found(certificate)) => certificate,

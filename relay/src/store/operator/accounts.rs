@@ -15,7 +15,7 @@ use sealpost_sqlite::{RowError, RowExt as _, query};
 pub(crate) struct AccountSummary {
     pub(crate) account: AccountId,
     pub(crate) created_at: Timestamp,
-    pub(crate) suspended: bool,
+    pub(crate) is_suspended: bool,
     /// Number of open mailboxes.
     pub(crate) mailboxes: u64,
     /// Announced sizes of its blobs.
@@ -34,7 +34,7 @@ impl Store {
     ) -> Result<Page<AccountSummary, AccountId>, StoreError> {
         let sql = format!(
             "{} WHERE a.id BETWEEN ?1 AND ?2 AND a.id > ?3 ORDER BY a.id LIMIT ?4",
-            select_accounts()
+            accounts_sql()
         );
         self.read(move |db| {
             let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
@@ -50,7 +50,7 @@ impl Store {
         .await
     }
 
-    pub(crate) async fn account_summary(
+    pub(crate) async fn load_account_summary(
         &self,
         now: Timestamp,
         account: AccountId,
@@ -91,7 +91,7 @@ impl Store {
     }
 }
 
-fn select_accounts() -> String {
+fn accounts_sql() -> String {
     format!(
         "SELECT a.id, a.created_at, a.mailbox_count, a.blob_bytes, {COLUMNS}, {OLDEST} AS \
          oldest_at \
@@ -104,7 +104,7 @@ fn find(
     now: Timestamp,
     account: AccountId,
 ) -> Result<Option<AccountSummary>, StoreError> {
-    let sql = format!("{} WHERE a.id = ?", select_accounts());
+    let sql = format!("{} WHERE a.id = ?", accounts_sql());
     Ok(query::first_row(db, &sql, [account.as_bytes()], |row| {
         read(row, now)
     })?)
@@ -114,9 +114,9 @@ fn read(row: &Row<'_>, now: Timestamp) -> Result<AccountSummary, RowError> {
     Ok(AccountSummary {
         account: row.id("id")?,
         created_at: row.timestamp("created_at")?,
-        suspended: row.read("suspended")?,
+        is_suspended: row.read("suspended")?,
         mailboxes: row.read("mailbox_count")?,
         blob_bytes: row.read("blob_bytes")?,
-        lane: lane::read(row, now)?,
+        lane: lane::read_lane_summary(row, now)?,
     })
 }

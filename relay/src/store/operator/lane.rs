@@ -22,7 +22,7 @@ pub(crate) enum LaneStatus {
     Pull,
     /// The webhook has not answered its challenge yet: the node has to pull.
     Unverified,
-    /// The webhook is switched off: the node has to pull or to pass a webhook test.
+    /// The webhook is turned off: the node has to pull or to pass a webhook test.
     Off,
     /// The operator suspended the account.
     Suspended,
@@ -57,10 +57,10 @@ pub(super) const OLDEST: &str = "nullif(min( \
 /// Columns that [`read`] reads, besides `oldest_at`.
 pub(super) const COLUMNS: &str = "l.machine, l.waiting_items, l.reason, a.webhook_url, a.suspended";
 
-pub(super) fn read(row: &Row<'_>, now: Timestamp) -> Result<LaneSummary, RowError> {
-    let lane = lanes::read(row)?;
+pub(super) fn read_lane_summary(row: &Row<'_>, now: Timestamp) -> Result<LaneSummary, RowError> {
+    let lane = lanes::read_lane(row)?;
     let url: Option<String> = row.read("webhook_url")?;
-    let status = status(&lane, row.read("suspended")?, now);
+    let status = determine_status(&lane, row.read("suspended")?, now);
     Ok(LaneSummary {
         waiting: row.read("waiting_items")?,
         oldest_at: row.optional_timestamp("oldest_at")?,
@@ -78,7 +78,7 @@ impl LaneStatus {
     }
 }
 
-fn status(lane: &Lane, suspended: bool, now: Timestamp) -> LaneStatus {
+fn determine_status(lane: &Lane, suspended: bool, now: Timestamp) -> LaneStatus {
     match (lane.webhook, lane.state) {
         _ if suspended => LaneStatus::Suspended,
         (_, State::Leased { until, .. }) if until > now => LaneStatus::Leased,
@@ -136,14 +136,14 @@ mod tests {
     fn due_lane_is_ready() {
         let (now, later) = (Timestamp::from_millis(5), Timestamp::from_millis(6));
         let mut lane = Lane::new(true);
-        assert_eq!(status(&lane, false, now), LaneStatus::Unverified);
+        assert_eq!(determine_status(&lane, false, now), LaneStatus::Unverified);
         lane.webhook = WebhookState::Active;
         lane.state = State::BackingOff {
             since: now,
             until: later,
         };
-        assert_eq!(status(&lane, false, now), LaneStatus::BackingOff);
-        assert_eq!(status(&lane, false, later), LaneStatus::Ready);
-        assert_eq!(status(&lane, true, now), LaneStatus::Suspended);
+        assert_eq!(determine_status(&lane, false, now), LaneStatus::BackingOff);
+        assert_eq!(determine_status(&lane, false, later), LaneStatus::Ready);
+        assert_eq!(determine_status(&lane, true, now), LaneStatus::Suspended);
     }
 }

@@ -14,7 +14,7 @@ mod totals;
 pub(crate) use accounts::AccountSummary;
 pub(crate) use lane::{LaneStatus, LaneSummary};
 pub(crate) use queue::{
-    Dropped, ItemKind, QueueCursor, QueueItem, QueueItems, QueueSummary, Retried,
+    DropOutcome, ItemKind, QueueCursor, QueueItem, QueueItems, QueueSummary, RetryOutcome,
 };
 pub(crate) use tokens::{NewRegistrationToken, RegistrationToken};
 pub(crate) use totals::Totals;

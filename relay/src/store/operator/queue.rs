@@ -79,7 +79,7 @@ pub(crate) struct QueueItems {
 
 /// Result of a retry that one transaction made.
 #[derive(Debug)]
-pub(crate) struct Retried {
+pub(crate) struct RetryOutcome {
     /// Accounts whose lanes are due now.
     pub(crate) accounts: Vec<AccountId>,
     /// Number of envelopes that were set aside and are due now.
@@ -88,19 +88,19 @@ pub(crate) struct Retried {
 
 /// Result of a drop that one transaction made.
 #[derive(Debug)]
-pub(crate) struct Dropped {
+pub(crate) struct DropOutcome {
     /// Number of dropped envelopes.
     pub(crate) envelopes: u64,
     /// Last item of the queue when the drop started, if more envelopes up to it may wait.
     pub(crate) up_to: Option<DeliveryId>,
     /// Senders for whom status events wait.
-    pub(crate) woken: Vec<AccountId>,
+    pub(crate) accounts_to_notify: Vec<AccountId>,
 }
 
 impl Store {
     /// Lists queues in which something waits, the oldest first; with `failing` only those whose
     /// webhook fails or is off.
-    pub(crate) async fn queues(
+    pub(crate) async fn list_queues(
         &self,
         now: Timestamp,
         failing: bool,
@@ -133,7 +133,7 @@ impl Store {
     }
 
     /// Lists the items in the queue of an account; absent if the account does not exist.
-    pub(crate) async fn queue_items(
+    pub(crate) async fn list_queue_items(
         &self,
         now: Timestamp,
         account: AccountId,
@@ -150,7 +150,7 @@ impl Store {
             let Some(queue) = queue else {
                 return Ok(None);
             };
-            let mut items = waiting_items(db, account, after, limit + 1)?;
+            let mut items = load_waiting_items(db, account, after, limit + 1)?;
             items.sort_by_key(|item| item.id);
             let page = Page::new(items, limit, |item| Some(item.id));
             Ok(Some(QueueItems { queue, page }))
@@ -164,12 +164,12 @@ impl Store {
         &self,
         now: Timestamp,
         account: AccountId,
-    ) -> Result<Option<Retried>, StoreError> {
+    ) -> Result<Option<RetryOutcome>, StoreError> {
         self.write(move |db| {
             if lanes::load(db, account)?.is_none() {
                 return Ok(None);
             }
-            Ok(Some(Retried {
+            Ok(Some(RetryOutcome {
                 accounts: vec![account],
                 set_aside: retry(db, now, account)?,
             }))
@@ -182,7 +182,7 @@ impl Store {
         &self,
         now: Timestamp,
         after: Option<AccountId>,
-    ) -> Result<Retried, StoreError> {
+    ) -> Result<RetryOutcome, StoreError> {
         let sql = "SELECT account_id FROM lanes WHERE waiting_items > 0 AND account_id > ? \
                    ORDER BY account_id LIMIT ?";
         self.write(move |db| {
@@ -193,7 +193,7 @@ impl Store {
             for account in &accounts {
                 set_aside += retry(db, now, *account)?;
             }
-            Ok(Retried {
+            Ok(RetryOutcome {
                 accounts,
                 set_aside,
             })
@@ -209,14 +209,14 @@ impl Store {
         now: Timestamp,
         account: AccountId,
         up_to: Option<DeliveryId>,
-    ) -> Result<Option<Dropped>, StoreError> {
+    ) -> Result<Option<DropOutcome>, StoreError> {
         self.write(move |db| {
             if lanes::load(db, account)?.is_none() {
                 return Ok(None);
             }
             let up_to = match up_to {
                 Some(up_to) => up_to,
-                None => newest_item(db)?,
+                None => find_newest_item(db)?,
             };
             let mut found = Vec::new();
             for view in WAITING_VIEWS {
@@ -240,7 +240,7 @@ impl Store {
         &self,
         now: Timestamp,
         envelope: EnvelopeId,
-    ) -> Result<Dropped, StoreError> {
+    ) -> Result<DropOutcome, StoreError> {
         let sql = format!(
             "SELECT {WAITING_COLUMNS} FROM waiting_envelopes WHERE envelope_id = ? LIMIT ?"
         );
@@ -253,7 +253,7 @@ impl Store {
     }
 }
 
-fn newest_item(db: &Connection) -> Result<DeliveryId, StoreError> {
+fn find_newest_item(db: &Connection) -> Result<DeliveryId, StoreError> {
     let sql = "SELECT value FROM counters WHERE name = 'last_item_id'";
     let newest: Option<u64> = query::first_value(db, sql, [])?;
     Ok(DeliveryId(newest.unwrap_or_default()))
@@ -262,7 +262,7 @@ fn newest_item(db: &Connection) -> Result<DeliveryId, StoreError> {
 fn read_queue(row: &Row<'_>, now: Timestamp) -> Result<QueueSummary, RowError> {
     Ok(QueueSummary {
         account: row.id("account_id")?,
-        lane: lane::read(row, now)?,
+        lane: lane::read_lane_summary(row, now)?,
     })
 }
 
@@ -272,7 +272,7 @@ const IS_BEHIND: &str =
     "mailbox_id IN (SELECT mailbox_id FROM set_aside_envelopes WHERE account_id = ?1)";
 
 /// Loads at least the first `limit` items after `after`, in no order.
-fn waiting_items(
+fn load_waiting_items(
     db: &Connection,
     account: AccountId,
     after: DeliveryId,
@@ -287,16 +287,16 @@ fn waiting_items(
              FROM {view} WHERE account_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         );
         let params = params![account.as_bytes(), item_id(after), sql_limit(limit)];
-        items.extend(query::all_rows(db, &sql, params, envelope_item)?);
+        items.extend(query::all_rows(db, &sql, params, read_envelope_item)?);
     }
     let sql = "SELECT id, envelope_id, state, attempts, created_at, reason FROM events \
                WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?";
     let params = params![account.as_bytes(), item_id(after), sql_limit(limit)];
-    items.extend(query::all_rows(db, sql, params, event_item)?);
+    items.extend(query::all_rows(db, sql, params, read_event_item)?);
     Ok(items)
 }
 
-fn envelope_item(row: &Row<'_>) -> Result<QueueItem, RowError> {
+fn read_envelope_item(row: &Row<'_>) -> Result<QueueItem, RowError> {
     Ok(QueueItem {
         id: DeliveryId(row.read("id")?),
         kind: ItemKind::Envelope,
@@ -320,7 +320,7 @@ fn envelope_item(row: &Row<'_>) -> Result<QueueItem, RowError> {
     })
 }
 
-fn event_item(row: &Row<'_>) -> Result<QueueItem, RowError> {
+fn read_event_item(row: &Row<'_>) -> Result<QueueItem, RowError> {
     Ok(QueueItem {
         id: DeliveryId(row.read("id")?),
         kind: ItemKind::Event,
@@ -353,15 +353,15 @@ fn drop_envelopes(
     now: Timestamp,
     found: &[WaitingEnvelope],
     up_to: Option<DeliveryId>,
-) -> Result<Dropped, StoreError> {
+) -> Result<DropOutcome, StoreError> {
     let mut changes = QueueChanges::default();
     for waiting in found {
         changes.end_envelope(db, now, waiting, EnvelopeState::Failed, Some(DROPPED))?;
     }
-    Ok(Dropped {
+    Ok(DropOutcome {
         envelopes: found.len() as u64,
         up_to,
-        woken: changes.write(db, now)?,
+        accounts_to_notify: changes.write(db, now)?,
     })
 }
 

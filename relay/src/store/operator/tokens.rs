@@ -44,7 +44,7 @@ impl Store {
     }
 
     /// Lists tokens by name.
-    pub(crate) async fn tokens(
+    pub(crate) async fn list_tokens(
         &self,
         after: Option<String>,
         limit: usize,

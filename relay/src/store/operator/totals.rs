@@ -27,7 +27,7 @@ pub(crate) struct Totals {
 }
 
 impl Store {
-    pub(crate) async fn totals(&self) -> Result<Totals, StoreError> {
+    pub(crate) async fn load_totals(&self) -> Result<Totals, StoreError> {
         self.read(load).await
     }
 }

@@ -226,7 +226,7 @@ impl Node {
                 relay: self.origin.clone(),
                 id: mailbox.id,
             },
-            proof: B64(proofs::post(&mailbox.key, mailbox.id, id, &bytes).to_vec()),
+            proof: B64(proofs::prove_post(&mailbox.key, mailbox.id, id, &bytes).to_vec()),
             expires_at: None,
             bytes: B64(bytes),
         }
@@ -285,7 +285,7 @@ impl Node {
     }
 
     pub(crate) async fn recall(&self, mailbox: &Mailbox, id: EnvelopeId) -> Reply {
-        let proof = proofs::recall(&mailbox.key, mailbox.id, id);
+        let proof = proofs::prove_recall(&mailbox.key, mailbox.id, id);
         let mut request = self.session_request(Method::DELETE, &format!("/v1/envelopes/{id}"), "");
         request
             .headers_mut()

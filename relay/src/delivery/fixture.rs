@@ -1,4 +1,4 @@
-//! Relay without running tasks, for tests of deliveries.
+//! Relay without running tasks, as the fixture of the delivery tests.
 
 use super::lane::{DeliveryContext, LaneRun};
 use crate::{
@@ -28,14 +28,14 @@ pub(super) const BOLT: AccountId = AccountId::from_bytes([2; 16]);
 const MAILBOX: MailboxId = MailboxId::from_bytes([9; 16]);
 
 /// Relay without running tasks, with one account whose webhook is active.
-pub(super) struct Bench {
+pub(super) struct Fixture {
     pub(super) context: Arc<DeliveryContext>,
     origin: Origin,
     pub(super) clock: ManualClock,
     _directory: TempDir,
 }
 
-impl Bench {
+impl Fixture {
     pub(super) async fn new(webhook_url: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config {
@@ -85,7 +85,9 @@ impl Bench {
                 relay: self.origin.clone(),
                 id: MAILBOX,
             },
-            proof: B64(proofs::post(&SendKey::from_bytes([7; 32]), MAILBOX, id, &bytes).to_vec()),
+            proof: B64(
+                proofs::prove_post(&SendKey::from_bytes([7; 32]), MAILBOX, id, &bytes).to_vec(),
+            ),
             expires_at: None,
             bytes: B64(bytes),
         };
@@ -103,17 +105,17 @@ impl Bench {
             account: BOLT,
             health: EndpointHealth::Healthy,
             timeout: WEBHOOK_TIMEOUT,
-            abort: Shutdown::new(),
+            hard_shutdown: Shutdown::new(),
         }
     }
 }
 
 /// Starts an endpoint that stores everything and counts the calls, and returns its URL.
-pub(super) async fn endpoint(calls: &Arc<AtomicUsize>) -> String {
+pub(super) async fn start_endpoint(calls: &Arc<AtomicUsize>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let calls = Arc::clone(calls);
-    let answer = move |body: axum::body::Bytes| async move {
+    let respond = move |body: axum::body::Bytes| async move {
         calls.fetch_add(1, Ordering::Relaxed);
         let call: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let items = call["data"]["deliveries"].as_array().unwrap().iter();
@@ -122,7 +124,7 @@ pub(super) async fn endpoint(calls: &Arc<AtomicUsize>) -> String {
             .collect();
         axum::Json(serde_json::json!({"lease": call["data"]["lease"], "results": results}))
     };
-    let router = Router::new().route("/", post(answer));
+    let router = Router::new().route("/", post(respond));
     tokio::spawn(serve(
         listener,
         router,
