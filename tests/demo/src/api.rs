@@ -263,7 +263,7 @@ impl Api {
                 delivery.reason.as_deref().unwrap_or_default(),
             );
             ensure!(now != DeliveryStatus::Failed, "{message} failed: {reason}");
-            Ok((now.rank() >= status.rank()).then_some(delivery))
+            Ok((now.progress_rank() >= status.progress_rank()).then_some(delivery))
         })
         .await
     }

@@ -22,18 +22,18 @@ pub(crate) async fn run_until_interrupted(
     for node in [&nodes.acme, &nodes.bolt] {
         write_command(env, &commands, node)?;
     }
-    screen.heading("Everything keeps running until Ctrl-C. In another terminal:")?;
-    screen.line(&format!("  export PATH=\"{}:$PATH\"", commands.display()))?;
-    screen.line("  acme send --to Bolt -m 'Hello **Bolt**' -a README.md --wait delivered")?;
-    screen.line("  bolt inbox")?;
-    screen.line("  bolt show MESSAGE")?;
-    screen.line("  bolt files save MESSAGE --to /tmp --force")?;
-    screen.line("  acme watch")?;
+    screen.print_heading("Everything keeps running until Ctrl-C. In another terminal:")?;
+    screen.print_line(&format!("  export PATH=\"{}:$PATH\"", commands.display()))?;
+    screen.print_line("  acme send --to Bolt -m 'Hello **Bolt**' -a README.md --wait delivered")?;
+    screen.print_line("  bolt inbox")?;
+    screen.print_line("  bolt show MESSAGE")?;
+    screen.print_line("  bolt files save MESSAGE --to /tmp --force")?;
+    screen.print_line("  acme watch")?;
     let hint = screen.paint(
-        Style::Dim,
+        Style::Secondary,
         "acme and bolt run `sealpost` with --data; Ctrl-C deletes everything.",
     );
-    screen.line(&format!("\n  {hint}"))?;
+    screen.print_line(&format!("\n  {hint}"))?;
     shutdown.triggered().await;
     Ok(())
 }

@@ -52,7 +52,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         .and_then(|runtime| runtime.block_on(run_demo(&args, &mut screen)));
     outcome.unwrap_or_else(|error| {
         // If the output is closed, the error cannot be reported anywhere.
-        let _ = screen.failed(&format!("{error:#}"));
+        let _ = screen.print_error(&format!("{error:#}"));
         ExitCode::FAILURE
     })
 }

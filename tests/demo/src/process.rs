@@ -51,8 +51,8 @@ impl Program {
         Self(Kind::MultiRole(path.into()))
     }
 
-    /// Returns the binaries `sealpost` and `sealpost-relay` in this directory. They outlive a parent
-    /// that is killed.
+    /// Returns the binaries `sealpost` and `sealpost-relay` in this directory. They outlive a
+    /// parent that is killed.
     #[must_use]
     pub fn installed(directory: impl Into<PathBuf>) -> Self {
         Self(Kind::Installed(directory.into()))

@@ -47,8 +47,8 @@ impl Nodes {
 
 /// Runs the scenario.
 pub(crate) async fn run(screen: &mut Screen, env: &mut Environment) -> anyhow::Result<Nodes> {
-    let title = screen.paint(Style::Bold, "Sealpost");
-    screen.line(&format!(
+    let title = screen.paint(Style::Heading, "Sealpost");
+    screen.print_line(&format!(
         "\n{title}: two businesses exchange messages over a relay that cannot read them."
     ))?;
     let mut nodes = start_processes(screen, env).await?;
@@ -61,16 +61,16 @@ pub(crate) async fn run(screen: &mut Screen, env: &mut Environment) -> anyhow::R
 }
 
 async fn start_processes(screen: &mut Screen, env: &mut Environment) -> anyhow::Result<Nodes> {
-    screen.heading("Three processes")?;
+    screen.print_heading("Three processes")?;
     env.relay.start().await?;
     let relay = format!(
         "process {:<8}{}",
         env.relay.process()?.pid()?,
         env.relay.origin()
     );
-    screen.fact("Relay", &relay)?;
+    screen.print_field("Relay", &relay)?;
     let acme = env.node("Acme", Delivery::Pull).await?;
-    screen.fact(
+    screen.print_field(
         "Acme",
         &format!(
             "process {:<8}polls the relay for messages",
@@ -78,7 +78,7 @@ async fn start_processes(screen: &mut Screen, env: &mut Environment) -> anyhow::
         ),
     )?;
     let bolt = env.node("Bolt", Delivery::Webhook).await?;
-    screen.fact(
+    screen.print_field(
         "Bolt",
         &format!(
             "process {:<8}is called by the relay",
@@ -90,22 +90,22 @@ async fn start_processes(screen: &mut Screen, env: &mut Environment) -> anyhow::
 
 /// Pairs the nodes with an invite, step by step as users do.
 async fn pair_nodes(screen: &mut Screen, nodes: &Nodes) -> anyhow::Result<Pair> {
-    screen.heading("Pairing")?;
+    screen.print_heading("Pairing")?;
     let (acme, bolt) = (nodes.acme.api()?, nodes.bolt.api()?);
     let (_, url) = acme.invite(false).await?;
-    screen.fact(
+    screen.print_field(
         "Acme invites Bolt",
         &format!("{}…", url.chars().take(50).collect::<String>()),
     )?;
     let requested = bolt.connect(&url, NOTE).await?;
-    screen.fact("Bolt requests", &format!("\"{NOTE}\""))?;
+    screen.print_field("Bolt requests", &format!("\"{NOTE}\""))?;
     let request = acme.wait_for_request(NOTE).await?;
     acme.accept(&request.id).await?;
     let pair = Pair {
         inviter: acme.wait_for_accepted(&request.id).await?,
         acceptor: bolt.wait_for_accepted(&requested.id).await?,
     };
-    screen.fact(
+    screen.print_field(
         "Acme accepts",
         &format!("a connection with {}", pair.inviter.contact),
     )?;
@@ -114,8 +114,8 @@ async fn pair_nodes(screen: &mut Screen, nodes: &Nodes) -> anyhow::Result<Pair> 
         .await
         .context("the safety numbers differ")?;
     let (half, rest) = number.split_at(number.len() / 2);
-    screen.fact("safety number", half.trim())?;
-    screen.fact("", rest.trim())?;
+    screen.print_field("safety number", half.trim())?;
+    screen.print_field("", rest.trim())?;
     Ok(pair)
 }
 
@@ -126,7 +126,7 @@ async fn send_order(
     pair: &Pair,
     files: &[Sample],
 ) -> anyhow::Result<()> {
-    screen.heading("Bolt's node is stopped, and Acme sends it a message with three files")?;
+    screen.print_heading("Bolt's node is stopped, and Acme sends it a message with three files")?;
     nodes.bolt.stop().await?;
     let acme = nodes.acme.api()?;
     let mut events = acme.events().await?;
@@ -152,13 +152,13 @@ async fn send_order(
         "the message was never sent, only {statuses:?}"
     );
     ensure!(received.content == ORDER, "the text differs");
-    screen.heading("Bolt reads the message with `sealpost show`")?;
-    screen.quote(&show_message(&nodes.bolt, &received.id).await?)?;
+    screen.print_heading("Bolt reads the message with `sealpost show`")?;
+    screen.print_quote(&show_message(&nodes.bolt, &received.id).await?)?;
     Ok(())
 }
 
 async fn send_reply(screen: &mut Screen, nodes: &Nodes, pair: &Pair) -> anyhow::Result<()> {
-    screen.heading("Bolt replies")?;
+    screen.print_heading("Bolt replies")?;
     let (acme, bolt) = (nodes.acme.api()?, nodes.bolt.api()?);
     let mut events = bolt.events().await?;
     let protocol = Sample::new(
@@ -193,18 +193,18 @@ async fn check(
     nodes: &Nodes,
     files: &[Sample],
 ) -> anyhow::Result<()> {
-    screen.heading("Checks")?;
+    screen.print_heading("Checks")?;
     let (order, _) = (
         only_message(&nodes.bolt, ORDER).await?,
         only_message(&nodes.acme, REPLY).await?,
     );
-    screen.passed("each side has exactly one message, read, with the right text")?;
+    screen.print_passed("each side has exactly one message, read, with the right text")?;
     compare(&nodes.bolt.api()?, &order, files).await?;
-    screen.passed("every file arrived with its original SHA-256")?;
+    screen.print_passed("every file arrived with its original SHA-256")?;
     let searched = checks::ensure_no_secrets(env.relay.directory(), &secrets(files))
         .context("the relay stores plaintext")?;
     let size = searched.bytes / 1_000_000;
-    screen.passed(&format!(
+    screen.print_passed(&format!(
         "no text, file name or file content in the relay's {} files ({size} MB)",
         searched.files
     ))?;
@@ -223,7 +223,7 @@ async fn check(
         );
         peaks.push(format!("{name} {} MiB", peak >> 20));
     }
-    screen.passed(&format!(
+    screen.print_passed(&format!(
         "peak memory while 20 MB were transferred: {}",
         peaks.join(", ")
     ))?;

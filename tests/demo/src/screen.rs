@@ -1,39 +1,33 @@
-//! Output of the demo: 80 columns, colours only on a terminal.
+//! Output of the demo. Lines fit into 80 columns; colours are used only on a terminal.
 
 use std::io::{self, IsTerminal as _, Stdout, Write as _, stdout};
 
 /// Width of the label at the start of a line.
 const LABEL_COLUMNS: usize = 22;
 
-/// Standard output.
+/// Formatted output of the demo on standard output.
 pub(crate) struct Screen {
     out: Stdout,
     is_terminal: bool,
 }
 
-/// Text style.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Style {
-    /// A heading.
-    Bold,
-    /// Secondary information.
-    Dim,
-    /// Success.
-    Green,
-    /// Waiting.
-    Yellow,
-    /// Failure.
-    Red,
+    Heading,
+    Secondary,
+    Success,
+    Waiting,
+    Failure,
 }
 
 impl Style {
     const fn code(self) -> &'static str {
         match self {
-            Self::Bold => "1",
-            Self::Dim => "2",
-            Self::Green => "32",
-            Self::Yellow => "33",
-            Self::Red => "31",
+            Self::Heading => "1",
+            Self::Secondary => "2",
+            Self::Success => "32",
+            Self::Waiting => "33",
+            Self::Failure => "31",
         }
     }
 }
@@ -45,8 +39,8 @@ impl Screen {
         Self { out, is_terminal }
     }
 
-    /// Returns whether lines can be redrawn.
-    pub(crate) const fn is_terminal(&self) -> bool {
+    /// Returns whether lines can be redrawn, which needs a terminal.
+    pub(crate) const fn can_redraw(&self) -> bool {
         self.is_terminal
     }
 
@@ -58,39 +52,39 @@ impl Screen {
         }
     }
 
-    pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) fn print_line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")?;
         self.out.flush()
     }
 
-    pub(crate) fn heading(&mut self, text: &str) -> io::Result<()> {
-        let text = self.paint(Style::Bold, text);
-        self.line(&format!("\n{text}\n"))
+    pub(crate) fn print_heading(&mut self, text: &str) -> io::Result<()> {
+        let text = self.paint(Style::Heading, text);
+        self.print_line(&format!("\n{text}\n"))
     }
 
     /// Prints a label with its text.
-    pub(crate) fn fact(&mut self, label: &str, text: &str) -> io::Result<()> {
-        self.line(&format!("  {label:<LABEL_COLUMNS$}{text}"))
+    pub(crate) fn print_field(&mut self, label: &str, text: &str) -> io::Result<()> {
+        self.print_line(&format!("  {label:<LABEL_COLUMNS$}{text}"))
     }
 
     /// Prints a check that passed.
-    pub(crate) fn passed(&mut self, text: &str) -> io::Result<()> {
-        let mark = self.paint(Style::Green, "ok");
-        self.line(&format!("  {mark}  {text}"))
+    pub(crate) fn print_passed(&mut self, text: &str) -> io::Result<()> {
+        let mark = self.paint(Style::Success, "ok");
+        self.print_line(&format!("  {mark}  {text}"))
     }
 
-    /// Prints quoted text.
-    pub(crate) fn quote(&mut self, text: &str) -> io::Result<()> {
-        let bar = self.paint(Style::Dim, "│");
+    /// Prints text with a bar before each line.
+    pub(crate) fn print_quote(&mut self, text: &str) -> io::Result<()> {
+        let bar = self.paint(Style::Secondary, "│");
         text.trim_end()
             .lines()
-            .try_for_each(|line| self.line(format!("  {bar} {line}").trim_end()))
+            .try_for_each(|line| self.print_line(format!("  {bar} {line}").trim_end()))
     }
 
     /// Prints the error that ended the demo.
-    pub(crate) fn failed(&mut self, text: &str) -> io::Result<()> {
-        let mark = self.paint(Style::Red, "failed");
-        self.line(&format!("\n{mark}: {text}"))
+    pub(crate) fn print_error(&mut self, text: &str) -> io::Result<()> {
+        let mark = self.paint(Style::Failure, "failed");
+        self.print_line(&format!("\n{mark}: {text}"))
     }
 
     /// Clears the last lines so that they can be redrawn.

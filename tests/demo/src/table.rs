@@ -80,10 +80,10 @@ impl Table {
             let added = row.update(&delivery);
             let lines = row.lines(screen, added);
             let statuses = row.statuses.iter().map(|(status, _)| *status).collect();
-            if screen.is_terminal() {
+            if screen.can_redraw() {
                 self.render(screen)?
             } else {
-                lines.iter().try_for_each(|line| screen.line(line))?
+                lines.iter().try_for_each(|line| screen.print_line(line))?
             }
             if delivery.status == goal {
                 return Ok(statuses);
@@ -102,17 +102,17 @@ impl Table {
         screen.clear_lines(self.drawn_lines)?;
         let names = COLUMNS.map(|status| format!("{:<CELL_COLUMNS$}", status.as_str()));
         let header = format!("  {:<TITLE_COLUMNS$}{}", "", names.concat());
-        let mut lines = vec![screen.paint(Style::Dim, header.trim_end())];
+        let mut lines = vec![screen.paint(Style::Secondary, header.trim_end())];
         for row in &self.rows {
             lines.push(format!(
                 "  {:<TITLE_COLUMNS$}{}",
                 row.title,
                 row.cells(screen)
             ));
-            lines.push(screen.paint(Style::Dim, &format!("    {}", row.detail)));
+            lines.push(screen.paint(Style::Secondary, &format!("    {}", row.detail)));
         }
         for line in &lines {
-            screen.line(line)?;
+            screen.print_line(line)?;
         }
         self.drawn_lines = lines.len();
         Ok(())
@@ -129,8 +129,8 @@ impl Row {
         }
     }
 
-    /// Adds the statuses that are new, in order, and returns how many there are. An event carries the
-    /// state at the time it is read, so a status that lasted briefly shows only in its time.
+    /// Adds the statuses that are new, in order, and returns how many there are. An event carries
+    /// the state at the time it is read, so a status that lasted briefly shows only in its time.
     fn update(&mut self, delivery: &Delivery) -> usize {
         let now = SystemClock.now();
         let is_current = |status| (delivery.status == status).then_some(now);
@@ -219,10 +219,10 @@ impl Row {
 
 const fn style(status: DeliveryStatus) -> Style {
     match status {
-        DeliveryStatus::Pending | DeliveryStatus::Sent => Style::Dim,
-        DeliveryStatus::Retrying => Style::Yellow,
-        DeliveryStatus::Delivered | DeliveryStatus::Read => Style::Green,
-        DeliveryStatus::Failed => Style::Red,
+        DeliveryStatus::Pending | DeliveryStatus::Sent => Style::Secondary,
+        DeliveryStatus::Retrying => Style::Waiting,
+        DeliveryStatus::Delivered | DeliveryStatus::Read => Style::Success,
+        DeliveryStatus::Failed => Style::Failure,
     }
 }
 

@@ -1,5 +1,6 @@
 //! End-to-end tests with real processes on loopback, in one binary, so that the dependencies are
-//! linked once. Each test starts its own relay and nodes on reserved ports.
+//! linked once. Each test starts its own relay and nodes on ephemeral ports, which the test process
+//! reserves for servers that restart.
 //!
 //! `cargo test -p sealpost-e2e kill::` runs the tests of one module.
 

@@ -171,7 +171,7 @@ impl Target {
         let mut bytes = self.noise[start..start + ENVELOPE_BYTES_MIN].to_vec();
         stamp.write(&mut bytes);
         let id = EnvelopeId::new(now, random_array());
-        let proof = proofs::post(&account.send_key, account.mailbox.id, id, &bytes);
+        let proof = proofs::prove_post(&account.send_key, account.mailbox.id, id, &bytes);
         let mailbox = account.mailbox.clone();
         SubmittedEnvelope {
             id,

@@ -2,7 +2,7 @@
 
 use crate::{
     account::Target,
-    generator::{self, Pace, Sent},
+    generator::{self, LoadModel, RoundReport},
     process::Process,
     receiver::{Received, ReceiverClient},
 };
@@ -101,7 +101,7 @@ pub(crate) struct Rig {
 #[derive(Debug, Clone)]
 pub(crate) struct Round {
     /// The result at the sender.
-    pub(crate) sent: Sent,
+    pub(crate) report: RoundReport,
     /// The result at the receiver.
     pub(crate) received: Received,
 }
@@ -112,7 +112,7 @@ impl Round {
     #[must_use]
     pub(crate) fn rate(&self) -> f64 {
         self.received.envelopes as f64
-            / (self.received.last_ns.saturating_sub(self.sent.started_ns) as f64 / 1e9)
+            / (self.received.last_ns.saturating_sub(self.report.started_ns) as f64 / 1e9)
     }
 
     /// Returns the average number of envelopes per webhook call.
@@ -225,18 +225,19 @@ impl Bench {
     }
 
     /// Runs a round in which every envelope must be accepted and must arrive.
-    pub(crate) async fn round(&self, rig: &Rig, pace: Pace) -> anyhow::Result<Round> {
-        let round = self.round_with_refusals(rig, pace, |_| true).await?;
-        let Sent {
+    pub(crate) async fn round(&self, rig: &Rig, model: LoadModel) -> anyhow::Result<Round> {
+        let round = self.round_with_refusals(rig, model, |_| true).await?;
+        let RoundReport {
             refused,
             failed,
             unsent,
-            failure,
+            first_failure,
             ..
-        } = &round.sent;
+        } = &round.report;
         ensure!(
             refused + failed + unsent == 0,
-            "{refused} requests were refused, {failed} failed, {unsent} were not sent in time: {failure:?}"
+            "{refused} requests were refused, {failed} failed, {unsent} were not sent in time: \
+             {first_failure:?}"
         );
         Ok(round)
     }
@@ -246,15 +247,16 @@ impl Bench {
     pub(crate) async fn round_with_refusals(
         &self,
         rig: &Rig,
-        pace: Pace,
+        model: LoadModel,
         arrives: impl Fn(usize) -> bool,
     ) -> anyhow::Result<Round> {
         let number = self.rounds.fetch_add(1, Ordering::Relaxed);
         rig.receiver.start_round(number).await?;
-        let sent = generator::send(&rig.target, number, pace).await?;
-        rig.accepted.fetch_add(sent.accepted(), Ordering::Relaxed);
-        let arriving = sent
-            .accepted
+        let report = generator::send(&rig.target, number, model).await?;
+        rig.accepted
+            .fetch_add(report.total_accepted(), Ordering::Relaxed);
+        let arriving = report
+            .accepted_by_account
             .iter()
             .enumerate()
             .filter(|(account, _)| arrives(*account));
@@ -262,11 +264,11 @@ impl Bench {
             .receiver
             .wait_for(arriving.map(|(_, accepted)| accepted).sum())
             .await?;
-        Ok(Round { sent, received })
+        Ok(Round { report, received })
     }
 
     async fn warm_up(&self, rig: Rig) -> anyhow::Result<Rig> {
-        self.round(&rig, Pace::closed(IN_FLIGHT, self.plan.warm_up))
+        self.round(&rig, LoadModel::closed(IN_FLIGHT, self.plan.warm_up))
             .await?;
         Ok(rig)
     }

@@ -40,7 +40,8 @@ struct Push {
 
 type CommandSender = std_mpsc::Sender<WriteCommand>;
 
-/// Serves until the process exits; stores messages in `directory` and pushes them to the URL `target`.
+/// Serves until the process exits; stores messages in `directory` and pushes them to the URL
+/// `target`.
 pub(crate) async fn serve(
     listener: TcpListener,
     directory: &Path,

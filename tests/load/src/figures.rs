@@ -49,7 +49,12 @@ mod tests {
             ratio_to_ceiling: Figure(0.41234),
             ..Figures::default()
         });
-        let expected = r#"{"ratio_to_ceiling":0.412,"fsyncs_per_message":0.0,"p50_ratio_500":0.0,"p99_ratio_500":0.0,"million_queued_ratio":0.0,"healthy_ratio_10":0.0,"healthy_ratio_50":0.0,"rss_mb":{"idle":0.0,"load":0.0,"million":0.0},"overload_rss_mb":0.0}"#;
+        let expected = concat!(
+            r#"{"ratio_to_ceiling":0.412,"fsyncs_per_message":0.0,"p50_ratio_500":0.0,"#,
+            r#""p99_ratio_500":0.0,"million_queued_ratio":0.0,"healthy_ratio_10":0.0,"#,
+            r#""healthy_ratio_50":0.0,"rss_mb":{"idle":0.0,"load":0.0,"million":0.0},"#,
+            r#""overload_rss_mb":0.0}"#
+        );
         assert_eq!(line.ok().as_deref(), Some(expected));
     }
 }

@@ -22,15 +22,15 @@ use tokio::{
     task::JoinSet,
 };
 
-/// How requests are paced.
+/// Load model.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Pace {
+pub(crate) enum LoadModel {
     /// A fixed number of concurrent requests.
     Closed {
         /// Concurrent requests.
         in_flight: u64,
-        /// How long new requests are started.
-        time: Duration,
+        /// Time during which new requests are started.
+        duration: Duration,
         /// Limit on the number of requests.
         requests: u64,
         /// Envelopes in each request.
@@ -40,21 +40,21 @@ pub(crate) enum Pace {
     Open {
         /// Requests per second.
         rate: f64,
-        /// How long requests are due.
-        time: Duration,
+        /// Time during which new requests become due.
+        duration: Duration,
         /// Connections. If all of them wait for a response, due requests wait as well, and that
         /// time counts.
         connections: u64,
     },
 }
 
-impl Pace {
+impl LoadModel {
     /// Creates a closed loop with one envelope per request.
     #[must_use]
-    pub(crate) const fn closed(in_flight: u64, time: Duration) -> Self {
+    pub(crate) const fn closed(in_flight: u64, duration: Duration) -> Self {
         Self::Closed {
             in_flight,
-            time,
+            duration,
             requests: u64::MAX,
             envelopes: 1,
         }
@@ -75,30 +75,29 @@ impl Pace {
     }
 }
 
-/// Result of a round at the sender.
+/// Report of the sender about a round.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Sent {
+pub(crate) struct RoundReport {
     /// Due time of the first request, in Unix nanoseconds.
     pub(crate) started_ns: u64,
-    /// Number of accepted envelopes by account.
-    pub(crate) accepted: Vec<u64>,
+    /// Number of accepted envelopes of each account.
+    pub(crate) accepted_by_account: Vec<u64>,
     /// Number of requests refused with 429 or 503.
     pub(crate) refused: u64,
     /// Number of requests that failed in any other way.
     pub(crate) failed: u64,
     /// Number of requests that were due but not sent before the end of the round.
     pub(crate) unsent: u64,
-    /// The first failure.
-    pub(crate) failure: Option<String>,
-    /// Time from when a request was due to its response, for accepted requests.
+    pub(crate) first_failure: Option<String>,
+    /// Time from the due time of a request to its response, for requests with accepted envelopes.
     pub(crate) latency: Quantiles,
 }
 
-impl Sent {
+impl RoundReport {
     /// Returns the number of accepted envelopes of all accounts.
     #[must_use]
-    pub(crate) fn accepted(&self) -> u64 {
-        self.accepted.iter().sum()
+    pub(crate) fn total_accepted(&self) -> u64 {
+        self.accepted_by_account.iter().sum()
     }
 }
 
@@ -124,22 +123,24 @@ enum RequestSchedule {
 }
 
 impl RequestSchedule {
-    fn new(pace: Pace, started_ns: u64) -> anyhow::Result<Self> {
-        match pace {
-            Pace::Closed { time, requests, .. } => Ok(Self::Closed {
+    fn new(model: LoadModel, started_ns: u64) -> anyhow::Result<Self> {
+        match model {
+            LoadModel::Closed {
+                duration, requests, ..
+            } => Ok(Self::Closed {
                 next: AtomicU64::new(0),
                 requests,
-                end: Instant::now().checked_add(time),
+                end: Instant::now().checked_add(duration),
             }),
-            Pace::Open { rate, time, .. } => {
+            LoadModel::Open { rate, duration, .. } => {
                 let (schedule, due) = mpsc::unbounded_channel();
                 std::thread::Builder::new()
-                    .spawn(move || emit_due_requests(rate, time, started_ns, &schedule))?;
-                // Late requests may be sent for the same time again; the rest is reported as
-                // unsent.
+                    .spawn(move || emit_due_requests(rate, duration, started_ns, &schedule))?;
+                // Overdue requests may be sent for the same duration again. Those that still wait
+                // after it are reported as unsent.
                 Ok(Self::Open {
                     due: Mutex::new(due),
-                    end: Instant::now() + time + time,
+                    end: Instant::now() + duration + duration,
                 })
             }
         }
@@ -176,11 +177,11 @@ impl RequestSchedule {
             return 0;
         };
         let mut due = due.into_inner();
-        let mut left = 0;
+        let mut unsent = 0;
         while due.recv().await.is_some() {
-            left += 1;
+            unsent += 1;
         }
-        left
+        unsent
     }
 }
 
@@ -188,14 +189,14 @@ impl RequestSchedule {
 /// resolution of one millisecond.
 fn emit_due_requests(
     rate: f64,
-    time: Duration,
+    duration: Duration,
     started_ns: u64,
     schedule: &mpsc::UnboundedSender<DueRequest>,
 ) {
     let started = Instant::now();
     for number in 0.. {
         let due = Duration::from_secs_f64(number as f64 / rate);
-        if due >= time {
+        if due >= duration {
             return;
         }
         if let Some(pause) = due.checked_sub(started.elapsed()) {
@@ -208,26 +209,33 @@ fn emit_due_requests(
     }
 }
 
-/// Counts of one connection.
-struct WorkerCounts {
-    sent: Sent,
+/// Counts of one connection or, merged, of all connections.
+struct RequestCounts {
+    accepted_by_account: Vec<u64>,
+    refused: u64,
+    failed: u64,
+    first_failure: Option<String>,
     latencies: Latencies,
 }
 
-/// Sends the requests of a round; a failed request is counted.
-pub(crate) async fn send(target: &Arc<Target>, round: u32, pace: Pace) -> anyhow::Result<Sent> {
+/// Sends the requests of a round. Failed requests are counted, not returned as errors.
+pub(crate) async fn send(
+    target: &Arc<Target>,
+    round: u32,
+    model: LoadModel,
+) -> anyhow::Result<RoundReport> {
     let started_ns = now_ns();
-    let schedule = Arc::new(RequestSchedule::new(pace, started_ns)?);
+    let schedule = Arc::new(RequestSchedule::new(model, started_ns)?);
     let mut workers = JoinSet::new();
-    for _ in 0..pace.connections() {
-        workers.spawn(work(
+    for _ in 0..model.connections() {
+        workers.spawn(run_worker(
             Arc::clone(target),
             Arc::clone(&schedule),
             round,
-            pace.envelopes(),
+            model.envelopes(),
         ));
     }
-    let mut all = WorkerCounts::new(target)?;
+    let mut all = RequestCounts::new(target)?;
     while let Some(counts) = workers.join_next().await {
         all.merge(counts??)?;
     }
@@ -235,22 +243,25 @@ pub(crate) async fn send(target: &Arc<Target>, round: u32, pace: Pace) -> anyhow
         Some(schedule) => schedule.count_unsent().await,
         None => 0,
     };
-    Ok(Sent {
+    Ok(RoundReport {
         started_ns,
+        accepted_by_account: all.accepted_by_account,
+        refused: all.refused,
+        failed: all.failed,
         unsent,
+        first_failure: all.first_failure,
         latency: all.latencies.quantiles(),
-        ..all.sent
     })
 }
 
-async fn work(
+async fn run_worker(
     target: Arc<Target>,
     schedule: Arc<RequestSchedule>,
     round: u32,
     envelopes: u64,
-) -> anyhow::Result<WorkerCounts> {
+) -> anyhow::Result<RequestCounts> {
     let mut connection = Connection::new(&target.authority);
-    let mut counts = WorkerCounts::new(&target)?;
+    let mut counts = RequestCounts::new(&target)?;
     while let Some(DueRequest { number, due_ns }) = schedule.next().await {
         let range = number * envelopes..(number + 1) * envelopes;
         let sender = target.sender_of(&range);
@@ -260,14 +271,13 @@ async fn work(
     Ok(counts)
 }
 
-impl WorkerCounts {
+impl RequestCounts {
     fn new(target: &Target) -> anyhow::Result<Self> {
-        let sent = Sent {
-            accepted: vec![0; target.accounts.len()],
-            ..Sent::default()
-        };
         Ok(Self {
-            sent,
+            accepted_by_account: vec![0; target.accounts.len()],
+            refused: 0,
+            failed: 0,
+            first_failure: None,
             latencies: Latencies::new()?,
         })
     }
@@ -280,15 +290,16 @@ impl WorkerCounts {
     ) {
         match response {
             Ok((StatusCode::OK, body)) => {
-                let accepted = accepted(&body);
-                self.sent.accepted[sender] += accepted;
-                self.latencies.add(due_ns, now_ns());
+                let accepted = count_accepted(&body);
+                self.accepted_by_account[sender] += accepted;
                 if accepted == 0 {
                     self.record_failure(&String::from_utf8_lossy(&body));
+                } else {
+                    self.latencies.add(due_ns, now_ns());
                 }
             }
             Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _)) => {
-                self.sent.refused += 1
+                self.refused += 1
             }
             Ok((status, body)) => {
                 self.record_failure(&format!("{status}: {}", String::from_utf8_lossy(&body)))
@@ -298,31 +309,25 @@ impl WorkerCounts {
     }
 
     fn record_failure(&mut self, reason: &str) {
-        self.sent.failed += 1;
-        self.sent.failure.get_or_insert_with(|| reason.to_owned());
+        self.failed += 1;
+        self.first_failure.get_or_insert_with(|| reason.to_owned());
     }
 
     fn merge(&mut self, other: Self) -> anyhow::Result<()> {
-        let Sent {
-            accepted,
-            refused,
-            failed,
-            failure,
-            ..
-        } = other.sent;
-        for (sum, one) in self.sent.accepted.iter_mut().zip(accepted) {
-            *sum += one;
+        let accepted = self.accepted_by_account.iter_mut();
+        for (sum, count) in accepted.zip(other.accepted_by_account) {
+            *sum += count;
         }
-        self.sent.refused += refused;
-        self.sent.failed += failed;
-        self.sent.failure = self.sent.failure.take().or(failure);
+        self.refused += other.refused;
+        self.failed += other.failed;
+        self.first_failure = self.first_failure.take().or(other.first_failure);
         self.latencies.merge(&other.latencies)
     }
 }
 
-/// Counts the accepted envelopes in a response of the relay. The ceiling's empty response means
-/// one.
-fn accepted(body: &[u8]) -> u64 {
+/// Counts the accepted envelopes in a response. The baseline server responds without a body; that
+/// counts as one envelope.
+fn count_accepted(body: &[u8]) -> u64 {
     if body.is_empty() {
         1
     } else {

@@ -1,7 +1,7 @@
 use crate::{
     account::Target,
     ceiling, connection,
-    generator::{self, Pace},
+    generator::{self, LoadModel},
     receiver::{self, ReceiverClient},
 };
 use sealpost_proto::wire::RegistrationPolicy;
@@ -11,10 +11,10 @@ use std::{sync::Arc, time::Duration};
 
 const ENVELOPES: u64 = 60;
 
-fn requests_of(envelopes: u64) -> Pace {
-    Pace::Closed {
+fn requests_of(envelopes: u64) -> LoadModel {
+    LoadModel::Closed {
         in_flight: 4,
-        time: Duration::MAX,
+        duration: Duration::MAX,
         requests: ENVELOPES / envelopes,
         envelopes,
     }
@@ -38,12 +38,15 @@ async fn the_ceiling_delivers_everything() {
     let (path, hook) = (directory.path().to_owned(), receiver.webhook_url(0));
     tokio::spawn(async move { ceiling::serve(listener, &path, &hook).await });
     receiver.start_round(1).await.unwrap();
-    let sent = generator::send(&target, 1, requests_of(1)).await.unwrap();
-    assert_eq!((sent.accepted(), sent.failure), (ENVELOPES, None));
+    let report = generator::send(&target, 1, requests_of(1)).await.unwrap();
+    assert_eq!(
+        (report.total_accepted(), report.first_failure),
+        (ENVELOPES, None)
+    );
     let received = receiver.wait_for(ENVELOPES).await.unwrap();
     assert_eq!((received.envelopes, received.calls), (ENVELOPES, ENVELOPES));
     assert!(
-        received.last_ns > sent.started_ns && received.latency.p50_ms <= received.latency.p99_ms
+        received.last_ns > report.started_ns && received.latency.p50_ms <= received.latency.p99_ms
     );
 }
 
@@ -68,25 +71,30 @@ async fn the_relay_delivers_everything_in_its_round() {
             .await
             .unwrap(),
     );
-    for (round, pace) in [
+    for (round, model) in [
         (1, requests_of(1)),
         (2, requests_of(20)),
         (
             3,
-            Pace::Open {
+            LoadModel::Open {
                 rate: 200.0,
-                time: Duration::from_millis(300),
+                duration: Duration::from_millis(300),
                 connections: 4,
             },
         ),
     ] {
         receiver.start_round(round).await.unwrap();
-        let sent = generator::send(&target, round, pace).await.unwrap();
+        let report = generator::send(&target, round, model).await.unwrap();
         assert_eq!(
-            (sent.accepted(), sent.refused, sent.unsent, sent.failure),
+            (
+                report.total_accepted(),
+                report.refused,
+                report.unsent,
+                report.first_failure
+            ),
             (ENVELOPES, 0, 0, None)
         );
-        assert_eq!(sent.accepted, [ENVELOPES / 3; 3]);
+        assert_eq!(report.accepted_by_account, [ENVELOPES / 3; 3]);
         assert_eq!(
             receiver.wait_for(ENVELOPES).await.unwrap().envelopes,
             ENVELOPES

@@ -3,7 +3,7 @@
 use super::speed::format_round;
 use crate::{
     bench::{Bench, IN_FLIGHT},
-    generator::Pace,
+    generator::LoadModel,
 };
 use sealpost_bench_support::{median, report_progress};
 use std::time::Duration;
@@ -18,10 +18,10 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let relay = bench.relay_with_accounts(ACCOUNTS, &receiver).await?;
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
-        let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
+        let model = LoadModel::closed(IN_FLIGHT, bench.plan.round);
         let (ceiling_round, round) = (
-            bench.round(&ceiling, pace).await?,
-            bench.round(&relay, pace).await?,
+            bench.round(&ceiling, model).await?,
+            bench.round(&relay, model).await?,
         );
         ratios.push(round.rate() / ceiling_round.rate());
         report_progress(&format!(
@@ -35,9 +35,9 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         median(ratios)
     ));
 
-    let batches = Pace::Closed {
+    let batches = LoadModel::Closed {
         in_flight: BATCHES_IN_FLIGHT,
-        time: bench.plan.round,
+        duration: bench.plan.round,
         requests: u64::MAX,
         envelopes: BATCH,
     };
@@ -52,9 +52,9 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let relay = bench
         .register_accounts(bench.start_relay().await?, many, &receiver)
         .await?;
-    let each = Pace::Closed {
+    let each = LoadModel::Closed {
         in_flight: IN_FLIGHT,
-        time: Duration::MAX,
+        duration: Duration::MAX,
         requests: u64::try_from(many)?,
         envelopes: 1,
     };

@@ -5,7 +5,7 @@ use crate::{
     account::Target,
     bench::{Bench, IN_FLIGHT, Rig, Round},
     figures::Figures,
-    generator::Pace,
+    generator::LoadModel,
     process::Process,
     receiver::ReceiverClient,
 };
@@ -37,17 +37,18 @@ async fn healthy_ratio(bench: &Bench, baseline: &Rig, failing: usize) -> anyhow:
 
     let (mut rates, mut times) = (Vec::new(), Vec::new());
     for _ in 0..bench.plan.rounds {
-        let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
-        let before = bench.round(baseline, pace).await?;
+        let model = LoadModel::closed(IN_FLIGHT, bench.plan.round);
+        let before = bench.round(baseline, model).await?;
         let round = bench
-            .round_with_refusals(&impaired, pace, |account| account >= failing)
+            .round_with_refusals(&impaired, model, |account| account >= failing)
             .await?;
         rates.push(
             rate_per_endpoint(&round, ACCOUNTS - failing) / rate_per_endpoint(&before, ACCOUNTS),
         );
         times.push(before.received.latency.p99_ms / round.received.latency.p99_ms);
         report_progress(&format!(
-            "{failing} of {ACCOUNTS} endpoints failing: {:.0}/s per healthy endpoint, p99 {:.2} ms; none failing: {:.0}/s, p99 {:.2} ms",
+            "{failing} of {ACCOUNTS} endpoints failing: {:.0}/s per healthy endpoint, p99 {:.2} \
+             ms; none failing: {:.0}/s, p99 {:.2} ms",
             rate_per_endpoint(&round, ACCOUNTS - failing),
             round.received.latency.p99_ms,
             rate_per_endpoint(&before, ACCOUNTS),
@@ -91,14 +92,14 @@ async fn stop_receivers(
     impaired: &Rig,
     failing: usize,
 ) -> anyhow::Result<Process> {
-    let pace = Pace::closed(IN_FLIGHT, bench.plan.warm_up);
+    let model = LoadModel::closed(IN_FLIGHT, bench.plan.warm_up);
     bench
-        .round_with_refusals(impaired, pace, |account| account >= failing)
+        .round_with_refusals(impaired, model, |account| account >= failing)
         .await?;
     drop(refusing);
     hanging.signal(Signal::STOP)?;
     bench
-        .round_with_refusals(impaired, pace, |account| account >= failing)
+        .round_with_refusals(impaired, model, |account| account >= failing)
         .await?;
     Ok(hanging)
 }

@@ -1,7 +1,7 @@
 //! Delivery time at a fixed rate of 500 envelopes per second, compared with the ceiling.
 
 use super::speed::format_round;
-use crate::{bench::Bench, figures::Figures, generator::Pace};
+use crate::{bench::Bench, figures::Figures, generator::LoadModel};
 use sealpost_bench_support::{Figure, median, report_progress};
 
 const RATE: f64 = 500.0;
@@ -15,14 +15,14 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     );
     let (mut p50_ratios, mut p99_ratios) = (Vec::new(), Vec::new());
     for _ in 0..bench.plan.rounds {
-        let pace = Pace::Open {
+        let model = LoadModel::Open {
             rate: RATE,
-            time: bench.plan.paced_round,
+            duration: bench.plan.paced_round,
             connections: CONNECTIONS,
         };
         let (ceiling_round, round) = (
-            bench.round(&ceiling, pace).await?,
-            bench.round(&relay, pace).await?,
+            bench.round(&ceiling, model).await?,
+            bench.round(&relay, model).await?,
         );
         p50_ratios.push(round.received.latency.p50_ms / ceiling_round.received.latency.p50_ms);
         p99_ratios.push(round.received.latency.p99_ms / ceiling_round.received.latency.p99_ms);

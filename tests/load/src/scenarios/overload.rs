@@ -5,7 +5,7 @@ use super::speed::format_round;
 use crate::{
     bench::{Bench, IN_FLIGHT},
     figures::Figures,
-    generator::Pace,
+    generator::LoadModel,
 };
 use anyhow::ensure;
 use sealpost_bench_support::{Figure, report_progress};
@@ -20,34 +20,38 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     let (_receiver_process, receiver) = bench.receiver().await?;
     let relay = bench.relay_with_accounts(ACCOUNTS, &receiver).await?;
     let capacity = bench
-        .round(&relay, Pace::closed(SATURATING_IN_FLIGHT, bench.plan.round))
+        .round(
+            &relay,
+            LoadModel::closed(SATURATING_IN_FLIGHT, bench.plan.round),
+        )
         .await?;
     let offered = 2.0 * capacity.rate();
-    let pace = Pace::Open {
+    let model = LoadModel::Open {
         rate: offered,
-        time: bench.plan.paced_round,
+        duration: bench.plan.paced_round,
         connections: CONNECTIONS,
     };
-    let round = bench.round_with_refusals(&relay, pace, |_| true).await?;
+    let round = bench.round_with_refusals(&relay, model, |_| true).await?;
     figures.overload_rss_mb = Figure(relay.process.memory()?.peak_mb);
-    let sent = &round.sent;
+    let report = &round.report;
     report_progress(&format!(
-        "{offered:.0}/s offered: {} accepted, {} refused with 429 or 503, {} failed, {} unsent; {}; peak {:.0} MiB",
-        sent.accepted(),
-        sent.refused,
-        sent.failed,
-        sent.unsent,
+        "{offered:.0}/s offered: {} accepted, {} refused with 429 or 503, {} failed, {} unsent; \
+         {}; peak {:.0} MiB",
+        report.total_accepted(),
+        report.refused,
+        report.failed,
+        report.unsent,
         format_round(&round),
         figures.overload_rss_mb.0
     ));
     ensure!(
-        sent.failed == 0,
+        report.failed == 0,
         "{} requests were neither accepted nor refused: {:?}",
-        sent.failed,
-        sent.failure
+        report.failed,
+        report.first_failure
     );
     bench
-        .round(&relay, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
+        .round(&relay, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
     Ok(())
 }

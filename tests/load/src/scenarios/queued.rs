@@ -5,7 +5,7 @@ use crate::{
     account::Target,
     bench::{Bench, IN_FLIGHT},
     figures::Figures,
-    generator::{self, Pace},
+    generator::{self, LoadModel},
 };
 use anyhow::ensure;
 use sealpost_bench_support::{Figure, median, report_progress};
@@ -25,14 +25,14 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     fill(&full.process.authority, bench.plan.queued).await?;
     // The next commits checkpoint the write-ahead log; that is part of filling.
     bench
-        .round(&full, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
+        .round(&full, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
-        let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
+        let model = LoadModel::closed(IN_FLIGHT, bench.plan.round);
         let (none, round) = (
-            bench.round(&empty, pace).await?,
-            bench.round(&full, pace).await?,
+            bench.round(&empty, model).await?,
+            bench.round(&full, model).await?,
         );
         ratios.push(round.rate() / none.rate());
         report_progress(&format!(
@@ -53,17 +53,17 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
 
 async fn fill(authority: &str, envelopes: u64) -> anyhow::Result<()> {
     let offline = Arc::new(Target::registered(authority, OFFLINE_ACCOUNTS, |_| None).await?);
-    let pace = Pace::Closed {
+    let model = LoadModel::Closed {
         in_flight: BATCHES_IN_FLIGHT,
-        time: Duration::MAX,
+        duration: Duration::MAX,
         requests: envelopes / BATCH,
         envelopes: BATCH,
     };
-    let sent = generator::send(&offline, 0, pace).await?;
+    let report = generator::send(&offline, 0, model).await?;
     ensure!(
-        sent.accepted() == envelopes,
-        "{} of {envelopes} envelopes were queued: {sent:?}",
-        sent.accepted()
+        report.total_accepted() == envelopes,
+        "{} of {envelopes} envelopes were queued: {report:?}",
+        report.total_accepted()
     );
     Ok(())
 }

@@ -4,7 +4,7 @@
 use crate::{
     bench::{Bench, IN_FLIGHT, Round},
     figures::Figures,
-    generator::Pace,
+    generator::LoadModel,
 };
 use anyhow::Context as _;
 use sealpost_bench_support::{Figure, median, report_progress};
@@ -21,16 +21,16 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     figures.rss_mb.idle = Figure(process.memory()?.current_mb);
     let relay = bench.register_accounts(process, 1, &receiver).await?;
     bench
-        .round(&relay, Pace::closed(IN_FLIGHT, bench.plan.warm_up))
+        .round(&relay, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
     let ceiling = bench.ceiling(&receiver).await?;
 
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
-        let pace = Pace::closed(IN_FLIGHT, bench.plan.round);
+        let model = LoadModel::closed(IN_FLIGHT, bench.plan.round);
         let (ceiling_round, round) = (
-            bench.round(&ceiling, pace).await?,
-            bench.round(&relay, pace).await?,
+            bench.round(&ceiling, model).await?,
+            bench.round(&relay, model).await?,
         );
         ratios.push(round.rate() / ceiling_round.rate());
         report_progress(&format!(
@@ -44,7 +44,8 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     let (log, accepted) = relay.stop().await?;
     figures.fsyncs_per_message = Figure(commits(&log)? as f64 / accepted as f64);
     report_progress(&format!(
-        "64 in flight, 1 account: {:.3} of the ceiling, {:.3} commits per message, {:.0} MiB idle, peak {:.0} MiB",
+        "64 in flight, 1 account: {:.3} of the ceiling, {:.3} commits per message, {:.0} MiB \
+         idle, peak {:.0} MiB",
         figures.ratio_to_ceiling.0,
         figures.fsyncs_per_message.0,
         figures.rss_mb.idle.0,
@@ -57,9 +58,10 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
 pub(super) fn format_round(round: &Round) -> String {
     let latency = round.received.latency;
     format!(
-        "{:.0}/s (accepted p50 {:.2} ms; at the webhook p50 {:.2}, p99 {:.2} ms; {:.1} envelopes a call)",
+        "{:.0}/s (accepted p50 {:.2} ms; at the webhook p50 {:.2}, p99 {:.2} ms; {:.1} envelopes \
+         a call)",
         round.rate(),
-        round.sent.latency.p50_ms,
+        round.report.latency.p50_ms,
         latency.p50_ms,
         latency.p99_ms,
         round.envelopes_per_call()
