@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn delay_is_between_half_and_maximum() {
+    fn delay_has_bounded_jitter() {
         for failures in 1..100 {
             for random in [0, 1, u64::MAX / 3, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
                 let delay = delay(failures, random);
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_random_numbers_give_half_and_maximum() {
+    fn extreme_random_numbers_give_the_bounds() {
         assert_eq!(delay(1, 0), BACKOFF_FIRST / 2);
         assert_eq!(delay(1, u64::MAX), BACKOFF_FIRST);
     }

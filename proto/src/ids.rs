@@ -132,7 +132,7 @@ impl fmt::Display for DeliveryId {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MailboxRef {
-    /// Relay that stores it.
+    /// Relay that stores the mailbox.
     pub relay: Origin,
     /// Id at that relay.
     pub id: MailboxId,
@@ -141,7 +141,7 @@ pub struct MailboxRef {
 /// Address of a blob: its relay and its id there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BlobRef {
-    /// Relay that stores it.
+    /// Relay that stores the blob.
     pub relay: Origin,
     /// Id at that relay.
     pub id: BlobId,

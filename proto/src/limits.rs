@@ -75,7 +75,7 @@ pub const MARKDOWN_DEPTH_MAX: usize = 32;
 
 /// Origin of a relay.
 pub const ORIGIN_BYTES_MAX: usize = 100;
-/// Smallest envelope.
+/// Size of the smallest envelope in bytes.
 pub const ENVELOPE_BYTES_MIN: usize = 2 * 1024;
 /// Largest envelope: Padmé up to 256 KiB.
 pub const ENVELOPE_BYTES_MAX: usize = 256 * 1024;
@@ -109,7 +109,7 @@ pub const ACCOUNT_MAILBOXES_MAX: u64 = 100_000;
 pub const ACCOUNT_BLOBS_MAX: u64 = 100_000;
 /// Bytes of all blobs of one account (default, configurable).
 pub const ACCOUNT_BLOB_BYTES_MAX: u64 = 20_000_000_000;
-/// Sealed checkpoint.
+/// Size of a sealed checkpoint in bytes.
 pub const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
 /// URL of a webhook.
 pub const WEBHOOK_URL_BYTES_MAX: usize = 2_048;

@@ -8,7 +8,7 @@ use url::Url;
 /// Origin of a relay: `https://host` or `https://host:port` (or `http` where an operator allows
 /// it).
 ///
-/// It is lower case, has neither a default port nor a trailing slash, and is no longer than
+/// The text is lower case, has neither a default port nor a trailing slash, and is no longer than
 /// [`ORIGIN_BYTES_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(String);
@@ -19,15 +19,15 @@ pub enum ParseOriginError {
     /// Not a URL with a host and the scheme http or https.
     #[error("not the address of a relay: expected https://host or https://host:port")]
     NotAUrl,
-    /// It has a path, query, fragment, user or password.
+    /// The URL has a path, query, fragment, user or password.
     #[error("the address of a relay must have no path, query, fragment or user")]
     ExtraComponents,
-    /// It exceeds [`ORIGIN_BYTES_MAX`].
+    /// The text exceeds [`ORIGIN_BYTES_MAX`].
     #[error("the address of a relay is too long: {actual_bytes} bytes, limit {limit_bytes}")]
     TooLong {
-        /// Actual length.
+        /// Actual length in bytes.
         actual_bytes: usize,
-        /// Maximum length.
+        /// Maximum length in bytes.
         limit_bytes: usize,
     },
 }
@@ -124,7 +124,8 @@ impl utoipa::PartialSchema for Origin {
             .pattern(Some("^https?://[^/?#@]+/?$"))
             .max_length(Some(ORIGIN_BYTES_MAX + 1))
             .description(Some(format!(
-                "The origin of a relay: scheme, host and port, without default port, up to {ORIGIN_BYTES_MAX} bytes"
+                "The origin of a relay: scheme, host and port, without default port, up to \
+                 {ORIGIN_BYTES_MAX} bytes"
             )))
             .examples(["https://relay.example"])
             .into()
@@ -176,6 +177,11 @@ mod tests {
         ] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
-        assert!(Origin::parse(&format!("https://{}.example", "a".repeat(100))).is_err());
+    }
+
+    #[test]
+    fn long_origins_are_refused() {
+        let error = Origin::parse(&format!("https://{}.example", "a".repeat(100))).unwrap_err();
+        assert!(matches!(error, ParseOriginError::TooLong { .. }));
     }
 }

@@ -118,7 +118,9 @@ macro_rules! schema_of_bytes {
     ($name:ident, $bytes:literal, $($doc:literal),*) => {
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                $crate::schema::bytes($bytes, $bytes).description(Some(concat!($($doc),*).trim())).into()
+                $crate::schema::bytes($bytes, $bytes)
+                    .description(Some(concat!($($doc),*).trim()))
+                    .into()
             }
         }
 

@@ -2,32 +2,33 @@
 //! at a relay.
 //!
 //! Each status has one source: the sender's node sets `pending`, the relay `sent` and `retrying`,
-//! the peer's receipts `delivered` and `read`. Any of them can set `failed`.
+//! and the receipts of the recipient's node set `delivered` and `read`. The sender's node sets
+//! `failed`, either on its own or because the relay refused, expired or failed the envelope.
 
 crate::string_enum! {
-    /// Status of one attempt to deliver a message to one recipient.
+    /// Status of a message for one recipient.
     ///
     /// | from \ to | sent | retrying | delivered | read | failed |
     /// |---|---|---|---|---|---|
     /// | pending | yes | yes | yes | yes | yes |
     /// | sent | | yes | yes | yes | yes |
-    /// | retrying | | again | yes | yes | yes |
+    /// | retrying | | yes (new reason) | yes | yes | yes |
     /// | delivered | | | | yes | |
     /// | read | | | | | |
     /// | failed | | | yes | yes | |
     pub enum DeliveryStatus {
-        /// Stored in the node's outbox.
+        /// Stored in the outbox of the sender's node.
         Pending = "pending",
         /// Stored durably at the relay.
         Sent = "sent",
-        /// The relay failed to deliver it and retries; it has a reason, an attempt count and a next
-        /// attempt.
+        /// The relay failed to deliver the message and will retry. The delivery has a reason, an
+        /// attempt count and the time of the next attempt.
         Retrying = "retrying",
-        /// The peer's node stored it and sent a receipt.
+        /// The recipient's node stored the message and sent a receipt.
         Delivered = "delivered",
-        /// A person or program at the peer read it.
+        /// A person or program at the recipient's node read the message.
         Read = "read",
-        /// Delivery ended with a [`FailureCode`]; a late receipt still overrides this.
+        /// The sender's node gave up, with a [`FailureCode`]. A late receipt still overrides this.
         Failed = "failed",
     }
 }
@@ -63,16 +64,16 @@ impl DeliveryStatus {
         }
     }
 
-    /// Whether only a late receipt can still change it.
+    /// Whether the sender has nothing to wait for: the message is `read`, which never changes, or
+    /// `failed`, which only a late receipt changes. `delivered` is not settled.
     #[must_use]
-    pub const fn is_final(self) -> bool {
+    pub const fn is_settled(self) -> bool {
         matches!(self, Self::Read | Self::Failed)
     }
 
-    /// Returns the rank by which a message to several recipients is summarised: the lowest status
-    /// counts, and a failure is lowest.
+    /// Returns how far the message has come, for comparing statuses: 0 for a failure, 5 for `read`.
     #[must_use]
-    pub const fn rank(self) -> u8 {
+    pub const fn progress_rank(self) -> u8 {
         match self {
             Self::Failed => 0,
             Self::Pending => 1,
@@ -87,33 +88,36 @@ impl DeliveryStatus {
 crate::string_enum! {
     /// Reason for [`DeliveryStatus::Failed`].
     pub enum FailureCode(
-        /// Returns what a person can do about it.
+        /// Returns the explanation for people, with the next step if there is one.
         advice: &'static str,
     ) {
-        /// It expired before the recipient's node stored it.
+        /// The message expired before the recipient's node stored it.
         Expired = "expired" (
-            "your partner was offline for too long: send it again when they are back",
+            "it was not delivered in time: send it again when your partner is back online",
         ),
-        /// The sender recalled it in time.
+        /// The sender recalled the message before it was delivered.
         Recalled = "recalled" ("it was recalled before it was delivered"),
-        /// The recipient's node or relay refused it.
+        /// The recipient's node or relay refused the message.
         Refused = "refused" ("ask your partner to check their node's log, then send it again"),
         /// The recipient's mailbox no longer exists.
         MailboxUnknown = "mailbox_unknown" (
             "your partner closed the connection: ask for a new invite",
         ),
-        /// No receipt arrived, long after it expired.
+        /// No receipt arrived within [`UNCONFIRMED_AFTER`](crate::limits::UNCONFIRMED_AFTER) of the
+        /// message's expiry.
         Unconfirmed = "unconfirmed" (
             "your partner never confirmed it: ask whether it arrived, then send it again",
         ),
-        /// It was cancelled before it was sent.
+        /// The message was cancelled before it was sent.
         Cancelled = "cancelled" ("it was cancelled before it was sent"),
-        /// The recipient has no disk space.
+        /// The recipient's disk was full.
         NoSpace = "no_space" (
             "your partner has no disk space left: ask them to free some, then send it again",
         ),
-        /// One of its files could not be uploaded.
-        FileLost = "file_lost" ("one of its files is gone: attach it again"),
+        /// A file of the message is no longer available, so it could not be uploaded.
+        FileLost = "file_lost" (
+            "one of its files is no longer available: attach it again and send a new message"
+        ),
     } else {
         /// A code that a later version added.
         Unknown = "unknown" ("this version does not know the reason: upgrade the node"),
@@ -131,13 +135,15 @@ crate::string_enum! {
         Queued = "queued",
         /// At least one attempt failed.
         Retrying = "retrying",
-        /// The recipient's node stored it, and the relay deleted the ciphertext.
+        /// The recipient's node stored the envelope or recorded that it cannot be opened, and the
+        /// relay deleted the ciphertext.
         Stored = "stored",
-        /// The sender recalled it.
+        /// The sender recalled the envelope.
         Recalled = "recalled",
-        /// It expired.
+        /// The envelope expired.
         Expired = "expired",
-        /// The recipient's node refused it, or its mailbox was closed.
+        /// The recipient's node refused the envelope, its mailbox was closed, or the operator
+        /// dropped it.
         Failed = "failed",
     }
 }
@@ -159,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transitions_match_the_table() {
+    fn only_listed_transitions_are_legal() {
         let legal = [
             (Pending, vec![Sent, Retrying, Delivered, Read, Failed]),
             (Sent, vec![Retrying, Delivered, Read, Failed]),
@@ -183,7 +189,13 @@ mod tests {
         for &state in EnvelopeState::ALL {
             assert_eq!(EnvelopeState::parse(state.as_str()), Ok(state));
         }
-        assert_eq!(FailureCode::parse("expired"), FailureCode::Expired);
-        assert_eq!(FailureCode::parse("of_tomorrow"), FailureCode::Unknown);
+        for &code in FailureCode::ALL {
+            assert_eq!(FailureCode::parse(code.as_str()), code);
+        }
+    }
+
+    #[test]
+    fn unknown_failure_codes_parse_as_unknown() {
+        assert_eq!(FailureCode::parse("not_a_code"), FailureCode::Unknown);
     }
 }

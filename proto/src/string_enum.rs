@@ -1,7 +1,7 @@
 //! Enums that are text outside the program: on the wire, in databases and in JSON. Each is declared
 //! with [`string_enum!`](crate::string_enum!).
 
-/// Error for text that is no value of the enum.
+/// Error for text that is not a value of the enum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not one of the known values")]
 pub struct ParseEnumError;
@@ -151,7 +151,7 @@ macro_rules! string_enum {
             /// Parses the text of a variant.
             ///
             /// # Errors
-            /// Returns an error for text that is no variant of this version.
+            /// Returns an error for text that is not a variant in this version.
             $visibility fn parse(text: &str) -> Result<Self, $crate::string_enum::ParseEnumError> {
                 match text {
                     $($text => Ok(Self::$variant),)+

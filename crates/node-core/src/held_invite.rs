@@ -41,7 +41,7 @@ impl HeldInvite {
     /// relay. `lifetime` is how long the base may be used.
     pub fn generate_base(
         &mut self,
-        me: &Identity,
+        identity: &Identity,
         card: &SignedCard,
         lifetime: Duration,
         now: Timestamp,
@@ -54,9 +54,9 @@ impl HeldInvite {
             epoch: next_epoch(last.map_or(0, |last| last.epoch), now),
             spk_id: last.map_or(1, |last| last.spk_id.wrapping_add(1)),
             now,
-            lifetime: lifetime,
+            lifetime,
         };
-        let (secrets, base) = PrekeySecrets::generate(me, &parameters, rng);
+        let (secrets, base) = PrekeySecrets::generate(identity, &parameters, rng);
         let key = SealedPrekeysKey::for_invite(self.invite.secret());
         let sealed = seal_prekeys(&key, &self.invite.mailbox().id, Some(card), &base, rng).ok()?;
         self.bases

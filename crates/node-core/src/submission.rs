@@ -14,14 +14,14 @@ pub enum SubmissionResult {
         /// When it expires at the relay, if the relay reported that.
         expires_at: Option<Timestamp>,
     },
-    /// It is sent again, unchanged.
+    /// The envelope is sent again, unchanged.
     Retry {
         /// Time of the next attempt.
         at: Timestamp,
         /// Reason for people.
         reason: String,
     },
-    /// It failed for good.
+    /// The message failed permanently.
     Failed(FailureCode),
 }
 
@@ -121,7 +121,7 @@ mod tests {
         let SubmissionResult::Retry { at, .. } =
             evaluate(&refused(ErrorCode::MailboxFull, Some(60_000)), 0, NOW, 0)
         else {
-            panic!("a full mailbox is no failure")
+            panic!("a full mailbox is not a failure")
         };
         assert_eq!(at.since(NOW), Duration::from_secs(60));
     }

@@ -74,7 +74,7 @@ impl Relay {
             self.origin.clone(),
             account(),
             Arc::new(clock.clone()),
-            http_client().unwrap(),
+            build_http_client().unwrap(),
         )
     }
 
@@ -187,7 +187,8 @@ fn empty(_: &Seen) -> Response {
 
 fn account_json(_: &Seen) -> Response {
     let account = json!({
-        "account_id": AccountId::from_bytes([9; 16]), "delivery": {"mode": "pull"}, "webhook_state": "none",
+        "account_id": AccountId::from_bytes([9; 16]), "delivery": {"mode": "pull"},
+        "webhook_state": "none",
         "backlog": 0, "created_at": 5, "of_tomorrow": true
     });
     axum::Json(account).into_response()
@@ -201,7 +202,7 @@ fn problem(code: ErrorCode) -> Response {
 async fn client_signs_in_once() {
     let relay = Relay::start(account_json).await;
     let client = relay.client(&relay.clock);
-    let (one, two) = tokio::join!(client.account(), client.account());
+    let (one, two) = tokio::join!(client.fetch_account(), client.fetch_account());
     assert_eq!(one.unwrap(), two.unwrap());
     assert_eq!(
         relay.requests(),
@@ -225,9 +226,9 @@ async fn client_signs_in_once() {
 async fn expired_session_is_reopened_once() {
     let relay = Relay::start(account_json).await;
     let client = relay.client(&relay.clock);
-    client.account().await.unwrap();
+    client.fetch_account().await.unwrap();
     relay.end_sessions();
-    client.account().await.unwrap();
+    client.fetch_account().await.unwrap();
     let expected = [
         "POST /v1/session",
         "GET /v1/account",
@@ -240,7 +241,7 @@ async fn expired_session_is_reopened_once() {
     let stubborn = Relay::start(|_| problem(ErrorCode::SessionInvalid)).await;
     let error = stubborn
         .client(&stubborn.clock)
-        .account()
+        .fetch_account()
         .await
         .unwrap_err();
     assert!(
@@ -253,11 +254,11 @@ async fn expired_session_is_reopened_once() {
 async fn session_is_renewed_before_expiry() {
     let relay = Relay::start(account_json).await;
     let client = relay.client(&relay.clock);
-    client.account().await.unwrap();
+    client.fetch_account().await.unwrap();
     relay
         .clock
         .advance(limits::SESSION_LIFETIME - Duration::from_secs(30));
-    client.account().await.unwrap();
+    client.fetch_account().await.unwrap();
     assert_eq!(
         relay
             .requests()
@@ -277,7 +278,7 @@ async fn client_adopts_relay_clock() {
         let relay = Relay::start(account_json).await;
         let client = relay.client(&ManualClock::new(ours));
         assert_eq!(client.clock_offset_ms(), 0);
-        client.account().await.unwrap();
+        client.fetch_account().await.unwrap();
         assert_eq!(client.clock_offset_ms(), offset);
         assert_eq!(
             relay.requests(),
@@ -291,9 +292,9 @@ async fn corrected_clock_is_adopted() {
     let relay = Relay::start(account_json).await;
     let clock = ManualClock::new(NOW.minus(Duration::from_secs(3_600)));
     let client = relay.client(&clock);
-    client.account().await.unwrap();
+    client.fetch_account().await.unwrap();
     clock.set(NOW);
-    client.account().await.unwrap();
+    client.fetch_account().await.unwrap();
     assert_eq!(client.clock_offset_ms(), 0);
 }
 
@@ -324,7 +325,7 @@ async fn problems_are_parsed() {
 #[tokio::test]
 async fn unexpected_responses_are_reported() {
     let html = Relay::start(|_| (StatusCode::BAD_GATEWAY, "<html>").into_response()).await;
-    let error = html.client(&html.clock).account().await.unwrap_err();
+    let error = html.client(&html.clock).fetch_account().await.unwrap_err();
     assert_eq!(
         error,
         ClientError::Unexpected {
@@ -334,13 +335,13 @@ async fn unexpected_responses_are_reported() {
     assert!(error.is_retryable());
     let other = Relay::start(|_| axum::Json(json!({"a": 1})).into_response()).await;
     assert!(matches!(
-        other.client(&other.clock).account().await,
+        other.client(&other.clock).fetch_account().await,
         Err(ClientError::Unexpected { .. })
     ));
     let redirecting = Relay::start(|_| Redirect::temporary("/v1/elsewhere").into_response()).await;
     let error = redirecting
         .client(&redirecting.clock)
-        .account()
+        .fetch_account()
         .await
         .unwrap_err();
     assert_eq!(
@@ -363,7 +364,7 @@ async fn stopped_relay_is_unreachable() {
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let origin = Origin::parse(&format!("http://{}", nobody.local_addr().unwrap())).unwrap();
     let clock = Arc::new(ManualClock::new(NOW));
-    let client = RelayClient::new(origin, account(), clock, http_client().unwrap());
+    let client = RelayClient::new(origin, account(), clock, build_http_client().unwrap());
     let error = client.sign_in().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }) && error.is_retryable());
     assert!(!error.to_string().contains("/v1"), "{error}");
@@ -404,7 +405,7 @@ async fn changes_are_signed_with_the_account_key() {
 }
 
 #[tokio::test]
-async fn prekey_reads_and_recalls_carry_proofs() {
+async fn mailbox_requests_carry_proofs() {
     let relay = Relay::start(|seen| match seen.method.as_str() {
         "GET" => axum::Json(json!({"sealed": "AAAA"})).into_response(),
         _ => empty(seen),
@@ -419,7 +420,7 @@ async fn prekey_reads_and_recalls_carry_proofs() {
         relay: relay.origin.clone(),
         id: MAILBOX,
     };
-    client.prekeys(&mailbox, &key).await.unwrap();
+    client.fetch_prekeys(&mailbox, &key).await.unwrap();
     let read = relay.last();
     assert_eq!(
         read.headers["sealpost-proof-time"],
@@ -454,12 +455,13 @@ async fn foreign_resources_go_through_home_relay() {
             id: MAILBOX,
         };
         let error = client
-            .prekeys(&mailbox, &SendKey::from_bytes([7; 32]))
+            .fetch_prekeys(&mailbox, &SendKey::from_bytes([7; 32]))
             .await
             .unwrap_err();
-        assert!(
-            matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::ForeignRelayUnsupported)
-        );
+        assert!(matches!(
+            error,
+            ClientError::Problem(problem) if problem.code == ErrorCode::ForeignRelayUnsupported
+        ));
         assert_eq!(
             relay.last().target,
             format!("/v1/at/{host}/mailboxes/{MAILBOX}/prekeys")
@@ -487,7 +489,7 @@ fn assert_rises(told: &[usize], whole: usize) {
 }
 
 #[tokio::test]
-async fn parts_are_transferred_and_bounded() {
+async fn oversized_parts_are_refused() {
     let relay = Relay::start(|seen| match seen.target.as_str() {
         _ if seen.method == "PUT" => empty(seen),
         target if target.ends_with("/0") => {
@@ -501,7 +503,7 @@ async fn parts_are_transferred_and_bounded() {
     let digest = sealpost_signatures::ContentDigest::of(&part);
     let (progress, told) = watched();
     client
-        .put_part(BLOB, 1, part.clone(), digest, progress)
+        .upload_part(BLOB, 1, part.clone(), digest, progress)
         .await
         .unwrap();
     assert_rises(&told.lock().unwrap(), limits::PART_BYTES);
@@ -518,7 +520,8 @@ async fn parts_are_transferred_and_bounded() {
     let token = FetchToken::from_bytes([6; 32]);
     let (progress, told) = watched();
     let read = async |number, progress| {
-        let (mut coming, mut bytes) = (client.part(&blob, number, &token, progress).await?, 0);
+        let (mut coming, mut bytes) =
+            (client.fetch_part(&blob, number, &token, progress).await?, 0);
         while let Some(chunk) = coming.next().await? {
             bytes += chunk.len();
         }
@@ -548,7 +551,7 @@ async fn checkpoint_update_names_replaced_tag() {
     })
     .await;
     let client = relay.client(&relay.clock);
-    assert_eq!(client.checkpoint().await.unwrap(), None);
+    assert_eq!(client.fetch_checkpoint().await.unwrap(), None);
     let checkpoint = Checkpoint {
         sealed: B64(vec![0; 3]),
     };

@@ -65,7 +65,7 @@ struct ActiveSession {
 ///
 /// # Errors
 /// [`ClientError::Unexpected`] if TLS cannot be set up.
-pub fn http_client() -> Result<reqwest::Client, ClientError> {
+pub fn build_http_client() -> Result<reqwest::Client, ClientError> {
     // Other code in the process may have installed it already; only this provider is compiled in.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
@@ -79,8 +79,14 @@ pub fn http_client() -> Result<reqwest::Client, ClientError> {
     };
     // A machine without certificates can still reach a relay without TLS, for example on loopback.
     builder().build().or_else(|error| {
-        tracing::warn!(%error, "no certificates on this machine: relays with https cannot be reached");
-        builder().tls_certs_only([]).build().map_err(|error| ClientError::unexpected(error.to_string()))
+        tracing::warn!(
+            %error,
+            "no certificates on this machine: relays with https cannot be reached"
+        );
+        builder()
+            .tls_certs_only([])
+            .build()
+            .map_err(|error| ClientError::unexpected(error.to_string()))
     })
 }
 
@@ -105,7 +111,7 @@ struct MonitoredBody {
 }
 
 impl MonitoredBody {
-    fn body(bytes: &Bytes, progress: Option<&ProgressCallback>) -> reqwest::Body {
+    fn build_body(bytes: &Bytes, progress: Option<&ProgressCallback>) -> reqwest::Body {
         match progress {
             Some(progress) if !bytes.is_empty() => {
                 progress(0);
@@ -288,7 +294,7 @@ impl RelayClient {
     /// # Errors
     /// `account_unknown`, `account_suspended`, or no response.
     pub async fn sign_in(&self) -> Result<(), ClientError> {
-        self.session().await.map(|_| ())
+        self.ensure_session().await.map(|_| ())
     }
 
     /// Sends a signed request and reads the whole response.
@@ -317,7 +323,7 @@ impl RelayClient {
 
     /// Sends a request that needs no signature.
     pub(crate) async fn call_unsigned(&self, call: &Call) -> Result<FullResponse, ClientError> {
-        read(self.send(call, self.url(call)?, None).await?, call).await
+        read(self.send(call, self.build_url(call)?, None).await?, call).await
     }
 
     /// Returns the path of a resource; that of another relay leads through the home relay.
@@ -336,11 +342,11 @@ impl RelayClient {
     }
 
     async fn call_in_session(&self, call: &Call) -> Result<Response, ClientError> {
-        let session = self.session().await?;
+        let session = self.ensure_session().await?;
         match self.call_with(call, Some(&session)).await {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::SessionInvalid => {
                 self.discard_session(&session).await;
-                let session = self.session().await?;
+                let session = self.ensure_session().await?;
                 self.call_with(call, Some(&session)).await
             }
             response => response,
@@ -366,7 +372,7 @@ impl RelayClient {
     }
 
     /// Returns the open session or a new one. While one task signs in, the others wait.
-    async fn session(&self) -> Result<Arc<ActiveSession>, ClientError> {
+    async fn ensure_session(&self) -> Result<Arc<ActiveSession>, ClientError> {
         let mut open = self.inner.session.lock().await;
         let renew_from = self.relay_now().plus(RENEWAL_MARGIN);
         if let Some(session) = open
@@ -417,7 +423,7 @@ impl RelayClient {
         call: &Call,
         session: Option<&ActiveSession>,
     ) -> Result<Response, ClientError> {
-        let url = self.url(call)?;
+        let url = self.build_url(call)?;
         let signed = self.sign(call, &url, session);
         self.send(call, url, Some(&signed)).await
     }
@@ -454,7 +460,7 @@ impl RelayClient {
         for (name, value) in signed.iter().flat_map(|signed| signed.pairs()) {
             request = request.header(name, value);
         }
-        let body = MonitoredBody::body(&call.body, call.progress.as_ref());
+        let body = MonitoredBody::build_body(&call.body, call.progress.as_ref());
         let response = request.timeout(call.timeout).body(body).send().await?;
         let status = response.status();
         if status.is_success() {
@@ -466,17 +472,17 @@ impl RelayClient {
             limit_bytes: PROBLEM_BYTES_MAX,
             progress: None,
         };
-        Err(problem(status, &body.read_to_end().await?))
+        Err(parse_problem(status, &body.read_to_end().await?))
     }
 
-    fn url(&self, call: &Call) -> Result<Url, ClientError> {
+    fn build_url(&self, call: &Call) -> Result<Url, ClientError> {
         let url = format!("{}{}", self.inner.origin, call.target);
         url.parse()
             .map_err(|_| ClientError::unexpected("an invalid path"))
     }
 }
 
-fn problem(status: StatusCode, body: &[u8]) -> ClientError {
+fn parse_problem(status: StatusCode, body: &[u8]) -> ClientError {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => problem.into(),
         Err(_) => ClientError::unexpected(format!("status {}", status.as_u16())),

@@ -2,9 +2,9 @@
 
 use sealpost_proto::{ErrorCode, limits::WEBHOOK_URL_BYTES_MAX, wire::RegistrationPolicy};
 
-/// Facts about a registration request.
+/// State of the relay that decides about a registration request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request {
+pub struct RegistrationContext {
     /// Policy of the relay.
     pub policy: RegistrationPolicy,
     /// Whether the key already has an account.
@@ -18,32 +18,32 @@ pub struct Request {
 /// Decides whether the account may be created or already exists.
 ///
 /// # Errors
-/// The code that the relay answers. A known key is refused only while its account is is_suspended:
-/// registering is idempotent.
-pub const fn decide(request: Request) -> Result<(), ErrorCode> {
+/// Returns the code that the relay responds with. Because registering is idempotent, a known key is
+/// refused only while its account is suspended.
+pub const fn decide(request: RegistrationContext) -> Result<(), ErrorCode> {
     match request {
-        Request {
+        RegistrationContext {
             is_suspended: true, ..
         } => Err(ErrorCode::AccountSuspended),
-        Request {
+        RegistrationContext {
             is_registered: true,
             ..
         }
-        | Request {
+        | RegistrationContext {
             policy: RegistrationPolicy::Open,
             ..
         }
-        | Request {
+        | RegistrationContext {
             policy: RegistrationPolicy::Token,
             is_token_valid: true,
             ..
         } => Ok(()),
-        Request {
+        RegistrationContext {
             policy: RegistrationPolicy::Token,
             is_token_valid: false,
             ..
         } => Err(ErrorCode::RegistrationTokenInvalid),
-        Request {
+        RegistrationContext {
             policy: RegistrationPolicy::Closed,
             ..
         } => Err(ErrorCode::RegistrationClosed),
@@ -53,20 +53,21 @@ pub const fn decide(request: Request) -> Result<(), ErrorCode> {
 /// Error for an invalid webhook URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlRefusal {
-    /// It exceeds [`WEBHOOK_URL_BYTES_MAX`].
+    /// The URL exceeds [`WEBHOOK_URL_BYTES_MAX`].
     #[error("the webhook's URL is too long: {actual_bytes} bytes, limit {limit_bytes}")]
     TooLong {
-        /// Actual length.
+        /// Actual length in bytes.
         actual_bytes: usize,
-        /// Maximum length.
+        /// Maximum length in bytes.
         limit_bytes: usize,
     },
     /// The scheme is neither http nor https.
     #[error(
-        "the webhook's URL must start with https:// (or http:// where the operator of the relay allows its address)"
+        "the webhook's URL must start with https:// (or http:// where the operator of the relay \
+         allows its address)"
     )]
     Scheme,
-    /// It contains characters that are not allowed in a URL.
+    /// The URL contains white space or control characters.
     #[error("the webhook's URL contains white space or control characters")]
     Characters,
 }
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_decide_with_and_without_token() {
+    fn registration_follows_the_policy() {
         use RegistrationPolicy::{Closed, Open, Token};
         for (policy, is_token_valid, expected) in [
             (Open, false, Ok(())),
@@ -106,7 +107,7 @@ mod tests {
             (Closed, false, Err(ErrorCode::RegistrationClosed)),
             (Closed, true, Err(ErrorCode::RegistrationClosed)),
         ] {
-            let request = Request {
+            let request = RegistrationContext {
                 policy,
                 is_registered: false,
                 is_suspended: false,
@@ -114,13 +115,13 @@ mod tests {
             };
             assert_eq!(decide(request), expected);
             assert_eq!(
-                decide(Request {
+                decide(RegistrationContext {
                     is_registered: true,
                     ..request
                 }),
                 Ok(())
             );
-            let suspended = Request {
+            let suspended = RegistrationContext {
                 is_registered: true,
                 is_suspended: true,
                 ..request

@@ -2,7 +2,7 @@
 //! it, recall its own envelopes and read the prekeys. A proof is the first 16 bytes of HMAC-SHA256
 //! with the send key.
 
-use crate::mac::hmac;
+use crate::mac::compute_hmac;
 use sealpost_proto::{EnvelopeId, MailboxId, SendKey, Timestamp, limits::READ_PROOF_LIFETIME};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -19,9 +19,9 @@ pub type Proof = [u8; PROOF_BYTES];
 
 /// Computes the proof for posting an envelope, over its mailbox, its id and its SHA-256.
 #[must_use]
-pub fn post(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId, bytes: &[u8]) -> Proof {
+pub fn prove_post(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId, bytes: &[u8]) -> Proof {
     let digest = Sha256::digest(bytes);
-    proof(
+    compute_proof(
         key,
         &[POST, mailbox.as_bytes(), envelope.as_bytes(), &digest],
     )
@@ -29,14 +29,14 @@ pub fn post(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId, bytes: &[u8
 
 /// Computes the proof for recalling an envelope.
 #[must_use]
-pub fn recall(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId) -> Proof {
-    proof(key, &[RECALL, mailbox.as_bytes(), envelope.as_bytes()])
+pub fn prove_recall(key: &SendKey, mailbox: MailboxId, envelope: EnvelopeId) -> Proof {
+    compute_proof(key, &[RECALL, mailbox.as_bytes(), envelope.as_bytes()])
 }
 
 /// Computes the proof for reading a mailbox's prekeys; `at` is sent with it.
 #[must_use]
-pub fn read(key: &SendKey, mailbox: MailboxId, at: Timestamp) -> Proof {
-    proof(
+pub fn prove_read(key: &SendKey, mailbox: MailboxId, at: Timestamp) -> Proof {
+    compute_proof(
         key,
         &[READ, mailbox.as_bytes(), &at.as_millis().to_be_bytes()],
     )
@@ -92,15 +92,15 @@ pub fn verify_read(
     ) && is_in_time
 }
 
-fn proof(key: &SendKey, parts: &[&[u8]]) -> Proof {
+fn compute_proof(key: &SendKey, parts: &[&[u8]]) -> Proof {
     let mut proof = [0; PROOF_BYTES];
-    proof.copy_from_slice(&hmac(key.expose(), parts)[..PROOF_BYTES]);
+    proof.copy_from_slice(&compute_hmac(key.expose(), parts)[..PROOF_BYTES]);
     proof
 }
 
 /// Compares the proof with every key, so that the duration does not reveal which key matched.
 fn verify(keys: &[SendKey], parts: &[&[u8]], claimed: &[u8]) -> bool {
-    let matches = |key: &SendKey| proof(key, parts).as_slice().ct_eq(claimed);
+    let matches = |key: &SendKey| compute_proof(key, parts).as_slice().ct_eq(claimed);
     keys.iter()
         .fold(Choice::from(0), |any, key| any | matches(key))
         .into()
@@ -119,8 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn post_proof_binds_key_mailbox_envelope_and_bytes() {
-        let made = post(&key(7), MAILBOX, ENVELOPE, b"bytes");
+    fn post_proof_binds_all_inputs() {
+        let made = prove_post(&key(7), MAILBOX, ENVELOPE, b"bytes");
         let digest: [u8; 32] = Sha256::digest(b"bytes").into();
         let other: [u8; 32] = Sha256::digest(b"other").into();
         let wrong = MailboxId::from_bytes([3; 16]);
@@ -155,16 +155,16 @@ mod tests {
 
     #[test]
     fn proofs_are_bound_to_their_purpose() {
-        let recalled = recall(&key(7), MAILBOX, ENVELOPE);
+        let recalled = prove_recall(&key(7), MAILBOX, ENVELOPE);
         assert!(verify_recall(&[key(7)], MAILBOX, ENVELOPE, &recalled));
-        let posted = post(&key(7), MAILBOX, ENVELOPE, b"");
+        let posted = prove_post(&key(7), MAILBOX, ENVELOPE, b"");
         assert!(!verify_recall(&[key(7)], MAILBOX, ENVELOPE, &posted));
     }
 
     #[test]
     fn read_proof_is_valid_for_five_minutes() {
         let at = Timestamp::from_millis(1_000_000_000);
-        let made = read(&key(7), MAILBOX, at);
+        let made = prove_read(&key(7), MAILBOX, at);
         for (seconds, good) in [(0, true), (300, true), (301, false)] {
             let span = Duration::from_secs(seconds);
             assert_eq!(

@@ -10,7 +10,7 @@ mod parse;
 
 use crate::{
     AccountKey, SessionId,
-    mac::{hmac, is_hmac},
+    mac::{compute_hmac, is_hmac},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -149,7 +149,7 @@ pub struct SignatureParams {
     pub nonce: Option<Nonce>,
 }
 
-/// Error of verifying a request's signature.
+/// Error when verifying a request's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// The request has no signature.
@@ -200,7 +200,7 @@ pub fn sign_ed25519(
     now: Timestamp,
     nonce: &Nonce,
 ) -> SignedHeaders {
-    let parameters = parameters(
+    let parameters = format_parameters(
         now,
         &AccountKey::of(key).to_string(),
         "ed25519",
@@ -218,9 +218,9 @@ pub fn sign_hmac(
     digest: &ContentDigest,
     now: Timestamp,
 ) -> SignedHeaders {
-    let parameters = parameters(now, session_id, "hmac-sha256", None);
+    let parameters = format_parameters(now, session_id, "hmac-sha256", None);
     sign(parts, digest, &parameters, |base| {
-        hmac(key.expose(), &[base])
+        compute_hmac(key.expose(), &[base])
     })
 }
 
@@ -231,7 +231,7 @@ fn sign<const N: usize>(
     with: impl FnOnce(&[u8]) -> [u8; N],
 ) -> SignedHeaders {
     let content_digest = digest.header();
-    let base = request_base(parts, &content_digest, parameters);
+    let base = build_request_base(parts, &content_digest, parameters);
     SignedHeaders {
         signature_input: format!("{LABEL}={COVERED}{parameters}"),
         signature: format!("{LABEL}=:{}:", STANDARD.encode(with(base.as_bytes()))),
@@ -239,18 +239,24 @@ fn sign<const N: usize>(
     }
 }
 
-fn parameters(now: Timestamp, keyid: &str, algorithm: &str, nonce: Option<&Nonce>) -> String {
+fn format_parameters(
+    now: Timestamp,
+    keyid: &str,
+    algorithm: &str,
+    nonce: Option<&Nonce>,
+) -> String {
     let created = now.as_secs();
     let expires = created.saturating_add(SIGNATURE_LIFETIME_MAX.as_secs());
     let nonce = nonce
         .map(|nonce| format!(";nonce=\"{}\"", nonce.as_str()))
         .unwrap_or_default();
     format!(
-        ";created={created};expires={expires};keyid=\"{keyid}\";alg=\"{algorithm}\"{nonce};tag=\"{SIGNATURE_TAG}\""
+        ";created={created};expires={expires};keyid=\"{keyid}\";alg=\"{algorithm}\"{nonce};\
+         tag=\"{SIGNATURE_TAG}\""
     )
 }
 
-fn request_base(parts: &RequestParts<'_>, content_digest: &str, parameters: &str) -> String {
+fn build_request_base(parts: &RequestParts<'_>, content_digest: &str, parameters: &str) -> String {
     let query = format!("?{}", parts.query.unwrap_or_default());
     let components = [
         ("@method", parts.method),
@@ -259,12 +265,12 @@ fn request_base(parts: &RequestParts<'_>, content_digest: &str, parameters: &str
         ("@query", query.as_str()),
         ("content-digest", content_digest),
     ];
-    signature_base(&components, &format!("{COVERED}{parameters}"))
+    build_signature_base(&components, &format!("{COVERED}{parameters}"))
 }
 
 /// Builds the signature base (RFC 9421, section 2.5): a line for each component, then the
 /// parameters.
-fn signature_base(components: &[(&str, &str)], parameters: &str) -> String {
+fn build_signature_base(components: &[(&str, &str)], parameters: &str) -> String {
     let mut base = String::with_capacity(512);
     for (name, value) in components {
         // Writing to a string cannot fail.
@@ -295,12 +301,12 @@ impl ReceivedSignature {
         {
             return Err(SignatureError::Missing);
         }
-        let input = parse::only(headers, SIGNATURE_INPUT_HEADER)?;
-        let signature = parse::only(headers, SIGNATURE_HEADER)?;
+        let input = parse::single_header(headers, SIGNATURE_INPUT_HEADER)?;
+        let signature = parse::single_header(headers, SIGNATURE_HEADER)?;
         Self::parse(
             input,
             signature,
-            parse::only(headers, CONTENT_DIGEST_HEADER)?,
+            parse::single_header(headers, CONTENT_DIGEST_HEADER)?,
         )
     }
 
@@ -313,12 +319,12 @@ impl ReceivedSignature {
         signature: &str,
         content_digest: &str,
     ) -> Result<Self, SignatureError> {
-        let parameters = parse::covered(signature_input)?;
+        let parameters = parse::parse_covered(signature_input)?;
         Ok(Self {
-            params: parse::parameters(parameters)?,
-            digest: parse::digest(content_digest)?,
+            params: parse::parse_parameters(parameters)?,
+            digest: parse::parse_digest(content_digest)?,
             parameters: parameters.to_owned(),
-            bytes: parse::signature(signature)?,
+            bytes: parse::parse_signature(signature)?,
         })
     }
 
@@ -394,7 +400,7 @@ impl ReceivedSignature {
     }
 
     fn base(&self, parts: &RequestParts<'_>) -> String {
-        request_base(parts, &self.digest.header(), &self.parameters)
+        build_request_base(parts, &self.digest.header(), &self.parameters)
     }
 
     fn check_time(&self, now: Timestamp) -> Result<(), SignatureError> {

@@ -2,7 +2,7 @@
 //! session id, so that it survives restarts, works in every process of the relay and needs no
 //! storage.
 
-use crate::mac::hmac;
+use crate::mac::compute_hmac;
 use sealpost_proto::{AccountId, SessionKey, Timestamp, b64, secret};
 use std::{fmt, str::FromStr};
 
@@ -21,7 +21,7 @@ impl RelaySecret {
     pub fn session_key(&self, id: &SessionId) -> SessionKey {
         let generation = id.key_generation.to_be_bytes();
         let expiry = id.expires_at.as_millis().to_be_bytes();
-        SessionKey::from_bytes(hmac(self.expose(), &[&id.to_bytes(), &generation, &expiry]))
+        SessionKey::from_bytes(compute_hmac(self.expose(), &[&id.to_bytes(), &generation, &expiry]))
     }
 }
 

@@ -4,7 +4,7 @@
 //! The `standardwebhooks` crate is not used here because it reads the clock itself and requires a
 //! UTF-8 body; the tests compare this implementation with it.
 
-use crate::mac::{hmac, is_hmac};
+use crate::mac::{compute_hmac, is_hmac};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue};
 use sealpost_proto::{
@@ -22,7 +22,7 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 const SCHEME: &str = "v1,";
 const CHALLENGE: &[u8] = b"Sealpost-1 challenge";
 
-/// Error of verifying a webhook call.
+/// Error when verifying a webhook call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     /// One of the three headers is missing.
@@ -104,14 +104,14 @@ pub fn verify_webhook(
     body: &[u8],
     now: Timestamp,
 ) -> Result<(), WebhookError> {
-    let id = text(headers, ID_HEADER)?;
-    let timestamp = text(headers, TIMESTAMP_HEADER)?;
+    let id = header_text(headers, ID_HEADER)?;
+    let timestamp = header_text(headers, TIMESTAMP_HEADER)?;
     check_time(timestamp, now)?;
     let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-    let tags: Vec<_> = text(headers, SIGNATURE_HEADER)?
+    let tags: Vec<_> = header_text(headers, SIGNATURE_HEADER)?
         .split(' ')
         .take(WEBHOOK_SIGNATURES_MAX)
-        .filter_map(tag)
+        .filter_map(parse_tag)
         .collect();
     let is_signed_with =
         |secret: &WebhookSecret| tags.iter().any(|tag| is_hmac(secret.expose(), &parts, tag));
@@ -125,7 +125,7 @@ pub fn verify_webhook(
 /// Computes a node's response to its relay's challenge.
 #[must_use]
 pub fn respond_to_challenge(secret: &WebhookSecret, challenge: &[u8]) -> [u8; 32] {
-    hmac(secret.expose(), &[CHALLENGE, &[0], challenge])
+    compute_hmac(secret.expose(), &[CHALLENGE, &[0], challenge])
 }
 
 /// Verifies that `response` was computed with the secret.
@@ -139,7 +139,7 @@ pub fn verify_challenge_response(
 }
 
 fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
-    let tag = hmac(
+    let tag = compute_hmac(
         key,
         &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body],
     );
@@ -147,7 +147,7 @@ fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
 }
 
 /// Decodes one signature; `None` for another scheme or another length than 32 bytes.
-fn tag(signature: &str) -> Option<[u8; 32]> {
+fn parse_tag(signature: &str) -> Option<[u8; 32]> {
     STANDARD
         .decode(signature.strip_prefix(SCHEME)?)
         .ok()?
@@ -166,7 +166,7 @@ fn check_time(timestamp: &str, now: Timestamp) -> Result<(), WebhookError> {
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, header: &'static str) -> Result<&'a str, WebhookError> {
+fn header_text<'a>(headers: &'a HeaderMap, header: &'static str) -> Result<&'a str, WebhookError> {
     let value = headers
         .get(header)
         .ok_or(WebhookError::Missing { header })?;
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn one_matching_secret_and_signature_suffices() {
+    fn one_valid_signature_suffices() {
         let mut headers = signed(7);
         assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(()));
         assert_eq!(
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn signature_covers_body_id_and_time() {
+    fn altered_calls_are_refused() {
         let mut headers = signed(7);
         assert_eq!(
             verify_webhook(&[secret(7)], &headers, b"{}", NOW),

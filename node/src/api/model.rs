@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn absent_fields_of_a_delivery_are_omitted() {
         let json = json!({
-            "message": "CMG-1111-2222-3333-00001", "connection": "CON-1", "contact": "Bolt", "status": "retrying",
+            "message": "CMG-1111-2222-3333-00001", "connection": "CON-1", "contact": "Bolt",
+            "status": "retrying",
             "healing": false, "reason": "connection refused", "attempts": 2,
             "nextAttemptAt": "2026-11-20T14:05:00.000Z", "pendingAt": "2026-11-20T14:04:00.000Z"
         });

@@ -44,8 +44,8 @@ string_enum! {
         NotFound = "not_found" (
             StatusCode::NOT_FOUND,
             "no resource has this id",
-            "list the resources (`sealpost connections`, `sealpost inbox --all`) and use an id from \
-             the list",
+            "list the resources (`sealpost connections`, `sealpost inbox --all`) and use an id \
+             from the list",
         ),
         /// Several connections have this name.
         AmbiguousName = "ambiguous_name" (

@@ -111,7 +111,8 @@ mod tests {
 
     const STREAM: &str = "\
 : hello\n\nid: 7\nevent: delivery\ndata: {\"status\":\ndata: \"sent\"}\n\n\
-id: 8\r\nevent: of_tomorrow\r\ndata: {}\r\n\r\nevent: transfer\ndata: {}\n\nid:9\nevent:node\ndata:{}\n\nid: 10\nevent: node\ndata: cut";
+id: 8\r\nevent: of_tomorrow\r\ndata: {}\r\n\r\nevent: transfer\ndata: {}\n\n\
+id:9\nevent:node\ndata:{}\n\nid: 10\nevent: node\ndata: cut";
 
     #[test]
     fn events_parse_across_any_chunk_boundary() {

@@ -41,7 +41,8 @@ CON-1111-2222-3333  Bolt       accepted  no        ok      1 h ago
 CON-4444-5555-6666  Cargo␛[2J  incoming  no        ok      1 h ago
 
 Cargo␛[2J requests a connection: it is us␊really
-  sealpost connections accept CON-4444-5555-6666   or   sealpost connections reject CON-4444-5555-6666
+  sealpost connections accept CON-4444-5555-6666   or   \
+sealpost connections reject CON-4444-5555-6666
 ";
     assert_eq!(daemon.output(&["connections"]).await, expected);
 }
@@ -259,7 +260,8 @@ async fn watch_prints_one_line_per_event() {
     let node = serde_json::to_string(&node("unreachable", 0)).unwrap();
     let message = serde_json::to_string(&incoming(1, "Bolt", "hi\nthere")).unwrap();
     let events = format!(
-        "{}event: transfer\ndata: {{\"attachment\": \"ATC-1\"}}\n\nid: 2\nevent: node\ndata: {node}\n\nid: 3\nevent: message\ndata: {message}\n\n",
+        "{}event: transfer\ndata: {{\"attachment\": \"ATC-1\"}}\n\n\
+         id: 2\nevent: node\ndata: {node}\n\nid: 3\nevent: message\ndata: {message}\n\n",
         delivery_event(1, &delivery(MESSAGE, "Bolt", "sent"))
     );
     let daemon = FakeDaemon::start(Script {
@@ -281,8 +283,12 @@ async fn watch_prints_one_line_per_event() {
             }
         };
         tokio::select! {
-            outcome = commands::watch::run(&args, daemon.data.path(), &mut console) => outcome.unwrap(),
-            in_time = tokio::time::timeout(Duration::from_secs(60), printed) => in_time.expect("it printed all lines"),
+            outcome = commands::watch::run(&args, daemon.data.path(), &mut console) => {
+                outcome.unwrap()
+            }
+            in_time = tokio::time::timeout(Duration::from_secs(60), printed) => {
+                in_time.expect("it printed all lines")
+            }
         }
         match format {
             Format::Text => assert_eq!(out.text().split_once('\n').unwrap().1, expected),

@@ -85,14 +85,14 @@ impl LocalFile {
                 "pack it first, for example: tar -czf directory.tar.gz {}",
                 units::shell_quote(&path.to_string_lossy())
             );
-            return Err(CliError::refused(
+            return Err(CliError::failed(
                 format!("{} is a directory", path.display()),
                 next,
             ));
         }
         if !metadata.is_file() {
             let message = format!("{} is not a regular file", path.display());
-            return Err(CliError::refused(
+            return Err(CliError::failed(
                 message,
                 "copy its content to a file first",
             ));
@@ -112,8 +112,9 @@ impl LocalFile {
                 path.display(),
                 version.bytes
             );
-            let next = "wait until no program writes to the file; copy a file of /proc or /sys to a regular file first";
-            return Err(CliError::refused(message, next));
+            let next = "wait until no program writes to the file; copy a file of /proc or /sys to \
+                        a regular file first";
+            return Err(CliError::failed(message, next));
         }
         Ok(Self {
             path: path.to_owned(),
@@ -209,7 +210,7 @@ fn file_name(path: &Path) -> Result<FileName, CliError> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> CliError {
-    CliError::refused(
+    CliError::failed(
         format!("cannot read {}: {error}", path.display()),
         "check the path and its permissions",
     )
@@ -244,12 +245,12 @@ mod tests {
             "file_too_large"
         );
         assert_eq!(refusal_code(&[file("a\u{202e}b", 1)]), "file_name_invalid");
-        assert_eq!(refusal_code(&[directory.path().to_owned()]), "refused");
-        assert_eq!(refusal_code(&[directory.path().join("none")]), "refused");
-        assert_eq!(refusal_code(&["/dev/null".into()]), "refused");
+        assert_eq!(refusal_code(&[directory.path().to_owned()]), "failed");
+        assert_eq!(refusal_code(&[directory.path().join("none")]), "failed");
+        assert_eq!(refusal_code(&["/dev/null".into()]), "failed");
         assert_eq!(
             refusal_code(&["/proc/self/status".into()]),
-            "refused",
+            "failed",
             "it reports a size of zero"
         );
         assert_eq!(

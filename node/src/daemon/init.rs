@@ -1,52 +1,48 @@
 //! `sealpost init`: creates the keys and the database of a new node. Nothing is sent; the daemon
 //! registers with the relay when it starts.
 
-use super::vault;
-use crate::{
-    hex,
-    store::{self, Store, settings},
-};
+use super::{serve::open_store, vault};
+use crate::{hex, store::settings};
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use sealpost_e2ee::Identity;
 use sealpost_proto::{Origin, wire::DeliveryMode};
 use sealpost_service::{Clock as _, DataDir, SystemClock};
-use sealpost_sqlite::Database;
 use serde::Serialize;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf};
 use url::Url;
 use zeroize::Zeroizing;
 
 /// Options of a new node.
-pub struct NewNode {
+pub(crate) struct NewNode {
     /// Data directory.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Name shown to partners.
-    pub name: String,
+    pub(crate) name: String,
     /// Home relay.
-    pub relay: Origin,
+    pub(crate) relay: Origin,
     /// URL at which the relay calls this node; without it the node polls the relay.
-    pub webhook_url: Option<Url>,
+    pub(crate) webhook_url: Option<Url>,
     /// Address on which the node accepts the relay's calls.
-    pub webhook_listen: Option<SocketAddr>,
+    pub(crate) webhook_listen: Option<SocketAddr>,
     /// Registration token from the relay's operator.
-    pub registration_token: Option<Zeroizing<String>>,
+    pub(crate) registration_token: Option<Zeroizing<String>>,
     /// Address of the local API.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
 }
 
-/// A new node.
+/// Node that was created.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Initialised {
-    pub name: String,
-    /// In hexadecimal.
-    pub fingerprint: String,
-    pub data_directory: String,
+pub(crate) struct CreatedNode {
+    pub(crate) name: String,
+    /// Fingerprint of its identity in hexadecimal.
+    pub(crate) fingerprint: String,
+    pub(crate) data_directory: String,
 }
 
 /// Creates a new node.
-pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
+pub(crate) async fn init(args: NewNode) -> anyhow::Result<CreatedNode> {
     let delivery = match (&args.webhook_url, args.webhook_listen) {
         (None, None) => DeliveryMode::Pull,
         (Some(url), Some(_)) => DeliveryMode::Webhook {
@@ -61,12 +57,7 @@ pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
         .sign_card(&args.name, now)
         .context("choose a name of 1 to 64 bytes")?;
     let directory = DataDir::open(&args.data)?;
-    let data_key = Arc::new(vault::create(&directory)?);
-    let database = Database::open(
-        &directory.join(super::serve::DATABASE),
-        store::MIGRATIONS,
-        store::OPTIONS,
-    )?;
+    let store = open_store(&directory, vault::create(&directory)?)?;
     let row = settings::Settings {
         name: args.name.clone(),
         identity: identity.encode(),
@@ -83,7 +74,6 @@ pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
         registration_token: args.registration_token.map(|token| token.to_string()),
         account: None,
     };
-    let store = Store::new(database, data_key);
     let is_new = store
         .write(now, move |tx| {
             let is_new = settings::load(tx)?.is_none();
@@ -97,11 +87,12 @@ pub async fn init(args: NewNode) -> anyhow::Result<Initialised> {
     store.close().await;
     if !is_new {
         bail!(
-            "{} holds a node already; start it with `sealpost serve`, or choose another directory with --data",
+            "{} holds a node already; start it with `sealpost serve`, or choose another directory \
+             with --data",
             directory.path().display()
         );
     }
-    Ok(Initialised {
+    Ok(CreatedNode {
         name: args.name,
         fingerprint: hex::encode(identity.fingerprint().as_bytes()),
         data_directory: directory.path().display().to_string(),

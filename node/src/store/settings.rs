@@ -42,7 +42,8 @@ pub fn insert(tx: &mut Tx<'_>, settings: &Settings) -> Result<(), Fault> {
     let delivery = serde_json::to_string(&settings.delivery)
         .map_err(|error| Fault::failed(error.to_string()))?;
     tx.execute(
-        "INSERT INTO node (id, name, identity, card, account_key, relay, delivery, webhook_listen, registration_token, listen,
+        "INSERT INTO node (id, name, identity, card, account_key, relay, delivery, \
+         webhook_listen, registration_token, listen,
              created_at)
          VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         &[
@@ -75,7 +76,7 @@ pub fn load(tx: &Tx<'_>) -> Result<Option<Settings>, Fault> {
     let sql = "SELECT name, identity, card, account_key, relay, delivery, webhook_listen, listen,
                    registration_token, account_id, webhook_secret
                FROM node";
-    let row = tx.row(sql, &[], read)?;
+    let row = tx.query_row(sql, &[], read)?;
     row.map(|row| open(tx, row)).transpose()
 }
 
@@ -139,8 +140,8 @@ pub fn set_account(tx: &mut Tx<'_>, id: &AccountId, secret: &WebhookSecret) -> R
 }
 
 /// Raises the generation counter by one and returns it.
-pub fn raise_generation(tx: &Tx<'_>) -> Result<u64, Fault> {
+pub fn increment_generation(tx: &Tx<'_>) -> Result<u64, Fault> {
     tx.execute("UPDATE node SET generation = generation + 1", &[])?;
-    tx.value("SELECT generation FROM node", &[])?
+    tx.query_value("SELECT generation FROM node", &[])?
         .ok_or_else(|| Damaged::new("node", "generation").into())
 }

@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 /// How a relay delivers envelopes to an account's node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"mode": "webhook", "url": "https://node.example/sealpost"})))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(example = json!({"mode": "webhook", "url": "https://node.example/sealpost"}))
+)]
 pub enum DeliveryMode {
-    /// The node pulls them.
+    /// The node pulls the envelopes.
     Pull,
     /// The relay calls the node; the node can still pull.
     Webhook {
@@ -53,7 +57,7 @@ pub struct Registered {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum WebhookState {
-    /// The account has no webhook: it pulls.
+    /// The account has no webhook, so its node pulls.
     None,
     /// The webhook has not passed the challenge yet; the queue waits for a pull.
     Unverified,
@@ -70,21 +74,21 @@ pub enum WebhookState {
 pub struct Account {
     /// Id of the account.
     pub account_id: AccountId,
-    /// How the relay delivers to it.
+    /// How the relay delivers to the account.
     pub delivery: DeliveryMode,
-    /// Whether its webhook is called.
+    /// Whether the webhook is called.
     pub webhook_state: WebhookState,
-    /// Reason for people why it is off or unverified.
+    /// Reason for people why the webhook is off or unverified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "openapi",
         schema(example = "ten calls in a row were refused, the last with status 404")
     )]
     pub webhook_reason: Option<String>,
-    /// Envelopes and events waiting for it.
+    /// Envelopes and events that wait for the account.
     #[cfg_attr(feature = "openapi", schema(example = 3))]
     pub backlog: u64,
-    /// When it was registered.
+    /// When the account was registered.
     pub created_at: Timestamp,
 }
 
@@ -159,11 +163,11 @@ pub struct Checkpoint {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RegistrationPolicy {
-    /// Everybody.
+    /// Everybody may register.
     Open,
-    /// Holders of a registration token.
+    /// Holders of a registration token may register.
     Token,
-    /// Nobody.
+    /// Nobody may register.
     Closed,
 }
 

@@ -34,7 +34,7 @@ pub enum BlobState {
 pub struct Blob {
     /// Id of the blob.
     pub id: BlobId,
-    /// Whether it can be downloaded.
+    /// Whether the blob can be downloaded.
     pub state: BlobState,
     /// Size of the blob in bytes.
     #[cfg_attr(feature = "openapi", schema(example = 2_000_000))]
@@ -45,7 +45,7 @@ pub struct Blob {
     /// Numbers of the stored parts, ascending.
     #[cfg_attr(feature = "openapi", schema(example = json!([0])))]
     pub present: Vec<u32>,
-    /// When it expires.
+    /// When the blob expires.
     pub expires_at: Timestamp,
 }
 

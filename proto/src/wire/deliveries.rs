@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 pub struct Delivery {
     /// Id that the outcome refers to.
     pub id: DeliveryId,
-    /// Mailbox that received it.
+    /// Mailbox that received the envelope.
     pub mailbox: MailboxId,
-    /// Id that the sender gave it.
+    /// Id that the sender gave the envelope.
     pub envelope: EnvelopeId,
-    /// When the relay accepted it.
+    /// When the relay accepted the envelope.
     pub accepted_at: Timestamp,
     /// Bytes of the envelope.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::EnvelopeBytes))]
@@ -72,7 +72,7 @@ pub enum WebhookCall {
     Deliveries {
         /// When the call was made.
         timestamp: Timestamp,
-        /// The batch.
+        /// Batch to deliver.
         data: DeliveryBatch,
     },
     /// Verifies that the URL belongs to the node, which responds with [`ChallengeResponse`].
@@ -100,9 +100,9 @@ pub struct ChallengeResponse {
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum DeliveryOutcome {
-    /// It is stored, now or earlier, or it cannot be opened and the node has recorded that.
+    /// The node stored the item, now or earlier, or recorded that it cannot be opened.
     Stored,
-    /// The outer layer cannot be opened: it is junk.
+    /// The outer layer of the envelope cannot be opened, so the relay deletes the envelope.
     Refused,
     /// The node cannot store anything at the moment.
     #[serde(rename = "later")]
@@ -116,11 +116,15 @@ pub enum DeliveryOutcome {
 
 /// Entry of [`DeliveryResults`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"id": 4_711, "outcome": "stored"})))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(example = json!({"id": 4_711, "outcome": "stored"}))
+)]
 pub struct DeliveryResult {
     /// Id of the envelope or event.
     pub id: DeliveryId,
-    /// Outcome.
+    /// Outcome of the item.
     #[serde(flatten)]
     pub outcome: DeliveryOutcome,
 }

@@ -19,7 +19,7 @@ pub struct OpenMailbox {
 pub struct Mailbox {
     /// Id of the mailbox.
     pub id: MailboxId,
-    /// When it was opened.
+    /// When the mailbox was opened.
     pub created_at: Timestamp,
     /// Number of waiting envelopes.
     #[cfg_attr(feature = "openapi", schema(example = 3))]

@@ -60,8 +60,8 @@ pub(crate) struct Sample {
 }
 
 impl Bench {
-    /// Creates a benchmark with the programs in this directory. The data is stored beside them until
-    /// the benchmark is dropped.
+    /// Creates a benchmark with the programs in this directory. The data is stored beside them
+    /// until the benchmark is dropped.
     pub(crate) fn new(plan: Plan, programs: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
         for name in ["sealpost", "sealpost-relay"] {
             let path = programs.join(name);

@@ -55,7 +55,12 @@ mod tests {
         });
         let sizes = r#"{"1":0.0,"100":0.0,"500":0.0}"#;
         let expected = format!(
-            r#"{{"seal_vs_bound":0.912,"upload_vs_rage":0.0,"download_vs_age":0.0,"end_to_end_mb_s":0.0,"vmhwm_mb":{{"sender":{sizes},"relay":{sizes},"recipient":{sizes}}}}}"#
+            concat!(
+                r#"{{"seal_vs_bound":0.912,"upload_vs_rage":0.0,"download_vs_age":0.0,"#,
+                r#""end_to_end_mb_s":0.0,"vmhwm_mb":{{"sender":{sizes},"relay":{sizes},"#,
+                r#""recipient":{sizes}}}}}"#
+            ),
+            sizes = sizes
         );
         assert_eq!(line.ok(), Some(expected));
     }

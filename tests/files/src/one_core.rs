@@ -126,7 +126,7 @@ fn seal(file: &[u8], mut handle_part: impl FnMut(SealedPart<'_>)) -> anyhow::Res
     }
     let mut tail = sealer.finish();
     loop {
-        match tail.step() {
+        match tail.next_step() {
             SealStep::Part(part) => handle_part(part),
             SealStep::Done(sealed) => return Ok(sealed),
         }

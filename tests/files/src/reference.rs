@@ -28,8 +28,8 @@ pub(crate) struct ReferenceTools {
 }
 
 impl ReferenceTools {
-    /// Starts the server, which stores its data in `directory`. `rage` is the directory of that program
-    /// if it is not in PATH.
+    /// Starts the server, which stores its data in `directory`. `rage` is the directory of that
+    /// program if it is not in PATH.
     pub(crate) async fn start(directory: &Path, rage: Option<&Path>) -> anyhow::Result<Self> {
         let rage = rage.map(Path::to_owned).unwrap_or_default();
         let key = directory.join("key");

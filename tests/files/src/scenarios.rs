@@ -45,7 +45,8 @@ fn one_core(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     let core = one_core::measure(bench.plan.core_rounds)?;
     figures.seal_vs_bound = Figure(core.seal_vs_bound.min(core.open_vs_bound));
     report_progress(&format!(
-        "one core: seal {:.0} MB/s ({:.3} of the bound), open {:.0} MB/s ({:.3}); cipher {:.0} MB/s, SHA-256 {:.0} MB/s",
+        "one core: seal {:.0} MB/s ({:.3} of the bound), open {:.0} MB/s ({:.3}); cipher {:.0} \
+         MB/s, SHA-256 {:.0} MB/s",
         core.seal_mb_s,
         core.seal_vs_bound,
         core.open_mb_s,
@@ -72,8 +73,8 @@ async fn compare(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
         downloads.push(ratio(durable, fetched));
         saved.push(ratio(durable, fetched + saving));
         report_progress(&format!(
-            "upload {} MB/s (rage {}); download {} MB/s (age {}, {} before its fsync); the message {:.0} ms \
-             after the upload; saving {} MB/s",
+            "upload {} MB/s (rage {}); download {} MB/s (age {}, {} before its fsync); the \
+             message {:.0} ms after the upload; saving {} MB/s",
             rate(own.uploaded),
             rate(upload),
             rate(fetched),
@@ -127,8 +128,8 @@ async fn end_to_end(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> 
         node_pair.save(&files).await?;
         rates.push(bytes as f64 / MB as f64 / times.ready.as_secs_f64());
         report_progress(&format!(
-            "500 MB: at the relay after {:.2} s, the message at the recipient after {:.2} s, ready after {:.2} s; \
-             processor time: sender {:.2} s, relay {:.2} s, recipient {:.2} s",
+            "500 MB: at the relay after {:.2} s, the message at the recipient after {:.2} s, \
+             ready after {:.2} s; processor time: sender {:.2} s, relay {:.2} s, recipient {:.2} s",
             times.uploaded.as_secs_f64(),
             times.arrived.as_secs_f64(),
             times.ready.as_secs_f64(),
@@ -183,7 +184,8 @@ async fn peaks(
     node_pair.save(files).await?;
     let peaks = node_pair.peaks()?;
     report_progress(&format!(
-        "{size} MB: peak of sender {:.1} MiB ({:.1} before), relay {:.1} ({:.1}), recipient {:.1} ({:.1})",
+        "{size} MB: peak of sender {:.1} MiB ({:.1} before), relay {:.1} ({:.1}), recipient {:.1} \
+         ({:.1})",
         peaks.sender, idle.sender, peaks.relay, idle.relay, peaks.recipient, idle.recipient
     ));
     node_pair.stop().await?;

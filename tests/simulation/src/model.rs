@@ -171,7 +171,7 @@ impl Model {
         self.sides.retain(|(of, _), _| *of != node);
         for connection in snapshot.connections {
             let is_new = !known.contains(&connection.id);
-            self.observe_connection(node, connection, is_new)?;
+            self.observe_connection(node, &connection, is_new)?;
         }
         for invite in snapshot.invites {
             self.observe_invite(node, &invite)?;
@@ -232,7 +232,7 @@ impl Model {
     fn observe_connection(
         &mut self,
         node: usize,
-        seen: ConnectionSnapshot,
+        seen: &ConnectionSnapshot,
         is_new: bool,
     ) -> Result<(), Violation> {
         let peer = self

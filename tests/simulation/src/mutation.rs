@@ -57,7 +57,7 @@ fn newest(tx: &Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<Option<Pos
         limit: 1,
         ..postings::Filter::default()
     };
-    Ok(postings::page(tx, &filter)?.pop())
+    Ok(postings::load_page(tx, &filter)?.pop())
 }
 
 fn duplicate_message(tx: &mut Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<(), Fault> {
@@ -65,7 +65,7 @@ fn duplicate_message(tx: &mut Tx<'_>, last_seen: Option<postings::Cursor>) -> Re
         return Ok(());
     };
     let again = messages::NewMessage {
-        uuid: MessageUuid::from_bytes(tx.random()),
+        uuid: MessageUuid::from_bytes(tx.random_bytes()),
         author: MessageAuthor::Connection(posting.connection),
         author_name: &posting.message.author_name,
         content: &posting.message.content,

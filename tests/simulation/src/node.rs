@@ -225,7 +225,7 @@ pub(crate) fn take_snapshot(
         limit: 1_000,
         ..postings::Filter::default()
     };
-    let messages = postings::page(tx, &filter)?
+    let messages = postings::load_page(tx, &filter)?
         .into_iter()
         .map(|posting| MessageSnapshot {
             cursor: postings::Cursor {
@@ -237,8 +237,9 @@ pub(crate) fn take_snapshot(
             is_incoming: posting.direction == Direction::In,
             content: posting.message.content,
         });
-    let sql = "SELECT id, invite_key, direction, fingerprint, status, health FROM connections ORDER BY id";
-    let connections = tx.rows(sql, &[], |row| {
+    let sql = "SELECT id, invite_key, direction, fingerprint, status, health FROM connections \
+               ORDER BY id";
+    let connections = tx.query_rows(sql, &[], |row| {
         Ok(ConnectionSnapshot {
             id: row.parse("id", ConnectionId::parse)?,
             invite: row.read("invite_key")?,
@@ -249,7 +250,7 @@ pub(crate) fn take_snapshot(
         })
     })?;
     let sql = "SELECT invite_key, kind, status, expires_at FROM invites ORDER BY id";
-    let invites = tx.rows(sql, &[], |row| {
+    let invites = tx.query_rows(sql, &[], |row| {
         Ok(InviteSnapshot {
             id: row.read("invite_key")?,
             is_single: row.parse("kind", InviteKind::parse)? == InviteKind::Single,
@@ -257,17 +258,17 @@ pub(crate) fn take_snapshot(
             expires_at: row.optional_timestamp("expires_at")?,
         })
     })?;
-    let count = |sql: &str| Ok::<_, Fault>(tx.value(sql, &[])?.unwrap_or(0));
+    let count = |sql: &str| Ok::<_, Fault>(tx.query_value(sql, &[])?.unwrap_or(0));
     Ok(Snapshot {
         now: tx.now,
         messages: messages.collect(),
         connections,
         invites,
-        statuses: deliveries::all(tx)?
+        statuses: deliveries::load_all(tx)?
             .into_iter()
             .map(|delivery| (delivery.posting, delivery.status, delivery.code))
             .collect(),
-        read: tx.rows(
+        read: tx.query_rows(
             "SELECT p.chat, p.number FROM postings p JOIN read_positions r ON r.chat = p.chat
              WHERE p.own = 0 AND p.number <= r.number ORDER BY p.message, p.chat",
             &[],
@@ -280,9 +281,12 @@ pub(crate) fn take_snapshot(
         )?,
         message_count: count("SELECT count(*) FROM postings")?,
         pending_rows: count(
-            "SELECT (SELECT count(*) FROM outbox WHERE state <> 'accepted' OR next_at < 9223372036854775807)
+            "SELECT (SELECT count(*) FROM outbox WHERE state <> 'accepted' OR next_at < \
+             9223372036854775807)
                  + (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM relay_jobs)",
         )?,
-        unconfirmed: count("SELECT count(*) FROM outbox WHERE state = 'accepted' AND message IS NOT NULL")?,
+        unconfirmed: count(
+            "SELECT count(*) FROM outbox WHERE state = 'accepted' AND message IS NOT NULL",
+        )?,
     })
 }

@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{CryptoRng, Rng as _, SeedableRng as _};
-use sealpost_node::store::DrawEntropy;
+use sealpost_node::store::EntropySource;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Seeded random stream; the same seed gives the same stream.
@@ -42,7 +42,7 @@ impl Random {
     }
 
     /// Creates the random source of one node; each transaction gets a stream of its own.
-    pub(crate) fn entropy(&mut self) -> DrawEntropy {
+    pub(crate) fn entropy(&mut self) -> EntropySource {
         let seeds = Mutex::new(ChaCha8Rng::seed_from_u64(self.next_u64()));
         Arc::new(move || {
             let mut seeds = seeds.lock().unwrap_or_else(PoisonError::into_inner);

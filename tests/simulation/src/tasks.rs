@@ -101,13 +101,13 @@ impl Simulation {
     async fn submit(&mut self, node: usize) -> Result<(), Violation> {
         let identity = self.identity(node);
         let Some(envelopes) = self
-            .commit(node, move |tx| outbox::seal_round(tx, &identity))
+            .commit(node, move |tx| outbox::seal_batch(tx, &identity))
             .await?
         else {
             return Ok(());
         };
         if envelopes.is_empty() {
-            let due = self.read(node, |tx| rows::next_due(tx)).await?;
+            let due = self.read(node, |tx| rows::find_next_due(tx)).await?;
             self.wake_when_due(node, Task::Submit, due);
         } else {
             self.send_request(
@@ -135,9 +135,9 @@ impl Simulation {
     }
 
     async fn run_relay_job(&mut self, node: usize) -> Result<(), Violation> {
-        let due = self.read(node, |tx| relay_jobs::due(tx, 1)).await?.pop();
+        let due = self.read(node, |tx| relay_jobs::load_due(tx, 1)).await?.pop();
         let Some(due) = due else {
-            let next = self.read(node, |tx| relay_jobs::next_due(tx)).await?;
+            let next = self.read(node, |tx| relay_jobs::find_next_due(tx)).await?;
             let now = self.node_now(node);
             self.wake_when_due(node, Task::RelayJobs, next.filter(|next| *next > now));
             return Ok(());
@@ -215,7 +215,7 @@ impl Simulation {
         match (purpose, response) {
             (Purpose::Submit, Response::Submitted(submitted)) => {
                 if self
-                    .commit(node, move |tx| outbox::record(tx, &submitted.results))
+                    .commit(node, move |tx| outbox::record_results(tx, &submitted.results))
                     .await?
                     .is_some()
                 {
@@ -236,7 +236,7 @@ impl Simulation {
                 let identity = self.identity(node);
                 let rotated = self
                     .commit(node, move |tx| {
-                        outbox::rotate(tx, &identity, connection, &sealed)
+                        outbox::rotate_session(tx, &identity, connection, &sealed)
                     })
                     .await?;
                 if rotated.is_none() {
@@ -399,7 +399,7 @@ impl Simulation {
             .plus(std::time::Duration::from_millis(pause));
         if self
             .commit(node, move |tx| {
-                outbox::unreachable(tx, "no response", next_at)
+                outbox::record_unreachable(tx, "no response", next_at)
             })
             .await?
             .is_some()

@@ -301,7 +301,7 @@ impl Simulation {
                 limit: 100,
                 ..postings::Filter::default()
             };
-            let unread = postings::page(tx, &filter)?;
+            let unread = postings::load_page(tx, &filter)?;
             let some = unread
                 .iter()
                 .enumerate()

@@ -83,8 +83,9 @@ fn every_seed_keeps_the_guarantees() {
     let message_outcomes = sum(outcomes.iter().map(|outcome| &outcome.message_outcomes));
     let connection_outcomes = sum(outcomes.iter().map(|outcome| &outcome.connection_outcomes));
     let summary = format!(
-        "{sent} messages ({message_outcomes:?}), {connection_outcomes:?}, {crashes} crashes, {set_aside} envelopes set aside, \
-         {multi_envelope_calls} calls with several envelopes, {partially_stored_calls} partially stored"
+        "{sent} messages ({message_outcomes:?}), {connection_outcomes:?}, {crashes} crashes, \
+         {set_aside} envelopes set aside, {multi_envelope_calls} calls with several envelopes, \
+         {partially_stored_calls} partially stored"
     );
     println!("{SEEDS} seeds, {summary}");
     let is_varied = sent > 500

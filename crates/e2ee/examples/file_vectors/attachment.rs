@@ -42,8 +42,8 @@ pub(crate) fn vectors() -> Outcome<Value> {
         100_000_000,
     ];
     Ok(json!({
-        "about": "docs/e2ee-files-invites-vault.md, Blob and Descriptor. Byte i of a plaintext is 1 + i mod 251. \
-                  Bytes are base64url without padding.",
+        "about": "docs/e2ee-files-invites-vault.md, Blob and Descriptor. Byte i of a plaintext is \
+                  1 + i mod 251. Bytes are base64url without padding.",
         "padme": lengths.map(|length| json!({"length": length, "padded": padme(length)})),
         "blobs": blobs?,
         "invalid": invalid()?,
@@ -124,7 +124,7 @@ fn seal(mut plaintext: &[u8]) -> Outcome<(Vec<u8>, Vec<[u8; 32]>, Sealed)> {
     }
     let mut tail = sealer.finish();
     loop {
-        match tail.step() {
+        match tail.next_step() {
             SealStep::Part(part) => push_part(part),
             SealStep::Done(sealed) => return Ok((blob, parts, sealed)),
         }

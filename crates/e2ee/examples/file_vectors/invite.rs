@@ -372,10 +372,24 @@ fn refused() -> Vec<Value> {
         ("in time", &single, EXPIRY - 1, &other, Value::Null),
         ("at its expiry", &single, EXPIRY, &other, json!("expired")),
         ("long expired", &single, u64::MAX, &other, json!("expired")),
-        ("contact addresses do not expire", &address, u64::MAX, &other, Value::Null),
+        (
+            "contact addresses do not expire",
+            &address,
+            u64::MAX,
+            &other,
+            Value::Null,
+        ),
         ("one's own", &single, 0, &own, json!("own")),
         ("one's own contact address", &address, 0, &own, json!("own")),
     ]
-    .map(|(name, link, now, own, refusal)| json!({"name": name, "link": link, "now": now, "own": own, "refusal": refusal}))
+    .map(|(name, link, now, own, refusal)| {
+        json!({
+            "name": name,
+            "link": link,
+            "now": now,
+            "own": own,
+            "refusal": refusal
+        })
+    })
     .to_vec()
 }

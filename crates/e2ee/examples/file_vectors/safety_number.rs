@@ -21,10 +21,16 @@ pub(crate) fn vectors() -> Outcome<Value> {
         })
     };
     Ok(json!({
-        "about": "docs/e2ee-files-invites-vault.md, Safety number. `signal` is libsignal's published example; its \
-                  identities and digits are in hexadecimal and decimal. Other bytes are base64url without padding.",
+        "about": "docs/e2ee-files-invites-vault.md, Safety number. `signal` is libsignal's \
+                  published example; its identities and digits are in hexadecimal and decimal. \
+                  Other bytes are base64url without padding.",
         "signal": signal(),
-        "pairs": [{"one": side(&acme), "other": side(&bolt), "digits": number.as_digits(), "shown": number.to_string()}],
+        "pairs": [{
+            "one": side(&acme),
+            "other": side(&bolt),
+            "digits": number.as_digits(),
+            "shown": number.to_string()
+        }],
         "codes": codes(),
         "invalid_codes": invalid_codes(),
     }))

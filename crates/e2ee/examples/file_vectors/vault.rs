@@ -20,7 +20,11 @@ pub(crate) fn vectors() -> Outcome<Value> {
         "invalid_columns": invalid_columns(&mut rng),
         "key_files": [*key_file.encode(), *other.encode()],
         "invalid_key_files": invalid_key_files(&key_file)?,
-        "wrapped": [{"key_file": *key_file.encode(), "record": text(&record), "data_key": text(&DATA_KEY)}],
+        "wrapped": [{
+            "key_file": *key_file.encode(),
+            "record": text(&record),
+            "data_key": text(&DATA_KEY)
+        }],
         "invalid_wrapped": invalid_wrapped(&key_file, &other, &record),
     }))
 }
@@ -178,24 +182,94 @@ fn invalid_wrapped(key_file: &KeyFile, other: &KeyFile, record: &[u8]) -> Vec<Va
     let with_head = |head: &[u8]| [head, sealed].concat();
     [
         ("another key file", "wrong_key_file", other, record.to_vec()),
-        ("nonce flipped", "wrong_key_file", key_file, flipped(record, 6)),
-        ("ciphertext flipped", "wrong_key_file", key_file, flipped(record, 40)),
-        ("tag flipped", "wrong_key_file", key_file, flipped(record, record.len() - 1)),
-        ("wrapped by a passphrase", "other_wrap", key_file, passphrase),
-        ("wrapped by a credential", "other_wrap", key_file, with_head(&[1, 3, 0, 0, 0, 0])),
-        ("version 0", "unknown_version", key_file, with_head(&[0, 2, 0, 0, 0, 0])),
-        ("version 2", "unknown_version", key_file, with_head(&[2, 2, 0, 0, 0, 0])),
-        ("kind 0", "malformed", key_file, with_head(&[1, 0, 0, 0, 0, 0])),
-        ("kind 4", "malformed", key_file, with_head(&[1, 4, 0, 0, 0, 0])),
-        ("parameters where none belong", "malformed", key_file, with_head(&[1, 2, 0, 0, 0, 1, 0])),
-        ("parameters' length lies", "malformed", key_file, with_head(&[1, 2, 0xff, 0xff, 0xff, 0xff])),
-        ("one byte missing", "malformed", key_file, record[..record.len() - 1].to_vec()),
-        ("one byte more", "malformed", key_file, [record, &[0]].concat()),
+        (
+            "nonce flipped",
+            "wrong_key_file",
+            key_file,
+            flipped(record, 6),
+        ),
+        (
+            "ciphertext flipped",
+            "wrong_key_file",
+            key_file,
+            flipped(record, 40),
+        ),
+        (
+            "tag flipped",
+            "wrong_key_file",
+            key_file,
+            flipped(record, record.len() - 1),
+        ),
+        (
+            "wrapped by a passphrase",
+            "other_wrap",
+            key_file,
+            passphrase,
+        ),
+        (
+            "wrapped by a credential",
+            "other_wrap",
+            key_file,
+            with_head(&[1, 3, 0, 0, 0, 0]),
+        ),
+        (
+            "version 0",
+            "unknown_version",
+            key_file,
+            with_head(&[0, 2, 0, 0, 0, 0]),
+        ),
+        (
+            "version 2",
+            "unknown_version",
+            key_file,
+            with_head(&[2, 2, 0, 0, 0, 0]),
+        ),
+        (
+            "kind 0",
+            "malformed",
+            key_file,
+            with_head(&[1, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "kind 4",
+            "malformed",
+            key_file,
+            with_head(&[1, 4, 0, 0, 0, 0]),
+        ),
+        (
+            "parameters where none belong",
+            "malformed",
+            key_file,
+            with_head(&[1, 2, 0, 0, 0, 1, 0]),
+        ),
+        (
+            "parameters' length lies",
+            "malformed",
+            key_file,
+            with_head(&[1, 2, 0xff, 0xff, 0xff, 0xff]),
+        ),
+        (
+            "one byte missing",
+            "malformed",
+            key_file,
+            record[..record.len() - 1].to_vec(),
+        ),
+        (
+            "one byte more",
+            "malformed",
+            key_file,
+            [record, &[0]].concat(),
+        ),
         ("head alone", "malformed", key_file, head.to_vec()),
         ("nothing", "malformed", key_file, Vec::new()),
     ]
     .map(|(name, reason, key_file, record)| {
-        json!({"name": name, "reason": reason, "key_file": *key_file.encode(), "record": text(&record)})
+        json!({
+            "name": name,
+            "reason": reason,
+            "key_file": *key_file.encode(),
+            "record": text(&record)
+        })
     })
     .to_vec()
 }

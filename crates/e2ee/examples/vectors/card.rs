@@ -19,7 +19,10 @@ pub(crate) fn vectors() -> Outcome<Value> {
         "valid": valid,
         "invalid": invalid(&acceptor)?,
         "connections": [{
-            "fingerprints": [text(acceptor.identity.fingerprint().as_bytes()), text(inviter.identity.fingerprint().as_bytes())],
+            "fingerprints": [
+                text(acceptor.identity.fingerprint().as_bytes()),
+                text(inviter.identity.fingerprint().as_bytes())
+            ],
             "invite_id": text(INVITE.as_bytes()),
             "conn_id": text(conn_id(&acceptor, &inviter).as_bytes()),
         }],

@@ -13,7 +13,8 @@ const SECRET: [u8; 32] = [0x5e; 32];
 
 pub(crate) fn vectors() -> Outcome<Value> {
     Ok(json!({
-        "about": "docs/e2ee.md, Envelope. Byte i of inner is 1 + i mod 251. Bytes are base64url without padding.",
+        "about": "docs/e2ee.md, Envelope. Byte i of inner is 1 + i mod 251. Bytes are base64url \
+                  without padding.",
         "sizes": sizes(),
         "valid": valid()?,
         "invalid": invalid()?,
@@ -58,7 +59,12 @@ fn valid() -> Outcome<Vec<Value>> {
     for (seed, (of, key)) in (30..).zip(&keys) {
         for len in [0, 8, 200, 2_004, 2_005] {
             let envelope = seal_envelope(key, &MAILBOX, &inner(len), &mut rng(seed))?;
-            cases.push(json!({ "key": of, "mailbox": text(MAILBOX.as_bytes()), "inner_bytes": len, "envelope": text(envelope) }));
+            cases.push(json!({
+                "key": of,
+                "mailbox": text(MAILBOX.as_bytes()),
+                "inner_bytes": len,
+                "envelope": text(envelope)
+            }));
         }
     }
     Ok(cases)
@@ -134,6 +140,13 @@ fn invalid() -> Outcome<Vec<Value>> {
         ("length past the end", raw(&padded(2_048, 2_005))?),
         ("length far past the end", raw(&padded(2_048, u32::MAX))?),
     ];
-    let case = |(name, envelope): (&str, Vec<u8>)| json!({ "name": name, "key": { "invite_secret": text(SECRET) }, "mailbox": text(MAILBOX.as_bytes()), "envelope": text(envelope) });
+    let case = |(name, envelope): (&str, Vec<u8>)| {
+        json!({
+            "name": name,
+            "key": { "invite_secret": text(SECRET) },
+            "mailbox": text(MAILBOX.as_bytes()),
+            "envelope": text(envelope)
+        })
+    };
     Ok(cases.into_iter().map(case).collect())
 }

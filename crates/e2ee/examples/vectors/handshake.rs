@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 pub(crate) fn vectors() -> Outcome<Value> {
     Ok(json!({
-        "about": "docs/e2ee.md, Handshake. B opens the inner bytes with its stored prekey secrets; ss is what ML-KEM gives it. In `invalid` each inner replaces that of the pairing. Bytes are base64url without padding.",
+        "about": "docs/e2ee.md, Handshake. B opens the inner bytes with its stored prekey \
+                  secrets; ss is what ML-KEM gives it. In `invalid` each inner replaces that of \
+                  the pairing. Bytes are base64url without padding.",
         "now": NOW.as_millis(),
         "pairing": pairing()?,
         "rotation": rotation()?,
@@ -79,7 +81,8 @@ fn pairing() -> Outcome<Value> {
         "prefix_hash": text(opened.prefix_hash),
         "msg_hash": text(opened.msg_hash),
         "hello": {
-            "incarnation": text([0xac; 8]), "reason": 0, "resume": "", "previous": text([0; 16]), "tag_is_zero": true,
+            "incarnation": text([0xac; 8]), "reason": 0, "resume": "", "previous": text([0; 16]),
+            "tag_is_zero": true,
         },
         "record": text(record),
     }))
@@ -97,7 +100,7 @@ fn rotation() -> Outcome<Value> {
         bitmap: vec![0x80],
     };
     let args = InitiateArgs {
-        me: &a.identity,
+        identity: &a.identity,
         peer: b.identity.public(),
         conn_id: connection,
         base: &base,
@@ -190,6 +193,12 @@ fn invalid() -> Outcome<Vec<Value>> {
         ("cut in hello", inner[..msg - 1].to_vec(), "malformed"),
         ("empty", Vec::new(), "unknown_session"),
     ];
-    let case = |(name, inner, reason): (&str, Vec<u8>, &str)| json!({ "name": name, "inner": text(inner), "why": reason });
+    let case = |(name, inner, reason): (&str, Vec<u8>, &str)| {
+        json!({
+            "name": name,
+            "inner": text(inner),
+            "why": reason
+        })
+    };
     Ok(cases.into_iter().map(case).collect())
 }

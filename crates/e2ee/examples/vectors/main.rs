@@ -160,7 +160,7 @@ fn request(
 ) -> Outcome<(Vec<u8>, Vec<u8>)> {
     let card = a.identity.sign_card("Acme", NOW)?;
     let args = InitiateArgs {
-        me: &a.identity,
+        identity: &a.identity,
         peer: b.identity.public(),
         conn_id: conn_id(a, b),
         base,

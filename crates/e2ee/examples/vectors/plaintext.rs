@@ -13,8 +13,14 @@ const ID: MessageId = MessageId::from_bytes([0x1d; 16]);
 
 pub(crate) fn vectors() -> Outcome<Value> {
     Ok(json!({
-        "about": "docs/e2ee.md, Plaintext and Payloads. `entries` is the CBOR map in JSON: byte strings are {\"bytes\": base64url}, maps are {\"map\": {key: value}}. Bytes are base64url without padding.",
-        "valid": [record(Kind::MESSAGE, 1, b"body")?, record(Kind::RECEIPT, 0, b"")?, record(Kind(0xfffe), u64::MAX, &[0; 300])?],
+        "about": "docs/e2ee.md, Plaintext and Payloads. `entries` is the CBOR map in JSON: byte \
+                  strings are {\"bytes\": base64url}, maps are {\"map\": {key: value}}. Bytes are \
+                  base64url without padding.",
+        "valid": [
+            record(Kind::MESSAGE, 1, b"body")?,
+            record(Kind::RECEIPT, 0, b"")?,
+            record(Kind(0xfffe), u64::MAX, &[0; 300])?
+        ],
         "invalid": invalid_records()?,
         "payloads": payloads()?,
         "invalid_payloads": invalid_payloads(),
@@ -92,7 +98,7 @@ fn contents() -> Vec<Value> {
         ..Link::default()
     }];
     message.reply_to = Some(ID);
-    message.action_required = true;
+    message.requires_action = true;
     message.deliver_by = Some(NOW);
     message.read_by = Some(Timestamp::from_millis(23));
     let edit = Edit {
@@ -103,10 +109,10 @@ fn contents() -> Vec<Value> {
     let reaction = Reaction {
         message: ID,
         emoji: "👍".into(),
-        removed: false,
+        is_removed: false,
     };
     let removal = Reaction {
-        removed: true,
+        is_removed: true,
         ..reaction.clone()
     };
     vec![
@@ -194,7 +200,8 @@ fn notices() -> Vec<Value> {
             "chat",
             &chat.encode(),
             &json!({
-                "0": bytes([0xc4; 16]), "1": 0, "2": 2, "3": "Order 7", "4": "late", "5": ["Ann", "Bo"],
+                "0": bytes([0xc4; 16]), "1": 0, "2": 2, "3": "Order 7", "4": "late",
+                "5": ["Ann", "Bo"],
             }),
         ),
         payload(
@@ -234,7 +241,9 @@ fn connections() -> Outcome<Vec<Value>> {
         mailbox,
         send_key: SendKey::from_bytes([0x5e; 32]),
     };
-    let map = json!({ "map": { "0": "https://relay.example", "1": bytes([0x3b; 16]), "2": bytes([0x5e; 32]) } });
+    let map = json!({
+        "map": { "0": "https://relay.example", "1": bytes([0x3b; 16]), "2": bytes([0x5e; 32]) }
+    });
     let request = ConnectionRequest {
         capability: capability.clone(),
         note: Some("We met on Monday".into()),
@@ -377,6 +386,12 @@ fn invalid_payloads() -> Vec<Value> {
             ]),
         ),
     ];
-    let case = |(kind, name, body): (&str, &str, Vec<u8>)| json!({ "kind": kind, "name": name, "body": text(body) });
+    let case = |(kind, name, body): (&str, &str, Vec<u8>)| {
+        json!({
+            "kind": kind,
+            "name": name,
+            "body": text(body)
+        })
+    };
     cases.into_iter().map(case).collect()
 }

@@ -18,7 +18,8 @@ pub(crate) fn vectors() -> Outcome<Value> {
     let invite = owner.base(Scope::invite(&INVITE), 1)?;
     let connection = owner.base(Scope::connection(&conn_id(&owner, &peer)), 2)?;
     Ok(json!({
-        "about": "docs/e2ee.md, Prekeys and Prekeys at the relay. The secrets are as their owner stores them. Bytes are base64url without padding.",
+        "about": "docs/e2ee.md, Prekeys and Prekeys at the relay. The secrets are as their owner \
+                  stores them. Bytes are base64url without padding.",
         "owner": owner.seeds(),
         "valid": [
             base(&invite, &json!({ "invite_id": text(INVITE.as_bytes()) })),
@@ -88,7 +89,14 @@ fn freshness(base: &PrekeyBase) -> Vec<Value> {
         (early.minus(MILLISECOND), 0, "early"),
         (NOW, epoch + 1, "replayed"),
     ];
-    let case = |(now, last_epoch, outcome): (Timestamp, u64, &str)| json!({ "base": 0, "now": now.as_millis(), "last_epoch": last_epoch, "outcome": outcome });
+    let case = |(now, last_epoch, outcome): (Timestamp, u64, &str)| {
+        json!({
+            "base": 0,
+            "now": now.as_millis(),
+            "last_epoch": last_epoch,
+            "outcome": outcome
+        })
+    };
     cases.into_iter().map(case).collect()
 }
 
@@ -105,9 +113,11 @@ fn relay(owner: &Party, invite: &[u8], connection: &[u8]) -> Outcome<Value> {
     open_prekeys(&for_invite, &MAILBOX, &sealed_invite)?;
     Ok(json!({
         "valid": [
-            { "invite_secret": text(secret), "mailbox": text(MAILBOX.as_bytes()), "sealed": text(sealed_invite),
+            { "invite_secret": text(secret), "mailbox": text(MAILBOX.as_bytes()),
+              "sealed": text(sealed_invite),
               "card": text(card.as_bytes()), "base": text(invite) },
-            { "exp_pairing": text(exp), "dir": 1, "mailbox": text(MAILBOX.as_bytes()), "sealed": text(sealed_connection),
+            { "exp_pairing": text(exp), "dir": 1, "mailbox": text(MAILBOX.as_bytes()),
+              "sealed": text(sealed_connection),
               "base": text(connection) },
         ],
         "invalid": invalid_at_relay(&sealed_invite, &sealed_connection, &secret, &exp),
@@ -120,8 +130,23 @@ fn invalid_at_relay(
     secret: &[u8; 32],
     exp: &[u8; 32],
 ) -> Vec<Value> {
-    let of_invite = |name: &str, mailbox: u8, sealed: &[u8]| json!({ "name": name, "invite_secret": text(secret), "mailbox": text([mailbox; 16]), "sealed": text(sealed) });
-    let of_mailbox = |name: &str, dir: u8, sealed: &[u8]| json!({ "name": name, "exp_pairing": text(exp), "dir": dir, "mailbox": text([0x3b; 16]), "sealed": text(sealed) });
+    let of_invite = |name: &str, mailbox: u8, sealed: &[u8]| {
+        json!({
+            "name": name,
+            "invite_secret": text(secret),
+            "mailbox": text([mailbox; 16]),
+            "sealed": text(sealed)
+        })
+    };
+    let of_mailbox = |name: &str, dir: u8, sealed: &[u8]| {
+        json!({
+            "name": name,
+            "exp_pairing": text(exp),
+            "dir": dir,
+            "mailbox": text([0x3b; 16]),
+            "sealed": text(sealed)
+        })
+    };
     vec![
         of_invite("empty", 0x3b, &[]),
         of_invite("another mailbox", 0x3c, invite),

@@ -10,7 +10,7 @@ pub(crate) fn context<'a>(
     bases: &'a [PrekeySecrets],
 ) -> OpenContext<'a> {
     OpenContext {
-        me: &me.identity,
+        identity: &me.identity,
         peer: peer.identity.public(),
         conn_id: conn_id(me, peer),
         bases,
@@ -27,7 +27,9 @@ pub(crate) fn open(me: &Party, peer: &Party, inner: &[u8]) -> Outcome<Sessions> 
 
 pub(crate) fn vectors() -> Outcome<Value> {
     Ok(json!({
-        "about": "docs/e2ee.md, Ratchet and Session serialisation. Each step opens inner bytes in the stored sessions that the steps before left; `sessions_after` is the state after the last. Bytes are base64url without padding.",
+        "about": "docs/e2ee.md, Ratchet and Session serialisation. Each step opens inner bytes in \
+                  the stored sessions that the steps before left; `sessions_after` is the state \
+                  after the last. Bytes are base64url without padding.",
         "now": NOW.as_millis(),
         "stories": [in_order()?, out_of_order()?, both_ways()?, large_gap()?],
     }))
@@ -113,7 +115,7 @@ fn reason_name(reason: RejectReason) -> &'static str {
         RejectReason::BaseNotHeld => "base_not_held",
         RejectReason::HandshakeInvalid => "handshake_invalid",
         RejectReason::OtherIdentity => "other_identity",
-        RejectReason::LosesToOtherInit => "loses_to_other_init",
+        RejectReason::Superseded => "loses_to_other_init",
         RejectReason::EpochTooFarAhead => "epoch_too_far_ahead",
     }
 }

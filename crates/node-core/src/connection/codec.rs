@@ -110,27 +110,27 @@ impl Connection {
                 Role::Acceptor
             },
             phase: parse_phase(input.u8()?)?,
-            invite_id: InviteId::from_bytes(array(&mut input)?),
-            conn_id: ConnId::from_bytes(array(&mut input)?),
+            invite_id: InviteId::from_bytes(parse_array(&mut input)?),
+            conn_id: ConnId::from_bytes(parse_array(&mut input)?),
             peer: parse_peer(&mut input)?,
-            exp_pairing: ExpPairing::from_bytes(array(&mut input)?),
-            own_mailbox: optional(&mut input, parse_own)?,
-            peer_mailbox: optional(&mut input, parse_outbound)?,
-            invite_mailbox: optional(&mut input, parse_rendezvous)?,
-            accept_id: optional(&mut input, array)?.map(MessageId::from_bytes),
+            exp_pairing: ExpPairing::from_bytes(parse_array(&mut input)?),
+            own_mailbox: parse_optional(&mut input, parse_own)?,
+            peer_mailbox: parse_optional(&mut input, parse_outbound)?,
+            invite_mailbox: parse_optional(&mut input, parse_rendezvous)?,
+            accept_id: parse_optional(&mut input, parse_array)?.map(MessageId::from_bytes),
             sessions: Sessions::parse(input.bytes()?).map_err(|_| ParseConnectionError)?,
-            bases: list(&mut input, |input| {
+            bases: parse_list(&mut input, |input| {
                 PrekeySecrets::parse(input.bytes()?).map_err(|_| ParseConnectionError)
             })?,
-            used_bases: list(&mut input, parse_base_ref)?,
+            used_bases: parse_list(&mut input, parse_base_ref)?,
             latest_base: parse_base_ref(&mut input)?,
             peer_base_epoch: input.u64()?,
             incarnation: {
-                tuple(&mut input, 2)?;
-                Incarnation::from_bytes(array(&mut input)?)
+                expect_tuple(&mut input, 2)?;
+                Incarnation::from_bytes(parse_array(&mut input)?)
             },
             next_seq: input.u64()?,
-            peer_incarnation: optional(&mut input, array)?.map(Incarnation::from_bytes),
+            peer_incarnation: parse_optional(&mut input, parse_array)?.map(Incarnation::from_bytes),
         })
     }
 }
@@ -165,7 +165,7 @@ fn parse_phase(number: u8) -> Result<Phase, ParseConnectionError> {
         .ok_or(ParseConnectionError)
 }
 
-fn tuple(input: &mut Decoder<'_>, len: u64) -> Result<(), ParseConnectionError> {
+fn expect_tuple(input: &mut Decoder<'_>, len: u64) -> Result<(), ParseConnectionError> {
     if input.array()? == Some(len) {
         Ok(())
     } else {
@@ -173,11 +173,11 @@ fn tuple(input: &mut Decoder<'_>, len: u64) -> Result<(), ParseConnectionError> 
     }
 }
 
-fn array<const N: usize>(input: &mut Decoder<'_>) -> Result<[u8; N], ParseConnectionError> {
+fn parse_array<const N: usize>(input: &mut Decoder<'_>) -> Result<[u8; N], ParseConnectionError> {
     input.bytes()?.try_into().map_err(|_| ParseConnectionError)
 }
 
-fn optional<'b, T>(
+fn parse_optional<'b, T>(
     input: &mut Decoder<'b>,
     parse: impl FnOnce(&mut Decoder<'b>) -> Result<T, ParseConnectionError>,
 ) -> Result<Option<T>, ParseConnectionError> {
@@ -188,7 +188,7 @@ fn optional<'b, T>(
     parse(input).map(Some)
 }
 
-fn list<'b, T>(
+fn parse_list<'b, T>(
     input: &mut Decoder<'b>,
     mut parse: impl FnMut(&mut Decoder<'b>) -> Result<T, ParseConnectionError>,
 ) -> Result<Vec<T>, ParseConnectionError> {
@@ -197,15 +197,15 @@ fn list<'b, T>(
 }
 
 fn parse_peer(input: &mut Decoder<'_>) -> Result<PeerIdentity, ParseConnectionError> {
-    tuple(input, 2)?;
-    PeerIdentity::new(array(input)?, array(input)?).map_err(|_| ParseConnectionError)
+    expect_tuple(input, 2)?;
+    PeerIdentity::new(parse_array(input)?, parse_array(input)?).map_err(|_| ParseConnectionError)
 }
 
 fn parse_own(input: &mut Decoder<'_>) -> Result<OwnMailbox, ParseConnectionError> {
-    tuple(input, 2)?;
+    expect_tuple(input, 2)?;
     Ok(OwnMailbox {
-        id: MailboxId::from_bytes(array(input)?),
-        send_key: SendKey::from_bytes(array(input)?),
+        id: MailboxId::from_bytes(parse_array(input)?),
+        send_key: SendKey::from_bytes(parse_array(input)?),
     })
 }
 
@@ -213,21 +213,21 @@ fn parse_mailbox(input: &mut Decoder<'_>) -> Result<(MailboxRef, SendKey), Parse
     let relay = Origin::parse(input.str()?).map_err(|_| ParseConnectionError)?;
     let mailbox = MailboxRef {
         relay,
-        id: MailboxId::from_bytes(array(input)?),
+        id: MailboxId::from_bytes(parse_array(input)?),
     };
-    Ok((mailbox, SendKey::from_bytes(array(input)?)))
+    Ok((mailbox, SendKey::from_bytes(parse_array(input)?)))
 }
 
 fn parse_outbound(input: &mut Decoder<'_>) -> Result<Capability, ParseConnectionError> {
-    tuple(input, 3)?;
+    expect_tuple(input, 3)?;
     let (mailbox, send_key) = parse_mailbox(input)?;
     Ok(Capability { mailbox, send_key })
 }
 
 fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<InviteMailbox, ParseConnectionError> {
-    tuple(input, 5)?;
+    expect_tuple(input, 5)?;
     let (mailbox, send_key) = parse_mailbox(input)?;
-    let secret = InviteSecret::from_bytes(array(input)?);
+    let secret = InviteSecret::from_bytes(parse_array(input)?);
     let expires_at = Some(input.u64()?)
         .filter(|millis| *millis != u64::MAX)
         .map(Timestamp::from_millis);
@@ -240,7 +240,7 @@ fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<InviteMailbox, ParseConne
 }
 
 fn parse_base_ref(input: &mut Decoder<'_>) -> Result<BaseId, ParseConnectionError> {
-    tuple(input, 2)?;
+    expect_tuple(input, 2)?;
     Ok(BaseId {
         epoch: input.u64()?,
         spk_id: input.u32()?,

@@ -1,5 +1,5 @@
 //! Connection with all its secrets, as one value that is loaded, changed and committed as a whole.
-//! The caller holds the connection's lock (its row, in the single writer) from load to commit.
+//! The caller must load, change and commit it within one job of the database's single writer.
 //!
 //! | phase | event | next phase |
 //! |---|---|---|
@@ -9,10 +9,11 @@
 //! | `RequestSent` | `connection.reject` arrives | `Rejected` |
 //! | `RequestReceived` | a person accepts: [`Connection::accept`] | `Accepting` |
 //! | `RequestReceived` | a person rejects: [`Connection::reject`] | `Rejected` |
-//! | `Accepting` | the accept is receipted, or anything but a request arrives | `Accepted` |
+//! | `Accepting` | a receipt for the accept or any other message but a request arrives | `Accepted` |
 //! | any but `Blocked` | a person blocks: [`Connection::block`] | `Blocked` |
 //!
-//! Messages are exchanged in `Accepted` only. `Rejected` and `Blocked` are final.
+//! Messages are sent in `Accepted` only. `Blocked` is final, and from `Rejected` only a block is
+//! possible.
 
 mod codec;
 mod pairing;
@@ -42,9 +43,9 @@ use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, SendKey, Timest
 /// This node's role in the pairing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It created the invite.
+    /// This node created the invite and decides about the request.
     Inviter,
-    /// It used the invite.
+    /// This node used the invite and sent the request (`acceptor` in docs/e2ee.md).
     Acceptor,
 }
 
@@ -81,7 +82,7 @@ pub enum Phase {
     Accepted,
     /// One side rejected the request.
     Rejected,
-    /// We closed our mailbox.
+    /// A person on this side blocked the peer; our mailbox is closed.
     Blocked,
 }
 
@@ -97,33 +98,33 @@ impl Phase {
     ];
 }
 
-/// Mailbox of this node, and the key that permits the peer to post to it.
+/// Mailbox of this node for one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnMailbox {
     /// Id at our relay.
     pub id: MailboxId,
-    /// Send key.
+    /// Key that permits the peer to post to the mailbox.
     pub send_key: SendKey,
 }
 
-/// Destination of the request while the peer has no mailbox for us: the invite's mailbox.
+/// Mailbox of the invite: the destination of our request until the peer's own mailbox is known.
 #[derive(Clone)]
 pub struct InviteMailbox {
-    /// Mailbox of the invite.
+    /// Address of the mailbox.
     pub mailbox: MailboxRef,
-    /// Secret of the invite.
+    /// Invite's secret, from which the outer key is derived.
     pub secret: InviteSecret,
-    /// Send key of the invite's mailbox.
+    /// Key that permits us to post to the mailbox.
     pub send_key: SendKey,
     /// When the invite expires, and the request with it.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Mailbox to open and prekey base to publish at the relay before the capability is sent to the
-/// peer.
+/// New prekey base that the caller publishes in our mailbox at the relay. During pairing the
+/// mailbox must be opened too, before its capability is sent to the peer.
 #[derive(Debug, Clone)]
 pub struct PrekeyPublication {
-    /// Mailbox to open.
+    /// Mailbox to publish in.
     pub mailbox: OwnMailbox,
     /// Sealed prekey base to publish.
     pub sealed_base: [u8; limits::SEALED_PREKEYS_BYTES],
@@ -132,15 +133,15 @@ pub struct PrekeyPublication {
 /// State and secrets of one connection.
 #[derive(Clone)]
 pub struct Connection {
-    /// Role of this node.
+    /// Which side of the pairing this node is.
     pub role: Role,
-    /// Phase of the pairing.
+    /// How far the pairing is.
     pub phase: Phase,
-    /// Invite from which it was created.
+    /// Invite from which the connection was created.
     pub invite_id: InviteId,
     /// Id of the connection, the same on both sides.
     pub conn_id: ConnId,
-    /// Identity of the peer.
+    /// Verified public identity of the peer.
     pub peer: PeerIdentity,
     /// Secret from which the keys of both mailboxes are derived; never changes.
     pub exp_pairing: ExpPairing,
@@ -152,7 +153,7 @@ pub struct Connection {
     pub invite_mailbox: Option<InviteMailbox>,
     /// Id of our `connection.accept` until its receipt arrives.
     pub accept_id: Option<MessageId>,
-    /// Ratchet sessions.
+    /// Ratchet sessions with the peer.
     pub sessions: Sessions,
     /// Secrets of our prekey bases that an INIT may still use.
     pub bases: Vec<PrekeySecrets>,
@@ -162,37 +163,37 @@ pub struct Connection {
     pub latest_base: BaseId,
     /// Highest epoch of any base of the peer that we used.
     pub peer_base_epoch: u64,
-    /// Incarnation of this node.
+    /// Incarnation that this node generated for the connection.
     pub incarnation: Incarnation,
-    /// Next sequence number of this node.
+    /// Sequence number of the next message that this node seals.
     pub next_seq: u64,
     /// Incarnation of the peer, once known.
     pub peer_incarnation: Option<Incarnation>,
 }
 
-/// Error of starting a new session.
+/// Error returned by [`Connection::rotate_session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RotateError {
     /// The prekeys at the relay are not a base of the peer for this connection, or they are too
     /// old.
     #[error("the peer's prekeys cannot be used")]
     UnusablePrekeys,
-    /// The mailbox of the peer is not known.
+    /// The connection is not accepted yet, so the mailbox of the peer is not known.
     #[error("the connection is not accepted")]
     NotAccepted,
 }
 
 impl Connection {
-    /// Returns the key of envelopes in our mailbox.
+    /// Derives the outer key of the envelopes in our mailbox.
     pub(crate) fn inbound_key(&self) -> OuterKey {
         OuterKey::for_mailbox(&self.exp_pairing, self.role.inbound())
     }
 
     /// Generates a new prekey base for our mailbox, stores its secrets and seals it for the relay.
-    /// Returns `None` if we have no mailbox.
+    /// Returns `None` if we have no mailbox. The caller publishes the result.
     pub fn renew_prekeys(
         &mut self,
-        me: &Identity,
+        identity: &Identity,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Option<PrekeyPublication> {
@@ -205,7 +206,7 @@ impl Connection {
             now,
             lifetime: limits::PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(me, &parameters, rng);
+        let (secrets, base) = PrekeySecrets::generate(identity, &parameters, rng);
         let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.inbound());
         let sealed_base = seal_prekeys(&key, &mailbox.id, None, &base, rng).ok()?;
         self.bases
@@ -221,25 +222,26 @@ impl Connection {
         })
     }
 
-    /// Whether our prekey base is due for replacement although no INIT used it.
+    /// Whether our prekey base has reached [`limits::PREKEYS_ROTATION_INTERVAL`] and the peer may
+    /// still use it, so that it is due for replacement although no INIT used it.
     #[must_use]
     pub fn is_base_rotation_due(&self, now: Timestamp) -> bool {
-        let is_open = matches!(
+        let is_in_use = matches!(
             self.phase,
             Phase::RequestSent | Phase::Accepting | Phase::Accepted
         );
-        is_open
+        is_in_use
             && now.since(Timestamp::from_millis(self.latest_base.epoch))
                 >= limits::PREKEYS_ROTATION_INTERVAL
     }
 
     /// Whether the session is due for rotation.
     #[must_use]
-    pub fn is_rotation_due(&self, me: &Identity, now: Timestamp) -> bool {
+    pub fn is_rotation_due(&self, identity: &Identity, now: Timestamp) -> bool {
         self.phase == Phase::Accepted
             && self
                 .sessions
-                .is_rotation_due(now, me.fingerprint() < self.peer.fingerprint())
+                .is_rotation_due(now, identity.fingerprint() < self.peer.fingerprint())
     }
 
     /// Starts a new session with the peer's prekey base from the relay. The next message carries
@@ -249,7 +251,7 @@ impl Connection {
     /// [`RotateError`]; the old session then stays in use.
     pub fn rotate_session(
         &mut self,
-        me: &Identity,
+        identity: &Identity,
         sealed_base: &[u8],
         now: Timestamp,
         rng: &mut dyn CryptoRng,
@@ -264,7 +266,7 @@ impl Connection {
         base.check_fresh(now, self.peer_base_epoch)
             .map_err(|_| RotateError::UnusablePrekeys)?;
         let args = InitiateArgs {
-            me,
+            identity,
             peer: &self.peer,
             conn_id: self.conn_id,
             base: &base,
@@ -281,7 +283,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes the connection permanently. The caller closes our mailbox at the relay.
+    /// Blocks the peer permanently. The caller closes our mailbox at the relay.
     pub fn block(&mut self) {
         self.phase = Phase::Blocked;
     }

@@ -26,7 +26,7 @@ pub struct RequestArgs<'a> {
     pub sealed_prekeys: &'a [u8],
     /// Note to the partner, up to 200 bytes.
     pub note: Option<String>,
-    /// Current time.
+    /// Current time by the node's clock.
     pub now: Timestamp,
 }
 
@@ -34,7 +34,7 @@ pub struct RequestArgs<'a> {
 pub struct SentRequest {
     /// State of the connection.
     pub connection: Connection,
-    /// The inviter's card, base to the invite's fingerprint.
+    /// Identity card of the inviter, which matches the invite's fingerprint.
     pub peer_card: SignedCard,
     /// Changes to make at the relay first.
     pub publication: PrekeyPublication,
@@ -42,7 +42,7 @@ pub struct SentRequest {
     pub body: Vec<u8>,
 }
 
-/// Error of using an invite.
+/// Error returned by [`Connection::request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The prekeys at the relay cannot be opened, or are not signed by the identity in the invite.
@@ -69,7 +69,7 @@ pub struct ReceivedRequest {
     pub session_epoch: u64,
 }
 
-/// Error of accepting or rejecting a request.
+/// Error returned by [`Connection::accept`] and [`Connection::reject`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
     /// There is no request, or it was already accepted or rejected.
@@ -97,7 +97,7 @@ impl Connection {
         let incarnation = Incarnation::generate(rng);
         let mut sessions = Sessions::new();
         let initiate = InitiateArgs {
-            me: args.identity,
+            identity: args.identity,
             peer: &peer,
             conn_id,
             base: &base,
@@ -163,14 +163,14 @@ impl Connection {
     /// and counts it without a response.
     #[must_use]
     pub fn receive_request(
-        me: &Identity,
+        identity: &Identity,
         invite: &Invite,
         bases: &[PrekeySecrets],
         inner: &[u8],
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Option<ReceivedRequest> {
-        let pairing = open_pairing(me, &invite.id(), bases, inner, now).ok()?;
+        let pairing = open_pairing(identity, &invite.id(), bases, inner, now).ok()?;
         let Content::Plaintext(plaintext) = &pairing.content else {
             return None;
         };
@@ -231,7 +231,7 @@ impl Connection {
     /// [`AcceptError::NoPendingRequest`] in every phase but [`Phase::RequestReceived`].
     pub fn accept(
         &mut self,
-        me: &Identity,
+        identity: &Identity,
         relay: &Origin,
         accept_id: MessageId,
         now: Timestamp,
@@ -247,7 +247,7 @@ impl Connection {
         .encode();
         self.own_mailbox = Some(mailbox);
         let publication = self
-            .renew_prekeys(me, now, rng)
+            .renew_prekeys(identity, now, rng)
             .ok_or(AcceptError::NoPendingRequest)?;
         self.phase = Phase::Accepting;
         self.accept_id = Some(accept_id);

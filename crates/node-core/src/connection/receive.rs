@@ -1,4 +1,4 @@
-//! Opening of envelopes from our mailbox, and what the node has to do about them.
+//! Opens envelopes from our mailbox and determines what the node has to do about them.
 
 use super::{Connection, Phase, PrekeyPublication};
 use rand_core::CryptoRng;
@@ -13,17 +13,17 @@ use sealpost_proto::{MessageId, Timestamp};
 
 /// Result of opening an envelope.
 pub enum Incoming {
-    /// The outer layer cannot be opened: junk, which the node refuses.
+    /// The outer layer cannot be opened, so the node refuses the envelope.
     OuterLayerInvalid,
-    /// It opened.
+    /// The envelope contained an authentic message of the peer.
     Opened(Box<OpenedEnvelope>),
-    /// The outer layer was opened, the message was not.
+    /// The outer layer was opened, but the message inside was rejected.
     Rejected(Box<RejectedEnvelope>),
 }
 
-/// Opened envelope.
+/// Envelope whose message was opened and applied.
 pub struct OpenedEnvelope {
-    /// State to commit.
+    /// Connection to commit.
     pub connection: Connection,
     /// Event for the node.
     pub event: Event,
@@ -31,23 +31,23 @@ pub struct OpenedEnvelope {
     pub msg_hash: [u8; 32],
     /// Id of the message to send a receipt for, if its kind requires one.
     pub receipt_for: Option<MessageId>,
-    /// Whether the peer started a new session, so that envelopes that the relay has not accepted
-    /// are sealed again.
+    /// Whether the peer started a new session, in which case the caller must seal the envelopes
+    /// again that the relay has not accepted.
     pub has_new_session: bool,
-    /// Whether the new session does not prove continuity with the old one, which is reported to
-    /// people.
+    /// Whether the new session does not prove continuity with the old one. The node reports this to
+    /// its users.
     pub is_reset: bool,
     /// New prekey base to publish, if the peer used our current one.
     pub publication: Option<PrekeyPublication>,
 }
 
-/// Envelope that could not be opened.
+/// Envelope whose message was rejected.
 pub struct RejectedEnvelope {
-    /// State to commit, if it changed.
+    /// Connection to commit, if the session state changed.
     pub connection: Option<Connection>,
-    /// Reason.
+    /// Why the message was rejected.
     pub reason: RejectReason,
-    /// Remedy.
+    /// What the node must do to receive messages again.
     pub remedy: Remedy,
 }
 
@@ -57,35 +57,35 @@ pub enum Event {
     Accepted,
     /// The peer rejected our request, with an optional note.
     Rejected(Option<String>),
-    /// A message for people.
+    /// A chat message.
     Message {
-        /// Frame of the message.
+        /// Metadata of the message.
         metadata: MessageMetadata,
         /// Content of the message.
         message: Message,
     },
-    /// The peer stored or read messages of this node.
+    /// The peer stored, fetched the files of, or read messages of this node.
     Receipt(Receipt),
-    /// A kind that this version does not support; it is stored and confirmed.
+    /// A kind that this version does not support; the node stores it and sends a receipt.
     Unsupported {
-        /// Frame of the message.
+        /// Metadata of the message.
         metadata: MessageMetadata,
         /// Number of the kind.
         kind: Kind,
         /// Payload as received.
         body: Vec<u8>,
     },
-    /// A message that has no meaning in this phase or cannot be parsed; it is counted and not
-    /// confirmed.
+    /// A message that has no meaning in this phase or cannot be parsed; the node counts it and
+    /// sends no receipt.
     Ignored,
 }
 
-/// Metadata of every message.
+/// Metadata that every message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageMetadata {
-    /// Message id.
+    /// Id of the message, chosen by the peer.
     pub message_id: MessageId,
-    /// Sequence number of the peer.
+    /// Sequence number that the peer assigned.
     pub seq: u64,
     /// When the peer first sealed it, by the peer's clock.
     pub sent_at: Timestamp,
@@ -97,7 +97,7 @@ impl Connection {
     #[must_use]
     pub fn receive(
         &self,
-        me: &Identity,
+        identity: &Identity,
         envelope: &[u8],
         now: Timestamp,
         rng: &mut dyn CryptoRng,
@@ -106,23 +106,23 @@ impl Connection {
             return Incoming::OuterLayerInvalid;
         };
         match open_envelope(&self.inbound_key(), &mailbox.id, envelope) {
-            Ok(inner) => self.receive_inner(me, &inner, now, rng),
+            Ok(inner) => self.receive_inner(identity, &inner, now, rng),
             Err(_) => Incoming::OuterLayerInvalid,
         }
     }
 
-    /// Opens the inner bytes of an envelope whose outer layer the caller has opened: a repeated
-    /// request in an invite's mailbox.
+    /// Opens the inner bytes of an envelope whose outer layer the caller has already opened. Used
+    /// for a repeated connection request in an invite's mailbox.
     #[must_use]
     pub fn receive_inner(
         &self,
-        me: &Identity,
+        identity: &Identity,
         inner: &[u8],
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Incoming {
         let context = OpenContext {
-            me,
+            identity,
             peer: &self.peer,
             conn_id: self.conn_id,
             bases: &self.bases,
@@ -130,54 +130,54 @@ impl Connection {
         };
         match self.sessions.open(&context, inner) {
             OpenOutcome::Opened(opened) => {
-                Incoming::Opened(Box::new(self.apply_opened(me, *opened, now, rng)))
+                Incoming::Opened(Box::new(self.apply_opened(identity, *opened, now, rng)))
             }
-            OpenOutcome::Rejected(verdict) => Incoming::Rejected(Box::new(RejectedEnvelope {
-                connection: verdict.sessions.map(|sessions| Self {
+            OpenOutcome::Rejected(rejected) => Incoming::Rejected(Box::new(RejectedEnvelope {
+                connection: rejected.sessions.map(|sessions| Self {
                     sessions,
                     ..self.clone()
                 }),
-                reason: verdict.reason,
-                remedy: verdict.remedy,
+                reason: rejected.reason,
+                remedy: rejected.remedy,
             })),
         }
     }
 
     fn apply_opened(
         &self,
-        me: &Identity,
-        opened: sessions::OpenedMessage,
+        identity: &Identity,
+        message: sessions::OpenedMessage,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> OpenedEnvelope {
         let mut next = Self {
-            sessions: opened.sessions,
+            sessions: message.sessions,
             ..self.clone()
         };
-        let (has_new_session, is_reset) = match &opened.new_session {
+        let (has_new_session, is_reset) = match &message.new_session {
             Some(new) => (true, new.continuity == Continuity::Reset),
             None => (false, false),
         };
-        if let Some(new) = &opened.new_session {
+        if let Some(new) = &message.new_session {
             next.peer_incarnation = Some(new.peer_incarnation);
             next.used_bases.push(new.base);
         }
-        if opened.is_newly_confirmed {
-            next.drop_used_bases(opened.new_session.as_ref().map(|new| new.base));
+        if message.is_newly_confirmed {
+            next.drop_used_bases(message.new_session.as_ref().map(|new| new.base));
         }
         let publication = if has_new_session {
-            next.renew_prekeys(me, now, rng)
+            next.renew_prekeys(identity, now, rng)
         } else {
             None
         };
-        let (event, receipt) = match opened.content {
+        let (event, receipt) = match message.content {
             Content::Plaintext(plaintext) => next.apply_plaintext(plaintext),
             Content::Unparseable => (Event::Ignored, None),
         };
         OpenedEnvelope {
             connection: next,
             event,
-            msg_hash: opened.msg_hash,
+            msg_hash: message.msg_hash,
             receipt_for: receipt,
             has_new_session,
             is_reset,
@@ -199,20 +199,21 @@ impl Connection {
         self.used_bases.retain(|used| Some(*used) == current);
     }
 
-    /// Applies a plaintext in the current phase; returns its event and the id to confirm.
+    /// Applies a plaintext in the current phase. Returns its event, and the message id if a receipt
+    /// must be sent.
     fn apply_plaintext(&mut self, plaintext: Plaintext) -> (Event, Option<MessageId>) {
-        let confirmed = Some(plaintext.message_id);
+        let message_id = plaintext.message_id;
         match self.phase {
             Phase::RequestSent => self.apply_response(&plaintext),
             Phase::Accepting => {
                 let event = self.apply_while_accepting(plaintext);
-                let receipt = confirmed.filter(|_| event.requires_receipt());
-                (event, receipt)
+                let receipt_for = event.requires_receipt().then_some(message_id);
+                (event, receipt_for)
             }
             Phase::Accepted => {
-                let event = event_of(plaintext);
-                let receipt = confirmed.filter(|_| event.requires_receipt());
-                (event, receipt)
+                let event = Event::from(plaintext);
+                let receipt_for = event.requires_receipt().then_some(message_id);
+                (event, receipt_for)
             }
             Phase::RequestReceived | Phase::Rejected | Phase::Blocked => (Event::Ignored, None),
         }
@@ -236,15 +237,15 @@ impl Connection {
         (Event::Ignored, None)
     }
 
-    /// Handles a plaintext while our accept is unconfirmed. Anything but a repeated request shows
-    /// that the peer received it.
+    /// Handles a plaintext while we wait for the receipt of our accept. Anything but a repeated
+    /// request shows that the peer received the accept.
     fn apply_while_accepting(&mut self, plaintext: Plaintext) -> Event {
         if plaintext.kind == Kind::CONNECTION_REQUEST {
             return Event::Ignored;
         }
         self.accept_id = None;
         self.phase = Phase::Accepted;
-        event_of(plaintext)
+        Event::from(plaintext)
     }
 }
 
@@ -257,22 +258,24 @@ impl Event {
     }
 }
 
-fn event_of(plaintext: Plaintext) -> Event {
-    let frame = MessageMetadata {
-        message_id: plaintext.message_id,
-        seq: plaintext.seq,
-        sent_at: plaintext.sent_at,
-    };
-    match plaintext.kind {
-        Kind::MESSAGE => match Message::parse(&plaintext.body) {
-            Ok(message) => Event::Message { metadata: frame, message },
-            Err(_) => Event::Ignored,
-        },
-        Kind::RECEIPT => Receipt::parse(&plaintext.body).map_or(Event::Ignored, Event::Receipt),
-        kind => Event::Unsupported {
-            metadata: frame,
-            kind,
-            body: plaintext.body,
-        },
+impl From<Plaintext> for Event {
+    fn from(plaintext: Plaintext) -> Self {
+        let metadata = MessageMetadata {
+            message_id: plaintext.message_id,
+            seq: plaintext.seq,
+            sent_at: plaintext.sent_at,
+        };
+        match plaintext.kind {
+            Kind::MESSAGE => match Message::parse(&plaintext.body) {
+                Ok(message) => Self::Message { metadata, message },
+                Err(_) => Self::Ignored,
+            },
+            Kind::RECEIPT => Receipt::parse(&plaintext.body).map_or(Self::Ignored, Self::Receipt),
+            kind => Self::Unsupported {
+                metadata,
+                kind,
+                body: plaintext.body,
+            },
+        }
     }
 }

@@ -10,7 +10,7 @@ use sealpost_proto::{MailboxRef, MessageId, SendKey, Timestamp};
 pub struct Outgoing {
     /// Kind of the plaintext.
     pub kind: Kind,
-    /// Message id.
+    /// Id of the message.
     pub message_id: MessageId,
     /// Sequence number, if it was sealed before; it stays the same.
     pub seq: Option<u64>,
@@ -20,11 +20,11 @@ pub struct Outgoing {
     pub body: Vec<u8>,
 }
 
-/// Sealed envelope.
+/// Envelope that is ready to be submitted.
 pub struct SealedEnvelope {
-    /// Destination.
+    /// Mailbox that the envelope is for.
     pub mailbox: MailboxRef,
-    /// Key for the proof.
+    /// Key with which the proof is computed.
     pub send_key: SendKey,
     /// Bytes of the envelope.
     pub envelope: Vec<u8>,
@@ -36,7 +36,7 @@ pub struct SealedEnvelope {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Error of sealing.
+/// Error returned by [`Connection::seal`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealRefusal {
     /// The phase does not allow this kind.

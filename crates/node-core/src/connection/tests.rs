@@ -68,7 +68,13 @@ impl World {
         Connection::request(&args, &mut self.rng).unwrap()
     }
 
-    fn seal(&mut self, connection: &mut Connection, kind: Kind, id: u8, body: &[u8]) -> SealedEnvelope {
+    fn seal(
+        &mut self,
+        connection: &mut Connection,
+        kind: Kind,
+        id: u8,
+        body: &[u8],
+    ) -> SealedEnvelope {
         *connection = Connection::parse(&connection.encode()).unwrap();
         let outgoing = outgoing(kind, id, body);
         connection.seal(&outgoing, NOW, &mut self.rng).unwrap()
@@ -93,7 +99,12 @@ impl World {
         stored.receive(me, envelope, NOW, &mut self.rng)
     }
 
-    fn open(&mut self, at_acme: bool, connection: &mut Connection, envelope: &[u8]) -> OpenedEnvelope {
+    fn open(
+        &mut self,
+        at_acme: bool,
+        connection: &mut Connection,
+        envelope: &[u8],
+    ) -> OpenedEnvelope {
         let Incoming::Opened(opened) = self.receive(at_acme, connection, envelope) else {
             panic!("it does not open")
         };
@@ -141,18 +152,21 @@ fn outgoing(kind: Kind, byte: u8, body: &[u8]) -> Outgoing {
 }
 
 #[test]
-fn nodes_pair_and_exchange_messages() {
+fn paired_nodes_exchange_messages() {
     let mut world = World::new(1);
     let (mut acme, mut bolt) = world.paired();
     let text = Message::text("**hello**").encode();
     for round in 10..20 {
         let there = world.seal(&mut acme, Kind::MESSAGE, round, &text);
-        let Event::Message { metadata: frame, message } = world.open(false, &mut bolt, &there.envelope).event
+        let Event::Message {
+            metadata,
+            message,
+        } = world.open(false, &mut bolt, &there.envelope).event
         else {
             panic!("no message")
         };
         assert_eq!(
-            (frame.message_id, message.content.as_str()),
+            (metadata.message_id, message.content.as_str()),
             (id(round), "**hello**")
         );
         let back = world.seal(&mut bolt, Kind::MESSAGE, round, &text);
@@ -196,7 +210,7 @@ fn phase_determines_sendable_kinds() {
 }
 
 #[test]
-fn accept_and_reject_require_a_request() {
+fn decisions_require_a_pending_request() {
     let mut world = World::new(3);
     let (connection, _) = world.paired();
     for phase in Phase::ALL {
@@ -292,7 +306,7 @@ fn repeated_request_reaches_its_connection() {
 }
 
 #[test]
-fn repeated_and_altered_envelopes_change_nothing() {
+fn invalid_envelopes_change_nothing() {
     let mut world = World::new(6);
     let (mut acme, mut bolt) = world.paired();
     let sealed = world.seal(&mut acme, Kind::MESSAGE, 7, &Message::text("once").encode());
@@ -305,7 +319,10 @@ fn repeated_and_altered_envelopes_change_nothing() {
         let mut altered = sealed.envelope.clone();
         altered[at] ^= 1;
         assert!(
-            matches!(world.receive(false, &bolt, &altered), Incoming::OuterLayerInvalid),
+            matches!(
+                world.receive(false, &bolt, &altered),
+                Incoming::OuterLayerInvalid
+            ),
             "byte {at}"
         );
     }
@@ -344,14 +361,15 @@ fn rejection_carries_a_note() {
 }
 
 #[test]
-fn unknown_kind_is_stored_and_confirmed() {
+fn unsupported_kinds_require_a_receipt() {
     let mut world = World::new(8);
     let (mut acme, mut bolt) = world.paired();
-    let sealed = world.seal(&mut acme, Kind(0x7777), 8, b"of tomorrow");
+    let sealed = world.seal(&mut acme, Kind(0x7777), 8, b"not supported yet");
     let opened = world.open(false, &mut bolt, &sealed.envelope);
-    assert!(
-        matches!(opened.event, Event::Unsupported { kind: Kind(0x7777), ref body, .. } if body == b"of tomorrow")
-    );
+    assert!(matches!(
+        opened.event,
+        Event::Unsupported { kind: Kind(0x7777), ref body, .. } if body == b"not supported yet"
+    ));
     assert_eq!(opened.receipt_for, Some(id(8)));
     let broken = world.seal(&mut acme, Kind::MESSAGE, 9, b"no map");
     let opened = world.open(false, &mut bolt, &broken.envelope);
@@ -362,7 +380,9 @@ fn unknown_kind_is_stored_and_confirmed() {
 fn rotated_session_proves_continuity() {
     let mut world = World::new(9);
     let (mut acme, mut bolt) = world.paired();
-    let published = bolt.renew_prekeys(&world.bolt, NOW, &mut world.rng).unwrap();
+    let published = bolt
+        .renew_prekeys(&world.bolt, NOW, &mut world.rng)
+        .unwrap();
     let before = acme.sessions.current_id();
     acme.rotate_session(&world.acme, &published.sealed_base, NOW, &mut world.rng)
         .unwrap();

@@ -18,7 +18,7 @@ pub use id::{
     AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, MessageId, MessageKey,
     ParseIdError, ParticipantId, UserId, generate_id,
 };
-pub use reading::{Displayed, read_up_to};
+pub use reading::{DisplayPosition, read_up_to};
 pub use refusal::{Refusal, RefusalCode};
 /// The id of an invite inside the encryption and at the relay, in contrast to [`InviteId`].
 pub use sealpost_proto::InviteId as InviteKey;

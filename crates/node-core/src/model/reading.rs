@@ -2,7 +2,7 @@
 
 /// Where a chat shows one of its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Displayed {
+pub struct DisplayPosition {
     /// Number in the order of arrival, from 1 without gaps.
     pub number: u64,
     /// Sort key of the display order. It equals `number` unless the message arrived late and is
@@ -10,7 +10,7 @@ pub struct Displayed {
     pub sort: u64,
 }
 
-impl Displayed {
+impl DisplayPosition {
     const fn order(self) -> (u64, u64) {
         (self.sort, self.number)
     }
@@ -26,8 +26,8 @@ impl Displayed {
 #[must_use]
 pub fn read_up_to(
     position: u64,
-    message: Displayed,
-    above: impl IntoIterator<Item = Displayed>,
+    message: DisplayPosition,
+    above: impl IntoIterator<Item = DisplayPosition>,
 ) -> u64 {
     let (mut last, mut first_below) = (position, None);
     for other in above.into_iter().filter(|other| other.number > position) {
@@ -45,9 +45,9 @@ mod tests {
     use proptest::prelude::*;
 
     /// A chat in which some messages are shown above where they arrived.
-    fn chat() -> impl Strategy<Value = Vec<Displayed>> {
+    fn chat() -> impl Strategy<Value = Vec<DisplayPosition>> {
         proptest::collection::vec(0_u64..6, 1..30).prop_map(|lateness| {
-            let shown = (1..).zip(lateness).map(|(number, late)| Displayed {
+            let shown = (1..).zip(lateness).map(|(number, late)| DisplayPosition {
                 number,
                 sort: number.saturating_sub(late),
             });
@@ -55,7 +55,7 @@ mod tests {
         })
     }
 
-    fn above(chat: &[Displayed], position: u64) -> impl Iterator<Item = Displayed> {
+    fn above(chat: &[DisplayPosition], position: u64) -> impl Iterator<Item = DisplayPosition> {
         chat.iter()
             .copied()
             .filter(move |other| other.number > position)
@@ -92,9 +92,9 @@ mod tests {
 
         #[test]
         fn in_order_chats_are_read_up_to_the_message(count in 1_u64..50, at in 1_u64..50) {
-            let chat: Vec<_> = (1..=count).map(|n| Displayed { number: n, sort: n }).collect();
+            let chat: Vec<_> = (1..=count).map(|n| DisplayPosition { number: n, sort: n }).collect();
             let at = at.min(count);
-            let message = Displayed { number: at, sort: at };
+            let message = DisplayPosition { number: at, sort: at };
             prop_assert_eq!(read_up_to(0, message, chat), at);
         }
     }
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn late_messages_stay_unread() {
         // The third message arrived late and is shown before the second.
-        let chat = [(1, 1), (2, 2), (3, 2)].map(|(number, sort)| Displayed { number, sort });
-        let late = Displayed { number: 3, sort: 1 };
+        let chat = [(1, 1), (2, 2), (3, 2)].map(|(number, sort)| DisplayPosition { number, sort });
+        let late = DisplayPosition { number: 3, sort: 1 };
         assert_eq!(read_up_to(1, late, chat), 1);
         assert_eq!(read_up_to(1, chat[2], chat), 3);
     }

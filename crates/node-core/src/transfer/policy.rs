@@ -4,12 +4,12 @@
 /// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DownloadPolicy {
-    /// All files.
+    /// Downloads all files.
     #[default]
     Always,
     /// Files of up to this number of bytes.
     UpTo(u64),
-    /// No files.
+    /// Downloads no files.
     OnDemand,
 }
 

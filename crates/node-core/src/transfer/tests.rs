@@ -20,7 +20,7 @@ fn moving(files: &[(char, u32)]) -> Plan {
 }
 
 #[test]
-fn file_is_prepared_transferred_and_finished() {
+fn file_passes_all_steps_in_order() {
     let mut plan = Plan::default();
     plan.add('a', 4);
     assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
@@ -171,7 +171,10 @@ fn draining_file_is_not_promoted() {
     plan.prepared('a', PartSet::default());
     assert_eq!(next_steps(&mut plan).len(), 3);
     plan.drain('a');
-    assert_eq!((plan.prioritize('a'), next_steps(&mut plan).len()), (None, 0));
+    assert_eq!(
+        (plan.prioritize('a'), next_steps(&mut plan).len()),
+        (None, 0)
+    );
     for part in 0..3 {
         assert!(plan.contains('a'), "part {part} is under way");
         plan.succeeded('a', Step::Part(part));
@@ -189,8 +192,14 @@ enum Event {
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
-        2 => (1..=BLOB_PARTS_MAX, any::<u64>()).prop_map(|(parts, present)| Event::Add(parts, present)),
-        20 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Event::Ends(which, well)),
+        2 => (1..=BLOB_PARTS_MAX, any::<u64>()).prop_map(|(parts, present)| Event::Add(
+            parts,
+            present
+        )),
+        20 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Event::Ends(
+            which,
+            well
+        )),
         1 => any::<usize>().prop_map(Event::Remove),
     ];
     prop::collection::vec(event, 0..600)
@@ -198,9 +207,14 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 proptest! {
     #[test]
-    fn part_set_contains_added_parts(parts in prop::collection::btree_set(0..BLOB_PARTS_MAX, 0..48)) {
+    fn part_set_contains_added_parts(
+        parts in prop::collection::btree_set(0..BLOB_PARTS_MAX, 0..48),
+    ) {
         let set: PartSet = parts.iter().copied().collect();
-        prop_assert_eq!((0..200).filter(|part| set.contains(*part)).collect::<Vec<_>>(), parts.iter().copied().collect::<Vec<_>>());
+        prop_assert_eq!(
+            (0..200).filter(|part| set.contains(*part)).collect::<Vec<_>>(),
+            parts.iter().copied().collect::<Vec<_>>()
+        );
         prop_assert_eq!(set.len() as usize, parts.len());
         prop_assert_eq!(set.first_missing(), (0..).find(|part| !parts.contains(part)).unwrap());
     }

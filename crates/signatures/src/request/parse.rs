@@ -19,7 +19,7 @@ const fn malformed<T>(reason: &'static str) -> Parsed<T> {
 }
 
 /// Returns the value of a header that occurs exactly once.
-pub(super) fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Parsed<&'a str> {
+pub(super) fn single_header<'a>(headers: &'a HeaderMap, name: &'static str) -> Parsed<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().map_err(|_| SignatureError::Malformed {
@@ -34,7 +34,7 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Parsed<&'a
 }
 
 /// Returns the parameters in `Signature-Input` after checking the label and the components.
-pub(super) fn covered(input: &str) -> Parsed<&str> {
+pub(super) fn parse_covered(input: &str) -> Parsed<&str> {
     let value = input
         .strip_prefix(LABEL)
         .and_then(|rest| rest.strip_prefix('='));
@@ -68,7 +68,7 @@ impl<'a> Fields<'a> {
             let Some((name, value)) = piece.split_once('=') else {
                 return malformed("a parameter has no value");
             };
-            let field = fields.named(name)?;
+            let field = fields.parameter_mut(name)?;
             if field.replace(value).is_some() {
                 return malformed("a parameter occurs twice");
             }
@@ -76,7 +76,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    fn named(&mut self, name: &str) -> Parsed<&mut Option<&'a str>> {
+    fn parameter_mut(&mut self, name: &str) -> Parsed<&mut Option<&'a str>> {
         match name {
             "created" => Ok(&mut self.created),
             "expires" => Ok(&mut self.expires),
@@ -90,17 +90,17 @@ impl<'a> Fields<'a> {
 }
 
 /// Parses the parameters of `Signature-Input`, in any order.
-pub(super) fn parameters(text: &str) -> Parsed<SignatureParams> {
+pub(super) fn parse_parameters(text: &str) -> Parsed<SignatureParams> {
     let fields = Fields::read(text)?;
-    if string(fields.tag)? != SIGNATURE_TAG {
+    if parse_string(fields.tag)? != SIGNATURE_TAG {
         return malformed("the tag is not sealpost");
     }
-    let (created, expires) = (seconds(fields.created)?, seconds(fields.expires)?);
+    let (created, expires) = (parse_seconds(fields.created)?, parse_seconds(fields.expires)?);
     if expires <= created || expires.since(created) > SIGNATURE_LIFETIME_MAX {
         return malformed("it must expire within five minutes");
     }
-    let signer = signer(string(fields.alg)?, string(fields.keyid)?)?;
-    let nonce = fields.nonce.map(nonce).transpose()?;
+    let signer = parse_signer(parse_string(fields.alg)?, parse_string(fields.keyid)?)?;
+    let nonce = fields.nonce.map(parse_nonce).transpose()?;
     Ok(SignatureParams {
         signer,
         created,
@@ -109,7 +109,7 @@ pub(super) fn parameters(text: &str) -> Parsed<SignatureParams> {
     })
 }
 
-fn signer(algorithm: &str, keyid: &str) -> Parsed<Signer> {
+fn parse_signer(algorithm: &str, keyid: &str) -> Parsed<Signer> {
     let not_a_key = SignatureError::Malformed {
         reason: "the keyid does not match the algorithm",
     };
@@ -120,14 +120,14 @@ fn signer(algorithm: &str, keyid: &str) -> Parsed<Signer> {
     }
 }
 
-fn nonce(value: &str) -> Parsed<Nonce> {
-    Nonce::parse(string(Some(value))?).ok_or(SignatureError::Malformed {
+fn parse_nonce(value: &str) -> Parsed<Nonce> {
+    Nonce::parse(parse_string(Some(value))?).ok_or(SignatureError::Malformed {
         reason: "the nonce is not 1 to 64 characters",
     })
 }
 
 /// Parses a quoted string; no valid value contains a quote, a backslash or a semicolon.
-fn string(value: Option<&str>) -> Parsed<&str> {
+fn parse_string(value: Option<&str>) -> Parsed<&str> {
     let inner = value.and_then(|value| value.strip_prefix('"')?.strip_suffix('"'));
     match inner {
         Some(inner) if !inner.contains(['"', '\\']) => Ok(inner),
@@ -136,7 +136,7 @@ fn string(value: Option<&str>) -> Parsed<&str> {
     }
 }
 
-fn seconds(value: Option<&str>) -> Parsed<Timestamp> {
+fn parse_seconds(value: Option<&str>) -> Parsed<Timestamp> {
     let Some(digits) = value else {
         return malformed("created or expires is missing");
     };
@@ -151,7 +151,7 @@ fn seconds(value: Option<&str>) -> Parsed<Timestamp> {
 }
 
 /// Decodes `Signature`.
-pub(super) fn signature(value: &str) -> Parsed<Vec<u8>> {
+pub(super) fn parse_signature(value: &str) -> Parsed<Vec<u8>> {
     let inner = value
         .strip_prefix(LABEL)
         .and_then(|rest| rest.strip_prefix("=:")?.strip_suffix(':'));
@@ -163,7 +163,7 @@ pub(super) fn signature(value: &str) -> Parsed<Vec<u8>> {
 }
 
 /// Decodes `Content-Digest`.
-pub(super) fn digest(value: &str) -> Parsed<ContentDigest> {
+pub(super) fn parse_digest(value: &str) -> Parsed<ContentDigest> {
     let inner = value
         .strip_prefix("sha-256=:")
         .and_then(|rest| rest.strip_suffix(':'));

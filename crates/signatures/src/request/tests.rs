@@ -62,13 +62,16 @@ mod rfc_9421 {
     #[test]
     fn b_2_5_hmac_sha256() {
         let key = STANDARD
-            .decode("uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==")
+            .decode(concat!(
+                "uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4",
+                "XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ=="
+            ))
             .unwrap();
-        let base = signature_base(
+        let base = build_signature_base(
             &[DATE, HOST, TYPE],
             r#"("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret""#,
         );
-        let signature = STANDARD.encode(hmac(&key, &[base.as_bytes()]));
+        let signature = STANDARD.encode(compute_hmac(&key, &[base.as_bytes()]));
         assert_eq!(signature, "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=");
     }
 
@@ -81,7 +84,7 @@ mod rfc_9421 {
             AccountKey::of(&key).to_string(),
             "JrQLj5P_89iXES9-vFgrIy29clF9CC_oPPsw3c5D0bs"
         );
-        let base = signature_base(
+        let base = build_signature_base(
             &[
                 DATE,
                 ("@method", "POST"),
@@ -98,7 +101,10 @@ mod rfc_9421 {
         let signature = key.sign(base.as_bytes()).to_bytes();
         assert_eq!(
             STANDARD.encode(signature),
-            "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
+            concat!(
+                "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQ",
+                "CK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
+            )
         );
         assert!(AccountKey::of(&key).verify(base.as_bytes(), &signature));
     }
@@ -106,8 +112,8 @@ mod rfc_9421 {
 
 #[test]
 fn signature_base_matches_the_documentation() {
-    let parameters = parameters(NOW, "k", "hmac-sha256", None);
-    let base = request_base(&PARTS, &ContentDigest::of(b"").header(), &parameters);
+    let parameters = format_parameters(NOW, "k", "hmac-sha256", None);
+    let base = build_request_base(&PARTS, &ContentDigest::of(b"").header(), &parameters);
     let expected = [
         r#""@method": POST"#,
         r#""@authority": relay.example"#,
@@ -115,7 +121,10 @@ fn signature_base_matches_the_documentation() {
         r#""@query": ?"#,
         r#""content-digest": sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"#,
         concat!(
-            r#""@signature-params": ("@method" "@authority" "@path" "@query" "content-digest");created=1700000000"#,
+            concat!(
+                r#""@signature-params": ("@method" "@authority" "@path" "@query" "#,
+                r#""content-digest");created=1700000000"#
+            ),
             r#";expires=1700000300;keyid="k";alg="hmac-sha256";tag="sealpost""#
         ),
     ]
@@ -124,7 +133,7 @@ fn signature_base_matches_the_documentation() {
 }
 
 #[test]
-fn account_and_session_signatures_verify() {
+fn valid_signatures_verify() {
     let account_signature = received(&by_account()).unwrap();
     assert_eq!(
         account_signature.verify_ed25519(&PARTS, NOW),
@@ -326,7 +335,7 @@ fn other_forms_of_headers_are_rejected() {
 
 #[test]
 fn parameter_order_is_signed() {
-    let parameters = parameters(
+    let parameters = format_parameters(
         NOW,
         &AccountKey::of(&account()).to_string(),
         "ed25519",
@@ -391,7 +400,10 @@ proptest! {
         prop_assert_eq!(signature.verify_ed25519(&PARTS, NOW), Err(SignatureError::Invalid));
         let mut signature = received(&by_session()).unwrap();
         signature.bytes[byte % 32] ^= 1 << bit;
-        prop_assert_eq!(signature.verify_hmac(&PARTS, &session_key(), NOW), Err(SignatureError::Invalid));
+        prop_assert_eq!(
+            signature.verify_hmac(&PARTS, &session_key(), NOW),
+            Err(SignatureError::Invalid)
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::{
 mod wait;
 
 /// Upper bound on the text that is read. It exceeds the limit for a message, so that the error can
-/// state the actual length.
+/// state the actual length; a longer text is counted only up to this bound.
 const TEXT_BYTES_READ_MAX: u64 = 16 * 1024 * 1024;
 
 /// Time limit for cleaning up, for example after Ctrl-C.
@@ -100,14 +100,14 @@ fn build_request(
     })
 }
 
-/// Reads the text from `-m`, `-t` or standard input. A message with files needs no text, so that
-/// standard input is not read for it.
+/// Reads the text from `-m`, `-t` or standard input. A message with files needs no text, so standard
+/// input is not read in that case.
 fn read_message_text(args: &SendArgs, has_files: bool) -> Result<String, CliError> {
     match (&args.message, &args.text_file) {
         (Some(text), _) => Ok(text.clone()),
         (None, Some(path)) if path == Path::new("-") => read_text(io::stdin().lock(), path),
         (None, Some(path)) => {
-            let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+            let file = File::open(path).map_err(|error| read_error(path, &error))?;
             read_text(file, path)
         }
         (None, None) if has_files => Ok(String::new()),
@@ -124,17 +124,21 @@ fn read_text(source: impl Read, path: &Path) -> Result<String, CliError> {
     source
         .take(TEXT_BYTES_READ_MAX)
         .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(path, &error))?;
-    String::from_utf8(bytes).map_err(|_| {
-        CliError::refused(
+        .map_err(|error| read_error(path, &error))?;
+    let is_truncated = bytes.len() as u64 == TEXT_BYTES_READ_MAX;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        // The bound may have cut a character; the text is too long in any case.
+        Err(error) if is_truncated => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        Err(_) => Err(CliError::failed(
             format!("{} is not UTF-8 text", path.display()),
             "send it as a file with -a",
-        )
-    })
+        )),
+    }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> CliError {
-    CliError::refused(
+fn read_error(path: &Path, error: &io::Error) -> CliError {
+    CliError::failed(
         format!("cannot read {}: {error}", path.display()),
         "check the path and its permissions",
     )
@@ -155,10 +159,10 @@ async fn stage_and_send(
     client.post(&["v1", "messages"], request).await
 }
 
-/// Deletes staged files, as far as the daemon responds in time.
+/// Tries to delete the staged files within [`DISCARD_TIMEOUT`].
 ///
 /// The daemon refuses to delete a file that a message uses, so this is safe even if the response to
-/// the send was lost. It removes staged files that stay behind after a while.
+/// the send was lost. The daemon eventually deletes staged files that were not discarded.
 async fn discard_staged(staged: &[String], client: &Client) {
     let work = async {
         for id in staged {
@@ -181,24 +185,25 @@ async fn print_result(
         .first()
         .map(|message| views::file_summary(&message.attachments))
         .unwrap_or_default();
-    let with = if files.is_empty() {
+    let suffix = if files.is_empty() {
         files
     } else {
         format!(" ({files})")
     };
     for delivery in wait::deliveries(page) {
         console.print_line(format!(
-            "{} to {}{with}: {}",
+            "{} to {}{suffix}: {}",
             delivery.message, delivery.contact, delivery.status
         ))?;
     }
     if let Some(first) = page.items.first() {
         console.print_hint(format!(
-            "The message is stored and will be sent automatically. Check it with: sealpost status {}",
+            "The message is stored and will be sent automatically. Check its status with: sealpost status \
+             {}",
             first.id
         ))?;
     }
-    // The message is accepted; an unknown state of the relay is no error.
+    // The message is accepted; an unknown state of the relay is not an error.
     let node = client.get::<Node>(&["v1", "node"], &()).await;
     let Some(node) = node
         .ok()

@@ -142,7 +142,8 @@ fn warn_about_clock(node: &Node, console: &mut Console) -> Result<(), CliError> 
     };
     console.print_line("")?;
     console.print_line(format!(
-        "This machine's clock is {} s {side} the relay's. The node compensates for it; set the clock.",
+        "This machine's clock is {} s {side} the relay's. The node compensates for it; set the \
+         clock.",
         offset.as_secs()
     ))
 }

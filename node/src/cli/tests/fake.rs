@@ -156,14 +156,28 @@ pub(super) fn console(format: Format, width: u16) -> (Console, Output) {
 
 fn router(script: Shared) -> Router {
     Router::new()
-        .route("/v1/node", get(|State(script): State<Shared>| async move { Json(known_node(&script)) }))
-        .route("/v1/invites", get(|| async { Json(json!({"items": [invite()]})) }).post(|| async { Json(invite()) }))
-        .route("/v1/connections", get(connections).post(|State(script): State<Shared>| first_connection(script)))
+        .route(
+            "/v1/node",
+            get(|State(script): State<Shared>| async move { Json(known_node(&script)) })
+        )
+        .route(
+            "/v1/invites",
+            get(|| async { Json(json!({"items": [invite()]})) }).post(|| async { Json(invite()) })
+        )
+        .route(
+            "/v1/connections",
+            get(connections).post(|State(script): State<Shared>| first_connection(script))
+        )
         .route(
             "/v1/connections/{id}/safety-number",
-            get(|State(script): State<Shared>| async move { Json(script.lock().unwrap().safety.clone()) }),
+            get(|State(script): State<Shared>| async move {
+                Json(script.lock().unwrap().safety.clone())
+            }),
         )
-        .route("/v1/connections/{id}/{verb}", post(|State(script): State<Shared>| first_connection(script)))
+        .route(
+            "/v1/connections/{id}/{verb}",
+            post(|State(script): State<Shared>| first_connection(script))
+        )
         .route("/v1/messages", get(messages).post(send))
         .route("/v1/messages/{id}", get(message))
         .route("/v1/messages/{id}/read", post(message))
@@ -173,7 +187,9 @@ fn router(script: Shared) -> Router {
         .route("/v1/attachments/{id}/download", post(file))
         .route(
             "/v1/attachments/{id}/content",
-            get(|State(script): State<Shared>| async move { script.lock().unwrap().content.clone() }),
+            get(|State(script): State<Shared>| async move {
+                script.lock().unwrap().content.clone()
+            }),
         )
         .route("/v1/events", get(events))
         .layer(DefaultBodyLimit::disable())
@@ -208,8 +224,10 @@ fn known_node(script: &Shared) -> Node {
 
 fn invite() -> Value {
     json!({
-        "id": "INV-1111-2222-3333", "kind": "single", "url": "https://relay.example/i#secret", "status": "open",
-        "autoAccept": false, "expiresAt": "2026-11-27T14:05:00.000Z", "createdAt": "2026-11-20T14:03:00.000Z"
+        "id": "INV-1111-2222-3333", "kind": "single", "url": "https://relay.example/i#secret",
+        "status": "open",
+        "autoAccept": false, "expiresAt": "2026-11-27T14:05:00.000Z",
+        "createdAt": "2026-11-20T14:03:00.000Z"
     })
 }
 
@@ -330,7 +348,8 @@ pub(super) fn attachment(id: &str, name: &str, size: u64, status: AttachmentStat
 
 pub(super) fn delivery(message: &str, contact: &str, status: &str) -> Delivery {
     serde_json::from_value(json!({
-        "message": message, "connection": "CON-1111-2222-3333", "contact": contact, "status": status, "healing": false,
+        "message": message, "connection": "CON-1111-2222-3333", "contact": contact,
+        "status": status, "healing": false,
         "attempts": 0, "pendingAt": "2026-11-20T14:03:00.000Z"
     }))
     .unwrap()
@@ -352,10 +371,14 @@ pub(super) fn outgoing(number: u32, contact: &str, content: &str) -> Message {
 
 pub(super) fn incoming(number: u32, contact: &str, content: &str) -> Message {
     serde_json::from_value(json!({
-        "id": format!("CMG-1111-2222-3333-{number:05}"), "uuid": "u", "chat": "CHT-1111-2222-3333", "direction": "in",
-        "sender": {"name": contact, "contact": contact}, "content": content, "contentType": "text/markdown",
-        "contentHtml": "", "visibility": "public", "isDeleted": false, "attachments": [], "actionRequired": false,
-        "isRead": false, "sentAt": "2026-11-20T14:02:00.000Z", "receivedAt": "2026-11-20T14:03:00.000Z", "delivery": [],
+        "id": format!("CMG-1111-2222-3333-{number:05}"), "uuid": "u", "chat": "CHT-1111-2222-3333",
+        "direction": "in",
+        "sender": {"name": contact, "contact": contact}, "content": content,
+        "contentType": "text/markdown",
+        "contentHtml": "", "visibility": "public", "isDeleted": false, "attachments": [],
+        "actionRequired": false,
+        "isRead": false, "sentAt": "2026-11-20T14:02:00.000Z",
+        "receivedAt": "2026-11-20T14:03:00.000Z", "delivery": [],
         "revision": 1,
         "audit": {
             "created": {"at": "2026-11-20T14:03:00.000Z", "by": null},
@@ -367,9 +390,11 @@ pub(super) fn incoming(number: u32, contact: &str, content: &str) -> Message {
 
 pub(super) fn connection(id: &str, contact: &str, status: &str, direction: &str) -> Value {
     json!({
-        "id": id, "contact": contact, "note": "", "status": status, "direction": direction, "fingerprint": "ab",
+        "id": id, "contact": contact, "note": "", "status": status, "direction": direction,
+        "fingerprint": "ab",
         "verified": false, "health": {"state": "ok", "lastContactAt": "2026-11-20T13:05:00.000Z"},
-        "relay": "https://relay.example", "createdAt": "2026-11-20T12:00:00.000Z", "updatedAt": "2026-11-20T13:00:00.000Z"
+        "relay": "https://relay.example", "createdAt": "2026-11-20T12:00:00.000Z",
+        "updatedAt": "2026-11-20T13:00:00.000Z"
     })
 }
 
@@ -377,7 +402,8 @@ pub(super) fn node(state: &str, offset_ms: i64) -> Node {
     serde_json::from_value(json!({
         "name": "Acme", "fingerprint": "0123abcd", "version": "0.1.0",
         "relay": {"origin": "https://relay.example", "state": state, "clockOffsetMs": offset_ms},
-        "delivery": "pull", "address": "127.0.0.1:4680", "dataDirectory": "/srv/acme", "pendingCount": 1, "unreadCount": 2
+        "delivery": "pull", "address": "127.0.0.1:4680", "dataDirectory": "/srv/acme",
+        "pendingCount": 1, "unreadCount": 2
     }))
     .unwrap()
 }

@@ -19,7 +19,8 @@ fn attachment_event(file: &Attachment) -> String {
 
 fn transfer(attachment: &str, state: &str) -> String {
     let data = json!({
-        "attachment": attachment, "direction": "in", "bytes": 3, "total": 5, "bytesPerSecond": 2, "state": state
+        "attachment": attachment, "direction": "in", "bytes": 3, "total": 5, "bytesPerSecond": 2,
+        "state": state
     });
     event("transfer", &data)
 }

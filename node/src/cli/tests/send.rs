@@ -33,7 +33,10 @@ async fn message_with_files_is_sent_to_several() {
     ];
     let text = daemon.output(&line).await;
     assert!(
-        text.starts_with("CMG-1111-2222-3333-00001 to Bolt: pending\nCMG-1111-2222-3333-00002 to Cargo: pending\n"),
+        text.starts_with(
+            "CMG-1111-2222-3333-00001 to Bolt: pending\n\
+             CMG-1111-2222-3333-00002 to Cargo: pending\n"
+        ),
         "{text}"
     );
     let script = daemon.script();
@@ -99,8 +102,8 @@ async fn invalid_send_makes_no_request() {
         (vec!["-m", " \n"], "text_empty"),
         (vec!["-t", letter.to_str().unwrap()], "text_too_long"),
         ([vec!["-a"], six.to_vec()].concat(), "too_many_files"),
-        (vec!["-a", "/etc"], "refused"),
-        (vec!["-t", "/nowhere/x"], "refused"),
+        (vec!["-a", "/etc"], "failed"),
+        (vec!["-t", "/nowhere/x"], "failed"),
     ] {
         let (_, outcome) = daemon
             .run(&[vec!["send", "--to", "Bolt"], line.clone()].concat())
@@ -120,7 +123,8 @@ async fn unreachable_relay_is_reported_after_sending() {
     })
     .await;
     let text = daemon.output(&["send", "--to", "Bolt", "-m", "hi"]).await;
-    let expected = "https://relay.example does not respond (connection refused); the message will be sent once it does.";
+    let expected = "https://relay.example does not respond (connection refused); the message will \
+                    be sent once it does.";
     assert_eq!(text.lines().last(), Some(expected));
 }
 

@@ -26,7 +26,8 @@ const NEEDED: &str = "SELECT 1 FROM attachments a JOIN deliveries d ON d.message
     WHERE a.file = ?1 AND NOT EXISTS (
         SELECT 1 FROM delivery_files g WHERE g.message = d.message
         AND g.connection = d.connection AND g.file = a.file AND g.status = 'fetched')
-    AND (d.status <> 'failed' OR d.code IS NULL OR d.code IN ('expired', 'unconfirmed', 'unknown'))";
+    AND (d.status <> 'failed' OR d.code IS NULL \
+    OR d.code IN ('expired', 'unconfirmed', 'unknown'))";
 
 /// Records that the relay has a complete blob of ours until `blob_until`. Returns whether the file
 /// was still uploading.
@@ -51,7 +52,7 @@ pub fn record_fetched(
     at: Timestamp,
 ) -> Result<(), Fault> {
     let sql = "SELECT id FROM files WHERE blob = ?1 AND direction = 'out'";
-    let Some(id) = tx.row(sql, &[blob.as_bytes()], |row| {
+    let Some(id) = tx.query_row(sql, &[blob.as_bytes()], |row| {
         row.parse("id", FileId::parse)
     })?
     else {
@@ -75,25 +76,25 @@ pub fn record_fetched(
 }
 
 /// Returns the connections that sent a file.
-pub fn senders(tx: &Tx<'_>, id: FileId) -> Result<Vec<ConnectionId>, Fault> {
+pub fn find_senders(tx: &Tx<'_>, id: FileId) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT DISTINCT m.author_connection FROM attachments a
                JOIN messages m ON m.id = a.message
                WHERE a.file = ?1 AND m.author_connection IS NOT NULL";
-    tx.rows(sql, &[&id.to_string()], |row| {
+    tx.query_rows(sql, &[&id.to_string()], |row| {
         row.parse("author_connection", ConnectionId::parse)
     })
 }
 
 /// Releases the files of a message that is not sent, unless another message needs them.
-pub fn release_of_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
-    attachments::files_of_message(tx, message)?
+pub fn release_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
+    attachments::find_files_for_message(tx, message)?
         .into_iter()
         .try_for_each(|file| release_unless_needed(tx, file))
 }
 
 /// Releases a file of ours that no message needs any more.
 pub fn release_unless_needed(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
-    if tx.value::<i64>(NEEDED, &[&id.to_string()])?.is_none() {
+    if tx.query_value::<i64>(NEEDED, &[&id.to_string()])?.is_none() {
         release(tx, id)
     } else {
         Ok(())
@@ -119,7 +120,7 @@ fn release(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
 }
 
 /// Makes the relay keep the files of a message until a time, unless it keeps them longer.
-pub fn keep_until(tx: &Tx<'_>, message: MessageKey, until: Timestamp) -> Result<(), Fault> {
+pub fn request_extension(tx: &Tx<'_>, message: MessageKey, until: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "UPDATE files SET relay_due = 'extend', relay_reason = NULL, relay_attempt = 0,
              relay_next_at = 0, keep_until = ?2
@@ -142,16 +143,16 @@ pub fn maintain_blobs(tx: &Tx<'_>) -> Result<(), Fault> {
                WHERE f.status = 'uploaded' AND d.status = 'pending'
                    AND f.blob_until > ?1 AND f.blob_until < ?2";
     let extend_before = tx.now.plus(lifetime).minus(limits::BLOB_EXTENSION_INTERVAL);
-    let waiting = tx.rows(
+    let waiting = tx.query_rows(
         sql,
         &[&to_millis(tx.now), &to_millis(extend_before)],
         |row| Ok(MessageKey::from_i64(row.read("message")?)),
     )?;
     for message in waiting {
-        keep_until(tx, message, tx.now.plus(lifetime))?;
+        request_extension(tx, message, tx.now.plus(lifetime))?;
     }
     let sql = "SELECT id FROM files WHERE status = 'uploaded' AND blob_until <= ?1";
-    let expired = tx.rows(sql, &[&to_millis(tx.now)], |row| {
+    let expired = tx.query_rows(sql, &[&to_millis(tx.now)], |row| {
         row.parse("id", FileId::parse)
     })?;
     expired.into_iter().try_for_each(|id| {
@@ -166,7 +167,7 @@ pub fn maintain_blobs(tx: &Tx<'_>) -> Result<(), Fault> {
 fn has_pending_message(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM attachments a JOIN deliveries d ON d.message = a.message
                WHERE a.file = ?1 AND d.status = 'pending'";
-    Ok(tx.value::<i64>(sql, &[&id.to_string()])?.is_some())
+    Ok(tx.query_value::<i64>(sql, &[&id.to_string()])?.is_some())
 }
 
 /// Uploads the same bytes again, because the relay has lost the blob.
@@ -185,13 +186,13 @@ pub struct DueRelayRequest {
 }
 
 /// Returns up to `limit` relay requests that are due.
-pub fn due_relay_requests(tx: &Tx<'_>, limit: usize) -> Result<Vec<DueRelayRequest>, Fault> {
+pub fn load_due_relay_requests(tx: &Tx<'_>, limit: usize) -> Result<Vec<DueRelayRequest>, Fault> {
     let sql = format!(
         "SELECT {COLUMNS}, f.relay_due, f.keep_until, f.relay_attempt FROM files f
          WHERE f.relay_due IS NOT NULL AND f.relay_next_at <= ?1
          ORDER BY f.relay_next_at, f.position LIMIT ?2"
     );
-    let rows = tx.rows(&sql, &[&to_millis(tx.now), &limit], |row| {
+    let rows = tx.query_rows(&sql, &[&to_millis(tx.now), &limit], |row| {
         Ok((read(row)?, read_request(row)?, row.read("relay_attempt")?))
     })?;
     rows.into_iter()
@@ -231,9 +232,9 @@ pub fn postpone_relay_request(
 }
 
 /// Returns when the next relay request is due.
-pub fn next_relay_request(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
+pub fn find_next_relay_request(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(relay_next_at) AS next_at FROM files WHERE relay_due IS NOT NULL";
-    let due = tx.row(sql, &[], |row| row.optional_timestamp(0))?;
+    let due = tx.query_row(sql, &[], |row| row.optional_timestamp(0))?;
     Ok(due.flatten())
 }
 

@@ -153,7 +153,11 @@ impl ProxyState {
         let (from_node, to_node) = node.split();
         let (from_relay, to_relay) = relay.split();
         tokio::select! {
-            ended = self.forward_bytes(from_node, to_relay, Some(RequestScanner::default())) => ended,
+            ended = self.forward_bytes(
+                from_node,
+                to_relay,
+                Some(RequestScanner::default())
+            ) => ended,
             ended = self.forward_bytes(from_relay, to_node, None) => ended,
         }
     }

@@ -46,7 +46,7 @@ fn new_sessions() {
     let bases = [PrekeySecrets::parse(&one(rotation, "prekey_secrets")).unwrap()];
     let sessions = Sessions::parse(&one(rotation, "b_sessions")).unwrap();
     let context = OpenContext {
-        me: &me,
+        identity: &me,
         peer: peer.public(),
         conn_id: ConnId::from_bytes(array(rotation, "conn_id")),
         bases: &bases,
@@ -75,7 +75,7 @@ fn messages() {
     for scenario in vectors["stories"].as_array().unwrap() {
         let sessions = Sessions::parse(&one(scenario, "sessions")).unwrap();
         let context = OpenContext {
-            me: &me,
+            identity: &me,
             peer: peer.public(),
             conn_id: ConnId::from_bytes([0; 32]),
             bases: &[],

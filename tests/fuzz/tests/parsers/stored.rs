@@ -111,7 +111,7 @@ fn held_invite(rng: &mut ChaCha20Rng, identity: &Identity) -> (HeldInvite, Vec<u
     ));
     let card = identity.sign_card("Acme", NOW).unwrap();
     let sealed = held
-        .publish_base(identity, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, rng)
+        .generate_base(identity, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, rng)
         .unwrap();
     (held, sealed.to_vec())
 }

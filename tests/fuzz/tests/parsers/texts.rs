@@ -87,8 +87,10 @@ fn file_names() {
 #[test]
 fn texts() {
     let seeds = seeds(&[
-        "# Title\n\n> quote\n>> deeper\n\n1. one\n2. two\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n```rust\nfn main() {}\n```",
-        "*a **b ~~c~~** d* [link](javascript:alert(1)) ![image](https://example.com/a.png) <script>alert(1)</script>",
+        "# Title\n\n> quote\n>> deeper\n\n1. one\n2. two\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n\
+         ```rust\nfn main() {}\n```",
+        "*a **b ~~c~~** d* [link](javascript:alert(1)) ![image](https://example.com/a.png) \
+         <script>alert(1)</script>",
         "<p onclick=\"x\">Hello <b>you</b><table><tr><td>1<td>2</table><svg><style>",
         "\u{1b}[31mred\u{1b}]8;;https://example.com\u{7}\u{202e}abc\u{200b}",
     ]);

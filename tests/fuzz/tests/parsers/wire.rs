@@ -58,7 +58,10 @@ fn mailboxes() {
 #[test]
 fn envelopes() {
     let envelope = format!(
-        r#"{{"id":"{0}","mailbox":{{"relay":"https://relay.example","id":"{0}"}},"proof":"{0}","expires_at":5,"bytes":"{1}"}}"#,
+        concat!(
+            r#"{{"id":"{0}","mailbox":{{"relay":"https://relay.example","id":"{0}"}},"#,
+            r#""proof":"{0}","expires_at":5,"bytes":"{1}"}}"#
+        ),
         id(),
         key()
     );
@@ -98,7 +101,10 @@ fn deliveries() {
     ]);
     bodies::<wire::DeliveryBatch>(&[batch]);
     bodies::<wire::ChallengeResponse>(&[format!(r#"{{"answer":"{}"}}"#, key())]);
-    let results = r#"{"lease":4,"results":[{"id":9,"outcome":"stored"},{"id":10,"outcome":"later","retry_after_ms":7}]}"#;
+    let results = concat!(
+        r#"{"lease":4,"results":[{"id":9,"outcome":"stored"},"#,
+        r#"{"id":10,"outcome":"later","retry_after_ms":7}]}"#
+    );
     bodies::<wire::DeliveryResults>(&[
         results.to_owned(),
         r#"{"lease":0,"results":[]}"#.to_owned(),
@@ -115,7 +121,10 @@ fn blobs() {
     bodies::<wire::CompleteBlob>(&[format!(r#"{{"digest":"{}"}}"#, key())]);
     bodies::<wire::ExtendBlob>(&[r#"{"expires_at":5}"#.to_owned()]);
     bodies::<wire::Blob>(&[format!(
-        r#"{{"id":"{}","state":"uploading","size_bytes":4160,"parts":1,"present":[0],"expires_at":5}}"#,
+        concat!(
+            r#"{{"id":"{}","state":"uploading","size_bytes":4160,"parts":1,"#,
+            r#""present":[0],"expires_at":5}}"#
+        ),
         id()
     )]);
 }
@@ -126,7 +135,9 @@ fn sessions_and_problems() {
         r#"{{"session_id":"opaque","key":"{}","expires_at":5,"relay_time":1}}"#,
         key()
     )]);
-    bodies::<Problem>(&[
-        r#"{"code":"clock_skew","title":"t","status":401,"detail":"d","retry_after_ms":1,"relay_time":2}"#.to_owned(),
-    ]);
+    bodies::<Problem>(&[concat!(
+        r#"{"code":"clock_skew","title":"t","status":401,"detail":"d","#,
+        r#""retry_after_ms":1,"relay_time":2}"#
+    )
+    .to_owned()]);
 }

@@ -83,7 +83,7 @@ impl Model {
             .iter()
             .filter(|((node, _), _)| !self.deleted.contains(node));
         for ((node, message), status) in of_active {
-            let Some((route, text)) = self.messages.get(&(*node, message.clone())) else {
+            let Some((route, text)) = self.messages.get(&(*node, *message)) else {
                 continue;
             };
             let is_received = self

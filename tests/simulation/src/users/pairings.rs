@@ -8,7 +8,7 @@ use crate::{
     simulation::{FAULT_PHASE, Simulation},
     wire::Request,
 };
-use sealpost_node::pairing::{self, InviteTerms};
+use sealpost_node::pairing::{self, InviteOptions};
 use sealpost_node_core::model::ConnectionStatus;
 
 impl Simulation {
@@ -27,14 +27,14 @@ impl Simulation {
             return Ok(Some(MINUTE));
         }
         let identity = self.identity(node);
-        let terms = InviteTerms {
+        let terms = InviteOptions {
             kind,
-            life: lifetime,
+            lifetime,
             auto_accept,
         };
         let created = self
             .commit(node, move |tx| {
-                let name = pairing::make_invite(tx, &identity, terms)?;
+                let name = pairing::create_invite(tx, &identity, terms)?;
                 let invite = pairing::load_invite(tx, name)?.held.invite;
                 Ok((name, invite))
             })

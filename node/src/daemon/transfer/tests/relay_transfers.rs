@@ -1,4 +1,4 @@
-//! Transfers between a daemon and a fake relay with scripted responses.
+//! Transfers between a node and a fake relay with scripted responses.
 
 use super::{
     fake_relay::{RecordedRequest, problem, truncated_response},
@@ -161,14 +161,14 @@ async fn damaged_or_lost_local_file_fails_the_upload() {
         FileStatus::Uploading,
         "the network may have corrupted the part"
     );
-    bed.daemon.files.damage(staged.file);
+    bed.node.files.damage(staged.file);
     bed.until_status(damaged, FileStatus::Failed).await;
 
     let bed =
         TestBed::start(|request| request.is_part().then(|| problem(ErrorCode::Overloaded))).await;
     let (lost, staged) = bed.upload(BYTES).await;
     bed.until(async |bed| bed.row(lost).await.attempt > 0).await;
-    bed.daemon.files.remove(staged.file).await;
+    bed.node.files.remove(staged.file).await;
     bed.until_status(lost, FileStatus::Failed).await;
 }
 
@@ -180,7 +180,7 @@ async fn downloaded_file_equals_the_uploaded_one() {
     bed.until_status(file, FileStatus::Ready).await;
     let row = bed.row(file).await;
     let pieces = bed
-        .daemon
+        .node
         .files
         .read_plaintext(row.disk_file, &staged.file_key, &staged.sealed)
         .await
@@ -247,14 +247,18 @@ async fn altered_file_fails_and_can_be_fetched_again() {
             row.reason
         );
         assert!(
-            bed.daemon
+            bed.node
                 .files
                 .read_plaintext(row.disk_file, &staged.file_key, &staged.sealed)
                 .await
                 .is_err()
         );
         bed.tamper(id, |parts| *parts = right.lock().unwrap().take().unwrap());
-        bed.daemon.write(move |tx| fetch(tx, &row)).await.unwrap();
+        bed.node
+            .database
+            .write(move |tx| fetch(tx, &row))
+            .await
+            .unwrap();
         bed.until_status(file, FileStatus::Ready).await;
     }
 }
@@ -284,22 +288,21 @@ async fn cancelled_upload_is_deleted_everywhere() {
     let (file, staged) = bed.upload(BYTES).await;
     bed.until(async |bed| bed.row(file).await.attempt > 0).await;
     let row = bed.row(file).await;
-    bed.daemon.write(move |tx| cancel(tx, &row)).await.unwrap();
+    bed.node
+        .database
+        .write(move |tx| cancel(tx, &row))
+        .await
+        .unwrap();
     bed.until(async |bed| !bed.has_blob(&staged)).await;
     let due = async |bed: &TestBed| {
-        bed.daemon
-            .read(|tx| files::next_relay_request(tx))
+        bed.node
+            .database
+            .read(|tx| files::find_next_relay_request(tx))
             .await
             .unwrap()
     };
     bed.until(async |bed| due(bed).await.is_none()).await;
-    assert!(
-        bed.daemon
-            .files
-            .read_range(staged.file, 0..10)
-            .await
-            .is_err()
-    );
+    assert!(bed.node.files.read_range(staged.file, 0..10).await.is_err());
     assert_eq!(bed.row(file).await.status, FileStatus::Cancelled);
 }
 
@@ -312,7 +315,11 @@ async fn cancelled_download_makes_no_requests() {
     let (file, id) = bed.download(&staged).await;
     bed.until(async |bed| bed.row(file).await.attempt > 0).await;
     let row = bed.row(file).await;
-    bed.daemon.write(move |tx| cancel(tx, &row)).await.unwrap();
+    bed.node
+        .database
+        .write(move |tx| cancel(tx, &row))
+        .await
+        .unwrap();
     bed.until_status(file, FileStatus::Offered).await;
     let gets = |bed: &TestBed| {
         bed.requests()
@@ -329,6 +336,10 @@ async fn cancelled_download_makes_no_requests() {
     transfer_another_file().await;
     assert_eq!(gets(&bed), before);
     let row = bed.row(file).await;
-    bed.daemon.write(move |tx| fetch(tx, &row)).await.unwrap();
+    bed.node
+        .database
+        .write(move |tx| fetch(tx, &row))
+        .await
+        .unwrap();
     bed.until(async |bed| gets(bed) > before).await;
 }
