@@ -8,7 +8,7 @@ use clap::Args;
 use sealpost_node_core::transfer::DownloadPolicy;
 use sealpost_proto::limits;
 use sealpost_service::{
-    config::{self, ByteSize, ConfigError, Loaded, Settings},
+    config::{self, ByteSize, ConfigError, LoadedConfig, Settings},
     logs::LogFormat,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -67,9 +67,10 @@ impl Settings for Config {
     ];
 }
 
-/// Loads the settings for a data directory. Without `--config`, the file is `node.toml` in the directory.
-pub fn load(overrides: &Overrides, data: &Path) -> Result<Loaded<Config>, ConfigError> {
-    overrides.load_or(&data.join(CONFIG_FILE))
+/// Loads the settings for a data directory. Without `--config`, the file is `node.toml` in the
+/// directory.
+pub fn load(overrides: &Overrides, data: &Path) -> Result<LoadedConfig<Config>, ConfigError> {
+    overrides.load_or_default_file(&data.join(CONFIG_FILE))
 }
 
 /// Setting that says which files are downloaded as soon as their message arrives.

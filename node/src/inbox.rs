@@ -1,5 +1,5 @@
-//! What arrives: each envelope is one transaction that commits ratchet, content and the receipt that is due together. Only
-//! then is the relay told.
+//! What arrives: each envelope is one transaction that commits ratchet, content and the receipt
+//! that is due together. Only then is the relay told.
 
 use crate::{
     fault::Fault,
@@ -8,7 +8,7 @@ use crate::{
     pairing, preview,
     store::{
         Tx, attachments,
-        connections::{self, Loaded},
+        connections::{self, LoadedConnection},
         deliveries::{self, DeliveryKey},
         events::{self, Subject},
         files, invites,
@@ -28,7 +28,9 @@ use sealpost_e2ee::{
     sessions::prefix_hash,
 };
 use sealpost_node_core::{
-    connection::{Connection, Event, Frame, Incoming, Opened, Phase, Unopened},
+    connection::{
+        Connection, Event, Incoming, MessageMetadata, OpenedEnvelope, Phase, RejectedEnvelope,
+    },
     model::{ConnectionId, ContentType, Direction, FileStatus, HealthState, InviteId, MessageKey},
     submission,
     transfer::DownloadPolicy,
@@ -64,7 +66,7 @@ pub fn receive(
         DeliveryOutcome::Refused
     };
     if outcome == DeliveryOutcome::Stored {
-        opened::add_digest(tx, scope, &digest)?;
+        opened::record_digest(tx, scope, &digest)?;
     }
     Ok(outcome)
 }
@@ -82,8 +84,8 @@ fn receive_on_connection(
     ingest(tx, identity, loaded, incoming)
 }
 
-/// An invite's mailbox: a request that opens makes a connection; a repetition of one goes to the connection it made; all
-/// else is discarded, and nothing is answered.
+/// An invite's mailbox: a request that opens makes a connection; a repetition of one goes to the
+/// connection it made; all else is discarded, and nothing is answered.
 fn receive_on_invite(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -116,7 +118,7 @@ fn receive_on_invite(
         tx.now,
         tx.rng,
     ) {
-        Some(asked) => pairing::on_request(tx, identity, &invite, &asked)?,
+        Some(asked) => pairing::receive_request(tx, identity, &invite, &asked)?,
         None => tracing::info!(
             invite = %id,
             "discarded an envelope at an invite that cannot be opened"
@@ -128,13 +130,13 @@ fn receive_on_invite(
 fn ingest(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    mut loaded: Loaded,
+    mut loaded: LoadedConnection,
     incoming: Incoming,
 ) -> Result<DeliveryOutcome, Fault> {
     match incoming {
-        Incoming::Junk => return Ok(DeliveryOutcome::Refused),
+        Incoming::OuterLayerInvalid => return Ok(DeliveryOutcome::Refused),
         Incoming::Opened(opened) => ingest_opened(tx, identity, loaded, *opened)?,
-        Incoming::Unopened(unopened) => ingest_unopened(tx, &mut loaded, *unopened)?,
+        Incoming::Rejected(unopened) => ingest_rejected(tx, &mut loaded, *unopened)?,
     }
     Ok(DeliveryOutcome::Stored)
 }
@@ -142,40 +144,46 @@ fn ingest(
 fn ingest_opened(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    mut loaded: Loaded,
-    opened: Opened,
+    mut loaded: LoadedConnection,
+    opened: OpenedEnvelope,
 ) -> Result<(), Fault> {
     let id = loaded.id;
     let was = loaded.secrets.phase;
     loaded.secrets = opened.connection;
     connections::save(tx, &mut loaded)?;
-    opened::add_digest(tx, DigestScope::Connection(id), &opened.msg_hash)?;
+    opened::record_digest(tx, DigestScope::Connection(id), &opened.msg_hash)?;
     connections::record_contact(tx, id)?;
     if opened.has_new_session {
-        outbox::seal_again(tx, id)?;
+        outbox::requeue_sealed(tx, id)?;
     }
     if opened.is_reset {
-        let why = "the peer began a new session that does not continue the old one: compare the safety number";
+        let why = "the peer began a new session that does not continue the old one: compare the \
+                   safety number";
         connections::set_health(tx, id, HealthState::Waiting, Some(why))?;
     }
     if let Some(publishing) = &opened.publication {
-        pairing::publish_base(tx, id, publishing)?;
+        pairing::publish_prekeys(tx, id, publishing)?;
     }
     if was == Phase::Accepting && loaded.secrets.phase == Phase::Accepted {
-        pairing::complete(tx, id)?;
+        pairing::schedule_invite_mailbox_closing(tx, id)?;
     }
     if loaded.secrets.phase == Phase::Accepting {
-        pairing::await_confirmation(tx, id)?;
+        pairing::set_awaiting_confirmation(tx, id)?;
     }
     apply_event(tx, identity, &loaded, opened.event)?;
-    if let Some(uuid) = opened.receipt {
+    if let Some(uuid) = opened.receipt_for {
         receipts::add(tx, id, &uuid, ReceiptKind::DELIVERED)?;
     }
     Ok(())
 }
 
-/// The message does not open: a repetition is nothing; anything else is shown on the connection and on what is under way.
-fn ingest_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) -> Result<(), Fault> {
+/// The message does not open: a repetition is nothing; anything else is shown on the connection and
+/// on what is under way.
+fn ingest_rejected(
+    tx: &mut Tx<'_>,
+    loaded: &mut LoadedConnection,
+    unopened: RejectedEnvelope,
+) -> Result<(), Fault> {
     use sealpost_e2ee::sessions::{RejectReason, Remedy};
     if let Some(connection) = unopened.connection {
         loaded.secrets = connection;
@@ -186,7 +194,11 @@ fn ingest_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) -> 
     {
         return Ok(());
     }
-    tracing::warn!(connection = %loaded.id, reason = %unopened.reason, "an envelope cannot be opened");
+    tracing::warn!(
+        connection = %loaded.id,
+        reason = %unopened.reason,
+        "an envelope cannot be opened"
+    );
     match unopened.remedy {
         Remedy::Discard => Ok(()),
         Remedy::ResumeDue | Remedy::InitDesync | Remedy::AlertAndInit | Remedy::Suspend => {
@@ -203,18 +215,18 @@ fn ingest_unopened(tx: &mut Tx<'_>, loaded: &mut Loaded, unopened: Unopened) -> 
 fn apply_event(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    loaded: &Loaded,
+    loaded: &LoadedConnection,
     event: Event,
 ) -> Result<(), Fault> {
     match event {
         Event::Accepted => {
-            pairing::open_chat(tx, loaded)?;
+            pairing::find_or_create_chat(tx, loaded)?;
             outbox::confirm_kind(tx, loaded.id, Kind::CONNECTION_REQUEST)?;
-            connections::touch(tx, loaded.id)
+            connections::record_change(tx, loaded.id)
         }
         Event::Rejected(why) => {
             outbox::confirm_kind(tx, loaded.id, Kind::CONNECTION_REQUEST)?;
-            let own = loaded.secrets.inbound.as_ref().map(|own| own.id);
+            let own = loaded.secrets.own_mailbox.as_ref().map(|own| own.id);
             if let Some(mailbox) = own {
                 let now = tx.now;
                 relay_jobs::add(
@@ -228,11 +240,16 @@ fn apply_event(
             }
             connections::set_note(tx, loaded.id, &why.unwrap_or_default())
         }
-        Event::Message { frame, message } => store_message(tx, identity, loaded, frame, &message),
+        Event::Message {
+            metadata: frame,
+            message,
+        } => store_message(tx, identity, loaded, frame, &message),
         Event::Receipt(receipt) => apply_receipt(tx, loaded.id, &receipt),
-        Event::Unsupported { frame, kind, body } => {
-            store_unknown(tx, loaded.id, frame, kind, &body)
-        }
+        Event::Unsupported {
+            metadata: frame,
+            kind,
+            body,
+        } => store_unknown(tx, loaded.id, frame, kind, &body),
         Event::Ignored => Ok(()),
     }
 }
@@ -240,18 +257,18 @@ fn apply_event(
 fn store_message(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    loaded: &Loaded,
-    frame: Frame,
+    loaded: &LoadedConnection,
+    frame: MessageMetadata,
     message: &Message,
 ) -> Result<(), Fault> {
-    if !opened::add_uuid(tx, loaded.id, &frame.message_id)? {
+    if !opened::record_uuid(tx, loaded.id, &frame.message_id)? {
         return Ok(());
     }
     if messages::find_sent(tx, loaded.id, &frame.message_id)?.is_some() {
         tracing::warn!(connection = %loaded.id, "discarded a message with the uuid of one of ours");
         return Ok(());
     }
-    let chat = pairing::open_chat(tx, loaded)?;
+    let chat = pairing::find_or_create_chat(tx, loaded)?;
     let contact = connections::load(tx, loaded.id)?.contact;
     let new = messages::NewMessage {
         uuid: frame.message_id,
@@ -266,7 +283,7 @@ fn store_message(
         } else {
             ContentType::Markdown
         },
-        action_required: message.action_required,
+        action_required: message.requires_action,
         reply_to: message.reply_to,
         deliver_by: message.deliver_by,
         read_by: message.read_by,
@@ -317,7 +334,7 @@ fn store_files(
             },
             descriptor,
             file_type: None,
-            disk_file: DiskFileId::from_bytes(tx.random()),
+            disk_file: DiskFileId::from_bytes(tx.random_bytes()),
             part_digests: &[],
         };
         let file = files::insert(tx, &new)?;
@@ -345,9 +362,9 @@ fn apply_receipt(
         }
         _ => return Ok(()),
     };
-    let change = deliveries::Change {
+    let change = deliveries::StatusChange {
         at: Some(receipt.at),
-        ..deliveries::Change::default()
+        ..deliveries::StatusChange::default()
     };
     for uuid in &receipt.ids {
         outbox::confirm(tx, connection, uuid)?;
@@ -366,11 +383,11 @@ fn apply_receipt(
 fn store_unknown(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
-    frame: Frame,
+    frame: MessageMetadata,
     kind: Kind,
     body: &[u8],
 ) -> Result<(), Fault> {
-    if !opened::add_uuid(tx, connection, &frame.message_id)? {
+    if !opened::record_uuid(tx, connection, &frame.message_id)? {
         return Ok(());
     }
     tracing::info!(
@@ -382,7 +399,7 @@ fn store_unknown(
 }
 
 /// Applies a status that the relay reports for an envelope of ours.
-pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
+pub fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
     let Some(row) = outbox::find_by_envelope(tx, &event.envelope)? else {
         return Ok(());
     };
@@ -390,7 +407,7 @@ pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
         return Ok(());
     };
     if let Some(key) = row.delivery() {
-        let change = deliveries::Change {
+        let change = deliveries::StatusChange {
             code,
             reason: event.reason.clone(),
             attempts: event.attempts,
@@ -401,26 +418,26 @@ pub fn relay_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
     }
     if row.kind == Kind::CONNECTION_ACCEPT && code == Some(FailureCode::Expired) {
         // The peer waits until it arrives.
-        return outbox::repeat(tx, row.id);
+        return outbox::requeue(tx, row.id);
     }
     if status == DeliveryStatus::Failed {
         outbox::remove(tx, row.id)?;
-        on_failed_control(tx, &row, code.unwrap_or(FailureCode::Refused))?;
+        record_failed_control(tx, &row, code.unwrap_or(FailureCode::Refused))?;
     }
     Ok(())
 }
 
 /// Marks the connection of a request or accept that will never arrive as broken. Messages that
 /// waited for the accept fail.
-pub fn on_failed_control(
+pub fn record_failed_control(
     tx: &Tx<'_>,
-    row: &outbox::SubmittedRow,
+    row: &outbox::SubmittedItem,
     code: FailureCode,
 ) -> Result<(), Fault> {
     let what = match row.kind {
         Kind::CONNECTION_REQUEST => "the request was not accepted: ask for a new invite",
         Kind::CONNECTION_ACCEPT => {
-            pairing::fail_all(tx, row.connection, code)?;
+            pairing::fail_deliveries(tx, row.connection, code)?;
             "the answer did not arrive: the peer has to connect again"
         }
         _ => return Ok(()),
@@ -429,174 +446,4 @@ pub fn on_failed_control(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{TestNode, join, pair, settle};
-    use sealpost_proto::B64;
-
-    fn receipts_due(node: &TestNode) -> i64 {
-        node.number("SELECT count(*) FROM receipts_due")
-    }
-
-    #[test]
-    fn a_message_that_was_sealed_twice_arrives_once_and_is_receipted_twice() {
-        let mut pair = pair(200);
-        let (message, to_bolt) = (pair.acme.send(pair.to_bolt, "hello"), pair.to_bolt);
-        let first = pair.acme.seal();
-        pair.acme.step(|tx, _| outbox::seal_again(tx, to_bolt));
-        let second = pair.acme.seal();
-        for envelope in [&first[0], &second[0]] {
-            assert_eq!(pair.bolt.receive(envelope), DeliveryOutcome::Stored);
-            assert_eq!(
-                (pair.bolt.texts(), receipts_due(&pair.bolt)),
-                (vec!["hello".to_owned()], 1)
-            );
-            let receipt = pair.bolt.seal();
-            pair.bolt.accepted(&receipt);
-            assert_eq!(pair.acme.receive(&receipt[0]), DeliveryOutcome::Stored);
-        }
-        assert_eq!(
-            pair.acme.delivery(&message).status,
-            DeliveryStatus::Delivered
-        );
-    }
-
-    #[test]
-    fn an_envelope_that_comes_again_changes_nothing() {
-        let mut pair = pair(210);
-        pair.acme.send(pair.to_bolt, "hello");
-        let sealed = pair.acme.seal();
-        pair.bolt.receive(&sealed[0]);
-        let version = "SELECT sum(version) FROM connections";
-        let before = (pair.bolt.number(version), receipts_due(&pair.bolt));
-        assert_eq!(pair.bolt.receive(&sealed[0]), DeliveryOutcome::Stored);
-        assert_eq!(
-            (pair.bolt.number(version), receipts_due(&pair.bolt)),
-            before
-        );
-        assert_eq!(pair.bolt.texts(), ["hello"]);
-    }
-
-    #[test]
-    fn junk_and_strange_mailboxes_are_refused_and_change_nothing() {
-        let mut pair = pair(220);
-        pair.acme.send(pair.to_bolt, "hello");
-        let sealed = pair.acme.seal();
-        let mut junk = sealed[0].clone();
-        junk.bytes = B64(vec![7; 2_048]);
-        let mut strange = sealed[0].clone();
-        strange.mailbox.id = MailboxId::from_bytes([9; 16]);
-        for envelope in [&junk, &strange] {
-            assert_eq!(pair.bolt.receive(envelope), DeliveryOutcome::Refused);
-        }
-        assert!(pair.bolt.texts().is_empty());
-        assert_eq!(pair.bolt.receive(&sealed[0]), DeliveryOutcome::Stored);
-    }
-
-    #[test]
-    fn a_receipt_counts_only_on_its_own_connection() {
-        let mut pair = pair(230);
-        let (_, elsewhere) = join(&mut pair.acme, &mut pair.bolt);
-        let message = pair.acme.send(pair.to_bolt, "hello");
-        let sealed = pair.acme.seal();
-        pair.acme.accepted(&sealed);
-        let uuid = pair.acme.uuid(&message);
-        pair.bolt
-            .step(|tx, _| receipts::add(tx, elsewhere, &uuid, ReceiptKind::READ));
-        settle(&mut pair.bolt, &mut pair.acme);
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
-    }
-
-    #[test]
-    fn the_relay_may_say_that_a_message_failed_and_the_peer_that_it_arrived() {
-        let mut pair = pair(250);
-        let message = pair.acme.send(pair.to_bolt, "hello");
-        let sealed = pair.acme.seal();
-        pair.acme.accepted(&sealed);
-        let event = StatusEvent {
-            id: sealpost_proto::DeliveryId(1),
-            envelope: sealed[0].id,
-            state: sealpost_proto::EnvelopeState::Expired,
-            attempts: 3,
-            reason: None,
-            next_attempt_at: None,
-            at: pair.acme.now,
-        };
-        pair.acme.step(|tx, _| relay_event(tx, &event));
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Failed);
-        pair.bolt.receive(&sealed[0]);
-        settle(&mut pair.bolt, &mut pair.acme);
-        assert_eq!(
-            pair.acme.delivery(&message).status,
-            DeliveryStatus::Delivered
-        );
-    }
-
-    fn attachment_statuses(files: &[u64]) -> Vec<FileStatus> {
-        let mut pair = pair(260);
-        let staged: Vec<_> = files.iter().map(|bytes| pair.acme.stage(*bytes)).collect();
-        pair.acme.send_files(pair.to_bolt, "files", &staged);
-        for file in &staged {
-            pair.acme.uploaded(*file);
-        }
-        settle(&mut pair.acme, &mut pair.bolt);
-        let arrived = pair.bolt.files_that_came();
-        arrived.into_iter().map(|file| file.status).collect()
-    }
-
-    #[test]
-    fn files_of_a_message_wait_to_be_fetched() {
-        let statuses = attachment_statuses(&[10, limits::FILE_BYTES_MAX, 0]);
-        assert_eq!(statuses, [FileStatus::Waiting; 3]);
-    }
-
-    #[test]
-    fn a_preview_travels_with_its_message_and_what_is_no_picture_does_not_count() {
-        let mut pair = pair(265);
-        let picture = [b"\xff\xd8\xff\xe0".as_slice(), &[7; 16_380]].concat();
-        let previews = [
-            Some(picture.as_slice()),
-            Some(b"<svg onload='x'>"),
-            None,
-            Some(&picture),
-            Some(&picture),
-        ];
-        let staged =
-            previews.map(|preview| pair.acme.stage_with(10, "Foto.jpg", "image/jpeg", preview));
-        pair.acme.send_files(
-            pair.to_bolt,
-            &"x".repeat(limits::MESSAGE_TEXT_BYTES_MAX),
-            &staged,
-        );
-        for file in &staged {
-            pair.acme.uploaded(*file);
-        }
-        settle(&mut pair.acme, &mut pair.bolt);
-        let arrived = pair.bolt.files_that_came();
-        let has_preview: Vec<_> = arrived.iter().map(|file| file.has_preview).collect();
-        assert_eq!(has_preview, [true, false, false, true, true]);
-        assert!(
-            arrived.iter().all(|file| file.descriptor.preview.is_none()),
-            "rows are read without it"
-        );
-        let kept =
-            [0, 1].map(|at: usize| pair.bolt.step(|tx, _| files::preview(tx, arrived[at].id)));
-        assert_eq!(kept, [Some(picture.clone()), None]);
-    }
-
-    #[test]
-    fn a_broken_session_is_shown_where_people_look() {
-        let mut pair = pair(270);
-        let waiting = pair.bolt.send(pair.to_acme, "on its way");
-        pair.acme.send(pair.to_bolt, "hello");
-        let sealed = pair.acme.seal();
-        pair.bolt.receive(&sealed[0]);
-        // The digests are forgotten, as after a restored backup that is younger than the ratchet: the key is gone.
-        pair.bolt.sql("DELETE FROM opened_digests");
-        assert_eq!(pair.bolt.receive(&sealed[0]), DeliveryOutcome::Stored);
-        let shown = pair.bolt.connection(pair.to_acme);
-        assert_eq!(shown.health, HealthState::Broken);
-        assert!(pair.bolt.delivery(&waiting).healing);
-        assert_eq!(pair.bolt.texts(), ["hello"]);
-    }
-}
+mod tests;

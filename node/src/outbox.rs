@@ -1,5 +1,5 @@
-//! What goes out: a message is committed first, sealed together with the ratchet's step when its turn comes, and sent byte
-//! for byte until the relay has answered.
+//! What goes out: a message is committed first, sealed together with the ratchet's step when its
+//! turn comes, and sent byte for byte until the relay has answered.
 
 use crate::{
     fault::Fault,
@@ -7,12 +7,12 @@ use crate::{
     inbox,
     store::{
         Tx, attachments,
-        connections::{self, Loaded},
-        deliveries::{self, Change, DeliveryKey},
+        connections::{self, LoadedConnection},
+        deliveries::{self, DeliveryKey, StatusChange},
         events::{self, Subject},
         files::{self, StoredFile},
         messages::{self, MessageAuthor},
-        outbox::{self, Content, SubmittedRow, Waiting},
+        outbox::{self, Content, SubmittedItem, WaitingItem},
         postings, receipts,
         relay_jobs::{self, JobKind},
     },
@@ -64,7 +64,7 @@ pub fn send(
     files_bytes_max: u64,
 ) -> Result<Vec<MessageId>, Fault> {
     let files = claim_files(tx, &draft.attachments, files_bytes_max)?;
-    let uuid = MessageUuid::from_bytes(tx.random());
+    let uuid = MessageUuid::from_bytes(tx.random_bytes());
     let new = messages::NewMessage {
         uuid,
         author: MessageAuthor::User(UserId::FIRST),
@@ -84,7 +84,7 @@ pub fn send(
     let mut sent = Vec::with_capacity(draft.to.len());
     for &connection in &draft.to {
         let posting = postings::NewPosting {
-            chat: sendable_chat(tx, connection)?,
+            chat: find_sendable_chat(tx, connection)?,
             message,
             direction: Direction::Out,
             seq: 0,
@@ -103,7 +103,7 @@ pub fn send(
     Ok(sent)
 }
 
-fn sendable_chat(tx: &Tx<'_>, connection: ConnectionId) -> Result<ChatId, Fault> {
+fn find_sendable_chat(tx: &Tx<'_>, connection: ConnectionId) -> Result<ChatId, Fault> {
     let row = connections::load(tx, connection)?;
     // Our accept did not arrive and nothing will ever confirm it: a message would wait forever.
     if row.health == HealthState::Broken && row.last_contact_at.is_none() {
@@ -161,16 +161,16 @@ fn claim_files(
     Ok(claimed)
 }
 
-/// Seals what can be sent now and returns the envelopes to submit. Everything is committed before it
-/// is transmitted.
-pub fn seal_round(
+/// Seals what can be sent now and returns the envelopes to submit. Everything is committed before
+/// it is transmitted.
+pub fn seal_batch(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
 ) -> Result<Vec<SubmittedEnvelope>, Fault> {
-    outbox::repeat_unconfirmed(tx)?;
-    for connection in receipts::connections(tx)? {
+    outbox::requeue_unconfirmed(tx)?;
+    for connection in receipts::find_connections_with_receipts(tx)? {
         for receipt in receipts::remove_due(tx, connection)? {
-            let uuid = MessageUuid::from_bytes(tx.random());
+            let uuid = MessageUuid::from_bytes(tx.random_bytes());
             let payload = Receipt::encode(&receipt);
             outbox::add_payload(tx, connection, Kind::RECEIPT, &uuid, &payload)?;
         }
@@ -178,13 +178,13 @@ pub fn seal_round(
     // Only connections that sealed something count: one that waits for a file or has a broken
     // session holds up no other.
     let mut sealed = 0;
-    for connection in outbox::connections_to_seal(tx)? {
+    for connection in outbox::find_connections_to_seal(tx)? {
         sealed += usize::from(seal_connection(tx, identity, connection)?);
         if sealed == limits::CONNECTIONS_PER_SEAL_BATCH_MAX {
             break;
         }
     }
-    outbox::to_submit(
+    outbox::load_due_envelopes(
         tx,
         limits::ENVELOPES_PER_REQUEST_MAX,
         limits::SUBMISSION_BYTES_MAX,
@@ -197,7 +197,7 @@ fn seal_connection(
     identity: &NodeIdentity,
     connection: ConnectionId,
 ) -> Result<bool, Fault> {
-    let waiting = outbox::waiting(tx, connection, limits::SEALED_PER_CONNECTION_MAX)?;
+    let waiting = outbox::load_waiting(tx, connection, limits::SEALED_PER_CONNECTION_MAX)?;
     let mut loaded = connections::load_secrets(tx, connection)?;
     let mut sealed_any = false;
     let mut messages_held = false;
@@ -226,7 +226,7 @@ fn seal_connection(
 
 /// Whether a row can be sealed: the phase permits its kind, its files are uploaded, and the mailbox
 /// that its capability names is open.
-fn is_ready(tx: &Tx<'_>, loaded: &Loaded, row: &Waiting) -> Result<bool, Fault> {
+fn is_ready(tx: &Tx<'_>, loaded: &LoadedConnection, row: &WaitingItem) -> Result<bool, Fault> {
     if !loaded.secrets.can_send(row.kind) {
         return Ok(false);
     }
@@ -240,7 +240,7 @@ fn is_ready(tx: &Tx<'_>, loaded: &Loaded, row: &Waiting) -> Result<bool, Fault> 
 }
 
 fn files_are_uploaded(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
-    let attachments = attachments::of_message(tx, message)?;
+    let attachments = attachments::load_for_message(tx, message)?;
     Ok(attachments
         .iter()
         .all(|attachment| attachment.file.status == FileStatus::Uploaded))
@@ -249,7 +249,7 @@ fn files_are_uploaded(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
 fn seal_row(
     tx: &mut Tx<'_>,
     connection: &mut Connection,
-    row: Waiting,
+    row: WaitingItem,
 ) -> Result<Result<(), SealRefusal>, Fault> {
     let body = match row.content {
         Content::Message(message) => encode_message(tx, message)?,
@@ -266,7 +266,7 @@ fn seal_row(
         Ok(sealed) => sealed,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let envelope_id = EnvelopeId::new(tx.now, tx.random());
+    let envelope_id = EnvelopeId::new(tx.now, tx.random_bytes());
     outbox::set_sealed(tx, row.id, &sealed, envelope_id)?;
     Ok(Ok(()))
 }
@@ -284,12 +284,12 @@ fn encode_message(tx: &Tx<'_>, key: MessageKey) -> Result<Vec<u8>, Fault> {
             ContentType::Markdown => payload::ContentType::MARKDOWN,
             ContentType::Html => payload::ContentType::HTML,
         },
-        attachments: attachments::of_message(tx, key)?
+        attachments: attachments::load_for_message(tx, key)?
             .into_iter()
-            .map(|attachment| full_descriptor(tx, attachment.file))
+            .map(|attachment| load_full_descriptor(tx, attachment.file))
             .collect::<Result<_, _>>()?,
         reply_to: message.reply_to,
-        action_required: message.action_required,
+        requires_action: message.action_required,
         deliver_by: message.deliver_by,
         read_by: message.read_by,
         ..Message::text(message.content)
@@ -297,8 +297,8 @@ fn encode_message(tx: &Tx<'_>, key: MessageKey) -> Result<Vec<u8>, Fault> {
     Ok(payload.encode())
 }
 
-fn full_descriptor(tx: &Tx<'_>, file: StoredFile) -> Result<Descriptor, Fault> {
-    let preview = files::preview(tx, file.id)?;
+fn load_full_descriptor(tx: &Tx<'_>, file: StoredFile) -> Result<Descriptor, Fault> {
+    let preview = files::load_preview(tx, file.id)?;
     Ok(Descriptor {
         preview,
         ..file.descriptor
@@ -307,13 +307,17 @@ fn full_descriptor(tx: &Tx<'_>, file: StoredFile) -> Result<Descriptor, Fault> {
 
 /// Replaces a session that is old or has carried enough with one from the peer's fresh prekeys;
 /// until then it remains in use.
-fn rotate_if_due(tx: &mut Tx<'_>, identity: &NodeIdentity, loaded: &Loaded) -> Result<(), Fault> {
+fn rotate_if_due(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    loaded: &LoadedConnection,
+) -> Result<(), Fault> {
     if !loaded.secrets.is_rotation_due(&identity.keys, tx.now)
         || relay_jobs::contains(tx, loaded.id.into(), JobKind::RotateSession)?
     {
         return Ok(());
     }
-    let Some(outbound) = &loaded.secrets.outbound else {
+    let Some(outbound) = &loaded.secrets.peer_mailbox else {
         return Ok(());
     };
     let now = tx.now;
@@ -328,14 +332,14 @@ fn rotate_if_due(tx: &mut Tx<'_>, identity: &NodeIdentity, loaded: &Loaded) -> R
 }
 
 /// Records the relay's answer to a request.
-pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
+pub fn record_results(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
     for result in results {
         let Some(row) = outbox::find_by_envelope(tx, &result.id)? else {
             continue;
         };
         let random = tx.rng.next_u64();
         match submission::evaluate(&result.outcome, row.attempt, tx.now, random) {
-            SubmissionResult::Accepted { expires_at } => accepted(tx, &row, expires_at)?,
+            SubmissionResult::Accepted { expires_at } => record_accepted(tx, &row, expires_at)?,
             SubmissionResult::Retry { at, reason } => {
                 outbox::postpone(tx, row.id, at)?;
                 if let Some(key) = row.delivery() {
@@ -344,11 +348,11 @@ pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
             }
             SubmissionResult::Failed(code) => {
                 outbox::remove(tx, row.id)?;
-                inbox::on_failed_control(tx, &row, code)?;
+                inbox::record_failed_control(tx, &row, code)?;
                 if let Some(key) = row.delivery() {
-                    let change = Change {
+                    let change = StatusChange {
                         code: Some(code),
-                        ..Change::default()
+                        ..StatusChange::default()
                     };
                     deliveries::advance(tx, key, DeliveryStatus::Failed, &change)?;
                 }
@@ -358,9 +362,9 @@ pub fn record(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn accepted(
+fn record_accepted(
     tx: &mut Tx<'_>,
-    row: &SubmittedRow,
+    row: &SubmittedItem,
     expires_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
     if row.kind == Kind::RECEIPT || row.kind == Kind::CONNECTION_REJECT {
@@ -370,21 +374,21 @@ fn accepted(
         (row.kind == Kind::CONNECTION_ACCEPT).then(|| tx.now.plus(limits::ACCEPT_RETRY_INTERVAL));
     outbox::set_accepted(tx, row.id, again)?;
     if let Some(key) = row.delivery() {
-        deliveries::advance(tx, key, DeliveryStatus::Sent, &Change::default())?;
+        deliveries::advance(tx, key, DeliveryStatus::Sent, &StatusChange::default())?;
         // For an envelope that it had before, the relay reports no expiry. It is no later than that
         // of one submitted now.
         let expires_at =
             expires_at.unwrap_or_else(|| tx.now.plus(limits::ENVELOPE_LIFETIME_DEFAULT));
         deliveries::set_expiry(tx, key, expires_at)?;
         let until = expires_at.plus(limits::BLOB_LIFETIME_AFTER_MESSAGE);
-        files::keep_until(tx, key.message, until)?;
+        files::request_extension(tx, key.message, until)?;
     }
     Ok(())
 }
 
 /// Notes why pending messages wait while the relay does not respond.
-pub fn unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
-    deliveries::pending(tx, EXPLAINED_MAX)?
+pub fn record_unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
+    deliveries::find_pending(tx, EXPLAINED_MAX)?
         .into_iter()
         .try_for_each(|key| deliveries::explain(tx, key, reason, Some(next_at)))
 }
@@ -393,7 +397,7 @@ pub fn unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Result<(), 
 const EXPLAINED_MAX: i64 = 1_000;
 
 /// Starts a new session with the peer's prekeys. Nothing changes when they cannot be used.
-pub fn rotate(
+pub fn rotate_session(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     connection: ConnectionId,
@@ -407,275 +411,22 @@ pub fn rotate(
     }
     match loaded
         .secrets
-        .rotate(&identity.keys, sealed_base, tx.now, tx.rng)
+        .rotate_session(&identity.keys, sealed_base, tx.now, tx.rng)
     {
         Ok(()) => {
-            outbox::seal_again(tx, connection)?;
+            outbox::requeue_sealed(tx, connection)?;
             connections::save(tx, &mut loaded)
         }
         Err(error) => {
-            tracing::warn!(%connection, %error, "the session was not replaced; the old one remains in use");
+            tracing::warn!(
+                %connection,
+                %error,
+                "the session was not replaced; the old one remains in use"
+            );
             Ok(())
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{TestNode, carry, join, pair, settle};
-    use sealpost_e2ee::payload::ReceiptKind;
-    use sealpost_proto::{
-        DeliveryId, EnvelopeState, ErrorCode, FailureCode,
-        wire::{StatusEvent, SubmitOutcome},
-    };
-    use std::time::Duration;
-
-    #[test]
-    fn messages_go_in_order_and_one_request_is_in_flight() {
-        let mut pair = pair(100);
-        let texts: Vec<_> = (0..20).map(|number| format!("number {number}")).collect();
-        for text in &texts {
-            pair.acme.send(pair.to_bolt, text);
-        }
-        let first = pair.acme.seal();
-        assert_eq!(first.len(), limits::SEALED_PER_CONNECTION_MAX);
-        assert_eq!(
-            pair.acme.seal(),
-            first,
-            "byte for byte, until the relay has answered"
-        );
-        pair.acme.accepted(&first);
-        let second = pair.acme.seal();
-        assert_eq!(second.len(), texts.len() - first.len());
-        for envelope in first.iter().chain(&second) {
-            pair.bolt.receive(envelope);
-        }
-        assert_eq!(pair.bolt.texts(), texts);
-    }
-
-    #[test]
-    fn a_message_whose_first_answer_was_lost_is_not_waited_for_for_ever() {
-        let mut pair = pair(105);
-        let message = pair.acme.send(pair.to_bolt, "hello");
-        let sealed = pair.acme.seal();
-        pair.acme.answered(
-            &sealed,
-            &SubmitOutcome::Duplicate {
-                state: EnvelopeState::Stored,
-            },
-        );
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
-        pair.acme.pass(
-            limits::ENVELOPE_LIFETIME_DEFAULT + limits::UNCONFIRMED_AFTER + Duration::from_secs(1),
-        );
-        pair.acme.step(crate::daemon::maintenance::maintain);
-        let shown = pair.acme.delivery(&message);
-        assert_eq!(
-            (shown.status, shown.code),
-            (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed))
-        );
-    }
-
-    #[test]
-    fn what_is_sealed_again_keeps_its_number_and_time() {
-        let mut pair = pair(110);
-        let (message, to_bolt) = (pair.acme.send(pair.to_bolt, "hello"), pair.to_bolt);
-        let first = pair.acme.seal();
-        let (seq, sent_at) = ("SELECT seq FROM outbox", "SELECT sent_at FROM outbox");
-        let before = (pair.acme.number(seq), pair.acme.number(sent_at));
-        pair.acme.pass(Duration::from_secs(300));
-        pair.acme.step(|tx, _| outbox::seal_again(tx, to_bolt));
-        let second = pair.acme.seal();
-        assert_eq!((pair.acme.number(seq), pair.acme.number(sent_at)), before);
-        assert_ne!(
-            (first[0].id, &first[0].bytes),
-            (second[0].id, &second[0].bytes)
-        );
-        pair.acme.answered(
-            &first,
-            &SubmitOutcome::Refused {
-                code: ErrorCode::MailboxUnknown,
-                retry_after_ms: None,
-            },
-        );
-        assert_eq!(
-            pair.acme.delivery(&message).status,
-            DeliveryStatus::Pending,
-            "that envelope does not count any more"
-        );
-        pair.bolt.receive(&second[0]);
-        let arrived = pair.bolt.arrived().remove(0);
-        assert_eq!(arrived.message.sent_at, crate::testing::START);
-    }
-
-    #[test]
-    fn receipts_go_in_batches_of_one_kind() {
-        let mut pair = pair(120);
-        let to_acme = pair.to_acme;
-        for number in 0..130 {
-            let id = MessageUuid::from_bytes([number; 16]);
-            pair.bolt
-                .step(|tx, _| receipts::add(tx, to_acme, &id, ReceiptKind::DELIVERED));
-        }
-        let id = MessageUuid::from_bytes([1; 16]);
-        pair.bolt
-            .step(|tx, _| receipts::add(tx, to_acme, &id, ReceiptKind::READ));
-        assert_eq!(
-            pair.bolt.seal().len(),
-            4,
-            "64, 64 and 2 delivered, and one read"
-        );
-        assert_eq!(pair.bolt.number("SELECT count(*) FROM receipts_due"), 0);
-    }
-
-    /// Acme has accepted Bolt, and the relay has that.
-    fn with_an_accept_at_the_relay(seed: u64) -> (TestNode, TestNode, Vec<SubmittedEnvelope>) {
-        let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
-        let (_, invite, prekeys) = acme.invite(true);
-        bolt.connect(&invite, &prekeys);
-        carry(&mut bolt, &mut acme);
-        acme.run_relay_jobs();
-        let accept = acme.seal();
-        acme.accepted(&accept);
-        (acme, bolt, accept)
-    }
-
-    #[test]
-    fn an_accept_is_repeated_every_hour_until_it_is_confirmed() {
-        let (mut acme, mut bolt, lost) = with_an_accept_at_the_relay(130);
-        acme.pass(limits::ACCEPT_RETRY_INTERVAL - Duration::from_secs(1));
-        assert!(acme.seal().is_empty());
-        acme.pass(Duration::from_secs(1));
-        let repeated = acme.seal();
-        assert_eq!(repeated.len(), 1);
-        assert_ne!(repeated[0].id, lost[0].id);
-        acme.accepted(&repeated);
-        bolt.receive(&repeated[0]);
-        settle(&mut bolt, &mut acme);
-        acme.pass(2 * limits::ACCEPT_RETRY_INTERVAL);
-        assert!(acme.seal().is_empty());
-    }
-
-    #[test]
-    fn an_accept_that_expired_at_the_relay_goes_again() {
-        let (mut acme, mut bolt, expired) = with_an_accept_at_the_relay(134);
-        let (envelope, at) = (expired[0].id, acme.now);
-        let event = StatusEvent {
-            id: DeliveryId(1),
-            envelope,
-            state: EnvelopeState::Expired,
-            attempts: 0,
-            reason: None,
-            next_attempt_at: None,
-            at,
-        };
-        acme.step(|tx, _| inbox::relay_event(tx, &event));
-        settle(&mut acme, &mut bolt);
-        assert_eq!(
-            bolt.number("SELECT count(*) FROM connections WHERE status = 'accepted'"),
-            1
-        );
-    }
-
-    #[test]
-    fn an_accept_is_repeated_when_the_clock_had_been_ahead() {
-        let (mut acme, _, _) = with_an_accept_at_the_relay(132);
-        assert!(acme.seal().is_empty());
-        acme.now = acme.now.minus(Duration::from_secs(1));
-        assert_eq!(
-            acme.seal().len(),
-            1,
-            "an hour from then is further ahead than an hour from now"
-        );
-    }
-
-    #[test]
-    fn a_message_waits_for_its_files_and_those_behind_wait_with_it() {
-        let mut pair = pair(140);
-        let file = pair.acme.stage(10);
-        pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
-        pair.acme.send(pair.to_bolt, "without");
-        assert!(pair.acme.seal().is_empty());
-        pair.acme.uploaded(file);
-        settle(&mut pair.acme, &mut pair.bolt);
-        assert_eq!(pair.bolt.texts(), ["with a file", "without"]);
-    }
-
-    #[test]
-    fn receipts_do_not_wait_behind_messages() {
-        let mut pair = pair(145);
-        let (file, to_bolt) = (pair.acme.stage(10), pair.to_bolt);
-        for _ in 0..=limits::SEALED_PER_CONNECTION_MAX {
-            pair.acme.send_files(to_bolt, "with a file", &[file]);
-        }
-        let id = MessageUuid::from_bytes([1; 16]);
-        pair.acme
-            .step(|tx, _| receipts::add(tx, to_bolt, &id, ReceiptKind::DELIVERED));
-        assert_eq!(pair.acme.seal().len(), 1);
-    }
-
-    /// As many requests as seal in one round wait until the relay has opened their mailboxes; a message does not.
-    #[test]
-    fn a_connection_that_waits_holds_up_no_other() {
-        let (mut acme, mut bolt) = (TestNode::new("Acme", 150), TestNode::new("Bolt", 151));
-        let (_, to_acme) = join(&mut acme, &mut bolt);
-        for _ in 0..limits::CONNECTIONS_PER_SEAL_BATCH_MAX {
-            let (_, invite, prekeys) = acme.invite(true);
-            bolt.step(|tx, identity| {
-                crate::pairing::connect(tx, identity, &invite, &prekeys, None)
-            });
-        }
-        bolt.send(to_acme, "hello");
-        assert_eq!(bolt.seal().len(), 1);
-    }
-
-    #[test]
-    fn what_the_relay_says_is_what_people_see() {
-        let mut pair = pair(160);
-        let message = pair.acme.send(pair.to_bolt, "hello");
-        let sealed = pair.acme.seal();
-        let full = SubmitOutcome::Refused {
-            code: ErrorCode::MailboxFull,
-            retry_after_ms: Some(60_000),
-        };
-        pair.acme.answered(&sealed, &full);
-        let waits = pair.acme.delivery(&message);
-        assert_eq!(waits.status, DeliveryStatus::Pending);
-        assert!(
-            waits.reason.is_some()
-                && waits.next_attempt_at >= Some(pair.acme.now.plus(Duration::from_secs(60)))
-        );
-        assert!(pair.acme.seal().is_empty(), "not before its time");
-        pair.acme.now = waits.next_attempt_at.unwrap();
-        assert_eq!(pair.acme.seal(), sealed);
-        pair.acme.accepted(&sealed);
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
-        pair.bolt.receive(&sealed[0]);
-        settle(&mut pair.bolt, &mut pair.acme);
-        assert_eq!(
-            pair.acme.delivery(&message).status,
-            DeliveryStatus::Delivered
-        );
-        assert_eq!(pair.acme.number("SELECT count(*) FROM outbox"), 0);
-    }
-
-    #[test]
-    fn a_refusal_for_good_fails_the_message_alone() {
-        let mut pair = pair(170);
-        let messages = ["one", "two"].map(|text| pair.acme.send(pair.to_bolt, text));
-        let sealed = pair.acme.seal();
-        let gone = SubmitOutcome::Refused {
-            code: ErrorCode::MailboxUnknown,
-            retry_after_ms: None,
-        };
-        pair.acme.answered(&sealed[..1], &gone);
-        pair.acme.accepted(&sealed[1..]);
-        let [failed, sent] = messages.map(|message| pair.acme.delivery(&message));
-        assert_eq!(
-            (failed.status, failed.code),
-            (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown))
-        );
-        assert_eq!(sent.status, DeliveryStatus::Sent);
-    }
-}
+mod tests;

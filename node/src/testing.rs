@@ -1,4 +1,5 @@
-//! Two nodes in one process: what one seals is handed to the other by plain calls, and a test plays the relay between.
+//! Two nodes in one process: what one seals is handed to the other by plain calls, and a test plays
+//! the relay between.
 
 use crate::{
     fault::Fault,
@@ -6,7 +7,7 @@ use crate::{
     identity::NodeIdentity,
     inbox,
     outbox::{self, Draft},
-    pairing::{self, InviteTerms},
+    pairing::{self, InviteOptions},
     store::{
         DamageReport, MIGRATIONS, Tx, attachments, connections, deliveries,
         files::{self, StoredFile},
@@ -87,7 +88,7 @@ impl TestNode {
     ) -> Result<T, Fault> {
         let savepoint = self.sql.savepoint().unwrap();
         let done = job(
-            &mut Tx::over(
+            &mut Tx::from_parts(
                 &savepoint,
                 &self.data_key,
                 self.now,
@@ -108,7 +109,7 @@ impl TestNode {
         self.commit(job).unwrap()
     }
 
-    pub(crate) fn pass(&mut self, time: Duration) {
+    pub(crate) fn advance(&mut self, time: Duration) {
         self.now = self.now.plus(time);
     }
 
@@ -117,7 +118,7 @@ impl TestNode {
         self.sql.execute_batch(sql).unwrap();
     }
 
-    pub(crate) fn number(&self, sql: &str) -> i64 {
+    pub(crate) fn query_number(&self, sql: &str) -> i64 {
         self.sql.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
@@ -125,7 +126,7 @@ impl TestNode {
     pub(crate) fn run_relay_jobs(&mut self) -> Vec<u8> {
         let mut published = Vec::new();
         loop {
-            let due = self.step(|tx, _| relay_jobs::due(tx, 100));
+            let due = self.step(|tx, _| relay_jobs::load_due(tx, 100));
             if due.is_empty() {
                 return published;
             }
@@ -140,12 +141,12 @@ impl TestNode {
 
     /// Makes an invite; returns its name, itself, and what lies in its mailbox.
     pub(crate) fn invite(&mut self, auto_accept: bool) -> (InviteId, Invite, Vec<u8>) {
-        let terms = InviteTerms {
+        let terms = InviteOptions {
             kind: InviteKind::Single,
-            life: limits::INVITE_LIFETIME_DEFAULT,
+            lifetime: limits::INVITE_LIFETIME_DEFAULT,
             auto_accept,
         };
-        let name = self.step(|tx, identity| pairing::make_invite(tx, identity, terms));
+        let name = self.step(|tx, identity| pairing::create_invite(tx, identity, terms));
         let prekeys = self.run_relay_jobs();
         let invite = self
             .step(|tx, _| pairing::load_invite(tx, name))
@@ -164,27 +165,27 @@ impl TestNode {
 
     /// What is to be submitted now.
     pub(crate) fn seal(&mut self) -> Vec<SubmittedEnvelope> {
-        self.step(outbox::seal_round)
+        self.step(outbox::seal_batch)
     }
 
     /// The relay answers a request, the same for each envelope.
-    pub(crate) fn answered(&mut self, envelopes: &[SubmittedEnvelope], outcome: &SubmitOutcome) {
+    pub(crate) fn record_outcome(&mut self, envelopes: &[SubmittedEnvelope], outcome: &SubmitOutcome) {
         let result = |envelope: &SubmittedEnvelope| SubmitResult {
             id: envelope.id,
             outcome: outcome.clone(),
         };
         let results: Vec<_> = envelopes.iter().map(result).collect();
-        self.step(|tx, _| outbox::record(tx, &results));
+        self.step(|tx, _| outbox::record_results(tx, &results));
     }
 
     /// The relay took everything.
-    pub(crate) fn accepted(&mut self, envelopes: &[SubmittedEnvelope]) {
+    pub(crate) fn record_accepted(&mut self, envelopes: &[SubmittedEnvelope]) {
         let expires_at = self.now.plus(limits::ENVELOPE_LIFETIME_DEFAULT);
-        self.answered(envelopes, &SubmitOutcome::Accepted { expires_at });
+        self.record_outcome(envelopes, &SubmitOutcome::Accepted { expires_at });
     }
 
     pub(crate) fn receive(&mut self, envelope: &SubmittedEnvelope) -> DeliveryOutcome {
-        self.step(|tx, identity| inbox::receive(tx, identity, &delivered(envelope)))
+        self.step(|tx, identity| inbox::receive(tx, identity, &to_delivery(envelope)))
     }
 
     pub(crate) fn send(&mut self, connection: ConnectionId, text: &str) -> MessageId {
@@ -257,7 +258,7 @@ impl TestNode {
     }
 
     /// The relay has a file of ours whole.
-    pub(crate) fn uploaded(&mut self, file: FileId) {
+    pub(crate) fn record_uploaded(&mut self, file: FileId) {
         let until = self
             .now
             .plus(limits::ENVELOPE_LIFETIME_DEFAULT + limits::BLOB_LIFETIME_AFTER_MESSAGE);
@@ -269,9 +270,9 @@ impl TestNode {
     }
 
     /// Returns the files of the message that arrived last.
-    pub(crate) fn files_that_came(&mut self) -> Vec<StoredFile> {
-        let key = self.arrived().pop().unwrap().message.key;
-        let attachments = self.step(|tx, _| attachments::of_message(tx, key));
+    pub(crate) fn received_files(&mut self) -> Vec<StoredFile> {
+        let key = self.received().pop().unwrap().message.key;
+        let attachments = self.step(|tx, _| attachments::load_for_message(tx, key));
         attachments
             .into_iter()
             .map(|attachment| attachment.file)
@@ -295,17 +296,17 @@ impl TestNode {
     }
 
     /// Returns what arrived, in the order of arrival.
-    pub(crate) fn arrived(&mut self) -> Vec<Posting> {
+    pub(crate) fn received(&mut self) -> Vec<Posting> {
         let filter = postings::Filter {
             direction: Some(Direction::In),
             limit: 1_000,
             ..postings::Filter::default()
         };
-        self.step(|tx, _| postings::page(tx, &filter))
+        self.step(|tx, _| postings::load_page(tx, &filter))
     }
 
-    pub(crate) fn texts(&mut self) -> Vec<String> {
-        self.arrived()
+    pub(crate) fn received_texts(&mut self) -> Vec<String> {
+        self.received()
             .into_iter()
             .map(|posting| posting.message.content)
             .collect()
@@ -326,7 +327,7 @@ pub(crate) fn draft(connection: ConnectionId, text: &str) -> Draft {
 }
 
 /// An envelope as the relay hands it over.
-pub(crate) fn delivered(envelope: &SubmittedEnvelope) -> Delivery {
+pub(crate) fn to_delivery(envelope: &SubmittedEnvelope) -> Delivery {
     Delivery {
         id: DeliveryId(1),
         mailbox: envelope.mailbox.id,
@@ -337,10 +338,10 @@ pub(crate) fn delivered(envelope: &SubmittedEnvelope) -> Delivery {
 }
 
 /// Envelopes as the relay hands them over together.
-pub(crate) fn batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
+pub(crate) fn to_batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
     let deliveries = envelopes.iter().zip(1..).map(|(envelope, id)| Delivery {
         id: DeliveryId(id),
-        ..delivered(envelope)
+        ..to_delivery(envelope)
     });
     DeliveryBatch {
         deliveries: deliveries.collect(),
@@ -354,7 +355,7 @@ pub(crate) fn batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
 pub(crate) fn carry(from: &mut TestNode, to: &mut TestNode) -> usize {
     from.run_relay_jobs();
     let envelopes = from.seal();
-    from.accepted(&envelopes);
+    from.record_accepted(&envelopes);
     for envelope in &envelopes {
         assert_eq!(to.receive(envelope), DeliveryOutcome::Stored);
     }
@@ -366,8 +367,9 @@ pub(crate) fn settle(one: &mut TestNode, other: &mut TestNode) {
     while carry(one, other) + carry(other, one) > 0 {}
 }
 
-/// Connects two nodes by a new invite of `inviter`'s; returns the connection's name at `inviter` and at `acceptor`.
-pub(crate) fn join(
+/// Connects two nodes by a new invite of `inviter`'s; returns the connection's name at `inviter`
+/// and at `acceptor`.
+pub(crate) fn connect_nodes(
     inviter: &mut TestNode,
     acceptor: &mut TestNode,
 ) -> (ConnectionId, ConnectionId) {
@@ -391,9 +393,9 @@ pub(crate) struct Pair {
     pub(crate) to_acme: ConnectionId,
 }
 
-pub(crate) fn pair(seed: u64) -> Pair {
+pub(crate) fn connected_pair(seed: u64) -> Pair {
     let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
-    let (to_bolt, to_acme) = join(&mut acme, &mut bolt);
+    let (to_bolt, to_acme) = connect_nodes(&mut acme, &mut bolt);
     Pair {
         acme,
         bolt,

@@ -202,7 +202,7 @@ fn seal(file: &[u8], mut on_part: impl FnMut(SealedPart<'_>)) -> Sealed {
     }
     let mut tail = sealer.finish();
     loop {
-        match tail.step() {
+        match tail.next_step() {
             SealStep::Part(part) => on_part(part),
             SealStep::Done(sealed) => return sealed,
         }

@@ -3,7 +3,7 @@
 
 use crate::keys::{ExpPairing, InviteSecret};
 use crate::padme::padme;
-use crate::primitive::{Key, NONCE_BYTES, TAG_BYTES, kdf_key, label, open, random, seal};
+use crate::primitive::{Key, NONCE_BYTES, TAG_BYTES, kdf_key, label, open, random_array, seal};
 use crate::record::{Reader, push_lp};
 use rand_core::CryptoRng;
 use sealpost_proto::MailboxId;
@@ -105,8 +105,8 @@ pub fn seal_envelope(
     let mut padded = Vec::with_capacity(total - NONCE_BYTES - TAG_BYTES);
     push_lp(&mut padded, inner);
     padded.resize(total - NONCE_BYTES - TAG_BYTES, 0);
-    let nonce = random::<NONCE_BYTES>(rng);
-    let sealed = seal(&key.0, &nonce, &padded, &associated(mailbox));
+    let nonce = random_array::<NONCE_BYTES>(rng);
+    let sealed = seal(&key.0, &nonce, &padded, &associated_data(mailbox));
     Ok([&nonce[..], &sealed].concat())
 }
 
@@ -126,7 +126,7 @@ pub fn open_envelope(
     let (nonce, sealed) = envelope
         .split_first_chunk::<NONCE_BYTES>()
         .ok_or(OpenEnvelopeError)?;
-    let padded = open(&key.0, nonce, sealed, &associated(mailbox)).ok_or(OpenEnvelopeError)?;
+    let padded = open(&key.0, nonce, sealed, &associated_data(mailbox)).ok_or(OpenEnvelopeError)?;
     let mut reader = Reader::new(&padded);
     let inner = reader.lp().map_err(|_| OpenEnvelopeError)?;
     let in_its_bucket = padded_len(inner.len() + OVERHEAD_BYTES) == Some(envelope.len());
@@ -136,7 +136,7 @@ pub fn open_envelope(
     Ok(inner.to_vec())
 }
 
-fn associated(mailbox: &MailboxId) -> Vec<u8> {
+fn associated_data(mailbox: &MailboxId) -> Vec<u8> {
     [label!("m"), mailbox.as_bytes()].concat()
 }
 
@@ -213,7 +213,7 @@ mod tests {
             let nonce = [7; NONCE_BYTES];
             [
                 &nonce[..],
-                &seal(&key().0, &nonce, padded, &associated(&mailbox)),
+                &seal(&key().0, &nonce, padded, &associated_data(&mailbox)),
             ]
             .concat()
         };

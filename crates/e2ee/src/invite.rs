@@ -7,7 +7,7 @@
 //! [`Invite::check`] whether it may be used now.
 
 use crate::keys::{Fingerprint, InviteSecret};
-use crate::primitive::{hash, kdf_key, label, random};
+use crate::primitive::{hash, kdf_key, label, random_array};
 use crate::record::{ParseRecordError, Reader, Writer};
 use rand_core::CryptoRng;
 use sealpost_proto::limits::ORIGIN_BYTES_MAX;
@@ -47,7 +47,7 @@ pub enum InviteKind {
 /// Error when a text is not a valid invite.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InviteError {
-    /// The text is no invite.
+    /// The text is not an invite.
     #[error("not an invite: expected https://<relay>/i#sp1.… or sealpost:sp1.…")]
     NotAnInvite,
     /// The checksum is wrong: part of the text is missing or mistyped.
@@ -70,7 +70,8 @@ pub enum InviteError {
     Malformed,
     /// The link points to another relay than the record inside it.
     #[error(
-        "the link leads to {link}, but the invite in it belongs to {invite}; do not open it, ask its sender"
+        "the link leads to {link}, but the invite in it belongs to {invite}; do not open it, ask \
+         its sender"
     )]
     ForeignOrigin {
         /// The relay of the link.
@@ -86,7 +87,7 @@ pub enum InviteRefusal {
     /// The invite has expired.
     #[error("the invite has expired; ask for a new one")]
     Expired {
-        /// The expiry.
+        /// When the invite expires.
         at: Timestamp,
     },
     /// The invite carries the reader's own fingerprint.
@@ -113,7 +114,7 @@ impl Invite {
         fingerprint: Fingerprint,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Self {
-        let id = InviteId::from_bytes(random(rng));
+        let id = InviteId::from_bytes(random_array(rng));
         Self {
             kind,
             mailbox,
@@ -232,7 +233,7 @@ impl Invite {
             .bytes(self.fingerprint.as_bytes())
             .u64(expiry);
         let mut record = record.finish();
-        let checksum = checksum(&record);
+        let checksum = compute_checksum(&record);
         record.extend_from_slice(&checksum);
         record
     }
@@ -241,7 +242,7 @@ impl Invite {
         let (body, sum) = record
             .split_last_chunk::<CHECKSUM_BYTES>()
             .ok_or(InviteError::Damaged)?;
-        if checksum(body) != *sum {
+        if compute_checksum(body) != *sum {
             return Err(InviteError::Damaged);
         }
         let mut reader = Reader::new(body);
@@ -307,7 +308,7 @@ fn parse_token(token: &str) -> Result<Zeroizing<Vec<u8>>, InviteError> {
             .map(Zeroizing::new)
             .map_err(|_| InviteError::Damaged);
     }
-    // A link with a missing or shortened fragment is damaged; any other fragment is no invite.
+    // A link with a missing or shortened fragment is damaged; any other fragment is not an invite.
     if MARKER.starts_with(token) {
         return Err(InviteError::Damaged);
     }
@@ -339,7 +340,7 @@ fn parse_kind(kind: u8, expiry: u64) -> Result<InviteKind, InviteError> {
     }
 }
 
-fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+fn compute_checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let [a, b, c, d, ..] = hash(&[body]);
     [a, b, c, d]
 }

@@ -1,6 +1,6 @@
 //! Identities, fingerprints, ids, and secrets that two nodes share.
 
-use crate::primitive::{hash, label, random};
+use crate::primitive::{hash, label, random_array};
 use crate::record::{Reader, Writer};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand_core::CryptoRng;
@@ -111,7 +111,7 @@ impl Incarnation {
     /// Generates a new incarnation.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Self(random(rng))
+        Self(random_array(rng))
     }
 
     /// Wraps 8 raw bytes.
@@ -143,7 +143,7 @@ impl InviteSecret {
     /// Generates a new secret.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Self::from_bytes(random(rng))
+        Self::from_bytes(random_array(rng))
     }
 }
 
@@ -232,8 +232,8 @@ impl Identity {
     /// Generates a new identity.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        let ed_seed = Zeroizing::new(random::<32>(rng));
-        let x_seed = Zeroizing::new(random::<32>(rng));
+        let ed_seed = Zeroizing::new(random_array::<32>(rng));
+        let x_seed = Zeroizing::new(random_array::<32>(rng));
         Self::from_seeds(&ed_seed, &x_seed)
     }
 

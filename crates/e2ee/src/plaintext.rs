@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_versions_and_lengths_are_refused() {
+    fn malformed_plaintexts_are_refused() {
         let bytes = plaintext(b"body".to_vec()).encode().unwrap();
         let mut other_version = bytes.to_vec();
         other_version[0] = 2;

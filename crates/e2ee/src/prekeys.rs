@@ -5,8 +5,8 @@ use crate::card::{CardError, SignedCard};
 use crate::envelope::EnvelopeDirection;
 use crate::keys::{ConnId, ExpPairing, Identity, Incarnation, InviteSecret, PeerIdentity};
 use crate::primitive::{
-    Key, NONCE_BYTES, SIGNATURE_BYTES, TAG_BYTES, hash, is_signature_valid, kdf_key, label, open,
-    random, random_secret, seal, sign_record, split_signed,
+    Key, NONCE_BYTES, SIGNATURE_BYTES, TAG_BYTES, generate_secret, hash, is_signature_valid,
+    kdf_key, label, open, random_array, seal, sign_record, split_signed,
 };
 use crate::record::{ParseRecordError, Reader, Writer};
 use ml_kem::KeyExport as _;
@@ -262,8 +262,8 @@ impl PrekeySecrets {
         parameters: &BaseParameters,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> (Self, Vec<u8>) {
-        let spk = random_secret(rng);
-        let pq_seed = Zeroizing::new(random::<64>(rng));
+        let spk = generate_secret(rng);
+        let pq_seed = Zeroizing::new(random_array::<64>(rng));
         let not_after = parameters.now.plus(parameters.lifetime);
         let record = encode_record(parameters, not_after, &spk, &pq_seed);
         let base = sign_record(identity.signing_key(), label!("prekeys"), record);
@@ -445,7 +445,7 @@ pub fn seal_prekeys(
         return Err(SealedPrekeysError::CardMismatch);
     }
     padded.resize(PADDED_BYTES, 0);
-    let nonce = random::<NONCE_BYTES>(rng);
+    let nonce = random_array::<NONCE_BYTES>(rng);
     let sealed = seal(&key.key, &nonce, &padded, mailbox.as_bytes());
     let mut bytes = [0; SEALED_PREKEYS_BYTES];
     bytes[..NONCE_BYTES].copy_from_slice(&nonce);

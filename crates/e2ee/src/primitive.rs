@@ -134,15 +134,15 @@ pub(crate) fn diffie_hellman(secret: &StaticSecret, public: &[u8; 32]) -> Option
 }
 
 /// Returns `N` random bytes.
-pub(crate) fn random<const N: usize>(rng: &mut (impl CryptoRng + ?Sized)) -> [u8; N] {
+pub(crate) fn random_array<const N: usize>(rng: &mut (impl CryptoRng + ?Sized)) -> [u8; N] {
     let mut bytes = [0; N];
     rng.fill_bytes(&mut bytes);
     bytes
 }
 
 /// Generates an X25519 secret.
-pub(crate) fn random_secret(rng: &mut (impl CryptoRng + ?Sized)) -> StaticSecret {
-    let seed = Zeroizing::new(random::<32>(rng));
+pub(crate) fn generate_secret(rng: &mut (impl CryptoRng + ?Sized)) -> StaticSecret {
+    let seed = Zeroizing::new(random_array::<32>(rng));
     StaticSecret::from(*seed)
 }
 

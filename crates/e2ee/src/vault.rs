@@ -1,10 +1,10 @@
 //! Secrets at rest: a data key per data directory, sealed columns, and the wrapping of the data key
 //! (docs/e2ee-files-invites-vault.md#vault).
 //!
-//! A [`KeyFile`] outside the data directory wraps the [`DataKey`]; the wrapped key is stored inside.
-//! The module performs no I/O: the caller writes the files with mode 0600.
+//! A [`KeyFile`] outside the data directory wraps the [`DataKey`]; the wrapped key is stored
+//! inside. The module performs no I/O: the caller writes the files with mode 0600.
 
-use crate::primitive::{self, Key, NONCE_BYTES, TAG_BYTES, hash, label, random};
+use crate::primitive::{self, Key, NONCE_BYTES, TAG_BYTES, hash, label, random_array};
 use crate::record::{ParseRecordError, Reader, Writer, push_lp};
 use rand_core::CryptoRng;
 use sealpost_proto::b64;
@@ -32,7 +32,7 @@ pub struct ColumnError;
 /// Error when a text is not a valid key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
-    /// The text is no key file.
+    /// The text is not a key file.
     #[error("not a Sealpost key file")]
     NotAKeyFile,
     /// The checksum or the length is wrong.
@@ -49,7 +49,7 @@ pub enum KeyFileError {
 /// Error when a data key cannot be unwrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnwrapError {
-    /// The record is no wrapped key.
+    /// The record is not a wrapped key.
     #[error("the wrapped data key is malformed")]
     Malformed,
     /// The version is unknown.
@@ -119,7 +119,7 @@ impl DataKey {
     /// Generates a new key.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Self(Key(random(rng)))
+        Self(Key(random_array(rng)))
     }
 
     /// Wraps 32 raw bytes.
@@ -144,7 +144,7 @@ pub struct Column<'a> {
 
 impl Column<'_> {
     /// Encodes `LP(table) || LP(pk) || LP(column) || version u64`.
-    fn associated(&self) -> Vec<u8> {
+    fn associated_data(&self) -> Vec<u8> {
         let mut bytes =
             Vec::with_capacity(20 + self.table.len() + self.pk.len() + self.column.len());
         for field in [self.table.as_bytes(), self.pk, self.column.as_bytes()] {
@@ -163,7 +163,7 @@ pub fn seal_column(
     value: &[u8],
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Vec<u8> {
-    seal(&data_key.0, value, &column.associated(), rng)
+    seal(&data_key.0, value, &column.associated_data(), rng)
 }
 
 /// Opens the output of [`seal_column`] for the same place.
@@ -175,7 +175,7 @@ pub fn open_column(
     column: &Column<'_>,
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, ColumnError> {
-    open(&data_key.0, sealed, &column.associated()).ok_or(ColumnError)
+    open(&data_key.0, sealed, &column.associated_data()).ok_or(ColumnError)
 }
 
 /// Key that a key file contains.
@@ -186,7 +186,7 @@ impl KeyFile {
     /// Generates a new key.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Self(Key(random(rng)))
+        Self(Key(random_array(rng)))
     }
 
     /// Returns the file's text: one line, `sealpost-key1.<base64url>`.
@@ -195,7 +195,7 @@ impl KeyFile {
         let mut record = Writer::with_capacity(1 + 32 + CHECKSUM_BYTES);
         record.u8(KEY_FILE_VERSION).bytes(&self.0.0);
         let mut record = record.finish();
-        let checksum = checksum(&record);
+        let checksum = compute_checksum(&record);
         record.extend_from_slice(&checksum);
         let base64 = Zeroizing::new(b64::encode(&record));
         Zeroizing::new(format!("{KEY_FILE_MARKER}{}\n", base64.as_str()))
@@ -217,7 +217,7 @@ impl KeyFile {
         let (body, sum) = record
             .split_last_chunk::<CHECKSUM_BYTES>()
             .ok_or(KeyFileError::Damaged)?;
-        if checksum(body) != *sum {
+        if compute_checksum(body) != *sum {
             return Err(KeyFileError::Damaged);
         }
         match body.split_first() {
@@ -235,7 +235,7 @@ impl KeyFile {
     pub fn wrap(&self, data_key: &DataKey, rng: &mut (impl CryptoRng + ?Sized)) -> Vec<u8> {
         let mut record = vec![WRAP_VERSION, WrapKind::KeyFile.encode()];
         push_lp(&mut record, &[]);
-        let sealed = seal(&self.0, &data_key.0.0, &wrap_associated(&record), rng);
+        let sealed = seal(&self.0, &data_key.0.0, &wrap_associated_data(&record), rng);
         record.extend_from_slice(&sealed);
         record
     }
@@ -249,7 +249,7 @@ impl KeyFile {
         if wrapped.kind != WrapKind::KeyFile {
             return Err(UnwrapError::UnsupportedWrap { kind: wrapped.kind });
         }
-        let key = open(&self.0, wrapped.sealed, &wrap_associated(wrapped.head))
+        let key = open(&self.0, wrapped.sealed, &wrap_associated_data(wrapped.head))
             .ok_or(UnwrapError::WrongKeyFile)?;
         key.as_slice()
             .try_into()
@@ -301,7 +301,7 @@ const fn parameters_bytes(kind: WrapKind) -> usize {
 }
 
 /// Builds the associated data: `P" wrap" || 00 ||` everything before the nonce.
-fn wrap_associated(head: &[u8]) -> Vec<u8> {
+fn wrap_associated_data(head: &[u8]) -> Vec<u8> {
     [label!("wrap"), &[0], head].concat()
 }
 
@@ -312,7 +312,7 @@ fn seal(
     associated: &[u8],
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Vec<u8> {
-    let nonce = random(rng);
+    let nonce = random_array(rng);
     [
         &nonce,
         primitive::seal(key, &nonce, value, associated).as_slice(),
@@ -325,7 +325,7 @@ fn open(key: &Key, sealed: &[u8], associated: &[u8]) -> Option<Zeroizing<Vec<u8>
     primitive::open(key, nonce, sealed, associated)
 }
 
-fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+fn compute_checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let [a, b, c, d, ..] = hash(&[body]);
     [a, b, c, d]
 }

@@ -268,7 +268,7 @@ fn rotation_vector() {
     let rotation = &vectors["rotation"];
     let (me, peer) = (identity(&rotation["b"]), identity(&rotation["a"]));
     let context = OpenContext {
-        me: &me,
+        identity: &me,
         peer: peer.public(),
         conn_id: ConnId::from_bytes(array(rotation, "conn_id")),
         bases: &[PrekeySecrets::parse(&bytes(rotation, "prekey_secrets")).unwrap()],
@@ -298,7 +298,7 @@ fn ratchet_vectors() {
     let vectors = file(RATCHET);
     let (me, peer) = (identity_of(101), identity_of(1));
     let context = OpenContext {
-        me: &me,
+        identity: &me,
         peer: peer.public(),
         conn_id: ConnId::from_bytes([0; 32]),
         bases: &[],

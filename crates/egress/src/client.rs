@@ -42,30 +42,30 @@ impl Default for Limits {
 /// Request of one call.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// HTTP method.
+    /// HTTP method of the request.
     pub method: Method,
     /// URL with the scheme http or https and without user and password. The fragment is not sent.
     pub url: &'a Url,
     /// Headers; the client sets `Host` and `Content-Length`.
     pub headers: HeaderMap,
-    /// Body.
+    /// Body of the request.
     pub body: Bytes,
 }
 
 /// Response with any status, including 3xx.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// HTTP status.
+    /// HTTP status of the response.
     pub status: u16,
-    /// Headers.
+    /// Headers of the response.
     pub headers: HeaderMap,
     /// Body, up to [`Limits::response_bytes_max`].
     pub body: Bytes,
     /// Whether the body was longer than the limit.
-    pub truncated: bool,
+    pub is_truncated: bool,
 }
 
-/// Error of a call without a response.
+/// Error returned by a call without a response.
 ///
 /// `Display` is for the owner of the URL and may name an address; [`CallError::reason`] is for
 /// everybody.
@@ -89,7 +89,7 @@ pub enum CallError {
     /// No address accepts the connection.
     #[error("the connection failed: {kind}")]
     Connect {
-        /// Error of the operating system.
+        /// Error from the operating system.
         kind: io::ErrorKind,
     },
     /// The TLS handshake failed, for example because of the certificate.
@@ -173,7 +173,7 @@ impl Client {
     /// # Errors
     /// [`CallError`] when there is no response.
     pub async fn call(&self, request: Request<'_>) -> Result<Response, CallError> {
-        let request = self.checked_request(request)?;
+        let request = self.build_checked_request(request)?;
         let exchange = async {
             let (parts, body) = self
                 .http
@@ -186,7 +186,7 @@ impl Client {
                 status: parts.status.as_u16(),
                 headers: parts.headers,
                 body,
-                truncated,
+                is_truncated: truncated,
             })
         };
         tokio::time::timeout(self.limits.total_timeout, exchange)
@@ -195,11 +195,11 @@ impl Client {
     }
 
     /// Checks the URL and a literal address in it; the connector checks the addresses of a name.
-    fn checked_request(
+    fn build_checked_request(
         &self,
         request: Request<'_>,
     ) -> Result<http::Request<Full<Bytes>>, CallError> {
-        let uri = checked_uri(request.url)?;
+        let uri = check_uri(request.url)?;
         let literal = match request.url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
@@ -216,7 +216,7 @@ impl Client {
     }
 }
 
-fn checked_uri(url: &Url) -> Result<Uri, CallError> {
+fn check_uri(url: &Url) -> Result<Uri, CallError> {
     let refuse = |reason| Err(CallError::Url { reason });
     if !matches!(url.scheme(), "http" | "https") {
         return refuse("it is neither http nor https");
@@ -267,14 +267,14 @@ fn to_call_error(error: &hyper_util::client::legacy::Error) -> CallError {
     // Any other error while connecting comes from the handshake.
     if error.is_connect() {
         CallError::Tls {
-            detail: innermost(error),
+            detail: innermost_message(error),
         }
     } else {
         CallError::Http
     }
 }
 
-fn innermost(error: &dyn Error) -> String {
+fn innermost_message(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
         innermost = cause;

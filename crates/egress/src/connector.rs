@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Error of the connector, which the HTTP client returns as the source of its own error.
+/// Error from the connector, which the HTTP client returns as the source of its own error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("the address {address} is not allowed")]
@@ -62,7 +62,7 @@ impl tower::Service<Uri> for GuardedConnector {
 
 impl GuardedConnector {
     async fn connect(&self, uri: &Uri) -> Result<TcpStream, ConnectError> {
-        let addresses = self.checked_addresses(uri).await?;
+        let addresses = self.resolve_permitted(uri).await?;
         let mut last = ConnectError::Dns;
         for address in addresses.into_iter().take(ADDRESSES_TRIED_MAX) {
             match timeout(self.connect_timeout, TcpStream::connect(address)).await {
@@ -80,7 +80,7 @@ impl GuardedConnector {
 
     /// Refuses the name if a single address is not allowed: a name with both public and private
     /// addresses is either a mistake or an attack.
-    async fn checked_addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ConnectError> {
+    async fn resolve_permitted(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ConnectError> {
         let addresses = self.resolve_host(uri).await?;
         match addresses
             .iter()

@@ -62,7 +62,7 @@ impl Guard {
 
     /// Returns whether this address may be connected to.
     ///
-    /// It refuses private, loopback, link-local, carrier-grade NAT, multicast, broadcast,
+    /// The guard refuses private, loopback, link-local, carrier-grade NAT, multicast, broadcast,
     /// unspecified, documentation, benchmarking, reserved and metadata addresses; IPv6 addresses
     /// that are not global unicast; and IPv4 addresses embedded in IPv6 (compatible, 6to4, Teredo,
     /// and mapped and NAT64 when the embedded address is refused).

@@ -67,7 +67,7 @@ impl HeldInvite {
 
     /// Whether the latest base is due for replacement (every 7 days, for a contact address).
     #[must_use]
-    pub fn is_base_old(&self, now: Timestamp) -> bool {
+    pub fn is_base_rotation_due(&self, now: Timestamp) -> bool {
         let last = self.bases.last().map_or(0, |last| last.base_id().epoch);
         now.since(Timestamp::from_millis(last)) >= limits::PREKEYS_ROTATION_INTERVAL
     }

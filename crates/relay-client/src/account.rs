@@ -27,7 +27,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// No response, or something else than a relay answers.
-    pub async fn well_known(&self) -> Result<WellKnown, ClientError> {
+    pub async fn fetch_well_known(&self) -> Result<WellKnown, ClientError> {
         self.call_unsigned(&Call::get("/.well-known/sealpost"))
             .await?
             .json()
@@ -46,7 +46,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.
-    pub async fn account(&self) -> Result<Account, ClientError> {
+    pub async fn fetch_account(&self) -> Result<Account, ClientError> {
         self.call_json(&Call::get("/v1/account")).await
     }
 
@@ -87,11 +87,11 @@ impl RelayClient {
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.
-    pub async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, ClientError> {
+    pub async fn fetch_checkpoint(&self) -> Result<Option<StoredCheckpoint>, ClientError> {
         match self.call(&Call::get("/v1/account/checkpoint")).await {
             Ok(response) => Ok(Some(StoredCheckpoint {
                 checkpoint: response.json()?,
-                tag: tag(&response)?,
+                tag: parse_tag(&response)?,
             })),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -111,11 +111,11 @@ impl RelayClient {
         let call = Call::new(Method::PUT, "/v1/account/checkpoint", Signing::Session)
             .json(checkpoint)?
             .header("if-match", replaced.unwrap_or(NO_CHECKPOINT))?;
-        tag(&self.call(&call).await?)
+        parse_tag(&self.call(&call).await?)
     }
 }
 
-fn tag(response: &FullResponse) -> Result<String, ClientError> {
+fn parse_tag(response: &FullResponse) -> Result<String, ClientError> {
     let tag = response
         .headers
         .get(header::ETAG)

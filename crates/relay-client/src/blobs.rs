@@ -26,7 +26,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// `part_invalid`, `conflict`, `not_found`.
-    pub async fn put_part(
+    pub async fn upload_part(
         &self,
         id: BlobId,
         number: u32,
@@ -54,7 +54,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn blob(&self, id: BlobId) -> Result<Blob, ClientError> {
+    pub async fn fetch_blob(&self, id: BlobId) -> Result<Blob, ClientError> {
         self.call_json(&Call::get(format!("/v1/blobs/{id}"))).await
     }
 
@@ -112,7 +112,7 @@ impl RelayClient {
     /// # Errors
     /// `not_found` for an unknown blob, a wrong token or an incomplete blob alike;
     /// `foreign_relay_unsupported`.
-    pub async fn part(
+    pub async fn fetch_part(
         &self,
         blob: &BlobRef,
         number: u32,

@@ -26,7 +26,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn envelope_status(
+    pub async fn query_envelope_status(
         &self,
         mailbox: &MailboxRef,
         id: EnvelopeId,
@@ -42,7 +42,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.
-    pub async fn envelope_statuses(
+    pub async fn query_envelope_statuses(
         &self,
         relay: &Origin,
         ids: Vec<EnvelopeId>,
@@ -68,7 +68,7 @@ impl RelayClient {
         key: &SendKey,
     ) -> Result<(), ClientError> {
         let target = self.path_at(&mailbox.relay, &format!("envelopes/{id}"));
-        let proof = proofs::recall(key, mailbox.id, id);
+        let proof = proofs::prove_recall(key, mailbox.id, id);
         let call = Call::new(Method::DELETE, target, Signing::Session)
             .header(PROOF_HEADER, &b64::encode(&proof))?;
         self.call(&call).await.map(|_| ())

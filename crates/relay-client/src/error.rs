@@ -1,7 +1,7 @@
 use sealpost_proto::Problem;
 use std::{error::Error, time::Duration};
 
-/// Error of a request to the relay.
+/// Error returned by a request to the relay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// No response: the relay or the network is down. The request may have arrived.

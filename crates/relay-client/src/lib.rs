@@ -18,7 +18,7 @@ mod transport;
 
 pub use account::StoredCheckpoint;
 pub use error::ClientError;
-pub use transport::{ProgressCallback, RelayClient, ResponseBody, http_client};
+pub use transport::{ProgressCallback, RelayClient, ResponseBody, build_http_client};
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.
-    pub async fn mailboxes(&self, after: Option<MailboxId>) -> Result<Mailboxes, ClientError> {
+    pub async fn list_mailboxes(&self, after: Option<MailboxId>) -> Result<Mailboxes, ClientError> {
         let query = after.map(|id| format!("?after={id}")).unwrap_or_default();
         self.call_json(&Call::get(format!("/v1/mailboxes{query}")))
             .await
@@ -68,13 +68,13 @@ impl RelayClient {
     /// # Errors
     /// `proof_invalid`, `mailbox_unknown`, `not_found` when none was published,
     /// `foreign_relay_unsupported`.
-    pub async fn prekeys(
+    pub async fn fetch_prekeys(
         &self,
         mailbox: &MailboxRef,
         key: &SendKey,
     ) -> Result<SealedPrekeys, ClientError> {
         let at = self.relay_now();
-        let proof = proofs::read(key, mailbox.id, at);
+        let proof = proofs::prove_read(key, mailbox.id, at);
         let target = self.path_at(&mailbox.relay, &format!("mailboxes/{}/prekeys", mailbox.id));
         let call = Call::get(target)
             .header(PROOF_HEADER, &b64::encode(&proof))?
@@ -86,7 +86,10 @@ impl RelayClient {
     ///
     /// # Errors
     /// `mailbox_unknown`.
-    pub async fn own_prekeys(&self, id: MailboxId) -> Result<Option<SealedPrekeys>, ClientError> {
+    pub async fn fetch_own_prekeys(
+        &self,
+        id: MailboxId,
+    ) -> Result<Option<SealedPrekeys>, ClientError> {
         match self
             .call_json(&Call::get(format!("/v1/mailboxes/{id}/prekeys")))
             .await

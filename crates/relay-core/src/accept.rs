@@ -20,14 +20,13 @@ use crate::quota::{EnvelopeUsage, Quotas};
 use sealpost_proto::{
     EnvelopeState, ErrorCode, Timestamp,
     limits::{
-        DIGEST_RETENTION_AFTER_LIFETIME, ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN,
-        ENVELOPE_LIFETIME_DEFAULT, ENVELOPE_LIFETIME_MAX, MAILBOX_FULL_RETRY,
-        MAILBOX_SUSPENDED_RETRY,
+        ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN, ENVELOPE_LIFETIME_DEFAULT, ENVELOPE_LIFETIME_MAX,
+        MAILBOX_FULL_RETRY, MAILBOX_SUSPENDED_RETRY,
     },
 };
 use std::time::Duration;
 
-/// Facts about a submitted envelope.
+/// State of the relay that decides about a submitted envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubmissionContext {
     /// Whether the mailbox belongs to this relay.
@@ -58,24 +57,24 @@ pub struct PriorSubmission {
     pub is_same_digest: bool,
     /// Whether the same account submitted it.
     pub is_same_sender: bool,
-    /// Its state.
+    /// State of the accepted envelope.
     pub state: EnvelopeState,
 }
 
 /// Decision about a submitted envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is stored.
+    /// The relay stores the envelope.
     Accept {
-        /// When it expires.
+        /// When the envelope expires.
         expires_at: Timestamp,
     },
-    /// It was accepted before.
+    /// The relay accepted the same envelope before.
     Duplicate {
-        /// Its state.
+        /// State of that envelope.
         state: EnvelopeState,
     },
-    /// It is refused.
+    /// The relay refuses the envelope.
     Refuse(Refusal),
 }
 
@@ -115,7 +114,7 @@ pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Ve
     if !is_valid_size(context.size_bytes) {
         return refuse(ErrorCode::EnvelopeInvalid);
     }
-    let Some(held) = context.mailbox else {
+    let Some(usage) = context.mailbox else {
         return refuse(ErrorCode::MailboxUnknown);
     };
     if !context.is_proof_valid {
@@ -124,36 +123,29 @@ pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Ve
     if context.prior.is_some() {
         return refuse(ErrorCode::Conflict);
     }
-    let expires_at = expiry(now, context.requested_expiry);
+    let expires_at = clamp_expiry(now, context.requested_expiry);
     if expires_at <= now {
         return refuse(ErrorCode::EnvelopeExpired);
     }
     if context.is_recipient_suspended {
-        return refuse_for(ErrorCode::MailboxSuspended, MAILBOX_SUSPENDED_RETRY);
+        return refuse_with_delay(ErrorCode::MailboxSuspended, MAILBOX_SUSPENDED_RETRY);
     }
     if context.follows_refusal {
         return refuse_until_space(ErrorCode::AfterRefused);
     }
-    if !quotas.allows_envelope(held, context.account, context.size_bytes as u64) {
+    if !quotas.allows_envelope(usage, context.account, context.size_bytes as u64) {
         return refuse_until_space(ErrorCode::MailboxFull);
     }
     Verdict::Accept { expires_at }
 }
 
-/// Returns an envelope's expiry: as requested, or [`ENVELOPE_LIFETIME_DEFAULT`] from now; never
-/// more than [`ENVELOPE_LIFETIME_MAX`] from now.
+/// Returns the expiry of an envelope: as requested, or [`ENVELOPE_LIFETIME_DEFAULT`] from now;
+/// never more than [`ENVELOPE_LIFETIME_MAX`] from now.
 #[must_use]
-pub fn expiry(now: Timestamp, requested: Option<Timestamp>) -> Timestamp {
+fn clamp_expiry(now: Timestamp, requested: Option<Timestamp>) -> Timestamp {
     requested
         .unwrap_or(now.plus(ENVELOPE_LIFETIME_DEFAULT))
         .min(now.plus(ENVELOPE_LIFETIME_MAX))
-}
-
-/// Returns until when the digest of an envelope that is accepted now is retained.
-#[must_use]
-pub fn digest_expiry(now: Timestamp) -> Timestamp {
-    now.plus(ENVELOPE_LIFETIME_MAX)
-        .plus(DIGEST_RETENTION_AFTER_LIFETIME)
 }
 
 /// Whether this is a valid envelope size: a power of two from 2,048 to 65,536, or a Padmé size up
@@ -190,10 +182,10 @@ const fn refuse(code: ErrorCode) -> Verdict {
 }
 
 const fn refuse_until_space(code: ErrorCode) -> Verdict {
-    refuse_for(code, MAILBOX_FULL_RETRY)
+    refuse_with_delay(code, MAILBOX_FULL_RETRY)
 }
 
-const fn refuse_for(code: ErrorCode, wait: Duration) -> Verdict {
+const fn refuse_with_delay(code: ErrorCode, wait: Duration) -> Verdict {
     Verdict::Refuse(Refusal {
         code,
         retry_after: Some(wait),
@@ -332,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_win_over_closed_mailbox_and_expiry() {
+    fn duplicates_win_over_other_refusals() {
         let known = Some(PriorSubmission {
             is_same_digest: true,
             is_same_sender: true,
@@ -373,16 +365,16 @@ mod tests {
 
     #[test]
     fn expiry_is_clamped() {
-        assert_eq!(expiry(NOW, None), NOW.plus(ENVELOPE_LIFETIME_DEFAULT));
+        assert_eq!(clamp_expiry(NOW, None), NOW.plus(ENVELOPE_LIFETIME_DEFAULT));
         assert_eq!(
-            expiry(NOW, Some(Timestamp::from_millis(u64::MAX))),
+            clamp_expiry(NOW, Some(Timestamp::from_millis(u64::MAX))),
             NOW.plus(ENVELOPE_LIFETIME_MAX)
         );
-        assert_eq!(expiry(NOW, Some(NOW)), NOW);
+        assert_eq!(clamp_expiry(NOW, Some(NOW)), NOW);
     }
 
     #[test]
-    fn valid_sizes() {
+    fn only_padded_sizes_are_valid() {
         for legal in [
             2_048, 4_096, 32_768, 65_536, 67_584, 129_024, 131_072, 135_168, 262_144,
         ] {

@@ -10,11 +10,11 @@ use std::{collections::BTreeMap, time::Duration};
 /// Decision about one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The node stored it; the relay deletes it.
+    /// The node stored the item; the relay deletes it.
     Stored,
-    /// It is junk; the relay deletes it and notifies the sender.
+    /// The node cannot open the item; the relay deletes it and notifies the sender.
     Refused,
-    /// It stays in the queue.
+    /// The item stays in the queue.
     Deferred,
 }
 
@@ -33,7 +33,7 @@ pub struct BatchResults {
 impl BatchResults {
     /// Creates empty results: every item stays in the queue.
     #[must_use]
-    pub const fn none() -> Self {
+    pub const fn empty() -> Self {
         Self {
             verdicts: Vec::new(),
             retry_after: None,

@@ -8,14 +8,14 @@ pub use sealpost_proto::BlobSize;
 
 /// Returns a blob's expiry: as requested, up to [`BLOB_LIFETIME_MAX`] from now.
 #[must_use]
-pub fn expiry(now: Timestamp, requested: Timestamp) -> Timestamp {
+pub fn clamp_expiry(now: Timestamp, requested: Timestamp) -> Timestamp {
     requested.min(now.plus(BLOB_LIFETIME_MAX))
 }
 
 /// Returns the new expiry of a blob, which is never before the current one.
 #[must_use]
-pub fn extended_expiry(now: Timestamp, current: Timestamp, requested: Timestamp) -> Timestamp {
-    expiry(now, requested).max(current)
+pub fn extend_expiry(now: Timestamp, current: Timestamp, requested: Timestamp) -> Timestamp {
+    clamp_expiry(now, requested).max(current)
 }
 
 /// Range of an object that a `Range` header requests.
@@ -37,7 +37,7 @@ pub fn parse_range(header: Option<&str>, length: u64) -> RequestedRange {
     let ends = header
         .and_then(|text| text.strip_prefix("bytes="))
         .and_then(|set| set.split_once('-'));
-    match ends.and_then(|(first, last)| Some((position(first)?, position(last)?))) {
+    match ends.and_then(|(first, last)| Some((parse_position(first)?, parse_position(last)?))) {
         None | Some((None, None)) => RequestedRange::Full,
         Some((None, Some(suffix))) => within(length.saturating_sub(suffix)..length),
         Some((Some(first), None)) => within(first..length),
@@ -56,7 +56,7 @@ fn within(range: Range<u64>) -> RequestedRange {
 
 /// Parses a position: `Some(None)` for an empty text, `None` for anything else that is not a
 /// number.
-fn position(text: &str) -> Option<Option<u64>> {
+fn parse_position(text: &str) -> Option<Option<u64>> {
     match text {
         "" => Some(None),
         digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok().map(Some),
@@ -72,7 +72,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_stay_within_the_object(header in "bytes=[0-9]{0,4}-[0-9]{0,4}", length in 0..3_000_u64) {
+        fn ranges_stay_within_the_object(
+            header in "bytes=[0-9]{0,4}-[0-9]{0,4}",
+            length in 0..3_000_u64,
+        ) {
             if let RequestedRange::Partial(range) = parse_range(Some(&header), length) {
                 prop_assert!(range.start < range.end && range.end <= length);
             }
@@ -101,12 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn expiry_only_grows_and_is_capped() {
+    fn extended_expiry_stays_within_the_bounds() {
         let now = Timestamp::from_millis(1_000);
         let end = now.plus(BLOB_LIFETIME_MAX);
-        assert_eq!(expiry(now, Timestamp::from_millis(u64::MAX)), end);
+        assert_eq!(clamp_expiry(now, Timestamp::from_millis(u64::MAX)), end);
         assert_eq!(
-            extended_expiry(
+            extend_expiry(
                 now,
                 Timestamp::from_millis(9_000),
                 Timestamp::from_millis(8_000)
@@ -115,7 +118,7 @@ mod tests {
             9_000
         );
         assert_eq!(
-            extended_expiry(now, now, now.plus(Duration::from_secs(9))),
+            extend_expiry(now, now, now.plus(Duration::from_secs(9))),
             now.plus(Duration::from_secs(9))
         );
     }

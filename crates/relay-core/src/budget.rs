@@ -1,11 +1,11 @@
-//! Budget for webhook calls of the relay: concurrent calls, and the rate of calls to failing
+//! Budget for the relay's webhook calls: concurrent calls, and the rate of calls to failing
 //! endpoints.
 //!
 //! Lanes whose last call failed use separate call slots, which are few and have a bounded rate. A
 //! broad outage therefore causes no storm of retries, and ten thousand failing endpoints take no
-//! capacity from healthy ones. An endpoint that has just failed still counts as healthy once and
-//! occupies its slot until the call times out, so calls that start while more than half of the
-//! slots are in use get a short timeout.
+//! capacity from healthy ones. An endpoint that has just gone down counts as healthy until its
+//! first failed call ends, and occupies a slot until that call times out. Calls that start while
+//! more than half of the slots are in use therefore get a short timeout.
 //!
 //! Healthy endpoints share the memory for the batches, apart from a small reservation per slot. A
 //! call takes only a fraction of the free memory ([`call_limits`]), so that hanging calls leave
@@ -26,12 +26,12 @@ use std::time::Duration;
 pub enum EndpointHealth {
     /// The last call succeeded, or there was none yet.
     Healthy,
-    /// The last call failed: the next one is a probe.
+    /// The last call failed.
     Failing,
 }
 
 impl EndpointHealth {
-    /// Both values.
+    /// Every value, for loops over both kinds of endpoints.
     pub const ALL: [Self; 2] = [Self::Healthy, Self::Failing];
 }
 
@@ -66,43 +66,46 @@ pub const fn call_limits(free_bytes: usize) -> CallLimits {
     }
 }
 
-/// What may be called, and what is under way.
+/// Active webhook calls, and a token bucket that limits the rate of calls to failing endpoints.
 #[derive(Debug)]
-pub struct Budget {
-    healthy: usize,
-    failing: usize,
-    /// Credit for calls to failing endpoints; each call costs [`CALL_COST`].
-    credit: u64,
-    /// When the credit was last refilled.
+pub struct CallBudget {
+    active_healthy_calls: usize,
+    active_failing_calls: usize,
+    /// Tokens for calls to failing endpoints; each call takes [`TOKENS_PER_CALL`].
+    tokens: u64,
+    /// When the bucket was last refilled.
     refilled_at: Timestamp,
 }
 
-/// Credit that one call to a failing endpoint costs.
-const CALL_COST: u64 = 1_000;
-const CREDIT_MAX: u64 = FAILING_CALLS_MAX as u64 * CALL_COST;
+/// Tokens that one call to a failing endpoint takes; 1,000, so that the bucket can be refilled
+/// every millisecond without fractions.
+const TOKENS_PER_CALL: u64 = 1_000;
+/// Capacity of the bucket.
+const TOKENS_MAX: u64 = FAILING_CALLS_MAX as u64 * TOKENS_PER_CALL;
 
-impl Budget {
+impl CallBudget {
     /// Creates an unused budget.
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
         Self {
-            healthy: 0,
-            failing: 0,
-            credit: CREDIT_MAX,
+            active_healthy_calls: 0,
+            active_failing_calls: 0,
+            tokens: TOKENS_MAX,
             refilled_at: now,
         }
     }
 
-    /// Returns the number of calls to such endpoints that may start now.
+    /// Returns the number of calls to endpoints of this health that may start now.
     #[must_use]
-    pub fn available(&mut self, now: Timestamp, health: EndpointHealth) -> usize {
-        self.refill_credit(now);
+    pub fn available_calls(&mut self, now: Timestamp, health: EndpointHealth) -> usize {
+        self.refill_tokens(now);
         match health {
-            EndpointHealth::Healthy => WEBHOOK_CALLS_MAX.saturating_sub(self.healthy),
+            EndpointHealth::Healthy => WEBHOOK_CALLS_MAX.saturating_sub(self.active_healthy_calls),
             EndpointHealth::Failing => {
-                let affordable = usize::try_from(self.credit / CALL_COST).unwrap_or(usize::MAX);
+                let affordable =
+                    usize::try_from(self.tokens / TOKENS_PER_CALL).unwrap_or(usize::MAX);
                 FAILING_CALLS_MAX
-                    .saturating_sub(self.failing)
+                    .saturating_sub(self.active_failing_calls)
                     .min(affordable)
             }
         }
@@ -110,14 +113,14 @@ impl Budget {
 
     /// Starts a call if the budget allows it and returns its timeout.
     pub fn try_start(&mut self, now: Timestamp, health: EndpointHealth) -> Option<Duration> {
-        if self.available(now, health) == 0 {
+        if self.available_calls(now, health) == 0 {
             return None;
         }
         let (active, max) = match health {
-            EndpointHealth::Healthy => (&mut self.healthy, WEBHOOK_CALLS_MAX),
+            EndpointHealth::Healthy => (&mut self.active_healthy_calls, WEBHOOK_CALLS_MAX),
             EndpointHealth::Failing => {
-                self.credit -= CALL_COST;
-                (&mut self.failing, FAILING_CALLS_MAX)
+                self.tokens -= TOKENS_PER_CALL;
+                (&mut self.active_failing_calls, FAILING_CALLS_MAX)
             }
         };
         *active += 1;
@@ -130,23 +133,22 @@ impl Budget {
 
     /// Finishes a call. A successful call to a failing endpoint is refunded, so that recovered
     /// endpoints do not wait for the rate limit.
-    pub fn finish(&mut self, health: EndpointHealth, succeeded: bool) {
-        match health {
-            EndpointHealth::Healthy => self.healthy = self.healthy.saturating_sub(1),
-            EndpointHealth::Failing => {
-                self.failing = self.failing.saturating_sub(1);
-                if succeeded {
-                    self.credit = (self.credit + CALL_COST).min(CREDIT_MAX);
-                }
-            }
+    pub fn finish(&mut self, health: EndpointHealth, has_succeeded: bool) {
+        let active = match health {
+            EndpointHealth::Healthy => &mut self.active_healthy_calls,
+            EndpointHealth::Failing => &mut self.active_failing_calls,
+        };
+        *active = active.saturating_sub(1);
+        if health == EndpointHealth::Failing && has_succeeded {
+            self.tokens = (self.tokens + TOKENS_PER_CALL).min(TOKENS_MAX);
         }
     }
 
-    /// Refills the credit for the elapsed time; a clock that was set back adds nothing.
-    fn refill_credit(&mut self, now: Timestamp) {
+    /// Adds the tokens of the elapsed time; a clock that was set back adds none.
+    fn refill_tokens(&mut self, now: Timestamp) {
         let elapsed_ms = now.as_millis().saturating_sub(self.refilled_at.as_millis());
-        let grown = elapsed_ms.saturating_mul(FAILING_CALLS_PER_SECOND * CALL_COST / 1_000);
-        self.credit = self.credit.saturating_add(grown).min(CREDIT_MAX);
+        let earned = elapsed_ms.saturating_mul(FAILING_CALLS_PER_SECOND * TOKENS_PER_CALL / 1_000);
+        self.tokens = self.tokens.saturating_add(earned).min(TOKENS_MAX);
         self.refilled_at = now;
     }
 }
@@ -158,7 +160,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-    fn start_all(budget: &mut Budget, now: Timestamp, health: EndpointHealth) -> usize {
+    fn start_all(budget: &mut CallBudget, now: Timestamp, health: EndpointHealth) -> usize {
         std::iter::from_fn(|| budget.try_start(now, health))
             .take(100_000)
             .count()
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn failing_endpoints_use_separate_slots() {
-        let mut budget = Budget::new(NOW);
+        let mut budget = CallBudget::new(NOW);
         assert_eq!(
             start_all(&mut budget, NOW, EndpointHealth::Failing),
             FAILING_CALLS_MAX
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn failing_calls_have_a_bounded_rate() {
-        let mut budget = Budget::new(NOW);
+        let mut budget = CallBudget::new(NOW);
         let mut started = 0;
         for second in 0..60 {
             let now = NOW.plus(Duration::from_secs(second));
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn recovered_endpoints_skip_the_rate_limit() {
-        let mut budget = Budget::new(NOW);
+        let mut budget = CallBudget::new(NOW);
         for _ in 0..10_000 {
             assert!(budget.try_start(NOW, EndpointHealth::Failing).is_some());
             budget.finish(EndpointHealth::Failing, true);
@@ -212,49 +214,62 @@ mod tests {
             (EndpointHealth::Healthy, WEBHOOK_CALLS_MAX),
             (EndpointHealth::Failing, FAILING_CALLS_MAX),
         ] {
-            let mut budget = Budget::new(NOW);
+            let mut budget = CallBudget::new(NOW);
             for number in 1..=max {
-                let time = if number > max / 2 {
+                let timeout = if number > max / 2 {
                     WEBHOOK_TIMEOUT_UNDER_LOAD
                 } else {
                     WEBHOOK_TIMEOUT
                 };
-                assert_eq!(budget.try_start(NOW, health), Some(time));
+                assert_eq!(budget.try_start(NOW, health), Some(timeout));
             }
         }
     }
 
     #[test]
-    fn hanging_calls_leave_memory() {
-        let mut free = DELIVERY_MEMORY_SHARED_BYTES;
+    fn first_call_gets_all_limits() {
         assert_eq!(
-            call_limits(free),
+            call_limits(DELIVERY_MEMORY_SHARED_BYTES),
             CallLimits {
                 bytes: DELIVERY_BATCH_BYTES_MAX,
                 timeout: WEBHOOK_TIMEOUT
             }
         );
-        for hanging in 1..=WEBHOOK_CALLS_MAX {
-            let CallLimits { bytes, timeout } = call_limits(free);
+    }
+
+    /// Starts `calls` calls that hang and returns the shared memory that stays free.
+    fn free_beside_hanging(calls: usize) -> usize {
+        (0..calls).fold(DELIVERY_MEMORY_SHARED_BYTES, |free, _| {
+            free - (call_limits(free).bytes - DELIVERY_MEMORY_PER_CALL_BYTES)
+        })
+    }
+
+    #[test]
+    fn hanging_calls_leave_memory_for_others() {
+        assert!(free_beside_hanging(8) > DELIVERY_BATCH_BYTES_MAX / 4);
+        for calls in 0..WEBHOOK_CALLS_MAX {
+            let CallLimits { bytes, .. } = call_limits(free_beside_hanging(calls));
             assert!(bytes >= DELIVERY_MEMORY_PER_CALL_BYTES);
-            free -= bytes - DELIVERY_MEMORY_PER_CALL_BYTES;
-            assert!(
-                hanging < 4 || timeout == WEBHOOK_TIMEOUT_UNDER_LOAD,
-                "the first hanging calls already put it under load"
-            );
-            assert!(
-                hanging != 8 || free > DELIVERY_BATCH_BYTES_MAX / 4,
-                "eight hanging calls leave a good batch to others"
-            );
+        }
+    }
+
+    #[test]
+    fn few_hanging_calls_shorten_the_timeout() {
+        for calls in 3..WEBHOOK_CALLS_MAX {
+            let CallLimits { timeout, .. } = call_limits(free_beside_hanging(calls));
+            assert_eq!(timeout, WEBHOOK_TIMEOUT_UNDER_LOAD);
         }
     }
 
     proptest! {
         #[test]
-        fn clock_jumps_cause_no_storm(jumps in proptest::collection::vec(any::<u32>(), 1..50)) {
-            let mut budget = Budget::new(NOW);
-            for at in jumps {
-                let started = start_all(&mut budget, Timestamp::from_millis(u64::from(at)), EndpointHealth::Failing);
+        fn clock_jumps_do_not_exceed_the_burst_limit(
+            jumps in proptest::collection::vec(any::<u32>(), 1..50),
+        ) {
+            let mut budget = CallBudget::new(NOW);
+            for now_ms in jumps {
+                let now = Timestamp::from_millis(u64::from(now_ms));
+                let started = start_all(&mut budget, now, EndpointHealth::Failing);
                 prop_assert!(started <= FAILING_CALLS_MAX);
                 (0..started).for_each(|_| budget.finish(EndpointHealth::Failing, false));
             }

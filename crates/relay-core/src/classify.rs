@@ -1,4 +1,4 @@
-//! What one call of a webhook means for its lane (`docs/protocol.md`, *Failures*).
+//! Classification of a webhook call by its result (`docs/protocol.md`, *Failures*).
 
 use sealpost_proto::limits::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
 use std::time::Duration;
@@ -12,14 +12,14 @@ pub enum CallResult {
     TimedOut,
     /// No complete response on an established connection: reset, or not HTTP.
     Interrupted,
-    /// A response.
+    /// The endpoint responded.
     Status {
         /// HTTP status, 100 to 999.
         status: u16,
         /// Header `Retry-After`, if present and valid.
         retry_after: Option<Duration>,
         /// Whether the body of a 200 response has the expected format.
-        parses: bool,
+        is_parseable: bool,
     },
 }
 
@@ -33,11 +33,11 @@ pub enum Class {
     Unreachable,
     /// The endpoint failed, perhaps because of the content.
     EndpointError,
-    /// It requested a delay, between [`RETRY_AFTER_MIN`] and [`RETRY_AFTER_MAX`].
+    /// The endpoint requested a delay, between [`RETRY_AFTER_MIN`] and [`RETRY_AFTER_MAX`].
     RetryAfter(Duration),
-    /// It refused the call.
+    /// The endpoint refused the call.
     Refused,
-    /// It refuses all further calls.
+    /// The endpoint responded with 410 and refuses all further calls.
     Gone,
 }
 
@@ -58,7 +58,7 @@ pub fn classify(call: CallResult) -> Class {
         CallResult::Interrupted => Class::EndpointError,
         CallResult::Status {
             status: 200,
-            parses: true,
+            is_parseable: true,
             ..
         } => Class::Succeeded,
         CallResult::Status {
@@ -87,7 +87,7 @@ mod tests {
         classify(CallResult::Status {
             status,
             retry_after: retry_after.map(Duration::from_secs),
-            parses,
+            is_parseable: parses,
         })
     }
 

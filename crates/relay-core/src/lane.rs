@@ -120,7 +120,7 @@ pub enum State {
     },
     /// The last call failed.
     BackingOff {
-        /// When it failed.
+        /// When the call failed.
         since: Timestamp,
         /// When the next call is due.
         until: Timestamp,
@@ -304,7 +304,7 @@ pub enum Effect {
     },
     /// Set aside the only envelope of the batch.
     SetAside {
-        /// When it is sent again.
+        /// When the envelope is sent again.
         until: Timestamp,
     },
     /// Record why the webhook was turned off.

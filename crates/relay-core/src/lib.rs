@@ -21,6 +21,6 @@ pub mod rates;
 pub mod registration;
 pub mod space;
 
-pub use budget::{Budget, EndpointHealth};
+pub use budget::{CallBudget, EndpointHealth};
 pub use lane::{Effect, Event, Lane};
 pub use quota::{QuotaOverrides, Quotas};

@@ -81,7 +81,7 @@ impl Rates {
     /// Returns the limit for an account's envelopes. One request of maximum size always fits.
     #[must_use]
     pub fn envelopes(&self) -> Option<Rate> {
-        per(
+        rate_with_minimum(
             "envelopes",
             self.envelopes_per_minute,
             limits::ENVELOPES_PER_REQUEST_MAX,
@@ -93,10 +93,10 @@ impl Rates {
     #[must_use]
     pub fn blob_kibibytes(&self) -> Option<Rate> {
         let kibibytes = u32::try_from(self.blob_bytes_per_day.div_ceil(1024)).unwrap_or(u32::MAX);
-        per(
+        rate_with_minimum(
             "blob-kib",
             kibibytes,
-            kibibytes_of(limits::PART_BYTES_MAX) as usize,
+            to_kibibytes(limits::PART_BYTES_MAX) as usize,
             DAY,
         )
     }
@@ -104,7 +104,7 @@ impl Rates {
     /// Returns the limit for requests without a session from one IP address.
     #[must_use]
     pub fn addresses(&self) -> Option<Rate> {
-        per("addresses", self.address_requests_per_minute, 1, MINUTE)
+        rate_with_minimum("addresses", self.address_requests_per_minute, 1, MINUTE)
     }
 
     /// Returns the rate limits for `/.well-known/sealpost`.
@@ -123,12 +123,17 @@ impl Rates {
 
 /// Returns the KiB that an upload of this size counts for, rounded up.
 #[must_use]
-pub fn kibibytes_of(bytes: usize) -> u32 {
+pub fn to_kibibytes(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 /// Creates a rate whose quantity is at least what one request may need; the window grows with it.
-fn per(name: &'static str, quantity: u32, quantity_min: usize, window: Duration) -> Option<Rate> {
+fn rate_with_minimum(
+    name: &'static str,
+    quantity: u32,
+    quantity_min: usize,
+    window: Duration,
+) -> Option<Rate> {
     let quantity_min = u32::try_from(quantity_min).unwrap_or(u32::MAX);
     let raised = quantity_min.max(quantity);
     Rate::new(
@@ -300,7 +305,7 @@ mod tests {
             (envelopes.quantity(), envelopes.period()),
             (100, Duration::from_secs(6))
         );
-        assert!(small.blob_kibibytes().unwrap().quantity() >= kibibytes_of(limits::PART_BYTES_MAX));
+        assert!(small.blob_kibibytes().unwrap().quantity() >= to_kibibytes(limits::PART_BYTES_MAX));
         assert_eq!(
             small.requests().unwrap().quantity(),
             small.requests_per_second

@@ -15,7 +15,7 @@ use sealpost_proto::limits;
 /// the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserve {
-    /// Reserved bytes.
+    /// Reserved bytes, unless [`Self::percent`] allows fewer.
     pub bytes: u64,
     /// Upper bound as a percentage of the disk.
     pub percent: u8,
@@ -46,13 +46,13 @@ impl Reserve {
     }
 }
 
-/// Whether the disk has space for new work.
+/// Disk space of the relay, compared with the reserve.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DiskSpace {
-    /// It has.
+    /// The disk has space for new work.
     #[default]
     Sufficient,
-    /// It has not.
+    /// Less than the reserve is free, so new work is refused.
     Low,
 }
 

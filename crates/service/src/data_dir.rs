@@ -1,4 +1,4 @@
-//! Data directory of a daemon with a lock, so that only one process uses it.
+//! Data directory of a daemon, locked so that only one process uses it.
 
 use sealpost_proto::limits::SECRET_FILE_BYTES_MAX;
 use std::{
@@ -22,7 +22,7 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Error of opening a data directory.
+/// Error returned by [`DataDir::open`].
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process has locked the directory.
@@ -38,7 +38,7 @@ pub enum DataDirError {
     /// The path is not a directory.
     #[error("{} is not a directory: choose another one", path.display())]
     NotADirectory {
-        /// The path.
+        /// Path that is not a directory.
         path: PathBuf,
     },
     /// The directory cannot be created, opened or locked.
@@ -46,12 +46,12 @@ pub enum DataDirError {
     Failed {
         /// Path of the directory.
         path: PathBuf,
-        /// Error of the operating system.
+        /// Error from the operating system.
         source: io::Error,
     },
 }
 
-/// Error of reading or writing a secret file.
+/// Error when reading or writing a secret file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// Other users can read the file.
@@ -60,28 +60,32 @@ pub enum SecretError {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The file is larger than 64 KiB.
+    /// The file is larger than [`SECRET_FILE_BYTES_MAX`].
     #[error("{} is too large to be a secret", path.display())]
     TooLarge {
         /// Path of the file.
         path: PathBuf,
     },
     /// The file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error(
+        "the secret file {} cannot be read or written: {source}; check its owner and mode",
+        path.display()
+    )]
     Failed {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the operating system.
+        /// Error from the operating system.
         source: io::Error,
     },
 }
 
 impl DataDir {
-    /// Creates the directory (mode 0700) if it does not exist, and locks it.
+    /// Creates the directory with mode 0700 if it does not exist, and locks it. An existing
+    /// directory keeps its mode: files in it are protected by their own modes.
     ///
     /// # Errors
-    /// [`DataDirError::AlreadyInUse`] while another process has the lock; the other variants when
-    /// the directory cannot be used.
+    /// Returns [`DataDirError::AlreadyInUse`] while another process has the lock, and the other
+    /// variants if the directory cannot be used.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::Failed {
             path: path.to_owned(),
@@ -97,7 +101,7 @@ impl DataDir {
             .mode(PRIVATE_DIR_MODE)
             .create(path)
             .map_err(failed)?;
-        let lock = private_file()
+        let lock = private_file_options()
             .write(true)
             .create(true)
             .truncate(false)
@@ -115,7 +119,8 @@ impl DataDir {
         }
     }
 
-    /// Returns whether a process has locked the directory. Creates and changes nothing.
+    /// Whether a process has locked the directory. Takes a shared lock for a moment, during which
+    /// [`DataDir::open`] in another process can fail.
     #[must_use]
     pub fn is_in_use(path: &Path) -> bool {
         let lock = File::open(path.join(LOCK_FILE));
@@ -128,7 +133,7 @@ impl DataDir {
         &self.path
     }
 
-    /// Returns the path of a file or directory in it.
+    /// Returns the path of an entry in the data directory.
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
@@ -147,8 +152,8 @@ impl DataDir {
     /// Reads a file that [`DataDir::write_secret`] wrote. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// [`SecretError::TooPermissive`] when other users can read the file; the other variants when
-    /// it cannot be read.
+    /// Returns [`SecretError::TooPermissive`] if other users can read the file, and the other
+    /// variants if it cannot be read.
     pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
         let path = self.join(name);
         match File::open(&path) {
@@ -161,22 +166,22 @@ impl DataDir {
 
 /// Writes a file of mode 0600 atomically and syncs it together with its directory.
 pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let next = path.with_extension("new");
-    let mut file = private_file()
+    let temporary = path.with_extension("new");
+    let mut file = private_file_options()
         .write(true)
         .create(true)
         .truncate(true)
-        .open(&next)?;
+        .open(&temporary)?;
     // A file that a crash left behind could have another mode.
     file.set_permissions(Permissions::from_mode(PRIVATE_FILE_MODE))?;
     file.write_all(content)?;
     file.sync_all()?;
-    std::fs::rename(&next, path)?;
+    std::fs::rename(&temporary, path)?;
     path.parent()
         .map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
-fn private_file() -> OpenOptions {
+fn private_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(PRIVATE_FILE_MODE);
     options
@@ -216,22 +221,36 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_locked_by_one_process() {
+    fn new_directories_are_private() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
-        let first = DataDir::open(&path).unwrap();
-        assert_eq!(mode(&path), 0o700);
-        let error = DataDir::open(&path).unwrap_err();
-        assert!(matches!(error, DataDirError::AlreadyInUse { .. }));
-        assert!(error.to_string().contains("stop that process first"));
-        assert!(DataDir::is_in_use(&path));
-        drop(first);
-        assert!(!DataDir::is_in_use(&path) && !DataDir::is_in_use(parent.path()));
         DataDir::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
     }
 
     #[test]
-    fn files_are_refused_as_directories() {
+    fn second_open_fails_until_the_first_closes() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = DataDir::open(parent.path()).unwrap();
+        let error = DataDir::open(parent.path()).unwrap_err();
+        assert!(matches!(error, DataDirError::AlreadyInUse { .. }));
+        assert!(error.to_string().contains("stop that process first"));
+        drop(first);
+        DataDir::open(parent.path()).unwrap();
+    }
+
+    #[test]
+    fn only_locked_directories_are_in_use() {
+        let parent = tempfile::tempdir().unwrap();
+        assert!(!DataDir::is_in_use(parent.path()));
+        let open = DataDir::open(parent.path()).unwrap();
+        assert!(DataDir::is_in_use(parent.path()));
+        drop(open);
+        assert!(!DataDir::is_in_use(parent.path()));
+    }
+
+    #[test]
+    fn a_file_is_not_a_data_directory() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(matches!(
             DataDir::open(file.path()),
@@ -240,26 +259,30 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_private_and_replaced_atomically() {
+    fn secrets_are_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = DataDir::open(parent.path()).unwrap();
+        directory.write_secret("key", b"x").unwrap();
+        assert_eq!(mode(&directory.join("key")), 0o600);
+    }
+
+    #[test]
+    fn secrets_are_replaced_as_a_whole() {
         let parent = tempfile::tempdir().unwrap();
         let directory = DataDir::open(parent.path()).unwrap();
         assert!(directory.read_secret("key").unwrap().is_none());
         directory.write_secret("key", b"one, and longer").unwrap();
         directory.write_secret("key", b"two").unwrap();
-        assert_eq!(mode(&directory.join("key")), 0o600);
         assert_eq!(
             directory.read_secret("key").unwrap().unwrap().as_slice(),
             b"two"
         );
-        assert_eq!(
-            std::fs::read_dir(parent.path()).unwrap().count(),
-            2,
-            "only the lock and the key"
-        );
+        let entries = std::fs::read_dir(parent.path()).unwrap().count();
+        assert_eq!(entries, 2, "only the lock and the key");
     }
 
     #[test]
-    fn readable_secrets_are_refused() {
+    fn secrets_readable_by_others_are_refused() {
         let parent = tempfile::tempdir().unwrap();
         let directory = DataDir::open(parent.path()).unwrap();
         directory.write_secret("key", b"x").unwrap();

@@ -33,7 +33,7 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Error of setting up logs or changing their filter.
+/// Error when setting up logs or changing their filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogsError {
     /// The format is neither `human` nor `json`.

@@ -22,7 +22,7 @@ impl Shutdown {
     /// The supervisor is notified. Requires a tokio runtime.
     ///
     /// # Errors
-    /// When the system refuses the signal handlers.
+    /// Returns an error if the system refuses the signal handlers.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::new();
         let signals = (
@@ -56,16 +56,16 @@ impl Shutdown {
     }
 
     async fn watch(self, mut interrupt: Signal, mut terminate: Signal) {
-        any_signal(&mut interrupt, &mut terminate).await;
+        wait_for_any_signal(&mut interrupt, &mut terminate).await;
         tracing::info!("shutting down; a second signal ends the process immediately");
-        supervisor::stopping();
+        supervisor::notify_stopping();
         self.trigger();
-        any_signal(&mut interrupt, &mut terminate).await;
+        wait_for_any_signal(&mut interrupt, &mut terminate).await;
         std::process::exit(INTERRUPTED_EXIT_CODE);
     }
 }
 
-async fn any_signal(one: &mut Signal, other: &mut Signal) {
+async fn wait_for_any_signal(one: &mut Signal, other: &mut Signal) {
     tokio::select! {
         _ = one.recv() => {}
         _ = other.recv() => {}
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn children_trigger_alone_and_with_their_parent() {
+    async fn parent_triggers_its_children() {
         let parent = Shutdown::new();
         let (first, second) = (parent.child(), parent.child());
         first.trigger();

@@ -11,14 +11,14 @@ use std::{
 const PINGS_PER_TIMEOUT: u32 = 3;
 
 /// Reports that the daemon is ready; `systemctl status` shows `status`.
-pub fn ready(status: &str) {
-    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+pub fn notify_ready(status: &str) {
+    send_state(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// Reports that the daemon reloads its settings. [`ready`] reports the end.
-pub fn reloading() {
+pub fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Ok(now) => send_state(&[NotifyState::Reloading, now]),
         Err(error) => {
             tracing::warn!(%error, "cannot notify the supervisor of the reload without a clock")
         }
@@ -26,8 +26,8 @@ pub fn reloading() {
 }
 
 /// Reports that the daemon shuts down.
-pub fn stopping() {
-    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+pub fn notify_stopping() {
+    send_state(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
 /// Pings the watchdog of the supervisor while `is_alive`, called with the watchdog timeout, returns
@@ -36,7 +36,7 @@ pub async fn run_watchdog(is_alive: impl AsyncFn(Duration) -> bool) {
     let Some(timeout) = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero()) else {
         return std::future::pending().await;
     };
-    ping_while_alive(timeout, is_alive, || notify(&[NotifyState::Watchdog])).await;
+    ping_while_alive(timeout, is_alive, || send_state(&[NotifyState::Watchdog])).await;
 }
 
 async fn ping_while_alive(
@@ -54,7 +54,7 @@ async fn ping_while_alive(
     }
 }
 
-fn notify(state: &[NotifyState<'_>]) {
+fn send_state(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "cannot notify the supervisor");
     }
@@ -78,7 +78,7 @@ impl Default for Heartbeat {
 
 impl Heartbeat {
     /// Records that the task is active.
-    pub fn beat(&self) {
+    pub fn record_beat(&self) {
         self.last_beat_ms
             .store(millis(self.started.elapsed()), Ordering::Relaxed);
     }
@@ -133,7 +133,7 @@ mod tests {
             last_beat_ms: AtomicU64::new(0),
         };
         assert!(heartbeat.elapsed() >= Duration::from_secs(100));
-        heartbeat.beat();
+        heartbeat.record_beat();
         assert!(heartbeat.elapsed() < Duration::from_secs(100));
     }
 }

@@ -50,13 +50,13 @@ pub fn format_exact_duration(duration: Duration) -> String {
 pub fn format_size(bytes: u64) -> String {
     match bytes {
         ..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => tenths(bytes, 1_000, "kB"),
-        1_000_000..1_000_000_000 => tenths(bytes, 1_000_000, "MB"),
-        _ => tenths(bytes, 1_000_000_000, "GB"),
+        1_000..1_000_000 => format_tenths(bytes, 1_000, "kB"),
+        1_000_000..1_000_000_000 => format_tenths(bytes, 1_000_000, "MB"),
+        _ => format_tenths(bytes, 1_000_000_000, "GB"),
     }
 }
 
-fn tenths(bytes: u64, unit: u64, name: &str) -> String {
+fn format_tenths(bytes: u64, unit: u64, name: &str) -> String {
     format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10))
 }
 

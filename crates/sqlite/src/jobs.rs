@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 /// What happens to the changes of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobOutcome {
-    /// They become part of the commit.
+    /// The changes become part of the commit.
     Accepted,
-    /// They are rolled back.
+    /// The changes are rolled back.
     Refused,
 }
 

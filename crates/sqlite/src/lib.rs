@@ -37,7 +37,7 @@ use writer::Writer;
 
 /// Open database. Clones are cheap and share it.
 ///
-/// It is closed by [`Database::close`] or when the last clone is dropped.
+/// [`Database::close`], or dropping the last clone, closes the database.
 #[derive(Clone)]
 pub struct Database {
     writer: Writer,
@@ -60,7 +60,7 @@ pub(crate) struct Counters {
     jobs: AtomicU64,
 }
 
-/// Error of a write. In every variant the database is unchanged by the job.
+/// Error returned by a write. In every variant the database is unchanged by the job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError<E> {
     /// The job returned an error. Its changes were rolled back; the other jobs of the commit were
@@ -84,7 +84,7 @@ pub enum WriteError<E> {
     Closed,
 }
 
-/// Error of a read.
+/// Error returned by a read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError<E> {
     /// The job returned an error.
@@ -104,7 +104,7 @@ pub enum ReadError<E> {
     Closed,
 }
 
-/// Error of a backup.
+/// Error returned by a backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackupError {
     /// There is already a file at the path.
@@ -177,13 +177,13 @@ impl Database {
         self.writer.write(Durability::Synced, job).await
     }
 
-    /// As [`Database::write`], but returns before the commit is fsynced; the next commit of
+    /// Like [`Database::write`], but returns before the commit is fsynced; the next commit of
     /// [`Database::write`] does that. A power cut may undo the changes together with all later
     /// unsynced ones; the end of the process does not. Use it only for changes that a restart
     /// recovers.
     ///
     /// # Errors
-    /// As [`Database::write`].
+    /// Like [`Database::write`].
     pub async fn write_unsynced<T, E, F>(&self, job: F) -> Result<T, WriteError<E>>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -193,7 +193,7 @@ impl Database {
         self.writer.write(Durability::Unsynced, job).await
     }
 
-    /// As [`Database::write`], for a job on behalf of several callers: calls `then` on the writer
+    /// Like [`Database::write`], for a job on behalf of several callers: calls `then` on the writer
     /// thread once the commit is on disk or has failed. `then` must not block. If the job panics,
     /// `then` is dropped.
     ///

@@ -30,10 +30,10 @@ pub struct Options {
     /// Number of reader threads; 0 means 1.
     pub readers: usize,
     /// Whether SQLite overwrites deleted content with zeros.
-    pub secure_delete: bool,
+    pub has_secure_delete: bool,
 }
 
-/// Error of opening a database.
+/// Error when opening a database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// A later version of this program migrated the database.
@@ -119,7 +119,7 @@ pub fn open_read_only(
     options: Options,
 ) -> Result<(Connection, Schema), OpenError> {
     let connection = open_reader(path)?;
-    let schema = schema(&connection, migrations, options.application_id)
+    let schema = read_schema_version(&connection, migrations, options.application_id)
         .map_err(|error| error.with_path(path))?;
     Ok((connection, schema))
 }
@@ -210,10 +210,10 @@ fn prepare_writer(
 ) -> Result<(), OpenFailure> {
     configure(connection)?;
     // Before any write: a file of another program or of a newer version must not change.
-    let Schema { found, .. } = schema(connection, migrations, options.application_id)?;
+    let Schema { found, .. } = read_schema_version(connection, migrations, options.application_id)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "secure_delete", options.secure_delete)?;
+    connection.pragma_update(None, "secure_delete", options.has_secure_delete)?;
     connection.pragma_update_and_check(
         None,
         "wal_autocheckpoint",
@@ -235,7 +235,7 @@ fn prepare_writer(
     Ok(())
 }
 
-fn schema(
+fn read_schema_version(
     connection: &Connection,
     migrations: &[Migration],
     application_id: u32,

@@ -167,7 +167,7 @@ pub trait RowExt {
 impl RowExt for Row<'_> {
     fn read<T: FromSql>(&self, column: impl RowIndex) -> Result<T, RowError> {
         T::column_result(self.get_ref(column)?)
-            .map_err(|error| damaged(self, column, problem(self, column, &error)))
+            .map_err(|error| damaged(self, column, describe_problem(self, column, &error)))
     }
 
     fn convert<V, P>(
@@ -203,7 +203,8 @@ impl RowExt for Row<'_> {
         parse: impl FnOnce(&str) -> P,
     ) -> Result<P::Value, RowError> {
         let text = self.get_ref(column)?.as_str();
-        let text = text.map_err(|error| damaged(self, column, problem(self, column, &error)))?;
+        let text =
+            text.map_err(|error| damaged(self, column, describe_problem(self, column, &error)))?;
         parse(text).ok().ok_or_else(|| self.damaged(column))
     }
 
@@ -222,7 +223,8 @@ impl RowExt for Row<'_> {
         T: for<'b> TryFrom<&'b [u8]>,
     {
         let bytes = self.get_ref(column)?.as_bytes();
-        let bytes = bytes.map_err(|error| damaged(self, column, problem(self, column, &error)))?;
+        let bytes =
+            bytes.map_err(|error| damaged(self, column, describe_problem(self, column, &error)))?;
         T::try_from(bytes).map_err(|_| self.damaged(column))
     }
 
@@ -263,7 +265,7 @@ fn non_null(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<bool> {
     Ok(row.get_ref(column)? != ValueRef::Null)
 }
 
-fn problem(row: &Row<'_>, column: impl RowIndex, error: &FromSqlError) -> &'static str {
+fn describe_problem(row: &Row<'_>, column: impl RowIndex, error: &FromSqlError) -> &'static str {
     match error {
         FromSqlError::InvalidType if !non_null(row, column).unwrap_or(true) => "is missing",
         FromSqlError::InvalidType => "has the wrong type",
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_names_table_and_column() {
+    fn damage_names_the_column() {
         assert_eq!(
             read("-1", |row| row.read::<u64>("alias")),
             Err(damaged("is out of range"))
@@ -390,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_columns_are_no_damage() {
+    fn misspelt_columns_are_not_damage() {
         let error = read("1", |row| row.read::<u64>("typo")).unwrap_err();
         assert!(error.starts_with("the database failed"), "{error}");
     }

@@ -9,7 +9,7 @@ use std::{
 const OPTIONS: Options = Options {
     application_id: 0x5345_414c,
     readers: 2,
-    secure_delete: true,
+    has_secure_delete: true,
 };
 const FIRST: Migration = Migration {
     version: 1,
@@ -413,7 +413,7 @@ async fn failed_commits_change_nothing() {
 }
 
 #[tokio::test]
-async fn reads_see_a_snapshot_and_cannot_write() {
+async fn reads_see_a_snapshot() {
     let file = test_file();
     let database = open(&file);
     let (reading, started) = tokio::sync::oneshot::channel();

@@ -255,7 +255,7 @@ fn read_daemon_file(
                 message: format!("the daemon of {} has never run", data.display()),
                 next: format!("start it: {start_command}"),
             },
-            _ => CliError::refused(
+            _ => CliError::failed(
                 format!("cannot read {}: {error}", data.join(name).display()),
                 "run the command as the user that runs the daemon",
             ),
@@ -268,7 +268,7 @@ fn may_be_node(data: &Path) -> bool {
 }
 
 fn incompatible_daemon(reason: &str) -> CliError {
-    CliError::refused(
+    CliError::failed(
         format!("cannot communicate with the daemon: {reason}"),
         "run the daemon and this command in the same version",
     )

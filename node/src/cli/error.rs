@@ -12,9 +12,9 @@ pub enum CliError {
     /// The daemon refused the request, or would refuse it.
     #[error(transparent)]
     Problem(#[from] Problem),
-    /// The CLI refused the request.
+    /// The command failed before or after the daemon handled its request.
     #[error("{message}")]
-    Refused { message: String, next: String },
+    Failed { message: String, next: String },
     #[error("{message}")]
     Usage { message: String, next: String },
     /// The daemon does not respond.
@@ -46,8 +46,8 @@ impl From<ConfigError> for CliError {
 
 impl CliError {
     #[must_use]
-    pub fn refused(message: impl Into<String>, next: impl Into<String>) -> Self {
-        Self::Refused {
+    pub fn failed(message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Failed {
             message: message.into(),
             next: next.into(),
         }
@@ -72,7 +72,7 @@ impl CliError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Problem(problem) => problem.code.as_str(),
-            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
             Self::Usage { .. } => "usage",
             Self::Unreachable { .. } => "daemon_unreachable",
             Self::Daemon(_) => "daemon_failed",
@@ -86,7 +86,7 @@ impl CliError {
     pub fn next(&self) -> &str {
         match self {
             Self::Problem(problem) => &problem.next,
-            Self::Refused { next, .. }
+            Self::Failed { next, .. }
             | Self::Usage { next, .. }
             | Self::Unreachable { next, .. } => next,
             Self::Daemon(error) => match error.downcast_ref::<Problem>() {
@@ -98,14 +98,14 @@ impl CliError {
         }
     }
 
-    /// Returns the exit code: 1 refused or failed, 2 usage error, 3 daemon not reachable,
+    /// Returns the exit code: 1 failed, 2 usage error, 3 daemon not reachable,
     /// 130 interrupted.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             // A reader such as `head` has closed the pipe because it has enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Problem(_) | Self::Refused { .. } | Self::Daemon(_) | Self::Output(_) => 1,
+            Self::Problem(_) | Self::Failed { .. } | Self::Daemon(_) | Self::Output(_) => 1,
             Self::Usage { .. } => 2,
             Self::Unreachable { .. } => 3,
             Self::Interrupted => 130,
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_pipe_is_no_error() {
+    fn closed_pipe_is_not_an_error() {
         let error = CliError::Output(io::ErrorKind::BrokenPipe.into());
         assert_eq!(write_to_string(&error, false), "");
         assert_eq!(error.exit_code(), ExitCode::SUCCESS);

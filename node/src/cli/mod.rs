@@ -61,7 +61,7 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
 }
 
 async fn dispatch(cli: Cli) -> Result<(), CliError> {
-    sealpost_service::config::check_variables::<Config>()?;
+    sealpost_service::config::reject_unknown_variables::<Config>()?;
     let mut console = Console::stdout(if cli.json { Format::Json } else { Format::Text });
     let data = match cli.data {
         Some(data) => data,

@@ -1,11 +1,13 @@
 //! Runs relay jobs: the relay calls that a change made necessary.
 
 use super::{
-    Daemon,
-    worker::{self, Next, Round},
+    Database, HomeRelay,
+    retry::wait_after,
+    worker::{Next, Round, Worker},
 };
 use crate::{
     fault::Fault,
+    identity::NodeIdentity,
     outbox,
     store::{
         connections,
@@ -19,62 +21,31 @@ use sealpost_proto::{
 };
 use sealpost_relay_client::ClientError;
 use sealpost_sqlite::Damaged;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Maximum number of jobs in one round.
 const ROUND_JOBS_MAX: i64 = 32;
 
 /// Runs relay jobs until shutdown.
-pub(super) async fn run(daemon: Arc<Daemon>) {
-    let (wake, retry_delay) = (&daemon.notifier.relay_jobs, super::backoff(0));
-    worker::run(&daemon, wake, "run relay jobs", retry_delay, RelayJobs).await;
+pub(super) async fn run(
+    database: Database,
+    relay: Arc<HomeRelay>,
+    identity: Arc<NodeIdentity>,
+    worker: Worker,
+) {
+    let wake_ups = Arc::clone(database.wake_ups());
+    let task = RelayJobs {
+        database,
+        relay,
+        identity,
+    };
+    worker.run(&wake_ups.relay_jobs, task).await;
 }
 
-struct RelayJobs;
-
-impl Round for RelayJobs {
-    async fn run(&mut self, daemon: &Daemon) -> Result<Next, Fault> {
-        run_due_jobs(daemon).await
-    }
-}
-
-async fn run_due_jobs(daemon: &Daemon) -> Result<Next, Fault> {
-    let due = daemon
-        .read(|tx| relay_jobs::due(tx, ROUND_JOBS_MAX))
-        .await?;
-    if due.is_empty() {
-        let next = daemon.read(|tx| relay_jobs::next_due(tx)).await?;
-        return Ok(Next::Idle(next.filter(|at| *at > daemon.now())));
-    }
-    for job in due {
-        let (id, attempt, kind) = (job.id, job.attempt, job.kind);
-        match run_job(daemon, job).await {
-            Ok(()) => {
-                daemon.reached().await;
-                daemon.write(move |tx| relay_jobs::remove(tx, id)).await?;
-            }
-            Err(JobError::Relay(ClientError::Problem(problem)))
-                if kind.is_ended_by(problem.code) =>
-            {
-                daemon.commit(move |tx| relay_jobs::remove(tx, id)).await?;
-            }
-            Err(JobError::Fault(fault)) => return Err(fault),
-            Err(JobError::Relay(error)) => {
-                let delay = if error.is_retryable() {
-                    daemon.failed(&error).await;
-                    super::wait_after(&error, attempt)
-                } else {
-                    tracing::error!(%error, "the relay refuses a change permanently");
-                    limits::BACKOFF_MAX
-                };
-                let at = daemon.now().plus(delay);
-                daemon
-                    .commit(move |tx| relay_jobs::postpone(tx, id, at))
-                    .await?;
-            }
-        }
-    }
-    Ok(Next::Continue)
+struct RelayJobs {
+    database: Database,
+    relay: Arc<HomeRelay>,
+    identity: Arc<NodeIdentity>,
 }
 
 enum JobError {
@@ -94,48 +65,111 @@ impl From<Fault> for JobError {
     }
 }
 
-async fn run_job(daemon: &Daemon, job: DueJob) -> Result<(), JobError> {
-    let relay = &daemon.relay;
-    match job.kind {
-        JobKind::OpenMailbox => {
-            let key = <[u8; 32]>::try_from(job.payload.as_slice())
-                .map_err(|_| Fault::Damaged(Damaged::new("relay_jobs", "payload")))?;
-            Ok(relay
-                .open_mailbox(
-                    job.mailbox,
-                    &OpenMailbox {
-                        send_keys: vec![SendKey::from_bytes(key)],
-                    },
-                )
-                .await?)
+impl Round for RelayJobs {
+    const ACTION: &'static str = "run relay jobs";
+    const FAULT_RETRY_DELAY: Duration = limits::BACKOFF_FIRST;
+
+    async fn run(&mut self) -> Result<Next, Fault> {
+        let due = self
+            .database
+            .read(|tx| relay_jobs::load_due(tx, ROUND_JOBS_MAX))
+            .await?;
+        if due.is_empty() {
+            let next = self
+                .database
+                .read(|tx| relay_jobs::find_next_due(tx))
+                .await?;
+            let now = self.database.now();
+            return Ok(Next::Idle(next.filter(|at| *at > now)));
         }
-        JobKind::PublishPrekeys => {
-            let sealed = SealedPrekeys {
-                sealed: job.payload.to_vec().into(),
-            };
-            Ok(relay.publish_prekeys(job.mailbox, &sealed).await?)
+        for job in due {
+            let (id, attempt, kind) = (job.id, job.attempt, job.kind);
+            match self.run_job(job).await {
+                Ok(()) => {
+                    self.relay.record_response().await;
+                    self.database
+                        .write(move |tx| relay_jobs::remove(tx, id))
+                        .await?;
+                }
+                Err(JobError::Relay(ClientError::Problem(problem)))
+                    if kind.is_ended_by(problem.code) =>
+                {
+                    self.database
+                        .write_quietly(move |tx| relay_jobs::remove(tx, id))
+                        .await?;
+                }
+                Err(JobError::Fault(fault)) => return Err(fault),
+                Err(JobError::Relay(error)) => self.postpone(id, attempt, &error).await?,
+            }
         }
-        JobKind::RotateSession => match job.subject {
-            JobSubject::Connection(id) => rotate(daemon, id).await,
-            JobSubject::Invite(_) => Ok(()),
-        },
-        JobKind::CloseMailbox => Ok(relay.close_mailbox(job.mailbox).await?),
+        Ok(Next::Continue)
     }
 }
 
-async fn rotate(daemon: &Daemon, connection: ConnectionId) -> Result<(), JobError> {
-    let outbound = daemon
-        .read(move |tx| Ok(connections::load_secrets(tx, connection)?.secrets.outbound))
-        .await?;
-    let Some(outbound) = outbound else {
-        return Ok(());
-    };
-    let base = daemon
-        .relay
-        .prekeys(&outbound.mailbox, &outbound.send_key)
-        .await?;
-    let identity = Arc::clone(&daemon.identity);
-    Ok(daemon
-        .commit(move |tx| outbox::rotate(tx, &identity, connection, base.sealed.as_slice()))
-        .await?)
+impl RelayJobs {
+    async fn postpone(&self, id: i64, attempt: u32, error: &ClientError) -> Result<(), Fault> {
+        let delay = if error.is_retryable() {
+            self.relay.record_failure(error).await;
+            wait_after(error, attempt)
+        } else {
+            tracing::error!(%error, "the relay refuses a change permanently");
+            limits::BACKOFF_MAX
+        };
+        let at = self.database.now().plus(delay);
+        self.database
+            .write_quietly(move |tx| relay_jobs::postpone(tx, id, at))
+            .await
+    }
+
+    async fn run_job(&self, job: DueJob) -> Result<(), JobError> {
+        let client = &self.relay.client;
+        match job.kind {
+            JobKind::OpenMailbox => {
+                let key = <[u8; 32]>::try_from(job.payload.as_slice())
+                    .map_err(|_| Fault::Damaged(Damaged::new("relay_jobs", "payload")))?;
+                let open = OpenMailbox {
+                    send_keys: vec![SendKey::from_bytes(key)],
+                };
+                client.open_mailbox(job.mailbox, &open).await?;
+            }
+            JobKind::PublishPrekeys => {
+                let sealed = SealedPrekeys {
+                    sealed: job.payload.to_vec().into(),
+                };
+                client.publish_prekeys(job.mailbox, &sealed).await?;
+            }
+            JobKind::RotateSession => {
+                if let JobSubject::Connection(id) = job.subject {
+                    self.rotate_session(id).await?;
+                }
+            }
+            JobKind::CloseMailbox => client.close_mailbox(job.mailbox).await?,
+        }
+        Ok(())
+    }
+
+    /// Starts a new session from fresh prekeys of the peer.
+    async fn rotate_session(&self, connection: ConnectionId) -> Result<(), JobError> {
+        let peer_mailbox = self
+            .database
+            .read(move |tx| {
+                Ok(connections::load_secrets(tx, connection)?
+                    .secrets
+                    .peer_mailbox)
+            })
+            .await?;
+        let Some(peer_mailbox) = peer_mailbox else {
+            return Ok(());
+        };
+        let prekeys = self
+            .relay
+            .client
+            .fetch_prekeys(&peer_mailbox.mailbox, &peer_mailbox.send_key)
+            .await?;
+        let identity = Arc::clone(&self.identity);
+        let rotate = self.database.write_quietly(move |tx| {
+            outbox::rotate_session(tx, &identity, connection, prekeys.sealed.as_slice())
+        });
+        Ok(rotate.await?)
+    }
 }

@@ -1,56 +1,55 @@
-//! `sealpost serve`: opens the data directory, registers with the relay, and runs the tasks until Ctrl-C.
+//! `sealpost serve`: opens the data directory, assembles the parts of the node, and runs the tasks
+//! until Ctrl-C.
 
 use super::{
-    Daemon, Notifier, Registration, Running, ingest, maintenance, relay_jobs, status::Contact,
-    submission, transfer, vault, webhook,
+    Database, HomeRelay, NodeParts, RunInfo, ingest, maintenance,
+    registration::{activate_webhook, register},
+    relay_jobs, submission,
+    transfer::{self, EarlyUploads},
+    vault, webhook,
 };
 use crate::{
     config::Config,
     files::Files,
     identity::NodeIdentity,
-    progress::Progress,
-    store::{self, Store, events, files, settings},
+    store::{
+        MIGRATIONS, OPTIONS, Store, events, files,
+        settings::{self, Settings},
+    },
 };
 use anyhow::{Context as _, bail};
+use axum::Router;
 use ed25519_dalek::SigningKey;
-use sealpost_proto::{
-    WebhookSecret, b64, limits,
-    wire::{DeliveryMode, RegisterRequest},
-};
+use sealpost_e2ee::vault::DataKey;
+use sealpost_proto::{b64, limits, wire::DeliveryMode};
 use sealpost_relay_client::{RelayClient, build_http_client};
 use sealpost_service::{
-    DataDir, Shutdown, SystemClock,
+    DataDir, SharedClock, Shutdown, SystemClock,
     http::{self, ListenerLimits},
     logs, supervisor,
 };
-use sealpost_sqlite::Database;
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use sealpost_sqlite::OpenError;
+use std::{net::SocketAddr, path::Path, sync::Arc};
+use tokio::{net::TcpListener, task::JoinSet};
 use zeroize::Zeroizing;
 
-/// The database's file in the data directory.
-pub(super) const DATABASE: &str = "node.db";
-const FILES: &str = "files";
-
 /// Name of the file that holds the address of the local API, as `host:port`.
-pub const ADDRESS_FILE: &str = "api-address";
+pub(crate) const ADDRESS_FILE: &str = "api-address";
 /// Name of the file that holds the token of the local API, mode 0600.
-pub const TOKEN_FILE: &str = "api-token";
+pub(crate) const TOKEN_FILE: &str = "api-token";
 
-/// Builds the router of the local API from the daemon and the API's token. The API is a layer above
-/// the daemon, so the caller passes it in.
-pub(crate) type ApiRouter = fn(Arc<Daemon>, &str) -> axum::Router;
+const DATABASE_FILE: &str = "node.db";
+const FILES_DIR: &str = "files";
+
+/// Builds the router of the local API from the parts of the node and the API's token. The API is a
+/// layer above the daemon, so the caller passes it in.
+pub(crate) type ApiRouter = fn(NodeParts, &str) -> Router;
 
 /// Runs the node until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// When the directory has no node or is in use, the schema is newer than this program, or an address is
-/// taken.
+/// The directory has no node or is in use, its database is newer than this program, or an address
+/// is taken.
 pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow::Result<()> {
     if !data.is_dir() {
         bail!(
@@ -59,118 +58,117 @@ pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow
         );
     }
     let directory = DataDir::open(data)?;
-    let data_key = Arc::new(vault::open(&directory)?);
+    let data_key = vault::open(&directory)?;
     logs::init(config.log.format, &config.log.filter)?;
-    let database = Database::open(&directory.join(DATABASE), store::MIGRATIONS, store::OPTIONS)?;
-    let store = Store::new(database, data_key);
-    let shutdown = Shutdown::on_signals()?;
-    let (daemon, mut start) = start(store, &directory, &config, shutdown).await?;
-    let known = |file| daemon.read(move |tx| files::knows_disk_file(tx, file));
-    daemon.files.remove_leftovers(known).await?;
-    let mut tasks = JoinSet::new();
-    spawn_tasks(&mut tasks, &daemon, &mut start, api);
-    tracing::info!(name = daemon.identity.name, address = %daemon.running.address, relay = %daemon.identity.relay, "the node is running");
-    tasks.spawn(run_relay_tasks(Arc::clone(&daemon), start));
-    supervisor::ready(&format!(
-        "{} at {}",
-        daemon.identity.name, daemon.identity.relay
-    ));
-    let ended = async {
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a task panicked; the node shuts down");
-                daemon.shutdown.trigger();
-            }
-        }
-    };
+    let store = open_store(&directory, data_key)?;
+    let opened = open(store, &directory, &config, Shutdown::on_signals()?).await?;
+    let database = opened.parts.database.clone();
+    let known = |file| database.read(move |tx| files::has_disk_file(tx, file));
+    opened.parts.files.remove_leftovers(known).await?;
+    let NodeIdentity { name, relay, .. } = &*opened.parts.identity;
+    let address = opened.parts.run_info.address;
+    tracing::info!(name, %address, %relay, "the node is running");
+    let ready = format!("{name} at {relay}");
+    let tasks = run(opened, api);
+    supervisor::notify_ready(&ready);
     // The result is ignored: a node whose disk is full must not be restarted.
     let is_alive = async |_| {
-        let _ = daemon.commit(|_| Ok(())).await;
+        let _ = database.write_quietly(|_| Ok(())).await;
         true
     };
     tokio::select! {
-        () = ended => {}
+        () = tasks => {}
         () = supervisor::run_watchdog(is_alive) => {}
     }
-    daemon.store.close().await;
-    tracing::info!("the node has stopped");
+    database.close().await;
+    tracing::info!("the node has shut down");
     Ok(())
 }
 
-/// What is needed only to start the tasks.
-struct Start {
-    local: Option<(TcpListener, Zeroizing<String>)>,
-    webhook: Option<TcpListener>,
-    settings: settings::Settings,
+/// Opens the database of a data directory, and creates it if it does not exist.
+pub(super) fn open_store(directory: &DataDir, data_key: DataKey) -> Result<Store, OpenError> {
+    let path = directory.join(DATABASE_FILE);
+    let database = sealpost_sqlite::Database::open(&path, MIGRATIONS, OPTIONS)?;
+    Ok(Store::new(database, Arc::new(data_key)))
 }
 
-async fn start(
+/// Node with open listeners whose tasks have not started.
+struct Opened {
+    parts: NodeParts,
+    settings: Settings,
+    api_listener: TcpListener,
+    api_token: Zeroizing<String>,
+    webhook_listener: Option<TcpListener>,
+}
+
+async fn open(
     store: Store,
     directory: &DataDir,
     config: &Config,
     shutdown: Shutdown,
-) -> anyhow::Result<(Arc<Daemon>, Start)> {
-    let clock: sealpost_service::SharedClock = Arc::new(SystemClock);
-    let (settings, latest) = store
+) -> anyhow::Result<Opened> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (settings, latest_event) = store
         .write(clock.now(), |tx| {
-            settings::raise_generation(tx)?;
-            Ok((settings::load(tx)?, events::latest(tx)?))
+            settings::increment_generation(tx)?;
+            Ok((settings::load(tx)?, events::find_latest_id(tx)?))
         })
         .await?;
     let settings =
         settings.context("the data directory holds no node; create one with `sealpost init`")?;
     let identity = NodeIdentity::from_settings(&settings, config.files.download.0)?;
-    let listener = listen(settings.listen).await?;
-    let address = listener.local_addr()?;
-    let token = write_access(directory, address)?;
+    let api_listener = listen(settings.listen).await?;
+    let address = api_listener.local_addr()?;
+    let api_token = write_api_access(directory, address)?;
     let (webhook_listener, webhook_url) = match (&settings.delivery, settings.webhook_listen) {
         (DeliveryMode::Webhook { url }, Some(address)) => {
             (Some(listen(address).await?), Some(url.clone()))
         }
         _ => (None, None),
     };
-    let seed = Zeroizing::new(
-        <[u8; 32]>::try_from(settings.account_key.as_slice())
-            .context("the account key is broken")?,
-    );
-    let daemon = Arc::new(Daemon {
-        relay: RelayClient::new(
-            identity.relay.clone(),
-            SigningKey::from_bytes(&seed),
-            Arc::clone(&clock),
-            build_http_client()?,
-        ),
+    let database = Database::new(store, Arc::clone(&clock), latest_event);
+    let client = create_relay_client(&settings, &clock)?;
+    let relay = HomeRelay::new(client, identity.relay.clone(), database.clone());
+    let message_files_bytes_max = config
+        .files
+        .message_size_max
+        .bytes()
+        .min(limits::MESSAGE_FILES_BYTES_MAX);
+    let parts = NodeParts {
         identity: Arc::new(identity),
-        store,
-        files: Files::open(directory.join(FILES))
+        relay: Arc::new(relay),
+        files: Files::open(directory.join(FILES_DIR))
             .await
             .context("opening the directory of sealed files")?,
-        progress: Progress::default(),
-        early: transfer::EarlyUploads::default(),
-        clock,
-        running: Running {
+        progress: Arc::default(),
+        early_uploads: Arc::new(EarlyUploads::new(database.clone(), message_files_bytes_max)),
+        database,
+        run_info: Arc::new(RunInfo {
             directory: directory.path().to_owned(),
             address,
             webhook_url,
-            files_bytes_max: config
-                .files
-                .message_size_max
-                .bytes()
-                .min(limits::MESSAGE_FILES_BYTES_MAX),
-        },
+            message_files_bytes_max,
+        }),
+        clock,
         shutdown,
-        contact: Mutex::new(Contact::default()),
-        notifier: Notifier::default(),
-        latest_event: watch::channel(latest).0,
-        registration: watch::channel(Registration::Pending).0,
-    });
-    Ok((
-        daemon,
-        Start {
-            local: Some((listener, token)),
-            webhook: webhook_listener,
-            settings,
-        },
+    };
+    Ok(Opened {
+        parts,
+        settings,
+        api_listener,
+        api_token,
+        webhook_listener,
+    })
+}
+
+fn create_relay_client(settings: &Settings, clock: &SharedClock) -> anyhow::Result<RelayClient> {
+    let seed = <[u8; 32]>::try_from(settings.account_key.as_slice())
+        .context("the account key is damaged")?;
+    Ok(RelayClient::new(
+        settings.relay.clone(),
+        SigningKey::from_bytes(&Zeroizing::new(seed)),
+        Arc::clone(clock),
+        build_http_client()?,
     ))
 }
 
@@ -180,8 +178,9 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Writes a new token and the address of the API to the data directory, for clients on this machine.
-fn write_access(directory: &DataDir, address: SocketAddr) -> anyhow::Result<Zeroizing<String>> {
+/// Writes a new token and the address of the local API to the data directory, for clients on this
+/// machine.
+fn write_api_access(directory: &DataDir, address: SocketAddr) -> anyhow::Result<Zeroizing<String>> {
     let bytes = Zeroizing::new(sealpost_service::random_array::<32>());
     let token = Zeroizing::new(b64::encode(&*bytes));
     directory.write_secret(TOKEN_FILE, token.as_bytes())?;
@@ -189,121 +188,82 @@ fn write_access(directory: &DataDir, address: SocketAddr) -> anyhow::Result<Zero
     Ok(token)
 }
 
-fn spawn_tasks(tasks: &mut JoinSet<()>, daemon: &Arc<Daemon>, start: &mut Start, api: ApiRouter) {
-    if let Some((listener, token)) = start.local.take() {
-        let router = api(Arc::clone(daemon), &token);
-        tasks.spawn(http::serve(
-            listener,
-            router,
-            ListenerLimits::default(),
-            daemon.shutdown.clone(),
-        ));
-    }
-    tasks.spawn(maintenance::run(Arc::clone(daemon)));
+/// Starts the tasks that need no relay, and returns a future that runs until all tasks have ended.
+fn run(opened: Opened, api: ApiRouter) -> impl Future<Output = ()> {
+    let Opened {
+        parts,
+        settings,
+        api_listener,
+        api_token,
+        webhook_listener,
+    } = opened;
+    let shutdown = parts.shutdown.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(maintenance::run(
+        parts.database.clone(),
+        parts.files.clone(),
+        Arc::clone(&parts.identity),
+        parts.worker(),
+    ));
+    tasks.spawn(run_relay_tasks(parts.clone(), settings, webhook_listener));
+    let router = api(parts, &api_token);
+    tasks.spawn(http::serve(
+        api_listener,
+        router,
+        ListenerLimits::default(),
+        shutdown.clone(),
+    ));
+    wait_for_all(tasks, shutdown)
 }
 
-/// Runs the tasks that need the relay, once the account is registered. That may take until the relay
-/// is reachable.
-async fn run_relay_tasks(daemon: Arc<Daemon>, start: Start) {
-    let Some(secret) = register(&daemon, &start.settings).await else {
+/// Runs the tasks that need the relay, once the account is registered. That may take until the
+/// relay is reachable.
+async fn run_relay_tasks(
+    parts: NodeParts,
+    settings: Settings,
+    webhook_listener: Option<TcpListener>,
+) {
+    let (database, relay) = (parts.database.clone(), Arc::clone(&parts.relay));
+    let Some(secret) = register(database, relay, &settings, &parts.worker()).await else {
         return;
     };
-    daemon.registration.send_replace(Registration::Done);
-    let has_webhook = start.webhook.is_some();
     let mut tasks = JoinSet::new();
-    if let Some(listener) = start.webhook {
-        let router = webhook::router(Arc::clone(&daemon), secret);
+    let has_webhook = webhook_listener.is_some();
+    if let Some(listener) = webhook_listener {
         tasks.spawn(http::serve(
             listener,
-            router,
+            webhook::router(parts.ingest(), secret),
             ListenerLimits::default(),
-            daemon.shutdown.clone(),
+            parts.shutdown.clone(),
         ));
-        tasks.spawn(activate_webhook(Arc::clone(&daemon)));
+        tasks.spawn(activate_webhook(parts.relay.client.clone(), parts.worker()));
     }
-    tasks.spawn(submission::run(Arc::clone(&daemon)));
-    tasks.spawn(relay_jobs::run(Arc::clone(&daemon)));
-    tasks.spawn(transfer::upload(Arc::clone(&daemon)));
-    tasks.spawn(transfer::download(Arc::clone(&daemon)));
-    tasks.spawn(transfer::maintain_blobs(Arc::clone(&daemon)));
-    tasks.spawn(ingest::pull(Arc::clone(&daemon), has_webhook));
+    tasks.spawn(submission::run(
+        parts.database.clone(),
+        Arc::clone(&parts.relay),
+        Arc::clone(&parts.identity),
+        parts.worker(),
+    ));
+    tasks.spawn(relay_jobs::run(
+        parts.database.clone(),
+        Arc::clone(&parts.relay),
+        Arc::clone(&parts.identity),
+        parts.worker(),
+    ));
+    let transfers = parts.transfers();
+    tasks.spawn(transfer::upload(Arc::clone(&transfers), parts.worker()));
+    tasks.spawn(transfer::download(Arc::clone(&transfers), parts.worker()));
+    tasks.spawn(transfer::maintain_blobs(transfers, parts.worker()));
+    tasks.spawn(ingest::pull(parts.ingest(), has_webhook, parts.worker()));
+    wait_for_all(tasks, parts.shutdown).await;
+}
+
+/// Waits for the end of all tasks. A panic of one of them shuts the node down.
+async fn wait_for_all(mut tasks: JoinSet<()>, shutdown: Shutdown) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a task panicked; the node shuts down");
-            daemon.shutdown.trigger();
+            shutdown.trigger();
         }
-    }
-}
-
-/// Registers the account, unless it was registered before. The same key always gets the same account.
-async fn register(daemon: &Daemon, settings: &settings::Settings) -> Option<WebhookSecret> {
-    if let Some((_, secret)) = &settings.account {
-        return Some(secret.clone());
-    }
-    let request = RegisterRequest {
-        delivery: settings.delivery.clone(),
-        token: settings.registration_token.clone(),
-    };
-    let mut failures = 0;
-    loop {
-        let wait = match daemon.relay.register(&request).await {
-            Ok(registered) => {
-                daemon.reached().await;
-                let secret = registered.webhook_secret.clone();
-                let stored = daemon
-                    .write(move |tx| {
-                        settings::set_account(
-                            tx,
-                            &registered.account_id,
-                            &registered.webhook_secret,
-                        )
-                    })
-                    .await;
-                match stored {
-                    Ok(()) => return Some(secret),
-                    Err(fault) => {
-                        tracing::error!(%fault, "cannot store the account; retrying");
-                        super::backoff(failures).min(super::SILENCE_WAIT_MAX)
-                    }
-                }
-            }
-            Err(error) => {
-                daemon.failed(&error).await;
-                daemon.registration.send_replace(Registration::Failed);
-                super::wait_after(&error, failures)
-            }
-        };
-        if !pause(daemon, wait).await {
-            return None;
-        }
-        failures += 1;
-    }
-}
-
-/// Asks the relay to test the webhook until it succeeds; the relay calls it only after that.
-async fn activate_webhook(daemon: Arc<Daemon>) {
-    let mut failures = 0;
-    loop {
-        match daemon.relay.test_webhook().await {
-            Ok(test) if test.ok => return tracing::info!("the relay calls the webhook"),
-            Ok(test) => {
-                let failed = test.steps.iter().find(|step| !step.ok);
-                let detail = failed.map_or("", |step| step.detail.as_str());
-                tracing::warn!(detail, "the relay cannot call the webhook yet");
-            }
-            Err(error) => tracing::warn!(%error, "the relay cannot test the webhook yet"),
-        }
-        if !pause(&daemon, super::backoff(failures)).await {
-            return;
-        }
-        failures += 1;
-    }
-}
-
-/// Waits; returns false when the node shuts down meanwhile.
-async fn pause(daemon: &Daemon, pause: Duration) -> bool {
-    tokio::select! {
-        () = tokio::time::sleep(pause) => true,
-        () = daemon.shutdown.triggered() => false,
     }
 }

@@ -18,13 +18,18 @@ mod meter;
 mod snapshot;
 mod upload;
 
-pub use actions::{cancel, fetch};
-pub use blob_maintenance::maintain_blobs;
-pub use early::{EarlyUploads, Staging};
+pub(crate) use actions::{cancel, fetch};
+pub(super) use blob_maintenance::maintain_blobs;
+pub(crate) use early::{EarlyUploads, Staging};
 
+use super::{
+    Database, HomeRelay,
+    worker::{Next, Round, Worker},
+};
 use crate::{
-    daemon::Daemon,
     fault::Fault,
+    files::Files,
+    progress::Progress,
     store::{
         Tx,
         files::{self, StoredFile},
@@ -34,14 +39,13 @@ use active_file::{ActiveFile, FileTransfer, FinishedStep, StepOutcome};
 use download::Download;
 use early::EarlyUpload;
 use error::TransferError;
-use futures_util::future::Either;
 use sealpost_node_core::{
     model::{Direction, FileStatus},
     transfer::Schedule,
 };
 use sealpost_proto::{BlobSize, Timestamp, limits};
 use snapshot::{Snapshot, StopMode};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use upload::Upload;
 
@@ -54,19 +58,43 @@ const PROGRESS_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after a failure of the database, for example because its disk is full.
 const FAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// What the transfer of files needs.
+pub(super) struct TransferContext {
+    pub(super) database: Database,
+    pub(super) relay: Arc<HomeRelay>,
+    pub(super) files: Files,
+    pub(super) progress: Arc<Progress>,
+    pub(super) early_uploads: Arc<EarlyUploads>,
+}
+
 /// Uploads files until shutdown.
-pub async fn upload(daemon: Arc<Daemon>) {
-    TransferWorker::new(daemon, Direction::Out).run().await;
+pub(super) async fn upload(context: Arc<TransferContext>, worker: Worker) {
+    run(context, worker, Direction::Out).await;
 }
 
 /// Downloads files until shutdown.
-pub async fn download(daemon: Arc<Daemon>) {
-    TransferWorker::new(daemon, Direction::In).run().await;
+pub(super) async fn download(context: Arc<TransferContext>, worker: Worker) {
+    run(context, worker, Direction::In).await;
 }
 
-/// Worker that transfers the files of one direction.
-struct TransferWorker {
-    daemon: Arc<Daemon>,
+async fn run(context: Arc<TransferContext>, worker: Worker, direction: Direction) {
+    let wake_ups = Arc::clone(context.database.wake_ups());
+    let task = TransferTask {
+        context,
+        worker: worker.clone(),
+        direction,
+        schedule: Schedule::default(),
+        files: HashMap::new(),
+        last_key: 0,
+        running_steps: JoinSet::new(),
+    };
+    worker.run(wake_ups.transfers(direction), task).await;
+}
+
+/// Task that transfers the files of one direction.
+struct TransferTask {
+    context: Arc<TransferContext>,
+    worker: Worker,
     direction: Direction,
     schedule: Schedule<u64>,
     files: HashMap<u64, ActiveFile>,
@@ -74,48 +102,39 @@ struct TransferWorker {
     running_steps: JoinSet<FinishedStep>,
 }
 
-impl TransferWorker {
-    fn new(daemon: Arc<Daemon>, direction: Direction) -> Self {
-        Self {
-            daemon,
-            direction,
-            schedule: Schedule::default(),
-            files: HashMap::new(),
-            last_key: 0,
-            running_steps: JoinSet::new(),
-        }
-    }
+impl Round for TransferTask {
+    const ACTION: &'static str = "transfer files";
+    const FAULT_RETRY_DELAY: Duration = FAULT_RETRY_DELAY;
 
-    async fn run(mut self) {
-        let daemon = Arc::clone(&self.daemon);
-        let part_sealed = daemon.part_sealed();
-        while !daemon.shutdown.is_triggered() {
-            let due = self.refresh().await.unwrap_or_else(|fault| {
-                tracing::error!(%fault, "cannot read the files to transfer");
-                Some(daemon.now().plus(FAULT_RETRY_DELAY))
-            });
-            let idle = match self.direction {
-                Direction::Out => Either::Left(daemon.wait_for_uploads(due)),
-                Direction::In => Either::Right(daemon.wait_for_downloads(due)),
-            };
-            tokio::pin!(idle);
-            loop {
-                self.start_steps();
-                let active = self.files.len();
-                tokio::select! {
-                    () = &mut idle => break,
-                    Some(finished) = self.running_steps.join_next() => if let Ok(step) = finished {
-                        self.finish_step(step).await;
-                    },
-                    () = part_sealed.notified(), if self.direction == Direction::Out => {}
-                }
-                if self.files.len() < active {
-                    break;
-                }
+    /// Brings the schedule up to date with the database, then runs steps until a file leaves the
+    /// schedule, a change wakes the task, or the next file is due.
+    async fn run(&mut self) -> Result<Next, Fault> {
+        let due = self.refresh().await?;
+        if self.files.is_empty() {
+            return Ok(Next::Idle(due));
+        }
+        let (worker, direction) = (self.worker.clone(), self.direction);
+        let wake_ups = Arc::clone(self.context.database.wake_ups());
+        // One future for all steps: the next file must become due even if steps end all the time.
+        let mut is_stale = pin!(worker.wait(wake_ups.transfers(direction), due));
+        loop {
+            self.start_steps();
+            let active = self.files.len();
+            tokio::select! {
+                () = &mut is_stale => return Ok(Next::Continue),
+                Some(finished) = self.running_steps.join_next() => if let Ok(step) = finished {
+                    self.finish_step(step).await;
+                },
+                () = wake_ups.part_sealed.notified(), if direction == Direction::Out => {}
+            }
+            if self.files.len() < active {
+                return Ok(Next::Continue);
             }
         }
     }
+}
 
+impl TransferTask {
     /// Starts files that should move now and stops those that should not. Returns when the next
     /// file will be due.
     async fn refresh(&mut self) -> Result<Option<Timestamp>, Fault> {
@@ -126,7 +145,8 @@ impl TransferWorker {
             .map(|(key, file)| (*key, file.source()))
             .collect();
         let snapshot = self
-            .daemon
+            .context
+            .database
             .read(move |tx| Snapshot::read(tx, direction, &active))
             .await?;
         for (key, mode) in snapshot.stopped {
@@ -152,11 +172,11 @@ impl TransferWorker {
     /// Turns an early upload into the upload of a file that a message needs. If it is already
     /// leaving the schedule, the next refresh starts the file anew.
     fn promote_early_upload(&mut self, key: u64, row: StoredFile) {
-        let Some(present) = self.schedule.promote(key) else {
+        let Some(present) = self.schedule.prioritize(key) else {
             return;
         };
         if let Some(file) = self.files.get_mut(&key) {
-            file.promote(row, present, &self.daemon.progress);
+            file.promote(row, present, &self.context.progress);
         }
     }
 
@@ -167,9 +187,9 @@ impl TransferWorker {
             .filter(|file| file.row.is_none())
             .count();
         let free = EARLY_FILES_MAX.saturating_sub(running);
-        for early in self.daemon.early.start_ready(free) {
+        for early in self.context.early_uploads.start_ready(free) {
             let parts = early.size.parts();
-            let upload = EarlyUpload::new(&self.daemon, early);
+            let upload = EarlyUpload::new(&self.context, early);
             let key = self.add_file(FileTransfer::Early(Arc::new(upload)), None);
             self.schedule.add_early(key, parts);
         }
@@ -197,17 +217,17 @@ impl TransferWorker {
             return TransferError::Permanent(
                 "the described size is not a valid file size".to_owned(),
             )
-            .record(&self.daemon, &row, 0)
+            .record(&self.context.database, &row, 0)
             .await;
         };
-        let daemon = &self.daemon;
+        let context = &self.context;
         let transfer = match self.direction {
             Direction::Out => {
-                let upload = Upload::new(daemon, row.clone(), size, part_digests);
+                let upload = Upload::new(context, row.clone(), size, part_digests);
                 FileTransfer::Upload(Arc::new(upload))
             }
             Direction::In => {
-                FileTransfer::Download(Arc::new(Download::new(daemon, row.clone(), size)))
+                FileTransfer::Download(Arc::new(Download::new(context, row.clone(), size)))
             }
         };
         let key = self.add_file(transfer, Some(row));
@@ -246,13 +266,13 @@ impl TransferWorker {
         };
         let recorded = match outcome {
             Ok(StepOutcome::Present(parts)) => {
-                file.start_meter(parts, &self.daemon.progress);
+                file.start_meter(parts, &self.context.progress);
                 self.schedule.prepared(key, parts);
                 Ok(())
             }
             Ok(StepOutcome::Done) => {
                 self.schedule.succeeded(key, step);
-                file.record_progress(&self.daemon).await
+                file.record_progress(&self.context.database).await
             }
             Err(error) => match (self.schedule.failed(key, step), &file.row) {
                 (true, Some(row)) => {
@@ -260,7 +280,7 @@ impl TransferWorker {
                         self.schedule.remove(key);
                     }
                     error
-                        .record(&self.daemon, row, file.transferred_bytes())
+                        .record(&self.context.database, row, file.transferred_bytes())
                         .await
                 }
                 // A failed early upload is no failure of its file, which is uploaded again once a

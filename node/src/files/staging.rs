@@ -232,7 +232,7 @@ pub(super) fn seal(
     }
     let mut tail = sealer.finish();
     let sealed = loop {
-        match tail.step() {
+        match tail.next_step() {
             SealStep::Part(part) => writer.add(part)?,
             SealStep::Done(sealed) => break sealed,
         }

@@ -64,7 +64,7 @@ pub struct NewConnection<'a> {
 
 /// Returns the status that people see for a phase.
 #[must_use]
-pub const fn status_of(phase: Phase) -> ConnectionStatus {
+pub const fn status_for_phase(phase: Phase) -> ConnectionStatus {
     match phase {
         Phase::RequestSent | Phase::RequestReceived => ConnectionStatus::Pending,
         Phase::Accepting | Phase::Accepted => ConnectionStatus::Accepted,
@@ -88,7 +88,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewConnection<'_>) -> Result<ConnectionId, 
         &[
             &text,
             &direction.as_str(),
-            &status_of(new.secrets.phase).as_str(),
+            &status_for_phase(new.secrets.phase).as_str(),
             &new.contact,
             &new.note,
             new.secrets.peer.fingerprint().as_bytes(),
@@ -105,7 +105,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewConnection<'_>) -> Result<ConnectionId, 
 }
 
 fn insert_mailbox(tx: &Tx<'_>, id: ConnectionId, secrets: &Connection) -> Result<(), Fault> {
-    if let Some(own) = &secrets.inbound {
+    if let Some(own) = &secrets.own_mailbox {
         tx.execute(
             "INSERT OR IGNORE INTO mailboxes (id, connection) VALUES (?1, ?2)",
             &[own.id.as_bytes(), &id.to_string()],
@@ -116,22 +116,22 @@ fn insert_mailbox(tx: &Tx<'_>, id: ConnectionId, secrets: &Connection) -> Result
 
 /// The secrets of a connection, loaded to be changed. [`save`] refuses them when another
 /// transaction changed them meanwhile.
-pub struct Loaded {
+pub struct LoadedConnection {
     pub id: ConnectionId,
     pub secrets: Connection,
     version: u64,
 }
 
-pub fn load_secrets(tx: &Tx<'_>, id: ConnectionId) -> Result<Loaded, Fault> {
+pub fn load_secrets(tx: &Tx<'_>, id: ConnectionId) -> Result<LoadedConnection, Fault> {
     let text = id.to_string();
     let sql = "SELECT secrets, version FROM connections WHERE id = ?1";
-    let row = tx.row(sql, &[&text], |row| {
+    let row = tx.query_row(sql, &[&text], |row| {
         Ok((row.read::<Vec<u8>>("secrets")?, row.read("version")?))
     })?;
     let (sealed, version) = row.ok_or_else(|| not_found(&text))?;
     let secrets = tx.open(TABLE, text.as_bytes(), "secrets", version, &sealed)?;
     let secrets = Connection::parse(&secrets).map_err(|_| Damaged::new(TABLE, "secrets"))?;
-    Ok(Loaded {
+    Ok(LoadedConnection {
         id,
         secrets,
         version,
@@ -142,14 +142,14 @@ pub fn load_secrets(tx: &Tx<'_>, id: ConnectionId) -> Result<Loaded, Fault> {
 ///
 /// # Errors
 /// [`Fault::Failed`] when another transaction changed the connection since it was loaded.
-pub fn save(tx: &mut Tx<'_>, loaded: &mut Loaded) -> Result<(), Fault> {
+pub fn save(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) -> Result<(), Fault> {
     let version = loaded.version + 1;
     let text = loaded.id.to_string();
     let encoded = loaded.secrets.encode();
     let sealed = tx.seal(TABLE, text.as_bytes(), "secrets", version, &encoded);
-    let status = status_of(loaded.secrets.phase);
+    let status = status_for_phase(loaded.secrets.phase);
     let sql = "SELECT status FROM connections WHERE id = ?1";
-    let before = tx.row(sql, &[&text], |row| {
+    let before = tx.query_row(sql, &[&text], |row| {
         row.parse("status", ConnectionStatus::parse)
     })?;
     let changed = tx.execute(
@@ -168,14 +168,14 @@ pub fn save(tx: &mut Tx<'_>, loaded: &mut Loaded) -> Result<(), Fault> {
     loaded.version = version;
     insert_mailbox(tx, loaded.id, &loaded.secrets)?;
     if before.is_some_and(|before| before != status) {
-        touch(tx, loaded.id)
+        record_change(tx, loaded.id)
     } else {
         Ok(())
     }
 }
 
 /// Records and announces a change that people see.
-pub fn touch(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+pub fn record_change(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE connections SET updated_at = ?2 WHERE id = ?1",
         &[&id.to_string(), &to_millis(tx.now)],
@@ -204,7 +204,7 @@ pub fn set_health(
          WHERE id = ?1 AND (health <> ?2 OR health_reason IS NOT ?3)",
         &[&id.to_string(), &health.as_str(), &reason],
     )?;
-    if changed == 1 { touch(tx, id) } else { Ok(()) }
+    if changed == 1 { record_change(tx, id) } else { Ok(()) }
 }
 
 /// Records that people compared the safety number.
@@ -213,7 +213,7 @@ pub fn set_verified(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
         "UPDATE connections SET verified = 1 WHERE id = ?1",
         &[&id.to_string()],
     )?;
-    touch(tx, id)
+    record_change(tx, id)
 }
 
 /// Stores the reason that came with a rejection.
@@ -222,7 +222,7 @@ pub fn set_note(tx: &Tx<'_>, id: ConnectionId, note: &str) -> Result<(), Fault> 
         "UPDATE connections SET note = ?2 WHERE id = ?1",
         &[&id.to_string(), &note],
     )?;
-    touch(tx, id)
+    record_change(tx, id)
 }
 
 const COLUMNS: &str = "SELECT n.id, n.direction, n.status, n.name, n.note, n.fingerprint,
@@ -256,13 +256,13 @@ fn read_id(row: &Row<'_>) -> Result<ConnectionId, RowError> {
 
 pub fn load(tx: &Tx<'_>, id: ConnectionId) -> Result<ConnectionRow, Fault> {
     let text = id.to_string();
-    tx.row(&format!("{COLUMNS} WHERE n.id = ?1"), &[&text], read)?
+    tx.query_row(&format!("{COLUMNS} WHERE n.id = ?1"), &[&text], read)?
         .ok_or_else(|| not_found(&text))
 }
 
 /// Returns a page of connections, ordered by id, that begins after the id `after`.
-pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<ConnectionRow>, Fault> {
-    tx.rows(
+pub fn load_page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<ConnectionRow>, Fault> {
+    tx.query_rows(
         &format!("{COLUMNS} WHERE n.id > ?1 ORDER BY n.id LIMIT ?2"),
         &[&after, &limit],
         read,
@@ -277,7 +277,7 @@ pub fn resolve(tx: &Tx<'_>, text: &str) -> Result<ConnectionId, Fault> {
     let text = text.trim();
     if let Ok(id) = ConnectionId::parse(text) {
         let sql = "SELECT id FROM connections WHERE id = ?1";
-        if let Some(id) = tx.row(sql, &[&id.to_string()], read_id)? {
+        if let Some(id) = tx.query_row(sql, &[&id.to_string()], read_id)? {
             return Ok(id);
         }
     }
@@ -285,7 +285,7 @@ pub fn resolve(tx: &Tx<'_>, text: &str) -> Result<ConnectionId, Fault> {
                 WHERE lower(name) = lower(?1) AND status NOT IN ('rejected', 'blocked') LIMIT 2";
     let any = "SELECT id FROM connections WHERE lower(name) = lower(?1) LIMIT 2";
     for sql in [open, any] {
-        match tx.rows(sql, &[&text], read_id)?.as_slice() {
+        match tx.query_rows(sql, &[&text], read_id)?.as_slice() {
             [] => {}
             [id] => return Ok(*id),
             _ => {
@@ -305,7 +305,7 @@ fn not_found(text: &str) -> Fault {
 /// Returns the connection that a mailbox of ours belongs to.
 pub fn find_by_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<ConnectionId>, Fault> {
     let sql = "SELECT connection FROM mailboxes WHERE id = ?1";
-    let id = tx.row(sql, &[mailbox.as_bytes()], |row| {
+    let id = tx.query_row(sql, &[mailbox.as_bytes()], |row| {
         row.optional_parse("connection", ConnectionId::parse)
     })?;
     Ok(id.flatten())
@@ -314,19 +314,19 @@ pub fn find_by_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<Connec
 /// Returns the connections that came from an invite, latest first.
 pub fn find_by_invite(tx: &Tx<'_>, invite: &InviteKey) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT id FROM connections WHERE invite_key = ?1 ORDER BY created_at DESC, id";
-    tx.rows(sql, &[invite.as_bytes()], read_id)
+    tx.query_rows(sql, &[invite.as_bytes()], read_id)
 }
 
 /// Returns the pending and accepted connections, which need maintenance.
 pub fn find_open(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT id FROM connections WHERE status IN ('pending', 'accepted') ORDER BY id";
-    tx.rows(sql, &[], read_id)
+    tx.query_rows(sql, &[], read_id)
 }
 
 /// Deletes a waiting request that a later one of the same identity replaces, or that is one too
 /// many.
 pub fn delete_request(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
-    opened::delete_connection(tx, id)?;
+    opened::delete_for_connection(tx, id)?;
     tx.execute(
         "DELETE FROM connections WHERE id = ?1 AND status = 'pending' AND direction = 'in'",
         &[&id.to_string()],
@@ -338,5 +338,5 @@ pub fn delete_request(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
 pub fn find_waiting(tx: &Tx<'_>, invite: InviteId) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT id FROM connections WHERE invite = ?1 AND status = 'pending'
                ORDER BY created_at DESC, id";
-    tx.rows(sql, &[&invite.to_string()], read_id)
+    tx.query_rows(sql, &[&invite.to_string()], read_id)
 }

@@ -1,8 +1,10 @@
-//! The node's database: one file for each table or two, functions on a [`Tx`] that read and write rows.
+//! The node's database: one file for each table or two, functions on a [`Tx`] that read and write
+//! rows.
 //!
-//! Everything here runs inside a job of the database's one writer (or inside a reading snapshot), so whatever one
-//! function of the daemon changes is committed together or not at all. Decisions are not taken here: they are
-//! `node-core`'s. Values that are secret are sealed before they become columns.
+//! Everything here runs inside a job of the database's one writer (or inside a reading snapshot),
+//! so whatever one function of the daemon changes is committed together or not at all. Decisions
+//! are not taken here: they are `node-core`'s. Values that are secret are sealed before they become
+//! columns.
 
 pub mod attachments;
 pub mod chats;
@@ -42,18 +44,18 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
 pub const OPTIONS: Options = Options {
     application_id: 0x5350_6e64,
     readers: 2,
-    secure_delete: true,
+    has_secure_delete: true,
 };
 
 /// Gives each transaction its random source.
-pub type DrawEntropy = Arc<dyn Fn() -> Box<dyn CryptoRng> + Send + Sync>;
+pub type EntropySource = Arc<dyn Fn() -> Box<dyn CryptoRng> + Send + Sync>;
 
 /// The database together with the key under which its secret columns are sealed.
 #[derive(Clone)]
 pub struct Store {
     database: Database,
     data_key: Arc<DataKey>,
-    entropy: DrawEntropy,
+    entropy: EntropySource,
     damage: Arc<DamageReport>,
 }
 
@@ -86,9 +88,10 @@ impl Store {
         )
     }
 
-    /// Joins an open database, its data key and another source of randomness: a simulation's, which repeats itself.
+    /// Joins an open database, its data key and another source of randomness: a simulation's, which
+    /// repeats itself.
     #[must_use]
-    pub fn with_entropy(database: Database, data_key: Arc<DataKey>, entropy: DrawEntropy) -> Self {
+    pub fn with_entropy(database: Database, data_key: Arc<DataKey>, entropy: EntropySource) -> Self {
         Self {
             database,
             data_key,
@@ -106,7 +109,8 @@ impl Store {
     /// Runs a job on the writer and returns when its commit is on disk.
     ///
     /// # Errors
-    /// The job's own [`Fault`], or what kept the commit from the disk; then nothing of the job happened.
+    /// The job's own [`Fault`], or what kept the commit from the disk; then nothing of the job
+    /// happened.
     pub async fn write<T, F>(&self, now: Timestamp, job: F) -> Result<T, Fault>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -159,7 +163,8 @@ impl Store {
     }
 }
 
-/// One transaction: the rows, the key for secret columns, the time at which it began, and randomness from the edge.
+/// One transaction: the rows, the key for secret columns, the time at which it began, and
+/// randomness from the edge.
 pub struct Tx<'a> {
     /// The rows.
     pub sql: &'a Connection,
@@ -174,7 +179,7 @@ pub struct Tx<'a> {
 #[cfg(test)]
 impl<'a> Tx<'a> {
     /// A transaction over rows that a test holds itself.
-    pub(crate) fn over(
+    pub(crate) fn from_parts(
         sql: &'a Connection,
         data_key: &'a DataKey,
         now: Timestamp,
@@ -192,7 +197,8 @@ impl<'a> Tx<'a> {
 }
 
 impl Tx<'_> {
-    /// Seals a value for its place; `version` is the row's, so that an older value cannot be put back unnoticed.
+    /// Seals a value for its place; `version` is the row's, so that an older value cannot be put
+    /// back unnoticed.
     pub fn seal(
         &mut self,
         table: &str,
@@ -217,8 +223,8 @@ impl Tx<'_> {
     /// Opens a sealed value in its place.
     ///
     /// # Errors
-    /// [`Fault::Failed`] when the value is not the one that was sealed there: the data directory was tampered with or is mixed
-    /// from two.
+    /// [`Fault::Failed`] when the value is not the one that was sealed there: the data directory
+    /// was tampered with or is mixed from two.
     pub fn open(
         &self,
         table: &'static str,
@@ -246,7 +252,7 @@ impl Tx<'_> {
     }
 
     /// Generates random bytes.
-    pub fn random<const N: usize>(&mut self) -> [u8; N] {
+    pub fn random_bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
         self.rng.fill_bytes(&mut bytes);
         bytes
@@ -258,12 +264,12 @@ impl Tx<'_> {
     }
 
     /// Reads the first column of the first row, if there is a row.
-    pub fn value<T: FromSql>(&self, sql: &str, params: &[&dyn ToSql]) -> Result<Option<T>, Fault> {
+    pub fn query_value<T: FromSql>(&self, sql: &str, params: &[&dyn ToSql]) -> Result<Option<T>, Fault> {
         Ok(query::first_value(self.sql, sql, params)?)
     }
 
     /// Reads the first row, if there is one.
-    pub fn row<T>(
+    pub fn query_row<T>(
         &self,
         sql: &str,
         params: &[&dyn ToSql],
@@ -273,7 +279,7 @@ impl Tx<'_> {
     }
 
     /// Reads all rows.
-    pub fn rows<T>(
+    pub fn query_rows<T>(
         &self,
         sql: &str,
         params: &[&dyn ToSql],
@@ -334,7 +340,7 @@ mod tests {
 
     #[test]
     fn damaged_rows_name_table_and_column() {
-        let mut pair = crate::testing::pair(710);
+        let mut pair = crate::testing::connected_pair(710);
         let message = pair.acme.send(pair.to_bolt, "hello");
         let damages = [
             (
@@ -360,7 +366,7 @@ mod tests {
             pair.acme.sql(sql);
             let to_bolt = pair.to_bolt;
             let read = pair.acme.commit(|tx, _| {
-                postings::page(
+                postings::load_page(
                     tx,
                     &postings::Filter {
                         limit: 9,
@@ -369,7 +375,7 @@ mod tests {
                 )?;
                 connections::load(tx, to_bolt)?;
                 connections::load_secrets(tx, to_bolt)?;
-                deliveries::all(tx)
+                deliveries::load_all(tx)
             });
             let Err(Fault::Damaged(damaged)) = read else {
                 panic!("{table}.{column}: {read:?}")
@@ -393,7 +399,7 @@ mod tests {
                     "INSERT INTO events (topic, subject, at) VALUES ('x', 'y', 1)",
                     &[],
                 )?;
-                events::page(tx, 0, 9)
+                events::load_page(tx, 0, 9)
             })
             .await;
         assert!(matches!(read, Err(Fault::Damaged(_))));

@@ -16,7 +16,7 @@ use crate::{
 };
 use sealpost_e2ee::plaintext::Kind;
 use sealpost_node_core::{
-    connection::Sealed,
+    connection::SealedEnvelope,
     model::{ConnectionId, MessageKey, MessageUuid},
 };
 use sealpost_proto::{EnvelopeId, MailboxRef, Origin, Timestamp, limits, wire::SubmittedEnvelope};
@@ -39,7 +39,7 @@ pub enum Content {
 
 /// Adds a message.
 pub fn add_message(tx: &mut Tx<'_>, key: DeliveryKey, uuid: &MessageUuid) -> Result<(), Fault> {
-    let item: [u8; 16] = tx.random();
+    let item: [u8; 16] = tx.random_bytes();
     tx.execute(
         "INSERT INTO outbox (item, connection, kind, uuid, message, state)
          VALUES (?1, ?2, ?3, ?4, ?5, 'waiting')",
@@ -62,7 +62,7 @@ pub fn add_payload(
     uuid: &MessageUuid,
     payload: &[u8],
 ) -> Result<(), Fault> {
-    let item: [u8; 16] = tx.random();
+    let item: [u8; 16] = tx.random_bytes();
     let payload = tx.seal(TABLE, &item, "payload", 1, payload);
     tx.execute(
         "INSERT INTO outbox (item, connection, kind, uuid, payload, state)
@@ -79,7 +79,7 @@ pub fn add_payload(
 }
 
 /// A row that waits to be sealed.
-pub struct Waiting {
+pub struct WaitingItem {
     pub id: i64,
     pub kind: Kind,
     pub uuid: MessageUuid,
@@ -92,26 +92,26 @@ pub struct Waiting {
 
 /// Returns the connections that have something to seal and no sealed row that the relay has not
 /// responded to: one request is in flight per connection.
-pub fn connections_to_seal(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
+pub fn find_connections_to_seal(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT w.connection FROM outbox w WHERE w.state = 'waiting' AND w.next_at <= ?1
                AND NOT EXISTS (SELECT 1 FROM outbox s
                    WHERE s.connection = w.connection AND s.state = 'sealed')
                GROUP BY w.connection ORDER BY min(w.id)";
-    tx.rows(sql, &[&to_millis(tx.now)], |row| {
+    tx.query_rows(sql, &[&to_millis(tx.now)], |row| {
         row.parse("connection", ConnectionId::parse)
     })
 }
 
 /// Returns what waits for a connection, in order. Messages come last because they may wait for
 /// files.
-pub fn waiting(tx: &Tx<'_>, connection: ConnectionId, limit: usize) -> Result<Vec<Waiting>, Fault> {
+pub fn load_waiting(tx: &Tx<'_>, connection: ConnectionId, limit: usize) -> Result<Vec<WaitingItem>, Fault> {
     let sql = "SELECT id, item, kind, uuid, message, payload, seq, sent_at FROM outbox
                WHERE connection = ?1 AND state = 'waiting' AND next_at <= ?2
                ORDER BY message IS NOT NULL, id LIMIT ?3";
     let params = (connection.to_string(), to_millis(tx.now), limit);
-    let rows = tx.rows(sql, &[&params.0, &params.1, &params.2], |row| {
+    let rows = tx.query_rows(sql, &[&params.0, &params.1, &params.2], |row| {
         let message: Option<i64> = row.read("message")?;
-        let waiting = Waiting {
+        let waiting = WaitingItem {
             id: row.read("id")?,
             kind: Kind(row.read("kind")?),
             uuid: row.id("uuid")?,
@@ -142,10 +142,10 @@ pub fn waiting(tx: &Tx<'_>, connection: ConnectionId, limit: usize) -> Result<Ve
 pub fn set_sealed(
     tx: &Tx<'_>,
     id: i64,
-    sealed: &Sealed,
+    sealed: &SealedEnvelope,
     envelope_id: EnvelopeId,
 ) -> Result<(), Fault> {
-    let proof = sealpost_signatures::proofs::post(
+    let proof = sealpost_signatures::proofs::prove_post(
         &sealed.send_key,
         sealed.mailbox.id,
         envelope_id,
@@ -171,14 +171,14 @@ pub fn set_sealed(
 
 /// Returns the sealed envelopes to submit now, in order: up to `limit`, and up to `bytes_max` in
 /// total unless the first alone is larger.
-pub fn to_submit(
+pub fn load_due_envelopes(
     tx: &Tx<'_>,
     limit: usize,
     bytes_max: usize,
 ) -> Result<Vec<SubmittedEnvelope>, Fault> {
     let sql = "SELECT envelope_id, relay, mailbox, proof, envelope, expires_at FROM outbox
                WHERE state = 'sealed' AND next_at <= ?1 ORDER BY id LIMIT ?2";
-    let mut envelopes = tx.rows(sql, &[&to_millis(tx.now), &limit], read_envelope)?;
+    let mut envelopes = tx.query_rows(sql, &[&to_millis(tx.now), &limit], read_envelope)?;
     let mut total = 0;
     let fitting = envelopes.iter().take_while(|envelope| {
         total += envelope.bytes.as_slice().len();
@@ -203,7 +203,7 @@ fn read_envelope(row: &rusqlite::Row<'_>) -> Result<SubmittedEnvelope, RowError>
 }
 
 /// A sealed row that the relay has responded to.
-pub struct SubmittedRow {
+pub struct SubmittedItem {
     pub id: i64,
     pub kind: Kind,
     pub connection: ConnectionId,
@@ -212,7 +212,7 @@ pub struct SubmittedRow {
     pub attempt: u32,
 }
 
-impl SubmittedRow {
+impl SubmittedItem {
     /// Returns the delivery that the row is part of.
     #[must_use]
     pub fn delivery(&self) -> Option<DeliveryKey> {
@@ -223,11 +223,11 @@ impl SubmittedRow {
     }
 }
 
-pub fn find_by_envelope(tx: &Tx<'_>, envelope: &EnvelopeId) -> Result<Option<SubmittedRow>, Fault> {
+pub fn find_by_envelope(tx: &Tx<'_>, envelope: &EnvelopeId) -> Result<Option<SubmittedItem>, Fault> {
     let sql = "SELECT id, kind, connection, message, attempt FROM outbox WHERE envelope_id = ?1";
-    tx.row(sql, &[envelope.as_bytes()], |row| {
+    tx.query_row(sql, &[envelope.as_bytes()], |row| {
         let message: Option<i64> = row.read("message")?;
-        Ok(SubmittedRow {
+        Ok(SubmittedItem {
             id: row.read("id")?,
             kind: Kind(row.read("kind")?),
             connection: row.parse("connection", ConnectionId::parse)?,
@@ -263,7 +263,7 @@ pub fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
 }
 
 /// Removes a message for all its recipients: it will not be sent.
-pub fn remove_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
+pub fn remove_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM outbox WHERE message = ?1",
         &[&message.as_i64()],
@@ -272,7 +272,7 @@ pub fn remove_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
 }
 
 /// Removes a message for one recipient.
-pub fn remove_delivery(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
+pub fn remove_for_delivery(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM outbox WHERE message = ?1 AND connection = ?2",
         &[&key.message.as_i64(), &key.connection.to_string()],
@@ -285,7 +285,7 @@ pub fn is_unsealed(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM deliveries d WHERE d.message = ?1 AND NOT EXISTS (
                    SELECT 1 FROM outbox o WHERE o.message = d.message
                    AND o.connection = d.connection AND o.state = 'waiting' AND o.seq IS NULL)";
-    Ok(tx.value::<i64>(sql, &[&message.as_i64()])?.is_none())
+    Ok(tx.query_value::<i64>(sql, &[&message.as_i64()])?.is_none())
 }
 
 /// Removes what the peer has confirmed.
@@ -308,7 +308,7 @@ pub fn confirm_kind(tx: &Tx<'_>, connection: ConnectionId, kind: Kind) -> Result
 
 /// Lets everything that the relay has not accepted be sealed again, with the same number and time,
 /// because the peer began a new session.
-pub fn seal_again(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
+pub fn requeue_sealed(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope = NULL, envelope_id = NULL, attempt = 0,
              next_at = 0 WHERE connection = ?1 AND state = 'sealed'",
@@ -319,7 +319,7 @@ pub fn seal_again(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
 
 /// Lets accepted rows that are repeated until their receipt be sealed again when they are due. A
 /// time further ahead than any that a row can have been given is due too: the clock was put back.
-pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
+pub fn requeue_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0
          WHERE state = 'accepted' AND next_at < ?3 AND (next_at <= ?1 OR next_at > ?2)",
@@ -333,7 +333,7 @@ pub fn repeat_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
 }
 
 /// Lets a row whose envelope expired be sealed again.
-pub fn repeat(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
+pub fn requeue(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0 WHERE id = ?1",
         &[&id],
@@ -342,10 +342,10 @@ pub fn repeat(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
 }
 
 /// Removes everything for a connection that has ended. Returns the messages that were on their way.
-pub fn remove_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<DeliveryKey>, Fault> {
+pub fn remove_for_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<DeliveryKey>, Fault> {
     let sql = "DELETE FROM outbox WHERE connection = ?1 RETURNING message";
     let messages: Vec<Option<i64>> =
-        tx.rows(sql, &[&connection.to_string()], |row| row.read("message"))?;
+        tx.query_rows(sql, &[&connection.to_string()], |row| row.read("message"))?;
     let keys = messages.into_iter().flatten().map(|id| DeliveryKey {
         message: MessageKey::from_i64(id),
         connection,
@@ -363,8 +363,8 @@ pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
 }
 
 /// Returns when the next row is due to be submitted, sealed or repeated.
-pub fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
+pub fn find_next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(next_at) AS next_at FROM outbox WHERE next_at > ?1";
-    let due = tx.row(sql, &[&to_millis(tx.now)], |row| row.optional_timestamp(0))?;
+    let due = tx.query_row(sql, &[&to_millis(tx.now)], |row| row.optional_timestamp(0))?;
     Ok(due.flatten())
 }

@@ -92,7 +92,7 @@ pub fn add(
     payload: &[u8],
     at: Timestamp,
 ) -> Result<(), Fault> {
-    let item: [u8; 16] = tx.random();
+    let item: [u8; 16] = tx.random_bytes();
     let payload = tx.seal(TABLE, &item, "payload", 1, payload);
     tx.execute(
         "INSERT INTO relay_jobs (item, subject, kind, mailbox, payload, next_at)
@@ -110,13 +110,13 @@ pub fn add(
 }
 
 /// Returns the oldest due job of each subject; the jobs behind it wait.
-pub fn due(tx: &Tx<'_>, limit: i64) -> Result<Vec<DueJob>, Fault> {
+pub fn load_due(tx: &Tx<'_>, limit: i64) -> Result<Vec<DueJob>, Fault> {
     let sql = "SELECT id, item, subject, kind, mailbox, payload, attempt FROM relay_jobs j
                WHERE next_at <= ?1 AND NOT EXISTS (
                    SELECT 1 FROM relay_jobs o
                    WHERE o.subject = j.subject AND o.id < j.id AND o.kind <> 'close_mailbox')
                ORDER BY id LIMIT ?2";
-    let rows = tx.rows(sql, &[&to_millis(tx.now), &limit], |row| {
+    let rows = tx.query_rows(sql, &[&to_millis(tx.now), &limit], |row| {
         let job = DueJob {
             id: row.read("id")?,
             subject: row.parse("subject", JobSubject::parse)?,
@@ -142,7 +142,7 @@ pub fn due(tx: &Tx<'_>, limit: i64) -> Result<Vec<DueJob>, Fault> {
 /// Whether the subject has a job of this kind.
 pub fn contains(tx: &Tx<'_>, subject: JobSubject, kind: JobKind) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM relay_jobs WHERE subject = ?1 AND kind = ?2";
-    let found = tx.value::<i64>(sql, &[&subject.to_string(), &kind.as_str()])?;
+    let found = tx.query_value::<i64>(sql, &[&subject.to_string(), &kind.as_str()])?;
     Ok(found.is_some())
 }
 
@@ -150,11 +150,11 @@ pub fn contains(tx: &Tx<'_>, subject: JobSubject, kind: JobKind) -> Result<bool,
 pub fn is_published(tx: &Tx<'_>, subject: JobSubject) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM relay_jobs
                WHERE subject = ?1 AND kind IN ('open_mailbox', 'publish_prekeys')";
-    Ok(tx.value::<i64>(sql, &[&subject.to_string()])?.is_none())
+    Ok(tx.query_value::<i64>(sql, &[&subject.to_string()])?.is_none())
 }
 
 /// Removes the jobs of a subject.
-pub fn remove_subject(tx: &Tx<'_>, subject: JobSubject) -> Result<(), Fault> {
+pub fn remove_for_subject(tx: &Tx<'_>, subject: JobSubject) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM relay_jobs WHERE subject = ?1",
         &[&subject.to_string()],
@@ -184,8 +184,8 @@ pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
 }
 
 /// Returns when the next job is due.
-pub fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
+pub fn find_next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(next_at) AS next_at FROM relay_jobs";
-    let due = tx.row(sql, &[], |row| row.optional_timestamp(0))?;
+    let due = tx.query_row(sql, &[], |row| row.optional_timestamp(0))?;
     Ok(due.flatten())
 }

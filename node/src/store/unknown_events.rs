@@ -2,13 +2,13 @@
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_e2ee::plaintext::Kind;
-use sealpost_node_core::{connection::Frame, model::ConnectionId};
+use sealpost_node_core::{connection::MessageMetadata, model::ConnectionId};
 use sealpost_sqlite::{to_integer, to_millis};
 
 pub fn insert(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
-    frame: &Frame,
+    frame: &MessageMetadata,
     kind: Kind,
     payload: &[u8],
 ) -> Result<(), Fault> {

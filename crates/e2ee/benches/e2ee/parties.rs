@@ -81,17 +81,17 @@ impl Parties {
             .from_a
             .seal(&self.plaintext, NOW, &mut self.rng)
             .expect("a session");
-        self.to_b = opened(&self.to_b, &self.b, &self.a, &self.secrets, &init);
+        self.to_b = open(&self.to_b, &self.b, &self.a, &self.secrets, &init);
         let answer = self
             .to_b
             .seal(&self.plaintext, NOW, &mut self.rng)
             .expect("a session");
-        self.from_a = opened(&self.from_a, &self.a, &self.b, &[], &answer);
+        self.from_a = open(&self.from_a, &self.a, &self.b, &[], &answer);
         let confirmation = self
             .from_a
             .seal(&self.plaintext, NOW, &mut self.rng)
             .expect("a session");
-        self.to_b = opened(&self.to_b, &self.b, &self.a, &self.secrets, &confirmation);
+        self.to_b = open(&self.to_b, &self.b, &self.a, &self.secrets, &confirmation);
     }
 
     fn initiate(&mut self) -> Sessions {
@@ -99,7 +99,7 @@ impl Parties {
         let base = PrekeyBase::parse_verified(&self.base, self.b.public(), &scope).expect("a base");
         let mut sessions = Sessions::new();
         let args = InitiateArgs {
-            me: &self.a,
+            identity: &self.a,
             peer: self.b.public(),
             conn_id: CONNECTION,
             base: &base,
@@ -123,7 +123,7 @@ impl Parties {
 
     pub(crate) fn open(&self, envelope: &[u8]) {
         let inner = open_envelope(&self.outer, &MAILBOX, envelope).expect("sealed above");
-        drop(black_box(opened(
+        drop(black_box(open(
             &self.to_b,
             &self.b,
             &self.a,
@@ -140,7 +140,7 @@ impl Parties {
     }
 
     pub(crate) fn open_and_reply(&mut self, inner: &[u8]) {
-        let mut sessions = opened(&self.from_a, &self.a, &self.b, &[], inner);
+        let mut sessions = open(&self.from_a, &self.a, &self.b, &[], inner);
         drop(black_box(
             sessions
                 .seal(&self.plaintext, NOW, &mut self.rng)
@@ -153,7 +153,7 @@ impl Parties {
         let init = sessions
             .seal(&self.plaintext, NOW, &mut self.rng)
             .expect("a session");
-        drop(black_box(opened(
+        drop(black_box(open(
             &Sessions::new(),
             &self.b,
             &self.a,
@@ -163,15 +163,15 @@ impl Parties {
     }
 }
 
-fn opened(
+fn open(
     sessions: &Sessions,
-    me: &Identity,
+    identity: &Identity,
     peer: &Identity,
     bases: &[PrekeySecrets],
     inner: &[u8],
 ) -> Sessions {
     let context = OpenContext {
-        me,
+        identity,
         peer: peer.public(),
         conn_id: CONNECTION,
         bases,

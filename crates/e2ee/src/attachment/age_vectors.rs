@@ -23,7 +23,7 @@ impl Case {
         let is_success = case["expect"] == "success";
         Self {
             name: case["name"].as_str().unwrap().to_owned(),
-            cipher: PayloadCipher::new(&expand(&kdf, b"payload")),
+            cipher: PayloadCipher::new(&expand_key(&kdf, b"payload")),
             payload: case["payload"]
                 .as_array()
                 .unwrap()

@@ -27,7 +27,7 @@ pub use seal::{BlobSealer, BlobTail, SealError, SealStep, SealedPart};
 #[doc(hidden)]
 pub use stream_cipher::{ChunkPosition, DecryptError, PayloadCipher};
 
-use crate::primitive::{label, random};
+use crate::primitive::{label, random_array};
 use hkdf::Hkdf;
 use rand_core::CryptoRng;
 use sealpost_proto::limits::{
@@ -54,7 +54,7 @@ impl FileKey {
     /// Generates a new key.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Self::from_bytes(random(rng))
+        Self::from_bytes(random_array(rng))
     }
 }
 
@@ -66,7 +66,7 @@ impl BlobSalt {
     /// Generates a new salt.
     #[must_use]
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Self(random(rng))
+        Self(random_array(rng))
     }
 
     /// Wraps 16 raw bytes.
@@ -129,22 +129,22 @@ struct BlobKeys {
 impl BlobKeys {
     fn derive(file_key: &FileKey, salt: &BlobSalt) -> Self {
         let kdf = Hkdf::<Sha256>::new(Some(&salt.0), file_key.expose());
-        let commitment = *expand(&kdf, label!("commit"));
+        let commitment = *expand_key(&kdf, label!("commit"));
         Self {
-            cipher: PayloadCipher::new(&expand(&kdf, b"payload")),
+            cipher: PayloadCipher::new(&expand_key(&kdf, b"payload")),
             commitment,
         }
     }
 }
 
 #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes")]
-fn expand(kdf: &Hkdf<Sha256>, info: &[u8]) -> Zeroizing<[u8; 32]> {
+fn expand_key(kdf: &Hkdf<Sha256>, info: &[u8]) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     kdf.expand(info, key.as_mut_slice())
         .expect("32 bytes are within HKDF's range");
     key
 }
 
-fn sha256(hash: Sha256) -> [u8; 32] {
+fn finish_sha256(hash: Sha256) -> [u8; 32] {
     hash.finalize().into()
 }

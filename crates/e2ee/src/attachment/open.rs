@@ -3,7 +3,7 @@
 
 use super::stream_cipher::{ChunkPosition, PayloadCipher, TAG_BYTES};
 use super::{
-    BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, SALT_BYTES, SEALED_CHUNK_BYTES, Sealed, sha256,
+    BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, SALT_BYTES, SEALED_CHUNK_BYTES, Sealed, finish_sha256,
 };
 use sealpost_proto::limits::{BLOB_HEAD_BYTES, CHUNKS_PER_PART, PART_BYTES};
 use sha2::{Digest as _, Sha256};
@@ -98,7 +98,7 @@ pub struct BlobOpener {
     pt_left: u64,
     chunks: u64,
     hashes: Option<Hashes>,
-    failed: bool,
+    has_failed: bool,
 }
 
 /// Hash over the digests of the opened parts, and hash of the current part.
@@ -125,7 +125,7 @@ impl BlobOpener {
             pt_left: sealed.pt_len,
             chunks: 0,
             hashes: Some(Hashes::default()),
-            failed: false,
+            has_failed: false,
         })
     }
 
@@ -193,10 +193,12 @@ impl BlobOpener {
     /// # Errors
     /// [`OpenError`] if a part is missing or did not open, or the hash differs.
     pub fn finish(self) -> Result<Verified, OpenError> {
-        let is_described = self
-            .hashes
-            .is_none_or(|hashes| sha256(hashes.blob).ct_eq(&self.sealed.ct_hash).into());
-        if self.failed {
+        let is_described = self.hashes.is_none_or(|hashes| {
+            finish_sha256(hashes.blob)
+                .ct_eq(&self.sealed.ct_hash)
+                .into()
+        });
+        if self.has_failed {
             Err(OpenError(FailedCheck::AlreadyFailed))
         } else if self.ct_left > 0 {
             Err(OpenError(FailedCheck::Truncated))
@@ -211,11 +213,11 @@ impl BlobOpener {
         &mut self,
         open: impl FnOnce(&mut Self) -> Result<T, FailedCheck>,
     ) -> Result<T, OpenError> {
-        if self.failed {
+        if self.has_failed {
             return Err(OpenError(FailedCheck::AlreadyFailed));
         }
         let opened = open(self);
-        self.failed = opened.is_err();
+        self.has_failed = opened.is_err();
         opened.map_err(OpenError)
     }
 
@@ -255,7 +257,9 @@ impl BlobOpener {
         if (self.chunks_opened_in_part() == 0 || self.ct_left == 0)
             && let Some(hashes) = &mut self.hashes
         {
-            hashes.blob.update(sha256(std::mem::take(&mut hashes.part)));
+            hashes
+                .blob
+                .update(finish_sha256(std::mem::take(&mut hashes.part)));
         }
         Ok(opened)
     }

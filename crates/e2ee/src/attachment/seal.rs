@@ -1,7 +1,7 @@
 //! Sealing: plaintext goes in, in pieces of any size, and parts come out.
 
 use super::stream_cipher::{ChunkPosition, PayloadCipher};
-use super::{BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, Sealed, padded_len, sha256};
+use super::{BlobKeys, BlobSalt, CHUNK_BYTES, FileKey, Sealed, finish_sha256, padded_len};
 use sealpost_proto::limits::{CHUNKS_PER_PART, FILE_BYTES_MAX, PART_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
 
@@ -46,7 +46,7 @@ pub struct BlobSealer {
     /// The current part: sealed chunks, then the plaintext of the open chunk.
     pub(super) part: Vec<u8>,
     open_chunk_start: usize,
-    part_emitted: bool,
+    is_part_emitted: bool,
     chunks: u64,
     parts: u32,
     part_hash: Sha256,
@@ -65,7 +65,7 @@ impl BlobSealer {
             cipher: keys.cipher,
             part: Vec::with_capacity(PART_BYTES_MAX),
             open_chunk_start: 0,
-            part_emitted: false,
+            is_part_emitted: false,
             chunks: 0,
             parts: 0,
             part_hash: Sha256::new(),
@@ -117,12 +117,12 @@ impl BlobSealer {
     }
 
     fn start_next_part(&mut self) {
-        if self.part_emitted {
+        if self.is_part_emitted {
             self.part.clear();
             // The caller may have moved the buffer out.
             self.part.reserve(PART_BYTES_MAX);
             self.open_chunk_start = 0;
-            self.part_emitted = false;
+            self.is_part_emitted = false;
         }
     }
 
@@ -147,10 +147,10 @@ impl BlobSealer {
     }
 
     fn close_part(&mut self) -> SealedPart<'_> {
-        let sha256 = sha256(std::mem::take(&mut self.part_hash));
+        let sha256 = finish_sha256(std::mem::take(&mut self.part_hash));
         self.blob_hash.update(sha256);
         self.ct_len += self.part.len() as u64;
-        self.part_emitted = true;
+        self.is_part_emitted = true;
         let index = self.parts;
         self.parts += 1;
         SealedPart {
@@ -170,7 +170,7 @@ pub struct BlobTail {
 
 impl BlobTail {
     /// Returns the next remaining part, then the description of the blob.
-    pub fn step(&mut self) -> SealStep<'_> {
+    pub fn next_step(&mut self) -> SealStep<'_> {
         if self.is_finished {
             return SealStep::Done(self.sealed());
         }
@@ -197,7 +197,7 @@ impl BlobTail {
     }
 
     fn sealed(&self) -> Sealed {
-        let ct_hash = sha256(self.sealer.blob_hash.clone());
+        let ct_hash = finish_sha256(self.sealer.blob_hash.clone());
         Sealed {
             ct_len: self.sealer.ct_len,
             ct_hash,

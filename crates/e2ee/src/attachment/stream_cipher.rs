@@ -40,7 +40,7 @@ impl PayloadCipher {
     /// Seals a chunk in place and returns its tag.
     #[must_use]
     pub fn seal(&self, index: u64, position: ChunkPosition, chunk: &mut [u8]) -> [u8; TAG_BYTES] {
-        self.seal_with(&nonce(index, position), b"", chunk)
+        self.seal_with(&build_nonce(index, position), b"", chunk)
     }
 
     /// Opens a chunk in place. `chunk` excludes the tag.
@@ -54,7 +54,7 @@ impl PayloadCipher {
         chunk: &mut [u8],
         tag: [u8; TAG_BYTES],
     ) -> Result<(), DecryptError> {
-        self.open_with(&nonce(index, position), b"", chunk, tag)
+        self.open_with(&build_nonce(index, position), b"", chunk, tag)
     }
 
     #[expect(
@@ -100,7 +100,7 @@ impl PayloadCipher {
 }
 
 /// Builds the nonce `u88(index) || last` of an age v1 payload.
-fn nonce(index: u64, position: ChunkPosition) -> [u8; NONCE_BYTES] {
+fn build_nonce(index: u64, position: ChunkPosition) -> [u8; NONCE_BYTES] {
     let mut bytes = [0; NONCE_BYTES];
     bytes[3..11].copy_from_slice(&index.to_be_bytes());
     bytes[11] = u8::from(position == ChunkPosition::Last);

@@ -36,7 +36,7 @@ pub(super) fn seal_in_pieces<'a>(
     }
     let mut tail = sealer.finish();
     loop {
-        match tail.step() {
+        match tail.next_step() {
             SealStep::Part(part) => push_part(part),
             SealStep::Done(sealed) => return (parts, sealed),
         }
@@ -148,7 +148,7 @@ fn oversized_file_is_refused() {
     ));
     let mut tail = sealer.finish();
     let sealed = loop {
-        if let SealStep::Done(sealed) = tail.step() {
+        if let SealStep::Done(sealed) = tail.next_step() {
             break sealed;
         }
     };
@@ -179,7 +179,7 @@ fn flipped_bits_do_not_open() {
 }
 
 #[test]
-fn truncated_and_extended_blobs_do_not_open() {
+fn blobs_of_another_length_do_not_open() {
     let (parts, sealed) = seal(&plaintext(10));
     for length in 0..parts[0].len() {
         assert_eq!(
@@ -348,7 +348,7 @@ fn wrong_file_key_does_not_open() {
 }
 
 #[test]
-fn keys_and_salts_come_from_the_rng() {
+fn secrets_come_from_the_rng() {
     let generate = || {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         (
@@ -467,7 +467,7 @@ fn wycheproof_chacha20_poly1305() {
 
 proptest! {
     #[test]
-    fn padme_is_monotonic_and_adds_12_percent(length in 0..u64::MAX / 2, step in 0_u64..1 << 40) {
+    fn padme_bounds_hold_for_all_lengths(length in 0..u64::MAX / 2, step in 0_u64..1 << 40) {
         let padded = padme(length);
         prop_assert!(padded >= length);
         prop_assert!(u128::from(padded - length) * 100 <= u128::from(length) * 12);
@@ -482,13 +482,18 @@ proptest! {
     }
 
     #[test]
-    fn random_files_in_random_pieces_open(file in proptest::collection::vec(any::<u8>(), 0..200_000), piece in 1_usize..100_000) {
+    fn random_files_in_random_pieces_open(
+        file in proptest::collection::vec(any::<u8>(), 0..200_000),
+        piece in 1_usize..100_000,
+    ) {
         let (parts, sealed) = seal_in_pieces((&FILE_KEY, &SALT), file.chunks(piece));
         prop_assert!(open(&FILE_KEY, &sealed, &parts) == Ok(file));
     }
 
     #[test]
-    fn descriptor_parser_accepts_any_bytes_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn descriptor_parser_accepts_any_bytes_without_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
         let _ = Descriptor::parse(&mut minicbor::Decoder::new(&bytes));
     }
 }

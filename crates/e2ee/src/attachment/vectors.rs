@@ -47,7 +47,7 @@ fn padme_matches_the_vectors() {
 }
 
 #[test]
-fn blob_vectors_seal_and_open() {
+fn blob_vectors_round_trip() {
     for vector in list(&vectors(), "blobs") {
         let name = &vector["name"];
         let keys = (

@@ -64,9 +64,9 @@ impl Hello {
         hello.push(args.reason.to_byte());
         push_lp(&mut hello, &resume);
         hello.extend_from_slice(&previous.map_or([0; 16], |previous| previous.id.0));
-        hello.extend_from_slice(
-            &previous.map_or([0; 32], |previous| keys.continuity_tag(&previous.exp)),
-        );
+        hello.extend_from_slice(&previous.map_or([0; 32], |previous| {
+            keys.compute_continuity_tag(&previous.exp)
+        }));
         Ok(hello)
     }
 
@@ -100,6 +100,10 @@ impl Hello {
         let mut matching = candidates
             .into_iter()
             .filter(|candidate| candidate.id.0 == self.previous);
-        matching.any(|candidate| keys.continuity_tag(&candidate.exp).ct_eq(&self.tag).into())
+        matching.any(|candidate| {
+            keys.compute_continuity_tag(&candidate.exp)
+                .ct_eq(&self.tag)
+                .into()
+        })
     }
 }

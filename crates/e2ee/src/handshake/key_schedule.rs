@@ -85,12 +85,12 @@ impl SessionKeys {
     }
 
     /// Derives the key of `hello`.
-    pub(super) fn hello_key(&self) -> Key {
+    pub(super) fn derive_hello_key(&self) -> Key {
         kdf_key(&self.exp.0, &[label!("hello")])
     }
 
     /// Computes the tag that proves knowledge of the EXP of an earlier session.
-    pub(super) fn continuity_tag(&self, previous: &Key) -> [u8; 32] {
+    pub(super) fn compute_continuity_tag(&self, previous: &Key) -> [u8; 32] {
         hmac(&kdf_key(&previous.0, &[label!("cont")]), &self.transcript)
     }
 }
@@ -123,7 +123,7 @@ impl Transcript<'_> {
 
 /// Derives the key of `sealed`. It does not depend on IK_xA because B opens `sealed` to learn who A
 /// is.
-pub(super) fn static_key(dh3: &Key, ss: &Key) -> Key {
+pub(super) fn derive_static_key(dh3: &Key, ss: &Key) -> Key {
     let mut ikm = Zeroizing::new([0; 64]);
     ikm[..32].copy_from_slice(&dh3.0);
     ikm[32..].copy_from_slice(&ss.0);

@@ -10,12 +10,12 @@ use crate::card::SignedCard;
 use crate::keys::{ConnId, Identity, Incarnation, PeerIdentity, SessionId};
 use crate::payload::Resume;
 use crate::prekeys::{PrekeyBase, PrekeySecrets};
-use crate::primitive::{Key, diffie_hellman, random_secret};
+use crate::primitive::{Key, diffie_hellman, generate_secret};
 use crate::record::push_lp;
 pub(crate) use hello::Hello;
 pub use hello::InitReason;
 pub(crate) use key_schedule::SessionKeys;
-use key_schedule::{SharedSecrets, Transcript, static_key};
+use key_schedule::{SharedSecrets, Transcript, derive_static_key};
 use ml_kem::kem::{Decapsulate as _, Encapsulate as _};
 pub(crate) use prefix::InitPrefix;
 use prefix::{encode_fixed_prefix, push_sealed};
@@ -31,7 +31,7 @@ pub(crate) const AD_BYTES: usize = 33 + 33 + 32;
 /// Input for starting a session.
 pub struct InitiateArgs<'a> {
     /// This node's identity.
-    pub me: &'a Identity,
+    pub identity: &'a Identity,
     /// The peer's identity.
     pub peer: &'a PeerIdentity,
     /// The connection that the session belongs to.
@@ -78,23 +78,23 @@ pub(crate) struct InitiatorHandshake {
 }
 
 /// Starts a session as A.
-pub(crate) fn initiate(
+pub(crate) fn start_handshake(
     args: &InitiateArgs<'_>,
     session_epoch: u64,
     previous: Option<&PreviousSession>,
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<InitiatorHandshake, InitiateError> {
-    let ephemeral = random_secret(rng);
+    let ephemeral = generate_secret(rng);
     let ek = PublicKey::from(&ephemeral).to_bytes();
     let (ct, ss) = args.base.pqspk().encapsulate_with_rng(rng);
     let (ct, ss) = (<[u8; CT_BYTES]>::from(ct), Key(ss.into()));
     let weak = InitiateError::WeakKey;
-    let dh1 = diffie_hellman(args.me.agreement_key(), args.base.spk()).ok_or(weak)?;
+    let dh1 = diffie_hellman(args.identity.agreement_key(), args.base.spk()).ok_or(weak)?;
     let dh2 = diffie_hellman(&ephemeral, args.peer.ik_x()).ok_or(weak)?;
     let dh3 = diffie_hellman(&ephemeral, args.base.spk()).ok_or(weak)?;
     let transcript = Transcript {
         conn_id: &args.conn_id,
-        initiator: args.me.public(),
+        initiator: args.identity.public(),
         responder: args.peer,
         session_epoch,
         ek: &ek,
@@ -112,12 +112,12 @@ pub(crate) fn initiate(
     );
     let mut prefix = encode_fixed_prefix(args, session_epoch, &ek, &ct);
     match args.sealed_card {
-        Some(card) => push_sealed(&mut prefix, &static_key(&dh3, &ss), card.as_bytes()),
+        Some(card) => push_sealed(&mut prefix, &derive_static_key(&dh3, &ss), card.as_bytes()),
         None => push_lp(&mut prefix, b""),
     }
     push_sealed(
         &mut prefix,
-        &keys.hello_key(),
+        &keys.derive_hello_key(),
         &Hello::encode(args, previous, &keys)?,
     );
     Ok(InitiatorHandshake { prefix, keys })
@@ -126,7 +126,7 @@ pub(crate) fn initiate(
 /// The handshake at B before A is known: DH3 and SS.
 pub(crate) struct ResponderHandshake<'a> {
     prefix: &'a InitPrefix<'a>,
-    me: &'a Identity,
+    identity: &'a Identity,
     secrets: &'a PrekeySecrets,
     dh3: Key,
     ss: Key,
@@ -136,7 +136,7 @@ impl<'a> ResponderHandshake<'a> {
     /// Derives DH3 and SS. Returns `None` if EK_A is of low order.
     pub(crate) fn new(
         prefix: &'a InitPrefix<'a>,
-        me: &'a Identity,
+        identity: &'a Identity,
         secrets: &'a PrekeySecrets,
     ) -> Option<Self> {
         let dh3 = diffie_hellman(secrets.spk(), &prefix.ek)?;
@@ -146,7 +146,7 @@ impl<'a> ResponderHandshake<'a> {
             .into());
         Some(Self {
             prefix,
-            me,
+            identity,
             secrets,
             dh3,
             ss,
@@ -155,7 +155,10 @@ impl<'a> ResponderHandshake<'a> {
 
     /// Opens and verifies the card in `sealed`. Returns `None` if either fails.
     pub(crate) fn open_card(&self) -> Option<SignedCard> {
-        let bytes = self.prefix.sealed.open(&static_key(&self.dh3, &self.ss))?;
+        let bytes = self
+            .prefix
+            .sealed
+            .open(&derive_static_key(&self.dh3, &self.ss))?;
         SignedCard::parse_verified(&bytes).ok()
     }
 
@@ -166,11 +169,11 @@ impl<'a> ResponderHandshake<'a> {
         conn_id: &ConnId,
     ) -> Option<(SessionKeys, Hello)> {
         let dh1 = diffie_hellman(self.secrets.spk(), peer.ik_x())?;
-        let dh2 = diffie_hellman(self.me.agreement_key(), &self.prefix.ek)?;
+        let dh2 = diffie_hellman(self.identity.agreement_key(), &self.prefix.ek)?;
         let transcript = Transcript {
             conn_id,
             initiator: peer,
-            responder: self.me.public(),
+            responder: self.identity.public(),
             session_epoch: self.prefix.session_epoch,
             ek: &self.prefix.ek,
             base: self.secrets.base(),
@@ -183,7 +186,7 @@ impl<'a> ResponderHandshake<'a> {
             ss: &self.ss,
         };
         let keys = SessionKeys::derive(&secrets, &transcript);
-        let hello = self.prefix.hello.open(&keys.hello_key())?;
+        let hello = self.prefix.hello.open(&keys.derive_hello_key())?;
         Some((keys, Hello::parse(&hello).ok()?))
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn encode_fixed_prefix(
     let initiator = if args.sealed_card.is_some() {
         [0; 8]
     } else {
-        args.me.fingerprint().truncated()
+        args.identity.fingerprint().truncated()
     };
     let mut prefix = Vec::with_capacity(1_600);
     prefix.extend_from_slice(&INIT_FRAME);
@@ -39,7 +39,8 @@ pub(super) fn encode_fixed_prefix(
     prefix
 }
 
-/// Appends `LP(X(key, 0^24, plaintext, ad))`. `ad` is all of the prefix so far, including the length.
+/// Appends `LP(X(key, 0^24, plaintext, ad))`. `ad` is all of the prefix so far, including the
+/// length.
 pub(super) fn push_sealed(prefix: &mut Vec<u8>, key: &Key, plaintext: &[u8]) {
     prefix.extend_from_slice(&len_u32(plaintext.len() + TAG_BYTES).to_be_bytes());
     let sealed = seal(key, &ZERO_NONCE, plaintext, prefix);
@@ -132,15 +133,15 @@ impl<'a> InitPrefix<'a> {
         self.base
     }
 
-    /// Whether the prefix names `me` as the responder and `peer` as the initiator. With a sealed card,
-    /// the initiator must be zero.
-    pub(crate) fn is_addressed_to(&self, me: &Fingerprint, peer: Option<&Fingerprint>) -> bool {
+    /// Whether the prefix names `own` as the responder and `peer` as the initiator. With a sealed
+    /// card, the initiator must be zero.
+    pub(crate) fn is_addressed_to(&self, own: &Fingerprint, peer: Option<&Fingerprint>) -> bool {
         let expected = if self.has_card() {
             Some([0; 8])
         } else {
             peer.map(Fingerprint::truncated)
         };
-        self.responder == me.truncated() && expected == Some(self.initiator)
+        self.responder == own.truncated() && expected == Some(self.initiator)
     }
 
     pub(crate) const fn has_card(&self) -> bool {

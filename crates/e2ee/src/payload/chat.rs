@@ -28,7 +28,7 @@ impl ChatEvent {
 pub struct Chat {
     /// Id of the chat.
     pub chat: ChatId,
-    /// The change.
+    /// Change of the chat.
     pub event: ChatEvent,
     /// The type: 0 direct, 1 group, 2 case, 3 channel.
     pub chat_type: Option<u8>,

@@ -19,7 +19,7 @@ pub struct ChatId(pub [u8; 16]);
 pub struct ContentType(pub u8);
 
 impl ContentType {
-    /// Markdown.
+    /// The text is Markdown.
     pub const MARKDOWN: Self = Self(0);
     /// HTML.
     pub const HTML: Self = Self(1);
@@ -37,13 +37,13 @@ pub struct Author {
 /// A URL or business object that a message refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
-    /// The URL.
+    /// URL of the link.
     pub url: Option<String>,
     /// The id of the business object.
     pub object_id: Option<String>,
     /// The display name.
     pub name: Option<String>,
-    /// The icon.
+    /// Icon of the business object, as text.
     pub icon: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct Link {
 pub struct Message {
     /// The chat; the connection's direct chat if absent.
     pub chat: Option<ChatId>,
-    /// The author.
+    /// Person who wrote the message; absent if the sender's node does not say.
     pub author: Option<Author>,
     /// The text, up to 64 KiB.
     pub content: String,
@@ -65,7 +65,7 @@ pub struct Message {
     /// The message that this one replies to.
     pub reply_to: Option<MessageId>,
     /// Whether the recipient must act.
-    pub action_required: bool,
+    pub requires_action: bool,
     /// After this time the message is of no use.
     pub deliver_by: Option<Timestamp>,
     /// By this time the message should be read.
@@ -84,7 +84,7 @@ impl Message {
             attachments: Vec::new(),
             links: Vec::new(),
             reply_to: None,
-            action_required: false,
+            requires_action: false,
             deliver_by: None,
             read_by: None,
         }
@@ -103,7 +103,7 @@ impl Message {
             .items(4, &attachments)
             .items(5, &links)
             .optional_bytes(6, self.reply_to.as_ref().map(|id| &id.as_bytes()[..]))
-            .flag(7, self.action_required)
+            .flag(7, self.requires_action)
             .optional_number(8, self.deliver_by.map(Timestamp::as_millis))
             .optional_number(9, self.read_by.map(Timestamp::as_millis))
             .finish()
@@ -123,7 +123,7 @@ impl Message {
             attachments: map.items(4, FILES_PER_MESSAGE_MAX, parse_descriptor)?,
             links: map.items(5, LINKS_PER_MESSAGE_MAX, Link::parse)?,
             reply_to: map.optional(6, parse_message_id)?,
-            action_required: map.flag(7)?,
+            requires_action: map.flag(7)?,
             deliver_by: map.optional(8, parse_timestamp)?,
             read_by: map.optional(9, parse_timestamp)?,
         })
@@ -267,7 +267,7 @@ pub struct Reaction {
     /// One emoji, up to 64 bytes.
     pub emoji: String,
     /// Whether the reaction is removed.
-    pub removed: bool,
+    pub is_removed: bool,
 }
 
 impl Reaction {
@@ -277,7 +277,7 @@ impl Reaction {
         let mut map = MapWriter::new();
         map.bytes(0, self.message.as_bytes())
             .text(1, &self.emoji)
-            .flag(2, self.removed)
+            .flag(2, self.is_removed)
             .finish()
     }
 
@@ -291,7 +291,7 @@ impl Reaction {
         Ok(Self {
             message: map.required(0, parse_message_id)?,
             emoji,
-            removed: map.flag(2)?,
+            is_removed: map.flag(2)?,
         })
     }
 }

@@ -60,13 +60,24 @@ fn bodies_round_trip() {
     same!(
         Edit { message: ID, content: "new".into(), content_type: ContentType::HTML } => Edit,
         Retract { message: ID } => Retract,
-        Reaction { message: ID, emoji: "👍".into(), removed: true } => Reaction,
-        Receipt { kind: ReceiptKind::READ, ids: vec![ID; 64], at: Timestamp::from_millis(5) } => Receipt,
+        Reaction { message: ID, emoji: "👍".into(), is_removed: true } => Reaction,
+        Receipt {
+            kind: ReceiptKind::READ,
+            ids: vec![ID; 64],
+            at: Timestamp::from_millis(5)
+        } => Receipt,
         Probe { nonce: [8; 16], is_response: true } => Probe,
         chat() => Chat,
-        Profile { card: Some(vec![1; 202]), avatar: Some([2; 32]), rotated_card: Some(vec![3; 266]) } => Profile,
+        Profile {
+            card: Some(vec![1; 202]),
+            avatar: Some([2; 32]),
+            rotated_card: Some(vec![3; 266])
+        } => Profile,
         Profile::default() => Profile,
-        ConnectionRequest { capability: capability(), note: Some("hello".into()) } => ConnectionRequest,
+        ConnectionRequest {
+            capability: capability(),
+            note: Some("hello".into())
+        } => ConnectionRequest,
         ConnectionAccept { capability: capability() } => ConnectionAccept,
         ConnectionReject { note: None } => ConnectionReject,
         ConnectionMoved { capability: capability() } => ConnectionMoved,
@@ -91,7 +102,7 @@ fn message_round_trips() {
         Link::default(),
     ];
     message.reply_to = Some(ID);
-    message.action_required = true;
+    message.requires_action = true;
     message.deliver_by = Some(Timestamp::from_millis(1));
     message.read_by = Some(Timestamp::from_millis(2));
     let read = Message::parse(&message.encode()).unwrap();

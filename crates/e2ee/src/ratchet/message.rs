@@ -1,8 +1,8 @@
 //! Layout of a MSG: `01 02 || N(24) || EH(56) || body`.
 
-use super::{OpenError, OpenedRecord, body_key};
+use super::{OpenError, OpenedRecord, derive_body_key};
 use crate::handshake::AD_BYTES;
-use crate::primitive::{Key, NONCE_BYTES, TAG_BYTES, hash, open, random, seal as seal_bytes};
+use crate::primitive::{Key, NONCE_BYTES, TAG_BYTES, hash, open, random_array, seal as seal_bytes};
 use crate::record::{ParseRecordError, Reader};
 use rand_core::CryptoRng;
 
@@ -56,7 +56,7 @@ pub(super) fn seal(
 ) -> Vec<u8> {
     // The nonce is random although a key is used once: a node restored from an old backup derives
     // old message keys again.
-    let nonce = random::<NONCE_BYTES>(rng);
+    let nonce = random_array::<NONCE_BYTES>(rng);
     let mut msg = Vec::with_capacity(HEAD_BYTES + record.len() + TAG_BYTES);
     msg.extend_from_slice(&MSG_FRAME);
     msg.extend_from_slice(&nonce);
@@ -67,7 +67,7 @@ pub(super) fn seal(
         &MSG_FRAME,
     ));
     let body = seal_bytes(
-        &body_key(message_key),
+        &derive_body_key(message_key),
         &nonce,
         record,
         &associated_data(ad, &msg),
@@ -135,6 +135,7 @@ impl<'a> Message<'a> {
         ad: &[u8; AD_BYTES],
     ) -> Result<OpenedRecord, OpenError> {
         let ad = associated_data(ad, self.head);
-        open(&body_key(message_key), &self.nonce, self.body, &ad).ok_or(OpenError::BodyInvalid)
+        open(&derive_body_key(message_key), &self.nonce, self.body, &ad)
+            .ok_or(OpenError::BodyInvalid)
     }
 }

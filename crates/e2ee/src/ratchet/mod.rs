@@ -8,7 +8,7 @@ mod message;
 mod receiver;
 
 use crate::handshake::{AD_BYTES, SessionKeys};
-use crate::primitive::{Key, diffie_hellman, kdf, kdf_key, keyed_hmac, label, random_secret};
+use crate::primitive::{Key, diffie_hellman, generate_secret, kdf, kdf_key, keyed_hmac, label};
 use hmac::Mac as _;
 use message::{Header, Message};
 use rand_core::CryptoRng;
@@ -90,7 +90,7 @@ impl Ratchet {
         spk: &[u8; 32],
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Option<Self> {
-        let own = random_secret(rng);
+        let own = generate_secret(rng);
         let dh = PublicKey::from(&own).to_bytes();
         let (root, chain, next_sending) = derive_root_keys(&keys.root, &diffie_hellman(&own, spk)?);
         Some(Self {
@@ -154,7 +154,7 @@ impl Ratchet {
     /// Performs the sending half of a DH step: a new ratchet key and a new chain.
     fn step_sending(&mut self, rng: &mut (impl CryptoRng + ?Sized)) -> Result<(), SealError> {
         let remote = self.remote.ok_or(SealError::NothingOpened)?;
-        let own = random_secret(rng);
+        let own = generate_secret(rng);
         let shared = diffie_hellman(&own, &remote).ok_or(SealError::WeakKey)?;
         let (root, chain, next_sending) = derive_root_keys(&self.root, &shared);
         let header = std::mem::replace(&mut self.next_sending, next_sending);
@@ -239,7 +239,7 @@ fn derive_chain_keys(chain: &Key) -> (Key, Key) {
 }
 
 /// Derives the body key: `ek = KDF(0^32, mk, P" msg", 32)`.
-fn body_key(message_key: &Key) -> Key {
+fn derive_body_key(message_key: &Key) -> Key {
     kdf_key(&message_key.0, &[label!("msg")])
 }
 

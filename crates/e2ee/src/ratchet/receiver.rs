@@ -145,7 +145,7 @@ impl Receiver {
             Some(key) => key,
             None => match chain.advance(header.n)? {
                 Some(key) => key,
-                None => return Err(self.missing_key_error(index, header.n, message)),
+                None => return Err(self.explain_missing_key(index, header.n, message)),
             },
         };
         self.evict();
@@ -153,7 +153,7 @@ impl Receiver {
     }
 
     /// Distinguishes an evicted key from a used one, for a message whose header opened.
-    fn missing_key_error(&self, index: usize, n: u32, message: &Message<'_>) -> OpenError {
+    fn explain_missing_key(&self, index: usize, n: u32, message: &Message<'_>) -> OpenError {
         let evicted = |chain: &Chain| {
             self.tombstones
                 .iter()

@@ -29,10 +29,10 @@ impl Sessions {
         let mut writer = Writer::with_capacity(TYPICAL_BYTES);
         writer
             .u8(SESSIONS_VERSION)
-            .u64(self.last)
-            .u64(self.highest.epoch)
-            .flag(self.highest.id.is_some());
-        if let Some(id) = &self.highest.id {
+            .u64(self.last_epoch)
+            .u64(self.highest_session.epoch)
+            .flag(self.highest_session.id.is_some());
+        if let Some(id) = &self.highest_session.id {
             writer.bytes(id.as_bytes());
         }
         writer.count(self.confirmed.len());
@@ -82,8 +82,8 @@ impl Sessions {
         let ids = read_list(reader, RETIRED_SESSIONS_MAX, read_id)?;
         let prefixes = read_list(reader, RETIRED_SESSIONS_MAX, |reader| reader.array())?;
         Ok(Self {
-            last,
-            highest,
+            last_epoch: last,
+            highest_session: highest,
             current,
             old,
             confirmed,
@@ -132,7 +132,7 @@ impl CurrentSession {
         write_prefix_hash(writer, self.prefix_hash.as_ref());
         match &self.stage {
             Stage::Initiated { prefix } => writer.u8(0).lp(prefix),
-            Stage::Accepted => writer.u8(1),
+            Stage::Responded => writer.u8(1),
             Stage::Confirmed => writer.u8(2),
         };
         writer.u64(self.sealed).u64(self.opened);
@@ -161,7 +161,7 @@ impl Stage {
             0 => Ok(Self::Initiated {
                 prefix: reader.lp()?.to_vec(),
             }),
-            1 => Ok(Self::Accepted),
+            1 => Ok(Self::Responded),
             2 => Ok(Self::Confirmed),
             _ => Err(ParseRecordError),
         }

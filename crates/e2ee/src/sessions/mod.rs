@@ -35,7 +35,7 @@ use sealpost_proto::limits::{
 use state::{CurrentSession, HighestSession, OldSession, RetiredSessions, Stage};
 
 /// `0^8`, which precedes an INIT in place of a session id.
-const INIT_NAME: [u8; 8] = [0; 8];
+const INIT_MARKER: [u8; 8] = [0; 8];
 
 /// All sessions of one connection: the current one, old ones that still receive, the ids of retired
 /// ones, and the epochs that decide which INIT wins. `docs/e2ee.md#session-serialisation` specifies
@@ -46,11 +46,11 @@ const INIT_NAME: [u8; 8] = [0; 8];
 #[derive(Clone, Default)]
 pub struct Sessions {
     /// The highest session epoch sent, accepted, or seen in any INIT whose outer layer opened.
-    last: u64,
+    last_epoch: u64,
     /// M: the highest session epoch sent or accepted, and that session's id.
-    highest: HighestSession,
+    highest_session: HighestSession,
     current: Option<CurrentSession>,
-    /// Newest last.
+    /// Replaced sessions that still receive, newest last.
     old: Vec<OldSession>,
     /// The latest confirmed sessions, newest first.
     confirmed: Vec<PreviousSession>,
@@ -76,12 +76,12 @@ impl Sessions {
         if args.reason == InitReason::Pairing && args.sealed_card.is_none() {
             return Err(InitiateError::CardMissing);
         }
-        let session_epoch = next_epoch(self.last, args.now);
+        let session_epoch = next_epoch(self.last_epoch, args.now);
         let previous = self
             .confirmed
             .first()
             .filter(|_| args.reason != InitReason::Pairing);
-        let started = handshake::initiate(args, session_epoch, previous, rng)?;
+        let started = handshake::start_handshake(args, session_epoch, previous, rng)?;
         let keys = started.keys;
         let ratchet =
             Ratchet::initiator(&keys, args.base.spk(), rng).ok_or(InitiateError::WeakKey)?;
@@ -118,8 +118,8 @@ impl Sessions {
         let msg = current.ratchet.seal(&current.ad, &record, rng)?;
         current.sealed = current.sealed.saturating_add(1);
         let inner = match &current.stage {
-            Stage::Initiated { prefix } => [&INIT_NAME[..], prefix, &msg].concat(),
-            Stage::Accepted | Stage::Confirmed => [&current.id.truncated()[..], &msg].concat(),
+            Stage::Initiated { prefix } => [&INIT_MARKER[..], prefix, &msg].concat(),
+            Stage::Responded | Stage::Confirmed => [&current.id.truncated()[..], &msg].concat(),
         };
         self.expire(now);
         Ok(inner)
@@ -129,8 +129,8 @@ impl Sessions {
     /// with the lower fingerprint, after 8 days at the other, or after 10,000 messages of either
     /// side.
     #[must_use]
-    pub fn is_rotation_due(&self, now: Timestamp, lower_fingerprint: bool) -> bool {
-        let age = if lower_fingerprint {
+    pub fn is_rotation_due(&self, now: Timestamp, has_lower_fingerprint: bool) -> bool {
+        let age = if has_lower_fingerprint {
             SESSION_ROTATION_LOWER
         } else {
             SESSION_ROTATION_HIGHER
@@ -212,7 +212,7 @@ pub enum SealError {
 /// Input for opening besides the state.
 pub struct OpenContext<'a> {
     /// This node's identity.
-    pub me: &'a Identity,
+    pub identity: &'a Identity,
     /// The peer's identity.
     pub peer: &'a PeerIdentity,
     /// The connection that the mailbox belongs to.
@@ -237,7 +237,7 @@ impl From<ratchet::SealError> for SealError {
 /// it identifies the pending request that an envelope belongs to.
 #[must_use]
 pub fn prefix_hash(inner: &[u8]) -> Option<[u8; 32]> {
-    let init = inner.strip_prefix(&INIT_NAME)?;
+    let init = inner.strip_prefix(&INIT_MARKER)?;
     InitPrefix::parse(init)
         .ok()
         .map(|(prefix, _)| prefix.hash())

@@ -1,4 +1,4 @@
-//! Opening: finds the session of a message, and decides which INIT wins
+//! Opens messages: finds the session of a message, and decides which INIT wins
 //! (docs/e2ee.md#which-init-wins).
 
 use super::outcome::{
@@ -6,7 +6,7 @@ use super::outcome::{
     RejectedMessage, Remedy,
 };
 use super::state::{CurrentSession, Stage};
-use super::{INIT_NAME, OpenContext, Sessions};
+use super::{INIT_MARKER, OpenContext, Sessions};
 use crate::card::SignedCard;
 use crate::handshake::{
     Hello, InitPrefix, InitReason, PreviousSession, ResponderHandshake, SessionKeys,
@@ -20,19 +20,20 @@ use sealpost_proto::limits::SESSION_EPOCH_AHEAD_MAX;
 use sealpost_proto::time::millis;
 use sealpost_proto::{InviteId, Timestamp};
 
-/// A message that opened, without the state that follows.
+/// Decrypted message, without the resulting session state.
 struct Decrypted {
     content: Content,
     msg_hash: [u8; 32],
     new_session: Option<NewSession>,
-    newly_confirmed: bool,
+    is_newly_confirmed: bool,
 }
 
-/// A message that did not open, and whether bookkeeping changed.
+/// Rejection of a message.
 struct Rejection {
     reason: RejectReason,
     remedy: Remedy,
-    changed: bool,
+    /// Whether the session state changed and must be saved although the message did not open.
+    has_state_change: bool,
 }
 
 impl Rejection {
@@ -40,7 +41,7 @@ impl Rejection {
         Self {
             reason,
             remedy,
-            changed: false,
+            has_state_change: false,
         }
     }
 
@@ -48,37 +49,53 @@ impl Rejection {
         Self::new(reason, Remedy::Discard)
     }
 
-    /// A rejection by the current session.
+    /// Creates a rejection by the current session. For a consumed key the caller first looks up
+    /// `H(MSG)`, and discards a plain replay; see [`RejectReason::Consumed`].
     const fn in_current(reason: RejectReason) -> Self {
         let remedy = match reason {
             RejectReason::NoHeaderKey | RejectReason::GapTooLarge => Remedy::InitDesync,
             RejectReason::Consumed { .. } => Remedy::AlertAndInit,
             RejectReason::KeyEvicted => Remedy::ResumeDue,
-            _ => Remedy::Discard,
+            RejectReason::Malformed
+            | RejectReason::UnknownSession
+            | RejectReason::RetiredSession
+            | RejectReason::HeaderRefused
+            | RejectReason::BodyInvalid
+            | RejectReason::BaseNotHeld
+            | RejectReason::HandshakeInvalid
+            | RejectReason::OtherIdentity
+            | RejectReason::Superseded
+            | RejectReason::EpochTooFarAhead => Remedy::Discard,
         };
         Self::new(reason, remedy)
     }
 
-    /// A rejection by a replaced session.
+    /// Creates a rejection by an old or retired session.
     const fn in_old(reason: RejectReason) -> Self {
         Self::new(reason, Remedy::ResumeDue)
     }
 }
 
-/// An INIT whose handshake opened.
+/// INIT whose handshake was verified.
 struct VerifiedInit {
     keys: SessionKeys,
     hello: Hello,
     card: Option<SignedCard>,
 }
 
-fn content(record: &[u8]) -> Content {
+/// Whether a message of the current session carried the prefix of its INIT.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    Present,
+    Absent,
+}
+
+fn parse_content(record: &[u8]) -> Content {
     Plaintext::parse(record).map_or(Content::Unparseable, Content::Plaintext)
 }
 
 impl Sessions {
-    /// Opens the inner bytes of an envelope from one of this connection's mailboxes. `self` is
-    /// unchanged.
+    /// Opens the inner bytes of an envelope from one of this connection's mailboxes.
     #[must_use]
     pub fn open(&self, context: &OpenContext<'_>, inner: &[u8]) -> OpenOutcome {
         let mut sessions = self.clone();
@@ -88,20 +105,20 @@ impl Sessions {
                 content,
                 msg_hash,
                 new_session,
-                newly_confirmed,
+                is_newly_confirmed,
             }) => OpenOutcome::Opened(Box::new(OpenedMessage {
                 sessions,
                 content,
                 msg_hash,
                 new_session,
-                newly_confirmed,
+                is_newly_confirmed,
             })),
             Err(Rejection {
                 reason,
                 remedy,
-                changed,
+                has_state_change,
             }) => {
-                let sessions = changed.then_some(sessions);
+                let sessions = has_state_change.then_some(sessions);
                 OpenOutcome::Rejected(Box::new(RejectedMessage {
                     sessions,
                     reason,
@@ -119,7 +136,7 @@ impl Sessions {
         let (name, rest) = inner
             .split_first_chunk()
             .ok_or(Rejection::discard(RejectReason::Malformed))?;
-        if *name == INIT_NAME {
+        if *name == INIT_MARKER {
             self.open_init(context, rest)
         } else {
             self.open_message(*name, rest)
@@ -132,7 +149,7 @@ impl Sessions {
             .as_ref()
             .is_some_and(|current| current.id.truncated() == name)
         {
-            return self.open_current(msg, false);
+            return self.open_current(msg, Prefix::Absent);
         }
         if let Some(index) = self.old.iter().position(|old| old.id.truncated() == name) {
             return self.open_old(index, msg);
@@ -146,7 +163,7 @@ impl Sessions {
         ))
     }
 
-    fn open_current(&mut self, msg: &[u8], with_prefix: bool) -> Result<Decrypted, Rejection> {
+    fn open_current(&mut self, msg: &[u8], prefix: Prefix) -> Result<Decrypted, Rejection> {
         let Some(current) = &mut self.current else {
             return Err(Rejection::discard(RejectReason::UnknownSession));
         };
@@ -156,21 +173,21 @@ impl Sessions {
             .map_err(|error| Rejection::in_current(error.into()))?;
         current.ratchet = ratchet;
         current.opened = current.opened.saturating_add(1);
-        let newly_confirmed = match current.stage {
+        let is_newly_confirmed = match current.stage {
             Stage::Initiated { .. } => true,
-            Stage::Accepted => !with_prefix,
+            Stage::Responded => prefix == Prefix::Absent,
             Stage::Confirmed => false,
         };
-        if newly_confirmed {
+        if is_newly_confirmed {
             current.stage = Stage::Confirmed;
             let previous = current.previous();
             self.record_confirmed(previous);
         }
         Ok(Decrypted {
-            content: content(&record),
+            content: parse_content(&record),
             msg_hash: hash(&[msg]),
             new_session: None,
-            newly_confirmed,
+            is_newly_confirmed,
         })
     }
 
@@ -184,10 +201,10 @@ impl Sessions {
             .map_err(|error| Rejection::in_old(error.into()))?;
         old.receiver = receiver;
         Ok(Decrypted {
-            content: content(&record),
+            content: parse_content(&record),
             msg_hash: hash(&[msg]),
             new_session: None,
-            newly_confirmed: false,
+            is_newly_confirmed: false,
         })
     }
 
@@ -201,13 +218,13 @@ impl Sessions {
         if self.is_too_far_ahead(prefix.session_epoch(), context.now) {
             return Err(Rejection::discard(RejectReason::EpochTooFarAhead));
         }
-        let seen_before = self.last;
-        self.last = self.last.max(prefix.session_epoch());
-        self.open_parsed_init(context, &prefix, msg)
+        let previous_epoch = self.last_epoch;
+        self.last_epoch = self.last_epoch.max(prefix.session_epoch());
+        self.match_known_init(context, &prefix, msg)
             .map_err(|rejection| {
-                let changed = rejection.changed || self.last != seen_before;
+                let has_new_epoch = self.last_epoch != previous_epoch;
                 Rejection {
-                    changed,
+                    has_state_change: rejection.has_state_change || has_new_epoch,
                     ..rejection
                 }
             })
@@ -215,12 +232,13 @@ impl Sessions {
 
     /// Whether the epoch is more than ten years ahead of both the clock and M.
     fn is_too_far_ahead(&self, session_epoch: u64, now: Timestamp) -> bool {
-        let latest = now.as_millis().max(self.highest.epoch);
+        let latest = now.as_millis().max(self.highest_session.epoch);
         session_epoch > latest.saturating_add(millis(SESSION_EPOCH_AHEAD_MAX))
     }
 
-    /// Rule 1: a known prefix belongs to the session that it started, which may be retired.
-    fn open_parsed_init(
+    /// Opens an INIT in the session that its prefix started, which may be old or retired (rule 1).
+    /// An INIT with an unknown prefix starts a session.
+    fn match_known_init(
         &mut self,
         context: &OpenContext<'_>,
         prefix: &InitPrefix<'_>,
@@ -232,7 +250,7 @@ impl Sessions {
             .as_ref()
             .is_some_and(|current| current.prefix_hash == Some(prefix_hash))
         {
-            return self.open_current(msg, true);
+            return self.open_current(msg, Prefix::Present);
         }
         if let Some(index) = self
             .old
@@ -247,7 +265,9 @@ impl Sessions {
         self.open_new_init(context, prefix, prefix_hash, msg)
     }
 
-    /// Rule 2: an unknown prefix requires its base.
+    /// Verifies an INIT with an unknown prefix: this node must hold its base (rule 2), and its
+    /// handshake must be valid (rule 3). If it wins against the highest session, it replaces the
+    /// current session (rule 4).
     fn open_new_init(
         &mut self,
         context: &OpenContext<'_>,
@@ -255,7 +275,10 @@ impl Sessions {
         prefix_hash: [u8; 32],
         msg: &[u8],
     ) -> Result<Decrypted, Rejection> {
-        if !prefix.is_addressed_to(context.me.fingerprint(), Some(context.peer.fingerprint())) {
+        if !prefix.is_addressed_to(
+            context.identity.fingerprint(),
+            Some(context.peer.fingerprint()),
+        ) {
             return Err(Rejection::discard(RejectReason::HandshakeInvalid));
         }
         let Some(secrets) = context
@@ -265,10 +288,16 @@ impl Sessions {
         else {
             return Err(self.reject_missing_base(prefix.session_epoch(), prefix_hash));
         };
-        let verified = verify_init(prefix, context.me, secrets, context.peer, &context.conn_id)?;
+        let verified = verify_init(
+            prefix,
+            context.identity,
+            secrets,
+            context.peer,
+            &context.conn_id,
+        )?;
         if !self
-            .highest
-            .is_beaten_by(prefix.session_epoch(), verified.keys.session_id)
+            .highest_session
+            .yields_to(prefix.session_epoch(), verified.keys.session_id)
         {
             self.retired
                 .record(Some(verified.keys.session_id), Some(prefix_hash));
@@ -278,28 +307,29 @@ impl Sessions {
                 Remedy::InitDesync
             };
             return Err(Rejection {
-                reason: RejectReason::LosesToOtherInit,
+                reason: RejectReason::Superseded,
                 remedy,
-                changed: true,
+                has_state_change: true,
             });
         }
-        self.accept(prefix, prefix_hash, secrets, verified, msg, context.now)
+        self.replace_session(prefix, prefix_hash, secrets, verified, msg, context.now)
     }
 
     fn reject_missing_base(&mut self, session_epoch: u64, prefix_hash: [u8; 32]) -> Rejection {
-        if session_epoch >= self.highest.epoch {
+        if session_epoch >= self.highest_session.epoch {
             return Rejection::new(RejectReason::BaseNotHeld, Remedy::InitDesync);
         }
         self.retired.record(None, Some(prefix_hash));
         Rejection {
             reason: RejectReason::BaseNotHeld,
             remedy: Remedy::ResumeDue,
-            changed: true,
+            has_state_change: true,
         }
     }
 
-    /// Rule 4: a winning INIT replaces the current session if its MSG opens too.
-    fn accept(
+    /// Replaces the current session with the one of a winning INIT, if the INIT's message opens too
+    /// (rule 4).
+    fn replace_session(
         &mut self,
         prefix: &InitPrefix<'_>,
         prefix_hash: [u8; 32],
@@ -318,13 +348,13 @@ impl Sessions {
             session_epoch: prefix.session_epoch(),
             exp: ExpPairing::from_bytes(keys.exp.0),
             reason: hello.reason,
-            continuity: self.continuity(&keys, &hello),
+            continuity: self.check_continuity(&keys, &hello),
             base: prefix.base(),
             peer_card: card,
             peer_incarnation: hello.incarnation,
             resume: hello.resume,
         };
-        let stage = Stage::Accepted;
+        let stage = Stage::Responded;
         let mut current = CurrentSession::new(
             keys,
             prefix.session_epoch(),
@@ -337,21 +367,21 @@ impl Sessions {
         self.replace_current(current, now);
         let new_session = Some(new_session);
         Ok(Decrypted {
-            content: content(&record),
+            content: parse_content(&record),
             msg_hash: hash(&[msg]),
             new_session,
-            newly_confirmed: false,
+            is_newly_confirmed: false,
         })
     }
 
-    fn continuity(&self, keys: &SessionKeys, hello: &Hello) -> Continuity {
+    fn check_continuity(&self, keys: &SessionKeys, hello: &Hello) -> Continuity {
         let current = self.current.as_ref().map(CurrentSession::previous);
         let candidates: Vec<&PreviousSession> = self.confirmed.iter().chain(&current).collect();
         if hello.proves_continuity(keys, candidates) {
             return Continuity::Proven;
         }
-        let pairs = hello.reason == InitReason::Pairing && self.confirmed.is_empty();
-        if pairs {
+        let is_pairing = hello.reason == InitReason::Pairing && self.confirmed.is_empty();
+        if is_pairing {
             Continuity::NotApplicable
         } else {
             Continuity::Reset
@@ -359,16 +389,17 @@ impl Sessions {
     }
 }
 
-/// Rule 3: `sealed` and `hello` must open, and a card must be the peer's.
+/// Verifies the handshake of an INIT: `sealed` and `hello` must open, and the card, if present,
+/// must belong to the peer (rule 3).
 fn verify_init(
     prefix: &InitPrefix<'_>,
-    me: &Identity,
+    identity: &Identity,
     secrets: &PrekeySecrets,
     peer: &PeerIdentity,
     conn_id: &ConnId,
 ) -> Result<VerifiedInit, Rejection> {
     let invalid = || Rejection::discard(RejectReason::HandshakeInvalid);
-    let responder = ResponderHandshake::new(prefix, me, secrets).ok_or_else(invalid)?;
+    let responder = ResponderHandshake::new(prefix, identity, secrets).ok_or_else(invalid)?;
     let card = if prefix.has_card() {
         Some(responder.open_card().ok_or_else(invalid)?)
     } else {
@@ -385,40 +416,41 @@ fn verify_init(
 /// invite's bases.
 ///
 /// # Errors
-/// [`RejectReason`]. In every case the envelope is discarded and counted, and nothing is answered.
+/// [`RejectReason`]; the caller discards and counts the envelope and sends no response.
 pub fn open_pairing(
-    me: &Identity,
+    identity: &Identity,
     invite_id: &InviteId,
     bases: &[PrekeySecrets],
     inner: &[u8],
     now: Timestamp,
 ) -> Result<Pairing, RejectReason> {
     let init = inner
-        .strip_prefix(&INIT_NAME)
+        .strip_prefix(&INIT_MARKER)
         .ok_or(RejectReason::UnknownSession)?;
     let (prefix, msg) = InitPrefix::parse(init).map_err(|_| RejectReason::Malformed)?;
     let mut sessions = Sessions::new();
     if sessions.is_too_far_ahead(prefix.session_epoch(), now) {
         return Err(RejectReason::EpochTooFarAhead);
     }
-    if !prefix.is_addressed_to(me.fingerprint(), None) {
+    if !prefix.is_addressed_to(identity.fingerprint(), None) {
         return Err(RejectReason::HandshakeInvalid);
     }
     let secrets = bases
         .iter()
         .find(|secrets| secrets.base_id() == prefix.base())
         .ok_or(RejectReason::BaseNotHeld)?;
-    let (verified, peer_card, conn_id) = verify_pairing_init(&prefix, me, secrets, invite_id)?;
+    let (verified, peer_card, conn_id) =
+        verify_pairing_init(&prefix, identity, secrets, invite_id)?;
     let prefix_hash = prefix.hash();
-    let step = sessions
-        .accept(&prefix, prefix_hash, secrets, verified, msg, now)
+    let decrypted = sessions
+        .replace_session(&prefix, prefix_hash, secrets, verified, msg, now)
         .map_err(|rejection| rejection.reason)?;
     let Decrypted {
         content,
         msg_hash,
         new_session,
         ..
-    } = step;
+    } = decrypted;
     let new_session = new_session.ok_or(RejectReason::HandshakeInvalid)?;
     Ok(Pairing {
         sessions,
@@ -432,20 +464,24 @@ pub fn open_pairing(
 }
 
 /// Verifies a pairing INIT. Its card identifies the peer, and so determines the connection's id. A
-/// node cannot connect with itself.
+/// node cannot connect to itself.
 fn verify_pairing_init(
     prefix: &InitPrefix<'_>,
-    me: &Identity,
+    identity: &Identity,
     secrets: &PrekeySecrets,
     invite_id: &InviteId,
 ) -> Result<(VerifiedInit, SignedCard, ConnId), RejectReason> {
     let invalid = RejectReason::HandshakeInvalid;
-    let responder = ResponderHandshake::new(prefix, me, secrets).ok_or(invalid)?;
+    let responder = ResponderHandshake::new(prefix, identity, secrets).ok_or(invalid)?;
     let card = responder.open_card().ok_or(invalid)?;
-    if card.identity() == me.public() {
+    if card.identity() == identity.public() {
         return Err(invalid);
     }
-    let conn_id = ConnId::derive(me.fingerprint(), card.identity().fingerprint(), invite_id);
+    let conn_id = ConnId::derive(
+        identity.fingerprint(),
+        card.identity().fingerprint(),
+        invite_id,
+    );
     let (keys, hello) = responder.finish(card.identity(), &conn_id).ok_or(invalid)?;
     if hello.reason != InitReason::Pairing || !hello.has_no_previous() {
         return Err(invalid);

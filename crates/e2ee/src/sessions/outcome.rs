@@ -53,11 +53,11 @@ pub enum Content {
     Unparseable,
 }
 
-/// A message that opened.
+/// Decrypted message and the state to commit.
 pub struct OpenedMessage {
     /// The state to commit.
     pub sessions: Sessions,
-    /// The content.
+    /// Plaintext of the message.
     pub content: Content,
     /// `H(MSG)`, which the caller stores with the connection.
     pub msg_hash: [u8; 32],
@@ -65,12 +65,12 @@ pub struct OpenedMessage {
     pub new_session: Option<NewSession>,
     /// Whether this message confirmed the current session. Secrets of bases that it or an earlier
     /// session used can then be deleted.
-    pub newly_confirmed: bool,
+    pub is_newly_confirmed: bool,
 }
 
-/// A message that did not open.
+/// Rejected message.
 pub struct RejectedMessage {
-    /// The state to commit, if bookkeeping changed.
+    /// The state to commit, if the message changed it nevertheless.
     pub sessions: Option<Sessions>,
     /// Why the message did not open.
     pub reason: RejectReason,
@@ -131,9 +131,9 @@ pub enum RejectReason {
     /// The INIT opens but comes from another identity than the connection's peer.
     #[error("another identity")]
     OtherIdentity,
-    /// The INIT loses to the current session or to this side's own INIT.
-    #[error("loses to another session")]
-    LosesToOtherInit,
+    /// The current session or this side's own INIT wins over the INIT.
+    #[error("superseded by another session")]
+    Superseded,
     /// The INIT's epoch is more than ten years ahead.
     #[error("session epoch too far ahead")]
     EpochTooFarAhead,
@@ -163,7 +163,7 @@ pub enum Remedy {
     ResumeDue,
     /// Start a new session with reason desync, using newly fetched prekeys.
     InitDesync,
-    /// As [`Remedy::InitDesync`], and alert the users: the peer was rolled back or cloned.
+    /// Like [`Remedy::InitDesync`], and alert the users: the peer was rolled back or cloned.
     AlertAndInit,
     /// Suspend the connection until a person decides.
     Suspend,

@@ -19,9 +19,9 @@ pub(super) enum Stage {
         /// The INIT's prefix, created once.
         prefix: Vec<u8>,
     },
-    /// The peer sent the INIT, and every message of it so far carried the prefix.
-    Accepted,
-    /// Both sides have the session.
+    /// The peer sent the INIT, and every message of the peer so far carried the prefix.
+    Responded,
+    /// Both sides are known to have the session.
     Confirmed,
 }
 
@@ -116,8 +116,9 @@ pub(super) struct HighestSession {
 }
 
 impl HighestSession {
-    /// Whether a session of the peer wins: its epoch is higher, or equal with a lower id.
-    pub(super) fn is_beaten_by(&self, epoch: u64, id: SessionId) -> bool {
+    /// Whether a session of the peer wins over this one: its epoch is higher, or equal with a lower
+    /// id.
+    pub(super) fn yields_to(&self, epoch: u64, id: SessionId) -> bool {
         epoch > self.epoch || (epoch == self.epoch && self.id.is_none_or(|top| id < top))
     }
 }
@@ -125,8 +126,8 @@ impl HighestSession {
 impl Sessions {
     /// Makes `new` the current session. The one before becomes old.
     pub(super) fn replace_current(&mut self, new: CurrentSession, now: Timestamp) {
-        self.last = self.last.max(new.epoch);
-        self.highest = HighestSession {
+        self.last_epoch = self.last_epoch.max(new.epoch);
+        self.highest_session = HighestSession {
             epoch: new.epoch,
             id: Some(new.id),
         };

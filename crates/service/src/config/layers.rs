@@ -1,7 +1,7 @@
 //! Layers of settings: a flag wins over an environment variable, which wins over the file, which
 //! wins over the default.
 
-use super::{ConfigError, explain, invalid, line_of, names, read};
+use super::{ConfigError, explain_toml_error, invalid_at, line_at, names, read_file};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -14,10 +14,10 @@ use toml::{
     de::{DeTable, DeValue, Deserializer},
 };
 
-const FILE: &str = "config";
+const CONFIG_ARG: &str = "config";
 const MASK: &str = "********";
 
-/// All settings of a program: one struct with a field of another struct for each section of the
+/// All settings of a program: a struct with one nested struct per section of the configuration
 /// file.
 pub trait Settings: Args + Serialize + DeserializeOwned {
     /// Prefix of the program's environment variables, for example `SEALPOST_RELAY_`.
@@ -27,18 +27,17 @@ pub trait Settings: Args + Serialize + DeserializeOwned {
     /// ignored.
     const IGNORED_PREFIXES: &'static [&'static str] = &[];
 
-    /// Variables with the prefix that are no settings but are valid all the same, for example those
-    /// of other flags.
+    /// Other valid variables with this prefix, such as those of flags that are not settings.
     const OTHER_VARIABLES: &'static [&'static str] = &[];
 }
 
-/// Settings from the command line and the environment, and the configuration file that they name.
-/// Flatten it into a clap command.
+/// Settings from the command line and the environment, which override the configuration file that
+/// they name. Flatten it into a clap command.
 #[derive(Debug, Clone)]
 pub struct Overrides<S> {
     file: Option<PathBuf>,
     values: S,
-    origins: BTreeMap<String, Origin>,
+    sources: BTreeMap<String, SettingSource>,
     unknown_variable: Option<UnknownVariable>,
 }
 
@@ -50,7 +49,7 @@ struct UnknownVariable {
 
 /// Source of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingSource {
     /// The default of the program.
     Default,
     /// The configuration file.
@@ -72,7 +71,7 @@ pub enum Origin {
     },
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -83,25 +82,25 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One setting in force.
+/// Effective setting: its value and where the value comes from.
 #[derive(Clone)]
 pub struct Setting {
     /// Key in the file, with its section, for example `log.format`.
     pub key: String,
     /// Source of the value.
-    pub origin: Origin,
+    pub source: SettingSource,
     value: Option<Value>,
     is_secret: bool,
 }
 
 impl Setting {
-    /// Returns the value, masked when it is secret. `None` when the setting has neither a default
+    /// Returns the value, masked if it is secret, or `None` if the setting has neither a default
     /// nor a value.
     #[must_use]
     pub fn display_value(&self) -> Option<Value> {
         let value = self.value.clone();
         if self.is_secret {
-            value.map(masked)
+            value.map(mask)
         } else {
             value
         }
@@ -115,21 +114,21 @@ impl fmt::Debug for Setting {
             "{} = {:?} ({})",
             self.key,
             self.display_value(),
-            self.origin
+            self.source
         )
     }
 }
 
-/// Merged settings of all layers.
+/// Effective configuration, merged from all layers.
 #[derive(Debug, Clone)]
-pub struct Loaded<S> {
-    /// The settings in force.
+pub struct LoadedConfig<S> {
+    /// Effective settings as the program's struct.
     pub config: S,
-    /// The same settings as a list, in the order of their declaration.
+    /// The same settings as a list with their sources, in the order of their declaration.
     pub settings: Vec<Setting>,
 }
 
-impl<S> Loaded<S> {
+impl<S> LoadedConfig<S> {
     /// Returns the keys whose values differ in `newer`.
     pub fn changed_keys<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = &'a str> {
         let pairs = self.settings.iter().zip(&newer.settings);
@@ -139,12 +138,12 @@ impl<S> Loaded<S> {
     }
 }
 
-/// Returns the defaults of all settings.
+/// Builds the settings from their defaults alone.
 ///
 /// # Errors
-/// When a setting without a default is required, or its default does not parse.
-pub fn defaults<S: Settings>() -> Result<S, clap::Error> {
-    let arguments = declared::<S>().map(|arg| arg.env(None::<&str>));
+/// Returns an error if a required setting has no default, or if a default does not parse.
+pub fn load_defaults<S: Settings>() -> Result<S, clap::Error> {
+    let arguments = setting_args::<S>().map(|arg| arg.env(None::<&str>));
     let command = Command::new("defaults")
         .no_binary_name(true)
         .args(arguments);
@@ -161,69 +160,72 @@ impl<S: Settings> Overrides<S> {
     /// Reads the configuration file, if one is named, and merges the layers.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file and the line, or the variable, and the next step.
-    pub fn load(&self) -> Result<Loaded<S>, ConfigError> {
+    /// Returns [`ConfigError`] if the file cannot be read or has a syntax error, if the file or the
+    /// environment has an unknown setting, or if a value is missing or invalid.
+    pub fn load(&self) -> Result<LoadedConfig<S>, ConfigError> {
         self.load_file(self.file())
     }
 
-    /// As [`Self::load`], but reads `default_file`, if it exists, when no file is named.
+    /// Like [`Self::load`], but falls back to `default_file` if no file is named and `default_file`
+    /// exists.
     ///
     /// # Errors
-    /// As [`Self::load`].
-    pub fn load_or(&self, default_file: &Path) -> Result<Loaded<S>, ConfigError> {
+    /// Like [`Self::load`].
+    pub fn load_or_default_file(
+        &self,
+        default_file: &Path,
+    ) -> Result<LoadedConfig<S>, ConfigError> {
         let default_file = default_file.exists().then_some(default_file);
         self.load_file(self.file().or(default_file))
     }
 
-    fn load_file(&self, path: Option<&Path>) -> Result<Loaded<S>, ConfigError> {
+    fn load_file(&self, path: Option<&Path>) -> Result<LoadedConfig<S>, ConfigError> {
         if let Some(UnknownVariable { name, nearest }) = self.unknown_variable.clone() {
             return Err(ConfigError::UnknownVariable { name, nearest });
         }
-        let text = path.map(read).transpose()?.unwrap_or_default();
-        let path = path.unwrap_or(Path::new(FILE));
-        let fail = |error: &toml::de::Error| explain(path, &text, error);
-        let incomplete = |error: toml::ser::Error| ConfigError::Incomplete {
+        let text = path.map(read_file).transpose()?.unwrap_or_default();
+        let path = path.unwrap_or(Path::new(CONFIG_ARG));
+        let fail = |error: &toml::de::Error| explain_toml_error(path, &text, error);
+        let not_serializable = |error: toml::ser::Error| ConfigError::NotSerializable {
             reason: error.to_string(),
         };
-        let overrides = toml::to_string(&self.values).map_err(incomplete)?;
+        let overrides = toml::to_string(&self.values).map_err(not_serializable)?;
         let overrides = DeTable::parse(&overrides)
             .map_err(|error| fail(&error))?
             .into_inner();
         let file = DeTable::parse(&text).map_err(|error| fail(&error))?;
-        refuse_unknown_keys::<S>(path, &text, file.get_ref())?;
+        reject_unknown_keys::<S>(path, &text, file.get_ref())?;
         let span = file.span();
         let mut merged = file.into_inner();
-        let origins: Vec<_> = declared::<S>()
+        let sources: Vec<_> = setting_args::<S>()
             .map(|arg| {
-                let origin = merge(
-                    &mut merged,
-                    &overrides,
-                    arg.get_id().as_str(),
-                    &self.origins,
-                );
-                origin.unwrap_or_else(|start| Origin::File {
-                    path: path.to_owned(),
-                    line: line_of(&text, start),
-                })
+                let key = arg.get_id().as_str();
+                match merge_setting(&mut merged, &overrides, key, &self.sources) {
+                    Winner::Override(source) => source,
+                    Winner::File { offset } => SettingSource::File {
+                        path: path.to_owned(),
+                        line: line_at(&text, offset),
+                    },
+                }
             })
             .collect();
         let merged = Deserializer::from(Spanned::new(span, merged));
         let config = S::deserialize(merged).map_err(|error| fail(&error))?;
-        let values = Table::try_from(&config).map_err(incomplete)?;
-        let settings = declared::<S>()
-            .zip(origins)
-            .map(|(arg, origin)| setting(&values, &arg, origin))
+        let values = Table::try_from(&config).map_err(not_serializable)?;
+        let settings = setting_args::<S>()
+            .zip(sources)
+            .map(|(arg, source)| build_setting(&values, &arg, source))
             .collect();
-        Ok(Loaded { config, settings })
+        Ok(LoadedConfig { config, settings })
     }
 }
 
-fn refuse_unknown_keys<S: Settings>(
+fn reject_unknown_keys<S: Settings>(
     path: &Path,
     text: &str,
     file: &DeTable<'_>,
 ) -> Result<(), ConfigError> {
-    let known: Vec<_> = declared::<S>()
+    let known: Vec<_> = setting_args::<S>()
         .map(|arg| arg.get_id().to_string())
         .collect();
     let Some(unknown) = names::find_unknown_key(file, &known) else {
@@ -231,18 +233,18 @@ fn refuse_unknown_keys<S: Settings>(
     };
     let mut reason = format!("{:?} is not a setting", unknown.key);
     if let Some(nearest) = unknown.nearest {
-        reason += &format!(", the nearest is {nearest:?}");
+        reason += &format!(" (did you mean {nearest:?}?)");
     }
-    Err(invalid(path, text, unknown.start, reason))
+    Err(invalid_at(path, text, unknown.start, reason))
 }
 
-/// Refuses variables with the program's prefix that set nothing. [`Overrides::load`] does the same;
-/// this function is for commands that use no settings.
+/// Rejects unknown variables with the program's prefix. [`Overrides::load`] does the same; this
+/// function is for commands that use no settings.
 ///
 /// # Errors
-/// [`ConfigError::UnknownVariable`]
-pub fn check_variables<S: Settings>() -> Result<(), ConfigError> {
-    match find_unknown_variable::<S>(variable_names()) {
+/// Returns [`ConfigError::UnknownVariable`] for the first such variable.
+pub fn reject_unknown_variables<S: Settings>() -> Result<(), ConfigError> {
+    match find_unknown_variable::<S>(list_variables()) {
         Some(UnknownVariable { name, nearest }) => {
             Err(ConfigError::UnknownVariable { name, nearest })
         }
@@ -250,18 +252,18 @@ pub fn check_variables<S: Settings>() -> Result<(), ConfigError> {
     }
 }
 
-/// Lists the variables of the environment. A name that is not UTF-8 is no setting.
-fn variable_names() -> impl Iterator<Item = String> {
+/// Lists the names of the environment variables. Names that are not UTF-8 are never settings.
+fn list_variables() -> impl Iterator<Item = String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
 
-/// Finds the first variable with the program's prefix that sets nothing.
+/// Finds the first variable with the program's prefix that matches no setting.
 fn find_unknown_variable<S: Settings>(
     variables: impl Iterator<Item = String>,
 ) -> Option<UnknownVariable> {
-    let known: Vec<String> = declared::<S>()
+    let known: Vec<String> = setting_args::<S>()
         .filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()))
-        .chain([variable::<S>(FILE)])
+        .chain([variable_name::<S>(CONFIG_ARG)])
         .chain(S::OTHER_VARIABLES.iter().map(|&name| name.to_owned()))
         .collect();
     let has_ignored_prefix = |name: &str| {
@@ -275,22 +277,32 @@ fn find_unknown_variable<S: Settings>(
     Some(UnknownVariable { name, nearest })
 }
 
-/// Merges one setting of the command line, the environment or the defaults into the file. When the
-/// file wins, returns the byte offset of the value there as the error.
-fn merge<'i>(
+/// Layer whose value of a setting wins.
+enum Winner {
+    /// The command line, the environment or the default.
+    Override(SettingSource),
+    /// The configuration file, which has the value at this byte offset.
+    File { offset: usize },
+}
+
+/// Merges one setting of the command line, the environment or the defaults into the file's table,
+/// unless the file wins.
+fn merge_setting<'i>(
     file: &mut DeTable<'i>,
     overrides: &DeTable<'i>,
     key: &str,
-    origins: &BTreeMap<String, Origin>,
-) -> Result<Origin, usize> {
-    let origin = origins.get(key).unwrap_or(&Origin::Default);
-    if let (Origin::Default, Some(value)) = (origin, find(file, key)) {
-        return Err(value.span().start);
+    sources: &BTreeMap<String, SettingSource>,
+) -> Winner {
+    let source = sources.get(key).unwrap_or(&SettingSource::Default);
+    if let (SettingSource::Default, Some(value)) = (source, find(file, key)) {
+        return Winner::File {
+            offset: value.span().start,
+        };
     }
     if let Some(value) = find(overrides, key) {
         insert(file, key, value.clone());
     }
-    Ok(origin.clone())
+    Winner::Override(source.clone())
 }
 
 fn find<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> Option<&'t Spanned<DeValue<'i>>> {
@@ -307,13 +319,13 @@ fn insert<'i>(table: &mut DeTable<'i>, key: &str, value: Spanned<DeValue<'i>>) {
         return;
     };
     let empty = || Spanned::new(0..0, DeValue::Table(DeTable::new()));
-    // A section that is no table is refused later, by its type.
+    // A section that is not a table is rejected later, during deserialization.
     if let DeValue::Table(section) = table.entry(name(section)).or_insert_with(empty).get_mut() {
         insert(section, rest, value);
     }
 }
 
-fn setting(values: &Table, arg: &Arg, origin: Origin) -> Setting {
+fn build_setting(values: &Table, arg: &Arg, source: SettingSource) -> Setting {
     let key = arg.get_id().to_string();
     let (first, rest) = key
         .split_once('.')
@@ -324,31 +336,32 @@ fn setting(values: &Table, arg: &Arg, origin: Origin) -> Setting {
         .cloned();
     Setting {
         key,
-        origin,
+        source,
         value,
+        // A value that clap must not print in the help text is a secret here too.
         is_secret: arg.is_hide_env_values_set(),
     }
 }
 
-fn masked(value: Value) -> Value {
+fn mask(value: Value) -> Value {
     match value {
-        Value::Array(values) => Value::Array(values.into_iter().map(masked).collect()),
+        Value::Array(values) => Value::Array(values.into_iter().map(mask).collect()),
         _ => Value::from(MASK),
     }
 }
 
 /// Returns the settings as clap arguments, each with its flag and its variable.
-fn declared<S: Settings>() -> impl Iterator<Item = Arg> {
+fn setting_args<S: Settings>() -> impl Iterator<Item = Arg> {
     let command = S::augment_args(Command::new("settings"));
     command
         .get_arguments()
         .cloned()
-        .map(with_names::<S>)
+        .map(with_flag_and_variable::<S>)
         .collect::<Vec<_>>()
         .into_iter()
 }
 
-fn with_names<S: Settings>(arg: Arg) -> Arg {
+fn with_flag_and_variable<S: Settings>(arg: Arg) -> Arg {
     let key = arg.get_id().to_string();
     let arg = match arg.get_long() {
         Some(_) => arg,
@@ -356,24 +369,24 @@ fn with_names<S: Settings>(arg: Arg) -> Arg {
     };
     match arg.get_env() {
         Some(_) => arg,
-        None => arg.env(variable::<S>(&key)),
+        None => arg.env(variable_name::<S>(&key)),
     }
 }
 
-fn variable<S: Settings>(key: &str) -> String {
+fn variable_name<S: Settings>(key: &str) -> String {
     format!("{}{}", S::PREFIX, key.replace('.', "_").to_uppercase())
 }
 
 impl<S: Settings> Args for Overrides<S> {
     fn augment_args(command: Command) -> Command {
-        let file = Arg::new(FILE)
-            .long(FILE)
-            .env(variable::<S>(FILE))
+        let file = Arg::new(CONFIG_ARG)
+            .long(CONFIG_ARG)
+            .env(variable_name::<S>(CONFIG_ARG))
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .action(ArgAction::Set)
             .help("Configuration file (TOML)");
-        command.arg(file).args(declared::<S>())
+        command.arg(file).args(setting_args::<S>())
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -383,23 +396,23 @@ impl<S: Settings> Args for Overrides<S> {
 
 impl<S: Settings> FromArgMatches for Overrides<S> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let origins = declared::<S>().filter_map(|arg| {
+        let sources = setting_args::<S>().filter_map(|arg| {
             let key = arg.get_id().to_string();
-            let origin = match matches.value_source(&key)? {
-                ValueSource::CommandLine => Origin::Flag {
+            let source = match matches.value_source(&key)? {
+                ValueSource::CommandLine => SettingSource::Flag {
                     flag: format!("--{}", arg.get_long()?),
                 },
-                ValueSource::EnvVariable => Origin::Environment {
+                ValueSource::EnvVariable => SettingSource::Environment {
                     variable: arg.get_env()?.to_string_lossy().into_owned(),
                 },
                 _ => return None,
             };
-            Some((key, origin))
+            Some((key, source))
         });
         Ok(Self {
-            file: matches.get_one(FILE).cloned(),
-            origins: origins.collect(),
-            unknown_variable: find_unknown_variable::<S>(variable_names()),
+            file: matches.get_one(CONFIG_ARG).cloned(),
+            sources: sources.collect(),
+            unknown_variable: find_unknown_variable::<S>(list_variables()),
             values: S::from_arg_matches(matches)?,
         })
     }

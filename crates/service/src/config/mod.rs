@@ -54,7 +54,10 @@ mod names;
 mod show;
 mod values;
 
-pub use layers::{Loaded, Origin, Overrides, Setting, Settings, check_variables, defaults};
+pub use layers::{
+    LoadedConfig, Overrides, Setting, SettingSource, Settings, load_defaults,
+    reject_unknown_variables,
+};
 pub use show::{format_json, format_toml};
 pub use values::{ByteSize, HumanDuration, ParseByteSizeError, ParseDurationError};
 
@@ -72,7 +75,7 @@ pub enum ConfigError {
     Unreadable {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the operating system.
+        /// Error from the operating system.
         source: io::Error,
     },
     /// The file has an unknown key, an invalid value or a syntax error.
@@ -90,9 +93,9 @@ pub enum ConfigError {
         /// What is wrong there.
         reason: String,
     },
-    /// A variable has the program's prefix but is no setting.
+    /// A variable has the program's prefix but is not a setting.
     #[error(
-        "the environment variable {name} is not a setting, the nearest is {nearest}; \
+        "the environment variable {name} is not a setting (did you mean {nearest}?); \
          correct or unset it and start again"
     )]
     UnknownVariable {
@@ -101,54 +104,60 @@ pub enum ConfigError {
         /// Known variable with the smallest edit distance.
         nearest: String,
     },
-    /// A setting without a default is missing, and there is no file.
+    /// A setting without a default is missing, and no file is named.
     #[error("{reason}; write it into a configuration file and name that file")]
     Incomplete {
         /// Which setting is missing.
         reason: String,
     },
+    /// A setting has a value that TOML cannot represent.
+    #[error("the settings cannot be written as TOML: {reason}")]
+    NotSerializable {
+        /// Error from the serializer.
+        reason: String,
+    },
 }
 
-/// Reads the configuration file, or takes the defaults when none is named, without the layers of
+/// Reads the configuration file, or uses the defaults if none is named, without the layers of
 /// [`Overrides`].
 ///
 /// # Errors
-/// [`ConfigError`] names the file, the line and the next step.
+/// Returns [`ConfigError`] if the file cannot be read or a setting is unknown, missing or invalid.
 pub fn load<T: DeserializeOwned>(path: Option<&Path>) -> Result<T, ConfigError> {
     let Some(path) = path else {
         return toml::from_str("").map_err(|error| ConfigError::Incomplete {
             reason: error.message().to_owned(),
         });
     };
-    let text = read(path)?;
-    toml::from_str(&text).map_err(|error| explain(path, &text, &error))
+    let text = read_file(path)?;
+    toml::from_str(&text).map_err(|error| explain_toml_error(path, &text, &error))
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+fn read_file(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
         path: path.to_owned(),
         source,
     })
 }
 
-fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+fn explain_toml_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let start = error.span().map_or(0, |span| span.start);
-    invalid(path, text, start, error.message().replace('\n', ", "))
+    invalid_at(path, text, start, error.message().replace('\n', ", "))
 }
 
-fn invalid(path: &Path, text: &str, start: usize, reason: String) -> ConfigError {
+fn invalid_at(path: &Path, text: &str, start: usize, reason: String) -> ConfigError {
     let before = text.get(..start).unwrap_or_default();
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     ConfigError::Invalid {
         path: path.to_owned(),
-        line: line_of(text, start),
+        line: line_at(text, start),
         column: before[line_start..].chars().count() + 1,
         reason,
     }
 }
 
 /// Returns the number of the line at a byte offset, counted from 1.
-fn line_of(text: &str, start: usize) -> usize {
+fn line_at(text: &str, start: usize) -> usize {
     text.get(..start).unwrap_or_default().matches('\n').count() + 1
 }
 
@@ -187,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_file_and_line() {
+    fn errors_name_the_place() {
         let unknown = file("port = 1\nnaem = \"x\"\n");
         let text = load::<Example>(Some(unknown.path()))
             .unwrap_err()

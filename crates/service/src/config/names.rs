@@ -1,13 +1,13 @@
-//! Recognition of names that are no settings, which are usually misspelt ones.
+//! Detection of unknown names, which are usually misspelt settings.
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-/// A key of the file that is no setting.
+/// A key of the file that is not a setting.
 pub(super) struct UnknownKey {
-    /// Dotted.
+    /// Key with its section, for example `log.format`.
     pub(super) key: String,
     /// Byte offset in the file.
     pub(super) start: usize,
@@ -27,19 +27,19 @@ fn find_below(table: &DeTable<'_>, prefix: &str, known: &[String]) -> Option<Unk
         }
         let section = format!("{key}.");
         if known.iter().any(|known| known.starts_with(&section)) {
-            // A section that is no table is refused later, by its type.
+            // A section that is not a table is rejected later, during deserialization.
             let table = value.get_ref().as_table()?;
             return find_below(table, &section, known);
         }
         Some(UnknownKey {
-            nearest: nearest_key(&key, value, known),
+            nearest: find_nearest_key(&key, value, known),
             start: name.span().start,
             key,
         })
     })
 }
 
-fn nearest_key(key: &str, value: &Spanned<DeValue<'_>>, known: &[String]) -> Option<String> {
+fn find_nearest_key(key: &str, value: &Spanned<DeValue<'_>>, known: &[String]) -> Option<String> {
     let is_section = value.get_ref().is_table();
     let candidates = known.iter().filter_map(|known| match is_section {
         true => known.rsplit_once('.').map(|(section, _)| section),

@@ -1,16 +1,16 @@
 use super::Setting;
 use std::fmt::Write as _;
 
-/// Formats settings as a configuration file, optionally with the origin of each as a comment.
+/// Formats settings as a configuration file, optionally with the source of each as a comment.
 ///
 /// Settings outside of sections must come first, as they do in [`Loaded`](super::Loaded); then the
 /// file has the same effect as the settings, except for secrets, which are masked.
 #[must_use]
-pub fn format_toml(settings: &[Setting], with_origin: bool) -> String {
+pub fn format_toml(settings: &[Setting], with_sources: bool) -> String {
     let mut text = String::new();
     let mut current = "";
     for setting in settings {
-        let Setting { key, origin, .. } = setting;
+        let Setting { key, source, .. } = setting;
         let (section, name) = key.split_once('.').unwrap_or(("", key));
         if section != current {
             current = section;
@@ -20,8 +20,8 @@ pub fn format_toml(settings: &[Setting], with_origin: bool) -> String {
             Some(value) => format!("{name} = {value}"),
             None => format!("# {name} is not set"),
         };
-        let _ = if with_origin {
-            writeln!(text, "{line:<50} # {origin}")
+        let _ = if with_sources {
+            writeln!(text, "{line:<50} # {source}")
         } else {
             writeln!(text, "{line}")
         };
@@ -29,15 +29,15 @@ pub fn format_toml(settings: &[Setting], with_origin: bool) -> String {
     text
 }
 
-/// Formats settings as a JSON object: each key with its `value` (secrets are masked) and `origin`.
+/// Formats settings as a JSON object: each key with its `value` (secrets are masked) and `source`.
 ///
 /// # Errors
-/// When a value has no form in JSON, such as a number that is not finite.
+/// Returns an error if a value has no form in JSON, such as a number that is not finite.
 pub fn format_json(settings: &[Setting]) -> Result<String, serde_json::Error> {
     let entry = |setting: &Setting| {
         let value = serde_json::json!({
             "value": setting.display_value(),
-            "origin": setting.origin.to_string(),
+            "source": setting.source.to_string(),
         });
         (setting.key.clone(), value)
     };

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_binary_and_decimal_units() {
+    fn sizes_with_units_are_parsed() {
         for (text, bytes) in [
             ("64 KiB", 65_536),
             ("64kib", 65_536),

@@ -11,11 +11,12 @@ use crate::{
         render,
     },
     daemon::{
-        Daemon,
-        transfer::{self, Staging},
+        Database,
+        transfer::{self, EarlyUploads, Staging},
     },
     fault::Fault,
-    files::{StageError, Staged},
+    files::{Files, StageError, Staged},
+    identity::NodeIdentity,
     preview,
     store::{
         Tx, attachments,
@@ -41,20 +42,22 @@ use std::sync::Arc;
 
 /// `POST /v1/attachments?filename=NAME`: seals the body while it arrives.
 pub(super) async fn stage(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
+    State(disk): State<Files>,
+    State(early_uploads): State<Arc<EarlyUploads>>,
     Params(query): Params<StageQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> ApiResult<impl IntoResponse> {
     let name = FileName::parse(&query.filename)
         .map_err(|refusal| Problem::new(ProblemCode::FileNameInvalid, refusal.to_string()))?;
-    let announced = headers
+    let announced: u64 = headers
         .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    let announced = announced
+        .and_then(|value| value.to_str().ok()?.parse().ok())
         .ok_or_else(|| Problem::new(ProblemCode::Malformed, "a `Content-Length` is required"))?;
-    let staging = Staging::new(&daemon, announced);
-    let sealing = daemon.files.stage(
+    let staging = Staging::new(early_uploads, announced);
+    let sealing = disk.stage(
         body.into_data_stream(),
         announced,
         Arc::clone(&staging.parts),
@@ -62,9 +65,9 @@ pub(super) async fn stage(
     let (staged, ()) = tokio::join!(sealing, staging.start_early_upload());
     let staged = staged.map_err(stage_problem)?;
     let file_type = FileType::detect(&staged.first_bytes, announced, name.as_str());
-    let preview = preview(&daemon, &staged, &file_type.content_type).await;
+    let preview = create_preview(&disk, &staged, &file_type.content_type).await;
     let blob = BlobRef {
-        relay: daemon.identity.relay.clone(),
+        relay: identity.relay.clone(),
         id: staging.blob,
     };
     let descriptor = Descriptor {
@@ -77,7 +80,7 @@ pub(super) async fn stage(
         preview,
     };
     let (file, part_digests) = (staged.file, staged.part_digests);
-    let insert = daemon.write(move |tx| {
+    let insert = database.write(move |tx| {
         let new = files::NewFile {
             direction: Direction::Out,
             status: AttachmentStatus::Staged,
@@ -88,7 +91,7 @@ pub(super) async fn stage(
         };
         let id = files::insert(tx, &new)?;
         attachments::insert_staged(tx, id)?;
-        // From now on the status of the file decides over the blob.
+        // From now on, the status of the file decides whether the blob is deleted.
         orphaned_blobs::remove(tx, &descriptor.blob.id)?;
         files::load(tx, id)?.ok_or_else(|| Fault::not_found("file", id))
     });
@@ -96,15 +99,14 @@ pub(super) async fn stage(
     Ok((StatusCode::CREATED, Json(render::file(&row))))
 }
 
-/// Draws the preview of an image. Failing to is no error.
-async fn preview(daemon: &Daemon, staged: &Staged, content_type: &str) -> Option<Vec<u8>> {
+/// Creates the preview of an image. A file that cannot be decoded gets none.
+async fn create_preview(disk: &Files, staged: &Staged, content_type: &str) -> Option<Vec<u8>> {
     if !preview::is_supported(content_type)
         || staged.sealed.pt_len > limits::PREVIEW_SOURCE_BYTES_MAX
     {
         return None;
     }
-    let image = daemon
-        .files
+    let image = disk
         .read_plaintext(staged.file, &staged.file_key, &staged.sealed)
         .await
         .ok()?;
@@ -131,18 +133,20 @@ fn load(tx: &Tx<'_>, id: &str) -> Result<attachments::Attachment, Fault> {
 
 /// `GET /v1/attachments`
 pub(super) async fn list(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Params(query): Params<AttachmentsQuery>,
 ) -> ApiResult<Json<Page<ListedAttachment>>> {
     let limit = page_items(query.limit);
     let filter = files::Filter {
         direction: query.direction,
-        descending: query.order == Some(Order::Desc),
+        is_descending: query.order == Some(Order::Desc),
         after: parse_cursor(query.after.as_deref())?,
         limit,
     };
     let listed = page(
-        daemon.read(move |tx| files::page(tx, &filter)).await?,
+        database
+            .read(move |tx| files::load_page(tx, &filter))
+            .await?,
         limit,
         |row| row.position.to_string(),
     );
@@ -154,19 +158,20 @@ pub(super) async fn list(
 
 /// `GET /v1/attachments/{id}`
 pub(super) async fn show(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Attachment>> {
-    let row = daemon.read(move |tx| load(tx, &id)).await?;
+    let row = database.read(move |tx| load(tx, &id)).await?;
     Ok(Json(render::attachment(row.id, &row.file)))
 }
 
 /// `DELETE /v1/attachments/{id}`
 pub(super) async fn remove(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
+    State(disk): State<Files>,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
-    let file = daemon
+    let file = database
         .write(move |tx| {
             let file = load(tx, &id)?.file;
             if files::delete_staged(tx, file.id)? {
@@ -179,34 +184,34 @@ pub(super) async fn remove(
             }
         })
         .await?;
-    daemon.files.remove(file).await;
+    disk.remove(file).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/attachments/{id}/download`: downloads a file that was not downloaded automatically, was
-/// stopped or failed.
+/// `POST /v1/attachments/{id}/download`: downloads a file that was not downloaded automatically,
+/// was cancelled or failed.
 pub(super) async fn download(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Attachment>> {
-    change(&daemon, id, transfer::fetch).await
+    change(&database, id, transfer::fetch).await
 }
 
-/// `POST /v1/attachments/{id}/cancel`: stops a transfer. Messages that need an outgoing file fail; a
-/// received file can be downloaded later.
+/// `POST /v1/attachments/{id}/cancel`: cancels a transfer. Messages that need an outgoing file
+/// fail; a received file can be downloaded later.
 pub(super) async fn cancel(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Attachment>> {
-    change(&daemon, id, transfer::cancel).await
+    change(&database, id, transfer::cancel).await
 }
 
 async fn change(
-    daemon: &Daemon,
+    database: &Database,
     id: String,
     change: impl FnOnce(&Tx<'_>, &StoredFile) -> Result<(), Fault> + Send + 'static,
 ) -> ApiResult<Json<Attachment>> {
-    let changed = daemon.write(move |tx| {
+    let changed = database.write(move |tx| {
         change(tx, &load(tx, &id)?.file)?;
         load(tx, &id)
     });
@@ -216,21 +221,21 @@ async fn change(
 
 /// `GET /v1/attachments/{id}/content`: the plaintext of a complete and verified file.
 pub(super) async fn content(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
+    State(disk): State<Files>,
     Path(id): Path<String>,
 ) -> ApiResult<Response> {
-    let row = daemon.read(move |tx| load(tx, &id)).await?.file;
+    let row = database.read(move |tx| load(tx, &id)).await?.file;
     if !is_readable(row.status) {
         let why = row.reason.as_deref().unwrap_or("wait until it is ready");
         let detail = format!("the file is {}: {why}", row.status);
         return Err(Problem::new(ProblemCode::Conflict, detail).into());
     }
     let descriptor = &row.descriptor;
-    let opened = daemon
-        .files
+    let plaintext = disk
         .read_plaintext(row.disk_file, &descriptor.file_key, &descriptor.sealed)
         .await;
-    let stream = opened.map_err(Fault::from)?;
+    let stream = plaintext.map_err(Fault::from)?;
     let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();
     headers.insert(
@@ -255,11 +260,11 @@ pub(super) async fn content(
 /// `GET /v1/attachments/{id}/preview`: a small image made by the sender, which this node has never
 /// decoded.
 pub(super) async fn show_preview(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Response> {
-    let preview = daemon
-        .read(move |tx| files::preview(tx, load(tx, &id)?.file.id))
+    let preview = database
+        .read(move |tx| files::load_preview(tx, load(tx, &id)?.file.id))
         .await?
         .unwrap_or_default();
     let Some(content_type) = preview::content_type(&preview) else {
@@ -291,7 +296,7 @@ const fn is_readable(status: AttachmentStatus) -> bool {
     }
 }
 
-/// Builds `Content-Disposition: attachment` with the name in the form of RFC 6266 and RFC 8187.
+/// Builds `Content-Disposition: attachment` with the name encoded as in RFC 6266 and RFC 8187.
 fn disposition(name: &str) -> HeaderValue {
     use std::fmt::Write as _;
     let mut text = "attachment; filename*=UTF-8''".to_owned();

@@ -7,8 +7,9 @@ use crate::{
         problem::{Problem, ProblemCode},
         render,
     },
-    daemon::Daemon,
+    daemon::{Database, HomeRelay},
     fault::Fault,
+    identity::NodeIdentity,
     pairing,
     store::{Tx, connections},
 };
@@ -24,19 +25,19 @@ use sealpost_e2ee::{
     safety_number::{SafetyNumber, VerificationCode},
 };
 use sealpost_node_core::model::ConnectionId;
-use sealpost_proto::{ErrorCode, limits};
+use sealpost_proto::{ErrorCode, Timestamp, limits};
 use sealpost_relay_client::ClientError;
 use std::sync::Arc;
 
 /// `GET /v1/connections`
 pub(super) async fn list(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Params(query): Params<PageQuery>,
 ) -> ApiResult<Json<Page<Connection>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
-    let rows = daemon
-        .read(move |tx| connections::page(tx, &after, limit))
+    let rows = database
+        .read(move |tx| connections::load_page(tx, &after, limit))
         .await?;
     let items = rows.iter().map(render::connection).collect();
     Ok(Json(page(items, limit, |connection: &Connection| {
@@ -46,10 +47,10 @@ pub(super) async fn list(
 
 /// `GET /v1/connections/{id}`
 pub(super) async fn show(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Connection>> {
-    let row = daemon.read(move |tx| load(tx, &id)).await?;
+    let row = database.read(move |tx| load(tx, &id)).await?;
     Ok(Json(render::connection(&row)))
 }
 
@@ -60,7 +61,9 @@ fn load(tx: &Tx<'_>, id: &str) -> Result<connections::ConnectionRow, Fault> {
 
 /// `POST /v1/connections`
 pub(super) async fn connect(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
+    State(relay): State<Arc<HomeRelay>>,
     Body(request): Body<Connect>,
 ) -> ApiResult<impl IntoResponse> {
     if request
@@ -70,12 +73,12 @@ pub(super) async fn connect(
     {
         return Err(Problem::new(ProblemCode::Malformed, "a note can have up to 200 bytes").into());
     }
-    let invite = parse_invite(&daemon, &request.invite)?;
+    let invite = parse_invite(&identity, database.now(), &request.invite)?;
     let known = {
         let invite = invite.clone();
-        daemon
+        database
             .read(move |tx| {
-                pairing::connection_for_invite(tx, &invite)?
+                pairing::find_connection_for_invite(tx, &invite)?
                     .map(|id| connections::load(tx, id))
                     .transpose()
             })
@@ -84,9 +87,8 @@ pub(super) async fn connect(
     if let Some(known) = known {
         return Ok((StatusCode::OK, Json(render::connection(&known))));
     }
-    let prekeys = fetch_prekeys(&daemon, &invite).await?;
-    let identity = Arc::clone(&daemon.identity);
-    let row = daemon
+    let prekeys = fetch_prekeys(&relay, &invite).await?;
+    let row = database
         .write(move |tx| {
             let id = pairing::connect(tx, &identity, &invite, &prekeys, request.note.as_deref())?;
             connections::load(tx, id)
@@ -95,11 +97,11 @@ pub(super) async fn connect(
     Ok((StatusCode::CREATED, Json(render::connection(&row))))
 }
 
-fn parse_invite(daemon: &Daemon, text: &str) -> ApiResult<Invite> {
+fn parse_invite(identity: &NodeIdentity, now: Timestamp, text: &str) -> ApiResult<Invite> {
     let invite = Invite::parse(text)
         .map_err(|error| Problem::new(ProblemCode::InviteInvalid, error.to_string()))?;
     invite
-        .check(daemon.now(), daemon.identity.keys.fingerprint())
+        .check(now, identity.keys.fingerprint())
         .map_err(|refusal| {
             let code = match refusal {
                 InviteRefusal::Expired { .. } => ProblemCode::InviteExpired,
@@ -107,10 +109,10 @@ fn parse_invite(daemon: &Daemon, text: &str) -> ApiResult<Invite> {
             };
             Problem::from(code)
         })?;
-    if let Some(relay) = pairing::foreign_relay(&daemon.identity, &invite) {
+    if let Some(relay) = pairing::foreign_relay(identity, &invite) {
         let detail = format!(
-            "the invite is for the relay {relay}, this node's relay is {}",
-            daemon.identity.relay
+            "the invite is for the relay {relay}, but this node's relay is {}",
+            identity.relay
         );
         let problem = Problem::new(ProblemCode::InviteUnreachable, detail).next(
             "relays do not reach each other yet: both sides need an account at the same relay",
@@ -120,34 +122,35 @@ fn parse_invite(daemon: &Daemon, text: &str) -> ApiResult<Invite> {
     Ok(invite)
 }
 
-/// Fetches the prekeys from the invite's mailbox. There are none when the invite was revoked or used.
-async fn fetch_prekeys(daemon: &Daemon, invite: &Invite) -> ApiResult<Vec<u8>> {
-    if !daemon
+/// Fetches the prekeys from the invite's mailbox. A revoked or used invite has none.
+async fn fetch_prekeys(relay: &HomeRelay, invite: &Invite) -> ApiResult<Vec<u8>> {
+    if !relay
         .wait_for_registration(limits::REGISTRATION_WAIT_MAX)
         .await
     {
-        let reason = daemon.relay_health().reason;
+        let reason = relay.health().reason;
         let detail = format!(
             "this node is not registered at its relay yet: {}",
             reason.as_deref().unwrap_or("the relay has not responded")
         );
         return Err(Problem::new(ProblemCode::InviteUnreachable, detail).into());
     }
-    match daemon
-        .relay
+    match relay
+        .client
         .fetch_prekeys(invite.mailbox(), &invite.send_key())
         .await
     {
         Ok(prekeys) => {
-            daemon.reached().await;
+            relay.record_response().await;
             Ok(prekeys.sealed.0)
         }
         Err(ClientError::Problem(problem)) if is_gone(problem.code) => {
-            let detail = "the relay no longer knows the invite: it was revoked, was used before, or has expired";
+            let detail = "the relay no longer knows the invite: it was revoked, was used before, \
+                          or has expired";
             Err(Problem::new(ProblemCode::InviteInvalid, detail).into())
         }
         Err(error) => {
-            let reason = daemon.failed(&error).await;
+            let reason = relay.record_failure(&error).await;
             let detail = format!("the prekeys of the invite cannot be fetched: {reason}");
             Err(Problem::new(ProblemCode::InviteUnreachable, detail).into())
         }
@@ -163,11 +166,11 @@ const fn is_gone(code: ErrorCode) -> bool {
 
 /// `POST /v1/connections/{id}/accept`
 pub(super) async fn accept(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Connection>> {
-    let identity = Arc::clone(&daemon.identity);
-    change_connection(&daemon, id, move |tx, id| {
+    change_connection(&database, id, move |tx, id| {
         pairing::accept(tx, &identity, id)
     })
     .await
@@ -175,26 +178,26 @@ pub(super) async fn accept(
 
 /// `POST /v1/connections/{id}/reject`
 pub(super) async fn reject(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Connection>> {
-    change_connection(&daemon, id, |tx, id| pairing::reject(tx, id, None)).await
+    change_connection(&database, id, |tx, id| pairing::reject(tx, id, None)).await
 }
 
 /// `POST /v1/connections/{id}/block`
 pub(super) async fn block(
-    State(daemon): State<Arc<Daemon>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Connection>> {
-    change_connection(&daemon, id, pairing::block).await
+    change_connection(&database, id, pairing::block).await
 }
 
 async fn change_connection(
-    daemon: &Daemon,
+    database: &Database,
     id: String,
     change: impl FnOnce(&mut Tx<'_>, ConnectionId) -> Result<(), Fault> + Send + 'static,
 ) -> ApiResult<Json<Connection>> {
-    let row = daemon
+    let row = database
         .write(move |tx| {
             let id = connections::resolve(tx, &id)?;
             change(tx, id)?;
@@ -206,11 +209,12 @@ async fn change_connection(
 
 /// `GET /v1/connections/{id}/safety-number`
 pub(super) async fn safety_number(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Safety>> {
-    let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
-    let own = *daemon.identity.keys.public();
+    let (row, peer) = database.read(move |tx| load_peer(tx, &id)).await?;
+    let own = *identity.keys.public();
     Ok(Json(Safety {
         number: number_between(own, peer).await?.to_string(),
         qr: VerificationCode::new(*own.fingerprint(), *peer.fingerprint()).encode(),
@@ -221,14 +225,15 @@ pub(super) async fn safety_number(
 /// `POST /v1/connections/{id}/verify`: compares the number, or without one records that people have
 /// compared it.
 pub(super) async fn verify(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
     Body(request): Body<Verify>,
 ) -> ApiResult<Json<Connection>> {
     if let Some(number) = request.number {
         let id = id.clone();
-        let (row, peer) = daemon.read(move |tx| load_peer(tx, &id)).await?;
-        if !number_between(*daemon.identity.keys.public(), peer)
+        let (row, peer) = database.read(move |tx| load_peer(tx, &id)).await?;
+        if !number_between(*identity.keys.public(), peer)
             .await?
             .matches(&number)
         {
@@ -239,7 +244,7 @@ pub(super) async fn verify(
             return Err(Problem::new(ProblemCode::SafetyNumberDiffers, detail).into());
         }
     }
-    change_connection(&daemon, id, |tx, id| connections::set_verified(tx, id)).await
+    change_connection(&database, id, |tx, id| connections::set_verified(tx, id)).await
 }
 
 fn load_peer(tx: &Tx<'_>, id: &str) -> Result<(connections::ConnectionRow, PeerIdentity), Fault> {

@@ -5,7 +5,7 @@ use super::{
     snapshot::FileSource,
 };
 use crate::{
-    daemon::Daemon,
+    daemon::Database,
     fault::Fault,
     progress::Progress,
     store::files::{self, StoredFile},
@@ -39,7 +39,7 @@ pub(super) struct FinishedStep {
 }
 
 pub(super) enum StepOutcome {
-    /// The transfer has begun; these parts need not be transferred.
+    /// The transfer is prepared; these parts need not be transferred.
     Present(PartSet),
     Done,
 }
@@ -47,17 +47,17 @@ pub(super) enum StepOutcome {
 impl FileTransfer {
     pub(super) async fn run_step(self, step: Step) -> Result<StepOutcome, TransferError> {
         match step {
-            Step::Prepare => self.begin().await.map(StepOutcome::Present),
+            Step::Prepare => self.prepare().await.map(StepOutcome::Present),
             Step::Part(number) => self.transfer_part(number).await.map(|()| StepOutcome::Done),
             Step::Finish => self.complete().await.map(|()| StepOutcome::Done),
         }
     }
 
-    async fn begin(&self) -> Result<PartSet, TransferError> {
+    async fn prepare(&self) -> Result<PartSet, TransferError> {
         match self {
-            Self::Upload(file) => file.begin().await,
-            Self::Early(file) => file.begin().await,
-            Self::Download(file) => file.begin().await,
+            Self::Upload(file) => file.prepare().await,
+            Self::Early(file) => file.prepare().await,
+            Self::Download(file) => file.prepare().await,
         }
     }
 
@@ -145,7 +145,7 @@ impl ActiveFile {
     }
 
     /// Resets the failure count after a successful step, and stores the progress at intervals.
-    pub(super) async fn record_progress(&mut self, daemon: &Daemon) -> Result<(), Fault> {
+    pub(super) async fn record_progress(&mut self, database: &Database) -> Result<(), Fault> {
         let bytes = self.transferred_bytes();
         let Some(row) = &mut self.row else {
             return Ok(());
@@ -156,8 +156,8 @@ impl ActiveFile {
         }
         (row.attempt, row.reason, self.progress_saved_at) = (0, None, Instant::now());
         let id = row.id;
-        daemon
-            .commit(move |tx| files::set_transferred(tx, id, bytes))
+        database
+            .write_quietly(move |tx| files::set_transferred(tx, id, bytes))
             .await
     }
 }

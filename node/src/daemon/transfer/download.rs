@@ -1,8 +1,7 @@
 //! Download of one file from the relay.
 
-use super::{error::TransferError, meter::Meter};
+use super::{TransferContext, error::TransferError, meter::Meter};
 use crate::{
-    daemon::Daemon,
     fault::Fault,
     files::BlobDownload,
     store::{
@@ -24,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 
 /// Download of a file that a partner sent.
 pub(super) struct Download {
-    daemon: Arc<Daemon>,
+    context: Arc<TransferContext>,
     row: StoredFile,
     pub(super) size: BlobSize,
     blob_download: OnceLock<Arc<BlobDownload>>,
@@ -32,10 +31,10 @@ pub(super) struct Download {
 }
 
 impl Download {
-    pub(super) fn new(daemon: &Arc<Daemon>, row: StoredFile, size: BlobSize) -> Self {
+    pub(super) fn new(context: &Arc<TransferContext>, row: StoredFile, size: BlobSize) -> Self {
         let meter = Arc::new(Meter::new());
         Self {
-            daemon: Arc::clone(daemon),
+            context: Arc::clone(context),
             row,
             size,
             blob_download: OnceLock::new(),
@@ -43,11 +42,11 @@ impl Download {
         }
     }
 
-    /// Opens the partial file on this disk, and returns the parts that it contains.
-    pub(super) async fn begin(&self) -> Result<PartSet, TransferError> {
+    /// Opens the partial file on this disk and returns the parts that it contains.
+    pub(super) async fn prepare(&self) -> Result<PartSet, TransferError> {
         let descriptor = &self.row.descriptor;
         let blob_download = self
-            .daemon
+            .context
             .files
             .fetch(self.row.disk_file, &descriptor.file_key, &descriptor.sealed)
             .await?;
@@ -56,8 +55,9 @@ impl Download {
         if self.row.status == FileStatus::Waiting {
             let id = self.row.id;
             let status = FileStatus::Downloading;
-            self.daemon
-                .commit(move |tx| files::advance(tx, id, status, None))
+            self.context
+                .database
+                .write_quietly(move |tx| files::advance(tx, id, status, None))
                 .await?;
         }
         Ok(present)
@@ -67,14 +67,14 @@ impl Download {
         self.blob_download
             .get()
             .cloned()
-            .ok_or_else(|| TransferError::retryable("the download has not begun"))
+            .ok_or_else(|| TransferError::retryable("the download is not prepared"))
     }
 
     /// Fetches a part, writes it to disk as it arrives and decrypts it.
     pub(super) async fn fetch_part(&self, number: u32) -> Result<(), TransferError> {
         let mut body = self.request_part(number).await?;
         let mut part = self.blob_download()?.part_writer(number)?;
-        self.daemon.reached().await;
+        self.context.relay.record_response().await;
         while let Some(piece) = body.next().await? {
             part.write(piece).await?;
         }
@@ -85,8 +85,9 @@ impl Download {
         let descriptor = &self.row.descriptor;
         let progress = self.meter.part(number);
         match self
-            .daemon
+            .context
             .relay
+            .client
             .fetch_part(&descriptor.blob, number, &descriptor.fetch_token, progress)
             .await
         {
@@ -110,7 +111,7 @@ impl Download {
         self.blob_download()?.finish().await?;
         let file_type = self.detect_file_type().await?;
         let (id, blob, bytes) = (self.row.id, self.row.descriptor.blob.id, self.size.bytes());
-        let store = self.daemon.write(move |tx| {
+        let store = self.context.database.write(move |tx| {
             files::set_file_type(tx, id, &file_type)?;
             files::set_transferred(tx, id, bytes)?;
             mark_ready(tx, id, &blob)
@@ -127,7 +128,7 @@ impl Download {
             ..
         } = &self.row.descriptor;
         let mut pieces = Box::pin(
-            self.daemon
+            self.context
                 .files
                 .read_plaintext(self.row.disk_file, file_key, sealed)
                 .await?,
@@ -146,7 +147,7 @@ impl Download {
 /// Marks a verified file as ready and queues a receipt, after which its senders can delete the blob.
 pub(super) fn mark_ready(tx: &Tx<'_>, id: FileId, blob: &BlobId) -> Result<(), Fault> {
     if files::advance(tx, id, FileStatus::Ready, None)? {
-        files::senders(tx, id)?
+        files::find_senders(tx, id)?
             .into_iter()
             .try_for_each(|sender| receipts::add_fetched(tx, sender, blob))?;
     }

@@ -4,9 +4,9 @@
 //! A failed early upload has no consequences: once a message needs the file, the missing parts are
 //! uploaded as usual.
 
-use super::{error::TransferError, upload::BlobUpload};
+use super::{TransferContext, error::TransferError, upload::BlobUpload};
 use crate::{
-    daemon::Daemon,
+    daemon::Database,
     files::{DiskFileId, PartMemoryBudget, SealedParts},
     store::orphaned_blobs,
 };
@@ -37,7 +37,7 @@ pub(super) struct EarlyBlob {
     /// Whether the upload may start and has not started yet.
     is_ready: AtomicBool,
     is_being_sealed: AtomicBool,
-    /// Wakes the deletion of unwanted blobs when the last reference is dropped.
+    /// Wakes the maintenance of blobs when the last reference is dropped.
     dropped: Arc<Notify>,
 }
 
@@ -55,9 +55,9 @@ pub(super) struct EarlyUpload {
 }
 
 impl EarlyUpload {
-    pub(super) fn new(daemon: &Arc<Daemon>, source: Arc<EarlyBlob>) -> Self {
+    pub(super) fn new(context: &Arc<TransferContext>, source: Arc<EarlyBlob>) -> Self {
         let blob = BlobUpload::new(
-            daemon,
+            context,
             source.id,
             source.fetch_token.clone(),
             source.size,
@@ -69,7 +69,7 @@ impl EarlyUpload {
         }
     }
 
-    pub(super) async fn begin(&self) -> Result<PartSet, TransferError> {
+    pub(super) async fn prepare(&self) -> Result<PartSet, TransferError> {
         self.blob.create(LIFETIME).await
     }
 
@@ -79,13 +79,35 @@ impl EarlyUpload {
 }
 
 /// Blobs that may have early uploads, and the memory budget for their parts.
-#[derive(Default)]
-pub struct EarlyUploads {
+pub(crate) struct EarlyUploads {
     blobs: Mutex<Vec<Weak<EarlyBlob>>>,
     part_budget: PartMemoryBudget,
+    /// Maximum size of a file that a message can contain.
+    file_bytes_max: u64,
+    database: Database,
 }
 
 impl EarlyUploads {
+    /// Creates the list, for messages whose files have up to `message_files_bytes_max` bytes.
+    pub(in crate::daemon) fn new(database: Database, message_files_bytes_max: u64) -> Self {
+        Self {
+            blobs: Mutex::default(),
+            part_budget: PartMemoryBudget::default(),
+            file_bytes_max: limits::FILE_BYTES_MAX.min(message_files_bytes_max),
+            database,
+        }
+    }
+
+    /// Returns the blob size of a file that qualifies for an early upload.
+    fn blob_size(&self, announced_bytes: u64) -> Option<BlobSize> {
+        if announced_bytes > self.file_bytes_max {
+            return None;
+        }
+        BlobSize::parse(blob_len(announced_bytes), limits::BLOB_BYTES_MAX)
+            .ok()
+            .filter(|size| size.parts() > 1)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<EarlyBlob>>> {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,7 +130,7 @@ impl EarlyUploads {
             .collect()
     }
 
-    /// Returns whether parts of a blob may be on their way to the relay.
+    /// Returns whether parts of a blob may be in flight to the relay.
     pub(super) fn contains(&self, id: BlobId) -> bool {
         self.lock()
             .iter()
@@ -118,30 +140,27 @@ impl EarlyUploads {
 
 /// File that is being sealed. If it is dropped before the file has a row, the parts that were
 /// uploaded early are deleted.
-pub struct Staging {
-    daemon: Arc<Daemon>,
+pub(crate) struct Staging {
+    early_uploads: Arc<EarlyUploads>,
     early: Option<Arc<EarlyBlob>>,
     /// Id of the future blob.
-    pub blob: BlobId,
-    pub fetch_token: FetchToken,
-    pub parts: Arc<SealedParts>,
+    pub(crate) blob: BlobId,
+    pub(crate) fetch_token: FetchToken,
+    pub(crate) parts: Arc<SealedParts>,
 }
 
 impl Staging {
     /// Prepares a file of `announced_bytes` bytes. A file with a single part, or one that is too
     /// large for a message, gets no early upload.
-    #[must_use]
-    pub fn new(daemon: &Arc<Daemon>, announced_bytes: u64) -> Self {
+    pub(crate) fn new(early_uploads: Arc<EarlyUploads>, announced_bytes: u64) -> Self {
         let blob = BlobId::from_bytes(sealpost_service::random_array());
         let fetch_token = FetchToken::from_bytes(sealpost_service::random_array());
         let file = DiskFileId::from_bytes(sealpost_service::random_array());
-        let size = early_upload_size(daemon, announced_bytes);
-        let part_budget = size.map(|_| daemon.early.part_budget.clone());
-        let parts = Arc::new(SealedParts::for_new_file(
-            file,
-            daemon.part_sealed(),
-            part_budget,
-        ));
+        let wake_ups = early_uploads.database.wake_ups();
+        let size = early_uploads.blob_size(announced_bytes);
+        let part_budget = size.map(|_| early_uploads.part_budget.clone());
+        let part_sealed = Arc::clone(&wake_ups.part_sealed);
+        let parts = Arc::new(SealedParts::for_new_file(file, part_sealed, part_budget));
         let early = size.map(|size| {
             Arc::new(EarlyBlob {
                 id: blob,
@@ -150,11 +169,11 @@ impl Staging {
                 parts: Arc::clone(&parts),
                 is_ready: AtomicBool::new(false),
                 is_being_sealed: AtomicBool::new(true),
-                dropped: daemon.blob_maintenance(),
+                dropped: Arc::clone(&wake_ups.blob_maintenance),
             })
         });
         Self {
-            daemon: Arc::clone(daemon),
+            early_uploads,
             early,
             blob,
             fetch_token,
@@ -164,18 +183,15 @@ impl Staging {
 
     /// Starts the early upload. First it stores that the relay may hold the blob, so that the blob
     /// is deleted even after a crash.
-    pub async fn start_early_upload(&self) {
+    pub(crate) async fn start_early_upload(&self) {
         let Some(early) = &self.early else { return };
-        self.daemon.early.add(early);
-        let blob = self.blob;
-        match self
-            .daemon
-            .commit(move |tx| orphaned_blobs::add(tx, &blob))
-            .await
-        {
+        self.early_uploads.add(early);
+        let (blob, database) = (self.blob, &self.early_uploads.database);
+        let added = database.write_quietly(move |tx| orphaned_blobs::add(tx, &blob));
+        match added.await {
             Ok(()) => {
                 early.is_ready.store(true, Ordering::SeqCst);
-                self.daemon.wake_upload();
+                database.wake_ups().uploads.notify_one();
             }
             Err(fault) => {
                 tracing::warn!(%fault, "cannot start the upload before the file is sealed")
@@ -188,17 +204,8 @@ impl Drop for Staging {
     fn drop(&mut self) {
         if let Some(early) = &self.early {
             early.is_being_sealed.store(false, Ordering::SeqCst);
-            self.daemon.wake_upload();
+            let wake_ups = self.early_uploads.database.wake_ups();
+            wake_ups.uploads.notify_one();
         }
     }
-}
-
-/// Returns the blob size of a file that qualifies for an early upload.
-fn early_upload_size(daemon: &Daemon, announced_bytes: u64) -> Option<BlobSize> {
-    if announced_bytes > limits::FILE_BYTES_MAX.min(daemon.running.files_bytes_max) {
-        return None;
-    }
-    BlobSize::parse(blob_len(announced_bytes), limits::BLOB_BYTES_MAX)
-        .ok()
-        .filter(|size| size.parts() > 1)
 }

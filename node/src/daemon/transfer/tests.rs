@@ -10,7 +10,7 @@ use crate::{
     fault::Fault,
     outbox,
     store::files::RelayRequest,
-    testing::{Pair, TestNode, join, pair, settle},
+    testing::{Pair, TestNode, connect_nodes, connected_pair, settle},
 };
 use sealpost_node_core::{
     model::{FileId, FileStatus, MessageId},
@@ -24,7 +24,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 fn send_uploaded(pair: &mut Pair, count: usize) -> (MessageId, Vec<FileId>) {
     let files: Vec<_> = (0..count).map(|_| pair.acme.stage(10)).collect();
     let message = pair.acme.send_files(pair.to_bolt, "with files", &files);
-    files.iter().for_each(|file| pair.acme.uploaded(*file));
+    files
+        .iter()
+        .for_each(|file| pair.acme.record_uploaded(*file));
     (message, files)
 }
 
@@ -33,7 +35,7 @@ fn status(node: &mut TestNode, file: FileId) -> FileStatus {
 }
 
 fn due(node: &mut TestNode) -> Vec<(FileId, RelayRequest)> {
-    let due = node.step(|tx, _| files::due_relay_requests(tx, 100));
+    let due = node.step(|tx, _| files::load_due_relay_requests(tx, 100));
     due.into_iter()
         .map(|due| (due.file.id, due.request))
         .collect()
@@ -49,7 +51,7 @@ fn deletes(node: &mut TestNode) -> Vec<FileId> {
 
 /// Marks all files of the last received message as fetched.
 fn fetch_all(node: &mut TestNode) {
-    for file in node.files_that_came() {
+    for file in node.received_files() {
         node.step(|tx, _| {
             files::advance(tx, file.id, FileStatus::Downloading, None)?;
             mark_ready(tx, file.id, &file.descriptor.blob.id)
@@ -72,7 +74,7 @@ fn change(
 
 #[test]
 fn cancelled_upload_fails_its_message() {
-    let mut pair = pair(600);
+    let mut pair = connected_pair(600);
     let (stays, other) = (pair.acme.stage(10), pair.acme.stage(10));
     let files = [stays, other];
     let cancelled = pair.acme.send_files(pair.to_bolt, "with two", &files);
@@ -99,9 +101,9 @@ fn cancelled_upload_fails_its_message() {
         "another message needs it"
     );
     assert_eq!(deletes(&mut pair.acme), [stays]);
-    pair.acme.uploaded(other);
+    pair.acme.record_uploaded(other);
     settle(&mut pair.acme, &mut pair.bolt);
-    assert_eq!(pair.bolt.texts(), ["with one of them"]);
+    assert_eq!(pair.bolt.received_texts(), ["with one of them"]);
     assert_eq!(
         pair.acme.delivery(&shared).status,
         DeliveryStatus::Delivered
@@ -110,7 +112,7 @@ fn cancelled_upload_fails_its_message() {
 
 #[test]
 fn cancel_releases_unneeded_files_of_the_message() {
-    let mut pair = pair(610);
+    let mut pair = connected_pair(610);
     let (_, files) = send_uploaded(&mut pair, 3);
     assert!(
         change(&mut pair.acme, files[1], cancel),
@@ -145,7 +147,7 @@ fn cancel_releases_unneeded_files_of_the_message() {
 
 #[test]
 fn sealed_and_unused_files_cannot_be_cancelled() {
-    let mut pair = pair(620);
+    let mut pair = connected_pair(620);
     let (message, files) = send_uploaded(&mut pair, 1);
     let staged = pair.acme.stage(10);
     assert!(
@@ -165,16 +167,16 @@ fn sealed_and_unused_files_cannot_be_cancelled() {
 
 #[test]
 fn cancelled_download_can_be_fetched_again() {
-    let mut pair = pair(630);
+    let mut pair = connected_pair(630);
     send_uploaded(&mut pair, 1);
     settle(&mut pair.acme, &mut pair.bolt);
-    let file = pair.bolt.files_that_came().remove(0).id;
+    let file = pair.bolt.received_files().remove(0).id;
     assert_eq!(status(&mut pair.bolt, file), FileStatus::Waiting);
     for _ in 0..2 {
         assert!(change(&mut pair.bolt, file, cancel));
         assert_eq!(status(&mut pair.bolt, file), FileStatus::Offered);
     }
-    assert!(!pair.bolt.step(|tx, _| files::is_moving(tx, file)));
+    assert!(!pair.bolt.step(|tx, _| files::is_transferring(tx, file)));
     for _ in 0..2 {
         assert!(change(&mut pair.bolt, file, fetch));
         assert_eq!(status(&mut pair.bolt, file), FileStatus::Waiting);
@@ -187,13 +189,15 @@ fn cancelled_download_can_be_fetched_again() {
 
 #[test]
 fn download_policy_limits_automatic_fetches() {
-    let mut pair = pair(640);
+    let mut pair = connected_pair(640);
     pair.bolt.identity.downloads = DownloadPolicy::UpTo(20);
     let files = [10, 20, 21].map(|bytes| pair.acme.stage(bytes));
     pair.acme.send_files(pair.to_bolt, "three", &files);
-    files.iter().for_each(|file| pair.acme.uploaded(*file));
+    files
+        .iter()
+        .for_each(|file| pair.acme.record_uploaded(*file));
     settle(&mut pair.acme, &mut pair.bolt);
-    let received = pair.bolt.files_that_came();
+    let received = pair.bolt.received_files();
     let statuses: Vec<_> = received.iter().map(|file| file.status).collect();
     assert_eq!(
         statuses,
@@ -214,13 +218,16 @@ fn blob_is_deleted_after_all_recipients_fetched_it() {
         TestNode::new("Bolt", 651),
         TestNode::new("Cora", 652),
     );
-    let (to_bolt, to_cora) = (join(&mut acme, &mut bolt).0, join(&mut acme, &mut cora).0);
+    let (to_bolt, to_cora) = (
+        connect_nodes(&mut acme, &mut bolt).0,
+        connect_nodes(&mut acme, &mut cora).0,
+    );
     let file = acme.stage(10);
     acme.send_files(to_bolt, "to both", &[file]);
     acme.send_files(to_cora, "to both", &[file]);
-    acme.uploaded(file);
+    acme.record_uploaded(file);
     let sealed = acme.seal();
-    acme.accepted(&sealed);
+    acme.record_accepted(&sealed);
     for envelope in &sealed {
         let _ = (bolt.receive(envelope), cora.receive(envelope));
     }
@@ -251,11 +258,11 @@ fn only_recipients_can_confirm_a_file() {
         TestNode::new("Bolt", 661),
         TestNode::new("Eve", 662),
     );
-    let (to_bolt, _) = join(&mut acme, &mut bolt);
-    let (_, eve_to_acme) = join(&mut acme, &mut eve);
+    let (to_bolt, _) = connect_nodes(&mut acme, &mut bolt);
+    let (_, eve_to_acme) = connect_nodes(&mut acme, &mut eve);
     let file = acme.stage(10);
     acme.send_files(to_bolt, "for Bolt", &[file]);
-    acme.uploaded(file);
+    acme.record_uploaded(file);
     settle(&mut acme, &mut bolt);
     let blob = acme.file(file).descriptor.blob.id;
     eve.step(|tx, _| crate::store::receipts::add_fetched(tx, eve_to_acme, &blob));
@@ -266,13 +273,13 @@ fn only_recipients_can_confirm_a_file() {
 
 #[test]
 fn blob_lifetime_exceeds_its_message_by_a_week() {
-    let mut pair = pair(670);
+    let mut pair = connected_pair(670);
     let (message, files) = send_uploaded(&mut pair, 1);
-    pair.acme.pass(DAY / 2);
+    pair.acme.advance(DAY / 2);
     pair.acme.step(|tx, _| files::maintain_blobs(tx));
     assert!(due(&mut pair.acme).is_empty());
     // The message is not sent for two days.
-    pair.acme.pass(DAY * 3 / 2);
+    pair.acme.advance(DAY * 3 / 2);
     pair.acme.step(|tx, _| files::maintain_blobs(tx));
     let until = pair.acme.now.plus(DAY * 14);
     assert_eq!(
@@ -282,9 +289,9 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
     pair.acme
         .step(|tx, _| files::set_extended(tx, files[0], until));
     assert!(due(&mut pair.acme).is_empty());
-    pair.acme.pass(DAY / 10);
+    pair.acme.advance(DAY / 10);
     let sealed = pair.acme.seal();
-    pair.acme.accepted(&sealed);
+    pair.acme.record_accepted(&sealed);
     let until = pair
         .acme
         .now
@@ -296,7 +303,7 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
     );
     pair.acme
         .step(|tx, _| files::set_extended(tx, files[0], until));
-    pair.acme.pass(DAY * 10);
+    pair.acme.advance(DAY * 10);
     pair.acme.step(|tx, _| {
         crate::store::deliveries::fail_unconfirmed(tx, tx.now)?;
         files::maintain_blobs(tx)
@@ -309,14 +316,14 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
         due(&mut pair.acme).is_empty(),
         "the recipient may still be fetching it"
     );
-    pair.acme.pass(DAY * 5);
+    pair.acme.advance(DAY * 5);
     pair.acme.step(|tx, _| files::maintain_blobs(tx));
     assert_eq!(deletes(&mut pair.acme), files);
 }
 
 #[test]
 fn lost_blob_is_uploaded_again_for_pending_messages() {
-    let mut pair = pair(680);
+    let mut pair = connected_pair(680);
     let (_, files) = send_uploaded(&mut pair, 1);
     pair.acme.step(|tx, _| files::upload_again(tx, files[0]));
     assert_eq!(status(&mut pair.acme, files[0]), FileStatus::Uploading);
@@ -324,22 +331,22 @@ fn lost_blob_is_uploaded_again_for_pending_messages() {
         pair.acme.seal().is_empty(),
         "not before the upload is complete again"
     );
-    pair.acme.uploaded(files[0]);
+    pair.acme.record_uploaded(files[0]);
     // The node is off for a month.
-    pair.acme.pass(DAY * 30);
+    pair.acme.advance(DAY * 30);
     pair.acme.step(|tx, _| files::maintain_blobs(tx));
     assert_eq!(status(&mut pair.acme, files[0]), FileStatus::Uploading);
-    pair.acme.uploaded(files[0]);
+    pair.acme.record_uploaded(files[0]);
     assert!(!pair.acme.seal().is_empty());
 }
 
 #[test]
 fn progress_clears_the_reason_and_retry_time() {
-    let mut pair = pair(690);
+    let mut pair = connected_pair(690);
     let file = pair.acme.stage(10);
     let message = pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
     let moving = |node: &mut TestNode| {
-        node.step(|tx, _| files::moving(tx, Direction::Out, 10))
+        node.step(|tx, _| files::load_due_transfers(tx, Direction::Out, 10))
             .len()
     };
     assert_eq!(moving(&mut pair.acme), 1);
@@ -348,7 +355,8 @@ fn progress_clears_the_reason_and_retry_time() {
         .step(|tx, _| files::postpone(tx, file, 3, "the line is cut", at));
     assert_eq!(moving(&mut pair.acme), 0);
     assert_eq!(
-        pair.acme.step(|tx, _| files::next_due(tx, Direction::Out)),
+        pair.acme
+            .step(|tx, _| files::find_next_due(tx, Direction::Out)),
         Some(at)
     );
     let shown = pair.acme.file(file);
@@ -356,10 +364,11 @@ fn progress_clears_the_reason_and_retry_time() {
         (shown.attempt, shown.reason.as_deref()),
         (3, Some("the line is cut"))
     );
-    pair.acme.pass(Duration::from_secs(5));
+    pair.acme.advance(Duration::from_secs(5));
     assert_eq!(moving(&mut pair.acme), 1);
-    let last_event =
-        |node: &mut TestNode| node.step(|tx, _| tx.value::<i64>("SELECT max(id) FROM events", &[]));
+    let last_event = |node: &mut TestNode| {
+        node.step(|tx, _| tx.query_value::<i64>("SELECT max(id) FROM events", &[]))
+    };
     let before = last_event(&mut pair.acme);
     pair.acme.step(|tx, _| files::set_transferred(tx, file, 7));
     let since = last_event(&mut pair.acme);

@@ -1,8 +1,7 @@
 //! Upload of one file to the relay.
 
-use super::{early::EarlyUpload, error::TransferError, meter::Meter};
+use super::{TransferContext, early::EarlyUpload, error::TransferError, meter::Meter};
 use crate::{
-    daemon::Daemon,
     files::SealedParts,
     store::files::{self, StoredFile},
 };
@@ -21,9 +20,9 @@ use std::{io, ops::Range, sync::Arc, time::Duration};
 const LIFETIME: Duration =
     limits::ENVELOPE_LIFETIME_DEFAULT.saturating_add(limits::BLOB_LIFETIME_AFTER_MESSAGE);
 
-/// Blob on its way to the relay, shared by an early upload and the upload that continues it.
+/// Blob that is being uploaded, shared by an early upload and the upload that continues it.
 pub(super) struct BlobUpload {
-    daemon: Arc<Daemon>,
+    context: Arc<TransferContext>,
     pub(super) id: BlobId,
     fetch_token: FetchToken,
     pub(super) size: BlobSize,
@@ -39,14 +38,14 @@ pub(super) struct Upload {
 
 impl BlobUpload {
     pub(super) fn new(
-        daemon: &Arc<Daemon>,
+        context: &Arc<TransferContext>,
         id: BlobId,
         fetch_token: FetchToken,
         size: BlobSize,
         parts: Arc<SealedParts>,
     ) -> Self {
         Self {
-            daemon: Arc::clone(daemon),
+            context: Arc::clone(context),
             id,
             fetch_token,
             size,
@@ -61,15 +60,11 @@ impl BlobUpload {
             id: self.id,
             size_bytes: self.size.bytes(),
             fetch_token_hash: Sha256::digest(self.fetch_token.expose()).to_vec().into(),
-            expires_at: self.daemon.now().plus(lifetime),
+            expires_at: self.context.database.now().plus(lifetime),
         };
-        let blob = self
-            .daemon
-            .relay
-            .create_blob(&create)
-            .await
-            .map_err(classify)?;
-        self.daemon.reached().await;
+        let relay = &self.context.relay;
+        let blob = relay.client.create_blob(&create).await.map_err(classify)?;
+        relay.record_response().await;
         Ok(self.present_parts(&blob))
     }
 
@@ -96,9 +91,10 @@ impl BlobUpload {
         };
         let progress = self.meter.part(number);
         let sent = self
-            .daemon
+            .context
             .relay
-            .put_part(self.id, number, bytes.clone(), digest, progress)
+            .client
+            .upload_part(self.id, number, bytes.clone(), digest, progress)
             .await;
         match sent {
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::SignatureInvalid => {
@@ -114,7 +110,7 @@ impl BlobUpload {
     }
 
     async fn read_part(&self, range: Range<u64>) -> Result<Bytes, TransferError> {
-        let read = self.daemon.files.read_range(self.parts.file, range).await;
+        let read = self.context.files.read_range(self.parts.file, range).await;
         read.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => incomplete_on_disk(),
             _ => error.into(),
@@ -130,7 +126,7 @@ impl Drop for BlobUpload {
 
 impl Upload {
     pub(super) fn new(
-        daemon: &Arc<Daemon>,
+        context: &Arc<TransferContext>,
         row: StoredFile,
         size: BlobSize,
         part_digests: Vec<[u8; 32]>,
@@ -138,7 +134,7 @@ impl Upload {
         let (id, fetch_token) = (row.descriptor.blob.id, row.descriptor.fetch_token.clone());
         let parts = Arc::new(SealedParts::for_complete_file(row.disk_file, part_digests));
         Self {
-            blob: Arc::new(BlobUpload::new(daemon, id, fetch_token, size, parts)),
+            blob: Arc::new(BlobUpload::new(context, id, fetch_token, size, parts)),
             row,
         }
     }
@@ -150,17 +146,19 @@ impl Upload {
         }
     }
 
-    pub(super) async fn begin(&self) -> Result<PartSet, TransferError> {
+    pub(super) async fn prepare(&self) -> Result<PartSet, TransferError> {
         self.blob.create(LIFETIME).await
     }
 
     /// Completes the blob at the relay and marks the file as uploaded.
     pub(super) async fn complete(&self) -> Result<(), TransferError> {
-        let daemon = &self.blob.daemon;
+        let TransferContext {
+            database, relay, ..
+        } = &*self.blob.context;
         let complete = CompleteBlob {
             digest: self.row.descriptor.sealed.ct_hash.to_vec().into(),
         };
-        let until = match daemon.relay.complete_blob(self.blob.id, &complete).await {
+        let until = match relay.client.complete_blob(self.blob.id, &complete).await {
             Ok(blob) if blob.state == BlobState::Complete => blob.expires_at,
             Ok(_) => {
                 return Err(TransferError::retryable(
@@ -175,7 +173,7 @@ impl Upload {
             Err(error) => return Err(classify(error)),
         };
         let (id, bytes) = (self.row.id, self.blob.size.bytes());
-        let store = daemon.write(move |tx| {
+        let store = database.write(move |tx| {
             files::set_transferred(tx, id, bytes)?;
             files::set_uploaded(tx, id, until)
         });

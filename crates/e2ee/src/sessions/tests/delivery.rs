@@ -8,12 +8,12 @@ use std::collections::HashMap;
 #[derive(Debug, Clone)]
 enum Event {
     Seal {
-        by_acceptor: bool,
+        is_by_acceptor: bool,
     },
     /// Delivers an envelope in flight, and leaves it in flight if `again`.
     Deliver {
         pick: usize,
-        again: bool,
+        is_repeated: bool,
     },
     Lose {
         pick: usize,
@@ -24,8 +24,11 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => any::<bool>().prop_map(|by_acceptor| Event::Seal { by_acceptor }),
-        4 => (any::<usize>(), any::<bool>()).prop_map(|(pick, again)| Event::Deliver { pick, again }),
+        4 => any::<bool>().prop_map(|is_by_acceptor| Event::Seal { is_by_acceptor }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_repeated)| Event::Deliver {
+            pick,
+            is_repeated
+        }),
         1 => any::<usize>().prop_map(|pick| Event::Lose { pick }),
         1 => Just(Event::Restart),
     ]
@@ -33,7 +36,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 /// An envelope in flight, and the body it must open to.
 struct InFlightEnvelope {
-    to_acceptor: bool,
+    is_to_acceptor: bool,
     body: Vec<u8>,
     inner: Vec<u8>,
 }
@@ -62,10 +65,13 @@ impl Scenario {
 
     fn step(&mut self, event: &Event) {
         match event {
-            Event::Seal { by_acceptor } => self.seal(*by_acceptor),
-            Event::Deliver { pick, again } if !self.in_flight.is_empty() => {
-                self.deliver(*pick, *again)
-            }
+            Event::Seal {
+                is_by_acceptor: by_acceptor,
+            } => self.seal(*by_acceptor),
+            Event::Deliver {
+                pick,
+                is_repeated: again,
+            } if !self.in_flight.is_empty() => self.deliver(*pick, *again),
             Event::Lose { pick } if !self.in_flight.is_empty() => {
                 self.in_flight.swap_remove(pick % self.in_flight.len());
             }
@@ -88,7 +94,7 @@ impl Scenario {
         };
         let inner = sender.seal(&body);
         self.in_flight.push(InFlightEnvelope {
-            to_acceptor: !by_acceptor,
+            is_to_acceptor: !by_acceptor,
             body,
             inner,
         });
@@ -96,12 +102,12 @@ impl Scenario {
 
     fn deliver(&mut self, pick: usize, again: bool) {
         let envelope = self.in_flight.swap_remove(pick % self.in_flight.len());
-        let (to, from) = if envelope.to_acceptor {
+        let (to, from) = if envelope.is_to_acceptor {
             (&mut self.acceptor, &self.inviter)
         } else {
             (&mut self.inviter, &self.acceptor)
         };
-        let key = (envelope.to_acceptor, envelope.body.clone());
+        let key = (envelope.is_to_acceptor, envelope.body.clone());
         match self.delivered.get(&key) {
             None => {
                 let opened = to.open_and_commit(from, self.conn_id, &envelope.inner);
@@ -126,10 +132,15 @@ impl Scenario {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(
+        ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() }
+    )]
 
     #[test]
-    fn messages_survive_reordering_loss_and_repetition(seed in 0_u64..1_000, events in prop::collection::vec(event(), 1..120)) {
+    fn messages_survive_an_unreliable_network(
+        seed in 0_u64..1_000,
+        events in prop::collection::vec(event(), 1..120),
+    ) {
         let mut scenario = Scenario::new(seed);
         for event in &events {
             scenario.step(event);

@@ -80,7 +80,7 @@ fn rule_3_invalid_init_only_raises_last() {
         (RejectReason::HandshakeInvalid, Remedy::Discard)
     );
     assert_eq!(b.sessions.current_id(), current);
-    assert_eq!(b.sessions.last, a.now.as_millis());
+    assert_eq!(b.sessions.last_epoch, a.now.as_millis());
     assert!(
         b.reject_and_commit(&a, conn_id, &inner).sessions.is_none(),
         "nothing changes twice"
@@ -98,7 +98,7 @@ fn rule_4_higher_epoch_wins_on_both_sides() {
     let refused = b.reject_and_commit(&a, conn_id, &from_a);
     assert_eq!(
         (refused.reason, refused.remedy),
-        (RejectReason::LosesToOtherInit, Remedy::ResumeDue)
+        (RejectReason::Superseded, Remedy::ResumeDue)
     );
     let opened = a.open_and_commit(&b, conn_id, &from_b);
     assert_eq!(opened.new_session.unwrap().continuity, Continuity::Proven);
@@ -107,7 +107,7 @@ fn rule_4_higher_epoch_wins_on_both_sides() {
         (Some(winner.session_id), Some(winner.session_id))
     );
     let answer = a.seal(b"answer");
-    assert!(b.open_and_commit(&a, conn_id, &answer).newly_confirmed);
+    assert!(b.open_and_commit(&a, conn_id, &answer).is_newly_confirmed);
     assert_eq!(
         b.reject_and_commit(&a, conn_id, &from_a).reason,
         RejectReason::RetiredSession
@@ -130,13 +130,13 @@ fn rule_4_lower_id_wins_between_equal_epochs() {
             b.open_and_commit(&a, conn_id, &from_a);
             assert_eq!(
                 a.reject_and_commit(&b, conn_id, &from_b).reason,
-                RejectReason::LosesToOtherInit
+                RejectReason::Superseded
             );
         } else {
             a.open_and_commit(&b, conn_id, &from_b);
             assert_eq!(
                 b.reject_and_commit(&a, conn_id, &from_a).reason,
-                RejectReason::LosesToOtherInit
+                RejectReason::Superseded
             );
         }
         assert_eq!(a.sessions.current_id(), b.sessions.current_id());
@@ -162,7 +162,7 @@ fn rule_4_losing_init_triggers_a_new_one() {
     let refused = b.reject_and_commit(&a, conn_id, &late);
     assert_eq!(
         (refused.reason, refused.remedy),
-        (RejectReason::LosesToOtherInit, Remedy::InitDesync)
+        (RejectReason::Superseded, Remedy::InitDesync)
     );
     b.now = a.now;
     let answer = b.initiate(&mut a, conn_id, InitReason::Desync);
@@ -186,7 +186,7 @@ fn rule_4_invalid_message_changes_only_last() {
         (RejectReason::BodyInvalid, Remedy::Discard)
     );
     assert_eq!(
-        (b.sessions.current_id(), b.sessions.last),
+        (b.sessions.current_id(), b.sessions.last_epoch),
         (current, a.now.as_millis())
     );
     inner[end] ^= 1;

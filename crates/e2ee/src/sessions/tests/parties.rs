@@ -77,7 +77,7 @@ impl Party {
         base: &PrekeyBase,
     ) -> Initiated {
         let args = InitiateArgs {
-            me: &self.identity,
+            identity: &self.identity,
             peer: peer.identity.public(),
             conn_id,
             base,
@@ -111,7 +111,7 @@ impl Party {
 
     pub(super) fn outcome(&self, peer: &Self, conn_id: ConnId, inner: &[u8]) -> OpenOutcome {
         let context = OpenContext {
-            me: &self.identity,
+            identity: &self.identity,
             peer: peer.identity.public(),
             conn_id,
             bases: &self.bases,
@@ -183,13 +183,13 @@ pub(super) fn paired(seed: u64) -> (Party, Party, ConnId) {
     assert!(
         acceptor
             .open_and_commit(&inviter, conn_id, &accept)
-            .newly_confirmed
+            .is_newly_confirmed
     );
     let receipt = acceptor.seal(b"receipt");
     assert!(
         inviter
             .open_and_commit(&acceptor, conn_id, &receipt)
-            .newly_confirmed
+            .is_newly_confirmed
     );
     (acceptor, inviter, conn_id)
 }

@@ -20,9 +20,9 @@ fn rotate(a: &mut Party, b: &mut Party, conn_id: ConnId) -> Continuity {
         .unwrap()
         .continuity;
     let inner = b.seal(b"seen");
-    assert!(a.open_and_commit(b, conn_id, &inner).newly_confirmed);
+    assert!(a.open_and_commit(b, conn_id, &inner).is_newly_confirmed);
     let inner = a.seal(b"without prefix");
-    assert!(b.open_and_commit(a, conn_id, &inner).newly_confirmed);
+    assert!(b.open_and_commit(a, conn_id, &inner).is_newly_confirmed);
     continuity
 }
 
@@ -150,7 +150,7 @@ fn hello_carries_resume_and_card() {
         bitmap: vec![0x40; 128],
     };
     let args = InitiateArgs {
-        me: &a.identity,
+        identity: &a.identity,
         peer: b.identity.public(),
         conn_id,
         base: &base,
@@ -179,7 +179,7 @@ fn largest_body_with_init_fits_an_envelope() {
     };
     let card = a.identity.sign_card(&"x".repeat(64), START).unwrap();
     let args = InitiateArgs {
-        me: &a.identity,
+        identity: &a.identity,
         peer: b.identity.public(),
         conn_id,
         base: &base,

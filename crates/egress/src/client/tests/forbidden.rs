@@ -60,7 +60,7 @@ struct Canary {
     port: u16,
     connections: Arc<AtomicUsize>,
     /// Whether it also listens on `::1`.
-    v6: bool,
+    is_v6: bool,
 }
 
 impl Canary {
@@ -77,7 +77,7 @@ impl Canary {
             let canary = Self {
                 port,
                 connections,
-                v6: v6.is_some(),
+                is_v6: v6.is_some(),
             };
             [Some(v4), v6]
                 .into_iter()
@@ -136,7 +136,7 @@ async fn allowed_ranges_permit_only_themselves() {
     for (range, can_listen) in [
         ("127.0.0.0/8", true),
         ("127.0.0.2/32", true),
-        ("::1/128", canary.v6),
+        ("::1/128", canary.is_v6),
     ] {
         if !can_listen {
             eprintln!("NOT TESTED, because this machine has no IPv6: {range}");

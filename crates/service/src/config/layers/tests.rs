@@ -62,12 +62,12 @@ fn file(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn lines(loaded: &Loaded<Example>) -> Vec<String> {
+fn lines(loaded: &LoadedConfig<Example>) -> Vec<String> {
     let line = |setting: &Setting| {
         let value = setting
             .display_value()
             .map_or("unset".to_owned(), |value| value.to_string());
-        format!("{} = {value} from {}", setting.key, setting.origin)
+        format!("{} = {value} from {}", setting.key, setting.source)
     };
     loaded.settings.iter().map(line).collect()
 }
@@ -86,11 +86,14 @@ fn defaults_apply_without_other_layers() {
         lines(&loaded),
         expected.map(|line| format!("{line} from default"))
     );
-    assert_eq!(defaults::<Example>().unwrap().listener.connections_max, 4);
+    assert_eq!(
+        load_defaults::<Example>().unwrap().listener.connections_max,
+        4
+    );
 }
 
 #[test]
-fn layers_take_precedence_and_report_their_origin() {
+fn higher_layers_take_precedence() {
     let file = file("port = 1\nname = \"x\"\n\n[listener]\nconnections_max = 9\nenabled = true\n");
     let path = file.path().to_str().unwrap();
     let loaded = overrides(&[
@@ -117,8 +120,8 @@ fn layers_take_precedence_and_report_their_origin() {
 }
 
 #[test]
-fn flags_and_variables_follow_from_the_key() {
-    let named: Vec<_> = declared::<Example>()
+fn names_follow_from_the_key() {
+    let named: Vec<_> = setting_args::<Example>()
         .map(|arg| {
             (
                 arg.get_long().unwrap().to_owned(),
@@ -148,17 +151,17 @@ fn invalid_files_are_refused_with_their_line() {
         (
             "port = 1\nnaem = \"x\"\n",
             "line 2, column 1",
-            "\"naem\" is not a setting, the nearest is \"name\"",
+            "\"naem\" is not a setting (did you mean \"name\"?)",
         ),
         (
             "[listener]\nconections_max = 1\n",
             "line 2, column 1",
-            "the nearest is \"listener.connections_max\"",
+            "did you mean \"listener.connections_max\"?",
         ),
         (
             "[listner]\nenabled = true\n",
             "line 1, column 2",
-            "the nearest is \"listener\"",
+            "did you mean \"listener\"?",
         ),
         (
             "\n[listener]\nenabled = \"yes\"\n",
@@ -210,7 +213,7 @@ fn unknown_variables_are_refused() {
     overrides.unknown_variable = Some(unknown);
     let error = overrides.load().unwrap_err().to_string();
     assert!(
-        error.contains("EXAMPLE_TEST_PROT is not a setting, the nearest is EXAMPLE_TEST_PORT"),
+        error.contains("EXAMPLE_TEST_PROT is not a setting (did you mean EXAMPLE_TEST_PORT?)"),
         "{error}"
     );
 }
@@ -220,7 +223,7 @@ fn default_file_applies_only_if_none_is_named() {
     let (default, named) = (file("port = 1\n"), file("port = 2\n"));
     let missing = Path::new("/nowhere/x.toml");
     let port = |args: &[&str], default: &Path| {
-        let loaded = overrides(args).load_or(default).unwrap();
+        let loaded = overrides(args).load_or_default_file(default).unwrap();
         loaded.config.port
     };
     let named = ["--config", named.path().to_str().unwrap()];

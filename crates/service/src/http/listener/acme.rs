@@ -64,7 +64,9 @@ impl AcmeOrder {
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub fn stored_certificate(&self) -> Result<Option<Arc<CertificateFiles>>, CertificateError> {
+    pub fn load_stored_certificate(
+        &self,
+    ) -> Result<Option<Arc<CertificateFiles>>, CertificateError> {
         let (chain, key) = (
             self.storage_dir.join(CHAIN_FILE),
             self.storage_dir.join(KEY_FILE),
@@ -83,7 +85,7 @@ pub struct AcmeCertificates {
     challenges: Mutex<HashMap<String, Arc<CertifiedKey>>>,
 }
 
-/// Error of an order.
+/// Error when ordering a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
     /// The authority refused the order or did not respond.
@@ -106,7 +108,7 @@ pub enum AcmeError {
     Storage {
         /// Path of the directory or file.
         path: PathBuf,
-        /// Error of the operating system.
+        /// Error from the operating system.
         source: io::Error,
     },
     /// The authority issued an invalid certificate.
@@ -153,7 +155,7 @@ impl AcmeCertificates {
             let mut wait = ACME_CHECK_INTERVAL;
             if self.is_due(clock.as_ref()) {
                 let ordered = tokio::select! {
-                    ordered = self.order() => ordered,
+                    ordered = self.order_certificate() => ordered,
                     () = shutdown.triggered() => return,
                 };
                 self.log_outcome(&ordered, pause);
@@ -173,8 +175,8 @@ impl AcmeCertificates {
     ///
     /// # Errors
     /// [`AcmeError`]; then the old certificate stays in use.
-    pub async fn order(&self) -> Result<(), AcmeError> {
-        let account = self.account().await?;
+    pub async fn order_certificate(&self) -> Result<(), AcmeError> {
+        let account = self.load_or_create_account().await?;
         let names: Vec<_> = self
             .order
             .names
@@ -195,7 +197,8 @@ impl AcmeCertificates {
                     AcmeError::Challenge("the authority does not offer tls-alpn-01".to_owned())
                 })?;
             let name = challenge.identifier().to_string();
-            let certificate = challenge_certificate(&name, &challenge.key_authorization())?;
+            let certificate =
+                generate_challenge_certificate(&name, &challenge.key_authorization())?;
             self.challenges
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -215,12 +218,12 @@ impl AcmeCertificates {
         }
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&retry_policy).await?;
-        self.store(&chain, &key)
+        self.store_certificate(&chain, &key)
     }
 
     /// Stores the key first: after a crash in between, the chain does not match the key and a new
     /// certificate is ordered.
-    fn store(&self, chain: &str, key: &str) -> Result<(), AcmeError> {
+    fn store_certificate(&self, chain: &str, key: &str) -> Result<(), AcmeError> {
         let directory = &self.order.storage_dir;
         write_file(&directory.join(KEY_FILE), key.as_bytes())?;
         write_file(&directory.join(CHAIN_FILE), chain.as_bytes())?;
@@ -229,7 +232,7 @@ impl AcmeCertificates {
         Ok(())
     }
 
-    async fn account(&self) -> Result<Account, AcmeError> {
+    async fn load_or_create_account(&self) -> Result<Account, AcmeError> {
         let path = self.order.storage_dir.join(ACCOUNT_FILE);
         let builder = Account::builder_with_http(Box::new(AuthorityClient::new()?));
         let stored = std::fs::read(&path)
@@ -322,7 +325,7 @@ fn load_stored(directory: &Path) -> Option<LoadedCertificate> {
 }
 
 /// Creates the certificate that responds to the challenge for a name (RFC 8737, section 3).
-fn challenge_certificate(
+fn generate_challenge_certificate(
     name: &str,
     authorization: &KeyAuthorization,
 ) -> Result<Arc<CertifiedKey>, AcmeError> {

@@ -61,7 +61,7 @@ impl Validity {
     }
 }
 
-/// Error of loading a certificate.
+/// Error when loading a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read.
@@ -69,7 +69,7 @@ pub enum CertificateError {
     Unreadable {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the operating system.
+        /// Error from the operating system.
         source: io::Error,
     },
     /// All users can read the key.
@@ -158,7 +158,7 @@ impl CertificateFiles {
     /// Reads the files again whenever they change and warns before the certificate expires, until
     /// the shutdown.
     pub async fn watch(self: Arc<Self>, clock: SharedClock, shutdown: Shutdown) {
-        let mut last_stamps = self.stamps();
+        let mut last_stamps = self.read_stamps();
         let mut warned_at = None;
         loop {
             self.warn_before_expiry(clock.now(), &mut warned_at);
@@ -167,7 +167,7 @@ impl CertificateFiles {
                 () = shutdown.triggered() => return,
             }
             // Taken before reading, so that a change in between is noticed the next time.
-            let stamps = self.stamps();
+            let stamps = self.read_stamps();
             if stamps != last_stamps {
                 last_stamps = stamps;
                 self.reload_and_log();
@@ -207,8 +207,11 @@ impl CertificateFiles {
         }
     }
 
-    fn stamps(&self) -> [Option<FileStamp>; 2] {
-        [file_stamp(&self.certificate), file_stamp(&self.key)]
+    fn read_stamps(&self) -> [Option<FileStamp>; 2] {
+        [
+            read_file_stamp(&self.certificate),
+            read_file_stamp(&self.key),
+        ]
     }
 }
 
@@ -238,7 +241,7 @@ impl fmt::Debug for CertificateFiles {
 /// has another stamp.
 type FileStamp = (u64, u64, i64, i64, u64);
 
-fn file_stamp(path: &Path) -> Option<FileStamp> {
+fn read_file_stamp(path: &Path) -> Option<FileStamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((
         metadata.dev(),

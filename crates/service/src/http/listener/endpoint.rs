@@ -24,9 +24,9 @@ const BACKLOG: u32 = 1_024;
 /// Endpoint at which a listener accepts connections.
 #[derive(Debug)]
 pub enum Endpoint {
-    /// TCP address.
+    /// Listens on a TCP address.
     Tcp(TcpListener),
-    /// Unix socket.
+    /// Listens on a Unix socket.
     Unix(UnixEndpoint),
 }
 
@@ -48,7 +48,7 @@ pub struct UnixEndpoint {
     file_id: (u64, u64),
 }
 
-/// Error of opening an endpoint.
+/// Error when opening an endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// Another process accepts connections at this socket.
@@ -63,7 +63,7 @@ pub enum EndpointError {
     /// The path exists and is not a socket. It is left unchanged.
     #[error("{} exists and is not a socket: choose another path", path.display())]
     NotASocket {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
     },
     /// The operating system refuses the endpoint.
@@ -71,7 +71,7 @@ pub enum EndpointError {
     Failed {
         /// Address or path.
         endpoint: String,
-        /// Error of the operating system.
+        /// Error from the operating system.
         source: io::Error,
     },
 }

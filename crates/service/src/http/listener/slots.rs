@@ -71,8 +71,8 @@ impl ConnectionSlots {
         peer: Option<SocketAddr>,
         activity: &Arc<Activity>,
     ) -> Result<Slot, NoSlot> {
-        let network = peer.and_then(network);
-        let mut table = self.table();
+        let network = peer.and_then(network_of);
+        let mut table = self.lock_table();
         let open = network.and_then(|network| table.open_by_network.get(&network));
         if open.is_some_and(|open| *open >= self.per_network_max) {
             return Err(NoSlot::NetworkLimit);
@@ -121,7 +121,7 @@ impl ConnectionSlots {
         true
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn lock_table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,14 +153,14 @@ impl Table {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.table().remove(self.id);
+        self.slots.lock_table().remove(self.id);
     }
 }
 
 /// Returns the unit of the limit per address: an IPv4 address, or the 64-bit IPv6 network that a
 /// customer usually gets. Loopback has no limit, because a proxy may connect on behalf of all
 /// clients.
-fn network(peer: SocketAddr) -> Option<IpAddr> {
+fn network_of(peer: SocketAddr) -> Option<IpAddr> {
     match peer.ip().to_canonical() {
         ip if ip.is_loopback() => None,
         IpAddr::V4(ip) => Some(ip.into()),

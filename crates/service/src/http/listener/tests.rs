@@ -190,7 +190,7 @@ async fn http2_starts_with_the_preface() {
 }
 
 #[tokio::test]
-async fn unix_sockets_are_private_and_removed() {
+async fn unix_sockets_follow_their_access_mode() {
     let directory = tempfile::tempdir().unwrap();
     for (access, mode) in [(SocketAccess::Owner, 0o600), (SocketAccess::Group, 0o660)] {
         let path = directory.path().join("admin.sock");

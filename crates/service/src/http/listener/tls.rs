@@ -32,7 +32,7 @@ impl Tls {
     /// handshake.
     ///
     /// # Errors
-    /// When the cryptography provider supports neither version.
+    /// Returns an error if the cryptography provider supports neither version.
     pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Result<Self, rustls::Error> {
         Self::with_protocols(&PROTOCOLS, certificates)
     }
@@ -41,7 +41,7 @@ impl Tls {
     /// the challenges of the authority.
     ///
     /// # Errors
-    /// When the cryptography provider supports neither version.
+    /// Returns an error if the cryptography provider supports neither version.
     pub fn with_acme(certificates: &Arc<AcmeCertificates>) -> Result<Self, rustls::Error> {
         let [h2, http1] = PROTOCOLS;
         Self::with_protocols(

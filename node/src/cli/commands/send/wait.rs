@@ -86,7 +86,7 @@ impl DeliveryWaiter {
         if failed == 0 {
             return Ok(());
         }
-        Err(CliError::refused(
+        Err(CliError::failed(
             format!("{failed} of {} deliveries failed", deliveries(page).count()),
             "show the reason with: sealpost status MESSAGE",
         ))
@@ -105,7 +105,7 @@ pub(super) fn deliveries(page: &Page<Message>) -> impl Iterator<Item = &Delivery
 }
 
 const fn is_below(delivery: &Delivery, target: DeliveryStatus) -> bool {
-    !matches!(delivery.status, DeliveryStatus::Failed) && delivery.status.rank() < target.rank()
+    !matches!(delivery.status, DeliveryStatus::Failed) && delivery.status.progress_rank() < target.progress_rank()
 }
 
 /// Updates the delivery that an event is about, and prints the change.
@@ -157,7 +157,7 @@ fn timeout_error(page: &Page<Message>, target: DeliveryStatus) -> CliError {
         .filter(|delivery| is_below(delivery, target))
         .map(|delivery| delivery.contact.as_str())
         .collect();
-    CliError::refused(
+    CliError::failed(
         format!("not {target} yet: {}", missing.join(", ")),
         "the node continues to deliver the message; check it with: sealpost status",
     )

@@ -43,20 +43,20 @@ struct StagingRequest {
 }
 
 impl ApiClient {
-    async fn of(bed: &TestBed) -> Self {
+    async fn new(bed: &TestBed) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/attachments", listener.local_addr().unwrap());
-        let app = routes::router(Arc::clone(&bed.daemon), TOKEN);
+        let app = routes::router(bed.node.clone(), TOKEN);
         tokio::spawn(async move { axum::serve(listener, app).await });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             http,
             url,
-            host: bed.daemon.running.address.to_string(),
+            host: bed.node.run_info.address.to_string(),
         }
     }
 
-    fn ask(&self, method: http::Method, url: &str) -> reqwest::RequestBuilder {
+    fn request(&self, method: http::Method, url: &str) -> reqwest::RequestBuilder {
         self.http
             .request(method, url)
             .bearer_auth(TOKEN)
@@ -64,12 +64,12 @@ impl ApiClient {
     }
 
     /// Starts to stage a file of [`BYTES`].
-    fn begin(&self) -> StagingRequest {
+    fn start_staging(&self) -> StagingRequest {
         let (pieces, receiver) = mpsc::channel(1);
         let body = unfold(receiver, |mut pieces| async {
             Some((pieces.recv().await?, pieces))
         });
-        let request = self.ask(http::Method::POST, &format!("{}?filename=a.bin", self.url));
+        let request = self.request(http::Method::POST, &format!("{}?filename=a.bin", self.url));
         let request = request
             .header("content-length", BYTES)
             .body(reqwest::Body::wrap_stream(body));
@@ -81,7 +81,7 @@ impl ApiClient {
 
     async fn delete(&self, id: AttachmentId) {
         let response = self
-            .ask(http::Method::DELETE, &format!("{}/{id}", self.url))
+            .request(http::Method::DELETE, &format!("{}/{id}", self.url))
             .send()
             .await
             .unwrap();
@@ -129,8 +129,9 @@ fn is_create(request: &RecordedRequest) -> bool {
 }
 
 async fn has_no_orphaned_blobs(bed: &TestBed) -> bool {
-    bed.daemon
-        .read(|tx| orphaned_blobs::due(tx))
+    bed.node
+        .database
+        .read(|tx| orphaned_blobs::load_due(tx))
         .await
         .unwrap()
         .is_empty()
@@ -139,7 +140,8 @@ async fn has_no_orphaned_blobs(bed: &TestBed) -> bool {
 /// Marks a file as needed by a message.
 async fn mark_needed(bed: &TestBed, id: FileId) {
     let taken = bed
-        .daemon
+        .node
+        .database
         .write(move |tx| files::advance(tx, id, FileStatus::Uploading, None))
         .await
         .unwrap();
@@ -149,8 +151,8 @@ async fn mark_needed(bed: &TestBed, id: FileId) {
 #[tokio::test]
 async fn parts_are_uploaded_once_during_sealing() {
     let bed = TestBed::start(|_| None).await;
-    let client = ApiClient::of(&bed).await;
-    let staging = client.begin();
+    let client = ApiClient::new(&bed).await;
+    let staging = client.start_staging();
     staging.send(THREE_PARTS_BYTES).await;
     bed.until(async |bed| uploaded_parts(bed).len() == 3).await;
     // By now, the maintenance of blobs has run at least once.
@@ -175,12 +177,12 @@ async fn parts_are_uploaded_once_during_sealing() {
 async fn message_continues_the_early_upload() {
     let bed = TestBed::start(|_| None).await;
     let held = bed.relay.gate.write().await;
-    let staging = ApiClient::of(&bed).await.begin();
+    let staging = ApiClient::new(&bed).await.start_staging();
     staging.send(BYTES).await;
     let attachment = staging.finish().await;
     let file = bed.find_file(attachment).await;
     bed.until(async |bed| !uploaded_parts(bed).is_empty()).await;
-    let mut subscriber = bed.daemon.progress.subscribe();
+    let mut subscriber = bed.node.progress.subscribe();
     mark_needed(&bed, file).await;
     let report = timeout(Duration::from_secs(60), subscriber.next())
         .await
@@ -206,7 +208,7 @@ async fn message_continues_the_early_upload() {
 #[tokio::test]
 async fn parts_of_an_aborted_file_are_deleted() {
     let bed = TestBed::start(|_| None).await;
-    let staging = ApiClient::of(&bed).await.begin();
+    let staging = ApiClient::new(&bed).await.start_staging();
     staging.send(THREE_PARTS_BYTES).await;
     bed.until(async |bed| !uploaded_parts(bed).is_empty()).await;
     staging
@@ -223,8 +225,8 @@ async fn parts_of_an_aborted_file_are_deleted() {
 #[tokio::test]
 async fn deleting_a_staged_file_deletes_its_blob() {
     let bed = TestBed::start(|_| None).await;
-    let client = ApiClient::of(&bed).await;
-    let staging = client.begin();
+    let client = ApiClient::new(&bed).await;
+    let staging = client.start_staging();
     staging.send(BYTES).await;
     let attachment = staging.finish().await;
     bed.until(async |bed| uploaded_parts(bed).len() == 5).await;
@@ -244,7 +246,8 @@ async fn blob_deletion_is_retried_after_a_crash() {
     .await;
     let blob = BlobId::from_bytes([5; 16]);
     bed.begin_blob(blob);
-    bed.daemon
+    bed.node
+        .database
         .write(move |tx| orphaned_blobs::add(tx, &blob))
         .await
         .unwrap();
@@ -266,7 +269,7 @@ async fn refused_early_upload_does_not_fail_the_file() {
             is_first.then(|| problem(code))
         })
         .await;
-        let staging = ApiClient::of(&bed).await.begin();
+        let staging = ApiClient::new(&bed).await.start_staging();
         bed.until(async |bed| bed.requests().iter().any(is_create))
             .await;
         staging.send(BYTES).await;
@@ -288,7 +291,7 @@ async fn full_relay_delays_only_needed_files() {
             (request.rest == "1" && full.load(Ordering::SeqCst)).then(|| problem(code))
         })
         .await;
-        let staging = ApiClient::of(&bed).await.begin();
+        let staging = ApiClient::new(&bed).await.start_staging();
         staging.send(BYTES).await;
         let attachment = staging.finish().await;
         let file = bed.find_file(attachment).await;
@@ -324,7 +327,7 @@ async fn failed_early_part_is_uploaded_later() {
         is_first.then(|| problem(ErrorCode::Overloaded))
     })
     .await;
-    let staging = ApiClient::of(&bed).await.begin();
+    let staging = ApiClient::new(&bed).await.start_staging();
     staging.send(THREE_PARTS_BYTES).await;
     bed.until(async |bed| uploaded_parts(bed).contains(&"1".to_owned()))
         .await;

@@ -1,9 +1,8 @@
-//! Daemon that transfers files to and from a [`FakeRelay`].
+//! Node that transfers files to and from a [`FakeRelay`].
 
 use super::fake_relay::{FakeBlob, FakeRelay, RecordedRequest};
 use crate::{
-    daemon::Daemon,
-    daemon::transfer,
+    daemon::{NodeParts, transfer},
     files::{DiskFileId, SealedParts, Staged},
     store::{attachments, files},
 };
@@ -15,10 +14,10 @@ use sealpost_node_core::model::{AttachmentId, Direction, FileId, FileStatus};
 use sealpost_proto::{BlobId, BlobRef, BlobSize, FetchToken, limits};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-/// Daemon and its fake relay.
+/// Node and its fake relay.
 pub(super) struct TestBed {
     pub(super) relay: Arc<FakeRelay>,
-    pub(super) daemon: Arc<Daemon>,
+    pub(super) node: NodeParts,
     _directory: tempfile::TempDir,
 }
 
@@ -28,13 +27,14 @@ impl TestBed {
     ) -> Self {
         let (relay, origin) = FakeRelay::start(response_override).await;
         let directory = tempfile::tempdir().unwrap();
-        let daemon = Daemon::for_test(directory.path(), origin, relay.clock.clone()).await;
-        tokio::spawn(transfer::upload(Arc::clone(&daemon)));
-        tokio::spawn(transfer::download(Arc::clone(&daemon)));
-        tokio::spawn(transfer::maintain_blobs(Arc::clone(&daemon)));
+        let node = NodeParts::for_test(directory.path(), origin, relay.clock.clone()).await;
+        let transfers = node.transfers();
+        tokio::spawn(transfer::upload(Arc::clone(&transfers), node.worker()));
+        tokio::spawn(transfer::download(Arc::clone(&transfers), node.worker()));
+        tokio::spawn(transfer::maintain_blobs(transfers, node.worker()));
         Self {
             relay,
-            daemon,
+            node,
             _directory: directory,
         }
     }
@@ -44,7 +44,7 @@ impl TestBed {
         let text: Vec<u8> = (1..=251).cycle().take(bytes).collect();
         let pieces = stream::iter([Ok::<_, Infallible>(Bytes::from(text))]);
         let staged = self
-            .daemon
+            .node
             .files
             .stage(pieces, bytes as u64, new_parts())
             .await
@@ -66,7 +66,7 @@ impl TestBed {
             let range = size.part_range(number).unwrap();
             parts.insert(
                 number,
-                self.daemon
+                self.node
                     .files
                     .read_range(staged.file, range)
                     .await
@@ -97,7 +97,7 @@ impl TestBed {
     ) -> FileId {
         let descriptor = Descriptor {
             blob: BlobRef {
-                relay: self.daemon.identity.relay.clone(),
+                relay: self.node.identity.relay.clone(),
                 id,
             },
             fetch_token: FetchToken::from_bytes([4; 32]),
@@ -108,7 +108,7 @@ impl TestBed {
             preview: None,
         };
         let (sealed_file, part_digests) = (staged.file, staged.part_digests.clone());
-        let insert = self.daemon.write(move |tx| {
+        let insert = self.node.database.write(move |tx| {
             let disk_file = match direction {
                 Direction::Out => sealed_file,
                 Direction::In => DiskFileId::from_bytes(sealpost_service::random_array()),
@@ -131,7 +131,8 @@ impl TestBed {
 
     /// Returns the file of a staged attachment.
     pub(super) async fn find_file(&self, id: AttachmentId) -> FileId {
-        self.daemon
+        self.node
+            .database
             .read(move |tx| attachments::find_file(tx, id))
             .await
             .unwrap()
@@ -139,7 +140,8 @@ impl TestBed {
     }
 
     pub(super) async fn row(&self, id: FileId) -> files::StoredFile {
-        self.daemon
+        self.node
+            .database
             .read(move |tx| files::load(tx, id))
             .await
             .unwrap()
@@ -151,7 +153,7 @@ impl TestBed {
         let waiting = async {
             while !is_so(self).await {
                 self.relay.clock.advance(Duration::from_secs(60));
-                self.daemon.write(|_| Ok(())).await.unwrap();
+                self.node.database.write(|_| Ok(())).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

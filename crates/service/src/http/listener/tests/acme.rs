@@ -289,7 +289,7 @@ async fn bind() -> (TcpListener, SocketAddr) {
 }
 
 #[tokio::test]
-async fn certificates_are_ordered_used_and_stored() {
+async fn ordered_certificates_are_stored() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, address) = bind().await;
     let authority = Authority::start(address).await;
@@ -316,7 +316,7 @@ async fn certificates_are_ordered_used_and_stored() {
             .await
     };
     assert!(connect().await.is_err(), "there is no certificate yet");
-    timeout(LONG_TIMEOUT, certificates.order())
+    timeout(LONG_TIMEOUT, certificates.order_certificate())
         .await
         .unwrap()
         .unwrap();
@@ -342,7 +342,7 @@ async fn certificates_are_ordered_used_and_stored() {
     }
     let again = AcmeCertificates::open(order(&authority, &directory)).unwrap();
     assert!(!again.is_due(&SystemClock), "a restart orders nothing");
-    timeout(LONG_TIMEOUT, again.order())
+    timeout(LONG_TIMEOUT, again.order_certificate())
         .await
         .unwrap()
         .expect_err("the endpoint uses other certificates");
@@ -367,7 +367,7 @@ async fn failed_validation_yields_no_certificate() {
             .with_tls(Some(tls))
             .serve(socket, hello(), Shutdown::new()),
     );
-    let error = timeout(LONG_TIMEOUT, certificates.order())
+    let error = timeout(LONG_TIMEOUT, certificates.order_certificate())
         .await
         .unwrap()
         .unwrap_err();

@@ -58,7 +58,7 @@ fn slow_starts() -> [&'static [u8]; 6] {
 }
 
 #[tokio::test]
-async fn slow_connections_are_closed_and_affect_nobody() {
+async fn slow_connections_do_not_affect_others() {
     raise_limit();
     let limits = ListenerLimits {
         connections: 2 * SLOW_CONNECTIONS,
