@@ -3,5 +3,6 @@
 pub mod iso;
 pub mod model;
 pub mod problem;
-pub mod render;
-pub mod routes;
+mod render;
+pub(crate) mod routes;
+mod state;

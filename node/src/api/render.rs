@@ -1,4 +1,4 @@
-//! Conversion from stored rows to the JSON shapes of the local API.
+//! Conversion of stored rows to the JSON shapes of the local API.
 
 use super::{
     iso::Iso,
@@ -23,9 +23,8 @@ use sealpost_node_core::{
     model::{AttachmentId, ContentType},
 };
 
-/// A delivery.
-#[must_use]
-pub fn delivery(row: &deliveries::Delivery) -> Delivery {
+/// Renders a delivery.
+pub(super) fn delivery(row: &deliveries::Delivery) -> Delivery {
     Delivery {
         message: row.posting.to_string(),
         connection: row.key.connection.to_string(),
@@ -45,15 +44,13 @@ pub fn delivery(row: &deliveries::Delivery) -> Delivery {
     }
 }
 
-/// A file under its first use, or as it was staged.
-#[must_use]
-pub fn file(row: &StoredFile) -> Attachment {
+/// Renders a file under its first use, or as it was staged.
+pub(super) fn file(row: &StoredFile) -> Attachment {
     attachment(row.attachment, row)
 }
 
-/// A file as a message uses it.
-#[must_use]
-pub fn attachment(id: AttachmentId, row: &StoredFile) -> Attachment {
+/// Renders a file as one message uses it.
+pub(super) fn attachment(id: AttachmentId, row: &StoredFile) -> Attachment {
     let name = FileName::from_remote(&row.descriptor.name);
     let claim = FileType::from_claim(&row.descriptor.mime, &row.descriptor.name);
     let file_type = row.file_type.clone().unwrap_or_else(|| claim.clone());
@@ -81,9 +78,8 @@ pub fn attachment(id: AttachmentId, row: &StoredFile) -> Attachment {
     }
 }
 
-/// A file with the messages that it belongs to.
-#[must_use]
-pub fn listed_attachment(row: &ListedFile) -> ListedAttachment {
+/// Renders a file with the messages that use it.
+pub(super) fn listed_attachment(row: &ListedFile) -> ListedAttachment {
     ListedAttachment {
         attachment: file(&row.file),
         message: row.messages.first().map(|(message, _)| message.to_string()),
@@ -97,9 +93,8 @@ pub fn listed_attachment(row: &ListedFile) -> ListedAttachment {
     }
 }
 
-/// A connection.
-#[must_use]
-pub fn connection(row: &connections::ConnectionRow) -> Connection {
+/// Renders a connection.
+pub(super) fn connection(row: &connections::ConnectionRow) -> Connection {
     Connection {
         id: row.id.to_string(),
         contact: row.contact.clone(),
@@ -120,9 +115,8 @@ pub fn connection(row: &connections::ConnectionRow) -> Connection {
     }
 }
 
-/// An invite; its URL only in the response to its creation.
-#[must_use]
-pub fn invite(row: &invites::InviteRow, with_url: bool) -> Invite {
+/// Renders an invite. Its URL, a secret, is only in the response to its creation.
+pub(super) fn invite(row: &invites::InviteRow, with_url: bool) -> Invite {
     Invite {
         id: row.id.to_string(),
         kind: row.kind,
@@ -134,9 +128,8 @@ pub fn invite(row: &invites::InviteRow, with_url: bool) -> Invite {
     }
 }
 
-/// A message as one chat shows it, with its files and, for one of ours, its deliveries.
-#[must_use]
-pub fn message(
+/// Renders a message as one chat shows it, with its files and, for an outgoing one, its deliveries.
+pub(super) fn message(
     posting: &postings::Posting,
     files: &[attachments::Attachment],
     deliveries: &[deliveries::Delivery],
@@ -192,9 +185,8 @@ pub fn message(
     }
 }
 
-/// The progress of a transfer.
-#[must_use]
-pub fn transfer(report: &progress::Transfer) -> Transfer {
+/// Renders the progress of a transfer.
+pub(super) fn transfer(report: &progress::Transfer) -> Transfer {
     Transfer {
         attachment: report.attachment.to_string(),
         direction: report.direction,
@@ -209,15 +201,14 @@ pub fn transfer(report: &progress::Transfer) -> Transfer {
     }
 }
 
-/// A chat with its participants.
-#[must_use]
-pub fn chat(
+/// Renders a chat with its participants.
+pub(super) fn chat(
     row: &chats::Chat,
     participants: &[chats::Participant],
     peer: &connections::ConnectionRow,
     own: (&str, &[u8; 32]),
 ) -> Chat {
-    let show = |participant: &chats::Participant| {
+    let render_participant = |participant: &chats::Participant| {
         let (contact, fingerprint, verified) = if participant.is_self {
             (own.0.to_owned(), hex::encode(own.1), true)
         } else {
@@ -246,7 +237,7 @@ pub fn chat(
         name: peer.contact.clone(),
         active: row.active,
         connection: row.connection.to_string(),
-        participants: participants.iter().map(show).collect(),
+        participants: participants.iter().map(render_participant).collect(),
         last_message: row.last_message().map(|id| id.to_string()),
         unread: row.unread,
         message_count: row.last_number,
@@ -271,26 +262,26 @@ mod tests {
     use super::*;
     use crate::{
         store::files,
-        testing::{TestNode, pair, settle},
+        testing::{TestNode, connected_pair, settle},
     };
     use sealpost_node_core::file_type::Danger;
 
     #[test]
-    fn the_detected_type_replaces_the_claimed_one() {
-        let mut pair = pair(266);
+    fn detected_type_replaces_the_claimed_one() {
+        let mut pair = connected_pair(266);
         let staged = [pair.acme.stage_with(10, "photo.jpg", "image/jpeg", None)];
         pair.acme.send_files(pair.to_bolt, "", &staged);
-        pair.acme.uploaded(staged[0]);
+        pair.acme.record_uploaded(staged[0]);
         settle(&mut pair.acme, &mut pair.bolt);
-        let message = pair.bolt.arrived().remove(0).id.to_string();
+        let message = pair.bolt.received().remove(0).id.to_string();
         let listed = files::Filter {
             limit: 9,
             ..files::Filter::default()
         };
-        let shown = |node: &mut TestNode| {
-            listed_attachment(&node.step(|tx, _| files::page(tx, &listed))[0])
+        let render = |node: &mut TestNode| {
+            listed_attachment(&node.step(|tx, _| files::load_page(tx, &listed))[0])
         };
-        let claimed = shown(&mut pair.bolt);
+        let claimed = render(&mut pair.bolt);
         assert_eq!(
             (
                 claimed.message.as_ref(),
@@ -306,18 +297,19 @@ mod tests {
             ),
             ("image/jpeg", None)
         );
-        let id = pair.bolt.files_that_came().remove(0).id;
+        let id = pair.bolt.received_files().remove(0).id;
         let program = FileType::detect(b"MZ\x90\0\x03\0\0\0\x04\0", 10, "photo.jpg");
         pair.bolt
             .step(|tx, _| files::set_file_type(tx, id, &program));
-        let told = shown(&mut pair.bolt).attachment;
+        let detected = render(&mut pair.bolt).attachment;
         assert_eq!(
-            told.content_type,
+            detected.content_type,
             "application/vnd.microsoft.portable-executable"
         );
-        assert_eq!(told.claimed_type.as_deref(), Some("image/jpeg"));
+        assert_eq!(detected.claimed_type.as_deref(), Some("image/jpeg"));
         assert_eq!(
-            told.dangers
+            detected
+                .dangers
                 .iter()
                 .map(|danger| danger.code)
                 .collect::<Vec<_>>(),

@@ -1,8 +1,9 @@
-//! Ingests what the relay delivers, by pulling and through the webhook. Both end in [`ingest`].
+//! Ingests what the relay delivers, by pulling and through the webhook.
 
 use super::{
-    Daemon,
-    worker::{self, Next, Round},
+    Database, HomeRelay,
+    retry::wait_after,
+    worker::{Next, Round, Worker},
 };
 use crate::{fault::Fault, identity::NodeIdentity, inbox, store::Tx};
 use sealpost_proto::{
@@ -11,102 +12,15 @@ use sealpost_proto::{
 };
 use sealpost_relay_client::ClientError;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Notify;
 
-/// Delay that the relay is asked for when this node cannot store anything.
+/// Time after which the relay should deliver again what this node cannot store.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
-
-/// Pulls until shutdown: continuously when the node has no webhook, otherwise at start and every 15
-/// minutes.
-pub(super) async fn pull(daemon: Arc<Daemon>, has_webhook: bool) {
-    // Nothing wakes this task: the relay holds a pull until something arrives.
-    let wake = Notify::new();
-    let task = Pull {
-        has_webhook,
-        failures: 0,
-    };
-    worker::run(&daemon, &wake, "pull deliveries", RETRY_DELAY, task).await;
-}
-
-struct Pull {
-    has_webhook: bool,
-    /// Failed requests in a row.
-    failures: u32,
-}
-
-impl Round for Pull {
-    async fn run(&mut self, daemon: &Daemon) -> Result<Next, Fault> {
-        Ok(pull_round(daemon, self.has_webhook, &mut self.failures).await)
-    }
-}
-
-async fn pull_round(daemon: &Daemon, has_webhook: bool, failures: &mut u32) -> Next {
-    let wait = if has_webhook {
-        Duration::ZERO
-    } else {
-        limits::PULL_WAIT_MAX
-    };
-    match pull_once(daemon, wait).await {
-        Ok(has_more) => {
-            *failures = 0;
-            if has_webhook && !has_more {
-                Next::Pause(limits::WEBHOOK_NODE_PULL_INTERVAL)
-            } else {
-                Next::Continue
-            }
-        }
-        Err(error) => {
-            daemon.failed(&error).await;
-            let pause = super::wait_after(&error, *failures);
-            *failures += 1;
-            Next::Pause(pause)
-        }
-    }
-}
-
-/// Pulls once; returns whether there may be more.
-async fn pull_once(daemon: &Daemon, wait: Duration) -> Result<bool, ClientError> {
-    let batch = daemon.relay.pull(wait).await?;
-    daemon.reached().await;
-    if batch.deliveries.is_empty() && batch.events.is_empty() {
-        return Ok(false);
-    }
-    let results = ingest(daemon, batch).await;
-    daemon.relay.acknowledge(&results).await?;
-    Ok(true)
-}
-
-/// Ingests one batch in one commit and returns the outcome of each item. The relay is asked to
-/// deliver again what cannot be stored now.
-pub(super) async fn ingest(daemon: &Daemon, batch: DeliveryBatch) -> DeliveryResults {
-    let lease = batch.lease;
-    let ids: Vec<_> = batch
-        .deliveries
-        .iter()
-        .map(|item| item.id)
-        .chain(batch.events.iter().map(|item| item.id))
-        .collect();
-    let identity = Arc::clone(&daemon.identity);
-    let stored = daemon
-        .write(move |tx| ingest_all(tx, &identity, &batch))
-        .await;
-    let results = stored.unwrap_or_else(|fault| {
-        tracing::error!(%fault, "cannot store a batch of the relay, which will deliver it again");
-        let retry_after_ms = Some(RETRY_DELAY.as_secs() * 1_000);
-        let outcome = DeliveryOutcome::Deferred { retry_after_ms };
-        let result = |id| DeliveryResult {
-            id,
-            outcome: outcome.clone(),
-        };
-        ids.into_iter().map(result).collect()
-    });
-    DeliveryResults { lease, results }
-}
 
 /// Ingests the items of a batch independently of each other and returns their outcomes.
 ///
 /// # Errors
-/// [`Fault::DiskFull`], or a failure of the database as a whole: then nothing of it happened.
+/// [`Fault::DiskFull`], or a failure of the database as a whole. Then the caller rolls the
+/// transaction back.
 pub fn ingest_all(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -124,7 +38,7 @@ pub fn ingest_all(
     }
     for event in &batch.events {
         let outcome = in_savepoint(tx, |tx| {
-            inbox::relay_event(tx, event).map(|()| DeliveryOutcome::Stored)
+            inbox::apply_status_event(tx, event).map(|()| DeliveryOutcome::Stored)
         })?;
         results.push(DeliveryResult {
             id: event.id,
@@ -136,8 +50,109 @@ pub fn ingest_all(
     Ok(results)
 }
 
-/// Runs one item in a savepoint of its own: a damaged row of ours delays that item and no other. A
-/// full disk delays all.
+/// What the ingestion of deliveries needs.
+#[derive(Clone)]
+pub(super) struct Ingest {
+    pub(super) database: Database,
+    pub(super) relay: Arc<HomeRelay>,
+    pub(super) identity: Arc<NodeIdentity>,
+}
+
+impl Ingest {
+    /// Ingests one batch in one commit and returns the outcome of each item. If the batch cannot be
+    /// stored now, the outcomes ask the relay to deliver it again.
+    pub(super) async fn ingest(&self, batch: DeliveryBatch) -> DeliveryResults {
+        let lease = batch.lease;
+        let ids: Vec<_> = batch
+            .deliveries
+            .iter()
+            .map(|item| item.id)
+            .chain(batch.events.iter().map(|item| item.id))
+            .collect();
+        let identity = Arc::clone(&self.identity);
+        let stored = self
+            .database
+            .write(move |tx| ingest_all(tx, &identity, &batch))
+            .await;
+        let results = stored.unwrap_or_else(|fault| {
+            tracing::error!(%fault, "cannot store a batch from the relay, which will redeliver it");
+            let retry_after_ms = Some(RETRY_DELAY.as_secs() * 1_000);
+            let outcome = DeliveryOutcome::Deferred { retry_after_ms };
+            let result = |id| DeliveryResult {
+                id,
+                outcome: outcome.clone(),
+            };
+            ids.into_iter().map(result).collect()
+        });
+        DeliveryResults { lease, results }
+    }
+}
+
+/// Pulls until shutdown: continuously when the node has no webhook, otherwise at start and every 15
+/// minutes.
+pub(super) async fn pull(ingest: Ingest, has_webhook: bool, worker: Worker) {
+    let task = Pull {
+        ingest,
+        has_webhook,
+        failures: 0,
+    };
+    // No change wakes this task: the relay holds a pull until something arrives.
+    worker.run_timed(task).await;
+}
+
+struct Pull {
+    ingest: Ingest,
+    has_webhook: bool,
+    /// Failed requests in a row.
+    failures: u32,
+}
+
+impl Round for Pull {
+    const ACTION: &'static str = "pull deliveries";
+    const FAULT_RETRY_DELAY: Duration = RETRY_DELAY;
+
+    async fn run(&mut self) -> Result<Next, Fault> {
+        match self.pull_once().await {
+            Ok(has_more) => {
+                self.failures = 0;
+                if self.has_webhook && !has_more {
+                    Ok(Next::Pause(limits::WEBHOOK_NODE_PULL_INTERVAL))
+                } else {
+                    Ok(Next::Continue)
+                }
+            }
+            Err(error) => {
+                self.ingest.relay.record_failure(&error).await;
+                let wait = wait_after(&error, self.failures);
+                self.failures += 1;
+                Ok(Next::Pause(wait))
+            }
+        }
+    }
+}
+
+impl Pull {
+    /// Pulls once and returns whether there may be more.
+    async fn pull_once(&self) -> Result<bool, ClientError> {
+        let wait = if self.has_webhook {
+            Duration::ZERO
+        } else {
+            limits::PULL_WAIT_MAX
+        };
+        let relay = &self.ingest.relay;
+        let batch = relay.client.pull(wait).await?;
+        relay.record_response().await;
+        if batch.deliveries.is_empty() && batch.events.is_empty() {
+            return Ok(false);
+        }
+        let results = self.ingest.ingest(batch).await;
+        relay.client.acknowledge(&results).await?;
+        Ok(true)
+    }
+}
+
+/// Runs a job for one item in a savepoint of its own, so that a damaged row of ours delays that item
+/// only. A full disk delays all items.
 fn in_savepoint<T>(
     tx: &mut Tx<'_>,
     job: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>,
@@ -152,7 +167,7 @@ fn in_savepoint<T>(
         Err(fault) => {
             tx.sql.execute_batch("ROLLBACK TO item; RELEASE item")?;
             tx.record_damage(&fault);
-            tracing::error!(%fault, "cannot store an item of the relay, which will deliver it again");
+            tracing::error!(%fault, "cannot store an item from the relay, which will redeliver it");
             Ok(None)
         }
     }
@@ -161,17 +176,20 @@ fn in_savepoint<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{TestNode, batch, join};
+    use crate::testing::{TestNode, connect_nodes, to_batch};
     use sealpost_node_core::model::ConnectionId;
     use sealpost_proto::wire::SubmittedEnvelope;
 
-    /// Bolt, his two connections with Acme, and a message on each.
+    /// Returns Bolt, his two connections with Acme, and a sealed message on each.
     fn two_messages(
         seed: u64,
         texts: [&str; 2],
     ) -> (TestNode, [ConnectionId; 2], Vec<SubmittedEnvelope>) {
         let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
-        let (first, second) = (join(&mut acme, &mut bolt), join(&mut acme, &mut bolt));
+        let (first, second) = (
+            connect_nodes(&mut acme, &mut bolt),
+            connect_nodes(&mut acme, &mut bolt),
+        );
         acme.send(first.0, texts[0]);
         acme.send(second.0, texts[1]);
         let sealed = acme.seal();
@@ -186,11 +204,11 @@ mod tests {
     #[test]
     fn damaged_rows_delay_only_their_own_item() {
         let (mut bolt, [broken, _], sealed) = two_messages(400, ["first", "second"]);
-        bolt.sql("CREATE TEMP TABLE whole AS SELECT id, secrets FROM connections");
+        bolt.sql("CREATE TEMP TABLE intact AS SELECT id, secrets FROM connections");
         bolt.sql(&format!(
             "UPDATE connections SET secrets = zeroblob(40) WHERE id = '{broken}'"
         ));
-        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &batch(&sealed)));
+        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &to_batch(&sealed)));
         assert_eq!(
             outcomes(results),
             [
@@ -200,33 +218,34 @@ mod tests {
                 DeliveryOutcome::Stored
             ]
         );
-        assert_eq!(bolt.texts(), ["second"]);
-        let mend = "UPDATE connections SET secrets = (SELECT secrets FROM whole WHERE whole.id = connections.id)";
-        bolt.sql(&format!("{mend} WHERE id = '{broken}'"));
-        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &batch(&sealed)));
+        assert_eq!(bolt.received_texts(), ["second"]);
+        let repair = "UPDATE connections SET secrets = \
+            (SELECT secrets FROM intact WHERE intact.id = connections.id)";
+        bolt.sql(&format!("{repair} WHERE id = '{broken}'"));
+        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &to_batch(&sealed)));
         assert_eq!(
             outcomes(results),
             [DeliveryOutcome::Stored, DeliveryOutcome::Stored]
         );
-        assert_eq!(bolt.texts(), ["second", "first"]);
+        assert_eq!(bolt.received_texts(), ["second", "first"]);
     }
 
     #[test]
-    fn a_full_disk_delays_everything_and_loses_nothing() {
-        // The second needs more pages than are free.
+    fn full_disk_delays_the_whole_batch() {
+        // The second message needs more pages than are free.
         let long = "long ".repeat(10_000);
         let (mut bolt, _, sealed) = two_messages(410, ["short", &long]);
-        let pages = bolt.number("PRAGMA page_count");
+        let pages = bolt.query_number("PRAGMA page_count");
         bolt.sql(&format!("PRAGMA max_page_count = {pages}"));
-        let full = bolt.commit(|tx, identity| ingest_all(tx, identity, &batch(&sealed)));
+        let full = bolt.commit(|tx, identity| ingest_all(tx, identity, &to_batch(&sealed)));
         assert!(matches!(full, Err(Fault::DiskFull)));
         bolt.sql("PRAGMA max_page_count = 1000000");
-        assert!(bolt.texts().is_empty());
-        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &batch(&sealed)));
+        assert!(bolt.received_texts().is_empty());
+        let results = bolt.step(|tx, identity| ingest_all(tx, identity, &to_batch(&sealed)));
         assert_eq!(
             outcomes(results),
             [DeliveryOutcome::Stored, DeliveryOutcome::Stored]
         );
-        assert_eq!(bolt.texts(), ["short", &long]);
+        assert_eq!(bolt.received_texts(), ["short", &long]);
     }
 }

@@ -1,11 +1,12 @@
-//! Periodic maintenance: expiries, fresh prekeys and deletion of old rows.
+//! Periodic maintenance: expires invites, renews prekeys and deletes old rows.
 
 use super::{
-    Daemon,
-    worker::{self, Next, Round},
+    Database,
+    worker::{Next, Round, Worker},
 };
 use crate::{
     fault::Fault,
+    files::Files,
     identity::NodeIdentity,
     pairing,
     store::{
@@ -16,34 +17,8 @@ use crate::{
 };
 use sealpost_proto::limits;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Notify;
 
 const INTERVAL: Duration = Duration::from_secs(600);
-
-/// Runs maintenance at start and every ten minutes until shutdown.
-pub(super) async fn run(daemon: Arc<Daemon>) {
-    // Nothing wakes this task: it runs by the clock alone.
-    let wake = Notify::new();
-    worker::run(&daemon, &wake, "run maintenance", INTERVAL, Maintenance).await;
-}
-
-struct Maintenance;
-
-impl Round for Maintenance {
-    async fn run(&mut self, daemon: &Daemon) -> Result<Next, Fault> {
-        run_once(daemon).await?;
-        Ok(Next::Pause(INTERVAL))
-    }
-}
-
-async fn run_once(daemon: &Daemon) -> Result<(), Fault> {
-    let identity = Arc::clone(&daemon.identity);
-    let deleted = daemon.write(move |tx| maintain(tx, &identity)).await?;
-    for file in deleted {
-        daemon.files.remove(file.disk_file).await;
-    }
-    Ok(())
-}
 
 /// Runs maintenance in one transaction. Returns the files to delete from the disk.
 pub fn maintain(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<Vec<StoredFile>, Fault> {
@@ -59,4 +34,42 @@ pub fn maintain(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<Vec<StoredFi
         files::delete_staged(tx, file.id)?;
     }
     Ok(abandoned)
+}
+
+/// Runs maintenance at start and every ten minutes until shutdown.
+pub(super) async fn run(
+    database: Database,
+    files: Files,
+    identity: Arc<NodeIdentity>,
+    worker: Worker,
+) {
+    let task = Maintenance {
+        database,
+        files,
+        identity,
+    };
+    worker.run_timed(task).await;
+}
+
+struct Maintenance {
+    database: Database,
+    files: Files,
+    identity: Arc<NodeIdentity>,
+}
+
+impl Round for Maintenance {
+    const ACTION: &'static str = "run maintenance";
+    const FAULT_RETRY_DELAY: Duration = INTERVAL;
+
+    async fn run(&mut self) -> Result<Next, Fault> {
+        let identity = Arc::clone(&self.identity);
+        let deleted = self
+            .database
+            .write(move |tx| maintain(tx, &identity))
+            .await?;
+        for file in deleted {
+            self.files.remove(file.disk_file).await;
+        }
+        Ok(Next::Pause(INTERVAL))
+    }
 }

@@ -1,95 +1,97 @@
-//! Submits messages: seals what can be sent, submits it and records the relay's responses. While the
-//! relay is away, what waits says so.
+//! Submits messages: seals what can be sent, submits it and records the relay's responses. While
+//! the relay is unreachable, the pending messages state that as their reason.
 
 use super::{
-    Daemon,
-    worker::{self, Next, Round},
+    Database, HomeRelay,
+    retry::{UNREACHABLE_WAIT_MAX, wait_after},
+    worker::{Next, Round, Worker},
 };
-use crate::{fault::Fault, outbox, store::outbox as rows};
+use crate::{fault::Fault, identity::NodeIdentity, outbox, store::outbox as rows};
 use sealpost_proto::wire::{SubmitRequest, SubmittedEnvelope};
 use sealpost_relay_client::ClientError;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Submits messages until shutdown.
-pub(super) async fn run(daemon: Arc<Daemon>) {
-    let wake = &daemon.notifier.submission;
-    let task = Submission { failures: 0 };
-    worker::run(
-        &daemon,
-        wake,
-        "submit messages",
-        super::SILENCE_WAIT_MAX,
-        task,
-    )
-    .await;
+pub(super) async fn run(
+    database: Database,
+    relay: Arc<HomeRelay>,
+    identity: Arc<NodeIdentity>,
+    worker: Worker,
+) {
+    let wake_ups = Arc::clone(database.wake_ups());
+    let task = Submission {
+        database,
+        relay,
+        identity,
+        failures: 0,
+    };
+    worker.run(&wake_ups.submission, task).await;
 }
 
 struct Submission {
+    database: Database,
+    relay: Arc<HomeRelay>,
+    identity: Arc<NodeIdentity>,
     /// Failed requests in a row.
     failures: u32,
 }
 
 impl Round for Submission {
-    async fn run(&mut self, daemon: &Daemon) -> Result<Next, Fault> {
-        submit_due(daemon, &mut self.failures).await
+    const ACTION: &'static str = "submit messages";
+    const FAULT_RETRY_DELAY: Duration = UNREACHABLE_WAIT_MAX;
+
+    async fn run(&mut self) -> Result<Next, Fault> {
+        let identity = Arc::clone(&self.identity);
+        let envelopes = self
+            .database
+            .write_quietly(move |tx| outbox::seal_batch(tx, &identity))
+            .await?;
+        if envelopes.is_empty() {
+            let due = self.database.read(|tx| rows::find_next_due(tx)).await?;
+            return Ok(Next::Idle(due));
+        }
+        self.submit(envelopes).await
     }
 }
 
-async fn submit_due(daemon: &Daemon, failures: &mut u32) -> Result<Next, Fault> {
-    let identity = Arc::clone(&daemon.identity);
-    let envelopes = daemon
-        .commit(move |tx| outbox::seal_round(tx, &identity))
-        .await?;
-    if envelopes.is_empty() {
-        let due = daemon.read(|tx| rows::next_due(tx)).await?;
-        return Ok(Next::Idle(due));
-    }
-    match submit(daemon, envelopes).await? {
-        None => {
-            *failures = 0;
-            Ok(Next::Continue)
+impl Submission {
+    /// Submits envelopes and records the relay's responses.
+    async fn submit(&mut self, envelopes: Vec<SubmittedEnvelope>) -> Result<Next, Fault> {
+        let request = SubmitRequest { envelopes };
+        match self.relay.client.submit(&request).await {
+            Ok(response) => {
+                self.relay.record_response().await;
+                self.database
+                    .write_quietly(move |tx| outbox::record_results(tx, &response.results))
+                    .await?;
+                self.failures = 0;
+                Ok(Next::Continue)
+            }
+            Err(error) => {
+                let next = self.postpone(&error).await;
+                self.failures += 1;
+                Ok(next)
+            }
         }
-        Some(error) => {
-            let next = explain_failure(daemon, &error, *failures).await;
-            *failures += 1;
-            Ok(next)
-        }
     }
-}
 
-/// Submits envelopes and records the relay's responses. Returns the error if there was no response.
-async fn submit(
-    daemon: &Daemon,
-    envelopes: Vec<SubmittedEnvelope>,
-) -> Result<Option<ClientError>, Fault> {
-    let request = SubmitRequest { envelopes };
-    match daemon.relay.submit(&request).await {
-        Ok(response) => {
-            daemon.reached().await;
-            daemon
-                .commit(move |tx| outbox::record(tx, &response.results))
-                .await?;
-            Ok(None)
+    /// Stores why messages wait, and returns when to submit them again: at the latest after a
+    /// while, at once when an unreachable relay responds again, but not before the time that a
+    /// relay asked for.
+    async fn postpone(&self, error: &ClientError) -> Next {
+        let reason = self.relay.record_failure(error).await;
+        let wait = wait_after(error, self.failures);
+        let next_at = self.database.now().plus(wait);
+        let explained = self
+            .database
+            .write_quietly(move |tx| outbox::record_unreachable(tx, &reason, next_at));
+        if let Err(fault) = explained.await {
+            tracing::error!(%fault, "cannot store why messages wait");
         }
-        Err(error) => Ok(Some(error)),
-    }
-}
-
-/// Notes why messages wait. They are submitted again after a while: at once when a relay that was
-/// silent is reached, but not before the time that a relay asked for.
-async fn explain_failure(daemon: &Daemon, error: &ClientError, failures: u32) -> Next {
-    let reason = daemon.failed(error).await;
-    let wait = super::wait_after(error, failures);
-    let next_at = daemon.now().plus(wait);
-    let explained = daemon
-        .commit(move |tx| outbox::unreachable(tx, &reason, next_at))
-        .await;
-    if let Err(fault) = explained {
-        tracing::error!(%fault, "cannot store why messages wait");
-    }
-    if error.retry_after().is_some() {
-        Next::Pause(wait)
-    } else {
-        Next::Idle(Some(next_at))
+        if error.retry_after().is_some() {
+            Next::Pause(wait)
+        } else {
+            Next::Idle(Some(next_at))
+        }
     }
 }

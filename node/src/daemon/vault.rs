@@ -5,11 +5,11 @@ use sealpost_e2ee::vault::{DataKey, KeyFile};
 use sealpost_service::DataDir;
 
 const KEY_FILE: &str = "key";
-const WRAPPED: &str = "data-key";
+const DATA_KEY_FILE: &str = "data-key";
 
 /// Creates the data key of a new node, or opens the one that an interrupted `init` left.
 pub(super) fn create(directory: &DataDir) -> anyhow::Result<DataKey> {
-    if directory.read_secret(WRAPPED)?.is_some() {
+    if directory.read_secret(DATA_KEY_FILE)?.is_some() {
         return open(directory);
     }
     let mut rng = sealpost_service::entropy();
@@ -19,7 +19,7 @@ pub(super) fn create(directory: &DataDir) -> anyhow::Result<DataKey> {
         .write_secret(KEY_FILE, key_file.encode().as_bytes())
         .context("writing the key file")?;
     directory
-        .write_secret(WRAPPED, &key_file.wrap(&data_key, &mut rng))
+        .write_secret(DATA_KEY_FILE, &key_file.wrap(&data_key, &mut rng))
         .context("writing the data key")?;
     Ok(data_key)
 }
@@ -27,10 +27,9 @@ pub(super) fn create(directory: &DataDir) -> anyhow::Result<DataKey> {
 /// Opens the data key of a data directory.
 ///
 /// # Errors
-/// When the directory was never initialised, or its key file is missing, damaged or from another
-/// directory.
+/// The directory holds no node, or its key file is missing, damaged or from another directory.
 pub(super) fn open(directory: &DataDir) -> anyhow::Result<DataKey> {
-    let Some(wrapped) = directory.read_secret(WRAPPED)? else {
+    let Some(wrapped) = directory.read_secret(DATA_KEY_FILE)? else {
         bail!(
             "there is no node in {}; create one with `sealpost init`",
             directory.path().display()

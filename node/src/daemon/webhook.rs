@@ -1,6 +1,6 @@
-//! The webhook receiver for the relay's calls, which are signed with the account's webhook secret.
+//! The webhook that the relay calls. Its calls are signed with the account's webhook secret.
 
-use super::{Daemon, ingest};
+use super::ingest::Ingest;
 use axum::{
     Router,
     body::Body,
@@ -17,16 +17,17 @@ use sealpost_service::http::{ProblemResponse, json_body, parse_json, read_body};
 use sealpost_signatures::webhook;
 use std::sync::Arc;
 
+/// State of the router.
 #[derive(Clone)]
 struct Receiver {
-    daemon: Arc<Daemon>,
+    ingest: Ingest,
     secret: Arc<WebhookSecret>,
 }
 
 /// Builds the router. It serves every path, so that a proxy can mount it anywhere.
-pub(super) fn router(daemon: Arc<Daemon>, secret: WebhookSecret) -> Router {
+pub(super) fn router(ingest: Ingest, secret: WebhookSecret) -> Router {
     let receiver = Receiver {
-        daemon,
+        ingest,
         secret: Arc::new(secret),
     };
     Router::new()
@@ -36,17 +37,17 @@ pub(super) fn router(daemon: Arc<Daemon>, secret: WebhookSecret) -> Router {
 }
 
 async fn receive(State(receiver): State<Receiver>, request: Request<Body>) -> Response {
-    match answer(&receiver, request).await {
+    match respond(&receiver, request).await {
         Ok(response) => response,
         Err(problem) => ProblemResponse(problem).into_response(),
     }
 }
 
-async fn answer(receiver: &Receiver, request: Request<Body>) -> Result<Response, Problem> {
+async fn respond(receiver: &Receiver, request: Request<Body>) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body, limits::WEBHOOK_CALL_BYTES_MAX).await?;
     let secrets = std::slice::from_ref(receiver.secret.as_ref());
-    webhook::verify_webhook(secrets, &parts.headers, &body, receiver.daemon.relay_now())
+    webhook::verify_webhook(secrets, &parts.headers, &body, receiver.ingest.relay.now())
         .map_err(|error| Problem::new(ErrorCode::SignatureInvalid, error.to_string()))?;
     match parse_json::<WebhookCall>(&parts.headers, &body)? {
         WebhookCall::Challenge { challenge, .. } => {
@@ -59,11 +60,9 @@ async fn answer(receiver: &Receiver, request: Request<Body>) -> Result<Response,
             ))
         }
         WebhookCall::Deliveries { data, .. } => {
-            receiver.daemon.reached().await;
-            Ok(json_body(
-                StatusCode::OK,
-                &ingest::ingest(&receiver.daemon, data).await,
-            ))
+            receiver.ingest.relay.record_response().await;
+            let results = receiver.ingest.ingest(data).await;
+            Ok(json_body(StatusCode::OK, &results))
         }
     }
 }

@@ -60,7 +60,8 @@ pub struct SendMessage {
     /// When it should be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_by: Option<Iso>,
-    /// The client's own id for this request. A repetition sends nothing and returns the first result.
+    /// The client's own id for this request. A repetition sends nothing and returns the first
+    /// result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
 }

@@ -6,7 +6,7 @@ use crate::{
         model::{Chat, Page, PageQuery},
         render,
     },
-    daemon::Daemon,
+    daemon::Database,
     fault::Fault,
     identity::NodeIdentity,
     store::{Tx, chats, connections},
@@ -20,15 +20,15 @@ use std::sync::Arc;
 
 /// `GET /v1/chats`
 pub(super) async fn list(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
     Params(query): Params<PageQuery>,
 ) -> ApiResult<Json<Page<Chat>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
-    let identity = Arc::clone(&daemon.identity);
-    let items = daemon
+    let items = database
         .read(move |tx| {
-            chats::page(tx, &after, limit)?
+            chats::load_page(tx, &after, limit)?
                 .iter()
                 .map(|row| with_participants(tx, &identity, row))
                 .collect()
@@ -39,11 +39,11 @@ pub(super) async fn list(
 
 /// `GET /v1/chats/{id}`
 pub(super) async fn show(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Chat>> {
-    let identity = Arc::clone(&daemon.identity);
-    let chat = daemon
+    let chat = database
         .read(move |tx| {
             let id: ChatId = parse_id("chat", &id)?;
             let row = chats::load(tx, id)?.ok_or_else(|| Fault::not_found("chat", id))?;
@@ -58,7 +58,7 @@ fn with_participants(
     identity: &NodeIdentity,
     row: &chats::Chat,
 ) -> Result<Chat, Fault> {
-    let participants = chats::participants(tx, row.id)?;
+    let participants = chats::load_participants(tx, row.id)?;
     let peer = connections::load(tx, row.connection)?;
     Ok(render::chat(
         row,

@@ -1,16 +1,18 @@
-//! `/v1/events`: changes as server-sent events. The log is in the database, so a subscriber that
-//! reconnects misses nothing of the last 10,000 events. Progress of transfers is sent in between
-//! without a number, so that the last number that a subscriber saw is one of the log.
+//! `/v1/events`: changes as server-sent events. The database stores the last 10,000 events, so a
+//! client that reconnects misses none of them. The progress of transfers is sent in between without
+//! an id, so that the last id that a client received always names a stored event.
 
-use super::{ApiResult, Params, messages, node};
+use super::{ApiResult, Params, messages, node::NodeState};
 use crate::{
     api::{
         model::{EventTopic, EventsQuery},
         render,
+        state::ApiState,
     },
-    daemon::Daemon,
+    daemon::Database,
     fault::Fault,
-    progress::ProgressSubscriber,
+    identity::NodeIdentity,
+    progress::{Progress, ProgressSubscriber},
     store::{
         connections, deliveries,
         events::{self, Event, Subject},
@@ -18,23 +20,26 @@ use crate::{
     },
 };
 use axum::{
-    extract::State,
+    extract::{FromRef, State},
     response::sse::{self, KeepAlive, Sse},
 };
 use futures_util::Stream;
 use http::HeaderMap;
+use sealpost_service::Shutdown;
 use serde::Serialize;
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// Maximum number of events read at once.
-const PAGE: i64 = 100;
+/// Maximum number of events that are read at once.
+const PAGE_EVENTS_MAX: i64 = 100;
 /// Interval of comments on an idle stream, so that both ends notice a lost connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /v1/events?after=N`
 pub(super) async fn stream(
-    State(daemon): State<Arc<Daemon>>,
+    State(source): State<EventSource>,
+    State(progress): State<Arc<Progress>>,
+    State(shutdown): State<Shutdown>,
     Params(query): Params<EventsQuery>,
     headers: HeaderMap,
 ) -> ApiResult<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
@@ -43,13 +48,18 @@ pub(super) async fn stream(
         .and_then(|value| value.to_str().ok()?.parse().ok());
     let after = match query.after.or(last) {
         Some(after) => i64::try_from(after).unwrap_or(i64::MAX),
-        None => daemon.read(|tx| events::latest(tx)).await?,
+        None => {
+            source
+                .database
+                .read(|tx| events::find_latest_id(tx))
+                .await?
+        }
     };
-    let (latest, transfers) = (daemon.subscribe_events(), daemon.progress.subscribe());
     let subscriber = Subscriber {
-        latest,
-        transfers,
-        daemon,
+        latest: source.database.subscribe_events(),
+        transfers: progress.subscribe(),
+        source,
+        shutdown,
         after,
         ready: VecDeque::new(),
     };
@@ -60,11 +70,15 @@ pub(super) async fn stream(
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
+/// Client that follows the events.
 struct Subscriber {
-    daemon: Arc<Daemon>,
+    source: EventSource,
+    shutdown: Shutdown,
     latest: watch::Receiver<i64>,
     transfers: ProgressSubscriber,
+    /// Id of the last event that was read.
     after: i64,
+    /// Events to send next.
     ready: VecDeque<sse::Event>,
 }
 
@@ -89,7 +103,7 @@ impl Subscriber {
                     let event = sse::Event::default().event(EventTopic::Transfer.as_str());
                     return event.json_data(render::transfer(&transfer)).ok();
                 }
-                () = self.daemon.shutdown.triggered() => return None,
+                () = self.shutdown.triggered() => return None,
             }
         }
     }
@@ -97,12 +111,13 @@ impl Subscriber {
     async fn read_more(&mut self) -> Result<(), Fault> {
         let after = self.after;
         let page = self
-            .daemon
-            .read(move |tx| events::page(tx, after, PAGE))
+            .source
+            .database
+            .read(move |tx| events::load_page(tx, after, PAGE_EVENTS_MAX))
             .await?;
         for event in page {
             self.after = event.id;
-            if let Some(rendered) = render_event(&self.daemon, event).await? {
+            if let Some(rendered) = self.source.render(event).await? {
                 self.ready.push_back(rendered);
             }
         }
@@ -110,40 +125,65 @@ impl Subscriber {
     }
 }
 
-/// Renders an event with its subject as it is now, or nothing when the subject is gone.
-async fn render_event(daemon: &Daemon, event: Event) -> Result<Option<sse::Event>, Fault> {
-    let data = match subject_json(daemon, event.subject).await {
-        Ok(data) => data,
-        Err(Fault::Refused(_)) => return Ok(None),
-        Err(fault) => return Err(fault),
-    };
-    let rendered = sse::Event::default()
-        .id(event.id.to_string())
-        .event(event.subject.topic().as_str())
-        .data(data);
-    Ok(Some(rendered))
+/// Parts that render events.
+#[derive(Clone)]
+pub(super) struct EventSource {
+    database: Database,
+    identity: Arc<NodeIdentity>,
+    node: NodeState,
 }
 
-async fn subject_json(daemon: &Daemon, subject: Subject) -> Result<String, Fault> {
-    match subject {
-        Subject::Node => to_json(&node::load(daemon).await?),
-        Subject::Message(id) => {
-            let name = daemon.identity.name.clone();
-            to_json(&daemon.read(move |tx| messages::load(tx, id, &name)).await?)
+impl FromRef<ApiState> for EventSource {
+    fn from_ref(state: &ApiState) -> Self {
+        Self {
+            database: FromRef::from_ref(state),
+            identity: FromRef::from_ref(state),
+            node: FromRef::from_ref(state),
         }
-        Subject::Delivery(id) => {
-            let row = daemon.read(move |tx| deliveries::load_by_posting(tx, id));
-            let row = row.await?.ok_or_else(|| Fault::not_found("delivery", id))?;
-            to_json(&render::delivery(&row))
-        }
-        Subject::Connection(id) => {
-            let row = daemon.read(move |tx| connections::load(tx, id)).await?;
-            to_json(&render::connection(&row))
-        }
-        Subject::File(id) => {
-            let row = daemon.read(move |tx| files::load(tx, id)).await?;
-            let row = row.ok_or_else(|| Fault::not_found("file", id))?;
-            to_json(&render::file(&row))
+    }
+}
+
+impl EventSource {
+    /// Renders an event with the current state of its subject; `None` if the subject was deleted.
+    async fn render(&self, event: Event) -> Result<Option<sse::Event>, Fault> {
+        let data = match self.subject_json(event.subject).await {
+            Ok(data) => data,
+            Err(Fault::Refused(_)) => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        let rendered = sse::Event::default()
+            .id(event.id.to_string())
+            .event(event.subject.topic().as_str())
+            .data(data);
+        Ok(Some(rendered))
+    }
+
+    async fn subject_json(&self, subject: Subject) -> Result<String, Fault> {
+        let database = &self.database;
+        match subject {
+            Subject::Node => to_json(&self.node.load().await?),
+            Subject::Message(id) => {
+                let name = self.identity.name.clone();
+                to_json(
+                    &database
+                        .read(move |tx| messages::load(tx, id, &name))
+                        .await?,
+                )
+            }
+            Subject::Delivery(id) => {
+                let row = database.read(move |tx| deliveries::load_by_posting(tx, id));
+                let row = row.await?.ok_or_else(|| Fault::not_found("delivery", id))?;
+                to_json(&render::delivery(&row))
+            }
+            Subject::Connection(id) => {
+                let row = database.read(move |tx| connections::load(tx, id)).await?;
+                to_json(&render::connection(&row))
+            }
+            Subject::File(id) => {
+                let row = database.read(move |tx| files::load(tx, id)).await?;
+                let row = row.ok_or_else(|| Fault::not_found("file", id))?;
+                to_json(&render::file(&row))
+            }
         }
     }
 }

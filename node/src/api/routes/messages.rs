@@ -8,7 +8,7 @@ use crate::{
         render,
     },
     conversation,
-    daemon::Daemon,
+    daemon::{Database, RunInfo},
     fault::Fault,
     identity::NodeIdentity,
     outbox::{self, Draft},
@@ -31,7 +31,8 @@ use std::sync::Arc;
 
 /// `GET /v1/messages`
 pub(super) async fn list(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
     Params(query): Params<MessagesQuery>,
 ) -> ApiResult<Json<Page<Message>>> {
     let limit = page_items(query.limit);
@@ -39,16 +40,15 @@ pub(super) async fn list(
         chat: query.chat.map(|chat| parse_id("chat", &chat)).transpose()?,
         direction: query.direction,
         unread: query.unread.unwrap_or(false),
-        descending: query.order == Some(Order::Desc),
+        is_descending: query.order == Some(Order::Desc),
         after: query.after.as_deref().map(parse_cursor).transpose()?,
         limit,
     };
-    let name = daemon.identity.name.clone();
-    let shown = daemon
+    let shown = database
         .read(move |tx| {
-            let rows = postings::page(tx, &filter)?;
+            let rows = postings::load_page(tx, &filter)?;
             rows.iter()
-                .map(|row| Ok((cursor_after(row), load_view(tx, row, &name)?)))
+                .map(|row| Ok((cursor_after(row), load_view(tx, row, &identity.name)?)))
                 .collect::<Result<Vec<_>, Fault>>()
         })
         .await?;
@@ -65,13 +65,13 @@ pub(super) async fn list(
 
 /// `GET /v1/messages/{id}`
 pub(super) async fn show(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Message>> {
-    let name = daemon.identity.name.clone();
     Ok(Json(
-        daemon
-            .read(move |tx| load(tx, parse_id("message", &id)?, &name))
+        database
+            .read(move |tx| load(tx, parse_id("message", &id)?, &identity.name))
             .await?,
     ))
 }
@@ -102,9 +102,9 @@ pub(super) fn load(tx: &Tx<'_>, id: MessageId, own_name: &str) -> Result<Message
 
 fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result<Message, Fault> {
     let key = posting.message.key;
-    let files = attachments::of_message(tx, key)?;
+    let files = attachments::load_for_message(tx, key)?;
     let deliveries = match posting.direction {
-        Direction::Out => deliveries::of_message(tx, key)?,
+        Direction::Out => deliveries::load_for_message(tx, key)?,
         Direction::In => Vec::new(),
     };
     Ok(render::message(posting, &files, &deliveries, own_name))
@@ -113,16 +113,16 @@ fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result
 /// `POST /v1/messages/{id}/read`: marks a message and everything that its chat shows above it as
 /// read.
 pub(super) async fn mark_read(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<ReadMessage>> {
-    let name = daemon.identity.name.clone();
-    let read = daemon
+    let read = database
         .write(move |tx| {
             let id = parse_id("message", &id)?;
             let read_count = conversation::mark_read(tx, UserId::FIRST, id)?;
             Ok(ReadMessage {
-                message: load(tx, id, &name)?,
+                message: load(tx, id, &identity.name)?,
                 read_count,
             })
         })
@@ -132,13 +132,14 @@ pub(super) async fn mark_read(
 
 /// `POST /v1/messages`: responds once the message is on disk.
 pub(super) async fn send(
-    State(daemon): State<Arc<Daemon>>,
+    State(identity): State<Arc<NodeIdentity>>,
+    State(database): State<Database>,
+    State(run_info): State<Arc<RunInfo>>,
     Body(send): Body<SendMessage>,
 ) -> ApiResult<impl IntoResponse> {
     check(&send)?;
-    let identity = Arc::clone(&daemon.identity);
-    let files_bytes_max = daemon.running.files_bytes_max;
-    let items = daemon
+    let files_bytes_max = run_info.message_files_bytes_max;
+    let items = database
         .write(move |tx| {
             let names = send_once(tx, &identity, &send, files_bytes_max)?;
             names
@@ -253,7 +254,7 @@ fn remember(tx: &Tx<'_>, send: &SendMessage, sent: &[MessageId]) -> Result<(), F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::pair;
+    use crate::testing::connected_pair;
     use sealpost_node_core::model::ConnectionId;
 
     fn request(to: ConnectionId, content: &str, client_id: Option<&str>) -> SendMessage {
@@ -267,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_same_request_again_sends_nothing_and_another_under_its_id_is_refused() {
-        let mut pair = pair(600);
+        let mut pair = connected_pair(600);
         let mut send = |request: SendMessage| {
             pair.acme.commit(|tx, identity| {
                 send_once(tx, identity, &request, limits::MESSAGE_FILES_BYTES_MAX)
@@ -287,12 +288,12 @@ mod tests {
             once
         );
         assert_ne!(send(request(pair.to_bolt, "hello", None)).unwrap(), once);
-        assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 3);
+        assert_eq!(pair.acme.query_number("SELECT count(*) FROM messages"), 3);
     }
 
     #[test]
     fn one_recipient_that_cannot_be_reached_refuses_the_whole() {
-        let mut pair = pair(610);
+        let mut pair = connected_pair(610);
         let mut two = request(pair.to_bolt, "hello", Some("one"));
         two.to.push("nobody".to_owned());
         let refused = pair
@@ -301,6 +302,6 @@ mod tests {
         assert!(
             matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::NotFound)
         );
-        assert_eq!(pair.acme.number("SELECT count(*) FROM messages"), 0);
+        assert_eq!(pair.acme.query_number("SELECT count(*) FROM messages"), 0);
     }
 }

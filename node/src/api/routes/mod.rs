@@ -9,8 +9,12 @@ mod invites;
 mod messages;
 mod node;
 
-use super::problem::{Problem, ProblemCode};
-use crate::{daemon::Daemon, fault::Fault};
+use super::{
+    model::Page,
+    problem::{Problem, ProblemCode},
+    state::ApiState,
+};
+use crate::{daemon::NodeParts, fault::Fault};
 use axum::{
     Router,
     extract::{FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
@@ -24,9 +28,9 @@ use sealpost_service::http::{LocalGuard, parse_json, read_body};
 use serde::de::DeserializeOwned;
 use std::{str::FromStr, sync::Arc};
 
-/// Builds the router of the local API for clients that present `token`.
-pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
-    let guard = LocalGuard::new(token, daemon.running.address);
+/// Builds the router of the local API, for clients that present `token`.
+pub(crate) fn router(parts: NodeParts, token: &str) -> Router {
+    let guard = LocalGuard::new(token, parts.run_info.address);
     Router::new()
         .route("/v1/node", get(node::show))
         .route("/v1/invites", get(invites::list).post(invites::create))
@@ -70,7 +74,7 @@ pub fn router(daemon: Arc<Daemon>, token: &str) -> Router {
             Arc::new(guard),
             guard::check,
         ))
-        .with_state(daemon)
+        .with_state(ApiState::new(parts))
 }
 
 /// Error response of a handler.
@@ -89,16 +93,6 @@ impl From<Fault> for ErrorResponse {
     fn from(fault: Fault) -> Self {
         Self(fault.into())
     }
-}
-
-/// Reads an id from a path or body. Text that is no id names nothing.
-///
-/// # Errors
-/// Refuses with `not_found`.
-fn parse_id<I: FromStr>(noun: &str, text: &str) -> Result<I, Fault> {
-    text.trim()
-        .parse()
-        .map_err(|_| Fault::not_found(noun, format_args!("{text:?}")))
 }
 
 impl IntoResponse for ErrorResponse {
@@ -138,14 +132,24 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<
     }
 }
 
+/// Parses an id from a path or a body. Text that is not an id names nothing.
+///
+/// # Errors
+/// Refuses with `not_found`.
+fn parse_id<I: FromStr>(noun: &str, text: &str) -> Result<I, Fault> {
+    text.trim()
+        .parse()
+        .map_err(|_| Fault::not_found(noun, format_args!("{text:?}")))
+}
+
 fn malformed(detail: &str) -> ErrorResponse {
     ErrorResponse(Problem::new(ProblemCode::Malformed, detail.to_owned()))
 }
 
 /// Returns the page size: the requested one within the limits.
 fn page_items(limit: Option<u32>) -> i64 {
-    use sealpost_proto::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
-    i64::from(limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX))
+    let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
+    i64::from(limit.clamp(1, limits::PAGE_ITEMS_MAX))
 }
 
 /// Parses the cursor of a list.
@@ -157,12 +161,12 @@ fn parse_cursor(after: Option<&str>) -> ApiResult<Option<i64>> {
 }
 
 /// Builds a page, with the cursor of the next one if this one is full.
-fn page<T>(items: Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> String) -> super::model::Page<T> {
+fn page<T>(items: Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> String) -> Page<T> {
     let is_full = i64::try_from(items.len()).is_ok_and(|len| len == limit);
     let next = if is_full {
         items.last().map(cursor)
     } else {
         None
     };
-    super::model::Page { items, next }
+    Page { items, next }
 }

@@ -19,7 +19,7 @@ use sealpost_proto::{FailureCode, limits};
 ///
 /// # Errors
 /// `conflict` when it is too late to cancel.
-pub fn cancel(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
+pub(crate) fn cancel(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
     match file.status {
         FileStatus::Uploading | FileStatus::Uploaded => cancel_upload(tx, file),
         FileStatus::Waiting | FileStatus::Downloading => files::advance(
@@ -39,7 +39,7 @@ pub fn cancel(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
 }
 
 fn cancel_upload(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
-    for message in files::messages_of(tx, file.id)? {
+    for message in files::find_messages(tx, file.id)? {
         if !outbox::is_unsealed(tx, message)? {
             let shown = postings::find_by_message(tx, message)?;
             let id = shown.first().map(ToString::to_string).unwrap_or_default();
@@ -57,12 +57,12 @@ fn cancel_upload(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
 /// # Errors
 /// `conflict` for an outgoing file; `files_too_large` if the files of its message exceed the limit
 /// in total.
-pub fn fetch(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
+pub(crate) fn fetch(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
     if file.direction == Direction::Out {
         return Err(conflict("the file was sent by this node"));
     }
-    for message in files::messages_of(tx, file.id)? {
-        let attachments = attachments::of_message(tx, message)?;
+    for message in files::find_messages(tx, file.id)? {
+        let attachments = attachments::load_for_message(tx, message)?;
         let total = attachments.iter().fold(0_u64, |sum, attachment| {
             sum.saturating_add(attachment.file.descriptor.sealed.pt_len)
         });

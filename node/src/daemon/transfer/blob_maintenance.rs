@@ -1,8 +1,12 @@
 //! Maintenance of this node's blobs at the relay: extends their lifetime, and deletes blobs that
 //! no recipient has to fetch any more.
 
+use super::{FAULT_RETRY_DELAY, TransferContext};
 use crate::{
-    daemon::{self, Daemon},
+    daemon::{
+        retry::wait_after,
+        worker::{Next, Round, Worker},
+    },
     fault::Fault,
     store::{
         Tx,
@@ -12,45 +16,154 @@ use crate::{
 };
 use sealpost_proto::{ErrorCode, Timestamp, wire::ExtendBlob};
 use sealpost_relay_client::ClientError;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Maximum number of requests in one round.
 const ROUND_REQUESTS_MAX: usize = 32;
 
 /// Sends due requests to the relay until shutdown.
-pub async fn maintain_blobs(daemon: Arc<Daemon>) {
-    while !daemon.shutdown.is_triggered() {
-        let due = daemon.read(|tx| DueRequests::read(tx)).await;
-        let mut due = due.unwrap_or_else(|fault| {
-            tracing::error!(%fault, "cannot read the due requests about blobs");
-            DueRequests::default()
-        });
-        due.unwanted
-            .retain(|unwanted| !daemon.early.contains(unwanted.blob));
-        if due.files.is_empty() && due.unwanted.is_empty() {
-            daemon
-                .wait_for_blob_maintenance(due.next.filter(|next| *next > daemon.now()))
-                .await;
+pub(in crate::daemon) async fn maintain_blobs(context: Arc<TransferContext>, worker: Worker) {
+    let wake_ups = Arc::clone(context.database.wake_ups());
+    let task = BlobMaintenance(context);
+    worker.run(&wake_ups.blob_maintenance, task).await;
+}
+
+struct BlobMaintenance(Arc<TransferContext>);
+
+impl Round for BlobMaintenance {
+    const ACTION: &'static str = "maintain blobs at the relay";
+    const FAULT_RETRY_DELAY: Duration = FAULT_RETRY_DELAY;
+
+    async fn run(&mut self) -> Result<Next, Fault> {
+        let TransferContext {
+            database,
+            early_uploads,
+            ..
+        } = &*self.0;
+        let mut due = database.read(|tx| DueRequests::read(tx)).await?;
+        due.orphaned
+            .retain(|orphaned| !early_uploads.contains(orphaned.blob));
+        if due.files.is_empty() && due.orphaned.is_empty() {
+            let now = database.now();
+            return Ok(Next::Idle(due.next.filter(|next| *next > now)));
         }
-        let send_all = async {
-            for request in due.files {
-                send(&daemon, &request).await;
+        // A fault with one blob must not delay the others.
+        let mut has_failed = false;
+        for request in due.files {
+            if let Err(fault) = self.send(&request).await {
+                let file = request.file.id;
+                tracing::error!(%fault, %file, "cannot store the relay's response about a file");
+                has_failed = true;
             }
-            for unwanted in due.unwanted {
-                delete_unwanted(&daemon, unwanted).await;
-            }
-        };
-        tokio::select! {
-            () = send_all => {}
-            () = daemon.shutdown.triggered() => return,
         }
+        for orphaned in due.orphaned {
+            if let Err(fault) = self.delete_orphaned(orphaned).await {
+                tracing::error!(%fault, "cannot store the deletion of an orphaned blob");
+                has_failed = true;
+            }
+        }
+        Ok(if has_failed {
+            Next::Pause(FAULT_RETRY_DELAY)
+        } else {
+            Next::Continue
+        })
     }
 }
 
-#[derive(Default)]
+impl BlobMaintenance {
+    /// Deletes a blob that was uploaded early and is neither needed nor being uploaded.
+    async fn delete_orphaned(&self, orphaned: OrphanedBlob) -> Result<(), Fault> {
+        let TransferContext {
+            database, relay, ..
+        } = &*self.0;
+        let blob = orphaned.blob;
+        // Checked again: since the due requests were read, and before the check for a running early
+        // upload, a message may have started to use the file.
+        if !database
+            .read(move |tx| orphaned_blobs::contains(tx, &blob))
+            .await?
+        {
+            return Ok(());
+        }
+        match relay.client.delete_blob(blob).await {
+            Ok(()) => {
+                relay.record_response().await;
+                database
+                    .write_quietly(move |tx| orphaned_blobs::remove(tx, &blob))
+                    .await
+            }
+            Err(error) => {
+                let at = database.now().plus(wait_after(&error, orphaned.attempt));
+                database
+                    .write_quietly(move |tx| orphaned_blobs::postpone(tx, &orphaned, at))
+                    .await
+            }
+        }
+    }
+
+    async fn send(&self, due: &DueRelayRequest) -> Result<(), Fault> {
+        let relay = &self.0.relay;
+        let blob = due.file.descriptor.blob.id;
+        let response = match due.request {
+            RelayRequest::Extend(expires_at) => relay
+                .client
+                .extend_blob(blob, &ExtendBlob { expires_at })
+                .await
+                .map(|blob| Some(blob.expires_at)),
+            RelayRequest::Delete => relay.client.delete_blob(blob).await.map(|()| None),
+        };
+        match response {
+            Ok(expires_at) => {
+                relay.record_response().await;
+                self.record_success(&due.file, expires_at).await
+            }
+            Err(error) => self.record_failure(due, &error).await,
+        }
+    }
+
+    async fn record_success(
+        &self,
+        file: &StoredFile,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), Fault> {
+        let (database, id) = (&self.0.database, file.id);
+        match expires_at {
+            Some(expires_at) => {
+                database
+                    .write_quietly(move |tx| files::set_extended(tx, id, expires_at))
+                    .await
+            }
+            None => {
+                self.0.files.remove(file.disk_file).await;
+                database
+                    .write_quietly(move |tx| files::complete_relay_request(tx, id))
+                    .await
+            }
+        }
+    }
+
+    async fn record_failure(
+        &self,
+        due: &DueRelayRequest,
+        error: &ClientError,
+    ) -> Result<(), Fault> {
+        let (database, id) = (&self.0.database, due.file.id);
+        let is_gone =
+            matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::NotFound);
+        if is_gone && due.request != RelayRequest::Delete {
+            return database.write(move |tx| files::upload_again(tx, id)).await;
+        }
+        let (attempt, reason) = (due.attempt + 1, error.to_string());
+        let at = database.now().plus(wait_after(error, due.attempt));
+        database
+            .write_quietly(move |tx| files::postpone_relay_request(tx, id, attempt, &reason, at))
+            .await
+    }
+}
+
 struct DueRequests {
     files: Vec<DueRelayRequest>,
-    unwanted: Vec<OrphanedBlob>,
+    orphaned: Vec<OrphanedBlob>,
     /// When the next request will be due.
     next: Option<Timestamp>,
 }
@@ -58,111 +171,13 @@ struct DueRequests {
 impl DueRequests {
     fn read(tx: &Tx<'_>) -> Result<Self, Fault> {
         let next = [
-            files::next_relay_request(tx)?,
-            orphaned_blobs::next_due(tx)?,
+            files::find_next_relay_request(tx)?,
+            orphaned_blobs::find_next_due(tx)?,
         ];
-        let next = next.into_iter().flatten().min();
         Ok(Self {
-            files: files::due_relay_requests(tx, ROUND_REQUESTS_MAX)?,
-            unwanted: orphaned_blobs::due(tx)?,
-            next,
+            files: files::load_due_relay_requests(tx, ROUND_REQUESTS_MAX)?,
+            orphaned: orphaned_blobs::load_due(tx)?,
+            next: next.into_iter().flatten().min(),
         })
     }
-}
-
-/// Deletes a blob that was uploaded early and is neither needed nor being uploaded.
-async fn delete_unwanted(daemon: &Daemon, unwanted: OrphanedBlob) {
-    let blob = unwanted.blob;
-    // Read again: a message may have taken the file between the read of the due requests and the
-    // check for a running early upload.
-    let recorded = match daemon
-        .read(move |tx| orphaned_blobs::contains(tx, &blob))
-        .await
-    {
-        Ok(true) => match daemon.relay.delete_blob(blob).await {
-            Ok(()) => {
-                daemon.reached().await;
-                daemon
-                    .commit(move |tx| orphaned_blobs::remove(tx, &blob))
-                    .await
-            }
-            Err(error) => {
-                let at = daemon
-                    .now()
-                    .plus(daemon::wait_after(&error, unwanted.attempt));
-                daemon
-                    .commit(move |tx| orphaned_blobs::postpone(tx, &unwanted, at))
-                    .await
-            }
-        },
-        Ok(false) => Ok(()),
-        Err(fault) => Err(fault),
-    };
-    if let Err(fault) = recorded {
-        tracing::error!(%fault, "cannot store the deletion of an unwanted blob");
-        tokio::time::sleep(super::FAULT_RETRY_DELAY).await;
-    }
-}
-
-async fn send(daemon: &Daemon, due: &DueRelayRequest) {
-    let file = &due.file;
-    let blob = file.descriptor.blob.id;
-    let response = match due.request {
-        RelayRequest::Extend(expires_at) => daemon
-            .relay
-            .extend_blob(blob, &ExtendBlob { expires_at })
-            .await
-            .map(|blob| Some(blob.expires_at)),
-        RelayRequest::Delete => daemon.relay.delete_blob(blob).await.map(|()| None),
-    };
-    let recorded = match response {
-        Ok(until) => {
-            daemon.reached().await;
-            record_success(daemon, file, until).await
-        }
-        Err(error) => record_failure(daemon, due, &error).await,
-    };
-    if let Err(fault) = recorded {
-        tracing::error!(%fault, file = %file.id, "cannot store the relay's response about a file");
-        tokio::time::sleep(super::FAULT_RETRY_DELAY).await;
-    }
-}
-
-async fn record_success(
-    daemon: &Daemon,
-    file: &StoredFile,
-    until: Option<Timestamp>,
-) -> Result<(), Fault> {
-    let id = file.id;
-    match until {
-        Some(until) => {
-            daemon
-                .commit(move |tx| files::set_extended(tx, id, until))
-                .await
-        }
-        None => {
-            daemon.files.remove(file.disk_file).await;
-            daemon
-                .commit(move |tx| files::complete_relay_request(tx, id))
-                .await
-        }
-    }
-}
-
-async fn record_failure(
-    daemon: &Daemon,
-    due: &DueRelayRequest,
-    error: &ClientError,
-) -> Result<(), Fault> {
-    let id = due.file.id;
-    let is_gone =
-        matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::NotFound);
-    if is_gone && due.request != RelayRequest::Delete {
-        return daemon.write(move |tx| files::upload_again(tx, id)).await;
-    }
-    let (attempt, reason) = (due.attempt + 1, error.to_string());
-    let at = daemon.now().plus(daemon::wait_after(error, due.attempt));
-    daemon
-        .commit(move |tx| files::postpone_relay_request(tx, id, attempt, &reason, at))
-        .await
 }

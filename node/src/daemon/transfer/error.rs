@@ -1,12 +1,15 @@
 //! Errors of a file transfer, and their consequences for the file and the messages that need it.
 
 use crate::{
-    daemon::{self, Daemon},
+    daemon::{
+        Database,
+        retry::{unreachable_backoff, wait_after},
+    },
     fault::Fault,
     files::FetchError,
     store::{
         Tx,
-        deliveries::{self, Change},
+        deliveries::{self, StatusChange},
         files::{self, StoredFile},
         outbox,
     },
@@ -63,7 +66,7 @@ impl From<FetchError> for TransferError {
 /// match on them first.
 impl From<ClientError> for TransferError {
     fn from(error: ClientError) -> Self {
-        let retry_after = error.retry_after().map(|_| daemon::wait_after(&error, 0));
+        let retry_after = error.retry_after().map(|_| wait_after(&error, 0));
         Self::Retryable {
             reason: error.to_string(),
             retry_after,
@@ -86,7 +89,7 @@ impl TransferError {
     /// Stores the error with the file; `bytes` is the progress so far.
     pub(super) async fn record(
         self,
-        daemon: &Daemon,
+        database: &Database,
         file: &StoredFile,
         bytes: u64,
     ) -> Result<(), Fault> {
@@ -94,7 +97,7 @@ impl TransferError {
             Self::Retryable {
                 reason,
                 retry_after,
-            } => schedule_retry(daemon, file, bytes, reason, retry_after).await,
+            } => schedule_retry(database, file, bytes, reason, retry_after).await,
             Self::Permanent(reason) => {
                 tracing::error!(
                     file = %file.id,
@@ -102,7 +105,7 @@ impl TransferError {
                     "a file transfer failed permanently"
                 );
                 let (id, direction) = (file.id, file.direction);
-                daemon
+                database
                     .write(move |tx| fail_file(tx, id, direction, &reason))
                     .await
             }
@@ -112,22 +115,21 @@ impl TransferError {
 
 /// Schedules a retry and stores the reason, for an upload also with the messages that wait for it.
 async fn schedule_retry(
-    daemon: &Daemon,
+    database: &Database,
     file: &StoredFile,
     bytes: u64,
     reason: String,
     retry_after: Option<Duration>,
 ) -> Result<(), Fault> {
-    let at = daemon.now().plus(
-        retry_after.unwrap_or_else(|| daemon::backoff(file.attempt).min(daemon::SILENCE_WAIT_MAX)),
-    );
+    let wait = retry_after.unwrap_or_else(|| unreachable_backoff(file.attempt));
+    let at = database.now().plus(wait);
     let (id, attempt, is_upload) = (file.id, file.attempt + 1, file.direction == Direction::Out);
-    daemon
-        .commit(move |tx| {
+    database
+        .write_quietly(move |tx| {
             files::set_transferred(tx, id, bytes)?;
             files::postpone(tx, id, attempt, &reason, at)?;
             let waiting = if is_upload {
-                files::messages_of(tx, id)?
+                files::find_messages(tx, id)?
             } else {
                 Vec::new()
             };
@@ -154,13 +156,13 @@ pub(super) fn fail_messages(
     code: FailureCode,
     reason: &str,
 ) -> Result<(), Fault> {
-    let change = Change {
+    let change = StatusChange {
         code: Some(code),
         reason: Some(reason.to_owned()),
-        ..Change::default()
+        ..StatusChange::default()
     };
-    for message in files::messages_of(tx, id)? {
-        outbox::remove_message(tx, message)?;
+    for message in files::find_messages(tx, id)? {
+        outbox::remove_for_message(tx, message)?;
         deliveries::advance_all(tx, message, DeliveryStatus::Failed, &change)?;
     }
     files::release_unless_needed(tx, id)
@@ -169,11 +171,11 @@ pub(super) fn fail_messages(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{pair, settle};
+    use crate::testing::{connected_pair, settle};
 
     #[test]
     fn failed_upload_fails_only_its_message() {
-        let mut pair = pair(500);
+        let mut pair = connected_pair(500);
         let file = pair.acme.stage(10);
         let lost = pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
         let other = pair.acme.send(pair.to_bolt, "without");
@@ -186,13 +188,13 @@ mod tests {
         );
         assert_eq!(shown.reason.as_deref(), Some("the disk lost it"));
         settle(&mut pair.acme, &mut pair.bolt);
-        assert_eq!(pair.bolt.texts(), ["without"]);
+        assert_eq!(pair.bolt.received_texts(), ["without"]);
         assert_eq!(pair.acme.delivery(&other).status, DeliveryStatus::Delivered);
     }
 
     #[test]
     fn relay_requests_leave_the_file_reason() {
-        let mut pair = pair(505);
+        let mut pair = connected_pair(505);
         let file = pair.acme.stage(10);
         pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
         pair.acme
@@ -214,12 +216,12 @@ mod tests {
 
     #[test]
     fn failed_download_leaves_its_message() {
-        let mut pair = pair(510);
+        let mut pair = connected_pair(510);
         let file = pair.acme.stage(10);
         pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
-        pair.acme.uploaded(file);
+        pair.acme.record_uploaded(file);
         settle(&mut pair.acme, &mut pair.bolt);
-        let received = pair.bolt.files_that_came().remove(0).id;
+        let received = pair.bolt.received_files().remove(0).id;
         pair.bolt.step(|tx, _| {
             fail_file(
                 tx,
@@ -230,6 +232,6 @@ mod tests {
         });
         let shown = pair.bolt.step(|tx, _| files::load(tx, received)).unwrap();
         assert_eq!(shown.status, FileStatus::Failed);
-        assert_eq!(pair.bolt.texts(), ["with a file"]);
+        assert_eq!(pair.bolt.received_texts(), ["with a file"]);
     }
 }

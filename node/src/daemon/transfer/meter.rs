@@ -42,7 +42,7 @@ impl Meter {
                 0
             };
         }
-        counters.published = Some(progress.begin(
+        counters.published = Some(progress.start(
             file.attachment,
             file.direction,
             counters.bytes(),

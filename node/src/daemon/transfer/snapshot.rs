@@ -42,11 +42,11 @@ impl Snapshot {
             stopped: Vec::new(),
             promoted: Vec::new(),
             new: Vec::new(),
-            due: files::next_due(tx, direction)?,
+            due: files::find_next_due(tx, direction)?,
         };
         for (key, source) in active {
             match source {
-                FileSource::Row(Some(id)) if files::is_moving(tx, *id)? => {}
+                FileSource::Row(Some(id)) if files::is_transferring(tx, *id)? => {}
                 FileSource::Row(_) => snapshot.stopped.push((*key, StopMode::Immediately)),
                 FileSource::Early {
                     blob,
@@ -54,9 +54,9 @@ impl Snapshot {
                 } => snapshot.check_early_upload(tx, *key, blob, *is_being_sealed)?,
             }
         }
-        for row in files::moving(tx, direction, 2 * ACTIVE_FILES_MAX)? {
+        for row in files::load_due_transfers(tx, direction, 2 * ACTIVE_FILES_MAX)? {
             if !active.iter().any(|(_, source)| source.matches(&row)) {
-                let digests = files::part_digests(tx, row.id)?;
+                let digests = files::load_part_digests(tx, row.id)?;
                 snapshot.new.push((row, digests));
             }
         }
