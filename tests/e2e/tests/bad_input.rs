@@ -137,7 +137,7 @@ async fn unusable_invite_is_refused_with_reason() -> anyhow::Result<()> {
     expect_refusal(acme.home(), &["connect", &good], "invite_own").await?;
 
     env.relay.stop().await?;
-    let words = expect_refusal(home, &["connect", &good], "invite_unreachable").await?;
+    let message = expect_refusal(home, &["connect", &good], "invite_unreachable").await?;
     ensure!(words.contains("again when the relay is up"), "{words}");
     env.relay.start().await?;
     run_cli(
@@ -167,7 +167,7 @@ async fn invite_of_another_relay_is_refused() -> anyhow::Result<()> {
         other.node("Bolt", Delivery::Pull).await?,
     );
     let (_, url) = acme.api()?.invite(true).await?;
-    let words = expect_refusal(bolt.home(), &["connect", &url], "invite_unreachable").await?;
+    let message = expect_refusal(bolt.home(), &["connect", &url], "invite_unreachable").await?;
     ensure!(words.contains("same relay"), "{words}");
     stop_all(other, [bolt]).await?;
     stop_all(env, [acme]).await
@@ -181,7 +181,7 @@ async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
     let text = directory.join("text");
     let text_file = text.to_str().context("a path")?;
     fs::write(&text, "x".repeat(1_000_000))?;
-    let words = expect_refusal(
+    let message = expect_refusal(
         home,
         &["send", "--to", "Bolt", "-t", text_file],
         "text_too_long",
@@ -223,7 +223,7 @@ async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
     expect_refusal(
         home,
         &["send", "--to", "Bolt", "-m", "x", "-a", "/does/not/exist"],
-        "refused",
+        "failed",
     )
     .await?;
     expect_refusal(
@@ -237,7 +237,7 @@ async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
             "-a",
             directory.to_str().context("a path")?,
         ],
-        "refused",
+        "failed",
     )
     .await?;
     expect_refusal(home, &["send", "--to", "Nobody", "-m", "x"], "not_found").await?;
@@ -291,7 +291,7 @@ async fn lower_limit_of_the_operator_applies() -> anyhow::Result<()> {
     let both = [
         "send", "--to", "Bolt", "-m", "x", "-a", &files[0], &files[1],
     ];
-    let words = expect_refusal(acme.home(), &both, "files_too_large").await?;
+    let message = expect_refusal(acme.home(), &both, "files_too_large").await?;
     ensure!(words.contains("several messages"));
     run_cli(
         acme.home(),
@@ -425,13 +425,13 @@ async fn unreadable_file_is_not_sent() -> anyhow::Result<()> {
         ("/dev/zero".into(), "is not a regular file"),
     ] {
         let path = path.to_str().context("a path")?;
-        let words = expect_refusal(
+        let message = expect_refusal(
             acme.home(),
             &["send", "--to", "Bolt", "-m", "x", "-a", &good, path],
-            "refused",
+            "failed",
         )
         .await?;
-        ensure!(words.contains(why) && words.contains(path), "{words}");
+        ensure!(message.contains(why) && message.contains(path), "{message}");
     }
     let locked = file(directory, "locked", 1)?;
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000))?;
@@ -535,14 +535,14 @@ async fn ctrl_c_leaves_no_partial_state() -> anyhow::Result<()> {
 #[tokio::test]
 async fn data_directory_is_locked_and_versioned() -> anyhow::Result<()> {
     let (env, mut acme, bolt) = connected_nodes().await?;
-    let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
+    let message = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
     ensure!(words.contains("stop that process first"), "{words}");
     let again = ["init", "--name", "Again", "--relay", &env.relay.origin()];
     expect_refusal(acme.home(), &again, "daemon_failed").await?;
     acme.stop().await?;
-    let words = expect_refusal(acme.home(), &["inbox"], "daemon_unreachable").await?;
+    let message = expect_refusal(acme.home(), &["inbox"], "daemon_unreachable").await?;
     ensure!(words.contains("serve"), "{words}");
-    let words = expect_refusal(acme.home(), &again, "daemon_failed").await?;
+    let message = expect_refusal(acme.home(), &again, "daemon_failed").await?;
     ensure!(words.contains("holds a node already"), "{words}");
 
     let database = acme.home().directory().join("node.db");
@@ -551,7 +551,7 @@ async fn data_directory_is_locked_and_versioned() -> anyhow::Result<()> {
     // SQLite's file format, section 1.3: the user version is a big-endian integer at offset 60.
     newer[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
     fs::write(&database, &newer)?;
-    let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
+    let message = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
     ensure!(words.contains("newer version"), "{words}");
     ensure!(
         fs::read(&database)? == newer,
@@ -561,7 +561,7 @@ async fn data_directory_is_locked_and_versioned() -> anyhow::Result<()> {
 
     let config = acme.home().directory().join("node.toml");
     fs::write(&config, "[log]\nfiltre = \"info\"\n")?;
-    let words = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
+    let message = expect_refusal(acme.home(), &["serve"], "daemon_failed").await?;
     ensure!(
         words.contains("line 2") && words.contains("log.filter"),
         "{words}"

@@ -170,7 +170,7 @@ async fn load_attachments(id: &str, client: &Client) -> Result<Vec<Attachment>, 
     }
     let message: Message = client.get(&["v1", "messages", id], &()).await?;
     if message.attachments.is_empty() {
-        return Err(CliError::refused(
+        return Err(CliError::failed(
             format!("{id} has no files"),
             "list messages with files: sealpost inbox --all",
         ));
@@ -197,7 +197,7 @@ fn check_ready(attachment: &Attachment) -> Result<(), CliError> {
         }
     };
     let (status, _) = views::attachment_status(attachment);
-    Err(CliError::refused(
+    Err(CliError::failed(
         format!(
             "{} ({}) is not ready: {status}",
             attachment.filename, attachment.id

@@ -97,7 +97,7 @@ fn target_paths(attachments: &[Attachment], directory: &Path) -> Vec<PathBuf> {
 
 fn check_targets(targets: &[PathBuf], args: &SaveArgs) -> Result<(), CliError> {
     if !args.to.is_dir() {
-        return Err(CliError::refused(
+        return Err(CliError::failed(
             format!("{} is not a directory", args.to.display()),
             format!(
                 "create it first: mkdir -p {}",
@@ -115,7 +115,7 @@ fn check_targets(targets: &[PathBuf], args: &SaveArgs) -> Result<(), CliError> {
 }
 
 fn already_exists(path: &Path) -> CliError {
-    CliError::refused(
+    CliError::failed(
         format!("{} already exists", path.display()),
         "choose another directory with --to, or replace the file with --force",
     )
@@ -173,7 +173,7 @@ fn check_length(attachment: &Attachment, bytes: u64) -> Result<(), CliError> {
     if bytes == attachment.size {
         return Ok(());
     }
-    Err(CliError::refused(
+    Err(CliError::failed(
         format!(
             "the daemon could not read all of {}; nothing was saved",
             attachment.filename
@@ -189,7 +189,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> CliError {
             format!("{} does not fit on the disk", path.display()),
         );
     }
-    CliError::refused(
+    CliError::failed(
         format!("cannot write {}: {error}", path.display()),
         "check the directory and its permissions",
     )
