@@ -3,7 +3,7 @@
 use super::{
     client::Client,
     error::CliError,
-    output::{Output, TextTable, ago, cell, coloured_cell, mailbox_count, plural},
+    output::{Output, TextTable, cell, format_age, format_mailbox_count, plural, status_cell},
     queue::{endpoint, id_prefix, lane_state_text, reason_suffix},
 };
 use crate::admin::model::{Account, AccountQuotas, Accounts, QuotaSettings};
@@ -102,7 +102,7 @@ impl AccountsCommand {
         match self {
             Self::List(args) => list(&args, client, output).await,
             Self::Show(arg) => {
-                let (account, now) = client.account(&arg.account).await?;
+                let (account, now) = client.find_account(&arg.account).await?;
                 show(&account, now, output)
             }
             Self::Suspend(arg) => change_state(&arg, "suspend", client, output).await,
@@ -119,10 +119,11 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     query.extend(args.after.as_deref().map(|after| ("after", after)));
     let page: Accounts = client.get("accounts", &query).await?;
     if output.is_json() {
-        return output.json(&page);
+        return output.print_json(&page);
     }
     if page.accounts.is_empty() {
-        return output.line("No accounts. Set registration.policy to allow nodes to register.");
+        return output
+            .print_line("No accounts. Set registration.policy to allow nodes to register.");
     }
     let header = [
         "ACCOUNT",
@@ -139,19 +140,19 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         .right_aligned(&[2, 3, 4, 5, 6]);
     for account in &page.accounts {
         let (text, color) = lane_state_text(account.lane.state);
-        table.row(vec![
+        table.add_row(vec![
             cell(id_prefix(account.account_id)),
-            coloured_cell(text, color),
+            status_cell(text, color),
             cell(account.lane.waiting),
-            cell(ago(account.lane.oldest_at, page.relay_time)),
+            cell(format_age(account.lane.oldest_at, page.relay_time)),
             cell(account.mailboxes),
             cell(format_size(account.blob_bytes)),
-            cell(ago(Some(account.created_at), page.relay_time)),
+            cell(format_age(Some(account.created_at), page.relay_time)),
             cell(endpoint(&account.lane)),
         ]);
     }
-    output.table(table)?;
-    output.next_page(
+    output.print_table(table)?;
+    output.print_next_page(
         page.next
             .map(|next| format!("accounts list --after {next}")),
     )
@@ -159,23 +160,23 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
 
 fn show(account: &Account, now: Timestamp, output: &mut Output) -> Result<(), CliError> {
     if output.is_json() {
-        return output.json(account);
+        return output.print_json(account);
     }
     let (text, _) = lane_state_text(account.lane.state);
-    output.line(format!("account     {}", account.account_id))?;
-    output.line(format!(
+    output.print_line(format!("account     {}", account.account_id))?;
+    output.print_line(format!(
         "registered  {} ago",
-        ago(Some(account.created_at), now)
+        format_age(Some(account.created_at), now)
     ))?;
     let reason = reason_suffix(&account.lane);
-    output.line(format!("state       {text}{reason}"))?;
-    output.line(format!("endpoint    {}", endpoint(&account.lane)))?;
-    output.line(format!("mailboxes   {}", account.mailboxes))?;
-    output.line(format!("files       {}", format_size(account.blob_bytes)))?;
+    output.print_line(format!("state       {text}{reason}"))?;
+    output.print_line(format!("endpoint    {}", endpoint(&account.lane)))?;
+    output.print_line(format!("mailboxes   {}", account.mailboxes))?;
+    output.print_line(format!("files       {}", format_size(account.blob_bytes)))?;
     let oldest = account.lane.oldest_at.map_or_else(String::new, |at| {
-        format!(", the oldest for {}", ago(Some(at), now))
+        format!(", the oldest for {}", format_age(Some(at), now))
     });
-    output.line(format!("waiting     {}{oldest}", account.lane.waiting))
+    output.print_line(format!("waiting     {}{oldest}", account.lane.waiting))
 }
 
 async fn change_state(
@@ -184,43 +185,43 @@ async fn change_state(
     client: &Client,
     output: &mut Output,
 ) -> Result<(), CliError> {
-    let (account, _) = client.account(&arg.account).await?;
+    let (account, _) = client.find_account(&arg.account).await?;
     let path = format!("accounts/{}/{action}", account.account_id);
     let account: Account = client.post(&path, None::<&()>).await?;
     if output.is_json() {
-        return output.json(&account);
+        return output.print_json(&account);
     }
     let id = account.account_id;
     if account.suspended {
-        output.line(format!(
+        output.print_line(format!(
             "Suspended {id}. Its queue is kept ({} waiting).",
             account.lane.waiting
         ))
     } else {
-        output.line(format!("Resumed {id}."))
+        output.print_line(format!("Resumed {id}."))
     }
 }
 
 async fn delete(args: &DeleteArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
-    let (account, _) = client.account(&args.account.account).await?;
+    let (account, _) = client.find_account(&args.account.account).await?;
     let id = account.account_id;
     let question = format!(
         "Delete account {id} with {}, {} of files and {}?",
-        mailbox_count(account.mailboxes),
+        format_mailbox_count(account.mailboxes),
         format_size(account.blob_bytes),
         plural(account.lane.waiting, "queued item"),
     );
     output.confirm(&question, args.yes)?;
     client.delete(&format!("accounts/{id}")).await?;
     if output.is_json() {
-        output.json(&json!({ "deleted": id }))
+        output.print_json(&json!({ "deleted": id }))
     } else {
-        output.line(format!("Deleted {id}."))
+        output.print_line(format!("Deleted {id}."))
     }
 }
 
 async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
-    let (account, _) = client.account(&args.account.account).await?;
+    let (account, _) = client.find_account(&args.account.account).await?;
     let path = format!("accounts/{}/quotas", account.account_id);
     let mut quotas: AccountQuotas = client.get(&path, &[]).await?;
     if !args.assignments.is_empty() {
@@ -247,13 +248,13 @@ async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<
         quotas = client.put(&path, &overrides).await?;
     }
     if output.is_json() {
-        return output.json(&quotas);
+        return output.print_json(&quotas);
     }
     let mut table = TextTable::new(&["QUOTA", "LIMIT", "DEFAULT", "USED"])
         .unwrapped(&[0])
         .right_aligned(&[1, 2, 3]);
     for quota in &quotas.quotas {
-        table.row(vec![
+        table.add_row(vec![
             cell(&quota.name),
             cell(format_limit(&quota.name, quota.limit)),
             cell(format_limit(&quota.name, quota.default_limit)),
@@ -264,5 +265,5 @@ async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<
             ),
         ]);
     }
-    output.table(table)
+    output.print_table(table)
 }

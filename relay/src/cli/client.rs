@@ -142,7 +142,10 @@ impl Client {
 
     /// Finds the only account whose id starts with the prefix, and returns it with the relay's
     /// time.
-    pub(super) async fn account(&self, prefix: &str) -> Result<(Account, Timestamp), CliError> {
+    pub(super) async fn find_account(
+        &self,
+        prefix: &str,
+    ) -> Result<(Account, Timestamp), CliError> {
         let found: Accounts = self
             .get("accounts", &[("prefix", prefix), ("limit", "2")])
             .await?;

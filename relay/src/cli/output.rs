@@ -51,32 +51,32 @@ impl Output {
         self.is_json
     }
 
-    pub(super) fn line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
+    pub(super) fn print_line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
         Ok(writeln!(self.out, "{}", sanitize(text.as_ref()))?)
     }
 
     /// Prints the command that shows the next page, if there is one.
-    pub(super) fn next_page(&mut self, arguments: Option<String>) -> Result<(), CliError> {
+    pub(super) fn print_next_page(&mut self, arguments: Option<String>) -> Result<(), CliError> {
         match arguments {
-            Some(arguments) => self.line(format!("More: sealpost-relay {arguments}")),
+            Some(arguments) => self.print_line(format!("More: sealpost-relay {arguments}")),
             None => Ok(()),
         }
     }
 
     /// Prints a line on a terminal only, never into a file or as part of JSON.
-    pub(super) fn hint(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
+    pub(super) fn print_hint(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
         if self.width.is_none() || self.is_json {
             Ok(())
         } else {
-            self.line(text)
+            self.print_line(text)
         }
     }
 
-    pub(super) fn json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
+    pub(super) fn print_json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
         // Such characters occur only within strings, where an escape is equivalent.
         for c in text.chars() {
-            if c == '\n' || !acts_on_terminal(c) {
+            if c == '\n' || !controls_terminal(c) {
                 write!(self.out, "{c}")?;
             } else {
                 c.encode_utf16(&mut [0; 2])
@@ -87,7 +87,7 @@ impl Output {
         Ok(writeln!(self.out)?)
     }
 
-    pub(super) fn table(&mut self, mut text_table: TextTable) -> Result<(), CliError> {
+    pub(super) fn print_table(&mut self, mut text_table: TextTable) -> Result<(), CliError> {
         let table = &mut text_table.0;
         if self.is_coloured {
             table.enforce_styling()
@@ -164,7 +164,7 @@ impl TextTable {
         self
     }
 
-    pub(super) fn row(&mut self, cells: Vec<Cell>) {
+    pub(super) fn add_row(&mut self, cells: Vec<Cell>) {
         self.0.add_row(cells);
     }
 }
@@ -177,7 +177,7 @@ pub(super) fn cell(value: impl ToString) -> Cell {
     Cell::new(sanitize(&value.to_string()))
 }
 
-pub(super) fn coloured_cell(text: impl ToString, color: StatusColor) -> Cell {
+pub(super) fn status_cell(text: impl ToString, color: StatusColor) -> Cell {
     let cell = cell(text);
     match color {
         StatusColor::Good => cell.fg(Color::Green),
@@ -193,7 +193,7 @@ pub(super) fn plural(number: u64, noun: &str) -> String {
 }
 
 /// Formats `1 mailbox`, `3 mailboxes`.
-pub(super) fn mailbox_count(mailboxes: u64) -> String {
+pub(super) fn format_mailbox_count(mailboxes: u64) -> String {
     match mailboxes {
         1 => "1 mailbox".to_owned(),
         _ => format!("{mailboxes} mailboxes"),
@@ -201,12 +201,12 @@ pub(super) fn mailbox_count(mailboxes: u64) -> String {
 }
 
 /// Formats the time since `at`, or a dash.
-pub(super) fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
+pub(super) fn format_age(at: Option<Timestamp>, now: Timestamp) -> String {
     at.map_or_else(|| "-".to_owned(), |at| format_duration(now.since(at)))
 }
 
 /// Formats the time until `at`, or a dash.
-pub(super) fn until(at: Option<Timestamp>, now: Timestamp) -> String {
+pub(super) fn format_time_until(at: Option<Timestamp>, now: Timestamp) -> String {
     at.map_or_else(
         || "-".to_owned(),
         |at| format!("in {}", format_duration(at.since(now))),
@@ -216,7 +216,7 @@ pub(super) fn until(at: Option<Timestamp>, now: Timestamp) -> String {
 fn sanitize(text: &str) -> String {
     text.chars()
         .map(|c| {
-            if acts_on_terminal(c) && c != '\n' {
+            if controls_terminal(c) && c != '\n' {
                 '\u{fffd}'
             } else {
                 c
@@ -226,7 +226,7 @@ fn sanitize(text: &str) -> String {
 }
 
 /// Whether it is a control character or changes the direction of the text.
-fn acts_on_terminal(c: char) -> bool {
+fn controls_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

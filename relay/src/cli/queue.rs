@@ -3,7 +3,9 @@
 use super::{
     client::Client,
     error::CliError,
-    output::{Output, StatusColor, TextTable, ago, cell, coloured_cell, plural, until},
+    output::{
+        Output, StatusColor, TextTable, cell, format_age, format_time_until, plural, status_cell,
+    },
 };
 use crate::admin::model::{
     Account, DropResult, Item, ItemKind, Items, Lane, LaneState, Queue, QueueState, Queues,
@@ -138,10 +140,10 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     query.extend(args.after.as_deref().map(|after| ("after", after)));
     let page: Queues = client.get("queues", &query).await?;
     if output.is_json() {
-        return output.json(&page);
+        return output.print_json(&page);
     }
     if page.queues.is_empty() {
-        return output.line(if args.failing {
+        return output.print_line(if args.failing {
             "No endpoint is failing."
         } else {
             "All queues are empty."
@@ -161,11 +163,11 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         .right_aligned(&[1, 2, 4]);
     for Queue { account_id, lane } in &page.queues {
         let (text, color) = lane_state_text(lane.state);
-        table.row(vec![
+        table.add_row(vec![
             cell(id_prefix(*account_id)),
             cell(lane.waiting),
-            cell(ago(lane.oldest_at, page.relay_time)),
-            coloured_cell(
+            cell(format_age(lane.oldest_at, page.relay_time)),
+            status_cell(
                 if lane.failures == 0 {
                     text.to_owned()
                 } else {
@@ -173,14 +175,14 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
                 },
                 color,
             ),
-            cell(until(lane.next_attempt_at, page.relay_time)),
+            cell(format_time_until(lane.next_attempt_at, page.relay_time)),
             cell(endpoint(lane)),
             cell(lane.reason.as_deref().unwrap_or("-")),
         ]);
     }
-    output.table(table)?;
+    output.print_table(table)?;
     let failing = if args.failing { " --failing" } else { "" };
-    output.next_page(
+    output.print_next_page(
         page.next
             .map(|next| format!("queue list{failing} --after {next}")),
     )
@@ -193,29 +195,29 @@ async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(
     );
     let mut query = vec![("limit", limit.as_str())];
     query.extend(after.as_deref().map(|after| ("after", after)));
-    let id = client.account(&args.account).await?.0.account_id;
+    let id = client.find_account(&args.account).await?.0.account_id;
     let page: Items = client.get(&format!("queues/{id}"), &query).await?;
     if output.is_json() {
-        return output.json(&page);
+        return output.print_json(&page);
     }
     let lane = &page.queue.lane;
     let (text, _) = lane_state_text(lane.state);
-    output.line(format!("account  {id}"))?;
-    output.line(format!("state    {text}{}", reason_suffix(lane)))?;
+    output.print_line(format!("account  {id}"))?;
+    output.print_line(format!("state    {text}{}", reason_suffix(lane)))?;
     if lane.next_attempt_at.is_some() {
-        output.line(format!(
+        output.print_line(format!(
             "next     {}, after {}",
-            until(lane.next_attempt_at, page.relay_time),
+            format_time_until(lane.next_attempt_at, page.relay_time),
             plural(lane.failures.into(), "failure")
         ))?;
     }
-    output.line(format!("waiting  {}", lane.waiting))?;
+    output.print_line(format!("waiting  {}", lane.waiting))?;
     if !page.items.is_empty() {
-        output.line("")?;
-        output.table(item_table(&page))?;
+        output.print_line("")?;
+        output.print_table(item_table(&page))?;
     }
     let account = shell_quote(&args.account);
-    output.next_page(
+    output.print_next_page(
         page.next
             .map(|next| format!("queue show {account} --after {next}")),
     )
@@ -224,7 +226,10 @@ async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(
 fn queue_state_text(item: &Item, now: Timestamp) -> String {
     match item.queue_state {
         QueueState::InOrder => "-".to_owned(),
-        QueueState::SetAside => format!("set aside, next {}", until(item.set_aside_until, now)),
+        QueueState::SetAside => format!(
+            "set aside, next {}",
+            format_time_until(item.set_aside_until, now)
+        ),
         QueueState::Held => "held behind that".to_owned(),
     }
 }
@@ -255,12 +260,12 @@ fn item_table(page: &Items) -> TextTable {
             EnvelopeState::Expired => ("expired", StatusColor::Bad),
             EnvelopeState::Failed => ("failed", StatusColor::Bad),
         };
-        table.row(vec![
+        table.add_row(vec![
             cell(item.id),
             cell(item.envelope_id.to_string()),
             cell(item.size_bytes.map_or_else(|| "-".to_owned(), format_size)),
-            cell(ago(Some(item.waiting_since), page.relay_time)),
-            coloured_cell(format!("{prefix}{text}"), color),
+            cell(format_age(Some(item.waiting_since), page.relay_time)),
+            status_cell(format!("{prefix}{text}"), color),
             cell(item.attempts),
             cell(queue_state_text(item, page.relay_time)),
             cell(item.reason.as_deref().unwrap_or("-")),
@@ -273,26 +278,26 @@ async fn retry(args: &RetryArgs, client: &Client, output: &mut Output) -> Result
     let path = match &args.account {
         Some(account) => format!(
             "queues/{}/retry",
-            client.account(account).await?.0.account_id
+            client.find_account(account).await?.0.account_id
         ),
         None => "queues/retry".to_owned(),
     };
     let retried: RetryResult = client.post(&path, None::<&()>).await?;
     if output.is_json() {
-        return output.json(&retried);
+        return output.print_json(&retried);
     }
     let queues = plural(retried.queues, "queue");
     let set_aside = match retried.set_aside {
         0 => String::new(),
         envelopes => format!(", including {}", plural(envelopes, "set-aside envelope")),
     };
-    output.line(format!("Retrying {queues} now{set_aside}."))?;
-    output.hint("Endpoints that asked to wait are not called before that time.")
+    output.print_line(format!("Retrying {queues} now{set_aside}."))?;
+    output.print_hint("Endpoints that asked to wait are not called before that time.")
 }
 
 async fn drop(args: &DropArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
     let dropped = match (
-        client.account(&args.target).await,
+        client.find_account(&args.target).await,
         args.target.parse::<EnvelopeId>(),
     ) {
         (Ok((account, _)), _) => drop_queue(&account, args.yes, client, output).await?,
@@ -309,13 +314,13 @@ async fn drop(args: &DropArgs, client: &Client, output: &mut Output) -> Result<(
         (Err(error), _) => return Err(error),
     };
     if output.is_json() {
-        return output.json(&DropResult {
+        return output.print_json(&DropResult {
             dropped,
             up_to: None,
         });
     }
     let envelopes = plural(dropped, "envelope");
-    output.line(format!("Dropped {envelopes}; their senders are notified."))
+    output.print_line(format!("Dropped {envelopes}; their senders are notified."))
 }
 
 async fn drop_queue(

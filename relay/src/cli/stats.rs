@@ -3,7 +3,7 @@
 use super::{
     client::Client,
     error::CliError,
-    output::{Output, ago, mailbox_count, plural, until},
+    output::{Output, format_age, format_mailbox_count, format_time_until, plural},
 };
 use crate::admin::model::Stats;
 use clap::Args;
@@ -23,9 +23,9 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     let stats: Stats = client.get("stats", &[]).await?;
     match (args.page, output.is_json()) {
-        (true, true) => output.json(&serde_json::json!({ "page": client.page_url()? })),
-        (true, false) => output.line(client.page_url()?),
-        (false, true) => output.json(&stats),
+        (true, true) => output.print_json(&serde_json::json!({ "page": client.page_url()? })),
+        (true, false) => output.print_line(client.page_url()?),
+        (false, true) => output.print_json(&stats),
         (false, false) => show(&stats, output),
     }
 }
@@ -37,41 +37,41 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
         ..
     } = stats;
     let uptime = format_duration(stats.relay_time.since(stats.started_at));
-    output.line(format!(
+    output.print_line(format!(
         "relay      {}, {}, version {}, running for {uptime}",
         stats.origin, stats.readiness, stats.version
     ))?;
     match stats.oldest_at {
-        Some(at) => output.line(format!(
+        Some(at) => output.print_line(format!(
             "waiting    {} for {}, the oldest for {}",
             plural(stats.queued, "item"),
             plural(stats.queues, "account"),
-            ago(Some(at), stats.relay_time)
+            format_age(Some(at), stats.relay_time)
         )),
-        None => output.line("waiting    0 items"),
+        None => output.print_line("waiting    0 items"),
     }?;
-    output.line(format!("failing    {}", plural(stats.failing, "endpoint")))?;
+    output.print_line(format!("failing    {}", plural(stats.failing, "endpoint")))?;
     let suspended = match stats.suspended {
         0 => String::new(),
         suspended => format!(", {suspended} suspended"),
     };
-    output.line(format!(
+    output.print_line(format!(
         "accounts   {}{suspended}, {}",
         stats.accounts,
-        mailbox_count(stats.mailboxes)
+        format_mailbox_count(stats.mailboxes)
     ))?;
     let certificate = match stats.certificate_not_after {
         Some(_) => format!(
             ", the certificate expires {}",
-            until(stats.certificate_not_after, stats.relay_time)
+            format_time_until(stats.certificate_not_after, stats.relay_time)
         ),
         None => String::new(),
     };
-    output.line(format!(
+    output.print_line(format!(
         "connected  {}{certificate}",
         plural(stats.connections, "connection")
     ))?;
-    output.line(format!(
+    output.print_line(format!(
         "last hour  {} accepted, {} delivered, {} refused, {}",
         hour.accepted,
         hour.delivered,
@@ -85,7 +85,7 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
         format_size(storage.database_bytes),
         format_size(storage.blob_bytes),
     );
-    output.line(format!(
+    output.print_line(format!(
         "disk       {database} database, {files} files{free}"
     ))
 }

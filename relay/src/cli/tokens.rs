@@ -3,7 +3,9 @@
 use super::{
     client::Client,
     error::CliError,
-    output::{Output, StatusColor, TextTable, ago, cell, coloured_cell, plural, until},
+    output::{
+        Output, StatusColor, TextTable, cell, format_age, format_time_until, plural, status_cell,
+    },
 };
 use crate::admin::model::{CreatedToken, NewToken, Token, Tokens};
 use clap::{Args, Subcommand};
@@ -73,9 +75,9 @@ async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Resul
     };
     let created: CreatedToken = client.post("tokens", Some(&new)).await?;
     if output.is_json() {
-        return output.json(&created);
+        return output.print_json(&created);
     }
-    output.line(&created.token)?;
+    output.print_line(&created.token)?;
     let uses = created.details.uses_left.map_or_else(
         || "any number of accounts".to_owned(),
         |uses| plural(uses, "account"),
@@ -83,7 +85,7 @@ async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Resul
     let lifetime = args.expires.map_or_else(String::new, |lifetime| {
         format!(", for {}", format_duration(lifetime))
     });
-    output.hint(format!(
+    output.print_hint(format!(
         "Valid for {uses}{lifetime}. It is not shown again. Pass it to a node as \
          --registration-token."
     ))
@@ -95,10 +97,10 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     query.extend(args.after.as_deref().map(|after| ("after", after)));
     let page: Tokens = client.get("tokens", &query).await?;
     if output.is_json() {
-        return output.json(&page);
+        return output.print_json(&page);
     }
     if page.tokens.is_empty() {
-        return output.line("No tokens. Create one: sealpost-relay tokens create NAME");
+        return output.print_line("No tokens. Create one: sealpost-relay tokens create NAME");
     }
     let mut table = TextTable::new(&[
         "NAME",
@@ -113,26 +115,25 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     .right_aligned(&[2, 3, 4, 5, 6]);
     for token in &page.tokens {
         let (text, color) = state_text(token, page.relay_time);
-        table.row(vec![
+        table.add_row(vec![
             cell(&token.name),
-            coloured_cell(text, color),
+            status_cell(text, color),
             cell(token.uses),
             cell(
                 token
                     .uses_left
                     .map_or_else(|| "any".to_owned(), |left| left.to_string()),
             ),
-            cell(
-                token
-                    .expires_at
-                    .map_or_else(|| "never".to_owned(), |at| until(Some(at), page.relay_time)),
-            ),
-            cell(ago(Some(token.created_at), page.relay_time)),
-            cell(ago(token.last_used_at, page.relay_time)),
+            cell(token.expires_at.map_or_else(
+                || "never".to_owned(),
+                |at| format_time_until(Some(at), page.relay_time),
+            )),
+            cell(format_age(Some(token.created_at), page.relay_time)),
+            cell(format_age(token.last_used_at, page.relay_time)),
         ]);
     }
-    output.table(table)?;
-    output.next_page(page.next.map(|next| format!("tokens list --after {next}")))
+    output.print_table(table)?;
+    output.print_next_page(page.next.map(|next| format!("tokens list --after {next}")))
 }
 
 fn state_text(token: &Token, now: Timestamp) -> (&'static str, StatusColor) {
@@ -148,8 +149,8 @@ fn state_text(token: &Token, now: Timestamp) -> (&'static str, StatusColor) {
 async fn revoke(name: &str, client: &Client, output: &mut Output) -> Result<(), CliError> {
     client.delete(&format!("tokens/{name}")).await?;
     if output.is_json() {
-        output.json(&json!({ "revoked": name }))
+        output.print_json(&json!({ "revoked": name }))
     } else {
-        output.line(format!("Revoked {name}."))
+        output.print_line(format!("Revoked {name}."))
     }
 }

@@ -317,7 +317,7 @@ async fn queue_commands_work() {
         ),
         &format!(
             "BOLT            1     0 s  webhook off             -  {host}  the endpoint responded \
-             410"
+             with 410"
         ),
     );
     let id = bolt.account.unwrap();

@@ -40,7 +40,7 @@ impl Api {
     pub async fn invite(&self, auto_accept: bool) -> anyhow::Result<(Invite, String)> {
         self.invite_with(&CreateInvite {
             kind: InviteKind::Single,
-            life_ms: None,
+            lifetime_ms: None,
             auto_accept,
         })
         .await
