@@ -33,14 +33,14 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
-/// When a resource was created and last changed, and by whom.
+/// Creation and last change of a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
     pub created: Stamp,
     pub updated: Stamp,
 }
 
-/// One change.
+/// Time and author of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     pub at: Iso,
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn direct_is_the_only_type_of_chat_yet() {
+    fn enums_have_lower_case_names() {
         assert_eq!(serde_json::to_value(ChatType::Direct).unwrap(), "direct");
         assert_eq!(serde_json::to_value(Direction::In).unwrap(), "in");
         assert_eq!(EventTopic::parse("delivery"), Ok(EventTopic::Delivery));

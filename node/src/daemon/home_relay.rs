@@ -44,7 +44,7 @@ impl HomeRelay {
     }
 
     /// Returns the time of the relay's clock as far as it is known, to check what the relay signs.
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         let offset = self.client.clock_offset_ms();
         let own = self.database.now().as_millis();
         Timestamp::from_millis(own.saturating_add_signed(offset))

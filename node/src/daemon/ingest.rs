@@ -52,16 +52,16 @@ pub fn ingest_all(
 
 /// What the ingestion of deliveries needs.
 #[derive(Clone)]
-pub(super) struct Ingest {
+pub(crate) struct Ingest {
     pub(super) database: Database,
-    pub(super) relay: Arc<HomeRelay>,
+    pub(crate) relay: Arc<HomeRelay>,
     pub(super) identity: Arc<NodeIdentity>,
 }
 
 impl Ingest {
     /// Ingests one batch in one commit and returns the outcome of each item. If the batch cannot be
     /// stored now, the outcomes ask the relay to deliver it again.
-    pub(super) async fn ingest(&self, batch: DeliveryBatch) -> DeliveryResults {
+    pub(crate) async fn ingest(&self, batch: DeliveryBatch) -> DeliveryResults {
         let lease = batch.lease;
         let ids: Vec<_> = batch
             .deliveries

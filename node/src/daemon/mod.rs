@@ -27,11 +27,11 @@ mod serve;
 mod submission;
 pub(crate) mod transfer;
 mod vault;
-mod webhook;
 mod worker;
 
 pub(crate) use database::Database;
 pub(crate) use home_relay::HomeRelay;
+pub(crate) use ingest::Ingest;
 pub(crate) use init::{NewNode, init};
 pub(crate) use parts::{NodeParts, RunInfo};
-pub(crate) use serve::{ADDRESS_FILE, TOKEN_FILE, serve};
+pub(crate) use serve::{ADDRESS_FILE, Routers, TOKEN_FILE, serve};

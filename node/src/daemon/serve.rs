@@ -2,11 +2,11 @@
 //! until Ctrl-C.
 
 use super::{
-    Database, HomeRelay, NodeParts, RunInfo, ingest, maintenance,
+    Database, HomeRelay, Ingest, NodeParts, RunInfo, ingest, maintenance,
     registration::{activate_webhook, register},
     relay_jobs, submission,
     transfer::{self, EarlyUploads},
-    vault, webhook,
+    vault,
 };
 use crate::{
     config::Config,
@@ -21,7 +21,7 @@ use anyhow::{Context as _, bail};
 use axum::Router;
 use ed25519_dalek::SigningKey;
 use sealpost_e2ee::vault::DataKey;
-use sealpost_proto::{b64, limits, wire::DeliveryMode};
+use sealpost_proto::{WebhookSecret, b64, limits, wire::DeliveryMode};
 use sealpost_relay_client::{RelayClient, build_http_client};
 use sealpost_service::{
     DataDir, SharedClock, Shutdown, SystemClock,
@@ -41,16 +41,22 @@ pub(crate) const TOKEN_FILE: &str = "api-token";
 const DATABASE_FILE: &str = "node.db";
 const FILES_DIR: &str = "files";
 
-/// Builds the router of the local API from the parts of the node and the API's token. The API is a
-/// layer above the daemon, so the caller passes it in.
-pub(crate) type ApiRouter = fn(NodeParts, &str) -> Router;
+/// Routers of the HTTP interfaces. They belong to a layer above the daemon, so the caller of
+/// [`serve`] passes them in.
+#[derive(Clone, Copy)]
+pub(crate) struct Routers {
+    /// Builds the router of the local API from the parts of the node and the API's token.
+    pub(crate) local_api: fn(NodeParts, &str) -> Router,
+    /// Builds the router of the webhook that the relay calls.
+    pub(crate) webhook: fn(Ingest, WebhookSecret) -> Router,
+}
 
 /// Runs the node until Ctrl-C or SIGTERM.
 ///
 /// # Errors
 /// The directory has no node or is in use, its database is newer than this program, or an address
 /// is taken.
-pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow::Result<()> {
+pub(crate) async fn serve(data: &Path, config: Config, routers: Routers) -> anyhow::Result<()> {
     if !data.is_dir() {
         bail!(
             "there is no node in {}; create one with `sealpost init`",
@@ -69,7 +75,7 @@ pub(crate) async fn serve(data: &Path, config: Config, api: ApiRouter) -> anyhow
     let address = opened.parts.run_info.address;
     tracing::info!(name, %address, %relay, "the node is running");
     let ready = format!("{name} at {relay}");
-    let tasks = run(opened, api);
+    let tasks = run(opened, routers);
     supervisor::notify_ready(&ready);
     // The result is ignored: a node whose disk is full must not be restarted.
     let is_alive = async |_| {
@@ -189,7 +195,7 @@ fn write_api_access(directory: &DataDir, address: SocketAddr) -> anyhow::Result<
 }
 
 /// Starts the tasks that need no relay, and returns a future that runs until all tasks have ended.
-fn run(opened: Opened, api: ApiRouter) -> impl Future<Output = ()> {
+fn run(opened: Opened, routers: Routers) -> impl Future<Output = ()> {
     let Opened {
         parts,
         settings,
@@ -205,8 +211,9 @@ fn run(opened: Opened, api: ApiRouter) -> impl Future<Output = ()> {
         Arc::clone(&parts.identity),
         parts.worker(),
     ));
-    tasks.spawn(run_relay_tasks(parts.clone(), settings, webhook_listener));
-    let router = api(parts, &api_token);
+    let webhook = webhook_listener.map(|listener| (listener, routers.webhook));
+    tasks.spawn(run_relay_tasks(parts.clone(), settings, webhook));
+    let router = (routers.local_api)(parts, &api_token);
     tasks.spawn(http::serve(
         api_listener,
         router,
@@ -221,18 +228,18 @@ fn run(opened: Opened, api: ApiRouter) -> impl Future<Output = ()> {
 async fn run_relay_tasks(
     parts: NodeParts,
     settings: Settings,
-    webhook_listener: Option<TcpListener>,
+    webhook: Option<(TcpListener, fn(Ingest, WebhookSecret) -> Router)>,
 ) {
     let (database, relay) = (parts.database.clone(), Arc::clone(&parts.relay));
     let Some(secret) = register(database, relay, &settings, &parts.worker()).await else {
         return;
     };
     let mut tasks = JoinSet::new();
-    let has_webhook = webhook_listener.is_some();
-    if let Some(listener) = webhook_listener {
+    let has_webhook = webhook.is_some();
+    if let Some((listener, router)) = webhook {
         tasks.spawn(http::serve(
             listener,
-            webhook::router(parts.ingest(), secret),
+            router(parts.ingest(), secret),
             ListenerLimits::default(),
             parts.shutdown.clone(),
         ));

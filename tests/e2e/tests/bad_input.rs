@@ -116,7 +116,7 @@ async fn unusable_invite_is_refused_with_reason() -> anyhow::Result<()> {
     }
     let short = CreateInvite {
         kind: InviteKind::Single,
-        life_ms: Some(1),
+        lifetime_ms: Some(1),
         auto_accept: true,
     };
     expect_refusal(

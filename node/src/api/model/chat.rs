@@ -34,7 +34,7 @@ pub struct Chat {
     pub audit: Audit,
 }
 
-/// One side of a chat.
+/// Participant of a chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Participant {
@@ -50,7 +50,7 @@ pub struct Participant {
     pub identity: Identity,
 }
 
-/// A participant's key.
+/// Key of a participant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Hex of the fingerprint.

@@ -4,7 +4,7 @@ use super::{Attachment, Iso};
 use sealpost_node_core::file_type::Danger;
 use serde::{Deserialize, Serialize};
 
-/// A way in which a file can do harm.
+/// Danger of opening a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DangerMark {
     pub code: Danger,
@@ -21,7 +21,7 @@ pub struct ListedAttachment {
     /// The first message that uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The contacts of the first five.
+    /// Contacts of the first five messages.
     pub contacts: Vec<String>,
     /// Number of messages that use it.
     pub message_count: u64,

@@ -1,4 +1,4 @@
-//! Messages, their files, and how far they are on their way.
+//! Messages, their attachments and their deliveries.
 
 use super::{AttachmentStatus, Audit, DangerMark, DeliveryStatus, Direction, Iso, Visibility};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub struct Message {
     pub is_deleted: bool,
     /// Up to 5 files.
     pub attachments: Vec<Attachment>,
-    /// The message that this one answers.
+    /// Message to which this one replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
     /// Whether the sender requests an action.
@@ -49,21 +49,21 @@ pub struct Message {
     pub audit: Audit,
 }
 
-/// A message that was read, and what was read with it.
+/// Message that was marked as read, with all that its chat shows above it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadMessage {
     #[serde(flatten)]
     pub message: Message,
-    /// How many messages became read, this one included.
+    /// Number of messages that became read, including this one.
     #[serde(default)]
     pub read_count: u64,
 }
 
-/// Who wrote a message.
+/// Author of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
-    /// The author's name, written by the author's side.
+    /// Name of the author, as the author's node states it.
     pub name: String,
     /// The contact, or this node's own name.
     pub contact: String,
@@ -94,7 +94,7 @@ pub struct Delivery {
     pub attempts: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Iso>,
-    /// When it was stored in the outbox.
+    /// When this node stored it in its outbox.
     pub pending_at: Iso,
     /// When the relay stored it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

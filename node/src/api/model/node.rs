@@ -1,4 +1,4 @@
-//! Who this node is, whom it invites and with whom it is connected.
+//! This node, its invites and its connections.
 
 use super::{ConnectionStatus, Direction, HealthState, InviteKind, InviteStatus, Iso, RelayState};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub struct Node {
     pub version: String,
     pub relay: NodeRelay,
     pub delivery: DeliveryMode,
-    /// Where the relay calls this node, with [`DeliveryMode::Webhook`].
+    /// URL at which the relay calls this node, with [`DeliveryMode::Webhook`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<String>,
     /// Address of this API, as `host:port`.
@@ -28,7 +28,7 @@ pub struct Node {
     pub damage: Option<String>,
 }
 
-/// The home relay and whether it responds.
+/// State of the home relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeRelay {
@@ -44,7 +44,7 @@ pub struct NodeRelay {
     pub clock_offset_ms: i64,
 }
 
-/// How the node receives envelopes.
+/// Method by which the node receives envelopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryMode {
@@ -81,7 +81,7 @@ pub struct Connection {
     pub id: String,
     /// The name on the peer's card, which the peer chose.
     pub contact: String,
-    /// What came with the request, or the peer's reason for a rejection.
+    /// Note of the connection request, or the peer's reason for a rejection.
     pub note: String,
     pub status: ConnectionStatus,
     /// `in` if the peer requested it.
@@ -100,12 +100,12 @@ pub struct Connection {
     pub updated_at: Iso,
 }
 
-/// Whether messages pass on a connection.
+/// Whether messages can be exchanged on a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     pub state: HealthState,
-    /// What messages wait for, or why they do not pass.
+    /// Why messages wait or cannot be exchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When a message of the peer was last opened.

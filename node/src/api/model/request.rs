@@ -10,7 +10,7 @@ pub struct CreateInvite {
     pub kind: InviteKind,
     /// Lifetime of a single-use invite; 7 days by default, up to 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub life_ms: Option<u64>,
+    pub lifetime_ms: Option<u64>,
     /// Whether requests are accepted automatically.
     #[serde(default)]
     pub auto_accept: bool,
@@ -48,7 +48,7 @@ pub struct SendMessage {
     /// Ids of up to 5 staged files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<String>,
-    /// The message that this one answers.
+    /// Message to which this one replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
     /// Whether an action is requested.
@@ -66,7 +66,7 @@ pub struct SendMessage {
     pub client_id: Option<String>,
 }
 
-/// The query of every list.
+/// Query of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PageQuery {

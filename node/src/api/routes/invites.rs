@@ -53,7 +53,7 @@ pub(super) async fn create(
     Body(request): Body<CreateInvite>,
 ) -> ApiResult<impl IntoResponse> {
     let lifetime = request
-        .life_ms
+        .lifetime_ms
         .map_or(limits::INVITE_LIFETIME_DEFAULT, Duration::from_millis);
     if lifetime.is_zero() || lifetime > limits::INVITE_LIFETIME_MAX {
         return Err(Problem::new(

@@ -44,22 +44,18 @@ pub(super) async fn list(
         after: query.after.as_deref().map(parse_cursor).transpose()?,
         limit,
     };
-    let shown = database
+    let rows = database
         .read(move |tx| {
-            let rows = postings::load_page(tx, &filter)?;
-            rows.iter()
-                .map(|row| Ok((cursor_after(row), load_view(tx, row, &identity.name)?)))
+            let page = postings::load_page(tx, &filter)?;
+            page.iter()
+                .map(|row| Ok((format_cursor(row), load_view(tx, row, &identity.name)?)))
                 .collect::<Result<Vec<_>, Fault>>()
         })
         .await?;
-    let cursor = page(shown, limit, |(cursor, _)| cursor.clone());
+    let page = page(rows, limit, |(cursor, _)| cursor.clone());
     Ok(Json(Page {
-        items: cursor
-            .items
-            .into_iter()
-            .map(|(_, message)| message)
-            .collect(),
-        next: cursor.next,
+        items: page.items.into_iter().map(|(_, message)| message).collect(),
+        next: page.next,
     }))
 }
 
@@ -76,8 +72,8 @@ pub(super) async fn show(
     ))
 }
 
-/// The cursor of the list behind a posting: its message and its chat.
-fn cursor_after(row: &postings::Posting) -> String {
+/// Builds the cursor of the list after a posting, from its message and its chat.
+fn format_cursor(row: &postings::Posting) -> String {
     format!("{}:{}", row.message.key.as_i64(), row.id.chat)
 }
 
@@ -110,8 +106,7 @@ fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result
     Ok(render::message(posting, &files, &deliveries, own_name))
 }
 
-/// `POST /v1/messages/{id}/read`: marks a message and everything that its chat shows above it as
-/// read.
+/// `POST /v1/messages/{id}/read`: marks a message, and all that its chat shows above it, as read.
 pub(super) async fn mark_read(
     State(identity): State<Arc<NodeIdentity>>,
     State(database): State<Database>,
@@ -137,13 +132,12 @@ pub(super) async fn send(
     State(run_info): State<Arc<RunInfo>>,
     Body(send): Body<SendMessage>,
 ) -> ApiResult<impl IntoResponse> {
-    check(&send)?;
+    validate(&send)?;
     let files_bytes_max = run_info.message_files_bytes_max;
     let items = database
         .write(move |tx| {
-            let names = send_once(tx, &identity, &send, files_bytes_max)?;
-            names
-                .iter()
+            let sent = send_once(tx, &identity, &send, files_bytes_max)?;
+            sent.iter()
                 .map(|id| load(tx, *id, &identity.name))
                 .collect::<Result<Vec<_>, _>>()
         })
@@ -151,7 +145,7 @@ pub(super) async fn send(
     Ok((StatusCode::CREATED, Json(Page { items, next: None })))
 }
 
-fn check(send: &SendMessage) -> ApiResult<()> {
+fn validate(send: &SendMessage) -> ApiResult<()> {
     if send.attachments.len() > limits::FILES_PER_MESSAGE_MAX {
         let detail = format!(
             "{} files, the limit is {}",
@@ -181,22 +175,23 @@ fn check(send: &SendMessage) -> ApiResult<()> {
     Ok(())
 }
 
-/// Sends a message, unless the same request ran before; then returns what that one sent.
+/// Sends a message, unless the same request ran before. Then it returns the messages that were sent
+/// then.
 fn send_once(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     send: &SendMessage,
     files_bytes_max: u64,
 ) -> Result<Vec<MessageId>, Fault> {
-    if let Some(names) = remembered(tx, send)? {
-        return Ok(names);
+    if let Some(sent) = find_sent(tx, send)? {
+        return Ok(sent);
     }
-    let names = outbox::send(tx, identity, &draft(tx, send)?, files_bytes_max)?;
-    remember(tx, send, &names)?;
-    Ok(names)
+    let sent = outbox::send(tx, identity, &to_draft(tx, send)?, files_bytes_max)?;
+    store_request(tx, send, &sent)?;
+    Ok(sent)
 }
 
-fn draft(tx: &Tx<'_>, send: &SendMessage) -> Result<Draft, Fault> {
+fn to_draft(tx: &Tx<'_>, send: &SendMessage) -> Result<Draft, Fault> {
     let mut to = Vec::with_capacity(send.to.len());
     for recipient in &send.to {
         let id = connections::resolve(tx, recipient)?;
@@ -220,32 +215,32 @@ fn draft(tx: &Tx<'_>, send: &SendMessage) -> Result<Draft, Fault> {
     })
 }
 
-fn digest(send: &SendMessage) -> Result<[u8; 32], Fault> {
+fn request_digest(send: &SendMessage) -> Result<[u8; 32], Fault> {
     let json = serde_json::to_vec(send).map_err(|error| Fault::failed(error.to_string()))?;
     Ok(Sha256::digest(json).into())
 }
 
-/// Returns what the same request sent before.
-fn remembered(tx: &Tx<'_>, send: &SendMessage) -> Result<Option<Vec<MessageId>>, Fault> {
+/// Returns the messages that the same request sent before.
+fn find_sent(tx: &Tx<'_>, send: &SendMessage) -> Result<Option<Vec<MessageId>>, Fault> {
     let Some(client_id) = &send.client_id else {
         return Ok(None);
     };
     let Some(stored) = requests::load(tx, client_id)? else {
         return Ok(None);
     };
-    if stored.digest != digest(send)? {
+    if stored.digest != request_digest(send)? {
         let detail = "another message was sent under this client id";
         return Err(Fault::refused(RefusalCode::Conflict, detail));
     }
     Ok(Some(stored.sent))
 }
 
-fn remember(tx: &Tx<'_>, send: &SendMessage, sent: &[MessageId]) -> Result<(), Fault> {
+fn store_request(tx: &Tx<'_>, send: &SendMessage, sent: &[MessageId]) -> Result<(), Fault> {
     let Some(client_id) = &send.client_id else {
         return Ok(());
     };
     let request = StoredRequest {
-        digest: digest(send)?,
+        digest: request_digest(send)?,
         sent: sent.to_vec(),
     };
     requests::insert(tx, client_id, &request)
@@ -267,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_request_again_sends_nothing_and_another_under_its_id_is_refused() {
+    fn client_id_is_idempotent_for_one_request_only() {
         let mut pair = connected_pair(600);
         let mut send = |request: SendMessage| {
             pair.acme.commit(|tx, identity| {
@@ -292,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn one_recipient_that_cannot_be_reached_refuses_the_whole() {
+    fn unknown_recipient_refuses_the_whole_request() {
         let mut pair = connected_pair(610);
         let mut two = request(pair.to_bolt, "hello", Some("one"));
         two.to.push("nobody".to_owned());

@@ -21,7 +21,7 @@ pub async fn run(
         } else {
             InviteKind::Single
         },
-        life_ms: args.expires.map(millis),
+        lifetime_ms: args.expires.map(millis),
         auto_accept: args.auto_accept,
     };
     let invite: Invite = client.post(&["v1", "invites"], &request).await?;

@@ -1,7 +1,7 @@
 //! `sealpost serve`
 
 use crate::{
-    api::routes,
+    api,
     cli::{args::ServeArgs, error::CliError},
     config, daemon,
 };
@@ -10,7 +10,7 @@ use std::path::Path;
 /// Runs the daemon until Ctrl-C.
 pub async fn run(args: &ServeArgs, data: &Path) -> Result<(), CliError> {
     let config = config::load(&args.overrides, data)?.config;
-    Box::pin(daemon::serve(data, config, routes::router))
+    Box::pin(daemon::serve(data, config, api::ROUTERS))
         .await
         .map_err(CliError::Daemon)
 }

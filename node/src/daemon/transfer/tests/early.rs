@@ -5,7 +5,7 @@ use super::{
     test_bed::TestBed,
 };
 use crate::{
-    api::{model::Attachment, routes},
+    api::{ROUTERS, model::Attachment},
     progress::TransferState,
     store::{files, orphaned_blobs},
 };
@@ -46,7 +46,7 @@ impl ApiClient {
     async fn new(bed: &TestBed) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/attachments", listener.local_addr().unwrap());
-        let app = routes::router(bed.node.clone(), TOKEN);
+        let app = (ROUTERS.local_api)(bed.node.clone(), TOKEN);
         tokio::spawn(async move { axum::serve(listener, app).await });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {

@@ -1,6 +1,7 @@
-//! The webhook that the relay calls. Its calls are signed with the account's webhook secret.
+//! The webhook that the relay calls (`docs/protocol.md`). The calls are signed with the account's
+//! webhook secret.
 
-use super::ingest::Ingest;
+use crate::daemon::Ingest;
 use axum::{
     Router,
     body::Body,
