@@ -134,7 +134,7 @@ impl Client {
     /// Creates a client that connects only to addresses that `guard` permits.
     ///
     /// # Errors
-    /// [`CallError::Tls`] when TLS cannot be set up.
+    /// Returns [`CallError::Tls`] if TLS cannot be set up.
     pub fn new(guard: Guard, limits: Limits) -> Result<Self, CallError> {
         Self::with_resolver(guard, limits, system_resolver())
     }
@@ -171,7 +171,7 @@ impl Client {
     /// Sends one request. Connections are reused; redirects are not followed.
     ///
     /// # Errors
-    /// [`CallError`] when there is no response.
+    /// Returns [`CallError`] if there is no response.
     pub async fn call(&self, request: Request<'_>) -> Result<Response, CallError> {
         let request = self.build_checked_request(request)?;
         let exchange = async {

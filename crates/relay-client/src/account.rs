@@ -26,7 +26,7 @@ impl RelayClient {
     /// `GET /.well-known/sealpost`: describes the relay and its limits. Needs no account.
     ///
     /// # Errors
-    /// No response, or something else than a relay answers.
+    /// Returns an error if there is no response, or if another server than a relay responds.
     pub async fn fetch_well_known(&self) -> Result<WellKnown, ClientError> {
         self.call_unsigned(&Call::get("/.well-known/sealpost"))
             .await?
@@ -42,7 +42,7 @@ impl RelayClient {
             .await
     }
 
-    /// `GET /v1/account`.
+    /// `GET /v1/account`: fetches the account's settings and state.
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.
@@ -50,7 +50,7 @@ impl RelayClient {
         self.call_json(&Call::get("/v1/account")).await
     }
 
-    /// `PATCH /v1/account`.
+    /// `PATCH /v1/account`: changes how the relay delivers.
     ///
     /// # Errors
     /// `webhook_invalid`.
@@ -83,7 +83,7 @@ impl RelayClient {
         .await
     }
 
-    /// `GET /v1/account/checkpoint`, or `None` if there is none yet.
+    /// `GET /v1/account/checkpoint`: fetches the checkpoint, or `None` if none is stored yet.
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.

@@ -50,7 +50,8 @@ impl RelayClient {
         self.call(&call).await.map(|_| ())
     }
 
-    /// `GET /v1/blobs/{id}` of an own blob: returns the stored parts, so that an upload can resume.
+    /// `GET /v1/blobs/{id}`: fetches the state of one of the account's blobs with its stored parts,
+    /// so that an upload can resume.
     ///
     /// # Errors
     /// `not_found`.
@@ -58,7 +59,7 @@ impl RelayClient {
         self.call_json(&Call::get(format!("/v1/blobs/{id}"))).await
     }
 
-    /// `POST /v1/blobs/{id}/complete`.
+    /// `POST /v1/blobs/{id}/complete`: completes an upload after its last part.
     ///
     /// # Errors
     /// `blob_incomplete`.
@@ -76,7 +77,7 @@ impl RelayClient {
         self.call_json(&call).await
     }
 
-    /// `PATCH /v1/blobs/{id}`: extends its lifetime.
+    /// `PATCH /v1/blobs/{id}`: extends the lifetime of a blob.
     ///
     /// # Errors
     /// `not_found`.
@@ -92,7 +93,7 @@ impl RelayClient {
         .await
     }
 
-    /// `DELETE /v1/blobs/{id}`; succeeds if the blob does not exist.
+    /// `DELETE /v1/blobs/{id}`: deletes a blob; succeeds if it does not exist.
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.

@@ -22,7 +22,8 @@ impl RelayClient {
             .await
     }
 
-    /// `GET /v1/envelopes/{id}` of an envelope that this account sent to `mailbox`.
+    /// `GET /v1/envelopes/{id}`: returns the status of an envelope that this account sent to
+    /// `mailbox`.
     ///
     /// # Errors
     /// `not_found`.

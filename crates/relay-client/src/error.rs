@@ -13,7 +13,7 @@ pub enum ClientError {
     /// The relay responded with a problem.
     #[error(transparent)]
     Problem(#[from] Problem),
-    /// An response that no relay gives: something else answers there, or stands in between.
+    /// A response that no relay sends: another server runs at the address, or a proxy responded.
     #[error("the response is not from a relay: {reason}")]
     Unexpected {
         /// Description of the response.

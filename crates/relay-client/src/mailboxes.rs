@@ -10,7 +10,8 @@ use sealpost_proto::{
 use sealpost_signatures::proofs;
 
 impl RelayClient {
-    /// `GET /v1/mailboxes`: one page of the account's own, by id, after `after`.
+    /// `GET /v1/mailboxes`: fetches one page of the account's mailboxes, ordered by id and starting
+    /// after `after`.
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.
@@ -30,8 +31,8 @@ impl RelayClient {
         self.call(&call).await.map(|_| ())
     }
 
-    /// `DELETE /v1/mailboxes/{id}`: closes it for good, which blocks the peer. One that is gone is
-    /// closed.
+    /// `DELETE /v1/mailboxes/{id}`: closes a mailbox permanently, which blocks the peer. Closing a
+    /// closed mailbox succeeds.
     ///
     /// # Errors
     /// [`ClientError`] if the request fails.
@@ -45,10 +46,11 @@ impl RelayClient {
         .map(|_| ())
     }
 
-    /// `PUT /v1/mailboxes/{id}/prekeys`: publishes the sealed base of an own mailbox.
+    /// `PUT /v1/mailboxes/{id}/prekeys`: publishes the sealed base of one of the account's
+    /// mailboxes.
     ///
     /// # Errors
-    /// `not_found` when the mailbox is not the account's.
+    /// `not_found` if the mailbox does not belong to the account.
     pub async fn publish_prekeys(
         &self,
         id: MailboxId,
@@ -63,10 +65,11 @@ impl RelayClient {
         self.call(&call).await.map(|_| ())
     }
 
-    /// `GET /v1/mailboxes/{id}/prekeys` of a peer's mailbox, with a proof under its send key.
+    /// `GET /v1/mailboxes/{id}/prekeys`: fetches the prekeys of a peer's mailbox, with a proof
+    /// computed with its send key.
     ///
     /// # Errors
-    /// `proof_invalid`, `mailbox_unknown`, `not_found` when none was published,
+    /// `proof_invalid`, `mailbox_unknown`, `not_found` if none were published,
     /// `foreign_relay_unsupported`.
     pub async fn fetch_prekeys(
         &self,
@@ -82,7 +85,8 @@ impl RelayClient {
         self.call_json(&call).await
     }
 
-    /// `GET /v1/mailboxes/{id}/prekeys` of an own mailbox, or `None` when none was published.
+    /// `GET /v1/mailboxes/{id}/prekeys`: fetches the prekeys of one of the account's mailboxes.
+    /// Returns `None` if none were published.
     ///
     /// # Errors
     /// `mailbox_unknown`.

@@ -41,7 +41,7 @@ struct Seen {
 
 type Answers = dyn Fn(&Seen) -> Response + Send + Sync;
 
-/// A relay that checks signatures as a real one does, signs in, and answers as the test says.
+/// Relay that checks signatures and signs in like a real one, and responds as the test defines.
 struct Relay {
     origin: Origin,
     clock: ManualClock,
@@ -189,7 +189,7 @@ fn account_json(_: &Seen) -> Response {
     let account = json!({
         "account_id": AccountId::from_bytes([9; 16]), "delivery": {"mode": "pull"},
         "webhook_state": "none",
-        "backlog": 0, "created_at": 5, "of_tomorrow": true
+        "backlog": 0, "created_at": 5, "added_later": true
     });
     axum::Json(account).into_response()
 }
@@ -469,29 +469,48 @@ async fn foreign_resources_go_through_home_relay() {
     }
 }
 
-fn watched() -> (ProgressCallback, Arc<Mutex<Vec<usize>>>) {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&told);
+fn record_progress() -> (ProgressCallback, Arc<Mutex<Vec<usize>>>) {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let callback_reports = Arc::clone(&reported);
     (
-        Arc::new(move |bytes| noted.lock().unwrap().push(bytes)),
-        told,
+        Arc::new(move |bytes| callback_reports.lock().unwrap().push(bytes)),
+        reported,
     )
 }
 
-/// Told of in small steps, up to the whole.
-fn assert_rises(told: &[usize], whole: usize) {
-    assert_eq!(told.last(), Some(&whole));
+/// Asserts that progress was reported in small steps up to the whole part.
+fn assert_progress(reported: &[usize], whole: usize) {
+    assert_eq!(reported.last(), Some(&whole));
     assert!(
-        told.windows(2)
+        reported
+            .windows(2)
             .all(|two| two[0] <= two[1] && two[1] - two[0] <= 1 << 20),
-        "{told:?}"
+        "{reported:?}"
+    );
+}
+
+#[tokio::test]
+async fn part_uploads_report_progress() {
+    let relay = Relay::start(empty).await;
+    let client = relay.client(&relay.clock);
+    let part = Bytes::from(vec![8; limits::PART_BYTES]);
+    let digest = sealpost_signatures::ContentDigest::of(&part);
+    let (progress, reported) = record_progress();
+    client
+        .upload_part(BLOB, 1, part.clone(), digest, progress)
+        .await
+        .unwrap();
+    assert_progress(&reported.lock().unwrap(), limits::PART_BYTES);
+    let seen = relay.last();
+    assert_eq!(
+        (seen.body, &seen.headers["content-length"]),
+        (part, &limits::PART_BYTES.to_string().parse().unwrap())
     );
 }
 
 #[tokio::test]
 async fn oversized_parts_are_refused() {
     let relay = Relay::start(|seen| match seen.target.as_str() {
-        _ if seen.method == "PUT" => empty(seen),
         target if target.ends_with("/0") => {
             Body::from(vec![1; limits::PART_BYTES_MAX]).into_response()
         }
@@ -499,42 +518,27 @@ async fn oversized_parts_are_refused() {
     })
     .await;
     let client = relay.client(&relay.clock);
-    let part = Bytes::from(vec![8; limits::PART_BYTES]);
-    let digest = sealpost_signatures::ContentDigest::of(&part);
-    let (progress, told) = watched();
-    client
-        .upload_part(BLOB, 1, part.clone(), digest, progress)
-        .await
-        .unwrap();
-    assert_rises(&told.lock().unwrap(), limits::PART_BYTES);
-    let seen = relay.last();
-    assert_eq!(
-        (seen.body, &seen.headers["content-length"]),
-        (part, &limits::PART_BYTES.to_string().parse().unwrap())
-    );
-
     let blob = BlobRef {
         relay: relay.origin.clone(),
         id: BLOB,
     };
     let token = FetchToken::from_bytes([6; 32]);
-    let (progress, told) = watched();
+    let (progress, reported) = record_progress();
     let read = async |number, progress| {
-        let (mut coming, mut bytes) =
-            (client.fetch_part(&blob, number, &token, progress).await?, 0);
-        while let Some(chunk) = coming.next().await? {
+        let (mut body, mut bytes) = (client.fetch_part(&blob, number, &token, progress).await?, 0);
+        while let Some(chunk) = body.next().await? {
             bytes += chunk.len();
         }
         Ok::<_, ClientError>(bytes)
     };
     assert_eq!(read(0, progress).await.unwrap(), limits::PART_BYTES_MAX);
-    assert_rises(&told.lock().unwrap(), limits::PART_BYTES_MAX);
+    assert_progress(&reported.lock().unwrap(), limits::PART_BYTES_MAX);
     assert_eq!(
         relay.last().headers["sealpost-fetch-token"],
         sealpost_proto::b64::encode(&[6; 32]).as_str()
     );
     assert!(matches!(
-        read(1, watched().0).await,
+        read(1, record_progress().0).await,
         Err(ClientError::Unexpected { .. })
     ));
 }

@@ -30,9 +30,9 @@ use std::{
 };
 use tokio::sync::Mutex;
 
-/// A session is renewed this long before its end.
+/// Time before its expiry at which a session is renewed.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(60);
-/// No response but a part is larger: a batch of deliveries is 1 MiB before base64.
+/// Limit of every response but a part. The largest is a batch of deliveries, 1 MiB before base64.
 const RESPONSE_BYTES_MAX: usize = ENVELOPES_REQUEST_BYTES_MAX;
 
 const USER_AGENT: &str = concat!("sealpost/", env!("CARGO_PKG_VERSION"));
@@ -260,7 +260,7 @@ impl FullResponse {
 
 impl RelayClient {
     /// Creates a client of the relay at `origin` for the account with this key. Sends nothing yet.
-    /// `http` is the result of [`http_client`].
+    /// `http` is the result of [`build_http_client`].
     #[must_use]
     pub fn new(origin: Origin, key: SigningKey, clock: SharedClock, http: reqwest::Client) -> Self {
         let inner = Inner {
@@ -304,7 +304,7 @@ impl RelayClient {
 
     /// Sends a signed request whose response is streamed.
     pub(crate) async fn call_streaming(&self, call: &Call) -> Result<ResponseBody, ClientError> {
-        Ok(response_body(self.start(call).await?, call))
+        Ok(stream_body(self.start(call).await?, call))
     }
 
     async fn start(&self, call: &Call) -> Result<Response, ClientError> {
@@ -326,7 +326,8 @@ impl RelayClient {
         read(self.send(call, self.build_url(call)?, None).await?, call).await
     }
 
-    /// Returns the path of a resource; that of another relay leads through the home relay.
+    /// Returns the path of a resource. A resource of another relay is reached through the home
+    /// relay.
     pub(crate) fn path_at(&self, relay: &Origin, path: &str) -> String {
         if *relay == self.inner.origin {
             format!("/v1/{path}")
@@ -335,7 +336,7 @@ impl RelayClient {
         }
     }
 
-    /// Returns the relay's time as far as it is known.
+    /// Returns the current time corrected by the known offset of the relay's clock.
     pub(crate) fn relay_now(&self) -> Timestamp {
         let now = self.inner.clock.now().as_millis();
         Timestamp::from_millis(now.saturating_add_signed(self.clock_offset_ms()))
@@ -489,7 +490,7 @@ fn parse_problem(status: StatusCode, body: &[u8]) -> ClientError {
     }
 }
 
-fn response_body(response: Response, call: &Call) -> ResponseBody {
+fn stream_body(response: Response, call: &Call) -> ResponseBody {
     // For a call with a body, the progress is that of the request.
     let progress = call.progress.clone().filter(|_| call.body.is_empty());
     ResponseBody {
@@ -504,6 +505,6 @@ async fn read(response: Response, call: &Call) -> Result<FullResponse, ClientErr
     let headers = response.headers().clone();
     Ok(FullResponse {
         headers,
-        body: response_body(response, call).read_to_end().await?,
+        body: stream_body(response, call).read_to_end().await?,
     })
 }

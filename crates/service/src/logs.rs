@@ -60,7 +60,7 @@ impl Logs {
     /// Replaces the filter.
     ///
     /// # Errors
-    /// [`LogsError::Filter`] when the filter does not parse; then the old one stays in force.
+    /// Returns [`LogsError::Filter`] if the filter does not parse; then the old one stays in force.
     pub fn set_filter(&self, filter: &str) -> Result<(), LogsError> {
         (self.0)(parse(filter)?).map_err(|_| LogsError::AlreadyInitialized)
     }
@@ -70,7 +70,7 @@ impl Logs {
 /// (`info,sealpost_relay=debug`).
 ///
 /// # Errors
-/// [`LogsError`] when the filter does not parse, or logs are already set up.
+/// Returns [`LogsError`] if the filter does not parse, or logs are already set up.
 pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LogsError> {
     let lines = fmt()
         .with_env_filter(parse(filter)?)

@@ -128,8 +128,8 @@ impl Database {
     /// Blocks the thread during the migrations: call it at startup, before serving requests.
     ///
     /// # Errors
-    /// [`OpenError`] when the file is newer than this program, belongs to another program, is in
-    /// use or cannot be read.
+    /// Returns [`OpenError`] if the file is newer than this program, belongs to another program, is
+    /// in use or cannot be read.
     pub fn open(
         path: &Path,
         migrations: &[Migration],
@@ -143,7 +143,7 @@ impl Database {
     /// Opens a database in memory, for tests. Its reads share the queue of the writer.
     ///
     /// # Errors
-    /// [`OpenError`] when a migration fails.
+    /// Returns [`OpenError`] if a migration fails.
     pub fn open_in_memory(migrations: &[Migration], options: Options) -> Result<Self, OpenError> {
         let connection = open::open_in_memory(migrations, options)?;
         Self::start(connection, None)

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Params, Row, types::FromSql};
 /// Runs a statement and returns the number of rows that it changed.
 ///
 /// # Errors
-/// [`RowError::Failed`] when SQLite fails.
+/// Returns [`RowError::Failed`] if SQLite fails.
 pub fn execute(db: &Connection, sql: &str, params: impl Params) -> Result<usize, RowError> {
     Ok(db.prepare_cached(sql)?.execute(params)?)
 }
@@ -14,7 +14,8 @@ pub fn execute(db: &Connection, sql: &str, params: impl Params) -> Result<usize,
 /// Reads the first column of the first row, if there is a row.
 ///
 /// # Errors
-/// [`RowError::Damaged`] when the column has another type; [`RowError::Failed`] when SQLite fails.
+/// Returns [`RowError::Damaged`] if the column has another type; [`RowError::Failed`] when SQLite
+/// fails.
 pub fn first_value<T: FromSql>(
     db: &Connection,
     sql: &str,

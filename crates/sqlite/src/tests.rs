@@ -417,7 +417,7 @@ async fn reads_see_a_snapshot() {
     let file = test_file();
     let database = open(&file);
     let (reading, started) = tokio::sync::oneshot::channel();
-    let (go_on, going_on): (_, Receiver<()>) = sync_channel(1);
+    let (resume, resumed): (_, Receiver<()>) = sync_channel(1);
     let reader = database.clone();
     let counting = tokio::spawn(async move {
         let count = |connection: &Connection| {
@@ -428,7 +428,7 @@ async fn reads_see_a_snapshot() {
         let job = move |connection: &Connection| {
             let first = count(connection)?;
             let _ = reading.send(());
-            let _ = going_on.recv();
+            let _ = resumed.recv();
             Ok::<_, StoreError>((first, count(connection)?))
         };
         reader.read(job).await
@@ -438,7 +438,7 @@ async fn reads_see_a_snapshot() {
         .write(|connection| insert(connection, "meanwhile"))
         .await
         .unwrap();
-    go_on.send(()).unwrap();
+    resume.send(()).unwrap();
     assert_eq!(counting.await.unwrap(), Ok((0, 0)));
     let sneaky = database
         .read(|connection| insert(connection, "written"))

@@ -49,7 +49,7 @@ fn parse_origin(item: &[u8]) -> Result<Origin, PayloadError> {
 /// Body of [`crate::plaintext::Kind::CONNECTION_REQUEST`], the acceptor's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionRequest {
-    /// Where the inviter sends its answer.
+    /// Where the inviter sends its response.
     pub capability: Capability,
     /// A note for people, up to 200 bytes.
     pub note: Option<String>,
@@ -79,7 +79,7 @@ impl ConnectionRequest {
     }
 }
 
-/// Body of [`crate::plaintext::Kind::CONNECTION_ACCEPT`], the inviter's answer.
+/// Body of [`crate::plaintext::Kind::CONNECTION_ACCEPT`], the inviter's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionAccept {
     /// Where the acceptor sends all further messages.

@@ -87,7 +87,7 @@ pub struct MessageMetadata {
     pub message_id: MessageId,
     /// Sequence number that the peer assigned.
     pub seq: u64,
-    /// When the peer first sealed it, by the peer's clock.
+    /// When the peer first sealed the message, by the peer's clock.
     pub sent_at: Timestamp,
 }
 

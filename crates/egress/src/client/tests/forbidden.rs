@@ -235,7 +235,7 @@ async fn proxy_variables_are_ignored() {
     let canary = Canary::listen().await;
     let proxy = format!("http://127.0.0.1:{}", canary.port);
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args(["--exact", "client::tests::body_and_headers_are_transferred"]);
+    again.args(["--exact", "client::tests::requests_arrive_unchanged"]);
     for name in [
         "http_proxy",
         "HTTP_PROXY",

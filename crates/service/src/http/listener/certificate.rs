@@ -105,10 +105,10 @@ pub enum CertificateError {
 }
 
 impl CertificateFiles {
-    /// Reads both files.
+    /// Reads the certificate chain and its key.
     ///
     /// # Errors
-    /// [`CertificateError`], with a message for the operator.
+    /// Returns [`CertificateError`] if a file cannot be read or used.
     pub fn open(certificate: &Path, key: &Path) -> Result<Arc<Self>, CertificateError> {
         let current = RwLock::new(load(certificate, key)?);
         Ok(Arc::new(Self {

@@ -99,8 +99,8 @@ impl Endpoint {
     /// Listens on a Unix socket. Replaces a socket that an ended process left behind.
     ///
     /// # Errors
-    /// [`EndpointError::InUse`] when another process accepts connections there,
-    /// [`EndpointError::NotASocket`] when the path is another kind of file,
+    /// Returns [`EndpointError::InUse`] if another process accepts connections there,
+    /// Returns [`EndpointError::NotASocket`] if the path is another kind of file,
     /// [`EndpointError::Failed`].
     pub fn unix(path: &Path, access: SocketAccess) -> Result<Self, EndpointError> {
         let failed = |source| EndpointError::Failed {
