@@ -75,9 +75,8 @@ impl Submission {
         }
     }
 
-    /// Stores why messages wait, and returns when to submit them again: at the latest after a
-    /// while, at once when an unreachable relay responds again, but not before the time that a
-    /// relay asked for.
+    /// Stores why messages wait, and returns when to submit them again. A wake-up ends the wait for
+    /// an unreachable relay early, but not the wait that a relay asked for.
     async fn postpone(&self, error: &ClientError) -> Next {
         let reason = self.relay.record_failure(error).await;
         let wait = wait_after(error, self.failures);

@@ -41,8 +41,8 @@ pub(crate) fn cancel(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
 fn cancel_upload(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
     for message in files::find_messages(tx, file.id)? {
         if !outbox::is_unsealed(tx, message)? {
-            let shown = postings::find_by_message(tx, message)?;
-            let id = shown.first().map(ToString::to_string).unwrap_or_default();
+            let ids = postings::find_by_message(tx, message)?;
+            let id = ids.first().map(ToString::to_string).unwrap_or_default();
             return Err(conflict(format!("{id} was already sent with the file")));
         }
     }

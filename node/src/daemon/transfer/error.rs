@@ -181,12 +181,12 @@ mod tests {
         let other = pair.acme.send(pair.to_bolt, "without");
         pair.acme
             .step(|tx, _| fail_file(tx, file, Direction::Out, "the disk lost it"));
-        let shown = pair.acme.delivery(&lost);
+        let stored = pair.acme.delivery(&lost);
         assert_eq!(
-            (shown.status, shown.code),
+            (stored.status, stored.code),
             (DeliveryStatus::Failed, Some(FailureCode::FileLost))
         );
-        assert_eq!(shown.reason.as_deref(), Some("the disk lost it"));
+        assert_eq!(stored.reason.as_deref(), Some("the disk lost it"));
         settle(&mut pair.acme, &mut pair.bolt);
         assert_eq!(pair.bolt.received_texts(), ["without"]);
         assert_eq!(pair.acme.delivery(&other).status, DeliveryStatus::Delivered);
@@ -202,16 +202,16 @@ mod tests {
         let at = pair.acme.now.plus(Duration::from_secs(5));
         pair.acme
             .step(|tx, _| files::postpone_relay_request(tx, file, 1, "the relay is away", at));
-        let shown = pair.acme.file(file);
+        let stored = pair.acme.file(file);
         assert_eq!(
-            (shown.attempt, shown.reason.as_deref()),
+            (stored.attempt, stored.reason.as_deref()),
             (0, Some("the disk lost it"))
         );
         pair.acme
             .step(|tx, _| files::complete_relay_request(tx, file));
-        let shown = pair.acme.file(file);
-        assert_eq!(shown.status, FileStatus::Failed);
-        assert_eq!(shown.reason.as_deref(), Some("the disk lost it"));
+        let stored = pair.acme.file(file);
+        assert_eq!(stored.status, FileStatus::Failed);
+        assert_eq!(stored.reason.as_deref(), Some("the disk lost it"));
     }
 
     #[test]
@@ -230,8 +230,8 @@ mod tests {
                 "not the file that was described",
             )
         });
-        let shown = pair.bolt.step(|tx, _| files::load(tx, received)).unwrap();
-        assert_eq!(shown.status, FileStatus::Failed);
+        let stored = pair.bolt.step(|tx, _| files::load(tx, received)).unwrap();
+        assert_eq!(stored.status, FileStatus::Failed);
         assert_eq!(pair.bolt.received_texts(), ["with a file"]);
     }
 }

@@ -20,7 +20,7 @@ use sealpost_proto::{DeliveryStatus, FailureCode, limits::BLOB_LIFETIME_AFTER_ME
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Sends a message from Acme with uploaded files of ten bytes, and returns the names of both.
+/// Sends a message from Acme with uploaded files of ten bytes, and returns their ids.
 fn send_uploaded(pair: &mut Pair, count: usize) -> (MessageId, Vec<FileId>) {
     let files: Vec<_> = (0..count).map(|_| pair.acme.stage(10)).collect();
     let message = pair.acme.send_files(pair.to_bolt, "with files", &files);
@@ -44,8 +44,8 @@ fn due(node: &mut TestNode) -> Vec<(FileId, RelayRequest)> {
 fn deletes(node: &mut TestNode) -> Vec<FileId> {
     due(node)
         .into_iter()
-        .filter(|(_, what)| *what == RelayRequest::Delete)
-        .map(|(name, _)| name)
+        .filter(|(_, request)| *request == RelayRequest::Delete)
+        .map(|(id, _)| id)
         .collect()
 }
 
@@ -88,12 +88,12 @@ fn cancelled_upload_fails_its_message() {
         );
     }
     let attachment = pair.acme.file(stays).attachment.to_string();
-    let shown = pair.acme.delivery(&cancelled);
+    let stored = pair.acme.delivery(&cancelled);
     assert_eq!(
-        (shown.status, shown.code),
+        (stored.status, stored.code),
         (DeliveryStatus::Failed, Some(FailureCode::Cancelled))
     );
-    assert!(shown.reason.unwrap().contains(&attachment));
+    assert!(stored.reason.unwrap().contains(&attachment));
     assert_eq!(status(&mut pair.acme, stays), FileStatus::Cancelled);
     assert_eq!(
         status(&mut pair.acme, other),
@@ -359,9 +359,9 @@ fn progress_clears_the_reason_and_retry_time() {
             .step(|tx, _| files::find_next_due(tx, Direction::Out)),
         Some(at)
     );
-    let shown = pair.acme.file(file);
+    let stored = pair.acme.file(file);
     assert_eq!(
-        (shown.attempt, shown.reason.as_deref()),
+        (stored.attempt, stored.reason.as_deref()),
         (3, Some("the line is cut"))
     );
     pair.acme.advance(Duration::from_secs(5));
@@ -379,9 +379,9 @@ fn progress_clears_the_reason_and_retry_time() {
         since,
         "progress alone is no event"
     );
-    let shown = pair.acme.file(file);
+    let stored = pair.acme.file(file);
     assert_eq!(
-        (shown.attempt, shown.reason, shown.transferred),
+        (stored.attempt, stored.reason, stored.transferred),
         (0, None, 7)
     );
     change(&mut pair.acme, file, cancel);
