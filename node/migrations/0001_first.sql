@@ -18,7 +18,7 @@ CREATE TABLE node (
     created_at         INTEGER NOT NULL
 ) STRICT;
 
--- The people who use this node. So far there is one, who has the node's name.
+-- Users of this node. So far there is one, who has the node's name.
 CREATE TABLE users (
     id   INTEGER PRIMARY KEY,
     name TEXT
@@ -27,7 +27,7 @@ INSERT INTO users (id) VALUES (1);
 
 CREATE TABLE invites (
     id          TEXT PRIMARY KEY,
-    invite_key  BLOB NOT NULL, -- the id inside the encryption
+    invite_key  BLOB NOT NULL, -- id of the invite on the wire
     mailbox     BLOB NOT NULL,
     kind        TEXT NOT NULL,
     status      TEXT NOT NULL,
@@ -89,8 +89,8 @@ CREATE TABLE participants (
 ) STRICT;
 CREATE INDEX participants_by_chat ON participants (chat);
 
--- A message is stored once, however many recipients it has and chats show it. Either one of our
--- users or a connection is its author.
+-- A message is stored once, regardless of the number of recipients and chats. Its author is either
+-- one of our users or a connection.
 CREATE TABLE messages (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
     uuid              BLOB NOT NULL,
@@ -109,26 +109,26 @@ CREATE TABLE messages (
     updated_at        INTEGER NOT NULL,
     CHECK ((author_user IS NULL) <> (author_connection IS NULL))
 ) STRICT;
--- Partners choose the uuids of their messages, so a received uuid is unique within its connection.
+-- Peers choose the uuids of their messages, so a received uuid is unique only within its connection.
 CREATE UNIQUE INDEX messages_own ON messages (uuid) WHERE author_user IS NOT NULL;
 CREATE UNIQUE INDEX messages_received ON messages (author_connection, uuid)
     WHERE author_connection IS NOT NULL;
 
--- Where a message is shown: CMG-<chat>-<number>. Numbers count arrivals without gaps.
+-- A posting is one message in one chat: CMG-<chat>-<number>. Numbers have no gaps.
 CREATE TABLE postings (
     chat    TEXT NOT NULL REFERENCES chats (id),
     number  INTEGER NOT NULL,
     message INTEGER NOT NULL REFERENCES messages (id),
     own     INTEGER NOT NULL,
     sort    INTEGER NOT NULL, -- display order: (sort, number)
-    seq     INTEGER NOT NULL, -- the sender's count; 0 for our own
+    seq     INTEGER NOT NULL, -- assigned by the sender; 0 for our own
     files   INTEGER NOT NULL,
     PRIMARY KEY (chat, number),
     UNIQUE (message, chat)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX postings_with_files ON postings (chat, files) WHERE files > 0;
 
--- Up to which number of a chat a user has read.
+-- The number up to which a user has read a chat.
 CREATE TABLE read_positions (
     user   INTEGER NOT NULL REFERENCES users (id),
     chat   TEXT NOT NULL REFERENCES chats (id),
@@ -136,7 +136,7 @@ CREATE TABLE read_positions (
     PRIMARY KEY (user, chat)
 ) STRICT, WITHOUT ROWID;
 
--- One row for each recipient of a message of ours: each status it had, and when.
+-- One row for each recipient of our messages: the status and the time of each change.
 CREATE TABLE deliveries (
     message         INTEGER NOT NULL REFERENCES messages (id),
     connection      TEXT NOT NULL REFERENCES connections (id),
@@ -158,26 +158,26 @@ CREATE INDEX deliveries_open ON deliveries (connection, status)
     WHERE status IN ('pending', 'sent', 'retrying');
 CREATE INDEX deliveries_failed ON deliveries (connection) WHERE status = 'failed';
 
--- A sealed blob, ours or theirs, stored once.
+-- Sealed files of both directions, each stored once.
 CREATE TABLE files (
     position      INTEGER PRIMARY KEY AUTOINCREMENT,
     id            TEXT NOT NULL UNIQUE,
     direction     TEXT NOT NULL,
     status        TEXT NOT NULL,
-    disk_file     BLOB NOT NULL UNIQUE, -- its name in the data directory
+    disk_file     BLOB NOT NULL UNIQUE, -- name of the file in the data directory
     blob          BLOB NOT NULL,
-    descriptor    BLOB NOT NULL, -- sealed: all of it but the preview
+    descriptor    BLOB NOT NULL, -- sealed: everything except the preview
     preview       BLOB,          -- sealed
     file_type     BLOB,          -- sealed: JSON, detected from the first bytes
     size          INTEGER NOT NULL,
-    digests       BLOB NOT NULL, -- of ours: SHA-256 of each part
+    digests       BLOB NOT NULL, -- outgoing: SHA-256 digest of each part
     transferred   INTEGER NOT NULL DEFAULT 0,
     reason        TEXT,          -- why the transfer waits, or why the file failed
     attempt       INTEGER NOT NULL DEFAULT 0,
     next_at       INTEGER NOT NULL DEFAULT 0,
-    blob_until    INTEGER,       -- of ours: when the blob expires at the relay
-    keep_until    INTEGER,       -- of ours: until when the relay must have it
-    relay_due     TEXT,          -- of ours: pending relay request, 'extend' or 'delete'
+    blob_until    INTEGER,       -- outgoing: when the blob expires at the relay
+    keep_until    INTEGER,       -- outgoing: until when the relay must store the blob
+    relay_due     TEXT,          -- outgoing: pending relay request, 'extend' or 'delete'
     relay_reason  TEXT,          -- why that request waits
     relay_attempt INTEGER NOT NULL DEFAULT 0,
     relay_next_at INTEGER NOT NULL DEFAULT 0,
@@ -187,7 +187,7 @@ CREATE INDEX files_moving ON files (next_at) WHERE status IN ('uploading', 'wait
 CREATE INDEX files_by_blob ON files (blob);
 CREATE INDEX files_relay_due ON files (relay_next_at) WHERE relay_due IS NOT NULL;
 
--- The use of a file in a message. A staged file has one that belongs to no message yet.
+-- An attachment is the use of a file in a message. The attachment of a staged file has no message.
 CREATE TABLE attachments (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     id       TEXT NOT NULL UNIQUE,
@@ -198,7 +198,7 @@ CREATE TABLE attachments (
 ) STRICT;
 CREATE INDEX attachments_by_file ON attachments (file);
 
--- Which recipients reported that they have fetched a file.
+-- Recipients that have reported the download of a file.
 CREATE TABLE delivery_files (
     message    INTEGER NOT NULL,
     connection TEXT NOT NULL,
@@ -209,18 +209,18 @@ CREATE TABLE delivery_files (
     FOREIGN KEY (message, connection) REFERENCES deliveries (message, connection)
 ) STRICT, WITHOUT ROWID;
 
--- Blobs that the relay may have parts of although they belong to no file: the relay is asked to
--- delete them. A file that is still being sealed is listed here too and leaves in the transaction
--- that stores it, so a crash leaves nothing behind at the relay.
+-- Blobs that no file references, although the relay may have parts of them. The relay is requested
+-- to delete them. A file that is being sealed is listed too, until the transaction that stores the
+-- file, so that a crash leaves no unlisted parts at the relay.
 CREATE TABLE orphaned_blobs (
     blob    BLOB PRIMARY KEY,
     attempt INTEGER NOT NULL DEFAULT 0,
     next_at INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
--- Outgoing items, in order within a connection. A message is referenced and encoded when it is
--- sealed; anything else has its payload here. A sealed row is sent byte for byte until the relay
--- has responded; then it is accepted and stays until the receipt.
+-- Outgoing messages and protocol events, in order within a connection. A message is referenced, and
+-- encoded when the row is sealed; all other rows contain their payload. A sealed envelope is
+-- submitted unchanged until the relay responds. The row remains until the receipt.
 CREATE TABLE outbox (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     item        BLOB NOT NULL UNIQUE,
@@ -255,7 +255,7 @@ CREATE TABLE receipts_due (
     PRIMARY KEY (connection, uuid, kind)
 ) STRICT, WITHOUT ROWID;
 
--- Digests of envelopes and of ratchet messages that were opened, to recognise repetitions.
+-- Digests of opened envelopes and ratchet messages, to recognise duplicates.
 CREATE TABLE opened_digests (
     scope  TEXT NOT NULL,
     digest BLOB NOT NULL,
@@ -270,7 +270,8 @@ CREATE TABLE received_uuids (
     PRIMARY KEY (connection, uuid)
 ) STRICT, WITHOUT ROWID;
 
--- Relay calls that a change made necessary; run after its commit, in order within a subject.
+-- Requests to the relay that a change makes necessary. They run after its commit, in order within a
+-- subject.
 CREATE TABLE relay_jobs (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     item    BLOB NOT NULL UNIQUE,
@@ -284,7 +285,7 @@ CREATE TABLE relay_jobs (
 CREATE INDEX relay_jobs_due ON relay_jobs (next_at);
 CREATE INDEX relay_jobs_by_subject ON relay_jobs (subject, id);
 
--- What changed; the API renders the subject as it is when the event is read.
+-- Changed resources. The API renders the current state of the subject when an event is read.
 CREATE TABLE events (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     topic   TEXT NOT NULL,
@@ -292,7 +293,7 @@ CREATE TABLE events (
     at      INTEGER NOT NULL
 ) STRICT;
 
--- Requests that must not run twice, by the client's own id.
+-- Idempotent requests, by the id that the client chose.
 CREATE TABLE requests (
     client_id TEXT PRIMARY KEY,
     digest    BLOB NOT NULL,
@@ -300,7 +301,7 @@ CREATE TABLE requests (
     at        INTEGER NOT NULL
 ) STRICT;
 
--- Events of kinds that this version does not know.
+-- Events of unknown kinds, stored for a later version.
 CREATE TABLE unknown_events (
     connection  TEXT NOT NULL,
     uuid        BLOB NOT NULL,

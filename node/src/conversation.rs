@@ -1,4 +1,4 @@
-//! What users do in chats.
+//! User actions in chats.
 
 use crate::{
     fault::Fault,
@@ -9,41 +9,50 @@ use crate::{
     },
 };
 use sealpost_e2ee::payload::ReceiptKind;
-use sealpost_node_core::model::{ChatId, Displayed, MessageId, UserId, read_up_to};
+use sealpost_node_core::model::{ChatId, DisplayPosition, MessageId, UserId, read_up_to};
 
-/// Marks a message as read, and with it everything that its chat shows up to it. Reports to the
-/// peer what is read for the first time. Returns how many messages became read.
+/// Marks a message as read, together with all messages that the chat shows before it. Queues read
+/// receipts for messages that are read for the first time. Returns the number of messages that
+/// were unread before.
 ///
 /// # Errors
 /// Refuses with `not_found`.
 pub fn mark_read(tx: &Tx<'_>, user: UserId, id: MessageId) -> Result<u64, Fault> {
-    let Some(message) = postings::displayed(tx, id)? else {
+    let Some(message) = postings::load_display_position(tx, id)? else {
         return Err(Fault::not_found("message", id));
     };
     report_read(tx, id.chat, message)?;
-    let from = chats::read_position(tx, user, id.chat)?;
-    let to = read_up_to(from, message, postings::displayed_above(tx, id.chat, from)?);
+    let from = chats::load_read_position(tx, user, id.chat)?;
+    let to = read_up_to(
+        from,
+        message,
+        postings::load_display_positions_above(tx, id.chat, from)?,
+    );
     if to == from {
         return Ok(0);
     }
     chats::set_read_position(tx, user, id.chat, to)?;
-    let read = postings::incoming_between(tx, id.chat, from, to)?;
+    let read = postings::load_incoming_between(tx, id.chat, from, to)?;
     for message in &read {
         events::add(tx, Subject::Message(message.id))?;
     }
     Ok(read.len() as u64)
 }
 
-/// Queues read receipts. What was reported is stored apart from the read position, because a user
-/// may mark messages as unread while a receipt must not be sent twice.
-fn report_read(tx: &Tx<'_>, chat: ChatId, message: Displayed) -> Result<(), Fault> {
-    let from = chats::read_reported(tx, chat)?;
-    let to = read_up_to(from, message, postings::displayed_above(tx, chat, from)?);
+/// Queues read receipts. The reported position is stored apart from the read position, because a
+/// user may mark messages as unread, but a receipt must not be sent twice.
+fn report_read(tx: &Tx<'_>, chat: ChatId, message: DisplayPosition) -> Result<(), Fault> {
+    let from = chats::load_reported_position(tx, chat)?;
+    let to = read_up_to(
+        from,
+        message,
+        postings::load_display_positions_above(tx, chat, from)?,
+    );
     if to == from {
         return Ok(());
     }
-    chats::set_read_reported(tx, chat, to)?;
-    for message in postings::incoming_between(tx, chat, from, to)? {
+    chats::set_reported_position(tx, chat, to)?;
+    for message in postings::load_incoming_between(tx, chat, from, to)? {
         receipts::add(tx, message.connection, &message.uuid, ReceiptKind::READ)?;
     }
     Ok(())
@@ -52,7 +61,7 @@ fn report_read(tx: &Tx<'_>, chat: ChatId, message: Displayed) -> Result<(), Faul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Pair, pair, settle};
+    use crate::testing::{Pair, connected_pair, settle};
     use sealpost_proto::DeliveryStatus;
 
     fn read(pair: &mut Pair, id: MessageId) -> u64 {
@@ -60,25 +69,25 @@ mod tests {
     }
 
     fn receipts_due(pair: &Pair) -> i64 {
-        pair.bolt.number("SELECT count(*) FROM receipts_due")
+        pair.bolt.query_number("SELECT count(*) FROM receipts_due")
     }
 
     #[test]
-    fn reading_reads_the_chat_up_to_the_message() {
-        let mut pair = pair(240);
+    fn earlier_messages_become_read_too() {
+        let mut pair = connected_pair(240);
         let sent = ["one", "two", "three"].map(|text| pair.acme.send(pair.to_bolt, text));
         settle(&mut pair.acme, &mut pair.bolt);
-        let arrived: Vec<_> = pair
+        let received: Vec<_> = pair
             .bolt
-            .arrived()
+            .received()
             .iter()
             .map(|posting| posting.id)
             .collect();
-        assert_eq!(read(&mut pair, arrived[1]), 2);
+        assert_eq!(read(&mut pair, received[1]), 2);
         assert_eq!(receipts_due(&pair), 2);
         let is_read: Vec<_> = pair
             .bolt
-            .arrived()
+            .received()
             .iter()
             .map(|posting| posting.is_read)
             .collect();
@@ -94,17 +103,17 @@ mod tests {
     }
 
     #[test]
-    fn reading_is_reported_once() {
-        let mut pair = pair(245);
+    fn read_receipts_are_sent_once() {
+        let mut pair = connected_pair(245);
         let message = pair.acme.send(pair.to_bolt, "hello");
         settle(&mut pair.acme, &mut pair.bolt);
-        let arrived = pair.bolt.arrived().remove(0).id;
+        let arrived = pair.bolt.received().remove(0).id;
         assert_eq!(read(&mut pair, arrived), 1);
         assert_eq!(read(&mut pair, arrived), 0);
         assert_eq!(receipts_due(&pair), 1);
         settle(&mut pair.bolt, &mut pair.acme);
         assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Read);
-        // As after "mark as unread", which is to come: the position moves back.
+        // Moves the position back, as a future "mark as unread" does.
         pair.bolt.sql("DELETE FROM read_positions");
         assert_eq!(read(&mut pair, arrived), 1);
         assert_eq!(receipts_due(&pair), 0);
@@ -112,7 +121,7 @@ mod tests {
 
     #[test]
     fn own_messages_are_not_reported() {
-        let mut pair = pair(248);
+        let mut pair = connected_pair(248);
         let own = pair.bolt.send(pair.to_acme, "hello");
         assert_eq!(read(&mut pair, own), 0);
         assert_eq!(receipts_due(&pair), 0);

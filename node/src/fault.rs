@@ -1,26 +1,26 @@
-//! What can go wrong inside the node, sorted by who has to act.
+//! Errors inside the node, by who has to act.
 
 use sealpost_node_core::model::{Refusal, RefusalCode};
 use sealpost_sqlite::{Damaged, Failure, ReadError, RowError, WriteError};
 use std::borrow::Cow;
 
-/// Why an operation failed. In every case nothing of it happened.
+/// Error of an operation. The operation has changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The caller requested something that cannot be done.
+    /// The request is refused; the caller has to change it.
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the disk is full")]
     DiskFull,
     #[error("the node is overloaded")]
     Busy,
-    /// A row that this program cannot have written.
+    /// A row contains a value that this program cannot have written.
     #[error(transparent)]
     Damaged(#[from] Damaged),
-    /// A bug of ours, or a failing disk.
+    /// A bug in this program, or a failing disk.
     #[error("{reason}")]
     Failed {
-        /// For the log; contains no secret.
+        /// Description for the log; contains no secrets.
         reason: String,
     },
 }
@@ -36,7 +36,7 @@ impl Fault {
         Self::Refused(Refusal::new(code, detail))
     }
 
-    /// A refusal because nothing has this id.
+    /// Refuses a request because no resource has this id.
     pub fn not_found(noun: &str, id: impl std::fmt::Display) -> Self {
         Self::refused(RefusalCode::NotFound, format!("there is no {noun} {id}"))
     }
@@ -89,7 +89,7 @@ impl From<std::io::Error> for Fault {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
-            _ => Self::failed(format!("reading or writing a file failed: {error}")),
+            _ => Self::failed(format!("failed to read or write a file: {error}")),
         }
     }
 }

@@ -101,8 +101,8 @@ impl Files {
         self.directory.join(format!("{file}.{extension}"))
     }
 
-    /// Seals a file while it arrives, and returns when it is on disk. `announced` is the length that
-    /// the client declared; `parts` can be read as they are sealed.
+    /// Seals a file while it arrives, and returns when it is on disk. `announced` is the length
+    /// that the client declared; `parts` can be read as they are sealed.
     ///
     /// After an error, nothing is left on disk.
     pub async fn stage<S, E>(

@@ -1,4 +1,4 @@
-//! The identity of this node, as every part of it needs it.
+//! Identity and home relay of this node.
 
 use crate::{fault::Fault, store::settings::Settings};
 use sealpost_e2ee::{Identity, SignedCard};
@@ -8,19 +8,20 @@ use sealpost_sqlite::Damaged;
 
 /// Identity and home relay of this node.
 pub struct NodeIdentity {
-    /// The name on the card.
+    /// Name on the card.
     pub name: String,
     pub keys: Identity,
     pub card: SignedCard,
-    /// The home relay.
     pub relay: Origin,
-    /// Which files are downloaded automatically.
+    /// Policy for automatic downloads.
     pub downloads: DownloadPolicy,
 }
 
 impl NodeIdentity {
+    /// Parses the identity and the card.
+    ///
     /// # Errors
-    /// [`Fault::Damaged`] when the stored identity or card does not parse.
+    /// [`Fault::Damaged`] if the stored identity or card is malformed.
     pub fn from_settings(settings: &Settings, downloads: DownloadPolicy) -> Result<Self, Fault> {
         let keys =
             Identity::parse(&settings.identity).map_err(|_| Damaged::new("node", "identity"))?;

@@ -1,5 +1,5 @@
-//! What arrives: each envelope is one transaction that commits ratchet, content and the receipt
-//! that is due together. Only then is the relay told.
+//! Receiving of envelopes. One transaction per envelope commits the ratchet, the content and the due
+//! receipt together. The relay gets its acknowledgement only after the commit.
 
 use crate::{
     fault::Fault,
@@ -41,7 +41,7 @@ use sealpost_proto::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// Stores one envelope and returns what to tell the relay after the commit.
+/// Stores one envelope, and returns the outcome to report to the relay after the commit.
 pub fn receive(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -84,8 +84,9 @@ fn receive_on_connection(
     ingest(tx, identity, loaded, incoming)
 }
 
-/// An invite's mailbox: a request that opens makes a connection; a repetition of one goes to the
-/// connection it made; all else is discarded, and nothing is answered.
+/// Receives an envelope in an invite's mailbox. A repeated request goes to the connection that the
+/// first one created. An envelope that does not open is discarded without a response, so that the
+/// sender learns nothing.
 fn receive_on_invite(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -118,10 +119,10 @@ fn receive_on_invite(
         tx.now,
         tx.rng,
     ) {
-        Some(asked) => pairing::receive_request(tx, identity, &invite, &asked)?,
+        Some(request) => pairing::receive_request(tx, identity, &invite, &request)?,
         None => tracing::info!(
             invite = %id,
-            "discarded an envelope at an invite that cannot be opened"
+            "discarded an envelope in an invite's mailbox: it cannot be opened"
         ),
     }
     Ok(DeliveryOutcome::Stored)
@@ -136,7 +137,7 @@ fn ingest(
     match incoming {
         Incoming::OuterLayerInvalid => return Ok(DeliveryOutcome::Refused),
         Incoming::Opened(opened) => ingest_opened(tx, identity, loaded, *opened)?,
-        Incoming::Rejected(unopened) => ingest_rejected(tx, &mut loaded, *unopened)?,
+        Incoming::Rejected(rejected) => ingest_rejected(tx, &mut loaded, *rejected)?,
     }
     Ok(DeliveryOutcome::Stored)
 }
@@ -148,7 +149,7 @@ fn ingest_opened(
     opened: OpenedEnvelope,
 ) -> Result<(), Fault> {
     let id = loaded.id;
-    let was = loaded.secrets.phase;
+    let previous_phase = loaded.secrets.phase;
     loaded.secrets = opened.connection;
     connections::save(tx, &mut loaded)?;
     opened::record_digest(tx, DigestScope::Connection(id), &opened.msg_hash)?;
@@ -161,10 +162,10 @@ fn ingest_opened(
                    safety number";
         connections::set_health(tx, id, HealthState::Waiting, Some(why))?;
     }
-    if let Some(publishing) = &opened.publication {
-        pairing::publish_prekeys(tx, id, publishing)?;
+    if let Some(publication) = &opened.publication {
+        pairing::publish_prekeys(tx, id, publication)?;
     }
-    if was == Phase::Accepting && loaded.secrets.phase == Phase::Accepted {
+    if previous_phase == Phase::Accepting && loaded.secrets.phase == Phase::Accepted {
         pairing::schedule_invite_mailbox_closing(tx, id)?;
     }
     if loaded.secrets.phase == Phase::Accepting {
@@ -177,34 +178,34 @@ fn ingest_opened(
     Ok(())
 }
 
-/// The message does not open: a repetition is nothing; anything else is shown on the connection and
-/// on what is under way.
+/// Handles an envelope whose message does not open. A duplicate is ignored. Any other failure is
+/// shown on the connection and on its open deliveries.
 fn ingest_rejected(
     tx: &mut Tx<'_>,
     loaded: &mut LoadedConnection,
-    unopened: RejectedEnvelope,
+    rejected: RejectedEnvelope,
 ) -> Result<(), Fault> {
     use sealpost_e2ee::sessions::{RejectReason, Remedy};
-    if let Some(connection) = unopened.connection {
+    if let Some(connection) = rejected.connection {
         loaded.secrets = connection;
         connections::save(tx, loaded)?;
     }
-    if let RejectReason::Consumed { msg_hash } = &unopened.reason
+    if let RejectReason::Consumed { msg_hash } = &rejected.reason
         && opened::has_digest(tx, DigestScope::Connection(loaded.id), msg_hash)?
     {
         return Ok(());
     }
     tracing::warn!(
         connection = %loaded.id,
-        reason = %unopened.reason,
+        reason = %rejected.reason,
         "an envelope cannot be opened"
     );
-    match unopened.remedy {
+    match rejected.remedy {
         Remedy::Discard => Ok(()),
         Remedy::ResumeDue | Remedy::InitDesync | Remedy::AlertAndInit | Remedy::Suspend => {
             let reason = format!(
                 "an envelope of the peer could not be opened ({})",
-                unopened.reason
+                rejected.reason
             );
             connections::set_health(tx, loaded.id, HealthState::Broken, Some(&reason))?;
             deliveries::mark_healing(tx, loaded.id, &reason)
@@ -224,7 +225,7 @@ fn apply_event(
             outbox::confirm_kind(tx, loaded.id, Kind::CONNECTION_REQUEST)?;
             connections::record_change(tx, loaded.id)
         }
-        Event::Rejected(why) => {
+        Event::Rejected(reason) => {
             outbox::confirm_kind(tx, loaded.id, Kind::CONNECTION_REQUEST)?;
             let own = loaded.secrets.own_mailbox.as_ref().map(|own| own.id);
             if let Some(mailbox) = own {
@@ -238,18 +239,17 @@ fn apply_event(
                     now,
                 )?;
             }
-            connections::set_note(tx, loaded.id, &why.unwrap_or_default())
+            connections::set_note(tx, loaded.id, &reason.unwrap_or_default())
         }
-        Event::Message {
-            metadata: frame,
-            message,
-        } => store_message(tx, identity, loaded, frame, &message),
+        Event::Message { metadata, message } => {
+            store_message(tx, identity, loaded, metadata, &message)
+        }
         Event::Receipt(receipt) => apply_receipt(tx, loaded.id, &receipt),
         Event::Unsupported {
-            metadata: frame,
+            metadata,
             kind,
             body,
-        } => store_unknown(tx, loaded.id, frame, kind, &body),
+        } => store_unknown_event(tx, loaded.id, metadata, kind, &body),
         Event::Ignored => Ok(()),
     }
 }
@@ -258,20 +258,20 @@ fn store_message(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     loaded: &LoadedConnection,
-    frame: MessageMetadata,
+    metadata: MessageMetadata,
     message: &Message,
 ) -> Result<(), Fault> {
-    if !opened::record_uuid(tx, loaded.id, &frame.message_id)? {
+    if !opened::record_uuid(tx, loaded.id, &metadata.message_id)? {
         return Ok(());
     }
-    if messages::find_sent(tx, loaded.id, &frame.message_id)?.is_some() {
-        tracing::warn!(connection = %loaded.id, "discarded a message with the uuid of one of ours");
+    if messages::find_sent(tx, loaded.id, &metadata.message_id)?.is_some() {
+        tracing::warn!(connection = %loaded.id, "discarded a message: it has the uuid of one of our messages");
         return Ok(());
     }
     let chat = pairing::find_or_create_chat(tx, loaded)?;
     let contact = connections::load(tx, loaded.id)?.contact;
     let new = messages::NewMessage {
-        uuid: frame.message_id,
+        uuid: metadata.message_id,
         author: MessageAuthor::Connection(loaded.id),
         author_name: message
             .author
@@ -287,14 +287,14 @@ fn store_message(
         reply_to: message.reply_to,
         deliver_by: message.deliver_by,
         read_by: message.read_by,
-        sent_at: frame.sent_at,
+        sent_at: metadata.sent_at,
     };
     let key = messages::insert(tx, &new)?;
     let posting = postings::NewPosting {
         chat,
         message: key,
         direction: Direction::In,
-        seq: frame.seq,
+        seq: metadata.seq,
         files: message.attachments.len(),
     };
     let id = postings::insert(tx, &posting)?;
@@ -302,8 +302,8 @@ fn store_message(
     events::add(tx, Subject::Message(id))
 }
 
-/// Stores the files of a message, to be downloaded now or on request. Files beyond the limit of a
-/// message are not downloaded.
+/// Stores the files of a message, to be downloaded automatically or on request. Files above the size
+/// limit of a message fail.
 fn store_files(
     tx: &mut Tx<'_>,
     message: MessageKey,
@@ -322,10 +322,10 @@ fn store_files(
         };
         total = total.saturating_add(descriptor.sealed.pt_len);
         let size = BlobSize::parse(descriptor.sealed.ct_len, limits::BLOB_BYTES_MAX);
-        let fits = total <= limits::MESSAGE_FILES_BYTES_MAX && size.is_ok();
+        let is_allowed = total <= limits::MESSAGE_FILES_BYTES_MAX && size.is_ok();
         let new = files::NewFile {
             direction: Direction::In,
-            status: if !fits {
+            status: if !is_allowed {
                 FileStatus::Failed
             } else if policy.downloads_automatically(descriptor.sealed.pt_len) {
                 FileStatus::Waiting
@@ -343,7 +343,7 @@ fn store_files(
     Ok(())
 }
 
-/// Applies a receipt to our messages to this connection. A late one overrules `failed`.
+/// Applies a receipt to our messages to this connection. A late receipt overrules `failed`.
 fn apply_receipt(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
@@ -379,15 +379,15 @@ fn apply_receipt(
     Ok(())
 }
 
-/// Stores an event of a kind that this version does not know, for a version that does.
-fn store_unknown(
+/// Stores an event of an unknown kind for a later version that supports it.
+fn store_unknown_event(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
-    frame: MessageMetadata,
+    metadata: MessageMetadata,
     kind: Kind,
     body: &[u8],
 ) -> Result<(), Fault> {
-    if !opened::record_uuid(tx, connection, &frame.message_id)? {
+    if !opened::record_uuid(tx, connection, &metadata.message_id)? {
         return Ok(());
     }
     tracing::info!(
@@ -395,10 +395,10 @@ fn store_unknown(
         kind = kind.0,
         "stored an event of a kind that this version does not know"
     );
-    unknown_events::insert(tx, connection, &frame, kind, body)
+    unknown_events::insert(tx, connection, &metadata, kind, body)
 }
 
-/// Applies a status that the relay reports for an envelope of ours.
+/// Applies a status that the relay reports for one of our envelopes.
 pub fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
     let Some(row) = outbox::find_by_envelope(tx, &event.envelope)? else {
         return Ok(());
@@ -417,7 +417,7 @@ pub fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fa
         deliveries::advance(tx, key, status, &change)?;
     }
     if row.kind == Kind::CONNECTION_ACCEPT && code == Some(FailureCode::Expired) {
-        // The peer waits until it arrives.
+        // The peer waits for the accept, so it is sent again.
         return outbox::requeue(tx, row.id);
     }
     if status == DeliveryStatus::Failed {
@@ -427,22 +427,22 @@ pub fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fa
     Ok(())
 }
 
-/// Marks the connection of a request or accept that will never arrive as broken. Messages that
-/// waited for the accept fail.
+/// Marks a connection as broken if its request or accept cannot be delivered. Messages that waited
+/// for the accept fail.
 pub fn record_failed_control(
     tx: &Tx<'_>,
     row: &outbox::SubmittedItem,
     code: FailureCode,
 ) -> Result<(), Fault> {
-    let what = match row.kind {
+    let reason = match row.kind {
         Kind::CONNECTION_REQUEST => "the request was not accepted: ask for a new invite",
         Kind::CONNECTION_ACCEPT => {
             pairing::fail_deliveries(tx, row.connection, code)?;
-            "the answer did not arrive: the peer has to connect again"
+            "the acceptance was not delivered: the peer has to connect again"
         }
         _ => return Ok(()),
     };
-    connections::set_health(tx, row.connection, HealthState::Broken, Some(what))
+    connections::set_health(tx, row.connection, HealthState::Broken, Some(reason))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What goes out: a message is committed first, sealed together with the ratchet's step when its
-//! turn comes, and sent byte for byte until the relay has answered.
+//! Sending of messages. A message is committed first. It is sealed later, in the transaction that
+//! advances the ratchet, and its envelope is submitted unchanged until the relay responds.
 
 use crate::{
     fault::Fault,
@@ -35,12 +35,12 @@ use sealpost_proto::{
     wire::{SubmitResult, SubmittedEnvelope},
 };
 
-/// A checked message that is to be sent.
+/// Validated message to be sent.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// The recipients, without repetition.
+    /// Recipients, without duplicates.
     pub to: Vec<ConnectionId>,
-    /// Markdown.
+    /// Text in Markdown.
     pub content: String,
     /// Staged files, or files that other messages use.
     pub attachments: Vec<AttachmentId>,
@@ -51,12 +51,12 @@ pub struct Draft {
     pub read_by: Option<Timestamp>,
 }
 
-/// Stores a message and its delivery to each recipient; from here on it is sent whatever happens.
-/// Returns the message as each recipient's chat shows it, in the order of the recipients.
+/// Stores a message and its delivery to each recipient. After the commit, the message is sent even
+/// after a crash. Returns the message's id in each recipient's chat, in the order of the recipients.
 ///
 /// # Errors
-/// Refuses with `not_accepted` for a connection that cannot carry messages, with `not_found` for a
-/// file that is not staged, and with `files_too_large` over `files_bytes_max`.
+/// Refuses with `not_accepted` if a connection cannot carry messages, with `not_found` if a file is
+/// not staged, and with `files_too_large` if the files exceed `files_bytes_max`.
 pub fn send(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -105,7 +105,7 @@ pub fn send(
 
 fn find_sendable_chat(tx: &Tx<'_>, connection: ConnectionId) -> Result<ChatId, Fault> {
     let row = connections::load(tx, connection)?;
-    // Our accept did not arrive and nothing will ever confirm it: a message would wait forever.
+    // The accept was not delivered, so nothing will confirm it, and a message would wait forever.
     if row.health == HealthState::Broken && row.last_contact_at.is_none() {
         let reason = row.health_reason.unwrap_or_default();
         let detail = format!(
@@ -126,8 +126,8 @@ fn find_uuid(tx: &Tx<'_>, id: MessageId) -> Result<MessageUuid, Fault> {
     Ok(posting.message.uuid)
 }
 
-/// Starts the upload of the staged files that a message uses. A file that was uploaded for another
-/// message can be sent again.
+/// Starts the upload of the staged files of a message. Files that were uploaded for another message
+/// are reused.
 fn claim_files(
     tx: &Tx<'_>,
     attachments: &[AttachmentId],
@@ -161,8 +161,7 @@ fn claim_files(
     Ok(claimed)
 }
 
-/// Seals what can be sent now and returns the envelopes to submit. Everything is committed before
-/// it is transmitted.
+/// Seals the rows that can be sent now, and returns the envelopes to submit after the commit.
 pub fn seal_batch(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -175,8 +174,8 @@ pub fn seal_batch(
             outbox::add_payload(tx, connection, Kind::RECEIPT, &uuid, &payload)?;
         }
     }
-    // Only connections that sealed something count: one that waits for a file or has a broken
-    // session holds up no other.
+    // A connection that seals nothing does not count, so that connections with a broken session or a
+    // pending file do not delay others.
     let mut sealed = 0;
     for connection in outbox::find_connections_to_seal(tx)? {
         sealed += usize::from(seal_connection(tx, identity, connection)?);
@@ -191,7 +190,7 @@ pub fn seal_batch(
     )
 }
 
-/// Seals what can be sent to one connection; returns whether anything was sealed.
+/// Seals the rows that can be sent to one connection. Returns whether any row was sealed.
 fn seal_connection(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -199,17 +198,17 @@ fn seal_connection(
 ) -> Result<bool, Fault> {
     let waiting = outbox::load_waiting(tx, connection, limits::SEALED_PER_CONNECTION_MAX)?;
     let mut loaded = connections::load_secrets(tx, connection)?;
-    let mut sealed_any = false;
-    let mut messages_held = false;
+    let mut has_sealed = false;
+    let mut are_messages_blocked = false;
     for row in waiting {
         let is_message = matches!(row.content, Content::Message(_));
-        if (is_message && messages_held) || !is_ready(tx, &loaded, &row)? {
-            messages_held |= is_message;
+        if (is_message && are_messages_blocked) || !is_ready(tx, &loaded, &row)? {
+            are_messages_blocked |= is_message;
             continue;
         }
         match seal_row(tx, &mut loaded.secrets, row)? {
-            Ok(()) => sealed_any = true,
-            Err(SealRefusal::NotAccepted) => messages_held |= is_message,
+            Ok(()) => has_sealed = true,
+            Err(SealRefusal::NotAccepted) => are_messages_blocked |= is_message,
             Err(SealRefusal::Broken) => {
                 let why = "the session cannot seal: the peer has to connect again";
                 connections::set_health(tx, connection, HealthState::Broken, Some(why))?;
@@ -217,15 +216,15 @@ fn seal_connection(
             }
         }
     }
-    if sealed_any {
+    if has_sealed {
         connections::save(tx, &mut loaded)?;
         rotate_if_due(tx, identity, &loaded)?;
     }
-    Ok(sealed_any)
+    Ok(has_sealed)
 }
 
-/// Whether a row can be sealed: the phase permits its kind, its files are uploaded, and the mailbox
-/// that its capability names is open.
+/// Returns whether a row can be sealed: the phase permits its kind, its files are uploaded, and the
+/// mailbox in its capability is published.
 fn is_ready(tx: &Tx<'_>, loaded: &LoadedConnection, row: &WaitingItem) -> Result<bool, Fault> {
     if !loaded.secrets.can_send(row.kind) {
         return Ok(false);
@@ -234,12 +233,12 @@ fn is_ready(tx: &Tx<'_>, loaded: &LoadedConnection, row: &WaitingItem) -> Result
         (Kind::CONNECTION_REQUEST | Kind::CONNECTION_ACCEPT, _) => {
             relay_jobs::is_published(tx, loaded.id.into())
         }
-        (_, Content::Message(message)) => files_are_uploaded(tx, *message),
+        (_, Content::Message(message)) => are_files_uploaded(tx, *message),
         (_, Content::Payload(_)) => Ok(true),
     }
 }
 
-fn files_are_uploaded(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
+fn are_files_uploaded(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
     let attachments = attachments::load_for_message(tx, message)?;
     Ok(attachments
         .iter()
@@ -272,7 +271,7 @@ fn seal_row(
 }
 
 /// Encodes the payload of a message from its row and its files. Sealing again must give the same
-/// plaintext byte for byte, so everything here is fixed when the message is stored.
+/// plaintext, so all inputs are immutable after the message is stored.
 fn encode_message(tx: &Tx<'_>, key: MessageKey) -> Result<Vec<u8>, Fault> {
     let message = messages::load(tx, key)?;
     let payload = Message {
@@ -305,8 +304,8 @@ fn load_full_descriptor(tx: &Tx<'_>, file: StoredFile) -> Result<Descriptor, Fau
     })
 }
 
-/// Replaces a session that is old or has carried enough with one from the peer's fresh prekeys;
-/// until then it remains in use.
+/// Queues the replacement of a session that is old or has carried many messages. The old session
+/// remains in use until then.
 fn rotate_if_due(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -317,7 +316,7 @@ fn rotate_if_due(
     {
         return Ok(());
     }
-    let Some(outbound) = &loaded.secrets.peer_mailbox else {
+    let Some(capability) = &loaded.secrets.peer_mailbox else {
         return Ok(());
     };
     let now = tx.now;
@@ -325,13 +324,13 @@ fn rotate_if_due(
         tx,
         loaded.id.into(),
         JobKind::RotateSession,
-        &outbound.mailbox.id,
+        &capability.mailbox.id,
         &[],
         now,
     )
 }
 
-/// Records the relay's answer to a request.
+/// Records the relay's response to a submission.
 pub fn record_results(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
     for result in results {
         let Some(row) = outbox::find_by_envelope(tx, &result.id)? else {
@@ -370,13 +369,13 @@ fn record_accepted(
     if row.kind == Kind::RECEIPT || row.kind == Kind::CONNECTION_REJECT {
         return outbox::remove(tx, row.id);
     }
-    let again =
+    let again_at =
         (row.kind == Kind::CONNECTION_ACCEPT).then(|| tx.now.plus(limits::ACCEPT_RETRY_INTERVAL));
-    outbox::set_accepted(tx, row.id, again)?;
+    outbox::set_accepted(tx, row.id, again_at)?;
     if let Some(key) = row.delivery() {
         deliveries::advance(tx, key, DeliveryStatus::Sent, &StatusChange::default())?;
-        // For an envelope that it had before, the relay reports no expiry. It is no later than that
-        // of one submitted now.
+        // The relay reports no expiry for a duplicate. An envelope submitted now would not expire
+        // earlier.
         let expires_at =
             expires_at.unwrap_or_else(|| tx.now.plus(limits::ENVELOPE_LIFETIME_DEFAULT));
         deliveries::set_expiry(tx, key, expires_at)?;
@@ -386,17 +385,18 @@ fn record_accepted(
     Ok(())
 }
 
-/// Notes why pending messages wait while the relay does not respond.
+/// Stores why pending messages wait while the relay does not respond.
 pub fn record_unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
     deliveries::find_pending(tx, EXPLAINED_MAX)?
         .into_iter()
         .try_for_each(|key| deliveries::explain(tx, key, reason, Some(next_at)))
 }
 
-/// Maximum number of pending deliveries that are told why they wait.
+/// Maximum number of pending deliveries that get a reason in one transaction.
 const EXPLAINED_MAX: i64 = 1_000;
 
-/// Starts a new session with the peer's prekeys. Nothing changes when they cannot be used.
+/// Starts a new session with the peer's prekeys. Retains the old session if the prekeys are
+/// unusable.
 pub fn rotate_session(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,

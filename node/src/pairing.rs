@@ -1,4 +1,4 @@
-//! Invites and connections: each function is one transaction's worth of change.
+//! Invites and connections. Each public function runs in one transaction.
 
 use crate::{
     fault::Fault,
@@ -31,19 +31,19 @@ use sealpost_node_core::{
 use sealpost_proto::{DeliveryStatus, FailureCode, MailboxId, MailboxRef, Origin, limits};
 use std::time::Duration;
 
-/// What the maker of an invite asks for.
+/// Options of a new invite.
 #[derive(Debug, Clone, Copy)]
 pub struct InviteOptions {
-    /// How often it may be used.
+    /// Single use or contact address.
     pub kind: InviteKind,
-    /// How long a single-use invite lives.
+    /// Lifetime of a single-use invite.
     pub lifetime: Duration,
-    /// Whether requests are accepted without asking.
+    /// Whether requests are accepted automatically.
     pub auto_accept: bool,
 }
 
-/// Creates an invite. The caller waits until the relay jobs have published its mailbox and prekeys
-/// before it hands out the URL.
+/// Creates an invite. The caller must not hand out the URL before the relay jobs have published the
+/// mailbox and the prekeys.
 pub fn create_invite(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -54,7 +54,7 @@ pub fn create_invite(
         id: MailboxId::from_bytes(tx.random_bytes()),
     };
     let expires_at = tx.now.plus(terms.lifetime);
-    let (kind, expires_at, base_life) = match terms.kind {
+    let (kind, expires_at, base_lifetime) = match terms.kind {
         InviteKind::Single => (
             KindOnWire::SingleUse {
                 expires: expires_at,
@@ -67,7 +67,13 @@ pub fn create_invite(
     let invite = Invite::generate(kind, mailbox, *identity.keys.fingerprint(), tx.rng);
     let mut held = HeldInvite::new(invite);
     let sealed = held
-        .generate_base(&identity.keys, &identity.card, base_life, tx.now, tx.rng)
+        .generate_base(
+            &identity.keys,
+            &identity.card,
+            base_lifetime,
+            tx.now,
+            tx.rng,
+        )
         .ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))?;
     let id = invites::insert(tx, terms.kind, terms.auto_accept, expires_at, &held)?;
     let mailbox = held.invite.mailbox().id;
@@ -88,7 +94,7 @@ pub fn create_invite(
 /// Revokes an invite and closes its mailbox.
 ///
 /// # Errors
-/// Refuses with `not_found`, or `conflict` when it is not open any more.
+/// Refuses with `not_found`, or with `conflict` if the invite is no longer open.
 pub fn revoke_invite(tx: &mut Tx<'_>, id: InviteId) -> Result<(), Fault> {
     let row = load_invite(tx, id)?;
     if !invites::close(tx, id, InviteStatus::Revoked)? {
@@ -100,15 +106,16 @@ pub fn revoke_invite(tx: &mut Tx<'_>, id: InviteId) -> Result<(), Fault> {
     close_mailbox_after(tx, id.into(), &row.held.invite.mailbox().id, Duration::ZERO)
 }
 
-/// Deletes an invite that was never handed out, and closes its mailbox in case the relay opened it.
-pub fn discard_invite(tx: &mut Tx<'_>, id: InviteId) -> Result<(), Fault> {
+/// Deletes an invite that was never handed out, and closes its mailbox in case the relay has opened
+/// the mailbox.
+pub(crate) fn discard_invite(tx: &mut Tx<'_>, id: InviteId) -> Result<(), Fault> {
     let row = load_invite(tx, id)?;
     relay_jobs::remove_for_subject(tx, id.into())?;
     invites::delete(tx, id)?;
     close_mailbox_after(tx, id.into(), &row.held.invite.mailbox().id, Duration::ZERO)
 }
 
-/// Loads an invite of ours.
+/// Loads one of our invites.
 ///
 /// # Errors
 /// Refuses with `not_found`.
@@ -116,7 +123,7 @@ pub fn load_invite(tx: &Tx<'_>, id: InviteId) -> Result<invites::InviteRow, Faul
     invites::load(tx, id)?.ok_or_else(|| Fault::not_found("invite", id))
 }
 
-/// The reason for everybody but the first at a single-use invite.
+/// Reason of the rejection if another request was accepted for a single-use invite.
 const USED: &str = "the invite was used before";
 
 fn close_mailbox_after(
@@ -129,8 +136,8 @@ fn close_mailbox_after(
     relay_jobs::add(tx, subject, JobKind::CloseMailbox, mailbox, &[], at)
 }
 
-/// Returns the connection that was made with this invite before.
-pub fn find_connection_for_invite(
+/// Returns the latest connection that was made with this invite.
+pub(crate) fn find_connection_for_invite(
     tx: &Tx<'_>,
     invite: &Invite,
 ) -> Result<Option<ConnectionId>, Fault> {
@@ -142,8 +149,8 @@ pub fn find_connection_for_invite(
 /// Requests a connection with an invite and the prekeys from its mailbox.
 ///
 /// # Errors
-/// Refuses with `invite_untrusted` when the keys do not match the invite's fingerprint, and with
-/// `invite_expired` when they have expired.
+/// Refuses with `invite_untrusted` if the keys do not match the invite's fingerprint, and with
+/// `invite_expired` if they have expired.
 pub fn connect(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -169,7 +176,7 @@ pub fn connect(
     })?;
     let new = NewConnection {
         secrets: &requested.connection,
-        contact: contact_name(&requested.peer_card),
+        contact: card_name(&requested.peer_card),
         note: note.unwrap_or_default(),
         invite: None,
         relay: invite.mailbox().relay.as_str(),
@@ -182,96 +189,103 @@ pub fn connect(
     Ok(id)
 }
 
-fn contact_name(card: &SignedCard) -> &str {
+fn card_name(card: &SignedCard) -> &str {
     &card.card().name
 }
 
-/// Opens a mailbox and publishes its prekeys, before the capability for it is sent.
+/// Queues the relay jobs that open a mailbox and publish its prekeys. Both must finish before the
+/// mailbox's capability is sent to the peer.
 fn open_and_publish_mailbox(
     tx: &mut Tx<'_>,
     id: ConnectionId,
-    publishing: &PrekeyPublication,
+    publication: &PrekeyPublication,
 ) -> Result<(), Fault> {
     let now = tx.now;
-    let mailbox = publishing.mailbox.id;
+    let mailbox = publication.mailbox.id;
     relay_jobs::add(
         tx,
         id.into(),
         JobKind::OpenMailbox,
         &mailbox,
-        publishing.mailbox.send_key.expose(),
+        publication.mailbox.send_key.expose(),
         now,
     )?;
-    publish_prekeys(tx, id, publishing)
+    publish_prekeys(tx, id, publication)
 }
 
-/// Publishes fresh prekeys in an open mailbox.
-pub fn publish_prekeys(
+/// Queues the relay job that publishes fresh prekeys in an open mailbox.
+pub(crate) fn publish_prekeys(
     tx: &mut Tx<'_>,
     id: ConnectionId,
-    publishing: &PrekeyPublication,
+    publication: &PrekeyPublication,
 ) -> Result<(), Fault> {
     let now = tx.now;
     relay_jobs::add(
         tx,
         id.into(),
         JobKind::PublishPrekeys,
-        &publishing.mailbox.id,
-        &publishing.sealed_base,
+        &publication.mailbox.id,
+        &publication.sealed_base,
         now,
     )
 }
 
-/// What becomes of a request that opened at an invite of ours.
-pub fn receive_request(
+/// Stores a request that was received at one of our invites, and accepts or rejects it if the invite
+/// decides that.
+pub(crate) fn receive_request(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     invite: &invites::InviteRow,
-    asked: &ReceivedRequest,
+    request: &ReceivedRequest,
 ) -> Result<(), Fault> {
-    if replace_earlier_request(tx, asked)? == Earlier::Stays {
+    if replace_earlier_request(tx, request)? == EarlierRequest::Retained {
         return Ok(());
     }
-    // An invite past its end stays open until it is tended.
-    let is_past = invite.expires_at.is_some_and(|end| end <= tx.now);
+    // An expired invite stays open until the next maintenance run.
+    let has_expired = invite.expires_at.is_some_and(|end| end <= tx.now);
     let refusal = match invite.status {
-        InviteStatus::Open if !is_past => None,
+        InviteStatus::Open if !has_expired => None,
         InviteStatus::Open | InviteStatus::Expired => Some("the invite has expired"),
         InviteStatus::Revoked => Some("the invite was revoked"),
         InviteStatus::Used => Some(USED),
     };
     let new = NewConnection {
-        secrets: &asked.connection,
-        contact: contact_name(&asked.peer_card),
-        note: asked.note.as_deref().unwrap_or_default(),
+        secrets: &request.connection,
+        contact: card_name(&request.peer_card),
+        note: request.note.as_deref().unwrap_or_default(),
         invite: Some(invite.id),
-        relay: asked
+        relay: request
             .connection
             .peer_mailbox
             .as_ref()
-            .map_or("", |way| way.mailbox.relay.as_str()),
+            .map_or("", |capability| capability.mailbox.relay.as_str()),
     };
     let id = connections::insert(tx, &new)?;
-    opened::record_digest(tx, DigestScope::Connection(id), &asked.msg_hash)?;
-    opened::record_uuid(tx, id, &asked.message_id)?;
+    opened::record_digest(tx, DigestScope::Connection(id), &request.msg_hash)?;
+    opened::record_uuid(tx, id, &request.message_id)?;
     match refusal {
-        Some(why) => reject(tx, id, Some(why)),
+        Some(reason) => reject(tx, id, Some(reason)),
         None if invite.auto_accept => accept(tx, identity, id),
         None => delete_excess_requests(tx, invite),
     }
 }
 
+/// Outcome for an earlier request of the same peer.
 #[derive(PartialEq, Eq)]
-enum Earlier {
-    Stays,
-    Gone,
+enum EarlierRequest {
+    Retained,
+    /// Deleted, or there was none.
+    Replaced,
 }
 
-/// Of several waiting requests of one identity the one with the highest epoch counts; an identity
-/// that is connected already stays so until a person decides.
-fn replace_earlier_request(tx: &Tx<'_>, asked: &ReceivedRequest) -> Result<Earlier, Fault> {
-    let fingerprint = asked.connection.peer.fingerprint();
-    for id in connections::find_by_invite(tx, &asked.connection.invite_id)? {
+/// Resolves several requests of one identity at the same invite: the pending request with the highest
+/// session epoch replaces the others. A request that a user has decided is never replaced.
+fn replace_earlier_request(
+    tx: &Tx<'_>,
+    request: &ReceivedRequest,
+) -> Result<EarlierRequest, Fault> {
+    let fingerprint = request.connection.peer.fingerprint();
+    for id in connections::find_by_invite(tx, &request.connection.invite_id)? {
         let earlier = connections::load_secrets(tx, id)?.secrets;
         if earlier.peer.fingerprint() != fingerprint {
             continue;
@@ -279,16 +293,17 @@ fn replace_earlier_request(tx: &Tx<'_>, asked: &ReceivedRequest) -> Result<Earli
         let is_newer = earlier
             .sessions
             .current_epoch()
-            .is_none_or(|epoch| epoch < asked.session_epoch);
+            .is_none_or(|epoch| epoch < request.session_epoch);
         if earlier.phase != Phase::RequestReceived || !is_newer {
-            return Ok(Earlier::Stays);
+            return Ok(EarlierRequest::Retained);
         }
         connections::delete_request(tx, id)?;
     }
-    Ok(Earlier::Gone)
+    Ok(EarlierRequest::Replaced)
 }
 
-/// At most 100 requests wait at an invite; the oldest goes.
+/// Deletes the oldest pending requests above [`limits::PENDING_REQUESTS_MAX`], so that strangers
+/// cannot fill the database.
 fn delete_excess_requests(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<(), Fault> {
     let waiting = connections::find_waiting(tx, invite.id)?;
     waiting
@@ -300,23 +315,23 @@ fn delete_excess_requests(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<()
 /// Accepts a request.
 ///
 /// # Errors
-/// Refuses with `conflict` when there is nothing to answer.
+/// Refuses with `conflict` if the connection is not a pending incoming request.
 pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, id)?;
     let uuid = MessageUuid::from_bytes(tx.random_bytes());
-    let (publishing, body) = loaded
+    let (publication, body) = loaded
         .secrets
         .accept(&identity.keys, &identity.relay, uuid, tx.now, tx.rng)
         .map_err(|_| not_waiting(id))?;
     connections::save(tx, &mut loaded)?;
-    open_and_publish_mailbox(tx, id, &publishing)?;
+    open_and_publish_mailbox(tx, id, &publication)?;
     outbox::add_payload(tx, id, Kind::CONNECTION_ACCEPT, &uuid, &body)?;
     find_or_create_chat(tx, &loaded)?;
     if let Some(invite) = connections::load(tx, id)?.invite
         && load_invite(tx, invite)?.kind == InviteKind::Single
     {
         invites::close(tx, invite, InviteStatus::Used)?;
-        // Requests that wait beside this one get the same answer as later ones.
+        // The other pending requests are rejected like later ones.
         for other in connections::find_waiting(tx, invite)? {
             reject(tx, other, Some(USED))?;
         }
@@ -325,9 +340,9 @@ pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Res
     connections::record_change(tx, id)
 }
 
-/// Notes why messages wait although the connection is accepted: nothing else is sent before the
-/// receipt of the accept.
-pub fn set_awaiting_confirmation(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+/// Explains why messages wait although the connection is accepted: only the accept is sent before
+/// its receipt arrives.
+pub(crate) fn set_awaiting_confirmation(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     let why = "the peer has not confirmed the connection yet; messages are sent as soon as it has";
     connections::set_health(tx, id, HealthState::Waiting, Some(why))
 }
@@ -335,13 +350,16 @@ pub fn set_awaiting_confirmation(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fa
 fn not_waiting(id: ConnectionId) -> Fault {
     Fault::refused(
         RefusalCode::Conflict,
-        format!("{id} is not a request that waits for an answer"),
+        format!("{id} is not a pending incoming request"),
     )
 }
 
-/// Opens the direct chat. Its uuid is the same on both sides because it is derived from the
-/// connection.
-pub fn find_or_create_chat(tx: &mut Tx<'_>, loaded: &LoadedConnection) -> Result<ChatId, Fault> {
+/// Returns the direct chat of a connection, and creates it if it does not exist. The chat's uuid is
+/// derived from the connection id, so that it is the same on both sides.
+pub(crate) fn find_or_create_chat(
+    tx: &mut Tx<'_>,
+    loaded: &LoadedConnection,
+) -> Result<ChatId, Fault> {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&loaded.secrets.conn_id.as_bytes()[..16]);
     chats::find_or_create_direct(tx, loaded.id, &uuid)
@@ -350,19 +368,19 @@ pub fn find_or_create_chat(tx: &mut Tx<'_>, loaded: &LoadedConnection) -> Result
 /// Rejects a request, with a reason if there is one.
 ///
 /// # Errors
-/// Refuses with `conflict` when there is nothing to answer.
-pub fn reject(tx: &mut Tx<'_>, id: ConnectionId, why: Option<&str>) -> Result<(), Fault> {
+/// Refuses with `conflict` if the connection is not a pending incoming request.
+pub fn reject(tx: &mut Tx<'_>, id: ConnectionId, reason: Option<&str>) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, id)?;
     let body = loaded
         .secrets
-        .reject(why.map(str::to_owned))
+        .reject(reason.map(str::to_owned))
         .map_err(|_| not_waiting(id))?;
     connections::save(tx, &mut loaded)?;
     let uuid = MessageUuid::from_bytes(tx.random_bytes());
     outbox::add_payload(tx, id, Kind::CONNECTION_REJECT, &uuid, &body)
 }
 
-/// Blocks a connection for good: closes our mailbox and fails open deliveries.
+/// Blocks a connection permanently: closes our mailbox and fails open deliveries.
 pub fn block(tx: &mut Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, id)?;
     if loaded.secrets.phase == Phase::Blocked {
@@ -377,8 +395,12 @@ pub fn block(tx: &mut Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     fail_deliveries(tx, id, FailureCode::Cancelled)
 }
 
-/// Fails all messages that are on their way to a connection.
-pub fn fail_deliveries(tx: &Tx<'_>, id: ConnectionId, code: FailureCode) -> Result<(), Fault> {
+/// Fails the open deliveries to a connection.
+pub(crate) fn fail_deliveries(
+    tx: &Tx<'_>,
+    id: ConnectionId,
+    code: FailureCode,
+) -> Result<(), Fault> {
     let change = deliveries::StatusChange {
         code: Some(code),
         ..deliveries::StatusChange::default()
@@ -389,8 +411,12 @@ pub fn fail_deliveries(tx: &Tx<'_>, id: ConnectionId, code: FailureCode) -> Resu
     Ok(())
 }
 
-/// Closes the invite's mailbox a day after the peer has learned that we accepted.
-pub fn schedule_invite_mailbox_closing(tx: &mut Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+/// Schedules the closing of a single-use invite's mailbox, after the peer has confirmed the accept.
+/// The delay leaves time for late requests, which are rejected with a reason.
+pub(crate) fn schedule_invite_mailbox_closing(
+    tx: &mut Tx<'_>,
+    id: ConnectionId,
+) -> Result<(), Fault> {
     let Some(invite) = connections::load(tx, id)?.invite else {
         return Ok(());
     };
@@ -408,9 +434,8 @@ pub fn schedule_invite_mailbox_closing(tx: &mut Tx<'_>, id: ConnectionId) -> Res
     Ok(())
 }
 
-/// Closes single-use invites that have expired, and publishes fresh prekeys for contact addresses
-/// every week.
-pub fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
+/// Closes expired single-use invites, and renews the prekeys of contact addresses.
+pub(crate) fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     for mut row in invites::find_due_for_maintenance(tx)? {
         let mailbox = row.held.invite.mailbox().id;
         if row.kind == InviteKind::Single {
@@ -435,8 +460,8 @@ pub fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), 
     Ok(())
 }
 
-/// Replaces prekeys of connections that were not used for a week.
-pub fn maintain_connections(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
+/// Renews old prekeys of connections.
+pub(crate) fn maintain_connections(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     for id in connections::find_open(tx)? {
         let mut loaded = connections::load_secrets(tx, id)?;
         if !loaded.secrets.is_base_rotation_due(tx.now)
@@ -444,18 +469,18 @@ pub fn maintain_connections(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<
         {
             continue;
         }
-        if let Some(publishing) = loaded.secrets.renew_prekeys(&identity.keys, tx.now, tx.rng) {
+        if let Some(publication) = loaded.secrets.renew_prekeys(&identity.keys, tx.now, tx.rng) {
             connections::save(tx, &mut loaded)?;
-            publish_prekeys(tx, id, &publishing)?;
+            publish_prekeys(tx, id, &publication)?;
         }
     }
     Ok(())
 }
 
-/// The relay that an invite's mailbox is at, when it is not our own: connecting there waits for
-/// federation.
+/// Returns the relay of an invite's mailbox if it is not our home relay. Connecting to it requires
+/// federation, which is not supported yet.
 #[must_use]
-pub fn foreign_relay<'a>(identity: &NodeIdentity, invite: &'a Invite) -> Option<&'a Origin> {
+pub(crate) fn foreign_relay<'a>(identity: &NodeIdentity, invite: &'a Invite) -> Option<&'a Origin> {
     Some(&invite.mailbox().relay).filter(|relay| **relay != identity.relay)
 }
 

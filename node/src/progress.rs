@@ -1,8 +1,8 @@
 //! Live progress of file transfers: bytes moved and transfer rate.
 //!
 //! The progress is kept in memory, for display only; the database holds the state that matters.
-//! Transfers report to [`Progress`] as often as they like. Each subscriber reads at its own pace, so
-//! that a slow subscriber cannot delay a transfer.
+//! Transfers report to [`Progress`] as often as they like. Each subscriber reads at its own pace,
+//! so that a slow subscriber cannot delay a transfer.
 
 use sealpost_node_core::model::{AttachmentId, Direction};
 use sealpost_proto::limits::{
@@ -49,9 +49,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Registers a transfer of which `bytes` of `total` sealed bytes have moved before. It ends when
-    /// the returned handle is dropped.
-    pub fn begin(
+    /// Registers a transfer of which `bytes` of `total` sealed bytes have moved before. It ends
+    /// when the returned handle is dropped.
+    pub fn start(
         &self,
         attachment: AttachmentId,
         direction: Direction,
@@ -348,7 +348,7 @@ mod tests {
     async fn reports_are_limited_to_four_per_second() {
         let progress = Progress::default();
         let mut subscriber = progress.subscribe();
-        let moving = progress.begin(attachment(1), Direction::Out, 0, TOTAL);
+        let moving = progress.start(attachment(1), Direction::Out, 0, TOTAL);
         let mut reports = vec![subscriber.next().await];
         for step in 1..=1_000 {
             advance(Duration::from_millis(2)).await;
@@ -378,7 +378,7 @@ mod tests {
         let progress = Progress::default();
         let mut subscriber = progress.subscribe();
         // Bytes moved before the start do not count towards the rate.
-        let moving = progress.begin(attachment(1), Direction::In, 50_000_000, TOTAL);
+        let moving = progress.start(attachment(1), Direction::In, 50_000_000, TOTAL);
         assert_eq!(subscriber.next().await.bytes_per_second, 0);
         let mut bytes = 50_000_000;
         for step_bytes in [1_000, 200] {
@@ -406,9 +406,9 @@ mod tests {
         let progress = Progress::default();
         let (mut early, long) = (
             progress.subscribe(),
-            progress.begin(attachment(1), Direction::Out, 0, 10),
+            progress.start(attachment(1), Direction::Out, 0, 10),
         );
-        drop(progress.begin(attachment(2), Direction::In, 10, 10));
+        drop(progress.start(attachment(2), Direction::In, 10, 10));
         let mut late = progress.subscribe();
         assert_eq!(late.next().await.attachment, attachment(1));
         assert_no_report(&mut late).await;
@@ -430,7 +430,7 @@ mod tests {
             );
             assert_no_report(subscriber).await;
         }
-        drop(progress.begin(attachment(3), Direction::In, 10, 10));
+        drop(progress.start(attachment(3), Direction::In, 10, 10));
         assert_eq!(
             progress.tracks.borrow().len(),
             1,

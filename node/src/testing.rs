@@ -1,5 +1,5 @@
-//! Two nodes in one process: what one seals is handed to the other by plain calls, and a test plays
-//! the relay between.
+//! In-memory nodes for unit tests. A test transfers envelopes between nodes by function calls and
+//! plays the role of the relay.
 
 use crate::{
     fault::Fault,
@@ -40,10 +40,10 @@ use sealpost_proto::{
 };
 use std::time::Duration;
 
-/// When every story begins.
+/// Initial time of every node.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// One node, its clock in the test's hand.
+/// In-memory node with a clock that the test controls.
 pub(crate) struct TestNode {
     pub(crate) identity: NodeIdentity,
     pub(crate) now: Timestamp,
@@ -81,7 +81,7 @@ impl TestNode {
         }
     }
 
-    /// One commit; nothing of it stays when the job fails.
+    /// Runs a job in one transaction, which is rolled back if the job fails.
     pub(crate) fn commit<T>(
         &mut self,
         job: impl FnOnce(&mut Tx<'_>, &NodeIdentity) -> Result<T, Fault>,
@@ -101,7 +101,7 @@ impl TestNode {
         Ok(done)
     }
 
-    /// One commit that must succeed.
+    /// Runs a job in one transaction, and panics if the job fails.
     pub(crate) fn step<T>(
         &mut self,
         job: impl FnOnce(&mut Tx<'_>, &NodeIdentity) -> Result<T, Fault>,
@@ -113,7 +113,7 @@ impl TestNode {
         self.now = self.now.plus(time);
     }
 
-    /// Runs a statement as it stands: for faults, and for looking.
+    /// Runs raw SQL, for example to inject a fault.
     pub(crate) fn sql(&mut self, sql: &str) {
         self.sql.execute_batch(sql).unwrap();
     }
@@ -122,7 +122,7 @@ impl TestNode {
         self.sql.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Completes all relay jobs; returns the prekeys that were published last.
+    /// Completes all relay jobs. Returns the prekeys that were published last.
     pub(crate) fn run_relay_jobs(&mut self) -> Vec<u8> {
         let mut published = Vec::new();
         loop {
@@ -139,7 +139,7 @@ impl TestNode {
         }
     }
 
-    /// Makes an invite; returns its name, itself, and what lies in its mailbox.
+    /// Creates an invite. Returns its id, the invite and its published prekeys.
     pub(crate) fn invite(&mut self, auto_accept: bool) -> (InviteId, Invite, Vec<u8>) {
         let terms = InviteOptions {
             kind: InviteKind::Single,
@@ -155,7 +155,7 @@ impl TestNode {
         (name, Invite::parse(&invite.encode_link()).unwrap(), prekeys)
     }
 
-    /// Takes an invite up; returns the new connection.
+    /// Requests a connection with an invite. Returns the connection's id.
     pub(crate) fn connect(&mut self, invite: &Invite, prekeys: &[u8]) -> ConnectionId {
         let name = self
             .step(|tx, identity| pairing::connect(tx, identity, invite, prekeys, Some("hello")));
@@ -163,13 +163,17 @@ impl TestNode {
         name
     }
 
-    /// What is to be submitted now.
+    /// Returns the envelopes to submit now.
     pub(crate) fn seal(&mut self) -> Vec<SubmittedEnvelope> {
         self.step(outbox::seal_batch)
     }
 
-    /// The relay answers a request, the same for each envelope.
-    pub(crate) fn record_outcome(&mut self, envelopes: &[SubmittedEnvelope], outcome: &SubmitOutcome) {
+    /// Records the same outcome for each submitted envelope.
+    pub(crate) fn record_outcome(
+        &mut self,
+        envelopes: &[SubmittedEnvelope],
+        outcome: &SubmitOutcome,
+    ) {
         let result = |envelope: &SubmittedEnvelope| SubmitResult {
             id: envelope.id,
             outcome: outcome.clone(),
@@ -178,7 +182,7 @@ impl TestNode {
         self.step(|tx, _| outbox::record_results(tx, &results));
     }
 
-    /// The relay took everything.
+    /// Records that the relay has accepted the envelopes.
     pub(crate) fn record_accepted(&mut self, envelopes: &[SubmittedEnvelope]) {
         let expires_at = self.now.plus(limits::ENVELOPE_LIFETIME_DEFAULT);
         self.record_outcome(envelopes, &SubmitOutcome::Accepted { expires_at });
@@ -211,12 +215,12 @@ impl TestNode {
         names.pop().unwrap()
     }
 
-    /// A staged file of `pt_len` bytes; its blob is nowhere.
+    /// Stages a file of `pt_len` bytes, whose blob does not exist.
     pub(crate) fn stage(&mut self, pt_len: u64) -> FileId {
         self.stage_with(pt_len, "Angebot.pdf", "application/pdf", None)
     }
 
-    /// A staged file with another name, claimed type and preview.
+    /// Stages a file with a given name, claimed type and preview.
     pub(crate) fn stage_with(
         &mut self,
         pt_len: u64,
@@ -257,7 +261,7 @@ impl TestNode {
         })
     }
 
-    /// The relay has a file of ours whole.
+    /// Records that a file is completely uploaded.
     pub(crate) fn record_uploaded(&mut self, file: FileId) {
         let until = self
             .now
@@ -269,7 +273,7 @@ impl TestNode {
         self.step(|tx, _| files::load(tx, id)).unwrap()
     }
 
-    /// Returns the files of the message that arrived last.
+    /// Returns the files of the last received message.
     pub(crate) fn received_files(&mut self) -> Vec<StoredFile> {
         let key = self.received().pop().unwrap().message.key;
         let attachments = self.step(|tx, _| attachments::load_for_message(tx, key));
@@ -295,7 +299,7 @@ impl TestNode {
         self.step(|tx, _| connections::load(tx, id))
     }
 
-    /// Returns what arrived, in the order of arrival.
+    /// Returns the received messages in the order of arrival.
     pub(crate) fn received(&mut self) -> Vec<Posting> {
         let filter = postings::Filter {
             direction: Some(Direction::In),
@@ -313,7 +317,7 @@ impl TestNode {
     }
 }
 
-/// A message to one connection.
+/// Creates a draft to one connection.
 pub(crate) fn draft(connection: ConnectionId, text: &str) -> Draft {
     Draft {
         to: vec![connection],
@@ -326,7 +330,7 @@ pub(crate) fn draft(connection: ConnectionId, text: &str) -> Draft {
     }
 }
 
-/// An envelope as the relay hands it over.
+/// Converts an envelope to the relay's delivery of it.
 pub(crate) fn to_delivery(envelope: &SubmittedEnvelope) -> Delivery {
     Delivery {
         id: DeliveryId(1),
@@ -337,7 +341,7 @@ pub(crate) fn to_delivery(envelope: &SubmittedEnvelope) -> Delivery {
     }
 }
 
-/// Envelopes as the relay hands them over together.
+/// Converts envelopes to one batch of deliveries.
 pub(crate) fn to_batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
     let deliveries = envelopes.iter().zip(1..).map(|(envelope, id)| Delivery {
         id: DeliveryId(id),
@@ -351,7 +355,7 @@ pub(crate) fn to_batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
     }
 }
 
-/// What `from` has to say is taken by the relay and handed over; returns how much that was.
+/// Transfers all envelopes that `from` can send to `to`. Returns their number.
 pub(crate) fn carry(from: &mut TestNode, to: &mut TestNode) -> usize {
     from.run_relay_jobs();
     let envelopes = from.seal();
@@ -362,13 +366,12 @@ pub(crate) fn carry(from: &mut TestNode, to: &mut TestNode) -> usize {
     envelopes.len()
 }
 
-/// Carries both ways until nobody has anything to say.
+/// Transfers envelopes in both directions until no node has any left.
 pub(crate) fn settle(one: &mut TestNode, other: &mut TestNode) {
     while carry(one, other) + carry(other, one) > 0 {}
 }
 
-/// Connects two nodes by a new invite of `inviter`'s; returns the connection's name at `inviter`
-/// and at `acceptor`.
+/// Connects two nodes with a new invite. Returns the id of the connection at each node.
 pub(crate) fn connect_nodes(
     inviter: &mut TestNode,
     acceptor: &mut TestNode,
@@ -383,13 +386,13 @@ pub(crate) fn connect_nodes(
     (at_inviter, at_acceptor)
 }
 
-/// Two nodes that are connected, with nothing on the way.
+/// Two connected nodes without envelopes in flight.
 pub(crate) struct Pair {
     pub(crate) acme: TestNode,
     pub(crate) bolt: TestNode,
-    /// The connection with Bolt, at Acme.
+    /// Acme's connection with Bolt.
     pub(crate) to_bolt: ConnectionId,
-    /// The connection with Acme, at Bolt.
+    /// Bolt's connection with Acme.
     pub(crate) to_acme: ConnectionId,
 }
 

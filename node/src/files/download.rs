@@ -1,8 +1,8 @@
 //! Download of a blob to disk.
 //!
 //! Parts are written as they arrive, in any order. They are decrypted in sequence, each once and
-//! with one chunk in memory, while other parts are still arriving. The file gets its final name when
-//! all checks have passed and all of it is synced. Before that, nothing needs to be durable: a
+//! with one chunk in memory, while other parts are still arriving. The file gets its final name
+//! when all checks have passed and all of it is synced. Before that, nothing needs to be durable: a
 //! resumed download decrypts the parts that it finds.
 
 use super::{blocking, check_disk_space, lock, sync::BackgroundSync};
@@ -129,8 +129,8 @@ impl BlobDownload {
         })
     }
 
-    /// Records a written part and verifies the parts that are next in sequence. If another thread is
-    /// verifying, that thread verifies this part too, so that no thread waits.
+    /// Records a written part and verifies the parts that are next in sequence. If another thread
+    /// is verifying, that thread verifies this part too, so that no thread waits.
     fn record_part(&self, number: u32) -> Result<(), FetchError> {
         lock(&self.written).extend([number]);
         let bytes = self.size.part_bytes(number).unwrap_or_default();
@@ -141,7 +141,8 @@ impl BlobDownload {
         }
     }
 
-    /// Removes the partial file after a failed sync, because it is unknown which bytes were written.
+    /// Removes the partial file after a failed sync, because it is unknown which bytes were
+    /// written.
     fn remove_on_sync_error(&self, synced: io::Result<()>) -> io::Result<()> {
         synced.inspect_err(|_| drop(remove(&self.partial_path)))
     }

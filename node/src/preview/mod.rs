@@ -1,9 +1,9 @@
 //! Previews of images, created by the sender and sealed inside the message.
 //!
 //! Only outgoing images are decoded, with limits on memory and time, because they may come from
-//! anywhere. The decoders process an image piece by piece, and a preview contains nothing but pixels.
-//! If no preview can be created, the image is sent without one. A received preview is never decoded;
-//! [`content_type`] only checks its first bytes.
+//! anywhere. The decoders process an image piece by piece, and a preview contains nothing but
+//! pixels. If no preview can be created, the image is sent without one. A received preview is never
+//! decoded; [`content_type`] only checks its first bytes.
 
 mod jpeg;
 mod png;

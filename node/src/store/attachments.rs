@@ -1,4 +1,5 @@
-//! The use of files in messages. A staged file has an attachment that belongs to no message yet.
+//! Attachments: the use of a file in a message. The attachment of a staged file does not belong to
+//! a message yet.
 
 use crate::{
     fault::Fault,
@@ -11,15 +12,15 @@ use crate::{
 use sealpost_node_core::model::{AttachmentId, FileId, MessageKey};
 use sealpost_sqlite::{Damaged, RowExt as _, to_integer};
 
-/// A file as a message uses it.
+/// File as one message uses it.
 #[derive(Clone)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     pub id: AttachmentId,
     pub file: StoredFile,
 }
 
 /// Creates the attachment of a staged file.
-pub fn insert_staged(tx: &mut Tx<'_>, file: FileId) -> Result<AttachmentId, Fault> {
+pub(crate) fn insert_staged(tx: &mut Tx<'_>, file: FileId) -> Result<AttachmentId, Fault> {
     let id: AttachmentId = ids::generate(tx)?;
     tx.execute(
         "INSERT INTO attachments (id, file) VALUES (?1, ?2)",
@@ -28,15 +29,15 @@ pub fn insert_staged(tx: &mut Tx<'_>, file: FileId) -> Result<AttachmentId, Faul
     Ok(id)
 }
 
-/// Uses a file in a message. The attachment of a staged file becomes the message's own.
-pub fn attach(
+/// Adds a file to a message. Reuses the attachment that was created when the file was staged.
+pub(crate) fn attach(
     tx: &mut Tx<'_>,
     file: FileId,
     message: MessageKey,
     ordinal: usize,
 ) -> Result<AttachmentId, Fault> {
     let sql = "SELECT id FROM attachments WHERE file = ?1 AND message IS NULL";
-    let staged = tx.row(sql, &[&file.to_string()], |row| {
+    let staged = tx.query_row(sql, &[&file.to_string()], |row| {
         row.parse("id", AttachmentId::parse)
     })?;
     let id = match staged {
@@ -54,15 +55,15 @@ pub fn attach(
     Ok(id)
 }
 
-/// Returns the file of an attachment.
-pub fn find_file(tx: &Tx<'_>, id: AttachmentId) -> Result<Option<FileId>, Fault> {
+/// Returns the id of an attachment's file.
+pub(crate) fn find_file(tx: &Tx<'_>, id: AttachmentId) -> Result<Option<FileId>, Fault> {
     let sql = "SELECT file FROM attachments WHERE id = ?1";
-    tx.row(sql, &[&id.to_string()], |row| {
+    tx.query_row(sql, &[&id.to_string()], |row| {
         row.parse("file", FileId::parse)
     })
 }
 
-pub fn load(tx: &Tx<'_>, id: AttachmentId) -> Result<Option<Attachment>, Fault> {
+pub(crate) fn load(tx: &Tx<'_>, id: AttachmentId) -> Result<Option<Attachment>, Fault> {
     let Some(file) = find_file(tx, id)? else {
         return Ok(None);
     };
@@ -70,14 +71,14 @@ pub fn load(tx: &Tx<'_>, id: AttachmentId) -> Result<Option<Attachment>, Fault> 
     Ok(Some(Attachment { id, file }))
 }
 
-/// Returns the attachments of a message, in its order.
-pub fn of_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Attachment>, Fault> {
+/// Returns the attachments of a message, in the order of the message.
+pub(crate) fn load_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Attachment>, Fault> {
     let sql = format!(
         "SELECT a.id AS attachment, {} FROM attachments a JOIN files f ON f.id = a.file
          WHERE a.message = ?1 ORDER BY a.ordinal",
         files::COLUMNS
     );
-    let rows = tx.rows(&sql, &[&message.as_i64()], |row| {
+    let rows = tx.query_rows(&sql, &[&message.as_i64()], |row| {
         Ok((
             row.parse("attachment", AttachmentId::parse)?,
             files::read(row)?,
@@ -94,9 +95,12 @@ pub fn of_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Attachment>, F
 }
 
 /// Returns the files of a message.
-pub(super) fn files_of_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<FileId>, Fault> {
+pub(super) fn find_files_for_message(
+    tx: &Tx<'_>,
+    message: MessageKey,
+) -> Result<Vec<FileId>, Fault> {
     let sql = "SELECT file FROM attachments WHERE message = ?1 ORDER BY ordinal";
-    tx.rows(sql, &[&message.as_i64()], |row| {
+    tx.query_rows(sql, &[&message.as_i64()], |row| {
         row.parse("file", FileId::parse)
     })
 }

@@ -1,4 +1,4 @@
-//! Chats and their participants. So far each is the direct chat of one connection.
+//! Chats and their participants. So far, every chat is the direct chat of one connection.
 
 use crate::{
     fault::Fault,
@@ -11,21 +11,21 @@ use sealpost_node_core::model::{
 use sealpost_proto::Timestamp;
 use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
 
-/// A chat with its counters.
+/// Chat with its counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chat {
+pub(crate) struct Chat {
     pub id: ChatId,
-    /// The same on both sides.
+    /// Identifies the chat on both sides.
     pub uuid: [u8; 16],
     pub connection: ConnectionId,
-    /// False hides the chat.
+    /// Hidden chats are inactive.
     pub active: bool,
-    /// Number of the latest message, 0 when there is none.
+    /// Number of the latest message; 0 if there is none.
     pub last_number: u64,
-    /// Incoming messages above the user's read position.
+    /// Number of incoming messages above the user's read position.
     pub unread: u64,
     pub attachments: u64,
-    /// Messages whose delivery failed.
+    /// Number of messages whose delivery failed.
     pub errors: u64,
     pub revision: u64,
     pub created_at: Timestamp,
@@ -33,9 +33,9 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// Returns the latest message.
+    /// Returns the id of the latest message.
     #[must_use]
-    pub fn last_message(&self) -> Option<MessageId> {
+    pub(crate) fn last_message(&self) -> Option<MessageId> {
         (self.last_number > 0).then_some(MessageId {
             chat: self.id,
             number: self.last_number,
@@ -43,11 +43,11 @@ impl Chat {
     }
 }
 
-/// One side of a chat.
+/// Side of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Participant {
+pub(crate) struct Participant {
     pub id: ParticipantId,
-    /// Whether it is this node.
+    /// Whether the participant is this node.
     pub is_self: bool,
     pub status: ParticipantStatus,
 }
@@ -78,8 +78,8 @@ fn read(row: &Row<'_>) -> Result<Chat, RowError> {
     })
 }
 
-/// Returns the direct chat of a connection and creates it when there is none: there are never two.
-pub fn open_direct(
+/// Returns the direct chat of a connection, and creates it if it does not exist.
+pub(crate) fn find_or_create_direct(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
     uuid: &[u8; 16],
@@ -113,33 +113,33 @@ pub fn open_direct(
     Ok(chat)
 }
 
-/// Returns the direct chat of a connection, once the connection is accepted.
-pub fn find_direct(tx: &Tx<'_>, connection: ConnectionId) -> Result<Option<ChatId>, Fault> {
+/// Returns the direct chat of a connection; `None` before the connection is accepted.
+pub(crate) fn find_direct(tx: &Tx<'_>, connection: ConnectionId) -> Result<Option<ChatId>, Fault> {
     let sql = "SELECT id FROM chats WHERE connection = ?1 AND type = 'direct'";
-    tx.row(sql, &[&connection.to_string()], |row| {
+    tx.query_row(sql, &[&connection.to_string()], |row| {
         row.parse("id", ChatId::parse)
     })
 }
 
-/// Counts one more message and returns its number.
-pub(super) fn next_number(tx: &Tx<'_>, chat: ChatId) -> Result<u64, Fault> {
+/// Increments the number of the chat's latest message and returns it.
+pub(super) fn allocate_number(tx: &Tx<'_>, chat: ChatId) -> Result<u64, Fault> {
     let sql = "UPDATE chats SET last_number = last_number + 1, revision = revision + 1,
                    updated_at = ?2 WHERE id = ?1 RETURNING last_number";
-    tx.value(sql, &[&chat.to_string(), &to_millis(tx.now)])?
+    tx.query_value(sql, &[&chat.to_string(), &to_millis(tx.now)])?
         .ok_or_else(|| Damaged::new("chats", "id").into())
 }
 
-pub fn load(tx: &Tx<'_>, id: ChatId) -> Result<Option<Chat>, Fault> {
-    tx.row(
+pub(crate) fn load(tx: &Tx<'_>, id: ChatId) -> Result<Option<Chat>, Fault> {
+    tx.query_row(
         &format!("{COLUMNS} WHERE c.id = ?2"),
         &[&UserId::FIRST.as_i64(), &id.to_string()],
         read,
     )
 }
 
-/// Returns a page of chats, ordered by id, that begins after the id `after`.
-pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Chat>, Fault> {
-    tx.rows(
+/// Returns a page of chats with ids above `after`, ordered by id.
+pub(crate) fn load_page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Chat>, Fault> {
+    tx.query_rows(
         &format!("{COLUMNS} WHERE c.id > ?2 ORDER BY c.id LIMIT ?3"),
         &[&UserId::FIRST.as_i64(), &after, &limit],
         read,
@@ -147,8 +147,8 @@ pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Chat>, Fault> {
 }
 
 /// Returns the participants of a chat, this node first.
-pub fn participants(tx: &Tx<'_>, chat: ChatId) -> Result<Vec<Participant>, Fault> {
-    tx.rows(
+pub(crate) fn load_participants(tx: &Tx<'_>, chat: ChatId) -> Result<Vec<Participant>, Fault> {
+    tx.query_rows(
         "SELECT id, self, status FROM participants WHERE chat = ?1 ORDER BY self DESC",
         &[&chat.to_string()],
         |row| {
@@ -162,13 +162,13 @@ pub fn participants(tx: &Tx<'_>, chat: ChatId) -> Result<Vec<Participant>, Fault
 }
 
 /// Returns the number up to which a user has read a chat.
-pub fn read_position(tx: &Tx<'_>, user: UserId, chat: ChatId) -> Result<u64, Fault> {
+pub(crate) fn load_read_position(tx: &Tx<'_>, user: UserId, chat: ChatId) -> Result<u64, Fault> {
     let sql = "SELECT number FROM read_positions WHERE user = ?1 AND chat = ?2";
-    let number = tx.value(sql, &[&user.as_i64(), &chat.to_string()])?;
+    let number = tx.query_value(sql, &[&user.as_i64(), &chat.to_string()])?;
     Ok(number.unwrap_or(0))
 }
 
-pub fn set_read_position(
+pub(crate) fn set_read_position(
     tx: &Tx<'_>,
     user: UserId,
     chat: ChatId,
@@ -182,14 +182,14 @@ pub fn set_read_position(
     Ok(())
 }
 
-/// Returns the number up to which the peer was told that messages are read.
-pub fn read_reported(tx: &Tx<'_>, chat: ChatId) -> Result<u64, Fault> {
+/// Returns the number up to which read receipts have been queued.
+pub(crate) fn load_reported_position(tx: &Tx<'_>, chat: ChatId) -> Result<u64, Fault> {
     let sql = "SELECT read_reported FROM chats WHERE id = ?1";
-    tx.value(sql, &[&chat.to_string()])?
+    tx.query_value(sql, &[&chat.to_string()])?
         .ok_or_else(|| Damaged::new("chats", "id").into())
 }
 
-pub fn set_read_reported(tx: &Tx<'_>, chat: ChatId, number: u64) -> Result<(), Fault> {
+pub(crate) fn set_reported_position(tx: &Tx<'_>, chat: ChatId, number: u64) -> Result<(), Fault> {
     tx.execute(
         "UPDATE chats SET read_reported = ?2 WHERE id = ?1",
         &[&chat.to_string(), &to_integer(number)],
@@ -198,10 +198,12 @@ pub fn set_read_reported(tx: &Tx<'_>, chat: ChatId, number: u64) -> Result<(), F
 }
 
 /// Counts the unread messages of all chats.
-pub fn unread_count(tx: &Tx<'_>) -> Result<u64, Fault> {
+pub(crate) fn unread_count(tx: &Tx<'_>) -> Result<u64, Fault> {
     let sql = "SELECT count(*) FROM chats c
                LEFT JOIN read_positions r ON r.user = ?1 AND r.chat = c.id
                CROSS JOIN postings p ON p.chat = c.id AND p.number > coalesce(r.number, 0)
                WHERE p.own = 0";
-    Ok(tx.value(sql, &[&UserId::FIRST.as_i64()])?.unwrap_or(0))
+    Ok(tx
+        .query_value(sql, &[&UserId::FIRST.as_i64()])?
+        .unwrap_or(0))
 }

@@ -1,4 +1,5 @@
-//! Connections: what people see is in columns, what is secret is sealed in one of them.
+//! Connections. The visible fields are plain columns; the protocol state with its keys is sealed in
+//! the column `secrets`.
 
 use crate::{
     fault::Fault,
@@ -21,50 +22,49 @@ use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
 
 const TABLE: &str = "connections";
 
-/// What people see of a connection.
+/// Visible fields of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionRow {
+pub(crate) struct ConnectionRow {
     pub id: ConnectionId,
     /// Who requested the connection.
     pub direction: Direction,
     pub status: ConnectionStatus,
-    /// The contact's name.
+    /// Name on the peer's card.
     pub contact: String,
-    /// What the peer wrote with its request or rejection.
+    /// Text that came with the request or the rejection.
     pub note: String,
-    /// The peer's fingerprint.
     pub fingerprint: [u8; 32],
-    /// Whether people compared the safety number.
+    /// Whether users have compared the safety number.
     pub verified: bool,
     /// The peer's relay.
     pub relay: String,
-    /// The invite of ours that the connection came from.
+    /// Our invite that the peer used, if any.
     pub invite: Option<InviteId>,
     /// The direct chat, once the connection is accepted.
     pub chat: Option<ChatId>,
     pub health: HealthState,
     pub health_reason: Option<String>,
-    /// When a message of the peer was last opened.
+    /// Time when an envelope of the peer was last opened.
     pub last_contact_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// A connection that is about to be stored.
-pub struct NewConnection<'a> {
+/// Connection to be inserted.
+pub(crate) struct NewConnection<'a> {
     pub secrets: &'a Connection,
-    /// The contact's name.
+    /// Name on the peer's card.
     pub contact: &'a str,
     pub note: &'a str,
-    /// The invite of ours that the connection came from.
+    /// Our invite that the peer used, if any.
     pub invite: Option<InviteId>,
     /// The peer's relay.
     pub relay: &'a str,
 }
 
-/// Returns the status that people see for a phase.
+/// Returns the visible status of a phase.
 #[must_use]
-pub const fn status_for_phase(phase: Phase) -> ConnectionStatus {
+pub(crate) const fn status_for_phase(phase: Phase) -> ConnectionStatus {
     match phase {
         Phase::RequestSent | Phase::RequestReceived => ConnectionStatus::Pending,
         Phase::Accepting | Phase::Accepted => ConnectionStatus::Accepted,
@@ -73,7 +73,7 @@ pub const fn status_for_phase(phase: Phase) -> ConnectionStatus {
     }
 }
 
-pub fn insert(tx: &mut Tx<'_>, new: &NewConnection<'_>) -> Result<ConnectionId, Fault> {
+pub(crate) fn insert(tx: &mut Tx<'_>, new: &NewConnection<'_>) -> Result<ConnectionId, Fault> {
     let id: ConnectionId = ids::generate(tx)?;
     let text = id.to_string();
     let sealed = tx.seal(TABLE, text.as_bytes(), "secrets", 1, &new.secrets.encode());
@@ -114,15 +114,14 @@ fn insert_mailbox(tx: &Tx<'_>, id: ConnectionId, secrets: &Connection) -> Result
     Ok(())
 }
 
-/// The secrets of a connection, loaded to be changed. [`save`] refuses them when another
-/// transaction changed them meanwhile.
-pub struct LoadedConnection {
+/// Secrets of a connection and their version, for [`save`].
+pub(crate) struct LoadedConnection {
     pub id: ConnectionId,
     pub secrets: Connection,
     version: u64,
 }
 
-pub fn load_secrets(tx: &Tx<'_>, id: ConnectionId) -> Result<LoadedConnection, Fault> {
+pub(crate) fn load_secrets(tx: &Tx<'_>, id: ConnectionId) -> Result<LoadedConnection, Fault> {
     let text = id.to_string();
     let sql = "SELECT secrets, version FROM connections WHERE id = ?1";
     let row = tx.query_row(sql, &[&text], |row| {
@@ -138,11 +137,11 @@ pub fn load_secrets(tx: &Tx<'_>, id: ConnectionId) -> Result<LoadedConnection, F
     })
 }
 
-/// Stores changed secrets and the status that follows from their phase.
+/// Stores changed secrets and the status of their phase.
 ///
 /// # Errors
-/// [`Fault::Failed`] when another transaction changed the connection since it was loaded.
-pub fn save(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) -> Result<(), Fault> {
+/// Fails if another transaction has changed the connection since it was loaded.
+pub(crate) fn save(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) -> Result<(), Fault> {
     let version = loaded.version + 1;
     let text = loaded.id.to_string();
     let encoded = loaded.secrets.encode();
@@ -174,8 +173,8 @@ pub fn save(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) -> Result<(), Fault>
     }
 }
 
-/// Records and announces a change that people see.
-pub fn record_change(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+/// Records and announces a visible change.
+pub(crate) fn record_change(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE connections SET updated_at = ?2 WHERE id = ?1",
         &[&id.to_string(), &to_millis(tx.now)],
@@ -183,8 +182,8 @@ pub fn record_change(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     events::add(tx, Subject::Connection(id))
 }
 
-/// Records that a message of the peer was opened: the connection is healthy.
-pub fn record_contact(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+/// Records that an envelope of the peer was opened, which makes the connection healthy.
+pub(crate) fn record_contact(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE connections SET last_contact_at = ?2 WHERE id = ?1",
         &[&id.to_string(), &to_millis(tx.now)],
@@ -192,8 +191,8 @@ pub fn record_contact(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     set_health(tx, id, HealthState::Ok, None)
 }
 
-/// Stores the health of a connection and announces it when it changed.
-pub fn set_health(
+/// Stores the health of a connection, and announces it if it has changed.
+pub(crate) fn set_health(
     tx: &Tx<'_>,
     id: ConnectionId,
     health: HealthState,
@@ -204,11 +203,15 @@ pub fn set_health(
          WHERE id = ?1 AND (health <> ?2 OR health_reason IS NOT ?3)",
         &[&id.to_string(), &health.as_str(), &reason],
     )?;
-    if changed == 1 { record_change(tx, id) } else { Ok(()) }
+    if changed == 1 {
+        record_change(tx, id)
+    } else {
+        Ok(())
+    }
 }
 
-/// Records that people compared the safety number.
-pub fn set_verified(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+/// Records that users have compared the safety number.
+pub(crate) fn set_verified(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE connections SET verified = 1 WHERE id = ?1",
         &[&id.to_string()],
@@ -216,8 +219,8 @@ pub fn set_verified(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     record_change(tx, id)
 }
 
-/// Stores the reason that came with a rejection.
-pub fn set_note(tx: &Tx<'_>, id: ConnectionId, note: &str) -> Result<(), Fault> {
+/// Stores the text that came with a rejection.
+pub(crate) fn set_note(tx: &Tx<'_>, id: ConnectionId, note: &str) -> Result<(), Fault> {
     tx.execute(
         "UPDATE connections SET note = ?2 WHERE id = ?1",
         &[&id.to_string(), &note],
@@ -254,14 +257,14 @@ fn read_id(row: &Row<'_>) -> Result<ConnectionId, RowError> {
     row.parse("id", ConnectionId::parse)
 }
 
-pub fn load(tx: &Tx<'_>, id: ConnectionId) -> Result<ConnectionRow, Fault> {
+pub(crate) fn load(tx: &Tx<'_>, id: ConnectionId) -> Result<ConnectionRow, Fault> {
     let text = id.to_string();
     tx.query_row(&format!("{COLUMNS} WHERE n.id = ?1"), &[&text], read)?
         .ok_or_else(|| not_found(&text))
 }
 
-/// Returns a page of connections, ordered by id, that begins after the id `after`.
-pub fn load_page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<ConnectionRow>, Fault> {
+/// Returns a page of connections with ids above `after`, ordered by id.
+pub(crate) fn load_page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<ConnectionRow>, Fault> {
     tx.query_rows(
         &format!("{COLUMNS} WHERE n.id > ?1 ORDER BY n.id LIMIT ?2"),
         &[&after, &limit],
@@ -269,11 +272,11 @@ pub fn load_page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<ConnectionR
     )
 }
 
-/// Finds a connection by its id or, while that is unique, by its contact's name.
+/// Finds a connection by its id, or by its contact's name if that is unique.
 ///
 /// # Errors
 /// Refuses with `not_found` or `ambiguous_name`.
-pub fn resolve(tx: &Tx<'_>, text: &str) -> Result<ConnectionId, Fault> {
+pub(crate) fn resolve(tx: &Tx<'_>, text: &str) -> Result<ConnectionId, Fault> {
     let text = text.trim();
     if let Ok(id) = ConnectionId::parse(text) {
         let sql = "SELECT id FROM connections WHERE id = ?1";
@@ -302,8 +305,11 @@ fn not_found(text: &str) -> Fault {
     Refusal::new(RefusalCode::NotFound, detail).into()
 }
 
-/// Returns the connection that a mailbox of ours belongs to.
-pub fn find_by_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<ConnectionId>, Fault> {
+/// Returns the connection that owns one of our mailboxes.
+pub(crate) fn find_by_mailbox(
+    tx: &Tx<'_>,
+    mailbox: &MailboxId,
+) -> Result<Option<ConnectionId>, Fault> {
     let sql = "SELECT connection FROM mailboxes WHERE id = ?1";
     let id = tx.query_row(sql, &[mailbox.as_bytes()], |row| {
         row.optional_parse("connection", ConnectionId::parse)
@@ -311,21 +317,20 @@ pub fn find_by_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<Connec
     Ok(id.flatten())
 }
 
-/// Returns the connections that came from an invite, latest first.
-pub fn find_by_invite(tx: &Tx<'_>, invite: &InviteKey) -> Result<Vec<ConnectionId>, Fault> {
+/// Returns the connections that were made with an invite, latest first.
+pub(crate) fn find_by_invite(tx: &Tx<'_>, invite: &InviteKey) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT id FROM connections WHERE invite_key = ?1 ORDER BY created_at DESC, id";
     tx.query_rows(sql, &[invite.as_bytes()], read_id)
 }
 
 /// Returns the pending and accepted connections, which need maintenance.
-pub fn find_open(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
+pub(crate) fn find_open(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT id FROM connections WHERE status IN ('pending', 'accepted') ORDER BY id";
     tx.query_rows(sql, &[], read_id)
 }
 
-/// Deletes a waiting request that a later one of the same identity replaces, or that is one too
-/// many.
-pub fn delete_request(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+/// Deletes a pending incoming request, because a newer one replaces it or too many are pending.
+pub(crate) fn delete_request(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     opened::delete_for_connection(tx, id)?;
     tx.execute(
         "DELETE FROM connections WHERE id = ?1 AND status = 'pending' AND direction = 'in'",
@@ -334,8 +339,8 @@ pub fn delete_request(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Returns the requests that wait at an invite, latest first.
-pub fn find_waiting(tx: &Tx<'_>, invite: InviteId) -> Result<Vec<ConnectionId>, Fault> {
+/// Returns the pending requests at an invite, latest first.
+pub(crate) fn find_waiting(tx: &Tx<'_>, invite: InviteId) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT id FROM connections WHERE invite = ?1 AND status = 'pending'
                ORDER BY created_at DESC, id";
     tx.query_rows(sql, &[&invite.to_string()], read_id)

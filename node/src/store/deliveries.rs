@@ -1,5 +1,5 @@
-//! The delivery of our messages to each recipient. Every change goes through [`advance`], which
-//! knows the legal ones.
+//! Delivery of our messages to each recipient. All status changes go through [`advance`], which
+//! rejects illegal ones.
 
 use crate::{
     fault::Fault,
@@ -14,14 +14,14 @@ use sealpost_node_core::model::{ChatId, ConnectionId, MessageId, MessageKey};
 use sealpost_proto::{DeliveryStatus, FailureCode, Timestamp};
 use sealpost_sqlite::{RowError, RowExt as _, to_integer, to_millis};
 
-/// One message on its way to one recipient.
+/// Key of a delivery: a message and its recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryKey {
     pub message: MessageKey,
     pub connection: ConnectionId,
 }
 
-/// How far one message is on its way to one recipient.
+/// Delivery of one message to one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub key: DeliveryKey,
@@ -30,14 +30,14 @@ pub struct Delivery {
     /// The recipient's name.
     pub contact: String,
     pub status: DeliveryStatus,
-    /// Why it failed.
+    /// Reason of the failure, for programs.
     pub code: Option<FailureCode>,
-    /// Why it is where it is, for people.
+    /// Reason of the current status, for people.
     pub reason: Option<String>,
-    /// The relay's failed attempts.
+    /// Number of the relay's failed attempts.
     pub attempts: u32,
     pub next_attempt_at: Option<Timestamp>,
-    /// Whether the connection's session is broken meanwhile.
+    /// Whether the delivery waits for the recovery of the connection's session.
     pub healing: bool,
     pub pending_at: Timestamp,
     pub sent_at: Option<Timestamp>,
@@ -46,14 +46,14 @@ pub struct Delivery {
     pub failed_at: Option<Timestamp>,
 }
 
-/// What goes with a change of status.
+/// Details of a status change.
 #[derive(Debug, Clone, Default)]
-pub struct Change {
+pub struct StatusChange {
     pub code: Option<FailureCode>,
     pub reason: Option<String>,
     pub attempts: u32,
     pub next_attempt_at: Option<Timestamp>,
-    /// When it happened, by the one who reports it.
+    /// Time of the change according to the relay or the peer that reports it.
     pub at: Option<Timestamp>,
 }
 
@@ -107,12 +107,13 @@ pub fn insert(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
     announce(tx, key)
 }
 
-/// Changes the status of a delivery if that is legal, and announces it. Returns whether it changed.
+/// Changes the status of a delivery if the change is legal, and announces the change. Returns
+/// whether the status has changed.
 pub fn advance(
     tx: &Tx<'_>,
     key: DeliveryKey,
     to: DeliveryStatus,
-    change: &Change,
+    change: &StatusChange,
 ) -> Result<bool, Fault> {
     let Some(delivery) = load(tx, key)? else {
         return Ok(false);
@@ -144,30 +145,30 @@ pub fn advance(
     )?;
     announce(tx, key)?;
     if to == DeliveryStatus::Failed {
-        files::release_of_message(tx, key.message)?;
+        files::release_for_message(tx, key.message)?;
     }
     Ok(true)
 }
 
-/// Changes the status of a message's deliveries to all its recipients.
+/// Changes the status of all deliveries of a message.
 pub fn advance_all(
     tx: &Tx<'_>,
     message: MessageKey,
     to: DeliveryStatus,
-    change: &Change,
+    change: &StatusChange,
 ) -> Result<(), Fault> {
-    for key in keys_of_message(tx, message)? {
+    for key in find_keys_for_message(tx, message)? {
         advance(tx, key, to, change)?;
     }
     Ok(())
 }
 
-fn keys_of_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<DeliveryKey>, Fault> {
+fn find_keys_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<DeliveryKey>, Fault> {
     let sql = "SELECT message, connection FROM deliveries WHERE message = ?1 ORDER BY connection";
-    tx.rows(sql, &[&message.as_i64()], read_key)
+    tx.query_rows(sql, &[&message.as_i64()], read_key)
 }
 
-/// Notes why a pending delivery waits.
+/// Stores the reason why a delivery is still pending.
 pub fn explain(
     tx: &Tx<'_>,
     key: DeliveryKey,
@@ -192,27 +193,27 @@ pub fn explain(
     }
 }
 
-/// Notes why a message waits for all recipients to which it is pending.
+/// Stores the reason why all pending deliveries of a message wait.
 pub fn explain_all(
     tx: &Tx<'_>,
     message: MessageKey,
     reason: &str,
     next_attempt_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
-    let keys = keys_of_message(tx, message)?;
+    let keys = find_keys_for_message(tx, message)?;
     keys.into_iter()
         .try_for_each(|key| explain(tx, key, reason, next_attempt_at))
 }
 
 /// Returns up to `limit` pending deliveries.
-pub fn pending(tx: &Tx<'_>, limit: i64) -> Result<Vec<DeliveryKey>, Fault> {
+pub fn find_pending(tx: &Tx<'_>, limit: i64) -> Result<Vec<DeliveryKey>, Fault> {
     let sql = "SELECT message, connection FROM deliveries WHERE status = 'pending' LIMIT ?1";
-    tx.rows(sql, &[&limit], read_key)
+    tx.query_rows(sql, &[&limit], read_key)
 }
 
-/// Marks the open deliveries to a connection as waiting for its session to heal.
+/// Marks the open deliveries to a connection as waiting for session recovery.
 pub fn mark_healing(tx: &Tx<'_>, connection: ConnectionId, reason: &str) -> Result<(), Fault> {
-    let keys = tx.rows(
+    let keys = tx.query_rows(
         "UPDATE deliveries SET healing = 1, reason = ?2
          WHERE connection = ?1 AND status IN ('pending', 'sent', 'retrying') AND healing = 0
          RETURNING message, connection",
@@ -230,7 +231,7 @@ fn announce(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
 }
 
 pub fn load(tx: &Tx<'_>, key: DeliveryKey) -> Result<Option<Delivery>, Fault> {
-    tx.row(
+    tx.query_row(
         &format!("{COLUMNS} WHERE d.message = ?1 AND d.connection = ?2"),
         &[&key.message.as_i64(), &key.connection.to_string()],
         read,
@@ -239,7 +240,7 @@ pub fn load(tx: &Tx<'_>, key: DeliveryKey) -> Result<Option<Delivery>, Fault> {
 
 /// Returns the delivery to the recipient whose chat shows this posting.
 pub fn load_by_posting(tx: &Tx<'_>, posting: MessageId) -> Result<Option<Delivery>, Fault> {
-    tx.row(
+    tx.query_row(
         &format!("{COLUMNS} WHERE p.chat = ?1 AND p.number = ?2"),
         &[&posting.chat.to_string(), &to_integer(posting.number)],
         read,
@@ -247,8 +248,8 @@ pub fn load_by_posting(tx: &Tx<'_>, posting: MessageId) -> Result<Option<Deliver
 }
 
 /// Returns the deliveries of a message to all its recipients, ordered by their names.
-pub fn of_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Delivery>, Fault> {
-    tx.rows(
+pub fn load_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Delivery>, Fault> {
+    tx.query_rows(
         &format!("{COLUMNS} WHERE d.message = ?1 ORDER BY n.name, d.connection"),
         &[&message.as_i64()],
         read,
@@ -256,33 +257,33 @@ pub fn of_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Delivery>, Fau
 }
 
 /// Returns all deliveries, ordered by message.
-pub fn all(tx: &Tx<'_>) -> Result<Vec<Delivery>, Fault> {
-    tx.rows(&format!("{COLUMNS} ORDER BY p.message, p.chat"), &[], read)
+pub fn load_all(tx: &Tx<'_>) -> Result<Vec<Delivery>, Fault> {
+    tx.query_rows(&format!("{COLUMNS} ORDER BY p.message, p.chat"), &[], read)
 }
 
-/// Counts the deliveries that have neither arrived nor failed.
-pub fn open_count(tx: &Tx<'_>) -> Result<u64, Fault> {
+/// Counts the open deliveries: neither delivered nor failed.
+pub fn count_open(tx: &Tx<'_>) -> Result<u64, Fault> {
     let sql = "SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sent', 'retrying')";
-    Ok(tx.value(sql, &[])?.unwrap_or(0))
+    Ok(tx.query_value(sql, &[])?.unwrap_or(0))
 }
 
-/// Fails the deliveries whose envelopes expired before `before` and were never confirmed. A late
-/// receipt still overrules that.
+/// Fails the deliveries whose envelopes expired before `before` without a receipt. A late receipt
+/// still makes them `delivered`.
 pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
     let sql = "SELECT message, connection FROM deliveries
                WHERE status IN ('sent', 'retrying') AND expires_at < ?1";
-    let change = Change {
+    let change = StatusChange {
         code: Some(FailureCode::Unconfirmed),
-        ..Change::default()
+        ..StatusChange::default()
     };
-    for key in tx.rows(sql, &[&to_millis(before)], read_key)? {
+    for key in tx.query_rows(sql, &[&to_millis(before)], read_key)? {
         advance(tx, key, DeliveryStatus::Failed, &change)?;
-        outbox::remove_delivery(tx, key)?;
+        outbox::remove_for_delivery(tx, key)?;
     }
     Ok(())
 }
 
-/// Stores when the relay gives up.
+/// Stores when the envelope expires at the relay.
 pub fn set_expiry(tx: &Tx<'_>, key: DeliveryKey, expires_at: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "UPDATE deliveries SET expires_at = ?3 WHERE message = ?1 AND connection = ?2",
@@ -298,7 +299,7 @@ pub fn set_expiry(tx: &Tx<'_>, key: DeliveryKey, expires_at: Timestamp) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Pair, pair};
+    use crate::testing::{Pair, connected_pair};
     use std::time::Duration;
 
     fn force(pair: &mut Pair, key: DeliveryKey, status: DeliveryStatus) {
@@ -309,24 +310,24 @@ mod tests {
     }
 
     #[test]
-    fn only_legal_moves_are_made_and_only_they_are_announced() {
-        let mut pair = pair(10);
+    fn only_legal_changes_are_made_and_announced() {
+        let mut pair = connected_pair(10);
         let message = pair.acme.send(pair.to_bolt, "hello");
         let key = pair.acme.delivery(&message).key;
         for &from in DeliveryStatus::ALL {
             for &to in DeliveryStatus::ALL {
                 force(&mut pair, key, from);
-                let announced = pair.acme.number("SELECT count(*) FROM events");
+                let announced = pair.acme.query_number("SELECT count(*) FROM events");
                 let moved = pair
                     .acme
-                    .step(|tx, _| advance(tx, key, to, &Change::default()));
+                    .step(|tx, _| advance(tx, key, to, &StatusChange::default()));
                 assert_eq!(moved, from.can_become(to), "{from:?} to {to:?}");
                 assert_eq!(
                     pair.acme.delivery(&message).status,
                     if moved { to } else { from }
                 );
                 assert_eq!(
-                    pair.acme.number("SELECT count(*) FROM events") - announced,
+                    pair.acme.query_number("SELECT count(*) FROM events") - announced,
                     i64::from(moved)
                 );
             }
@@ -334,37 +335,41 @@ mod tests {
     }
 
     #[test]
-    fn a_late_receipt_overrules_a_failure_and_nothing_overrules_a_receipt() {
-        let mut pair = pair(20);
+    fn late_receipts_overrule_failures() {
+        let mut pair = connected_pair(20);
         let message = pair.acme.send(pair.to_bolt, "hello");
         let key = pair.acme.delivery(&message).key;
-        let failed = Change {
+        let failed = StatusChange {
             code: Some(FailureCode::Unconfirmed),
-            ..Change::default()
+            ..StatusChange::default()
         };
-        let mut go = |to, change: &Change| pair.acme.step(|tx, _| advance(tx, key, to, change));
-        assert!(go(DeliveryStatus::Failed, &failed));
-        assert!(!go(DeliveryStatus::Sent, &Change::default()));
-        assert!(go(DeliveryStatus::Delivered, &Change::default()));
+        let mut try_advance =
+            |to, change: &StatusChange| pair.acme.step(|tx, _| advance(tx, key, to, change));
+        assert!(try_advance(DeliveryStatus::Failed, &failed));
+        assert!(!try_advance(DeliveryStatus::Sent, &StatusChange::default()));
+        assert!(try_advance(
+            DeliveryStatus::Delivered,
+            &StatusChange::default()
+        ));
         assert!(
-            !go(DeliveryStatus::Failed, &failed)
-                && !go(DeliveryStatus::Retrying, &Change::default())
+            !try_advance(DeliveryStatus::Failed, &failed)
+                && !try_advance(DeliveryStatus::Retrying, &StatusChange::default())
         );
-        let shown = pair.acme.delivery(&message);
+        let delivery = pair.acme.delivery(&message);
         assert_eq!(
-            (shown.status, shown.code),
+            (delivery.status, delivery.code),
             (DeliveryStatus::Delivered, None)
         );
     }
 
     #[test]
-    fn a_time_that_the_other_side_claims_is_never_later_than_now() {
-        let mut pair = pair(30);
+    fn reported_times_are_capped_at_now() {
+        let mut pair = connected_pair(30);
         let message = pair.acme.send(pair.to_bolt, "hello");
         let key = pair.acme.delivery(&message).key;
-        let claim = |at| Change {
+        let claim = |at| StatusChange {
             at: Some(at),
-            ..Change::default()
+            ..StatusChange::default()
         };
         let (now, earlier) = (pair.acme.now, pair.acme.now.minus(Duration::from_secs(60)));
         let ahead = claim(now.plus(Duration::from_secs(86_400)));
@@ -372,23 +377,23 @@ mod tests {
             .step(|tx, _| advance(tx, key, DeliveryStatus::Delivered, &claim(earlier)));
         pair.acme
             .step(|tx, _| advance(tx, key, DeliveryStatus::Read, &ahead));
-        let shown = pair.acme.delivery(&message);
+        let delivery = pair.acme.delivery(&message);
         assert_eq!(
-            (shown.delivered_at, shown.read_at),
+            (delivery.delivered_at, delivery.read_at),
             (Some(earlier), Some(now))
         );
     }
 
     #[test]
-    fn what_nobody_confirms_fails_and_what_is_confirmed_is_well_again() {
-        let mut pair = pair(40);
+    fn unconfirmed_deliveries_fail_after_their_expiry() {
+        let mut pair = connected_pair(40);
         let message = pair.acme.send(pair.to_bolt, "hello");
         let key = pair.acme.delivery(&message).key;
         let sealed = pair.acme.seal();
-        pair.acme.accepted(&sealed);
+        pair.acme.record_accepted(&sealed);
         let to_bolt = pair.to_bolt;
         pair.acme
-            .step(|tx, _| mark_healing(tx, to_bolt, "the session heals"));
+            .step(|tx, _| mark_healing(tx, to_bolt, "the session is being recovered"));
         assert!(pair.acme.delivery(&message).healing);
         let expires_at = pair
             .acme
@@ -398,22 +403,22 @@ mod tests {
         assert_eq!(
             pair.acme.delivery(&message).status,
             DeliveryStatus::Sent,
-            "its life has not ended"
+            "the envelope has not expired"
         );
         pair.acme
             .step(|tx, _| fail_unconfirmed(tx, expires_at.plus(Duration::from_millis(1))));
-        let shown = pair.acme.delivery(&message);
+        let delivery = pair.acme.delivery(&message);
         assert_eq!(
-            (shown.status, shown.code),
+            (delivery.status, delivery.code),
             (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed))
         );
         assert_eq!(
-            pair.acme.number("SELECT count(*) FROM outbox"),
+            pair.acme.query_number("SELECT count(*) FROM outbox"),
             0,
-            "nothing is left of it there"
+            "the failed message leaves the outbox"
         );
         pair.acme
-            .step(|tx, _| advance(tx, key, DeliveryStatus::Delivered, &Change::default()));
+            .step(|tx, _| advance(tx, key, DeliveryStatus::Delivered, &StatusChange::default()));
         assert!(!pair.acme.delivery(&message).healing);
     }
 }

@@ -1,14 +1,14 @@
-//! The event log behind the local API's stream. A row names what changed; the API shows it as it is
-//! when the event is read.
+//! Event log of the local API's event stream. A row contains only the id of the changed resource;
+//! the API renders the resource's current state when a client reads the event.
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_node_core::model::{ConnectionId, EventTopic, FileId, MessageId};
 use sealpost_proto::limits::EVENTS_RETAINED_MAX;
 use sealpost_sqlite::{RowExt as _, to_millis};
 
-/// What an event is about.
+/// Resource that an event reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
+pub(crate) enum Subject {
     Message(MessageId),
     /// The delivery to the recipient whose chat shows this message.
     Delivery(MessageId),
@@ -20,7 +20,7 @@ pub enum Subject {
 impl Subject {
     /// Returns the topic under which the event is published.
     #[must_use]
-    pub const fn topic(self) -> EventTopic {
+    pub(crate) const fn topic(self) -> EventTopic {
         match self {
             Self::Message(_) => EventTopic::Message,
             Self::Delivery(_) => EventTopic::Delivery,
@@ -51,15 +51,15 @@ impl Subject {
     }
 }
 
-/// A stored event.
+/// Stored event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
-    /// Number of the event; it grows.
+pub(crate) struct Event {
+    /// Sequence number of the event.
     pub id: i64,
     pub subject: Subject,
 }
 
-pub fn add(tx: &Tx<'_>, subject: Subject) -> Result<(), Fault> {
+pub(crate) fn add(tx: &Tx<'_>, subject: Subject) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO events (topic, subject, at) VALUES (?1, ?2, ?3)",
         &[&subject.topic().as_str(), &subject.id(), &to_millis(tx.now)],
@@ -68,8 +68,8 @@ pub fn add(tx: &Tx<'_>, subject: Subject) -> Result<(), Fault> {
 }
 
 /// Returns up to `limit` events after the number `after`, oldest first.
-pub fn page(tx: &Tx<'_>, after: i64, limit: i64) -> Result<Vec<Event>, Fault> {
-    tx.rows(
+pub(crate) fn load_page(tx: &Tx<'_>, after: i64, limit: i64) -> Result<Vec<Event>, Fault> {
+    tx.query_rows(
         "SELECT id, topic, subject FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
         &[&after, &limit],
         |row| {
@@ -82,14 +82,14 @@ pub fn page(tx: &Tx<'_>, after: i64, limit: i64) -> Result<Vec<Event>, Fault> {
     )
 }
 
-/// Returns the number of the latest event, 0 when there is none.
-pub fn latest(tx: &Tx<'_>) -> Result<i64, Fault> {
-    let latest: Option<Option<i64>> = tx.value("SELECT max(id) FROM events", &[])?;
+/// Returns the number of the latest event; 0 if there is none.
+pub(crate) fn find_latest_id(tx: &Tx<'_>) -> Result<i64, Fault> {
+    let latest: Option<Option<i64>> = tx.query_value("SELECT max(id) FROM events", &[])?;
     Ok(latest.flatten().unwrap_or(0))
 }
 
 /// Deletes all but the latest [`EVENTS_RETAINED_MAX`] events.
-pub fn delete_old(tx: &Tx<'_>) -> Result<(), Fault> {
+pub(crate) fn delete_old(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1",
         &[&EVENTS_RETAINED_MAX],

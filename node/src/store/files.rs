@@ -1,13 +1,13 @@
-//! Sealed files, ours and theirs, each stored once. On this node's disk a file is the same sealed
-//! blob that travels; its key, name and type are sealed in the row.
+//! Sealed files of both directions, each stored once. The file on disk is the sealed blob that is
+//! transferred; its key, name and type are sealed in the row.
 
 mod contents;
 mod listing;
 mod relay_requests;
 
-pub use contents::*;
-pub use listing::*;
-pub use relay_requests::*;
+pub(crate) use contents::*;
+pub(crate) use listing::*;
+pub(crate) use relay_requests::*;
 
 use crate::{
     fault::Fault,
@@ -30,43 +30,43 @@ use zeroize::Zeroizing;
 
 const TABLE: &str = "files";
 
-/// A stored file.
+/// Stored file.
 #[derive(Clone)]
 pub struct StoredFile {
     pub id: FileId,
-    /// Its first use, or the staged one.
+    /// First attachment that uses the file.
     pub attachment: AttachmentId,
     pub direction: Direction,
     pub status: FileStatus,
-    /// What opens the blob, without its preview.
+    /// Descriptor that opens the blob, without the preview.
     pub descriptor: Descriptor,
-    /// The file in the data directory.
+    /// Name of the file in the data directory.
     pub disk_file: DiskFileId,
-    /// Detected from the content, once it is here.
+    /// Type detected from the content; `None` until the content is on this node.
     pub file_type: Option<FileType>,
     pub has_preview: bool,
-    /// Sealed bytes that have been transferred.
+    /// Number of sealed bytes transferred so far.
     pub transferred: u64,
-    /// Why the transfer waits, or why the file failed.
+    /// Reason why the transfer waits or the file failed.
     pub reason: Option<String>,
-    /// Failed attempts of the transfer, in a row.
+    /// Number of consecutive failed attempts.
     pub attempt: u32,
 }
 
-/// A file that is about to be stored.
-pub struct NewFile<'a> {
+/// File to be inserted.
+pub(crate) struct NewFile<'a> {
     pub direction: Direction,
     pub status: FileStatus,
-    /// What opens the blob, with its preview.
+    /// Descriptor that opens the blob, with the preview.
     pub descriptor: &'a Descriptor,
-    /// Detected from the content, if it is here.
+    /// Type detected from the content, if the content is on this node.
     pub file_type: Option<&'a FileType>,
     pub disk_file: DiskFileId,
-    /// SHA-256 of each part of a blob of ours.
+    /// SHA-256 digest of each part; empty for an incoming file.
     pub part_digests: &'a [[u8; 32]],
 }
 
-pub fn insert(tx: &mut Tx<'_>, new: &NewFile<'_>) -> Result<FileId, Fault> {
+pub(crate) fn insert(tx: &mut Tx<'_>, new: &NewFile<'_>) -> Result<FileId, Fault> {
     let id: FileId = ids::generate(tx)?;
     let text = id.to_string();
     let without_preview = Descriptor {
@@ -109,13 +109,13 @@ fn encode(descriptor: &Descriptor) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// The columns that [`read`] needs, of the table alias `f`.
+/// Columns that [`read`] expects, from the table alias `f`.
 pub(super) const COLUMNS: &str = "f.id AS file, f.direction, f.status, f.disk_file, f.transferred,
     f.reason, f.attempt, f.descriptor, f.file_type, f.preview IS NOT NULL AS has_preview,
     (SELECT u.id FROM attachments u WHERE u.file = f.id ORDER BY u.position LIMIT 1)
         AS first_attachment";
 
-/// A row whose columns are still sealed.
+/// Row with sealed columns.
 pub(super) struct SealedFile {
     id: FileId,
     attachment: AttachmentId,
@@ -171,13 +171,13 @@ impl SealedFile {
     }
 }
 
-/// Reads the files that a condition on the table alias `f` selects.
+/// Returns the files that match a condition on the table alias `f`.
 fn select(
     tx: &Tx<'_>,
     condition: &str,
     params: &[&dyn rusqlite::ToSql],
 ) -> Result<Vec<StoredFile>, Fault> {
-    let rows = tx.rows(
+    let rows = tx.query_rows(
         &format!("SELECT {COLUMNS} FROM files f WHERE {condition}"),
         params,
         read,
@@ -185,21 +185,25 @@ fn select(
     rows.into_iter().map(|row| row.open(tx)).collect()
 }
 
-pub fn load(tx: &Tx<'_>, id: FileId) -> Result<Option<StoredFile>, Fault> {
+pub(crate) fn load(tx: &Tx<'_>, id: FileId) -> Result<Option<StoredFile>, Fault> {
     Ok(select(tx, "f.id = ?1", &[&id.to_string()])?.pop())
 }
 
 /// Returns the messages that use a file.
-pub fn messages_of(tx: &Tx<'_>, id: FileId) -> Result<Vec<MessageKey>, Fault> {
+pub(crate) fn find_messages(tx: &Tx<'_>, id: FileId) -> Result<Vec<MessageKey>, Fault> {
     let sql = "SELECT DISTINCT message FROM attachments
                WHERE file = ?1 AND message IS NOT NULL ORDER BY message";
-    tx.rows(sql, &[&id.to_string()], |row| {
+    tx.query_rows(sql, &[&id.to_string()], |row| {
         Ok(MessageKey::from_i64(row.read("message")?))
     })
 }
 
 /// Returns up to `limit` files of one direction whose transfer is due, oldest first.
-pub fn moving(tx: &Tx<'_>, direction: Direction, limit: usize) -> Result<Vec<StoredFile>, Fault> {
+pub(crate) fn load_due_transfers(
+    tx: &Tx<'_>,
+    direction: Direction,
+    limit: usize,
+) -> Result<Vec<StoredFile>, Fault> {
     select(
         tx,
         "f.status IN ('uploading', 'waiting', 'downloading') AND f.next_at <= ?1
@@ -208,20 +212,20 @@ pub fn moving(tx: &Tx<'_>, direction: Direction, limit: usize) -> Result<Vec<Sto
     )
 }
 
-/// Returns when the next transfer of a direction that waits is due.
-pub fn next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, Fault> {
+/// Returns when the next waiting transfer of a direction is due.
+pub(crate) fn find_next_due(tx: &Tx<'_>, direction: Direction) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(next_at) AS next_at FROM files
                WHERE status IN ('uploading', 'waiting', 'downloading')
                    AND direction = ?1 AND next_at > ?2";
-    let due = tx.row(sql, &[&direction.as_str(), &to_millis(tx.now)], |row| {
+    let due = tx.query_row(sql, &[&direction.as_str(), &to_millis(tx.now)], |row| {
         row.optional_timestamp(0)
     })?;
     Ok(due.flatten())
 }
 
-/// Changes the status of a file if that is legal, with the reason if there is one, and announces
-/// it. Returns whether it changed.
-pub fn advance(
+/// Changes the status of a file if the change is legal, and announces the change. Returns whether
+/// the status has changed.
+pub(crate) fn advance(
     tx: &Tx<'_>,
     id: FileId,
     to: FileStatus,
@@ -229,7 +233,7 @@ pub fn advance(
 ) -> Result<bool, Fault> {
     let text = id.to_string();
     let sql = "SELECT status FROM files WHERE id = ?1";
-    let from = tx.row(sql, &[&text], |row| row.parse("status", FileStatus::parse))?;
+    let from = tx.query_row(sql, &[&text], |row| row.parse("status", FileStatus::parse))?;
     if !from.is_some_and(|from| from.can_become(to)) {
         return Ok(false);
     }
@@ -241,12 +245,12 @@ pub fn advance(
     Ok(true)
 }
 
-/// Stores the progress of a transfer, which ends its failures in a row. It is announced only if the
-/// transfer had waited; progress itself is published in `transfer` events.
-pub fn set_transferred(tx: &Tx<'_>, id: FileId, transferred: u64) -> Result<(), Fault> {
+/// Stores the progress of a transfer and resets its failure count. Announces the change only if the
+/// transfer had been waiting, because `transfer` events already report the progress.
+pub(crate) fn set_transferred(tx: &Tx<'_>, id: FileId, transferred: u64) -> Result<(), Fault> {
     let text = id.to_string();
     let sql = "SELECT reason IS NOT NULL FROM files WHERE id = ?1";
-    let has_waited: Option<bool> = tx.value(sql, &[&text])?;
+    let has_waited: Option<bool> = tx.query_value(sql, &[&text])?;
     let changed = tx.execute(
         "UPDATE files SET transferred = ?2, reason = NULL, attempt = 0, next_at = 0
          WHERE id = ?1 AND status IN ('uploading', 'waiting', 'downloading')",
@@ -259,8 +263,8 @@ pub fn set_transferred(tx: &Tx<'_>, id: FileId, transferred: u64) -> Result<(), 
     }
 }
 
-/// Delays a transfer after a failure, the `attempt`th in a row.
-pub fn postpone(
+/// Delays a transfer after its `attempt`th consecutive failure.
+pub(crate) fn postpone(
     tx: &Tx<'_>,
     id: FileId,
     attempt: u32,
@@ -275,8 +279,8 @@ pub fn postpone(
     events::add(tx, Subject::File(id))
 }
 
-/// Makes all transfers and relay requests due now, because the relay is back.
-pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
+/// Makes all transfers and relay requests due now, because the relay responds again.
+pub(crate) fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("UPDATE files SET next_at = 0 WHERE next_at > 0", &[])?;
     tx.execute(
         "UPDATE files SET relay_next_at = 0 WHERE relay_next_at > 0",
@@ -285,13 +289,13 @@ pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Deletes a staged file that no message uses, and whatever the relay may have of it. Returns false
-/// when there is no such file.
-pub fn delete_staged(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
+/// Deletes a staged file that no message uses, and orphans its blob so that the relay deletes its
+/// parts. Returns whether there was such a file.
+pub(crate) fn delete_staged(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
     let text = id.to_string();
     let sql = "SELECT blob FROM files WHERE id = ?1 AND status = 'staged' AND NOT EXISTS (
                    SELECT 1 FROM attachments WHERE file = ?1 AND message IS NOT NULL)";
-    let Some(blob) = tx.row(sql, &[&text], |row| row.id::<BlobId>("blob"))? else {
+    let Some(blob) = tx.query_row(sql, &[&text], |row| row.id::<BlobId>("blob"))? else {
         return Ok(false);
     };
     tx.execute("DELETE FROM attachments WHERE file = ?1", &[&text])?;
@@ -300,37 +304,37 @@ pub fn delete_staged(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// Returns our file with this blob.
-pub fn find_by_blob(tx: &Tx<'_>, blob: &BlobId) -> Result<Option<StoredFile>, Fault> {
+/// Returns our file with a given blob.
+pub(crate) fn find_by_blob(tx: &Tx<'_>, blob: &BlobId) -> Result<Option<StoredFile>, Fault> {
     let condition = "f.blob = ?1 AND f.direction = 'out'";
     Ok(select(tx, condition, &[blob.as_bytes()])?.pop())
 }
 
-/// Returns the files that were staged before `before` and are used by no message.
-pub fn find_abandoned(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<StoredFile>, Fault> {
+/// Returns the files that were staged before `before` and that no message uses.
+pub(crate) fn find_abandoned(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<StoredFile>, Fault> {
     let condition = "f.status = 'staged' AND f.created_at < ?1";
     select(tx, condition, &[&to_millis(before)])
 }
 
-/// Whether a row knows a file in the data directory; any other is a leftover.
-pub fn knows_disk_file(tx: &Tx<'_>, file: DiskFileId) -> Result<bool, Fault> {
+/// Returns whether a row references a file in the data directory.
+pub(crate) fn has_disk_file(tx: &Tx<'_>, file: DiskFileId) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM files WHERE disk_file = ?1";
-    Ok(tx.value::<i64>(sql, &[file.as_bytes()])?.is_some())
+    Ok(tx.query_value::<i64>(sql, &[file.as_bytes()])?.is_some())
 }
 
-/// Returns the SHA-256 of each part of a blob of ours.
-pub fn part_digests(tx: &Tx<'_>, id: FileId) -> Result<Vec<[u8; 32]>, Fault> {
+/// Returns the SHA-256 digest of each part of our blob.
+pub(crate) fn load_part_digests(tx: &Tx<'_>, id: FileId) -> Result<Vec<[u8; 32]>, Fault> {
     let sql = "SELECT digests FROM files WHERE id = ?1";
-    let digests: Option<Vec<u8>> = tx.value(sql, &[&id.to_string()])?;
+    let digests: Option<Vec<u8>> = tx.query_value(sql, &[&id.to_string()])?;
     match digests.unwrap_or_default().as_chunks() {
         (digests, []) => Ok(digests.to_vec()),
         _ => Err(Damaged::new(TABLE, "digests").into()),
     }
 }
 
-/// Whether a file is being transferred or waits for it.
-pub fn is_moving(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
+/// Returns whether a file is being transferred or queued for transfer.
+pub(crate) fn is_transferring(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM files
                WHERE id = ?1 AND status IN ('uploading', 'waiting', 'downloading')";
-    Ok(tx.value::<i64>(sql, &[&id.to_string()])?.is_some())
+    Ok(tx.query_value::<i64>(sql, &[&id.to_string()])?.is_some())
 }

@@ -1,11 +1,11 @@
-//! Generation of public ids that no row has yet.
+//! Generation of unique public ids.
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_node_core::model::{
     AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, ParticipantId, generate_id,
 };
 
-/// A kind of id with the statement that finds a row of that id.
+/// Kind of id that is the key of a table.
 pub(crate) trait StoredId: IdKind {
     const FIND: &'static str;
 }
@@ -27,7 +27,7 @@ stored! {
     AttachmentId in "attachments";
 }
 
-/// Generates an id that no row has.
+/// Generates an id that the table does not contain.
 pub(super) fn generate<I: StoredId>(tx: &mut Tx<'_>) -> Result<I, Fault> {
     let sql = tx.sql;
     generate_id(tx.rng, |id: I| {

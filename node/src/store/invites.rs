@@ -1,4 +1,4 @@
-//! Invites of ours, with the secrets that open what arrives in their mailboxes.
+//! Our invites, with the secrets that open the requests in their mailboxes.
 
 use crate::{
     fault::Fault,
@@ -14,15 +14,15 @@ use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
 
 const TABLE: &str = "invites";
 
-/// A stored invite.
+/// Stored invite.
 #[derive(Clone)]
 pub struct InviteRow {
     pub id: InviteId,
     pub kind: InviteKind,
     pub status: InviteStatus,
-    /// Whether requests are accepted without asking.
+    /// Whether requests are accepted automatically.
     pub auto_accept: bool,
-    /// End of a single-use invite.
+    /// Expiry of a single-use invite.
     pub expires_at: Option<Timestamp>,
     pub created_at: Timestamp,
     /// The invite and its secrets.
@@ -68,7 +68,7 @@ pub fn insert(
 const COLUMNS: &str = "SELECT id, kind, status, auto_accept, expires_at, created_at, secrets,
     version FROM invites";
 
-/// A row whose secrets are still sealed.
+/// Row with sealed secrets.
 struct SealedInvite {
     id: InviteId,
     kind: InviteKind,
@@ -110,13 +110,13 @@ fn open(tx: &Tx<'_>, row: SealedInvite) -> Result<InviteRow, Fault> {
 
 pub fn load(tx: &Tx<'_>, id: InviteId) -> Result<Option<InviteRow>, Fault> {
     let sql = format!("{COLUMNS} WHERE id = ?1");
-    let row = tx.row(&sql, &[&id.to_string()], read)?;
+    let row = tx.query_row(&sql, &[&id.to_string()], read)?;
     row.map(|row| open(tx, row)).transpose()
 }
 
-/// Returns a page of invites, ordered by id, that begins after the id `after`.
-pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<InviteRow>, Fault> {
-    let rows = tx.rows(
+/// Returns a page of invites with ids above `after`, ordered by id.
+pub fn load_page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<InviteRow>, Fault> {
+    let rows = tx.query_rows(
         &format!("{COLUMNS} WHERE id > ?1 ORDER BY id LIMIT ?2"),
         &[&after, &limit],
         read,
@@ -124,22 +124,22 @@ pub fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<InviteRow>, Faul
     rows.into_iter().map(|row| open(tx, row)).collect()
 }
 
-/// Returns the invite that a mailbox belongs to.
+/// Returns the invite that owns a mailbox.
 pub fn find_by_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<InviteId>, Fault> {
     let sql = "SELECT invite FROM mailboxes WHERE id = ?1";
-    let id = tx.row(sql, &[mailbox.as_bytes()], |row| {
+    let id = tx.query_row(sql, &[mailbox.as_bytes()], |row| {
         row.optional_parse("invite", InviteId::parse)
     })?;
     Ok(id.flatten())
 }
 
-/// Changes the status of an open invite. Returns false when it was not open.
+/// Changes the status of an open invite. Returns false if the invite was not open.
 pub fn close(tx: &Tx<'_>, id: InviteId, status: InviteStatus) -> Result<bool, Fault> {
     let sql = "UPDATE invites SET status = ?2 WHERE id = ?1 AND status = 'open'";
     Ok(tx.execute(sql, &[&id.to_string(), &status.as_str()])? == 1)
 }
 
-/// Deletes an invite that nobody knows.
+/// Deletes an invite that was never handed out.
 pub fn delete(tx: &Tx<'_>, id: InviteId) -> Result<(), Fault> {
     let text = id.to_string();
     tx.execute("DELETE FROM mailboxes WHERE invite = ?1", &[&text])?;
@@ -150,7 +150,7 @@ pub fn delete(tx: &Tx<'_>, id: InviteId) -> Result<(), Fault> {
 /// Stores changed secrets of an invite.
 ///
 /// # Errors
-/// [`Fault::Failed`] when another transaction changed the invite since it was loaded.
+/// Fails if another transaction has changed the invite since it was loaded.
 pub fn save(tx: &mut Tx<'_>, row: &InviteRow) -> Result<(), Fault> {
     let (version, text) = (row.version + 1, row.id.to_string());
     let encoded = row.held.encode();
@@ -169,7 +169,7 @@ pub fn save(tx: &mut Tx<'_>, row: &InviteRow) -> Result<(), Fault> {
 /// Returns the open single-use invites that have expired, and the open contact addresses.
 pub fn find_due_for_maintenance(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
     let sql = format!("{COLUMNS} WHERE status = 'open' AND (expires_at <= ?1 OR kind = 'contact')");
-    tx.rows(&sql, &[&to_millis(tx.now)], read)?
+    tx.query_rows(&sql, &[&to_millis(tx.now)], read)?
         .into_iter()
         .map(|row| open(tx, row))
         .collect()

@@ -1,4 +1,5 @@
-//! Messages of both directions, each stored once. Their text is sealed; author and times are not.
+//! Messages of both directions, each stored once. The text is sealed; the author and the times are
+//! not.
 
 use crate::{fault::Fault, store::Tx};
 use rusqlite::Row;
@@ -8,19 +9,19 @@ use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_millis};
 
 const TABLE: &str = "messages";
 
-/// Who wrote a message.
+/// Author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageAuthor {
     User(UserId),
     Connection(ConnectionId),
 }
 
-/// A message that is about to be stored.
+/// Message to be inserted.
 #[derive(Debug)]
 pub struct NewMessage<'a> {
     pub uuid: MessageUuid,
     pub author: MessageAuthor,
-    /// The author's name as it is shown.
+    /// Display name of the author.
     pub author_name: &'a str,
     pub content: &'a str,
     pub content_type: ContentType,
@@ -29,11 +30,11 @@ pub struct NewMessage<'a> {
     pub reply_to: Option<MessageUuid>,
     pub deliver_by: Option<Timestamp>,
     pub read_by: Option<Timestamp>,
-    /// By the author's clock.
+    /// Time by the author's clock.
     pub sent_at: Timestamp,
 }
 
-/// A stored message.
+/// Stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub key: MessageKey,
@@ -68,7 +69,8 @@ impl MessageAuthor {
     }
 }
 
-/// What binds the sealed text to its row. The uuid alone is not enough: partners choose theirs.
+/// Builds the key that binds the sealed text to its row. The uuid alone is not unique, because
+/// peers choose the uuids of their messages.
 fn seal_key(author: MessageAuthor, uuid: &MessageUuid) -> Vec<u8> {
     let connection = author.connection().unwrap_or_default();
     [uuid.as_bytes().as_slice(), connection.as_bytes()].concat()
@@ -82,7 +84,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageKey, Fault
                    content_type, action_required, reply_to, deliver_by, read_by, sent_at,
                    received_at, updated_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id";
-    let id: Option<i64> = tx.value(
+    let id: Option<i64> = tx.query_value(
         sql,
         &[
             new.uuid.as_bytes(),
@@ -100,16 +102,16 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageKey, Fault
             &to_millis(tx.now),
         ],
     )?;
-    let id = id.ok_or_else(|| Fault::failed("a message was not stored"))?;
+    let id = id.ok_or_else(|| Fault::failed("the new message has no id"))?;
     Ok(MessageKey::from_i64(id))
 }
 
-/// The columns that [`read`] needs, of the table alias `m`.
+/// Columns that [`read`] expects, from the table alias `m`.
 pub(super) const COLUMNS: &str = "m.id AS message, m.uuid, m.author_user, m.author_connection,
     m.author_name, m.content, m.content_type, m.action_required, m.reply_to, m.deliver_by,
     m.read_by, m.sent_at, m.received_at, m.revision, m.updated_at";
 
-/// A row whose text is still sealed.
+/// Row with sealed text.
 pub(super) struct SealedMessage {
     message: Message,
     content: Vec<u8>,
@@ -163,7 +165,7 @@ impl SealedMessage {
 
 pub fn load(tx: &Tx<'_>, key: MessageKey) -> Result<Message, Fault> {
     let sql = format!("SELECT {COLUMNS} FROM messages m WHERE m.id = ?1");
-    let sealed = tx.row(&sql, &[&key.as_i64()], read)?;
+    let sealed = tx.query_row(&sql, &[&key.as_i64()], read)?;
     sealed
         .ok_or_else(|| Damaged::new("outbox", "message"))?
         .open(tx)
@@ -180,7 +182,7 @@ pub fn set_content(tx: &mut Tx<'_>, message: &Message, content: &str) -> Result<
     Ok(())
 }
 
-/// Returns our own message of this uuid, if it was sent to this connection.
+/// Returns our message with a given uuid, if it was sent to a given connection.
 pub fn find_sent(
     tx: &Tx<'_>,
     connection: ConnectionId,
@@ -188,6 +190,6 @@ pub fn find_sent(
 ) -> Result<Option<MessageKey>, Fault> {
     let sql = "SELECT m.id FROM messages m JOIN deliveries d ON d.message = m.id
                WHERE m.uuid = ?1 AND m.author_user IS NOT NULL AND d.connection = ?2";
-    let id: Option<i64> = tx.value(sql, &[uuid.as_bytes(), &connection.to_string()])?;
+    let id: Option<i64> = tx.query_value(sql, &[uuid.as_bytes(), &connection.to_string()])?;
     Ok(id.map(MessageKey::from_i64))
 }

@@ -1,29 +1,28 @@
-//! The node's database: one file for each table or two, functions on a [`Tx`] that read and write
-//! rows.
+//! The node's database. Each file holds the functions that read and write the rows of one or two
+//! tables inside a transaction, [`Tx`].
 //!
-//! Everything here runs inside a job of the database's one writer (or inside a reading snapshot),
-//! so whatever one function of the daemon changes is committed together or not at all. Decisions
-//! are not taken here: they are `node-core`'s. Values that are secret are sealed before they become
-//! columns.
+//! A transaction is one job of the database's single writer, or one read-only snapshot. All changes
+//! of a job are committed together or not at all. The rules are in `node-core`; the store only
+//! records their results. Secret values are sealed before they are written.
 
-pub mod attachments;
-pub mod chats;
-pub mod connections;
+pub(crate) mod attachments;
+pub(crate) mod chats;
+pub(crate) mod connections;
 pub mod deliveries;
-pub mod events;
-pub mod files;
+pub(crate) mod events;
+pub(crate) mod files;
 mod ids;
 pub mod invites;
 pub mod messages;
-pub mod opened;
-pub mod orphaned_blobs;
+pub(crate) mod opened;
+pub(crate) mod orphaned_blobs;
 pub mod outbox;
 pub mod postings;
-pub mod receipts;
+pub(crate) mod receipts;
 pub mod relay_jobs;
-pub mod requests;
-pub mod settings;
-pub mod unknown_events;
+pub(crate) mod requests;
+pub(crate) mod settings;
+pub(crate) mod unknown_events;
 
 use crate::fault::Fault;
 use rand_core::CryptoRng;
@@ -34,23 +33,23 @@ use sealpost_sqlite::{Damaged, Database, Migration, Options, RowError, query};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
-/// The schema, oldest first.
+/// Schema migrations, oldest first.
 pub const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     sql: include_str!("../../migrations/0001_first.sql"),
 }];
 
-/// How the node's database is opened. The application id is "SPnd".
+/// Options of the node's database. The application id is "SPnd" in ASCII.
 pub const OPTIONS: Options = Options {
     application_id: 0x5350_6e64,
     readers: 2,
     has_secure_delete: true,
 };
 
-/// Gives each transaction its random source.
+/// Factory of the random generator of each transaction.
 pub type EntropySource = Arc<dyn Fn() -> Box<dyn CryptoRng> + Send + Sync>;
 
-/// The database together with the key under which its secret columns are sealed.
+/// Database and the key that seals its secret columns.
 #[derive(Clone)]
 pub struct Store {
     database: Database,
@@ -59,12 +58,12 @@ pub struct Store {
     damage: Arc<DamageReport>,
 }
 
-/// The last damaged row that was found since the node started.
+/// Last damaged row found since the node started.
 #[derive(Debug, Default)]
 pub struct DamageReport(Mutex<Option<Damaged>>);
 
 impl DamageReport {
-    /// Logs and keeps a fault that is about a damaged row.
+    /// Logs and stores a fault if it reports a damaged row.
     fn record(&self, fault: &Fault) {
         if let Fault::Damaged(damaged) = fault {
             tracing::error!(table = %damaged.table, column = %damaged.column, "{damaged}");
@@ -78,7 +77,7 @@ impl DamageReport {
 }
 
 impl Store {
-    /// Joins an open database and its data key; randomness is the operating system's.
+    /// Creates a store that uses the operating system's random generator.
     #[must_use]
     pub fn new(database: Database, data_key: Arc<DataKey>) -> Self {
         Self::with_entropy(
@@ -88,10 +87,13 @@ impl Store {
         )
     }
 
-    /// Joins an open database, its data key and another source of randomness: a simulation's, which
-    /// repeats itself.
+    /// Creates a store with another source of randomness, for the reproducible simulation.
     #[must_use]
-    pub fn with_entropy(database: Database, data_key: Arc<DataKey>, entropy: EntropySource) -> Self {
+    pub fn with_entropy(
+        database: Database,
+        data_key: Arc<DataKey>,
+        entropy: EntropySource,
+    ) -> Self {
         Self {
             database,
             data_key,
@@ -100,17 +102,14 @@ impl Store {
         }
     }
 
-    /// Returns the last damaged row that was found since the node started.
+    /// Returns the last damaged row found since the node started.
     #[must_use]
     pub fn damage(&self) -> Option<Damaged> {
         self.damage.lock().clone()
     }
 
-    /// Runs a job on the writer and returns when its commit is on disk.
-    ///
-    /// # Errors
-    /// The job's own [`Fault`], or what kept the commit from the disk; then nothing of the job
-    /// happened.
+    /// Runs a job on the writer and returns when the commit is on disk. An error means that nothing
+    /// was changed.
     pub async fn write<T, F>(&self, now: Timestamp, job: F) -> Result<T, Fault>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -132,10 +131,7 @@ impl Store {
         written.inspect_err(|fault| self.damage.record(fault))
     }
 
-    /// Runs a job that only reads.
-    ///
-    /// # Errors
-    /// The job's own [`Fault`], or why it did not run.
+    /// Runs a read-only job on a snapshot.
     pub async fn read<T, F>(&self, now: Timestamp, job: F) -> Result<T, Fault>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -157,28 +153,26 @@ impl Store {
         read.inspect_err(|fault| self.damage.record(fault))
     }
 
-    /// Folds the log into the database and closes it.
+    /// Checkpoints the write-ahead log and closes the database.
     pub async fn close(&self) {
         self.database.close().await;
     }
 }
 
-/// One transaction: the rows, the key for secret columns, the time at which it began, and
-/// randomness from the edge.
+/// Transaction: the SQL connection, the key of the secret columns, the start time and a random
+/// generator.
 pub struct Tx<'a> {
-    /// The rows.
     pub sql: &'a Connection,
     data_key: &'a DataKey,
-    /// When the transaction began.
+    /// Start of the transaction.
     pub now: Timestamp,
-    /// Randomness, drawn at the edge.
     pub rng: &'a mut dyn CryptoRng,
     damage: &'a DamageReport,
 }
 
 #[cfg(test)]
 impl<'a> Tx<'a> {
-    /// A transaction over rows that a test holds itself.
+    /// Creates a transaction on a connection that a test owns.
     pub(crate) fn from_parts(
         sql: &'a Connection,
         data_key: &'a DataKey,
@@ -197,8 +191,8 @@ impl<'a> Tx<'a> {
 }
 
 impl Tx<'_> {
-    /// Seals a value for its place; `version` is the row's, so that an older value cannot be put
-    /// back unnoticed.
+    /// Seals a value for one column of one row. `version` is the row's version, so that a replayed
+    /// older value does not open.
     pub fn seal(
         &mut self,
         table: &str,
@@ -220,11 +214,11 @@ impl Tx<'_> {
         )
     }
 
-    /// Opens a sealed value in its place.
+    /// Opens the sealed value of a column.
     ///
     /// # Errors
-    /// [`Fault::Failed`] when the value is not the one that was sealed there: the data directory
-    /// was tampered with or is mixed from two.
+    /// [`Fault::Damaged`] if the value was not sealed for this column and row: the data directory
+    /// was tampered with, or its files come from different nodes.
     pub fn open(
         &self,
         table: &'static str,
@@ -246,7 +240,7 @@ impl Tx<'_> {
         .map_err(|_| Damaged::new(table, column).into())
     }
 
-    /// Logs and keeps a fault that is about a damaged row, for a caller that goes on without it.
+    /// Logs and stores a fault about a damaged row, for a caller that continues without the row.
     pub(crate) fn record_damage(&self, fault: &Fault) {
         self.damage.record(fault);
     }
@@ -258,17 +252,21 @@ impl Tx<'_> {
         bytes
     }
 
-    /// Runs a statement and returns how many rows it changed.
+    /// Runs a statement and returns the number of changed rows.
     pub fn execute(&self, sql: &str, params: &[&dyn ToSql]) -> Result<usize, Fault> {
         Ok(query::execute(self.sql, sql, params)?)
     }
 
-    /// Reads the first column of the first row, if there is a row.
-    pub fn query_value<T: FromSql>(&self, sql: &str, params: &[&dyn ToSql]) -> Result<Option<T>, Fault> {
+    /// Returns the first column of the first row, or `None` if there is no row.
+    pub fn query_value<T: FromSql>(
+        &self,
+        sql: &str,
+        params: &[&dyn ToSql],
+    ) -> Result<Option<T>, Fault> {
         Ok(query::first_value(self.sql, sql, params)?)
     }
 
-    /// Reads the first row, if there is one.
+    /// Returns the first row, or `None` if there is no row.
     pub fn query_row<T>(
         &self,
         sql: &str,
@@ -278,7 +276,7 @@ impl Tx<'_> {
         Ok(query::first_row(self.sql, sql, params, read)?)
     }
 
-    /// Reads all rows.
+    /// Returns all rows.
     pub fn query_rows<T>(
         &self,
         sql: &str,
@@ -295,7 +293,7 @@ mod tests {
     use sealpost_sqlite::OpenError;
 
     #[tokio::test]
-    async fn a_database_of_a_newer_version_is_left_alone() {
+    async fn newer_schema_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node.db");
         Database::open(&path, MIGRATIONS, OPTIONS)
@@ -323,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_opens_in_its_own_place_only() {
+    fn values_open_only_in_their_own_column() {
         let mut node = crate::testing::TestNode::new("Acme", 700);
         node.step(|tx, _| {
             let sealed = tx.seal("table", b"row", "column", 1, b"secret");
@@ -339,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_rows_name_table_and_column() {
+    fn damage_names_table_and_column() {
         let mut pair = crate::testing::connected_pair(710);
         let message = pair.acme.send(pair.to_bolt, "hello");
         let damages = [

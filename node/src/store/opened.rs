@@ -1,5 +1,5 @@
-//! What was received before: digests of opened envelopes and ratchet messages, and message uuids.
-//! They make repetitions harmless.
+//! Deduplication of received data: digests of opened envelopes and ratchet messages, and message
+//! uuids.
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_node_core::model::{ConnectionId, MessageUuid};
@@ -7,9 +7,9 @@ use sealpost_proto::{MailboxId, limits};
 use sealpost_sqlite::to_millis;
 use std::fmt;
 
-/// Where a digest is unique: envelopes in a mailbox, ratchet messages on a connection.
+/// Scope of a digest: a mailbox for envelopes, a connection for ratchet messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DigestScope {
+pub(crate) enum DigestScope {
     Mailbox(MailboxId),
     Connection(ConnectionId),
 }
@@ -23,14 +23,22 @@ impl fmt::Display for DigestScope {
     }
 }
 
-pub fn has_digest(tx: &Tx<'_>, scope: DigestScope, digest: &[u8; 32]) -> Result<bool, Fault> {
+pub(crate) fn has_digest(
+    tx: &Tx<'_>,
+    scope: DigestScope,
+    digest: &[u8; 32],
+) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM opened_digests WHERE scope = ?1 AND digest = ?2";
     Ok(tx
-        .value::<i64>(sql, &[&scope.to_string(), digest])?
+        .query_value::<i64>(sql, &[&scope.to_string(), digest])?
         .is_some())
 }
 
-pub fn add_digest(tx: &Tx<'_>, scope: DigestScope, digest: &[u8; 32]) -> Result<(), Fault> {
+pub(crate) fn record_digest(
+    tx: &Tx<'_>,
+    scope: DigestScope,
+    digest: &[u8; 32],
+) -> Result<(), Fault> {
     tx.execute(
         "INSERT OR IGNORE INTO opened_digests (scope, digest, at) VALUES (?1, ?2, ?3)",
         &[&scope.to_string(), digest, &to_millis(tx.now)],
@@ -38,8 +46,12 @@ pub fn add_digest(tx: &Tx<'_>, scope: DigestScope, digest: &[u8; 32]) -> Result<
     Ok(())
 }
 
-/// Records the uuid of a received item. Returns false when the connection sent it before.
-pub fn add_uuid(tx: &Tx<'_>, connection: ConnectionId, uuid: &MessageUuid) -> Result<bool, Fault> {
+/// Records the uuid of a received message or event. Returns false if it is a duplicate.
+pub(crate) fn record_uuid(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    uuid: &MessageUuid,
+) -> Result<bool, Fault> {
     let added = tx.execute(
         "INSERT OR IGNORE INTO received_uuids (connection, uuid, at) VALUES (?1, ?2, ?3)",
         &[&connection.to_string(), uuid.as_bytes(), &to_millis(tx.now)],
@@ -47,16 +59,16 @@ pub fn add_uuid(tx: &Tx<'_>, connection: ConnectionId, uuid: &MessageUuid) -> Re
     Ok(added == 1)
 }
 
-/// Forgets everything that a connection sent.
-pub(super) fn delete_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
+/// Deletes the digests and uuids of a connection.
+pub(super) fn delete_for_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
     let id = connection.to_string();
     tx.execute("DELETE FROM opened_digests WHERE scope = ?1", &[&id])?;
     tx.execute("DELETE FROM received_uuids WHERE connection = ?1", &[&id])?;
     Ok(())
 }
 
-/// Deletes what is older than a repetition can be.
-pub fn delete_old(tx: &Tx<'_>) -> Result<(), Fault> {
+/// Deletes rows that are too old for a duplicate to arrive.
+pub(crate) fn delete_old(tx: &Tx<'_>) -> Result<(), Fault> {
     let retention =
         limits::ENVELOPE_LIFETIME_MAX.saturating_add(limits::DIGEST_RETENTION_AFTER_LIFETIME);
     let digests = to_millis(tx.now.minus(retention));

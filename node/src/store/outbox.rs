@@ -1,14 +1,15 @@
-//! The outbox. A row waits, is sealed in the transaction that advances the ratchet, is sent byte
-//! for byte until the relay has responded, and stays until the receipt.
+//! The outbox: a queue of messages and protocol events for each connection. A row is sealed in the
+//! transaction that advances the ratchet, and its envelope is submitted unchanged until the relay
+//! responds. The row is removed when a receipt arrives.
 //!
 //! | state | event | next state |
 //! |---|---|---|
-//! | (none) | something is to be sent | `waiting` |
-//! | `waiting` | it is sealed | `sealed` |
-//! | `sealed` | the relay has it on disk | `accepted` (a receipt is removed) |
-//! | `sealed` | the peer began a new session | `waiting` |
-//! | `accepted` | the peer confirms it | (none) |
-//! | `accepted` | it is a `connection.accept` without a receipt for an hour, or its envelope expired | `waiting` |
+//! | (none) | a message or protocol event is queued | `waiting` |
+//! | `waiting` | the row is sealed | `sealed` |
+//! | `sealed` | the relay has stored the envelope | `accepted` (a receipt or rejection is removed) |
+//! | `sealed` | the peer starts a new session | `waiting` |
+//! | `accepted` | a receipt arrives | (none) |
+//! | `accepted` | a `connection.accept` has no receipt after an hour, or its envelope expired | `waiting` |
 
 use crate::{
     fault::Fault,
@@ -25,19 +26,19 @@ use zeroize::Zeroizing;
 
 const TABLE: &str = "outbox";
 
-/// The time of what is not tried again.
+/// Due time of an accepted row that is not retried.
 const NOT_RETRIED: i64 = i64::MAX;
 
-/// What a row sends.
+/// Content of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A stored message, which is encoded when it is sealed.
+    /// Stored message, encoded when the row is sealed.
     Message(MessageKey),
-    /// The payload of anything else.
+    /// Payload of a receipt or connection event.
     Payload(Zeroizing<Vec<u8>>),
 }
 
-/// Adds a message.
+/// Queues a message.
 pub fn add_message(tx: &mut Tx<'_>, key: DeliveryKey, uuid: &MessageUuid) -> Result<(), Fault> {
     let item: [u8; 16] = tx.random_bytes();
     tx.execute(
@@ -54,7 +55,7 @@ pub fn add_message(tx: &mut Tx<'_>, key: DeliveryKey, uuid: &MessageUuid) -> Res
     Ok(())
 }
 
-/// Adds anything but a message.
+/// Queues a receipt or connection event.
 pub fn add_payload(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
@@ -78,20 +79,20 @@ pub fn add_payload(
     Ok(())
 }
 
-/// A row that waits to be sealed.
+/// Row to be sealed.
 pub struct WaitingItem {
     pub id: i64,
     pub kind: Kind,
     pub uuid: MessageUuid,
-    /// Of an earlier sealing, which this one repeats.
+    /// Sequence number if the row was sealed before; sealing again reuses it.
     pub seq: Option<u64>,
-    /// Of an earlier sealing, which this one repeats.
+    /// Time if the row was sealed before; sealing again reuses it.
     pub sent_at: Option<Timestamp>,
     pub content: Content,
 }
 
-/// Returns the connections that have something to seal and no sealed row that the relay has not
-/// responded to: one request is in flight per connection.
+/// Returns the connections with due rows to seal. Excludes connections with a sealed row, because
+/// only one request per connection may be in flight.
 pub fn find_connections_to_seal(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT w.connection FROM outbox w WHERE w.state = 'waiting' AND w.next_at <= ?1
                AND NOT EXISTS (SELECT 1 FROM outbox s
@@ -102,9 +103,13 @@ pub fn find_connections_to_seal(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault>
     })
 }
 
-/// Returns what waits for a connection, in order. Messages come last because they may wait for
-/// files.
-pub fn load_waiting(tx: &Tx<'_>, connection: ConnectionId, limit: usize) -> Result<Vec<WaitingItem>, Fault> {
+/// Returns the rows to seal for a connection, in order. Messages come last, because they may wait
+/// for files.
+pub fn load_waiting(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    limit: usize,
+) -> Result<Vec<WaitingItem>, Fault> {
     let sql = "SELECT id, item, kind, uuid, message, payload, seq, sent_at FROM outbox
                WHERE connection = ?1 AND state = 'waiting' AND next_at <= ?2
                ORDER BY message IS NOT NULL, id LIMIT ?3";
@@ -138,7 +143,7 @@ pub fn load_waiting(tx: &Tx<'_>, connection: ConnectionId, limit: usize) -> Resu
         .collect()
 }
 
-/// Stores the envelope of a row that was just sealed.
+/// Stores the envelope of a row.
 pub fn set_sealed(
     tx: &Tx<'_>,
     id: i64,
@@ -202,18 +207,18 @@ fn read_envelope(row: &rusqlite::Row<'_>) -> Result<SubmittedEnvelope, RowError>
     })
 }
 
-/// A sealed row that the relay has responded to.
+/// Row whose envelope was submitted.
 pub struct SubmittedItem {
     pub id: i64,
     pub kind: Kind,
     pub connection: ConnectionId,
     pub message: Option<MessageKey>,
-    /// Refusals so far.
+    /// Number of refusals so far.
     pub attempt: u32,
 }
 
 impl SubmittedItem {
-    /// Returns the delivery that the row is part of.
+    /// Returns the delivery of the row's message, if the row sends a message.
     #[must_use]
     pub fn delivery(&self) -> Option<DeliveryKey> {
         self.message.map(|message| DeliveryKey {
@@ -223,7 +228,10 @@ impl SubmittedItem {
     }
 }
 
-pub fn find_by_envelope(tx: &Tx<'_>, envelope: &EnvelopeId) -> Result<Option<SubmittedItem>, Fault> {
+pub fn find_by_envelope(
+    tx: &Tx<'_>,
+    envelope: &EnvelopeId,
+) -> Result<Option<SubmittedItem>, Fault> {
     let sql = "SELECT id, kind, connection, message, attempt FROM outbox WHERE envelope_id = ?1";
     tx.query_row(sql, &[envelope.as_bytes()], |row| {
         let message: Option<i64> = row.read("message")?;
@@ -237,8 +245,8 @@ pub fn find_by_envelope(tx: &Tx<'_>, envelope: &EnvelopeId) -> Result<Option<Sub
     })
 }
 
-/// Records that the relay has a row's envelope on disk; the envelope itself is deleted. `again_at`
-/// is when the row is sealed again unless a receipt arrives.
+/// Records that the relay has stored a row's envelope, and deletes the local copy of the envelope.
+/// The row is sealed again at `again_at` unless a receipt arrives before.
 pub fn set_accepted(tx: &Tx<'_>, id: i64, again_at: Option<Timestamp>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'accepted', envelope = NULL, attempt = 0, next_at = ?2
@@ -248,7 +256,7 @@ pub fn set_accepted(tx: &Tx<'_>, id: i64, again_at: Option<Timestamp>) -> Result
     Ok(())
 }
 
-/// Delays a row that the relay refused for a transient reason.
+/// Delays a row after a retryable refusal.
 pub fn postpone(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1",
@@ -262,7 +270,7 @@ pub fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes a message for all its recipients: it will not be sent.
+/// Removes a message for all its recipients.
 pub fn remove_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM outbox WHERE message = ?1",
@@ -280,7 +288,7 @@ pub fn remove_for_delivery(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a message still waits for all its recipients: nothing of it has ever been sealed.
+/// Returns whether a message has never been sealed for any of its recipients.
 pub fn is_unsealed(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM deliveries d WHERE d.message = ?1 AND NOT EXISTS (
                    SELECT 1 FROM outbox o WHERE o.message = d.message
@@ -288,7 +296,7 @@ pub fn is_unsealed(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
     Ok(tx.query_value::<i64>(sql, &[&message.as_i64()])?.is_none())
 }
 
-/// Removes what the peer has confirmed.
+/// Removes the row of a message that the peer has confirmed.
 pub fn confirm(tx: &Tx<'_>, connection: ConnectionId, uuid: &MessageUuid) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM outbox WHERE connection = ?1 AND uuid = ?2",
@@ -297,7 +305,7 @@ pub fn confirm(tx: &Tx<'_>, connection: ConnectionId, uuid: &MessageUuid) -> Res
     Ok(())
 }
 
-/// Removes everything of a kind that the peer has answered.
+/// Removes all rows of a kind, because the peer has responded to them.
 pub fn confirm_kind(tx: &Tx<'_>, connection: ConnectionId, kind: Kind) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM outbox WHERE connection = ?1 AND kind = ?2",
@@ -306,8 +314,8 @@ pub fn confirm_kind(tx: &Tx<'_>, connection: ConnectionId, kind: Kind) -> Result
     Ok(())
 }
 
-/// Lets everything that the relay has not accepted be sealed again, with the same number and time,
-/// because the peer began a new session.
+/// Requeues all sealed rows, because the peer has started a new session. Sealing again reuses the
+/// sequence number and the time.
 pub fn requeue_sealed(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope = NULL, envelope_id = NULL, attempt = 0,
@@ -317,8 +325,8 @@ pub fn requeue_sealed(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault
     Ok(())
 }
 
-/// Lets accepted rows that are repeated until their receipt be sealed again when they are due. A
-/// time further ahead than any that a row can have been given is due too: the clock was put back.
+/// Requeues accepted rows that are due without a receipt. A time further ahead than the retry
+/// interval is due too, because the clock must have been set back.
 pub fn requeue_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0
@@ -332,7 +340,7 @@ pub fn requeue_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Lets a row whose envelope expired be sealed again.
+/// Requeues a row whose envelope has expired.
 pub fn requeue(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0 WHERE id = ?1",
@@ -341,8 +349,11 @@ pub fn requeue(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes everything for a connection that has ended. Returns the messages that were on their way.
-pub fn remove_for_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<DeliveryKey>, Fault> {
+/// Removes all rows of a closed connection, and returns the deliveries of their messages.
+pub fn remove_for_connection(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+) -> Result<Vec<DeliveryKey>, Fault> {
     let sql = "DELETE FROM outbox WHERE connection = ?1 RETURNING message";
     let messages: Vec<Option<i64>> =
         tx.query_rows(sql, &[&connection.to_string()], |row| row.read("message"))?;
@@ -353,7 +364,7 @@ pub fn remove_for_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<Ve
     Ok(keys.collect())
 }
 
-/// Makes what waits after a refusal due now, because the relay is back.
+/// Makes refused rows due now, because the relay responds again.
 pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET next_at = 0 WHERE state = 'sealed' AND attempt > 0",
@@ -362,7 +373,7 @@ pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Returns when the next row is due to be submitted, sealed or repeated.
+/// Returns when the next row is due to be sealed or submitted.
 pub fn find_next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(next_at) AS next_at FROM outbox WHERE next_at > ?1";
     let due = tx.query_row(sql, &[&to_millis(tx.now)], |row| row.optional_timestamp(0))?;

@@ -1,4 +1,4 @@
-//! Where messages are shown: a posting is one message in one chat, under the public id `CMG-…`.
+//! Postings. A posting is one message in one chat, with the public id `CMG-…`.
 
 use crate::{
     fault::Fault,
@@ -9,11 +9,11 @@ use crate::{
 };
 use rusqlite::Row;
 use sealpost_node_core::model::{
-    ChatId, ConnectionId, Direction, Displayed, MessageId, MessageKey, MessageUuid, UserId,
+    ChatId, ConnectionId, Direction, DisplayPosition, MessageId, MessageKey, MessageUuid, UserId,
 };
 use sealpost_sqlite::{RowError, RowExt as _, to_integer};
 
-/// A message as one chat shows it.
+/// Message as one chat shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posting {
     pub id: MessageId,
@@ -21,27 +21,27 @@ pub struct Posting {
     /// The contact's name.
     pub contact: String,
     pub direction: Direction,
-    /// Whether the user has read it; always true for our own.
+    /// Whether the user has read the message; always true for our own messages.
     pub is_read: bool,
     /// The message of the same chat that this one answers.
     pub reply_to: Option<MessageId>,
     pub message: Message,
 }
 
-/// A message that is about to be shown in a chat.
+/// Posting to be inserted.
 #[derive(Debug)]
 pub struct NewPosting {
     pub chat: ChatId,
     pub message: MessageKey,
     pub direction: Direction,
-    /// The sender's count; 0 for our own.
+    /// Sequence number assigned by the sender; 0 for our own messages.
     pub seq: u64,
     pub files: usize,
 }
 
-/// Shows a message in a chat under the chat's next number.
+/// Adds a message to a chat under the chat's next number.
 pub fn insert(tx: &Tx<'_>, new: &NewPosting) -> Result<MessageId, Fault> {
-    let number = chats::next_number(tx, new.chat)?;
+    let number = chats::allocate_number(tx, new.chat)?;
     tx.execute(
         "INSERT INTO postings (chat, number, message, own, sort, seq, files)
          VALUES (?1, ?2, ?3, ?4, ?2, ?5, ?6)",
@@ -131,14 +131,14 @@ pub fn load(tx: &Tx<'_>, id: MessageId) -> Result<Option<Posting>, Fault> {
         id.chat.to_string(),
         to_integer(id.number),
     );
-    let row = tx.row(&sql, &[&params.0, &params.1, &params.2], read)?;
+    let row = tx.query_row(&sql, &[&params.0, &params.1, &params.2], read)?;
     row.map(|sealed| sealed.open(tx)).transpose()
 }
 
-/// The postings of a message, in the order in which they were made.
+/// Returns the postings of a message, ordered by chat.
 pub fn find_by_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<MessageId>, Fault> {
     let sql = "SELECT chat, number FROM postings WHERE message = ?1 ORDER BY chat";
-    tx.rows(sql, &[&message.as_i64()], read_id)
+    tx.query_rows(sql, &[&message.as_i64()], read_id)
 }
 
 fn read_id(row: &Row<'_>) -> Result<MessageId, RowError> {
@@ -148,34 +148,35 @@ fn read_id(row: &Row<'_>) -> Result<MessageId, RowError> {
     })
 }
 
-/// Where a list of postings continues: in the order of arrival, then by chat.
+/// Position in a list of postings, which is ordered by arrival, then by chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     pub message: MessageKey,
     pub chat: ChatId,
 }
 
-/// Which postings a list contains.
+/// Filter and order of a list of postings.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub chat: Option<ChatId>,
     pub direction: Option<Direction>,
-    /// Only incoming messages that the user has not read.
+    /// Only unread incoming messages.
     pub unread: bool,
     /// Newest first.
-    pub descending: bool,
+    pub is_descending: bool,
     pub after: Option<Cursor>,
     pub limit: i64,
 }
 
 /// Returns a page of postings in the order of arrival.
-pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Posting>, Fault> {
-    let (compare, order) = if filter.descending {
+pub fn load_page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Posting>, Fault> {
+    let (compare, order) = if filter.is_descending {
         ("<", "DESC")
     } else {
         (">", "ASC")
     };
-    // A list of what is unread begins with the chats, so that it reads no message that was read.
+    // A list of unread messages starts from the read positions, so that it skips read messages
+    // without scanning them.
     let from = if filter.unread {
         "chats c LEFT JOIN read_positions r ON r.user = ?1 AND r.chat = c.id
          CROSS JOIN postings p ON p.chat = c.id AND p.own = 0
@@ -193,7 +194,7 @@ pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Posting>, Fault> {
     let own = filter
         .direction
         .map(|direction| direction == Direction::Out);
-    let rows = tx.rows(
+    let rows = tx.query_rows(
         &sql,
         &[
             &UserId::FIRST.as_i64(),
@@ -208,55 +209,59 @@ pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Posting>, Fault> {
     rows.into_iter().map(|row| row.open(tx)).collect()
 }
 
-/// Returns where a posting is shown, or `None` when there is no such posting.
-pub fn displayed(tx: &Tx<'_>, id: MessageId) -> Result<Option<Displayed>, Fault> {
+/// Returns the display position of a posting.
+pub fn load_display_position(tx: &Tx<'_>, id: MessageId) -> Result<Option<DisplayPosition>, Fault> {
     let sql = "SELECT number, sort FROM postings WHERE chat = ?1 AND number = ?2";
-    tx.row(
+    tx.query_row(
         sql,
         &[&id.chat.to_string(), &to_integer(id.number)],
         read_displayed,
     )
 }
 
-/// Returns where the postings of a chat with numbers above `position` are shown.
-pub fn displayed_above(tx: &Tx<'_>, chat: ChatId, position: u64) -> Result<Vec<Displayed>, Fault> {
+/// Returns the display positions of the postings of a chat with numbers above `position`.
+pub fn load_display_positions_above(
+    tx: &Tx<'_>,
+    chat: ChatId,
+    position: u64,
+) -> Result<Vec<DisplayPosition>, Fault> {
     let sql = "SELECT number, sort FROM postings WHERE chat = ?1 AND number > ?2";
-    tx.rows(
+    tx.query_rows(
         sql,
         &[&chat.to_string(), &to_integer(position)],
         read_displayed,
     )
 }
 
-fn read_displayed(row: &Row<'_>) -> Result<Displayed, RowError> {
-    Ok(Displayed {
+fn read_displayed(row: &Row<'_>) -> Result<DisplayPosition, RowError> {
+    Ok(DisplayPosition {
         number: row.read("number")?,
         sort: row.read("sort")?,
     })
 }
 
-/// An incoming message of a chat.
+/// Incoming message in a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Incoming {
+pub struct IncomingPosting {
     pub id: MessageId,
     pub connection: ConnectionId,
     pub uuid: MessageUuid,
 }
 
 /// Returns the incoming messages of a chat with numbers above `from`, up to `to`.
-pub fn incoming_between(
+pub fn load_incoming_between(
     tx: &Tx<'_>,
     chat: ChatId,
     from: u64,
     to: u64,
-) -> Result<Vec<Incoming>, Fault> {
+) -> Result<Vec<IncomingPosting>, Fault> {
     let sql = "SELECT p.chat, p.number, c.connection, m.uuid FROM postings p
                JOIN chats c ON c.id = p.chat JOIN messages m ON m.id = p.message
                WHERE p.chat = ?1 AND p.number > ?2 AND p.number <= ?3 AND p.own = 0
                ORDER BY p.number";
     let params = (chat.to_string(), to_integer(from), to_integer(to));
-    tx.rows(sql, &[&params.0, &params.1, &params.2], |row| {
-        Ok(Incoming {
+    tx.query_rows(sql, &[&params.0, &params.1, &params.2], |row| {
+        Ok(IncomingPosting {
             id: read_id(row)?,
             connection: row.parse("connection", ConnectionId::parse)?,
             uuid: row.id("uuid")?,

@@ -1,4 +1,5 @@
-//! Receipts that are due: committed with what they confirm, sealed a little later in batches.
+//! Due receipts. A receipt is committed together with the message that it confirms, and is sealed
+//! later in a batch.
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_e2ee::payload::{Receipt, ReceiptKind};
@@ -14,8 +15,8 @@ const fn kind_as_str(kind: ReceiptKind) -> &'static str {
     }
 }
 
-/// Adds a receipt that is due, unless the connection is blocked.
-pub fn add(
+/// Adds a due receipt, unless the connection is blocked.
+pub(crate) fn add(
     tx: &Tx<'_>,
     connection: ConnectionId,
     uuid: &MessageUuid,
@@ -34,14 +35,18 @@ pub fn add(
     Ok(())
 }
 
-/// Adds a receipt that tells the sender of a file that it has arrived.
-pub fn add_fetched(tx: &Tx<'_>, connection: ConnectionId, blob: &BlobId) -> Result<(), Fault> {
+/// Adds a receipt that confirms the download of a file.
+pub(crate) fn add_fetched(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    blob: &BlobId,
+) -> Result<(), Fault> {
     let id = MessageUuid::from_bytes(*blob.as_bytes());
     add(tx, connection, &id, ReceiptKind::FETCHED)
 }
 
-/// Deletes the receipts for a connection that has ended.
-pub fn delete_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
+/// Deletes the due receipts of a closed connection.
+pub(crate) fn delete_for_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM receipts_due WHERE connection = ?1",
         &[&connection.to_string()],
@@ -49,15 +54,15 @@ pub fn delete_connection(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fa
     Ok(())
 }
 
-/// Returns the connections that have receipts due.
-pub fn connections(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
+/// Returns the connections with due receipts.
+pub(crate) fn find_connections_with_receipts(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT DISTINCT connection FROM receipts_due";
-    tx.rows(sql, &[], |row| row.parse("connection", ConnectionId::parse))
+    tx.query_rows(sql, &[], |row| row.parse("connection", ConnectionId::parse))
 }
 
-/// Removes the due receipts of a connection and returns them in batches of one kind and up to 64
-/// ids.
-pub fn remove_due(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<Receipt>, Fault> {
+/// Removes the due receipts of a connection and returns them in batches, each of one kind and with
+/// up to [`limits::RECEIPT_IDS_MAX`] ids.
+pub(crate) fn remove_due(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<Receipt>, Fault> {
     let mut receipts = Vec::new();
     for kind in [
         ReceiptKind::DELIVERED,
@@ -66,9 +71,10 @@ pub fn remove_due(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<Receipt>,
     ] {
         let sql = "DELETE FROM receipts_due WHERE connection = ?1 AND kind = ?2 RETURNING uuid, at";
         let params = (connection.to_string(), kind_as_str(kind));
-        let due: Vec<(MessageUuid, Timestamp)> = tx.rows(sql, &[&params.0, &params.1], |row| {
-            Ok((row.id("uuid")?, row.timestamp("at")?))
-        })?;
+        let due: Vec<(MessageUuid, Timestamp)> =
+            tx.query_rows(sql, &[&params.0, &params.1], |row| {
+                Ok((row.id("uuid")?, row.timestamp("at")?))
+            })?;
         for batch in due.chunks(limits::RECEIPT_IDS_MAX) {
             receipts.push(Receipt {
                 kind,

@@ -1,5 +1,5 @@
-//! Relay calls that a change made necessary: stored in the transaction of the change, run after its
-//! commit.
+//! Relay jobs: requests to the relay that a change makes necessary. A job is stored in the
+//! transaction of the change and runs after the commit.
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_node_core::model::{ConnectionId, InviteId};
@@ -13,19 +13,19 @@ const TABLE: &str = "relay_jobs";
 string_enum! {
     /// Action of a relay job.
     pub enum JobKind {
-        /// Opens a mailbox of ours; the payload is its send key.
+        /// Opens our mailbox; the payload is the send key.
         OpenMailbox = "open_mailbox",
-        /// Publishes a prekey base in a mailbox; the payload is the sealed base.
+        /// Publishes prekeys in a mailbox; the payload is the sealed prekey base.
         PublishPrekeys = "publish_prekeys",
-        /// Fetches the peer's prekey base and starts a new session; no payload.
+        /// Fetches the peer's prekeys and starts a new session; no payload.
         RotateSession = "rotate_session",
-        /// Closes a mailbox of ours; no payload.
+        /// Closes our mailbox; no payload.
         CloseMailbox = "close_mailbox",
     }
 }
 
 impl JobKind {
-    /// Whether this refusal ends the job: a peer that closed its mailbox has no prekeys any more.
+    /// Returns whether a refusal ends the job. A peer that has closed its mailbox has no prekeys.
     #[must_use]
     pub const fn is_ended_by(self, refusal: ErrorCode) -> bool {
         matches!(
@@ -35,7 +35,7 @@ impl JobKind {
     }
 }
 
-/// What a job belongs to; the jobs of one subject run in order.
+/// Invite or connection that a job belongs to. The jobs of one subject run in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobSubject {
     Invite(InviteId),
@@ -72,14 +72,14 @@ impl From<ConnectionId> for JobSubject {
     }
 }
 
-/// A job that is due.
+/// Due job.
 pub struct DueJob {
     pub id: i64,
     pub subject: JobSubject,
     pub kind: JobKind,
     pub mailbox: MailboxId,
     pub payload: Zeroizing<Vec<u8>>,
-    /// Failed attempts.
+    /// Number of failed attempts.
     pub attempt: u32,
 }
 
@@ -109,7 +109,8 @@ pub fn add(
     Ok(())
 }
 
-/// Returns the oldest due job of each subject; the jobs behind it wait.
+/// Returns the due jobs that do not wait for an earlier job of their subject. No job waits for a
+/// `close_mailbox` job.
 pub fn load_due(tx: &Tx<'_>, limit: i64) -> Result<Vec<DueJob>, Fault> {
     let sql = "SELECT id, item, subject, kind, mailbox, payload, attempt FROM relay_jobs j
                WHERE next_at <= ?1 AND NOT EXISTS (
@@ -139,18 +140,20 @@ pub fn load_due(tx: &Tx<'_>, limit: i64) -> Result<Vec<DueJob>, Fault> {
         .collect()
 }
 
-/// Whether the subject has a job of this kind.
+/// Returns whether the subject has a job of a given kind.
 pub fn contains(tx: &Tx<'_>, subject: JobSubject, kind: JobKind) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM relay_jobs WHERE subject = ?1 AND kind = ?2";
     let found = tx.query_value::<i64>(sql, &[&subject.to_string(), &kind.as_str()])?;
     Ok(found.is_some())
 }
 
-/// Whether the subject's mailbox is open and its prekeys are published.
+/// Returns whether the subject's mailbox is open and its prekeys are published.
 pub fn is_published(tx: &Tx<'_>, subject: JobSubject) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM relay_jobs
                WHERE subject = ?1 AND kind IN ('open_mailbox', 'publish_prekeys')";
-    Ok(tx.query_value::<i64>(sql, &[&subject.to_string()])?.is_none())
+    Ok(tx
+        .query_value::<i64>(sql, &[&subject.to_string()])?
+        .is_none())
 }
 
 /// Removes the jobs of a subject.
@@ -162,13 +165,13 @@ pub fn remove_for_subject(tx: &Tx<'_>, subject: JobSubject) -> Result<(), Fault>
     Ok(())
 }
 
-/// Removes a job that is done.
+/// Removes a completed job.
 pub fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     tx.execute("DELETE FROM relay_jobs WHERE id = ?1", &[&id])?;
     Ok(())
 }
 
-/// Delays a job that failed.
+/// Delays a failed job.
 pub fn postpone(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "UPDATE relay_jobs SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1",
@@ -177,7 +180,7 @@ pub fn postpone(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Makes what waits after a failure due now, because the relay is back.
+/// Makes failed jobs due now, because the relay responds again.
 pub fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("UPDATE relay_jobs SET next_at = 0 WHERE attempt > 0", &[])?;
     Ok(())

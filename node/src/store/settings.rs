@@ -1,4 +1,4 @@
-//! The one row that says who this node is and which relay is its home.
+//! The single row with the node's identity, account and home relay.
 
 use crate::{fault::Fault, store::Tx};
 use rusqlite::Row as SqlRow;
@@ -9,32 +9,32 @@ use zeroize::Zeroizing;
 
 const PK: &[u8] = b"node";
 
-/// Who this node is.
+/// Identity, account and home relay of this node.
 pub struct Settings {
-    /// The name on its card.
+    /// Name on the card.
     pub name: String,
-    /// The identity's two seeds.
+    /// Two seeds of the identity.
     pub identity: Zeroizing<Vec<u8>>,
-    /// The signed card.
+    /// Signed card.
     pub card: Vec<u8>,
-    /// The account key's seed.
+    /// Seed of the account key.
     pub account_key: Zeroizing<Vec<u8>>,
-    /// The home relay.
+    /// Home relay.
     pub relay: Origin,
-    /// How the relay delivers.
+    /// Delivery mode of the account.
     pub delivery: DeliveryMode,
-    /// Where the webhook receiver listens.
+    /// Address of the webhook listener.
     pub webhook_listen: Option<SocketAddr>,
-    /// Where the local API listens.
+    /// Address of the local API.
     pub listen: SocketAddr,
-    /// For registration, where the operator wants one.
+    /// Token for the registration, if the relay requires one.
     pub registration_token: Option<String>,
-    /// Known once the relay has registered the account.
+    /// Account; `None` before the registration.
     pub account: Option<(AccountId, WebhookSecret)>,
 }
 
-/// Writes the row of a new node.
-pub fn insert(tx: &mut Tx<'_>, settings: &Settings) -> Result<(), Fault> {
+/// Inserts the row of a new node.
+pub(crate) fn insert(tx: &mut Tx<'_>, settings: &Settings) -> Result<(), Fault> {
     let identity = tx.seal("node", PK, "identity", 1, &settings.identity);
     let account_key = tx.seal("node", PK, "account_key", 1, &settings.account_key);
     let token = settings.registration_token.as_ref();
@@ -62,7 +62,7 @@ pub fn insert(tx: &mut Tx<'_>, settings: &Settings) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A row whose columns are still sealed.
+/// Row with sealed columns.
 struct SealedRow {
     settings: Settings,
     identity: Vec<u8>,
@@ -71,8 +71,8 @@ struct SealedRow {
     account: Option<(AccountId, Vec<u8>)>,
 }
 
-/// Reads the settings; `None` in a data directory that was never initialised.
-pub fn load(tx: &Tx<'_>) -> Result<Option<Settings>, Fault> {
+/// Returns the settings; `None` if the data directory was not initialised.
+pub(crate) fn load(tx: &Tx<'_>) -> Result<Option<Settings>, Fault> {
     let sql = "SELECT name, identity, card, account_key, relay, delivery, webhook_listen, listen,
                    registration_token, account_id, webhook_secret
                FROM node";
@@ -130,7 +130,11 @@ fn open(tx: &Tx<'_>, row: SealedRow) -> Result<Settings, Fault> {
 }
 
 /// Stores the account that the relay registered.
-pub fn set_account(tx: &mut Tx<'_>, id: &AccountId, secret: &WebhookSecret) -> Result<(), Fault> {
+pub(crate) fn set_account(
+    tx: &mut Tx<'_>,
+    id: &AccountId,
+    secret: &WebhookSecret,
+) -> Result<(), Fault> {
     let sealed = tx.seal("node", PK, "webhook_secret", 1, secret.expose());
     tx.execute(
         "UPDATE node SET account_id = ?1, webhook_secret = ?2",
@@ -139,8 +143,8 @@ pub fn set_account(tx: &mut Tx<'_>, id: &AccountId, secret: &WebhookSecret) -> R
     Ok(())
 }
 
-/// Raises the generation counter by one and returns it.
-pub fn increment_generation(tx: &Tx<'_>) -> Result<u64, Fault> {
+/// Increments the generation counter and returns it.
+pub(crate) fn increment_generation(tx: &Tx<'_>) -> Result<u64, Fault> {
     tx.execute("UPDATE node SET generation = generation + 1", &[])?;
     tx.query_value("SELECT generation FROM node", &[])?
         .ok_or_else(|| Damaged::new("node", "generation").into())

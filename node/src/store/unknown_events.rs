@@ -1,11 +1,11 @@
-//! Events of kinds that this version does not know, stored as they came for a version that does.
+//! Events of unknown kinds, stored unchanged for a later version that supports them.
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_e2ee::plaintext::Kind;
 use sealpost_node_core::{connection::MessageMetadata, model::ConnectionId};
 use sealpost_sqlite::{to_integer, to_millis};
 
-pub fn insert(
+pub(crate) fn insert(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
     frame: &MessageMetadata,

@@ -16,15 +16,15 @@ string_enum! {
 }
 
 string_enum! {
-    /// Status of a connection as people see it.
+    /// Visible status of a connection.
     pub enum ConnectionStatus {
-        /// Requested; the other side has not decided yet.
+        /// Requested, but not decided yet.
         Pending = "pending",
         /// Both sides agreed.
         Accepted = "accepted",
         /// One side rejected the request.
         Rejected = "rejected",
-        /// This node closed it permanently.
+        /// Closed permanently by this node.
         Blocked = "blocked",
         /// Paused.
         Suspended = "suspended",
@@ -56,13 +56,13 @@ string_enum! {
 string_enum! {
     /// Status of an invite.
     pub enum InviteStatus {
-        /// It can be used.
+        /// Open for requests.
         Open = "open",
-        /// A connection was made with it.
+        /// Used for a connection.
         Used = "used",
-        /// Its lifetime has ended.
+        /// Past its expiry.
         Expired = "expired",
-        /// This node revoked it.
+        /// Revoked by this node.
         Revoked = "revoked",
     }
 }

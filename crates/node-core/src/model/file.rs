@@ -3,7 +3,7 @@
 use sealpost_proto::string_enum;
 
 string_enum! {
-    /// Where a file is. Outgoing files go from `staged` to `released` or `cancelled`, incoming ones
+    /// Transfer status of a file. Outgoing files go from `staged` to `released` or `cancelled`, incoming ones
     /// start as `offered` or `waiting`; both can fail.
     ///
     /// | outgoing | becomes |
@@ -14,9 +14,9 @@ string_enum! {
     ///
     /// | incoming | becomes |
     /// |---|---|
-    /// | `offered`, `failed` | `waiting` when somebody requests it |
-    /// | `waiting` | `downloading`, `failed`; `offered` when somebody stops it |
-    /// | `downloading` | `ready`, `failed`; `offered` when somebody stops it |
+    /// | `offered`, `failed` | `waiting` when a user requests the download |
+    /// | `waiting` | `downloading`, `failed`; `offered` when a user stops the download |
+    /// | `downloading` | `ready`, `failed`; `offered` when a user stops the download |
     pub enum FileStatus {
         /// Sealed on this node's disk, used by no message.
         Staged = "staged",
@@ -24,9 +24,9 @@ string_enum! {
         Uploading = "uploading",
         /// Complete at the relay.
         Uploaded = "uploaded",
-        /// Not needed any more: deleted here and at the relay.
+        /// No longer needed; deleted on this node and at the relay.
         Released = "released",
-        /// Stopped here before it was sent.
+        /// Stopped before the message was sent.
         Cancelled = "cancelled",
         /// At the relay, downloaded on request.
         Offered = "offered",
@@ -42,7 +42,7 @@ string_enum! {
 }
 
 impl FileStatus {
-    /// Whether the change is legal.
+    /// Returns whether the change is legal.
     #[must_use]
     pub const fn can_become(self, next: Self) -> bool {
         use FileStatus::{
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_these_changes_are_legal() {
+    fn only_listed_changes_are_legal() {
         use FileStatus::{
             Cancelled, Downloading, Failed, Offered, Ready, Released, Staged, Uploaded, Uploading,
             Waiting,

@@ -15,17 +15,17 @@ pub struct ParseIdError;
 const DIGITS: u32 = 12;
 const NUMBERS: u64 = 10_u64.pow(DIGITS);
 
-/// A kind of id whose numbers are random.
+/// Kind of id with random numbers.
 pub trait IdKind: Copy + fmt::Display + FromStr<Err = ParseIdError> {
     /// The letters before the digits.
     const PREFIX: &'static str;
 
-    /// Makes the id of a number; only its last twelve decimal digits count.
+    /// Creates the id of a number, from its last twelve decimal digits.
     #[must_use]
     fn from_number(number: u64) -> Self;
 }
 
-/// Generates an id that `is_taken` does not know.
+/// Generates an id for which `is_taken` returns false.
 ///
 /// # Errors
 /// The error of `is_taken`.
@@ -153,7 +153,7 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// The number under which the database stores a message. It never leaves the node.
+/// Number of a message's database row. Never leaves the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageKey(i64);
 
@@ -171,7 +171,7 @@ impl MessageKey {
     }
 }
 
-/// A user of this node. There is one so far, which the schema creates.
+/// User of this node. So far there is one, which the schema creates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(i64);
 

@@ -1,7 +1,17 @@
-//! The vocabulary of the node: ids, statuses, refusals, and the rules over them.
+//! Domain types of the node: ids, statuses, refusals and their rules.
 //!
 //! The store maps rows to these types, transactions decide with them, and the local API converts
-//! from them. Enums are stored and shown as `as_str` returns them, and read by `parse`.
+//! from them. `as_str` returns the text of an enum in the database and in the API; `parse` reads it.
+//!
+//! Invites and messages have two kinds of id:
+//!
+//! | id | example | scope |
+//! |---|---|---|
+//! | [`InviteId`], [`MessageId`] | `INV-1111-2222-3333` | this node: local API, CLI and database |
+//! | [`InviteKey`], [`MessageUuid`] | 16 random bytes | wire: the same at both peers |
+//!
+//! A message has one [`MessageUuid`], and one [`MessageId`] for each chat that shows it. The database
+//! row has a third number, [`MessageKey`], which never leaves the node.
 
 mod enums;
 mod file;
@@ -20,7 +30,7 @@ pub use id::{
 };
 pub use reading::{DisplayPosition, read_up_to};
 pub use refusal::{Refusal, RefusalCode};
-/// The id of an invite inside the encryption and at the relay, in contrast to [`InviteId`].
+/// Id of an invite on the wire, in contrast to the local [`InviteId`].
 pub use sealpost_proto::InviteId as InviteKey;
-/// The id of a message inside the encryption, the same on both sides, in contrast to [`MessageId`].
+/// Id of a message on the wire, in contrast to the local [`MessageId`].
 pub use sealpost_proto::MessageId as MessageUuid;

@@ -1,9 +1,9 @@
 //! Which messages of a chat become read when a user reads one of them.
 
-/// Where a chat shows one of its messages.
+/// Position of a message in its chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DisplayPosition {
-    /// Number in the order of arrival, from 1 without gaps.
+    /// Number in the order of arrival, starting at 1, without gaps.
     pub number: u64,
     /// Sort key of the display order. It equals `number` unless the message arrived late and is
     /// shown further up.

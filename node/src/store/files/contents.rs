@@ -1,5 +1,4 @@
-//! What is known of a file's content without opening it: the detected type and the preview. Both
-//! are sealed.
+//! Sealed metadata of a file's content: the detected type and the preview.
 
 use super::TABLE;
 use crate::{fault::Fault, store::Tx};
@@ -21,7 +20,11 @@ pub(super) fn open_file_type(tx: &Tx<'_>, id: FileId, sealed: &[u8]) -> Result<F
 }
 
 /// Stores the type that was detected from a file's content.
-pub fn set_file_type(tx: &mut Tx<'_>, id: FileId, file_type: &FileType) -> Result<(), Fault> {
+pub(crate) fn set_file_type(
+    tx: &mut Tx<'_>,
+    id: FileId,
+    file_type: &FileType,
+) -> Result<(), Fault> {
     let sealed = seal_file_type(tx, id, file_type)?;
     tx.execute(
         "UPDATE files SET file_type = ?2 WHERE id = ?1",
@@ -31,10 +34,10 @@ pub fn set_file_type(tx: &mut Tx<'_>, id: FileId, file_type: &FileType) -> Resul
 }
 
 /// Returns a file's preview, if it has one.
-pub fn preview(tx: &Tx<'_>, id: FileId) -> Result<Option<Vec<u8>>, Fault> {
+pub(crate) fn load_preview(tx: &Tx<'_>, id: FileId) -> Result<Option<Vec<u8>>, Fault> {
     let text = id.to_string();
     let sealed: Option<Option<Vec<u8>>> =
-        tx.value("SELECT preview FROM files WHERE id = ?1", &[&text])?;
+        tx.query_value("SELECT preview FROM files WHERE id = ?1", &[&text])?;
     let opened = sealed
         .flatten()
         .map(|sealed| tx.open(TABLE, text.as_bytes(), "preview", 1, &sealed));

@@ -6,33 +6,33 @@ use sealpost_node_core::model::{ChatId, Direction, FileId, MessageId};
 use sealpost_proto::Timestamp;
 use sealpost_sqlite::RowExt as _;
 
-/// Which files a list contains.
+/// Filter and order of a list of files.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     pub direction: Option<Direction>,
     /// Newest first.
-    pub descending: bool,
-    /// Only files behind this position.
+    pub is_descending: bool,
+    /// Start after this position.
     pub after: Option<i64>,
     pub limit: i64,
 }
 
-/// A file in a list.
-pub struct ListedFile {
+/// File in a list.
+pub(crate) struct ListedFile {
     pub position: i64,
     pub file: StoredFile,
     pub created_at: Timestamp,
-    /// The first postings that show it, with their contacts' names.
+    /// First postings that show the file, with their contacts' names.
     pub messages: Vec<(MessageId, String)>,
     pub message_count: u64,
 }
 
-/// Maximum number of messages that are named with a listed file.
+/// Maximum number of messages listed with a file.
 const MESSAGES_NAMED_MAX: u32 = 5;
 
 /// Returns a page of files in the order in which they were stored.
-pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<ListedFile>, Fault> {
-    let (compare, order, start) = if filter.descending {
+pub(crate) fn load_page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<ListedFile>, Fault> {
+    let (compare, order, start) = if filter.is_descending {
         ("<", "DESC", i64::MAX)
     } else {
         (">", "ASC", 0)
@@ -44,7 +44,7 @@ pub fn page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<ListedFile>, Fault> {
          FROM files f WHERE f.position {compare} ?1 AND (?2 IS NULL OR f.direction = ?2)
          ORDER BY f.position {order} LIMIT ?3"
     );
-    let rows = tx.rows(
+    let rows = tx.query_rows(
         &sql,
         &[
             &filter.after.unwrap_or(start),
@@ -79,7 +79,7 @@ fn named_messages(tx: &Tx<'_>, id: FileId) -> Result<Vec<(MessageId, String)>, F
                JOIN postings p ON p.message = a.message JOIN chats c ON c.id = p.chat
                JOIN connections n ON n.id = c.connection
                WHERE a.file = ?1 ORDER BY p.message, p.chat LIMIT ?2";
-    tx.rows(sql, &[&id.to_string(), &MESSAGES_NAMED_MAX], |row| {
+    tx.query_rows(sql, &[&id.to_string(), &MESSAGES_NAMED_MAX], |row| {
         let id = MessageId {
             chat: row.parse("chat", ChatId::parse)?,
             number: row.read("number")?,

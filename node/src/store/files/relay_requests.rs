@@ -1,5 +1,6 @@
-//! How long the relay keeps a blob of ours: as long as somebody may still download it. Requests to
-//! the relay are stored with the change that makes them necessary, and sent later.
+//! Lifetime of our blobs at the relay. The relay stores a blob as long as a recipient may still
+//! download it. A request to the relay is stored in the transaction that makes it necessary, and is
+//! sent later.
 
 use super::{COLUMNS, StoredFile, advance, read};
 use crate::{
@@ -11,17 +12,17 @@ use sealpost_node_core::model::{ConnectionId, FileId, FileStatus, MessageKey};
 use sealpost_proto::{BlobId, Timestamp, limits};
 use sealpost_sqlite::{RowError, RowExt as _, to_millis};
 
-/// A pending request about a blob of ours.
+/// Pending request to the relay about one of our blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RelayRequest {
-    /// Keeps the blob at least until this time.
+pub(crate) enum RelayRequest {
+    /// Extends the blob's lifetime to at least this time.
     Extend(Timestamp),
-    /// Deletes the blob; then the file leaves this disk too.
+    /// Deletes the blob. The local file is deleted afterwards.
     Delete,
 }
 
-/// A message that needs a file: a recipient has not fetched the file and may have the message or
-/// still get it. That the relay reports a message as expired does not prove that it never arrived.
+/// Selects the messages that need a file: a recipient has not fetched the file, and has the message
+/// or may still receive it. An envelope that the relay reports as expired may have arrived.
 const NEEDED: &str = "SELECT 1 FROM attachments a JOIN deliveries d ON d.message = a.message
     WHERE a.file = ?1 AND NOT EXISTS (
         SELECT 1 FROM delivery_files g WHERE g.message = d.message
@@ -29,9 +30,9 @@ const NEEDED: &str = "SELECT 1 FROM attachments a JOIN deliveries d ON d.message
     AND (d.status <> 'failed' OR d.code IS NULL \
     OR d.code IN ('expired', 'unconfirmed', 'unknown'))";
 
-/// Records that the relay has a complete blob of ours until `blob_until`. Returns whether the file
-/// was still uploading.
-pub fn set_uploaded(tx: &Tx<'_>, id: FileId, blob_until: Timestamp) -> Result<bool, Fault> {
+/// Records that the relay stores our complete blob until `blob_until`. Returns false if the file
+/// was not uploading any more.
+pub(crate) fn set_uploaded(tx: &Tx<'_>, id: FileId, blob_until: Timestamp) -> Result<bool, Fault> {
     if !advance(tx, id, FileStatus::Uploaded, None)? {
         return Ok(false);
     }
@@ -43,9 +44,8 @@ pub fn set_uploaded(tx: &Tx<'_>, id: FileId, blob_until: Timestamp) -> Result<bo
     Ok(true)
 }
 
-/// Records that a recipient has fetched a file of ours. It counts only for messages that were sent
-/// to this recipient.
-pub fn record_fetched(
+/// Records that a recipient has fetched our file, for the messages sent to this recipient.
+pub(crate) fn record_fetched(
     tx: &Tx<'_>,
     connection: ConnectionId,
     blob: &BlobId,
@@ -76,7 +76,7 @@ pub fn record_fetched(
 }
 
 /// Returns the connections that sent a file.
-pub fn find_senders(tx: &Tx<'_>, id: FileId) -> Result<Vec<ConnectionId>, Fault> {
+pub(crate) fn find_senders(tx: &Tx<'_>, id: FileId) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT DISTINCT m.author_connection FROM attachments a
                JOIN messages m ON m.id = a.message
                WHERE a.file = ?1 AND m.author_connection IS NOT NULL";
@@ -85,15 +85,15 @@ pub fn find_senders(tx: &Tx<'_>, id: FileId) -> Result<Vec<ConnectionId>, Fault>
     })
 }
 
-/// Releases the files of a message that is not sent, unless another message needs them.
-pub fn release_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
+/// Releases the files of a failed message, unless another message needs them.
+pub(crate) fn release_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
     attachments::find_files_for_message(tx, message)?
         .into_iter()
         .try_for_each(|file| release_unless_needed(tx, file))
 }
 
-/// Releases a file of ours that no message needs any more.
-pub fn release_unless_needed(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
+/// Releases our file if no message needs it any more.
+pub(crate) fn release_unless_needed(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
     if tx.query_value::<i64>(NEEDED, &[&id.to_string()])?.is_none() {
         release(tx, id)
     } else {
@@ -107,7 +107,7 @@ fn release(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
             tx,
             id,
             FileStatus::Cancelled,
-            Some("its message is not sent"),
+            Some("its message was not sent"),
         )?;
     }
     tx.execute(
@@ -119,8 +119,12 @@ fn release(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Makes the relay keep the files of a message until a time, unless it keeps them longer.
-pub fn request_extension(tx: &Tx<'_>, message: MessageKey, until: Timestamp) -> Result<(), Fault> {
+/// Requests that the relay stores the files of a message at least until a given time.
+pub(crate) fn request_extension(
+    tx: &Tx<'_>,
+    message: MessageKey,
+    until: Timestamp,
+) -> Result<(), Fault> {
     tx.execute(
         "UPDATE files SET relay_due = 'extend', relay_reason = NULL, relay_attempt = 0,
              relay_next_at = 0, keep_until = ?2
@@ -132,10 +136,9 @@ pub fn request_extension(tx: &Tx<'_>, message: MessageKey, until: Timestamp) -> 
     Ok(())
 }
 
-/// Maintains blobs of ours at the relay. The blobs of messages that are not sent yet must not
-/// expire before these; an expired blob is uploaded again if a message still waits for it, and
-/// released otherwise.
-pub fn maintain_blobs(tx: &Tx<'_>) -> Result<(), Fault> {
+/// Maintains our blobs at the relay. Extends the blobs of pending messages before they expire.
+/// Uploads an expired blob again if a pending message needs it, and releases it otherwise.
+pub(crate) fn maintain_blobs(tx: &Tx<'_>) -> Result<(), Fault> {
     let lifetime =
         limits::ENVELOPE_LIFETIME_DEFAULT.saturating_add(limits::BLOB_LIFETIME_AFTER_MESSAGE);
     let sql = "SELECT DISTINCT d.message FROM files f JOIN attachments a ON a.file = f.id
@@ -170,23 +173,26 @@ fn has_pending_message(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
     Ok(tx.query_value::<i64>(sql, &[&id.to_string()])?.is_some())
 }
 
-/// Uploads the same bytes again, because the relay has lost the blob.
-pub fn upload_again(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
+/// Restarts the upload of the same bytes, because the relay has lost the blob.
+pub(crate) fn upload_again(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
     complete_relay_request(tx, id)?;
-    let reason = Some("the relay has lost it");
+    let reason = Some("the relay has lost the file");
     advance(tx, id, FileStatus::Uploading, reason).map(|_| ())
 }
 
-/// A relay request that is due.
-pub struct DueRelayRequest {
+/// Due relay request.
+pub(crate) struct DueRelayRequest {
     pub file: StoredFile,
     pub request: RelayRequest,
-    /// Failed attempts of this request, in a row.
+    /// Number of consecutive failed attempts of this request.
     pub attempt: u32,
 }
 
 /// Returns up to `limit` relay requests that are due.
-pub fn load_due_relay_requests(tx: &Tx<'_>, limit: usize) -> Result<Vec<DueRelayRequest>, Fault> {
+pub(crate) fn load_due_relay_requests(
+    tx: &Tx<'_>,
+    limit: usize,
+) -> Result<Vec<DueRelayRequest>, Fault> {
     let sql = format!(
         "SELECT {COLUMNS}, f.relay_due, f.keep_until, f.relay_attempt FROM files f
          WHERE f.relay_due IS NOT NULL AND f.relay_next_at <= ?1
@@ -208,15 +214,15 @@ pub fn load_due_relay_requests(tx: &Tx<'_>, limit: usize) -> Result<Vec<DueRelay
 
 fn read_request(row: &Row<'_>) -> Result<RelayRequest, RowError> {
     let until = row.optional_timestamp("keep_until")?;
-    row.parse("relay_due", |word| match (word, until) {
+    row.parse("relay_due", |kind| match (kind, until) {
         ("extend", Some(until)) => Some(RelayRequest::Extend(until)),
         ("delete", _) => Some(RelayRequest::Delete),
         _ => None,
     })
 }
 
-/// Delays a relay request after a failure. The file's own status and reason stay as they are.
-pub fn postpone_relay_request(
+/// Delays a relay request after a failure. The file's own status and reason do not change.
+pub(crate) fn postpone_relay_request(
     tx: &Tx<'_>,
     id: FileId,
     attempt: u32,
@@ -232,14 +238,14 @@ pub fn postpone_relay_request(
 }
 
 /// Returns when the next relay request is due.
-pub fn find_next_relay_request(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
+pub(crate) fn find_next_relay_request(tx: &Tx<'_>) -> Result<Option<Timestamp>, Fault> {
     let sql = "SELECT min(relay_next_at) AS next_at FROM files WHERE relay_due IS NOT NULL";
     let due = tx.query_row(sql, &[], |row| row.optional_timestamp(0))?;
     Ok(due.flatten())
 }
 
-/// Records that the relay keeps a blob of ours until `blob_until`.
-pub fn set_extended(tx: &Tx<'_>, id: FileId, blob_until: Timestamp) -> Result<(), Fault> {
+/// Records that the relay stores our blob until `blob_until`.
+pub(crate) fn set_extended(tx: &Tx<'_>, id: FileId, blob_until: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "UPDATE files SET blob_until = ?2, relay_due = NULL, relay_reason = NULL, relay_attempt = 0
          WHERE id = ?1 AND relay_due = 'extend'",
@@ -248,8 +254,8 @@ pub fn set_extended(tx: &Tx<'_>, id: FileId, blob_until: Timestamp) -> Result<()
     Ok(())
 }
 
-/// Records that the relay has done what it was asked.
-pub fn complete_relay_request(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
+/// Records that the relay has carried out the request.
+pub(crate) fn complete_relay_request(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE files SET relay_due = NULL, relay_reason = NULL, relay_attempt = 0 WHERE id = ?1",
         &[&id.to_string()],

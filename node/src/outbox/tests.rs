@@ -1,0 +1,263 @@
+use super::*;
+use crate::testing::{TestNode, carry, connect_nodes, connected_pair, settle};
+use sealpost_e2ee::payload::ReceiptKind;
+use sealpost_proto::{
+    DeliveryId, EnvelopeState, ErrorCode, FailureCode,
+    wire::{StatusEvent, SubmitOutcome},
+};
+use std::time::Duration;
+
+#[test]
+fn one_request_per_connection_is_in_flight() {
+    let mut pair = connected_pair(100);
+    let texts: Vec<_> = (0..20).map(|number| format!("number {number}")).collect();
+    for text in &texts {
+        pair.acme.send(pair.to_bolt, text);
+    }
+    let first = pair.acme.seal();
+    assert_eq!(first.len(), limits::SEALED_PER_CONNECTION_MAX);
+    assert_eq!(
+        pair.acme.seal(),
+        first,
+        "unchanged until the relay responds"
+    );
+    pair.acme.record_accepted(&first);
+    let second = pair.acme.seal();
+    assert_eq!(second.len(), texts.len() - first.len());
+    for envelope in first.iter().chain(&second) {
+        pair.bolt.receive(envelope);
+    }
+    assert_eq!(pair.bolt.received_texts(), texts);
+}
+
+#[test]
+fn duplicates_without_a_receipt_fail_eventually() {
+    let mut pair = connected_pair(105);
+    let message = pair.acme.send(pair.to_bolt, "hello");
+    let sealed = pair.acme.seal();
+    pair.acme.record_outcome(
+        &sealed,
+        &SubmitOutcome::Duplicate {
+            state: EnvelopeState::Stored,
+        },
+    );
+    assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
+    pair.acme.advance(
+        limits::ENVELOPE_LIFETIME_DEFAULT + limits::UNCONFIRMED_AFTER + Duration::from_secs(1),
+    );
+    pair.acme.step(crate::daemon::maintenance::maintain);
+    let shown = pair.acme.delivery(&message);
+    assert_eq!(
+        (shown.status, shown.code),
+        (DeliveryStatus::Failed, Some(FailureCode::Unconfirmed))
+    );
+}
+
+#[test]
+fn resealing_reuses_sequence_number_and_time() {
+    let mut pair = connected_pair(110);
+    let (message, to_bolt) = (pair.acme.send(pair.to_bolt, "hello"), pair.to_bolt);
+    let first = pair.acme.seal();
+    let (seq, sent_at) = ("SELECT seq FROM outbox", "SELECT sent_at FROM outbox");
+    let before = (pair.acme.query_number(seq), pair.acme.query_number(sent_at));
+    pair.acme.advance(Duration::from_secs(300));
+    pair.acme.step(|tx, _| outbox::requeue_sealed(tx, to_bolt));
+    let second = pair.acme.seal();
+    assert_eq!(
+        (pair.acme.query_number(seq), pair.acme.query_number(sent_at)),
+        before
+    );
+    assert_ne!(
+        (first[0].id, &first[0].bytes),
+        (second[0].id, &second[0].bytes)
+    );
+    pair.acme.record_outcome(
+        &first,
+        &SubmitOutcome::Refused {
+            code: ErrorCode::MailboxUnknown,
+            retry_after_ms: None,
+        },
+    );
+    assert_eq!(
+        pair.acme.delivery(&message).status,
+        DeliveryStatus::Pending,
+        "the replaced envelope is ignored"
+    );
+    pair.bolt.receive(&second[0]);
+    let arrived = pair.bolt.received().remove(0);
+    assert_eq!(arrived.message.sent_at, crate::testing::START);
+}
+
+#[test]
+fn receipts_are_batched_by_kind() {
+    let mut pair = connected_pair(120);
+    let to_acme = pair.to_acme;
+    for number in 0..130 {
+        let id = MessageUuid::from_bytes([number; 16]);
+        pair.bolt
+            .step(|tx, _| receipts::add(tx, to_acme, &id, ReceiptKind::DELIVERED));
+    }
+    let id = MessageUuid::from_bytes([1; 16]);
+    pair.bolt
+        .step(|tx, _| receipts::add(tx, to_acme, &id, ReceiptKind::READ));
+    assert_eq!(
+        pair.bolt.seal().len(),
+        4,
+        "64, 64 and 2 delivered, and one read"
+    );
+    assert_eq!(
+        pair.bolt.query_number("SELECT count(*) FROM receipts_due"),
+        0
+    );
+}
+
+/// Returns two nodes and an accept from Acme that the relay has stored.
+fn with_submitted_accept(seed: u64) -> (TestNode, TestNode, Vec<SubmittedEnvelope>) {
+    let (mut acme, mut bolt) = (TestNode::new("Acme", seed), TestNode::new("Bolt", seed + 1));
+    let (_, invite, prekeys) = acme.invite(true);
+    bolt.connect(&invite, &prekeys);
+    carry(&mut bolt, &mut acme);
+    acme.run_relay_jobs();
+    let accept = acme.seal();
+    acme.record_accepted(&accept);
+    (acme, bolt, accept)
+}
+
+#[test]
+fn accepts_are_repeated_until_confirmed() {
+    let (mut acme, mut bolt, lost) = with_submitted_accept(130);
+    acme.advance(limits::ACCEPT_RETRY_INTERVAL - Duration::from_secs(1));
+    assert!(acme.seal().is_empty());
+    acme.advance(Duration::from_secs(1));
+    let repeated = acme.seal();
+    assert_eq!(repeated.len(), 1);
+    assert_ne!(repeated[0].id, lost[0].id);
+    acme.record_accepted(&repeated);
+    bolt.receive(&repeated[0]);
+    settle(&mut bolt, &mut acme);
+    acme.advance(2 * limits::ACCEPT_RETRY_INTERVAL);
+    assert!(acme.seal().is_empty());
+}
+
+#[test]
+fn expired_accepts_are_sent_again() {
+    let (mut acme, mut bolt, expired) = with_submitted_accept(134);
+    let (envelope, at) = (expired[0].id, acme.now);
+    let event = StatusEvent {
+        id: DeliveryId(1),
+        envelope,
+        state: EnvelopeState::Expired,
+        attempts: 0,
+        reason: None,
+        next_attempt_at: None,
+        at,
+    };
+    acme.step(|tx, _| inbox::apply_status_event(tx, &event));
+    settle(&mut acme, &mut bolt);
+    assert_eq!(
+        bolt.query_number("SELECT count(*) FROM connections WHERE status = 'accepted'"),
+        1
+    );
+}
+
+#[test]
+fn accepts_are_repeated_after_a_clock_setback() {
+    let (mut acme, _, _) = with_submitted_accept(132);
+    assert!(acme.seal().is_empty());
+    acme.now = acme.now.minus(Duration::from_secs(1));
+    assert_eq!(
+        acme.seal().len(),
+        1,
+        "the retry time is further ahead than the retry interval"
+    );
+}
+
+#[test]
+fn messages_wait_for_files_in_order() {
+    let mut pair = connected_pair(140);
+    let file = pair.acme.stage(10);
+    pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
+    pair.acme.send(pair.to_bolt, "without");
+    assert!(pair.acme.seal().is_empty());
+    pair.acme.record_uploaded(file);
+    settle(&mut pair.acme, &mut pair.bolt);
+    assert_eq!(pair.bolt.received_texts(), ["with a file", "without"]);
+}
+
+#[test]
+fn receipts_do_not_wait_behind_messages() {
+    let mut pair = connected_pair(145);
+    let (file, to_bolt) = (pair.acme.stage(10), pair.to_bolt);
+    for _ in 0..=limits::SEALED_PER_CONNECTION_MAX {
+        pair.acme.send_files(to_bolt, "with a file", &[file]);
+    }
+    let id = MessageUuid::from_bytes([1; 16]);
+    pair.acme
+        .step(|tx, _| receipts::add(tx, to_bolt, &id, ReceiptKind::DELIVERED));
+    assert_eq!(pair.acme.seal().len(), 1);
+}
+
+/// A full batch of requests waits until the relay has opened their mailboxes.
+#[test]
+fn waiting_connections_do_not_delay_others() {
+    let (mut acme, mut bolt) = (TestNode::new("Acme", 150), TestNode::new("Bolt", 151));
+    let (_, to_acme) = connect_nodes(&mut acme, &mut bolt);
+    for _ in 0..limits::CONNECTIONS_PER_SEAL_BATCH_MAX {
+        let (_, invite, prekeys) = acme.invite(true);
+        bolt.step(|tx, identity| crate::pairing::connect(tx, identity, &invite, &prekeys, None));
+    }
+    bolt.send(to_acme, "hello");
+    assert_eq!(bolt.seal().len(), 1);
+}
+
+#[test]
+fn delivery_status_follows_the_relay() {
+    let mut pair = connected_pair(160);
+    let message = pair.acme.send(pair.to_bolt, "hello");
+    let sealed = pair.acme.seal();
+    let full = SubmitOutcome::Refused {
+        code: ErrorCode::MailboxFull,
+        retry_after_ms: Some(60_000),
+    };
+    pair.acme.record_outcome(&sealed, &full);
+    let waits = pair.acme.delivery(&message);
+    assert_eq!(waits.status, DeliveryStatus::Pending);
+    assert!(
+        waits.reason.is_some()
+            && waits.next_attempt_at >= Some(pair.acme.now.plus(Duration::from_secs(60)))
+    );
+    assert!(
+        pair.acme.seal().is_empty(),
+        "not before the next attempt is due"
+    );
+    pair.acme.now = waits.next_attempt_at.unwrap();
+    assert_eq!(pair.acme.seal(), sealed);
+    pair.acme.record_accepted(&sealed);
+    assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
+    pair.bolt.receive(&sealed[0]);
+    settle(&mut pair.bolt, &mut pair.acme);
+    assert_eq!(
+        pair.acme.delivery(&message).status,
+        DeliveryStatus::Delivered
+    );
+    assert_eq!(pair.acme.query_number("SELECT count(*) FROM outbox"), 0);
+}
+
+#[test]
+fn permanent_refusals_fail_only_their_message() {
+    let mut pair = connected_pair(170);
+    let messages = ["one", "two"].map(|text| pair.acme.send(pair.to_bolt, text));
+    let sealed = pair.acme.seal();
+    let gone = SubmitOutcome::Refused {
+        code: ErrorCode::MailboxUnknown,
+        retry_after_ms: None,
+    };
+    pair.acme.record_outcome(&sealed[..1], &gone);
+    pair.acme.record_accepted(&sealed[1..]);
+    let [failed, sent] = messages.map(|message| pair.acme.delivery(&message));
+    assert_eq!(
+        (failed.status, failed.code),
+        (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown))
+    );
+    assert_eq!(sent.status, DeliveryStatus::Sent);
+}
