@@ -109,7 +109,8 @@ CREATE TABLE messages (
     updated_at        INTEGER NOT NULL,
     CHECK ((author_user IS NULL) <> (author_connection IS NULL))
 ) STRICT;
--- Peers choose the uuids of their messages, so a received uuid is unique only within its connection.
+-- Peers choose the uuids of their messages, so a received uuid is unique only within its
+-- connection.
 CREATE UNIQUE INDEX messages_own ON messages (uuid) WHERE author_user IS NOT NULL;
 CREATE UNIQUE INDEX messages_received ON messages (author_connection, uuid)
     WHERE author_connection IS NOT NULL;
@@ -187,7 +188,8 @@ CREATE INDEX files_moving ON files (next_at) WHERE status IN ('uploading', 'wait
 CREATE INDEX files_by_blob ON files (blob);
 CREATE INDEX files_relay_due ON files (relay_next_at) WHERE relay_due IS NOT NULL;
 
--- An attachment is the use of a file in a message. The attachment of a staged file has no message.
+-- An attachment is the use of a file in a message. The attachment of a staged file has no
+-- message.
 CREATE TABLE attachments (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     id       TEXT NOT NULL UNIQUE,

@@ -1,5 +1,5 @@
-//! Receiving of envelopes. One transaction per envelope commits the ratchet, the content and the due
-//! receipt together. The relay gets its acknowledgement only after the commit.
+//! Receiving of envelopes. One transaction per envelope commits the ratchet, the content and the
+//! due receipt together. The relay gets its acknowledgement only after the commit.
 
 use crate::{
     fault::Fault,
@@ -265,7 +265,10 @@ fn store_message(
         return Ok(());
     }
     if messages::find_sent(tx, loaded.id, &metadata.message_id)?.is_some() {
-        tracing::warn!(connection = %loaded.id, "discarded a message: it has the uuid of one of our messages");
+        tracing::warn!(
+            connection = %loaded.id,
+            "discarded a message: it has the uuid of one of our messages"
+        );
         return Ok(());
     }
     let chat = pairing::find_or_create_chat(tx, loaded)?;
@@ -302,8 +305,8 @@ fn store_message(
     events::add(tx, Subject::Message(id))
 }
 
-/// Stores the files of a message, to be downloaded automatically or on request. Files above the size
-/// limit of a message fail.
+/// Stores the files of a message, to be downloaded automatically or on request. Files above the
+/// size limit of a message fail.
 fn store_files(
     tx: &mut Tx<'_>,
     message: MessageKey,

@@ -52,7 +52,8 @@ pub struct Draft {
 }
 
 /// Stores a message and its delivery to each recipient. After the commit, the message is sent even
-/// after a crash. Returns the message's id in each recipient's chat, in the order of the recipients.
+/// after a crash. Returns the message's id in each recipient's chat, in the order of the
+/// recipients.
 ///
 /// # Errors
 /// Refuses with `not_accepted` if a connection cannot carry messages, with `not_found` if a file is
@@ -174,8 +175,8 @@ pub fn seal_batch(
             outbox::add_payload(tx, connection, Kind::RECEIPT, &uuid, &payload)?;
         }
     }
-    // A connection that seals nothing does not count, so that connections with a broken session or a
-    // pending file do not delay others.
+    // A connection that seals nothing does not count, so that connections with a broken session or
+    // a pending file do not delay others.
     let mut sealed = 0;
     for connection in outbox::find_connections_to_seal(tx)? {
         sealed += usize::from(seal_connection(tx, identity, connection)?);

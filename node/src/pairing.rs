@@ -230,8 +230,8 @@ pub(crate) fn publish_prekeys(
     )
 }
 
-/// Stores a request that was received at one of our invites, and accepts or rejects it if the invite
-/// decides that.
+/// Stores a request that was received at one of our invites, and accepts or rejects it if the
+/// invite decides that.
 pub(crate) fn receive_request(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -278,8 +278,8 @@ enum EarlierRequest {
     Replaced,
 }
 
-/// Resolves several requests of one identity at the same invite: the pending request with the highest
-/// session epoch replaces the others. A request that a user has decided is never replaced.
+/// Resolves several requests of one identity at the same invite: the pending request with the
+/// highest session epoch replaces the others. A request that a user has decided is never replaced.
 fn replace_earlier_request(
     tx: &Tx<'_>,
     request: &ReceivedRequest,

@@ -93,7 +93,7 @@ fn read(row: &Row<'_>) -> Result<SealedInvite, RowError> {
     })
 }
 
-fn open(tx: &Tx<'_>, row: SealedInvite) -> Result<InviteRow, Fault> {
+fn open(tx: &Tx<'_>, row: &SealedInvite) -> Result<InviteRow, Fault> {
     let key = row.id.to_string();
     let secrets = tx.open(TABLE, key.as_bytes(), "secrets", row.version, &row.secrets)?;
     Ok(InviteRow {
@@ -111,7 +111,7 @@ fn open(tx: &Tx<'_>, row: SealedInvite) -> Result<InviteRow, Fault> {
 pub fn load(tx: &Tx<'_>, id: InviteId) -> Result<Option<InviteRow>, Fault> {
     let sql = format!("{COLUMNS} WHERE id = ?1");
     let row = tx.query_row(&sql, &[&id.to_string()], read)?;
-    row.map(|row| open(tx, row)).transpose()
+    row.map(|row| open(tx, &row)).transpose()
 }
 
 /// Returns a page of invites with ids above `after`, ordered by id.
@@ -121,7 +121,7 @@ pub fn load_page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<InviteRow>,
         &[&after, &limit],
         read,
     )?;
-    rows.into_iter().map(|row| open(tx, row)).collect()
+    rows.into_iter().map(|row| open(tx, &row)).collect()
 }
 
 /// Returns the invite that owns a mailbox.
@@ -171,6 +171,6 @@ pub fn find_due_for_maintenance(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
     let sql = format!("{COLUMNS} WHERE status = 'open' AND (expires_at <= ?1 OR kind = 'contact')");
     tx.query_rows(&sql, &[&to_millis(tx.now)], read)?
         .into_iter()
-        .map(|row| open(tx, row))
+        .map(|row| open(tx, &row))
         .collect()
 }

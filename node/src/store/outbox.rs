@@ -6,10 +6,10 @@
 //! |---|---|---|
 //! | (none) | a message or protocol event is queued | `waiting` |
 //! | `waiting` | the row is sealed | `sealed` |
-//! | `sealed` | the relay has stored the envelope | `accepted` (a receipt or rejection is removed) |
+//! | `sealed` | the relay has stored the envelope | `accepted`; a receipt or rejection is removed |
 //! | `sealed` | the peer starts a new session | `waiting` |
 //! | `accepted` | a receipt arrives | (none) |
-//! | `accepted` | a `connection.accept` has no receipt after an hour, or its envelope expired | `waiting` |
+//! | `accepted` | a `connection.accept` expired or has no receipt after an hour | `waiting` |
 
 use crate::{
     fault::Fault,

@@ -3,8 +3,8 @@
 use sealpost_proto::string_enum;
 
 string_enum! {
-    /// Transfer status of a file. Outgoing files go from `staged` to `released` or `cancelled`, incoming ones
-    /// start as `offered` or `waiting`; both can fail.
+    /// Transfer status of a file. Outgoing files go from `staged` to `released` or `cancelled`,
+    /// incoming ones start as `offered` or `waiting`; both can fail.
     ///
     /// | outgoing | becomes |
     /// |---|---|

@@ -1,7 +1,8 @@
 //! Domain types of the node: ids, statuses, refusals and their rules.
 //!
 //! The store maps rows to these types, transactions decide with them, and the local API converts
-//! from them. `as_str` returns the text of an enum in the database and in the API; `parse` reads it.
+//! from them. `as_str` returns the text of an enum in the database and in the API; `parse` reads
+//! it.
 //!
 //! Invites and messages have two kinds of id:
 //!
@@ -10,8 +11,8 @@
 //! | [`InviteId`], [`MessageId`] | `INV-1111-2222-3333` | this node: local API, CLI and database |
 //! | [`InviteKey`], [`MessageUuid`] | 16 random bytes | wire: the same at both peers |
 //!
-//! A message has one [`MessageUuid`], and one [`MessageId`] for each chat that shows it. The database
-//! row has a third number, [`MessageKey`], which never leaves the node.
+//! A message has one [`MessageUuid`], and one [`MessageId`] for each chat that shows it. The
+//! database row has a third number, [`MessageKey`], which never leaves the node.
 
 mod enums;
 mod file;
