@@ -135,7 +135,10 @@ impl Simulation {
     }
 
     async fn run_relay_job(&mut self, node: usize) -> Result<(), Violation> {
-        let due = self.read(node, |tx| relay_jobs::load_due(tx, 1)).await?.pop();
+        let due = self
+            .read(node, |tx| relay_jobs::load_due(tx, 1))
+            .await?
+            .pop();
         let Some(due) = due else {
             let next = self.read(node, |tx| relay_jobs::find_next_due(tx)).await?;
             let now = self.node_now(node);
@@ -215,7 +218,9 @@ impl Simulation {
         match (purpose, response) {
             (Purpose::Submit, Response::Submitted(submitted)) => {
                 if self
-                    .commit(node, move |tx| outbox::record_results(tx, &submitted.results))
+                    .commit(node, move |tx| {
+                        outbox::record_results(tx, &submitted.results)
+                    })
                     .await?
                     .is_some()
                 {
