@@ -21,7 +21,10 @@ impl RelaySecret {
     pub fn session_key(&self, id: &SessionId) -> SessionKey {
         let generation = id.key_generation.to_be_bytes();
         let expiry = id.expires_at.as_millis().to_be_bytes();
-        SessionKey::from_bytes(compute_hmac(self.expose(), &[&id.to_bytes(), &generation, &expiry]))
+        SessionKey::from_bytes(compute_hmac(
+            self.expose(),
+            &[&id.to_bytes(), &generation, &expiry],
+        ))
     }
 }
 

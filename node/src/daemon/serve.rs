@@ -223,12 +223,15 @@ fn run(opened: Opened, routers: Routers) -> impl Future<Output = ()> {
     wait_for_all(tasks, shutdown)
 }
 
+/// Builds the router that receives the relay's webhook calls.
+type WebhookRouter = fn(Ingest, WebhookSecret) -> Router;
+
 /// Runs the tasks that need the relay, once the account is registered. That may take until the
 /// relay is reachable.
 async fn run_relay_tasks(
     parts: NodeParts,
     settings: Settings,
-    webhook: Option<(TcpListener, fn(Ingest, WebhookSecret) -> Router)>,
+    webhook: Option<(TcpListener, WebhookRouter)>,
 ) {
     let (database, relay) = (parts.database.clone(), Arc::clone(&parts.relay));
     let Some(secret) = register(database, relay, &settings, &parts.worker()).await else {

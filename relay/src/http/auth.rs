@@ -173,10 +173,7 @@ impl FromRequest<ApiState> for AccountKeyRequest {
         let body = request.read(state).await?;
         signature.record_nonce(state).await?;
         state.accounts.record_contact(account).await;
-        Ok(Self {
-            account: account,
-            body,
-        })
+        Ok(Self { account, body })
     }
 }
 

@@ -1,4 +1,5 @@
-//! The structure that `docs/ARCHITECTURE.md` describes, checked against the packages, the imports and the names.
+//! The structure that `docs/ARCHITECTURE.md` describes, checked against the packages, the imports
+//! and the names.
 
 #[path = "architecture/imports.rs"]
 mod imports;

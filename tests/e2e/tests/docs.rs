@@ -1,6 +1,6 @@
 //! The operator's guide (`docs/operating.md`), command by command, as an administrator types it, in
-//! an empty home directory. Only the ports differ, `/etc` and `/var` are below that directory, and the
-//! relay's public name is its address here.
+//! an empty home directory. Only the ports differ, `/etc` and `/var` are below that directory, and
+//! the relay's public name is its address here.
 //!
 //! The info string of a block of commands names its user (```` ```sh relay ````). `stays` means
 //! that the last command stays in the foreground; the guide continues once the command has printed

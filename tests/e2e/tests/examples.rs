@@ -26,8 +26,10 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples
 /// Returns the command that runs an example beside a node, with `sealpost` on its path.
 fn example(env: &Environment, node: &Node, name: &str) -> anyhow::Result<Command> {
     let bin = env.directory().join("bin");
-    fs::create_dir_all(&bin)?;
-    program().write_script(&bin.join("sealpost"), Role::NodeCommand, &[])?;
+    if !bin.exists() {
+        fs::create_dir(&bin)?;
+        program().write_script(&bin.join("sealpost"), Role::NodeCommand, &[])?;
+    }
     let mut command = Command::new(Path::new(EXAMPLES).join(name));
     command
         .env(

@@ -1,6 +1,6 @@
 //! The first exchange of the README as a newcomer types it: the commands of its code blocks, word
-//! for word, in three shells in an empty home directory. Only the ports differ, because those of the
-//! README may be in use on this machine.
+//! for word, in three shells in an empty home directory. Only the ports differ, because those of
+//! the README may be in use on this machine.
 //!
 //! The info string of a block names its user (```` ```sh acme ````). The block `install` is
 //! compared but not run, because it would build for minutes what this package has already built.

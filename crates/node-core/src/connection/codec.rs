@@ -1,6 +1,6 @@
 //! Encoding of a connection for the vault: a CBOR array of the version and the fields, in order.
 
-use super::{Connection, OwnMailbox, Phase, InviteMailbox, Role};
+use super::{Connection, InviteMailbox, OwnMailbox, Phase, Role};
 use minicbor::{Decoder, Encoder, decode, encode};
 use sealpost_e2ee::{
     ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions,

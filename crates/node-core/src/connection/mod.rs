@@ -24,7 +24,7 @@ pub use codec::ParseConnectionError;
 pub use pairing::{
     AcceptError, ReceivedRequest, RequestArgs, RequestError, SentRequest, truncate_note,
 };
-pub use receive::{Event, MessageMetadata, Incoming, OpenedEnvelope, RejectedEnvelope};
+pub use receive::{Event, Incoming, MessageMetadata, OpenedEnvelope, RejectedEnvelope};
 pub use send::{Outgoing, SealRefusal, SealedEnvelope};
 
 use rand_core::CryptoRng;

@@ -1,6 +1,6 @@
 //! Pairing: the acceptor sends a request with an invite, and the inviter accepts or rejects it.
 
-use super::{Connection, OwnMailbox, Phase, PrekeyPublication, InviteMailbox, Role};
+use super::{Connection, InviteMailbox, OwnMailbox, Phase, PrekeyPublication, Role};
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
     ConnId, Identity, Incarnation, PrekeySecrets, Scope, Sessions, SignedCard,

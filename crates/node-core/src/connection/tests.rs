@@ -158,10 +158,8 @@ fn paired_nodes_exchange_messages() {
     let text = Message::text("**hello**").encode();
     for round in 10..20 {
         let there = world.seal(&mut acme, Kind::MESSAGE, round, &text);
-        let Event::Message {
-            metadata,
-            message,
-        } = world.open(false, &mut bolt, &there.envelope).event
+        let Event::Message { metadata, message } =
+            world.open(false, &mut bolt, &there.envelope).event
         else {
             panic!("no message")
         };

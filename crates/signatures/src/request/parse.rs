@@ -95,7 +95,10 @@ pub(super) fn parse_parameters(text: &str) -> Parsed<SignatureParams> {
     if parse_string(fields.tag)? != SIGNATURE_TAG {
         return malformed("the tag is not sealpost");
     }
-    let (created, expires) = (parse_seconds(fields.created)?, parse_seconds(fields.expires)?);
+    let (created, expires) = (
+        parse_seconds(fields.created)?,
+        parse_seconds(fields.expires)?,
+    );
     if expires <= created || expires.since(created) > SIGNATURE_LIFETIME_MAX {
         return malformed("it must expire within five minutes");
     }

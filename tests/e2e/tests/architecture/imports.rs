@@ -1,8 +1,9 @@
-//! The direction of imports between the modules of a crate: no cycle, and nothing imports from a layer above.
+//! The direction of imports between the modules of a crate: no cycle, and nothing imports from a
+//! layer above.
 //!
 //! A module and its children count as one. Code that is compiled for tests only does not count.
 
-use crate::sources::{Module, is_test_only, load_modules, workspace_root};
+use super::sources::{Module, is_test_only, load_modules, workspace_root};
 use anyhow::{Context as _, ensure};
 use proc_macro2::{TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,8 @@ const CRATES: [&str; 11] = [
     "node",
 ];
 
-/// The layers of the two programs, from top to bottom: a module may import from its own layer and from those below.
+/// The layers of the two programs, from top to bottom: a module may import from its own layer and
+/// from those below.
 const LAYERS: [(&str, &[&[&str]]); 2] = [
     (
         "relay",

@@ -1,4 +1,5 @@
-//! The layers of `docs/ARCHITECTURE.md` and the policy for dependencies, checked against `cargo metadata`.
+//! The layers of `docs/ARCHITECTURE.md` and the policy for dependencies, checked against `cargo
+//! metadata`.
 
 use anyhow::{Context as _, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, NodeDep, Package, PackageId};
@@ -67,7 +68,8 @@ const PURE: [&str; 5] = [
     "sealpost-node-core",
 ];
 
-/// Crates that await, store, log or use the network. A pure package must not reach them, directly or indirectly.
+/// Crates that await, store, log or use the network. A pure package must not reach them, directly
+/// or indirectly.
 const EDGES: [&str; 6] = [
     "tokio",
     "reqwest",
@@ -77,8 +79,8 @@ const EDGES: [&str; 6] = [
     "tracing-subscriber",
 ];
 
-/// Sources of randomness and time that a pure package must not depend on directly. (Some of its dependencies do: ring,
-/// for example, for key generation that is never called here.)
+/// Sources of randomness and time that a pure package must not depend on directly. (Some of its
+/// dependencies do: ring, for example, for key generation that is never called here.)
 const SOURCES: [&str; 6] = ["getrandom", "rand", "uuid", "time", "chrono", "fastrand"];
 
 /// Licences that may be linked into the binaries; `deny.toml` has the same list.
@@ -98,10 +100,12 @@ const LICENCES: [&str; 13] = [
     "Zlib",
 ];
 
-/// Crates with a licence of their own that is accepted for that crate alone; `deny.toml` has the same list.
+/// Crates with a licence of their own that is accepted for that crate alone; `deny.toml` has the
+/// same list.
 const LICENCE_EXCEPTIONS: [(&str, &str); 2] = [("cssparser", "MPL-2.0"), ("dtoa-short", "MPL-2.0")];
 
-/// Crates that are accepted in more than one version until their dependents agree; `deny.toml` has the same list.
+/// Crates that are accepted in more than one version until their dependents agree; `deny.toml` has
+/// the same list.
 const DUPLICATES: [&str; 8] = [
     "base64",
     "bit-vec",
@@ -178,7 +182,8 @@ fn all_dependencies<'a>(
     Ok(found)
 }
 
-/// Whether a licence expression (SPDX, with `/` as the older form of `OR`) can be satisfied by accepted licences.
+/// Whether a licence expression (SPDX, with `/` as the older form of `OR`) can be satisfied by
+/// accepted licences.
 fn is_accepted(expression: &str) -> bool {
     let expression = expression.replace('/', " OR ");
     expression.split(" AND ").all(|part| {

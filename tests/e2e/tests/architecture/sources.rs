@@ -84,7 +84,8 @@ pub(crate) fn parse(file: &Path) -> anyhow::Result<syn::File> {
     syn::parse_file(&text).with_context(|| format!("parsing {}", file.display()))
 }
 
-/// All files below a directory with one of the given extensions, without build output and hidden directories.
+/// All files below a directory with one of the given extensions, without build output and hidden
+/// directories.
 pub(crate) fn find_files(directory: &Path, extensions: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut pending = vec![directory.to_owned()];

@@ -105,7 +105,8 @@ pub(super) fn deliveries(page: &Page<Message>) -> impl Iterator<Item = &Delivery
 }
 
 const fn is_below(delivery: &Delivery, target: DeliveryStatus) -> bool {
-    !matches!(delivery.status, DeliveryStatus::Failed) && delivery.status.progress_rank() < target.progress_rank()
+    !matches!(delivery.status, DeliveryStatus::Failed)
+        && delivery.status.progress_rank() < target.progress_rank()
 }
 
 /// Updates the delivery that an event is about, and prints the change.
