@@ -85,8 +85,8 @@ fn receive_on_connection(
 }
 
 /// Receives an envelope in an invite's mailbox. A repeated request goes to the connection that the
-/// first one created. An envelope that does not open is discarded without a response, so that the
-/// sender learns nothing.
+/// first one created. An envelope whose outer layer does not open is refused; a
+/// request that does not open is discarded, so that its sender learns nothing.
 fn receive_on_invite(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -178,8 +178,9 @@ fn ingest_opened(
     Ok(())
 }
 
-/// Handles an envelope whose message does not open. A duplicate is ignored. Any other failure is
-/// shown on the connection and on its open deliveries.
+/// Handles an envelope whose message does not open. A duplicate is ignored, and failures that need
+/// no remedy are only logged. Any other failure is shown on the connection and on its unfinished
+/// deliveries.
 fn ingest_rejected(
     tx: &mut Tx<'_>,
     loaded: &mut LoadedConnection,
@@ -204,7 +205,7 @@ fn ingest_rejected(
         Remedy::Discard => Ok(()),
         Remedy::ResumeDue | Remedy::InitDesync | Remedy::AlertAndInit | Remedy::Suspend => {
             let reason = format!(
-                "an envelope of the peer could not be opened ({})",
+                "an envelope from the partner could not be opened ({})",
                 rejected.reason
             );
             connections::set_health(tx, loaded.id, HealthState::Broken, Some(&reason))?;
@@ -425,23 +426,23 @@ pub fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fa
     }
     if status == DeliveryStatus::Failed {
         outbox::remove(tx, row.id)?;
-        record_failed_control(tx, &row, code.unwrap_or(FailureCode::Refused))?;
+        record_failed_pairing_message(tx, &row, code.unwrap_or(FailureCode::Refused))?;
     }
     Ok(())
 }
 
 /// Marks a connection as broken if its request or accept cannot be delivered. Messages that waited
 /// for the accept fail.
-pub fn record_failed_control(
+pub fn record_failed_pairing_message(
     tx: &Tx<'_>,
     row: &outbox::SubmittedItem,
     code: FailureCode,
 ) -> Result<(), Fault> {
     let reason = match row.kind {
-        Kind::CONNECTION_REQUEST => "the request was not accepted: ask for a new invite",
+        Kind::CONNECTION_REQUEST => "the request could not be delivered: ask for a new invite",
         Kind::CONNECTION_ACCEPT => {
             pairing::fail_deliveries(tx, row.connection, code)?;
-            "the acceptance was not delivered: the peer has to connect again"
+            "the acceptance could not be delivered: the partner has to connect again"
         }
         _ => return Ok(()),
     };

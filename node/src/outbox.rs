@@ -64,7 +64,7 @@ pub fn send(
     draft: &Draft,
     files_bytes_max: u64,
 ) -> Result<Vec<MessageId>, Fault> {
-    let files = claim_files(tx, &draft.attachments, files_bytes_max)?;
+    let files = start_uploads(tx, &draft.attachments, files_bytes_max)?;
     let uuid = MessageUuid::from_bytes(tx.random_bytes());
     let new = messages::NewMessage {
         uuid,
@@ -129,7 +129,7 @@ fn find_uuid(tx: &Tx<'_>, id: MessageId) -> Result<MessageUuid, Fault> {
 
 /// Starts the upload of the staged files of a message. Files that were uploaded for another message
 /// are reused.
-fn claim_files(
+fn start_uploads(
     tx: &Tx<'_>,
     attachments: &[AttachmentId],
     bytes_max: u64,
@@ -211,7 +211,7 @@ fn seal_connection(
             Ok(()) => has_sealed = true,
             Err(SealRefusal::NotAccepted) => are_messages_blocked |= is_message,
             Err(SealRefusal::Broken) => {
-                let why = "the session cannot seal: the peer has to connect again";
+                let why = "the session cannot seal: the partner has to connect again";
                 connections::set_health(tx, connection, HealthState::Broken, Some(why))?;
                 break;
             }
@@ -305,8 +305,8 @@ fn load_full_descriptor(tx: &Tx<'_>, file: StoredFile) -> Result<Descriptor, Fau
     })
 }
 
-/// Queues the replacement of a session that is old or has carried many messages. The old session
-/// remains in use until then.
+/// Queues the rotation of a session that is due for it. The current session remains in use until
+/// then.
 fn rotate_if_due(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -343,12 +343,12 @@ pub fn record_results(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), F
             SubmissionResult::Retry { at, reason } => {
                 outbox::postpone(tx, row.id, at)?;
                 if let Some(key) = row.delivery() {
-                    deliveries::explain(tx, key, &reason, Some(at))?;
+                    deliveries::set_waiting_reason(tx, key, &reason, Some(at))?;
                 }
             }
             SubmissionResult::Failed(code) => {
                 outbox::remove(tx, row.id)?;
-                inbox::record_failed_control(tx, &row, code)?;
+                inbox::record_failed_pairing_message(tx, &row, code)?;
                 if let Some(key) = row.delivery() {
                     let change = StatusChange {
                         code: Some(code),
@@ -388,13 +388,13 @@ fn record_accepted(
 
 /// Stores why pending messages wait while the relay does not respond.
 pub fn record_unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Result<(), Fault> {
-    deliveries::find_pending(tx, EXPLAINED_MAX)?
+    deliveries::find_pending(tx, REASON_UPDATES_MAX)?
         .into_iter()
-        .try_for_each(|key| deliveries::explain(tx, key, reason, Some(next_at)))
+        .try_for_each(|key| deliveries::set_waiting_reason(tx, key, reason, Some(next_at)))
 }
 
 /// Maximum number of pending deliveries that get a reason in one transaction.
-const EXPLAINED_MAX: i64 = 1_000;
+const REASON_UPDATES_MAX: i64 = 1_000;
 
 /// Starts a new session with the peer's prekeys. Retains the old session if the prekeys are
 /// unusable.

@@ -343,7 +343,8 @@ pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Res
 /// Explains why messages wait although the connection is accepted: only the accept is sent before
 /// its receipt arrives.
 pub(crate) fn set_awaiting_confirmation(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
-    let why = "the peer has not confirmed the connection yet; messages are sent as soon as it has";
+    let why =
+        "the partner has not confirmed the connection yet; messages are sent as soon as it has";
     connections::set_health(tx, id, HealthState::Waiting, Some(why))
 }
 

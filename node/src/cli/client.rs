@@ -270,7 +270,7 @@ fn may_be_node(data: &Path) -> bool {
 fn incompatible_daemon(reason: &str) -> CliError {
     CliError::failed(
         format!("cannot communicate with the daemon: {reason}"),
-        "run the daemon and this command in the same version",
+        "use the same version of the daemon and of this command",
     )
 }
 

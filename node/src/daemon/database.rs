@@ -55,14 +55,14 @@ impl Database {
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
-        let value = self.write_quietly(job).await?;
+        let value = self.write_without_wake_up(job).await?;
         self.wake_ups.notify_all();
         Ok(value)
     }
 
     /// Runs a change and notifies the subscribers of events, but wakes no task. A task uses it for
     /// changes of its own round, which would otherwise wake it again and again.
-    pub(crate) async fn write_quietly<T, F>(&self, job: F) -> Result<T, Fault>
+    pub(crate) async fn write_without_wake_up<T, F>(&self, job: F) -> Result<T, Fault>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,

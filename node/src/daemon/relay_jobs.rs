@@ -95,7 +95,7 @@ impl Round for RelayJobs {
                     if kind.is_ended_by(problem.code) =>
                 {
                     self.database
-                        .write_quietly(move |tx| relay_jobs::remove(tx, id))
+                        .write_without_wake_up(move |tx| relay_jobs::remove(tx, id))
                         .await?;
                 }
                 Err(JobError::Fault(fault)) => return Err(fault),
@@ -117,7 +117,7 @@ impl RelayJobs {
         };
         let at = self.database.now().plus(delay);
         self.database
-            .write_quietly(move |tx| relay_jobs::postpone(tx, id, at))
+            .write_without_wake_up(move |tx| relay_jobs::postpone(tx, id, at))
             .await
     }
 
@@ -167,7 +167,7 @@ impl RelayJobs {
             .fetch_prekeys(&peer_mailbox.mailbox, &peer_mailbox.send_key)
             .await?;
         let identity = Arc::clone(&self.identity);
-        let rotate = self.database.write_quietly(move |tx| {
+        let rotate = self.database.write_without_wake_up(move |tx| {
             outbox::rotate_session(tx, &identity, connection, prekeys.sealed.as_slice())
         });
         Ok(rotate.await?)

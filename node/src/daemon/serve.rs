@@ -67,19 +67,19 @@ pub(crate) async fn serve(data: &Path, config: Config, routers: Routers) -> anyh
     let data_key = vault::open(&directory)?;
     logs::init(config.log.format, &config.log.filter)?;
     let store = open_store(&directory, data_key)?;
-    let opened = open(store, &directory, &config, Shutdown::on_signals()?).await?;
-    let database = opened.parts.database.clone();
+    let bound = open(store, &directory, &config, Shutdown::on_signals()?).await?;
+    let database = bound.parts.database.clone();
     let known = |file| database.read(move |tx| files::has_disk_file(tx, file));
-    opened.parts.files.remove_leftovers(known).await?;
-    let NodeIdentity { name, relay, .. } = &*opened.parts.identity;
-    let address = opened.parts.run_info.address;
+    bound.parts.files.remove_leftovers(known).await?;
+    let NodeIdentity { name, relay, .. } = &*bound.parts.identity;
+    let address = bound.parts.run_info.address;
     tracing::info!(name, %address, %relay, "the node is running");
     let ready = format!("{name} at {relay}");
-    let tasks = run(opened, routers);
+    let tasks = run(bound, routers);
     supervisor::notify_ready(&ready);
     // The result is ignored: a node whose disk is full must not be restarted.
     let is_alive = async |_| {
-        let _ = database.write_quietly(|_| Ok(())).await;
+        let _ = database.write_without_wake_up(|_| Ok(())).await;
         true
     };
     tokio::select! {
@@ -99,7 +99,7 @@ pub(super) fn open_store(directory: &DataDir, data_key: DataKey) -> Result<Store
 }
 
 /// Node with open listeners whose tasks have not started.
-struct Opened {
+struct BoundNode {
     parts: NodeParts,
     settings: Settings,
     api_listener: TcpListener,
@@ -112,7 +112,7 @@ async fn open(
     directory: &DataDir,
     config: &Config,
     shutdown: Shutdown,
-) -> anyhow::Result<Opened> {
+) -> anyhow::Result<BoundNode> {
     let clock: SharedClock = Arc::new(SystemClock);
     let (settings, latest_event) = store
         .write(clock.now(), |tx| {
@@ -158,7 +158,7 @@ async fn open(
         clock,
         shutdown,
     };
-    Ok(Opened {
+    Ok(BoundNode {
         parts,
         settings,
         api_listener,
@@ -194,15 +194,15 @@ fn write_api_access(directory: &DataDir, address: SocketAddr) -> anyhow::Result<
     Ok(token)
 }
 
-/// Starts the tasks that need no relay, and returns a future that runs until all tasks have ended.
-fn run(opened: Opened, routers: Routers) -> impl Future<Output = ()> {
-    let Opened {
+/// Starts all tasks; those that need the relay wait for the registration, and returns a future that runs until all tasks have ended.
+fn run(bound: BoundNode, routers: Routers) -> impl Future<Output = ()> {
+    let BoundNode {
         parts,
         settings,
         api_listener,
         api_token,
         webhook_listener,
-    } = opened;
+    } = bound;
     let shutdown = parts.shutdown.clone();
     let mut tasks = JoinSet::new();
     tasks.spawn(maintenance::run(

@@ -44,7 +44,7 @@ impl Round for Submission {
         let identity = Arc::clone(&self.identity);
         let envelopes = self
             .database
-            .write_quietly(move |tx| outbox::seal_batch(tx, &identity))
+            .write_without_wake_up(move |tx| outbox::seal_batch(tx, &identity))
             .await?;
         if envelopes.is_empty() {
             let due = self.database.read(|tx| rows::find_next_due(tx)).await?;
@@ -62,7 +62,7 @@ impl Submission {
             Ok(response) => {
                 self.relay.record_response().await;
                 self.database
-                    .write_quietly(move |tx| outbox::record_results(tx, &response.results))
+                    .write_without_wake_up(move |tx| outbox::record_results(tx, &response.results))
                     .await?;
                 self.failures = 0;
                 Ok(Next::Continue)
@@ -83,7 +83,7 @@ impl Submission {
         let next_at = self.database.now().plus(wait);
         let explained = self
             .database
-            .write_quietly(move |tx| outbox::record_unreachable(tx, &reason, next_at));
+            .write_without_wake_up(move |tx| outbox::record_unreachable(tx, &reason, next_at));
         if let Err(fault) = explained.await {
             tracing::error!(%fault, "cannot store why messages wait");
         }

@@ -58,7 +58,7 @@ const PROGRESS_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after a failure of the database, for example because its disk is full.
 const FAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What the transfer of files needs.
+/// Shared state of the tasks that upload, download and maintain blobs.
 pub(super) struct TransferContext {
     pub(super) database: Database,
     pub(super) relay: Arc<HomeRelay>,
@@ -115,13 +115,14 @@ impl Round for TransferTask {
         }
         let (worker, direction) = (self.worker.clone(), self.direction);
         let wake_ups = Arc::clone(self.context.database.wake_ups());
-        // One future for all steps: the next file must become due even if steps end all the time.
-        let mut is_stale = pin!(worker.wait(wake_ups.transfers(direction), due));
+        // Created once, outside the loop: otherwise each finished step would restart the timer of the
+        // next due file.
+        let mut wake_up = pin!(worker.wait(wake_ups.transfers(direction), due));
         loop {
             self.start_steps();
             let active = self.files.len();
             tokio::select! {
-                () = &mut is_stale => return Ok(Next::Continue),
+                () = &mut wake_up => return Ok(Next::Continue),
                 Some(finished) = self.running_steps.join_next() => if let Ok(step) = finished {
                     self.finish_step(step).await;
                 },

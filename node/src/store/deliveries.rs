@@ -169,7 +169,7 @@ fn find_keys_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Deliver
 }
 
 /// Stores the reason why a delivery is still pending.
-pub fn explain(
+pub fn set_waiting_reason(
     tx: &Tx<'_>,
     key: DeliveryKey,
     reason: &str,
@@ -194,7 +194,7 @@ pub fn explain(
 }
 
 /// Stores the reason why all pending deliveries of a message wait.
-pub fn explain_all(
+pub fn set_waiting_reasons(
     tx: &Tx<'_>,
     message: MessageKey,
     reason: &str,
@@ -202,7 +202,7 @@ pub fn explain_all(
 ) -> Result<(), Fault> {
     let keys = find_keys_for_message(tx, message)?;
     keys.into_iter()
-        .try_for_each(|key| explain(tx, key, reason, next_attempt_at))
+        .try_for_each(|key| set_waiting_reason(tx, key, reason, next_attempt_at))
 }
 
 /// Returns up to `limit` pending deliveries.

@@ -69,16 +69,16 @@ impl MessageAuthor {
     }
 }
 
-/// Builds the key that binds the sealed text to its row. The uuid alone is not unique, because
+/// Builds the bytes that bind the sealed text to its row. The uuid alone is not unique, because
 /// peers choose the uuids of their messages.
-fn seal_key(author: MessageAuthor, uuid: &MessageUuid) -> Vec<u8> {
+fn row_binding(author: MessageAuthor, uuid: &MessageUuid) -> Vec<u8> {
     let connection = author.connection().unwrap_or_default();
     [uuid.as_bytes().as_slice(), connection.as_bytes()].concat()
 }
 
 pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageKey, Fault> {
-    let key = seal_key(new.author, &new.uuid);
-    let content = tx.seal(TABLE, &key, "content", 1, new.content.as_bytes());
+    let binding = row_binding(new.author, &new.uuid);
+    let content = tx.seal(TABLE, &binding, "content", 1, new.content.as_bytes());
     let is_received = matches!(new.author, MessageAuthor::Connection(_));
     let sql = "INSERT INTO messages (uuid, author_user, author_connection, author_name, content,
                    content_type, action_required, reply_to, deliver_by, read_by, sent_at,
@@ -155,8 +155,8 @@ impl SealedMessage {
             mut message,
             content,
         } = self;
-        let key = seal_key(message.author, &message.uuid);
-        let content = tx.open(TABLE, &key, "content", 1, &content)?;
+        let binding = row_binding(message.author, &message.uuid);
+        let content = tx.open(TABLE, &binding, "content", 1, &content)?;
         message.content =
             String::from_utf8(content.to_vec()).map_err(|_| Damaged::new(TABLE, "content"))?;
         Ok(message)
@@ -166,15 +166,13 @@ impl SealedMessage {
 pub fn load(tx: &Tx<'_>, key: MessageKey) -> Result<Message, Fault> {
     let sql = format!("SELECT {COLUMNS} FROM messages m WHERE m.id = ?1");
     let sealed = tx.query_row(&sql, &[&key.as_i64()], read)?;
-    sealed
-        .ok_or_else(|| Damaged::new("outbox", "message"))?
-        .open(tx)
+    sealed.ok_or_else(|| Damaged::new(TABLE, "id"))?.open(tx)
 }
 
 /// Replaces the text of a message.
 pub fn set_content(tx: &mut Tx<'_>, message: &Message, content: &str) -> Result<(), Fault> {
-    let key = seal_key(message.author, &message.uuid);
-    let sealed = tx.seal(TABLE, &key, "content", 1, content.as_bytes());
+    let binding = row_binding(message.author, &message.uuid);
+    let sealed = tx.seal(TABLE, &binding, "content", 1, content.as_bytes());
     tx.execute(
         "UPDATE messages SET content = ?2 WHERE id = ?1",
         &[&message.key.as_i64(), &sealed],

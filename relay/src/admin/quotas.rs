@@ -23,7 +23,7 @@ problems!(ShowProblems: COMMON; NotFound);
 #[utoipa::path(
     get, path = "/admin/v1/accounts/{id}/quotas", operation_id = "show_quotas", tag = "accounts",
     security(("token" = [])), params(Named<AccountId>),
-    responses((status = 200, description = "Its quotas", body = AccountQuotas), ShowProblems)
+    responses((status = 200, description = "The account's quotas", body = AccountQuotas), ShowProblems)
 )]
 pub(super) async fn show(
     State(store): State<Store>,
@@ -50,7 +50,7 @@ problems!(ChangeProblems: COMMON, WRITES; NotFound, UnsupportedMediaType, TooLar
 #[utoipa::path(
     put, path = "/admin/v1/accounts/{id}/quotas", operation_id = "set_quotas", tag = "accounts",
     security(("token" = [])), params(Named<AccountId>), request_body = QuotaSettings,
-    responses((status = 200, description = "Its quotas", body = AccountQuotas), ChangeProblems)
+    responses((status = 200, description = "The account's quotas", body = AccountQuotas), ChangeProblems)
 )]
 pub(super) async fn set(
     State(store): State<Store>,

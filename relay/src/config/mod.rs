@@ -97,7 +97,7 @@ pub struct Listener {
         default_value_t = limits::LISTENER_CONNECTIONS_MAX
     )]
     pub connections: usize,
-    /// Maximum number of open connections from one IPv4 address or 64-bit IPv6 network; loopback is
+    /// Maximum number of open connections from one IPv4 address or IPv6 /64; loopback is
     /// not limited
     #[arg(
         id = "listener.connections_per_address",

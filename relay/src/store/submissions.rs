@@ -65,7 +65,7 @@ impl Submission {
     }
 }
 
-/// Request with envelopes.
+/// One submission request that waits for a decision.
 struct Request {
     now: Timestamp,
     sender: AccountId,
@@ -73,16 +73,16 @@ struct Request {
     quotas: Quotas,
 }
 
-type Response = oneshot::Sender<Result<Vec<SubmitResult>, StoreError>>;
+type ResponseSender = oneshot::Sender<Result<Vec<SubmitResult>, StoreError>>;
 
 /// Requests that wait for the writer's next job.
 #[derive(Clone, Default)]
-pub(super) struct PendingSubmissions(Arc<Mutex<Vec<(Request, Response)>>>);
+pub(super) struct PendingSubmissions(Arc<Mutex<Vec<(Request, ResponseSender)>>>);
 
 impl PendingSubmissions {
-    /// Adds a request. Returns whether it is the first, so that the caller has to start a job of
-    /// the writer.
-    fn add(&self, request: Request, response: Response) -> Result<bool, StoreError> {
+    /// Adds a request. Returns whether it is the first; then the
+    /// caller must start a writer job.
+    fn add(&self, request: Request, response: ResponseSender) -> Result<bool, StoreError> {
         let mut pending = lock(&self.0);
         if pending.len() >= WRITER_QUEUE_MAX {
             return Err(StoreError::Busy);
@@ -91,7 +91,7 @@ impl PendingSubmissions {
         Ok(pending.len() == 1)
     }
 
-    fn take_all(&self) -> Vec<(Request, Response)> {
+    fn take_all(&self) -> Vec<(Request, ResponseSender)> {
         mem::take(&mut lock(&self.0))
     }
 }
@@ -128,8 +128,9 @@ impl Store {
         let responses = Arc::new(Mutex::new(Vec::new()));
         let taken = Arc::clone(&responses);
         let job = move |db: &Connection| {
-            let (requests, senders): (Vec<_>, Vec<_>) = submissions.take_all().into_iter().unzip();
-            *lock(&taken) = senders;
+            let (requests, response_senders): (Vec<_>, Vec<_>) =
+                submissions.take_all().into_iter().unzip();
+            *lock(&taken) = response_senders;
             decide(db, &requests, &notifier)
         };
         let notifier = Arc::clone(&self.notifier);
@@ -158,7 +159,7 @@ impl Store {
     }
 }
 
-fn respond_with_error(responses: impl IntoIterator<Item = Response>, error: &StoreError) {
+fn respond_with_error(responses: impl IntoIterator<Item = ResponseSender>, error: &StoreError) {
     responses
         .into_iter()
         .for_each(|response| drop(response.send(Err(error.clone()))));
@@ -258,9 +259,9 @@ impl<'a> AcceptBatch<'a> {
         Ok(results)
     }
 
-    /// Decides about an envelope. Almost every envelope is new, so it is inserted unless something
-    /// else speaks against it. Only if it conflicts or is refused, the record of an earlier
-    /// submission is searched.
+    /// Decides whether to accept an envelope. Almost every envelope is new, so it is inserted if all
+    /// other checks pass. The record of an earlier submission is looked up only if the insert
+    /// conflicts or the envelope is refused.
     fn decide(
         &mut self,
         request: &Request,

@@ -8,7 +8,7 @@
 //! | started by the peer, unconfirmed | a message of it without prefix opens | confirmed |
 //! | any | [`Sessions::initiate`], or a winning INIT of the peer | as from none; the previous session becomes old |
 //!
-//! An old session receives for 24 hours without DH steps. Then only its id is retained.
+//! An old session receives for 24 hours without DH steps. Then only its id and `H(prefix)` are retained.
 
 mod encoding;
 mod open;

@@ -16,21 +16,21 @@ impl DisplayPosition {
     }
 }
 
-/// Returns the read position after somebody who stands at `position` has read `message`: the number
+/// Returns the read position after a user whose read position is `position` has read `message`: the number
 /// up to which all messages are read.
 ///
-/// Everything shown up to `message` is read. The position is one number, so it stops before the
-/// first message above it that is shown below `message`: a late message that is shown further up
-/// never makes read what stands below it. `above` are the messages with numbers above `position`,
+/// The position moves as far as possible without passing a message that is shown below `message`.
+/// It is a single number, so a late message that is shown further up can stay unread itself, and
+/// reading it never marks the messages below it as read. `later` are the messages with numbers above `position`,
 /// in any order.
 #[must_use]
 pub fn read_up_to(
     position: u64,
     message: DisplayPosition,
-    above: impl IntoIterator<Item = DisplayPosition>,
+    later: impl IntoIterator<Item = DisplayPosition>,
 ) -> u64 {
     let (mut last, mut first_below) = (position, None);
-    for other in above.into_iter().filter(|other| other.number > position) {
+    for other in later.into_iter().filter(|other| other.number > position) {
         last = last.max(other.number);
         if other.order() > message.order() {
             first_below = Some(first_below.map_or(other.number, |n: u64| n.min(other.number)));
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn late_messages_stay_unread() {
-        // The third message arrived late and is shown before the second.
+        // Messages are shown by (sort, number): the third one follows the second.
         let chat = [(1, 1), (2, 2), (3, 2)].map(|(number, sort)| DisplayPosition { number, sort });
         let late = DisplayPosition { number: 3, sort: 1 };
         assert_eq!(read_up_to(1, late, chat), 1);

@@ -466,7 +466,7 @@ proptest! {
         for (choice, seconds, random, back) in choices {
             let _ = lane.step(now, any_event(choice, lane.fence), random);
             let step = Duration::from_secs(seconds);
-            // Clocks jump, also backwards.
+            // Clocks can jump, even backwards.
             now = if back && seconds == 7 { now.minus(step * 3_600) } else { now.plus(step) };
             if lane.webhook == WebhookState::Active {
                 let due = lane.due_at(now, true, None).unwrap();

@@ -1,5 +1,5 @@
 //! HTTP listener that is robust against slow and idle clients. It replaces `axum::serve`, which
-//! installs no timer, so that hyper's header timeout is silently disabled.
+//! installs no timer and thereby silently disables hyper's header timeout.
 //!
 //! Each wait has a deadline: for the first bytes, for headers, between requests, and for a client
 //! that does not read its response. The number of connections is limited in total and per address.
@@ -42,8 +42,8 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-/// Pause after a failed accept, for example without free file descriptors, in which connections
-/// end.
+/// Pause after `accept` fails, for example because no file descriptors are left. Connections can
+/// close in the meantime.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Limits of a listener.
@@ -52,7 +52,7 @@ pub struct ListenerLimits {
     /// Maximum of open connections. Beyond it the connections that have been idle longest are
     /// closed, or the new one if none is idle.
     pub connections: usize,
-    /// Maximum of open connections from one IPv4 address or one 64-bit IPv6 network, except
+    /// Maximum of open connections from one IPv4 address or one IPv6 /64, except
     /// loopback.
     pub connections_per_address: usize,
     /// Time until the first bytes of a connection, and for a TLS handshake.
@@ -64,7 +64,7 @@ pub struct ListenerLimits {
     pub idle_timeout: Duration,
     /// Age after which a connection accepts no new requests and ends after the open ones.
     pub connection_age_max: Duration,
-    /// Time for which a client may not read its response. Reading extends it.
+    /// Maximum time for which a client can stop reading its response. Reading extends it.
     pub write_stall_timeout: Duration,
     /// Time for open requests after the shutdown signal.
     pub drain_timeout: Duration,
@@ -93,7 +93,7 @@ pub struct Listener {
     counts: Arc<ListenerCounts>,
 }
 
-/// Serves without TLS, as [`Listener::serve`] does.
+/// Like [`Listener::serve`], but without TLS.
 pub async fn serve(
     endpoint: impl Into<Endpoint>,
     router: Router,
@@ -226,7 +226,7 @@ impl ConnectionHandler {
     fn log_refusal(&self, no_slot: NoSlot) {
         let (counter, reason) = match no_slot {
             NoSlot::Full => (&self.counts.refused_at_limit, "all slots are in use"),
-            NoSlot::NetworkLimit => (
+            NoSlot::AddressLimit => (
                 &self.counts.refused_at_address_limit,
                 "its address has reached its limit",
             ),

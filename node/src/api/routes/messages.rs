@@ -106,7 +106,8 @@ fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result
     Ok(render::message(posting, &files, &deliveries, own_name))
 }
 
-/// `POST /v1/messages/{id}/read`: marks a message, and all that its chat shows above it, as read.
+/// `POST /v1/messages/{id}/read`: marks a message as read, with the earlier
+/// messages of its chat.
 pub(super) async fn mark_read(
     State(identity): State<Arc<NodeIdentity>>,
     State(database): State<Database>,

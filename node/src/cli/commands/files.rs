@@ -193,7 +193,7 @@ fn check_ready(attachment: &Attachment) -> Result<(), CliError> {
         | AttachmentStatus::Uploaded
         | AttachmentStatus::Released
         | AttachmentStatus::Cancelled => {
-            "use your original file: the node stores received files only"
+            "use your original file: files that you sent cannot be saved from the node"
         }
     };
     let (status, _) = views::attachment_status(attachment);

@@ -157,7 +157,7 @@ impl ActiveFile {
         (row.attempt, row.reason, self.progress_saved_at) = (0, None, Instant::now());
         let id = row.id;
         database
-            .write_quietly(move |tx| files::set_transferred(tx, id, bytes))
+            .write_without_wake_up(move |tx| files::set_transferred(tx, id, bytes))
             .await
     }
 }

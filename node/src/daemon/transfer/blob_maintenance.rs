@@ -18,7 +18,7 @@ use sealpost_proto::{ErrorCode, Timestamp, wire::ExtendBlob};
 use sealpost_relay_client::ClientError;
 use std::{sync::Arc, time::Duration};
 
-/// Maximum number of requests in one round.
+/// Maximum number of requests for files in one round, in addition to deletions of orphaned blobs.
 const ROUND_REQUESTS_MAX: usize = 32;
 
 /// Sends due requests to the relay until shutdown.
@@ -89,13 +89,13 @@ impl BlobMaintenance {
             Ok(()) => {
                 relay.record_response().await;
                 database
-                    .write_quietly(move |tx| orphaned_blobs::remove(tx, &blob))
+                    .write_without_wake_up(move |tx| orphaned_blobs::remove(tx, &blob))
                     .await
             }
             Err(error) => {
                 let at = database.now().plus(wait_after(&error, orphaned.attempt));
                 database
-                    .write_quietly(move |tx| orphaned_blobs::postpone(tx, &orphaned, at))
+                    .write_without_wake_up(move |tx| orphaned_blobs::postpone(tx, &orphaned, at))
                     .await
             }
         }
@@ -130,13 +130,13 @@ impl BlobMaintenance {
         match expires_at {
             Some(expires_at) => {
                 database
-                    .write_quietly(move |tx| files::set_extended(tx, id, expires_at))
+                    .write_without_wake_up(move |tx| files::set_extended(tx, id, expires_at))
                     .await
             }
             None => {
                 self.0.files.remove(file.disk_file).await;
                 database
-                    .write_quietly(move |tx| files::complete_relay_request(tx, id))
+                    .write_without_wake_up(move |tx| files::complete_relay_request(tx, id))
                     .await
             }
         }
@@ -156,7 +156,9 @@ impl BlobMaintenance {
         let (attempt, reason) = (due.attempt + 1, error.to_string());
         let at = database.now().plus(wait_after(error, due.attempt));
         database
-            .write_quietly(move |tx| files::postpone_relay_request(tx, id, attempt, &reason, at))
+            .write_without_wake_up(move |tx| {
+                files::postpone_relay_request(tx, id, attempt, &reason, at)
+            })
             .await
     }
 }

@@ -57,7 +57,7 @@ impl Download {
             let status = FileStatus::Downloading;
             self.context
                 .database
-                .write_quietly(move |tx| files::advance(tx, id, status, None))
+                .write_without_wake_up(move |tx| files::advance(tx, id, status, None))
                 .await?;
         }
         Ok(present)

@@ -187,7 +187,7 @@ impl Staging {
         let Some(early) = &self.early else { return };
         self.early_uploads.add(early);
         let (blob, database) = (self.blob, &self.early_uploads.database);
-        let added = database.write_quietly(move |tx| orphaned_blobs::add(tx, &blob));
+        let added = database.write_without_wake_up(move |tx| orphaned_blobs::add(tx, &blob));
         match added.await {
             Ok(()) => {
                 early.is_ready.store(true, Ordering::SeqCst);

@@ -125,7 +125,7 @@ async fn schedule_retry(
     let at = database.now().plus(wait);
     let (id, attempt, is_upload) = (file.id, file.attempt + 1, file.direction == Direction::Out);
     database
-        .write_quietly(move |tx| {
+        .write_without_wake_up(move |tx| {
             files::set_transferred(tx, id, bytes)?;
             files::postpone(tx, id, attempt, &reason, at)?;
             let waiting = if is_upload {
@@ -134,9 +134,9 @@ async fn schedule_retry(
                 Vec::new()
             };
             let reason = format!("waiting for the upload of a file: {reason}");
-            waiting
-                .into_iter()
-                .try_for_each(|message| deliveries::explain_all(tx, message, &reason, Some(at)))
+            waiting.into_iter().try_for_each(|message| {
+                deliveries::set_waiting_reasons(tx, message, &reason, Some(at))
+            })
         })
         .await
 }

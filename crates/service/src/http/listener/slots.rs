@@ -47,7 +47,7 @@ pub(super) enum NoSlot {
     /// All slots are in use by connections that are not idle.
     Full,
     /// The network of the client has reached its limit.
-    NetworkLimit,
+    AddressLimit,
 }
 
 impl ConnectionSlots {
@@ -75,7 +75,7 @@ impl ConnectionSlots {
         let mut table = self.lock_table();
         let open = network.and_then(|network| table.open_by_network.get(&network));
         if open.is_some_and(|open| *open >= self.per_network_max) {
-            return Err(NoSlot::NetworkLimit);
+            return Err(NoSlot::AddressLimit);
         }
         if table.connections.len() >= self.total_max && !self.evict_idle(&mut table) {
             return Err(NoSlot::Full);
@@ -157,7 +157,7 @@ impl Drop for Slot {
     }
 }
 
-/// Returns the unit of the limit per address: an IPv4 address, or the 64-bit IPv6 network that a
+/// Returns the unit of the limit per address: an IPv4 address, or the IPv6 /64 that a
 /// customer usually gets. Loopback has no limit, because a proxy may connect on behalf of all
 /// clients.
 fn network_of(peer: SocketAddr) -> Option<IpAddr> {
