@@ -343,14 +343,14 @@ async fn limit_per_address_does_not_apply_to_loopback() {
     };
     let first = reserve("192.0.2.1").unwrap_or_else(|_| panic!("free"));
     let _second = reserve("::ffff:192.0.2.1").unwrap_or_else(|_| panic!("free"));
-    assert_eq!(reserve("192.0.2.1").err(), Some(NoSlot::NetworkLimit));
+    assert_eq!(reserve("192.0.2.1").err(), Some(NoSlot::AddressLimit));
     let _other = reserve("192.0.2.2").unwrap_or_else(|_| panic!("free"));
     drop(first);
     let _again = reserve("192.0.2.1").unwrap_or_else(|_| panic!("its slot was released"));
     let _network = [reserve("2001:db8::1").ok(), reserve("2001:db8::2").ok()];
     assert_eq!(
         reserve("2001:db8::ffff:3").err(),
-        Some(NoSlot::NetworkLimit)
+        Some(NoSlot::AddressLimit)
     );
     assert!(reserve("2001:db8:0:1::1").is_ok());
     let local: Vec<_> = (0..10).map(|_| reserve("127.0.0.1").ok()).collect();
