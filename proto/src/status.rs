@@ -129,7 +129,11 @@ crate::string_enum! {
     ///
     /// `queued` and `retrying` are waiting states; every envelope reaches exactly one of the four
     /// final ones.
-    #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+    #[cfg_attr(
+        feature = "openapi",
+        derive(utoipa::ToSchema),
+        schema(rename_all = "snake_case")
+    )]
     pub enum EnvelopeState {
         /// Stored durably and not delivered yet; no attempt failed.
         Queued = "queued",
@@ -197,5 +201,17 @@ mod tests {
     #[test]
     fn unknown_failure_codes_parse_as_unknown() {
         assert_eq!(FailureCode::parse("not_a_code"), FailureCode::Unknown);
+    }
+
+    #[cfg(feature = "openapi")]
+    #[test]
+    fn schema_lists_the_wire_names() {
+        let schema = <EnvelopeState as utoipa::PartialSchema>::schema();
+        let schema = serde_json::to_value(schema).unwrap();
+        let names: Vec<_> = EnvelopeState::ALL
+            .iter()
+            .map(|state| state.as_str())
+            .collect();
+        assert_eq!(schema["enum"], serde_json::json!(names));
     }
 }

@@ -25,6 +25,8 @@ import pyte
 COLUMNS, LINES = 100, 40
 # Changes within this time are shown as one.
 FRAME_SECONDS = 0.08
+# The demo takes about a second, so each screen is shown for at least this long.
+SCREEN_SECONDS = 0.9
 # The last screen stays for this long before the recording starts again.
 HOLD_SECONDS = 8.0
 FONT_SIZE, ROW_HEIGHT, CHARACTER_WIDTH, MARGIN = 14, 19, 8.43, 16
@@ -70,7 +72,16 @@ def record(command):
         if not frames or frames[-1][1] != rows:
             frames.append((time.monotonic() - start, rows))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return status, frames
+    return status, slow_down(frames)
+
+
+def slow_down(frames):
+    """Delays frames so that each is shown for at least `SCREEN_SECONDS`."""
+    slowed, earliest = [], 0.0
+    for seconds, rows in frames:
+        slowed.append((max(seconds, earliest), rows))
+        earliest = slowed[-1][0] + SCREEN_SECONDS
+    return slowed
 
 
 def row_spans(row):
