@@ -3,7 +3,8 @@
 
     SEALPOST_DATA=/var/lib/sealpost reply.py
 
-Two nodes that both run this program do not reply to each other's replies, which stay unread.
+Two nodes that both run this program do not reply to each other's replies. A reply becomes read with
+the next message of its chat.
 
 A message has a `uuid`, which is the same at both nodes, and an `id`, which names it in one chat of
 this node. A reply carries a client id derived from the `uuid`. If the program is interrupted
