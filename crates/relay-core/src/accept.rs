@@ -26,7 +26,7 @@ use sealpost_proto::{
 };
 use std::time::Duration;
 
-/// State of the relay that decides about a submitted envelope.
+/// Input for the decision about a submitted envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubmissionContext {
     /// Whether the mailbox belongs to this relay.
@@ -88,15 +88,15 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Whether later envelopes of the request for the same mailbox are refused as well, which
-    /// preserves the order.
+    /// Returns whether later envelopes of the request for the same mailbox are refused as well,
+    /// which preserves the order.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         self.code.is_retryable()
     }
 }
 
-/// Decides about one envelope. `quotas` are those of the receiving account.
+/// Decides whether to accept one envelope. `quotas` are those of the receiving account.
 #[must_use]
 pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Verdict {
     if !context.is_local {
@@ -148,8 +148,8 @@ fn clamp_expiry(now: Timestamp, requested: Option<Timestamp>) -> Timestamp {
         .min(now.plus(ENVELOPE_LIFETIME_MAX))
 }
 
-/// Whether this is a valid envelope size: a power of two from 2,048 to 65,536, or a Padmé size up
-/// to 262,144.
+/// Returns whether this is a valid envelope size: a power of two from 2,048 to 65,536, or a Padmé
+/// size up to 262,144.
 ///
 /// Padmé (PURBs, section 4) preserves the upper bits of a length: of its `e + 1` bits the last `e -
 /// s` are zero, where `s` is the number of bits of `e`.
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_win_over_other_refusals() {
+    fn duplicates_take_precedence_over_refusals() {
         let known = Some(PriorSubmission {
             is_same_digest: true,
             is_same_sender: true,

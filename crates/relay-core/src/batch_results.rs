@@ -80,7 +80,7 @@ pub fn evaluate(batch: &[DeliveryId], results: &[DeliveryResult]) -> BatchResult
     }
 }
 
-/// Whether an envelope with this number of deferrals is set aside.
+/// Returns whether an envelope with this number of deferrals is set aside.
 #[must_use]
 pub const fn exceeds_deferral_limit(deferrals: u32) -> bool {
     deferrals >= ENVELOPE_DEFERRALS_MAX

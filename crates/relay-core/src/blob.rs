@@ -39,14 +39,16 @@ pub fn parse_range(header: Option<&str>, length: u64) -> RequestedRange {
         .and_then(|set| set.split_once('-'));
     match ends.and_then(|(first, last)| Some((parse_position(first)?, parse_position(last)?))) {
         None | Some((None, None)) => RequestedRange::Full,
-        Some((None, Some(suffix))) => within(length.saturating_sub(suffix)..length),
-        Some((Some(first), None)) => within(first..length),
+        Some((None, Some(suffix))) => non_empty_range(length.saturating_sub(suffix)..length),
+        Some((Some(first), None)) => non_empty_range(first..length),
         Some((Some(first), Some(last))) if last < first => RequestedRange::Full,
-        Some((Some(first), Some(last))) => within(first..last.saturating_add(1).min(length)),
+        Some((Some(first), Some(last))) => {
+            non_empty_range(first..last.saturating_add(1).min(length))
+        }
     }
 }
 
-fn within(range: Range<u64>) -> RequestedRange {
+fn non_empty_range(range: Range<u64>) -> RequestedRange {
     if range.is_empty() {
         RequestedRange::Unsatisfiable
     } else {

@@ -238,7 +238,7 @@ mod tests {
     }
 
     /// Starts `calls` calls that hang and returns the shared memory that stays free.
-    fn free_beside_hanging(calls: usize) -> usize {
+    fn free_memory_beside_hanging_calls(calls: usize) -> usize {
         (0..calls).fold(DELIVERY_MEMORY_SHARED_BYTES, |free, _| {
             free - (call_limits(free).bytes - DELIVERY_MEMORY_PER_CALL_BYTES)
         })
@@ -246,9 +246,9 @@ mod tests {
 
     #[test]
     fn hanging_calls_leave_memory_for_others() {
-        assert!(free_beside_hanging(8) > DELIVERY_BATCH_BYTES_MAX / 4);
+        assert!(free_memory_beside_hanging_calls(8) > DELIVERY_BATCH_BYTES_MAX / 4);
         for calls in 0..WEBHOOK_CALLS_MAX {
-            let CallLimits { bytes, .. } = call_limits(free_beside_hanging(calls));
+            let CallLimits { bytes, .. } = call_limits(free_memory_beside_hanging_calls(calls));
             assert!(bytes >= DELIVERY_MEMORY_PER_CALL_BYTES);
         }
     }
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn few_hanging_calls_shorten_the_timeout() {
         for calls in 3..WEBHOOK_CALLS_MAX {
-            let CallLimits { timeout, .. } = call_limits(free_beside_hanging(calls));
+            let CallLimits { timeout, .. } = call_limits(free_memory_beside_hanging_calls(calls));
             assert_eq!(timeout, WEBHOOK_TIMEOUT_UNDER_LOAD);
         }
     }

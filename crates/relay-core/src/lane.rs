@@ -1,8 +1,8 @@
 //! Lane of an account: when its queue is delivered, by which method, how much of it, and what
 //! follows a failure.
 //!
-//! Each account has one lane, which is stored with it. A batch leaves it either in a call of the
-//! webhook or in a pull of the node, under one lease at a time. The tables below are complete: a
+//! Each account has one lane, which is stored with it. Its batches are delivered by calls of
+//! the webhook or by pulls of the node, under one lease at a time. The tables below are complete: a
 //! test reads them from this page and checks every cell. `same` means that nothing changes.
 //!
 //! A time that is further ahead than the state can have set it counts as expired, so that a clock
@@ -13,21 +13,21 @@
 //! This table applies to a lane whose webhook is active and whose queue is not empty. *Succeeded*
 //! to *gone* are outcomes of a call; *acknowledged* and *acknowledged, deferred* are the node's
 //! results for a pull. These events and *released* take effect only with the fencing token of the
-//! current lease. The rows `expired` are leases past their end, the rows `due` are waits past
-//! theirs.
+//! current lease. Rows with `expired` are leases past their end; rows with `due` are delays
+//! past theirs.
 //!
 //! | state | pull | call | succeeded | deferred | unreachable | endpoint error | refused | retry after | gone | acknowledged | acknowledged, deferred | released | contact | restarted | verified | mode changed |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 //! | ready | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | same | same |
-//! | pulled | pulled | same | same | same | same | same | same | same | same | ready | waiting | same | same | same | same | same |
-//! | pulled, expired | pulled | called | same | same | same | same | same | same | same | ready | waiting | same | same | same | same | same |
-//! | called | same | same | ready | waiting | backing off | backing off | backing off | waiting | ready | same | same | ready | same | ready | same | same |
-//! | called, expired | pulled | called | ready | waiting | backing off | backing off | backing off | waiting | ready | same | same | ready | same | ready | same | same |
+//! | pulled | pulled | same | same | same | same | same | same | same | same | ready | retry after | same | same | same | same | same |
+//! | pulled, expired | pulled | called | same | same | same | same | same | same | same | ready | retry after | same | same | same | same | same |
+//! | called | same | same | ready | retry after | backing off | backing off | backing off | retry after | ready | same | same | ready | same | ready | same | same |
+//! | called, expired | pulled | called | ready | retry after | backing off | backing off | backing off | retry after | ready | same | same | ready | same | ready | same | same |
 //! | backing off | pulled | same | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
 //! | backing off, due | pulled | called | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
 //! | backing off, just failed | pulled | same | same | same | same | same | same | same | same | same | same | same | backing off | same | ready | ready |
-//! | waiting | pulled | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
-//! | waiting, due | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
+//! | retry after | pulled | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
+//! | retry after, due | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
 //!
 //! # State of the webhook
 //!
@@ -51,11 +51,11 @@
 //! | idle, one waits | batch | idle | same | head 1 | head 1 | same | same |
 //! | head 0 | head | idle | same | head 1 | head 1 | same | same |
 //! | head 1 | head | idle | same | head 2 | head 2 | same | same |
-//! | head 2 | head | idle | same | others | others | same | same |
-//! | others | other | last attempt | same | head 0 | head 0 | same | same |
-//! | others, set-aside due | set aside | last attempt | same | same | same | same | same |
-//! | others, none waits | head | idle | same | same | same | same | same |
-//! | last attempt | head | idle | same | idle | idle | others | others |
+//! | head 2 | head | idle | same | comparison | comparison | same | same |
+//! | comparison | other | last attempt | same | head 0 | head 0 | same | same |
+//! | comparison, set-aside due | set aside | last attempt | same | same | same | same | same |
+//! | comparison, none waits | head | idle | same | same | same | same | same |
+//! | last attempt | head | idle | same | idle | idle | comparison | comparison |
 //!
 //! If the last attempt fails, the item is set aside. It is then sent alone every hour, and later
 //! items for the same mailbox are held behind it. This preserves the order within a mailbox, and no
@@ -275,7 +275,7 @@ pub enum Event {
     Contact,
     /// The relay started, so no call is running.
     Restarted,
-    /// The webhook passed its challenge.
+    /// The webhook passed its test.
     Verified,
     /// The account changed its delivery mode.
     DeliveryModeChanged {
@@ -385,19 +385,19 @@ impl Lane {
         work.map(|at| self.blocked_until(now).map_or(at, |until| at.max(until)))
     }
 
-    /// Whether [`Event::Contact`] has an effect, which is only during a backoff.
+    /// Returns whether [`Event::Contact`] has an effect, which is only during a backoff.
     #[must_use]
     pub const fn contact_ends_backoff(&self) -> bool {
         matches!(self.state, State::BackingOff { .. })
     }
 
-    /// Whether a batch is leased at this time.
+    /// Returns whether a batch is leased at this time.
     #[must_use]
     pub fn is_leased(&self, now: Timestamp) -> bool {
         matches!(self.state, State::Leased { .. }) && self.blocked_until(now).is_some()
     }
 
-    /// Whether the last call failed, so that the next one is a probe.
+    /// Returns whether the last call failed, so that the next one is a probe.
     #[must_use]
     pub const fn is_failing(&self) -> bool {
         self.failures > 0

@@ -1,7 +1,7 @@
 //! Decisions of a relay: which envelopes it accepts, when and how a lane is delivered, what a
 //! webhook's response means, who may register.
 //!
-//! The crate is pure: facts, time and random numbers are arguments, and decisions are returned as
+//! The crate is pure: state, time and random numbers are arguments, and decisions are returned as
 //! data. It awaits nothing, reads no clock, generates no random numbers and does no I/O; the
 //! program `relay/` does all of that.
 //!

@@ -86,20 +86,21 @@ impl Quotas {
         }
     }
 
-    /// Whether an account with this number of mailboxes may open another.
+    /// Returns whether an account with this number of mailboxes may open another.
     #[must_use]
     pub const fn allows_mailbox(&self, mailboxes: u64) -> bool {
         mailboxes < self.account_mailboxes
     }
 
-    /// Whether an account with this usage may add a blob of `size_bytes`.
+    /// Returns whether an account with this usage may add a blob of `size_bytes`.
     #[must_use]
     pub const fn allows_blob(&self, usage: BlobUsage, size_bytes: u64) -> bool {
         usage.blobs < self.account_blobs
             && usage.bytes.saturating_add(size_bytes) <= self.account_blob_bytes
     }
 
-    /// Whether a mailbox and an account with this usage may store another envelope of `size_bytes`.
+    /// Returns whether a mailbox and an account with this usage may store another envelope of
+    /// `size_bytes`.
     #[must_use]
     pub const fn allows_envelope(
         &self,
@@ -147,7 +148,7 @@ pub struct QuotaOverrides {
 }
 
 impl QuotaOverrides {
-    /// Returns the rate limits among them.
+    /// Returns the overrides of rate limits.
     #[must_use]
     pub const fn rates(&self) -> RateOverrides {
         RateOverrides {
@@ -209,17 +210,17 @@ mod tests {
             account_blob_bytes: 100,
             blob_bytes: 100,
         };
-        let held = |envelopes, bytes| EnvelopeUsage { envelopes, bytes };
+        let usage = |envelopes, bytes| EnvelopeUsage { envelopes, bytes };
         let none = EnvelopeUsage::default();
-        assert!(quotas.allows_envelope(held(1, 7_952), none, 2_048));
+        assert!(quotas.allows_envelope(usage(1, 7_952), none, 2_048));
         assert!(
-            !quotas.allows_envelope(held(2, 0), none, 2_048)
-                && !quotas.allows_envelope(held(1, 7_953), none, 2_048)
+            !quotas.allows_envelope(usage(2, 0), none, 2_048)
+                && !quotas.allows_envelope(usage(1, 7_953), none, 2_048)
         );
-        assert!(quotas.allows_envelope(none, held(3, 17_952), 2_048));
+        assert!(quotas.allows_envelope(none, usage(3, 17_952), 2_048));
         assert!(
-            !quotas.allows_envelope(none, held(4, 0), 2_048)
-                && !quotas.allows_envelope(none, held(0, 17_953), 2_048)
+            !quotas.allows_envelope(none, usage(4, 0), 2_048)
+                && !quotas.allows_envelope(none, usage(0, 17_953), 2_048)
         );
         assert!(quotas.allows_mailbox(2) && !quotas.allows_mailbox(3));
         let blobs = |blobs, bytes| BlobUsage { blobs, bytes };

@@ -2,7 +2,7 @@
 
 use sealpost_proto::{ErrorCode, limits::WEBHOOK_URL_BYTES_MAX, wire::RegistrationPolicy};
 
-/// State of the relay that decides about a registration request.
+/// Input for the decision about a registration request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegistrationContext {
     /// Policy of the relay.
@@ -72,8 +72,8 @@ pub enum UrlRefusal {
     Characters,
 }
 
-/// Checks the text of a webhook's URL before it is parsed. Whether its address may be called is
-/// decided when the connection is made.
+/// Checks the text of a webhook's URL before it is parsed. The address is checked later, when the
+/// connection is made.
 ///
 /// # Errors
 /// [`UrlRefusal`] if the text cannot be a webhook URL.

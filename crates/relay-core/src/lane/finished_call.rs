@@ -29,9 +29,9 @@ impl FinishedCall {
             Class::Succeeded => self.apply_success(lane, retry_after),
             Class::Unreachable => self.apply_unreachable(lane),
             Class::EndpointError => self.apply_endpoint_error(lane),
-            Class::RetryAfter(wait) => self.retry_later(lane, wait),
+            Class::RetryAfter(wait) => self.apply_retry_after(lane, wait),
             Class::Refused => self.apply_refusal(lane),
-            Class::Gone => switch_off(lane),
+            Class::Gone => turn_off(lane),
         }
     }
 
@@ -75,7 +75,7 @@ impl FinishedCall {
         retry
     }
 
-    fn retry_later(&self, lane: &mut Lane, wait: Duration) -> Vec<Effect> {
+    fn apply_retry_after(&self, lane: &mut Lane, wait: Duration) -> Vec<Effect> {
         restart_comparison(lane);
         let until = self.now.plus(wait);
         lane.state = State::RetryAfter { until };
@@ -88,7 +88,7 @@ impl FinishedCall {
         if self.selection != Selection::SetAside {
             lane.refusals += 1;
             if lane.refusals >= REFUSED_CALLS_MAX {
-                return switch_off(lane);
+                return turn_off(lane);
             }
         }
         self.apply_endpoint_error(lane)
@@ -177,7 +177,7 @@ const fn restart_comparison(lane: &mut Lane) {
     }
 }
 
-fn switch_off(lane: &mut Lane) -> Vec<Effect> {
+fn turn_off(lane: &mut Lane) -> Vec<Effect> {
     lane.state = State::Ready;
     lane.poison_search = PoisonSearch::Idle;
     lane.clear_failures();

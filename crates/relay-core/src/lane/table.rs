@@ -97,8 +97,8 @@ fn state(name: &str) -> State {
             since: NOW,
             until: soon,
         },
-        "waiting" => State::RetryAfter { until: soon },
-        "waiting, due" => State::RetryAfter { until: NOW },
+        "retry after" => State::RetryAfter { until: soon },
+        "retry after, due" => State::RetryAfter { until: NOW },
         other => panic!("no state is called {other:?}"),
     }
 }
@@ -115,7 +115,7 @@ fn state_name(state: State) -> &'static str {
             ..
         } => "called",
         State::BackingOff { .. } => "backing off",
-        State::RetryAfter { .. } => "waiting",
+        State::RetryAfter { .. } => "retry after",
     }
 }
 
@@ -293,21 +293,21 @@ fn poison_search(name: &str) -> (PoisonSearch, QueueSnapshot) {
         "head 0" => (PoisonSearch::Head { item, failures: 0 }, WAITING),
         "head 1" => (PoisonSearch::Head { item, failures: 1 }, WAITING),
         "head 2" => (PoisonSearch::Head { item, failures: 2 }, WAITING),
-        "others" => (
+        "comparison" => (
             PoisonSearch::Comparison { item },
             QueueSnapshot {
                 has_set_aside_due: true,
                 ..WAITING
             },
         ),
-        "others, set-aside due" => (
+        "comparison, set-aside due" => (
             PoisonSearch::Comparison { item },
             QueueSnapshot {
                 has_set_aside_due: true,
                 ..alone
             },
         ),
-        "others, none waits" => (PoisonSearch::Comparison { item }, alone),
+        "comparison, none waits" => (PoisonSearch::Comparison { item }, alone),
         "last attempt" => (PoisonSearch::LastAttempt { item }, WAITING),
         other => panic!("no search is called {other:?}"),
     }
@@ -451,7 +451,7 @@ fn effect_names(effects: &[Effect]) -> String {
 fn effects_follow_the_table() {
     let table = table("end of a call");
     assert_eq!((table.columns.len(), table.rows.len()), (3, 7));
-    let others = PoisonSearch::Comparison { item: FIRST };
+    let comparison = PoisonSearch::Comparison { item: FIRST };
     let last_try = PoisonSearch::LastAttempt { item: FIRST };
     let set_aside = QueueSnapshot {
         has_set_aside_due: true,
@@ -469,12 +469,12 @@ fn effects_follow_the_table() {
                 1,
                 WAITING,
             ),
-            (others, 1, WAITING),
+            (comparison, 1, WAITING),
         ],
         vec![
             (PoisonSearch::Idle, 0, set_aside),
             (
-                others,
+                comparison,
                 1,
                 QueueSnapshot {
                     has_other_mailbox: false,

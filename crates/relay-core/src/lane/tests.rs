@@ -83,7 +83,7 @@ fn impossible_times_allow_a_call() {
     }
 }
 
-/// Makes a call that ends with `class`; returns what was sent and the effects.
+/// Makes a call that ends with `class`; returns its selection and the effects.
 fn attempt(
     lane: &mut Lane,
     now: Timestamp,
@@ -171,7 +171,7 @@ fn contact_does_not_override_retry_after() {
 }
 
 #[test]
-fn ten_refusals_switch_webhook_off_until_verified() {
+fn ten_refusals_turn_webhook_off() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for _ in 1..REFUSED_CALLS_MAX {
@@ -209,7 +209,7 @@ fn success_resets_refusals() {
 }
 
 #[test]
-fn gone_switches_webhook_off_immediately() {
+fn gone_turns_webhook_off_immediately() {
     let mut lane = lane(State::Ready);
     let (_, effects) = attempt(&mut lane, NOW, WAITING, Class::Gone);
     assert_eq!(effects[0], Effect::TurnedOff);
@@ -353,7 +353,7 @@ fn outage_sets_nothing_aside() {
     let mut lane = lane(State::Ready);
     let mut now = NOW;
     for round in 0..200 {
-        // Other items succeed; the head coincides with an outage each time.
+        // Other items succeed; most attempts of the head coincide with an outage.
         let mut trial = lane.clone();
         let (selection, _) = attempt(&mut trial, now, WAITING, Class::Succeeded);
         let class = match selection.unwrap() {
